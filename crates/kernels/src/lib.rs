@@ -1,0 +1,7 @@
+//! Slices in, slices out: everything in Surprisal that is hot, vectorised, threaded or `unsafe`.
+//!
+//! No candle here, no files, no clock. A kernel runs serially on the calling thread unless it is handed a
+//! [`threads::Pool`]; how it cuts its work never depends on how many threads do it, so results are the same bits
+//! for any thread count. Instruction sets are chosen at run time; every kernel has a portable path.
+
+pub mod threads;

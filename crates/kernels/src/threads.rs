@@ -1,0 +1,84 @@
+//! The one thread pool.
+//!
+//! A training step is one batch shard a thread with serial kernels inside it, so the pool's main verb is
+//! [`Pool::map`]. Two pools fight over the cores: candle's own is turned off by [`disable_candle_pools`].
+
+use std::sync::Once;
+
+/// A pool could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {threads} worker threads: {reason}")]
+pub struct PoolError {
+    /// How many threads were asked for.
+    pub threads: usize,
+    /// What the operating system said.
+    pub reason: String,
+}
+
+/// A fixed number of worker threads.
+#[derive(Debug)]
+pub struct Pool {
+    pool: rayon::ThreadPool,
+}
+
+impl Pool {
+    /// Starts `threads` workers (at least one).
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub fn new(threads: usize) -> Result<Self, PoolError> {
+        let threads = threads.max(1);
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("surprisal-{i}"))
+            .build()
+            .map(|pool| Self { pool })
+            .map_err(|error| PoolError { threads, reason: error.to_string() })
+    }
+
+    /// How many threads work here.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// `f(0), f(1), … f(n − 1)`, run on the workers, returned in index order.
+    pub fn map<T: Send>(&self, n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
+        use rayon::prelude::*;
+        self.pool.install(|| (0..n).into_par_iter().with_max_len(1).map(&f).collect())
+    }
+
+    /// Runs `f` on a worker, so that nested parallel calls stay in this pool.
+    pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(f)
+    }
+}
+
+/// Turns candle's own thread pools off for this process.
+///
+/// Must run before candle computes anything (it reads the variable once), and before other threads exist.
+#[expect(unsafe_code, reason = "the environment is candle's only switch for its threads")]
+pub fn disable_candle_pools() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: called first thing in `main` and in tests, before any thread that could read the environment
+        // through libc exists; `Once` keeps two of our own calls from racing.
+        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn map_keeps_index_order() {
+        let pool = Pool::new(3).unwrap();
+        assert_eq!(pool.threads(), 3);
+        assert_eq!(pool.map(100, |i| i * i), (0..100).map(|i| i * i).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn zero_threads_mean_one() {
+        assert_eq!(Pool::new(0).unwrap().threads(), 1);
+    }
+}

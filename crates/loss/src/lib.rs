@@ -1,0 +1,1 @@
+//! surprisal-loss

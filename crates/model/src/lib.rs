@@ -1,0 +1,74 @@
+//! Language models: distributions over the next token given all the tokens before it.
+//!
+//! Counting and gradient descent are two ways to minimise the same cross-entropy, so a bigram table of counts and a
+//! transformer implement one trait, [`LanguageModel`], and pass through one evaluation. This crate knows no
+//! objective, no file, no clock and no global random generator.
+
+mod error;
+
+pub use error::{Error, Result};
+
+/// A distribution over the next token given all the tokens before it.
+///
+/// All log-probabilities are natural logarithms (nats). An impossible token has `f64::NEG_INFINITY`, which an
+/// evaluation counts and reports, never drops.
+pub trait LanguageModel: Send + Sync {
+    /// |V|: tokens are `0..vocab_size`.
+    fn vocab_size(&self) -> usize;
+
+    /// ln q(`tokens[i]` | `tokens[..i]`) for every i in `from..tokens.len()`.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, `from` past the end, or a failure of the tensor library.
+    fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>>;
+
+    /// ln q(· | `context`): the whole next-token distribution, of length [`Self::vocab_size`]; its exponentials sum
+    /// to one.
+    ///
+    /// # Errors
+    /// As [`Self::log_probs`].
+    fn next(&self, context: &[u32]) -> Result<Vec<f64>>;
+
+    /// Starts reading a text from its beginning, for sampling token by token.
+    ///
+    /// The default keeps the tokens and calls [`Self::next`]; a transformer keeps keys and values instead.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    fn session(&self) -> Result<Box<dyn Session + '_>> {
+        Ok(Box::new(Replay { model: self, tokens: Vec::new() }))
+    }
+}
+
+/// A text being read (or written) token by token.
+pub trait Session {
+    /// Appends `tokens` and returns ln q(· | everything so far).
+    ///
+    /// # Errors
+    /// As [`LanguageModel::next`].
+    fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>>;
+}
+
+/// The session of a model that has nothing to remember but its context.
+struct Replay<'a, M: ?Sized> {
+    model: &'a M,
+    tokens: Vec<u32>,
+}
+
+impl<M: LanguageModel + ?Sized> Session for Replay<'_, M> {
+    fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
+        self.tokens.extend_from_slice(tokens);
+        self.model.next(&self.tokens)
+    }
+}
+
+/// Refuses tokens outside the vocabulary, naming the first.
+///
+/// # Errors
+/// [`Error::TokenOutOfRange`].
+pub fn check_tokens(tokens: &[u32], vocab_size: usize) -> Result<()> {
+    match tokens.iter().position(|&token| token as usize >= vocab_size) {
+        Some(index) => Err(Error::TokenOutOfRange { token: tokens[index], index, vocab_size }),
+        None => Ok(()),
+    }
+}
