@@ -1,1 +1,17 @@
-//! surprisal-formats
+//! Bytes to objects and back: every parser of untrusted bytes, and every write that must survive a crash.
+//!
+//! - [`atomic`]: a file is either its old self or its new self, never half of each.
+//! - [`weights`]: safetensors, with limits checked before anything is allocated.
+//! - [`run`]: the folder of a training run and its lock.
+//! - [`faults`]: failures on demand, so that tests can stop a save at every write, sync and rename.
+//!
+//! Nothing here prints, and no path found inside a file is ever followed outside that file's folder.
+
+pub mod atomic;
+mod error;
+pub mod faults;
+mod lock;
+pub mod run;
+pub mod weights;
+
+pub use error::{Error, Result};

@@ -1,0 +1,338 @@
+//! Files that are either their old selves or their new selves, whenever the power goes.
+//!
+//! The bytes go to a temporary file in the same folder, which is synced, renamed over the target and made durable by
+//! a sync of the folder. On an error the temporary file is removed; only a crash can leave one behind, under a name
+//! that starts with a dot and ends in `.tmp`, and [`sweep`] removes such files.
+//!
+//! - The new file's mode is 0644 less the umask, whatever the old file's was. A symbolic link is replaced, not followed.
+//! - On Windows a folder cannot be synced through the standard library; there the rename is left to the journal of
+//!   NTFS: after a power loss either file may be found, still never half a file.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use crate::{
+    Error, Result,
+    faults::{self, Operation},
+};
+
+/// Replaces the file at `path` with `bytes`, or leaves it as it is and returns an error.
+///
+/// # Errors
+/// [`Error::Io`] with the path and, for a write, the number of bytes.
+pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    let mut writer = Writer::create(path)?;
+    writer.put(bytes)?;
+    writer.commit()?;
+    Ok(())
+}
+
+/// A file written piece by piece that appears under its name at [`Writer::commit`] and not before.
+///
+/// Dropped without it, nothing has changed.
+#[derive(Debug)]
+pub struct Writer {
+    file: BufWriter<Checked>,
+    aside: Aside,
+    target: PathBuf,
+    written: u64,
+}
+
+impl Writer {
+    /// Starts a new file that will replace `path`. The folder must exist.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the folder is missing or cannot be written to, or `path` is a folder.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let target = path.as_ref().to_owned();
+        if target.is_dir() {
+            return Err(Error::io("write", &target, io::ErrorKind::IsADirectory.into()));
+        }
+        let (file, aside) = create_aside(&target).map_err(|reason| Error::io("create", &target, reason))?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 16, Checked(file)), aside, target, written: 0 })
+    }
+
+    /// Appends `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the path and the number of bytes written until then.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|reason| self.failed(reason))?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Makes the file durable under its name and returns its size in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the old file, if any, is still there. The one exception is a failing sync of the folder after
+    /// the rename: then the new file is there, and may be gone after a power loss.
+    pub fn commit(mut self) -> Result<u64> {
+        self.file.flush().map_err(|reason| self.failed(reason))?;
+        sync(&self.file.get_ref().0).map_err(|reason| self.failed(reason))?;
+        rename(&self.aside.0, &self.target)?;
+        sync_folder(folder_of(&self.target))?;
+        Ok(self.written)
+    }
+
+    fn failed(&self, reason: io::Error) -> Error {
+        Error::io(format!("write {} bytes to", self.written), &self.target, reason)
+    }
+}
+
+/// For serialisers that want an [`io::Write`]; [`Writer::put`] has the better errors.
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.written += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// Removes what crashed writers left in `folder`: files named `.*.tmp`. Only for a folder that has no other writer.
+///
+/// # Errors
+/// [`Error::Io`] if the folder cannot be listed or such a file not removed.
+pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
+    let folder = folder.as_ref();
+    let entries = fs::read_dir(folder).map_err(|reason| Error::io("list", folder, reason))?;
+    for entry in entries {
+        let entry = entry.map_err(|reason| Error::io("list", folder, reason))?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.')
+            && name.ends_with(".tmp")
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+        {
+            remove_file(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// A file that counts as an operation at each write, and tears the write where a fault is planned.
+#[derive(Debug)]
+struct Checked(File);
+
+impl Write for Checked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write_checked(&mut self.0, bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Writes all of `bytes`; where a fault is planned, half of them.
+pub(crate) fn write_checked(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    match faults::pass(Operation::Write) {
+        Ok(()) => file.write_all(bytes),
+        Err(fault) => {
+            file.write_all(&bytes[..bytes.len() / 2])?;
+            Err(fault)
+        }
+    }
+}
+
+/// A temporary file's path; dropped, the file is removed if it is still there.
+#[derive(Debug)]
+struct Aside(PathBuf);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // After a commit there is nothing to remove; after an error there is no one left to tell.
+        if faults::pass(Operation::Remove).is_ok() {
+            let _ = fs::remove_file(&self.0);
+        }
+    }
+}
+
+fn create_aside(target: &Path) -> io::Result<(File, Aside)> {
+    static SERIAL: AtomicU64 = AtomicU64::new(0);
+    let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
+    loop {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        // Long names are cut: the temporary name must stay under the usual limit of 255 bytes.
+        let stem: String = name.chars().take(50).collect();
+        let path = target.with_file_name(format!(".{stem}.{}-{serial}.tmp", std::process::id()));
+        match create_new(&path) {
+            Ok(file) => return Ok((file, Aside(path))),
+            // Left by a crashed process that had the same id.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Creates a file that must not exist, with mode 0644 less the umask.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    faults::pass(Operation::Create)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    options.open(path)
+}
+
+pub(crate) fn sync(file: &File) -> io::Result<()> {
+    faults::pass(Operation::Sync)?;
+    file.sync_all()
+}
+
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    faults::pass(Operation::Rename)
+        .and_then(|()| fs::rename(from, to))
+        .map_err(|reason| Error::io("rename the finished file to", to, reason))
+}
+
+pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    faults::pass(Operation::Remove)
+        .and_then(|()| fs::remove_file(path))
+        .map_err(|reason| Error::io("remove", path, reason))
+}
+
+/// Makes the names in `folder` durable.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    let synced = faults::pass(Operation::Sync).and_then(|()| sync_names(folder));
+    synced.map_err(|reason| Error::io("sync", folder, reason))
+}
+
+#[cfg(unix)]
+fn sync_names(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        // Some network file systems cannot sync a folder and need not.
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature on every system")]
+fn sync_names(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// The folder that `path` is in; `.` for a bare name.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faults::Fault;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_failure_at_any_operation_leaves_old_or_new_and_no_debris() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        write(&path, b"old").unwrap();
+        for at in 1.. {
+            let guard = faults::inject(at, Fault::Error(io::ErrorKind::StorageFull));
+            let outcome = write(&path, b"the new bytes");
+            let fired = guard.fired();
+            drop(guard);
+            let found = fs::read(&path).unwrap();
+            assert!(found == b"old" || found == b"the new bytes", "at {at}: {found:?}");
+            assert_eq!(names(folder.path()), ["config.json"], "at {at}");
+            if !fired {
+                outcome.unwrap();
+                assert!(at > 5, "create, write, sync, rename and the sync of the folder are operations");
+                return;
+            }
+            if let Err(error) = outcome {
+                assert!(
+                    error.to_string().contains("config.json") || error.to_string().contains("sync"),
+                    "{error}"
+                );
+                assert!(error.hint().unwrap().contains("full"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_crash_at_any_operation_leaves_old_or_new_and_sweeping_clears_up() {
+        for at in 1..=7 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("state.json");
+            write(&path, b"old").unwrap();
+            let guard = faults::inject(at, Fault::Crash);
+            let _ = write(&path, b"the new bytes");
+            drop(guard);
+            let found = fs::read(&path).unwrap();
+            assert!(found == b"old" || found == b"the new bytes", "at {at}: {found:?}");
+            sweep(folder.path()).unwrap();
+            assert_eq!(names(folder.path()), ["state.json"], "at {at}");
+        }
+    }
+
+    #[test]
+    fn a_writer_that_is_dropped_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("big.bin");
+        let mut writer = Writer::create(&path).unwrap();
+        writer.put(&vec![7; 100_000]).unwrap();
+        drop(writer);
+        assert!(names(folder.path()).is_empty());
+
+        let mut writer = Writer::create(&path).unwrap();
+        for byte in [1, 2] {
+            writer.put(&vec![byte; 70_000]).unwrap();
+        }
+        assert!(!path.exists());
+        assert_eq!(writer.commit().unwrap(), 140_000);
+        assert_eq!(fs::metadata(&path).unwrap().len(), 140_000);
+    }
+
+    #[test]
+    fn the_error_names_the_path_and_hints() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("no").join("model.arpa");
+        let error = write(&missing, b"x").unwrap_err();
+        assert!(error.to_string().contains("model.arpa"), "{error}");
+        assert_eq!(error.hint(), Some("check the path"));
+        let error = write(folder.path(), b"x").unwrap_err();
+        assert!(
+            matches!(&error, Error::Io { reason, .. } if reason.kind() == io::ErrorKind::IsADirectory),
+            "{error}"
+        );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_mode_is_0644_less_the_umask() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        write(&path, b"x").unwrap();
+        // The umask cannot be asked for without changing it: a file of the standard library shows it.
+        let other = folder.path().join("other");
+        #[expect(clippy::disallowed_methods, reason = "to learn the umask")]
+        fs::write(&other, b"x").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), mode(&other) & 0o644);
+    }
+}

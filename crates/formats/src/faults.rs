@@ -1,0 +1,147 @@
+//! Failures on demand: the n-th write, sync or rename fails, or the process dies there.
+//!
+//! Every operation of this crate that changes the disk first passes through here. A test runs a save with a fault at
+//! operation 1, 2, 3, ... until the save succeeds, and looks each time at what is left, as SQLite's tests do
+//! (<https://sqlite.org/testing.html>, section 3). Two ways to ask for a fault:
+//!
+//! - [`inject`] in a test of a library: it holds for the calling thread until its guard is dropped;
+//! - the environment variable [`VARIABLE`] for a whole process: `SURPRISAL_FAULT=crash:7`, or `full:7`, or `error:7`.
+//!
+//! With neither, an operation costs one thread-local read and one atomic load more.
+
+use std::{
+    cell::Cell,
+    io,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// The environment variable that plans a fault for a process: `KIND:N`, kind `crash`, `full` or `error`.
+pub const VARIABLE: &str = "SURPRISAL_FAULT";
+
+/// What happens at the planned operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails as the operating system would say it; what follows works again.
+    Error(io::ErrorKind),
+    /// The process is gone: planned by [`inject`], this and every later operation of the thread does nothing and
+    /// fails, so that no cleaning up happens; planned by [`VARIABLE`], the process aborts.
+    Crash,
+}
+
+/// What is about to be done to the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Write,
+    Sync,
+    Rename,
+    Remove,
+}
+
+#[derive(Clone, Copy)]
+struct Plan {
+    at: u64,
+    seen: u64,
+    fault: Fault,
+}
+
+thread_local! {
+    static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
+}
+
+/// A planned fault of this thread; dropped, it is off.
+#[derive(Debug)]
+#[must_use = "the fault is off again as soon as this is dropped"]
+pub struct Injected {
+    at: u64,
+}
+
+/// Plans `fault` for the `at`-th operation (the first is 1) of the calling thread.
+pub fn inject(at: u64, fault: Fault) -> Injected {
+    PLAN.set(Some(Plan { at, seen: 0, fault }));
+    Injected { at }
+}
+
+impl Injected {
+    /// Whether the planned operation has been reached.
+    pub fn fired(&self) -> bool {
+        PLAN.get().is_some_and(|plan| plan.seen >= self.at)
+    }
+}
+
+impl Drop for Injected {
+    fn drop(&mut self) {
+        PLAN.set(None);
+    }
+}
+
+/// Called before an operation; an error means it must not be done.
+pub(crate) fn pass(operation: Operation) -> io::Result<()> {
+    if let Some(mut plan) = PLAN.get() {
+        plan.seen += 1;
+        PLAN.set(Some(plan));
+        let now = match plan.fault {
+            // Removing is how errors are cleaned up after: only a crash stops it.
+            Fault::Error(_) => plan.seen == plan.at && operation != Operation::Remove,
+            Fault::Crash => plan.seen >= plan.at,
+        };
+        if now {
+            let kind = if let Fault::Error(kind) = plan.fault { kind } else { io::ErrorKind::Other };
+            return Err(io::Error::new(kind, format!("injected at operation {} ({operation:?})", plan.seen)));
+        }
+    }
+    if let Some((fault, at)) = process_plan() {
+        static SEEN: AtomicU64 = AtomicU64::new(0);
+        if SEEN.fetch_add(1, Ordering::Relaxed) + 1 == *at {
+            match fault {
+                Fault::Error(kind) => return Err(io::Error::from(*kind)),
+                Fault::Crash => std::process::abort(),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn process_plan() -> Option<&'static (Fault, u64)> {
+    static PLANNED: OnceLock<Option<(Fault, u64)>> = OnceLock::new();
+    PLANNED.get_or_init(|| parse(&std::env::var(VARIABLE).ok()?)).as_ref()
+}
+
+fn parse(plan: &str) -> Option<(Fault, u64)> {
+    let (fault, at) = plan.split_once(':')?;
+    let fault = match fault {
+        "crash" => Fault::Crash,
+        "full" => Fault::Error(io::ErrorKind::StorageFull),
+        "error" => Fault::Error(io::ErrorKind::Other),
+        _ => return None,
+    };
+    Some((fault, at.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_comes_once_and_a_crash_stays() {
+        let outcomes = |fault| {
+            let _guard = inject(2, fault);
+            [(); 4].map(|()| pass(Operation::Write).is_ok())
+        };
+        assert_eq!(outcomes(Fault::Error(io::ErrorKind::StorageFull)), [true, false, true, true]);
+        assert_eq!(outcomes(Fault::Crash), [true, false, false, false]);
+        assert!(pass(Operation::Write).is_ok(), "a dropped guard leaves no fault");
+    }
+
+    #[test]
+    fn the_variable_has_three_kinds() {
+        assert_eq!(parse("crash:7"), Some((Fault::Crash, 7)));
+        assert_eq!(parse("full:1"), Some((Fault::Error(io::ErrorKind::StorageFull), 1)));
+        assert_eq!(parse("error:3"), Some((Fault::Error(io::ErrorKind::Other), 3)));
+        assert_eq!(parse("crash"), None);
+        assert_eq!(parse("flood:2"), None);
+    }
+}

@@ -1,0 +1,426 @@
+//! The folder of a training run.
+//!
+//! ```text
+//! config.toml      the configuration as it was resolved     metrics.jsonl   one event a line
+//! tokenizer.json   the tokenizer                            report.html     the report
+//! checkpoints/     folders step_00001200 (see `checkpoint`) model/          the finished model
+//! ```
+//!
+//! [`RunFolder`] reads; a [`RunWriter`] is the one process that may write, and holds the folder's lock.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Seek, Write},
+    ops::Deref,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Error, Result,
+    atomic::{self, write_checked},
+    faults::{self, Operation},
+    lock::{self, Lock},
+};
+
+const CONFIG: &str = "config.toml";
+
+/// The paths of a run, for reading.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// Looks at the run in `path` without locking it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if there is no such folder, [`Error::Missing`] if it is not a run's.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let root = path.as_ref();
+        let metadata = fs::metadata(root).map_err(|reason| Error::io("open", root, reason))?;
+        if !metadata.is_dir() {
+            return Err(Error::io("open the run folder", root, io::ErrorKind::NotADirectory.into()));
+        }
+        if !root.join(CONFIG).is_file() {
+            return Err(Error::Missing {
+                path: root.to_owned(),
+                what: "run folder",
+                missing: CONFIG,
+                hint: "give the folder that `train` wrote, or start a new run with `train --out`",
+            });
+        }
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `config.toml`.
+    pub fn config(&self) -> PathBuf {
+        self.root.join(CONFIG)
+    }
+
+    /// `tokenizer.json`.
+    pub fn tokenizer(&self) -> PathBuf {
+        self.root.join("tokenizer.json")
+    }
+
+    /// `metrics.jsonl`.
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    /// `report.html`.
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
+    /// `checkpoints/`.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// `model/`.
+    pub fn model(&self) -> PathBuf {
+        self.root.join("model")
+    }
+}
+
+/// A run folder that this process alone writes to.
+#[derive(Debug)]
+pub struct RunWriter {
+    folder: RunFolder,
+    /// The folders that this process created, outermost first.
+    created: Vec<PathBuf>,
+    _lock: Lock,
+}
+
+impl Deref for RunWriter {
+    type Target = RunFolder;
+
+    fn deref(&self) -> &RunFolder {
+        &self.folder
+    }
+}
+
+impl RunWriter {
+    /// Starts a new run in `path`, which must not exist or be an empty folder, and locks it.
+    ///
+    /// `checkpoints/` and `model/` are created at once: a place that cannot be written to shows here, not after an
+    /// hour of training.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`], [`Error::Locked`] or [`Error::Io`]; nothing is left behind then.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        let root = path.as_ref();
+        refuse_occupied(root)?;
+        let mut created = Vec::new();
+        match Self::create_in(root, &mut created) {
+            Ok(lock) => Ok(Self { folder: RunFolder { root: root.to_owned() }, created, _lock: lock }),
+            Err(error) => {
+                remove_created(&created);
+                Err(error)
+            }
+        }
+    }
+
+    fn create_in(root: &Path, created: &mut Vec<PathBuf>) -> Result<Lock> {
+        create_folders(root, created)?;
+        let lock = Lock::acquire(root)?;
+        // Between the first look and the lock another process may have moved in.
+        refuse_occupied(root)?;
+        for name in ["checkpoints", "model"] {
+            create_folders(&root.join(name), created)?;
+        }
+        atomic::sync_folder(root)?;
+        Ok(lock)
+    }
+
+    /// Continues the run in `path`: locks it and removes the temporary files of a crash.
+    ///
+    /// # Errors
+    /// As [`RunFolder::open`], and [`Error::Locked`].
+    pub fn resume(path: impl AsRef<Path>) -> Result<Self> {
+        let folder = RunFolder::open(path)?;
+        let lock = Lock::acquire(folder.root())?;
+        let mut created = Vec::new();
+        atomic::sweep(folder.root())?;
+        for inner in [folder.checkpoints(), folder.model()] {
+            create_folders(&inner, &mut created)?;
+            atomic::sweep(&inner)?;
+        }
+        Ok(Self { folder, created: Vec::new(), _lock: lock })
+    }
+
+    /// Removes everything that the run has written, and the folders created for it: for a run that fails before its
+    /// first step. The folder of a resumed run stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if something cannot be removed.
+    pub fn abandon(self) -> Result<()> {
+        let Some(outermost) = self.created.first() else { return Ok(()) };
+        // An empty folder that was there before stays, empty again; `checkpoints` is then the outermost of ours.
+        if outermost.starts_with(self.root()) && outermost != self.root() {
+            for path in
+                [self.config(), self.tokenizer(), self.metrics(), self.report(), self.root().join(lock::NAME)]
+            {
+                remove_if_there(&path, |path| fs::remove_file(path))?;
+            }
+            for path in [self.checkpoints(), self.model()] {
+                remove_if_there(&path, |path| fs::remove_dir_all(path))?;
+            }
+            return Ok(());
+        }
+        remove_if_there(self.root(), |path| fs::remove_dir_all(path))?;
+        remove_created(&self.created);
+        Ok(())
+    }
+
+    /// Writes `config.toml`.
+    ///
+    /// # Errors
+    /// As [`atomic::write`].
+    pub fn write_config(&self, text: &str) -> Result<()> {
+        atomic::write(self.config(), text.as_bytes())
+    }
+
+    /// Writes `tokenizer.json`.
+    ///
+    /// # Errors
+    /// As [`atomic::write`].
+    pub fn write_tokenizer(&self, bytes: &[u8]) -> Result<()> {
+        atomic::write(self.tokenizer(), bytes)
+    }
+
+    /// Writes `report.html`.
+    ///
+    /// # Errors
+    /// As [`atomic::write`].
+    pub fn write_report(&self, html: &str) -> Result<()> {
+        atomic::write(self.report(), html.as_bytes())
+    }
+
+    /// Opens `metrics.jsonl` for appending, cut back to its first `offset` bytes: 0 for a new run, for a resumed one
+    /// what its checkpoint says, so that no step is recorded twice.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Malformed`] if the file is shorter than `offset`.
+    pub fn open_metrics(&self, offset: u64) -> Result<Metrics> {
+        Metrics::open(self.metrics(), offset)
+    }
+}
+
+/// `metrics.jsonl`, open for appending. A line is in the file when [`Metrics::append`] returns.
+#[derive(Debug)]
+pub struct Metrics {
+    file: File,
+    path: PathBuf,
+    offset: u64,
+}
+
+impl Metrics {
+    fn open(path: PathBuf, offset: u64) -> Result<Self> {
+        let failed = |reason| Error::io("open", &path, reason);
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        if length < offset {
+            let problem = format!("it has {length} bytes, the checkpoint was made when it had {offset}");
+            return Err(Error::malformed(format!("`{}`", path.display()), &problem));
+        }
+        file.set_len(offset).map_err(failed)?;
+        file.seek(io::SeekFrom::End(0)).map_err(failed)?;
+        Ok(Self { file, path, offset })
+    }
+
+    /// Appends one line; the newline is added.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; what was written of the line is taken back.
+    pub fn append(&mut self, line: &str) -> Result<()> {
+        let mut bytes = Vec::with_capacity(line.len() + 1);
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.push(b'\n');
+        if let Err(reason) = write_checked(&mut self.file, &bytes) {
+            // Best effort: resuming cuts the file back in any case.
+            let _ = self
+                .file
+                .set_len(self.offset)
+                .and_then(|()| self.file.seek(io::SeekFrom::Start(self.offset)));
+            return Err(Error::io(format!("append {} bytes to", bytes.len()), &self.path, reason));
+        }
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The length in bytes: what a checkpoint saves, and resuming hands to [`RunWriter::open_metrics`].
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Makes the lines durable. Called before a checkpoint that refers to [`Self::offset`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync(&mut self) -> Result<()> {
+        let synced = self.file.flush().and_then(|()| atomic::sync(&self.file));
+        synced.map_err(|reason| Error::io("sync", &self.path, reason))
+    }
+}
+
+fn refuse_occupied(root: &Path) -> Result<()> {
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(reason) if reason.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(reason) if reason.kind() == io::ErrorKind::NotADirectory => {
+            return Err(Error::Occupied { path: root.to_owned() });
+        }
+        Err(reason) => return Err(Error::io("open", root, reason)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|reason| Error::io("list", root, reason))?;
+        if entry.file_name() != lock::NAME {
+            return Err(Error::Occupied { path: root.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// As `create_dir_all`, and notes which folders were not there before.
+fn create_folders(path: &Path, created: &mut Vec<PathBuf>) -> Result<()> {
+    let mut missing: Vec<&Path> =
+        path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
+    missing.reverse();
+    for folder in missing {
+        let made = faults::pass(Operation::Create).and_then(|()| DirBuilder::new().create(folder));
+        match made {
+            Ok(()) => created.push(folder.to_owned()),
+            Err(reason) if reason.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+            Err(reason) => return Err(Error::io("create the folder", folder, reason)),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the folders that are empty, innermost first. A folder that others have put something into stays.
+fn remove_created(created: &[PathBuf]) {
+    for folder in created.iter().rev() {
+        let _ = fs::remove_dir(folder);
+    }
+}
+
+fn remove_if_there(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<()> {
+    match remove(path) {
+        Err(reason) if reason.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, reason)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_run_has_its_folders_and_refuses_a_second_of_its_name() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("deep/er/run");
+        let run = RunWriter::create(&path).unwrap();
+        run.write_config("[model]\n").unwrap();
+        run.write_tokenizer(b"{}").unwrap();
+        run.write_report("<p>").unwrap();
+        assert!(run.checkpoints().is_dir() && run.model().is_dir());
+        let error = RunWriter::create(&path).unwrap_err();
+        assert!(matches!(error, Error::Occupied { .. }), "{error}");
+        assert!(error.hint().unwrap().contains("--resume"));
+        let error = RunWriter::resume(&path).unwrap_err();
+        assert!(matches!(error, Error::Locked { .. }), "{error}");
+        drop(run);
+        RunWriter::resume(&path).unwrap();
+        assert_eq!(RunFolder::open(&path).unwrap().root(), path);
+    }
+
+    #[test]
+    fn abandoning_removes_what_was_created_and_nothing_else() {
+        let base = tempfile::tempdir().unwrap();
+        let neighbour = base.path().join("runs/other");
+        fs::create_dir_all(&neighbour).unwrap();
+        let run = RunWriter::create(base.path().join("runs/new/er")).unwrap();
+        run.write_config("x").unwrap();
+        run.abandon().unwrap();
+        assert!(neighbour.is_dir());
+        assert!(!base.path().join("runs/new").exists());
+
+        let empty = base.path().join("empty");
+        fs::create_dir(&empty).unwrap();
+        let run = RunWriter::create(&empty).unwrap();
+        run.write_config("x").unwrap();
+        run.abandon().unwrap();
+        assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_failed_creation_leaves_nothing() {
+        let base = tempfile::tempdir().unwrap();
+        for at in 1.. {
+            let guard = faults::inject(at, faults::Fault::Error(io::ErrorKind::PermissionDenied));
+            let outcome = RunWriter::create(base.path().join("a/b"));
+            let fired = guard.fired();
+            drop(guard);
+            if !fired {
+                assert!(at > 4, "four folders are created");
+                outcome.unwrap();
+                return;
+            }
+            outcome.unwrap_err();
+            assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0, "at {at}");
+        }
+    }
+
+    #[test]
+    fn a_file_or_a_foreign_folder_is_no_run() {
+        let base = tempfile::tempdir().unwrap();
+        let file = base.path().join("file");
+        atomic::write(&file, b"x").unwrap();
+        assert!(matches!(RunWriter::create(&file), Err(Error::Occupied { .. })));
+        assert!(matches!(RunFolder::open(&file), Err(Error::Io { .. })));
+        let error = RunFolder::open(base.path()).unwrap_err();
+        assert!(error.to_string().ends_with("is not a run folder: it has no config.toml"), "{error}");
+        assert!(matches!(RunFolder::open(base.path().join("none")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn metrics_are_cut_back_to_the_offset_of_the_checkpoint() {
+        let base = tempfile::tempdir().unwrap();
+        let run = RunWriter::create(base.path().join("run")).unwrap();
+        let mut metrics = run.open_metrics(0).unwrap();
+        metrics.append(r#"{"step":1}"#).unwrap();
+        let offset = metrics.offset();
+        metrics.append(r#"{"step":2}"#).unwrap();
+        metrics.sync().unwrap();
+        drop(metrics);
+        let mut metrics = run.open_metrics(offset).unwrap();
+        metrics.append(r#"{"step":2,"again":true}"#).unwrap();
+        let text = fs::read_to_string(run.metrics()).unwrap();
+        assert_eq!(text, "{\"step\":1}\n{\"step\":2,\"again\":true}\n");
+        assert!(matches!(run.open_metrics(1000), Err(Error::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_line_that_fails_is_taken_back() {
+        let base = tempfile::tempdir().unwrap();
+        let run = RunWriter::create(base.path().join("run")).unwrap();
+        let mut metrics = run.open_metrics(0).unwrap();
+        metrics.append("one").unwrap();
+        let guard = faults::inject(1, faults::Fault::Error(io::ErrorKind::StorageFull));
+        let error = metrics.append("a longer line").unwrap_err();
+        drop(guard);
+        assert!(
+            error.to_string().contains("append 14 bytes") && error.to_string().contains("metrics.jsonl"),
+            "{error}"
+        );
+        metrics.append("two").unwrap();
+        assert_eq!(fs::read_to_string(run.metrics()).unwrap(), "one\ntwo\n");
+    }
+}
