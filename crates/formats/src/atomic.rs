@@ -97,10 +97,10 @@ impl Write for Writer {
     }
 }
 
-/// Removes what crashed writers left in `folder`: files named `.*.tmp`. Only for a folder that has no other writer.
+/// Removes what crashed writers left in `folder`: files and folders named `.*.tmp`. Only where nobody else writes.
 ///
 /// # Errors
-/// [`Error::Io`] if the folder cannot be listed or such a file not removed.
+/// [`Error::Io`] if the folder cannot be listed or something not removed.
 pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
     let folder = folder.as_ref();
     let entries = fs::read_dir(folder).map_err(|reason| Error::io("list", folder, reason))?;
@@ -108,11 +108,11 @@ pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
         let entry = entry.map_err(|reason| Error::io("list", folder, reason))?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with('.')
-            && name.ends_with(".tmp")
-            && entry.file_type().is_ok_and(|kind| kind.is_file())
-        {
-            remove_file(&entry.path())?;
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => remove_folder(&entry.path())?,
+                _ => remove_file(&entry.path())?,
+            }
         }
     }
     Ok(())
@@ -191,12 +191,18 @@ pub(crate) fn sync(file: &File) -> io::Result<()> {
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     faults::pass(Operation::Rename)
         .and_then(|()| fs::rename(from, to))
-        .map_err(|reason| Error::io("rename the finished file to", to, reason))
+        .map_err(|reason| Error::io("rename into place", to, reason))
 }
 
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
     faults::pass(Operation::Remove)
         .and_then(|()| fs::remove_file(path))
+        .map_err(|reason| Error::io("remove", path, reason))
+}
+
+pub(crate) fn remove_folder(path: &Path) -> Result<()> {
+    faults::pass(Operation::Remove)
+        .and_then(|()| fs::remove_dir_all(path))
         .map_err(|reason| Error::io("remove", path, reason))
 }
 

@@ -2,15 +2,18 @@
 //!
 //! - [`atomic`]: a file is either its old self or its new self, never half of each.
 //! - [`weights`]: safetensors, with limits checked before anything is allocated.
+//! - [`checkpoint`]: folders of parts with a manifest of hashes, saved whole, the newest whole one loaded.
 //! - [`run`]: the folder of a training run and its lock.
 //! - [`faults`]: failures on demand, so that tests can stop a save at every write, sync and rename.
 //!
 //! Nothing here prints, and no path found inside a file is ever followed outside that file's folder.
 
 pub mod atomic;
+pub mod checkpoint;
 mod error;
 pub mod faults;
 mod lock;
+mod read;
 pub mod run;
 pub mod weights;
 

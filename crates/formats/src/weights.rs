@@ -6,13 +6,13 @@
 //! In: the file is not trusted. The length of the file and of its header, the number of tensors, repeated names, shapes and
 //! offsets are checked before a tensor is allocated, and a NaN or an infinity is refused by name.
 
-use std::{collections::BTreeMap, fmt, fs::File, io::Read, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::{Error, Result};
+use crate::{Error, Result, read::read_bounded};
 
 /// What a reader accepts.
 #[derive(Clone, Copy, Debug)]
@@ -88,31 +88,6 @@ pub fn read_safetensors(path: impl AsRef<Path>, options: &ReadOptions) -> Result
 /// [`Error::TooLarge`], [`Error::Malformed`], [`Error::DType`] or [`Error::NonFinite`].
 pub fn from_safetensors(bytes: &[u8], options: &ReadOptions) -> Result<BTreeMap<String, Tensor>> {
     parse("safetensors data", bytes, options)
-}
-
-/// The whole file, if it is a regular file of at most `limit` bytes.
-pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let failed = |reason| Error::io("read", path, reason);
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    if metadata.is_dir() {
-        return Err(failed(std::io::ErrorKind::IsADirectory.into()));
-    }
-    let too_large =
-        |size| Error::TooLarge { what: format!("`{}`", path.display()), size, limit, unit: "bytes" };
-    if metadata.len() > limit {
-        return Err(too_large(metadata.len()));
-    }
-    let mut bytes = Vec::new();
-    bytes
-        .try_reserve_exact(metadata.len() as usize)
-        .map_err(|_| failed(std::io::ErrorKind::OutOfMemory.into()))?;
-    // A pipe or a file that grows says nothing true about its length.
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        return Err(too_large(bytes.len() as u64));
-    }
-    Ok(bytes)
 }
 
 fn parse(what: &str, bytes: &[u8], options: &ReadOptions) -> Result<BTreeMap<String, Tensor>> {

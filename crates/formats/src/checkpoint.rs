@@ -1,0 +1,374 @@
+//! Checkpoints: folders `step_00001200`, each with its parts and a manifest of their sizes and hashes.
+//!
+//! ```text
+//! checkpoints/step_00001200/{model.safetensors, optimizer.safetensors, state.json, manifest.json}
+//! ```
+//!
+//! A checkpoint is written aside, every file synced, the folder synced, renamed, and the parent synced: it is whole or
+//! it is not there. When it is read, every byte of it is checked against the manifest, and the manifest against
+//! itself: a checkpoint with one flipped bit is skipped with the reason, and the one before it is taken.
+//!
+//! What the parts mean is the trainer's business; here they are bytes.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Error, Result,
+    atomic::{create_new, remove_folder, rename, sync, sync_folder, write_checked},
+    faults::{self, Operation},
+    read::read_bounded,
+};
+
+mod manifest;
+
+use manifest::Manifest;
+
+/// The largest part, in bytes.
+const MAX_PART_BYTES: u64 = 16 << 30;
+const MAX_MANIFEST_BYTES: u64 = 1 << 16;
+
+/// A checkpoint that has been read and checked.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The step after which it was made.
+    pub step: u64,
+    /// Its folder.
+    pub path: PathBuf,
+    /// The parts by name.
+    pub parts: BTreeMap<String, Vec<u8>>,
+}
+
+impl Checkpoint {
+    /// The part of this name.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if there is none.
+    pub fn part(&self, name: &str) -> Result<&[u8]> {
+        let part = self.parts.get(name).map(Vec::as_slice);
+        part.ok_or_else(|| Error::malformed(quoted(&self.path), &format!("it has no part `{name}`")))
+    }
+}
+
+/// A checkpoint that cannot be used.
+#[derive(Debug)]
+pub struct Skipped {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Why not.
+    pub reason: Error,
+}
+
+/// What [`load_newest`] found.
+#[derive(Debug)]
+pub struct Newest {
+    /// The newest checkpoint that is whole.
+    pub checkpoint: Option<Checkpoint>,
+    /// The newer ones that are not, newest first.
+    pub skipped: Vec<Skipped>,
+}
+
+/// Saves the checkpoint of `step` from its named parts and returns its folder.
+///
+/// `checkpoints` must exist and have one writer (see [`crate::run::RunWriter`]). A whole checkpoint of the same step is
+/// left as it is: a run is deterministic, so it holds the same state. A damaged one is replaced.
+///
+/// # Errors
+/// [`Error::Io`], after which every earlier checkpoint is as it was and nothing of this one is left; or a part's
+/// name that is not a plain file name.
+pub fn save(checkpoints: &Path, step: u64, parts: &[(&str, &[u8])]) -> Result<PathBuf> {
+    let manifest = Manifest::new(step, parts)?;
+    let target = checkpoints.join(name_of(step));
+    if target.exists() {
+        if load(&target).is_ok() {
+            return Ok(target);
+        }
+        remove(&target)?;
+    }
+    let aside = aside_of(&target);
+    if aside.exists() {
+        remove_folder(&aside)?;
+    }
+    let saved = write_aside(&aside, parts, &manifest).and_then(|()| rename(&aside, &target));
+    if let Err(error) = saved {
+        // The first error is the one to report.
+        let _ = remove_folder(&aside);
+        return Err(error);
+    }
+    sync_folder(checkpoints)?;
+    Ok(target)
+}
+
+fn write_aside(aside: &Path, parts: &[(&str, &[u8])], manifest: &Manifest) -> Result<()> {
+    faults::pass(Operation::Create)
+        .and_then(|()| fs::create_dir(aside))
+        .map_err(|reason| Error::io("create the folder", aside, reason))?;
+    for (name, bytes) in parts {
+        write_synced(&aside.join(name), bytes)?;
+    }
+    write_synced(&aside.join(manifest::NAME), &manifest.to_json()?)?;
+    sync_folder(aside)
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |reason| Error::io(format!("write {} bytes to", bytes.len()), path, reason);
+    let mut file = create_new(path).map_err(failed)?;
+    write_checked(&mut file, bytes).map_err(failed)?;
+    sync(&file).map_err(failed)
+}
+
+/// The checkpoints in a folder as (step, path), newest first, unchecked; none if the folder is not there.
+///
+/// # Errors
+/// [`Error::Io`] if the folder cannot be listed.
+pub fn list(checkpoints: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let failed = |reason| Error::io("list", checkpoints, reason);
+    let entries = match fs::read_dir(checkpoints) {
+        Err(reason) if reason.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if let Some(step) = entry.file_name().to_str().and_then(step_of) {
+            found.push((step, entry.path()));
+        }
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(found)
+}
+
+/// Reads the checkpoint in the folder `path` and checks every byte of it.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::TooLarge`], or [`Error::Malformed`] with what does not fit.
+pub fn load(path: &Path) -> Result<Checkpoint> {
+    let step = path
+        .file_name()
+        .and_then(|name| step_of(name.to_str()?))
+        .ok_or_else(|| Error::malformed(quoted(path), "its name is not `step_` and a number"))?;
+    let manifest_path = path.join(manifest::NAME);
+    let manifest =
+        Manifest::parse(&quoted(&manifest_path), &read_bounded(&manifest_path, MAX_MANIFEST_BYTES)?, step)?;
+    let present = names_in(path)?;
+    let mut parts = BTreeMap::new();
+    for (name, expected) in &manifest.parts {
+        let part = path.join(name);
+        // By the listing, not by opening it: a file system that ignores case would find `Model.safetensors`.
+        if !present.contains(name) {
+            return Err(Error::io("read", &part, io::ErrorKind::NotFound.into()));
+        }
+        let bytes = read_bounded(&part, expected.bytes.min(MAX_PART_BYTES))?;
+        expected.check(&quoted(&part), &bytes)?;
+        parts.insert(name.clone(), bytes);
+    }
+    Ok(Checkpoint { step, path: path.to_owned(), parts })
+}
+
+/// Reads the newest checkpoint that is whole, and says which newer ones are not and why.
+///
+/// # Errors
+/// [`Error::Io`] if the folder cannot be listed; a checkpoint that cannot be read is skipped.
+pub fn load_newest(checkpoints: &Path) -> Result<Newest> {
+    let mut skipped = Vec::new();
+    for (_, path) in list(checkpoints)? {
+        match load(&path) {
+            Ok(checkpoint) => return Ok(Newest { checkpoint: Some(checkpoint), skipped }),
+            Err(reason) => skipped.push(Skipped { path, reason }),
+        }
+    }
+    Ok(Newest { checkpoint: None, skipped })
+}
+
+/// Removes all checkpoints but the newest `last` (at least one) and that of the step `best`, and returns the steps removed.
+///
+/// # Errors
+/// [`Error::Io`] if one cannot be removed.
+pub fn keep(checkpoints: &Path, last: usize, best: Option<u64>) -> Result<Vec<u64>> {
+    let mut removed = Vec::new();
+    for (step, path) in list(checkpoints)?.into_iter().skip(last.max(1)) {
+        if Some(step) != best {
+            remove(&path)?;
+            removed.push(step);
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes a checkpoint: gone as a whole by a rename first, so that a crash leaves no half of it under its name.
+fn remove(path: &Path) -> Result<()> {
+    let aside = aside_of(path);
+    if aside.exists() {
+        remove_folder(&aside)?;
+    }
+    rename(path, &aside)?;
+    remove_folder(&aside)
+}
+
+/// Eight digits, so that the names sort as the steps do; more where a run is longer.
+fn name_of(step: u64) -> String {
+    format!("step_{step:08}")
+}
+
+fn step_of(name: &str) -> Option<u64> {
+    let step = name.strip_prefix("step_")?.parse().ok()?;
+    (name == name_of(step)).then_some(step)
+}
+
+/// A name that [`crate::atomic::sweep`] clears up after a crash.
+fn aside_of(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let failed = |reason| Error::io("list", folder, reason);
+    let names = fs::read_dir(folder).map_err(failed)?.map(|entry| entry.map(|entry| entry.file_name()));
+    // A name that is not UTF-8 is no part's.
+    let names = names.filter_map(|name| name.map(|name| name.into_string().ok()).transpose());
+    names.collect::<io::Result<_>>().map_err(failed)
+}
+
+fn quoted(path: &Path) -> String {
+    format!("`{}`", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{atomic, faults::Fault};
+
+    const PARTS: &[(&str, &[u8])] = &[
+        ("model.safetensors", b"weights"),
+        ("optimizer.safetensors", b"moments"),
+        ("state.json", b"{\"epoch\":3}"),
+    ];
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded() {
+        let folder = folder();
+        let path = save(folder.path(), 1200, PARTS).unwrap();
+        assert!(path.ends_with("step_00001200"));
+        let newest = load_newest(folder.path()).unwrap();
+        assert!(newest.skipped.is_empty());
+        let checkpoint = newest.checkpoint.unwrap();
+        assert_eq!((checkpoint.step, checkpoint.parts.len()), (1200, 3));
+        for (name, bytes) in PARTS {
+            assert_eq!(checkpoint.part(name).unwrap(), *bytes);
+        }
+        assert!(checkpoint.part("ema.safetensors").unwrap_err().to_string().contains("ema.safetensors"));
+    }
+
+    #[test]
+    fn no_folder_and_an_empty_one_have_no_checkpoint() {
+        let folder = folder();
+        assert!(load_newest(folder.path()).unwrap().checkpoint.is_none());
+        assert!(load_newest(&folder.path().join("none")).unwrap().checkpoint.is_none());
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_skipped_with_the_reason_and_replaced_when_saved_again() {
+        let folder = folder();
+        save(folder.path(), 10, PARTS).unwrap();
+        let damaged = save(folder.path(), 20, PARTS).unwrap();
+        atomic::write(damaged.join("state.json"), b"{\"epoch\":4}").unwrap();
+        let unfinished = save(folder.path(), 30, PARTS).unwrap();
+        fs::remove_file(unfinished.join("manifest.json")).unwrap();
+
+        let newest = load_newest(folder.path()).unwrap();
+        assert_eq!(newest.checkpoint.unwrap().step, 10);
+        let reasons: Vec<_> = newest.skipped.iter().map(|skipped| skipped.reason.to_string()).collect();
+        assert!(reasons[0].contains("manifest.json"), "{reasons:?}");
+        assert!(reasons[1].contains("state.json") && reasons[1].contains("hash"), "{reasons:?}");
+
+        save(folder.path(), 20, PARTS).unwrap();
+        assert_eq!(load(&damaged).unwrap().part("state.json").unwrap(), b"{\"epoch\":3}");
+    }
+
+    #[test]
+    fn the_newest_and_the_best_are_kept() {
+        let folder = folder();
+        for step in [1, 2, 3, 4, 100_000_000, 5] {
+            save(folder.path(), step, PARTS).unwrap();
+        }
+        assert_eq!(keep(folder.path(), 2, Some(2)).unwrap(), [4, 3, 1]);
+        let left: Vec<_> = list(folder.path()).unwrap().into_iter().map(|(step, _)| step).collect();
+        assert_eq!(left, [100_000_000, 5, 2]);
+        assert_eq!(keep(folder.path(), 0, None).unwrap(), [5, 2], "the newest is never removed");
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_are_refused() {
+        let folder = folder();
+        for name in [
+            "../state.json",
+            "/etc/x",
+            "a/b",
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "manifest.json",
+            "a\\b",
+            "c:d",
+            "con\n",
+        ] {
+            let error = save(folder.path(), 1, &[(name, b"x")]).unwrap_err();
+            assert!(matches!(error, Error::Malformed { .. }), "{name:?}: {error}");
+        }
+        assert!(list(folder.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_failure_at_any_operation_leaves_the_earlier_checkpoint_and_no_debris() {
+        for at in 1.. {
+            let folder = folder();
+            save(folder.path(), 1, PARTS).unwrap();
+            let guard = faults::inject(at, Fault::Error(io::ErrorKind::StorageFull));
+            let outcome = save(folder.path(), 2, PARTS);
+            let fired = guard.fired();
+            drop(guard);
+            let names = names_in(folder.path()).unwrap();
+            assert!(names.iter().all(|name| name.starts_with("step_")), "at {at}: {names:?}");
+            let newest = load_newest(folder.path()).unwrap();
+            assert!(newest.skipped.is_empty(), "at {at}");
+            let step = newest.checkpoint.unwrap().step;
+            assert!(step == 2 || outcome.is_err(), "at {at}");
+            if !fired {
+                assert!(at > 14, "only {at} operations");
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn a_crash_at_any_operation_leaves_a_whole_checkpoint() {
+        for at in 1.. {
+            let folder = folder();
+            save(folder.path(), 1, PARTS).unwrap();
+            let guard = faults::inject(at, Fault::Crash);
+            let _ = save(folder.path(), 2, PARTS).and_then(|_| keep(folder.path(), 1, None));
+            let fired = guard.fired();
+            drop(guard);
+            let newest = load_newest(folder.path()).unwrap();
+            assert!(newest.skipped.is_empty(), "at {at}: half a checkpoint under its name");
+            assert!(newest.checkpoint.is_some(), "at {at}");
+            atomic::sweep(folder.path()).unwrap();
+            let names = names_in(folder.path()).unwrap();
+            assert!(names.iter().all(|name| name.starts_with("step_")), "at {at}: {names:?}");
+            // After the crash the run goes on.
+            save(folder.path(), 2, PARTS).unwrap();
+            assert_eq!(load_newest(folder.path()).unwrap().checkpoint.unwrap().step, 2);
+            if !fired {
+                return;
+            }
+        }
+    }
+}

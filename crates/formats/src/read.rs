@@ -1,0 +1,44 @@
+//! Reading a file that may be too large, or no file at all.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::Path,
+};
+
+use crate::{Error, Result};
+
+/// The whole file, if it is a regular file of at most `limit` bytes.
+///
+/// Only regular files: a pipe would hang where nobody writes to it.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let failed = |reason| Error::io("read", path, reason);
+    let length = regular_length(path)?;
+    let too_large =
+        |size| Error::TooLarge { what: format!("`{}`", path.display()), size, limit, unit: "bytes" };
+    if length > limit {
+        return Err(too_large(length));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    let reserved = bytes.try_reserve_exact(length as usize + 1);
+    reserved.map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
+    // The file may grow while it is read.
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(too_large(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
+/// The length of a regular file.
+pub(crate) fn regular_length(path: &Path) -> Result<u64> {
+    let metadata = fs::metadata(path).map_err(|reason| Error::io("read", path, reason))?;
+    if metadata.is_dir() {
+        return Err(Error::io("read", path, io::ErrorKind::IsADirectory.into()));
+    }
+    if !metadata.is_file() {
+        return Err(Error::malformed(format!("`{}`", path.display()), "it is not a regular file"));
+    }
+    Ok(metadata.len())
+}
