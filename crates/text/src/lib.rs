@@ -1,1 +1,31 @@
-//! surprisal-text
+//! Texts: reading, cutting into tokens, splitting, batching, and sources whose entropy is known.
+//!
+//! Files are streamed: memory holds the token ids and a bounded buffer, never the text. This is the only crate that
+//! sees the `tokenizers` library.
+
+mod batches;
+mod corpus;
+mod error;
+mod pieces;
+pub mod source;
+mod token_text;
+mod tokenizer;
+
+use serde::{Deserialize, Serialize};
+
+pub use batches::{Batch, Batches, IGNORE};
+pub use corpus::{Corpus, DataOptions, EvaluationText, encode_files};
+pub use error::{Error, Result};
+pub use token_text::TokenText;
+pub use tokenizer::{Tokenizer, TokenizerKind};
+
+/// How a text is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// One sequence of tokens, newlines included.
+    #[default]
+    Stream,
+    /// Each line is a sentence of its own between `<s>` and `</s>`; contexts do not cross lines.
+    Line,
+}

@@ -1,0 +1,261 @@
+//! Batches for gradient descent: every training token once an epoch, in an order that the seed decides.
+//!
+//! A batch is a pure function of (seed, epoch, index). So a resumed run needs no saved generator, and nothing depends
+//! on who asks first.
+//!
+//! *Stream*: the text's targets are cut into windows of `block_size` from an offset that is redrawn each epoch, and the
+//! windows are shuffled without replacement. The very first token of a text has no context, so it is the one token that
+//! is never a target. *Line*: a row is a line, or a part of one that is longer than `block_size`; shorter rows are
+//! padded.
+
+use std::sync::{Arc, Mutex};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::{Error, Result};
+use crate::{TokenText, Unit};
+
+/// The target of a cell that has none: padding.
+pub const IGNORE: u32 = u32::MAX;
+
+/// The stream id of the data order under a run's seed.
+const ORDER: u64 = 100;
+
+/// Rows of inputs and the tokens that follow them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// (rows · cols) token ids.
+    pub inputs: Vec<u32>,
+    /// (rows · cols) next tokens, [`IGNORE`] where there is none.
+    pub targets: Vec<u32>,
+    /// B.
+    pub rows: usize,
+    /// T: at most `block_size`; shorter where no row of the batch is as long.
+    pub cols: usize,
+    /// How many targets are tokens.
+    pub targets_count: usize,
+}
+
+/// A row: where its targets lie in the ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Row {
+    first_target: usize,
+    len: usize,
+}
+
+/// The batches of a text.
+#[derive(Debug)]
+pub struct Batches {
+    text: Arc<TokenText>,
+    block_size: usize,
+    batch_size: usize,
+    seed: u64,
+    /// The rows of line mode, which are the same every epoch.
+    lines: Vec<Row>,
+    /// The order of the epoch asked for last.
+    order: Mutex<Option<(u64, Arc<Vec<Row>>)>>,
+}
+
+impl Batches {
+    /// Batches of `batch_size` rows of at most `block_size` tokens.
+    ///
+    /// # Errors
+    /// A text without a token to predict; sizes of zero.
+    pub fn new(text: Arc<TokenText>, block_size: usize, batch_size: usize, seed: u64) -> Result<Self> {
+        if block_size == 0 || batch_size == 0 {
+            return Err(Error::Setting { message: "block_size and batch_size must be at least 1".into() });
+        }
+        let mut lines = Vec::new();
+        if text.unit == Unit::Line {
+            let mut start = 0;
+            for sequence in text.sequences() {
+                let mut at = 1;
+                while at < sequence.len() {
+                    let len = block_size.min(sequence.len() - at);
+                    lines.push(Row { first_target: start + at, len });
+                    at += len;
+                }
+                start += sequence.len();
+            }
+        }
+        let targets = if text.unit == Unit::Line { lines.len() } else { text.ids.len().saturating_sub(1) };
+        if targets == 0 {
+            return Err(Error::TooShort {
+                name: "the training text".into(),
+                message: "it has no token that follows another".into(),
+            });
+        }
+        Ok(Self { text, block_size, batch_size, seed, lines, order: Mutex::new(None) })
+    }
+
+    fn generator(&self, epoch: u64) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(ORDER + epoch);
+        rng
+    }
+
+    /// How many batches `epoch` (from 0) has.
+    pub fn per_epoch(&self, epoch: u64) -> usize {
+        let rows = match self.text.unit {
+            Unit::Line => self.lines.len(),
+            Unit::Stream => {
+                let offset = self.offset(&mut self.generator(epoch));
+                let targets = self.text.ids.len() - 1;
+                usize::from(offset > 0) + (targets - offset).div_ceil(self.block_size)
+            }
+        };
+        rows.div_ceil(self.batch_size)
+    }
+
+    /// Where the first whole window of an epoch starts among the targets.
+    fn offset(&self, rng: &mut ChaCha8Rng) -> usize {
+        rng.random_range(0..self.block_size).min(self.text.ids.len() - 1)
+    }
+
+    /// Batch `index` of `epoch`; rows beyond the epoch's end are missing, so an index past it is empty.
+    pub fn batch(&self, epoch: u64, index: usize) -> Batch {
+        let order = self.order(epoch);
+        let first = index.saturating_mul(self.batch_size).min(order.len());
+        let rows = &order[first..order.len().min(first + self.batch_size)];
+        let cols = rows.iter().map(|row| row.len).max().unwrap_or(0);
+        let mut batch = Batch {
+            inputs: Vec::with_capacity(rows.len() * cols),
+            targets: Vec::with_capacity(rows.len() * cols),
+            rows: rows.len(),
+            cols,
+            targets_count: rows.iter().map(|row| row.len).sum(),
+        };
+        for (i, row) in rows.iter().enumerate() {
+            let targets = row.first_target..row.first_target + row.len;
+            batch.inputs.extend_from_slice(&self.text.ids[targets.start - 1..targets.end - 1]);
+            batch.targets.extend_from_slice(&self.text.ids[targets]);
+            batch.inputs.resize((i + 1) * cols, 0);
+            batch.targets.resize((i + 1) * cols, IGNORE);
+        }
+        batch
+    }
+
+    /// The rows of an epoch in the order they are seen.
+    fn order(&self, epoch: u64) -> Arc<Vec<Row>> {
+        // A poisoned lock only means that another thread panicked between two whole values.
+        let mut kept = self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((of, order)) = kept.as_ref()
+            && *of == epoch
+        {
+            return order.clone();
+        }
+        let mut rng = self.generator(epoch);
+        let mut rows = match self.text.unit {
+            Unit::Line => self.lines.clone(),
+            Unit::Stream => {
+                let offset = self.offset(&mut rng);
+                let end = self.text.ids.len();
+                let mut rows = Vec::with_capacity(end / self.block_size + 2);
+                if offset > 0 {
+                    rows.push(Row { first_target: 1, len: offset });
+                }
+                let mut at = 1 + offset;
+                while at < end {
+                    let len = self.block_size.min(end - at);
+                    rows.push(Row { first_target: at, len });
+                    at += len;
+                }
+                rows
+            }
+        };
+        // Fisher and Yates.
+        for i in (1..rows.len()).rev() {
+            rows.swap(i, rng.random_range(0..=i));
+        }
+        let order = Arc::new(rows);
+        *kept = Some((epoch, order.clone()));
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn stream(ids: Vec<u32>) -> Arc<TokenText> {
+        Arc::new(TokenText { ids, ..TokenText::default() })
+    }
+
+    /// Every target of an epoch with the token before it, sorted.
+    fn pairs(batches: &Batches, epoch: u64) -> Vec<(u32, u32)> {
+        let mut pairs = Vec::new();
+        for index in 0..batches.per_epoch(epoch) {
+            let batch = batches.batch(epoch, index);
+            assert!(batch.rows > 0 && batch.cols <= batches.block_size);
+            assert_eq!(batch.inputs.len(), batch.rows * batch.cols);
+            assert_eq!(batch.targets.len(), batch.rows * batch.cols);
+            let found: Vec<_> = batch
+                .inputs
+                .iter()
+                .zip(&batch.targets)
+                .filter(|(_, target)| **target != IGNORE)
+                .map(|(&input, &target)| (input, target))
+                .collect();
+            assert_eq!(found.len(), batch.targets_count);
+            pairs.extend(found);
+        }
+        assert_eq!(batches.batch(epoch, batches.per_epoch(epoch)).rows, 0);
+        pairs.sort_unstable();
+        pairs
+    }
+
+    proptest! {
+        #[test]
+        fn every_token_but_the_first_is_a_target_once_an_epoch(
+            len in 2usize..300, block_size in 1usize..40, batch_size in 1usize..9, seed: u64, epoch in 0u64..5,
+        ) {
+            let batches = Batches::new(stream((0..len as u32).collect()), block_size, batch_size, seed).unwrap();
+            let expected: Vec<_> = (1..len as u32).map(|id| (id - 1, id)).collect();
+            prop_assert_eq!(pairs(&batches, epoch), expected);
+        }
+
+        #[test]
+        fn every_token_of_every_line_is_a_target_once_an_epoch(
+            lens in proptest::collection::vec(0usize..20, 1..30), block_size in 1usize..12, batch_size in 1usize..9,
+        ) {
+            let mut text = TokenText { unit: Unit::Line, bos: Some(0), ..TokenText::default() };
+            let mut expected = Vec::new();
+            let mut next = 2;
+            for len in lens {
+                let mut line = vec![0];
+                line.extend(next..next + len as u32);
+                line.push(1);
+                next += len as u32;
+                expected.extend(line.windows(2).map(|pair| (pair[0], pair[1])));
+                text.ids.extend(line);
+                text.lines += 1;
+            }
+            expected.sort_unstable();
+            let batches = Batches::new(Arc::new(text), block_size, batch_size, 5).unwrap();
+            prop_assert_eq!(pairs(&batches, 3), expected);
+        }
+    }
+
+    #[test]
+    fn a_batch_depends_on_seed_epoch_and_index_alone() {
+        let text = stream((0..1000).collect());
+        let make = |seed| Batches::new(text.clone(), 16, 4, seed).unwrap();
+        let (a, b) = (make(1), make(1));
+        // Asked in another order.
+        let late = b.batch(3, 2);
+        let early = b.batch(0, 0);
+        assert_eq!(a.batch(0, 0), early);
+        assert_eq!(a.batch(3, 2), late);
+        assert_ne!(a.batch(1, 0), early);
+        assert_ne!(make(2).batch(0, 0), early);
+    }
+
+    #[test]
+    fn nothing_to_predict_is_an_error() {
+        assert!(Batches::new(stream(vec![3]), 8, 2, 1).is_err());
+        assert!(Batches::new(stream(Vec::new()), 8, 2, 1).is_err());
+        assert!(Batches::new(stream(vec![1, 2]), 0, 2, 1).is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! What can be wrong with a text or a tokenizer.
+
+use std::path::PathBuf;
+
+/// A text's error. [`Error::hint`] says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot read {}: {reason}", .path.display())]
+    Read {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: std::io::Error,
+    },
+    /// A directory (with everything below it) that holds no text file.
+    #[error("{} has no text file in it", .path.display())]
+    NoText {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Neither a file nor a directory.
+    #[error("{} is neither a plain file nor a directory", .path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Bytes that are no characters.
+    #[error("{} is not valid UTF-8: byte {byte:#04x} at offset {offset} (line {line})", .name)]
+    InvalidUtf8 {
+        /// The file.
+        name: String,
+        /// Where, in bytes from the start of the file.
+        offset: u64,
+        /// The byte.
+        byte: u8,
+        /// On which line, from 1.
+        line: u64,
+    },
+    /// Too little text to do anything with.
+    #[error("{name} is empty")]
+    Empty {
+        /// The text.
+        name: String,
+    },
+    /// Too little text to train and to validate.
+    #[error("{name} is too short: {message}")]
+    TooShort {
+        /// The text.
+        name: String,
+        /// What it is too short for.
+        message: String,
+    },
+    /// The texts changed while they were being read.
+    #[error("{} became shorter while it was being read", .path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A tokenizer.json that cannot be used.
+    #[error("unusable tokenizer: {message}")]
+    Tokenizer {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// More tokens than ids.
+    #[error("the vocabulary has {size} tokens, more than {limit}")]
+    VocabularyTooLarge {
+        /// How many there are.
+        size: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// An embedded corpus that does not exist.
+    #[error("there is no embedded corpus named \"{name}\"")]
+    NoSuchCorpus {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<&'static str>,
+    },
+    /// A setting that means nothing.
+    #[error("{message}")]
+    Setting {
+        /// Which, and what would be right.
+        message: String,
+    },
+    /// A source of known entropy failed.
+    #[error("the embedded source failed: {0}")]
+    Source(#[from] crate::source::Error),
+}
+
+impl Error {
+    /// What a person can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { .. } | Self::NotAFile { .. } => {
+                Some("give text files, directories of them, or nothing for the embedded corpus".into())
+            }
+            Self::NoText { .. } => Some("text files are those without NUL bytes at their start".into()),
+            Self::InvalidUtf8 { .. } => {
+                Some("tokenizer.kind = \"byte\" reads any bytes; or convert the file to UTF-8".into())
+            }
+            Self::Empty { .. } | Self::TooShort { .. } => {
+                Some("give more text, or a larger share of it (data.val_fraction)".into())
+            }
+            Self::NoSuchCorpus { known, .. } => Some(format!("there are: {}", known.join(", "))),
+            Self::VocabularyTooLarge { .. } => {
+                Some("tokenizer.kind = \"bpe\" has a size of your choice".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A result whose error is a text's [`enum@Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,339 @@
+//! Tokenizers: byte, char, word, and byte-level BPE.
+//!
+//! All four are saved as a `tokenizer.json` that Hugging Face `tokenizers` loads and that gives the same ids there. The
+//! first three are encoded by code of our own, which is faster and reads bytes that are no UTF-8; a test holds it
+//! against the library.
+//!
+//! Ids: special tokens first (`<unk>` = 0 for char and word; then `<s>`, `</s>` in line mode), then characters by code
+//! point, words by first appearance, bytes by value. Byte ids are the bytes themselves, with the special tokens after
+//! them.
+
+mod bytes;
+mod json;
+
+use std::fmt;
+
+#[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Unit;
+use crate::error::{Error, Result};
+use crate::pieces::Piece;
+
+/// `<unk>`, `<s>`, `</s>`: the names of the special tokens.
+pub(crate) const UNK: &str = "<unk>";
+pub(crate) const BOS: &str = "<s>";
+pub(crate) const EOS: &str = "</s>";
+
+/// The largest vocabulary: what a model of toy size could use at all.
+const MAX_VOCABULARY: usize = 1 << 24;
+
+/// What a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenizerKind {
+    /// A byte.
+    Byte,
+    /// A character.
+    Char,
+    /// What stands between white space (NUL, tab, newline, carriage return, space); in stream mode a newline is a
+    /// token, too.
+    Word,
+    /// A piece of a word, found by byte-pair encoding (Sennrich et al. 2016) over bytes.
+    Bpe {
+        /// How many tokens there are to be.
+        vocab_size: usize,
+    },
+}
+
+impl fmt::Display for TokenizerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Byte => "byte",
+            Self::Char => "char",
+            Self::Word => "word",
+            Self::Bpe { .. } => "bpe",
+        })
+    }
+}
+
+/// Cuts text into tokens and puts it together again.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    pub(crate) codec: Codec,
+    pub(crate) unit: Unit,
+}
+
+/// The four ways.
+#[derive(Debug, Clone)]
+pub(crate) enum Codec {
+    Byte,
+    Char(Table),
+    Word(Table),
+    Bpe(Box<tokenizers::Tokenizer>),
+}
+
+/// Tokens by id and ids by token.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Table {
+    pub(crate) tokens: Vec<String>,
+    #[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
+    pub(crate) ids: HashMap<String, u32>,
+}
+
+impl Table {
+    pub(crate) fn add(&mut self, token: &str) -> Result<u32> {
+        if let Some(&id) = self.ids.get(token) {
+            return Ok(id);
+        }
+        let id = self.tokens.len();
+        if id >= MAX_VOCABULARY {
+            return Err(Error::VocabularyTooLarge { size: id + 1, limit: MAX_VOCABULARY });
+        }
+        self.tokens.push(token.to_owned());
+        self.ids.insert(token.to_owned(), id as u32);
+        Ok(id as u32)
+    }
+
+    fn specials(unit: Unit) -> Result<Self> {
+        let mut table = Self::default();
+        table.add(UNK)?;
+        if unit == Unit::Line {
+            table.add(BOS)?;
+            table.add(EOS)?;
+        }
+        Ok(table)
+    }
+}
+
+/// KenLM's word separators.
+fn separates(c: char) -> bool {
+    matches!(c, '\0' | '\t' | '\n' | '\r' | ' ')
+}
+
+/// The tokens of the word tokenizer: words, and in stream mode newlines.
+fn words(text: &str, unit: Unit) -> impl Iterator<Item = &str> {
+    text.split_inclusive('\n').flat_map(move |line| {
+        let newline = (unit == Unit::Stream && line.ends_with('\n')).then_some("\n");
+        line.split(separates).filter(|word| !word.is_empty()).chain(newline)
+    })
+}
+
+impl Tokenizer {
+    /// Learns the vocabulary of `pieces`, the training text.
+    ///
+    /// # Errors
+    /// Text that is not UTF-8 (except for bytes), a vocabulary that is too large, a failure to read.
+    pub(crate) fn train(
+        kind: TokenizerKind,
+        unit: Unit,
+        pieces: impl Iterator<Item = Result<Piece>> + Send,
+    ) -> Result<Self> {
+        let codec = match kind {
+            TokenizerKind::Byte => Codec::Byte,
+            TokenizerKind::Char => {
+                let mut seen = std::collections::BTreeSet::new();
+                for piece in pieces {
+                    seen.extend(piece?.text()?.chars().filter(|&c| unit == Unit::Stream || c != '\n'));
+                }
+                let mut table = Table::specials(unit)?;
+                let mut buffer = [0; 4];
+                for c in seen {
+                    table.add(c.encode_utf8(&mut buffer))?;
+                }
+                Codec::Char(table)
+            }
+            TokenizerKind::Word => {
+                let mut table = Table::specials(unit)?;
+                for piece in pieces {
+                    for word in words(piece?.text()?, unit) {
+                        table.add(word)?;
+                    }
+                }
+                Codec::Word(table)
+            }
+            TokenizerKind::Bpe { vocab_size } => {
+                Codec::Bpe(Box::new(bytes::train_bpe(vocab_size, unit, pieces)?))
+            }
+        };
+        Ok(Self { codec, unit })
+    }
+
+    /// Reads a `tokenizer.json`.
+    ///
+    /// Only the components that these tokenizers are made of are accepted, and limits are checked first: the file may
+    /// come from anywhere.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn from_json(bytes: &[u8]) -> Result<Self> {
+        json::read(bytes)
+    }
+
+    /// The bytes of a `tokenizer.json`, the same for the same tokenizer.
+    ///
+    /// # Errors
+    /// A failure of the library.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        json::write(self)
+    }
+
+    /// What its tokens are.
+    pub fn kind(&self) -> TokenizerKind {
+        match &self.codec {
+            Codec::Byte => TokenizerKind::Byte,
+            Codec::Char(_) => TokenizerKind::Char,
+            Codec::Word(_) => TokenizerKind::Word,
+            Codec::Bpe(_) => TokenizerKind::Bpe { vocab_size: self.vocab_size() },
+        }
+    }
+
+    /// How it reads texts.
+    pub fn unit(&self) -> Unit {
+        self.unit
+    }
+
+    /// |V|.
+    pub fn vocab_size(&self) -> usize {
+        match &self.codec {
+            Codec::Byte => 256 + if self.unit == Unit::Line { 2 } else { 0 },
+            Codec::Char(table) | Codec::Word(table) => table.tokens.len(),
+            Codec::Bpe(bpe) => bpe.get_vocab_size(true),
+        }
+    }
+
+    /// `<unk>`: what stands for everything that the vocabulary lacks (char and word).
+    pub fn unk(&self) -> Option<u32> {
+        matches!(self.codec, Codec::Char(_) | Codec::Word(_)).then_some(0)
+    }
+
+    /// `<s>`, in line mode.
+    pub fn bos(&self) -> Option<u32> {
+        (self.unit == Unit::Line).then_some(match self.codec {
+            Codec::Byte => 256,
+            Codec::Char(_) | Codec::Word(_) => 1,
+            Codec::Bpe(_) => 0,
+        })
+    }
+
+    /// `</s>`, in line mode.
+    pub fn eos(&self) -> Option<u32> {
+        self.bos().map(|bos| bos + 1)
+    }
+
+    /// The ids of `text`, without `<s>` and `</s>`. In line mode newlines are left out; they are what lines end with.
+    ///
+    /// # Errors
+    /// A failure of the library.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        match &self.codec {
+            Codec::Byte => self.encode_bytes(text.as_bytes(), &mut ids),
+            Codec::Char(table) => {
+                let mut buffer = [0; 4];
+                let wanted = text.chars().filter(|&c| self.unit == Unit::Stream || c != '\n');
+                ids.extend(wanted.map(|c| table.ids.get(&*c.encode_utf8(&mut buffer)).copied().unwrap_or(0)));
+            }
+            Codec::Word(table) => {
+                ids.extend(words(text, self.unit).map(|word| match table.ids.get(word) {
+                    // The names of special tokens are ordinary, unknown words of a text.
+                    Some(&id) if self.unit == Unit::Stream || id > 2 => id,
+                    _ => 0,
+                }));
+            }
+            Codec::Bpe(bpe) => bytes::encode_bpe(bpe, self.unit, text, &mut ids)?,
+        }
+        Ok(ids)
+    }
+
+    /// [`Self::encode`] of bytes that need not be text (byte tokenizer only).
+    fn encode_bytes(&self, bytes: &[u8], ids: &mut Vec<u32>) {
+        ids.extend(
+            bytes
+                .iter()
+                .filter(|&&byte| self.unit == Unit::Stream || byte != b'\n')
+                .map(|&byte| u32::from(byte)),
+        );
+    }
+
+    /// The ids of one piece of a stream, or of one line.
+    pub(crate) fn encode_piece(&self, piece: &Piece) -> Result<Vec<u32>> {
+        if matches!(self.codec, Codec::Byte) {
+            let mut ids = Vec::new();
+            self.encode_bytes(&piece.bytes, &mut ids);
+            return Ok(ids);
+        }
+        self.encode(piece.text()?)
+    }
+
+    /// The text of `ids`. `<s>` is left out and `</s>` becomes a newline; bytes that are no UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// A failure of the library.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        let mut text = String::new();
+        let mut start = 0;
+        for (i, &id) in ids.iter().enumerate() {
+            if Some(id) == self.bos() || Some(id) == self.eos() {
+                self.decode_plain(&ids[start..i], &mut text)?;
+                if Some(id) == self.eos() {
+                    text.push('\n');
+                }
+                start = i + 1;
+            }
+        }
+        self.decode_plain(&ids[start..], &mut text)?;
+        Ok(text)
+    }
+
+    /// [`Self::decode`] of ids without `<s>` and `</s>`.
+    fn decode_plain(&self, ids: &[u32], text: &mut String) -> Result<()> {
+        match &self.codec {
+            Codec::Byte => {
+                let bytes: Vec<u8> = ids.iter().filter_map(|&id| u8::try_from(id).ok()).collect();
+                text.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            Codec::Char(table) => {
+                for &id in ids {
+                    text.push_str(table.tokens.get(id as usize).map_or("\u{FFFD}", String::as_str));
+                }
+            }
+            Codec::Word(table) => {
+                for &id in ids {
+                    let word = table.tokens.get(id as usize).map_or("\u{FFFD}", String::as_str);
+                    if !(text.is_empty() || text.ends_with('\n') || word == "\n") {
+                        text.push(' ');
+                    }
+                    text.push_str(word);
+                }
+            }
+            Codec::Bpe(bpe) => text.push_str(&bytes::decode_bpe(bpe, ids)),
+        }
+        Ok(())
+    }
+
+    /// How a token is shown to a person: newlines and spaces made visible.
+    pub fn token(&self, id: u32) -> String {
+        if Some(id) == self.bos() {
+            return BOS.into();
+        }
+        if Some(id) == self.eos() {
+            return EOS.into();
+        }
+        let mut text = String::new();
+        if let Codec::Byte = self.codec
+            && (128..256).contains(&id)
+        {
+            return format!("0x{id:02X}");
+        }
+        if self.decode_plain(&[id], &mut text).is_err() {
+            return format!("#{id}");
+        }
+        text.replace('\n', "⏎").replace('\t', "⇥").replace(' ', "␣")
+    }
+}
+
+#[cfg(test)]
+mod tests;

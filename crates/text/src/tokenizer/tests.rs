@@ -1,0 +1,204 @@
+//! The four tokenizers against the library, and hostile files.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::pieces::{Pieces, Place, Span};
+
+const TEXT: &str =
+    "the cat sat on the mat.\nthe dog  sat\ton the log.\n\nÉmile said: \"où est le chat?\"\nend";
+
+fn pieces(text: &str) -> Pieces {
+    let place = Place::Memory { name: "memory".into(), text: text.into() };
+    Pieces::new(&[Span { place, start: 0, end: text.len() as u64 }])
+}
+
+fn train(kind: TokenizerKind, unit: Unit) -> Tokenizer {
+    Tokenizer::train(kind, unit, pieces(TEXT)).unwrap()
+}
+
+const KINDS: [TokenizerKind; 4] =
+    [TokenizerKind::Byte, TokenizerKind::Char, TokenizerKind::Word, TokenizerKind::Bpe { vocab_size: 300 }];
+
+fn library(tokenizer: &Tokenizer) -> tokenizers::Tokenizer {
+    tokenizers::Tokenizer::from_bytes(tokenizer.to_json().unwrap()).unwrap()
+}
+
+#[test]
+fn ids_are_the_librarys_and_survive_saving() {
+    for kind in KINDS {
+        for unit in [Unit::Stream, Unit::Line] {
+            let tokenizer = train(kind, unit);
+            let again = Tokenizer::from_json(&tokenizer.to_json().unwrap()).unwrap();
+            assert_eq!(again.to_json().unwrap(), tokenizer.to_json().unwrap(), "{kind} {unit:?}");
+            assert_eq!(
+                (again.kind(), again.unit(), again.vocab_size(), again.unk(), again.bos(), again.eos()),
+                (
+                    tokenizer.kind(),
+                    unit,
+                    tokenizer.vocab_size(),
+                    tokenizer.unk(),
+                    tokenizer.bos(),
+                    tokenizer.eos()
+                )
+            );
+            let theirs = library(&tokenizer);
+            assert_eq!(theirs.get_vocab_size(true), tokenizer.vocab_size(), "{kind} {unit:?}");
+            for line in ["the cat sat.", "  où\tça? \"xyz\" 123", "日本 the", ""] {
+                let ours = tokenizer.encode(line).unwrap();
+                assert_eq!(ours, again.encode(line).unwrap());
+                let ids = theirs.encode_fast(line, false).unwrap().get_ids().to_vec();
+                assert_eq!(ours, ids, "{kind} {unit:?} {line:?}");
+            }
+            if unit == Unit::Stream {
+                let ids = theirs.encode_fast(TEXT, false).unwrap().get_ids().to_vec();
+                assert_eq!(tokenizer.encode(TEXT).unwrap(), ids, "{kind}");
+            }
+            if unit == Unit::Line {
+                assert_eq!(theirs.token_to_id(BOS), tokenizer.bos());
+                assert_eq!(theirs.token_to_id(EOS), tokenizer.eos());
+            }
+        }
+    }
+}
+
+#[test]
+fn text_comes_back() {
+    for kind in KINDS {
+        let tokenizer = train(kind, Unit::Stream);
+        let text = tokenizer.decode(&tokenizer.encode(TEXT).unwrap()).unwrap();
+        if kind == TokenizerKind::Word {
+            assert_eq!(text, TEXT.replace("  ", " ").replace('\t', " "));
+        } else {
+            assert_eq!(text, TEXT, "{kind}");
+        }
+    }
+    let lines = train(TokenizerKind::Char, Unit::Line);
+    let mut ids = vec![lines.bos().unwrap()];
+    ids.extend(lines.encode("the cat").unwrap());
+    ids.extend([lines.eos().unwrap(), lines.bos().unwrap()]);
+    assert_eq!(lines.decode(&ids).unwrap(), "the cat\n");
+}
+
+#[test]
+fn ids_have_the_documented_order() {
+    let chars = train(TokenizerKind::Char, Unit::Stream);
+    assert_eq!(chars.unk(), Some(0));
+    let ids: Vec<u32> = chars.encode("\n\t \"").unwrap();
+    // By code point: tab, newline, space, quotation mark.
+    assert_eq!(ids, [2, 1, 3, 4]);
+    let words = train(TokenizerKind::Word, Unit::Line);
+    assert_eq!(words.encode("the cat sat unheard").unwrap(), [3, 4, 5, 0]);
+    let bytes = train(TokenizerKind::Byte, Unit::Line);
+    assert_eq!(
+        (bytes.vocab_size(), bytes.bos(), bytes.eos(), bytes.unk()),
+        (258, Some(256), Some(257), None)
+    );
+    assert_eq!(bytes.encode("Aé").unwrap(), [65, 0xC3, 0xA9]);
+}
+
+#[test]
+fn special_names_in_a_text_are_only_text() {
+    for kind in KINDS {
+        let tokenizer = train(kind, Unit::Line);
+        let ids = tokenizer.encode("<s> </s>").unwrap();
+        assert!(
+            !ids.contains(&tokenizer.bos().unwrap()) && !ids.contains(&tokenizer.eos().unwrap()),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn a_bpe_vocabulary_has_its_size_and_too_small_a_one_is_refused() {
+    let text = TEXT.repeat(20);
+    let tokenizer =
+        Tokenizer::train(TokenizerKind::Bpe { vocab_size: 280 }, Unit::Stream, pieces(&text)).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 280);
+    assert!(tokenizer.encode("the cat").unwrap().len() < 7);
+    let kind = TokenizerKind::Bpe { vocab_size: 200 };
+    assert!(Tokenizer::train(kind, Unit::Stream, pieces(TEXT)).is_err());
+}
+
+#[test]
+fn tokens_are_shown_readably() {
+    let chars = train(TokenizerKind::Char, Unit::Line);
+    assert_eq!(chars.token(chars.bos().unwrap()), "<s>");
+    assert_eq!(chars.token(chars.encode(" ").unwrap()[0]), "␣");
+    assert_eq!(train(TokenizerKind::Byte, Unit::Stream).token(0xC3), "0xC3");
+    assert_eq!(train(TokenizerKind::Byte, Unit::Stream).token(10), "⏎");
+}
+
+/// Changes the value at `pointer` in the file of a tokenizer.
+fn spoiled(kind: TokenizerKind, change: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let mut value: Value = serde_json::from_slice(&train(kind, Unit::Stream).to_json().unwrap()).unwrap();
+    change(&mut value);
+    serde_json::to_vec(&value).unwrap()
+}
+
+#[test]
+fn hostile_files_are_refused() {
+    let bpe = TokenizerKind::Bpe { vocab_size: 300 };
+    let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("not JSON", b"hello".to_vec()),
+        ("empty", Vec::new()),
+        ("no model", b"{}".to_vec()),
+        ("deep", [vec![b'['; 100_000], vec![b']'; 100_000]].concat()),
+        ("fixed length 0", spoiled(TokenizerKind::Char, |v| v["pre_tokenizer"]["length"] = json!(0))),
+        ("id gap", spoiled(TokenizerKind::Char, |v| v["model"]["vocab"]["a"] = json!(999))),
+        ("id twice", spoiled(TokenizerKind::Char, |v| v["model"]["vocab"]["a"] = json!(3))),
+        ("negative id", spoiled(TokenizerKind::Word, |v| v["model"]["vocab"]["the"] = json!(-1))),
+        (
+            "long character",
+            spoiled(TokenizerKind::Char, |v| {
+                let id = v["model"]["vocab"]["a"].take();
+                v["model"]["vocab"].as_object_mut().unwrap().remove("a");
+                v["model"]["vocab"]["ab"] = id;
+            }),
+        ),
+        ("dropout", spoiled(bpe, |v| v["model"]["dropout"] = json!(0.5))),
+        ("unknown model", spoiled(bpe, |v| v["model"]["type"] = json!("Magic"))),
+        ("normalizer", spoiled(bpe, |v| v["normalizer"] = json!({ "type": "Lowercase" }))),
+        (
+            "wild pattern",
+            spoiled(TokenizerKind::Word, |v| {
+                v["pre_tokenizer"] = json!({ "type": "Split", "pattern": { "Regex": "(a+)+$" }, "behavior": "Removed", "invert": false });
+            }),
+        ),
+        (
+            "foreign added token",
+            spoiled(TokenizerKind::Char, |v| {
+                v["added_tokens"] = json!([{ "id": 3, "content": "secret", "special": true }]);
+            }),
+        ),
+        ("merge of nothing", spoiled(bpe, |v| v["model"]["merges"] = json!([["nope", "none"]]))),
+        (
+            "bytes out of order",
+            spoiled(TokenizerKind::Byte, |v| {
+                v["model"]["vocab"]["A"] = json!(66);
+                v["model"]["vocab"]["B"] = json!(65);
+            }),
+        ),
+    ];
+    for (name, bytes) in cases {
+        let error = Tokenizer::from_json(&bytes).map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Tokenizer { .. }), "{name}: {error}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_encoded_as_the_library_does(text in "[ a-e\\n\\t.é日]{0,60}") {
+        for kind in KINDS {
+            let tokenizer = train(kind, Unit::Stream);
+            let theirs = library(&tokenizer).encode_fast(text.as_str(), false).unwrap().get_ids().to_vec();
+            prop_assert_eq!(tokenizer.encode(&text).unwrap(), theirs);
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_a_tokenizer_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        prop_assert!(Tokenizer::from_json(&bytes).is_err());
+    }
+}
