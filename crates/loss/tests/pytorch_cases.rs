@@ -1,5 +1,7 @@
 //! The 148 cases computed by PyTorch in float64, through every layer.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod common;
 
 use candle_core::{DType, Device, Tensor, Var};

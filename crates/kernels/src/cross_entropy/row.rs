@@ -4,18 +4,21 @@ use pulp::Simd;
 
 use super::target::{self, Dense, Target};
 use super::{RowDefect, Spec};
-use crate::exp::tanh;
+use crate::exp::tanh_with_slope;
 use crate::reduce;
 
-/// How many elements are exponentiated at a time: 16 KiB, half a first-level cache.
-const BLOCK: usize = 4096;
+/// How many elements are exponentiated at a time: 256 vectors, at most 16 KiB or half a first-level cache. Each of the
+/// four accumulators then adds 64 numbers, so a block's `f32` sum is good to a few units in the last place.
+const fn block_len<S: Simd>() -> usize {
+    256 * S::F32_LANES
+}
 
 /// Buffers that are kept from row to row.
 #[derive(Default)]
 pub(crate) struct Scratch {
     blocks: Vec<Block>,
     dense: Vec<f32>,
-    capped: Vec<f32>,
+    slopes: Vec<f32>,
 }
 
 /// What a block's exponentials are relative to, and their sum.
@@ -50,9 +53,9 @@ pub(super) fn classes<S: Simd>(
     coefficients: Option<RowCoefficients>,
     scratch: &mut Scratch,
 ) -> Result<RowLoss, RowDefect> {
-    let Scratch { blocks, dense, capped } = scratch;
+    let Scratch { blocks, dense, slopes } = scratch;
     let target = target::of_class(class, row, logits, spec, dense);
-    capped_sweep(simd, logits, target, spec, coefficients, blocks, capped, None)
+    capped_sweep(simd, logits, target, spec, coefficients, blocks, slopes, None)
 }
 
 /// A row whose target is the distribution `q`.
@@ -66,9 +69,9 @@ pub(super) fn probabilities<S: Simd>(
     coefficients: Option<RowCoefficients>,
     scratch: &mut Scratch,
 ) -> Result<RowLoss, RowDefect> {
-    let Scratch { blocks, dense, capped } = scratch;
+    let Scratch { blocks, dense, slopes } = scratch;
     let target = target::of_distribution(q, row, logits, spec, dense);
-    capped_sweep(simd, logits, target, spec, coefficients, blocks, capped, Some(q))
+    capped_sweep(simd, logits, target, spec, coefficients, blocks, slopes, Some(q))
 }
 
 /// [`sweep`], inside the soft cap when there is one: `u = c tanh(s z / c)`, `∂u/∂z = s (1 − (u/c)²)`.
@@ -81,30 +84,37 @@ fn capped_sweep<S: Simd>(
     spec: &Spec<'_>,
     coefficients: Option<RowCoefficients>,
     blocks: &mut Vec<Block>,
-    capped: &mut Vec<f32>,
+    slopes: &mut Vec<f32>,
     q: Option<&[f32]>,
 ) -> Result<RowLoss, RowDefect> {
     if spec.softcap == 0.0 {
         return sweep(simd, logits, target, spec.scale, spec.z_loss, coefficients, blocks, q);
     }
-    let (cap, inward) = (spec.softcap, spec.scale / spec.softcap);
-    let (cap_v, inward_v) = (simd.splat_f32s(cap), simd.splat_f32s(inward));
+    // Scratch holds ∂u/∂z until the sweep is done.
+    slopes.clear();
+    slopes.resize(logits.len(), 0.0);
+    let (cap, inward) = (simd.splat_f32s(spec.softcap), simd.splat_f32s(spec.scale / spec.softcap));
     let (low, high) = (simd.splat_f32s(f32::NEG_INFINITY), simd.splat_f32s(f32::INFINITY));
-    crate::exp::map_in_place(simd, logits, |z| {
-        let u = simd.mul_f32s(cap_v, tanh(simd, simd.mul_f32s(z, inward_v)));
-        // A mask stays a mask, and +∞ stays visible to the check.
-        let u = simd.select_f32s(simd.equal_f32s(z, low), low, u);
-        simd.select_f32s(simd.equal_f32s(z, high), high, u)
-    });
-    if coefficients.is_some() {
-        capped.clear();
-        capped.extend_from_slice(logits);
+    let outward = simd.splat_f32s(spec.scale);
+    let bend = |z| {
+        let (tanh, slope) = tanh_with_slope(simd, simd.mul_f32s(z, inward));
+        // A mask stays a mask (its slope is 0), and +∞ stays visible to the check.
+        let u = simd.select_f32s(simd.equal_f32s(z, low), low, simd.mul_f32s(cap, tanh));
+        (simd.select_f32s(simd.equal_f32s(z, high), high, u), simd.mul_f32s(outward, slope))
+    };
+    let ((zs, z_tail), (ds, d_tail)) = (S::as_mut_simd_f32s(logits), S::as_mut_simd_f32s(slopes));
+    for (z, d) in zs.iter_mut().zip(ds) {
+        (*z, *d) = bend(*z);
+    }
+    if !z_tail.is_empty() {
+        let (u, d) = bend(simd.partial_load_f32s(z_tail));
+        simd.partial_store_f32s(z_tail, u);
+        simd.partial_store_f32s(d_tail, d);
     }
     let loss = sweep(simd, logits, target, 1.0, spec.z_loss, coefficients, blocks, q)?;
     if coefficients.is_some() {
-        for (x, &u) in logits.iter_mut().zip(capped.iter()) {
-            let t = u / cap;
-            *x = if u == f32::NEG_INFINITY { 0.0 } else { *x * spec.scale * (1.0 - t * t) };
+        for (x, d) in logits.iter_mut().zip(slopes.iter()) {
+            *x *= d;
         }
     }
     Ok(loss)
@@ -124,6 +134,7 @@ fn sweep<S: Simd>(
     q: Option<&[f32]>,
 ) -> Result<RowLoss, RowDefect> {
     let s = scale as f64;
+    let block_len = block_len::<S>();
     let class_logit = target.class.map_or(0.0, |y| logits[y]);
 
     // First sweep: exponentials relative to each block's maximum, and Σ d (u − max).
@@ -131,7 +142,7 @@ fn sweep<S: Simd>(
     let mut dense = DenseSum::default();
     let mut unsmoothed = DenseSum::default();
     blocks.clear();
-    for (b, block) in logits.chunks_mut(BLOCK).enumerate() {
+    for (b, block) in logits.chunks_mut(block_len).enumerate() {
         let max = reduce::max(simd, block);
         if max == f32::NEG_INFINITY && block.iter().any(|z| z.is_nan()) {
             return Err(RowDefect::Nan);
@@ -139,7 +150,7 @@ fn sweep<S: Simd>(
         if max == f32::INFINITY {
             return Err(RowDefect::PositiveInfinity);
         }
-        let from = b * BLOCK;
+        let from = b * block_len;
         match target.dense {
             Dense::None => {}
             Dense::Constant(each) => {
@@ -182,12 +193,12 @@ fn sweep<S: Simd>(
         others = sum - class_share;
         if class_share > 0.5 * sum {
             // Confident: add up the other exponentials themselves rather than cancel.
-            let b = y / BLOCK;
-            let block = &mut logits[b * BLOCK..];
-            let end = block.len().min(BLOCK);
-            let old = std::mem::replace(&mut block[y % BLOCK], 0.0);
+            let b = y / block_len;
+            let block = &mut logits[b * block_len..];
+            let end = block.len().min(block_len);
+            let old = std::mem::replace(&mut block[y % block_len], 0.0);
             let rest = reduce::sum(simd, &block[..end]) as f64;
-            block[y % BLOCK] = old;
+            block[y % block_len] = old;
             let sums = blocks.iter().enumerate();
             others = sums.map(|(i, k)| if i == b { rest } else { k.sum } * relative(k.max)).sum();
             log_sum = if class_logit >= top { others.ln_1p() } else { (others + class_share).ln() };
@@ -208,7 +219,7 @@ fn sweep<S: Simd>(
     if let Some(RowCoefficients { main, z }) = coefficients {
         let spread = main * dense.mass + 2.0 * z * z_loss * lse;
         let all = s * (main * target.point + spread) / sum;
-        for (b, block) in logits.chunks_mut(BLOCK).enumerate() {
+        for (b, block) in logits.chunks_mut(block_len).enumerate() {
             let factor = (all * relative(blocks[b].max)) as f32;
             match target.dense {
                 Dense::None => reduce::scale_add_in_place(simd, block, factor, 0.0),
@@ -216,7 +227,7 @@ fn sweep<S: Simd>(
                     reduce::scale_add_in_place(simd, block, factor, (-s * main * each) as f32);
                 }
                 Dense::Slice { values, factor: d } => {
-                    let values = &values[b * BLOCK..b * BLOCK + block.len()];
+                    let values = &values[b * block_len..b * block_len + block.len()];
                     reduce::scale_add_slice_in_place(simd, block, factor, values, (-s * main * d) as f32);
                 }
             }

@@ -35,6 +35,13 @@ pub(super) fn of_class<'a>(
     let class_count = spec.vocab as f64;
     let (point, dense) = if epsilon == 0.0 {
         (weight, Dense::None)
+    } else if spec.toward == Toward::Others && logits[class] == f32::NEG_INFINITY {
+        // The true class is masked: its two shares below would meet as ∞ − ∞.
+        scratch.clear();
+        scratch.extend((0..spec.vocab).map(|j| spec.class_weights.map_or(1.0, |w| w[j])));
+        scratch[class] = 0.0;
+        let each = epsilon / (class_count - 1.0);
+        ((1.0 - epsilon) * weight, Dense::Slice { values: scratch, factor: each })
     } else {
         // Mass ε on the others is mass ε V / (V − 1) on all, with the true class's share given back to the point.
         let (epsilon, each) = match spec.toward {

@@ -1,8 +1,8 @@
 //! What several test files share.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "test code; each binary uses its own part")]
 
 use serde_json::Value;
-use surprisal_loss::{CrossEntropy, Reduction};
+use surprisal_loss::{CrossEntropy, Reduction, Toward};
 
 /// One of the 148 cases that PyTorch 2.15 computed in float64 (fixtures/cross_entropy.json).
 pub(crate) struct Case {
@@ -99,4 +99,69 @@ pub(crate) fn assert_close(got: &[f64], want: &[f64], tolerance: f64, scale: f64
         let same = (g - w).abs() <= tolerance * scale || g.to_bits() == w.to_bits();
         assert!(same, "{what}: element {i} is {g:e}, want {w:e} within {tolerance:e} of {scale:e}");
     }
+}
+
+/// An option of the builder, under a name for messages.
+pub(crate) type Setting = (&'static str, fn(CrossEntropy) -> CrossEntropy);
+
+/// How many classes [`settings`] are made for, and the most rows.
+pub(crate) const VOCAB: usize = 7;
+pub(crate) const ROWS: usize = 5;
+
+/// One setting of every option, for [`VOCAB`] classes; those with the same first word exclude each other.
+pub(crate) fn settings() -> Vec<Setting> {
+    vec![
+        ("plain", |loss| loss),
+        ("smooth uniform", |loss| loss.label_smoothing(0.2).unwrap()),
+        ("smooth others", |loss| loss.label_smoothing(0.2).unwrap().smooth_toward(Toward::Others).unwrap()),
+        ("smooth unmasked", |loss| {
+            loss.label_smoothing(0.2).unwrap().smooth_toward(Toward::Unmasked).unwrap()
+        }),
+        ("smooth prior", |loss| {
+            let prior: Vec<f64> = (0..VOCAB).map(|j| (j + 1) as f64 / 28.0).collect();
+            loss.label_smoothing(0.3).unwrap().smooth_toward(Toward::Prior(prior.into())).unwrap()
+        }),
+        ("smooth rows", |loss| {
+            let prior: Vec<f64> = (0..ROWS * VOCAB).map(|i| (i * i % 11) as f64 / 40.0).collect();
+            loss.label_smoothing(0.3).unwrap().smooth_toward(Toward::Prior(prior.into())).unwrap()
+        }),
+        ("smooth all", |loss| loss.label_smoothing(1.0).unwrap()),
+        ("weights", |loss| {
+            loss.class_weights((0..VOCAB).map(|j| 0.5 * j as f64).collect::<Vec<_>>()).unwrap()
+        }),
+        ("ignore", |loss| loss.ignore_index(3)),
+        ("z", |loss| loss.z_loss(0.01).unwrap()),
+        ("scale", |loss| loss.scale(0.7).unwrap()),
+        ("softcap", |loss| loss.softcap(2.5).unwrap()),
+        ("reduce none", |loss| loss.reduction(Reduction::None)),
+        ("reduce sum", |loss| loss.reduction(Reduction::Sum)),
+        ("reduce scaled", |loss| loss.reduction(Reduction::Scaled(0.125))),
+    ]
+}
+
+/// Every pair of settings that do not exclude each other, each with itself too.
+pub(crate) fn pairs() -> Vec<(String, CrossEntropy)> {
+    let settings = settings();
+    let kind = |name: &'static str| name.split(' ').next().unwrap();
+    let mut pairs = Vec::new();
+    for (i, (a, set_a)) in settings.iter().enumerate() {
+        for (b, set_b) in &settings[i..] {
+            if a == b || kind(a) != kind(b) {
+                pairs.push((format!("{a} + {b}"), set_b(set_a(CrossEntropy::new()))));
+            }
+        }
+    }
+    pairs
+}
+
+/// Logits of about ±`spread`, and class and probability targets to go with them. Class 3 is among the classes.
+pub(crate) fn problem(seed: u64, rows: usize, vocab: usize, spread: f64) -> (Vec<f32>, Vec<u32>, Vec<f32>) {
+    let logits = (0..rows * vocab).map(|i| (spread * noise(seed, i)) as f32).collect();
+    let classes = (0..rows).map(|i| ((seed as usize + 3 + 5 * i) % vocab) as u32).collect();
+    let q = (0..rows * vocab).map(|i| (0.2 + 0.2 * noise(seed + 1, i)) as f32).collect();
+    (logits, classes, q)
+}
+
+pub(crate) fn doubles(xs: &[f32]) -> Vec<f64> {
+    xs.iter().map(|&x| x as f64).collect()
 }
