@@ -8,6 +8,7 @@
 //!
 //! Everything is in nats. [`information`] has entropy, divergence, perplexity and bits.
 
+pub mod bench;
 mod error;
 pub mod information;
 mod linear;
