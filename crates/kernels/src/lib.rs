@@ -4,6 +4,10 @@
 //! [`threads::Pool`]; how it cuts its work never depends on how many threads do it, so results are the same bits
 //! for any thread count. Instruction sets are chosen at run time; every kernel has a portable path.
 
+pub mod counting;
+pub mod cross_entropy;
 pub mod exp;
+pub mod linear_cross_entropy;
+pub mod reduce;
 pub mod simd;
 pub mod threads;

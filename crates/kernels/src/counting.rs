@@ -1,0 +1,81 @@
+//! An allocator that counts, for benchmarks and tests that state how much memory something takes.
+//!
+//! ```
+//! use std::alloc::System;
+//! use surprisal_kernels::counting::{Counting, peak_of};
+//!
+//! #[global_allocator]
+//! static ALLOCATOR: Counting<System> = Counting::new(System);
+//!
+//! let (length, extra) = peak_of(|| vec![0_u8; 1000].len());
+//! assert_eq!(length, 1000);
+//! assert!(extra.is_some_and(|bytes| bytes >= 1000));
+//! ```
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+static CURRENT: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts the bytes that the allocator inside has given out.
+#[derive(Debug)]
+pub struct Counting<A>(A);
+
+impl<A> Counting<A> {
+    /// Wraps an allocator; make it the `#[global_allocator]`.
+    pub const fn new(inner: A) -> Self {
+        Self(inner)
+    }
+}
+
+fn grow(bytes: usize) {
+    let now = CURRENT.fetch_add(bytes, Relaxed) + bytes;
+    PEAK.fetch_max(now, Relaxed);
+}
+
+fn shrink(bytes: usize) {
+    CURRENT.fetch_sub(bytes, Relaxed);
+}
+
+#[expect(unsafe_code, reason = "what an allocator is")]
+// SAFETY: every method hands its arguments to the inner allocator and returns what that returns, so its guarantees are
+// kept; counting touches no memory but two atomics.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: the caller's contract is the inner allocator's.
+        unsafe { self.0.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        grow(layout.size());
+        // SAFETY: the caller's contract is the inner allocator's.
+        unsafe { self.0.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        shrink(layout.size());
+        // SAFETY: the caller's contract is the inner allocator's.
+        unsafe { self.0.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // Both may exist for a moment, while the contents move.
+        grow(size);
+        shrink(layout.size());
+        // SAFETY: the caller's contract is the inner allocator's.
+        unsafe { self.0.realloc(pointer, layout, size) }
+    }
+}
+
+/// Runs `f` and says by how many bytes the memory in use rose above where it started, at most; `None` when no
+/// [`Counting`] is the global allocator. Other threads' allocations count too.
+pub fn peak_of<R>(f: impl FnOnce() -> R) -> (R, Option<usize>) {
+    let before = CURRENT.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let result = f();
+    let peak = PEAK.load(Relaxed);
+    // A program that got here has allocated: a count of zero means that nobody counts.
+    (result, (before > 0).then(|| peak.saturating_sub(before)))
+}

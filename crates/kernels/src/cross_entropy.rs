@@ -1,0 +1,396 @@
+//! Softmax cross-entropy on slices: loss and gradient in one sweep, the gradient written over the logits.
+//!
+//! With `u = cap(s·z)`, `lse = ln Σ e^u`, `p = e^{u − lse}`, and a target that is a point mass `a` on class `y` plus a
+//! dense part `d` (label smoothing, a distribution, class weights already multiplied in), one row is
+//!
+//! ```text
+//! ℓ        = a·(lse − u_y) + Σ d_j·(lse − u_j) + ζ·lse²
+//! ∂ℓ/∂u_j  = (a + Σ d + 2ζ·lse)·p_j − d_j − a·[j = y]
+//! ```
+//!
+//! A row is read once and written once: blocks that fit the first-level cache are replaced by exponentials relative to
+//! the block's own maximum (one `exp` an element), and a second sweep over the row, by then in the second-level
+//! cache, rescales them into the gradient. The true class takes the sum of the *other* exponentials, so
+//! that a confident row keeps its small loss and gradient instead of cancelling `1 − p`.
+//!
+//! Inputs are taken as valid (lengths, targets in range): the loss crate checks them. What only the sweep can see,
+//! a NaN or +∞ among the logits, comes back as [`RowError`].
+
+mod row;
+mod target;
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::simd::Isa;
+use crate::threads::Pool;
+use row::RowCoefficients;
+pub(crate) use row::Scratch;
+
+/// Where label smoothing moves its mass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Toward<'a> {
+    /// `ε / V` to every class, the true one included (PyTorch, optax, Liger).
+    Uniform,
+    /// `ε / (V − 1)` to every class but the true one (fairseq, Megatron).
+    Others,
+    /// `ε / V'` to each of the `V'` classes whose logit is not −∞.
+    Unmasked,
+    /// `ε · prior`: length `V` for one prior, `N · V` for one a row.
+    Prior(&'a [f32]),
+}
+
+/// What is computed, shared by all rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec<'a> {
+    /// `V`: how many classes, and the length of a row.
+    pub vocab: usize,
+    /// `ε` in `[0, 1]`.
+    pub label_smoothing: f64,
+    /// Where `ε` goes.
+    pub toward: Toward<'a>,
+    /// `w`, length `V`.
+    pub class_weights: Option<&'a [f32]>,
+    /// `ζ`, the coefficient of `lse²`.
+    pub z_loss: f64,
+    /// `s > 0`: logits are multiplied by it.
+    pub scale: f32,
+    /// `c > 0`: `u = c · tanh(s z / c)`; 0 switches it off. A mask (−∞) stays a mask.
+    pub softcap: f32,
+    /// Rows with this class are skipped: loss 0, gradient 0, logits never read.
+    pub ignore_index: u32,
+}
+
+impl Spec<'_> {
+    /// The same for rows `first..first + n` of the call, counted from 0.
+    pub(crate) fn of_rows(&self, first: usize, n: usize) -> Self {
+        match self.toward {
+            Toward::Prior(prior) if prior.len() != self.vocab => {
+                let rows = &prior[first * self.vocab..(first + n) * self.vocab];
+                // One row left would read as a prior for all rows, which is the same thing.
+                Self { toward: Toward::Prior(rows), ..*self }
+            }
+            _ => *self,
+        }
+    }
+
+    /// Plain cross-entropy over `vocab` classes; `u32::MAX` is ignored.
+    pub fn new(vocab: usize) -> Self {
+        Self {
+            vocab,
+            label_smoothing: 0.0,
+            toward: Toward::Uniform,
+            class_weights: None,
+            z_loss: 0.0,
+            scale: 1.0,
+            softcap: 0.0,
+            ignore_index: u32::MAX,
+        }
+    }
+}
+
+/// What each row should have predicted.
+#[derive(Clone, Copy, Debug)]
+pub enum Targets<'a> {
+    /// One class a row.
+    Classes(&'a [u32]),
+    /// One distribution a row, row-major `N · V`; taken as it is, summing to one or not.
+    Probabilities(&'a [f32]),
+}
+
+impl Targets<'_> {
+    /// The targets of rows `from..to`.
+    pub(crate) fn rows(self, from: usize, to: usize, vocab: usize) -> Self {
+        match self {
+            Self::Classes(classes) => Self::Classes(&classes[from..to]),
+            Self::Probabilities(rows) => Self::Probabilities(&rows[from * vocab..to * vocab]),
+        }
+    }
+}
+
+/// The incoming gradient: what a row's terms are multiplied by in the gradient (not in the sums).
+#[derive(Clone, Copy, Debug)]
+pub enum Upstream<'a> {
+    /// One factor for the cross-entropy terms of every row and one for the z-loss terms.
+    Same {
+        /// Multiplies the cross-entropy part.
+        main: f64,
+        /// Multiplies the z-loss part (a weighted mean divides the two by different counts).
+        z: f64,
+    },
+    /// A factor a row, for both.
+    Rows(&'a [f32]),
+}
+
+impl Upstream<'_> {
+    /// The factors of rows `first..first + n`.
+    pub(crate) fn rows(&self, first: usize, n: usize) -> Self {
+        match self {
+            Self::Same { .. } => *self,
+            Self::Rows(factors) => Self::Rows(&factors[first..first + n]),
+        }
+    }
+}
+
+/// Sums over rows, in nats, in `f64`, in row order.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// `Σ a(lse − u_y) + Σ d(lse − u)`: weighted and smoothed.
+    pub main: f64,
+    /// `Σ ζ lse²`.
+    pub z: f64,
+    /// `Σ lse − u_y`, neither weighted nor smoothed (`Σ q(lse − u)` for probability targets).
+    pub nll: f64,
+    /// How many rows were not ignored.
+    pub rows: usize,
+}
+
+impl Totals {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.main += other.main;
+        self.z += other.z;
+        self.nll += other.nll;
+        self.rows += other.rows;
+    }
+}
+
+/// A row whose cross-entropy does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("row {row} of the logits {what}")]
+pub struct RowError {
+    /// Which row, from 0.
+    pub row: usize,
+    /// What is wrong with it.
+    pub what: RowDefect,
+}
+
+/// What is wrong with a row of logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowDefect {
+    /// At least one NaN.
+    Nan,
+    /// At least one +∞.
+    PositiveInfinity,
+    /// Every class is masked by −∞.
+    AllMasked,
+}
+
+impl std::fmt::Display for RowDefect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Nan => "holds a NaN",
+            Self::PositiveInfinity => "holds +inf",
+            Self::AllMasked => "is -inf in every class",
+        })
+    }
+}
+
+/// How many rows one task takes: a fixed function of the shape, so that sums do not depend on the threads.
+fn rows_per_task(vocab: usize) -> usize {
+    (256 * 1024 / vocab.max(1)).clamp(1, 1024)
+}
+
+/// Loss of `logits` (`N · V`); per-row objectives go to `losses` when given.
+///
+/// # Errors
+/// [`RowError`] for the first row that holds a NaN, +∞ or nothing but −∞.
+pub fn forward(
+    logits: &[f32],
+    targets: Targets<'_>,
+    spec: &Spec<'_>,
+    losses: Option<&mut [f32]>,
+    pool: Option<&Pool>,
+) -> Result<Totals, RowError> {
+    run(Rows::Read(logits), targets, spec, None, losses, pool)
+}
+
+/// Loss of `logits`, which hold nothing of use afterwards: [`forward`] without the copy of each row.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_in_place(
+    logits: &mut [f32],
+    targets: Targets<'_>,
+    spec: &Spec<'_>,
+    losses: Option<&mut [f32]>,
+    pool: Option<&Pool>,
+) -> Result<Totals, RowError> {
+    run(Rows::Overwrite(logits), targets, spec, None, losses, pool)
+}
+
+/// Loss of `logits`, which are overwritten by the gradient.
+///
+/// # Errors
+/// As [`forward`]; `logits` then holds nothing of use.
+pub fn forward_backward_in_place(
+    logits: &mut [f32],
+    targets: Targets<'_>,
+    spec: &Spec<'_>,
+    upstream: Upstream<'_>,
+    losses: Option<&mut [f32]>,
+    pool: Option<&Pool>,
+) -> Result<Totals, RowError> {
+    run(Rows::Overwrite(logits), targets, spec, Some(upstream), losses, pool)
+}
+
+/// Loss of `logits`, the gradient written to `gradient` of the same length.
+///
+/// # Errors
+/// As [`forward`]; `gradient` then holds nothing of use.
+pub fn forward_backward(
+    logits: &[f32],
+    gradient: &mut [f32],
+    targets: Targets<'_>,
+    spec: &Spec<'_>,
+    upstream: Upstream<'_>,
+    losses: Option<&mut [f32]>,
+    pool: Option<&Pool>,
+) -> Result<Totals, RowError> {
+    run(Rows::Copy(logits, gradient), targets, spec, Some(upstream), losses, pool)
+}
+
+/// Where logits come from and where the gradient goes.
+enum Rows<'a> {
+    Read(&'a [f32]),
+    Copy(&'a [f32], &'a mut [f32]),
+    Overwrite(&'a mut [f32]),
+}
+
+impl Rows<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Read(logits) | Self::Copy(logits, _) => logits.len(),
+            Self::Overwrite(logits) => logits.len(),
+        }
+    }
+
+    /// Splits off the first `n` elements.
+    fn split_at(self, n: usize) -> (Self, Self) {
+        match self {
+            Self::Read(logits) => {
+                let (a, b) = logits.split_at(n);
+                (Self::Read(a), Self::Read(b))
+            }
+            Self::Copy(logits, gradient) => {
+                let ((a, b), (c, d)) = (logits.split_at(n), gradient.split_at_mut(n));
+                (Self::Copy(a, c), Self::Copy(b, d))
+            }
+            Self::Overwrite(logits) => {
+                let (a, b) = logits.split_at_mut(n);
+                (Self::Overwrite(a), Self::Overwrite(b))
+            }
+        }
+    }
+}
+
+fn run(
+    mut rows: Rows<'_>,
+    targets: Targets<'_>,
+    spec: &Spec<'_>,
+    upstream: Option<Upstream<'_>>,
+    mut losses: Option<&mut [f32]>,
+    pool: Option<&Pool>,
+) -> Result<Totals, RowError> {
+    let vocab = spec.vocab.max(1);
+    let count = rows.len() / vocab;
+    let step = rows_per_task(vocab);
+    let isa = Isa::current();
+    let mut tasks = Vec::with_capacity(count.div_ceil(step));
+    for first in (0..count).step_by(step) {
+        let n = step.min(count - first);
+        let (head, tail) = rows.split_at(n * vocab);
+        rows = tail;
+        let task_losses = losses.take().map(|all| {
+            let (head, tail) = all.split_at_mut(n);
+            losses = Some(tail);
+            head
+        });
+        let targets = targets.rows(first, first + n, vocab);
+        tasks.push(Task { first, rows: head, targets, spec, upstream, losses: task_losses });
+    }
+    let parts: Vec<_> = match pool {
+        Some(pool) => {
+            pool.install(|| tasks.into_par_iter().with_max_len(1).map(|task| isa.run(task)).collect())
+        }
+        None => tasks.into_iter().map(|task| isa.run(task)).collect(),
+    };
+    let mut totals = Totals::default();
+    for part in parts {
+        totals.add(part?);
+    }
+    Ok(totals)
+}
+
+/// A run of rows, done by one thread.
+struct Task<'a> {
+    /// The index of the first row, for messages, priors and upstream gradients.
+    first: usize,
+    rows: Rows<'a>,
+    targets: Targets<'a>,
+    spec: &'a Spec<'a>,
+    upstream: Option<Upstream<'a>>,
+    losses: Option<&'a mut [f32]>,
+}
+
+impl WithSimd for Task<'_> {
+    type Output = Result<Totals, RowError>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        let Self { first, rows, targets, spec, upstream, mut losses } = self;
+        let vocab = spec.vocab;
+        let n = rows.len() / vocab.max(1);
+        let mut scratch = Scratch::default();
+        let (source, gradient) = match rows {
+            Rows::Read(logits) => (Some(logits), None),
+            Rows::Copy(logits, gradient) => (Some(logits), Some(gradient)),
+            Rows::Overwrite(logits) => (None, Some(logits)),
+        };
+        // Loss alone: each row is worked on in a copy.
+        let mut copy = if gradient.is_none() { vec![0.0; vocab] } else { Vec::new() };
+        let mut gradient = gradient;
+        let mut totals = Totals::default();
+        for i in 0..n {
+            let span = i * vocab..(i + 1) * vocab;
+            let valid = match targets {
+                Targets::Classes(classes) => classes[i] != spec.ignore_index,
+                Targets::Probabilities(_) => true,
+            };
+            let row = match &mut gradient {
+                Some(gradient) => &mut gradient[span.clone()],
+                None => copy.as_mut_slice(),
+            };
+            if !valid {
+                row.fill(0.0);
+                if let Some(losses) = &mut losses {
+                    losses[i] = 0.0;
+                }
+                continue;
+            }
+            if let Some(logits) = source {
+                row.copy_from_slice(&logits[span.clone()]);
+            }
+            let coefficients = upstream.map(|upstream| match upstream {
+                Upstream::Same { main, z } => RowCoefficients { main, z },
+                Upstream::Rows(factors) => {
+                    let factor = factors[first + i] as f64;
+                    RowCoefficients { main: factor, z: factor }
+                }
+            });
+            let loss = match targets {
+                Targets::Classes(classes) => {
+                    row::classes(simd, row, classes[i] as usize, first + i, spec, coefficients, &mut scratch)
+                }
+                Targets::Probabilities(q) => {
+                    row::probabilities(simd, row, &q[span], first + i, spec, coefficients, &mut scratch)
+                }
+            };
+            let loss = loss.map_err(|what| RowError { row: first + i, what })?;
+            totals.add(Totals { main: loss.main, z: loss.z, nll: loss.nll, rows: 1 });
+            if let Some(losses) = &mut losses {
+                losses[i] = (loss.main + loss.z) as f32;
+            }
+        }
+        Ok(totals)
+    }
+}

@@ -1,0 +1,283 @@
+//! One row: logits in, loss out, and the gradient (or nothing of use) left in their place.
+
+use pulp::Simd;
+
+use super::target::{self, Dense, Target};
+use super::{RowDefect, Spec};
+use crate::exp::tanh_with_slope;
+use crate::reduce;
+
+/// How many elements are exponentiated at a time: 256 vectors, at most 16 KiB or half a first-level cache. Each of the
+/// four accumulators then adds 64 numbers, so a block's `f32` sum is good to a few units in the last place.
+const fn block_len<S: Simd>() -> usize {
+    256 * S::F32_LANES
+}
+
+/// Buffers that are kept from row to row.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    blocks: Vec<Block>,
+    dense: Vec<f32>,
+    slopes: Vec<f32>,
+}
+
+/// What a block's exponentials are relative to, and their sum.
+#[derive(Clone, Copy)]
+struct Block {
+    max: f32,
+    sum: f64,
+}
+
+/// What the two parts of a row's gradient are multiplied by.
+#[derive(Clone, Copy)]
+pub(super) struct RowCoefficients {
+    pub(super) main: f64,
+    pub(super) z: f64,
+}
+
+/// A row's loss, in nats.
+pub(super) struct RowLoss {
+    pub(super) main: f64,
+    pub(super) z: f64,
+    pub(super) nll: f64,
+}
+
+/// A row with one true class.
+#[inline(always)]
+pub(super) fn classes<S: Simd>(
+    simd: S,
+    logits: &mut [f32],
+    class: usize,
+    row: usize,
+    spec: &Spec<'_>,
+    coefficients: Option<RowCoefficients>,
+    scratch: &mut Scratch,
+) -> Result<RowLoss, RowDefect> {
+    let Scratch { blocks, dense, slopes } = scratch;
+    let target = target::of_class(class, row, logits, spec, dense);
+    capped_sweep(simd, logits, target, spec, coefficients, blocks, slopes, None)
+}
+
+/// A row whose target is the distribution `q`.
+#[inline(always)]
+pub(super) fn probabilities<S: Simd>(
+    simd: S,
+    logits: &mut [f32],
+    q: &[f32],
+    row: usize,
+    spec: &Spec<'_>,
+    coefficients: Option<RowCoefficients>,
+    scratch: &mut Scratch,
+) -> Result<RowLoss, RowDefect> {
+    let Scratch { blocks, dense, slopes } = scratch;
+    let target = target::of_distribution(q, row, logits, spec, dense);
+    capped_sweep(simd, logits, target, spec, coefficients, blocks, slopes, Some(q))
+}
+
+/// [`sweep`], inside the soft cap when there is one: `u = c tanh(s z / c)`, `∂u/∂z = s (1 − (u/c)²)`.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "one call, all of it needed")]
+fn capped_sweep<S: Simd>(
+    simd: S,
+    logits: &mut [f32],
+    target: Target<'_>,
+    spec: &Spec<'_>,
+    coefficients: Option<RowCoefficients>,
+    blocks: &mut Vec<Block>,
+    slopes: &mut Vec<f32>,
+    q: Option<&[f32]>,
+) -> Result<RowLoss, RowDefect> {
+    if spec.softcap == 0.0 {
+        return sweep(simd, logits, target, spec.scale, spec.z_loss, coefficients, blocks, q);
+    }
+    // Scratch holds ∂u/∂z until the sweep is done.
+    slopes.clear();
+    slopes.resize(logits.len(), 0.0);
+    let (cap, inward) = (simd.splat_f32s(spec.softcap), simd.splat_f32s(spec.scale / spec.softcap));
+    let (low, high) = (simd.splat_f32s(f32::NEG_INFINITY), simd.splat_f32s(f32::INFINITY));
+    let outward = simd.splat_f32s(spec.scale);
+    let bend = |z| {
+        let (tanh, slope) = tanh_with_slope(simd, simd.mul_f32s(z, inward));
+        // A mask stays a mask (its slope is 0), and +∞ stays visible to the check.
+        let u = simd.select_f32s(simd.equal_f32s(z, low), low, simd.mul_f32s(cap, tanh));
+        (simd.select_f32s(simd.equal_f32s(z, high), high, u), simd.mul_f32s(outward, slope))
+    };
+    let ((zs, z_tail), (ds, d_tail)) = (S::as_mut_simd_f32s(logits), S::as_mut_simd_f32s(slopes));
+    for (z, d) in zs.iter_mut().zip(ds) {
+        (*z, *d) = bend(*z);
+    }
+    if !z_tail.is_empty() {
+        let (u, d) = bend(simd.partial_load_f32s(z_tail));
+        simd.partial_store_f32s(z_tail, u);
+        simd.partial_store_f32s(d_tail, d);
+    }
+    let loss = sweep(simd, logits, target, 1.0, spec.z_loss, coefficients, blocks, q)?;
+    if coefficients.is_some() {
+        for (x, d) in logits.iter_mut().zip(slopes.iter()) {
+            *x *= d;
+        }
+    }
+    Ok(loss)
+}
+
+/// The sweep itself: `u = scale · z`.
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "one call, all of it needed")]
+fn sweep<S: Simd>(
+    simd: S,
+    logits: &mut [f32],
+    target: Target<'_>,
+    scale: f32,
+    z_loss: f64,
+    coefficients: Option<RowCoefficients>,
+    blocks: &mut Vec<Block>,
+    q: Option<&[f32]>,
+) -> Result<RowLoss, RowDefect> {
+    let s = scale as f64;
+    let block_len = block_len::<S>();
+    let class_logit = target.class.map_or(0.0, |y| logits[y]);
+
+    // First sweep: exponentials relative to each block's maximum, and Σ d (u − max).
+    let mut top = f32::NEG_INFINITY;
+    let mut dense = DenseSum::default();
+    let mut unsmoothed = DenseSum::default();
+    blocks.clear();
+    for (b, block) in logits.chunks_mut(block_len).enumerate() {
+        let max = reduce::max(simd, block);
+        if max == f32::NEG_INFINITY && block.iter().any(|z| z.is_nan()) {
+            return Err(RowDefect::Nan);
+        }
+        if max == f32::INFINITY {
+            return Err(RowDefect::PositiveInfinity);
+        }
+        let from = b * block_len;
+        match target.dense {
+            Dense::None => {}
+            Dense::Constant(each) => {
+                let deviation =
+                    if max == f32::NEG_INFINITY { max } else { reduce::sum_shifted(simd, block, max) };
+                dense.push(each * block.len() as f64, each * deviation as f64, max);
+            }
+            Dense::Slice { values, factor } => {
+                dense.push_slice(simd, block, &values[from..from + block.len()], factor, max);
+            }
+        }
+        if let Some(q) = q {
+            unsmoothed.push_slice(simd, block, &q[from..from + block.len()], 1.0, max);
+        }
+        let sum = if max == f32::NEG_INFINITY {
+            block.fill(0.0);
+            0.0
+        } else {
+            reduce::exp_sum_in_place(simd, block, max, scale) as f64
+        };
+        blocks.push(Block { max, sum });
+        top = top.max(max);
+    }
+    if top == f32::NEG_INFINITY {
+        return Err(RowDefect::AllMasked);
+    }
+
+    // The whole row: S relative to its maximum, and the part of it that is not the true class.
+    let relative = |max: f32| if max >= top { 1.0 } else { (s * (max as f64 - top as f64)).exp() };
+    let sum: f64 = blocks.iter().map(|block| block.sum * relative(block.max)).sum();
+    if sum.is_nan() {
+        return Err(RowDefect::Nan);
+    }
+    let top_u = s * top as f64;
+    let mut others = sum;
+    let mut log_sum = sum.ln();
+    let mut class_share = 0.0;
+    if let Some(y) = target.class {
+        class_share = (s * (class_logit as f64 - top as f64)).exp();
+        others = sum - class_share;
+        if class_share > 0.5 * sum {
+            // Confident: add up the other exponentials themselves rather than cancel.
+            let b = y / block_len;
+            let block = &mut logits[b * block_len..];
+            let end = block.len().min(block_len);
+            let old = std::mem::replace(&mut block[y % block_len], 0.0);
+            let rest = reduce::sum(simd, &block[..end]) as f64;
+            block[y % block_len] = old;
+            let sums = blocks.iter().enumerate();
+            others = sums.map(|(i, k)| if i == b { rest } else { k.sum } * relative(k.max)).sum();
+            log_sum = if class_logit >= top { others.ln_1p() } else { (others + class_share).ln() };
+        }
+    }
+    let sum = if target.class.is_some() { others + class_share } else { sum };
+    let lse = top_u + log_sum;
+    let nll = match target.class {
+        // In this order: max and logit cancel exactly before the logarithm is added.
+        Some(_) => (top_u - s * class_logit as f64) + log_sum,
+        None => unsmoothed.cross_entropy(s, top_u, log_sum),
+    };
+    let point = if target.point == 0.0 { 0.0 } else { target.point * nll };
+    let main = point + dense.cross_entropy(s, top_u, log_sum);
+    let loss = RowLoss { main, z: z_loss * lse * lse, nll };
+
+    // Second sweep: e → s · (A p − d), and the true class from the sum of the others.
+    if let Some(RowCoefficients { main, z }) = coefficients {
+        let spread = main * dense.mass + 2.0 * z * z_loss * lse;
+        let all = s * (main * target.point + spread) / sum;
+        for (b, block) in logits.chunks_mut(block_len).enumerate() {
+            let factor = (all * relative(blocks[b].max)) as f32;
+            match target.dense {
+                Dense::None => reduce::scale_add_in_place(simd, block, factor, 0.0),
+                Dense::Constant(each) => {
+                    reduce::scale_add_in_place(simd, block, factor, (-s * main * each) as f32);
+                }
+                Dense::Slice { values, factor: d } => {
+                    let values = &values[b * block_len..b * block_len + block.len()];
+                    reduce::scale_add_slice_in_place(simd, block, factor, values, (-s * main * d) as f32);
+                }
+            }
+        }
+        if let Some(y) = target.class {
+            let at_class = match target.dense {
+                Dense::None => 0.0,
+                Dense::Constant(each) => each,
+                Dense::Slice { values, factor } => factor * values[y] as f64,
+            };
+            let gradient = (spread * class_share - main * target.point * others) / sum - main * at_class;
+            logits[y] = (s * gradient) as f32;
+        }
+    }
+    Ok(loss)
+}
+
+/// `Σ d` and `Σ d (z − max)` by blocks, put together once the row's `lse` is known.
+#[derive(Default)]
+struct DenseSum {
+    mass: f64,
+    /// `Σ d (z − block max)`.
+    deviation: f64,
+    /// `Σ d · block max`.
+    level: f64,
+}
+
+impl DenseSum {
+    #[inline(always)]
+    fn push(&mut self, mass: f64, deviation: f64, max: f32) {
+        self.mass += mass;
+        self.deviation += deviation;
+        if mass != 0.0 && max != f32::NEG_INFINITY {
+            self.level += mass * max as f64;
+        }
+    }
+
+    #[inline(always)]
+    fn push_slice<S: Simd>(&mut self, simd: S, block: &[f32], values: &[f32], factor: f64, max: f32) {
+        let shift = if max == f32::NEG_INFINITY { 0.0 } else { max };
+        let (mass, deviation) = reduce::weighted_sum_shifted(simd, block, values, shift);
+        self.push(factor * mass as f64, factor * deviation as f64, max);
+    }
+
+    /// `Σ d (lse − u)`, with the two large numbers subtracted first.
+    #[inline(always)]
+    fn cross_entropy(&self, s: f64, top_u: f64, log_sum: f64) -> f64 {
+        if self.mass == 0.0 && self.deviation == 0.0 {
+            return 0.0;
+        }
+        (self.mass * top_u - s * self.level) + self.mass * log_sum - s * self.deviation
+    }
+}

@@ -1,0 +1,145 @@
+//! Turns the options of a row into the two parts that the sweep knows: a point mass and a dense part.
+
+use super::{Spec, Toward};
+
+/// The dense part of a target, class weights multiplied in.
+#[derive(Clone, Copy)]
+pub(super) enum Dense<'a> {
+    /// Nothing.
+    None,
+    /// The same mass on every class.
+    Constant(f64),
+    /// `factor · values[j]` on class `j`.
+    Slice { values: &'a [f32], factor: f64 },
+}
+
+/// A row's target: `point` on `class`, and the dense part everywhere.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) class: Option<usize>,
+    pub(super) point: f64,
+    pub(super) dense: Dense<'a>,
+}
+
+/// The target for a true class, `row` counted over the whole call; `scratch` holds a dense part that has to be made.
+#[inline(always)]
+pub(super) fn of_class<'a>(
+    class: usize,
+    row: usize,
+    logits: &[f32],
+    spec: &'a Spec<'_>,
+    scratch: &'a mut Vec<f32>,
+) -> Target<'a> {
+    let weight = spec.class_weights.map_or(1.0, |weights| weights[class] as f64);
+    let epsilon = spec.label_smoothing;
+    let class_count = spec.vocab as f64;
+    let (point, dense) = if epsilon == 0.0 {
+        (weight, Dense::None)
+    } else if spec.toward == Toward::Others && logits[class] == f32::NEG_INFINITY {
+        // The true class is masked: its two shares below would meet as ∞ − ∞.
+        scratch.clear();
+        scratch.extend((0..spec.vocab).map(|j| spec.class_weights.map_or(1.0, |w| w[j])));
+        scratch[class] = 0.0;
+        let each = epsilon / (class_count - 1.0);
+        ((1.0 - epsilon) * weight, Dense::Slice { values: scratch, factor: each })
+    } else {
+        // Mass ε on the others is mass ε V / (V − 1) on all, with the true class's share given back to the point.
+        let (epsilon, each) = match spec.toward {
+            Toward::Others => {
+                let epsilon = epsilon * class_count / (class_count - 1.0);
+                (epsilon, epsilon / class_count)
+            }
+            _ => (epsilon, epsilon / class_count),
+        };
+        let dense = match (spec.toward, spec.class_weights) {
+            (Toward::Uniform | Toward::Others, None) => Dense::Constant(each),
+            (Toward::Uniform | Toward::Others, Some(weights)) => {
+                Dense::Slice { values: weights, factor: each }
+            }
+            (Toward::Unmasked, weights) => match unmasked(logits, weights, scratch) {
+                Some(values) => Dense::Slice { values, factor: epsilon },
+                None => weights.map_or(Dense::Constant(each), |w| Dense::Slice { values: w, factor: each }),
+            },
+            (Toward::Prior(prior), weights) => {
+                let prior = prior_row(prior, row, spec.vocab);
+                match weights {
+                    None => Dense::Slice { values: prior, factor: epsilon },
+                    Some(weights) => {
+                        scratch.clear();
+                        scratch.extend(prior.iter().zip(weights).map(|(p, w)| p * w));
+                        Dense::Slice { values: scratch, factor: epsilon }
+                    }
+                }
+            }
+        };
+        ((1.0 - epsilon) * weight, dense)
+    };
+    Target { class: Some(class), point, dense }
+}
+
+/// The target for a distribution `q`: `w ((1 − ε) q + ε π)`, made in `scratch`.
+#[inline(always)]
+pub(super) fn of_distribution<'a>(
+    q: &'a [f32],
+    row: usize,
+    logits: &[f32],
+    spec: &'a Spec<'_>,
+    scratch: &'a mut Vec<f32>,
+) -> Target<'a> {
+    let epsilon = spec.label_smoothing;
+    if epsilon == 0.0 && spec.class_weights.is_none() {
+        return Target { class: None, point: 0.0, dense: Dense::Slice { values: q, factor: 1.0 } };
+    }
+    let class_count = spec.vocab as f64;
+    scratch.clear();
+    match spec.toward {
+        Toward::Uniform => {
+            scratch.extend(q.iter().map(|&q| ((1.0 - epsilon) * q as f64 + epsilon / class_count) as f32));
+        }
+        // Each class hands ε of its own mass to the others.
+        Toward::Others => {
+            let total: f64 = q.iter().map(|&q| q as f64).sum();
+            scratch.extend(q.iter().map(|&q| {
+                let q = q as f64;
+                ((1.0 - epsilon) * q + epsilon * (total - q) / (class_count - 1.0)) as f32
+            }));
+        }
+        Toward::Unmasked => {
+            let open = logits.iter().filter(|&&z| z != f32::NEG_INFINITY).count().max(1) as f64;
+            scratch.extend(q.iter().zip(logits).map(|(&q, &z)| {
+                let share = if z == f32::NEG_INFINITY { 0.0 } else { epsilon / open };
+                ((1.0 - epsilon) * q as f64 + share) as f32
+            }));
+        }
+        Toward::Prior(prior) => {
+            let prior = prior_row(prior, row, spec.vocab);
+            scratch.extend(
+                q.iter().zip(prior).map(|(&q, &p)| ((1.0 - epsilon) * q as f64 + epsilon * p as f64) as f32),
+            );
+        }
+    }
+    if let Some(weights) = spec.class_weights {
+        for (d, w) in scratch.iter_mut().zip(weights) {
+            *d *= w;
+        }
+    }
+    Target { class: None, point: 0.0, dense: Dense::Slice { values: scratch, factor: 1.0 } }
+}
+
+fn prior_row(prior: &[f32], row: usize, vocab: usize) -> &[f32] {
+    if prior.len() == vocab { prior } else { &prior[row * vocab..(row + 1) * vocab] }
+}
+
+/// Weights (or ones) over the number of unmasked classes, zero where masked; `None` when nothing is masked.
+fn unmasked<'a>(logits: &[f32], weights: Option<&[f32]>, scratch: &'a mut Vec<f32>) -> Option<&'a [f32]> {
+    let open = logits.iter().filter(|&&z| z != f32::NEG_INFINITY).count();
+    if open == logits.len() || open == 0 {
+        return None;
+    }
+    let share = 1.0 / open as f64;
+    scratch.clear();
+    scratch.extend(logits.iter().enumerate().map(|(j, &z)| {
+        if z == f32::NEG_INFINITY { 0.0 } else { (share * weights.map_or(1.0, |w| w[j] as f64)) as f32 }
+    }));
+    Some(scratch)
+}

@@ -1,0 +1,209 @@
+//! Reductions over one slice that the softmax family is made of, generic over the instruction set.
+//!
+//! All are meant for blocks that fit the first-level cache and run inside a [`pulp::WithSimd`] kernel. Four
+//! accumulators hide the latency of the additions; their order depends on the vector width only.
+
+use pulp::Simd;
+
+use crate::exp::exp_nonpositive;
+
+/// The tail of a slice as one vector, with `fill` in the lanes behind its end.
+#[inline(always)]
+pub fn load_tail<S: Simd>(simd: S, tail: &[f32], fill: f32) -> S::f32s {
+    let inside = simd.mask_between_m32s(0, tail.len() as u32).mask();
+    simd.select_f32s(inside, simd.partial_load_f32s(tail), simd.splat_f32s(fill))
+}
+
+/// `Σ term(v)` over the vectors of `xs`, the last one filled up with `fill`, four sums side by side.
+#[inline(always)]
+fn sum_of<S: Simd>(simd: S, xs: &[f32], fill: f32, term: impl Fn(S::f32s) -> S::f32s) -> f32 {
+    let (vectors, tail) = S::as_simd_f32s(xs);
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    let (fours, rest) = pulp::as_arrays::<4, _>(vectors);
+    for four in fours {
+        for (sum, &v) in sums.iter_mut().zip(four) {
+            *sum = simd.add_f32s(*sum, term(v));
+        }
+    }
+    for (sum, &v) in sums.iter_mut().zip(rest) {
+        *sum = simd.add_f32s(*sum, term(v));
+    }
+    if !tail.is_empty() {
+        sums[3] = simd.add_f32s(sums[3], term(load_tail(simd, tail, fill)));
+    }
+    fold(simd, sums, |a, b| simd.add_f32s(a, b), |v| simd.reduce_sum_f32s(v))
+}
+
+#[inline(always)]
+fn fold<S: Simd>(
+    _: S,
+    v: [S::f32s; 4],
+    pair: impl Fn(S::f32s, S::f32s) -> S::f32s,
+    across: impl Fn(S::f32s) -> f32,
+) -> f32 {
+    across(pair(pair(v[0], v[1]), pair(v[2], v[3])))
+}
+
+/// The largest element, −∞ for none. A NaN may be passed over: whoever needs to know looks at the sum of the
+/// exponentials.
+#[inline(always)]
+pub fn max<S: Simd>(simd: S, xs: &[f32]) -> f32 {
+    let (vectors, tail) = S::as_simd_f32s(xs);
+    let mut tops = [simd.splat_f32s(f32::NEG_INFINITY); 4];
+    let (fours, rest) = pulp::as_arrays::<4, _>(vectors);
+    for four in fours {
+        for (top, &v) in tops.iter_mut().zip(four) {
+            *top = simd.max_f32s(v, *top);
+        }
+    }
+    for (top, &v) in tops.iter_mut().zip(rest) {
+        *top = simd.max_f32s(v, *top);
+    }
+    if !tail.is_empty() {
+        tops[3] = simd.max_f32s(load_tail(simd, tail, f32::NEG_INFINITY), tops[3]);
+    }
+    fold(simd, tops, |a, b| simd.max_f32s(a, b), |v| simd.reduce_max_f32s(v))
+}
+
+/// `Σ xs`.
+#[inline(always)]
+pub fn sum<S: Simd>(simd: S, xs: &[f32]) -> f32 {
+    sum_of(simd, xs, 0.0, |v| v)
+}
+
+/// `Σ (xs - shift)`, more precise than subtracting afterwards.
+#[inline(always)]
+pub fn sum_shifted<S: Simd>(simd: S, xs: &[f32], shift: f32) -> f32 {
+    let by = simd.splat_f32s(shift);
+    sum_of(simd, xs, shift, |v| simd.sub_f32s(v, by))
+}
+
+/// `Σ weight` and `Σ weight (xs - shift)`, where a zero weight makes a zero product whatever `xs` holds.
+#[inline(always)]
+pub fn weighted_sum_shifted<S: Simd>(simd: S, xs: &[f32], weights: &[f32], shift: f32) -> (f32, f32) {
+    let by = simd.splat_f32s(shift);
+    let zero = simd.splat_f32s(0.0);
+    let product = |x, w| {
+        let product = simd.mul_f32s(w, simd.sub_f32s(x, by));
+        simd.select_f32s(simd.equal_f32s(w, zero), zero, product)
+    };
+    let (mut total, mut dot) = ([zero; 4], [zero; 4]);
+    let ((xs, x_tail), (ws, w_tail)) = (S::as_simd_f32s(xs), S::as_simd_f32s(weights));
+    for (i, (&x, &w)) in xs.iter().zip(ws).enumerate() {
+        total[i % 4] = simd.add_f32s(total[i % 4], w);
+        dot[i % 4] = simd.add_f32s(dot[i % 4], product(x, w));
+    }
+    if !x_tail.is_empty() {
+        let (x, w) = (load_tail(simd, x_tail, shift), load_tail(simd, w_tail, 0.0));
+        total[3] = simd.add_f32s(total[3], w);
+        dot[3] = simd.add_f32s(dot[3], product(x, w));
+    }
+    let add = |a, b| simd.add_f32s(a, b);
+    (fold(simd, total, add, |v| simd.reduce_sum_f32s(v)), fold(simd, dot, add, |v| simd.reduce_sum_f32s(v)))
+}
+
+/// `x ← e^{scale · (x − max)}` for every element, returning the sum. `max` must be the largest element and finite
+/// (or the sum is NaN, as it is for a NaN among the elements).
+#[inline(always)]
+pub fn exp_sum_in_place<S: Simd>(simd: S, xs: &mut [f32], max: f32, scale: f32) -> f32 {
+    let (top, factor) = (simd.splat_f32s(max), simd.splat_f32s(scale));
+    let e = |v| exp_nonpositive(simd, simd.mul_f32s(simd.sub_f32s(v, top), factor));
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    let (vectors, tail) = S::as_mut_simd_f32s(xs);
+    let (fours, rest) = pulp::as_arrays_mut::<4, _>(vectors);
+    for four in fours {
+        // Four at a time: the polynomial is one long chain of dependent operations.
+        let values = four.map(e);
+        for (sum, &v) in sums.iter_mut().zip(&values) {
+            *sum = simd.add_f32s(*sum, v);
+        }
+        *four = values;
+    }
+    for (sum, v) in sums.iter_mut().zip(rest) {
+        *v = e(*v);
+        *sum = simd.add_f32s(*sum, *v);
+    }
+    if !tail.is_empty() {
+        let v = e(load_tail(simd, tail, f32::NEG_INFINITY));
+        sums[3] = simd.add_f32s(sums[3], v);
+        simd.partial_store_f32s(tail, v);
+    }
+    fold(simd, sums, |a, b| simd.add_f32s(a, b), |v| simd.reduce_sum_f32s(v))
+}
+
+/// `x ← x · factor + offset`.
+#[inline(always)]
+pub fn scale_add_in_place<S: Simd>(simd: S, xs: &mut [f32], factor: f32, offset: f32) {
+    let (factor, offset) = (simd.splat_f32s(factor), simd.splat_f32s(offset));
+    crate::exp::map_in_place(simd, xs, |v| simd.mul_add_e_f32s(v, factor, offset));
+}
+
+/// `x ← x · factor + y · y_factor`.
+#[inline(always)]
+pub fn scale_add_slice_in_place<S: Simd>(simd: S, xs: &mut [f32], factor: f32, ys: &[f32], y_factor: f32) {
+    let (factor, y_factor) = (simd.splat_f32s(factor), simd.splat_f32s(y_factor));
+    let ((xs, x_tail), (ys, y_tail)) = (S::as_mut_simd_f32s(xs), S::as_simd_f32s(ys));
+    for (x, &y) in xs.iter_mut().zip(ys) {
+        *x = simd.mul_add_e_f32s(*x, factor, simd.mul_f32s(y, y_factor));
+    }
+    if !x_tail.is_empty() {
+        let (x, y) = (simd.partial_load_f32s(x_tail), simd.partial_load_f32s(y_tail));
+        simd.partial_store_f32s(x_tail, simd.mul_add_e_f32s(x, factor, simd.mul_f32s(y, y_factor)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Isa;
+    use pulp::WithSimd;
+
+    struct All(Vec<f32>, Vec<f32>);
+    impl WithSimd for All {
+        type Output = ([f32; 6], Vec<f32>);
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+            let Self(mut xs, ws) = self;
+            let top = max(simd, &xs);
+            let (total, dot) = weighted_sum_shifted(simd, &xs, &ws, top);
+            let plain = [top, sum(simd, &xs), sum_shifted(simd, &xs, top), total, dot];
+            let exponentials = exp_sum_in_place(simd, &mut xs, top, 0.5);
+            scale_add_slice_in_place(simd, &mut xs, 3.0, &ws, -2.0);
+            scale_add_in_place(simd, &mut xs, 0.5, 1.0);
+            ([plain[0], plain[1], plain[2], plain[3], plain[4], exponentials], xs)
+        }
+    }
+
+    #[test]
+    fn every_length_and_isa_agrees_with_plain_loops() {
+        for n in (1..70).chain([4096, 4101]) {
+            let xs: Vec<f32> = (0..n).map(|i| ((i * 37 % 101) as f32 - 50.0) / 10.0).collect();
+            let ws: Vec<f32> = (0..n).map(|i| (i % 3) as f32).collect();
+            let top = xs.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let exact = |f: &dyn Fn(usize) -> f64| (0..n).map(f).sum::<f64>();
+            let x = |i: usize| xs[i] as f64;
+            let want = [
+                top as f64,
+                exact(&|i| x(i)),
+                exact(&|i| x(i) - top as f64),
+                exact(&|i| ws[i] as f64),
+                exact(&|i| ws[i] as f64 * (x(i) - top as f64)),
+                exact(&|i| (0.5 * (x(i) - top as f64)).exp()),
+            ];
+            for isa in Isa::available() {
+                let (got, ys) = isa.run(All(xs.clone(), ws.clone()));
+                for (got, want) in got.iter().zip(want) {
+                    assert!(
+                        (*got as f64 - want).abs() <= 2e-6 * want.abs().max(n as f64),
+                        "{n} {}",
+                        isa.name()
+                    );
+                }
+                for i in 0..n {
+                    let want = 0.5 * (3.0 * (0.5 * (x(i) - top as f64)).exp() - 2.0 * ws[i] as f64) + 1.0;
+                    assert!((ys[i] as f64 - want).abs() < 2e-6, "{n} {i} {}", isa.name());
+                }
+            }
+        }
+    }
+}

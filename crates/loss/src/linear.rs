@@ -1,0 +1,251 @@
+//! The loss of a linear head on candle tensors: `apply_linear`.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
+use surprisal_kernels::cross_entropy::{Targets, Totals, Upstream};
+use surprisal_kernels::linear_cross_entropy::{Gradients, Head, linear_cross_entropy};
+
+use crate::error::{LossError, Result};
+use crate::options::{CrossEntropy, Reduction};
+use crate::tensor::{Loss, OwnedTargets, scaled, stored, with_f32};
+
+impl CrossEntropy {
+    /// The loss of the logits `hidden · weightᵀ + bias`, which are never all in memory: `hidden` of shape `(N, D)`,
+    /// `weight` `(V, D)`, `bias` `(V)`, `targets` as for [`CrossEntropy::apply`].
+    ///
+    /// The gradients of all three are made together with the loss (under [`Reduction::None`], where they depend on what
+    /// comes in, in the backward pass from recomputed logits).
+    ///
+    /// # Errors
+    /// Wrong shapes or types, a target out of range, logits that hold a NaN, +∞ or nothing but −∞ in a row.
+    pub fn apply_linear(
+        &self,
+        hidden: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        targets: &Tensor,
+    ) -> Result<Loss> {
+        let (rows, width) = matrix("hidden", hidden)?;
+        let (vocab, weight_width) = matrix("weight", weight)?;
+        crate::slices::check_length("a row of weight", weight_width, width)?;
+        if let Some(bias) = bias {
+            crate::slices::check_length("bias", bias.elem_count(), vocab)?;
+        }
+        if hidden.dtype() == DType::F64 || !hidden.device().is_cpu() {
+            let logits = hidden.matmul(&weight.t()?)?;
+            let logits = bias.map_or(Ok(logits.clone()), |bias| logits.broadcast_add(bias))?;
+            return self.apply(&logits, targets);
+        }
+        let single = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.contiguous();
+        let (hidden, weight) = (single(hidden)?, single(weight)?);
+        let bias = bias.map(single).transpose()?;
+        let targets = match OwnedTargets::read(self, targets, rows, vocab)? {
+            OwnedTargets::Classes(classes) => SingleTargets::Classes(classes),
+            OwnedTargets::Probabilities(q) => {
+                SingleTargets::Probabilities(q.into_iter().map(|q| q as f32).collect())
+            }
+        };
+        self.check(rows * vocab, vocab, targets.view())?;
+        let call = Call { options: self.clone(), targets, rows, vocab, width };
+        call.run(&hidden, &weight, bias.as_ref())
+    }
+}
+
+fn matrix(what: &'static str, tensor: &Tensor) -> Result<(usize, usize)> {
+    match tensor.dims() {
+        &[rows, columns] if tensor.dtype().is_float() => Ok((rows, columns)),
+        dims => {
+            let got = format!("{:?} of shape {dims:?}", tensor.dtype());
+            Err(LossError::Tensor { what, expected: "floats of rank 2", got })
+        }
+    }
+}
+
+enum SingleTargets {
+    Classes(Vec<u32>),
+    Probabilities(Vec<f32>),
+}
+
+impl SingleTargets {
+    fn view(&self) -> Targets<'_> {
+        match self {
+            Self::Classes(classes) => Targets::Classes(classes),
+            Self::Probabilities(q) => Targets::Probabilities(q),
+        }
+    }
+}
+
+/// One application: everything but the tensors.
+struct Call {
+    options: CrossEntropy,
+    targets: SingleTargets,
+    rows: usize,
+    vocab: usize,
+    width: usize,
+}
+
+/// `∂H`, `∂W` and, with a bias, `∂b`.
+#[derive(Clone)]
+struct Made {
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Call {
+    fn run(self, hidden: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Loss> {
+        let factors = self.options.factors(self.targets.view(), self.vocab);
+        let tracked = hidden.track_op() || weight.track_op() || bias.is_some_and(Tensor::track_op);
+        let per_row = self.options.reduction == Reduction::None;
+        let mut losses = vec![0.0; if per_row { self.rows } else { 0 }];
+        let upstream = (tracked && !per_row).then(|| factors.upstream());
+        let (totals, made) =
+            self.compute(hidden, weight, bias, upstream, per_row.then_some(losses.as_mut_slice()))?;
+        let sums = factors.value(totals);
+        let value = if per_row {
+            Tensor::from_vec(losses, self.rows, hidden.device())?
+        } else {
+            Tensor::new(sums.loss as f32, hidden.device())?
+        };
+        if !tracked {
+            return Ok(Loss::new(value, sums));
+        }
+        let op = HeadLoss { value, made, call: self };
+        let value = match bias {
+            None => hidden.apply_op2(weight, op)?,
+            Some(bias) => hidden.apply_op3(weight, bias, op)?,
+        };
+        Ok(Loss::new(value, sums))
+    }
+
+    fn compute(
+        &self,
+        hidden: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        upstream: Option<Upstream<'_>>,
+        losses: Option<&mut [f32]>,
+    ) -> Result<(Totals, Option<Made>)> {
+        let spec = self.options.spec(self.vocab);
+        let (targets, pool) = (self.targets.view(), self.options.pool.as_deref());
+        let need = |n: usize| vec![0.0; if upstream.is_some() { n } else { 0 }];
+        let mut over_hidden = need(self.rows * self.width);
+        let mut over_weight = need(self.vocab * self.width);
+        let mut over_bias = bias.map(|_| need(self.vocab));
+        let gradients = upstream.map(|upstream| {
+            let bias = over_bias.as_deref_mut();
+            (upstream, Gradients { hidden: &mut over_hidden, weight: &mut over_weight, bias })
+        });
+        let run = |hidden: &[f32], weight: &[f32], bias: Option<&[f32]>| -> Result<Totals> {
+            let head = Head { hidden, weight, bias, width: self.width };
+            Ok(linear_cross_entropy(&head, targets, &spec, gradients, losses, pool)?)
+        };
+        let totals = with_f32(hidden, |hidden| {
+            with_f32(weight, |weight| match bias {
+                None => run(hidden, weight, None),
+                Some(bias) => with_f32(bias, |bias| run(hidden, weight, Some(bias))),
+            })
+        })?;
+        if upstream.is_none() {
+            return Ok((totals, None));
+        }
+        let device = hidden.device();
+        let made = Made {
+            hidden: Tensor::from_vec(over_hidden, hidden.shape(), device)?,
+            weight: Tensor::from_vec(over_weight, weight.shape(), device)?,
+            bias: over_bias.map(|b| Tensor::from_vec(b, self.vocab, device)).transpose()?,
+        };
+        Ok((totals, Some(made)))
+    }
+}
+
+/// The graph's node: the loss, and its gradients once they are known.
+struct HeadLoss {
+    call: Call,
+    value: Tensor,
+    made: Option<Made>,
+}
+
+impl HeadLoss {
+    fn backward(
+        &self,
+        hidden: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        upstream: &Tensor,
+    ) -> candle_core::Result<Made> {
+        if self.call.options.reduction == Reduction::None {
+            let factors = upstream.to_vec1::<f32>()?;
+            let (_, made) = self
+                .call
+                .compute(hidden, weight, bias, Some(Upstream::Rows(&factors)), None)
+                .map_err(candle_core::Error::wrap)?;
+            return made.ok_or_else(|| candle_core::Error::msg("no gradient was made"));
+        }
+        let made = self.made.clone();
+        let made = made.ok_or_else(|| candle_core::Error::msg("no gradient was made"))?;
+        Ok(Made {
+            hidden: scaled(&made.hidden, upstream)?,
+            weight: scaled(&made.weight, upstream)?,
+            bias: made.bias.map(|bias| scaled(&bias, upstream)).transpose()?,
+        })
+    }
+}
+
+const NAME: &str = "linear-cross-entropy";
+
+impl CustomOp2 for HeadLoss {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        stored(&self.value)
+    }
+
+    fn bwd(
+        &self,
+        hidden: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        upstream: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let made = self.backward(hidden, weight, None, upstream)?;
+        Ok((Some(made.hidden), Some(made.weight)))
+    }
+}
+
+impl CustomOp3 for HeadLoss {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        stored(&self.value)
+    }
+
+    fn bwd(
+        &self,
+        hidden: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        upstream: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let made = self.backward(hidden, weight, Some(bias), upstream)?;
+        Ok((Some(made.hidden), Some(made.weight), made.bias))
+    }
+}

@@ -1,0 +1,144 @@
+//! The loss on slices: checks, denominators, then the kernels.
+
+use surprisal_kernels::cross_entropy::{self, Targets, Totals, Upstream};
+
+use crate::error::{LossError, Result};
+use crate::options::{CrossEntropy, Reduction, Toward};
+
+/// What one call computed, in nats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Value {
+    /// The reduced loss; under [`Reduction::None`] the sum.
+    pub loss: f64,
+    /// The sum of the rows' objectives: weighted, smoothed, with the z-loss.
+    pub objective_sum: f64,
+    /// The sum of the rows' negative log likelihoods, neither weighted nor smoothed.
+    pub nll_sum: f64,
+    /// How many rows were not ignored.
+    pub count: usize,
+}
+
+/// What a sum over rows is multiplied by, the cross-entropy part and the z-loss part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Factors {
+    pub(crate) main: f64,
+    pub(crate) z: f64,
+}
+
+impl Factors {
+    pub(crate) fn upstream(self) -> Upstream<'static> {
+        Upstream::Same { main: self.main, z: self.z }
+    }
+
+    pub(crate) fn value(self, totals: Totals) -> Value {
+        Value {
+            loss: self.main * totals.main + self.z * totals.z,
+            objective_sum: totals.main + totals.z,
+            nll_sum: totals.nll,
+            count: totals.rows,
+        }
+    }
+}
+
+impl CrossEntropy {
+    /// The loss of `logits`, row-major `N · vocab`. `losses`, when given, takes each row's objective.
+    ///
+    /// # Errors
+    /// Wrong lengths, a target out of range, a row that holds a NaN, +∞ or nothing but −∞.
+    pub fn evaluate(
+        &self,
+        logits: &[f32],
+        vocab: usize,
+        targets: Targets<'_>,
+        losses: Option<&mut [f32]>,
+    ) -> Result<Value> {
+        let rows = self.check(logits.len(), vocab, targets)?;
+        check_length("losses", losses.as_deref().map_or(rows, <[f32]>::len), rows)?;
+        let spec = self.spec(vocab);
+        let totals = cross_entropy::forward(logits, targets, &spec, losses, self.pool.as_deref())?;
+        Ok(self.factors(targets, vocab).value(totals))
+    }
+
+    /// The loss of `logits`, which are overwritten by its gradient. No other memory is used but a few kilobytes a
+    /// thread.
+    ///
+    /// # Errors
+    /// As [`Self::evaluate`]; when it is a row's content, `logits` holds nothing of use afterwards.
+    pub fn gradient_in_place(&self, logits: &mut [f32], vocab: usize, targets: Targets<'_>) -> Result<Value> {
+        self.check(logits.len(), vocab, targets)?;
+        let factors = self.factors(targets, vocab);
+        let (spec, pool) = (self.spec(vocab), self.pool.as_deref());
+        let totals =
+            cross_entropy::forward_backward_in_place(logits, targets, &spec, factors.upstream(), None, pool)?;
+        Ok(factors.value(totals))
+    }
+
+    /// Checks shapes and targets; returns the number of rows.
+    pub(crate) fn check(&self, elements: usize, vocab: usize, targets: Targets<'_>) -> Result<usize> {
+        if vocab == 0 {
+            return Err(LossError::Conflict("logits need at least one class"));
+        }
+        if self.label_smoothing > 0.0 && matches!(self.toward, Toward::Others) && vocab == 1 {
+            return Err(LossError::Conflict("smoothing toward the other classes needs at least two classes"));
+        }
+        let rows = match targets {
+            Targets::Classes(classes) => classes.len(),
+            Targets::Probabilities(q) => q.len() / vocab,
+        };
+        let expected = rows.checked_mul(vocab).ok_or(LossError::Conflict("rows times classes overflows"))?;
+        check_length("logits", elements, expected)?;
+        if let Some(weights) = &self.class_weights {
+            check_length("class_weights", weights.single.len(), vocab)?;
+        }
+        if let Toward::Prior(prior) = &self.toward
+            && prior.single.len() != vocab
+        {
+            check_length("prior", prior.single.len(), expected)?;
+        }
+        match targets {
+            Targets::Classes(classes) => {
+                let bad = |&class: &u32| class as usize >= vocab && class != self.ignored_class();
+                if let Some(row) = classes.iter().position(bad) {
+                    return Err(LossError::Target { row, target: classes[row] as i64, classes: vocab });
+                }
+            }
+            Targets::Probabilities(q) => {
+                check_length("target distributions", q.len(), elements)?;
+                if let Some(at) = q.iter().position(|&q| !(q.is_finite() && q >= 0.0)) {
+                    let (row, class) = (at / vocab, at % vocab);
+                    return Err(LossError::Mass { row, class, value: q[at] as f64 });
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The reduction as factors on sums over rows; [`Reduction::None`] counts as a sum.
+    pub(crate) fn factors(&self, targets: Targets<'_>, vocab: usize) -> Factors {
+        let same = |factor| Factors { main: factor, z: factor };
+        match self.reduction {
+            Reduction::None | Reduction::Sum => same(1.0),
+            Reduction::Scaled(factor) => same(factor),
+            Reduction::Mean => {
+                let (weight, rows) = match targets {
+                    Targets::Classes(classes) => {
+                        let valid = classes.iter().filter(|&&class| class != self.ignored_class());
+                        let rows = valid.clone().count() as f64;
+                        let weight = self
+                            .class_weights
+                            .as_ref()
+                            .map_or(rows, |weights| valid.map(|&class| weights.exact[class as usize]).sum());
+                        (weight, rows)
+                    }
+                    Targets::Probabilities(q) => ((q.len() / vocab) as f64, (q.len() / vocab) as f64),
+                };
+                let inverse = |n: f64| if n > 0.0 { 1.0 / n } else { 0.0 };
+                Factors { main: inverse(weight), z: inverse(rows) }
+            }
+        }
+    }
+}
+
+pub(crate) fn check_length(what: &'static str, got: usize, expected: usize) -> Result<()> {
+    if got == expected { Ok(()) } else { Err(LossError::Length { what, expected, got }) }
+}

@@ -1,0 +1,214 @@
+//! The loss on candle tensors: `apply`.
+
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Storage, Tensor};
+use surprisal_kernels::cross_entropy::{self, Targets};
+
+use crate::error::{LossError, Result};
+use crate::options::{CrossEntropy, Reduction};
+use crate::reference;
+use crate::slices::Value;
+
+/// A loss that `backward()` can start from, and the sums behind it.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// The reduced loss, a scalar; under [`Reduction::None`] one number a row, shape `(N)`. Differentiable.
+    pub value: Tensor,
+    /// The sum of the rows' objectives (weighted, smoothed, with z-loss), in nats.
+    pub objective_sum: f64,
+    /// The sum of the rows' negative log likelihoods, neither weighted nor smoothed, in nats.
+    pub nll_sum: f64,
+    /// How many rows were not ignored.
+    pub count: usize,
+}
+
+impl Loss {
+    pub(crate) fn new(value: Tensor, sums: Value) -> Self {
+        Self { value, objective_sum: sums.objective_sum, nll_sum: sums.nll_sum, count: sums.count }
+    }
+}
+
+/// Targets, off the tensor.
+pub(crate) enum OwnedTargets {
+    Classes(Vec<u32>),
+    Probabilities(Vec<f64>),
+}
+
+impl OwnedTargets {
+    /// Integers of shape `(N)` or floats of shape `(N, V)`.
+    pub(crate) fn read(options: &CrossEntropy, targets: &Tensor, rows: usize, vocab: usize) -> Result<Self> {
+        let wrong = || LossError::Tensor {
+            what: "targets",
+            expected: "integers of shape (N) or floats of shape (N, V)",
+            got: format!("{:?} of shape {:?}", targets.dtype(), targets.dims()),
+        };
+        match targets.dtype() {
+            DType::U32 | DType::U8 | DType::I64 => {
+                if targets.dims() != [rows] {
+                    return Err(wrong());
+                }
+                let class = |(row, target): (usize, i64)| match u32::try_from(target) {
+                    Ok(class) => Ok(class),
+                    // A negative ignore index has no class number: any number out of range stands for it.
+                    Err(_) if target == options.ignore_index => Ok(crate::IGNORE),
+                    Err(_) => Err(LossError::Target { row, target, classes: vocab }),
+                };
+                let wide = targets.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+                Ok(Self::Classes(wide.into_iter().enumerate().map(class).collect::<Result<_>>()?))
+            }
+            dtype if dtype.is_float() => {
+                if targets.dims() != [rows, vocab] {
+                    return Err(wrong());
+                }
+                Ok(Self::Probabilities(targets.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?))
+            }
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl CrossEntropy {
+    /// The loss of `logits`, shape `(N, V)`, against `targets`: classes (integers, shape `(N)`) or distributions
+    /// (floats, shape `(N, V)`, constants to the gradient). f32, f64, f16 or bf16; half types compute in f32.
+    ///
+    /// The gradient is made together with the loss when `logits` is part of a graph, and costs one tensor of its shape.
+    ///
+    /// # Errors
+    /// Wrong shapes or types, a target out of range, a row that holds a NaN, +∞ or nothing but −∞.
+    pub fn apply(&self, logits: &Tensor, targets: &Tensor) -> Result<Loss> {
+        let [rows, vocab] = logits.dims() else {
+            let got = format!("shape {:?}", logits.dims());
+            return Err(LossError::Tensor { what: "logits", expected: "of shape (N, V)", got });
+        };
+        let targets = OwnedTargets::read(self, targets, *rows, *vocab)?;
+        match logits.dtype() {
+            DType::F64 => self.apply_f64(logits, &targets, *rows, *vocab),
+            DType::F32 => self.apply_f32(logits, &targets, *rows, *vocab),
+            dtype if dtype.is_float() => {
+                self.apply_f32(&logits.to_dtype(DType::F32)?, &targets, *rows, *vocab)
+            }
+            dtype => {
+                let got = format!("{dtype:?}");
+                Err(LossError::Tensor { what: "logits", expected: "floats", got })
+            }
+        }
+    }
+
+    fn apply_f32(&self, logits: &Tensor, targets: &OwnedTargets, rows: usize, vocab: usize) -> Result<Loss> {
+        let single: Vec<f32>;
+        let targets = match targets {
+            OwnedTargets::Classes(classes) => Targets::Classes(classes),
+            OwnedTargets::Probabilities(q) => {
+                single = q.iter().map(|&q| q as f32).collect();
+                Targets::Probabilities(&single)
+            }
+        };
+        self.check(rows * vocab, vocab, targets)?;
+        let factors = self.factors(targets, vocab);
+        let (spec, pool) = (self.spec(vocab), self.pool.as_deref());
+        let mut losses = if self.reduction == Reduction::None { vec![0.0; rows] } else { Vec::new() };
+        let per_row = if losses.is_empty() { None } else { Some(losses.as_mut_slice()) };
+        let (totals, gradient) = with_f32(logits, |z| {
+            if !logits.track_op() {
+                return Ok((cross_entropy::forward(z, targets, &spec, per_row, pool)?, None));
+            }
+            let mut gradient = vec![0.0; z.len()];
+            let upstream = factors.upstream();
+            let totals =
+                cross_entropy::forward_backward(z, &mut gradient, targets, &spec, upstream, per_row, pool)?;
+            Ok((totals, Some(gradient)))
+        })?;
+        let sums = factors.value(totals);
+        let (value, shape) = match self.reduction {
+            Reduction::None => (losses, Shape::from(rows)),
+            _ => (vec![sums.loss as f32], Shape::from(())),
+        };
+        let value = Tensor::from_vec(value, shape, logits.device())?;
+        let gradient = gradient.map(|g| Tensor::from_vec(g, (rows, vocab), logits.device())).transpose()?;
+        Ok(Loss::new(with_gradient(logits, value, gradient)?, sums))
+    }
+
+    /// Through the reference: f64 is for checking, not for speed.
+    fn apply_f64(&self, logits: &Tensor, targets: &OwnedTargets, rows: usize, vocab: usize) -> Result<Loss> {
+        let targets = match targets {
+            OwnedTargets::Classes(classes) => reference::Targets::Classes(classes),
+            OwnedTargets::Probabilities(q) => reference::Targets::Probabilities(q),
+        };
+        let z = logits.flatten_all()?.to_vec1::<f64>()?;
+        let per_row = self.reduction == Reduction::None;
+        let ones = vec![1.0; if per_row { rows } else { 1 }];
+        let out = reference::cross_entropy(self, &z, vocab, targets, &ones)?;
+        let sums = Value {
+            loss: out.loss,
+            objective_sum: out.losses.iter().sum(),
+            nll_sum: out.nll.iter().sum(),
+            count: out.count,
+        };
+        let device = logits.device();
+        let value = if per_row {
+            Tensor::from_vec(out.losses, rows, device)?
+        } else {
+            Tensor::new(out.loss, device)?
+        };
+        let gradient = Tensor::from_vec(out.gradient, (rows, vocab), device)?;
+        Ok(Loss::new(with_gradient(logits, value, Some(gradient))?, sums))
+    }
+}
+
+/// Runs `f` on the elements of a f32 tensor: on its own memory when it is contiguous on the CPU, else on a copy.
+pub(crate) fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
+    let dense = tensor.to_device(&Device::Cpu)?.contiguous()?;
+    let (storage, layout) = dense.storage_and_layout();
+    let (Storage::Cpu(CpuStorage::F32(data)), Some((from, to))) = (&*storage, layout.contiguous_offsets())
+    else {
+        let got = format!("{:?}", tensor.dtype());
+        return Err(LossError::Tensor { what: "tensor", expected: "f32", got });
+    };
+    f(&data[from..to])
+}
+
+/// `value` as a node of the graph whose gradient over `argument` is `gradient` times what comes in.
+fn with_gradient(argument: &Tensor, value: Tensor, gradient: Option<Tensor>) -> Result<Tensor> {
+    match gradient {
+        Some(gradient) if argument.track_op() => Ok(argument.apply_op1(Known { value, gradient })?),
+        _ => Ok(value),
+    }
+}
+
+/// A value whose gradient was computed with it: forward hands the one out, backward the other.
+struct Known {
+    value: Tensor,
+    gradient: Tensor,
+}
+
+impl CustomOp1 for Known {
+    fn name(&self) -> &'static str {
+        "cross-entropy"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        stored(&self.value)
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, upstream: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        scaled(&self.gradient, upstream).map(Some)
+    }
+}
+
+/// The memory of a small tensor, copied out for a custom op to return.
+pub(crate) fn stored(value: &Tensor) -> candle_core::Result<(CpuStorage, Shape)> {
+    let storage = match value.dtype() {
+        DType::F64 => CpuStorage::F64(value.flatten_all()?.to_vec1()?),
+        _ => CpuStorage::F32(value.flatten_all()?.to_vec1()?),
+    };
+    Ok((storage, value.shape().clone()))
+}
+
+/// `gradient · upstream`, `upstream` being a scalar or one number a row of `gradient`.
+pub(crate) fn scaled(gradient: &Tensor, upstream: &Tensor) -> candle_core::Result<Tensor> {
+    if upstream.rank() == 1 {
+        return gradient.broadcast_mul(&upstream.unsqueeze(1)?);
+    }
+    let factor = upstream.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    // backward() starts from one: the gradient is then handed on as it is.
+    if factor.to_bits() == 1.0_f64.to_bits() { Ok(gradient.clone()) } else { gradient.affine(factor, 0.0) }
+}
