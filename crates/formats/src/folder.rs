@@ -36,7 +36,7 @@ pub(crate) fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> R
         (true, false) => rename(&backup, target)?,
         (false, _) => {}
     }
-    let replaced = write(&aside, parts, &manifest).and_then(|()| swap(target, &aside, &backup));
+    let replaced = write(&aside, parts, Some(&manifest)).and_then(|()| swap(target, &aside, &backup));
     if let Err(error) = replaced {
         // The first error is the one to report.
         let _ = remove_folder(&aside);
@@ -47,6 +47,25 @@ pub(crate) fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> R
         remove_folder(&backup)?;
     }
     Ok(())
+}
+
+/// Writes the parts, with no manifest, as the folder `target`, which must not be there or be empty.
+pub(crate) fn create(target: &Path, parts: &[(&str, &[u8])]) -> Result<()> {
+    let occupied = || Error::Occupied { path: target.to_owned() };
+    let aside = sibling(target, "tmp");
+    if target.exists() {
+        // Refuses what is not an empty folder.
+        fs::remove_dir(target).map_err(|_| occupied())?;
+    }
+    if aside.exists() {
+        remove_folder(&aside)?;
+    }
+    let created = write(&aside, parts, None).and_then(|()| rename(&aside, target));
+    if let Err(error) = created {
+        let _ = remove_folder(&aside);
+        return Err(error);
+    }
+    sync_folder(folder_of(target))
 }
 
 fn swap(target: &Path, aside: &Path, backup: &Path) -> Result<()> {
@@ -61,14 +80,16 @@ fn swap(target: &Path, aside: &Path, backup: &Path) -> Result<()> {
     })
 }
 
-fn write(folder: &Path, parts: &[(&str, &[u8])], manifest: &Manifest) -> Result<()> {
+fn write(folder: &Path, parts: &[(&str, &[u8])], manifest: Option<&Manifest>) -> Result<()> {
     faults::pass(Operation::Create)
         .and_then(|()| fs::create_dir(folder))
         .map_err(|reason| Error::io("create the folder", folder, reason))?;
     for (name, bytes) in parts {
         write_synced(&folder.join(name), bytes)?;
     }
-    write_synced(&folder.join(manifest::NAME), &manifest.to_json()?)?;
+    if let Some(manifest) = manifest {
+        write_synced(&folder.join(manifest::NAME), &manifest.to_json()?)?;
+    }
     sync_folder(folder)
 }
 

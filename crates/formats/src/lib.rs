@@ -4,6 +4,7 @@
 //! - [`weights`]: safetensors, with limits checked before anything is allocated.
 //! - [`checkpoint`]: folders of parts with a manifest of hashes, saved whole, the newest whole one loaded.
 //! - [`events`], [`csv`]: the metrics for TensorBoard and for spreadsheets.
+//! - [`hf`]: Hugging Face folders of the GPT-2 family.
 //! - [`run`]: the folder of a training run and its lock.
 //! - [`faults`]: failures on demand, so that tests can stop a save at every write, sync and rename.
 //!
@@ -16,6 +17,7 @@ mod error;
 pub mod events;
 pub mod faults;
 mod folder;
+pub mod hf;
 mod lock;
 mod manifest;
 mod read;
