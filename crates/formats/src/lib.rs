@@ -5,6 +5,7 @@
 //! - [`checkpoint`]: folders of parts with a manifest of hashes, saved whole, the newest whole one loaded.
 //! - [`events`], [`csv`]: the metrics for TensorBoard and for spreadsheets.
 //! - [`hf`]: Hugging Face folders of the GPT-2 family.
+//! - [`model_dir`]: the folder of a finished model of any kind.
 //! - [`run`]: the folder of a training run and its lock.
 //! - [`faults`]: failures on demand, so that tests can stop a save at every write, sync and rename.
 //!
@@ -20,6 +21,7 @@ mod folder;
 pub mod hf;
 mod lock;
 mod manifest;
+pub mod model_dir;
 mod read;
 pub mod run;
 pub mod weights;
