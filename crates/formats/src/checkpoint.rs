@@ -20,6 +20,7 @@ use crate::{
     Error, Result,
     atomic::{remove_folder, rename, sibling},
     folder::{self, Label, quoted},
+    manifest::Manifest,
 };
 
 /// A checkpoint that has been read and checked.
@@ -109,6 +110,16 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
         .and_then(|name| step_of(name.to_str()?))
         .ok_or_else(|| Error::malformed(quoted(path), "its name is not `step_` and a number"))?;
     Ok(Checkpoint { step, path: path.to_owned(), parts: folder::load(path, label(step))? })
+}
+
+/// What the manifest of the checkpoint of `step` says: the parts' names and sizes in bytes. `what` names it in errors.
+///
+/// # Errors
+/// [`Error::TooLarge`] or [`Error::Malformed`].
+pub fn parse_manifest(what: &str, json: &[u8], step: u64) -> Result<BTreeMap<String, u64>> {
+    let Label { format, step } = label(step);
+    let manifest = Manifest::parse(what, json, format, step)?;
+    Ok(manifest.parts.into_iter().map(|(name, part)| (name, part.bytes)).collect())
 }
 
 /// Reads the newest checkpoint that is whole, and says which newer ones are not and why.
