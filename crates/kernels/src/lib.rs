@@ -4,4 +4,6 @@
 //! [`threads::Pool`]; how it cuts its work never depends on how many threads do it, so results are the same bits
 //! for any thread count. Instruction sets are chosen at run time; every kernel has a portable path.
 
+pub mod exp;
+pub mod simd;
 pub mod threads;

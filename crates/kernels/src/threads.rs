@@ -47,6 +47,14 @@ impl Pool {
         self.pool.install(|| (0..n).into_par_iter().with_max_len(1).map(&f).collect())
     }
 
+    /// `f` on every item of `items` at once, results in order.
+    pub fn map_mut<I: Send, T: Send>(&self, items: &mut [I], f: impl Fn(usize, &mut I) -> T + Sync) -> Vec<T> {
+        use rayon::prelude::*;
+        self.pool.install(|| {
+            items.par_iter_mut().with_max_len(1).enumerate().map(|(i, item)| f(i, item)).collect()
+        })
+    }
+
     /// Runs `f` on a worker, so that nested parallel calls stay in this pool.
     pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         self.pool.install(f)
@@ -75,6 +83,17 @@ mod tests {
         let pool = Pool::new(3).unwrap();
         assert_eq!(pool.threads(), 3);
         assert_eq!(pool.map(100, |i| i * i), (0..100).map(|i| i * i).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn map_mut_reaches_every_item() {
+        let mut items = vec![1; 50];
+        let indices = Pool::new(2).unwrap().map_mut(&mut items, |i, item| {
+            *item += i;
+            i
+        });
+        assert_eq!(indices, (0..50).collect::<Vec<_>>());
+        assert_eq!(items, (1..51).collect::<Vec<_>>());
     }
 
     #[test]

@@ -29,6 +29,16 @@ pub trait LanguageModel: Send + Sync {
     /// As [`Self::log_probs`].
     fn next(&self, context: &[u32]) -> Result<Vec<f64>>;
 
+    /// [`Self::log_probs`] of many independent sequences (the lines of a text).
+    ///
+    /// The default scores them one by one; a model that computes in batches overrides it.
+    ///
+    /// # Errors
+    /// As [`Self::log_probs`].
+    fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
+        sequences.iter().map(|tokens| self.log_probs(tokens, from)).collect()
+    }
+
     /// Starts reading a text from its beginning, for sampling token by token.
     ///
     /// The default keeps the tokens and calls [`Self::next`]; a transformer keeps keys and values instead.

@@ -1,0 +1,207 @@
+//! `e^x` in vectors.
+//!
+//! `x = n ln 2 + r` with `|r| ≤ ln 2 / 2`; `n ln 2` is subtracted in two parts (Cody & Waite), `e^r` is a polynomial of
+//! degree six through Chebyshev nodes (truncation below 0.1 ulp), and `2^n` is added to the exponent bits. Errors
+//! stay below 1.5 ulp. Results under the smallest normal number (`x < -87.33`) are flushed to zero.
+
+use pulp::{Simd, WithSimd};
+
+use crate::simd::Isa;
+
+/// Below this, `e^x` is not a normal `f32`: it becomes zero.
+pub const UNDERFLOW: f32 = -87.336_54;
+/// Above this, `e^x` is infinite.
+pub const OVERFLOW: f32 = 88.722_83;
+
+const LOG2_E: f32 = std::f32::consts::LOG2_E;
+/// ln 2 to eleven bits, so that `n · LN2_HIGH` is exact, and the rest of it.
+const LN2_HIGH: f32 = 0.693_359_375;
+const LN2_LOW: f32 = -2.121_944_4e-4;
+/// 1.5 · 2²³: adding it rounds to an integer, which then sits in the low bits.
+const ROUND: f32 = 12_582_912.0;
+/// `(e^r - 1 - r) / r²`, lowest order first.
+const C: [f32; 5] = [0.5, 0.166_665_76, 0.041_666_556, 0.008_363_203, 0.001_392_621_3];
+
+/// `e^r` and the bits to add for `2^n`. Finite for `UNDERFLOW ≤ x ≤ OVERFLOW`, NaN for NaN, else meaningless.
+#[inline(always)]
+fn core<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::u32s) {
+    let round = simd.splat_f32s(ROUND);
+    let shifted = simd.mul_add_e_f32s(x, simd.splat_f32s(LOG2_E), round);
+    let n = simd.sub_f32s(shifted, round);
+    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-LN2_HIGH), x);
+    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-LN2_LOW), r);
+    let mut q = simd.splat_f32s(C[4]);
+    for c in [C[3], C[2], C[1], C[0]] {
+        q = simd.mul_add_e_f32s(q, r, simd.splat_f32s(c));
+    }
+    let p = simd.mul_add_e_f32s(simd.mul_f32s(q, r), r, r);
+    let p = simd.add_f32s(p, simd.splat_f32s(1.0));
+    let shift = simd.splat_u32s(23);
+    (p, simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), shift))
+}
+
+/// `e^x` for every `x`: 0 below [`UNDERFLOW`], infinity above [`OVERFLOW`], NaN for NaN.
+#[inline(always)]
+pub fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let (p, bits) = core(simd, x);
+    let y = simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), bits));
+    let y = simd.select_f32s(simd.less_than_f32s(x, simd.splat_f32s(UNDERFLOW)), simd.splat_f32s(0.0), y);
+    let infinity = simd.splat_f32s(f32::INFINITY);
+    let y = simd.select_f32s(simd.greater_than_f32s(x, simd.splat_f32s(OVERFLOW)), infinity, y);
+    simd.select_f32s(simd.equal_f32s(x, x), y, x)
+}
+
+/// `e^x` for `x ≤ 0`, which is what a softmax needs: as [`exp`], two operations cheaper.
+#[inline(always)]
+pub fn exp_nonpositive<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let (p, bits) = core(simd, x);
+    let one = simd.splat_u32s(1.0_f32.to_bits());
+    // 2^n as a float, so that the product hands a NaN in `p` on.
+    let scale = simd.transmute_f32s_u32s(simd.add_u32s(one, bits));
+    let y = simd.mul_f32s(p, scale);
+    simd.select_f32s(simd.less_than_f32s(x, simd.splat_f32s(UNDERFLOW)), simd.splat_f32s(0.0), y)
+}
+
+/// `tanh x`, to about 2 ulp away from zero and exactly odd: `sign(x) (1 - e^{-2|x|}) / (1 + e^{-2|x|})`, and a short
+/// odd polynomial near zero where that difference would cancel.
+#[inline(always)]
+pub fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let one = simd.splat_f32s(1.0);
+    let magnitude = simd.abs_f32s(x);
+    let e = exp_nonpositive(simd, simd.mul_f32s(magnitude, simd.splat_f32s(-2.0)));
+    let far = simd.div_f32s(simd.sub_f32s(one, e), simd.add_f32s(one, e));
+    let sign = simd.and_f32s(x, simd.splat_f32s(-0.0));
+    let far = simd.or_f32s(far, sign);
+    // x - x³/3 + 2x⁵/15 - 17x⁷/315 + 62x⁹/2835 - 1382x¹¹/155925: under 1 ulp for |x| < 0.35.
+    let square = simd.mul_f32s(x, x);
+    let mut near = simd.splat_f32s(-1382.0 / 155_925.0);
+    for c in [62.0 / 2835.0, -17.0 / 315.0, 2.0 / 15.0, -1.0 / 3.0] {
+        near = simd.mul_add_e_f32s(near, square, simd.splat_f32s(c));
+    }
+    let near = simd.mul_add_e_f32s(simd.mul_f32s(near, square), x, x);
+    simd.select_f32s(simd.less_than_f32s(magnitude, simd.splat_f32s(0.35)), near, far)
+}
+
+/// Applies `f` to whole vectors of `xs`, the last one padded with zeros.
+#[inline(always)]
+pub fn map_in_place<S: Simd>(simd: S, xs: &mut [f32], f: impl Fn(S::f32s) -> S::f32s) {
+    let (vectors, tail) = S::as_mut_simd_f32s(xs);
+    for v in vectors {
+        *v = f(*v);
+    }
+    if !tail.is_empty() {
+        let y = f(simd.partial_load_f32s(tail));
+        simd.partial_store_f32s(tail, y);
+    }
+}
+
+/// `xs[i] = e^{xs[i]}`.
+pub fn exp_in_place(xs: &mut [f32]) {
+    struct Exp<'a>(&'a mut [f32]);
+    impl WithSimd for Exp<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            map_in_place(simd, self.0, |x| exp(simd, x));
+        }
+    }
+    Isa::current().run(Exp(xs));
+}
+
+/// `xs[i] = tanh xs[i]`.
+pub fn tanh_in_place(xs: &mut [f32]) {
+    struct Tanh<'a>(&'a mut [f32]);
+    impl WithSimd for Tanh<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            map_in_place(simd, self.0, |x| tanh(simd, x));
+        }
+    }
+    Isa::current().run(Tanh(xs));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::with_isa;
+
+    /// The largest error of `f` against `exact`, in units in the last place of the exact value.
+    fn worst_ulp(xs: &[f32], ys: &[f32], exact: impl Fn(f64) -> f64) -> f64 {
+        let mut worst = 0.0_f64;
+        for (&x, &y) in xs.iter().zip(ys) {
+            let want = exact(x as f64);
+            let near = want as f32;
+            let ulp = (near.abs().next_up() as f64) - (near.abs() as f64);
+            worst = worst.max((y as f64 - want).abs() / ulp);
+        }
+        worst
+    }
+
+    fn grid(from: f32, to: f32) -> Vec<f32> {
+        let n = 40_003;
+        (0..n).map(|i| from + (to - from) * i as f32 / (n - 1) as f32).collect()
+    }
+
+    #[test]
+    fn exp_is_within_two_ulp_on_every_isa() {
+        let xs = grid(UNDERFLOW + 0.01, OVERFLOW - 0.01);
+        for isa in Isa::available() {
+            let mut ys = xs.clone();
+            with_isa(isa, || exp_in_place(&mut ys));
+            let worst = worst_ulp(&xs, &ys, f64::exp);
+            assert!(worst < 2.0, "{}: {worst} ulp", isa.name());
+        }
+    }
+
+    #[test]
+    fn exp_edges() {
+        for isa in Isa::available() {
+            let mut ys =
+                [0.0, -0.0, -100.0, f32::NEG_INFINITY, 100.0, f32::INFINITY, f32::NAN, -f32::MAX, f32::MAX];
+            with_isa(isa, || exp_in_place(&mut ys));
+            assert_eq!(ys[..6], [1.0, 1.0, 0.0, 0.0, f32::INFINITY, f32::INFINITY], "{}", isa.name());
+            assert!(ys[6].is_nan());
+            assert_eq!(ys[7..], [0.0, f32::INFINITY]);
+        }
+    }
+
+    #[test]
+    fn exp_nonpositive_agrees_and_hands_nan_on() {
+        struct Both(Vec<f32>);
+        impl WithSimd for Both {
+            type Output = Vec<f32>;
+            #[inline(always)]
+            fn with_simd<S: Simd>(mut self, simd: S) -> Vec<f32> {
+                map_in_place(simd, &mut self.0, |x| exp_nonpositive(simd, x));
+                self.0
+            }
+        }
+        let mut xs = grid(-120.0, 0.0);
+        xs.extend([f32::NEG_INFINITY, f32::from_bits(0x7fc0_0155), f32::from_bits(0xffc0_0001), -f32::MAX]);
+        for isa in Isa::available() {
+            let ys = isa.run(Both(xs.clone()));
+            let mut full = xs.clone();
+            with_isa(isa, || exp_in_place(&mut full));
+            for ((x, y), z) in xs.iter().zip(&ys).zip(&full) {
+                assert!(y == z || (y.is_nan() && x.is_nan()), "{}: exp({x}) = {y} or {z}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn tanh_is_within_four_ulp_and_odd() {
+        let xs = grid(-12.0, 12.0);
+        for isa in Isa::available() {
+            let mut ys = xs.clone();
+            with_isa(isa, || tanh_in_place(&mut ys));
+            let worst = worst_ulp(&xs, &ys, f64::tanh);
+            assert!(worst < 4.0, "{}: {worst} ulp", isa.name());
+            let mut edges = [f32::INFINITY, f32::NEG_INFINITY, 0.0, f32::NAN, 1e-30];
+            with_isa(isa, || tanh_in_place(&mut edges));
+            assert_eq!(edges[..3], [1.0, -1.0, 0.0]);
+            assert!(edges[3].is_nan());
+            assert_eq!(edges[4], 1e-30);
+        }
+    }
+}

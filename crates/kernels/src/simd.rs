@@ -1,0 +1,161 @@
+//! Which instruction set the kernels run on: one binary, chosen at run time.
+//!
+//! A kernel is written once, generic over [`pulp::Simd`], as a struct that implements [`pulp::WithSimd`];
+//! [`Isa::run`] compiles it for AVX-512, AVX2 + FMA, NEON and plain scalar code and calls the one chosen.
+//! A kernel that forks over threads asks for [`Isa::current`] once, before it forks, and hands the value on.
+//!
+//! The environment variable `SURPRISAL_ISA` (`portable`, `neon`, `avx2`, `avx512`) chooses for a whole process;
+//! [`with_isa`] chooses for one call on this thread, which is how tests compare the paths.
+//!
+//! ```
+//! use surprisal_kernels::simd::Isa;
+//! use pulp::{Simd, WithSimd};
+//!
+//! struct Double<'a>(&'a mut [f32]);
+//! impl WithSimd for Double<'_> {
+//!     type Output = ();
+//!     #[inline(always)]
+//!     fn with_simd<S: Simd>(self, simd: S) {
+//!         let (vectors, tail) = S::as_mut_simd_f32s(self.0);
+//!         for v in vectors {
+//!             *v = simd.add_f32s(*v, *v);
+//!         }
+//!         for x in tail {
+//!             *x += *x;
+//!         }
+//!     }
+//! }
+//! let mut xs = vec![1.5; 37];
+//! Isa::current().run(Double(&mut xs));
+//! assert_eq!(xs, vec![3.0; 37]);
+//! ```
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+
+use pulp::{Arch, WithSimd};
+
+/// An instruction set that this machine has: holding one is the proof that its code may run.
+#[derive(Clone, Copy, Debug)]
+pub struct Isa(Arch);
+
+impl PartialEq for Isa {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Isa {}
+
+thread_local! {
+    static OVERRIDE: Cell<Option<Isa>> = const { Cell::new(None) };
+}
+
+impl Isa {
+    /// Plain scalar code, which every machine runs.
+    pub const PORTABLE: Self = Self(Arch::Scalar);
+
+    /// Every instruction set of this machine that the kernels have code for, the best first, portable last.
+    pub fn available() -> Vec<Self> {
+        let mut found = Vec::new();
+        #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+        {
+            found.extend(pulp::x86::V4::try_new().map(|simd| Self(Arch::V4(simd))));
+            found.extend(pulp::x86::V3::try_new().map(|simd| Self(Arch::V3(simd))));
+        }
+        #[cfg(target_arch = "aarch64")]
+        found.extend(pulp::aarch64::Neon::try_new().map(|simd| Self(Arch::Neon(simd))));
+        found.push(Self::PORTABLE);
+        found
+    }
+
+    /// The instruction set for this call: [`with_isa`]'s, else `SURPRISAL_ISA`'s, else the machine's best.
+    /// A name that this machine does not have counts as not given.
+    #[inline]
+    pub fn current() -> Self {
+        OVERRIDE.get().unwrap_or_else(Self::process_default)
+    }
+
+    fn process_default() -> Self {
+        static DEFAULT: OnceLock<Isa> = OnceLock::new();
+        *DEFAULT.get_or_init(|| {
+            let available = Self::available();
+            let wanted = std::env::var("SURPRISAL_ISA").unwrap_or_default();
+            let named = available.iter().find(|isa| isa.name() == wanted);
+            named.or(available.first()).copied().unwrap_or(Self::PORTABLE)
+        })
+    }
+
+    /// `portable`, `neon`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Arch::V4(_) => "avx512",
+            #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+            Arch::V3(_) => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Arch::Neon(_) => "neon",
+            _ => "portable",
+        }
+    }
+
+    /// Runs `kernel`, compiled for this instruction set.
+    #[inline(always)]
+    pub fn run<K: WithSimd>(self, kernel: K) -> K::Output {
+        self.0.dispatch(kernel)
+    }
+}
+
+/// Calls `f` with [`Isa::current`] set to `isa` on this thread, and puts the old choice back (also on unwinding).
+pub fn with_isa<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Isa>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            OVERRIDE.set(self.0);
+        }
+    }
+    let _restore = Restore(OVERRIDE.replace(Some(isa)));
+    f()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pulp::Simd;
+
+    struct Lanes;
+    impl WithSimd for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+
+    #[test]
+    fn every_available_isa_runs_its_own_code() {
+        for isa in Isa::available() {
+            let lanes = match isa.name() {
+                "avx512" => 16,
+                "avx2" => 8,
+                "neon" => 4,
+                _ => 1,
+            };
+            assert_eq!(isa.run(Lanes), lanes, "{}", isa.name());
+        }
+        assert_eq!(Isa::available().last(), Some(&Isa::PORTABLE));
+    }
+
+    #[test]
+    fn override_nests_and_ends() {
+        let outside = Isa::current();
+        let inside = with_isa(Isa::PORTABLE, || {
+            for isa in Isa::available() {
+                assert_eq!(with_isa(isa, Isa::current), isa);
+            }
+            Isa::current()
+        });
+        assert_eq!(inside, Isa::PORTABLE);
+        assert_eq!(Isa::current(), outside);
+    }
+}
