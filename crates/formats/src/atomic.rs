@@ -97,22 +97,28 @@ impl Write for Writer {
     }
 }
 
-/// Removes what crashed writers left in `folder`: files and folders named `.*.tmp`. Only where nobody else writes.
+/// Clears up after crashed writers in `folder`: files and folders `.NAME.tmp` are removed; a folder `.NAME.old` goes back to
+/// its place if nothing has taken it, else it is removed. Only where nobody else writes.
 ///
 /// # Errors
-/// [`Error::Io`] if the folder cannot be listed or something not removed.
+/// [`Error::Io`] if the folder cannot be listed, or something in it not removed or renamed.
 pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
     let folder = folder.as_ref();
-    let entries = fs::read_dir(folder).map_err(|reason| Error::io("list", folder, reason))?;
-    for entry in entries {
-        let entry = entry.map_err(|reason| Error::io("list", folder, reason))?;
+    let failed = |reason| Error::io("list", folder, reason);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
         let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with('.') && name.ends_with(".tmp") {
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => remove_folder(&entry.path())?,
-                _ => remove_file(&entry.path())?,
-            }
+        let Some((name, suffix)) = name.to_str().and_then(|name| name.strip_prefix('.')?.rsplit_once('.'))
+        else {
+            continue;
+        };
+        let path = entry.path();
+        let is_folder = entry.file_type().map_err(failed)?.is_dir();
+        match (suffix, is_folder) {
+            ("tmp", false) => remove_file(&path)?,
+            ("old", true) if !folder.join(name).exists() => rename(&path, &folder.join(name))?,
+            ("tmp" | "old", true) => remove_folder(&path)?,
+            _ => {}
         }
     }
     Ok(())
@@ -227,6 +233,12 @@ fn sync_names(folder: &Path) -> io::Result<()> {
 #[expect(clippy::unnecessary_wraps, reason = "the same signature on every system")]
 fn sync_names(_folder: &Path) -> io::Result<()> {
     Ok(())
+}
+
+/// `.NAME.SUFFIX` beside `NAME`: what [`sweep`] clears up after a crash.
+pub(crate) fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{suffix}"))
 }
 
 /// The folder that `path` is in; `.` for a bare name.

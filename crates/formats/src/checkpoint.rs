@@ -18,18 +18,10 @@ use std::{
 
 use crate::{
     Error, Result,
-    atomic::{create_new, remove_folder, rename, sync, sync_folder, write_checked},
-    faults::{self, Operation},
-    read::read_bounded,
+    atomic::{remove_folder, rename, sibling},
+    folder::{self, Label, quoted},
+    manifest::Manifest,
 };
-
-mod manifest;
-
-use manifest::Manifest;
-
-/// The largest part, in bytes.
-const MAX_PART_BYTES: u64 = 16 << 30;
-const MAX_MANIFEST_BYTES: u64 = 1 << 16;
 
 /// A checkpoint that has been read and checked.
 #[derive(Debug)]
@@ -80,44 +72,11 @@ pub struct Newest {
 /// [`Error::Io`], after which every earlier checkpoint is as it was and nothing of this one is left; or a part's
 /// name that is not a plain file name.
 pub fn save(checkpoints: &Path, step: u64, parts: &[(&str, &[u8])]) -> Result<PathBuf> {
-    let manifest = Manifest::new(step, parts)?;
     let target = checkpoints.join(name_of(step));
-    if target.exists() {
-        if load(&target).is_ok() {
-            return Ok(target);
-        }
-        remove(&target)?;
+    if load(&target).is_err() {
+        folder::replace(&target, label(step), parts)?;
     }
-    let aside = aside_of(&target);
-    if aside.exists() {
-        remove_folder(&aside)?;
-    }
-    let saved = write_aside(&aside, parts, &manifest).and_then(|()| rename(&aside, &target));
-    if let Err(error) = saved {
-        // The first error is the one to report.
-        let _ = remove_folder(&aside);
-        return Err(error);
-    }
-    sync_folder(checkpoints)?;
     Ok(target)
-}
-
-fn write_aside(aside: &Path, parts: &[(&str, &[u8])], manifest: &Manifest) -> Result<()> {
-    faults::pass(Operation::Create)
-        .and_then(|()| fs::create_dir(aside))
-        .map_err(|reason| Error::io("create the folder", aside, reason))?;
-    for (name, bytes) in parts {
-        write_synced(&aside.join(name), bytes)?;
-    }
-    write_synced(&aside.join(manifest::NAME), &manifest.to_json()?)?;
-    sync_folder(aside)
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |reason| Error::io(format!("write {} bytes to", bytes.len()), path, reason);
-    let mut file = create_new(path).map_err(failed)?;
-    write_checked(&mut file, bytes).map_err(failed)?;
-    sync(&file).map_err(failed)
 }
 
 /// The checkpoints in a folder as (step, path), newest first, unchecked; none if the folder is not there.
@@ -150,22 +109,17 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
         .file_name()
         .and_then(|name| step_of(name.to_str()?))
         .ok_or_else(|| Error::malformed(quoted(path), "its name is not `step_` and a number"))?;
-    let manifest_path = path.join(manifest::NAME);
-    let manifest =
-        Manifest::parse(&quoted(&manifest_path), &read_bounded(&manifest_path, MAX_MANIFEST_BYTES)?, step)?;
-    let present = names_in(path)?;
-    let mut parts = BTreeMap::new();
-    for (name, expected) in &manifest.parts {
-        let part = path.join(name);
-        // By the listing, not by opening it: a file system that ignores case would find `Model.safetensors`.
-        if !present.contains(name) {
-            return Err(Error::io("read", &part, io::ErrorKind::NotFound.into()));
-        }
-        let bytes = read_bounded(&part, expected.bytes.min(MAX_PART_BYTES))?;
-        expected.check(&quoted(&part), &bytes)?;
-        parts.insert(name.clone(), bytes);
-    }
-    Ok(Checkpoint { step, path: path.to_owned(), parts })
+    Ok(Checkpoint { step, path: path.to_owned(), parts: folder::load(path, label(step))? })
+}
+
+/// What the manifest of the checkpoint of `step` says: the parts' names and sizes in bytes. `what` names it in errors.
+///
+/// # Errors
+/// [`Error::TooLarge`] or [`Error::Malformed`].
+pub fn parse_manifest(what: &str, json: &[u8], step: u64) -> Result<BTreeMap<String, u64>> {
+    let Label { format, step } = label(step);
+    let manifest = Manifest::parse(what, json, format, step)?;
+    Ok(manifest.parts.into_iter().map(|(name, part)| (name, part.bytes)).collect())
 }
 
 /// Reads the newest checkpoint that is whole, and says which newer ones are not and why.
@@ -200,12 +154,16 @@ pub fn keep(checkpoints: &Path, last: usize, best: Option<u64>) -> Result<Vec<u6
 
 /// Removes a checkpoint: gone as a whole by a rename first, so that a crash leaves no half of it under its name.
 fn remove(path: &Path) -> Result<()> {
-    let aside = aside_of(path);
+    let aside = sibling(path, "tmp");
     if aside.exists() {
         remove_folder(&aside)?;
     }
     rename(path, &aside)?;
     remove_folder(&aside)
+}
+
+fn label(step: u64) -> Label {
+    Label { format: "surprisal checkpoint", step: Some(step) }
 }
 
 /// Eight digits, so that the names sort as the steps do; more where a run is longer.
@@ -218,28 +176,14 @@ fn step_of(name: &str) -> Option<u64> {
     (name == name_of(step)).then_some(step)
 }
 
-/// A name that [`crate::atomic::sweep`] clears up after a crash.
-fn aside_of(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.tmp"))
-}
-
-fn names_in(folder: &Path) -> Result<Vec<String>> {
-    let failed = |reason| Error::io("list", folder, reason);
-    let names = fs::read_dir(folder).map_err(failed)?.map(|entry| entry.map(|entry| entry.file_name()));
-    // A name that is not UTF-8 is no part's.
-    let names = names.filter_map(|name| name.map(|name| name.into_string().ok()).transpose());
-    names.collect::<io::Result<_>>().map_err(failed)
-}
-
-fn quoted(path: &Path) -> String {
-    format!("`{}`", path.display())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{atomic, faults::Fault};
+    use crate::{
+        atomic,
+        faults::{self, Fault},
+        folder::names_in,
+    };
 
     const PARTS: &[(&str, &[u8])] = &[
         ("model.safetensors", b"weights"),

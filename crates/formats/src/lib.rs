@@ -3,6 +3,9 @@
 //! - [`atomic`]: a file is either its old self or its new self, never half of each.
 //! - [`weights`]: safetensors, with limits checked before anything is allocated.
 //! - [`checkpoint`]: folders of parts with a manifest of hashes, saved whole, the newest whole one loaded.
+//! - [`events`], [`csv`]: the metrics for TensorBoard and for spreadsheets.
+//! - [`hf`]: Hugging Face folders of the GPT-2 family.
+//! - [`model_dir`]: the folder of a finished model of any kind.
 //! - [`run`]: the folder of a training run and its lock.
 //! - [`faults`]: failures on demand, so that tests can stop a save at every write, sync and rename.
 //!
@@ -10,9 +13,15 @@
 
 pub mod atomic;
 pub mod checkpoint;
+pub mod csv;
 mod error;
+pub mod events;
 pub mod faults;
+mod folder;
+pub mod hf;
 mod lock;
+mod manifest;
+pub mod model_dir;
 mod read;
 pub mod run;
 pub mod weights;

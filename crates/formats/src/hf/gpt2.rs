@@ -1,0 +1,262 @@
+//! The GPT-2 family: `config.json` and the names and layouts of its weights.
+//!
+//! Our parameters carry GPT-2's names without the prefix `transformer.`. Two layouts differ: Hugging Face's `Conv1D` keeps
+//! a linear layer's weight as (in, out), ours is (out, in); and Hugging Face always has biases, so that a model without
+//! them is written with zeros.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// The fields of GPT-2's `config.json` that decide what is computed, and those that `transformers` wants to see.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields are those of the file")]
+pub struct Gpt2Config {
+    /// Always "gpt2".
+    pub model_type: String,
+    /// The class that `transformers` loads: `GPT2LMHeadModel`.
+    #[serde(default)]
+    pub architectures: Vec<String>,
+    /// |V|
+    pub vocab_size: usize,
+    /// The longest context.
+    pub n_positions: usize,
+    /// The width.
+    pub n_embd: usize,
+    /// How many blocks.
+    pub n_layer: usize,
+    /// How many heads a block.
+    pub n_head: usize,
+    /// The width of the hidden layer, 4 `n_embd` where it is null.
+    #[serde(default)]
+    pub n_inner: Option<usize>,
+    /// "gelu_new": the tanh form.
+    #[serde(default = "gelu_new")]
+    pub activation_function: String,
+    /// ε of the layer norms.
+    #[serde(default = "default_epsilon")]
+    pub layer_norm_epsilon: f64,
+    /// Whether the head is the token embedding.
+    #[serde(default = "yes")]
+    pub tie_word_embeddings: bool,
+    /// Dropout after the attention's and the hidden layer's projections.
+    #[serde(default)]
+    pub resid_pdrop: f64,
+    /// Dropout of the embeddings.
+    #[serde(default)]
+    pub embd_pdrop: f64,
+    /// Dropout of the attention weights.
+    #[serde(default)]
+    pub attn_pdrop: f64,
+    /// Divides the scores by √(head width); only `true` is computed here.
+    #[serde(default = "yes")]
+    pub scale_attn_weights: bool,
+    /// Divides the scores by the layer's number too; only `false` is computed here.
+    #[serde(default)]
+    pub scale_attn_by_inverse_layer_idx: bool,
+    /// Attention to an encoder; only `false` is computed here.
+    #[serde(default)]
+    pub add_cross_attention: bool,
+    /// The id that starts a text.
+    #[serde(default)]
+    pub bos_token_id: Option<u32>,
+    /// The id that ends a text.
+    #[serde(default)]
+    pub eos_token_id: Option<u32>,
+    /// The type of the weights: "float32".
+    #[serde(default = "float32", alias = "torch_dtype")]
+    pub dtype: String,
+}
+
+fn gelu_new() -> String {
+    "gelu_new".to_owned()
+}
+
+fn float32() -> String {
+    "float32".to_owned()
+}
+
+fn default_epsilon() -> f64 {
+    1e-5
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The limits keep a hostile configuration from making us list names and shapes without end.
+const MAX_LAYERS: usize = 1024;
+const MAX_SIZE: usize = 1 << 24;
+
+impl Gpt2Config {
+    /// Reads `config.json` and refuses what this program does not compute.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] with the field.
+    pub fn parse(what: &str, json: &[u8]) -> Result<Self> {
+        let config: Self = serde_json::from_slice(json).map_err(|error| Error::malformed(what, &error))?;
+        config.check(what)?;
+        Ok(config)
+    }
+
+    fn check(&self, what: &str) -> Result<()> {
+        let sizes = [
+            ("vocab_size", self.vocab_size, MAX_SIZE),
+            ("n_positions", self.n_positions, MAX_SIZE),
+            ("n_embd", self.n_embd, MAX_SIZE),
+            ("n_layer", self.n_layer, MAX_LAYERS),
+            ("n_head", self.n_head, MAX_SIZE),
+        ];
+        for (field, size, limit) in sizes {
+            if size == 0 || size > limit {
+                return Err(Error::malformed(
+                    what,
+                    &format!("`{field}` is {size}, 1 to {limit} is possible"),
+                ));
+            }
+        }
+        let problem = if self.model_type != "gpt2" {
+            format!("`model_type` is `{}`, not `gpt2`", self.model_type.escape_debug())
+        } else if !self.n_embd.is_multiple_of(self.n_head) {
+            format!("`n_embd` ({}) is not divisible by `n_head` ({})", self.n_embd, self.n_head)
+        } else if self.n_inner.is_some_and(|inner| inner != 4 * self.n_embd) {
+            "`n_inner` is not 4 `n_embd`".to_owned()
+        } else if !matches!(self.activation_function.as_str(), "gelu_new" | "gelu_pytorch_tanh") {
+            let found = self.activation_function.escape_debug();
+            format!("`activation_function` is `{found}`, only `gelu_new` is computed")
+        } else if self.layer_norm_epsilon.to_bits() != default_epsilon().to_bits() {
+            format!("`layer_norm_epsilon` is {}, only 1e-5 is computed", self.layer_norm_epsilon)
+        } else if !self.scale_attn_weights || self.scale_attn_by_inverse_layer_idx || self.add_cross_attention
+        {
+            "only attention that is scaled by the head's width, to the text itself, is computed".to_owned()
+        } else if [self.resid_pdrop, self.embd_pdrop, self.attn_pdrop].iter().any(|p| !(0.0..1.0).contains(p))
+        {
+            "a dropout probability is not in [0, 1)".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::malformed(what, &problem))
+    }
+
+    /// Our name of every parameter with its shape in our layout, (out, in) for weights of linear layers.
+    pub(super) fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        let (c, v) = (self.n_embd, self.vocab_size);
+        let mut shapes = BTreeMap::from([
+            ("wte.weight".to_owned(), vec![v, c]),
+            ("wpe.weight".to_owned(), vec![self.n_positions, c]),
+            ("ln_f.weight".to_owned(), vec![c]),
+            ("ln_f.bias".to_owned(), vec![c]),
+        ]);
+        if !self.tie_word_embeddings {
+            shapes.insert("lm_head.weight".to_owned(), vec![v, c]);
+        }
+        for layer in 0..self.n_layer {
+            for norm in ["ln_1", "ln_2"] {
+                shapes.insert(format!("h.{layer}.{norm}.weight"), vec![c]);
+                shapes.insert(format!("h.{layer}.{norm}.bias"), vec![c]);
+            }
+            for (linear, out, into) in [
+                ("attn.c_attn", 3 * c, c),
+                ("attn.c_proj", c, c),
+                ("mlp.c_fc", 4 * c, c),
+                ("mlp.c_proj", c, 4 * c),
+            ] {
+                shapes.insert(format!("h.{layer}.{linear}.weight"), vec![out, into]);
+                shapes.insert(format!("h.{layer}.{linear}.bias"), vec![out]);
+            }
+        }
+        shapes
+    }
+}
+
+/// Whether Hugging Face keeps this parameter the other way round.
+fn is_transposed(name: &str) -> bool {
+    ["c_attn.weight", "c_proj.weight", "c_fc.weight"].iter().any(|end| name.ends_with(end))
+}
+
+/// Hugging Face's tensors under our names and in our layout; every name and shape is checked before the first is taken.
+pub(super) fn import(
+    what: &str,
+    config: &Gpt2Config,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<BTreeMap<String, Tensor>> {
+    let mut renamed = BTreeMap::new();
+    for (name, tensor) in tensors {
+        let ours = name.strip_prefix("transformer.").unwrap_or(name);
+        // The causal mask, which old checkpoints keep among the weights.
+        if ours.ends_with(".attn.bias") || ours.ends_with(".attn.masked_bias") {
+            continue;
+        }
+        if renamed.insert(ours.to_owned(), tensor).is_some() {
+            return Err(Error::malformed(
+                what,
+                &format!("`{ours}` comes with and without the prefix `transformer.`"),
+            ));
+        }
+    }
+    if config.tie_word_embeddings
+        && let Some(head) = renamed.remove("lm_head.weight")
+        && !renamed.get("wte.weight").is_some_and(|table| same(head, table))
+    {
+        let problem = "`lm_head.weight` differs from `wte.weight` although `tie_word_embeddings` is set";
+        return Err(Error::malformed(what, problem));
+    }
+    let shapes = config.shapes();
+    if let Some(name) = renamed.keys().find(|name| !shapes.contains_key(*name)) {
+        return Err(Error::malformed(
+            what,
+            &format!("tensor `{}` belongs to no such model", name.escape_debug()),
+        ));
+    }
+    for (name, shape) in &shapes {
+        let tensor = renamed
+            .get(name)
+            .ok_or_else(|| Error::malformed(what, &format!("tensor `{name}` is missing")))?;
+        let mut expected = shape.clone();
+        if is_transposed(name) {
+            expected.reverse();
+        }
+        if tensor.dims() != expected {
+            let problem =
+                format!("tensor `{name}` is {:?}, the configuration makes it {expected:?}", tensor.dims());
+            return Err(Error::malformed(what, &problem));
+        }
+    }
+    let ours = renamed.into_iter().map(|(name, tensor)| {
+        let tensor = if is_transposed(&name) { tensor.t()?.contiguous()? } else { tensor.clone() };
+        Ok((name, tensor))
+    });
+    ours.collect()
+}
+
+/// Our tensors under Hugging Face's names and in its layout; missing biases are zeros.
+pub(super) fn export(
+    config: &Gpt2Config,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<Vec<(String, Tensor)>> {
+    let mut exported = Vec::new();
+    for (name, shape) in config.shapes() {
+        let tensor = match tensors.get(&name) {
+            Some(tensor) if tensor.dims() == shape => tensor.clone(),
+            Some(tensor) => {
+                let problem =
+                    format!("tensor `{name}` is {:?}, the configuration makes it {shape:?}", tensor.dims());
+                return Err(Error::malformed("the model", &problem));
+            }
+            None if name.ends_with("bias") => Tensor::zeros(shape, DType::F32, &Device::Cpu)?,
+            None => return Err(Error::malformed("the model", &format!("tensor `{name}` is missing"))),
+        };
+        let tensor = if is_transposed(&name) { tensor.t()?.contiguous()? } else { tensor };
+        let theirs = if name == "lm_head.weight" { name } else { format!("transformer.{name}") };
+        exported.push((theirs, tensor));
+    }
+    Ok(exported)
+}
+
+fn same(a: &Tensor, b: &Tensor) -> bool {
+    let values = |tensor: &Tensor| tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>());
+    a.dims() == b.dims() && values(a).is_ok_and(|a| values(b).is_ok_and(|b| a == b))
+}

@@ -1,0 +1,220 @@
+//! The folder of a finished model: `model/` in a run, or wherever one was exported to.
+//!
+//! ```text
+//! config.json         what the model is: an object with a `kind`
+//! model.safetensors   the parameters of a model trained by gradient, or
+//! model.ngram         the table of a counted one (see `ngram`), or model.arpa
+//! tokenizer.json      what its token ids mean
+//! manifest.json       sizes and hashes of them all
+//! ```
+//!
+//! The folder is replaced whole, and read only if every byte is as written. Its tensors are checked against its configuration by
+//! `surprisal_model` before any parameter is set.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use candle_core::Tensor;
+use serde_json::Value;
+
+use crate::{
+    Error, Result,
+    folder::{self, Label},
+    manifest,
+    weights::{ReadOptions, from_safetensors, to_safetensors},
+};
+
+const LABEL: Label = Label { format: "surprisal model", step: None };
+const CONFIG: &str = "config.json";
+const TENSORS: &str = "model.safetensors";
+const NGRAM: &str = "model.ngram";
+const ARPA: &str = "model.arpa";
+const TOKENIZER: &str = "tokenizer.json";
+
+/// A model as it is stored.
+#[derive(Debug)]
+pub struct StoredModel {
+    /// The configuration: an object whose `kind` says what the rest means.
+    pub config: Value,
+    /// What was learnt.
+    pub weights: Weights,
+    /// The bytes of `tokenizer.json`; not looked into here.
+    pub tokenizer: Vec<u8>,
+}
+
+/// What a model has learnt.
+#[derive(Debug)]
+pub enum Weights {
+    /// Parameters by name: `model.safetensors`.
+    Tensors(BTreeMap<String, Tensor>),
+    /// The bytes of an n-gram binary: `model.ngram`.
+    Ngram(Vec<u8>),
+    /// The bytes of an ARPA file: `model.arpa`.
+    Arpa(Vec<u8>),
+}
+
+impl StoredModel {
+    /// The configuration's `kind`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if it has none.
+    pub fn kind(&self) -> Result<&str> {
+        let kind = self.config.get("kind").and_then(Value::as_str);
+        kind.ok_or_else(|| Error::malformed("the model's config.json", "it has no `kind`"))
+    }
+
+    /// Writes the folder `path`, in place of a model that is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`], after which what was there is there again; a configuration without a `kind`.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.kind()?;
+        let mut config =
+            serde_json::to_vec_pretty(&self.config).map_err(|error| Error::malformed(CONFIG, &error))?;
+        config.push(b'\n');
+        let serialized;
+        let (name, weights) = match &self.weights {
+            Weights::Tensors(tensors) => {
+                let tensors: Vec<_> =
+                    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+                serialized = to_safetensors(&tensors)?;
+                (TENSORS, &serialized)
+            }
+            Weights::Ngram(bytes) => (NGRAM, bytes),
+            Weights::Arpa(bytes) => (ARPA, bytes),
+        };
+        folder::replace(
+            path.as_ref(),
+            LABEL,
+            &[(CONFIG, &config), (name, weights), (TOKENIZER, &self.tokenizer)],
+        )
+    }
+
+    /// Reads the model in `path`: a run folder with a finished model, or the model's own folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Missing`] with what a folder lacks to be a model's, [`Error::Malformed`] for any byte that is not as
+    /// it was written, and those of [`from_safetensors`].
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = locate(path.as_ref())?;
+        let what = folder::quoted(&path);
+        let mut parts = folder::load(&path, LABEL)?;
+        let mut take = |name: &str| parts.remove(name);
+        let config =
+            take(CONFIG).ok_or_else(|| Error::malformed(&what, "its manifest has no config.json"))?;
+        let config = serde_json::from_slice(&config)
+            .map_err(|error| Error::malformed(folder::quoted(&path.join(CONFIG)), &error))?;
+        let weights = match (take(TENSORS), take(NGRAM), take(ARPA)) {
+            (Some(bytes), None, None) => Weights::Tensors(from_safetensors(&bytes, &ReadOptions::default())?),
+            (None, Some(bytes), None) => Weights::Ngram(bytes),
+            (None, None, Some(bytes)) => Weights::Arpa(bytes),
+            _ => {
+                let problem = format!("its manifest has not exactly one of {TENSORS}, {NGRAM} and {ARPA}");
+                return Err(Error::malformed(&what, &problem));
+            }
+        };
+        let tokenizer =
+            take(TOKENIZER).ok_or_else(|| Error::malformed(&what, "its manifest has no tokenizer.json"))?;
+        let stored = Self { config, weights, tokenizer };
+        stored.kind()?;
+        Ok(stored)
+    }
+}
+
+/// The model's own folder: `path`, or `path/model`.
+fn locate(path: &Path) -> Result<std::path::PathBuf> {
+    let metadata = fs::metadata(path).map_err(|reason| Error::io("open", path, reason))?;
+    if !metadata.is_dir() {
+        return Err(Error::io("open the model folder", path, io::ErrorKind::NotADirectory.into()));
+    }
+    let inner = path.join("model");
+    if inner.join(manifest::NAME).is_file() {
+        return Ok(inner);
+    }
+    if path.join(manifest::NAME).is_file() {
+        return Ok(path.to_owned());
+    }
+    let (missing, hint) = if path.join("config.toml").is_file() {
+        ("model/manifest.json", "the run has not finished: continue it with `train --resume`")
+    } else if path.join(CONFIG).is_file() {
+        (manifest::NAME, "this looks like a Hugging Face folder, which is imported, not opened as a run")
+    } else {
+        ("model/manifest.json", "give the folder that `train` wrote, an .arpa file or an n-gram binary")
+    };
+    Err(Error::Missing { path: path.to_owned(), what: "model folder", missing, hint })
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{atomic, run::RunWriter};
+
+    fn neural() -> StoredModel {
+        let table = Tensor::from_slice(&[0.5_f32, 1.0, 1.5, 2.0], (2, 2), &Device::Cpu).unwrap();
+        StoredModel {
+            config: json!({"kind": "bigram", "vocab_size": 2}),
+            weights: Weights::Tensors(BTreeMap::from([("table.weight".to_owned(), table)])),
+            tokenizer: b"{\"version\":\"1.0\"}".to_vec(),
+        }
+    }
+
+    #[test]
+    fn every_kind_of_weights_comes_back_from_the_folder_and_from_the_run() {
+        let base = tempfile::tempdir().unwrap();
+        let run = RunWriter::create(base.path().join("run")).unwrap();
+        run.write_config("").unwrap();
+        let error = StoredModel::load(run.root()).unwrap_err();
+        assert!(error.hint().unwrap().contains("--resume"), "{error}");
+
+        neural().save(run.model()).unwrap();
+        for path in [run.root(), &run.model()] {
+            let loaded = StoredModel::load(path).unwrap();
+            assert_eq!((loaded.kind().unwrap(), &loaded.config["vocab_size"]), ("bigram", &json!(2)));
+            assert_eq!(loaded.tokenizer, neural().tokenizer);
+            let Weights::Tensors(tensors) = loaded.weights else { panic!("not tensors") };
+            assert_eq!(tensors["table.weight"].to_vec2::<f32>().unwrap(), [[0.5, 1.0], [1.5, 2.0]]);
+        }
+        for weights in [Weights::Ngram(b"counts".to_vec()), Weights::Arpa(b"\\data\\".to_vec())] {
+            let expected = format!("{weights:?}");
+            StoredModel { weights, ..neural() }.save(run.model()).unwrap();
+            assert_eq!(format!("{:?}", StoredModel::load(run.root()).unwrap().weights), expected);
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_is_not_loaded() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("model");
+        neural().save(&path).unwrap();
+        for name in [CONFIG, TENSORS, TOKENIZER, manifest::NAME] {
+            let original = fs::read(path.join(name)).unwrap();
+            let mut changed = original.clone();
+            *changed.last_mut().unwrap() ^= 1;
+            atomic::write(path.join(name), &changed).unwrap();
+            assert!(StoredModel::load(&path).is_err(), "{name}");
+            atomic::write(path.join(name), &original).unwrap();
+        }
+        StoredModel::load(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_none_says_what_is_missing() {
+        let base = tempfile::tempdir().unwrap();
+        assert!(matches!(StoredModel::load(base.path().join("none")), Err(Error::Io { .. })));
+        let error = StoredModel::load(base.path()).unwrap_err();
+        assert!(
+            error.to_string().ends_with("is not a model folder: it has no model/manifest.json"),
+            "{error}"
+        );
+        atomic::write(base.path().join(CONFIG), b"{}").unwrap();
+        assert!(StoredModel::load(base.path()).unwrap_err().hint().unwrap().contains("Hugging Face"));
+        let file = base.path().join("model.bin");
+        atomic::write(&file, b"x").unwrap();
+        assert!(matches!(StoredModel::load(&file), Err(Error::Io { .. })));
+        let no_kind = StoredModel { config: json!({}), ..neural() };
+        assert!(matches!(no_kind.save(base.path().join("x")), Err(Error::Malformed { .. })));
+        assert!(!base.path().join("x").exists());
+    }
+}

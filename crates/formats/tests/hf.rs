@@ -1,0 +1,168 @@
+//! Hugging Face folders: `fixtures/gpt2_tiny` was written by `transformers` 5.23.0 (`GPT2LMHeadModel.save_pretrained`, 2 layers,
+//! 3 heads, 24 wide, 40 tokens, random weights).
+
+#![cfg(test)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use candle_core::{DType, Device, Tensor};
+use surprisal_formats::{
+    Error, atomic,
+    hf::{self, Gpt2Config, HuggingFaceTokenizer},
+    weights::{ReadOptions, read_safetensors, to_safetensors},
+};
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt2_tiny")
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn a_folder_of_transformers_is_read_under_our_names_and_layout() {
+    let model = hf::read(fixture()).unwrap();
+    assert_eq!((model.config.n_layer, model.config.n_head, model.config.vocab_size), (2, 3, 40));
+    assert_eq!(model.tensors.len(), 28);
+    assert_eq!(model.tensors["h.1.attn.c_attn.weight"].dims(), [72, 24]);
+    assert_eq!(model.tensors["h.0.mlp.c_proj.weight"].dims(), [24, 96]);
+    assert!(model.tokenizer.is_none());
+    let theirs = read_safetensors(fixture().join("model.safetensors"), &ReadOptions::default()).unwrap();
+    let transposed = theirs["transformer.h.0.mlp.c_fc.weight"].t().unwrap();
+    assert_eq!(values(&model.tensors["h.0.mlp.c_fc.weight"]), values(&transposed));
+    assert_eq!(values(&model.tensors["wte.weight"]), values(&theirs["transformer.wte.weight"]));
+}
+
+#[test]
+fn what_is_written_is_what_transformers_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("exported");
+    let model = hf::read(fixture()).unwrap();
+    let tokenizer =
+        HuggingFaceTokenizer { json: b"{}".to_vec(), unk: Some("<unk>".to_owned()), ..Default::default() };
+    hf::write(&out, &model.config, &model.tensors, Some(&tokenizer)).unwrap();
+    let wrote = |name: &str| fs::read(out.join(name)).unwrap();
+    let original = fs::read(fixture().join("model.safetensors")).unwrap();
+    assert_eq!(wrote("model.safetensors"), original, "byte for byte");
+    assert_eq!(hf::read(&out).unwrap().config, model.config);
+    assert_eq!(wrote("tokenizer.json"), b"{}");
+    assert!(String::from_utf8(wrote("tokenizer_config.json")).unwrap().contains(r#""unk_token": "<unk>""#));
+    let error = hf::write(&out, &model.config, &model.tensors, None).unwrap_err();
+    assert!(matches!(error, Error::Occupied { .. }), "{error}");
+}
+
+#[test]
+fn a_model_without_biases_is_written_with_zeros() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = hf::read(fixture()).unwrap();
+    model.tensors.retain(|name, _| !name.ends_with("bias"));
+    hf::write(folder.path().join("out"), &model.config, &model.tensors, None).unwrap();
+    let back = hf::read(folder.path().join("out")).unwrap();
+    assert_eq!(back.tensors.len(), 28);
+    assert_eq!(values(&back.tensors["h.0.attn.c_attn.bias"]), vec![0.0; 72]);
+}
+
+/// The fixture with its tensors and its configuration changed.
+fn changed(
+    folder: &Path,
+    tensors: impl FnOnce(&mut BTreeMap<String, Tensor>),
+    config: impl FnOnce(&mut serde_json::Value),
+) -> Result<(), Error> {
+    let mut all = read_safetensors(fixture().join("model.safetensors"), &ReadOptions::default()).unwrap();
+    tensors(&mut all);
+    let all: Vec<_> = all.into_iter().collect();
+    atomic::write(folder.join("model.safetensors"), &to_safetensors(&all).unwrap()).unwrap();
+    let mut fields = serde_json::from_slice(&fs::read(fixture().join("config.json")).unwrap()).unwrap();
+    config(&mut fields);
+    atomic::write(folder.join("config.json"), fields.to_string().as_bytes()).unwrap();
+    hf::read(folder).map(|_| ())
+}
+
+#[test]
+fn tensors_that_are_not_the_configurations_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |change: &dyn Fn(&mut BTreeMap<String, Tensor>), expected: &str| {
+        let error = changed(folder.path(), change, |_| ()).unwrap_err();
+        assert!(matches!(error, Error::Malformed { .. }) && error.to_string().contains(expected), "{error}");
+    };
+    let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    refused(&|all| drop(all.remove("transformer.h.1.ln_2.bias")), "`h.1.ln_2.bias` is missing");
+    refused(
+        &|all| drop(all.insert("transformer.h.2.ln_1.bias".into(), zeros(&[24]))),
+        "`h.2.ln_1.bias` belongs to no",
+    );
+    refused(
+        &|all| drop(all.insert("transformer.wpe.weight".into(), zeros(&[15, 24]))),
+        "`wpe.weight` is [15, 24]",
+    );
+    refused(&|all| drop(all.insert("wpe.weight".into(), zeros(&[16, 24]))), "with and without the prefix");
+    refused(&|all| drop(all.insert("lm_head.weight".into(), zeros(&[40, 24]))), "`lm_head.weight` differs");
+}
+
+#[test]
+fn half_precision_and_an_old_files_mask_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let older = |all: &mut BTreeMap<String, Tensor>| {
+        for tensor in all.values_mut() {
+            *tensor = tensor.to_dtype(DType::F16).unwrap();
+        }
+        all.insert(
+            "transformer.h.0.attn.bias".into(),
+            Tensor::ones((1, 1, 16, 16), DType::F32, &Device::Cpu).unwrap(),
+        );
+        all.insert("lm_head.weight".into(), all["transformer.wte.weight"].clone());
+    };
+    changed(folder.path(), older, |_| ()).unwrap();
+}
+
+#[test]
+fn configurations_that_are_not_computed_here_are_refused_by_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let cases = [
+        ("model_type", serde_json::json!("llama")),
+        ("vocab_size", serde_json::json!(0)),
+        ("vocab_size", serde_json::json!(-1)),
+        ("vocab_size", serde_json::json!(1_u64 << 63)),
+        ("n_layer", serde_json::json!(1_000_000_000)),
+        ("n_head", serde_json::json!(5)),
+        ("n_embd", serde_json::json!("24")),
+        ("n_inner", serde_json::json!(7)),
+        ("activation_function", serde_json::json!("relu")),
+        ("layer_norm_epsilon", serde_json::json!(1e-6)),
+        ("scale_attn_weights", serde_json::json!(false)),
+        ("scale_attn_by_inverse_layer_idx", serde_json::json!(true)),
+        ("add_cross_attention", serde_json::json!(true)),
+        ("attn_pdrop", serde_json::json!(1.5)),
+        ("n_positions", serde_json::Value::Null),
+    ];
+    for (field, value) in cases {
+        let error = changed(folder.path(), |_| (), |config| config[field] = value.clone()).unwrap_err();
+        assert!(matches!(error, Error::Malformed { .. }), "{field} = {value}: {error}");
+        assert!(error.to_string().contains("config.json"), "{error}");
+    }
+    for json in ["", "[]", "{\"model_type\":\"gpt2\"}", &"[".repeat(100_000)] {
+        assert!(Gpt2Config::parse("config.json", json.as_bytes()).is_err());
+    }
+}
+
+#[test]
+fn a_folder_that_is_none_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = |name: &str| match hf::read(folder.path()).unwrap_err() {
+        Error::Missing { missing, hint, .. } => {
+            assert!(missing == name && !hint.is_empty(), "{missing}: {hint}");
+        }
+        other => panic!("{other}"),
+    };
+    missing("config.json");
+    atomic::write(folder.path().join("config.json"), b"{}").unwrap();
+    missing("model.safetensors");
+    atomic::write(folder.path().join("pytorch_model.bin"), b"").unwrap();
+    assert!(hf::read(folder.path()).unwrap_err().hint().unwrap().contains("pickle"));
+    assert!(matches!(hf::read(folder.path().join("none")), Err(Error::Io { .. })));
+}
