@@ -11,6 +11,7 @@
 
 pub mod bench;
 pub mod calibration;
+mod composed;
 mod error;
 pub mod information;
 mod linear;
