@@ -6,9 +6,12 @@
 //!   gradient over the logits;
 //! - candle: [`CrossEntropy::apply`] on logits, [`CrossEntropy::apply_linear`] on hidden states and head weights.
 //!
-//! Everything is in nats. [`information`] has entropy, divergence, perplexity and bits.
+//! Everything is in nats. [`information`] has entropy, divergence, perplexity and bits; [`calibration`] asks whether the
+//! probabilities mean what they say.
 
 pub mod bench;
+pub mod calibration;
+mod composed;
 mod error;
 pub mod information;
 mod linear;

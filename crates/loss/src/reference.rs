@@ -151,7 +151,7 @@ fn capped(options: &CrossEntropy, z: f64) -> f64 {
 }
 
 /// `(1 − ε) t + ε π`.
-fn smoothed(options: &CrossEntropy, t: &[f64], row: usize, z: &[f64]) -> Vec<f64> {
+pub(crate) fn smoothed(options: &CrossEntropy, t: &[f64], row: usize, z: &[f64]) -> Vec<f64> {
     let (epsilon, vocab) = (options.label_smoothing, t.len());
     if epsilon == 0.0 {
         return t.to_vec();

@@ -79,6 +79,9 @@ impl CrossEntropy {
             let got = format!("shape {:?}", logits.dims());
             return Err(LossError::Tensor { what: "logits", expected: "of shape (N, V)", got });
         };
+        if !logits.device().is_cpu() {
+            return self.apply_composed(logits, targets);
+        }
         let targets = OwnedTargets::read(self, targets, *rows, *vocab)?;
         match logits.dtype() {
             DType::F64 => self.apply_f64(logits, &targets, *rows, *vocab),

@@ -7,7 +7,7 @@ mod common;
 
 use candle_core::{DType, Device, Tensor, Var};
 use common::{ROWS, VOCAB, assert_close, doubles, pairs, problem};
-use surprisal_loss::{CrossEntropy, reference};
+use surprisal_loss::{CrossEntropy, Reduction, Toward, reference};
 
 /// What comes in: one number a row, of which the first serves when there is only one.
 const UPSTREAM: [f64; ROWS] = [0.75, -1.5, 0.25, 2.0, -0.5];
@@ -66,7 +66,7 @@ fn reference_agrees_with_finite_differences_for_every_pair_of_options() {
     }
 }
 
-/// Every pair on every path that ends in f32: value within 1e-5, gradient within 1e-6 of its scale.
+/// Every pair, fused and composed: value within 1e-5, gradient within 1e-6 of its scale.
 #[test]
 fn candle_op_agrees_with_the_reference_for_every_pair_of_options() {
     for (name, options) in pairs() {
@@ -80,15 +80,18 @@ fn candle_op_agrees_with_the_reference_for_every_pair_of_options() {
                 Kind::Classes => Tensor::from_slice(&classes, ROWS, &Device::Cpu).unwrap(),
                 Kind::Probabilities => Tensor::from_slice(&q, (ROWS, VOCAB), &Device::Cpu).unwrap(),
             };
-            let loss = options.apply(&z, &targets).unwrap();
-            let (value, gradient) = weighted(&loss.value, &z);
-            assert!((value - want).abs() < 1e-5 * want.abs().max(1.0), "{name}: {value} not {want}");
-            assert_close(&gradient, &out.gradient, 1e-6, 0.1, &name);
-            assert_eq!(loss.count, out.count, "{name}");
-            let nll: f64 = out.nll.iter().sum();
-            assert!((loss.nll_sum - nll).abs() < 1e-5 * nll, "{name}: {} not {nll}", loss.nll_sum);
-            let objective: f64 = out.losses.iter().sum();
-            assert!((loss.objective_sum - objective).abs() < 1e-5 * objective.max(1.0), "{name}");
+            let fused = options.apply(&z, &targets).unwrap();
+            let composed = options.apply_composed(&z, &targets).unwrap();
+            for (loss, tolerance) in [(fused, 1e-6), (composed, 4e-6)] {
+                let (value, gradient) = weighted(&loss.value, &z);
+                assert!((value - want).abs() < 1e-5 * want.abs().max(1.0), "{name}: {value} not {want}");
+                assert_close(&gradient, &out.gradient, tolerance, 0.1, &name);
+                assert_eq!(loss.count, out.count, "{name}");
+                let nll: f64 = out.nll.iter().sum();
+                assert!((loss.nll_sum - nll).abs() < 1e-5 * nll, "{name}: {} not {nll}", loss.nll_sum);
+                let objective: f64 = out.losses.iter().sum();
+                assert!((loss.objective_sum - objective).abs() < 1e-5 * objective.max(1.0), "{name}");
+            }
         }
     }
 }
@@ -130,4 +133,35 @@ fn backward_twice_gives_the_same_gradient() {
     let targets = Tensor::from_slice(&classes, ROWS, &Device::Cpu).unwrap();
     let loss = CrossEntropy::new().apply(&z, &targets).unwrap();
     assert_eq!(weighted(&loss.value, &z).1, weighted(&loss.value, &z).1);
+}
+
+#[test]
+fn composed_treats_masks_and_defects_as_the_kernels_do() {
+    let inf = f32::INFINITY;
+    let targets = Tensor::from_slice(&[1_u32, 0, surprisal_loss::IGNORE], 3, &Device::Cpu).unwrap();
+    let rows = [[0.5, 1.0, -inf, 2.0], [-inf, 0.1, 0.2, -1.0], [f32::NAN; 4]];
+    let z = Var::from_tensor(&Tensor::new(&rows, &Device::Cpu).unwrap()).unwrap();
+    let unmasked = CrossEntropy::new().label_smoothing(0.1).unwrap().smooth_toward(Toward::Unmasked).unwrap();
+    for options in [CrossEntropy::new(), CrossEntropy::new().softcap(5.0).unwrap(), unmasked] {
+        let options = options.reduction(Reduction::None);
+        let both = [options.apply(&z, &targets).unwrap(), options.apply_composed(&z, &targets).unwrap()];
+        let [fused, composed] = both.map(|loss| {
+            let first = loss.value.get(0).unwrap();
+            let gradient = first.backward().unwrap().get(&z).unwrap().flatten_all().unwrap();
+            (loss.value.to_vec1::<f32>().unwrap(), doubles(&gradient.to_vec1::<f32>().unwrap()))
+        });
+        assert!((fused.0[0] - composed.0[0]).abs() < 1e-6);
+        assert!(fused.0[1].is_infinite() && composed.0[1].is_infinite(), "the true class is masked");
+        assert!(fused.0[2] == 0.0 && composed.0[2] == 0.0);
+        assert_close(&composed.1[..4], &fused.1[..4], 1e-6, 0.1, "masks");
+        assert!(composed.1[8..].iter().all(|&g| g == 0.0));
+    }
+    for bad in [[f32::NAN, 0.0], [inf, 0.0], [-inf, -inf]] {
+        let z = Tensor::new(&[bad], &Device::Cpu).unwrap();
+        let target = Tensor::new(&[0_u32], &Device::Cpu).unwrap();
+        for options in [CrossEntropy::new(), CrossEntropy::new().softcap(5.0).unwrap()] {
+            let fused = options.apply(&z, &target).unwrap_err().to_string();
+            assert_eq!(fused, options.apply_composed(&z, &target).unwrap_err().to_string());
+        }
+    }
 }

@@ -1,0 +1,166 @@
+//! The same loss made of candle's own operations: what runs on devices that the kernels do not reach.
+//!
+//! It is the definition row by row: the smoothed, weighted targets `D` as a matrix, then
+//! `ℓ = Σ_j D_j (lse − u_j) + ζ lse²`. Slower and larger than the kernels by an order of magnitude; tests hold it to the
+//! same values. One difference: where a masked class has target mass, so that the loss is infinite, its own logit gets
+//! gradient 0.
+
+use candle_core::{D, DType, Device, Tensor};
+use surprisal_kernels::cross_entropy::{RowDefect, RowError, Targets};
+
+use crate::error::{LossError, Result};
+use crate::options::{CrossEntropy, Reduction, Toward};
+use crate::reference::smoothed;
+use crate::slices::{Factors, Value};
+use crate::tensor::{Loss, OwnedTargets};
+
+/// Stands for a mask inside the sums: its exponential is 0, and no product with it is NaN.
+const MASK: f64 = -1e30;
+
+impl CrossEntropy {
+    /// [`CrossEntropy::apply`] composed of candle operations, on whatever device `logits` is.
+    ///
+    /// # Errors
+    /// As [`CrossEntropy::apply`].
+    pub fn apply_composed(&self, logits: &Tensor, targets: &Tensor) -> Result<Loss> {
+        let (rows, vocab) = logits.dims2()?;
+        let targets = OwnedTargets::read(self, targets, rows, vocab)?;
+        let plan = Plan::new(self, logits, &targets, rows, vocab)?;
+        let device = logits.device();
+        let column = |values: Vec<f64>| Tensor::from_vec(values, (rows, 1), &Device::Cpu);
+        let place = |t: Tensor| t.to_dtype(DType::F32)?.to_device(device);
+
+        // Rows that are ignored are replaced before anything is computed from them.
+        let valid = place(column(plan.valid.iter().map(|&v| f64::from(u8::from(v))).collect())?)?;
+        let z = logits.to_dtype(DType::F32)?;
+        let open = valid.broadcast_as(z.shape())?.ne(0.0)?;
+        let z = open.where_cond(&z, &z.zeros_like()?)?;
+        let masked = z.eq(f64::NEG_INFINITY)?;
+        let filler = Tensor::full(MASK as f32, z.shape(), device)?;
+        let finite = masked.where_cond(&z.zeros_like()?, &z)?;
+        let u = if self.softcap == 0.0 {
+            (finite * self.scale)?
+        } else {
+            // Infinity would be capped into a number: let it through to be refused.
+            let inside = (finite.affine(self.scale / self.softcap, 0.0)?.tanh()? * self.softcap)?;
+            finite.eq(f64::INFINITY)?.where_cond(&finite, &inside)?
+        };
+        let u = masked.where_cond(&filler, &u)?;
+
+        let max = u.max_keepdim(D::Minus1)?.detach();
+        let lse = (u.broadcast_sub(&max)?.exp()?.sum_keepdim(D::Minus1)?.log()? + &max)?;
+        check_rows(&lse, &max)?;
+
+        let surprisal = lse.broadcast_sub(&u)?;
+        let mass = place(Tensor::from_vec(plan.smooth, (rows, vocab), &Device::Cpu)?)?;
+        let plain = place(Tensor::from_vec(plan.plain, (rows, vocab), &Device::Cpu)?)?;
+        let cost = |mass: &Tensor| -> candle_core::Result<Tensor> {
+            let terms = (mass * &surprisal)?;
+            let impossible = (mass.gt(0.0)?.to_dtype(DType::F32)? * masked.to_dtype(DType::F32)?)?.gt(0.0)?;
+            let infinity = Tensor::full(f32::INFINITY, terms.shape(), device)?;
+            impossible.where_cond(&infinity, &terms)?.sum_keepdim(D::Minus1)
+        };
+        let main = cost(&mass)?;
+        let nll = cost(&plain)?;
+        let z_loss = ((lse.sqr()? * &valid)? * self.z_loss)?;
+
+        let Factors { main: main_factor, z: z_factor } = plan.factors;
+        let per_row = self.reduction == Reduction::None;
+        let value = if per_row {
+            (&main + &z_loss)?.squeeze(1)?
+        } else {
+            ((main.sum_all()? * main_factor)? + (z_loss.sum_all()? * z_factor)?)?
+        };
+        let objective_sum = total(&main)? + total(&z_loss)?;
+        let count = plan.valid.iter().filter(|&&v| v).count();
+        Ok(Loss::new(value, Value { loss: 0.0, objective_sum, nll_sum: total(&nll)?, count }))
+    }
+}
+
+/// What is known before the logits are.
+struct Plan {
+    valid: Vec<bool>,
+    /// `D`: smoothed and weighted, zero in ignored rows.
+    smooth: Vec<f64>,
+    /// Neither.
+    plain: Vec<f64>,
+    factors: Factors,
+}
+
+impl Plan {
+    fn new(
+        options: &CrossEntropy,
+        logits: &Tensor,
+        targets: &OwnedTargets,
+        rows: usize,
+        vocab: usize,
+    ) -> Result<Self> {
+        let single: Vec<f32>;
+        let view = match targets {
+            OwnedTargets::Classes(classes) => Targets::Classes(classes),
+            OwnedTargets::Probabilities(q) => {
+                single = q.iter().map(|&q| q as f32).collect();
+                Targets::Probabilities(&single)
+            }
+        };
+        options.check(rows * vocab, vocab, view)?;
+        // Only one convention looks at the logits: where they are masked.
+        let masks = match options.toward {
+            Toward::Unmasked => logits.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?,
+            _ => vec![0.0; vocab],
+        };
+        let mut plan = Self {
+            valid: Vec::with_capacity(rows),
+            smooth: Vec::with_capacity(rows * vocab),
+            plain: Vec::with_capacity(rows * vocab),
+            factors: options.factors(view, vocab),
+        };
+        for i in 0..rows {
+            let span = i * vocab..(i + 1) * vocab;
+            let row: Vec<f64> = match targets {
+                OwnedTargets::Classes(classes) => {
+                    (0..vocab).map(|j| f64::from(u8::from(j == classes[i] as usize))).collect()
+                }
+                OwnedTargets::Probabilities(q) => q[span.clone()].to_vec(),
+            };
+            let valid = match targets {
+                OwnedTargets::Classes(classes) => classes[i] != options.ignored_class(),
+                OwnedTargets::Probabilities(_) => true,
+            };
+            plan.valid.push(valid);
+            if valid {
+                let z = if masks.len() == vocab { &masks[..] } else { &masks[span] };
+                let smooth = smoothed(options, &row, i, z);
+                let weight = |j: usize| options.class_weights.as_ref().map_or(1.0, |w| w.exact[j]);
+                plan.smooth.extend(smooth.iter().enumerate().map(|(j, d)| d * weight(j)));
+                plan.plain.extend(row);
+            } else {
+                plan.smooth.resize((i + 1) * vocab, 0.0);
+                plan.plain.resize((i + 1) * vocab, 0.0);
+            }
+        }
+        Ok(plan)
+    }
+}
+
+fn total(column: &Tensor) -> Result<f64> {
+    Ok(column.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).sum())
+}
+
+/// Refuses rows without a cross-entropy.
+fn check_rows(lse: &Tensor, max: &Tensor) -> Result<()> {
+    let (lse, max) = (lse.flatten_all()?.to_vec1::<f32>()?, max.flatten_all()?.to_vec1::<f32>()?);
+    for (row, (lse, max)) in lse.into_iter().zip(max).enumerate() {
+        let what = if max == f32::INFINITY {
+            RowDefect::PositiveInfinity
+        } else if lse.is_nan() {
+            RowDefect::Nan
+        } else if max as f64 <= MASK {
+            RowDefect::AllMasked
+        } else {
+            continue;
+        };
+        return Err(LossError::Row(RowError { row, what }));
+    }
+    Ok(())
+}
