@@ -8,8 +8,8 @@
 //! "ta": 5 "l" "n"              # but after ta, this
 //! ```
 //!
-//! The longest context that fits decides. The chain must be able to return to its beginning from everywhere; then its contexts
-//! have one stationary distribution π, and the entropy rate is Σ π(s) H(row of s).
+//! The longest context that fits decides. There must be contexts that the chain can reach from everywhere; then it has one
+//! stationary distribution π, and the entropy rate is Σ π(s) H(row of s).
 
 use std::collections::BTreeMap;
 
@@ -28,6 +28,8 @@ const MAX_STATES: usize = 512;
 #[derive(Debug)]
 pub struct Markov {
     rows: Vec<Vec<Transition>>,
+    /// The states that the chain never leaves once it is in one of them; each leads to each.
+    recurrent: Vec<usize>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,32 +102,25 @@ impl Markov {
             }
             rows.push(transitions);
         }
-        let chain = Self { rows };
-        match chain.first_without_return() {
-            Some(state) => {
-                Err(format!("from \"{}\" there is no way back to the start", states[state].escape_debug()))
-            }
-            None => Ok(chain),
+        // If there is a class of states that all lead to, none of its states leads to a root outside of it, and all lead to a
+        // root inside of it: the last root is inside.
+        let reachable: Vec<_> = (0..rows.len()).map(|state| reachable(&rows, state)).collect();
+        let root = (0..rows.len()).fold(0, |root, state| if reachable[state][root] { root } else { state });
+        if let Some(state) = (0..rows.len()).find(|state| !reachable[*state][root]) {
+            return Err(format!(
+                "from \"{}\" there is no way to \"{}\", nor back: there are two chains in one",
+                states[state].escape_debug(),
+                states[root].escape_debug()
+            ));
         }
-    }
-
-    fn first_without_return(&self) -> Option<usize> {
-        let mut returns = vec![false; self.rows.len()];
-        returns[0] = true;
-        // Backwards by repetition: there are few states.
-        loop {
-            let found = (0..returns.len())
-                .find(|state| !returns[*state] && self.rows[*state].iter().any(|step| returns[step.to]));
-            match found {
-                Some(state) => returns[state] = true,
-                None => return returns.iter().position(|returns| !returns),
-            }
-        }
+        let recurrent = (0..rows.len()).filter(|state| reachable[root][*state]).collect();
+        Ok(Self { rows, recurrent })
     }
 
     /// A text of at least `min_bytes` bytes that ends with a line, or exactly there if the chain has no line ends.
     pub fn sample(&self, seed: u64, min_bytes: usize) -> String {
-        let has_lines = self.rows.iter().flatten().any(|step| step.character == '\n');
+        let mut recurring = self.recurrent.iter().flat_map(|state| &self.rows[*state]);
+        let has_lines = recurring.any(|step| step.character == '\n');
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut text = String::with_capacity(min_bytes + 64);
         let mut state = 0;
@@ -163,20 +158,23 @@ impl Markov {
 
     /// Σ π(s) H(row of s), in nats a character.
     pub fn entropy_rate(&self) -> f64 {
-        let entropy = |row: &Vec<Transition>| {
-            row.iter().map(|step| -step.probability * step.probability.ln()).sum::<f64>()
+        let entropy = |state: &usize| {
+            self.rows[*state].iter().map(|step| -step.probability * step.probability.ln()).sum::<f64>()
         };
-        self.stationary().iter().zip(&self.rows).map(|(share, row)| share * entropy(row)).sum()
+        self.stationary().iter().zip(&self.recurrent).map(|(share, state)| share * entropy(state)).sum()
     }
 
-    /// The stationary distribution by state reduction, which never subtracts and so loses no digits (Grassmann, Taksar and
-    /// Heyman, "Regenerative analysis and steady state distributions for Markov chains", 1985).
+    /// The stationary distribution over the recurrent states, in their order, by state reduction, which never subtracts and so
+    /// loses no digits (Grassmann, Taksar and Heyman, "Regenerative analysis and steady state distributions for Markov
+    /// chains", 1985).
     fn stationary(&self) -> Vec<f64> {
-        let n = self.rows.len();
+        let n = self.recurrent.len();
         let mut p = vec![vec![0.0; n]; n];
-        for (from, row) in self.rows.iter().enumerate() {
-            for step in row {
-                p[from][step.to] += step.probability;
+        for (from, state) in self.recurrent.iter().enumerate() {
+            for step in &self.rows[*state] {
+                if let Ok(to) = self.recurrent.binary_search(&step.to) {
+                    p[from][to] += step.probability;
+                }
             }
         }
         for last in (1..n).rev() {
@@ -196,6 +194,21 @@ impl Markov {
         let total: f64 = share.iter().sum();
         share.iter().map(|share| share / total).collect()
     }
+}
+
+/// Which states can be reached from `start`, itself among them.
+fn reachable(rows: &[Vec<Transition>], start: usize) -> Vec<bool> {
+    let mut reached = vec![false; rows.len()];
+    let mut pending = vec![start];
+    reached[start] = true;
+    while let Some(state) = pending.pop() {
+        for step in &rows[state] {
+            if !std::mem::replace(&mut reached[step.to], true) {
+                pending.push(step.to);
+            }
+        }
+    }
+    reached
 }
 
 fn parse_row(line: &Line, tokens: &[Token]) -> Result<Vec<(char, f64)>> {

@@ -103,3 +103,66 @@ fn visit(automaton: &Automaton, node: u32, here: &Visits, visits: &mut [Visits],
 fn surprisal(probability: f64) -> f64 {
     -probability * probability.ln()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::source::Source;
+
+    /// −ln p of each story and its length; stories are independent of one another.
+    fn stories(source: &Source, bytes: usize) -> Vec<(f64, f64)> {
+        let text = source.sample(7, bytes);
+        let story = |story: &str| (source.nats("", story).unwrap(), story.chars().count() as f64);
+        text.split_inclusive('\n').map(story).collect()
+    }
+
+    /// How many standard errors the sampled surprisal lies above `rate`: of the sum of nats − rate · characters over the
+    /// stories, whose expectation is zero (the delta method for a ratio of means).
+    fn deviation(source: &Source, rate: f64, bytes: usize) -> f64 {
+        let excess: Vec<f64> =
+            stories(source, bytes).iter().map(|(nats, characters)| nats - rate * characters).collect();
+        let squares: f64 = excess.iter().map(|excess| excess * excess).sum();
+        excess.iter().sum::<f64>() / squares.sqrt()
+    }
+
+    #[test]
+    fn the_closed_form_is_the_sampled_mean() {
+        for name in Source::names() {
+            let source = Source::embedded(name).unwrap();
+            let rate = source.entropy_rate().unwrap();
+            let deviation = deviation(&source, rate, 1_000_000);
+            assert!(deviation.abs() < 4.0, "{name}: {deviation} standard errors");
+            // The test can fail: a rate off by 2 % is found out.
+            assert!(self::deviation(&source, rate * 1.02, 1_000_000) < -4.0);
+        }
+    }
+
+    #[test]
+    fn expectations_by_hand() {
+        // The draws: ln 2 for v; then w is the other row, for nothing. Then 1 of 4 a `bb`, else nothing.
+        let source = "grammar\nstart s\ntable t: x\n \"a\"\n \"éaa\"\nrule s\n \"<v = t><v.x><w = t except v><w.x><b>.\"\nrule b\n \"bb\" 3 \"\"";
+        let nats = 2f64.ln() + 0.25 * 4f64.ln() + 0.75 * (4f64 / 3.0).ln();
+        let rate = Source::parse(source).unwrap().entropy_rate().unwrap();
+        assert!((rate - nats / (4.0 + 0.5 + 1.0)).abs() < 1e-15, "{rate}");
+    }
+
+    #[test]
+    fn two_derivations_are_above_the_entropy() {
+        // One text, written in two ways: no entropy, but a choice.
+        let source = Source::parse("grammar\nstart s\nrule s\n \"ab\" \"a<b>\"\nrule b\n \"b\"").unwrap();
+        assert!((source.entropy_rate().unwrap() - 2f64.ln() / 2.0).abs() < 1e-15);
+        assert!(source.nats("", "ababab").unwrap().abs() < 1e-15);
+    }
+
+    #[test]
+    fn the_examples_of_the_readme_are_sources() {
+        let readme = include_str!("../../../../../data/README.md");
+        let blocks = readme.split("```text\n").skip(1).filter_map(|block| block.split("```").next());
+        let blocks: Vec<_> = blocks.collect();
+        assert_eq!(blocks.len(), 2);
+        for block in blocks {
+            let source = Source::parse(block).unwrap();
+            assert!(source.nats("", &source.sample(1, 1000)).unwrap() > 0.0);
+            assert!(source.entropy_rate().unwrap() > 0.0);
+        }
+    }
+}
