@@ -1,0 +1,26 @@
+//! Writes a sample of an embedded source: `cargo run -p surprisal-text --example source -- stories 1 2000`.
+
+use std::io::Write;
+
+use surprisal_text::source::Source;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let name = arguments.next().unwrap_or_else(|| Source::names()[0].to_owned());
+    let seed = arguments.next().map_or(Ok(1), |seed| seed.parse())?;
+    let bytes = arguments.next().map_or(Ok(2000), |bytes| bytes.parse())?;
+    let source = Source::embedded(&name)?;
+    let text = source.sample(seed, bytes);
+    let started = std::time::Instant::now();
+    let nats = source.nats("", &text)? / text.chars().count() as f64;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    let rate = source.entropy_rate().map_or(String::new(), |rate| format!(", entropy rate {rate:.6}"));
+    writeln!(
+        out,
+        "# {} bytes, {nats:.6} nats a character{rate}, scored in {:.2?}",
+        text.len(),
+        started.elapsed()
+    )?;
+    Ok(())
+}

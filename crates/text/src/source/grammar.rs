@@ -1,0 +1,114 @@
+//! Stories told by weighted choices.
+//!
+//! ```text
+//! grammar
+//! start story
+//!
+//! table hero: name kind they
+//!   3 "Mira" "fox" "she"
+//!   2 "Otto" "bear" "he"
+//!
+//! rule story
+//!   "<hero = hero><opening> <^hero.they> found <thing>.\n"
+//! rule opening
+//!   2 "Once there was a <hero.kind> called <hero.name>."
+//!   1 "<hero.name> the <hero.kind> was hungry."
+//! rule thing
+//!   3 "a kettle" "a map" 2 "nothing"
+//! ```
+//!
+//! A rule is a list of alternatives, each with its weight (1 where none stands). In an alternative `<opening>` is another rule;
+//! `<hero = hero>` draws a row of a table and remembers it, and `<friend = hero except hero>` draws another one;
+//! `<hero.name>` is a cell of the row drawn, `<^hero.name>` the same with a capital. When the start rule ends it begins anew.
+//!
+//! No rule can contain itself, so the grammar is a finite automaton ([`automaton`]): that makes the probability of any
+//! text computable in one pass ([`forward`]).
+
+mod automaton;
+mod entropy;
+mod forward;
+mod parser;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use self::{
+    automaton::{Automaton, Memory, Node, START},
+    forward::Forward,
+};
+use super::{Error, Result, lexer::Line};
+
+/// A story grammar, compiled.
+#[derive(Debug)]
+pub struct Grammar {
+    automaton: Automaton,
+}
+
+impl Grammar {
+    pub(super) fn parse(lines: &[Line]) -> Result<Self> {
+        Ok(Self { automaton: automaton::compile(&parser::parse(lines)?)? })
+    }
+
+    /// Whole stories, at least `min_bytes` bytes of them.
+    pub fn sample(&self, seed: u64, min_bytes: usize) -> String {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut text = String::with_capacity(min_bytes + 1024);
+        let (mut node, mut memory) = (START, Memory::default());
+        loop {
+            if node == START && text.len() >= min_bytes {
+                return text;
+            }
+            node = match &self.automaton.nodes[node as usize] {
+                Node::Text { next, .. } | Node::Cell { next, .. } => {
+                    text += self.automaton.text(node, memory);
+                    *next
+                }
+                Node::Choice(choices) => choices[draw(&mut random, choices.iter().map(|choice| choice.0))].1,
+                Node::Draw { variable, next, .. } => {
+                    let rows: Vec<_> =
+                        self.automaton.rows(node, self.automaton.excluded(node, memory)).collect();
+                    memory = memory.with(*variable, rows[draw(&mut random, rows.iter().map(|row| row.1))].0);
+                    *next
+                }
+            };
+        }
+    }
+
+    /// Expected surprisal of the choices of a story over its expected length, in nats a character: the entropy rate, if no
+    /// text has two derivations, and above it otherwise ([`entropy`]).
+    pub fn entropy_rate(&self) -> f64 {
+        let story = entropy::expected(&self.automaton);
+        story.nats / story.characters
+    }
+
+    /// -ln p(`text` | `prefix`), by the forward algorithm.
+    pub(super) fn nats(&self, prefix: &str, text: &str) -> Result<f64> {
+        let mut forward = Forward::new(&self.automaton)?;
+        let mut before = 0.0;
+        for (offset, byte) in prefix.bytes().chain(text.bytes()).enumerate() {
+            if offset == prefix.len() {
+                before = forward.log_probability();
+            }
+            forward.advance(byte, offset)?;
+            if forward.is_impossible() {
+                return Err(Error::impossible(prefix, text, offset));
+            }
+        }
+        Ok(if text.is_empty() { 0.0 } else { before - forward.log_probability() })
+    }
+}
+
+/// An index with the probability given for it; the probabilities sum to one.
+fn draw(random: &mut ChaCha8Rng, probabilities: impl Iterator<Item = f64>) -> usize {
+    let mut left: f64 = random.random();
+    let mut last = 0;
+    for (index, probability) in probabilities.enumerate() {
+        last = index;
+        left -= probability;
+        if left < 0.0 {
+            break;
+        }
+    }
+    // Rounding may leave a little after the last: it is the last's.
+    last
+}

@@ -1,0 +1,168 @@
+//! The entropy rate of a grammar in closed form.
+//!
+//! A story is a renewal of the process, so the rate is the expected surprisal of the choices of one story over the expected
+//! number of its characters. Neither needs the stories themselves: both are sums over the nodes of expected visits, which flow
+//! from choice to choice, and of the chance of each row in each variable on these visits, which flows along.
+//!
+//! The choices determine the text. Where the text determines the choices too, this is the entropy rate; where it has two
+//! derivations, it is above the entropy rate by what the text leaves open.
+
+use super::automaton::{Automaton, MAX_VARIABLES, Node, START};
+
+/// What is expected of one story.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expected {
+    /// Surprisal of its choices, in nats.
+    pub(super) nats: f64,
+    /// Its length.
+    pub(super) characters: f64,
+}
+
+/// Expected visits of a node in a story.
+#[derive(Clone, Default)]
+struct Visits {
+    all: f64,
+    /// By variable and row: the visits on which the variable holds the row.
+    rows: [Vec<f64>; MAX_VARIABLES],
+}
+
+impl Visits {
+    fn add(&mut self, share: f64, from: &Self) {
+        self.all += share * from.all;
+        for (rows, from) in self.rows.iter_mut().zip(&from.rows) {
+            rows.resize(rows.len().max(from.len()), 0.0);
+            for (row, from) in rows.iter_mut().zip(from) {
+                *row += share * from;
+            }
+        }
+    }
+}
+
+/// One pass over the nodes. A node comes after the nodes it leads to, except that all ends lead back to [`START`], which is
+/// visited once.
+pub(super) fn expected(automaton: &Automaton) -> Expected {
+    let mut visits = vec![Visits::default(); automaton.nodes.len()];
+    let mut expected = Expected::default();
+    let once = Visits { all: 1.0, ..Visits::default() };
+    visit(automaton, START, &once, &mut visits, &mut expected);
+    for node in (1..automaton.nodes.len()).rev() {
+        // Taken, not borrowed: it is needed no more, and only the nodes of one frontier hold rows at a time.
+        let here = std::mem::take(&mut visits[node]);
+        visit(automaton, node as u32, &here, &mut visits, &mut expected);
+    }
+    expected
+}
+
+fn visit(automaton: &Automaton, node: u32, here: &Visits, visits: &mut [Visits], expected: &mut Expected) {
+    match &automaton.nodes[node as usize] {
+        Node::Text { text, next } => {
+            expected.characters += here.all * text.chars().count() as f64;
+            visits[*next as usize].add(1.0, here);
+        }
+        Node::Cell { variable, next, .. } => {
+            for (row, visits) in here.rows[*variable as usize].iter().enumerate() {
+                let characters = automaton.cell(node, row).chars().count() as f64;
+                expected.characters += visits * characters;
+            }
+            visits[*next as usize].add(1.0, here);
+        }
+        Node::Choice(choices) => {
+            for (probability, next) in choices {
+                expected.nats += here.all * surprisal(*probability);
+                visits[*next as usize].add(*probability, here);
+            }
+        }
+        Node::Draw { variable, except, next, .. } => {
+            let mut after = here.clone();
+            let drawn = &mut after.rows[*variable as usize];
+            drawn.clear();
+            // By the row that may not come, if any: the other rows share its probability.
+            let excluded: Vec<(Option<usize>, f64)> = match except {
+                Some(except) => here.rows[*except as usize]
+                    .iter()
+                    .copied()
+                    .enumerate()
+                    .map(|(row, visits)| (Some(row), visits))
+                    .collect(),
+                None => vec![(None, here.all)],
+            };
+            for (excluded, visits) in excluded.into_iter().filter(|(_, visits)| *visits > 0.0) {
+                for (row, probability) in automaton.rows(node, excluded) {
+                    let row = row as usize;
+                    drawn.resize(drawn.len().max(row + 1), 0.0);
+                    drawn[row] += visits * probability;
+                    expected.nats += visits * surprisal(probability);
+                }
+            }
+            visits[*next as usize].add(1.0, &after);
+        }
+    }
+}
+
+/// −p ln p.
+fn surprisal(probability: f64) -> f64 {
+    -probability * probability.ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::source::Source;
+
+    /// −ln p of each story and its length; stories are independent of one another.
+    fn stories(source: &Source, bytes: usize) -> Vec<(f64, f64)> {
+        let text = source.sample(7, bytes);
+        let story = |story: &str| (source.nats("", story).unwrap(), story.chars().count() as f64);
+        text.split_inclusive('\n').map(story).collect()
+    }
+
+    /// How many standard errors the sampled surprisal lies above `rate`: of the sum of nats − rate · characters over the
+    /// stories, whose expectation is zero (the delta method for a ratio of means).
+    fn deviation(source: &Source, rate: f64, bytes: usize) -> f64 {
+        let excess: Vec<f64> =
+            stories(source, bytes).iter().map(|(nats, characters)| nats - rate * characters).collect();
+        let squares: f64 = excess.iter().map(|excess| excess * excess).sum();
+        excess.iter().sum::<f64>() / squares.sqrt()
+    }
+
+    #[test]
+    fn the_closed_form_is_the_sampled_mean() {
+        for name in Source::names() {
+            let source = Source::embedded(name).unwrap();
+            let rate = source.entropy_rate().unwrap();
+            let deviation = deviation(&source, rate, 1_000_000);
+            assert!(deviation.abs() < 4.0, "{name}: {deviation} standard errors");
+            // The test can fail: a rate off by 2 % is found out.
+            assert!(self::deviation(&source, rate * 1.02, 1_000_000) < -4.0);
+        }
+    }
+
+    #[test]
+    fn expectations_by_hand() {
+        // The draws: ln 2 for v; then w is the other row, for nothing. Then 1 of 4 a `bb`, else nothing.
+        let source = "grammar\nstart s\ntable t: x\n \"a\"\n \"éaa\"\nrule s\n \"<v = t><v.x><w = t except v><w.x><b>.\"\nrule b\n \"bb\" 3 \"\"";
+        let nats = 2f64.ln() + 0.25 * 4f64.ln() + 0.75 * (4f64 / 3.0).ln();
+        let rate = Source::parse(source).unwrap().entropy_rate().unwrap();
+        assert!((rate - nats / (4.0 + 0.5 + 1.0)).abs() < 1e-15, "{rate}");
+    }
+
+    #[test]
+    fn two_derivations_are_above_the_entropy() {
+        // One text, written in two ways: no entropy, but a choice.
+        let source = Source::parse("grammar\nstart s\nrule s\n \"ab\" \"a<b>\"\nrule b\n \"b\"").unwrap();
+        assert!((source.entropy_rate().unwrap() - 2f64.ln() / 2.0).abs() < 1e-15);
+        assert!(source.nats("", "ababab").unwrap().abs() < 1e-15);
+    }
+
+    #[test]
+    fn the_examples_of_the_readme_are_sources() {
+        let readme = include_str!("../../../../../data/README.md");
+        let blocks = readme.split("```text\n").skip(1).filter_map(|block| block.split("```").next());
+        let blocks: Vec<_> = blocks.collect();
+        assert_eq!(blocks.len(), 2);
+        for block in blocks {
+            let source = Source::parse(block).unwrap();
+            assert!(source.nats("", &source.sample(1, 1000)).unwrap() > 0.0);
+            assert!(source.entropy_rate().unwrap() > 0.0);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! A Markov chain over characters: the next character depends on the last `order` ones.
+//!
+//! ```text
+//! markov
+//! order 2
+//! start "\n"                   # the stream begins as if after a line
+//! "a": 3 "n" 2 "r" " "         # after a, whatever was before it
+//! "ta": 5 "l" "n"              # but after ta, this
+//! ```
+//!
+//! The longest context that fits decides. There must be contexts that the chain can reach from everywhere; then it has one
+//! stationary distribution π, and the entropy rate is Σ π(s) H(row of s).
+
+use std::collections::BTreeMap;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    Error, Result,
+    lexer::{Line, Token},
+};
+
+const MAX_ORDER: usize = 8;
+const MAX_STATES: usize = 512;
+
+/// A chain whose states are the reachable contexts; state 0 is the beginning.
+#[derive(Debug)]
+pub struct Markov {
+    rows: Vec<Vec<Transition>>,
+    /// The states that the chain never leaves once it is in one of them; each leads to each.
+    recurrent: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Transition {
+    character: char,
+    probability: f64,
+    to: usize,
+}
+
+impl Markov {
+    pub(super) fn parse(lines: &[Line]) -> Result<Self> {
+        let (mut order, mut start) = (None, None);
+        let mut contexts = BTreeMap::new();
+        for line in lines {
+            match line.tokens.as_slice() {
+                [Token::Word(word), Token::Weight(value)] if word == "order" && order.is_none() => {
+                    let whole = (1..=MAX_ORDER).find(|order| (*order as f64).total_cmp(value).is_eq());
+                    let problem = || Error::parse(line.number, format!("the order is 1 to {MAX_ORDER}"));
+                    order = Some(whole.ok_or_else(problem)?);
+                }
+                [Token::Word(word), Token::Text(text)] if word == "start" && start.is_none() => {
+                    start = Some(text.clone());
+                }
+                [Token::Text(context), Token::Colon, row @ ..] if !row.is_empty() => {
+                    let row = parse_row(line, row)?;
+                    if contexts.insert(context.clone(), row).is_some() {
+                        let problem = format!("the context \"{}\" comes twice", context.escape_debug());
+                        return Err(Error::parse(line.number, problem));
+                    }
+                }
+                _ => {
+                    let problem = "this is neither `order N`, `start \"...\"` nor `\"context\": WEIGHT \"character\" ...`";
+                    return Err(Error::parse(line.number, problem));
+                }
+            }
+        }
+        let last = lines.last().map_or(1, |line| line.number);
+        let missing = |what: &str| Error::parse(last, format!("the source has no `{what}`"));
+        let (order, start) = (order.ok_or_else(|| missing("order"))?, start.ok_or_else(|| missing("start"))?);
+        Self::compile(order, &start, &contexts).map_err(|problem| Error::parse(last, problem))
+    }
+
+    /// The reachable contexts, breadth first from the start.
+    fn compile(
+        order: usize,
+        start: &str,
+        contexts: &BTreeMap<String, Vec<(char, f64)>>,
+    ) -> Result<Self, String> {
+        let mut states = vec![suffix(start, order).to_owned()];
+        let mut numbers = BTreeMap::from([(states[0].clone(), 0)]);
+        let mut rows = Vec::new();
+        while rows.len() < states.len() {
+            let context = states[rows.len()].clone();
+            let row = (0..=context.len())
+                .filter(|index| context.is_char_boundary(*index))
+                .find_map(|index| contexts.get(&context[index..]))
+                .ok_or_else(|| format!("nothing says what follows \"{}\"", context.escape_debug()))?;
+            let total: f64 = row.iter().map(|(_, weight)| weight).sum();
+            let mut transitions = Vec::new();
+            for (character, weight) in row {
+                let next = suffix(&format!("{context}{character}"), order).to_owned();
+                let to = *numbers.entry(next.clone()).or_insert_with(|| {
+                    states.push(next);
+                    states.len() - 1
+                });
+                transitions.push(Transition { character: *character, probability: weight / total, to });
+            }
+            if states.len() > MAX_STATES {
+                return Err(format!("the chain has more than {MAX_STATES} contexts"));
+            }
+            rows.push(transitions);
+        }
+        // If there is a class of states that all lead to, none of its states leads to a root outside of it, and all lead to a
+        // root inside of it: the last root is inside.
+        let reachable: Vec<_> = (0..rows.len()).map(|state| reachable(&rows, state)).collect();
+        let root = (0..rows.len()).fold(0, |root, state| if reachable[state][root] { root } else { state });
+        if let Some(state) = (0..rows.len()).find(|state| !reachable[*state][root]) {
+            return Err(format!(
+                "from \"{}\" there is no way to \"{}\", nor back: there are two chains in one",
+                states[state].escape_debug(),
+                states[root].escape_debug()
+            ));
+        }
+        let recurrent = (0..rows.len()).filter(|state| reachable[root][*state]).collect();
+        Ok(Self { rows, recurrent })
+    }
+
+    /// A text of at least `min_bytes` bytes that ends with a line, or exactly there if the chain has no line ends.
+    pub fn sample(&self, seed: u64, min_bytes: usize) -> String {
+        let mut recurring = self.recurrent.iter().flat_map(|state| &self.rows[*state]);
+        let has_lines = recurring.any(|step| step.character == '\n');
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut text = String::with_capacity(min_bytes + 64);
+        let mut state = 0;
+        while text.len() < min_bytes || (has_lines && !text.is_empty() && !text.ends_with('\n')) {
+            let row = &self.rows[state];
+            let mut left: f64 = random.random();
+            // Rounding may leave a little after the last: it is the last's.
+            let drawn = row.iter().find(|step| {
+                left -= step.probability;
+                left < 0.0
+            });
+            let Some(step) = drawn.or(row.last()) else { break };
+            text.push(step.character);
+            state = step.to;
+        }
+        text
+    }
+
+    /// -ln p(`text` | `prefix`): the sum over the steps, as the state is known at each.
+    pub(super) fn nats(&self, prefix: &str, text: &str) -> Result<f64> {
+        let mut state = 0;
+        let mut nats = 0.0;
+        let characters =
+            prefix.char_indices().chain(text.char_indices().map(|(at, c)| (prefix.len() + at, c)));
+        for (offset, character) in characters {
+            let step = self.rows[state].iter().find(|step| step.character == character);
+            let step = step.ok_or_else(|| Error::impossible(prefix, text, offset))?;
+            if offset >= prefix.len() {
+                nats -= step.probability.ln();
+            }
+            state = step.to;
+        }
+        Ok(nats)
+    }
+
+    /// Σ π(s) H(row of s), in nats a character.
+    pub fn entropy_rate(&self) -> f64 {
+        let entropy = |state: &usize| {
+            self.rows[*state].iter().map(|step| -step.probability * step.probability.ln()).sum::<f64>()
+        };
+        self.stationary().iter().zip(&self.recurrent).map(|(share, state)| share * entropy(state)).sum()
+    }
+
+    /// The stationary distribution over the recurrent states, in their order, by state reduction, which never subtracts and so
+    /// loses no digits (Grassmann, Taksar and Heyman, "Regenerative analysis and steady state distributions for Markov
+    /// chains", 1985).
+    fn stationary(&self) -> Vec<f64> {
+        let n = self.recurrent.len();
+        let mut p = vec![vec![0.0; n]; n];
+        for (from, state) in self.recurrent.iter().enumerate() {
+            for step in &self.rows[*state] {
+                if let Ok(to) = self.recurrent.binary_search(&step.to) {
+                    p[from][to] += step.probability;
+                }
+            }
+        }
+        for last in (1..n).rev() {
+            let out: f64 = p[last][..last].iter().sum();
+            let leaving = p[last].clone();
+            for row in &mut p[..last] {
+                row[last] /= out;
+                for to in 0..last {
+                    row[to] += row[last] * leaving[to];
+                }
+            }
+        }
+        let mut share = vec![1.0; n];
+        for state in 1..n {
+            share[state] = (0..state).map(|from| share[from] * p[from][state]).sum();
+        }
+        let total: f64 = share.iter().sum();
+        share.iter().map(|share| share / total).collect()
+    }
+}
+
+/// Which states can be reached from `start`, itself among them.
+fn reachable(rows: &[Vec<Transition>], start: usize) -> Vec<bool> {
+    let mut reached = vec![false; rows.len()];
+    let mut pending = vec![start];
+    reached[start] = true;
+    while let Some(state) = pending.pop() {
+        for step in &rows[state] {
+            if !std::mem::replace(&mut reached[step.to], true) {
+                pending.push(step.to);
+            }
+        }
+    }
+    reached
+}
+
+fn parse_row(line: &Line, tokens: &[Token]) -> Result<Vec<(char, f64)>> {
+    let mut row: Vec<(char, f64)> = Vec::new();
+    for (weight, text) in line.weighted(tokens)? {
+        let mut characters = text.chars();
+        let (Some(character), None) = (characters.next(), characters.next()) else {
+            return Err(Error::parse(
+                line.number,
+                format!("\"{}\" is not one character", text.escape_debug()),
+            ));
+        };
+        if row.iter().any(|(known, _)| *known == character) {
+            return Err(Error::parse(line.number, format!("\"{}\" comes twice", character.escape_debug())));
+        }
+        row.push((character, weight));
+    }
+    Ok(row)
+}
+
+/// The last `count` characters.
+fn suffix(text: &str, count: usize) -> &str {
+    let start = text.char_indices().rev().nth(count - 1).map_or(0, |(index, _)| index);
+    &text[start..]
+}
