@@ -22,6 +22,7 @@ pub mod hf;
 mod lock;
 mod manifest;
 pub mod model_dir;
+pub mod ngram;
 mod read;
 pub mod run;
 pub mod weights;

@@ -8,6 +8,7 @@ pub mod counting;
 pub mod cross_entropy;
 pub mod exp;
 pub mod linear_cross_entropy;
+pub mod optim;
 pub mod reduce;
 pub mod simd;
 pub mod threads;

@@ -48,7 +48,11 @@ impl Pool {
     }
 
     /// `f` on every item of `items` at once, results in order.
-    pub fn map_mut<I: Send, T: Send>(&self, items: &mut [I], f: impl Fn(usize, &mut I) -> T + Sync) -> Vec<T> {
+    pub fn map_mut<I: Send, T: Send>(
+        &self,
+        items: &mut [I],
+        f: impl Fn(usize, &mut I) -> T + Sync,
+    ) -> Vec<T> {
         use rayon::prelude::*;
         self.pool.install(|| {
             items.par_iter_mut().with_max_len(1).enumerate().map(|(i, item)| f(i, item)).collect()

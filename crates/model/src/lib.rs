@@ -5,6 +5,7 @@
 //! objective, no file, no clock and no global random generator.
 
 mod error;
+pub mod neural;
 pub mod ngram;
 
 pub use error::{Error, Result};

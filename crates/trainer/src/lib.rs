@@ -1,1 +1,39 @@
-//! The library behind the surprisal binary.
+//! The library behind the `surprisal` binary: configuration, training, evaluation, sampling.
+//!
+//! `main` parses the command line, calls [`run`] and turns a [`failure::Failure`] into an exit code; everything that
+//! can be tested without a process lives here.
+
+pub mod cli;
+mod command;
+pub mod config;
+mod data;
+pub mod evaluate;
+pub mod failure;
+mod memory;
+mod models;
+pub mod output;
+pub mod sampling;
+pub mod schedule;
+mod signals;
+pub mod streams;
+mod train;
+
+use cli::{Cli, Command};
+use failure::Result;
+use output::Output;
+
+/// Does what the command line says.
+///
+/// # Errors
+/// Whatever stopped it, with an exit code.
+pub fn run(cli: &Cli) -> Result<()> {
+    let output = Output::new(cli.json, cli.quiet);
+    let result = match &cli.command {
+        Command::Train(arguments) => train::run(arguments, &output),
+        Command::Eval(arguments) => command::eval::run(arguments, &output),
+        Command::Sample(arguments) => command::sample::run(arguments, &output),
+        Command::Inspect(arguments) => command::inspect::run(arguments, &output),
+    };
+    output.end_bar();
+    result
+}

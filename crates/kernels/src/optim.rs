@@ -1,0 +1,270 @@
+//! The optimiser's passes over flat parameters: AdamW, gradient sums, and the square of the global norm.
+//!
+//! Nothing here is a fused multiply-add or a sum of a width that depends on the machine, so the results are the
+//! same bits on every instruction set.
+
+use std::ops::{Add, AddAssign, Div, Mul, Sub};
+
+use pulp::{Simd, WithSimd};
+
+use crate::simd::Isa;
+
+/// `f32` for training, `f64` for checking it.
+pub trait Real:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + AddAssign
+{
+    /// The nearest value to `x`.
+    fn from_f64(x: f64) -> Self;
+    /// The square root.
+    fn sqrt(self) -> Self;
+}
+
+impl Real for f32 {
+    #[inline(always)]
+    fn from_f64(x: f64) -> Self {
+        x as f32
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+}
+
+impl Real for f64 {
+    #[inline(always)]
+    fn from_f64(x: f64) -> Self {
+        x
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+}
+
+/// One step of AdamW (Loshchilov & Hutter, 2019) for one group of parameters, with PyTorch's order of operations:
+///
+/// ```text
+/// g = grad_scale · gradient + l2 · θ          coupled penalty, as Adam with L2 has it
+/// θ = (1 - lr · weight_decay) θ               decoupled decay
+/// m = β₁ m + (1 - β₁) g
+/// v = β₂ v + (1 - β₂) g²
+/// θ = θ - lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + eps)
+/// ```
+///
+/// `l2` sees the weights before the decay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Coupled L2 penalty: the gradient of `l2 / 2 · |θ|²` joins the scaled gradient.
+    pub l2: f64,
+    /// Multiplies the gradient first: clipping and the division by the number of tokens or shards.
+    pub grad_scale: f64,
+    /// The number of this step, from 1: the bias corrections need it.
+    pub step: u64,
+}
+
+impl AdamW {
+    /// Updates `weights` and the moments `m` and `v` in one pass. All four slices have one length.
+    pub fn update<R: Real>(&self, weights: &mut [R], gradient: &[R], m: &mut [R], v: &mut [R]) {
+        debug_assert!(
+            weights.len() == gradient.len() && weights.len() == m.len() && weights.len() == v.len()
+        );
+        let step = self.step.max(1) as f64;
+        let real = R::from_f64;
+        Isa::current().run(Update {
+            weights,
+            gradient,
+            m,
+            v,
+            factors: Factors {
+                grad_scale: real(self.grad_scale),
+                l2: real(self.l2),
+                keep: real(1.0 - self.lr * self.weight_decay),
+                beta1: real(self.beta1),
+                beta2: real(self.beta2),
+                rest1: real(1.0 - self.beta1),
+                rest2: real(1.0 - self.beta2),
+                rate: real(self.lr / (1.0 - self.beta1.powf(step))),
+                root: real((1.0 - self.beta2.powf(step)).sqrt()),
+                eps: real(self.eps),
+            },
+        });
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Factors<R> {
+    grad_scale: R,
+    l2: R,
+    keep: R,
+    beta1: R,
+    beta2: R,
+    rest1: R,
+    rest2: R,
+    rate: R,
+    root: R,
+    eps: R,
+}
+
+struct Update<'a, R> {
+    weights: &'a mut [R],
+    gradient: &'a [R],
+    m: &'a mut [R],
+    v: &'a mut [R],
+    factors: Factors<R>,
+}
+
+impl<R: Real> WithSimd for Update<'_, R> {
+    type Output = ();
+
+    // A plain loop: every operation has a vector form, and the compiler finds it under the chosen features.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let f = self.factors;
+        let moments = self.m.iter_mut().zip(self.v.iter_mut());
+        for ((w, &g), (m, v)) in self.weights.iter_mut().zip(self.gradient).zip(moments) {
+            let g = g * f.grad_scale + f.l2 * *w;
+            *m = f.beta1 * *m + f.rest1 * g;
+            *v = f.beta2 * *v + f.rest2 * (g * g);
+            *w = f.keep * *w - f.rate * (*m / (v.sqrt() / f.root + f.eps));
+        }
+    }
+}
+
+/// `dst[i] += src[i]`: how the gradients of shards are summed, always in shard order.
+pub fn accumulate(dst: &mut [f32], src: &[f32]) {
+    struct Accumulate<'a>(&'a mut [f32], &'a [f32]);
+    impl WithSimd for Accumulate<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            for (d, s) in self.0.iter_mut().zip(self.1) {
+                *d += s;
+            }
+        }
+    }
+    debug_assert_eq!(dst.len(), src.len());
+    Isa::current().run(Accumulate(dst, src));
+}
+
+/// `Σ xs[i]²` in `f64`, in sixteen interleaved sums: one fixed order on every machine.
+pub fn sum_of_squares(xs: &[f32]) -> f64 {
+    struct SumOfSquares<'a>(&'a [f32]);
+    impl WithSimd for SumOfSquares<'_> {
+        type Output = f64;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> f64 {
+            let mut sums = [0.0_f64; 16];
+            let chunks = self.0.chunks_exact(16);
+            let tail = chunks.remainder();
+            for chunk in chunks {
+                for (sum, &x) in sums.iter_mut().zip(chunk) {
+                    *sum += x as f64 * x as f64;
+                }
+            }
+            for (sum, &x) in sums.iter_mut().zip(tail) {
+                *sum += x as f64 * x as f64;
+            }
+            sums.iter().sum()
+        }
+    }
+    Isa::current().run(SumOfSquares(xs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::with_isa;
+
+    fn wave(n: usize, scale: f64) -> Vec<f64> {
+        (0..n).map(|i| scale * (i as f64 * 0.37 + 0.2).sin()).collect()
+    }
+
+    fn narrow(xs: &[f64]) -> Vec<f32> {
+        xs.iter().map(|&x| x as f32).collect()
+    }
+
+    const ADAMW: AdamW = AdamW {
+        lr: 3e-3,
+        beta1: 0.9,
+        beta2: 0.99,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        l2: 0.02,
+        grad_scale: 0.5,
+        step: 1,
+    };
+
+    #[test]
+    fn f32_follows_f64_with_the_same_bits_on_every_isa() {
+        let n = 77;
+        let mut exact = [wave(n, 1.0), vec![0.0; n], vec![0.0; n]];
+        let mut runs: Vec<_> = Isa::available()
+            .into_iter()
+            .map(|isa| (isa, [narrow(&exact[0]), vec![0.0; n], vec![0.0; n]]))
+            .collect();
+        for step in 1..=30 {
+            let optimiser = AdamW { step, ..ADAMW };
+            let gradient = wave(n, 0.1 * step as f64);
+            let [w, m, v] = &mut exact;
+            optimiser.update(w, &gradient, m, v);
+            for (isa, [w, m, v]) in &mut runs {
+                with_isa(*isa, || optimiser.update(w, &narrow(&gradient), m, v));
+            }
+        }
+        for (isa, state) in &runs {
+            assert_eq!(state, &runs[0].1, "{}", isa.name());
+            for (got, want) in state.iter().flatten().zip(exact.iter().flatten()) {
+                assert!((*got as f64 - want).abs() < 3e-6, "{}: {got} for {want}", isa.name());
+            }
+        }
+    }
+
+    #[test]
+    fn first_step_is_the_learning_rate_times_the_sign() {
+        let optimiser = AdamW { weight_decay: 0.0, l2: 0.0, eps: 0.0, ..ADAMW };
+        let (mut w, mut m, mut v) = ([1.0, -2.0], [0.0; 2], [0.0; 2]);
+        optimiser.update(&mut w, &[0.3, -7.0], &mut m, &mut v);
+        assert!((w[0] - (1.0 - 3e-3_f64)).abs() < 1e-15 && (w[1] - (-2.0 + 3e-3)).abs() < 1e-15, "{w:?}");
+    }
+
+    #[test]
+    fn decoupled_and_coupled_decay_differ_as_they_should() {
+        let still = AdamW { grad_scale: 0.0, l2: 0.0, ..ADAMW };
+        let (mut w, mut m, mut v) = ([2.0], [0.0], [0.0]);
+        still.update(&mut w, &[5.0_f64], &mut m, &mut v);
+        assert_eq!((w, m, v), ([2.0 * (1.0 - 3e-3 * 0.1)], [0.0], [0.0]));
+
+        let coupled = AdamW { grad_scale: 0.5, weight_decay: 0.0, ..ADAMW };
+        let (mut w, mut m, mut v) = ([2.0], [0.0], [0.0]);
+        coupled.update(&mut w, &[5.0_f64], &mut m, &mut v);
+        let g: f64 = 0.5 * 5.0 + 0.02 * 2.0;
+        assert!((m[0] - 0.1 * g).abs() < 1e-15 && (v[0] - 0.01 * g * g).abs() < 1e-15, "{m:?} {v:?}");
+    }
+
+    #[test]
+    fn sums() {
+        for n in [0, 1, 15, 16, 100] {
+            let xs = narrow(&wave(n, 3.0));
+            let want: f64 = xs.iter().map(|&x| x as f64 * x as f64).sum();
+            for isa in Isa::available() {
+                let got = with_isa(isa, || sum_of_squares(&xs));
+                assert!((got - want).abs() <= 1e-13 * want, "{n} {}", isa.name());
+                assert_eq!(got.to_bits(), with_isa(Isa::PORTABLE, || sum_of_squares(&xs)).to_bits());
+                let mut dst = vec![1.0; n];
+                with_isa(isa, || accumulate(&mut dst, &xs));
+                assert!(dst.iter().zip(&xs).all(|(d, x)| *d == 1.0 + x));
+            }
+        }
+        assert!(sum_of_squares(&[1.0, f32::NAN]).is_nan());
+    }
+}

@@ -1,0 +1,27 @@
+//! The bigram as a neural network: one row of logits a token.
+//!
+//! Trained to the end without decay it is the counted maximum-likelihood bigram; with label smoothing ε it is
+//! (1 − ε) · MLE + ε/|V|.
+
+use candle_core::Tensor;
+
+use super::Output;
+use super::init::{Init, Source};
+use crate::Result;
+
+/// logits = table\[w\].
+#[derive(Debug)]
+pub(super) struct Bigram {
+    table: Tensor, // (V, V)
+}
+
+impl Bigram {
+    pub(super) fn new(vocab_size: usize, source: &mut Source<'_>) -> Result<Self> {
+        // All zero is the uniform distribution, and the problem is convex: nothing has to be broken by chance.
+        Ok(Self { table: source.get("table.weight", &[vocab_size, vocab_size], Init::Constant(0.0))? })
+    }
+
+    pub(super) fn forward(&self, ids: &Tensor) -> Result<Output> {
+        Ok(Output::Logits(surprisal_ops::embedding(&ids.flatten_all()?, &self.table)?)) // (B·T, V)
+    }
+}

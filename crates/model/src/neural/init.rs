@@ -1,0 +1,112 @@
+//! Where initial weights come from: a seeded stream, or tensors that were saved.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor, Var};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use super::Parameter;
+use crate::{Error, Result};
+
+/// How a tensor starts.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Init {
+    /// All the same.
+    Constant(f32),
+    /// N(0, std²).
+    Normal(f64),
+}
+
+enum Weights<'a> {
+    Random(&'a mut ChaCha8Rng),
+    Given(BTreeMap<String, Tensor>),
+}
+
+/// Makes the parameters of a model, in the order they are asked for.
+pub(super) struct Source<'a> {
+    weights: Weights<'a>,
+    device: Device,
+    made: Vec<Parameter>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn random(rng: &'a mut ChaCha8Rng, device: &Device) -> Self {
+        Self { weights: Weights::Random(rng), device: device.clone(), made: Vec::new() }
+    }
+
+    pub(super) fn given(tensors: BTreeMap<String, Tensor>, device: &Device) -> Self {
+        Self { weights: Weights::Given(tensors), device: device.clone(), made: Vec::new() }
+    }
+
+    /// The parameter `name` of that shape. Tensors of two dimensions decay.
+    pub(super) fn get(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+        let tensor = match &mut self.weights {
+            Weights::Random(rng) => {
+                let count = shape.iter().product();
+                let values = match init {
+                    Init::Constant(value) => vec![value; count],
+                    Init::Normal(std) => (0..count).map(|_| (normal(rng) * std) as f32).collect(),
+                };
+                Tensor::from_vec(values, shape, &self.device)?
+            }
+            Weights::Given(tensors) => {
+                let tensor = tensors
+                    .remove(name)
+                    .ok_or_else(|| Error::Config { message: format!("the weights have no `{name}`") })?;
+                if tensor.dims() != shape || tensor.dtype() != DType::F32 {
+                    return Err(Error::Config {
+                        message: format!(
+                            "`{name}` is {:?} of {:?}, and the model's is f32 of {shape:?}",
+                            tensor.dtype(),
+                            tensor.dims()
+                        ),
+                    });
+                }
+                tensor.to_device(&self.device)?
+            }
+        };
+        let var = Var::from_tensor(&tensor)?;
+        let tensor = var.as_tensor().clone();
+        self.made.push(Parameter { name: name.to_owned(), var, decay: shape.len() == 2 });
+        Ok(tensor)
+    }
+
+    /// All parameters made; weights that nobody asked for are an error.
+    pub(super) fn finish(self) -> Result<Vec<Parameter>> {
+        if let Weights::Given(tensors) = &self.weights
+            && let Some(name) = tensors.keys().next()
+        {
+            return Err(Error::Config {
+                message: format!("the weights have a `{name}`, which this model has not"),
+            });
+        }
+        Ok(self.made)
+    }
+}
+
+/// A standard normal number, by the method of Box & Muller (1958); two uniforms each, so that a stream's position says
+/// how many have been drawn.
+fn normal(rng: &mut ChaCha8Rng) -> f64 {
+    // In (0, 1], so that the logarithm is finite.
+    let radius = 1.0 - rng.random::<f64>();
+    let angle = rng.random::<f64>();
+    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn normals_have_their_moments() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let draws: Vec<f64> = (0..100_000).map(|_| normal(&mut rng)).collect();
+        let moment = |power: i32| draws.iter().map(|x| x.powi(power)).sum::<f64>() / draws.len() as f64;
+        // Four standard errors of each: 1/√n, √2/√n, √96/√n.
+        assert!(moment(1).abs() < 0.0127, "{}", moment(1));
+        assert!((moment(2) - 1.0).abs() < 0.018, "{}", moment(2));
+        assert!((moment(4) - 3.0).abs() < 0.125, "{}", moment(4));
+    }
+}

@@ -1,0 +1,152 @@
+//! A neural model as a distribution over the next token: windows over a text.
+
+use candle_core::{D, Device, Tensor};
+use rayon::prelude::*;
+
+use super::{Mode, Neural};
+use crate::{Error, LanguageModel, Result, check_tokens};
+
+/// About how many tokens one task scores: fixed, so that nothing depends on the number of threads.
+const TOKENS_A_TASK: usize = 2048;
+
+/// A neural model that reads a text through windows of its block size.
+///
+/// When scoring from the start of a text, the first window scores `block_size` tokens; each further window moves on by
+/// [`Self::stride`] tokens and scores those, so every token but the first window's has at least `block_size − stride`
+/// tokens of context. The very first token of a text has no context at all, and such a model was never trained to
+/// predict without one: it gets the uniform distribution. (In line mode the first token is `<s>`, which is not scored.)
+///
+/// Windows are computed on the current rayon pool; the result does not depend on how many threads that has.
+#[derive(Debug)]
+pub struct NeuralLm {
+    /// The model.
+    pub neural: Neural,
+    /// How far the window moves, from 1 to the block size.
+    pub stride: usize,
+}
+
+/// Scores `targets` with the tokens before them, back to `start`, as context.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    start: usize,
+    targets: (usize, usize),
+}
+
+impl NeuralLm {
+    fn uniform(&self) -> f64 {
+        -(self.vocab_size() as f64).ln()
+    }
+
+    /// The windows that score `from.max(1)..len`.
+    fn windows(&self, from: usize, len: usize) -> Vec<Window> {
+        let block_size = self.neural.config().block_size();
+        let stride = self.stride.clamp(1, block_size);
+        let mut windows = Vec::new();
+        let mut at = from.max(1);
+        while at < len {
+            let step = if at == 1 { block_size } else { stride };
+            let end = len.min(at + step);
+            // A token's input is the token before it.
+            windows.push(Window { start: (end - 1).saturating_sub(block_size), targets: (at, end) });
+            at = end;
+        }
+        windows
+    }
+
+    /// ln q of rows of inputs (all of one length): (B, T, V) as rows of f32.
+    fn log_softmax(&self, inputs: &[&[u32]]) -> Result<Tensor> {
+        let t = inputs.first().map_or(0, |row| row.len());
+        let ids: Vec<u32> = inputs.iter().flat_map(|row| row.iter().copied()).collect();
+        let ids = Tensor::from_vec(ids, (inputs.len(), t), &Device::Cpu)?;
+        let logits = self.neural.forward(&ids, &Mode::Evaluate)?.logits()?.detach();
+        Ok(candle_nn::ops::log_softmax(&logits, D::Minus1)?) // (B·T, V)
+    }
+
+    /// The log-probabilities of the targets of `windows`, whose inputs all have the same length.
+    fn score(&self, tokens: &[u32], windows: &[Window]) -> Result<Vec<f64>> {
+        let inputs: Vec<&[u32]> = windows.iter().map(|w| &tokens[w.start..w.targets.1 - 1]).collect();
+        let t = inputs.first().map_or(0, |row| row.len());
+        let log_probs = self.log_softmax(&inputs)?;
+        let picked: Vec<u32> =
+            windows.iter().flat_map(|w| tokens[w.start + 1..w.targets.1].iter().copied()).collect();
+        let picked = Tensor::from_vec(picked, (windows.len() * t, 1), &Device::Cpu)?;
+        let values: Vec<f32> = log_probs.gather(&picked, 1)?.flatten_all()?.to_vec1()?;
+        let mut scores = Vec::new();
+        for (row, window) in windows.iter().enumerate() {
+            let first = window.targets.0 - 1 - window.start;
+            scores.extend(values[row * t + first..(row + 1) * t].iter().map(|&value| f64::from(value)));
+        }
+        Ok(scores)
+    }
+}
+
+impl LanguageModel for NeuralLm {
+    fn vocab_size(&self) -> usize {
+        self.neural.config().vocab_size()
+    }
+
+    fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
+        check_tokens(tokens, self.vocab_size())?;
+        if from > tokens.len() {
+            return Err(Error::FromOutOfRange { from, len: tokens.len() });
+        }
+        let mut scores = Vec::with_capacity(tokens.len() - from);
+        if from == 0 && !tokens.is_empty() {
+            scores.push(self.uniform());
+        }
+        let windows = self.windows(from, tokens.len());
+        let block_size = self.neural.config().block_size();
+        // Runs of windows of one length, in tasks of a fixed size.
+        let tasks: Vec<&[Window]> = windows
+            .chunk_by(|a, b| a.targets.1 - a.start == b.targets.1 - b.start)
+            .flat_map(|run| run.chunks((TOKENS_A_TASK / block_size).max(1)))
+            .collect();
+        let parts: Vec<Result<Vec<f64>>> = tasks.par_iter().map(|task| self.score(tokens, task)).collect();
+        for part in parts {
+            scores.extend(part?);
+        }
+        Ok(scores)
+    }
+
+    fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
+        let block_size = self.neural.config().block_size();
+        let mut scores = vec![Vec::new(); sequences.len()];
+        // Sequences of one window and one length go through the model together.
+        let mut short: Vec<usize> = Vec::new();
+        for (i, tokens) in sequences.iter().enumerate() {
+            if from >= 1 && tokens.len() > from && tokens.len() <= block_size + 1 {
+                check_tokens(tokens, self.vocab_size())?;
+                short.push(i);
+            } else {
+                scores[i] = self.log_probs(tokens, from)?;
+            }
+        }
+        short.sort_by_key(|&i| (sequences[i].len(), i));
+        for group in short.chunk_by(|&a, &b| sequences[a].len() == sequences[b].len()) {
+            let len = sequences[group[0]].len();
+            for task in group.chunks((TOKENS_A_TASK / len).max(1)) {
+                let joined: Vec<u32> = task.iter().flat_map(|&i| sequences[i].iter().copied()).collect();
+                let window =
+                    |row: usize| Window { start: row * len, targets: (row * len + from, (row + 1) * len) };
+                let windows: Vec<Window> = (0..task.len()).map(window).collect();
+                let all = self.score(&joined, &windows)?;
+                for (&i, row) in task.iter().zip(all.chunks(len - from)) {
+                    scores[i] = row.to_vec();
+                }
+            }
+        }
+        Ok(scores)
+    }
+
+    fn next(&self, context: &[u32]) -> Result<Vec<f64>> {
+        check_tokens(context, self.vocab_size())?;
+        if context.is_empty() {
+            return Ok(vec![self.uniform(); self.vocab_size()]);
+        }
+        let block_size = self.neural.config().block_size();
+        let row = &context[context.len().saturating_sub(block_size)..];
+        let log_probs = self.log_softmax(&[row])?;
+        let last: Vec<f32> = log_probs.get(row.len() - 1)?.to_vec1()?;
+        Ok(last.into_iter().map(f64::from).collect())
+    }
+}

@@ -1,0 +1,148 @@
+//! Models found by gradient descent: a table of logits, Bengio's MLP, and a transformer.
+//!
+//! A model is device-agnostic candle code over the differentiable operations of `surprisal_ops`. It ends in hidden
+//! states and the weights of its head (or in logits, where it has no head), never in a loss: what is minimised is
+//! decided elsewhere.
+
+mod bigram;
+mod config;
+mod init;
+mod lm;
+mod mlp;
+mod parameter;
+mod transformer;
+
+use std::collections::BTreeMap;
+
+use candle_core::{Device, Tensor};
+use rand_chacha::ChaCha8Rng;
+
+pub use config::NeuralConfig;
+pub use lm::NeuralLm;
+pub use parameter::Parameter;
+
+use crate::{Error, Result};
+use init::Source;
+
+/// Whether a model is learning or being judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// No dropout.
+    Evaluate,
+    /// With dropout.
+    Train {
+        /// Names the masks of this step.
+        dropout_seed: u64,
+        /// Index in the whole batch of the first row given: masks do not depend on how a batch is cut into shards.
+        first_row: usize,
+    },
+}
+
+/// What a model computes for a batch: logits, or what they are made of, so that a loss can avoid ever holding them.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// (B·T, V).
+    Logits(Tensor),
+    /// logits = hidden · weightᵀ + bias.
+    Head {
+        /// (B·T, C).
+        hidden: Tensor,
+        /// (V, C).
+        weight: Tensor,
+        /// (V).
+        bias: Option<Tensor>,
+    },
+}
+
+impl Output {
+    /// (B·T, V).
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub fn logits(&self) -> Result<Tensor> {
+        match self {
+            Self::Logits(logits) => Ok(logits.clone()),
+            Self::Head { hidden, weight, bias } => Ok(surprisal_ops::linear(hidden, weight, bias.as_ref())?),
+        }
+    }
+}
+
+/// The three architectures.
+#[derive(Debug)]
+enum Architecture {
+    Bigram(bigram::Bigram),
+    Mlp(mlp::Mlp),
+    Transformer(transformer::Transformer),
+}
+
+/// A neural language model and its parameters.
+#[derive(Debug)]
+pub struct Neural {
+    config: NeuralConfig,
+    architecture: Architecture,
+    parameters: Vec<Parameter>,
+}
+
+impl Neural {
+    /// A model with the initial weights that `init` draws.
+    ///
+    /// # Errors
+    /// A configuration that describes no model; a failure of the tensor library.
+    pub fn new(config: &NeuralConfig, init: &mut ChaCha8Rng, device: &Device) -> Result<Self> {
+        Self::build(config, Source::random(init, device))
+    }
+
+    /// A model with the given weights: exactly those it has, each in its shape.
+    ///
+    /// # Errors
+    /// A tensor that is missing, left over or misshapen, by name; nothing is built then.
+    pub fn from_tensors(
+        config: &NeuralConfig,
+        tensors: BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self> {
+        Self::build(config, Source::given(tensors, device))
+    }
+
+    fn build(config: &NeuralConfig, mut source: Source<'_>) -> Result<Self> {
+        config.check()?;
+        let architecture = match config {
+            NeuralConfig::Bigram { vocab_size, .. } => {
+                Architecture::Bigram(bigram::Bigram::new(*vocab_size, &mut source)?)
+            }
+            NeuralConfig::Mlp { .. } => Architecture::Mlp(mlp::Mlp::new(config, &mut source)?),
+            NeuralConfig::Transformer { .. } => {
+                Architecture::Transformer(transformer::Transformer::new(config, &mut source)?)
+            }
+        };
+        let parameters = source.finish()?;
+        Ok(Self { config: config.clone(), architecture, parameters })
+    }
+
+    /// Its sizes.
+    pub fn config(&self) -> &NeuralConfig {
+        &self.config
+    }
+
+    /// Its parameters, always in the same order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// What follows each of `ids` (B, T), T ≤ block_size, each position seeing itself and those before it in its row.
+    ///
+    /// # Errors
+    /// Rows that are too long; a failure of the tensor library.
+    pub fn forward(&self, ids: &Tensor, mode: &Mode) -> Result<Output> {
+        let (_, t) = ids.dims2()?;
+        if t > self.config.block_size() {
+            let block_size = self.config.block_size();
+            return Err(Error::Config { message: format!("{t} tokens do not fit a block of {block_size}") });
+        }
+        match &self.architecture {
+            Architecture::Bigram(model) => model.forward(ids),
+            Architecture::Mlp(model) => model.forward(ids),
+            Architecture::Transformer(model) => model.forward(ids, mode),
+        }
+    }
+}

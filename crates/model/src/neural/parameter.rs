@@ -1,0 +1,34 @@
+//! A named tensor that learns.
+
+use candle_core::Var;
+
+use crate::Result;
+
+/// A trainable tensor of f32.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// GPT-2's names: `wte.weight`, `h.0.attn.c_attn.weight`, ….
+    pub name: String,
+    /// The tensor.
+    pub var: Var,
+    /// Whether weight decay applies: to matrices and embeddings, not to biases and norms.
+    pub decay: bool,
+}
+
+impl Parameter {
+    /// Hands the values to `f` for changing in place, in row-major order.
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub fn update(&self, f: impl FnOnce(&mut [f32])) -> Result<()> {
+        Ok(surprisal_ops::inplace::update(&self.var, f)?)
+    }
+
+    /// Hands the values to `f` for reading.
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub fn read<R>(&self, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+        Ok(surprisal_ops::inplace::read(&self.var, f)?)
+    }
+}

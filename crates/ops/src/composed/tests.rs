@@ -1,0 +1,102 @@
+use super::*;
+use candle_core::Var;
+
+/// Deterministic values in (−1, 1).
+fn values(n: usize, salt: usize) -> Vec<f64> {
+    (0..n).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f64 / 1001.5 - 1.0).collect()
+}
+
+fn var(shape: &[usize], salt: usize) -> Var {
+    let n = shape.iter().product();
+    Var::from_vec(values(n, salt), shape, &Device::Cpu).unwrap()
+}
+
+/// Compares the gradient of Σ r ⊙ f(inputs), r fixed, with central differences, in f64.
+fn check_gradients(inputs: &[Var], f: impl Fn(&[Var]) -> Result<Tensor>) {
+    let out = f(inputs).unwrap();
+    let weights = Tensor::from_vec(values(out.elem_count(), 99), out.shape(), &Device::Cpu).unwrap();
+    let loss = || (f(inputs).unwrap() * &weights).unwrap().sum_all().unwrap();
+    let grads = loss().backward().unwrap();
+    let h = 1e-5;
+    for (k, input) in inputs.iter().enumerate() {
+        let analytic = grads.get(input).expect("a gradient").flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        let start = input.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        for i in 0..start.len() {
+            let at = |delta: f64| {
+                let mut moved = start.clone();
+                moved[i] += delta;
+                input.set(&Tensor::from_vec(moved, input.shape(), &Device::Cpu).unwrap()).unwrap();
+                loss().to_scalar::<f64>().unwrap()
+            };
+            let numeric = (at(h) - at(-h)) / (2.0 * h);
+            let error = (analytic[i] - numeric).abs() / (1.0 + numeric.abs());
+            assert!(error < 1e-7, "input {k}, element {i}: {} beside {numeric}", analytic[i]);
+        }
+        input.set(&Tensor::from_vec(start, input.shape(), &Device::Cpu).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn gradients_agree_with_differences() {
+    check_gradients(&[var(&[3, 4], 1), var(&[5, 4], 2), var(&[5], 3)], |v| linear(&v[0], &v[1], Some(&v[2])));
+    check_gradients(&[var(&[3, 4], 1), var(&[4], 2), var(&[4], 3)], |v| {
+        layer_norm(&v[0], &v[1], Some(&v[2]), 1e-5)
+    });
+    check_gradients(&[var(&[2, 3, 12], 1)], |v| causal_attention(&v[0], 2));
+    check_gradients(&[var(&[4, 5], 1)], |v| gelu(&(v[0].as_tensor() * 3.0)?));
+    let ids = Tensor::new(&[1u32, 0, 1, 3], &Device::Cpu).unwrap();
+    check_gradients(&[var(&[4, 3], 1)], |v| embedding(&ids, &v[0]));
+    let stream = DropoutStream { seed: 1, site: 2, first_row: 3 };
+    check_gradients(&[var(&[2, 3, 4], 1)], |v| dropout(&v[0], 0.4, stream));
+}
+
+#[test]
+fn attention_never_looks_ahead() {
+    let (t, c) = (5, 4);
+    let start = values(t * 3 * c, 1);
+    let run = |v: Vec<f64>| {
+        let qkv = Tensor::from_vec(v, (1, t, 3 * c), &Device::Cpu).unwrap();
+        causal_attention(&qkv, 2).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
+    };
+    let before = run(start.clone());
+    let mut changed = start;
+    for x in &mut changed[3 * 3 * c..] {
+        *x += 1.0; // positions 3 and 4
+    }
+    let after = run(changed);
+    assert_eq!(before[..3 * c], after[..3 * c]);
+    assert_ne!(before[3 * c..], after[3 * c..]);
+}
+
+#[test]
+fn gelu_at_known_points() {
+    // 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), evaluated independently to ten digits.
+    let y = gelu(&Tensor::new(&[-1.0f64, 0.0, 1.0, 3.0], &Device::Cpu).unwrap()).unwrap();
+    let y = y.to_vec1::<f64>().unwrap();
+    for (y, expected) in y.iter().zip([-0.158_808_009_4, 0.0, 0.841_191_990_6, 2.996_362_607]) {
+        assert!((y - expected).abs() < 1e-8, "{y} beside {expected}");
+    }
+}
+
+#[test]
+fn dropout_does_not_depend_on_the_sharding() {
+    let x = Tensor::ones((6, 3, 5), DType::F32, &Device::Cpu).unwrap();
+    let at = |first_row| DropoutStream { seed: 11, site: 4, first_row };
+    let whole = dropout(&x, 0.3, at(0)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let mut shards = Vec::new();
+    for (first, rows) in [(0, 2), (2, 3), (5, 1)] {
+        let shard = dropout(&x.narrow(0, first, rows).unwrap(), 0.3, at(first)).unwrap();
+        shards.extend(shard.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+    }
+    assert_eq!(whole, shards);
+    let other = dropout(&x, 0.3, DropoutStream { site: 5, ..at(0) }).unwrap();
+    assert_ne!(whole, other.flatten_all().unwrap().to_vec1::<f32>().unwrap());
+}
+
+#[test]
+fn dropout_refuses_a_probability_of_one() {
+    let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu).unwrap();
+    let stream = DropoutStream { seed: 0, site: 0, first_row: 0 };
+    assert!(dropout(&x, 1.0, stream).is_err());
+    assert!(dropout(&x, f64::NAN, stream).is_err());
+}

@@ -1,0 +1,5 @@
+//! The commands other than `train`.
+
+pub(crate) mod eval;
+pub(crate) mod inspect;
+pub(crate) mod sample;

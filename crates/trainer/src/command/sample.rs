@@ -1,0 +1,105 @@
+//! `surprisal sample`: new text, token by token, as it is drawn.
+
+use surprisal_model::LanguageModel;
+use surprisal_text::Tokenizer;
+
+use crate::cli;
+use crate::failure::{Failure, Result};
+use crate::models;
+use crate::output::Output;
+use crate::sampling::Sampling;
+use crate::streams::{Purpose, stream};
+
+/// Runs the command.
+pub(crate) fn run(arguments: &cli::Sample, output: &Output) -> Result<()> {
+    let sampling = Sampling::new(arguments.temperature, arguments.top_k, arguments.top_p)?;
+    let loaded = models::load(&arguments.model)?;
+    let started = std::time::Instant::now();
+    let mut text = String::new();
+    let drawn = write(
+        &*loaded.model,
+        &loaded.tokenizer,
+        &arguments.prompt,
+        arguments.tokens,
+        sampling,
+        arguments.seed,
+        |piece| {
+            text.push_str(piece);
+            if output.json() { Ok(()) } else { output.data(piece) }
+        },
+    )?;
+    if output.json() {
+        return output.event(&serde_json::json!({
+            "event": "sample", "prompt": arguments.prompt, "text": text, "tokens": drawn, "seed": arguments.seed,
+            "temperature": arguments.temperature, "seconds": started.elapsed().as_secs_f64(),
+        }));
+    }
+    if text.ends_with('\n') { Ok(()) } else { output.data("\n") }
+}
+
+/// Draws `tokens` tokens after `prompt` and hands each piece of text to `emit` as soon as it is whole characters.
+/// Returns how many were drawn. The prompt itself is emitted first.
+pub(crate) fn write(
+    model: &dyn LanguageModel,
+    tokenizer: &Tokenizer,
+    prompt: &str,
+    tokens: usize,
+    sampling: Sampling,
+    seed: u64,
+    mut emit: impl FnMut(&str) -> Result<()>,
+) -> Result<usize> {
+    let mut rng = stream(seed, Purpose::Sampling);
+    let lines = tokenizer.bos();
+    let start: Vec<u32> = lines.into_iter().collect();
+    let mut context = start.clone();
+    context.extend(tokenizer.encode(prompt)?);
+    let mut session = model.session()?;
+    let mut log_probs = session.feed(&context)?;
+    // Decoded afresh from the last line start, so that tokens which are parts of characters or words come out whole.
+    let mut pending = context[start.len()..].to_vec();
+    let mut shown = String::new();
+    for drawn in 0..tokens {
+        flush(tokenizer, &pending, &mut shown, false, &mut emit)?;
+        let Some(token) = sampling.draw(&log_probs, &mut rng) else {
+            return Err(Failure::failed(format!(
+                "after {drawn} tokens the model holds every next token impossible"
+            ))
+            .hint("smooth its counts (add_k), or try another --prompt or --seed"));
+        };
+        if lines.is_some() && Some(token) == tokenizer.eos() {
+            flush(tokenizer, &pending, &mut shown, true, &mut emit)?;
+            emit("\n")?;
+            pending.clear();
+            shown.clear();
+            session = model.session()?;
+            log_probs = session.feed(&start)?;
+        } else {
+            pending.push(token);
+            if drawn + 1 < tokens {
+                log_probs = session.feed(&[token])?;
+            }
+        }
+    }
+    flush(tokenizer, &pending, &mut shown, true, &mut emit)?;
+    Ok(tokens)
+}
+
+/// Emits what has become readable since the last call. A character whose bytes are not all there yet waits, unless
+/// this is the end.
+fn flush(
+    tokenizer: &Tokenizer,
+    pending: &[u32],
+    shown: &mut String,
+    end: bool,
+    emit: &mut impl FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    let text = tokenizer.decode(pending)?;
+    let whole = if end { text.as_str() } else { text.trim_end_matches('\u{FFFD}') };
+    if let Some(fresh) = whole.strip_prefix(shown.as_str())
+        && !fresh.is_empty()
+    {
+        emit(fresh)?;
+        *shown = whole.to_owned();
+    }
+    Ok(())
+}

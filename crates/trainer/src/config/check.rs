@@ -1,0 +1,283 @@
+//! Refuses settings that cannot work, before any work is done, and fills in what depends on other settings.
+
+use std::ops::RangeInclusive;
+
+use super::{Auto, Loaded, Shards, parse_duration};
+use crate::failure::{Failure, Result};
+
+/// The kinds of model, and the keys of `[model]` that mean something to each.
+const KINDS: [(&str, &[&str]); 5] = [
+    ("uniform", &[]),
+    ("ngram", &["order", "smoothing", "k"]),
+    ("bigram", &[]),
+    ("mlp", &["context", "n_embd", "n_hidden"]),
+    ("transformer", &["n_layer", "n_head", "n_embd", "dropout", "bias", "tied"]),
+];
+
+/// Checks every value and fills in the defaults that depend on the kind of model and on the machine.
+///
+/// # Errors
+/// The first value that cannot work, with its file and line (or override) and a hint.
+pub fn check(loaded: &mut Loaded) -> Result<()> {
+    model(loaded)?;
+    data(loaded)?;
+    loss(loaded)?;
+    optim(loaded)?;
+    train(loaded)?;
+    rest(loaded)
+}
+
+/// `value` must lie in `range`.
+fn within<T: PartialOrd + std::fmt::Display>(
+    loaded: &Loaded,
+    section: &str,
+    key: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<()> {
+    // NaN is in no range.
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let message = format!("is {value}, but must be from {} to {}", range.start(), range.end());
+    Err(loaded.complain(section, key, message))
+}
+
+/// `value` must be one of `known`.
+fn one_of(loaded: &Loaded, section: &str, key: &str, value: &str, known: &[&str]) -> Result<()> {
+    if known.contains(&value) {
+        return Ok(());
+    }
+    Err(loaded
+        .complain(section, key, format!("is \"{value}\""))
+        .hint(format!("one of: {}", known.join(", "))))
+}
+
+fn model(loaded: &mut Loaded) -> Result<()> {
+    let kind = loaded.config.model.kind.clone();
+    let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
+    one_of(loaded, "model", "kind", &kind, &names)?;
+    let allowed = KINDS.iter().find(|(name, _)| *name == kind).map_or(&[][..], |(_, keys)| *keys);
+    let written = toml::Table::try_from(&loaded.config.model).map_err(|e| Failure::usage(e.to_string()))?;
+    if let Some(key) = written.keys().find(|key| *key != "kind" && !allowed.contains(&key.as_str())) {
+        let owners: Vec<&str> =
+            KINDS.iter().filter(|(_, keys)| keys.contains(&key.as_str())).map(|(name, _)| *name).collect();
+        return Err(loaded
+            .complain("model", key, format!("means nothing to kind = \"{kind}\""))
+            .hint(format!("it belongs to: {}", owners.join(", "))));
+    }
+    let model = &mut loaded.config.model;
+    match kind.as_str() {
+        "ngram" => {
+            model.order.get_or_insert(2);
+            model.smoothing.get_or_insert_with(|| "mle".into());
+            if model.smoothing.as_deref() == Some("add_k") {
+                model.k.get_or_insert(1.0);
+            }
+        }
+        "mlp" => {
+            model.context.get_or_insert(8);
+            model.n_embd.get_or_insert(32);
+            model.n_hidden.get_or_insert(256);
+        }
+        "transformer" => {
+            model.n_layer.get_or_insert(4);
+            model.n_head.get_or_insert(4);
+            model.n_embd.get_or_insert(128);
+            model.dropout.get_or_insert(0.0);
+            model.bias.get_or_insert(false);
+            model.tied.get_or_insert(true);
+        }
+        _ => {}
+    }
+    let model = loaded.config.model.clone();
+    let sizes: [(&str, Option<usize>, usize); 6] = [
+        ("order", model.order, 16),
+        ("n_layer", model.n_layer, 256),
+        ("n_head", model.n_head, 1024),
+        ("n_embd", model.n_embd, 1 << 20),
+        ("n_hidden", model.n_hidden, 1 << 24),
+        ("context", model.context, 4096),
+    ];
+    for (key, value, most) in sizes {
+        if let Some(value) = value {
+            within(loaded, "model", key, value, 1..=most)?;
+        }
+    }
+    if let Some(dropout) = model.dropout {
+        within(loaded, "model", "dropout", dropout, 0.0..=0.99)?;
+    }
+    if let Some(k) = model.k {
+        within(loaded, "model", "k", k, f64::MIN_POSITIVE..=1e12)?;
+    }
+    if let (Some(n_embd), Some(n_head)) = (model.n_embd, model.n_head)
+        && n_embd % n_head != 0
+    {
+        let down = n_embd / n_head * n_head;
+        return Err(loaded
+            .complain(
+                "model",
+                "n_embd",
+                format!("is {n_embd}, which {n_head} heads (n_head) cannot share evenly"),
+            )
+            .hint(format!(
+                "take n_embd = {} or another multiple of n_head",
+                if down == 0 { n_head } else { down }
+            )));
+    }
+    Ok(())
+}
+
+fn data(loaded: &Loaded) -> Result<()> {
+    let config = &loaded.config;
+    if config.data.val.is_empty() {
+        within(loaded, "data", "val_fraction", config.data.val_fraction, 1e-6..=0.9)?;
+    }
+    one_of(loaded, "tokenizer", "kind", &config.tokenizer.kind, &["byte", "char", "word", "bpe"])?;
+    match (config.tokenizer.kind.as_str(), config.tokenizer.vocab_size) {
+        ("bpe", Some(size)) => within(loaded, "tokenizer", "vocab_size", size, 260..=1 << 20),
+        (_, None) => Ok(()),
+        (kind, Some(_)) => Err(loaded
+            .complain("tokenizer", "vocab_size", format!("means nothing to kind = \"{kind}\""))
+            .hint("only bpe has a chosen size; the others take what the text has")),
+    }
+}
+
+fn loss(loaded: &Loaded) -> Result<()> {
+    let config = &loaded.config;
+    within(loaded, "loss", "label_smoothing", config.loss.label_smoothing, 0.0..=1.0)?;
+    within(loaded, "loss", "z_loss", config.loss.z_loss, 0.0..=1.0)?;
+    let counted = matches!(config.model.kind.as_str(), "ngram" | "uniform");
+    if counted && (config.loss.label_smoothing != 0.0 || config.loss.z_loss != 0.0) {
+        return Err(loaded
+            .complain("loss", "label_smoothing", "means nothing to a counted model")
+            .hint("counts are smoothed by model.smoothing, e.g. \"add_k\""));
+    }
+    Ok(())
+}
+
+fn optim(loaded: &Loaded) -> Result<()> {
+    let optim = &loaded.config.optim;
+    one_of(loaded, "optim", "kind", &optim.kind, &["adamw"])?;
+    one_of(loaded, "optim", "schedule", &optim.schedule, &["constant", "cosine", "linear"])?;
+    within(loaded, "optim", "lr", optim.lr, f64::MIN_POSITIVE..=1e9)?;
+    within(loaded, "optim", "min_lr", optim.min_lr, 0.0..=optim.lr)?;
+    within(loaded, "optim", "weight_decay", optim.weight_decay, 0.0..=1e6)?;
+    within(loaded, "optim", "l2", optim.l2, 0.0..=1e6)?;
+    within(loaded, "optim", "eps", optim.eps, f64::MIN_POSITIVE..=1.0)?;
+    within(loaded, "optim", "grad_clip", optim.grad_clip, 0.0..=1e9)?;
+    for beta in optim.betas {
+        within(loaded, "optim", "betas", beta, 0.0..=0.999_999_9)?;
+    }
+    Ok(())
+}
+
+fn train(loaded: &mut Loaded) -> Result<()> {
+    let train = loaded.config.train.clone();
+    let lengths = [
+        ("epochs", train.epochs.is_some()),
+        ("steps", train.steps.is_some()),
+        ("budget", train.budget.is_some()),
+    ];
+    let given: Vec<&str> = lengths.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+    if given.len() > 1 {
+        return Err(loaded
+            .complain("train", given[1], format!("and train.{} cannot both say how long to train", given[0]))
+            .hint("keep one of epochs, steps, budget"));
+    }
+    if given.is_empty() {
+        loaded.config.train.epochs = Some(1.0);
+    }
+    if let Some(epochs) = train.epochs {
+        within(loaded, "train", "epochs", epochs, 1e-6..=1e9)?;
+    }
+    if let Some(steps) = train.steps {
+        within(loaded, "train", "steps", steps, 1..=1 << 40)?;
+    }
+    if let Some(budget) = &train.budget
+        && parse_duration(budget).is_none()
+    {
+        return Err(loaded
+            .complain("train", "budget", format!("is \"{budget}\", which is no amount of time"))
+            .hint("for example 90s, 3min or 1h30min"));
+    }
+    within(loaded, "train", "batch_size", train.batch_size, 1..=1 << 20)?;
+    within(loaded, "train", "grad_accumulation", train.grad_accumulation, 1..=1 << 20)?;
+    within(loaded, "train", "block_size", train.block_size, 1..=1 << 20)?;
+    within(loaded, "train", "threads", train.threads, 0..=1024)?;
+    one_of(loaded, "train", "precision", &train.precision, &["f32"])?;
+    let shards = match train.shards {
+        Shards::Fixed(shards) => {
+            within(loaded, "train", "shards", shards, 1..=train.batch_size)?;
+            shards
+        }
+        Shards::Auto(Auto::Auto) => cores().min(train.batch_size),
+    };
+    loaded.config.train.shards = Shards::Fixed(shards);
+    Ok(())
+}
+
+fn rest(loaded: &mut Loaded) -> Result<()> {
+    let config = &mut loaded.config;
+    if config.eval.stride == 0 {
+        config.eval.stride = config.train.block_size.div_ceil(2);
+    }
+    let config = &loaded.config;
+    within(loaded, "eval", "stride", config.eval.stride, 1..=config.train.block_size)?;
+    within(loaded, "sample", "temperature", config.sample.temperature, 0.0..=1e6)?;
+    within(loaded, "sample", "tokens", config.sample.tokens, 0..=1 << 30)?;
+    within(loaded, "checkpoint", "keep", config.checkpoint.keep, 1..=1 << 20)?;
+    within(loaded, "checkpoint", "every_minutes", config.checkpoint.every_minutes, 0.0..=1e9)
+}
+
+/// The machine's cores, as the operating system lends them to this process.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load;
+    use super::*;
+
+    fn verdict(set: &[&str]) -> Result<Loaded> {
+        let mut loaded = load(None, &set.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        check(&mut loaded).map(|()| loaded)
+    }
+
+    #[test]
+    fn the_defaults_are_fine_and_become_definite() {
+        let config = verdict(&[]).unwrap().config;
+        assert_eq!(config.model.n_layer, Some(4));
+        assert_eq!(config.eval.stride, 32);
+        assert!(matches!(config.train.shards, Shards::Fixed(n) if n >= 1));
+        assert_eq!(config.train.epochs, Some(1.0));
+    }
+
+    #[test]
+    fn impossible_values_are_refused_with_a_reason() {
+        for (set, part) in [
+            (&["model.n_embd=130", "model.n_head=4"][..], "heads"),
+            (&["model.kind=transfromer"][..], "transfromer"),
+            (&["model.kind=mlp", "model.n_layer=3"][..], "means nothing"),
+            (&["model.kind=ngram", "loss.label_smoothing=0.1"][..], "counted"),
+            (&["loss.label_smoothing=1.5"][..], "from 0 to 1"),
+            (&["loss.label_smoothing=nan"][..], "NaN"),
+            (&["optim.lr=-1"][..], "optim.lr"),
+            (&["optim.min_lr=1"][..], "optim.min_lr"),
+            (&["optim.schedule=cosign"][..], "cosign"),
+            (&["train.steps=10", "train.epochs=1"][..], "both"),
+            (&["train.steps=0"][..], "train.steps"),
+            (&["train.budget=soon"][..], "soon"),
+            (&["train.batch_size=4", "train.shards=5"][..], "train.shards"),
+            (&["tokenizer.vocab_size=300"][..], "means nothing"),
+            (&["tokenizer.kind=bpe", "tokenizer.vocab_size=20"][..], "vocab_size"),
+            (&["eval.stride=65"][..], "eval.stride"),
+            (&["data.val_fraction=0"][..], "val_fraction"),
+        ] {
+            let failure = verdict(set).unwrap_err();
+            assert_eq!(failure.code(), 2, "{failure}");
+            assert!(failure.message.contains(part), "{set:?}: {failure}");
+        }
+    }
+}

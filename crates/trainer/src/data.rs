@@ -1,0 +1,71 @@
+//! From the config's texts to tokens, with everything that a person should know about them.
+
+use std::sync::Arc;
+
+use surprisal_text::{Corpus, DataOptions, TokenText, Tokenizer};
+
+use crate::config::Config;
+use crate::failure::{Failure, Result};
+use crate::output::{Output, bytes, thousands};
+
+/// Texts ready to train on and to be judged by.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) train: Arc<TokenText>,
+    pub(crate) val: TokenText,
+    /// −ln p(validation text | training text) under the text's own source, where that is known.
+    pub(crate) source_nats: Option<f64>,
+}
+
+/// The corpus that the config names.
+pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
+    let data = &config.data;
+    let options = DataOptions {
+        train: data.train.clone(),
+        val: data.val.clone(),
+        val_fraction: data.val_fraction,
+        unit: data.unit,
+    };
+    if data.train.is_empty() {
+        Ok(Corpus::embedded(&data.embedded, &options)?)
+    } else {
+        Ok(Corpus::load(&options)?)
+    }
+}
+
+impl Prepared {
+    /// Reads, trains the tokenizer on the training split alone, and encodes both splits.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the texts, with the file and a hint.
+    pub(crate) fn load(config: &Config, output: &Output) -> Result<Self> {
+        let corpus = corpus(config)?;
+        let kind = config
+            .tokenizer
+            .kind()
+            .ok_or_else(|| Failure::usage(format!("tokenizer.kind is \"{}\"", config.tokenizer.kind)))?;
+        let tokenizer = corpus.train_tokenizer(kind)?;
+        let train = corpus.encode_train(&tokenizer)?;
+        let val = corpus.encode_val(&tokenizer)?;
+        for notice in corpus.notices() {
+            output.say(format!("note: {notice}"));
+        }
+        let source_nats = corpus.source_nats_val()?;
+        output.say(format!(
+            "{}: {} ({}) to train on, {} ({}) to validate; {} vocabulary of {}",
+            corpus.name(),
+            tokens(&train),
+            bytes(train.bytes),
+            tokens(&val),
+            bytes(val.bytes),
+            tokenizer.kind(),
+            thousands(tokenizer.vocab_size() as u64),
+        ));
+        Ok(Self { tokenizer, train: Arc::new(train), val, source_nats })
+    }
+}
+
+fn tokens(text: &TokenText) -> String {
+    format!("{} tokens", thousands(text.scored()))
+}

@@ -1,0 +1,171 @@
+//! One evaluation for every model: each token scored exactly once, unsmoothed, and nothing dropped in silence.
+
+use serde::{Serialize, Serializer};
+use surprisal_kernels::threads::Pool;
+use surprisal_loss::information;
+use surprisal_model::LanguageModel;
+use surprisal_text::TokenText;
+
+use crate::failure::Result;
+
+/// What was measured. Sums are kept; rates are derived when printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Evaluation {
+    /// Σ −ln q over all tokens (infinite when one had probability zero).
+    pub nats: f64,
+    /// The same without out-of-vocabulary tokens.
+    pub nats_in_vocabulary: f64,
+    /// The same over the tokens of non-zero probability.
+    pub nats_possible: f64,
+    /// Tokens scored.
+    pub tokens: u64,
+    /// Bytes of the text they came from.
+    pub bytes: u64,
+    /// Tokens that the vocabulary lacks.
+    pub oov: u64,
+    /// Tokens that the model held impossible.
+    pub zero_probability: u64,
+    /// −ln p of the text under its own source, where that is known.
+    pub source_nats: Option<f64>,
+}
+
+impl Evaluation {
+    /// L = −(1/T) Σ ln q(w_t | w_<t).
+    pub fn nats_per_token(&self) -> f64 {
+        self.nats / self.tokens as f64
+    }
+
+    /// exp(L).
+    pub fn perplexity(&self) -> f64 {
+        information::perplexity(self.nats_per_token())
+    }
+
+    /// What compares across tokenizers: Σ nats / (ln 2 · bytes).
+    pub fn bits_per_byte(&self) -> f64 {
+        information::bits_per_byte(self.nats, self.bytes)
+    }
+
+    /// Perplexity over the tokens that the vocabulary has.
+    pub fn perplexity_excluding_oov(&self) -> f64 {
+        information::perplexity(self.nats_in_vocabulary / (self.tokens - self.oov) as f64)
+    }
+
+    /// H(p): the source's own nats a token on this text.
+    pub fn source_entropy(&self) -> Option<f64> {
+        self.source_nats.map(|nats| nats / self.tokens as f64)
+    }
+
+    /// KL(p‖q) = H(p, q) − H(p), as measured on this text.
+    pub fn kl(&self) -> Option<f64> {
+        self.source_entropy().map(|entropy| self.nats_per_token() - entropy)
+    }
+}
+
+/// JSON has no infinity; the contract writes it as null.
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+impl Serialize for Evaluation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields {
+            nats_per_token: Option<f64>,
+            perplexity: Option<f64>,
+            bits_per_byte: Option<f64>,
+            tokens: u64,
+            bytes: u64,
+            oov: u64,
+            perplexity_including_oov: Option<f64>,
+            perplexity_excluding_oov: Option<f64>,
+            zero_probability: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            source_entropy: Option<f64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            kl: Option<Option<f64>>,
+        }
+        Fields {
+            nats_per_token: finite(self.nats_per_token()),
+            perplexity: finite(self.perplexity()),
+            bits_per_byte: finite(self.bits_per_byte()),
+            tokens: self.tokens,
+            bytes: self.bytes,
+            oov: self.oov,
+            perplexity_including_oov: finite(self.perplexity()),
+            perplexity_excluding_oov: finite(self.perplexity_excluding_oov()),
+            zero_probability: self.zero_probability,
+            source_entropy: self.source_entropy(),
+            kl: self.kl().map(finite),
+        }
+        .serialize(serializer)
+    }
+}
+
+/// How many sequences (lines) one task scores: fixed, so that sums do not depend on the number of threads.
+const SEQUENCES_A_TASK: usize = 256;
+
+/// Scores `text` with `model`. `source_nats` is −ln p of the same text under its source, where known.
+///
+/// # Errors
+/// As the model's.
+pub fn evaluate(
+    model: &dyn LanguageModel,
+    text: &TokenText,
+    unk: Option<u32>,
+    source_nats: Option<f64>,
+    pool: &Pool,
+) -> Result<Evaluation> {
+    let sequences: Vec<&[u32]> = text.sequences().collect();
+    // <s> is context, never scored.
+    let from = usize::from(text.bos().is_some());
+    let parts: Vec<Result<Evaluation>> = if let [only] = sequences[..] {
+        vec![pool.install(|| {
+            let log_probs = model.log_probs(only, from)?;
+            Ok(sum(&only[from..], &log_probs, unk))
+        })]
+    } else {
+        pool.map(sequences.len().div_ceil(SEQUENCES_A_TASK), |task| {
+            let first = task * SEQUENCES_A_TASK;
+            let batch = &sequences[first..sequences.len().min(first + SEQUENCES_A_TASK)];
+            let mut part = Evaluation::default();
+            for (tokens, log_probs) in batch.iter().zip(model.log_probs_many(batch, from)?) {
+                part.add(&sum(&tokens[from..], &log_probs, unk));
+            }
+            Ok(part)
+        })
+    };
+    let mut evaluation = Evaluation { bytes: text.bytes, source_nats, ..Evaluation::default() };
+    for part in parts {
+        evaluation.add(&part?);
+    }
+    Ok(evaluation)
+}
+
+impl Evaluation {
+    fn add(&mut self, other: &Self) {
+        self.nats += other.nats;
+        self.nats_in_vocabulary += other.nats_in_vocabulary;
+        self.nats_possible += other.nats_possible;
+        self.tokens += other.tokens;
+        self.oov += other.oov;
+        self.zero_probability += other.zero_probability;
+    }
+}
+
+fn sum(tokens: &[u32], log_probs: &[f64], unk: Option<u32>) -> Evaluation {
+    let mut sum = Evaluation { tokens: tokens.len() as u64, ..Evaluation::default() };
+    for (&token, &log_prob) in tokens.iter().zip(log_probs) {
+        sum.nats -= log_prob;
+        if log_prob == f64::NEG_INFINITY {
+            sum.zero_probability += 1;
+        } else {
+            sum.nats_possible -= log_prob;
+        }
+        if Some(token) == unk {
+            sum.oov += 1;
+        } else {
+            sum.nats_in_vocabulary -= log_prob;
+        }
+    }
+    sum
+}

@@ -1,0 +1,231 @@
+//! Models on disk: saving one into a run, and loading whatever MODEL is on the command line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use serde_json::{Value, json};
+use surprisal_formats::model_dir::{StoredModel, Weights};
+use surprisal_formats::ngram;
+use surprisal_formats::run::{RunFolder, RunWriter};
+use surprisal_model::LanguageModel;
+use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
+use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, Uniform};
+use surprisal_text::{Corpus, TokenText, Tokenizer};
+
+use crate::config::{self, Config};
+use crate::data;
+use crate::failure::{Failure, Result};
+use crate::output::{Output, thousands};
+
+/// A model and what is needed to use it.
+pub(crate) struct LoadedModel {
+    pub(crate) model: Model,
+    pub(crate) tokenizer: Tokenizer,
+    /// What kind of model it is, for people.
+    pub(crate) kind: String,
+    pub(crate) parameters: u64,
+    /// More to know about it.
+    pub(crate) details: BTreeMap<String, String>,
+    config: Config,
+    /// The run that it belongs to.
+    folder: Option<RunFolder>,
+}
+
+/// A model of either making.
+pub(crate) enum Model {
+    Counted(Box<dyn LanguageModel>),
+    Neural(NeuralLm),
+}
+
+impl std::ops::Deref for Model {
+    type Target = dyn LanguageModel;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Counted(model) => model.as_ref(),
+            Self::Neural(model) => model,
+        }
+    }
+}
+
+/// A text to score.
+pub(crate) struct ScoredText {
+    pub(crate) tokens: TokenText,
+    pub(crate) name: String,
+    pub(crate) source_nats: Option<f64>,
+}
+
+/// The neural model that `config` asks for.
+pub(crate) fn neural_config(config: &Config, vocab_size: usize) -> Result<NeuralConfig> {
+    let model = &config.model;
+    let block_size = config.train.block_size;
+    // `config::check` has filled in what belongs to the kind.
+    let size = |value: Option<usize>| value.unwrap_or(1);
+    match model.kind.as_str() {
+        "bigram" => Ok(NeuralConfig::Bigram { vocab_size, block_size }),
+        "mlp" => Ok(NeuralConfig::Mlp {
+            vocab_size,
+            block_size,
+            context: size(model.context),
+            n_embd: size(model.n_embd),
+            n_hidden: size(model.n_hidden),
+        }),
+        "transformer" => Ok(NeuralConfig::Transformer {
+            vocab_size,
+            block_size,
+            n_layer: size(model.n_layer),
+            n_head: size(model.n_head),
+            n_embd: size(model.n_embd),
+            dropout: model.dropout.unwrap_or(0.0),
+            bias: model.bias.unwrap_or(false),
+            tied: model.tied.unwrap_or(true),
+        }),
+        kind => Err(Failure::usage(format!("a model of kind \"{kind}\" is not trained by gradient descent"))),
+    }
+}
+
+fn save(folder: &RunWriter, tokenizer: &Tokenizer, config: Value, weights: Weights) -> Result<()> {
+    let stored = StoredModel { config, weights, tokenizer: tokenizer.to_json()? };
+    Ok(stored.save(folder.model())?)
+}
+
+/// Writes a trained model into the run.
+pub(crate) fn save_neural(folder: &RunWriter, tokenizer: &Tokenizer, neural: &Neural) -> Result<()> {
+    let tensors = neural
+        .parameters()
+        .iter()
+        .map(|parameter| (parameter.name.clone(), parameter.var.as_tensor().clone()))
+        .collect();
+    save(folder, tokenizer, serde_json::to_value(neural.config())?, Weights::Tensors(tensors))
+}
+
+/// Writes the uniform distribution into the run.
+pub(crate) fn save_uniform(folder: &RunWriter, tokenizer: &Tokenizer) -> Result<()> {
+    save(folder, tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(ngram::to_bytes(&Counts::default())))
+}
+
+/// Writes counts into the run.
+pub(crate) fn save_ngram(folder: &RunWriter, tokenizer: &Tokenizer, model: &NgramModel) -> Result<()> {
+    let mut config = serde_json::to_value(model.config())?;
+    config["kind"] = json!("ngram");
+    save(folder, tokenizer, config, Weights::Ngram(ngram::to_bytes(model.counts())))
+}
+
+/// Whether `path` is a file that holds a model rather than a text.
+pub(crate) fn is_model_file(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "arpa" || extension == "ngram")
+}
+
+/// Loads the model at `path`: a run folder, or a model's own.
+///
+/// # Errors
+/// A path that is no model, with what is missing; files that are damaged.
+pub(crate) fn load(path: &Path) -> Result<LoadedModel> {
+    let stored = StoredModel::load(path)?;
+    let tokenizer = Tokenizer::from_json(&stored.tokenizer)?;
+    // Beside a model's own folder there may be no run: then there is no text of its own to evaluate on.
+    let folder = RunFolder::open(path).ok();
+    let config = match &folder {
+        Some(folder) => config::load(Some(&folder.config()), &[])?.config,
+        None => Config::default(),
+    };
+    let damaged =
+        |problem: String| Failure::failed(format!("the model in {} is damaged: {problem}", path.display()));
+    let mut details = BTreeMap::new();
+    let kind = stored.kind()?.to_owned();
+    let mut description = stored.config;
+    let (model, parameters): (Model, u64) = match stored.weights {
+        Weights::Ngram(_) if kind == "uniform" => {
+            (Model::Counted(Box::new(Uniform::new(tokenizer.vocab_size(), tokenizer.bos()))), 0)
+        }
+        Weights::Ngram(bytes) if kind == "ngram" => {
+            if let Some(fields) = description.as_object_mut() {
+                fields.remove("kind");
+            }
+            let ngram: NgramConfig =
+                serde_json::from_value(description).map_err(|error| damaged(error.to_string()))?;
+            let counts = ngram::from_bytes(&bytes)?;
+            details.insert("smoothing".into(), format!("{:?}", ngram.smoothing));
+            for (index, level) in counts.levels.iter().enumerate() {
+                let ones = level.counts.iter().filter(|&&count| count == 1).count();
+                details.insert(
+                    format!("{}-grams", index + 1),
+                    format!("{} ({} seen once)", thousands(level.words.len() as u64), thousands(ones as u64)),
+                );
+            }
+            let model = NgramModel::from_counts(ngram, tokenizer.vocab_size(), counts)?;
+            let parameters = model.parameters();
+            (Model::Counted(Box::new(model)), parameters)
+        }
+        Weights::Tensors(tensors) => {
+            let neural: NeuralConfig =
+                serde_json::from_value(description).map_err(|error| damaged(error.to_string()))?;
+            let neural = Neural::from_tensors(&neural, tensors, &Device::Cpu)?;
+            let parameters = neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum();
+            details.insert("block size".into(), neural.config().block_size().to_string());
+            for parameter in neural.parameters() {
+                details.insert(format!("  {}", parameter.name), format!("{:?}", parameter.var.dims()));
+            }
+            let stride = match &folder {
+                Some(_) => config.eval.stride,
+                None => neural.config().block_size().div_ceil(2),
+            };
+            (Model::Neural(NeuralLm { neural, stride }), parameters)
+        }
+        _ => return Err(damaged(format!("its kind is {kind}"))),
+    };
+    if tokenizer.vocab_size() != model.vocab_size() {
+        return Err(damaged(format!(
+            "the tokenizer has {} tokens and the model {}",
+            tokenizer.vocab_size(),
+            model.vocab_size()
+        )));
+    }
+    Ok(LoadedModel { model, tokenizer, kind, parameters, details, config, folder })
+}
+
+impl LoadedModel {
+    /// Makes a windowed model move its window by `stride` tokens; for others there is nothing to set.
+    pub(crate) fn set_stride(&mut self, stride: usize) -> Result<()> {
+        let Model::Neural(lm) = &mut self.model else { return Ok(()) };
+        let block_size = lm.neural.config().block_size();
+        if !(1..=block_size).contains(&stride) {
+            return Err(Failure::usage(format!(
+                "--stride is {stride}, but must be from 1 to block_size = {block_size}"
+            )));
+        }
+        lm.stride = stride;
+        Ok(())
+    }
+
+    /// `texts`, or the run's own validation text.
+    pub(crate) fn evaluation_text(&self, texts: &[PathBuf], output: &Output) -> Result<ScoredText> {
+        if !texts.is_empty() {
+            let text = surprisal_text::encode_files(texts, &self.tokenizer)?;
+            return Ok(ScoredText { tokens: text.tokens, name: text.name, source_nats: None });
+        }
+        if self.folder.is_none() {
+            return Err(Failure::usage("a model outside a run has no text of its own")
+                .hint("name the texts to score"));
+        }
+        let corpus: Corpus = data::corpus(&self.config).map_err(|failure| {
+            failure.hint("the run's own texts are where its config.toml says; or name the texts to score")
+        })?;
+        for notice in corpus.notices() {
+            output.say(format!("note: {notice}"));
+        }
+        Ok(ScoredText {
+            tokens: corpus.encode_val(&self.tokenizer)?,
+            name: format!("validation split of {}", corpus.name()),
+            source_nats: corpus.source_nats_val()?,
+        })
+    }
+
+    /// The last result in the run's record.
+    pub(crate) fn last_result(&self) -> Option<Value> {
+        let text = std::fs::read_to_string(self.folder.as_ref()?.metrics()).ok()?;
+        let last: Value = serde_json::from_str(text.lines().last()?).ok()?;
+        (last["event"] == "result").then_some(last)
+    }
+}

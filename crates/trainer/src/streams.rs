@@ -1,0 +1,52 @@
+//! Every random number comes from a named stream: one ChaCha8 key a run, one stream id a purpose.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+/// What random numbers are drawn for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Initial weights.
+    Init,
+    /// Dropout masks.
+    Dropout,
+    /// Sampled text.
+    Sampling,
+}
+
+/// The stream of `purpose` under `seed`. Streams of one seed never overlap.
+pub fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(match purpose {
+        Purpose::Init => 1,
+        Purpose::Dropout => 2,
+        Purpose::Sampling => 3,
+    });
+    rng
+}
+
+/// A seed for the dropout masks of one step: a function of the run's seed and the step alone, so that a resumed run
+/// draws what an unbroken one would have drawn.
+pub fn dropout_seed(seed: u64, step: usize) -> u64 {
+    use rand::RngCore;
+    let mut rng = stream(seed, Purpose::Dropout);
+    // Two 32-bit words a step.
+    rng.set_word_pos(2 * step as u128);
+    rng.next_u64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::RngCore;
+
+    #[test]
+    fn purposes_and_steps_differ_and_repeat() {
+        let draw = |seed, purpose| stream(seed, purpose).next_u64();
+        assert_eq!(draw(1, Purpose::Init), draw(1, Purpose::Init));
+        assert_ne!(draw(1, Purpose::Init), draw(1, Purpose::Sampling));
+        assert_ne!(draw(1, Purpose::Init), draw(2, Purpose::Init));
+        assert_eq!(dropout_seed(1, 7), dropout_seed(1, 7));
+        assert_ne!(dropout_seed(1, 7), dropout_seed(1, 8));
+    }
+}

@@ -1,0 +1,174 @@
+//! A training run as bytes, and back: everything that decides what the next step does.
+//!
+//! The order of batches and the dropout masks are functions of the seed, the epoch and the step, so positions are all
+//! that has to be kept of them. A run that goes on from a checkpoint ends in the same bits as one never interrupted.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use surprisal_formats::checkpoint::{self, Checkpoint};
+use surprisal_formats::run::RunWriter;
+use surprisal_formats::weights::{ReadOptions, from_safetensors, to_safetensors};
+use surprisal_model::neural::Neural;
+
+use super::length::Position;
+use super::neural::{Best, State, restore, weights};
+use super::step::Sums;
+use crate::config;
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+
+/// What `state.json` holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    step: usize,
+    position: Position,
+    recent: Sums,
+    best: Option<(f64, usize)>,
+    stale: usize,
+    train_seconds: f64,
+    tokens: u64,
+    /// How long metrics.jsonl was.
+    metrics: u64,
+}
+
+/// Saves a run now and then.
+pub(crate) struct Saver<'a> {
+    folder: &'a RunWriter,
+    settings: &'a config::Checkpoint,
+    saved_at: Instant,
+    saved_step: Option<usize>,
+}
+
+impl<'a> Saver<'a> {
+    pub(crate) fn new(folder: &'a RunWriter, settings: &'a config::Checkpoint) -> Self {
+        Self { folder, settings, saved_at: Instant::now(), saved_step: None }
+    }
+
+    /// Whether it is time for the next checkpoint after `step`.
+    pub(crate) fn due(&self, step: usize) -> bool {
+        let steps = self.settings.every_steps;
+        let minutes = self.settings.every_minutes;
+        (steps > 0 && step.is_multiple_of(steps))
+            || (minutes > 0.0 && self.saved_at.elapsed() >= Duration::from_secs_f64(minutes * 60.0))
+    }
+
+    /// Saves `state`; `metrics` is the length of metrics.jsonl, already durable.
+    ///
+    /// # Errors
+    /// A file that cannot be written; every earlier checkpoint is whole then.
+    pub(crate) fn save(&mut self, state: &State, metrics: u64) -> Result<()> {
+        let step = state.optimiser.step;
+        if self.saved_step == Some(step) {
+            return Ok(());
+        }
+        let neural = &state.lm.neural;
+        let kept = Kept {
+            step,
+            position: state.position,
+            recent: state.recent,
+            best: state.best.as_ref().map(|best| (best.nats_per_token, best.step)),
+            stale: state.stale,
+            train_seconds: state.train_seconds,
+            tokens: state.tokens,
+            metrics,
+        };
+        let current = weights(neural)?;
+        let model = pack(neural, &[("", &current)])?;
+        let (m, v): (Vec<_>, Vec<_>) =
+            state.optimiser.slots.iter().map(|slot| (slot.m.clone(), slot.v.clone())).unzip();
+        let optimizer = pack(neural, &[("m.", &m), ("v.", &v)])?;
+        let state_json = serde_json::to_vec_pretty(&kept)?;
+        let mut parts: Vec<(&str, &[u8])> = vec![
+            ("model.safetensors", &model),
+            ("optimizer.safetensors", &optimizer),
+            ("state.json", &state_json),
+        ];
+        let best = match &state.best {
+            // The best weights are most often older than the current ones, and a run must not lose them.
+            Some(best) => pack(neural, &[("", &best.weights)])?,
+            None => Vec::new(),
+        };
+        if !best.is_empty() {
+            parts.push(("best.safetensors", &best));
+        }
+        checkpoint::save(&self.folder.checkpoints(), step as u64, &parts)?;
+        checkpoint::keep(&self.folder.checkpoints(), self.settings.keep, None)?;
+        (self.saved_at, self.saved_step) = (Instant::now(), Some(step));
+        Ok(())
+    }
+}
+
+/// The newest checkpoint that is whole; what was skipped, and why, is said.
+pub(crate) fn newest(folder: &RunWriter, output: &Output) -> Result<Option<Checkpoint>> {
+    let found = checkpoint::load_newest(&folder.checkpoints())?;
+    for skipped in &found.skipped {
+        output.warn(format!("skipped the checkpoint {}: {}", skipped.path.display(), skipped.reason));
+    }
+    Ok(found.checkpoint)
+}
+
+/// How long metrics.jsonl was when `checkpoint` was made.
+pub(crate) fn metrics_offset(checkpoint: &Checkpoint) -> Result<u64> {
+    Ok(kept(checkpoint)?.metrics)
+}
+
+fn kept(checkpoint: &Checkpoint) -> Result<Kept> {
+    serde_json::from_slice(checkpoint.part("state.json")?)
+        .map_err(|error| Failure::failed(format!("{}/state.json: {error}", checkpoint.path.display())))
+}
+
+/// Puts `state` where the run was.
+pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
+    let kept = kept(checkpoint)?;
+    let neural = &state.lm.neural;
+    restore(neural, &unpack(neural, checkpoint.part("model.safetensors")?, "")?)?;
+    let optimizer = checkpoint.part("optimizer.safetensors")?;
+    let moments = unpack(neural, optimizer, "m.")?.into_iter().zip(unpack(neural, optimizer, "v.")?);
+    for (slot, (m, v)) in state.optimiser.slots.iter_mut().zip(moments) {
+        (slot.m, slot.v) = (m, v);
+    }
+    state.optimiser.step = kept.step;
+    state.position = kept.position;
+    state.recent = kept.recent;
+    state.best = match kept.best {
+        Some((nats_per_token, step)) => {
+            let weights = unpack(neural, checkpoint.part("best.safetensors")?, "")?;
+            Some(Best { nats_per_token, step, weights })
+        }
+        None => None,
+    };
+    state.stale = kept.stale;
+    state.train_seconds = kept.train_seconds;
+    state.tokens = kept.tokens;
+    Ok(())
+}
+
+/// Values of every parameter under each prefix, as safetensors.
+fn pack(neural: &Neural, groups: &[(&str, &[Vec<f32>])]) -> Result<Vec<u8>> {
+    let mut tensors = Vec::new();
+    for (prefix, values) in groups {
+        for (parameter, values) in neural.parameters().iter().zip(*values) {
+            let tensor = Tensor::from_slice(values, parameter.var.shape(), &Device::Cpu)?;
+            tensors.push((format!("{prefix}{}", parameter.name), tensor));
+        }
+    }
+    Ok(to_safetensors(&tensors)?)
+}
+
+/// The opposite of [`pack`] for one prefix: every parameter must be there, in its shape.
+fn unpack(neural: &Neural, bytes: &[u8], prefix: &str) -> Result<Vec<Vec<f32>>> {
+    let mut tensors: BTreeMap<String, Tensor> = from_safetensors(bytes, &ReadOptions::default())?;
+    let take = |parameter: &surprisal_model::neural::Parameter| {
+        let name = format!("{prefix}{}", parameter.name);
+        let tensor =
+            tensors.remove(&name).filter(|tensor| tensor.shape() == parameter.var.shape()).ok_or_else(
+                || Failure::failed(format!("the checkpoint has no `{name}` of this model's shape")),
+            )?;
+        Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
+    };
+    neural.parameters().iter().map(take).collect()
+}

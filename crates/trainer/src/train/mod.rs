@@ -1,0 +1,296 @@
+//! `surprisal train`: from a text file to a perplexity table.
+
+mod audit;
+mod checkpoint;
+mod counted;
+mod length;
+mod neural;
+mod optimiser;
+mod record;
+mod step;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use surprisal_formats::checkpoint::Checkpoint;
+use surprisal_formats::run::{RunFolder, RunWriter};
+use surprisal_kernels::threads::Pool;
+use surprisal_model::LanguageModel;
+
+use crate::cli;
+use crate::command::sample;
+use crate::config::{self, Config, Loaded};
+use crate::data::Prepared;
+use crate::evaluate::Evaluation;
+use crate::failure::{Failure, Result};
+use crate::output::{Output, thousands};
+use crate::sampling::Sampling;
+use crate::signals::Stop;
+use neural::Account;
+use record::Record;
+use table::Table;
+
+/// What a run without a config does.
+const DEFAULT_CONFIG: &str = include_str!("../../../../configs/default.toml");
+
+/// Runs the command.
+pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
+    let started = std::time::Instant::now();
+    let loaded = if arguments.resume { continue_config(arguments)? } else { configure(arguments)? };
+    let config = &loaded.config;
+    let threads = if config.train.threads == 0 { config::cores() } else { config.train.threads };
+    let pool = Pool::new(threads)?;
+
+    // Everything that can be wrong with the texts shows before anything is written.
+    let data = Prepared::load(config, output)?;
+    let plan = Plan::of(config, &data)?;
+    let (folder, checkpoint) = match &arguments.out {
+        Some(out) if arguments.resume => {
+            let folder = RunWriter::resume(out)?;
+            let checkpoint = checkpoint::newest(&folder, output)?;
+            (folder, checkpoint)
+        }
+        _ => (open_folder(arguments, &loaded)?, None),
+    };
+    let stop = Stop::listen()?;
+    let run = Run {
+        config,
+        data: &data,
+        folder: &folder,
+        pool: &pool,
+        output,
+        stop: &stop,
+        audit: arguments.audit,
+        started,
+    };
+    let outcome =
+        run.begin(checkpoint.as_ref()).and_then(|record| run.work(plan, checkpoint.as_ref(), record));
+    match outcome {
+        // Nothing that was worth keeping yet: leave no debris.
+        Err(failure) if !arguments.resume && !has_model(&folder) => {
+            folder.abandon()?;
+            Err(failure)
+        }
+        outcome => outcome,
+    }
+}
+
+/// What is to be trained, checked against the data and the machine's memory.
+enum Plan {
+    Counted,
+    Neural(surprisal_model::neural::NeuralConfig),
+}
+
+impl Plan {
+    fn of(config: &Config, data: &Prepared) -> Result<Self> {
+        if matches!(config.model.kind.as_str(), "ngram" | "uniform") {
+            return Ok(Self::Counted);
+        }
+        let neural = crate::models::neural_config(config, data.tokenizer.vocab_size())?;
+        let train = &config.train;
+        let needed = neural.estimate_bytes(train.batch_size, train.block_size);
+        crate::memory::check(needed, &format!("training this {}", config.model.kind))?;
+        let tokens = data.train.ids.len();
+        if data.train.unit == surprisal_text::Unit::Stream && tokens <= train.block_size {
+            return Err(Failure::failed(format!(
+                "the training text has {tokens} tokens, too few for one window of block_size = {}",
+                train.block_size
+            ))
+            .hint("give more text, or set a smaller train.block_size"));
+        }
+        Ok(Self::Neural(neural))
+    }
+}
+
+/// What the parts of a run share.
+struct Run<'a> {
+    config: &'a Config,
+    data: &'a Prepared,
+    folder: &'a RunWriter,
+    pool: &'a Pool,
+    output: &'a Output,
+    stop: &'a Stop,
+    audit: bool,
+    started: std::time::Instant,
+}
+
+impl Run<'_> {
+    /// The files that a run has from its first moment; a resumed run has them, and its record is cut back to where
+    /// the checkpoint was made.
+    fn begin(&self, from: Option<&Checkpoint>) -> Result<Record> {
+        if let Some(checkpoint) = from {
+            return Ok(Record::new(self.folder.open_metrics(checkpoint::metrics_offset(checkpoint)?)?));
+        }
+        let text = toml::to_string(self.config)
+            .map_err(|error| Failure::failed(format!("cannot write the config: {error}")))?;
+        self.folder
+            .write_config(&format!("# The settings of this run, with every default filled in.\n\n{text}"))?;
+        self.folder.write_tokenizer(&self.data.tokenizer.to_json()?)?;
+        Ok(Record::new(self.folder.open_metrics(0)?))
+    }
+
+    /// Trains, saves, reports.
+    fn work(&self, plan: Plan, from: Option<&Checkpoint>, mut record: Record) -> Result<()> {
+        let Self { config, data, folder, pool, output, .. } = *self;
+        let table = Table {
+            smoothed: config.loss.label_smoothing > 0.0 || config.loss.z_loss > 0.0,
+            gap: data.source_nats.is_some(),
+        };
+        if from.is_none() {
+            let start = json!({
+                "event": "start", "version": env!("CARGO_PKG_VERSION"), "kind": config.model.kind,
+                "tokenizer": data.tokenizer.kind().to_string(), "vocab_size": data.tokenizer.vocab_size(),
+                "train_tokens": data.train.scored(), "val_tokens": data.val.scored(), "seed": config.train.seed,
+            });
+            record.event(&start, output)?;
+            counted::baselines(data, table, pool, &mut record, output)?;
+        }
+        let (model, evaluation, account): (Box<dyn LanguageModel>, Evaluation, Account) = match plan {
+            Plan::Counted => counted::train(config, data, table, folder, pool, output)?,
+            Plan::Neural(neural_config) => {
+                let neural = neural::initialise(config, &neural_config)?;
+                let mut trainer = neural::Trainer {
+                    config,
+                    data,
+                    pool,
+                    output,
+                    record: &mut record,
+                    audit: self.audit,
+                    saver: checkpoint::Saver::new(folder, &config.checkpoint),
+                    stop: self.stop,
+                };
+                let (lm, evaluation, account) = trainer.run(neural, from)?;
+                crate::models::save_neural(folder, &data.tokenizer, &lm.neural)?;
+                (Box::new(lm), evaluation, account)
+            }
+        };
+        self.show_sample(model.as_ref(), &mut record)?;
+        let result = json!({
+            "event": "result", "eval": evaluation, "parameters": account.parameters,
+            "train_seconds": account.train_seconds, "wall_seconds": self.started.elapsed().as_secs_f64(),
+            "tokens_per_second": account.tokens_per_second, "epochs": account.epochs, "steps": account.steps,
+            "run": folder.root(),
+        });
+        record.event(&result, output)?;
+        record.sync()?;
+        output.say(summary(&evaluation, &account, folder.root()));
+        Ok(())
+    }
+
+    /// A short sample, so that a person sees what the numbers mean.
+    fn show_sample(&self, model: &dyn LanguageModel, record: &mut Record) -> Result<()> {
+        let Self { config, data, output, .. } = *self;
+        if config.sample.tokens == 0 {
+            return Ok(());
+        }
+        let temperature = config.sample.temperature;
+        let sampling = Sampling::new(temperature, None, None)?;
+        let mut text = String::new();
+        let emit = |piece: &str| {
+            text.push_str(piece);
+            Ok(())
+        };
+        let (tokens, seed) = (config.sample.tokens, config.train.seed);
+        if let Err(failure) = sample::write(model, &data.tokenizer, "", tokens, sampling, seed, emit) {
+            output.say(format!("the sample ends early: {}", failure.message));
+        }
+        output.say(format!("\na sample at temperature {temperature}:\n{}\n", indent(&text)));
+        record.event(
+            &json!({ "event": "sample", "text": text, "temperature": temperature, "seed": seed }),
+            output,
+        )
+    }
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  │ {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn summary(evaluation: &Evaluation, account: &Account, root: &Path) -> String {
+    let mut line = format!(
+        "validation: {:.4} nats a token, perplexity {:.3}, {:.4} bits a byte",
+        evaluation.nats_per_token(),
+        evaluation.perplexity(),
+        evaluation.bits_per_byte()
+    );
+    if let (Some(entropy), Some(kl)) = (evaluation.source_entropy(), evaluation.kl()) {
+        line.push_str(&format!("\n            = H(p) {entropy:.4} + KL(p‖q) {kl:.4}"));
+    }
+    line.push_str(&format!(
+        "\n{} parameters, {} steps, {:.2} epochs, {} of training; the run is in {}",
+        thousands(account.parameters),
+        thousands(account.steps as u64),
+        account.epochs,
+        crate::output::duration(account.train_seconds),
+        root.display()
+    ));
+    line
+}
+
+/// The configuration that the command line asks for, checked.
+fn configure(arguments: &cli::Train) -> Result<Loaded> {
+    let is_config = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
+    let (path, texts) = match arguments.inputs.split_first() {
+        Some((first, rest)) if is_config(first) => (Some(first.as_path()), rest),
+        _ => (None, arguments.inputs.as_slice()),
+    };
+    if let Some(second) = texts.iter().find(|path| is_config(path)) {
+        return Err(Failure::usage(format!("{} cannot be used as a text: it is a config", second.display()))
+            .hint("give one config, first"));
+    }
+    let mut loaded = match path {
+        Some(_) => config::load(path, &arguments.set)?,
+        None => config::parse("the default config", DEFAULT_CONFIG, &arguments.set)?,
+    };
+    if !texts.is_empty() {
+        loaded.config.data.train = texts.to_vec();
+    }
+    if let Some(budget) = &arguments.budget {
+        let train = &mut loaded.config.train;
+        (train.epochs, train.steps, train.budget) = (None, None, Some(budget.clone()));
+    }
+    config::check(&mut loaded)?;
+    Ok(loaded)
+}
+
+/// The configuration of the run in --out, which goes on as it was begun.
+fn continue_config(arguments: &cli::Train) -> Result<Loaded> {
+    let Some(out) = &arguments.out else {
+        return Err(Failure::usage("--resume needs --out").hint("name the run folder to go on with"));
+    };
+    if !(arguments.inputs.is_empty() && arguments.set.is_empty() && arguments.budget.is_none()) {
+        return Err(Failure::usage("--resume takes the run's own settings, and no others")
+            .hint("start a new run to change settings"));
+    }
+    let folder = RunFolder::open(out)?;
+    let mut loaded = config::load(Some(&folder.config()), &[])?;
+    config::check(&mut loaded)?;
+    Ok(loaded)
+}
+
+/// Creates the run folder that was asked for, or the next free one in `runs/`.
+fn open_folder(arguments: &cli::Train, loaded: &Loaded) -> Result<RunWriter> {
+    if let Some(out) = &arguments.out {
+        return Ok(RunWriter::create(out)?);
+    }
+    let stem = loaded
+        .path
+        .as_deref()
+        .or(loaded.config.data.train.first().map(PathBuf::as_path))
+        .and_then(Path::file_stem)
+        .map_or_else(|| "default".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    for number in 1.. {
+        let name = if number == 1 { stem.clone() } else { format!("{stem}-{number}") };
+        let path = Path::new("runs").join(name);
+        if !path.exists() {
+            return Ok(RunWriter::create(path)?);
+        }
+    }
+    Err(Failure::failed("every name in runs/ is taken"))
+}
+
+fn has_model(folder: &RunWriter) -> bool {
+    std::fs::read_dir(folder.model()).is_ok_and(|mut entries| entries.next().is_some())
+        || std::fs::read_dir(folder.checkpoints()).is_ok_and(|mut entries| entries.next().is_some())
+}

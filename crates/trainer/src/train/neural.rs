@@ -1,0 +1,349 @@
+//! Training by gradient descent: the loop, and nothing but the loop.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::json;
+use surprisal_formats::checkpoint::Checkpoint;
+use surprisal_kernels::threads::Pool;
+use surprisal_loss::{CrossEntropy, IGNORE, information};
+use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
+use surprisal_text::Batches;
+
+use super::audit::{self, ParameterAudit};
+use super::checkpoint::{self, Saver};
+use super::length::{Length, Position};
+use super::optimiser::{Optimiser, describe_groups};
+use super::record::Record;
+use super::step::{Step, Sums};
+use super::table::{Row, Table};
+use crate::config::{Config, Shards};
+use crate::data::Prepared;
+use crate::evaluate::{Evaluation, evaluate};
+use crate::failure::{Failure, Kind, Result};
+use crate::output::Output;
+use crate::schedule::{Schedule, Shape};
+use crate::signals::Stop;
+use crate::streams::{Purpose, dropout_seed, stream};
+
+/// What a finished run reports beside its evaluation.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Account {
+    pub(crate) parameters: u64,
+    pub(crate) train_seconds: f64,
+    pub(crate) tokens_per_second: f64,
+    pub(crate) epochs: f64,
+    pub(crate) steps: usize,
+}
+
+/// Everything a training run works with.
+pub(crate) struct Trainer<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) data: &'a Prepared,
+    pub(crate) pool: &'a Pool,
+    pub(crate) output: &'a Output,
+    pub(crate) record: &'a mut Record,
+    /// List gradients and updates of the first steps.
+    pub(crate) audit: bool,
+    pub(crate) saver: Saver<'a>,
+    pub(crate) stop: &'a Stop,
+}
+
+/// What changes from step to step: all that a checkpoint has to hold.
+pub(crate) struct State {
+    pub(crate) lm: NeuralLm,
+    pub(crate) optimiser: Optimiser,
+    pub(crate) position: Position,
+    /// Sums since the last reported line.
+    pub(crate) recent: Sums,
+    /// The best evaluation so far: nats a token, its step, and the weights.
+    pub(crate) best: Option<Best>,
+    /// Evaluations since the best one.
+    pub(crate) stale: usize,
+    pub(crate) train_seconds: f64,
+    /// Tokens trained on.
+    pub(crate) tokens: u64,
+}
+
+/// The best weights so far.
+pub(crate) struct Best {
+    pub(crate) nats_per_token: f64,
+    pub(crate) step: usize,
+    pub(crate) weights: Vec<Vec<f32>>,
+}
+
+impl Trainer<'_> {
+    /// Trains `neural` to the end and leaves the best weights in it.
+    ///
+    /// # Errors
+    /// Divergence (exit code 3), a failure of the tensor library, a file that cannot be written.
+    pub(crate) fn run(
+        &mut self,
+        neural: Neural,
+        from: Option<&Checkpoint>,
+    ) -> Result<(NeuralLm, Evaluation, Account)> {
+        let config = self.config;
+        let train = &config.train;
+        let parameters = neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum();
+        let batches = Batches::new(self.data.train.clone(), train.block_size, train.batch_size, train.seed)?;
+        let length = Length::of(train, &batches);
+        let loss = CrossEntropy::new()
+            .label_smoothing(config.loss.label_smoothing)?
+            .z_loss(config.loss.z_loss)?
+            .ignore_index(IGNORE);
+        let table = Table {
+            smoothed: config.loss.label_smoothing > 0.0 || config.loss.z_loss > 0.0,
+            gap: self.data.source_nats.is_some(),
+        };
+        self.introduce(&neural, &batches, length, parameters);
+        self.output.say(table.header());
+
+        let optimiser = Optimiser::new(&neural, &config.optim);
+        let mut state = State {
+            lm: NeuralLm { neural, stride: config.eval.stride },
+            optimiser,
+            position: Position::default(),
+            recent: Sums::default(),
+            best: None,
+            stale: 0,
+            train_seconds: 0.0,
+            tokens: 0,
+        };
+        if let Some(checkpoint) = from {
+            checkpoint::resume(&mut state, checkpoint)?;
+            self.output.say(format!("going on after step {}", state.optimiser.step));
+        }
+        let mut last = None;
+        while length.progress(state.optimiser.step, state.train_seconds) < 1.0 {
+            let ends_epoch = self.step(&mut state, &batches, &loss, length)?;
+            let step = state.optimiser.step;
+            let done = length.progress(step, state.train_seconds) >= 1.0;
+            let asked = config.eval.every_steps > 0 && step.is_multiple_of(config.eval.every_steps);
+            if done || ends_epoch || asked {
+                last = Some(self.report(&mut state, &batches, length, table)?);
+            }
+            let stop = self.stop.asked();
+            if self.saver.due(step) || stop.is_some() {
+                let metrics = self.record.sync()?;
+                self.saver.save(&state, metrics)?;
+            }
+            if let Some(signal) = stop {
+                return Err(Failure {
+                    kind: Kind::Stopped(signal),
+                    message: format!("stopped by a signal after step {step}; the checkpoint is saved"),
+                    hint: Some("--resume with the same --out goes on from here".into()),
+                });
+            }
+            if train.patience > 0 && state.stale >= train.patience {
+                self.output.say(format!(
+                    "stopped early: no better validation loss in {} evaluations (train.patience)",
+                    train.patience
+                ));
+                break;
+            }
+        }
+        self.output.end_bar();
+        let mut evaluation = match last {
+            Some(evaluation) => evaluation,
+            // Resumed after its last step.
+            None => self.evaluate(&state.lm)?,
+        };
+        if let Some(best) = state.best.as_ref().filter(|best| best.step != state.optimiser.step) {
+            self.output.say(format!(
+                "the model of step {} had the lowest validation loss, {:.4} nats a token, and is the one kept",
+                best.step, best.nats_per_token
+            ));
+            restore(&state.lm.neural, &best.weights)?;
+            evaluation = self.evaluate(&state.lm)?;
+        }
+        let account = Account {
+            parameters,
+            train_seconds: state.train_seconds,
+            tokens_per_second: state.tokens as f64 / state.train_seconds,
+            epochs: state.position.epochs(&batches, train),
+            steps: state.optimiser.step,
+        };
+        Ok((state.lm, evaluation, account))
+    }
+
+    /// Says what is about to happen.
+    fn introduce(&self, neural: &Neural, batches: &Batches, length: Length, parameters: u64) {
+        let config = self.config;
+        let size = crate::output::thousands(parameters);
+        let train = &config.train;
+        let shards = if let Shards::Fixed(shards) = train.shards { shards } else { 1 };
+        self.output.say(format!(
+            "{} with {size} parameters; {} steps an epoch of {} × {} tokens, {shards} shard{} on {} thread{}",
+            config.model.kind,
+            super::length::updates(batches, train, 0),
+            train.batch_size * train.grad_accumulation,
+            train.block_size,
+            if shards == 1 { "" } else { "s" },
+            self.pool.threads(),
+            if self.pool.threads() == 1 { "" } else { "s" },
+        ));
+        self.output.say(describe_groups(neural, &config.optim));
+        if config.loss.label_smoothing > 0.0 {
+            let epsilon = config.loss.label_smoothing;
+            self.output.say(format!(
+                "label smoothing {epsilon}: the objective cannot fall below {:.4} nats, the entropy of the smoothed \
+                 target; compare the NLL, not the objective",
+                information::smoothed_floor(epsilon, self.data.tokenizer.vocab_size()).unwrap_or(f64::NAN)
+            ));
+        }
+        match length {
+            Length::Steps(steps) => self.output.start_bar(steps as u64, "steps"),
+            Length::Budget(budget) => self.output.start_bar(budget.as_secs(), "s"),
+        }
+    }
+
+    /// One update. True when it ends an epoch.
+    fn step(
+        &mut self,
+        state: &mut State,
+        batches: &Batches,
+        loss: &CrossEntropy,
+        length: Length,
+    ) -> Result<bool> {
+        let started = Instant::now();
+        let config = self.config;
+        let step = state.optimiser.step;
+        let schedule = Schedule {
+            lr: config.optim.lr,
+            min_lr: config.optim.min_lr,
+            warmup: config.optim.warmup,
+            shape: Shape::named(&config.optim.schedule).unwrap_or(Shape::Constant),
+        };
+        let lr = match length {
+            Length::Steps(steps) => schedule.at_step(step, steps),
+            Length::Budget(_) => schedule.at(step, length.progress(step, state.train_seconds)),
+        };
+        let shards = if let Shards::Fixed(shards) = config.train.shards { shards } else { 1 };
+        let update = Step { neural: &state.lm.neural, loss, shards, pool: self.pool };
+        let portion = state.position.batches(batches, &config.train);
+        let (stores, sums) = update.gradients(&portion, dropout_seed(config.train.seed, step))?;
+        let norm = state.optimiser.gather(&state.lm.neural, &stores, self.pool)?;
+        drop(stores);
+        if !(sums.objective.is_finite() && norm.is_finite()) {
+            return Err(diverged(step, sums.objective / sums.tokens as f64, norm, lr));
+        }
+        let audited = self.audit && step < audit::STEPS;
+        let before = if audited { weights(&state.lm.neural)? } else { Vec::new() };
+        state.optimiser.update(&state.lm.neural, lr, norm, self.pool)?;
+        if audited {
+            self.list_gradients(state, &before)?;
+        }
+        state.recent.add(&sums);
+        state.tokens += sums.tokens as u64;
+        let ends_epoch = state.position.advance(batches, &config.train);
+        state.train_seconds += started.elapsed().as_secs_f64();
+        let position = match length {
+            Length::Steps(_) => state.optimiser.step as u64,
+            Length::Budget(_) => state.train_seconds as u64,
+        };
+        self.output
+            .move_bar(position, || format!("train nll {:.4}", state.recent.nll / state.recent.tokens as f64));
+        Ok(ends_epoch)
+    }
+
+    /// The gradient audit of the step just made; `before` are the weights it started from.
+    fn list_gradients(&mut self, state: &State, before: &[Vec<f32>]) -> Result<()> {
+        let mut listed = Vec::new();
+        let parameters = state.lm.neural.parameters().iter().zip(before).zip(state.optimiser.gradients());
+        for ((parameter, before), gradient) in parameters {
+            let update: Vec<f32> =
+                parameter.read(|now| now.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<f32>>())?;
+            let mut entry = ParameterAudit {
+                name: parameter.name.clone(),
+                values: before.len(),
+                weight_norm: audit::norm(before),
+                gradient_norm: audit::norm(gradient),
+                update_norm: audit::norm(&update),
+                flag: None,
+            };
+            entry.judge();
+            listed.push(entry);
+        }
+        let step = state.optimiser.step;
+        self.output.say(audit::table(step, &listed));
+        self.record.event(&json!({ "event": "audit", "step": step, "parameters": listed }), self.output)
+    }
+
+    /// Evaluates, prints a line, keeps the weights when they are the best.
+    fn report(
+        &mut self,
+        state: &mut State,
+        batches: &Batches,
+        length: Length,
+        table: Table,
+    ) -> Result<Evaluation> {
+        let evaluation = self.evaluate(&state.lm)?;
+        let nats_per_token = evaluation.nats_per_token();
+        let step = state.optimiser.step;
+        let best = state.best.as_ref().is_none_or(|best| nats_per_token < best.nats_per_token);
+        if best {
+            state.best = Some(Best { nats_per_token, step, weights: weights(&state.lm.neural)? });
+            state.stale = 0;
+        } else {
+            state.stale += 1;
+        }
+        let tokens = state.recent.tokens as f64;
+        let row = Row {
+            epoch: state.position.epochs(batches, &self.config.train),
+            step,
+            objective: state.recent.objective / tokens,
+            nll: state.recent.nll / tokens,
+            evaluation,
+            tokens_per_second: state.tokens as f64 / state.train_seconds,
+            train_seconds: state.train_seconds,
+            left_seconds: length.left_seconds(step, state.train_seconds),
+            best,
+        };
+        self.output.say(table.row(&row));
+        let event = json!({
+            "event": "epoch", "epoch": row.epoch, "step": step, "objective": row.objective, "train_nll": row.nll,
+            "eval": evaluation, "best": best, "train_seconds": row.train_seconds,
+            "tokens_per_second": row.tokens_per_second,
+        });
+        self.record.event(&event, self.output)?;
+        state.recent = Sums::default();
+        Ok(evaluation)
+    }
+
+    fn evaluate(&self, lm: &NeuralLm) -> Result<Evaluation> {
+        evaluate(lm, &self.data.val, self.data.tokenizer.unk(), self.data.source_nats, self.pool)
+    }
+}
+
+/// A new model from the run's seed.
+///
+/// # Errors
+/// Sizes that describe no model.
+pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neural> {
+    let mut init = stream(config.train.seed, Purpose::Init);
+    Ok(Neural::new(neural, &mut init, &candle_core::Device::Cpu)?)
+}
+
+/// A copy of every parameter.
+pub(crate) fn weights(neural: &Neural) -> Result<Vec<Vec<f32>>> {
+    neural.parameters().iter().map(|parameter| Ok(parameter.read(<[f32]>::to_vec)?)).collect()
+}
+
+/// Writes a copy back.
+pub(crate) fn restore(neural: &Neural, weights: &[Vec<f32>]) -> Result<()> {
+    for (parameter, values) in neural.parameters().iter().zip(weights) {
+        parameter.update(|slice| slice.copy_from_slice(values))?;
+    }
+    Ok(())
+}
+
+fn diverged(step: usize, objective: f64, norm: f64, lr: f64) -> Failure {
+    Failure {
+        kind: Kind::Diverged,
+        message: format!(
+            "training diverged at step {}: objective {objective} nats a token, gradient norm {norm}, learning rate {lr:.3e}",
+            step + 1
+        ),
+        hint: Some("lower optim.lr, lengthen optim.warmup, or set optim.grad_clip".into()),
+    }
+}

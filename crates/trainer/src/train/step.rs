@@ -1,0 +1,97 @@
+//! One update's gradients: shards of a batch, one a thread, summed in a fixed order.
+//!
+//! Each shard is a candle graph of its own with serial kernels inside, so the graph's cost is paid in parallel and no
+//! kernel needs to fork. Shards are cut by row and summed by index: the result depends on how many shards there are,
+//! which the config says, and never on how many threads compute them.
+
+use candle_core::{Device, Tensor, backprop::GradStore};
+use surprisal_kernels::threads::Pool;
+use surprisal_loss::{CrossEntropy, Loss, Reduction};
+use surprisal_model::neural::{Mode, Neural, Output};
+use surprisal_text::Batch;
+
+use crate::failure::{Failure, Result};
+
+/// Sums over the tokens of one update.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Sums {
+    /// Σ of what is minimised (smoothed, with z-loss).
+    pub(crate) objective: f64,
+    /// Σ −ln q of the true tokens, unsmoothed.
+    pub(crate) nll: f64,
+    /// How many tokens.
+    pub(crate) tokens: usize,
+}
+
+impl Sums {
+    /// Adds another part.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.objective += other.objective;
+        self.nll += other.nll;
+        self.tokens += other.tokens;
+    }
+}
+
+/// What the shards of an update share.
+pub(crate) struct Step<'a> {
+    pub(crate) neural: &'a Neural,
+    pub(crate) loss: &'a CrossEntropy,
+    pub(crate) shards: usize,
+    pub(crate) pool: &'a Pool,
+}
+
+impl Step<'_> {
+    /// The gradient of the mean objective over all tokens of `batches`, as one store a shard and batch, to be summed in
+    /// order by the optimiser.
+    ///
+    /// # Errors
+    /// A failure of the tensor library; a batch without targets.
+    pub(crate) fn gradients(&self, batches: &[Batch], dropout_seed: u64) -> Result<(Vec<GradStore>, Sums)> {
+        let tokens: usize = batches.iter().map(|batch| batch.targets_count).sum();
+        if tokens == 0 {
+            return Err(Failure::failed("a batch has no token to predict"));
+        }
+        let loss = self.loss.clone().reduction(Reduction::Scaled(1.0 / tokens as f64));
+        let mut stores = Vec::with_capacity(batches.len() * self.shards);
+        let mut sums = Sums::default();
+        let mut first_row = 0;
+        for batch in batches {
+            let results = self.pool.map(self.shards, |shard| {
+                let rows = batch.rows * shard / self.shards..batch.rows * (shard + 1) / self.shards;
+                if rows.is_empty() {
+                    return Ok(None);
+                }
+                self.shard(&loss, batch, rows, first_row, dropout_seed).map(Some)
+            });
+            for result in results {
+                if let Some((store, part)) = result? {
+                    stores.push(store);
+                    sums.add(&part);
+                }
+            }
+            first_row += batch.rows;
+        }
+        Ok((stores, sums))
+    }
+
+    fn shard(
+        &self,
+        loss: &CrossEntropy,
+        batch: &Batch,
+        rows: std::ops::Range<usize>,
+        first_row: usize,
+        dropout_seed: u64,
+    ) -> Result<(GradStore, Sums)> {
+        let cells = rows.start * batch.cols..rows.end * batch.cols;
+        let ids = Tensor::from_slice(&batch.inputs[cells.clone()], (rows.len(), batch.cols), &Device::Cpu)?; // (B, T)
+        let targets = Tensor::from_slice(&batch.targets[cells], rows.len() * batch.cols, &Device::Cpu)?; // (B·T)
+        let mode = Mode::Train { dropout_seed, first_row: first_row + rows.start };
+        let Loss { value, objective_sum, nll_sum, count, .. } = match self.neural.forward(&ids, &mode)? {
+            Output::Logits(logits) => loss.apply(&logits, &targets)?,
+            Output::Head { hidden, weight, bias } => {
+                loss.apply_linear(&hidden, &weight, bias.as_ref(), &targets)?
+            }
+        };
+        Ok((value.backward()?, Sums { objective: objective_sum, nll: nll_sum, tokens: count }))
+    }
+}

@@ -1,0 +1,137 @@
+//! What the black-box tests share: the binary, run in an empty folder.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// An empty folder to run the binary in.
+pub struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file and returns its path.
+    pub fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a test's own input, not a file that must survive")]
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// A small text with some structure: enough for any tokenizer, small enough for a test.
+    pub fn text(&self, name: &str, lines: usize) -> PathBuf {
+        self.file(name, sentences(lines))
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("surprisal"));
+        command.current_dir(self.path()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::of(self.command(arguments).output().unwrap(), arguments)
+    }
+
+    /// The names in the folder, sorted.
+    pub fn entries(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// Sentences from a tiny invented grammar.
+pub fn sentences(lines: usize) -> String {
+    let who = ["the cat", "a dog", "one bird", "the old man"];
+    let does = ["sees", "likes", "follows", "hears"];
+    let what = ["the rain.", "a song.", "the sea.", "nothing."];
+    // A linear congruential sequence is random enough here, and the same everywhere.
+    let mut state = 12345u32;
+    let mut pick = |n: usize| {
+        state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+        (state >> 16) as usize % n
+    };
+    (0..lines).map(|_| format!("{} {} {}\n", who[pick(4)], does[pick(4)], what[pick(4)])).collect()
+}
+
+/// A finished process.
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    arguments: String,
+}
+
+impl Ran {
+    pub fn of(output: Output, arguments: &[&str]) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            arguments: arguments.join(" "),
+        }
+    }
+
+    /// The process did its work.
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert_eq!(self.code, 0, "surprisal {}\n{}", self.arguments, self.stderr);
+        self
+    }
+
+    /// The process refused with `code`, in words that hold every one of `parts`, and did not panic.
+    #[track_caller]
+    pub fn refused(self, code: i32, parts: &[&str]) -> Self {
+        assert_eq!(self.code, code, "surprisal {}\n{}{}", self.arguments, self.stdout, self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        for part in parts {
+            assert!(self.stderr.contains(part), "no «{part}» in:\n{}", self.stderr);
+        }
+        self
+    }
+
+    /// Standard output as JSON lines.
+    #[track_caller]
+    pub fn events(&self) -> Vec<Value> {
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect()
+    }
+
+    /// The last JSON line.
+    #[track_caller]
+    pub fn result(&self) -> Value {
+        self.events().pop().expect("no line on standard output")
+    }
+}
+
+/// A text that lies beside the project, or `None` after saying aloud that the test is skipped.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED: {name} is not beside the project");
+    None
+}
+
+/// A file of the repository.
+pub fn repository(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name).to_string_lossy().into_owned()
+}

@@ -1,0 +1,178 @@
+//! What scripts may rely on: JSON fields, exit codes, closed pipes, plain output off a terminal.
+
+mod common;
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use common::Bench;
+use serde_json::Value;
+
+const SMALL: [&str; 12] = [
+    "--set",
+    "model.n_layer=1",
+    "--set",
+    "model.n_embd=16",
+    "--set",
+    "model.n_head=2",
+    "--set",
+    "train.steps=6",
+    "--set",
+    "train.block_size=16",
+    "--set",
+    "eval.stride=8",
+];
+
+fn train<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["train", "a.txt", "--out", "run", "--set", "train.batch_size=4"];
+    arguments.extend(SMALL);
+    arguments.extend(more);
+    arguments
+}
+
+#[track_caller]
+fn has(object: &Value, fields: &[&str]) {
+    for field in fields {
+        assert!(object.get(field).is_some(), "no `{field}` in {object}");
+    }
+}
+
+const EVAL: [&str; 9] = [
+    "nats_per_token",
+    "perplexity",
+    "bits_per_byte",
+    "tokens",
+    "bytes",
+    "oov",
+    "perplexity_including_oov",
+    "perplexity_excluding_oov",
+    "zero_probability",
+];
+
+#[test]
+fn train_eval_sample_and_inspect_print_the_contract() {
+    let bench = Bench::new();
+    bench.text("a.txt", 120);
+    let ran = bench.run(&train(&["--json"])).succeeded();
+    let events = ran.events();
+    let names: Vec<&str> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert!(names.starts_with(&["start", "baseline", "baseline", "baseline"]), "{names:?}");
+    assert!(names.contains(&"epoch") && names.contains(&"sample"), "{names:?}");
+    let result = ran.result();
+    assert_eq!(result["event"], "result");
+    has(&result["eval"], &EVAL);
+    has(
+        &result,
+        &["parameters", "train_seconds", "wall_seconds", "tokens_per_second", "epochs", "steps", "run"],
+    );
+    assert_eq!(result["steps"], 6);
+    let nats = result["eval"]["nats_per_token"].as_f64().unwrap();
+    let perplexity = result["eval"]["perplexity"].as_f64().unwrap();
+    assert!((nats.exp() - perplexity).abs() < 1e-9 * perplexity);
+
+    // The same numbers are in the run's own record.
+    let metrics = std::fs::read_to_string(bench.path().join("run/metrics.jsonl")).unwrap();
+    assert_eq!(metrics, ran.stdout);
+
+    // Scored again from the saved model, the validation text gives the same.
+    let again = bench.run(&["eval", "run", "--json"]).succeeded().result();
+    assert_eq!(again["event"], "result");
+    assert_eq!(again["eval"], result["eval"]);
+
+    let sample =
+        bench.run(&["sample", "run", "--tokens", "20", "--seed", "3", "--json"]).succeeded().result();
+    has(&sample, &["text", "tokens", "seed", "temperature"]);
+    let plain = bench.run(&["sample", "run", "--tokens", "20", "--seed", "3"]).succeeded();
+    assert_eq!(plain.stdout.trim_end_matches('\n'), sample["text"].as_str().unwrap().trim_end_matches('\n'));
+
+    let inspected = bench.run(&["inspect", "run", "--json"]).succeeded().result();
+    has(&inspected, &["kind", "parameters", "vocab_size"]);
+    let text = bench.run(&["inspect", "a.txt", "--json"]).succeeded().result();
+    has(&text, &["bytes", "characters", "lines", "words"]);
+}
+
+#[test]
+fn the_embedded_corpus_comes_with_its_entropy() {
+    let bench = Bench::new();
+    let ran = bench.run(&["train", "--out", "run", "--json", "--set", "model.kind=ngram"]);
+    // The default config names transformer sizes, which mean nothing to counts.
+    ran.refused(2, &["means nothing"]);
+    let config = bench.file("c.toml", "[model]\nkind = \"ngram\"\n[sample]\ntokens = 20\n");
+    let ran = bench.run(&["train", config.to_str().unwrap(), "--out", "run", "--json"]).succeeded();
+    let eval = &ran.result()["eval"];
+    has(eval, &["source_entropy", "kl"]);
+    let (nats, entropy, kl) = (
+        eval["nats_per_token"].as_f64().unwrap(),
+        eval["source_entropy"].as_f64().unwrap(),
+        eval["kl"].as_f64().unwrap(),
+    );
+    assert!((nats - entropy - kl).abs() < 1e-12 && kl > 0.1, "{eval}");
+    let again = bench.run(&["eval", "run", "--json"]).succeeded().result();
+    assert_eq!(&again["eval"], eval);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let bench = Bench::new();
+    bench.text("a.txt", 120);
+    bench.run(&train(&["--quiet"])).succeeded();
+    let mut child = bench
+        .command(&["sample", "run", "--tokens", "100000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    // The pipe is closed here, in the middle of the text.
+    let ran = common::Ran::of(child.wait_with_output().unwrap(), &["sample"]).succeeded();
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn off_a_terminal_there_are_only_plain_lines() {
+    let bench = Bench::new();
+    bench.text("a.txt", 120);
+    let ran = bench.run(&train(&[])).succeeded();
+    assert!(!ran.stderr.contains('\u{1b}') && !ran.stderr.contains('\r'), "{:?}", ran.stderr);
+    assert_eq!(ran.stdout, "", "without --json, what people read goes to standard error");
+    for word in ["uniform", "unigram", "bigram MLE", "val nats", "perplexity", "bits/byte", "the run is in"] {
+        assert!(ran.stderr.contains(word), "no «{word}» in:\n{}", ran.stderr);
+    }
+    let coloured = bench.command(&["eval", "run"]).env("NO_COLOR", "1").output().unwrap();
+    assert!(!String::from_utf8_lossy(&coloured.stdout).contains('\u{1b}'));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_the_run_with_code_3() {
+    let bench = Bench::new();
+    bench.text("a.txt", 120);
+    let before = bench.entries();
+    let ran = bench.run(&train(&[
+        "--set",
+        "optim.lr=1e9",
+        "--set",
+        "optim.min_lr=1e9",
+        "--set",
+        "optim.warmup=0",
+        "--set",
+        "optim.grad_clip=0",
+        "--set",
+        "train.steps=200",
+        "--set",
+        "optim.schedule=constant",
+    ]));
+    ran.refused(3, &["diverged at step", "learning rate", "hint"]);
+    assert_eq!(bench.entries(), before);
+}
+
+#[test]
+fn with_smoothing_objective_and_nll_are_kept_apart() {
+    let bench = Bench::new();
+    bench.text("a.txt", 120);
+    let ran = bench.run(&train(&["--json", "--set", "loss.label_smoothing=0.2"])).succeeded();
+    assert!(ran.stderr.contains("the objective cannot fall below"), "{}", ran.stderr);
+    let epoch = ran.events().into_iter().find(|event| event["event"] == "epoch").unwrap();
+    let (objective, nll) = (epoch["objective"].as_f64().unwrap(), epoch["train_nll"].as_f64().unwrap());
+    assert!((objective - nll).abs() > 1e-6, "{epoch}");
+}
