@@ -4,10 +4,14 @@
 //! [`threads::Pool`]; how it cuts its work never depends on how many threads do it, so results are the same bits
 //! for any thread count. Instruction sets are chosen at run time; every kernel has a portable path.
 
+pub mod activation;
+pub mod attention;
 pub mod counting;
 pub mod cross_entropy;
 pub mod exp;
 pub mod linear_cross_entropy;
+pub mod matmul;
+pub mod norm;
 pub mod optim;
 pub mod reduce;
 pub mod simd;

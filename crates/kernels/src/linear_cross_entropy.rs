@@ -4,11 +4,9 @@
 //! `G = ∂ℓ/∂Z`. Rows are taken in chunks: a chunk of `Z` is computed, turned into its own gradient in place
 //! ([`crate::cross_entropy`]), multiplied on, and forgotten. Never more than one chunk of logits exists.
 
-mod product;
-
 use crate::cross_entropy::{self, RowError, Spec, Targets, Totals, Upstream};
+use crate::matmul::{Matrix, MatrixMut, multiply};
 use crate::threads::Pool;
-use product::{Matrix, MatrixMut, multiply};
 
 /// No chunk of logits is larger than this many elements (26 MiB), unless a single row is.
 const CHUNK_ELEMENTS: usize = 6 * 1024 * 1024 + 512 * 1024;

@@ -7,19 +7,25 @@
 //! the gradient without a word; nothing here uses them.
 
 pub mod composed;
+mod fused;
 pub mod inplace;
 mod stream;
 
 pub use stream::DropoutStream;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
+
+/// Whether the fused kernels take this tensor: they are for the CPU and f32.
+fn fusable(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}
 
 /// `x Wᵀ + b`: `x` (N, In), `weight` (Out, In), `bias` (Out) → (N, Out).
 ///
 /// # Errors
 /// Shapes that do not fit together, or a failure of the tensor library.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    composed::linear(x, weight, bias)
+    if fusable(x) { fused::linear(x, weight, bias) } else { composed::linear(x, weight, bias) }
 }
 
 /// Rows of a table: `ids` (N) u32, `table` (V, C) → (N, C).
@@ -27,7 +33,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 /// # Errors
 /// An id of V or more, or a failure of the tensor library.
 pub fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
-    composed::embedding(ids, table)
+    if fusable(table) { fused::embedding(ids, table) } else { composed::embedding(ids, table) }
 }
 
 /// Layer normalisation of each row (Ba et al. 2016): `x` (N, C) → (N, C), with `weight` (C) and `bias` (C).
@@ -35,7 +41,11 @@ pub fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Shapes that do not fit together, or a failure of the tensor library.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
-    composed::layer_norm(x, weight, bias, eps)
+    if fusable(x) {
+        fused::layer_norm(x, weight, bias, eps)
+    } else {
+        composed::layer_norm(x, weight, bias, eps)
+    }
 }
 
 /// Multi-head causal self-attention: `qkv` (B, T, 3·C) holds queries, keys and values side by side → (B, T, C).
@@ -43,7 +53,7 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) 
 /// # Errors
 /// A width that is no multiple of 3 · `n_head`, or a failure of the tensor library.
 pub fn causal_attention(qkv: &Tensor, n_head: usize) -> Result<Tensor> {
-    composed::causal_attention(qkv, n_head)
+    if fusable(qkv) { fused::causal_attention(qkv, n_head) } else { composed::causal_attention(qkv, n_head) }
 }
 
 /// GELU in its tanh form (Hendrycks & Gimpel 2016), GPT-2's `gelu_new`; any shape.
@@ -51,7 +61,7 @@ pub fn causal_attention(qkv: &Tensor, n_head: usize) -> Result<Tensor> {
 /// # Errors
 /// A failure of the tensor library.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    composed::gelu(x)
+    if fusable(x) { fused::gelu(x) } else { composed::gelu(x) }
 }
 
 /// Dropout: zeroes an element with probability `p` and divides what it keeps by 1 − `p`.

@@ -109,6 +109,10 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
         .or_insert_with(|| toml::Value::Table(toml::Table::new()))
         .as_table_mut()
         .ok_or_else(wrong)?;
+    if name.trim() == "model.kind" && section.get(key).is_none_or(|old| *old != parsed) {
+        // Another kind of model has other sizes: it starts from its own defaults, not from the file's.
+        section.clear();
+    }
     section.insert(key.to_owned(), parsed);
     Ok(())
 }
@@ -203,6 +207,16 @@ mod tests {
         assert_eq!(loaded.config.train.seed, 5);
         assert_eq!(loaded.config.tokenizer.kind, "bpe");
         assert_eq!(loaded.config.train.budget.as_deref(), Some("3min"));
+    }
+
+    #[test]
+    fn another_kind_of_model_starts_from_its_own_defaults() {
+        let file = write("[model]\nkind = \"transformer\"\nn_layer = 3\n");
+        let set = ["model.kind=ngram", "model.order=3"].map(String::from);
+        let model = load(Some(file.path()), &set).unwrap().config.model;
+        assert_eq!((model.kind.as_str(), model.order, model.n_layer), ("ngram", Some(3), None));
+        let same = load(Some(file.path()), &["model.kind=transformer".to_owned()]).unwrap().config.model;
+        assert_eq!(same.n_layer, Some(3));
     }
 
     #[test]

@@ -1,0 +1,111 @@
+//! The fused operations against the composed ones in f64: values and every gradient.
+
+use candle_core::{DType, Device, Var};
+
+use super::*;
+use crate::composed;
+
+/// Numbers that look random and are the same everywhere.
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// Runs `f` in f32 and the oracle in f64 on the same arguments, weighs the outputs at random, and compares outputs
+/// and gradients.
+fn agree(
+    shapes: &[&[usize]],
+    f: impl Fn(&[Tensor]) -> Result<Tensor>,
+    oracle: impl Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    let single: Vec<Var> = shapes
+        .iter()
+        .zip(1..)
+        .map(|(shape, seed)| {
+            let values = numbers(shape.iter().product(), seed);
+            Var::from_tensor(&Tensor::from_vec(values, *shape, &Device::Cpu).unwrap()).unwrap()
+        })
+        .collect();
+    let double: Vec<Var> =
+        single.iter().map(|v| Var::from_tensor(&v.to_dtype(DType::F64).unwrap()).unwrap()).collect();
+    let tensors = |vars: &[Var]| vars.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>();
+    let (y, z) = (f(&tensors(&single)).unwrap(), oracle(&tensors(&double)).unwrap());
+    close(&y, &z, "value");
+    let weights = Tensor::from_vec(numbers(y.elem_count(), 99), y.shape(), &Device::Cpu).unwrap();
+    let one = (&y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+    let two = (&z * weights.to_dtype(DType::F64).unwrap()).unwrap().sum_all().unwrap().backward().unwrap();
+    for (i, (s, d)) in single.iter().zip(&double).enumerate() {
+        close(one.get(s).unwrap(), two.get(d).unwrap(), &format!("gradient {i}"));
+    }
+}
+
+fn close(a: &Tensor, b: &Tensor, what: &str) {
+    assert_eq!(a.dims(), b.dims(), "{what}");
+    let a: Vec<f64> = a.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let b: Vec<f64> = b.flatten_all().unwrap().to_vec1().unwrap();
+    let scale = b.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+    for (x, y) in a.iter().zip(&b) {
+        assert!((x - y).abs() < 5e-6 * scale, "{what}: {x} and {y}");
+    }
+}
+
+#[test]
+fn linear_agrees() {
+    for (n, i, o) in [(1, 1, 1), (5, 7, 3), (33, 17, 40)] {
+        agree(
+            &[&[n, i], &[o, i]],
+            |a| crate::linear(&a[0], &a[1], None),
+            |a| composed::linear(&a[0], &a[1], None),
+        );
+        agree(
+            &[&[n, i], &[o, i], &[o]],
+            |a| crate::linear(&a[0], &a[1], Some(&a[2])),
+            |a| composed::linear(&a[0], &a[1], Some(&a[2])),
+        );
+    }
+}
+
+#[test]
+fn embedding_agrees() {
+    let ids = Tensor::new(&[3u32, 0, 3, 1], &Device::Cpu).unwrap();
+    agree(&[&[5, 9]], |a| crate::embedding(&ids, &a[0]), |a| composed::embedding(&ids, &a[0]));
+    let table = Tensor::zeros((3, 2), DType::F32, &Device::Cpu).unwrap();
+    assert!(crate::embedding(&ids, &table).is_err());
+}
+
+#[test]
+fn layer_norm_agrees() {
+    for (n, c) in [(1, 2), (4, 19), (9, 64)] {
+        agree(
+            &[&[n, c], &[c]],
+            |a| crate::layer_norm(&a[0], &a[1], None, 1e-5),
+            |a| composed::layer_norm(&a[0], &a[1], None, 1e-5),
+        );
+        agree(
+            &[&[n, c], &[c], &[c]],
+            |a| crate::layer_norm(&a[0], &a[1], Some(&a[2]), 1e-5),
+            |a| composed::layer_norm(&a[0], &a[1], Some(&a[2]), 1e-5),
+        );
+    }
+}
+
+#[test]
+fn attention_agrees() {
+    for (b, t, heads, d) in [(1, 1, 1, 1), (2, 5, 3, 4), (3, 17, 2, 8)] {
+        agree(
+            &[&[b, t, 3 * heads * d]],
+            |a| crate::causal_attention(&a[0], heads),
+            |a| composed::causal_attention(&a[0], heads),
+        );
+    }
+}
+
+#[test]
+fn gelu_agrees() {
+    agree(&[&[7, 33]], |a| crate::gelu(&(&a[0] * 4.0)?), |a| composed::gelu(&(&a[0] * 4.0)?));
+}
