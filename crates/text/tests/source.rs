@@ -254,7 +254,7 @@ fn malformed_sources_are_refused_with_their_line() {
             "may not have been drawn",
         ),
         (grammar("table t: x\n \"a\"\nrule s\n \"<v = t><v.y>\"\n"), 6, "no column `y`"),
-        (grammar("table t: x\n \"a\"\nrule s\n \"<v = u>\"\n"), 6, "no table `u`"),
+        (grammar("table t: x\n \"a\"\nrule s\n \"<v = u>x\"\n"), 6, "no table `u`"),
         (grammar("table t: x\n \"a\"\nrule s\n \"<v = t><w = t except v>x\"\n"), 6, "two rows or more"),
         (grammar("table t: x\n \"a\" \"b\"\n"), 4, "a row is"),
         (grammar("table t: x\n \"\"\n"), 4, "a row is"),

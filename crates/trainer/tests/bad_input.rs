@@ -1,5 +1,7 @@
 //! Bad input: a clear message, the documented exit code, and nothing left behind.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+
 mod common;
 
 use common::{Bench, sentences};

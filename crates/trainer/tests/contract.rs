@@ -1,5 +1,7 @@
 //! What scripts may rely on: JSON fields, exit codes, closed pipes, plain output off a terminal.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+
 mod common;
 
 use std::io::{BufRead, BufReader};

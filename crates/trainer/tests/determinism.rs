@@ -1,5 +1,7 @@
 //! The same seed gives the same bits, whatever the number of threads.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+
 mod common;
 
 use common::Bench;

@@ -1,5 +1,6 @@
 //! What the black-box tests share: the binary, run in an empty folder.
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -24,7 +25,7 @@ impl Bench {
     pub fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        #[expect(clippy::disallowed_methods, reason = "a test's own input, not a file that must survive")]
+
         std::fs::write(&path, bytes).unwrap();
         path
     }
