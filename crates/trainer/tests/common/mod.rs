@@ -1,6 +1,14 @@
 //! What the black-box tests share: the binary, run in an empty folder.
 #![allow(dead_code, reason = "each test binary uses its own part")]
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::new_without_default,
+    reason = "test helpers: a test fails aloud where something is wrong"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
