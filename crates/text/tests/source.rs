@@ -260,7 +260,7 @@ fn malformed_sources_are_refused_with_their_line() {
         (grammar("table t: x\n \"\"\n"), 4, "a row is"),
         (grammar("table t:\n"), 3, "names of its columns"),
         (grammar(&format!("table t: x\n \"a\"\nrule s\n \"{}x\"\n", names.concat())), 6, "more than 8 names"),
-        (nested, 133, "nested deeper"),
+        (nested, 131, "nested deeper"),
         (doubling, 0, "steps when every use"),
         ("x".repeat(2 << 20), 1, "at most"),
         ("markov\nstart \"a\"\n\"a\": \"a\"\n".into(), 3, "no `order`"),

@@ -122,9 +122,20 @@ impl From<surprisal_text::Error> for Failure {
     }
 }
 
+impl From<surprisal_loss::LossError> for Failure {
+    fn from(error: surprisal_loss::LossError) -> Self {
+        // Logits that are no numbers are what divergence looks like from inside the loss.
+        let diverged = matches!(error, surprisal_loss::LossError::Row(_));
+        Self {
+            kind: if diverged { Kind::Diverged } else { Kind::Failed },
+            message: chain(&error),
+            hint: None,
+        }
+    }
+}
+
 from_library!(
     surprisal_kernels::threads::PoolError,
-    surprisal_loss::LossError,
     surprisal_model::Error,
     candle_core::Error,
     serde_json::Error,

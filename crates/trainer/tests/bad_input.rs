@@ -69,7 +69,7 @@ fn an_empty_validation_text() {
 
 #[test]
 fn invalid_utf8_is_located_and_byte_is_suggested() {
-    let mut bytes = sentences(40).into_bytes();
+    let mut bytes = sentences(60).into_bytes();
     bytes[1234] = 0xFF;
     for kind in ["char", "word", "bpe"] {
         let set = format!("tokenizer.kind={kind}");

@@ -221,7 +221,11 @@ impl Trainer<'_> {
         let shards = if let Shards::Fixed(shards) = config.train.shards { shards } else { 1 };
         let update = Step { neural: &state.lm.neural, loss, shards, pool: self.pool };
         let portion = state.position.batches(batches, &config.train);
-        let (stores, sums) = update.gradients(&portion, dropout_seed(config.train.seed, step))?;
+        let gradients = update.gradients(&portion, dropout_seed(config.train.seed, step));
+        let (stores, sums) = gradients.map_err(|failure| match failure.kind {
+            Kind::Diverged => diverged(step, f64::NAN, f64::NAN, lr),
+            _ => failure,
+        })?;
         let norm = state.optimiser.gather(&state.lm.neural, &stores, self.pool)?;
         drop(stores);
         if !(sums.objective.is_finite() && norm.is_finite()) {
