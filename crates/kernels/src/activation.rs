@@ -30,7 +30,12 @@ pub fn gelu_in_place(xs: &mut [f32]) {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            crate::exp::map_in_place(simd, self.0, |x| gelu_with_slope(simd, x).0);
+            crate::exp::map_in_place(
+                simd,
+                self.0,
+                #[inline(always)]
+                |x| gelu_with_slope(simd, x).0,
+            );
         }
     }
     Isa::current().run(Gelu(xs));

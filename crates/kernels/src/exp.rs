@@ -92,7 +92,8 @@ pub fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     tanh_with_slope(simd, x).0
 }
 
-/// Applies `f` to whole vectors of `xs`, the last one padded with zeros.
+/// Applies `f` to whole vectors of `xs`, the last one padded with zeros. Mark the closure `#[inline(always)]`: called, not
+/// inlined, it would not be compiled for the instruction set.
 #[inline(always)]
 pub fn map_in_place<S: Simd>(simd: S, xs: &mut [f32], f: impl Fn(S::f32s) -> S::f32s) {
     let (vectors, tail) = S::as_mut_simd_f32s(xs);
@@ -112,7 +113,12 @@ pub fn exp_in_place(xs: &mut [f32]) {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            map_in_place(simd, self.0, |x| exp(simd, x));
+            map_in_place(
+                simd,
+                self.0,
+                #[inline(always)]
+                |x| exp(simd, x),
+            );
         }
     }
     Isa::current().run(Exp(xs));
@@ -125,7 +131,12 @@ pub fn tanh_in_place(xs: &mut [f32]) {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            map_in_place(simd, self.0, |x| tanh(simd, x));
+            map_in_place(
+                simd,
+                self.0,
+                #[inline(always)]
+                |x| tanh(simd, x),
+            );
         }
     }
     Isa::current().run(Tanh(xs));
@@ -183,7 +194,12 @@ mod tests {
             type Output = Vec<f32>;
             #[inline(always)]
             fn with_simd<S: Simd>(mut self, simd: S) -> Vec<f32> {
-                map_in_place(simd, &mut self.0, |x| exp_nonpositive(simd, x));
+                map_in_place(
+                    simd,
+                    &mut self.0,
+                    #[inline(always)]
+                    |x| exp_nonpositive(simd, x),
+                );
                 self.0
             }
         }

@@ -2,6 +2,9 @@
 //!
 //! All are meant for blocks that fit the first-level cache and run inside a [`pulp::WithSimd`] kernel. Four
 //! accumulators hide the latency of the additions; their order depends on the vector width only.
+//!
+//! A closure in here must be inlined, or its vector instructions become calls: closures that are arguments say so, the
+//! others are functions.
 
 use pulp::Simd;
 
@@ -31,17 +34,12 @@ fn sum_of<S: Simd>(simd: S, xs: &[f32], fill: f32, term: impl Fn(S::f32s) -> S::
     if !tail.is_empty() {
         sums[3] = simd.add_f32s(sums[3], term(load_tail(simd, tail, fill)));
     }
-    fold(simd, sums, |a, b| simd.add_f32s(a, b), |v| simd.reduce_sum_f32s(v))
+    fold_sum(simd, sums)
 }
 
 #[inline(always)]
-fn fold<S: Simd>(
-    _: S,
-    v: [S::f32s; 4],
-    pair: impl Fn(S::f32s, S::f32s) -> S::f32s,
-    across: impl Fn(S::f32s) -> f32,
-) -> f32 {
-    across(pair(pair(v[0], v[1]), pair(v[2], v[3])))
+fn fold_sum<S: Simd>(simd: S, v: [S::f32s; 4]) -> f32 {
+    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(v[0], v[1]), simd.add_f32s(v[2], v[3])))
 }
 
 /// The largest element, −∞ for none. A NaN may be passed over: whoever needs to know looks at the sum of the
@@ -62,44 +60,57 @@ pub fn max<S: Simd>(simd: S, xs: &[f32]) -> f32 {
     if !tail.is_empty() {
         tops[3] = simd.max_f32s(load_tail(simd, tail, f32::NEG_INFINITY), tops[3]);
     }
-    fold(simd, tops, |a, b| simd.max_f32s(a, b), |v| simd.reduce_max_f32s(v))
+    simd.reduce_max_f32s(simd.max_f32s(simd.max_f32s(tops[0], tops[1]), simd.max_f32s(tops[2], tops[3])))
 }
 
 /// `Σ xs`.
 #[inline(always)]
 pub fn sum<S: Simd>(simd: S, xs: &[f32]) -> f32 {
-    sum_of(simd, xs, 0.0, |v| v)
+    sum_of(
+        simd,
+        xs,
+        0.0,
+        #[inline(always)]
+        |v| v,
+    )
 }
 
 /// `Σ (xs - shift)`, more precise than subtracting afterwards.
 #[inline(always)]
 pub fn sum_shifted<S: Simd>(simd: S, xs: &[f32], shift: f32) -> f32 {
     let by = simd.splat_f32s(shift);
-    sum_of(simd, xs, shift, |v| simd.sub_f32s(v, by))
+    sum_of(
+        simd,
+        xs,
+        shift,
+        #[inline(always)]
+        |v| simd.sub_f32s(v, by),
+    )
 }
 
 /// `Σ weight` and `Σ weight (xs - shift)`, where a zero weight makes a zero product whatever `xs` holds.
 #[inline(always)]
 pub fn weighted_sum_shifted<S: Simd>(simd: S, xs: &[f32], weights: &[f32], shift: f32) -> (f32, f32) {
     let by = simd.splat_f32s(shift);
-    let zero = simd.splat_f32s(0.0);
-    let product = |x, w| {
-        let product = simd.mul_f32s(w, simd.sub_f32s(x, by));
-        simd.select_f32s(simd.equal_f32s(w, zero), zero, product)
-    };
-    let (mut total, mut dot) = ([zero; 4], [zero; 4]);
+    let (mut total, mut dot) = ([simd.splat_f32s(0.0); 4], [simd.splat_f32s(0.0); 4]);
     let ((xs, x_tail), (ws, w_tail)) = (S::as_simd_f32s(xs), S::as_simd_f32s(weights));
     for (i, (&x, &w)) in xs.iter().zip(ws).enumerate() {
         total[i % 4] = simd.add_f32s(total[i % 4], w);
-        dot[i % 4] = simd.add_f32s(dot[i % 4], product(x, w));
+        dot[i % 4] = simd.add_f32s(dot[i % 4], guarded_product(simd, w, simd.sub_f32s(x, by)));
     }
     if !x_tail.is_empty() {
         let (x, w) = (load_tail(simd, x_tail, shift), load_tail(simd, w_tail, 0.0));
         total[3] = simd.add_f32s(total[3], w);
-        dot[3] = simd.add_f32s(dot[3], product(x, w));
+        dot[3] = simd.add_f32s(dot[3], guarded_product(simd, w, simd.sub_f32s(x, by)));
     }
-    let add = |a, b| simd.add_f32s(a, b);
-    (fold(simd, total, add, |v| simd.reduce_sum_f32s(v)), fold(simd, dot, add, |v| simd.reduce_sum_f32s(v)))
+    (fold_sum(simd, total), fold_sum(simd, dot))
+}
+
+/// `w x`, and 0 for `w = 0`.
+#[inline(always)]
+fn guarded_product<S: Simd>(simd: S, w: S::f32s, x: S::f32s) -> S::f32s {
+    let zero = simd.splat_f32s(0.0);
+    simd.select_f32s(simd.equal_f32s(w, zero), zero, simd.mul_f32s(w, x))
 }
 
 /// `x ← e^{scale · (x − max)}` for every element, returning the sum. `max` must be the largest element and finite
@@ -107,35 +118,46 @@ pub fn weighted_sum_shifted<S: Simd>(simd: S, xs: &[f32], weights: &[f32], shift
 #[inline(always)]
 pub fn exp_sum_in_place<S: Simd>(simd: S, xs: &mut [f32], max: f32, scale: f32) -> f32 {
     let (top, factor) = (simd.splat_f32s(max), simd.splat_f32s(scale));
-    let e = |v| exp_nonpositive(simd, simd.mul_f32s(simd.sub_f32s(v, top), factor));
     let mut sums = [simd.splat_f32s(0.0); 4];
     let (vectors, tail) = S::as_mut_simd_f32s(xs);
     let (fours, rest) = pulp::as_arrays_mut::<4, _>(vectors);
     for four in fours {
         // Four at a time: the polynomial is one long chain of dependent operations.
-        let values = four.map(e);
-        for (sum, &v) in sums.iter_mut().zip(&values) {
+        for v in four.iter_mut() {
+            *v = relative_exp(simd, *v, top, factor);
+        }
+        for (sum, &v) in sums.iter_mut().zip(&*four) {
             *sum = simd.add_f32s(*sum, v);
         }
-        *four = values;
     }
     for (sum, v) in sums.iter_mut().zip(rest) {
-        *v = e(*v);
+        *v = relative_exp(simd, *v, top, factor);
         *sum = simd.add_f32s(*sum, *v);
     }
     if !tail.is_empty() {
-        let v = e(load_tail(simd, tail, f32::NEG_INFINITY));
+        let v = relative_exp(simd, load_tail(simd, tail, f32::NEG_INFINITY), top, factor);
         sums[3] = simd.add_f32s(sums[3], v);
         simd.partial_store_f32s(tail, v);
     }
-    fold(simd, sums, |a, b| simd.add_f32s(a, b), |v| simd.reduce_sum_f32s(v))
+    fold_sum(simd, sums)
+}
+
+/// `e^{factor · (v − top)}`.
+#[inline(always)]
+fn relative_exp<S: Simd>(simd: S, v: S::f32s, top: S::f32s, factor: S::f32s) -> S::f32s {
+    exp_nonpositive(simd, simd.mul_f32s(simd.sub_f32s(v, top), factor))
 }
 
 /// `x ← x · factor + offset`.
 #[inline(always)]
 pub fn scale_add_in_place<S: Simd>(simd: S, xs: &mut [f32], factor: f32, offset: f32) {
     let (factor, offset) = (simd.splat_f32s(factor), simd.splat_f32s(offset));
-    crate::exp::map_in_place(simd, xs, |v| simd.mul_add_e_f32s(v, factor, offset));
+    crate::exp::map_in_place(
+        simd,
+        xs,
+        #[inline(always)]
+        |v| simd.mul_add_e_f32s(v, factor, offset),
+    );
 }
 
 /// `x ← x · factor + y · y_factor`.

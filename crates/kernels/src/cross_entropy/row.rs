@@ -93,21 +93,12 @@ fn capped_sweep<S: Simd>(
     // Scratch holds ∂u/∂z until the sweep is done.
     slopes.clear();
     slopes.resize(logits.len(), 0.0);
-    let (cap, inward) = (simd.splat_f32s(spec.softcap), simd.splat_f32s(spec.scale / spec.softcap));
-    let (low, high) = (simd.splat_f32s(f32::NEG_INFINITY), simd.splat_f32s(f32::INFINITY));
-    let outward = simd.splat_f32s(spec.scale);
-    let bend = |z| {
-        let (tanh, slope) = tanh_with_slope(simd, simd.mul_f32s(z, inward));
-        // A mask stays a mask (its slope is 0), and +∞ stays visible to the check.
-        let u = simd.select_f32s(simd.equal_f32s(z, low), low, simd.mul_f32s(cap, tanh));
-        (simd.select_f32s(simd.equal_f32s(z, high), high, u), simd.mul_f32s(outward, slope))
-    };
     let ((zs, z_tail), (ds, d_tail)) = (S::as_mut_simd_f32s(logits), S::as_mut_simd_f32s(slopes));
     for (z, d) in zs.iter_mut().zip(ds) {
-        (*z, *d) = bend(*z);
+        (*z, *d) = bend(simd, *z, spec);
     }
     if !z_tail.is_empty() {
-        let (u, d) = bend(simd.partial_load_f32s(z_tail));
+        let (u, d) = bend(simd, simd.partial_load_f32s(z_tail), spec);
         simd.partial_store_f32s(z_tail, u);
         simd.partial_store_f32s(d_tail, d);
     }
@@ -118,6 +109,19 @@ fn capped_sweep<S: Simd>(
         }
     }
     Ok(loss)
+}
+
+/// `u = c tanh(s z / c)` and `∂u/∂z`.
+#[inline(always)]
+fn bend<S: Simd>(simd: S, z: S::f32s, spec: &Spec<'_>) -> (S::f32s, S::f32s) {
+    let (low, high) = (simd.splat_f32s(f32::NEG_INFINITY), simd.splat_f32s(f32::INFINITY));
+    let inward = simd.mul_f32s(z, simd.splat_f32s(spec.scale / spec.softcap));
+    let (tanh, slope) = tanh_with_slope(simd, inward);
+    let u = simd.mul_f32s(simd.splat_f32s(spec.softcap), tanh);
+    // A mask stays a mask (its slope is 0), and +∞ stays visible to the check.
+    let u = simd.select_f32s(simd.equal_f32s(z, low), low, u);
+    let u = simd.select_f32s(simd.equal_f32s(z, high), high, u);
+    (u, simd.mul_f32s(simd.splat_f32s(spec.scale), slope))
 }
 
 /// The sweep itself: `u = scale · z`.
