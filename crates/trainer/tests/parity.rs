@@ -1,0 +1,103 @@
+//! The transformer against numbers computed elsewhere: GPT-2 as `transformers` computes it in f64 (PyTorch 2.15,
+//! dropout 0): logits, the label-smoothed loss of the next token, and every parameter's gradient.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use safetensors::SafeTensors;
+use surprisal_formats::hf;
+use surprisal_loss::{CrossEntropy, Reduction};
+use surprisal_model::neural::{Mode, Neural, NeuralConfig, Output};
+
+fn doubles(file: &SafeTensors<'_>, name: &str) -> Vec<f64> {
+    let view = file.tensor(name).unwrap();
+    view.data().as_chunks::<8>().0.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect()
+}
+
+/// A (rows, columns) matrix as (columns, rows).
+fn transposed(values: &[f64], columns: usize) -> Vec<f64> {
+    let rows = values.len() / columns;
+    (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
+}
+
+#[test]
+fn gpt2_tiny_has_the_logits_the_loss_and_the_gradients_of_the_reference() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/fixtures/gpt2_tiny");
+    let model = hf::read(&folder).unwrap();
+    let config = NeuralConfig::Transformer {
+        vocab_size: model.config.vocab_size,
+        block_size: model.config.n_positions,
+        n_layer: model.config.n_layer,
+        n_head: model.config.n_head,
+        n_embd: model.config.n_embd,
+        dropout: 0.0,
+        bias: true,
+        tied: true,
+    };
+    let neural = Neural::from_tensors(&config, model.tensors, &Device::Cpu).unwrap();
+    let bytes = std::fs::read(folder.join("reference.safetensors")).unwrap();
+    let reference = SafeTensors::deserialize(&bytes).unwrap();
+    let ids: Vec<u32> = reference
+        .tensor("input_ids")
+        .unwrap()
+        .data()
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|&bytes| u32::try_from(i32::from_le_bytes(bytes)).unwrap())
+        .collect();
+    let (b, t, v) = (2, 12, 40);
+
+    let input = Tensor::from_slice(&ids, (b, t), &Device::Cpu).unwrap();
+    let logits: Vec<f32> = neural
+        .forward(&input, &Mode::Evaluate)
+        .unwrap()
+        .logits()
+        .unwrap()
+        .flatten_all()
+        .unwrap()
+        .to_vec1()
+        .unwrap();
+    let expected = doubles(&reference, "logits");
+    assert_eq!(logits.len(), b * t * v);
+    let worst = logits.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+    assert!(worst < 1e-4, "logits differ by {worst:e}");
+
+    // Each token but a row's first is predicted from those before it.
+    let targets: Vec<u32> =
+        (0..b * t).map(|i| if i % t == t - 1 { surprisal_loss::IGNORE } else { ids[i + 1] }).collect();
+    let targets = Tensor::from_slice(&targets, b * t, &Device::Cpu).unwrap();
+    let loss = CrossEntropy::new().label_smoothing(0.1).unwrap().reduction(Reduction::Mean);
+    let mode = Mode::Train { dropout_seed: 1, first_row: 0 };
+    let Output::Head { hidden, weight, bias } = neural.forward(&input, &mode).unwrap() else {
+        panic!("a transformer ends in a head")
+    };
+    let loss = loss.apply_linear(&hidden, &weight, bias.as_ref(), &targets).unwrap();
+    let value = f64::from(loss.value.to_scalar::<f32>().unwrap());
+    let expected = doubles(&reference, "loss_smoothed_0.1")[0];
+    assert!((value - expected).abs() < 1e-5, "loss {value}, reference {expected}");
+
+    let gradients = loss.value.backward().unwrap();
+    let mut worst = BTreeMap::new();
+    for parameter in neural.parameters() {
+        let found: Vec<f32> =
+            gradients.get(&parameter.var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let mut expected = doubles(&reference, &format!("grad.transformer.{}", parameter.name));
+        let linear = parameter.name.contains(".attn.") || parameter.name.contains(".mlp.");
+        if linear && parameter.name.ends_with(".weight") {
+            // Hugging Face's Conv1D keeps (in, out).
+            expected = transposed(&expected, parameter.var.dims()[0]);
+        }
+        assert_eq!(found.len(), expected.len());
+        let norm = expected.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let error = found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum::<f64>().sqrt();
+        worst.insert(parameter.name.clone(), error / norm);
+    }
+    assert_eq!(worst.len(), 28);
+    for (name, error) in worst {
+        assert!(error < 1e-3, "the gradient of {name} differs by {error:e} of its norm");
+    }
+}
