@@ -151,3 +151,117 @@ impl WithSimd for SoftmaxBackward<'_> {
         }
     }
 }
+
+/// One query over the keys and values of all tokens so far, itself included: what sampling needs with a cache.
+///
+/// `q` and `y` (C), `keys` and `values` (T, C).
+///
+/// # Panics
+/// If the lengths do not fit together, or there is no token.
+pub fn attend(n_head: usize, q: &[f32], keys: &[f32], values: &[f32], y: &mut [f32]) {
+    struct Attend<'a> {
+        n_head: usize,
+        q: &'a [f32],
+        keys: &'a [f32],
+        values: &'a [f32],
+        y: &'a mut [f32],
+    }
+    impl WithSimd for Attend<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            let c = self.q.len();
+            let d = c / self.n_head;
+            let mut product = vec![0.0; d];
+            let mut p = vec![0.0; self.keys.len() / c];
+            for (h, y) in self.y.chunks_exact_mut(d).enumerate() {
+                let q = &self.q[h * d..(h + 1) * d];
+                for (p, key) in p.iter_mut().zip(self.keys.chunks_exact(c)) {
+                    for ((product, q), k) in product.iter_mut().zip(q).zip(&key[h * d..]) {
+                        *product = q * k;
+                    }
+                    *p = reduce::sum(simd, &product);
+                }
+                let max = reduce::max(simd, &p);
+                let sum = reduce::exp_sum_in_place(simd, &mut p, max, 1.0 / (d as f32).sqrt());
+                y.fill(0.0);
+                for (p, value) in p.iter().zip(self.values.chunks_exact(c)) {
+                    let share = p / sum;
+                    for (y, v) in y.iter_mut().zip(&value[h * d..]) {
+                        *y += share * v;
+                    }
+                }
+            }
+        }
+    }
+    let c = q.len();
+    assert!(c.is_multiple_of(n_head) && y.len() == c && !keys.is_empty());
+    assert!(keys.len() == values.len() && keys.len().is_multiple_of(c));
+    Isa::current().run(Attend { n_head, q, keys, values, y });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::with_isa;
+
+    fn numbers(count: usize) -> Vec<f32> {
+        let mut state = 7u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// The definition, in f64.
+    fn reference(shape: Shape, qkv: &[f32]) -> Vec<f64> {
+        let Shape { batch, tokens: t, width: c, n_head } = shape;
+        let d = c / n_head;
+        let at =
+            |b: usize, i: usize, which: usize, j: usize| f64::from(qkv[((b * t + i) * 3 + which) * c + j]);
+        let mut y = vec![0.0; batch * t * c];
+        for b in 0..batch {
+            for h in 0..n_head {
+                for i in 0..t {
+                    let score = |k: usize| -> f64 {
+                        (h * d..(h + 1) * d).map(|j| at(b, i, 0, j) * at(b, k, 1, j)).sum::<f64>()
+                            / (d as f64).sqrt()
+                    };
+                    let e: Vec<f64> = (0..=i).map(|k| score(k).exp()).collect();
+                    let sum: f64 = e.iter().sum();
+                    for j in h * d..(h + 1) * d {
+                        y[(b * t + i) * c + j] = (0..=i).map(|k| e[k] / sum * at(b, k, 2, j)).sum();
+                    }
+                }
+            }
+        }
+        y
+    }
+
+    #[test]
+    fn follows_the_definition_on_every_instruction_set() {
+        let shape = Shape { batch: 2, tokens: 9, width: 12, n_head: 3 };
+        let qkv = numbers(2 * 9 * 36);
+        let expected = reference(shape, &qkv);
+        for isa in Isa::available() {
+            with_isa(isa, || {
+                let mut y = vec![0.0; 2 * 9 * 12];
+                let mut p = vec![0.0; shape.probabilities()];
+                causal_attention(shape, &qkv, &mut y, &mut p);
+                for (a, b) in y.iter().zip(&expected) {
+                    assert!((f64::from(*a) - b).abs() < 1e-5, "{a} and {b} ({})", isa.name());
+                }
+                // The last token of the first row, by way of a cache.
+                let column = |which: usize| -> Vec<f32> {
+                    (0..9).flat_map(|i| qkv[(i * 3 + which) * 12..][..12].to_vec()).collect()
+                };
+                let mut last = vec![0.0; 12];
+                attend(3, &qkv[8 * 36..][..12], &column(1), &column(2), &mut last);
+                for (a, b) in last.iter().zip(&expected[8 * 12..9 * 12]) {
+                    assert!((f64::from(*a) - b).abs() < 1e-5, "{a} and {b} ({})", isa.name());
+                }
+            });
+        }
+    }
+}

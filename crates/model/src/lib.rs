@@ -48,7 +48,7 @@ pub trait LanguageModel: Send + Sync {
     /// # Errors
     /// As [`Self::next`].
     fn session(&self) -> Result<Box<dyn Session + '_>> {
-        Ok(Box::new(Replay { model: self, tokens: Vec::new() }))
+        Ok(Box::new(Replay::new(self)))
     }
 }
 
@@ -65,6 +65,12 @@ pub trait Session {
 struct Replay<'a, M: ?Sized> {
     model: &'a M,
     tokens: Vec<u32>,
+}
+
+impl<'a, M: LanguageModel + ?Sized> Replay<'a, M> {
+    fn new(model: &'a M) -> Self {
+        Self { model, tokens: Vec::new() }
+    }
 }
 
 impl<M: LanguageModel + ?Sized> Session for Replay<'_, M> {

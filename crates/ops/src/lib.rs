@@ -56,6 +56,28 @@ pub fn causal_attention(qkv: &Tensor, n_head: usize) -> Result<Tensor> {
     if fusable(qkv) { fused::causal_attention(qkv, n_head) } else { composed::causal_attention(qkv, n_head) }
 }
 
+/// [`causal_attention`] for one more token of one row: `qkv` (3·C) of the new token; its key and value are appended to
+/// `keys` and `values` (T, C), which hold those of the tokens before it. Returns (C). No gradient: for sampling.
+///
+/// # Errors
+/// A width that is no multiple of 3 · `n_head`.
+pub fn attend_next(
+    qkv: &[f32],
+    n_head: usize,
+    keys: &mut Vec<f32>,
+    values: &mut Vec<f32>,
+) -> Result<Vec<f32>> {
+    if n_head == 0 || qkv.is_empty() || !qkv.len().is_multiple_of(3 * n_head) {
+        candle_core::bail!("attention: a width of {} does not divide among {n_head} heads", qkv.len());
+    }
+    let c = qkv.len() / 3;
+    keys.extend_from_slice(&qkv[c..2 * c]);
+    values.extend_from_slice(&qkv[2 * c..]);
+    let mut y = vec![0.0; c];
+    surprisal_kernels::attention::attend(n_head, &qkv[..c], keys, values, &mut y);
+    Ok(y)
+}
+
 /// GELU in its tanh form (Hendrycks & Gimpel 2016), GPT-2's `gelu_new`; any shape.
 ///
 /// # Errors

@@ -3,8 +3,9 @@
 use candle_core::{D, Device, Tensor};
 use rayon::prelude::*;
 
-use super::{Mode, Neural};
-use crate::{Error, LanguageModel, Result, check_tokens};
+use super::session::CachedSession;
+use super::{Architecture, Mode, Neural};
+use crate::{Error, LanguageModel, Replay, Result, Session, check_tokens};
 
 /// About how many tokens one task scores: fixed, so that nothing depends on the number of threads.
 const TOKENS_A_TASK: usize = 2048;
@@ -148,5 +149,13 @@ impl LanguageModel for NeuralLm {
         let log_probs = self.log_softmax(&[row])?;
         let last: Vec<f32> = log_probs.get(row.len() - 1)?.to_vec1()?;
         Ok(last.into_iter().map(f64::from).collect())
+    }
+
+    /// For a transformer, with a key-value cache: see `session.rs`.
+    fn session(&self) -> Result<Box<dyn Session + '_>> {
+        match &self.neural.architecture {
+            Architecture::Transformer(transformer) => Ok(Box::new(CachedSession::new(self, transformer))),
+            _ => Ok(Box::new(Replay::new(self))),
+        }
     }
 }

@@ -10,6 +10,7 @@ mod init;
 mod lm;
 mod mlp;
 mod parameter;
+mod session;
 mod transformer;
 
 use std::collections::BTreeMap;

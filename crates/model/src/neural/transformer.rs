@@ -4,7 +4,10 @@
 //! attention probabilities, this does not: only the outputs of the embedding, the attention and the MLP are dropped.
 
 use candle_core::Tensor;
-use surprisal_ops::{DropoutStream, causal_attention, dropout, embedding, gelu, layer_norm, linear};
+use surprisal_ops::inplace::read;
+use surprisal_ops::{
+    DropoutStream, attend_next, causal_attention, dropout, embedding, gelu, layer_norm, linear,
+};
 
 use super::init::{Init, Source};
 use super::{Mode, NeuralConfig, Output};
@@ -104,10 +107,26 @@ impl Block {
         self.mlp_proj.forward(&gelu(&self.c_fc.forward(x)?)?) // (B·T, C) -> (B·T, 4C) -> (B·T, C)
     }
 
+    /// The block for the next token of one row: `x` (1, C), with the keys and values of the tokens before it.
+    fn next(&self, x: &Tensor, cache: &mut Cache) -> Result<Tensor> {
+        let qkv = self.c_attn.forward(&self.ln_1.forward(x)?)?; // (1, 3C)
+        let y = read(&qkv, |qkv| attend_next(qkv, self.n_head, &mut cache.keys, &mut cache.values))??;
+        let y = Tensor::from_vec(y, x.shape(), x.device())?; // (1, C)
+        let x = (x + self.attn_proj.forward(&y)?)?;
+        Ok((&x + self.mlp(&self.ln_2.forward(&x)?)?)?.detach())
+    }
+
     fn forward(&self, x: &Tensor, batch: Batch, site: u64) -> Result<Tensor> {
         let x = (x + batch.drop(self.attention(&self.ln_1.forward(x)?, batch)?, site)?)?;
         Ok((&x + batch.drop(self.mlp(&self.ln_2.forward(&x)?)?, site + 1)?)?)
     }
+}
+
+/// The keys and values (T, C) of one block for the tokens read so far.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cache {
+    keys: Vec<f32>,
+    values: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -160,6 +179,23 @@ impl Transformer {
             source.get("lm_head.weight", &[vocab_size, c], Init::Normal(std))?
         };
         Ok(Self { dropout, wte, wpe, h, ln_f, lm_head })
+    }
+
+    /// An empty cache for each block.
+    pub(super) fn caches(&self) -> Vec<Cache> {
+        vec![Cache::default(); self.h.len()]
+    }
+
+    /// What follows `id`, the token at `position` of a row whose earlier tokens are in `caches`.
+    pub(super) fn next(&self, id: u32, position: u32, caches: &mut [Cache]) -> Result<Output> {
+        let row =
+            |index: u32, table: &Tensor| embedding(&Tensor::from_slice(&[index], 1, table.device())?, table);
+        let mut x = (row(id, &self.wte)? + row(position, &self.wpe)?)?; // (1, C)
+        for (block, cache) in self.h.iter().zip(caches) {
+            x = block.next(&x, cache)?;
+        }
+        let hidden = self.ln_f.forward(&x)?; // (1, C)
+        Ok(Output::Head { hidden, weight: self.lm_head.clone(), bias: None })
     }
 
     pub(super) fn forward(&self, ids: &Tensor, mode: &Mode) -> Result<Output> {

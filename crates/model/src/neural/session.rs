@@ -1,0 +1,63 @@
+//! Sampling with a key-value cache: a new token costs one position, not the whole context again.
+//!
+//! When the text has filled the block, the last half of it is read again from position zero and the cache has room once
+//! more. So a token is predicted from at least half a block of context, at the price of re-reading half a block every
+//! half block.
+
+use candle_core::D;
+
+use super::transformer::{Cache, Transformer};
+use super::{NeuralLm, Output};
+use crate::{LanguageModel, Result, Session, check_tokens};
+
+/// A text being read by a transformer.
+pub(super) struct CachedSession<'a> {
+    lm: &'a NeuralLm,
+    transformer: &'a Transformer,
+    /// The tokens in the caches, from position zero.
+    read: Vec<u32>,
+    caches: Vec<Cache>,
+    /// What follows them.
+    last: Option<Output>,
+}
+
+impl<'a> CachedSession<'a> {
+    pub(super) fn new(lm: &'a NeuralLm, transformer: &'a Transformer) -> Self {
+        Self { lm, transformer, read: Vec::new(), caches: transformer.caches(), last: None }
+    }
+
+    fn push(&mut self, token: u32) -> Result<()> {
+        let block_size = self.lm.neural.config().block_size();
+        if self.read.len() == block_size {
+            // With a block of one token there is nothing to keep.
+            let kept = self.read.split_off(block_size - block_size / 2);
+            self.read.clear();
+            self.caches = self.transformer.caches();
+            for token in kept {
+                self.push(token)?;
+            }
+        }
+        self.last = Some(self.transformer.next(token, self.read.len() as u32, &mut self.caches)?);
+        self.read.push(token);
+        Ok(())
+    }
+}
+
+impl Session for CachedSession<'_> {
+    fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
+        check_tokens(tokens, self.lm.vocab_size())?;
+        // What lies further back than a block would be forgotten on the way: it is not read at all.
+        let block_size = self.lm.neural.config().block_size();
+        for &token in &tokens[tokens.len().saturating_sub(block_size)..] {
+            self.push(token)?;
+        }
+        match &self.last {
+            None => self.lm.next(&[]),
+            Some(output) => {
+                let log_probs = candle_nn::ops::log_softmax(&output.logits()?.detach(), D::Minus1)?;
+                let row: Vec<f32> = log_probs.flatten_all()?.to_vec1()?;
+                Ok(row.into_iter().map(f64::from).collect())
+            }
+        }
+    }
+}
