@@ -175,3 +175,28 @@ fn with_smoothing_objective_and_nll_are_kept_apart() {
     let (objective, nll) = (epoch["objective"].as_f64().unwrap(), epoch["train_nll"].as_f64().unwrap());
     assert!((objective - nll).abs() > 1e-6, "{epoch}");
 }
+
+#[test]
+fn no_model_beats_the_source_of_a_text() {
+    let bench = Bench::new();
+    for corpus in ["stories", "babble"] {
+        let mut last = f64::INFINITY;
+        for order in [1, 3, 5] {
+            let config = format!(
+                "[data]\nembedded = \"{corpus}\"\n[model]\nkind = \"ngram\"\norder = {order}\nsmoothing = \"add_k\"\nk = 0.01\n\
+                 [sample]\ntokens = 0\n"
+            );
+            bench.file("c.toml", config);
+            let out = format!("{corpus}{order}");
+            let ran = bench.run(&["train", "c.toml", "--out", &out, "--json", "--quiet"]).succeeded();
+            let kl = ran.result()["eval"]["kl"].as_f64().unwrap();
+            // On 100,000 tokens of the source's own text, chance gives a model less than a hundredth of a nat.
+            assert!(kl > -0.01, "{corpus}, order {order}: KL = {kl}");
+            assert!(
+                corpus == "babble" || kl < last,
+                "more context should help stories: order {order} has KL = {kl}"
+            );
+            last = kl;
+        }
+    }
+}
