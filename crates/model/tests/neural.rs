@@ -170,10 +170,10 @@ fn weights_come_back_exactly_or_not_at_all() {
         };
         refuse(&|tensors| drop(tensors.remove(&name)));
         refuse(&|tensors| {
-            drop(tensors.insert("more".into(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap()))
+            drop(tensors.insert("more".into(), Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap()));
         });
         refuse(&|tensors| {
-            drop(tensors.insert(name.clone(), Tensor::zeros((1, 1), DType::F32, &Device::Cpu).unwrap()))
+            drop(tensors.insert(name.clone(), Tensor::zeros((1, 1), DType::F32, &Device::Cpu).unwrap()));
         });
     }
 }
