@@ -30,6 +30,8 @@ pub enum Command {
     Sample(Sample),
     /// Say what a model or a text is.
     Inspect(Inspect),
+    /// Time this machine: one JSON line a case.
+    Bench(Bench),
 }
 
 /// `surprisal train`.
@@ -102,6 +104,29 @@ pub struct Sample {
 pub struct Inspect {
     /// A run folder, a model file, or a text.
     pub path: PathBuf,
+}
+
+/// `surprisal bench`.
+#[derive(Debug, Clone, Args)]
+pub struct Bench {
+    /// What to time.
+    pub what: BenchWhat,
+    /// Worker threads.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub threads: usize,
+    /// Time spent on a case, in seconds.
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    pub seconds: f64,
+    /// Only cases whose name contains this.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub case: String,
+}
+
+/// What can be timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum BenchWhat {
+    /// Cross-entropy and its gradient, from logits and from hidden states.
+    Loss,
 }
 
 #[cfg(test)]

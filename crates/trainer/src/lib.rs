@@ -32,6 +32,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Train(arguments) => train::run(arguments, &output),
         Command::Eval(arguments) => command::eval::run(arguments, &output),
         Command::Sample(arguments) => command::sample::run(arguments, &output),
+        Command::Bench(arguments) => command::bench::run(arguments, &output),
         Command::Inspect(arguments) => command::inspect::run(arguments, &output),
     };
     output.end_bar();

@@ -200,3 +200,18 @@ fn no_model_beats_the_source_of_a_text() {
         }
     }
 }
+
+#[test]
+fn bench_prints_a_line_a_case() {
+    let bench = Bench::new();
+    let ran = bench.run(&["bench", "loss", "--seconds", "0.01", "--case", "8192x65"]).succeeded();
+    let events = ran.events();
+    assert!(events.len() >= 5, "{}", ran.stdout);
+    for event in &events {
+        has(event, &["rows", "vocab", "variant", "threads", "median_ms", "gb_per_s", "extra_bytes"]);
+        assert!(event["median_ms"].as_f64().unwrap() > 0.0);
+    }
+    let in_place = events.iter().find(|event| event["variant"] == "in_place").unwrap();
+    assert!(in_place["extra_bytes"].as_u64().unwrap() < 1 << 20, "{in_place}");
+    bench.run(&["bench", "loss", "--case", "nothing"]).refused(2, &["hint"]);
+}

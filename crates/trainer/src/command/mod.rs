@@ -1,5 +1,6 @@
 //! The commands other than `train`.
 
+pub(crate) mod bench;
 pub(crate) mod eval;
 pub(crate) mod inspect;
 pub(crate) mod sample;

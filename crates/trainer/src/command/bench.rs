@@ -1,0 +1,54 @@
+//! `surprisal bench`: how fast this machine does the hot parts. Always JSON lines: they are for scripts to compare.
+
+use serde_json::json;
+use surprisal_loss::bench::{Case, default_cases, measure};
+
+use crate::cli::{self, BenchWhat};
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
+    if !(arguments.seconds.is_finite() && (0.0..=3600.0).contains(&arguments.seconds)) {
+        return Err(Failure::usage(format!(
+            "--seconds is {}, but must be from 0 to 3600",
+            arguments.seconds
+        )));
+    }
+    if !(1..=1024).contains(&arguments.threads) {
+        return Err(Failure::usage(format!(
+            "--threads is {}, but must be from 1 to 1024",
+            arguments.threads
+        )));
+    }
+    match arguments.what {
+        BenchWhat::Loss => loss(arguments, output),
+    }
+}
+
+fn loss(arguments: &cli::Bench, output: &Output) -> Result<()> {
+    let cases: Vec<Case> =
+        default_cases().into_iter().filter(|&case| name(case).contains(&arguments.case)).collect();
+    if cases.is_empty() {
+        let known: Vec<String> = default_cases().into_iter().map(name).collect();
+        return Err(Failure::usage(format!("no case's name contains \"{}\"", arguments.case))
+            .hint(format!("there are: {}", known.join(", "))));
+    }
+    for case in cases {
+        let measured = measure(case, arguments.threads, arguments.seconds)?;
+        let line = json!({
+            "event": "bench", "name": name(case), "rows": case.rows, "vocab": case.vocab, "width": case.width,
+            "variant": case.variant.name(), "label_smoothing": case.label_smoothing, "threads": measured.threads,
+            "runs": measured.runs, "median_ms": measured.median_ms, "best_ms": measured.best_ms,
+            "gb_per_s": measured.gb_per_s, "extra_bytes": measured.extra_bytes,
+        });
+        output.data(&format!("{line}\n"))?;
+    }
+    Ok(())
+}
+
+/// variant/rowsxvocab[xwidth]/epsilon
+fn name(case: Case) -> String {
+    let width = if case.width > 0 { format!("x{}", case.width) } else { String::new() };
+    format!("{}/{}x{}{width}/{}", case.variant.name(), case.rows, case.vocab, case.label_smoothing)
+}
