@@ -1,108 +1,162 @@
 //! Counted models: the next token's probability from how often it followed the same context.
 //!
 //! Maximum likelihood is a ratio of counts, q(w | h) = c(hw) / c(h): it is what minimises the cross-entropy of the
-//! training text, in closed form. Add-k (Lidstone) adds k to every count,
-//! q(w | h) = (c(hw) + k) / (c(h) + k |V|), so that nothing is impossible.
+//! training text, in closed form. Everything else here says how much of that to believe ([`Smoothing`]): a smoother
+//! takes something from what was seen and hands it to the shorter context, down to the uniform distribution.
 //!
-//! A context that was never seen has no ratio. Then the longest of its suffixes that was seen is used instead, down to
-//! the empty one (maximum likelihood); add-k answers with the uniform distribution, as its formula says. Where a text
-//! begins, contexts are as short as the text so far.
+//! [`Counts`] are made by sorting places, [`Estimate`] turns them into a model, and [`Trie`] answers queries. Where a
+//! text begins, contexts are as short as the text so far. A context that was never seen has nothing to say: the longest
+//! of its suffixes that was seen is used instead; add-k answers with the uniform distribution, as its formula says.
 //!
 //! When lines are sentences, `<s>` is context and never predicted: it has probability zero, and |V| does not count it.
 
+mod config;
 mod counts;
+pub mod packed;
+mod smoothing;
+mod trie;
+mod tune;
 mod uniform;
 
-use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
 
+use rayon::prelude::*;
+
+pub use config::{Compat, NgramConfig, OrderReport, Report, Smoothing};
 pub use counts::{Counts, Level};
+pub use smoothing::{Discounts, Estimate, Parameters, closed_form};
+pub use trie::{Combine, Header, LevelHeader, SECTIONS, Score, State, Table, Trie, View, Weight};
 pub use uniform::Uniform;
 
-use crate::{Error, LanguageModel, Result, check_tokens};
+use crate::{Error, LanguageModel, Result, Session, check_tokens};
+use smoothing::Statistics;
+use tune::Heldout;
 
 /// The longest n-gram.
 pub const MAX_ORDER: usize = 16;
 
-/// How counts become probabilities.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Smoothing {
-    /// c(hw) / c(h): maximum likelihood.
-    #[default]
-    Mle,
-    /// (c(hw) + k) / (c(h) + k |V|).
-    AddK,
-}
-
-/// What to count and how to smooth it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NgramConfig {
-    /// How many tokens an n-gram has, from 1.
-    pub order: usize,
-    /// How counts become probabilities.
-    pub smoothing: Smoothing,
-    /// What add-k adds.
-    pub k: f64,
-    /// `<s>`, where lines are sentences.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bos: Option<u32>,
-}
-
-impl Default for NgramConfig {
-    fn default() -> Self {
-        Self { order: 2, smoothing: Smoothing::Mle, k: 1.0, bos: None }
-    }
-}
-
-impl NgramConfig {
-    fn check(&self) -> Result<()> {
-        if !(1..=MAX_ORDER).contains(&self.order) {
-            let message = format!("an n-gram has from 1 to {MAX_ORDER} tokens, not {}", self.order);
-            return Err(Error::Config { message });
-        }
-        if self.smoothing == Smoothing::AddK && !(self.k.is_finite() && self.k > 0.0) {
-            return Err(Error::Config { message: format!("add-k needs a finite k above 0, not {}", self.k) });
-        }
-        Ok(())
-    }
-}
-
 /// An n-gram model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct NgramModel {
     config: NgramConfig,
-    vocab_size: usize,
+    report: Report,
+    trie: Trie,
+    log_unigrams: OnceLock<Vec<f64>>,
+}
+
+/// Counts `tokens` (one text, or lines that each begin with `config.bos`) and smooths the counts.
+///
+/// # Errors
+/// [`Error::Config`]; a token outside the vocabulary.
+pub fn estimate(tokens: &[u32], vocab_size: usize, config: &NgramConfig) -> Result<(Estimate, Report)> {
+    config.check()?;
+    let held_out = if config.tune || config.smoothing == Smoothing::JelinekMercer {
+        Some(split(tokens, config))
+    } else {
+        None
+    };
+    let counts = Counts::of(tokens, vocab_size, config.order, config.bos)?;
+    let part = match held_out {
+        Some(at) => {
+            let part = Counts::of(&tokens[..at], vocab_size, config.order, config.bos)?;
+            Some((part, &tokens[at..]))
+        }
+        None => None,
+    };
+    from_counts(counts, config, part.as_ref().map(|(part, heldout)| (part, *heldout)))
+}
+
+/// Smooths `counts`; what is tuned is tuned on the last of `tuning`, with the counts of the text before it.
+///
+/// # Errors
+/// [`Error::Config`].
+pub fn from_counts(
     counts: Counts,
+    config: &NgramConfig,
+    tuning: Option<(&Counts, &[u32])>,
+) -> Result<(Estimate, Report)> {
+    config.check()?;
+    if counts.order() != config.order {
+        let message = format!("counts up to order {} for a model of order {}", counts.order(), config.order);
+        return Err(Error::Config { message });
+    }
+    let by_contexts = config.smoothing.counts_contexts();
+    let statistics = Statistics::of(&counts, by_contexts, config.compat);
+    let mut report = Report { orders: smoothing::report(&counts, &statistics), ..Report::default() };
+    let mut parameters = Parameters { k: config.k, ..Parameters::default() };
+    let Report { orders, notices, .. } = &mut report;
+    if config.smoothing.discounts() {
+        let mut tuned_away = Vec::new();
+        let closed = smoothing::discounts(config, orders, if config.tune { &mut tuned_away } else { notices });
+        parameters.discounts = closed;
+    }
+    let heldout = tuning.map(|(part, tokens)| {
+        let statistics = Statistics::of(part, by_contexts, None);
+        let words = counts.vocab_size - u32::from(config.bos.is_some());
+        Heldout::of(tokens, part, &statistics, 1.0 / f64::from(words.max(1)))
+    });
+    let heldout = heldout.filter(|heldout| !heldout.is_empty());
+    let wanted = config.tune || config.smoothing == Smoothing::JelinekMercer;
+    if wanted && heldout.is_none() {
+        notices.push("there is no held-out text to tune on; formulas and defaults are used".into());
+    }
+    match (config.smoothing, &heldout) {
+        (Smoothing::JelinekMercer, Some(heldout)) => parameters.lambdas = heldout.best_lambdas(config.order),
+        (Smoothing::JelinekMercer, None) => {
+            parameters.lambdas = vec![vec![0.5; smoothing::BUCKETS]; config.order];
+        }
+        (Smoothing::AddK, Some(heldout)) => parameters.k = heldout.best_k(),
+        (smoothing, Some(heldout)) if smoothing.discounts() => {
+            parameters.discounts = heldout.best_discounts(&parameters.discounts, config);
+            for (order, &discounts) in orders.iter_mut().zip(&parameters.discounts) {
+                order.discounts = Some(discounts);
+                order.from = "held-out text".into();
+            }
+        }
+        _ => {}
+    }
+    for (order, lambdas) in orders.iter_mut().zip(&parameters.lambdas) {
+        order.lambdas.clone_from(lambdas);
+    }
+    if config.smoothing == Smoothing::AddK {
+        report.k = Some(parameters.k);
+    }
+    let estimate = smoothing::smooth(counts, &statistics, config, &parameters, &mut report);
+    Ok((estimate, report))
+}
+
+/// Where the held-out part starts: the beginning of a line, where there are lines.
+fn split(tokens: &[u32], config: &NgramConfig) -> usize {
+    let at = ((1.0 - config.heldout) * tokens.len() as f64) as usize;
+    match config.bos {
+        Some(bos) => tokens[at..].iter().position(|&token| token == bos).map_or(tokens.len(), |next| at + next),
+        None => at,
+    }
+}
+
+impl Estimate {
+    /// The queryable form.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the tables do not fit together.
+    pub fn into_trie(self) -> Result<Trie> {
+        Trie::pack(self.vocab_size, self.bos, self.combine, self.missing, true, self.tables)
+    }
 }
 
 impl NgramModel {
-    /// Counts `sequences`: the whole text, or its lines from `<s>` to `</s>`.
+    /// Counts and smooths `tokens`; see [`estimate`].
     ///
     /// # Errors
-    /// [`Error::Config`]; a token outside the vocabulary.
-    pub fn estimate<'a>(
-        sequences: impl Iterator<Item = &'a [u32]>,
-        vocab_size: usize,
-        config: &NgramConfig,
-    ) -> Result<Self> {
-        config.check()?;
-        let sequences: Vec<&[u32]> = sequences.collect();
-        for sequence in &sequences {
-            check_tokens(sequence, vocab_size)?;
-        }
-        let counts = Counts::of(&sequences, config.order, config.bos.is_some());
-        Ok(Self { config: config.clone(), vocab_size, counts })
+    /// As [`estimate`].
+    pub fn estimate(tokens: &[u32], vocab_size: usize, config: &NgramConfig) -> Result<Self> {
+        let (estimate, report) = estimate(tokens, vocab_size, config)?;
+        Ok(Self::new(config.clone(), report, estimate.into_trie()?))
     }
 
-    /// A model from counts that were saved.
-    ///
-    /// # Errors
-    /// [`Error::Config`] when the counts are not those of such a model.
-    pub fn from_counts(config: NgramConfig, vocab_size: usize, counts: Counts) -> Result<Self> {
-        config.check()?;
-        counts.check(config.order, vocab_size)?;
-        Ok(Self { config, vocab_size, counts })
+    /// A model from its parts.
+    pub fn new(config: NgramConfig, report: Report, trie: Trie) -> Self {
+        Self { config, report, trie, log_unigrams: OnceLock::new() }
     }
 
     /// What it was told.
@@ -110,84 +164,95 @@ impl NgramModel {
         &self.config
     }
 
-    /// What it counted.
-    pub fn counts(&self) -> &Counts {
-        &self.counts
+    /// What its estimator found.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// What answers.
+    pub fn trie(&self) -> &Trie {
+        &self.trie
     }
 
     /// How many n-grams of all orders it holds.
     pub fn parameters(&self) -> u64 {
-        self.counts.levels.iter().map(|level| level.words.len() as u64).sum()
+        self.report.orders.iter().map(|order| order.grams).sum()
     }
 
-    /// How many tokens can be predicted: all but `<s>`.
-    fn predictable(&self) -> usize {
-        self.vocab_size - usize::from(self.config.bos.is_some())
+    fn log_unigrams(&self, view: &View<'_>) -> &[f64] {
+        self.log_unigrams.get_or_init(|| {
+            (0..self.trie.header().vocab_size).map(|word| view.unigram(word).ln()).collect()
+        })
     }
 
-    /// The counts that answer for `context`, and their total.
-    fn answer(&self, context: &[u32]) -> (&[u32], &[u64], u64) {
-        let longest = context.len().min(self.config.order - 1);
-        let shortest = match self.config.smoothing {
-            Smoothing::Mle => 0,
-            Smoothing::AddK => longest,
-        };
-        for len in (shortest..=longest).rev() {
-            let found = self.counts.levels[len].continuations(&context[context.len() - len..]);
-            if let Some(found) = found {
-                return found;
-            }
-        }
-        (&[], &[], 0)
-    }
-
-    fn log_prob(&self, context: &[u32], word: u32) -> f64 {
-        if Some(word) == self.config.bos {
-            return f64::NEG_INFINITY;
-        }
-        let (words, counts, total) = self.answer(context);
-        let count = words.binary_search(&word).map_or(0, |at| counts[at]);
-        self.ratio(count, total)
-    }
-
-    /// ln of the smoothed ratio.
-    fn ratio(&self, count: u64, total: u64) -> f64 {
-        let size = self.predictable() as f64;
-        match self.config.smoothing {
-            // Nothing at all was counted.
-            Smoothing::Mle if total == 0 => -size.ln(),
-            Smoothing::Mle => (count as f64 / total as f64).ln(),
-            Smoothing::AddK => ((count as f64 + self.config.k) / (total as f64 + self.config.k * size)).ln(),
-        }
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        check_tokens(tokens, self.vocab_size())
     }
 }
 
+/// How many tokens one task scores: fixed, so that nothing depends on the number of threads.
+const TOKENS_A_TASK: usize = 1 << 14;
+
 impl LanguageModel for NgramModel {
     fn vocab_size(&self) -> usize {
-        self.vocab_size
+        self.trie.header().vocab_size as usize
     }
 
     fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
-        check_tokens(tokens, self.vocab_size)?;
-        if from > tokens.len() {
-            return Err(Error::FromOutOfRange { from, len: tokens.len() });
-        }
-        Ok((from..tokens.len()).map(|i| self.log_prob(&tokens[..i], tokens[i])).collect())
+        self.check(tokens)?;
+        let scored = tokens.get(from..).ok_or(Error::FromOutOfRange { from, len: tokens.len() })?;
+        let view = self.trie.view();
+        let parts = scored.par_chunks(TOKENS_A_TASK).enumerate().map(|(i, part)| {
+            let mut state = view.state_after(&tokens[..from + i * TOKENS_A_TASK]);
+            view.log_probs(&mut state, part)
+        });
+        let parts: Vec<Vec<f64>> = parts.collect();
+        Ok(parts.concat())
     }
 
     fn next(&self, context: &[u32]) -> Result<Vec<f64>> {
-        check_tokens(context, self.vocab_size)?;
-        let (words, counts, total) = self.answer(context);
-        let mut distribution = vec![self.ratio(0, total); self.vocab_size];
-        for (&word, &count) in words.iter().zip(counts) {
-            distribution[word as usize] = self.ratio(count, total);
+        self.check(context)?;
+        let view = self.trie.view();
+        let mut distribution = vec![0.0; self.vocab_size()];
+        view.distribution(&view.state_after(context), self.log_unigrams(&view), &mut distribution);
+        Ok(distribution)
+    }
+
+    fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
+        let view = self.trie.view();
+        let score = |tokens: &&[u32]| {
+            self.check(tokens)?;
+            let scored = tokens.get(from..).ok_or(Error::FromOutOfRange { from, len: tokens.len() })?;
+            Ok(view.log_probs(&mut view.state_after(&tokens[..from]), scored))
+        };
+        sequences.iter().map(score).collect()
+    }
+
+    fn session(&self) -> Result<Box<dyn Session + '_>> {
+        Ok(Box::new(Reading { model: self, view: self.trie.view(), state: State::EMPTY }))
+    }
+}
+
+/// A text that an n-gram model reads token by token.
+struct Reading<'a> {
+    model: &'a NgramModel,
+    view: View<'a>,
+    state: State,
+}
+
+impl Session for Reading<'_> {
+    fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
+        self.model.check(tokens)?;
+        for &token in tokens {
+            self.state = self.view.score(&self.state, token).1;
         }
-        if let Some(bos) = self.config.bos {
-            distribution[bos as usize] = f64::NEG_INFINITY;
-        }
+        let mut distribution = vec![0.0; self.model.vocab_size()];
+        self.view.distribution(&self.state, self.model.log_unigrams(&self.view), &mut distribution);
         Ok(distribution)
     }
 }
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod tests;

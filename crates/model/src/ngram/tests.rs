@@ -1,19 +1,23 @@
-//! Counted models against hand-made numbers, and as distributions.
+//! Counted models against hand-made numbers, against the oracle, and as distributions.
 
 use proptest::prelude::*;
 
+use super::reference::Reference;
 use super::*;
 
-fn config(order: usize, smoothing: Smoothing, k: f64, bos: Option<u32>) -> NgramConfig {
-    NgramConfig { order, smoothing, k, bos }
+fn config(order: usize, smoothing: Smoothing, bos: Option<u32>) -> NgramConfig {
+    NgramConfig { order, smoothing, bos, heldout: 0.3, ..NgramConfig::default() }
+}
+
+fn model(tokens: &[u32], vocab_size: usize, config: &NgramConfig) -> NgramModel {
+    NgramModel::estimate(tokens, vocab_size, config).unwrap()
 }
 
 #[test]
 fn a_bigram_is_a_ratio_of_counts() {
     // a b a b a c
     let text = [0, 1, 0, 1, 0, 2];
-    let model =
-        NgramModel::estimate([&text[..]].into_iter(), 4, &config(2, Smoothing::Mle, 0.0, None)).unwrap();
+    let model = model(&text, 4, &config(2, Smoothing::Mle, None));
     let p = |context: &[u32], word: usize| model.next(context).unwrap()[word].exp();
     assert!((p(&[0], 1) - 2.0 / 3.0).abs() < 1e-15);
     assert!((p(&[0], 2) - 1.0 / 3.0).abs() < 1e-15);
@@ -30,8 +34,8 @@ fn a_bigram_is_a_ratio_of_counts() {
 #[test]
 fn add_k_adds_k() {
     let text = [0, 1, 0, 1, 0, 2];
-    let model =
-        NgramModel::estimate([&text[..]].into_iter(), 4, &config(2, Smoothing::AddK, 0.5, None)).unwrap();
+    let config = NgramConfig { k: 0.5, ..config(2, Smoothing::AddK, None) };
+    let model = model(&text, 4, &config);
     let p = |context: &[u32], word: usize| model.next(context).unwrap()[word].exp();
     assert!((p(&[0], 1) - 2.5 / 5.0).abs() < 1e-15);
     assert!((p(&[0], 0) - 0.5 / 5.0).abs() < 1e-15);
@@ -41,74 +45,216 @@ fn add_k_adds_k() {
 #[test]
 fn lines_are_counted_between_their_ends() {
     // <s> = 0, </s> = 1: "a b", "", "b"
-    let lines: [&[u32]; 3] = [&[0, 2, 3, 1], &[0, 1], &[0, 3, 1]];
-    let model = NgramModel::estimate(lines.into_iter(), 4, &config(2, Smoothing::Mle, 0.0, Some(0))).unwrap();
+    let lines = [0, 2, 3, 1, 0, 1, 0, 3, 1];
+    let model = model(&lines, 4, &config(2, Smoothing::Mle, Some(0)));
     let first = model.next(&[0]).unwrap();
     for word in 1..4 {
         assert!((first[word].exp() - 1.0 / 3.0).abs() < 1e-15);
     }
     assert_eq!(first[0], f64::NEG_INFINITY);
-    // The unigram does not count <s>.
-    assert_eq!(model.counts().levels[0].totals, [6]);
-    assert_eq!(model.parameters(), 3 + 5);
+    // A new line forgets the old one.
+    assert_eq!(model.next(&[0, 2, 1, 0]).unwrap(), first);
+    assert_eq!(model.parameters(), 4 + 5);
 }
 
 #[test]
 fn impossible_requests_are_errors() {
-    let text: [&[u32]; 1] = [&[0, 1]];
+    let text = [0, 1];
+    let plain = |order| config(order, Smoothing::Mle, None);
     for wrong in [
-        config(0, Smoothing::Mle, 0.0, None),
-        config(17, Smoothing::Mle, 0.0, None),
-        config(2, Smoothing::AddK, 0.0, None),
-        config(2, Smoothing::AddK, f64::NAN, None),
+        plain(0),
+        plain(MAX_ORDER + 1),
+        NgramConfig { k: 0.0, ..config(2, Smoothing::AddK, None) },
+        NgramConfig { k: f64::NAN, ..config(2, Smoothing::AddK, None) },
+        NgramConfig { prune: vec![0, 1], ..config(2, Smoothing::WittenBell, None) },
+        NgramConfig { prune: vec![1], ..config(2, Smoothing::KneserNey, None) },
+        NgramConfig { prune: vec![0, 2, 1], ..config(3, Smoothing::KneserNey, None) },
+        NgramConfig { heldout: 0.0, ..plain(2) },
+        NgramConfig { fallback: [1.5, 1.0, 1.0], ..plain(2) },
+        NgramConfig { prune_entropy: f64::INFINITY, ..plain(2) },
     ] {
-        assert!(matches!(NgramModel::estimate(text.into_iter(), 2, &wrong), Err(Error::Config { .. })));
+        assert!(matches!(NgramModel::estimate(&text, 2, &wrong), Err(Error::Config { .. })), "{wrong:?}");
     }
-    let fine = config(2, Smoothing::Mle, 0.0, None);
-    assert!(NgramModel::estimate(text.into_iter(), 1, &fine).is_err());
-    let model = NgramModel::estimate(text.into_iter(), 2, &fine).unwrap();
-    assert!(
-        model.log_probs(&[0, 5], 0).is_err()
-            && model.log_probs(&[0], 2).is_err()
-            && model.next(&[9]).is_err()
-    );
-    let mut counts = model.counts().clone();
-    counts.levels[1].counts[0] = 7;
-    assert!(NgramModel::from_counts(fine, 2, counts).is_err());
+    let outside = NgramModel::estimate(&[0, 2], 2, &plain(2));
+    assert!(matches!(outside, Err(Error::TokenOutOfRange { token: 2, index: 1, vocab_size: 2 })));
+    let model = model(&text, 2, &plain(2));
+    assert!(model.next(&[5]).is_err() && model.log_probs(&[0], 2).is_err() && model.log_probs(&[7], 0).is_err());
+}
+
+/// A random text over five words, or lines of it: with `<s>` = 0 and `</s>` = 1.
+fn texts() -> impl Strategy<Value = (Vec<u32>, usize, Option<u32>)> {
+    let stream = prop::collection::vec(0_u32..5, 1..120).prop_map(|tokens| (tokens, 6, None));
+    let line = prop::collection::vec(prop_oneof![4 => 2_u32..5, 1 => Just(6)], 0..9);
+    let lines = prop::collection::vec(line, 1..25).prop_map(|lines| {
+        let tokens = lines.into_iter().flat_map(|line| [vec![0], line, vec![1]].concat()).collect();
+        (tokens, 8, Some(0))
+    });
+    prop_oneof![stream, lines]
+}
+
+/// Contexts that occur, that do not, and that begin a line.
+fn contexts(tokens: &[u32], vocab_size: usize, bos: Option<u32>, order: usize) -> Vec<Vec<u32>> {
+    let mut contexts = vec![Vec::new(), vec![vocab_size as u32 - 1], vec![2, 5, 3, 2, 2, 5]];
+    for end in (0..=tokens.len()).step_by(1 + tokens.len() / 12) {
+        let mut context = &tokens[end - end.min(order + 1)..end];
+        if let Some(bos) = bos
+            && let Some(at) = context.iter().rposition(|&word| word == bos)
+        {
+            context = &context[at..];
+        }
+        contexts.push(context.to_vec());
+    }
+    contexts
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
     #[test]
-    fn every_context_has_a_distribution(
-        text in proptest::collection::vec(0u32..6, 1..80), order in 1usize..7, add: bool,
-        context in proptest::collection::vec(0u32..7, 0..8),
-    ) {
-        let smoothing = if add { Smoothing::AddK } else { Smoothing::Mle };
-        let config = config(order, smoothing, 0.3, None);
-        let model = NgramModel::estimate([&text[..]].into_iter(), 7, &config).unwrap();
-        let next = model.next(&context).unwrap();
-        let sum: f64 = next.iter().map(|p| p.exp()).sum();
-        prop_assert!((sum - 1.0).abs() < 1e-12, "{}", sum);
-        // A point query gives what the whole distribution says.
-        for word in 0..7 {
-            let mut tokens = context.clone();
-            tokens.push(word);
-            let point = model.log_probs(&tokens, context.len()).unwrap()[0];
-            prop_assert_eq!(point, next[word as usize]);
+    fn counts_are_those_of_a_map((tokens, vocab_size, bos) in texts(), order in 1_usize..7) {
+        let config = config(order, Smoothing::KneserNey, bos);
+        let counts = Counts::of(&tokens, vocab_size, order, bos).unwrap();
+        prop_assert!(counts.check().is_ok());
+        let statistics = Statistics::of(&counts, true, None);
+        let report = Report { orders: smoothing::report(&counts, &statistics), ..Report::default() };
+        let reference = Reference::new(&tokens, vocab_size, &config, &report);
+        let mut found = 0;
+        for (gram, &count) in reference.grams() {
+            let index = counts.find(gram).unwrap();
+            prop_assert_eq!(u64::from(counts.levels[gram.len() - 1].counts[index]), count, "{:?}", gram);
+            prop_assert_eq!(&counts.gram(gram.len(), index), gram);
+            if gram.len() > 1 {
+                let suffix = counts.levels[gram.len() - 1].suffixes[index] as usize;
+                prop_assert_eq!(&counts.gram(gram.len() - 1, suffix)[..], &gram[1..]);
+            }
+            found += 1;
         }
-        prop_assert_eq!(NgramModel::from_counts(config, 7, model.counts().clone()).unwrap(), model);
+        let bos_count = u64::from(bos.is_some());
+        prop_assert_eq!(counts.grams(), found + bos_count);
+        for len in 1..=order {
+            prop_assert_eq!(report.orders[len - 1].count_of_counts, reference.count_of_counts(len));
+        }
+        let mut linked = counts.clone();
+        linked.levels.iter_mut().for_each(|level| level.suffixes.clear());
+        linked.link().unwrap();
+        prop_assert_eq!(linked, counts);
     }
 
     #[test]
-    fn counts_agree_with_looking(text in proptest::collection::vec(0u32..4, 1..60), len in 0usize..4) {
-        let counts = Counts::of(&[&text[..]], len + 1, false);
-        let level = &counts.levels[len];
-        for window in text.windows(len + 1) {
-            let seen = text.windows(len + 1).filter(|other| *other == window).count() as u64;
-            let (words, found, total) = level.continuations(&window[..len]).unwrap();
-            let at = words.binary_search(&window[len]).unwrap();
-            prop_assert_eq!(found[at], seen);
-            prop_assert_eq!(total, text.windows(len + 1).filter(|other| other[..len] == window[..len]).count() as u64);
+    fn every_smoother_is_its_formula_and_sums_to_one((tokens, vocab_size, bos) in texts(), order in 1_usize..7) {
+        for smoothing in Smoothing::ALL {
+            let config = config(order, smoothing, bos);
+            let model = model(&tokens, vocab_size, &config);
+            let reference = Reference::new(&tokens, vocab_size, &config, model.report());
+            check_distributions(&model, &reference, &contexts(&tokens, vocab_size, bos, order))?;
         }
+    }
+
+    #[test]
+    fn tuned_and_pruned_models_sum_to_one((tokens, vocab_size, bos) in texts(), order in 1_usize..6) {
+        for smoothing in [Smoothing::AddK, Smoothing::Absolute, Smoothing::KneserNey, Smoothing::ModifiedKneserNey] {
+            for (tune, prune) in [(true, vec![]), (false, vec![0, 1]), (true, vec![0, 0, 1, 2])] {
+                let prune = if smoothing == Smoothing::AddK { Vec::new() } else { prune };
+                if prune.len() > order {
+                    continue;
+                }
+                let config = NgramConfig { tune, prune, ..config(order, smoothing, bos) };
+                let model = model(&tokens, vocab_size, &config);
+                let reference = Reference::new(&tokens, vocab_size, &config, model.report());
+                check_distributions(&model, &reference, &contexts(&tokens, vocab_size, bos, order))?;
+            }
+        }
+    }
+}
+
+fn check_distributions(
+    model: &NgramModel,
+    reference: &Reference<'_>,
+    contexts: &[Vec<u32>],
+) -> std::result::Result<(), TestCaseError> {
+    for context in contexts {
+        let next = model.next(context).unwrap();
+        let sum: f64 = next.iter().map(|log_q| log_q.exp()).sum();
+        let smoothing = model.config().smoothing;
+        if smoothing.is_distribution() {
+            prop_assert!((sum - 1.0).abs() < 1e-9, "{smoothing:?} {context:?} sums to {sum}");
+        }
+        for (word, &log_q) in (0..).zip(&next) {
+            let q = reference.q(context, word);
+            prop_assert!((log_q.exp() - q).abs() < 1e-12, "{smoothing:?} {context:?} {word}: {} {q}", log_q.exp());
+            let text = [context.as_slice(), &[word]].concat();
+            let scored = model.log_probs(&text, context.len()).unwrap()[0];
+            prop_assert!(scored == log_q || (scored - log_q).abs() < 1e-12, "{smoothing:?}: {scored} {log_q}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn long_orders_and_large_vocabularies_sort_beyond_one_record() {
+    // 21 bits a word: four words a record; order 11 needs three rounds.
+    let words: Vec<u32> = (0..3000_u32).map(|i| (i % 7) * (i / 1000 + 1) * 99_991 % 2_000_000).collect();
+    let counts = Counts::of(&words, 2_000_000, 11, None).unwrap();
+    counts.check().unwrap();
+    let mut map = std::collections::BTreeMap::<&[u32], u32>::new();
+    for len in 1..=11 {
+        for gram in words.windows(len) {
+            *map.entry(gram).or_default() += 1;
+        }
+    }
+    for (gram, &count) in &map {
+        assert_eq!(counts.levels[gram.len() - 1].counts[counts.find(gram).unwrap()], count);
+    }
+    assert_eq!(counts.grams(), map.len() as u64);
+}
+
+#[test]
+fn one_repeated_word_and_orders_above_the_length() {
+    let text = [3_u32; 50_000];
+    let counts = Counts::of(&text, 4, MAX_ORDER, None).unwrap();
+    assert_eq!(counts.levels[MAX_ORDER - 1].counts, [50_000 - 15]);
+    for smoothing in Smoothing::ALL {
+        let one = model(&[0], 3, &config(MAX_ORDER, smoothing, None));
+        let sum: f64 = one.next(&[0, 1]).unwrap().iter().map(|q| q.exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-9 || smoothing == Smoothing::StupidBackoff, "{smoothing:?}");
+        let empty = model(&[], 3, &config(3, smoothing, None));
+        assert!(empty.next(&[1]).unwrap().iter().all(|q| q.is_finite() || smoothing == Smoothing::StupidBackoff));
+    }
+}
+
+#[test]
+fn the_trie_comes_back_from_its_sections() {
+    let text: Vec<u32> = (0..500_u32).map(|i| i * i % 11 % 7).collect();
+    let model = model(&text, 8, &config(4, Smoothing::ModifiedKneserNey, None));
+    let trie = model.trie();
+    let sections: Vec<packed::Bytes> = trie.sections().into_iter().map(Into::into).collect();
+    let back = Trie::from_sections(trie.header().clone(), &sections).unwrap();
+    assert_eq!(back.unpack(), trie.unpack());
+    assert!(Trie::from_sections(trie.header().clone(), &sections[1..]).is_err());
+}
+
+#[test]
+fn tuned_discounts_predict_better_than_the_formula() {
+    // Sampled from a skewed source: held-out text of the same kind follows.
+    let mut state = 1_u64;
+    let mut draw = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u32
+    };
+    let mut text = vec![0_u32];
+    for _ in 0..20_000 {
+        let last = text[text.len() - 1];
+        let r = draw() % 100;
+        text.push(if r < 60 { (last * 7 + 3) % 40 } else { (last + draw() % (1 + draw() % 40)) % 40 });
+    }
+    let (train, test) = text.split_at(16_000);
+    for smoothing in [Smoothing::Absolute, Smoothing::KneserNey, Smoothing::ModifiedKneserNey, Smoothing::AddK] {
+        let nats = |tune| {
+            let config = NgramConfig { tune, heldout: 0.1, ..config(3, smoothing, None) };
+            let model = model(train, 40, &config);
+            -model.log_probs(test, 0).unwrap().iter().sum::<f64>() / test.len() as f64
+        };
+        let (formula, tuned) = (nats(false), nats(true));
+        assert!(tuned < formula + 1e-4, "{smoothing:?}: {tuned} against {formula}");
     }
 }

@@ -1,0 +1,221 @@
+//! What a person can choose about a counted model, and what the estimator has to say about it.
+
+use serde::{Deserialize, Serialize};
+
+use super::counts::check_order;
+use crate::{Error, Result};
+
+/// How counts become probabilities.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Smoothing {
+    /// c(hw) / c(h): maximum likelihood. What was never seen is impossible.
+    #[default]
+    Mle,
+    /// (c(hw) + k) / (c(h) + k |V|), of the longest context alone (Lidstone; Laplace for k = 1).
+    AddK,
+    /// λ c(hw)/c(h) + (1 − λ) q(w | h'), λ by EM on held-out text for contexts of about the same count (Jelinek and
+    /// Mercer 1980).
+    JelinekMercer,
+    /// (c(hw) + T(h) q(w | h')) / (c(h) + T(h)), T(h) the different words seen after h (Witten and Bell 1991). Never fails.
+    WittenBell,
+    /// (c(hw) − D) / c(h) + D T(h)/c(h) q(w | h'), D = n₁/(n₁ + 2n₂) an order (Ney, Essen and Kneser 1994).
+    Absolute,
+    /// Absolute discounting in which a lower order counts contexts instead of occurrences (Kneser and Ney 1995).
+    KneserNey,
+    /// Kneser-Ney with three discounts an order, for counts of 1, 2 and more (Chen and Goodman 1998).
+    ModifiedKneserNey,
+    /// Good-Turing discounts for counts up to 7; the rest backs off (Katz 1987).
+    Katz,
+    /// c(hw)/c(h) where seen, else 0.4 times the score of the shorter context (Brants et al. 2007). Scores do not sum to
+    /// one: this is not a distribution, and has no perplexity.
+    StupidBackoff,
+}
+
+impl Smoothing {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Mle,
+        Self::AddK,
+        Self::JelinekMercer,
+        Self::WittenBell,
+        Self::Absolute,
+        Self::KneserNey,
+        Self::ModifiedKneserNey,
+        Self::Katz,
+        Self::StupidBackoff,
+    ];
+
+    /// Whether its probabilities sum to one.
+    pub fn is_distribution(self) -> bool {
+        self != Self::StupidBackoff
+    }
+
+    /// Whether lower orders count contexts instead of occurrences.
+    pub(super) fn counts_contexts(self) -> bool {
+        matches!(self, Self::KneserNey | Self::ModifiedKneserNey)
+    }
+
+    /// Whether it subtracts discounts.
+    pub(super) fn discounts(self) -> bool {
+        matches!(self, Self::Absolute | Self::KneserNey | Self::ModifiedKneserNey)
+    }
+
+    /// The name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mle => "mle",
+            Self::AddK => "add_k",
+            Self::JelinekMercer => "jelinek_mercer",
+            Self::WittenBell => "witten_bell",
+            Self::Absolute => "absolute",
+            Self::KneserNey => "kneser_ney",
+            Self::ModifiedKneserNey => "modified_kneser_ney",
+            Self::Katz => "katz",
+            Self::StupidBackoff => "stupid_backoff",
+        }
+    }
+}
+
+/// Another program whose numbers are to be reproduced, its quirks included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compat {
+    /// KenLM's lmplz takes the raw counts of the last n-gram's suffixes into its statistics, so that its discounts depend
+    /// on the order of a small corpus.
+    Kenlm,
+}
+
+/// What to count and how to smooth it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NgramConfig {
+    /// How many tokens an n-gram has, from 1.
+    pub order: usize,
+    /// How counts become probabilities.
+    pub smoothing: Smoothing,
+    /// What add-k adds, unless it is tuned.
+    pub k: f64,
+    /// Chooses k, or the discounts, to suit held-out text instead of a formula.
+    pub tune: bool,
+    /// Which share of the training text is held out for tuning; the model is counted from all of it afterwards.
+    pub heldout: f64,
+    /// Discounts for orders whose own cannot be computed.
+    pub fallback: [f64; 3],
+    /// Another program's quirks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compat: Option<Compat>,
+    /// Grams of order i + 1 that occur no more often than `prune[i]` are left out; the last counts for all higher orders.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub prune: Vec<u32>,
+    /// Grams are left out whose loss raises the model's perplexity by less than this share (Stolcke 1998).
+    pub prune_entropy: f64,
+    /// Gives every word of the vocabulary a share of what unigrams leave; otherwise `<unk>` has it all (SRILM's way).
+    pub interpolate_unigrams: bool,
+    /// Nothing outside the vocabulary can occur: `<unk>` has probability zero.
+    pub closed: bool,
+    /// `<s>`, where lines are sentences.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bos: Option<u32>,
+    /// `<unk>`, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unk: Option<u32>,
+}
+
+impl Default for NgramConfig {
+    fn default() -> Self {
+        Self {
+            order: 2,
+            smoothing: Smoothing::Mle,
+            k: 1.0,
+            tune: false,
+            heldout: 0.05,
+            fallback: [0.5, 1.0, 1.5],
+            compat: None,
+            prune: Vec::new(),
+            prune_entropy: 0.0,
+            interpolate_unigrams: true,
+            closed: false,
+            bos: None,
+            unk: None,
+        }
+    }
+}
+
+impl NgramConfig {
+    /// Whether there can be such a model.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with what would be right.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |message: String| Err(Error::Config { message });
+        check_order(self.order)?;
+        if self.smoothing == Smoothing::AddK && !(self.k.is_finite() && self.k > 0.0) {
+            return wrong(format!("add-k needs a finite k above 0, not {}", self.k));
+        }
+        if !(self.heldout > 0.0 && self.heldout <= 0.5) {
+            return wrong(format!("heldout is a share from above 0 to 0.5, not {}", self.heldout));
+        }
+        if let Some((j, d)) = (1..).zip(self.fallback).find(|&(j, d)| !(0.0..=f64::from(j)).contains(&d)) {
+            return wrong(format!("a discount of counts of {j} is from 0 to {j}, not {d}"));
+        }
+        if self.prune.len() > self.order || !self.prune.is_sorted() {
+            return wrong("prune has a threshold an order, none lower than the one before it".into());
+        }
+        if self.prune.first().is_some_and(|&first| first > 0) {
+            return wrong("prune starts with 0: every word of the vocabulary keeps its unigram".into());
+        }
+        if !(self.prune_entropy.is_finite() && self.prune_entropy >= 0.0) {
+            return wrong(format!("prune_entropy is a share from 0, not {}", self.prune_entropy));
+        }
+        let pruned = self.prune.iter().any(|&threshold| threshold > 0);
+        if pruned && !self.smoothing.discounts() {
+            let hint = "pruning by count needs discounts whose mass can move: absolute or Kneser-Ney";
+            return wrong(format!("{hint}, not {}", self.smoothing.name()));
+        }
+        if self.prune_entropy > 0.0 && matches!(self.smoothing, Smoothing::AddK | Smoothing::StupidBackoff | Smoothing::Mle) {
+            let message = format!("pruning by entropy needs a model that backs off, not {}", self.smoothing.name());
+            return wrong(message);
+        }
+        Ok(())
+    }
+
+    /// The raw count up to which grams of `order` words are left out.
+    pub(super) fn prune_threshold(&self, order: usize) -> u32 {
+        self.prune.get(order - 1).or(self.prune.last()).copied().unwrap_or(0)
+    }
+}
+
+/// What the estimator found, order by order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// One entry an order.
+    pub orders: Vec<OrderReport>,
+    /// What a person should know: where a formula failed and what was done instead.
+    pub notices: Vec<String>,
+    /// The k of add-k.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub k: Option<f64>,
+}
+
+/// One order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OrderReport {
+    /// How many grams the model has.
+    pub grams: u64,
+    /// How many grams were counted (before pruning).
+    pub counted: u64,
+    /// How many have a count of 1, 2, 3 and 4; contexts instead of occurrences where the smoothing counts those.
+    pub count_of_counts: [u64; 4],
+    /// What is subtracted from counts of 1, 2, and 3 or more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discounts: Option<[f64; 3]>,
+    /// λ by the logarithm of the context's count (Jelinek-Mercer).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lambdas: Vec<f64>,
+    /// Where the discounts are from: "closed form", "held-out text", "fallback".
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub from: String,
+}

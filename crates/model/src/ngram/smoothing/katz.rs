@@ -1,0 +1,96 @@
+//! Katz's back-off (1987): Good-Turing discounts for small counts, and what they leave for the words never seen.
+
+use rayon::prelude::*;
+
+use super::super::config::Report;
+use super::super::trie::Weight;
+use super::{Estimate, Statistics};
+
+/// Counts above this are believed.
+const BELIEVED: usize = 7;
+
+/// The factor d_c of counts 1 to K: ((c*/c) − A)/(1 − A) with c* = (c + 1) n_{c+1}/n_c and A = (K + 1) n_{K+1}/n₁.
+/// A factor outside (0, 1] or without a formula is 1.
+fn factors(n: &[u64; BELIEVED + 1]) -> ([f64; BELIEVED], bool) {
+    let mut factors = [1.0; BELIEVED];
+    let n = n.map(|n| n as f64);
+    let a = (BELIEVED as f64 + 1.0) * n[BELIEVED] / n[0];
+    if !(0.0..1.0).contains(&a) {
+        return (factors, false);
+    }
+    let mut good = true;
+    for (i, factor) in factors.iter_mut().enumerate() {
+        let c = (i + 1) as f64;
+        let d = ((c + 1.0) * n[i + 1] / n[i] / c - a) / (1.0 - a);
+        if d > 0.0 && d <= 1.0 {
+            *factor = d;
+        } else {
+            good = false;
+        }
+    }
+    (factors, good)
+}
+
+/// Replaces counts by discounted ones and gives every context what is left for words that were not seen after it.
+pub(super) fn discount(estimate: &mut Estimate, _: &Statistics, report: &mut Report) {
+    let mut lower = estimate.probabilities(0, &[]);
+    for len in 1..estimate.tables.len() {
+        let table = &mut estimate.tables[len];
+        let mut n = [0; BELIEVED + 1];
+        for &value in &table.values {
+            let count = table.numerators[value as usize] as usize;
+            if let Some(n) = n.get_mut(count.wrapping_sub(1)) {
+                *n += 1;
+            }
+        }
+        let (factors, good) = factors(&n);
+        if !good {
+            report.notices.push(format!(
+                "order {}: some Good-Turing discounts are impossible (counts of counts {n:?}); those counts are \
+                 believed",
+                len + 1
+            ));
+        }
+        for value in &mut table.numerators {
+            if let Some(factor) = factors.get((*value as usize).wrapping_sub(1)) {
+                *value *= factor;
+            }
+        }
+        let (table, parents) = (&estimate.tables[len], &estimate.tables[len - 1]);
+        let suffixes = &estimate.suffixes[len];
+        let weights: Vec<Weight> = (0..parents.starts.len() - 1)
+            .into_par_iter()
+            .map(|node| {
+                let children = parents.starts[node] as usize..parents.starts[node + 1] as usize;
+                if children.is_empty() {
+                    return Weight::NONE;
+                }
+                let scale = parents.weights[parents.contexts[node] as usize].scale;
+                let mass: f64 = table.values[children.clone()].iter().map(|&v| table.numerators[v as usize]).sum();
+                let below: f64 = children.map(|gram| lower[suffixes[gram] as usize]).sum();
+                left_over(scale, mass, below)
+            })
+            .collect();
+        let parents = &mut estimate.tables[len - 1];
+        parents.contexts = (0..weights.len() as u32).collect();
+        parents.weights = weights;
+        lower = estimate.probabilities(len, &lower);
+    }
+}
+
+/// α(h) = (1 − Σ seen q(w | h)) / (1 − Σ seen q(w | h')), given 1/c(h), Σ discounted counts and Σ seen q(w | h').
+fn left_over(scale: f64, mass: f64, below: f64) -> Weight {
+    const LEAST: f64 = 1e-9;
+    let rest = 1.0 - below;
+    if rest < LEAST {
+        // Every word that can follow was seen: nothing is left, and nothing needs any.
+        return Weight { scale: 1.0 / mass, backoff: 0.0 };
+    }
+    let left = 1.0 - mass * scale;
+    if left >= LEAST {
+        return Weight { scale, backoff: left / rest };
+    }
+    // No count was discounted: what was never seen gets the share of one more occurrence.
+    let scale = 1.0 / (mass + 1.0);
+    Weight { scale, backoff: (1.0 - mass * scale) / rest }
+}

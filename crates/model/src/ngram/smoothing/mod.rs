@@ -1,0 +1,371 @@
+//! From counts to probabilities: each smoother says what a count is worth and what a context leaves to the lower order.
+
+mod discount;
+mod katz;
+mod statistics;
+
+pub use discount::closed_form;
+pub(super) use discount::discounts;
+pub(super) use statistics::{Context, Statistics};
+
+use rayon::prelude::*;
+
+use super::config::{NgramConfig, OrderReport, Report, Smoothing};
+use super::counts::Counts;
+use super::trie::{Combine, Table, Weight};
+
+/// What is subtracted from counts of 1, 2, and 3 or more.
+pub type Discounts = [f64; 3];
+
+/// The numbers a smoother needs besides counts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Parameters {
+    /// What add-k adds.
+    pub k: f64,
+    /// Discounts an order.
+    pub discounts: Vec<Discounts>,
+    /// Jelinek-Mercer: λ an order and bucket of the context's count.
+    pub lambdas: Vec<Vec<f64>>,
+}
+
+/// The discount of a count.
+pub(super) fn discount(discounts: &Discounts, count: u32) -> f64 {
+    match count {
+        0 => 0.0,
+        count => discounts[count.min(3) as usize - 1],
+    }
+}
+
+/// Which λ a context with this total has: the logarithm of its count.
+pub(super) fn bucket(total: u64) -> usize {
+    (total.max(1).ilog2() as usize).min(BUCKETS - 1)
+}
+
+/// How many λ an order has.
+pub(super) const BUCKETS: usize = 24;
+
+/// A model on its way to a trie: tables, and the suffix of every gram.
+#[derive(Debug, Clone)]
+pub struct Estimate {
+    /// |V|.
+    pub vocab_size: u32,
+    /// `<s>`.
+    pub bos: Option<u32>,
+    /// How values and lower orders combine.
+    pub combine: Combine,
+    /// The factor for contexts that were never seen.
+    pub missing: f64,
+    /// One table an order.
+    pub tables: Vec<Table>,
+    /// Each gram without its first word, as its index in the order below; none for order 1.
+    pub suffixes: Vec<Vec<u32>>,
+}
+
+/// How many words share what unigrams leave.
+fn predictable(counts: &Counts, config: &NgramConfig) -> f64 {
+    let closed = config.closed && config.unk.is_some();
+    f64::from(counts.vocab_size - u32::from(counts.bos.is_some()) - u32::from(closed)).max(1.0)
+}
+
+/// Turns counts into a model.
+pub(super) fn smooth(
+    counts: Counts,
+    statistics: &Statistics,
+    config: &NgramConfig,
+    parameters: &Parameters,
+    report: &mut Report,
+) -> Estimate {
+    let order = counts.order();
+    let keep: Vec<Option<Vec<bool>>> = (1..=order).map(|len| survivors(&counts, config, len)).collect();
+    let mut tables = vec![unigrams(&counts, statistics, config, parameters)];
+    let smoothing = config.smoothing;
+    for len in 1..order {
+        let used = statistics.used(&counts, len);
+        let numerator = |count: u32| match smoothing {
+            Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => {
+                (f64::from(count) - discount(&parameters.discounts[len], count)).max(0.0)
+            }
+            _ => f64::from(count),
+        };
+        let size = predictable(&counts, config);
+        let weight = |context: &Context| match smoothing {
+            Smoothing::StupidBackoff if context.total == 0 => Weight { scale: 0.0, backoff: STUPID },
+            _ if context.total == 0 => Weight::NONE,
+            Smoothing::Mle => Weight { scale: 1.0 / context.total as f64, backoff: 0.0 },
+            Smoothing::AddK => {
+                let total = context.total as f64 + parameters.k * size;
+                Weight { scale: 1.0 / total, backoff: parameters.k * size / total }
+            }
+            Smoothing::JelinekMercer => {
+                let lambda = parameters.lambdas[len][bucket(context.total)];
+                Weight { scale: lambda / context.total as f64, backoff: 1.0 - lambda }
+            }
+            Smoothing::WittenBell => {
+                let total = context.total as f64 + context.types() as f64;
+                Weight { scale: 1.0 / total, backoff: context.types() as f64 / total }
+            }
+            Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => Weight {
+                scale: 1.0 / context.total as f64,
+                backoff: context.left(&parameters.discounts[len]) / context.total as f64,
+            },
+            Smoothing::StupidBackoff | Smoothing::Katz => {
+                Weight { scale: 1.0 / context.total as f64, backoff: STUPID }
+            }
+        };
+        let parents = &counts.levels[len - 1];
+        let (contexts, weights) = weights(&parents.starts, used, keep[len].as_deref(), &weight);
+        let (values, numerators) = values(used, numerator);
+        tables[len - 1].contexts = contexts;
+        tables[len - 1].weights = weights;
+        tables.push(Table { values, numerators, ..Table::default() });
+    }
+    let mut suffixes = Vec::with_capacity(order);
+    for (table, level) in tables.iter_mut().zip(counts.levels) {
+        table.words = level.words;
+        table.starts = level.starts;
+        suffixes.push(level.suffixes);
+    }
+    let mut estimate = Estimate {
+        vocab_size: counts.vocab_size,
+        bos: counts.bos,
+        combine: match smoothing {
+            Smoothing::AddK => Combine::Longest,
+            Smoothing::Katz | Smoothing::StupidBackoff => Combine::BackOff,
+            _ => Combine::Interpolate,
+        },
+        missing: if smoothing == Smoothing::StupidBackoff { STUPID } else { 1.0 },
+        tables,
+        suffixes,
+    };
+    if smoothing == Smoothing::Katz {
+        katz::discount(&mut estimate, statistics, report);
+    }
+    if keep.iter().any(Option::is_some) {
+        estimate.retain(&keep);
+    }
+    for (len, order) in report.orders.iter_mut().enumerate() {
+        order.grams = match len {
+            0 => order.counted,
+            _ => estimate.tables[len].values.len() as u64,
+        };
+    }
+    estimate
+}
+
+/// Brants et al.'s factor.
+const STUPID: f64 = 0.4;
+
+/// Which grams of order `len` are kept, if any go.
+fn survivors(counts: &Counts, config: &NgramConfig, len: usize) -> Option<Vec<bool>> {
+    let threshold = config.prune_threshold(len);
+    (threshold > 0).then(|| counts.levels[len - 1].counts.iter().map(|&count| count > threshold).collect())
+}
+
+/// The table of single words, which holds probabilities.
+fn unigrams(counts: &Counts, statistics: &Statistics, config: &NgramConfig, parameters: &Parameters) -> Table {
+    let used = statistics.used(counts, 0);
+    let context = Context::of(used, None);
+    let total = context.total as f64;
+    let size = predictable(counts, config);
+    // What a count is worth, and what is shared out.
+    let (scale, left) = match config.smoothing {
+        _ if context.total == 0 => (0.0, 1.0),
+        Smoothing::Mle | Smoothing::StupidBackoff => (1.0 / total, 0.0),
+        Smoothing::AddK => {
+            let all = total + parameters.k * size;
+            (1.0 / all, parameters.k * size / all)
+        }
+        Smoothing::JelinekMercer => {
+            let lambda = parameters.lambdas[0][bucket(context.total)];
+            (lambda / total, 1.0 - lambda)
+        }
+        // Katz leaves unigrams as they are, which needs something for words that were never seen: Witten-Bell's share.
+        Smoothing::WittenBell | Smoothing::Katz => {
+            let all = total + context.types() as f64;
+            (1.0 / all, context.types() as f64 / all)
+        }
+        Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => {
+            (1.0 / total, context.left(&parameters.discounts[0]) / total)
+        }
+    };
+    let value = |count: u32| match config.smoothing {
+        smoothing if smoothing.discounts() => {
+            (f64::from(count) - discount(&parameters.discounts[0], count)).max(0.0) * scale
+        }
+        _ => f64::from(count) * scale,
+    };
+    let shared = config.interpolate_unigrams || config.unk.is_none() || config.closed;
+    let each = if shared { left / size } else { 0.0 };
+    let (mut values, mut numerators) = values(used, |count| value(count) + each);
+    // Words that are no ordinary ones.
+    let mut special = |word: Option<u32>, probability: f64| {
+        if let Some(word) = word {
+            values[word as usize] = numerators.len() as u32;
+            numerators.push(probability);
+        }
+    };
+    special(counts.bos, 0.0);
+    if config.closed {
+        special(config.unk, 0.0);
+    } else if !shared {
+        let own = config.unk.map_or(0.0, |unk| value(used[unk as usize]));
+        special(config.unk, own + left);
+    }
+    Table { values, numerators, ..Table::default() }
+}
+
+/// The different counts, and which one each gram has.
+fn values(used: &[u32], value: impl Fn(u32) -> f64) -> (Vec<u32>, Vec<f64>) {
+    // Nearly all counts are small: those have a table, the others are looked up.
+    const SMALL: usize = 1 << 16;
+    let mut seen = vec![false; SMALL];
+    let mut large = std::collections::BTreeSet::new();
+    for &count in used {
+        match seen.get_mut(count as usize) {
+            Some(seen) => *seen = true,
+            None => drop(large.insert(count)),
+        }
+    }
+    let mut different: Vec<u32> = (0..SMALL as u32).filter(|&count| seen[count as usize]).collect();
+    let mut index = vec![0_u32; SMALL];
+    for (i, &count) in different.iter().enumerate() {
+        index[count as usize] = i as u32;
+    }
+    different.extend(large);
+    let place = |&count: &u32| match index.get(count as usize) {
+        Some(&index) => index,
+        None => different.binary_search(&count).unwrap_or(0) as u32,
+    };
+    (used.par_iter().map(place).collect(), different.iter().map(|&count| value(count)).collect())
+}
+
+/// The different weights of contexts, and which one each has.
+fn weights(
+    starts: &[u32],
+    used: &[u32],
+    keep: Option<&[bool]>,
+    weight: impl Fn(&Context) -> Weight + Sync,
+) -> (Vec<u32>, Vec<Weight>) {
+    #[expect(clippy::disallowed_types, reason = "looked up; what is iterated is a list in order of appearance")]
+    type Known = std::collections::HashMap<Context, u32, foldhash::fast::FixedState>;
+    const SHARE: usize = 1 << 16;
+    let contexts = starts.len().saturating_sub(1);
+    // Each share numbers the contexts that differ; then the numbers become those of one list.
+    let parts: Vec<(Vec<u32>, Vec<Context>)> = (0..contexts.div_ceil(SHARE))
+        .into_par_iter()
+        .map(|share| {
+            let range = share * SHARE..contexts.min((share + 1) * SHARE);
+            let (mut known, mut list) = (Known::default(), Vec::new());
+            let number = |node: usize| {
+                let children = starts[node] as usize..starts[node + 1] as usize;
+                let context = Context::of(&used[children.clone()], keep.map(|keep| &keep[children]));
+                *known.entry(context).or_insert_with(|| {
+                    list.push(context);
+                    list.len() as u32 - 1
+                })
+            };
+            (range.map(number).collect(), list)
+        })
+        .collect();
+    let mut all: Vec<Context> = parts.iter().flat_map(|(_, list)| list.iter().copied()).collect();
+    all.sort_unstable();
+    all.dedup();
+    let numbers = parts.into_par_iter().map(|(numbers, list)| {
+        let global: Vec<u32> =
+            list.iter().map(|context| all.binary_search(context).unwrap_or(0) as u32).collect();
+        numbers.into_iter().map(|number| global[number as usize]).collect::<Vec<u32>>()
+    });
+    let numbers: Vec<Vec<u32>> = numbers.collect();
+    (numbers.concat(), all.iter().map(weight).collect())
+}
+
+impl Estimate {
+    /// The probabilities of all grams of order `len` + 1, from those of the order below.
+    pub fn probabilities(&self, len: usize, lower: &[f64]) -> Vec<f64> {
+        let table = &self.tables[len];
+        if len == 0 {
+            return table.values.par_iter().map(|&value| table.numerators[value as usize]).collect();
+        }
+        let parents = &self.tables[len - 1];
+        const SHARE: usize = 1 << 15;
+        let nodes = parents.starts.len() - 1;
+        let uniform = 1.0 / f64::from(self.vocab_size - u32::from(self.bos.is_some())).max(1.0);
+        let parts: Vec<Vec<f64>> = (0..nodes.div_ceil(SHARE))
+            .into_par_iter()
+            .map(|share| {
+                let range = share * SHARE..nodes.min((share + 1) * SHARE);
+                let grams = parents.starts[range.start] as usize..parents.starts[range.end] as usize;
+                let mut part = Vec::with_capacity(grams.len());
+                for node in range {
+                    let weight = parents.weights[parents.contexts[node] as usize];
+                    for gram in parents.starts[node] as usize..parents.starts[node + 1] as usize {
+                        let own = table.numerators[table.values[gram] as usize] * weight.scale;
+                        part.push(match self.combine {
+                            Combine::BackOff => own,
+                            Combine::Interpolate => {
+                                own + weight.backoff * lower[self.suffixes[len][gram] as usize]
+                            }
+                            Combine::Longest => own + weight.backoff * uniform,
+                        });
+                    }
+                }
+                part
+            })
+            .collect();
+        parts.concat()
+    }
+
+    /// Drops the grams that are not kept. What is kept has its prefixes and suffixes kept.
+    fn retain(&mut self, keep: &[Option<Vec<bool>>]) {
+        let mut below: Option<Vec<u32>> = None;
+        for (len, kept) in keep.iter().enumerate() {
+            let Some(kept) = kept else { continue };
+            let mut renumbered = vec![0_u32; kept.len()];
+            let mut next = 0;
+            for (number, &kept) in renumbered.iter_mut().zip(kept) {
+                *number = next;
+                next += u32::from(kept);
+            }
+            let filter = |values: &mut Vec<u32>| {
+                let mut kept = kept.iter();
+                values.retain(|_| kept.next().copied().unwrap_or(false));
+            };
+            let table = &mut self.tables[len];
+            filter(&mut table.words);
+            filter(&mut table.values);
+            if !table.contexts.is_empty() {
+                filter(&mut table.contexts);
+            }
+            if !table.starts.is_empty() {
+                let end = table.starts.pop();
+                filter(&mut table.starts);
+                // A node that is dropped has no kept children, so the next node's start is where they would end.
+                table.starts.extend(end);
+            }
+            filter(&mut self.suffixes[len]);
+            if let Some(below) = &below {
+                self.suffixes[len].iter_mut().for_each(|suffix| *suffix = below[*suffix as usize]);
+            }
+            if let Some(parents) = len.checked_sub(1).map(|parent| &mut self.tables[parent].starts) {
+                for start in parents {
+                    *start = renumbered.get(*start as usize).copied().unwrap_or(next);
+                }
+            }
+            below = Some(renumbered);
+        }
+    }
+}
+
+/// What is known of every order before smoothing.
+pub(super) fn report(counts: &Counts, statistics: &Statistics) -> Vec<OrderReport> {
+    (0..counts.order())
+        .map(|len| OrderReport {
+            counted: match len {
+                0 => counts.levels[0].counts.iter().filter(|&&count| count > 0).count() as u64,
+                _ => counts.levels[len].counts.len() as u64,
+            },
+            count_of_counts: statistics.count_of_counts[len],
+            ..OrderReport::default()
+        })
+        .collect()
+}

@@ -1,0 +1,162 @@
+//! What smoothers ask of counts: those of contexts instead of occurrences, totals, and how many counts are 1, 2, 3, 4.
+
+use super::super::config::Compat;
+use super::super::counts::Counts;
+use super::Discounts;
+
+/// The counts that a smoother uses.
+#[derive(Debug)]
+pub struct Statistics {
+    /// For Kneser-Ney: an order below the highest counts the different words before a gram, N₁₊(· g).
+    adjusted: Vec<Vec<u32>>,
+    /// The unigram counts without `<s>`.
+    unigrams: Vec<u32>,
+    /// How many grams of each order are counted 1, 2, 3, 4 times.
+    pub(crate) count_of_counts: Vec<[u64; 4]>,
+}
+
+impl Statistics {
+    /// Of occurrences, or with `contexts` of contexts.
+    pub(crate) fn of(counts: &Counts, contexts: bool, compat: Option<Compat>) -> Self {
+        let order = counts.order();
+        use rayon::prelude::*;
+        let adjusted: Vec<Vec<u32>> = if contexts && order > 1 {
+            (0..order - 1).into_par_iter().map(|len| adjusted(counts, len)).collect()
+        } else {
+            Vec::new()
+        };
+        let mut unigrams = adjusted.first().unwrap_or(&counts.levels[0].counts).clone();
+        if let Some(bos) = counts.bos {
+            unigrams[bos as usize] = 0;
+        }
+        let mut statistics = Self { adjusted, unigrams, count_of_counts: Vec::new() };
+        for len in 0..order {
+            let mut n = [0; 4];
+            for &count in statistics.used(counts, len) {
+                if let Some(n) = (count as usize).checked_sub(1).and_then(|i| n.get_mut(i)) {
+                    *n += 1;
+                }
+            }
+            statistics.count_of_counts.push(n);
+        }
+        if compat == Some(Compat::Kenlm) && contexts {
+            statistics.lmplz_quirk(counts);
+        }
+        statistics
+    }
+
+    /// The counts of order `len` + 1.
+    pub(crate) fn used<'a>(&'a self, counts: &'a Counts, len: usize) -> &'a [u32] {
+        match len {
+            0 => &self.unigrams,
+            _ => self.adjusted.get(len).unwrap_or(&counts.levels[len].counts),
+        }
+    }
+
+    /// lmplz takes the last n-gram in suffix order into the statistics of its suffixes' orders with raw counts: those
+    /// suffixes are finished only after the statistics are.
+    fn lmplz_quirk(&mut self, counts: &Counts) {
+        let order = counts.order();
+        let Some(last) = last_in_suffix_order(counts) else { return };
+        for len in 1..order.min(last.len() + 1) {
+            let Some(gram) = counts.find(&last[last.len() - len..]) else { continue };
+            let contexts = self.used(counts, len - 1)[gram];
+            let raw = counts.levels[len - 1].counts[gram];
+            let n = &mut self.count_of_counts[len - 1];
+            let mut bump = |count: u32, by: i64| {
+                if let Some(n) = (count as usize).checked_sub(1).and_then(|i| n.get_mut(i)) {
+                    *n = n.saturating_add_signed(by);
+                }
+            };
+            bump(contexts, -1);
+            bump(raw, 1);
+        }
+    }
+}
+
+/// The counts of contexts of order `len` + 1.
+fn adjusted(counts: &Counts, len: usize) -> Vec<u32> {
+    let level = &counts.levels[len];
+    let mut adjusted = vec![0_u32; level.counts.len()];
+    for &suffix in &counts.levels[len + 1].suffixes {
+        adjusted[suffix as usize] += 1;
+    }
+    match counts.bos {
+        // Nothing comes before <s>: what begins with it keeps its occurrences.
+        Some(bos) => {
+            let mut range = bos as usize..bos as usize + 1;
+            for level in &counts.levels[..len] {
+                range = level.starts[range.start] as usize..level.starts[range.end] as usize;
+            }
+            adjusted[range.clone()].copy_from_slice(&level.counts[range]);
+        }
+        // The beginning of the text comes before its first words.
+        None => {
+            let beginning = counts.beginning.get(..=len).and_then(|gram| counts.find(gram));
+            if let Some(gram) = beginning {
+                adjusted[gram] += 1;
+            }
+        }
+    }
+    adjusted
+}
+
+/// Of the longest grams, and the shorter ones that begin with `<s>`, the last when they are compared from their ends.
+fn last_in_suffix_order(counts: &Counts) -> Option<Vec<u32>> {
+    let order = counts.order();
+    let highest = (0..counts.vocab_size).rev().find(|&word| {
+        Some(word) != counts.bos && counts.levels[0].counts[word as usize] > 0
+    })?;
+    let mut last: Option<Vec<u32>> = None;
+    for len in 1..order {
+        let level = &counts.levels[len];
+        for (index, _) in level.words.iter().enumerate().filter(|&(_, &word)| word == highest) {
+            let gram = counts.gram(len + 1, index);
+            if (len + 1 == order || Some(gram[0]) == counts.bos)
+                && last.as_ref().is_none_or(|last| last.iter().rev().lt(gram.iter().rev()))
+            {
+                last = Some(gram);
+            }
+        }
+    }
+    last
+}
+
+/// What a smoother asks about the words after a context.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Context {
+    /// Σ counts.
+    pub(crate) total: u64,
+    /// How many of the kept words are counted once, twice, more often.
+    pub(crate) n: [u32; 3],
+    /// Σ counts of the words that are not kept.
+    pub(crate) pruned: u64,
+}
+
+impl Context {
+    /// Of the words counted `counts`.
+    #[inline]
+    pub(crate) fn of(counts: &[u32], keep: Option<&[bool]>) -> Self {
+        let mut context = Self::default();
+        for (i, &count) in counts.iter().enumerate() {
+            context.total += u64::from(count);
+            if keep.is_some_and(|keep| !keep[i]) {
+                context.pruned += u64::from(count);
+            } else if count > 0 {
+                context.n[count.min(3) as usize - 1] += 1;
+            }
+        }
+        context
+    }
+
+    /// T(h): the different words.
+    pub(crate) fn types(&self) -> u64 {
+        self.n.iter().map(|&n| u64::from(n)).sum()
+    }
+
+    /// Σ of what is subtracted: Σ D_j N_j, and the words that are not kept.
+    pub(crate) fn left(&self, discounts: &Discounts) -> f64 {
+        let subtracted: f64 = discounts.iter().zip(self.n).map(|(d, n)| d * f64::from(n)).sum();
+        subtracted + self.pruned as f64
+    }
+}
