@@ -173,8 +173,11 @@ impl NgramConfig {
             let hint = "pruning by count needs discounts whose mass can move: absolute or Kneser-Ney";
             return wrong(format!("{hint}, not {}", self.smoothing.name()));
         }
-        if self.prune_entropy > 0.0 && matches!(self.smoothing, Smoothing::AddK | Smoothing::StupidBackoff | Smoothing::Mle) {
-            let message = format!("pruning by entropy needs a model that backs off, not {}", self.smoothing.name());
+        if self.prune_entropy > 0.0
+            && matches!(self.smoothing, Smoothing::AddK | Smoothing::StupidBackoff | Smoothing::Mle)
+        {
+            let message =
+                format!("pruning by entropy needs a model that backs off, not {}", self.smoothing.name());
             return wrong(message);
         }
         Ok(())

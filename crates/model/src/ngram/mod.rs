@@ -10,10 +10,12 @@
 //!
 //! When lines are sentences, `<s>` is context and never predicted: it has probability zero, and |V| does not count it.
 
+mod code;
 mod config;
 mod counts;
 pub mod packed;
 mod smoothing;
+mod sort;
 mod trie;
 mod tune;
 mod uniform;
@@ -87,7 +89,8 @@ pub fn from_counts(
     let Report { orders, notices, .. } = &mut report;
     if config.smoothing.discounts() {
         let mut tuned_away = Vec::new();
-        let closed = smoothing::discounts(config, orders, if config.tune { &mut tuned_away } else { notices });
+        let closed =
+            smoothing::discounts(config, orders, if config.tune { &mut tuned_away } else { notices });
         parameters.discounts = closed;
     }
     let heldout = tuning.map(|(part, tokens)| {
@@ -129,7 +132,9 @@ pub fn from_counts(
 fn split(tokens: &[u32], config: &NgramConfig) -> usize {
     let at = ((1.0 - config.heldout) * tokens.len() as f64) as usize;
     match config.bos {
-        Some(bos) => tokens[at..].iter().position(|&token| token == bos).map_or(tokens.len(), |next| at + next),
+        Some(bos) => {
+            tokens[at..].iter().position(|&token| token == bos).map_or(tokens.len(), |next| at + next)
+        }
         None => at,
     }
 }
@@ -180,9 +185,8 @@ impl NgramModel {
     }
 
     fn log_unigrams(&self, view: &View<'_>) -> &[f64] {
-        self.log_unigrams.get_or_init(|| {
-            (0..self.trie.header().vocab_size).map(|word| view.unigram(word).ln()).collect()
-        })
+        self.log_unigrams
+            .get_or_init(|| (0..self.trie.header().vocab_size).map(|word| view.unigram(word).ln()).collect())
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {

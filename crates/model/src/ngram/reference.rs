@@ -90,9 +90,7 @@ impl<'a> Reference<'a> {
         }
         let used = self.used();
         let context = &context[context.len() - context.len().min(self.config.order - 1)..];
-        let count = |word: u32| -> u64 {
-            used.get(&[context, &[word]].concat()).copied().unwrap_or(0)
-        };
+        let count = |word: u32| -> u64 { used.get(&[context, &[word]].concat()).copied().unwrap_or(0) };
         let counts: Vec<u64> = (0..self.vocab_size).map(count).collect();
         let total: u64 = counts.iter().sum();
         let size = f64::from(self.vocab_size - u32::from(self.config.bos.is_some()));
@@ -160,10 +158,8 @@ impl<'a> Reference<'a> {
             if d > 0.0 && d <= 1.0 { d * c } else { c }
         };
         let mass: f64 = counts.iter().map(|&count| worth(count)).sum();
-        let below: f64 = (0..self.vocab_size)
-            .filter(|&w| counts[w as usize] > 0)
-            .map(|w| self.q(&context[1..], w))
-            .sum();
+        let below: f64 =
+            (0..self.vocab_size).filter(|&w| counts[w as usize] > 0).map(|w| self.q(&context[1..], w)).sum();
         let mut whole = total as f64;
         if 1.0 - below < 1e-9 {
             whole = mass;

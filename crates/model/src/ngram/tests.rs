@@ -78,7 +78,9 @@ fn impossible_requests_are_errors() {
     let outside = NgramModel::estimate(&[0, 2], 2, &plain(2));
     assert!(matches!(outside, Err(Error::TokenOutOfRange { token: 2, index: 1, vocab_size: 2 })));
     let model = model(&text, 2, &plain(2));
-    assert!(model.next(&[5]).is_err() && model.log_probs(&[0], 2).is_err() && model.log_probs(&[7], 0).is_err());
+    assert!(
+        model.next(&[5]).is_err() && model.log_probs(&[0], 2).is_err() && model.log_probs(&[7], 0).is_err()
+    );
 }
 
 /// A random text over five words, or lines of it: with `<s>` = 0 and `</s>` = 1.
@@ -181,10 +183,17 @@ fn check_distributions(
         }
         for (word, &log_q) in (0..).zip(&next) {
             let q = reference.q(context, word);
-            prop_assert!((log_q.exp() - q).abs() < 1e-12, "{smoothing:?} {context:?} {word}: {} {q}", log_q.exp());
+            prop_assert!(
+                (log_q.exp() - q).abs() < 1e-12,
+                "{smoothing:?} {context:?} {word}: {} {q}",
+                log_q.exp()
+            );
             let text = [context.as_slice(), &[word]].concat();
             let scored = model.log_probs(&text, context.len()).unwrap()[0];
-            prop_assert!(scored == log_q || (scored - log_q).abs() < 1e-12, "{smoothing:?}: {scored} {log_q}");
+            prop_assert!(
+                scored == log_q || (scored - log_q).abs() < 1e-12,
+                "{smoothing:?}: {scored} {log_q}"
+            );
         }
     }
     Ok(())
@@ -218,7 +227,9 @@ fn one_repeated_word_and_orders_above_the_length() {
         let sum: f64 = one.next(&[0, 1]).unwrap().iter().map(|q| q.exp()).sum();
         assert!((sum - 1.0).abs() < 1e-9 || smoothing == Smoothing::StupidBackoff, "{smoothing:?}");
         let empty = model(&[], 3, &config(3, smoothing, None));
-        assert!(empty.next(&[1]).unwrap().iter().all(|q| q.is_finite() || smoothing == Smoothing::StupidBackoff));
+        assert!(
+            empty.next(&[1]).unwrap().iter().all(|q| q.is_finite() || smoothing == Smoothing::StupidBackoff)
+        );
     }
 }
 
@@ -248,7 +259,9 @@ fn tuned_discounts_predict_better_than_the_formula() {
         text.push(if r < 60 { (last * 7 + 3) % 40 } else { (last + draw() % (1 + draw() % 40)) % 40 });
     }
     let (train, test) = text.split_at(16_000);
-    for smoothing in [Smoothing::Absolute, Smoothing::KneserNey, Smoothing::ModifiedKneserNey, Smoothing::AddK] {
+    for smoothing in
+        [Smoothing::Absolute, Smoothing::KneserNey, Smoothing::ModifiedKneserNey, Smoothing::AddK]
+    {
         let nats = |tune| {
             let config = NgramConfig { tune, heldout: 0.1, ..config(3, smoothing, None) };
             let model = model(train, 40, &config);

@@ -17,9 +17,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::MAX_ORDER;
-use super::packed::{
-    Bytes, Offsets, Packed, bits_for, offsets_len, pack, pack_offsets, packed_len,
-};
+use super::packed::{Bytes, Offsets, Packed, bits_for, offsets_len, pack, pack_offsets, packed_len};
 use crate::{Error, Result};
 
 /// How a seen gram's value and the lower order combine.
@@ -220,7 +218,8 @@ impl Trie {
         self.levels
             .iter()
             .flat_map(|level| {
-                let weights = level.weights.iter().flat_map(|weight| [weight.scale, weight.backoff]).collect();
+                let weights =
+                    level.weights.iter().flat_map(|weight| [weight.scale, weight.backoff]).collect();
                 [
                     level.words.as_slice().to_vec(),
                     level.values.as_slice().to_vec(),
@@ -306,11 +305,7 @@ impl Header {
     fn bits(&self, index: usize) -> Bits {
         let largest = |n: u32| bits_for(u64::from(n.saturating_sub(1)));
         let level = self.levels[index];
-        Bits {
-            word: largest(self.vocab_size),
-            value: largest(level.values),
-            context: largest(level.weights),
-        }
+        Bits { word: largest(self.vocab_size), value: largest(level.values), context: largest(level.weights) }
     }
 
     fn check(&self) -> Result<()> {
@@ -556,7 +551,10 @@ impl View<'_> {
             return Vec::new();
         };
         let above = &self.levels[len];
-        self.levels[len - 1].children(node as usize).map(|gram| (above.words.get(gram) as u32, gram)).collect()
+        self.levels[len - 1]
+            .children(node as usize)
+            .map(|gram| (above.words.get(gram) as u32, gram))
+            .collect()
     }
 
     /// Writes ln q(· | the text that led to `state`) to `out`, of length |V|; `log_unigrams` is ln q(·) without context.

@@ -164,15 +164,16 @@ impl Heldout {
         let spread = |x: &[f64]| -> Vec<Discounts> {
             (0..order).map(|len| [0, 1, 2].map(|j| x[index(len, j)])).collect()
         };
-        let mut x: Vec<f64> = (0..n)
-            .map(|i| start[i / per_order][i % per_order].clamp(LEAST, most(i) - LEAST))
-            .collect();
+        let mut x: Vec<f64> =
+            (0..n).map(|i| start[i / per_order][i % per_order].clamp(LEAST, most(i) - LEAST)).collect();
         let mut loss = self.loss(&spread(&x));
         for _ in 0..ROUNDS {
             let (gradient, curvature) = self.slopes(&spread(&x), n, index);
             // A discount at its bound that would leave it stays there.
             let free: Vec<usize> = (0..n)
-                .filter(|&i| !(x[i] <= LEAST && gradient[i] > 0.0 || x[i] >= most(i) - LEAST && gradient[i] < 0.0))
+                .filter(|&i| {
+                    !(x[i] <= LEAST && gradient[i] > 0.0 || x[i] >= most(i) - LEAST && gradient[i] < 0.0)
+                })
                 .collect();
             let Some(step) = solve(&curvature, &gradient, &free) else { break };
             let mut share = 1.0;

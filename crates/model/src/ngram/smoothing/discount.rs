@@ -13,7 +13,8 @@ pub fn closed_form(n: [u64; 4]) -> Option<Discounts> {
     }
     let n = n.map(|n| n as f64);
     let y = n[0] / (n[0] + 2.0 * n[1]);
-    let discounts = [1, 2, 3].map(|j| f64::from(j) - f64::from(j + 1) * y * n[j as usize] / n[j as usize - 1]);
+    let discounts =
+        [1, 2, 3].map(|j| f64::from(j) - f64::from(j + 1) * y * n[j as usize] / n[j as usize - 1]);
     let possible = (1..).zip(discounts).all(|(j, d)| (0.0..=f64::from(j)).contains(&d));
     possible.then_some(discounts)
 }

@@ -66,7 +66,8 @@ pub(super) fn discount(estimate: &mut Estimate, _: &Statistics, report: &mut Rep
                     return Weight::NONE;
                 }
                 let scale = parents.weights[parents.contexts[node] as usize].scale;
-                let mass: f64 = table.values[children.clone()].iter().map(|&v| table.numerators[v as usize]).sum();
+                let mass: f64 =
+                    table.values[children.clone()].iter().map(|&v| table.numerators[v as usize]).sum();
                 let below: f64 = children.map(|gram| lower[suffixes[gram] as usize]).sum();
                 left_over(scale, mass, below)
             })

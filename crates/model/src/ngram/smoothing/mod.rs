@@ -162,7 +162,12 @@ fn survivors(counts: &Counts, config: &NgramConfig, len: usize) -> Option<Vec<bo
 }
 
 /// The table of single words, which holds probabilities.
-fn unigrams(counts: &Counts, statistics: &Statistics, config: &NgramConfig, parameters: &Parameters) -> Table {
+fn unigrams(
+    counts: &Counts,
+    statistics: &Statistics,
+    config: &NgramConfig,
+    parameters: &Parameters,
+) -> Table {
     let used = statistics.used(counts, 0);
     let context = Context::of(used, None);
     let total = context.total as f64;
@@ -246,7 +251,10 @@ fn weights(
     keep: Option<&[bool]>,
     weight: impl Fn(&Context) -> Weight + Sync,
 ) -> (Vec<u32>, Vec<Weight>) {
-    #[expect(clippy::disallowed_types, reason = "looked up; what is iterated is a list in order of appearance")]
+    #[expect(
+        clippy::disallowed_types,
+        reason = "looked up; what is iterated is a list in order of appearance"
+    )]
     type Known = std::collections::HashMap<Context, u32, foldhash::fast::FixedState>;
     const SHARE: usize = 1 << 16;
     let contexts = starts.len().saturating_sub(1);

@@ -6,7 +6,7 @@ use super::Discounts;
 
 /// The counts that a smoother uses.
 #[derive(Debug)]
-pub struct Statistics {
+pub(crate) struct Statistics {
     /// For Kneser-Ney: an order below the highest counts the different words before a gram, N₁₊(· g).
     adjusted: Vec<Vec<u32>>,
     /// The unigram counts without `<s>`.
@@ -104,9 +104,9 @@ fn adjusted(counts: &Counts, len: usize) -> Vec<u32> {
 /// Of the longest grams, and the shorter ones that begin with `<s>`, the last when they are compared from their ends.
 fn last_in_suffix_order(counts: &Counts) -> Option<Vec<u32>> {
     let order = counts.order();
-    let highest = (0..counts.vocab_size).rev().find(|&word| {
-        Some(word) != counts.bos && counts.levels[0].counts[word as usize] > 0
-    })?;
+    let highest = (0..counts.vocab_size)
+        .rev()
+        .find(|&word| Some(word) != counts.bos && counts.levels[0].counts[word as usize] > 0)?;
     let mut last: Option<Vec<u32>> = None;
     for len in 1..order {
         let level = &counts.levels[len];
