@@ -4,6 +4,7 @@
 //! - [`weights`]: safetensors, with limits checked before anything is allocated.
 //! - [`checkpoint`]: folders of parts with a manifest of hashes, saved whole, the newest whole one loaded.
 //! - [`events`], [`csv`]: the metrics for TensorBoard and for spreadsheets.
+//! - [`ngram`]: counted models in files that are mapped and queried where they lie.
 //! - [`hf`]: Hugging Face folders of the GPT-2 family.
 //! - [`model_dir`]: the folder of a finished model of any kind.
 //! - [`run`]: the folder of a training run and its lock.
@@ -13,6 +14,7 @@
 
 pub mod atomic;
 pub mod checkpoint;
+mod container;
 pub mod csv;
 mod error;
 pub mod events;

@@ -12,6 +12,7 @@
 
 mod config;
 mod counts;
+mod export;
 pub mod packed;
 mod smoothing;
 mod trie;
