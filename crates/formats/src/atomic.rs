@@ -79,6 +79,21 @@ impl Writer {
         Ok(self.written)
     }
 
+    /// [`Self::commit`] of what can be made again and whose reader notices if it is not whole: where it replaces
+    /// nothing, there is nothing to lose, and it does not wait for the disk. After a power loss the new file may be
+    /// missing or cut short.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn commit_reproducible(mut self) -> Result<u64> {
+        if fs::symlink_metadata(&self.target).is_ok() {
+            return self.commit();
+        }
+        self.file.flush().map_err(|reason| self.failed(reason))?;
+        rename(&self.aside.0, &self.target)?;
+        Ok(self.written)
+    }
+
     fn failed(&self, reason: io::Error) -> Error {
         Error::io(format!("write {} bytes to", self.written), &self.target, reason)
     }

@@ -86,6 +86,34 @@ pub enum Error {
         /// What the reader accepts.
         expected: &'static str,
     },
+    /// A line of a text file that is not what it should be.
+    #[error("{what}, line {line}: {problem}")]
+    Line {
+        /// The file, or the format where the bytes came from no file.
+        what: String,
+        /// From 1.
+        line: u64,
+        /// What is wrong with it.
+        problem: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// Something that the format has no way to say.
+    #[error("{what} cannot hold this: {problem}")]
+    Unsupported {
+        /// The format.
+        what: &'static str,
+        /// What cannot be said.
+        problem: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
+    /// A model refused what was read.
+    #[error(transparent)]
+    Model(#[from] surprisal_model::Error),
+    /// A tokenizer refused what was read.
+    #[error(transparent)]
+    Text(#[from] surprisal_text::Error),
     /// The tensor library failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -101,6 +129,16 @@ impl Error {
 
     pub(crate) fn malformed(what: impl Into<String>, problem: &(impl std::fmt::Display + ?Sized)) -> Self {
         Self::Malformed { what: what.into(), problem: problem.to_string() }
+    }
+
+    /// The same, naming the file that the bytes came from.
+    pub(crate) fn in_file(mut self, path: &Path) -> Self {
+        if let Self::Malformed { what, .. } | Self::TooLarge { what, .. } | Self::Line { what, .. } =
+            &mut self
+        {
+            *what = format!("`{}`", path.display());
+        }
+        self
     }
 
     /// What a person can do about it, where there is something to say.
@@ -128,7 +166,9 @@ impl Error {
             Self::Locked { .. } => {
                 Some("wait for it to finish or stop it, or choose another folder with --out")
             }
-            Self::Missing { hint, .. } => Some(hint),
+            Self::Missing { hint, .. } | Self::Line { hint, .. } | Self::Unsupported { hint, .. } => {
+                Some(hint)
+            }
             Self::NonFinite { .. } => {
                 Some("the model diverged before it was saved; go back to an earlier checkpoint")
             }

@@ -4,6 +4,8 @@
 //! - [`weights`]: safetensors, with limits checked before anything is allocated.
 //! - [`checkpoint`]: folders of parts with a manifest of hashes, saved whole, the newest whole one loaded.
 //! - [`events`], [`csv`]: the metrics for TensorBoard and for spreadsheets.
+//! - [`arpa`]: n-gram models as the text that other programs read and write.
+//! - [`ngram`]: counted models in files that are mapped and queried where they lie.
 //! - [`hf`]: Hugging Face folders of the GPT-2 family.
 //! - [`model_dir`]: the folder of a finished model of any kind.
 //! - [`run`]: the folder of a training run and its lock.
@@ -11,13 +13,16 @@
 //!
 //! Nothing here prints, and no path found inside a file is ever followed outside that file's folder.
 
+pub mod arpa;
 pub mod atomic;
 pub mod checkpoint;
+mod container;
 pub mod csv;
 mod error;
 pub mod events;
 pub mod faults;
 mod folder;
+mod grams;
 pub mod hf;
 mod lock;
 mod manifest;

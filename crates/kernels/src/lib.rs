@@ -1,6 +1,6 @@
 //! Slices in, slices out: everything in Surprisal that is hot, vectorised, threaded or `unsafe`.
 //!
-//! No candle here, no files, no clock. A kernel runs serially on the calling thread unless it is handed a
+//! No candle here, no clock, and of files only their bytes ([`mapped`]). A kernel runs serially on the calling thread unless it is handed a
 //! [`threads::Pool`]; how it cuts its work never depends on how many threads do it, so results are the same bits
 //! for any thread count. Instruction sets are chosen at run time; every kernel has a portable path.
 
@@ -10,6 +10,7 @@ pub mod counting;
 pub mod cross_entropy;
 pub mod exp;
 pub mod linear_cross_entropy;
+pub mod mapped;
 pub mod matmul;
 pub mod norm;
 pub mod optim;

@@ -30,10 +30,12 @@ pub enum Smoothing {
     /// c(hw)/c(h) where seen, else 0.4 times the score of the shorter context (Brants et al. 2007). Scores do not sum to
     /// one: this is not a distribution, and has no perplexity.
     StupidBackoff,
+    /// Whatever the file did that the probabilities were read from: nothing can be estimated this way.
+    Given,
 }
 
 impl Smoothing {
-    /// All of them.
+    /// All that estimate.
     pub const ALL: [Self; 9] = [
         Self::Mle,
         Self::AddK,
@@ -73,6 +75,7 @@ impl Smoothing {
             Self::ModifiedKneserNey => "modified_kneser_ney",
             Self::Katz => "katz",
             Self::StupidBackoff => "stupid_backoff",
+            Self::Given => "given",
         }
     }
 }
@@ -150,6 +153,10 @@ impl NgramConfig {
     pub fn check(&self) -> Result<()> {
         let wrong = |message: String| Err(Error::Config { message });
         check_order(self.order)?;
+        if self.smoothing == Smoothing::Given {
+            let known = Smoothing::ALL.map(Smoothing::name).join(", ");
+            return wrong(format!("smoothing is one of {known}; \"given\" is what a model from an ARPA file has"));
+        }
         if self.smoothing == Smoothing::AddK && !(self.k.is_finite() && self.k > 0.0) {
             return wrong(format!("add-k needs a finite k above 0, not {}", self.k));
         }

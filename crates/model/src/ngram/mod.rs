@@ -13,6 +13,7 @@
 mod code;
 mod config;
 mod counts;
+mod export;
 pub mod packed;
 mod smoothing;
 mod sort;

@@ -26,6 +26,12 @@ impl Bytes {
         Self { owner, range: range.start.min(end)..end }
     }
 
+    /// A part of these bytes; what lies past their end is left off.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        let at = |i: usize| self.range.start.saturating_add(i).min(self.range.end);
+        Self { owner: Arc::clone(&self.owner), range: at(range.start)..at(range.end).max(at(range.start)) }
+    }
+
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
         &(*self.owner).as_ref()[self.range.clone()]

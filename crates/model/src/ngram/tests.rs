@@ -238,7 +238,7 @@ fn the_trie_comes_back_from_its_sections() {
     let text: Vec<u32> = (0..500_u32).map(|i| i * i % 11 % 7).collect();
     let model = model(&text, 8, &config(4, Smoothing::ModifiedKneserNey, None));
     let trie = model.trie();
-    let sections: Vec<packed::Bytes> = trie.sections().into_iter().map(Into::into).collect();
+    let sections = trie.sections();
     let back = Trie::from_sections(trie.header().clone(), &sections).unwrap();
     assert_eq!(back.unpack(), trie.unpack());
     assert!(Trie::from_sections(trie.header().clone(), &sections[1..]).is_err());

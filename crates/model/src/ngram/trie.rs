@@ -212,22 +212,22 @@ impl Trie {
         &self.header
     }
 
-    /// The bytes of every section: [`SECTIONS`] an order.
-    pub fn sections(&self) -> Vec<Vec<u8>> {
-        let little = |values: Vec<f64>| values.into_iter().flat_map(f64::to_le_bytes).collect::<Vec<u8>>();
+    /// The bytes of every section: [`SECTIONS`] an order. What is large is shared, not copied.
+    pub fn sections(&self) -> Vec<Bytes> {
+        let little = |values: Vec<f64>| Bytes::from(values.into_iter().flat_map(f64::to_le_bytes).collect::<Vec<u8>>());
         self.levels
             .iter()
             .flat_map(|level| {
                 let weights =
                     level.weights.iter().flat_map(|weight| [weight.scale, weight.backoff]).collect();
                 [
-                    level.words.as_slice().to_vec(),
-                    level.values.as_slice().to_vec(),
+                    level.words.clone(),
+                    level.values.clone(),
                     little(level.numerators.clone()),
-                    level.contexts.as_slice().to_vec(),
+                    level.contexts.clone(),
                     little(weights),
-                    level.unary.as_slice().to_vec(),
-                    level.samples.as_slice().to_vec(),
+                    level.unary.clone(),
+                    level.samples.clone(),
                 ]
             })
             .collect()

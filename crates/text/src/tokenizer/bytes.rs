@@ -113,6 +113,11 @@ pub(super) fn encode_bpe(bpe: &Library, unit: Unit, text: &str, ids: &mut Vec<u3
     }
 }
 
+/// The bytes of a token.
+pub(super) fn spelling(bpe: &Library, id: u32) -> Vec<u8> {
+    bpe.id_to_token(id).unwrap_or_default().chars().filter_map(to_byte).collect()
+}
+
 /// The text of `ids`; parts of characters at either end become U+FFFD.
 pub(super) fn decode_bpe(bpe: &Library, ids: &[u32]) -> String {
     let mut bytes = Vec::new();

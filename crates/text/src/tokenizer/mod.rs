@@ -10,6 +10,7 @@
 
 mod bytes;
 mod json;
+mod words;
 
 use std::fmt;
 

@@ -108,7 +108,7 @@ pub(super) fn smooth(
                 scale: 1.0 / context.total as f64,
                 backoff: context.left(&parameters.discounts[len]) / context.total as f64,
             },
-            Smoothing::StupidBackoff | Smoothing::Katz => {
+            Smoothing::StupidBackoff | Smoothing::Katz | Smoothing::Given => {
                 Weight { scale: 1.0 / context.total as f64, backoff: STUPID }
             }
         };
@@ -175,7 +175,7 @@ fn unigrams(
     // What a count is worth, and what is shared out.
     let (scale, left) = match config.smoothing {
         _ if context.total == 0 => (0.0, 1.0),
-        Smoothing::Mle | Smoothing::StupidBackoff => (1.0 / total, 0.0),
+        Smoothing::Mle | Smoothing::StupidBackoff | Smoothing::Given => (1.0 / total, 0.0),
         Smoothing::AddK => {
             let all = total + parameters.k * size;
             (1.0 / all, parameters.k * size / all)

@@ -1,0 +1,197 @@
+//! From grams as they stood in a file to a model: sorted, with every context a gram, and equal numbers stored once.
+
+use rayon::prelude::*;
+use surprisal_model::ngram::packed::bits_for;
+use surprisal_model::ngram::{
+    Combine, NgramConfig, NgramModel, OrderReport, Report, Smoothing, Table, Trie, Weight,
+};
+use surprisal_text::{Tokenizer, TokenizerKind, Unit};
+
+use super::parse::{Parsed, SPECIALS, Section};
+use super::{LOG_UNKNOWN, line};
+use crate::{Result, grams::Grams};
+
+const UNK: u32 = 0;
+const BOS: u32 = 1;
+const EOS: u32 = 2;
+/// The probability of a gram that is yet to be found by backing off.
+const LATER: f32 = f32::NAN;
+
+/// The model that was parsed.
+pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
+    let Parsed { words, has, mut orders } = parsed;
+    let order = orders.len();
+    let mut report = Report::default();
+    orders[0].words = (0..words.len() as u32).collect();
+    for id in [UNK, EOS] {
+        if !has[id as usize] {
+            orders[0].logs[id as usize] = LOG_UNKNOWN;
+            report
+                .notices
+                .push(format!("the file has no {}: it gets log10 q = {LOG_UNKNOWN}", SPECIALS[id as usize]));
+        }
+    }
+    let bits = bits_for(words.len() as u64 - 1);
+    let mut levels: Vec<Level> = Vec::with_capacity(order);
+    for (grams, len) in orders.iter_mut().zip(1..) {
+        let mut level = Level {
+            len,
+            words: std::mem::take(&mut grams.words),
+            logs: std::mem::take(&mut grams.logs),
+            weights: std::mem::take(&mut grams.weights),
+        };
+        level.sort(bits).map_err(|place| twice(&grams.section, &words, level.grams().get(place), place))?;
+        levels.push(level);
+    }
+    let mut starts = vec![Vec::new(); order];
+    for len in (1..order).rev() {
+        let (shorter, longer) = levels.split_at_mut(len);
+        starts[len - 1] = longer[0].under(&mut shorter[len - 1], bits);
+    }
+    let added = levels.iter().map(|level| level.logs.par_iter().filter(|log| log.is_nan()).count());
+    let added: usize = added.sum();
+    if added > 0 {
+        report
+            .notices
+            .push(format!("{added} contexts were no grams; they are now, as likely as backing off says"));
+        fill(&mut levels);
+    }
+    report.orders = levels
+        .iter()
+        .map(|level| OrderReport { grams: level.logs.len() as u64, ..OrderReport::default() })
+        .collect();
+    let tables =
+        levels.into_par_iter().zip(starts).map(|(level, starts)| level.table(starts, order)).collect();
+    let trie = Trie::pack(words.len() as u32, Some(BOS), Combine::BackOff, 1.0, false, tables)?;
+    let config = NgramConfig {
+        order,
+        smoothing: Smoothing::Given,
+        bos: Some(BOS),
+        unk: Some(UNK),
+        ..NgramConfig::default()
+    };
+    let tokenizer = Tokenizer::from_words(TokenizerKind::Word, Unit::Line, words)?;
+    Ok((NgramModel::new(config, report, trie), tokenizer))
+}
+
+fn twice(section: &Section<'_>, words: &[&str], gram: &[u32], place: usize) -> crate::Error {
+    let gram: Vec<&str> = gram.iter().map(|&id| words[id as usize]).collect();
+    let problem = format!("`{}` stands here for the second time", gram.join(" "));
+    line(section.line(place), problem, "every gram has one line")
+}
+
+/// The grams of one order.
+struct Level {
+    len: usize,
+    /// `len` a gram.
+    words: Vec<u32>,
+    logs: Vec<f32>,
+    /// Empty at the highest order.
+    weights: Vec<f32>,
+}
+
+impl Level {
+    fn grams(&self) -> Grams<'_> {
+        Grams { len: self.len, words: &self.words }
+    }
+
+    /// Sorts the grams by their words.
+    ///
+    /// # Errors
+    /// Nothing was done; the place of a gram that stands there for the second time.
+    fn sort(&mut self, bits: u32) -> Result<(), usize> {
+        if let Some(places) = self.grams().sorted(bits)? {
+            self.words = self.grams().arranged(&places);
+            self.logs = places.par_iter().map(|&place| self.logs[place as usize]).collect();
+            if !self.weights.is_empty() {
+                self.weights = places.par_iter().map(|&place| self.weights[place as usize]).collect();
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the grams of this level start under each of the level `above`, which gets the contexts that it lacks.
+    fn under(&self, above: &mut Level, bits: u32) -> Vec<u32> {
+        let (missing, needed) = match self.grams().starts(above.grams()) {
+            Ok(starts) => return starts,
+            Err(missing) => missing,
+        };
+        above.words.extend(missing);
+        above.logs.resize(above.logs.len() + needed.len(), LATER);
+        above.weights.resize(above.weights.len() + needed.len(), 0.0);
+        // They are different from each other and from what is there.
+        let _ = above.sort(bits);
+        self.grams().starts(above.grams()).unwrap_or_default()
+    }
+
+    /// The numbers as powers, each once.
+    fn table(self, starts: Vec<u32>, order: usize) -> Table {
+        let power = |&log: &f32| 10_f64.powf(f64::from(log));
+        let (mut values, logs) = distinct(&self.logs);
+        let mut numerators: Vec<f64> = logs.iter().map(power).collect();
+        if self.len == 1 {
+            values[BOS as usize] = numerators.len() as u32;
+            numerators.push(0.0);
+        }
+        let (contexts, logs) = distinct(&self.weights);
+        let weights = logs.iter().map(|log| Weight { scale: 1.0, backoff: power(log) }).collect();
+        let words = if self.len == 1 {
+            Vec::new()
+        } else {
+            self.words.par_chunks_exact(self.len).map(|gram| gram[self.len - 1]).collect()
+        };
+        debug_assert!(
+            starts.is_empty() == (self.len == order),
+            "the highest order alone has no continuations"
+        );
+        Table { words, starts, values, numerators, contexts, weights }
+    }
+}
+
+/// The different numbers, and which one each is.
+fn distinct(numbers: &[f32]) -> (Vec<u32>, Vec<f32>) {
+    let key = |(place, number): (usize, &f32)| u64::from(number.to_bits()) << 32 | place as u64;
+    let mut keys: Vec<u64> = numbers.par_iter().enumerate().map(key).collect();
+    keys.par_sort_unstable();
+    let mut indices = vec![0; numbers.len()];
+    let mut different: Vec<f32> = Vec::new();
+    for key in keys {
+        let bits = (key >> 32) as u32;
+        if different.last().is_none_or(|last| last.to_bits() != bits) {
+            different.push(f32::from_bits(bits));
+        }
+        indices[key as u32 as usize] = different.len() as u32 - 1;
+    }
+    (indices, different)
+}
+
+/// Gives the grams that were added the probabilities that backing off gives them.
+fn fill(levels: &mut [Level]) {
+    for len in 1..levels.len() {
+        let (shorter, level) = levels.split_at_mut(len);
+        let level = &mut level[0];
+        for index in 0..level.logs.len() {
+            if level.logs[index].is_nan() {
+                let gram = level.grams().get(index);
+                level.logs[index] = backed_off(shorter, gram).min(0.0) as f32;
+            }
+        }
+    }
+}
+
+/// log10 of the probability of a gram that `levels` do not have.
+fn backed_off(levels: &[Level], mut gram: &[u32]) -> f64 {
+    let mut log = 0.0;
+    while let [context @ .., _] = gram
+        && !context.is_empty()
+    {
+        let level = &levels[context.len() - 1];
+        log += level.grams().find(context).map_or(0.0, |node| f64::from(level.weights[node]));
+        gram = &gram[1..];
+        let level = &levels[gram.len() - 1];
+        if let Some(found) = level.grams().find(gram) {
+            return log + f64::from(level.logs[found]);
+        }
+    }
+    log
+}

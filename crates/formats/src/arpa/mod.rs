@@ -1,0 +1,77 @@
+//! ARPA files: the text in which n-gram programs hand each other back-off models, at any order up to 16.
+//!
+//! ```text
+//! \data\
+//! ngram 1=3
+//! ngram 2=1
+//!
+//! \1-grams:
+//! log10 q(w)   w   log10 of the back-off weight of w as a context
+//! \2-grams:
+//! log10 q(w | h)   h w
+//! \end\
+//! ```
+//!
+//! What is written: tabs between columns, spaces between words, every gram of an order sorted by the ids of its words,
+//! numbers as the shortest decimals that are the same 32-bit float, a weight for every gram below the highest order (0
+//! where it is no context). `<s>` has probability 1, as KenLM writes it, although it is never predicted. A probability or
+//! weight of zero is -99, as SRILM writes it. Logarithms closer to 0 than 2^-20 are rounded to multiples of 2^-44, which
+//! is finer than a 64-bit probability near 1 can tell apart: so a file that is read and written again stays the same,
+//! byte for byte.
+//!
+//! Words (in line mode) are written as they are. Other tokens may hold what separates words in this format, so all of
+//! them are escaped: a backslash becomes two, and white space, control characters and bytes that are no UTF-8 become
+//! `\xHH`. The names of special tokens stay. Read back, such tokens are words in their escaped form.
+//!
+//! What is read is more than what is written: see [`read`].
+
+mod build;
+mod parse;
+mod write;
+
+pub use write::{write, write_to};
+
+use std::path::Path;
+
+use surprisal_model::ngram::NgramModel;
+use surprisal_text::Tokenizer;
+
+use crate::{Error, Result, ngram};
+
+/// What it is called where its bytes came from no file.
+const WHAT: &str = "the ARPA file";
+/// What programs write for the logarithm of zero.
+const LOG_ZERO: &str = "-99";
+/// log10 q(`<unk>`) where a file has none: KenLM's.
+const LOG_UNKNOWN: f32 = -100.0;
+
+/// Reads the ARPA file `path`.
+///
+/// # Errors
+/// As [`read`], and [`Error::Io`].
+pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
+    let path = path.as_ref();
+    let bytes = ngram::map(path)?;
+    read(bytes.as_slice()).map_err(|error| error.in_file(path))
+}
+
+/// The model in an ARPA file's bytes, and a word tokenizer in line mode with its words: `<unk>`, `<s>`, `</s>`, then the
+/// others in the order of the file.
+///
+/// Whatever stands before `\data\` and after `\end\` is skipped. Columns and words are separated by tabs and spaces;
+/// lines may end in CRLF. `<UNK>` is `<unk>`; without either, unknown words have log10 q = -100. A missing weight is 0.
+/// The grams of an order may stand in any order. A gram whose context is no gram (which pruning by others can leave) gets
+/// it, with the probability that backing off gives it. Numbers are read as 32-bit floats.
+///
+/// # Errors
+/// [`Error::Line`] with the line and what would be right; [`Error::Malformed`] for what no line is to blame for.
+pub fn read(bytes: &[u8]) -> Result<(NgramModel, Tokenizer)> {
+    build::model(parse::parse(bytes)?)
+}
+
+fn line(line: u64, problem: impl Into<String>, hint: &'static str) -> Error {
+    Error::Line { what: WHAT.into(), line, problem: problem.into(), hint }
+}
+
+#[cfg(test)]
+mod tests;

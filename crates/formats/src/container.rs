@@ -1,0 +1,151 @@
+//! Files of large arrays: a header of JSON, and sections that can be mapped into memory.
+//!
+//! ```text
+//! magic: 8 bytes   header length: u64   blake3 of the header: 32 bytes   header   sections
+//! ```
+//!
+//! The header holds the length and the blake3 of every section; a section starts at the next multiple of 64, with zeros
+//! before it. Numbers are little-endian. Every byte is covered by a checksum, a comparison, or the rule about zeros, so
+//! that no change goes unnoticed, and lengths are compared with what is there before anything is done with them.
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use surprisal_model::ngram::packed::Bytes;
+
+use crate::{Error, Result};
+
+/// Where sections may start.
+const ALIGNMENT: usize = 64;
+/// Magic, length and checksum of the header.
+const PREFIX: usize = 48;
+/// The longest header.
+const MAX_HEADER: usize = 1 << 20;
+/// Sections from this size on are hashed by several threads.
+const LARGE: usize = 1 << 20;
+
+/// A kind of file.
+pub(crate) struct Kind {
+    /// The first eight bytes. The last is the version, raised when an older program could misread what a newer one
+    /// writes.
+    pub(crate) magic: &'static [u8; 8],
+    /// What it is called in errors: "the n-gram model".
+    pub(crate) what: &'static str,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header<H> {
+    header: H,
+    sections: Vec<Section>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    bytes: u64,
+    /// In lower-case hexadecimal.
+    blake3: String,
+}
+
+/// Hands the bytes of a file to `put`, piece by piece.
+///
+/// # Errors
+/// A header that is too long, and those of `put`.
+pub(crate) fn write(
+    kind: &Kind,
+    header: &impl Serialize,
+    sections: &[Bytes],
+    mut put: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    let described = sections.par_iter().map(|section| {
+        let bytes = section.as_slice();
+        Section { bytes: bytes.len() as u64, blake3: hash(bytes).to_hex().to_string() }
+    });
+    let header = Header { header, sections: described.collect() };
+    let header = serde_json::to_vec(&header).map_err(|error| Error::malformed(kind.what, &error))?;
+    if header.len() > MAX_HEADER {
+        return Err(too_large(kind, header.len() as u64));
+    }
+    put(kind.magic)?;
+    put(&(header.len() as u64).to_le_bytes())?;
+    put(blake3::hash(&header).as_bytes())?;
+    put(&header)?;
+    let mut at = PREFIX + header.len();
+    for section in sections {
+        put(&[0; ALIGNMENT][..aligned(at) - at])?;
+        put(section.as_slice())?;
+        at = aligned(at) + section.as_slice().len();
+    }
+    Ok(())
+}
+
+/// The header and the sections of a file.
+///
+/// # Errors
+/// [`Error::Malformed`] if a byte is not as it was written; [`Error::TooLarge`].
+pub(crate) fn read<H: DeserializeOwned>(kind: &Kind, file: &Bytes) -> Result<(H, Vec<Bytes>)> {
+    let bytes = file.as_slice();
+    let wrong = |problem: &str| Error::malformed(kind.what, problem);
+    let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| wrong("it ends too early"))?;
+    if magic != kind.magic {
+        return Err(wrong(if magic[..7] == kind.magic[..7] {
+            "it is of another version of the format"
+        } else {
+            "it does not start as one"
+        }));
+    }
+    let (len, rest) = rest.split_first_chunk::<8>().ok_or_else(|| wrong("it ends too early"))?;
+    let len = u64::from_le_bytes(*len);
+    if len > MAX_HEADER as u64 {
+        return Err(too_large(kind, len));
+    }
+    let (sum, rest) = rest.split_first_chunk::<32>().ok_or_else(|| wrong("it ends too early"))?;
+    let header = rest.get(..len as usize).ok_or_else(|| wrong("it ends too early"))?;
+    if blake3::hash(header) != *sum {
+        return Err(wrong("its header is not as it was written"));
+    }
+    let header: Header<H> =
+        serde_json::from_slice(header).map_err(|error| Error::malformed(kind.what, &error))?;
+    let mut sections = Vec::with_capacity(header.sections.len());
+    let mut at = PREFIX + len as usize;
+    for section in &header.sections {
+        let start = aligned(at);
+        let end = usize::try_from(section.bytes).ok().and_then(|len| start.checked_add(len));
+        let end = end.filter(|&end| end <= bytes.len()).ok_or_else(|| wrong("it ends too early"))?;
+        if bytes[at..start].iter().any(|&byte| byte != 0) {
+            return Err(wrong("something stands between its sections"));
+        }
+        sections.push(file.slice(start..end));
+        at = end;
+    }
+    if at != bytes.len() {
+        return Err(wrong("something stands after its end"));
+    }
+    let changed = sections
+        .par_iter()
+        .zip(&header.sections)
+        .position_any(|(section, expected)| hash(section.as_slice()).to_hex().as_str() != expected.blake3);
+    match changed {
+        Some(i) => Err(wrong(&format!("its section {i} is not as it was written"))),
+        None => Ok((header.header, sections)),
+    }
+}
+
+fn hash(bytes: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    if bytes.len() < LARGE {
+        hasher.update(bytes)
+    } else {
+        hasher.update_rayon(bytes)
+    };
+    hasher.finalize()
+}
+
+fn aligned(at: usize) -> usize {
+    at.next_multiple_of(ALIGNMENT)
+}
+
+fn too_large(kind: &Kind, size: u64) -> Error {
+    let what = format!("the header of {}", kind.what);
+    Error::TooLarge { what, size, limit: MAX_HEADER as u64, unit: "bytes" }
+}

@@ -1,0 +1,134 @@
+//! Counted models as files that answer queries where they lie: `*.ngram`, and `model.ngram` in a run.
+//!
+//! A file of sections (`container`): the arrays of the trie (`surprisal_model::ngram::Trie`), seven an order, and the
+//! vocabulary. It is mapped into memory, and its checksums are verified when it is opened.
+//!
+//! The vocabulary of a char or word tokenizer is its tokens in order, each as its length in bytes (seven bits a byte,
+//! the highest bit set where another follows) and its bytes; that of another tokenizer is its `tokenizer.json`.
+
+use std::{fs::File, path::Path};
+
+use serde::{Deserialize, Serialize};
+use surprisal_kernels::mapped::Mapped;
+use surprisal_model::LanguageModel;
+use surprisal_model::ngram::{self, NgramConfig, NgramModel, Report, Trie, packed::Bytes};
+use surprisal_text::Tokenizer;
+
+use crate::container::{self, Kind};
+use crate::{Error, Result, atomic, folder, read::regular_length};
+
+mod vocabulary;
+pub(crate) use vocabulary::Vocabulary;
+
+const KIND: Kind = Kind { magic: b"SURPNGM2", what: "the n-gram model" };
+
+/// What a file says about itself.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    trie: ngram::Header,
+    config: NgramConfig,
+    report: Report,
+    vocabulary: Vocabulary,
+}
+
+/// Writes the file `path`, in place of what is there. Returns its size in bytes.
+///
+/// # Errors
+/// [`Error::Io`], after which what was there is still there; a model and a tokenizer that do not belong together.
+pub fn write(path: impl AsRef<Path>, model: &NgramModel, tokenizer: &Tokenizer) -> Result<u64> {
+    let parts = Parts::of(model, tokenizer)?;
+    let mut writer = atomic::Writer::create(path)?;
+    container::write(&KIND, &parts.header, &parts.sections, |bytes| writer.put(bytes))?;
+    writer.commit_reproducible()
+}
+
+/// The bytes of such a file.
+///
+/// # Errors
+/// A model and a tokenizer that do not belong together.
+pub fn to_bytes(model: &NgramModel, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
+    let parts = Parts::of(model, tokenizer)?;
+    let mut bytes = Vec::new();
+    container::write(&KIND, &parts.header, &parts.sections, |part| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+/// Opens the file `path`, mapped into memory.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Malformed`] for any byte that is not as it was written.
+pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
+    let path = path.as_ref();
+    let bytes = map(path)?;
+    from_bytes(bytes).map_err(|error| error.in_file(path))
+}
+
+/// The model and the tokenizer in the bytes of a file, which are shared and not copied.
+///
+/// # Errors
+/// [`Error::Malformed`] for any byte that is not as it was written.
+pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(NgramModel, Tokenizer)> {
+    let wrong = |problem: &dyn std::fmt::Display| Error::malformed(KIND.what, &problem.to_string());
+    let (header, mut sections) = container::read::<Header>(&KIND, &bytes.into())?;
+    let Some(words) = sections.pop() else { return Err(wrong(&"it has no vocabulary")) };
+    let tokenizer = header.vocabulary.read(words.as_slice()).map_err(|error| wrong(&error))?;
+    let trie = Trie::from_sections(header.trie, &sections).map_err(|error| wrong(&error))?;
+    let model = NgramModel::new(header.config, header.report, trie);
+    belong(&model, &tokenizer).map_err(|problem| wrong(&problem))?;
+    Ok((model, tokenizer))
+}
+
+struct Parts {
+    header: Header,
+    sections: Vec<Bytes>,
+}
+
+impl Parts {
+    fn of(model: &NgramModel, tokenizer: &Tokenizer) -> Result<Self> {
+        belong(model, tokenizer).map_err(|problem| Error::malformed(KIND.what, &problem))?;
+        let (vocabulary, words) = Vocabulary::of(tokenizer)?;
+        let header = Header {
+            trie: model.trie().header().clone(),
+            config: model.config().clone(),
+            report: model.report().clone(),
+            vocabulary,
+        };
+        let mut sections = model.trie().sections();
+        sections.push(words.into());
+        Ok(Self { header, sections })
+    }
+}
+
+/// Whether the tokens of `model` are those of `tokenizer`.
+fn belong(model: &NgramModel, tokenizer: &Tokenizer) -> Result<(), String> {
+    let (tokens, words) = (model.vocab_size(), tokenizer.vocab_size());
+    if tokens != words {
+        return Err(format!("the model has {tokens} tokens, the tokenizer {words}"));
+    }
+    let (trie, config) = (model.trie().header(), model.config());
+    if trie.bos != tokenizer.bos() || config.order != trie.levels.len() {
+        return Err("the model's parts are of different models".into());
+    }
+    Ok(())
+}
+
+/// The bytes of a file, mapped.
+pub(crate) fn map(path: &Path) -> Result<Bytes> {
+    let failed = |reason| Error::io("read", path, reason);
+    // A map of nothing is refused by some systems.
+    let length = regular_length(path)?;
+    if length == 0 {
+        return Err(Error::malformed(folder::quoted(path), "it is empty"));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let mapped = Mapped::open(&file).map_err(failed)?;
+    let len = mapped.as_ref().len();
+    Ok(Bytes::of(std::sync::Arc::new(mapped), 0..len))
+}
+
+#[cfg(test)]
+mod tests;

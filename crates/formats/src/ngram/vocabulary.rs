@@ -1,0 +1,138 @@
+//! A tokenizer as bytes that are read at the speed of memory: 300,000 words as JSON would take longer than the model.
+
+use serde::{Deserialize, Serialize};
+use surprisal_text::{Tokenizer, TokenizerKind, Unit};
+
+use crate::{Error, Result};
+
+/// What the bytes are.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Vocabulary {
+    form: Form,
+    unit: Unit,
+    tokens: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Form {
+    /// Characters.
+    Char,
+    /// Words.
+    Word,
+    /// A `tokenizer.json`.
+    Json,
+}
+
+impl Vocabulary {
+    /// The description of a tokenizer, and its bytes.
+    pub(crate) fn of(tokenizer: &Tokenizer) -> Result<(Self, Vec<u8>)> {
+        let form = match tokenizer.kind() {
+            TokenizerKind::Char => Form::Char,
+            TokenizerKind::Word => Form::Word,
+            TokenizerKind::Byte | TokenizerKind::Bpe { .. } => Form::Json,
+        };
+        let bytes = match tokenizer.words() {
+            Some(words) => {
+                let mut bytes = Vec::new();
+                for word in words {
+                    push_len(word.len(), &mut bytes);
+                    bytes.extend_from_slice(word.as_bytes());
+                }
+                bytes
+            }
+            None => tokenizer.to_json()?,
+        };
+        let tokens = tokenizer.vocab_size() as u32;
+        Ok((Self { form, unit: tokenizer.unit(), tokens }, bytes))
+    }
+
+    /// The tokenizer that was described.
+    pub(crate) fn read(&self, bytes: &[u8]) -> Result<Tokenizer> {
+        let kind = match self.form {
+            Form::Char => TokenizerKind::Char,
+            Form::Word => TokenizerKind::Word,
+            Form::Json => return Ok(Tokenizer::from_json(bytes)?),
+        };
+        let mut words = Words { rest: bytes, wrong: false };
+        let tokenizer = Tokenizer::from_words(kind, self.unit, words.by_ref());
+        if words.wrong || !words.rest.is_empty() {
+            return Err(Error::malformed("the vocabulary", "it is no list of words"));
+        }
+        let tokenizer = tokenizer?;
+        if tokenizer.vocab_size() != self.tokens as usize {
+            return Err(Error::malformed("the vocabulary", "it does not have as many words as it says"));
+        }
+        Ok(tokenizer)
+    }
+}
+
+fn push_len(mut len: usize, bytes: &mut Vec<u8>) {
+    while len >= 0x80 {
+        bytes.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    bytes.push(len as u8);
+}
+
+/// Reads words until something is wrong or nothing is left.
+struct Words<'a> {
+    rest: &'a [u8],
+    wrong: bool,
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        if self.rest.is_empty() || self.wrong {
+            return None;
+        }
+        let word = self.word();
+        self.wrong = word.is_none();
+        word
+    }
+}
+
+impl<'a> Words<'a> {
+    fn word(&mut self) -> Option<&'a str> {
+        let (mut len, mut shift) = (0_usize, 0);
+        loop {
+            let (&byte, rest) = self.rest.split_first()?;
+            self.rest = rest;
+            len |= usize::from(byte & 0x7F) << shift;
+            if byte < 0x80 {
+                break;
+            }
+            shift += 7;
+            if shift > 28 {
+                return None;
+            }
+        }
+        let (word, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        std::str::from_utf8(word).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_any_length_come_back() {
+        let long = "x".repeat(70_000);
+        let words = ["<unk>", "<s>", "</s>", "é", "a\0b", &long];
+        let tokenizer = Tokenizer::from_words(TokenizerKind::Word, Unit::Line, words).unwrap();
+        let (vocabulary, bytes) = Vocabulary::of(&tokenizer).unwrap();
+        let back = vocabulary.read(&bytes).unwrap();
+        assert_eq!(back.words().unwrap().collect::<Vec<_>>(), words);
+        for len in 0..30 {
+            assert!(vocabulary.read(&bytes[..len]).is_err(), "{len}");
+        }
+        for wrong in [&[0xFF; 9][..], &[1, 0xFF], &[0x80]] {
+            assert!(vocabulary.read(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! From the queryable form back to tables with suffixes, which is what a model is written out from.
+
+use rayon::prelude::*;
+
+use super::smoothing::Estimate;
+use super::trie::{Combine, Table, Trie};
+use crate::{Error, Result};
+
+impl Trie {
+    /// The tables of this model with the suffix of every gram, found by searching.
+    ///
+    /// A model that backs off needs no suffixes and may lack some: then there are none.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the contents are not those of a model: they may come from a file.
+    pub fn to_estimate(&self) -> Result<Estimate> {
+        let header = self.header();
+        let tables = self.unpack();
+        for (len, table) in tables.iter().enumerate() {
+            check(table, tables.get(len + 1), header.vocab_size).map_err(|problem| Error::Config {
+                message: format!("the grams of order {} {problem}", len + 1),
+            })?;
+        }
+        let mut suffixes: Vec<Vec<u32>> = Vec::with_capacity(tables.len());
+        for len in 0..tables.len() {
+            suffixes.push(match len {
+                _ if header.combine != Combine::Interpolate => Vec::new(),
+                0 => Vec::new(),
+                1 => tables[1].words.clone(),
+                _ => search(&tables, &suffixes[len - 1], len)?,
+            });
+        }
+        Ok(Estimate {
+            vocab_size: header.vocab_size,
+            bos: header.bos,
+            combine: header.combine,
+            missing: header.missing,
+            tables,
+            suffixes,
+        })
+    }
+}
+
+/// Whether every index of `table` is one.
+fn check(table: &Table, above: Option<&Table>, vocab_size: u32) -> Result<(), &'static str> {
+    let within = |indices: &[u32], len: usize| indices.par_iter().all(|&i| (i as usize) < len);
+    if !within(&table.words, vocab_size as usize) {
+        return Err("have a word outside the vocabulary");
+    }
+    if !within(&table.values, table.numerators.len()) {
+        return Err("have no value");
+    }
+    let Some(above) = above else { return Ok(()) };
+    if !within(&table.contexts, table.weights.len()) {
+        return Err("have no weight");
+    }
+    let end = table.starts.last().map_or(0, |&end| end as usize);
+    if end != above.values.len() || !table.starts.is_sorted() {
+        return Err("have impossible continuations");
+    }
+    Ok(())
+}
+
+/// The suffixes of order `len` + 1: under the context's suffix stands the gram's.
+fn search(tables: &[Table], parents: &[u32], len: usize) -> Result<Vec<u32>> {
+    const SHARE: usize = 1 << 14;
+    let (shorter, starts, words) = (&tables[len - 1], &tables[len - 1].starts, &tables[len].words);
+    let lower = &tables[len - 2].starts;
+    let parts = (0..parents.len().div_ceil(SHARE)).into_par_iter().map(|share| {
+        let nodes = share * SHARE..parents.len().min((share + 1) * SHARE);
+        let mut part = Vec::new();
+        for node in nodes {
+            let below = parents[node] as usize;
+            let mut range = lower[below] as usize..lower[below + 1] as usize;
+            for &word in &words[starts[node] as usize..starts[node + 1] as usize] {
+                let at = shorter.words[range.clone()]
+                    .binary_search(&word)
+                    .map_err(|_| Error::Config { message: format!("a {}-gram has no suffix", len + 1) })?;
+                part.push((range.start + at) as u32);
+                // The next word is a larger one.
+                range.start += at + 1;
+            }
+        }
+        Ok(part)
+    });
+    let parts: Result<Vec<Vec<u32>>> = parts.collect();
+    Ok(parts?.concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{NgramConfig, Smoothing, estimate};
+
+    #[test]
+    fn searched_suffixes_are_those_of_the_text() {
+        let text: Vec<u32> = (0..3000_u32).map(|i| i * i % 101 * i % 13).collect();
+        for smoothing in Smoothing::ALL {
+            let config = NgramConfig { order: 4, smoothing, heldout: 0.2, ..NgramConfig::default() };
+            let (estimate, _) = estimate(&text, 13, &config).unwrap();
+            let back = estimate.clone().into_trie().unwrap().to_estimate().unwrap();
+            let (mut lower, mut lower_back) = (Vec::new(), Vec::new());
+            for len in 0..4 {
+                lower = estimate.probabilities(len, &lower);
+                lower_back = back.probabilities(len, &lower_back);
+                assert_eq!(lower, lower_back, "{smoothing:?} {len}");
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A tokenizer as a list of strings, for files that store vocabularies in their own way.
+
+use super::{BOS, Codec, EOS, Table, Tokenizer, TokenizerKind, bytes};
+use crate::Unit;
+use crate::error::{Error, Result};
+
+impl Tokenizer {
+    /// The strings of a vocabulary that is a list of them (char and word) by id, special tokens included.
+    pub fn words(&self) -> Option<impl Iterator<Item = &str>> {
+        match &self.codec {
+            Codec::Char(table) | Codec::Word(table) => Some(table.tokens.iter().map(String::as_str)),
+            Codec::Byte | Codec::Bpe(_) => None,
+        }
+    }
+
+    /// The char or word tokenizer whose [`Self::words`] these are.
+    ///
+    /// # Errors
+    /// Another kind, words that do not start with the special tokens, that are not all different, not one character
+    /// where they should be, or too many.
+    pub fn from_words<'a>(
+        kind: TokenizerKind,
+        unit: Unit,
+        words: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self> {
+        let refuse = |message: String| Err(Error::Tokenizer { message });
+        let mut words = words.into_iter();
+        let mut table = Table::specials(unit)?;
+        let specials = table.tokens.len();
+        for id in 0..specials {
+            if words.next() != Some(table.tokens[id].as_str()) {
+                return refuse(format!("its first tokens are not {}", table.tokens.join(", ")));
+            }
+        }
+        for (id, word) in (specials..).zip(words) {
+            if table.add(word)? as usize != id {
+                return refuse(format!("{word:?} stands in it twice"));
+            }
+            if word.is_empty() || kind == TokenizerKind::Char && word.chars().nth(1).is_some() {
+                return refuse(format!("{word:?} is no {kind}"));
+            }
+        }
+        let codec = match kind {
+            TokenizerKind::Char => Codec::Char(table),
+            TokenizerKind::Word => Codec::Word(table),
+            other => return refuse(format!("a {other} vocabulary is no list of words")),
+        };
+        Ok(Self { codec, unit })
+    }
+
+    /// The bytes that a token stands for; the name of a special one. Nothing for an id that is none.
+    pub fn spelling(&self, id: u32) -> Vec<u8> {
+        if Some(id) == self.bos() {
+            return BOS.into();
+        }
+        if Some(id) == self.eos() {
+            return EOS.into();
+        }
+        match &self.codec {
+            Codec::Byte => u8::try_from(id).map_or_else(|_| Vec::new(), |byte| vec![byte]),
+            Codec::Char(table) | Codec::Word(table) => {
+                table.tokens.get(id as usize).map_or_else(Vec::new, |word| word.as_bytes().to_vec())
+            }
+            Codec::Bpe(bpe) => bytes::spelling(bpe, id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_words_is_a_tokenizer() {
+        let words = ["<unk>", "<s>", "</s>", "b", "a"];
+        let tokenizer = Tokenizer::from_words(TokenizerKind::Word, Unit::Line, words).unwrap();
+        assert_eq!(tokenizer.words().unwrap().collect::<Vec<_>>(), words);
+        assert_eq!(tokenizer.encode("a b c").unwrap(), [4, 3, 0]);
+        assert_eq!((tokenizer.spelling(1), tokenizer.spelling(3)), (b"<s>".to_vec(), b"b".to_vec()));
+        let again = Tokenizer::from_json(&tokenizer.to_json().unwrap()).unwrap();
+        assert_eq!(again.words().unwrap().collect::<Vec<_>>(), words);
+        for (kind, wrong) in [
+            (TokenizerKind::Word, &["<unk>", "a"][..]),
+            (TokenizerKind::Word, &["<unk>", "<s>", "</s>", "a", "a"]),
+            (TokenizerKind::Word, &["<unk>", "<s>", "</s>", ""]),
+            (TokenizerKind::Word, &["<unk>", "<s>", "</s>", "<s>"]),
+            (TokenizerKind::Char, &["<unk>", "<s>", "</s>", "ab"]),
+            (TokenizerKind::Byte, &["<unk>", "<s>", "</s>"]),
+        ] {
+            let error = Tokenizer::from_words(kind, Unit::Line, wrong.iter().copied());
+            assert!(error.is_err(), "{wrong:?}");
+        }
+        Tokenizer::from_words(TokenizerKind::Char, Unit::Stream, ["<unk>", "é"]).unwrap();
+    }
+
+    #[test]
+    fn bytes_are_spelt_as_themselves() {
+        let tokenizer = Tokenizer { codec: Codec::Byte, unit: Unit::Line };
+        assert!(tokenizer.words().is_none());
+        assert_eq!(tokenizer.spelling(0xFF), [0xFF]);
+        assert_eq!(tokenizer.spelling(257), b"</s>");
+        assert!(tokenizer.spelling(258).is_empty());
+    }
+}
