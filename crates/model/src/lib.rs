@@ -5,10 +5,12 @@
 //! objective, no file, no clock and no global random generator.
 
 mod error;
+mod mixture;
 pub mod neural;
 pub mod ngram;
 
 pub use error::{Error, Result};
+pub use mixture::{Mixture, em_weights};
 
 /// A distribution over the next token given all the tokens before it.
 ///

@@ -30,6 +30,12 @@ pub enum Command {
     Sample(Sample),
     /// Say what a model or a text is.
     Inspect(Inspect),
+    /// Count n-grams and write an ARPA file, a queryable file, or the counts themselves.
+    Count(Count),
+    /// Add up counts of the parts of a text; the result is that of counting it whole.
+    Merge(Merge),
+    /// Write a model in another format.
+    Export(Export),
     /// Time this machine: one JSON line a case.
     Bench(Bench),
 }
@@ -104,6 +110,82 @@ pub struct Sample {
 pub struct Inspect {
     /// A run folder, a model file, or a text.
     pub path: PathBuf,
+}
+
+/// `surprisal count`.
+#[derive(Debug, Clone, Args)]
+pub struct Count {
+    /// Text files or directories.
+    #[arg(value_name = "TEXT", required = true)]
+    pub texts: Vec<PathBuf>,
+    /// What to write: by its name an .arpa, an .ngram (queryable), a .counts or a .tsv file (repeatable).
+    #[arg(long, value_name = "PATH", required = true)]
+    pub out: Vec<PathBuf>,
+    /// Count only part I of N of the text, for `merge`; parts of a text in lines.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<String>,
+    /// How to count and smooth.
+    #[command(flatten)]
+    pub how: Smooth,
+}
+
+/// `surprisal merge`.
+#[derive(Debug, Clone, Args)]
+pub struct Merge {
+    /// .counts or .tsv files: the parts of a text, in its order.
+    #[arg(value_name = "COUNTS", required = true)]
+    pub counts: Vec<PathBuf>,
+    /// What to write: by its name an .arpa, an .ngram (queryable), a .counts or a .tsv file (repeatable).
+    #[arg(long, value_name = "PATH", required = true)]
+    pub out: Vec<PathBuf>,
+    /// How to smooth.
+    #[command(flatten)]
+    pub how: Smooth,
+}
+
+/// How counts become a model.
+#[derive(Debug, Clone, Args)]
+pub struct Smooth {
+    /// How many tokens an n-gram has.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub order: usize,
+    /// mle, add_k, jelinek_mercer, witten_bell, absolute, kneser_ney, modified_kneser_ney, katz or stupid_backoff.
+    #[arg(long, value_name = "NAME", default_value = "modified_kneser_ney")]
+    pub smoothing: String,
+    /// What a token is: byte, char or word.
+    #[arg(long, value_name = "KIND", default_value = "word")]
+    pub tokenizer: String,
+    /// How texts are read: line (sentences between <s> and </s>) or stream.
+    #[arg(long, value_name = "UNIT", default_value = "line")]
+    pub unit: String,
+    /// Words spelled like special tokens: unk, skip (KenLM's --skip_symbols) or error.
+    #[arg(long, value_name = "POLICY", default_value = "unk")]
+    pub literal_specials: String,
+    /// Leave out grams that occur no more often than this, an order each from the first; the last is for all higher ones.
+    #[arg(long, value_name = "COUNTS", num_args = 1.., value_delimiter = ',')]
+    pub prune: Vec<u32>,
+    /// Reproduce another program's quirks: kenlm.
+    #[arg(long, value_name = "PROGRAM")]
+    pub compat: Option<String>,
+    /// Choose discounts (or k) to suit the last of the text instead of by formula.
+    #[arg(long)]
+    pub tune: bool,
+    /// Worker threads (default: the machine's cores); the result does not depend on them.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// `surprisal export`.
+#[derive(Debug, Clone, Args)]
+pub struct Export {
+    /// A run folder, an .arpa file or an n-gram binary.
+    pub model: PathBuf,
+    /// arpa or ngram (default: by the name of --out).
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// The file to write.
+    #[arg(long, value_name = "PATH")]
+    pub out: PathBuf,
 }
 
 /// `surprisal bench`.

@@ -33,6 +33,9 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Eval(arguments) => command::eval::run(arguments, &output),
         Command::Sample(arguments) => command::sample::run(arguments, &output),
         Command::Bench(arguments) => command::bench::run(arguments, &output),
+        Command::Count(arguments) => command::count::count(arguments, &output),
+        Command::Merge(arguments) => command::count::merge(arguments, &output),
+        Command::Export(arguments) => command::export::run(arguments, &output),
         Command::Inspect(arguments) => command::inspect::run(arguments, &output),
     };
     output.end_bar();

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use serde_json::{Value, json};
 use surprisal_formats::model_dir::{StoredModel, Weights};
-use surprisal_formats::ngram;
 use surprisal_formats::run::{RunFolder, RunWriter};
+use surprisal_formats::{arpa, ngram};
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
-use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, Uniform};
+use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
 use surprisal_text::{Corpus, TokenText, Tokenizer};
 
 use crate::config::{self, Config};
@@ -34,8 +34,19 @@ pub(crate) struct LoadedModel {
 
 /// A model of either making.
 pub(crate) enum Model {
-    Counted(Box<dyn LanguageModel>),
+    Uniform(Uniform),
+    Counted(Box<NgramModel>),
     Neural(NeuralLm),
+}
+
+impl Model {
+    /// The n-gram model, if it is one.
+    pub(crate) fn ngram(&self) -> Option<&NgramModel> {
+        match self {
+            Self::Counted(model) => Some(model),
+            Self::Uniform(_) | Self::Neural(_) => None,
+        }
+    }
 }
 
 impl std::ops::Deref for Model {
@@ -43,6 +54,7 @@ impl std::ops::Deref for Model {
 
     fn deref(&self) -> &Self::Target {
         match self {
+            Self::Uniform(model) => model,
             Self::Counted(model) => model.as_ref(),
             Self::Neural(model) => model,
         }
@@ -102,14 +114,40 @@ pub(crate) fn save_neural(folder: &RunWriter, tokenizer: &Tokenizer, neural: &Ne
 
 /// Writes the uniform distribution into the run.
 pub(crate) fn save_uniform(folder: &RunWriter, tokenizer: &Tokenizer) -> Result<()> {
-    save(folder, tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(ngram::to_bytes(&Counts::default())))
+    save(folder, tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(Vec::new()))
 }
 
-/// Writes counts into the run.
+/// What the flat `[model]` section says about an n-gram model.
+pub(crate) fn ngram_config(model: &config::Model, bos: Option<u32>, unk: Option<u32>) -> Result<NgramConfig> {
+    let defaults = NgramConfig::default();
+    let name = model.smoothing.as_deref().unwrap_or(defaults.smoothing.name());
+    let smoothing = serde_json::from_value(json!(name))
+        .map_err(|error| Failure::usage(format!("model.smoothing is \"{name}\"")).hint(error.to_string()))?;
+    let compat = serde_json::from_value(json!(model.compat)).map_err(|error| {
+        Failure::usage(format!("model.compat is {:?}", model.compat)).hint(error.to_string())
+    })?;
+    Ok(NgramConfig {
+        order: model.order.unwrap_or(defaults.order),
+        smoothing,
+        k: model.k.unwrap_or(defaults.k),
+        tune: model.tune.unwrap_or(defaults.tune),
+        heldout: model.heldout.unwrap_or(defaults.heldout),
+        fallback: model.fallback.unwrap_or(defaults.fallback),
+        compat,
+        prune: model.prune.clone().unwrap_or_default(),
+        interpolate_unigrams: model.interpolate_unigrams.unwrap_or(defaults.interpolate_unigrams),
+        closed: model.closed.unwrap_or(defaults.closed),
+        bos,
+        unk,
+        ..defaults
+    })
+}
+
+/// Writes a counted model into the run.
 pub(crate) fn save_ngram(folder: &RunWriter, tokenizer: &Tokenizer, model: &NgramModel) -> Result<()> {
     let mut config = serde_json::to_value(model.config())?;
     config["kind"] = json!("ngram");
-    save(folder, tokenizer, config, Weights::Ngram(ngram::to_bytes(model.counts())))
+    save(folder, tokenizer, config, Weights::Ngram(ngram::to_bytes(model, tokenizer)?))
 }
 
 /// Whether `path` is a file that holds a model rather than a text.
@@ -122,6 +160,11 @@ pub(crate) fn is_model_file(path: &Path) -> bool {
 /// # Errors
 /// A path that is no model, with what is missing; files that are damaged.
 pub(crate) fn load(path: &Path) -> Result<LoadedModel> {
+    if is_model_file(path) {
+        let is_arpa = path.extension().is_some_and(|extension| extension == "arpa");
+        let (model, tokenizer) = if is_arpa { arpa::open(path)? } else { ngram::open(path)? };
+        return Ok(counted(model, tokenizer, Config::default(), None));
+    }
     let stored = StoredModel::load(path)?;
     let tokenizer = Tokenizer::from_json(&stored.tokenizer)?;
     // Beside a model's own folder there may be no run: then there is no text of its own to evaluate on.
@@ -134,29 +177,17 @@ pub(crate) fn load(path: &Path) -> Result<LoadedModel> {
         |problem: String| Failure::failed(format!("the model in {} is damaged: {problem}", path.display()));
     let mut details = BTreeMap::new();
     let kind = stored.kind()?.to_owned();
-    let mut description = stored.config;
+    let description = stored.config;
     let (model, parameters): (Model, u64) = match stored.weights {
         Weights::Ngram(_) if kind == "uniform" => {
-            (Model::Counted(Box::new(Uniform::new(tokenizer.vocab_size(), tokenizer.bos()))), 0)
+            (Model::Uniform(Uniform::new(tokenizer.vocab_size(), tokenizer.bos())), 0)
         }
         Weights::Ngram(bytes) if kind == "ngram" => {
-            if let Some(fields) = description.as_object_mut() {
-                fields.remove("kind");
+            let (model, own) = ngram::from_bytes(bytes)?;
+            if own.vocab_size() != tokenizer.vocab_size() {
+                return Err(damaged("its tokenizer.json is another model's".into()));
             }
-            let ngram: NgramConfig =
-                serde_json::from_value(description).map_err(|error| damaged(error.to_string()))?;
-            let counts = ngram::from_bytes(&bytes)?;
-            details.insert("smoothing".into(), format!("{:?}", ngram.smoothing));
-            for (index, level) in counts.levels.iter().enumerate() {
-                let ones = level.counts.iter().filter(|&&count| count == 1).count();
-                details.insert(
-                    format!("{}-grams", index + 1),
-                    format!("{} ({} seen once)", thousands(level.words.len() as u64), thousands(ones as u64)),
-                );
-            }
-            let model = NgramModel::from_counts(ngram, tokenizer.vocab_size(), counts)?;
-            let parameters = model.parameters();
-            (Model::Counted(Box::new(model)), parameters)
+            return Ok(counted(model, tokenizer, config, folder));
         }
         Weights::Tensors(tensors) => {
             let neural: NeuralConfig =
@@ -183,6 +214,43 @@ pub(crate) fn load(path: &Path) -> Result<LoadedModel> {
         )));
     }
     Ok(LoadedModel { model, tokenizer, kind, parameters, details, config, folder })
+}
+
+/// A counted model, and what there is to know of it.
+fn counted(
+    model: NgramModel,
+    tokenizer: Tokenizer,
+    config: Config,
+    folder: Option<RunFolder>,
+) -> LoadedModel {
+    let mut details = BTreeMap::new();
+    let (settings, report) = (model.config(), model.report());
+    details.insert("order".into(), settings.order.to_string());
+    details.insert("smoothing".into(), settings.smoothing.name().into());
+    if let Some(k) = report.k {
+        details.insert("k".into(), format!("{k:.6}"));
+    }
+    for (index, order) in report.orders.iter().enumerate() {
+        let n = order.count_of_counts.map(thousands).join(" ");
+        let mut line = format!("{} (counted 1, 2, 3, 4 times: {n})", thousands(order.grams));
+        if let Some([one, two, three]) = order.discounts {
+            line.push_str(&format!("; discounts {one:.4} {two:.4} {three:.4} by {}", order.from));
+        }
+        details.insert(format!("{}-grams", index + 1), line);
+    }
+    for (index, notice) in report.notices.iter().enumerate() {
+        details.insert(format!("note {}", index + 1), notice.clone());
+    }
+    let parameters = model.parameters();
+    LoadedModel {
+        model: Model::Counted(Box::new(model)),
+        tokenizer,
+        kind: "ngram".into(),
+        parameters,
+        details,
+        config,
+        folder,
+    }
 }
 
 impl LoadedModel {

@@ -58,7 +58,7 @@ fn trained(text: &[u32], epsilon: f64, steps: u64) -> NeuralLm {
 /// The largest |Δp| over the contexts that were seen, and the largest p of the closed form.
 fn distance(epsilon: f64) -> f64 {
     let text = text();
-    let counted = NgramModel::estimate([&text[..]].into_iter(), V, &NgramConfig::default()).unwrap();
+    let counted = NgramModel::estimate(&text, V, &NgramConfig::default()).unwrap();
     let neural = trained(&text, epsilon, 1500);
     let mut worst = 0.0f64;
     for context in 0..6 {

@@ -155,7 +155,9 @@ impl NgramConfig {
         check_order(self.order)?;
         if self.smoothing == Smoothing::Given {
             let known = Smoothing::ALL.map(Smoothing::name).join(", ");
-            return wrong(format!("smoothing is one of {known}; \"given\" is what a model from an ARPA file has"));
+            return wrong(format!(
+                "smoothing is one of {known}; \"given\" is what a model from an ARPA file has"
+            ));
         }
         if self.smoothing == Smoothing::AddK && !(self.k.is_finite() && self.k > 0.0) {
             return wrong(format!("add-k needs a finite k above 0, not {}", self.k));
@@ -188,6 +190,22 @@ impl NgramConfig {
             return wrong(message);
         }
         Ok(())
+    }
+
+    /// Whether some of its numbers are chosen to suit held-out text.
+    pub fn needs_heldout(&self) -> bool {
+        self.tune || self.smoothing == Smoothing::JelinekMercer
+    }
+
+    /// Where in a text the held-out part starts: at the beginning of a line, where there are lines.
+    pub fn heldout_from(&self, tokens: &[u32]) -> usize {
+        let at = ((1.0 - self.heldout) * tokens.len() as f64) as usize;
+        match self.bos {
+            Some(bos) => {
+                tokens[at..].iter().position(|&token| token == bos).map_or(tokens.len(), |next| at + next)
+            }
+            None => at,
+        }
     }
 
     /// The raw count up to which grams of `order` words are left out.

@@ -53,18 +53,12 @@ pub struct NgramModel {
 /// [`Error::Config`]; a token outside the vocabulary.
 pub fn estimate(tokens: &[u32], vocab_size: usize, config: &NgramConfig) -> Result<(Estimate, Report)> {
     config.check()?;
-    let held_out = if config.tune || config.smoothing == Smoothing::JelinekMercer {
-        Some(split(tokens, config))
+    let counts = Counts::of(tokens, vocab_size, config.order, config.bos)?;
+    let part = if config.needs_heldout() {
+        let at = config.heldout_from(tokens);
+        Some((Counts::of(&tokens[..at], vocab_size, config.order, config.bos)?, &tokens[at..]))
     } else {
         None
-    };
-    let counts = Counts::of(tokens, vocab_size, config.order, config.bos)?;
-    let part = match held_out {
-        Some(at) => {
-            let part = Counts::of(&tokens[..at], vocab_size, config.order, config.bos)?;
-            Some((part, &tokens[at..]))
-        }
-        None => None,
     };
     from_counts(counts, config, part.as_ref().map(|(part, heldout)| (part, *heldout)))
 }
@@ -100,8 +94,7 @@ pub fn from_counts(
         Heldout::of(tokens, part, &statistics, 1.0 / f64::from(words.max(1)))
     });
     let heldout = heldout.filter(|heldout| !heldout.is_empty());
-    let wanted = config.tune || config.smoothing == Smoothing::JelinekMercer;
-    if wanted && heldout.is_none() {
+    if config.needs_heldout() && heldout.is_none() {
         notices.push("there is no held-out text to tune on; formulas and defaults are used".into());
     }
     match (config.smoothing, &heldout) {
@@ -127,17 +120,6 @@ pub fn from_counts(
     }
     let estimate = smoothing::smooth(counts, &statistics, config, &parameters, &mut report);
     Ok((estimate, report))
-}
-
-/// Where the held-out part starts: the beginning of a line, where there are lines.
-fn split(tokens: &[u32], config: &NgramConfig) -> usize {
-    let at = ((1.0 - config.heldout) * tokens.len() as f64) as usize;
-    match config.bos {
-        Some(bos) => {
-            tokens[at..].iter().position(|&token| token == bos).map_or(tokens.len(), |next| at + next)
-        }
-        None => at,
-    }
 }
 
 impl Estimate {

@@ -132,6 +132,7 @@ impl<'a> Reference<'a> {
                 (own + left * lower(word)) / t
             }
             Smoothing::Katz => self.katz(context, &counts, word),
+            Smoothing::Given => f64::NAN,
         }
     }
 

@@ -214,7 +214,9 @@ impl Trie {
 
     /// The bytes of every section: [`SECTIONS`] an order. What is large is shared, not copied.
     pub fn sections(&self) -> Vec<Bytes> {
-        let little = |values: Vec<f64>| Bytes::from(values.into_iter().flat_map(f64::to_le_bytes).collect::<Vec<u8>>());
+        let little = |values: Vec<f64>| {
+            Bytes::from(values.into_iter().flat_map(f64::to_le_bytes).collect::<Vec<u8>>())
+        };
         self.levels
             .iter()
             .flat_map(|level| {

@@ -1,6 +1,8 @@
 //! The commands other than `train`.
 
 pub(crate) mod bench;
+pub(crate) mod count;
 pub(crate) mod eval;
+pub(crate) mod export;
 pub(crate) mod inspect;
 pub(crate) mod sample;

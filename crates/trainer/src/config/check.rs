@@ -2,13 +2,29 @@
 
 use std::ops::RangeInclusive;
 
+use surprisal_model::ngram::Smoothing;
+
 use super::{Auto, Loaded, Shards, parse_duration};
 use crate::failure::{Failure, Result};
 
 /// The kinds of model, and the keys of `[model]` that mean something to each.
 const KINDS: [(&str, &[&str]); 5] = [
     ("uniform", &[]),
-    ("ngram", &["order", "smoothing", "k"]),
+    (
+        "ngram",
+        &[
+            "order",
+            "smoothing",
+            "k",
+            "tune",
+            "heldout",
+            "fallback",
+            "compat",
+            "prune",
+            "interpolate_unigrams",
+            "closed",
+        ],
+    ),
     ("bigram", &[]),
     ("mlp", &["context", "n_embd", "n_hidden"]),
     ("transformer", &["n_layer", "n_head", "n_embd", "dropout", "bias", "tied"]),
@@ -90,6 +106,9 @@ fn model(loaded: &mut Loaded) -> Result<()> {
         }
         _ => {}
     }
+    if kind == "ngram" {
+        ngram(loaded)?;
+    }
     let model = loaded.config.model.clone();
     let sizes: [(&str, Option<usize>, usize); 6] = [
         ("order", model.order, 16),
@@ -126,6 +145,21 @@ fn model(loaded: &mut Loaded) -> Result<()> {
             )));
     }
     Ok(())
+}
+
+/// What a counted model can be.
+fn ngram(loaded: &Loaded) -> Result<()> {
+    let model = &loaded.config.model;
+    if let Some(smoothing) = &model.smoothing {
+        let names = Smoothing::ALL.map(Smoothing::name);
+        one_of(loaded, "model", "smoothing", smoothing, &names)?;
+    }
+    if let Some(compat) = &model.compat {
+        one_of(loaded, "model", "compat", compat, &["kenlm"])?;
+    }
+    let key = if model.prune.is_some() { "prune" } else { "smoothing" };
+    let config = crate::models::ngram_config(model, None, None)?;
+    config.check().map_err(|error| loaded.complain("model", key, format!("cannot be: {error}")))
 }
 
 fn data(loaded: &Loaded) -> Result<()> {

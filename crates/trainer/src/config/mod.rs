@@ -115,6 +115,27 @@ pub struct Model {
     /// ngram with add_k: what is added to every count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub k: Option<f64>,
+    /// ngram: choose k, or the discounts, to suit a held-out part of the training text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tune: Option<bool>,
+    /// ngram: which share of the training text that is; the model is counted from all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heldout: Option<f64>,
+    /// ngram: discounts of counts of 1, 2, 3 and more for orders where the formula fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<[f64; 3]>,
+    /// ngram: "kenlm" takes over lmplz's quirk of statistics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compat: Option<String>,
+    /// ngram: leave out grams of order i + 1 that occur no more often than prune[i].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<Vec<u32>>,
+    /// ngram: give every word a share of what unigrams leave, instead of all of it to <unk>.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interpolate_unigrams: Option<bool>,
+    /// ngram: unknown words have probability zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<bool>,
     /// transformer: blocks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_layer: Option<usize>,
@@ -148,6 +169,13 @@ impl Default for Model {
             order: None,
             smoothing: None,
             k: None,
+            tune: None,
+            heldout: None,
+            fallback: None,
+            compat: None,
+            prune: None,
+            interpolate_unigrams: None,
+            closed: None,
             n_layer: None,
             n_head: None,
             n_embd: None,

@@ -14,7 +14,7 @@ use super::table::Table;
 use crate::config::Config;
 use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::output::{Output, thousands};
 
 /// The instant baselines on the same validation text, before anything is trained.
@@ -38,7 +38,7 @@ pub(super) fn baselines(
     let uniform: Box<dyn LanguageModel> = Box::new(Uniform::new(vocab_size, bos));
     let counted = |order| -> Result<Box<dyn LanguageModel>> {
         let config = NgramConfig { order, bos, ..NgramConfig::default() };
-        Ok(Box::new(NgramModel::estimate(data.train.sequences(), vocab_size, &config)?))
+        Ok(Box::new(pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &config))?))
     };
     for (name, model) in [("uniform", uniform), ("unigram", counted(1)?), ("bigram MLE", counted(2)?)] {
         let evaluation = evaluate(model.as_ref(), &data.val, data.tokenizer.unk(), data.source_nats, pool)?;
@@ -64,12 +64,15 @@ pub(super) fn train(
         crate::models::save_uniform(folder, &data.tokenizer)?;
         (Box::new(Uniform::new(vocab_size, bos)), 0, "uniform".into())
     } else {
-        let ngram = ngram_config(config, bos)?;
-        let model = NgramModel::estimate(data.train.sequences(), vocab_size, &ngram)?;
+        let ngram = crate::models::ngram_config(&config.model, bos, data.tokenizer.unk())?;
+        let model = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &ngram))?;
+        for notice in &model.report().notices {
+            output.say(format!("note: {notice}"));
+        }
         crate::models::save_ngram(folder, &data.tokenizer, &model)?;
         let parameters = model.parameters();
-        let smoothing = config.model.smoothing.as_deref().unwrap_or("mle");
-        (Box::new(model), parameters, format!("{}-gram {smoothing}", ngram.order))
+        let name = format!("{}-gram {}", ngram.order, ngram.smoothing.name());
+        (Box::new(model), parameters, name)
     };
     let train_seconds = started.elapsed().as_secs_f64();
     let evaluation = evaluate(model.as_ref(), &data.val, data.tokenizer.unk(), data.source_nats, pool)?;
@@ -83,18 +86,4 @@ pub(super) fn train(
         steps: 0,
     };
     Ok((model, evaluation, account))
-}
-
-/// What the flat `[model]` section says about an n-gram model.
-fn ngram_config(config: &Config, bos: Option<u32>) -> Result<NgramConfig> {
-    let name = config.model.smoothing.as_deref().unwrap_or("mle");
-    let smoothing = serde_json::from_value(json!(name))
-        .map_err(|error| Failure::usage(format!("model.smoothing is \"{name}\"")).hint(error.to_string()))?;
-    let defaults = NgramConfig::default();
-    Ok(NgramConfig {
-        order: config.model.order.unwrap_or(defaults.order),
-        smoothing,
-        k: config.model.k.unwrap_or(defaults.k),
-        bos,
-    })
 }

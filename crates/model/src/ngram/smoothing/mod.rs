@@ -1,6 +1,7 @@
 //! From counts to probabilities: each smoother says what a count is worth and what a context leaves to the lower order.
 
 mod discount;
+mod entropy;
 mod katz;
 mod statistics;
 
@@ -142,6 +143,9 @@ pub(super) fn smooth(
     }
     if keep.iter().any(Option::is_some) {
         estimate.retain(&keep);
+    }
+    if config.prune_entropy > 0.0 {
+        entropy::prune(&mut estimate, config.prune_entropy);
     }
     for (len, order) in report.orders.iter_mut().enumerate() {
         order.grams = match len {
@@ -321,6 +325,34 @@ impl Estimate {
             })
             .collect();
         parts.concat()
+    }
+
+    /// Numbers and weights that no gram has any more, or that are the same, are kept once.
+    fn compact(&mut self) {
+        for table in &mut self.tables {
+            let used: Vec<f64> = table.values.iter().map(|&value| table.numerators[value as usize]).collect();
+            let mut different: Vec<u64> = used.iter().map(|value| value.to_bits()).collect();
+            different.par_sort_unstable();
+            different.dedup();
+            let place = |value: &f64| different.binary_search(&value.to_bits()).unwrap_or(0) as u32;
+            table.values = used.par_iter().map(place).collect();
+            table.numerators = different.into_iter().map(f64::from_bits).collect();
+            let bits = |weight: &Weight| (weight.scale.to_bits(), weight.backoff.to_bits());
+            let used: Vec<_> =
+                table.contexts.iter().map(|&context| bits(&table.weights[context as usize])).collect();
+            let mut different = used.clone();
+            different.par_sort_unstable();
+            different.dedup();
+            table.contexts =
+                used.par_iter().map(|pair| different.binary_search(pair).unwrap_or(0) as u32).collect();
+            table.weights = different
+                .into_iter()
+                .map(|(scale, backoff)| Weight {
+                    scale: f64::from_bits(scale),
+                    backoff: f64::from_bits(backoff),
+                })
+                .collect();
+        }
     }
 
     /// Drops the grams that are not kept. What is kept has its prefixes and suffixes kept.

@@ -1,0 +1,116 @@
+//! Pruning by relative entropy (Stolcke 1998): a gram goes if the model hardly changes without it.
+//!
+//! Without hw, w backs off in h, and the back-off weight of h becomes
+//! b' = (N + q(w | h)) / (D + q(w | h')) with N = 1 − Σ seen q(· | h), D = 1 − Σ seen q(· | h'). The relative entropy
+//! between the two models is
+//!
+//! ```text
+//! −q(h) · { q(w | h) · [ln q(w | h') + ln b' − ln q(w | h)] + N · [ln b' − ln b] }
+//! ```
+//!
+//! and the gram goes if e to that power raises the perplexity by less than the threshold. A gram that a longer one needs,
+//! as its context or as its suffix, stays: so every suffix of a gram remains one.
+
+use rayon::prelude::*;
+
+use super::Estimate;
+use crate::ngram::trie::{Combine, Weight};
+
+/// Leaves out what raises perplexity by less than the share `threshold`.
+pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
+    let order = estimate.tables.len();
+    let mut probabilities = vec![estimate.probabilities(0, &[])];
+    for len in 1..order {
+        let next = estimate.probabilities(len, &probabilities[len - 1]);
+        probabilities.push(next);
+    }
+    let histories = histories(estimate, &probabilities);
+    let mut keep: Vec<Option<Vec<bool>>> = vec![None; order];
+    // Which grams of the order at hand the kept ones above need.
+    let mut needed: Vec<bool> = Vec::new();
+    for len in (1..order).rev() {
+        let parents = &estimate.tables[len - 1];
+        let (lower, own) = (&probabilities[len - 1], &probabilities[len]);
+        let suffixes = &estimate.suffixes[len];
+        let judge = |node: usize| -> Vec<bool> {
+            let children = parents.starts[node] as usize..parents.starts[node + 1] as usize;
+            let left = 1.0 - own[children.clone()].iter().sum::<f64>();
+            let below = 1.0 - children.clone().map(|gram| lower[suffixes[gram] as usize]).sum::<f64>();
+            let backoff = parents.weights[parents.contexts[node] as usize].backoff;
+            let stays = |gram: usize| {
+                let (q, q_lower) = (own[gram], lower[suffixes[gram] as usize]);
+                let new = (left.max(0.0) + q) / (below.max(0.0) + q_lower);
+                let of_rest = if left > 0.0 { left * (new.ln() - backoff.ln()) } else { 0.0 };
+                let change =
+                    -histories[len - 1][node].exp() * (q * (q_lower.ln() + new.ln() - q.ln()) + of_rest);
+                // What cannot be judged stays.
+                change.exp_m1() >= threshold || change.is_nan()
+            };
+            children.map(|gram| needed.get(gram).copied().unwrap_or(false) || stays(gram)).collect()
+        };
+        let kept: Vec<bool> = (0..parents.starts.len() - 1).into_par_iter().flat_map_iter(judge).collect();
+        needed = vec![false; parents.values.len()];
+        for node in 0..parents.starts.len() - 1 {
+            for gram in parents.starts[node] as usize..parents.starts[node + 1] as usize {
+                if kept[gram] {
+                    needed[node] = true;
+                    needed[suffixes[gram] as usize] = true;
+                }
+            }
+        }
+        keep[len] = Some(kept);
+    }
+    // From here on every gram's probability is its own number.
+    estimate.combine = Combine::BackOff;
+    for (len, own) in probabilities.iter().enumerate() {
+        let table = &mut estimate.tables[len];
+        table.values = (0..own.len() as u32).collect();
+        table.numerators.clone_from(own);
+    }
+    for len in 1..order {
+        let (lower, own) = (&probabilities[len - 1], &probabilities[len]);
+        let (parents, suffixes) = (&estimate.tables[len - 1], &estimate.suffixes[len]);
+        let weight = |node: usize| {
+            let kept = (parents.starts[node] as usize..parents.starts[node + 1] as usize)
+                .filter(|&gram| keep[len].as_ref().is_none_or(|keep| keep[gram]));
+            let (mut seen, mut below, mut any) = (0.0, 0.0, false);
+            for gram in kept {
+                seen += own[gram];
+                below += lower[suffixes[gram] as usize];
+                any = true;
+            }
+            if !any {
+                return Weight::NONE;
+            }
+            let backoff = if 1.0 - below > 1e-12 { ((1.0 - seen) / (1.0 - below)).max(0.0) } else { 0.0 };
+            Weight { scale: 1.0, backoff }
+        };
+        let weights: Vec<Weight> = (0..parents.starts.len() - 1).into_par_iter().map(weight).collect();
+        let parents = &mut estimate.tables[len - 1];
+        parents.contexts = (0..weights.len() as u32).collect();
+        parents.weights = weights;
+    }
+    estimate.retain(&keep);
+    estimate.compact();
+}
+
+/// ln q of every gram's words one after the other: how often a context is met.
+fn histories(estimate: &Estimate, probabilities: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut first: Vec<f64> = probabilities[0].iter().map(|q| q.ln()).collect();
+    if let Some(bos) = estimate.bos {
+        // A sentence begins as often as one ends.
+        first[bos as usize] = first.get(bos as usize + 1).copied().unwrap_or(0.0);
+    }
+    let mut all = vec![first];
+    for len in 1..estimate.tables.len() {
+        let starts = &estimate.tables[len - 1].starts;
+        let mut histories = Vec::with_capacity(probabilities[len].len());
+        for node in 0..starts.len() - 1 {
+            for gram in starts[node] as usize..starts[node + 1] as usize {
+                histories.push(all[len - 1][node] + probabilities[len][gram].ln());
+            }
+        }
+        all.push(histories);
+    }
+    all
+}

@@ -1,0 +1,240 @@
+//! `surprisal count` and `surprisal merge`: from texts to counts, ARPA files and queryable files, without a run.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::json;
+use surprisal_formats::{arpa, counts, ngram};
+use surprisal_kernels::threads::Pool;
+use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, from_counts};
+use surprisal_text::{Corpus, DataOptions, Reading, Tokenizer, TokenizerKind, Unit};
+
+use crate::cli;
+use crate::config::{Model, cores};
+use crate::failure::{Failure, Result};
+use crate::output::{Output, bytes, thousands};
+
+/// What a file's name says it is to hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Arpa,
+    Ngram,
+    Counts,
+    Tsv,
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Self> {
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("arpa") => Ok(Self::Arpa),
+            Some("ngram") => Ok(Self::Ngram),
+            Some("counts") => Ok(Self::Counts),
+            Some("tsv") => Ok(Self::Tsv),
+            _ => Err(Failure::usage(format!("{} does not say what to write", path.display()))
+                .hint("name it .arpa, .ngram, .counts or .tsv")),
+        }
+    }
+}
+
+/// One of a few names.
+fn named<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Result<T> {
+    serde_json::from_value(json!(name))
+        .map_err(|error| Failure::usage(format!("--{option} is \"{name}\"")).hint(error.to_string()))
+}
+
+/// Everything that can be wrong with the settings, before any work.
+struct Plan {
+    formats: Vec<(PathBuf, Format)>,
+    pool: Pool,
+    threads: usize,
+}
+
+impl Plan {
+    fn of(out: &[PathBuf], how: &cli::Smooth) -> Result<Self> {
+        let formats: Result<Vec<_>> = out.iter().map(|path| Ok((path.clone(), Format::of(path)?))).collect();
+        let threads = how.threads.unwrap_or_else(cores);
+        if !(1..=1024).contains(&threads) {
+            return Err(Failure::usage(format!("--threads is {threads}, but must be from 1 to 1024")));
+        }
+        config(how, None, None)?.check().map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(Self { formats: formats?, pool: Pool::new(threads)?, threads })
+    }
+
+    fn wants_model(&self) -> bool {
+        self.formats.iter().any(|(_, format)| matches!(format, Format::Arpa | Format::Ngram))
+    }
+}
+
+fn config(how: &cli::Smooth, bos: Option<u32>, unk: Option<u32>) -> Result<NgramConfig> {
+    named::<surprisal_model::ngram::Smoothing>("smoothing", &how.smoothing)?;
+    let model = Model {
+        order: Some(how.order),
+        smoothing: Some(how.smoothing.clone()),
+        prune: (!how.prune.is_empty()).then(|| how.prune.clone()),
+        compat: how.compat.clone(),
+        tune: Some(how.tune),
+        ..Model::default()
+    };
+    crate::models::ngram_config(&model, bos, unk)
+}
+
+/// Runs `surprisal count`.
+pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
+    let started = Instant::now();
+    let how = &arguments.how;
+    let plan = Plan::of(&arguments.out, how)?;
+    let unit: Unit = named("unit", &how.unit)?;
+    let kind = match named("tokenizer", &how.tokenizer)? {
+        kind @ (TokenizerKind::Byte | TokenizerKind::Char | TokenizerKind::Word) => kind,
+        TokenizerKind::Bpe { .. } => return Err(Failure::usage("--tokenizer is byte, char or word")),
+    };
+    let shard = arguments.shard.as_deref().map(parse_shard).transpose()?;
+    if shard.is_some() {
+        if plan.wants_model() {
+            return Err(Failure::usage("a part of a text is counted, not modelled")
+                .hint("write .counts files with --out, then `merge` them into a model"));
+        }
+        if unit != Unit::Line {
+            return Err(Failure::usage("--shard needs --unit line")
+                .hint("the n-grams of a stream cross from one part into the next"));
+        }
+    }
+    let reading = Reading {
+        threads: plan.threads,
+        literal_specials: named("literal-specials", &how.literal_specials)?,
+        ..Reading::default()
+    };
+    let options = DataOptions { train: arguments.texts.clone(), unit, reading, ..DataOptions::default() };
+    let corpus = Corpus::whole(&options, shard)?;
+    let (tokenizer, text) = corpus.tokenize_train(kind)?;
+    for notice in corpus.notices() {
+        output.say(format!("note: {notice}"));
+    }
+    let needed = Counts::memory(text.ids.len(), tokenizer.vocab_size(), how.order);
+    output.say(format!(
+        "{}: {} tokens, vocabulary of {}; counting takes {} at most",
+        corpus.name(),
+        thousands(text.scored()),
+        thousands(tokenizer.vocab_size() as u64),
+        bytes(needed),
+    ));
+    crate::memory::check(needed, "counting this text")?;
+    let config = config(how, tokenizer.bos(), tokenizer.unk())?;
+    let vocab_size = tokenizer.vocab_size();
+    let of = |tokens: &[u32]| plan.pool.install(|| Counts::of(tokens, vocab_size, how.order, config.bos));
+    let counts = of(&text.ids)?;
+    let tuning = if config.needs_heldout() {
+        let at = config.heldout_from(&text.ids);
+        Some((of(&text.ids[..at])?, text.ids[at..].to_vec()))
+    } else {
+        None
+    };
+    drop(text.ids);
+    write(&plan, counts, &tokenizer, &config, tuning.as_ref(), started, output)
+}
+
+/// Runs `surprisal merge`.
+pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
+    let started = Instant::now();
+    let plan = Plan::of(&arguments.out, &arguments.how)?;
+    let mut shards = Vec::new();
+    for path in &arguments.counts {
+        shards.push(match Format::of(path)? {
+            Format::Counts => counts::open(path)?,
+            Format::Tsv => {
+                let bytes = std::fs::read(path)
+                    .map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))?;
+                counts::read_tsv(&bytes, None)?
+            }
+            Format::Arpa | Format::Ngram => {
+                return Err(Failure::usage(format!("{} holds a model, no counts", path.display()))
+                    .hint("merge what `count` wrote as .counts or .tsv"));
+            }
+        });
+    }
+    let (counts, tokenizer) = plan.pool.install(|| counts::merge(shards))?;
+    let mut how = arguments.how.clone();
+    how.order = counts.order();
+    let config = config(&how, tokenizer.bos(), tokenizer.unk())?;
+    write(&plan, counts, &tokenizer, &config, None, started, output)
+}
+
+/// Writes everything that is asked for.
+fn write(
+    plan: &Plan,
+    counts: Counts,
+    tokenizer: &Tokenizer,
+    config: &NgramConfig,
+    tuning: Option<&(Counts, Vec<u32>)>,
+    started: Instant,
+    output: &Output,
+) -> Result<()> {
+    let grams = counts.grams();
+    output.say(format!(
+        "{} different n-grams up to order {} in {:.1} s",
+        thousands(grams),
+        counts.order(),
+        started.elapsed().as_secs_f64()
+    ));
+    let mut written = Vec::new();
+    let mut done = |path: &Path, size: u64| {
+        output.say(format!("wrote {} ({})", path.display(), bytes(size)));
+        written.push(json!({ "path": path, "bytes": size }));
+    };
+    for (path, format) in &plan.formats {
+        match format {
+            Format::Counts => done(path, plan.pool.install(|| counts::write(path, &counts, tokenizer))?),
+            Format::Tsv => done(path, plan.pool.install(|| counts::write_tsv(path, &counts, tokenizer))?),
+            Format::Arpa | Format::Ngram => {}
+        }
+    }
+    if plan.wants_model() {
+        let tuning = tuning.map(|(part, heldout)| (part, heldout.as_slice()));
+        let (estimate, report) = plan.pool.install(|| from_counts(counts, config, tuning))?;
+        for notice in &report.notices {
+            output.say(format!("note: {notice}"));
+        }
+        for (path, _) in plan.formats.iter().filter(|(_, format)| *format == Format::Arpa) {
+            done(path, plan.pool.install(|| arpa::write(path, &estimate, tokenizer))?);
+        }
+        if plan.formats.iter().any(|(_, format)| *format == Format::Ngram) {
+            let trie = plan.pool.install(|| estimate.into_trie())?;
+            let model = NgramModel::new(config.clone(), report, trie);
+            for (path, _) in plan.formats.iter().filter(|(_, format)| *format == Format::Ngram) {
+                done(path, plan.pool.install(|| ngram::write(path, &model, tokenizer))?);
+            }
+        }
+    }
+    output.event(&json!({
+        "event": "result", "ngrams": grams, "order": config.order, "vocab_size": tokenizer.vocab_size(),
+        "written": written, "seconds": started.elapsed().as_secs_f64(),
+    }))
+}
+
+/// `2/8` is the second of eight parts.
+fn parse_shard(text: &str) -> Result<(usize, usize)> {
+    let wrong = || Failure::usage(format!("--shard is \"{text}\"")).hint("for example 1/4, 2/4, 3/4 and 4/4");
+    let (part, parts) = text.split_once('/').ok_or_else(wrong)?;
+    let (part, parts): (usize, usize) =
+        (part.parse().map_err(|_| wrong())?, parts.parse().map_err(|_| wrong())?);
+    if (1..=parts).contains(&part) && parts <= 1 << 16 { Ok((part, parts)) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_counted_from_one() {
+        assert_eq!(parse_shard("2/8").unwrap(), (2, 8));
+        for wrong in ["0/4", "5/4", "1", "a/b", "1/0", "-1/2", "1/99999"] {
+            assert_eq!(parse_shard(wrong).unwrap_err().code(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_of_files_say_what_they_hold() {
+        assert!(Format::of(Path::new("x.arpa")).is_ok_and(|format| format == Format::Arpa));
+        assert!(Format::of(Path::new("x.txt")).is_err());
+    }
+}
