@@ -1,20 +1,19 @@
 //! Which texts to read, and where training ends and validation begins.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
+use crate::encode::{encode, learn_words};
 use crate::error::{Error, Result};
-use crate::pieces::{Piece, Pieces, Place, Span};
+use crate::files::{cut, name, spans};
+use crate::pieces::{Place, Span};
 use crate::source::Source;
-use crate::{TokenText, Tokenizer, TokenizerKind, Unit};
+use crate::workers::{Seen, each_piece};
+use crate::{Reading, TokenText, Tokenizer, TokenizerKind, Unit};
 
 /// The seed and the size of every embedded corpus: they are the same text for everyone.
 const EMBEDDED_SEED: u64 = 1;
 const EMBEDDED_BYTES: usize = 1_000_000;
-/// How many bytes at the start of a file tell whether it is text.
-const SNIFFED: u64 = 1024;
 
 /// What to read.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,6 +26,8 @@ pub struct DataOptions {
     pub val_fraction: f64,
     /// How texts are read.
     pub unit: Unit,
+    /// How texts are read, in detail.
+    pub reading: Reading,
 }
 
 /// Texts, split into training and validation.
@@ -34,9 +35,12 @@ pub struct DataOptions {
 pub struct Corpus {
     name: String,
     unit: Unit,
+    reading: Reading,
     train: Vec<Span>,
     val: Vec<Span>,
-    notices: Vec<String>,
+    /// What was seen in either when it was read.
+    seen: [OnceLock<Seen>; 2],
+    notices: OnceLock<Vec<String>>,
     source: Option<Known>,
 }
 
@@ -58,6 +62,36 @@ impl Corpus {
         let files = spans(&options.train)?;
         let name = name(&options.train, files.len());
         Self::split(name, files, options)
+    }
+
+    /// All of the training texts and nothing to validate on; with `part` (i, n), from (1, n) to (n, n), only the i-th of n
+    /// parts of about equal size, cut between lines (or characters).
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn whole(options: &DataOptions, part: Option<(usize, usize)>) -> Result<Self> {
+        let mut files = spans(&options.train)?;
+        let name = name(&options.train, files.len());
+        let total: u64 = files.iter().map(Span::len).sum();
+        if let Some((part, parts)) = part {
+            let at = |i: usize| (u128::from(total) * i as u128 / parts.max(1) as u128) as u64;
+            // Cut from the end first: what is left is counted from the same start.
+            files = cut(&files, at(part), options.unit)?.0;
+            files = cut(&files, at(part.saturating_sub(1)), options.unit)?.1;
+        }
+        if files.iter().all(|span| span.len() == 0) {
+            return Err(Error::Empty { name });
+        }
+        Ok(Self {
+            name,
+            unit: options.unit,
+            reading: options.reading,
+            train: files,
+            val: Vec::new(),
+            seen: [OnceLock::new(), OnceLock::new()],
+            notices: OnceLock::new(),
+            source: None,
+        })
     }
 
     /// A corpus that comes with the program.
@@ -86,9 +120,11 @@ impl Corpus {
         let mut corpus = Self {
             name,
             unit: options.unit,
+            reading: options.reading,
             train: files,
             val: Vec::new(),
-            notices: Vec::new(),
+            seen: [OnceLock::new(), OnceLock::new()],
+            notices: OnceLock::new(),
             source: None,
         };
         if options.val.is_empty() {
@@ -99,7 +135,7 @@ impl Corpus {
         } else {
             corpus.val = spans(&options.val)?;
             if corpus.val.iter().all(|span| span.len() == 0) {
-                return Err(Error::Empty { name: self::name(&options.val, corpus.val.len()) });
+                return Err(Error::Empty { name: crate::files::name(&options.val, corpus.val.len()) });
             }
         }
         let too_short = |part: &str| Error::TooShort {
@@ -112,25 +148,7 @@ impl Corpus {
         if corpus.val.iter().all(|span| span.len() == 0) {
             return Err(too_short("validation"));
         }
-        corpus.look()?;
         Ok(corpus)
-    }
-
-    /// Notes what a person should know about the texts.
-    fn look(&mut self) -> Result<()> {
-        let (mut returns, mut nuls) = (0u64, 0u64);
-        for piece in Pieces::new(&self.train).chain(Pieces::new(&self.val)) {
-            let bytes = piece?.bytes;
-            returns += bytes.windows(2).filter(|pair| pair == b"\r\n").count() as u64;
-            nuls += bytes.iter().filter(|&&byte| byte == 0).count() as u64;
-        }
-        if returns > 0 {
-            self.notices.push(format!("{returns} lines end in CRLF; the carriage returns are kept"));
-        }
-        if nuls > 0 {
-            self.notices.push(format!("the text has {nuls} NUL bytes; they are kept"));
-        }
-        Ok(())
     }
 
     /// What the text is called.
@@ -138,9 +156,18 @@ impl Corpus {
         self.name.clone()
     }
 
-    /// What a person should know about the text.
+    /// What a person should know about the text, as the first call finds it: to be asked after the text has been
+    /// encoded, or it is read once more for this alone.
     pub fn notices(&self) -> &[String] {
-        &self.notices
+        self.notices.get_or_init(|| {
+            let mut all = Seen::default();
+            for (seen, spans) in self.seen.iter().zip([&self.train, &self.val]) {
+                // What cannot be read is no notice, but an error of whoever needs the text.
+                let look = || each_piece(spans, self.reading.threads, || Ok(()), |(), _| Ok(()));
+                all += *seen.get_or_init(|| look().map_or(Seen::default(), |(_, seen)| seen));
+            }
+            all.notices(self.reading.literal_specials)
+        })
     }
 
     /// Trains a tokenizer on the training split alone.
@@ -148,7 +175,22 @@ impl Corpus {
     /// # Errors
     /// Text that is not UTF-8 (unless tokens are bytes), a vocabulary that is too large.
     pub fn train_tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
-        Tokenizer::train(kind, self.unit, Pieces::new(&self.train))
+        Tokenizer::train(kind, self.unit, &self.train, self.reading)
+    }
+
+    /// Trains a tokenizer and encodes the training split with it; for words that is one reading of the text.
+    ///
+    /// # Errors
+    /// As [`Self::train_tokenizer`] and [`Self::encode_train`].
+    pub fn tokenize_train(&self, kind: TokenizerKind) -> Result<(Tokenizer, TokenText)> {
+        if kind == TokenizerKind::Word {
+            let (tokenizer, text, seen) = learn_words(&self.train, self.unit, self.reading)?;
+            self.seen[0].get_or_init(|| seen);
+            return Ok((tokenizer, self.long_enough(text)?));
+        }
+        let tokenizer = self.train_tokenizer(kind)?;
+        let text = self.encode_train(&tokenizer)?;
+        Ok((tokenizer, text))
     }
 
     /// The training split as tokens.
@@ -156,7 +198,12 @@ impl Corpus {
     /// # Errors
     /// Text that is not UTF-8; too few tokens to learn from.
     pub fn encode_train(&self, tokenizer: &Tokenizer) -> Result<TokenText> {
-        let text = encode(&self.train, tokenizer)?;
+        let (text, seen) = encode(&self.train, tokenizer, self.reading)?;
+        self.seen[0].get_or_init(|| seen);
+        self.long_enough(text)
+    }
+
+    fn long_enough(&self, text: TokenText) -> Result<TokenText> {
         if text.scored() < 2 {
             return Err(Error::TooShort {
                 name: self.name.clone(),
@@ -171,7 +218,8 @@ impl Corpus {
     /// # Errors
     /// Text that is not UTF-8; no token to score.
     pub fn encode_val(&self, tokenizer: &Tokenizer) -> Result<TokenText> {
-        let text = encode(&self.val, tokenizer)?;
+        let (text, seen) = encode(&self.val, tokenizer, self.reading)?;
+        self.seen[1].get_or_init(|| seen);
         if text.scored() == 0 {
             return Err(Error::TooShort {
                 name: self.name.clone(),
@@ -210,177 +258,32 @@ pub struct EvaluationText {
 /// # Errors
 /// As [`Corpus::load`] and [`Corpus::encode_val`].
 pub fn encode_files(paths: &[PathBuf], tokenizer: &Tokenizer) -> Result<EvaluationText> {
+    encode_files_with(paths, tokenizer, Reading::default())
+}
+
+/// [`encode_files`], with a say in how they are read.
+///
+/// # Errors
+/// As [`encode_files`].
+pub fn encode_files_with(
+    paths: &[PathBuf],
+    tokenizer: &Tokenizer,
+    reading: Reading,
+) -> Result<EvaluationText> {
     let files = spans(paths)?;
     let name = name(paths, files.len());
-    let tokens = encode(&files, tokenizer)?;
+    let (tokens, _) = encode(&files, tokenizer, reading)?;
     if tokens.scored() == 0 {
         return Err(Error::Empty { name });
     }
     Ok(EvaluationText { tokens, name })
 }
 
-fn name(paths: &[PathBuf], files: usize) -> String {
-    match paths {
-        [only] if files == 1 => only.display().to_string(),
-        [only] => format!("{files} files in {}", only.display()),
-        _ => format!("{files} files"),
-    }
-}
-
-/// The tokens of `spans`.
-fn encode(spans: &[Span], tokenizer: &Tokenizer) -> Result<TokenText> {
-    let mut text = TokenText {
-        bytes: spans.iter().map(Span::len).sum(),
-        unit: tokenizer.unit(),
-        bos: tokenizer.bos(),
-        ..TokenText::default()
-    };
-    for piece in Pieces::new(spans) {
-        let piece = piece?;
-        match (tokenizer.bos(), tokenizer.eos()) {
-            (Some(bos), Some(eos)) => encode_lines(&piece, tokenizer, bos, eos, &mut text)?,
-            _ => text.ids.extend(tokenizer.encode_piece(&piece)?),
-        }
-    }
-    text.oov = text.ids.iter().filter(|&&id| Some(id) == tokenizer.unk()).count() as u64;
-    Ok(text)
-}
-
-fn encode_lines(
-    piece: &Piece,
-    tokenizer: &Tokenizer,
-    bos: u32,
-    eos: u32,
-    text: &mut TokenText,
-) -> Result<()> {
-    // A piece ends with a line, except where a line is so long that it had to be cut: then its parts are sentences.
-    for line in piece.bytes.split_inclusive(|&byte| byte == b'\n') {
-        text.ids.push(bos);
-        if matches!(tokenizer.kind(), TokenizerKind::Byte) {
-            text.ids.extend(line.iter().filter(|&&byte| byte != b'\n').map(|&byte| u32::from(byte)));
-        } else {
-            // The whole piece is checked first, so that an error says where in the file it is.
-            piece.text()?;
-            text.ids.extend(tokenizer.encode(&String::from_utf8_lossy(line))?);
-        }
-        text.ids.push(eos);
-        text.lines += 1;
-    }
-    Ok(())
-}
-
-/// The files below `paths`, whole.
-fn spans(paths: &[PathBuf]) -> Result<Vec<Span>> {
-    let mut found = Vec::new();
-    for path in paths {
-        let metadata =
-            std::fs::metadata(path).map_err(|reason| Error::Read { path: path.clone(), reason })?;
-        if metadata.is_dir() {
-            let before = found.len();
-            walk(path, 0, &mut found)?;
-            if found.len() == before {
-                return Err(Error::NoText { path: path.clone() });
-            }
-        } else if metadata.is_file() {
-            // Opened once now, so that an unreadable file shows before any work.
-            File::open(path).map_err(|reason| Error::Read { path: path.clone(), reason })?;
-            found.push(Span { place: Place::File(path.clone()), start: 0, end: metadata.len() });
-        } else {
-            return Err(Error::NotAFile { path: path.clone() });
-        }
-    }
-    Ok(found)
-}
-
-/// How deep directories may lie in each other: links can make a circle.
-const DEEPEST: usize = 64;
-
-fn walk(folder: &Path, depth: usize, found: &mut Vec<Span>) -> Result<()> {
-    let cannot = |reason| Error::Read { path: folder.to_owned(), reason };
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(cannot)? {
-        paths.push(entry.map_err(cannot)?.path());
-    }
-    paths.sort();
-    for path in paths {
-        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let Ok(metadata) = std::fs::metadata(&path) else { continue };
-        if hidden {
-            continue;
-        }
-        if metadata.is_dir() && depth < DEEPEST {
-            walk(&path, depth + 1, found)?;
-        } else if metadata.is_file() && metadata.len() > 0 && is_text(&path)? {
-            found.push(Span { place: Place::File(path), start: 0, end: metadata.len() });
-        }
-    }
-    Ok(())
-}
-
-/// Whether a file in a directory looks like text: no NUL at its start. A file named outright is always read.
-fn is_text(path: &Path) -> Result<bool> {
-    let cannot = |reason| Error::Read { path: path.to_owned(), reason };
-    let mut start = Vec::new();
-    File::open(path).map_err(cannot)?.take(SNIFFED).read_to_end(&mut start).map_err(cannot)?;
-    Ok(!start.contains(&0))
-}
-
-/// Cuts `files` after `wanted` bytes: at the next start of a character, or of a line in line mode.
-fn cut(files: &[Span], wanted: u64, unit: Unit) -> Result<(Vec<Span>, Vec<Span>)> {
-    let (mut train, mut val) = (Vec::new(), Vec::new());
-    let mut before = 0;
-    for span in files {
-        let inside = wanted.saturating_sub(before).min(span.len());
-        before += span.len();
-        let at = if inside == 0 || inside == span.len() { inside } else { boundary(span, inside, unit)? };
-        if at > 0 {
-            train.push(Span { end: span.start + at, ..span.clone() });
-        }
-        if at < span.len() {
-            val.push(Span { start: span.start + at, ..span.clone() });
-        }
-    }
-    Ok((train, val))
-}
-
-/// The first place at or after `at` where a split may fall.
-fn boundary(span: &Span, at: u64, unit: Unit) -> Result<u64> {
-    let mut buffer = Vec::new();
-    // From one byte before: a newline there makes `at` itself the start of a line.
-    let from = at - 1;
-    let mut rest: Box<dyn Read> = match &span.place {
-        Place::File(path) => {
-            let cannot = |reason| Error::Read { path: path.clone(), reason };
-            let mut file = File::open(path).map_err(cannot)?;
-            file.seek(SeekFrom::Start(span.start + from)).map_err(cannot)?;
-            Box::new(std::io::BufReader::new(file.take(span.len() - from)))
-        }
-        Place::Memory { text, .. } => {
-            Box::new(std::io::Cursor::new(text.as_bytes()[(span.start + from) as usize..].to_vec()))
-        }
-    };
-    let mut place = from;
-    loop {
-        buffer.resize(1 << 16, 0);
-        let count = rest
-            .read(&mut buffer)
-            .map_err(|reason| Error::Read { path: PathBuf::from(span.name()), reason })?;
-        if count == 0 {
-            return Ok(span.len());
-        }
-        for &byte in &buffer[..count] {
-            match unit {
-                Unit::Stream if place >= at && byte & 0xC0 != 0x80 => return Ok(place),
-                Unit::Line if byte == b'\n' => return Ok(place + 1),
-                _ => place += 1,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pieces::Pieces;
+    use std::path::Path;
 
     fn file(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = folder.join(name);
@@ -391,7 +294,13 @@ mod tests {
     }
 
     fn options(train: &[PathBuf], unit: Unit) -> DataOptions {
-        DataOptions { train: train.to_vec(), val: Vec::new(), val_fraction: 0.25, unit }
+        DataOptions {
+            train: train.to_vec(),
+            val: Vec::new(),
+            val_fraction: 0.25,
+            unit,
+            ..DataOptions::default()
+        }
     }
 
     fn texts(corpus: &Corpus) -> (String, String) {

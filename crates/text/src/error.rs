@@ -38,6 +38,16 @@ pub enum Error {
         /// On which line, from 1.
         line: u64,
     },
+    /// A word that is spelled like a special token, where that was to be an error.
+    #[error("{name} has the word {token} on line {line}, which is the name of a special token")]
+    LiteralSpecial {
+        /// The file.
+        name: String,
+        /// On which line, from 1.
+        line: u64,
+        /// The word.
+        token: String,
+    },
     /// Too little text to do anything with.
     #[error("{name} is empty")]
     Empty {
@@ -102,6 +112,9 @@ impl Error {
             Self::InvalidUtf8 { .. } => {
                 Some("tokenizer.kind = \"byte\" reads any bytes; or convert the file to UTF-8".into())
             }
+            Self::LiteralSpecial { .. } => Some(
+                "data.literal_specials = \"unk\" reads it as an unknown word, \"skip\" as white space".into(),
+            ),
             Self::Empty { .. } | Self::TooShort { .. } => {
                 Some("give more text, or a larger share of it (data.val_fraction)".into())
             }

@@ -5,17 +5,22 @@
 
 mod batches;
 mod corpus;
+mod encode;
 mod error;
+mod files;
 mod pieces;
+mod reading;
 pub mod source;
 mod token_text;
 mod tokenizer;
+mod workers;
 
 use serde::{Deserialize, Serialize};
 
 pub use batches::{Batch, Batches, IGNORE};
-pub use corpus::{Corpus, DataOptions, EvaluationText, encode_files};
+pub use corpus::{Corpus, DataOptions, EvaluationText, encode_files, encode_files_with};
 pub use error::{Error, Result};
+pub use reading::{LastLine, LiteralSpecials, Reading};
 pub use token_text::TokenText;
 pub use tokenizer::{Tokenizer, TokenizerKind};
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 
 /// How much is read at a time.
-const CHUNK: usize = 1 << 18;
+pub(crate) const CHUNK: usize = 1 << 18;
 /// How long a line may be before it is cut somewhere else.
 const LONGEST: usize = 1 << 24;
 
@@ -24,8 +24,14 @@ pub(crate) enum Place {
     Memory { name: String, text: Arc<str> },
 }
 
+impl Default for Place {
+    fn default() -> Self {
+        Self::Memory { name: String::new(), text: Arc::from("") }
+    }
+}
+
 /// A range of bytes of one text.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Span {
     pub(crate) place: Place,
     pub(crate) start: u64,
@@ -44,7 +50,7 @@ impl Span {
         }
     }
 
-    fn open(&self) -> Result<Box<dyn Read + Send>> {
+    pub(crate) fn open(&self) -> Result<Box<dyn Read + Send>> {
         match &self.place {
             Place::File(path) => {
                 let cannot = |reason| Error::Read { path: path.clone(), reason };
@@ -76,14 +82,19 @@ impl Read for Slice {
     }
 }
 
-/// Some bytes of a text, and where they start in their file.
-#[derive(Debug, Clone)]
+/// Some bytes of a text, and where they lie in it.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Piece {
     pub(crate) bytes: Vec<u8>,
-    name: String,
+    /// How many pieces came before it.
+    pub(crate) index: usize,
+    /// A line begins where it begins: false only within a line that had to be cut.
+    pub(crate) opens: bool,
+    /// A line ends where it ends.
+    pub(crate) closes: bool,
+    span: Arc<Span>,
+    /// Where it starts in the file.
     offset: u64,
-    /// Newlines of the span before this piece.
-    lines: u64,
 }
 
 impl Piece {
@@ -94,14 +105,33 @@ impl Piece {
     pub(crate) fn text(&self) -> Result<&str> {
         std::str::from_utf8(&self.bytes).map_err(|error| {
             let at = error.valid_up_to();
-            let lines = self.bytes[..at].iter().filter(|&&byte| byte == b'\n').count() as u64;
             Error::InvalidUtf8 {
-                name: self.name.clone(),
+                name: self.name(),
                 offset: self.offset + at as u64,
                 byte: self.bytes[at],
-                line: self.lines + lines + 1,
+                line: self.line(at),
             }
         })
+    }
+
+    /// The name of the file.
+    pub(crate) fn name(&self) -> String {
+        self.span.name()
+    }
+
+    /// The line of the file, from 1, that the byte `at` of this piece is on.
+    ///
+    /// Only errors ask, so the file is read again up to here; nothing counts lines while all is well.
+    pub(crate) fn line(&self, at: usize) -> u64 {
+        let newlines = |bytes: &[u8]| memchr::memchr_iter(b'\n', bytes).count() as u64;
+        let before = Span { place: self.span.place.clone(), start: 0, end: self.offset };
+        let mut lines = 1 + newlines(&self.bytes[..at]);
+        let Ok(mut reader) = before.open() else { return lines };
+        let mut buffer = vec![0; CHUNK];
+        while let Ok(count @ 1..) = reader.read(&mut buffer) {
+            lines += newlines(&buffer[..count]);
+        }
+        lines
     }
 }
 
@@ -109,22 +139,67 @@ impl Piece {
 pub(crate) struct Pieces {
     spans: VecDeque<Span>,
     current: Option<Current>,
+    /// How many pieces there were.
+    count: usize,
 }
 
 struct Current {
-    span: Span,
+    span: Arc<Span>,
     reader: Box<dyn Read + Send>,
     /// Read but not handed out yet.
-    pending: Vec<u8>,
-    /// Where `pending` starts in the file.
+    rest: Vec<u8>,
+    /// Where `rest` starts in the file.
     offset: u64,
-    lines: u64,
+    /// Whether `rest` starts with a line.
+    opens: bool,
     ended: bool,
 }
 
 impl Pieces {
     pub(crate) fn new(spans: &[Span]) -> Self {
-        Self { spans: spans.iter().cloned().collect(), current: None }
+        Self { spans: spans.iter().cloned().collect(), current: None, count: 0 }
+    }
+
+    /// Makes `piece` the next one, in the memory that it has; false when there is none. Nothing follows a failure.
+    pub(crate) fn fill(&mut self, piece: &mut Piece) -> Result<bool> {
+        let filled = self.try_fill(piece);
+        if filled.is_err() {
+            self.stop();
+        }
+        filled
+    }
+
+    /// How many pieces were handed out.
+    pub(crate) fn handed_out(&self) -> usize {
+        self.count
+    }
+
+    /// Ends the text here.
+    pub(crate) fn stop(&mut self) {
+        self.current = None;
+        self.spans.clear();
+    }
+
+    fn try_fill(&mut self, piece: &mut Piece) -> Result<bool> {
+        loop {
+            if let Some(current) = &mut self.current {
+                if current.advance(piece)? {
+                    piece.index = self.count;
+                    self.count += 1;
+                    return Ok(true);
+                }
+                self.current = None;
+            }
+            let Some(span) = self.spans.pop_front() else { return Ok(false) };
+            self.current = Some(Current {
+                reader: span.open()?,
+                rest: Vec::new(),
+                offset: span.start,
+                opens: true,
+                ended: false,
+                span: Arc::new(span),
+            });
+        }
     }
 }
 
@@ -132,78 +207,54 @@ impl Iterator for Pieces {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if self.current.is_none() {
-                let span = self.spans.pop_front()?;
-                match span.open() {
-                    Ok(reader) => {
-                        let offset = span.start;
-                        self.current = Some(Current {
-                            span,
-                            reader,
-                            pending: Vec::new(),
-                            offset,
-                            lines: 0,
-                            ended: false,
-                        });
-                    }
-                    Err(error) => return Some(Err(error)),
-                }
-            }
-            let Some(current) = self.current.as_mut() else { continue };
-            match current.advance() {
-                Ok(Some(piece)) => return Some(Ok(piece)),
-                Ok(None) => self.current = None,
-                Err(error) => {
-                    // Nothing sensible follows a failure.
-                    self.current = None;
-                    self.spans.clear();
-                    return Some(Err(error));
-                }
-            }
+        let mut piece = Piece::default();
+        match self.fill(&mut piece) {
+            Ok(true) => Some(Ok(piece)),
+            Ok(false) => None,
+            Err(error) => Some(Err(error)),
         }
     }
 }
 
 impl Current {
-    fn advance(&mut self) -> Result<Option<Piece>> {
+    fn advance(&mut self, piece: &mut Piece) -> Result<bool> {
+        let bytes = &mut piece.bytes;
+        bytes.clear();
+        bytes.append(&mut self.rest);
         // Searched already without finding a place to cut.
         let mut searched = 0;
-        loop {
-            if let Some(cut) = cut(&self.pending, searched, self.ended) {
-                return Ok(Some(self.take(cut)));
+        let at = loop {
+            if let Some(at) = cut(bytes, searched, self.ended) {
+                break at;
             }
             if self.ended {
-                return Ok(None);
+                return Ok(false);
             }
-            searched = self.pending.len();
-            let before = self.pending.len();
-            self.pending.resize(before + CHUNK, 0);
-            let count = self
-                .reader
-                .read(&mut self.pending[before..])
+            searched = bytes.len();
+            bytes.reserve(CHUNK);
+            let count = (&mut self.reader)
+                .take(CHUNK as u64)
+                .read_to_end(bytes)
                 .map_err(|reason| Error::Read { path: PathBuf::from(self.span.name()), reason })?;
-            self.pending.truncate(before + count);
-            if count == 0 {
-                self.ended = true;
-                if self.offset + (self.pending.len() as u64) < self.span.end {
-                    return Err(Error::Changed { path: PathBuf::from(self.span.name()) });
-                }
+            self.ended = count < CHUNK;
+            if self.ended && self.offset + (bytes.len() as u64) < self.span.end {
+                return Err(Error::Changed { path: PathBuf::from(self.span.name()) });
             }
-        }
-    }
-
-    fn take(&mut self, cut: usize) -> Piece {
-        let rest = self.pending.split_off(cut);
-        let bytes = std::mem::replace(&mut self.pending, rest);
-        let piece = Piece { name: self.span.name(), offset: self.offset, lines: self.lines, bytes };
-        self.offset += cut as u64;
-        self.lines += piece.bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
-        piece
+        };
+        self.rest.extend_from_slice(&bytes[at..]);
+        bytes.truncate(at);
+        let newline = bytes.last() == Some(&b'\n');
+        piece.offset = self.offset;
+        piece.opens = std::mem::replace(&mut self.opens, newline);
+        piece.closes = newline || (self.ended && self.rest.is_empty());
+        piece.span = self.span.clone();
+        self.offset += at as u64;
+        Ok(true)
     }
 }
 
-/// Where to cut `pending`, if there is a place; `searched` bytes are known to hold none.
+/// Where to cut `pending`, if there is a place; `searched` bytes are known to hold none. Unless the text has ended,
+/// something is left after the cut.
 fn cut(pending: &[u8], searched: usize, ended: bool) -> Option<usize> {
     if ended {
         return (!pending.is_empty()).then_some(pending.len());
@@ -223,7 +274,7 @@ fn cut(pending: &[u8], searched: usize, ended: bool) -> Option<usize> {
         .take(1 << 16)
         .find(|&at| after_space(at))
         .or_else(|| (1..pending.len()).rev().take(4).find(|&at| between(at)))
-        .or(Some(pending.len()))
+        .or(Some(pending.len() - 1))
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use surprisal_text::{Corpus, DataOptions, TokenText, Tokenizer};
+use surprisal_text::{Corpus, DataOptions, Reading, TokenText, Tokenizer};
 
-use crate::config::Config;
+use crate::config::{Config, cores};
 use crate::failure::{Failure, Result};
 use crate::output::{Output, bytes, thousands};
 
@@ -18,6 +18,15 @@ pub(crate) struct Prepared {
     pub(crate) source_nats: Option<f64>,
 }
 
+/// How the config has texts read.
+pub(crate) fn reading(config: &Config) -> Reading {
+    Reading {
+        threads: if config.train.threads == 0 { cores() } else { config.train.threads },
+        literal_specials: config.data.literal_specials,
+        last_line: config.data.last_line,
+    }
+}
+
 /// The corpus that the config names.
 pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
     let data = &config.data;
@@ -26,6 +35,7 @@ pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
         val: data.val.clone(),
         val_fraction: data.val_fraction,
         unit: data.unit,
+        reading: reading(config),
     };
     if data.train.is_empty() {
         Ok(Corpus::embedded(&data.embedded, &options)?)
@@ -45,8 +55,7 @@ impl Prepared {
             .tokenizer
             .kind()
             .ok_or_else(|| Failure::usage(format!("tokenizer.kind is \"{}\"", config.tokenizer.kind)))?;
-        let tokenizer = corpus.train_tokenizer(kind)?;
-        let train = corpus.encode_train(&tokenizer)?;
+        let (tokenizer, train) = corpus.tokenize_train(kind)?;
         let val = corpus.encode_val(&tokenizer)?;
         for notice in corpus.notices() {
             output.say(format!("note: {notice}"));

@@ -11,7 +11,7 @@ use surprisal_formats::{arpa, ngram};
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
 use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
-use surprisal_text::{Corpus, TokenText, Tokenizer};
+use surprisal_text::{Corpus, TokenText, Tokenizer, encode_files_with};
 
 use crate::config::{self, Config};
 use crate::data;
@@ -270,7 +270,7 @@ impl LoadedModel {
     /// `texts`, or the run's own validation text.
     pub(crate) fn evaluation_text(&self, texts: &[PathBuf], output: &Output) -> Result<ScoredText> {
         if !texts.is_empty() {
-            let text = surprisal_text::encode_files(texts, &self.tokenizer)?;
+            let text = encode_files_with(texts, &self.tokenizer, data::reading(&self.config))?;
             return Ok(ScoredText { tokens: text.tokens, name: text.name, source_nats: None });
         }
         if self.folder.is_none() {
@@ -280,11 +280,12 @@ impl LoadedModel {
         let corpus: Corpus = data::corpus(&self.config).map_err(|failure| {
             failure.hint("the run's own texts are where its config.toml says; or name the texts to score")
         })?;
+        let tokens = corpus.encode_val(&self.tokenizer)?;
         for notice in corpus.notices() {
             output.say(format!("note: {notice}"));
         }
         Ok(ScoredText {
-            tokens: corpus.encode_val(&self.tokenizer)?,
+            tokens,
             name: format!("validation split of {}", corpus.name()),
             source_nats: corpus.source_nats_val()?,
         })

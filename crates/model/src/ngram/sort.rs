@@ -80,7 +80,7 @@ struct Place<'a> {
 /// The words of a record.
 #[derive(Default)]
 struct Words {
-    words: [u32; MAX_ORDER],
+    ids: [u32; MAX_ORDER],
     /// After how many bits each ends.
     ends: [u32; MAX_ORDER],
     len: usize,
@@ -104,7 +104,7 @@ impl Words {
                 break;
             }
             at += len;
-            self.words[self.len] = value - 1;
+            self.ids[self.len] = value - 1;
             self.ends[self.len] = at;
             self.len += 1;
         }

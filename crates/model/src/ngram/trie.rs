@@ -14,6 +14,7 @@
 //! few, because counts are: an element stores the index of its value, in as many bits as that needs, and the table holds
 //! it as an f64. Nothing is rounded, and the sum over all words is one to the last digits of an f64.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::MAX_ORDER;
@@ -164,7 +165,6 @@ impl Trie {
                 samples: if top { Vec::new() } else { offsets.samples }.into(),
             }
         };
-        use rayon::prelude::*;
         let levels = tables.into_par_iter().enumerate().map(pack_level).collect();
         Ok(Self { header, levels })
     }

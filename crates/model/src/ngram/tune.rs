@@ -228,7 +228,9 @@ impl Heldout {
             for (len, (step, discounts)) in steps.iter().zip(discounts).enumerate() {
                 let total = step.context.total as f64;
                 let left = step.context.left(discounts) / total;
-                slope.iter_mut().for_each(|slope| *slope *= left);
+                for slope in &mut slope {
+                    *slope *= left;
+                }
                 for j in 0..3 {
                     slope[index(len, j)] += f64::from(step.context.n[j]) * q / total;
                 }
@@ -238,7 +240,9 @@ impl Heldout {
                 let own = (f64::from(step.count) - discount(discounts, step.count)).max(0.0);
                 q = own / total + left * q;
             }
-            slope.iter_mut().for_each(|slope| *slope /= q);
+            for slope in &mut slope {
+                *slope /= q;
+            }
             for i in 0..n {
                 if slope[i] != 0.0 {
                     gradient[i] -= slope[i];

@@ -1,13 +1,20 @@
 //! `tokenizer.json`: written so that Hugging Face `tokenizers` reads it, read with suspicion.
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::{BOS, Codec, EOS, MAX_VOCABULARY, Table, Tokenizer, UNK, bytes};
+use super::table::Words;
+use super::{BOS, Codec, EOS, Interner, Table, Tokenizer, UNK, bytes};
 use crate::Unit;
 use crate::error::{Error, Result};
 
-/// The largest file that is read.
-const MAX_BYTES: usize = 64 << 20;
+/// The largest file that is read: the words of a text of some gigabytes.
+const MAX_BYTES: usize = 512 << 20;
 /// The pattern of KenLM's separators.
 const SEPARATORS: &str = "[\\x00\\t\\n\\r ]+";
 /// The same without the newline, which is a token in stream mode.
@@ -20,11 +27,13 @@ fn refuse<T>(message: impl Into<String>) -> Result<T> {
 /// The bytes of `tokenizer`'s file.
 pub(super) fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
     let unit = tokenizer.unit;
-    let value = match &tokenizer.codec {
+    match &tokenizer.codec {
         Codec::Bpe(bpe) => {
             let text =
                 bpe.to_string(false).map_err(|error| Error::Tokenizer { message: error.to_string() })?;
-            serde_json::from_str(&text).map_err(|error| Error::Tokenizer { message: error.to_string() })?
+            let value: Value = serde_json::from_str(&text)
+                .map_err(|error| Error::Tokenizer { message: error.to_string() })?;
+            to_bytes(&value)
         }
         Codec::Byte => {
             let mut vocab = Map::new();
@@ -43,21 +52,27 @@ pub(super) fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
             &table_specials(unit),
             json!({ "type": "FixedLength", "length": 1 }),
             json!({ "type": "Fuse" }),
-            word_level(table),
+            WordLevel::of(table),
         ),
         Codec::Word(table) => {
-            let split = |pattern: &str, behavior: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": behavior, "invert": false });
-            let pre = match unit {
-                Unit::Line => split(SEPARATORS, "Removed"),
-                Unit::Stream => json!({
-                    "type": "Sequence",
-                    "pretokenizers": [split(SEPARATORS_IN_LINE, "Removed"), split("\\n", "Isolated")],
-                }),
-            };
-            file(&table_specials(unit), pre, Value::Null, word_level(table))
+            file(&table_specials(unit), word_pre_tokenizer(unit), Value::Null, WordLevel::of(table))
         }
-    };
-    serde_json::to_vec(&value).map_err(|error| Error::Tokenizer { message: error.to_string() })
+    }
+}
+
+fn word_pre_tokenizer(unit: Unit) -> Value {
+    let split = |pattern: &str, behavior: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": behavior, "invert": false });
+    match unit {
+        Unit::Line => split(SEPARATORS, "Removed"),
+        Unit::Stream => json!({
+            "type": "Sequence",
+            "pretokenizers": [split(SEPARATORS_IN_LINE, "Removed"), split("\\n", "Isolated")],
+        }),
+    }
+}
+
+fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::Tokenizer { message: error.to_string() })
 }
 
 fn specials(unit: Unit, first: u32) -> Vec<(&'static str, u32)> {
@@ -73,27 +88,152 @@ fn table_specials(unit: Unit) -> Vec<(&'static str, u32)> {
     all
 }
 
-fn word_level(table: &Table) -> Value {
-    // serde_json's map is sorted by token, so the bytes are the same every time.
-    let vocab: Map<String, Value> =
-        table.tokens.iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
-    json!({ "type": "WordLevel", "vocab": vocab, "unk_token": UNK })
+/// The model of a table: written straight from it, because it may have millions of words.
+#[derive(Serialize)]
+struct WordLevel<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(serialize_with = "by_id")]
+    vocab: &'a Words,
+    unk_token: &'static str,
 }
 
-fn file(specials: &[(&str, u32)], pre_tokenizer: Value, decoder: Value, model: Value) -> Value {
-    let added: Vec<Value> = specials
-        .iter()
-        .map(|(content, id)| {
-            json!({
-                "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": true,
-            })
+impl<'a> WordLevel<'a> {
+    fn of(table: &'a Table) -> Self {
+        Self { kind: "WordLevel", vocab: table.words(), unk_token: UNK }
+    }
+}
+
+fn by_id<S: Serializer>(words: &Words, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(words.iter().zip(0u32..))
+}
+
+fn file(
+    specials: &[(&str, u32)],
+    pre_tokenizer: Value,
+    decoder: Value,
+    model: impl Serialize,
+) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Written<M> {
+        version: &'static str,
+        truncation: (),
+        padding: (),
+        added_tokens: Vec<Value>,
+        normalizer: (),
+        pre_tokenizer: Value,
+        post_processor: (),
+        decoder: Value,
+        model: M,
+    }
+    let token = |(content, id): &(&str, u32)| {
+        json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
         })
-        .collect();
-    json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
-        "pre_tokenizer": pre_tokenizer, "post_processor": null, "decoder": decoder, "model": model,
+    };
+    to_bytes(&Written {
+        version: "1.0",
+        truncation: (),
+        padding: (),
+        added_tokens: specials.iter().map(token).collect(),
+        normalizer: (),
+        pre_tokenizer,
+        post_processor: (),
+        decoder,
+        model,
     })
+}
+
+/// The parts of a file that are looked at.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Read {
+    truncation: Value,
+    padding: Value,
+    normalizer: Value,
+    added_tokens: Value,
+    pre_tokenizer: Value,
+    post_processor: Value,
+    decoder: Value,
+    model: Model,
+}
+
+/// Its model: what the four codecs use, and what they must not meet.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Model {
+    #[serde(rename = "type")]
+    kind: Value,
+    vocab: Option<Vocabulary>,
+    merges: Value,
+    dropout: Value,
+    unk_token: Value,
+    continuing_subword_prefix: Value,
+    end_of_word_suffix: Value,
+    byte_fallback: Value,
+    fuse_unk: Value,
+}
+
+/// The tokens, with ids 0..n, each once: words are added in the order of their ids, which is the order of the file if
+/// this program or the library wrote it.
+#[derive(Default)]
+struct Vocabulary(Interner);
+
+impl<'de> Deserialize<'de> for Vocabulary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// A key that is read in place where no escape stands in it.
+#[derive(Deserialize)]
+struct Token<'a>(#[serde(borrow)] Cow<'a, str>);
+
+struct InOrder;
+
+impl<'de> Visitor<'de> for InOrder {
+    type Value = Vocabulary;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a vocabulary: an object of tokens and their ids")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocabulary, A::Error> {
+        let mut vocabulary = Interner::default();
+        let mut waiting: Vec<(u64, Cow<'de, str>)> = Vec::new();
+        while let Some((Token(token), id)) = map.next_entry::<Token<'de>, u64>()? {
+            if id == vocabulary.words().len() as u64 {
+                append(&mut vocabulary, &token).map_err(A::Error::custom)?;
+            } else {
+                waiting.push((id, token));
+            }
+        }
+        let size = vocabulary.words().len() + waiting.len();
+        waiting.sort_unstable();
+        for (id, token) in waiting {
+            match id.cmp(&(vocabulary.words().len() as u64)) {
+                Ordering::Equal => append(&mut vocabulary, &token).map_err(A::Error::custom)?,
+                Ordering::Less => {
+                    let other = vocabulary.words().get(id as usize).unwrap_or_default();
+                    return Err(A::Error::custom(format!("{token:?} and {other:?} have the same id")));
+                }
+                Ordering::Greater => {
+                    let n = vocabulary.words().len();
+                    let message = format!("{token:?} has the id {id}, but of {size} tokens none has {n}");
+                    return Err(A::Error::custom(message));
+                }
+            }
+        }
+        Ok(Vocabulary(vocabulary))
+    }
+}
+
+fn append(vocabulary: &mut Interner, token: &str) -> Result<()> {
+    match vocabulary.add(token)? {
+        (_, true) => Ok(()),
+        (_, false) => refuse(format!("{token:?} stands in it twice")),
+    }
 }
 
 /// A tokenizer from a file's bytes.
@@ -102,38 +242,39 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
         return refuse(format!("the file has {} bytes, more than {MAX_BYTES}", bytes.len()));
     }
     // The parser's own depth limit (128) keeps nesting harmless.
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|error| Error::Tokenizer { message: format!("not JSON: {error}") })?;
-    for part in ["truncation", "padding", "normalizer"] {
-        if !value[part].is_null() {
-            return refuse(format!("it has a {part}, which this program does not use"));
-        }
+    let mut file: Read = serde_json::from_slice(bytes).map_err(|error| {
+        let not_json = error.is_syntax() || error.is_eof();
+        Error::Tokenizer { message: if not_json { format!("not JSON: {error}") } else { error.to_string() } }
+    })?;
+    let unused =
+        [("truncation", &file.truncation), ("padding", &file.padding), ("normalizer", &file.normalizer)];
+    if let Some((part, _)) = unused.iter().find(|(_, value)| !value.is_null()) {
+        return refuse(format!("it has a {part}, which this program does not use"));
     }
-    let model = &value["model"];
-    let vocab = vocabulary(model)?;
-    let (unit, added) = added_tokens(&value)?;
-    let pre = &value["pre_tokenizer"];
-    let codec = match (model["type"].as_str(), pre["type"].as_str()) {
+    let Some(Vocabulary(vocab)) = file.model.vocab.take() else {
+        return refuse("its model has no vocabulary");
+    };
+    let (unit, added) = added_tokens(&file.added_tokens)?;
+    let pre = &file.pre_tokenizer;
+    let codec = match (file.model.kind.as_str(), pre["type"].as_str()) {
         (Some("WordLevel"), Some("FixedLength")) => {
             if pre["length"] != 1 {
                 return refuse("a FixedLength pre-tokenizer must have length 1");
             }
             let table = table(vocab, unit)?;
-            if let Some(token) = table.tokens.iter().skip(added).find(|token| token.chars().count() != 1) {
+            let wrong = |token: &&str| token.chars().count() != 1;
+            if let Some(token) = table.words().iter().skip(added).find(wrong) {
                 return refuse(format!("{token:?} is not one character"));
             }
             Codec::Char(table)
         }
         (Some("WordLevel"), Some("Split" | "Sequence")) => {
-            let table = table(vocab, unit)?;
-            let tokenizer = Tokenizer { codec: Codec::Word(table), unit };
-            let ours: Value = serde_json::from_slice(&write(&tokenizer)?).unwrap_or_default();
-            if &ours["pre_tokenizer"] != pre {
+            if *pre != word_pre_tokenizer(unit) {
                 return refuse("its pre-tokenizer does not cut at white space as this program does");
             }
-            return Ok(tokenizer);
+            Codec::Word(table(vocab, unit)?)
         }
-        (Some("BPE"), Some("ByteLevel")) => return byte_level(bytes, &value, &vocab, unit),
+        (Some("BPE"), Some("ByteLevel")) => return byte_level(bytes, &file, vocab.words(), unit),
         (model, pre) => {
             let name = |part: Option<&str>| part.unwrap_or("none").to_owned();
             return refuse(format!(
@@ -146,27 +287,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
     Ok(Tokenizer { codec, unit })
 }
 
-/// Token by id, checked: ids 0..n, each once.
-fn vocabulary(model: &Value) -> Result<Vec<String>> {
-    let Some(entries) = model["vocab"].as_object() else { return refuse("its model has no vocabulary") };
-    if entries.len() > MAX_VOCABULARY {
-        return Err(Error::VocabularyTooLarge { size: entries.len(), limit: MAX_VOCABULARY });
-    }
-    let mut tokens: Vec<Option<String>> = vec![None; entries.len()];
-    for (token, id) in entries {
-        let slot = id.as_u64().and_then(|id| tokens.get_mut(usize::try_from(id).ok()?));
-        match slot {
-            Some(slot @ None) => *slot = Some(token.clone()),
-            Some(Some(other)) => return refuse(format!("{token:?} and {other:?} have the same id")),
-            None => return refuse(format!("{token:?} has the id {id}, outside 0..{}", entries.len())),
-        }
-    }
-    Ok(tokens.into_iter().flatten().collect())
-}
-
 /// The special tokens: none or `<unk>`, and in line mode `<s>` and `</s>`; and how many there are.
-fn added_tokens(value: &Value) -> Result<(Unit, usize)> {
-    let added = value["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
+fn added_tokens(added: &Value) -> Result<(Unit, usize)> {
+    let added = added.as_array().map_or(&[][..], Vec::as_slice);
     let mut names = Vec::new();
     for token in added {
         match token["content"].as_str() {
@@ -186,53 +309,45 @@ fn added_tokens(value: &Value) -> Result<(Unit, usize)> {
     }
 }
 
-fn table(tokens: Vec<String>, unit: Unit) -> Result<Table> {
-    let mut table = Table::specials(unit)?;
-    let specials = table.tokens.clone();
-    if !tokens.starts_with(&specials) {
-        return refuse(format!("its first tokens are not {}", specials.join(", ")));
+fn table(vocab: Interner, unit: Unit) -> Result<Table> {
+    let names = table_specials(unit).into_iter().map(|(name, _)| name);
+    if !vocab.words().iter().take(names.len()).eq(names.clone()) {
+        return refuse(format!("its first tokens are not {}", names.collect::<Vec<_>>().join(", ")));
     }
-    for token in &tokens[specials.len()..] {
-        table.add(token)?;
-    }
-    Ok(table)
+    Ok(vocab.into())
 }
 
 /// Bytes alone, or BPE over them.
-fn byte_level(bytes_of_file: &[u8], value: &Value, vocab: &[String], unit: Unit) -> Result<Tokenizer> {
-    let (model, pre) = (&value["model"], &value["pre_tokenizer"]);
-    let off = |key: &str| model[key].is_null() || model[key] == json!(false) || model[key] == json!("");
-    for key in [
-        "dropout",
-        "unk_token",
-        "continuing_subword_prefix",
-        "end_of_word_suffix",
-        "byte_fallback",
-        "fuse_unk",
+fn byte_level(bytes_of_file: &[u8], file: &Read, vocab: &Words, unit: Unit) -> Result<Tokenizer> {
+    let model = &file.model;
+    for (key, value) in [
+        ("dropout", &model.dropout),
+        ("unk_token", &model.unk_token),
+        ("continuing_subword_prefix", &model.continuing_subword_prefix),
+        ("end_of_word_suffix", &model.end_of_word_suffix),
+        ("byte_fallback", &model.byte_fallback),
+        ("fuse_unk", &model.fuse_unk),
     ] {
-        if !off(key) {
+        if !(value.is_null() || *value == json!(false) || *value == json!("")) {
             return refuse(format!("its BPE model sets {key}, which this program does not use"));
         }
     }
-    if pre["add_prefix_space"] == json!(true) {
+    if file.pre_tokenizer["add_prefix_space"] == json!(true) {
         return refuse("its pre-tokenizer adds a space before the text");
     }
-    let no_merges = model["merges"].as_array().is_some_and(Vec::is_empty);
-    if no_merges {
-        let ours = (0..=255u8)
-            .all(|byte| vocab.get(byte as usize).is_some_and(|t| *t == bytes::to_char(byte).to_string()));
-        if !ours || vocab.len() != 256 {
+    if model.merges.as_array().is_some_and(Vec::is_empty) {
+        if !vocab.iter().eq((0..=255u8).map(|byte| bytes::to_char(byte).to_string())) {
             return refuse("a byte vocabulary must have the 256 bytes, in order");
         }
         return Ok(Tokenizer { codec: Codec::Byte, unit });
     }
-    if !matches!(value["decoder"]["type"].as_str(), Some("ByteLevel")) {
+    if !matches!(file.decoder["type"].as_str(), Some("ByteLevel")) {
         return refuse("a byte-level BPE needs a ByteLevel decoder");
     }
-    if !matches!(value["post_processor"]["type"].as_str(), None | Some("ByteLevel")) {
+    if !matches!(file.post_processor["type"].as_str(), None | Some("ByteLevel")) {
         return refuse("it has a post-processor, which this program does not use");
     }
-    if unit == Unit::Line && !vocab.starts_with(&[BOS.to_owned(), EOS.to_owned()]) {
+    if unit == Unit::Line && !vocab.iter().take(2).eq([BOS, EOS]) {
         return refuse("its first tokens are not <s>, </s>");
     }
     let mut library = tokenizers::Tokenizer::from_bytes(bytes_of_file)

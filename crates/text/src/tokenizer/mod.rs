@@ -9,19 +9,25 @@
 //! them.
 
 mod bytes;
+mod chars;
 mod json;
+mod merge;
+mod scan;
+mod table;
 mod words;
 
 use std::fmt;
 
-#[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 
-use crate::Unit;
-use crate::error::{Error, Result};
-use crate::pieces::Piece;
+use crate::encode::{encode_words, learn_words};
+use crate::error::Result;
+use crate::pieces::{Pieces, Span};
+use crate::{Reading, Unit};
+
+pub(crate) use merge::{Met, merge};
+pub(crate) use scan::{PAD, Part, scan};
+pub(crate) use table::{Interner, Key, Slots, Table, specials};
 
 /// `<unk>`, `<s>`, `</s>`: the names of the special tokens.
 pub(crate) const UNK: &str = "<unk>";
@@ -76,87 +82,18 @@ pub(crate) enum Codec {
     Bpe(Box<tokenizers::Tokenizer>),
 }
 
-/// Tokens by id and ids by token.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Table {
-    pub(crate) tokens: Vec<String>,
-    #[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
-    pub(crate) ids: HashMap<String, u32>,
-}
-
-impl Table {
-    pub(crate) fn add(&mut self, token: &str) -> Result<u32> {
-        if let Some(&id) = self.ids.get(token) {
-            return Ok(id);
-        }
-        let id = self.tokens.len();
-        if id >= MAX_VOCABULARY {
-            return Err(Error::VocabularyTooLarge { size: id + 1, limit: MAX_VOCABULARY });
-        }
-        self.tokens.push(token.to_owned());
-        self.ids.insert(token.to_owned(), id as u32);
-        Ok(id as u32)
-    }
-
-    fn specials(unit: Unit) -> Result<Self> {
-        let mut table = Self::default();
-        table.add(UNK)?;
-        if unit == Unit::Line {
-            table.add(BOS)?;
-            table.add(EOS)?;
-        }
-        Ok(table)
-    }
-}
-
-/// KenLM's word separators.
-fn separates(c: char) -> bool {
-    matches!(c, '\0' | '\t' | '\n' | '\r' | ' ')
-}
-
-/// The tokens of the word tokenizer: words, and in stream mode newlines.
-fn words(text: &str, unit: Unit) -> impl Iterator<Item = &str> {
-    text.split_inclusive('\n').flat_map(move |line| {
-        let newline = (unit == Unit::Stream && line.ends_with('\n')).then_some("\n");
-        line.split(separates).filter(|word| !word.is_empty()).chain(newline)
-    })
-}
-
 impl Tokenizer {
-    /// Learns the vocabulary of `pieces`, the training text.
+    /// Learns the vocabulary of `spans`, the training text.
     ///
     /// # Errors
     /// Text that is not UTF-8 (except for bytes), a vocabulary that is too large, a failure to read.
-    pub(crate) fn train(
-        kind: TokenizerKind,
-        unit: Unit,
-        pieces: impl Iterator<Item = Result<Piece>> + Send,
-    ) -> Result<Self> {
+    pub(crate) fn train(kind: TokenizerKind, unit: Unit, spans: &[Span], reading: Reading) -> Result<Self> {
         let codec = match kind {
             TokenizerKind::Byte => Codec::Byte,
-            TokenizerKind::Char => {
-                let mut seen = std::collections::BTreeSet::new();
-                for piece in pieces {
-                    seen.extend(piece?.text()?.chars().filter(|&c| unit == Unit::Stream || c != '\n'));
-                }
-                let mut table = Table::specials(unit)?;
-                let mut buffer = [0; 4];
-                for c in seen {
-                    table.add(c.encode_utf8(&mut buffer))?;
-                }
-                Codec::Char(table)
-            }
-            TokenizerKind::Word => {
-                let mut table = Table::specials(unit)?;
-                for piece in pieces {
-                    for word in words(piece?.text()?, unit) {
-                        table.add(word)?;
-                    }
-                }
-                Codec::Word(table)
-            }
+            TokenizerKind::Char => Codec::Char(chars::train(unit, spans, reading.threads)?),
+            TokenizerKind::Word => return Ok(learn_words(spans, unit, reading)?.0),
             TokenizerKind::Bpe { vocab_size } => {
-                Codec::Bpe(Box::new(bytes::train_bpe(vocab_size, unit, pieces)?))
+                Codec::Bpe(Box::new(bytes::train_bpe(vocab_size, unit, Pieces::new(spans))?))
             }
         };
         Ok(Self { codec, unit })
@@ -200,7 +137,7 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         match &self.codec {
             Codec::Byte => 256 + if self.unit == Unit::Line { 2 } else { 0 },
-            Codec::Char(table) | Codec::Word(table) => table.tokens.len(),
+            Codec::Char(table) | Codec::Word(table) => table.words().len(),
             Codec::Bpe(bpe) => bpe.get_vocab_size(true),
         }
     }
@@ -230,43 +167,25 @@ impl Tokenizer {
     /// A failure of the library.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
-        match &self.codec {
-            Codec::Byte => self.encode_bytes(text.as_bytes(), &mut ids),
-            Codec::Char(table) => {
-                let mut buffer = [0; 4];
-                let wanted = text.chars().filter(|&c| self.unit == Unit::Stream || c != '\n');
-                ids.extend(wanted.map(|c| table.ids.get(&*c.encode_utf8(&mut buffer)).copied().unwrap_or(0)));
-            }
-            Codec::Word(table) => {
-                ids.extend(words(text, self.unit).map(|word| match table.ids.get(word) {
-                    // The names of special tokens are ordinary, unknown words of a text.
-                    Some(&id) if self.unit == Unit::Stream || id > 2 => id,
-                    _ => 0,
-                }));
-            }
-            Codec::Bpe(bpe) => bytes::encode_bpe(bpe, self.unit, text, &mut ids)?,
-        }
+        self.encode_into(text, &mut ids)?;
         Ok(ids)
     }
 
-    /// [`Self::encode`] of bytes that need not be text (byte tokenizer only).
-    fn encode_bytes(&self, bytes: &[u8], ids: &mut Vec<u32>) {
-        ids.extend(
-            bytes
-                .iter()
-                .filter(|&&byte| self.unit == Unit::Stream || byte != b'\n')
-                .map(|&byte| u32::from(byte)),
-        );
+    /// Appends what [`Self::encode`] gives.
+    pub(crate) fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        match &self.codec {
+            Codec::Byte => self.encode_bytes(text.as_bytes(), ids),
+            Codec::Char(table) => chars::encode(table, self.unit, text, ids),
+            Codec::Word(table) => encode_words(table, self.unit, text, ids)?,
+            Codec::Bpe(bpe) => bytes::encode_bpe(bpe, self.unit, text, ids)?,
+        }
+        Ok(())
     }
 
-    /// The ids of one piece of a stream, or of one line.
-    pub(crate) fn encode_piece(&self, piece: &Piece) -> Result<Vec<u32>> {
-        if matches!(self.codec, Codec::Byte) {
-            let mut ids = Vec::new();
-            self.encode_bytes(&piece.bytes, &mut ids);
-            return Ok(ids);
-        }
-        self.encode(piece.text()?)
+    /// [`Self::encode_into`] of bytes that need not be text (byte tokenizer only).
+    pub(crate) fn encode_bytes(&self, bytes: &[u8], ids: &mut Vec<u32>) {
+        let wanted = bytes.iter().filter(|&&byte| self.unit == Unit::Stream || byte != b'\n');
+        ids.extend(wanted.map(|&byte| u32::from(byte)));
     }
 
     /// The text of `ids`. `<s>` is left out and `</s>` becomes a newline; bytes that are no UTF-8 become U+FFFD.
@@ -298,12 +217,12 @@ impl Tokenizer {
             }
             Codec::Char(table) => {
                 for &id in ids {
-                    text.push_str(table.tokens.get(id as usize).map_or("\u{FFFD}", String::as_str));
+                    text.push_str(table.words().get(id as usize).unwrap_or("\u{FFFD}"));
                 }
             }
             Codec::Word(table) => {
                 for &id in ids {
-                    let word = table.tokens.get(id as usize).map_or("\u{FFFD}", String::as_str);
+                    let word = table.words().get(id as usize).unwrap_or("\u{FFFD}");
                     if !(text.is_empty() || text.ends_with('\n') || word == "\n") {
                         text.push(' ');
                     }

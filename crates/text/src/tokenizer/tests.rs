@@ -4,18 +4,19 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::pieces::{Pieces, Place, Span};
+use crate::error::Error;
+use crate::pieces::Place;
 
 const TEXT: &str =
     "the cat sat on the mat.\nthe dog  sat\ton the log.\n\nÉmile said: \"où est le chat?\"\nend";
 
-fn pieces(text: &str) -> Pieces {
+fn spans(text: &str) -> [Span; 1] {
     let place = Place::Memory { name: "memory".into(), text: text.into() };
-    Pieces::new(&[Span { place, start: 0, end: text.len() as u64 }])
+    [Span { place, start: 0, end: text.len() as u64 }]
 }
 
 fn train(kind: TokenizerKind, unit: Unit) -> Tokenizer {
-    Tokenizer::train(kind, unit, pieces(TEXT)).unwrap()
+    Tokenizer::train(kind, unit, &spans(TEXT), Reading::default()).unwrap()
 }
 
 const KINDS: [TokenizerKind; 4] =
@@ -113,12 +114,17 @@ fn special_names_in_a_text_are_only_text() {
 #[test]
 fn a_bpe_vocabulary_has_its_size_and_too_small_a_one_is_refused() {
     let text = TEXT.repeat(20);
-    let tokenizer =
-        Tokenizer::train(TokenizerKind::Bpe { vocab_size: 280 }, Unit::Stream, pieces(&text)).unwrap();
+    let tokenizer = Tokenizer::train(
+        TokenizerKind::Bpe { vocab_size: 280 },
+        Unit::Stream,
+        &spans(&text),
+        Reading::default(),
+    )
+    .unwrap();
     assert_eq!(tokenizer.vocab_size(), 280);
     assert!(tokenizer.encode("the cat").unwrap().len() < 7);
     let kind = TokenizerKind::Bpe { vocab_size: 200 };
-    assert!(Tokenizer::train(kind, Unit::Stream, pieces(TEXT)).is_err());
+    assert!(Tokenizer::train(kind, Unit::Stream, &spans(TEXT), Reading::default()).is_err());
 }
 
 #[test]

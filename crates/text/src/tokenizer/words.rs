@@ -1,6 +1,7 @@
 //! A tokenizer as a list of strings, for files that store vocabularies in their own way.
 
-use super::{BOS, Codec, EOS, Table, Tokenizer, TokenizerKind, bytes};
+use super::table::{Interner, Table};
+use super::{BOS, Codec, EOS, Tokenizer, TokenizerKind, bytes};
 use crate::Unit;
 use crate::error::{Error, Result};
 
@@ -8,7 +9,7 @@ impl Tokenizer {
     /// The strings of a vocabulary that is a list of them (char and word) by id, special tokens included.
     pub fn words(&self) -> Option<impl Iterator<Item = &str>> {
         match &self.codec {
-            Codec::Char(table) | Codec::Word(table) => Some(table.tokens.iter().map(String::as_str)),
+            Codec::Char(table) | Codec::Word(table) => Some(table.words().iter()),
             Codec::Byte | Codec::Bpe(_) => None,
         }
     }
@@ -25,21 +26,23 @@ impl Tokenizer {
     ) -> Result<Self> {
         let refuse = |message: String| Err(Error::Tokenizer { message });
         let mut words = words.into_iter();
-        let mut table = Table::specials(unit)?;
-        let specials = table.tokens.len();
-        for id in 0..specials {
-            if words.next() != Some(table.tokens[id].as_str()) {
-                return refuse(format!("its first tokens are not {}", table.tokens.join(", ")));
+        let mut interner = Interner::new(unit)?;
+        let specials = interner.words().len();
+        for special in interner.words().iter() {
+            if words.next() != Some(special) {
+                let names: Vec<&str> = interner.words().iter().collect();
+                return refuse(format!("its first tokens are not {}", names.join(", ")));
             }
         }
         for (id, word) in (specials..).zip(words) {
-            if table.add(word)? as usize != id {
+            if interner.add(word)? != (id as u32, true) {
                 return refuse(format!("{word:?} stands in it twice"));
             }
             if word.is_empty() || kind == TokenizerKind::Char && word.chars().nth(1).is_some() {
                 return refuse(format!("{word:?} is no {kind}"));
             }
         }
+        let table = Table::from(interner);
         let codec = match kind {
             TokenizerKind::Char => Codec::Char(table),
             TokenizerKind::Word => Codec::Word(table),
@@ -59,7 +62,7 @@ impl Tokenizer {
         match &self.codec {
             Codec::Byte => u8::try_from(id).map_or_else(|_| Vec::new(), |byte| vec![byte]),
             Codec::Char(table) | Codec::Word(table) => {
-                table.tokens.get(id as usize).map_or_else(Vec::new, |word| word.as_bytes().to_vec())
+                table.words().get(id as usize).map_or_else(Vec::new, |word| word.as_bytes().to_vec())
             }
             Codec::Bpe(bpe) => bytes::spelling(bpe, id),
         }

@@ -11,7 +11,7 @@ mod load;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use surprisal_text::{TokenizerKind, Unit};
+use surprisal_text::{LastLine, LiteralSpecials, TokenizerKind, Unit};
 
 pub use budget::parse_duration;
 pub use check::check;
@@ -54,6 +54,10 @@ pub struct Data {
     pub val_fraction: f64,
     /// One stream of tokens, or one sentence a line.
     pub unit: Unit,
+    /// Words spelled like special tokens: unk (unknown words), skip (white space) or error.
+    pub literal_specials: LiteralSpecials,
+    /// A last line without a newline: sentence (like any other) or open (without `</s>`).
+    pub last_line: LastLine,
     /// The embedded corpus to use when `train` is empty.
     pub embedded: String,
 }
@@ -65,6 +69,8 @@ impl Default for Data {
             val: Vec::new(),
             val_fraction: 0.1,
             unit: Unit::Stream,
+            literal_specials: LiteralSpecials::Unk,
+            last_line: LastLine::Sentence,
             embedded: "stories".into(),
         }
     }

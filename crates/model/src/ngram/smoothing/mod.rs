@@ -114,7 +114,7 @@ pub(super) fn smooth(
             }
         };
         let parents = &counts.levels[len - 1];
-        let (contexts, weights) = weights(&parents.starts, used, keep[len].as_deref(), &weight);
+        let (contexts, weights) = weights(&parents.starts, used, keep[len].as_deref(), weight);
         let (values, numerators) = values(used, numerator);
         tables[len - 1].contexts = contexts;
         tables[len - 1].weights = weights;
@@ -294,12 +294,12 @@ fn weights(
 impl Estimate {
     /// The probabilities of all grams of order `len` + 1, from those of the order below.
     pub fn probabilities(&self, len: usize, lower: &[f64]) -> Vec<f64> {
+        const SHARE: usize = 1 << 15;
         let table = &self.tables[len];
         if len == 0 {
             return table.values.par_iter().map(|&value| table.numerators[value as usize]).collect();
         }
         let parents = &self.tables[len - 1];
-        const SHARE: usize = 1 << 15;
         let nodes = parents.starts.len() - 1;
         let uniform = 1.0 / f64::from(self.vocab_size - u32::from(self.bos.is_some())).max(1.0);
         let parts: Vec<Vec<f64>> = (0..nodes.div_ceil(SHARE))

@@ -1,5 +1,7 @@
 //! What smoothers ask of counts: those of contexts instead of occurrences, totals, and how many counts are 1, 2, 3, 4.
 
+use rayon::prelude::*;
+
 use super::super::config::Compat;
 use super::super::counts::Counts;
 use super::Discounts;
@@ -19,7 +21,6 @@ impl Statistics {
     /// Of occurrences, or with `contexts` of contexts.
     pub(crate) fn of(counts: &Counts, contexts: bool, compat: Option<Compat>) -> Self {
         let order = counts.order();
-        use rayon::prelude::*;
         let adjusted: Vec<Vec<u32>> = if contexts && order > 1 {
             (0..order - 1).into_par_iter().map(|len| adjusted(counts, len)).collect()
         } else {

@@ -1,0 +1,316 @@
+//! Texts to token ids, on several threads: pieces are encoded as they come and put together in their order.
+
+use std::sync::Mutex;
+
+use crate::error::{Error, Result};
+use crate::pieces::{Piece, Span};
+use crate::tokenizer::{Codec, Key, Met, PAD, Part, Slots, Table, merge, scan, specials};
+use crate::workers::{Seen, each_piece, lock, on_threads};
+use crate::{LastLine, LiteralSpecials, Reading, TokenText, Tokenizer, Unit};
+
+/// The ids of a piece, and what has to be summed up over pieces.
+#[derive(Debug, Default)]
+struct Encoded {
+    index: usize,
+    ids: Vec<u32>,
+    lines: u64,
+    oov: u64,
+    /// Words spelled like special tokens.
+    specials: u64,
+}
+
+/// The tokens of `spans` under a vocabulary that is there already.
+pub(crate) fn encode(spans: &[Span], tokenizer: &Tokenizer, reading: Reading) -> Result<(TokenText, Seen)> {
+    let (encoded, mut seen) = each_piece(
+        spans,
+        reading.threads,
+        || Ok(Vec::new()),
+        |encoded: &mut Vec<Encoded>, piece| {
+            encoded.push(match &tokenizer.codec {
+                Codec::Word(table) => {
+                    cut_words(piece, tokenizer.unit, reading, encoded.last(), Known(table))?
+                }
+                _ => other_tokens(piece, tokenizer, reading)?,
+            });
+            Ok(())
+        },
+    )?;
+    let text = put_together(encoded, &[], tokenizer, spans, reading.threads, &mut seen);
+    Ok((text, seen))
+}
+
+/// The word tokenizer of `spans`, and their tokens, from reading them once.
+pub(crate) fn learn_words(
+    spans: &[Span],
+    unit: Unit,
+    reading: Reading,
+) -> Result<(Tokenizer, TokenText, Seen)> {
+    let (states, mut seen) = each_piece(
+        spans,
+        reading.threads,
+        || Ok((Met::new(unit)?, Vec::new())),
+        |(met, encoded): &mut (Met, Vec<Encoded>), piece| {
+            // Places order by piece, then by token.
+            let place = (piece.index as u64) << 32;
+            encoded.push(cut_words(piece, unit, reading, encoded.last(), Learning { met, place })?);
+            Ok(())
+        },
+    )?;
+    let (met, encoded): (Vec<_>, Vec<_>) = states.into_iter().unzip();
+    let (table, maps) = merge(met, unit)?;
+    let tokenizer = Tokenizer { codec: Codec::Word(table), unit };
+    let text = put_together(encoded, &maps, &tokenizer, spans, reading.threads, &mut seen);
+    Ok((tokenizer, text, seen))
+}
+
+/// Ids of words: known ones, or new ones as well.
+trait Vocabulary {
+    fn first_slots(&self, parts: &[Part]) -> Slots;
+
+    /// The id of part `n` of a batch, the text's token number `at`, if it has one.
+    fn id(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], at: usize) -> Result<Option<u32>>;
+}
+
+struct Known<'a>(&'a Table);
+
+impl Vocabulary for Known<'_> {
+    fn first_slots(&self, parts: &[Part]) -> Slots {
+        self.0.first_slots(parts)
+    }
+
+    #[inline]
+    fn id(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], _: usize) -> Result<Option<u32>> {
+        Ok(self.0.find_from(slots, n, key, word))
+    }
+}
+
+struct Learning<'a> {
+    met: &'a mut Met,
+    place: u64,
+}
+
+impl Vocabulary for Learning<'_> {
+    fn first_slots(&self, parts: &[Part]) -> Slots {
+        self.met.interner.first_slots(parts)
+    }
+
+    #[inline]
+    fn id(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], at: usize) -> Result<Option<u32>> {
+        match self.met.interner.find_from(slots, n, key, word) {
+            Some(id) => Ok(Some(id)),
+            None => {
+                self.met.first.push(self.place | at as u64);
+                // The whole piece has been checked to be UTF-8.
+                self.met.interner.insert(key, &String::from_utf8_lossy(word)).map(Some)
+            }
+        }
+    }
+}
+
+/// Writes down the words of a piece.
+struct Words<'a, V> {
+    vocabulary: V,
+    piece: &'a Piece,
+    literal: LiteralSpecials,
+    unit: Unit,
+    specials: u32,
+    encoded: Encoded,
+}
+
+const BOS: u32 = 1;
+const EOS: u32 = 2;
+
+impl<V: Vocabulary> Words<'_, V> {
+    fn take(&mut self, parts: &[Part]) -> Result<()> {
+        let slots = self.vocabulary.first_slots(parts);
+        for (n, part) in parts.iter().enumerate() {
+            if self.unit == Unit::Line && part.is_newline() {
+                self.encoded.ids.extend_from_slice(&[EOS, BOS]);
+                self.encoded.lines += 1;
+            } else {
+                self.word(&slots, n, part.key, part.bytes(&self.piece.bytes), part.at)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn word(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], at: usize) -> Result<()> {
+        match self.vocabulary.id(slots, n, key, word, self.encoded.ids.len())? {
+            Some(id) if id >= self.specials => self.encoded.ids.push(id),
+            Some(_) => self.literal_special(word, at)?,
+            None => {
+                self.encoded.oov += 1;
+                self.encoded.ids.push(0);
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn literal_special(&mut self, word: &[u8], at: usize) -> Result<()> {
+        self.encoded.specials += 1;
+        match self.literal {
+            LiteralSpecials::Unk => {
+                self.encoded.oov += 1;
+                self.encoded.ids.push(0);
+            }
+            LiteralSpecials::Skip => {}
+            LiteralSpecials::Error => {
+                return Err(Error::LiteralSpecial {
+                    name: self.piece.name(),
+                    line: self.piece.line(at),
+                    token: String::from_utf8_lossy(word).into_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends the ids of the words of `text`. The names of special tokens are ordinary, unknown words of a text.
+pub(crate) fn encode_words(table: &Table, unit: Unit, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    let padded = [text.as_bytes(), &PAD].concat();
+    scan(&padded, |parts| {
+        let wanted = parts.iter().filter(|part| unit == Unit::Stream || !part.is_newline());
+        ids.extend(wanted.map(|part| {
+            let id = table.find(part.key, part.bytes(&padded));
+            id.filter(|&id| id >= specials(unit)).unwrap_or(0)
+        }));
+        Ok(())
+    })
+}
+
+/// The tokens of a piece that are words; leaves [`PAD`] behind its bytes.
+fn cut_words<V: Vocabulary>(
+    piece: &mut Piece,
+    unit: Unit,
+    reading: Reading,
+    last: Option<&Encoded>,
+    vocabulary: V,
+) -> Result<Encoded> {
+    piece.text()?;
+    let len = piece.bytes.len();
+    let newline = piece.bytes.last() == Some(&b'\n');
+    piece.bytes.extend_from_slice(&PAD);
+    let piece = &*piece;
+    // Pieces of a text are much alike.
+    let ids = Vec::with_capacity(last.map_or(len / 4, |last| last.ids.len() + last.ids.len() / 8));
+    let mut words = Words {
+        vocabulary,
+        piece,
+        literal: reading.literal_specials,
+        unit,
+        specials: specials(unit),
+        encoded: Encoded { index: piece.index, ids, ..Encoded::default() },
+    };
+    let lines = unit == Unit::Line;
+    if lines && piece.opens {
+        words.encoded.ids.push(BOS);
+        words.encoded.lines += 1;
+    }
+    scan(&piece.bytes, |parts| words.take(parts))?;
+    let mut encoded = words.encoded;
+    if lines && newline {
+        // The last newline began a line that is not there, or is the next piece's.
+        encoded.ids.pop();
+        encoded.lines -= 1;
+    } else if lines && piece.closes && reading.last_line == LastLine::Sentence {
+        encoded.ids.push(EOS);
+    }
+    Ok(encoded)
+}
+
+/// The tokens of a piece that are not words.
+fn other_tokens(piece: &Piece, tokenizer: &Tokenizer, reading: Reading) -> Result<Encoded> {
+    let mut encoded = Encoded { index: piece.index, ..Encoded::default() };
+    let bytes = matches!(tokenizer.codec, Codec::Byte);
+    // The whole piece is checked first, so that an error says where in the file it is.
+    let text = if bytes { "" } else { piece.text()? };
+    let append = |from: usize, to: usize, ids: &mut Vec<u32>| {
+        if bytes {
+            tokenizer.encode_bytes(&piece.bytes[from..to], ids);
+            return Ok(());
+        }
+        tokenizer.encode_into(&text[from..to], ids)
+    };
+    match (tokenizer.bos(), tokenizer.eos()) {
+        (Some(bos), Some(eos)) => {
+            let mut start = 0;
+            let ends = memchr::memchr_iter(b'\n', &piece.bytes).map(|at| at + 1);
+            let open = (piece.bytes.last() != Some(&b'\n')).then_some(piece.bytes.len());
+            for end in ends.chain(open) {
+                if start > 0 || piece.opens {
+                    encoded.ids.push(bos);
+                    encoded.lines += 1;
+                }
+                append(start, end, &mut encoded.ids)?;
+                let ended = open != Some(end) || (piece.closes && reading.last_line == LastLine::Sentence);
+                if ended {
+                    encoded.ids.push(eos);
+                }
+                start = end;
+            }
+        }
+        _ => append(0, piece.bytes.len(), &mut encoded.ids)?,
+    }
+    if let Some(unk) = tokenizer.unk() {
+        encoded.oov = encoded.ids.iter().filter(|&&id| id == unk).count() as u64;
+    }
+    Ok(encoded)
+}
+
+/// The pieces that each thread encoded, as one text; with `maps` from each thread's ids to the final ones.
+fn put_together(
+    encoded: Vec<Vec<Encoded>>,
+    maps: &[Vec<u32>],
+    tokenizer: &Tokenizer,
+    spans: &[Span],
+    threads: usize,
+    seen: &mut Seen,
+) -> TokenText {
+    let mut parts: Vec<(usize, Encoded)> = Vec::new();
+    for (thread, its) in encoded.into_iter().enumerate() {
+        parts.extend(its.into_iter().map(|part| (thread, part)));
+    }
+    parts.sort_unstable_by_key(|(_, part)| part.index);
+    let mut text = TokenText {
+        bytes: spans.iter().map(Span::len).sum(),
+        unit: tokenizer.unit(),
+        bos: tokenizer.bos(),
+        ..TokenText::default()
+    };
+    for (_, part) in &parts {
+        text.oov += part.oov;
+        text.lines += part.lines;
+        seen.specials += part.specials;
+    }
+    if maps.is_empty() && parts.len() == 1 {
+        text.ids = parts.pop().map(|(_, part)| part.ids).unwrap_or_default();
+        return text;
+    }
+    text.ids = vec![0; parts.iter().map(|(_, part)| part.ids.len()).sum()];
+    // Each part goes to its own place in the text, and its memory back as soon as it is there.
+    let threads = threads.clamp(1, parts.len().max(1));
+    let mut rest = text.ids.as_mut_slice();
+    let places = parts.into_iter().map(|(thread, part)| {
+        let place;
+        (place, rest) = std::mem::take(&mut rest).split_at_mut(part.ids.len());
+        (thread, part, place)
+    });
+    let places = Mutex::new(places);
+    on_threads(threads, |_| {
+        loop {
+            let Some((thread, part, place)) = lock(&places).next() else { return };
+            match maps.get(thread) {
+                Some(map) => {
+                    for (to, &id) in place.iter_mut().zip(&part.ids) {
+                        *to = map[id as usize];
+                    }
+                }
+                None => place.copy_from_slice(&part.ids),
+            }
+        }
+    });
+    text
+}

@@ -1,0 +1,119 @@
+//! Finding text files, and where a split falls in them.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::Unit;
+use crate::error::{Error, Result};
+use crate::pieces::{Place, Span};
+
+/// How many bytes at the start of a file tell whether it is text.
+const SNIFFED: u64 = 1024;
+
+/// What to call `files` files that were found below `paths`.
+pub(crate) fn name(paths: &[PathBuf], files: usize) -> String {
+    match paths {
+        [only] if files == 1 => only.display().to_string(),
+        [only] => format!("{files} files in {}", only.display()),
+        _ => format!("{files} files"),
+    }
+}
+
+/// The files below `paths`, whole.
+pub(crate) fn spans(paths: &[PathBuf]) -> Result<Vec<Span>> {
+    let mut found = Vec::new();
+    for path in paths {
+        let metadata =
+            std::fs::metadata(path).map_err(|reason| Error::Read { path: path.clone(), reason })?;
+        if metadata.is_dir() {
+            let before = found.len();
+            walk(path, 0, &mut found)?;
+            if found.len() == before {
+                return Err(Error::NoText { path: path.clone() });
+            }
+        } else if metadata.is_file() {
+            // Opened once now, so that an unreadable file shows before any work.
+            File::open(path).map_err(|reason| Error::Read { path: path.clone(), reason })?;
+            found.push(Span { place: Place::File(path.clone()), start: 0, end: metadata.len() });
+        } else {
+            return Err(Error::NotAFile { path: path.clone() });
+        }
+    }
+    Ok(found)
+}
+
+/// How deep directories may lie in each other: links can make a circle.
+const DEEPEST: usize = 64;
+
+fn walk(folder: &Path, depth: usize, found: &mut Vec<Span>) -> Result<()> {
+    let cannot = |reason| Error::Read { path: folder.to_owned(), reason };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(cannot)? {
+        paths.push(entry.map_err(cannot)?.path());
+    }
+    paths.sort();
+    for path in paths {
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let Ok(metadata) = std::fs::metadata(&path) else { continue };
+        if hidden {
+            continue;
+        }
+        if metadata.is_dir() && depth < DEEPEST {
+            walk(&path, depth + 1, found)?;
+        } else if metadata.is_file() && metadata.len() > 0 && is_text(&path)? {
+            found.push(Span { place: Place::File(path), start: 0, end: metadata.len() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file in a directory looks like text: no NUL at its start. A file named outright is always read.
+fn is_text(path: &Path) -> Result<bool> {
+    let cannot = |reason| Error::Read { path: path.to_owned(), reason };
+    let mut start = Vec::new();
+    File::open(path).map_err(cannot)?.take(SNIFFED).read_to_end(&mut start).map_err(cannot)?;
+    Ok(!start.contains(&0))
+}
+
+/// Cuts `files` after `wanted` bytes: at the next start of a character, or of a line in line mode.
+pub(crate) fn cut(files: &[Span], wanted: u64, unit: Unit) -> Result<(Vec<Span>, Vec<Span>)> {
+    let (mut train, mut val) = (Vec::new(), Vec::new());
+    let mut before = 0;
+    for span in files {
+        let inside = wanted.saturating_sub(before).min(span.len());
+        before += span.len();
+        let at = if inside == 0 || inside == span.len() { inside } else { boundary(span, inside, unit)? };
+        if at > 0 {
+            train.push(Span { end: span.start + at, ..span.clone() });
+        }
+        if at < span.len() {
+            val.push(Span { start: span.start + at, ..span.clone() });
+        }
+    }
+    Ok((train, val))
+}
+
+/// The first place at or after `at` where a split may fall.
+fn boundary(span: &Span, at: u64, unit: Unit) -> Result<u64> {
+    let mut buffer = vec![0; 1 << 16];
+    // From one byte before: a newline there makes `at` itself the start of a line.
+    let from = at - 1;
+    let mut rest = Span { start: span.start + from, ..span.clone() }.open()?;
+    let mut place = from;
+    loop {
+        let count = rest
+            .read(&mut buffer)
+            .map_err(|reason| Error::Read { path: PathBuf::from(span.name()), reason })?;
+        if count == 0 {
+            return Ok(span.len());
+        }
+        for &byte in &buffer[..count] {
+            match unit {
+                Unit::Stream if place >= at && byte & 0xC0 != 0x80 => return Ok(place),
+                Unit::Line if byte == b'\n' => return Ok(place + 1),
+                _ => place += 1,
+            }
+        }
+    }
+}

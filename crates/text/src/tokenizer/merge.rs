@@ -1,0 +1,78 @@
+//! One vocabulary out of those that several threads found, numbered by first appearance in the whole text.
+//!
+//! Each thread knows where in the text it met each of its words first, and its list is in that order. So a word belongs
+//! to the thread that met it earliest (each thread looks its words up in the others' tables, all at once), and the
+//! lists without the words that belong to others, merged by place, are the vocabulary.
+
+use super::table::{Interner, Table, Words, specials};
+use crate::Unit;
+use crate::error::Result;
+use crate::workers::on_threads;
+
+/// The words that one thread met.
+#[derive(Debug)]
+pub(crate) struct Met {
+    pub(crate) interner: Interner,
+    /// Where each was met first, in order; the special tokens at 0.
+    pub(crate) first: Vec<u64>,
+}
+
+impl Met {
+    pub(crate) fn new(unit: Unit) -> Result<Self> {
+        Ok(Self { interner: Interner::new(unit)?, first: vec![0; specials(unit) as usize] })
+    }
+}
+
+/// The vocabulary, and for each of `met` the final ids by its own; none where they are the same.
+///
+/// # Errors
+/// A vocabulary that is too large.
+pub(crate) fn merge(mut met: Vec<Met>, unit: Unit) -> Result<(Table, Vec<Vec<u32>>)> {
+    if met.len() == 1
+        && let Some(only) = met.pop()
+    {
+        return Ok((only.interner.into(), Vec::new()));
+    }
+    let specials = specials(unit) as usize;
+    let owners = on_threads(met.len(), |thread| owners(&met, thread, specials));
+    let most = met.iter().map(|one| one.interner.words().len()).max().unwrap_or(0);
+    let bytes = met.iter().map(|one| one.interner.words().bytes()).max().unwrap_or(0);
+    let mut words = Words::with_capacity(most, bytes);
+    for id in 0..specials {
+        words.push(met[0].interner.words().get(id).unwrap_or_default())?;
+    }
+    let identity = || (0..specials as u32).collect::<Vec<_>>();
+    let mut maps: Vec<Vec<u32>> = met.iter().map(|_| identity()).collect();
+    // The thread whose next word comes first gives it: a word of its own gets the next id, another's waits.
+    loop {
+        let next = |thread: &usize| met[*thread].first.get(maps[*thread].len());
+        let threads = (0..met.len()).filter(|thread| next(thread).is_some());
+        let Some(thread) = threads.min_by_key(|thread| next(thread)) else { break };
+        let local = maps[thread].len();
+        let owner = owners[thread][local - specials];
+        let id = if owner == (thread as u32, local as u32) {
+            words.push(met[thread].interner.words().get(local).unwrap_or_default())?
+        } else {
+            // The owner met it earlier, so that its id is known.
+            maps[owner.0 as usize][owner.1 as usize]
+        };
+        maps[thread].push(id);
+    }
+    Ok((words.into(), maps))
+}
+
+/// For each word of `thread` but the special tokens: the thread that met it first, and its id there.
+fn owners(met: &[Met], thread: usize, specials: usize) -> Vec<(u32, u32)> {
+    let own = &met[thread];
+    let mut owners: Vec<_> = (specials..own.first.len()).map(|id| (thread as u32, id as u32)).collect();
+    for (other, its) in met.iter().enumerate().filter(|&(other, _)| other != thread) {
+        own.interner.common(&its.interner, |id, found| {
+            if let Some(owner) = (id as usize).checked_sub(specials).and_then(|n| owners.get_mut(n))
+                && its.first[found as usize] < met[owner.0 as usize].first[owner.1 as usize]
+            {
+                *owner = (other as u32, found);
+            }
+        });
+    }
+    owners
+}

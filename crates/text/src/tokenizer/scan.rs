@@ -1,0 +1,141 @@
+//! Cutting bytes into words, eight at a time.
+//!
+//! The separators are KenLM's: NUL, tab, newline, carriage return and space. All of them, and 28 other control
+//! characters that are hardly ever met, are below 0x21; eight bytes are tested for that in four operations
+//! (Mycroft's zero-byte trick, shifted), and a word of up to eight bytes is its own key for looking it up.
+
+use super::table::Key;
+use crate::error::Result;
+
+/// Bytes that must stand behind the text so that eight can be loaded anywhere in it.
+pub(crate) const PAD: [u8; 8] = [0; 8];
+
+/// A word of a text, or a newline.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) key: Key,
+    /// Where it is.
+    pub(crate) at: usize,
+}
+
+impl Part {
+    pub(crate) const NONE: Self = Self { key: NEWLINE, at: 0 };
+
+    pub(crate) fn is_newline(self) -> bool {
+        self.key == NEWLINE
+    }
+
+    pub(crate) fn bytes(self, padded: &[u8]) -> &[u8] {
+        &padded[self.at..self.at + self.key.len]
+    }
+}
+
+const NEWLINE: Key = Key { bits: b'\n' as u64, len: 1 };
+
+/// How many parts are handed out at a time. Looking up a word is waiting for memory; that of many words is waiting
+/// once.
+pub(crate) const BATCH: usize = 64;
+
+fn separates(byte: u8) -> bool {
+    matches!(byte, b'\0' | b'\t' | b'\n' | b'\r' | b' ')
+}
+
+#[inline]
+fn load(padded: &[u8], at: usize) -> u64 {
+    padded[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// How many of eight bytes come before the first one below 0x21; `None` if there is none.
+#[inline]
+fn before_control(bits: u64) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    // A borrow can mark a byte too many, but only above one that is rightly marked.
+    let marks = bits.wrapping_sub(0x21 * ONES) & !bits & (0x80 * ONES);
+    (marks != 0).then(|| (marks.trailing_zeros() / 8) as usize)
+}
+
+/// Hands the words and newlines of `padded`, a text with [`PAD`] behind it, to `take`, up to [`BATCH`] at a time.
+pub(crate) fn scan(padded: &[u8], mut take: impl FnMut(&[Part]) -> Result<()>) -> Result<()> {
+    let end = padded.len() - PAD.len();
+    // A step finds a word and a newline at most.
+    let mut parts = [Part::NONE; BATCH + 2];
+    let (mut at, mut count) = (0, 0);
+    while at < end {
+        let bits = load(padded, at);
+        let (key, stop) = match before_control(bits) {
+            Some(len) if separates(padded[at + len]) => {
+                (Key { bits: bits & ((1 << (8 * len)) - 1), len }, at + len)
+            }
+            _ => {
+                let stop = word_end(padded, at);
+                (Key::of(&padded[at..stop]), stop)
+            }
+        };
+        parts[count] = Part { key, at };
+        count += usize::from(key.len > 0);
+        parts[count] = Part { key: NEWLINE, at: stop };
+        count += usize::from(padded[stop] == b'\n');
+        at = stop + 1;
+        if count >= BATCH {
+            take(&parts[..count])?;
+            count = 0;
+        }
+    }
+    take(&parts[..count])
+}
+
+/// Where the word that begins at `at` ends.
+fn word_end(padded: &[u8], mut at: usize) -> usize {
+    loop {
+        match before_control(load(padded, at)) {
+            None => at += 8,
+            Some(len) if separates(padded[at + len]) => return at + len,
+            Some(len) => at += len + 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn words_are_what_stands_between_separators(
+            text in "([a-z]{0,12}|[ \\n\\t\\r\\x00]{1,9}|[!\\x01\\x0B\\x0C\\x1F\\x7F\\u{A0}\\u{3000}é日]{1,9}){0,30}",
+        ) {
+            let mut expected = Vec::new();
+            let mut word = String::new();
+            for (at, c) in text.char_indices().chain([(text.len(), '\0')]) {
+                if matches!(c, '\0' | '\t' | '\n' | '\r' | ' ') {
+                    if !word.is_empty() {
+                        expected.push(format!("{}:{word}", at - word.len()));
+                        word.clear();
+                    }
+                    if c == '\n' {
+                        expected.push("newline".into());
+                    }
+                } else {
+                    word.push(c);
+                }
+            }
+            let mut parts = Vec::new();
+            let padded = [text.as_bytes(), &PAD].concat();
+            scan(&padded, |some| {
+                assert!(some.len() <= BATCH + 1);
+                parts.extend(some.iter().map(|part| {
+                    let bytes = part.bytes(&padded);
+                    assert_eq!(part.key, Key::of(bytes));
+                    if part.is_newline() {
+                        return "newline".to_owned();
+                    }
+                    format!("{}:{}", part.at, String::from_utf8_lossy(bytes))
+                }));
+                Ok(())
+            })
+            .unwrap();
+            prop_assert_eq!(parts, expected);
+        }
+    }
+}

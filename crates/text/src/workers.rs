@@ -1,0 +1,177 @@
+//! Several threads over the pieces of a text. Who takes which piece is left to chance; nothing may depend on it.
+
+use std::ops::AddAssign;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::LiteralSpecials;
+use crate::error::{Error, Result};
+use crate::pieces::{CHUNK, Piece, Pieces, Span};
+
+/// What a person should know about a text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Carriage returns before a newline.
+    pub(crate) returns: u64,
+    pub(crate) nuls: u64,
+    /// Words that are spelled like special tokens, where words are tokens.
+    pub(crate) specials: u64,
+}
+
+impl AddAssign for Seen {
+    fn add_assign(&mut self, other: Self) {
+        self.returns += other.returns;
+        self.nuls += other.nuls;
+        self.specials += other.specials;
+    }
+}
+
+impl Seen {
+    /// In words, with what becomes of `literal` special tokens.
+    pub(crate) fn notices(self, literal: LiteralSpecials) -> Vec<String> {
+        let mut notices = Vec::new();
+        if self.returns > 0 {
+            notices.push(format!("{} lines end in CRLF; the carriage returns are kept", self.returns));
+        }
+        if self.nuls > 0 {
+            notices.push(format!("the text has {} NUL bytes; they are kept", self.nuls));
+        }
+        if self.specials > 0 {
+            let what = if literal == LiteralSpecials::Skip { "skipped" } else { "unknown words" };
+            notices.push(format!("{} words are spelled like special tokens; they are {what}", self.specials));
+        }
+        notices
+    }
+
+    fn look(&mut self, bytes: &[u8]) {
+        for at in memchr::memchr2_iter(b'\r', b'\0', bytes) {
+            if bytes[at] == b'\0' {
+                self.nuls += 1;
+            } else if bytes.get(at + 1) == Some(&b'\n') {
+                self.returns += 1;
+            }
+        }
+    }
+}
+
+/// Calls `work` with every piece of `spans`, on up to `threads` threads, each with a state of its own that `make`
+/// makes; the pieces that one thread gets are in order. Gives the states, and what was seen on the way.
+///
+/// # Errors
+/// The failure that is first in the text, whatever the number of threads.
+pub(crate) fn each_piece<State: Send>(
+    spans: &[Span],
+    threads: usize,
+    make: impl Fn() -> Result<State> + Sync,
+    work: impl Fn(&mut State, &mut Piece) -> Result<()> + Sync,
+) -> Result<(Vec<State>, Seen)> {
+    let bytes: u64 = spans.iter().map(Span::len).sum();
+    let threads = threads.clamp(1, usize::try_from(bytes / CHUNK as u64).unwrap_or(usize::MAX) + 1);
+    let pieces = Mutex::new(Pieces::new(spans));
+    let run = || -> Result<(State, Seen), (usize, Error)> {
+        let mut state = make().map_err(|error| (0, error))?;
+        let mut piece = Piece::default();
+        let mut seen = Seen::default();
+        loop {
+            {
+                let mut pieces = lock(&pieces);
+                let index = pieces.handed_out();
+                if !pieces.fill(&mut piece).map_err(|error| (index, error))? {
+                    return Ok((state, seen));
+                }
+            }
+            seen.look(&piece.bytes);
+            if let Err(error) = work(&mut state, &mut piece) {
+                // The others finish the pieces they have: an earlier one may fail as well.
+                lock(&pieces).stop();
+                return Err((piece.index, error));
+            }
+        }
+    };
+    let mut states = Vec::new();
+    let mut seen = Seen::default();
+    let mut failure: Option<(usize, Error)> = None;
+    for result in on_threads(threads, |_| run()) {
+        match result {
+            Ok((state, its)) => {
+                states.push(state);
+                seen += its;
+            }
+            Err(found) if failure.as_ref().is_none_or(|first| found.0 < first.0) => failure = Some(found),
+            Err(_) => {}
+        }
+    }
+    match failure {
+        Some((_, error)) => Err(error),
+        None => Ok((states, seen)),
+    }
+}
+
+/// What `run` gives for 0 up to `threads`, each on its own thread.
+pub(crate) fn on_threads<T: Send>(threads: usize, run: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let run = &run;
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        let mut results = vec![run(0)];
+        for other in others {
+            results.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        results
+    })
+}
+
+/// Locks, also after a panic elsewhere, which goes on its own way.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pieces::Place;
+
+    fn span(text: &str) -> Span {
+        let place = Place::Memory { name: "memory".into(), text: text.into() };
+        Span { place, start: 0, end: text.len() as u64 }
+    }
+
+    #[test]
+    fn the_first_failure_is_told_whoever_met_it() {
+        let text = "some words on a line\n".repeat(100_000);
+        for threads in 1..6 {
+            let error = each_piece(
+                &[span(&text)],
+                threads,
+                || Ok(()),
+                |(), piece| match piece.index {
+                    2.. => Err(Error::TooShort { name: piece.index.to_string(), message: String::new() }),
+                    _ => Ok(()),
+                },
+            )
+            .unwrap_err();
+            assert!(error.to_string().starts_with("2 is"), "{error}");
+        }
+    }
+
+    #[test]
+    fn pieces_come_once_and_in_order() {
+        let text = "a\r\nb\0\n".repeat(300_000);
+        for threads in [1, 2, 7] {
+            let (states, seen) = each_piece(
+                &[span(&text), span("end\r\n")],
+                threads,
+                || Ok(Vec::new()),
+                |state, piece| {
+                    state.push((piece.index, piece.bytes.clone()));
+                    Ok(())
+                },
+            )
+            .unwrap();
+            assert_eq!(seen, Seen { returns: 300_001, nuls: 300_000, specials: 0 });
+            assert!(states.iter().all(|state| state.is_sorted_by(|a, b| a.0 < b.0)));
+            let mut all: Vec<_> = states.into_iter().flatten().collect();
+            all.sort();
+            let joined: Vec<u8> = all.into_iter().flat_map(|(_, bytes)| bytes).collect();
+            assert!(joined == format!("{text}end\r\n").into_bytes());
+        }
+    }
+}

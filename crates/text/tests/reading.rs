@@ -1,0 +1,246 @@
+//! Words and their ids against a reading of the text in ten lines, whatever the number of threads.
+
+#![cfg(test)]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use surprisal_text::{
+    Corpus, DataOptions, Error, LastLine, LiteralSpecials, Reading, TokenText, Tokenizer, TokenizerKind,
+    Unit, encode_files_with,
+};
+use tempfile::TempDir;
+
+fn file(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    let path = folder.path().join(name);
+    #[expect(clippy::disallowed_methods, reason = "a test's own input")]
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn corpus(files: &[PathBuf], unit: Unit, reading: Reading) -> Corpus {
+    let options =
+        DataOptions { train: files.to_vec(), val: files.to_vec(), unit, reading, ..DataOptions::default() };
+    Corpus::load(&options).unwrap()
+}
+
+/// The vocabulary and the ids of texts, the plain way.
+fn plainly(texts: &[&str], unit: Unit, literal: LiteralSpecials) -> (Vec<String>, Vec<u32>) {
+    let mut tokens: Vec<String> = vec!["<unk>".into()];
+    if unit == Unit::Line {
+        tokens.extend(["<s>".into(), "</s>".into()]);
+    }
+    let specials = tokens.len();
+    let mut known: BTreeMap<String, u32> = (0u32..).zip(&tokens).map(|(id, t)| (t.clone(), id)).collect();
+    let mut ids = Vec::new();
+    for line in texts.iter().flat_map(|text| text.split_inclusive('\n')) {
+        let mut words: Vec<&str> =
+            line.split(['\0', '\t', '\n', '\r', ' ']).filter(|word| !word.is_empty()).collect();
+        if unit == Unit::Line {
+            ids.push(1);
+        } else if line.ends_with('\n') {
+            words.push("\n");
+        }
+        for word in words {
+            if tokens[..specials].iter().any(|special| special == word) {
+                if literal == LiteralSpecials::Unk {
+                    ids.push(0);
+                }
+                continue;
+            }
+            ids.push(*known.entry(word.to_owned()).or_insert_with(|| {
+                tokens.push(word.to_owned());
+                tokens.len() as u32 - 1
+            }));
+        }
+        if unit == Unit::Line {
+            ids.push(2);
+        }
+    }
+    (tokens, ids)
+}
+
+/// Deterministic words, frequent and rare, short and long, with every separator.
+fn long_text(bytes: usize) -> String {
+    let mut text = String::new();
+    let mut state = 1u64;
+    while text.len() < bytes {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let draw = (state >> 33) as u32;
+        let rank = (1u32 << (draw % 18)) + (draw >> 8) % (1 << (draw % 18));
+        match draw % 5 {
+            0 => text.push_str(&format!("w{rank}")),
+            1 => text.push_str(&format!("etwas_längeres_{rank}")),
+            2 => text.push_str(&format!("{rank}")),
+            3 => text.push_str(&format!("<{rank:o}>\u{B}é")),
+            _ => text.push_str(if rank.is_multiple_of(4) { "<unk>" } else { "</s>" }),
+        }
+        text.push_str(
+            [" ", "  ", "\n", "\t", " \r\n", "\0", "\n\n  ", " ", " ", " "][(draw >> 5) as usize % 10],
+        );
+    }
+    text
+}
+
+#[test]
+fn ids_are_by_first_appearance_for_any_number_of_threads() {
+    let folder = TempDir::new().unwrap();
+    let texts = [long_text(3 << 20), "the end, without a newline".to_owned(), long_text(1000)];
+    let files: Vec<_> =
+        texts.iter().enumerate().map(|(n, text)| file(&folder, &n.to_string(), text)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    for unit in [Unit::Stream, Unit::Line] {
+        for literal_specials in [LiteralSpecials::Unk, LiteralSpecials::Skip] {
+            let (tokens, ids) = plainly(&texts, unit, literal_specials);
+            assert!(tokens.len() > 10_000);
+            for threads in [0, 1, 2, 3, 8] {
+                let reading = Reading { threads, literal_specials, ..Reading::default() };
+                let corpus = corpus(&files, unit, reading);
+                let (tokenizer, text) = corpus.tokenize_train(TokenizerKind::Word).unwrap();
+                assert!(text.ids == ids, "{unit:?} {threads} threads");
+                assert_eq!(text.oov, ids.iter().filter(|&&id| id == 0).count() as u64);
+                assert_eq!(tokenizer.vocab_size(), tokens.len());
+                let lines = ids.iter().filter(|&&id| unit == Unit::Line && id == 1).count();
+                assert_eq!(text.scored(), (ids.len() - lines) as u64);
+                let trained = corpus.train_tokenizer(TokenizerKind::Word).unwrap();
+                assert!(trained.to_json().unwrap() == tokenizer.to_json().unwrap());
+                let again = Tokenizer::from_json(&tokenizer.to_json().unwrap()).unwrap();
+                assert!(corpus.encode_train(&again).unwrap() == text);
+                assert!(encode_files_with(&files, &again, reading).unwrap().tokens == text);
+                let nul = corpus.notices().iter().any(|notice| notice.contains("NUL"));
+                let special = corpus.notices().iter().any(|notice| notice.contains("special tokens"));
+                assert!(nul && special, "{:?}", corpus.notices());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_kind_gives_the_same_for_any_number_of_threads() {
+    let folder = TempDir::new().unwrap();
+    let files = [file(&folder, "a", long_text(600_000)), file(&folder, "b", "日本")];
+    for kind in [TokenizerKind::Byte, TokenizerKind::Char, TokenizerKind::Bpe { vocab_size: 300 }] {
+        for unit in [Unit::Stream, Unit::Line] {
+            let one = corpus(&files, unit, Reading::default());
+            let tokenizer = one.train_tokenizer(kind).unwrap();
+            let text: TokenText = one.encode_train(&tokenizer).unwrap();
+            assert!(text.ids.len() > 100_000);
+            let many = corpus(&files, unit, Reading { threads: 3, ..Reading::default() });
+            let (its, its_text) = many.tokenize_train(kind).unwrap();
+            assert!(its.to_json().unwrap() == tokenizer.to_json().unwrap() && its_text == text, "{kind}");
+            assert_eq!(one.notices(), many.notices());
+        }
+    }
+}
+
+#[test]
+fn names_of_special_tokens_are_unknown_skipped_or_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = file(&folder, "a.txt", "a b\n<s> a <unk>\nb </s>\n<s>\n");
+    let learn = |unit, literal_specials| {
+        let reading = Reading { literal_specials, ..Reading::default() };
+        corpus(std::slice::from_ref(&path), unit, reading).tokenize_train(TokenizerKind::Word)
+    };
+    let (_, text) = learn(Unit::Line, LiteralSpecials::Unk).unwrap();
+    assert_eq!(text.ids, [1, 3, 4, 2, 1, 0, 3, 0, 2, 1, 4, 0, 2, 1, 0, 2]);
+    assert_eq!((text.oov, text.scored()), (4, 12));
+    let (_, text) = learn(Unit::Line, LiteralSpecials::Skip).unwrap();
+    assert_eq!(text.ids, [1, 3, 4, 2, 1, 3, 2, 1, 4, 2, 1, 2]);
+    assert_eq!(text.oov, 0);
+    // Only <unk> is special in a stream.
+    let (_, text) = learn(Unit::Stream, LiteralSpecials::Skip).unwrap();
+    assert_eq!(text.ids, [1, 2, 3, 4, 1, 3, 2, 5, 3, 4, 3]);
+    for (unit, at, name) in [(Unit::Line, 2, "<s>"), (Unit::Stream, 2, "<unk>")] {
+        let error = learn(unit, LiteralSpecials::Error).unwrap_err();
+        assert!(error.hint().is_some() && error.to_string().contains("a.txt"), "{error}");
+        assert!(matches!(error, Error::LiteralSpecial { line, token, .. } if line == at && token == name));
+    }
+    let tokenizer = learn(Unit::Line, LiteralSpecials::Skip).unwrap().0;
+    let reading = Reading { literal_specials: LiteralSpecials::Error, ..Reading::default() };
+    assert!(encode_files_with(&[path], &tokenizer, reading).is_err());
+}
+
+#[test]
+fn the_first_special_name_is_refused_on_its_line_from_any_piece() {
+    let folder = TempDir::new().unwrap();
+    let mut text = "some plain words on a line\n".repeat(100_000);
+    for line in [99_999, 70_000, 40_000] {
+        text.insert_str(27 * line, "<unk> ");
+    }
+    let path = file(&folder, "a.txt", &text);
+    for threads in [1, 2, 5] {
+        let reading = Reading { threads, literal_specials: LiteralSpecials::Error, ..Reading::default() };
+        let error =
+            corpus(std::slice::from_ref(&path), Unit::Line, reading).train_tokenizer(TokenizerKind::Word);
+        assert!(matches!(error, Err(Error::LiteralSpecial { line: 40_001, .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_an_error_for_words() {
+    let folder = TempDir::new().unwrap();
+    let mut bytes = "fine words\n".repeat(200_000).into_bytes();
+    bytes[11 * 150_000 + 4] = 0x92;
+    bytes[11 * 190_000 + 4] = 0x92;
+    let path = file(&folder, "a.txt", &bytes);
+    for threads in [1, 4] {
+        let reading = Reading { threads, ..Reading::default() };
+        let error = corpus(std::slice::from_ref(&path), Unit::Line, reading)
+            .tokenize_train(TokenizerKind::Word)
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::InvalidUtf8 { offset: 1_650_004, line: 150_001, byte: 0x92, .. }),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_last_line_without_newline_is_a_sentence_or_open() {
+    let folder = TempDir::new().unwrap();
+    let files = [file(&folder, "a", "a\nb a"), file(&folder, "b", "b\n")];
+    for kind in [TokenizerKind::Word, TokenizerKind::Char] {
+        for (last_line, missing) in [(LastLine::Sentence, 0), (LastLine::Open, 1)] {
+            let corpus = corpus(&files, Unit::Line, Reading { last_line, ..Reading::default() });
+            let (tokenizer, text) = corpus.tokenize_train(kind).unwrap();
+            let count = |id: Option<u32>| text.ids.iter().filter(|&&x| Some(x) == id).count();
+            assert_eq!((count(tokenizer.bos()), count(tokenizer.eos())), (3, 3 - missing), "{kind}");
+            assert_eq!(text.sequences().count(), 3);
+        }
+    }
+}
+
+#[test]
+fn a_line_is_a_sentence_however_long_it_is() {
+    let folder = TempDir::new().unwrap();
+    let line = "word ".repeat((20 << 20) / 5);
+    let path = file(&folder, "a", format!("{line}\n{line}"));
+    let reading = Reading { threads: 2, ..Reading::default() };
+    for kind in [TokenizerKind::Word, TokenizerKind::Byte] {
+        let (_, text) =
+            corpus(std::slice::from_ref(&path), Unit::Line, reading).tokenize_train(kind).unwrap();
+        let lens: Vec<_> = text.sequences().map(<[u32]>::len).collect();
+        let tokens = if kind == TokenizerKind::Word { line.len() / 5 } else { line.len() };
+        assert_eq!(lens, [tokens + 2, tokens + 2]);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_as_the_plain_way_does(
+        texts in proptest::collection::vec("([ab]{1,2}|[ \\n\\t\\r\\x00]|<unk>|<s>|</s>|[a-e.]{7,10}|é\\x0B){0,40}", 1..4),
+    ) {
+        let folder = TempDir::new().unwrap();
+        let files: Vec<_> = texts.iter().enumerate().map(|(n, text)| file(&folder, &n.to_string(), text)).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        for unit in [Unit::Stream, Unit::Line] {
+            let (_, ids) = plainly(&texts, unit, LiteralSpecials::Unk);
+            // Corpora without anything to learn from are refused.
+            if ids.iter().filter(|&&id| unit == Unit::Stream || id != 1).count() >= 2 {
+                let corpus = corpus(&files, unit, Reading::default());
+                prop_assert_eq!(corpus.tokenize_train(TokenizerKind::Word).unwrap().1.ids, ids);
+            }
+        }
+    }
+}
