@@ -17,6 +17,7 @@ pub mod arpa;
 pub mod atomic;
 pub mod checkpoint;
 mod container;
+pub mod counts;
 pub mod csv;
 mod error;
 pub mod events;
@@ -28,8 +29,10 @@ mod lock;
 mod manifest;
 pub mod model_dir;
 pub mod ngram;
+mod ordered;
 mod read;
 pub mod run;
+mod spell;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -1,18 +1,14 @@
 //! Writing: level by level, pieces of a level by all threads, handed to the disk in order.
 
-use std::{ops::Range, path::Path, sync::mpsc};
+use std::{ops::Range, path::Path};
 
-use rayon::prelude::*;
-use surprisal_model::ngram::{Combine, Estimate, MAX_ORDER};
-use surprisal_text::{Tokenizer, TokenizerKind, Unit};
+use surprisal_model::ngram::{Combine, Estimate};
+use surprisal_text::Tokenizer;
 
 use super::LOG_ZERO;
+use crate::ordered::{Sink, produce};
+use crate::spell::{Context, Shape, Spellings};
 use crate::{Error, Result, atomic};
-
-/// How many grams one task turns into text.
-const GRAMS_A_TASK: usize = 1 << 13;
-/// How many texts wait for the disk at most.
-const WAITING: usize = 16;
 
 /// Writes the file `path`, in place of what is there. Returns its size in bytes.
 ///
@@ -24,14 +20,8 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
         let problem = format!("the model has {tokens} tokens, the tokenizer {words}");
         return Err(Error::malformed("the model", &problem));
     }
-    let as_they_are = tokenizer.kind() == TokenizerKind::Word && tokenizer.unit() == Unit::Line;
-    let specials = [tokenizer.unk(), tokenizer.bos(), tokenizer.eos()];
     let mut writer = atomic::Writer::create(path)?;
-    let token = |id: u32| {
-        let spelling = tokenizer.spelling(id);
-        if as_they_are || specials.contains(&Some(id)) { spelling } else { escape(&spelling) }
-    };
-    write_to(estimate, token, |bytes| writer.put(bytes))?;
+    write_spelt(estimate, &Spellings::tokens(tokenizer), |bytes| writer.put(bytes))?;
     writer.commit_reproducible()
 }
 
@@ -43,24 +33,23 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
 pub fn write_to(
     estimate: &Estimate,
     token: impl Fn(u32) -> Vec<u8>,
+    put: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
+    write_spelt(estimate, &Spellings::of((0..estimate.vocab_size).map(token)), put)
+}
+
+fn write_spelt(
+    estimate: &Estimate,
+    words: &Spellings,
     mut put: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     supported(estimate)?;
-    let words = Spellings::of((0..estimate.vocab_size).map(token));
     let mut header = String::from("\\data\\\n");
     for (len, table) in estimate.tables.iter().enumerate() {
         header += &format!("ngram {}={}\n", len + 1, table.values.len());
     }
     put(header.as_bytes())?;
-    std::thread::scope(|scope| -> Result<()> {
-        // Dropped by an error of `put`, the receiver ends the other side.
-        let (full, texts) = mpsc::sync_channel(WAITING);
-        scope.spawn(move || levels(estimate, &words, &full));
-        for text in texts {
-            put(&text)?;
-        }
-        Ok(())
-    })?;
+    produce(&mut put, |sink| levels(estimate, words, sink))?;
     put(b"\n\\end\\\n")
 }
 
@@ -77,8 +66,13 @@ fn supported(estimate: &Estimate) -> Result<()> {
     Err(Error::Unsupported { what: "an ARPA file", problem: problem.into(), hint })
 }
 
-/// Sends the text of every level.
-fn levels(estimate: &Estimate, words: &Spellings, full: &mpsc::SyncSender<Vec<u8>>) {
+/// Sends the text of every level; `None` when nobody wants it any more.
+fn levels(estimate: &Estimate, words: &Spellings, sink: &Sink) -> Option<()> {
+    let shape = Shape {
+        words: estimate.tables.iter().map(|table| table.words.as_slice()).collect(),
+        starts: estimate.tables.iter().map(|table| table.starts.as_slice()).collect(),
+        spellings: words,
+    };
     let mut probabilities = Vec::new();
     for (len, table) in estimate.tables.iter().enumerate() {
         probabilities = estimate.probabilities(len, &probabilities);
@@ -87,46 +81,16 @@ fn levels(estimate: &Estimate, words: &Spellings, full: &mpsc::SyncSender<Vec<u8
             push_log10(weight.backoff, &mut text);
             text
         }));
-        let level = Level { estimate, words, len, probabilities: &probabilities, weights };
-        if full.send(format!("\n\\{}-grams:\n", len + 1).into_bytes()).is_err() {
-            return;
-        }
-        let starts: Vec<usize> = (0..table.values.len()).step_by(GRAMS_A_TASK).collect();
-        for starts in starts.chunks(WAITING) {
-            let text = |&start: &usize| level.text(start..(start + GRAMS_A_TASK).min(table.values.len()));
-            let texts: Vec<Vec<u8>> = starts.par_iter().map(text).collect();
-            if texts.into_iter().any(|text| full.send(text).is_err()) {
-                return;
-            }
-        }
+        let level = Level { estimate, shape: &shape, len, probabilities: &probabilities, weights };
+        sink.send(format!("\n\\{}-grams:\n", len + 1).into_bytes())?;
+        sink.send_all(table.values.len(), |grams| level.text(grams))?;
     }
-}
-
-/// Byte strings by number, one behind the other.
-struct Spellings {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Spellings {
-    fn of(strings: impl Iterator<Item = Vec<u8>>) -> Self {
-        let (mut bytes, mut ends) = (Vec::new(), vec![0]);
-        for string in strings {
-            bytes.extend(string);
-            ends.push(bytes.len());
-        }
-        Self { bytes, ends }
-    }
-
-    #[inline]
-    fn get(&self, id: u32) -> &[u8] {
-        &self.bytes[self.ends[id as usize]..self.ends[id as usize + 1]]
-    }
+    Some(())
 }
 
 struct Level<'a> {
     estimate: &'a Estimate,
-    words: &'a Spellings,
+    shape: &'a Shape<'a>,
     /// Words of a context.
     len: usize,
     probabilities: &'a [f64],
@@ -138,7 +102,7 @@ impl Level<'_> {
     fn text(&self, grams: Range<usize>) -> Vec<u8> {
         let table = &self.estimate.tables[self.len];
         let mut text = Vec::with_capacity(grams.len() * (24 + 8 * self.len));
-        let mut context = (self.len > 0).then(|| Context::of(self, grams.start));
+        let mut context = (self.len > 0).then(|| Context::of(self.shape, self.len, grams.start));
         for gram in grams {
             if self.len == 0 && Some(gram as u32) == self.estimate.bos {
                 text.push(b'0');
@@ -148,13 +112,13 @@ impl Level<'_> {
             text.push(b'\t');
             let word = match &mut context {
                 Some(context) => {
-                    context.advance(self, gram);
+                    context.advance(self.shape, gram);
                     text.extend_from_slice(&context.words);
                     table.words[gram]
                 }
                 None => gram as u32,
             };
-            text.extend_from_slice(self.words.get(word));
+            text.extend_from_slice(self.shape.spellings.get(word));
             if let Some(&weight) = table.contexts.get(gram) {
                 text.push(b'\t');
                 text.extend_from_slice(self.weights.get(weight));
@@ -162,60 +126,6 @@ impl Level<'_> {
             text.push(b'\n');
         }
         text
-    }
-}
-
-/// The context of a gram: its node on every level above, and its words, each with a space after it.
-struct Context {
-    nodes: [usize; MAX_ORDER],
-    words: Vec<u8>,
-    ends: [usize; MAX_ORDER],
-}
-
-impl Context {
-    /// The context of `gram`.
-    fn of(level: &Level<'_>, gram: usize) -> Self {
-        let mut context = Self { nodes: [0; MAX_ORDER], words: Vec::new(), ends: [0; MAX_ORDER] };
-        let mut node = gram;
-        for len in (0..level.len).rev() {
-            let starts = &level.estimate.tables[len].starts;
-            node = starts.partition_point(|&start| start as usize <= node) - 1;
-            context.nodes[len] = node;
-        }
-        context.spell(level, 0);
-        context
-    }
-
-    /// Moves on to the context of `gram`, which is this one or one behind it.
-    #[inline]
-    fn advance(&mut self, level: &Level<'_>, gram: usize) {
-        let (mut child, mut changed) = (gram, None);
-        for len in (0..level.len).rev() {
-            let starts = &level.estimate.tables[len].starts;
-            let before = self.nodes[len];
-            while starts[self.nodes[len] + 1] as usize <= child {
-                self.nodes[len] += 1;
-            }
-            if self.nodes[len] == before {
-                break;
-            }
-            (child, changed) = (self.nodes[len], Some(len));
-        }
-        if let Some(from) = changed {
-            self.spell(level, from);
-        }
-    }
-
-    /// Spells the words from number `from` on.
-    fn spell(&mut self, level: &Level<'_>, from: usize) {
-        self.words.truncate(if from == 0 { 0 } else { self.ends[from - 1] });
-        for len in from..level.len {
-            let node = self.nodes[len];
-            let word = if len == 0 { node as u32 } else { level.estimate.tables[len].words[node] };
-            self.words.extend_from_slice(level.words.get(word));
-            self.words.push(b' ');
-            self.ends[len] = self.words.len();
-        }
     }
 }
 
@@ -240,25 +150,6 @@ fn round(log: f64) -> f32 {
     let log = if log.abs() < NEAR { (log * GRID).round() / GRID } else { log };
     // Adding 0 makes -0 a 0.
     log as f32 + 0.0
-}
-
-/// A token without white space, control characters, and bytes that are no UTF-8.
-fn escape(token: &[u8]) -> Vec<u8> {
-    let mut escaped = String::new();
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02X}")).collect::<String>();
-    for chunk in token.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\\' => escaped.push_str("\\\\"),
-                c if c.is_whitespace() || c.is_control() => {
-                    escaped.push_str(&hex(c.encode_utf8(&mut [0; 4]).as_bytes()));
-                }
-                c => escaped.push(c),
-            }
-        }
-        escaped.push_str(&hex(chunk.invalid()));
-    }
-    escaped.into_bytes()
 }
 
 #[cfg(test)]
@@ -293,20 +184,6 @@ mod tests {
                 assert_eq!(again(&text), text, "{x}");
             }
             x *= 0.9973;
-        }
-    }
-
-    #[test]
-    fn escapes_can_be_undone() {
-        for (token, escaped) in [
-            (&b"a"[..], "a"),
-            (b" ", "\\x20"),
-            (b"\n", "\\x0A"),
-            (b"\\x0A", "\\\\x0A"),
-            (b"\xFF\xC3", "\\xFF\\xC3"),
-            ("é\u{85}\u{3000}".as_bytes(), "é\\xC2\\x85\\xE3\\x80\\x80"),
-        ] {
-            assert_eq!(String::from_utf8(escape(token)).unwrap(), escaped);
         }
     }
 }

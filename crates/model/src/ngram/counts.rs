@@ -41,7 +41,7 @@ pub struct Counts {
     pub bos: Option<u32>,
     /// Index i holds the grams of i + 1 words.
     pub levels: Vec<Level>,
-    /// Without `<s>`: the first words of the text, which nothing comes before.
+    /// Without `<s>`: the first words of the text, one less than the order, which nothing comes before.
     pub beginning: Vec<u32>,
 }
 
@@ -51,16 +51,42 @@ impl Counts {
     /// # Errors
     /// [`Error::Config`] for an impossible order or too long a text; a token outside the vocabulary.
     pub fn of(tokens: &[u32], vocab_size: usize, order: usize, bos: Option<u32>) -> Result<Self> {
+        Self::starting_in(tokens, tokens.len(), vocab_size, order, bos)
+    }
+
+    /// Counts the grams that begin in the first `len` tokens of `tokens`, which is a part of one text with up to
+    /// `order` - 1 tokens of the next part behind it; `first` if it is the text's first part.
+    ///
+    /// To be merged ([`Self::merge`]): grams that begin in the next part are there with a count of 0.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn of_shard(tokens: &[u32], len: usize, first: bool, vocab_size: usize, order: usize) -> Result<Self> {
+        let mut counts = Self::starting_in(tokens, len, vocab_size, order, None)?;
+        if !first {
+            counts.beginning.clear();
+        }
+        Ok(counts)
+    }
+
+    /// Counts the grams that begin in the first `limit` tokens.
+    fn starting_in(
+        tokens: &[u32],
+        limit: usize,
+        vocab_size: usize,
+        order: usize,
+        bos: Option<u32>,
+    ) -> Result<Self> {
         check_order(order)?;
         check_tokens(tokens, vocab_size)?;
         if tokens.len() >= u32::MAX as usize || vocab_size >= u32::MAX as usize {
             let message = format!("{} tokens are too many to count at once; count shards", tokens.len());
             return Err(Error::Config { message });
         }
-        let levels = Text::new(tokens, vocab_size, order, bos).levels();
+        let levels = Text::new(tokens, vocab_size, order, bos).starting_in(limit).levels();
         let beginning = match bos {
             Some(_) => Vec::new(),
-            None => tokens[..tokens.len().min(order)].to_vec(),
+            None => tokens[..tokens.len().min(order - 1)].to_vec(),
         };
         Ok(Self { vocab_size: vocab_size as u32, bos, levels, beginning })
     }
@@ -106,8 +132,11 @@ impl Counts {
         words
     }
 
-    /// Finds every gram's suffix by searching: for counts that were not made from a text.
-    pub(super) fn link(&mut self) -> Result<()> {
+    /// Finds every gram's suffix by searching: for counts that were not made from a text, and pass [`Self::check`].
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a gram whose suffix is none.
+    pub fn link(&mut self) -> Result<()> {
         for len in 1..self.order() {
             let (below, rest) = self.levels.split_at_mut(len);
             let (parents, level) = (&below[len - 1], &mut rest[0]);
@@ -132,13 +161,39 @@ impl Counts {
         Ok(())
     }
 
-    /// Whether these are well-formed counts: for those read from a file.
+    /// Without `<s>`, the first words of the text, one less than the order: of the grams of a length, all occurrences but
+    /// the one at the beginning have something before them.
+    pub fn first_words(&self) -> Vec<u32> {
+        let mut first = Vec::new();
+        for len in 1..self.order() {
+            let mut preceded = vec![0_u64; self.levels[len - 1].counts.len()];
+            for (&suffix, &count) in self.levels[len].suffixes.iter().zip(&self.levels[len].counts) {
+                preceded[suffix as usize] += u64::from(count);
+            }
+            let counts = self.levels[len - 1].counts.iter().zip(preceded);
+            if let Some(gram) = counts.map(|(&count, preceded)| u64::from(count) > preceded).position(|first| first) {
+                first = self.gram(len, gram);
+            }
+        }
+        first
+    }
+
+    /// Whether nothing is there with a count of 0 that only a shard's look-ahead has; see [`Self::of_shard`].
+    pub fn is_whole(&self) -> bool {
+        self.levels[1..].iter().all(|level| !level.counts.contains(&0))
+    }
+
+    /// Whether these are well-formed counts, suffixes aside: for those read from a file. Those of a shard are, too.
     ///
     /// # Errors
     /// [`Error::Config`] with what is wrong.
     pub fn check(&self) -> Result<()> {
         let wrong = |message: String| Err(Error::Config { message });
         check_order(self.order())?;
+        let room = if self.bos.is_some() { 0 } else { self.order() - 1 };
+        if self.beginning.len() > room || self.beginning.iter().any(|&word| word >= self.vocab_size) {
+            return wrong("the first words of the text are impossible".into());
+        }
         let vocab = self.vocab_size as usize;
         let first = &self.levels[0];
         if first.counts.len() != vocab
@@ -165,9 +220,6 @@ impl Counts {
             }
             if level.words.iter().any(|&word| word >= self.vocab_size) {
                 return wrong(format!("the counts of order {} have a word outside the vocabulary", len + 1));
-            }
-            if len > 0 && level.counts.contains(&0) {
-                return wrong(format!("a {}-gram is counted 0 times", len + 1));
             }
             if let Some(next) = self.levels.get(len + 1) {
                 for i in 0..grams {

@@ -14,6 +14,7 @@ mod code;
 mod config;
 mod counts;
 mod export;
+mod merge;
 pub mod packed;
 mod smoothing;
 mod sort;
@@ -27,6 +28,7 @@ use rayon::prelude::*;
 
 pub use config::{Compat, NgramConfig, OrderReport, Report, Smoothing};
 pub use counts::{Counts, Level};
+pub use merge::Shard;
 pub use smoothing::{Discounts, Estimate, Parameters, closed_form};
 pub use trie::{Combine, Header, LevelHeader, SECTIONS, Score, State, Table, Trie, View, Weight};
 pub use uniform::Uniform;
@@ -76,6 +78,10 @@ pub fn from_counts(
     if counts.order() != config.order {
         let message = format!("counts up to order {} for a model of order {}", counts.order(), config.order);
         return Err(Error::Config { message });
+    }
+    if !counts.is_whole() {
+        let message = "these are counts of a part of a text; merge them with those of the other parts";
+        return Err(Error::Config { message: message.into() });
     }
     let by_contexts = config.smoothing.counts_contexts();
     let statistics = Statistics::of(&counts, by_contexts, config.compat);

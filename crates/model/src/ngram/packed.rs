@@ -11,6 +11,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 /// Shared bytes: a part of a buffer, or of a mapped file.
 #[derive(Clone)]
 pub struct Bytes {
@@ -118,6 +120,12 @@ pub fn pack(bits: u32, values: impl Iterator<Item = u64>) -> Vec<u8> {
     bytes
 }
 
+/// All of `len` packed elements.
+pub fn unpack(bits: u32, bytes: &[u8], len: usize) -> Vec<u32> {
+    let packed = Packed::new(bytes, bits);
+    (0..len).into_par_iter().map(|i| packed.get(i) as u32).collect()
+}
+
 /// Every how many nodes a position is kept.
 fn sampling(nodes: usize) -> usize {
     // The nodes of small levels have the most children, and scanning over a neighbour's children is what costs.
@@ -208,6 +216,27 @@ pub fn pack_offsets(starts: &[u32]) -> PackedOffsets {
     PackedOffsets { unary, samples: pack(sample_bits(nodes, children), sampled) }
 }
 
+/// Where children start, from the counts in unary that [`pack_offsets`] wrote; `None` if they are not those of `nodes`
+/// nodes with `children` children.
+pub fn unpack_starts(unary: &[u8], nodes: usize, children: usize) -> Option<Vec<u32>> {
+    if unary.len() != packed_len(1, nodes as u64 + children as u64)? {
+        return None;
+    }
+    let mut starts = Vec::with_capacity(nodes + 1);
+    starts.push(0);
+    for (at, chunk) in unary[..unary.len() - PADDING].chunks(8).enumerate() {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let mut zeros = !u64::from_le_bytes(word);
+        while zeros != 0 && starts.len() <= nodes {
+            let bit = at * 64 + zeros.trailing_zeros() as usize;
+            starts.push((bit + 1 - starts.len()) as u32);
+            zeros &= zeros - 1;
+        }
+    }
+    (starts.len() == nodes + 1 && starts[nodes] as usize == children).then_some(starts)
+}
+
 fn set_ones(bytes: &mut [u8], range: Range<usize>) {
     let mut bit = range.start;
     while bit < range.end {
@@ -243,6 +272,9 @@ mod tests {
             let children = starts[starts.len() - 1] as usize;
             let lens = offsets_len(counts.len() as u64, children as u64);
             prop_assert_eq!(lens, Some((packed.unary.len(), packed.samples.len())));
+            prop_assert_eq!(unpack_starts(&packed.unary, counts.len(), children), Some(starts.clone()));
+            prop_assert_eq!(unpack_starts(&packed.unary, counts.len(), children + 1), None);
+            prop_assert!(children == 0 || unpack_starts(&packed.unary, counts.len() + 1, children - 1).is_none());
             let offsets = Offsets::new(&packed.unary, &packed.samples, counts.len(), children);
             for (node, pair) in starts.windows(2).enumerate() {
                 prop_assert_eq!(offsets.children(node), pair[0] as usize..pair[1] as usize);
@@ -255,6 +287,7 @@ mod tests {
             let (unary, samples) = bytes.split_at(bytes.len() / 2);
             let _ = Offsets::new(unary, samples, 100, 300).children(node);
             let _ = Packed::new(&bytes, 17).get(node);
+            let _ = unpack_starts(unary, node, unary.len());
         }
     }
 

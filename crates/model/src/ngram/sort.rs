@@ -26,6 +26,8 @@ const PIECES: usize = 16;
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
     tokens: &'a [u32],
+    /// What begins from here on is not counted, only looked at.
+    limit: usize,
     vocab_size: usize,
     bos: Option<u32>,
     order: usize,
@@ -122,7 +124,13 @@ impl<'a> Text<'a> {
         // 0 stands for the end; a word's code is that of its id and one.
         frequencies[0] = tokens.len() as u32 / 16;
         let code = Code::of(&frequencies);
-        Self { tokens, vocab_size, bos, order, code, place_bits: bits_for(tokens.len() as u64) }
+        let place_bits = bits_for(tokens.len() as u64);
+        Self { tokens, limit: tokens.len(), vocab_size, bos, order, code, place_bits }
+    }
+
+    /// Counts only what begins before `limit`.
+    pub(super) fn starting_in(self, limit: usize) -> Self {
+        Self { limit, ..self }
     }
 
     /// The place of a record.
@@ -339,13 +347,16 @@ impl<'a> Text<'a> {
                             next[len] = at + 1;
                         }
                         for len in 1..room {
-                            places[len - 1].counts[next[len] - 1] += 1;
+                            places[len - 1].counts[next[len] - 1] += u32::from(place < self.limit);
                         }
                     }
                 },
             );
         }
         levels[0].counts = frequencies.to_vec();
+        for &token in self.tokens.get(self.limit..).unwrap_or_default() {
+            levels[0].counts[token as usize] -= 1;
+        }
         if order > 1 {
             levels[0].starts = vec![total[1] as u32; self.vocab_size + 1];
             let mut next = 0;

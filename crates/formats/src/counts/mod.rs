@@ -1,0 +1,241 @@
+//! Counts of n-grams as files: binary for programs ([`write`], [`open`]), one line a gram for people ([`write_tsv`],
+//! [`read_tsv`]); and the counts of a text's parts put together ([`merge`]).
+//!
+//! A binary file is one of sections (`container`): for each order the last words and the counts, in as few bits as the
+//! largest needs, and how many continuations each gram has, in unary; then the vocabulary, as in an n-gram model.
+
+mod tsv;
+
+pub use tsv::{read_tsv, write_tsv};
+
+use std::{collections::BTreeSet, path::Path};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use surprisal_model::ngram::packed::{self, Bytes, bits_for, packed_len};
+use surprisal_model::ngram::{Counts, Level, MAX_ORDER, Shard};
+use surprisal_text::{Tokenizer, TokenizerKind};
+
+use crate::container::{self, Kind};
+use crate::ngram::{Vocabulary, map};
+use crate::{Error, Result, atomic};
+
+const KIND: Kind = Kind { magic: b"SURPCNT1", what: "the counts file" };
+/// Sections of an order: words, counts, continuations.
+const SECTIONS: usize = 3;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    vocab_size: u32,
+    bos: Option<u32>,
+    beginning: Vec<u32>,
+    orders: Vec<Order>,
+    vocabulary: Vocabulary,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    grams: u32,
+    /// The largest count.
+    largest: u32,
+}
+
+/// Writes the file `path`, in place of what is there. Returns its size in bytes.
+///
+/// # Errors
+/// [`Error::Io`], after which what was there is still there; counts and a tokenizer that do not belong together.
+pub fn write(path: impl AsRef<Path>, counts: &Counts, tokenizer: &Tokenizer) -> Result<u64> {
+    let (header, sections) = parts(counts, tokenizer)?;
+    let mut writer = atomic::Writer::create(path)?;
+    container::write(&KIND, &header, &sections, |bytes| writer.put(bytes))?;
+    writer.commit_reproducible()
+}
+
+/// The bytes of such a file.
+///
+/// # Errors
+/// Counts and a tokenizer that do not belong together.
+pub fn to_bytes(counts: &Counts, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
+    let (header, sections) = parts(counts, tokenizer)?;
+    let mut bytes = Vec::new();
+    container::write(&KIND, &header, &sections, |part| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+/// Reads the file `path`.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Malformed`] for any byte that is not as it was written.
+pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer)> {
+    let path = path.as_ref();
+    from_bytes(map(path)?).map_err(|error| error.in_file(path))
+}
+
+/// The counts and the tokenizer in the bytes of a file.
+///
+/// # Errors
+/// [`Error::Malformed`] for any byte that is not as it was written, and for what are no counts.
+pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(Counts, Tokenizer)> {
+    let wrong = |problem: &dyn std::fmt::Display| Error::malformed(KIND.what, &problem.to_string());
+    let (header, mut sections) = container::read::<Header>(&KIND, &bytes.into())?;
+    let Some(words) = sections.pop() else { return Err(wrong(&"it has no vocabulary")) };
+    let tokenizer = header.vocabulary.read(words.as_slice()).map_err(|error| wrong(&error))?;
+    let order = header.orders.len();
+    if !(1..=MAX_ORDER).contains(&order) || sections.len() != order * SECTIONS {
+        return Err(wrong(&format!("it has {} sections for an order of {order}", sections.len())));
+    }
+    if header.orders[0].grams != header.vocab_size {
+        return Err(wrong(&"the counts of single words do not fit the vocabulary"));
+    }
+    let level = |(len, parts): (usize, &[Bytes])| {
+        let Order { grams, largest } = header.orders[len];
+        let next = header.orders.get(len + 1).map(|next| next.grams as usize);
+        let [words, counts, unary] = parts else { return None };
+        let array = |bits: u32, bytes: &Bytes| {
+            let fits = packed_len(bits, u64::from(grams)) == Some(bytes.as_slice().len());
+            fits.then(|| packed::unpack(bits, bytes.as_slice(), grams as usize))
+        };
+        // The lengths of all sections together bound how many grams there can be, so this comes first.
+        let starts = match next {
+            Some(next) => packed::unpack_starts(unary.as_slice(), grams as usize, next)?,
+            None => unary.as_slice().is_empty().then(Vec::new)?,
+        };
+        let words = match len {
+            0 => words.as_slice().is_empty().then(Vec::new)?,
+            _ => array(word_bits(header.vocab_size), words)?,
+        };
+        Some(Level {
+            words,
+            counts: array(bits_for(u64::from(largest)), counts)?,
+            starts,
+            suffixes: Vec::new(),
+        })
+    };
+    let levels: Option<Vec<Level>> = sections.par_chunks(SECTIONS).enumerate().map(level).collect();
+    let levels = levels.ok_or_else(|| wrong(&"its sections are not as long as they should be"))?;
+    let Header { vocab_size, bos, beginning, .. } = header;
+    let mut counts = Counts { vocab_size, bos, levels, beginning };
+    counts.check().and_then(|()| counts.link()).map_err(|error| wrong(&error))?;
+    belong(&counts, &tokenizer)?;
+    Ok((counts, tokenizer))
+}
+
+fn parts(counts: &Counts, tokenizer: &Tokenizer) -> Result<(Header, Vec<Bytes>)> {
+    belong(counts, tokenizer)?;
+    let (vocabulary, words) = Vocabulary::of(tokenizer)?;
+    let order = |level: &Level| Order {
+        grams: level.counts.len() as u32,
+        largest: level.counts.iter().copied().max().unwrap_or(0),
+    };
+    let header = Header {
+        vocab_size: counts.vocab_size,
+        bos: counts.bos,
+        beginning: counts.beginning.clone(),
+        orders: counts.levels.iter().map(order).collect(),
+        vocabulary,
+    };
+    let sections =
+        counts.levels.par_iter().zip(&header.orders).enumerate().flat_map_iter(|(len, (level, order))| {
+            let numbers =
+                |bits, values: &[u32]| packed::pack(bits, values.iter().map(|&value| u64::from(value)));
+            let words =
+                if len == 0 { Vec::new() } else { numbers(word_bits(counts.vocab_size), &level.words) };
+            let top = level.starts.is_empty();
+            let unary = if top { Vec::new() } else { packed::pack_offsets(&level.starts).unary };
+            [words, numbers(bits_for(u64::from(order.largest)), &level.counts), unary].map(Bytes::from)
+        });
+    let mut sections: Vec<Bytes> = sections.collect();
+    sections.push(words.into());
+    Ok((header, sections))
+}
+
+fn word_bits(vocab_size: u32) -> u32 {
+    bits_for(u64::from(vocab_size.saturating_sub(1)))
+}
+
+/// Whether these are counts of the tokens of `tokenizer`.
+fn belong(counts: &Counts, tokenizer: &Tokenizer) -> Result<()> {
+    let (tokens, words) = (counts.vocab_size as usize, tokenizer.vocab_size());
+    if tokens != words || counts.bos != tokenizer.bos() {
+        let problem = format!("the counts are of {tokens} tokens, the tokenizer has {words}");
+        return Err(Error::malformed(KIND.what, &problem));
+    }
+    Ok(())
+}
+
+/// The counts of a text whose parts, in order, `shards` are of: those that counting it at once gives.
+///
+/// Words are numbered by first appearance and characters by code point, as learning from the whole text does; shards of
+/// bytes or of BPE must have the same tokenizer. Lines are parts of their own; where the text is one sequence, its parts
+/// are counted with [`Counts::of_shard`].
+///
+/// # Errors
+/// Shards that do not belong together, and as [`Counts::merge`].
+pub fn merge(shards: Vec<(Counts, Tokenizer)>) -> Result<(Counts, Tokenizer)> {
+    let hint = "count all parts with the same tokenizer settings and the same order";
+    let unsupported =
+        |problem: &str| Error::Unsupported { what: "one counts file", problem: problem.into(), hint };
+    let Some((_, first)) = shards.first() else { return Err(unsupported("there is nothing to merge")) };
+    let (kind, unit) = (first.kind(), first.unit());
+    if shards.iter().any(|(_, tokenizer)| tokenizer.unit() != unit) {
+        return Err(unsupported("counts of lines and counts of a stream"));
+    }
+    let (tokenizer, ids) = if let Some(words) = first.words() {
+        let specials = if first.bos().is_some() { 3 } else { 1 };
+        let specials: Vec<&str> = words.take(specials).collect();
+        let lists: Option<Vec<Vec<&str>>> = shards
+            .iter()
+            .map(|(_, tokenizer)| Some(tokenizer.words().filter(|_| tokenizer.kind() == kind)?.collect()))
+            .collect();
+        let lists = lists.ok_or_else(|| unsupported("counts of different kinds of tokens"))?;
+        let (words, ids) = renumber(&specials, &lists, kind == TokenizerKind::Char);
+        (Tokenizer::from_words(kind, unit, words)?, ids)
+    } else {
+        let json = first.to_json()?;
+        for (_, tokenizer) in &shards {
+            if tokenizer.to_json()? != json {
+                return Err(unsupported("counts with different tokenizers"));
+            }
+        }
+        (first.clone(), vec![(0..first.vocab_size() as u32).collect(); shards.len()])
+    };
+    let parts: Vec<Shard<'_>> =
+        shards.iter().zip(&ids).map(|((counts, _), ids)| Shard { counts, ids }).collect();
+    let counts = Counts::merge(&parts, tokenizer.vocab_size())?;
+    Ok((counts, tokenizer))
+}
+
+/// One list of all words, and the number of each list's words in it.
+fn renumber<'a>(
+    specials: &[&'a str],
+    lists: &[Vec<&'a str>],
+    by_value: bool,
+) -> (Vec<&'a str>, Vec<Vec<u32>>) {
+    #[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
+    type Numbers<'a> = std::collections::HashMap<&'a str, u32, foldhash::fast::RandomState>;
+    let others = lists.iter().flatten().copied();
+    let others: Vec<&str> = if by_value {
+        let others: BTreeSet<&str> = others.filter(|word| !specials.contains(word)).collect();
+        others.into_iter().collect()
+    } else {
+        others.collect()
+    };
+    let mut words: Vec<&str> = Vec::new();
+    let mut numbers = Numbers::default();
+    for word in specials.iter().copied().chain(others) {
+        numbers.entry(word).or_insert_with(|| {
+            words.push(word);
+            words.len() as u32 - 1
+        });
+    }
+    let ids = lists.iter().map(|list| list.iter().map(|word| numbers[word]).collect()).collect();
+    (words, ids)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! Counts as lines: the words of a gram with spaces between them, a tab, and how often it occurs.
+//!
+//! Orders follow each other, and grams are sorted by the ids of their words. Every token of the vocabulary has a line,
+//! so that their order is that of the ids. Tokens are spelt as in ARPA files.
+
+#[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
+use std::collections::HashMap;
+use std::{ops::Range, path::Path};
+
+use rayon::prelude::*;
+use surprisal_model::ngram::packed::bits_for;
+use surprisal_model::ngram::{Counts, Level, MAX_ORDER};
+use surprisal_text::{Tokenizer, TokenizerKind, Unit};
+
+use crate::grams::Grams;
+use crate::ordered::produce;
+use crate::spell::{Context, Shape, Spellings};
+use crate::{Error, Result, atomic};
+
+/// What it is called where its bytes came from no file.
+const WHAT: &str = "the list of counts";
+const SPECIALS: [&str; 3] = ["<unk>", "<s>", "</s>"];
+/// How many bytes one task parses.
+const BYTES_A_TASK: usize = 1 << 20;
+
+/// Writes the file `path`, in place of what is there. Returns its size in bytes.
+///
+/// # Errors
+/// [`Error::Io`], after which what was there is still there; counts and a tokenizer that do not belong together.
+pub fn write_tsv(path: impl AsRef<Path>, counts: &Counts, tokenizer: &Tokenizer) -> Result<u64> {
+    super::belong(counts, tokenizer)?;
+    let spellings = Spellings::tokens(tokenizer);
+    let shape = Shape {
+        words: counts.levels.iter().map(|level| level.words.as_slice()).collect(),
+        starts: counts.levels.iter().map(|level| level.starts.as_slice()).collect(),
+        spellings: &spellings,
+    };
+    let mut writer = atomic::Writer::create(path)?;
+    produce(&mut |bytes| writer.put(bytes), |sink| {
+        for (len, level) in counts.levels.iter().enumerate() {
+            sink.send_all(level.counts.len(), |grams| lines(&shape, len, level, grams))?;
+        }
+        Some(())
+    })?;
+    writer.commit_reproducible()
+}
+
+fn lines(shape: &Shape<'_>, len: usize, level: &Level, grams: Range<usize>) -> Vec<u8> {
+    let mut text = Vec::with_capacity(grams.len() * (8 + 8 * len));
+    let mut context = Context::of(shape, len, grams.start);
+    for gram in grams {
+        context.advance(shape, gram);
+        text.extend_from_slice(&context.words);
+        text.extend_from_slice(shape.spellings.get(if len == 0 { gram as u32 } else { level.words[gram] }));
+        text.push(b'\t');
+        text.extend(level.counts[gram].to_string().bytes());
+        text.push(b'\n');
+    }
+    text
+}
+
+/// Reads a list of counts. Without a tokenizer, its tokens are words in line mode: `<unk>`, `<s>`, `</s>`, then the others
+/// in the order of their lines, whether or not the special ones have lines. With one, they are its tokens.
+///
+/// Lines may stand in any order, end in CRLF, and be blank. Each gram has one, and so have its first and its last words,
+/// all but one; no gram occurs less often than its continuations together. Where the text is one sequence, its first words
+/// are those that occur once more than something comes before them.
+///
+/// # Errors
+/// [`Error::Line`] with the line and what would be right.
+pub fn read_tsv(bytes: &[u8], tokenizer: Option<&Tokenizer>) -> Result<(Counts, Tokenizer)> {
+    let rows = rows(bytes)?;
+    let order = rows.iter().map(|row| row.len).max().unwrap_or(0);
+    if order == 0 {
+        return Err(line(0, "there are no counts".into(), "a line is words, a tab and a count"));
+    }
+    let (tokenizer, ids) = vocabulary(&rows, tokenizer)?;
+    let mut orders = Vec::with_capacity(order);
+    for len in 1..=order {
+        orders.push(Order::of(&rows, len, &ids, tokenizer.vocab_size())?);
+    }
+    let mut levels = Vec::with_capacity(order);
+    for len in 0..order {
+        levels.push(level(&orders, len)?);
+    }
+    let vocab_size = tokenizer.vocab_size() as u32;
+    let mut counts = Counts { vocab_size, bos: tokenizer.bos(), levels, beginning: Vec::new() };
+    counts.check()?;
+    counts.link()?;
+    if counts.bos.is_none() {
+        counts.beginning = counts.first_words();
+    }
+    Ok((counts, tokenizer))
+}
+
+fn line(line: u64, problem: String, hint: &'static str) -> Error {
+    Error::Line { what: WHAT.into(), line, problem, hint }
+}
+
+#[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
+type Ids = HashMap<Vec<u8>, u32, foldhash::fast::RandomState>;
+
+/// A line.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    line: u64,
+    words: &'a [u8],
+    len: usize,
+    count: u32,
+}
+
+fn words_of(gram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    gram.split(|&byte| byte == b' ').filter(|word| !word.is_empty())
+}
+
+/// The lines that are not blank.
+fn rows(bytes: &[u8]) -> Result<Vec<Row<'_>>> {
+    let mut pieces = Vec::new();
+    let (mut rest, mut before) = (bytes, 0_u64);
+    while !rest.is_empty() {
+        let cut = rest.get(BYTES_A_TASK..).and_then(|rest| memchr::memchr(b'\n', rest));
+        let (piece, after) = rest.split_at(cut.map_or(rest.len(), |at| BYTES_A_TASK + at + 1));
+        pieces.push((before, piece));
+        before += memchr::memchr_iter(b'\n', piece).count() as u64;
+        rest = after;
+    }
+    let parts: Vec<_> = pieces.into_par_iter().map(rows_of).collect();
+    let parts: Result<Vec<_>> = parts.into_iter().collect();
+    Ok(parts?.concat())
+}
+
+/// The lines of a piece, before which there are `before`.
+fn rows_of((before, piece): (u64, &[u8])) -> Result<Vec<Row<'_>>> {
+    let lines = (before + 1..).zip(piece.split(|&byte| byte == b'\n'));
+    let lines = lines.map(|(number, text)| (number, text.strip_suffix(b"\r").unwrap_or(text)));
+    lines.filter(|(_, text)| !text.is_empty()).map(|(number, text)| row(number, text)).collect()
+}
+
+fn row(number: u64, text: &[u8]) -> Result<Row<'_>> {
+    let hint = "a line is words with spaces between them, a tab and a count";
+    let Some(tab) = memchr::memrchr(b'\t', text) else {
+        return Err(line(number, "there is no tab".into(), hint));
+    };
+    let (words, count) = (&text[..tab], &text[tab + 1..]);
+    let parsed = std::str::from_utf8(count).ok().and_then(|count| count.parse().ok());
+    let Some(count) = parsed else {
+        let problem = format!("`{}` is no count", show(count));
+        return Err(line(number, problem, hint));
+    };
+    let len = words_of(words).count();
+    if !(1..=MAX_ORDER).contains(&len) {
+        return Err(line(number, format!("a gram has from 1 to {MAX_ORDER} words, not {len}"), hint));
+    }
+    if len > 1 && count == 0 {
+        return Err(line(
+            number,
+            "a gram that does not occur".into(),
+            "only single words are listed that are not there",
+        ));
+    }
+    Ok(Row { line: number, words, len, count })
+}
+
+/// The tokenizer, and the ids of its tokens by how they are spelt here.
+fn vocabulary(rows: &[Row<'_>], given: Option<&Tokenizer>) -> Result<(Tokenizer, Ids)> {
+    if let Some(given) = given {
+        let spellings = Spellings::tokens(given);
+        let ids = (0..given.vocab_size() as u32).map(|id| (spellings.get(id).to_vec(), id)).collect();
+        return Ok((given.clone(), ids));
+    }
+    let mut words = SPECIALS.to_vec();
+    let mut ids: Ids = words.iter().zip(0..).map(|(word, id)| (word.as_bytes().to_vec(), id)).collect();
+    for row in rows.iter().filter(|row| row.len == 1) {
+        let Some(word) = words_of(row.words).next().filter(|&word| !ids.contains_key(word)) else { continue };
+        let hint = "convert the file to UTF-8 first";
+        let text = std::str::from_utf8(word)
+            .map_err(|_| line(row.line, format!("`{}` is not UTF-8", show(word)), hint))?;
+        ids.insert(word.to_vec(), words.len() as u32);
+        words.push(text);
+    }
+    Ok((Tokenizer::from_words(TokenizerKind::Word, Unit::Line, words)?, ids))
+}
+
+/// The grams of one order, sorted.
+struct Order {
+    len: usize,
+    words: Vec<u32>,
+    counts: Vec<u32>,
+    /// The line of each; 0 for a word that has none.
+    lines: Vec<u64>,
+}
+
+impl Order {
+    fn of(rows: &[Row<'_>], len: usize, ids: &Ids, vocab_size: usize) -> Result<Self> {
+        let rows = || rows.iter().filter(|row| row.len == len);
+        let mut order = Self { len, words: Vec::new(), counts: Vec::new(), lines: Vec::new() };
+        for row in rows() {
+            for word in words_of(row.words) {
+                let id = ids.get(word).ok_or_else(|| {
+                    let problem = format!("`{}` is no word that is counted by itself", show(word));
+                    line(row.line, problem, "every word has a line of its own")
+                })?;
+                order.words.push(*id);
+            }
+            order.counts.push(row.count);
+            order.lines.push(row.line);
+        }
+        let bits = bits_for(vocab_size as u64 - 1);
+        let places = order.grams().sorted(bits).map_err(|place| {
+            let gram = rows().nth(place).map_or_else(String::new, |row| show(row.words));
+            line(
+                order.lines[place],
+                format!("`{gram}` stands here for the second time"),
+                "every gram has one line",
+            )
+        })?;
+        if let Some(places) = places {
+            order.words = order.grams().arranged(&places);
+            order.counts = places.iter().map(|&place| order.counts[place as usize]).collect();
+            order.lines = places.iter().map(|&place| order.lines[place as usize]).collect();
+        }
+        if len == 1 {
+            let (mut counts, mut lines) = (vec![0; vocab_size], vec![0; vocab_size]);
+            for (i, &word) in order.words.iter().enumerate() {
+                (counts[word as usize], lines[word as usize]) = (order.counts[i], order.lines[i]);
+            }
+            order = Self { len, words: (0..vocab_size as u32).collect(), counts, lines };
+        }
+        Ok(order)
+    }
+
+    fn grams(&self) -> Grams<'_> {
+        Grams { len: self.len, words: &self.words }
+    }
+}
+
+/// The level of grams of `len` + 1 words, suffixes aside.
+fn level(orders: &[Order], len: usize) -> Result<Level> {
+    let order = &orders[len];
+    if len > 1 {
+        let below = orders[len - 1].grams();
+        let lacks = |&gram: &usize| below.find(&order.grams().get(gram)[1..]).is_none();
+        if let Some(gram) = (0..order.counts.len()).into_par_iter().find_first(lacks) {
+            let problem = "its last words, all but the first, are not counted".into();
+            return Err(line(order.lines[gram], problem, "a gram that occurs has parts that do"));
+        }
+    }
+    let starts = match orders.get(len + 1) {
+        Some(next) => next.grams().starts(order.grams()).map_err(|(_, needed)| {
+            let problem = "its first words, all but the last, are not counted".into();
+            line(next.lines[needed[0]], problem, "a gram that occurs has parts that do")
+        })?,
+        None => Vec::new(),
+    };
+    for (gram, pair) in starts.windows(2).enumerate() {
+        let next = &orders[len + 1];
+        let (from, to) = (pair[0] as usize, pair[1] as usize);
+        let sum: u64 = next.counts[from..to].iter().map(|&count| u64::from(count)).sum();
+        if sum > u64::from(order.counts[gram]) {
+            let at = if order.lines[gram] == 0 { next.lines[from] } else { order.lines[gram] };
+            let problem =
+                format!("this is counted {} times and its continuations {sum} times", order.counts[gram]);
+            return Err(line(at, problem, "what follows a gram follows it no more often than it occurs"));
+        }
+    }
+    let words = if len == 0 {
+        Vec::new()
+    } else {
+        order.words.par_chunks_exact(order.len).map(|gram| gram[order.len - 1]).collect()
+    };
+    Ok(Level { words, counts: order.counts.clone(), starts, suffixes: Vec::new() })
+}
+
+/// For a message: not too much of it.
+fn show(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned()
+}

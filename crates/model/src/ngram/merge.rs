@@ -1,0 +1,217 @@
+//! Counts of the parts of a text put together, as if the text had been counted at once.
+
+use rayon::prelude::*;
+
+use super::counts::{Counts, Level};
+use crate::{Error, Result};
+
+/// The counts of one part, and how its words are to be called.
+#[derive(Debug, Clone, Copy)]
+pub struct Shard<'a> {
+    /// What was counted: [`Counts::of`], or [`Counts::of_shard`] where the text is one sequence.
+    pub counts: &'a Counts,
+    /// The new id of each word, all different.
+    pub ids: &'a [u32],
+}
+
+impl Counts {
+    /// The counts of the text whose parts, in order, `shards` are of.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: no shard; shards of different orders, some with `<s>` and some without; an id outside
+    /// `vocab_size`, or one for two words; counts too large; a gram that only the look-ahead of a shard has, as when a
+    /// part is missing.
+    pub fn merge(shards: &[Shard<'_>], vocab_size: usize) -> Result<Self> {
+        let wrong = |message: &str| Err(Error::Config { message: message.into() });
+        let Some(first) = shards.first() else { return wrong("there are no counts to merge") };
+        let (order, bos) = (first.counts.order(), first.new_bos());
+        for shard in shards {
+            shard.check(vocab_size)?;
+            if shard.counts.order() != order {
+                return wrong("counts of different orders cannot be merged");
+            }
+            if shard.new_bos() != bos {
+                return wrong("counts of lines and of a stream, or of different tokens, cannot be merged");
+            }
+        }
+        let mut counts = vec![0; vocab_size];
+        for shard in shards {
+            for (&id, &count) in shard.ids.iter().zip(&shard.counts.levels[0].counts) {
+                add(&mut counts[id as usize], count)?;
+            }
+        }
+        // The new number of each shard's grams of the order last merged.
+        let mut numbers: Vec<Vec<u32>> = shards.iter().map(|shard| shard.ids.to_vec()).collect();
+        let mut levels = vec![Level { counts, ..Level::default() }];
+        for len in 1..order {
+            let (level, starts, next) = join(shards, len, &numbers, levels[len - 1].counts.len())?;
+            levels[len - 1].starts = starts;
+            levels.push(level);
+            numbers = next;
+        }
+        if levels[1..].iter().any(|level| level.counts.contains(&0)) {
+            return wrong("a part of the text is missing: what one part looked ahead to, no other counts");
+        }
+        // That of the first part; parts with nothing in them see less of it.
+        let beginning = shards.iter().max_by_key(|shard| shard.counts.beginning.len()).unwrap_or(first);
+        let beginning = beginning.counts.beginning.iter().map(|&word| beginning.ids[word as usize]).collect();
+        Ok(Self { vocab_size: vocab_size as u32, bos, levels, beginning })
+    }
+}
+
+impl Shard<'_> {
+    fn new_bos(&self) -> Option<u32> {
+        self.counts.bos.and_then(|bos| self.ids.get(bos as usize).copied())
+    }
+
+    fn check(&self, vocab_size: usize) -> Result<()> {
+        let mut taken = vec![false; vocab_size];
+        let free = |&id: &u32| taken.get_mut(id as usize).is_some_and(|taken| !std::mem::replace(taken, true));
+        if self.ids.len() != self.counts.vocab_size as usize || !self.ids.iter().all(free) {
+            return Err(Error::Config { message: "words cannot be renumbered like this".into() });
+        }
+        Ok(())
+    }
+}
+
+fn add(sum: &mut u32, count: u32) -> Result<()> {
+    let message = || "a gram occurs more often than a count can tell".into();
+    *sum = sum.checked_add(count).ok_or_else(|| Error::Config { message: message() })?;
+    Ok(())
+}
+
+/// The grams of `len` + 1 words of all shards, where they start under those of `len` words, and the new number of each.
+fn join(
+    shards: &[Shard<'_>],
+    len: usize,
+    contexts: &[Vec<u32>],
+    parents: usize,
+) -> Result<(Level, Vec<u32>, Vec<Vec<u32>>)> {
+    // What a gram is (its context's new number and its word), then where it stands: shard and index.
+    let mut grams: Vec<(u64, u64)> = Vec::new();
+    for (s, (shard, contexts)) in shards.iter().zip(contexts).enumerate() {
+        let (above, level) = (&shard.counts.levels[len - 1], &shard.counts.levels[len]);
+        for (node, &context) in contexts.iter().enumerate() {
+            grams.extend(above.children(node).map(|gram| {
+                let word = shard.ids[level.words[gram] as usize];
+                (u64::from(context) << 32 | u64::from(word), (s as u64) << 32 | gram as u64)
+            }));
+        }
+    }
+    grams.par_sort_unstable();
+    let mut next: Vec<Vec<u32>> =
+        shards.iter().map(|shard| vec![0; shard.counts.levels[len].words.len()]).collect();
+    let (mut level, mut starts) = (Level::default(), Vec::with_capacity(parents + 1));
+    for same in grams.chunk_by(|a, b| a.0 == b.0) {
+        let number = level.words.len() as u32;
+        let (context, word) = ((same[0].0 >> 32) as usize, same[0].0 as u32);
+        // Contexts up to this one that nothing followed so far.
+        starts.resize(starts.len().max(context + 1), number);
+        let mut count = 0;
+        for &(_, place) in same {
+            let (shard, gram) = ((place >> 32) as usize, place as u32 as usize);
+            add(&mut count, shards[shard].counts.levels[len].counts[gram])?;
+            next[shard][gram] = number;
+        }
+        let (shard, gram) = ((same[0].1 >> 32) as usize, same[0].1 as u32 as usize);
+        let suffix = shards[shard].counts.levels[len].suffixes[gram] as usize;
+        level.words.push(word);
+        level.counts.push(count);
+        level.suffixes.push(contexts[shard][suffix]);
+    }
+    starts.resize(parents + 1, level.words.len() as u32);
+    Ok((level, starts, next))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOS: u32 = 1;
+
+    /// Lines of words, numbered by first appearance after <unk>, <s>, </s>.
+    fn numbered(lines: &[Vec<u8>]) -> (Vec<u32>, Vec<u8>) {
+        let (mut tokens, mut names) = (Vec::new(), vec![0, 1, 2]);
+        for line in lines {
+            tokens.push(BOS);
+            for &name in line {
+                let known = names.iter().position(|&other| other == name);
+                tokens.push(known.unwrap_or(names.len()) as u32);
+                if known.is_none() {
+                    names.push(name);
+                }
+            }
+            tokens.push(2);
+        }
+        (tokens, names)
+    }
+
+    proptest! {
+        #[test]
+        fn shards_of_lines_are_the_text(
+            lines in prop::collection::vec(prop::collection::vec(10_u8..16, 0..8), 1..20),
+            cuts in prop::collection::vec(0_usize..20, 0..4),
+            order in 1_usize..7,
+        ) {
+            let (tokens, names) = numbered(&lines);
+            let whole = Counts::of(&tokens, names.len(), order, Some(BOS)).unwrap();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(lines.len())).collect();
+            cuts.extend([0, lines.len()]);
+            cuts.sort_unstable();
+            let parts: Vec<_> = cuts.windows(2).map(|cut| {
+                let (tokens, own) = numbered(&lines[cut[0]..cut[1]]);
+                let ids: Vec<u32> = own.iter().map(|name| names.iter().position(|other| other == name).unwrap() as u32).collect();
+                (Counts::of(&tokens, own.len(), order, Some(BOS)).unwrap(), ids)
+            }).collect();
+            let shards: Vec<Shard<'_>> = parts.iter().map(|(counts, ids)| Shard { counts, ids }).collect();
+            prop_assert_eq!(Counts::merge(&shards, names.len()).unwrap(), whole);
+        }
+
+        #[test]
+        fn shards_of_a_stream_are_the_text(
+            text in prop::collection::vec(0_u32..5, 1..60),
+            cuts in prop::collection::vec(0_usize..60, 0..4),
+            order in 1_usize..7,
+        ) {
+            let whole = Counts::of(&text, 5, order, None).unwrap();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let parts: Vec<Counts> = cuts.windows(2).map(|cut| {
+                let ahead = text.len().min(cut[1] + order - 1);
+                Counts::of_shard(&text[cut[0]..ahead], cut[1] - cut[0], cut[0] == 0, 5, order).unwrap()
+            }).collect();
+            let ids = [0, 1, 2, 3, 4];
+            let shards: Vec<Shard<'_>> = parts.iter().map(|counts| Shard { counts, ids: &ids }).collect();
+            prop_assert_eq!(Counts::merge(&shards, 5).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        let lines = Counts::of(&[1, 3, 2], 4, 2, Some(1)).unwrap();
+        let stream = Counts::of(&[1, 3, 2], 4, 2, None).unwrap();
+        let longer = Counts::of(&[1, 3, 2], 4, 3, Some(1)).unwrap();
+        let ids = [0, 1, 2, 3];
+        let shard = |counts| Shard { counts, ids: &ids[..] };
+        for (wrong, says) in [
+            (vec![], "no counts"),
+            (vec![shard(&lines), shard(&stream)], "stream"),
+            (vec![shard(&lines), shard(&longer)], "orders"),
+            (vec![Shard { counts: &lines, ids: &[0, 1, 2, 4] }], "renumbered"),
+            (vec![Shard { counts: &lines, ids: &[0, 1, 2, 2] }], "renumbered"),
+            (vec![Shard { counts: &lines, ids: &[0, 1, 2] }], "renumbered"),
+        ] {
+            let error = Counts::merge(&wrong, 4).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        let mut many = lines.clone();
+        many.levels[1].counts[0] = u32::MAX;
+        assert!(Counts::merge(&[shard(&lines), shard(&many)], 4).is_err());
+        // The shard looked ahead to a 2 3 that nothing counts.
+        let ahead = Counts::of_shard(&[0, 1, 2, 3], 2, true, 4, 3).unwrap();
+        assert!(Counts::merge(&[shard(&ahead)], 4).is_err());
+    }
+}
