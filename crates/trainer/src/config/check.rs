@@ -166,6 +166,10 @@ fn optim(loaded: &Loaded) -> Result<()> {
     within(loaded, "optim", "l2", optim.l2, 0.0..=1e6)?;
     within(loaded, "optim", "eps", optim.eps, f64::MIN_POSITIVE..=1.0)?;
     within(loaded, "optim", "grad_clip", optim.grad_clip, 0.0..=1e9)?;
+    if optim.skip_spikes != 0.0 {
+        // At 1 every second update would be one.
+        within(loaded, "optim", "skip_spikes", optim.skip_spikes, 1.01..=1e9)?;
+    }
     for beta in optim.betas {
         within(loaded, "optim", "betas", beta, 0.0..=0.999_999_9)?;
     }
