@@ -17,8 +17,21 @@ fn refuse<T>(message: impl Into<String>) -> Result<T> {
     Err(Error::Tokenizer { message: message.into() })
 }
 
-/// The bytes of `tokenizer`'s file.
+/// The bytes of `tokenizer`'s file, none that [`read`] would refuse for its size.
 pub(super) fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
+    let bytes = write_unchecked(tokenizer)?;
+    check_size(&bytes)?;
+    Ok(bytes)
+}
+
+fn check_size(bytes: &[u8]) -> Result<()> {
+    if bytes.len() > MAX_BYTES {
+        return refuse(format!("the file has {} bytes, more than {MAX_BYTES}", bytes.len()));
+    }
+    Ok(())
+}
+
+fn write_unchecked(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
     let unit = tokenizer.unit;
     let value = match &tokenizer.codec {
         Codec::Bpe(bpe) => {
@@ -98,9 +111,7 @@ fn file(specials: &[(&str, u32)], pre_tokenizer: Value, decoder: Value, model: V
 
 /// A tokenizer from a file's bytes.
 pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
-    if bytes.len() > MAX_BYTES {
-        return refuse(format!("the file has {} bytes, more than {MAX_BYTES}", bytes.len()));
-    }
+    check_size(bytes)?;
     // The parser's own depth limit (128) keeps nesting harmless.
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|error| Error::Tokenizer { message: format!("not JSON: {error}") })?;
@@ -169,6 +180,10 @@ fn added_tokens(value: &Value) -> Result<(Unit, usize)> {
     let added = value["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
     let mut names = Vec::new();
     for token in added {
+        // The library would find an ordinary one in a text; in a text these names are only text.
+        if token["special"] != json!(true) {
+            return refuse(format!("its added token {} is not special", token["content"]));
+        }
         match token["content"].as_str() {
             Some(name @ (UNK | BOS | EOS | "<|endoftext|>")) => names.push(name),
             _ => {
@@ -196,6 +211,11 @@ fn table(tokens: Vec<String>, unit: Unit) -> Result<Table> {
         table.add(token)?;
     }
     Ok(table)
+}
+
+fn has(vocab: &[String], byte: u8) -> bool {
+    let character = bytes::to_char(byte).to_string();
+    vocab.contains(&character)
 }
 
 /// Bytes alone, or BPE over them.
@@ -231,6 +251,10 @@ fn byte_level(bytes_of_file: &[u8], value: &Value, vocab: &[String], unit: Unit)
     }
     if !matches!(value["post_processor"]["type"].as_str(), None | Some("ByteLevel")) {
         return refuse("it has a post-processor, which this program does not use");
+    }
+    // A byte without a token would vanish from every text, and its bits with it.
+    if let Some(byte) = (0..=255u8).find(|&byte| !has(vocab, byte)) {
+        return refuse(format!("its vocabulary lacks the byte 0x{byte:02X}"));
     }
     if unit == Unit::Line && !vocab.starts_with(&[BOS.to_owned(), EOS.to_owned()]) {
         return refuse("its first tokens are not <s>, </s>");
