@@ -303,7 +303,7 @@ fn is_of_the_unborn(entry: &fs::DirEntry) -> bool {
     let is_empty = || fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none());
     name == lock::NAME
         || (INNER.contains(&name) && is_empty())
-        || (name.starts_with(".config.toml.") && name.ends_with(".tmp"))
+        || name.strip_suffix(".tmp").is_some_and(|name| name.starts_with(".config.toml."))
 }
 
 /// As `create_dir_all`, and notes which folders were not there before.

@@ -42,10 +42,10 @@ fn memory_does_not_grow_with_the_steps() {
             let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:").map(str::to_owned))?;
             line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()
         });
-        if let (Some(step), Some(kibibytes)) = (step, resident) {
-            if samples.last().is_none_or(|last| last.0 < step) {
-                samples.push((step, kibibytes * 1024.0));
-            }
+        if let (Some(step), Some(kibibytes)) = (step, resident)
+            && samples.last().is_none_or(|last| last.0 < step)
+        {
+            samples.push((step, kibibytes * 1024.0));
         }
     }
     assert!(child.wait().unwrap().success());
