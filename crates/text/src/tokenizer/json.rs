@@ -238,7 +238,8 @@ fn byte_level(bytes_of_file: &[u8], value: &Value, vocab: &[String], unit: Unit)
         return refuse("its pre-tokenizer adds a space before the text");
     }
     let no_merges = model["merges"].as_array().is_some_and(Vec::is_empty);
-    if no_merges {
+    // A text without a repeated pair teaches BPE no merges; unlike bytes, such a tokenizer still cuts words first.
+    if no_merges && pre["use_regex"] != json!(true) {
         let ours = (0..=255u8)
             .all(|byte| vocab.get(byte as usize).is_some_and(|t| *t == bytes::to_char(byte).to_string()));
         if !ours || vocab.len() != 256 {
