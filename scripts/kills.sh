@@ -3,4 +3,4 @@
 # bits with those of a run never touched.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-SURPRISAL_KILLS=${1:-300} cargo test --release -p surprisal --test survive -- kills --nocapture --test-threads 1
+SURPRISAL_KILLS=${1:-300} cargo test -p surprisal --test survive -- kills --nocapture --test-threads 1
