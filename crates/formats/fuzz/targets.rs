@@ -65,12 +65,12 @@ pub(crate) fn tokenizer(data: &[u8]) {
 }
 
 /// A text is split at every place, or refused; no byte is lost, and bytes and characters come back.
+#[expect(clippy::disallowed_methods, reason = "a text to be read at once need not survive a power loss")]
 pub(crate) fn text(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.txt");
     let (settings, bytes) = data.split_first_chunk::<2>().unwrap_or((&[0, 0], data));
-    if std::fs::File::create(&path).and_then(|mut file| std::io::Write::write_all(&mut file, bytes)).is_err()
-    {
+    if std::fs::write(&path, bytes).is_err() {
         return;
     }
     let unit = if settings[0] & 1 == 0 { Unit::Stream } else { Unit::Line };

@@ -64,7 +64,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         (
             "a decoder that replaces",
             with(&bpe, &|v| {
-                v["decoder"] = json!({ "type": "Replace", "pattern": { "Regex": "(a+)+$" }, "content": "" })
+                v["decoder"] = json!({ "type": "Replace", "pattern": { "Regex": "(a+)+$" }, "content": "" });
             }),
         ),
         ("a merge of nothing", with(&bpe, &|v| v["model"]["merges"] = json!([["never", "seen"]]))),

@@ -104,7 +104,7 @@ pub(crate) fn outcome(bench: &Bench, out: &str) -> Outcome {
     if let Some(newest) = newest {
         collect(&root.join("checkpoints").join(&newest), &newest, &mut files);
         // These hold how long the training took.
-        files.retain(|name, _| !(name.starts_with(&newest) && !name.ends_with(".safetensors")));
+        files.retain(|name, _| !name.starts_with(&newest) || name.ends_with(".safetensors"));
     }
     Outcome { events, files }
 }
