@@ -1,14 +1,17 @@
 //! What is fuzzed: every parser of untrusted bytes, each with what must hold for the bytes it accepts.
 //!
-//! One file for two uses: `fuzz_targets/` hands it what libFuzzer finds, `tests/mutations.rs` a bounded number of mutations of the seeds.
+//! One file for two uses: `fuzz_targets/` hands it what libFuzzer finds, `tests/mutations.rs` a bounded number of mutations of the
+//! seeds.
 
 use std::path::{Component, Path};
 
 use surprisal_formats::{
     checkpoint,
     hf::Gpt2Config,
+    ngram as ngram_binary,
     weights::{ReadOptions, from_safetensors, to_safetensors},
 };
+use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, Unit};
 
 /// Weights that are accepted are written and read again as the same.
 pub(crate) fn safetensors(data: &[u8]) {
@@ -44,4 +47,63 @@ pub(crate) fn hf_config(data: &[u8]) {
     assert!(config.n_layer <= 1024 && config.n_embd.is_multiple_of(config.n_head));
     let again = serde_json::to_vec(&config).expect("what was read can be written");
     assert_eq!(Gpt2Config::parse("config.json", &again).expect("what was written can be read"), config);
+}
+
+/// A tokenizer that is accepted is written and read again as the same, and reads and writes any text.
+pub(crate) fn tokenizer(data: &[u8]) {
+    let Ok(tokenizer) = Tokenizer::from_json(data) else { return };
+    let written = tokenizer.to_json().expect("what was read can be written");
+    let again = Tokenizer::from_json(&written).expect("what was written can be read");
+    assert_eq!(again.to_json().expect("and written again"), written);
+    let text = String::from_utf8_lossy(data);
+    let text: String = text.chars().take(300).collect();
+    let ids = tokenizer.encode(&text).expect("any text has tokens");
+    assert_eq!(again.encode(&text).expect("any text has tokens"), ids);
+    assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "an id outside the vocabulary");
+    tokenizer.decode(&ids).expect("tokens have a text");
+    tokenizer.decode(&[0, u32::MAX, 7]).expect("any ids have a text");
+}
+
+/// A text is split at every place, or refused; no byte is lost, and bytes and characters come back.
+#[expect(clippy::disallowed_methods, reason = "a text to be read at once need not survive a power loss")]
+pub(crate) fn text(data: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.txt");
+    let (settings, bytes) = data.split_first_chunk::<2>().unwrap_or((&[0, 0], data));
+    if std::fs::write(&path, bytes).is_err() {
+        return;
+    }
+    let unit = if settings[0] & 1 == 0 { Unit::Stream } else { Unit::Line };
+    let val_fraction = f64::from(settings[1]) / 256.0;
+    let options = DataOptions { train: vec![path], val: Vec::new(), val_fraction, unit };
+    let Ok(corpus) = Corpus::load(&options) else { return };
+    let kinds = [
+        TokenizerKind::Byte,
+        TokenizerKind::Char,
+        TokenizerKind::Word,
+        TokenizerKind::Bpe { vocab_size: 270 },
+    ];
+    let kind = kinds[usize::from(settings[0] >> 1) % kinds.len()];
+    let Ok(tokenizer) = corpus.train_tokenizer(kind) else { return };
+    let saved = tokenizer.to_json().expect("what was trained can be written");
+    let again = Tokenizer::from_json(&saved).expect("what was written can be read");
+    let (Ok(train), Ok(val)) = (corpus.encode_train(&tokenizer), corpus.encode_val(&again)) else { return };
+    assert_eq!(train.bytes + val.bytes, bytes.len() as u64);
+    for text in [&train, &val] {
+        assert!(
+            text.ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()),
+            "an id outside the vocabulary"
+        );
+    }
+    assert_eq!(train.oov, 0, "the training text has a token that the vocabulary lacks");
+    if matches!((unit, kind), (Unit::Stream, TokenizerKind::Char | TokenizerKind::Bpe { .. })) {
+        let decoded = again.decode(&train.ids).expect("tokens have a text");
+        assert_eq!(decoded.as_bytes(), &bytes[..train.bytes as usize]);
+    }
+}
+
+/// Counts that are accepted are written as the bytes that they came from.
+pub(crate) fn ngram(data: &[u8]) {
+    let Ok(counts) = ngram_binary::from_bytes(data) else { return };
+    assert_eq!(ngram_binary::to_bytes(&counts), data);
 }

@@ -199,9 +199,16 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     faults::pass(Operation::Create)?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o644);
+    readable_by_all(&mut options);
     options.open(path)
+}
+
+/// Mode 0644, less the umask, for a file that does not exist yet.
+pub(crate) fn readable_by_all(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o644);
+    #[cfg(not(unix))]
+    let _ = options;
 }
 
 pub(crate) fn sync(file: &File) -> io::Result<()> {

@@ -5,7 +5,8 @@
 //! (<https://sqlite.org/testing.html>, section 3). Two ways to ask for a fault:
 //!
 //! - [`inject`] in a test of a library: it holds for the calling thread until its guard is dropped;
-//! - the environment variable [`VARIABLE`] for a whole process: `SURPRISAL_FAULT=crash:7`, or `full:7`, or `error:7`.
+//! - the environment variable [`VARIABLE`] for a whole process: `SURPRISAL_FAULT=crash:7`, or `full`, `quota`,
+//!   `readonly`, `error`.
 //!
 //! With neither, an operation costs one thread-local read and one atomic load more.
 
@@ -18,7 +19,8 @@ use std::{
     },
 };
 
-/// The environment variable that plans a fault for a process: `KIND:N`, kind `crash`, `full` or `error`.
+/// The environment variable that plans a fault for a process: `KIND:N`, kind `crash`, `full`, `quota`, `readonly` or
+/// `error`.
 pub const VARIABLE: &str = "SURPRISAL_FAULT";
 
 /// What happens at the planned operation.
@@ -115,6 +117,8 @@ fn parse(plan: &str) -> Option<(Fault, u64)> {
     let fault = match fault {
         "crash" => Fault::Crash,
         "full" => Fault::Error(io::ErrorKind::StorageFull),
+        "quota" => Fault::Error(io::ErrorKind::QuotaExceeded),
+        "readonly" => Fault::Error(io::ErrorKind::ReadOnlyFilesystem),
         "error" => Fault::Error(io::ErrorKind::Other),
         _ => return None,
     };
@@ -137,9 +141,11 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_has_three_kinds() {
+    fn the_variable_has_its_kinds() {
         assert_eq!(parse("crash:7"), Some((Fault::Crash, 7)));
         assert_eq!(parse("full:1"), Some((Fault::Error(io::ErrorKind::StorageFull), 1)));
+        assert_eq!(parse("quota:2"), Some((Fault::Error(io::ErrorKind::QuotaExceeded), 2)));
+        assert_eq!(parse("readonly:2"), Some((Fault::Error(io::ErrorKind::ReadOnlyFilesystem), 2)));
         assert_eq!(parse("error:3"), Some((Fault::Error(io::ErrorKind::Other), 3)));
         assert_eq!(parse("crash"), None);
         assert_eq!(parse("flood:2"), None);

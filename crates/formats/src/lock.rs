@@ -10,7 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Error, Result};
+use crate::{Error, Result, atomic::readable_by_all};
 
 /// The lock file's name in a folder.
 pub(crate) const NAME: &str = "lock";
@@ -41,6 +41,7 @@ impl Lock {
         let failed = |reason| Error::io("lock", &path, reason);
         loop {
             let mut options = OpenOptions::new();
+            readable_by_all(&mut options);
             let mut file =
                 options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
             match file.try_lock() {

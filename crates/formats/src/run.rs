@@ -23,6 +23,8 @@ use crate::{
 };
 
 const CONFIG: &str = "config.toml";
+/// The folders that a run has from its first moment.
+const INNER: [&str; 2] = ["checkpoints", "model"];
 
 /// The paths of a run, for reading.
 #[derive(Clone, Debug)]
@@ -106,7 +108,8 @@ impl Deref for RunWriter {
 }
 
 impl RunWriter {
-    /// Starts a new run in `path`, which must not exist or be an empty folder, and locks it.
+    /// Starts a new run in `path`, which must not exist or be an empty folder, and locks it. What a run leaves that
+    /// died before its first file counts as empty.
     ///
     /// `checkpoints/` and `model/` are created at once: a place that cannot be written to shows here, not after an
     /// hour of training.
@@ -131,7 +134,10 @@ impl RunWriter {
         let lock = Lock::acquire(root)?;
         // Between the first look and the lock another process may have moved in.
         refuse_occupied(root)?;
-        for name in ["checkpoints", "model"] {
+        atomic::sweep(root)?;
+        for name in INNER {
+            // Left by a run that died before its first file: from here on it is ours.
+            remove_if_there(&root.join(name), |path| fs::remove_dir(path))?;
             create_folders(&root.join(name), created)?;
         }
         atomic::sync_folder(root)?;
@@ -224,6 +230,7 @@ impl Metrics {
     fn open(path: PathBuf, offset: u64) -> Result<Self> {
         let failed = |reason| Error::io("open", &path, reason);
         let mut options = OpenOptions::new();
+        atomic::readable_by_all(&mut options);
         let mut file = options.write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         if length < offset {
@@ -281,11 +288,22 @@ fn refuse_occupied(root: &Path) -> Result<()> {
     };
     for entry in entries {
         let entry = entry.map_err(|reason| Error::io("list", root, reason))?;
-        if entry.file_name() != lock::NAME {
+        if !is_of_the_unborn(&entry) {
             return Err(Error::Occupied { path: root.to_owned() });
         }
     }
     Ok(())
+}
+
+/// Whether `entry` is nothing but what a run leaves that dies before its first file: the lock, an empty folder of its
+/// own, half of its config.
+fn is_of_the_unborn(entry: &fs::DirEntry) -> bool {
+    let name = entry.file_name();
+    let Some(name) = name.to_str() else { return false };
+    let is_empty = || fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none());
+    name == lock::NAME
+        || (INNER.contains(&name) && is_empty())
+        || name.strip_suffix(".tmp").is_some_and(|name| name.starts_with(".config.toml."))
 }
 
 /// As `create_dir_all`, and notes which folders were not there before.

@@ -1,5 +1,6 @@
 //! Finding text files, and where a split falls in them.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ pub(crate) fn spans(paths: &[PathBuf]) -> Result<Vec<Span>> {
             std::fs::metadata(path).map_err(|reason| Error::Read { path: path.clone(), reason })?;
         if metadata.is_dir() {
             let before = found.len();
-            walk(path, 0, &mut found)?;
+            walk(path, 0, &mut BTreeSet::new(), &mut found)?;
             if found.len() == before {
                 return Err(Error::NoText { path: path.clone() });
             }
@@ -43,11 +44,15 @@ pub(crate) fn spans(paths: &[PathBuf]) -> Result<Vec<Span>> {
     Ok(found)
 }
 
-/// How deep directories may lie in each other: links can make a circle.
+/// How deep directories may lie in each other.
 const DEEPEST: usize = 64;
 
-fn walk(folder: &Path, depth: usize, found: &mut Vec<Span>) -> Result<()> {
+/// Reads each directory once: links can make a circle, and two of them a maze.
+fn walk(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut Vec<Span>) -> Result<()> {
     let cannot = |reason| Error::Read { path: folder.to_owned(), reason };
+    if !seen.insert(folder.canonicalize().map_err(cannot)?) {
+        return Ok(());
+    }
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(cannot)? {
         paths.push(entry.map_err(cannot)?.path());
@@ -60,7 +65,7 @@ fn walk(folder: &Path, depth: usize, found: &mut Vec<Span>) -> Result<()> {
             continue;
         }
         if metadata.is_dir() && depth < DEEPEST {
-            walk(&path, depth + 1, found)?;
+            walk(&path, depth + 1, seen, found)?;
         } else if metadata.is_file() && metadata.len() > 0 && is_text(&path)? {
             found.push(Span { place: Place::File(path), start: 0, end: metadata.len() });
         }

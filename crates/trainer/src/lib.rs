@@ -28,6 +28,7 @@ use output::Output;
 /// Whatever stopped it, with an exit code.
 pub fn run(cli: &Cli) -> Result<()> {
     let output = Output::new(cli.json, cli.quiet);
+    signals::survive_size_limits()?;
     let result = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &output),
         Command::Eval(arguments) => command::eval::run(arguments, &output),

@@ -146,7 +146,6 @@ fn off_a_terminal_there_are_only_plain_lines() {
 fn a_loss_that_is_not_finite_ends_the_run_with_code_3() {
     let bench = Bench::new();
     bench.text("a.txt", 120);
-    let before = bench.entries();
     let ran = bench.run(&train(&[
         "--set",
         "optim.lr=1e9",
@@ -162,7 +161,6 @@ fn a_loss_that_is_not_finite_ends_the_run_with_code_3() {
         "optim.schedule=constant",
     ]));
     ran.refused(3, &["diverged at step", "learning rate", "hint"]);
-    assert_eq!(bench.entries(), before);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 #![no_main]
+#![allow(dead_code, reason = "each binary fuzzes one target")]
 
 #[path = "../targets.rs"]
 mod targets;

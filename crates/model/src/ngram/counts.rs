@@ -61,7 +61,13 @@ impl Counts {
     ///
     /// # Errors
     /// As [`Self::of`].
-    pub fn of_shard(tokens: &[u32], len: usize, first: bool, vocab_size: usize, order: usize) -> Result<Self> {
+    pub fn of_shard(
+        tokens: &[u32],
+        len: usize,
+        first: bool,
+        vocab_size: usize,
+        order: usize,
+    ) -> Result<Self> {
         let mut counts = Self::starting_in(tokens, len, vocab_size, order, None)?;
         if !first {
             counts.beginning.clear();
@@ -171,7 +177,9 @@ impl Counts {
                 preceded[suffix as usize] += u64::from(count);
             }
             let counts = self.levels[len - 1].counts.iter().zip(preceded);
-            if let Some(gram) = counts.map(|(&count, preceded)| u64::from(count) > preceded).position(|first| first) {
+            if let Some(gram) =
+                counts.map(|(&count, preceded)| u64::from(count) > preceded).position(|first| first)
+            {
                 first = self.gram(len, gram);
             }
         }

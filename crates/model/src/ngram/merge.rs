@@ -66,7 +66,8 @@ impl Shard<'_> {
 
     fn check(&self, vocab_size: usize) -> Result<()> {
         let mut taken = vec![false; vocab_size];
-        let free = |&id: &u32| taken.get_mut(id as usize).is_some_and(|taken| !std::mem::replace(taken, true));
+        let free =
+            |&id: &u32| taken.get_mut(id as usize).is_some_and(|taken| !std::mem::replace(taken, true));
         if self.ids.len() != self.counts.vocab_size as usize || !self.ids.iter().all(free) {
             return Err(Error::Config { message: "words cannot be renumbered like this".into() });
         }

@@ -24,8 +24,21 @@ fn refuse<T>(message: impl Into<String>) -> Result<T> {
     Err(Error::Tokenizer { message: message.into() })
 }
 
-/// The bytes of `tokenizer`'s file.
+/// The bytes of `tokenizer`'s file, none that [`read`] would refuse for its size.
 pub(super) fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
+    let bytes = write_unchecked(tokenizer)?;
+    check_size(&bytes)?;
+    Ok(bytes)
+}
+
+fn check_size(bytes: &[u8]) -> Result<()> {
+    if bytes.len() > MAX_BYTES {
+        return refuse(format!("the file has {} bytes, more than {MAX_BYTES}", bytes.len()));
+    }
+    Ok(())
+}
+
+fn write_unchecked(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
     let unit = tokenizer.unit;
     match &tokenizer.codec {
         Codec::Bpe(bpe) => {
@@ -238,9 +251,7 @@ fn append(vocabulary: &mut Interner, token: &str) -> Result<()> {
 
 /// A tokenizer from a file's bytes.
 pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
-    if bytes.len() > MAX_BYTES {
-        return refuse(format!("the file has {} bytes, more than {MAX_BYTES}", bytes.len()));
-    }
+    check_size(bytes)?;
     // The parser's own depth limit (128) keeps nesting harmless.
     let mut file: Read = serde_json::from_slice(bytes).map_err(|error| {
         let not_json = error.is_syntax() || error.is_eof();
@@ -292,6 +303,10 @@ fn added_tokens(added: &Value) -> Result<(Unit, usize)> {
     let added = added.as_array().map_or(&[][..], Vec::as_slice);
     let mut names = Vec::new();
     for token in added {
+        // The library would find an ordinary one in a text; in a text these names are only text.
+        if token["special"] != json!(true) {
+            return refuse(format!("its added token {} is not special", token["content"]));
+        }
         match token["content"].as_str() {
             Some(name @ (UNK | BOS | EOS | "<|endoftext|>")) => names.push(name),
             _ => {
@@ -317,6 +332,11 @@ fn table(vocab: Interner, unit: Unit) -> Result<Table> {
     Ok(vocab.into())
 }
 
+fn has(vocab: &Words, byte: u8) -> bool {
+    let character = bytes::to_char(byte).to_string();
+    vocab.iter().any(|token| token == character)
+}
+
 /// Bytes alone, or BPE over them.
 fn byte_level(bytes_of_file: &[u8], file: &Read, vocab: &Words, unit: Unit) -> Result<Tokenizer> {
     let model = &file.model;
@@ -335,7 +355,9 @@ fn byte_level(bytes_of_file: &[u8], file: &Read, vocab: &Words, unit: Unit) -> R
     if file.pre_tokenizer["add_prefix_space"] == json!(true) {
         return refuse("its pre-tokenizer adds a space before the text");
     }
-    if model.merges.as_array().is_some_and(Vec::is_empty) {
+    let no_merges = model.merges.as_array().is_some_and(Vec::is_empty);
+    // A text without a repeated pair teaches BPE no merges; unlike bytes, such a tokenizer still cuts words first.
+    if no_merges && file.pre_tokenizer["use_regex"] != json!(true) {
         if !vocab.iter().eq((0..=255u8).map(|byte| bytes::to_char(byte).to_string())) {
             return refuse("a byte vocabulary must have the 256 bytes, in order");
         }
@@ -346,6 +368,10 @@ fn byte_level(bytes_of_file: &[u8], file: &Read, vocab: &Words, unit: Unit) -> R
     }
     if !matches!(file.post_processor["type"].as_str(), None | Some("ByteLevel")) {
         return refuse("it has a post-processor, which this program does not use");
+    }
+    // A byte without a token would vanish from every text, and its bits with it.
+    if let Some(byte) = (0..=255u8).find(|&byte| !has(vocab, byte)) {
+        return refuse(format!("its vocabulary lacks the byte 0x{byte:02X}"));
     }
     if unit == Unit::Line && !vocab.iter().take(2).eq([BOS, EOS]) {
         return refuse("its first tokens are not <s>, </s>");

@@ -127,7 +127,7 @@ fn model(loaded: &mut Loaded) -> Result<()> {
         within(loaded, "model", "dropout", dropout, 0.0..=0.99)?;
     }
     if let Some(k) = model.k {
-        within(loaded, "model", "k", k, f64::MIN_POSITIVE..=1e12)?;
+        within(loaded, "model", "k", k, 1e-12..=1e12)?;
     }
     if let (Some(n_embd), Some(n_head)) = (model.n_embd, model.n_head)
         && n_embd % n_head != 0
@@ -194,12 +194,16 @@ fn optim(loaded: &Loaded) -> Result<()> {
     let optim = &loaded.config.optim;
     one_of(loaded, "optim", "kind", &optim.kind, &["adamw"])?;
     one_of(loaded, "optim", "schedule", &optim.schedule, &["constant", "cosine", "linear"])?;
-    within(loaded, "optim", "lr", optim.lr, f64::MIN_POSITIVE..=1e9)?;
+    within(loaded, "optim", "lr", optim.lr, 1e-12..=1e9)?;
     within(loaded, "optim", "min_lr", optim.min_lr, 0.0..=optim.lr)?;
     within(loaded, "optim", "weight_decay", optim.weight_decay, 0.0..=1e6)?;
     within(loaded, "optim", "l2", optim.l2, 0.0..=1e6)?;
-    within(loaded, "optim", "eps", optim.eps, f64::MIN_POSITIVE..=1.0)?;
+    within(loaded, "optim", "eps", optim.eps, 1e-20..=1.0)?;
     within(loaded, "optim", "grad_clip", optim.grad_clip, 0.0..=1e9)?;
+    if optim.skip_spikes != 0.0 {
+        // At 1 every second update would be one.
+        within(loaded, "optim", "skip_spikes", optim.skip_spikes, 1.01..=1e9)?;
+    }
     for beta in optim.betas {
         within(loaded, "optim", "betas", beta, 0.0..=0.999_999_9)?;
     }

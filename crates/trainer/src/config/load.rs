@@ -28,7 +28,7 @@ impl Loaded {
         if let Some(set) =
             self.overrides.iter().rev().find(|set| set.split('=').next().is_some_and(|k| k.trim() == name))
         {
-            return Some(format!("--set {set}"));
+            return Some(format!("--set {}", short(set)));
         }
         let path = self.path.as_ref()?;
         let line = line_of_key(&self.text, section, key)?;
@@ -67,11 +67,20 @@ pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<Loaded> {
             apply(&mut table, set)?;
             // One at a time, so that the message names the override at fault.
             config = table.clone().try_into().map_err(|error: toml::de::Error| {
-                with_suggestion(Failure::usage(format!("--set {set}: {}", error.message())))
+                with_suggestion(Failure::usage(format!("--set {}: {}", short(set), short(error.message()))))
             })?;
         }
     }
     Ok(Loaded { config, path: None, text: text.to_owned(), overrides: overrides.to_vec() })
+}
+
+/// As much of a text as a message can bear.
+fn short(text: &str) -> String {
+    const LONGEST: usize = 200;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 fn read(path: &Path) -> Result<String> {
@@ -90,7 +99,7 @@ fn read(path: &Path) -> Result<String> {
 /// Sets one key of the table.
 fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
     let wrong = || {
-        Failure::usage(format!("--set {set} is not of the form section.key=value"))
+        Failure::usage(format!("--set {} is not of the form section.key=value", short(set)))
             .hint("for example --set train.epochs=3 or --set tokenizer.kind=bpe")
     };
     let (name, value) = set.split_once('=').ok_or_else(wrong)?;
@@ -102,6 +111,8 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
     let value = value.trim();
     let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"))
         .ok()
+        // A value that goes on with another key is no value.
+        .filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| toml::Value::String(value.to_owned()));
     let section = table

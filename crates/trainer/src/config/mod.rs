@@ -228,6 +228,8 @@ pub struct Optim {
     pub eps: f64,
     /// The largest global gradient norm; 0: no clipping.
     pub grad_clip: f64,
+    /// Pass over updates whose objective is more than so many times its running mean; 0: make every update.
+    pub skip_spikes: f64,
 }
 
 impl Default for Optim {
@@ -243,6 +245,7 @@ impl Default for Optim {
             betas: [0.9, 0.99],
             eps: 1e-8,
             grad_clip: 1.0,
+            skip_spikes: 0.0,
         }
     }
 }

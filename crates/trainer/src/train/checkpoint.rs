@@ -13,8 +13,10 @@ use surprisal_formats::run::RunWriter;
 use surprisal_formats::weights::{ReadOptions, from_safetensors, to_safetensors};
 use surprisal_model::neural::Neural;
 
+use super::identity::Identity;
 use super::length::Position;
 use super::neural::{Best, State, restore, weights};
+use super::spikes::Spikes;
 use super::step::Sums;
 use crate::config;
 use crate::failure::{Failure, Result};
@@ -33,19 +35,29 @@ struct Kept {
     tokens: u64,
     /// How long metrics.jsonl was.
     metrics: u64,
+    #[serde(default)]
+    spikes: Spikes,
+    /// Which run this is of; checkpoints of version 0.1.0's first days do not say.
+    #[serde(default)]
+    identity: Option<Identity>,
 }
 
 /// Saves a run now and then.
 pub(crate) struct Saver<'a> {
     folder: &'a RunWriter,
     settings: &'a config::Checkpoint,
+    identity: &'a Identity,
     saved_at: Instant,
     saved_step: Option<usize>,
 }
 
 impl<'a> Saver<'a> {
-    pub(crate) fn new(folder: &'a RunWriter, settings: &'a config::Checkpoint) -> Self {
-        Self { folder, settings, saved_at: Instant::now(), saved_step: None }
+    pub(crate) fn new(
+        folder: &'a RunWriter,
+        settings: &'a config::Checkpoint,
+        identity: &'a Identity,
+    ) -> Self {
+        Self { folder, settings, identity, saved_at: Instant::now(), saved_step: None }
     }
 
     /// Whether it is time for the next checkpoint after `step`.
@@ -75,6 +87,8 @@ impl<'a> Saver<'a> {
             train_seconds: state.train_seconds,
             tokens: state.tokens,
             metrics,
+            spikes: state.spikes,
+            identity: Some(self.identity.clone()),
         };
         let current = weights(neural)?;
         let model = pack(neural, &[("", &current)])?;
@@ -112,8 +126,15 @@ pub(crate) fn newest(folder: &RunWriter, output: &Output) -> Result<Option<Check
 }
 
 /// How long metrics.jsonl was when `checkpoint` was made.
-pub(crate) fn metrics_offset(checkpoint: &Checkpoint) -> Result<u64> {
-    Ok(kept(checkpoint)?.metrics)
+///
+/// # Errors
+/// A checkpoint that is of another run than `identity`.
+pub(crate) fn metrics_offset(checkpoint: &Checkpoint, identity: &Identity) -> Result<u64> {
+    let kept = kept(checkpoint)?;
+    if let Some(begun) = &kept.identity {
+        identity.check(begun)?;
+    }
+    Ok(kept.metrics)
 }
 
 fn kept(checkpoint: &Checkpoint) -> Result<Kept> {
@@ -144,6 +165,7 @@ pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
     state.stale = kept.stale;
     state.train_seconds = kept.train_seconds;
     state.tokens = kept.tokens;
+    state.spikes = kept.spikes;
     Ok(())
 }
 

@@ -3,10 +3,13 @@
 mod audit;
 mod checkpoint;
 mod counted;
+mod divergence;
+mod identity;
 mod length;
 mod neural;
 mod optimiser;
 mod record;
+mod spikes;
 mod step;
 mod table;
 
@@ -23,10 +26,11 @@ use crate::command::sample;
 use crate::config::{self, Config, Loaded};
 use crate::data::Prepared;
 use crate::evaluate::Evaluation;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
 use crate::output::{Output, thousands};
 use crate::sampling::Sampling;
 use crate::signals::Stop;
+use identity::Identity;
 use neural::Account;
 use record::Record;
 use table::Table;
@@ -53,9 +57,16 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
         }
         _ => (open_folder(arguments, &loaded)?, None),
     };
-    let stop = Stop::listen()?;
+    let stop = Stop::listen(matches!(plan, Plan::Neural(_)))?;
+    let text = match &checkpoint {
+        Some(_) => loaded.text.clone(),
+        None => toml::to_string(config)
+            .map_err(|error| Failure::failed(format!("cannot write the config: {error}")))?,
+    };
     let run = Run {
         config,
+        identity: Identity::of(&text, &data)?,
+        text,
         data: &data,
         folder: &folder,
         pool: &pool,
@@ -67,8 +78,8 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
     let outcome =
         run.begin(checkpoint.as_ref()).and_then(|record| run.work(plan, checkpoint.as_ref(), record));
     match outcome {
-        // Nothing that was worth keeping yet: leave no debris.
-        Err(failure) if !arguments.resume && !has_model(&folder) => {
+        // Nothing that was worth keeping yet: leave no debris. After a divergence the batch is.
+        Err(failure) if !arguments.resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
             folder.abandon()?;
             Err(failure)
         }
@@ -106,6 +117,9 @@ impl Plan {
 /// What the parts of a run share.
 struct Run<'a> {
     config: &'a Config,
+    /// What config.toml holds, or is to hold.
+    text: String,
+    identity: Identity,
     data: &'a Prepared,
     folder: &'a RunWriter,
     pool: &'a Pool,
@@ -120,10 +134,10 @@ impl Run<'_> {
     /// the checkpoint was made.
     fn begin(&self, from: Option<&Checkpoint>) -> Result<Record> {
         if let Some(checkpoint) = from {
-            return Ok(Record::new(self.folder.open_metrics(checkpoint::metrics_offset(checkpoint)?)?));
+            let offset = checkpoint::metrics_offset(checkpoint, &self.identity)?;
+            return Ok(Record::new(self.folder.open_metrics(offset)?));
         }
-        let text = toml::to_string(self.config)
-            .map_err(|error| Failure::failed(format!("cannot write the config: {error}")))?;
+        let text = &self.text;
         self.folder
             .write_config(&format!("# The settings of this run, with every default filled in.\n\n{text}"))?;
         self.folder.write_tokenizer(&self.data.tokenizer.to_json()?)?;
@@ -157,8 +171,10 @@ impl Run<'_> {
                     output,
                     record: &mut record,
                     audit: self.audit,
-                    saver: checkpoint::Saver::new(folder, &config.checkpoint),
+                    folder,
+                    saver: checkpoint::Saver::new(folder, &config.checkpoint, &self.identity),
                     stop: self.stop,
+                    last: None,
                 };
                 let (lm, evaluation, account) = trainer.run(neural, from)?;
                 crate::models::save_neural(folder, &data.tokenizer, &lm.neural)?;

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::json;
 use surprisal_formats::checkpoint::Checkpoint;
+use surprisal_formats::run::RunWriter;
 use surprisal_kernels::threads::Pool;
 use surprisal_loss::{CrossEntropy, IGNORE, information};
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
@@ -12,9 +13,11 @@ use surprisal_text::Batches;
 
 use super::audit::{self, ParameterAudit};
 use super::checkpoint::{self, Saver};
+use super::divergence;
 use super::length::{Length, Position};
 use super::optimiser::{Optimiser, describe_groups};
 use super::record::Record;
+use super::spikes::Spikes;
 use super::step::{Step, Sums};
 use super::table::{Row, Table};
 use crate::config::{Config, Shards};
@@ -45,8 +48,11 @@ pub(crate) struct Trainer<'a> {
     pub(crate) record: &'a mut Record,
     /// List gradients and updates of the first steps.
     pub(crate) audit: bool,
+    pub(crate) folder: &'a RunWriter,
     pub(crate) saver: Saver<'a>,
     pub(crate) stop: &'a Stop,
+    /// The update made last, and its place in the data.
+    pub(crate) last: Option<(Position, divergence::Update)>,
 }
 
 /// What changes from step to step: all that a checkpoint has to hold.
@@ -63,6 +69,19 @@ pub(crate) struct State {
     pub(crate) train_seconds: f64,
     /// Tokens trained on.
     pub(crate) tokens: u64,
+    pub(crate) spikes: Spikes,
+}
+
+impl State {
+    /// Whether every parameter is a number.
+    pub(crate) fn is_finite(&self) -> Result<bool> {
+        for parameter in self.lm.neural.parameters() {
+            if !parameter.read(|values| values.iter().all(|value| value.is_finite()))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 /// The best weights so far.
@@ -108,22 +127,32 @@ impl Trainer<'_> {
             stale: 0,
             train_seconds: 0.0,
             tokens: 0,
+            spikes: Spikes::default(),
         };
         if let Some(checkpoint) = from {
             checkpoint::resume(&mut state, checkpoint)?;
             self.output.say(format!("going on after step {}", state.optimiser.step));
         }
         let mut last = None;
-        while length.progress(state.optimiser.step, state.train_seconds) < 1.0 {
-            let ends_epoch = self.step(&mut state, &batches, &loss, length)?;
+        // Asked before each step, not after: a run that is resumed where it had lost its patience ends there, too.
+        while length.progress(state.optimiser.step, state.train_seconds) < 1.0
+            && !self.out_of_patience(&state)
+        {
+            let ends_epoch = self
+                .step(&mut state, &batches, &loss, length)
+                .or_else(|failure| self.keep_last_good(&state, failure))?;
             let step = state.optimiser.step;
             let done = length.progress(step, state.train_seconds) >= 1.0;
             let asked = config.eval.every_steps > 0 && step.is_multiple_of(config.eval.every_steps);
             if done || ends_epoch || asked {
-                last = Some(self.report(&mut state, &batches, length, table)?);
+                let reported = self.report(&mut state, &batches, length, table);
+                last = Some(reported.or_else(|failure| self.keep_last_good(&state, failure))?);
             }
             let stop = self.stop.asked();
             if self.saver.due(step) || stop.is_some() {
+                // A checkpoint that is not worth going back to would push out one that is.
+                self.check_finite(&state, &batches)
+                    .or_else(|failure| self.keep_last_good(&state, failure))?;
                 let metrics = self.record.sync()?;
                 self.saver.save(&state, metrics)?;
             }
@@ -134,15 +163,14 @@ impl Trainer<'_> {
                     hint: Some("--resume with the same --out goes on from here".into()),
                 });
             }
-            if train.patience > 0 && state.stale >= train.patience {
-                self.output.say(format!(
-                    "stopped early: no better validation loss in {} evaluations (train.patience)",
-                    train.patience
-                ));
-                break;
-            }
         }
         self.output.end_bar();
+        if self.out_of_patience(&state) {
+            let patience = train.patience;
+            self.output.say(format!(
+                "stopped early: no better validation loss in {patience} evaluations (train.patience)"
+            ));
+        }
         let mut evaluation = match last {
             Some(evaluation) => evaluation,
             // Resumed after its last step.
@@ -164,6 +192,31 @@ impl Trainer<'_> {
             steps: state.optimiser.step,
         };
         Ok((state.lm, evaluation, account))
+    }
+
+    fn out_of_patience(&self, state: &State) -> bool {
+        let patience = self.config.train.patience;
+        patience > 0 && state.stale >= patience
+    }
+
+    /// Divergence may show in the parameters before it shows in a loss.
+    fn check_finite(&self, state: &State, batches: &Batches) -> Result<()> {
+        match self.last {
+            Some((at, made)) if !state.is_finite()? => {
+                made.keep(&at.batches(batches, &self.config.train), &self.data.tokenizer, self.folder)?;
+                Err(made.failure())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds to a divergence what can be gone back to; any other failure stays as it is.
+    fn keep_last_good<T>(&mut self, state: &State, mut failure: Failure) -> Result<T> {
+        if failure.kind == Kind::Diverged {
+            let kept = divergence::last_good(state, &mut self.saver, self.record, self.folder)?;
+            failure.message.push_str(&format!("; {kept}"));
+        }
+        Err(failure)
     }
 
     /// Says what is about to happen.
@@ -221,21 +274,34 @@ impl Trainer<'_> {
         let shards = if let Shards::Fixed(shards) = config.train.shards { shards } else { 1 };
         let update = Step { neural: &state.lm.neural, loss, shards, pool: self.pool };
         let portion = state.position.batches(batches, &config.train);
-        let gradients = update.gradients(&portion, dropout_seed(config.train.seed, step));
-        let (stores, sums) = gradients.map_err(|failure| match failure.kind {
-            Kind::Diverged => diverged(step, f64::NAN, f64::NAN, lr),
-            _ => failure,
-        })?;
-        let norm = state.optimiser.gather(&state.lm.neural, &stores, self.pool)?;
-        drop(stores);
-        if !(sums.objective.is_finite() && norm.is_finite()) {
-            return Err(diverged(step, sums.objective / sums.tokens as f64, norm, lr));
+        let mut made = divergence::Update { done: step, objective: f64::NAN, norm: f64::NAN, lr };
+        let sums = match update.gradients(&portion, dropout_seed(config.train.seed, step)) {
+            Ok((stores, sums)) => {
+                made.norm = state.optimiser.gather(&state.lm.neural, &stores, self.pool)?;
+                made.objective = sums.objective / sums.tokens as f64;
+                sums
+            }
+            Err(failure) if failure.kind == Kind::Diverged => Sums::default(),
+            Err(failure) => return Err(failure),
+        };
+        if !(made.objective.is_finite() && made.norm.is_finite()) {
+            made.keep(&portion, &self.data.tokenizer, self.folder)?;
+            return Err(made.failure());
         }
-        let audited = self.audit && step < audit::STEPS;
-        let before = if audited { weights(&state.lm.neural)? } else { Vec::new() };
-        state.optimiser.update(&state.lm.neural, lr, norm, self.pool)?;
-        if audited {
-            self.list_gradients(state, &before)?;
+        let spike = state.spikes.judge(made.objective, config.optim.skip_spikes);
+        self.last = Some((state.position, made));
+        if let Some(mean) = spike.or_else(|failure| {
+            made.keep(&portion, &self.data.tokenizer, self.folder)?;
+            Err(failure)
+        })? {
+            self.pass_over(state, made, mean)?;
+        } else {
+            let audited = self.audit && step < audit::STEPS;
+            let before = if audited { weights(&state.lm.neural)? } else { Vec::new() };
+            state.optimiser.update(&state.lm.neural, lr, made.norm, self.pool)?;
+            if audited {
+                self.list_gradients(state, &before)?;
+            }
         }
         state.recent.add(&sums);
         state.tokens += sums.tokens as u64;
@@ -248,6 +314,17 @@ impl Trainer<'_> {
         self.output
             .move_bar(position, || format!("train nll {:.4}", state.recent.nll / state.recent.tokens as f64));
         Ok(ends_epoch)
+    }
+
+    /// Counts the step without making it: weights and moments stay as they are.
+    fn pass_over(&mut self, state: &mut State, update: divergence::Update, mean: f64) -> Result<()> {
+        state.optimiser.step += 1;
+        let (step, objective) = (state.optimiser.step, update.objective);
+        self.output.say(format!(
+            "step {step} is passed over: {objective:.4} nats a token, where {mean:.4} is the running mean"
+        ));
+        let event = json!({ "event": "skipped", "step": step, "objective": objective, "mean": mean });
+        self.record.event(&event, self.output)
     }
 
     /// The gradient audit of the step just made; `before` are the weights it started from.
@@ -284,6 +361,10 @@ impl Trainer<'_> {
         let evaluation = self.evaluate(&state.lm)?;
         let nats_per_token = evaluation.nats_per_token();
         let step = state.optimiser.step;
+        if let Some((at, made)) = self.last.filter(|_| !nats_per_token.is_finite()) {
+            made.keep(&at.batches(batches, &self.config.train), &self.data.tokenizer, self.folder)?;
+            return Err(made.failure());
+        }
         let best = state.best.as_ref().is_none_or(|best| nats_per_token < best.nats_per_token);
         if best {
             state.best = Some(Best { nats_per_token, step, weights: weights(&state.lm.neural)? });
@@ -310,8 +391,30 @@ impl Trainer<'_> {
             "tokens_per_second": row.tokens_per_second,
         });
         self.record.event(&event, self.output)?;
+        self.notice_overfitting(state, row.nll, nats_per_token)?;
         state.recent = Sums::default();
         Ok(evaluation)
+    }
+
+    /// Says so once validation has turned: several evaluations since the best, while the training text is fitted
+    /// better than the validation text.
+    fn notice_overfitting(&mut self, state: &State, train_nll: f64, nats_per_token: f64) -> Result<()> {
+        const TURNED: usize = 3;
+        let Some(best) = state.best.as_ref().filter(|_| state.stale == TURNED && train_nll < nats_per_token)
+        else {
+            return Ok(());
+        };
+        self.output.say(format!(
+            "note: validation has turned: {:.4} nats a token at step {}, {nats_per_token:.4} now, while training is at \
+             {train_nll:.4}. The model is overfitting; the weights of step {} are kept. More text, more dropout, label \
+             smoothing or fewer steps help; train.patience = {TURNED} would stop here",
+            best.nats_per_token, best.step, best.step
+        ));
+        let event = json!({
+            "event": "overfitting", "step": state.optimiser.step, "best_step": best.step,
+            "best_nats_per_token": best.nats_per_token, "nats_per_token": nats_per_token, "train_nll": train_nll,
+        });
+        self.record.event(&event, self.output)
     }
 
     fn evaluate(&self, lm: &NeuralLm) -> Result<Evaluation> {
@@ -339,15 +442,4 @@ pub(crate) fn restore(neural: &Neural, weights: &[Vec<f32>]) -> Result<()> {
         parameter.update(|slice| slice.copy_from_slice(values))?;
     }
     Ok(())
-}
-
-fn diverged(step: usize, objective: f64, norm: f64, lr: f64) -> Failure {
-    Failure {
-        kind: Kind::Diverged,
-        message: format!(
-            "training diverged at step {}: objective {objective} nats a token, gradient norm {norm}, learning rate {lr:.3e}",
-            step + 1
-        ),
-        hint: Some("lower optim.lr, lengthen optim.warmup, or set optim.grad_clip".into()),
-    }
 }

@@ -3,27 +3,39 @@
 use serde::Serialize;
 use surprisal_formats::run::Metrics;
 
-use crate::failure::Result;
+use crate::failure::{Kind, Result};
 use crate::output::Output;
 
 /// Where the events of a run go.
 #[derive(Debug)]
 pub(crate) struct Record {
     metrics: Metrics,
+    /// Standard output is gone. A run is more than its audience: it goes on, and the file has every event.
+    unheard: bool,
 }
 
 impl Record {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { metrics }
+        Self { metrics, unheard: false }
     }
 
     /// Appends one event.
     ///
     /// # Errors
-    /// When the file or standard output cannot be written to.
+    /// When the file cannot be written to.
     pub(crate) fn event(&mut self, event: &impl Serialize, output: &Output) -> Result<()> {
         self.metrics.append(&serde_json::to_string(event)?)?;
-        output.event(event)
+        if self.unheard {
+            return Ok(());
+        }
+        if let Err(failure) = output.event(event) {
+            self.unheard = true;
+            if failure.kind != Kind::ClosedPipe {
+                output
+                    .warn(format!("{}; the run goes on, and metrics.jsonl has every event", failure.message));
+            }
+        }
+        Ok(())
     }
 
     /// Makes the lines durable and says how long the file is: what a checkpoint keeps.

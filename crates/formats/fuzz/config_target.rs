@@ -1,0 +1,19 @@
+//! What is fuzzed of the trainer: the config. Apart from targets.rs, because only the trainer can test it.
+
+use surprisal::config;
+
+/// A config that is accepted survives being saved, and is accepted again as the same.
+pub(crate) fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    // Of what is fuzzed the first line is an override.
+    let (set, text) = text.split_once('\n').unwrap_or(("", text));
+    let sets: Vec<String> = if set.contains('=') { vec![set.to_owned()] } else { Vec::new() };
+    let Ok(mut loaded) = config::parse("config.toml", text, &sets) else { return };
+    if config::check(&mut loaded).is_err() {
+        return;
+    }
+    let saved = toml::to_string(&loaded.config).expect("what was read can be written");
+    let mut again = config::parse("config.toml", &saved, &[]).expect("what was written can be read");
+    config::check(&mut again).expect("what was checked passes again");
+    assert_eq!(again.config, loaded.config);
+}

@@ -1,0 +1,129 @@
+//! Files that call themselves tokenizer.json: each is refused with a typed error, within a second and within bounded
+//! memory. In a process of their own, because they look at its peak memory.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails where something is wrong")]
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use surprisal_text::{Corpus, DataOptions, Error, Tokenizer, TokenizerKind, Unit};
+
+/// The file of a small tokenizer of the embedded text.
+fn trained(kind: TokenizerKind, unit: Unit) -> Value {
+    let options = DataOptions { val_fraction: 0.999, unit, ..DataOptions::default() };
+    let corpus = Corpus::embedded("babble", &options).unwrap();
+    serde_json::from_slice(&corpus.train_tokenizer(kind).unwrap().to_json().unwrap()).unwrap()
+}
+
+fn cases() -> Vec<(&'static str, Vec<u8>)> {
+    let bpe = trained(TokenizerKind::Bpe { vocab_size: 290 }, Unit::Stream);
+    let char = trained(TokenizerKind::Char, Unit::Stream);
+    let word = trained(TokenizerKind::Word, Unit::Line);
+    let byte = trained(TokenizerKind::Byte, Unit::Stream);
+    let with = |base: &Value, change: &dyn Fn(&mut Value)| {
+        let mut value = base.clone();
+        change(&mut value);
+        serde_json::to_vec(&value).unwrap()
+    };
+    let id = |value: &Value, token: &str| value["model"]["vocab"][token].as_u64().unwrap();
+    // One level below what the parser itself refuses, and far above it.
+    let nested = |depth| format!("{{\"model\":{}{}}}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
+    let regex =
+        json!({ "type": "Split", "pattern": { "Regex": "(a+)+$" }, "behavior": "Removed", "invert": false });
+    let template = json!({ "type": "TemplateProcessing", "single": [{ "SpecialToken": { "id": "[CLS]", "type_id": 0 } }], "pair": [], "special_tokens": {} });
+    vec![
+        ("empty", Vec::new()),
+        ("no JSON", b"PK\x03\x04".to_vec()),
+        ("a list", b"[]".to_vec()),
+        ("100 lists in each other", nested(100)),
+        ("10,000 lists in each other", nested(10_000)),
+        ("200 MB", vec![b' '; 200_000_000]),
+        ("FixedLength 0", with(&char, &|v| v["pre_tokenizer"]["length"] = json!(0))),
+        ("FixedLength 2^63", with(&char, &|v| v["pre_tokenizer"]["length"] = json!(1_u64 << 63))),
+        ("a gap in the ids", with(&char, &|v| v["model"]["vocab"]["a"] = json!(99_999))),
+        ("an id of 2^64 - 1", with(&word, &|v| v["model"]["vocab"]["more"] = json!(u64::MAX))),
+        ("an id twice", with(&bpe, &|v| v["model"]["vocab"]["a"] = json!(id(v, "b")))),
+        ("an id that is no number", with(&bpe, &|v| v["model"]["vocab"]["a"] = json!("7"))),
+        (
+            "a byte without a token",
+            with(&bpe, &|v| {
+                // Ids without a gap: only the byte itself is missing.
+                let old = v["model"]["vocab"].as_object_mut().unwrap().remove("Q").unwrap();
+                v["model"]["vocab"]["QQ"] = old;
+            }),
+        ),
+        ("no vocabulary", with(&bpe, &|v| v["model"]["vocab"] = json!([]))),
+        ("dropout", with(&bpe, &|v| v["model"]["dropout"] = json!(0.1))),
+        ("an unknown model", with(&bpe, &|v| v["model"]["type"] = json!("Unigram"))),
+        ("an unknown pre-tokenizer", with(&char, &|v| v["pre_tokenizer"]["type"] = json!("Whitespace"))),
+        ("a normalizer", with(&word, &|v| v["normalizer"] = json!({ "type": "NFKC" }))),
+        ("truncation", with(&bpe, &|v| v["truncation"] = json!({ "max_length": 0 }))),
+        ("padding to 2^60", with(&bpe, &|v| v["padding"] = json!({ "strategy": { "Fixed": 1_u64 << 60 } }))),
+        ("a catastrophic pattern", with(&word, &|v| v["pre_tokenizer"] = regex.clone())),
+        ("a template of missing tokens", with(&bpe, &|v| v["post_processor"] = template.clone())),
+        (
+            "a decoder that replaces",
+            with(&bpe, &|v| {
+                v["decoder"] = json!({ "type": "Replace", "pattern": { "Regex": "(a+)+$" }, "content": "" });
+            }),
+        ),
+        ("a merge of nothing", with(&bpe, &|v| v["model"]["merges"] = json!([["never", "seen"]]))),
+        ("a merge that is no pair", with(&bpe, &|v| v["model"]["merges"] = json!(["a"]))),
+        ("merges that are no list", with(&bpe, &|v| v["model"]["merges"] = json!(7))),
+        (
+            "a foreign added token",
+            with(&char, &|v| v["added_tokens"] = json!([{ "id": 3, "content": "e", "special": true }])),
+        ),
+        ("an added token that is ordinary", with(&word, &|v| v["added_tokens"][1]["special"] = json!(false))),
+        (
+            "one half of <s> and </s>",
+            with(&byte, &|v| v["added_tokens"] = json!([{ "id": 256, "content": "<s>", "special": true }])),
+        ),
+        (
+            "bytes in another order",
+            with(&byte, &|v| {
+                v["model"]["vocab"]["A"] = json!(66);
+                v["model"]["vocab"]["B"] = json!(65);
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn every_hostile_file_is_refused_soon_and_within_memory() {
+    let cases = cases();
+    assert!(cases.len() >= 12);
+    let before = peak_memory();
+    for (name, bytes) in &cases {
+        let started = Instant::now();
+        let error = Tokenizer::from_json(bytes).map(|_| ()).expect_err(name);
+        eprintln!("{name}: {error}");
+        assert!(started.elapsed() < Duration::from_secs(1), "{name} took {:?}", started.elapsed());
+        assert!(matches!(error, Error::Tokenizer { .. }), "{name}: {error:?}");
+        assert!(error.to_string().len() < 1000, "{name}: a message of {} bytes", error.to_string().len());
+    }
+    if let (Some(before), Some(after)) = (before, peak_memory()) {
+        eprintln!("{} MiB over the files themselves", (after - before) >> 20);
+        assert!(after - before < 64 << 20, "reading took {} MiB", (after - before) >> 20);
+    }
+}
+
+/// The worst that fits into the limits: small values, which take many times their text when they are parsed.
+#[test]
+fn a_file_within_the_limit_costs_bounded_memory() {
+    let bytes = format!("{{\"model\":[{}0]}}", "0,".repeat(2_000_000)).into_bytes();
+    let before = peak_memory();
+    let started = Instant::now();
+    assert!(Tokenizer::from_json(&bytes).is_err());
+    assert!(started.elapsed() < Duration::from_secs(1));
+    if let (Some(before), Some(after)) = (before, peak_memory()) {
+        assert!(after - before < 40 * bytes.len() as u64, "reading took {} MiB", (after - before) >> 20);
+    }
+}
+
+/// The peak resident memory of this process in bytes, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+}

@@ -1,0 +1,14 @@
+//! The config's fuzz target without a fuzzer: the same few thousand mutations of every file in configs/ on every run.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
+
+#[path = "../../formats/fuzz/config_target.rs"]
+mod config_target;
+#[path = "../../formats/tests/mutation/mod.rs"]
+mod mutation;
+
+#[test]
+fn configs_survive() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    mutation::survives(&folder, config_target::config);
+}
