@@ -4,9 +4,10 @@
 Run it with the interpreter of a virtual environment that has PyTorch (2.13 or newer for linear_cross_entropy):
 
     cargo build --release
-    /path/to/venv/bin/python scripts/bench_loss.py [rounds]
+    /path/to/venv/bin/python scripts/bench_loss.py [rounds] [part of a case's name]
 
-Prints one JSON line a case, then a Markdown table.
+Prints one JSON line a case, then a Markdown table. A ratio is the median over rounds of our time over the peer's in the
+same round; candle_nn is candle-nn's own loss, measured by our binary.
 """
 import json
 import os
@@ -86,8 +87,9 @@ def compare(case, peers, rounds, seconds):
     for _ in range(rounds):
         last = ours(case, seconds)
         mine.append(last["median_ms"])
-        for name, step in peers.items():
-            theirs[name].append(clock(step, seconds))
+        for name, peer in peers.items():
+            # A peer is a step to time, or another case of our own binary.
+            theirs[name].append(ours(peer, seconds)["median_ms"] if isinstance(peer, str) else clock(peer, seconds))
     row = {"case": case, "ms": statistics.median(mine), "gb_per_s": last["gb_per_s"], "extra_bytes": last["extra_bytes"]}
     for name, times in theirs.items():
         row[name + "_ms"] = statistics.median(times)
@@ -96,32 +98,39 @@ def compare(case, peers, rounds, seconds):
     return row
 
 
+def cases():
+    """Every case's name, and how to make its peers."""
+    for n, v in [(4096, 50257), (8192, 65)]:
+        yield f"copy/{n}x{v}/0", lambda: {}
+        for epsilon in [0.0, 0.1]:
+
+            def peers(n=n, v=v, epsilon=epsilon):
+                torches = {kind: from_logits(n, v, epsilon, kind == "compiled") for kind in ["eager", "compiled"]}
+                return torches if epsilon else {**torches, "candle_nn": f"candle_nn/{n}x{v}/0"}
+
+            yield f"in_place/{n}x{v}/{epsilon:g}", peers
+        yield f"candle/{n}x{v}/0", lambda n=n, v=v: {"candle_nn": f"candle_nn/{n}x{v}/0"}
+    kinds = ["eager", "compiled", "chunked"]
+    yield "linear/4096x50257x384/0", lambda: {kind: from_hidden(4096, 50257, 384, kind) for kind in kinds}
+
+
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    wanted = sys.argv[2] if len(sys.argv) > 2 else ""
     rows = []
-    for n, v in [(4096, 50257), (8192, 65)]:
-        rows.append(compare(f"copy/{n}x{v}/0", {}, rounds, 1.0))
-        for epsilon in [0.0, 0.1]:
-            peers = {
-                "eager": from_logits(n, v, epsilon, False),
-                "compiled": from_logits(n, v, epsilon, True),
-            }
-            rows.append(compare(f"in_place/{n}x{v}/{epsilon:g}", peers, rounds, 1.0))
-        candle = [compare(f"{variant}/{n}x{v}/0", {}, rounds, 1.0) for variant in ["candle", "candle_nn"]]
-        rows += candle
-    peers = {kind: from_hidden(4096, 50257, 384, kind) for kind in ["eager", "compiled", "chunked"]}
-    peers = {kind: step for kind, step in peers.items() if step}
-    rows.append(compare("linear/4096x50257x384/0", peers, rounds, 1.0))
-    print("\n| case | ms | GB/s | extra memory | PyTorch eager | compiled | ratio to eager | to compiled |")
-    print("|---|---|---|---|---|---|---|---|")
-    number = lambda row, key, form: format(row[key], form) if key in row else ""
+    for case, make_peers in cases():
+        if wanted in case:
+            peers = {name: peer for name, peer in make_peers().items() if peer}
+            rows.append(compare(case, peers, rounds, 1.0))
+    names = ["eager", "compiled", "chunked", "candle_nn"]
+    print("\n| case | ms | GB/s | extra memory | " + " | ".join(f"{name} ms | ratio" for name in names) + " |")
+    print("|---" * (4 + 2 * len(names)) + "|")
     for row in rows:
-        extra = f"{row['extra_bytes'] / 2**20:.2f} MiB"
-        print(
-            f"| {row['case']} | {row['ms']:.2f} | {row['gb_per_s']:.1f} | {extra} | {number(row, 'eager_ms', '.1f')} | "
-            f"{number(row, 'compiled_ms', '.1f')} | {number(row, 'ratio_to_eager', '.3f')} | "
-            f"{number(row, 'ratio_to_compiled', '.3f')} |"
-        )
+        cells = [row["case"], f"{row['ms']:.2f}", f"{row['gb_per_s']:.1f}", f"{row['extra_bytes'] / 2**20:.2f} MiB"]
+        for name in names:
+            there = name + "_ms" in row
+            cells += [f"{row[name + '_ms']:.1f}", f"{row['ratio_to_' + name]:.3f}"] if there else ["", ""]
+        print("| " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

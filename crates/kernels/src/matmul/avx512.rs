@@ -1,0 +1,322 @@
+//! Our own product for AVX-512: a register tile of 12 × 32, B packed in panels of 32 columns.
+//!
+//! A tile keeps 24 accumulators; each step along k loads two vectors of B and multiplies them with 12 broadcast elements
+//! of A, which is what the two multipliers of a core can take. B is packed once for all rows and streams from the
+//! second-level cache; A is read where it lies, unless its rows would fight for the same cache lines or its columns are
+//! pages apart. Every element of C is a sum along k in ascending order, in blocks of [`DEPTH`], whatever the shape around
+//! it: cutting a product in parts does not change its bits.
+//!
+//! What a core waits for is memory, not arithmetic, so three things are fetched ahead: the tile of C while its sum is
+//! made, the next rows of a B that is transposed, and the columns of A that come after the next.
+
+#![expect(unsafe_code, reason = "vector intrinsics on raw pointers")]
+
+use std::arch::x86_64::{
+    __m512, __mmask16, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm512_castpd_ps, _mm512_castps_pd,
+    _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps,
+    _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+};
+use std::cell::RefCell;
+
+/// Rows of a tile.
+const ROWS: usize = 12;
+/// Columns of a tile.
+const COLUMNS: usize = 32;
+/// Longest stretch along k between two visits to C.
+const DEPTH: usize = 384;
+/// Columns of B packed at a time: with [`DEPTH`], half of a second-level cache.
+const WIDTH: usize = 384;
+/// From one row of a copied A to the next: an odd number of cache lines.
+const A_STRIDE: usize = DEPTH + 16;
+/// Columns of A further apart than this (4 KiB, a page) are packed.
+const FAR: usize = 1024;
+/// Row strides that are multiples of this (2 KiB) put the rows of a tile into a few sets of the first-level cache.
+const SAME_SETS: usize = 512;
+
+/// A strided matrix.
+#[derive(Clone, Copy)]
+pub(super) struct View {
+    pub(super) data: *const f32,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
+}
+
+/// 64 bytes: a vector and a cache line.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+thread_local! {
+    /// Packed B and packed A of this thread.
+    static PACKED: RefCell<(Vec<Line>, Vec<Line>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// `C = A B` or `C += A B` for A (m, k), B (k, n), C (m, n) of row stride `c_stride`.
+///
+/// # Safety
+/// The machine has AVX-512F; every element of the three shapes lies in memory that may be read, C's in memory that may be
+/// written and that nothing else uses meanwhile.
+pub(super) unsafe fn product(
+    (m, n, k): (usize, usize, usize),
+    a: View,
+    b: View,
+    c: *mut f32,
+    c_stride: usize,
+    add: bool,
+) {
+    PACKED.with_borrow_mut(|(packed_b, packed_a)| {
+        packed_b.resize(DEPTH * WIDTH / 16, Line([0.0; 16]));
+        packed_a.resize(A_STRIDE * ROWS / 16, Line([0.0; 16]));
+        let (packed_b, packed_a) = (packed_b.as_mut_ptr().cast::<f32>(), packed_a.as_mut_ptr().cast::<f32>());
+        for left in (0..n).step_by(WIDTH) {
+            let width = WIDTH.min(n - left);
+            for from in (0..k).step_by(DEPTH) {
+                let depth = DEPTH.min(k - from);
+                // SAFETY: the block lies within B, and the buffer holds DEPTH x WIDTH elements.
+                unsafe { pack_b(b.at(from, left), (depth, width), packed_b) };
+                for top in (0..m).step_by(ROWS) {
+                    let rows = ROWS.min(m - top);
+                    // SAFETY: the panel lies within A, and the buffer holds A_STRIDE x ROWS elements.
+                    let a = unsafe { reachable(a.at(top, from), (rows, depth), width, packed_a) };
+                    for panel in (0..width).step_by(COLUMNS) {
+                        let columns = COLUMNS.min(width - panel);
+                        // SAFETY: rows and columns stay within C; the panel was packed above.
+                        unsafe {
+                            let c = c.add(top * c_stride + left + panel);
+                            fetch_tile(c, c_stride, rows, columns);
+                            let b = packed_b.add(panel * depth);
+                            tile(rows, depth, a, b, c, c_stride, columns, add || from > 0);
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+impl View {
+    /// The part that starts at (row, column).
+    fn at(self, row: usize, column: usize) -> Self {
+        Self { data: self.data.wrapping_add(row * self.row_stride + column * self.column_stride), ..self }
+    }
+}
+
+/// The lowest `count` lanes, of two vectors.
+fn masks(count: usize) -> (__mmask16, __mmask16) {
+    let all = ((1u64 << count) - 1) as u32;
+    (all as u16, (all >> 16) as u16)
+}
+
+/// Copies a (depth, width) block into panels of 32 columns, each (depth, 32); missing columns are zero.
+#[target_feature(enable = "avx512f")]
+unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut f32) {
+    for panel in (0..width).step_by(COLUMNS) {
+        let columns = COLUMNS.min(width - panel);
+        // SAFETY: the caller's block and buffer; masked lanes are not touched.
+        unsafe {
+            let out = out.add(panel * depth);
+            let from = b.at(0, panel);
+            if b.column_stride == 1 {
+                let (low, high) = masks(columns);
+                for i in 0..depth {
+                    let row = from.data.add(i * b.row_stride);
+                    _mm512_storeu_ps(out.add(i * COLUMNS), _mm512_maskz_loadu_ps(low, row));
+                    let second = _mm512_maskz_loadu_ps(high, row.wrapping_add(16));
+                    _mm512_storeu_ps(out.add(i * COLUMNS + 16), second);
+                }
+            } else if b.row_stride == 1 {
+                for half in [0, 16] {
+                    let here = columns.saturating_sub(half).min(16);
+                    for i in (0..depth).step_by(16) {
+                        transpose(
+                            from.data.wrapping_add(half * b.column_stride + i),
+                            b.column_stride,
+                            (here, 16.min(depth - i)),
+                            out.add(i * COLUMNS + half),
+                        );
+                    }
+                }
+            } else {
+                for i in 0..depth {
+                    for j in 0..COLUMNS {
+                        let value = if j < columns { *from.at(i, j).data } else { 0.0 };
+                        *out.add(i * COLUMNS + j) = value;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes the transpose of `rows` (at most 16) rows of `columns` (at most 16) elements, `stride` apart, as `columns`
+/// rows of 16 elements, [`COLUMNS`] apart; missing ones are zero.
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose(from: *const f32, stride: usize, (rows, columns): (usize, usize), out: *mut f32) {
+    let mask = masks(columns).0;
+    let mut r: [__m512; 16] = [_mm512_setzero_ps(); 16];
+    // Loops of fixed length: what is indexed by a variable would not stay in registers.
+    for i in 0..16 {
+        let here = if i < rows { mask } else { 0 };
+        // SAFETY: `columns` elements of row i if there is one, else nothing; fetching ahead never faults.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add((i + 16) * stride).cast());
+            r[i] = _mm512_maskz_loadu_ps(here, from.wrapping_add(i * stride));
+        }
+    }
+    // Pairs, fours, then quarters of the vectors: the standard network.
+    let mut t = r;
+    for i in (0..16).step_by(2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for i in (0..16).step_by(4) {
+        let pd = |v: __m512| _mm512_castps_pd(v);
+        r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(pd(t[i]), pd(t[i + 2])));
+        r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(pd(t[i]), pd(t[i + 2])));
+        r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(pd(t[i + 1]), pd(t[i + 3])));
+        r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(pd(t[i + 1]), pd(t[i + 3])));
+    }
+    for i in 0..4 {
+        t[i] = _mm512_shuffle_f32x4::<0x88>(r[i], r[i + 4]);
+        t[i + 4] = _mm512_shuffle_f32x4::<0xdd>(r[i], r[i + 4]);
+        t[i + 8] = _mm512_shuffle_f32x4::<0x88>(r[i + 8], r[i + 12]);
+        t[i + 12] = _mm512_shuffle_f32x4::<0xdd>(r[i + 8], r[i + 12]);
+    }
+    for i in 0..4 {
+        r[i] = _mm512_shuffle_f32x4::<0x88>(t[i], t[i + 8]);
+        r[i + 8] = _mm512_shuffle_f32x4::<0xdd>(t[i], t[i + 8]);
+        r[i + 4] = _mm512_shuffle_f32x4::<0x88>(t[i + 4], t[i + 12]);
+        r[i + 12] = _mm512_shuffle_f32x4::<0xdd>(t[i + 4], t[i + 12]);
+    }
+    for i in 0..16 {
+        if i < columns {
+            // SAFETY: the caller's buffer has `columns` rows.
+            unsafe { _mm512_storeu_ps(out.add(i * COLUMNS), r[i]) };
+        }
+    }
+}
+
+/// A (rows, depth) panel of A as the tiles should read it, `width` columns of B long: where it is, or a copy in `out`.
+#[target_feature(enable = "avx512f")]
+unsafe fn reachable(a: View, (rows, depth): (usize, usize), width: usize, out: *mut f32) -> View {
+    let in_rows = a.column_stride == 1;
+    if in_rows && a.row_stride.is_multiple_of(SAME_SETS) && width > 4 * COLUMNS {
+        for i in 0..rows {
+            // SAFETY: the caller's panel; row i of the buffer.
+            unsafe {
+                std::ptr::copy_nonoverlapping(a.data.add(i * a.row_stride), out.add(i * A_STRIDE), depth);
+            }
+        }
+        View { data: out, row_stride: A_STRIDE, column_stride: 1 }
+    } else if in_rows || (a.row_stride == 1 && a.column_stride <= FAR) {
+        a
+    } else {
+        // SAFETY: the caller's.
+        unsafe { pack_a(a, (rows, depth), out) };
+        View { data: out, row_stride: 1, column_stride: ROWS }
+    }
+}
+
+/// Fetches the cache lines of a tile of C.
+fn fetch_tile(c: *const f32, c_stride: usize, rows: usize, columns: usize) {
+    for i in 0..rows {
+        let row = c.wrapping_add(i * c_stride);
+        for at in [0, 16, columns - 1] {
+            // SAFETY: fetching ahead never faults, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(at).cast()) };
+        }
+    }
+}
+
+/// Copies a (rows, depth) panel so that the rows of one column lie together, [`ROWS`] apart by column.
+#[target_feature(enable = "avx512f")]
+unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut f32) {
+    let mask = masks(rows).0;
+    for i in 0..depth {
+        // SAFETY: the caller's panel and buffer.
+        unsafe {
+            let column = a.data.add(i * a.column_stride);
+            if a.row_stride == 1 {
+                _mm_prefetch::<_MM_HINT_T1>(column.wrapping_add(4 * ROWS).cast());
+                _mm512_mask_storeu_ps(out.add(i * ROWS), mask, _mm512_maskz_loadu_ps(mask, column));
+            } else {
+                for j in 0..rows {
+                    *out.add(i * ROWS + j) = *column.add(j * a.row_stride);
+                }
+            }
+        }
+    }
+}
+
+/// One tile of C, of `rows` by `columns`.
+#[target_feature(enable = "avx512f")]
+#[expect(clippy::too_many_arguments, reason = "the inner loop's own")]
+unsafe fn tile(
+    rows: usize,
+    depth: usize,
+    a: View,
+    b: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    columns: usize,
+    add: bool,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match rows {
+            12 => tile_of::<12>(depth, a, b, c, c_stride, columns, add),
+            11 => tile_of::<11>(depth, a, b, c, c_stride, columns, add),
+            10 => tile_of::<10>(depth, a, b, c, c_stride, columns, add),
+            9 => tile_of::<9>(depth, a, b, c, c_stride, columns, add),
+            8 => tile_of::<8>(depth, a, b, c, c_stride, columns, add),
+            7 => tile_of::<7>(depth, a, b, c, c_stride, columns, add),
+            6 => tile_of::<6>(depth, a, b, c, c_stride, columns, add),
+            5 => tile_of::<5>(depth, a, b, c, c_stride, columns, add),
+            4 => tile_of::<4>(depth, a, b, c, c_stride, columns, add),
+            3 => tile_of::<3>(depth, a, b, c, c_stride, columns, add),
+            2 => tile_of::<2>(depth, a, b, c, c_stride, columns, add),
+            _ => tile_of::<1>(depth, a, b, c, c_stride, columns, add),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f")]
+unsafe fn tile_of<const R: usize>(
+    depth: usize,
+    a: View,
+    b: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+    columns: usize,
+    add: bool,
+) {
+    let (low, high) = masks(columns);
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    // SAFETY: the caller's shapes; masked lanes of C are not touched, and those of the packed panel are zeros of our own.
+    unsafe {
+        let mut a_k = a.data;
+        let mut b_k = b;
+        for _ in 0..depth {
+            let (b0, b1) = (_mm512_loadu_ps(b_k), _mm512_loadu_ps(b_k.add(16)));
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let x = _mm512_set1_ps(*a_k.add(i * a.row_stride));
+                sums[0] = _mm512_fmadd_ps(x, b0, sums[0]);
+                sums[1] = _mm512_fmadd_ps(x, b1, sums[1]);
+            }
+            a_k = a_k.wrapping_add(a.column_stride);
+            b_k = b_k.add(COLUMNS);
+        }
+        let one = _mm512_set1_ps(1.0);
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let c = c.add(i * c_stride);
+            let second = c.wrapping_add(16);
+            if add {
+                sums[0] = _mm512_fmadd_ps(one, _mm512_maskz_loadu_ps(low, c), sums[0]);
+                sums[1] = _mm512_fmadd_ps(one, _mm512_maskz_loadu_ps(high, second), sums[1]);
+            }
+            _mm512_mask_storeu_ps(c, low, sums[0]);
+            _mm512_mask_storeu_ps(second, high, sums[1]);
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! The one door to matrix products: `C = A B` or `C += A B` in f32, on strided views.
+//!
+//! Behind it stands a kernel of our own for AVX-512, and the `gemm` crate with its AVX2, NEON and portable kernels for
+//! every other machine. One in bf16 would come in here.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use gemm::Parallelism;
+
+use crate::threads::Pool;
+
+/// A matrix that is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A row-major view. `data` holds exactly `rows · columns` elements.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "a {rows} x {columns} matrix");
+        Self { data, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    /// `columns` of every row of a wider row-major matrix: row i starts at element `i · row_stride` of `data`.
+    ///
+    /// # Panics
+    /// If the last row would end past the end of `data`.
+    pub fn part(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(
+            fits(data.len(), rows, columns, row_stride),
+            "a {rows} x {columns} part, stride {row_stride}"
+        );
+        Self { data, rows, columns, row_stride, column_stride: 1 }
+    }
+
+    /// The same elements with rows and columns swapped; nothing moves.
+    pub fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// A row-major matrix that is written.
+#[derive(Debug)]
+pub struct MatrixMut<'a> {
+    data: &'a mut [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// `data` holds exactly `rows · columns` elements.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(data.len(), rows * columns, "a {rows} x {columns} matrix");
+        Self { data, rows, columns, row_stride: columns }
+    }
+
+    /// As [`Matrix::part`].
+    ///
+    /// # Panics
+    /// If the last row would end past the end of `data`.
+    pub fn part(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(
+            fits(data.len(), rows, columns, row_stride),
+            "a {rows} x {columns} part, stride {row_stride}"
+        );
+        Self { data, rows, columns, row_stride }
+    }
+}
+
+/// Whether the last row of a strided view ends within its slice.
+fn fits(len: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
+    rows == 0
+        || (columns <= row_stride.max(columns * usize::from(rows == 1))
+            && (rows - 1) * row_stride + columns <= len)
+}
+
+/// `into = a b`, or `into += a b` when `add`.
+///
+/// With a pool, the columns or the rows of the product are shared out; the inner dimension never is, so the bits do not
+/// depend on the pool.
+///
+/// # Panics
+/// If the shapes do not make a product.
+pub fn multiply(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
+    assert!(into.rows == a.rows && into.columns == b.columns && a.columns == b.rows, "shapes of a product");
+    #[cfg(target_arch = "x86_64")]
+    if a.columns > 0 && crate::simd::Isa::current().name() == "avx512" {
+        return by_own_kernel(into, add, a, b, pool);
+    }
+    by_gemm(into, add, a, b, pool);
+}
+
+/// A pointer that several threads may hold: each writes elements that no other touches.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "parts of one matrix for several threads")]
+// SAFETY: `by_own_kernel` hands each thread rows or columns of its own.
+unsafe impl Send for Shared {}
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "parts of one matrix for several threads")]
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+/// The kernel of [`avx512`]; only called where the machine has it.
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
+fn by_own_kernel(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
+    let view = |m: Matrix<'_>| avx512::View {
+        data: m.data.as_ptr(),
+        row_stride: m.row_stride,
+        column_stride: m.column_stride,
+    };
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    if m == 0 || n == 0 {
+        return;
+    }
+    let c = Shared(into.data.as_mut_ptr());
+    let stride = into.row_stride;
+    // The part of the product in these rows and columns.
+    let part = move |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>| {
+        let c = c;
+        let (mut a, mut b) = (view(a), view(b));
+        a.data = a.data.wrapping_add(rows.start * a.row_stride);
+        b.data = b.data.wrapping_add(columns.start * b.column_stride);
+        let shape = (rows.len(), columns.len(), k);
+        // SAFETY: the constructors checked that each view lies within its slice, a transposed one only swaps strides, and
+        // these are ranges of the product's rows and columns; the machine has AVX-512. `into` is borrowed mutably
+        // and no two calls share a row and a column of it.
+        unsafe {
+            let c = c.0.wrapping_add(rows.start * stride + columns.start);
+            avx512::product(shape, a, b, c, stride, add);
+        }
+    };
+    let threads = pool.map_or(1, Pool::threads);
+    let by_rows = m > n;
+    let (length, unit) = if by_rows { (m, 12) } else { (n, 32) };
+    let share = length.div_ceil(threads).next_multiple_of(unit);
+    let parts = length.div_ceil(share);
+    let of = |i: usize| i * share..length.min((i + 1) * share);
+    match pool {
+        Some(pool) if parts > 1 => {
+            pool.map(parts, |i| if by_rows { part(of(i), 0..n) } else { part(0..m, of(i)) });
+        }
+        _ => part(0..m, 0..n),
+    }
+}
+
+/// The `gemm` crate, for every machine.
+#[expect(unsafe_code, reason = "gemm takes pointers and strides")]
+fn by_gemm(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
+    let MatrixMut { data, rows, columns, row_stride } = into;
+    let mut call = |parallelism| {
+        // SAFETY: the constructors checked that each slice reaches to the end of its last row, and a transposed view's
+        // strides only swap, so every index within the shape is within its slice; `data` is borrowed mutably, so nothing overlaps.
+        unsafe {
+            gemm::gemm(
+                rows,
+                columns,
+                a.columns,
+                data.as_mut_ptr(),
+                1,
+                row_stride as isize,
+                add,
+                a.data.as_ptr(),
+                a.column_stride as isize,
+                a.row_stride as isize,
+                b.data.as_ptr(),
+                b.column_stride as isize,
+                b.row_stride as isize,
+                1.0_f32,
+                1.0_f32,
+                false,
+                false,
+                false,
+                parallelism,
+            );
+        }
+    };
+    match pool {
+        Some(pool) => pool.install(|| call(Parallelism::Rayon(pool.threads()))),
+        None => call(Parallelism::None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_of_parts_and_transposes() {
+        // A is columns 1..3 of a 2 x 4 matrix.
+        let wide = [0.0, 1.0, 2.0, 0.0, 0.0, 3.0, 4.0, 0.0];
+        let a = Matrix::part(&wide[1..], 2, 2, 4);
+        let b = [1.0, 0.0, 2.0, 1.0];
+        let mut c = [10.0; 4];
+        multiply(MatrixMut::new(&mut c, 2, 2), false, a, Matrix::new(&b, 2, 2), None);
+        assert_eq!(c, [5.0, 2.0, 11.0, 4.0]);
+        multiply(MatrixMut::new(&mut c, 2, 2), true, a.transposed(), Matrix::new(&b, 2, 2), None);
+        assert_eq!(c, [5.0 + 7.0, 2.0 + 3.0, 11.0 + 10.0, 4.0 + 4.0]);
+        let mut wide = [7.0; 6];
+        multiply(MatrixMut::part(&mut wide, 2, 2, 4), false, a, Matrix::new(&b, 2, 2), None);
+        assert_eq!(wide, [5.0, 2.0, 7.0, 7.0, 11.0, 4.0]);
+    }
+
+    /// Numbers that look random and are the same everywhere.
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn every_shape_and_layout_agrees_with_f64_on_every_instruction_set() {
+        let pool = Pool::new(2).unwrap();
+        let sizes = [1, 2, 5, 11, 12, 13, 16, 17, 31, 32, 33, 47, 65, 100];
+        let mut shapes: Vec<(usize, usize, usize)> = Vec::new();
+        for (i, &m) in sizes.iter().enumerate() {
+            for (j, &n) in sizes.iter().enumerate() {
+                shapes.push((m, n, sizes[(3 * i + 5 * j) % sizes.len()]));
+            }
+        }
+        shapes.extend([
+            (3, 500, 2),
+            (13, 401, 3),
+            (5, 7, 900),
+            (30, 385, 390),
+            (0, 3, 2),
+            (3, 0, 2),
+            (3, 2, 0),
+        ]);
+        // Strides that the kernel copies or packs A for: rows 2 KiB apart, columns beyond a page.
+        shapes.extend([(14, 161, 512), (1030, 40, 20)]);
+        for (m, n, k) in shapes {
+            let (a, b, start) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
+            let (mut at, mut bt) = (vec![0.0; m * k], vec![0.0; k * n]);
+            for i in 0..m {
+                for l in 0..k {
+                    at[l * m + i] = a[i * k + l];
+                }
+            }
+            for l in 0..k {
+                for j in 0..n {
+                    bt[j * k + l] = b[l * n + j];
+                }
+            }
+            let expected: Vec<f64> = (0..m * n)
+                .map(|e| (0..k).map(|l| f64::from(a[e / n * k + l]) * f64::from(b[l * n + e % n])).sum())
+                .collect();
+            let lefts = [Matrix::new(&a, m, k), Matrix::new(&at, k, m).transposed()];
+            let rights = [Matrix::new(&b, k, n), Matrix::new(&bt, n, k).transposed()];
+            for isa in crate::simd::Isa::available() {
+                crate::simd::with_isa(isa, || {
+                    for (left, right) in lefts.iter().flat_map(|l| rights.iter().map(move |r| (*l, *r))) {
+                        for add in [false, true] {
+                            let mut c = start.clone();
+                            multiply(MatrixMut::new(&mut c, m, n), add, left, right, None);
+                            for ((c, e), s) in c.iter().zip(&expected).zip(&start) {
+                                let e = e + if add { f64::from(*s) } else { 0.0 };
+                                let close = (f64::from(*c) - e).abs() < 1e-6 * (k as f64 + 4.0);
+                                assert!(close, "{m} x {n} x {k} {}: {c} and {e}", isa.name());
+                            }
+                            let mut shared = start.clone();
+                            multiply(MatrixMut::new(&mut shared, m, n), add, left, right, Some(&pool));
+                            assert!(
+                                shared == c,
+                                "{m} x {n} x {k} {}: other bits with two threads",
+                                isa.name()
+                            );
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "part")]
+    fn a_part_past_the_end_is_refused() {
+        let _ = Matrix::part(&[0.0; 5], 2, 2, 4);
+    }
+}
