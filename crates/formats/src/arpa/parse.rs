@@ -91,7 +91,7 @@ struct Part {
 }
 
 /// Puts the parts of a section together, and compares their number with what the header promised.
-fn join<'a>(section: Section<'a>, len: usize, order: usize, mut parts: Vec<Part>) -> Result<Order<'a>> {
+fn join(section: Section<'_>, len: usize, order: usize, mut parts: Vec<Part>) -> Result<Order<'_>> {
     let count: usize = parts.iter().map(|part| part.logs.len()).sum();
     promised(section, len, count)?;
     let mut grams = Order {
