@@ -41,6 +41,8 @@ pub struct Corpus {
     /// What was seen in either when it was read.
     seen: [OnceLock<Seen>; 2],
     notices: OnceLock<Vec<String>>,
+    /// How many tokens it takes to learn from the training text.
+    least: u64,
     source: Option<Known>,
 }
 
@@ -64,34 +66,33 @@ impl Corpus {
         Self::split(name, files, options)
     }
 
-    /// All of the training texts and nothing to validate on; with `part` (i, n), from (1, n) to (n, n), only the i-th of n
-    /// parts of about equal size, cut between lines (or characters).
+    /// All of the training texts and no validation text; or of `parts` parts only `part`, from 1. Parts are about equally
+    /// long, end where a line ends, and are the whole when they are put together; one may be empty.
     ///
     /// # Errors
-    /// As [`Self::load`].
-    pub fn whole(options: &DataOptions, part: Option<(usize, usize)>) -> Result<Self> {
-        let mut files = spans(&options.train)?;
-        let name = name(&options.train, files.len());
-        let total: u64 = files.iter().map(Span::len).sum();
-        if let Some((part, parts)) = part {
-            let at = |i: usize| (u128::from(total) * i as u128 / parts.max(1) as u128) as u64;
-            // Cut from the end first: what is left is counted from the same start.
-            files = cut(&files, at(part), options.unit)?.0;
-            files = cut(&files, at(part.saturating_sub(1)), options.unit)?.1;
-        }
-        if files.iter().all(|span| span.len() == 0) {
+    /// As [`Self::load`]; a part that there is none of.
+    pub fn whole(options: &DataOptions, shard: Option<(usize, usize)>) -> Result<Self> {
+        let mut train = spans(&options.train)?;
+        let total: u64 = train.iter().map(Span::len).sum();
+        let name = name(&options.train, train.len());
+        if total == 0 {
             return Err(Error::Empty { name });
         }
-        Ok(Self {
-            name,
-            unit: options.unit,
-            reading: options.reading,
-            train: files,
-            val: Vec::new(),
-            seen: [OnceLock::new(), OnceLock::new()],
-            notices: OnceLock::new(),
-            source: None,
-        })
+        let mut corpus = Self::new(name, Vec::new(), options);
+        if let Some((part, parts)) = shard {
+            if !(1..=parts).contains(&part) {
+                return Err(Error::Setting { message: format!("there is no part {part} of {parts}") });
+            }
+            let at = |part: usize| (u128::from(total) * part as u128 / parts as u128) as u64;
+            let (before, _) = cut(&train, at(part), Unit::Line)?;
+            // From where the part before it ends.
+            let (_, own) = cut(&before, at(part - 1), Unit::Line)?;
+            train = own;
+            corpus.name = format!("part {part} of {parts} of {}", corpus.name);
+            corpus.least = 0;
+        }
+        corpus.train = train;
+        Ok(corpus)
     }
 
     /// A corpus that comes with the program.
@@ -112,21 +113,26 @@ impl Corpus {
         Ok(corpus)
     }
 
+    fn new(name: String, train: Vec<Span>, options: &DataOptions) -> Self {
+        Self {
+            name,
+            unit: options.unit,
+            reading: options.reading,
+            train,
+            val: Vec::new(),
+            seen: [OnceLock::new(), OnceLock::new()],
+            notices: OnceLock::new(),
+            least: 2,
+            source: None,
+        }
+    }
+
     fn split(name: String, files: Vec<Span>, options: &DataOptions) -> Result<Self> {
         let total: u64 = files.iter().map(Span::len).sum();
         if total == 0 {
             return Err(Error::Empty { name });
         }
-        let mut corpus = Self {
-            name,
-            unit: options.unit,
-            reading: options.reading,
-            train: files,
-            val: Vec::new(),
-            seen: [OnceLock::new(), OnceLock::new()],
-            notices: OnceLock::new(),
-            source: None,
-        };
+        let mut corpus = Self::new(name, files, options);
         if options.val.is_empty() {
             // Counted from the start, as nanoGPT does, so that splits agree to the byte.
             let wanted = ((1.0 - options.val_fraction) * total as f64) as u64;
@@ -204,7 +210,7 @@ impl Corpus {
     }
 
     fn long_enough(&self, text: TokenText) -> Result<TokenText> {
-        if text.scored() < 2 {
+        if text.scored() < self.least {
             return Err(Error::TooShort {
                 name: self.name.clone(),
                 message: format!("{} tokens to train on, and the first has no context", text.scored()),
@@ -359,6 +365,28 @@ mod tests {
         file(folder.path(), "none/image", [0, 1]);
         let error = Corpus::load(&options(&[folder.path().join("none")], Unit::Stream)).unwrap_err();
         assert!(matches!(error, Error::NoText { .. }), "{error}");
+    }
+
+    #[test]
+    fn parts_are_the_whole_and_end_with_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let a = file(folder.path(), "a.txt", "one\ntwo\n\nthree\nfour and five");
+        let b = file(folder.path(), "b.txt", "six\nseven\n");
+        let options = options(&[a, b], Unit::Line);
+        let read = |shard| texts(&Corpus::whole(&options, shard).unwrap()).0;
+        let whole = read(None);
+        assert_eq!(whole.len(), 38);
+        for parts in 1..50 {
+            let all: Vec<String> = (1..=parts).map(|part| read(Some((part, parts)))).collect();
+            assert_eq!(all.concat(), whole, "{parts}");
+            assert!(all.iter().all(|part| part.is_empty() || part.ends_with(['\n', 'e'])), "{all:?}");
+            assert!(parts == 1 || all.iter().all(|part| part.len() < whole.len()));
+        }
+        let empty = Corpus::whole(&options, Some((49, 49))).unwrap();
+        assert!(empty.tokenize_train(TokenizerKind::Word).unwrap().1.ids.len() < 6);
+        assert!(
+            Corpus::whole(&options, Some((0, 4))).is_err() && Corpus::whole(&options, Some((5, 4))).is_err()
+        );
     }
 
     #[test]

@@ -86,14 +86,14 @@ fn long_text(bytes: usize) -> String {
 #[test]
 fn ids_are_by_first_appearance_for_any_number_of_threads() {
     let folder = TempDir::new().unwrap();
-    let texts = [long_text(3 << 20), "the end, without a newline".to_owned(), long_text(1000)];
+    let texts = [long_text(1 << 20), "the end, without a newline".to_owned(), long_text(1000)];
     let files: Vec<_> =
         texts.iter().enumerate().map(|(n, text)| file(&folder, &n.to_string(), text)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     for unit in [Unit::Stream, Unit::Line] {
         for literal_specials in [LiteralSpecials::Unk, LiteralSpecials::Skip] {
             let (tokens, ids) = plainly(&texts, unit, literal_specials);
-            assert!(tokens.len() > 10_000);
+            assert!(tokens.len() > 5_000);
             for threads in [0, 1, 2, 3, 8] {
                 let reading = Reading { threads, literal_specials, ..Reading::default() };
                 let corpus = corpus(&files, unit, reading);
