@@ -45,8 +45,7 @@ fn a_small_file_answers_by_backing_off() {
         let found = log10(SMALL, context, word);
         assert!((found - expected).abs() < 1e-7, "{context} {word}: {found}");
     }
-    let sorted = SMALL.replace("-0.75\ta </s>\n-0.125\ta a\n", "-0.75\ta </s>\n-0.125\ta a\n");
-    assert_eq!(again(SMALL), sorted);
+    assert_eq!(again(SMALL), SMALL);
 }
 
 #[test]

@@ -42,6 +42,9 @@ fn tsv(counts: &Counts, tokenizer: &Tokenizer) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+/// What a forger does to a file's header and sections.
+type Change = dyn Fn(&mut Value, &mut Vec<Bytes>);
+
 #[test]
 fn counts_come_back_from_both_kinds_of_files() {
     let folder = tempfile::tempdir().unwrap();
@@ -162,7 +165,7 @@ fn headers_and_sections_that_lie_are_refused() {
     for (order, count) in [(0, 5), (0, max), (1, 5), (1, max), (2, 5), (2, max), (2, max + 1)] {
         assert!(forged(&grams(order, count)).is_err(), "{order} {count}");
     }
-    let lies: [(&str, &dyn Fn(&mut Value, &mut Vec<Bytes>)); 10] = [
+    let lies: [(&str, &Change); 10] = [
         ("no counts", &|header, _| header["orders"][2] = json!({"grams": u32::MAX, "largest": 0})),
         ("wider counts", &|header, _| header["orders"][1]["largest"] = json!(u32::MAX)),
         ("all the words", &|header, _| header["vocab_size"] = json!(u32::MAX)),
@@ -184,7 +187,7 @@ fn headers_and_sections_that_lie_are_refused() {
         for section in 0..9 {
             // Not necessarily refused, but never a panic.
             let _ = forged(&|_, sections| {
-                sections[section] = vec![fill; sections[section].as_slice().len()].into()
+                sections[section] = vec![fill; sections[section].as_slice().len()].into();
             });
         }
     }

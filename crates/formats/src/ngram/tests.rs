@@ -113,11 +113,13 @@ fn every_truncation_and_five_thousand_flips_are_refused() {
     }
 }
 
+/// What a forger does to a file's header and sections.
+type Change = fn(&mut Value, &mut Vec<Bytes>);
+
 #[test]
 fn headers_that_lie_are_refused() {
     let (model, tokenizer) = word_model(3);
     let bytes = to_bytes(&model, &tokenizer).unwrap();
-    type Change = fn(&mut Value, &mut Vec<Bytes>);
     let lies: [(&str, Change); 16] = [
         ("more words", |header, _| header["trie"]["vocab_size"] = json!(8)),
         ("all the words", |header, _| header["trie"]["vocab_size"] = json!(u32::MAX)),
