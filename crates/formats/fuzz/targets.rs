@@ -6,11 +6,13 @@
 use std::path::{Component, Path};
 
 use surprisal_formats::{
-    checkpoint,
+    arpa as arpa_file, checkpoint, counts as counts_file,
     hf::Gpt2Config,
     ngram as ngram_binary,
     weights::{ReadOptions, from_safetensors, to_safetensors},
 };
+use surprisal_model::LanguageModel;
+use surprisal_model::ngram::NgramModel;
 use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, Unit};
 
 /// Weights that are accepted are written and read again as the same.
@@ -75,7 +77,7 @@ pub(crate) fn text(data: &[u8]) {
     }
     let unit = if settings[0] & 1 == 0 { Unit::Stream } else { Unit::Line };
     let val_fraction = f64::from(settings[1]) / 256.0;
-    let options = DataOptions { train: vec![path], val: Vec::new(), val_fraction, unit };
+    let options = DataOptions { train: vec![path], val_fraction, unit, ..DataOptions::default() };
     let Ok(corpus) = Corpus::load(&options) else { return };
     let kinds = [
         TokenizerKind::Byte,
@@ -102,8 +104,42 @@ pub(crate) fn text(data: &[u8]) {
     }
 }
 
-/// Counts that are accepted are written as the bytes that they came from.
+/// A model that is accepted answers, and comes back from the bytes that it is written to.
 pub(crate) fn ngram(data: &[u8]) {
-    let Ok(counts) = ngram_binary::from_bytes(data) else { return };
-    assert_eq!(ngram_binary::to_bytes(&counts), data);
+    let Ok((model, tokenizer)) = ngram_binary::from_bytes(data.to_vec()) else { return };
+    answers(&model, &tokenizer);
+    let written = ngram_binary::to_bytes(&model, &tokenizer).expect("what was read can be written");
+    ngram_binary::from_bytes(written).expect("what was written can be read");
+}
+
+/// The same for the text form.
+pub(crate) fn arpa(data: &[u8]) {
+    let Ok((model, tokenizer)) = arpa_file::read(data) else { return };
+    answers(&model, &tokenizer);
+}
+
+/// Every word after a few contexts has a logarithm of a probability.
+fn answers(model: &NgramModel, tokenizer: &Tokenizer) {
+    let last = tokenizer.vocab_size() as u32 - 1;
+    for context in [&[][..], &[last], &[0, last, 0, last, 0]] {
+        let next = model.next(context).expect("words of the vocabulary have successors");
+        assert_eq!(next.len(), tokenizer.vocab_size());
+        assert!(next.iter().all(|log_q| !log_q.is_nan()), "no number after {context:?}");
+    }
+}
+
+/// Counts that are accepted are well-formed, and come back from what they are written to.
+pub(crate) fn counts(data: &[u8]) {
+    let Ok((counts, tokenizer)) = counts_file::from_bytes(data.to_vec()) else { return };
+    counts.check().expect("counts that are accepted fit together");
+    let written = counts_file::to_bytes(&counts, &tokenizer).expect("what was read can be written");
+    assert_eq!(counts_file::from_bytes(written).expect("what was written can be read").0, counts);
+}
+
+/// The same for lists of counts.
+pub(crate) fn counts_tsv(data: &[u8]) {
+    let Ok((counts, tokenizer)) = counts_file::read_tsv(data, None) else { return };
+    counts.check().expect("counts that are accepted fit together");
+    let written = counts_file::to_bytes(&counts, &tokenizer).expect("what was read can be written");
+    assert_eq!(counts_file::from_bytes(written).expect("what was written can be read").0, counts);
 }

@@ -1,5 +1,11 @@
 //! Against ARPA files that KenLM's lmplz wrote: read them, and estimate the same models from the same texts.
 
+#![expect(
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test and its helpers: it says when it skips"
+)]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -38,6 +38,17 @@ fn texts_survive() {
 }
 
 #[test]
-fn counts_survive() {
+fn counted_models_survive() {
     survives("ngram", targets::ngram);
+}
+
+#[test]
+fn arpa_files_survive() {
+    survives("arpa", targets::arpa);
+}
+
+#[test]
+fn counts_survive() {
+    survives("counts", targets::counts);
+    survives("counts_tsv", targets::counts_tsv);
 }

@@ -132,7 +132,6 @@ impl<'a> Reference<'a> {
                 (own + left * lower(word)) / t
             }
             Smoothing::Katz => self.katz(context, &counts, word),
-            Smoothing::Given => f64::NAN,
         }
     }
 

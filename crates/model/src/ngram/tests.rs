@@ -260,7 +260,7 @@ fn long_orders_and_large_vocabularies_sort_beyond_one_record() {
 
 #[test]
 fn one_repeated_word_and_orders_above_the_length() {
-    let text = [3_u32; 50_000];
+    let text = vec![3_u32; 50_000];
     let counts = Counts::of(&text, 4, MAX_ORDER, None).unwrap();
     assert_eq!(counts.levels[MAX_ORDER - 1].counts, [50_000 - 15]);
     for smoothing in Smoothing::ALL {
