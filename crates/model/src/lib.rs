@@ -20,6 +20,11 @@ pub trait LanguageModel: Send + Sync {
     /// |V|: tokens are `0..vocab_size`.
     fn vocab_size(&self) -> usize;
 
+    /// Whether q sums to one. A model whose scores do not (stupid backoff) has no perplexity, and an evaluation gives none.
+    fn is_distribution(&self) -> bool {
+        true
+    }
+
     /// ln q(`tokens[i]` | `tokens[..i]`) for every i in `from..tokens.len()`.
     ///
     /// # Errors

@@ -105,6 +105,10 @@ impl LanguageModel for Mixture {
         self.models[0].vocab_size()
     }
 
+    fn is_distribution(&self) -> bool {
+        self.models.iter().all(|model| model.is_distribution())
+    }
+
     fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
         let answers: Result<Vec<_>> = self.models.iter().map(|model| model.log_probs(tokens, from)).collect();
         Ok(self.mix(&answers?))

@@ -27,6 +27,8 @@ pub struct Evaluation {
     pub zero_probability: u64,
     /// −ln p of the text under its own source, where that is known.
     pub source_nats: Option<f64>,
+    /// The model's scores do not sum to one: they are no nats, and have no perplexity.
+    pub scores_only: bool,
 }
 
 impl Evaluation {
@@ -35,18 +37,21 @@ impl Evaluation {
         self.nats / self.tokens as f64
     }
 
-    /// exp(L).
+    /// exp(L); NaN, in JSON null, for scores that are no probabilities.
     pub fn perplexity(&self) -> f64 {
-        information::perplexity(self.nats_per_token())
+        if self.scores_only { f64::NAN } else { information::perplexity(self.nats_per_token()) }
     }
 
     /// What compares across tokenizers: Σ nats / (ln 2 · bytes).
     pub fn bits_per_byte(&self) -> f64 {
-        information::bits_per_byte(self.nats, self.bytes)
+        if self.scores_only { f64::NAN } else { information::bits_per_byte(self.nats, self.bytes) }
     }
 
     /// Perplexity over the tokens that the vocabulary has.
     pub fn perplexity_excluding_oov(&self) -> f64 {
+        if self.scores_only {
+            return f64::NAN;
+        }
         information::perplexity(self.nats_in_vocabulary / (self.tokens - self.oov) as f64)
     }
 
@@ -57,7 +62,8 @@ impl Evaluation {
 
     /// KL(p‖q) = H(p, q) − H(p), as measured on this text.
     pub fn kl(&self) -> Option<f64> {
-        self.source_entropy().map(|entropy| self.nats_per_token() - entropy)
+        let entropy = self.source_entropy().filter(|_| !self.scores_only);
+        entropy.map(|entropy| self.nats_per_token() - entropy)
     }
 }
 
@@ -71,6 +77,8 @@ impl Serialize for Evaluation {
         #[derive(Serialize)]
         struct Fields {
             nats_per_token: Option<f64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            score_per_token: Option<f64>,
             perplexity: Option<f64>,
             bits_per_byte: Option<f64>,
             tokens: u64,
@@ -85,7 +93,8 @@ impl Serialize for Evaluation {
             kl: Option<Option<f64>>,
         }
         Fields {
-            nats_per_token: finite(self.nats_per_token()),
+            nats_per_token: finite(self.nats_per_token()).filter(|_| !self.scores_only),
+            score_per_token: finite(-self.nats_per_token()).filter(|_| self.scores_only),
             perplexity: finite(self.perplexity()),
             bits_per_byte: finite(self.bits_per_byte()),
             tokens: self.tokens,
@@ -134,7 +143,8 @@ pub fn evaluate(
             Ok(part)
         })
     };
-    let mut evaluation = Evaluation { bytes: text.bytes, source_nats, ..Evaluation::default() };
+    let scores_only = !model.is_distribution();
+    let mut evaluation = Evaluation { bytes: text.bytes, source_nats, scores_only, ..Evaluation::default() };
     for part in parts {
         evaluation.add(&part?);
     }

@@ -135,11 +135,11 @@ pub(crate) fn ngram_config(model: &config::Model, bos: Option<u32>, unk: Option<
         fallback: model.fallback.unwrap_or(defaults.fallback),
         compat,
         prune: model.prune.clone().unwrap_or_default(),
+        prune_entropy: model.prune_entropy.unwrap_or(defaults.prune_entropy),
         interpolate_unigrams: model.interpolate_unigrams.unwrap_or(defaults.interpolate_unigrams),
         closed: model.closed.unwrap_or(defaults.closed),
         bos,
         unk,
-        ..defaults
     })
 }
 

@@ -191,6 +191,10 @@ impl LanguageModel for NgramModel {
         self.trie.header().vocab_size as usize
     }
 
+    fn is_distribution(&self) -> bool {
+        self.config.smoothing.is_distribution()
+    }
+
     fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
         self.check(tokens)?;
         let scored = tokens.get(from..).ok_or(Error::FromOutOfRange { from, len: tokens.len() })?;

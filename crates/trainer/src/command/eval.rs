@@ -39,6 +39,12 @@ pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
         ("perplexity".to_owned(), format!("{:.4}", evaluation.perplexity())),
         ("bits per byte".to_owned(), format!("{:.4}", evaluation.bits_per_byte())),
     ];
+    if evaluation.scores_only {
+        lines.truncate(3);
+        lines.push(("log score per token".to_owned(), format!("{:.4}", -evaluation.nats_per_token())));
+        lines.push(("perplexity".to_owned(), "none: these scores do not sum to one".to_owned()));
+        return lines.iter().map(|(label, value)| format!("{label:<26}{value}\n")).collect();
+    }
     if evaluation.oov > 0 {
         lines.push(("out of vocabulary".to_owned(), thousands(evaluation.oov)));
         lines.push((

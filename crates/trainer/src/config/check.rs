@@ -21,6 +21,7 @@ const KINDS: [(&str, &[&str]); 5] = [
             "fallback",
             "compat",
             "prune",
+            "prune_entropy",
             "interpolate_unigrams",
             "closed",
         ],
@@ -157,7 +158,11 @@ fn ngram(loaded: &Loaded) -> Result<()> {
     if let Some(compat) = &model.compat {
         one_of(loaded, "model", "compat", compat, &["kenlm"])?;
     }
-    let key = if model.prune.is_some() { "prune" } else { "smoothing" };
+    let key = match model {
+        model if model.prune.is_some() => "prune",
+        model if model.prune_entropy.is_some() => "prune_entropy",
+        _ => "smoothing",
+    };
     let config = crate::models::ngram_config(model, None, None)?;
     config.check().map_err(|error| loaded.complain("model", key, format!("cannot be: {error}")))
 }

@@ -136,6 +136,9 @@ pub struct Model {
     /// ngram: leave out grams of order i + 1 that occur no more often than prune[i].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune: Option<Vec<u32>>,
+    /// ngram: leave out grams whose loss raises perplexity by less than this share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune_entropy: Option<f64>,
     /// ngram: give every word a share of what unigrams leave, instead of all of it to <unk>.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interpolate_unigrams: Option<bool>,
@@ -180,6 +183,7 @@ impl Default for Model {
             fallback: None,
             compat: None,
             prune: None,
+            prune_entropy: None,
             interpolate_unigrams: None,
             closed: None,
             n_layer: None,

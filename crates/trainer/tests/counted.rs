@@ -1,0 +1,141 @@
+//! Counted models from the command line: count, merge, export, score, and texts that are hard to count.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+
+mod common;
+
+use common::Bench;
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.text("a.txt", 200);
+    bench.text("b.txt", 40);
+    bench
+}
+
+fn nats(bench: &Bench, model: &str) -> f64 {
+    let result = bench.run(&["eval", model, "b.txt", "--json"]).succeeded().result();
+    result["eval"]["nats_per_token"].as_f64().unwrap()
+}
+
+#[test]
+fn one_model_in_every_format_gives_one_number() {
+    let bench = bench();
+    let counted =
+        bench.run(&["count", "a.txt", "--order", "3", "--out", "m.arpa", "--out", "m.ngram", "--json"]);
+    let result = counted.succeeded().result();
+    assert_eq!(result["written"].as_array().unwrap().len(), 2);
+    let exact = nats(&bench, "m.ngram");
+    // An ARPA file has 32-bit logarithms.
+    assert!((nats(&bench, "m.arpa") - exact).abs() < 1e-6);
+    bench.run(&["export", "m.ngram", "--out", "again.arpa"]).succeeded();
+    let read = |name: &str| std::fs::read(bench.path().join(name)).unwrap();
+    assert_eq!(read("again.arpa"), read("m.arpa"));
+    bench.run(&["export", "m.arpa", "--out", "back.ngram"]).succeeded();
+    assert_eq!(nats(&bench, "back.ngram"), nats(&bench, "m.arpa"));
+
+    // A run of the same model says the same, and can be exported, too.
+    let mut train = vec!["train", "a.txt", "--out", "run", "--set", "data.unit=line"];
+    for set in
+        ["tokenizer.kind=word", "model.kind=ngram", "model.order=3", "model.smoothing=modified_kneser_ney"]
+    {
+        train.extend(["--set", set]);
+    }
+    bench.run(&train).succeeded();
+    bench.run(&["export", "run", "--format", "arpa", "--out", "run.arpa"]).succeeded();
+    assert!((nats(&bench, "run") - nats(&bench, "run.arpa")).abs() < 1e-6);
+    bench.run(&["sample", "m.arpa", "--tokens", "20"]).succeeded();
+    bench.run(&["inspect", "m.ngram"]).succeeded();
+}
+
+#[test]
+fn shards_merge_to_the_bytes_of_the_whole() {
+    let bench = bench();
+    for tokenizer in ["word", "char"] {
+        let whole = ["count", "a.txt", "--order", "4", "--tokenizer", tokenizer, "--out"];
+        let count = |more: &[&str]| bench.run(&[&whole[..], more].concat()).succeeded();
+        count(&["whole.counts", "--out", "whole.arpa"]);
+        for shard in ["1/3", "2/3", "3/3"] {
+            count(&[&format!("{}.counts", &shard[..1]), "--shard", shard]);
+        }
+        let parts = ["1.counts", "2.counts", "3.counts"];
+        bench
+            .run(&[&["merge"], &parts[..], &["--out", "merged.counts", "--out", "merged.arpa"]].concat())
+            .succeeded();
+        let read = |name: &str| std::fs::read(bench.path().join(name)).unwrap();
+        if tokenizer == "word" {
+            assert_eq!(read("merged.counts"), read("whole.counts"));
+            assert_eq!(read("merged.arpa"), read("whole.arpa"));
+        } else {
+            // A part's characters are numbered by code point, and a merge keeps the order of first parts.
+            assert_eq!(read("merged.counts").len(), read("whole.counts").len());
+        }
+    }
+}
+
+#[test]
+fn scores_that_do_not_sum_to_one_have_no_perplexity() {
+    let bench = bench();
+    bench
+        .run(&["count", "a.txt", "--order", "3", "--smoothing", "stupid_backoff", "--out", "s.ngram"])
+        .succeeded();
+    let result = bench.run(&["eval", "s.ngram", "b.txt", "--json"]).succeeded().result();
+    assert!(result["eval"]["perplexity"].is_null() && result["eval"]["nats_per_token"].is_null());
+    assert!(result["eval"]["score_per_token"].as_f64().unwrap() < 0.0);
+    assert!(bench.run(&["eval", "s.ngram", "b.txt"]).succeeded().stdout.contains("do not sum to one"));
+}
+
+#[test]
+fn no_text_is_too_odd_to_count() {
+    let bench = bench();
+    bench.file("one.txt", "word");
+    bench.file("nul.txt", "a\0b\0\0c\n\0\n");
+    bench.file("same.txt", "again ".repeat(30_000));
+    bench.file("lines.txt", "\n\n\n\n");
+    for text in ["one.txt", "nul.txt", "same.txt", "lines.txt"] {
+        for smoothing in ["modified_kneser_ney", "katz", "jelinek_mercer", "witten_bell"] {
+            let arguments = [
+                "count",
+                text,
+                "--order",
+                "9",
+                "--smoothing",
+                smoothing,
+                "--out",
+                "m.ngram",
+                "--out",
+                "m.arpa",
+            ];
+            bench.run(&arguments).succeeded();
+            let result = bench.run(&["eval", "m.ngram", text, "--json"]).succeeded().result();
+            assert!(
+                result["eval"]["perplexity"].as_f64().unwrap() >= 1.0 - 1e-9,
+                "{text} {smoothing}: {result}"
+            );
+            bench.run(&["eval", "m.arpa", text]).succeeded();
+        }
+    }
+    bench.file("empty.txt", "");
+    let failed = bench.run(&["count", "empty.txt", "--out", "e.ngram"]);
+    assert!(failed.code == 1 && !bench.path().join("e.ngram").exists());
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused_before_any_work() {
+    let bench = bench();
+    for wrong in [
+        &["--order", "17", "--out", "x.arpa"][..],
+        &["--order", "0", "--out", "x.arpa"],
+        &["--out", "x.txt"],
+        &["--out", "x.arpa", "--shard", "1/2"],
+        &["--out", "x.counts", "--shard", "3/2"],
+        &["--out", "x.arpa", "--smoothing", "none"],
+        &["--out", "x.arpa", "--smoothing", "witten_bell", "--prune", "0,1"],
+        &["--out", "x.arpa", "--unit", "page"],
+        &["--out", "x.arpa", "--threads", "0"],
+    ] {
+        let failed = bench.run(&[&["count", "a.txt"], wrong].concat());
+        assert_eq!(failed.code, 2, "{wrong:?}: {}", failed.stderr);
+    }
+    assert_eq!(bench.entries(), ["a.txt", "b.txt"]);
+}
