@@ -1,5 +1,7 @@
 //! `tokenizer.json`: written so that Hugging Face `tokenizers` reads it, read with suspicion.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::{BOS, Codec, EOS, MAX_VOCABULARY, Table, Tokenizer, UNK, bytes};
@@ -144,7 +146,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
             }
             return Ok(tokenizer);
         }
-        (Some("BPE"), Some("ByteLevel")) => return byte_level(bytes, &value, &vocab, unit),
+        (Some("BPE"), Some("ByteLevel")) => return byte_level(&value, &vocab, unit),
         (model, pre) => {
             let name = |part: Option<&str>| part.unwrap_or("none").to_owned();
             return refuse(format!(
@@ -213,13 +215,29 @@ fn table(tokens: Vec<String>, unit: Unit) -> Result<Table> {
     Ok(table)
 }
 
-fn has(vocab: &[String], byte: u8) -> bool {
-    let character = bytes::to_char(byte).to_string();
-    vocab.contains(&character)
+/// Every merge is of two tokens into a third. The library panics at one that is longer than any token.
+fn check_merges(merges: &Value, known: &BTreeSet<&str>) -> Result<()> {
+    let Some(merges) = merges.as_array() else { return refuse("its merges are no list") };
+    for merge in merges {
+        // A pair, or two tokens with a space between them.
+        let pair = match merge {
+            Value::String(text) => text.split_once(' '),
+            Value::Array(pair) => match pair.as_slice() {
+                [Value::String(a), Value::String(b)] => Some((a.as_str(), b.as_str())),
+                _ => None,
+            },
+            _ => None,
+        };
+        let Some((a, b)) = pair else { return refuse("one of its merges is no pair of tokens") };
+        if !(known.contains(a) && known.contains(b) && known.contains(format!("{a}{b}").as_str())) {
+            return refuse(format!("its merge of {a:?} and {b:?} is not of tokens into a token"));
+        }
+    }
+    Ok(())
 }
 
 /// Bytes alone, or BPE over them.
-fn byte_level(bytes_of_file: &[u8], value: &Value, vocab: &[String], unit: Unit) -> Result<Tokenizer> {
+fn byte_level(value: &Value, vocab: &[String], unit: Unit) -> Result<Tokenizer> {
     let (model, pre) = (&value["model"], &value["pre_tokenizer"]);
     let off = |key: &str| model[key].is_null() || model[key] == json!(false) || model[key] == json!("");
     for key in [
@@ -254,13 +272,19 @@ fn byte_level(bytes_of_file: &[u8], value: &Value, vocab: &[String], unit: Unit)
         return refuse("it has a post-processor, which this program does not use");
     }
     // A byte without a token would vanish from every text, and its bits with it.
-    if let Some(byte) = (0..=255u8).find(|&byte| !has(vocab, byte)) {
+    let known: BTreeSet<&str> = vocab.iter().map(String::as_str).collect();
+    let lacks = |byte: &u8| !known.contains(bytes::to_char(*byte).to_string().as_str());
+    if let Some(byte) = (0..=255u8).find(lacks) {
         return refuse(format!("its vocabulary lacks the byte 0x{byte:02X}"));
     }
+    check_merges(&model["merges"], &known)?;
     if unit == Unit::Line && !vocab.starts_with(&[BOS.to_owned(), EOS.to_owned()]) {
         return refuse("its first tokens are not <s>, </s>");
     }
-    let mut library = tokenizers::Tokenizer::from_bytes(bytes_of_file)
+    // Not the file's bytes but what was checked of them: a key may come twice.
+    let checked =
+        serde_json::to_vec(value).map_err(|error| Error::Tokenizer { message: error.to_string() })?;
+    let mut library = tokenizers::Tokenizer::from_bytes(checked)
         .map_err(|error| Error::Tokenizer { message: error.to_string() })?;
     library.set_encode_special_tokens(true);
     Ok(Tokenizer { codec: Codec::Bpe(Box::new(library)), unit })
