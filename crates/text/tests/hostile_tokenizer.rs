@@ -68,6 +68,33 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
         ("a merge of nothing", with(&bpe, &|v| v["model"]["merges"] = json!([["never", "seen"]]))),
+        // Found by fuzzing: the library panics where two tokens make one that is longer than any.
+        (
+            "a merge past the longest token",
+            with(&bpe, &|v| {
+                let longest = v["model"]["vocab"]
+                    .as_object()
+                    .unwrap()
+                    .keys()
+                    .max_by_key(|token| token.len())
+                    .unwrap()
+                    .clone();
+                v["model"]["merges"] = json!([[longest, "b"]]);
+            }),
+        ),
+        (
+            "the same as one string",
+            with(&bpe, &|v| {
+                let longest = v["model"]["vocab"]
+                    .as_object()
+                    .unwrap()
+                    .keys()
+                    .max_by_key(|token| token.len())
+                    .unwrap()
+                    .clone();
+                v["model"]["merges"] = json!([format!("{longest} b")]);
+            }),
+        ),
         ("a merge that is no pair", with(&bpe, &|v| v["model"]["merges"] = json!(["a"]))),
         ("merges that are no list", with(&bpe, &|v| v["model"]["merges"] = json!(7))),
         (
@@ -87,6 +114,20 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
     ]
+}
+
+/// The file is handed to the library as it was checked, not as it was written.
+#[test]
+fn a_key_that_comes_twice_is_checked_as_it_is_used() {
+    let bpe = serde_json::to_string(&trained(TokenizerKind::Bpe { vocab_size: 290 }, Unit::Stream)).unwrap();
+    let key = "\"continuing_subword_prefix\":null";
+    assert!(bpe.contains(key));
+    let twice = bpe.replace(key, &format!("\"continuing_subword_prefix\":\"a long prefix\",{key}"));
+    let tokenizer = Tokenizer::from_json(twice.as_bytes()).unwrap();
+    assert_eq!(
+        tokenizer.to_json().unwrap(),
+        Tokenizer::from_json(bpe.as_bytes()).unwrap().to_json().unwrap()
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -332,9 +333,25 @@ fn table(vocab: Interner, unit: Unit) -> Result<Table> {
     Ok(vocab.into())
 }
 
-fn has(vocab: &Words, byte: u8) -> bool {
-    let character = bytes::to_char(byte).to_string();
-    vocab.iter().any(|token| token == character)
+/// Every merge is of two tokens into a third. The library panics at one that is longer than any token.
+fn check_merges(merges: &Value, known: &BTreeSet<&str>) -> Result<()> {
+    let Some(merges) = merges.as_array() else { return refuse("its merges are no list") };
+    for merge in merges {
+        // A pair, or two tokens with a space between them.
+        let pair = match merge {
+            Value::String(text) => text.split_once(' '),
+            Value::Array(pair) => match pair.as_slice() {
+                [Value::String(a), Value::String(b)] => Some((a.as_str(), b.as_str())),
+                _ => None,
+            },
+            _ => None,
+        };
+        let Some((a, b)) = pair else { return refuse("one of its merges is no pair of tokens") };
+        if !(known.contains(a) && known.contains(b) && known.contains(format!("{a}{b}").as_str())) {
+            return refuse(format!("its merge of {a:?} and {b:?} is not of tokens into a token"));
+        }
+    }
+    Ok(())
 }
 
 /// Bytes alone, or BPE over them.
@@ -370,12 +387,15 @@ fn byte_level(bytes_of_file: &[u8], file: &Read, vocab: &Words, unit: Unit) -> R
         return refuse("it has a post-processor, which this program does not use");
     }
     // A byte without a token would vanish from every text, and its bits with it.
-    if let Some(byte) = (0..=255u8).find(|&byte| !has(vocab, byte)) {
+    let known: BTreeSet<&str> = vocab.iter().collect();
+    let lacks = |byte: &u8| !known.contains(bytes::to_char(*byte).to_string().as_str());
+    if let Some(byte) = (0..=255u8).find(lacks) {
         return refuse(format!("its vocabulary lacks the byte 0x{byte:02X}"));
     }
     if unit == Unit::Line && !vocab.iter().take(2).eq([BOS, EOS]) {
         return refuse("its first tokens are not <s>, </s>");
     }
+    check_merges(&model.merges, &known)?;
     let mut library = tokenizers::Tokenizer::from_bytes(bytes_of_file)
         .map_err(|error| Error::Tokenizer { message: error.to_string() })?;
     library.set_encode_special_tokens(true);

@@ -107,9 +107,6 @@ fn model(loaded: &mut Loaded) -> Result<()> {
         }
         _ => {}
     }
-    if kind == "ngram" {
-        ngram(loaded)?;
-    }
     let model = loaded.config.model.clone();
     let sizes: [(&str, Option<usize>, usize); 6] = [
         ("order", model.order, 16),
@@ -123,6 +120,9 @@ fn model(loaded: &mut Loaded) -> Result<()> {
         if let Some(value) = value {
             within(loaded, "model", key, value, 1..=most)?;
         }
+    }
+    if kind == "ngram" {
+        ngram(loaded)?;
     }
     if let Some(dropout) = model.dropout {
         within(loaded, "model", "dropout", dropout, 0.0..=0.99)?;
