@@ -103,6 +103,18 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("an added token that is ordinary", with(&word, &|v| v["added_tokens"][1]["special"] = json!(false))),
         (
+            // Found by fuzzing: as many tokens went unchecked as there were special ones.
+            "a special token twice, and a long character",
+            with(&char, &|v| {
+                let unk = v["added_tokens"][0].clone();
+                v["added_tokens"] = json!([unk, unk]);
+                let first = v["model"]["vocab"].as_object().unwrap().iter().find(|(_, id)| **id == json!(1));
+                let first = first.unwrap().0.clone();
+                v["model"]["vocab"].as_object_mut().unwrap().remove(&first);
+                v["model"]["vocab"]["(."] = json!(1);
+            }),
+        ),
+        (
             "one half of <s> and </s>",
             with(&byte, &|v| v["added_tokens"] = json!([{ "id": 256, "content": "<s>", "special": true }])),
         ),

@@ -124,7 +124,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
     }
     let model = &value["model"];
     let vocab = vocabulary(model)?;
-    let (unit, added) = added_tokens(&value)?;
+    let unit = added_tokens(&value)?;
     let pre = &value["pre_tokenizer"];
     let codec = match (model["type"].as_str(), pre["type"].as_str()) {
         (Some("WordLevel"), Some("FixedLength")) => {
@@ -132,7 +132,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
                 return refuse("a FixedLength pre-tokenizer must have length 1");
             }
             let table = table(vocab, unit)?;
-            if let Some(token) = table.tokens.iter().skip(added).find(|token| token.chars().count() != 1) {
+            if let Some(token) =
+                table.tokens.iter().skip(table_specials(unit).len()).find(|token| token.chars().count() != 1)
+            {
                 return refuse(format!("{token:?} is not one character"));
             }
             Codec::Char(table)
@@ -177,8 +179,8 @@ fn vocabulary(model: &Value) -> Result<Vec<String>> {
     Ok(tokens.into_iter().flatten().collect())
 }
 
-/// The special tokens: none or `<unk>`, and in line mode `<s>` and `</s>`; and how many there are.
-fn added_tokens(value: &Value) -> Result<(Unit, usize)> {
+/// The special tokens: none or `<unk>`, and in line mode `<s>` and `</s>`, each once.
+fn added_tokens(value: &Value) -> Result<Unit> {
     let added = value["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
     let mut names = Vec::new();
     for token in added {
@@ -187,6 +189,7 @@ fn added_tokens(value: &Value) -> Result<(Unit, usize)> {
             return refuse(format!("its added token {} is not special", token["content"]));
         }
         match token["content"].as_str() {
+            Some(name) if names.contains(&name) => return refuse(format!("it adds {name} twice")),
             Some(name @ (UNK | BOS | EOS | "<|endoftext|>")) => names.push(name),
             _ => {
                 return refuse(format!(
@@ -197,8 +200,8 @@ fn added_tokens(value: &Value) -> Result<(Unit, usize)> {
         }
     }
     match (names.contains(&BOS), names.contains(&EOS)) {
-        (true, true) => Ok((Unit::Line, names.len())),
-        (false, false) => Ok((Unit::Stream, names.len())),
+        (true, true) => Ok(Unit::Line),
+        (false, false) => Ok(Unit::Stream),
         _ => refuse("it has only one of <s> and </s>"),
     }
 }
