@@ -266,7 +266,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
     let Some(Vocabulary(vocab)) = file.model.vocab.take() else {
         return refuse("its model has no vocabulary");
     };
-    let (unit, added) = added_tokens(&file.added_tokens)?;
+    let unit = added_tokens(&file.added_tokens)?;
     let pre = &file.pre_tokenizer;
     let codec = match (file.model.kind.as_str(), pre["type"].as_str()) {
         (Some("WordLevel"), Some("FixedLength")) => {
@@ -275,7 +275,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
             }
             let table = table(vocab, unit)?;
             let wrong = |token: &&str| token.chars().count() != 1;
-            if let Some(token) = table.words().iter().skip(added).find(wrong) {
+            if let Some(token) = table.words().iter().skip(table_specials(unit).len()).find(wrong) {
                 return refuse(format!("{token:?} is not one character"));
             }
             Codec::Char(table)
@@ -299,8 +299,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
     Ok(Tokenizer { codec, unit })
 }
 
-/// The special tokens: none or `<unk>`, and in line mode `<s>` and `</s>`; and how many there are.
-fn added_tokens(added: &Value) -> Result<(Unit, usize)> {
+/// The special tokens: none or `<unk>`, and in line mode `<s>` and `</s>`, each once.
+fn added_tokens(added: &Value) -> Result<Unit> {
     let added = added.as_array().map_or(&[][..], Vec::as_slice);
     let mut names = Vec::new();
     for token in added {
@@ -309,6 +309,7 @@ fn added_tokens(added: &Value) -> Result<(Unit, usize)> {
             return refuse(format!("its added token {} is not special", token["content"]));
         }
         match token["content"].as_str() {
+            Some(name) if names.contains(&name) => return refuse(format!("it adds {name} twice")),
             Some(name @ (UNK | BOS | EOS | "<|endoftext|>")) => names.push(name),
             _ => {
                 return refuse(format!(
@@ -319,8 +320,8 @@ fn added_tokens(added: &Value) -> Result<(Unit, usize)> {
         }
     }
     match (names.contains(&BOS), names.contains(&EOS)) {
-        (true, true) => Ok((Unit::Line, names.len())),
-        (false, false) => Ok((Unit::Stream, names.len())),
+        (true, true) => Ok(Unit::Line),
+        (false, false) => Ok(Unit::Stream),
         _ => refuse("it has only one of <s> and </s>"),
     }
 }
