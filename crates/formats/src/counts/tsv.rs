@@ -13,7 +13,7 @@ use surprisal_model::ngram::{Counts, Level, MAX_ORDER};
 use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
 use crate::grams::Grams;
-use crate::ordered::produce;
+use crate::ordered::Sink;
 use crate::spell::{Context, Shape, Spellings};
 use crate::{Error, Result, atomic};
 
@@ -36,12 +36,11 @@ pub fn write_tsv(path: impl AsRef<Path>, counts: &Counts, tokenizer: &Tokenizer)
         spellings: &spellings,
     };
     let mut writer = atomic::Writer::create(path)?;
-    produce(&mut |bytes| writer.put(bytes), |sink| {
-        for (len, level) in counts.levels.iter().enumerate() {
-            sink.send_all(level.counts.len(), |grams| lines(&shape, len, level, grams))?;
-        }
-        Some(())
-    })?;
+    let mut sink = Sink::new(|bytes: &[u8]| writer.put(bytes));
+    for (len, level) in counts.levels.iter().enumerate() {
+        sink.put_all(level.counts.len(), |grams| lines(&shape, len, level, grams))?;
+    }
+    sink.flush()?;
     writer.commit_reproducible()
 }
 
