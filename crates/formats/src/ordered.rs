@@ -1,6 +1,6 @@
 //! Text made in pieces by all threads and handed on in order.
 
-use std::ops::Range;
+use std::{ops::Range, sync::Mutex};
 
 use rayon::prelude::*;
 
@@ -15,11 +15,13 @@ const TASKS: usize = 64;
 pub(crate) struct Sink<F> {
     put: F,
     waiting: Vec<Vec<u8>>,
+    /// Memory of pieces that were handed on: new memory costs as much as filling it does.
+    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl<F: FnMut(&[u8]) -> Result<()> + Send> Sink<F> {
     pub(crate) fn new(put: F) -> Self {
-        Self { put, waiting: Vec::new() }
+        Self { put, waiting: Vec::new(), spare: Mutex::default() }
     }
 
     /// Hands on one piece.
@@ -28,17 +30,23 @@ impl<F: FnMut(&[u8]) -> Result<()> + Send> Sink<F> {
         (self.put)(piece)
     }
 
-    /// Hands on the text of `lines` lines, which `text` makes of a range of them.
+    /// Hands on the text of `lines` lines, of which `text` appends a range.
     pub(crate) fn put_all(
         &mut self,
         lines: usize,
-        text: impl Fn(Range<usize>) -> Vec<u8> + Sync,
+        text: impl Fn(Range<usize>, &mut Vec<u8>) + Sync,
     ) -> Result<()> {
         let starts: Vec<usize> = (0..lines).step_by(LINES_A_TASK).collect();
         for starts in starts.chunks(TASKS) {
-            let make = |&start: &usize| text(start..lines.min(start + LINES_A_TASK));
+            let Self { put, waiting, spare } = self;
+            let make = |&start: &usize| {
+                let mut piece = spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default();
+                piece.clear();
+                text(start..lines.min(start + LINES_A_TASK), &mut piece);
+                piece
+            };
             let (put, pieces) =
-                rayon::join(|| self.flush(), || starts.par_iter().map(make).collect::<Vec<Vec<u8>>>());
+                rayon::join(|| flush(put, waiting, spare), || starts.par_iter().map(make).collect());
             put?;
             self.waiting = pieces;
         }
@@ -47,8 +55,22 @@ impl<F: FnMut(&[u8]) -> Result<()> + Send> Sink<F> {
 
     /// Hands on what waits.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        std::mem::take(&mut self.waiting).iter().try_for_each(|piece| (self.put)(piece))
+        flush(&mut self.put, &mut self.waiting, &self.spare)
     }
+}
+
+fn flush(
+    put: &mut impl FnMut(&[u8]) -> Result<()>,
+    waiting: &mut Vec<Vec<u8>>,
+    spare: &Mutex<Vec<Vec<u8>>>,
+) -> Result<()> {
+    for piece in std::mem::take(waiting) {
+        put(&piece)?;
+        if let Ok(mut spare) = spare.lock() {
+            spare.push(piece);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -58,10 +80,13 @@ mod tests {
 
     #[test]
     fn pieces_come_in_order_and_an_error_ends_them() {
-        let numbers =
-            |range: Range<usize>| range.flat_map(|i| format!("{i}\n").into_bytes()).collect::<Vec<u8>>();
+        let numbers = |range: Range<usize>, text: &mut Vec<u8>| {
+            text.extend(range.flat_map(|i| format!("{i}\n").into_bytes()));
+        };
         let lines = 3 * TASKS * LINES_A_TASK + 7;
-        let expected = [&b"first\n"[..], &numbers(0..lines), b"last\n"].concat();
+        let mut expected = b"first\n".to_vec();
+        numbers(0..lines, &mut expected);
+        expected.extend(b"last\n");
         for threads in [1, 3] {
             let mut text = Vec::new();
             let mut sink = Sink::new(|piece: &[u8]| {

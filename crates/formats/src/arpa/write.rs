@@ -88,7 +88,7 @@ fn levels(
         }));
         let level = Level { estimate, shape: &shape, len, probabilities: &probabilities, weights };
         sink.put(format!("\n\\{}-grams:\n", len + 1).as_bytes())?;
-        sink.put_all(table.values.len(), |grams| level.text(grams))?;
+        sink.put_all(table.values.len(), |grams, text| level.text(grams, text))?;
     }
     Ok(())
 }
@@ -103,16 +103,15 @@ struct Level<'a> {
 }
 
 impl Level<'_> {
-    /// The lines of `grams`.
-    fn text(&self, grams: Range<usize>) -> Vec<u8> {
+    /// Appends the lines of `grams`.
+    fn text(&self, grams: Range<usize>, text: &mut Vec<u8>) {
         let table = &self.estimate.tables[self.len];
-        let mut text = Vec::with_capacity(grams.len() * (24 + 8 * self.len));
         let mut context = (self.len > 0).then(|| Context::of(self.shape, self.len, grams.start));
         for gram in grams {
             if self.len == 0 && Some(gram as u32) == self.estimate.bos {
                 text.push(b'0');
             } else {
-                push_log10(self.probabilities[gram], &mut text);
+                push_log10(self.probabilities[gram], text);
             }
             text.push(b'\t');
             let word = match &mut context {
@@ -130,7 +129,6 @@ impl Level<'_> {
             }
             text.push(b'\n');
         }
-        text
     }
 }
 
