@@ -79,11 +79,16 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// The header and the sections of a file.
+/// What `interpret` makes of the header and the sections of a file, while the sections' checksums are verified: it must
+/// be able to bear any bytes, which it must do anyway where a checksum was made for them.
 ///
 /// # Errors
-/// [`Error::Malformed`] if a byte is not as it was written; [`Error::TooLarge`].
-pub(crate) fn read<H: DeserializeOwned>(kind: &Kind, file: &Bytes) -> Result<(H, Vec<Bytes>)> {
+/// [`Error::Malformed`] if a byte is not as it was written; [`Error::TooLarge`]; those of `interpret`.
+pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
+    kind: &Kind,
+    file: &Bytes,
+    interpret: impl FnOnce(H, Vec<Bytes>) -> Result<T> + Send,
+) -> Result<T> {
     let bytes = file.as_slice();
     let wrong = |problem: &str| Error::malformed(kind.what, problem);
     let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| wrong("it ends too early"))?;
@@ -121,13 +126,16 @@ pub(crate) fn read<H: DeserializeOwned>(kind: &Kind, file: &Bytes) -> Result<(H,
     if at != bytes.len() {
         return Err(wrong("something stands after its end"));
     }
-    let changed = sections
-        .par_iter()
-        .zip(&header.sections)
-        .position_any(|(section, expected)| hash(section.as_slice()).to_hex().as_str() != expected.blake3);
-    match changed {
-        Some(i) => Err(wrong(&format!("its section {i} is not as it was written"))),
-        None => Ok((header.header, sections)),
+    let shared = sections.clone();
+    let verify = || {
+        let changed = |(section, expected): (&Bytes, &Section)| {
+            hash(section.as_slice()).to_hex().as_str() != expected.blake3
+        };
+        shared.par_iter().zip(&header.sections).position_any(changed)
+    };
+    match rayon::join(verify, || interpret(header.header, sections)) {
+        (Some(i), _) => Err(wrong(&format!("its section {i} is not as it was written"))),
+        (None, interpreted) => interpreted,
     }
 }
 

@@ -5,6 +5,7 @@
 //! - [`checkpoint`]: folders of parts with a manifest of hashes, saved whole, the newest whole one loaded.
 //! - [`events`], [`csv`]: the metrics for TensorBoard and for spreadsheets.
 //! - [`arpa`]: n-gram models as the text that other programs read and write.
+//! - [`counts`]: counts of n-grams, for programs and for people, and shards put together.
 //! - [`ngram`]: counted models in files that are mapped and queried where they lie.
 //! - [`hf`]: Hugging Face folders of the GPT-2 family.
 //! - [`model_dir`]: the folder of a finished model of any kind.

@@ -1,51 +1,76 @@
 //! Text made in pieces by all threads and handed on in order.
 
-use std::{ops::Range, sync::mpsc};
+use std::{ops::Range, sync::Mutex};
 
 use rayon::prelude::*;
 
 use crate::Result;
 
 /// How many lines one task makes.
-const LINES_A_TASK: usize = 1 << 13;
-/// How many pieces wait to be handed on at most.
-const WAITING: usize = 16;
+const LINES_A_TASK: usize = 1 << 11;
+/// How many tasks are done before their pieces are handed on.
+const TASKS: usize = 64;
 
-/// Where pieces go.
-pub(crate) struct Sink(mpsc::SyncSender<Vec<u8>>);
+/// Where pieces go: while those made before are handed on, the next ones are made.
+pub(crate) struct Sink<F> {
+    put: F,
+    waiting: Vec<Vec<u8>>,
+    /// Memory of pieces that were handed on: new memory costs as much as filling it does.
+    spare: Mutex<Vec<Vec<u8>>>,
+}
 
-impl Sink {
-    /// Hands on one piece; `None` when nobody takes it any more.
-    pub(crate) fn send(&self, piece: Vec<u8>) -> Option<()> {
-        self.0.send(piece).ok()
+impl<F: FnMut(&[u8]) -> Result<()> + Send> Sink<F> {
+    pub(crate) fn new(put: F) -> Self {
+        Self { put, waiting: Vec::new(), spare: Mutex::default() }
     }
 
-    /// Hands on the text of `lines` lines, which `text` makes of a range of them.
-    pub(crate) fn send_all(&self, lines: usize, text: impl Fn(Range<usize>) -> Vec<u8> + Sync) -> Option<()> {
+    /// Hands on one piece.
+    pub(crate) fn put(&mut self, piece: &[u8]) -> Result<()> {
+        self.flush()?;
+        (self.put)(piece)
+    }
+
+    /// Hands on the text of `lines` lines, of which `text` appends a range.
+    pub(crate) fn put_all(
+        &mut self,
+        lines: usize,
+        text: impl Fn(Range<usize>, &mut Vec<u8>) + Sync,
+    ) -> Result<()> {
         let starts: Vec<usize> = (0..lines).step_by(LINES_A_TASK).collect();
-        for starts in starts.chunks(WAITING) {
-            let make = |&start: &usize| text(start..lines.min(start + LINES_A_TASK));
-            let pieces: Vec<Vec<u8>> = starts.par_iter().map(make).collect();
-            pieces.into_iter().try_for_each(|piece| self.send(piece))?;
+        for starts in starts.chunks(TASKS) {
+            let Self { put, waiting, spare } = self;
+            let make = |&start: &usize| {
+                let mut piece = spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default();
+                piece.clear();
+                text(start..lines.min(start + LINES_A_TASK), &mut piece);
+                piece
+            };
+            let (put, pieces) =
+                rayon::join(|| flush(put, waiting, spare), || starts.par_iter().map(make).collect());
+            put?;
+            self.waiting = pieces;
         }
-        Some(())
+        Ok(())
+    }
+
+    /// Hands on what waits.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        flush(&mut self.put, &mut self.waiting, &self.spare)
     }
 }
 
-/// Calls `put` on this thread with the pieces that `make` sends from another, until either has enough.
-pub(crate) fn produce(
+fn flush(
     put: &mut impl FnMut(&[u8]) -> Result<()>,
-    make: impl FnOnce(&Sink) -> Option<()> + Send,
+    waiting: &mut Vec<Vec<u8>>,
+    spare: &Mutex<Vec<Vec<u8>>>,
 ) -> Result<()> {
-    std::thread::scope(|scope| {
-        // An error of `put` drops the receiver, which ends the other side.
-        let (sender, pieces) = mpsc::sync_channel(WAITING);
-        scope.spawn(move || make(&Sink(sender)));
-        for piece in pieces {
-            put(&piece)?;
+    for piece in std::mem::take(waiting) {
+        put(&piece)?;
+        if let Ok(mut spare) = spare.lock() {
+            spare.push(piece);
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -55,22 +80,33 @@ mod tests {
 
     #[test]
     fn pieces_come_in_order_and_an_error_ends_them() {
-        let mut text = Vec::new();
-        let numbers =
-            |range: Range<usize>| range.flat_map(|i| format!("{i}\n").into_bytes()).collect::<Vec<u8>>();
-        let lines = 50 * LINES_A_TASK + 7;
-        let mut put = |piece: &[u8]| {
-            text.extend_from_slice(piece);
-            Ok(())
+        let numbers = |range: Range<usize>, text: &mut Vec<u8>| {
+            text.extend(range.flat_map(|i| format!("{i}\n").into_bytes()));
         };
-        produce(&mut put, |sink| sink.send_all(lines, numbers)).unwrap();
-        assert!(text == numbers(0..lines));
+        let lines = 3 * TASKS * LINES_A_TASK + 7;
+        let mut expected = b"first\n".to_vec();
+        numbers(0..lines, &mut expected);
+        expected.extend(b"last\n");
+        for threads in [1, 3] {
+            let mut text = Vec::new();
+            let mut sink = Sink::new(|piece: &[u8]| {
+                text.extend_from_slice(piece);
+                Ok(())
+            });
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                sink.put(b"first\n").unwrap();
+                sink.put_all(lines, numbers).unwrap();
+                sink.put(b"last\n").unwrap();
+            });
+            assert!(text == expected, "{threads}");
+        }
         let mut calls = 0;
-        let mut put = |_: &[u8]| {
+        let mut sink = Sink::new(|_: &[u8]| {
             calls += 1;
             Err(Error::malformed("this", "no more"))
-        };
-        assert!(produce(&mut put, |sink| sink.send_all(lines, numbers)).is_err());
+        });
+        assert!(sink.put_all(lines, numbers).is_err());
         assert_eq!(calls, 1);
     }
 }

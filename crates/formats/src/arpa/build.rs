@@ -43,11 +43,22 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
         level.sort(bits).map_err(|place| twice(&grams.section, &words, level.grams().get(place), place))?;
         levels.push(level);
     }
-    let mut starts = vec![Vec::new(); order];
-    for len in (1..order).rev() {
-        let (shorter, longer) = levels.split_at_mut(len);
-        starts[len - 1] = longer[0].under(&mut shorter[len - 1], bits);
-    }
+    let grams = levels.par_windows(2).map(|pair| pair[1].grams().starts(pair[0].grams()));
+    let mut starts: Vec<Vec<u32>> = match grams.collect() {
+        Ok(starts) => starts,
+        // From the longest down: a context that is added needs one itself.
+        Err(_) => (1..order)
+            .rev()
+            .map(|len| {
+                let (shorter, longer) = levels.split_at_mut(len);
+                longer[0].under(&mut shorter[len - 1], bits)
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect(),
+    };
+    starts.push(Vec::new());
     let added = levels.iter().map(|level| level.logs.par_iter().filter(|log| log.is_nan()).count());
     let added: usize = added.sum();
     if added > 0 {

@@ -65,14 +65,19 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
     let (words, has, ids, unigrams) = unigrams(sections[0], order == 1)?;
     let mut orders = vec![unigrams];
     for (section, len) in sections.into_iter().zip(1..).skip(1) {
-        let grams = |body: &'_ [u8]| {
+        let grams = |body| {
             let mut part = Part { words: Vec::new(), logs: Vec::new(), weights: Vec::new() };
+            // Lines are sorted one way or the other, so that most words are those of the line before.
+            let mut before = [(&b""[..], 0); MAX_ORDER];
             each_line(body, |fields| {
                 let log = log(fields)?;
-                for _ in 0..len {
+                for known in &mut before[..len] {
                     let word = fields.next().ok_or(Wrong::Short(len))?;
-                    let Some(&id) = ids.get(word) else { return Err(Wrong::Word(show(word))) };
-                    part.words.push(id);
+                    if known.0 != word {
+                        let Some(&id) = ids.get(word) else { return Err(Wrong::Word(show(word))) };
+                        *known = (word, id);
+                    }
+                    part.words.push(known.1);
                 }
                 part.logs.push(log);
                 weight(fields, len == order, len).map(|weight| part.weights.push(weight))

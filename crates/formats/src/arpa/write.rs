@@ -6,7 +6,7 @@ use surprisal_model::ngram::{Combine, Estimate};
 use surprisal_text::Tokenizer;
 
 use super::LOG_ZERO;
-use crate::ordered::{Sink, produce};
+use crate::ordered::Sink;
 use crate::spell::{Context, Shape, Spellings};
 use crate::{Error, Result, atomic};
 
@@ -33,7 +33,7 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
 pub fn write_to(
     estimate: &Estimate,
     token: impl Fn(u32) -> Vec<u8>,
-    put: impl FnMut(&[u8]) -> Result<()>,
+    put: impl FnMut(&[u8]) -> Result<()> + Send,
 ) -> Result<()> {
     write_spelt(estimate, &Spellings::of((0..estimate.vocab_size).map(token)), put)
 }
@@ -41,16 +41,17 @@ pub fn write_to(
 fn write_spelt(
     estimate: &Estimate,
     words: &Spellings,
-    mut put: impl FnMut(&[u8]) -> Result<()>,
+    put: impl FnMut(&[u8]) -> Result<()> + Send,
 ) -> Result<()> {
     supported(estimate)?;
     let mut header = String::from("\\data\\\n");
     for (len, table) in estimate.tables.iter().enumerate() {
         header += &format!("ngram {}={}\n", len + 1, table.values.len());
     }
-    put(header.as_bytes())?;
-    produce(&mut put, |sink| levels(estimate, words, sink))?;
-    put(b"\n\\end\\\n")
+    let mut sink = Sink::new(put);
+    sink.put(header.as_bytes())?;
+    levels(estimate, words, &mut sink)?;
+    sink.put(b"\n\\end\\\n")
 }
 
 fn supported(estimate: &Estimate) -> Result<()> {
@@ -66,8 +67,12 @@ fn supported(estimate: &Estimate) -> Result<()> {
     Err(Error::Unsupported { what: "an ARPA file", problem: problem.into(), hint })
 }
 
-/// Sends the text of every level; `None` when nobody wants it any more.
-fn levels(estimate: &Estimate, words: &Spellings, sink: &Sink) -> Option<()> {
+/// The text of every level.
+fn levels(
+    estimate: &Estimate,
+    words: &Spellings,
+    sink: &mut Sink<impl FnMut(&[u8]) -> Result<()> + Send>,
+) -> Result<()> {
     let shape = Shape {
         words: estimate.tables.iter().map(|table| table.words.as_slice()).collect(),
         starts: estimate.tables.iter().map(|table| table.starts.as_slice()).collect(),
@@ -82,10 +87,10 @@ fn levels(estimate: &Estimate, words: &Spellings, sink: &Sink) -> Option<()> {
             text
         }));
         let level = Level { estimate, shape: &shape, len, probabilities: &probabilities, weights };
-        sink.send(format!("\n\\{}-grams:\n", len + 1).into_bytes())?;
-        sink.send_all(table.values.len(), |grams| level.text(grams))?;
+        sink.put(format!("\n\\{}-grams:\n", len + 1).as_bytes())?;
+        sink.put_all(table.values.len(), |grams, text| level.text(grams, text))?;
     }
-    Some(())
+    Ok(())
 }
 
 struct Level<'a> {
@@ -98,16 +103,15 @@ struct Level<'a> {
 }
 
 impl Level<'_> {
-    /// The lines of `grams`.
-    fn text(&self, grams: Range<usize>) -> Vec<u8> {
+    /// Appends the lines of `grams`.
+    fn text(&self, grams: Range<usize>, text: &mut Vec<u8>) {
         let table = &self.estimate.tables[self.len];
-        let mut text = Vec::with_capacity(grams.len() * (24 + 8 * self.len));
         let mut context = (self.len > 0).then(|| Context::of(self.shape, self.len, grams.start));
         for gram in grams {
             if self.len == 0 && Some(gram as u32) == self.estimate.bos {
                 text.push(b'0');
             } else {
-                push_log10(self.probabilities[gram], &mut text);
+                push_log10(self.probabilities[gram], text);
             }
             text.push(b'\t');
             let word = match &mut context {
@@ -125,7 +129,6 @@ impl Level<'_> {
             }
             text.push(b'\n');
         }
-        text
     }
 }
 

@@ -81,8 +81,11 @@ pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer)> {
 /// # Errors
 /// [`Error::Malformed`] for any byte that is not as it was written, and for what are no counts.
 pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(Counts, Tokenizer)> {
+    container::read(&KIND, &bytes.into(), interpret)
+}
+
+fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokenizer)> {
     let wrong = |problem: &dyn std::fmt::Display| Error::malformed(KIND.what, &problem.to_string());
-    let (header, mut sections) = container::read::<Header>(&KIND, &bytes.into())?;
     let Some(words) = sections.pop() else { return Err(wrong(&"it has no vocabulary")) };
     let tokenizer = header.vocabulary.read(words.as_slice()).map_err(|error| wrong(&error))?;
     let order = header.orders.len();

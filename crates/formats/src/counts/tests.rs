@@ -147,7 +147,8 @@ fn headers_and_sections_that_lie_are_refused() {
     let (counts, tokenizer) = counted(LINES, TokenizerKind::Word, Unit::Line, 3);
     let bytes = to_bytes(&counts, &tokenizer).unwrap();
     let forged = |change: &dyn Fn(&mut Value, &mut Vec<Bytes>)| {
-        let (mut header, mut sections) = container::read::<Value>(&KIND, &bytes.clone().into()).unwrap();
+        let whole = |header: Value, sections| Ok((header, sections));
+        let (mut header, mut sections) = container::read(&KIND, &bytes.clone().into(), whole).unwrap();
         change(&mut header, &mut sections);
         let mut forged = Vec::new();
         container::write(&KIND, &header, &sections, |part| {

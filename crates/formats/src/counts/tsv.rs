@@ -13,7 +13,7 @@ use surprisal_model::ngram::{Counts, Level, MAX_ORDER};
 use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
 use crate::grams::Grams;
-use crate::ordered::produce;
+use crate::ordered::Sink;
 use crate::spell::{Context, Shape, Spellings};
 use crate::{Error, Result, atomic};
 
@@ -36,17 +36,15 @@ pub fn write_tsv(path: impl AsRef<Path>, counts: &Counts, tokenizer: &Tokenizer)
         spellings: &spellings,
     };
     let mut writer = atomic::Writer::create(path)?;
-    produce(&mut |bytes| writer.put(bytes), |sink| {
-        for (len, level) in counts.levels.iter().enumerate() {
-            sink.send_all(level.counts.len(), |grams| lines(&shape, len, level, grams))?;
-        }
-        Some(())
-    })?;
+    let mut sink = Sink::new(|bytes: &[u8]| writer.put(bytes));
+    for (len, level) in counts.levels.iter().enumerate() {
+        sink.put_all(level.counts.len(), |grams, text| lines(&shape, len, level, grams, text))?;
+    }
+    sink.flush()?;
     writer.commit_reproducible()
 }
 
-fn lines(shape: &Shape<'_>, len: usize, level: &Level, grams: Range<usize>) -> Vec<u8> {
-    let mut text = Vec::with_capacity(grams.len() * (8 + 8 * len));
+fn lines(shape: &Shape<'_>, len: usize, level: &Level, grams: Range<usize>, text: &mut Vec<u8>) {
     let mut context = Context::of(shape, len, grams.start);
     for gram in grams {
         context.advance(shape, gram);
@@ -56,7 +54,6 @@ fn lines(shape: &Shape<'_>, len: usize, level: &Level, grams: Range<usize>) -> V
         text.extend(level.counts[gram].to_string().bytes());
         text.push(b'\n');
     }
-    text
 }
 
 /// Reads a list of counts. Without a tokenizer, its tokens are words in line mode: `<unk>`, `<s>`, `</s>`, then the others

@@ -73,13 +73,14 @@ pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
 /// [`Error::Malformed`] for any byte that is not as it was written.
 pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(NgramModel, Tokenizer)> {
     let wrong = |problem: &dyn std::fmt::Display| Error::malformed(KIND.what, &problem.to_string());
-    let (header, mut sections) = container::read::<Header>(&KIND, &bytes.into())?;
-    let Some(words) = sections.pop() else { return Err(wrong(&"it has no vocabulary")) };
-    let tokenizer = header.vocabulary.read(words.as_slice()).map_err(|error| wrong(&error))?;
-    let trie = Trie::from_sections(header.trie, &sections).map_err(|error| wrong(&error))?;
-    let model = NgramModel::new(header.config, header.report, trie);
-    belong(&model, &tokenizer).map_err(|problem| wrong(&problem))?;
-    Ok((model, tokenizer))
+    container::read(&KIND, &bytes.into(), |header: Header, mut sections| {
+        let Some(words) = sections.pop() else { return Err(wrong(&"it has no vocabulary")) };
+        let tokenizer = header.vocabulary.read(words.as_slice()).map_err(|error| wrong(&error))?;
+        let trie = Trie::from_sections(header.trie, &sections).map_err(|error| wrong(&error))?;
+        let model = NgramModel::new(header.config, header.report, trie);
+        belong(&model, &tokenizer).map_err(|problem| wrong(&problem))?;
+        Ok((model, tokenizer))
+    })
 }
 
 struct Parts {

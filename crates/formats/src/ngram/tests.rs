@@ -33,7 +33,8 @@ fn same(a: &NgramModel, b: &NgramModel) {
 
 /// A file with another header and valid checksums.
 fn forged(bytes: &[u8], change: impl FnOnce(&mut Value, &mut Vec<Bytes>)) -> Vec<u8> {
-    let (mut header, mut sections) = container::read::<Value>(&KIND, &bytes.to_vec().into()).unwrap();
+    let whole = |header: Value, sections| Ok((header, sections));
+    let (mut header, mut sections) = container::read(&KIND, &bytes.to_vec().into(), whole).unwrap();
     change(&mut header, &mut sections);
     let mut forged = Vec::new();
     container::write(&KIND, &header, &sections, |part| {

@@ -55,7 +55,7 @@ impl Vocabulary {
             Form::Word => TokenizerKind::Word,
             Form::Json => return Ok(Tokenizer::from_json(bytes)?),
         };
-        let mut words = Words { rest: bytes, wrong: false };
+        let mut words = Words { rest: bytes, wrong: false, promised: self.tokens as usize };
         let tokenizer = Tokenizer::from_words(kind, self.unit, words.by_ref());
         if words.wrong || !words.rest.is_empty() {
             return Err(Error::malformed("the vocabulary", "it is no list of words"));
@@ -80,6 +80,8 @@ fn push_len(mut len: usize, bytes: &mut Vec<u8>) {
 struct Words<'a> {
     rest: &'a [u8],
     wrong: bool,
+    /// How many there are said to be.
+    promised: usize,
 }
 
 impl<'a> Iterator for Words<'a> {
@@ -92,6 +94,11 @@ impl<'a> Iterator for Words<'a> {
         let word = self.word();
         self.wrong = word.is_none();
         word
+    }
+
+    /// So that room is made at once, but for no more than there can be: a word has a length and a byte.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.promised.min(self.rest.len() / 2), None)
     }
 }
 

@@ -224,7 +224,13 @@ pub(crate) struct Interner {
 impl Interner {
     /// One with the special tokens.
     pub(crate) fn new(unit: Unit) -> Result<Self> {
-        let mut interner = Self::default();
+        Self::with_room(unit, 0)
+    }
+
+    /// One with the special tokens, and room for `words` words.
+    pub(crate) fn with_room(unit: Unit, words: usize) -> Result<Self> {
+        let words = words.min(MAX_VOCABULARY);
+        let mut interner = Self { words: Words::with_capacity(words, 0), index: Index::with_capacity(words) };
         for name in &[UNK, BOS, EOS][..specials(unit) as usize] {
             interner.add(name)?;
         }

@@ -26,7 +26,7 @@ impl Tokenizer {
     ) -> Result<Self> {
         let refuse = |message: String| Err(Error::Tokenizer { message });
         let mut words = words.into_iter();
-        let mut interner = Interner::new(unit)?;
+        let mut interner = Interner::with_room(unit, words.size_hint().0)?;
         let specials = interner.words().len();
         for special in interner.words().iter() {
             if words.next() != Some(special) {
