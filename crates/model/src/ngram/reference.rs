@@ -103,7 +103,7 @@ impl<'a> Reference<'a> {
             Smoothing::AddK => (c + self.k) / (t + self.k * size),
             Smoothing::StupidBackoff if c > 0.0 => c / t,
             Smoothing::StupidBackoff if len > 0 => 0.4 * lower(word),
-            Smoothing::StupidBackoff => 0.0,
+            Smoothing::StupidBackoff | Smoothing::Given => 0.0,
             _ if total == 0 => lower(word),
             Smoothing::Mle => c / t,
             Smoothing::JelinekMercer => {
