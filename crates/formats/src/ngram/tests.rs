@@ -151,7 +151,7 @@ fn headers_that_lie_are_refused() {
     for (lie, change) in lies {
         assert!(from_bytes(forged(&bytes, change)).is_err(), "{lie}");
     }
-    let nan = forged(&bytes, |_, sections| sections[2] = vec![0xFF; sections[2].as_slice().len()].into());
+    let nan = forged(&bytes, |_, sections| sections[1] = vec![0xFF; sections[1].as_slice().len()].into());
     assert!(from_bytes(nan).is_err());
     from_bytes(forged(&bytes, |_, _| ())).unwrap();
 }
@@ -162,7 +162,7 @@ fn sections_that_lie_give_wrong_answers_and_no_panic() {
     let bytes = to_bytes(&model, &tokenizer).unwrap();
     let sections = model.trie().sections().len();
     for fill in [0xFF_u8, 0xAA, 0x00] {
-        for section in (0..sections).filter(|section| ![2, 4].contains(&(section % ngram::SECTIONS))) {
+        for section in (0..sections).filter(|section| ![1, 2].contains(&(section % ngram::SECTIONS))) {
             let forged = forged(&bytes, |_, sections| {
                 sections[section] = vec![fill; sections[section].as_slice().len()].into();
             });

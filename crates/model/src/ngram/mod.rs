@@ -10,6 +10,7 @@
 //!
 //! When lines are sentences, `<s>` is context and never predicted: it has probability zero, and |V| does not count it.
 
+mod batch;
 mod code;
 mod config;
 mod counts;
@@ -21,6 +22,7 @@ mod sort;
 mod trie;
 mod tune;
 mod uniform;
+mod view;
 
 use std::sync::OnceLock;
 
@@ -30,8 +32,9 @@ pub use config::{Compat, NgramConfig, OrderReport, Report, Smoothing};
 pub use counts::{Counts, Level};
 pub use merge::Shard;
 pub use smoothing::{Discounts, Estimate, Parameters, closed_form};
-pub use trie::{Combine, Header, LevelHeader, SECTIONS, Score, State, Table, Trie, View, Weight};
+pub use trie::{Combine, Header, LevelHeader, SECTIONS, Table, Trie, Weight};
 pub use uniform::Uniform;
+pub use view::{Score, State, View};
 
 use crate::{Error, LanguageModel, Result, Session, check_tokens};
 use smoothing::Statistics;

@@ -74,21 +74,27 @@ pub fn packed_len(bits: u32, len: u64) -> Option<usize> {
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'a> {
     bytes: &'a [u8],
-    bits: u32,
+    /// Bits from one element to the next.
+    stride: usize,
+    offset: usize,
     mask: u64,
 }
 
 impl<'a> Packed<'a> {
     /// Elements of `bits` bits (at most [`MAX_BITS`]) in `bytes`.
     pub fn new(bytes: &'a [u8], bits: u32) -> Self {
-        let bits = bits.min(MAX_BITS);
-        Self { bytes, bits, mask: (1 << bits) - 1 }
+        Self::field(bytes, bits, 0, bits)
+    }
+
+    /// The fields of `bits` bits (at most [`MAX_BITS`]) that start `offset` bits into records of `stride` bits.
+    pub fn field(bytes: &'a [u8], stride: u32, offset: u32, bits: u32) -> Self {
+        Self { bytes, stride: stride as usize, offset: offset as usize, mask: (1 << bits.min(MAX_BITS)) - 1 }
     }
 
     /// Element `index`.
     #[inline]
     pub fn get(self, index: usize) -> u64 {
-        let bit = index * self.bits as usize;
+        let bit = index * self.stride + self.offset;
         (word_at(self.bytes, bit >> 3) >> (bit & 7)) & self.mask
     }
 }
@@ -101,23 +107,46 @@ fn word_at(bytes: &[u8], at: usize) -> u64 {
 
 /// Packs `values` into elements of `bits` bits.
 pub fn pack(bits: u32, values: impl Iterator<Item = u64>) -> Vec<u8> {
-    debug_assert!(bits <= MAX_BITS, "an element is read with eight bytes");
-    let mut bytes = Vec::with_capacity(values.size_hint().0 * bits as usize / 8 + 2 * PADDING);
-    let (mut word, mut filled) = (0_u64, 0_u32);
-    for value in values {
+    let mut packer = Packer::with_room(bits, values.size_hint().0);
+    values.for_each(|value| packer.push(value, bits));
+    packer.finish()
+}
+
+/// Writes numbers bit by bit.
+#[derive(Debug)]
+pub struct Packer {
+    bytes: Vec<u8>,
+    word: u64,
+    filled: u32,
+}
+
+impl Packer {
+    /// With room for `len` elements of `bits` bits.
+    pub fn with_room(bits: u32, len: usize) -> Self {
+        Self { bytes: Vec::with_capacity(len * bits as usize / 8 + 2 * PADDING), word: 0, filled: 0 }
+    }
+
+    /// Appends the lowest `bits` (at most [`MAX_BITS`]) of `value`, which has no more.
+    #[inline]
+    pub fn push(&mut self, value: u64, bits: u32) {
+        debug_assert!(bits <= MAX_BITS, "an element is read with eight bytes");
         debug_assert!(value >> bits == 0, "{value} needs more than {bits} bits");
-        word |= value << filled;
-        filled += bits;
-        if filled >= 64 {
-            bytes.extend(word.to_le_bytes());
-            filled -= 64;
+        self.word |= value << self.filled;
+        self.filled += bits;
+        if self.filled >= 64 {
+            self.bytes.extend(self.word.to_le_bytes());
+            self.filled -= 64;
             // What did not fit; a shift by all 64 bits would be no shift.
-            word = if filled == 0 { 0 } else { value >> (bits - filled) };
+            self.word = if self.filled == 0 { 0 } else { value >> (bits - self.filled) };
         }
     }
-    bytes.extend(&word.to_le_bytes()[..filled.div_ceil(8) as usize]);
-    bytes.extend([0; PADDING]);
-    bytes
+
+    /// All that was written, with room behind it for reads of eight bytes.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.bytes.extend(&self.word.to_le_bytes()[..self.filled.div_ceil(8) as usize]);
+        self.bytes.extend([0; PADDING]);
+        self.bytes
+    }
 }
 
 /// All of `len` packed elements.
@@ -173,12 +202,23 @@ impl<'a> Offsets<'a> {
     /// The children of `node`.
     #[inline]
     pub fn children(self, node: usize) -> Range<usize> {
+        self.children_after(node, self.sample(node))
+    }
+
+    /// The position at which the search for the children of `node` begins.
+    #[inline]
+    pub fn sample(self, node: usize) -> usize {
+        self.samples.get(node / self.every) as usize
+    }
+
+    /// The children of `node`, found from its [`Self::sample`].
+    #[inline]
+    pub fn children_after(self, node: usize, sample: usize) -> Range<usize> {
         if node >= self.nodes {
             return 0..0;
         }
-        let sample = node / self.every;
-        let mut bit = self.samples.get(sample) as usize;
-        for _ in sample * self.every..node {
+        let mut bit = sample;
+        for _ in 0..node % self.every {
             bit = self.next_zero(bit) + 1;
         }
         let end = self.next_zero(bit);

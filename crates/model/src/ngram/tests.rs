@@ -149,6 +149,7 @@ proptest! {
             let model = model(&tokens, vocab_size, &config);
             let reference = Reference::new(&tokens, vocab_size, &config, model.report());
             check_distributions(&model, &reference, &contexts(&tokens, vocab_size, bos, order))?;
+            check_batches(&model, &tokens)?;
         }
     }
 
@@ -164,6 +165,7 @@ proptest! {
                 let model = model(&tokens, vocab_size, &config);
                 let reference = Reference::new(&tokens, vocab_size, &config, model.report());
                 check_distributions(&model, &reference, &contexts(&tokens, vocab_size, bos, order))?;
+                check_batches(&model, &tokens)?;
             }
         }
     }
@@ -208,6 +210,26 @@ fn sampled(model: &NgramModel, len: usize) -> Vec<u32> {
         text.push(drawn.unwrap_or(0) as u32);
     }
     text
+}
+
+/// Scores in batches are those of word after word, to the bit, across blocks and from any place.
+fn check_batches(model: &NgramModel, tokens: &[u32]) -> Result<(), TestCaseError> {
+    let view = model.trie().view();
+    // What follows what is new at every seam, and words are skipped.
+    let text: Vec<u32> = tokens.iter().copied().cycle().step_by(tokens.len() % 3 + 1).take(1100).collect();
+    let mut state = State::EMPTY;
+    let mut scores = Vec::new();
+    for &word in &text {
+        let (score, next) = view.score(&state, word);
+        scores.push(score.probability.ln());
+        state = next;
+    }
+    let mut batch = State::EMPTY;
+    let (head, tail) = text.split_at(37);
+    let together = [view.log_probs(&mut batch, head), view.log_probs(&mut batch, tail)].concat();
+    prop_assert_eq!(together, scores);
+    prop_assert_eq!(batch, state);
+    Ok(())
 }
 
 fn check_distributions(

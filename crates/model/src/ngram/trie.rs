@@ -18,7 +18,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::MAX_ORDER;
-use super::packed::{Bytes, Offsets, Packed, bits_for, offsets_len, pack, pack_offsets, packed_len};
+use super::packed::{Bytes, Offsets, Packed, Packer, bits_for, offsets_len, pack_offsets, packed_len};
+use super::view::{LevelView, View};
 use crate::{Error, Result};
 
 /// How a seen gram's value and the lower order combine.
@@ -94,8 +95,8 @@ pub struct LevelHeader {
     pub weights: u32,
 }
 
-/// The sections of one order, in this sequence.
-pub const SECTIONS: usize = 7;
+/// The sections of one order: its grams, its values, its weights, and where continuations start (two sections).
+pub const SECTIONS: usize = 5;
 
 /// A counted model that answers queries.
 #[derive(Debug, Clone)]
@@ -106,10 +107,9 @@ pub struct Trie {
 
 #[derive(Debug, Clone)]
 struct Level {
-    words: Bytes,
-    values: Bytes,
+    /// Records of word, value and context, so that a gram that was found is at hand with all it has.
+    grams: Bytes,
     numerators: Vec<f64>,
-    contexts: Bytes,
     weights: Vec<Weight>,
     unary: Bytes,
     samples: Bytes,
@@ -146,20 +146,19 @@ impl Trie {
         header.check()?;
         let order = tables.len();
         let pack_level = |(index, table): (usize, Table)| {
-            let bits = header.bits(index);
-            let numbers = |values: &[u32], bits| pack(bits, values.iter().map(|&value| u64::from(value)));
-            let words = if index == 0 { Vec::new() } else { numbers(&table.words, bits.word) };
-            let (contexts, offsets) = if index + 1 < order {
-                (numbers(&table.contexts, bits.context), pack_offsets(&table.starts))
-            } else {
-                (Vec::new(), pack_offsets(&[]))
-            };
-            let top = index + 1 == order;
+            let (bits, top) = (header.bits(index), index + 1 == order);
+            let mut packer = Packer::with_room(bits.record(), table.values.len());
+            for (gram, &value) in table.values.iter().enumerate() {
+                let word = table.words.get(gram).copied().unwrap_or(0);
+                packer.push(u64::from(word), bits.word);
+                packer.push(u64::from(value), bits.value);
+                let context = table.contexts.get(gram).copied().unwrap_or(0);
+                packer.push(u64::from(context), bits.context);
+            }
+            let offsets = pack_offsets(if top { &[] } else { &table.starts });
             Level {
-                words: words.into(),
-                values: numbers(&table.values, bits.value).into(),
+                grams: packer.finish().into(),
                 numerators: table.numerators,
-                contexts: contexts.into(),
                 weights: table.weights,
                 unary: if top { Vec::new() } else { offsets.unary }.into(),
                 samples: if top { Vec::new() } else { offsets.samples }.into(),
@@ -185,16 +184,14 @@ impl Trie {
             return Err(wrong(format!("section {i} has {got} bytes, not {}", wanted[i])));
         }
         let level = |parts: &[Bytes]| Level {
-            words: parts[0].clone(),
-            values: parts[1].clone(),
-            numerators: floats(parts[2].as_slice()),
-            contexts: parts[3].clone(),
-            weights: floats(parts[4].as_slice())
+            grams: parts[0].clone(),
+            numerators: floats(parts[1].as_slice()),
+            weights: floats(parts[2].as_slice())
                 .chunks_exact(2)
                 .map(|pair| Weight { scale: pair[0], backoff: pair[1] })
                 .collect(),
-            unary: parts[5].clone(),
-            samples: parts[6].clone(),
+            unary: parts[3].clone(),
+            samples: parts[4].clone(),
         };
         let levels: Vec<Level> = sections.chunks_exact(SECTIONS).map(level).collect();
         let usable = |x: f64| x.is_finite() && x >= 0.0;
@@ -223,10 +220,8 @@ impl Trie {
                 let weights =
                     level.weights.iter().flat_map(|weight| [weight.scale, weight.backoff]).collect();
                 [
-                    level.words.clone(),
-                    level.values.clone(),
+                    level.grams.clone(),
                     little(level.numerators.clone()),
-                    level.contexts.clone(),
                     little(weights),
                     level.unary.clone(),
                     level.samples.clone(),
@@ -251,12 +246,13 @@ impl Trie {
             let bits = self.header.bits(index);
             let grams = self.header.levels[index].grams as usize;
             let above = self.header.levels.get(index + 1).map_or(0, |next| next.grams as usize);
+            let field = |offset, width| Packed::field(level.grams.as_slice(), bits.record(), offset, width);
             LevelView {
                 grams,
-                words: Packed::new(level.words.as_slice(), bits.word),
-                values: Packed::new(level.values.as_slice(), bits.value),
+                words: field(0, bits.word),
+                values: field(bits.word, bits.value),
                 numerators: &level.numerators,
-                contexts: Packed::new(level.contexts.as_slice(), bits.context),
+                contexts: field(bits.word + bits.value, bits.context),
                 weights: &level.weights,
                 offsets: Offsets::new(level.unary.as_slice(), level.samples.as_slice(), grams, above),
                 above,
@@ -297,17 +293,28 @@ fn wrong(message: String) -> Error {
     Error::Config { message }
 }
 
+/// How wide the fields of a record are.
 struct Bits {
     word: u32,
     value: u32,
     context: u32,
 }
 
+impl Bits {
+    fn record(&self) -> u32 {
+        self.word + self.value + self.context
+    }
+}
+
 impl Header {
     fn bits(&self, index: usize) -> Bits {
         let largest = |n: u32| bits_for(u64::from(n.saturating_sub(1)));
         let level = self.levels[index];
-        Bits { word: largest(self.vocab_size), value: largest(level.values), context: largest(level.weights) }
+        Bits {
+            word: if index == 0 { 0 } else { largest(self.vocab_size) },
+            value: largest(level.values),
+            context: if index + 1 == self.levels.len() { 0 } else { largest(level.weights) },
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -334,285 +341,20 @@ impl Header {
         let too_large = || wrong("the sizes are impossible".into());
         let mut lens = Vec::new();
         for (index, level) in self.levels.iter().enumerate() {
-            let bits = self.bits(index);
             let grams = u64::from(level.grams);
             let above = self.levels.get(index + 1).map(|next| u64::from(next.grams));
             let (unary, samples) = match above {
                 Some(above) => offsets_len(grams, above).ok_or_else(too_large)?,
                 None => (0, 0),
             };
-            let packed = |bits| packed_len(bits, grams).ok_or_else(too_large);
             lens.extend([
-                if index == 0 { 0 } else { packed(bits.word)? },
-                packed(bits.value)?,
+                packed_len(self.bits(index).record(), grams).ok_or_else(too_large)?,
                 level.values as usize * 8,
-                if above.is_some() { packed(bits.context)? } else { 0 },
                 level.weights as usize * 16,
                 unary,
                 samples,
             ]);
         }
         Ok(lens)
-    }
-}
-
-/// A [`Trie`] with its sections at hand.
-#[derive(Debug, Clone)]
-pub struct View<'a> {
-    header: &'a Header,
-    levels: Vec<LevelView<'a>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct LevelView<'a> {
-    grams: usize,
-    words: Packed<'a>,
-    values: Packed<'a>,
-    numerators: &'a [f64],
-    contexts: Packed<'a>,
-    weights: &'a [Weight],
-    offsets: Offsets<'a>,
-    above: usize,
-}
-
-impl LevelView<'_> {
-    #[inline]
-    fn value(&self, gram: usize) -> f64 {
-        self.numerators.get(self.values.get(gram) as usize).copied().unwrap_or(0.0)
-    }
-
-    #[inline]
-    fn weight(&self, gram: usize) -> Weight {
-        self.weights.get(self.contexts.get(gram) as usize).copied().unwrap_or(Weight::NONE)
-    }
-
-    #[inline]
-    fn children(&self, node: usize) -> std::ops::Range<usize> {
-        let range = self.offsets.children(node);
-        range.start.min(self.above)..range.end.min(self.above)
-    }
-
-    /// The gram of `word` among `range`.
-    #[inline]
-    fn find(&self, range: std::ops::Range<usize>, word: u32) -> Option<usize> {
-        let (mut low, mut len) = (range.start, range.len());
-        if len == 0 {
-            return None;
-        }
-        // Halving without a branch that depends on the data.
-        while len > 1 {
-            let half = len / 2;
-            let right = self.words.get(low + half) <= u64::from(word);
-            low = if right { low + half } else { low };
-            len -= half;
-        }
-        (self.words.get(low) == u64::from(word)).then_some(low)
-    }
-}
-
-/// No node.
-const NONE: u32 = u32::MAX;
-
-/// What a model remembers of the text so far: the grams that it ends with, shortest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct State {
-    nodes: [u32; MAX_ORDER - 1],
-    len: usize,
-}
-
-impl State {
-    /// Before any text.
-    pub const EMPTY: Self = Self { nodes: [NONE; MAX_ORDER - 1], len: 0 };
-
-    /// The longest context of this text that the model knows, in words.
-    pub fn known(&self) -> usize {
-        (0..self.len).rev().find(|&i| self.nodes[i] != NONE).map_or(0, |i| i + 1)
-    }
-}
-
-/// A word's probability.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Score {
-    /// q(w | context).
-    pub probability: f64,
-    /// How many words the longest gram has that ends with it.
-    pub matched: usize,
-}
-
-impl View<'_> {
-    /// The longest gram.
-    pub fn order(&self) -> usize {
-        self.levels.len()
-    }
-
-    /// q(`word`) without context.
-    #[inline]
-    pub fn unigram(&self, word: u32) -> f64 {
-        self.levels[0].value(word as usize)
-    }
-
-    /// 1 / (how many words can be predicted).
-    pub fn uniform(&self) -> f64 {
-        1.0 / f64::from((self.header.vocab_size - u32::from(self.header.bos.is_some())).max(1))
-    }
-
-    /// q(`word` | the text that led to `state`), and the state after the word.
-    #[inline]
-    pub fn score(&self, state: &State, word: u32) -> (Score, State) {
-        let Header { combine, missing, complete, .. } = *self.header;
-        let order = self.levels.len();
-        let mut next = State::EMPTY;
-        let mut score = Score { probability: self.unigram(word), matched: 1 };
-        if order > 1 {
-            next.nodes[0] = word;
-        }
-        if Some(word) == self.header.bos {
-            // A sentence begins, and nothing before it counts.
-            next.len = 1.min(order - 1);
-            return (Score { probability: 0.0, matched: 1 }, next);
-        }
-        next.len = (state.len + 1).min(order - 1);
-        if combine == Combine::Longest && state.len > 0 {
-            score.probability = self.uniform();
-        }
-        for (len, &node) in state.nodes[..state.len].iter().enumerate() {
-            if node == NONE {
-                if complete && missing == 1.0 {
-                    break;
-                }
-                score.probability *= missing;
-                continue;
-            }
-            let (level, above) = (&self.levels[len], &self.levels[len + 1]);
-            let weight = level.weight(node as usize);
-            let found = if complete && score.matched <= len {
-                None
-            } else {
-                above.find(level.children(node as usize), word)
-            };
-            let speaks = combine != Combine::Longest || len + 1 == state.len;
-            if speaks {
-                score.probability = match found {
-                    Some(gram) if combine == Combine::BackOff => above.value(gram) * weight.scale,
-                    Some(gram) => above.value(gram) * weight.scale + weight.backoff * score.probability,
-                    None => weight.backoff * score.probability,
-                };
-            }
-            if let Some(gram) = found {
-                score.matched = len + 2;
-                if len + 1 < order - 1 {
-                    next.nodes[len + 1] = gram as u32;
-                }
-            }
-        }
-        (score, next)
-    }
-
-    /// ln q of each of `words`, read on from `state`.
-    pub fn log_probs(&self, state: &mut State, words: &[u32]) -> Vec<f64> {
-        let score = |&word: &u32| {
-            let (score, next) = self.score(state, word);
-            *state = next;
-            score.probability.ln()
-        };
-        words.iter().map(score).collect()
-    }
-
-    /// The state after `context`, which needs no more than its last words.
-    pub fn state_after(&self, context: &[u32]) -> State {
-        let order = self.levels.len();
-        let mut state = State::EMPTY;
-        let mut used = &context[context.len() - context.len().min(order - 1)..];
-        if let Some(bos) = self.header.bos
-            && let Some(at) = used.iter().rposition(|&word| word == bos)
-        {
-            used = &used[at..];
-        }
-        for len in 1..=used.len() {
-            // The gram of the last `len` words, from its first word on.
-            let gram = &used[used.len() - len..];
-            state.nodes[len - 1] = self.find(gram).map_or(NONE, |node| node as u32);
-        }
-        state.len = used.len();
-        state
-    }
-
-    /// The index of `gram` among those of its length.
-    pub fn find(&self, gram: &[u32]) -> Option<usize> {
-        let (&first, rest) = gram.split_first()?;
-        let mut node = (first < self.header.vocab_size).then_some(first as usize)?;
-        for (len, &word) in rest.iter().enumerate() {
-            node = self.levels.get(len + 1)?.find(self.levels[len].children(node), word)?;
-        }
-        Some(node)
-    }
-
-    /// The continuations of the context at `state` of `len` words (from 1): words, and their grams' indices.
-    pub fn continuations(&self, state: &State, len: usize) -> Vec<(u32, usize)> {
-        let Some(&node) = state.nodes[..state.len].get(len - 1).filter(|&&node| node != NONE) else {
-            return Vec::new();
-        };
-        let above = &self.levels[len];
-        self.levels[len - 1]
-            .children(node as usize)
-            .map(|gram| (above.words.get(gram) as u32, gram))
-            .collect()
-    }
-
-    /// Writes ln q(· | the text that led to `state`) to `out`, of length |V|; `log_unigrams` is ln q(·) without context.
-    ///
-    /// Instead of |V| point queries, the unigrams are scaled once by all that backs off (an addition to their logarithms),
-    /// and only words that were seen in one of the contexts are computed: with B the product of the backoffs so far, each
-    /// keeps q / B, to which a longer context only adds.
-    pub fn distribution(&self, state: &State, log_unigrams: &[f64], out: &mut [f64]) {
-        let Header { combine, missing, bos, .. } = *self.header;
-        let uniform = (combine == Combine::Longest && state.len > 0).then(|| self.uniform());
-        let mut factor = 1.0_f64;
-        // Whether words that no context has seen have any probability left.
-        let mut rest = true;
-        // Seen words with q / factor; until the end, `out` holds where in this list a word is, counted from 1.
-        let mut seen: Vec<(u32, f64)> = Vec::new();
-        out.fill(0.0);
-        for (len, &node) in state.nodes[..state.len].iter().enumerate() {
-            if combine == Combine::Longest && len + 1 < state.len {
-                continue;
-            }
-            if node == NONE {
-                factor *= missing;
-                continue;
-            }
-            let (level, above) = (&self.levels[len], &self.levels[len + 1]);
-            let weight = level.weight(node as usize);
-            if weight.backoff > 0.0 {
-                factor *= weight.backoff;
-            } else {
-                // Nothing of the lower orders is left: start anew.
-                seen.drain(..).for_each(|(word, _)| out[word as usize] = 0.0);
-                (factor, rest) = (1.0, false);
-            }
-            for gram in level.children(node as usize) {
-                let word = above.words.get(gram) as u32;
-                let Some(place) = out.get_mut(word as usize) else { continue };
-                let share = above.value(gram) * weight.scale / factor;
-                if *place == 0.0 {
-                    let lower = if rest { uniform.unwrap_or_else(|| self.unigram(word)) } else { 0.0 };
-                    seen.push((word, lower));
-                    *place = seen.len() as f64;
-                }
-                let ratio = &mut seen[*place as usize - 1].1;
-                *ratio = if combine == Combine::BackOff { share } else { *ratio + share };
-            }
-        }
-        let log_factor = if rest { factor.ln() } else { f64::NEG_INFINITY };
-        match uniform {
-            Some(uniform) => out.fill(log_factor + uniform.ln()),
-            None => out.iter_mut().zip(log_unigrams).for_each(|(out, unigram)| *out = log_factor + unigram),
-        }
-        for (word, ratio) in seen {
-            out[word as usize] = (ratio * factor).ln();
-        }
-        if let Some(bos) = bos {
-            out[bos as usize] = f64::NEG_INFINITY;
-        }
     }
 }

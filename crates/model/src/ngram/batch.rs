@@ -1,0 +1,171 @@
+//! Many point queries at once.
+//!
+//! What a point query costs is waiting: for the place where a context's continuations start, for each word that the
+//! search among them looks at. One query's loads wait for each other, those of different words of a text do not, if they
+//! are asked for order by order: the grams of k + 1 words that end at every place of a block need only the grams of k
+//! words that end there. So each step below is a loop over the block, and the processor has many loads under way.
+
+use super::trie::Combine;
+use super::view::{NONE, State, View};
+
+/// Words a block.
+const BLOCK: usize = 512;
+
+/// A search among the continuations of a context.
+#[derive(Clone, Copy, Default)]
+struct Search {
+    /// Place in the block.
+    place: u32,
+    word: u32,
+    context: u32,
+    /// What is left of the range.
+    low: u32,
+    len: u32,
+}
+
+impl View<'_> {
+    /// ln q of each of `words`, read on from `state`: to the bit what [`Self::score`] gives word by word.
+    pub fn log_probs(&self, state: &mut State, words: &[u32]) -> Vec<f64> {
+        let mut block = Block::new(self.order());
+        let mut scores = Vec::with_capacity(words.len());
+        for words in words.chunks(BLOCK) {
+            block.score(self, state, words);
+            scores.extend(block.probabilities[..words.len()].iter().map(|probability| probability.ln()));
+        }
+        scores
+    }
+}
+
+/// Where each place of a block stands.
+struct Block {
+    probabilities: Vec<f64>,
+    /// How many words of context each place has; one more than places, the last is the state after the block.
+    known: Vec<usize>,
+    /// For k from 1: the grams of k words that end before each place, and after the last.
+    nodes: Vec<Vec<u32>>,
+    searches: Vec<Search>,
+}
+
+impl Block {
+    fn new(order: usize) -> Self {
+        Self {
+            probabilities: vec![0.0; BLOCK],
+            known: vec![0; BLOCK + 1],
+            nodes: vec![vec![NONE; BLOCK + 1]; order],
+            searches: Vec::with_capacity(BLOCK),
+        }
+    }
+
+    fn score(&mut self, view: &View<'_>, state: &mut State, words: &[u32]) {
+        let order = view.order();
+        self.begin(view, state, words);
+        for len in 1..order {
+            self.find(view, len, words);
+            self.add(view, len, words);
+        }
+        *state = State::EMPTY;
+        let end = words.len();
+        state.len = self.known[end];
+        for (node, nodes) in state.nodes[..state.len].iter_mut().zip(&self.nodes) {
+            *node = nodes[end];
+        }
+    }
+
+    /// Unigrams, and how much context there is.
+    fn begin(&mut self, view: &View<'_>, state: &State, words: &[u32]) {
+        let most = view.order() - 1;
+        let longest = view.header.combine == Combine::Longest;
+        self.known[0] = state.len;
+        for (nodes, &node) in self.nodes.iter_mut().zip(&state.nodes) {
+            nodes[0] = node;
+        }
+        for (place, &word) in words.iter().enumerate() {
+            self.nodes[0][place + 1] = word;
+            let begins = Some(word) == view.header.bos;
+            self.probabilities[place] = if begins {
+                0.0
+            } else if longest && self.known[place] > 0 {
+                view.uniform()
+            } else {
+                view.unigram(word)
+            };
+            self.known[place + 1] = (if begins { 1 } else { self.known[place] + 1 }).min(most);
+        }
+    }
+
+    /// The grams of `len` + 1 words.
+    fn find(&mut self, view: &View<'_>, len: usize, words: &[u32]) {
+        let (level, above) = (&view.levels[len - 1], &view.levels[len]);
+        let (shorter, longer) = self.nodes.split_at_mut(len);
+        let (contexts, found) = (&shorter[len - 1], &mut longer[0]);
+        self.searches.clear();
+        for (place, &word) in words.iter().enumerate() {
+            found[place + 1] = NONE;
+            let context = contexts[place];
+            // What is unseen after a shorter context is unseen after a longer one.
+            let hopeless = view.header.complete && contexts[place + 1] == NONE;
+            if self.known[place] >= len && context != NONE && !hopeless && Some(word) != view.header.bos {
+                let place = place as u32;
+                self.searches.push(Search { place, word, context, ..Search::default() });
+            }
+        }
+        for search in &mut self.searches {
+            search.low = level.offsets.sample(search.context as usize) as u32;
+        }
+        for search in &mut self.searches {
+            let range = level.children_after(search.context as usize, search.low as usize);
+            (search.low, search.len) = (range.start as u32, range.len() as u32);
+        }
+        self.searches.retain(|search| search.len > 0);
+        // Halve the ranges in turn, without a branch that depends on what was read.
+        let mut open = self.searches.as_mut_slice();
+        while !open.is_empty() {
+            let mut i = 0;
+            while i < open.len() {
+                let search = &mut open[i];
+                let half = search.len / 2;
+                let middle = search.low + half;
+                let at_middle = above.words.get(middle as usize);
+                search.low = if at_middle <= u64::from(search.word) { middle } else { search.low };
+                search.len -= half;
+                if search.len > 1 {
+                    i += 1;
+                    continue;
+                }
+                // One word is left.
+                if above.words.get(search.low as usize) == u64::from(search.word) {
+                    found[search.place as usize + 1] = search.low;
+                }
+                let last = open.len() - 1;
+                open.swap(i, last);
+                open = &mut open[..last];
+            }
+        }
+    }
+
+    /// What contexts of `len` words have to say.
+    fn add(&mut self, view: &View<'_>, len: usize, words: &[u32]) {
+        let combine = view.header.combine;
+        let (level, above) = (&view.levels[len - 1], &view.levels[len]);
+        for (place, &word) in words.iter().enumerate() {
+            if self.known[place] < len || Some(word) == view.header.bos {
+                continue;
+            }
+            let probability = &mut self.probabilities[place];
+            let context = self.nodes[len - 1][place];
+            if context == NONE {
+                *probability *= view.header.missing;
+            } else if combine != Combine::Longest || self.known[place] == len {
+                let weight = level.weight(context as usize);
+                let gram = self.nodes[len][place + 1];
+                *probability = if gram == NONE {
+                    weight.backoff * *probability
+                } else if combine == Combine::BackOff {
+                    above.value(gram as usize) * weight.scale
+                } else {
+                    above.value(gram as usize) * weight.scale + weight.backoff * *probability
+                };
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Questions to a [`super::Trie`]: a word after a text, the words seen after a context, the whole distribution.
+
+use super::MAX_ORDER;
+use super::packed::{Offsets, Packed};
+use super::trie::{Combine, Header, Weight};
+
+/// A [`Trie`] with its sections at hand.
+#[derive(Debug, Clone)]
+pub struct View<'a> {
+    pub(super) header: &'a Header,
+    pub(super) levels: Vec<LevelView<'a>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LevelView<'a> {
+    pub(super) grams: usize,
+    pub(super) words: Packed<'a>,
+    pub(super) values: Packed<'a>,
+    pub(super) numerators: &'a [f64],
+    pub(super) contexts: Packed<'a>,
+    pub(super) weights: &'a [Weight],
+    pub(super) offsets: Offsets<'a>,
+    pub(super) above: usize,
+}
+
+impl LevelView<'_> {
+    #[inline]
+    pub(super) fn value(&self, gram: usize) -> f64 {
+        self.numerators.get(self.values.get(gram) as usize).copied().unwrap_or(0.0)
+    }
+
+    #[inline]
+    pub(super) fn weight(&self, gram: usize) -> Weight {
+        self.weights.get(self.contexts.get(gram) as usize).copied().unwrap_or(Weight::NONE)
+    }
+
+    #[inline]
+    pub(super) fn children(&self, node: usize) -> std::ops::Range<usize> {
+        let range = self.offsets.children(node);
+        range.start.min(self.above)..range.end.min(self.above)
+    }
+
+    /// [`Self::children`], from the node's sample.
+    #[inline]
+    pub(super) fn children_after(&self, node: usize, sample: usize) -> std::ops::Range<usize> {
+        let range = self.offsets.children_after(node, sample);
+        range.start.min(self.above)..range.end.min(self.above)
+    }
+
+    /// The gram of `word` among `range`.
+    #[inline]
+    pub(super) fn find(&self, range: std::ops::Range<usize>, word: u32) -> Option<usize> {
+        let (mut low, mut len) = (range.start, range.len());
+        if len == 0 {
+            return None;
+        }
+        // Halving without a branch that depends on the data.
+        while len > 1 {
+            let half = len / 2;
+            let right = self.words.get(low + half) <= u64::from(word);
+            low = if right { low + half } else { low };
+            len -= half;
+        }
+        (self.words.get(low) == u64::from(word)).then_some(low)
+    }
+}
+
+/// No node.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// What a model remembers of the text so far: the grams that it ends with, shortest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State {
+    pub(super) nodes: [u32; MAX_ORDER - 1],
+    pub(super) len: usize,
+}
+
+impl State {
+    /// Before any text.
+    pub const EMPTY: Self = Self { nodes: [NONE; MAX_ORDER - 1], len: 0 };
+
+    /// The longest context of this text that the model knows, in words.
+    pub fn known(&self) -> usize {
+        (0..self.len).rev().find(|&i| self.nodes[i] != NONE).map_or(0, |i| i + 1)
+    }
+}
+
+/// A word's probability.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// q(w | context).
+    pub probability: f64,
+    /// How many words the longest gram has that ends with it.
+    pub matched: usize,
+}
+
+impl View<'_> {
+    /// The longest gram.
+    pub fn order(&self) -> usize {
+        self.levels.len()
+    }
+
+    /// q(`word`) without context.
+    #[inline]
+    pub fn unigram(&self, word: u32) -> f64 {
+        self.levels[0].value(word as usize)
+    }
+
+    /// 1 / (how many words can be predicted).
+    pub fn uniform(&self) -> f64 {
+        1.0 / f64::from((self.header.vocab_size - u32::from(self.header.bos.is_some())).max(1))
+    }
+
+    /// q(`word` | the text that led to `state`), and the state after the word.
+    #[inline]
+    pub fn score(&self, state: &State, word: u32) -> (Score, State) {
+        let Header { combine, missing, complete, .. } = *self.header;
+        let order = self.levels.len();
+        let mut next = State::EMPTY;
+        let mut score = Score { probability: self.unigram(word), matched: 1 };
+        if order > 1 {
+            next.nodes[0] = word;
+        }
+        if Some(word) == self.header.bos {
+            // A sentence begins, and nothing before it counts.
+            next.len = 1.min(order - 1);
+            return (Score { probability: 0.0, matched: 1 }, next);
+        }
+        next.len = (state.len + 1).min(order - 1);
+        if combine == Combine::Longest && state.len > 0 {
+            score.probability = self.uniform();
+        }
+        for (len, &node) in state.nodes[..state.len].iter().enumerate() {
+            if node == NONE {
+                if complete && missing == 1.0 {
+                    break;
+                }
+                score.probability *= missing;
+                continue;
+            }
+            let (level, above) = (&self.levels[len], &self.levels[len + 1]);
+            let weight = level.weight(node as usize);
+            let found = if complete && score.matched <= len {
+                None
+            } else {
+                above.find(level.children(node as usize), word)
+            };
+            let speaks = combine != Combine::Longest || len + 1 == state.len;
+            if speaks {
+                score.probability = match found {
+                    Some(gram) if combine == Combine::BackOff => above.value(gram) * weight.scale,
+                    Some(gram) => above.value(gram) * weight.scale + weight.backoff * score.probability,
+                    None => weight.backoff * score.probability,
+                };
+            }
+            if let Some(gram) = found {
+                score.matched = len + 2;
+                if len + 1 < order - 1 {
+                    next.nodes[len + 1] = gram as u32;
+                }
+            }
+        }
+        (score, next)
+    }
+
+    /// The state after `context`, which needs no more than its last words.
+    pub fn state_after(&self, context: &[u32]) -> State {
+        let order = self.levels.len();
+        let mut state = State::EMPTY;
+        let mut used = &context[context.len() - context.len().min(order - 1)..];
+        if let Some(bos) = self.header.bos
+            && let Some(at) = used.iter().rposition(|&word| word == bos)
+        {
+            used = &used[at..];
+        }
+        for len in 1..=used.len() {
+            // The gram of the last `len` words, from its first word on.
+            let gram = &used[used.len() - len..];
+            state.nodes[len - 1] = self.find(gram).map_or(NONE, |node| node as u32);
+        }
+        state.len = used.len();
+        state
+    }
+
+    /// The index of `gram` among those of its length.
+    pub fn find(&self, gram: &[u32]) -> Option<usize> {
+        let (&first, rest) = gram.split_first()?;
+        let mut node = (first < self.header.vocab_size).then_some(first as usize)?;
+        for (len, &word) in rest.iter().enumerate() {
+            node = self.levels.get(len + 1)?.find(self.levels[len].children(node), word)?;
+        }
+        Some(node)
+    }
+
+    /// The continuations of the context at `state` of `len` words (from 1): words, and their grams' indices.
+    pub fn continuations(&self, state: &State, len: usize) -> Vec<(u32, usize)> {
+        let Some(&node) = state.nodes[..state.len].get(len - 1).filter(|&&node| node != NONE) else {
+            return Vec::new();
+        };
+        let above = &self.levels[len];
+        self.levels[len - 1]
+            .children(node as usize)
+            .map(|gram| (above.words.get(gram) as u32, gram))
+            .collect()
+    }
+
+    /// Writes ln q(· | the text that led to `state`) to `out`, of length |V|; `log_unigrams` is ln q(·) without context.
+    ///
+    /// Instead of |V| point queries, the unigrams are scaled once by all that backs off (an addition to their logarithms),
+    /// and only words that were seen in one of the contexts are computed: with B the product of the backoffs so far, each
+    /// keeps q / B, to which a longer context only adds.
+    pub fn distribution(&self, state: &State, log_unigrams: &[f64], out: &mut [f64]) {
+        let Header { combine, missing, bos, .. } = *self.header;
+        let uniform = (combine == Combine::Longest && state.len > 0).then(|| self.uniform());
+        let mut factor = 1.0_f64;
+        // Whether words that no context has seen have any probability left.
+        let mut rest = true;
+        // Seen words with q / factor; until the end, `out` holds where in this list a word is, counted from 1.
+        let mut seen: Vec<(u32, f64)> = Vec::new();
+        out.fill(0.0);
+        for (len, &node) in state.nodes[..state.len].iter().enumerate() {
+            if combine == Combine::Longest && len + 1 < state.len {
+                continue;
+            }
+            if node == NONE {
+                factor *= missing;
+                continue;
+            }
+            let (level, above) = (&self.levels[len], &self.levels[len + 1]);
+            let weight = level.weight(node as usize);
+            if weight.backoff > 0.0 {
+                factor *= weight.backoff;
+            } else {
+                // Nothing of the lower orders is left: start anew.
+                seen.drain(..).for_each(|(word, _)| out[word as usize] = 0.0);
+                (factor, rest) = (1.0, false);
+            }
+            for gram in level.children(node as usize) {
+                let word = above.words.get(gram) as u32;
+                let Some(place) = out.get_mut(word as usize) else { continue };
+                let share = above.value(gram) * weight.scale / factor;
+                if *place == 0.0 {
+                    let lower = if rest { uniform.unwrap_or_else(|| self.unigram(word)) } else { 0.0 };
+                    seen.push((word, lower));
+                    *place = seen.len() as f64;
+                }
+                let ratio = &mut seen[*place as usize - 1].1;
+                *ratio = if combine == Combine::BackOff { share } else { *ratio + share };
+            }
+        }
+        let log_factor = if rest { factor.ln() } else { f64::NEG_INFINITY };
+        match uniform {
+            Some(uniform) => out.fill(log_factor + uniform.ln()),
+            None => out.iter_mut().zip(log_unigrams).for_each(|(out, unigram)| *out = log_factor + unigram),
+        }
+        for (word, ratio) in seen {
+            out[word as usize] = (ratio * factor).ln();
+        }
+        if let Some(bos) = bos {
+            out[bos as usize] = f64::NEG_INFINITY;
+        }
+    }
+}
