@@ -149,7 +149,7 @@ fn parts(counts: &Counts, tokenizer: &Tokenizer) -> Result<(Header, Vec<Bytes>)>
             let words =
                 if len == 0 { Vec::new() } else { numbers(word_bits(counts.vocab_size), &level.words) };
             let top = level.starts.is_empty();
-            let unary = if top { Vec::new() } else { packed::pack_offsets(&level.starts).unary };
+            let unary = if top { Vec::new() } else { packed::pack_unary(&level.starts) };
             [words, numbers(bits_for(u64::from(order.largest)), &level.counts), unary].map(Bytes::from)
         });
     let mut sections: Vec<Bytes> = sections.collect();

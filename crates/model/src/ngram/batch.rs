@@ -26,10 +26,36 @@ struct Search {
 impl View<'_> {
     /// ln q of each of `words`, read on from `state`: to the bit what [`Self::score`] gives word by word.
     pub fn log_probs(&self, state: &mut State, words: &[u32]) -> Vec<f64> {
-        let mut block = Block::new(self.order());
+        self.scores(state, words, &[])
+    }
+
+    /// ln q of the words of every sequence from place `from` on, each read from its beginning. Sequences shorter than
+    /// `from` have none.
+    pub fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Vec<Vec<f64>> {
+        let words = sequences.concat();
+        let mut starts = Vec::with_capacity(sequences.len());
+        let mut len = 0;
+        for sequence in sequences {
+            starts.push(len);
+            len += sequence.len();
+        }
+        let scores = self.scores(&mut State::EMPTY.clone(), &words, &starts);
+        let of = |(sequence, &start): (&&[u32], &usize)| {
+            scores[start..start + sequence.len()].get(from..).unwrap_or_default().to_vec()
+        };
+        sequences.iter().zip(&starts).map(of).collect()
+    }
+
+    /// ln q of each of `words`, forgetting what was before at each of the places `starts`.
+    fn scores(&self, state: &mut State, words: &[u32], mut starts: &[usize]) -> Vec<f64> {
+        let mut block = Block::new(self.order(), words.len().min(BLOCK));
         let mut scores = Vec::with_capacity(words.len());
-        for words in words.chunks(BLOCK) {
-            block.score(self, state, words);
+        for (number, words) in words.chunks(BLOCK).enumerate() {
+            let first = number * BLOCK;
+            let here = starts.partition_point(|&start| start < first + words.len());
+            let (now, later) = starts.split_at(here);
+            starts = later;
+            block.score(self, state, words, now.iter().map(|start| start - first));
             scores.extend(block.probabilities[..words.len()].iter().map(|probability| probability.ln()));
         }
         scores
@@ -47,18 +73,24 @@ struct Block {
 }
 
 impl Block {
-    fn new(order: usize) -> Self {
+    fn new(order: usize, words: usize) -> Self {
         Self {
-            probabilities: vec![0.0; BLOCK],
-            known: vec![0; BLOCK + 1],
-            nodes: vec![vec![NONE; BLOCK + 1]; order],
-            searches: Vec::with_capacity(BLOCK),
+            probabilities: vec![0.0; words],
+            known: vec![0; words + 1],
+            nodes: vec![vec![NONE; words + 1]; order],
+            searches: Vec::with_capacity(words),
         }
     }
 
-    fn score(&mut self, view: &View<'_>, state: &mut State, words: &[u32]) {
+    fn score(
+        &mut self,
+        view: &View<'_>,
+        state: &mut State,
+        words: &[u32],
+        starts: impl Iterator<Item = usize>,
+    ) {
         let order = view.order();
-        self.begin(view, state, words);
+        self.begin(view, state, words, starts);
         for len in 1..order {
             self.find(view, len, words);
             self.add(view, len, words);
@@ -72,14 +104,19 @@ impl Block {
     }
 
     /// Unigrams, and how much context there is.
-    fn begin(&mut self, view: &View<'_>, state: &State, words: &[u32]) {
+    fn begin(&mut self, view: &View<'_>, state: &State, words: &[u32], starts: impl Iterator<Item = usize>) {
         let most = view.order() - 1;
         let longest = view.header.combine == Combine::Longest;
         self.known[0] = state.len;
         for (nodes, &node) in self.nodes.iter_mut().zip(&state.nodes) {
             nodes[0] = node;
         }
+        let mut starts = starts.peekable();
         for (place, &word) in words.iter().enumerate() {
+            // A sequence without words starts where the next one does.
+            while starts.next_if_eq(&place).is_some() {
+                self.known[place] = 0;
+            }
             self.nodes[0][place + 1] = word;
             let begins = Some(word) == view.header.bos;
             self.probabilities[place] = if begins {
@@ -110,10 +147,7 @@ impl Block {
             }
         }
         for search in &mut self.searches {
-            search.low = level.offsets.sample(search.context as usize) as u32;
-        }
-        for search in &mut self.searches {
-            let range = level.children_after(search.context as usize, search.low as usize);
+            let range = level.children(search.context as usize);
             (search.low, search.len) = (range.start as u32, range.len() as u32);
         }
         self.searches.retain(|search| search.len > 0);

@@ -219,13 +219,13 @@ impl LanguageModel for NgramModel {
     }
 
     fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
-        let view = self.trie.view();
-        let score = |tokens: &&[u32]| {
+        for tokens in sequences {
             self.check(tokens)?;
-            let scored = tokens.get(from..).ok_or(Error::FromOutOfRange { from, len: tokens.len() })?;
-            Ok(view.log_probs(&mut view.state_after(&tokens[..from]), scored))
-        };
-        sequences.iter().map(score).collect()
+            if tokens.len() < from {
+                return Err(Error::FromOutOfRange { from, len: tokens.len() });
+            }
+        }
+        Ok(self.trie.view().log_probs_many(sequences, from))
     }
 
     fn session(&self) -> Result<Box<dyn Session + '_>> {

@@ -1,8 +1,7 @@
 //! Arrays of small integers, packed bit by bit into bytes that may be memory or a mapped file.
 //!
-//! [`Packed`] gives every element the same number of bits. [`Offsets`] stores where each node's children start as the
-//! children's counts in unary (one bit a child, one bit a node) with a sample of the positions, so that an offset costs a
-//! few bits instead of a word: a sequence of zeros and ones whose i-th zero ends node i (Jacobson 1989).
+//! [`Packed`] gives every element the same number of bits. [`Starts`] stores where each node's children start, mostly as
+//! short distances.
 //!
 //! Bytes may come from a file that lies: no read panics. An element past the end is 0, and what is out of range is made
 //! an empty range by the caller.
@@ -155,94 +154,73 @@ pub fn unpack(bits: u32, bytes: &[u8], len: usize) -> Vec<u32> {
     (0..len).into_par_iter().map(|i| packed.get(i) as u32).collect()
 }
 
-/// Every how many nodes a position is kept.
-fn sampling(nodes: usize) -> usize {
-    // The nodes of small levels have the most children, and scanning over a neighbour's children is what costs.
-    if nodes <= 1 << 20 { 1 } else { 4 }
-}
+/// How many starts a block has.
+const STARTS: usize = 32;
+/// Bits of the first start of a block.
+const BASE: u32 = 32;
 
-/// Where the children of each node start and end.
+/// Where the children of each node start and end: blocks of starts, each block's first one whole and all of its others as
+/// distances from it, so that a start costs little more than the bits of a distance and is read from one cache line.
 #[derive(Clone, Copy, Debug)]
-pub struct Offsets<'a> {
-    unary: &'a [u8],
-    samples: Packed<'a>,
-    every: usize,
+pub struct Starts<'a> {
+    bytes: &'a [u8],
+    bits: u32,
     nodes: usize,
 }
 
-/// The two byte arrays of [`Offsets`].
-#[derive(Debug)]
-pub struct PackedOffsets {
-    /// One bit a child, a zero after each node's.
-    pub unary: Vec<u8>,
-    /// Positions of the bits at which every so many nodes start.
-    pub samples: Vec<u8>,
+fn block_bits(bits: u32) -> u32 {
+    BASE + STARTS as u32 * bits
 }
 
-/// How many bits a sampled position has.
-fn sample_bits(nodes: usize, children: usize) -> u32 {
-    bits_for((nodes + children) as u64)
+/// How wide distances must be to hold `starts`.
+pub fn start_bits(starts: &[u32]) -> u32 {
+    let widest = starts.chunks(STARTS).map(|block| block[block.len() - 1] - block[0]).max();
+    bits_for(u64::from(widest.unwrap_or(0)))
 }
 
-/// The lengths of the two byte arrays of [`Offsets`].
-pub fn offsets_len(nodes: u64, children: u64) -> Option<(usize, usize)> {
-    let unary = packed_len(1, nodes.checked_add(children)?)?;
-    let (nodes, children) = (usize::try_from(nodes).ok()?, usize::try_from(children).ok()?);
-    let samples = packed_len(sample_bits(nodes, children), nodes.div_ceil(sampling(nodes)) as u64)?;
-    Some((unary, samples))
+/// How long the bytes of the starts of `nodes` nodes are; `None` for widths that no distance has.
+pub fn starts_len(bits: u32, nodes: u64) -> Option<usize> {
+    (bits <= u32::BITS)
+        .then(|| packed_len(block_bits(bits), nodes.checked_add(1)?.div_ceil(STARTS as u64)))?
 }
 
-impl<'a> Offsets<'a> {
-    /// Reads what [`pack_offsets`] wrote.
-    pub fn new(unary: &'a [u8], samples: &'a [u8], nodes: usize, children: usize) -> Self {
-        let samples = Packed::new(samples, sample_bits(nodes, children));
-        Self { unary, samples, every: sampling(nodes), nodes }
+/// Packs where children start: `starts[i]..starts[i + 1]` are those of node i.
+pub fn pack_starts(starts: &[u32]) -> Vec<u8> {
+    let bits = start_bits(starts);
+    let mut packer = Packer::with_room(block_bits(bits), starts.len().div_ceil(STARTS));
+    for block in starts.chunks(STARTS) {
+        packer.push(u64::from(block[0]), BASE);
+        for i in 0..STARTS {
+            packer.push(block.get(i).map_or(0, |start| u64::from(start - block[0])), bits);
+        }
+    }
+    packer.finish()
+}
+
+impl<'a> Starts<'a> {
+    /// Reads what [`pack_starts`] wrote for `nodes` nodes, its distances [`start_bits`] wide.
+    pub fn new(bytes: &'a [u8], bits: u32, nodes: usize) -> Self {
+        Self { bytes, bits: bits.min(u32::BITS), nodes }
     }
 
     /// The children of `node`.
     #[inline]
     pub fn children(self, node: usize) -> Range<usize> {
-        self.children_after(node, self.sample(node))
+        if node < self.nodes { self.start(node)..self.start(node + 1) } else { 0..0 }
     }
 
-    /// The position at which the search for the children of `node` begins.
     #[inline]
-    pub fn sample(self, node: usize) -> usize {
-        self.samples.get(node / self.every) as usize
-    }
-
-    /// The children of `node`, found from its [`Self::sample`].
-    #[inline]
-    pub fn children_after(self, node: usize, sample: usize) -> Range<usize> {
-        if node >= self.nodes {
-            return 0..0;
-        }
-        let mut bit = sample;
-        for _ in 0..node % self.every {
-            bit = self.next_zero(bit) + 1;
-        }
-        let end = self.next_zero(bit);
-        // Before bit position `bit` stand `node` zeros; all else were children.
-        bit.saturating_sub(node)..end.saturating_sub(node)
-    }
-
-    /// The first zero from position `bit`.
-    #[inline]
-    fn next_zero(self, mut bit: usize) -> usize {
-        loop {
-            let ones = (word_at(self.unary, bit >> 3) >> (bit & 7)).trailing_ones() as usize;
-            let seen = 64 - (bit & 7);
-            // Past the end of the bytes everything is zero, so this ends.
-            if ones < seen {
-                return bit + ones;
-            }
-            bit += seen;
-        }
+    fn start(self, node: usize) -> usize {
+        let block = node / STARTS * block_bits(self.bits) as usize;
+        let at = block + BASE as usize + node % STARTS * self.bits as usize;
+        let read = |bit: usize, bits: u32| (word_at(self.bytes, bit >> 3) >> (bit & 7)) & ((1 << bits) - 1);
+        (read(block, BASE) + read(at, self.bits)) as usize
     }
 }
 
-/// Packs where children start: `starts[i]..starts[i + 1]` are those of node i.
-pub fn pack_offsets(starts: &[u32]) -> PackedOffsets {
+/// Packs where children start as counts in unary, one bit a child and a zero after each node's (Jacobson 1989): the fewest
+/// bits, for what is read from its beginning to its end.
+pub fn pack_unary(starts: &[u32]) -> Vec<u8> {
     let nodes = starts.len().saturating_sub(1);
     let children = starts.last().map_or(0, |&end| end as usize);
     let mut unary = vec![0_u8; (nodes + children).div_ceil(8) + PADDING];
@@ -252,11 +230,10 @@ pub fn pack_offsets(starts: &[u32]) -> PackedOffsets {
         set_ones(&mut unary, bit..end);
         bit = end + 1;
     }
-    let sampled = (0..nodes).step_by(sampling(nodes)).map(|node| u64::from(starts[node]) + node as u64);
-    PackedOffsets { unary, samples: pack(sample_bits(nodes, children), sampled) }
+    unary
 }
 
-/// Where children start, from the counts in unary that [`pack_offsets`] wrote; `None` if they are not those of `nodes`
+/// Where children start, from the counts in unary that [`pack_unary`] wrote; `None` if they are not those of `nodes`
 /// nodes with `children` children.
 pub fn unpack_starts(unary: &[u8], nodes: usize, children: usize) -> Option<Vec<u32>> {
     if unary.len() != packed_len(1, nodes as u64 + children as u64)? {
@@ -303,43 +280,42 @@ mod tests {
         }
 
         #[test]
-        fn children_come_back(counts in prop::collection::vec(0_u32..200, 0..100)) {
+        fn children_come_back(counts in prop::collection::vec(0_u32..70_000, 0..100)) {
             let mut starts = vec![0];
             for count in &counts {
                 starts.push(starts[starts.len() - 1] + count);
             }
-            let packed = pack_offsets(&starts);
-            let children = starts[starts.len() - 1] as usize;
-            let lens = offsets_len(counts.len() as u64, children as u64);
-            prop_assert_eq!(lens, Some((packed.unary.len(), packed.samples.len())));
-            prop_assert_eq!(unpack_starts(&packed.unary, counts.len(), children), Some(starts.clone()));
-            prop_assert_eq!(unpack_starts(&packed.unary, counts.len(), children + 1), None);
-            prop_assert!(children == 0 || unpack_starts(&packed.unary, counts.len() + 1, children - 1).is_none());
-            let offsets = Offsets::new(&packed.unary, &packed.samples, counts.len(), children);
+            let (bytes, bits) = (pack_starts(&starts), start_bits(&starts));
+            prop_assert_eq!(starts_len(bits, counts.len() as u64), Some(bytes.len()));
+            let packed = Starts::new(&bytes, bits, counts.len());
             for (node, pair) in starts.windows(2).enumerate() {
-                prop_assert_eq!(offsets.children(node), pair[0] as usize..pair[1] as usize);
+                prop_assert_eq!(packed.children(node), pair[0] as usize..pair[1] as usize);
             }
-            prop_assert_eq!(offsets.children(counts.len()), 0..0);
+            prop_assert_eq!(packed.children(counts.len()), 0..0);
         }
 
         #[test]
-        fn damaged_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64), node in 0_usize..100) {
-            let (unary, samples) = bytes.split_at(bytes.len() / 2);
-            let _ = Offsets::new(unary, samples, 100, 300).children(node);
-            let _ = Packed::new(&bytes, 17).get(node);
-            let _ = unpack_starts(unary, node, unary.len());
+        fn counts_in_unary_come_back(counts in prop::collection::vec(0_u32..200, 0..100)) {
+            let mut starts = vec![0];
+            for count in &counts {
+                starts.push(starts[starts.len() - 1] + count);
+            }
+            let children = starts[starts.len() - 1] as usize;
+            let unary = pack_unary(&starts);
+            prop_assert_eq!(unpack_starts(&unary, counts.len(), children), Some(starts.clone()));
+            prop_assert_eq!(unpack_starts(&unary, counts.len(), children + 1), None);
+            prop_assert!(children == 0 || unpack_starts(&unary, counts.len() + 1, children - 1).is_none());
         }
-    }
 
-    #[test]
-    fn sampled_offsets_of_a_large_level() {
-        let starts: Vec<u32> = (0..=(1 << 20) + 5).map(|i: u32| i / 3 * 2 + (i % 3).min(1)).collect();
-        let packed = pack_offsets(&starts);
-        let nodes = starts.len() - 1;
-        assert_eq!(sampling(nodes), 4);
-        let offsets = Offsets::new(&packed.unary, &packed.samples, nodes, starts[nodes] as usize);
-        for (node, pair) in starts.windows(2).enumerate() {
-            assert_eq!(offsets.children(node), pair[0] as usize..pair[1] as usize);
+        #[test]
+        fn damaged_bytes_never_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..64),
+            bits in any::<u32>(),
+            node in 0_usize..100,
+        ) {
+            let _ = Starts::new(&bytes, bits, 100).children(node);
+            let _ = Packed::field(&bytes, 40, 17, 23).get(node);
+            let _ = unpack_starts(&bytes, node, bytes.len());
         }
     }
 }

@@ -229,6 +229,10 @@ fn check_batches(model: &NgramModel, tokens: &[u32]) -> Result<(), TestCaseError
     let together = [view.log_probs(&mut batch, head), view.log_probs(&mut batch, tail)].concat();
     prop_assert_eq!(together, scores);
     prop_assert_eq!(batch, state);
+    // Sequences of 0, 1, 2, … words, each on its own.
+    let sequences: Vec<&[u32]> = (0..40).map(|i| &text[i * (i - i.min(1)) / 2..][..i]).collect();
+    let apart = sequences.iter().map(|words| view.log_probs(&mut State::EMPTY.clone(), words));
+    prop_assert_eq!(view.log_probs_many(&sequences, 0), apart.collect::<Vec<_>>());
     Ok(())
 }
 

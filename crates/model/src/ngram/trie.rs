@@ -18,7 +18,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::MAX_ORDER;
-use super::packed::{Bytes, Offsets, Packed, Packer, bits_for, offsets_len, pack_offsets, packed_len};
+use super::packed::{
+    Bytes, Packed, Packer, Starts, bits_for, pack_starts, packed_len, start_bits, starts_len,
+};
 use super::view::{LevelView, View};
 use crate::{Error, Result};
 
@@ -93,10 +95,12 @@ pub struct LevelHeader {
     pub values: u32,
     /// How many different weights.
     pub weights: u32,
+    /// How wide the distances are by which [`Starts`] says where continuations start; 0 at the highest order.
+    pub start_bits: u32,
 }
 
-/// The sections of one order: its grams, its values, its weights, and where continuations start (two sections).
-pub const SECTIONS: usize = 5;
+/// The sections of one order: its grams, its values, its weights, and where continuations start.
+pub const SECTIONS: usize = 4;
 
 /// A counted model that answers queries.
 #[derive(Debug, Clone)]
@@ -111,8 +115,7 @@ struct Level {
     grams: Bytes,
     numerators: Vec<f64>,
     weights: Vec<Weight>,
-    unary: Bytes,
-    samples: Bytes,
+    starts: Bytes,
 }
 
 impl Trie {
@@ -140,6 +143,7 @@ impl Trie {
                     grams: table.values.len() as u32,
                     values: table.numerators.len() as u32,
                     weights: table.weights.len() as u32,
+                    start_bits: start_bits(&table.starts),
                 })
                 .collect(),
         };
@@ -155,13 +159,11 @@ impl Trie {
                 let context = table.contexts.get(gram).copied().unwrap_or(0);
                 packer.push(u64::from(context), bits.context);
             }
-            let offsets = pack_offsets(if top { &[] } else { &table.starts });
             Level {
                 grams: packer.finish().into(),
                 numerators: table.numerators,
                 weights: table.weights,
-                unary: if top { Vec::new() } else { offsets.unary }.into(),
-                samples: if top { Vec::new() } else { offsets.samples }.into(),
+                starts: if top { Vec::new() } else { pack_starts(&table.starts) }.into(),
             }
         };
         let levels = tables.into_par_iter().enumerate().map(pack_level).collect();
@@ -190,8 +192,7 @@ impl Trie {
                 .chunks_exact(2)
                 .map(|pair| Weight { scale: pair[0], backoff: pair[1] })
                 .collect(),
-            unary: parts[3].clone(),
-            samples: parts[4].clone(),
+            starts: parts[3].clone(),
         };
         let levels: Vec<Level> = sections.chunks_exact(SECTIONS).map(level).collect();
         let usable = |x: f64| x.is_finite() && x >= 0.0;
@@ -219,13 +220,7 @@ impl Trie {
             .flat_map(|level| {
                 let weights =
                     level.weights.iter().flat_map(|weight| [weight.scale, weight.backoff]).collect();
-                [
-                    level.grams.clone(),
-                    little(level.numerators.clone()),
-                    little(weights),
-                    level.unary.clone(),
-                    level.samples.clone(),
-                ]
+                [level.grams.clone(), little(level.numerators.clone()), little(weights), level.starts.clone()]
             })
             .collect()
     }
@@ -254,7 +249,7 @@ impl Trie {
                 numerators: &level.numerators,
                 contexts: field(bits.word + bits.value, bits.context),
                 weights: &level.weights,
-                offsets: Offsets::new(level.unary.as_slice(), level.samples.as_slice(), grams, above),
+                starts: Starts::new(level.starts.as_slice(), self.header.levels[index].start_bits, grams),
                 above,
             }
         });
@@ -342,17 +337,13 @@ impl Header {
         let mut lens = Vec::new();
         for (index, level) in self.levels.iter().enumerate() {
             let grams = u64::from(level.grams);
-            let above = self.levels.get(index + 1).map(|next| u64::from(next.grams));
-            let (unary, samples) = match above {
-                Some(above) => offsets_len(grams, above).ok_or_else(too_large)?,
-                None => (0, 0),
-            };
+            let top = index + 1 == self.levels.len();
+            let starts = if top { Some(0) } else { starts_len(level.start_bits, grams) };
             lens.extend([
                 packed_len(self.bits(index).record(), grams).ok_or_else(too_large)?,
                 level.values as usize * 8,
                 level.weights as usize * 16,
-                unary,
-                samples,
+                starts.ok_or_else(too_large)?,
             ]);
         }
         Ok(lens)

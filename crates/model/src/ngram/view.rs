@@ -1,7 +1,7 @@
 //! Questions to a [`super::Trie`]: a word after a text, the words seen after a context, the whole distribution.
 
 use super::MAX_ORDER;
-use super::packed::{Offsets, Packed};
+use super::packed::{Packed, Starts};
 use super::trie::{Combine, Header, Weight};
 
 /// A [`Trie`] with its sections at hand.
@@ -19,7 +19,7 @@ pub(super) struct LevelView<'a> {
     pub(super) numerators: &'a [f64],
     pub(super) contexts: Packed<'a>,
     pub(super) weights: &'a [Weight],
-    pub(super) offsets: Offsets<'a>,
+    pub(super) starts: Starts<'a>,
     pub(super) above: usize,
 }
 
@@ -36,14 +36,7 @@ impl LevelView<'_> {
 
     #[inline]
     pub(super) fn children(&self, node: usize) -> std::ops::Range<usize> {
-        let range = self.offsets.children(node);
-        range.start.min(self.above)..range.end.min(self.above)
-    }
-
-    /// [`Self::children`], from the node's sample.
-    #[inline]
-    pub(super) fn children_after(&self, node: usize, sample: usize) -> std::ops::Range<usize> {
-        let range = self.offsets.children_after(node, sample);
+        let range = self.starts.children(node);
         range.start.min(self.above)..range.end.min(self.above)
     }
 
