@@ -71,6 +71,9 @@ fn mutate(seed: &[u8], chance: &mut Chance) -> Vec<u8> {
     bytes
 }
 
+/// How long any input may take.
+const LIMIT: Duration = Duration::from_secs(1);
+
 /// Hands the seeds in `folder` and their mutations to `target`, which panics where something does not hold.
 pub(crate) fn survives(folder: &Path, target: impl Fn(&[u8])) {
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -82,10 +85,17 @@ pub(crate) fn survives(folder: &Path, target: impl Fn(&[u8])) {
         target(&seed);
         for round in 0..ROUNDS {
             let bytes = mutate(&seed, &mut chance);
-            let started = Instant::now();
-            target(&bytes);
-            let took = started.elapsed();
-            assert!(took < Duration::from_secs(1), "round {round} of {} took {took:?}", path.display());
+            let clock = || {
+                let started = Instant::now();
+                target(&bytes);
+                started.elapsed()
+            };
+            let mut took = clock();
+            // What is slow by itself is slow again; what waited for a busy machine is not.
+            for _ in 0..3 {
+                took = if took < LIMIT { took } else { clock() };
+            }
+            assert!(took < LIMIT, "round {round} of {} took {took:?}", path.display());
         }
     }
 }

@@ -5,8 +5,11 @@
 //! are asked for order by order: the grams of k + 1 words that end at every place of a block need only the grams of k
 //! words that end there. So each step below is a loop over the block, and the processor has many loads under way.
 
+use std::ops::Range;
+
+use super::packed::Packed;
 use super::trie::Combine;
-use super::view::{NONE, State, View};
+use super::view::{NONE, State, View, guided, guided_to};
 
 /// Words a block.
 const BLOCK: usize = 512;
@@ -18,9 +21,47 @@ struct Search {
     place: u32,
     word: u32,
     context: u32,
-    /// What is left of the range.
+    /// The continuations.
+    start: u32,
+    end: u32,
+    /// What is left to be searched.
     low: u32,
     len: u32,
+}
+
+impl Search {
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    fn search(&mut self, among: Range<usize>) {
+        (self.low, self.len) = (among.start as u32, among.len() as u32);
+    }
+}
+
+/// Halves what is left of each of `open` in turn, until it is one place, and hands it to `done`: the last place whose word
+/// is not behind the wanted one, or the first place. No branch depends on what was read.
+#[inline]
+fn halve(mut open: &mut [Search], words: Packed<'_>, mut done: impl FnMut(&Search)) {
+    while !open.is_empty() {
+        let mut i = 0;
+        while i < open.len() {
+            let search = &mut open[i];
+            let half = search.len / 2;
+            let middle = search.low + half;
+            let right = words.get(middle as usize) <= u64::from(search.word);
+            search.low = if right { middle } else { search.low };
+            search.len -= half;
+            if search.len > 1 {
+                i += 1;
+                continue;
+            }
+            done(search);
+            let last = open.len() - 1;
+            open.swap(i, last);
+            open = &mut open[..last];
+        }
+    }
 }
 
 impl View<'_> {
@@ -70,6 +111,7 @@ struct Block {
     /// For k from 1: the grams of k words that end before each place, and after the last.
     nodes: Vec<Vec<u32>>,
     searches: Vec<Search>,
+    guided: Vec<Search>,
 }
 
 impl Block {
@@ -79,6 +121,7 @@ impl Block {
             known: vec![0; words + 1],
             nodes: vec![vec![NONE; words + 1]; order],
             searches: Vec::with_capacity(words),
+            guided: Vec::with_capacity(words),
         }
     }
 
@@ -148,33 +191,29 @@ impl Block {
         }
         for search in &mut self.searches {
             let range = level.children(search.context as usize);
-            (search.low, search.len) = (range.start as u32, range.len() as u32);
+            (search.start, search.end) = (range.start as u32, range.end.max(range.start) as u32);
+            search.search(range);
         }
         self.searches.retain(|search| search.len > 0);
-        // Halve the ranges in turn, without a branch that depends on what was read.
-        let mut open = self.searches.as_mut_slice();
-        while !open.is_empty() {
-            let mut i = 0;
-            while i < open.len() {
-                let search = &mut open[i];
-                let half = search.len / 2;
-                let middle = search.low + half;
-                let at_middle = above.words.get(middle as usize);
-                search.low = if at_middle <= u64::from(search.word) { middle } else { search.low };
-                search.len -= half;
-                if search.len > 1 {
-                    i += 1;
-                    continue;
-                }
-                // One word is left.
-                if above.words.get(search.low as usize) == u64::from(search.word) {
-                    found[search.place as usize + 1] = search.low;
-                }
-                let last = open.len() - 1;
-                open.swap(i, last);
-                open = &mut open[..last];
+        // First among some of the words, where there are many.
+        self.guided.clear();
+        for (index, search) in self.searches.iter().enumerate() {
+            if let Some(places) = guided(&search.range()) {
+                let mut wide = Search { place: index as u32, ..*search };
+                wide.search(places);
+                self.guided.push(wide);
             }
         }
+        let searches = &mut self.searches;
+        halve(&mut self.guided, above.guide, |wide| {
+            let search = &mut searches[wide.place as usize];
+            search.search(guided_to(wide.low as usize, &wide.range()));
+        });
+        halve(searches, above.words, |search| {
+            if above.words.get(search.low as usize) == u64::from(search.word) {
+                found[search.place as usize + 1] = search.low;
+            }
+        });
     }
 
     /// What contexts of `len` words have to say.

@@ -154,53 +154,45 @@ pub fn unpack(bits: u32, bytes: &[u8], len: usize) -> Vec<u32> {
     (0..len).into_par_iter().map(|i| packed.get(i) as u32).collect()
 }
 
-/// How many starts a block has.
+/// How many starts share a base.
 const STARTS: usize = 32;
-/// Bits of the first start of a block.
+/// Bits of a base.
 const BASE: u32 = 32;
 
-/// Where the children of each node start and end: blocks of starts, each block's first one whole and all of its others as
-/// distances from it, so that a start costs little more than the bits of a distance and is read from one cache line.
+/// Where the children of each node start and end. Of every [`STARTS`] starts the first one is kept as a base, and each start
+/// as its distance from that: a field of the node's own record, which is at hand when its children are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Starts<'a> {
-    bytes: &'a [u8],
-    bits: u32,
+    bases: Packed<'a>,
+    distances: Packed<'a>,
     nodes: usize,
 }
 
-fn block_bits(bits: u32) -> u32 {
-    BASE + STARTS as u32 * bits
-}
-
 /// How wide distances must be to hold `starts`.
-pub fn start_bits(starts: &[u32]) -> u32 {
+pub fn distance_bits(starts: &[u32]) -> u32 {
     let widest = starts.chunks(STARTS).map(|block| block[block.len() - 1] - block[0]).max();
     bits_for(u64::from(widest.unwrap_or(0)))
 }
 
-/// How long the bytes of the starts of `nodes` nodes are; `None` for widths that no distance has.
-pub fn starts_len(bits: u32, nodes: u64) -> Option<usize> {
-    (bits <= u32::BITS)
-        .then(|| packed_len(block_bits(bits), nodes.checked_add(1)?.div_ceil(STARTS as u64)))?
+/// The distance of each start from its base.
+pub fn distances(starts: &[u32]) -> impl Iterator<Item = u32> {
+    starts.chunks(STARTS).flat_map(|block| block.iter().map(|start| start - block[0]))
 }
 
-/// Packs where children start: `starts[i]..starts[i + 1]` are those of node i.
-pub fn pack_starts(starts: &[u32]) -> Vec<u8> {
-    let bits = start_bits(starts);
-    let mut packer = Packer::with_room(block_bits(bits), starts.len().div_ceil(STARTS));
-    for block in starts.chunks(STARTS) {
-        packer.push(u64::from(block[0]), BASE);
-        for i in 0..STARTS {
-            packer.push(block.get(i).map_or(0, |start| u64::from(start - block[0])), bits);
-        }
-    }
-    packer.finish()
+/// Packs the bases of `starts`.
+pub fn pack_bases(starts: &[u32]) -> Vec<u8> {
+    pack(BASE, starts.iter().step_by(STARTS).map(|&start| u64::from(start)))
+}
+
+/// How long the bytes of the bases are for `nodes` nodes, which have one start more.
+pub fn bases_len(nodes: u64) -> Option<usize> {
+    packed_len(BASE, nodes.checked_add(1)?.div_ceil(STARTS as u64))
 }
 
 impl<'a> Starts<'a> {
-    /// Reads what [`pack_starts`] wrote for `nodes` nodes, its distances [`start_bits`] wide.
-    pub fn new(bytes: &'a [u8], bits: u32, nodes: usize) -> Self {
-        Self { bytes, bits: bits.min(u32::BITS), nodes }
+    /// Reads what [`pack_bases`] wrote for `nodes` nodes, with their distances.
+    pub fn new(bases: &'a [u8], distances: Packed<'a>, nodes: usize) -> Self {
+        Self { bases: Packed::new(bases, BASE), distances, nodes }
     }
 
     /// The children of `node`.
@@ -211,10 +203,7 @@ impl<'a> Starts<'a> {
 
     #[inline]
     fn start(self, node: usize) -> usize {
-        let block = node / STARTS * block_bits(self.bits) as usize;
-        let at = block + BASE as usize + node % STARTS * self.bits as usize;
-        let read = |bit: usize, bits: u32| (word_at(self.bytes, bit >> 3) >> (bit & 7)) & ((1 << bits) - 1);
-        (read(block, BASE) + read(at, self.bits)) as usize
+        (self.bases.get(node / STARTS) + self.distances.get(node)) as usize
     }
 }
 
@@ -285,9 +274,11 @@ mod tests {
             for count in &counts {
                 starts.push(starts[starts.len() - 1] + count);
             }
-            let (bytes, bits) = (pack_starts(&starts), start_bits(&starts));
-            prop_assert_eq!(starts_len(bits, counts.len() as u64), Some(bytes.len()));
-            let packed = Starts::new(&bytes, bits, counts.len());
+            let bases = pack_bases(&starts);
+            prop_assert_eq!(bases_len(counts.len() as u64), Some(bases.len()));
+            let bits = distance_bits(&starts);
+            let bytes = pack(bits, distances(&starts).map(u64::from));
+            let packed = Starts::new(&bases, Packed::new(&bytes, bits), counts.len());
             for (node, pair) in starts.windows(2).enumerate() {
                 prop_assert_eq!(packed.children(node), pair[0] as usize..pair[1] as usize);
             }
@@ -313,7 +304,7 @@ mod tests {
             bits in any::<u32>(),
             node in 0_usize..100,
         ) {
-            let _ = Starts::new(&bytes, bits, 100).children(node);
+            let _ = Starts::new(&bytes, Packed::new(&bytes, bits), 100).children(node);
             let _ = Packed::field(&bytes, 40, 17, 23).get(node);
             let _ = unpack_starts(&bytes, node, bytes.len());
         }

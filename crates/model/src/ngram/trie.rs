@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::MAX_ORDER;
 use super::packed::{
-    Bytes, Packed, Packer, Starts, bits_for, pack_starts, packed_len, start_bits, starts_len,
+    Bytes, Packed, Packer, Starts, bases_len, bits_for, distance_bits, distances, pack, pack_bases,
+    packed_len,
 };
 use super::view::{LevelView, View};
 use crate::{Error, Result};
@@ -95,12 +96,15 @@ pub struct LevelHeader {
     pub values: u32,
     /// How many different weights.
     pub weights: u32,
-    /// How wide the distances are by which [`Starts`] says where continuations start; 0 at the highest order.
-    pub start_bits: u32,
+    /// How wide the distances of [`Starts`] are; 0 at the highest order.
+    pub distance_bits: u32,
 }
 
-/// The sections of one order: its grams, its values, its weights, and where continuations start.
-pub const SECTIONS: usize = 4;
+/// The sections of one order: its grams, its values, its weights, where continuations start, and some of its words.
+pub const SECTIONS: usize = 5;
+
+/// Every how many grams [`Level::guide`] has a word.
+pub(super) const GUIDE: usize = 32;
 
 /// A counted model that answers queries.
 #[derive(Debug, Clone)]
@@ -111,11 +115,14 @@ pub struct Trie {
 
 #[derive(Debug, Clone)]
 struct Level {
-    /// Records of word, value and context, so that a gram that was found is at hand with all it has.
+    /// Records of word, value, context and the distance of its continuations from their base, so that a gram that was found
+    /// is at hand with all it has. Below the highest order one record more says where the last continuations end.
     grams: Bytes,
     numerators: Vec<f64>,
     weights: Vec<Weight>,
-    starts: Bytes,
+    bases: Bytes,
+    /// The word of every [`GUIDE`]th gram: most of a search among many grams stays in this, which is small.
+    guide: Bytes,
 }
 
 impl Trie {
@@ -143,7 +150,7 @@ impl Trie {
                     grams: table.values.len() as u32,
                     values: table.numerators.len() as u32,
                     weights: table.weights.len() as u32,
-                    start_bits: start_bits(&table.starts),
+                    distance_bits: distance_bits(&table.starts),
                 })
                 .collect(),
         };
@@ -151,19 +158,23 @@ impl Trie {
         let order = tables.len();
         let pack_level = |(index, table): (usize, Table)| {
             let (bits, top) = (header.bits(index), index + 1 == order);
-            let mut packer = Packer::with_room(bits.record(), table.values.len());
-            for (gram, &value) in table.values.iter().enumerate() {
-                let word = table.words.get(gram).copied().unwrap_or(0);
-                packer.push(u64::from(word), bits.word);
-                packer.push(u64::from(value), bits.value);
-                let context = table.contexts.get(gram).copied().unwrap_or(0);
-                packer.push(u64::from(context), bits.context);
+            let records = header.records(index);
+            let mut packer = Packer::with_room(bits.record(), records);
+            let mut distances = distances(&table.starts);
+            for gram in 0..records {
+                let field = |values: &[u32]| u64::from(values.get(gram).copied().unwrap_or(0));
+                packer.push(field(&table.words), bits.word);
+                packer.push(field(&table.values), bits.value);
+                packer.push(field(&table.contexts), bits.context);
+                packer.push(u64::from(distances.next().unwrap_or(0)), bits.distance);
             }
+            let guide = table.words.iter().step_by(GUIDE).map(|&word| u64::from(word));
             Level {
                 grams: packer.finish().into(),
+                bases: if top { Vec::new() } else { pack_bases(&table.starts) }.into(),
+                guide: pack(bits.word, guide).into(),
                 numerators: table.numerators,
                 weights: table.weights,
-                starts: if top { Vec::new() } else { pack_starts(&table.starts) }.into(),
             }
         };
         let levels = tables.into_par_iter().enumerate().map(pack_level).collect();
@@ -192,7 +203,8 @@ impl Trie {
                 .chunks_exact(2)
                 .map(|pair| Weight { scale: pair[0], backoff: pair[1] })
                 .collect(),
-            starts: parts[3].clone(),
+            bases: parts[3].clone(),
+            guide: parts[4].clone(),
         };
         let levels: Vec<Level> = sections.chunks_exact(SECTIONS).map(level).collect();
         let usable = |x: f64| x.is_finite() && x >= 0.0;
@@ -220,7 +232,13 @@ impl Trie {
             .flat_map(|level| {
                 let weights =
                     level.weights.iter().flat_map(|weight| [weight.scale, weight.backoff]).collect();
-                [level.grams.clone(), little(level.numerators.clone()), little(weights), level.starts.clone()]
+                [
+                    level.grams.clone(),
+                    little(level.numerators.clone()),
+                    little(weights),
+                    level.bases.clone(),
+                    level.guide.clone(),
+                ]
             })
             .collect()
     }
@@ -249,7 +267,12 @@ impl Trie {
                 numerators: &level.numerators,
                 contexts: field(bits.word + bits.value, bits.context),
                 weights: &level.weights,
-                starts: Starts::new(level.starts.as_slice(), self.header.levels[index].start_bits, grams),
+                starts: Starts::new(
+                    level.bases.as_slice(),
+                    field(bits.word + bits.value + bits.context, bits.distance),
+                    grams,
+                ),
+                guide: Packed::new(level.guide.as_slice(), bits.word),
                 above,
             }
         });
@@ -293,23 +316,30 @@ struct Bits {
     word: u32,
     value: u32,
     context: u32,
+    distance: u32,
 }
 
 impl Bits {
     fn record(&self) -> u32 {
-        self.word + self.value + self.context
+        self.word + self.value + self.context + self.distance
     }
 }
 
 impl Header {
     fn bits(&self, index: usize) -> Bits {
         let largest = |n: u32| bits_for(u64::from(n.saturating_sub(1)));
-        let level = self.levels[index];
+        let (level, top) = (self.levels[index], index + 1 == self.levels.len());
         Bits {
             word: if index == 0 { 0 } else { largest(self.vocab_size) },
             value: largest(level.values),
-            context: if index + 1 == self.levels.len() { 0 } else { largest(level.weights) },
+            context: if top { 0 } else { largest(level.weights) },
+            distance: if top { 0 } else { level.distance_bits },
         }
+    }
+
+    /// How many records an order has.
+    fn records(&self, index: usize) -> usize {
+        self.levels[index].grams as usize + usize::from(index + 1 < self.levels.len())
     }
 
     fn check(&self) -> Result<()> {
@@ -321,6 +351,9 @@ impl Header {
         }
         if self.bos.is_some_and(|bos| bos >= self.vocab_size) {
             return Err(wrong("<s> lies outside the vocabulary".into()));
+        }
+        if self.levels.iter().any(|level| level.distance_bits > u32::BITS) {
+            return Err(wrong("distances wider than any start".into()));
         }
         if !(self.missing.is_finite() && self.missing >= 0.0) {
             return Err(wrong(format!("a factor of {} for unseen contexts", self.missing)));
@@ -337,13 +370,15 @@ impl Header {
         let mut lens = Vec::new();
         for (index, level) in self.levels.iter().enumerate() {
             let grams = u64::from(level.grams);
-            let top = index + 1 == self.levels.len();
-            let starts = if top { Some(0) } else { starts_len(level.start_bits, grams) };
+            let bits = self.bits(index);
+            let bases = if index + 1 == self.levels.len() { Some(0) } else { bases_len(grams) };
+            let guide = if index == 0 { 0 } else { grams.div_ceil(GUIDE as u64) };
             lens.extend([
-                packed_len(self.bits(index).record(), grams).ok_or_else(too_large)?,
+                packed_len(bits.record(), self.records(index) as u64).ok_or_else(too_large)?,
                 level.values as usize * 8,
                 level.weights as usize * 16,
-                starts.ok_or_else(too_large)?,
+                bases.ok_or_else(too_large)?,
+                packed_len(bits.word, guide).ok_or_else(too_large)?,
             ]);
         }
         Ok(lens)

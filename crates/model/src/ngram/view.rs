@@ -2,7 +2,7 @@
 
 use super::MAX_ORDER;
 use super::packed::{Packed, Starts};
-use super::trie::{Combine, Header, Weight};
+use super::trie::{Combine, GUIDE, Header, Weight};
 
 /// A [`Trie`] with its sections at hand.
 #[derive(Debug, Clone)]
@@ -20,6 +20,7 @@ pub(super) struct LevelView<'a> {
     pub(super) contexts: Packed<'a>,
     pub(super) weights: &'a [Weight],
     pub(super) starts: Starts<'a>,
+    pub(super) guide: Packed<'a>,
     pub(super) above: usize,
 }
 
@@ -43,19 +44,42 @@ impl LevelView<'_> {
     /// The gram of `word` among `range`.
     #[inline]
     pub(super) fn find(&self, range: std::ops::Range<usize>, word: u32) -> Option<usize> {
-        let (mut low, mut len) = (range.start, range.len());
-        if len == 0 {
+        if range.is_empty() {
             return None;
         }
-        // Halving without a branch that depends on the data.
-        while len > 1 {
-            let half = len / 2;
-            let right = self.words.get(low + half) <= u64::from(word);
-            low = if right { low + half } else { low };
-            len -= half;
+        let mut range = range;
+        if let Some(places) = guided(&range) {
+            range = guided_to(last_up_to(self.guide, places, word), &range);
         }
-        (self.words.get(low) == u64::from(word)).then_some(low)
+        let found = last_up_to(self.words, range, word);
+        (self.words.get(found) == u64::from(word)).then_some(found)
     }
+}
+
+/// The places of the guide from which a search among the grams `range` begins, if they are many.
+#[inline]
+pub(super) fn guided(range: &std::ops::Range<usize>) -> Option<std::ops::Range<usize>> {
+    (range.len() > 2 * GUIDE).then(|| range.start / GUIDE..(range.end - 1) / GUIDE + 1)
+}
+
+/// What is left of the grams `range` when `place` is the last of the guide that is not behind the word.
+#[inline]
+pub(super) fn guided_to(place: usize, range: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+    range.start.max(place * GUIDE)..range.end.min((place + 1) * GUIDE)
+}
+
+/// The last of `places` whose word is not behind `word`, or the first of them: halving, without a branch that depends on
+/// what is read. `words` ascend from the second place on.
+#[inline]
+fn last_up_to(words: Packed<'_>, places: std::ops::Range<usize>, word: u32) -> usize {
+    let (mut low, mut len) = (places.start, places.len());
+    while len > 1 {
+        let half = len / 2;
+        let right = words.get(low + half) <= u64::from(word);
+        low = if right { low + half } else { low };
+        len -= half;
+    }
+    low
 }
 
 /// No node.
