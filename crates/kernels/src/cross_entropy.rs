@@ -24,8 +24,8 @@ use rayon::prelude::*;
 
 use crate::simd::Isa;
 use crate::threads::Pool;
-use row::RowCoefficients;
 pub(crate) use row::Scratch;
+use row::{RowCoefficients, RowLoss};
 
 /// Where label smoothing moves its mass.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,6 +99,11 @@ pub enum Targets<'a> {
 }
 
 impl Targets<'_> {
+    #[inline(always)]
+    fn ignores(&self, row: usize, spec: &Spec<'_>) -> bool {
+        matches!(self, Self::Classes(classes) if classes[row] == spec.ignore_index)
+    }
+
     /// The targets of rows `from..to`.
     pub(crate) fn rows(self, from: usize, to: usize, vocab: usize) -> Self {
         match self {
@@ -123,6 +128,14 @@ pub enum Upstream<'a> {
 }
 
 impl Upstream<'_> {
+    #[inline(always)]
+    fn of_row(&self, row: usize) -> RowCoefficients {
+        match *self {
+            Self::Same { main, z } => RowCoefficients { main, z },
+            Self::Rows(factors) => RowCoefficients { main: factors[row] as f64, z: factors[row] as f64 },
+        }
+    }
+
     /// The factors of rows `first..first + n`.
     pub(crate) fn rows(&self, first: usize, n: usize) -> Self {
         match self {
@@ -346,49 +359,61 @@ impl WithSimd for Task<'_> {
             Rows::Copy(logits, gradient) => (Some(logits), Some(gradient)),
             Rows::Overwrite(logits) => (None, Some(logits)),
         };
+        let group = match targets {
+            Targets::Classes(_) if row::fits_group::<S>(spec) => row::GROUP,
+            _ => 1,
+        };
         // Loss alone: each row is worked on in a copy.
-        let mut copy = if gradient.is_none() { vec![0.0; vocab] } else { Vec::new() };
+        let mut copy = if gradient.is_none() { vec![0.0; group.min(n) * vocab] } else { Vec::new() };
         let mut gradient = gradient;
         let mut totals = Totals::default();
-        for i in 0..n {
-            let span = i * vocab..(i + 1) * vocab;
-            let valid = match targets {
-                Targets::Classes(classes) => classes[i] != spec.ignore_index,
-                Targets::Probabilities(_) => true,
-            };
-            let row = match &mut gradient {
+        for start in (0..n).step_by(group) {
+            let count = group.min(n - start);
+            let span = start * vocab..(start + count) * vocab;
+            let rows = match &mut gradient {
                 Some(gradient) => &mut gradient[span.clone()],
-                None => copy.as_mut_slice(),
+                None => &mut copy[..count * vocab],
             };
-            if !valid {
-                row.fill(0.0);
-                if let Some(losses) = &mut losses {
-                    losses[i] = 0.0;
+            let mut coefficients = [RowCoefficients::default(); row::GROUP];
+            for (i, row) in rows.chunks_exact_mut(vocab).enumerate() {
+                let at = start + i;
+                if targets.ignores(at, spec) {
+                    row.fill(0.0);
+                } else if let Some(logits) = source {
+                    row.copy_from_slice(&logits[at * vocab..(at + 1) * vocab]);
                 }
-                continue;
-            }
-            if let Some(logits) = source {
-                row.copy_from_slice(&logits[span.clone()]);
-            }
-            let coefficients = upstream.map(|upstream| match upstream {
-                Upstream::Same { main, z } => RowCoefficients { main, z },
-                Upstream::Rows(factors) => {
-                    let factor = factors[first + i] as f64;
-                    RowCoefficients { main: factor, z: factor }
+                if let Some(upstream) = upstream {
+                    coefficients[i] = upstream.of_row(first + at);
                 }
-            });
-            let loss = match targets {
+            }
+            let mut results = [RowLoss::default(); row::GROUP];
+            let (row, given) = (first + start, upstream.map(|_| &coefficients));
+            let error = |(i, what)| RowError { row: row + i, what };
+            let one = |what| error((0, what));
+            match targets {
+                _ if group == 1 && targets.ignores(start, spec) => {}
+                Targets::Classes(classes) if group > 1 => {
+                    let classes = &classes[start..start + count];
+                    results = row::several(simd, rows, classes, spec, given, &mut scratch).map_err(error)?;
+                }
                 Targets::Classes(classes) => {
-                    row::classes(simd, row, classes[i] as usize, first + i, spec, coefficients, &mut scratch)
+                    let (class, given) = (classes[start] as usize, given.map(|given| given[0]));
+                    let loss = row::classes(simd, rows, class, row, spec, given, &mut scratch);
+                    results[0] = loss.map_err(one)?;
                 }
                 Targets::Probabilities(q) => {
-                    row::probabilities(simd, row, &q[span], first + i, spec, coefficients, &mut scratch)
+                    let given = given.map(|given| given[0]);
+                    let loss = row::probabilities(simd, rows, &q[span], row, spec, given, &mut scratch);
+                    results[0] = loss.map_err(one)?;
                 }
-            };
-            let loss = loss.map_err(|what| RowError { row: first + i, what })?;
-            totals.add(Totals { main: loss.main, z: loss.z, nll: loss.nll, rows: 1 });
-            if let Some(losses) = &mut losses {
-                losses[i] = (loss.main + loss.z) as f32;
+            }
+            for (i, loss) in results[..count].iter().enumerate() {
+                if !targets.ignores(start + i, spec) {
+                    totals.add(Totals { main: loss.main, z: loss.z, nll: loss.nll, rows: 1 });
+                }
+                if let Some(losses) = &mut losses {
+                    losses[start + i] = (loss.main + loss.z) as f32;
+                }
             }
         }
         Ok(totals)
