@@ -16,6 +16,7 @@
 //! Inputs are taken as valid (lengths, targets in range): the loss crate checks them. What only the sweep can see,
 //! a NaN or +∞ among the logits, comes back as [`RowError`].
 
+mod group;
 mod row;
 mod target;
 
@@ -360,13 +361,15 @@ impl WithSimd for Task<'_> {
             Rows::Overwrite(logits) => (None, Some(logits)),
         };
         let group = match targets {
-            Targets::Classes(_) if row::fits_group::<S>(spec) => row::GROUP,
+            Targets::Classes(_) if group::fits(spec) => group::ROWS,
             _ => 1,
         };
-        // Loss alone: each row is worked on in a copy.
+        // Loss alone: rows are worked on in a copy.
         let mut copy = if gradient.is_none() { vec![0.0; group.min(n) * vocab] } else { Vec::new() };
         let mut gradient = gradient;
         let mut totals = Totals::default();
+        let mut coefficients = [RowCoefficients::default(); group::ROWS];
+        let mut results = [RowLoss::default(); group::ROWS];
         for start in (0..n).step_by(group) {
             let count = group.min(n - start);
             let span = start * vocab..(start + count) * vocab;
@@ -374,45 +377,46 @@ impl WithSimd for Task<'_> {
                 Some(gradient) => &mut gradient[span.clone()],
                 None => &mut copy[..count * vocab],
             };
-            let mut coefficients = [RowCoefficients::default(); row::GROUP];
-            for (i, row) in rows.chunks_exact_mut(vocab).enumerate() {
-                let at = start + i;
+            for i in 0..count {
+                let (at, row) = (start + i, i * vocab..(i + 1) * vocab);
                 if targets.ignores(at, spec) {
-                    row.fill(0.0);
+                    rows[row].fill(0.0);
                 } else if let Some(logits) = source {
-                    row.copy_from_slice(&logits[at * vocab..(at + 1) * vocab]);
+                    rows[row].copy_from_slice(&logits[at * vocab..(at + 1) * vocab]);
                 }
                 if let Some(upstream) = upstream {
                     coefficients[i] = upstream.of_row(first + at);
                 }
             }
-            let mut results = [RowLoss::default(); row::GROUP];
-            let (row, given) = (first + start, upstream.map(|_| &coefficients));
+            let row = first + start;
             let error = |(i, what)| RowError { row: row + i, what };
-            let one = |what| error((0, what));
             match targets {
-                _ if group == 1 && targets.ignores(start, spec) => {}
                 Targets::Classes(classes) if group > 1 => {
                     let classes = &classes[start..start + count];
-                    results = row::several(simd, rows, classes, spec, given, &mut scratch).map_err(error)?;
+                    let given = upstream.map(|_| &coefficients);
+                    group::classes(simd, rows, classes, spec, given, &mut results).map_err(error)?;
                 }
-                Targets::Classes(classes) => {
-                    let (class, given) = (classes[start] as usize, given.map(|given| given[0]));
-                    let loss = row::classes(simd, rows, class, row, spec, given, &mut scratch);
-                    results[0] = loss.map_err(one)?;
-                }
-                Targets::Probabilities(q) => {
-                    let given = given.map(|given| given[0]);
-                    let loss = row::probabilities(simd, rows, &q[span], row, spec, given, &mut scratch);
-                    results[0] = loss.map_err(one)?;
+                _ if targets.ignores(start, spec) => {}
+                _ => {
+                    let given = upstream.map(|_| coefficients[0]);
+                    let loss = match targets {
+                        Targets::Classes(classes) => {
+                            row::classes(simd, rows, classes[start] as usize, row, spec, given, &mut scratch)
+                        }
+                        Targets::Probabilities(q) => {
+                            row::probabilities(simd, rows, &q[span], row, spec, given, &mut scratch)
+                        }
+                    };
+                    results[0] = loss.map_err(|what| error((0, what)))?;
                 }
             }
             for (i, loss) in results[..count].iter().enumerate() {
-                if !targets.ignores(start + i, spec) {
+                let ignored = targets.ignores(start + i, spec);
+                if !ignored {
                     totals.add(Totals { main: loss.main, z: loss.z, nll: loss.nll, rows: 1 });
                 }
                 if let Some(losses) = &mut losses {
-                    losses[start + i] = (loss.main + loss.z) as f32;
+                    losses[start + i] = if ignored { 0.0 } else { (loss.main + loss.z) as f32 };
                 }
             }
         }

@@ -13,15 +13,6 @@ const fn block_len<S: Simd>() -> usize {
     256 * S::F32_LANES
 }
 
-/// How many rows [`several`] takes.
-pub(super) const GROUP: usize = 16;
-
-/// Whether [`several`] can do the rows of `spec`: one block each, and targets that need nothing made for them.
-#[inline(always)]
-pub(super) fn fits_group<S: Simd>(spec: &Spec<'_>) -> bool {
-    spec.vocab <= 1024.min(block_len::<S>()) && spec.softcap == 0.0 && target::is_plain(spec)
-}
-
 /// Buffers that are kept from row to row.
 #[derive(Default)]
 pub(crate) struct Scratch {
@@ -147,97 +138,15 @@ fn sweep<S: Simd>(
     blocks: &mut Vec<Block>,
     q: Option<&[f32]>,
 ) -> Result<RowLoss, RowDefect> {
-    blocks.clear();
-    let seen = exponentiate(simd, logits, target, scale, blocks, q)?;
-    let sums = add_up(simd, logits, target, scale, z_loss, seen, blocks)?;
-    if let Some(coefficients) = coefficients {
-        differentiate(simd, logits, target, scale, z_loss, coefficients, &sums, blocks);
-    }
-    Ok(sums.loss)
-}
-
-/// The losses of the rows of several true classes, each of one block: step by step for all of them, so that the processor
-/// works on one row while it waits for another. Rows of the ignored class are left alone. An error names the row, counted
-/// from the first one here.
-#[inline(always)]
-pub(super) fn several<S: Simd>(
-    simd: S,
-    rows: &mut [f32],
-    classes: &[u32],
-    spec: &Spec<'_>,
-    coefficients: Option<&[RowCoefficients; GROUP]>,
-    scratch: &mut Scratch,
-) -> Result<[RowLoss; GROUP], (usize, RowDefect)> {
-    let Scratch { blocks, .. } = scratch;
-    let (scale, z_loss) = (spec.scale, spec.z_loss);
-    let mut seen = [Seen::default(); GROUP];
-    let mut sums = [Sums::default(); GROUP];
-    // The first row that has no first half; one before it may yet turn out to have no second.
-    let mut defect = None;
-    blocks.clear();
-    for (i, row) in rows.chunks_exact_mut(spec.vocab).enumerate() {
-        if classes[i] == spec.ignore_index {
-            blocks.push(Block { max: 0.0, sum: 0.0 });
-            continue;
-        }
-        match exponentiate(simd, row, target::plain(classes[i] as usize, spec), scale, blocks, None) {
-            Ok(first) => seen[i] = first,
-            Err(what) => {
-                defect = Some((i, what));
-                break;
-            }
-        }
-    }
-    let whole = defect.map_or(classes.len(), |(i, _)| i);
-    let live = |i: usize| classes[i] != spec.ignore_index;
-    for (i, row) in rows.chunks_exact_mut(spec.vocab).enumerate().take(whole) {
-        if live(i) {
-            let target = target::plain(classes[i] as usize, spec);
-            let sum = add_up(simd, row, target, scale, z_loss, seen[i], &blocks[i..=i]);
-            sums[i] = sum.map_err(|what| (i, what))?;
-        }
-    }
-    if let Some(defect) = defect {
-        return Err(defect);
-    }
-    if let Some(coefficients) = coefficients {
-        for (i, row) in rows.chunks_exact_mut(spec.vocab).enumerate() {
-            if live(i) {
-                let target = target::plain(classes[i] as usize, spec);
-                differentiate(simd, row, target, scale, z_loss, coefficients[i], &sums[i], &blocks[i..=i]);
-            }
-        }
-    }
-    Ok(sums.map(
-        #[inline(always)]
-        |sums| sums.loss,
-    ))
-}
-
-/// What the first sweep over a row has seen besides its blocks.
-#[derive(Clone, Copy, Default)]
-struct Seen {
-    class_logit: f32,
-    top: f32,
-    dense: DenseSum,
-    unsmoothed: DenseSum,
-}
-
-/// First sweep: exponentials relative to each block's maximum, and Σ d (u − max).
-#[inline(always)]
-fn exponentiate<S: Simd>(
-    simd: S,
-    logits: &mut [f32],
-    target: Target<'_>,
-    scale: f32,
-    blocks: &mut Vec<Block>,
-    q: Option<&[f32]>,
-) -> Result<Seen, RowDefect> {
+    let s = scale as f64;
     let block_len = block_len::<S>();
     let class_logit = target.class.map_or(0.0, |y| logits[y]);
+
+    // First sweep: exponentials relative to each block's maximum, and Σ d (u − max).
     let mut top = f32::NEG_INFINITY;
     let mut dense = DenseSum::default();
     let mut unsmoothed = DenseSum::default();
+    blocks.clear();
     for (b, block) in logits.chunks_mut(block_len).enumerate() {
         let max = reduce::max(simd, block);
         if max == f32::NEG_INFINITY && block.iter().any(|z| z.is_nan()) {
@@ -274,35 +183,8 @@ fn exponentiate<S: Simd>(
         return Err(RowDefect::AllMasked);
     }
 
-    Ok(Seen { class_logit, top, dense, unsmoothed })
-}
-
-/// A row's loss and what its gradient is made of.
-#[derive(Clone, Copy, Default)]
-struct Sums {
-    loss: RowLoss,
-    top: f32,
-    sum: f64,
-    others: f64,
-    class_share: f64,
-    lse: f64,
-    mass: f64,
-}
-
-/// The whole row: S relative to its maximum, and the part of it that is not the true class.
-#[inline(always)]
-fn add_up<S: Simd>(
-    simd: S,
-    logits: &mut [f32],
-    target: Target<'_>,
-    scale: f32,
-    z_loss: f64,
-    seen: Seen,
-    blocks: &[Block],
-) -> Result<Sums, RowDefect> {
-    let (s, block_len) = (scale as f64, block_len::<S>());
-    let Seen { class_logit, top, dense, unsmoothed } = seen;
-    let relative = |max: f32| relative(s, max, top);
+    // The whole row: S relative to its maximum, and the part of it that is not the true class.
+    let relative = |max: f32| if max >= top { 1.0 } else { (s * (max as f64 - top as f64)).exp() };
     let sum: f64 = blocks.iter().map(|block| block.sum * relative(block.max)).sum();
     if sum.is_nan() {
         return Err(RowDefect::Nan);
@@ -312,8 +194,7 @@ fn add_up<S: Simd>(
     let mut log_sum = sum.ln();
     let mut class_share = 0.0;
     if let Some(y) = target.class {
-        // The exponential that is in the sum, not a better one: the two must cancel.
-        class_share = logits[y] as f64 * relative(blocks[y / block_len].max);
+        class_share = (s * (class_logit as f64 - top as f64)).exp();
         others = sum - class_share;
         if class_share > 0.5 * sum {
             // Confident: add up the other exponentials themselves rather than cancel.
@@ -338,59 +219,39 @@ fn add_up<S: Simd>(
     let point = if target.point == 0.0 { 0.0 } else { target.point * nll };
     let main = point + dense.cross_entropy(s, top_u, log_sum);
     let loss = RowLoss { main, z: z_loss * lse * lse, nll };
-    Ok(Sums { loss, top, sum, others, class_share, lse, mass: dense.mass })
-}
 
-/// `e^{s (max − top)}`: what a block's exponentials are multiplied by to be relative to the whole row's maximum.
-#[inline(always)]
-fn relative(s: f64, max: f32, top: f32) -> f64 {
-    if max >= top { 1.0 } else { (s * (max as f64 - top as f64)).exp() }
-}
-
-/// Second sweep: e → s · (A p − d), and the true class from the sum of the others.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one call, all of it needed")]
-fn differentiate<S: Simd>(
-    simd: S,
-    logits: &mut [f32],
-    target: Target<'_>,
-    scale: f32,
-    z_loss: f64,
-    coefficients: RowCoefficients,
-    sums: &Sums,
-    blocks: &[Block],
-) {
-    let (s, block_len) = (scale as f64, block_len::<S>());
-    let RowCoefficients { main, z } = coefficients;
-    let Sums { top, sum, others, class_share, lse, mass, .. } = *sums;
-    let spread = main * mass + 2.0 * z * z_loss * lse;
-    let all = s * (main * target.point + spread) / sum;
-    for (b, block) in logits.chunks_mut(block_len).enumerate() {
-        let factor = (all * relative(s, blocks[b].max, top)) as f32;
-        match target.dense {
-            Dense::None => reduce::scale_add_in_place(simd, block, factor, 0.0),
-            Dense::Constant(each) => {
-                reduce::scale_add_in_place(simd, block, factor, (-s * main * each) as f32);
-            }
-            Dense::Slice { values, factor: d } => {
-                let values = &values[b * block_len..b * block_len + block.len()];
-                reduce::scale_add_slice_in_place(simd, block, factor, values, (-s * main * d) as f32);
+    // Second sweep: e → s · (A p − d), and the true class from the sum of the others.
+    if let Some(RowCoefficients { main, z }) = coefficients {
+        let spread = main * dense.mass + 2.0 * z * z_loss * lse;
+        let all = s * (main * target.point + spread) / sum;
+        for (b, block) in logits.chunks_mut(block_len).enumerate() {
+            let factor = (all * relative(blocks[b].max)) as f32;
+            match target.dense {
+                Dense::None => reduce::scale_add_in_place(simd, block, factor, 0.0),
+                Dense::Constant(each) => {
+                    reduce::scale_add_in_place(simd, block, factor, (-s * main * each) as f32);
+                }
+                Dense::Slice { values, factor: d } => {
+                    let values = &values[b * block_len..b * block_len + block.len()];
+                    reduce::scale_add_slice_in_place(simd, block, factor, values, (-s * main * d) as f32);
+                }
             }
         }
+        if let Some(y) = target.class {
+            let at_class = match target.dense {
+                Dense::None => 0.0,
+                Dense::Constant(each) => each,
+                Dense::Slice { values, factor } => factor * values[y] as f64,
+            };
+            let gradient = (spread * class_share - main * target.point * others) / sum - main * at_class;
+            logits[y] = (s * gradient) as f32;
+        }
     }
-    if let Some(y) = target.class {
-        let at_class = match target.dense {
-            Dense::None => 0.0,
-            Dense::Constant(each) => each,
-            Dense::Slice { values, factor } => factor * values[y] as f64,
-        };
-        let gradient = (spread * class_share - main * target.point * others) / sum - main * at_class;
-        logits[y] = (s * gradient) as f32;
-    }
+    Ok(loss)
 }
 
 /// `Σ d` and `Σ d (z − max)` by blocks, put together once the row's `lse` is known.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct DenseSum {
     mass: f64,
     /// `Σ d (z − block max)`.

@@ -21,21 +21,6 @@ pub(super) struct Target<'a> {
     pub(super) dense: Dense<'a>,
 }
 
-/// Whether [`plain`] makes the targets of `spec`.
-#[inline(always)]
-pub(super) fn is_plain(spec: &Spec<'_>) -> bool {
-    spec.label_smoothing == 0.0 || (spec.toward == Toward::Uniform && spec.class_weights.is_none())
-}
-
-/// The target for a true class without smoothing, or with uniform smoothing and no weights.
-#[inline(always)]
-pub(super) fn plain(class: usize, spec: &Spec<'_>) -> Target<'static> {
-    let weight = spec.class_weights.map_or(1.0, |weights| weights[class] as f64);
-    let epsilon = spec.label_smoothing;
-    let dense = if epsilon == 0.0 { Dense::None } else { Dense::Constant(epsilon / spec.vocab as f64) };
-    Target { class: Some(class), point: (1.0 - epsilon) * weight, dense }
-}
-
 /// The target for a true class, `row` counted over the whole call; `scratch` holds a dense part that has to be made.
 #[inline(always)]
 pub(super) fn of_class<'a>(
@@ -45,13 +30,12 @@ pub(super) fn of_class<'a>(
     spec: &'a Spec<'_>,
     scratch: &'a mut Vec<f32>,
 ) -> Target<'a> {
-    if is_plain(spec) {
-        return plain(class, spec);
-    }
     let weight = spec.class_weights.map_or(1.0, |weights| weights[class] as f64);
     let epsilon = spec.label_smoothing;
     let class_count = spec.vocab as f64;
-    let (point, dense) = if spec.toward == Toward::Others && logits[class] == f32::NEG_INFINITY {
+    let (point, dense) = if epsilon == 0.0 {
+        (weight, Dense::None)
+    } else if spec.toward == Toward::Others && logits[class] == f32::NEG_INFINITY {
         // The true class is masked: its two shares below would meet as ∞ − ∞.
         scratch.clear();
         scratch.extend((0..spec.vocab).map(|j| spec.class_weights.map_or(1.0, |w| w[j])));
