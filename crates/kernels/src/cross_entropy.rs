@@ -16,6 +16,7 @@
 //! Inputs are taken as valid (lengths, targets in range): the loss crate checks them. What only the sweep can see,
 //! a NaN or +∞ among the logits, comes back as [`RowError`].
 
+mod group;
 mod row;
 mod target;
 
@@ -24,8 +25,8 @@ use rayon::prelude::*;
 
 use crate::simd::Isa;
 use crate::threads::Pool;
-use row::RowCoefficients;
 pub(crate) use row::Scratch;
+use row::{RowCoefficients, RowLoss};
 
 /// Where label smoothing moves its mass.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,6 +100,11 @@ pub enum Targets<'a> {
 }
 
 impl Targets<'_> {
+    #[inline(always)]
+    fn ignores(&self, row: usize, spec: &Spec<'_>) -> bool {
+        matches!(self, Self::Classes(classes) if classes[row] == spec.ignore_index)
+    }
+
     /// The targets of rows `from..to`.
     pub(crate) fn rows(self, from: usize, to: usize, vocab: usize) -> Self {
         match self {
@@ -123,6 +129,14 @@ pub enum Upstream<'a> {
 }
 
 impl Upstream<'_> {
+    #[inline(always)]
+    fn of_row(&self, row: usize) -> RowCoefficients {
+        match *self {
+            Self::Same { main, z } => RowCoefficients { main, z },
+            Self::Rows(factors) => RowCoefficients { main: factors[row] as f64, z: factors[row] as f64 },
+        }
+    }
+
     /// The factors of rows `first..first + n`.
     pub(crate) fn rows(&self, first: usize, n: usize) -> Self {
         match self {
@@ -346,49 +360,64 @@ impl WithSimd for Task<'_> {
             Rows::Copy(logits, gradient) => (Some(logits), Some(gradient)),
             Rows::Overwrite(logits) => (None, Some(logits)),
         };
-        // Loss alone: each row is worked on in a copy.
-        let mut copy = if gradient.is_none() { vec![0.0; vocab] } else { Vec::new() };
+        let group = match targets {
+            Targets::Classes(_) if group::fits(spec) => group::ROWS,
+            _ => 1,
+        };
+        // Loss alone: rows are worked on in a copy.
+        let mut copy = if gradient.is_none() { vec![0.0; group.min(n) * vocab] } else { Vec::new() };
         let mut gradient = gradient;
         let mut totals = Totals::default();
-        for i in 0..n {
-            let span = i * vocab..(i + 1) * vocab;
-            let valid = match targets {
-                Targets::Classes(classes) => classes[i] != spec.ignore_index,
-                Targets::Probabilities(_) => true,
-            };
-            let row = match &mut gradient {
+        let mut coefficients = [RowCoefficients::default(); group::ROWS];
+        let mut results = [RowLoss::default(); group::ROWS];
+        for start in (0..n).step_by(group) {
+            let count = group.min(n - start);
+            let span = start * vocab..(start + count) * vocab;
+            let rows = match &mut gradient {
                 Some(gradient) => &mut gradient[span.clone()],
-                None => copy.as_mut_slice(),
+                None => &mut copy[..count * vocab],
             };
-            if !valid {
-                row.fill(0.0);
+            for i in 0..count {
+                let (at, row) = (start + i, i * vocab..(i + 1) * vocab);
+                if targets.ignores(at, spec) {
+                    rows[row].fill(0.0);
+                } else if let Some(logits) = source {
+                    rows[row].copy_from_slice(&logits[at * vocab..(at + 1) * vocab]);
+                }
+                if let Some(upstream) = upstream {
+                    coefficients[i] = upstream.of_row(first + at);
+                }
+            }
+            let row = first + start;
+            let error = |(i, what)| RowError { row: row + i, what };
+            match targets {
+                Targets::Classes(classes) if group > 1 => {
+                    let classes = &classes[start..start + count];
+                    let given = upstream.map(|_| &coefficients);
+                    group::classes(simd, rows, classes, spec, given, &mut results).map_err(error)?;
+                }
+                _ if targets.ignores(start, spec) => {}
+                _ => {
+                    let given = upstream.map(|_| coefficients[0]);
+                    let loss = match targets {
+                        Targets::Classes(classes) => {
+                            row::classes(simd, rows, classes[start] as usize, row, spec, given, &mut scratch)
+                        }
+                        Targets::Probabilities(q) => {
+                            row::probabilities(simd, rows, &q[span], row, spec, given, &mut scratch)
+                        }
+                    };
+                    results[0] = loss.map_err(|what| error((0, what)))?;
+                }
+            }
+            for (i, loss) in results[..count].iter().enumerate() {
+                let ignored = targets.ignores(start + i, spec);
+                if !ignored {
+                    totals.add(Totals { main: loss.main, z: loss.z, nll: loss.nll, rows: 1 });
+                }
                 if let Some(losses) = &mut losses {
-                    losses[i] = 0.0;
+                    losses[start + i] = if ignored { 0.0 } else { (loss.main + loss.z) as f32 };
                 }
-                continue;
-            }
-            if let Some(logits) = source {
-                row.copy_from_slice(&logits[span.clone()]);
-            }
-            let coefficients = upstream.map(|upstream| match upstream {
-                Upstream::Same { main, z } => RowCoefficients { main, z },
-                Upstream::Rows(factors) => {
-                    let factor = factors[first + i] as f64;
-                    RowCoefficients { main: factor, z: factor }
-                }
-            });
-            let loss = match targets {
-                Targets::Classes(classes) => {
-                    row::classes(simd, row, classes[i] as usize, first + i, spec, coefficients, &mut scratch)
-                }
-                Targets::Probabilities(q) => {
-                    row::probabilities(simd, row, &q[span], first + i, spec, coefficients, &mut scratch)
-                }
-            };
-            let loss = loss.map_err(|what| RowError { row: first + i, what })?;
-            totals.add(Totals { main: loss.main, z: loss.z, nll: loss.nll, rows: 1 });
-            if let Some(losses) = &mut losses {
-                losses[i] = (loss.main + loss.z) as f32;
             }
         }
         Ok(totals)

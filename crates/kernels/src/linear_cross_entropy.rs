@@ -8,8 +8,8 @@ use crate::cross_entropy::{self, RowError, Spec, Targets, Totals, Upstream};
 use crate::matmul::{Matrix, MatrixMut, multiply};
 use crate::threads::Pool;
 
-/// No chunk of logits is larger than this many elements (26 MiB), unless a single row is.
-const CHUNK_ELEMENTS: usize = 6 * 1024 * 1024 + 512 * 1024;
+/// No chunk of logits is larger than this many elements (30 MiB), unless a single row is.
+const CHUNK_ELEMENTS: usize = 30 * 1024 * 1024 / 4;
 
 /// Where the gradients go; all of it is overwritten.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct Head<'a> {
 pub fn chunk_rows(vocab: usize) -> usize {
     let rows = CHUNK_ELEMENTS / vocab.max(1);
     // Whole register tiles of the matrix product where there is room for some.
-    if rows >= 64 { (rows / 32 * 32).min(4096) } else { rows.max(1) }
+    if rows >= 64 { (rows / 12 * 12).min(4096) } else { rows.max(1) }
 }
 
 /// The loss of the head's logits, and its gradients when `upstream` and `gradients` are given.

@@ -29,13 +29,14 @@ struct Block {
 }
 
 /// What the two parts of a row's gradient are multiplied by.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct RowCoefficients {
     pub(super) main: f64,
     pub(super) z: f64,
 }
 
 /// A row's loss, in nats.
+#[derive(Clone, Copy, Default)]
 pub(super) struct RowLoss {
     pub(super) main: f64,
     pub(super) z: f64,

@@ -7,7 +7,7 @@
 //! it: cutting a product in parts does not change its bits.
 //!
 //! What a core waits for is memory, not arithmetic, so three things are fetched ahead: the tile of C while its sum is
-//! made, the next rows of a B that is transposed, and the columns of A that come after the next.
+//! made, the next rows of a B that is transposed, and the next panel of A.
 
 #![expect(unsafe_code, reason = "vector intrinsics on raw pointers")]
 
@@ -31,6 +31,8 @@ const WIDTH: usize = 384;
 const A_STRIDE: usize = DEPTH + 16;
 /// Columns of A further apart than this (4 KiB, a page) are packed.
 const FAR: usize = 1024;
+/// An A of more elements than this (half a second-level cache) is fetched ahead.
+const LARGE: usize = 128 * 1024;
 /// Row strides that are multiples of this (2 KiB) put the rows of a tile into a few sets of the first-level cache.
 const SAME_SETS: usize = 512;
 
@@ -69,6 +71,7 @@ pub(super) unsafe fn product(
         packed_b.resize(DEPTH * WIDTH / 16, Line([0.0; 16]));
         packed_a.resize(A_STRIDE * ROWS / 16, Line([0.0; 16]));
         let (packed_b, packed_a) = (packed_b.as_mut_ptr().cast::<f32>(), packed_a.as_mut_ptr().cast::<f32>());
+        let large = m * k > LARGE;
         for left in (0..n).step_by(WIDTH) {
             let width = WIDTH.min(n - left);
             for from in (0..k).step_by(DEPTH) {
@@ -78,15 +81,21 @@ pub(super) unsafe fn product(
                 for top in (0..m).step_by(ROWS) {
                     let rows = ROWS.min(m - top);
                     // SAFETY: the panel lies within A, and the buffer holds A_STRIDE x ROWS elements.
-                    let a = unsafe { reachable(a.at(top, from), (rows, depth), width, packed_a) };
+                    let here = unsafe { reachable(a.at(top, from), (rows, depth), width, packed_a) };
+                    // The panel that comes next: below, or at the top of the next columns.
+                    let next = if top + ROWS < m { a.at(top + ROWS, from) } else { a.at(0, from + depth) };
                     for panel in (0..width).step_by(COLUMNS) {
+                        if large && next.column_stride == 1 {
+                            let share = panel * depth / width..(panel + COLUMNS).min(width) * depth / width;
+                            fetch_rows(next, ROWS.min(m), share);
+                        }
                         let columns = COLUMNS.min(width - panel);
                         // SAFETY: rows and columns stay within C; the panel was packed above.
                         unsafe {
                             let c = c.add(top * c_stride + left + panel);
                             fetch_tile(c, c_stride, rows, columns);
                             let b = packed_b.add(panel * depth);
-                            tile(rows, depth, a, b, c, c_stride, columns, add || from > 0);
+                            tile(rows, depth, here, b, c, c_stride, columns, add || from > 0);
                         }
                     }
                 }
@@ -225,6 +234,16 @@ fn fetch_tile(c: *const f32, c_stride: usize, rows: usize, columns: usize) {
         for at in [0, 16, columns - 1] {
             // SAFETY: fetching ahead never faults, whatever the address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(at).cast()) };
+        }
+    }
+}
+
+/// Fetches some columns of the rows of a panel into the second-level cache.
+fn fetch_rows(a: View, rows: usize, columns: std::ops::Range<usize>) {
+    for i in 0..rows {
+        for j in columns.clone().step_by(16) {
+            // SAFETY: fetching ahead never faults, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(a.at(i, j).data.cast()) };
         }
     }
 }
