@@ -170,6 +170,9 @@ pub struct Smooth {
     /// Choose discounts (or k) to suit the last of the text instead of by formula.
     #[arg(long)]
     pub tune: bool,
+    /// Keep values and weights of an .ngram file in this many bits (2 to 16; 8 is a good start) instead of exactly.
+    #[arg(long, value_name = "BITS")]
+    pub quantize: Option<u32>,
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -183,6 +186,9 @@ pub struct Export {
     /// arpa or ngram (default: by the name of --out).
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
+    /// Keep values and weights of an .ngram file in this many bits (2 to 16; 8 is a good start) instead of exactly.
+    #[arg(long, value_name = "BITS")]
+    pub quantize: Option<u32>,
     /// The file to write.
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
@@ -209,6 +215,8 @@ pub struct Bench {
 pub enum BenchWhat {
     /// Cross-entropy and its gradient, from logits and from hidden states.
     Loss,
+    /// Estimating an n-gram model, scores in batches and one by one, whole distributions.
+    Ngram,
 }
 
 #[cfg(test)]

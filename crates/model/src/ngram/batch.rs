@@ -20,10 +20,6 @@ struct Search {
     /// Place in the block.
     place: u32,
     word: u32,
-    context: u32,
-    /// The continuations.
-    start: u32,
-    end: u32,
     /// What is left to be searched.
     low: u32,
     len: u32,
@@ -31,7 +27,7 @@ struct Search {
 
 impl Search {
     fn range(&self) -> Range<usize> {
-        self.start as usize..self.end as usize
+        self.low as usize..(self.low + self.len) as usize
     }
 
     fn search(&mut self, among: Range<usize>) {
@@ -185,14 +181,12 @@ impl Block {
             // What is unseen after a shorter context is unseen after a longer one.
             let hopeless = view.header.complete && contexts[place + 1] == NONE;
             if self.known[place] >= len && context != NONE && !hopeless && Some(word) != view.header.bos {
-                let place = place as u32;
-                self.searches.push(Search { place, word, context, ..Search::default() });
+                // The context, until its continuations are looked up.
+                self.searches.push(Search { place: place as u32, word, low: context, len: 0 });
             }
         }
         for search in &mut self.searches {
-            let range = level.children(search.context as usize);
-            (search.start, search.end) = (range.start as u32, range.end.max(range.start) as u32);
-            search.search(range);
+            search.search(level.children(search.low as usize));
         }
         self.searches.retain(|search| search.len > 0);
         // First among some of the words, where there are many.
@@ -207,7 +201,7 @@ impl Block {
         let searches = &mut self.searches;
         halve(&mut self.guided, above.guide, |wide| {
             let search = &mut searches[wide.place as usize];
-            search.search(guided_to(wide.low as usize, &wide.range()));
+            search.search(guided_to(wide.low as usize, &search.range()));
         });
         halve(searches, above.words, |search| {
             if above.words.get(search.low as usize) == u64::from(search.word) {

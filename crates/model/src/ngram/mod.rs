@@ -17,6 +17,7 @@ mod counts;
 mod export;
 mod merge;
 pub mod packed;
+mod quantize;
 mod smoothing;
 mod sort;
 mod trie;
@@ -154,6 +155,14 @@ impl NgramModel {
     /// A model from its parts.
     pub fn new(config: NgramConfig, report: Report, trie: Trie) -> Self {
         Self { config, report, trie, log_unigrams: OnceLock::new() }
+    }
+
+    /// The same model with values and weights of at most `bits` bits; see [`Trie::quantized`].
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn quantized(&self, bits: u32) -> Result<Self> {
+        Ok(Self::new(self.config.clone(), self.report.clone(), self.trie.quantized(bits)?))
     }
 
     /// What it was told.

@@ -285,6 +285,41 @@ fn long_orders_and_large_vocabularies_sort_beyond_one_record() {
 }
 
 #[test]
+fn eight_bits_are_nearly_the_same_model() {
+    let sizes = (300, 60_000);
+    let mut state = 1_u64;
+    let mut word = 0;
+    let text: Vec<u32> = (0..sizes.1)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let chance = (state >> 40) as f64 / (1_u64 << 24) as f64;
+            word = (f64::from(word) * 0.5 + chance.powi(4) * f64::from(sizes.0) * 0.5) as u32;
+            word
+        })
+        .collect();
+    let (train, test) = text.split_at(50_000);
+    let model = model(train, sizes.0 as usize, &config(3, Smoothing::ModifiedKneserNey, None));
+    let nats =
+        |model: &NgramModel| -model.log_probs(test, 0).unwrap().iter().sum::<f64>() / test.len() as f64;
+    let exact = nats(&model);
+    let small = model.quantized(8).unwrap();
+    assert!(
+        small.trie().header().levels[1..].iter().all(|level| level.values <= 256 && level.weights <= 256)
+    );
+    assert!(model.trie().header().levels.iter().any(|level| level.weights > 256));
+    // 0.2 % of perplexity.
+    assert!((nats(&small) - exact).abs() < 0.002, "{} and {exact}", nats(&small));
+    for context in [&train[..2], &test[..2], &[]] {
+        let sum: f64 = small.next(context).unwrap().iter().map(|log_prob| log_prob.exp()).sum();
+        assert!((sum - 1.0).abs() < 0.02, "{sum}");
+    }
+    // With a code for each value nothing changes but the last digits of the weights.
+    let same = nats(&model.quantized(16).unwrap());
+    assert!((same - exact).abs() < 1e-3, "{same} and {exact}");
+    assert!(model.quantized(1).is_err() && model.quantized(17).is_err());
+}
+
+#[test]
 fn one_repeated_word_and_orders_above_the_length() {
     let text = vec![3_u32; 50_000];
     let counts = Counts::of(&text, 4, MAX_ORDER, None).unwrap();

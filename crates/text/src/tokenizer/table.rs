@@ -1,12 +1,13 @@
 //! Strings and their ids: a byte arena and an open-addressed index, so that a look-up allocates nothing and a
 //! vocabulary of millions of words is three allocations.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use super::scan::{BATCH, Part};
 use super::{BOS, EOS, MAX_VOCABULARY, UNK};
 use crate::Unit;
 use crate::error::{Error, Result};
+use crate::workers::{lock, on_threads};
 
 /// How many ids the special tokens of a table take.
 pub(crate) fn specials(unit: Unit) -> u32 {
@@ -102,7 +103,7 @@ fn fold(x: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
-/// A key and its id, flat: four to a cache line.
+/// A key and its id.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     bits: u64,
@@ -117,6 +118,16 @@ impl Slot {
     fn new(key: Key, id: u32) -> Self {
         Self { bits: key.bits, len: key.short_len(), id }
     }
+
+    /// As the index holds it, four to a cache line: an empty one is all zeros, which new memory is without being touched.
+    fn pack(self) -> [u64; 2] {
+        [self.bits, u64::from(self.len) << 32 | u64::from(self.id.wrapping_add(1))]
+    }
+
+    #[inline]
+    fn unpack([bits, rest]: [u64; 2]) -> Self {
+        Self { bits, len: (rest >> 32) as u32, id: (rest as u32).wrapping_sub(1) }
+    }
 }
 
 /// A batch of slots.
@@ -125,7 +136,7 @@ pub(crate) struct Slots([Slot; BATCH + 2]);
 /// The ids of [`Words`], by word: linear probing, at most two thirds full.
 #[derive(Debug, Clone)]
 pub(crate) struct Index {
-    slots: Vec<Slot>,
+    slots: Vec<[u64; 2]>,
 }
 
 impl Default for Index {
@@ -137,15 +148,33 @@ impl Default for Index {
 impl Index {
     /// Room for `words` words.
     fn with_capacity(words: usize) -> Self {
-        Self { slots: vec![EMPTY; (words + words / 2 + 1).next_power_of_two().max(1 << 10)] }
+        Self { slots: vec![[0; 2]; (words + words / 2 + 1).next_power_of_two().max(1 << 10)] }
     }
 
-    fn of(words: &Words) -> Self {
+    /// The index of `words`, or the id of one that stood there before. Two threads share the work where it is much: each
+    /// fills a part of the index.
+    fn of(words: &Words) -> std::result::Result<Self, usize> {
         let mut index = Self::with_capacity(words.len());
-        for (id, word) in words.iter().enumerate() {
-            index.insert(Slot::new(Key::of(word.as_bytes()), id as u32));
+        let parts = if words.len() < 1 << 14 { 1 } else { 2 };
+        let len = index.slots.len() / parts;
+        let shift = 64 - index.slots.len().trailing_zeros();
+        let shares = Mutex::new(index.slots.chunks_mut(len).enumerate());
+        let filled = on_threads(parts, |_| {
+            let share = lock(&shares).next();
+            share.map_or_else(|| (Vec::new(), None), |(part, slots)| fill(slots, part * len, shift, words))
+        });
+        let mut again: Vec<usize> = filled.iter().filter_map(|(_, again)| *again).collect();
+        // What ran over the end of its part.
+        for id in filled.into_iter().flat_map(|(over, _)| over) {
+            let word = words.get(id).unwrap_or_default().as_bytes();
+            let key = Key::of(word);
+            if index.find(words, key, || word).is_some() {
+                again.push(id);
+            } else {
+                index.insert(Slot::new(key, id as u32));
+            }
         }
-        index
+        again.into_iter().min().map_or(Ok(index), Err)
     }
 
     /// Where the search for a key begins: words lie in the order of their hashes, whatever the size of the index.
@@ -171,7 +200,7 @@ impl Index {
     fn find<'a>(&self, words: &Words, key: Key, word: impl Fn() -> &'a [u8]) -> Option<u32> {
         let mut at = self.start(key.bits);
         loop {
-            let slot = self.slots[at];
+            let slot = Slot::unpack(self.slots[at]);
             if Self::holds(slot, words, key, &word) {
                 return Some(slot.id);
             }
@@ -187,7 +216,7 @@ impl Index {
     fn first_slots(&self, parts: &[Part]) -> Slots {
         let mut slots = Slots([EMPTY; BATCH + 2]);
         for (slot, part) in slots.0.iter_mut().zip(parts) {
-            *slot = self.slots[self.start(part.key.bits)];
+            *slot = Slot::unpack(self.slots[self.start(part.key.bits)]);
         }
         slots
     }
@@ -195,23 +224,66 @@ impl Index {
     /// Adds what is not there yet.
     fn insert(&mut self, slot: Slot) {
         let mut at = self.start(slot.bits);
-        while self.slots[at].id != EMPTY.id {
+        while self.slots[at] != [0; 2] {
             at = self.after(at);
         }
-        self.slots[at] = slot;
+        self.slots[at] = slot.pack();
     }
 
     /// Makes room for one more than `words`.
     fn make_room(&mut self, words: usize) {
         if (words + 1) * 3 > self.slots.len() * 2 {
-            let bigger = Self { slots: vec![EMPTY; self.slots.len() * 2] };
+            let bigger = Self { slots: vec![[0; 2]; self.slots.len() * 2] };
             for slot in std::mem::replace(self, bigger).slots {
-                if slot.id != EMPTY.id {
-                    self.insert(slot);
+                if slot != [0; 2] {
+                    self.insert(Slot::unpack(slot));
                 }
             }
         }
     }
+}
+
+/// Puts those of `words` into `slots`, a part of an index from place `first` on, whose searches begin there. Gives the ids
+/// of those that run over its end, and the first that stands there already.
+fn fill(slots: &mut [[u64; 2]], first: usize, shift: u32, words: &Words) -> (Vec<usize>, Option<usize>) {
+    let len = slots.len();
+    let mut over = Vec::new();
+    let mut again = None;
+    let mut batch: Vec<(usize, Key, usize)> = Vec::with_capacity(BATCH);
+    let mut put = |batch: &mut Vec<(usize, Key, usize)>| {
+        // Waiting for all their memory at once.
+        std::hint::black_box(batch.iter().fold(0, |all, &(at, ..)| all | slots[at][1]));
+        for (mut at, key, id) in batch.drain(..) {
+            loop {
+                let Some(slot) = slots.get_mut(at) else {
+                    over.push(id);
+                    break;
+                };
+                if *slot == [0; 2] {
+                    *slot = Slot::new(key, id as u32).pack();
+                    break;
+                }
+                let word = || words.get(id).unwrap_or_default().as_bytes();
+                if Index::holds(Slot::unpack(*slot), words, key, word) {
+                    again = again.or(Some(id));
+                    break;
+                }
+                at += 1;
+            }
+        }
+    };
+    for (id, word) in words.iter().enumerate() {
+        let key = Key::of(word.as_bytes());
+        let start = (fold(key.bits) >> shift) as usize;
+        if (first..first + len).contains(&start) {
+            batch.push((start - first, key, id));
+            if batch.len() == BATCH {
+                put(&mut batch);
+            }
+        }
+    }
+    put(&mut batch);
+    (over, again)
 }
 
 /// A table that words are added to.
@@ -265,7 +337,7 @@ impl Interner {
     /// Calls `take` with the ids, here and there, of every word that `other` has, too. Both are walked in the order of
     /// hashes, so that nearly all of memory is read in order.
     pub(crate) fn common(&self, other: &Self, mut take: impl FnMut(u32, u32)) {
-        for slot in self.index.slots.iter().filter(|slot| slot.id != EMPTY.id) {
+        for slot in self.index.slots.iter().filter(|slot| **slot != [0; 2]).map(|slot| Slot::unpack(*slot)) {
             let word = || self.words.get(slot.id as usize).unwrap_or_default().as_bytes();
             let len = if slot.len == u32::MAX { word().len() } else { slot.len as usize };
             if let Some(id) = other.index.find(&other.words, Key { bits: slot.bits, len }, word) {
@@ -306,7 +378,7 @@ impl Table {
     }
 
     fn index(&self) -> &Index {
-        self.index.get_or_init(|| Index::of(&self.words))
+        self.index.get_or_init(|| Index::of(&self.words).unwrap_or_default())
     }
 
     #[inline]
@@ -327,6 +399,19 @@ impl Table {
             Some(slots.0[n].id)
         } else {
             self.find(key, word)
+        }
+    }
+}
+
+impl Table {
+    /// Of words that are all different.
+    ///
+    /// # Errors
+    /// The first word that was there before.
+    pub(crate) fn of_different(words: Words) -> std::result::Result<Self, String> {
+        match Index::of(&words) {
+            Ok(index) => Ok(Self { words, index: OnceLock::from(index) }),
+            Err(again) => Err(words.get(again).unwrap_or_default().to_owned()),
         }
     }
 }
@@ -363,7 +448,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(interner.words().iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
-            let rebuilt = Table::from(interner.words().clone());
+            let rebuilt = Table::of_different(interner.words().clone()).unwrap();
             let kept = Table::from(interner);
             for (id, word) in expected.iter().enumerate() {
                 let key = Key::of(word.as_bytes());
@@ -372,6 +457,23 @@ mod tests {
             }
             prop_assert_eq!(rebuilt.find(Key::of(b"unheard of"), b"unheard of"), None);
         }
+    }
+
+    #[test]
+    fn two_threads_index_what_one_would_and_find_a_word_that_is_there_twice() {
+        let spell = |n: u32| if n % 3 == 0 { format!("a longer word, {n}") } else { format!("w{n}") };
+        let mut words = Words::default();
+        for n in 0..50_000 {
+            words.push(&spell(n)).unwrap();
+        }
+        let table = Table::of_different(words.clone()).unwrap();
+        for n in 0..50_000 {
+            let word = spell(n);
+            assert_eq!(table.find(Key::of(word.as_bytes()), word.as_bytes()), Some(n));
+        }
+        words.push(&spell(49_999)).unwrap();
+        words.push(&spell(3)).unwrap();
+        assert_eq!(Table::of_different(words).unwrap_err(), spell(49_999));
     }
 
     #[test]

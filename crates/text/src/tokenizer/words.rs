@@ -1,7 +1,7 @@
 //! A tokenizer as a list of strings, for files that store vocabularies in their own way.
 
-use super::table::{Interner, Table};
-use super::{BOS, Codec, EOS, Tokenizer, TokenizerKind, bytes};
+use super::table::{Table, Words, specials};
+use super::{BOS, Codec, EOS, MAX_VOCABULARY, Tokenizer, TokenizerKind, UNK, bytes};
 use crate::Unit;
 use crate::error::{Error, Result};
 
@@ -25,24 +25,26 @@ impl Tokenizer {
         words: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self> {
         let refuse = |message: String| Err(Error::Tokenizer { message });
-        let mut words = words.into_iter();
-        let mut interner = Interner::with_room(unit, words.size_hint().0)?;
-        let specials = interner.words().len();
-        for special in interner.words().iter() {
-            if words.next() != Some(special) {
-                let names: Vec<&str> = interner.words().iter().collect();
-                return refuse(format!("its first tokens are not {}", names.join(", ")));
-            }
+        let words = words.into_iter();
+        let count = words.size_hint().0.min(MAX_VOCABULARY);
+        // Memory that is not used is not touched.
+        let mut list = Words::with_capacity(count, 16 * count);
+        for word in words {
+            list.push(word)?;
         }
-        for (id, word) in (specials..).zip(words) {
-            if interner.add(word)? != (id as u32, true) {
-                return refuse(format!("{word:?} stands in it twice"));
-            }
-            if word.is_empty() || kind == TokenizerKind::Char && word.chars().nth(1).is_some() {
-                return refuse(format!("{word:?} is no {kind}"));
-            }
+        let specials = &[UNK, BOS, EOS][..specials(unit) as usize];
+        if !list.iter().take(specials.len()).eq(specials.iter().copied()) {
+            return refuse(format!("its first tokens are not {}", specials.join(", ")));
         }
-        let table = Table::from(interner);
+        let odd =
+            |word: &&str| word.is_empty() || kind == TokenizerKind::Char && word.chars().nth(1).is_some();
+        if let Some(word) = list.iter().skip(specials.len()).find(odd) {
+            return refuse(format!("{word:?} is no {kind}"));
+        }
+        let table = match Table::of_different(list) {
+            Ok(table) => table,
+            Err(word) => return refuse(format!("{word:?} stands in it twice")),
+        };
         let codec = match kind {
             TokenizerKind::Char => Codec::Char(table),
             TokenizerKind::Word => Codec::Word(table),

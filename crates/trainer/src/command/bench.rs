@@ -23,6 +23,7 @@ pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
     }
     match arguments.what {
         BenchWhat::Loss => loss(arguments, output),
+        BenchWhat::Ngram => super::bench_ngram::run(arguments, output),
     }
 }
 

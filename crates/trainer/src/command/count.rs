@@ -45,6 +45,7 @@ fn named<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Result<T> 
 /// Everything that can be wrong with the settings, before any work.
 struct Plan {
     formats: Vec<(PathBuf, Format)>,
+    quantize: Option<u32>,
     pool: Pool,
     threads: usize,
 }
@@ -57,7 +58,8 @@ impl Plan {
             return Err(Failure::usage(format!("--threads is {threads}, but must be from 1 to 1024")));
         }
         config(how, None, None)?.check().map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(Self { formats: formats?, pool: Pool::new(threads)?, threads })
+        check_bits(how.quantize)?;
+        Ok(Self { formats: formats?, quantize: how.quantize, pool: Pool::new(threads)?, threads })
     }
 
     fn wants_model(&self) -> bool {
@@ -199,7 +201,10 @@ fn write(
         }
         if plan.formats.iter().any(|(_, format)| *format == Format::Ngram) {
             let trie = plan.pool.install(|| estimate.into_trie())?;
-            let model = NgramModel::new(config.clone(), report, trie);
+            let mut model = NgramModel::new(config.clone(), report, trie);
+            if let Some(bits) = plan.quantize {
+                model = plan.pool.install(|| model.quantized(bits))?;
+            }
             for (path, _) in plan.formats.iter().filter(|(_, format)| *format == Format::Ngram) {
                 done(path, plan.pool.install(|| ngram::write(path, &model, tokenizer))?);
             }
@@ -209,6 +214,16 @@ fn write(
         "event": "result", "ngrams": grams, "order": config.order, "vocab_size": tokenizer.vocab_size(),
         "written": written, "seconds": started.elapsed().as_secs_f64(),
     }))
+}
+
+/// Whether values can be kept in so many bits.
+pub(crate) fn check_bits(bits: Option<u32>) -> Result<()> {
+    match bits {
+        Some(bits) if !(2..=16).contains(&bits) => {
+            Err(Failure::usage(format!("--quantize is {bits}, but must be from 2 to 16")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// `2/8` is the second of eight parts.

@@ -17,6 +17,7 @@ pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
     if !matches!(format.as_str(), "arpa" | "ngram") {
         return Err(Failure::usage(format!("--format is \"{format}\"")).hint("one of: arpa, ngram"));
     }
+    super::count::check_bits(arguments.quantize)?;
     let loaded = models::load(&arguments.model)?;
     let Some(model) = loaded.model.ngram() else {
         return Err(Failure::usage(format!("a {} cannot be written as {format}", loaded.kind))
@@ -26,6 +27,9 @@ pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
     let size = if format == "arpa" {
         let estimate = pool.install(|| model.trie().to_estimate())?;
         pool.install(|| arpa::write(&arguments.out, &estimate, &loaded.tokenizer))?
+    } else if let Some(bits) = arguments.quantize {
+        let model = pool.install(|| model.quantized(bits))?;
+        pool.install(|| ngram::write(&arguments.out, &model, &loaded.tokenizer))?
     } else {
         pool.install(|| ngram::write(&arguments.out, model, &loaded.tokenizer))?
     };

@@ -1,0 +1,142 @@
+//! Fewer bits for values and weights: a smaller file for a slightly different model.
+//!
+//! An order keeps at most 2^b different values, and as many pairs of scale and backoff. They are chosen by Lloyd's
+//! iteration (k-means) on logarithms, since a model is judged by those, every value counting as often as it occurs; a
+//! cluster's value is the mean of its members. Unigrams stay as they are. Between the two steps each context's scale is
+//! set anew, so that its own words and its backoff add up to one again; what the weights' own rounding leaves is the error.
+
+use rayon::prelude::*;
+
+use super::trie::{Combine, Table, Trie, Weight};
+use crate::{Error, Result};
+
+/// Rounds of Lloyd's iteration: little moves after a dozen.
+const ROUNDS: usize = 12;
+
+impl Trie {
+    /// The same grams with values and weights of at most `bits` bits each (2 to 16) from order 2 on.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for another number of bits.
+    pub fn quantized(&self, bits: u32) -> Result<Self> {
+        if !(2..=16).contains(&bits) {
+            return Err(Error::Config { message: format!("{bits} bits to quantise to, not from 2 to 16") });
+        }
+        let header = self.header();
+        let (codes, interpolates) = (1 << bits, header.combine == Combine::Interpolate);
+        let mut tables = self.unpack();
+        for table in tables.iter_mut().skip(1) {
+            quantize_values(table, codes);
+        }
+        for len in 1..tables.len() {
+            let (lower, upper) = tables.split_at_mut(len);
+            if interpolates {
+                rescale(&mut lower[len - 1], &upper[0]);
+            }
+            quantize_weights(&mut lower[len - 1], codes);
+        }
+        Self::pack(header.vocab_size, header.bos, header.combine, header.missing, header.complete, tables)
+    }
+}
+
+fn quantize_values(table: &mut Table, codes: usize) {
+    if table.numerators.len() <= codes {
+        return;
+    }
+    let points: Vec<[f64; 2]> = table.numerators.iter().map(|&value| [value, 0.0]).collect();
+    let clusters = Clusters::of(&points, &frequencies(&table.values, points.len()), codes);
+    table.values.par_iter_mut().for_each(|value| *value = clusters.of_point[*value as usize]);
+    table.numerators = clusters.means.iter().map(|mean| mean[0]).collect();
+}
+
+fn quantize_weights(table: &mut Table, codes: usize) {
+    if table.weights.len() <= codes {
+        return;
+    }
+    let points: Vec<[f64; 2]> = table.weights.iter().map(|weight| [weight.scale, weight.backoff]).collect();
+    let clusters = Clusters::of(&points, &frequencies(&table.contexts, points.len()), codes);
+    table.contexts.par_iter_mut().for_each(|context| *context = clusters.of_point[*context as usize]);
+    table.weights = clusters.means.iter().map(|&[scale, backoff]| Weight { scale, backoff }).collect();
+}
+
+fn frequencies(codes: &[u32], len: usize) -> Vec<u64> {
+    let mut frequencies = vec![0; len];
+    for &code in codes {
+        frequencies[code as usize] += 1;
+    }
+    frequencies
+}
+
+/// Sets the scale of each context so that its words and its backoff add up to one. Scales and backoffs are rounded to
+/// 1/256 of a nat first, finer than any cluster, so that they stay few.
+fn rescale(parents: &mut Table, children: &Table) {
+    let round = |x: f64| if x > 0.0 { (x.ln() * 256.0).round() as i64 } else { i64::MIN };
+    let spread = |x: i64| if x == i64::MIN { 0.0 } else { (x as f64 / 256.0).exp() };
+    let pairs: Vec<(i64, i64)> = (0..parents.contexts.len())
+        .into_par_iter()
+        .map(|node| {
+            let weight = parents.weights[parents.contexts[node] as usize];
+            let range = parents.starts[node] as usize..parents.starts[node + 1] as usize;
+            let mass: f64 =
+                children.values[range].iter().map(|&value| children.numerators[value as usize]).sum();
+            let scale = if mass > 0.0 { (1.0 - weight.backoff).max(0.0) / mass } else { weight.scale };
+            (round(scale), round(weight.backoff))
+        })
+        .collect();
+    let mut distinct = pairs.clone();
+    distinct.par_sort_unstable();
+    distinct.dedup();
+    parents.contexts.par_iter_mut().zip(&pairs).for_each(|(context, pair)| {
+        *context = distinct.partition_point(|other| other < pair) as u32;
+    });
+    let weight = |&(scale, backoff): &(i64, i64)| Weight { scale: spread(scale), backoff: spread(backoff) };
+    parents.weights = distinct.iter().map(weight).collect();
+}
+
+/// Points put together.
+struct Clusters {
+    means: Vec<[f64; 2]>,
+    of_point: Vec<u32>,
+}
+
+impl Clusters {
+    /// At most `count` clusters of non-negative `points` that occur `frequencies` times.
+    fn of(points: &[[f64; 2]], frequencies: &[u64], count: usize) -> Self {
+        // Zero is far from everything and stays a cluster of its own.
+        let log = |x: f64| x.max(1e-300).ln();
+        let places: Vec<[f64; 2]> = points.iter().map(|point| point.map(log)).collect();
+        // The most frequent points to begin with; the earlier of two that are equally frequent.
+        let mut by_frequency: Vec<usize> = (0..points.len()).collect();
+        by_frequency.sort_by_key(|&point| std::cmp::Reverse(frequencies[point]));
+        let mut means: Vec<[f64; 2]> = by_frequency[..count].iter().map(|&point| points[point]).collect();
+        let mut of_point = vec![0; points.len()];
+        for _ in 0..ROUNDS {
+            let centres: Vec<[f64; 2]> = means.iter().map(|mean| mean.map(log)).collect();
+            of_point.par_iter_mut().zip(&places).for_each(|(cluster, place)| {
+                let distance = |centre: &[f64; 2]| {
+                    let (x, y) = (centre[0] - place[0], centre[1] - place[1]);
+                    x * x + y * y
+                };
+                let mut best = (f64::INFINITY, 0);
+                for (i, centre) in centres.iter().enumerate() {
+                    let here = distance(centre);
+                    best = if here < best.0 { (here, i as u32) } else { best };
+                }
+                *cluster = best.1;
+            });
+            let mut sums = vec![[0.0; 3]; count];
+            for ((point, &cluster), &frequency) in points.iter().zip(&of_point).zip(frequencies) {
+                let sum = &mut sums[cluster as usize];
+                sum[0] += point[0] * frequency as f64;
+                sum[1] += point[1] * frequency as f64;
+                sum[2] += frequency as f64;
+            }
+            for (mean, [x, y, total]) in means.iter_mut().zip(sums) {
+                if total > 0.0 {
+                    *mean = [x / total, y / total];
+                }
+            }
+        }
+        Self { means, of_point }
+    }
+}

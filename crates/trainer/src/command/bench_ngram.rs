@@ -1,0 +1,121 @@
+//! `surprisal bench ngram`: estimating a counted model and asking it.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use surprisal_kernels::threads::Pool;
+use surprisal_model::LanguageModel;
+use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, State};
+
+use crate::cli;
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+
+const VOCAB: usize = 10_000;
+const TOKENS: usize = 1_000_000;
+const ORDER: usize = 5;
+/// Contexts whose whole distribution is asked for.
+const CONTEXTS: usize = 20;
+
+/// What is timed, by name.
+const CASES: [&str; 5] = ["estimate", "batch", "point", "distribution", "distribution_by_points"];
+
+/// Runs the command.
+pub(super) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
+    let wanted: Vec<&str> = CASES.into_iter().filter(|name| name.contains(&arguments.case)).collect();
+    if wanted.is_empty() {
+        return Err(Failure::usage(format!("no case's name contains \"{}\"", arguments.case))
+            .hint(format!("there are: {}", CASES.join(", "))));
+    }
+    let pool = Pool::new(arguments.threads)?;
+    let text = text();
+    let (train, test) = text.split_at(TOKENS);
+    let config =
+        NgramConfig { order: ORDER, smoothing: Smoothing::ModifiedKneserNey, ..NgramConfig::default() };
+    let estimate = || pool.install(|| NgramModel::estimate(train, VOCAB, &config));
+    let model = estimate()?;
+    let (view, contexts) = (model.trie().view(), test.len() / CONTEXTS);
+    for name in wanted {
+        let (median, units) = match name {
+            "estimate" => (clock(arguments.seconds, || estimate().map(drop))?, TOKENS),
+            "batch" => {
+                let score =
+                    || pool.install(|| model.log_probs(test, 0)).map(|scores| drop(black_box(scores)));
+                (clock(arguments.seconds, score)?, test.len())
+            }
+            "point" => {
+                let score = || {
+                    let mut state = State::EMPTY;
+                    for &word in test {
+                        state = black_box(view.score(&state, word)).1;
+                    }
+                    Ok::<(), Failure>(())
+                };
+                (clock(arguments.seconds, score)?, test.len())
+            }
+            "distribution" => {
+                let all = || {
+                    for place in 0..CONTEXTS {
+                        black_box(model.next(&test[..(place + 1) * contexts])?);
+                    }
+                    Ok::<(), surprisal_model::Error>(())
+                };
+                (clock(arguments.seconds, all)?, CONTEXTS)
+            }
+            _ => {
+                let all = || {
+                    for place in 0..CONTEXTS {
+                        let state = view.state_after(&test[..(place + 1) * contexts]);
+                        for word in 0..VOCAB as u32 {
+                            black_box(view.score(&state, word).0.probability.ln());
+                        }
+                    }
+                    Ok::<(), Failure>(())
+                };
+                (clock(arguments.seconds, all)?, CONTEXTS)
+            }
+        };
+        let line = json!({
+            "event": "bench", "name": name, "vocab": VOCAB, "order": ORDER, "ngrams": model.parameters(),
+            "threads": arguments.threads, "median_ms": median.as_secs_f64() * 1e3, "units": units,
+            "ns_per_unit": median.as_secs_f64() * 1e9 / units as f64,
+        });
+        output.data(&format!("{line}\n"))?;
+    }
+    Ok(())
+}
+
+/// Words of which few are frequent, each leaning on the one before: n-grams that repeat, as a language's do.
+fn text() -> Vec<u32> {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut word = 0_u32;
+    let next = |_| {
+        let rank = (VOCAB as f64).powf(random.random::<f64>()) - 1.0;
+        word = if random.random::<f64>() < 0.6 {
+            (word * 7 + rank as u32 % 8) % VOCAB as u32
+        } else {
+            rank as u32
+        };
+        word
+    };
+    (0..TOKENS + TOKENS / 10).map(next).collect()
+}
+
+/// Median time of `run`, after one that warms up.
+fn clock<E>(seconds: f64, mut run: impl FnMut() -> std::result::Result<(), E>) -> Result<Duration>
+where
+    Failure: From<E>,
+{
+    run()?;
+    let (mut times, started) = (Vec::new(), Instant::now());
+    while times.len() < 3 || started.elapsed().as_secs_f64() < seconds {
+        let start = Instant::now();
+        run()?;
+        times.push(start.elapsed());
+    }
+    times.sort();
+    Ok(times[times.len() / 2])
+}
