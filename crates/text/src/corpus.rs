@@ -24,6 +24,8 @@ pub struct DataOptions {
     pub val: Vec<PathBuf>,
     /// Which share of the bytes is validation when `val` is empty.
     pub val_fraction: f64,
+    /// Which share of the training text is used, from its beginning; 0 is all of it, as 1 is.
+    pub train_fraction: f64,
     /// How texts are read.
     pub unit: Unit,
     /// How texts are read, in detail.
@@ -108,7 +110,8 @@ impl Corpus {
         let place = Place::Memory { name: format!("{name} (embedded)"), text: text.clone() };
         let span = Span { place, start: 0, end: text.len() as u64 };
         let mut corpus = Self::split(format!("{name} (embedded)"), vec![span], options)?;
-        let split = options.val.is_empty().then(|| corpus.train.last().map_or(0, |span| span.end as usize));
+        let split =
+            options.val.is_empty().then(|| corpus.val.first().map_or(text.len(), |span| span.start as usize));
         corpus.source = Some(Known { source, text, split });
         Ok(corpus)
     }
@@ -143,6 +146,11 @@ impl Corpus {
             if corpus.val.iter().all(|span| span.len() == 0) {
                 return Err(Error::Empty { name: crate::files::name(&options.val, corpus.val.len()) });
             }
+        }
+        if options.train_fraction > 0.0 && options.train_fraction < 1.0 {
+            let whole: u64 = corpus.train.iter().map(Span::len).sum();
+            let wanted = (options.train_fraction * whole as f64) as u64;
+            (corpus.train, _) = cut(&corpus.train, wanted, options.unit)?;
         }
         let too_short = |part: &str| Error::TooShort {
             name: corpus.name.clone(),
@@ -242,6 +250,20 @@ impl Corpus {
     pub fn source_nats_val(&self) -> Result<Option<f64>> {
         let Some(Known { source, text, split: Some(split) }) = &self.source else { return Ok(None) };
         Ok(Some(source.nats(&text[..*split], &text[*split..])?))
+    }
+
+    /// p(· | all text before) for every character of the validation text, where its source is known: `visit` is given the
+    /// characters that can come with their probabilities. False where the source is not known.
+    ///
+    /// # Errors
+    /// A failure of the source.
+    pub fn source_predictions_val(&self, mut visit: impl FnMut(&[(char, f64)])) -> Result<bool> {
+        let Some(Known { source, text, split: Some(split) }) = &self.source else { return Ok(false) };
+        source.predictions(&text[..*split], &text[*split..], &mut |next| {
+            visit(next);
+            Ok(())
+        })?;
+        Ok(true)
     }
 
     /// The source that the text was sampled from, where it is known.
@@ -387,6 +409,22 @@ mod tests {
         assert!(
             Corpus::whole(&options, Some((0, 4))).is_err() && Corpus::whole(&options, Some((5, 4))).is_err()
         );
+    }
+
+    #[test]
+    fn a_share_of_the_training_text_leaves_validation_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let a = file(folder.path(), "a.txt", "0123456789abcdefghij");
+        let whole = DataOptions { val_fraction: 0.5, ..options(&[a], Unit::Stream) };
+        let (train, val) = texts(&Corpus::load(&whole).unwrap());
+        assert_eq!((train.as_str(), val.as_str()), ("0123456789", "abcdefghij"));
+        let part = DataOptions { train_fraction: 0.3, ..whole };
+        assert_eq!(texts(&Corpus::load(&part).unwrap()), ("012".to_owned(), val));
+        let embedded = |train_fraction| {
+            let options = DataOptions { val_fraction: 0.01, train_fraction, ..DataOptions::default() };
+            Corpus::embedded("babble", &options).unwrap()
+        };
+        assert_eq!(embedded(0.1).source_nats_val().unwrap(), embedded(0.0).source_nats_val().unwrap());
     }
 
     #[test]

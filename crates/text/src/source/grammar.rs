@@ -98,6 +98,28 @@ impl Grammar {
     }
 }
 
+impl Grammar {
+    /// What can come at each place of `text`, by the forward algorithm.
+    pub(super) fn predictions(
+        &self,
+        prefix: &str,
+        text: &str,
+        visit: &mut dyn FnMut(&[(char, f64)]) -> Result<()>,
+    ) -> Result<()> {
+        let mut forward = Forward::new(&self.automaton)?;
+        for (offset, byte) in prefix.bytes().chain(text.bytes()).enumerate() {
+            if offset >= prefix.len() {
+                visit(&forward.next()?)?;
+            }
+            forward.advance(byte, offset)?;
+            if forward.is_impossible() {
+                return Err(Error::impossible(prefix, text, offset));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// An index with the probability given for it; the probabilities sum to one.
 fn draw(random: &mut ChaCha8Rng, probabilities: impl Iterator<Item = f64>) -> usize {
     let mut left: f64 = random.random();

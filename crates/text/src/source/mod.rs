@@ -90,6 +90,32 @@ impl Source {
         }
     }
 
+    /// p(· | everything before) for every character of `text`, which comes after `prefix`: `visit` is given the characters
+    /// that can come there with their probabilities, which sum to one.
+    ///
+    /// # Errors
+    /// [`Error::Impossible`], as [`Self::nats`]; [`Error::NotAscii`] for a source that writes anything else, as then a byte is
+    /// not a character.
+    pub fn predictions(
+        &self,
+        prefix: &str,
+        text: &str,
+        visit: &mut dyn FnMut(&[(char, f64)]) -> Result<()>,
+    ) -> Result<()> {
+        match &self.0 {
+            Kind::Grammar(grammar) => grammar.predictions(prefix, text, visit),
+            Kind::Markov(markov) => markov.predictions(prefix, text, visit),
+        }
+    }
+
+    /// How many characters back a Markov chain remembers; `None` for a grammar, whose memory has no such bound.
+    pub fn markov_order(&self) -> Option<usize> {
+        match &self.0 {
+            Kind::Grammar(_) => None,
+            Kind::Markov(markov) => Some(markov.order()),
+        }
+    }
+
     /// The entropy rate in nats a character, in closed form.
     ///
     /// A Markov chain's is Σ π(s) Σ -p(c|s) ln p(c|s), with π the stationary distribution of its contexts s. A grammar's is the

@@ -172,6 +172,7 @@ fn data(loaded: &Loaded) -> Result<()> {
     if config.data.val.is_empty() {
         within(loaded, "data", "val_fraction", config.data.val_fraction, 1e-6..=0.9)?;
     }
+    within(loaded, "data", "train_fraction", config.data.train_fraction, 1e-6..=1.0)?;
     one_of(loaded, "tokenizer", "kind", &config.tokenizer.kind, &["byte", "char", "word", "bpe"])?;
     match (config.tokenizer.kind.as_str(), config.tokenizer.vocab_size) {
         ("bpe", Some(size)) => within(loaded, "tokenizer", "vocab_size", size, 260..=1 << 20),
@@ -248,6 +249,7 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     within(loaded, "train", "grad_accumulation", train.grad_accumulation, 1..=1 << 20)?;
     within(loaded, "train", "block_size", train.block_size, 1..=1 << 20)?;
     within(loaded, "train", "threads", train.threads, 0..=1024)?;
+    one_of(loaded, "train", "select", &train.select, &["best", "last"])?;
     one_of(loaded, "train", "precision", &train.precision, &["f32"])?;
     let shards = match train.shards {
         Shards::Fixed(shards) => {

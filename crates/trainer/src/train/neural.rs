@@ -144,7 +144,10 @@ impl Trainer<'_> {
             let step = state.optimiser.step;
             let done = length.progress(step, state.train_seconds) >= 1.0;
             let asked = config.eval.every_steps > 0 && step.is_multiple_of(config.eval.every_steps);
-            if done || ends_epoch || asked {
+            let ends_epochs = ends_epoch
+                && config.eval.every_epochs > 0
+                && state.position.epoch.is_multiple_of(config.eval.every_epochs);
+            if done || ends_epochs || asked {
                 let reported = self.report(&mut state, &batches, length, table);
                 last = Some(reported.or_else(|failure| self.keep_last_good(&state, failure))?);
             }
@@ -176,7 +179,8 @@ impl Trainer<'_> {
             // Resumed after its last step.
             None => self.evaluate(&state.lm)?,
         };
-        if let Some(best) = state.best.as_ref().filter(|best| best.step != state.optimiser.step) {
+        let older = |best: &&Best| best.step != state.optimiser.step && train.select == "best";
+        if let Some(best) = state.best.as_ref().filter(older) {
             self.output.say(format!(
                 "the model of step {} had the lowest validation loss, {:.4} nats a token, and is the one kept",
                 best.step, best.nats_per_token
@@ -406,9 +410,12 @@ impl Trainer<'_> {
         };
         self.output.say(format!(
             "note: validation has turned: {:.4} nats a token at step {}, {nats_per_token:.4} now, while training is at \
-             {train_nll:.4}. The model is overfitting; the weights of step {} are kept. More text, more dropout, label \
+             {train_nll:.4}. The model is overfitting; the weights of step {} are {}. More text, more dropout, label \
              smoothing or fewer steps help; train.patience = {TURNED} would stop here",
-            best.nats_per_token, best.step, best.step
+            best.nats_per_token,
+            best.step,
+            best.step,
+            if self.config.train.select == "best" { "kept" } else { "not kept (train.select)" }
         ));
         let event = json!({
             "event": "overfitting", "step": state.optimiser.step, "best_step": best.step,
