@@ -28,6 +28,8 @@ pub enum Command {
     Eval(Eval),
     /// Write new text, token by token.
     Sample(Sample),
+    /// Train variants × seeds, judge them all alike, and say which differences are real.
+    Compare(Compare),
     /// Say what a model or a text is.
     Inspect(Inspect),
     /// Count n-grams and write an ARPA file, a queryable file, or the counts themselves.
@@ -103,6 +105,29 @@ pub struct Sample {
     /// The seed of the sampling stream: the same seed writes the same text.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
+}
+
+/// `surprisal compare`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Compare {
+    /// The comparison: shared settings, variants, grids, seeds (configs/compare_*.toml).
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: PathBuf,
+    /// Text files or directories to train on and be judged by, instead of the config's own.
+    #[arg(value_name = "TEXT")]
+    pub texts: Vec<PathBuf>,
+    /// Override one key of every variant, e.g. --set train.epochs=3 (repeatable).
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The seeds, instead of the config's own.
+    #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
+    pub seeds: Vec<u64>,
+    /// How many cells at a time (default: the machine's cores).
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Where its runs are kept (default: runs/NAME); cells that are finished there are not made again.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
 }
 
 /// `surprisal inspect`.

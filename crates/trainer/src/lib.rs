@@ -5,6 +5,7 @@
 
 pub mod cli;
 mod command;
+mod compare;
 pub mod config;
 mod data;
 pub mod evaluate;
@@ -33,6 +34,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Train(arguments) => train::run(arguments, &output),
         Command::Eval(arguments) => command::eval::run(arguments, &output),
         Command::Sample(arguments) => command::sample::run(arguments, &output),
+        Command::Compare(arguments) => compare::run(arguments, &output),
         Command::Bench(arguments) => command::bench::run(arguments, &output),
         Command::Count(arguments) => command::count::count(arguments, &output),
         Command::Merge(arguments) => command::count::merge(arguments, &output),

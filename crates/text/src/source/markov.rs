@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Error, Result,
+    Error, Result, Visit,
     lexer::{Line, Token},
 };
 
@@ -163,12 +163,7 @@ impl Markov {
     }
 
     /// What can come at each place of `text`: the row of its state.
-    pub(super) fn predictions(
-        &self,
-        prefix: &str,
-        text: &str,
-        visit: &mut dyn FnMut(&[(char, f64)]) -> Result<()>,
-    ) -> Result<()> {
+    pub(super) fn predictions(&self, prefix: &str, text: &str, visit: &mut Visit<'_>) -> Result<()> {
         let mut state = 0;
         let characters =
             prefix.char_indices().chain(text.char_indices().map(|(at, c)| (prefix.len() + at, c)));
@@ -180,7 +175,7 @@ impl Markov {
                 if next.iter().any(|(character, _)| !character.is_ascii()) {
                     return Err(Error::NotAscii);
                 }
-                visit(&next)?;
+                visit(&next);
             }
             let step = row.iter().find(|step| step.character == character);
             state = step.ok_or_else(|| Error::impossible(prefix, text, offset))?.to;

@@ -24,6 +24,9 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("babble", include_str!("../../../../data/babble.source")),
 ];
 
+/// What is told of each place of a text: the characters that can come there, with their probabilities.
+pub type Visit<'a> = dyn FnMut(&[(char, f64)]) + 'a;
+
 /// A program that writes text, and knows how probable each text is.
 #[derive(Debug)]
 pub struct Source(Kind);
@@ -96,12 +99,7 @@ impl Source {
     /// # Errors
     /// [`Error::Impossible`], as [`Self::nats`]; [`Error::NotAscii`] for a source that writes anything else, as then a byte is
     /// not a character.
-    pub fn predictions(
-        &self,
-        prefix: &str,
-        text: &str,
-        visit: &mut dyn FnMut(&[(char, f64)]) -> Result<()>,
-    ) -> Result<()> {
+    pub fn predictions(&self, prefix: &str, text: &str, visit: &mut Visit<'_>) -> Result<()> {
         match &self.0 {
             Kind::Grammar(grammar) => grammar.predictions(prefix, text, visit),
             Kind::Markov(markov) => markov.predictions(prefix, text, visit),

@@ -17,6 +17,7 @@ pub use budget::parse_duration;
 pub use check::check;
 pub(crate) use check::cores;
 pub use load::{Loaded, load, parse};
+pub(crate) use load::{apply, explain, read as read_text};
 
 /// Every setting of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ mod audit;
 mod checkpoint;
 mod counted;
 mod divergence;
-mod identity;
+pub(crate) mod identity;
 mod length;
 mod neural;
 mod optimiser;
@@ -58,15 +58,8 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
         _ => (open_folder(arguments, &loaded)?, None),
     };
     let stop = Stop::listen(matches!(plan, Plan::Neural(_)))?;
-    let text = match &checkpoint {
-        Some(_) => loaded.text.clone(),
-        None => toml::to_string(config)
-            .map_err(|error| Failure::failed(format!("cannot write the config: {error}")))?,
-    };
-    let run = Run {
-        config,
-        identity: Identity::of(&text, &data)?,
-        text,
+    let task = Task {
+        loaded: &loaded,
         data: &data,
         folder: &folder,
         pool: &pool,
@@ -75,8 +68,7 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
         audit: arguments.audit,
         started,
     };
-    let outcome =
-        run.begin(checkpoint.as_ref()).and_then(|record| run.work(plan, checkpoint.as_ref(), record));
+    let outcome = task.train(plan, checkpoint.as_ref());
     match outcome {
         // Nothing that was worth keeping yet: leave no debris. After a divergence the batch is.
         Err(failure) if !arguments.resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
@@ -84,6 +76,64 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
             Err(failure)
         }
         outcome => outcome,
+    }
+}
+
+/// Trains what `loaded` says into `out`, which is created, or gone on with where it is there: one cell of a comparison,
+/// the same to the bit as the same config run alone.
+///
+/// # Errors
+/// As [`run`]'s.
+pub(crate) fn train_into(
+    out: &Path,
+    loaded: &Loaded,
+    data: &Prepared,
+    pool: &Pool,
+    output: &Output,
+    stop: &Stop,
+) -> Result<()> {
+    let plan = Plan::of(&loaded.config, data)?;
+    let (folder, checkpoint) = if RunFolder::open(out).is_ok() {
+        let folder = RunWriter::resume(out)?;
+        let checkpoint = checkpoint::newest(&folder, output)?;
+        (folder, checkpoint)
+    } else {
+        (RunWriter::create(out)?, None)
+    };
+    let started = std::time::Instant::now();
+    Task { loaded, data, folder: &folder, pool, output, stop, audit: false, started }
+        .train(plan, checkpoint.as_ref())
+}
+
+/// What config.toml holds: every setting, with the defaults filled in.
+pub(crate) fn resolved(config: &Config) -> Result<String> {
+    toml::to_string(config).map_err(|error| Failure::failed(format!("cannot write the config: {error}")))
+}
+
+/// A run to be made in a folder that is open.
+struct Task<'a> {
+    loaded: &'a Loaded,
+    data: &'a Prepared,
+    folder: &'a RunWriter,
+    pool: &'a Pool,
+    output: &'a Output,
+    stop: &'a Stop,
+    audit: bool,
+    started: std::time::Instant,
+}
+
+impl Task<'_> {
+    fn train(&self, plan: Plan, from: Option<&Checkpoint>) -> Result<()> {
+        let Self { loaded, data, folder, pool, output, stop, audit, started } = *self;
+        let text = match from {
+            Some(_) => loaded.text.clone(),
+            None => resolved(&loaded.config)?,
+        };
+        let config = &loaded.config;
+        let identity = Identity::of(&text, data)?;
+        let run = Run { config, text, identity, data, folder, pool, output, stop, audit, started };
+        let record = run.begin(from)?;
+        run.work(plan, from, record)
     }
 }
 
