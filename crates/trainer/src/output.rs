@@ -34,6 +34,13 @@ impl Output {
         }
     }
 
+    /// A line for people, where there is something to say.
+    pub fn say_some(&self, line: Option<String>) {
+        if let Some(line) = line {
+            self.say(line);
+        }
+    }
+
     /// A line for people that `--quiet` does not silence.
     pub fn warn(&self, line: impl AsRef<str>) {
         self.stderr(line.as_ref());

@@ -223,13 +223,6 @@ fn expand(
                     .ok_or_else(|| Failure::usage(format!("grid.\"{key}\" is not \"section.key\"")))?;
                 section(&mut table, of).insert(key.to_owned(), (*value).clone());
             }
-            for set in &arguments.set {
-                config::apply(&mut table, set)?;
-            }
-            if !arguments.texts.is_empty() {
-                let texts = arguments.texts.iter().map(|path| path.to_string_lossy().into_owned().into());
-                section(&mut table, "data").insert("train".into(), toml::Value::Array(texts.collect()));
-            }
             let mut full = fill(&name, &table)?;
             for (key, value) in &point {
                 if !name.contains(&format!("{{{key}}}")) {
@@ -237,6 +230,21 @@ fn expand(
                 }
             }
             let against = against.as_deref().map(|name| fill(name, &table)).transpose()?;
+            // After the names, which are the file's own.
+            for set in &arguments.set {
+                if let Some(key) = set.split('=').next().and_then(|name| name.trim().strip_prefix("train."))
+                    && LENGTHS.contains(&key)
+                {
+                    for other in LENGTHS {
+                        section(&mut table, "train").remove(other);
+                    }
+                }
+                config::apply(&mut table, set)?;
+            }
+            if !arguments.texts.is_empty() {
+                let texts = arguments.texts.iter().map(|path| path.to_string_lossy().into_owned().into());
+                section(&mut table, "data").insert("train".into(), toml::Value::Array(texts.collect()));
+            }
             Ok(Variant { against: against.filter(|against| *against != full), name: full, table })
         })
         .collect()

@@ -7,6 +7,7 @@
 mod budget;
 mod check;
 mod load;
+mod loss;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub use check::check;
 pub(crate) use check::cores;
 pub use load::{Loaded, load, parse};
 pub(crate) use load::{apply, explain, read as read_text};
+pub use loss::Loss;
 
 /// Every setting of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -200,16 +202,6 @@ impl Default for Model {
             tied: None,
         }
     }
-}
-
-/// `[loss]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Loss {
-    /// ε: the target becomes p' = (1 − ε) p + ε/|V|.
-    pub label_smoothing: f64,
-    /// Weight of the squared log-partition, which keeps logits from drifting.
-    pub z_loss: f64,
 }
 
 /// `[optim]`

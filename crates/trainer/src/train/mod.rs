@@ -12,6 +12,7 @@ mod record;
 mod spikes;
 mod step;
 mod table;
+mod targets;
 
 use std::path::{Path, PathBuf};
 
@@ -197,10 +198,7 @@ impl Run<'_> {
     /// Trains, saves, reports.
     fn work(&self, plan: Plan, from: Option<&Checkpoint>, mut record: Record) -> Result<()> {
         let Self { config, data, folder, pool, output, .. } = *self;
-        let table = Table {
-            smoothed: config.loss.label_smoothing > 0.0 || config.loss.z_loss > 0.0,
-            gap: data.source_nats.is_some(),
-        };
+        let table = Table { smoothed: !config.loss.is_plain(), gap: data.source_nats.is_some() };
         if from.is_none() {
             let start = json!({
                 "event": "start", "version": env!("CARGO_PKG_VERSION"), "kind": config.model.kind,

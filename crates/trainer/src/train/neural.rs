@@ -7,7 +7,7 @@ use serde_json::json;
 use surprisal_formats::checkpoint::Checkpoint;
 use surprisal_formats::run::RunWriter;
 use surprisal_kernels::threads::Pool;
-use surprisal_loss::{CrossEntropy, IGNORE, information};
+use surprisal_loss::CrossEntropy;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
 use surprisal_text::Batches;
 
@@ -20,6 +20,7 @@ use super::record::Record;
 use super::spikes::Spikes;
 use super::step::{Step, Sums};
 use super::table::{Row, Table};
+use super::targets::SoftTargets;
 use crate::config::{Config, Shards};
 use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate};
@@ -106,14 +107,9 @@ impl Trainer<'_> {
         let parameters = neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum();
         let batches = Batches::new(self.data.train.clone(), train.block_size, train.batch_size, train.seed)?;
         let length = Length::of(train, &batches);
-        let loss = CrossEntropy::new()
-            .label_smoothing(config.loss.label_smoothing)?
-            .z_loss(config.loss.z_loss)?
-            .ignore_index(IGNORE);
-        let table = Table {
-            smoothed: config.loss.label_smoothing > 0.0 || config.loss.z_loss > 0.0,
-            gap: self.data.source_nats.is_some(),
-        };
+        let vocab_size = self.data.tokenizer.vocab_size();
+        let loss = SoftTargets::prepare(&config.loss, &self.data.train, vocab_size, self.pool)?;
+        let table = Table { smoothed: !config.loss.is_plain(), gap: self.data.source_nats.is_some() };
         self.introduce(&neural, &batches, length, parameters);
         self.output.say(table.header());
 
@@ -240,14 +236,7 @@ impl Trainer<'_> {
             if self.pool.threads() == 1 { "" } else { "s" },
         ));
         self.output.say(describe_groups(neural, &config.optim));
-        if config.loss.label_smoothing > 0.0 {
-            let epsilon = config.loss.label_smoothing;
-            self.output.say(format!(
-                "label smoothing {epsilon}: the objective cannot fall below {:.4} nats, the entropy of the smoothed \
-                 target; compare the NLL, not the objective",
-                information::smoothed_floor(epsilon, self.data.tokenizer.vocab_size()).unwrap_or(f64::NAN)
-            ));
-        }
+        self.output.say_some(config.loss.describe(self.data.tokenizer.vocab_size()));
         match length {
             Length::Steps(steps) => self.output.start_bar(steps as u64, "steps"),
             Length::Budget(budget) => self.output.start_bar(budget.as_secs(), "s"),
@@ -259,7 +248,7 @@ impl Trainer<'_> {
         &mut self,
         state: &mut State,
         batches: &Batches,
-        loss: &CrossEntropy,
+        (loss, targets): &(CrossEntropy, Option<SoftTargets>),
         length: Length,
     ) -> Result<bool> {
         let started = Instant::now();
@@ -276,7 +265,8 @@ impl Trainer<'_> {
             Length::Budget(_) => schedule.at(step, length.progress(step, state.train_seconds)),
         };
         let shards = if let Shards::Fixed(shards) = config.train.shards { shards } else { 1 };
-        let update = Step { neural: &state.lm.neural, loss, shards, pool: self.pool };
+        let (targets, penalty) = (targets.as_ref(), config.loss.confidence_penalty);
+        let update = Step { neural: &state.lm.neural, loss, targets, penalty, shards, pool: self.pool };
         let portion = state.position.batches(batches, &config.train);
         let mut made = divergence::Update { done: step, objective: f64::NAN, norm: f64::NAN, lr };
         let sums = match update.gradients(&portion, dropout_seed(config.train.seed, step)) {
