@@ -28,8 +28,12 @@ pub enum Command {
     Eval(Eval),
     /// Write new text, token by token.
     Sample(Sample),
+    /// Read a text with models side by side, token by token; or work out one token's loss and gradient.
+    Explain(Explain),
     /// Train variants × seeds, judge them all alike, and say which differences are real.
     Compare(Compare),
+    /// Write report.html into a finished run's folder (compare writes its own).
+    Report(Report),
     /// Say what a model or a text is.
     Inspect(Inspect),
     /// Count n-grams and write an ARPA file, a queryable file, or the counts themselves.
@@ -60,9 +64,24 @@ pub struct Train {
     /// List every parameter's gradient and update norm after the first steps, and flag the suspicious.
     #[arg(long)]
     pub audit: bool,
+    /// Also write the metrics as TensorBoard events (RUN/tensorboard) or as a table (RUN/metrics.csv).
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
+    pub log: Vec<Log>,
+    /// Write report.html into the run's folder at the end.
+    #[arg(long)]
+    pub report: bool,
     /// Train for this much time instead of epochs or steps, e.g. 90s, 3min, 1h30min.
     #[arg(long, value_name = "TIME")]
     pub budget: Option<String>,
+}
+
+/// Other forms of a run's metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Log {
+    /// Event files that TensorBoard reads.
+    Tensorboard,
+    /// One row an event, for spreadsheets.
+    Csv,
 }
 
 /// `surprisal eval`.
@@ -80,6 +99,10 @@ pub struct Eval {
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Also say whether its probabilities mean what they say: ECE and Brier on the second half of the text, before and after
+    /// the temperature that suits the first.
+    #[arg(long)]
+    pub calibration: bool,
 }
 
 /// `surprisal sample`.
@@ -107,6 +130,40 @@ pub struct Sample {
     pub seed: u64,
 }
 
+/// `surprisal explain`.
+#[derive(Debug, Clone, Args)]
+pub struct Explain {
+    /// Run folders, .arpa files or n-gram binaries.
+    #[arg(value_name = "MODEL", required = true)]
+    pub models: Vec<PathBuf>,
+    /// The text to be read.
+    #[arg(long, value_name = "TEXT")]
+    pub text: String,
+    /// Work out the loss and the gradient of token number N, from 1.
+    #[arg(long, value_name = "N")]
+    pub step: Option<usize>,
+    /// How many of the likeliest tokens to show.
+    #[arg(long, value_name = "K", default_value_t = 3)]
+    pub top: usize,
+    /// The ε of the smoothed gradient that --step shows beside the plain one.
+    #[arg(long, value_name = "EPSILON")]
+    pub smoothing: Option<f64>,
+    /// Colours: auto (on a terminal, unless NO_COLOR is set), always or never.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Into pipes, too.
+    Always,
+    /// Digits instead.
+    Never,
+}
+
 /// `surprisal compare`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Compare {
@@ -128,6 +185,13 @@ pub struct Compare {
     /// Where its runs are kept (default: runs/NAME); cells that are finished there are not made again.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+}
+
+/// `surprisal report`.
+#[derive(Debug, Clone, Args)]
+pub struct Report {
+    /// A run folder.
+    pub run: PathBuf,
 }
 
 /// `surprisal inspect`.

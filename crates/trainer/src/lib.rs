@@ -13,6 +13,7 @@ pub mod failure;
 mod memory;
 mod models;
 pub mod output;
+mod report;
 pub mod sampling;
 pub mod schedule;
 mod signals;
@@ -34,7 +35,9 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Train(arguments) => train::run(arguments, &output),
         Command::Eval(arguments) => command::eval::run(arguments, &output),
         Command::Sample(arguments) => command::sample::run(arguments, &output),
+        Command::Explain(arguments) => command::explain::run(arguments, &output),
         Command::Compare(arguments) => compare::run(arguments, &output),
+        Command::Report(arguments) => report::run::write(&arguments.run, &output),
         Command::Bench(arguments) => command::bench::run(arguments, &output),
         Command::Count(arguments) => command::count::count(arguments, &output),
         Command::Merge(arguments) => command::count::merge(arguments, &output),

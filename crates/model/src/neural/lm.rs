@@ -38,6 +38,19 @@ impl NeuralLm {
         -(self.vocab_size() as f64).ln()
     }
 
+    /// What the last of `context`, of which there is at least one token, makes of every next one before the softmax.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::next`].
+    pub fn logits(&self, context: &[u32]) -> Result<Vec<f64>> {
+        check_tokens(context, self.vocab_size())?;
+        let row = &context[context.len().saturating_sub(self.neural.config().block_size())..];
+        let ids = Tensor::from_slice(row, (1, row.len()), &Device::Cpu)?;
+        let logits = self.neural.forward(&ids, &Mode::Evaluate)?.logits()?.detach();
+        let last: Vec<f32> = logits.get(row.len().saturating_sub(1))?.to_vec1()?;
+        Ok(last.into_iter().map(f64::from).collect())
+    }
+
     /// The windows that score `from.max(1)..len`.
     fn windows(&self, from: usize, len: usize) -> Vec<Window> {
         let block_size = self.neural.config().block_size();

@@ -26,6 +26,7 @@ use crate::config;
 use crate::data::Prepared;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Output, duration};
+use crate::report;
 use crate::signals::Stop;
 use cell::{Cell, Finished, Text};
 use grid::{Grid, Variant};
@@ -69,10 +70,13 @@ pub(crate) fn run(arguments: &cli::Compare, output: &Output) -> Result<()> {
             cells: Vec::new(),
         })
         .collect();
+    let mut of_rows: Vec<usize> = vec![0; rows.len()];
     for (cell, finished) in cells.iter().zip(finished) {
         rows[cell.variant].cells.extend(finished);
+        of_rows[cell.variant] = cell.text;
     }
-    tell(&grid, &rows, &root, started.elapsed().as_secs_f64(), output)
+    let texts: Vec<&Text> = of_rows.into_iter().map(|text| &texts[text]).collect();
+    tell(&grid, &rows, &texts, &root, started.elapsed().as_secs_f64(), output)
 }
 
 /// All cells, and the texts that they share: whatever is wrong with one shows before any work.
@@ -198,7 +202,14 @@ fn say_cell(grid: &Grid, cell: &Cell, made: &Finished, seconds: f64, output: &Ou
 }
 
 /// The tables, comparison.json and the report.
-fn tell(grid: &Grid, rows: &[Row], root: &Path, seconds: f64, output: &Output) -> Result<()> {
+fn tell(
+    grid: &Grid,
+    rows: &[Row],
+    texts: &[&Text],
+    root: &Path,
+    seconds: f64,
+    output: &Output,
+) -> Result<()> {
     let differences = summary::differences(rows);
     let result = json!({
         "event": "result", "name": grid.name, "seeds": grid.seeds, "run": root, "wall_seconds": seconds,
@@ -206,6 +217,8 @@ fn tell(grid: &Grid, rows: &[Row], root: &Path, seconds: f64, output: &Output) -
         "differences": differences.iter().map(summary::difference_json).collect::<Vec<_>>(),
     });
     atomic::write(root.join("comparison.json"), &serde_json::to_vec_pretty(&result)?)?;
+    let html = report::comparison::render(&grid.name, rows, texts, &differences, root)?;
+    atomic::write(root.join("report.html"), html.as_bytes())?;
     if output.json() {
         return output.event(&result);
     }
@@ -225,6 +238,6 @@ fn tell(grid: &Grid, rows: &[Row], root: &Path, seconds: f64, output: &Output) -
     text.push_str(&table::legend(rows, !differences.is_empty()));
     text.push('\n');
     output.data(&text)?;
-    output.say(format!("all of it is in {}", root.display()));
+    output.say(format!("all of it is in {}, and the report is report.html there", root.display()));
     Ok(())
 }

@@ -6,6 +6,7 @@ mod counted;
 mod divergence;
 pub(crate) mod identity;
 mod length;
+mod logs;
 mod neural;
 mod optimiser;
 mod record;
@@ -32,6 +33,7 @@ use crate::output::{Output, thousands};
 use crate::sampling::Sampling;
 use crate::signals::Stop;
 use identity::Identity;
+use logs::Logs;
 use neural::Account;
 use record::Record;
 use table::Table;
@@ -67,14 +69,22 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
         output,
         stop: &stop,
         audit: arguments.audit,
+        log: &arguments.log,
         started,
     };
     let outcome = task.train(plan, checkpoint.as_ref());
     match outcome {
         // Nothing that was worth keeping yet: leave no debris. After a divergence the batch is.
         Err(failure) if !arguments.resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
+            // Not there, most often; what cannot be removed is in the way of no later run.
+            drop(std::fs::remove_dir_all(folder.root().join(logs::FOLDER)));
             folder.abandon()?;
             Err(failure)
+        }
+        Ok(()) if arguments.report => {
+            let root = folder.root().to_owned();
+            drop(folder);
+            crate::report::run::write(&root, output)
         }
         outcome => outcome,
     }
@@ -102,7 +112,7 @@ pub(crate) fn train_into(
         (RunWriter::create(out)?, None)
     };
     let started = std::time::Instant::now();
-    Task { loaded, data, folder: &folder, pool, output, stop, audit: false, started }
+    Task { loaded, data, folder: &folder, pool, output, stop, audit: false, log: &[], started }
         .train(plan, checkpoint.as_ref())
 }
 
@@ -120,19 +130,20 @@ struct Task<'a> {
     output: &'a Output,
     stop: &'a Stop,
     audit: bool,
+    log: &'a [cli::Log],
     started: std::time::Instant,
 }
 
 impl Task<'_> {
     fn train(&self, plan: Plan, from: Option<&Checkpoint>) -> Result<()> {
-        let Self { loaded, data, folder, pool, output, stop, audit, started } = *self;
+        let Self { loaded, data, folder, pool, output, stop, audit, log, started } = *self;
         let text = match from {
             Some(_) => loaded.text.clone(),
             None => resolved(&loaded.config)?,
         };
         let config = &loaded.config;
         let identity = Identity::of(&text, data)?;
-        let run = Run { config, text, identity, data, folder, pool, output, stop, audit, started };
+        let run = Run { config, text, identity, data, folder, pool, output, stop, audit, log, started };
         let record = run.begin(from)?;
         run.work(plan, from, record)
     }
@@ -177,6 +188,7 @@ struct Run<'a> {
     output: &'a Output,
     stop: &'a Stop,
     audit: bool,
+    log: &'a [cli::Log],
     started: std::time::Instant,
 }
 
@@ -186,13 +198,15 @@ impl Run<'_> {
     fn begin(&self, from: Option<&Checkpoint>) -> Result<Record> {
         if let Some(checkpoint) = from {
             let offset = checkpoint::metrics_offset(checkpoint, &self.identity)?;
-            return Ok(Record::new(self.folder.open_metrics(offset)?));
+            let logs = Logs::new(self.folder.root(), self.log, Some(checkpoint.step));
+            return Ok(Record::new(self.folder.open_metrics(offset)?, logs));
         }
         let text = &self.text;
         self.folder
             .write_config(&format!("# The settings of this run, with every default filled in.\n\n{text}"))?;
         self.folder.write_tokenizer(&self.data.tokenizer.to_json()?)?;
-        Ok(Record::new(self.folder.open_metrics(0)?))
+        let logs = Logs::new(self.folder.root(), self.log, None);
+        Ok(Record::new(self.folder.open_metrics(0)?, logs))
     }
 
     /// Trains, saves, reports.
@@ -237,7 +251,7 @@ impl Run<'_> {
             "run": folder.root(),
         });
         record.event(&result, output)?;
-        record.sync()?;
+        record.finish()?;
         output.say(summary(&evaluation, &account, folder.root()));
         Ok(())
     }
