@@ -48,6 +48,7 @@ pub enum Command {
 
 /// `surprisal train`.
 #[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "a command line has switches")]
 pub struct Train {
     /// A config (.toml), or text files or directories; or a config and then texts, which replace its own.
     #[arg(value_name = "CONFIG.toml | TEXT")]
@@ -67,6 +68,9 @@ pub struct Train {
     /// Also write the metrics as TensorBoard events (RUN/tensorboard) or as a table (RUN/metrics.csv).
     #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
     pub log: Vec<Log>,
+    /// Show the run on the whole terminal: curves, pace, the text it writes just now.
+    #[arg(long)]
+    pub tui: bool,
     /// Write report.html into the run's folder at the end.
     #[arg(long)]
     pub report: bool,

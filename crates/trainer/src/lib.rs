@@ -7,6 +7,7 @@ pub mod cli;
 mod command;
 mod compare;
 pub mod config;
+mod dashboard;
 mod data;
 pub mod evaluate;
 pub mod failure;
@@ -45,5 +46,6 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Inspect(arguments) => command::inspect::run(arguments, &output),
     };
     output.end_bar();
+    output.end_dashboard();
     result
 }

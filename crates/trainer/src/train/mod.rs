@@ -48,6 +48,9 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
     let config = &loaded.config;
     let threads = if config.train.threads == 0 { config::cores() } else { config.train.threads };
     let pool = Pool::new(threads)?;
+    if arguments.tui {
+        output.start_dashboard()?;
+    }
 
     // Everything that can be wrong with the texts shows before anything is written.
     let data = Prepared::load(config, output)?;

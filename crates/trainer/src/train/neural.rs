@@ -21,6 +21,7 @@ use super::spikes::Spikes;
 use super::step::{Step, Sums};
 use super::table::{Row, Table};
 use super::targets::SoftTargets;
+use crate::command::sample;
 use crate::config::{Config, Shards};
 use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate};
@@ -385,6 +386,10 @@ impl Trainer<'_> {
             "tokens_per_second": row.tokens_per_second,
         });
         self.record.event(&event, self.output)?;
+        if self.output.on_dashboard(|_| ()) {
+            let text = sample::of_the_moment(&state.lm, &self.data.tokenizer, step as u64)?;
+            self.output.on_dashboard(|dashboard| dashboard.sample(&text));
+        }
         self.notice_overfitting(state, row.nll, nats_per_token)?;
         state.recent = Sums::default();
         Ok(evaluation)
