@@ -149,16 +149,26 @@ impl Calibration {
 
     fn equal_mass(&self, bins: usize) -> Vec<Bin> {
         let mut sorted = self.predictions.clone();
-        // Right before wrong among equals, so that the table does not depend on the order of pushing.
-        sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
-        let n = sorted.len();
+        sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+        // Predictions of one confidence (a table of counts has few) may fall into two bins: each is as right as all of
+        // them are on the mean, whatever the order in which they came.
+        let mut shares = Vec::with_capacity(sorted.len());
+        for equal in sorted.chunk_by(|a, b| a.0 == b.0) {
+            let right = equal.iter().filter(|prediction| prediction.1).count() as f64;
+            shares.extend(equal.iter().map(|prediction| (prediction.0, right / equal.len() as f64)));
+        }
+        let n = shares.len();
         let mut from = 0.0;
-        let parts = (0..bins).map(|k| &sorted[k * n / bins..(k + 1) * n / bins]);
+        let parts = (0..bins).map(|k| &shares[k * n / bins..(k + 1) * n / bins]);
         parts
             .filter(|part| !part.is_empty())
             .map(|part| {
+                let mut group = Group::default();
+                for &(confidence, share) in part {
+                    group.add_share(confidence, share);
+                }
                 let to = part[part.len() - 1].0;
-                let bin = Group::of(part).bin(from, to);
+                let bin = group.bin(from, to);
                 from = to;
                 bin
             })
@@ -174,7 +184,7 @@ fn expected_error(bins: &[Bin], count: usize) -> f64 {
 #[derive(Clone, Copy, Default)]
 struct Group {
     count: usize,
-    right: usize,
+    right: f64,
     confidence_sum: f64,
 }
 
@@ -188,13 +198,18 @@ impl Group {
     }
 
     fn add(&mut self, (confidence, right): (f64, bool)) {
+        self.add_share(confidence, f64::from(u8::from(right)));
+    }
+
+    /// A prediction that is right in part.
+    fn add_share(&mut self, confidence: f64, right: f64) {
         self.count += 1;
-        self.right += usize::from(right);
+        self.right += right;
         self.confidence_sum += confidence;
     }
 
     fn accuracy(&self) -> f64 {
-        self.right as f64 / self.count as f64
+        self.right / self.count as f64
     }
 
     fn confidence(&self) -> f64 {
@@ -259,6 +274,16 @@ mod tests {
         let mut one = Calibration::new();
         push(&mut one, 0.8, 1, 1);
         assert_eq!(one.report(15).unwrap().equal_mass.len(), 1);
+    }
+
+    #[test]
+    fn equal_confidences_are_not_sorted_by_their_luck() {
+        let mut calibration = Calibration::new();
+        push(&mut calibration, 0.75, 120, 90);
+        push(&mut calibration, 0.5, 80, 40);
+        let report = calibration.report(BINS).unwrap();
+        assert!(report.ece_equal_mass < 1e-12, "{report:?}");
+        assert_eq!(report.equal_mass.iter().map(|bin| bin.count).sum::<usize>(), 200);
     }
 
     #[test]

@@ -12,6 +12,7 @@
 pub mod bench;
 pub mod calibration;
 mod composed;
+pub mod confidence;
 mod error;
 pub mod information;
 mod linear;

@@ -170,7 +170,7 @@ pub(crate) fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) 
 }
 
 /// `value` as a node of the graph whose gradient over `argument` is `gradient` times what comes in.
-fn with_gradient(argument: &Tensor, value: Tensor, gradient: Option<Tensor>) -> Result<Tensor> {
+pub(crate) fn with_gradient(argument: &Tensor, value: Tensor, gradient: Option<Tensor>) -> Result<Tensor> {
     match gradient {
         Some(gradient) if argument.track_op() => Ok(argument.apply_op1(Known { value, gradient })?),
         _ => Ok(value),

@@ -38,6 +38,30 @@ pub trait LanguageModel: Send + Sync {
     /// As [`Self::log_probs`].
     fn next(&self, context: &[u32]) -> Result<Vec<f64>>;
 
+    /// ln q(· | `tokens[..i]`) for every i in `from..tokens.len()`, in order: [`Self::log_probs`] with all that did not come,
+    /// too. `visit` is given i and the distribution.
+    ///
+    /// The default reads the text as a session does; a model that scores in windows overrides it, so that both see the same
+    /// contexts.
+    ///
+    /// # Errors
+    /// As [`Self::log_probs`].
+    fn distributions(&self, tokens: &[u32], from: usize, visit: &mut dyn FnMut(usize, &[f64])) -> Result<()> {
+        let read = tokens.get(..from).ok_or(Error::FromOutOfRange { from, len: tokens.len() })?;
+        if from == tokens.len() {
+            return Ok(());
+        }
+        let mut session = self.session()?;
+        let mut next = session.feed(read)?;
+        for i in from..tokens.len() {
+            visit(i, &next);
+            if i + 1 < tokens.len() {
+                next = session.feed(&tokens[i..=i])?;
+            }
+        }
+        Ok(())
+    }
+
     /// [`Self::log_probs`] of many independent sequences (the lines of a text).
     ///
     /// The default scores them one by one; a model that computes in batches overrides it.

@@ -46,6 +46,25 @@ fn text(len: usize) -> Vec<u32> {
 }
 
 #[test]
+fn distributions_say_of_what_came_what_log_probs_say() {
+    let text = text(5000);
+    for config in configs() {
+        for (stride, from) in [(BLOCK, 0), (3, 1), (1, 4990)] {
+            let lm = model(&config, stride);
+            let expected = lm.log_probs(&text, from).unwrap();
+            let mut places = Vec::new();
+            lm.distributions(&text, from, &mut |i, row| {
+                assert_eq!(row[text[i] as usize], expected[i - from], "{config:?} {stride} at {i}");
+                assert!((row.iter().map(|q| q.exp()).sum::<f64>() - 1.0).abs() < 1e-5);
+                places.push(i);
+            })
+            .unwrap();
+            assert_eq!(places, (from..text.len()).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[test]
 fn every_parameter_gets_a_finite_gradient_that_is_not_zero() {
     for config in configs() {
         let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1), &Device::Cpu).unwrap();

@@ -24,6 +24,8 @@ pub struct DataOptions {
     pub val: Vec<PathBuf>,
     /// Which share of the bytes is validation when `val` is empty.
     pub val_fraction: f64,
+    /// Which share of the training text is used, from its beginning; 0 is all of it, as 1 is.
+    pub train_fraction: f64,
     /// How texts are read.
     pub unit: Unit,
     /// How texts are read, in detail.
@@ -108,7 +110,8 @@ impl Corpus {
         let place = Place::Memory { name: format!("{name} (embedded)"), text: text.clone() };
         let span = Span { place, start: 0, end: text.len() as u64 };
         let mut corpus = Self::split(format!("{name} (embedded)"), vec![span], options)?;
-        let split = options.val.is_empty().then(|| corpus.train.last().map_or(0, |span| span.end as usize));
+        let split =
+            options.val.is_empty().then(|| corpus.val.first().map_or(text.len(), |span| span.start as usize));
         corpus.source = Some(Known { source, text, split });
         Ok(corpus)
     }
@@ -143,6 +146,11 @@ impl Corpus {
             if corpus.val.iter().all(|span| span.len() == 0) {
                 return Err(Error::Empty { name: crate::files::name(&options.val, corpus.val.len()) });
             }
+        }
+        if options.train_fraction > 0.0 && options.train_fraction < 1.0 {
+            let whole: u64 = corpus.train.iter().map(Span::len).sum();
+            let wanted = (options.train_fraction * whole as f64) as u64;
+            (corpus.train, _) = cut(&corpus.train, wanted, options.unit)?;
         }
         let too_short = |part: &str| Error::TooShort {
             name: corpus.name.clone(),
@@ -244,6 +252,17 @@ impl Corpus {
         Ok(Some(source.nats(&text[..*split], &text[*split..])?))
     }
 
+    /// p(· | all text before) for every character of the validation text, where its source is known: `visit` is given the
+    /// characters that can come with their probabilities. False where the source is not known.
+    ///
+    /// # Errors
+    /// A failure of the source.
+    pub fn source_predictions_val(&self, mut visit: impl FnMut(&[(char, f64)])) -> Result<bool> {
+        let Some(Known { source, text, split: Some(split) }) = &self.source else { return Ok(false) };
+        source.predictions(&text[..*split], &text[*split..], &mut visit)?;
+        Ok(true)
+    }
+
     /// The source that the text was sampled from, where it is known.
     pub fn source(&self) -> Option<&Source> {
         self.source.as_ref().map(|known| known.source.as_ref())
@@ -286,147 +305,4 @@ pub fn encode_files_with(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::pieces::Pieces;
-    use std::path::Path;
-
-    fn file(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
-        let path = folder.join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        #[expect(clippy::disallowed_methods, reason = "a test's own input")]
-        std::fs::write(&path, bytes).unwrap();
-        path
-    }
-
-    fn options(train: &[PathBuf], unit: Unit) -> DataOptions {
-        DataOptions {
-            train: train.to_vec(),
-            val: Vec::new(),
-            val_fraction: 0.25,
-            unit,
-            ..DataOptions::default()
-        }
-    }
-
-    fn texts(corpus: &Corpus) -> (String, String) {
-        let read = |spans: &[Span]| {
-            let bytes: Vec<u8> = Pieces::new(spans).flat_map(|piece| piece.unwrap().bytes).collect();
-            String::from_utf8(bytes).unwrap()
-        };
-        (read(&corpus.train), read(&corpus.val))
-    }
-
-    #[test]
-    fn a_stream_is_split_between_characters() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = file(folder.path(), "a.txt", "éééé");
-        let (train, val) = texts(&Corpus::load(&options(&[path], Unit::Stream)).unwrap());
-        assert_eq!((train.as_str(), val.as_str()), ("ééé", "é"));
-        let path = file(folder.path(), "b.txt", "aéaéa");
-        // Five eighths of seven bytes lie inside the second é: it goes to training.
-        let corpus =
-            Corpus::load(&DataOptions { val_fraction: 0.3, ..options(&[path], Unit::Stream) }).unwrap();
-        assert_eq!(texts(&corpus), ("aéa".to_owned() + "", "éa".to_owned()));
-    }
-
-    #[test]
-    fn lines_are_split_between_lines_and_files_stay_apart() {
-        let folder = tempfile::tempdir().unwrap();
-        let a = file(folder.path(), "a.txt", "one\ntwo\nthree\n");
-        let b = file(folder.path(), "b.txt", "four\nfive\nsix\n");
-        let (train, val) = texts(&Corpus::load(&options(&[a, b], Unit::Line)).unwrap());
-        assert_eq!(train, "one\ntwo\nthree\nfour\nfive\n");
-        assert_eq!(val, "six\n");
-    }
-
-    #[test]
-    fn validation_can_be_files_of_its_own() {
-        let folder = tempfile::tempdir().unwrap();
-        let a = file(folder.path(), "a.txt", "abcabc");
-        let b = file(folder.path(), "b.txt", "abd");
-        let options = DataOptions { val: vec![b], ..options(&[a], Unit::Stream) };
-        let corpus = Corpus::load(&options).unwrap();
-        let tokenizer = corpus.train_tokenizer(TokenizerKind::Char).unwrap();
-        let val = corpus.encode_val(&tokenizer).unwrap();
-        // d is not in the training text.
-        assert_eq!((val.ids, val.oov, val.bytes), (vec![1, 2, 0], 1, 3));
-    }
-
-    #[test]
-    fn directories_are_read_in_order_without_what_is_no_text() {
-        let folder = tempfile::tempdir().unwrap();
-        file(folder.path(), "t/b.txt", "second");
-        file(folder.path(), "t/a/z.txt", "first ");
-        file(folder.path(), "t/image", [1, 0, 2]);
-        file(folder.path(), "t/.hidden", "secret");
-        let (train, val) = texts(&Corpus::load(&options(&[folder.path().join("t")], Unit::Stream)).unwrap());
-        assert_eq!(train + &val, "first second");
-        file(folder.path(), "none/image", [0, 1]);
-        let error = Corpus::load(&options(&[folder.path().join("none")], Unit::Stream)).unwrap_err();
-        assert!(matches!(error, Error::NoText { .. }), "{error}");
-    }
-
-    #[test]
-    fn parts_are_the_whole_and_end_with_lines() {
-        let folder = tempfile::tempdir().unwrap();
-        let a = file(folder.path(), "a.txt", "one\ntwo\n\nthree\nfour and five");
-        let b = file(folder.path(), "b.txt", "six\nseven\n");
-        let options = options(&[a, b], Unit::Line);
-        let read = |shard| texts(&Corpus::whole(&options, shard).unwrap()).0;
-        let whole = read(None);
-        assert_eq!(whole.len(), 38);
-        for parts in 1..50 {
-            let all: Vec<String> = (1..=parts).map(|part| read(Some((part, parts)))).collect();
-            assert_eq!(all.concat(), whole, "{parts}");
-            assert!(all.iter().all(|part| part.is_empty() || part.ends_with(['\n', 'e'])), "{all:?}");
-            assert!(parts == 1 || all.iter().all(|part| part.len() < whole.len()));
-        }
-        let empty = Corpus::whole(&options, Some((49, 49))).unwrap();
-        assert!(empty.tokenize_train(TokenizerKind::Word).unwrap().1.ids.len() < 6);
-        assert!(
-            Corpus::whole(&options, Some((0, 4))).is_err() && Corpus::whole(&options, Some((5, 4))).is_err()
-        );
-    }
-
-    #[test]
-    fn too_little_text_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        for (text, short) in [("", "empty"), ("x", "too short"), ("\n", "too short")] {
-            let path = file(folder.path(), "a.txt", text);
-            let error = Corpus::load(&options(&[path], Unit::Stream)).unwrap_err();
-            assert!(error.to_string().contains(short) && error.hint().is_some(), "{error}");
-        }
-        assert!(matches!(
-            Corpus::load(&options(&[folder.path().join("gone")], Unit::Stream)).unwrap_err(),
-            Error::Read { .. }
-        ));
-    }
-
-    #[test]
-    fn nanogpt_splits_shakespeare_at_the_same_byte() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/tinyshakespeare.txt");
-        if !path.exists() {
-            eprintln!("SKIPPED: tinyshakespeare.txt is not beside the project");
-            return;
-        }
-        let options = DataOptions { val_fraction: 0.1, ..options(&[path], Unit::Stream) };
-        let corpus = Corpus::load(&options).unwrap();
-        assert_eq!((corpus.train[0].len(), corpus.val[0].len()), (1_003_854, 111_540));
-    }
-
-    #[test]
-    fn lines_become_sentences() {
-        let folder = tempfile::tempdir().unwrap();
-        let a = file(folder.path(), "a.txt", "a b\n\nb\nlast");
-        let b = file(folder.path(), "b.txt", "b c\n");
-        let options = DataOptions { val: vec![b], ..options(&[a], Unit::Line) };
-        let corpus = Corpus::load(&options).unwrap();
-        let tokenizer = corpus.train_tokenizer(TokenizerKind::Word).unwrap();
-        let train = corpus.encode_train(&tokenizer).unwrap();
-        assert_eq!(train.ids, [1, 3, 4, 2, 1, 2, 1, 4, 2, 1, 5, 2]);
-        let val = corpus.encode_val(&tokenizer).unwrap();
-        assert_eq!((val.ids, val.oov), (vec![1, 4, 0, 2], 1));
-        assert_eq!(val.lines, 1);
-    }
-}
+mod tests;

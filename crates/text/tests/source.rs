@@ -71,6 +71,31 @@ fn the_probabilities_of_all_texts_of_a_length_sum_to_one() {
 }
 
 #[test]
+fn predictions_sum_to_one_and_multiply_to_the_probability_of_the_text() {
+    for name in Source::names() {
+        let source = Source::embedded(name).unwrap();
+        let text = source.sample(3, 4000);
+        let (prefix, rest) = text.split_at(1357);
+        let mut characters = rest.chars();
+        let mut nats = 0.0;
+        source
+            .predictions(prefix, rest, &mut |next| {
+                let came = characters.next().unwrap();
+                assert!((next.iter().map(|(_, p)| p).sum::<f64>() - 1.0).abs() < 1e-12);
+                nats -= next.iter().find(|(character, _)| *character == came).unwrap().1.ln();
+            })
+            .unwrap();
+        assert_eq!(characters.next(), None, "{name}");
+        let whole = source.nats(prefix, rest).unwrap();
+        assert!((nats - whole).abs() < 1e-9 * whole, "{name}: {nats} {whole}");
+    }
+    assert_eq!(Source::embedded("babble").unwrap().markov_order(), Some(2));
+    assert_eq!(Source::embedded("stories").unwrap().markov_order(), None);
+    let other = Source::parse("grammar\nstart s\nrule s\n \"ä\" \"b\"\n").unwrap();
+    assert!(matches!(other.predictions("", "b", &mut |_| {}), Err(Error::NotAscii)));
+}
+
+#[test]
 fn every_derivation_is_counted() {
     let source = source(TOY);
     // The weights of s are 3, 2, 1 and 0.5 of 6.5. A first `a`: a row of t (2 of 3), or either word with `a`.

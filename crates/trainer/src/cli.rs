@@ -28,6 +28,12 @@ pub enum Command {
     Eval(Eval),
     /// Write new text, token by token.
     Sample(Sample),
+    /// Read a text with models side by side, token by token; or work out one token's loss and gradient.
+    Explain(Explain),
+    /// Train variants × seeds, judge them all alike, and say which differences are real.
+    Compare(Compare),
+    /// Write report.html into a finished run's folder (compare writes its own).
+    Report(Report),
     /// Say what a model or a text is.
     Inspect(Inspect),
     /// Count n-grams and write an ARPA file, a queryable file, or the counts themselves.
@@ -42,6 +48,7 @@ pub enum Command {
 
 /// `surprisal train`.
 #[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "a command line has switches")]
 pub struct Train {
     /// A config (.toml), or text files or directories; or a config and then texts, which replace its own.
     #[arg(value_name = "CONFIG.toml | TEXT")]
@@ -58,9 +65,27 @@ pub struct Train {
     /// List every parameter's gradient and update norm after the first steps, and flag the suspicious.
     #[arg(long)]
     pub audit: bool,
+    /// Also write the metrics as TensorBoard events (RUN/tensorboard) or as a table (RUN/metrics.csv).
+    #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
+    pub log: Vec<Log>,
+    /// Show the run on the whole terminal: curves, pace, the text it writes just now.
+    #[arg(long)]
+    pub tui: bool,
+    /// Write report.html into the run's folder at the end.
+    #[arg(long)]
+    pub report: bool,
     /// Train for this much time instead of epochs or steps, e.g. 90s, 3min, 1h30min.
     #[arg(long, value_name = "TIME")]
     pub budget: Option<String>,
+}
+
+/// Other forms of a run's metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Log {
+    /// Event files that TensorBoard reads.
+    Tensorboard,
+    /// One row an event, for spreadsheets.
+    Csv,
 }
 
 /// `surprisal eval`.
@@ -78,6 +103,10 @@ pub struct Eval {
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Also say whether its probabilities mean what they say: ECE and Brier on the second half of the text, before and after
+    /// the temperature that suits the first.
+    #[arg(long)]
+    pub calibration: bool,
 }
 
 /// `surprisal sample`.
@@ -103,6 +132,70 @@ pub struct Sample {
     /// The seed of the sampling stream: the same seed writes the same text.
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub seed: u64,
+}
+
+/// `surprisal explain`.
+#[derive(Debug, Clone, Args)]
+pub struct Explain {
+    /// Run folders, .arpa files or n-gram binaries.
+    #[arg(value_name = "MODEL", required = true)]
+    pub models: Vec<PathBuf>,
+    /// The text to be read.
+    #[arg(long, value_name = "TEXT")]
+    pub text: String,
+    /// Work out the loss and the gradient of token number N, from 1.
+    #[arg(long, value_name = "N")]
+    pub step: Option<usize>,
+    /// How many of the likeliest tokens to show.
+    #[arg(long, value_name = "K", default_value_t = 3)]
+    pub top: usize,
+    /// The ε of the smoothed gradient that --step shows beside the plain one.
+    #[arg(long, value_name = "EPSILON")]
+    pub smoothing: Option<f64>,
+    /// Colours: auto (on a terminal, unless NO_COLOR is set), always or never.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    Auto,
+    /// Into pipes, too.
+    Always,
+    /// Digits instead.
+    Never,
+}
+
+/// `surprisal compare`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Compare {
+    /// The comparison: shared settings, variants, grids, seeds (configs/compare_*.toml).
+    #[arg(value_name = "CONFIG.toml")]
+    pub config: PathBuf,
+    /// Text files or directories to train on and be judged by, instead of the config's own.
+    #[arg(value_name = "TEXT")]
+    pub texts: Vec<PathBuf>,
+    /// Override one key of every variant, e.g. --set train.epochs=3 (repeatable).
+    #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The seeds, instead of the config's own.
+    #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
+    pub seeds: Vec<u64>,
+    /// How many cells at a time (default: the machine's cores).
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Where its runs are kept (default: runs/NAME); cells that are finished there are not made again.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// `surprisal report`.
+#[derive(Debug, Clone, Args)]
+pub struct Report {
+    /// A run folder.
+    pub run: PathBuf,
 }
 
 /// `surprisal inspect`.

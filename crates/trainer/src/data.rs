@@ -34,6 +34,7 @@ pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
         train: data.train.clone(),
         val: data.val.clone(),
         val_fraction: data.val_fraction,
+        train_fraction: data.train_fraction,
         unit: data.unit,
         reading: reading(config),
     };

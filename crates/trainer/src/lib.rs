@@ -5,13 +5,16 @@
 
 pub mod cli;
 mod command;
+mod compare;
 pub mod config;
+mod dashboard;
 mod data;
 pub mod evaluate;
 pub mod failure;
 mod memory;
 mod models;
 pub mod output;
+mod report;
 pub mod sampling;
 pub mod schedule;
 mod signals;
@@ -33,6 +36,9 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Train(arguments) => train::run(arguments, &output),
         Command::Eval(arguments) => command::eval::run(arguments, &output),
         Command::Sample(arguments) => command::sample::run(arguments, &output),
+        Command::Explain(arguments) => command::explain::run(arguments, &output),
+        Command::Compare(arguments) => compare::run(arguments, &output),
+        Command::Report(arguments) => report::run::write(&arguments.run, &output),
         Command::Bench(arguments) => command::bench::run(arguments, &output),
         Command::Count(arguments) => command::count::count(arguments, &output),
         Command::Merge(arguments) => command::count::merge(arguments, &output),
@@ -40,5 +46,6 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Inspect(arguments) => command::inspect::run(arguments, &output),
     };
     output.end_bar();
+    output.end_dashboard();
     result
 }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::dashboard::Dashboard;
 use crate::failure::Result;
 
 /// Where a command prints.
@@ -14,12 +15,13 @@ pub struct Output {
     json: bool,
     quiet: bool,
     bar: Mutex<Option<ProgressBar>>,
+    dashboard: Mutex<Option<Dashboard>>,
 }
 
 impl Output {
     /// `json`: data are JSON lines. `quiet`: people are told only what went wrong.
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, bar: Mutex::new(None) }
+        Self { json, quiet, bar: Mutex::new(None), dashboard: Mutex::new(None) }
     }
 
     /// Whether standard output is JSON lines.
@@ -34,12 +36,58 @@ impl Output {
         }
     }
 
+    /// A line for people, where there is something to say.
+    pub fn say_some(&self, line: Option<String>) {
+        if let Some(line) = line {
+            self.say(line);
+        }
+    }
+
     /// A line for people that `--quiet` does not silence.
     pub fn warn(&self, line: impl AsRef<str>) {
         self.stderr(line.as_ref());
     }
 
+    /// Opens the dashboard, where standard error is a terminal and nobody asked for less.
+    ///
+    /// # Errors
+    /// A terminal that cannot be drawn on.
+    pub(crate) fn start_dashboard(&self) -> Result<()> {
+        if self.quiet || self.json || !std::io::stderr().is_terminal() {
+            self.say("note: --tui needs a terminal; here are plain lines instead");
+            return Ok(());
+        }
+        let opened = Dashboard::open()?;
+        if let Ok(mut slot) = self.dashboard.lock() {
+            *slot = Some(opened);
+        }
+        Ok(())
+    }
+
+    /// Gives the terminal back, with the lines that were said on the dashboard.
+    pub fn end_dashboard(&self) {
+        let closed = self.dashboard.lock().ok().and_then(|mut slot| slot.take());
+        if let Some(dashboard) = closed {
+            let lines: Vec<String> = dashboard.lines().cloned().collect();
+            drop(dashboard);
+            for line in &lines {
+                self.stderr(line);
+            }
+        }
+    }
+
+    /// Does something with the dashboard; false where there is none.
+    pub(crate) fn on_dashboard(&self, act: impl FnOnce(&mut Dashboard)) -> bool {
+        match self.dashboard.lock() {
+            Ok(mut slot) => slot.as_mut().map(act).is_some(),
+            Err(_) => false,
+        }
+    }
+
     fn stderr(&self, line: &str) {
+        if self.on_dashboard(|dashboard| dashboard.say(line)) {
+            return;
+        }
         // Nobody can be told that standard error is gone.
         let write = || drop(writeln!(std::io::stderr(), "{line}"));
         match self.bar.lock().ok().and_then(|bar| bar.clone()) {
@@ -53,6 +101,11 @@ impl Output {
     /// # Errors
     /// When standard output cannot be written to.
     pub fn event(&self, event: &impl Serialize) -> Result<()> {
+        let mut told = Ok(());
+        self.on_dashboard(|dashboard| {
+            told = serde_json::to_value(event).map(|event| dashboard.event(&event));
+        });
+        told?;
         if self.json {
             let mut line = serde_json::to_string(event)?;
             line.push('\n');
@@ -74,6 +127,9 @@ impl Output {
 
     /// Starts a live progress bar of `length` steps; on anything but a terminal nothing is drawn.
     pub fn start_bar(&self, length: u64, unit: &str) {
+        if self.on_dashboard(|dashboard| dashboard.start(length, unit)) {
+            return;
+        }
         if self.quiet || self.json || !std::io::stderr().is_terminal() {
             return;
         }
@@ -92,7 +148,9 @@ impl Output {
         if let Some(bar) = self.bar.lock().ok().and_then(|bar| bar.clone()) {
             bar.set_position(position);
             bar.set_message(message());
+            return;
         }
+        self.on_dashboard(|dashboard| dashboard.advance(position, message));
     }
 
     /// Takes the bar away.

@@ -213,3 +213,30 @@ fn bench_prints_a_line_a_case() {
     assert!(in_place["extra_bytes"].as_u64().unwrap() < 1 << 20, "{in_place}");
     bench.run(&["bench", "loss", "--case", "nothing"]).refused(2, &["hint"]);
 }
+
+#[test]
+fn a_run_can_be_logged_and_reported_in_other_forms() {
+    let bench = Bench::new();
+    bench.text("a.txt", 200);
+    let small = ["--set", "model.kind=mlp", "--set", "train.steps=12", "--set", "eval.every_steps=4"];
+    let all = ["train", "a.txt", "--out", "run", "--log", "tensorboard,csv", "--report"];
+    bench.run(&[&all[..], &small].concat()).succeeded();
+    let run = bench.path().join("run");
+    let events = std::fs::read_dir(run.join("tensorboard")).unwrap().count();
+    assert_eq!(events, 1);
+    let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let table = std::fs::read_to_string(run.join("metrics.csv")).unwrap();
+    assert!(table.starts_with("event,") || table.contains(",event,"), "{}", &table[..80]);
+    assert!(table.matches("\r\n").count() > metrics.lines().count());
+    let report = std::fs::read_to_string(run.join("report.html")).unwrap();
+    assert!(report.contains("<svg") && report.contains("validation NLL") && !report.contains("https://"));
+    // The text may be anything; the report is still a page.
+    bench.file("evil.txt", "<script>alert(1)</script> & \"x\" ".repeat(400));
+    bench.run(&[&["train", "evil.txt", "--out", "evil", "--report"][..], &small].concat()).succeeded();
+    let report = std::fs::read_to_string(bench.path().join("evil/report.html")).unwrap();
+    assert_eq!(report.matches("<script>").count(), 1, "its own");
+    bench.run(&["report", "a.txt"]).refused(1, &["a.txt"]);
+    let evaluated = bench.run(&["eval", "run", "--calibration", "--json"]).succeeded().result();
+    assert!(evaluated["calibration"]["ece"].as_f64().unwrap() >= 0.0);
+    assert!(evaluated["calibration"]["scaled"]["temperature"].as_f64().unwrap() > 0.0);
+}

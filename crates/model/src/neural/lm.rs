@@ -38,6 +38,19 @@ impl NeuralLm {
         -(self.vocab_size() as f64).ln()
     }
 
+    /// What the last of `context`, of which there is at least one token, makes of every next one before the softmax.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::next`].
+    pub fn logits(&self, context: &[u32]) -> Result<Vec<f64>> {
+        check_tokens(context, self.vocab_size())?;
+        let row = &context[context.len().saturating_sub(self.neural.config().block_size())..];
+        let ids = Tensor::from_slice(row, (1, row.len()), &Device::Cpu)?;
+        let logits = self.neural.forward(&ids, &Mode::Evaluate)?.logits()?.detach();
+        let last: Vec<f32> = logits.get(row.len().saturating_sub(1))?.to_vec1()?;
+        Ok(last.into_iter().map(f64::from).collect())
+    }
+
     /// The windows that score `from.max(1)..len`.
     fn windows(&self, from: usize, len: usize) -> Vec<Window> {
         let block_size = self.neural.config().block_size();
@@ -61,6 +74,29 @@ impl NeuralLm {
         let ids = Tensor::from_vec(ids, (inputs.len(), t), &Device::Cpu)?;
         let logits = self.neural.forward(&ids, &Mode::Evaluate)?.logits()?.detach();
         Ok(candle_nn::ops::log_softmax(&logits, D::Minus1)?) // (B·T, V)
+    }
+
+    /// Runs of windows of one length, in tasks of a fixed size.
+    fn tasks<'a>(&self, windows: &'a [Window]) -> Vec<&'a [Window]> {
+        let most = (TOKENS_A_TASK / self.neural.config().block_size()).max(1);
+        windows
+            .chunk_by(|a, b| a.targets.1 - a.start == b.targets.1 - b.start)
+            .flat_map(|run| run.chunks(most))
+            .collect()
+    }
+
+    /// ln q(· | the tokens before) for the targets of `windows`, row by row: as [`Self::score`], but of every token.
+    fn rows(&self, tokens: &[u32], windows: &[Window]) -> Result<Vec<f32>> {
+        let inputs: Vec<&[u32]> = windows.iter().map(|w| &tokens[w.start..w.targets.1 - 1]).collect();
+        let t = inputs.first().map_or(0, |row| row.len());
+        let values: Vec<f32> = self.log_softmax(&inputs)?.flatten_all()?.to_vec1()?;
+        let vocab_size = self.vocab_size();
+        let mut rows = Vec::new();
+        for (row, window) in windows.iter().enumerate() {
+            let first = window.targets.0 - 1 - window.start;
+            rows.extend_from_slice(&values[(row * t + first) * vocab_size..(row + 1) * t * vocab_size]);
+        }
+        Ok(rows)
     }
 
     /// The log-probabilities of the targets of `windows`, whose inputs all have the same length.
@@ -96,17 +132,38 @@ impl LanguageModel for NeuralLm {
             scores.push(self.uniform());
         }
         let windows = self.windows(from, tokens.len());
-        let block_size = self.neural.config().block_size();
-        // Runs of windows of one length, in tasks of a fixed size.
-        let tasks: Vec<&[Window]> = windows
-            .chunk_by(|a, b| a.targets.1 - a.start == b.targets.1 - b.start)
-            .flat_map(|run| run.chunks((TOKENS_A_TASK / block_size).max(1)))
-            .collect();
+        let tasks = self.tasks(&windows);
         let parts: Vec<Result<Vec<f64>>> = tasks.par_iter().map(|task| self.score(tokens, task)).collect();
         for part in parts {
             scores.extend(part?);
         }
         Ok(scores)
+    }
+
+    fn distributions(&self, tokens: &[u32], from: usize, visit: &mut dyn FnMut(usize, &[f64])) -> Result<()> {
+        /// How many tasks are in memory at once.
+        const TASKS: usize = 16;
+        check_tokens(tokens, self.vocab_size())?;
+        if from > tokens.len() {
+            return Err(Error::FromOutOfRange { from, len: tokens.len() });
+        }
+        if from == 0 && !tokens.is_empty() {
+            visit(0, &vec![self.uniform(); self.vocab_size()]);
+        }
+        let windows = self.windows(from, tokens.len());
+        let mut at = from.max(1);
+        let mut row = vec![0.0; self.vocab_size()];
+        for tasks in self.tasks(&windows).chunks(TASKS) {
+            let parts: Vec<Result<Vec<f32>>> = tasks.par_iter().map(|task| self.rows(tokens, task)).collect();
+            for part in parts {
+                for values in part?.chunks_exact(row.len()) {
+                    row.iter_mut().zip(values).for_each(|(wide, &value)| *wide = f64::from(value));
+                    visit(at, &row);
+                    at += 1;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {

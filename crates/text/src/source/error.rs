@@ -32,6 +32,9 @@ pub enum Error {
         /// The character that cannot come.
         found: char,
     },
+    /// A source whose next characters are asked for, and that writes characters of several bytes.
+    #[error("next characters are known for sources that write ASCII only")]
+    NotAscii,
     /// A text that could have come about in too many ways to be followed.
     #[error("at byte {offset} the text could have been written in more than {limit} ways")]
     Ambiguous {

@@ -36,7 +36,7 @@ use self::{
     automaton::{Automaton, Memory, Node, START},
     forward::Forward,
 };
-use super::{Error, Result, lexer::Line};
+use super::{Error, Result, Visit, lexer::Line};
 
 /// A story grammar, compiled.
 #[derive(Debug)]
@@ -95,6 +95,23 @@ impl Grammar {
             }
         }
         Ok(if text.is_empty() { 0.0 } else { before - forward.log_probability() })
+    }
+}
+
+impl Grammar {
+    /// What can come at each place of `text`, by the forward algorithm.
+    pub(super) fn predictions(&self, prefix: &str, text: &str, visit: &mut Visit<'_>) -> Result<()> {
+        let mut forward = Forward::new(&self.automaton)?;
+        for (offset, byte) in prefix.bytes().chain(text.bytes()).enumerate() {
+            if offset >= prefix.len() {
+                visit(&forward.next()?);
+            }
+            forward.advance(byte, offset)?;
+            if forward.is_impossible() {
+                return Err(Error::impossible(prefix, text, offset));
+            }
+        }
+        Ok(())
     }
 }
 

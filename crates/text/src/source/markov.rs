@@ -17,7 +17,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Error, Result,
+    Error, Result, Visit,
     lexer::{Line, Token},
 };
 
@@ -27,6 +27,7 @@ const MAX_STATES: usize = 512;
 /// A chain whose states are the reachable contexts; state 0 is the beginning.
 #[derive(Debug)]
 pub struct Markov {
+    order: usize,
     rows: Vec<Vec<Transition>>,
     /// The states that the chain never leaves once it is in one of them; each leads to each.
     recurrent: Vec<usize>,
@@ -114,7 +115,7 @@ impl Markov {
             ));
         }
         let recurrent = (0..rows.len()).filter(|state| reachable[root][*state]).collect();
-        Ok(Self { rows, recurrent })
+        Ok(Self { order, rows, recurrent })
     }
 
     /// A text of at least `min_bytes` bytes that ends with a line, or exactly there if the chain has no line ends.
@@ -154,6 +155,32 @@ impl Markov {
             state = step.to;
         }
         Ok(nats)
+    }
+
+    /// How many characters back it remembers.
+    pub(super) fn order(&self) -> usize {
+        self.order
+    }
+
+    /// What can come at each place of `text`: the row of its state.
+    pub(super) fn predictions(&self, prefix: &str, text: &str, visit: &mut Visit<'_>) -> Result<()> {
+        let mut state = 0;
+        let characters =
+            prefix.char_indices().chain(text.char_indices().map(|(at, c)| (prefix.len() + at, c)));
+        for (offset, character) in characters {
+            let row = &self.rows[state];
+            if offset >= prefix.len() {
+                let next: Vec<(char, f64)> =
+                    row.iter().map(|step| (step.character, step.probability)).collect();
+                if next.iter().any(|(character, _)| !character.is_ascii()) {
+                    return Err(Error::NotAscii);
+                }
+                visit(&next);
+            }
+            let step = row.iter().find(|step| step.character == character);
+            state = step.ok_or_else(|| Error::impossible(prefix, text, offset))?.to;
+        }
+        Ok(())
     }
 
     /// Σ π(s) H(row of s), in nats a character.

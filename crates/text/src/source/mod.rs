@@ -24,6 +24,9 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("babble", include_str!("../../../../data/babble.source")),
 ];
 
+/// What is told of each place of a text: the characters that can come there, with their probabilities.
+pub type Visit<'a> = dyn FnMut(&[(char, f64)]) + 'a;
+
 /// A program that writes text, and knows how probable each text is.
 #[derive(Debug)]
 pub struct Source(Kind);
@@ -87,6 +90,27 @@ impl Source {
         match &self.0 {
             Kind::Grammar(grammar) => grammar.nats(prefix, text),
             Kind::Markov(markov) => markov.nats(prefix, text),
+        }
+    }
+
+    /// p(· | everything before) for every character of `text`, which comes after `prefix`: `visit` is given the characters
+    /// that can come there with their probabilities, which sum to one.
+    ///
+    /// # Errors
+    /// [`Error::Impossible`], as [`Self::nats`]; [`Error::NotAscii`] for a source that writes anything else, as then a byte is
+    /// not a character.
+    pub fn predictions(&self, prefix: &str, text: &str, visit: &mut Visit<'_>) -> Result<()> {
+        match &self.0 {
+            Kind::Grammar(grammar) => grammar.predictions(prefix, text, visit),
+            Kind::Markov(markov) => markov.predictions(prefix, text, visit),
+        }
+    }
+
+    /// How many characters back a Markov chain remembers; `None` for a grammar, whose memory has no such bound.
+    pub fn markov_order(&self) -> Option<usize> {
+        match &self.0 {
+            Kind::Grammar(_) => None,
+            Kind::Markov(markov) => Some(markov.order()),
         }
     }
 

@@ -1,10 +1,14 @@
 //! `surprisal eval`: one text, one model, one honest number.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use surprisal_kernels::threads::Pool;
 
 use crate::cli;
+use crate::compare::measure::{Calibrated, measure};
 use crate::config::cores;
+use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::failure::Result;
 use crate::models;
@@ -20,13 +24,54 @@ pub(crate) fn run(arguments: &cli::Eval, output: &Output) -> Result<()> {
     let pool = Pool::new(arguments.threads.unwrap_or_else(cores))?;
     let started = std::time::Instant::now();
     let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), text.source_nats, &pool)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let name = text.name;
+    let calibration = if arguments.calibration {
+        let (tokenizer, train) = (loaded.tokenizer, Arc::default());
+        let data = Prepared { tokenizer, train, val: text.tokens, source_nats: None };
+        measure(&*loaded.model, &data, None, &pool)?.and_then(|measure| measure.calibration)
+    } else {
+        None
+    };
     if output.json() {
-        return output.event(&json!({
-            "event": "result", "model": arguments.model, "text": text.name, "eval": evaluation,
-            "seconds": started.elapsed().as_secs_f64(),
-        }));
+        let mut event = json!({
+            "event": "result", "model": arguments.model, "text": name, "eval": evaluation, "seconds": seconds,
+        });
+        if arguments.calibration {
+            event["calibration"] = serde_json::to_value(&calibration)?;
+        }
+        return output.event(&event);
     }
-    output.data(&table(&evaluation, &text.name))
+    let mut lines = table(&evaluation, &name);
+    if let Some(calibration) = &calibration {
+        lines.push_str(&calibration_lines(calibration));
+    }
+    output.data(&lines)
+}
+
+fn calibration_lines(calibration: &Calibrated) -> String {
+    let percent = |x: f64| format!("{:.2} %", 100.0 * x);
+    let mut lines = vec![
+        ("accuracy (2nd half)", percent(calibration.accuracy)),
+        ("confidence", percent(calibration.confidence)),
+        ("ECE, 15 equal bins", percent(calibration.ece)),
+        ("ECE, equal mass", percent(calibration.ece_equal_mass)),
+        ("Brier", format!("{:.4}", calibration.brier)),
+    ];
+    match &calibration.scaled {
+        None => lines.push(("temperature", "none helps: a token was held impossible".to_owned())),
+        Some(scaled) => lines.extend([
+            ("temperature (1st half)", format!("{:.4}", scaled.temperature)),
+            ("ECE with it", percent(scaled.ece)),
+            ("ECE, equal mass, with it", percent(scaled.ece_equal_mass)),
+            ("Brier with it", format!("{:.4}", scaled.brier)),
+            (
+                "nats per token with it",
+                format!("{:.4} ({:.4} before)", scaled.nats_after, scaled.nats_before),
+            ),
+        ]),
+    }
+    lines.iter().map(|(label, value)| format!("{label:<26}{value}\n")).collect()
 }
 
 /// What a person reads.

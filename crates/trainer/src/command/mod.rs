@@ -4,6 +4,7 @@ pub(crate) mod bench;
 mod bench_ngram;
 pub(crate) mod count;
 pub(crate) mod eval;
+pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod inspect;
 pub(crate) mod sample;

@@ -84,6 +84,19 @@ pub(crate) fn write(
     Ok(tokens)
 }
 
+/// A little of what `model` writes after `step` steps.
+pub(crate) fn of_the_moment(model: &dyn LanguageModel, tokenizer: &Tokenizer, step: u64) -> Result<String> {
+    const TOKENS: usize = 160;
+    let mut text = String::new();
+    let sampling = Sampling::new(0.8, None, None)?;
+    let emit = |piece: &str| {
+        text.push_str(piece);
+        Ok(())
+    };
+    write(model, tokenizer, "", TOKENS, sampling, step, emit)?;
+    Ok(text)
+}
+
 /// Emits what has become readable since the last call. A character whose bytes are not all there yet waits, unless
 /// this is the end.
 fn flush(

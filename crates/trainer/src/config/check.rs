@@ -172,6 +172,7 @@ fn data(loaded: &Loaded) -> Result<()> {
     if config.data.val.is_empty() {
         within(loaded, "data", "val_fraction", config.data.val_fraction, 1e-6..=0.9)?;
     }
+    within(loaded, "data", "train_fraction", config.data.train_fraction, 1e-6..=1.0)?;
     one_of(loaded, "tokenizer", "kind", &config.tokenizer.kind, &["byte", "char", "word", "bpe"])?;
     match (config.tokenizer.kind.as_str(), config.tokenizer.vocab_size) {
         ("bpe", Some(size)) => within(loaded, "tokenizer", "vocab_size", size, 260..=1 << 20),
@@ -186,11 +187,37 @@ fn loss(loaded: &Loaded) -> Result<()> {
     let config = &loaded.config;
     within(loaded, "loss", "label_smoothing", config.loss.label_smoothing, 0.0..=1.0)?;
     within(loaded, "loss", "z_loss", config.loss.z_loss, 0.0..=1.0)?;
-    let counted = matches!(config.model.kind.as_str(), "ngram" | "uniform");
-    if counted && (config.loss.label_smoothing != 0.0 || config.loss.z_loss != 0.0) {
+    within(loaded, "loss", "add_k", config.loss.add_k, 0.0..=1e12)?;
+    within(loaded, "loss", "confidence_penalty", config.loss.confidence_penalty, 0.0..=100.0)?;
+    within(loaded, "loss", "smooth_order", config.loss.smooth_order, 1..=16)?;
+    one_of(
+        loaded,
+        "loss",
+        "smooth_toward",
+        &config.loss.smooth_toward,
+        &["uniform", "unigram", "kneser_ney"],
+    )?;
+    if matches!(config.model.kind.as_str(), "ngram" | "uniform") && !config.loss.is_plain() {
+        let parts = [
+            ("label_smoothing", config.loss.label_smoothing),
+            ("add_k", config.loss.add_k),
+            ("confidence_penalty", config.loss.confidence_penalty),
+            ("z_loss", config.loss.z_loss),
+        ];
+        let key = parts.iter().find(|(_, value)| *value != 0.0).map_or("label_smoothing", |(key, _)| key);
         return Err(loaded
-            .complain("loss", "label_smoothing", "means nothing to a counted model")
+            .complain("loss", key, "means nothing to a counted model")
             .hint("counts are smoothed by model.smoothing, e.g. \"add_k\""));
+    }
+    if config.loss.add_k > 0.0 && config.loss.label_smoothing > 0.0 {
+        return Err(loaded
+            .complain("loss", "add_k", "and loss.label_smoothing cannot both say how much to smooth")
+            .hint("keep one of them"));
+    }
+    if config.loss.smooth_toward != "uniform" && config.loss.label_smoothing == 0.0 {
+        return Err(loaded
+            .complain("loss", "smooth_toward", "has nothing to move: loss.label_smoothing is 0")
+            .hint("for example label_smoothing = 0.1"));
     }
     Ok(())
 }
@@ -248,6 +275,7 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     within(loaded, "train", "grad_accumulation", train.grad_accumulation, 1..=1 << 20)?;
     within(loaded, "train", "block_size", train.block_size, 1..=1 << 20)?;
     within(loaded, "train", "threads", train.threads, 0..=1024)?;
+    one_of(loaded, "train", "select", &train.select, &["best", "last"])?;
     one_of(loaded, "train", "precision", &train.precision, &["f32"])?;
     let shards = match train.shards {
         Shards::Fixed(shards) => {
@@ -306,6 +334,10 @@ mod tests {
             (&["model.kind=ngram", "loss.label_smoothing=0.1"][..], "counted"),
             (&["loss.label_smoothing=1.5"][..], "from 0 to 1"),
             (&["loss.label_smoothing=nan"][..], "NaN"),
+            (&["loss.smooth_toward=bigram"][..], "bigram"),
+            (&["loss.smooth_toward=unigram"][..], "nothing to move"),
+            (&["loss.add_k=1", "loss.label_smoothing=0.1"][..], "both"),
+            (&["model.kind=ngram", "loss.add_k=1"][..], "loss.add_k means nothing"),
             (&["optim.lr=-1"][..], "optim.lr"),
             (&["optim.min_lr=1"][..], "optim.min_lr"),
             (&["optim.schedule=cosign"][..], "cosign"),

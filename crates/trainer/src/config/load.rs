@@ -83,7 +83,11 @@ fn short(text: &str) -> String {
     }
 }
 
-fn read(path: &Path) -> Result<String> {
+/// The text of a config.
+///
+/// # Errors
+/// A file that cannot be read, or is too large to be a config.
+pub(crate) fn read(path: &Path) -> Result<String> {
     let shown = path.display();
     let metadata = std::fs::metadata(path).map_err(|error| {
         Failure::usage(format!("cannot read the config {shown}: {error}"))
@@ -97,7 +101,7 @@ fn read(path: &Path) -> Result<String> {
 }
 
 /// Sets one key of the table.
-fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
+pub(crate) fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
     let wrong = || {
         Failure::usage(format!("--set {} is not of the form section.key=value", short(set)))
             .hint("for example --set train.epochs=3 or --set tokenizer.kind=bpe")
@@ -129,7 +133,7 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
 }
 
 /// TOML's own message with file, line and a suggestion.
-fn explain(name: &str, text: &str, error: &toml::de::Error) -> Failure {
+pub(crate) fn explain(name: &str, text: &str, error: &toml::de::Error) -> Failure {
     let place = error.span().map_or_else(String::new, |span| format!(":{}", line_at(text, span.start)));
     with_suggestion(Failure::usage(format!("{name}{place}: {}", error.message().trim())))
 }

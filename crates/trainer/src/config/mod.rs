@@ -7,6 +7,7 @@
 mod budget;
 mod check;
 mod load;
+mod loss;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,8 @@ pub use budget::parse_duration;
 pub use check::check;
 pub(crate) use check::cores;
 pub use load::{Loaded, load, parse};
+pub(crate) use load::{apply, explain, read as read_text};
+pub use loss::Loss;
 
 /// Every setting of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -52,6 +55,8 @@ pub struct Data {
     pub val: Vec<PathBuf>,
     /// How much of the text's end is held out when `val` is empty.
     pub val_fraction: f64,
+    /// Which share of the training text is used, from its beginning: learning curves.
+    pub train_fraction: f64,
     /// One stream of tokens, or one sentence a line.
     pub unit: Unit,
     /// Words spelled like special tokens: unk (unknown words), skip (white space) or error.
@@ -68,6 +73,7 @@ impl Default for Data {
             train: Vec::new(),
             val: Vec::new(),
             val_fraction: 0.1,
+            train_fraction: 1.0,
             unit: Unit::Stream,
             literal_specials: LiteralSpecials::Unk,
             last_line: LastLine::Sentence,
@@ -198,16 +204,6 @@ impl Default for Model {
     }
 }
 
-/// `[loss]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Loss {
-    /// ε: the target becomes p' = (1 − ε) p + ε/|V|.
-    pub label_smoothing: f64,
-    /// Weight of the squared log-partition, which keeps logits from drifting.
-    pub z_loss: f64,
-}
-
 /// `[optim]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -301,6 +297,8 @@ pub struct Train {
     pub precision: String,
     /// Stop after so many evaluations without a better validation loss; 0: never.
     pub patience: usize,
+    /// Which weights a run ends with: best (of its evaluations) or last.
+    pub select: String,
 }
 
 impl Default for Train {
@@ -317,18 +315,27 @@ impl Default for Train {
             shards: Shards::Auto(Auto::Auto),
             precision: "f32".into(),
             patience: 0,
+            select: "best".into(),
         }
     }
 }
 
 /// `[eval]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Eval {
     /// How far a windowed model's window moves; 0: half its block.
     pub stride: usize,
-    /// Evaluate every so many steps as well as at the end of each epoch; 0: only then.
+    /// Evaluate every so many steps as well; 0: never by steps.
     pub every_steps: usize,
+    /// Evaluate every so many epochs; 0: only by steps and at the end.
+    pub every_epochs: u64,
+}
+
+impl Default for Eval {
+    fn default() -> Self {
+        Self { stride: 0, every_steps: 0, every_epochs: 1 }
+    }
 }
 
 /// `[sample]`

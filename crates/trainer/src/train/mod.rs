@@ -4,14 +4,16 @@ mod audit;
 mod checkpoint;
 mod counted;
 mod divergence;
-mod identity;
+pub(crate) mod identity;
 mod length;
+mod logs;
 mod neural;
 mod optimiser;
 mod record;
 mod spikes;
 mod step;
 mod table;
+mod targets;
 
 use std::path::{Path, PathBuf};
 
@@ -31,6 +33,7 @@ use crate::output::{Output, thousands};
 use crate::sampling::Sampling;
 use crate::signals::Stop;
 use identity::Identity;
+use logs::Logs;
 use neural::Account;
 use record::Record;
 use table::Table;
@@ -45,6 +48,9 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
     let config = &loaded.config;
     let threads = if config.train.threads == 0 { config::cores() } else { config.train.threads };
     let pool = Pool::new(threads)?;
+    if arguments.tui {
+        output.start_dashboard()?;
+    }
 
     // Everything that can be wrong with the texts shows before anything is written.
     let data = Prepared::load(config, output)?;
@@ -58,32 +64,91 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
         _ => (open_folder(arguments, &loaded)?, None),
     };
     let stop = Stop::listen(matches!(plan, Plan::Neural(_)))?;
-    let text = match &checkpoint {
-        Some(_) => loaded.text.clone(),
-        None => toml::to_string(config)
-            .map_err(|error| Failure::failed(format!("cannot write the config: {error}")))?,
-    };
-    let run = Run {
-        config,
-        identity: Identity::of(&text, &data)?,
-        text,
+    let task = Task {
+        loaded: &loaded,
         data: &data,
         folder: &folder,
         pool: &pool,
         output,
         stop: &stop,
         audit: arguments.audit,
+        log: &arguments.log,
         started,
     };
-    let outcome =
-        run.begin(checkpoint.as_ref()).and_then(|record| run.work(plan, checkpoint.as_ref(), record));
+    let outcome = task.train(plan, checkpoint.as_ref());
     match outcome {
         // Nothing that was worth keeping yet: leave no debris. After a divergence the batch is.
         Err(failure) if !arguments.resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
+            // Not there, most often; what cannot be removed is in the way of no later run.
+            drop(std::fs::remove_dir_all(folder.root().join(logs::FOLDER)));
             folder.abandon()?;
             Err(failure)
         }
+        Ok(()) if arguments.report => {
+            let root = folder.root().to_owned();
+            drop(folder);
+            crate::report::run::write(&root, output)
+        }
         outcome => outcome,
+    }
+}
+
+/// Trains what `loaded` says into `out`, which is created, or gone on with where it is there: one cell of a comparison,
+/// the same to the bit as the same config run alone.
+///
+/// # Errors
+/// As [`run`]'s.
+pub(crate) fn train_into(
+    out: &Path,
+    loaded: &Loaded,
+    data: &Prepared,
+    pool: &Pool,
+    output: &Output,
+    stop: &Stop,
+) -> Result<()> {
+    let plan = Plan::of(&loaded.config, data)?;
+    let (folder, checkpoint) = if RunFolder::open(out).is_ok() {
+        let folder = RunWriter::resume(out)?;
+        let checkpoint = checkpoint::newest(&folder, output)?;
+        (folder, checkpoint)
+    } else {
+        (RunWriter::create(out)?, None)
+    };
+    let started = std::time::Instant::now();
+    Task { loaded, data, folder: &folder, pool, output, stop, audit: false, log: &[], started }
+        .train(plan, checkpoint.as_ref())
+}
+
+/// What config.toml holds: every setting, with the defaults filled in.
+pub(crate) fn resolved(config: &Config) -> Result<String> {
+    toml::to_string(config).map_err(|error| Failure::failed(format!("cannot write the config: {error}")))
+}
+
+/// A run to be made in a folder that is open.
+struct Task<'a> {
+    loaded: &'a Loaded,
+    data: &'a Prepared,
+    folder: &'a RunWriter,
+    pool: &'a Pool,
+    output: &'a Output,
+    stop: &'a Stop,
+    audit: bool,
+    log: &'a [cli::Log],
+    started: std::time::Instant,
+}
+
+impl Task<'_> {
+    fn train(&self, plan: Plan, from: Option<&Checkpoint>) -> Result<()> {
+        let Self { loaded, data, folder, pool, output, stop, audit, log, started } = *self;
+        let text = match from {
+            Some(_) => loaded.text.clone(),
+            None => resolved(&loaded.config)?,
+        };
+        let config = &loaded.config;
+        let identity = Identity::of(&text, data)?;
+        let run = Run { config, text, identity, data, folder, pool, output, stop, audit, log, started };
+        let record = run.begin(from)?;
+        run.work(plan, from, record)
     }
 }
 
@@ -126,6 +191,7 @@ struct Run<'a> {
     output: &'a Output,
     stop: &'a Stop,
     audit: bool,
+    log: &'a [cli::Log],
     started: std::time::Instant,
 }
 
@@ -135,22 +201,21 @@ impl Run<'_> {
     fn begin(&self, from: Option<&Checkpoint>) -> Result<Record> {
         if let Some(checkpoint) = from {
             let offset = checkpoint::metrics_offset(checkpoint, &self.identity)?;
-            return Ok(Record::new(self.folder.open_metrics(offset)?));
+            let logs = Logs::new(self.folder.root(), self.log, Some(checkpoint.step));
+            return Ok(Record::new(self.folder.open_metrics(offset)?, logs));
         }
         let text = &self.text;
         self.folder
             .write_config(&format!("# The settings of this run, with every default filled in.\n\n{text}"))?;
         self.folder.write_tokenizer(&self.data.tokenizer.to_json()?)?;
-        Ok(Record::new(self.folder.open_metrics(0)?))
+        let logs = Logs::new(self.folder.root(), self.log, None);
+        Ok(Record::new(self.folder.open_metrics(0)?, logs))
     }
 
     /// Trains, saves, reports.
     fn work(&self, plan: Plan, from: Option<&Checkpoint>, mut record: Record) -> Result<()> {
         let Self { config, data, folder, pool, output, .. } = *self;
-        let table = Table {
-            smoothed: config.loss.label_smoothing > 0.0 || config.loss.z_loss > 0.0,
-            gap: data.source_nats.is_some(),
-        };
+        let table = Table { smoothed: !config.loss.is_plain(), gap: data.source_nats.is_some() };
         if from.is_none() {
             let start = json!({
                 "event": "start", "version": env!("CARGO_PKG_VERSION"), "kind": config.model.kind,
@@ -189,7 +254,7 @@ impl Run<'_> {
             "run": folder.root(),
         });
         record.event(&result, output)?;
-        record.sync()?;
+        record.finish()?;
         output.say(summary(&evaluation, &account, folder.root()));
         Ok(())
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use surprisal_formats::checkpoint::Checkpoint;
 use surprisal_formats::run::RunWriter;
 use surprisal_kernels::threads::Pool;
-use surprisal_loss::{CrossEntropy, IGNORE, information};
+use surprisal_loss::CrossEntropy;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
 use surprisal_text::Batches;
 
@@ -20,6 +20,8 @@ use super::record::Record;
 use super::spikes::Spikes;
 use super::step::{Step, Sums};
 use super::table::{Row, Table};
+use super::targets::SoftTargets;
+use crate::command::sample;
 use crate::config::{Config, Shards};
 use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate};
@@ -106,14 +108,9 @@ impl Trainer<'_> {
         let parameters = neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum();
         let batches = Batches::new(self.data.train.clone(), train.block_size, train.batch_size, train.seed)?;
         let length = Length::of(train, &batches);
-        let loss = CrossEntropy::new()
-            .label_smoothing(config.loss.label_smoothing)?
-            .z_loss(config.loss.z_loss)?
-            .ignore_index(IGNORE);
-        let table = Table {
-            smoothed: config.loss.label_smoothing > 0.0 || config.loss.z_loss > 0.0,
-            gap: self.data.source_nats.is_some(),
-        };
+        let vocab_size = self.data.tokenizer.vocab_size();
+        let loss = SoftTargets::prepare(&config.loss, &self.data.train, vocab_size, self.pool)?;
+        let table = Table { smoothed: !config.loss.is_plain(), gap: self.data.source_nats.is_some() };
         self.introduce(&neural, &batches, length, parameters);
         self.output.say(table.header());
 
@@ -144,7 +141,10 @@ impl Trainer<'_> {
             let step = state.optimiser.step;
             let done = length.progress(step, state.train_seconds) >= 1.0;
             let asked = config.eval.every_steps > 0 && step.is_multiple_of(config.eval.every_steps);
-            if done || ends_epoch || asked {
+            let ends_epochs = ends_epoch
+                && config.eval.every_epochs > 0
+                && state.position.epoch.is_multiple_of(config.eval.every_epochs);
+            if done || ends_epochs || asked {
                 let reported = self.report(&mut state, &batches, length, table);
                 last = Some(reported.or_else(|failure| self.keep_last_good(&state, failure))?);
             }
@@ -176,7 +176,8 @@ impl Trainer<'_> {
             // Resumed after its last step.
             None => self.evaluate(&state.lm)?,
         };
-        if let Some(best) = state.best.as_ref().filter(|best| best.step != state.optimiser.step) {
+        let older = |best: &&Best| best.step != state.optimiser.step && train.select == "best";
+        if let Some(best) = state.best.as_ref().filter(older) {
             self.output.say(format!(
                 "the model of step {} had the lowest validation loss, {:.4} nats a token, and is the one kept",
                 best.step, best.nats_per_token
@@ -236,14 +237,7 @@ impl Trainer<'_> {
             if self.pool.threads() == 1 { "" } else { "s" },
         ));
         self.output.say(describe_groups(neural, &config.optim));
-        if config.loss.label_smoothing > 0.0 {
-            let epsilon = config.loss.label_smoothing;
-            self.output.say(format!(
-                "label smoothing {epsilon}: the objective cannot fall below {:.4} nats, the entropy of the smoothed \
-                 target; compare the NLL, not the objective",
-                information::smoothed_floor(epsilon, self.data.tokenizer.vocab_size()).unwrap_or(f64::NAN)
-            ));
-        }
+        self.output.say_some(config.loss.describe(self.data.tokenizer.vocab_size()));
         match length {
             Length::Steps(steps) => self.output.start_bar(steps as u64, "steps"),
             Length::Budget(budget) => self.output.start_bar(budget.as_secs(), "s"),
@@ -255,7 +249,7 @@ impl Trainer<'_> {
         &mut self,
         state: &mut State,
         batches: &Batches,
-        loss: &CrossEntropy,
+        (loss, targets): &(CrossEntropy, Option<SoftTargets>),
         length: Length,
     ) -> Result<bool> {
         let started = Instant::now();
@@ -272,7 +266,8 @@ impl Trainer<'_> {
             Length::Budget(_) => schedule.at(step, length.progress(step, state.train_seconds)),
         };
         let shards = if let Shards::Fixed(shards) = config.train.shards { shards } else { 1 };
-        let update = Step { neural: &state.lm.neural, loss, shards, pool: self.pool };
+        let (targets, penalty) = (targets.as_ref(), config.loss.confidence_penalty);
+        let update = Step { neural: &state.lm.neural, loss, targets, penalty, shards, pool: self.pool };
         let portion = state.position.batches(batches, &config.train);
         let mut made = divergence::Update { done: step, objective: f64::NAN, norm: f64::NAN, lr };
         let sums = match update.gradients(&portion, dropout_seed(config.train.seed, step)) {
@@ -391,6 +386,10 @@ impl Trainer<'_> {
             "tokens_per_second": row.tokens_per_second,
         });
         self.record.event(&event, self.output)?;
+        if self.output.on_dashboard(|_| ()) {
+            let text = sample::of_the_moment(&state.lm, &self.data.tokenizer, step as u64)?;
+            self.output.on_dashboard(|dashboard| dashboard.sample(&text));
+        }
         self.notice_overfitting(state, row.nll, nats_per_token)?;
         state.recent = Sums::default();
         Ok(evaluation)
@@ -406,9 +405,12 @@ impl Trainer<'_> {
         };
         self.output.say(format!(
             "note: validation has turned: {:.4} nats a token at step {}, {nats_per_token:.4} now, while training is at \
-             {train_nll:.4}. The model is overfitting; the weights of step {} are kept. More text, more dropout, label \
+             {train_nll:.4}. The model is overfitting; the weights of step {} are {}. More text, more dropout, label \
              smoothing or fewer steps help; train.patience = {TURNED} would stop here",
-            best.nats_per_token, best.step, best.step
+            best.nats_per_token,
+            best.step,
+            best.step,
+            if self.config.train.select == "best" { "kept" } else { "not kept (train.select)" }
         ));
         let event = json!({
             "event": "overfitting", "step": state.optimiser.step, "best_step": best.step,

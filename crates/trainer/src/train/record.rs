@@ -3,6 +3,7 @@
 use serde::Serialize;
 use surprisal_formats::run::Metrics;
 
+use super::logs::Logs;
 use crate::failure::{Kind, Result};
 use crate::output::Output;
 
@@ -10,13 +11,14 @@ use crate::output::Output;
 #[derive(Debug)]
 pub(crate) struct Record {
     metrics: Metrics,
+    logs: Logs,
     /// Standard output is gone. A run is more than its audience: it goes on, and the file has every event.
     unheard: bool,
 }
 
 impl Record {
-    pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { metrics, unheard: false }
+    pub(crate) fn new(metrics: Metrics, logs: Logs) -> Self {
+        Self { metrics, logs, unheard: false }
     }
 
     /// Appends one event.
@@ -25,6 +27,9 @@ impl Record {
     /// When the file cannot be written to.
     pub(crate) fn event(&mut self, event: &impl Serialize, output: &Output) -> Result<()> {
         self.metrics.append(&serde_json::to_string(event)?)?;
+        if self.logs.listens() {
+            self.logs.event(&serde_json::to_value(event)?)?;
+        }
         if self.unheard {
             return Ok(());
         }
@@ -36,6 +41,15 @@ impl Record {
             }
         }
         Ok(())
+    }
+
+    /// Ends the record: what is made of all of it.
+    ///
+    /// # Errors
+    /// As [`Self::event`].
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.metrics.sync()?;
+        self.logs.finish()
     }
 
     /// Makes the lines durable and says how long the file is: what a checkpoint keeps.

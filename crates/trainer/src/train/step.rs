@@ -6,10 +6,12 @@
 
 use candle_core::{Device, Tensor, backprop::GradStore};
 use surprisal_kernels::threads::Pool;
+use surprisal_loss::confidence::confidence_penalty;
 use surprisal_loss::{CrossEntropy, Loss, Reduction};
 use surprisal_model::neural::{Mode, Neural, Output};
 use surprisal_text::Batch;
 
+use super::targets::SoftTargets;
 use crate::failure::{Failure, Result};
 
 /// Sums over the tokens of one update.
@@ -36,6 +38,10 @@ impl Sums {
 pub(crate) struct Step<'a> {
     pub(crate) neural: &'a Neural,
     pub(crate) loss: &'a CrossEntropy,
+    /// What the loss is to be given with every batch.
+    pub(crate) targets: Option<&'a SoftTargets>,
+    /// β of the confidence penalty.
+    pub(crate) penalty: f64,
     pub(crate) shards: usize,
     pub(crate) pool: &'a Pool,
 }
@@ -51,7 +57,8 @@ impl Step<'_> {
         if tokens == 0 {
             return Err(Failure::failed("a batch has no token to predict"));
         }
-        let loss = self.loss.clone().reduction(Reduction::Scaled(1.0 / tokens as f64));
+        let scale = 1.0 / tokens as f64;
+        let loss = self.loss.clone().reduction(Reduction::Scaled(scale));
         let mut stores = Vec::with_capacity(batches.len() * self.shards);
         let mut sums = Sums::default();
         let mut first_row = 0;
@@ -61,7 +68,7 @@ impl Step<'_> {
                 if rows.is_empty() {
                     return Ok(None);
                 }
-                self.shard(&loss, batch, rows, first_row, dropout_seed).map(Some)
+                self.shard(&loss, scale, batch, rows, first_row, dropout_seed).map(Some)
             });
             for result in results {
                 if let Some((store, part)) = result? {
@@ -77,6 +84,7 @@ impl Step<'_> {
     fn shard(
         &self,
         loss: &CrossEntropy,
+        scale: f64,
         batch: &Batch,
         rows: std::ops::Range<usize>,
         first_row: usize,
@@ -84,9 +92,22 @@ impl Step<'_> {
     ) -> Result<(GradStore, Sums)> {
         let cells = rows.start * batch.cols..rows.end * batch.cols;
         let ids = Tensor::from_slice(&batch.inputs[cells.clone()], (rows.len(), batch.cols), &Device::Cpu)?; // (B, T)
-        let targets = Tensor::from_slice(&batch.targets[cells], rows.len() * batch.cols, &Device::Cpu)?; // (B·T)
+        let (own_inputs, own_targets) = (&batch.inputs[cells.clone()], &batch.targets[cells]);
+        let targets = Tensor::from_slice(own_targets, rows.len() * batch.cols, &Device::Cpu)?; // (B·T)
+        let soft = self.targets.map(|soft| soft.of_rows(loss, own_inputs, own_targets, batch.cols));
+        let soft = soft.transpose()?;
+        let loss = soft.as_ref().unwrap_or(loss);
         let mode = Mode::Train { dropout_seed, first_row: first_row + rows.start };
-        let Loss { value, objective_sum, nll_sum, count, .. } = match self.neural.forward(&ids, &mode)? {
+        let output = self.neural.forward(&ids, &mode)?;
+        if self.penalty > 0.0 {
+            let logits = output.logits()?;
+            let Loss { value, objective_sum, nll_sum, count, .. } = loss.apply(&logits, &targets)?;
+            let penalty = confidence_penalty(&logits, own_targets, self.penalty, scale)?;
+            let objective = objective_sum + penalty.sum;
+            let store = (value + penalty.value)?.backward()?;
+            return Ok((store, Sums { objective, nll: nll_sum, tokens: count }));
+        }
+        let Loss { value, objective_sum, nll_sum, count, .. } = match output {
             Output::Logits(logits) => loss.apply(&logits, &targets)?,
             Output::Head { hidden, weight, bias } => {
                 loss.apply_linear(&hidden, &weight, bias.as_ref(), &targets)?

@@ -45,6 +45,19 @@ impl<'a> Forward<'a> {
         self.states.is_empty()
     }
 
+    /// The characters that can come next, in their order, with their probabilities.
+    pub(super) fn next(&self) -> Result<Vec<(char, f64)>> {
+        let mut by_byte = [0.0; 128];
+        for state in &self.states {
+            let text = self.automaton.text(state.node, state.memory).as_bytes();
+            let byte = text.get(state.written as usize).copied().unwrap_or(u8::MAX);
+            *by_byte.get_mut(byte as usize).ok_or(Error::NotAscii)? += state.weight;
+        }
+        let total: f64 = by_byte.iter().sum();
+        let possible = by_byte.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
+        Ok(possible.map(|(byte, weight)| (byte as u8 as char, weight / total)).collect())
+    }
+
     /// Reads one more byte, which stands at `offset`. Over bytes the result is the same as over characters.
     pub(super) fn advance(&mut self, byte: u8, offset: usize) -> Result<()> {
         self.next.clear();

@@ -1,0 +1,129 @@
+//! One token's surprise and gradient, worked out by hand with the model's own numbers.
+
+use serde_json::json;
+use surprisal_loss::information;
+
+use super::{ids, quoted, ranking, scores};
+use crate::cli;
+use crate::compare::table::align;
+use crate::failure::{Failure, Result};
+use crate::models::LoadedModel;
+use crate::output::Output;
+
+/// The smoothing shown where nothing says which.
+const SHOWN_EPSILON: f64 = 0.1;
+
+/// Walks from the scores for token number `step` (from 1) to its loss and to the gradient.
+pub(super) fn walk(
+    loaded: &LoadedModel,
+    name: &str,
+    arguments: &cli::Explain,
+    step: usize,
+    output: &Output,
+) -> Result<()> {
+    let (ids, from) = ids(loaded, &arguments.text)?;
+    let place = (step >= 1).then(|| from + step - 1).filter(|place| *place < ids.len());
+    let Some(place) = place else {
+        return Err(Failure::usage(format!(
+            "--step is {step}, but the text has tokens 1 to {}",
+            ids.len() - from
+        )));
+    };
+    let (context, target) = (&ids[..place], ids[place] as usize);
+    let (z, are_logits) = scores(loaded, context)?;
+    let epsilon = arguments.smoothing.unwrap_or(SHOWN_EPSILON);
+    let max = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = z.iter().map(|z| (z - max).exp()).sum();
+    let lse = max + sum.ln();
+    let nats = lse - z[target];
+    let q: Vec<f64> = z.iter().map(|z| (z - lse).exp()).collect();
+    let vocab = z.len() as f64;
+    let truth = |id: usize| f64::from(u8::from(id == target));
+    let smooth = |id: usize| (1.0 - epsilon) * truth(id) + epsilon / vocab;
+    let smoothed_loss: f64 = (0..z.len()).map(|id| smooth(id) * (lse - z[id])).sum();
+
+    let mut shown: Vec<u32> = ranking(&z).into_iter().take(arguments.top.max(1)).collect();
+    if !shown.contains(&(target as u32)) {
+        shown.push(target as u32);
+    }
+    let token = |id: u32| loaded.tokenizer.token(id);
+    let norm =
+        |of: &dyn Fn(usize) -> f64| (0..z.len()).map(|id| (q[id] - of(id)).powi(2)).sum::<f64>().sqrt();
+    if output.json() {
+        let rows: Vec<_> = shown
+            .iter()
+            .map(|&id| {
+                let i = id as usize;
+                json!({
+                    "token": token(id), "id": id, "z": z[i], "q": q[i], "gradient": q[i] - truth(i),
+                    "smoothed_gradient": q[i] - smooth(i), "target": i == target,
+                })
+            })
+            .collect();
+        return output.event(&json!({
+            "event": "step", "model": name, "step": step, "token": token(target as u32), "scores": if are_logits { "logits" } else { "ln q" },
+            "max": max, "sum_of_exponentials": sum, "log_sum_exp": lse,
+            "nats": Some(nats).filter(|nats| nats.is_finite()), "bits": Some(information::bits(nats)).filter(|bits| bits.is_finite()),
+            "epsilon": epsilon, "smoothed_loss": Some(smoothed_loss).filter(|loss| loss.is_finite()),
+            "gradient_norm": norm(&truth), "smoothed_gradient_norm": norm(&smooth), "rows": rows,
+        }));
+    }
+    let before: String = context[from.min(context.len())..].iter().map(|&id| token(id)).collect();
+    let tail: String = before.chars().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect();
+    let what = if are_logits { "logits z" } else { "ln q in the place of logits (counts have none)" };
+    let mut table = vec![
+        ["", "token", "z", "z − max", "e^(z−max)", "q", "q − p", &format!("q − p' (ε {epsilon})")]
+            .map(str::to_owned)
+            .to_vec(),
+    ];
+    for &id in &shown {
+        let i = id as usize;
+        table.push(vec![
+            if i == target { "→".to_owned() } else { String::new() },
+            quoted(&token(id)),
+            format!("{:.4}", z[i]),
+            format!("{:.4}", z[i] - max),
+            format!("{:.5}", (z[i] - max).exp()),
+            format!("{:.5}", q[i]),
+            format!("{:+.5}", q[i] - truth(i)),
+            format!("{:+.5}", q[i] - smooth(i)),
+        ]);
+    }
+    let others = z.len() - shown.len();
+    let rest: f64 = 1.0 - shown.iter().map(|&id| q[id as usize]).sum::<f64>();
+    let mut text = format!(
+        "{name}: token {step} is {} after {}\n\n{what}, the likeliest {} of {}:\n{}",
+        quoted(&token(target as u32)),
+        quoted(&tail),
+        shown.len(),
+        z.len(),
+        align(&table)
+    );
+    text.push_str(&format!("   and {others} others share q = {:.5}\n\n", rest.max(0.0)));
+    text.push_str(&format!("max z            = {max:.4}\n"));
+    text.push_str(&format!("Σ e^(z − max)    = {sum:.5}\n"));
+    text.push_str(&format!("log-sum-exp      = max + ln Σ = {max:.4} + {:.4} = {lse:.4}\n", sum.ln()));
+    text.push_str(&format!(
+        "−ln q({})      = log-sum-exp − z = {lse:.4} − {:.4} = {nats:.4} nats = {:.4} bits\n",
+        quoted(&token(target as u32)),
+        z[target],
+        information::bits(nats)
+    ));
+    text.push_str(&format!(
+        "                 as surprising as one of {:.2} equal choices (e^{nats:.4})\n",
+        nats.exp()
+    ));
+    text.push_str(&format!("smoothed, ε {epsilon}   = Σ p' (log-sum-exp − z) = {smoothed_loss:.4} nats\n\n"));
+    text.push_str(&format!(
+        "The gradient of the loss over z is q − p: it pulls {} up by 1 − q = {:.5} and pushes every other down by its own \
+         q.\nSmoothed it is q − p': it vanishes where q = p', which gives {} no more than {:.5}. |q − p| = {:.5}, |q − p'| = \
+         {:.5}; each sums to zero.\n",
+        quoted(&token(target as u32)),
+        1.0 - q[target],
+        quoted(&token(target as u32)),
+        smooth(target),
+        norm(&truth),
+        norm(&smooth)
+    ));
+    output.data(&text)
+}

@@ -1,0 +1,134 @@
+//! Surprise as colours, as digits, and as bars.
+
+use super::{Reading, Told, quoted};
+
+/// Columns of a strip of digits.
+const WIDTH: usize = 72;
+/// The length of a bar that stands for this many nats and more.
+const BAR: usize = 12;
+const LONGEST_NATS: f64 = 6.0;
+/// Backgrounds of the 256-colour palette from calm to alarmed, one for each nat from 0.
+const COLOURS: [u8; 8] = [194, 193, 229, 223, 217, 210, 203, 196];
+
+/// The text, each token on the colour of its surprise; or with a digit under each token, where there are no colours.
+pub(super) fn strip(told: &[Told], colours: bool) -> String {
+    if colours {
+        let mut line = String::new();
+        for told in told {
+            let colour = if told.nats.is_finite() {
+                COLOURS[(told.nats.max(0.0) as usize).min(COLOURS.len() - 1)]
+            } else {
+                201
+            };
+            let text = told.token.replace('\n', "⏎\x1b[0m\n").replace('\t', "⇥");
+            line.push_str(&format!("\x1b[48;5;{colour};38;5;16m{text}\x1b[0m"));
+        }
+        line.push('\n');
+        return line;
+    }
+    let mut text = String::new();
+    let (mut above, mut below) = (String::new(), String::new());
+    for told in told {
+        let token: String = told.token.replace('\n', "⏎").replace('\t', "⇥").replace('\r', "␍");
+        let width = token.chars().count().max(1);
+        if above.chars().count() + width > WIDTH && !above.is_empty() {
+            text.push_str(&format!("  {above}\n  {}\n", below.trim_end()));
+            above.clear();
+            below.clear();
+        }
+        let digit = match told.nats {
+            nats if nats.is_infinite() => '!',
+            nats => char::from(b'0' + (nats.max(0.0) as u8).min(9)),
+        };
+        above.push_str(&format!("{token:<width$}"));
+        below.push_str(&format!("{digit:<width$}"));
+    }
+    text.push_str(&format!("  {above}\n  {}\n", below.trim_end()));
+    text
+}
+
+pub(super) fn legend(colours: bool) -> String {
+    if !colours {
+        return "under each token its surprise in whole nats, 9: nine and more, !: held impossible\n"
+            .to_owned();
+    }
+    let mut line = "surprise in nats: ".to_owned();
+    for (nats, colour) in COLOURS.iter().enumerate() {
+        let more = if nats + 1 == COLOURS.len() { "+" } else { " " };
+        line.push_str(&format!("\x1b[48;5;{colour};38;5;16m {nats}{more}\x1b[0m"));
+    }
+    line.push('\n');
+    line
+}
+
+/// One line a token: every model's nats as a bar, and what it expected instead.
+pub(super) fn table(readings: &[Reading]) -> Vec<Vec<String>> {
+    let Some(first) = readings.first() else { return Vec::new() };
+    let tokens = |reading: &Reading| reading.told.iter().map(|told| told.token.clone()).collect::<Vec<_>>();
+    let together = readings.iter().all(|reading| tokens(reading) == tokens(first));
+    let groups: Vec<&[Reading]> = if together { vec![readings] } else { readings.chunks(1).collect() };
+    let mut table = Vec::new();
+    for group in groups {
+        let mut heading = vec!["token".to_owned()];
+        for reading in group {
+            heading.extend([format!("nats: {}", short(&reading.name)), String::new(), "expected".to_owned()]);
+        }
+        table.push(heading);
+        for (index, token) in tokens(&group[0]).iter().enumerate() {
+            let mut row = vec![quoted(token)];
+            for reading in group {
+                let told = &reading.told[index];
+                let expected: Vec<String> = told
+                    .likeliest
+                    .iter()
+                    .map(|guess| format!("{} {:.0} %", quoted(&guess.token), 100.0 * guess.probability))
+                    .collect();
+                row.extend([format!("{:.3}", told.nats), bar(told.nats), expected.join("  ")]);
+            }
+            table.push(row);
+        }
+    }
+    table
+}
+
+fn short(name: &str) -> &str {
+    let name = name.trim_end_matches('/');
+    let mut parts = name.rsplit('/');
+    match (parts.next(), parts.next()) {
+        // A cell of a comparison: its variant says more than its seed.
+        (Some(last), Some(before)) if last.starts_with("seed-") => {
+            &name[name.len() - last.len() - before.len() - 1..]
+        }
+        (Some(last), _) => last,
+        _ => name,
+    }
+}
+
+/// A bar in eighths of a column, as wide as every other.
+fn bar(nats: f64) -> String {
+    const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+    let eighths = (nats.clamp(0.0, LONGEST_NATS) / LONGEST_NATS * (8 * BAR) as f64).round() as usize;
+    let mut bar = "█".repeat(eighths / 8);
+    if !eighths.is_multiple_of(8) {
+        bar.push(EIGHTHS[eighths % 8]);
+    }
+    let width = bar.chars().count();
+    bar + &" ".repeat(BAR - width.min(BAR))
+}
+
+/// What a tenth of a nat is worth, on these numbers.
+pub(super) fn tenth(readings: &[Reading]) -> String {
+    let mut lines = String::new();
+    for reading in readings {
+        let perplexity = reading.nats_per_token().exp();
+        if perplexity.is_finite() {
+            let less = (reading.nats_per_token() - 0.1).exp();
+            lines.push_str(&format!(
+                "0.1 nats a token less would take {} from perplexity {perplexity:.3} to {less:.3}: {:.1} %\n",
+                short(&reading.name),
+                100.0 * (less / perplexity - 1.0)
+            ));
+        }
+    }
+    lines
+}

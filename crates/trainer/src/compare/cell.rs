@@ -1,0 +1,199 @@
+//! One cell of a comparison: one variant, one seed, one run folder, and what was measured of it.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use surprisal_formats::atomic;
+use surprisal_kernels::threads::Pool;
+
+use super::measure::{Measure, measure};
+use super::truth::Truth;
+use crate::config::{Config, Loaded};
+use crate::data::Prepared;
+use crate::failure::{Failure, Kind, Result};
+use crate::models;
+use crate::output::Output;
+use crate::signals::Stop;
+use crate::train::{self, identity::Identity};
+
+/// What a finished cell leaves beside its run.
+const RECORD: &str = "cell.json";
+
+/// A text that cells share.
+pub(crate) struct Text {
+    pub(crate) data: Prepared,
+    pub(crate) truth: Option<Truth>,
+}
+
+/// A run to be made.
+pub(crate) struct Cell {
+    /// Which variant.
+    pub(crate) variant: usize,
+    pub(crate) seed: u64,
+    pub(crate) loaded: Loaded,
+    pub(crate) folder: PathBuf,
+    /// Which text.
+    pub(crate) text: usize,
+}
+
+/// What is known of a finished cell; the file of a cell that is not to be made again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Finished {
+    identity: Identity,
+    pub(crate) kind: String,
+    pub(crate) seed: u64,
+    /// Why there is no model.
+    pub(crate) diverged: Option<String>,
+    /// The `result` of the run, as in its metrics.jsonl.
+    pub(crate) result: Value,
+    pub(crate) sample: Option<String>,
+    pub(crate) measure: Option<Measure>,
+    pub(crate) parts: Option<Parts>,
+    /// The run folder, beside comparison.json.
+    pub(crate) folder: PathBuf,
+}
+
+/// H(p, q) = H(p) + approximation + estimation + miscalibration, in nats a token on the validation text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Parts {
+    /// H(p): the source's own surprise.
+    pub(crate) entropy: f64,
+    /// What the best member of the model's family, the one that knows everything of its few tokens of context, still pays;
+    /// `None` where that cannot be known.
+    pub(crate) approximation: Option<f64>,
+    /// How far off that may be.
+    pub(crate) approximation_uncertainty: f64,
+    /// What this member pays for having learnt from finite text; with the approximation, where that is not known.
+    pub(crate) estimation: f64,
+    /// What one temperature would save.
+    pub(crate) miscalibration: f64,
+}
+
+impl Parts {
+    pub(crate) fn sum(&self) -> f64 {
+        self.entropy + self.approximation.unwrap_or(0.0) + self.estimation + self.miscalibration
+    }
+}
+
+impl Finished {
+    /// A number of the run's result; `None` where it is infinite or there is none.
+    pub(crate) fn number(&self, pointer: &str) -> Option<f64> {
+        self.result.pointer(pointer).and_then(Value::as_f64)
+    }
+
+    pub(crate) fn nats(&self) -> Option<f64> {
+        self.number("/eval/nats_per_token")
+    }
+
+    pub(crate) fn impossible(&self) -> u64 {
+        self.result.pointer("/eval/zero_probability").and_then(Value::as_u64).unwrap_or(0)
+    }
+}
+
+impl Cell {
+    /// The record of this very cell, if it was finished before.
+    ///
+    /// # Errors
+    /// A folder in which there is something else.
+    pub(crate) fn finished(&self, root: &std::path::Path, data: &Prepared) -> Result<Option<Finished>> {
+        let folder = root.join(&self.folder);
+        let wanted = Identity::of(&self.loaded.text, data)?;
+        let other = || {
+            Failure::usage(format!("{} holds a run of other settings or other texts", folder.display()))
+                .hint("give another --out, or remove the old comparison")
+        };
+        if let Ok(text) = std::fs::read_to_string(folder.join(RECORD))
+            && let Ok(record) = serde_json::from_str::<Finished>(&text)
+        {
+            return if record.identity == wanted { Ok(Some(record)) } else { Err(other()) };
+        }
+        match std::fs::read_to_string(folder.join("config.toml")) {
+            Ok(begun) if Identity::of(&begun, data)? != wanted => Err(other()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Makes the run, or ends one that was begun, and measures its model.
+    ///
+    /// # Errors
+    /// As a run's, but for divergence, which is a finding.
+    pub(crate) fn make(
+        &self,
+        root: &std::path::Path,
+        text: &Text,
+        pool: &Pool,
+        stop: &Stop,
+    ) -> Result<Finished> {
+        let folder = root.join(&self.folder);
+        // Its own lines are in its metrics.jsonl; what it has to say here is how it ended.
+        let output = Output::new(false, true);
+        let config = &self.loaded.config;
+        let mut finished = Finished {
+            identity: Identity::of(&self.loaded.text, &text.data)?,
+            kind: config.model.kind.clone(),
+            seed: self.seed,
+            diverged: None,
+            result: Value::Null,
+            sample: None,
+            measure: None,
+            parts: None,
+            folder: self.folder.clone(),
+        };
+        match train::train_into(&folder, &self.loaded, &text.data, pool, &output, stop) {
+            Err(failure) if failure.kind == Kind::Diverged => finished.diverged = Some(failure.message),
+            Err(failure) => return Err(failure),
+            Ok(()) => {
+                let loaded = models::load(&folder)?;
+                finished.result = loaded
+                    .last_result()
+                    .ok_or_else(|| Failure::failed(format!("{} has no result", folder.display())))?;
+                finished.sample = sample(&folder);
+                finished.measure = measure(&*loaded.model, &text.data, text.truth.as_ref(), pool)?;
+                finished.parts = parts(&finished, config, text, pool)?;
+            }
+        }
+        atomic::write(folder.join(RECORD), &serde_json::to_vec(&finished)?)?;
+        Ok(finished)
+    }
+}
+
+/// The text that the run wrote at its end.
+fn sample(folder: &std::path::Path) -> Option<String> {
+    let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).ok()?;
+    let mut events = metrics.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let sample = events.find(|event| event["event"] == "sample")?;
+    sample["text"].as_str().map(str::to_owned)
+}
+
+/// How many tokens the members of a model's family see, the predicted one among them.
+fn order(config: &Config) -> Option<usize> {
+    let model = &config.model;
+    match model.kind.as_str() {
+        "ngram" => model.order,
+        "bigram" => Some(2),
+        "mlp" => model.context.map(|context| context + 1),
+        "transformer" => Some(config.train.block_size + 1),
+        _ => None,
+    }
+}
+
+fn parts(finished: &Finished, config: &Config, text: &Text, pool: &Pool) -> Result<Option<Parts>> {
+    let (Some(truth), Some(nats)) = (&text.truth, finished.nats()) else { return Ok(None) };
+    let Some(entropy) = finished.number("/eval/source_entropy") else { return Ok(None) };
+    let calibration = finished.measure.as_ref().and_then(|measure| measure.calibration.as_ref());
+    let Some(saved) = calibration.and_then(|c| c.scaled.as_ref()?.saved) else { return Ok(None) };
+    let data = &text.data;
+    let best = match order(config) {
+        Some(order) => truth.best(order, &data.tokenizer, &data.val, pool)?,
+        None => None,
+    };
+    let approximation = best.as_ref().map(|best| best.nats / data.val.scored() as f64 - entropy);
+    Ok(Some(Parts {
+        entropy,
+        approximation,
+        approximation_uncertainty: best.map_or(0.0, |best| best.uncertainty),
+        estimation: nats - entropy - approximation.unwrap_or(0.0) - saved,
+        miscalibration: saved,
+    }))
+}

@@ -1,0 +1,404 @@
+//! The file of a comparison: what is shared, the variants, the grids inside them.
+//!
+//! ```toml
+//! [compare]
+//! seeds = [1, 2, 3]
+//!
+//! [tokenizer]                      # any sections of a run's config: what all variants share
+//! kind = "char"
+//!
+//! [[variant]]
+//! name = "bigram, counted"
+//! model = { kind = "ngram", order = 2 }
+//!
+//! [[variant]]
+//! name = "MLP, ε = {loss.label_smoothing}"
+//! use = "mlp.toml"                 # starts from another config, beside this file
+//! against = "MLP, ε = 0"           # what it is compared with, pair by pair
+//! [variant.grid]
+//! "loss.label_smoothing" = [0, 0.1, 0.2]
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::cli;
+use crate::config::{self, Config, Loaded};
+use crate::failure::{Failure, Result};
+
+/// More cells than this are a mistake.
+const MOST_CELLS: usize = 10_000;
+
+/// `[compare]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Section {
+    seeds: Vec<u64>,
+    jobs: usize,
+}
+
+impl Default for Section {
+    fn default() -> Self {
+        Self { seeds: vec![1], jobs: 0 }
+    }
+}
+
+/// A comparison, as it was asked for.
+#[derive(Debug)]
+pub(crate) struct Grid {
+    /// The file's name without its ending.
+    pub(crate) name: String,
+    pub(crate) seeds: Vec<u64>,
+    /// How many cells at a time; 0: as many as there are cores.
+    pub(crate) jobs: usize,
+    pub(crate) variants: Vec<Variant>,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Variant {
+    pub(crate) name: String,
+    /// The name of the variant that it is compared with.
+    pub(crate) against: Option<String>,
+    /// Its settings, but for the seed.
+    table: toml::Table,
+}
+
+impl Grid {
+    /// Reads the file and applies the command line.
+    ///
+    /// # Errors
+    /// What is wrong with the file, in words that name the variant.
+    pub(crate) fn load(arguments: &cli::Compare) -> Result<Self> {
+        let path = &arguments.config;
+        let text = config::read_text(path)?;
+        let shown = path.display();
+        let mut shared: toml::Table =
+            toml::from_str(&text).map_err(|error| config::explain(&shown.to_string(), &text, &error))?;
+        let section = match shared.remove("compare") {
+            None => Section::default(),
+            Some(value) => {
+                value.try_into().map_err(|error| Failure::usage(format!("{shown}: [compare]: {error}")))?
+            }
+        };
+        let Some(toml::Value::Array(listed)) = shared.remove("variant") else {
+            return Err(Failure::usage(format!("{shown} has no [[variant]]: there is nothing to compare"))
+                .hint("configs/compare_mle_vs_smoothing.toml shows how one is written"));
+        };
+        let seeds = if arguments.seeds.is_empty() { section.seeds } else { arguments.seeds.clone() };
+        if seeds.is_empty() {
+            return Err(Failure::usage(format!("{shown}: compare.seeds is empty")));
+        }
+        let mut variants = Vec::new();
+        for (index, entry) in listed.into_iter().enumerate() {
+            let named = |failure: Failure| Failure {
+                message: format!("{shown}: variant {}: {}", index + 1, failure.message),
+                ..failure
+            };
+            let toml::Value::Table(entry) = entry else {
+                return Err(named(Failure::usage("is no table".to_owned())));
+            };
+            variants.extend(expand(entry, &shared, path, arguments).map_err(named)?);
+            if variants.len() * seeds.len() > MOST_CELLS {
+                return Err(Failure::usage(format!("{shown} asks for more than {MOST_CELLS} cells")));
+            }
+        }
+        let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let jobs = arguments.jobs.unwrap_or(section.jobs);
+        let grid = Self { name: stem, seeds, jobs, variants };
+        grid.check_names(&shown.to_string())?;
+        Ok(grid)
+    }
+
+    fn check_names(&self, shown: &str) -> Result<()> {
+        for (index, variant) in self.variants.iter().enumerate() {
+            if self.variants[..index].iter().any(|other| other.name == variant.name) {
+                return Err(Failure::usage(format!("{shown}: two variants are called \"{}\"", variant.name))
+                    .hint("put {section.key} of what differs into the name"));
+            }
+            if let Some(against) = &variant.against
+                && !self.variants.iter().any(|other| other.name == *against)
+            {
+                let names: Vec<&str> = self.variants.iter().map(|variant| variant.name.as_str()).collect();
+                return Err(Failure::usage(format!(
+                    "{shown}: \"{}\" is to be compared with \"{against}\", which is no variant",
+                    variant.name
+                ))
+                .hint(format!("there are: {}", names.join("; "))));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Variant {
+    /// The config of one cell, checked. A model that is counted has no use for a seed, and all seeds give the same.
+    ///
+    /// # Errors
+    /// What is wrong with the settings.
+    pub(crate) fn cell(&self, seed: u64) -> Result<Loaded> {
+        let named = |failure: Failure| Failure {
+            message: format!("\"{}\": {}", self.name, failure.message),
+            ..failure
+        };
+        let mut table = self.table.clone();
+        section(&mut table, "train").insert("seed".into(), toml::Value::Integer(seed as i64));
+        let text = toml::to_string(&table).map_err(|error| Failure::usage(error.to_string()))?;
+        let mut loaded = config::parse(&format!("variant \"{}\"", self.name), &text, &[])?;
+        config::check(&mut loaded).map_err(named)?;
+        loaded.text = crate::train::resolved(&loaded.config)?;
+        Ok(loaded)
+    }
+
+    /// Whether its seeds differ.
+    pub(crate) fn is_seeded(config: &Config) -> bool {
+        !matches!(config.model.kind.as_str(), "ngram" | "uniform")
+    }
+}
+
+fn section<'a>(table: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
+    let entry = table.entry(name).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    if !entry.is_table() {
+        *entry = toml::Value::Table(toml::Table::new());
+    }
+    match entry {
+        toml::Value::Table(section) => section,
+        _ => unreachable!("made a table above"),
+    }
+}
+
+/// One `[[variant]]` as the variants of its grid.
+fn expand(
+    mut entry: toml::Table,
+    shared: &toml::Table,
+    path: &Path,
+    arguments: &cli::Compare,
+) -> Result<Vec<Variant>> {
+    let mut text = |key: &str| match entry.remove(key) {
+        None => Ok(None),
+        Some(toml::Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Failure::usage(format!("`{key}` is not a text"))),
+    };
+    let name = text("name")?.ok_or_else(|| Failure::usage("has no `name`"))?;
+    let (against, base) = (text("against")?, text("use")?);
+    let grid = match entry.remove("grid") {
+        None => toml::Table::new(),
+        Some(toml::Value::Table(grid)) => grid,
+        Some(_) => return Err(Failure::usage("`grid` is not a table of \"section.key\" = [values]")),
+    };
+    let mut table = match base {
+        None => toml::Table::new(),
+        Some(base) => {
+            let base = path.parent().unwrap_or(Path::new("")).join(base);
+            let text = config::read_text(&base)?;
+            toml::from_str(&text)
+                .map_err(|error| config::explain(&base.display().to_string(), &text, &error))?
+        }
+    };
+    merge(&mut table, shared);
+    merge(&mut table, &entry);
+    let mut points = vec![Vec::new()];
+    for (key, values) in &grid {
+        let toml::Value::Array(values) = values else {
+            return Err(Failure::usage(format!("grid.\"{key}\" is not a list")));
+        };
+        points = points
+            .into_iter()
+            .flat_map(|point: Vec<(&String, &toml::Value)>| {
+                values.iter().map(move |value| point.iter().copied().chain([(key, value)]).collect())
+            })
+            .collect();
+        if points.is_empty() || points.len() > MOST_CELLS {
+            return Err(Failure::usage(format!("grid.\"{key}\" leaves {} variants", points.len())));
+        }
+    }
+    points
+        .into_iter()
+        .map(|point| {
+            let mut table = table.clone();
+            for (key, value) in &point {
+                let (of, key) = key
+                    .split_once('.')
+                    .ok_or_else(|| Failure::usage(format!("grid.\"{key}\" is not \"section.key\"")))?;
+                section(&mut table, of).insert(key.to_owned(), (*value).clone());
+            }
+            let mut full = fill(&name, &table)?;
+            for (key, value) in &point {
+                if !name.contains(&format!("{{{key}}}")) {
+                    full.push_str(&format!(", {key} = {}", shown(value)));
+                }
+            }
+            let against = against.as_deref().map(|name| fill(name, &table)).transpose()?;
+            // After the names, which are the file's own.
+            for set in &arguments.set {
+                if let Some(key) = set.split('=').next().and_then(|name| name.trim().strip_prefix("train."))
+                    && LENGTHS.contains(&key)
+                {
+                    for other in LENGTHS {
+                        section(&mut table, "train").remove(other);
+                    }
+                }
+                config::apply(&mut table, set)?;
+            }
+            if !arguments.texts.is_empty() {
+                let texts = arguments.texts.iter().map(|path| path.to_string_lossy().into_owned().into());
+                section(&mut table, "data").insert("train".into(), toml::Value::Array(texts.collect()));
+            }
+            Ok(Variant { against: against.filter(|against| *against != full), name: full, table })
+        })
+        .collect()
+}
+
+/// How long to train is one decision with three spellings.
+const LENGTHS: [&str; 3] = ["epochs", "steps", "budget"];
+
+/// `over` takes precedence, key by key; another kind of model starts from its own defaults.
+fn merge(table: &mut toml::Table, over: &toml::Table) {
+    for (name, value) in over {
+        let toml::Value::Table(keys) = value else {
+            // Not a section: the check of the config will say so.
+            table.insert(name.clone(), value.clone());
+            continue;
+        };
+        let into = section(table, name);
+        if name == "model" && keys.get("kind").is_some_and(|kind| into.get("kind") != Some(kind)) {
+            into.clear();
+        }
+        if name == "train" && LENGTHS.iter().any(|key| keys.contains_key(*key)) {
+            for key in LENGTHS {
+                into.remove(key);
+            }
+        }
+        into.extend(keys.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+}
+
+/// A name with every `{section.key}` replaced by its value.
+fn fill(name: &str, table: &toml::Table) -> Result<String> {
+    let mut filled = String::new();
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (key, after) = after
+            .split_once('}')
+            .ok_or_else(|| Failure::usage(format!("\"{name}\" has a {{ without a }}")))?;
+        let value = key.split_once('.').and_then(|(of, key)| table.get(of)?.get(key));
+        let value =
+            value.ok_or_else(|| Failure::usage(format!("\"{name}\" names {{{key}}}, which is not set")))?;
+        filled.push_str(before);
+        filled.push_str(&shown(value));
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+fn shown(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Float(number) => number.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// A name as a folder: letters, digits and dashes.
+pub(crate) fn folder_name(name: &str, taken: &[PathBuf]) -> PathBuf {
+    let mut slug = String::new();
+    for character in name.chars() {
+        match character {
+            'ε' => slug.push_str("eps"),
+            c if c.is_ascii_alphanumeric() || c == '.' => slug.push(c.to_ascii_lowercase()),
+            _ if !slug.ends_with('-') && !slug.is_empty() => slug.push('-'),
+            _ => {}
+        }
+    }
+    let slug = slug.trim_matches(['-', '.']).chars().take(80).collect::<String>();
+    let slug = if slug.is_empty() { "variant".to_owned() } else { slug };
+    let free = (1..).map(|n| PathBuf::from(if n == 1 { slug.clone() } else { format!("{slug}-{n}") }));
+    free.into_iter().find(|path| !taken.contains(path)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, set: &[&str]) -> Result<Grid> {
+        use std::io::Write;
+        let folder = tempfile::tempdir().unwrap();
+        let mut base = std::fs::OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .open(folder.path().join("base.toml"))
+            .unwrap();
+        base.write_all(b"[model]\nkind = \"mlp\"\nn_embd = 12\n[train]\nsteps = 7\nbatch_size = 3\n")
+            .unwrap();
+        let path = folder.path().join("grid.toml");
+        let mut file = std::fs::OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Grid::load(&cli::Compare {
+            config: path,
+            set: set.iter().map(ToString::to_string).collect(),
+            ..cli::Compare::default()
+        })
+    }
+
+    const GRID: &str = r#"
+[compare]
+seeds = [3, 4]
+[optim]
+lr = 0.01
+[[variant]]
+name = "counted"
+model = { kind = "ngram", order = 3 }
+[[variant]]
+name = "e{loss.label_smoothing} d{optim.weight_decay}"
+against = "e0 d{optim.weight_decay}"
+use = "base.toml"
+train = { epochs = 2 }
+[variant.grid]
+"loss.label_smoothing" = [0, 0.1]
+"optim.weight_decay" = [0, 0.1]
+"#;
+
+    #[test]
+    fn a_grid_is_every_point_of_it() {
+        let grid = load(GRID, &["train.batch_size=5"]).unwrap();
+        let names: Vec<_> = grid.variants.iter().map(|variant| variant.name.as_str()).collect();
+        assert_eq!(names, ["counted", "e0 d0", "e0 d0.1", "e0.1 d0", "e0.1 d0.1"]);
+        let against: Vec<_> = grid.variants.iter().map(|variant| variant.against.as_deref()).collect();
+        assert_eq!(against, [None, None, None, Some("e0 d0"), Some("e0 d0.1")]);
+        assert_eq!(grid.seeds, [3, 4]);
+        let config = grid.variants[4].cell(9).unwrap().config;
+        assert_eq!((config.model.kind.as_str(), config.model.n_embd), ("mlp", Some(12)));
+        assert_eq!((config.train.epochs, config.train.steps, config.train.batch_size), (Some(2.0), None, 5));
+        assert_eq!((config.train.seed, config.optim.lr, config.loss.label_smoothing), (9, 0.01, 0.1));
+        let counted = grid.variants[0].cell(1).unwrap().config;
+        assert_eq!((counted.model.order, counted.model.n_embd), (Some(3), None));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, part) in [
+            ("", "no [[variant]]"),
+            ("[[variant]]\nmodel = {}\n", "variant 1: has no `name`"),
+            ("[[variant]]\nname = \"a\"\n[[variant]]\nname = \"a\"\n", "two variants are called \"a\""),
+            ("[[variant]]\nname = \"a {x.y}\"\n", "{x.y}"),
+            ("[[variant]]\nname = \"a\"\nagainst = \"b\"\n", "\"b\""),
+            ("[compare]\nseed = 1\n[[variant]]\nname = \"a\"\n", "seed"),
+            ("[[variant]]\nname = \"a\"\n[variant.grid]\nlr = [1]\n", "section.key"),
+        ] {
+            let failure = load(text, &[]).unwrap_err();
+            assert!(failure.code() == 2 && failure.message.contains(part), "{text}: {failure}");
+        }
+        let wrong = load("[[variant]]\nname = \"a\"\noptim = { lrr = 1 }\n", &[]).unwrap();
+        assert!(wrong.variants[0].cell(1).unwrap_err().message.contains("lrr"));
+    }
+
+    #[test]
+    fn folders_are_plain_and_distinct() {
+        let first = folder_name("MLP, ε = 0.1 / few", &[]);
+        assert_eq!(first, Path::new("mlp-eps-0.1-few"));
+        assert_eq!(folder_name("mlp ε 0.1 few", &[first]), Path::new("mlp-eps-0.1-few-2"));
+        assert_eq!(folder_name("../..", &[]), Path::new("variant"));
+    }
+}

@@ -1,0 +1,243 @@
+//! `surprisal compare`: does smoothing help on this text, and why?
+//!
+//! A grid of variants × seeds, each cell a run of its own: the same folder, the same bits, as if `train` had made it. Cells
+//! are made in parallel, one thread each as long as there are enough of them; one that is finished is never made again.
+//! All models are judged by one reading of the validation text ([`measure`]).
+
+pub(crate) mod cell;
+mod grid;
+pub(crate) mod measure;
+pub(crate) mod statistics;
+pub(crate) mod summary;
+pub(crate) mod table;
+mod truth;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+use surprisal_formats::atomic;
+use surprisal_kernels::threads::Pool;
+
+use crate::cli;
+use crate::config;
+use crate::data::Prepared;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::{Output, duration};
+use crate::report;
+use crate::signals::Stop;
+use cell::{Cell, Finished, Text};
+use grid::{Grid, Variant};
+use summary::Row;
+use truth::Truth;
+
+/// Runs the command.
+pub(crate) fn run(arguments: &cli::Compare, output: &Output) -> Result<()> {
+    let started = std::time::Instant::now();
+    let grid = Grid::load(arguments)?;
+    let root = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&grid.name));
+    let (cells, texts) = plan(&grid, output)?;
+    let mut found = Vec::new();
+    for cell in &cells {
+        found.push(cell.finished(&root, &texts[cell.text].data)?);
+    }
+    let waiting: Vec<&Cell> =
+        cells.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(cell, _)| cell).collect();
+    std::fs::create_dir_all(&root)
+        .map_err(|error| Failure::failed(format!("cannot create {}: {error}", root.display())))?;
+    let jobs = if grid.jobs == 0 { config::cores() } else { grid.jobs };
+    let jobs = jobs.min(waiting.len()).max(1);
+    let threads = (config::cores() / jobs).max(1);
+    output.say(format!(
+        "{} variants, {} cells, {} of them finished before; {jobs} at a time, {threads} thread{} each",
+        grid.variants.len(),
+        cells.len(),
+        cells.len() - waiting.len(),
+        if threads == 1 { "" } else { "s" }
+    ));
+    let made = work(&waiting, &texts, &grid, &root, (jobs, threads), output)?;
+    let mut made = made.into_iter();
+    let finished: Vec<Option<Finished>> =
+        found.into_iter().map(|found| found.or_else(|| made.next().flatten())).collect();
+    let mut rows: Vec<Row> = grid
+        .variants
+        .iter()
+        .map(|variant| Row {
+            name: variant.name.clone(),
+            against: variant.against.clone(),
+            cells: Vec::new(),
+        })
+        .collect();
+    let mut of_rows: Vec<usize> = vec![0; rows.len()];
+    for (cell, finished) in cells.iter().zip(finished) {
+        rows[cell.variant].cells.extend(finished);
+        of_rows[cell.variant] = cell.text;
+    }
+    let texts: Vec<&Text> = of_rows.into_iter().map(|text| &texts[text]).collect();
+    tell(&grid, &rows, &texts, &root, started.elapsed().as_secs_f64(), output)
+}
+
+/// All cells, and the texts that they share: whatever is wrong with one shows before any work.
+fn plan(grid: &Grid, output: &Output) -> Result<(Vec<Cell>, Vec<Text>)> {
+    let mut cells = Vec::new();
+    let mut texts = Vec::new();
+    let mut known: BTreeMap<String, usize> = BTreeMap::new();
+    let mut folders: Vec<PathBuf> = Vec::new();
+    for (index, variant) in grid.variants.iter().enumerate() {
+        let folder = grid::folder_name(&variant.name, &folders);
+        folders.push(folder.clone());
+        for &seed in &grid.seeds {
+            let loaded = variant.cell(seed)?;
+            let config = &loaded.config;
+            let key = format!("{:?} {:?}", config.data, config.tokenizer);
+            let text = match known.get(&key) {
+                Some(&text) => text,
+                None => {
+                    let data = Prepared::load(config, output)?;
+                    let truth = Truth::of(config, &data.tokenizer, &data.val)?;
+                    texts.push(Text { data, truth });
+                    known.insert(key, texts.len() - 1);
+                    texts.len() - 1
+                }
+            };
+            let seeded = Variant::is_seeded(config);
+            let folder = if seeded { folder.join(format!("seed-{seed}")) } else { folder.clone() };
+            cells.push(Cell { variant: index, seed, loaded, folder: Path::new("cells").join(folder), text });
+            if !seeded {
+                break;
+            }
+        }
+    }
+    Ok((cells, texts))
+}
+
+/// Makes the cells that are not there yet, several at a time. A failure ends the work once the others are done.
+fn work(
+    waiting: &[&Cell],
+    texts: &[Text],
+    grid: &Grid,
+    root: &Path,
+    (jobs, threads): (usize, usize),
+    output: &Output,
+) -> Result<Vec<Option<Finished>>> {
+    let stop = Stop::listen(true)?;
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<Option<Result<Finished>>>> =
+        Mutex::new((0..waiting.len()).map(|_| None).collect());
+    let done = AtomicUsize::new(0);
+    output.start_bar(waiting.len() as u64, "cells");
+    let worker = || -> Result<()> {
+        let pool = Pool::new(threads)?;
+        while stop.asked().is_none() {
+            let index = next.fetch_add(1, Ordering::SeqCst);
+            let Some(cell) = waiting.get(index) else { break };
+            let began = std::time::Instant::now();
+            let made = cell.make(root, &texts[cell.text], &pool, &stop);
+            if let Ok(finished) = &made {
+                say_cell(grid, cell, finished, began.elapsed().as_secs_f64(), output)?;
+            }
+            let failed = made.is_err();
+            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[index] = Some(made);
+            let position = done.fetch_add(1, Ordering::SeqCst) + 1;
+            output.move_bar(position as u64, || grid.variants[cell.variant].name.clone());
+            if failed {
+                break;
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| -> Result<()> {
+        let mut handles = Vec::new();
+        for job in 0..jobs {
+            let spawned = std::thread::Builder::new().name(format!("cell-{job}")).spawn_scoped(scope, worker);
+            handles
+                .push(spawned.map_err(|error| Failure::failed(format!("cannot start a thread: {error}")))?);
+        }
+        for handle in handles {
+            handle.join().map_err(|_| Failure::failed("a cell's thread panicked"))??;
+        }
+        Ok(())
+    })?;
+    output.end_bar();
+    if let Some(signal) = stop.asked() {
+        return Err(Failure {
+            kind: Kind::Stopped(signal),
+            message: "stopped by a signal; cells that are finished stay so, the others have a checkpoint"
+                .into(),
+            hint: Some("the same command goes on from here".into()),
+        });
+    }
+    let mut finished = Vec::new();
+    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for (cell, result) in waiting.iter().zip(results) {
+        finished.push(match result {
+            None => None,
+            Some(Ok(made)) => Some(made),
+            Some(Err(failure)) => {
+                let name = &grid.variants[cell.variant].name;
+                let message = format!("\"{name}\", seed {}: {}", cell.seed, failure.message);
+                return Err(Failure { message, ..failure });
+            }
+        });
+    }
+    Ok(finished)
+}
+
+fn say_cell(grid: &Grid, cell: &Cell, made: &Finished, seconds: f64, output: &Output) -> Result<()> {
+    let name = &grid.variants[cell.variant].name;
+    let seed =
+        if Variant::is_seeded(&cell.loaded.config) { format!(", seed {}", cell.seed) } else { String::new() };
+    let ended = match (&made.diverged, made.nats()) {
+        (Some(reason), _) => format!("diverged: {reason}"),
+        (None, Some(nats)) => format!("{nats:.4} nats a token"),
+        (None, None) => format!("{} tokens held impossible", made.impossible()),
+    };
+    output.say(format!("{name}{seed}: {ended}, {}", duration(seconds)));
+    output.event(&json!({
+        "event": "cell", "name": name, "seed": cell.seed, "run": made.folder, "diverged": made.diverged,
+        "eval": made.result["eval"], "seconds": seconds,
+    }))
+}
+
+/// The tables, comparison.json and the report.
+fn tell(
+    grid: &Grid,
+    rows: &[Row],
+    texts: &[&Text],
+    root: &Path,
+    seconds: f64,
+    output: &Output,
+) -> Result<()> {
+    let differences = summary::differences(rows);
+    let result = json!({
+        "event": "result", "name": grid.name, "seeds": grid.seeds, "run": root, "wall_seconds": seconds,
+        "variants": rows.iter().map(summary::row_json).collect::<Vec<_>>(),
+        "differences": differences.iter().map(summary::difference_json).collect::<Vec<_>>(),
+    });
+    atomic::write(root.join("comparison.json"), &serde_json::to_vec_pretty(&result)?)?;
+    let html = report::comparison::render(&grid.name, rows, texts, &differences, root)?;
+    atomic::write(root.join("report.html"), html.as_bytes())?;
+    if output.json() {
+        return output.event(&result);
+    }
+    let mut text = table::align(&table::variants(rows));
+    for note in table::notes(rows) {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    if rows.iter().any(|row| row.cells.iter().any(|cell| cell.parts.is_some())) {
+        text.push('\n');
+        text.push_str(&table::align(&table::parts(rows)));
+    }
+    if !differences.is_empty() {
+        text.push('\n');
+        text.push_str(&table::align(&table::differences(&differences)));
+    }
+    text.push('\n');
+    text.push_str(&table::legend(rows, !differences.is_empty()));
+    text.push('\n');
+    output.data(&text)?;
+    output.say(format!("all of it is in {}, and the report is report.html there", root.display()));
+    Ok(())
+}

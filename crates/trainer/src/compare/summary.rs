@@ -1,0 +1,238 @@
+//! From cells to rows and paired differences.
+
+use serde_json::{Value, json};
+
+use super::cell::Finished;
+use super::measure::{BLOCKS, Measure};
+use super::statistics::{Mean, holm};
+
+/// Differences are called real below this chance of seeing them, or larger ones, where there are none.
+pub(crate) const LEVEL: f64 = 0.05;
+
+/// A variant and its cells.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: String,
+    pub(crate) against: Option<String>,
+    /// Sorted by seed.
+    pub(crate) cells: Vec<Finished>,
+}
+
+impl Row {
+    /// The mean of a number over the seeds; `None` if a seed lacks it.
+    pub(crate) fn mean(&self, number: impl Fn(&Finished) -> Option<f64>) -> Option<Mean> {
+        let values: Option<Vec<f64>> = self.cells.iter().map(number).collect();
+        Mean::of(&values?)
+    }
+
+    pub(crate) fn number(&self, pointer: &str) -> Option<Mean> {
+        self.mean(|cell| cell.number(pointer))
+    }
+
+    pub(crate) fn measured(&self, number: impl Fn(&Measure) -> Option<f64>) -> Option<Mean> {
+        self.mean(|cell| number(cell.measure.as_ref()?))
+    }
+
+    pub(crate) fn ece(&self) -> Option<Mean> {
+        self.measured(ece)
+    }
+
+    pub(crate) fn ece_scaled(&self) -> Option<Mean> {
+        self.measured(|measure| Some(measure.calibration.as_ref()?.scaled.as_ref()?.ece))
+    }
+
+    pub(crate) fn temperature(&self) -> Option<Mean> {
+        self.measured(|measure| Some(measure.calibration.as_ref()?.scaled.as_ref()?.temperature))
+    }
+
+    pub(crate) fn brier(&self) -> Option<Mean> {
+        self.measured(|measure| Some(measure.calibration.as_ref()?.brier))
+    }
+
+    /// The mean number of impossible tokens, and of how many.
+    pub(crate) fn impossible(&self) -> Option<(f64, f64)> {
+        let most = self.cells.iter().map(Finished::impossible).max()?;
+        let mean = self.mean(|cell| Some(cell.impossible() as f64))?.value;
+        (most > 0).then_some((mean, self.number("/eval/tokens")?.value))
+    }
+
+    pub(crate) fn diverged(&self) -> usize {
+        self.cells.iter().filter(|cell| cell.diverged.is_some()).count()
+    }
+}
+
+fn ece(measure: &Measure) -> Option<f64> {
+    Some(measure.calibration.as_ref()?.ece)
+}
+
+/// A variant minus what it is compared with.
+#[derive(Debug, Clone)]
+pub(crate) struct Difference {
+    pub(crate) name: String,
+    pub(crate) against: String,
+    /// Of nats a token, over the seeds that both have; `None` where one is infinite.
+    pub(crate) seeds: Option<Mean>,
+    /// The same difference over blocks of the validation text, averaged over seeds.
+    pub(crate) text: Option<Mean>,
+    /// The larger of the two p-values, adjusted for how many comparisons there are (Holm).
+    pub(crate) p: Option<f64>,
+    /// Of the expected calibration error, over seeds.
+    pub(crate) ece: Option<Mean>,
+    pub(crate) ece_p: Option<f64>,
+    pub(crate) brier: Option<Mean>,
+}
+
+impl Difference {
+    fn of(row: &Row, other: &Row) -> Self {
+        let mut pairs = Vec::new();
+        for cell in &row.cells {
+            // What has no seed is paired with every seed.
+            let same = |other: &&Finished| other.seed == cell.seed;
+            let partner = other.cells.iter().find(same).or(match other.cells.as_slice() {
+                [only] => Some(only),
+                _ => None,
+            });
+            pairs.extend(partner.map(|partner| (cell, partner)));
+        }
+        if let ([only], true) = (row.cells.as_slice(), other.cells.len() > 1) {
+            pairs = other.cells.iter().map(|partner| (only, partner)).collect();
+        }
+        let paired = |number: &dyn Fn(&Finished) -> Option<f64>| {
+            let differences: Option<Vec<f64>> =
+                pairs.iter().map(|(a, b)| Some(number(a)? - number(b)?)).collect();
+            Mean::of(&differences?)
+        };
+        let blocks: Option<Vec<f64>> = (0..BLOCKS)
+            .map(|block| {
+                let of = |cell: &Finished| cell.measure.as_ref()?.blocks.get(block).copied().flatten();
+                Some(paired(&of)?.value)
+            })
+            .collect();
+        Self {
+            name: row.name.clone(),
+            against: other.name.clone(),
+            seeds: paired(&Finished::nats),
+            text: blocks.and_then(|blocks| Mean::of(&blocks)),
+            p: None,
+            ece: paired(&|cell| ece(cell.measure.as_ref()?)),
+            ece_p: None,
+            brier: paired(&|cell| Some(cell.measure.as_ref()?.calibration.as_ref()?.brier)),
+        }
+    }
+
+    /// In words, which way it falls.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match (self.seeds, self.p) {
+            (None, _) => "not comparable: infinite",
+            (Some(mean), Some(p)) if p < LEVEL && mean.value < 0.0 => "better",
+            (Some(mean), Some(p)) if p < LEVEL && mean.value > 0.0 => "worse",
+            (Some(_), Some(_)) => "no difference shown",
+            (Some(_), None) => "cannot be told",
+        }
+    }
+
+    pub(crate) fn ece_verdict(&self) -> &'static str {
+        match (self.ece, self.ece_p) {
+            (Some(mean), Some(p)) if p < LEVEL && mean.value < 0.0 => "better calibrated",
+            (Some(mean), Some(p)) if p < LEVEL && mean.value > 0.0 => "worse calibrated",
+            (Some(_), Some(_)) => "no difference shown",
+            _ => "cannot be told",
+        }
+    }
+}
+
+/// All comparisons that were asked for; with the first row where none was.
+pub(crate) fn differences(rows: &[Row]) -> Vec<Difference> {
+    let asked = rows.iter().any(|row| row.against.is_some());
+    let mut all = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let other = match &row.against {
+            Some(name) => rows.iter().find(|other| other.name == *name),
+            None if !asked && index > 0 => rows.first(),
+            None => None,
+        };
+        all.extend(other.map(|other| Difference::of(row, other)));
+    }
+    let adjust = |p_values: Vec<Option<f64>>| {
+        let mut adjusted = holm(&p_values.iter().copied().flatten().collect::<Vec<_>>()).into_iter();
+        p_values.into_iter().map(move |p| p.and_then(|_| adjusted.next())).collect::<Vec<_>>()
+    };
+    let larger = |difference: &Difference| {
+        let seeds = difference.seeds.and_then(|mean| mean.p_value());
+        let text = difference.text.and_then(|mean| mean.p_value());
+        // Neither kind of chance may be the explanation.
+        match (seeds, text) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        }
+    };
+    let nats = adjust(all.iter().map(larger).collect());
+    let ece = adjust(all.iter().map(|d| d.ece.and_then(|mean| mean.p_value())).collect());
+    for ((difference, p), ece_p) in all.iter_mut().zip(nats).zip(ece) {
+        (difference.p, difference.ece_p) = (p, ece_p);
+    }
+    all
+}
+
+fn mean_json(mean: Option<Mean>) -> Value {
+    mean.map_or(Value::Null, |mean| json!({ "mean": mean.value, "standard_error": mean.error, "n": mean.n }))
+}
+
+/// A row for programs.
+pub(crate) fn row_json(row: &Row) -> Value {
+    let truth = |number: fn(&super::measure::AgainstTruth) -> Option<f64>| {
+        mean_json(row.measured(|measure| number(measure.truth.as_ref()?)))
+    };
+    let known = row.cells.iter().any(|cell| cell.measure.as_ref().is_some_and(|m| m.truth.is_some()));
+    let mut value = json!({
+        "name": row.name,
+        "seeds": row.cells.iter().map(|cell| cell.seed).collect::<Vec<_>>(),
+        "runs": row.cells.iter().map(|cell| &cell.folder).collect::<Vec<_>>(),
+        "kind": row.cells.first().map(|cell| &cell.kind),
+        "diverged": row.diverged(),
+        "nats_per_token": mean_json(row.number("/eval/nats_per_token")),
+        "perplexity": mean_json(row.number("/eval/perplexity")),
+        "bits_per_byte": mean_json(row.number("/eval/bits_per_byte")),
+        "zero_probability": mean_json(row.number("/eval/zero_probability")),
+        "tokens": row.number("/eval/tokens").map(|mean| mean.value),
+        "ece": mean_json(row.ece()),
+        "ece_after_temperature": mean_json(row.ece_scaled()),
+        "temperature": mean_json(row.temperature()),
+        "brier": mean_json(row.brier()),
+        "brier_after_temperature": mean_json(
+            row.measured(|m| Some(m.calibration.as_ref()?.scaled.as_ref()?.brier))),
+        "accuracy": mean_json(row.measured(|m| Some(m.calibration.as_ref()?.accuracy))),
+        "entropy_of_predictions": mean_json(row.measured(|m| Some(m.entropy))),
+        "parameters": row.number("/parameters").map(|mean| mean.value),
+        "train_seconds": mean_json(row.number("/train_seconds")),
+    });
+    if known {
+        value["source"] = json!({
+            "entropy": truth(|t| Some(t.entropy)),
+            "cross_entropy": truth(|t| t.cross_entropy),
+            "kl": truth(|t| t.kl),
+            "realised_entropy": truth(|t| Some(t.realised_entropy)),
+        });
+        value["parts"] = json!({
+            "entropy": mean_json(row.mean(|cell| Some(cell.parts?.entropy))),
+            "approximation": mean_json(row.mean(|cell| cell.parts?.approximation)),
+            "approximation_uncertainty": row.mean(|cell| Some(cell.parts?.approximation_uncertainty)).map(|m| m.value),
+            "estimation": mean_json(row.mean(|cell| Some(cell.parts?.estimation))),
+            "miscalibration": mean_json(row.mean(|cell| Some(cell.parts?.miscalibration))),
+            "sum": mean_json(row.mean(|cell| Some(cell.parts?.sum()))),
+        });
+    }
+    value
+}
+
+/// A difference for programs.
+pub(crate) fn difference_json(difference: &Difference) -> Value {
+    json!({
+        "name": difference.name, "against": difference.against,
+        "nats_per_token": mean_json(difference.seeds),
+        "nats_over_text": mean_json(difference.text),
+        "p": difference.p, "verdict": difference.verdict(),
+        "ece": mean_json(difference.ece), "ece_p": difference.ece_p, "ece_verdict": difference.ece_verdict(),
+        "brier": mean_json(difference.brier),
+    })
+}

@@ -1,0 +1,209 @@
+//! The tables of a comparison, for people.
+
+use super::statistics::Mean;
+use super::summary::{Difference, LEVEL, Row};
+use crate::output::{duration, thousands};
+
+/// Columns as wide as their widest cell; the first one to the left, the others to the right.
+pub(crate) fn align(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let space = " ".repeat(widths[column] - cell.chars().count());
+            if column == 0 {
+                line.push_str(&format!("{cell}{space}"));
+            } else {
+                line.push_str(&format!("  {space}{cell}"));
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// "1.2345 ± 0.0012"; `missing` where there is no number.
+pub(crate) fn plus_minus(mean: Option<Mean>, digits: usize, missing: &str) -> String {
+    match mean {
+        None => missing.to_owned(),
+        Some(Mean { value, error: Some(error), .. }) => format!("{value:.digits$} ± {error:.digits$}"),
+        Some(Mean { value, .. }) => format!("{value:.digits$}"),
+    }
+}
+
+fn percent(mean: Option<Mean>, digits: usize) -> String {
+    let scaled = mean.map(|m| Mean { value: 100.0 * m.value, error: m.error.map(|e| 100.0 * e), ..m });
+    plus_minus(scaled, digits, "–")
+}
+
+/// The table itself.
+pub(crate) fn variants(rows: &[Row]) -> Vec<Vec<String>> {
+    let gap = rows.iter().any(|row| row.number("/eval/kl").is_some());
+    let mut heading = vec!["variant", "n", "nats a token", "perplexity", "bits a byte"];
+    if gap {
+        heading.push("gap to H(p)");
+    }
+    heading.extend(["ECE %", "ECE % after T", "T", "Brier", "parameters", "training"]);
+    let mut table = vec![heading.into_iter().map(str::to_owned).collect::<Vec<_>>()];
+    for row in rows {
+        let mut cells = vec![
+            row.name.clone(),
+            row.cells.len().to_string(),
+            plus_minus(row.number("/eval/nats_per_token"), 4, "inf"),
+            row.number("/eval/perplexity").map_or("inf".to_owned(), |mean| format!("{:.3}", mean.value)),
+            row.number("/eval/bits_per_byte").map_or("inf".to_owned(), |mean| format!("{:.4}", mean.value)),
+        ];
+        if gap {
+            cells.push(row.number("/eval/kl").map_or("inf".to_owned(), |mean| format!("{:+.4}", mean.value)));
+        }
+        cells.extend([
+            percent(row.ece(), 2),
+            percent(row.ece_scaled(), 2),
+            row.temperature().map_or("–".to_owned(), |mean| format!("{:.3}", mean.value)),
+            plus_minus(row.brier(), 4, "–"),
+            row.number("/parameters").map_or("–".to_owned(), |mean| thousands(mean.value.round() as u64)),
+            row.number("/train_seconds").map_or("–".to_owned(), |mean| duration(mean.value)),
+        ]);
+        table.push(cells);
+    }
+    table
+}
+
+/// What is to be known of rows beside their numbers.
+pub(crate) fn notes(rows: &[Row]) -> Vec<String> {
+    let mut notes = Vec::new();
+    for row in rows {
+        if let Some((impossible, tokens)) = row.impossible() {
+            notes.push(format!(
+                "{}: {} of {} tokens were held impossible, so the loss is infinite; there is no temperature for that",
+                row.name,
+                thousands(impossible.round() as u64),
+                thousands(tokens as u64)
+            ));
+        }
+        let diverged = row.diverged();
+        if diverged > 0 {
+            notes.push(format!("{}: {diverged} of {} runs diverged", row.name, row.cells.len()));
+        }
+    }
+    notes
+}
+
+/// Paired differences.
+pub(crate) fn differences(differences: &[Difference]) -> Vec<Vec<String>> {
+    let heading = [
+        "difference",
+        "against",
+        "Δ nats",
+        "± seeds",
+        "± text",
+        "Δ perplexity",
+        "p",
+        "verdict",
+        "Δ ECE %",
+        "calibration",
+    ];
+    let mut table = vec![heading.map(str::to_owned).to_vec()];
+    for difference in differences {
+        let error = |mean: Option<Mean>| {
+            mean.and_then(|mean| mean.error).map_or("–".to_owned(), |error| format!("{error:.4}"))
+        };
+        table.push(vec![
+            difference.name.clone(),
+            difference.against.clone(),
+            difference.seeds.map_or("–".to_owned(), |mean| format!("{:+.4}", mean.value)),
+            error(difference.seeds),
+            error(difference.text),
+            difference
+                .seeds
+                .map_or("–".to_owned(), |mean| format!("{:+.1} %", 100.0 * (mean.value.exp() - 1.0))),
+            difference.p.map_or("–".to_owned(), p_value),
+            difference.verdict().to_owned(),
+            difference.ece.map_or("–".to_owned(), |mean| format!("{:+.2}", 100.0 * mean.value)),
+            difference.ece_verdict().to_owned(),
+        ]);
+    }
+    table
+}
+
+pub(crate) fn p_value(p: f64) -> String {
+    if p < 0.0001 { "< 0.0001".to_owned() } else { format!("{p:.4}") }
+}
+
+/// H(p, q) in its parts, where the source is known.
+pub(crate) fn parts(rows: &[Row]) -> Vec<Vec<String>> {
+    let heading = [
+        "of the loss",
+        "H(p)",
+        "+ approximation",
+        "+ estimation",
+        "+ miscalibration",
+        "= nats a token",
+        "KL by itself",
+        "H(p, q) − H(p)",
+    ];
+    let mut table = vec![heading.map(str::to_owned).to_vec()];
+    for row in rows {
+        let part = |number: fn(&super::cell::Parts) -> Option<f64>| {
+            row.mean(|cell| number(cell.parts.as_ref()?))
+                .map_or("–".to_owned(), |mean| format!("{:.4}", mean.value))
+        };
+        let truth = |number: fn(&super::measure::AgainstTruth) -> Option<f64>| {
+            row.measured(|measure| number(measure.truth.as_ref()?))
+                .map_or("inf".to_owned(), |mean| format!("{:.6}", mean.value))
+        };
+        let approximation = row.mean(|cell| cell.parts?.approximation).map_or_else(
+            || "(with the next)".to_owned(),
+            |mean| {
+                let off =
+                    row.mean(|cell| Some(cell.parts?.approximation_uncertainty)).map_or(0.0, |m| m.value);
+                if off > 0.0 { format!("≈ {:.4}", mean.value) } else { format!("{:.4}", mean.value) }
+            },
+        );
+        let has_parts = row.cells.iter().all(|cell| cell.parts.is_some());
+        table.push(vec![
+            row.name.clone(),
+            part(|parts| Some(parts.entropy)),
+            if has_parts { approximation } else { "–".to_owned() },
+            part(|parts| Some(parts.estimation)),
+            part(|parts| Some(parts.miscalibration)),
+            part(|parts| Some(parts.sum())),
+            truth(|truth| truth.kl),
+            truth(|truth| Some(truth.cross_entropy? - truth.entropy)),
+        ]);
+    }
+    table
+}
+
+/// What the columns mean.
+pub(crate) fn legend(rows: &[Row], any_difference: bool) -> String {
+    let mut lines = vec![
+        "± is the standard error of the mean over seeds (n runs). ECE, T and Brier: on the second half of the \
+         validation text; T is fitted on the first."
+            .to_owned(),
+    ];
+    if any_difference {
+        lines.push(format!(
+            "Differences are paired by seed, and over {} blocks of the validation text; p is the larger of the two, \
+             adjusted for the number of comparisons (Holm). Below {LEVEL} a difference is called one. 0.1 nats ≈ 10 % \
+             perplexity.",
+            super::measure::BLOCKS
+        ));
+    }
+    if rows.iter().any(|row| row.cells.iter().any(|cell| cell.parts.is_some())) {
+        lines.push(
+            "Approximation: what the best model that sees as little context still pays (≈: counted on 8 MB of fresh text \
+             from the source, which its own predictions make exact only in the limit). Estimation: what this one pays for \
+             having learnt from finite text. Miscalibration: what one temperature would save. KL by itself is Σ p ln(p/q) \
+             over the source's own predictions, an expectation: it differs from the gap by the luck of this text."
+                .to_owned(),
+        );
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,104 @@
+//! The page around a report: one file, nothing fetched, readable without scripts.
+
+/// Text as HTML.
+pub(super) fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            // HTML has no place for them, not even as references.
+            c if c.is_control() && !matches!(c, '\n' | '\t') => safe.push('\u{FFFD}'),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// The whole file. The policy forbids every request, whatever a text may smuggle in.
+pub(super) fn page(title: &str, body: &str) -> String {
+    let (css, js) = (include_str!("page.css"), include_str!("page.js"));
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+         script-src 'unsafe-inline'; img-src data:\">\n\
+         <link rel=\"icon\" href=\"data:,\">\n<title>{}</title>\n<style>\n{css}</style>\n</head>\n<body>\n<main>\n{body}\
+         </main>\n<script>\n{js}</script>\n</body>\n</html>\n",
+        escape(title)
+    )
+}
+
+/// A cell: what is read and, where it is a number, what it sorts by.
+pub(super) struct Cell {
+    pub(super) text: String,
+    pub(super) value: Option<f64>,
+    pub(super) html: bool,
+}
+
+impl Cell {
+    pub(super) fn text(text: impl Into<String>) -> Self {
+        Self { text: text.into(), value: None, html: false }
+    }
+
+    pub(super) fn number(text: impl Into<String>, value: Option<f64>) -> Self {
+        Self { value, ..Self::text(text) }
+    }
+
+    pub(super) fn html(text: String) -> Self {
+        Self { html: true, ..Self::text(text) }
+    }
+}
+
+/// A table that sorts by its headings.
+pub(super) fn table(id: &str, headings: &[String], rows: &[Vec<Cell>]) -> String {
+    let mut html = format!("<div class=\"scroll\"><table class=\"sortable\" id=\"{id}\">\n<thead><tr>");
+    for heading in headings {
+        html.push_str(&format!("<th scope=\"col\">{}</th>", escape(heading)));
+    }
+    html.push_str("</tr></thead>\n<tbody>\n");
+    for row in rows {
+        html.push_str("<tr>");
+        for cell in row {
+            let value = match cell.value {
+                Some(value) if value.is_finite() => format!(" data-value=\"{value}\""),
+                _ => String::new(),
+            };
+            // What stands where a number would is not words.
+            let stands_in = matches!(cell.text.as_str(), "" | "–" | "inf" | "(with the next)");
+            let words =
+                if cell.value.is_none() && !cell.html && !stands_in { " class=\"words\"" } else { "" };
+            let text = if cell.html { cell.text.clone() } else { escape(&cell.text) };
+            html.push_str(&format!("<td{words}{value}>{text}</td>"));
+        }
+        html.push_str("</tr>\n");
+    }
+    html.push_str("</tbody></table></div>\n");
+    html
+}
+
+/// Numbers that matter most, large.
+pub(super) fn facts(facts: &[(&str, String)]) -> String {
+    let items: String = facts
+        .iter()
+        .map(|(name, value)| format!("<div><dt>{}</dt><dd>{}</dd></div>", escape(name), escape(value)))
+        .collect();
+    format!("<dl class=\"facts\">{items}</dl>\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_text_becomes_markup() {
+        assert_eq!(escape("<script>\"&'\u{1b}[0m"), "&lt;script&gt;&quot;&amp;&#39;\u{FFFD}[0m");
+        let page = page("a<b", "<h1>x</h1>");
+        assert!(page.contains("<title>a&lt;b</title>") && page.contains("default-src 'none'"));
+        // Nothing to fetch: the only addresses are those of the data: icon and of names inside attributes.
+        assert!(!page.contains("http://") && !page.contains("https://"));
+    }
+}

@@ -1,0 +1,195 @@
+//! `surprisal compare`: the loss in its parts, cells that are what the same config gives alone, and no work done twice.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{Bench, repository};
+use serde_json::Value;
+
+/// Four variants on little of the embedded babble.
+const GRID: &str = r#"
+[compare]
+seeds = [1, 2]
+[data]
+embedded = "babble"
+train_fraction = 0.02
+[train]
+steps = 30
+batch_size = 4
+block_size = 16
+shards = 1
+[eval]
+every_epochs = 0
+[sample]
+tokens = 20
+[[variant]]
+name = "5-gram"
+model = { kind = "ngram", order = 5, smoothing = "mle" }
+[[variant]]
+name = "trigram"
+model = { kind = "ngram", order = 3, smoothing = "witten_bell" }
+[[variant]]
+name = "mlp {loss.label_smoothing}"
+model = { kind = "mlp", context = 3, n_embd = 4, n_hidden = 8 }
+grid = { "loss.label_smoothing" = [0, 0.1] }
+"#;
+
+fn number(value: &Value, pointer: &str) -> f64 {
+    value.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer} in {value}"))
+}
+
+#[test]
+fn cross_entropy_is_entropy_and_divergence_and_the_parts_are_the_whole() {
+    let bench = Bench::new();
+    bench.file("grid.toml", GRID);
+    let result = bench.run(&["compare", "grid.toml", "--json"]).succeeded().result();
+    assert_eq!(result["event"], "result");
+    let variants = result["variants"].as_array().unwrap();
+    assert_eq!(variants.len(), 4);
+    for variant in variants {
+        let counted = variant["kind"] == "ngram";
+        let tolerance = if counted { 1e-6 } else { 1e-4 };
+        assert_eq!(variant["seeds"].as_array().unwrap().len(), if counted { 1 } else { 2 });
+        if variant["name"] == "trigram" || !counted {
+            let at = |name: &str| number(variant, &format!("/source/{name}/mean"));
+            // Expected over the source's predictions: H(p, q) − H(p) against Σ p ln(p/q), computed apart.
+            assert!((at("cross_entropy") - at("entropy") - at("kl")).abs() < tolerance, "{variant}");
+            // On this text: the forward algorithm over all of it against the predictions token by token.
+            let parts = |name: &str| number(variant, &format!("/parts/{name}/mean"));
+            assert!((parts("entropy") - at("realised_entropy")).abs() < 1e-9, "{variant}");
+            let measured = number(variant, "/nats_per_token/mean");
+            let sum =
+                parts("entropy") + parts("approximation") + parts("estimation") + parts("miscalibration");
+            assert!((sum - measured).abs() < 1e-9, "{sum} {measured}");
+            // The source remembers two characters; these see two and three back, so their family has the truth in it.
+            assert!(parts("approximation").abs() < 1e-12 && parts("estimation") > 0.0, "{variant}");
+        }
+    }
+    // 1.8 kB of text do not have every run of five characters: counting holds some of the rest impossible, and says so.
+    assert!(variants[0]["nats_per_token"].is_null());
+    assert!(number(&variants[0], "/zero_probability/mean") > 0.0);
+    let root = bench.path().join(result["run"].as_str().unwrap());
+    let report = std::fs::read_to_string(root.join("report.html")).unwrap();
+    assert!(report.len() < 3_000_000 && !report.contains("http://") && !report.contains("https://"));
+    assert!(report.contains("<svg") && report.contains("Where each wins") && report.ends_with("</html>\n"));
+    let differences = result["differences"].as_array().unwrap();
+    assert_eq!(differences.len(), 3, "each against the first");
+    assert!(differences.iter().all(|d| d["verdict"] == "not comparable: infinite"));
+}
+
+/// Everything of a run that is not a time.
+fn bits(run: &Path) -> (Vec<u8>, Vec<String>) {
+    let weights = ["model.safetensors", "model.ngram"].map(|name| run.join("model").join(name));
+    let weights = weights.iter().find(|path| path.exists()).unwrap();
+    let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let events = metrics.lines().map(|line| {
+        let mut event: Value = serde_json::from_str(line).unwrap();
+        for key in ["train_seconds", "wall_seconds", "tokens_per_second", "run"] {
+            event.as_object_mut().unwrap().remove(key);
+        }
+        event.to_string()
+    });
+    (std::fs::read(weights).unwrap(), events.collect())
+}
+
+#[test]
+fn a_cell_is_the_same_config_run_alone_and_is_made_once() {
+    let bench = Bench::new();
+    bench.file("grid.toml", GRID);
+    bench.run(&["compare", "grid.toml", "--out", "both", "--jobs", "2"]).succeeded();
+    for cell in ["5-gram", "trigram", "mlp-0.1/seed-2"] {
+        let run = bench.path().join("both/cells").join(cell);
+        let config = run.join("config.toml").to_string_lossy().into_owned();
+        bench.run(&["train", &config, "--out", "alone"]).succeeded();
+        assert_eq!(bits(&run), bits(&bench.path().join("alone")), "{cell}");
+        std::fs::remove_dir_all(bench.path().join("alone")).unwrap();
+    }
+    // One cell is lost; the others are not touched.
+    let time = |cell: &str| {
+        std::fs::metadata(bench.path().join("both/cells").join(cell)).unwrap().modified().unwrap()
+    };
+    let kept = ["5-gram/cell.json", "trigram/cell.json", "mlp-0/seed-1/cell.json"];
+    let before = kept.map(time);
+    let first = std::fs::read(bench.path().join("both/cells/mlp-0/seed-2/model/model.safetensors")).unwrap();
+    std::fs::remove_dir_all(bench.path().join("both/cells/mlp-0/seed-2")).unwrap();
+    let ran = bench.run(&["compare", "grid.toml", "--out", "both", "--json"]).succeeded();
+    let cells: Vec<_> = ran.events().into_iter().filter(|event| event["event"] == "cell").collect();
+    assert_eq!(cells.len(), 1, "{cells:?}");
+    assert_eq!((&cells[0]["name"], &cells[0]["seed"]), (&Value::from("mlp 0"), &Value::from(2)));
+    assert_eq!(kept.map(time), before);
+    let again = std::fs::read(bench.path().join("both/cells/mlp-0/seed-2/model/model.safetensors")).unwrap();
+    assert_eq!(first, again);
+    // Other settings do not mix with what is there.
+    bench
+        .run(&["compare", "grid.toml", "--out", "both", "--set", "train.steps=31"])
+        .refused(2, &["other settings"]);
+}
+
+#[test]
+fn a_grid_that_is_killed_goes_on_where_it_was() {
+    let bench = Bench::new();
+    bench.file("grid.toml", GRID);
+    let long = [
+        "compare",
+        "grid.toml",
+        "--jobs",
+        "2",
+        "--set",
+        "train.steps=400",
+        "--set",
+        "checkpoint.every_steps=50",
+    ];
+    let whole: Vec<&str> = long.iter().copied().chain(["--out", "whole"]).collect();
+    bench.run(&whole).succeeded();
+    let killed: Vec<&str> = long.iter().copied().chain(["--out", "killed"]).collect();
+    let mut child = bench.command(&killed).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let begun = bench.path().join("killed/cells/mlp-0/seed-1/checkpoints/step_00000050");
+    for _ in 0..2000 {
+        if begun.exists() || child.try_wait().unwrap().is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ran = bench.run(&[killed.as_slice(), &["--json"]].concat()).succeeded();
+    let made = ran.events().iter().filter(|event| event["event"] == "cell").count();
+    assert!(made <= 6, "{made}");
+    for cell in ["5-gram", "mlp-0/seed-1", "mlp-0/seed-2", "mlp-0.1/seed-1"] {
+        let of = |root: &str| bits(&bench.path().join(root).join("cells").join(cell));
+        assert_eq!(of("whole"), of("killed"), "{cell}");
+    }
+}
+
+#[test]
+fn the_shipped_comparisons_run() {
+    let bench = Bench::new();
+    let text = bench.text("a.txt", 900).to_string_lossy().into_owned();
+    for name in ["mle_vs_smoothing", "ngram_to_neural", "data_size"] {
+        let path = repository(&format!("configs/compare_{name}.toml"));
+        let ran = bench
+            .run(&[
+                "compare",
+                &path,
+                &text,
+                "--seeds",
+                "7",
+                "--set",
+                "train.steps=2",
+                "--set",
+                "data.train_fraction=0.5",
+                "--set",
+                "sample.tokens=0",
+                "--json",
+            ])
+            .succeeded();
+        let result = ran.result();
+        let variants = result["variants"].as_array().unwrap();
+        assert!(variants.len() >= 8, "{name}: {}", variants.len());
+        assert!(variants.iter().all(|variant| variant["diverged"] == 0), "{name}");
+        assert!(!result["differences"].as_array().unwrap().is_empty());
+    }
+}
