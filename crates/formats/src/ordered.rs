@@ -39,6 +39,7 @@ impl<F: FnMut(&[u8]) -> Result<()> + Send> Sink<F> {
         let starts: Vec<usize> = (0..lines).step_by(LINES_A_TASK).collect();
         for starts in starts.chunks(TASKS) {
             let Self { put, waiting, spare } = self;
+            let spare = &*spare; // shared by the tasks
             let make = |&start: &usize| {
                 let mut piece = spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default();
                 piece.clear();
