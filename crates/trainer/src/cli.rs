@@ -180,10 +180,10 @@ pub struct Smooth {
 pub struct Export {
     /// A run folder, an .arpa file or an n-gram binary.
     pub model: PathBuf,
-    /// arpa or ngram (default: by the name of --out).
+    /// arpa, ngram, or hf, a folder that `transformers` loads (default: by the name of --out).
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
-    /// The file to write.
+    /// The file or folder to write.
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
 }
@@ -209,6 +209,8 @@ pub struct Bench {
 pub enum BenchWhat {
     /// Cross-entropy and its gradient, from logits and from hidden states.
     Loss,
+    /// A whole training step of nanoGPT's shapes: how fast, in how much memory, and what its time is spent on.
+    Step,
 }
 
 #[cfg(test)]
