@@ -1,12 +1,13 @@
 //! Hugging Face model folders: `config.json`, `model.safetensors`, and the tokenizer beside them.
 //!
-//! Read and written for the GPT-2 family ([`gpt2`]). Only safetensors are read: a `pytorch_model.bin` is a pickle, and
+//! Read and written for the GPT-2 family ([`Gpt2Config`]) and Llama's ([`LlamaConfig`]). Only safetensors are read: a `pytorch_model.bin` is a pickle, and
 //! reading one runs whatever program is in it.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use candle_core::Tensor;
 use serde_json::json;
+use surprisal_model::neural::TransformerConfig;
 
 use crate::{
     Error, Result, folder,
@@ -15,8 +16,10 @@ use crate::{
 };
 
 mod gpt2;
+mod llama;
 
 pub use gpt2::Gpt2Config;
+pub use llama::{LlamaConfig, RopeParameters};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
@@ -24,11 +27,66 @@ const TOKENIZER: &str = "tokenizer.json";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
+/// A model's `config.json`.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[serde(untagged)]
+pub enum HuggingFaceConfig {
+    /// Layer norms, learned positions, GELU.
+    Gpt2(Gpt2Config),
+    /// RMS norms, turned positions, SwiGLU.
+    Llama(LlamaConfig),
+}
+
+impl HuggingFaceConfig {
+    /// Reads `config.json` by its `model_type`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] with the field that is not computed here.
+    pub fn parse(what: &str, json: &[u8]) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        struct Family {
+            model_type: Option<String>,
+        }
+        let family: Family = serde_json::from_slice(json).map_err(|error| Error::malformed(what, &error))?;
+        match family.model_type.as_deref() {
+            Some("llama") => Ok(Self::Llama(LlamaConfig::parse(what, json)?)),
+            _ => Ok(Self::Gpt2(Gpt2Config::parse(what, json)?)),
+        }
+    }
+
+    /// The same model in our words.
+    pub fn transformer(&self) -> TransformerConfig {
+        match self {
+            Self::Gpt2(config) => config.transformer(),
+            Self::Llama(config) => config.transformer(),
+        }
+    }
+
+    /// The file for one of our models, if one of the families has its parts.
+    pub fn of(config: &TransformerConfig) -> Option<Self> {
+        Gpt2Config::of(config).map(Self::Gpt2).or_else(|| LlamaConfig::of(config).map(Self::Llama))
+    }
+
+    fn import(&self, what: &str, tensors: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
+        match self {
+            Self::Gpt2(config) => gpt2::import(what, config, tensors),
+            Self::Llama(config) => llama::import(what, config, tensors),
+        }
+    }
+
+    fn export(&self, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<(String, Tensor)>> {
+        match self {
+            Self::Gpt2(config) => gpt2::export(config, tensors),
+            Self::Llama(config) => llama::export(config, tensors),
+        }
+    }
+}
+
 /// A model read from a Hugging Face folder, under our names and in our layout.
 #[derive(Debug)]
 pub struct HuggingFaceModel {
     /// Its `config.json`.
-    pub config: Gpt2Config,
+    pub config: HuggingFaceConfig,
     /// The parameters: `wte.weight`, `h.0.attn.c_attn.weight` of shape (out, in), ...
     pub tensors: BTreeMap<String, Tensor>,
     /// The bytes of `tokenizer.json`, where there is one; not looked into.
@@ -48,7 +106,7 @@ pub struct HuggingFaceTokenizer {
     pub eos: Option<String>,
 }
 
-/// Reads the folder of a GPT-2 model; weights in f64, bf16 or f16 are converted to f32.
+/// Reads the folder of a model of either family; weights in f64, bf16 or f16 are converted to f32.
 ///
 /// # Errors
 /// [`Error::Missing`] for a folder without `config.json` or `model.safetensors`, [`Error::Malformed`] for a model that is not
@@ -73,10 +131,10 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
         return Err(missing(WEIGHTS, hint));
     }
     let what = folder::quoted(&path.join(CONFIG));
-    let config = Gpt2Config::parse(&what, &read_bounded(&path.join(CONFIG), MAX_CONFIG_BYTES)?)?;
+    let config = HuggingFaceConfig::parse(&what, &read_bounded(&path.join(CONFIG), MAX_CONFIG_BYTES)?)?;
     let options = ReadOptions { convert: true, ..ReadOptions::default() };
     let tensors = read_safetensors(path.join(WEIGHTS), &options)?;
-    let tensors = gpt2::import(&folder::quoted(&path.join(WEIGHTS)), &config, &tensors)?;
+    let tensors = config.import(&folder::quoted(&path.join(WEIGHTS)), &tensors)?;
     let tokenizer = present(TOKENIZER).then(|| read_bounded(&path.join(TOKENIZER), MAX_TOKENIZER_BYTES));
     Ok(HuggingFaceModel { config, tensors, tokenizer: tokenizer.transpose()? })
 }
@@ -89,7 +147,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
 /// [`Error::Occupied`], [`Error::Io`], or tensors that are not those of the configuration.
 pub fn write(
     path: impl AsRef<Path>,
-    config: &Gpt2Config,
+    config: &HuggingFaceConfig,
     tensors: &BTreeMap<String, Tensor>,
     tokenizer: Option<&HuggingFaceTokenizer>,
 ) -> Result<()> {
@@ -98,13 +156,13 @@ pub fn write(
     };
     let fields = serde_json::to_value(config).map_err(|error| Error::malformed(CONFIG, &error))?;
     let config_json = pretty(&fields)?;
-    let weights = to_safetensors(&gpt2::export(config, tensors)?)?;
+    let weights = to_safetensors(&config.export(tensors)?)?;
     let mut parts: Vec<(&str, &[u8])> = vec![(CONFIG, &config_json), (WEIGHTS, &weights)];
     let tokenizer_config;
     if let Some(HuggingFaceTokenizer { json, unk, bos, eos }) = tokenizer {
         tokenizer_config = pretty(&json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": config.n_positions,
+            "model_max_length": config.transformer().block_size,
             "clean_up_tokenization_spaces": false,
             "unk_token": unk,
             "bos_token": bos,

@@ -1,5 +1,5 @@
 //! Hugging Face folders: `fixtures/gpt2_tiny` was written by `transformers` 5.23.0 (`GPT2LMHeadModel.save_pretrained`, 2 layers,
-//! 3 heads, 24 wide, 40 tokens, random weights).
+//! 3 heads, 24 wide, 40 tokens, random weights), and `fixtures/llama_tiny` likewise (`LlamaForCausalLM`).
 
 #![cfg(test)]
 
@@ -12,9 +12,10 @@ use std::{
 use candle_core::{DType, Device, Tensor};
 use surprisal_formats::{
     Error, atomic,
-    hf::{self, Gpt2Config, HuggingFaceTokenizer},
+    hf::{self, Gpt2Config, HuggingFaceConfig, HuggingFaceTokenizer, LlamaConfig},
     weights::{ReadOptions, read_safetensors, to_safetensors},
 };
+use surprisal_model::neural::{NormKind, PositionKind, TransformerConfig};
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt2_tiny")
@@ -27,7 +28,8 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 #[test]
 fn a_folder_of_transformers_is_read_under_our_names_and_layout() {
     let model = hf::read(fixture()).unwrap();
-    assert_eq!((model.config.n_layer, model.config.n_head, model.config.vocab_size), (2, 3, 40));
+    let config = model.config.transformer();
+    assert_eq!((config.n_layer, config.n_head, config.vocab_size), (2, 3, 40));
     assert_eq!(model.tensors.len(), 28);
     assert_eq!(model.tensors["h.1.attn.c_attn.weight"].dims(), [72, 24]);
     assert_eq!(model.tensors["h.0.mlp.c_proj.weight"].dims(), [24, 96]);
@@ -54,6 +56,55 @@ fn what_is_written_is_what_transformers_wrote() {
     assert!(String::from_utf8(wrote("tokenizer_config.json")).unwrap().contains(r#""unk_token": "<unk>""#));
     let error = hf::write(&out, &model.config, &model.tensors, None).unwrap_err();
     assert!(matches!(error, Error::Occupied { .. }), "{error}");
+}
+
+#[test]
+fn llamas_layout_is_read_and_written_byte_for_byte() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama_tiny");
+    let model = hf::read(&fixture).unwrap();
+    let config = model.config.transformer();
+    assert_eq!((config.n_layer, config.n_head, config.kv_heads(), config.hidden()), (2, 3, 3, 64));
+    assert!(config.norm == NormKind::Rms && config.position == PositionKind::Rope && !config.tied);
+    assert_eq!(model.tensors["h.1.attn.c_attn.weight"].dims(), [72, 24]);
+    assert_eq!(model.tensors["h.0.mlp.c_fc.weight"].dims(), [128, 24]);
+    let theirs = read_safetensors(fixture.join("model.safetensors"), &ReadOptions::default()).unwrap();
+    let keys = model.tensors["h.0.attn.c_attn.weight"].narrow(0, 24, 24).unwrap();
+    assert_eq!(values(&keys), values(&theirs["model.layers.0.self_attn.k_proj.weight"]));
+    // Through our own words and back.
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("exported");
+    let again = HuggingFaceConfig::of(&config).unwrap();
+    hf::write(&out, &again, &model.tensors, None).unwrap();
+    let wrote = fs::read(out.join("model.safetensors")).unwrap();
+    assert_eq!(wrote, fs::read(fixture.join("model.safetensors")).unwrap(), "byte for byte");
+    assert_eq!(hf::read(&out).unwrap().config.transformer(), config);
+    let plain = TransformerConfig::default();
+    assert!(matches!(HuggingFaceConfig::of(&plain), Some(HuggingFaceConfig::Gpt2(_))));
+    assert!(HuggingFaceConfig::of(&TransformerConfig { qk_norm: true, ..plain.clone() }).is_none());
+    assert!(HuggingFaceConfig::of(&TransformerConfig { norm: NormKind::Rms, ..plain }).is_none());
+}
+
+#[test]
+fn a_llama_that_is_not_computed_here_is_refused_by_field() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama_tiny/config.json");
+    let json = fs::read(fixture).unwrap();
+    for (field, value) in [
+        ("hidden_act", serde_json::json!("gelu")),
+        ("head_dim", serde_json::json!(16)),
+        ("num_key_value_heads", serde_json::json!(2)),
+        ("mlp_bias", serde_json::json!(true)),
+        ("rope_parameters", serde_json::json!({ "rope_theta": 1e4, "rope_type": "yarn" })),
+        ("rope_scaling", serde_json::json!({ "factor": 2.0 })),
+        ("num_hidden_layers", serde_json::json!(1_000_000_000)),
+        ("hidden_size", serde_json::json!(0)),
+        ("rms_norm_eps", serde_json::json!(-1.0)),
+        ("rope_parameters", serde_json::json!({ "rope_theta": 1e300 })),
+    ] {
+        let mut fields: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        fields[field] = value.clone();
+        let error = LlamaConfig::parse("config.json", fields.to_string().as_bytes()).unwrap_err();
+        assert!(matches!(error, Error::Malformed { .. }), "{field} = {value}: {error}");
+    }
 }
 
 #[test]
@@ -124,6 +175,7 @@ fn half_precision_and_an_old_files_mask_are_read() {
 fn configurations_that_are_not_computed_here_are_refused_by_field() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
+        ("model_type", serde_json::json!("mamba")),
         ("model_type", serde_json::json!("llama")),
         ("vocab_size", serde_json::json!(0)),
         ("vocab_size", serde_json::json!(-1)),

@@ -1,11 +1,5 @@
 //! tinyshakespeare under modified Kneser-Ney of several orders: the perplexities that KenLM's lmplz and query report.
 
-#![expect(
-    clippy::print_stderr,
-    clippy::unwrap_used,
-    reason = "a test and its helpers: it says when it skips"
-)]
-
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -69,23 +63,27 @@ fn perplexities_are_kenlms() {
         };
         let model = NgramModel::estimate(&tokens.ids, tokenizer.vocab_size(), &config).unwrap();
         let test = encode_files_with(&[test], &tokenizer, Reading::default()).unwrap().tokens;
-        let (mut nats, mut known, mut count, mut oov) = (0.0, 0.0, 0_u64, 0_u64);
+        let (mut logs, mut unknown, mut count, mut oov) = (0.0, 0.0, 0_u64, 0_u64);
         let lines: Vec<&[u32]> = test.sequences().collect();
         for (line, log_probs) in lines.iter().zip(model.log_probs_many(&lines, 1).unwrap()) {
+            // query adds up a line in single precision. On the one line of 111,541 characters that costs 1.4e-4 of the
+            // perplexity (11.98324 for 11.98493 at order 2), so it is done here, too.
+            let mut sum = 0.0_f32;
             for (&word, log_prob) in line[1..].iter().zip(log_probs) {
-                nats -= log_prob;
+                let log10 = log_prob / std::f64::consts::LN_10;
+                sum += log10 as f32;
                 count += 1;
                 if word == 0 {
                     oov += 1;
-                } else {
-                    known -= log_prob;
+                    unknown += log10;
                 }
             }
+            logs += f64::from(sum);
         }
         assert_eq!((Some(count), Some(oov)), (row["tokens"].as_u64(), row["oov"].as_u64()), "{row}");
         for (key, got) in [
-            ("perplexity_including_oov", (nats / count as f64).exp()),
-            ("perplexity_excluding_oov", (known / (count - oov) as f64).exp()),
+            ("perplexity_including_oov", 10_f64.powf(-logs / count as f64)),
+            ("perplexity_excluding_oov", 10_f64.powf(-(logs - unknown) / (count - oov) as f64)),
         ] {
             let want = row[key].as_f64().unwrap();
             assert!((got / want - 1.0).abs() <= 1e-5, "{key}: {got} for {row}");

@@ -1,100 +1,276 @@
-//! GELU in its tanh form (Hendrycks & Gimpel 2016): ½ x (1 + tanh(√(2/π) (x + 0.044715 x³))).
+//! What stands between the two matrices of an MLP: from `u` (N, U) to `a` (N, F).
+//!
+//! GELU in its tanh form (Hendrycks & Gimpel 2016): ½ u (1 + tanh(√(2/π) (u + 0.044715 u³))). ReLU² (So et al. 2021):
+//! max(u, 0)². SwiGLU (Shazeer 2020): u holds the gate g and the value v side by side, U = 2F, and a = g σ(g) v.
 
 use pulp::{Simd, WithSimd};
 
-use crate::exp::tanh_with_slope;
+use crate::exp::exp_nonpositive;
 use crate::simd::Isa;
 
 const SCALE: f32 = 0.797_884_6; // √(2/π)
 const CUBIC: f32 = 0.044715;
 
-/// The value and the derivative at `x`.
+/// Which one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// GPT-2's.
+    Gelu,
+    /// The square of the positive part.
+    Relu2,
+    /// Llama's: a gate and a value.
+    SwiGlu,
+}
+
+impl Activation {
+    /// U for F: how many inputs a row needs for `width` outputs.
+    pub fn inputs(self, width: usize) -> usize {
+        if self == Self::SwiGlu { 2 * width } else { width }
+    }
+
+    /// `a` (N, `width`) from `u` (N, U).
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn forward(self, u: &[f32], width: usize, a: &mut [f32]) {
+        assert!(a.len().is_multiple_of(width) && u.len() == self.inputs(a.len()));
+        Isa::current().run(Forward { activation: self, u, width, a });
+    }
+
+    /// `du` from `u` and `da`; `da` then holds `a` again, which the gradient of the second matrix needs.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn backward(self, u: &[f32], width: usize, da: &mut [f32], du: &mut [f32]) {
+        assert!(da.len().is_multiple_of(width) && u.len() == self.inputs(da.len()) && u.len() == du.len());
+        Isa::current().run(Backward { activation: self, u, width, da, du });
+    }
+}
+
+/// σ(x) and 1 − σ(x), neither by a difference that cancels.
 #[inline(always)]
-fn gelu_with_slope<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
-    let (half, one) = (simd.splat_f32s(0.5), simd.splat_f32s(1.0));
-    let square = simd.mul_f32s(x, x);
-    let inner =
-        simd.mul_f32s(x, simd.mul_add_e_f32s(square, simd.splat_f32s(SCALE * CUBIC), simd.splat_f32s(SCALE)));
-    let (tanh, slope) = tanh_with_slope(simd, inner);
-    let share = simd.mul_f32s(half, simd.add_f32s(one, tanh));
-    let inner_slope =
-        simd.mul_add_e_f32s(square, simd.splat_f32s(3.0 * SCALE * CUBIC), simd.splat_f32s(SCALE));
-    let bend = simd.mul_f32s(simd.mul_f32s(half, x), simd.mul_f32s(slope, inner_slope));
-    (simd.mul_f32s(x, share), simd.add_f32s(share, bend))
+fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
+    let one = simd.splat_f32s(1.0);
+    // e^{−|x|} overflows nowhere: σ(|x|) = 1/(1 + e), σ(−|x|) = e/(1 + e).
+    let e = exp_nonpositive(simd, simd.or_f32s(x, simd.splat_f32s(-0.0)));
+    let below = simd.less_than_f32s(x, simd.splat_f32s(0.0));
+    let large = simd.div_f32s(one, simd.add_f32s(one, e));
+    let small = simd.mul_f32s(e, large);
+    (simd.select_f32s(below, small, large), simd.select_f32s(below, large, small))
 }
 
-/// `xs[i] = gelu(xs[i])`.
-pub fn gelu_in_place(xs: &mut [f32]) {
-    struct Gelu<'a>(&'a mut [f32]);
-    impl WithSimd for Gelu<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            crate::exp::map_in_place(
+/// GELU's value and derivative at `x`. With t = 2 √(2/π) (x + 0.044715 x³), ½ (1 + tanh(t/2)) is σ(t): so they are x σ(t)
+/// and σ(t) + x σ(t) (1 − σ(t)) t'.
+#[inline(always)]
+fn gelu<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
+    let (linear, square) = (simd.splat_f32s(2.0 * SCALE), simd.mul_f32s(x, x));
+    let t = simd.mul_f32s(x, simd.mul_add_e_f32s(square, simd.splat_f32s(2.0 * SCALE * CUBIC), linear));
+    let (sigma, rest) = sigmoid(simd, t);
+    let value = simd.mul_f32s(x, sigma);
+    let slope = simd.mul_add_e_f32s(square, simd.splat_f32s(6.0 * SCALE * CUBIC), linear);
+    (value, simd.mul_add_e_f32s(simd.mul_f32s(value, rest), slope, sigma))
+}
+
+#[inline(always)]
+fn relu2<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
+    let positive = simd.max_f32s(x, simd.splat_f32s(0.0));
+    (simd.mul_f32s(positive, positive), simd.add_f32s(positive, positive))
+}
+
+/// x σ(x) and its derivative σ(x) (1 + x (1 − σ(x))).
+#[inline(always)]
+fn silu<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
+    let (sigma, rest) = sigmoid(simd, x);
+    let one = simd.splat_f32s(1.0);
+    (simd.mul_f32s(x, sigma), simd.mul_f32s(sigma, simd.mul_add_e_f32s(x, rest, one)))
+}
+
+/// `f` of the vectors of `xs` side by side with those of `into`, which it may read.
+#[inline(always)]
+fn zip_into<S: Simd>(simd: S, xs: &[f32], into: &mut [f32], f: impl Fn(S::f32s, S::f32s) -> S::f32s) {
+    let ((x, x_tail), (y, y_tail)) = (S::as_simd_f32s(xs), S::as_mut_simd_f32s(into));
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = f(x, *y);
+    }
+    if !x_tail.is_empty() {
+        let y = f(simd.partial_load_f32s(x_tail), simd.partial_load_f32s(y_tail));
+        simd.partial_store_f32s(y_tail, y);
+    }
+}
+
+struct Forward<'a> {
+    activation: Activation,
+    u: &'a [f32],
+    width: usize,
+    a: &'a mut [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { activation, u, width, a } = self;
+        match activation {
+            Activation::Gelu => zip_into(
                 simd,
-                self.0,
+                u,
+                a,
                 #[inline(always)]
-                |x| gelu_with_slope(simd, x).0,
-            );
+                |x, _| gelu(simd, x).0,
+            ),
+            Activation::Relu2 => zip_into(
+                simd,
+                u,
+                a,
+                #[inline(always)]
+                |x, _| relu2(simd, x).0,
+            ),
+            Activation::SwiGlu => {
+                for (u, a) in u.chunks_exact(2 * width).zip(a.chunks_exact_mut(width)) {
+                    let (gate, value) = u.split_at(width);
+                    a.copy_from_slice(value);
+                    zip_into(
+                        simd,
+                        gate,
+                        a,
+                        #[inline(always)]
+                        |g, v| simd.mul_f32s(silu(simd, g).0, v),
+                    );
+                }
+            }
         }
     }
-    Isa::current().run(Gelu(xs));
 }
 
-/// `gradient[i] *= gelu'(xs[i])`: what comes in becomes what goes on.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn gelu_backward_in_place(xs: &[f32], gradient: &mut [f32]) {
-    struct Backward<'a>(&'a [f32], &'a mut [f32]);
-    impl WithSimd for Backward<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let (x, x_tail) = S::as_simd_f32s(self.0);
-            let (g, g_tail) = S::as_mut_simd_f32s(self.1);
-            for (g, &x) in g.iter_mut().zip(x) {
-                *g = simd.mul_f32s(*g, gelu_with_slope(simd, x).1);
-            }
-            if !x_tail.is_empty() {
-                let slope = gelu_with_slope(simd, simd.partial_load_f32s(x_tail)).1;
-                let g = simd.mul_f32s(simd.partial_load_f32s(g_tail), slope);
-                simd.partial_store_f32s(g_tail, g);
+struct Backward<'a> {
+    activation: Activation,
+    u: &'a [f32],
+    width: usize,
+    da: &'a mut [f32],
+    du: &'a mut [f32],
+}
+
+/// `du = da · slope(u)`, `da = value(u)`.
+#[inline(always)]
+fn elementwise<S: Simd>(
+    simd: S,
+    u: &[f32],
+    da: &mut [f32],
+    du: &mut [f32],
+    f: impl Fn(S::f32s) -> (S::f32s, S::f32s),
+) {
+    let (u, u_tail) = S::as_simd_f32s(u);
+    let ((da, da_tail), (du, du_tail)) = (S::as_mut_simd_f32s(da), S::as_mut_simd_f32s(du));
+    for ((&u, da), du) in u.iter().zip(da).zip(du) {
+        let (value, slope) = f(u);
+        *du = simd.mul_f32s(*da, slope);
+        *da = value;
+    }
+    if !u_tail.is_empty() {
+        let (value, slope) = f(simd.partial_load_f32s(u_tail));
+        let through = simd.mul_f32s(simd.partial_load_f32s(da_tail), slope);
+        simd.partial_store_f32s(du_tail, through);
+        simd.partial_store_f32s(da_tail, value);
+    }
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { activation, u, width, da, du } = self;
+        match activation {
+            Activation::Gelu => elementwise(
+                simd,
+                u,
+                da,
+                du,
+                #[inline(always)]
+                |x| gelu(simd, x),
+            ),
+            Activation::Relu2 => elementwise(
+                simd,
+                u,
+                da,
+                du,
+                #[inline(always)]
+                |x| relu2(simd, x),
+            ),
+            Activation::SwiGlu => {
+                let rows = u.chunks_exact(2 * width).zip(du.chunks_exact_mut(2 * width));
+                for ((u, du), da) in rows.zip(da.chunks_exact_mut(width)) {
+                    let ((gate, value), (dgate, dvalue)) = (u.split_at(width), du.split_at_mut(width));
+                    // dg = da v silu'(g); dv = da silu(g); a = silu(g) v.
+                    dvalue.copy_from_slice(da);
+                    for (da, v) in da.iter_mut().zip(value) {
+                        *da *= v;
+                    }
+                    elementwise(
+                        simd,
+                        gate,
+                        da,
+                        dgate,
+                        #[inline(always)]
+                        |g| silu(simd, g),
+                    );
+                    for ((a, dv), v) in da.iter_mut().zip(dvalue).zip(value) {
+                        *dv *= *a;
+                        *a *= v;
+                    }
+                }
             }
         }
     }
-    assert_eq!(xs.len(), gradient.len());
-    Isa::current().run(Backward(xs, gradient));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn reference(x: f64) -> f64 {
-        0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+    fn reference(activation: Activation, x: f64) -> f64 {
+        match activation {
+            Activation::Gelu => {
+                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+            }
+            Activation::Relu2 => x.max(0.0).powi(2),
+            Activation::SwiGlu => x / (1.0 + (-x).exp()),
+        }
     }
 
     #[test]
-    fn values_and_slopes_follow_the_formula_on_every_instruction_set() {
-        let xs: Vec<f32> = (-1200..=1200).map(|i| i as f32 / 100.0).collect();
+    fn values_and_slopes_follow_the_formulas_on_every_instruction_set() {
+        let xs: Vec<f32> = (-1200..=1200).map(|i| i as f32 / 100.0 + 0.003).collect();
+        let n = xs.len();
         for isa in Isa::available() {
-            crate::simd::with_isa(isa, || {
-                let mut values = xs.clone();
-                gelu_in_place(&mut values);
-                let mut slopes = vec![1.0; xs.len()];
-                gelu_backward_in_place(&xs, &mut slopes);
-                for ((&x, &value), &slope) in xs.iter().zip(&values).zip(&slopes) {
-                    let x = f64::from(x);
-                    assert!((f64::from(value) - reference(x)).abs() < 2e-6, "{x}: {value} ({})", isa.name());
-                    let numeric = (reference(x + 1e-5) - reference(x - 1e-5)) / 2e-5;
-                    assert!(
-                        (f64::from(slope) - numeric).abs() < 3e-6,
-                        "{x}: {slope} vs {numeric} ({})",
-                        isa.name()
-                    );
-                }
-            });
+            for activation in [Activation::Gelu, Activation::Relu2, Activation::SwiGlu] {
+                crate::simd::with_isa(isa, || {
+                    let gated = activation == Activation::SwiGlu;
+                    let value = 0.75;
+                    let u: Vec<f32> = if gated { [xs.clone(), vec![value; n]].concat() } else { xs.clone() };
+                    let factor = if gated { f64::from(value) } else { 1.0 };
+                    let mut a = vec![0.0; n];
+                    activation.forward(&u, n, &mut a);
+                    let (mut da, mut du) = (vec![2.0; n], vec![0.0; u.len()]);
+                    activation.backward(&u, n, &mut da, &mut du);
+                    assert_eq!(a, da, "the backward pass makes the value again");
+                    for i in 0..n {
+                        let x = f64::from(xs[i]);
+                        let expected = reference(activation, x);
+                        let bound = 2e-6 * (1.0 + expected.abs());
+                        assert!((f64::from(a[i]) - factor * expected).abs() < bound, "{x}: {}", a[i]);
+                        let numeric =
+                            (reference(activation, x + 1e-5) - reference(activation, x - 1e-5)) / 2e-5;
+                        let slope = f64::from(du[i]) / 2.0;
+                        assert!(
+                            (slope - factor * numeric).abs() < 3e-6 * (1.0 + numeric.abs()),
+                            "{x}: {slope}"
+                        );
+                        if gated {
+                            assert!((f64::from(du[n + i]) - 2.0 * expected).abs() < 2.0 * bound, "{x}");
+                        }
+                    }
+                });
+            }
         }
     }
 }

@@ -2,19 +2,22 @@
 //!
 //! ```text
 //! P = softmax(Q Kᵀ / √d) over the positions not in the future      Y = P V
-//! dV = Pᵀ dY      dP = dY Vᵀ      dS = P ∘ (dP − rowsum(dP ∘ P)) / √d      dQ = dS K      dK = dSᵀ Q
+//! dV = Pᵀ dY      dP = dY Vᵀ      dS = P ∘ (dP − rowsum(dY ∘ Y)) / √d      dQ = dS K      dK = dSᵀ Q
 //! ```
 //!
-//! One row of the batch and one head at a time; the probabilities are kept for the backward pass.
+//! One row of the batch and one head at a time, and of that a block of queries at a time (Dao et al. 2022), so that no T × T
+//! matrix is ever kept: the forward pass leaves the logarithm of each softmax's denominator, from which the backward pass makes
+//! P again. Heads may share keys and values in groups (Ainslie et al. 2023).
 
 use pulp::{Simd, WithSimd};
 
+use crate::exp::exp_nonpositive;
 use crate::matmul::{Matrix, MatrixMut, multiply};
 use crate::reduce;
 use crate::simd::Isa;
 
-/// B rows of T tokens of width C = `n_head` · d.
-#[derive(Debug, Clone, Copy)]
+/// B rows of T tokens; H heads of width d = C / H, and G of keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// B.
     pub batch: usize,
@@ -22,145 +25,232 @@ pub struct Shape {
     pub tokens: usize,
     /// C.
     pub width: usize,
-    /// Heads.
+    /// H.
     pub n_head: usize,
+    /// G, a divisor of H.
+    pub n_kv_head: usize,
 }
 
 impl Shape {
-    fn head(&self) -> usize {
+    /// d.
+    pub fn head(&self) -> usize {
         self.width / self.n_head
     }
 
-    /// Elements of the kept probabilities: B · heads · T · T.
-    pub fn probabilities(&self) -> usize {
-        self.batch * self.n_head * self.tokens * self.tokens
+    /// C + 2·G·d: queries, keys and values side by side.
+    pub fn packed(&self) -> usize {
+        self.width + 2 * self.n_kv_head * self.head()
+    }
+
+    /// Softmaxes: B · H · T.
+    pub fn softmaxes(&self) -> usize {
+        self.batch * self.n_head * self.tokens
+    }
+
+    /// How many queries are worked on together: few enough that what lies in the future is not worth much.
+    fn block(&self) -> usize {
+        if self.tokens > 128 { 64 } else { 32 }
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.head() as f32).sqrt()
+    }
+
+    /// Where the queries, keys and values of head `h` start in a row.
+    fn offsets(&self, h: usize) -> [usize; 3] {
+        let d = self.head();
+        let group = h / (self.n_head / self.n_kv_head);
+        [h * d, self.width + group * d, self.width + (self.n_kv_head + group) * d]
+    }
+
+    fn check(&self, qkv: &[f32], y: &[f32], log_sums: &[f32]) {
+        assert!(self.width.is_multiple_of(self.n_head) && self.n_head.is_multiple_of(self.n_kv_head));
+        assert!(qkv.len() == self.batch * self.tokens * self.packed());
+        assert!(y.len() == self.batch * self.tokens * self.width && log_sums.len() == self.softmaxes());
     }
 }
 
-/// `qkv` (B, T, 3C): queries, keys, values side by side; writes `y` (B, T, C) and `probabilities` (B, heads, T, T).
+/// `qkv` (B, T, C + 2·G·d): queries, keys, values side by side; writes `y` (B, T, C) and `log_sums` (B, H, T).
 ///
 /// # Panics
 /// If the lengths do not fit together.
-pub fn causal_attention(shape: Shape, qkv: &[f32], y: &mut [f32], probabilities: &mut [f32]) {
-    let Shape { batch, tokens: t, width: c, n_head } = shape;
-    assert!(c.is_multiple_of(n_head) && qkv.len() == batch * t * 3 * c && y.len() == batch * t * c);
-    assert_eq!(probabilities.len(), shape.probabilities());
-    if t == 0 {
-        return;
-    }
-    let d = shape.head();
-    let scale = 1.0 / (d as f32).sqrt();
+pub fn causal_attention(shape: Shape, qkv: &[f32], y: &mut [f32], log_sums: &mut [f32]) {
+    shape.check(qkv, y, log_sums);
+    let Shape { batch, tokens: t, width: c, n_head, .. } = shape;
+    let (d, packed) = (shape.head(), shape.packed());
+    let mut scores = vec![0.0; shape.block() * t];
     for b in 0..batch {
-        let qkv = &qkv[b * t * 3 * c..(b + 1) * t * 3 * c];
+        let qkv = &qkv[b * t * packed..(b + 1) * t * packed];
         let y = &mut y[b * t * c..(b + 1) * t * c];
         for h in 0..n_head {
-            let part = |which: usize| Matrix::part(&qkv[which * c + h * d..], t, d, 3 * c);
-            let p = &mut probabilities[(b * n_head + h) * t * t..][..t * t];
-            multiply(MatrixMut::new(p, t, t), false, part(0), part(1).transposed(), None);
-            Isa::current().run(Softmax { p, t, scale });
-            multiply(MatrixMut::part(&mut y[h * d..], t, d, c), false, Matrix::new(p, t, t), part(2), None);
+            let [q, k, v] = shape.offsets(h);
+            let log_sums = &mut log_sums[(b * n_head + h) * t..][..t];
+            for first in (0..t).step_by(shape.block()) {
+                let end = t.min(first + shape.block());
+                let rows = end - first;
+                let part = |at: usize, rows: usize| Matrix::part(&qkv[at..], rows, d, packed);
+                let scores = &mut scores[..rows * end];
+                let keys = part(k, end).transposed();
+                let queries = part(first * packed + q, rows);
+                multiply(MatrixMut::new(scores, rows, end), false, queries, keys, None);
+                let log_sums = &mut log_sums[first..end];
+                Isa::current().run(Softmax { scores, end, first, scale: shape.scale(), log_sums });
+                let into = MatrixMut::part(&mut y[first * c + h * d..], rows, d, c);
+                multiply(into, false, Matrix::new(scores, rows, end), part(v, end), None);
+            }
         }
     }
 }
 
-/// Scores to probabilities, row i over columns 0..=i.
+/// Scores to probabilities: row i sees columns 0..=first + i.
 struct Softmax<'a> {
-    p: &'a mut [f32],
-    t: usize,
+    scores: &'a mut [f32],
+    end: usize,
+    first: usize,
     scale: f32,
+    log_sums: &'a mut [f32],
 }
 
 impl WithSimd for Softmax<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        for (i, row) in self.p.chunks_exact_mut(self.t).enumerate() {
-            let (seen, future) = row.split_at_mut(i + 1);
+        let rows = self.scores.chunks_exact_mut(self.end).zip(self.log_sums);
+        for (i, (row, log_sum)) in rows.enumerate() {
+            let (seen, future) = row.split_at_mut(self.first + i + 1);
             let max = reduce::max(simd, seen);
             let sum = reduce::exp_sum_in_place(simd, seen, max, self.scale);
             reduce::scale_add_in_place(simd, seen, 1.0 / sum, 0.0);
             future.fill(0.0);
+            *log_sum = max * self.scale + sum.ln();
         }
     }
 }
 
-/// Writes `dqkv` (B, T, 3C) from `dy` (B, T, C) and the kept probabilities.
+/// Writes `dqkv` (B, T, C + 2·G·d) from `dy` (B, T, C) and what the forward pass left.
 ///
 /// # Panics
 /// If the lengths do not fit together.
 pub fn causal_attention_backward(
     shape: Shape,
     qkv: &[f32],
-    probabilities: &[f32],
+    y: &[f32],
+    log_sums: &[f32],
     dy: &[f32],
     dqkv: &mut [f32],
 ) {
-    let Shape { batch, tokens: t, width: c, n_head } = shape;
-    assert!(qkv.len() == batch * t * 3 * c && dqkv.len() == qkv.len() && dy.len() == batch * t * c);
-    assert_eq!(probabilities.len(), shape.probabilities());
-    if t == 0 {
-        return;
-    }
-    let d = shape.head();
-    let scale = 1.0 / (d as f32).sqrt();
-    let mut ds = vec![0.0; t * t];
+    shape.check(qkv, y, log_sums);
+    assert!(dqkv.len() == qkv.len() && dy.len() == y.len());
+    let Shape { batch, tokens: t, width: c, n_head, n_kv_head } = shape;
+    let (d, packed, block, scale) = (shape.head(), shape.packed(), shape.block(), shape.scale());
+    let (mut probabilities, mut ds) = (vec![0.0; block * t], vec![0.0; block * t]);
     for b in 0..batch {
-        let qkv = &qkv[b * t * 3 * c..(b + 1) * t * 3 * c];
-        let dqkv = &mut dqkv[b * t * 3 * c..(b + 1) * t * 3 * c];
-        let dy = &dy[b * t * c..(b + 1) * t * c];
+        let qkv = &qkv[b * t * packed..(b + 1) * t * packed];
+        let dqkv = &mut dqkv[b * t * packed..(b + 1) * t * packed];
+        let (y, dy) = (&y[b * t * c..(b + 1) * t * c], &dy[b * t * c..(b + 1) * t * c]);
         for h in 0..n_head {
-            let part = |which: usize| Matrix::part(&qkv[which * c + h * d..], t, d, 3 * c);
-            let p = &probabilities[(b * n_head + h) * t * t..][..t * t];
-            let dy = Matrix::part(&dy[h * d..], t, d, c);
-            multiply(MatrixMut::new(&mut ds, t, t), false, dy, part(2).transposed(), None);
-            Isa::current().run(SoftmaxBackward { ds: &mut ds, p, t, scale });
-            let ds = Matrix::new(&ds, t, t);
-            let mut out = |which: usize, a: Matrix<'_>, b: Matrix<'_>| {
-                multiply(MatrixMut::part(&mut dqkv[which * c + h * d..], t, d, 3 * c), false, a, b, None);
-            };
-            out(0, ds, part(1));
-            out(1, ds.transposed(), part(0));
-            out(2, Matrix::new(p, t, t).transposed(), dy);
+            let [q, k, v] = shape.offsets(h);
+            let log_sums = &log_sums[(b * n_head + h) * t..][..t];
+            // The last queries see every key: what they leave is written, what the others leave is added.
+            let mut add = !h.is_multiple_of(n_head / n_kv_head);
+            for first in (0..t).step_by(block).rev() {
+                let end = t.min(first + block);
+                let rows = end - first;
+                let part = |at: usize, rows: usize| Matrix::part(&qkv[at..], rows, d, packed);
+                let (queries, keys) = (part(first * packed + q, rows), part(k, end));
+                let dy_part = Matrix::part(&dy[first * c + h * d..], rows, d, c);
+                let (p, ds) = (&mut probabilities[..rows * end], &mut ds[..rows * end]);
+                multiply(MatrixMut::new(p, rows, end), false, queries, keys.transposed(), None);
+                multiply(MatrixMut::new(ds, rows, end), false, dy_part, part(v, end).transposed(), None);
+                Isa::current().run(SoftmaxBackward {
+                    p,
+                    ds,
+                    end,
+                    first,
+                    scale,
+                    log_sums: &log_sums[first..end],
+                    y: &y[first * c + h * d..],
+                    dy: &dy[first * c + h * d..],
+                    head: d,
+                    width: c,
+                });
+                let (p, ds) = (Matrix::new(p, rows, end), Matrix::new(ds, rows, end));
+                let mut out = |at: usize, rows: usize, add: bool, a: Matrix<'_>, b: Matrix<'_>| {
+                    multiply(MatrixMut::part(&mut dqkv[at..], rows, d, packed), add, a, b, None);
+                };
+                out(first * packed + q, rows, false, ds, keys);
+                out(k, end, add, ds.transposed(), queries);
+                out(v, end, add, p.transposed(), dy_part);
+                add = true;
+            }
         }
     }
 }
 
-/// dP to dS in place.
+/// Scores to probabilities, and dP to dS, in place.
 struct SoftmaxBackward<'a> {
+    p: &'a mut [f32],
     ds: &'a mut [f32],
-    p: &'a [f32],
-    t: usize,
+    end: usize,
+    first: usize,
     scale: f32,
+    log_sums: &'a [f32],
+    /// This head's columns, rows of `width`.
+    y: &'a [f32],
+    dy: &'a [f32],
+    head: usize,
+    width: usize,
 }
 
 impl WithSimd for SoftmaxBackward<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let mut product = vec![0.0; self.t];
-        for (i, (ds, p)) in self.ds.chunks_exact_mut(self.t).zip(self.p.chunks_exact(self.t)).enumerate() {
-            let (seen, future) = ds.split_at_mut(i + 1);
-            for ((product, ds), p) in product.iter_mut().zip(&*seen).zip(p) {
-                *product = ds * p;
+        let mut products = vec![0.0; self.head];
+        let rows = self.p.chunks_exact_mut(self.end).zip(self.ds.chunks_exact_mut(self.end));
+        for (i, ((p, ds), &log_sum)) in rows.zip(self.log_sums).enumerate() {
+            let at = i * self.width..i * self.width + self.head;
+            for ((product, y), dy) in products.iter_mut().zip(&self.y[at.clone()]).zip(&self.dy[at]) {
+                *product = y * dy;
             }
-            let dot = reduce::sum(simd, &product[..=i]);
-            for (ds, p) in seen.iter_mut().zip(p) {
-                *ds = p * (*ds - dot) * self.scale;
+            let dot = simd.splat_f32s(reduce::sum(simd, &products));
+            let (scale, log_sum) = (simd.splat_f32s(self.scale), simd.splat_f32s(log_sum));
+            let step = {
+                #[inline(always)]
+                |p: S::f32s, ds: S::f32s| {
+                    // At most zero but for rounding.
+                    let x = simd.sub_f32s(simd.mul_f32s(p, scale), log_sum);
+                    let p = exp_nonpositive(simd, simd.min_f32s(x, simd.splat_f32s(0.0)));
+                    (p, simd.mul_f32s(simd.mul_f32s(p, simd.sub_f32s(ds, dot)), scale))
+                }
+            };
+            let ((p, p_future), (ds, ds_future)) =
+                (p.split_at_mut(self.first + i + 1), ds.split_at_mut(self.first + i + 1));
+            let ((p, p_tail), (ds, ds_tail)) = (S::as_mut_simd_f32s(p), S::as_mut_simd_f32s(ds));
+            for (p, ds) in p.iter_mut().zip(ds) {
+                (*p, *ds) = step(*p, *ds);
             }
-            future.fill(0.0);
+            if !p_tail.is_empty() {
+                let (a, b) = step(simd.partial_load_f32s(p_tail), simd.partial_load_f32s(ds_tail));
+                simd.partial_store_f32s(p_tail, a);
+                simd.partial_store_f32s(ds_tail, b);
+            }
+            p_future.fill(0.0);
+            ds_future.fill(0.0);
         }
     }
 }
 
 /// One query over the keys and values of all tokens so far, itself included: what sampling needs with a cache.
 ///
-/// `q` and `y` (C), `keys` and `values` (T, C).
+/// `q` and `y` (C), `keys` and `values` (T, G·d).
 ///
 /// # Panics
 /// If the lengths do not fit together, or there is no token.
-pub fn attend(n_head: usize, q: &[f32], keys: &[f32], values: &[f32], y: &mut [f32]) {
+pub fn attend((n_head, n_kv_head): (usize, usize), q: &[f32], keys: &[f32], values: &[f32], y: &mut [f32]) {
     struct Attend<'a> {
         n_head: usize,
+        n_kv_head: usize,
         q: &'a [f32],
         keys: &'a [f32],
         values: &'a [f32],
@@ -170,14 +260,15 @@ pub fn attend(n_head: usize, q: &[f32], keys: &[f32], values: &[f32], y: &mut [f
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
-            let c = self.q.len();
-            let d = c / self.n_head;
+            let d = self.q.len() / self.n_head;
+            let c = self.n_kv_head * d;
             let mut product = vec![0.0; d];
             let mut p = vec![0.0; self.keys.len() / c];
             for (h, y) in self.y.chunks_exact_mut(d).enumerate() {
                 let q = &self.q[h * d..(h + 1) * d];
+                let group = h / (self.n_head / self.n_kv_head);
                 for (p, key) in p.iter_mut().zip(self.keys.chunks_exact(c)) {
-                    for ((product, q), k) in product.iter_mut().zip(q).zip(&key[h * d..]) {
+                    for ((product, q), k) in product.iter_mut().zip(q).zip(&key[group * d..]) {
                         *product = q * k;
                     }
                     *p = reduce::sum(simd, &product);
@@ -187,7 +278,7 @@ pub fn attend(n_head: usize, q: &[f32], keys: &[f32], values: &[f32], y: &mut [f
                 y.fill(0.0);
                 for (p, value) in p.iter().zip(self.values.chunks_exact(c)) {
                     let share = p / sum;
-                    for (y, v) in y.iter_mut().zip(&value[h * d..]) {
+                    for (y, v) in y.iter_mut().zip(&value[group * d..]) {
                         *y += share * v;
                     }
                 }
@@ -195,9 +286,9 @@ pub fn attend(n_head: usize, q: &[f32], keys: &[f32], values: &[f32], y: &mut [f
         }
     }
     let c = q.len();
-    assert!(c.is_multiple_of(n_head) && y.len() == c && !keys.is_empty());
-    assert!(keys.len() == values.len() && keys.len().is_multiple_of(c));
-    Isa::current().run(Attend { n_head, q, keys, values, y });
+    assert!(c.is_multiple_of(n_head) && n_head.is_multiple_of(n_kv_head) && y.len() == c && !keys.is_empty());
+    assert!(keys.len() == values.len() && keys.len().is_multiple_of(n_kv_head * (c / n_head)));
+    Isa::current().run(Attend { n_head, n_kv_head, q, keys, values, y });
 }
 
 #[cfg(test)]
@@ -216,7 +307,7 @@ mod tests {
 
     /// The definition, in f64.
     fn reference(shape: Shape, qkv: &[f32]) -> Vec<f64> {
-        let Shape { batch, tokens: t, width: c, n_head } = shape;
+        let Shape { batch, tokens: t, width: c, n_head, .. } = shape;
         let d = c / n_head;
         let at =
             |b: usize, i: usize, which: usize, j: usize| f64::from(qkv[((b * t + i) * 3 + which) * c + j]);
@@ -241,13 +332,13 @@ mod tests {
 
     #[test]
     fn follows_the_definition_on_every_instruction_set() {
-        let shape = Shape { batch: 2, tokens: 9, width: 12, n_head: 3 };
+        let shape = Shape { batch: 2, tokens: 9, width: 12, n_head: 3, n_kv_head: 3 };
         let qkv = numbers(2 * 9 * 36);
         let expected = reference(shape, &qkv);
         for isa in Isa::available() {
             with_isa(isa, || {
                 let mut y = vec![0.0; 2 * 9 * 12];
-                let mut p = vec![0.0; shape.probabilities()];
+                let mut p = vec![0.0; shape.softmaxes()];
                 causal_attention(shape, &qkv, &mut y, &mut p);
                 for (a, b) in y.iter().zip(&expected) {
                     assert!((f64::from(*a) - b).abs() < 1e-5, "{a} and {b} ({})", isa.name());
@@ -257,7 +348,7 @@ mod tests {
                     (0..9).flat_map(|i| qkv[(i * 3 + which) * 12..][..12].to_vec()).collect()
                 };
                 let mut last = vec![0.0; 12];
-                attend(3, &qkv[8 * 36..][..12], &column(1), &column(2), &mut last);
+                attend((3, 3), &qkv[8 * 36..][..12], &column(1), &column(2), &mut last);
                 for (a, b) in last.iter().zip(&expected[8 * 12..9 * 12]) {
                     assert!((f64::from(*a) - b).abs() < 1e-5, "{a} and {b} ({})", isa.name());
                 }

@@ -1,120 +1,181 @@
-//! Layer normalisation (Ba, Kiros & Hinton 2016), row by row:
+//! Normalisation of rows: layer norm (Ba, Kiros & Hinton 2016) and RMS norm (Zhang & Sennrich 2019).
 //!
 //! ```text
-//! y = (x − mean) · r · w + b      r = 1/√(variance + ε)
+//! y = (x − mean) · r · w + b      r = 1/√(mean of (x − mean)² + ε)
 //! ```
 //!
-//! Backward, with n = (x − mean) · r and u = dy · w: dx = r (u − mean(u) − n · mean(u n)), dw = Σ_rows dy n, db = Σ_rows dy.
+//! RMS norm is the same with a mean of zero. Backward, with n = (x − mean) · r and u = dy · w:
+//! dx = r (u − mean(u) − n · mean(u n)), dw = Σ_rows dy n, db = Σ_rows dy; RMS norm drops mean(u).
 
 use pulp::{Simd, WithSimd};
 
 use crate::reduce;
 use crate::simd::Isa;
 
-/// Shapes: `x` and `y` (N, C), `weight` and `bias` (C). Returns (mean, r) of each row for the backward pass.
-///
-/// # Panics
-/// If the lengths do not fit together.
-pub fn layer_norm(
-    x: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    eps: f32,
-    y: &mut [f32],
-) -> Vec<(f32, f32)> {
-    struct Forward<'a> {
-        x: &'a [f32],
-        weight: &'a [f32],
-        bias: Option<&'a [f32]>,
-        eps: f32,
-        y: &'a mut [f32],
-    }
-    impl WithSimd for Forward<'_> {
-        type Output = Vec<(f32, f32)>;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-            let c = self.weight.len();
-            let mut statistics = Vec::with_capacity(self.x.len() / c);
-            for (x, y) in self.x.chunks_exact(c).zip(self.y.chunks_exact_mut(c)) {
-                let mean = reduce::sum(simd, x) / c as f32;
-                for (y, x) in y.iter_mut().zip(x) {
-                    *y = (x - mean) * (x - mean);
-                }
-                let r = 1.0 / (reduce::sum(simd, y) / c as f32 + self.eps).sqrt();
-                for ((y, x), w) in y.iter_mut().zip(x).zip(self.weight) {
-                    *y = (x - mean) * r * w;
-                }
-                if let Some(bias) = self.bias {
-                    for (y, b) in y.iter_mut().zip(bias) {
-                        *y += b;
-                    }
-                }
-                statistics.push((mean, r));
-            }
-            statistics
-        }
-    }
-    assert!(x.len() == y.len() && x.len().is_multiple_of(weight.len()));
-    assert!(bias.is_none_or(|bias| bias.len() == weight.len()));
-    Isa::current().run(Forward { x, weight, bias, eps, y })
+/// What is subtracted before the scale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Centre {
+    /// The row's mean: layer norm.
+    Mean,
+    /// Nothing: RMS norm.
+    Zero,
 }
 
-/// The gradients: `dx` is written, `dw` and `db` (C) are added to.
+/// A normalisation and its parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a> {
+    /// Which of the two.
+    pub centre: Centre,
+    /// w, (C).
+    pub weight: &'a [f32],
+    /// b, (C).
+    pub bias: Option<&'a [f32]>,
+    /// ε.
+    pub eps: f32,
+}
+
+impl Norm<'_> {
+    /// `x` and `y` (N, C). Returns (mean, r) of each row for the backward pass.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn forward(&self, x: &[f32], y: &mut [f32]) -> Vec<(f32, f32)> {
+        let mut statistics = vec![(0.0, 0.0); x.len() / self.weight.len()];
+        assert!(x.len() == y.len() && x.len().is_multiple_of(self.weight.len()));
+        assert!(self.bias.is_none_or(|bias| bias.len() == self.weight.len()));
+        Isa::current().run(Forward { norm: *self, x, y, statistics: &mut statistics });
+        statistics
+    }
+
+    /// y again, from what [`Self::forward`] returned.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn again(&self, x: &[f32], statistics: &[(f32, f32)], y: &mut [f32]) {
+        assert!(x.len() == y.len() && x.len() == statistics.len() * self.weight.len());
+        Isa::current().run(Again { norm: *self, x, y, statistics });
+    }
+
+    /// The gradients, from `dy` (N, C) and what [`Self::forward`] returned.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn backward(&self, x: &[f32], statistics: &[(f32, f32)], dy: &[f32], gradients: NormGradients<'_>) {
+        let c = self.weight.len();
+        assert!(x.len() == dy.len() && x.len() == gradients.dx.len() && x.len() == statistics.len() * c);
+        assert!(gradients.dw.len() == c && gradients.db.as_ref().is_none_or(|db| db.len() == c));
+        Isa::current().run(Backward { norm: *self, x, statistics, dy, gradients });
+    }
+}
+
+/// The gradients: all are added to.
 #[derive(Debug)]
-pub struct LayerNormGradients<'a> {
+pub struct NormGradients<'a> {
     /// (N, C).
     pub dx: &'a mut [f32],
     /// (C).
     pub dw: &'a mut [f32],
     /// (C).
-    pub db: &'a mut [f32],
+    pub db: Option<&'a mut [f32]>,
 }
 
-/// From `dy` (N, C) and what [`layer_norm`] returned.
-///
-/// # Panics
-/// If the lengths do not fit together.
-pub fn layer_norm_backward(
-    x: &[f32],
-    weight: &[f32],
-    statistics: &[(f32, f32)],
-    dy: &[f32],
-    gradients: LayerNormGradients<'_>,
-) {
-    struct Backward<'a> {
-        x: &'a [f32],
-        weight: &'a [f32],
-        statistics: &'a [(f32, f32)],
-        dy: &'a [f32],
-        gradients: LayerNormGradients<'a>,
+struct Forward<'a> {
+    norm: Norm<'a>,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    statistics: &'a mut [(f32, f32)],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Norm { centre, weight, bias, eps } = self.norm;
+        let c = weight.len();
+        let rows = self.x.chunks_exact(c).zip(self.y.chunks_exact_mut(c)).zip(self.statistics);
+        for ((x, y), statistics) in rows {
+            let mean = if centre == Centre::Mean { reduce::sum(simd, x) / c as f32 } else { 0.0 };
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = (x - mean) * (x - mean);
+            }
+            let r = 1.0 / (reduce::sum(simd, y) / c as f32 + eps).sqrt();
+            scaled(x, mean, r, weight, bias, y);
+            *statistics = (mean, r);
+        }
     }
-    impl WithSimd for Backward<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, simd: S) {
-            let c = self.weight.len();
-            let LayerNormGradients { dx, dw, db } = self.gradients;
-            let mut n = vec![0.0; c];
-            let mut un = vec![0.0; c];
-            let rows = self.x.chunks_exact(c).zip(self.dy.chunks_exact(c)).zip(dx.chunks_exact_mut(c));
-            for (((x, dy), dx), &(mean, r)) in rows.zip(self.statistics) {
-                for i in 0..c {
-                    n[i] = (x[i] - mean) * r;
-                    dw[i] += dy[i] * n[i];
-                    db[i] += dy[i];
-                    dx[i] = dy[i] * self.weight[i];
-                    un[i] = dx[i] * n[i];
+}
+
+#[inline(always)]
+fn scaled(x: &[f32], mean: f32, r: f32, weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
+        *y = (x - mean) * r * w;
+    }
+    if let Some(bias) = bias {
+        for (y, b) in y.iter_mut().zip(bias) {
+            *y += b;
+        }
+    }
+}
+
+struct Again<'a> {
+    norm: Norm<'a>,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    statistics: &'a [(f32, f32)],
+}
+
+impl WithSimd for Again<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Norm { weight, bias, .. } = self.norm;
+        let c = weight.len();
+        let rows = self.x.chunks_exact(c).zip(self.y.chunks_exact_mut(c)).zip(self.statistics);
+        for ((x, y), &(mean, r)) in rows {
+            scaled(x, mean, r, weight, bias, y);
+        }
+    }
+}
+
+struct Backward<'a> {
+    norm: Norm<'a>,
+    x: &'a [f32],
+    statistics: &'a [(f32, f32)],
+    dy: &'a [f32],
+    gradients: NormGradients<'a>,
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Norm { centre, weight, .. } = self.norm;
+        let c = weight.len();
+        let NormGradients { dx, dw, mut db } = self.gradients;
+        let mut rows = vec![0.0; 3 * c];
+        let (n, rest) = rows.split_at_mut(c);
+        let (u, un) = rest.split_at_mut(c);
+        // Lengths that the compiler can see to be equal: no bounds are checked within the loops.
+        let (n, u, un, dw, weight) = (&mut n[..c], &mut u[..c], &mut un[..c], &mut dw[..c], &weight[..c]);
+        let rows = self.x.chunks_exact(c).zip(self.dy.chunks_exact(c)).zip(dx.chunks_exact_mut(c));
+        for (((x, dy), dx), &(mean, r)) in rows.zip(self.statistics) {
+            let (x, dy, dx) = (&x[..c], &dy[..c], &mut dx[..c]);
+            for i in 0..c {
+                n[i] = (x[i] - mean) * r;
+                dw[i] += dy[i] * n[i];
+                u[i] = dy[i] * weight[i];
+                un[i] = u[i] * n[i];
+            }
+            if let Some(db) = &mut db {
+                for (db, dy) in db.iter_mut().zip(dy) {
+                    *db += dy;
                 }
-                let mean_u = reduce::sum(simd, dx) / c as f32;
-                let mean_un = reduce::sum(simd, &un) / c as f32;
-                for (dx, n) in dx.iter_mut().zip(&n) {
-                    *dx = r * (*dx - mean_u - n * mean_un);
-                }
+            }
+            let mean_u = if centre == Centre::Mean { reduce::sum(simd, u) / c as f32 } else { 0.0 };
+            let mean_un = reduce::sum(simd, un) / c as f32;
+            for i in 0..c {
+                dx[i] += r * (u[i] - mean_u - n[i] * mean_un);
             }
         }
     }
-    let c = weight.len();
-    assert!(x.len() == dy.len() && x.len() == gradients.dx.len() && x.len() == statistics.len() * c);
-    assert!(gradients.dw.len() == c && gradients.db.len() == c);
-    Isa::current().run(Backward { x, weight, statistics, dy, gradients });
 }

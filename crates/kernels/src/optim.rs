@@ -1,4 +1,4 @@
-//! The optimiser's passes over flat parameters: AdamW, gradient sums, and the square of the global norm.
+//! The optimisers' passes over flat parameters: AdamW, SGD, gradient sums, averages, and the square of the global norm.
 //!
 //! Nothing here is a fused multiply-add or a sum of a width that depends on the machine, so the results are the
 //! same bits on every instruction set.
@@ -140,6 +140,70 @@ impl<R: Real> WithSimd for Update<'_, R> {
     }
 }
 
+/// One step of SGD with momentum (Polyak 1964), with PyTorch's order of operations:
+///
+/// ```text
+/// g = grad_scale · gradient + l2 · θ
+/// m = momentum · m + g                  the first step starts from m = 0
+/// θ = (1 - lr · weight_decay) θ - lr · m            or, Nesterov's: - lr · (g + momentum · m)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sgd {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Decay of the running sum of gradients; 0: none.
+    pub momentum: f64,
+    /// Look ahead.
+    pub nesterov: bool,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Coupled L2 penalty.
+    pub l2: f64,
+    /// Multiplies the gradient first.
+    pub grad_scale: f64,
+}
+
+impl Sgd {
+    /// Updates `weights` and the momentum `m` in one pass. All slices have one length.
+    pub fn update<R: Real>(&self, weights: &mut [R], gradient: &[R], m: &mut [R]) {
+        struct Pass<'a, R>(&'a Sgd, &'a mut [R], &'a [R], &'a mut [R]);
+        impl<R: Real> WithSimd for Pass<'_, R> {
+            type Output = ();
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) {
+                let Self(rule, weights, gradient, m) = self;
+                let real = R::from_f64;
+                let (scale, l2, momentum) = (real(rule.grad_scale), real(rule.l2), real(rule.momentum));
+                let (keep, lr) = (real(1.0 - rule.lr * rule.weight_decay), real(rule.lr));
+                let (now, past) = if rule.nesterov { (lr, lr * momentum) } else { (real(0.0), lr) };
+                for ((w, &g), m) in weights.iter_mut().zip(gradient).zip(m) {
+                    let g = g * scale + l2 * *w;
+                    *m = momentum * *m + g;
+                    *w = keep * *w - (now * g + past * *m);
+                }
+            }
+        }
+        debug_assert!(weights.len() == gradient.len() && weights.len() == m.len());
+        Isa::current().run(Pass(self, weights, gradient, m));
+    }
+}
+
+/// `average[i] += (1 - decay) (weights[i] - average[i])`: the exponential moving average of the weights.
+pub fn average(average: &mut [f32], weights: &[f32], decay: f64) {
+    struct Average<'a>(&'a mut [f32], &'a [f32], f32);
+    impl WithSimd for Average<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            for (a, w) in self.0.iter_mut().zip(self.1) {
+                *a += self.2 * (w - *a);
+            }
+        }
+    }
+    debug_assert_eq!(average.len(), weights.len());
+    Isa::current().run(Average(average, weights, (1.0 - decay) as f32));
+}
+
 /// `dst[i] += src[i]`: how the gradients of shards are summed, always in shard order.
 pub fn accumulate(dst: &mut [f32], src: &[f32]) {
     struct Accumulate<'a>(&'a mut [f32], &'a [f32]);
@@ -249,6 +313,34 @@ mod tests {
         coupled.update(&mut w, &[5.0_f64], &mut m, &mut v);
         let g: f64 = 0.5 * 5.0 + 0.02 * 2.0;
         assert!((m[0] - 0.1 * g).abs() < 1e-15 && (v[0] - 0.01 * g * g).abs() < 1e-15, "{m:?} {v:?}");
+    }
+
+    /// Three steps by hand: θ = 1, −2, constant gradients 0.5, −0.25, lr 0.1, momentum 0.9.
+    #[test]
+    fn sgd_follows_its_formula() {
+        for (nesterov, expected) in [
+            (false, [1.0 - 0.1 * 0.5 * (1.0 + 1.9 + 2.71), -2.0 + 0.1 * 0.25 * (1.0 + 1.9 + 2.71)]),
+            (true, [1.0 - 0.1 * 0.5 * (1.9 + 2.71 + 3.439), -2.0 + 0.1 * 0.25 * (1.9 + 2.71 + 3.439)]),
+        ] {
+            let rule = Sgd { lr: 0.1, momentum: 0.9, nesterov, weight_decay: 0.0, l2: 0.0, grad_scale: 1.0 };
+            let (mut w, mut m) = ([1.0, -2.0], [0.0; 2]);
+            for _ in 0..3 {
+                rule.update(&mut w, &[0.5_f64, -0.25], &mut m);
+            }
+            assert!(w.iter().zip(expected).all(|(w, e)| (w - e).abs() < 1e-12), "{w:?} for {expected:?}");
+        }
+        let still =
+            Sgd { lr: 0.1, momentum: 0.0, nesterov: false, weight_decay: 0.5, l2: 0.2, grad_scale: 0.0 };
+        let (mut w, mut m) = ([2.0], [0.0]);
+        still.update(&mut w, &[7.0_f64], &mut m);
+        assert!((w[0] - (2.0 * 0.95 - 0.1 * 0.4)).abs() < 1e-15, "{w:?}");
+    }
+
+    #[test]
+    fn the_average_follows_the_weights() {
+        let mut mean = [0.0, 2.0];
+        average(&mut mean, &[1.0, 1.0], 0.75);
+        assert_eq!(mean, [0.25, 1.75]);
     }
 
     #[test]

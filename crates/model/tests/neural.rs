@@ -7,28 +7,41 @@ use std::collections::BTreeMap;
 use candle_core::{D, DType, Device, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use surprisal_model::neural::{Mode, Neural, NeuralConfig, NeuralLm};
+use surprisal_model::neural::{
+    ActivationKind, Mode, Neural, NeuralConfig, NeuralLm, NormKind, PositionKind, TransformerConfig,
+};
 use surprisal_model::{Error, LanguageModel};
 
 const V: usize = 11;
 const BLOCK: usize = 8;
 
 fn configs() -> Vec<NeuralConfig> {
-    let transformer = |dropout, bias, tied| NeuralConfig::Transformer {
+    let shape = TransformerConfig {
         vocab_size: V,
         block_size: BLOCK,
         n_layer: 2,
         n_head: 2,
         n_embd: 12,
-        dropout,
-        bias,
-        tied,
+        ..TransformerConfig::default()
+    };
+    let modern = TransformerConfig {
+        tied: false,
+        norm: NormKind::Rms,
+        position: PositionKind::Rope,
+        qk_norm: true,
+        activation: ActivationKind::Swiglu,
+        n_kv_head: 1,
+        softcap: 15.0,
+        bigram_rows: 50,
+        ..shape.clone()
     };
     vec![
         NeuralConfig::Bigram { vocab_size: V, block_size: BLOCK },
         NeuralConfig::Mlp { vocab_size: V, block_size: BLOCK, context: 3, n_embd: 4, n_hidden: 9 },
-        transformer(0.0, false, true),
-        transformer(0.2, true, false),
+        NeuralConfig::Transformer(modern),
+        NeuralConfig::Transformer(TransformerConfig { activation: ActivationKind::Relu2, ..shape.clone() }),
+        NeuralConfig::Transformer(shape.clone()),
+        NeuralConfig::Transformer(TransformerConfig { dropout: 0.2, bias: true, tied: false, ..shape }),
     ]
 }
 
@@ -139,7 +152,7 @@ fn a_session_says_what_next_says_and_goes_on_past_the_block() {
         }
         // One more than fits: the last half of the block is read again, and this token after it.
         let fed = session.feed(&text[BLOCK..=BLOCK]).unwrap();
-        if matches!(config, NeuralConfig::Transformer { .. }) {
+        if matches!(config, NeuralConfig::Transformer(_)) {
             let next = lm.next(&text[BLOCK / 2..=BLOCK]).unwrap();
             assert!(fed.iter().zip(&next).all(|(a, b)| (a - b).abs() < 1e-4), "{config:?}");
         }

@@ -4,7 +4,10 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
-use crate::DropoutStream;
+use surprisal_kernels::norm::Centre;
+use surprisal_kernels::rotary;
+
+use crate::{Activation, Attention, DropoutStream};
 
 /// See [`crate::linear`].
 ///
@@ -26,43 +29,71 @@ pub fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
     table.index_select(ids, 0)
 }
 
-/// See [`crate::layer_norm`].
+/// See [`crate::layer_norm`] and [`crate::rms_norm`].
 ///
 /// # Errors
 /// As [`crate::layer_norm`].
-pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
-    let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-    let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?;
-    let y = normed.broadcast_mul(weight)?;
+pub fn norm(centre: Centre, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
+    let centred = match centre {
+        Centre::Mean => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
+        Centre::Zero => x.clone(),
+    };
+    let y = to_unit(&centred, eps)?.broadcast_mul(weight)?;
     match bias {
         Some(bias) => y.broadcast_add(bias),
         None => Ok(y),
     }
 }
 
+/// x / √(mean(x²) + ε), along the last dimension.
+fn to_unit(x: &Tensor, eps: f64) -> Result<Tensor> {
+    x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?)
+}
+
 /// See [`crate::causal_attention`].
 ///
 /// # Errors
 /// As [`crate::causal_attention`].
-pub fn causal_attention(qkv: &Tensor, n_head: usize) -> Result<Tensor> {
-    let (b, t, width) = qkv.dims3()?;
-    if n_head == 0 || width % (3 * n_head) != 0 {
-        bail!(
-            "attention: a width of {width} does not divide into queries, keys and values of {n_head} heads"
-        );
+pub fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Tensor> {
+    let (b, t, packed) = qkv.dims3()?;
+    let &Attention { n_head, n_kv_head, ref angles, qk_norm } = attention;
+    let heads = n_head + 2 * n_kv_head;
+    if n_kv_head == 0 || n_head % n_kv_head != 0 || packed % heads != 0 {
+        bail!("attention: a width of {packed} does not divide into {n_head} and {n_kv_head} heads");
     }
-    let c = width / 3;
-    let d = c / n_head;
-    // (B, T, C) -> (B, H, T, D); contiguous, because the matrix product takes no other batch strides.
-    let heads = |i: usize| -> Result<Tensor> {
-        qkv.narrow(2, i * c, c)?.contiguous()?.reshape((b, t, n_head, d))?.transpose(1, 2)?.contiguous()
+    let d = packed / heads;
+    // (B, T, heads · d) -> (B, heads, T, d); contiguous, because the matrix product takes no other batch strides.
+    let part = |first: usize, heads: usize| -> Result<Tensor> {
+        let part = qkv.narrow(2, first * d, heads * d)?.contiguous()?;
+        part.reshape((b, t, heads, d))?.transpose(1, 2)?.contiguous()
     };
-    let (q, k, v) = (heads(0)?, heads(1)?, heads(2)?);
+    let prepared = |x: Tensor| -> Result<Tensor> {
+        let x = if qk_norm { to_unit(&x, f64::from(rotary::EPS))? } else { x };
+        let Some(angles) = angles else { return Ok(x) };
+        let (cos, sin) = angles.tables();
+        let table = |values: &[f32]| -> Result<Tensor> {
+            let rows = values.get(..t * d / 2).unwrap_or_default();
+            Tensor::from_slice(rows, (1, 1, t, d / 2), x.device())?.to_dtype(x.dtype())
+        };
+        let (cos, sin) = (table(cos)?, table(sin)?);
+        let (low, high) = (x.narrow(3, 0, d / 2)?, x.narrow(3, d / 2, d / 2)?);
+        let first = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
+        let second = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
+        Tensor::cat(&[&first, &second], 3)?.contiguous()
+    };
+    // Each group's keys and values, once for every head that shares them.
+    let shared = |x: Tensor| -> Result<Tensor> {
+        let times = n_head / n_kv_head;
+        let x = x.unsqueeze(2)?.expand((b, n_kv_head, times, t, d))?;
+        x.contiguous()?.reshape((b, n_head, t, d))
+    };
+    let q = prepared(part(0, n_head)?)?;
+    let k = shared(prepared(part(n_head, n_kv_head)?)?)?;
+    let v = shared(part(n_head + n_kv_head, n_kv_head)?)?;
     let scores = (q.matmul(&k.t()?)? * (1.0 / (d as f64).sqrt()))?; // (B, H, T, T)
     let scores = scores.broadcast_add(&causal_mask(t, qkv.dtype(), qkv.device())?)?;
     let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
-    weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, t, c)) // (B, T, C)
+    weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, t, n_head * d)) // (B, T, C)
 }
 
 /// Zero where a position may look, −∞ where it would see the future: (T, T).
@@ -72,16 +103,36 @@ fn causal_mask(t: usize, dtype: DType, device: &Device) -> Result<Tensor> {
     Tensor::from_vec(mask, (t, t), device)?.to_dtype(dtype)
 }
 
-/// See [`crate::gelu`].
+/// See [`crate::activation`].
 ///
 /// # Errors
-/// As [`crate::gelu`].
-pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    // From tanh: the gradient of the tensor library's own GELU rounds its constants to six digits.
-    let scale = (2.0 / std::f64::consts::PI).sqrt();
-    let cubic = ((x.sqr()? * 0.044715)? + 1.0)?; // (x + 0.044715 x³) / x
-    let inner = ((x * cubic)? * scale)?;
-    (x * 0.5)? * (inner.tanh()? + 1.0)?
+/// As [`crate::activation`].
+pub fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
+    match activation {
+        Activation::Gelu => {
+            // From tanh: the gradient of the tensor library's own GELU rounds its constants to six digits.
+            let scale = (2.0 / std::f64::consts::PI).sqrt();
+            let cubic = ((u.sqr()? * 0.044715)? + 1.0)?; // (u + 0.044715 u³) / u
+            let inner = ((u * cubic)? * scale)?;
+            (u * 0.5)? * (inner.tanh()? + 1.0)?
+        }
+        Activation::Relu2 => u.relu()?.sqr(),
+        Activation::SwiGlu => {
+            let inputs = u.dim(D::Minus1)?;
+            let (gate, value) =
+                (u.narrow(D::Minus1, 0, inputs / 2)?, u.narrow(D::Minus1, inputs / 2, inputs / 2)?);
+            // g / (1 + e^(−g))
+            (&gate / (gate.neg()?.exp()? + 1.0)?)? * value
+        }
+    }
+}
+
+/// See [`crate::softcap`].
+///
+/// # Errors
+/// As [`crate::softcap`].
+pub fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
+    (x / cap)?.tanh()? * cap
 }
 
 /// See [`crate::dropout`].
@@ -89,12 +140,6 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// As [`crate::dropout`].
 pub fn dropout(x: &Tensor, p: f64, stream: DropoutStream) -> Result<Tensor> {
-    if !(0.0..1.0).contains(&p) {
-        bail!("dropout: a probability of {p} is not in [0, 1)");
-    }
-    if p == 0.0 || x.elem_count() == 0 {
-        return Ok(x.clone());
-    }
     let rows = x.dim(0)?;
     let threshold = DropoutStream::threshold(p);
     let scale = (1.0 / (1.0 - p)) as f32;

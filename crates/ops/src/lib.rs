@@ -6,14 +6,49 @@
 //! tensor library (its layer norm, its last-dimension softmax, its rotary embedding) have no backward pass and cut
 //! the gradient without a word; nothing here uses them.
 
+pub mod block;
 pub mod composed;
+mod context;
 mod fused;
+pub mod gradients;
 pub mod inplace;
+pub mod layers;
+pub mod profile;
+mod scratch;
+pub mod single;
 mod stream;
 
-pub use stream::DropoutStream;
+use std::sync::Arc;
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
+
+pub use context::{inference, with_precision};
+pub use stream::DropoutStream;
+pub use surprisal_kernels::activation::Activation;
+pub use surprisal_kernels::matmul::Precision;
+pub use surprisal_kernels::rotary::Angles;
+
+use layers::Centre;
+
+/// The heads of causal attention.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    /// Heads of queries.
+    pub n_head: usize,
+    /// Heads of keys and values, each shared by `n_head / n_kv_head` heads of queries.
+    pub n_kv_head: usize,
+    /// Turns queries and keys by their position (RoPE).
+    pub angles: Option<Arc<Angles>>,
+    /// Scales queries and keys to unit mean square (QK-norm).
+    pub qk_norm: bool,
+}
+
+impl Attention {
+    /// Heads of their own keys and values, and nothing else.
+    pub fn plain(n_head: usize) -> Self {
+        Self { n_head, n_kv_head: n_head, angles: None, qk_norm: false }
+    }
+}
 
 /// Whether the fused kernels take this tensor: they are for the CPU and f32.
 fn fusable(x: &Tensor) -> bool {
@@ -41,58 +76,78 @@ pub fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// Shapes that do not fit together, or a failure of the tensor library.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
-    if fusable(x) {
-        fused::layer_norm(x, weight, bias, eps)
+    let (weight, bias) = (weight.clone(), bias.cloned());
+    layers::Norm { centre: Centre::Mean, weight, bias, eps }.forward(x)
+}
+
+/// RMS normalisation of each row (Zhang & Sennrich 2019): `x` (N, C) → (N, C), with `weight` (C).
+///
+/// # Errors
+/// Shapes that do not fit together, or a failure of the tensor library.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    layers::Norm { centre: Centre::Zero, weight: weight.clone(), bias: None, eps }.forward(x)
+}
+
+/// Multi-head causal self-attention: `qkv` (B, T, C + 2·G·d) holds queries, keys and values side by side → (B, T, C), for
+/// G heads of keys and values, d wide.
+///
+/// # Errors
+/// A width that does not divide among the heads, or a failure of the tensor library.
+pub fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Tensor> {
+    if fusable(qkv) {
+        fused::causal_attention(qkv, attention)
     } else {
-        composed::layer_norm(x, weight, bias, eps)
+        composed::causal_attention(qkv, attention)
     }
 }
 
-/// Multi-head causal self-attention: `qkv` (B, T, 3·C) holds queries, keys and values side by side → (B, T, C).
+/// [`causal_attention`] for one more token of one row: `qkv` (C + 2·G·d) of the new token at `position`; its key and value
+/// are appended to `keys` and `values` (T, G·d), which hold those of the tokens before it. Writes `y` (C). No gradient: for
+/// sampling.
 ///
 /// # Errors
-/// A width that is no multiple of 3 · `n_head`, or a failure of the tensor library.
-pub fn causal_attention(qkv: &Tensor, n_head: usize) -> Result<Tensor> {
-    if fusable(qkv) { fused::causal_attention(qkv, n_head) } else { composed::causal_attention(qkv, n_head) }
-}
-
-/// [`causal_attention`] for one more token of one row: `qkv` (3·C) of the new token; its key and value are appended to
-/// `keys` and `values` (T, C), which hold those of the tokens before it. Returns (C). No gradient: for sampling.
-///
-/// # Errors
-/// A width that is no multiple of 3 · `n_head`.
+/// A width that does not divide among the heads.
 pub fn attend_next(
+    attention: &Attention,
     qkv: &[f32],
-    n_head: usize,
+    position: usize,
     keys: &mut Vec<f32>,
     values: &mut Vec<f32>,
-) -> Result<Vec<f32>> {
-    if n_head == 0 || qkv.is_empty() || !qkv.len().is_multiple_of(3 * n_head) {
-        candle_core::bail!("attention: a width of {} does not divide among {n_head} heads", qkv.len());
-    }
-    let c = qkv.len() / 3;
-    keys.extend_from_slice(&qkv[c..2 * c]);
-    values.extend_from_slice(&qkv[2 * c..]);
-    let mut y = vec![0.0; c];
-    surprisal_kernels::attention::attend(n_head, &qkv[..c], keys, values, &mut y);
-    Ok(y)
+    y: &mut Vec<f32>,
+) -> Result<()> {
+    fused::attend_next(attention, qkv, position, keys, values, y)
 }
 
-/// GELU in its tanh form (Hendrycks & Gimpel 2016), GPT-2's `gelu_new`; any shape.
+/// An activation along the last dimension: GELU in its tanh form (GPT-2's `gelu_new`) and ReLU² keep the width, SwiGLU takes gates
+/// and values side by side and halves it.
+///
+/// # Errors
+/// An odd width of gates and values, or a failure of the tensor library.
+pub fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
+    if fusable(u) { fused::activation(u, activation) } else { composed::activation(u, activation) }
+}
+
+/// `cap · tanh(x / cap)`: keeps logits within ± `cap` (Gemma 2).
 ///
 /// # Errors
 /// A failure of the tensor library.
-pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    if fusable(x) { fused::gelu(x) } else { composed::gelu(x) }
+pub fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
+    if fusable(x) { fused::softcap(x, cap) } else { composed::softcap(x, cap) }
 }
 
 /// Dropout: zeroes an element with probability `p` and divides what it keeps by 1 − `p`.
 ///
 /// The mask depends on (seed, site, row in the whole batch, position in the row) alone, so it does not change with
-/// the way a batch is cut into shards.
+/// the way a batch is cut into shards. It is never stored: the backward pass draws it again.
 ///
 /// # Errors
 /// `p` outside [0, 1), or a failure of the tensor library.
 pub fn dropout(x: &Tensor, p: f64, stream: DropoutStream) -> Result<Tensor> {
-    composed::dropout(x, p, stream)
+    if !(0.0..1.0).contains(&p) {
+        bail!("dropout: a probability of {p} is not in [0, 1)");
+    }
+    if p == 0.0 || x.elem_count() == 0 {
+        return Ok(x.clone());
+    }
+    if fusable(x) { fused::dropout(x, p, stream) } else { composed::dropout(x, p, stream) }
 }

@@ -1,5 +1,7 @@
 //! Where the random bits of dropout come from.
 
+use surprisal_kernels::dropout::{keeps, splitmix64};
+
 /// Names one dropout mask of one training step.
 ///
 /// The mask is a function of a counter, not of a generator's state: nothing is stored between the forward and the
@@ -26,7 +28,7 @@ impl DropoutStream {
     /// [`Self::threshold`].
     #[inline]
     pub fn keeps(row: u64, position: usize, threshold: u64) -> bool {
-        splitmix64(row.wrapping_add(position as u64)) >> 32 >= threshold
+        keeps(row, position, threshold)
     }
 
     /// `p` as a count of the 2³² values that an element's 32 random bits can take.
@@ -36,25 +38,9 @@ impl DropoutStream {
     }
 }
 
-/// The output function of SplitMix64 (Steele, Lea & Flood 2014): a bijection of 64-bit words that mixes well.
-#[inline]
-fn splitmix64(x: u64) -> u64 {
-    let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mixes_as_published() {
-        // The first outputs of SplitMix64 from state 0.
-        assert_eq!(splitmix64(0), 0xe220_a839_7b1d_cdaf);
-        assert_eq!(splitmix64(0x9e37_79b9_7f4a_7c15), 0x6e78_9e6a_a1b9_65f4);
-    }
 
     #[test]
     fn drops_the_fraction_it_was_asked_for() {

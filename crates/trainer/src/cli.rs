@@ -276,13 +276,13 @@ pub struct Smooth {
 pub struct Export {
     /// A run folder, an .arpa file or an n-gram binary.
     pub model: PathBuf,
-    /// arpa or ngram (default: by the name of --out).
+    /// arpa, ngram, or hf, a folder that `transformers` loads (default: by the name of --out).
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// Keep values and weights of an .ngram file in this many bits (2 to 16; 8 is a good start) instead of exactly.
     #[arg(long, value_name = "BITS")]
     pub quantize: Option<u32>,
-    /// The file to write.
+    /// The file or folder to write.
     #[arg(long, value_name = "PATH")]
     pub out: PathBuf,
 }
@@ -310,6 +310,8 @@ pub enum BenchWhat {
     Loss,
     /// Estimating an n-gram model, scores in batches and one by one, whole distributions.
     Ngram,
+    /// A whole training step of nanoGPT's shapes: how fast, in how much memory, and what its time is spent on.
+    Step,
 }
 
 #[cfg(test)]

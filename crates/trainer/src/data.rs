@@ -56,7 +56,18 @@ impl Prepared {
             .tokenizer
             .kind()
             .ok_or_else(|| Failure::usage(format!("tokenizer.kind is \"{}\"", config.tokenizer.kind)))?;
-        let (tokenizer, train) = corpus.tokenize_train(kind)?;
+        // A model that was trained elsewhere knows the tokens of its own tokenizer.
+        let start = config.model.init_from.as_ref().map(|folder| folder.join("tokenizer.json"));
+        let (tokenizer, train) = match start.filter(|path| path.is_file()) {
+            Some(path) => {
+                let bytes = std::fs::read(&path)
+                    .map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))?;
+                let tokenizer = Tokenizer::from_json(&bytes)?;
+                let train = corpus.encode_train(&tokenizer)?;
+                (tokenizer, train)
+            }
+            None => corpus.tokenize_train(kind)?,
+        };
         let val = corpus.encode_val(&tokenizer)?;
         for notice in corpus.notices() {
             output.say(format!("note: {notice}"));

@@ -5,8 +5,17 @@ use crate::output::bytes;
 
 /// Memory that programs can still get, in bytes, where the system says so.
 fn available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
+    amount("/proc/meminfo", "MemAvailable:")
+}
+
+/// The most memory that this process has held, in bytes, where the system says so.
+pub(crate) fn peak() -> Option<u64> {
+    amount("/proc/self/status", "VmHWM:")
+}
+
+fn amount(file: &str, name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kibibytes * 1024)
 }

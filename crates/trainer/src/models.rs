@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use serde_json::{Value, json};
+use surprisal_formats::hf::{self, HuggingFaceModel};
 use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_formats::run::{RunFolder, RunWriter};
 use surprisal_formats::{arpa, ngram};
 use surprisal_model::LanguageModel;
-use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
+use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, NormKind, TransformerConfig};
 use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
 use surprisal_text::{Corpus, TokenText, Tokenizer, encode_files_with};
 
@@ -36,7 +37,7 @@ pub(crate) struct LoadedModel {
 pub(crate) enum Model {
     Uniform(Uniform),
     Counted(Box<NgramModel>),
-    Neural(NeuralLm),
+    Neural(Box<NeuralLm>),
 }
 
 impl Model {
@@ -45,6 +46,14 @@ impl Model {
         match self {
             Self::Counted(model) => Some(model),
             Self::Uniform(_) | Self::Neural(_) => None,
+        }
+    }
+
+    /// The neural model, if it is one.
+    pub(crate) fn neural(&self) -> Option<&Neural> {
+        match self {
+            Self::Neural(model) => Some(&model.neural),
+            Self::Uniform(_) | Self::Counted(_) => None,
         }
     }
 }
@@ -56,7 +65,7 @@ impl std::ops::Deref for Model {
         match self {
             Self::Uniform(model) => model,
             Self::Counted(model) => model.as_ref(),
-            Self::Neural(model) => model,
+            Self::Neural(model) => model.as_ref(),
         }
     }
 }
@@ -83,18 +92,63 @@ pub(crate) fn neural_config(config: &Config, vocab_size: usize) -> Result<Neural
             n_embd: size(model.n_embd),
             n_hidden: size(model.n_hidden),
         }),
-        "transformer" => Ok(NeuralConfig::Transformer {
-            vocab_size,
-            block_size,
-            n_layer: size(model.n_layer),
-            n_head: size(model.n_head),
-            n_embd: size(model.n_embd),
-            dropout: model.dropout.unwrap_or(0.0),
-            bias: model.bias.unwrap_or(false),
-            tied: model.tied.unwrap_or(true),
-        }),
+        "transformer" if model.init_from.is_some() => {
+            let start = start(config)?;
+            let transformer =
+                TransformerConfig { dropout: model.dropout.unwrap_or(0.0), ..start.config.transformer() };
+            if transformer.vocab_size != vocab_size {
+                return Err(Failure::usage(format!(
+                    "model.init_from has a vocabulary of {}, and the tokenizer one of {vocab_size}",
+                    transformer.vocab_size
+                ))
+                .hint(
+                    "put its tokenizer.json into the folder, or choose the tokenizer it was trained with",
+                ));
+            }
+            if block_size > transformer.block_size {
+                return Err(Failure::usage(format!(
+                    "train.block_size is {block_size}, and the model of model.init_from takes at most {}",
+                    transformer.block_size
+                )));
+            }
+            Ok(NeuralConfig::Transformer(transformer))
+        }
+        "transformer" => {
+            let defaults = TransformerConfig::default();
+            let norm = model.norm.unwrap_or(defaults.norm);
+            Ok(NeuralConfig::Transformer(TransformerConfig {
+                vocab_size,
+                block_size,
+                n_layer: size(model.n_layer),
+                n_head: size(model.n_head),
+                n_kv_head: model.n_kv_head.unwrap_or(defaults.n_kv_head),
+                n_embd: size(model.n_embd),
+                n_hidden: model.n_hidden.unwrap_or(defaults.n_hidden),
+                dropout: model.dropout.unwrap_or(defaults.dropout),
+                bias: model.bias.unwrap_or(defaults.bias),
+                tied: model.tied.unwrap_or(defaults.tied),
+                norm,
+                // Each the ε of its first model: GPT-2 and Llama.
+                norm_eps: if norm == NormKind::Rms { 1e-6 } else { defaults.norm_eps },
+                position: model.position.unwrap_or(defaults.position),
+                rope_theta: model.rope_theta.unwrap_or(defaults.rope_theta),
+                qk_norm: model.qk_norm.unwrap_or(defaults.qk_norm),
+                activation: model.activation.unwrap_or(defaults.activation),
+                zero_init: model.zero_init.unwrap_or(defaults.zero_init),
+                softcap: model.softcap.unwrap_or(defaults.softcap),
+                bigram_rows: model.bigram_rows.unwrap_or(defaults.bigram_rows),
+            }))
+        }
         kind => Err(Failure::usage(format!("a model of kind \"{kind}\" is not trained by gradient descent"))),
     }
+}
+
+/// The model that a run is to start from.
+pub(crate) fn start(config: &Config) -> Result<HuggingFaceModel> {
+    let Some(path) = &config.model.init_from else {
+        return Err(Failure::failed("there is no model.init_from"));
+    };
+    Ok(hf::read(path)?)
 }
 
 fn save(folder: &RunWriter, tokenizer: &Tokenizer, config: Value, weights: Weights) -> Result<()> {
@@ -202,7 +256,7 @@ pub(crate) fn load(path: &Path) -> Result<LoadedModel> {
                 Some(_) => config.eval.stride,
                 None => neural.config().block_size().div_ceil(2),
             };
-            (Model::Neural(NeuralLm { neural, stride }), parameters)
+            (Model::Neural(Box::new(NeuralLm { neural, stride })), parameters)
         }
         _ => return Err(damaged(format!("its kind is {kind}"))),
     };

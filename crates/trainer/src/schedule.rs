@@ -1,7 +1,7 @@
 //! The learning rate over a run: linear warm-up, then a shape.
 
 /// The shape after warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Shape {
     /// Stays at the peak.
     Constant,
@@ -9,15 +9,18 @@ pub enum Shape {
     Cosine,
     /// A straight line from the peak to the minimum.
     Linear,
+    /// Warm-up, stable, decay: the peak, then a straight line to the minimum over this last share of the run (Hu et al. 2024).
+    Wsd(f64),
 }
 
 impl Shape {
-    /// The shape of that name in a config.
-    pub fn named(name: &str) -> Option<Self> {
+    /// The shape of that name in a config; `cooldown` is the share of the run in which "wsd" decays.
+    pub fn named(name: &str, cooldown: f64) -> Option<Self> {
         match name {
             "constant" => Some(Self::Constant),
             "cosine" => Some(Self::Cosine),
             "linear" => Some(Self::Linear),
+            "wsd" => Some(Self::Wsd(cooldown)),
             _ => None,
         }
     }
@@ -49,6 +52,7 @@ impl Schedule {
             Shape::Constant => return self.lr,
             Shape::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
             Shape::Linear => 1.0 - progress,
+            Shape::Wsd(cooldown) => ((1.0 - progress) / cooldown).min(1.0),
         };
         self.min_lr + remaining * (self.lr - self.min_lr)
     }
@@ -82,6 +86,15 @@ mod tests {
         assert!((linear.at_step(500, 1000) - 5.5e-4).abs() < 1e-12);
         let constant = Schedule { shape: Shape::Constant, ..COSINE };
         assert!((constant.at_step(1999, 2000) - 1e-3).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn wsd_stays_at_the_peak_until_its_cool_down() {
+        let shape = Shape::named("wsd", 0.25).unwrap();
+        let wsd = Schedule { shape, warmup: 0, ..COSINE };
+        assert!((wsd.at_step(750, 1000) - 1e-3).abs() < 1e-15);
+        assert!((wsd.at_step(875, 1000) - 5.5e-4).abs() < 1e-12);
+        assert!((wsd.at_step(1000, 1000) - 1e-4).abs() < 1e-15);
     }
 
     #[test]

@@ -39,12 +39,16 @@ fn every_config_takes_two_steps_and_reaches_every_parameter() {
             let ran = bench.run(&arguments).succeeded();
             let audits: Vec<_> = ran.events().into_iter().filter(|event| event["event"] == "audit").collect();
             assert_eq!(audits.len(), 2, "{name}: one audit a step");
-            for audit in audits {
+            for (step, audit) in audits.iter().enumerate() {
                 let parameters = audit["parameters"].as_array().unwrap();
                 assert!(!parameters.is_empty());
                 for parameter in parameters {
                     let norm = parameter["gradient_norm"].as_f64().unwrap_or(f64::NAN);
-                    assert!(norm.is_finite() && norm > 0.0, "{name}: {parameter}");
+                    // Behind a projection that is zero nothing arrives, until the first step has moved it.
+                    let behind = [".c_attn.", ".c_fc.", ".ln_1.", ".ln_2."];
+                    let hidden = behind.iter().any(|part| parameter["name"].as_str().unwrap().contains(part));
+                    let waits = step == 0 && text.contains("zero_init = true") && hidden;
+                    assert!(norm.is_finite() && (norm > 0.0 || waits), "{name}: {parameter}");
                 }
             }
             assert_eq!(ran.result()["steps"], 2, "{name}");

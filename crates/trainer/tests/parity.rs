@@ -1,4 +1,4 @@
-//! The transformer against numbers computed elsewhere: GPT-2 as `transformers` computes it in f64 (PyTorch 2.15,
+//! The transformer against numbers computed elsewhere: GPT-2 and Llama as `transformers` computes them in f64 (PyTorch 2.15,
 //! dropout 0): logits, the label-smoothed loss of the next token, and every parameter's gradient.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
@@ -23,20 +23,51 @@ fn transposed(values: &[f64], columns: usize) -> Vec<f64> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
 }
 
+/// What Hugging Face calls our parameter `name`: the tensors that lie one under another in it.
+fn theirs(name: &str) -> Vec<String> {
+    let Some((layer, part)) = name.strip_prefix("h.").and_then(|rest| rest.split_once('.')) else {
+        return vec![
+            match name {
+                "wte.weight" => "model.embed_tokens.weight",
+                "ln_f.weight" => "model.norm.weight",
+                name => name,
+            }
+            .to_owned(),
+        ];
+    };
+    let parts: &[&str] = match part {
+        "ln_1.weight" => &["input_layernorm"],
+        "ln_2.weight" => &["post_attention_layernorm"],
+        "attn.c_attn.weight" => &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+        "attn.c_proj.weight" => &["self_attn.o_proj"],
+        "mlp.c_fc.weight" => &["mlp.gate_proj", "mlp.up_proj"],
+        _ => &["mlp.down_proj"],
+    };
+    parts.iter().map(|part| format!("model.layers.{layer}.{part}.weight")).collect()
+}
+
 #[test]
 fn gpt2_tiny_has_the_logits_the_loss_and_the_gradients_of_the_reference() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/fixtures/gpt2_tiny");
+    agrees("gpt2_tiny", 28, |reference, parameter, columns| {
+        let expected = doubles(reference, &format!("grad.transformer.{parameter}"));
+        let linear = parameter.contains(".attn.") || parameter.contains(".mlp.");
+        // Hugging Face's Conv1D keeps (in, out).
+        if linear && parameter.ends_with(".weight") { transposed(&expected, columns) } else { expected }
+    });
+}
+
+#[test]
+fn llama_tiny_has_the_logits_the_loss_and_the_gradients_of_the_reference() {
+    agrees("llama_tiny", 15, |reference, parameter, _| {
+        theirs(parameter).iter().flat_map(|name| doubles(reference, &format!("grad.{name}"))).collect()
+    });
+}
+
+/// `gradient` finds a parameter's in the reference, given its name and its number of rows.
+fn agrees(fixture: &str, parameters: usize, gradient: impl Fn(&SafeTensors<'_>, &str, usize) -> Vec<f64>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/fixtures").join(fixture);
     let model = hf::read(&folder).unwrap();
-    let config = NeuralConfig::Transformer {
-        vocab_size: model.config.vocab_size,
-        block_size: model.config.n_positions,
-        n_layer: model.config.n_layer,
-        n_head: model.config.n_head,
-        n_embd: model.config.n_embd,
-        dropout: 0.0,
-        bias: true,
-        tied: true,
-    };
+    let config = NeuralConfig::Transformer(model.config.transformer());
     let neural = Neural::from_tensors(&config, model.tensors, &Device::Cpu).unwrap();
     let bytes = std::fs::read(folder.join("reference.safetensors")).unwrap();
     let reference = SafeTensors::deserialize(&bytes).unwrap();
@@ -85,18 +116,13 @@ fn gpt2_tiny_has_the_logits_the_loss_and_the_gradients_of_the_reference() {
     for parameter in neural.parameters() {
         let found: Vec<f32> =
             gradients.get(&parameter.var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-        let mut expected = doubles(&reference, &format!("grad.transformer.{}", parameter.name));
-        let linear = parameter.name.contains(".attn.") || parameter.name.contains(".mlp.");
-        if linear && parameter.name.ends_with(".weight") {
-            // Hugging Face's Conv1D keeps (in, out).
-            expected = transposed(&expected, parameter.var.dims()[0]);
-        }
+        let expected = gradient(&reference, &parameter.name, parameter.var.dims()[0]);
         assert_eq!(found.len(), expected.len());
         let norm = expected.iter().map(|x| x * x).sum::<f64>().sqrt();
         let error = found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum::<f64>().sqrt();
         worst.insert(parameter.name.clone(), error / norm);
     }
-    assert_eq!(worst.len(), 28);
+    assert_eq!(worst.len(), parameters);
     for (name, error) in worst {
         assert!(error < 1e-3, "the gradient of {name} differs by {error:e} of its norm");
     }

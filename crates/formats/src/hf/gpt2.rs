@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+use surprisal_model::neural::TransformerConfig;
 
 use crate::{Error, Result};
 
@@ -100,6 +101,63 @@ impl Gpt2Config {
         let config: Self = serde_json::from_slice(json).map_err(|error| Error::malformed(what, &error))?;
         config.check(what)?;
         Ok(config)
+    }
+
+    /// The same model in our words.
+    pub fn transformer(&self) -> TransformerConfig {
+        TransformerConfig {
+            vocab_size: self.vocab_size,
+            block_size: self.n_positions,
+            n_layer: self.n_layer,
+            n_head: self.n_head,
+            n_embd: self.n_embd,
+            bias: true,
+            tied: self.tie_word_embeddings,
+            norm_eps: self.layer_norm_epsilon,
+            ..TransformerConfig::default()
+        }
+    }
+
+    /// The file for one of our models, if it has this family's parts (biases may be missing: they become zeros).
+    pub fn of(config: &TransformerConfig) -> Option<Self> {
+        let plain = TransformerConfig {
+            vocab_size: config.vocab_size,
+            block_size: config.block_size,
+            n_layer: config.n_layer,
+            n_head: config.n_head,
+            n_embd: config.n_embd,
+            dropout: config.dropout,
+            bias: config.bias,
+            tied: config.tied,
+            // What the weights start from says nothing about what they are.
+            zero_init: config.zero_init,
+            rope_theta: config.rope_theta,
+            n_kv_head: if config.kv_heads() == config.n_head { config.n_kv_head } else { 0 },
+            n_hidden: if config.hidden() == 4 * config.n_embd { config.n_hidden } else { 0 },
+            ..TransformerConfig::default()
+        };
+        (*config == plain).then(|| Self {
+            model_type: "gpt2".to_owned(),
+            architectures: vec!["GPT2LMHeadModel".to_owned()],
+            vocab_size: config.vocab_size,
+            n_positions: config.block_size,
+            n_embd: config.n_embd,
+            n_layer: config.n_layer,
+            n_head: config.n_head,
+            n_inner: None,
+            activation_function: gelu_new(),
+            layer_norm_epsilon: config.norm_eps,
+            tie_word_embeddings: config.tied,
+            resid_pdrop: config.dropout,
+            embd_pdrop: config.dropout,
+            attn_pdrop: 0.0,
+            scale_attn_weights: true,
+            scale_attn_by_inverse_layer_idx: false,
+            add_cross_attention: false,
+            bos_token_id: None,
+            eos_token_id: None,
+            dtype: float32(),
+        })
     }
 
     fn check(&self, what: &str) -> Result<()> {

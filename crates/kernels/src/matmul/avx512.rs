@@ -20,9 +20,9 @@ use std::arch::x86_64::{
 use std::cell::RefCell;
 
 /// Rows of a tile.
-const ROWS: usize = 12;
+pub(super) const ROWS: usize = 12;
 /// Columns of a tile.
-const COLUMNS: usize = 32;
+pub(super) const COLUMNS: usize = 32;
 /// Longest stretch along k between two visits to C.
 const DEPTH: usize = 384;
 /// Columns of B packed at a time: with [`DEPTH`], half of a second-level cache.
@@ -36,6 +36,27 @@ const LARGE: usize = 128 * 1024;
 /// Row strides that are multiples of this (2 KiB) put the rows of a tile into a few sets of the first-level cache.
 const SAME_SETS: usize = 512;
 
+/// Calls a tile's function for as many rows as there are.
+macro_rules! by_rows {
+    ($rows:expr, $tile:ident($($argument:expr),*)) => {
+        match $rows {
+            12 => $tile::<12>($($argument),*),
+            11 => $tile::<11>($($argument),*),
+            10 => $tile::<10>($($argument),*),
+            9 => $tile::<9>($($argument),*),
+            8 => $tile::<8>($($argument),*),
+            7 => $tile::<7>($($argument),*),
+            6 => $tile::<6>($($argument),*),
+            5 => $tile::<5>($($argument),*),
+            4 => $tile::<4>($($argument),*),
+            3 => $tile::<3>($($argument),*),
+            2 => $tile::<2>($($argument),*),
+            _ => $tile::<1>($($argument),*),
+        }
+    };
+}
+pub(super) use by_rows;
+
 /// A strided matrix.
 #[derive(Clone, Copy)]
 pub(super) struct View {
@@ -47,7 +68,11 @@ pub(super) struct View {
 /// 64 bytes: a vector and a cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-struct Line([f32; 16]);
+pub(super) struct Line([f32; 16]);
+
+impl Line {
+    pub(super) const ZERO: Self = Self([0.0; 16]);
+}
 
 thread_local! {
     /// Packed B and packed A of this thread.
@@ -68,8 +93,8 @@ pub(super) unsafe fn product(
     add: bool,
 ) {
     PACKED.with_borrow_mut(|(packed_b, packed_a)| {
-        packed_b.resize(DEPTH * WIDTH / 16, Line([0.0; 16]));
-        packed_a.resize(A_STRIDE * ROWS / 16, Line([0.0; 16]));
+        packed_b.resize(DEPTH * WIDTH / 16, Line::ZERO);
+        packed_a.resize(A_STRIDE * ROWS / 16, Line::ZERO);
         let (packed_b, packed_a) = (packed_b.as_mut_ptr().cast::<f32>(), packed_a.as_mut_ptr().cast::<f32>());
         let large = m * k > LARGE;
         for left in (0..n).step_by(WIDTH) {
@@ -95,7 +120,7 @@ pub(super) unsafe fn product(
                             let c = c.add(top * c_stride + left + panel);
                             fetch_tile(c, c_stride, rows, columns);
                             let b = packed_b.add(panel * depth);
-                            tile(rows, depth, here, b, c, c_stride, columns, add || from > 0);
+                            by_rows!(rows, tile_of(depth, here, b, c, c_stride, columns, add || from > 0));
                         }
                     }
                 }
@@ -106,13 +131,13 @@ pub(super) unsafe fn product(
 
 impl View {
     /// The part that starts at (row, column).
-    fn at(self, row: usize, column: usize) -> Self {
+    pub(super) fn at(self, row: usize, column: usize) -> Self {
         Self { data: self.data.wrapping_add(row * self.row_stride + column * self.column_stride), ..self }
     }
 }
 
 /// The lowest `count` lanes, of two vectors.
-fn masks(count: usize) -> (__mmask16, __mmask16) {
+pub(super) fn masks(count: usize) -> (__mmask16, __mmask16) {
     let all = ((1u64 << count) - 1) as u32;
     (all as u16, (all >> 16) as u16)
 }
@@ -173,7 +198,18 @@ unsafe fn transpose(from: *const f32, stride: usize, (rows, columns): (usize, us
             r[i] = _mm512_maskz_loadu_ps(here, from.wrapping_add(i * stride));
         }
     }
-    // Pairs, fours, then quarters of the vectors: the standard network.
+    let r = network(r);
+    for i in 0..16 {
+        if i < columns {
+            // SAFETY: the caller's buffer has `columns` rows.
+            unsafe { _mm512_storeu_ps(out.add(i * COLUMNS), r[i]) };
+        }
+    }
+}
+
+/// The transpose of sixteen vectors: pairs, fours, then quarters of them.
+#[target_feature(enable = "avx512f")]
+pub(super) fn network(mut r: [__m512; 16]) -> [__m512; 16] {
     let mut t = r;
     for i in (0..16).step_by(2) {
         t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
@@ -198,12 +234,7 @@ unsafe fn transpose(from: *const f32, stride: usize, (rows, columns): (usize, us
         r[i + 4] = _mm512_shuffle_f32x4::<0x88>(t[i + 4], t[i + 12]);
         r[i + 12] = _mm512_shuffle_f32x4::<0xdd>(t[i + 4], t[i + 12]);
     }
-    for i in 0..16 {
-        if i < columns {
-            // SAFETY: the caller's buffer has `columns` rows.
-            unsafe { _mm512_storeu_ps(out.add(i * COLUMNS), r[i]) };
-        }
-    }
+    r
 }
 
 /// A (rows, depth) panel of A as the tiles should read it, `width` columns of B long: where it is, or a copy in `out`.
@@ -264,38 +295,6 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut f32) {
                     *out.add(i * ROWS + j) = *column.add(j * a.row_stride);
                 }
             }
-        }
-    }
-}
-
-/// One tile of C, of `rows` by `columns`.
-#[target_feature(enable = "avx512f")]
-#[expect(clippy::too_many_arguments, reason = "the inner loop's own")]
-unsafe fn tile(
-    rows: usize,
-    depth: usize,
-    a: View,
-    b: *const f32,
-    c: *mut f32,
-    c_stride: usize,
-    columns: usize,
-    add: bool,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        match rows {
-            12 => tile_of::<12>(depth, a, b, c, c_stride, columns, add),
-            11 => tile_of::<11>(depth, a, b, c, c_stride, columns, add),
-            10 => tile_of::<10>(depth, a, b, c, c_stride, columns, add),
-            9 => tile_of::<9>(depth, a, b, c, c_stride, columns, add),
-            8 => tile_of::<8>(depth, a, b, c, c_stride, columns, add),
-            7 => tile_of::<7>(depth, a, b, c, c_stride, columns, add),
-            6 => tile_of::<6>(depth, a, b, c, c_stride, columns, add),
-            5 => tile_of::<5>(depth, a, b, c, c_stride, columns, add),
-            4 => tile_of::<4>(depth, a, b, c, c_stride, columns, add),
-            3 => tile_of::<3>(depth, a, b, c, c_stride, columns, add),
-            2 => tile_of::<2>(depth, a, b, c, c_stride, columns, add),
-            _ => tile_of::<1>(depth, a, b, c, c_stride, columns, add),
         }
     }
 }

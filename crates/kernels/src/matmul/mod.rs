@@ -1,12 +1,17 @@
 //! The one door to matrix products: `C = A B` or `C += A B` in f32, on strided views.
 //!
-//! Behind it stands a kernel of our own for AVX-512, and the `gemm` crate with its AVX2, NEON and portable kernels for
-//! every other machine. One in bf16 would come in here.
+//! Behind it stand kernels of our own for AVX-512, and the `gemm` crate with its AVX2, NEON and portable kernels for
+//! every other machine. [`Precision`] says how the inputs are read: as they are, or rounded to bf16.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
+mod vector;
 
 use gemm::Parallelism;
+
+pub use vector::matrix_vector;
 
 use crate::threads::Pool;
 
@@ -93,6 +98,64 @@ fn fits(len: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
             && (rows - 1) * row_stride + columns <= len)
 }
 
+/// How the inputs of a product are read. Sums are always f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to bf16: eight bits of significand, so an error of 2⁻⁹ an element at most; twice as fast where the machine has
+    /// AVX512-BF16, and slower than f32 where it has not.
+    Bf16,
+}
+
+impl Precision {
+    /// Whether this machine has instructions for it.
+    pub fn is_fast(self) -> bool {
+        match self {
+            Self::F32 => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Bf16 => bf16::available() && crate::simd::Isa::current().name() == "avx512",
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Bf16 => false,
+        }
+    }
+}
+
+/// [`multiply`] of inputs read in `precision`.
+///
+/// # Panics
+/// If the shapes do not make a product.
+pub fn multiply_in(
+    precision: Precision,
+    into: MatrixMut<'_>,
+    add: bool,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    pool: Option<&Pool>,
+) {
+    if precision == Precision::F32 || a.columns == 0 {
+        return multiply(into, add, a, b, pool);
+    }
+    assert!(into.rows == a.rows && into.columns == b.columns && a.columns == b.rows, "shapes of a product");
+    #[cfg(target_arch = "x86_64")]
+    if precision.is_fast() {
+        return by_own_kernel(Precision::Bf16, into, add, a, b, pool);
+    }
+    let (a_rounded, b_rounded) = (rounded(a), rounded(b));
+    multiply(into, add, Matrix { data: &a_rounded, ..a }, Matrix { data: &b_rounded, ..b }, pool);
+}
+
+/// A copy of the view's elements, rounded to bf16 (to nearest, ties to even).
+fn rounded(m: Matrix<'_>) -> Vec<f32> {
+    let round = |x: f32| {
+        let bits = x.to_bits();
+        let up = 0x7fff + ((bits >> 16) & 1);
+        if x.is_nan() { x } else { f32::from_bits(bits.wrapping_add(up) & 0xffff_0000) }
+    };
+    m.data.iter().map(|&x| round(x)).collect()
+}
+
 /// `into = a b`, or `into += a b` when `add`.
 ///
 /// With a pool, the columns or the rows of the product are shared out; the inner dimension never is, so the bits do not
@@ -104,7 +167,7 @@ pub fn multiply(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, po
     assert!(into.rows == a.rows && into.columns == b.columns && a.columns == b.rows, "shapes of a product");
     #[cfg(target_arch = "x86_64")]
     if a.columns > 0 && crate::simd::Isa::current().name() == "avx512" {
-        return by_own_kernel(into, add, a, b, pool);
+        return by_own_kernel(Precision::F32, into, add, a, b, pool);
     }
     by_gemm(into, add, a, b, pool);
 }
@@ -123,10 +186,17 @@ unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
-/// The kernel of [`avx512`]; only called where the machine has it.
+/// The kernels of [`avx512`] and [`bf16`]; only called where the machine has them.
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
-fn by_own_kernel(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
+fn by_own_kernel(
+    precision: Precision,
+    into: MatrixMut<'_>,
+    add: bool,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    pool: Option<&Pool>,
+) {
     let view = |m: Matrix<'_>| avx512::View {
         data: m.data.as_ptr(),
         row_stride: m.row_stride,
@@ -146,11 +216,14 @@ fn by_own_kernel(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, p
         b.data = b.data.wrapping_add(columns.start * b.column_stride);
         let shape = (rows.len(), columns.len(), k);
         // SAFETY: the constructors checked that each view lies within its slice, a transposed one only swaps strides, and
-        // these are ranges of the product's rows and columns; the machine has AVX-512. `into` is borrowed mutably
+        // these are ranges of the product's rows and columns; the machine has the instructions. `into` is borrowed mutably
         // and no two calls share a row and a column of it.
         unsafe {
             let c = c.0.wrapping_add(rows.start * stride + columns.start);
-            avx512::product(shape, a, b, c, stride, add);
+            match precision {
+                Precision::F32 => avx512::product(shape, a, b, c, stride, add),
+                Precision::Bf16 => bf16::product(shape, a, b, c, stride, add),
+            }
         }
     };
     let threads = pool.map_or(1, Pool::threads);
@@ -268,9 +341,15 @@ mod tests {
                     bt[j * k + l] = b[l * n + j];
                 }
             }
-            let expected: Vec<f64> = (0..m * n)
-                .map(|e| (0..k).map(|l| f64::from(a[e / n * k + l]) * f64::from(b[l * n + e % n])).sum())
-                .collect();
+            let product = |a: &[f32], b: &[f32]| -> Vec<f64> {
+                let term = |e: usize, l: usize| f64::from(a[e / n * k + l]) * f64::from(b[l * n + e % n]);
+                (0..m * n).map(|e| (0..k).map(|l| term(e, l)).sum()).collect()
+            };
+            let expected = product(&a, &b);
+            let half = |values: &[f32]| -> Vec<f32> {
+                values.iter().map(|&x| half::bf16::from_f32(x).to_f32()).collect()
+            };
+            let rounded_product = product(&half(&a), &half(&b));
             let lefts = [Matrix::new(&a, m, k), Matrix::new(&at, k, m).transposed()];
             let rights = [Matrix::new(&b, k, n), Matrix::new(&bt, n, k).transposed()];
             for isa in crate::simd::Isa::available() {
@@ -291,6 +370,20 @@ mod tests {
                                 "{m} x {n} x {k} {}: other bits with two threads",
                                 isa.name()
                             );
+                            let mut c = start.clone();
+                            multiply_in(
+                                Precision::Bf16,
+                                MatrixMut::new(&mut c, m, n),
+                                add,
+                                left,
+                                right,
+                                None,
+                            );
+                            for ((c, e), s) in c.iter().zip(&rounded_product).zip(&start) {
+                                let e = e + if add { f64::from(*s) } else { 0.0 };
+                                let close = (f64::from(*c) - e).abs() < 1e-6 * (k as f64 + 4.0);
+                                assert!(close, "bf16 {m} x {n} x {k} {}: {c} and {e}", isa.name());
+                            }
                         }
                     }
                 });

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::shape::TransformerConfig;
 use crate::{Error, Result};
 
 /// A neural model's kind and sizes.
@@ -28,43 +29,24 @@ pub enum NeuralConfig {
         /// tanh units.
         n_hidden: usize,
     },
-    /// Decoder-only, pre-norm, GPT-2's flavour (Radford et al. 2019).
-    Transformer {
-        /// |V|.
-        vocab_size: usize,
-        /// The longest context.
-        block_size: usize,
-        /// Blocks.
-        n_layer: usize,
-        /// Attention heads a block.
-        n_head: usize,
-        /// Width of the residual stream.
-        n_embd: usize,
-        /// Share of activations dropped in training, after the embeddings, the attention and the MLP.
-        dropout: f64,
-        /// Biases in linear layers and norms.
-        bias: bool,
-        /// The token embedding is the head, too.
-        tied: bool,
-    },
+    /// Decoder-only, pre-norm.
+    Transformer(TransformerConfig),
 }
 
 impl NeuralConfig {
     /// |V|.
     pub fn vocab_size(&self) -> usize {
         match self {
-            Self::Bigram { vocab_size, .. }
-            | Self::Mlp { vocab_size, .. }
-            | Self::Transformer { vocab_size, .. } => *vocab_size,
+            Self::Bigram { vocab_size, .. } | Self::Mlp { vocab_size, .. } => *vocab_size,
+            Self::Transformer(config) => config.vocab_size,
         }
     }
 
     /// The most tokens a row may have.
     pub fn block_size(&self) -> usize {
         match self {
-            Self::Bigram { block_size, .. }
-            | Self::Mlp { block_size, .. }
-            | Self::Transformer { block_size, .. } => *block_size,
+            Self::Bigram { block_size, .. } | Self::Mlp { block_size, .. } => *block_size,
+            Self::Transformer(config) => config.block_size,
         }
     }
 
@@ -85,13 +67,7 @@ impl NeuralConfig {
                 ("n_embd", *n_embd),
                 ("n_hidden", *n_hidden),
             ],
-            Self::Transformer { vocab_size, block_size, n_layer, n_head, n_embd, .. } => &[
-                ("vocab_size", *vocab_size),
-                ("block_size", *block_size),
-                ("n_layer", *n_layer),
-                ("n_head", *n_head),
-                ("n_embd", *n_embd),
-            ],
+            Self::Transformer(config) => &config.sizes(),
         };
         if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
             return wrong(format!("{name} must be at least 1"));
@@ -102,13 +78,8 @@ impl NeuralConfig {
         if self.parameters() > 1 << 40 {
             return wrong("a model of more than 2^40 parameters is too large".into());
         }
-        if let Self::Transformer { n_head, n_embd, dropout, .. } = self {
-            if n_embd % n_head != 0 {
-                return wrong(format!("n_embd = {n_embd} cannot be shared evenly by n_head = {n_head}"));
-            }
-            if !(0.0..1.0).contains(dropout) {
-                return wrong(format!("dropout = {dropout} is not in [0, 1)"));
-            }
+        if let Self::Transformer(config) = self {
+            config.check()?;
         }
         Ok(())
     }
@@ -125,11 +96,7 @@ impl NeuralConfig {
                 mul(&[context, n_embd, n_hidden]),
                 mul(&[n_hidden, vocab_size]),
             ]),
-            Self::Transformer { vocab_size, block_size, n_layer, n_embd, tied, .. } => sum(&[
-                mul(&[if tied { 1 } else { 2 }, vocab_size, n_embd]),
-                mul(&[block_size, n_embd]),
-                mul(&[12, n_layer, n_embd, n_embd]),
-            ]),
+            Self::Transformer(ref config) => config.parameters(),
         }
     }
 
@@ -143,9 +110,7 @@ impl NeuralConfig {
             Self::Mlp { vocab_size, context, n_embd, n_hidden, .. } => mul(&[3, context, n_embd])
                 .saturating_add(mul(&[6, n_hidden]))
                 .saturating_add(mul(&[2, vocab_size])),
-            Self::Transformer { vocab_size, n_layer, n_head, n_embd, .. } => mul(&[40, n_layer, n_embd])
-                .saturating_add(mul(&[2, n_layer, n_head, block_size]))
-                .saturating_add(mul(&[2, vocab_size])),
+            Self::Transformer(ref config) => config.activations(),
         };
         let cells = mul(&[batch_size, block_size]);
         self.parameters()
@@ -157,39 +122,33 @@ impl NeuralConfig {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shape::{ActivationKind, NormKind, PositionKind};
     use super::*;
 
     #[test]
     fn impossible_sizes_are_refused() {
-        let good = NeuralConfig::Transformer {
-            vocab_size: 65,
-            block_size: 64,
-            n_layer: 4,
-            n_head: 4,
-            n_embd: 128,
-            dropout: 0.0,
-            bias: false,
-            tied: true,
-        };
+        let shape = TransformerConfig { vocab_size: 65, ..TransformerConfig::default() };
+        let good = NeuralConfig::Transformer(shape.clone());
         assert!(good.check().is_ok());
         // nanoGPT's count for this shape, 0.80 M without and 8,192 positions.
         assert_eq!(good.parameters(), 65 * 128 + 64 * 128 + 12 * 4 * 128 * 128);
         let estimate = good.estimate_bytes(12, 64);
-        assert!((30_000_000..300_000_000).contains(&estimate), "{estimate}");
-        let NeuralConfig::Transformer { vocab_size, block_size, n_layer, n_embd, .. } = good else { return };
-        for (n_head, dropout) in [(3, 0.0), (0, 0.0), (4, 1.0), (4, f64::NAN)] {
-            let bad = NeuralConfig::Transformer {
-                vocab_size,
-                block_size,
-                n_layer,
-                n_head,
-                n_embd,
-                dropout,
-                bias: false,
-                tied: true,
-            };
+        assert!((20_000_000..300_000_000).contains(&estimate), "{estimate}");
+        for bad in [
+            TransformerConfig { n_head: 3, ..shape.clone() },
+            TransformerConfig { n_head: 0, ..shape.clone() },
+            TransformerConfig { n_kv_head: 3, ..shape.clone() },
+            TransformerConfig { dropout: 1.0, ..shape.clone() },
+            TransformerConfig { dropout: f64::NAN, ..shape.clone() },
+            TransformerConfig { softcap: -1.0, ..shape.clone() },
+            TransformerConfig { n_head: 128, position: PositionKind::Rope, ..shape.clone() },
+            TransformerConfig { n_embd: usize::MAX, ..shape.clone() },
+        ] {
+            let bad = NeuralConfig::Transformer(bad);
             assert!(matches!(bad.check(), Err(Error::Config { .. })), "{bad:?}");
         }
+        let gated = TransformerConfig { activation: ActivationKind::Swiglu, ..shape };
+        assert_eq!(gated.hidden(), 352);
         let huge = NeuralConfig::Bigram { vocab_size: usize::MAX, block_size: 8 };
         assert!(huge.check().is_err());
         assert_eq!(huge.estimate_bytes(usize::MAX, usize::MAX), u64::MAX);
@@ -199,5 +158,16 @@ mod tests {
     fn a_config_is_tagged_by_kind() {
         let json = serde_json::to_value(NeuralConfig::Bigram { vocab_size: 3, block_size: 8 }).unwrap();
         assert_eq!(json, serde_json::json!({ "kind": "bigram", "vocab_size": 3, "block_size": 8 }));
+        // What an older run wrote: the switches keep their defaults, and nothing unknown is passed over.
+        let old = serde_json::json!({ "kind": "transformer", "vocab_size": 9, "block_size": 8, "n_layer": 2, "n_head": 2,
+            "n_embd": 8, "dropout": 0.0, "bias": true, "tied": false });
+        let config: NeuralConfig = serde_json::from_value(old.clone()).unwrap();
+        let NeuralConfig::Transformer(shape) = &config else { panic!("{config:?}") };
+        assert!(shape.norm == NormKind::Layer && shape.bias && shape.n_layer == 2);
+        let again: NeuralConfig = serde_json::from_value(serde_json::to_value(&config).unwrap()).unwrap();
+        assert_eq!(again, config);
+        let mut unknown = old;
+        unknown["n_haed"] = 3.into();
+        assert!(serde_json::from_value::<NeuralConfig>(unknown).is_err());
     }
 }

@@ -68,7 +68,22 @@ impl<'a> Source<'a> {
         };
         let var = Var::from_tensor(&tensor)?;
         let tensor = var.as_tensor().clone();
-        self.made.push(Parameter { name: name.to_owned(), var, decay: shape.len() == 2 });
+        self.made.push(Parameter { name: name.to_owned(), var, decay: shape.len() == 2, hidden: Vec::new() });
+        Ok(tensor)
+    }
+
+    /// [`Self::get`] for a hidden layer's weight: matrices of `rows` one under another.
+    pub(super) fn hidden(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        init: Init,
+        rows: &[usize],
+    ) -> Result<Tensor> {
+        let tensor = self.get(name, &shape, init)?;
+        if let Some(made) = self.made.last_mut() {
+            made.hidden = rows.to_vec();
+        }
         Ok(tensor)
     }
 

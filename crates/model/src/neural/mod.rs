@@ -11,6 +11,7 @@ mod lm;
 mod mlp;
 mod parameter;
 mod session;
+mod shape;
 mod transformer;
 
 use std::collections::BTreeMap;
@@ -21,14 +22,21 @@ use rand_chacha::ChaCha8Rng;
 pub use config::NeuralConfig;
 pub use lm::NeuralLm;
 pub use parameter::Parameter;
+pub use shape::{ActivationKind, NormKind, PositionKind, TransformerConfig};
 
 use crate::{Error, Result};
 use init::Source;
 
+/// What training has to say to the operations of these models: where gradients go, how precise products are, what is timed.
+pub mod compute {
+    pub use surprisal_ops::gradients::Gradients;
+    pub use surprisal_ops::{Precision, profile, with_precision};
+}
+
 /// Whether a model is learning or being judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// No dropout.
+    /// No dropout, and nothing kept for gradients.
     Evaluate,
     /// With dropout.
     Train {
@@ -112,7 +120,7 @@ impl Neural {
                 Architecture::Bigram(bigram::Bigram::new(*vocab_size, &mut source)?)
             }
             NeuralConfig::Mlp { .. } => Architecture::Mlp(mlp::Mlp::new(config, &mut source)?),
-            NeuralConfig::Transformer { .. } => {
+            NeuralConfig::Transformer(config) => {
                 Architecture::Transformer(transformer::Transformer::new(config, &mut source)?)
             }
         };
@@ -140,10 +148,14 @@ impl Neural {
             let block_size = self.config.block_size();
             return Err(Error::Config { message: format!("{t} tokens do not fit a block of {block_size}") });
         }
-        match &self.architecture {
+        let forward = || match &self.architecture {
             Architecture::Bigram(model) => model.forward(ids),
             Architecture::Mlp(model) => model.forward(ids),
             Architecture::Transformer(model) => model.forward(ids, mode),
+        };
+        match mode {
+            Mode::Evaluate => surprisal_ops::inference(forward),
+            Mode::Train { .. } => forward(),
         }
     }
 }

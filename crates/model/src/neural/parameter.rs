@@ -13,6 +13,9 @@ pub struct Parameter {
     pub var: Var,
     /// Whether weight decay applies: to matrices and embeddings, not to biases and norms.
     pub decay: bool,
+    /// The rows of each hidden matrix that lies in this tensor, one under another; none for embeddings, heads, biases and
+    /// norms. Some optimisers treat hidden matrices as matrices.
+    pub hidden: Vec<usize>,
 }
 
 impl Parameter {

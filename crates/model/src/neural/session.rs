@@ -4,10 +4,8 @@
 //! more. So a token is predicted from at least half a block of context, at the price of re-reading half a block every
 //! half block.
 
-use candle_core::D;
-
+use super::NeuralLm;
 use super::transformer::{Cache, Transformer};
-use super::{NeuralLm, Output};
 use crate::{LanguageModel, Result, Session, check_tokens};
 
 /// A text being read by a transformer.
@@ -17,8 +15,8 @@ pub(super) struct CachedSession<'a> {
     /// The tokens in the caches, from position zero.
     read: Vec<u32>,
     caches: Vec<Cache>,
-    /// What follows them.
-    last: Option<Output>,
+    /// The logits of what follows them.
+    last: Option<Vec<f32>>,
 }
 
 impl<'a> CachedSession<'a> {
@@ -37,7 +35,8 @@ impl<'a> CachedSession<'a> {
                 self.push(token)?;
             }
         }
-        self.last = Some(self.transformer.next(token, self.read.len() as u32, &mut self.caches)?);
+        let (before, position) = (self.read.last().copied(), self.read.len());
+        self.last = Some(self.transformer.next(before, token, position, &mut self.caches)?);
         self.read.push(token);
         Ok(())
     }
@@ -53,10 +52,10 @@ impl Session for CachedSession<'_> {
         }
         match &self.last {
             None => self.lm.next(&[]),
-            Some(output) => {
-                let log_probs = candle_nn::ops::log_softmax(&output.logits()?.detach(), D::Minus1)?;
-                let row: Vec<f32> = log_probs.flatten_all()?.to_vec1()?;
-                Ok(row.into_iter().map(f64::from).collect())
+            Some(logits) => {
+                let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let sum: f64 = logits.iter().map(|&z| f64::from(z - max).exp()).sum();
+                Ok(logits.iter().map(|&z| f64::from(z - max) - sum.ln()).collect())
             }
         }
     }

@@ -1,184 +1,154 @@
-//! A decoder-only transformer, GPT-2's (Radford et al. 2019), written as nanoGPT writes it.
+//! A decoder-only transformer written as nanoGPT writes it: GPT-2's (Radford et al. 2019) by default, Llama's and a speedrunner's by
+//! switches.
 //!
 //! Shapes: B rows, T tokens a row, C = `n_embd`, V tokens. A linear layer's weight is (out, in). Where nanoGPT drops
 //! attention probabilities, this does not: only the outputs of the embedding, the attention and the MLP are dropped.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
-use surprisal_ops::inplace::read;
-use surprisal_ops::{
-    DropoutStream, attend_next, causal_attention, dropout, embedding, gelu, layer_norm, linear,
-};
+use surprisal_ops::block::{AttentionBlock, Drop, MlpBlock};
+use surprisal_ops::layers::{Centre, Linear, Norm};
+use surprisal_ops::{Activation, Angles, Attention, DropoutStream, embedding};
 
 use super::init::{Init, Source};
-use super::{Mode, NeuralConfig, Output};
-use crate::{Error, Result};
+use super::shape::{ActivationKind, NormKind, PositionKind, TransformerConfig};
+use super::{Mode, Output};
+use crate::Result;
 
-/// GPT-2's ε of layer normalisation.
-const NORM_EPS: f64 = 1e-5;
-
-/// Weight (out, in) and bias (out).
+/// Embeds the token with the one before it: a table of pairs, shared where there are fewer rows than pairs.
 #[derive(Debug)]
-struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+struct Pairs {
+    table: Tensor, // (rows, C)
+    vocab_size: u64,
 }
 
-impl Linear {
-    fn new(name: &str, shape: [usize; 2], std: f64, bias: bool, source: &mut Source<'_>) -> Result<Self> {
-        let weight = source.get(&format!("{name}.weight"), &shape, Init::Normal(std))?;
-        let bias = if bias {
-            Some(source.get(&format!("{name}.bias"), &shape[..1], Init::Constant(0.0))?)
-        } else {
-            None
-        };
-        Ok(Self { weight, bias })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(linear(x, &self.weight, self.bias.as_ref())?)
+impl Pairs {
+    /// The row of `id` after `before`; the first token of a row comes after none.
+    fn row(&self, before: Option<u32>, id: u32) -> u32 {
+        let pair = before.map_or(self.vocab_size, u64::from) * self.vocab_size + u64::from(id);
+        let rows = self.table.dims()[0] as u64;
+        let all = (self.vocab_size + 1) * self.vocab_size;
+        // Fibonacci hashing, where not every pair has a row of its own.
+        let mixed = if all <= rows { pair } else { pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20 };
+        (mixed % rows) as u32
     }
 }
 
-#[derive(Debug)]
-struct LayerNorm {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl LayerNorm {
-    fn new(name: &str, width: usize, bias: bool, source: &mut Source<'_>) -> Result<Self> {
-        let weight = source.get(&format!("{name}.weight"), &[width], Init::Constant(1.0))?;
-        let bias = if bias {
-            Some(source.get(&format!("{name}.bias"), &[width], Init::Constant(0.0))?)
-        } else {
-            None
-        };
-        Ok(Self { weight, bias })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(layer_norm(x, &self.weight, self.bias.as_ref(), NORM_EPS)?)
-    }
-}
-
-/// The shape of a batch and its dropout.
-#[derive(Clone, Copy)]
-struct Batch {
-    b: usize,
-    t: usize,
-    dropout: f64,
-    mode: Mode,
-}
-
-impl Batch {
-    /// Drops some of `x` (B·T, C); `site` tells the places of the model apart.
-    fn drop(&self, x: Tensor, site: u64) -> Result<Tensor> {
-        let Mode::Train { dropout_seed, first_row } = self.mode else { return Ok(x) };
-        if self.dropout == 0.0 {
-            return Ok(x);
-        }
-        let c = x.dim(1)?;
-        let stream = DropoutStream { seed: dropout_seed, site, first_row };
-        Ok(dropout(&x.reshape((self.b, self.t, c))?, self.dropout, stream)?.reshape((self.b * self.t, c))?)
-    }
-}
-
-/// x + attention(norm(x)), then x + mlp(norm(x)).
+/// One block of the stream.
 #[derive(Debug)]
 struct Block {
-    n_head: usize,
-    ln_1: LayerNorm,
-    c_attn: Linear, // (3C, C): queries, keys, values
-    attn_proj: Linear,
-    ln_2: LayerNorm,
-    c_fc: Linear, // (4C, C)
-    mlp_proj: Linear,
+    attention: AttentionBlock,
+    mlp: MlpBlock,
 }
 
-impl Block {
-    fn attention(&self, x: &Tensor, batch: Batch) -> Result<Tensor> {
-        let qkv = self.c_attn.forward(x)?; // (B·T, 3C)
-        let qkv = qkv.reshape((batch.b, batch.t, ()))?; // (B, T, 3C)
-        let y = causal_attention(&qkv, self.n_head)?; // (B, T, C)
-        self.attn_proj.forward(&y.reshape((batch.b * batch.t, ()))?) // (B·T, C)
-    }
-
-    fn mlp(&self, x: &Tensor) -> Result<Tensor> {
-        self.mlp_proj.forward(&gelu(&self.c_fc.forward(x)?)?) // (B·T, C) -> (B·T, 4C) -> (B·T, C)
-    }
-
-    /// The block for the next token of one row: `x` (1, C), with the keys and values of the tokens before it.
-    fn next(&self, x: &Tensor, cache: &mut Cache) -> Result<Tensor> {
-        let qkv = self.c_attn.forward(&self.ln_1.forward(x)?)?; // (1, 3C)
-        let y = read(&qkv, |qkv| attend_next(qkv, self.n_head, &mut cache.keys, &mut cache.values))??;
-        let y = Tensor::from_vec(y, x.shape(), x.device())?; // (1, C)
-        let x = (x + self.attn_proj.forward(&y)?)?;
-        Ok((&x + self.mlp(&self.ln_2.forward(&x)?)?)?.detach())
-    }
-
-    fn forward(&self, x: &Tensor, batch: Batch, site: u64) -> Result<Tensor> {
-        let x = (x + batch.drop(self.attention(&self.ln_1.forward(x)?, batch)?, site)?)?;
-        Ok((&x + batch.drop(self.mlp(&self.ln_2.forward(&x)?)?, site + 1)?)?)
-    }
-}
-
-/// The keys and values (T, C) of one block for the tokens read so far.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Cache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
+/// The keys and values (T, G·d) of one block for the tokens read so far.
+pub(super) type Cache = surprisal_ops::block::Cache;
 
 #[derive(Debug)]
 pub(super) struct Transformer {
     dropout: f64,
-    wte: Tensor, // (V, C)
-    wpe: Tensor, // (block_size, C)
+    wte: Tensor,         // (V, C)
+    wpe: Option<Tensor>, // (block_size, C)
+    pairs: Option<Pairs>,
     h: Vec<Block>,
-    ln_f: LayerNorm,
+    ln_f: Norm,
     lm_head: Tensor, // (V, C); wte itself when tied
+    softcap: f64,
 }
 
-impl Transformer {
-    pub(super) fn new(config: &NeuralConfig, source: &mut Source<'_>) -> Result<Self> {
-        let &NeuralConfig::Transformer {
-            vocab_size,
-            block_size,
-            n_layer,
-            n_head,
-            n_embd,
-            dropout,
-            bias,
-            tied,
-        } = config
-        else {
-            return Err(Error::Config { message: "not a transformer".into() });
-        };
-        let std = 0.02;
-        // Two additions a block to the residual stream: their sum keeps its variance (GPT-2).
-        let std_proj = std / (2.0 * n_layer as f64).sqrt();
-        let c = n_embd;
-        let wte = source.get("wte.weight", &[vocab_size, c], Init::Normal(std))?;
-        let wpe = source.get("wpe.weight", &[block_size, c], Init::Normal(std))?;
-        let mut h = Vec::with_capacity(n_layer);
-        for i in 0..n_layer {
-            h.push(Block {
-                n_head,
-                ln_1: LayerNorm::new(&format!("h.{i}.ln_1"), c, bias, source)?,
-                c_attn: Linear::new(&format!("h.{i}.attn.c_attn"), [3 * c, c], std, bias, source)?,
-                attn_proj: Linear::new(&format!("h.{i}.attn.c_proj"), [c, c], std_proj, bias, source)?,
-                ln_2: LayerNorm::new(&format!("h.{i}.ln_2"), c, bias, source)?,
-                c_fc: Linear::new(&format!("h.{i}.mlp.c_fc"), [4 * c, c], std, bias, source)?,
-                mlp_proj: Linear::new(&format!("h.{i}.mlp.c_proj"), [c, 4 * c], std_proj, bias, source)?,
-            });
-        }
-        let ln_f = LayerNorm::new("ln_f", c, bias, source)?;
-        let lm_head = if tied {
-            wte.clone()
+/// Asks for the parameters of a transformer.
+struct Maker<'a, 'b> {
+    config: &'a TransformerConfig,
+    source: &'a mut Source<'b>,
+}
+
+impl Maker<'_, '_> {
+    /// A hidden layer: matrices of `rows` one under another.
+    fn linear(&mut self, name: &str, rows: &[usize], width: usize, init: Init) -> Result<Linear> {
+        let out = rows.iter().sum();
+        let weight = self.source.hidden(&format!("{name}.weight"), [out, width], init, rows)?;
+        let bias = self.config.bias.then(|| {
+            let name = format!("{name}.bias");
+            self.source.get(&name, &[out], Init::Constant(0.0))
+        });
+        Ok(Linear { weight, bias: bias.transpose()? })
+    }
+
+    fn norm(&mut self, name: &str) -> Result<Norm> {
+        let &TransformerConfig { n_embd, bias, norm, norm_eps, .. } = self.config;
+        let weight = self.source.get(&format!("{name}.weight"), &[n_embd], Init::Constant(1.0))?;
+        // An RMS norm has no bias, whatever the linear layers have.
+        let bias = (bias && norm == NormKind::Layer)
+            .then(|| self.source.get(&format!("{name}.bias"), &[n_embd], Init::Constant(0.0)));
+        let centre = if norm == NormKind::Layer { Centre::Mean } else { Centre::Zero };
+        Ok(Norm { centre, weight, bias: bias.transpose()?, eps: norm_eps })
+    }
+
+    fn block(&mut self, i: usize, angles: Option<&Arc<Angles>>) -> Result<Block> {
+        let config = self.config;
+        let (c, f) = (config.n_embd, config.hidden());
+        let kv = c / config.n_head * config.kv_heads();
+        let std = Init::Normal(STD);
+        // Two additions a block to the residual stream: their sum keeps its variance (GPT-2), or starts at nothing.
+        let std_proj = if config.zero_init {
+            Init::Constant(0.0)
         } else {
-            source.get("lm_head.weight", &[vocab_size, c], Init::Normal(std))?
+            Init::Normal(STD / (2.0 * config.n_layer as f64).sqrt())
         };
-        Ok(Self { dropout, wte, wpe, h, ln_f, lm_head })
+        let (activation, inputs) = match config.activation {
+            ActivationKind::Gelu => (Activation::Gelu, vec![f]),
+            ActivationKind::Relu2 => (Activation::Relu2, vec![f]),
+            ActivationKind::Swiglu => (Activation::SwiGlu, vec![f, f]),
+        };
+        Ok(Block {
+            attention: AttentionBlock {
+                norm: self.norm(&format!("h.{i}.ln_1"))?,
+                qkv: self.linear(&format!("h.{i}.attn.c_attn"), &[c, kv, kv], c, std)?,
+                proj: self.linear(&format!("h.{i}.attn.c_proj"), &[c], c, std_proj)?,
+                attention: Attention {
+                    n_head: config.n_head,
+                    n_kv_head: config.kv_heads(),
+                    angles: angles.cloned(),
+                    qk_norm: config.qk_norm,
+                },
+            },
+            mlp: MlpBlock {
+                norm: self.norm(&format!("h.{i}.ln_2"))?,
+                fc: self.linear(&format!("h.{i}.mlp.c_fc"), &inputs, c, std)?,
+                proj: self.linear(&format!("h.{i}.mlp.c_proj"), &[c], f, std_proj)?,
+                activation,
+            },
+        })
+    }
+}
+
+/// The standard deviation of GPT-2's initial weights.
+const STD: f64 = 0.02;
+
+impl Transformer {
+    pub(super) fn new(config: &TransformerConfig, source: &mut Source<'_>) -> Result<Self> {
+        let &TransformerConfig { vocab_size, block_size, n_layer, n_head, n_embd: c, .. } = config;
+        let std = Init::Normal(STD);
+        let wte = source.get("wte.weight", &[vocab_size, c], std)?;
+        let (wpe, angles) = match config.position {
+            PositionKind::Learned => (Some(source.get("wpe.weight", &[block_size, c], std)?), None),
+            PositionKind::Rope => {
+                (None, Some(Arc::new(Angles::new(block_size, c / n_head, config.rope_theta))))
+            }
+        };
+        let pairs = match config.bigram_rows {
+            0 => None,
+            // Pairs start at nothing: the sum is the token's embedding alone.
+            rows => Some(source.get("bigram.weight", &[rows, c], Init::Constant(0.0))?),
+        };
+        let pairs = pairs.map(|table| Pairs { table, vocab_size: vocab_size as u64 });
+        let mut maker = Maker { config, source };
+        let h = (0..n_layer).map(|i| maker.block(i, angles.as_ref())).collect::<Result<_>>()?;
+        let ln_f = maker.norm("ln_f")?;
+        let lm_head =
+            if config.tied { wte.clone() } else { source.get("lm_head.weight", &[vocab_size, c], std)? };
+        Ok(Self { dropout: config.dropout, wte, wpe, pairs, h, ln_f, lm_head, softcap: config.softcap })
     }
 
     /// An empty cache for each block.
@@ -186,29 +156,80 @@ impl Transformer {
         vec![Cache::default(); self.h.len()]
     }
 
-    /// What follows `id`, the token at `position` of a row whose earlier tokens are in `caches`.
-    pub(super) fn next(&self, id: u32, position: u32, caches: &mut [Cache]) -> Result<Output> {
-        let row =
-            |index: u32, table: &Tensor| embedding(&Tensor::from_slice(&[index], 1, table.device())?, table);
-        let mut x = (row(id, &self.wte)? + row(position, &self.wpe)?)?; // (1, C)
-        for (block, cache) in self.h.iter().zip(caches) {
-            x = block.next(&x, cache)?;
+    /// The logits (V) of what follows `id`, which came after `before` and stands at `position` of a row whose earlier tokens
+    /// are in `caches`.
+    pub(super) fn next(
+        &self,
+        before: Option<u32>,
+        id: u32,
+        position: usize,
+        caches: &mut [Cache],
+    ) -> Result<Vec<f32>> {
+        use surprisal_ops::single::{add_row, linear};
+        let mut x = vec![0.0; self.wte.dim(1)?]; // (C)
+        add_row(&self.wte, id as usize, &mut x)?;
+        if let Some(wpe) = &self.wpe {
+            add_row(wpe, position, &mut x)?;
         }
-        let hidden = self.ln_f.forward(&x)?; // (1, C)
-        Ok(Output::Head { hidden, weight: self.lm_head.clone(), bias: None })
+        if let Some(pairs) = &self.pairs {
+            add_row(&pairs.table, pairs.row(before, id) as usize, &mut x)?;
+        }
+        for (block, cache) in self.h.iter().zip(caches) {
+            block.attention.next(&mut x, position, cache)?;
+            block.mlp.next(&mut x)?;
+        }
+        let mut logits = linear(&self.lm_head, None, &self.ln_f.single(&x)?)?; // (V)
+        if self.softcap > 0.0 {
+            let cap = self.softcap as f32;
+            for z in &mut logits {
+                *z = cap * (*z / cap).tanh();
+            }
+        }
+        Ok(logits)
+    }
+
+    /// tok_emb + pos_emb (+ what the pairs say): (B·T, C).
+    fn embed(&self, ids: &Tensor) -> Result<Tensor> {
+        let (b, t) = ids.dims2()?;
+        let flat = ids.flatten_all()?;
+        let mut x = embedding(&flat, &self.wte)?;
+        if let Some(wpe) = &self.wpe {
+            let positions = Tensor::arange(0, t as u32, ids.device())?.repeat(b)?; // (B·T)
+            x = (x + embedding(&positions, wpe)?)?;
+        }
+        if let Some(pairs) = &self.pairs {
+            let ids = flat.to_vec1::<u32>()?;
+            let before = |i: usize| if i.is_multiple_of(t) { None } else { Some(ids[i - 1]) };
+            let rows: Vec<u32> = (0..ids.len()).map(|i| pairs.row(before(i), ids[i])).collect();
+            x = (x + embedding(&Tensor::from_vec(rows, b * t, flat.device())?, &pairs.table)?)?;
+        }
+        Ok(x)
+    }
+
+    /// Dropout at one `site` of the model, which tells its masks apart.
+    fn drop(&self, mode: Mode, site: u64) -> Option<Drop> {
+        match mode {
+            Mode::Train { dropout_seed, first_row } if self.dropout > 0.0 => {
+                let stream = DropoutStream { seed: dropout_seed, site, first_row };
+                Some(Drop { p: self.dropout, stream })
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn forward(&self, ids: &Tensor, mode: &Mode) -> Result<Output> {
-        let (b, t) = ids.dims2()?;
-        let batch = Batch { b, t, dropout: self.dropout, mode: *mode };
-        let tok_emb = embedding(&ids.flatten_all()?, &self.wte)?; // (B·T, C)
-        let positions = Tensor::arange(0, t as u32, ids.device())?.repeat(b)?; // (B·T)
-        let pos_emb = embedding(&positions, &self.wpe)?; // (B·T, C)
-        let mut x = batch.drop((tok_emb + pos_emb)?, 0)?;
-        for (i, block) in self.h.iter().enumerate() {
-            x = block.forward(&x, batch, 1 + 2 * i as u64)?;
+        let (b, _) = ids.dims2()?;
+        let drop = |site| self.drop(*mode, site);
+        let mut x = surprisal_ops::block::dropped(self.embed(ids)?, b, drop(0))?; // (B·T, C)
+        for (block, site) in self.h.iter().zip((1..).step_by(2)) {
+            x = block.attention.forward(&x, b, drop(site))?;
+            x = block.mlp.forward(&x, b, drop(site + 1))?;
         }
         let hidden = self.ln_f.forward(&x)?; // (B·T, C)
+        if self.softcap > 0.0 {
+            let logits = surprisal_ops::linear(&hidden, &self.lm_head, None)?; // (B·T, V)
+            return Ok(Output::Logits(surprisal_ops::softcap(&logits, self.softcap)?));
+        }
         Ok(Output::Head { hidden, weight: self.lm_head.clone(), bias: None })
     }
 }

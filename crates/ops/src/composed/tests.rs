@@ -40,10 +40,17 @@ fn check_gradients(inputs: &[Var], f: impl Fn(&[Var]) -> Result<Tensor>) {
 fn gradients_agree_with_differences() {
     check_gradients(&[var(&[3, 4], 1), var(&[5, 4], 2), var(&[5], 3)], |v| linear(&v[0], &v[1], Some(&v[2])));
     check_gradients(&[var(&[3, 4], 1), var(&[4], 2), var(&[4], 3)], |v| {
-        layer_norm(&v[0], &v[1], Some(&v[2]), 1e-5)
+        norm(Centre::Mean, &v[0], &v[1], Some(&v[2]), 1e-5)
     });
-    check_gradients(&[var(&[2, 3, 12], 1)], |v| causal_attention(&v[0], 2));
-    check_gradients(&[var(&[4, 5], 1)], |v| gelu(&(v[0].as_tensor() * 3.0)?));
+    check_gradients(&[var(&[3, 4], 1), var(&[4], 2)], |v| norm(Centre::Zero, &v[0], &v[1], None, 1e-5));
+    check_gradients(&[var(&[2, 3, 12], 1)], |v| causal_attention(&v[0], &Attention::plain(2)));
+    let angles = Some(std::sync::Arc::new(crate::Angles::new(3, 4, 10.0)));
+    let modern = Attention { n_head: 2, n_kv_head: 1, angles, qk_norm: true };
+    check_gradients(&[var(&[2, 3, 16], 1)], |v| causal_attention(&v[0], &modern));
+    for kind in [Activation::Gelu, Activation::Relu2, Activation::SwiGlu] {
+        check_gradients(&[var(&[4, 6], 1)], |v| activation(&(v[0].as_tensor() * 3.0)?, kind));
+    }
+    check_gradients(&[var(&[2, 3], 1)], |v| softcap(&(v[0].as_tensor() * 3.0)?, 2.0));
     let ids = Tensor::new(&[1u32, 0, 1, 3], &Device::Cpu).unwrap();
     check_gradients(&[var(&[4, 3], 1)], |v| embedding(&ids, &v[0]));
     let stream = DropoutStream { seed: 1, site: 2, first_row: 3 };
@@ -56,7 +63,7 @@ fn attention_never_looks_ahead() {
     let start = values(t * 3 * c, 1);
     let run = |v: Vec<f64>| {
         let qkv = Tensor::from_vec(v, (1, t, 3 * c), &Device::Cpu).unwrap();
-        causal_attention(&qkv, 2).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
+        causal_attention(&qkv, &Attention::plain(2)).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap()
     };
     let before = run(start.clone());
     let mut changed = start;
@@ -71,7 +78,8 @@ fn attention_never_looks_ahead() {
 #[test]
 fn gelu_at_known_points() {
     // 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), evaluated independently to ten digits.
-    let y = gelu(&Tensor::new(&[-1.0f64, 0.0, 1.0, 3.0], &Device::Cpu).unwrap()).unwrap();
+    let x = Tensor::new(&[-1.0f64, 0.0, 1.0, 3.0], &Device::Cpu).unwrap();
+    let y = activation(&x, Activation::Gelu).unwrap();
     let y = y.to_vec1::<f64>().unwrap();
     for (y, expected) in y.iter().zip([-0.158_808_009_4, 0.0, 0.841_191_990_6, 2.996_362_607]) {
         assert!((y - expected).abs() < 1e-8, "{y} beside {expected}");
@@ -97,6 +105,6 @@ fn dropout_does_not_depend_on_the_sharding() {
 fn dropout_refuses_a_probability_of_one() {
     let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu).unwrap();
     let stream = DropoutStream { seed: 0, site: 0, first_row: 0 };
-    assert!(dropout(&x, 1.0, stream).is_err());
-    assert!(dropout(&x, f64::NAN, stream).is_err());
+    assert!(crate::dropout(&x, 1.0, stream).is_err());
+    assert!(crate::dropout(&x, f64::NAN, stream).is_err());
 }

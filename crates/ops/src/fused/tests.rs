@@ -2,8 +2,11 @@
 
 use candle_core::{DType, Device, Var};
 
+use std::sync::Arc;
+
 use super::*;
-use crate::composed;
+use crate::layers::Centre;
+use crate::{Activation, Angles, Attention, DropoutStream, composed};
 
 /// Numbers that look random and are the same everywhere.
 fn numbers(count: usize, seed: u32) -> Vec<f32> {
@@ -79,33 +82,84 @@ fn embedding_agrees() {
 }
 
 #[test]
-fn layer_norm_agrees() {
+fn norms_agree() {
     for (n, c) in [(1, 2), (4, 19), (9, 64)] {
         agree(
             &[&[n, c], &[c]],
             |a| crate::layer_norm(&a[0], &a[1], None, 1e-5),
-            |a| composed::layer_norm(&a[0], &a[1], None, 1e-5),
+            |a| composed::norm(Centre::Mean, &a[0], &a[1], None, 1e-5),
         );
         agree(
             &[&[n, c], &[c], &[c]],
             |a| crate::layer_norm(&a[0], &a[1], Some(&a[2]), 1e-5),
-            |a| composed::layer_norm(&a[0], &a[1], Some(&a[2]), 1e-5),
+            |a| composed::norm(Centre::Mean, &a[0], &a[1], Some(&a[2]), 1e-5),
+        );
+        agree(
+            &[&[n, c], &[c]],
+            |a| crate::rms_norm(&a[0], &a[1], 1e-6),
+            |a| composed::norm(Centre::Zero, &a[0], &a[1], None, 1e-6),
         );
     }
 }
 
 #[test]
 fn attention_agrees() {
-    for (b, t, heads, d) in [(1, 1, 1, 1), (2, 5, 3, 4), (3, 17, 2, 8)] {
-        agree(
-            &[&[b, t, 3 * heads * d]],
-            |a| crate::causal_attention(&a[0], heads),
-            |a| composed::causal_attention(&a[0], heads),
-        );
+    for (b, t, n_head, n_kv_head, d) in
+        [(1, 1, 1, 1, 2), (2, 5, 3, 3, 4), (3, 17, 2, 1, 8), (1, 70, 4, 2, 6), (1, 150, 2, 2, 4)]
+    {
+        let turned = Some(Arc::new(Angles::new(t + 3, d, 100.0)));
+        for (angles, qk_norm) in [(None, false), (turned.clone(), false), (None, true), (turned, true)] {
+            let attention = Attention { n_head, n_kv_head, angles, qk_norm };
+            agree(
+                &[&[b, t, (n_head + 2 * n_kv_head) * d]],
+                |a| crate::causal_attention(&a[0], &attention),
+                |a| composed::causal_attention(&a[0], &attention),
+            );
+        }
+    }
+    let qkv = Tensor::zeros((1, 2, 10), DType::F32, &Device::Cpu).unwrap();
+    assert!(crate::causal_attention(&qkv, &Attention::plain(2)).is_err());
+}
+
+#[test]
+fn attention_token_by_token_is_attention() {
+    let (t, d) = (9, 4);
+    let angles = Some(Arc::new(Angles::new(t, d, 100.0)));
+    let attention = Attention { n_head: 4, n_kv_head: 2, angles, qk_norm: true };
+    let qkv = Tensor::from_vec(numbers(t * 32, 5), (1, t, 32), &Device::Cpu).unwrap();
+    let whole: Vec<f32> =
+        crate::causal_attention(&qkv, &attention).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    let qkv: Vec<f32> = qkv.flatten_all().unwrap().to_vec1().unwrap();
+    let (mut keys, mut values, mut y) = (Vec::new(), Vec::new(), Vec::new());
+    for i in 0..t {
+        crate::attend_next(&attention, &qkv[i * 32..(i + 1) * 32], i, &mut keys, &mut values, &mut y)
+            .unwrap();
+        for (a, b) in y.iter().zip(&whole[i * 16..(i + 1) * 16]) {
+            assert!((a - b).abs() < 1e-5, "token {i}: {a} and {b}");
+        }
     }
 }
 
 #[test]
-fn gelu_agrees() {
-    agree(&[&[7, 33]], |a| crate::gelu(&(&a[0] * 4.0)?), |a| composed::gelu(&(&a[0] * 4.0)?));
+fn activations_agree() {
+    for activation in [Activation::Gelu, Activation::Relu2, Activation::SwiGlu] {
+        agree(
+            &[&[7, 34]],
+            |a| crate::activation(&(&a[0] * 4.0)?, activation),
+            |a| composed::activation(&(&a[0] * 4.0)?, activation),
+        );
+    }
+    let odd = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
+    assert!(crate::activation(&odd, Activation::SwiGlu).is_err());
+}
+
+#[test]
+fn dropout_and_softcap_agree() {
+    let stream = DropoutStream { seed: 5, site: 2, first_row: 3 };
+    agree(&[&[3, 5, 7]], |a| crate::dropout(&a[0], 0.3, stream), |a| composed::dropout(&a[0], 0.3, stream));
+    agree(
+        &[&[4, 9]],
+        |a| crate::softcap(&(&a[0] * 20.0)?, 15.0),
+        |a| composed::softcap(&(&a[0] * 20.0)?, 15.0),
+    );
 }

@@ -6,6 +6,7 @@ use surprisal_loss::bench::{Case, default_cases, measure};
 use crate::cli::{self, BenchWhat};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
+use crate::train::bench;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
@@ -24,6 +25,7 @@ pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
     match arguments.what {
         BenchWhat::Loss => loss(arguments, output),
         BenchWhat::Ngram => super::bench_ngram::run(arguments, output),
+        BenchWhat::Step => step(arguments, output),
     }
 }
 
@@ -42,6 +44,32 @@ fn loss(arguments: &cli::Bench, output: &Output) -> Result<()> {
             "variant": case.variant.name(), "label_smoothing": case.label_smoothing, "threads": measured.threads,
             "runs": measured.runs, "median_ms": measured.median_ms, "best_ms": measured.best_ms,
             "gb_per_s": measured.gb_per_s, "extra_bytes": measured.extra_bytes,
+        });
+        output.data(&format!("{line}\n"))?;
+    }
+    Ok(())
+}
+
+/// Peak memory is the process's: for that of one case, ask for one.
+fn step(arguments: &cli::Bench, output: &Output) -> Result<()> {
+    let all = bench::cases();
+    let cases: Vec<_> = all.iter().filter(|case| case.name.contains(&arguments.case)).collect();
+    if cases.is_empty() {
+        let known: Vec<&str> = all.iter().map(|case| case.name.as_str()).collect();
+        return Err(Failure::usage(format!("no case's name contains \"{}\"", arguments.case))
+            .hint(format!("there are: {}", known.join(", "))));
+    }
+    for case in cases {
+        let measured = bench::measure(case, arguments.threads, arguments.seconds)?;
+        let shares: serde_json::Map<_, _> =
+            measured.shares.iter().map(|&(name, share)| (name.to_owned(), json!(share))).collect();
+        let line = json!({
+            "event": "bench", "name": case.name, "batch_size": case.batch_size, "block_size": case.model.block_size,
+            "n_layer": case.model.n_layer, "n_embd": case.model.n_embd, "threads": arguments.threads,
+            "runs": measured.runs, "median_ms": measured.median_ms, "best_ms": measured.best_ms,
+            "tokens_per_s": measured.tokens_per_s, "gflop_per_s": measured.gflop_per_s,
+            "fraction_of_f32_peak": measured.fraction_of_f32_peak, "peak_bytes": measured.peak_bytes,
+            "fast": case.precision.is_fast(), "shares": shares,
         });
         output.data(&format!("{line}\n"))?;
     }

@@ -1,8 +1,12 @@
 //! `surprisal export`: a model in another program's format.
+//!
+//! arpa and ngram for counted models; hf, a folder that `transformers` loads, for transformers with the parts of GPT-2 or Llama.
 
 use serde_json::json;
+use surprisal_formats::hf::{self, HuggingFaceConfig, HuggingFaceTokenizer};
 use surprisal_formats::{arpa, ngram};
 use surprisal_kernels::threads::Pool;
+use surprisal_model::neural::NeuralConfig;
 
 use crate::cli;
 use crate::config::cores;
@@ -14,11 +18,14 @@ use crate::output::{Output, bytes};
 pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
     let named = arguments.out.extension().and_then(|extension| extension.to_str());
     let format = arguments.format.as_deref().or(named).unwrap_or_default().to_owned();
-    if !matches!(format.as_str(), "arpa" | "ngram") {
-        return Err(Failure::usage(format!("--format is \"{format}\"")).hint("one of: arpa, ngram"));
+    if !matches!(format.as_str(), "arpa" | "ngram" | "hf") {
+        return Err(Failure::usage(format!("--format is \"{format}\"")).hint("one of: arpa, ngram, hf"));
     }
     super::count::check_bits(arguments.quantize)?;
     let loaded = models::load(&arguments.model)?;
+    if format == "hf" {
+        return hugging_face(arguments, &loaded, output);
+    }
     let Some(model) = loaded.model.ngram() else {
         return Err(Failure::usage(format!("a {} cannot be written as {format}", loaded.kind))
             .hint("only n-gram models can"));
@@ -35,4 +42,31 @@ pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
     };
     output.say(format!("wrote {} ({})", arguments.out.display(), bytes(size)));
     output.event(&json!({ "event": "result", "written": [{ "path": arguments.out, "bytes": size }] }))
+}
+
+/// A folder of config.json, model.safetensors and the tokenizer.
+fn hugging_face(arguments: &cli::Export, loaded: &models::LoadedModel, output: &Output) -> Result<()> {
+    let neural = loaded.model.neural();
+    let config = neural.and_then(|neural| match neural.config() {
+        NeuralConfig::Transformer(config) => HuggingFaceConfig::of(config),
+        _ => None,
+    });
+    let (Some(neural), Some(config)) = (neural, config) else {
+        return Err(Failure::usage(format!("this {} has no layout of Hugging Face's", loaded.kind)).hint(
+            "transformers have: with layer norms, learned positions and GELU (GPT-2), or norm = \"rms\", position = \"rope\" \
+             and activation = \"swiglu\" (Llama); neither knows qk_norm, softcap or bigram_rows",
+        ));
+    };
+    let tensors = neural.parameters().iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect();
+    let tokenizer = &loaded.tokenizer;
+    let name = |id: Option<u32>| id.map(|id| tokenizer.token(id));
+    let tokenizer = HuggingFaceTokenizer {
+        json: tokenizer.to_json()?,
+        unk: name(tokenizer.unk()),
+        bos: name(tokenizer.bos()),
+        eos: name(tokenizer.eos()),
+    };
+    hf::write(&arguments.out, &config, &tensors, Some(&tokenizer))?;
+    output.say(format!("wrote the folder {}", arguments.out.display()));
+    output.event(&json!({ "event": "result", "written": [{ "path": arguments.out }] }))
 }

@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use surprisal_model::neural::PositionKind;
 use surprisal_model::ngram::Smoothing;
 
 use super::{Auto, Loaded, Shards, parse_duration};
@@ -28,7 +29,28 @@ const KINDS: [(&str, &[&str]); 5] = [
     ),
     ("bigram", &[]),
     ("mlp", &["context", "n_embd", "n_hidden"]),
-    ("transformer", &["n_layer", "n_head", "n_embd", "dropout", "bias", "tied"]),
+    (
+        "transformer",
+        &[
+            "n_layer",
+            "n_head",
+            "n_kv_head",
+            "n_embd",
+            "n_hidden",
+            "dropout",
+            "bias",
+            "tied",
+            "norm",
+            "position",
+            "rope_theta",
+            "qk_norm",
+            "activation",
+            "zero_init",
+            "softcap",
+            "bigram_rows",
+            "init_from",
+        ],
+    ),
 ];
 
 /// Checks every value and fills in the defaults that depend on the kind of model and on the machine.
@@ -83,6 +105,14 @@ fn model(loaded: &mut Loaded) -> Result<()> {
             .complain("model", key, format!("means nothing to kind = \"{kind}\""))
             .hint(format!("it belongs to: {}", owners.join(", "))));
     }
+    if loaded.config.model.init_from.is_some()
+        && let Some(key) =
+            written.keys().find(|key| !["kind", "init_from", "dropout"].contains(&key.as_str()))
+    {
+        return Err(loaded
+            .complain("model", key, "is what the folder of model.init_from says")
+            .hint("with init_from, leave out everything but kind and dropout"));
+    }
     let model = &mut loaded.config.model;
     match kind.as_str() {
         "ngram" => {
@@ -97,6 +127,7 @@ fn model(loaded: &mut Loaded) -> Result<()> {
             model.n_embd.get_or_insert(32);
             model.n_hidden.get_or_insert(256);
         }
+        "transformer" if model.init_from.is_some() => {}
         "transformer" => {
             model.n_layer.get_or_insert(4);
             model.n_head.get_or_insert(4);
@@ -108,13 +139,15 @@ fn model(loaded: &mut Loaded) -> Result<()> {
         _ => {}
     }
     let model = loaded.config.model.clone();
-    let sizes: [(&str, Option<usize>, usize); 6] = [
+    let sizes: [(&str, Option<usize>, usize); 8] = [
         ("order", model.order, 16),
         ("n_layer", model.n_layer, 256),
         ("n_head", model.n_head, 1024),
         ("n_embd", model.n_embd, 1 << 20),
         ("n_hidden", model.n_hidden, 1 << 24),
         ("context", model.context, 4096),
+        ("n_kv_head", model.n_kv_head, 1024),
+        ("bigram_rows", model.bigram_rows, 1 << 24),
     ];
     for (key, value, most) in sizes {
         if let Some(value) = value {
@@ -126,6 +159,15 @@ fn model(loaded: &mut Loaded) -> Result<()> {
     }
     if let Some(dropout) = model.dropout {
         within(loaded, "model", "dropout", dropout, 0.0..=0.99)?;
+    }
+    if let Some(theta) = model.rope_theta {
+        within(loaded, "model", "rope_theta", theta, 1.0..=1e12)?;
+        if model.position != Some(PositionKind::Rope) {
+            return Err(loaded.complain("model", "rope_theta", "means nothing without position = \"rope\""));
+        }
+    }
+    if let Some(cap) = model.softcap {
+        within(loaded, "model", "softcap", cap, 0.0..=1e6)?;
     }
     if let Some(k) = model.k {
         within(loaded, "model", "k", k, 1e-12..=1e12)?;
@@ -144,6 +186,25 @@ fn model(loaded: &mut Loaded) -> Result<()> {
                 "take n_embd = {} or another multiple of n_head",
                 if down == 0 { n_head } else { down }
             )));
+    }
+    if let (Some(n_head), Some(n_kv_head)) = (model.n_head, model.n_kv_head)
+        && n_head % n_kv_head != 0
+    {
+        return Err(loaded
+            .complain(
+                "model",
+                "n_kv_head",
+                format!("is {n_kv_head}, which {n_head} heads cannot share evenly"),
+            )
+            .hint("take a divisor of n_head"));
+    }
+    if let (Some(n_embd), Some(n_head), Some(PositionKind::Rope)) =
+        (model.n_embd, model.n_head, model.position)
+        && n_embd / n_head % 2 != 0
+    {
+        return Err(loaded
+            .complain("model", "position", format!("cannot turn heads {} wide in pairs", n_embd / n_head))
+            .hint("take an even n_embd / n_head"));
     }
     Ok(())
 }
@@ -224,14 +285,27 @@ fn loss(loaded: &Loaded) -> Result<()> {
 
 fn optim(loaded: &Loaded) -> Result<()> {
     let optim = &loaded.config.optim;
-    one_of(loaded, "optim", "kind", &optim.kind, &["adamw"])?;
-    one_of(loaded, "optim", "schedule", &optim.schedule, &["constant", "cosine", "linear"])?;
+    one_of(loaded, "optim", "kind", &optim.kind, &["adamw", "sgd", "muon"])?;
+    one_of(loaded, "optim", "schedule", &optim.schedule, &["constant", "cosine", "linear", "wsd"])?;
     within(loaded, "optim", "lr", optim.lr, 1e-12..=1e9)?;
     within(loaded, "optim", "min_lr", optim.min_lr, 0.0..=optim.lr)?;
     within(loaded, "optim", "weight_decay", optim.weight_decay, 0.0..=1e6)?;
     within(loaded, "optim", "l2", optim.l2, 0.0..=1e6)?;
     within(loaded, "optim", "eps", optim.eps, 1e-20..=1.0)?;
     within(loaded, "optim", "grad_clip", optim.grad_clip, 0.0..=1e9)?;
+    within(loaded, "optim", "cooldown", optim.cooldown, 1e-6..=1.0)?;
+    within(loaded, "optim", "momentum", optim.momentum, 0.0..=0.999_999_9)?;
+    within(loaded, "optim", "muon_lr", optim.muon_lr, 1e-12..=1e9)?;
+    within(loaded, "optim", "ema", optim.ema, 0.0..=0.999_999_9)?;
+    if optim.kind == "muon" && loaded.config.model.kind != "transformer" {
+        return Err(loaded
+            .complain(
+                "optim",
+                "kind",
+                format!("muon has no hidden matrices in a {}", loaded.config.model.kind),
+            )
+            .hint("take adamw"));
+    }
     if optim.skip_spikes != 0.0 {
         // At 1 every second update would be one.
         within(loaded, "optim", "skip_spikes", optim.skip_spikes, 1.01..=1e9)?;
@@ -276,7 +350,7 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     within(loaded, "train", "block_size", train.block_size, 1..=1 << 20)?;
     within(loaded, "train", "threads", train.threads, 0..=1024)?;
     one_of(loaded, "train", "select", &train.select, &["best", "last"])?;
-    one_of(loaded, "train", "precision", &train.precision, &["f32"])?;
+    one_of(loaded, "train", "precision", &train.precision, &["f32", "bf16"])?;
     let shards = match train.shards {
         Shards::Fixed(shards) => {
             within(loaded, "train", "shards", shards, 1..=train.batch_size)?;
@@ -349,6 +423,16 @@ mod tests {
             (&["tokenizer.kind=bpe", "tokenizer.vocab_size=20"][..], "vocab_size"),
             (&["eval.stride=65"][..], "eval.stride"),
             (&["data.val_fraction=0"][..], "val_fraction"),
+            (&["model.n_kv_head=3"][..], "n_kv_head"),
+            (&["model.norm=batch"][..], "batch"),
+            (&["model.rope_theta=100"][..], "rope"),
+            (&["model.position=rope", "model.n_embd=12", "model.n_head=4"][..], "pairs"),
+            (&["model.softcap=-1"][..], "softcap"),
+            (&["optim.ema=1"][..], "optim.ema"),
+            (&["optim.cooldown=0"][..], "cooldown"),
+            (&["optim.kind=muon", "model.kind=mlp"][..], "muon"),
+            (&["train.precision=f16"][..], "f16"),
+            (&["model.init_from=there", "model.n_layer=3"][..], "n_layer"),
         ] {
             let failure = verdict(set).unwrap_err();
             assert_eq!(failure.code(), 2, "{failure}");

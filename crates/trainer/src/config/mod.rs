@@ -12,6 +12,7 @@ mod loss;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use surprisal_model::neural::{ActivationKind, NormKind, PositionKind};
 use surprisal_text::{LastLine, LiteralSpecials, TokenizerKind, Unit};
 
 pub use budget::parse_duration;
@@ -160,7 +161,7 @@ pub struct Model {
     /// mlp, transformer: width of the embeddings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_embd: Option<usize>,
-    /// mlp: width of the hidden layer.
+    /// mlp: width of the hidden layer; transformer: of the MLPs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub n_hidden: Option<usize>,
     /// mlp: how many tokens before the predicted one it sees (n − 1 of a neural n-gram).
@@ -175,6 +176,36 @@ pub struct Model {
     /// transformer: one matrix for the token embedding and the head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tied: Option<bool>,
+    /// transformer: heads of keys and values, each shared by n_head / n_kv_head heads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_kv_head: Option<usize>,
+    /// transformer: layer or rms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub norm: Option<NormKind>,
+    /// transformer: learned or rope.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<PositionKind>,
+    /// transformer with rope: the base of its angles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_theta: Option<f64>,
+    /// transformer: scale queries and keys to unit mean square.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qk_norm: Option<bool>,
+    /// transformer: gelu, relu2 or swiglu.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation: Option<ActivationKind>,
+    /// transformer: start the projections back to the stream at zero.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_init: Option<bool>,
+    /// transformer: keep logits within ± this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub softcap: Option<f64>,
+    /// transformer: rows of a table that embeds each token with the one before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bigram_rows: Option<usize>,
+    /// transformer: the folder of a model to start from, in Hugging Face's layout or our own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<PathBuf>,
 }
 
 impl Default for Model {
@@ -200,6 +231,16 @@ impl Default for Model {
             dropout: None,
             bias: None,
             tied: None,
+            n_kv_head: None,
+            norm: None,
+            position: None,
+            rope_theta: None,
+            qk_norm: None,
+            activation: None,
+            zero_init: None,
+            softcap: None,
+            bigram_rows: None,
+            init_from: None,
         }
     }
 }
@@ -208,7 +249,7 @@ impl Default for Model {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Optim {
-    /// adamw.
+    /// adamw, sgd, or muon (for hidden matrices, with adamw for the rest).
     pub kind: String,
     /// The peak learning rate.
     pub lr: f64,
@@ -216,8 +257,18 @@ pub struct Optim {
     pub min_lr: f64,
     /// Steps of linear warm-up.
     pub warmup: usize,
-    /// constant, cosine or linear.
+    /// constant, cosine, linear, or wsd (warm-up, stable, decay).
     pub schedule: String,
+    /// wsd: the last share of the run, in which the rate falls.
+    pub cooldown: f64,
+    /// sgd, muon: decay of the running gradient.
+    pub momentum: f64,
+    /// sgd: look ahead (Nesterov).
+    pub nesterov: bool,
+    /// muon: the peak learning rate of the hidden matrices, on the same schedule as lr.
+    pub muon_lr: f64,
+    /// Decay of a running mean of the weights, which is what is evaluated and kept; 0: none.
+    pub ema: f64,
     /// Decoupled decay, of matrices and embeddings only: θ ← (1 − lr·decay) θ.
     pub weight_decay: f64,
     /// Coupled ½·l2·‖θ‖² added to the objective of the same parameters: the MAP estimate under a Gaussian prior.
@@ -240,6 +291,11 @@ impl Default for Optim {
             min_lr: 1e-4,
             warmup: 100,
             schedule: "cosine".into(),
+            cooldown: 0.4,
+            momentum: 0.95,
+            nesterov: false,
+            muon_lr: 0.02,
+            ema: 0.0,
             weight_decay: 0.1,
             l2: 0.0,
             betas: [0.9, 0.99],
@@ -293,7 +349,7 @@ pub struct Train {
     pub threads: usize,
     /// Batch shards, each computed on one thread; results depend on this, never on threads.
     pub shards: Shards,
-    /// f32.
+    /// f32, or bf16 for the inputs of the linear layers' products (sums and everything else stay f32).
     pub precision: String,
     /// Stop after so many evaluations without a better validation loss; 0: never.
     pub patience: usize,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use surprisal_formats::checkpoint::{self, Checkpoint};
 use surprisal_formats::run::RunWriter;
 use surprisal_formats::weights::{ReadOptions, from_safetensors, to_safetensors};
-use surprisal_model::neural::Neural;
+use surprisal_model::neural::{Neural, Parameter};
 
 use super::identity::Identity;
 use super::length::Position;
@@ -91,10 +91,8 @@ impl<'a> Saver<'a> {
             identity: Some(self.identity.clone()),
         };
         let current = weights(neural)?;
-        let model = pack(neural, &[("", &current)])?;
-        let (m, v): (Vec<_>, Vec<_>) =
-            state.optimiser.slots.iter().map(|slot| (slot.m.clone(), slot.v.clone())).unzip();
-        let optimizer = pack(neural, &[("m.", &m), ("v.", &v)])?;
+        let model = pack(neural, current.iter().map(|values| vec![("", values)]))?;
+        let optimizer = pack(neural, state.optimiser.slots.iter().map(|slot| slot.state().to_vec()))?;
         let state_json = serde_json::to_vec_pretty(&kept)?;
         let mut parts: Vec<(&str, &[u8])> = vec![
             ("model.safetensors", &model),
@@ -103,7 +101,7 @@ impl<'a> Saver<'a> {
         ];
         let best = match &state.best {
             // The best weights are most often older than the current ones, and a run must not lose them.
-            Some(best) => pack(neural, &[("", &best.weights)])?,
+            Some(best) => pack(neural, best.weights.iter().map(|values| vec![("", values)]))?,
             None => Vec::new(),
         };
         if !best.is_empty() {
@@ -146,18 +144,21 @@ fn kept(checkpoint: &Checkpoint) -> Result<Kept> {
 pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
     let kept = kept(checkpoint)?;
     let neural = &state.lm.neural;
-    restore(neural, &unpack(neural, checkpoint.part("model.safetensors")?, "")?)?;
-    let optimizer = checkpoint.part("optimizer.safetensors")?;
-    let moments = unpack(neural, optimizer, "m.")?.into_iter().zip(unpack(neural, optimizer, "v.")?);
-    for (slot, (m, v)) in state.optimiser.slots.iter_mut().zip(moments) {
-        (slot.m, slot.v) = (m, v);
+    restore(neural, &unpack_weights(neural, checkpoint.part("model.safetensors")?)?)?;
+    let mut tensors = read(checkpoint.part("optimizer.safetensors")?)?;
+    for (parameter, slot) in neural.parameters().iter().zip(&mut state.optimiser.slots) {
+        for (prefix, values) in slot.state_mut() {
+            if !values.is_empty() {
+                *values = take(&mut tensors, prefix, parameter)?;
+            }
+        }
     }
     state.optimiser.step = kept.step;
     state.position = kept.position;
     state.recent = kept.recent;
     state.best = match kept.best {
         Some((nats_per_token, step)) => {
-            let weights = unpack(neural, checkpoint.part("best.safetensors")?, "")?;
+            let weights = unpack_weights(neural, checkpoint.part("best.safetensors")?)?;
             Some(Best { nats_per_token, step, weights })
         }
         None => None,
@@ -169,11 +170,14 @@ pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
     Ok(())
 }
 
-/// Values of every parameter under each prefix, as safetensors.
-fn pack(neural: &Neural, groups: &[(&str, &[Vec<f32>])]) -> Result<Vec<u8>> {
+/// Values of every parameter under their prefixes, as safetensors; what is empty is left out.
+fn pack<'a>(
+    neural: &Neural,
+    groups: impl Iterator<Item = Vec<(&'static str, &'a Vec<f32>)>>,
+) -> Result<Vec<u8>> {
     let mut tensors = Vec::new();
-    for (prefix, values) in groups {
-        for (parameter, values) in neural.parameters().iter().zip(*values) {
+    for (parameter, group) in neural.parameters().iter().zip(groups) {
+        for (prefix, values) in group.into_iter().filter(|(_, values)| !values.is_empty()) {
             let tensor = Tensor::from_slice(values, parameter.var.shape(), &Device::Cpu)?;
             tensors.push((format!("{prefix}{}", parameter.name), tensor));
         }
@@ -181,16 +185,20 @@ fn pack(neural: &Neural, groups: &[(&str, &[Vec<f32>])]) -> Result<Vec<u8>> {
     Ok(to_safetensors(&tensors)?)
 }
 
-/// The opposite of [`pack`] for one prefix: every parameter must be there, in its shape.
-fn unpack(neural: &Neural, bytes: &[u8], prefix: &str) -> Result<Vec<Vec<f32>>> {
-    let mut tensors: BTreeMap<String, Tensor> = from_safetensors(bytes, &ReadOptions::default())?;
-    let take = |parameter: &surprisal_model::neural::Parameter| {
-        let name = format!("{prefix}{}", parameter.name);
-        let tensor =
-            tensors.remove(&name).filter(|tensor| tensor.shape() == parameter.var.shape()).ok_or_else(
-                || Failure::failed(format!("the checkpoint has no `{name}` of this model's shape")),
-            )?;
-        Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
-    };
-    neural.parameters().iter().map(take).collect()
+fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    Ok(from_safetensors(bytes, &ReadOptions::default())?)
+}
+
+/// The values of `parameter` under `prefix`: they must be there, in its shape.
+fn take(tensors: &mut BTreeMap<String, Tensor>, prefix: &str, parameter: &Parameter) -> Result<Vec<f32>> {
+    let name = format!("{prefix}{}", parameter.name);
+    let missing = || Failure::failed(format!("the checkpoint has no `{name}` of this model's shape"));
+    let tensor = tensors.remove(&name).filter(|tensor| tensor.shape() == parameter.var.shape());
+    Ok(tensor.ok_or_else(missing)?.flatten_all()?.to_vec1::<f32>()?)
+}
+
+/// The weights of every parameter.
+fn unpack_weights(neural: &Neural, bytes: &[u8]) -> Result<Vec<Vec<f32>>> {
+    let mut tensors = read(bytes)?;
+    neural.parameters().iter().map(|parameter| take(&mut tensors, "", parameter)).collect()
 }

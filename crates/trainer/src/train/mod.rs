@@ -1,6 +1,7 @@
 //! `surprisal train`: from a text file to a perplexity table.
 
 mod audit;
+pub(crate) mod bench;
 mod checkpoint;
 mod counted;
 mod divergence;

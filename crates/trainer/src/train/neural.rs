@@ -8,6 +8,7 @@ use surprisal_formats::checkpoint::Checkpoint;
 use surprisal_formats::run::RunWriter;
 use surprisal_kernels::threads::Pool;
 use surprisal_loss::CrossEntropy;
+use surprisal_model::neural::compute::Precision;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
 use surprisal_text::Batches;
 
@@ -114,7 +115,7 @@ impl Trainer<'_> {
         self.introduce(&neural, &batches, length, parameters);
         self.output.say(table.header());
 
-        let optimiser = Optimiser::new(&neural, &config.optim);
+        let optimiser = Optimiser::new(&neural, &config.optim, precision(config), shards(config))?;
         let mut state = State {
             lm: NeuralLm { neural, stride: config.eval.stride },
             optimiser,
@@ -176,12 +177,15 @@ impl Trainer<'_> {
             // Resumed after its last step.
             None => self.evaluate(&state.lm)?,
         };
-        let older = |best: &&Best| best.step != state.optimiser.step && train.select == "best";
-        if let Some(best) = state.best.as_ref().filter(older) {
-            self.output.say(format!(
-                "the model of step {} had the lowest validation loss, {:.4} nats a token, and is the one kept",
-                best.step, best.nats_per_token
-            ));
+        let older = |best: &&Best| best.step != state.optimiser.step;
+        let kept = |best: &&Best| train.select == "best" && (older(best) || config.optim.ema > 0.0);
+        if let Some(best) = state.best.as_ref().filter(kept) {
+            if older(&best) {
+                self.output.say(format!(
+                    "the model of step {} had the lowest validation loss, {:.4} nats a token, and is the one kept",
+                    best.step, best.nats_per_token
+                ));
+            }
             restore(&state.lm.neural, &best.weights)?;
             evaluation = self.evaluate(&state.lm)?;
         }
@@ -225,7 +229,7 @@ impl Trainer<'_> {
         let config = self.config;
         let size = crate::output::thousands(parameters);
         let train = &config.train;
-        let shards = if let Shards::Fixed(shards) = train.shards { shards } else { 1 };
+        let shards = shards(config);
         self.output.say(format!(
             "{} with {size} parameters; {} steps an epoch of {} × {} tokens, {shards} shard{} on {} thread{}",
             config.model.kind,
@@ -238,6 +242,10 @@ impl Trainer<'_> {
         ));
         self.output.say(describe_groups(neural, &config.optim));
         self.output.say_some(config.loss.describe(self.data.tokenizer.vocab_size()));
+        if !precision(config).is_fast() {
+            self.output
+                .say("this machine has no AVX512-BF16: bf16 is made by rounding, and no faster than f32");
+        }
         match length {
             Length::Steps(steps) => self.output.start_bar(steps as u64, "steps"),
             Length::Budget(budget) => self.output.start_bar(budget.as_secs(), "s"),
@@ -259,20 +267,21 @@ impl Trainer<'_> {
             lr: config.optim.lr,
             min_lr: config.optim.min_lr,
             warmup: config.optim.warmup,
-            shape: Shape::named(&config.optim.schedule).unwrap_or(Shape::Constant),
+            shape: Shape::named(&config.optim.schedule, config.optim.cooldown).unwrap_or(Shape::Constant),
         };
         let lr = match length {
             Length::Steps(steps) => schedule.at_step(step, steps),
             Length::Budget(_) => schedule.at(step, length.progress(step, state.train_seconds)),
         };
-        let shards = if let Shards::Fixed(shards) = config.train.shards { shards } else { 1 };
         let (targets, penalty) = (targets.as_ref(), config.loss.confidence_penalty);
-        let update = Step { neural: &state.lm.neural, loss, targets, penalty, shards, pool: self.pool };
+        let precision = precision(config);
+        let update = Step { neural: &state.lm.neural, loss, targets, penalty, precision, pool: self.pool };
         let portion = state.position.batches(batches, &config.train);
         let mut made = divergence::Update { done: step, objective: f64::NAN, norm: f64::NAN, lr };
-        let sums = match update.gradients(&portion, dropout_seed(config.train.seed, step)) {
-            Ok((stores, sums)) => {
-                made.norm = state.optimiser.gather(&state.lm.neural, &stores, self.pool)?;
+        let masks = dropout_seed(config.train.seed, step);
+        let sums = match update.gradients(&portion, masks, &mut state.optimiser.gradients) {
+            Ok(sums) => {
+                made.norm = state.optimiser.gather(&state.lm.neural, self.pool)?;
                 made.objective = sums.objective / sums.tokens as f64;
                 sums
             }
@@ -325,15 +334,14 @@ impl Trainer<'_> {
     /// The gradient audit of the step just made; `before` are the weights it started from.
     fn list_gradients(&mut self, state: &State, before: &[Vec<f32>]) -> Result<()> {
         let mut listed = Vec::new();
-        let parameters = state.lm.neural.parameters().iter().zip(before).zip(state.optimiser.gradients());
-        for ((parameter, before), gradient) in parameters {
+        for (i, (parameter, before)) in state.lm.neural.parameters().iter().zip(before).enumerate() {
             let update: Vec<f32> =
                 parameter.read(|now| now.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<f32>>())?;
             let mut entry = ParameterAudit {
                 name: parameter.name.clone(),
                 values: before.len(),
                 weight_norm: audit::norm(before),
-                gradient_norm: audit::norm(gradient),
+                gradient_norm: audit::norm(state.optimiser.gradient(i)),
                 update_norm: audit::norm(&update),
                 flag: None,
             };
@@ -353,6 +361,8 @@ impl Trainer<'_> {
         length: Length,
         table: Table,
     ) -> Result<Evaluation> {
+        // A running mean of the weights, where there is one, is what is judged and kept.
+        state.optimiser.swap_average(&state.lm.neural)?;
         let evaluation = self.evaluate(&state.lm)?;
         let nats_per_token = evaluation.nats_per_token();
         let step = state.optimiser.step;
@@ -367,6 +377,7 @@ impl Trainer<'_> {
         } else {
             state.stale += 1;
         }
+        state.optimiser.swap_average(&state.lm.neural)?;
         let tokens = state.recent.tokens as f64;
         let row = Row {
             epoch: state.position.epochs(batches, &self.config.train),
@@ -424,11 +435,25 @@ impl Trainer<'_> {
     }
 }
 
-/// A new model from the run's seed.
+/// How many parts a batch is cut into.
+fn shards(config: &Config) -> usize {
+    if let Shards::Fixed(shards) = config.train.shards { shards } else { 1 }
+}
+
+/// `train.precision`.
+pub(crate) fn precision(config: &Config) -> Precision {
+    if config.train.precision == "bf16" { Precision::Bf16 } else { Precision::F32 }
+}
+
+/// A new model from the run's seed, or the one that the run is to start from.
 ///
 /// # Errors
 /// Sizes that describe no model.
 pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neural> {
+    if config.model.init_from.is_some() {
+        let tensors = crate::models::start(config)?.tensors;
+        return Ok(Neural::from_tensors(neural, tensors, &candle_core::Device::Cpu)?);
+    }
     let mut init = stream(config.train.seed, Purpose::Init);
     Ok(Neural::new(neural, &mut init, &candle_core::Device::Cpu)?)
 }

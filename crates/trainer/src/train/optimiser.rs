@@ -1,74 +1,120 @@
-//! AdamW over the parameters of a model, with all its state in plain vectors that a checkpoint can hold.
+//! The optimisers over the parameters of a model, with all their state in plain vectors that a checkpoint can hold.
 //!
 //! Decay is decoupled (Loshchilov & Hutter 2019) and applies to matrices and embeddings only. `l2` adds the gradient of
 //! ½·l2·‖θ‖² of the same parameters to theirs, which is the MAP estimate under a Gaussian prior; under Adam the two
-//! are not the same, because Adam rescales whatever is in the gradient.
+//! are not the same, because Adam rescales whatever is in the gradient. Muon is for the hidden matrices; what is no hidden
+//! matrix (embeddings, head, norms, biases) is left to AdamW beside it.
 
-use candle_core::{Storage, Tensor, backprop::GradStore};
+use surprisal_kernels::muon::Muon;
 use surprisal_kernels::{optim, threads::Pool};
+use surprisal_model::neural::compute::{Gradients, Precision};
 use surprisal_model::neural::{Neural, Parameter};
 
 use crate::config;
 use crate::failure::{Failure, Result};
 
-/// One parameter's gradient sum and moments.
+/// How one parameter is updated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    AdamW,
+    Sgd,
+    Muon,
+}
+
+impl Rule {
+    fn of(kind: &str, parameter: &Parameter) -> Self {
+        match kind {
+            "sgd" => Self::Sgd,
+            "muon" if !parameter.hidden.is_empty() => Self::Muon,
+            _ => Self::AdamW,
+        }
+    }
+}
+
+/// One parameter's state; what its rule does not need is empty.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Slot {
-    /// Σ over shards, of the current update.
-    gradient: Vec<f32>,
-    /// Running mean of the gradient.
+    rule: Rule,
+    /// Running mean of the gradient (SGD: its running sum).
     pub(crate) m: Vec<f32>,
     /// Running mean of its square.
     pub(crate) v: Vec<f32>,
+    /// Running mean of the weights.
+    pub(crate) average: Vec<f32>,
+}
+
+impl Slot {
+    /// The state by name, as a checkpoint holds it.
+    pub(crate) fn state(&self) -> [(&'static str, &Vec<f32>); 3] {
+        [("m.", &self.m), ("v.", &self.v), ("average.", &self.average)]
+    }
+
+    /// [`Self::state`] to be filled.
+    pub(crate) fn state_mut(&mut self) -> [(&'static str, &mut Vec<f32>); 3] {
+        [("m.", &mut self.m), ("v.", &mut self.v), ("average.", &mut self.average)]
+    }
 }
 
 /// The optimiser and its state.
 #[derive(Debug)]
 pub(crate) struct Optimiser {
     settings: config::Optim,
+    precision: Precision,
     /// In the order of the model's parameters.
     pub(crate) slots: Vec<Slot>,
+    /// The gradients of each shard; after [`Self::gather`], their sum is in the first that has any.
+    pub(crate) gradients: Vec<Gradients>,
     /// Updates done so far.
     pub(crate) step: usize,
 }
 
 impl Optimiser {
-    pub(crate) fn new(neural: &Neural, settings: &config::Optim) -> Self {
-        let slots = neural
-            .parameters()
-            .iter()
-            .map(|parameter| {
-                let zeros = vec![0.0; parameter.var.elem_count()];
-                Slot { gradient: zeros.clone(), m: zeros.clone(), v: zeros }
+    /// # Errors
+    /// A failure of the tensor library.
+    pub(crate) fn new(
+        neural: &Neural,
+        settings: &config::Optim,
+        precision: Precision,
+        shards: usize,
+    ) -> Result<Self> {
+        let parameters = neural.parameters();
+        let slot = |parameter: &Parameter| -> Result<Slot> {
+            let rule = Rule::of(&settings.kind, parameter);
+            let zeros = |wanted: bool| vec![0.0; if wanted { parameter.var.elem_count() } else { 0 }];
+            let average = if settings.ema > 0.0 { parameter.read(<[f32]>::to_vec)? } else { Vec::new() };
+            Ok(Slot {
+                rule,
+                m: zeros(rule != Rule::Sgd || settings.momentum > 0.0),
+                v: zeros(rule == Rule::AdamW),
+                average,
             })
-            .collect();
-        Self { settings: settings.clone(), slots, step: 0 }
+        };
+        let slots = parameters.iter().map(slot).collect::<Result<_>>()?;
+        let shard = || Gradients::new(parameters.iter().map(|parameter| parameter.var.as_tensor()));
+        let gradients = (0..shards).map(|_| shard()).collect();
+        Ok(Self { settings: settings.clone(), precision, slots, gradients, step: 0 })
     }
 
     /// Sums the shards' gradients and returns their global norm; parameters are not touched yet.
     ///
     /// # Errors
     /// A parameter that no shard has a gradient for: something cut the graph.
-    pub(crate) fn gather(&mut self, neural: &Neural, stores: &[GradStore], pool: &Pool) -> Result<f64> {
+    pub(crate) fn gather(&mut self, neural: &Neural, pool: &Pool) -> Result<f64> {
         let parameters = neural.parameters();
-        let squares = pool.map_mut(&mut self.slots, |i, slot| {
-            let tensor = parameters[i].var.as_tensor();
-            let mut found = false;
-            for store in stores {
-                let Some(gradient) = store.get(tensor) else { continue };
-                read(gradient, |values| {
-                    if found {
-                        optim::accumulate(&mut slot.gradient, values);
-                    } else {
-                        slot.gradient.copy_from_slice(values);
-                    }
-                })?;
-                found = true;
+        let mut parts: Vec<Vec<&mut [f32]>> = parameters.iter().map(|_| Vec::new()).collect();
+        for shard in &mut self.gradients {
+            for (parts, part) in parts.iter_mut().zip(shard.each_mut()) {
+                parts.extend(part);
             }
-            if !found {
+        }
+        let squares = pool.map_mut(&mut parts, |i, parts| {
+            let Some((sum, rest)) = parts.split_first_mut() else {
                 return Err(Failure::failed(format!("no gradient reaches `{}`", parameters[i].name)));
+            };
+            for part in rest {
+                optim::accumulate(sum, part);
             }
-            Ok(optim::sum_of_squares(&slot.gradient))
+            Ok(optim::sum_of_squares(sum))
         });
         // Summed in the parameters' order, so that the norm is the same bits for any number of threads.
         let mut total = 0.0;
@@ -78,64 +124,99 @@ impl Optimiser {
         Ok(total.sqrt())
     }
 
-    /// The gathered gradient of each parameter, in the parameters' order.
-    pub(crate) fn gradients(&self) -> impl Iterator<Item = &[f32]> {
-        self.slots.iter().map(|slot| slot.gradient.as_slice())
+    /// The gathered gradient of parameter `i`.
+    pub(crate) fn gradient(&self, i: usize) -> &[f32] {
+        self.gradients.iter().find_map(|shard| shard.get(i)).unwrap_or_default()
     }
 
-    /// Clips to `grad_clip` by the global `norm` and updates every parameter in place.
+    /// Clips to `grad_clip` by the global `norm` and updates every parameter in place. `lr` is the scheduled rate; Muon's own
+    /// follows the same schedule.
     ///
     /// # Errors
     /// A failure of the tensor library.
     pub(crate) fn update(&mut self, neural: &Neural, lr: f64, norm: f64, pool: &Pool) -> Result<()> {
         self.step += 1;
-        let settings = &self.settings;
+        let Self { settings, precision, slots, gradients, step } = self;
         let clip = settings.grad_clip;
-        let scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
-        let step = self.step;
+        let grad_scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
+        let step = *step;
         let parameters = neural.parameters();
-        let results = pool.map_mut(&mut self.slots, |i, slot| -> Result<()> {
-            let Parameter { decay, .. } = parameters[i];
-            let rule = optim::AdamW {
-                lr,
-                beta1: settings.betas[0],
-                beta2: settings.betas[1],
-                eps: settings.eps,
-                weight_decay: if decay { settings.weight_decay } else { 0.0 },
-                l2: if decay { settings.l2 } else { 0.0 },
-                grad_scale: scale,
-                step: step as u64,
-            };
-            parameters[i].update(|weights| rule.update(weights, &slot.gradient, &mut slot.m, &mut slot.v))?;
+        let results = pool.map_mut(slots, |i, slot| -> Result<()> {
+            let parameter = &parameters[i];
+            let gradient = gradients.iter().find_map(|shard| shard.get(i)).unwrap_or_default();
+            let weight_decay = if parameter.decay { settings.weight_decay } else { 0.0 };
+            let l2 = if parameter.decay { settings.l2 } else { 0.0 };
+            match slot.rule {
+                Rule::AdamW => {
+                    let [beta1, beta2] = settings.betas;
+                    let (eps, step) = (settings.eps, step as u64);
+                    let rule = optim::AdamW { lr, beta1, beta2, eps, weight_decay, l2, grad_scale, step };
+                    parameter.update(|weights| rule.update(weights, gradient, &mut slot.m, &mut slot.v))?;
+                }
+                Rule::Sgd => {
+                    let (momentum, nesterov) = (settings.momentum, settings.nesterov);
+                    let rule = optim::Sgd { lr, momentum, nesterov, weight_decay, l2, grad_scale };
+                    if slot.m.is_empty() {
+                        let mut none = vec![0.0; gradient.len()];
+                        parameter.update(|weights| rule.update(weights, gradient, &mut none))?;
+                    } else {
+                        parameter.update(|weights| rule.update(weights, gradient, &mut slot.m))?;
+                    }
+                }
+                Rule::Muon => {
+                    let rule = Muon {
+                        lr: lr / settings.lr * settings.muon_lr,
+                        momentum: settings.momentum,
+                        weight_decay,
+                        grad_scale,
+                        precision: *precision,
+                    };
+                    let columns = parameter.var.dims()[1];
+                    parameter.update(|weights| {
+                        rule.update(weights, gradient, &mut slot.m, columns, &parameter.hidden);
+                    })?;
+                }
+            }
+            if settings.ema > 0.0 {
+                // Young averages forget faster, or they would remember the initial weights for long.
+                let decay = settings.ema.min((1.0 + step as f64) / (10.0 + step as f64));
+                parameter.read(|weights| optim::average(&mut slot.average, weights, decay))?;
+            }
             Ok(())
         });
         results.into_iter().collect()
     }
+
+    /// Exchanges the weights with their running means, where there are any; a second call puts them back.
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub(crate) fn swap_average(&mut self, neural: &Neural) -> Result<()> {
+        for (parameter, slot) in neural.parameters().iter().zip(&mut self.slots) {
+            if !slot.average.is_empty() {
+                parameter.update(|weights| weights.swap_with_slice(&mut slot.average))?;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// How many tensors and values are decayed, and how many not.
+/// How many tensors and values are decayed, and how many not; and who updates them.
 pub(crate) fn describe_groups(neural: &Neural, settings: &config::Optim) -> String {
-    let count = |decay: bool| {
-        let group = neural.parameters().iter().filter(|parameter| parameter.decay == decay);
+    let count = |which: &dyn Fn(&Parameter) -> bool| {
+        let group = neural.parameters().iter().filter(|parameter| which(parameter));
         let (tensors, values) = group.fold((0, 0), |(t, n), p| (t + 1, n + p.var.elem_count() as u64));
         format!("{tensors} tensors, {} values", crate::output::thousands(values))
     };
-    let (decayed, plain) = (count(true), count(false));
+    let (decayed, plain) = (count(&|p| p.decay), count(&|p| !p.decay));
     let mut line = format!("weight decay {} on matrices and embeddings ({decayed})", settings.weight_decay);
     if settings.l2 > 0.0 {
         line.push_str(&format!(", l2 {} on the same", settings.l2));
     }
-    format!("{line}, none on the rest ({plain})")
-}
-
-/// Hands a gradient's values to `f` without copying them.
-fn read(tensor: &Tensor, f: impl FnOnce(&[f32])) -> Result<()> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(cpu) = &*storage else {
-        return Err(Failure::failed("gradients are not in the CPU's memory"));
-    };
-    let values = cpu.as_slice::<f32>()?;
-    f(&values[layout.start_offset()..layout.start_offset() + layout.shape().elem_count()]);
-    Ok(())
+    line.push_str(&format!(", none on the rest ({plain})"));
+    if settings.kind == "muon" {
+        let muon = |p: &Parameter| Rule::of("muon", p) == Rule::Muon;
+        line.push_str(&format!("; Muon on hidden matrices ({}), AdamW on the rest", count(&muon)));
+    }
+    line
 }

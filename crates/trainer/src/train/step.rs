@@ -4,10 +4,12 @@
 //! kernel needs to fork. Shards are cut by row and summed by index: the result depends on how many shards there are,
 //! which the config says, and never on how many threads compute them.
 
-use candle_core::{Device, Tensor, backprop::GradStore};
+use candle_core::{Device, Tensor};
 use surprisal_kernels::threads::Pool;
 use surprisal_loss::confidence::confidence_penalty;
 use surprisal_loss::{CrossEntropy, Loss, Reduction};
+use surprisal_model::neural::compute::profile::{Part, time};
+use surprisal_model::neural::compute::{Gradients, Precision, with_precision};
 use surprisal_model::neural::{Mode, Neural, Output};
 use surprisal_text::Batch;
 
@@ -42,43 +44,52 @@ pub(crate) struct Step<'a> {
     pub(crate) targets: Option<&'a SoftTargets>,
     /// β of the confidence penalty.
     pub(crate) penalty: f64,
-    pub(crate) shards: usize,
+    /// How the products of the linear layers read their inputs.
+    pub(crate) precision: Precision,
     pub(crate) pool: &'a Pool,
 }
 
 impl Step<'_> {
-    /// The gradient of the mean objective over all tokens of `batches`, as one store a shard and batch, to be summed in
-    /// order by the optimiser.
+    /// The gradient of the mean objective over all tokens of `batches`, shard by shard in `gradients`, one each; they are
+    /// to be summed in order.
     ///
     /// # Errors
     /// A failure of the tensor library; a batch without targets.
-    pub(crate) fn gradients(&self, batches: &[Batch], dropout_seed: u64) -> Result<(Vec<GradStore>, Sums)> {
+    pub(crate) fn gradients(
+        &self,
+        batches: &[Batch],
+        dropout_seed: u64,
+        gradients: &mut [Gradients],
+    ) -> Result<Sums> {
         let tokens: usize = batches.iter().map(|batch| batch.targets_count).sum();
         if tokens == 0 {
             return Err(Failure::failed("a batch has no token to predict"));
         }
         let scale = 1.0 / tokens as f64;
         let loss = self.loss.clone().reduction(Reduction::Scaled(scale));
-        let mut stores = Vec::with_capacity(batches.len() * self.shards);
+        gradients.iter_mut().for_each(Gradients::clear);
+        let shards = gradients.len();
         let mut sums = Sums::default();
         let mut first_row = 0;
         for batch in batches {
-            let results = self.pool.map(self.shards, |shard| {
-                let rows = batch.rows * shard / self.shards..batch.rows * (shard + 1) / self.shards;
+            let results = self.pool.map_mut(gradients, |shard, own| {
+                let rows = batch.rows * shard / shards..batch.rows * (shard + 1) / shards;
                 if rows.is_empty() {
-                    return Ok(None);
+                    return Ok(Sums::default());
                 }
-                self.shard(&loss, scale, batch, rows, first_row, dropout_seed).map(Some)
+                let run = || self.shard(&loss, scale, batch, rows, first_row, dropout_seed);
+                let (store, part) = own.collect(|| with_precision(self.precision, run))?;
+                // What plain operations and the head left.
+                own.absorb(&store)?;
+                Ok(part)
             });
             for result in results {
-                if let Some((store, part)) = result? {
-                    stores.push(store);
-                    sums.add(&part);
-                }
+                let part: Result<Sums> = result;
+                sums.add(&part?);
             }
             first_row += batch.rows;
         }
-        Ok((stores, sums))
+        Ok(sums)
     }
 
     fn shard(
@@ -89,7 +100,7 @@ impl Step<'_> {
         rows: std::ops::Range<usize>,
         first_row: usize,
         dropout_seed: u64,
-    ) -> Result<(GradStore, Sums)> {
+    ) -> Result<(candle_core::backprop::GradStore, Sums)> {
         let cells = rows.start * batch.cols..rows.end * batch.cols;
         let ids = Tensor::from_slice(&batch.inputs[cells.clone()], (rows.len(), batch.cols), &Device::Cpu)?; // (B, T)
         let (own_inputs, own_targets) = (&batch.inputs[cells.clone()], &batch.targets[cells]);
@@ -107,12 +118,13 @@ impl Step<'_> {
             let store = (value + penalty.value)?.backward()?;
             return Ok((store, Sums { objective, nll: nll_sum, tokens: count }));
         }
-        let Loss { value, objective_sum, nll_sum, count, .. } = match output {
-            Output::Logits(logits) => loss.apply(&logits, &targets)?,
+        let applied = time(Part::Head, || match output {
+            Output::Logits(logits) => loss.apply(&logits, &targets),
             Output::Head { hidden, weight, bias } => {
-                loss.apply_linear(&hidden, &weight, bias.as_ref(), &targets)?
+                loss.apply_linear(&hidden, &weight, bias.as_ref(), &targets)
             }
-        };
+        });
+        let Loss { value, objective_sum, nll_sum, count, .. } = applied?;
         Ok((value.backward()?, Sums { objective: objective_sum, nll: nll_sum, tokens: count }))
     }
 }

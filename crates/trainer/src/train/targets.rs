@@ -118,12 +118,14 @@ fn add_k_rows(followed: &[u64], k: f64, inputs: &[u32], targets: &[u32]) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    use super::super::optimiser::Optimiser;
     use super::super::step::Step;
     use super::*;
     use candle_core::Device;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
     use surprisal_kernels::optim::AdamW;
+    use surprisal_model::neural::compute::Precision;
     use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
     use surprisal_text::{Batch, Corpus, DataOptions, TokenizerKind, Unit};
 
@@ -162,6 +164,7 @@ mod tests {
             cols,
             targets_count: cols,
         };
+        let mut optimiser = Optimiser::new(&neural, &config::Optim::default(), Precision::F32, 1).unwrap();
         let size = vocab_size * vocab_size;
         let (mut m, mut v) = (vec![0f32; size], vec![0f32; size]);
         let steps = 1500;
@@ -172,13 +175,12 @@ mod tests {
                 loss: &loss,
                 targets: targets.as_ref(),
                 penalty,
-                shards: 1,
+                precision: Precision::F32,
                 pool: &pool,
             };
-            let (stores, _) = update.gradients(std::slice::from_ref(&batch), 0).unwrap();
+            update.gradients(std::slice::from_ref(&batch), 0, &mut optimiser.gradients).unwrap();
             let table = &neural.parameters()[0];
-            let gradient: Vec<f32> =
-                stores[0].get(&table.var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            let gradient = optimiser.gradients[0].get(0).unwrap().to_vec();
             let lr = 0.3 * (1.0 - step as f64 / (steps + 1) as f64);
             let (beta1, beta2, eps) = (0.9, 0.99, 1e-12);
             let rule = AdamW { lr, beta1, beta2, eps, weight_decay: 0.0, l2: 0.0, grad_scale: 1.0, step };

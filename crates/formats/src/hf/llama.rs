@@ -1,0 +1,326 @@
+//! The Llama family: `config.json` and the names of its weights.
+//!
+//! Layouts agree ((out, in), RoPE on halves); names do not, and what is one tensor here are several there: queries, keys and
+//! values, and the MLP's gates and values, lie one under another in ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use surprisal_model::neural::{ActivationKind, NormKind, PositionKind, TransformerConfig};
+
+use crate::{Error, Result};
+
+/// The angles' part of newer files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RopeParameters {
+    /// The base.
+    #[serde(default = "default_theta")]
+    pub rope_theta: f64,
+    /// "default": angles as Su et al. have them; nothing else is computed here.
+    #[serde(default = "default_rope")]
+    pub rope_type: String,
+}
+
+/// The fields of Llama's `config.json` that decide what is computed, and those that `transformers` wants to see.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LlamaConfig {
+    /// Always "llama".
+    pub model_type: String,
+    /// The class that `transformers` loads: `LlamaForCausalLM`.
+    #[serde(default)]
+    pub architectures: Vec<String>,
+    /// |V|
+    pub vocab_size: usize,
+    /// The longest context.
+    pub max_position_embeddings: usize,
+    /// The width.
+    pub hidden_size: usize,
+    /// The width of the MLP.
+    pub intermediate_size: usize,
+    /// How many blocks.
+    pub num_hidden_layers: usize,
+    /// How many heads a block.
+    pub num_attention_heads: usize,
+    /// How many heads of keys and values; as many where it is missing.
+    #[serde(default)]
+    pub num_key_value_heads: Option<usize>,
+    /// The width of a head, where it is said.
+    #[serde(default)]
+    pub head_dim: Option<usize>,
+    /// "silu".
+    #[serde(default = "silu")]
+    pub hidden_act: String,
+    /// ε of the norms.
+    #[serde(default = "default_epsilon")]
+    pub rms_norm_eps: f64,
+    /// Whether the head is the token embedding.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+    /// Biases of the attention's layers.
+    #[serde(default)]
+    pub attention_bias: bool,
+    /// Biases of the MLP's layers.
+    #[serde(default)]
+    pub mlp_bias: bool,
+    /// The base of the angles, in older files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_theta: Option<f64>,
+    /// The angles, in newer files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_parameters: Option<RopeParameters>,
+    /// Stretched angles, in older files; only none are computed here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<serde_json::Value>,
+    /// The id that starts a text.
+    #[serde(default)]
+    pub bos_token_id: Option<u32>,
+    /// The id that ends a text.
+    #[serde(default)]
+    pub eos_token_id: Option<u32>,
+    /// The type of the weights: "float32".
+    #[serde(default = "float32", alias = "torch_dtype")]
+    pub dtype: String,
+}
+
+fn silu() -> String {
+    "silu".to_owned()
+}
+
+fn float32() -> String {
+    "float32".to_owned()
+}
+
+fn default_rope() -> String {
+    "default".to_owned()
+}
+
+fn default_theta() -> f64 {
+    10_000.0
+}
+
+fn default_epsilon() -> f64 {
+    1e-6
+}
+
+/// The limits keep a hostile configuration from making us list names and shapes without end.
+const MAX_LAYERS: usize = 1024;
+const MAX_SIZE: usize = 1 << 24;
+
+impl LlamaConfig {
+    /// Reads `config.json` and refuses what this program does not compute.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] with the field.
+    pub fn parse(what: &str, json: &[u8]) -> Result<Self> {
+        let config: Self = serde_json::from_slice(json).map_err(|error| Error::malformed(what, &error))?;
+        config.check(what)?;
+        Ok(config)
+    }
+
+    fn kv_heads(&self) -> usize {
+        self.num_key_value_heads.unwrap_or(self.num_attention_heads)
+    }
+
+    fn theta(&self) -> f64 {
+        let newer = self.rope_parameters.as_ref().map(|rope| rope.rope_theta);
+        newer.or(self.rope_theta).unwrap_or(default_theta())
+    }
+
+    fn check(&self, what: &str) -> Result<()> {
+        let heads = self.num_attention_heads;
+        let sizes = [
+            ("vocab_size", self.vocab_size, MAX_SIZE),
+            ("max_position_embeddings", self.max_position_embeddings, MAX_SIZE),
+            ("hidden_size", self.hidden_size, MAX_SIZE),
+            ("intermediate_size", self.intermediate_size, MAX_SIZE),
+            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
+            ("num_attention_heads", heads, MAX_SIZE),
+            ("num_key_value_heads", self.kv_heads(), MAX_SIZE),
+        ];
+        if let Some((field, size, limit)) =
+            sizes.into_iter().find(|&(_, size, limit)| size == 0 || size > limit)
+        {
+            return Err(Error::malformed(what, &format!("`{field}` is {size}, 1 to {limit} is possible")));
+        }
+        let problem = if self.model_type != "llama" {
+            format!("`model_type` is `{}`, not `llama`", self.model_type.escape_debug())
+        } else if !self.hidden_size.is_multiple_of(heads) || !(self.hidden_size / heads).is_multiple_of(2) {
+            format!("`hidden_size` ({}) does not divide into {heads} heads of even width", self.hidden_size)
+        } else if !heads.is_multiple_of(self.kv_heads()) {
+            "`num_attention_heads` is no multiple of `num_key_value_heads`".to_owned()
+        } else if self.head_dim.is_some_and(|width| width != self.hidden_size / heads) {
+            "`head_dim` is not `hidden_size` over `num_attention_heads`".to_owned()
+        } else if self.hidden_act != "silu" {
+            format!("`hidden_act` is `{}`, only `silu` is computed", self.hidden_act.escape_debug())
+        } else if self.attention_bias != self.mlp_bias {
+            "only attention and MLP that both have biases, or neither, are computed".to_owned()
+        } else if self.rope_scaling.is_some()
+            || self.rope_parameters.as_ref().is_some_and(|rope| rope.rope_type != "default")
+        {
+            "stretched angles (`rope_scaling`) are not computed".to_owned()
+        } else if !(self.theta() >= 1.0 && self.theta() <= 1e12) {
+            format!("`rope_theta` is {}", self.theta())
+        } else if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
+            format!("`rms_norm_eps` is {}", self.rms_norm_eps)
+        } else {
+            return Ok(());
+        };
+        Err(Error::malformed(what, &problem))
+    }
+
+    /// The same model in our words.
+    pub fn transformer(&self) -> TransformerConfig {
+        TransformerConfig {
+            vocab_size: self.vocab_size,
+            block_size: self.max_position_embeddings,
+            n_layer: self.num_hidden_layers,
+            n_head: self.num_attention_heads,
+            n_kv_head: self.kv_heads(),
+            n_embd: self.hidden_size,
+            n_hidden: self.intermediate_size,
+            bias: self.attention_bias,
+            tied: self.tie_word_embeddings,
+            norm: NormKind::Rms,
+            norm_eps: self.rms_norm_eps,
+            position: PositionKind::Rope,
+            rope_theta: self.theta(),
+            activation: ActivationKind::Swiglu,
+            ..TransformerConfig::default()
+        }
+    }
+
+    /// The file for one of our models, if it has this family's parts.
+    pub fn of(config: &TransformerConfig) -> Option<Self> {
+        let ours = config.norm == NormKind::Rms
+            && config.position == PositionKind::Rope
+            && config.activation == ActivationKind::Swiglu
+            && !config.qk_norm
+            && config.softcap == 0.0
+            && config.bigram_rows == 0;
+        ours.then(|| Self {
+            model_type: "llama".to_owned(),
+            architectures: vec!["LlamaForCausalLM".to_owned()],
+            vocab_size: config.vocab_size,
+            max_position_embeddings: config.block_size,
+            hidden_size: config.n_embd,
+            intermediate_size: config.hidden(),
+            num_hidden_layers: config.n_layer,
+            num_attention_heads: config.n_head,
+            num_key_value_heads: Some(config.kv_heads()),
+            head_dim: Some(config.n_embd / config.n_head),
+            hidden_act: silu(),
+            rms_norm_eps: config.norm_eps,
+            tie_word_embeddings: config.tied,
+            attention_bias: config.bias,
+            mlp_bias: config.bias,
+            rope_theta: Some(config.rope_theta),
+            rope_parameters: Some(RopeParameters {
+                rope_theta: config.rope_theta,
+                rope_type: default_rope(),
+            }),
+            rope_scaling: None,
+            bos_token_id: None,
+            eos_token_id: None,
+            dtype: float32(),
+        })
+    }
+
+    /// Our name of every parameter, and the names and shapes of the tensors that lie one under another in it.
+    fn parts(&self) -> BTreeMap<String, Vec<(String, Vec<usize>)>> {
+        let (c, v, f) = (self.hidden_size, self.vocab_size, self.intermediate_size);
+        let kv = c / self.num_attention_heads * self.kv_heads();
+        let one = |name: &str, shape: &[usize]| vec![(name.to_owned(), shape.to_vec())];
+        let mut parts = BTreeMap::from([
+            ("wte.weight".to_owned(), one("model.embed_tokens.weight", &[v, c])),
+            ("ln_f.weight".to_owned(), one("model.norm.weight", &[c])),
+        ]);
+        if !self.tie_word_embeddings {
+            parts.insert("lm_head.weight".to_owned(), one("lm_head.weight", &[v, c]));
+        }
+        for i in 0..self.num_hidden_layers {
+            let theirs = |name: &str| format!("model.layers.{i}.{name}");
+            parts.insert(format!("h.{i}.ln_1.weight"), one(&theirs("input_layernorm.weight"), &[c]));
+            parts.insert(format!("h.{i}.ln_2.weight"), one(&theirs("post_attention_layernorm.weight"), &[c]));
+            let attention: &[(&str, usize)] = &[("q_proj", c), ("k_proj", kv), ("v_proj", kv)];
+            for (ours, group, of, width) in [
+                ("attn.c_attn", "self_attn", attention, c),
+                ("attn.c_proj", "self_attn", &[("o_proj", c)][..], c),
+                ("mlp.c_fc", "mlp", &[("gate_proj", f), ("up_proj", f)][..], c),
+                ("mlp.c_proj", "mlp", &[("down_proj", c)][..], f),
+            ] {
+                let name = |part: &str, kind: &str| theirs(&format!("{group}.{part}.{kind}"));
+                let weights = of.iter().map(|&(part, out)| (name(part, "weight"), vec![out, width]));
+                parts.insert(format!("h.{i}.{ours}.weight"), weights.collect());
+                if self.attention_bias {
+                    let biases = of.iter().map(|&(part, out)| (name(part, "bias"), vec![out]));
+                    parts.insert(format!("h.{i}.{ours}.bias"), biases.collect());
+                }
+            }
+        }
+        parts
+    }
+}
+
+/// Hugging Face's tensors under our names; every name and shape is checked before the first is taken.
+pub(super) fn import(
+    what: &str,
+    config: &LlamaConfig,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<BTreeMap<String, Tensor>> {
+    let parts = config.parts();
+    let names: BTreeSet<&str> = parts.values().flatten().map(|(theirs, _)| theirs.as_str()).collect();
+    // A tied head may be written all the same, and old files hold the angles.
+    let passed_over = |name: &str| {
+        (config.tie_word_embeddings && name == "lm_head.weight") || name.ends_with(".rotary_emb.inv_freq")
+    };
+    let known = |name: &str| names.contains(name) || passed_over(name);
+    if let Some(name) = tensors.keys().find(|name| !known(name)) {
+        let problem = format!("tensor `{}` belongs to no such model", name.escape_debug());
+        return Err(Error::malformed(what, &problem));
+    }
+    for (name, shape) in parts.values().flatten() {
+        match tensors.get(name) {
+            Some(tensor) if tensor.dims() == shape => {}
+            Some(tensor) => {
+                let problem =
+                    format!("tensor `{name}` is {:?}, the configuration makes it {shape:?}", tensor.dims());
+                return Err(Error::malformed(what, &problem));
+            }
+            None => return Err(Error::malformed(what, &format!("tensor `{name}` is missing"))),
+        }
+    }
+    let mut ours = BTreeMap::new();
+    for (name, theirs) in parts {
+        let stacked: Vec<&Tensor> = theirs.iter().filter_map(|(name, _)| tensors.get(name)).collect();
+        ours.insert(name, Tensor::cat(&stacked, 0)?);
+    }
+    Ok(ours)
+}
+
+/// Our tensors under Hugging Face's names.
+pub(super) fn export(
+    config: &LlamaConfig,
+    tensors: &BTreeMap<String, Tensor>,
+) -> Result<Vec<(String, Tensor)>> {
+    let mut exported = Vec::new();
+    for (name, parts) in config.parts() {
+        let tensor = tensors
+            .get(&name)
+            .ok_or_else(|| Error::malformed("the model", &format!("tensor `{name}` is missing")))?;
+        let rows: usize = parts.iter().map(|(_, shape)| shape[0]).sum();
+        let mut expected = parts[0].1.clone();
+        expected[0] = rows;
+        if tensor.dims() != expected {
+            let problem =
+                format!("tensor `{name}` is {:?}, the configuration makes it {expected:?}", tensor.dims());
+            return Err(Error::malformed("the model", &problem));
+        }
+        let mut first = 0;
+        for (theirs, shape) in parts {
+            exported.push((theirs, tensor.narrow(0, first, shape[0])?.contiguous()?));
+            first += shape[0];
+        }
+    }
+    Ok(exported)
+}

@@ -1,0 +1,279 @@
+//! The product of bf16 inputs with f32 sums, for AVX512-BF16: two elements along k a lane and instruction, so twice the
+//! arithmetic of f32 and half the packed memory.
+//!
+//! Both matrices are rounded to bf16 (to nearest, ties to even) while they are packed, as pairs along k: one 32-bit word
+//! holds the elements k (low half) and k + 1 (high half). A tile is that of [`super::avx512`]: 12 × 32, words in place of
+//! floats. Subnormal numbers count as zero, which is how the instruction works.
+
+#![expect(unsafe_code, reason = "vector intrinsics on raw pointers")]
+
+use std::arch::x86_64::{
+    __m256i, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_castps_si512, _mm512_castsi512_ps,
+    _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_fmadd_ps,
+    _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_si512,
+};
+use std::cell::RefCell;
+
+use super::avx512::{COLUMNS, Line, ROWS, View, by_rows, masks, network};
+
+/// Longest stretch along k between two visits to C, in pairs.
+const DEPTH: usize = 384;
+/// Columns of B packed at a time: with [`DEPTH`], half of a second-level cache.
+const WIDTH: usize = 384;
+/// From one row of a packed A to the next, in pairs: an odd number of cache lines.
+const A_STRIDE: usize = DEPTH + 16;
+
+thread_local! {
+    /// Packed B and packed A of this thread.
+    static PACKED: RefCell<(Vec<Line>, Vec<Line>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
+
+/// Whether this machine has the instructions.
+pub(super) fn available() -> bool {
+    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
+}
+
+/// `C = A B` or `C += A B`: as [`super::avx512::product`], on rounded inputs.
+///
+/// # Safety
+/// As there; and the machine has AVX512-BF16.
+pub(super) unsafe fn product(
+    (m, n, k): (usize, usize, usize),
+    a: View,
+    b: View,
+    c: *mut f32,
+    c_stride: usize,
+    add: bool,
+) {
+    PACKED.with_borrow_mut(|(packed_b, packed_a)| {
+        packed_b.resize(DEPTH * WIDTH / 16, Line::ZERO);
+        packed_a.resize(A_STRIDE * ROWS / 16, Line::ZERO);
+        let (packed_b, packed_a) = (packed_b.as_mut_ptr().cast::<u32>(), packed_a.as_mut_ptr().cast::<u32>());
+        for left in (0..n).step_by(WIDTH) {
+            let width = WIDTH.min(n - left);
+            for from in (0..k).step_by(2 * DEPTH) {
+                let depth = (2 * DEPTH).min(k - from);
+                let pairs = depth.div_ceil(2);
+                // SAFETY: the block lies within B, and the buffer holds DEPTH x WIDTH words.
+                unsafe { pack_b(b.at(from, left), (depth, width), packed_b) };
+                for top in (0..m).step_by(ROWS) {
+                    let rows = ROWS.min(m - top);
+                    // SAFETY: the panel lies within A, and the buffer holds A_STRIDE x ROWS words.
+                    let (row_stride, pair_stride) =
+                        unsafe { pack_a(a.at(top, from), (rows, depth), packed_a) };
+                    for panel in (0..width).step_by(COLUMNS) {
+                        let columns = COLUMNS.min(width - panel);
+                        let a = Packed { data: packed_a, row_stride, pair_stride };
+                        // SAFETY: rows and columns stay within C; both panels were packed above.
+                        unsafe {
+                            let c = c.add(top * c_stride + left + panel);
+                            let b = packed_b.add(panel * pairs);
+                            let into = Into { c, c_stride, columns, add: add || from > 0 };
+                            by_rows!(rows, tile_of(pairs, a, b, into));
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// A packed panel of A.
+#[derive(Clone, Copy)]
+struct Packed {
+    data: *const u32,
+    row_stride: usize,
+    pair_stride: usize,
+}
+
+/// Where a tile goes.
+#[derive(Clone, Copy)]
+struct Into {
+    c: *mut f32,
+    c_stride: usize,
+    columns: usize,
+    add: bool,
+}
+
+/// Sixteen words from rows k and k + 1: element i of `low` in the low half of word i, of `high` in the high half.
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn interleave(low: __m512i, high: __m512i) -> __m512i {
+    _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
+}
+
+/// The rounded elements of a row, one in each word's low half.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn rounded(row: *const f32, mask: u16) -> __m512i {
+    // SAFETY: the caller's: masked lanes are not read. A __m256bh and a __m256i are the same 256 bits.
+    unsafe {
+        let half: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, row)));
+        _mm512_cvtepu16_epi32(half)
+    }
+}
+
+/// Thirty-two elements of one row as sixteen pairs; those from `count` on are zero.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn pairs_of(row: *const f32, count: usize) -> __m512i {
+    let (low, high) = masks(count.min(32));
+    // SAFETY: the caller's: masked lanes are not read. A __m512bh and a __m512i are the same 512 bits.
+    unsafe {
+        let (first, second) =
+            (_mm512_maskz_loadu_ps(low, row), _mm512_maskz_loadu_ps(high, row.wrapping_add(16)));
+        std::mem::transmute(_mm512_cvtne2ps_pbh(second, first))
+    }
+}
+
+/// Packs a (depth, width) block into panels of 32 columns, each (depth / 2, 32) words; what is missing is zero.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut u32) {
+    let pairs = depth.div_ceil(2);
+    for panel in (0..width).step_by(COLUMNS) {
+        let columns = COLUMNS.min(width - panel);
+        // SAFETY: the caller's block and buffer; masked lanes are not touched.
+        unsafe {
+            let out = out.add(panel * pairs);
+            let from = b.at(0, panel);
+            if b.row_stride == 1 && b.column_stride != 1 {
+                for half in [0, 16] {
+                    let here = columns.saturating_sub(half).min(16);
+                    for pair in (0..pairs).step_by(16) {
+                        let rows = from.data.wrapping_add(half * b.column_stride + 2 * pair);
+                        transpose(
+                            rows,
+                            b.column_stride,
+                            (here, depth - 2 * pair),
+                            out.add(pair * COLUMNS + half),
+                        );
+                    }
+                }
+            } else {
+                for pair in 0..pairs {
+                    let row = from.at(2 * pair, 0);
+                    let second = if 2 * pair + 1 < depth { columns } else { 0 };
+                    for half in [0, 16] {
+                        let (low, high) = if b.column_stride == 1 {
+                            let mask = |count: usize| masks(count.saturating_sub(half).min(16)).0;
+                            let at = row.data.wrapping_add(half);
+                            (rounded(at, mask(columns)), rounded(at.wrapping_add(b.row_stride), mask(second)))
+                        } else {
+                            (
+                                gathered(row.at(0, half), columns, half),
+                                gathered(row.at(1, half), second, half),
+                            )
+                        };
+                        _mm512_storeu_si512(out.add(pair * COLUMNS + half).cast(), interleave(low, high));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Up to sixteen elements of one row whose columns are apart: those from `half` to `count`.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn gathered(row: View, count: usize, half: usize) -> __m512i {
+    let mut values = [0.0_f32; 16];
+    for (j, value) in values.iter_mut().enumerate().take(count.saturating_sub(half)) {
+        // SAFETY: the caller's row has `count` elements.
+        *value = unsafe { *row.at(0, j).data };
+    }
+    // SAFETY: sixteen elements of our own.
+    unsafe { rounded(values.as_ptr(), u16::MAX) }
+}
+
+/// Writes `rows` (at most 16) rows of `depth` elements, `stride` apart, as sixteen rows of pairs, [`COLUMNS`] apart, as far
+/// as there are pairs; missing ones are zero.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn transpose(from: *const f32, stride: usize, (rows, depth): (usize, usize), out: *mut u32) {
+    let mut r = [_mm512_setzero_ps(); 16];
+    for i in 0..16 {
+        let here = if i < rows { depth } else { 0 };
+        let row = from.wrapping_add(i * stride);
+        // SAFETY: `depth` elements of row i if there is one, else nothing; fetching ahead never faults.
+        unsafe {
+            let ahead = row.wrapping_add(16 * stride);
+            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            _mm_prefetch::<_MM_HINT_T0>(ahead.wrapping_add(16).cast());
+            r[i] = _mm512_castsi512_ps(pairs_of(row, here));
+        }
+    }
+    let r = network(r);
+    for (i, row) in r.iter().enumerate().take(depth.div_ceil(2)) {
+        // SAFETY: the caller's buffer has a row for every pair.
+        unsafe { _mm512_storeu_si512(out.add(i * COLUMNS).cast(), _mm512_castps_si512(*row)) };
+    }
+}
+
+/// Packs a (rows, depth) panel of A; returns the strides of its rows and pairs.
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usize, usize) {
+    let pairs = depth.div_ceil(2);
+    // SAFETY: the caller's panel and buffer; masked lanes are not touched.
+    unsafe {
+        if a.column_stride == 1 {
+            for i in 0..rows {
+                let row = a.data.wrapping_add(i * a.row_stride);
+                for pair in (0..pairs).step_by(16) {
+                    let words = pairs_of(row.wrapping_add(2 * pair), depth - 2 * pair);
+                    _mm512_storeu_si512(out.add(i * A_STRIDE + pair).cast(), words);
+                }
+            }
+            return (A_STRIDE, 1);
+        }
+        let mask = masks(rows).0;
+        for pair in 0..pairs {
+            let column = a.at(0, 2 * pair);
+            let second = if 2 * pair + 1 < depth { rows } else { 0 };
+            let (low, high) = if a.row_stride == 1 {
+                _mm_prefetch::<_MM_HINT_T0>(column.at(0, 8).data.cast());
+                _mm_prefetch::<_MM_HINT_T0>(column.at(0, 9).data.cast());
+                (rounded(column.data, mask), rounded(column.at(0, 1).data, masks(second).0))
+            } else {
+                let turned =
+                    |at: View| View { row_stride: at.column_stride, column_stride: at.row_stride, ..at };
+                (gathered(turned(column), rows, 0), gathered(turned(column.at(0, 1)), second, 0))
+            };
+            // Four words more than there are rows: the next store overwrites them, and after the last there is room.
+            _mm512_storeu_si512(out.add(pair * ROWS).cast(), interleave(low, high));
+        }
+    }
+    (1, ROWS)
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn tile_of<const R: usize>(pairs: usize, a: Packed, b: *const u32, into: Into) {
+    let (low, high) = masks(into.columns);
+    let mut sums = [[_mm512_setzero_ps(); 2]; R];
+    // SAFETY: the caller's shapes; masked lanes of C are not touched. A __m512bh and a __m512i are the same 512 bits.
+    unsafe {
+        for i in 0..R {
+            _mm_prefetch::<_MM_HINT_T0>(into.c.wrapping_add(i * into.c_stride).cast());
+            _mm_prefetch::<_MM_HINT_T0>(into.c.wrapping_add(i * into.c_stride + 16).cast());
+        }
+        let bf16 = |words: __m512i| -> __m512bh { std::mem::transmute(words) };
+        let (mut a_k, mut b_k) = (a.data, b);
+        for _ in 0..pairs {
+            let b0 = bf16(_mm512_loadu_si512(b_k.cast()));
+            let b1 = bf16(_mm512_loadu_si512(b_k.add(16).cast()));
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let x = bf16(_mm512_set1_epi32((*a_k.add(i * a.row_stride)).cast_signed()));
+                sums[0] = _mm512_dpbf16_ps(sums[0], x, b0);
+                sums[1] = _mm512_dpbf16_ps(sums[1], x, b1);
+            }
+            a_k = a_k.wrapping_add(a.pair_stride);
+            b_k = b_k.add(COLUMNS);
+        }
+        let one = _mm512_set1_ps(1.0);
+        for (i, sums) in sums.iter_mut().enumerate() {
+            let c = into.c.add(i * into.c_stride);
+            let second = c.wrapping_add(16);
+            if into.add {
+                sums[0] = _mm512_fmadd_ps(one, _mm512_maskz_loadu_ps(low, c), sums[0]);
+                sums[1] = _mm512_fmadd_ps(one, _mm512_maskz_loadu_ps(high, second), sums[1]);
+            }
+            _mm512_mask_storeu_ps(c, low, sums[0]);
+            _mm512_mask_storeu_ps(second, high, sums[1]);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The two halves of a transformer block, each a branch added to the stream: x + attention(norm(x)), x + mlp(norm(x)).
+//!
+//! Written here from the operations of this crate. Where a training step collects all gradients of the parameters, or nothing
+//! asks for gradients, a half is one fused operation with the same numbers.
+
+use candle_core::{Result, Tensor};
+
+use crate::layers::{Linear, Norm};
+use crate::{
+    Activation, Attention, DropoutStream, activation, causal_attention, context, dropout, fusable, fused,
+    gradients,
+};
+
+/// Dropout of what a branch adds.
+#[derive(Debug, Clone, Copy)]
+pub struct Drop {
+    /// The probability, not zero.
+    pub p: f64,
+    /// Where the bits come from; rows are sequences.
+    pub stream: DropoutStream,
+}
+
+/// x + proj(attention(qkv(norm(x)))).
+#[derive(Debug, Clone)]
+pub struct AttentionBlock {
+    /// Before the branch.
+    pub norm: Norm,
+    /// (C + 2·G·d, C): queries, keys, values.
+    pub qkv: Linear,
+    /// (C, C).
+    pub proj: Linear,
+    /// The heads.
+    pub attention: Attention,
+}
+
+/// x + proj(activation(fc(norm(x)))).
+#[derive(Debug, Clone)]
+pub struct MlpBlock {
+    /// Before the branch.
+    pub norm: Norm,
+    /// (U, C); U = F, or 2·F for gates and values.
+    pub fc: Linear,
+    /// (C, F).
+    pub proj: Linear,
+    /// Between the two.
+    pub activation: Activation,
+}
+
+/// The keys and values (T, G·d) of the tokens that one attention block has read, for sampling.
+#[derive(Debug, Clone, Default)]
+pub struct Cache {
+    pub(crate) keys: Vec<f32>,
+    pub(crate) values: Vec<f32>,
+}
+
+/// Whether half a block can be one operation.
+fn whole(x: &Tensor, norm: &Norm, layers: [&Linear; 2]) -> bool {
+    let linear = layers.into_iter().flat_map(|l| [Some(&l.weight), l.bias.as_ref()]);
+    let mut parameters = linear.chain([Some(&norm.weight), norm.bias.as_ref()]).flatten();
+    fusable(x) && (context::is_inference() || parameters.all(gradients::collected))
+}
+
+impl AttentionBlock {
+    /// `x` (B·T, C) of `batch` sequences → (B·T, C).
+    ///
+    /// # Errors
+    /// Shapes that do not fit together, or a failure of the tensor library.
+    pub fn forward(&self, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
+        if whole(x, &self.norm, [&self.qkv, &self.proj]) {
+            return fused::attention_block(self, x, batch, drop);
+        }
+        let rows = x.dim(0)?;
+        let qkv = self.qkv.forward(&self.norm.forward(x)?)?; // (B·T, C + 2·G·d)
+        let y = causal_attention(&qkv.reshape((batch, rows / batch, ()))?, &self.attention)?; // (B, T, C)
+        x + dropped(self.proj.forward(&y.reshape((rows, ()))?)?, batch, drop)?
+    }
+}
+
+impl MlpBlock {
+    /// `x` (B·T, C) of `batch` sequences → (B·T, C).
+    ///
+    /// # Errors
+    /// Shapes that do not fit together, or a failure of the tensor library.
+    pub fn forward(&self, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
+        if whole(x, &self.norm, [&self.fc, &self.proj]) {
+            return fused::mlp_block(self, x, batch, drop);
+        }
+        let hidden = activation(&self.fc.forward(&self.norm.forward(x)?)?, self.activation)?; // (B·T, F)
+        x + dropped(self.proj.forward(&hidden)?, batch, drop)?
+    }
+}
+
+/// `x` (B·T, C), some of it dropped sequence by sequence.
+///
+/// # Errors
+/// As [`dropout`].
+pub fn dropped(x: Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
+    let Some(Drop { p, stream }) = drop else { return Ok(x) };
+    let shape = x.shape().clone();
+    dropout(&x.reshape((batch, shape.dims()[0] / batch, shape.dims()[1]))?, p, stream)?.reshape(shape)
+}
+
+#[cfg(test)]
+mod tests;

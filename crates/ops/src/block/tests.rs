@@ -1,0 +1,117 @@
+//! Half a block as one operation against the same half made of several.
+
+use std::sync::Arc;
+
+use candle_core::{Device, Var};
+
+use super::*;
+use crate::gradients::Gradients;
+use crate::layers::Centre;
+use crate::{Angles, Precision};
+
+fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    (0..count)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+struct Made {
+    vars: Vec<Var>,
+}
+
+impl Made {
+    fn get(&mut self, shape: &[usize]) -> Tensor {
+        let values = numbers(shape.iter().product(), self.vars.len() as u32 + 1);
+        let var = Var::from_tensor(&(Tensor::from_vec(values, shape, &Device::Cpu).unwrap() * 0.5).unwrap())
+            .unwrap();
+        self.vars.push(var);
+        self.vars.last().unwrap().as_tensor().clone()
+    }
+
+    fn linear(&mut self, out: usize, width: usize, bias: bool) -> Linear {
+        Linear { weight: self.get(&[out, width]), bias: bias.then(|| self.get(&[out])) }
+    }
+
+    fn norm(&mut self, centre: Centre, width: usize, bias: bool) -> Norm {
+        Norm { centre, weight: self.get(&[width]), bias: bias.then(|| self.get(&[width])), eps: 1e-5 }
+    }
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The value and the gradients of the input and of all parameters, both ways.
+fn agree(made: &Made, x: &Var, precision: Precision, forward: impl Fn(&Tensor) -> Result<Tensor>) {
+    let weights = Tensor::from_vec(numbers(x.elem_count(), 99), x.shape(), &Device::Cpu).unwrap();
+    let run = || {
+        crate::with_precision(precision, || {
+            // A block's input is the result of something.
+            let y = forward(&(x.as_tensor() * 1.0).unwrap()).unwrap();
+            let store = (&y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+            (values(&y), store)
+        })
+    };
+    let (apart, store) = run();
+    let mut gradients = Gradients::new(made.vars.iter().map(Var::as_tensor));
+    let (one, rest) = gradients.collect(run);
+    let near = |a: &[f32], b: &[f32], what: &str| {
+        assert_eq!(a.len(), b.len());
+        let scale = b.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+        let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= 2e-6 * scale, "{what}: {worst} of {scale}");
+    };
+    near(&one, &apart, "value");
+    near(&values(rest.get(x).unwrap()), &values(store.get(x).unwrap()), "input");
+    for (i, var) in made.vars.iter().enumerate() {
+        near(gradients.get(i).unwrap(), &values(store.get(var).unwrap()), &format!("parameter {i}"));
+    }
+    let (inference, none) = crate::inference(|| {
+        let y = forward(&(x.as_tensor() * 1.0).unwrap()).unwrap();
+        (values(&y), y.sum_all().unwrap().backward())
+    });
+    if precision == Precision::F32 {
+        near(&inference, &apart, "inference");
+    }
+    assert!(none.is_err(), "nothing was kept for a backward pass");
+}
+
+#[test]
+fn one_operation_has_the_numbers_of_several() {
+    let (b, t, c) = (3, 5, 8);
+    let stream = DropoutStream { seed: 1, site: 4, first_row: 2 };
+    for precision in [Precision::F32, Precision::Bf16] {
+        for (centre, bias, drop, turned) in [
+            (Centre::Mean, true, None, false),
+            (Centre::Zero, false, Some(Drop { p: 0.25, stream }), true),
+            (Centre::Mean, true, Some(Drop { p: 0.5, stream }), true),
+        ] {
+            let x =
+                Var::from_tensor(&Tensor::from_vec(numbers(b * t * c, 7), (b * t, c), &Device::Cpu).unwrap())
+                    .unwrap();
+            let mut made = Made { vars: Vec::new() };
+            let angles = turned.then(|| Arc::new(Angles::new(t, 4, 10.0)));
+            let attention = AttentionBlock {
+                norm: made.norm(centre, c, bias),
+                qkv: made.linear(c + 8, c, bias),
+                proj: made.linear(c, c, bias),
+                attention: Attention { n_head: 2, n_kv_head: 1, angles, qk_norm: turned },
+            };
+            agree(&made, &x, precision, |x| attention.forward(x, b, drop));
+            for activation in [Activation::Gelu, Activation::Relu2, Activation::SwiGlu] {
+                let mut made = Made { vars: Vec::new() };
+                let mlp = MlpBlock {
+                    norm: made.norm(centre, c, bias),
+                    fc: made.linear(activation.inputs(12), c, bias),
+                    proj: made.linear(c, 12, bias),
+                    activation,
+                };
+                agree(&made, &x, precision, |x| mlp.forward(x, b, drop));
+            }
+        }
+    }
+}

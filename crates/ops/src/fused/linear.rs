@@ -1,0 +1,191 @@
+//! `x Wᵀ (+ b)`.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use surprisal_kernels::matmul::{Matrix, MatrixMut, Precision, multiply_in};
+
+use super::{result, slice, with2};
+use crate::inplace::read;
+use crate::profile::{Part, time};
+use crate::{context, gradients};
+
+/// Y = X Wᵀ + b for `weight` (Out, In).
+pub(super) fn forward(
+    precision: Precision,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    out: usize,
+) {
+    if let Some(bias) = bias {
+        y.chunks_exact_mut(out).for_each(|row| row.copy_from_slice(bias));
+    }
+    add_product(precision, x, weight, bias.is_some(), y, out);
+}
+
+/// Y = X Wᵀ, or Y += X Wᵀ.
+pub(super) fn add_product(
+    precision: Precision,
+    x: &[f32],
+    weight: &[f32],
+    add: bool,
+    y: &mut [f32],
+    out: usize,
+) {
+    let width = weight.len() / out;
+    let rows = x.len() / width;
+    time(Part::Forward, || {
+        let weight = Matrix::new(weight, out, width).transposed();
+        multiply_in(precision, MatrixMut::new(y, rows, out), add, Matrix::new(x, rows, width), weight, None);
+    });
+}
+
+/// dX = dY W.
+pub(super) fn input_gradient(precision: Precision, weight: &[f32], dy: &[f32], dx: &mut [f32], out: usize) {
+    let width = weight.len() / out;
+    let rows = dy.len() / out;
+    time(Part::InputGradient, || {
+        let weight = Matrix::new(weight, out, width);
+        let dy = Matrix::new(dy, rows, out);
+        multiply_in(precision, MatrixMut::new(dx, rows, width), false, dy, weight, None);
+    });
+}
+
+/// dW = dYᵀ X and db = Σ dY, to where gradients of parameters go.
+pub(super) fn weight_gradient(
+    precision: Precision,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    x: &[f32],
+    dy: &[f32],
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let (out, width) = weight.dims2()?;
+    let rows = dy.len() / out;
+    let dw = gradients::make(weight, |dw, add| {
+        time(Part::WeightGradient, || {
+            let (dy, x) = (Matrix::new(dy, rows, out).transposed(), Matrix::new(x, rows, width));
+            multiply_in(precision, MatrixMut::new(dw, out, width), add, dy, x, None);
+        });
+    })?;
+    let db = match bias {
+        None => None,
+        Some(bias) => gradients::add_to(bias, |db| {
+            time(Part::Residual, || {
+                for row in dy.chunks_exact(out) {
+                    db.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+                }
+            });
+        })?,
+    };
+    Ok((dw, db))
+}
+
+struct Linear {
+    precision: Precision,
+}
+
+impl Linear {
+    fn backward(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        dy: &Tensor,
+    ) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
+        let out = weight.dim(0)?;
+        let (dw, db) = with2(x, dy, |x, dy| weight_gradient(self.precision, weight, bias, x, dy))??;
+        let mut dx = vec![0.0; x.elem_count()];
+        with2(weight, dy, |weight, dy| input_gradient(self.precision, weight, dy, &mut dx, out))?;
+        Ok((Tensor::from_vec(dx, x.shape(), x.device())?, dw, db))
+    }
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, out) = (xl.shape().dims2()?.0, wl.shape().dims2()?.0);
+        let mut y = vec![0.0; rows * out];
+        forward(self.precision, slice(x, xl)?, slice(w, wl)?, None, &mut y, out);
+        result(y, (rows, out))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw, _) = self.backward(x, w, None, dy)?;
+        Ok((Some(dx), dw))
+    }
+}
+
+impl CustomOp3 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+        b: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, out) = (xl.shape().dims2()?.0, wl.shape().dims2()?.0);
+        let (x, w, b) = (slice(x, xl)?, slice(w, wl)?, slice(b, bl)?);
+        let mut y = vec![0.0; rows * out];
+        forward(self.precision, x, w, Some(b), &mut y, out);
+        result(y, (rows, out))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw, db) = self.backward(x, w, Some(b), dy)?;
+        Ok((Some(dx), dw, db))
+    }
+}
+
+/// See [`crate::linear`].
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let ((_, width), (out, inner)) = (x.dims2()?, weight.dims2()?);
+    if width != inner || bias.is_some_and(|bias| bias.dims() != [out]) {
+        bail!(
+            "linear: an input of {:?} and a weight of {:?} (and its bias) do not fit",
+            x.dims(),
+            weight.dims()
+        );
+    }
+    let op = Linear { precision: context::precision() };
+    match bias {
+        None => x.contiguous()?.apply_op2(&weight.contiguous()?, op),
+        Some(bias) => x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op),
+    }
+}
+
+/// Σ of `bias` to every row of `y`.
+pub(super) fn add_bias(y: &mut [f32], bias: &Tensor) -> Result<()> {
+    read(bias, |bias| {
+        for row in y.chunks_exact_mut(bias.len()) {
+            row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+        }
+    })
+}

@@ -1,0 +1,149 @@
+//! Layer norm and RMS norm; each keeps every row's mean and 1/σ.
+
+use std::sync::OnceLock;
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use surprisal_kernels::norm::{self, Centre, NormGradients};
+
+use super::{result, slice, with3};
+use crate::gradients;
+use crate::profile::{Part, time};
+
+struct Norm {
+    centre: Centre,
+    eps: f32,
+    statistics: OnceLock<Vec<(f32, f32)>>,
+}
+
+impl Norm {
+    fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+        let mut y = vec![0.0; x.len()];
+        let norm = norm::Norm { centre: self.centre, weight, bias, eps: self.eps };
+        let statistics = time(Part::Norm, || norm.forward(x, &mut y));
+        // An operation runs forward once.
+        let _ = self.statistics.set(statistics);
+        y
+    }
+
+    fn backward(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        dy: &Tensor,
+    ) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
+        let Some(statistics) = self.statistics.get() else { bail!("norm: backward before forward") };
+        let (dx, dw, db) = with3(x, weight, dy, |x, values, dy| -> Result<_> {
+            let mut dx = vec![0.0; x.len()];
+            let (dw, db) =
+                gradient(self.centre, self.eps, (weight, values), bias, statistics, x, dy, &mut dx)?;
+            Ok((dx, dw, db))
+        })??;
+        Ok((Tensor::from_vec(dx, x.shape(), x.device())?, dw, db))
+    }
+}
+
+/// Adds to `dx`; dw and db go where gradients of parameters go.
+#[expect(clippy::too_many_arguments, reason = "all that a norm's gradient is made of")]
+pub(super) fn gradient(
+    centre: Centre,
+    eps: f32,
+    (weight, values): (&Tensor, &[f32]),
+    bias: Option<&Tensor>,
+    statistics: &[(f32, f32)],
+    x: &[f32],
+    dy: &[f32],
+    dx: &mut [f32],
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let norm = norm::Norm { centre, weight: values, bias: None, eps };
+    let mut sums = vec![0.0; if bias.is_some() { values.len() } else { 0 }];
+    let dw = gradients::add_to(weight, |dw| {
+        let db = bias.map(|_| sums.as_mut_slice());
+        time(Part::Norm, || norm.backward(x, statistics, dy, NormGradients { dx, dw, db }));
+    })?;
+    let db = match bias {
+        None => None,
+        Some(bias) => gradients::add_to(bias, |db| surprisal_kernels::optim::accumulate(db, &sums))?,
+    };
+    Ok((dw, db))
+}
+
+impl CustomOp2 for Norm {
+    fn name(&self) -> &'static str {
+        "norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        result(self.forward(slice(x, xl)?, slice(w, wl)?, None), xl.shape().clone())
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw, _) = self.backward(x, w, None, dy)?;
+        Ok((Some(dx), dw))
+    }
+}
+
+impl CustomOp3 for Norm {
+    fn name(&self) -> &'static str {
+        "norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+        b: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        result(self.forward(slice(x, xl)?, slice(w, wl)?, Some(slice(b, bl)?)), xl.shape().clone())
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw, db) = self.backward(x, w, Some(b), dy)?;
+        Ok((Some(dx), dw, db))
+    }
+}
+
+/// See [`crate::layer_norm`] and [`crate::rms_norm`].
+pub(crate) fn norm(
+    centre: Centre,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    eps: f64,
+) -> Result<Tensor> {
+    let width = x.dims2()?.1;
+    if weight.dims() != [width] || bias.is_some_and(|bias| bias.dims() != [width]) {
+        bail!(
+            "norm: an input of {:?} and a weight of {:?} (and its bias) do not fit",
+            x.dims(),
+            weight.dims()
+        );
+    }
+    let op = Norm { centre, eps: eps as f32, statistics: OnceLock::new() };
+    match bias {
+        None => x.contiguous()?.apply_op2(&weight.contiguous()?, op),
+        Some(bias) => x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op),
+    }
+}

@@ -1,0 +1,124 @@
+//! What is done element by element: activations, dropout, the logits' soft cap.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use surprisal_kernels::activation::Activation;
+use surprisal_kernels::{dropout, exp};
+
+use super::{result, slice, with2};
+use crate::DropoutStream;
+use crate::inplace::read;
+use crate::profile::{Part, time};
+
+struct Act {
+    activation: Activation,
+    width: usize,
+}
+
+impl CustomOp1 for Act {
+    fn name(&self) -> &'static str {
+        "activation"
+    }
+
+    fn cpu_fwd(&self, u: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let u = slice(u, layout)?;
+        let mut a = vec![0.0; u.len() / self.activation.inputs(1)];
+        time(Part::Activation, || self.activation.forward(u, self.width, &mut a));
+        let mut dims = layout.dims().to_vec();
+        if let Some(last) = dims.last_mut() {
+            *last = self.width;
+        }
+        result(a, dims)
+    }
+
+    fn bwd(&self, u: &Tensor, _: &Tensor, da: &Tensor) -> Result<Option<Tensor>> {
+        let du = with2(u, da, |u, da| {
+            let (mut da, mut du) = (da.to_vec(), vec![0.0; u.len()]);
+            time(Part::Activation, || self.activation.backward(u, self.width, &mut da, &mut du));
+            du
+        })?;
+        Ok(Some(Tensor::from_vec(du, u.shape(), u.device())?))
+    }
+}
+
+/// See [`crate::activation`].
+pub(crate) fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
+    let inputs = u.dims().last().copied().unwrap_or(0);
+    let width = inputs / activation.inputs(1);
+    if width == 0 || inputs != activation.inputs(width) {
+        bail!("activation: rows of {inputs} do not divide into gates and values");
+    }
+    u.contiguous()?.apply_op1(Act { activation, width })
+}
+
+/// Dropout in place, of rows along the first dimension.
+pub(super) fn drop_in_place(x: &mut [f32], rows: usize, p: f64, stream: DropoutStream) {
+    time(Part::Residual, || {
+        let names: Vec<u64> = (0..rows).map(|row| stream.row(row)).collect();
+        dropout::apply(x, &names, DropoutStream::threshold(p), (1.0 / (1.0 - p)) as f32);
+    });
+}
+
+struct Dropout {
+    p: f64,
+    stream: DropoutStream,
+}
+
+impl CustomOp1 for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let mut y = slice(x, layout)?.to_vec();
+        drop_in_place(&mut y, layout.dims()[0], self.p, self.stream);
+        result(y, layout.shape().clone())
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let mut dx = read(dy, <[f32]>::to_vec)?;
+        drop_in_place(&mut dx, x.dim(0)?, self.p, self.stream);
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+/// See [`crate::dropout`].
+pub(crate) fn dropout(x: &Tensor, p: f64, stream: DropoutStream) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Dropout { p, stream })
+}
+
+/// y = cap · tanh(x / cap).
+struct Softcap {
+    cap: f32,
+}
+
+impl CustomOp1 for Softcap {
+    fn name(&self) -> &'static str {
+        "softcap"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let mut y: Vec<f32> = slice(x, layout)?.iter().map(|x| x / self.cap).collect();
+        time(Part::Head, || exp::tanh_in_place(&mut y));
+        for y in &mut y {
+            *y *= self.cap;
+        }
+        result(y, layout.shape().clone())
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dx: Vec<f32> = with2(y, dy, |y, dy| {
+            // dy (1 − tanh²)
+            let slope = |y: f32| {
+                let share = y / self.cap;
+                (1.0 - share) * (1.0 + share)
+            };
+            y.iter().zip(dy).map(|(&y, dy)| dy * slope(y)).collect()
+        })?;
+        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    }
+}
+
+/// See [`crate::softcap`].
+pub(crate) fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Softcap { cap: cap as f32 })
+}

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""One training step side by side with PyTorch: one run on one machine, alternating, two threads each, medians and ratios.
+
+A step is forward, backward, clipping by the global norm and AdamW on nanoGPT's two character-level shapes. The PyTorch model
+below is of the same shape (pre-norm, no biases, tied head, tanh GELU, fused causal attention, no dropout) and steps with
+PyTorch's fused AdamW and its own clipping. Run it with the interpreter of a virtual environment that has PyTorch:
+
+    cargo build --release
+    /path/to/venv/bin/python scripts/bench_step.py [rounds] [cpu | 10m] [modes, of eager,compiled,bf16,compiled_bf16]
+
+Each measurement is a process of its own, so that peak memory is that of one case. Prints one JSON line a shape.
+"""
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BINARY = os.environ.get("SURPRISAL", os.path.join(ROOT, "target", "release", "surprisal"))
+THREADS = 2
+SHAPES = {  # batch, tokens, layers, heads, width, seconds a measurement
+    "cpu": (12, 64, 4, 4, 128, 3.0),
+    "10m": (64, 256, 6, 6, 384, 10.0),
+}
+VOCAB = 65
+
+
+def theirs(shape, mode):
+    """Median milliseconds and peak bytes of PyTorch's step, in this process."""
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(1)
+    batch, tokens, layers, heads, width, seconds = SHAPES[shape]
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm_1 = nn.LayerNorm(width, bias=False)
+            self.norm_2 = nn.LayerNorm(width, bias=False)
+            self.qkv = nn.Linear(width, 3 * width, bias=False)
+            self.attended = nn.Linear(width, width, bias=False)
+            self.up = nn.Linear(width, 4 * width, bias=False)
+            self.down = nn.Linear(4 * width, width, bias=False)
+
+        def forward(self, x):
+            q, k, v = (
+                part.view(batch, tokens, heads, width // heads).transpose(1, 2)
+                for part in self.qkv(self.norm_1(x)).split(width, dim=2)
+            )
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.attended(y.transpose(1, 2).reshape(batch, tokens, width))
+            return x + self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token = nn.Embedding(VOCAB, width)
+            self.position = nn.Embedding(tokens, width)
+            self.blocks = nn.ModuleList(Block() for _ in range(layers))
+            self.norm = nn.LayerNorm(width, bias=False)
+            self.head = nn.Linear(width, VOCAB, bias=False)
+            self.head.weight = self.token.weight
+
+        def forward(self, ids, targets):
+            x = self.token(ids) + self.position(torch.arange(tokens))
+            for block in self.blocks:
+                x = block(x)
+            return F.cross_entropy(self.head(self.norm(x)).view(-1, VOCAB), targets.view(-1))
+
+    model = Model()
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            nn.init.normal_(parameter, std=0.02)
+    matrices = [p for p in model.parameters() if p.dim() == 2]
+    rest = [p for p in model.parameters() if p.dim() != 2]
+    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99), fused=True)
+    run = torch.compile(model) if mode.startswith("compiled") else model
+    ids, targets = (torch.randint(0, VOCAB, (batch, tokens)) for _ in range(2))
+    bf16 = mode.endswith("bf16")
+
+    def step():
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            loss = run(ids, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+    for _ in range(3 if shape == "cpu" else 1):
+        step()
+    times, start = [], time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - start < seconds:
+        begin = time.perf_counter()
+        step()
+        times.append(1e3 * (time.perf_counter() - begin))
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"median_ms": statistics.median(times), "peak_bytes": peak}))
+
+
+def last_line(command):
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def measure(shape, who):
+    if who.startswith("ours_"):
+        case, seconds = f"{shape}/{who[len('ours_'):]}", str(SHAPES[shape][-1])
+        return last_line([BINARY, "bench", "step", "--threads", str(THREADS), "--case", case, "--seconds", seconds])
+    return last_line([sys.executable, os.path.abspath(__file__), "--theirs", shape, who])
+
+
+def main():
+    if sys.argv[1:2] == ["--theirs"]:
+        return theirs(sys.argv[2], sys.argv[3])
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    shapes = [sys.argv[2]] if len(sys.argv) > 2 else list(SHAPES)
+    modes = sys.argv[3].split(",") if len(sys.argv) > 3 else ["eager", "compiled", "bf16", "compiled_bf16"]
+    for shape in shapes:
+        rows = []
+        for _ in range(rounds):
+            rows.append({who: measure(shape, who) for who in ["ours_f32", *modes, "ours_bf16"]})
+            print({who: round(m["median_ms"], 1) for who, m in rows[-1].items()}, file=sys.stderr, flush=True)
+        median = lambda who: statistics.median(row[who]["median_ms"] for row in rows)
+        ratio = lambda a, b: statistics.median(row[a]["median_ms"] / row[b]["median_ms"] for row in rows)
+        line = {"shape": shape, "ms": {who: round(median(who), 2) for who in rows[0]}}
+        line["peak_mb"] = {who: round(max(row[who]["peak_bytes"] for row in rows) / 1e6) for who in rows[0]}
+        for own in ["ours_f32", "ours_bf16"]:
+            line[f"times_as_fast_{own}"] = {who: round(ratio(who, own), 2) for who in modes}
+        line["gflop_per_s"] = {own: round(rows[-1][own]["gflop_per_s"], 1) for own in ["ours_f32", "ours_bf16"]}
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
