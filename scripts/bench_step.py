@@ -23,7 +23,7 @@ BINARY = os.environ.get("SURPRISAL", os.path.join(ROOT, "target", "release", "su
 THREADS = 2
 SHAPES = {  # batch, tokens, layers, heads, width, seconds a measurement
     "cpu": (12, 64, 4, 4, 128, 3.0),
-    "10m": (64, 256, 6, 6, 384, 10.0),
+    "10m": (64, 256, 6, 6, 384, 5.0),
 }
 VOCAB = 65
 

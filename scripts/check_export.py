@@ -81,7 +81,8 @@ def train_on(folder):
     start = os.path.join(folder, "start")
     GPT2LMHeadModel(config).save_pretrained(start)
     run = os.path.join(folder, "on")
-    events = surprisal("train", "--out", run, *settings([f"model.init_from={start}", "tokenizer.kind=byte", f"train.block_size={BLOCK}",
+    events = surprisal("train", "--out", run, *settings([f"model.init_from={start}", "tokenizer.kind=byte",
+                                                       f"train.block_size={BLOCK}",
                                                        "train.batch_size=8", "train.steps=30", "optim.warmup=5"]))
     nats = events[-1]["eval"]["nats_per_token"]
     print(json.dumps({"trained_on_from": "GPT2LMHeadModel", "nats_per_token": nats}), flush=True)

@@ -11,7 +11,7 @@ mod norm;
 mod rows;
 
 pub(crate) use attention::{attend_next, causal_attention};
-pub(crate) use block::{attention_block, mlp_block};
+pub(crate) use block::{attention_block, attention_fill, mlp_block, mlp_fill};
 pub(crate) use embedding::embedding;
 pub(crate) use linear::linear;
 pub(crate) use norm::norm;

@@ -1,4 +1,4 @@
-//! One token at a time, on plain slices, for sampling: a graph of tensors would cost more than the arithmetic.
+//! One row, a token at a time or its first tokens at once, on plain slices, for sampling: a graph of tensors would cost more than the arithmetic.
 
 use candle_core::{Result, Tensor, bail};
 use surprisal_kernels::matmul::matrix_vector;
@@ -84,7 +84,25 @@ impl AttentionBlock {
     }
 }
 
+impl AttentionBlock {
+    /// The first tokens of one row at once: `x` (T, C) in place, into an empty `cache`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit together, or a failure of the tensor library.
+    pub fn fill(&self, x: &mut [f32], cache: &mut Cache) -> Result<()> {
+        crate::fused::attention_fill(self, x, cache)
+    }
+}
+
 impl MlpBlock {
+    /// [`Self::forward`] for tokens of one row: `x` (T, C) in place.
+    ///
+    /// # Errors
+    /// Shapes that do not fit together, or a failure of the tensor library.
+    pub fn fill(&self, x: &mut [f32]) -> Result<()> {
+        crate::fused::mlp_fill(self, x)
+    }
+
     /// [`Self::forward`] for one token; `x` (C) in place.
     ///
     /// # Errors

@@ -240,3 +240,53 @@ fn a_run_can_be_logged_and_reported_in_other_forms() {
     assert!(evaluated["calibration"]["ece"].as_f64().unwrap() >= 0.0);
     assert!(evaluated["calibration"]["scaled"]["temperature"].as_f64().unwrap() > 0.0);
 }
+
+#[test]
+fn a_transformer_leaves_in_hugging_faces_layout_and_trains_on_from_it() {
+    let bench = Bench::new();
+    bench.text("a.txt", 120);
+    let llama =
+        ["--set", "model.norm=rms", "--set", "model.position=rope", "--set", "model.activation=swiglu"];
+    for (name, more) in [("gpt2", &[][..]), ("llama", &llama[..])] {
+        let (out, folder, on) = (format!("{name}_run"), format!("{name}_hf"), format!("{name}_on"));
+        let mut arguments = vec!["train", "a.txt", "--out", &out, "--set", "train.steps=30", "--set"];
+        arguments.extend(["train.block_size=16", "--set", "model.n_embd=32", "--set", "model.n_layer=1"]);
+        arguments.extend(["--set", "eval.stride=8", "--json"]);
+        arguments.extend(more);
+        let result = bench.run(&arguments).succeeded().result();
+        bench.run(&["export", &out, "--format", "hf", "--out", &folder]).succeeded();
+        let config = std::fs::read(bench.path().join(&folder).join("config.json")).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["model_type"], name);
+        // Trained on without moving, it is the model that left.
+        let start = format!("model.init_from={folder}");
+        let arguments = ["train", "a.txt", "--out", &on, "--json", "--set", &start, "--set", "train.steps=1"];
+        let still = ["--set", "train.block_size=16", "--set", "optim.lr=1e-12", "--set", "optim.min_lr=0"];
+        let still = [&arguments[..], &still[..], &["--set", "eval.stride=8"][..]].concat();
+        let again = bench.run(&still).succeeded().result();
+        let nats = |result: &serde_json::Value| result["eval"]["nats_per_token"].as_f64().unwrap();
+        assert!((nats(&again) - nats(&result)).abs() < 1e-5, "{again} after {result}");
+    }
+    bench.run(&["export", "gpt2_run", "--format", "arpa", "--out", "x.arpa"]).refused(2, &["n-gram"]);
+    let arguments = ["train", "a.txt", "--out", "wide", "--set", "model.init_from=gpt2_hf"];
+    bench.run(&arguments).refused(2, &["block_size", "16"]);
+    let arguments = ["train", "a.txt", "--out", "cap", "--set", "model.softcap=9", "--set", "train.steps=1"];
+    bench.run(&arguments).succeeded();
+    bench.run(&["export", "cap", "--format", "hf", "--out", "cap_hf"]).refused(2, &["Llama"]);
+}
+
+#[test]
+fn bench_step_prints_one_line_a_case() {
+    let bench = Bench::new();
+    let arguments = ["bench", "step", "--case", "cpu/", "--seconds", "0"];
+    let events = bench.run(&arguments).succeeded().events();
+    let names: Vec<&str> = events.iter().map(|event| event["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["cpu/f32", "cpu/bf16"]);
+    for event in &events {
+        has(event, &["median_ms", "tokens_per_s", "gflop_per_s", "fraction_of_f32_peak", "shares"]);
+        let shares = event["shares"].as_object().unwrap();
+        let sum: f64 = shares.values().map(|share| share.as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-6 && shares["matmul_forward"].as_f64().unwrap() > 0.05, "{event}");
+    }
+    bench.run(&["bench", "step", "--case", "none"]).refused(2, &["there are"]);
+}

@@ -23,6 +23,10 @@ const DEPTH: usize = 384;
 const WIDTH: usize = 384;
 /// From one row of a packed A to the next, in pairs: an odd number of cache lines.
 const A_STRIDE: usize = DEPTH + 16;
+/// Words of a packed panel of A.
+const PANEL: usize = A_STRIDE * ROWS;
+/// Rows of A packed at a time: where they lie side by side in memory, whole cache lines of them.
+const STRIPE: usize = 4 * ROWS;
 
 thread_local! {
     /// Packed B and packed A of this thread.
@@ -48,7 +52,7 @@ pub(super) unsafe fn product(
 ) {
     PACKED.with_borrow_mut(|(packed_b, packed_a)| {
         packed_b.resize(DEPTH * WIDTH / 16, Line::ZERO);
-        packed_a.resize(A_STRIDE * ROWS / 16, Line::ZERO);
+        packed_a.resize(PANEL * STRIPE / ROWS / 16, Line::ZERO);
         let (packed_b, packed_a) = (packed_b.as_mut_ptr().cast::<u32>(), packed_a.as_mut_ptr().cast::<u32>());
         for left in (0..n).step_by(WIDTH) {
             let width = WIDTH.min(n - left);
@@ -57,20 +61,24 @@ pub(super) unsafe fn product(
                 let pairs = depth.div_ceil(2);
                 // SAFETY: the block lies within B, and the buffer holds DEPTH x WIDTH words.
                 unsafe { pack_b(b.at(from, left), (depth, width), packed_b) };
-                for top in (0..m).step_by(ROWS) {
-                    let rows = ROWS.min(m - top);
-                    // SAFETY: the panel lies within A, and the buffer holds A_STRIDE x ROWS words.
+                for stripe in (0..m).step_by(STRIPE) {
+                    let height = STRIPE.min(m - stripe);
+                    // SAFETY: the stripe lies within A, and the buffer holds its panels.
                     let (row_stride, pair_stride) =
-                        unsafe { pack_a(a.at(top, from), (rows, depth), packed_a) };
-                    for panel in (0..width).step_by(COLUMNS) {
-                        let columns = COLUMNS.min(width - panel);
-                        let a = Packed { data: packed_a, row_stride, pair_stride };
-                        // SAFETY: rows and columns stay within C; both panels were packed above.
-                        unsafe {
-                            let c = c.add(top * c_stride + left + panel);
-                            let b = packed_b.add(panel * pairs);
-                            let into = Into { c, c_stride, columns, add: add || from > 0 };
-                            by_rows!(rows, tile_of(pairs, a, b, into));
+                        unsafe { pack_a(a.at(stripe, from), (height, depth), packed_a) };
+                    for top in (0..height).step_by(ROWS) {
+                        let rows = ROWS.min(height - top);
+                        let data = packed_a.wrapping_add(top / ROWS * PANEL);
+                        let a = Packed { data, row_stride, pair_stride };
+                        for panel in (0..width).step_by(COLUMNS) {
+                            let columns = COLUMNS.min(width - panel);
+                            // SAFETY: rows and columns stay within C; both panels were packed above.
+                            unsafe {
+                                let c = c.add((stripe + top) * c_stride + left + panel);
+                                let b = packed_b.add(panel * pairs);
+                                let into = Into { c, c_stride, columns, add: add || from > 0 };
+                                by_rows!(rows, tile_of(pairs, a, b, into));
+                            }
                         }
                     }
                 }
@@ -205,11 +213,12 @@ unsafe fn transpose(from: *const f32, stride: usize, (rows, depth): (usize, usiz
     }
 }
 
-/// Packs a (rows, depth) panel of A; returns the strides of its rows and pairs.
+/// Packs a (rows, depth) stripe of A in panels of [`ROWS`] rows, [`PANEL`] apart; returns the strides of rows and pairs within
+/// a panel.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usize, usize) {
     let pairs = depth.div_ceil(2);
-    // SAFETY: the caller's panel and buffer; masked lanes are not touched.
+    // SAFETY: the caller's stripe and buffer; masked lanes are not touched.
     unsafe {
         if a.column_stride == 1 {
             for i in 0..rows {
@@ -221,21 +230,24 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usiz
             }
             return (A_STRIDE, 1);
         }
-        let mask = masks(rows).0;
         for pair in 0..pairs {
-            let column = a.at(0, 2 * pair);
-            let second = if 2 * pair + 1 < depth { rows } else { 0 };
-            let (low, high) = if a.row_stride == 1 {
-                _mm_prefetch::<_MM_HINT_T0>(column.at(0, 8).data.cast());
-                _mm_prefetch::<_MM_HINT_T0>(column.at(0, 9).data.cast());
-                (rounded(column.data, mask), rounded(column.at(0, 1).data, masks(second).0))
-            } else {
-                let turned =
-                    |at: View| View { row_stride: at.column_stride, column_stride: at.row_stride, ..at };
-                (gathered(turned(column), rows, 0), gathered(turned(column.at(0, 1)), second, 0))
-            };
-            // Four words more than there are rows: the next store overwrites them, and after the last there is room.
-            _mm512_storeu_si512(out.add(pair * ROWS).cast(), interleave(low, high));
+            for top in (0..rows).step_by(ROWS) {
+                let here = ROWS.min(rows - top);
+                let (column, next) = (a.at(top, 2 * pair), a.at(top, 2 * pair + 1));
+                let second = if 2 * pair + 1 < depth { here } else { 0 };
+                let (low, high) = if a.row_stride == 1 {
+                    _mm_prefetch::<_MM_HINT_T0>(column.at(0, 8).data.cast());
+                    _mm_prefetch::<_MM_HINT_T0>(next.at(0, 8).data.cast());
+                    (rounded(column.data, masks(here).0), rounded(next.data, masks(second).0))
+                } else {
+                    let turned =
+                        |at: View| View { row_stride: at.column_stride, column_stride: at.row_stride, ..at };
+                    (gathered(turned(column), here, 0), gathered(turned(next), second, 0))
+                };
+                // Four words more than there are rows: the next store overwrites them, and after the last there is room.
+                let into = out.add(top / ROWS * PANEL + pair * ROWS);
+                _mm512_storeu_si512(into.cast(), interleave(low, high));
+            }
         }
     }
     (1, ROWS)

@@ -1,8 +1,8 @@
 //! Sampling with a key-value cache: a new token costs one position, not the whole context again.
 //!
 //! When the text has filled the block, the last half of it is read again from position zero and the cache has room once
-//! more. So a token is predicted from at least half a block of context, at the price of re-reading half a block every
-//! half block.
+//! more. So a token is predicted from at least half a block of context, at the price of re-reading half a block, at once,
+//! every half block.
 
 use super::NeuralLm;
 use super::transformer::{Cache, Transformer};
@@ -24,16 +24,21 @@ impl<'a> CachedSession<'a> {
         Self { lm, transformer, read: Vec::new(), caches: transformer.caches(), last: None }
     }
 
+    /// Reads the first tokens of a row at once.
+    fn fill(&mut self, tokens: &[u32]) -> Result<()> {
+        self.caches = self.transformer.caches();
+        self.last = Some(self.transformer.fill(tokens, &mut self.caches)?);
+        self.read = tokens.to_vec();
+        Ok(())
+    }
+
     fn push(&mut self, token: u32) -> Result<()> {
         let block_size = self.lm.neural.config().block_size();
         if self.read.len() == block_size {
             // With a block of one token there is nothing to keep.
-            let kept = self.read.split_off(block_size - block_size / 2);
-            self.read.clear();
-            self.caches = self.transformer.caches();
-            for token in kept {
-                self.push(token)?;
-            }
+            let mut kept = self.read.split_off(block_size - block_size / 2);
+            kept.push(token);
+            return self.fill(&kept);
         }
         let (before, position) = (self.read.last().copied(), self.read.len());
         self.last = Some(self.transformer.next(before, token, position, &mut self.caches)?);
@@ -47,8 +52,13 @@ impl Session for CachedSession<'_> {
         check_tokens(tokens, self.lm.vocab_size())?;
         // What lies further back than a block would be forgotten on the way: it is not read at all.
         let block_size = self.lm.neural.config().block_size();
-        for &token in &tokens[tokens.len().saturating_sub(block_size)..] {
-            self.push(token)?;
+        let recent = &tokens[tokens.len().saturating_sub(block_size)..];
+        if self.read.is_empty() && !recent.is_empty() {
+            self.fill(recent)?;
+        } else {
+            for &token in recent {
+                self.push(token)?;
+            }
         }
         match &self.last {
             None => self.lm.next(&[]),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use surprisal_ops::block::{AttentionBlock, Drop, MlpBlock};
 use surprisal_ops::layers::{Centre, Linear, Norm};
+use surprisal_ops::single::{add_row, linear};
 use surprisal_ops::{Activation, Angles, Attention, DropoutStream, embedding};
 
 use super::init::{Init, Source};
@@ -165,20 +166,45 @@ impl Transformer {
         position: usize,
         caches: &mut [Cache],
     ) -> Result<Vec<f32>> {
-        use surprisal_ops::single::{add_row, linear};
         let mut x = vec![0.0; self.wte.dim(1)?]; // (C)
-        add_row(&self.wte, id as usize, &mut x)?;
-        if let Some(wpe) = &self.wpe {
-            add_row(wpe, position, &mut x)?;
-        }
-        if let Some(pairs) = &self.pairs {
-            add_row(&pairs.table, pairs.row(before, id) as usize, &mut x)?;
-        }
+        self.embed_one(before, id, position, &mut x)?;
         for (block, cache) in self.h.iter().zip(caches) {
             block.attention.next(&mut x, position, cache)?;
             block.mlp.next(&mut x)?;
         }
-        let mut logits = linear(&self.lm_head, None, &self.ln_f.single(&x)?)?; // (V)
+        self.head(&x)
+    }
+
+    /// The logits (V) of what follows `ids`, the first tokens of a row, which go into the empty `caches`.
+    pub(super) fn fill(&self, ids: &[u32], caches: &mut [Cache]) -> Result<Vec<f32>> {
+        let c = self.wte.dim(1)?;
+        let mut x = vec![0.0; ids.len() * c]; // (T, C)
+        let mut before = None;
+        for (position, (&id, row)) in ids.iter().zip(x.chunks_exact_mut(c)).enumerate() {
+            self.embed_one(before, id, position, row)?;
+            before = Some(id);
+        }
+        for (block, cache) in self.h.iter().zip(caches) {
+            block.attention.fill(&mut x, cache)?;
+            block.mlp.fill(&mut x)?;
+        }
+        self.head(&x[x.len().saturating_sub(c)..])
+    }
+
+    fn embed_one(&self, before: Option<u32>, id: u32, position: usize, x: &mut [f32]) -> Result<()> {
+        add_row(&self.wte, id as usize, x)?;
+        if let Some(wpe) = &self.wpe {
+            add_row(wpe, position, x)?;
+        }
+        if let Some(pairs) = &self.pairs {
+            add_row(&pairs.table, pairs.row(before, id) as usize, x)?;
+        }
+        Ok(())
+    }
+
+    /// The logits (V) of one position.
+    fn head(&self, x: &[f32]) -> Result<Vec<f32>> {
+        let mut logits = linear(&self.lm_head, None, &self.ln_f.single(x)?)?;
         if self.softcap > 0.0 {
             let cap = self.softcap as f32;
             for z in &mut logits {

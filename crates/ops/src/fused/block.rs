@@ -11,7 +11,7 @@ use surprisal_kernels::norm;
 
 use super::attention::Kept;
 use super::{linear, result, rows, slice, with_option, with2};
-use crate::block::{AttentionBlock, Drop, MlpBlock};
+use crate::block::{AttentionBlock, Cache, Drop, MlpBlock};
 use crate::inplace::read;
 use crate::layers::{Linear, Norm};
 use crate::profile::{Part, time};
@@ -194,6 +194,37 @@ impl CustomOp1 for Attend {
         })??;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
+}
+
+/// The first tokens of one row, `x` (T, C) in place; their keys and values go into the empty `cache`.
+pub(crate) fn attention_fill(block: &AttentionBlock, x: &mut [f32], cache: &mut Cache) -> Result<()> {
+    let AttentionBlock { norm, qkv: to_qkv, proj, attention } = block;
+    let precision = context::precision();
+    let (normed, _) = norm.run(x)?;
+    let mut qkv = to_qkv.run(precision, &normed)?;
+    let tokens = x.len() / norm.weight.elem_count();
+    let packed = qkv.len() / tokens.max(1);
+    let shape = attention.shape(1, tokens, packed)?;
+    let mut y = Scratch::dirty(tokens * shape.width);
+    attention.run(shape, &mut qkv, &mut y);
+    let width = shape.n_kv_head * shape.head();
+    for row in qkv.chunks_exact(packed) {
+        cache.keys.extend_from_slice(&row[shape.width..shape.width + width]);
+        cache.values.extend_from_slice(&row[shape.width + width..]);
+    }
+    proj.add_to(precision, &y, None, 1, x)
+}
+
+/// The same of an MLP.
+pub(crate) fn mlp_fill(block: &MlpBlock, x: &mut [f32]) -> Result<()> {
+    let MlpBlock { norm, fc, proj, activation } = block;
+    let precision = context::precision();
+    let (normed, _) = norm.run(x)?;
+    let u = fc.run(precision, &normed)?;
+    let hidden = proj.weight.dim(1)?;
+    let mut a = Scratch::dirty(u.len() / activation.inputs(1));
+    activation.forward(&u, hidden, &mut a);
+    proj.add_to(precision, &a, None, 1, x)
 }
 
 struct Mlp {

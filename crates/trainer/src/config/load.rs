@@ -128,6 +128,10 @@ pub(crate) fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
         // Another kind of model has other sizes: it starts from its own defaults, not from the file's.
         section.clear();
     }
+    if name.trim() == "model.init_from" {
+        // The sizes and switches are the folder's, not the file's.
+        section.retain(|key, _| matches!(key, "kind" | "dropout"));
+    }
     section.insert(key.to_owned(), parsed);
     Ok(())
 }

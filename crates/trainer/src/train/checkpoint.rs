@@ -15,9 +15,10 @@ use surprisal_model::neural::{Neural, Parameter};
 
 use super::identity::Identity;
 use super::length::Position;
-use super::neural::{Best, State, restore, weights};
+use super::neural::{Best, State};
 use super::spikes::Spikes;
 use super::step::Sums;
+use super::weights::{restore, weights};
 use crate::config;
 use crate::failure::{Failure, Result};
 use crate::output::Output;

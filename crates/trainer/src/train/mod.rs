@@ -15,6 +15,7 @@ mod spikes;
 mod step;
 mod table;
 mod targets;
+mod weights;
 
 use std::path::{Path, PathBuf};
 
@@ -229,7 +230,7 @@ impl Run<'_> {
         let (model, evaluation, account): (Box<dyn LanguageModel>, Evaluation, Account) = match plan {
             Plan::Counted => counted::train(config, data, table, folder, pool, output)?,
             Plan::Neural(neural_config) => {
-                let neural = neural::initialise(config, &neural_config)?;
+                let neural = weights::initialise(config, &neural_config)?;
                 let mut trainer = neural::Trainer {
                     config,
                     data,

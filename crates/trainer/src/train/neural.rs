@@ -9,7 +9,7 @@ use surprisal_formats::run::RunWriter;
 use surprisal_kernels::threads::Pool;
 use surprisal_loss::CrossEntropy;
 use surprisal_model::neural::compute::Precision;
-use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
+use surprisal_model::neural::{Neural, NeuralLm};
 use surprisal_text::Batches;
 
 use super::audit::{self, ParameterAudit};
@@ -22,6 +22,7 @@ use super::spikes::Spikes;
 use super::step::{Step, Sums};
 use super::table::{Row, Table};
 use super::targets::SoftTargets;
+use super::weights::{restore, weights};
 use crate::command::sample;
 use crate::config::{Config, Shards};
 use crate::data::Prepared;
@@ -30,7 +31,7 @@ use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 use crate::schedule::{Schedule, Shape};
 use crate::signals::Stop;
-use crate::streams::{Purpose, dropout_seed, stream};
+use crate::streams::dropout_seed;
 
 /// What a finished run reports beside its evaluation.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -443,30 +444,4 @@ fn shards(config: &Config) -> usize {
 /// `train.precision`.
 pub(crate) fn precision(config: &Config) -> Precision {
     if config.train.precision == "bf16" { Precision::Bf16 } else { Precision::F32 }
-}
-
-/// A new model from the run's seed, or the one that the run is to start from.
-///
-/// # Errors
-/// Sizes that describe no model.
-pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neural> {
-    if config.model.init_from.is_some() {
-        let tensors = crate::models::start(config)?.tensors;
-        return Ok(Neural::from_tensors(neural, tensors, &candle_core::Device::Cpu)?);
-    }
-    let mut init = stream(config.train.seed, Purpose::Init);
-    Ok(Neural::new(neural, &mut init, &candle_core::Device::Cpu)?)
-}
-
-/// A copy of every parameter.
-pub(crate) fn weights(neural: &Neural) -> Result<Vec<Vec<f32>>> {
-    neural.parameters().iter().map(|parameter| Ok(parameter.read(<[f32]>::to_vec)?)).collect()
-}
-
-/// Writes a copy back.
-pub(crate) fn restore(neural: &Neural, weights: &[Vec<f32>]) -> Result<()> {
-    for (parameter, values) in neural.parameters().iter().zip(weights) {
-        parameter.update(|slice| slice.copy_from_slice(values))?;
-    }
-    Ok(())
 }

@@ -13,7 +13,8 @@ fn diverged(bench: &Bench) -> Value {
 
 #[test]
 fn divergence_keeps_the_last_good_checkpoint_and_the_batch() {
-    for kind in &KINDS[1..] {
+    // The modern transformer's logits have a cap: its loss stays finite whatever happens.
+    for kind in &KINDS[1..3] {
         let bench = kind.bench();
         let away =
             [AWAY, &["optim.lr=1e9", "optim.min_lr=1e9", "optim.skip_spikes=0", "checkpoint.every_steps=1"]]

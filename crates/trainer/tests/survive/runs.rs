@@ -15,8 +15,8 @@ pub(crate) struct Kind {
     set: &'static [&'static str],
 }
 
-/// Counted, MLP, transformer: with dropout, gradient accumulation, and evaluations between the checkpoints.
-pub(crate) const KINDS: [Kind; 3] = [
+/// Counted, MLP, transformers of both generations: with dropout, gradient accumulation, and evaluations between the checkpoints.
+pub(crate) const KINDS: [Kind; 4] = [
     Kind {
         name: "counted",
         lines: 3000,
@@ -44,6 +44,30 @@ pub(crate) const KINDS: [Kind; 3] = [
             "model.dropout=0.1",
             "train.steps=60",
             "optim.skip_spikes=1.05",
+        ],
+    },
+    Kind {
+        name: "modern",
+        lines: 150,
+        set: &[
+            "model.n_layer=1",
+            "model.n_embd=16",
+            "model.n_head=2",
+            "model.n_kv_head=1",
+            "model.norm=rms",
+            "model.position=rope",
+            "model.qk_norm=true",
+            "model.activation=relu2",
+            "model.zero_init=true",
+            "model.softcap=15",
+            "model.bigram_rows=40",
+            "model.tied=false",
+            "optim.kind=muon",
+            "optim.ema=0.9",
+            "optim.schedule=wsd",
+            "optim.warmup=5",
+            "train.precision=bf16",
+            "train.steps=60",
         ],
     },
 ];
