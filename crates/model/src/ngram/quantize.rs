@@ -1,8 +1,10 @@
 //! Fewer bits for values and weights: a smaller file for a slightly different model.
 //!
 //! An order keeps at most 2^b different values, and as many pairs of scale and backoff. They are chosen by Lloyd's
-//! iteration (k-means) on logarithms, since a model is judged by those, every value counting as often as it occurs; a
-//! cluster's value is the mean of its members. Unigrams stay as they are. Between the two steps each context's scale is
+//! iteration (k-means) on logarithms, since a model is judged by those. Each counts as often as it is used in a text like the
+//! one that was counted: a gram's value is about its count, and a context's scale about one over its count. A cluster's
+//! value is the mean of its members, of their logarithms: an arithmetic one would make texts likelier than they are.
+//! Unigrams stay as they are. Between the two steps each context's scale is
 //! set anew, so that its own words and its backoff add up to one again; what the weights' own rounding leaves is the error.
 
 use rayon::prelude::*;
@@ -44,7 +46,9 @@ fn quantize_values(table: &mut Table, codes: usize) {
         return;
     }
     let points: Vec<[f64; 2]> = table.numerators.iter().map(|&value| [value, 0.0]).collect();
-    let clusters = Clusters::of(&points, &frequencies(&table.values, points.len()), codes);
+    let mut uses = frequencies(&table.values, points.len());
+    uses.iter_mut().zip(&table.numerators).for_each(|(uses, value)| *uses *= value.max(1e-3));
+    let clusters = Clusters::of(&points, &uses, codes);
     table.values.par_iter_mut().for_each(|value| *value = clusters.of_point[*value as usize]);
     table.numerators = clusters.means.iter().map(|mean| mean[0]).collect();
 }
@@ -54,15 +58,17 @@ fn quantize_weights(table: &mut Table, codes: usize) {
         return;
     }
     let points: Vec<[f64; 2]> = table.weights.iter().map(|weight| [weight.scale, weight.backoff]).collect();
-    let clusters = Clusters::of(&points, &frequencies(&table.contexts, points.len()), codes);
+    let mut uses = frequencies(&table.contexts, points.len());
+    uses.iter_mut().zip(&table.weights).for_each(|(uses, weight)| *uses /= weight.scale.max(1e-12));
+    let clusters = Clusters::of(&points, &uses, codes);
     table.contexts.par_iter_mut().for_each(|context| *context = clusters.of_point[*context as usize]);
     table.weights = clusters.means.iter().map(|&[scale, backoff]| Weight { scale, backoff }).collect();
 }
 
-fn frequencies(codes: &[u32], len: usize) -> Vec<u64> {
-    let mut frequencies = vec![0; len];
+fn frequencies(codes: &[u32], len: usize) -> Vec<f64> {
+    let mut frequencies = vec![0.0; len];
     for &code in codes {
-        frequencies[code as usize] += 1;
+        frequencies[code as usize] += 1.0;
     }
     frequencies
 }
@@ -100,18 +106,17 @@ struct Clusters {
 }
 
 impl Clusters {
-    /// At most `count` clusters of non-negative `points` that occur `frequencies` times.
-    fn of(points: &[[f64; 2]], frequencies: &[u64], count: usize) -> Self {
+    /// At most `count` clusters of non-negative `points` that are used so often.
+    fn of(points: &[[f64; 2]], uses: &[f64], count: usize) -> Self {
         // Zero is far from everything and stays a cluster of its own.
         let log = |x: f64| x.max(1e-300).ln();
         let places: Vec<[f64; 2]> = points.iter().map(|point| point.map(log)).collect();
-        // The most frequent points to begin with; the earlier of two that are equally frequent.
-        let mut by_frequency: Vec<usize> = (0..points.len()).collect();
-        by_frequency.sort_by_key(|&point| std::cmp::Reverse(frequencies[point]));
-        let mut means: Vec<[f64; 2]> = by_frequency[..count].iter().map(|&point| points[point]).collect();
+        // The most used points to begin with; the earlier of two that are used equally.
+        let mut by_use: Vec<usize> = (0..points.len()).collect();
+        by_use.sort_by(|&a, &b| uses[b].total_cmp(&uses[a]));
+        let mut centres: Vec<[f64; 2]> = by_use[..count].iter().map(|&point| places[point]).collect();
         let mut of_point = vec![0; points.len()];
         for _ in 0..ROUNDS {
-            let centres: Vec<[f64; 2]> = means.iter().map(|mean| mean.map(log)).collect();
             of_point.par_iter_mut().zip(&places).for_each(|(cluster, place)| {
                 let distance = |centre: &[f64; 2]| {
                     let (x, y) = (centre[0] - place[0], centre[1] - place[1]);
@@ -125,18 +130,19 @@ impl Clusters {
                 *cluster = best.1;
             });
             let mut sums = vec![[0.0; 3]; count];
-            for ((point, &cluster), &frequency) in points.iter().zip(&of_point).zip(frequencies) {
+            for ((place, &cluster), &uses) in places.iter().zip(&of_point).zip(uses) {
                 let sum = &mut sums[cluster as usize];
-                sum[0] += point[0] * frequency as f64;
-                sum[1] += point[1] * frequency as f64;
-                sum[2] += frequency as f64;
+                sum[0] += place[0] * uses;
+                sum[1] += place[1] * uses;
+                sum[2] += uses;
             }
-            for (mean, [x, y, total]) in means.iter_mut().zip(sums) {
+            for (centre, [x, y, total]) in centres.iter_mut().zip(sums) {
                 if total > 0.0 {
-                    *mean = [x / total, y / total];
+                    *centre = [x / total, y / total];
                 }
             }
         }
-        Self { means, of_point }
+        let spread = |x: f64| if x < 1e-299_f64.ln() { 0.0 } else { x.exp() };
+        Self { means: centres.into_iter().map(|centre| centre.map(spread)).collect(), of_point }
     }
 }

@@ -461,7 +461,8 @@ mod tests {
 
     #[test]
     fn two_threads_index_what_one_would_and_find_a_word_that_is_there_twice() {
-        let spell = |n: u32| if n.is_multiple_of(3) { format!("a longer word, {n}") } else { format!("w{n}") };
+        let spell =
+            |n: u32| if n.is_multiple_of(3) { format!("a longer word, {n}") } else { format!("w{n}") };
         let mut words = Words::default();
         for n in 0..50_000 {
             words.push(&spell(n)).unwrap();
