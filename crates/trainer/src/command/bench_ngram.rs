@@ -37,7 +37,9 @@ pub(super) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
         NgramConfig { order: ORDER, smoothing: Smoothing::ModifiedKneserNey, ..NgramConfig::default() };
     let estimate = || pool.install(|| NgramModel::estimate(train, VOCAB, &config));
     let model = estimate()?;
-    let (view, contexts) = (model.trie().view(), test.len() / CONTEXTS);
+    let view = model.trie().view();
+    let contexts: Vec<&[u32]> =
+        test.chunks_exact(test.len() / CONTEXTS).map(|chunk| &chunk[chunk.len() - ORDER..]).collect();
     for name in wanted {
         let (median, units) = match name {
             "estimate" => (clock(arguments.seconds, || estimate().map(drop))?, TOKENS),
@@ -58,24 +60,24 @@ pub(super) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
             }
             "distribution" => {
                 let all = || {
-                    for place in 0..CONTEXTS {
-                        black_box(model.next(&test[..(place + 1) * contexts])?);
+                    for context in &contexts {
+                        black_box(model.next(context)?);
                     }
                     Ok::<(), surprisal_model::Error>(())
                 };
-                (clock(arguments.seconds, all)?, CONTEXTS)
+                (clock(arguments.seconds, all)?, contexts.len())
             }
             _ => {
                 let all = || {
-                    for place in 0..CONTEXTS {
-                        let state = view.state_after(&test[..(place + 1) * contexts]);
+                    for context in &contexts {
+                        let state = view.state_after(context);
                         for word in 0..VOCAB as u32 {
                             black_box(view.score(&state, word).0.probability.ln());
                         }
                     }
                     Ok::<(), Failure>(())
                 };
-                (clock(arguments.seconds, all)?, CONTEXTS)
+                (clock(arguments.seconds, all)?, contexts.len())
             }
         };
         let line = json!({
