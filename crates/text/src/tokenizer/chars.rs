@@ -1,6 +1,7 @@
 //! Characters as tokens.
 
-use super::table::{Interner, Key, Table};
+use super::index::Key;
+use super::table::{Interner, Table};
 use crate::Unit;
 use crate::error::Result;
 use crate::pieces::Span;

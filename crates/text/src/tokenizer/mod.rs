@@ -10,6 +10,7 @@
 
 mod bytes;
 mod chars;
+mod index;
 mod json;
 mod merge;
 mod scan;
@@ -25,9 +26,10 @@ use crate::error::Result;
 use crate::pieces::{Pieces, Span};
 use crate::{Reading, Unit};
 
+pub(crate) use index::{Key, Slots};
 pub(crate) use merge::{Met, merge};
 pub(crate) use scan::{PAD, Part, scan};
-pub(crate) use table::{Interner, Key, Slots, Table, specials};
+pub(crate) use table::{Interner, Table, specials};
 
 /// `<unk>`, `<s>`, `</s>`: the names of the special tokens.
 pub(crate) const UNK: &str = "<unk>";

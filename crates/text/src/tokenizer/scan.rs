@@ -4,7 +4,7 @@
 //! characters that are hardly ever met, are below 0x21; eight bytes are tested for that in four operations
 //! (Mycroft's zero-byte trick, shifted), and a word of up to eight bytes is its own key for looking it up.
 
-use super::table::Key;
+use super::index::Key;
 use crate::error::Result;
 
 /// Bytes that must stand behind the text so that eight can be loaded anywhere in it.
