@@ -3,6 +3,7 @@
 //! What a backward pass needs beyond its arguments lies in the operation itself, which lives as long as the graph. Gradients of
 //! parameters go by way of [`crate::gradients`].
 
+mod affine;
 mod attention;
 mod block;
 mod embedding;
@@ -10,7 +11,8 @@ mod linear;
 mod norm;
 mod rows;
 
-pub(crate) use attention::{attend_next, causal_attention};
+pub use attention::attend_next;
+pub(crate) use attention::causal_attention;
 pub(crate) use block::{attention_block, attention_fill, mlp_block, mlp_fill};
 pub(crate) use embedding::embedding;
 pub(crate) use linear::linear;

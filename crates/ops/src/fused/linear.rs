@@ -1,9 +1,10 @@
 //! `x Wᵀ (+ b)`.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 use surprisal_kernels::matmul::{Matrix, MatrixMut, Precision, multiply_in};
 
-use super::{result, slice, with2};
+use super::affine::{self, Affine, ThreeGradients};
+use super::with2;
 use crate::inplace::read;
 use crate::profile::{Part, time};
 use crate::{context, gradients};
@@ -84,83 +85,33 @@ struct Linear {
     precision: Precision,
 }
 
-impl Linear {
+impl Affine for Linear {
+    const NAME: &'static str = "linear";
+
+    fn forward(
+        &self,
+        (x, x_shape): (&[f32], &Shape),
+        (weight, weight_shape): (&[f32], &Shape),
+        bias: Option<&[f32]>,
+    ) -> Result<(Vec<f32>, Shape)> {
+        let (rows, out) = (x_shape.dims2()?.0, weight_shape.dims2()?.0);
+        let mut y = vec![0.0; rows * out];
+        forward(self.precision, x, weight, bias, &mut y, out);
+        Ok((y, (rows, out).into()))
+    }
+
     fn backward(
         &self,
         x: &Tensor,
         weight: &Tensor,
         bias: Option<&Tensor>,
         dy: &Tensor,
-    ) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<ThreeGradients> {
         let out = weight.dim(0)?;
         let (dw, db) = with2(x, dy, |x, dy| weight_gradient(self.precision, weight, bias, x, dy))??;
         let mut dx = vec![0.0; x.elem_count()];
         with2(weight, dy, |weight, dy| input_gradient(self.precision, weight, dy, &mut dx, out))?;
         Ok((Tensor::from_vec(dx, x.shape(), x.device())?, dw, db))
-    }
-}
-
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (rows, out) = (xl.shape().dims2()?.0, wl.shape().dims2()?.0);
-        let mut y = vec![0.0; rows * out];
-        forward(self.precision, slice(x, xl)?, slice(w, wl)?, None, &mut y, out);
-        result(y, (rows, out))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, _) = self.backward(x, w, None, dy)?;
-        Ok((Some(dx), dw))
-    }
-}
-
-impl CustomOp3 for Linear {
-    fn name(&self) -> &'static str {
-        "linear"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-        b: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (rows, out) = (xl.shape().dims2()?.0, wl.shape().dims2()?.0);
-        let (x, w, b) = (slice(x, xl)?, slice(w, wl)?, slice(b, bl)?);
-        let mut y = vec![0.0; rows * out];
-        forward(self.precision, x, w, Some(b), &mut y, out);
-        result(y, (rows, out))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, db) = self.backward(x, w, Some(b), dy)?;
-        Ok((Some(dx), dw, db))
     }
 }
 
@@ -174,11 +125,7 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
             weight.dims()
         );
     }
-    let op = Linear { precision: context::precision() };
-    match bias {
-        None => x.contiguous()?.apply_op2(&weight.contiguous()?, op),
-        Some(bias) => x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op),
-    }
+    affine::apply(Linear { precision: context::precision() }, x, weight, bias)
 }
 
 /// Σ of `bias` to every row of `y`.

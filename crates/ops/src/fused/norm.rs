@@ -2,10 +2,11 @@
 
 use std::sync::OnceLock;
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 use surprisal_kernels::norm::{self, Centre, NormGradients};
 
-use super::{result, slice, with3};
+use super::affine::{self, Affine, ThreeGradients};
+use super::with3;
 use crate::gradients;
 use crate::profile::{Part, time};
 
@@ -15,14 +16,21 @@ struct Norm {
     statistics: OnceLock<Vec<(f32, f32)>>,
 }
 
-impl Norm {
-    fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
+impl Affine for Norm {
+    const NAME: &'static str = "norm";
+
+    fn forward(
+        &self,
+        (x, shape): (&[f32], &Shape),
+        (weight, _): (&[f32], &Shape),
+        bias: Option<&[f32]>,
+    ) -> Result<(Vec<f32>, Shape)> {
         let mut y = vec![0.0; x.len()];
         let norm = norm::Norm { centre: self.centre, weight, bias, eps: self.eps };
         let statistics = time(Part::Norm, || norm.forward(x, &mut y));
         // An operation runs forward once.
         let _ = self.statistics.set(statistics);
-        y
+        Ok((y, shape.clone()))
     }
 
     fn backward(
@@ -31,7 +39,7 @@ impl Norm {
         weight: &Tensor,
         bias: Option<&Tensor>,
         dy: &Tensor,
-    ) -> Result<(Tensor, Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<ThreeGradients> {
         let Some(statistics) = self.statistics.get() else { bail!("norm: backward before forward") };
         let (dx, dw, db) = with3(x, weight, dy, |x, values, dy| -> Result<_> {
             let mut dx = vec![0.0; x.len()];
@@ -68,63 +76,6 @@ pub(super) fn gradient(
     Ok((dw, db))
 }
 
-impl CustomOp2 for Norm {
-    fn name(&self) -> &'static str {
-        "norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        result(self.forward(slice(x, xl)?, slice(w, wl)?, None), xl.shape().clone())
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, _) = self.backward(x, w, None, dy)?;
-        Ok((Some(dx), dw))
-    }
-}
-
-impl CustomOp3 for Norm {
-    fn name(&self) -> &'static str {
-        "norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-        b: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        result(self.forward(slice(x, xl)?, slice(w, wl)?, Some(slice(b, bl)?)), xl.shape().clone())
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, db) = self.backward(x, w, Some(b), dy)?;
-        Ok((Some(dx), dw, db))
-    }
-}
-
 /// See [`crate::layer_norm`] and [`crate::rms_norm`].
 pub(crate) fn norm(
     centre: Centre,
@@ -141,9 +92,5 @@ pub(crate) fn norm(
             weight.dims()
         );
     }
-    let op = Norm { centre, eps: eps as f32, statistics: OnceLock::new() };
-    match bias {
-        None => x.contiguous()?.apply_op2(&weight.contiguous()?, op),
-        Some(bias) => x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op),
-    }
+    affine::apply(Norm { centre, eps: eps as f32, statistics: OnceLock::new() }, x, weight, bias)
 }

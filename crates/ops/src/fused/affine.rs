@@ -1,0 +1,119 @@
+//! An operation of an input, a weight and perhaps a bias. The tensor library has one interface for two arguments and one for
+//! three; here they are one.
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+
+use super::{result, slice};
+
+/// Gradients of the input, the weight and the bias; none for a parameter whose gradient is collected.
+pub(super) type ThreeGradients = (Tensor, Option<Tensor>, Option<Tensor>);
+
+/// What such an operation computes.
+pub(super) trait Affine: Send + Sync {
+    const NAME: &'static str;
+
+    /// The output and its shape, from contiguous numbers.
+    fn forward(
+        &self,
+        x: (&[f32], &Shape),
+        weight: (&[f32], &Shape),
+        bias: Option<&[f32]>,
+    ) -> Result<(Vec<f32>, Shape)>;
+
+    fn backward(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+        dy: &Tensor,
+    ) -> Result<ThreeGradients>;
+}
+
+struct Op<T>(T);
+
+/// A storage and how it lies there.
+type Argument<'a> = (&'a CpuStorage, &'a Layout);
+
+impl<T: Affine> Op<T> {
+    fn run(
+        &self,
+        (x, xl): Argument<'_>,
+        (w, wl): Argument<'_>,
+        bias: Option<Argument<'_>>,
+    ) -> Result<(CpuStorage, Shape)> {
+        let bias = bias.map(|(b, bl)| slice(b, bl)).transpose()?;
+        let (y, shape) = self.0.forward((slice(x, xl)?, xl.shape()), (slice(w, wl)?, wl.shape()), bias)?;
+        result(y, shape)
+    }
+}
+
+impl<T: Affine> CustomOp2 for Op<T> {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.run((x, xl), (w, wl), None)
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw, _) = self.0.backward(x, w, None, dy)?;
+        Ok((Some(dx), dw))
+    }
+}
+
+impl<T: Affine> CustomOp3 for Op<T> {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+        b: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.run((x, xl), (w, wl), Some((b, bl)))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw, db) = self.0.backward(x, w, Some(b), dy)?;
+        Ok((Some(dx), dw, db))
+    }
+}
+
+/// Applies `op`.
+pub(super) fn apply(
+    op: impl Affine + 'static,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
+    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    match bias {
+        None => x.apply_op2(&weight, Op(op)),
+        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, Op(op)),
+    }
+}
