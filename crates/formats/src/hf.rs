@@ -1,7 +1,7 @@
 //! Hugging Face model folders: `config.json`, `model.safetensors`, and the tokenizer beside them.
 //!
-//! Read and written for the GPT-2 family ([`Gpt2Config`]) and Llama's ([`LlamaConfig`]). Only safetensors are read: a `pytorch_model.bin` is a pickle, and
-//! reading one runs whatever program is in it.
+//! Read and written for the GPT-2 family ([`Gpt2Config`]) and Llama's ([`LlamaConfig`]). Only safetensors are read: a
+//! `pytorch_model.bin` is a pickle, and reading one runs whatever program is in it.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -15,6 +15,7 @@ use crate::{
     weights::{ReadOptions, read_safetensors, to_safetensors},
 };
 
+mod common;
 mod gpt2;
 mod llama;
 
@@ -47,7 +48,7 @@ impl HuggingFaceConfig {
         struct Family {
             model_type: Option<String>,
         }
-        let family: Family = serde_json::from_slice(json).map_err(|error| Error::malformed(what, &error))?;
+        let family: Family = common::parsed(what, json)?;
         match family.model_type.as_deref() {
             Some("llama") => Ok(Self::Llama(LlamaConfig::parse(what, json)?)),
             _ => Ok(Self::Gpt2(Gpt2Config::parse(what, json)?)),

@@ -10,6 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use surprisal_model::neural::TransformerConfig;
 
+use super::common::{MAX_LAYERS, MAX_SIZE, float32, parsed, shaped, sizes_within, unknown};
 use crate::{Error, Result};
 
 /// The fields of GPT-2's `config.json` that decide what is computed, and those that `transformers` wants to see.
@@ -76,10 +77,6 @@ fn gelu_new() -> String {
     "gelu_new".to_owned()
 }
 
-fn float32() -> String {
-    "float32".to_owned()
-}
-
 fn default_epsilon() -> f64 {
     1e-5
 }
@@ -88,17 +85,13 @@ fn yes() -> bool {
     true
 }
 
-/// The limits keep a hostile configuration from making us list names and shapes without end.
-const MAX_LAYERS: usize = 1024;
-const MAX_SIZE: usize = 1 << 24;
-
 impl Gpt2Config {
     /// Reads `config.json` and refuses what this program does not compute.
     ///
     /// # Errors
     /// [`Error::Malformed`] with the field.
     pub fn parse(what: &str, json: &[u8]) -> Result<Self> {
-        let config: Self = serde_json::from_slice(json).map_err(|error| Error::malformed(what, &error))?;
+        let config: Self = parsed(what, json)?;
         config.check(what)?;
         Ok(config)
     }
@@ -161,21 +154,16 @@ impl Gpt2Config {
     }
 
     fn check(&self, what: &str) -> Result<()> {
-        let sizes = [
-            ("vocab_size", self.vocab_size, MAX_SIZE),
-            ("n_positions", self.n_positions, MAX_SIZE),
-            ("n_embd", self.n_embd, MAX_SIZE),
-            ("n_layer", self.n_layer, MAX_LAYERS),
-            ("n_head", self.n_head, MAX_SIZE),
-        ];
-        for (field, size, limit) in sizes {
-            if size == 0 || size > limit {
-                return Err(Error::malformed(
-                    what,
-                    &format!("`{field}` is {size}, 1 to {limit} is possible"),
-                ));
-            }
-        }
+        sizes_within(
+            what,
+            &[
+                ("vocab_size", self.vocab_size, MAX_SIZE),
+                ("n_positions", self.n_positions, MAX_SIZE),
+                ("n_embd", self.n_embd, MAX_SIZE),
+                ("n_layer", self.n_layer, MAX_LAYERS),
+                ("n_head", self.n_head, MAX_SIZE),
+            ],
+        )?;
         let problem = if self.model_type != "gpt2" {
             format!("`model_type` is `{}`, not `gpt2`", self.model_type.escape_debug())
         } else if !self.n_embd.is_multiple_of(self.n_head) {
@@ -264,24 +252,14 @@ pub(super) fn import(
     }
     let shapes = config.shapes();
     if let Some(name) = renamed.keys().find(|name| !shapes.contains_key(*name)) {
-        return Err(Error::malformed(
-            what,
-            &format!("tensor `{}` belongs to no such model", name.escape_debug()),
-        ));
+        return Err(unknown(what, name));
     }
     for (name, shape) in &shapes {
-        let tensor = renamed
-            .get(name)
-            .ok_or_else(|| Error::malformed(what, &format!("tensor `{name}` is missing")))?;
         let mut expected = shape.clone();
         if is_transposed(name) {
             expected.reverse();
         }
-        if tensor.dims() != expected {
-            let problem =
-                format!("tensor `{name}` is {:?}, the configuration makes it {expected:?}", tensor.dims());
-            return Err(Error::malformed(what, &problem));
-        }
+        shaped(what, name, renamed.get(name).copied(), &expected)?;
     }
     let ours = renamed.into_iter().map(|(name, tensor)| {
         let tensor = if is_transposed(&name) { tensor.t()?.contiguous()? } else { tensor.clone() };
@@ -298,14 +276,8 @@ pub(super) fn export(
     let mut exported = Vec::new();
     for (name, shape) in config.shapes() {
         let tensor = match tensors.get(&name) {
-            Some(tensor) if tensor.dims() == shape => tensor.clone(),
-            Some(tensor) => {
-                let problem =
-                    format!("tensor `{name}` is {:?}, the configuration makes it {shape:?}", tensor.dims());
-                return Err(Error::malformed("the model", &problem));
-            }
             None if name.ends_with("bias") => Tensor::zeros(shape, DType::F32, &Device::Cpu)?,
-            None => return Err(Error::malformed("the model", &format!("tensor `{name}` is missing"))),
+            tensor => shaped("the model", &name, tensor, &shape)?.clone(),
         };
         let tensor = if is_transposed(&name) { tensor.t()?.contiguous()? } else { tensor };
         let theirs = if name == "lm_head.weight" { name } else { format!("transformer.{name}") };

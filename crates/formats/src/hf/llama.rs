@@ -9,6 +9,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use surprisal_model::neural::{ActivationKind, NormKind, PositionKind, TransformerConfig};
 
+use super::common::{MAX_LAYERS, MAX_SIZE, float32, parsed, shaped, sizes_within, unknown};
 use crate::{Error, Result};
 
 /// The angles' part of newer files.
@@ -87,10 +88,6 @@ fn silu() -> String {
     "silu".to_owned()
 }
 
-fn float32() -> String {
-    "float32".to_owned()
-}
-
 fn default_rope() -> String {
     "default".to_owned()
 }
@@ -103,17 +100,13 @@ fn default_epsilon() -> f64 {
     1e-6
 }
 
-/// The limits keep a hostile configuration from making us list names and shapes without end.
-const MAX_LAYERS: usize = 1024;
-const MAX_SIZE: usize = 1 << 24;
-
 impl LlamaConfig {
     /// Reads `config.json` and refuses what this program does not compute.
     ///
     /// # Errors
     /// [`Error::Malformed`] with the field.
     pub fn parse(what: &str, json: &[u8]) -> Result<Self> {
-        let config: Self = serde_json::from_slice(json).map_err(|error| Error::malformed(what, &error))?;
+        let config: Self = parsed(what, json)?;
         config.check(what)?;
         Ok(config)
     }
@@ -129,20 +122,18 @@ impl LlamaConfig {
 
     fn check(&self, what: &str) -> Result<()> {
         let heads = self.num_attention_heads;
-        let sizes = [
-            ("vocab_size", self.vocab_size, MAX_SIZE),
-            ("max_position_embeddings", self.max_position_embeddings, MAX_SIZE),
-            ("hidden_size", self.hidden_size, MAX_SIZE),
-            ("intermediate_size", self.intermediate_size, MAX_SIZE),
-            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
-            ("num_attention_heads", heads, MAX_SIZE),
-            ("num_key_value_heads", self.kv_heads(), MAX_SIZE),
-        ];
-        if let Some((field, size, limit)) =
-            sizes.into_iter().find(|&(_, size, limit)| size == 0 || size > limit)
-        {
-            return Err(Error::malformed(what, &format!("`{field}` is {size}, 1 to {limit} is possible")));
-        }
+        sizes_within(
+            what,
+            &[
+                ("vocab_size", self.vocab_size, MAX_SIZE),
+                ("max_position_embeddings", self.max_position_embeddings, MAX_SIZE),
+                ("hidden_size", self.hidden_size, MAX_SIZE),
+                ("intermediate_size", self.intermediate_size, MAX_SIZE),
+                ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
+                ("num_attention_heads", heads, MAX_SIZE),
+                ("num_key_value_heads", self.kv_heads(), MAX_SIZE),
+            ],
+        )?;
         let problem = if self.model_type != "llama" {
             format!("`model_type` is `{}`, not `llama`", self.model_type.escape_debug())
         } else if !self.hidden_size.is_multiple_of(heads) || !(self.hidden_size / heads).is_multiple_of(2) {
@@ -276,19 +267,10 @@ pub(super) fn import(
     };
     let known = |name: &str| names.contains(name) || passed_over(name);
     if let Some(name) = tensors.keys().find(|name| !known(name)) {
-        let problem = format!("tensor `{}` belongs to no such model", name.escape_debug());
-        return Err(Error::malformed(what, &problem));
+        return Err(unknown(what, name));
     }
     for (name, shape) in parts.values().flatten() {
-        match tensors.get(name) {
-            Some(tensor) if tensor.dims() == shape => {}
-            Some(tensor) => {
-                let problem =
-                    format!("tensor `{name}` is {:?}, the configuration makes it {shape:?}", tensor.dims());
-                return Err(Error::malformed(what, &problem));
-            }
-            None => return Err(Error::malformed(what, &format!("tensor `{name}` is missing"))),
-        }
+        shaped(what, name, tensors.get(name), shape)?;
     }
     let mut ours = BTreeMap::new();
     for (name, theirs) in parts {
@@ -305,17 +287,9 @@ pub(super) fn export(
 ) -> Result<Vec<(String, Tensor)>> {
     let mut exported = Vec::new();
     for (name, parts) in config.parts() {
-        let tensor = tensors
-            .get(&name)
-            .ok_or_else(|| Error::malformed("the model", &format!("tensor `{name}` is missing")))?;
-        let rows: usize = parts.iter().map(|(_, shape)| shape[0]).sum();
-        let mut expected = parts[0].1.clone();
-        expected[0] = rows;
-        if tensor.dims() != expected {
-            let problem =
-                format!("tensor `{name}` is {:?}, the configuration makes it {expected:?}", tensor.dims());
-            return Err(Error::malformed("the model", &problem));
-        }
+        let mut shape = parts[0].1.clone();
+        shape[0] = parts.iter().map(|(_, shape)| shape[0]).sum();
+        let tensor = shaped("the model", &name, tensors.get(&name), &shape)?;
         let mut first = 0;
         for (theirs, shape) in parts {
             exported.push((theirs, tensor.narrow(0, first, shape[0])?.contiguous()?));
