@@ -66,18 +66,14 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
         _ => (open_folder(arguments, &loaded)?, None),
     };
     let stop = Stop::listen(matches!(plan, Plan::Neural(_)))?;
-    let task = Task {
-        loaded: &loaded,
-        data: &data,
-        folder: &folder,
-        pool: &pool,
-        output,
-        stop: &stop,
-        audit: arguments.audit,
-        log: &arguments.log,
-        started,
+    let (audit, log) = (arguments.audit, arguments.log.as_slice());
+    let outcome = {
+        let (data, folder, pool, stop, from) = (&data, &folder, &pool, &stop, checkpoint.as_ref());
+        identified(&loaded, data, from).and_then(|(text, identity)| {
+            Run { config, text, identity, data, folder, pool, output, stop, audit, log, started }
+                .train(plan, from)
+        })
     };
-    let outcome = task.train(plan, checkpoint.as_ref());
     match outcome {
         // Nothing that was worth keeping yet: leave no debris. After a divergence the batch is.
         Err(failure) if !arguments.resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
@@ -116,9 +112,11 @@ pub(crate) fn train_into(
     } else {
         (RunWriter::create(out)?, None)
     };
+    let (config, folder, from) = (&loaded.config, &folder, checkpoint.as_ref());
+    let (text, identity) = identified(loaded, data, from)?;
     let started = std::time::Instant::now();
-    Task { loaded, data, folder: &folder, pool, output, stop, audit: false, log: &[], started }
-        .train(plan, checkpoint.as_ref())
+    Run { config, text, identity, data, folder, pool, output, stop, audit: false, log: &[], started }
+        .train(plan, from)
 }
 
 /// What config.toml holds: every setting, with the defaults filled in.
@@ -126,32 +124,14 @@ pub(crate) fn resolved(config: &Config) -> Result<String> {
     toml::to_string(config).map_err(|error| Failure::failed(format!("cannot write the config: {error}")))
 }
 
-/// A run to be made in a folder that is open.
-struct Task<'a> {
-    loaded: &'a Loaded,
-    data: &'a Prepared,
-    folder: &'a RunWriter,
-    pool: &'a Pool,
-    output: &'a Output,
-    stop: &'a Stop,
-    audit: bool,
-    log: &'a [cli::Log],
-    started: std::time::Instant,
-}
-
-impl Task<'_> {
-    fn train(&self, plan: Plan, from: Option<&Checkpoint>) -> Result<()> {
-        let Self { loaded, data, folder, pool, output, stop, audit, log, started } = *self;
-        let text = match from {
-            Some(_) => loaded.text.clone(),
-            None => resolved(&loaded.config)?,
-        };
-        let config = &loaded.config;
-        let identity = Identity::of(&text, data)?;
-        let run = Run { config, text, identity, data, folder, pool, output, stop, audit, log, started };
-        let record = run.begin(from)?;
-        run.work(plan, from, record)
-    }
+/// What config.toml holds, or is to hold, and whose run that makes it.
+fn identified(loaded: &Loaded, data: &Prepared, from: Option<&Checkpoint>) -> Result<(String, Identity)> {
+    let text = match from {
+        Some(_) => loaded.text.clone(),
+        None => resolved(&loaded.config)?,
+    };
+    let identity = Identity::of(&text, data)?;
+    Ok((text, identity))
 }
 
 /// What is to be trained, checked against the data and the machine's memory.
@@ -198,6 +178,11 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    fn train(&self, plan: Plan, from: Option<&Checkpoint>) -> Result<()> {
+        let record = self.begin(from)?;
+        self.work(plan, from, record)
+    }
+
     /// The files that a run has from its first moment; a resumed run has them, and its record is cut back to where
     /// the checkpoint was made.
     fn begin(&self, from: Option<&Checkpoint>) -> Result<Record> {
