@@ -1,6 +1,9 @@
 //! Figures as SVG. Colours are few and known, so that the page's style can change them for the dark.
 
+use std::ops::Range;
+
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use crate::failure::{Failure, Result};
@@ -28,6 +31,20 @@ pub(super) struct Series {
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// An axis: what it is called, from where to where, and about how many labels it has.
+struct Axis<'a> {
+    name: &'a str,
+    range: Range<f64>,
+    labels: usize,
+}
+
+/// How much room a figure leaves: around it, at its right, under it and at its left.
+struct Room(u32, u32, u32, u32);
+
+const LARGE: Room = Room(8, 20, 42, 58);
+const SMALL: Room = Room(6, 16, 38, 46);
 
 fn wrong(error: impl std::fmt::Display) -> Failure {
     Failure::failed(format!("cannot draw a figure: {error}"))
@@ -75,40 +92,56 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     (low - room, high + room)
 }
 
+/// Two axes with their mesh, to be drawn into.
+fn chart<'a>(area: &Area<'a>, room: &Room, x: &Axis<'_>, y: &Axis<'_>) -> Result<Chart<'a>> {
+    let Room(margin, right, below, left) = *room;
+    let mut chart = ChartBuilder::on(area)
+        .margin(margin)
+        .margin_right(right)
+        .x_label_area_size(below)
+        .y_label_area_size(left)
+        .build_cartesian_2d(x.range.clone(), y.range.clone())
+        .map_err(wrong)?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(MESH)
+        .x_labels(x.labels)
+        .y_labels(y.labels)
+        .x_desc(x.name)
+        .y_desc(y.name)
+        .x_label_formatter(&tick)
+        .label_style(("sans-serif", 13))
+        .draw()
+        .map_err(wrong)?;
+    Ok(chart)
+}
+
+/// A line with a dot at each of its points.
+fn curve(chart: &mut Chart<'_>, line: &Series) -> Result<()> {
+    let colour = COLOURS[line.colour];
+    let points = line.points.iter().copied();
+    chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2))).map_err(wrong)?;
+    chart.draw_series(points.map(|point| Circle::new(point, 3, colour.filled()))).map_err(wrong)?;
+    Ok(())
+}
+
 /// Lines over a common axis; dashed ones are references.
 pub(super) fn lines(x_name: &str, y_name: &str, series: &[Series]) -> Result<String> {
     let points = || series.iter().flat_map(|series| series.points.iter());
     let (x0, x1) = range(points().map(|point| point.0));
     let (y0, y1) = range(points().map(|point| point.1));
     svg((760, 340), &format!("{y_name} by {x_name}"), |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .margin_right(20)
-            .x_label_area_size(42)
-            .y_label_area_size(58)
-            .build_cartesian_2d(x0..x1, y0..y1)
-            .map_err(wrong)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(MESH)
-            .x_desc(x_name)
-            .y_desc(y_name)
-            .x_label_formatter(&tick)
-            .label_style(("sans-serif", 13))
-            .draw()
-            .map_err(wrong)?;
+        let x = Axis { name: x_name, range: x0..x1, labels: 11 };
+        let mut chart = chart(area, &LARGE, &x, &Axis { name: y_name, range: y0..y1, labels: 11 })?;
         for line in series {
-            let style = COLOURS[line.colour].stroke_width(2);
             if line.dashed {
+                let style = COLOURS[line.colour].stroke_width(2);
                 chart
                     .draw_series(DashedLineSeries::new(line.points.iter().copied(), 6, 4, style))
                     .map_err(wrong)?;
             } else {
-                chart.draw_series(LineSeries::new(line.points.iter().copied(), style)).map_err(wrong)?;
-                let dots =
-                    line.points.iter().map(|point| Circle::new(*point, 3, COLOURS[line.colour].filled()));
-                chart.draw_series(dots).map_err(wrong)?;
+                curve(&mut chart, line)?;
             }
         }
         Ok(())
@@ -135,33 +168,13 @@ pub(super) fn key(series: &[Series]) -> String {
 /// Accuracy by confidence, against the diagonal of a model that is right as often as it says.
 pub(super) fn reliability(series: &[Series]) -> Result<String> {
     svg((280, 270), "accuracy by confidence", |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(6)
-            .margin_right(16)
-            .x_label_area_size(38)
-            .y_label_area_size(46)
-            .build_cartesian_2d(0.0..1.0, 0.0..1.0)
-            .map_err(wrong)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(MESH)
-            .x_labels(5)
-            .y_labels(5)
-            .x_desc("confidence")
-            .y_desc("accuracy")
-            .x_label_formatter(&tick)
-            .label_style(("sans-serif", 13))
-            .draw()
-            .map_err(wrong)?;
+        let axis = |name| Axis { name, range: 0.0..1.0, labels: 5 };
+        let mut chart = chart(area, &SMALL, &axis("confidence"), &axis("accuracy"))?;
         let diagonal =
             DashedLineSeries::new([(0.0, 0.0), (1.0, 1.0)], 3, 3, COLOURS[REFERENCE].stroke_width(1));
         chart.draw_series(diagonal).map_err(wrong)?;
         for line in series {
-            let style = COLOURS[line.colour].stroke_width(2);
-            chart.draw_series(LineSeries::new(line.points.iter().copied(), style)).map_err(wrong)?;
-            let dots = line.points.iter().map(|point| Circle::new(*point, 3, COLOURS[line.colour].filled()));
-            chart.draw_series(dots).map_err(wrong)?;
+            curve(&mut chart, line)?;
         }
         Ok(())
     })
@@ -173,25 +186,9 @@ pub(super) fn histogram(counts: &[u64], most: f64, x_name: &str) -> Result<Strin
     let highest = counts.iter().max().copied().unwrap_or(1) as f64 / total;
     let width = most / counts.len().max(1) as f64;
     svg((280, 200), &format!("how many predictions by {x_name}"), |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(6)
-            .margin_right(16)
-            .x_label_area_size(38)
-            .y_label_area_size(46)
-            .build_cartesian_2d(0.0..most, 0.0..(100.0 * highest * 1.05).max(1e-9))
-            .map_err(wrong)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(MESH)
-            .x_labels(5)
-            .y_labels(4)
-            .x_desc(x_name)
-            .y_desc("% of tokens")
-            .x_label_formatter(&tick)
-            .label_style(("sans-serif", 13))
-            .draw()
-            .map_err(wrong)?;
+        let x = Axis { name: x_name, range: 0.0..most, labels: 5 };
+        let shares = 0.0..(100.0 * highest * 1.05).max(1e-9);
+        let mut chart = chart(area, &SMALL, &x, &Axis { name: "% of tokens", range: shares, labels: 4 })?;
         let bars = counts.iter().enumerate().map(|(i, count)| {
             let corners =
                 [(i as f64 * width, 0.0), ((i as f64 + 0.9) * width, 100.0 * *count as f64 / total)];
