@@ -223,15 +223,9 @@ impl Block {
             if context == NONE {
                 *probability *= view.header.missing;
             } else if combine != Combine::Longest || self.known[place] == len {
-                let weight = level.weight(context as usize);
                 let gram = self.nodes[len][place + 1];
-                *probability = if gram == NONE {
-                    weight.backoff * *probability
-                } else if combine == Combine::BackOff {
-                    above.value(gram as usize) * weight.scale
-                } else {
-                    above.value(gram as usize) * weight.scale + weight.backoff * *probability
-                };
+                let value = (gram != NONE).then(|| above.value(gram as usize));
+                *probability = combine.with(value, level.weight(context as usize), *probability);
             }
         }
     }

@@ -37,6 +37,18 @@ pub enum Combine {
     Longest,
 }
 
+impl Combine {
+    /// q(w | h) from the gram's value if it was seen, the context's weight, and q(w | h').
+    #[inline]
+    pub(super) fn with(self, value: Option<f64>, weight: Weight, lower: f64) -> f64 {
+        match value {
+            Some(value) if self == Self::BackOff => value * weight.scale,
+            Some(value) => value * weight.scale + weight.backoff * lower,
+            None => weight.backoff * lower,
+        }
+    }
+}
+
 /// What a context does with its words.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weight {

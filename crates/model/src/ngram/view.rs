@@ -164,11 +164,8 @@ impl View<'_> {
             };
             let speaks = combine != Combine::Longest || len + 1 == state.len;
             if speaks {
-                score.probability = match found {
-                    Some(gram) if combine == Combine::BackOff => above.value(gram) * weight.scale,
-                    Some(gram) => above.value(gram) * weight.scale + weight.backoff * score.probability,
-                    None => weight.backoff * score.probability,
-                };
+                score.probability =
+                    combine.with(found.map(|gram| above.value(gram)), weight, score.probability);
             }
             if let Some(gram) = found {
                 score.matched = len + 2;
