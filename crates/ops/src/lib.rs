@@ -17,6 +17,8 @@ pub mod profile;
 mod scratch;
 pub mod single;
 mod stream;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ pub use surprisal_kernels::activation::Activation;
 pub use surprisal_kernels::matmul::Precision;
 pub use surprisal_kernels::rotary::Angles;
 
+pub use fused::attend_next;
 use layers::Centre;
 
 /// The heads of causal attention.
@@ -99,23 +102,6 @@ pub fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Tensor> {
     } else {
         composed::causal_attention(qkv, attention)
     }
-}
-
-/// [`causal_attention`] for one more token of one row: `qkv` (C + 2·G·d) of the new token at `position`; its key and value
-/// are appended to `keys` and `values` (T, G·d), which hold those of the tokens before it. Writes `y` (C). No gradient: for
-/// sampling.
-///
-/// # Errors
-/// A width that does not divide among the heads.
-pub fn attend_next(
-    attention: &Attention,
-    qkv: &[f32],
-    position: usize,
-    keys: &mut Vec<f32>,
-    values: &mut Vec<f32>,
-    y: &mut Vec<f32>,
-) -> Result<()> {
-    fused::attend_next(attention, qkv, position, keys, values, y)
 }
 
 /// An activation along the last dimension: GELU in its tanh form (GPT-2's `gelu_new`) and ReLU² keep the width, SwiGLU takes gates

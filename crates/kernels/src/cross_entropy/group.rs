@@ -69,7 +69,6 @@ pub(super) fn classes<S: Simd>(
         }
         let class_share = row[class] as f64;
         let mut others = sum[i] as f64 - class_share;
-        let mut log_sum = 0.0;
         let confident = class_share > 0.5 * sum[i] as f64;
         if confident {
             // Add up the other exponentials themselves rather than cancel.
@@ -78,7 +77,7 @@ pub(super) fn classes<S: Simd>(
             row[class] = old;
         }
         let total = others + class_share;
-        log_sum += if confident && class_logit[i] >= top[i] { others.ln_1p() } else { total.ln() };
+        let log_sum = if confident && class_logit[i] >= top[i] { others.ln_1p() } else { total.ln() };
         let lse = s * top[i] as f64 + log_sum;
         let nll = s * (top[i] as f64 - class_logit[i] as f64) + log_sum;
         let point = (1.0 - epsilon) * spec.class_weights.map_or(1.0, |weights| weights[class] as f64);

@@ -134,16 +134,18 @@ pub fn multiply_in(
     b: Matrix<'_>,
     pool: Option<&Pool>,
 ) {
-    if precision == Precision::F32 || a.columns == 0 {
-        return multiply(into, add, a, b, pool);
-    }
     assert!(into.rows == a.rows && into.columns == b.columns && a.columns == b.rows, "shapes of a product");
     #[cfg(target_arch = "x86_64")]
-    if precision.is_fast() {
-        return by_own_kernel(Precision::Bf16, into, add, a, b, pool);
+    if a.columns > 0 && crate::simd::Isa::current().name() == "avx512" && precision.is_fast() {
+        return by_own_kernel(precision, into, add, a, b, pool);
     }
-    let (a_rounded, b_rounded) = (rounded(a), rounded(b));
-    multiply(into, add, Matrix { data: &a_rounded, ..a }, Matrix { data: &b_rounded, ..b }, pool);
+    match precision {
+        Precision::F32 => by_gemm(into, add, a, b, pool),
+        Precision::Bf16 => {
+            let (a_rounded, b_rounded) = (rounded(a), rounded(b));
+            multiply(into, add, Matrix { data: &a_rounded, ..a }, Matrix { data: &b_rounded, ..b }, pool);
+        }
+    }
 }
 
 /// A copy of the view's elements, rounded to bf16 (to nearest, ties to even).
@@ -164,12 +166,7 @@ fn rounded(m: Matrix<'_>) -> Vec<f32> {
 /// # Panics
 /// If the shapes do not make a product.
 pub fn multiply(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
-    assert!(into.rows == a.rows && into.columns == b.columns && a.columns == b.rows, "shapes of a product");
-    #[cfg(target_arch = "x86_64")]
-    if a.columns > 0 && crate::simd::Isa::current().name() == "avx512" {
-        return by_own_kernel(Precision::F32, into, add, a, b, pool);
-    }
-    by_gemm(into, add, a, b, pool);
+    multiply_in(Precision::F32, into, add, a, b, pool);
 }
 
 /// A pointer that several threads may hold: each writes elements that no other touches.

@@ -124,8 +124,13 @@ pub(crate) fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Te
     qkv.contiguous()?.apply_op1(Op { attention: attention.clone(), shape, kept: OnceLock::new() })
 }
 
-/// One more token: see [`crate::attend_next`].
-pub(crate) fn attend_next(
+/// [`crate::causal_attention`] for one more token of one row: `qkv` (C + 2·G·d) of the new token at `position`; its key and value
+/// are appended to `keys` and `values` (T, G·d), which hold those of the tokens before it. Writes `y` (C). No gradient: for
+/// sampling.
+///
+/// # Errors
+/// A width that does not divide among the heads.
+pub fn attend_next(
     attention: &Attention,
     qkv: &[f32],
     position: usize,

@@ -6,18 +6,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::layers::Centre;
+use crate::testing::numbers;
 use crate::{Activation, Angles, Attention, DropoutStream, composed};
-
-/// Numbers that look random and are the same everywhere.
-fn numbers(count: usize, seed: u32) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
-    (0..count)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
 
 /// Runs `f` in f32 and the oracle in f64 on the same arguments, weighs the outputs at random, and compares outputs
 /// and gradients.
