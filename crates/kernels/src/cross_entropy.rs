@@ -21,7 +21,6 @@ mod row;
 mod target;
 
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 use crate::simd::Isa;
 use crate::threads::Pool;
@@ -201,7 +200,7 @@ impl std::fmt::Display for RowDefect {
 
 /// How many rows one task takes: a fixed function of the shape, so that sums do not depend on the threads.
 fn rows_per_task(vocab: usize) -> usize {
-    (256 * 1024 / vocab.max(1)).clamp(1, 1024)
+    (256 * 1024 / vocab.max(1)).clamp(1, 256)
 }
 
 /// Loss of `logits` (`N · V`); per-row objectives go to `losses` when given.
@@ -323,9 +322,7 @@ fn run(
         tasks.push(Task { first, rows: head, targets, spec, upstream, losses: task_losses });
     }
     let parts: Vec<_> = match pool {
-        Some(pool) => {
-            pool.install(|| tasks.into_par_iter().with_max_len(1).map(|task| isa.run(task)).collect())
-        }
+        Some(pool) => pool.share(tasks, |task| isa.run(task)),
         None => tasks.into_iter().map(|task| isa.run(task)).collect(),
     };
     let mut totals = Totals::default();

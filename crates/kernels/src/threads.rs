@@ -3,7 +3,8 @@
 //! A training step is one batch shard a thread with serial kernels inside it, so the pool's main verb is
 //! [`Pool::map`]. Two pools fight over the cores: candle's own is turned off by [`disable_candle_pools`].
 
-use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
 
 /// A pool could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,9 @@ pub struct PoolError {
     /// What the operating system said.
     pub reason: String,
 }
+
+/// How often [`Pool::share`] looks whether all is done before it sleeps: about as long as going to sleep and waking takes.
+const SPINS: usize = 1 << 12;
 
 /// A fixed number of worker threads.
 #[derive(Debug)]
@@ -59,6 +63,45 @@ impl Pool {
         })
     }
 
+    /// `f` on every item, results in order, the calling thread at work beside all workers but one: for work so short that
+    /// it would end before a worker could have been woken, done it and said so. `f` must not fork: from the calling
+    /// thread, that would reach for another pool.
+    pub fn share<I: Send, T: Send>(&self, items: Vec<I>, f: impl Fn(I) -> T + Sync) -> Vec<T> {
+        let count = items.len();
+        let helpers = self.threads().min(count).saturating_sub(1);
+        let queue = Mutex::new(items.into_iter().enumerate());
+        let done = Mutex::new(Vec::with_capacity(count));
+        let at_work = AtomicUsize::new(helpers);
+        let work = || {
+            loop {
+                let Some((i, item)) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else {
+                    return;
+                };
+                let result = f(item);
+                done.lock().unwrap_or_else(PoisonError::into_inner).push((i, result));
+            }
+        };
+        self.pool.in_place_scope(|scope| {
+            for _ in 0..helpers {
+                scope.spawn(|_| {
+                    work();
+                    at_work.fetch_sub(1, Ordering::Release);
+                });
+            }
+            work();
+            // The others are at their last items: to sleep until they are done would take longer.
+            for _ in 0..SPINS {
+                if at_work.load(Ordering::Acquire) == 0 {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+        });
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_unstable_by_key(|(i, _)| *i);
+        done.into_iter().map(|(_, result)| result).collect()
+    }
+
     /// Runs `f` on a worker, so that nested parallel calls stay in this pool.
     pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         self.pool.install(f)
@@ -98,6 +141,16 @@ mod tests {
         });
         assert_eq!(indices, (0..50).collect::<Vec<_>>());
         assert_eq!(items, (1..51).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn share_keeps_the_order_of_items_and_nests_in_a_worker() {
+        let pool = Pool::new(3).unwrap();
+        for count in [0, 1, 2, 50] {
+            let squares: Vec<usize> = (0..count).map(|i| i * i).collect();
+            assert_eq!(pool.share((0..count).collect(), |i| i * i), squares);
+            assert_eq!(pool.install(|| pool.share((0..count).collect(), |i| i * i)), squares);
+        }
     }
 
     #[test]

@@ -89,8 +89,9 @@ pub(super) fn classes<S: Simd>(
         if let Some(coefficients) = coefficients {
             let RowCoefficients { main, z } = coefficients[i];
             let spread = main * epsilon + 2.0 * z * spec.z_loss * lse;
-            factor[i] = (s * (main * point + spread) / total) as f32;
-            let gradient = (spread * class_share - main * point * others) / total - main * each;
+            let share = total.recip();
+            factor[i] = (s * (main * point + spread) * share) as f32;
+            let gradient = (spread * class_share - main * point * others) * share - main * each;
             at_class[i] = (s * gradient) as f32;
         }
     }
