@@ -110,7 +110,7 @@ pub fn measure(case: Case, threads: usize, seconds: f64) -> Result<Measured> {
     match case.variant {
         Variant::InPlace => {
             let mut logits = vec![0.0; elements];
-            let before = |logits: &mut Vec<f32>| refill(logits);
+            let before = |logits: &mut Vec<f32>| refill(logits, &pool);
             clock.run(&mut logits, before, |logits| {
                 options.gradient_in_place(logits, case.vocab, Targets::Classes(&targets)).map(|v| v.loss)
             })?;
@@ -118,7 +118,7 @@ pub fn measure(case: Case, threads: usize, seconds: f64) -> Result<Measured> {
         Variant::Evaluate => {
             sweeps = 1.0;
             let mut logits = vec![0.0; elements];
-            refill(&mut logits);
+            refill(&mut logits, &pool);
             clock.run(
                 &mut logits,
                 |_| (),
@@ -129,7 +129,7 @@ pub fn measure(case: Case, threads: usize, seconds: f64) -> Result<Measured> {
         }
         Variant::Candle | Variant::CandleNn => {
             let mut logits = vec![0.0; elements];
-            refill(&mut logits);
+            refill(&mut logits, &pool);
             let logits = Var::from_tensor(&Tensor::from_vec(logits, (case.rows, case.vocab), &Device::Cpu)?)?;
             let targets = Tensor::from_slice(&targets, case.rows, &Device::Cpu)?;
             clock.run(
@@ -149,7 +149,7 @@ pub fn measure(case: Case, threads: usize, seconds: f64) -> Result<Measured> {
         Variant::Linear => linear(case, &targets, &pool, &mut clock)?,
         Variant::Copy => {
             let mut from = vec![0.0_f32; elements];
-            refill(&mut from);
+            refill(&mut from, &pool);
             let mut into = vec![0.0_f32; elements];
             clock.run(
                 &mut into,
@@ -176,8 +176,8 @@ pub fn measure(case: Case, threads: usize, seconds: f64) -> Result<Measured> {
 
 fn linear(case: Case, targets: &[u32], pool: &Pool, clock: &mut Clock) -> Result<()> {
     let (mut hidden, mut weight) = (vec![0.0; case.rows * case.width], vec![0.0; case.vocab * case.width]);
-    refill(&mut hidden);
-    refill(&mut weight);
+    refill(&mut hidden, pool);
+    refill(&mut weight, pool);
     for w in &mut weight {
         *w *= 0.05;
     }
@@ -241,18 +241,19 @@ impl Clock {
     }
 }
 
-/// Uneven logits of about ±4, the same in every run.
-fn refill(logits: &mut [f32]) {
+/// Uneven logits of about ±4, the same in every run; written by all threads, as a model's product leaves them in their
+/// caches.
+fn refill(logits: &mut [f32], pool: &Pool) {
     let pattern: Vec<f32> = (0..65_521_u32)
         .map(|i| {
             let mixed = i.wrapping_mul(2_654_435_769) >> 8;
             8.0 * (mixed as f32 / (1 << 24) as f32) - 4.0
         })
         .collect();
-    for chunk in logits.chunks_mut(pattern.len()) {
+    pool.share(logits.chunks_mut(pattern.len()).collect(), |chunk| {
         let n = chunk.len();
         chunk.copy_from_slice(&pattern[..n]);
-    }
+    });
 }
 
 fn classes(case: Case) -> Vec<u32> {
