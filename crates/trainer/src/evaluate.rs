@@ -111,7 +111,7 @@ impl Serialize for Evaluation {
 }
 
 /// How many sequences (lines) one task scores: fixed, so that sums do not depend on the number of threads.
-const SEQUENCES_A_TASK: usize = 256;
+const SEQUENCES_A_TASK: usize = 1024;
 
 /// Scores `text` with `model`. `source_nats` is −ln p of the same text under its source, where known.
 ///

@@ -3,7 +3,8 @@
 //! What a point query costs is waiting: for the place where a context's continuations start, for each word that the
 //! search among them looks at. One query's loads wait for each other, those of different words of a text do not, if they
 //! are asked for order by order: the grams of k + 1 words that end at every place of a block need only the grams of k
-//! words that end there. So each step below is a loop over the block, and the processor has many loads under way.
+//! words that end there. So each step below is a loop over the block, and each search asks for what it will look at next
+//! and leaves: when its turn comes again, that has arrived.
 
 use std::ops::Range;
 
@@ -13,6 +14,8 @@ use super::view::{NONE, State, View, guided, guided_to};
 
 /// Words a block.
 const BLOCK: usize = 512;
+/// So few words lie in two or three cache lines: they are asked for at once, and searched at once when they are there.
+const NEAR: u32 = 16;
 
 /// A search among the continuations of a context.
 #[derive(Clone, Copy, Default)]
@@ -30,27 +33,53 @@ impl Search {
         self.low as usize..(self.low + self.len) as usize
     }
 
-    fn search(&mut self, among: Range<usize>) {
+    /// Begins to search `among` some of `words`.
+    fn search(&mut self, among: Range<usize>, words: Packed<'_>) {
         (self.low, self.len) = (among.start as u32, among.len() as u32);
+        self.prefetch(words);
+    }
+
+    /// Asks for what the next step will look at.
+    #[inline]
+    fn prefetch(&self, words: Packed<'_>) {
+        words.prefetch(self.middle());
+        if self.len <= NEAR {
+            words.prefetch(self.low as usize);
+            words.prefetch((self.low + self.len).saturating_sub(1) as usize);
+        }
+    }
+
+    #[inline]
+    fn middle(&self) -> usize {
+        (self.low + self.len / 2) as usize
+    }
+
+    /// Halves what is left; `words` ascend from the second place on. No branch depends on what is read.
+    #[inline]
+    fn halve(&mut self, words: Packed<'_>) {
+        let middle = self.middle();
+        let right = words.get(middle) <= u64::from(self.word);
+        self.low = if right { middle as u32 } else { self.low };
+        self.len -= self.len / 2;
     }
 }
 
 /// Halves what is left of each of `open` in turn, until it is one place, and hands it to `done`: the last place whose word
-/// is not behind the wanted one, or the first place. No branch depends on what was read.
+/// is not behind the wanted one, or the first place.
 #[inline]
-fn halve(mut open: &mut [Search], words: Packed<'_>, mut done: impl FnMut(&Search)) {
+fn search(mut open: &mut [Search], words: Packed<'_>, mut done: impl FnMut(&Search)) {
     while !open.is_empty() {
         let mut i = 0;
         while i < open.len() {
             let search = &mut open[i];
-            let half = search.len / 2;
-            let middle = search.low + half;
-            let right = words.get(middle as usize) <= u64::from(search.word);
-            search.low = if right { middle } else { search.low };
-            search.len -= half;
-            if search.len > 1 {
+            if search.len > NEAR {
+                search.halve(words);
+                search.prefetch(words);
                 i += 1;
                 continue;
+            }
+            while search.len > 1 {
+                search.halve(words);
             }
             done(search);
             let last = open.len() - 1;
@@ -186,7 +215,7 @@ impl Block {
             }
         }
         for search in &mut self.searches {
-            search.search(level.children(search.low as usize));
+            search.search(level.children(search.low as usize), above.words);
         }
         self.searches.retain(|search| search.len > 0);
         // First among some of the words, where there are many.
@@ -194,16 +223,16 @@ impl Block {
         for (index, search) in self.searches.iter().enumerate() {
             if let Some(places) = guided(&search.range()) {
                 let mut wide = Search { place: index as u32, ..*search };
-                wide.search(places);
+                wide.search(places, above.guide);
                 self.guided.push(wide);
             }
         }
         let searches = &mut self.searches;
-        halve(&mut self.guided, above.guide, |wide| {
+        search(&mut self.guided, above.guide, |wide| {
             let search = &mut searches[wide.place as usize];
-            search.search(guided_to(wide.low as usize, &search.range()));
+            search.search(guided_to(wide.low as usize, &search.range()), above.words);
         });
-        halve(searches, above.words, |search| {
+        search(searches, above.words, |search| {
             if above.words.get(search.low as usize) == u64::from(search.word) {
                 found[search.place as usize + 1] = search.low;
             }

@@ -11,6 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use surprisal_kernels::prefetch::prefetch;
 
 /// Shared bytes: a part of a buffer, or of a mapped file.
 #[derive(Clone)]
@@ -88,6 +89,12 @@ impl<'a> Packed<'a> {
     /// The fields of `bits` bits (at most [`MAX_BITS`]) that start `offset` bits into records of `stride` bits.
     pub fn field(bytes: &'a [u8], stride: u32, offset: u32, bits: u32) -> Self {
         Self { bytes, stride: stride as usize, offset: offset as usize, mask: (1 << bits.min(MAX_BITS)) - 1 }
+    }
+
+    /// Asks for the memory of element `index` before it is needed.
+    #[inline]
+    pub fn prefetch(self, index: usize) {
+        prefetch(self.bytes, (index * self.stride + self.offset) >> 3);
     }
 
     /// Element `index`.
