@@ -4,7 +4,9 @@ use std::sync::Mutex;
 
 use crate::error::{Error, Result};
 use crate::pieces::{Piece, Span};
-use crate::tokenizer::{Codec, Key, Met, PAD, Part, Slots, Table, merge, scan, specials};
+use crate::tokenizer::{
+    Codec, Key, MAX_VOCABULARY, Met, PAD, Part, Slots, Table, look_up, merge, scan, specials,
+};
 use crate::workers::{Seen, each_piece, lock, on_threads};
 use crate::{LastLine, LiteralSpecials, Reading, TokenText, Tokenizer, Unit};
 
@@ -21,6 +23,12 @@ struct Encoded {
 
 /// The tokens of `spans` under a vocabulary that is there already.
 pub(crate) fn encode(spans: &[Span], tokenizer: &Tokenizer, reading: Reading) -> Result<(TokenText, Seen)> {
+    if let Codec::Word(table) = &tokenizer.codec
+        && !table.is_indexed()
+        && is_short(spans, table)
+    {
+        return encode_once(spans, table, tokenizer, reading);
+    }
     let (encoded, mut seen) = each_piece(
         spans,
         reading.threads,
@@ -39,13 +47,44 @@ pub(crate) fn encode(spans: &[Span], tokenizer: &Tokenizer, reading: Reading) ->
     Ok((text, seen))
 }
 
+/// Whether `spans` have so few words that an index of all of the vocabulary's would hardly be used.
+fn is_short(spans: &[Span], table: &Table) -> bool {
+    let bytes: u64 = spans.iter().map(Span::len).sum();
+    bytes < 8 * table.words().len() as u64 && bytes < MAX_VOCABULARY as u64
+}
+
+/// [`encode`] without an index of the vocabulary: the text's own words get ids of their own first, and the vocabulary is
+/// read once to see which of them it has.
+fn encode_once(
+    spans: &[Span],
+    table: &Table,
+    tokenizer: &Tokenizer,
+    reading: Reading,
+) -> Result<(TokenText, Seen)> {
+    let (met, encoded, mut seen) = meet_words(spans, tokenizer.unit, reading)?;
+    let maps = look_up(&met, table.words(), reading.threads.clamp(1, 2), tokenizer.unit);
+    let mut text = put_together(encoded, &maps, tokenizer, spans, reading.threads, &mut seen);
+    // Whatever is unknown has become <unk> only now.
+    text.oov = text.ids.iter().filter(|&&id| id == 0).count() as u64;
+    Ok((text, seen))
+}
+
 /// The word tokenizer of `spans`, and their tokens, from reading them once.
 pub(crate) fn learn_words(
     spans: &[Span],
     unit: Unit,
     reading: Reading,
 ) -> Result<(Tokenizer, TokenText, Seen)> {
-    let (states, mut seen) = each_piece(
+    let (met, encoded, mut seen) = meet_words(spans, unit, reading)?;
+    let (table, maps) = merge(met, unit)?;
+    let tokenizer = Tokenizer { codec: Codec::Word(table), unit };
+    let text = put_together(encoded, &maps, &tokenizer, spans, reading.threads, &mut seen);
+    Ok((tokenizer, text, seen))
+}
+
+/// What each thread met of the words of `spans`, and wrote down by ids of its own.
+fn meet_words(spans: &[Span], unit: Unit, reading: Reading) -> Result<(Vec<Met>, Vec<Vec<Encoded>>, Seen)> {
+    let (states, seen) = each_piece(
         spans,
         reading.threads,
         || Ok((Met::new(unit)?, Vec::new())),
@@ -56,11 +95,8 @@ pub(crate) fn learn_words(
             Ok(())
         },
     )?;
-    let (met, encoded): (Vec<_>, Vec<_>) = states.into_iter().unzip();
-    let (table, maps) = merge(met, unit)?;
-    let tokenizer = Tokenizer { codec: Codec::Word(table), unit };
-    let text = put_together(encoded, &maps, &tokenizer, spans, reading.threads, &mut seen);
-    Ok((tokenizer, text, seen))
+    let (met, encoded) = states.into_iter().unzip();
+    Ok((met, encoded, seen))
 }
 
 /// Ids of words: known ones, or new ones as well.
@@ -313,4 +349,42 @@ fn put_together(
         }
     });
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TokenizerKind;
+    use crate::pieces::Place;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn a_vocabulary_without_an_index_gives_the_same_tokens(
+            line in "([a-d]{1,3}|[ef]{9,10}|<unk>|<s>| |\n|\r){1,200}",
+            repeats in prop::sample::select(vec![1_usize, 3000]),
+            threads in 1_usize..4,
+            unit in prop::sample::select(vec![Unit::Stream, Unit::Line]),
+            literal_specials in prop::sample::select(vec![LiteralSpecials::Unk, LiteralSpecials::Skip]),
+        ) {
+            let text = line.repeat(repeats);
+            let end = text.len() as u64;
+            let span = [Span { place: Place::Memory { name: "memory".into(), text: text.into() }, start: 0, end }];
+            let special = ["<unk>", "<s>", "</s>"].into_iter().take(specials(unit) as usize).map(str::to_owned);
+            let known = ["a", "bb", "ab", "eeeeeeeee", "\n"].into_iter();
+            let others = (0..400_000).map(|n| format!("w{n}"));
+            let known = known.filter(|word| unit == Unit::Stream || *word != "\n").map(str::to_owned);
+            let words: Vec<String> = special.chain(others).chain(known).collect();
+            let list = words.iter().map(String::as_str);
+            let indexed = Tokenizer::from_words(TokenizerKind::Word, unit, list).unwrap();
+            let stored = Tokenizer::from_stored_words(TokenizerKind::Word, unit, words.iter().map(String::as_bytes)).unwrap();
+            let reading = Reading { threads, literal_specials, ..Reading::default() };
+            let (a, b) = (encode(&span, &indexed, reading).unwrap(), encode(&span, &stored, reading).unwrap());
+            let Codec::Word(table) = &stored.codec else { panic!("words") };
+            prop_assert_eq!(table.is_indexed(), !is_short(&span, table));
+            prop_assert_eq!(&a.0.ids, &b.0.ids);
+            prop_assert_eq!((a.0.oov, a.0.lines, a.0.bytes, a.1), (b.0.oov, b.0.lines, b.0.bytes, b.1));
+        }
+    }
 }

@@ -56,7 +56,7 @@ impl Vocabulary {
             Form::Json => return Ok(Tokenizer::from_json(bytes)?),
         };
         let mut words = Words { rest: bytes, wrong: false, promised: self.tokens as usize };
-        let tokenizer = Tokenizer::from_words(kind, self.unit, words.by_ref());
+        let tokenizer = Tokenizer::from_stored_words(kind, self.unit, words.by_ref());
         if words.wrong || !words.rest.is_empty() {
             return Err(Error::malformed("the vocabulary", "it is no list of words"));
         }
@@ -85,9 +85,9 @@ struct Words<'a> {
 }
 
 impl<'a> Iterator for Words<'a> {
-    type Item = &'a str;
+    type Item = &'a [u8];
 
-    fn next(&mut self) -> Option<&'a str> {
+    fn next(&mut self) -> Option<&'a [u8]> {
         if self.rest.is_empty() || self.wrong {
             return None;
         }
@@ -103,7 +103,7 @@ impl<'a> Iterator for Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    fn word(&mut self) -> Option<&'a str> {
+    fn word(&mut self) -> Option<&'a [u8]> {
         let (mut len, mut shift) = (0_usize, 0);
         loop {
             let (&byte, rest) = self.rest.split_first()?;
@@ -119,7 +119,7 @@ impl<'a> Words<'a> {
         }
         let (word, rest) = self.rest.split_at_checked(len)?;
         self.rest = rest;
-        std::str::from_utf8(word).ok()
+        Some(word)
     }
 }
 

@@ -1,5 +1,6 @@
 //! From a word to its id: an open-addressed index over a list of words, so that a look-up allocates nothing.
 
+use std::ops::Range;
 use std::sync::Mutex;
 
 use super::scan::{BATCH, Part};
@@ -35,6 +36,18 @@ impl Key {
         Self { bits: fold(bits ^ part(chunks.remainder())), len: word.len() }
     }
 
+    /// Of the word at `place` in `bytes`: most are short, and have eight bytes to be loaded at once.
+    #[inline]
+    pub(super) fn within(bytes: &[u8], place: Range<usize>) -> Self {
+        match bytes.get(place.start..).and_then(|rest| rest.first_chunk()) {
+            Some(eight) if (1..=SHORT).contains(&place.len()) => {
+                let behind = 8 * (SHORT - place.len());
+                Self { bits: u64::from_le_bytes(*eight) << behind >> behind, len: place.len() }
+            }
+            _ => Self::of(&bytes[place]),
+        }
+    }
+
     /// The length as slots hold it.
     fn short_len(self) -> u32 {
         u32::try_from(self.len).unwrap_or(u32::MAX)
@@ -46,6 +59,34 @@ impl Key {
 fn fold(x: u64) -> u64 {
     let product = u128::from(x ^ 0x243F_6A88_85A3_08D3) * u128::from(0x9E37_79B9_7F4A_7C15_u64);
     (product as u64) ^ ((product >> 64) as u64)
+}
+
+/// Which keys may be in a set: a bit for each of 2²⁰ hashes, 128 KiB.
+pub(crate) struct Hashes(Vec<u64>);
+
+impl Default for Hashes {
+    fn default() -> Self {
+        Self(vec![0; 1 << 14])
+    }
+}
+
+impl Hashes {
+    fn place(key: Key) -> (usize, u64) {
+        let hash = fold(key.bits) >> 44;
+        ((hash >> 6) as usize, 1 << (hash & 63))
+    }
+
+    pub(super) fn insert(&mut self, key: Key) {
+        let (word, bit) = Self::place(key);
+        self.0[word] |= bit;
+    }
+
+    /// `false` for a key that was not inserted, but for a few that share their hash with one that was.
+    #[inline]
+    pub(super) fn may_have(&self, key: Key) -> bool {
+        let (word, bit) = Self::place(key);
+        self.0[word] & bit != 0
+    }
 }
 
 /// A key and its id.

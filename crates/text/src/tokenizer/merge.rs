@@ -4,6 +4,7 @@
 //! to the thread that met it earliest (each thread looks its words up in the others' tables, all at once), and the
 //! lists without the words that belong to others, merged by place, are the vocabulary.
 
+use super::index::Hashes;
 use super::table::{Interner, Table, Words, specials};
 use crate::Unit;
 use crate::error::Result;
@@ -21,6 +22,42 @@ impl Met {
     pub(crate) fn new(unit: Unit) -> Result<Self> {
         Ok(Self { interner: Interner::new(unit)?, first: vec![0; specials(unit) as usize] })
     }
+}
+
+/// For each of `met` the ids that `words` has for its words; 0, which stands for the unknown, for those it lacks.
+///
+/// Each thread walks a part of `words`. Nearly all of them are words that nobody met: a bit for each hash of one that
+/// was met, in a map that stays in the cache, says so of most.
+pub(crate) fn look_up(met: &[Met], words: &Words, threads: usize, unit: Unit) -> Vec<Vec<u32>> {
+    let mut hashes = Hashes::default();
+    for (key, _) in met.iter().flat_map(|one| one.interner.entries()) {
+        hashes.insert(key);
+    }
+    let specials = specials(unit) as usize;
+    let share = (words.len() - specials).div_ceil(threads).max(1);
+    let found = on_threads(threads, |thread| {
+        let mut found = Vec::new();
+        let first = specials + thread * share;
+        for (n, (key, word)) in words.keyed_from(first).take(share).enumerate() {
+            if hashes.may_have(key) {
+                for (one, its) in met.iter().enumerate() {
+                    let local = its.interner.find(key, word);
+                    found.extend(local.map(|local| (one, local as usize, (first + n) as u32)));
+                }
+            }
+        }
+        found
+    });
+    let mut maps: Vec<Vec<u32>> = met.iter().map(|one| vec![0; one.interner.words().len()]).collect();
+    for map in &mut maps {
+        for (id, special) in map.iter_mut().take(specials).enumerate() {
+            *special = id as u32;
+        }
+    }
+    for (one, local, id) in found.into_iter().flatten() {
+        maps[one][local] = id;
+    }
+    maps
 }
 
 /// The vocabulary, and for each of `met` the final ids by its own; none where they are the same.

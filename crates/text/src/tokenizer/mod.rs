@@ -27,7 +27,7 @@ use crate::pieces::{Pieces, Span};
 use crate::{Reading, Unit};
 
 pub(crate) use index::{Key, Slots};
-pub(crate) use merge::{Met, merge};
+pub(crate) use merge::{Met, look_up, merge};
 pub(crate) use scan::{PAD, Part, scan};
 pub(crate) use table::{Interner, Table, specials};
 
@@ -37,7 +37,7 @@ pub(crate) const BOS: &str = "<s>";
 pub(crate) const EOS: &str = "</s>";
 
 /// The largest vocabulary: what a model of toy size could use at all.
-const MAX_VOCABULARY: usize = 1 << 24;
+pub(crate) const MAX_VOCABULARY: usize = 1 << 24;
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -48,6 +48,38 @@ impl Words {
         (0..self.len()).filter_map(|id| self.get(id))
     }
 
+    /// All from number `first` on, and their keys.
+    pub(crate) fn keyed_from(&self, first: usize) -> impl Iterator<Item = (Key, &[u8])> {
+        let bytes = self.text.as_bytes();
+        let mut start = first.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |&end| end);
+        self.ends.get(first..).unwrap_or_default().iter().map(move |&end| {
+            let word = start..end;
+            start = end;
+            (Key::within(bytes, word.clone()), &bytes[word])
+        })
+    }
+
+    /// A list of words as bytes, checked to be UTF-8 all at once.
+    ///
+    /// # Errors
+    /// More than [`MAX_VOCABULARY`]; a word that is no text.
+    pub(crate) fn from_bytes<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Self> {
+        let count = words.size_hint().0.min(MAX_VOCABULARY);
+        // Memory that is not used is not touched.
+        let (mut bytes, mut ends) = (Vec::with_capacity(16 * count), Vec::with_capacity(count));
+        for word in words {
+            if ends.len() >= MAX_VOCABULARY {
+                return Err(Error::VocabularyTooLarge { size: ends.len() + 1, limit: MAX_VOCABULARY });
+            }
+            bytes.extend_from_slice(word);
+            ends.push(bytes.len());
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => Ok(Self { text, ends }),
+            _ => Err(Error::Tokenizer { message: "one of its words is no UTF-8 text".into() }),
+        }
+    }
+
     /// # Errors
     /// More than [`MAX_VOCABULARY`].
     pub(crate) fn push(&mut self, word: &str) -> Result<u32> {
@@ -105,10 +137,15 @@ impl Interner {
         self.index.find_from(&self.words, slots, n, key, word)
     }
 
+    /// Every word's key and id, in the order of their hashes.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (Key, u32)> {
+        self.index.entries(&self.words)
+    }
+
     /// Calls `take` with the ids, here and there, of every word that `other` has, too. Both are walked in the order of
     /// hashes, so that nearly all of memory is read in order.
     pub(crate) fn common(&self, other: &Self, mut take: impl FnMut(u32, u32)) {
-        for (key, here) in self.index.entries(&self.words) {
+        for (key, here) in self.entries() {
             let word = || self.words.get(here as usize).unwrap_or_default().as_bytes();
             if let Some(there) = other.index.find(&other.words, key, word) {
                 take(here, there);
@@ -149,6 +186,11 @@ impl Table {
 
     fn index(&self) -> &Index {
         self.index.get_or_init(|| Index::of(&self.words).unwrap_or_default())
+    }
+
+    /// Whether looking a word up would make the index first.
+    pub(crate) fn is_indexed(&self) -> bool {
+        self.index.get().is_some()
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! A tokenizer as a list of strings, for files that store vocabularies in their own way.
 
 use super::table::{Table, Words, specials};
-use super::{BOS, Codec, EOS, MAX_VOCABULARY, Tokenizer, TokenizerKind, UNK, bytes};
+use super::{BOS, Codec, EOS, Tokenizer, TokenizerKind, UNK, bytes};
 use crate::Unit;
 use crate::error::{Error, Result};
 
@@ -24,14 +24,44 @@ impl Tokenizer {
         unit: Unit,
         words: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self> {
-        let refuse = |message: String| Err(Error::Tokenizer { message });
-        let words = words.into_iter();
-        let count = words.size_hint().0.min(MAX_VOCABULARY);
-        // Memory that is not used is not touched.
-        let mut list = Words::with_capacity(count, 16 * count);
-        for word in words {
-            list.push(word)?;
+        let list = Self::list_of(kind, unit, words.into_iter().map(str::as_bytes))?;
+        match Table::of_different(list) {
+            Ok(table) => Self::of_table(kind, unit, table),
+            Err(word) => Err(Error::Tokenizer { message: format!("{word:?} stands in it twice") }),
         }
+    }
+
+    /// [`Self::from_words`] of words that were written as all different and have a checksum since: an index of them is
+    /// not made before it is needed, and never for one short text. Of a word that is there twice all the same, one of the
+    /// two is found.
+    ///
+    /// # Errors
+    /// The others of [`Self::from_words`]; bytes that are no UTF-8 text.
+    pub fn from_stored_words<'a>(
+        kind: TokenizerKind,
+        unit: Unit,
+        words: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Self> {
+        let list = Self::list_of(kind, unit, words)?;
+        Self::of_table(kind, unit, Table::from(list))
+    }
+
+    fn of_table(kind: TokenizerKind, unit: Unit, table: Table) -> Result<Self> {
+        let codec = match kind {
+            TokenizerKind::Char => Codec::Char(table),
+            TokenizerKind::Word => Codec::Word(table),
+            other => {
+                return Err(Error::Tokenizer {
+                    message: format!("a {other} vocabulary is no list of words"),
+                });
+            }
+        };
+        Ok(Self { codec, unit })
+    }
+
+    fn list_of<'a>(kind: TokenizerKind, unit: Unit, words: impl Iterator<Item = &'a [u8]>) -> Result<Words> {
+        let refuse = |message: String| Err(Error::Tokenizer { message });
+        let list = Words::from_bytes(words)?;
         let specials = &[UNK, BOS, EOS][..specials(unit) as usize];
         if !list.iter().take(specials.len()).eq(specials.iter().copied()) {
             return refuse(format!("its first tokens are not {}", specials.join(", ")));
@@ -41,16 +71,7 @@ impl Tokenizer {
         if let Some(word) = list.iter().skip(specials.len()).find(odd) {
             return refuse(format!("{word:?} is no {kind}"));
         }
-        let table = match Table::of_different(list) {
-            Ok(table) => table,
-            Err(word) => return refuse(format!("{word:?} stands in it twice")),
-        };
-        let codec = match kind {
-            TokenizerKind::Char => Codec::Char(table),
-            TokenizerKind::Word => Codec::Word(table),
-            other => return refuse(format!("a {other} vocabulary is no list of words")),
-        };
-        Ok(Self { codec, unit })
+        Ok(list)
     }
 
     /// The bytes that a token stands for; the name of a special one. Nothing for an id that is none.
