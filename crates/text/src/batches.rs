@@ -1,6 +1,6 @@
 //! Batches for gradient descent: every training token once an epoch, in an order that the seed decides.
 //!
-//! A batch is a pure function of (seed, epoch, index). So a resumed run needs no saved generator, and nothing depends
+//! A batch is a pure function of (seed, epoch, rows). So a resumed run needs no saved generator, and nothing depends
 //! on who asks first.
 //!
 //! *Stream*: the text's targets are cut into windows of `block_size` from an offset that is redrawn each epoch, and the
@@ -8,6 +8,7 @@
 //! is never a target. *Line*: a row is a line, or a part of one that is longer than `block_size`; shorter rows are
 //! padded.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use rand::{Rng, SeedableRng};
@@ -37,6 +38,35 @@ pub struct Batch {
     pub targets_count: usize,
 }
 
+impl Batch {
+    /// The same targets in rows of at most `cols` tokens: each row is cut into parts, which no longer see each other.
+    ///
+    /// # Panics
+    /// If `cols` is 0.
+    #[must_use]
+    pub fn cut(self, cols: usize) -> Self {
+        assert!(cols > 0, "rows of no tokens");
+        if self.cols <= cols {
+            return self;
+        }
+        let mut cut = Self { cols, rows: 0, inputs: Vec::new(), targets: Vec::new(), ..self };
+        for (inputs, targets) in self.inputs.chunks(self.cols).zip(self.targets.chunks(self.cols)) {
+            for (inputs, targets) in inputs.chunks(cols).zip(targets.chunks(cols)) {
+                // Padding is at the end of a row.
+                if targets[0] == IGNORE {
+                    continue;
+                }
+                cut.rows += 1;
+                cut.inputs.extend_from_slice(inputs);
+                cut.targets.extend_from_slice(targets);
+                cut.inputs.resize(cut.rows * cols, 0);
+                cut.targets.resize(cut.rows * cols, IGNORE);
+            }
+        }
+        cut
+    }
+}
+
 /// A row: where its targets lie in the ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
@@ -49,7 +79,6 @@ struct Row {
 pub struct Batches {
     text: Arc<TokenText>,
     block_size: usize,
-    batch_size: usize,
     seed: u64,
     /// The rows of line mode, which are the same every epoch.
     lines: Vec<Row>,
@@ -58,13 +87,13 @@ pub struct Batches {
 }
 
 impl Batches {
-    /// Batches of `batch_size` rows of at most `block_size` tokens.
+    /// Batches of rows of at most `block_size` tokens.
     ///
     /// # Errors
-    /// A text without a token to predict; sizes of zero.
-    pub fn new(text: Arc<TokenText>, block_size: usize, batch_size: usize, seed: u64) -> Result<Self> {
-        if block_size == 0 || batch_size == 0 {
-            return Err(Error::Setting { message: "block_size and batch_size must be at least 1".into() });
+    /// A text without a token to predict; rows of no tokens.
+    pub fn new(text: Arc<TokenText>, block_size: usize, seed: u64) -> Result<Self> {
+        if block_size == 0 {
+            return Err(Error::Setting { message: "block_size must be at least 1".into() });
         }
         let mut lines = Vec::new();
         if text.unit == Unit::Line {
@@ -86,7 +115,7 @@ impl Batches {
                 message: "it has no token that follows another".into(),
             });
         }
-        Ok(Self { text, block_size, batch_size, seed, lines, order: Mutex::new(None) })
+        Ok(Self { text, block_size, seed, lines, order: Mutex::new(None) })
     }
 
     fn generator(&self, epoch: u64) -> ChaCha8Rng {
@@ -95,17 +124,16 @@ impl Batches {
         rng
     }
 
-    /// How many batches `epoch` (from 0) has.
-    pub fn per_epoch(&self, epoch: u64) -> usize {
-        let rows = match self.text.unit {
+    /// How many rows `epoch` (from 0) has.
+    pub fn rows(&self, epoch: u64) -> usize {
+        match self.text.unit {
             Unit::Line => self.lines.len(),
             Unit::Stream => {
                 let offset = self.offset(&mut self.generator(epoch));
                 let targets = self.text.ids.len() - 1;
                 usize::from(offset > 0) + (targets - offset).div_ceil(self.block_size)
             }
-        };
-        rows.div_ceil(self.batch_size)
+        }
     }
 
     /// Where the first whole window of an epoch starts among the targets.
@@ -113,11 +141,11 @@ impl Batches {
         rng.random_range(0..self.block_size).min(self.text.ids.len() - 1)
     }
 
-    /// Batch `index` of `epoch`; rows beyond the epoch's end are missing, so an index past it is empty.
-    pub fn batch(&self, epoch: u64, index: usize) -> Batch {
+    /// The rows `range` of `epoch`; those beyond the epoch's end are missing.
+    pub fn batch(&self, epoch: u64, range: Range<usize>) -> Batch {
         let order = self.order(epoch);
-        let first = index.saturating_mul(self.batch_size).min(order.len());
-        let rows = &order[first..order.len().min(first + self.batch_size)];
+        let end = range.end.min(order.len());
+        let rows = &order[range.start.min(end)..end];
         let cols = rows.iter().map(|row| row.len).max().unwrap_or(0);
         let mut batch = Batch {
             inputs: Vec::with_capacity(rows.len() * cols),
@@ -184,10 +212,11 @@ mod tests {
     }
 
     /// Every target of an epoch with the token before it, sorted.
-    fn pairs(batches: &Batches, epoch: u64) -> Vec<(u32, u32)> {
+    fn pairs(batches: &Batches, epoch: u64, batch_size: usize, cols: usize) -> Vec<(u32, u32)> {
         let mut pairs = Vec::new();
-        for index in 0..batches.per_epoch(epoch) {
-            let batch = batches.batch(epoch, index);
+        for first in (0..batches.rows(epoch)).step_by(batch_size) {
+            let batch = batches.batch(epoch, first..first + batch_size).cut(cols);
+            assert!(batch.cols <= cols);
             assert!(batch.rows > 0 && batch.cols <= batches.block_size);
             assert_eq!(batch.inputs.len(), batch.rows * batch.cols);
             assert_eq!(batch.targets.len(), batch.rows * batch.cols);
@@ -201,7 +230,8 @@ mod tests {
             assert_eq!(found.len(), batch.targets_count);
             pairs.extend(found);
         }
-        assert_eq!(batches.batch(epoch, batches.per_epoch(epoch)).rows, 0);
+        let end = batches.rows(epoch);
+        assert_eq!(batches.batch(epoch, end..end + batch_size).rows, 0);
         pairs.sort_unstable();
         pairs
     }
@@ -209,16 +239,18 @@ mod tests {
     proptest! {
         #[test]
         fn every_token_but_the_first_is_a_target_once_an_epoch(
-            len in 2usize..300, block_size in 1usize..40, batch_size in 1usize..9, seed: u64, epoch in 0u64..5,
+            len in 2usize..300, block_size in 1usize..40, batch_size in 1usize..9, cols in 1usize..50, seed: u64,
+            epoch in 0u64..5,
         ) {
-            let batches = Batches::new(stream((0..len as u32).collect()), block_size, batch_size, seed).unwrap();
+            let batches = Batches::new(stream((0..len as u32).collect()), block_size, seed).unwrap();
             let expected: Vec<_> = (1..len as u32).map(|id| (id - 1, id)).collect();
-            prop_assert_eq!(pairs(&batches, epoch), expected);
+            prop_assert_eq!(pairs(&batches, epoch, batch_size, cols), expected);
         }
 
         #[test]
         fn every_token_of_every_line_is_a_target_once_an_epoch(
             lens in proptest::collection::vec(0usize..20, 1..30), block_size in 1usize..12, batch_size in 1usize..9,
+            cols in 1usize..15,
         ) {
             let mut text = TokenText { unit: Unit::Line, bos: Some(0), ..TokenText::default() };
             let mut expected = Vec::new();
@@ -233,29 +265,29 @@ mod tests {
                 text.lines += 1;
             }
             expected.sort_unstable();
-            let batches = Batches::new(Arc::new(text), block_size, batch_size, 5).unwrap();
-            prop_assert_eq!(pairs(&batches, 3), expected);
+            let batches = Batches::new(Arc::new(text), block_size, 5).unwrap();
+            prop_assert_eq!(pairs(&batches, 3, batch_size, cols), expected);
         }
     }
 
     #[test]
-    fn a_batch_depends_on_seed_epoch_and_index_alone() {
+    fn a_batch_depends_on_seed_epoch_and_rows_alone() {
         let text = stream((0..1000).collect());
-        let make = |seed| Batches::new(text.clone(), 16, 4, seed).unwrap();
+        let make = |seed| Batches::new(text.clone(), 16, seed).unwrap();
         let (a, b) = (make(1), make(1));
         // Asked in another order.
-        let late = b.batch(3, 2);
-        let early = b.batch(0, 0);
-        assert_eq!(a.batch(0, 0), early);
-        assert_eq!(a.batch(3, 2), late);
-        assert_ne!(a.batch(1, 0), early);
-        assert_ne!(make(2).batch(0, 0), early);
+        let late = b.batch(3, 8..12);
+        let early = b.batch(0, 0..4);
+        assert_eq!(a.batch(0, 0..4), early);
+        assert_eq!(a.batch(3, 8..12), late);
+        assert_ne!(a.batch(1, 0..4), early);
+        assert_ne!(make(2).batch(0, 0..4), early);
     }
 
     #[test]
     fn nothing_to_predict_is_an_error() {
-        assert!(Batches::new(stream(vec![3]), 8, 2, 1).is_err());
-        assert!(Batches::new(stream(Vec::new()), 8, 2, 1).is_err());
-        assert!(Batches::new(stream(vec![1, 2]), 0, 2, 1).is_err());
+        assert!(Batches::new(stream(vec![3]), 8, 1).is_err());
+        assert!(Batches::new(stream(Vec::new()), 8, 1).is_err());
+        assert!(Batches::new(stream(vec![1, 2]), 0, 1).is_err());
     }
 }

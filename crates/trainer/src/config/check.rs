@@ -348,6 +348,8 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     within(loaded, "train", "batch_size", train.batch_size, 1..=1 << 20)?;
     within(loaded, "train", "grad_accumulation", train.grad_accumulation, 1..=1 << 20)?;
     within(loaded, "train", "block_size", train.block_size, 1..=1 << 20)?;
+    ramp(loaded)?;
+    let train = &loaded.config.train;
     within(loaded, "train", "threads", train.threads, 0..=1024)?;
     one_of(loaded, "train", "select", &train.select, &["best", "last"])?;
     one_of(loaded, "train", "precision", &train.precision, &["f32", "bf16"])?;
@@ -359,6 +361,26 @@ fn train(loaded: &mut Loaded) -> Result<()> {
         Shards::Auto(Auto::Auto) => cores().min(train.batch_size),
     };
     loaded.config.train.shards = Shards::Fixed(shards);
+    Ok(())
+}
+
+/// Batches and windows that grow.
+fn ramp(loaded: &Loaded) -> Result<()> {
+    let train = &loaded.config.train;
+    within(loaded, "train", "ramp_steps", train.ramp_steps, 0..=1 << 40)?;
+    for (key, start, size) in [
+        ("batch_start", train.batch_start, train.batch_size),
+        ("block_start", train.block_start, train.block_size),
+    ] {
+        if let Some(start) = start {
+            within(loaded, "train", key, start, 1..=size)?;
+            if train.ramp_steps == 0 {
+                return Err(loaded
+                    .complain("train", key, "has no steps to grow in")
+                    .hint("say how many with train.ramp_steps"));
+            }
+        }
+    }
     Ok(())
 }
 

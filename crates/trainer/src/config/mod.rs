@@ -343,6 +343,14 @@ pub struct Train {
     pub grad_accumulation: usize,
     /// Tokens a window.
     pub block_size: usize,
+    /// Windows a batch at first, growing to `batch_size` over `ramp_steps` updates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_start: Option<usize>,
+    /// Tokens a window at first, doubling up to `block_size` over `ramp_steps` updates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_start: Option<usize>,
+    /// How many updates `batch_start` and `block_start` take to grow.
+    pub ramp_steps: usize,
     /// Where every random stream starts.
     pub seed: u64,
     /// Worker threads; 0: the machine's cores. Results do not depend on it.
@@ -366,6 +374,9 @@ impl Default for Train {
             batch_size: 12,
             grad_accumulation: 1,
             block_size: 64,
+            batch_start: None,
+            block_start: None,
+            ramp_steps: 0,
             seed: 1337,
             threads: 0,
             shards: Shards::Auto(Auto::Auto),

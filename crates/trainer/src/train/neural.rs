@@ -108,7 +108,7 @@ impl Trainer<'_> {
         let config = self.config;
         let train = &config.train;
         let parameters = neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum();
-        let batches = Batches::new(self.data.train.clone(), train.block_size, train.batch_size, train.seed)?;
+        let batches = Batches::new(self.data.train.clone(), train.block_size, train.seed)?;
         let length = Length::of(train, &batches);
         let vocab_size = self.data.tokenizer.vocab_size();
         let loss = SoftTargets::prepare(&config.loss, &self.data.train, vocab_size, self.pool)?;
@@ -194,7 +194,7 @@ impl Trainer<'_> {
             parameters,
             train_seconds: state.train_seconds,
             tokens_per_second: state.tokens as f64 / state.train_seconds,
-            epochs: state.position.epochs(&batches, train),
+            epochs: state.position.epochs(&batches),
             steps: state.optimiser.step,
         };
         Ok((state.lm, evaluation, account))
@@ -209,7 +209,11 @@ impl Trainer<'_> {
     fn check_finite(&self, state: &State, batches: &Batches) -> Result<()> {
         match self.last {
             Some((at, made)) if !state.is_finite()? => {
-                made.keep(&at.batches(batches, &self.config.train), &self.data.tokenizer, self.folder)?;
+                made.keep(
+                    &at.batches(batches, &self.config.train, made.done),
+                    &self.data.tokenizer,
+                    self.folder,
+                )?;
                 Err(made.failure())
             }
             _ => Ok(()),
@@ -234,7 +238,7 @@ impl Trainer<'_> {
         self.output.say(format!(
             "{} with {size} parameters; {} steps an epoch of {} × {} tokens, {shards} shard{} on {} thread{}",
             config.model.kind,
-            super::length::updates(batches, train, 0),
+            super::length::updates(batches, train, 0, train.ramp_steps),
             train.batch_size * train.grad_accumulation,
             train.block_size,
             if shards == 1 { "" } else { "s" },
@@ -277,7 +281,7 @@ impl Trainer<'_> {
         let (targets, penalty) = (targets.as_ref(), config.loss.confidence_penalty);
         let precision = precision(config);
         let update = Step { neural: &state.lm.neural, loss, targets, penalty, precision, pool: self.pool };
-        let portion = state.position.batches(batches, &config.train);
+        let portion = state.position.batches(batches, &config.train, step);
         let mut made = divergence::Update { done: step, objective: f64::NAN, norm: f64::NAN, lr };
         let masks = dropout_seed(config.train.seed, step);
         let sums = match update.gradients(&portion, masks, &mut state.optimiser.gradients) {
@@ -310,7 +314,7 @@ impl Trainer<'_> {
         }
         state.recent.add(&sums);
         state.tokens += sums.tokens as u64;
-        let ends_epoch = state.position.advance(batches, &config.train);
+        let ends_epoch = state.position.advance(batches, &config.train, step);
         state.train_seconds += started.elapsed().as_secs_f64();
         let position = match length {
             Length::Steps(_) => state.optimiser.step as u64,
@@ -368,7 +372,11 @@ impl Trainer<'_> {
         let nats_per_token = evaluation.nats_per_token();
         let step = state.optimiser.step;
         if let Some((at, made)) = self.last.filter(|_| !nats_per_token.is_finite()) {
-            made.keep(&at.batches(batches, &self.config.train), &self.data.tokenizer, self.folder)?;
+            made.keep(
+                &at.batches(batches, &self.config.train, made.done),
+                &self.data.tokenizer,
+                self.folder,
+            )?;
             return Err(made.failure());
         }
         let best = state.best.as_ref().is_none_or(|best| nats_per_token < best.nats_per_token);
@@ -381,7 +389,7 @@ impl Trainer<'_> {
         state.optimiser.swap_average(&state.lm.neural)?;
         let tokens = state.recent.tokens as f64;
         let row = Row {
-            epoch: state.position.epochs(batches, &self.config.train),
+            epoch: state.position.epochs(batches),
             step,
             objective: state.recent.objective / tokens,
             nll: state.recent.nll / tokens,
