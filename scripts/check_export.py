@@ -5,7 +5,7 @@
     /path/to/venv/bin/python scripts/check_export.py        (a virtual environment with PyTorch and transformers)
 
 For GPT-2's layout and Llama's: trains a small model for some steps, exports it, loads the folder with AutoModelForCausalLM and
-AutoTokenizer, and compares the mean surprisal of a text and a hundred greedy tokens. Then has transformers write a GPT-2 folder
+AutoTokenizer, and compares the logits at some places of a text, its mean surprisal and a hundred greedy tokens. Then has transformers write a GPT-2 folder
 of random weights, and trains on from it.
 """
 import json
@@ -53,7 +53,13 @@ def check(layout, folder):
         file.write(text)
     ids = torch.tensor([tokenizer(text)["input_ids"]])
     with torch.no_grad():
-        log_probs = model(ids).logits.log_softmax(-1)
+        logits = model(ids).logits
+    log_probs = logits.log_softmax(-1)
+    apart = 0.0
+    for number in (2, 3, 50, ids.shape[1]):  # tokens count from 1; the first follows nothing
+        step = surprisal("explain", run, "--text", text, "--step", str(number), "--top", str(logits.shape[-1]))[-1]
+        assert len(step["rows"]) == logits.shape[-1], step
+        apart = max(apart, *(abs(row["z"] - logits[0, number - 2, row["id"]].item()) for row in step["rows"]))
     nats = -log_probs[0, :-1].gather(1, ids[0, 1:, None]).sum().item()
     evaluated = surprisal("eval", run, path)[-1]["eval"]
     # The first token, which nothing comes before, is scored as one of the vocabulary.
@@ -67,9 +73,10 @@ def check(layout, folder):
     mask = torch.ones_like(start)
     theirs = model.generate(start, attention_mask=mask, max_new_tokens=100, do_sample=False, eos_token_id=None, pad_token_id=0)
     same = tokenizer.decode(theirs[0], clean_up_tokenization_spaces=False) == greedy
-    line = {"layout": layout, "model": type(model).__name__, "difference_in_nats_per_token": difference, "same_100_greedy_tokens": same}
+    line = {"layout": layout, "model": type(model).__name__, "difference_of_logits": apart,
+            "difference_in_nats_per_token": difference, "same_100_greedy_tokens": same}
     print(json.dumps(line), flush=True)
-    return difference < 1e-4 and same
+    return apart < 1e-4 and difference < 1e-4 and same
 
 
 def train_on(folder):
