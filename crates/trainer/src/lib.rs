@@ -14,6 +14,7 @@ pub mod failure;
 mod memory;
 mod models;
 pub mod output;
+mod progress;
 mod report;
 pub mod sampling;
 pub mod schedule;
