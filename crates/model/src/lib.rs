@@ -8,9 +8,11 @@ mod error;
 mod mixture;
 pub mod neural;
 pub mod ngram;
+mod renaming;
 
 pub use error::{Error, Result};
 pub use mixture::{Mixture, em_weights};
+pub use renaming::{Renamed, Renaming};
 
 /// A distribution over the next token given all the tokens before it.
 ///

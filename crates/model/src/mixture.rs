@@ -3,8 +3,8 @@
 use crate::{Error, LanguageModel, Result, Session};
 
 /// A mixture of models over one vocabulary.
-pub struct Mixture {
-    models: Vec<Box<dyn LanguageModel>>,
+pub struct Mixture<'a> {
+    models: Vec<Box<dyn LanguageModel + 'a>>,
     weights: Vec<f64>,
 }
 
@@ -22,12 +22,12 @@ fn log_sum(weights: &[f64], log_probs: impl Iterator<Item = f64> + Clone) -> f64
         .ln()
 }
 
-impl Mixture {
+impl<'a> Mixture<'a> {
     /// Mixes `models` by `weights`, which are from 0 and are made to sum to one.
     ///
     /// # Errors
     /// [`Error::Config`] without models, for models of different vocabularies, and for impossible weights.
-    pub fn new(models: Vec<Box<dyn LanguageModel>>, weights: &[f64]) -> Result<Self> {
+    pub fn new(models: Vec<Box<dyn LanguageModel + 'a>>, weights: &[f64]) -> Result<Self> {
         let wrong = |message: String| Err(Error::Config { message });
         let Some(first) = models.first() else { return wrong("a mixture of no models".into()) };
         let size = first.vocab_size();
@@ -49,7 +49,7 @@ impl Mixture {
     ///
     /// # Errors
     /// As [`Self::new`] and the models'.
-    pub fn fit(models: Vec<Box<dyn LanguageModel>>, heldout: &[&[u32]], from: usize) -> Result<Self> {
+    pub fn fit(models: Vec<Box<dyn LanguageModel + 'a>>, heldout: &[&[u32]], from: usize) -> Result<Self> {
         let mut log_probs = Vec::with_capacity(models.len());
         for model in &models {
             log_probs.push(model.log_probs_many(heldout, from)?.concat());
@@ -100,7 +100,7 @@ pub fn em_weights(log_probs: &[Vec<f64>]) -> Vec<f64> {
     weights
 }
 
-impl LanguageModel for Mixture {
+impl LanguageModel for Mixture<'_> {
     fn vocab_size(&self) -> usize {
         self.models[0].vocab_size()
     }
@@ -119,6 +119,14 @@ impl LanguageModel for Mixture {
         Ok(self.mix(&answers?))
     }
 
+    fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
+        let each = self.models.iter().map(|model| model.log_probs_many(sequences, from));
+        let mut answers = each.map(|answer| answer.map(Vec::into_iter)).collect::<Result<Vec<_>>>()?;
+        // Every model has an answer for every sequence.
+        let of_next = |_| self.mix(&answers.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>());
+        Ok(sequences.iter().map(of_next).collect())
+    }
+
     fn session(&self) -> Result<Box<dyn Session + '_>> {
         let sessions: Result<Vec<_>> = self.models.iter().map(|model| model.session()).collect();
         Ok(Box::new(Mixed { mixture: self, sessions: sessions? }))
@@ -127,7 +135,7 @@ impl LanguageModel for Mixture {
 
 /// A text that all models of a mixture read.
 struct Mixed<'a> {
-    mixture: &'a Mixture,
+    mixture: &'a Mixture<'a>,
     sessions: Vec<Box<dyn Session + 'a>>,
 }
 

@@ -213,7 +213,7 @@ impl Corpus {
     /// Text that is not UTF-8; too few tokens to learn from.
     pub fn encode_train(&self, tokenizer: &Tokenizer) -> Result<TokenText> {
         let (text, seen) = encode(&self.train, tokenizer, self.reading)?;
-        self.seen[0].get_or_init(|| seen);
+        self.seen[0].get_or_init(|| seen.by(tokenizer.kind()));
         self.long_enough(text)
     }
 
@@ -233,7 +233,7 @@ impl Corpus {
     /// Text that is not UTF-8; no token to score.
     pub fn encode_val(&self, tokenizer: &Tokenizer) -> Result<TokenText> {
         let (text, seen) = encode(&self.val, tokenizer, self.reading)?;
-        self.seen[1].get_or_init(|| seen);
+        self.seen[1].get_or_init(|| seen.by(tokenizer.kind()));
         if text.scored() == 0 {
             return Err(Error::TooShort {
                 name: self.name.clone(),

@@ -92,6 +92,8 @@ pub(crate) struct Piece {
     pub(crate) opens: bool,
     /// A line ends where it ends.
     pub(crate) closes: bool,
+    /// It ends within a word that had to be cut.
+    pub(crate) torn: bool,
     span: Arc<Span>,
     /// Where it starts in the file.
     offset: u64,
@@ -247,6 +249,7 @@ impl Current {
         piece.offset = self.offset;
         piece.opens = std::mem::replace(&mut self.opens, newline);
         piece.closes = newline || (self.ended && self.rest.is_empty());
+        piece.torn = !piece.closes && bytes.last() != Some(&b' ');
         piece.span = self.span.clone();
         self.offset += at as u64;
         Ok(true)
@@ -307,6 +310,8 @@ mod tests {
             let pieces = all(&memory(&text));
             assert!(pieces.len() >= 2);
             assert!(pieces.iter().all(|piece| piece.text().is_ok() && piece.bytes.len() <= LONGEST + CHUNK));
+            let torn = pieces.iter().filter(|piece| piece.torn).count();
+            assert_eq!(torn, if text.contains(' ') { 0 } else { pieces.len() - 1 });
         }
     }
 

@@ -3,9 +3,9 @@
 use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::LiteralSpecials;
 use crate::error::{Error, Result};
 use crate::pieces::{CHUNK, Piece, Pieces, Span};
+use crate::{LiteralSpecials, TokenizerKind};
 
 /// What a person should know about a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(crate) struct Seen {
     pub(crate) nuls: u64,
     /// Words that are spelled like special tokens, where words are tokens.
     pub(crate) specials: u64,
+    /// Places without white space where a text had to be cut all the same.
+    pub(crate) torn: u64,
 }
 
 impl AddAssign for Seen {
@@ -22,10 +24,17 @@ impl AddAssign for Seen {
         self.returns += other.returns;
         self.nuls += other.nuls;
         self.specials += other.specials;
+        self.torn += other.torn;
     }
 }
 
 impl Seen {
+    /// What matters where these are the tokens: characters and bytes are whole wherever a text is cut.
+    pub(crate) fn by(self, kind: TokenizerKind) -> Self {
+        let torn = if matches!(kind, TokenizerKind::Byte | TokenizerKind::Char) { 0 } else { self.torn };
+        Self { torn, ..self }
+    }
+
     /// In words, with what becomes of `literal` special tokens.
     pub(crate) fn notices(self, literal: LiteralSpecials) -> Vec<String> {
         let mut notices = Vec::new();
@@ -34,6 +43,12 @@ impl Seen {
         }
         if self.nuls > 0 {
             notices.push(format!("the text has {} NUL bytes; they are kept", self.nuls));
+        }
+        if self.torn > 0 {
+            let places = self.torn;
+            notices.push(format!(
+                "16 MiB without a line's end or a space: cut in {places} places; no word crosses them"
+            ));
         }
         if self.specials > 0 {
             let what = if literal == LiteralSpecials::Skip { "skipped" } else { "unknown words" };
@@ -80,6 +95,7 @@ pub(crate) fn each_piece<State: Send>(
                 }
             }
             seen.look(&piece.bytes);
+            seen.torn += u64::from(piece.torn);
             if let Err(error) = work(&mut state, &mut piece) {
                 // The others finish the pieces they have: an earlier one may fail as well.
                 lock(&pieces).stop();
@@ -166,7 +182,7 @@ mod tests {
                 },
             )
             .unwrap();
-            assert_eq!(seen, Seen { returns: 300_001, nuls: 300_000, specials: 0 });
+            assert_eq!(seen, Seen { returns: 300_001, nuls: 300_000, specials: 0, torn: 0 });
             assert!(states.iter().all(|state| state.is_sorted_by(|a, b| a.0 < b.0)));
             let mut all: Vec<_> = states.into_iter().flatten().collect();
             all.sort();

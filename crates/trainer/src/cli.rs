@@ -40,6 +40,8 @@ pub enum Command {
     Count(Count),
     /// Add up counts of the parts of a text; the result is that of counting it whole.
     Merge(Merge),
+    /// Interpolate models: q = Σ λ q_m, λ to suit held-out text; counted ones also into one model.
+    Mix(Mix),
     /// Write a model in another format.
     Export(Export),
     /// Time this machine: one JSON line a case.
@@ -266,6 +268,29 @@ pub struct Smooth {
     /// Keep values and weights of an .ngram file in this many bits (2 to 16; 8 is a good start) instead of exactly.
     #[arg(long, value_name = "BITS")]
     pub quantize: Option<u32>,
+    /// Worker threads (default: the machine's cores); the result does not depend on them.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// `surprisal mix`.
+#[derive(Debug, Clone, Args)]
+pub struct Mix {
+    /// Two models or more (run folders, .arpa or .ngram files), then the texts to judge them by (default: the held-out text).
+    /// They have the same kind of tokens; words or characters that only some of them know are impossible to the others.
+    #[arg(value_name = "MODEL | TEXT", required = true)]
+    pub inputs: Vec<PathBuf>,
+    /// The text that the weights are to suit, by expectation-maximisation: a file or a directory (repeatable). No model should
+    /// have been trained on it.
+    #[arg(long, value_name = "TEXT")]
+    pub heldout: Vec<PathBuf>,
+    /// The weights instead, one a model, e.g. 0.7,0.3; they are made to sum to one.
+    #[arg(long, value_name = "WEIGHTS", value_delimiter = ',', allow_negative_numbers = true)]
+    pub weights: Vec<f64>,
+    /// Write one model, an .ngram or .arpa file by its name: all n-grams of all models (counted ones), each as likely as in the
+    /// mixture. What none of them has seen backs off by one weight a context, so it differs a little from the mixture.
+    #[arg(long, value_name = "PATH")]
+    pub out: Option<PathBuf>,
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,

@@ -124,31 +124,51 @@ pub fn evaluate(
     source_nats: Option<f64>,
     pool: &Pool,
 ) -> Result<Evaluation> {
+    let parts = batches(model, text, pool, |part: &mut Evaluation, tokens, log_probs| {
+        part.add(&sum(tokens, &log_probs, unk));
+    })?;
+    let scores_only = !model.is_distribution();
+    let mut evaluation = Evaluation { bytes: text.bytes, source_nats, scores_only, ..Evaluation::default() };
+    for part in &parts {
+        evaluation.add(part);
+    }
+    Ok(evaluation)
+}
+
+/// ln q of every token that [`evaluate`] scores, in order.
+///
+/// # Errors
+/// As the model's.
+pub fn log_probs(model: &dyn LanguageModel, text: &TokenText, pool: &Pool) -> Result<Vec<f64>> {
+    let parts = batches(model, text, pool, |part: &mut Vec<f64>, _, log_probs| part.extend(log_probs))?;
+    Ok(parts.concat())
+}
+
+/// Scores `text` batch by batch; `add` is given the scored tokens of each sequence and their ln q.
+fn batches<Part: Default + Send>(
+    model: &dyn LanguageModel,
+    text: &TokenText,
+    pool: &Pool,
+    add: impl Fn(&mut Part, &[u32], Vec<f64>) + Sync,
+) -> Result<Vec<Part>> {
     let sequences: Vec<&[u32]> = text.sequences().collect();
     // <s> is context, never scored.
     let from = usize::from(text.bos().is_some());
-    let parts: Vec<Result<Evaluation>> = if let [only] = sequences[..] {
-        vec![pool.install(|| {
-            let log_probs = model.log_probs(only, from)?;
-            Ok(sum(&only[from..], &log_probs, unk))
-        })]
-    } else {
-        pool.map(sequences.len().div_ceil(SEQUENCES_A_TASK), |task| {
-            let first = task * SEQUENCES_A_TASK;
-            let batch = &sequences[first..sequences.len().min(first + SEQUENCES_A_TASK)];
-            let mut part = Evaluation::default();
-            for (tokens, log_probs) in batch.iter().zip(model.log_probs_many(batch, from)?) {
-                part.add(&sum(&tokens[from..], &log_probs, unk));
-            }
-            Ok(part)
-        })
-    };
-    let scores_only = !model.is_distribution();
-    let mut evaluation = Evaluation { bytes: text.bytes, source_nats, scores_only, ..Evaluation::default() };
-    for part in parts {
-        evaluation.add(&part?);
+    if let [only] = sequences[..] {
+        let mut part = Part::default();
+        add(&mut part, &only[from..], pool.install(|| model.log_probs(only, from))?);
+        return Ok(vec![part]);
     }
-    Ok(evaluation)
+    let parts = pool.map(sequences.len().div_ceil(SEQUENCES_A_TASK), |task| {
+        let first = task * SEQUENCES_A_TASK;
+        let batch = &sequences[first..sequences.len().min(first + SEQUENCES_A_TASK)];
+        let mut part = Part::default();
+        for (tokens, log_probs) in batch.iter().zip(model.log_probs_many(batch, from)?) {
+            add(&mut part, &tokens[from..], log_probs);
+        }
+        Ok(part)
+    });
+    parts.into_iter().collect()
 }
 
 impl Evaluation {

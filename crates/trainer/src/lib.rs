@@ -14,6 +14,7 @@ pub mod failure;
 mod memory;
 mod models;
 pub mod output;
+mod progress;
 mod report;
 pub mod sampling;
 pub mod schedule;
@@ -42,6 +43,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Bench(arguments) => command::bench::run(arguments, &output),
         Command::Count(arguments) => command::count::count(arguments, &output),
         Command::Merge(arguments) => command::count::merge(arguments, &output),
+        Command::Mix(arguments) => command::mix::run(arguments, &output),
         Command::Export(arguments) => command::export::run(arguments, &output),
         Command::Inspect(arguments) => command::inspect::run(arguments, &output),
     };

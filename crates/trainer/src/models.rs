@@ -12,7 +12,7 @@ use surprisal_formats::{arpa, ngram};
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, NormKind, TransformerConfig};
 use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
-use surprisal_text::{Corpus, TokenText, Tokenizer, encode_files_with};
+use surprisal_text::{Corpus, Reading, TokenText, Tokenizer, encode_files_with};
 
 use crate::config::{self, Config};
 use crate::data;
@@ -209,6 +209,12 @@ pub(crate) fn is_model_file(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "arpa" || extension == "ngram")
 }
 
+/// Whether `path` is a model, or looks like a folder of one, rather than a text or a folder of texts.
+pub(crate) fn is_model(path: &Path) -> bool {
+    let parts = ["model", "manifest.json", "config.toml", "config.json"];
+    is_model_file(path) || parts.iter().any(|part| path.join(part).exists())
+}
+
 /// Loads the model at `path`: a run folder, or a model's own.
 ///
 /// # Errors
@@ -321,10 +327,15 @@ impl LoadedModel {
         Ok(())
     }
 
+    /// How it has texts read.
+    pub(crate) fn reading(&self) -> Reading {
+        data::reading(&self.config)
+    }
+
     /// `texts`, or the run's own validation text.
     pub(crate) fn evaluation_text(&self, texts: &[PathBuf], output: &Output) -> Result<ScoredText> {
         if !texts.is_empty() {
-            let text = encode_files_with(texts, &self.tokenizer, data::reading(&self.config))?;
+            let text = encode_files_with(texts, &self.tokenizer, self.reading())?;
             return Ok(ScoredText { tokens: text.tokens, name: text.name, source_nats: None });
         }
         if self.folder.is_none() {

@@ -53,7 +53,7 @@ impl Output {
     /// # Errors
     /// A terminal that cannot be drawn on.
     pub(crate) fn start_dashboard(&self) -> Result<()> {
-        if self.quiet || self.json || !std::io::stderr().is_terminal() {
+        if !self.is_live() {
             self.say("note: --tui needs a terminal; here are plain lines instead");
             return Ok(());
         }
@@ -130,7 +130,7 @@ impl Output {
         if self.on_dashboard(|dashboard| dashboard.start(length, unit)) {
             return;
         }
-        if self.quiet || self.json || !std::io::stderr().is_terminal() {
+        if !self.is_live() {
             return;
         }
         let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(5));
@@ -138,6 +138,16 @@ impl Output {
         if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("=> "));
         }
+        self.show(bar);
+    }
+
+    /// Whether a live line can be drawn.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.quiet && !self.json && std::io::stderr().is_terminal()
+    }
+
+    /// Shows `bar` until [`Self::end_bar`], and says lines above it.
+    pub(crate) fn show(&self, bar: ProgressBar) {
         if let Ok(mut slot) = self.bar.lock() {
             *slot = Some(bar);
         }

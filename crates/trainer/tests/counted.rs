@@ -74,6 +74,32 @@ fn shards_merge_to_the_bytes_of_the_whole() {
 }
 
 #[test]
+fn counting_says_what_it_does_unless_it_is_to_be_quiet() {
+    let bench = bench();
+    let count = ["count", "a.txt", "--order", "3", "--out", "m.ngram", "--out", "m.counts"];
+    for more in [&[][..], &["--json"], &["--tune"]] {
+        let ran = bench.run(&[&count[..], more].concat()).succeeded();
+        let mut phases = vec!["reading", "counting", "writing counts", "estimating", "writing"];
+        if more.contains(&"--tune") {
+            phases.insert(2, "counting what is not held out");
+        }
+        // Each is a line of seconds and a name.
+        let mut told = ran.stderr.lines().filter_map(|line| {
+            let (seconds, phase) = line.split_once(" s: ")?;
+            seconds.parse::<f64>().ok().map(|seconds| (seconds, phase))
+        });
+        let (seconds, names): (Vec<f64>, Vec<&str>) = told.by_ref().unzip();
+        assert_eq!(names, phases, "{}", ran.stderr);
+        assert!(seconds.is_sorted(), "{}", ran.stderr);
+    }
+    assert_eq!(bench.run(&[&count[..], &["--quiet"]].concat()).succeeded().stderr, "");
+    let merged = bench.run(&["merge", "m.counts", "--out", "n.ngram"]).succeeded().stderr;
+    assert!(
+        ["reading counts", "merging", "estimating", "writing"].iter().all(|phase| merged.contains(phase))
+    );
+}
+
+#[test]
 fn scores_that_do_not_sum_to_one_have_no_perplexity() {
     let bench = bench();
     bench

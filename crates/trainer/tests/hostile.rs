@@ -301,3 +301,56 @@ fn odd_texts_are_trained_on() {
         assert!(peak.is_none_or(|peak| peak < MEMORY + 40 * size), "{name} took {} MiB", peak.unwrap() >> 20);
     }
 }
+
+/// What a command said it would take at most, in bytes.
+fn stated(stderr: &str) -> u64 {
+    let line = stderr.lines().find_map(|line| line.strip_suffix(" at most")).unwrap();
+    let mut words = line.rsplit(' ');
+    let (unit, number) = (words.next().unwrap(), words.next().unwrap());
+    let unit = ["B", "kB", "MB", "GB"].iter().position(|&other| other == unit).unwrap();
+    (number.parse::<f64>().unwrap() * 1000_f64.powi(unit as i32)) as u64
+}
+
+#[test]
+fn a_line_of_100_mb_is_counted() {
+    const SIZE: usize = 100_000_000;
+    let scattered = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut words = Vec::with_capacity(SIZE + 1000);
+    while words.len() < SIZE {
+        // About 300 bytes each.
+        words.extend(scattered(words.len()).to_string().repeat(15).bytes());
+        words.push(b' ');
+    }
+    let tokens = words.iter().filter(|&&byte| byte == b' ').count();
+    let characters = (0..SIZE).map(|i| b'a' + (scattered(i) >> 40) as u8 % 26).collect();
+    // Words that are all different, one that is the text (which has to be cut, and says so), and characters.
+    let cases: [(&str, Vec<u8>, u64, &str); 3] = [
+        ("word", words, tokens as u64, ""),
+        ("word", b"w".repeat(SIZE), 6, "cut in 5 places"),
+        ("char", characters, SIZE as u64, ""),
+    ];
+    for (tokenizer, text, tokens, note) in cases {
+        let bench = Bench::new();
+        bench.file("a.txt", &text);
+        drop(text);
+        let arguments = ["count", "a.txt", "--order", "3", "--tokenizer", tokenizer, "--out", "m.counts"];
+        let (ran, peak, time) = watched(&bench, &arguments);
+        if ran.code == 2 && ran.stderr.contains("of memory") {
+            // A machine that has too little is told so.
+            continue;
+        }
+        let ran = ran.succeeded();
+        let (stated, peak) = (stated(&ran.stderr), peak.unwrap_or(0));
+        eprintln!("{time:.1?}, {} MiB, {} MiB stated\n{}", peak >> 20, stated >> 20, ran.stderr);
+        // With </s>.
+        let counted: String =
+            ran.stderr.split(" tokens").next().unwrap().chars().rev().take_while(|c| *c != ' ').collect();
+        let counted: String = counted.chars().rev().filter(char::is_ascii_digit).collect();
+        assert_eq!(counted.parse::<u64>().unwrap(), tokens + 1, "{}", ran.stderr);
+        assert_eq!(ran.stderr.contains("cut in"), !note.is_empty(), "{}", ran.stderr);
+        assert!(ran.stderr.contains(note), "{}", ran.stderr);
+        // What is stated is for counting; the text's tokens or its vocabulary, as long as the text, are there before.
+        assert!(peak < stated + MEMORY + 9 * SIZE as u64, "took {} MiB", peak >> 20);
+        assert!(tokenizer == "word" || peak < stated, "took {} MiB of {}", peak >> 20, stated >> 20);
+    }
+}

@@ -51,8 +51,27 @@ impl Counts {
     /// # Errors
     /// [`Error::Config`] for an impossible order or too long a text; a token outside the vocabulary.
     pub fn of(tokens: &[u32], vocab_size: usize, order: usize, bos: Option<u32>) -> Result<Self> {
-        Self::starting_in(tokens, tokens.len(), vocab_size, order, bos)
+        Self::starting_in(tokens, tokens.len(), vocab_size, order, bos, &|_| ())
     }
+
+    /// [`Self::of`], for those who want to know how far it is: whenever a part is done with, the thread that did it calls
+    /// `done` with the number of positions in it. Every position is done with [`Self::PASSES`] times, so all calls add up to
+    /// that many times the length of `tokens`.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn of_watched(
+        tokens: &[u32],
+        vocab_size: usize,
+        order: usize,
+        bos: Option<u32>,
+        done: &(dyn Fn(u64) + Sync),
+    ) -> Result<Self> {
+        Self::starting_in(tokens, tokens.len(), vocab_size, order, bos, done)
+    }
+
+    /// How often counting passes over the text: to sort its positions, and to write down the grams that begin there.
+    pub const PASSES: u64 = 2;
 
     /// Counts the grams that begin in the first `len` tokens of `tokens`, which is a part of one text with up to
     /// `order` - 1 tokens of the next part behind it; `first` if it is the text's first part.
@@ -68,7 +87,7 @@ impl Counts {
         vocab_size: usize,
         order: usize,
     ) -> Result<Self> {
-        let mut counts = Self::starting_in(tokens, len, vocab_size, order, None)?;
+        let mut counts = Self::starting_in(tokens, len, vocab_size, order, None, &|_| ())?;
         if !first {
             counts.beginning.clear();
         }
@@ -82,6 +101,7 @@ impl Counts {
         vocab_size: usize,
         order: usize,
         bos: Option<u32>,
+        done: &(dyn Fn(u64) + Sync),
     ) -> Result<Self> {
         check_order(order)?;
         check_tokens(tokens, vocab_size)?;
@@ -89,7 +109,7 @@ impl Counts {
             let message = format!("{} tokens are too many to count at once; count shards", tokens.len());
             return Err(Error::Config { message });
         }
-        let levels = Text::new(tokens, vocab_size, order, bos).starting_in(limit).levels();
+        let levels = Text::new(tokens, vocab_size, order, bos).starting_in(limit).telling(done).levels();
         let beginning = match bos {
             Some(_) => Vec::new(),
             None => tokens[..tokens.len().min(order - 1)].to_vec(),

@@ -15,12 +15,7 @@ impl Trie {
     /// [`Error::Config`] when the contents are not those of a model: they may come from a file.
     pub fn to_estimate(&self) -> Result<Estimate> {
         let header = self.header();
-        let tables = self.unpack();
-        for (len, table) in tables.iter().enumerate() {
-            check(table, tables.get(len + 1), header.vocab_size).map_err(|problem| Error::Config {
-                message: format!("the grams of order {} {problem}", len + 1),
-            })?;
-        }
+        let tables = self.tables()?;
         let mut suffixes: Vec<Vec<u32>> = Vec::with_capacity(tables.len());
         for len in 0..tables.len() {
             suffixes.push(match len {
@@ -38,6 +33,17 @@ impl Trie {
             tables,
             suffixes,
         })
+    }
+
+    /// The tables of this model, every index of which is one.
+    pub(super) fn tables(&self) -> Result<Vec<Table>> {
+        let tables = self.unpack();
+        for (len, table) in tables.iter().enumerate() {
+            check(table, tables.get(len + 1), self.header().vocab_size).map_err(|problem| Error::Config {
+                message: format!("the grams of order {} {problem}", len + 1),
+            })?;
+        }
+        Ok(tables)
     }
 }
 

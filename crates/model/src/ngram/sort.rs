@@ -34,6 +34,8 @@ pub(super) struct Text<'a> {
     code: Code,
     /// The lowest bits of a record, which hold the place.
     place_bits: u32,
+    /// Told how many places more are done with: each once when it is sorted, and once when its grams are written down.
+    done: &'a (dyn Fn(u64) + Sync),
 }
 
 /// What is left of a sorted record: its place, how many words it shares with the record before it, and how many it has.
@@ -125,7 +127,12 @@ impl<'a> Text<'a> {
         frequencies[0] = tokens.len() as u32 / 16;
         let code = Code::of(&frequencies);
         let place_bits = bits_for(tokens.len() as u64);
-        Self { tokens, limit: tokens.len(), vocab_size, bos, order, code, place_bits }
+        Self { tokens, limit: tokens.len(), vocab_size, bos, order, code, place_bits, done: &|_| () }
+    }
+
+    /// Tells `done` of places that are done with.
+    pub(super) fn telling(self, done: &'a (dyn Fn(u64) + Sync)) -> Self {
+        Self { done, ..self }
     }
 
     /// Counts only what begins before `limit`.
@@ -199,7 +206,9 @@ impl<'a> Text<'a> {
                 for run in records.chunk_by_mut(|a, b| a >> self.place_bits == b >> self.place_bits) {
                     self.refine(run);
                 }
-                self.shape(bucket)
+                let grams = self.shape(bucket);
+                (self.done)(bucket.records as u64);
+                grams
             })
             .collect();
         self.fill(&buckets, &grams, &frequencies)
@@ -350,6 +359,7 @@ impl<'a> Text<'a> {
                             places[len - 1].counts[next[len] - 1] += u32::from(place < self.limit);
                         }
                     }
+                    (self.done)(bucket.records as u64);
                 },
             );
         }

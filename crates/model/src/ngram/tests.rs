@@ -267,6 +267,20 @@ fn check_distributions(
 }
 
 #[test]
+fn counting_passes_over_every_position_and_changes_nothing_by_telling() {
+    let text: Vec<u32> = (0..5000_u32).map(|i| i * i % 101).collect();
+    for (order, bos) in [(1, None), (3, None), (3, Some(0)), (9, None)] {
+        let positions = std::sync::atomic::AtomicU64::new(0);
+        let done = |more| {
+            positions.fetch_add(more, std::sync::atomic::Ordering::Relaxed);
+        };
+        let counts = Counts::of_watched(&text, 101, order, bos, &done).unwrap();
+        assert_eq!(counts, Counts::of(&text, 101, order, bos).unwrap());
+        assert_eq!(positions.into_inner(), Counts::PASSES * text.len() as u64);
+    }
+}
+
+#[test]
 fn long_orders_and_large_vocabularies_sort_beyond_one_record() {
     // 21 bits a word: four words a record; order 11 needs three rounds.
     let words: Vec<u32> = (0..3000_u32).map(|i| (i % 7) * (i / 1000 + 1) * 99_991 % 2_000_000).collect();

@@ -1,7 +1,6 @@
 //! `surprisal count` and `surprisal merge`: from texts to counts, ARPA files and queryable files, without a run.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde_json::json;
 use surprisal_formats::{arpa, counts, ngram};
@@ -13,6 +12,7 @@ use crate::cli;
 use crate::config::{Model, cores};
 use crate::failure::{Failure, Result};
 use crate::output::{Output, bytes, thousands};
+use crate::progress::Progress;
 
 /// What a file's name says it is to hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,7 +82,6 @@ fn config(how: &cli::Smooth, bos: Option<u32>, unk: Option<u32>) -> Result<Ngram
 
 /// Runs `surprisal count`.
 pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
-    let started = Instant::now();
     let how = &arguments.how;
     let plan = Plan::of(&arguments.out, how)?;
     let unit: Unit = named("unit", &how.unit)?;
@@ -108,6 +107,8 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     };
     let options = DataOptions { train: arguments.texts.clone(), unit, reading, ..DataOptions::default() };
     let corpus = Corpus::whole(&options, shard)?;
+    let progress = Progress::new(output);
+    progress.phase("reading", 0);
     let (tokenizer, text) = corpus.tokenize_train(kind)?;
     for notice in corpus.notices() {
         output.say(format!("note: {notice}"));
@@ -123,22 +124,27 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     crate::memory::check(needed, "counting this text")?;
     let config = config(how, tokenizer.bos(), tokenizer.unk())?;
     let vocab_size = tokenizer.vocab_size();
-    let of = |tokens: &[u32]| plan.pool.install(|| Counts::of(tokens, vocab_size, how.order, config.bos));
-    let counts = of(&text.ids)?;
+    let of = |tokens: &[u32], what| {
+        progress.phase(what, Counts::PASSES * tokens.len() as u64);
+        let done = |positions| progress.advance(positions);
+        plan.pool.install(|| Counts::of_watched(tokens, vocab_size, how.order, config.bos, &done))
+    };
+    let counts = of(&text.ids, "counting")?;
     let tuning = if config.needs_heldout() {
         let at = config.heldout_from(&text.ids);
-        Some((of(&text.ids[..at])?, text.ids[at..].to_vec()))
+        Some((of(&text.ids[..at], "counting what is not held out")?, text.ids[at..].to_vec()))
     } else {
         None
     };
     drop(text.ids);
-    write(&plan, counts, &tokenizer, &config, tuning.as_ref(), started, output)
+    write(&plan, counts, &tokenizer, &config, tuning.as_ref(), &progress, output)
 }
 
 /// Runs `surprisal merge`.
 pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
-    let started = Instant::now();
     let plan = Plan::of(&arguments.out, &arguments.how)?;
+    let progress = Progress::new(output);
+    progress.phase("reading counts", 0);
     let mut shards = Vec::new();
     for path in &arguments.counts {
         shards.push(match Format::of(path)? {
@@ -154,11 +160,12 @@ pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
             }
         });
     }
+    progress.phase("merging", 0);
     let (counts, tokenizer) = plan.pool.install(|| counts::merge(shards))?;
     let mut how = arguments.how.clone();
     how.order = counts.order();
     let config = config(&how, tokenizer.bos(), tokenizer.unk())?;
-    write(&plan, counts, &tokenizer, &config, None, started, output)
+    write(&plan, counts, &tokenizer, &config, None, &progress, output)
 }
 
 /// Writes everything that is asked for.
@@ -168,7 +175,7 @@ fn write(
     tokenizer: &Tokenizer,
     config: &NgramConfig,
     tuning: Option<&(Counts, Vec<u32>)>,
-    started: Instant,
+    progress: &Progress<'_>,
     output: &Output,
 ) -> Result<()> {
     let grams = counts.grams();
@@ -176,13 +183,16 @@ fn write(
         "{} different n-grams up to order {} in {:.1} s",
         thousands(grams),
         counts.order(),
-        started.elapsed().as_secs_f64()
+        progress.seconds()
     ));
     let mut written = Vec::new();
     let mut done = |path: &Path, size: u64| {
         output.say(format!("wrote {} ({})", path.display(), bytes(size)));
         written.push(json!({ "path": path, "bytes": size }));
     };
+    if plan.formats.iter().any(|(_, format)| matches!(format, Format::Counts | Format::Tsv)) {
+        progress.phase("writing counts", 0);
+    }
     for (path, format) in &plan.formats {
         match format {
             Format::Counts => done(path, plan.pool.install(|| counts::write(path, &counts, tokenizer))?),
@@ -191,11 +201,13 @@ fn write(
         }
     }
     if plan.wants_model() {
+        progress.phase("estimating", 0);
         let tuning = tuning.map(|(part, heldout)| (part, heldout.as_slice()));
         let (estimate, report) = plan.pool.install(|| from_counts(counts, config, tuning))?;
         for notice in &report.notices {
             output.say(format!("note: {notice}"));
         }
+        progress.phase("writing", 0);
         for (path, _) in plan.formats.iter().filter(|(_, format)| *format == Format::Arpa) {
             done(path, plan.pool.install(|| arpa::write(path, &estimate, tokenizer))?);
         }
@@ -212,7 +224,7 @@ fn write(
     }
     output.event(&json!({
         "event": "result", "ngrams": grams, "order": config.order, "vocab_size": tokenizer.vocab_size(),
-        "written": written, "seconds": started.elapsed().as_secs_f64(),
+        "written": written, "seconds": progress.seconds(),
     }))
 }
 

@@ -7,4 +7,5 @@ pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod inspect;
+pub(crate) mod mix;
 pub(crate) mod sample;

@@ -328,7 +328,7 @@ impl Estimate {
     }
 
     /// Numbers and weights that no gram has any more, or that are the same, are kept once.
-    fn compact(&mut self) {
+    pub(super) fn compact(&mut self) {
         for table in &mut self.tables {
             let used: Vec<f64> = table.values.iter().map(|&value| table.numerators[value as usize]).collect();
             let mut different: Vec<u64> = used.iter().map(|value| value.to_bits()).collect();

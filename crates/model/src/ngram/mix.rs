@@ -1,0 +1,397 @@
+//! A mixture of counted models as one model that backs off.
+//!
+//! The exact mixture q(w | h) = Σ λ_m q_m(w | h) asks every model at every token. Its static form (SRILM's) stores what it
+//! says about the grams that any of them has,
+//!
+//! ```text
+//! q(w | h) = Σ λ_m q_m(w | h)         hw a gram of any model, each q_m as m answers, backed off where it must
+//! q(w | h) = β(h) · q(w | h')         else, h' being h without its first word
+//! β(h) = (1 − Σ_seen q(w | h)) / (1 − Σ_seen q(w | h'))
+//! ```
+//!
+//! so that every context sums to one. It differs from the exact mixture in what no model has seen after h alone: there each
+//! model would back off by a weight of its own, and here all do by one. Where a context is a gram of one model only, that
+//! weight leans to it. And what a model has seen after `<unk>` speaks of the words that it lacks only in contexts which some
+//! model has grams of. A model that does not back off (add-k) is changed most.
+
+use rayon::prelude::*;
+
+use super::config::{NgramConfig, OrderReport, Report, Smoothing};
+use super::smoothing::Estimate;
+use super::trie::{Combine, Table, Trie, Weight};
+use super::view::{State, View};
+use super::{MAX_ORDER, NgramModel};
+use crate::{Error, LanguageModel, Renaming, Result};
+
+/// A model of a mixture.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// What answers.
+    pub model: &'a NgramModel,
+    /// λ, from 0; those of a mixture are made to sum to one.
+    pub weight: f64,
+    /// What its words are called in the mixture.
+    pub names: &'a Renaming,
+}
+
+/// The static mixture of `parts`, whose words are those of one vocabulary; `unk` is its `<unk>`.
+///
+/// To a model that lacks a word, the word is impossible after every context, and `<unk>` as context. A part of weight 0 adds
+/// no grams.
+///
+/// # Errors
+/// [`Error::Config`]: no parts, impossible weights, names of different vocabularies, scores that are no distribution, lines
+/// mixed with streams, more grams of an order than there can be.
+pub fn mix(parts: &[Part<'_>], unk: Option<u32>) -> Result<NgramModel> {
+    let (vocab_size, bos) = check(parts)?;
+    let sum: f64 = parts.iter().map(|part| part.weight).sum();
+    let parts: Vec<Part<'_>> = parts
+        .iter()
+        .filter(|part| part.weight > 0.0)
+        .map(|part| Part { weight: part.weight / sum, ..*part })
+        .collect();
+    let mut levels = union(&parts, vocab_size)?;
+    Asked::new(&parts, bos).answer(&mut levels);
+    let mut report = Report::default();
+    let unigrams: f64 = levels[0].probabilities.iter().sum();
+    // What was rounded, as in ARPA files, sums to one only nearly.
+    if unigrams > 0.0 && (unigrams - 1.0).abs() > 1e-10 {
+        levels[0].probabilities.iter_mut().for_each(|probability| *probability /= unigrams);
+        if (unigrams - 1.0).abs() > 1e-3 {
+            let notice = format!("the models' unigrams sum to {unigrams:.4}; those of the mixture to 1");
+            report.notices.push(notice);
+        }
+    }
+    let mut complete = true;
+    for len in 1..levels.len() {
+        complete &= back_off(&mut levels, len);
+    }
+    report.orders = levels
+        .iter()
+        .map(|level| OrderReport { grams: level.probabilities.len() as u64, ..OrderReport::default() })
+        .collect();
+    let order = levels.len();
+    let mut estimate = Estimate {
+        vocab_size: vocab_size as u32,
+        bos,
+        combine: Combine::BackOff,
+        missing: 1.0,
+        tables: levels.into_iter().map(Level::table).collect(),
+        suffixes: Vec::new(),
+    };
+    estimate.compact();
+    let trie = Trie::pack(
+        vocab_size as u32,
+        bos,
+        Combine::BackOff,
+        1.0,
+        complete,
+        std::mem::take(&mut estimate.tables),
+    )?;
+    let config = NgramConfig { order, smoothing: Smoothing::Given, bos, unk, ..NgramConfig::default() };
+    Ok(NgramModel::new(config, report, trie))
+}
+
+/// The size of the vocabulary, and `<s>`.
+fn check(parts: &[Part<'_>]) -> Result<(usize, Option<u32>)> {
+    let wrong = |message: String| Err(Error::Config { message });
+    let Some(first) = parts.first() else { return wrong("a mixture of no models".into()) };
+    let bos = |part: &Part<'_>| {
+        let own = part.model.trie().header().bos;
+        own.and_then(|bos| part.names.ids().get(bos as usize).copied())
+    };
+    for part in parts {
+        let (size, named) = (part.model.vocab_size(), part.names.ids().len());
+        if size != named || part.names.vocab_size() != first.names.vocab_size() {
+            return wrong(format!("names of {named} words for a model of {size}, or of another mixture"));
+        }
+        if !part.model.is_distribution() {
+            return wrong("scores that do not sum to one, as stupid backoff's, cannot be mixed".into());
+        }
+        if bos(part) != bos(first) {
+            return wrong("models of lines and of a stream cannot be mixed".into());
+        }
+    }
+    let sum: f64 = parts.iter().map(|part| part.weight).sum();
+    if !(parts.iter().all(|part| part.weight >= 0.0) && sum > 0.0 && sum.is_finite()) {
+        let weights: Vec<f64> = parts.iter().map(|part| part.weight).collect();
+        return wrong(format!("{weights:?} are no weights"));
+    }
+    Ok((first.names.vocab_size(), bos(first)))
+}
+
+/// The grams of one order.
+#[derive(Default)]
+struct Level {
+    /// The last word of each gram; for order 1, gram i is word i.
+    words: Vec<u32>,
+    /// Where the continuations of each start in the next order; empty at the highest.
+    starts: Vec<u32>,
+    probabilities: Vec<f64>,
+    /// β of each as a context, once it is known.
+    backoffs: Vec<f64>,
+    /// The longest gram that each ends with, itself aside, once it is known.
+    suffixes: Vec<Suffix>,
+}
+
+/// A gram of `len` words and its index among those; none where `len` is 0.
+#[derive(Clone, Copy, Default)]
+struct Suffix {
+    len: u8,
+    index: u32,
+}
+
+impl Level {
+    fn children(&self, node: usize) -> std::ops::Range<usize> {
+        self.starts[node] as usize..self.starts[node + 1] as usize
+    }
+
+    fn table(self) -> Table {
+        // Each its own value; what is equal is then stored once.
+        let own = |len: usize| (0..len as u32).collect();
+        Table {
+            values: own(self.probabilities.len()),
+            numerators: self.probabilities,
+            contexts: own(self.backoffs.len()),
+            weights: self.backoffs.into_iter().map(|backoff| Weight { scale: 1.0, backoff }).collect(),
+            words: self.words,
+            starts: self.starts,
+        }
+    }
+}
+
+/// The grams that any of the parts has, in order.
+fn union(parts: &[Part<'_>], vocab_size: usize) -> Result<Vec<Level>> {
+    let tables: Result<Vec<Vec<Table>>> = parts.iter().map(|part| part.model.trie().tables()).collect();
+    let tables = tables?;
+    let order = tables.iter().map(Vec::len).max().unwrap_or(1);
+    let mut levels = vec![Level::default()];
+    let mut contexts = vocab_size;
+    // What each part's grams of the last order are called here.
+    let mut numbers: Vec<Vec<u32>> = parts.iter().map(|part| part.names.ids().to_vec()).collect();
+    for len in 1..order {
+        // A gram is its context's number and its word.
+        let keys: Vec<Vec<u64>> = parts
+            .iter()
+            .zip(&tables)
+            .zip(&numbers)
+            .map(|((part, tables), numbers)| {
+                let (Some(above), Some(table)) = (tables.get(len - 1), tables.get(len)) else {
+                    return Vec::new();
+                };
+                let grams = |(node, &context): (usize, &u32)| {
+                    let words = &table.words[above.starts[node] as usize..above.starts[node + 1] as usize];
+                    let key = move |&word: &u32| {
+                        u64::from(context) << 32 | u64::from(part.names.ids()[word as usize])
+                    };
+                    words.iter().map(key)
+                };
+                numbers.par_iter().enumerate().flat_map_iter(grams).collect()
+            })
+            .collect();
+        let mut all = keys.concat();
+        all.par_sort_unstable();
+        all.dedup();
+        if all.len() >= u32::MAX as usize {
+            return Err(Error::Config { message: format!("{} grams of one order are too many", all.len()) });
+        }
+        numbers = keys
+            .into_par_iter()
+            .map(|keys| keys.par_iter().map(|key| all.binary_search(key).unwrap_or(0) as u32).collect())
+            .collect();
+        let mut starts = vec![0_u32; contexts + 1];
+        for key in &all {
+            starts[(key >> 32) as usize + 1] += 1;
+        }
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        contexts = all.len();
+        levels[len - 1].starts = starts;
+        levels.push(Level { words: all.into_iter().map(|key| key as u32).collect(), ..Level::default() });
+    }
+    Ok(levels)
+}
+
+/// The parts, ready to be asked.
+struct Asked<'a> {
+    parts: Vec<(&'a Part<'a>, View<'a>)>,
+    bos: Option<u32>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(parts: &'a [Part<'a>], bos: Option<u32>) -> Self {
+        Self { parts: parts.iter().map(|part| (part, part.model.trie().view())).collect(), bos }
+    }
+
+    /// Fills in what the mixture says of every gram.
+    fn answer(&self, levels: &mut [Level]) {
+        const SHARE: usize = 64;
+        let vocab_size = self.parts.first().map_or(0, |(part, _)| part.names.vocab_size());
+        let grams = &*levels;
+        let shares = (0..vocab_size.div_ceil(SHARE)).into_par_iter().with_max_len(1).map(|share| {
+            let mut walk = Walk {
+                asked: self,
+                levels: grams,
+                states: vec![State::EMPTY; (grams.len() + 1) * self.parts.len()],
+                answers: vec![Vec::new(); grams.len()],
+            };
+            for word in share * SHARE..vocab_size.min((share + 1) * SHARE) {
+                walk.gram(0, word, word as u32);
+            }
+            walk.answers
+        });
+        let shares: Vec<Vec<Vec<f64>>> = shares.collect();
+        for (len, level) in levels.iter_mut().enumerate() {
+            level.probabilities = shares.iter().flat_map(|answers| &answers[len]).copied().collect();
+        }
+    }
+}
+
+/// A walk over all grams that begin with some words. The order of the grams is that of the walk.
+struct Walk<'a> {
+    asked: &'a Asked<'a>,
+    levels: &'a [Level],
+    /// Of each part after 0, 1, 2, … words of the gram.
+    states: Vec<State>,
+    answers: Vec<Vec<f64>>,
+}
+
+impl Walk<'_> {
+    /// Gram `index` of `len` + 1 words and all that begin with it.
+    fn gram(&mut self, len: usize, index: usize, word: u32) {
+        let parts = self.asked.parts.len();
+        let mut mixed = 0.0;
+        for (i, (part, view)) in self.asked.parts.iter().enumerate() {
+            let Some((own, lacking)) = part.names.own(word) else { continue };
+            let (score, state) = view.score(&self.states[len * parts + i], own);
+            self.states[(len + 1) * parts + i] = state;
+            if !lacking && Some(word) != self.asked.bos {
+                mixed += part.weight * score.probability;
+            }
+        }
+        self.answers[len].push(mixed);
+        if let Some(above) = self.levels.get(len + 1) {
+            for gram in self.levels[len].children(index) {
+                self.gram(len + 1, gram, above.words[gram]);
+            }
+        }
+    }
+}
+
+/// q(`word` | the context that ends with `suffix`), which has at most as many words as are complete in `levels`, and the
+/// longest gram that this word and its context end with.
+fn lower(levels: &[Level], mut suffix: Suffix, word: u32) -> (Suffix, f64) {
+    let mut factor = 1.0;
+    while suffix.len > 0 {
+        let (len, node) = (suffix.len as usize, suffix.index as usize);
+        let (level, above) = (&levels[len - 1], &levels[len]);
+        let children = level.children(node);
+        if let Ok(at) = above.words[children.clone()].binary_search(&word) {
+            let gram = children.start + at;
+            return (Suffix { len: suffix.len + 1, index: gram as u32 }, factor * above.probabilities[gram]);
+        }
+        factor *= level.backoffs[node];
+        // Of a single word there is none.
+        suffix = level.suffixes.get(node).copied().unwrap_or_default();
+    }
+    (Suffix { len: 1, index: word }, factor * levels[0].probabilities[word as usize])
+}
+
+/// A context's weight, and what its grams are multiplied by where their sum leaves no other way to one.
+struct Left {
+    backoff: f64,
+    scale: f64,
+}
+
+/// Below this, 1 − Σ q has lost too many digits for a ratio.
+const FEW_DIGITS: f64 = 1e-6;
+/// What rounding leaves of nothing.
+const NOTHING: f64 = 1e-14;
+
+/// Finds the weights of all contexts of `len` words, and the suffixes of the grams that go on from them. Whether those suffixes
+/// are all one word shorter.
+fn back_off(levels: &mut [Level], len: usize) -> bool {
+    const SHARE: usize = 1 << 10;
+    let (below, rest) = levels.split_at_mut(len);
+    let (contexts, grams) = (&below[len - 1], &mut rest[0]);
+    let nodes = contexts.starts.len() - 1;
+    let shares = (0..nodes.div_ceil(SHARE)).into_par_iter().map(|share| {
+        let (mut suffixes, mut left) = (Vec::new(), Vec::new());
+        for node in share * SHARE..nodes.min((share + 1) * SHARE) {
+            let children = contexts.children(node);
+            let suffix = contexts.suffixes.get(node).copied().unwrap_or_default();
+            let (mut seen, mut shorter) = (Sum::default(), Sum::default());
+            for gram in children.clone() {
+                let (found, probability) = lower(below, suffix, grams.words[gram]);
+                suffixes.push(found);
+                seen.add(grams.probabilities[gram]);
+                shorter.add(probability);
+            }
+            let words = &grams.words[children];
+            left.push(weight(seen.total(), shorter.total(), || {
+                let mut unseen = Sum::default();
+                for word in 0..below[0].probabilities.len() as u32 {
+                    if words.binary_search(&word).is_err() {
+                        unseen.add(lower(below, suffix, word).1);
+                    }
+                }
+                unseen.total()
+            }));
+        }
+        (suffixes, left)
+    });
+    let (suffixes, left): (Vec<Vec<Suffix>>, Vec<Vec<Left>>) = shares.unzip();
+    grams.suffixes = suffixes.concat();
+    let left: Vec<Left> = left.into_iter().flatten().collect();
+    for (node, left) in left.iter().enumerate() {
+        if left.scale != 1.0 {
+            grams.probabilities[contexts.children(node)].iter_mut().for_each(|q| *q *= left.scale);
+        }
+    }
+    below[len - 1].backoffs = left.into_iter().map(|left| left.backoff).collect();
+    grams.suffixes.par_iter().all(|suffix| usize::from(suffix.len) == len)
+}
+
+/// What a context leaves, whose words have `seen` together, and `shorter` after the shorter context; `unseen` adds up what
+/// all others have there.
+fn weight(seen: f64, shorter: f64, unseen: impl FnOnce() -> f64) -> Left {
+    let to_one = if seen > 0.0 && (seen - 1.0).abs() > NOTHING { 1.0 / seen } else { 1.0 };
+    if seen == 0.0 && shorter == 0.0 {
+        return Left { backoff: 1.0, scale: 1.0 };
+    }
+    let rest = 1.0 - seen;
+    if rest < NOTHING {
+        return Left { backoff: 0.0, scale: to_one };
+    }
+    let shorter_rest = if 1.0 - shorter < FEW_DIGITS { unseen() } else { 1.0 - shorter };
+    let backoff = rest / shorter_rest;
+    if backoff.is_finite() { Left { backoff, scale: 1.0 } } else { Left { backoff: 0.0, scale: to_one } }
+}
+
+/// A sum that keeps the digits of what is small (Neumaier 1974).
+#[derive(Default)]
+struct Sum {
+    sum: f64,
+    lost: f64,
+}
+
+impl Sum {
+    fn add(&mut self, x: f64) {
+        let sum = self.sum + x;
+        self.lost += if self.sum.abs() >= x.abs() { (self.sum - sum) + x } else { (x - sum) + self.sum };
+        self.sum = sum;
+    }
+
+    fn total(&self) -> f64 {
+        self.sum + self.lost
+    }
+}
+
+// A suffix's length is one byte.
+const _: () = assert!(MAX_ORDER <= u8::MAX as usize);
+
+#[cfg(test)]
+mod tests;

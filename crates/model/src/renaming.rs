@@ -1,0 +1,194 @@
+//! Models of different vocabularies, asked in the words of one that has them all.
+
+use crate::{Error, LanguageModel, Result, Session, check_tokens};
+
+/// What the words of a vocabulary are called in a larger one.
+///
+/// A word that only the larger one has is `<unk>` where it is context. It is not `<unk>` where it is predicted, or that
+/// probability would count once for every such word: to a model that lacks it, it is impossible.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renaming {
+    /// The larger vocabulary's id of each own word.
+    ids: Vec<u32>,
+    /// The own id of each word of the larger one, and whether it is there only as `<unk>`.
+    own: Vec<(u32, bool)>,
+}
+
+impl Renaming {
+    /// Calls word `i` of a vocabulary `ids[i]` in one of `vocab_size` words; `unk` is the smaller one's own `<unk>`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for ids that are not all different or not in the larger vocabulary, and for words that only that one
+    /// has where there is no `<unk>`.
+    pub fn new(ids: Vec<u32>, vocab_size: usize, unk: Option<u32>) -> Result<Self> {
+        let wrong = |message: &str| Err(Error::Config { message: message.into() });
+        let mut own: Vec<Option<u32>> = vec![None; vocab_size];
+        for (word, &id) in (0..).zip(&ids) {
+            match own.get_mut(id as usize) {
+                Some(place @ None) => *place = Some(word),
+                _ => return wrong("words cannot be renamed like this"),
+            }
+        }
+        let unk = unk.filter(|&unk| (unk as usize) < ids.len());
+        let own: Option<Vec<(u32, bool)>> = own
+            .into_iter()
+            .map(|word| word.map(|word| (word, false)).or(unk.map(|unk| (unk, true))))
+            .collect();
+        match own {
+            Some(own) => Ok(Self { ids, own }),
+            None => wrong("a vocabulary without <unk> has nothing to call other words by"),
+        }
+    }
+
+    /// The larger vocabulary's id of each word of the smaller one.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// |V| of the larger vocabulary.
+    pub fn vocab_size(&self) -> usize {
+        self.own.len()
+    }
+
+    /// How many words only the larger vocabulary has.
+    pub fn lacking(&self) -> usize {
+        self.own.len() - self.ids.len()
+    }
+
+    /// The own word for one of the larger vocabulary as context, and whether it is `<unk>` because it is lacking.
+    pub fn own(&self, id: u32) -> Option<(u32, bool)> {
+        self.own.get(id as usize).copied()
+    }
+}
+
+/// A model that is asked, and answers, in a larger vocabulary.
+#[derive(Clone, Copy)]
+pub struct Renamed<'a> {
+    model: &'a dyn LanguageModel,
+    names: &'a Renaming,
+}
+
+impl<'a> Renamed<'a> {
+    /// `model` under the `names` of its words.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for names of another vocabulary.
+    pub fn new(model: &'a dyn LanguageModel, names: &'a Renaming) -> Result<Self> {
+        let (size, named) = (model.vocab_size(), names.ids.len());
+        if size != named {
+            return Err(Error::Config { message: format!("names of {named} words for a model of {size}") });
+        }
+        Ok(Self { model, names })
+    }
+
+    fn own(&self, tokens: &[u32]) -> Result<Vec<u32>> {
+        check_tokens(tokens, self.names.vocab_size())?;
+        Ok(tokens.iter().filter_map(|&token| self.names.own(token)).map(|(own, _)| own).collect())
+    }
+
+    /// What the model lacks is impossible.
+    fn without_lacking(&self, tokens: &[u32], log_probs: &mut [f64]) {
+        for (&token, log_prob) in tokens.iter().zip(log_probs) {
+            if self.names.own(token).is_some_and(|(_, lacking)| lacking) {
+                *log_prob = f64::NEG_INFINITY;
+            }
+        }
+    }
+
+    fn spread(&self, own: &[f64]) -> Vec<f64> {
+        let mut all = vec![f64::NEG_INFINITY; self.names.vocab_size()];
+        for (&id, &log_prob) in self.names.ids.iter().zip(own) {
+            all[id as usize] = log_prob;
+        }
+        all
+    }
+}
+
+impl LanguageModel for Renamed<'_> {
+    fn vocab_size(&self) -> usize {
+        self.names.vocab_size()
+    }
+
+    fn is_distribution(&self) -> bool {
+        self.model.is_distribution()
+    }
+
+    fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
+        let mut log_probs = self.model.log_probs(&self.own(tokens)?, from)?;
+        self.without_lacking(&tokens[from..], &mut log_probs);
+        Ok(log_probs)
+    }
+
+    fn next(&self, context: &[u32]) -> Result<Vec<f64>> {
+        Ok(self.spread(&self.model.next(&self.own(context)?)?))
+    }
+
+    fn distributions(&self, tokens: &[u32], from: usize, visit: &mut dyn FnMut(usize, &[f64])) -> Result<()> {
+        let own = self.own(tokens)?;
+        self.model.distributions(&own, from, &mut |i, distribution| visit(i, &self.spread(distribution)))
+    }
+
+    fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
+        let own: Result<Vec<Vec<u32>>> = sequences.iter().map(|tokens| self.own(tokens)).collect();
+        let own = own?;
+        let own: Vec<&[u32]> = own.iter().map(Vec::as_slice).collect();
+        let mut log_probs = self.model.log_probs_many(&own, from)?;
+        for (tokens, log_probs) in sequences.iter().zip(&mut log_probs) {
+            self.without_lacking(&tokens[from..], log_probs);
+        }
+        Ok(log_probs)
+    }
+
+    fn session(&self) -> Result<Box<dyn Session + '_>> {
+        Ok(Box::new(Reading { model: self, session: self.model.session()? }))
+    }
+}
+
+struct Reading<'a> {
+    model: &'a Renamed<'a>,
+    session: Box<dyn Session + 'a>,
+}
+
+impl Session for Reading<'_> {
+    fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
+        let own = self.session.feed(&self.model.own(tokens)?)?;
+        Ok(self.model.spread(&own))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ngram::{NgramConfig, NgramModel, Smoothing};
+
+    #[test]
+    fn what_is_lacking_is_unknown_before_and_impossible_after() {
+        // <unk> a b, in a vocabulary of <unk> x b y a.
+        let names = Renaming::new(vec![0, 4, 2], 5, Some(0)).unwrap();
+        assert_eq!((names.vocab_size(), names.lacking()), (5, 2));
+        let config = NgramConfig { smoothing: Smoothing::WittenBell, unk: Some(0), ..NgramConfig::default() };
+        let model = NgramModel::estimate(&[1, 2, 1, 0, 1, 1, 2], 3, &config).unwrap();
+        let renamed = Renamed::new(&model, &names).unwrap();
+        let own = model.log_probs(&[1, 0, 2, 0], 0).unwrap();
+        let scores = renamed.log_probs(&[4, 3, 2, 1], 0).unwrap();
+        assert_eq!(scores, [own[0], f64::NEG_INFINITY, own[2], f64::NEG_INFINITY]);
+        assert_eq!(renamed.log_probs_many(&[&[4, 3, 2, 1]], 0).unwrap(), [scores]);
+        let next = renamed.next(&[4, 1]).unwrap();
+        assert_eq!(renamed.session().unwrap().feed(&[4, 1]).unwrap(), next);
+        let own = model.next(&[1, 0]).unwrap();
+        assert_eq!(next, [own[0], f64::NEG_INFINITY, own[2], f64::NEG_INFINITY, own[1]]);
+        renamed.distributions(&[4, 3, 2], 2, &mut |i, row| assert_eq!((i, row), (2, &next[..]))).unwrap();
+        assert!(renamed.log_probs(&[5], 0).is_err() && renamed.log_probs(&[1], 2).is_err());
+    }
+
+    #[test]
+    fn impossible_names_are_refused() {
+        for (ids, unk) in
+            [(vec![0, 3], Some(0)), (vec![1, 1], Some(0)), (vec![0, 1], None), (vec![0, 1], Some(2))]
+        {
+            assert!(Renaming::new(ids, 3, unk).is_err());
+        }
+        let names = Renaming::new(vec![1, 0], 2, None).unwrap();
+        assert!(Renamed::new(&crate::ngram::Uniform::new(3, None), &names).is_err());
+    }
+}

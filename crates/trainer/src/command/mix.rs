@@ -1,0 +1,294 @@
+//! `surprisal mix`: models interpolated, q(w | h) = Σ λ_m q_m(w | h), and counted ones written as one that backs off.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use surprisal_formats::{arpa, ngram};
+use surprisal_kernels::threads::Pool;
+use surprisal_model::ngram::{self as counted, NgramModel, Part};
+use surprisal_model::{LanguageModel, Mixture, Renamed, Renaming, em_weights};
+use surprisal_text::{TokenText, Tokenizer, TokenizerKind, encode_files_with};
+
+use crate::cli;
+use crate::compare::table::align;
+use crate::config::cores;
+use crate::evaluate::{Evaluation, evaluate, log_probs};
+use crate::failure::{Failure, Result};
+use crate::models::{self, LoadedModel};
+use crate::output::{Output, bytes};
+use crate::progress::Progress;
+
+/// What a person asked for, as far as that can be seen without reading a file.
+struct Plan<'a> {
+    models: Vec<&'a PathBuf>,
+    texts: Vec<PathBuf>,
+    arguments: &'a cli::Mix,
+}
+
+impl<'a> Plan<'a> {
+    fn of(arguments: &'a cli::Mix) -> Result<Self> {
+        let (models, texts): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            arguments.inputs.iter().partition(|path| models::is_model(path));
+        if models.len() < 2 {
+            let texts: Vec<String> = texts.iter().map(|path| path.display().to_string()).collect();
+            let none =
+                if texts.is_empty() { String::new() } else { format!("; no model: {}", texts.join(", ")) };
+            return Err(Failure::usage(format!(
+                "a mixture is of two models or more, not {}{none}",
+                models.len()
+            ))
+            .hint("name run folders, .arpa files or .ngram files"));
+        }
+        let weights = &arguments.weights;
+        if weights.is_empty() && arguments.heldout.is_empty() {
+            return Err(Failure::usage("nothing says how much each model counts")
+                .hint("give --heldout TEXT, which the weights are to suit, or --weights, one a model"));
+        }
+        let sum: f64 = weights.iter().sum();
+        let sound = weights.iter().all(|weight| *weight >= 0.0) && sum > 0.0 && sum.is_finite();
+        let fits = weights.is_empty() || sound && weights.len() == models.len();
+        if !fits {
+            return Err(Failure::usage(format!("--weights is {weights:?} for {} models", models.len()))
+                .hint("one weight a model, from 0, in the order of the models"));
+        }
+        if let Some(out) = &arguments.out
+            && !models::is_model_file(out)
+        {
+            return Err(Failure::usage(format!("{} does not say what to write", out.display()))
+                .hint("name it .ngram or .arpa"));
+        }
+        let judged = if texts.is_empty() { &arguments.heldout[..] } else { &[] };
+        let texts: Vec<PathBuf> = texts.into_iter().chain(judged).cloned().collect();
+        if texts.is_empty() && arguments.out.is_none() {
+            return Err(Failure::usage("there is nothing to do with the mixture")
+                .hint("name texts to judge it by, or a file to write with --out"));
+        }
+        Ok(Self { models, texts, arguments })
+    }
+
+    /// Whether the text that judges is the one that chose the weights.
+    fn judges_on_heldout(&self) -> bool {
+        self.arguments.weights.is_empty() && self.texts == self.arguments.heldout
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
+    let plan = Plan::of(arguments)?;
+    let pool = Pool::new(arguments.threads.unwrap_or_else(cores))?;
+    let progress = Progress::new(output);
+    progress.phase("reading models", 0);
+    let loaded: Result<Vec<LoadedModel>> = plan.models.iter().map(|path| models::load(path)).collect();
+    let loaded = loaded?;
+    let (tokenizer, names) = together(&plan, &loaded)?;
+    progress.phase("reading texts", 0);
+    let read = |paths: &[PathBuf]| encode_files_with(paths, &tokenizer, loaded[0].reading());
+    let text = if plan.texts.is_empty() { None } else { Some(read(&plan.texts)?) };
+    let parts: Result<Vec<Renamed<'_>>> =
+        loaded.iter().zip(&names).map(|(loaded, names)| Ok(Renamed::new(&*loaded.model, names)?)).collect();
+    let parts = parts?;
+    let weights = if arguments.weights.is_empty() {
+        let other;
+        let heldout = match &text {
+            Some(text) if plan.judges_on_heldout() => text,
+            _ => {
+                other = read(&arguments.heldout)?;
+                &other
+            }
+        };
+        progress.phase("weighing", 0);
+        weigh(&parts, &heldout.tokens, &pool)?
+    } else {
+        arguments.weights.clone()
+    };
+    let boxed = parts.iter().map(|part| Box::new(*part) as Box<dyn LanguageModel + '_>).collect();
+    let mixture = Mixture::new(boxed, &weights)?;
+    let weights = mixture.weights();
+
+    let unk = tokenizer.unk();
+    let judge = |model: &dyn LanguageModel| match &text {
+        Some(text) => evaluate(model, &text.tokens, unk, None, &pool).map(Some),
+        None => Ok(None),
+    };
+    if text.is_some() {
+        progress.phase("judging", 0);
+    }
+    let alone: Result<Vec<Option<Evaluation>>> = parts.iter().map(|part| judge(part)).collect();
+    let alone = alone?;
+    let mixed = judge(&mixture)?;
+    let fixed = match &arguments.out {
+        Some(out) => {
+            progress.phase("mixing", 0);
+            let parts: Option<Vec<Part<'_>>> = loaded
+                .iter()
+                .zip(&names)
+                .zip(weights)
+                .map(|((loaded, names), &weight)| Some(Part { model: loaded.model.ngram()?, weight, names }))
+                .collect();
+            let model = pool.install(|| counted::mix(&parts.unwrap_or_default(), unk))?;
+            for notice in &model.report().notices {
+                output.say(format!("note: {notice}"));
+            }
+            let judged = judge(&model)?;
+            progress.phase("writing", 0);
+            Some((out, judged, write(out, &model, &tokenizer, &pool)?))
+        }
+        None => None,
+    };
+    let seconds = progress.seconds();
+    drop(progress);
+
+    let name = text.as_ref().map(|text| text.name.clone());
+    if output.json() {
+        let models: Vec<_> = plan
+            .models
+            .iter()
+            .zip(weights)
+            .zip(&alone)
+            .map(|((path, weight), eval)| json!({ "model": path, "weight": weight, "eval": eval }))
+            .collect();
+        let written: Vec<_> = fixed
+            .iter()
+            .map(|(path, eval, size)| json!({ "path": path, "bytes": size, "eval": eval }))
+            .collect();
+        return output.event(&json!({
+            "event": "result", "weights": weights, "models": models, "eval": mixed, "text": name,
+            "text_is_heldout": plan.judges_on_heldout(), "written": written, "seconds": seconds,
+        }));
+    }
+    let heading = match name {
+        Some(name) if plan.judges_on_heldout() => format!("{name}, which the weights were chosen to suit"),
+        Some(name) => name,
+        None => "no text to judge by".to_owned(),
+    };
+    let header = ["", "weight", "nats a token", "perplexity", "bits a byte"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for ((path, weight), evaluation) in plan.models.iter().zip(weights).zip(&alone) {
+        rows.push(row(path.display().to_string(), format!("{weight:.4}"), evaluation.as_ref()));
+    }
+    rows.push(row("the mixture".into(), String::new(), mixed.as_ref()));
+    if let Some((path, evaluation, _)) = &fixed {
+        rows.push(row(format!("{}, one model", path.display()), String::new(), evaluation.as_ref()));
+    }
+    output.data(&format!("{heading}\n\n{}", align(&rows)))?;
+    if let Some((path, _, size)) = &fixed {
+        output.say(format!("wrote {} ({})", path.display(), bytes(*size)));
+    }
+    Ok(())
+}
+
+fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<String> {
+    let mut row = vec![name, weight];
+    if let Some(evaluation) = evaluation {
+        let numbers = [evaluation.nats_per_token(), evaluation.perplexity(), evaluation.bits_per_byte()];
+        row.extend(numbers.map(|number| format!("{number:.4}")));
+    }
+    row
+}
+
+/// The weights that `heldout` is likeliest under.
+fn weigh(parts: &[Renamed<'_>], heldout: &TokenText, pool: &Pool) -> Result<Vec<f64>> {
+    let scores: Result<Vec<Vec<f64>>> = parts.iter().map(|part| log_probs(part, heldout, pool)).collect();
+    Ok(em_weights(&scores?))
+}
+
+/// One vocabulary for all models, and what each one's words are called in it.
+///
+/// # Errors
+/// Models that cannot be mixed, or not into what is to be written.
+fn together(plan: &Plan<'_>, loaded: &[LoadedModel]) -> Result<(Tokenizer, Vec<Renaming>)> {
+    let of = |index: usize| plan.models[index].display();
+    let first = &loaded[0].tokenizer;
+    for (index, other) in loaded.iter().enumerate() {
+        if !other.model.is_distribution() {
+            return Err(Failure::usage(format!("{}: scores of stupid backoff do not sum to one", of(index)))
+                .hint("mix models of another smoothing"));
+        }
+        if plan.arguments.out.is_some() && other.model.ngram().is_none() {
+            return Err(Failure::usage(format!(
+                "{} is a {}, which has no n-grams to write",
+                of(index),
+                other.kind
+            ))
+            .hint("leave --out away, or mix counted models"));
+        }
+        let tokenizer = &other.tokenizer;
+        let read = |tokenizer: &Tokenizer| (what(tokenizer), tokenizer.unit());
+        if read(tokenizer) != read(first) {
+            let as_read = |tokenizer: &Tokenizer| match tokenizer.bos() {
+                Some(_) => format!("{} tokens, line by line", what(tokenizer)),
+                None => format!("{} tokens of a stream", what(tokenizer)),
+            };
+            return Err(Failure::usage(format!(
+                "{} reads {}, and {} reads {}",
+                of(0),
+                as_read(first),
+                of(index),
+                as_read(tokenizer)
+            ))
+            .hint("only models of the same tokens can be mixed"));
+        }
+    }
+    let Some(lists) = loaded.iter().map(|loaded| loaded.tokenizer.words()).collect::<Option<Vec<_>>>() else {
+        // Bytes are the same everywhere; what byte pairs are is in the tokenizer.
+        let bytes = first.to_json()?;
+        for (index, other) in loaded.iter().enumerate() {
+            if other.tokenizer.to_json()? != bytes {
+                return Err(Failure::usage(format!("{} and {} cut words differently", of(0), of(index)))
+                    .hint("train both with the same tokenizer.json"));
+            }
+        }
+        let size = first.vocab_size();
+        let same = || Renaming::new((0..size as u32).collect(), size, None);
+        return Ok((first.clone(), loaded.iter().map(|_| same()).collect::<Result<_, _>>()?));
+    };
+    let (mut all, mut known) = (Vec::new(), BTreeMap::new());
+    let ids: Vec<Vec<u32>> = lists
+        .into_iter()
+        .map(|words| {
+            let id = |word| {
+                *known.entry(word).or_insert_with(|| {
+                    all.push(word);
+                    all.len() as u32 - 1
+                })
+            };
+            words.map(id).collect()
+        })
+        .collect();
+    let names: Result<Vec<Renaming>> = ids
+        .into_iter()
+        .zip(loaded)
+        .map(|(ids, loaded)| Ok(Renaming::new(ids, all.len(), loaded.tokenizer.unk())?))
+        .collect();
+    let names = names?;
+    for (index, (names, loaded)) in names.iter().zip(loaded).enumerate() {
+        let closed = loaded.model.ngram().is_some_and(|model: &NgramModel| model.config().closed);
+        if closed && names.lacking() > 0 {
+            let lacking = names.lacking();
+            return Err(Failure::usage(format!(
+                "{} has a closed vocabulary, and lacks {lacking} tokens that others have",
+                of(index)
+            ))
+            .hint("count it with model.closed = false, or on the vocabulary of the others"));
+        }
+    }
+    Ok((Tokenizer::from_words(first.kind(), first.unit(), all)?, names))
+}
+
+/// The kind of tokens; how many byte pairs there are is not part of it.
+fn what(tokenizer: &Tokenizer) -> String {
+    match tokenizer.kind() {
+        TokenizerKind::Bpe { .. } => "bpe".into(),
+        kind => kind.to_string(),
+    }
+}
+
+/// Writes the file `out`; returns its size.
+fn write(out: &Path, model: &NgramModel, tokenizer: &Tokenizer, pool: &Pool) -> Result<u64> {
+    if out.extension().is_some_and(|extension| extension == "arpa") {
+        let estimate = pool.install(|| model.trie().to_estimate())?;
+        return Ok(pool.install(|| arpa::write(out, &estimate, tokenizer))?);
+    }
+    Ok(pool.install(|| ngram::write(out, model, tokenizer))?)
+}

@@ -1,0 +1,228 @@
+//! Models interpolated from the command line, and written as one.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+
+mod common;
+
+use common::{Bench, sentences};
+use serde_json::Value;
+use surprisal_model::{LanguageModel, em_weights};
+
+/// Two texts of different words, what is to be held out of both, and a text to judge by.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.text("a.txt", 200);
+    let b = sentences(120).replace("cat", "cow").replace("rain", "snow").replace("the old man", "she");
+    bench.file("b.txt", b);
+    bench.file(
+        "held.txt",
+        "the cat sees the snow.\na cow likes the rain.\nshe hears a song.\n the old cow ran\n".repeat(4),
+    );
+    bench.text("c.txt", 30);
+    bench
+}
+
+fn count(bench: &Bench, text: &str, out: &str, more: &[&str]) {
+    bench.run(&[&["count", text, "--order", "3", "--out", out, "--quiet"], more].concat()).succeeded();
+}
+
+fn nats(result: &Value) -> f64 {
+    result["eval"]["nats_per_token"].as_f64().unwrap()
+}
+
+fn eval(bench: &Bench, model: &str, text: &str) -> f64 {
+    nats(&bench.run(&["eval", model, text, "--json"]).succeeded().result())
+}
+
+fn close(a: f64, b: f64, by: f64) {
+    assert!((a - b).abs() < by, "{a} {b}");
+}
+
+#[test]
+fn weights_are_those_of_the_library_and_the_mixture_is_no_worse_than_its_parts() {
+    let bench = bench();
+    // Of one vocabulary, so that the models can be asked as they are.
+    bench.file("both.txt", format!("{}{}", sentences(200), sentences(40).to_uppercase()));
+    count(&bench, "both.txt", "a.ngram", &[]);
+    count(&bench, "both.txt", "b.ngram", &["--smoothing", "witten_bell"]);
+    count(&bench, "both.txt", "u.arpa", &["--tune"]);
+    let arguments = ["mix", "a.ngram", "b.ngram", "u.arpa", "--heldout", "held.txt", "--json"];
+    let result = bench.run(&arguments).succeeded().result();
+    let held = bench.path().join("held.txt");
+    let mut scores = Vec::new();
+    for name in ["a.ngram", "b.ngram", "u.arpa"] {
+        let path = bench.path().join(name);
+        let open = if name.ends_with("arpa") {
+            surprisal_formats::arpa::open
+        } else {
+            surprisal_formats::ngram::open
+        };
+        let (model, tokenizer) = open(path).unwrap();
+        let text = surprisal_text::encode_files(std::slice::from_ref(&held), &tokenizer).unwrap().tokens;
+        let lines: Vec<&[u32]> = text.sequences().collect();
+        scores.push(model.log_probs_many(&lines, 1).unwrap().concat());
+    }
+    let weights = em_weights(&scores);
+    for (i, weight) in weights.iter().enumerate() {
+        close(result["weights"][i].as_f64().unwrap(), *weight, 1e-12);
+        close(
+            nats(&result["models"][i]),
+            eval(&bench, ["a.ngram", "b.ngram", "u.arpa"][i], "held.txt"),
+            1e-12,
+        );
+        assert!(nats(&result) <= nats(&result["models"][i]) + 1e-4);
+    }
+    assert_eq!((&result["event"], &result["text_is_heldout"]), (&"result".into(), &true.into()));
+    // On another text, with the same weights.
+    let other = bench.run(&[&arguments[..], &["c.txt"]].concat()).succeeded().result();
+    assert_eq!((&other["weights"], &other["text_is_heldout"]), (&result["weights"], &false.into()));
+    close(nats(&other["models"][0]), eval(&bench, "a.ngram", "c.txt"), 1e-12);
+    // For people.
+    let ran = bench.run(&["mix", "a.ngram", "b.ngram", "--heldout", "held.txt"]).succeeded();
+    assert!(ran.stdout.contains("chosen to suit") && ran.stdout.contains("the mixture"), "{}", ran.stdout);
+    assert!(ran.stderr.contains("weighing"));
+    assert!(
+        bench
+            .run(&["mix", "a.ngram", "b.ngram", "--heldout", "held.txt", "-q"])
+            .succeeded()
+            .stderr
+            .is_empty()
+    );
+}
+
+#[test]
+fn one_static_model_is_written_and_read_by_everything() {
+    let bench = bench();
+    count(&bench, "a.txt", "a.ngram", &[]);
+    count(&bench, "b.txt", "b.arpa", &["--smoothing", "witten_bell"]);
+    count(&bench, "c.txt", "c.ngram", &["--smoothing", "katz"]);
+    let mut results = Vec::new();
+    for out in ["m.ngram", "m.arpa"] {
+        let arguments =
+            ["mix", "a.ngram", "b.arpa", "c.ngram", "--heldout", "held.txt", "--out", out, "--json"];
+        let result = bench.run(&arguments).succeeded().result();
+        let written = &result["written"][0];
+        let size = std::fs::metadata(bench.path().join(out)).unwrap().len();
+        assert_eq!((&written["path"], &written["bytes"]), (&out.into(), &size.into()));
+        // In an ARPA file numbers are rounded.
+        close(eval(&bench, out, "held.txt"), nats(written), 1e-6);
+        // It is nearly the mixture.
+        close(nats(written), nats(&result), 0.05);
+        assert_eq!(result["eval"]["oov"], 4);
+        results.push(result);
+    }
+    assert_eq!(results[0]["eval"], results[1]["eval"]);
+    bench.run(&["export", "m.ngram", "--out", "again.arpa"]).succeeded();
+    let read = |name: &str| std::fs::read(bench.path().join(name)).unwrap();
+    assert_eq!(read("again.arpa"), read("m.arpa"));
+    for model in ["m.ngram", "m.arpa"] {
+        bench.run(&["sample", model, "--tokens", "20"]).succeeded();
+        bench.run(&["inspect", model]).succeeded();
+        bench.run(&["eval", model, "held.txt", "--calibration"]).succeeded();
+    }
+    bench.run(&["export", "m.ngram", "--quantize", "8", "--out", "q.ngram"]).succeeded();
+    // It can be a part again.
+    bench.run(&["mix", "m.arpa", "c.ngram", "--weights", "1,3", "--out", "again.ngram"]).succeeded();
+    let text = String::from_utf8(read("m.arpa")).unwrap();
+    assert!(text.contains("the cat") && text.contains("the cow"));
+}
+
+#[test]
+fn a_model_with_itself_is_that_model() {
+    let bench = bench();
+    count(&bench, "a.txt", "a.ngram", &["--tokenizer", "char"]);
+    let result = bench
+        .run(&["mix", "a.ngram", "a.ngram", "--weights", "0.7,0.3", "--out", "m.ngram", "--json", "c.txt"])
+        .succeeded()
+        .result();
+    let alone = eval(&bench, "a.ngram", "c.txt");
+    assert_eq!(result["weights"], serde_json::json!([0.7, 0.3]));
+    close(nats(&result), alone, 1e-12);
+    close(nats(&result["written"][0]), alone, 1e-12);
+    close(eval(&bench, "m.ngram", "c.txt"), alone, 1e-12);
+}
+
+#[test]
+fn counted_and_neural_models_mix() {
+    let bench = bench();
+    let small = [
+        "--set",
+        "train.steps=3",
+        "--set",
+        "train.batch_size=2",
+        "--set",
+        "train.block_size=16",
+        "--set",
+        "eval.stride=8",
+        "--quiet",
+    ];
+    bench
+        .run(&[&["train", "a.txt", "--set", "model.kind=bigram", "--out", "neural"], &small[..]].concat())
+        .succeeded();
+    bench
+        .run(&[
+            "train",
+            "a.txt",
+            "--set",
+            "model.kind=ngram",
+            "--set",
+            "model.order=3",
+            "--out",
+            "counted",
+            "--quiet",
+        ])
+        .succeeded();
+    let mix = ["mix", "neural", "counted", "--heldout", "b.txt"];
+    let result = bench.run(&[&mix[..], &["--json", "c.txt"]].concat()).succeeded().result();
+    for (i, model) in ["neural", "counted"].into_iter().enumerate() {
+        close(nats(&result["models"][i]), eval(&bench, model, "c.txt"), 1e-9);
+    }
+    let before = bench.entries();
+    bench
+        .run(&[&mix[..], &["--out", "m.ngram"]].concat())
+        .refused(2, &["neural is a bigram", "no n-grams", "hint"]);
+    assert_eq!(bench.entries(), before);
+}
+
+#[test]
+fn what_cannot_be_mixed_is_refused_and_leaves_nothing() {
+    let bench = bench();
+    count(&bench, "a.txt", "word.ngram", &[]);
+    count(&bench, "b.txt", "b.ngram", &[]);
+    count(&bench, "a.txt", "char.ngram", &["--tokenizer", "char"]);
+    count(&bench, "a.txt", "stream.ngram", &["--unit", "stream"]);
+    count(&bench, "a.txt", "scores.ngram", &["--smoothing", "stupid_backoff"]);
+    let sets = ["data.unit=line", "tokenizer.kind=word", "model.kind=ngram", "model.closed=true"];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    bench.run(&[&["train", "a.txt", "--out", "closed", "--quiet"], &sets[..]].concat()).succeeded();
+    bench.file("empty.txt", "");
+    let held = ["--heldout", "held.txt"];
+    let before = bench.entries();
+    let cases: [(&[&str], i32, &[&str]); 14] = [
+        (&["word.ngram"], 2, &["two models", "hint"]),
+        (&["word.ngram", "gone"], 2, &["two models", "gone"]),
+        (&["word.ngram", "gone.ngram"], 1, &["gone.ngram"]),
+        (&["word.ngram", "char.ngram"], 2, &["word tokens", "char tokens", "hint"]),
+        (&["word.ngram", "stream.ngram"], 2, &["line by line", "of a stream"]),
+        (&["word.ngram", "scores.ngram"], 2, &["scores.ngram", "do not sum to one", "hint"]),
+        (&["closed", "b.ngram"], 2, &["closed vocabulary", "hint"]),
+        (&["word.ngram", "b.ngram", "--weights", "1"], 2, &["--weights", "2 models", "hint"]),
+        (&["word.ngram", "b.ngram", "--weights", "1,2,3"], 2, &["--weights"]),
+        (&["word.ngram", "b.ngram", "--weights", "1,-1"], 2, &["--weights"]),
+        (&["word.ngram", "b.ngram", "--weights", "NaN,1"], 2, &["--weights"]),
+        (&["word.ngram", "b.ngram", "gone.txt"], 1, &["gone.txt"]),
+        (&["word.ngram", "b.ngram", "empty.txt"], 1, &["empty.txt"]),
+        (&["word.ngram", "b.ngram", "--out", "m.txt"], 2, &["m.txt", ".ngram or .arpa"]),
+    ];
+    for (arguments, code, parts) in cases {
+        let out = if arguments.contains(&"--out") { &[][..] } else { &["--out", "m.ngram"] };
+        bench.run(&[&["mix"], arguments, &held, out].concat()).refused(code, parts);
+        assert_eq!(bench.entries(), before, "{arguments:?} left something behind");
+    }
+    bench.run(&["mix", "word.ngram", "b.ngram", "c.txt"]).refused(2, &["--heldout", "--weights"]);
+    bench.run(&["mix", "word.ngram", "b.ngram", "--weights", "1,1"]).refused(2, &["nothing to do"]);
+    bench.run(&["mix", "word.ngram", "b.ngram", "--heldout", "empty.txt"]).refused(1, &["empty.txt"]);
+    // The same words twice are no conflict, closed or not.
+    bench.run(&["mix", "closed", "word.ngram", "--heldout", "held.txt"]).succeeded();
+    assert_eq!(bench.entries(), before);
+}
