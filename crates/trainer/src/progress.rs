@@ -56,13 +56,14 @@ impl<'a> Progress<'a> {
         let Some(bar) = &self.bar else {
             return self.output.say(format!("{:.1} s: {name}", self.seconds()));
         };
+        // Before there is a bar to draw, or it is drawn as that of the phase before.
+        bar.set_position(0);
+        bar.set_length(whole);
+        bar.set_message(name);
         let template = if whole > 0 { "{elapsed} {msg} {bar:30} {percent} %" } else { "{elapsed} {msg}" };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_message(name);
-        bar.set_length(whole);
-        bar.set_position(0);
         // Phases that never report are seen to live by their clock.
         bar.enable_steady_tick(Duration::from_millis(200));
     }
