@@ -286,7 +286,16 @@ fn bench_step_prints_one_line_a_case() {
         has(event, &["median_ms", "tokens_per_s", "gflop_per_s", "fraction_of_f32_peak", "shares"]);
         let shares = event["shares"].as_object().unwrap();
         let sum: f64 = shares.values().map(|share| share.as_f64().unwrap()).sum();
-        assert!((sum - 1.0).abs() < 1e-6 && shares["matmul_forward"].as_f64().unwrap() > 0.05, "{event}");
+        assert!((sum - 1.0).abs() < 1e-6, "{event}");
+        // How much of the time products take is the machine's affair; that they are timed is ours.
+        assert!(
+            ["matmul_forward", "matmul_input_gradient", "matmul_weight_gradient"].iter().all(|part| shares
+                [*part]
+                .as_f64()
+                .unwrap()
+                > 0.0),
+            "{event}"
+        );
     }
     bench.run(&["bench", "step", "--case", "none"]).refused(2, &["there are"]);
 }
