@@ -23,6 +23,8 @@ use crate::output::{duration, thousands};
 const EVERY: Duration = Duration::from_millis(150);
 /// Lines that are kept for the other screen.
 const LINES: usize = 200;
+/// Points of the training curve that are kept: more than a screen can show.
+const POINTS: usize = 2000;
 
 /// The screen, and what is on it.
 pub(crate) struct Dashboard {
@@ -84,6 +86,14 @@ impl Dashboard {
         }
     }
 
+    /// Where training stands after `step` updates: −ln q of its tokens on average lately, and its pace.
+    pub(crate) fn moment(&mut self, step: usize, nll: f64, tokens_per_second: f64, train_seconds: f64) {
+        if self.drawn.is_none_or(|drawn| drawn.elapsed() >= EVERY) {
+            self.state.moment(step, nll, tokens_per_second, train_seconds);
+            self.draw(true);
+        }
+    }
+
     /// What goes into the run's metrics.
     pub(crate) fn event(&mut self, event: &Value) {
         self.state.event(event);
@@ -126,6 +136,19 @@ impl State {
         while self.lines.len() > LINES {
             self.lines.pop_front();
         }
+    }
+
+    fn moment(&mut self, step: usize, nll: f64, tokens_per_second: f64, train_seconds: f64) {
+        if self.train.len() >= POINTS {
+            // Every other point: the curve gets coarser as it gets longer.
+            let mut keep = false;
+            self.train.retain(|_| {
+                keep = !keep;
+                keep
+            });
+        }
+        self.train.push((step as f64, nll));
+        (self.tokens_per_second, self.train_seconds) = (tokens_per_second, train_seconds);
     }
 
     fn event(&mut self, event: &Value) {
@@ -176,6 +199,9 @@ impl State {
 
     fn headline(&self) -> String {
         let mut line = " surprisal".to_owned();
+        if self.train.is_empty() {
+            return line;
+        }
         if let Some((step, nats)) = self.validation.last() {
             line.push_str(&format!(
                 "   step {step:.0}: validation {nats:.4} nats a token, perplexity {:.3}",
@@ -184,12 +210,12 @@ impl State {
             if let Some(entropy) = self.entropy {
                 line.push_str(&format!(", {:+.4} to H(p)", nats - entropy));
             }
-            line.push_str(&format!(
-                "   {} tokens/s, {} of training",
-                thousands(self.tokens_per_second as u64),
-                duration(self.train_seconds)
-            ));
         }
+        line.push_str(&format!(
+            "   {} tokens/s, {} of training",
+            thousands(self.tokens_per_second as u64),
+            duration(self.train_seconds)
+        ));
         line
     }
 
@@ -198,8 +224,8 @@ impl State {
         let most = |pick: fn(&(f64, f64)) -> f64| all().map(pick).fold(f64::NEG_INFINITY, f64::max);
         let block =
             Block::bordered().title(" nats a token: training (yellow), validation (blue), H(p) (grey) ");
-        if self.validation.is_empty() {
-            frame.render_widget(Paragraph::new("waiting for the first evaluation").block(block), area);
+        if self.train.is_empty() && self.validation.is_empty() {
+            frame.render_widget(Paragraph::new("waiting for the first step").block(block), area);
             return;
         }
         let least = all().map(|point| point.1).fold(f64::INFINITY, f64::min);
@@ -246,7 +272,11 @@ mod tests {
     #[test]
     fn a_run_is_seen_as_it_goes() {
         let mut state = State { length: 300, unit: "steps".into(), ..State::default() };
-        assert!(screen(&state, 100, 30).contains("waiting for the first evaluation"));
+        assert!(screen(&state, 100, 30).contains("waiting for the first step"));
+        (0..3 * POINTS).for_each(|step| state.moment(step, 3.0 - step as f64 / 1e4, 777.0, 1.0));
+        assert!(state.train.len() <= POINTS && state.train.is_sorted_by(|a, b| a.0 < b.0));
+        assert!(screen(&state, 100, 30).contains("777 tokens/s"));
+        let mut state = State { length: 300, unit: "steps".into(), ..State::default() };
         for (step, nats) in [(100, 2.5), (200, 1.5)] {
             state.event(&json!({
                 "event": "epoch", "step": step, "train_nll": nats + 0.1, "tokens_per_second": 12345.0, "train_seconds": 3.0,

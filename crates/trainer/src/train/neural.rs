@@ -320,8 +320,10 @@ impl Trainer<'_> {
             Length::Steps(_) => state.optimiser.step as u64,
             Length::Budget(_) => state.train_seconds as u64,
         };
-        self.output
-            .move_bar(position, || format!("train nll {:.4}", state.recent.nll / state.recent.tokens as f64));
+        let nll = state.recent.nll / state.recent.tokens as f64;
+        let pace = state.tokens as f64 / state.train_seconds;
+        self.output.on_dashboard(|d| d.moment(state.optimiser.step, nll, pace, state.train_seconds));
+        self.output.move_bar(position, || format!("train nll {nll:.4}"));
         Ok(ends_epoch)
     }
 
