@@ -74,6 +74,22 @@ pub trait LanguageModel: Send + Sync {
         sequences.iter().map(|tokens| self.log_probs(tokens, from)).collect()
     }
 
+    /// [`Self::log_probs_many`], handed to `visit` sequence by sequence, with its number, and kept nowhere.
+    ///
+    /// # Errors
+    /// As [`Self::log_probs`].
+    fn each_log_probs(
+        &self,
+        sequences: &[&[u32]],
+        from: usize,
+        visit: &mut dyn FnMut(usize, &[f64]),
+    ) -> Result<()> {
+        for (i, log_probs) in self.log_probs_many(sequences, from)?.iter().enumerate() {
+            visit(i, log_probs);
+        }
+        Ok(())
+    }
+
     /// Starts reading a text from its beginning, for sampling token by token.
     ///
     /// The default keeps the tokens and calls [`Self::next`]; a transformer keeps keys and values instead.

@@ -125,7 +125,7 @@ pub fn evaluate(
     pool: &Pool,
 ) -> Result<Evaluation> {
     let parts = batches(model, text, pool, |part: &mut Evaluation, tokens, log_probs| {
-        part.add(&sum(tokens, &log_probs, unk));
+        part.add(&sum(tokens, log_probs, unk));
     })?;
     let scores_only = !model.is_distribution();
     let mut evaluation = Evaluation { bytes: text.bytes, source_nats, scores_only, ..Evaluation::default() };
@@ -140,7 +140,9 @@ pub fn evaluate(
 /// # Errors
 /// As the model's.
 pub fn log_probs(model: &dyn LanguageModel, text: &TokenText, pool: &Pool) -> Result<Vec<f64>> {
-    let parts = batches(model, text, pool, |part: &mut Vec<f64>, _, log_probs| part.extend(log_probs))?;
+    let parts = batches(model, text, pool, |part: &mut Vec<f64>, _, log_probs| {
+        part.extend_from_slice(log_probs);
+    })?;
     Ok(parts.concat())
 }
 
@@ -149,23 +151,22 @@ fn batches<Part: Default + Send>(
     model: &dyn LanguageModel,
     text: &TokenText,
     pool: &Pool,
-    add: impl Fn(&mut Part, &[u32], Vec<f64>) + Sync,
+    add: impl Fn(&mut Part, &[u32], &[f64]) + Sync,
 ) -> Result<Vec<Part>> {
     let sequences: Vec<&[u32]> = text.sequences().collect();
     // <s> is context, never scored.
     let from = usize::from(text.bos().is_some());
     if let [only] = sequences[..] {
         let mut part = Part::default();
-        add(&mut part, &only[from..], pool.install(|| model.log_probs(only, from))?);
+        add(&mut part, &only[from..], &pool.install(|| model.log_probs(only, from))?);
         return Ok(vec![part]);
     }
     let parts = pool.map(sequences.len().div_ceil(SEQUENCES_A_TASK), |task| {
         let first = task * SEQUENCES_A_TASK;
         let batch = &sequences[first..sequences.len().min(first + SEQUENCES_A_TASK)];
         let mut part = Part::default();
-        for (tokens, log_probs) in batch.iter().zip(model.log_probs_many(batch, from)?) {
-            add(&mut part, &tokens[from..], log_probs);
-        }
+        model
+            .each_log_probs(batch, from, &mut |i, log_probs| add(&mut part, &batch[i][from..], log_probs))?;
         Ok(part)
     });
     parts.into_iter().collect()

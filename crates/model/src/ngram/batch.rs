@@ -97,7 +97,7 @@ impl View<'_> {
 
     /// ln q of the words of every sequence from place `from` on, each read from its beginning. Sequences shorter than
     /// `from` have none.
-    pub fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Vec<Vec<f64>> {
+    pub fn each_log_probs(&self, sequences: &[&[u32]], from: usize, mut visit: impl FnMut(usize, &[f64])) {
         let words = sequences.concat();
         let mut starts = Vec::with_capacity(sequences.len());
         let mut len = 0;
@@ -106,10 +106,9 @@ impl View<'_> {
             len += sequence.len();
         }
         let scores = self.scores(&mut State::EMPTY.clone(), &words, &starts);
-        let of = |(sequence, &start): (&&[u32], &usize)| {
-            scores[start..start + sequence.len()].get(from..).unwrap_or_default().to_vec()
-        };
-        sequences.iter().zip(&starts).map(of).collect()
+        for (i, (sequence, &start)) in sequences.iter().zip(&starts).enumerate() {
+            visit(i, scores[start..start + sequence.len()].get(from..).unwrap_or_default());
+        }
     }
 
     /// ln q of each of `words`, forgetting what was before at each of the places `starts`.

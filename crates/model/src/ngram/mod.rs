@@ -230,13 +230,25 @@ impl LanguageModel for NgramModel {
     }
 
     fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
+        let mut all = Vec::with_capacity(sequences.len());
+        self.each_log_probs(sequences, from, &mut |_, log_probs| all.push(log_probs.to_vec()))?;
+        Ok(all)
+    }
+
+    fn each_log_probs(
+        &self,
+        sequences: &[&[u32]],
+        from: usize,
+        visit: &mut dyn FnMut(usize, &[f64]),
+    ) -> Result<()> {
         for tokens in sequences {
             self.check(tokens)?;
             if tokens.len() < from {
                 return Err(Error::FromOutOfRange { from, len: tokens.len() });
             }
         }
-        Ok(self.trie.view().log_probs_many(sequences, from))
+        self.trie.view().each_log_probs(sequences, from, visit);
+        Ok(())
     }
 
     fn session(&self) -> Result<Box<dyn Session + '_>> {
