@@ -129,24 +129,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ngram::testing;
 
     const BOS: u32 = 1;
 
-    /// Lines of words, numbered by first appearance after <unk>, <s>, </s>.
     fn numbered(lines: &[Vec<u8>]) -> (Vec<u32>, Vec<u8>) {
-        let (mut tokens, mut names) = (Vec::new(), vec![0, 1, 2]);
-        for line in lines {
-            tokens.push(BOS);
-            for &name in line {
-                let known = names.iter().position(|&other| other == name);
-                tokens.push(known.unwrap_or(names.len()) as u32);
-                if known.is_none() {
-                    names.push(name);
-                }
-            }
-            tokens.push(2);
-        }
-        (tokens, names)
+        testing::numbered(lines, vec![0, 1, 2], Some(BOS))
     }
 
     proptest! {

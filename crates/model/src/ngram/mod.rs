@@ -278,4 +278,6 @@ impl Session for Reading<'_> {
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ngram::testing::numbered;
 use crate::{Mixture, Renamed};
 
 const UNK: u32 = 0;
@@ -14,18 +15,8 @@ struct Read {
 }
 
 fn read(lines: &[Vec<u8>], all: Option<&[u8]>, config: &NgramConfig) -> Read {
-    let (mut tokens, mut names) = (Vec::new(), all.map_or(vec![0, 1, 2], <[u8]>::to_vec));
-    for line in lines {
-        tokens.extend(config.bos);
-        for &name in line {
-            let known = names.iter().position(|&other| other == name);
-            tokens.push(known.unwrap_or(names.len()) as u32);
-            if known.is_none() {
-                names.push(name);
-            }
-        }
-        tokens.push(2);
-    }
+    let names = all.map_or(vec![0, 1, 2], <[u8]>::to_vec);
+    let (tokens, names) = numbered(lines, names, config.bos);
     Read { model: NgramModel::estimate(&tokens, names.len(), config).unwrap(), names }
 }
 

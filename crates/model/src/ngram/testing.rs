@@ -1,0 +1,19 @@
+//! Texts for tests.
+
+/// Lines of words as ids, each line after `bos`, if there is one, and before id 2: a word's place among `names`, which
+/// grow by those that are new, in the order in which they appear.
+pub(crate) fn numbered(lines: &[Vec<u8>], mut names: Vec<u8>, bos: Option<u32>) -> (Vec<u32>, Vec<u8>) {
+    let mut tokens = Vec::new();
+    for line in lines {
+        tokens.extend(bos);
+        for &name in line {
+            let known = names.iter().position(|&other| other == name);
+            tokens.push(known.unwrap_or(names.len()) as u32);
+            if known.is_none() {
+                names.push(name);
+            }
+        }
+        tokens.push(2);
+    }
+    (tokens, names)
+}
