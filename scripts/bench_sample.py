@@ -19,7 +19,7 @@ import tempfile
 import time
 
 import torch
-from torch import nn
+from nanogpt import Model
 from torch.nn import functional as F
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -28,45 +28,13 @@ LAYERS, HEADS, WIDTH, BLOCK, VOCAB, TOKENS = 4, 4, 128, 64, 65, 500
 torch.set_num_threads(2)
 
 
-class Layer(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.norm_1, self.norm_2 = nn.LayerNorm(WIDTH, bias=False), nn.LayerNorm(WIDTH, bias=False)
-        self.qkv, self.attended = nn.Linear(WIDTH, 3 * WIDTH, bias=False), nn.Linear(WIDTH, WIDTH, bias=False)
-        self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH, bias=False), nn.Linear(4 * WIDTH, WIDTH, bias=False)
-
-    def forward(self, x):
-        batch, tokens, _ = x.shape
-        q, k, v = (
-            part.view(batch, tokens, HEADS, WIDTH // HEADS).transpose(1, 2)
-            for part in self.qkv(self.norm_1(x)).split(WIDTH, dim=2)
-        )
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.attended(y.transpose(1, 2).reshape(batch, tokens, WIDTH))
-        return x + self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))
-
-
-class Model(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.token, self.position = nn.Embedding(VOCAB, WIDTH), nn.Embedding(BLOCK, WIDTH)
-        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
-        self.norm, self.head = nn.LayerNorm(WIDTH, bias=False), nn.Linear(WIDTH, VOCAB, bias=False)
-
-    def forward(self, ids):
-        x = self.token(ids) + self.position(torch.arange(ids.shape[1]))
-        for layer in self.layers:
-            x = layer(x)
-        return self.head(self.norm(x[:, [-1]]))
-
-
 @torch.no_grad()
 def theirs(model):
     """Tokens a second."""
     ids = torch.randint(0, VOCAB, (1, BLOCK))
     start = time.perf_counter()
     for _ in range(TOKENS):
-        logits = model(ids[:, -BLOCK:])[:, -1] / 0.8
+        logits = model.next(ids[:, -BLOCK:]) / 0.8
         ids = torch.cat((ids, torch.multinomial(F.softmax(logits, dim=-1), 1)), dim=1)
     return TOKENS / (time.perf_counter() - start)
 
@@ -79,7 +47,7 @@ def ours(run):
 
 def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    model = Model().eval()
+    model = Model(VOCAB, BLOCK, LAYERS, HEADS, WIDTH).eval()
     with tempfile.TemporaryDirectory() as folder:
         run = os.path.join(folder, "run")
         config = os.path.join(ROOT, "configs", "default.toml")

@@ -2,8 +2,7 @@
 """One training step side by side with PyTorch: one run on one machine, alternating, two threads each, medians and ratios.
 
 A step is forward, backward, clipping by the global norm and AdamW on nanoGPT's two character-level shapes. The PyTorch model
-below is of the same shape (pre-norm, no biases, tied head, tanh GELU, fused causal attention, no dropout) and steps with
-PyTorch's fused AdamW and its own clipping. Run it with the interpreter of a virtual environment that has PyTorch:
+(nanogpt.py) is of the same shape and steps with PyTorch's fused AdamW and its own clipping. Run it with the interpreter of a virtual environment that has PyTorch:
 
     cargo build --release
     /path/to/venv/bin/python scripts/bench_step.py [rounds] [cpu | 10m] [modes, of eager,compiled,bf16,compiled_bf16]
@@ -31,52 +30,12 @@ VOCAB = 65
 def theirs(shape, mode):
     """Median milliseconds and peak bytes of PyTorch's step, in this process."""
     import torch
-    from torch import nn
-    from torch.nn import functional as F
+    from nanogpt import Model
 
     torch.set_num_threads(THREADS)
     torch.manual_seed(1)
     batch, tokens, layers, heads, width, seconds = SHAPES[shape]
-
-    class Block(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm_1 = nn.LayerNorm(width, bias=False)
-            self.norm_2 = nn.LayerNorm(width, bias=False)
-            self.qkv = nn.Linear(width, 3 * width, bias=False)
-            self.attended = nn.Linear(width, width, bias=False)
-            self.up = nn.Linear(width, 4 * width, bias=False)
-            self.down = nn.Linear(4 * width, width, bias=False)
-
-        def forward(self, x):
-            q, k, v = (
-                part.view(batch, tokens, heads, width // heads).transpose(1, 2)
-                for part in self.qkv(self.norm_1(x)).split(width, dim=2)
-            )
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            x = x + self.attended(y.transpose(1, 2).reshape(batch, tokens, width))
-            return x + self.down(F.gelu(self.up(self.norm_2(x)), approximate="tanh"))
-
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.token = nn.Embedding(VOCAB, width)
-            self.position = nn.Embedding(tokens, width)
-            self.blocks = nn.ModuleList(Block() for _ in range(layers))
-            self.norm = nn.LayerNorm(width, bias=False)
-            self.head = nn.Linear(width, VOCAB, bias=False)
-            self.head.weight = self.token.weight
-
-        def forward(self, ids, targets):
-            x = self.token(ids) + self.position(torch.arange(tokens))
-            for block in self.blocks:
-                x = block(x)
-            return F.cross_entropy(self.head(self.norm(x)).view(-1, VOCAB), targets.view(-1))
-
-    model = Model()
-    for parameter in model.parameters():
-        if parameter.dim() == 2:
-            nn.init.normal_(parameter, std=0.02)
+    model = Model(VOCAB, tokens, layers, heads, width)
     matrices = [p for p in model.parameters() if p.dim() == 2]
     rest = [p for p in model.parameters() if p.dim() != 2]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
