@@ -387,4 +387,26 @@ mod tests {
             prop_assert_eq!((a.0.oov, a.0.lines, a.0.bytes, a.1), (b.0.oov, b.0.lines, b.0.bytes, b.1));
         }
     }
+
+    #[test]
+    fn a_stored_word_that_is_there_twice_is_the_first() {
+        let mut words: Vec<String> =
+            ["<unk>", "<s>", "</s>", "a", "b", "a", "<unk>"].map(str::to_owned).into();
+        words.extend((0..20_000).map(|n| format!("w{n}")));
+        let make = || {
+            let list = words.iter().map(String::as_bytes);
+            Tokenizer::from_stored_words(TokenizerKind::Word, Unit::Line, list).unwrap()
+        };
+        let text = "a b <unk> c w19999\n";
+        let place = Place::Memory { name: "memory".into(), text: text.into() };
+        let span = [Span { place, start: 0, end: text.len() as u64 }];
+        let expected = [1, 3, 4, 0, 0, 20_006, 2];
+        let (met, indexed) = (make(), make());
+        assert_eq!(indexed.encode("a b").unwrap(), [3, 4]);
+        for (tokenizer, has_index) in [(met, false), (indexed, true)] {
+            let read = encode(&span, &tokenizer, Reading::default()).unwrap();
+            assert!(matches!(&tokenizer.codec, Codec::Word(table) if table.is_indexed() == has_index));
+            assert_eq!(read.0.ids, expected);
+        }
+    }
 }

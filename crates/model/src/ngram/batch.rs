@@ -95,8 +95,8 @@ impl View<'_> {
         self.scores(state, words, &[])
     }
 
-    /// ln q of the words of every sequence from place `from` on, each read from its beginning. Sequences shorter than
-    /// `from` have none.
+    /// Hands `visit` the number of each sequence and ln q of its words from place `from` on, each read from its beginning.
+    /// Sequences shorter than `from` have none.
     pub fn each_log_probs(&self, sequences: &[&[u32]], from: usize, mut visit: impl FnMut(usize, &[f64])) {
         let words = sequences.concat();
         let mut starts = Vec::with_capacity(sequences.len());

@@ -163,6 +163,17 @@ impl Index {
         again.into_iter().min().map_or(Ok(index), Err)
     }
 
+    /// The index of `words`, where a word that is there again has the id of the first.
+    pub(super) fn of_first(words: &Words) -> Self {
+        let mut index = Self::with_capacity(words.len());
+        for (id, (key, word)) in words.keyed_from(0).enumerate() {
+            if index.find(words, key, || word).is_none() {
+                index.add(key, id as u32);
+            }
+        }
+        index
+    }
+
     /// Where the search for a key begins: words lie in the order of their hashes, whatever the size of the index.
     #[inline]
     fn start(&self, bits: u64) -> usize {

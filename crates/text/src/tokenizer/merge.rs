@@ -55,7 +55,10 @@ pub(crate) fn look_up(met: &[Met], words: &Words, threads: usize, unit: Unit) ->
         }
     }
     for (one, local, id) in found.into_iter().flatten() {
-        maps[one][local] = id;
+        // A word that is there again is the first one, and never a special token.
+        if local >= specials && maps[one][local] == 0 {
+            maps[one][local] = id;
+        }
     }
     maps
 }

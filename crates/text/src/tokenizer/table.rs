@@ -185,7 +185,7 @@ impl Table {
     }
 
     fn index(&self) -> &Index {
-        self.index.get_or_init(|| Index::of(&self.words).unwrap_or_default())
+        self.index.get_or_init(|| Index::of(&self.words).unwrap_or_else(|_| Index::of_first(&self.words)))
     }
 
     /// Whether looking a word up would make the index first.

@@ -32,8 +32,8 @@ impl Tokenizer {
     }
 
     /// [`Self::from_words`] of words that were written as all different and have a checksum since: an index of them is
-    /// not made before it is needed, and never for one short text. Of a word that is there twice all the same, one of the
-    /// two is found.
+    /// not made before it is needed, and never for one short text. A word that is there twice all the same is the first of
+    /// the two.
     ///
     /// # Errors
     /// The others of [`Self::from_words`]; bytes that are no UTF-8 text.
