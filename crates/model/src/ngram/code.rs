@@ -18,14 +18,14 @@ pub(super) struct Code {
 
 impl Code {
     /// The code with the fewest bits for numbers that occur `frequencies` times.
-    pub(super) fn of(frequencies: &[u32]) -> Self {
-        let mut below = Vec::with_capacity(frequencies.len() + 1);
-        below.push(0_u64);
-        for &frequency in frequencies {
-            below.push(below[below.len() - 1] + u64::from(frequency));
-        }
-        let total = below[frequencies.len()];
-        let whole = super::packed::bits_for(frequencies.len() as u64);
+    pub(super) fn of(frequencies: impl Iterator<Item = u32>) -> Self {
+        let sum = |sum: &mut u64, frequency: u32| {
+            *sum += u64::from(frequency);
+            Some(*sum)
+        };
+        let below: Vec<u64> = std::iter::once(0).chain(frequencies.scan(0, sum)).collect();
+        let total = below[below.len() - 1];
+        let whole = super::packed::bits_for(below.len() as u64 - 1);
         let mut best = (u64::MAX, Self { bases: [0; 4], widths: [whole; 4] });
         for a in 1..=whole {
             for b in a..=whole {
@@ -81,7 +81,7 @@ mod tests {
     fn codes_come_back_and_keep_the_order() {
         for (n, skew) in [(1, 1), (5, 1), (300, 7), (70_000, 1000), (1_000_000, 3)] {
             let frequencies: Vec<u32> = (0..n).map(|i| 1 + skew * 1000 / (i + 1)).collect();
-            let code = Code::of(&frequencies);
+            let code = Code::of(frequencies.iter().copied());
             let mut before = None;
             for value in (0..n).step_by(1 + n as usize / 5000) {
                 let (bits, len) = code.encode(value);
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn frequent_numbers_are_short() {
         let frequencies: Vec<u32> = (0..100_000).map(|i| 10_000_000 / (i + 1)).collect();
-        let code = Code::of(&frequencies);
+        let code = Code::of(frequencies.iter().copied());
         let bits: f64 =
             (0..).zip(&frequencies).map(|(v, &f)| f64::from(code.encode(v).1) * f64::from(f)).sum();
         assert!(bits / frequencies.iter().map(|&f| f64::from(f)).sum::<f64>() < 13.0);

@@ -119,9 +119,10 @@ impl Counts {
 
     /// How much memory counting `tokens` tokens up to `order` takes at its worst, in bytes.
     pub fn memory(tokens: usize, vocab_size: usize, order: usize) -> u64 {
-        // Records, grams by place, and at every place a new gram of every order from 2: word, count, start, suffix.
+        // A place, its shape and its gram, and at every place a new gram of every order from 2: word, count, start, suffix.
+        // And records of the most frequent words, which are at every other place at most, or repeat themselves.
         let grams = (order as u64 - 1) * tokens as u64;
-        tokens as u64 * (16 + 4) + grams * 16 + vocab_size as u64 * 12
+        tokens as u64 * (4 + 2 + 4 + 16 / 2) + grams * 16 + vocab_size as u64 * 12
     }
 
     /// The longest gram.

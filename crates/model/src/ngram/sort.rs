@@ -1,16 +1,19 @@
 //! The sort of places behind [`Counts`](super::Counts).
 //!
-//! A record is one 128-bit number: as many words as fit, in a code that is short for frequent ones, then the place. What is
-//! equal that far is compared in the text. Records are cut into buckets by their first word; buckets are sorted
-//! independently. The number of threads changes nothing about the result.
+//! Places are cut into buckets by the word that stands there, and buckets are sorted independently. To be sorted, a place
+//! becomes a record, one 128-bit number: as many words as fit, in a code that is short for frequent ones, then the place.
+//! What is equal that far is compared in the text. The number of threads changes nothing about the result.
 //!
-//! Memory that is touched for the first time is what costs most here, so there is one array of records, written once: a
-//! sorted record is overwritten by its [`Shape`], and grams are counted before their arrays are made.
+//! Memory that is touched for the first time is what costs most here. So records exist for one bucket at a time, and stay
+//! in the cache; what is left of them is the sorted place and its [`Shape`]; and grams are counted before their arrays
+//! are made.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
+use surprisal_kernels::prefetch::prefetch;
 
 use super::MAX_ORDER;
 use super::code::Code;
@@ -18,12 +21,14 @@ use super::counts::Level;
 use super::packed::bits_for;
 
 /// Into how many buckets the places are cut, if there are enough words.
-const BUCKETS: usize = 512;
-/// Into how many pieces the text is cut while records are made.
+const BUCKETS: usize = 1024;
+/// Into how many pieces the text is cut while places are put into buckets.
 const PIECES: usize = 16;
+/// How many places ahead their words are asked for.
+const AHEAD: usize = 16;
 
 /// A text to count.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Text<'a> {
     tokens: &'a [u32],
     /// What begins from here on is not counted, only looked at.
@@ -31,6 +36,8 @@ pub(super) struct Text<'a> {
     vocab_size: usize,
     bos: Option<u32>,
     order: usize,
+    /// Of the words.
+    frequencies: Vec<u32>,
     code: Code,
     /// The lowest bits of a record, which hold the place.
     place_bits: u32,
@@ -38,37 +45,22 @@ pub(super) struct Text<'a> {
     done: &'a (dyn Fn(u64) + Sync),
 }
 
-/// What is left of a sorted record: its place, how many words it shares with the record before it, and how many it has.
-#[derive(Clone, Copy)]
-struct Shape(u64);
-
-impl Shape {
-    fn new(place: usize, shared: usize, room: usize) -> Self {
-        Self((place as u64) << 32 | (shared as u64) << 16 | room as u64)
-    }
-
-    fn place(self) -> usize {
-        (self.0 >> 32) as usize
-    }
-
-    fn shared(self) -> usize {
-        (self.0 >> 16 & 0xffff) as usize
-    }
-
-    fn room(self) -> usize {
-        (self.0 & 0xffff) as usize
-    }
+/// How many words a sorted place shares with the one before it, and how many it has.
+#[derive(Clone, Copy, Default)]
+struct Shape {
+    shared: u8,
+    room: u8,
 }
 
-/// The records of the words from one on: first records, then as many shapes.
+/// The places of the words from one on; once they are sorted, with their shapes.
 struct Bucket<'a> {
-    memory: &'a mut [u64],
-    records: usize,
+    places: &'a mut [u32],
+    shapes: &'a mut [Shape],
 }
 
 impl Bucket<'_> {
-    fn shapes(&self) -> impl Iterator<Item = Shape> {
-        self.memory[..self.records].iter().map(|&shape| Shape(shape))
+    fn shapes(&self) -> impl Iterator<Item = (usize, Shape)> {
+        self.places.iter().zip(&*self.shapes).map(|(&place, &shape)| (place as usize, shape))
     }
 }
 
@@ -119,15 +111,25 @@ impl Words {
 impl<'a> Text<'a> {
     /// `tokens` are below `vocab_size`, and fewer than 2³².
     pub(super) fn new(tokens: &'a [u32], vocab_size: usize, order: usize, bos: Option<u32>) -> Self {
-        let mut frequencies = vec![0_u32; vocab_size + 1];
+        let mut frequencies = vec![0_u32; vocab_size];
         for &token in tokens {
-            frequencies[token as usize + 1] += 1;
+            frequencies[token as usize] += 1;
         }
         // 0 stands for the end; a word's code is that of its id and one.
-        frequencies[0] = tokens.len() as u32 / 16;
-        let code = Code::of(&frequencies);
+        let ends = tokens.len() as u32 / 16;
+        let code = Code::of(std::iter::once(ends).chain(frequencies.iter().copied()));
         let place_bits = bits_for(tokens.len() as u64);
-        Self { tokens, limit: tokens.len(), vocab_size, bos, order, code, place_bits, done: &|_| () }
+        Self {
+            tokens,
+            limit: tokens.len(),
+            vocab_size,
+            bos,
+            order,
+            frequencies,
+            code,
+            place_bits,
+            done: &|_| (),
+        }
     }
 
     /// Tells `done` of places that are done with.
@@ -154,68 +156,60 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Calls `emit` with the record of each place of `range`.
-    fn records(&self, range: std::ops::Range<usize>, mut emit: impl FnMut(u32, u128)) {
-        let places = (1 << self.place_bits) - 1;
-        let mut key = 0_u128;
-        let last = self.tokens.len().min(range.end + self.order);
-        for place in (range.start..last).rev() {
-            let word = self.tokens[place];
+    /// The record of a place.
+    #[inline]
+    fn record(&self, place: usize) -> u128 {
+        let (mut key, mut at) = (0_u128, 0);
+        let words = &self.tokens[place..self.tokens.len().min(place + self.order)];
+        for (i, &word) in words.iter().enumerate() {
+            // What stands before a sentence ends before it.
+            if at + self.place_bits >= 128 || i > 0 && Some(word) == self.bos {
+                break;
+            }
             let (code, len) = self.code.encode(word + 1);
-            key = u128::from(code) << (128 - len) | key >> len;
-            if place < range.end {
-                emit(word, key & !places | place as u128);
-            }
-            if Some(word) == self.bos {
-                // What stands before a sentence ends before it.
-                key = 0;
-            }
+            key |= u128::from(code) << (128 - len) >> at;
+            at += len;
         }
+        key >> self.place_bits << self.place_bits | place as u128
     }
 
     /// All grams.
     pub(super) fn levels(&self) -> Vec<Level> {
-        let mut frequencies = vec![0_u32; self.vocab_size];
-        for &token in self.tokens {
-            frequencies[token as usize] += 1;
-        }
         // Words in order, into buckets of about equal size; a frequent word has one of its own.
         let n = self.tokens.len();
         let target = n.div_ceil(BUCKETS).max(1);
-        let (mut bucket_of, mut bucket, mut filled) = (vec![0_u16; self.vocab_size], 0, 0);
-        for (bucket_of, &frequency) in bucket_of.iter_mut().zip(&frequencies) {
+        let (mut bucket_of, mut sizes) = (vec![0_u16; self.vocab_size], vec![0]);
+        for (bucket_of, &frequency) in bucket_of.iter_mut().zip(&self.frequencies) {
+            let filled = sizes[sizes.len() - 1];
             if filled > 0 && filled + frequency as usize > target {
-                (bucket, filled) = (bucket + 1, 0);
+                sizes.push(0);
             }
-            *bucket_of = bucket;
-            filled += frequency as usize;
+            let bucket = sizes.len() - 1;
+            *bucket_of = bucket as u16;
+            sizes[bucket] += frequency as usize;
         }
-        let mut memory = vec![0_u128; n];
-        let sizes = self.scatter(&bucket_of, bucket as usize + 1, &mut memory);
-        let mut buckets: Vec<Bucket<'_>> = cut(&mut memory, &sizes)
-            .into_iter()
-            .zip(&sizes)
-            .map(|(records, &size)| Bucket { memory: bytemuck::cast_slice_mut(records), records: size })
-            .collect();
+        let (mut places, mut shapes) = (vec![0_u32; n], vec![Shape::default(); n]);
+        self.scatter(&bucket_of, sizes.len(), &mut places);
+        let parts = cut(&mut places, &sizes).into_iter().zip(cut(&mut shapes, &sizes));
+        let mut buckets: Vec<Bucket<'_>> = parts.map(|(places, shapes)| Bucket { places, shapes }).collect();
+        let spare: Mutex<Vec<Vec<u128>>> = Mutex::default();
+        let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
         let grams: Vec<[usize; MAX_ORDER]> = buckets
             .par_iter_mut()
             .with_max_len(1)
             .map(|bucket| {
-                let records: &mut [u128] = bytemuck::cast_slice_mut(bucket.memory);
-                records.sort_unstable();
-                for run in records.chunk_by_mut(|a, b| a >> self.place_bits == b >> self.place_bits) {
-                    self.refine(run);
-                }
-                let grams = self.shape(bucket);
-                (self.done)(bucket.records as u64);
+                let mut records = spare().pop().unwrap_or_default();
+                let grams = self.sort(bucket, &mut records);
+                spare().push(records);
+                (self.done)(bucket.places.len() as u64);
                 grams
             })
             .collect();
-        self.fill(&buckets, &grams, &frequencies)
+        self.fill(&buckets, &grams)
     }
 
-    /// Writes every place's record into the part of its bucket; returns how many each has.
-    fn scatter(&self, bucket_of: &[u16], buckets: usize, memory: &mut [u128]) -> Vec<usize> {
+    /// Writes every place into the part of its bucket.
+    fn scatter(&self, bucket_of: &[u16], buckets: usize, places: &mut [u32]) {
         let n = self.tokens.len();
         let share = n.div_ceil(PIECES).max(1);
         let pieces: Vec<Range<usize>> =
@@ -233,19 +227,36 @@ impl<'a> Text<'a> {
         // Bucket by bucket, and within it piece by piece: every piece writes into parts of its own.
         let by_bucket: Vec<usize> =
             (0..buckets).flat_map(|bucket| sizes.iter().map(move |sizes| sizes[bucket])).collect();
-        let mut parts: Vec<Vec<std::slice::IterMut<'_, u128>>> =
+        let mut parts: Vec<Vec<std::slice::IterMut<'_, u32>>> =
             pieces.iter().map(|_| Vec::with_capacity(buckets)).collect();
-        for (i, part) in cut(memory, &by_bucket).into_iter().enumerate() {
+        for (i, part) in cut(places, &by_bucket).into_iter().enumerate() {
             parts[i % pieces.len()].push(part.iter_mut());
         }
         pieces.into_par_iter().zip(parts).for_each(|(range, mut parts)| {
-            self.records(range, |word, record| {
-                if let Some(place) = parts[bucket_of[word as usize] as usize].next() {
-                    *place = record;
+            for place in range {
+                let bucket = bucket_of[self.tokens[place] as usize];
+                if let Some(into) = parts[bucket as usize].next() {
+                    *into = place as u32;
                 }
-            });
+            }
         });
-        (0..buckets).map(|bucket| sizes.iter().map(|sizes| sizes[bucket]).sum()).collect()
+    }
+
+    /// Sorts the places of a bucket and finds their shapes; returns how many grams of each length begin in it. `records`
+    /// is memory to work in.
+    fn sort(&self, bucket: &mut Bucket<'_>, records: &mut Vec<u128>) -> [usize; MAX_ORDER] {
+        records.clear();
+        records.extend(bucket.places.iter().enumerate().map(|(i, &place)| {
+            if let Some(&place) = bucket.places.get(i + AHEAD) {
+                prefetch(self.tokens, place as usize);
+            }
+            self.record(place as usize)
+        }));
+        records.sort_unstable();
+        for run in records.chunk_by_mut(|a, b| a >> self.place_bits == b >> self.place_bits) {
+            self.refine(run);
+        }
+        self.shape(records, bucket)
     }
 
     /// Sorts records that are equal as far as they go by the words after that.
@@ -265,12 +276,12 @@ impl<'a> Text<'a> {
         run.sort_unstable_by(|&a, &b| rest(a).cmp(rest(b)).then(a.cmp(&b)));
     }
 
-    /// Overwrites sorted records by their shapes; returns how many grams of each length begin in this bucket.
-    fn shape(&self, bucket: &mut Bucket<'_>) -> [usize; MAX_ORDER] {
+    /// Writes down the places and shapes of sorted records; returns how many grams of each length begin with them.
+    fn shape(&self, records: &[u128], bucket: &mut Bucket<'_>) -> [usize; MAX_ORDER] {
         let mut grams = [0; MAX_ORDER];
         let (mut words, mut before, mut room) = (Words::default(), 0_u128, 0);
-        for i in 0..bucket.records {
-            let record: u128 = bytemuck::cast([bucket.memory[2 * i], bucket.memory[2 * i + 1]]);
+        let into = bucket.places.iter_mut().zip(&mut *bucket.shapes);
+        for (&record, (place_of, shape)) in records.iter().zip(into) {
             let place = self.place(record);
             let same = ((record ^ before) >> self.place_bits << self.place_bits).leading_zeros();
             // How many words are those of the record before.
@@ -289,15 +300,15 @@ impl<'a> Text<'a> {
             for grams in &mut grams[shared..room] {
                 *grams += 1;
             }
-            // A shape is half a record: it is written where records have been read.
-            bucket.memory[i] = Shape::new(place, shared, room).0;
+            *place_of = place as u32;
+            *shape = Shape { shared: shared as u8, room: room as u8 };
             before = record;
         }
         grams
     }
 
     /// Makes the arrays of all orders.
-    fn fill(&self, buckets: &[Bucket<'_>], grams: &[[usize; MAX_ORDER]], frequencies: &[u32]) -> Vec<Level> {
+    fn fill(&self, buckets: &[Bucket<'_>], grams: &[[usize; MAX_ORDER]]) -> Vec<Level> {
         let order = self.order;
         // How many grams of each order each bucket has, and how many stand in the buckets before it.
         let sizes: Vec<Vec<usize>> =
@@ -314,15 +325,14 @@ impl<'a> Text<'a> {
             })
             .collect();
         let total: Vec<usize> = sizes.iter().map(|sizes| sizes.iter().sum()).collect();
-        let array = |len: usize| vec![0_u32; if len == 0 { 0 } else { total[len] }];
-        let mut levels: Vec<Level> = (0..order)
-            .map(|len| Level {
-                words: array(len),
-                counts: array(len),
-                starts: if len + 1 < order { array(len) } else { Vec::new() },
-                suffixes: array(len),
-            })
-            .collect();
+        let mut levels = vec![Level::default(); order];
+        for (len, level) in levels.iter_mut().enumerate().skip(1) {
+            let array = || vec![0_u32; total[len]];
+            (level.words, level.counts, level.suffixes) = (array(), array(), array());
+            if len + 1 < order {
+                level.starts = vec![0; total[len] + 1];
+            }
+        }
         let mut heads: Vec<Vec<(u32, u32)>> = vec![Vec::new(); buckets.len()];
         {
             let mut places: Vec<Vec<Place<'_>>> = buckets.iter().map(|_| Vec::new()).collect();
@@ -340,8 +350,11 @@ impl<'a> Text<'a> {
             buckets.par_iter().zip(places).zip(&mut heads).enumerate().with_max_len(1).for_each(
                 |(i, ((bucket, mut places), heads))| {
                     let mut next = [0_usize; MAX_ORDER];
-                    for shape in bucket.shapes() {
-                        let (place, shared, room) = (shape.place(), shape.shared(), shape.room());
+                    for (n, (place, shape)) in bucket.shapes().enumerate() {
+                        if let Some(&place) = bucket.places.get(n + AHEAD) {
+                            prefetch(self.tokens, place as usize);
+                        }
+                        let (shared, room) = (usize::from(shape.shared), usize::from(shape.room));
                         if shared == 0 {
                             heads.push((self.tokens[place], next[1] as u32));
                         }
@@ -359,11 +372,11 @@ impl<'a> Text<'a> {
                             places[len - 1].counts[next[len] - 1] += u32::from(place < self.limit);
                         }
                     }
-                    (self.done)(bucket.records as u64);
+                    (self.done)(bucket.places.len() as u64);
                 },
             );
         }
-        levels[0].counts = frequencies.to_vec();
+        levels[0].counts.clone_from(&self.frequencies);
         for &token in self.tokens.get(self.limit..).unwrap_or_default() {
             levels[0].counts[token as usize] -= 1;
         }
@@ -378,7 +391,7 @@ impl<'a> Text<'a> {
             }
         }
         for len in 1..order.saturating_sub(1) {
-            levels[len].starts.push(total[len + 1] as u32);
+            levels[len].starts[total[len]] = total[len + 1] as u32;
         }
         self.suffixes(buckets, &before, &mut levels);
         levels
@@ -390,13 +403,13 @@ impl<'a> Text<'a> {
             level.suffixes.clone_from(&level.words);
         }
         let longest = if self.order > 2 { self.tokens.len() } else { 0 };
-        let ids: Vec<AtomicU32> = std::iter::repeat_with(AtomicU32::default).take(longest).collect();
+        let ids: Vec<AtomicU32> = (0..longest).into_par_iter().map(|_| AtomicU32::default()).collect();
         for len in 1..self.order.saturating_sub(1) {
             buckets.par_iter().zip(&before[len]).for_each(|(bucket, &before)| {
                 let mut id = before.wrapping_sub(1);
-                for shape in bucket.shapes().filter(|shape| shape.room() > len) {
-                    id = id.wrapping_add(u32::from(shape.shared() <= len));
-                    ids[shape.place()].store(id, Ordering::Relaxed);
+                for (place, shape) in bucket.shapes().filter(|(_, shape)| usize::from(shape.room) > len) {
+                    id = id.wrapping_add(u32::from(usize::from(shape.shared) <= len));
+                    ids[place].store(id, Ordering::Relaxed);
                 }
             });
             levels[len + 1]
