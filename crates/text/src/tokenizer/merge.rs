@@ -75,14 +75,19 @@ pub(crate) fn merge(mut met: Vec<Met>, unit: Unit) -> Result<(Table, Vec<Vec<u32
     }
     let specials = specials(unit) as usize;
     let owners = on_threads(met.len(), |thread| owners(&met, thread, specials));
-    let most = met.iter().map(|one| one.interner.words().len()).max().unwrap_or(0);
-    let bytes = met.iter().map(|one| one.interner.words().bytes()).max().unwrap_or(0);
+    // Room for all of them, if they were different: memory that is not used is not touched.
+    let most = met.iter().map(|one| one.interner.words().len()).sum();
+    let bytes = met.iter().map(|one| one.interner.words().bytes()).sum();
     let mut words = Words::with_capacity(most, bytes);
     for id in 0..specials {
         words.push(met[0].interner.words().get(id).unwrap_or_default())?;
     }
-    let identity = || (0..specials as u32).collect::<Vec<_>>();
-    let mut maps: Vec<Vec<u32>> = met.iter().map(|_| identity()).collect();
+    let identity = |one: &Met| {
+        let mut map = Vec::with_capacity(one.first.len());
+        map.extend(0..specials as u32);
+        map
+    };
+    let mut maps: Vec<Vec<u32>> = met.iter().map(identity).collect();
     // The thread whose next word comes first gives it: a word of its own gets the next id, another's waits.
     loop {
         let next = |thread: &usize| met[*thread].first.get(maps[*thread].len());
