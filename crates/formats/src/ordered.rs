@@ -1,32 +1,104 @@
 //! Text made in pieces by all threads and handed on in order.
 
-use std::{ops::Range, sync::Mutex};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use rayon::prelude::*;
+use crate::spell::Text;
+use crate::{Error, Result};
 
-use crate::Result;
+/// How many lines a piece has: it stays in its thread's cache until it is handed on.
+const LINES_A_PIECE: usize = 1 << 11;
+/// How many pieces may wait for one before them.
+const WAITING: usize = 64;
 
-/// How many lines one task makes.
-const LINES_A_TASK: usize = 1 << 11;
-/// How many tasks are done before their pieces are handed on.
-const TASKS: usize = 64;
-
-/// Where pieces go: while those made before are handed on, the next ones are made.
+/// Where pieces go.
 pub(crate) struct Sink<F> {
     put: F,
-    waiting: Vec<Vec<u8>>,
+}
+
+/// What is known of the pieces of a text.
+#[derive(Default)]
+struct Pieces {
+    /// How many were handed on.
+    done: usize,
+    /// Those that wait, by number.
+    waiting: BTreeMap<usize, Text>,
+    /// Whether some thread is handing pieces on.
+    busy: bool,
     /// Memory of pieces that were handed on: new memory costs as much as filling it does.
-    spare: Mutex<Vec<Vec<u8>>>,
+    spare: Vec<Text>,
+    failure: Option<Error>,
+    /// Whether nothing more will be handed on.
+    over: bool,
+}
+
+/// The pieces, and those who wait until fewer of them do.
+#[derive(Default)]
+struct Queue {
+    pieces: Mutex<Pieces>,
+    moved: Condvar,
+}
+
+impl Queue {
+    fn pieces(&self) -> MutexGuard<'_, Pieces> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes piece `n`. If its turn has come it is handed on by this thread, and whatever waited for it.
+    fn take(&self, n: usize, piece: Text, put: &Mutex<impl FnMut(&[u8]) -> Result<()>>) {
+        let mut pieces = self.pieces();
+        // The piece that all others wait for never waits.
+        while n >= pieces.done + WAITING && !pieces.over {
+            pieces = self.moved.wait(pieces).unwrap_or_else(PoisonError::into_inner);
+        }
+        pieces.waiting.insert(n, piece);
+        if pieces.busy {
+            return;
+        }
+        pieces.busy = true;
+        while let Some(piece) = pieces.next() {
+            drop(pieces);
+            let outcome = (put.lock().unwrap_or_else(PoisonError::into_inner))(piece.as_bytes());
+            pieces = self.pieces();
+            pieces.done += 1;
+            pieces.spare.push(piece);
+            if let Err(failure) = outcome {
+                pieces.failure = Some(failure);
+                pieces.over = true;
+            }
+            self.moved.notify_all();
+        }
+        pieces.busy = false;
+    }
+}
+
+impl Pieces {
+    fn next(&mut self) -> Option<Text> {
+        if self.over { None } else { self.waiting.remove(&self.done) }
+    }
+}
+
+/// One of the threads that make pieces. Should it panic, nobody waits for the piece that it was making.
+struct Maker<'a>(&'a Queue);
+
+impl Drop for Maker<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.pieces().over = true;
+            self.0.moved.notify_all();
+        }
+    }
 }
 
 impl<F: FnMut(&[u8]) -> Result<()> + Send> Sink<F> {
     pub(crate) fn new(put: F) -> Self {
-        Self { put, waiting: Vec::new(), spare: Mutex::default() }
+        Self { put }
     }
 
     /// Hands on one piece.
     pub(crate) fn put(&mut self, piece: &[u8]) -> Result<()> {
-        self.flush()?;
         (self.put)(piece)
     }
 
@@ -34,44 +106,26 @@ impl<F: FnMut(&[u8]) -> Result<()> + Send> Sink<F> {
     pub(crate) fn put_all(
         &mut self,
         lines: usize,
-        text: impl Fn(Range<usize>, &mut Vec<u8>) + Sync,
+        text: impl Fn(Range<usize>, &mut Text) + Sync,
     ) -> Result<()> {
-        let starts: Vec<usize> = (0..lines).step_by(LINES_A_TASK).collect();
-        for starts in starts.chunks(TASKS) {
-            let Self { put, waiting, spare } = self;
-            let spare = &*spare;
-            let make = |&start: &usize| {
-                let mut piece = spare.lock().ok().and_then(|mut spare| spare.pop()).unwrap_or_default();
+        let put = Mutex::new(&mut self.put);
+        let (queue, next) = (Queue::default(), AtomicUsize::new(0));
+        rayon::broadcast(|_| {
+            let _maker = Maker(&queue);
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                let start = n * LINES_A_PIECE;
+                if start >= lines || queue.pieces().over {
+                    return;
+                }
+                let mut piece = queue.pieces().spare.pop().unwrap_or_default();
                 piece.clear();
-                text(start..lines.min(start + LINES_A_TASK), &mut piece);
-                piece
-            };
-            let (put, pieces) =
-                rayon::join(|| flush(put, waiting, spare), || starts.par_iter().map(make).collect());
-            put?;
-            self.waiting = pieces;
-        }
-        Ok(())
+                text(start..lines.min(start + LINES_A_PIECE), &mut piece);
+                queue.take(n, piece, &put);
+            }
+        });
+        queue.pieces().failure.take().map_or(Ok(()), Err)
     }
-
-    /// Hands on what waits.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        flush(&mut self.put, &mut self.waiting, &self.spare)
-    }
-}
-
-fn flush(
-    put: &mut impl FnMut(&[u8]) -> Result<()>,
-    waiting: &mut Vec<Vec<u8>>,
-    spare: &Mutex<Vec<Vec<u8>>>,
-) -> Result<()> {
-    for piece in std::mem::take(waiting) {
-        put(&piece)?;
-        if let Ok(mut spare) = spare.lock() {
-            spare.push(piece);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -81,11 +135,12 @@ mod tests {
 
     #[test]
     fn pieces_come_in_order_and_an_error_ends_them() {
-        let numbers = |range: Range<usize>, text: &mut Vec<u8>| {
-            text.extend(range.flat_map(|i| format!("{i}\n").into_bytes()));
+        let numbers = |range: Range<usize>, text: &mut Text| {
+            range.for_each(|i| text.extend(format!("{i}\n").as_bytes()));
         };
-        let lines = 3 * TASKS * LINES_A_TASK + 7;
-        let mut expected = b"first\n".to_vec();
+        let lines = 3 * WAITING * LINES_A_PIECE + 7;
+        let mut expected = Text::default();
+        expected.extend(b"first\n");
         numbers(0..lines, &mut expected);
         expected.extend(b"last\n");
         for threads in [1, 3] {
@@ -100,7 +155,7 @@ mod tests {
                 sink.put_all(lines, numbers).unwrap();
                 sink.put(b"last\n").unwrap();
             });
-            assert!(text == expected, "{threads}");
+            assert!(text == expected.as_bytes(), "{threads}");
         }
         let mut calls = 0;
         let mut sink = Sink::new(|_: &[u8]| {
@@ -109,5 +164,16 @@ mod tests {
         });
         assert!(sink.put_all(lines, numbers).is_err());
         assert_eq!(calls, 1);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_piece_whose_making_panicked() {
+        let made = std::panic::catch_unwind(|| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+            let lines = 3 * WAITING * LINES_A_PIECE;
+            let text = |range: Range<usize>, _: &mut Text| assert!(range.start != 0, "the first piece");
+            pool.install(|| Sink::new(|_: &[u8]| Ok(())).put_all(lines, text))
+        });
+        assert!(made.is_err());
     }
 }

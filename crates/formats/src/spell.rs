@@ -1,37 +1,146 @@
 //! Grams as text: tokens without white space in them, and the words of one context after the other.
+//!
+//! Files of counts and models are mostly words: writing one is looking up and copying strings of a few bytes, hundreds of
+//! millions of times. So a short string is found in one place and copied as sixteen bytes, whatever its length.
 
+use std::borrow::Cow;
+
+use surprisal_kernels::prefetch::prefetch;
 use surprisal_model::ngram::MAX_ORDER;
 use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
-/// Byte strings by number, one behind the other.
-pub(crate) struct Spellings {
+/// Text with room behind it, where what is copied in pieces of a fixed size may leave something.
+#[derive(Debug, Default)]
+pub(crate) struct Text {
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    len: usize,
 }
 
-impl Spellings {
-    pub(crate) fn of(strings: impl Iterator<Item = Vec<u8>>) -> Self {
-        let (mut bytes, mut ends) = (Vec::new(), vec![0]);
-        for string in strings {
-            bytes.extend(string);
-            ends.push(bytes.len());
-        }
-        Self { bytes, ends }
+impl Text {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 
-    /// The tokens of `tokenizer`: words in line mode as they are, others escaped, the names of special ones kept.
-    pub(crate) fn tokens(tokenizer: &Tokenizer) -> Self {
-        let as_they_are = tokenizer.kind() == TokenizerKind::Word && tokenizer.unit() == Unit::Line;
-        let specials = [tokenizer.unk(), tokenizer.bos(), tokenizer.eos()];
-        Self::of((0..tokenizer.vocab_size() as u32).map(|id| {
-            let spelling = tokenizer.spelling(id);
-            if as_they_are || specials.contains(&Some(id)) { spelling } else { escape(&spelling) }
-        }))
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// The bytes behind the text, `wanted` or more.
+    #[inline]
+    fn room(&mut self, wanted: usize) -> &mut [u8] {
+        if self.bytes.len() - self.len < wanted {
+            self.grow(wanted);
+        }
+        &mut self.bytes[self.len..]
+    }
+
+    #[cold]
+    fn grow(&mut self, wanted: usize) {
+        self.bytes.resize(2 * self.bytes.len() + wanted, 0);
     }
 
     #[inline]
-    pub(crate) fn get(&self, id: u32) -> &[u8] {
-        &self.bytes[self.ends[id as usize]..self.ends[id as usize + 1]]
+    pub(crate) fn push(&mut self, byte: u8) {
+        self.room(1)[0] = byte;
+        self.len += 1;
+    }
+
+    #[inline]
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        let len = bytes.len();
+        let room = self.room(len);
+        match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+            // Most numbers: two copies that overlap.
+            (Some(first), Some(last)) if len <= 16 => {
+                room[..8].copy_from_slice(first);
+                room[len - 8..len].copy_from_slice(last);
+            }
+            _ => room[..len].copy_from_slice(bytes),
+        }
+        self.len += len;
+    }
+
+    /// What ended in one byte ends in another.
+    #[inline]
+    pub(crate) fn end_in(&mut self, byte: u8) {
+        self.bytes[self.len - 1] = byte;
+    }
+}
+
+/// A string and a space behind it, if they have up to 15 bytes; otherwise where among long ones they stand. The last byte
+/// is how many bytes there are, or [`LONG`].
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(16))]
+struct Spelling([u8; 16]);
+
+const LONG: u8 = u8::MAX;
+
+/// Byte strings by number, each with a space behind it.
+pub(crate) struct Spellings {
+    short: Vec<Spelling>,
+    /// Those that are long, one behind the other, each with its length before it.
+    long: Vec<u8>,
+}
+
+impl Spellings {
+    pub(crate) fn of<T: AsRef<[u8]>>(strings: impl Iterator<Item = T>) -> Self {
+        let mut spellings = Self { short: Vec::with_capacity(strings.size_hint().0), long: Vec::new() };
+        for string in strings {
+            spellings.add(string.as_ref());
+        }
+        spellings
+    }
+
+    fn add(&mut self, string: &[u8]) {
+        let mut spelling = Spelling::default();
+        if let Some(bytes) = spelling.0[..15].get_mut(..=string.len()) {
+            bytes[..string.len()].copy_from_slice(string);
+            bytes[string.len()] = b' ';
+            spelling.0[15] = string.len() as u8 + 1;
+        } else {
+            spelling.0[15] = LONG;
+            spelling.0[..8].copy_from_slice(&(self.long.len() as u64).to_le_bytes());
+            self.long.extend((string.len() as u64 + 1).to_le_bytes());
+            self.long.extend(string);
+            self.long.push(b' ');
+        }
+        self.short.push(spelling);
+    }
+
+    /// The tokens of `tokenizer`; see [`spell`].
+    pub(crate) fn tokens(tokenizer: &Tokenizer) -> Self {
+        Self::of((0..tokenizer.vocab_size() as u32).map(|id| spell(tokenizer, id)))
+    }
+
+    /// Appends string `id` and a space.
+    #[inline]
+    pub(crate) fn put(&self, id: u32, text: &mut Text) {
+        self.put_spelling(&self.short[id as usize], text);
+    }
+
+    #[inline]
+    fn put_spelling(&self, spelling: &Spelling, text: &mut Text) {
+        let len = spelling.0[15];
+        if len == LONG {
+            self.put_long(spelling, text);
+            return;
+        }
+        // All of it, whatever its last byte says: the text goes on behind the string.
+        text.room(16)[..16].copy_from_slice(&spelling.0);
+        text.len += usize::from(len);
+    }
+
+    fn put_long(&self, spelling: &Spelling, text: &mut Text) {
+        let number =
+            |bytes: &[u8]| bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize);
+        let rest = &self.long[number(&spelling.0)..];
+        text.extend(&rest[8..8 + number(rest)]);
+    }
+
+    /// Asks for a string that is put down soon.
+    #[inline]
+    pub(crate) fn prefetch(&self, id: u32) {
+        prefetch(&self.short, id as usize);
     }
 }
 
@@ -44,20 +153,38 @@ pub(crate) struct Shape<'a> {
     pub(crate) spellings: &'a Spellings,
 }
 
+/// How many grams ahead a word is asked for.
+const AHEAD: usize = 12;
+
+impl Shape<'_> {
+    /// The last word of a gram of `len` + 1 words; asks for that of one behind it.
+    #[inline]
+    fn word(&self, len: usize, gram: usize) -> u32 {
+        match self.words[len] {
+            [] => gram as u32,
+            words => {
+                if let Some(&word) = words.get(gram + AHEAD) {
+                    self.spellings.prefetch(word);
+                }
+                words[gram]
+            }
+        }
+    }
+}
+
 /// The context of a gram: its node on every level above, and its words.
 pub(crate) struct Context {
     /// How many words.
     len: usize,
     nodes: [usize; MAX_ORDER],
-    /// Its words, each with a space after it.
-    pub(crate) words: Vec<u8>,
-    ends: [usize; MAX_ORDER],
+    words: [Spelling; MAX_ORDER],
 }
 
 impl Context {
     /// The context, of `len` words, of `gram`.
     pub(crate) fn of(shape: &Shape<'_>, len: usize, gram: usize) -> Self {
-        let mut context = Self { len, nodes: [0; MAX_ORDER], words: Vec::new(), ends: [0; MAX_ORDER] };
+        let (nodes, words) = ([0; MAX_ORDER], [Spelling::default(); MAX_ORDER]);
+        let mut context = Self { len, nodes, words };
         let mut node = gram;
         for len in (0..len).rev() {
             let starts = shape.starts[len];
@@ -66,6 +193,12 @@ impl Context {
         }
         context.spell(shape, 0);
         context
+    }
+
+    /// The number of this context among those of its length; 0 for the empty one.
+    #[inline]
+    pub(crate) fn node(&self) -> usize {
+        self.len.checked_sub(1).map_or(0, |last| self.nodes[last])
     }
 
     /// Moves on to the context of `gram`, which is this one or one behind it.
@@ -88,17 +221,30 @@ impl Context {
         }
     }
 
-    /// Spells the words from number `from` on.
+    /// Looks up the words from number `from` on.
+    #[inline]
     fn spell(&mut self, shape: &Shape<'_>, from: usize) {
-        self.words.truncate(if from == 0 { 0 } else { self.ends[from - 1] });
         for len in from..self.len {
-            let node = self.nodes[len];
-            let word = if len == 0 { node as u32 } else { shape.words[len][node] };
-            self.words.extend_from_slice(shape.spellings.get(word));
-            self.words.push(b' ');
-            self.ends[len] = self.words.len();
+            self.words[len] = shape.spellings.short[shape.word(len, self.nodes[len]) as usize];
         }
     }
+
+    /// Appends the words of `gram`, whose context this is, and a space after each.
+    #[inline]
+    pub(crate) fn put(&self, shape: &Shape<'_>, gram: usize, text: &mut Text) {
+        for spelling in &self.words[..self.len] {
+            shape.spellings.put_spelling(spelling, text);
+        }
+        shape.spellings.put(shape.word(self.len, gram), text);
+    }
+}
+
+/// Token `id` of `tokenizer`: words in line mode as they are, others escaped, the names of special ones kept.
+pub(crate) fn spell(tokenizer: &Tokenizer, id: u32) -> Cow<'_, [u8]> {
+    let as_they_are = tokenizer.kind() == TokenizerKind::Word && tokenizer.unit() == Unit::Line;
+    let specials = [tokenizer.unk(), tokenizer.bos(), tokenizer.eos()];
+    let spelling = tokenizer.spelling(id);
+    if as_they_are || specials.contains(&Some(id)) { spelling } else { escape(&spelling).into() }
 }
 
 /// A token without white space, control characters, and bytes that are no UTF-8.
@@ -123,6 +269,25 @@ fn escape(token: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn strings_of_any_length_are_put_down_as_they_are() {
+        let strings: Vec<Vec<u8>> = (0..40).map(|len| (0..len).map(|i| b'a' + i).collect()).collect();
+        let spellings = Spellings::of(strings.iter());
+        let (mut text, mut expected) = (Text::default(), Vec::new());
+        for i in (0..40).chain([14, 15, 13, 16, 0, 39]) {
+            spellings.put(i, &mut text);
+            text.end_in(b'|');
+            text.extend(&strings[i as usize]);
+            text.push(b'\n');
+            let string = &strings[i as usize];
+            expected.extend([string, &b"|"[..], string, b"\n"].concat());
+        }
+        assert!(text.as_bytes() == expected, "{}", String::from_utf8_lossy(text.as_bytes()));
+        text.clear();
+        spellings.put(3, &mut text);
+        assert_eq!(text.as_bytes(), b"abc ");
+    }
 
     #[test]
     fn escapes_can_be_undone() {

@@ -2,12 +2,12 @@
 
 use std::{ops::Range, path::Path};
 
-use surprisal_model::ngram::{Combine, Estimate};
+use surprisal_model::ngram::{Combine, Estimate, Probabilities};
 use surprisal_text::Tokenizer;
 
 use super::LOG_ZERO;
 use crate::ordered::Sink;
-use crate::spell::{Context, Shape, Spellings};
+use crate::spell::{Context, Shape, Spellings, Text};
 use crate::{Error, Result, atomic};
 
 /// Writes the file `path`, in place of what is there. Returns its size in bytes.
@@ -78,17 +78,20 @@ fn levels(
         starts: estimate.tables.iter().map(|table| table.starts.as_slice()).collect(),
         spellings: words,
     };
-    let mut probabilities = Vec::new();
+    let mut lower = Vec::new();
     for (len, table) in estimate.tables.iter().enumerate() {
-        probabilities = estimate.probabilities(len, &probabilities);
         let weights = Spellings::of(table.weights.iter().map(|weight| {
-            let mut text = Vec::new();
+            let mut text = Text::default();
             push_log10(weight.backoff, &mut text);
-            text
+            text.as_bytes().to_vec()
         }));
-        let level = Level { estimate, shape: &shape, len, probabilities: &probabilities, weights };
+        let probabilities = estimate.level(len, &lower);
+        let level = Level { estimate, shape: &shape, len, probabilities, weights };
         sink.put(format!("\n\\{}-grams:\n", len + 1).as_bytes())?;
         sink.put_all(table.values.len(), |grams, text| level.text(grams, text))?;
+        if len + 1 < estimate.tables.len() {
+            lower = level.probabilities.all();
+        }
     }
     Ok(())
 }
@@ -98,51 +101,44 @@ struct Level<'a> {
     shape: &'a Shape<'a>,
     /// Words of a context.
     len: usize,
-    probabilities: &'a [f64],
+    probabilities: Probabilities<'a>,
     weights: Spellings,
 }
 
 impl Level<'_> {
     /// Appends the lines of `grams`.
-    fn text(&self, grams: Range<usize>, text: &mut Vec<u8>) {
-        let table = &self.estimate.tables[self.len];
-        let mut context = (self.len > 0).then(|| Context::of(self.shape, self.len, grams.start));
+    fn text(&self, grams: Range<usize>, text: &mut Text) {
+        let contexts = &self.estimate.tables[self.len].contexts;
+        let mut context = Context::of(self.shape, self.len, grams.start);
         for gram in grams {
+            context.advance(self.shape, gram);
             if self.len == 0 && Some(gram as u32) == self.estimate.bos {
                 text.push(b'0');
             } else {
-                push_log10(self.probabilities[gram], text);
+                push_log10(self.probabilities.of(context.node(), gram), text);
             }
             text.push(b'\t');
-            let word = match &mut context {
-                Some(context) => {
-                    context.advance(self.shape, gram);
-                    text.extend_from_slice(&context.words);
-                    table.words[gram]
-                }
-                None => gram as u32,
-            };
-            text.extend_from_slice(self.shape.spellings.get(word));
-            if let Some(&weight) = table.contexts.get(gram) {
-                text.push(b'\t');
-                text.extend_from_slice(self.weights.get(weight));
+            context.put(self.shape, gram, text);
+            if let Some(&weight) = contexts.get(gram) {
+                text.end_in(b'\t');
+                self.weights.put(weight, text);
             }
-            text.push(b'\n');
+            text.end_in(b'\n');
         }
     }
 }
 
 /// Appends log10 of a probability or a weight.
 #[inline]
-fn push_log10(x: f64, text: &mut Vec<u8>) {
+fn push_log10(x: f64, text: &mut Text) {
     if x <= 0.0 {
-        text.extend_from_slice(LOG_ZERO.as_bytes());
+        text.extend(LOG_ZERO.as_bytes());
         return;
     }
     let log = round(x.ln() * std::f64::consts::LOG10_E);
     let mut buffer = zmij::Buffer::new();
     let decimal = buffer.format_finite(log);
-    text.extend_from_slice(decimal.strip_suffix(".0").unwrap_or(decimal).as_bytes());
+    text.extend(decimal.strip_suffix(".0").unwrap_or(decimal).as_bytes());
 }
 
 /// The 32-bit float for a logarithm; see the module about those near 0.
@@ -160,9 +156,9 @@ mod tests {
     use super::*;
 
     fn decimal(x: f64) -> String {
-        let mut text = Vec::new();
+        let mut text = Text::default();
         push_log10(x, &mut text);
-        String::from_utf8(text).unwrap()
+        String::from_utf8(text.as_bytes().to_vec()).unwrap()
     }
 
     #[test]

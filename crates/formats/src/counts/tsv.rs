@@ -14,7 +14,7 @@ use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
 use crate::grams::Grams;
 use crate::ordered::Sink;
-use crate::spell::{Context, Shape, Spellings};
+use crate::spell::{Context, Shape, Spellings, Text, spell};
 use crate::{Error, Result, atomic};
 
 /// What it is called where its bytes came from no file.
@@ -40,18 +40,16 @@ pub fn write_tsv(path: impl AsRef<Path>, counts: &Counts, tokenizer: &Tokenizer)
     for (len, level) in counts.levels.iter().enumerate() {
         sink.put_all(level.counts.len(), |grams, text| lines(&shape, len, level, grams, text))?;
     }
-    sink.flush()?;
     writer.commit_reproducible()
 }
 
-fn lines(shape: &Shape<'_>, len: usize, level: &Level, grams: Range<usize>, text: &mut Vec<u8>) {
+fn lines(shape: &Shape<'_>, len: usize, level: &Level, grams: Range<usize>, text: &mut Text) {
     let mut context = Context::of(shape, len, grams.start);
     for gram in grams {
         context.advance(shape, gram);
-        text.extend_from_slice(&context.words);
-        text.extend_from_slice(shape.spellings.get(if len == 0 { gram as u32 } else { level.words[gram] }));
-        text.push(b'\t');
-        text.extend(level.counts[gram].to_string().bytes());
+        context.put(shape, gram, text);
+        text.end_in(b'\t');
+        text.extend(level.counts[gram].to_string().as_bytes());
         text.push(b'\n');
     }
 }
@@ -161,8 +159,7 @@ fn row(number: u64, text: &[u8]) -> Result<Row<'_>> {
 /// The tokenizer, and the ids of its tokens by how they are spelt here.
 fn vocabulary(rows: &[Row<'_>], given: Option<&Tokenizer>) -> Result<(Tokenizer, Ids)> {
     if let Some(given) = given {
-        let spellings = Spellings::tokens(given);
-        let ids = (0..given.vocab_size() as u32).map(|id| (spellings.get(id).to_vec(), id)).collect();
+        let ids = (0..given.vocab_size() as u32).map(|id| (spell(given, id).into_owned(), id)).collect();
         return Ok((given.clone(), ids));
     }
     let mut words = SPECIALS.to_vec();

@@ -34,7 +34,7 @@ pub use config::{Compat, NgramConfig, OrderReport, Report, Smoothing};
 pub use counts::{Counts, Level};
 pub use merge::Shard;
 pub use mix::{Part, mix};
-pub use smoothing::{Discounts, Estimate, Parameters, closed_form};
+pub use smoothing::{Discounts, Estimate, Parameters, Probabilities, closed_form};
 pub use trie::{Combine, Header, LevelHeader, SECTIONS, Table, Trie, Weight};
 pub use uniform::Uniform;
 pub use view::{Score, State, View};

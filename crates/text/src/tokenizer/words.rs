@@ -1,5 +1,7 @@
 //! A tokenizer as a list of strings, for files that store vocabularies in their own way.
 
+use std::borrow::Cow;
+
 use super::table::{Table, Words, specials};
 use super::{BOS, Codec, EOS, Tokenizer, TokenizerKind, UNK, bytes};
 use crate::Unit;
@@ -75,19 +77,18 @@ impl Tokenizer {
     }
 
     /// The bytes that a token stands for; the name of a special one. Nothing for an id that is none.
-    pub fn spelling(&self, id: u32) -> Vec<u8> {
-        if Some(id) == self.bos() {
-            return BOS.into();
-        }
-        if Some(id) == self.eos() {
-            return EOS.into();
+    pub fn spelling(&self, id: u32) -> Cow<'_, [u8]> {
+        let special =
+            [(self.bos(), BOS), (self.eos(), EOS)].into_iter().find(|&(special, _)| special == Some(id));
+        if let Some((_, name)) = special {
+            return name.as_bytes().into();
         }
         match &self.codec {
-            Codec::Byte => u8::try_from(id).map_or_else(|_| Vec::new(), |byte| vec![byte]),
+            Codec::Byte => u8::try_from(id).into_iter().collect::<Vec<u8>>().into(),
             Codec::Char(table) | Codec::Word(table) => {
-                table.words().get(id as usize).map_or_else(Vec::new, |word| word.as_bytes().to_vec())
+                table.words().get(id as usize).unwrap_or_default().as_bytes().into()
             }
-            Codec::Bpe(bpe) => bytes::spelling(bpe, id),
+            Codec::Bpe(bpe) => bytes::spelling(bpe, id).into(),
         }
     }
 }
@@ -102,7 +103,7 @@ mod tests {
         let tokenizer = Tokenizer::from_words(TokenizerKind::Word, Unit::Line, words).unwrap();
         assert_eq!(tokenizer.words().unwrap().collect::<Vec<_>>(), words);
         assert_eq!(tokenizer.encode("a b c").unwrap(), [4, 3, 0]);
-        assert_eq!((tokenizer.spelling(1), tokenizer.spelling(3)), (b"<s>".to_vec(), b"b".to_vec()));
+        assert_eq!([1, 3].map(|id| tokenizer.spelling(id)), [&b"<s>"[..], b"b"]);
         let again = Tokenizer::from_json(&tokenizer.to_json().unwrap()).unwrap();
         assert_eq!(again.words().unwrap().collect::<Vec<_>>(), words);
         for (kind, wrong) in [
@@ -123,8 +124,8 @@ mod tests {
     fn bytes_are_spelt_as_themselves() {
         let tokenizer = Tokenizer { codec: Codec::Byte, unit: Unit::Line };
         assert!(tokenizer.words().is_none());
-        assert_eq!(tokenizer.spelling(0xFF), [0xFF]);
-        assert_eq!(tokenizer.spelling(257), b"</s>");
+        assert_eq!(*tokenizer.spelling(0xFF), [0xFF]);
+        assert_eq!(*tokenizer.spelling(257), *b"</s>");
         assert!(tokenizer.spelling(258).is_empty());
     }
 }

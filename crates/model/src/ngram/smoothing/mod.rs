@@ -10,6 +10,7 @@ pub(super) use discount::discounts;
 pub(super) use statistics::{Context, Statistics};
 
 use rayon::prelude::*;
+use surprisal_kernels::prefetch::prefetch;
 
 use super::config::{NgramConfig, OrderReport, Report, Smoothing};
 use super::counts::Counts;
@@ -268,13 +269,24 @@ fn weights(
         .map(|share| {
             let range = share * SHARE..contexts.min((share + 1) * SHARE);
             let (mut known, mut list) = (Known::default(), Vec::new());
-            let number = |node: usize| {
-                let children = starts[node] as usize..starts[node + 1] as usize;
-                let context = Context::of(&used[children.clone()], keep.map(|keep| &keep[children]));
+            let mut look_up = |counts: &[u32], keep: Option<&[bool]>| {
+                let context = Context::of(counts, keep);
                 *known.entry(context).or_insert_with(|| {
                     list.push(context);
                     list.len() as u32 - 1
                 })
+            };
+            // Most contexts are followed by one word, a few times.
+            let mut one = [None; 64];
+            let number = |node: usize| {
+                let children = starts[node] as usize..starts[node + 1] as usize;
+                let counts = &used[children.clone()];
+                match (counts, keep) {
+                    (&[count], None) if (count as usize) < one.len() => {
+                        *one[count as usize].get_or_insert_with(|| look_up(counts, None))
+                    }
+                    _ => look_up(counts, keep.map(|keep| &keep[children])),
+                }
             };
             (range.map(number).collect(), list)
         })
@@ -292,39 +304,18 @@ fn weights(
 }
 
 impl Estimate {
+    /// The probabilities of order `len` + 1; `lower` are those of the order below.
+    pub fn level<'a>(&'a self, len: usize, lower: &'a [f64]) -> Probabilities<'a> {
+        let uniform = 1.0 / f64::from(self.vocab_size - u32::from(self.bos.is_some())).max(1.0);
+        let suffixes =
+            if len > 0 && self.combine == Combine::Interpolate { self.suffixes[len].as_slice() } else { &[] };
+        let parents = len.checked_sub(1).map(|parent| &self.tables[parent]);
+        Probabilities { table: &self.tables[len], parents, suffixes, combine: self.combine, lower, uniform }
+    }
+
     /// The probabilities of all grams of order `len` + 1, from those of the order below.
     pub fn probabilities(&self, len: usize, lower: &[f64]) -> Vec<f64> {
-        const SHARE: usize = 1 << 15;
-        let table = &self.tables[len];
-        if len == 0 {
-            return table.values.par_iter().map(|&value| table.numerators[value as usize]).collect();
-        }
-        let parents = &self.tables[len - 1];
-        let nodes = parents.starts.len() - 1;
-        let uniform = 1.0 / f64::from(self.vocab_size - u32::from(self.bos.is_some())).max(1.0);
-        let parts: Vec<Vec<f64>> = (0..nodes.div_ceil(SHARE))
-            .into_par_iter()
-            .map(|share| {
-                let range = share * SHARE..nodes.min((share + 1) * SHARE);
-                let grams = parents.starts[range.start] as usize..parents.starts[range.end] as usize;
-                let mut part = Vec::with_capacity(grams.len());
-                for node in range {
-                    let weight = parents.weights[parents.contexts[node] as usize];
-                    for gram in parents.starts[node] as usize..parents.starts[node + 1] as usize {
-                        let own = table.numerators[table.values[gram] as usize] * weight.scale;
-                        part.push(match self.combine {
-                            Combine::BackOff => own,
-                            Combine::Interpolate => {
-                                own + weight.backoff * lower[self.suffixes[len][gram] as usize]
-                            }
-                            Combine::Longest => own + weight.backoff * uniform,
-                        });
-                    }
-                }
-                part
-            })
-            .collect();
-        parts.concat()
+        self.level(len, lower).all()
     }
 
     /// Numbers and weights that no gram has any more, or that are the same, are kept once.
@@ -393,6 +384,57 @@ impl Estimate {
             }
             below = Some(renumbered);
         }
+    }
+}
+
+/// The probabilities of the grams of one order.
+#[derive(Debug, Clone, Copy)]
+pub struct Probabilities<'a> {
+    table: &'a Table,
+    parents: Option<&'a Table>,
+    suffixes: &'a [u32],
+    combine: Combine,
+    lower: &'a [f64],
+    uniform: f64,
+}
+
+impl Probabilities<'_> {
+    /// Of `gram`, a continuation of context `node` (0 for a single word).
+    #[inline]
+    pub fn of(&self, node: usize, gram: usize) -> f64 {
+        /// How many grams ahead the probability of a suffix is asked for.
+        const AHEAD: usize = 16;
+        let own = self.table.numerators[self.table.values[gram] as usize];
+        let Some(parents) = self.parents else { return own };
+        let weight = parents.weights[parents.contexts[node] as usize];
+        let own = own * weight.scale;
+        match self.combine {
+            Combine::BackOff => own,
+            Combine::Interpolate => {
+                if let Some(&suffix) = self.suffixes.get(gram + AHEAD) {
+                    prefetch(self.lower, suffix as usize);
+                }
+                own + weight.backoff * self.lower[self.suffixes[gram] as usize]
+            }
+            Combine::Longest => own + weight.backoff * self.uniform,
+        }
+    }
+
+    /// Of all grams.
+    pub fn all(&self) -> Vec<f64> {
+        let starts = self.parents.map_or(&[][..], |parents| &parents.starts);
+        let grams = (0..self.table.values.len()).into_par_iter();
+        // Each task finds the context of its first gram, and walks on from there.
+        let of = |node: &mut Option<usize>, gram: usize| {
+            let found = || starts.partition_point(|&start| start as usize <= gram).saturating_sub(1);
+            let mut at = node.unwrap_or_else(found);
+            while starts.get(at + 1).is_some_and(|&end| end as usize <= gram) {
+                at += 1;
+            }
+            *node = Some(at);
+            self.of(at, gram)
+        };
+        grams.with_min_len(1 << 12).map_init(|| None, of).collect()
     }
 }
 
