@@ -188,23 +188,11 @@ impl<'a> Text<'a> {
             *bucket_of = bucket as u16;
             sizes[bucket] += frequency as usize;
         }
-        let (mut places, mut shapes) = (vec![0_u32; n], vec![Shape::default(); n]);
+        let (mut places, mut shapes) = (fresh::<u32>(n), fresh::<Shape>(n));
         self.scatter(&bucket_of, sizes.len(), &mut places);
         let parts = cut(&mut places, &sizes).into_iter().zip(cut(&mut shapes, &sizes));
         let mut buckets: Vec<Bucket<'_>> = parts.map(|(places, shapes)| Bucket { places, shapes }).collect();
-        let spare: Mutex<Vec<Vec<u128>>> = Mutex::default();
-        let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
-        let grams: Vec<[usize; MAX_ORDER]> = buckets
-            .par_iter_mut()
-            .with_max_len(1)
-            .map(|bucket| {
-                let mut records = spare().pop().unwrap_or_default();
-                let grams = self.sort(bucket, &mut records);
-                spare().push(records);
-                (self.done)(bucket.places.len() as u64);
-                grams
-            })
-            .collect();
+        let grams = self.sort_all(&mut buckets);
         self.fill(&buckets, &grams)
     }
 
@@ -240,6 +228,20 @@ impl<'a> Text<'a> {
                 }
             }
         });
+    }
+
+    /// Sorts all buckets; returns how many grams of each length begin in each.
+    fn sort_all(&self, buckets: &mut [Bucket<'_>]) -> Vec<[usize; MAX_ORDER]> {
+        let spare: Mutex<Vec<Vec<u128>>> = Mutex::default();
+        let spare = || spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let sort = |bucket: &mut Bucket<'_>| {
+            let mut records = spare().pop().unwrap_or_default();
+            let grams = self.sort(bucket, &mut records);
+            spare().push(records);
+            (self.done)(bucket.places.len() as u64);
+            grams
+        };
+        buckets.par_iter_mut().with_max_len(1).map(sort).collect()
     }
 
     /// Sorts the places of a bucket and finds their shapes; returns how many grams of each length begin in it. `records`
@@ -327,10 +329,10 @@ impl<'a> Text<'a> {
         let total: Vec<usize> = sizes.iter().map(|sizes| sizes.iter().sum()).collect();
         let mut levels = vec![Level::default(); order];
         for (len, level) in levels.iter_mut().enumerate().skip(1) {
-            let array = || vec![0_u32; total[len]];
-            (level.words, level.counts, level.suffixes) = (array(), array(), array());
+            (level.words, level.counts, level.suffixes) =
+                (fresh(total[len]), fresh(total[len]), fresh(total[len]));
             if len + 1 < order {
-                level.starts = vec![0; total[len] + 1];
+                level.starts = fresh(total[len] + 1);
             }
         }
         let mut heads: Vec<Vec<(u32, u32)>> = vec![Vec::new(); buckets.len()];
@@ -403,7 +405,7 @@ impl<'a> Text<'a> {
             level.suffixes.clone_from(&level.words);
         }
         let longest = if self.order > 2 { self.tokens.len() } else { 0 };
-        let ids: Vec<AtomicU32> = (0..longest).into_par_iter().map(|_| AtomicU32::default()).collect();
+        let ids: Vec<AtomicU32> = fresh(longest);
         for len in 1..self.order.saturating_sub(1) {
             buckets.par_iter().zip(&before[len]).for_each(|(bucket, &before)| {
                 let mut id = before.wrapping_sub(1);
@@ -418,6 +420,11 @@ impl<'a> Text<'a> {
                 .for_each(|suffix| *suffix = ids[*suffix as usize + 1].load(Ordering::Relaxed));
         }
     }
+}
+
+/// An array of zeros, touched by all threads.
+fn fresh<T: Default + Send>(len: usize) -> Vec<T> {
+    (0..len).into_par_iter().with_min_len(1 << 16).map(|_| T::default()).collect()
 }
 
 /// Cuts an array into parts of these sizes.

@@ -31,15 +31,16 @@ impl Statistics {
             unigrams[bos as usize] = 0;
         }
         let mut statistics = Self { adjusted, unigrams, count_of_counts: Vec::new() };
-        for len in 0..order {
+        let count_of_counts = |len| {
             let mut n = [0; 4];
             for &count in statistics.used(counts, len) {
                 if let Some(n) = (count as usize).checked_sub(1).and_then(|i| n.get_mut(i)) {
                     *n += 1;
                 }
             }
-            statistics.count_of_counts.push(n);
-        }
+            n
+        };
+        statistics.count_of_counts = (0..order).into_par_iter().map(count_of_counts).collect();
         if compat == Some(Compat::Kenlm) && contexts {
             statistics.lmplz_quirk(counts);
         }
