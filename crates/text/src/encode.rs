@@ -84,10 +84,11 @@ pub(crate) fn learn_words(
 
 /// What each thread met of the words of `spans`, and wrote down by ids of its own.
 fn meet_words(spans: &[Span], unit: Unit, reading: Reading) -> Result<(Vec<Met>, Vec<Vec<Encoded>>, Seen)> {
+    let bytes: u64 = spans.iter().map(Span::len).sum();
     let (states, seen) = each_piece(
         spans,
         reading.threads,
-        || Ok((Met::new(unit)?, Vec::new())),
+        || Ok((Met::of_text(unit, bytes / reading.threads.max(1) as u64)?, Vec::new())),
         |(met, encoded): &mut (Met, Vec<Encoded>), piece| {
             // Places order by piece, then by token.
             let place = (piece.index as u64) << 32;

@@ -222,6 +222,8 @@ impl Current {
     fn advance(&mut self, piece: &mut Piece) -> Result<bool> {
         let bytes = &mut piece.bytes;
         bytes.clear();
+        // With what is left of the piece before, which is a line or less.
+        bytes.reserve_exact(CHUNK + CHUNK / 8);
         bytes.append(&mut self.rest);
         // Searched already without finding a place to cut.
         let mut searched = 0;

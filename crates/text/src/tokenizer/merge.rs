@@ -19,8 +19,13 @@ pub(crate) struct Met {
 }
 
 impl Met {
-    pub(crate) fn new(unit: Unit) -> Result<Self> {
-        Ok(Self { interner: Interner::new(unit)?, first: vec![0; specials(unit) as usize] })
+    /// With room for the words of a text of so many bytes, as long as it is short: what grows is copied, and memory that is
+    /// touched for the first time costs more than what is done with it.
+    pub(crate) fn of_text(unit: Unit, bytes: u64) -> Result<Self> {
+        let words = (bytes / 32).min(1 << 18) as usize;
+        let mut first = Vec::with_capacity(words);
+        first.resize(specials(unit) as usize, 0);
+        Ok(Self { interner: Interner::with_room(unit, words)?, first })
     }
 }
 
@@ -36,13 +41,13 @@ pub(crate) fn look_up(met: &[Met], words: &Words, threads: usize, unit: Unit) ->
     let specials = specials(unit) as usize;
     let share = (words.len() - specials).div_ceil(threads).max(1);
     let found = on_threads(threads, |thread| {
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(met.iter().map(|one| one.interner.words().len()).sum());
         let first = specials + thread * share;
         for (n, (key, word)) in words.keyed_from(first).take(share).enumerate() {
             if hashes.may_have(key) {
                 for (one, its) in met.iter().enumerate() {
                     let local = its.interner.find(key, word);
-                    found.extend(local.map(|local| (one, local as usize, (first + n) as u32)));
+                    found.extend(local.map(|local| (one as u32, local, (first + n) as u32)));
                 }
             }
         }
@@ -55,9 +60,10 @@ pub(crate) fn look_up(met: &[Met], words: &Words, threads: usize, unit: Unit) ->
         }
     }
     for (one, local, id) in found.into_iter().flatten() {
+        let own = &mut maps[one as usize][local as usize];
         // A word that is there again is the first one, and never a special token.
-        if local >= specials && maps[one][local] == 0 {
-            maps[one][local] = id;
+        if local as usize >= specials && *own == 0 {
+            *own = id;
         }
     }
     maps

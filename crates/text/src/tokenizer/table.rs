@@ -109,7 +109,8 @@ impl Interner {
     /// One with the special tokens, and room for `words` words.
     pub(crate) fn with_room(unit: Unit, words: usize) -> Result<Self> {
         let words = words.min(MAX_VOCABULARY);
-        let mut interner = Self { words: Words::with_capacity(words, 0), index: Index::with_capacity(words) };
+        let mut interner =
+            Self { words: Words::with_capacity(words, 8 * words), index: Index::with_capacity(words) };
         for name in &[UNK, BOS, EOS][..specials(unit) as usize] {
             interner.add(name)?;
         }
