@@ -11,6 +11,7 @@ KenLM's programs are found in --kenlm or on PATH. Time and memory are the kernel
 measurement of several processes has the sum of their times and the largest of their peaks.
 """
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -126,13 +127,18 @@ class Bench:
             "threads": self.arguments.threads,
         }
 
-    def side_by_side(self, what, text, contenders, extra=lambda name, median: {}):
-        """Alternates the contenders; the first is what the others are divided by. Gives the medians by name."""
+    def side_by_side(self, what, text, contenders, makes=(), extra=lambda name, median: {}):
+        """Alternates the contenders, which make files that end so; the first is what the others are divided by. Gives the
+        medians by name."""
         times = {name: [] for name, _, _ in contenders}
         for _ in range(self.arguments.rounds):
             for name, steps, names in contenders:
                 if times[name] is None:
                     continue
+                for end in makes:  # what replaces a file waits until it is on the disk; others do not
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(names["out"] + end)
+                os.sync()  # nobody's time goes to what another one wrote
                 try:
                     times[name].append(run(steps, names))
                 except Failed as failure:
@@ -178,10 +184,11 @@ class Bench:
         wanted = self.arguments.only
         if "arpa" in wanted:
             contenders = [(name, KENLM["arpa"], names) for name, names in theirs]
-            self.side_by_side("arpa", text, contenders + [("surprisal", SURPRISAL["arpa"], ours)])
+            self.side_by_side("arpa", text, contenders + [("surprisal", SURPRISAL["arpa"], ours)], [".arpa"])
         if "model" in wanted:
             contenders = [(f"{name} + build_binary trie", KENLM["model"], names) for name, names in theirs]
-            self.side_by_side("model", text, contenders + [("surprisal", SURPRISAL["model"], ours)])
+            contenders.append(("surprisal", SURPRISAL["model"], ours))
+            self.side_by_side("model", text, contenders, [".arpa", ".trie", ".ngram"])
         if not {"score", "size"} & set(wanted):
             return
         kenlm = theirs[-1][1]
@@ -221,7 +228,7 @@ class Bench:
                 [("probing", KENLM["score"], kenlm), ("surprisal", SURPRISAL["score"], ours),
                  ("trie", KENLM["score_trie"], kenlm), ("trie, 8 bits", KENLM["score8"], kenlm),
                  ("surprisal, 8 bits", SURPRISAL["score8"], ours)],
-                extra,
+                extra=extra,
             )
 
     def table(self):
