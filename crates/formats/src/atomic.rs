@@ -10,7 +10,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -36,7 +36,7 @@ pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 /// Dropped without it, nothing has changed.
 #[derive(Debug)]
 pub struct Writer {
-    file: BufWriter<Checked>,
+    file: Blocks,
     aside: Aside,
     target: PathBuf,
     written: u64,
@@ -53,7 +53,7 @@ impl Writer {
             return Err(Error::io("write", &target, io::ErrorKind::IsADirectory.into()));
         }
         let (file, aside) = create_aside(&target).map_err(|reason| Error::io("create", &target, reason))?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 16, Checked(file)), aside, target, written: 0 })
+        Ok(Self { file: Blocks { file, block: Vec::new() }, aside, target, written: 0 })
     }
 
     /// Appends `bytes`.
@@ -73,7 +73,7 @@ impl Writer {
     /// the rename: then the new file is there, and may be gone after a power loss.
     pub fn commit(mut self) -> Result<u64> {
         self.file.flush().map_err(|reason| self.failed(reason))?;
-        sync(&self.file.get_ref().0).map_err(|reason| self.failed(reason))?;
+        sync(&self.file.file).map_err(|reason| self.failed(reason))?;
         rename(&self.aside.0, &self.target)?;
         sync_folder(folder_of(&self.target))?;
         Ok(self.written)
@@ -139,17 +139,40 @@ pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
-/// A file that counts as an operation at each write, and tears the write where a fault is planned.
+/// A file that is written in whole blocks, as many at once as there are, each where one of its size begins. Every write counts
+/// as an operation, and is torn where a fault is planned.
 #[derive(Debug)]
-struct Checked(File);
+struct Blocks {
+    file: File,
+    /// The beginning of the next block.
+    block: Vec<u8>,
+}
 
-impl Write for Checked {
+/// Linux keeps a file in pieces of memory as large as what is written at once where it may. Small ones are more often at
+/// hand: a text of 3.4 GB in writes of 2 MiB took three times as much of the kernel's time.
+const BLOCK: usize = 16 << 10;
+
+impl Write for Blocks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        write_checked(&mut self.0, bytes).map(|()| bytes.len())
+        if self.block.is_empty() && bytes.len() >= BLOCK {
+            let whole = bytes.len() / BLOCK * BLOCK;
+            write_checked(&mut self.file, &bytes[..whole])?;
+            return Ok(whole);
+        }
+        let len = bytes.len().min(BLOCK - self.block.len());
+        self.block.extend_from_slice(&bytes[..len]);
+        if self.block.len() == BLOCK {
+            self.flush()?;
+        }
+        Ok(len)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
+        if !self.block.is_empty() {
+            write_checked(&mut self.file, &self.block)?;
+            self.block.clear();
+        }
+        self.file.flush()
     }
 }
 
