@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use rayon::prelude::*;
 use surprisal_kernels::prefetch::prefetch;
 use surprisal_model::ngram::MAX_ORDER;
 use surprisal_text::{Tokenizer, TokenizerKind, Unit};
@@ -48,14 +49,10 @@ impl Text {
     #[inline]
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         let len = bytes.len();
-        let room = self.room(len);
-        match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
-            // Most numbers: two copies that overlap.
-            (Some(first), Some(last)) if len <= 16 => {
-                room[..8].copy_from_slice(first);
-                room[len - 8..len].copy_from_slice(last);
-            }
-            _ => room[..len].copy_from_slice(bytes),
+        let room = &mut self.room(len)[..len];
+        // Most numbers and most words: two copies that overlap.
+        if !(len <= 16 && copy_ends::<8>(bytes, room) || len <= 32 && copy_ends::<16>(bytes, room)) {
+            room.copy_from_slice(bytes);
         }
         self.len += len;
     }
@@ -67,6 +64,15 @@ impl Text {
     }
 }
 
+/// Copies the first and the last `N` bytes, if there are as many.
+#[inline]
+fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) -> bool {
+    let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else { return false };
+    to[..N].copy_from_slice(first);
+    to[from.len() - N..].copy_from_slice(last);
+    true
+}
+
 /// A string and a space behind it, if they have up to 15 bytes; otherwise where among long ones they stand. The last byte
 /// is how many bytes there are, or [`LONG`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -74,6 +80,27 @@ impl Text {
 struct Spelling([u8; 16]);
 
 const LONG: u8 = u8::MAX;
+
+impl Spelling {
+    fn of(string: &[u8]) -> Self {
+        let mut spelling = Self::default();
+        match spelling.0[..15].get_mut(..=string.len()) {
+            Some(bytes) => {
+                bytes[..string.len()].copy_from_slice(string);
+                bytes[string.len()] = b' ';
+                spelling.0[15] = string.len() as u8 + 1;
+            }
+            None => spelling.0[15] = LONG,
+        }
+        spelling
+    }
+
+    /// Where a long string stands.
+    #[inline]
+    fn place(&self) -> usize {
+        self.0.first_chunk().map_or(0, |place| u64::from_le_bytes(*place) as usize)
+    }
+}
 
 /// Byte strings by number, each with a space behind it.
 pub(crate) struct Spellings {
@@ -83,33 +110,24 @@ pub(crate) struct Spellings {
 }
 
 impl Spellings {
-    pub(crate) fn of<T: AsRef<[u8]>>(strings: impl Iterator<Item = T>) -> Self {
-        let mut spellings = Self { short: Vec::with_capacity(strings.size_hint().0), long: Vec::new() };
-        for string in strings {
-            spellings.add(string.as_ref());
+    pub(crate) fn of<T: AsRef<[u8]>>(len: usize, string: impl Fn(u32) -> T + Sync) -> Self {
+        let short = |id| Spelling::of(string(id).as_ref());
+        let mut short: Vec<Spelling> = (0..len as u32).into_par_iter().map(short).collect();
+        let mut long = Vec::new();
+        for (spelling, id) in short.iter_mut().zip(0..).filter(|(spelling, _)| spelling.0[15] == LONG) {
+            let string = string(id);
+            let string = string.as_ref();
+            spelling.0[..8].copy_from_slice(&(long.len() as u64).to_le_bytes());
+            long.extend((string.len() as u64 + 1).to_le_bytes());
+            long.extend(string);
+            long.push(b' ');
         }
-        spellings
-    }
-
-    fn add(&mut self, string: &[u8]) {
-        let mut spelling = Spelling::default();
-        if let Some(bytes) = spelling.0[..15].get_mut(..=string.len()) {
-            bytes[..string.len()].copy_from_slice(string);
-            bytes[string.len()] = b' ';
-            spelling.0[15] = string.len() as u8 + 1;
-        } else {
-            spelling.0[15] = LONG;
-            spelling.0[..8].copy_from_slice(&(self.long.len() as u64).to_le_bytes());
-            self.long.extend((string.len() as u64 + 1).to_le_bytes());
-            self.long.extend(string);
-            self.long.push(b' ');
-        }
-        self.short.push(spelling);
+        Self { short, long }
     }
 
     /// The tokens of `tokenizer`; see [`spell`].
     pub(crate) fn tokens(tokenizer: &Tokenizer) -> Self {
-        Self::of((0..tokenizer.vocab_size() as u32).map(|id| spell(tokenizer, id)))
+        Self::of(tokenizer.vocab_size(), |id| spell(tokenizer, id))
     }
 
     /// Appends string `id` and a space.
@@ -131,16 +149,24 @@ impl Spellings {
     }
 
     fn put_long(&self, spelling: &Spelling, text: &mut Text) {
-        let number =
-            |bytes: &[u8]| bytes.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize);
-        let rest = &self.long[number(&spelling.0)..];
-        text.extend(&rest[8..8 + number(rest)]);
+        let rest = &self.long[spelling.place()..];
+        let len = rest.first_chunk().map_or(0, |len| u64::from_le_bytes(*len) as usize);
+        text.extend(&rest[8..8 + len]);
     }
 
-    /// Asks for a string that is put down soon.
+    /// Asks for where string `id` stands, which is looked at soon.
     #[inline]
-    pub(crate) fn prefetch(&self, id: u32) {
+    fn prefetch(&self, id: u32) {
         prefetch(&self.short, id as usize);
+    }
+
+    /// Asks for string `id` itself, if it stands elsewhere.
+    #[inline]
+    fn prefetch_long(&self, id: u32) {
+        let spelling = &self.short[id as usize];
+        if spelling.0[15] == LONG {
+            prefetch(&self.long, spelling.place());
+        }
     }
 }
 
@@ -153,18 +179,19 @@ pub(crate) struct Shape<'a> {
     pub(crate) spellings: &'a Spellings,
 }
 
-/// How many grams ahead a word is asked for.
+/// How many grams ahead it is asked for a word, and twice as many for where it stands.
 const AHEAD: usize = 12;
 
 impl Shape<'_> {
-    /// The last word of a gram of `len` + 1 words; asks for that of one behind it.
+    /// The last word of a gram of `len` + 1 words; asks for those of grams behind it.
     #[inline]
     fn word(&self, len: usize, gram: usize) -> u32 {
         match self.words[len] {
             [] => gram as u32,
             words => {
-                if let Some(&word) = words.get(gram + AHEAD) {
+                if let Some(&word) = words.get(gram + 2 * AHEAD) {
                     self.spellings.prefetch(word);
+                    self.spellings.prefetch_long(words[gram + AHEAD]);
                 }
                 words[gram]
             }
@@ -273,7 +300,7 @@ mod tests {
     #[test]
     fn strings_of_any_length_are_put_down_as_they_are() {
         let strings: Vec<Vec<u8>> = (0..40).map(|len| (0..len).map(|i| b'a' + i).collect()).collect();
-        let spellings = Spellings::of(strings.iter());
+        let spellings = Spellings::of(strings.len(), |id| &strings[id as usize]);
         let (mut text, mut expected) = (Text::default(), Vec::new());
         for i in (0..40).chain([14, 15, 13, 16, 0, 39]) {
             spellings.put(i, &mut text);

@@ -32,10 +32,10 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
 /// have the same probability; stupid backoff from order 3, which multiplies by 0.4 where a context was never seen.
 pub fn write_to(
     estimate: &Estimate,
-    token: impl Fn(u32) -> Vec<u8>,
+    token: impl Fn(u32) -> Vec<u8> + Sync,
     put: impl FnMut(&[u8]) -> Result<()> + Send,
 ) -> Result<()> {
-    write_spelt(estimate, &Spellings::of((0..estimate.vocab_size).map(token)), put)
+    write_spelt(estimate, &Spellings::of(estimate.vocab_size as usize, token), put)
 }
 
 fn write_spelt(
@@ -80,11 +80,11 @@ fn levels(
     };
     let mut lower = Vec::new();
     for (len, table) in estimate.tables.iter().enumerate() {
-        let weights = Spellings::of(table.weights.iter().map(|weight| {
+        let weights = Spellings::of(table.weights.len(), |weight| {
             let mut text = Text::default();
-            push_log10(weight.backoff, &mut text);
+            push_log10(table.weights[weight as usize].backoff, &mut text);
             text.as_bytes().to_vec()
-        }));
+        });
         let probabilities = estimate.level(len, &lower);
         let level = Level { estimate, shape: &shape, len, probabilities, weights };
         sink.put(format!("\n\\{}-grams:\n", len + 1).as_bytes())?;
