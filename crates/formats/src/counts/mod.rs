@@ -20,7 +20,7 @@ use crate::container::{self, Kind};
 use crate::ngram::{Vocabulary, map};
 use crate::{Error, Result, atomic};
 
-const KIND: Kind = Kind { magic: b"SURPCNT1", what: "the counts file" };
+const KIND: Kind = Kind { magic: b"SURPCNT2", what: "the counts file" };
 /// Sections of an order: words, counts, continuations.
 const SECTIONS: usize = 3;
 

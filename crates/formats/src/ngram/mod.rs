@@ -20,7 +20,7 @@ use crate::{Error, Result, atomic, folder, read::regular_length};
 mod vocabulary;
 pub(crate) use vocabulary::Vocabulary;
 
-const KIND: Kind = Kind { magic: b"SURPNGM3", what: "the n-gram model" };
+const KIND: Kind = Kind { magic: b"SURPNGM4", what: "the n-gram model" };
 
 /// What a file says about itself.
 #[derive(Serialize, Deserialize)]
