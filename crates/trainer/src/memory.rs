@@ -25,8 +25,8 @@ fn amount(file: &str, name: &str) -> Option<u64> {
 /// Where the system does not say how much there is (anything but Linux), the limit is what no machine has.
 ///
 /// # Errors
-/// With both amounts and what to make smaller.
-pub(crate) fn check(needed: u64, what: &str) -> Result<()> {
+/// With both amounts and `hint`, which says what to make smaller.
+pub(crate) fn check(needed: u64, what: &str, hint: &str) -> Result<()> {
     let available = available().unwrap_or(1 << 42);
     if needed <= available {
         return Ok(());
@@ -36,7 +36,7 @@ pub(crate) fn check(needed: u64, what: &str) -> Result<()> {
         bytes(needed),
         bytes(available)
     ))
-    .hint("make the model (n_layer, n_embd), the batch (batch_size, block_size) or the vocabulary smaller"))
+    .hint(hint))
 }
 
 #[cfg(test)]
@@ -45,7 +45,8 @@ mod tests {
 
     #[test]
     fn what_no_machine_has_is_refused() {
-        assert!(check(1 << 60, "the model").unwrap_err().message.contains("the model needs about"));
-        assert!(check(1000, "the model").is_ok());
+        let refused = check(1 << 60, "the model", "a smaller one").unwrap_err();
+        assert!(refused.message.contains("the model needs about"));
+        assert!(check(1000, "the model", "a smaller one").is_ok());
     }
 }

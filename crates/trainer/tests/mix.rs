@@ -100,7 +100,9 @@ fn one_static_model_is_written_and_read_by_everything() {
     for out in ["m.ngram", "m.arpa"] {
         let arguments =
             ["mix", "a.ngram", "b.arpa", "c.ngram", "--heldout", "held.txt", "--out", out, "--json"];
-        let result = bench.run(&arguments).succeeded().result();
+        let ran = bench.run(&arguments).succeeded();
+        assert!(ran.stderr.contains("mixing takes "), "{}", ran.stderr);
+        let result = ran.result();
         let written = &result["written"][0];
         let size = std::fs::metadata(bench.path().join(out)).unwrap().len();
         assert_eq!((&written["path"], &written["bytes"]), (&out.into(), &size.into()));

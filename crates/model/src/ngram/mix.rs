@@ -92,6 +92,17 @@ pub fn mix(parts: &[Part<'_>], unk: Option<u32>) -> Result<NgramModel> {
     Ok(NgramModel::new(config, report, trie))
 }
 
+/// How much memory [`mix`] takes at its worst, in bytes, besides that of the parts: where they share no grams.
+pub fn mix_memory(parts: &[Part<'_>]) -> u64 {
+    let grams = |part: &Part<'_>| -> u64 {
+        part.model.trie().header().levels.iter().map(|level| u64::from(level.grams)).sum()
+    };
+    let words = parts.iter().map(|part| part.names.vocab_size() as u64).max().unwrap_or(0);
+    // A gram's word, start, probability, back-off and suffix; its value and weight, and both sorted to be stored once; and
+    // what the file holds of it.
+    80 * (words + parts.iter().map(grams).sum::<u64>())
+}
+
 /// The size of the vocabulary, and `<s>`.
 fn check(parts: &[Part<'_>]) -> Result<(usize, Option<u32>)> {
     let wrong = |message: String| Err(Error::Config { message });

@@ -33,7 +33,7 @@ use rayon::prelude::*;
 pub use config::{Compat, NgramConfig, OrderReport, Report, Smoothing};
 pub use counts::{Counts, Level};
 pub use merge::Shard;
-pub use mix::{Part, mix};
+pub use mix::{Part, mix, mix_memory};
 pub use smoothing::{Discounts, Estimate, Parameters, Probabilities, closed_form};
 pub use trie::{Combine, Header, LevelHeader, SECTIONS, Table, Trie, Weight};
 pub use uniform::Uniform;

@@ -121,7 +121,8 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
         thousands(tokenizer.vocab_size() as u64),
         bytes(needed),
     ));
-    crate::memory::check(needed, "counting this text")?;
+    let hint = "count it in parts (--shard, then `merge`), or fewer tokens at a time (--order)";
+    crate::memory::check(needed, "counting this text", hint)?;
     let config = config(how, tokenizer.bos(), tokenizer.unk())?;
     let vocab_size = tokenizer.vocab_size();
     let of = |tokens: &[u32], what| {

@@ -126,7 +126,11 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
                 .zip(weights)
                 .map(|((loaded, names), &weight)| Some(Part { model: loaded.model.ngram()?, weight, names }))
                 .collect();
-            let model = pool.install(|| counted::mix(&parts.unwrap_or_default(), unk))?;
+            let parts = parts.unwrap_or_default();
+            let needed = counted::mix_memory(&parts);
+            output.say(format!("mixing takes {} at most", bytes(needed)));
+            crate::memory::check(needed, "mixing these models", "prune them first, with `count --prune`")?;
+            let model = pool.install(|| counted::mix(&parts, unk))?;
             for notice in &model.report().notices {
                 output.say(format!("note: {notice}"));
             }

@@ -148,7 +148,9 @@ impl Plan {
         let neural = crate::models::neural_config(config, data.tokenizer.vocab_size())?;
         let train = &config.train;
         let needed = neural.estimate_bytes(train.batch_size, train.block_size);
-        crate::memory::check(needed, &format!("training this {}", config.model.kind))?;
+        let hint =
+            "make the model (n_layer, n_embd), the batch (batch_size, block_size) or the vocabulary smaller";
+        crate::memory::check(needed, &format!("training this {}", config.model.kind), hint)?;
         let tokens = data.train.ids.len();
         if data.train.unit == surprisal_text::Unit::Stream && tokens <= train.block_size {
             return Err(Failure::failed(format!(
