@@ -2,7 +2,8 @@
 """One training step side by side with PyTorch: one run on one machine, alternating, two threads each, medians and ratios.
 
 A step is forward, backward, clipping by the global norm and AdamW on nanoGPT's two character-level shapes. The PyTorch model
-(nanogpt.py) is of the same shape and steps with PyTorch's fused AdamW and its own clipping. Run it with the interpreter of a virtual environment that has PyTorch:
+(nanogpt.py) is of the same shape and steps with PyTorch's fused AdamW and its own clipping. Run it with the interpreter of a
+virtual environment that has PyTorch:
 
     cargo build --release
     /path/to/venv/bin/python scripts/bench_step.py [rounds] [cpu | 10m] [modes, of eager,compiled,bf16,compiled_bf16]

@@ -353,6 +353,21 @@ mod tests {
     }
 
     #[test]
+    fn pieces_of_any_size_are_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pieces");
+        let mut expected = Vec::new();
+        let mut writer = Writer::create(&path).unwrap();
+        for len in [1, BLOCK - 1, BLOCK, 3, 3 * BLOCK + 5, BLOCK - 8, 0, 2 * BLOCK, BLOCK + 1, 7] {
+            let piece: Vec<u8> = (0..len).map(|i| (i * 31 + len) as u8).collect();
+            writer.put(&piece).unwrap();
+            expected.extend(piece);
+        }
+        assert_eq!(writer.commit().unwrap(), expected.len() as u64);
+        assert!(fs::read(&path).unwrap() == expected);
+    }
+
+    #[test]
     fn a_writer_that_is_dropped_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("big.bin");

@@ -6,7 +6,7 @@
 //!
 //! The header holds the length and the CRC-32 (that of zip and PNG) of every section; a section starts at the next multiple
 //! of 64, with zeros before it. Numbers are little-endian. Every byte is covered by a checksum, a comparison, or the rule
-//! about zeros: a change within 32 bits of each other never goes unnoticed, any other once in 2³² times. A hash that
+//! about zeros: a change of up to 32 bits in a row never goes unnoticed, any other once in 2³² times. A hash that
 //! nobody can forge would protect nothing here, where whoever forges a file can hash it, and takes as long as a tenth of
 //! scoring a text of 4 MB. Lengths are compared with what is there before anything is done with them.
 
