@@ -20,6 +20,7 @@ pub mod checkpoint;
 mod container;
 pub mod counts;
 pub mod csv;
+mod direct;
 mod error;
 pub mod events;
 pub mod faults;
