@@ -43,7 +43,7 @@ pub(crate) fn encode(spans: &[Span], tokenizer: &Tokenizer, reading: Reading) ->
             Ok(())
         },
     )?;
-    let text = put_together(encoded, &[], tokenizer, spans, reading.threads, &mut seen);
+    let text = put_together(encoded, &[], tokenizer, spans, reading.threads, &mut seen, Vec::new());
     Ok((text, seen))
 }
 
@@ -63,7 +63,7 @@ fn encode_once(
 ) -> Result<(TokenText, Seen)> {
     let (met, encoded, mut seen) = meet_words(spans, tokenizer.unit, reading)?;
     let maps = look_up(&met, table.words(), reading.threads.clamp(1, 2), tokenizer.unit);
-    let mut text = put_together(encoded, &maps, tokenizer, spans, reading.threads, &mut seen);
+    let mut text = put_together(encoded, &maps, tokenizer, spans, reading.threads, &mut seen, Vec::new());
     // Whatever is unknown has become <unk> only now.
     text.oov = text.ids.iter().filter(|&&id| id == 0).count() as u64;
     Ok((text, seen))
@@ -76,9 +76,12 @@ pub(crate) fn learn_words(
     reading: Reading,
 ) -> Result<(Tokenizer, TokenText, Seen)> {
     let (met, encoded, mut seen) = meet_words(spans, unit, reading)?;
-    let (table, maps) = merge(met, unit)?;
+    let (table, maps, memory) = merge(met, unit, || match encoded.as_slice() {
+        [_] => Vec::new(),
+        many => vec![0; many.iter().flatten().map(|part| part.ids.len()).sum()],
+    })?;
     let tokenizer = Tokenizer { codec: Codec::Word(table), unit };
-    let text = put_together(encoded, &maps, &tokenizer, spans, reading.threads, &mut seen);
+    let text = put_together(encoded, &maps, &tokenizer, spans, reading.threads, &mut seen, memory);
     Ok((tokenizer, text, seen))
 }
 
@@ -297,7 +300,8 @@ fn other_tokens(piece: &Piece, tokenizer: &Tokenizer, reading: Reading) -> Resul
     Ok(encoded)
 }
 
-/// The pieces that each thread encoded, as one text; with `maps` from each thread's ids to the final ones.
+/// The pieces that each thread encoded, as one text; with `maps` from each thread's ids to the final ones. `memory` is for
+/// the text, if it is as long.
 fn put_together(
     encoded: Vec<Vec<Encoded>>,
     maps: &[Vec<u32>],
@@ -305,6 +309,7 @@ fn put_together(
     spans: &[Span],
     threads: usize,
     seen: &mut Seen,
+    memory: Vec<u32>,
 ) -> TokenText {
     let mut parts: Vec<(usize, Encoded)> = Vec::new();
     for (thread, its) in encoded.into_iter().enumerate() {
@@ -326,7 +331,8 @@ fn put_together(
         text.ids = parts.pop().map(|(_, part)| part.ids).unwrap_or_default();
         return text;
     }
-    text.ids = vec![0; parts.iter().map(|(_, part)| part.ids.len()).sum()];
+    text.ids = memory;
+    text.ids.resize(parts.iter().map(|(_, part)| part.ids.len()).sum(), 0);
     // Each part goes to its own place in the text, and its memory back as soon as it is there.
     let threads = threads.clamp(1, parts.len().max(1));
     let mut rest = text.ids.as_mut_slice();

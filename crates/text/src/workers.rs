@@ -135,6 +135,14 @@ pub(crate) fn on_threads<T: Send>(threads: usize, run: impl Fn(usize) -> T + Syn
     })
 }
 
+/// What `one` gives, and what `other` gives on another thread at the same time.
+pub(crate) fn beside<A, B: Send>(one: impl FnOnce() -> A, other: impl FnOnce() -> B + Send) -> (A, B) {
+    std::thread::scope(|scope| {
+        let other = scope.spawn(other);
+        (one(), other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
 /// Locks, also after a panic elsewhere, which goes on its own way.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,7 +1,12 @@
 //! Writing: level by level, pieces of a level by all threads, handed to the disk in order.
 
-use std::{ops::Range, path::Path};
+use std::{
+    ops::Range,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
+use rayon::prelude::*;
 use surprisal_model::ngram::{Combine, Estimate, Probabilities};
 use surprisal_text::Tokenizer;
 
@@ -78,7 +83,7 @@ fn levels(
         starts: estimate.tables.iter().map(|table| table.starts.as_slice()).collect(),
         spellings: words,
     };
-    let mut lower = Vec::new();
+    let mut lower: Vec<f64> = Vec::new();
     for (len, table) in estimate.tables.iter().enumerate() {
         let weights = Spellings::of(table.weights.len(), |weight| {
             let mut text = Text::default();
@@ -86,12 +91,13 @@ fn levels(
             text.as_bytes().to_vec()
         });
         let probabilities = estimate.level(len, &lower);
-        let level = Level { estimate, shape: &shape, len, probabilities, weights };
+        // What the order above needs is kept as it comes by.
+        let above = if len + 1 < estimate.tables.len() { table.values.len() } else { 0 };
+        let kept: Vec<AtomicU64> = (0..above).into_par_iter().map(|_| AtomicU64::new(0)).collect();
+        let level = Level { estimate, shape: &shape, len, probabilities, weights, kept: &kept };
         sink.put(format!("\n\\{}-grams:\n", len + 1).as_bytes())?;
         sink.put_all(table.values.len(), |grams, text| level.text(grams, text))?;
-        if len + 1 < estimate.tables.len() {
-            lower = level.probabilities.all();
-        }
+        lower = kept.into_iter().map(|bits| f64::from_bits(bits.into_inner())).collect();
     }
     Ok(())
 }
@@ -103,6 +109,8 @@ struct Level<'a> {
     len: usize,
     probabilities: Probabilities<'a>,
     weights: Spellings,
+    /// The bits of the probabilities, if they are wanted.
+    kept: &'a [AtomicU64],
 }
 
 impl Level<'_> {
@@ -112,10 +120,14 @@ impl Level<'_> {
         let mut context = Context::of(self.shape, self.len, grams.start);
         for gram in grams {
             context.advance(self.shape, gram);
+            let probability = self.probabilities.of(context.node(), gram);
+            if let Some(kept) = self.kept.get(gram) {
+                kept.store(probability.to_bits(), Ordering::Relaxed);
+            }
             if self.len == 0 && Some(gram as u32) == self.estimate.bos {
                 text.push(b'0');
             } else {
-                push_log10(self.probabilities.of(context.node(), gram), text);
+                push_log10(probability, text);
             }
             text.push(b'\t');
             context.put(self.shape, gram, text);

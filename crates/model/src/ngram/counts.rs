@@ -6,10 +6,12 @@
 //! is the parent of its grams. What smoothing needs besides, the *suffix* of each gram (without its first word), is
 //! found without searching: it is the gram that begins one place later.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use super::MAX_ORDER;
-use super::sort::Text;
+use super::sort::{Text, fresh};
 use crate::{Error, Result, check_tokens};
 
 /// The grams of one order.
@@ -51,23 +53,26 @@ impl Counts {
     /// # Errors
     /// [`Error::Config`] for an impossible order or too long a text; a token outside the vocabulary.
     pub fn of(tokens: &[u32], vocab_size: usize, order: usize, bos: Option<u32>) -> Result<Self> {
-        Self::starting_in(tokens, tokens.len(), vocab_size, order, bos, &|_| ())
+        Self::of_watched(tokens, vocab_size, order, bos, &|_| ())
     }
 
     /// [`Self::of`], for those who want to know how far it is: whenever a part is done with, the thread that did it calls
     /// `done` with the number of positions in it. Every position is done with [`Self::PASSES`] times, so all calls add up to
-    /// that many times the length of `tokens`.
+    /// that many times the length of `tokens`. Those that are not borrowed are given up on the way, and there is less memory to
+    /// be found.
     ///
     /// # Errors
     /// As [`Self::of`].
-    pub fn of_watched(
-        tokens: &[u32],
+    pub fn of_watched<'a>(
+        tokens: impl Into<Cow<'a, [u32]>>,
         vocab_size: usize,
         order: usize,
         bos: Option<u32>,
         done: &(dyn Fn(u64) + Sync),
     ) -> Result<Self> {
-        Self::starting_in(tokens, tokens.len(), vocab_size, order, bos, done)
+        let tokens = tokens.into();
+        let len = tokens.len();
+        Self::starting_in(tokens, len, vocab_size, order, bos, done)
     }
 
     /// How often counting passes over the text: to sort its positions, and to write down the grams that begin there.
@@ -87,7 +92,7 @@ impl Counts {
         vocab_size: usize,
         order: usize,
     ) -> Result<Self> {
-        let mut counts = Self::starting_in(tokens, len, vocab_size, order, None, &|_| ())?;
+        let mut counts = Self::starting_in(tokens.into(), len, vocab_size, order, None, &|_| ())?;
         if !first {
             counts.beginning.clear();
         }
@@ -96,7 +101,7 @@ impl Counts {
 
     /// Counts the grams that begin in the first `limit` tokens.
     fn starting_in(
-        tokens: &[u32],
+        tokens: Cow<'_, [u32]>,
         limit: usize,
         vocab_size: usize,
         order: usize,
@@ -104,16 +109,23 @@ impl Counts {
         done: &(dyn Fn(u64) + Sync),
     ) -> Result<Self> {
         check_order(order)?;
-        check_tokens(tokens, vocab_size)?;
+        check_tokens(&tokens, vocab_size)?;
         if tokens.len() >= u32::MAX as usize || vocab_size >= u32::MAX as usize {
             let message = format!("{} tokens are too many to count at once; count shards", tokens.len());
             return Err(Error::Config { message });
         }
-        let levels = Text::new(tokens, vocab_size, order, bos).starting_in(limit).telling(done).levels();
+        let text = Text::new(&tokens, vocab_size, order, bos).starting_in(limit).telling(done);
+        let (mut levels, sorted) = text.levels();
+        drop(text);
         let beginning = match bos {
             Some(_) => Vec::new(),
             None => tokens[..tokens.len().min(order - 1)].to_vec(),
         };
+        let memory = match tokens {
+            Cow::Owned(tokens) => tokens,
+            Cow::Borrowed(tokens) => fresh(if order > 2 { tokens.len() } else { 0 }),
+        };
+        sorted.suffixes(&mut levels, memory);
         Ok(Self { vocab_size: vocab_size as u32, bos, levels, beginning })
     }
 

@@ -173,8 +173,8 @@ impl<'a> Text<'a> {
         key >> self.place_bits << self.place_bits | place as u128
     }
 
-    /// All grams.
-    pub(super) fn levels(&self) -> Vec<Level> {
+    /// All grams, but for their suffixes, and what it takes to find those.
+    pub(super) fn levels(&self) -> (Vec<Level>, Sorted) {
         // Words in order, into buckets of about equal size; a frequent word has one of its own.
         let n = self.tokens.len();
         let target = n.div_ceil(BUCKETS).max(1);
@@ -190,10 +190,10 @@ impl<'a> Text<'a> {
         }
         let (mut places, mut shapes) = (fresh::<u32>(n), fresh::<Shape>(n));
         self.scatter(&bucket_of, sizes.len(), &mut places);
-        let parts = cut(&mut places, &sizes).into_iter().zip(cut(&mut shapes, &sizes));
-        let mut buckets: Vec<Bucket<'_>> = parts.map(|(places, shapes)| Bucket { places, shapes }).collect();
+        let mut buckets = cut_buckets(&mut places, &mut shapes, &sizes);
         let grams = self.sort_all(&mut buckets);
-        self.fill(&buckets, &grams)
+        let (levels, before) = self.fill(&buckets, &grams);
+        (levels, Sorted { places, shapes, sizes, before })
     }
 
     /// Writes every place into the part of its bucket.
@@ -309,8 +309,8 @@ impl<'a> Text<'a> {
         grams
     }
 
-    /// Makes the arrays of all orders.
-    fn fill(&self, buckets: &[Bucket<'_>], grams: &[[usize; MAX_ORDER]]) -> Vec<Level> {
+    /// Makes the arrays of all orders; returns how many grams stand in the buckets before each, too.
+    fn fill(&self, buckets: &[Bucket<'_>], grams: &[[usize; MAX_ORDER]]) -> (Vec<Level>, Vec<Vec<u32>>) {
         let order = self.order;
         // How many grams of each order each bucket has, and how many stand in the buckets before it.
         let sizes: Vec<Vec<usize>> =
@@ -395,19 +395,31 @@ impl<'a> Text<'a> {
         for len in 1..order.saturating_sub(1) {
             levels[len].starts[total[len]] = total[len + 1] as u32;
         }
-        self.suffixes(buckets, &before, &mut levels);
-        levels
+        (levels, before)
     }
+}
 
-    /// A gram's suffix begins one place later: the grams of each order by place are those of the next order's suffixes.
-    fn suffixes(&self, buckets: &[Bucket<'_>], before: &[Vec<u32>], levels: &mut [Level]) {
+/// The places in the order of what begins there.
+pub(super) struct Sorted {
+    places: Vec<u32>,
+    shapes: Vec<Shape>,
+    /// Of the buckets.
+    sizes: Vec<usize>,
+    /// For each order, how many grams stand in the buckets before each.
+    before: Vec<Vec<u32>>,
+}
+
+impl Sorted {
+    /// A gram's suffix begins one place later: the grams of each order by place are those of the next order's suffixes. Until
+    /// now there is a place of each gram instead. `memory` has an element a place, of any value.
+    pub(super) fn suffixes(mut self, levels: &mut [Level], memory: Vec<u32>) {
         if let Some(level) = levels.get_mut(1) {
             level.suffixes.clone_from(&level.words);
         }
-        let longest = if self.order > 2 { self.tokens.len() } else { 0 };
-        let ids: Vec<AtomicU32> = fresh(longest);
-        for len in 1..self.order.saturating_sub(1) {
-            buckets.par_iter().zip(&before[len]).for_each(|(bucket, &before)| {
+        let ids: Vec<AtomicU32> = memory.into_iter().map(AtomicU32::new).collect();
+        let buckets = cut_buckets(&mut self.places, &mut self.shapes, &self.sizes);
+        for len in 1..levels.len().saturating_sub(1) {
+            buckets.par_iter().zip(&self.before[len]).for_each(|(bucket, &before)| {
                 let mut id = before.wrapping_sub(1);
                 for (place, shape) in bucket.shapes().filter(|(_, shape)| usize::from(shape.room) > len) {
                     id = id.wrapping_add(u32::from(usize::from(shape.shared) <= len));
@@ -423,8 +435,13 @@ impl<'a> Text<'a> {
 }
 
 /// An array of zeros, touched by all threads.
-fn fresh<T: Default + Send>(len: usize) -> Vec<T> {
+pub(super) fn fresh<T: Default + Send>(len: usize) -> Vec<T> {
     (0..len).into_par_iter().with_min_len(1 << 16).map(|_| T::default()).collect()
+}
+
+fn cut_buckets<'a>(places: &'a mut [u32], shapes: &'a mut [Shape], sizes: &[usize]) -> Vec<Bucket<'a>> {
+    let parts = cut(places, sizes).into_iter().zip(cut(shapes, sizes));
+    parts.map(|(places, shapes)| Bucket { places, shapes }).collect()
 }
 
 /// Cuts an array into parts of these sizes.

@@ -8,7 +8,7 @@ use super::index::Hashes;
 use super::table::{Interner, Table, Words, specials};
 use crate::Unit;
 use crate::error::Result;
-use crate::workers::on_threads;
+use crate::workers::{beside, on_threads};
 
 /// The words that one thread met.
 #[derive(Debug)]
@@ -69,26 +69,45 @@ pub(crate) fn look_up(met: &[Met], words: &Words, threads: usize, unit: Unit) ->
     maps
 }
 
-/// The vocabulary, and for each of `met` the final ids by its own; none where they are the same.
+/// The vocabulary, and for each of `met` the final ids by its own; none where they are the same. Numbering words is for one
+/// thread; another one runs `meanwhile`.
 ///
 /// # Errors
 /// A vocabulary that is too large.
-pub(crate) fn merge(mut met: Vec<Met>, unit: Unit) -> Result<(Table, Vec<Vec<u32>>)> {
+pub(crate) fn merge<T: Send>(
+    mut met: Vec<Met>,
+    unit: Unit,
+    meanwhile: impl FnOnce() -> T + Send,
+) -> Result<(Table, Vec<Vec<u32>>, T)> {
     if met.len() == 1
         && let Some(only) = met.pop()
     {
-        return Ok((only.interner.into(), Vec::new()));
+        return Ok((only.interner.into(), Vec::new(), meanwhile()));
     }
-    let specials = specials(unit) as usize;
-    let owners = on_threads(met.len(), |thread| owners(&met, thread, specials));
+    let owners = on_threads(met.len(), |thread| owners(&met, thread, specials(unit) as usize));
+    // The indices, which are large, go.
+    let lists =
+        met.into_iter().map(|one| List { words: one.interner.into_words(), first: one.first }).collect();
+    let (merged, other) = beside(|| number(lists, &owners, specials(unit) as usize), meanwhile);
+    let (words, maps) = merged?;
+    Ok((words.into(), maps, other))
+}
+
+/// What [`Met`] is without an index.
+struct List {
+    words: Words,
+    first: Vec<u64>,
+}
+
+fn number(met: Vec<List>, owners: &[Vec<(u32, u32)>], specials: usize) -> Result<(Words, Vec<Vec<u32>>)> {
     // Room for all of them, if they were different: memory that is not used is not touched.
-    let most = met.iter().map(|one| one.interner.words().len()).sum();
-    let bytes = met.iter().map(|one| one.interner.words().bytes()).sum();
+    let most = met.iter().map(|one| one.words.len()).sum();
+    let bytes = met.iter().map(|one| one.words.bytes()).sum();
     let mut words = Words::with_capacity(most, bytes);
     for id in 0..specials {
-        words.push(met[0].interner.words().get(id).unwrap_or_default())?;
+        words.push(met[0].words.get(id).unwrap_or_default())?;
     }
-    let identity = |one: &Met| {
+    let identity = |one: &List| {
         let mut map = Vec::with_capacity(one.first.len());
         map.extend(0..specials as u32);
         map
@@ -102,14 +121,14 @@ pub(crate) fn merge(mut met: Vec<Met>, unit: Unit) -> Result<(Table, Vec<Vec<u32
         let local = maps[thread].len();
         let owner = owners[thread][local - specials];
         let id = if owner == (thread as u32, local as u32) {
-            words.push(met[thread].interner.words().get(local).unwrap_or_default())?
+            words.push(met[thread].words.get(local).unwrap_or_default())?
         } else {
             // The owner met it earlier, so that its id is known.
             maps[owner.0 as usize][owner.1 as usize]
         };
         maps[thread].push(id);
     }
-    Ok((words.into(), maps))
+    Ok((words, maps))
 }
 
 /// For each word of `thread` but the special tokens: the thread that met it first, and its id there.

@@ -121,6 +121,10 @@ impl Interner {
         &self.words
     }
 
+    pub(crate) fn into_words(self) -> Words {
+        self.words
+    }
+
     #[inline]
     pub(crate) fn find(&self, key: Key, word: &[u8]) -> Option<u32> {
         self.index.find(&self.words, key, || word)

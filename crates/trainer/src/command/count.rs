@@ -1,5 +1,6 @@
 //! `surprisal count` and `surprisal merge`: from texts to counts, ARPA files and queryable files, without a run.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -125,19 +126,18 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     crate::memory::check(needed, "counting this text", hint)?;
     let config = config(how, tokenizer.bos(), tokenizer.unk())?;
     let vocab_size = tokenizer.vocab_size();
-    let of = |tokens: &[u32], what| {
+    let of = |tokens: Cow<'_, [u32]>, what| {
         progress.phase(what, Counts::PASSES * tokens.len() as u64);
         let done = |positions| progress.advance(positions);
         plan.pool.install(|| Counts::of_watched(tokens, vocab_size, how.order, config.bos, &done))
     };
-    let counts = of(&text.ids, "counting")?;
     let tuning = if config.needs_heldout() {
         let at = config.heldout_from(&text.ids);
-        Some((of(&text.ids[..at], "counting what is not held out")?, text.ids[at..].to_vec()))
+        Some((of(text.ids[..at].into(), "counting what is not held out")?, text.ids[at..].to_vec()))
     } else {
         None
     };
-    drop(text.ids);
+    let counts = of(text.ids.into(), "counting")?;
     write(&plan, counts, &tokenizer, &config, tuning.as_ref(), &progress, output)
 }
 

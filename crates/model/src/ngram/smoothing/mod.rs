@@ -212,14 +212,23 @@ fn unigrams(
 fn values(used: &[u32], value: impl Fn(u32) -> f64) -> (Vec<u32>, Vec<f64>) {
     // Nearly all counts are small: those have a table, the others are looked up.
     const SMALL: usize = 1 << 16;
-    let mut seen = vec![false; SMALL];
-    let mut large = std::collections::BTreeSet::new();
-    for &count in used {
-        match seen.get_mut(count as usize) {
-            Some(seen) => *seen = true,
-            None => drop(large.insert(count)),
+    type Seen = (Vec<bool>, std::collections::BTreeSet<u32>);
+    let none = || -> Seen { (vec![false; SMALL], [].into()) };
+    let look = |mut seen: Seen, counts: &[u32]| {
+        for &count in counts {
+            match seen.0.get_mut(count as usize) {
+                Some(seen) => *seen = true,
+                None => drop(seen.1.insert(count)),
+            }
         }
-    }
+        seen
+    };
+    let either = |mut a: Seen, b: Seen| {
+        a.0.iter_mut().zip(b.0).for_each(|(a, b)| *a |= b);
+        a.1.extend(b.1);
+        a
+    };
+    let (seen, large) = used.par_chunks(1 << 20).fold(none, look).reduce(none, either);
     let mut different: Vec<u32> = (0..SMALL as u32).filter(|&count| seen[count as usize]).collect();
     let mut index = vec![0_u32; SMALL];
     for (i, &count) in different.iter().enumerate() {
@@ -278,13 +287,15 @@ fn weights(
     let mut all: Vec<Context> = parts.iter().flat_map(|(_, list)| list.iter().copied()).collect();
     all.sort_unstable();
     all.dedup();
-    let numbers = parts.into_par_iter().map(|(numbers, list)| {
+    let mut numbers = vec![0; contexts];
+    numbers.par_chunks_mut(SHARE).zip(parts).for_each(|(numbers, (its, list))| {
         let global: Vec<u32> =
             list.iter().map(|context| all.binary_search(context).unwrap_or(0) as u32).collect();
-        numbers.into_iter().map(|number| global[number as usize]).collect::<Vec<u32>>()
+        for (number, its) in numbers.iter_mut().zip(its) {
+            *number = global[its as usize];
+        }
     });
-    let numbers: Vec<Vec<u32>> = numbers.collect();
-    (numbers.concat(), all.iter().map(weight).collect())
+    (numbers, all.iter().map(weight).collect())
 }
 
 /// What is known of every order before smoothing.
