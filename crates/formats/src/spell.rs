@@ -1,7 +1,7 @@
 //! Grams as text: tokens without white space in them, and the words of one context after the other.
 //!
 //! Files of counts and models are mostly words: writing one is looking up and copying strings of a few bytes, hundreds of
-//! millions of times. So a short string is found in one place and copied as sixteen bytes, whatever its length.
+//! millions of times. So a short string is found in one place and copied as so many bytes, whatever its length.
 
 use std::borrow::Cow;
 
@@ -73,55 +73,80 @@ fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) -> bool {
     true
 }
 
-/// A string and a space behind it, if they have up to 15 bytes; otherwise where among long ones they stand. The last byte
-/// is how many bytes there are, or [`LONG`].
+/// A string and a space behind it, if there is room; otherwise where among long ones they stand. The last byte is how many
+/// bytes there are, or [`LONG`].
 #[derive(Debug, Clone, Copy, Default)]
-#[repr(align(16))]
-struct Spelling([u8; 16]);
+#[repr(align(32))]
+struct Spelling([u8; SLOT]);
+
+/// Two to a cache line. Slots of 16 bytes copy less, but of the different words of C sources most are longer (in slots of this
+/// size, one in seven), and a branch that nobody can foresee costs more than copying.
+const SLOT: usize = 32;
+/// How many strings share the memory of long ones.
+const SHARE: usize = 1 << 16;
 
 const LONG: u8 = u8::MAX;
 
 impl Spelling {
     fn of(string: &[u8]) -> Self {
         let mut spelling = Self::default();
-        match spelling.0[..15].get_mut(..=string.len()) {
+        match spelling.0[..SLOT - 1].get_mut(..=string.len()) {
             Some(bytes) => {
                 bytes[..string.len()].copy_from_slice(string);
                 bytes[string.len()] = b' ';
-                spelling.0[15] = string.len() as u8 + 1;
+                spelling.0[SLOT - 1] = string.len() as u8 + 1;
             }
-            None => spelling.0[15] = LONG,
+            None => spelling.0[SLOT - 1] = LONG,
         }
         spelling
     }
 
+    /// Of a long string that stands at place `at` of share `share`.
+    fn elsewhere(share: usize, at: usize) -> Self {
+        let mut spelling = Self::default();
+        spelling.0[..8].copy_from_slice(&(share as u64).to_le_bytes());
+        spelling.0[8..16].copy_from_slice(&(at as u64).to_le_bytes());
+        spelling.0[SLOT - 1] = LONG;
+        spelling
+    }
+
+    fn is_long(&self) -> bool {
+        self.0[SLOT - 1] == LONG
+    }
+
     /// Where a long string stands.
     #[inline]
-    fn place(&self) -> usize {
-        self.0.first_chunk().map_or(0, |place| u64::from_le_bytes(*place) as usize)
+    fn place(&self) -> (usize, usize) {
+        let number =
+            |at: usize| self.0[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize);
+        (number(0), number(8))
     }
 }
 
 /// Byte strings by number, each with a space behind it.
 pub(crate) struct Spellings {
     short: Vec<Spelling>,
-    /// Those that are long, one behind the other, each with its length before it.
-    long: Vec<u8>,
+    /// Those that are long, one behind the other, each with its length before it; by share.
+    long: Vec<Vec<u8>>,
 }
 
 impl Spellings {
     pub(crate) fn of<T: AsRef<[u8]>>(len: usize, string: impl Fn(u32) -> T + Sync) -> Self {
         let short = |id| Spelling::of(string(id).as_ref());
         let mut short: Vec<Spelling> = (0..len as u32).into_par_iter().map(short).collect();
-        let mut long = Vec::new();
-        for (spelling, id) in short.iter_mut().zip(0..).filter(|(spelling, _)| spelling.0[15] == LONG) {
-            let string = string(id);
-            let string = string.as_ref();
-            spelling.0[..8].copy_from_slice(&(long.len() as u64).to_le_bytes());
-            long.extend((string.len() as u64 + 1).to_le_bytes());
-            long.extend(string);
-            long.push(b' ');
-        }
+        let shares = short.par_chunks_mut(SHARE).enumerate().map(|(share, spellings)| {
+            let mut long = Vec::new();
+            for (i, spelling) in spellings.iter_mut().enumerate().filter(|(_, spelling)| spelling.is_long()) {
+                let string = string((share * SHARE + i) as u32);
+                let string = string.as_ref();
+                *spelling = Spelling::elsewhere(share, long.len());
+                long.extend((string.len() as u64 + 1).to_le_bytes());
+                long.extend(string);
+                long.push(b' ');
+            }
+            long
+        });
+        let long = shares.collect();
         Self { short, long }
     }
 
@@ -138,18 +163,18 @@ impl Spellings {
 
     #[inline]
     fn put_spelling(&self, spelling: &Spelling, text: &mut Text) {
-        let len = spelling.0[15];
-        if len == LONG {
+        if spelling.is_long() {
             self.put_long(spelling, text);
             return;
         }
         // All of it, whatever its last byte says: the text goes on behind the string.
-        text.room(16)[..16].copy_from_slice(&spelling.0);
-        text.len += usize::from(len);
+        text.room(SLOT)[..SLOT].copy_from_slice(&spelling.0);
+        text.len += usize::from(spelling.0[SLOT - 1]);
     }
 
     fn put_long(&self, spelling: &Spelling, text: &mut Text) {
-        let rest = &self.long[spelling.place()..];
+        let (share, at) = spelling.place();
+        let rest = &self.long[share][at..];
         let len = rest.first_chunk().map_or(0, |len| u64::from_le_bytes(*len) as usize);
         text.extend(&rest[8..8 + len]);
     }
@@ -164,8 +189,9 @@ impl Spellings {
     #[inline]
     fn prefetch_long(&self, id: u32) {
         let spelling = &self.short[id as usize];
-        if spelling.0[15] == LONG {
-            prefetch(&self.long, spelling.place());
+        if spelling.is_long() {
+            let (share, at) = spelling.place();
+            prefetch(&self.long[share], at);
         }
     }
 }
