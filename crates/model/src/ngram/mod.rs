@@ -130,7 +130,7 @@ pub fn from_counts(
     if config.smoothing == Smoothing::AddK {
         report.k = Some(parameters.k);
     }
-    let estimate = smoothing::smooth(counts, &statistics, config, &parameters, &mut report);
+    let estimate = smoothing::smooth(counts, statistics, config, &parameters, &mut report);
     Ok((estimate, report))
 }
 

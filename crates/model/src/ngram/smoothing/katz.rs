@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::super::config::Report;
 use super::super::trie::Weight;
-use super::{Estimate, Statistics};
+use super::Estimate;
 
 /// Counts above this are believed.
 const BELIEVED: usize = 7;
@@ -32,7 +32,7 @@ fn factors(n: &[u64; BELIEVED + 1]) -> ([f64; BELIEVED], bool) {
 }
 
 /// Replaces counts by discounted ones and gives every context what is left for words that were not seen after it.
-pub(super) fn discount(estimate: &mut Estimate, _: &Statistics, report: &mut Report) {
+pub(super) fn discount(estimate: &mut Estimate, report: &mut Report) {
     let mut lower = estimate.probabilities(0, &[]);
     for len in 1..estimate.tables.len() {
         let table = &mut estimate.tables[len];

@@ -53,20 +53,20 @@ fn predictable(counts: &Counts, config: &NgramConfig) -> f64 {
     f64::from(counts.vocab_size - u32::from(counts.bos.is_some()) - u32::from(closed)).max(1.0)
 }
 
-/// Turns counts into a model.
+/// Turns counts into a model, whose tables take the places of the counts.
 pub(super) fn smooth(
-    counts: Counts,
-    statistics: &Statistics,
+    mut counts: Counts,
+    mut statistics: Statistics,
     config: &NgramConfig,
     parameters: &Parameters,
     report: &mut Report,
 ) -> Estimate {
     let order = counts.order();
     let keep: Vec<Option<Vec<bool>>> = (1..=order).map(|len| survivors(&counts, config, len)).collect();
-    let mut tables = vec![unigrams(&counts, statistics, config, parameters)];
+    let mut tables = vec![unigrams(&counts, &statistics, config, parameters)];
     let smoothing = config.smoothing;
     for len in 1..order {
-        let used = statistics.used(&counts, len);
+        let used = statistics.take(&mut counts, len);
         let numerator = |count: u32| match smoothing {
             Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => {
                 (f64::from(count) - discount(&parameters.discounts[len], count)).max(0.0)
@@ -99,7 +99,7 @@ pub(super) fn smooth(
             }
         };
         let parents = &counts.levels[len - 1];
-        let (contexts, weights) = weights(&parents.starts, used, keep[len].as_deref(), weight);
+        let (contexts, weights) = weights(&parents.starts, &used, keep[len].as_deref(), weight);
         let (values, numerators) = values(used, numerator);
         tables[len - 1].contexts = contexts;
         tables[len - 1].weights = weights;
@@ -124,7 +124,7 @@ pub(super) fn smooth(
         suffixes,
     };
     if smoothing == Smoothing::Katz {
-        katz::discount(&mut estimate, statistics, report);
+        katz::discount(&mut estimate, report);
     }
     if keep.iter().any(Option::is_some) {
         estimate.retain(&keep);
@@ -190,7 +190,7 @@ fn unigrams(
     };
     let shared = config.interpolate_unigrams || config.unk.is_none() || config.closed;
     let each = if shared { left / size } else { 0.0 };
-    let (mut values, mut numerators) = values(used, |count| value(count) + each);
+    let (mut values, mut numerators) = values(used.to_vec(), |count| value(count) + each);
     // Words that are no ordinary ones.
     let mut special = |word: Option<u32>, probability: f64| {
         if let Some(word) = word {
@@ -208,8 +208,8 @@ fn unigrams(
     Table { values, numerators, ..Table::default() }
 }
 
-/// The different counts, and which one each gram has.
-fn values(used: &[u32], value: impl Fn(u32) -> f64) -> (Vec<u32>, Vec<f64>) {
+/// Which of the different counts each gram has, in place of the count, and those.
+fn values(mut used: Vec<u32>, value: impl Fn(u32) -> f64) -> (Vec<u32>, Vec<f64>) {
     // Nearly all counts are small: those have a table, the others are looked up.
     const SMALL: usize = 1 << 16;
     type Seen = (Vec<bool>, std::collections::BTreeSet<u32>);
@@ -239,7 +239,8 @@ fn values(used: &[u32], value: impl Fn(u32) -> f64) -> (Vec<u32>, Vec<f64>) {
         Some(&index) => index,
         None => different.binary_search(&count).unwrap_or(0) as u32,
     };
-    (used.par_iter().map(place).collect(), different.iter().map(|&count| value(count)).collect())
+    used.par_iter_mut().for_each(|count| *count = place(count));
+    (used, different.iter().map(|&count| value(count)).collect())
 }
 
 /// The different weights of contexts, and which one each has.

@@ -55,6 +55,12 @@ impl Statistics {
         }
     }
 
+    /// [`Self::used`], the last time: `counts` have none of this order any more.
+    pub(super) fn take(&mut self, counts: &mut Counts, len: usize) -> Vec<u32> {
+        let raw = std::mem::take(&mut counts.levels[len].counts);
+        self.adjusted.get_mut(len).map_or(raw, std::mem::take)
+    }
+
     /// lmplz takes the last n-gram in suffix order into the statistics of its suffixes' orders with raw counts: those
     /// suffixes are finished only after the statistics are.
     fn lmplz_quirk(&mut self, counts: &Counts) {
