@@ -10,14 +10,14 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Seek, SeekFrom, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::{
     Error, Result,
-    direct::{ALIGNMENT, Direct},
+    blocks::{Blocks, LARGE},
     faults::{self, Operation},
 };
 
@@ -49,12 +49,25 @@ impl Writer {
     /// # Errors
     /// [`Error::Io`] if the folder is missing or cannot be written to, or `path` is a folder.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
-        let target = path.as_ref().to_owned();
+        Self::begin(path.as_ref(), None)
+    }
+
+    /// [`Self::create`] for what may become so large that memory would be filled with it, and is not read again by this
+    /// program: what goes beyond a size is written past the system's cache of files, where that is faster.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn create_large(path: impl AsRef<Path>) -> Result<Self> {
+        Self::begin(path.as_ref(), Some(LARGE))
+    }
+
+    fn begin(path: &Path, large: Option<u64>) -> Result<Self> {
+        let target = path.to_owned();
         if target.is_dir() {
             return Err(Error::io("write", &target, io::ErrorKind::IsADirectory.into()));
         }
         let (file, aside) = create_aside(&target).map_err(|reason| Error::io("create", &target, reason))?;
-        Ok(Self { file: Blocks::new(file, &aside.0, LARGE), aside, target, written: 0 })
+        Ok(Self { file: Blocks::new(file, &aside.0, large), aside, target, written: 0 })
     }
 
     /// Appends `bytes`.
@@ -74,7 +87,7 @@ impl Writer {
     /// the rename: then the new file is there, and may be gone after a power loss.
     pub fn commit(mut self) -> Result<u64> {
         self.file.flush().map_err(|reason| self.failed(reason))?;
-        sync(&self.file.file).map_err(|reason| self.failed(reason))?;
+        sync(self.file.file()).map_err(|reason| self.failed(reason))?;
         rename(&self.aside.0, &self.target)?;
         sync_folder(folder_of(&self.target))?;
         Ok(self.written)
@@ -138,100 +151,6 @@ pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A file that is written in whole blocks, as many at once as there are, each where one of its size begins; what goes beyond
-/// a size, past the cache. Every write counts as an operation, and is torn where a fault is planned.
-#[derive(Debug)]
-struct Blocks {
-    file: File,
-    path: PathBuf,
-    /// The beginning of the next block.
-    block: Vec<u8>,
-    /// How much the file has.
-    written: u64,
-    /// From when on it is tried past the cache, if it was not yet.
-    large: Option<u64>,
-    direct: Option<Direct>,
-}
-
-/// Linux keeps a file in pieces of memory as large as what is written at once where it may. Small ones are more often at
-/// hand: a text of 3.4 GB in writes of 2 MiB took three times as much of the kernel's time.
-const BLOCK: usize = 16 << 10;
-/// What is smaller is likely to be read again soon.
-const LARGE: u64 = 64 << 20;
-
-impl Blocks {
-    fn new(file: File, path: &Path, large: u64) -> Self {
-        Self { file, path: path.to_owned(), block: Vec::new(), written: 0, large: Some(large), direct: None }
-    }
-
-    fn write_blocks(&mut self, bytes: &[u8]) -> io::Result<()> {
-        write_checked(&mut self.file, bytes)?;
-        self.written += bytes.len() as u64;
-        if self.large.is_some_and(|large| self.written >= large)
-            && self.written.is_multiple_of(ALIGNMENT as u64)
-        {
-            self.large = None;
-            self.direct = Direct::start(&self.path, self.written);
-        }
-        Ok(())
-    }
-
-    /// Puts `bytes` into the chunk that goes past the cache next; returns how many of them found room.
-    fn write_direct(&mut self, mut direct: Direct, bytes: &[u8]) -> io::Result<usize> {
-        let (len, full) = direct.put(bytes);
-        self.written += len as u64;
-        if full {
-            if let Err(fault) = faults::pass(Operation::Write) {
-                direct.tear();
-                direct.finish()?;
-                return Err(fault);
-            }
-            direct = direct.hand_on()?;
-        }
-        self.direct = Some(direct);
-        Ok(len)
-    }
-}
-
-impl Write for Blocks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Some(direct) = self.direct.take() {
-            return self.write_direct(direct, bytes);
-        }
-        if self.block.is_empty() && bytes.len() >= BLOCK {
-            let whole = bytes.len() / BLOCK * BLOCK;
-            self.write_blocks(&bytes[..whole])?;
-            return Ok(whole);
-        }
-        let len = bytes.len().min(BLOCK - self.block.len());
-        self.block.extend_from_slice(&bytes[..len]);
-        if self.block.len() == BLOCK {
-            self.flush()?;
-        }
-        Ok(len)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if let Some(mut direct) = self.direct.take() {
-            let passed = faults::pass(Operation::Write);
-            if passed.is_err() {
-                direct.tear();
-            }
-            direct.finish()?;
-            passed?;
-            // What comes after that goes the usual way.
-            self.file.seek(SeekFrom::Start(self.written))?;
-        }
-        if !self.block.is_empty() {
-            let block = std::mem::take(&mut self.block);
-            self.write_blocks(&block)?;
-            self.block = block;
-            self.block.clear();
-        }
-        self.file.flush()
-    }
 }
 
 /// Writes all of `bytes`; where a fault is planned, half of them.
@@ -408,21 +327,6 @@ mod tests {
             sweep(folder.path()).unwrap();
             assert_eq!(names(folder.path()), ["state.json"], "at {at}");
         }
-    }
-
-    #[test]
-    fn pieces_of_any_size_are_one_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pieces");
-        let mut expected = Vec::new();
-        let mut writer = Writer::create(&path).unwrap();
-        for len in [1, BLOCK - 1, BLOCK, 3, 3 * BLOCK + 5, BLOCK - 8, 0, 2 * BLOCK, BLOCK + 1, 7] {
-            let piece: Vec<u8> = (0..len).map(|i| (i * 31 + len) as u8).collect();
-            writer.put(&piece).unwrap();
-            expected.extend(piece);
-        }
-        assert_eq!(writer.commit().unwrap(), expected.len() as u64);
-        assert!(fs::read(&path).unwrap() == expected);
     }
 
     #[test]

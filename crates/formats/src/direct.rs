@@ -21,7 +21,7 @@ pub(crate) const ALIGNMENT: usize = 4096;
 /// How many chunks may wait for the disk.
 const WAITING: usize = 4;
 /// After how many bytes it is judged whether the disk is fast, and how many a second that is.
-const TRIED: u64 = 64 << 20;
+const TRIED: u64 = 16 << 20;
 const FAST: f64 = 1e9;
 
 /// The rest of a file, on its way to the disk.
@@ -40,7 +40,10 @@ impl Direct {
         debug_assert_eq!(at % ALIGNMENT as u64, 0);
         let direct = open_direct(path).ok()?;
         let cached = OpenOptions::new().write(true).open(path).ok()?;
-        let mut files = Files { direct: Some(direct), cached, at, began: at, busy: Duration::ZERO };
+        Self::to(Files { direct: Some(direct), cached, at, began: at, busy: Duration::ZERO })
+    }
+
+    fn to(mut files: Files) -> Option<Self> {
         let (full, chunks) = sync_channel::<Chunk>(WAITING);
         let (give_back, empty) = channel();
         let write = move || {
@@ -178,4 +181,65 @@ fn open_direct(path: &Path) -> io::Result<File> {
 #[cfg(not(target_os = "linux"))]
 fn open_direct(_: &Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn write(files: Files, bytes: &[u8]) -> io::Result<()> {
+        let mut direct = Direct::to(files).unwrap();
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let (len, full) = direct.put(rest);
+            rest = &rest[len..];
+            if full {
+                direct = direct.hand_on()?;
+            }
+        }
+        direct.finish()
+    }
+
+    #[test]
+    fn what_cannot_go_past_the_cache_goes_the_usual_way_and_what_cannot_be_written_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let bytes: Vec<u8> = (0..9 * CHUNK + 77).map(|i| (i % 251) as u8).collect();
+        let open = |write: bool| OpenOptions::new().read(true).write(write).open(&path).unwrap();
+        let files = |direct: Option<File>, cached: File| {
+            // As if the disk had taken an hour for the first bytes.
+            let busy = Duration::from_secs(if direct.is_some() { 0 } else { 3600 });
+            Files { direct, cached, at: 8192, began: 8192, busy }
+        };
+        for direct in [None, Some(false), Some(true)] {
+            fs::File::create_new(&path).unwrap();
+            write(files(direct.map(open), open(true)), &bytes).unwrap();
+            let found = fs::read(&path).unwrap();
+            assert!(found[..8192].iter().all(|&byte| byte == 0) && found[8192..] == bytes, "{direct:?}");
+            // Files that are only read from cannot be written to.
+            assert!(write(files(Some(open(false)), open(false)), &bytes).is_err());
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_slow_disk_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::File::create_new(&path).unwrap();
+        let open = || OpenOptions::new().write(true).open(&path).unwrap();
+        let mut files =
+            Files { direct: Some(open()), cached: open(), at: 0, began: 0, busy: Duration::from_secs(60) };
+        let chunk = vec![7; CHUNK];
+        let mut chunks = 0;
+        while files.direct.is_some() {
+            files.write(&chunk).unwrap();
+            chunks += 1;
+        }
+        files.write(&chunk).unwrap();
+        assert_eq!((chunks * CHUNK) as u64, TRIED);
+        assert!(fs::read(&path).unwrap() == vec![7; (chunks + 1) * CHUNK]);
+    }
 }

@@ -16,6 +16,7 @@
 
 pub mod arpa;
 pub mod atomic;
+mod blocks;
 pub mod checkpoint;
 mod container;
 pub mod counts;

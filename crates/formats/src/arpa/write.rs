@@ -25,7 +25,7 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
         let problem = format!("the model has {tokens} tokens, the tokenizer {words}");
         return Err(Error::malformed("the model", &problem));
     }
-    let mut writer = atomic::Writer::create(path)?;
+    let mut writer = atomic::Writer::create_large(path)?;
     write_spelt(estimate, &Spellings::tokens(tokenizer), |bytes| writer.put(bytes))?;
     writer.commit_reproducible()
 }

@@ -35,7 +35,7 @@ pub fn write_tsv(path: impl AsRef<Path>, counts: &Counts, tokenizer: &Tokenizer)
         starts: counts.levels.iter().map(|level| level.starts.as_slice()).collect(),
         spellings: &spellings,
     };
-    let mut writer = atomic::Writer::create(path)?;
+    let mut writer = atomic::Writer::create_large(path)?;
     let mut sink = Sink::new(|bytes: &[u8]| writer.put(bytes));
     for (len, level) in counts.levels.iter().enumerate() {
         sink.put_all(level.counts.len(), |grams, text| lines(&shape, len, level, grams, text))?;
