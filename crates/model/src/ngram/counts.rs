@@ -58,8 +58,7 @@ impl Counts {
 
     /// [`Self::of`], for those who want to know how far it is: whenever a part is done with, the thread that did it calls
     /// `done` with the number of positions in it. Every position is done with [`Self::PASSES`] times, so all calls add up to
-    /// that many times the length of `tokens`. Those that are not borrowed are given up on the way, and there is less memory to
-    /// be found.
+    /// that many times the length of `tokens`. Where those are owned, not borrowed, their memory is used again.
     ///
     /// # Errors
     /// As [`Self::of`].

@@ -21,6 +21,7 @@ pub mod packed;
 mod quantize;
 mod smoothing;
 mod sort;
+mod suffixes;
 mod trie;
 mod tune;
 mod uniform;

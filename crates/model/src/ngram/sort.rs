@@ -9,7 +9,6 @@
 //! are made.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -19,6 +18,7 @@ use super::MAX_ORDER;
 use super::code::Code;
 use super::counts::Level;
 use super::packed::bits_for;
+use super::suffixes::Sorted;
 
 /// Into how many buckets the places are cut, if there are enough words.
 const BUCKETS: usize = 1024;
@@ -47,19 +47,19 @@ pub(super) struct Text<'a> {
 
 /// How many words a sorted place shares with the one before it, and how many it has.
 #[derive(Clone, Copy, Default)]
-struct Shape {
-    shared: u8,
-    room: u8,
+pub(super) struct Shape {
+    pub(super) shared: u8,
+    pub(super) room: u8,
 }
 
 /// The places of the words from one on; once they are sorted, with their shapes.
-struct Bucket<'a> {
+pub(super) struct Bucket<'a> {
     places: &'a mut [u32],
     shapes: &'a mut [Shape],
 }
 
 impl Bucket<'_> {
-    fn shapes(&self) -> impl Iterator<Item = (usize, Shape)> {
+    pub(super) fn shapes(&self) -> impl Iterator<Item = (usize, Shape)> {
         self.places.iter().zip(&*self.shapes).map(|(&place, &shape)| (place as usize, shape))
     }
 }
@@ -399,47 +399,17 @@ impl<'a> Text<'a> {
     }
 }
 
-/// The places in the order of what begins there.
-pub(super) struct Sorted {
-    places: Vec<u32>,
-    shapes: Vec<Shape>,
-    /// Of the buckets.
-    sizes: Vec<usize>,
-    /// For each order, how many grams stand in the buckets before each.
-    before: Vec<Vec<u32>>,
-}
-
-impl Sorted {
-    /// A gram's suffix begins one place later: the grams of each order by place are those of the next order's suffixes. Until
-    /// now there is a place of each gram instead. `memory` has an element a place, of any value.
-    pub(super) fn suffixes(mut self, levels: &mut [Level], memory: Vec<u32>) {
-        if let Some(level) = levels.get_mut(1) {
-            level.suffixes.clone_from(&level.words);
-        }
-        let ids: Vec<AtomicU32> = memory.into_iter().map(AtomicU32::new).collect();
-        let buckets = cut_buckets(&mut self.places, &mut self.shapes, &self.sizes);
-        for len in 1..levels.len().saturating_sub(1) {
-            buckets.par_iter().zip(&self.before[len]).for_each(|(bucket, &before)| {
-                let mut id = before.wrapping_sub(1);
-                for (place, shape) in bucket.shapes().filter(|(_, shape)| usize::from(shape.room) > len) {
-                    id = id.wrapping_add(u32::from(usize::from(shape.shared) <= len));
-                    ids[place].store(id, Ordering::Relaxed);
-                }
-            });
-            levels[len + 1]
-                .suffixes
-                .par_iter_mut()
-                .for_each(|suffix| *suffix = ids[*suffix as usize + 1].load(Ordering::Relaxed));
-        }
-    }
-}
-
 /// An array of zeros, touched by all threads.
 pub(super) fn fresh<T: Default + Send>(len: usize) -> Vec<T> {
     (0..len).into_par_iter().with_min_len(1 << 16).map(|_| T::default()).collect()
 }
 
-fn cut_buckets<'a>(places: &'a mut [u32], shapes: &'a mut [Shape], sizes: &[usize]) -> Vec<Bucket<'a>> {
+/// The parts of these sizes.
+pub(super) fn cut_buckets<'a>(
+    places: &'a mut [u32],
+    shapes: &'a mut [Shape],
+    sizes: &[usize],
+) -> Vec<Bucket<'a>> {
     let parts = cut(places, sizes).into_iter().zip(cut(shapes, sizes));
     parts.map(|(places, shapes)| Bucket { places, shapes }).collect()
 }

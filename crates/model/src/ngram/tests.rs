@@ -276,7 +276,8 @@ fn counting_passes_over_every_position_and_changes_nothing_by_telling() {
         let done = |more| {
             positions.fetch_add(more, std::sync::atomic::Ordering::Relaxed);
         };
-        let counts = Counts::of_watched(&text, 101, order, bos, &done).unwrap();
+        // Given away, not lent.
+        let counts = Counts::of_watched(text.clone(), 101, order, bos, &done).unwrap();
         assert_eq!(counts, Counts::of(&text, 101, order, bos).unwrap());
         assert_eq!(positions.into_inner(), Counts::PASSES * text.len() as u64);
     }

@@ -1,0 +1,43 @@
+//! Which gram each gram is without its first word.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rayon::prelude::*;
+
+use super::counts::Level;
+use super::sort::{Shape, cut_buckets};
+
+/// The places in the order of what begins there.
+pub(super) struct Sorted {
+    pub(super) places: Vec<u32>,
+    pub(super) shapes: Vec<Shape>,
+    /// Of the buckets.
+    pub(super) sizes: Vec<usize>,
+    /// For each order, how many grams stand in the buckets before each.
+    pub(super) before: Vec<Vec<u32>>,
+}
+
+impl Sorted {
+    /// A gram's suffix begins one place later: the grams of each order by place are those of the next order's suffixes. Until
+    /// now there is a place of each gram instead. `memory` has an element a place, of any value.
+    pub(super) fn suffixes(mut self, levels: &mut [Level], memory: Vec<u32>) {
+        if let Some(level) = levels.get_mut(1) {
+            level.suffixes.clone_from(&level.words);
+        }
+        let ids: Vec<AtomicU32> = memory.into_iter().map(AtomicU32::new).collect();
+        let buckets = cut_buckets(&mut self.places, &mut self.shapes, &self.sizes);
+        for len in 1..levels.len().saturating_sub(1) {
+            buckets.par_iter().zip(&self.before[len]).for_each(|(bucket, &before)| {
+                let mut id = before.wrapping_sub(1);
+                for (place, shape) in bucket.shapes().filter(|(_, shape)| usize::from(shape.room) > len) {
+                    id = id.wrapping_add(u32::from(usize::from(shape.shared) <= len));
+                    ids[place].store(id, Ordering::Relaxed);
+                }
+            });
+            levels[len + 1]
+                .suffixes
+                .par_iter_mut()
+                .for_each(|suffix| *suffix = ids[*suffix as usize + 1].load(Ordering::Relaxed));
+        }
+    }
+}
