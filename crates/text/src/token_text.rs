@@ -1,5 +1,7 @@
 //! A text as token ids.
 
+use std::ops::Range;
+
 use crate::Unit;
 
 /// The tokens of a text, and what is needed to report on it.
@@ -22,18 +24,24 @@ pub struct TokenText {
 impl TokenText {
     /// The independent sequences: the whole text, or its lines from `<s>` to `</s>`.
     pub fn sequences(&self) -> impl Iterator<Item = &[u32]> {
-        let mut rest = self.ids.as_slice();
+        self.sequences_in(0..self.ids.len())
+    }
+
+    /// Those of [`Self::sequences`] that begin at the places `range`, found without looking at what is before.
+    pub fn sequences_in(&self, range: Range<usize>) -> impl Iterator<Item = &[u32]> {
+        let next = |from: usize| {
+            let rest = self.ids.get(from..).unwrap_or_default();
+            let found = self.bos.and_then(|bos| rest.iter().position(|&id| id == bos));
+            found.map_or(self.ids.len(), |at| from + at)
+        };
+        let end = range.end.min(self.ids.len());
+        let mut at = if range.start == 0 { 0 } else { next(range.start) };
         std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let end = match self.bos {
-                Some(bos) => rest[1..].iter().position(|&id| id == bos).map_or(rest.len(), |at| at + 1),
-                None => rest.len(),
-            };
-            let (sequence, after) = rest.split_at(end);
-            rest = after;
-            Some(sequence)
+            let start = at;
+            (start < end).then(|| {
+                at = next(start + 1);
+                &self.ids[start..at]
+            })
         })
     }
 
@@ -64,8 +72,13 @@ mod tests {
         let sequences: Vec<&[u32]> = text.sequences().collect();
         assert_eq!(sequences, [&[1, 5, 6, 2][..], &[1, 2], &[1, 7, 2]]);
         assert_eq!(text.scored(), 6);
+        for share in 1..11 {
+            let parts = (0..9).step_by(share).flat_map(|start| text.sequences_in(start..start + share));
+            assert_eq!(parts.collect::<Vec<_>>(), sequences, "{share}");
+        }
         let stream = TokenText { ids: vec![4, 1, 4], ..TokenText::default() };
         assert_eq!(stream.sequences().collect::<Vec<_>>(), [&[4, 1, 4][..]]);
+        assert_eq!(stream.sequences_in(1..3).count(), 0);
         assert_eq!(TokenText::default().sequences().count(), 0);
     }
 }

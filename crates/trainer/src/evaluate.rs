@@ -110,8 +110,9 @@ impl Serialize for Evaluation {
     }
 }
 
-/// How many sequences (lines) one task scores: fixed, so that sums do not depend on the number of threads.
-const SEQUENCES_A_TASK: usize = 1024;
+/// At how many places the sequences (lines) begin that one task scores: fixed, so that sums do not depend on the number of
+/// threads.
+const PLACES_A_TASK: usize = 1 << 13;
 
 /// Scores `text` with `model`. `source_nats` is −ln p of the same text under its source, where known.
 ///
@@ -153,20 +154,20 @@ fn batches<Part: Default + Send>(
     pool: &Pool,
     add: impl Fn(&mut Part, &[u32], &[f64]) + Sync,
 ) -> Result<Vec<Part>> {
-    let sequences: Vec<&[u32]> = text.sequences().collect();
     // <s> is context, never scored.
     let from = usize::from(text.bos().is_some());
-    if let [only] = sequences[..] {
+    let mut first = text.sequences();
+    if let (Some(only), None) = (first.next(), first.next()) {
         let mut part = Part::default();
         add(&mut part, &only[from..], &pool.install(|| model.log_probs(only, from))?);
         return Ok(vec![part]);
     }
-    let parts = pool.map(sequences.len().div_ceil(SEQUENCES_A_TASK), |task| {
-        let first = task * SEQUENCES_A_TASK;
-        let batch = &sequences[first..sequences.len().min(first + SEQUENCES_A_TASK)];
+    let parts = pool.map(text.ids.len().div_ceil(PLACES_A_TASK), |task| {
+        let first = task * PLACES_A_TASK;
+        let batch: Vec<&[u32]> = text.sequences_in(first..first + PLACES_A_TASK).collect();
         let mut part = Part::default();
         model
-            .each_log_probs(batch, from, &mut |i, log_probs| add(&mut part, &batch[i][from..], log_probs))?;
+            .each_log_probs(&batch, from, &mut |i, log_probs| add(&mut part, &batch[i][from..], log_probs))?;
         Ok(part)
     });
     parts.into_iter().collect()

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::packed::Packed;
 use super::trie::Combine;
-use super::view::{NONE, State, View, guided, guided_to};
+use super::view::{NONE, State, View, guided, guided_to, within_reach};
 
 /// Words a block.
 const BLOCK: usize = 512;
@@ -209,12 +209,13 @@ impl Block {
             // What is unseen after a shorter context is unseen after a longer one.
             let hopeless = view.header.complete && contexts[place + 1] == NONE;
             if self.known[place] >= len && context != NONE && !hopeless && Some(word) != view.header.bos {
+                level.starts.prefetch(context as usize);
                 // The context, until its continuations are looked up.
                 self.searches.push(Search { place: place as u32, word, low: context, len: 0 });
             }
         }
         for search in &mut self.searches {
-            search.search(level.children(search.low as usize), above.words);
+            search.search(within_reach(level.children(search.low as usize), search.word), above.words);
         }
         self.searches.retain(|search| search.len > 0);
         // First among some of the words, where there are many.

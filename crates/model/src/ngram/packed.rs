@@ -202,6 +202,13 @@ impl<'a> Starts<'a> {
         Self { bases: Packed::new(bases, BASE), distances, nodes }
     }
 
+    /// Asks for where the children of `node` are.
+    #[inline]
+    pub fn prefetch(self, node: usize) {
+        self.bases.prefetch(node / STARTS);
+        self.distances.prefetch(node);
+    }
+
     /// The children of `node`.
     #[inline]
     pub fn children(self, node: usize) -> Range<usize> {

@@ -44,16 +44,23 @@ impl LevelView<'_> {
     /// The gram of `word` among `range`.
     #[inline]
     pub(super) fn find(&self, range: std::ops::Range<usize>, word: u32) -> Option<usize> {
+        let mut range = within_reach(range, word);
         if range.is_empty() {
             return None;
         }
-        let mut range = range;
         if let Some(places) = guided(&range) {
             range = guided_to(last_up_to(self.guide, places, word), &range);
         }
         let found = last_up_to(self.words, range, word);
         (self.words.get(found) == u64::from(word)).then_some(found)
     }
+}
+
+/// What can be `word` of the grams `range`: words ascend, so that before it come at most those whose numbers are lower. Words
+/// are numbered as they appear, and frequent ones early: most of the searches that would be long are not.
+#[inline]
+pub(super) fn within_reach(range: std::ops::Range<usize>, word: u32) -> std::ops::Range<usize> {
+    range.start..range.end.min(range.start + word as usize + 1)
 }
 
 /// The places of the guide from which a search among the grams `range` begins, if they are many.
