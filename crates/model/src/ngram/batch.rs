@@ -14,8 +14,10 @@ use super::view::{NONE, State, View, guided, guided_to, within_reach};
 
 /// Words a block.
 const BLOCK: usize = 512;
+/// How many places ahead it is asked for where the continuations of their contexts start.
+const AHEAD: usize = 8;
 /// So few words lie in two or three cache lines: they are asked for at once, and searched at once when they are there.
-const NEAR: u32 = 16;
+const NEAR: u32 = 9;
 
 /// A search among the continuations of a context.
 #[derive(Clone, Copy, Default)]
@@ -42,10 +44,11 @@ impl Search {
     /// Asks for what the next step will look at.
     #[inline]
     fn prefetch(&self, words: Packed<'_>) {
-        words.prefetch(self.middle());
         if self.len <= NEAR {
             words.prefetch(self.low as usize);
             words.prefetch((self.low + self.len).saturating_sub(1) as usize);
+        } else {
+            words.prefetch(self.middle());
         }
     }
 
@@ -204,20 +207,23 @@ impl Block {
         let (contexts, found) = (&shorter[len - 1], &mut longer[0]);
         self.searches.clear();
         for (place, &word) in words.iter().enumerate() {
+            if let Some(&context) = contexts.get(place + AHEAD).filter(|&&context| context != NONE) {
+                level.starts.prefetch(context as usize);
+            }
             found[place + 1] = NONE;
             let context = contexts[place];
             // What is unseen after a shorter context is unseen after a longer one.
             let hopeless = view.header.complete && contexts[place + 1] == NONE;
-            if self.known[place] >= len && context != NONE && !hopeless && Some(word) != view.header.bos {
-                level.starts.prefetch(context as usize);
-                // The context, until its continuations are looked up.
-                self.searches.push(Search { place: place as u32, word, low: context, len: 0 });
+            if self.known[place] < len || context == NONE || hopeless || Some(word) == view.header.bos {
+                continue;
+            }
+            let among = within_reach(level.children(context as usize), word);
+            if !among.is_empty() {
+                let mut search = Search { place: place as u32, word, ..Search::default() };
+                search.search(among, above.words);
+                self.searches.push(search);
             }
         }
-        for search in &mut self.searches {
-            search.search(within_reach(level.children(search.low as usize), search.word), above.words);
-        }
-        self.searches.retain(|search| search.len > 0);
         // First among some of the words, where there are many.
         self.guided.clear();
         for (index, search) in self.searches.iter().enumerate() {
