@@ -27,19 +27,20 @@ impl TokenText {
         self.sequences_in(0..self.ids.len())
     }
 
-    /// Those of [`Self::sequences`] that begin at the places `range`, found without looking at what is before.
+    /// Those of [`Self::sequences`] that begin at the places `range`, found without looking at what is before or, but for the
+    /// end of the last one, behind them.
     pub fn sequences_in(&self, range: Range<usize>) -> impl Iterator<Item = &[u32]> {
-        let next = |from: usize| {
-            let rest = self.ids.get(from..).unwrap_or_default();
-            let found = self.bos.and_then(|bos| rest.iter().position(|&id| id == bos));
-            found.map_or(self.ids.len(), |at| from + at)
+        let next = |from: usize, end: usize| {
+            let among = self.ids.get(from..end).unwrap_or_default();
+            let found = self.bos.and_then(|bos| among.iter().position(|&id| id == bos));
+            found.map_or(end, |at| from + at)
         };
         let end = range.end.min(self.ids.len());
-        let mut at = if range.start == 0 { 0 } else { next(range.start) };
+        let mut at = if range.start == 0 { 0 } else { next(range.start, end) };
         std::iter::from_fn(move || {
             let start = at;
             (start < end).then(|| {
-                at = next(start + 1);
+                at = next(start + 1, self.ids.len());
                 &self.ids[start..at]
             })
         })
