@@ -81,7 +81,8 @@ fn counting_says_what_it_does_unless_it_is_to_be_quiet() {
         let ran = bench.run(&[&count[..], more].concat()).succeeded();
         let mut phases = vec!["reading", "counting", "writing counts", "estimating", "writing"];
         if more.contains(&"--tune") {
-            phases.insert(2, "counting what is not held out");
+            // Before the tokens are given up to be counted in whole.
+            phases.insert(1, "counting what is not held out");
         }
         // Each is a line of seconds and a name.
         let mut told = ran.stderr.lines().filter_map(|line| {
