@@ -60,15 +60,21 @@ impl Blocks {
         let (len, full) = direct.put(bytes);
         self.written += len as u64;
         if full {
-            if let Err(fault) = faults::pass(Operation::Write) {
-                direct.tear();
-                direct.finish()?;
-                return Err(fault);
-            }
-            direct = direct.hand_on()?;
+            direct = checked(direct)?.hand_on()?;
         }
         self.direct = Some(direct);
         Ok(len)
+    }
+}
+
+/// `direct`, whose chunk is to be written; where a fault is planned, half of it is.
+fn checked(mut direct: Direct) -> io::Result<Direct> {
+    match faults::pass(Operation::Write) {
+        Ok(()) => Ok(direct),
+        Err(fault) => {
+            direct.tear();
+            direct.finish().and(Err(fault))
+        }
     }
 }
 
@@ -91,13 +97,8 @@ impl Write for Blocks {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if let Some(mut direct) = self.direct.take() {
-            let passed = faults::pass(Operation::Write);
-            if passed.is_err() {
-                direct.tear();
-            }
-            direct.finish()?;
-            passed?;
+        if let Some(direct) = self.direct.take() {
+            checked(direct)?.finish()?;
             // What comes after that goes the usual way.
             self.file.seek(SeekFrom::Start(self.written))?;
         }

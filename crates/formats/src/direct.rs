@@ -143,32 +143,33 @@ struct Files {
 
 impl Files {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // The end of the file need not fill a block.
-        let whole = if self.direct.is_some() { bytes.len() / ALIGNMENT * ALIGNMENT } else { 0 };
-        let began = Instant::now();
-        let at = SeekFrom::Start(self.at);
-        let direct = self.direct.as_mut().filter(|_| whole > 0);
-        let mut done = 0;
-        if let Some(file) = direct
-            && file.seek(at).and_then(|_| file.write_all(&bytes[..whole])).is_ok()
-        {
-            done = whole;
-        } else if whole > 0 {
-            // The usual way works, or says what is wrong.
-            self.direct = None;
+        let mut rest = bytes;
+        if let Some(file) = &mut self.direct {
+            // The end of the file need not fill a block.
+            let (whole, end) = bytes.split_at(bytes.len() / ALIGNMENT * ALIGNMENT);
+            let began = Instant::now();
+            let outcome = file.seek(SeekFrom::Start(self.at)).and_then(|_| file.write_all(whole));
+            self.busy += began.elapsed();
+            if outcome.is_ok() {
+                self.at += whole.len() as u64;
+                rest = end;
+            }
+            // After an error, the usual way works or says what is wrong.
+            if outcome.is_err() || self.is_slow() {
+                self.direct = None;
+            }
         }
-        self.at += done as u64;
-        self.busy += began.elapsed();
-        let written = self.at - self.began;
-        if written >= TRIED && written as f64 / self.busy.as_secs_f64() < FAST {
-            self.direct = None;
-        }
-        if done < bytes.len() {
+        if !rest.is_empty() {
             self.cached.seek(SeekFrom::Start(self.at))?;
-            self.cached.write_all(&bytes[done..])?;
-            self.at += (bytes.len() - done) as u64;
+            self.cached.write_all(rest)?;
+            self.at += rest.len() as u64;
         }
         Ok(())
+    }
+
+    fn is_slow(&self) -> bool {
+        let written = self.at - self.began;
+        written >= TRIED && (written as f64) < FAST * self.busy.as_secs_f64()
     }
 }
 
@@ -208,13 +209,15 @@ mod tests {
         let path = folder.path().join("file");
         let bytes: Vec<u8> = (0..9 * CHUNK + 77).map(|i| (i % 251) as u8).collect();
         let open = |write: bool| OpenOptions::new().read(true).write(write).open(&path).unwrap();
-        let files = |direct: Option<File>, cached: File| {
-            // As if the disk had taken an hour for the first bytes.
-            let busy = Duration::from_secs(if direct.is_some() { 0 } else { 3600 });
-            Files { direct, cached, at: 8192, began: 8192, busy }
+        let files = |direct: Option<File>, cached: File| Files {
+            direct,
+            cached,
+            at: 8192,
+            began: 8192,
+            busy: Duration::ZERO,
         };
         for direct in [None, Some(false), Some(true)] {
-            fs::File::create_new(&path).unwrap();
+            File::create_new(&path).unwrap();
             write(files(direct.map(open), open(true)), &bytes).unwrap();
             let found = fs::read(&path).unwrap();
             assert!(found[..8192].iter().all(|&byte| byte == 0) && found[8192..] == bytes, "{direct:?}");
@@ -228,7 +231,7 @@ mod tests {
     fn a_slow_disk_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        fs::File::create_new(&path).unwrap();
+        File::create_new(&path).unwrap();
         let open = || OpenOptions::new().write(true).open(&path).unwrap();
         let mut files =
             Files { direct: Some(open()), cached: open(), at: 0, began: 0, busy: Duration::from_secs(60) };

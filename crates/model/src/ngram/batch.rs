@@ -16,7 +16,8 @@ use super::view::{NONE, State, View, guided, guided_to, within_reach};
 const BLOCK: usize = 512;
 /// How many places ahead it is asked for where the continuations of their contexts start.
 const AHEAD: usize = 8;
-/// So few words lie in two or three cache lines: they are asked for at once, and searched at once when they are there.
+/// So few words lie in the cache lines of the first and the last, mostly: they are asked for at once, and searched at once
+/// when they are there.
 const NEAR: u32 = 9;
 
 /// A search among the continuations of a context.
