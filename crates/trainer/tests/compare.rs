@@ -193,3 +193,158 @@ fn the_shipped_comparisons_run() {
         assert!(!result["differences"].as_array().unwrap().is_empty());
     }
 }
+
+/// Counted and trained variants, so that luck is of two kinds.
+const VERDICTS: &str = r#"
+[data]
+embedded = "babble"
+train_fraction = 0.02
+[train]
+steps = 30
+batch_size = 4
+block_size = 16
+shards = 1
+[eval]
+every_epochs = 0
+[sample]
+tokens = 0
+[[variant]]
+name = "trigram"
+model = { kind = "ngram", order = 3, smoothing = "witten_bell" }
+[[variant]]
+name = "unigram"
+model = { kind = "ngram", order = 1, smoothing = "witten_bell" }
+[[variant]]
+name = "mlp"
+model = { kind = "mlp", context = 3, n_embd = 4, n_hidden = 8 }
+[[variant]]
+name = "mlp, smoothed"
+model = { kind = "mlp", context = 3, n_embd = 4, n_hidden = 8 }
+loss = { label_smoothing = 0.1 }
+against = "mlp"
+[[variant]]
+name = "trigram against mlp"
+model = { kind = "ngram", order = 3, smoothing = "add_k" }
+against = "mlp"
+[[variant]]
+name = "unigram against trigram"
+model = { kind = "ngram", order = 1, smoothing = "add_k" }
+against = "trigram"
+"#;
+
+#[test]
+fn one_seed_of_a_trained_model_is_no_verdict() {
+    let bench = Bench::new();
+    bench.file("grid.toml", VERDICTS);
+    let ran = bench.run(&["compare", "grid.toml", "--seeds", "1", "--out", "one"]).succeeded();
+    assert!(
+        ran.stdout.contains("one seed of a trained model tells nothing beyond these very runs"),
+        "{}",
+        ran.stdout
+    );
+    let result =
+        bench.run(&["compare", "grid.toml", "--seeds", "1", "--out", "one", "--json"]).succeeded().result();
+    let differences = result["differences"].as_array().unwrap();
+    let verdict = |name: &str| differences.iter().find(|difference| difference["name"] == name).unwrap();
+    for trained in ["mlp, smoothed", "trigram against mlp"] {
+        let found = verdict(trained);
+        assert_eq!(found["verdict"], "cannot be told: one seed", "{found}");
+        // What was seen is shown all the same, with its spread over the text, and no p is made of that.
+        assert!(found["p"].is_null() && found["nats_per_token"]["mean"].is_number(), "{found}");
+        assert!(found["nats_over_text"]["standard_error"].is_number(), "{found}");
+    }
+    // Counting has no seed: chance is in the text alone, and a unigram is worse than a trigram beyond it.
+    let counted = verdict("unigram against trigram");
+    assert!(counted["verdict"] == "worse" && counted["p"].as_f64().unwrap() < 1e-4, "{counted}");
+    let report = std::fs::read_to_string(bench.path().join("one/report.html")).unwrap();
+    assert!(report.contains("cannot be told: one seed"));
+}
+
+#[test]
+fn two_seeds_come_with_their_caveat_and_the_same_seed_twice_is_refused() {
+    let bench = Bench::new();
+    bench.file("grid.toml", VERDICTS);
+    let ran = bench.run(&["compare", "grid.toml", "--seeds", "1,2"]).succeeded();
+    assert!(ran.stdout.contains("from two seeds hardly any difference can be shown"), "{}", ran.stdout);
+    let ran = bench.run(&["compare", "grid.toml", "--seeds", "1,2,3"]).succeeded();
+    assert!(!ran.stdout.contains("hardly any") && !ran.stdout.contains("one seed"), "{}", ran.stdout);
+    bench
+        .run(&["compare", "grid.toml", "--seeds", "1,2,1", "--out", "twice"])
+        .refused(2, &["seed 1 is given twice", "--seeds 1,2,3"]);
+    bench.file("twice.toml", format!("[compare]\nseeds = [5, 5]\n{VERDICTS}"));
+    bench.run(&["compare", "twice.toml"]).refused(2, &["twice.toml", "seed 5 is given twice"]);
+    assert!(!bench.path().join("twice").exists());
+}
+
+#[test]
+fn other_tokens_or_another_text_are_not_compared_in_nats_a_token() {
+    let bench = Bench::new();
+    let text = "über the hill, \u{fc}ber the sea.\n";
+    bench.file("a.txt", text.repeat(60));
+    bench.file("b.txt", "over the hill, over the sea.\n".repeat(30));
+    bench.file(
+        "grid.toml",
+        r#"
+[data]
+train = ["a.txt"]
+[model]
+kind = "ngram"
+order = 3
+smoothing = "witten_bell"
+[[variant]]
+name = "char"
+[[variant]]
+name = "byte"
+tokenizer = { kind = "byte" }
+[[variant]]
+name = "word"
+tokenizer = { kind = "word" }
+[[variant]]
+name = "char again"
+model = { order = 2 }
+[[variant]]
+name = "other text"
+data = { val = ["b.txt"] }
+[[variant]]
+name = "byte, less"
+tokenizer = { kind = "byte" }
+model = { order = 1 }
+against = "byte"
+"#,
+    );
+    let mut grid = std::fs::read_to_string(bench.path().join("grid.toml")).unwrap();
+    // With `against` on one, the others need theirs.
+    for name in ["byte", "word", "char again", "other text"] {
+        grid = grid
+            .replace(&format!("name = \"{name}\"\n"), &format!("name = \"{name}\"\nagainst = \"char\"\n"));
+    }
+    bench.file("grid.toml", grid);
+    let result = bench.run(&["compare", "grid.toml", "--out", "k", "--json"]).succeeded().result();
+    let of =
+        |name: &str| result["differences"].as_array().unwrap().iter().find(|d| d["name"] == name).unwrap();
+    for (name, verdict) in [
+        ("byte", "not comparable: other tokens"),
+        ("word", "not comparable: other tokens"),
+        ("other text", "not comparable: other validation text"),
+    ] {
+        let found = of(name);
+        assert_eq!(found["verdict"], verdict);
+        assert_eq!(found["ece_verdict"], "cannot be told");
+        assert!(found["nats_per_token"].is_null() && found["p"].is_null(), "{found}");
+    }
+    assert!(of("char again")["p"].is_number() && of("byte, less")["verdict"] == "worse", "{result}");
+    let bits = |name: &str| {
+        let all = result["variants"].as_array().unwrap();
+        number(all.iter().find(|variant| variant["name"] == name).unwrap(), "/bits_per_byte/mean")
+    };
+    assert!(bits("byte").is_finite() && bits("char").is_finite());
+    let table = bench.run(&["compare", "grid.toml", "--out", "k"]).succeeded().stdout;
+    assert!(
+        table.contains("\"byte\" and \"char\" have different tokens, so nats a token do not compare"),
+        "{table}"
+    );
+    assert!(
+        table.contains("\"other text\" and \"char\" were judged by different validation texts"),
+        "{table}"
+    );
+}

@@ -8,6 +8,7 @@ use surprisal_formats::atomic;
 use surprisal_kernels::threads::Pool;
 
 use super::measure::{Measure, measure};
+use super::summary::JudgedBy;
 use super::truth::Truth;
 use crate::config::{Config, Loaded};
 use crate::data::Prepared;
@@ -15,7 +16,10 @@ use crate::failure::{Failure, Kind, Result};
 use crate::models;
 use crate::output::Output;
 use crate::signals::Stop;
-use crate::train::{self, identity::Identity};
+use crate::train::{
+    self,
+    identity::{self, Identity},
+};
 
 /// What a finished cell leaves beside its run.
 const RECORD: &str = "cell.json";
@@ -24,6 +28,22 @@ const RECORD: &str = "cell.json";
 pub(crate) struct Text {
     pub(crate) data: Prepared,
     pub(crate) truth: Option<Truth>,
+    pub(crate) judged_by: JudgedBy,
+}
+
+impl Text {
+    /// Reads nothing: what is known of `data` beside its tokens.
+    ///
+    /// # Errors
+    /// A source whose tokens cannot be followed.
+    pub(crate) fn of(config: &Config, data: Prepared) -> Result<Self> {
+        let truth = Truth::of(config, &data.tokenizer, &data.val)?;
+        let mut validation = blake3::Hasher::new();
+        identity::hash(&data.val, &mut validation);
+        let tokenizer = blake3::hash(&data.tokenizer.to_json()?);
+        let judged_by = JudgedBy { tokenizer, validation: validation.finalize() };
+        Ok(Self { data, truth, judged_by })
+    }
 }
 
 /// A run to be made.

@@ -90,6 +90,15 @@ impl Grid {
         if seeds.is_empty() {
             return Err(Failure::usage(format!("{shown}: compare.seeds is empty")));
         }
+        // One run counted twice would be evidence of nothing, and look like much.
+        if let Some(twice) =
+            seeds.iter().enumerate().find_map(|(index, seed)| seeds[..index].contains(seed).then_some(seed))
+        {
+            return Err(Failure::usage(format!(
+                "seed {twice} is given twice: the same seed is the same run"
+            ))
+            .hint("give different seeds, for example --seeds 1,2,3"));
+        }
         let mut variants = Vec::new();
         for (index, entry) in listed.into_iter().enumerate() {
             let named = |failure: Failure| Failure {

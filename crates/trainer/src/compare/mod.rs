@@ -31,7 +31,6 @@ use crate::signals::Stop;
 use cell::{Cell, Finished, Text};
 use grid::{Grid, Variant};
 use summary::Row;
-use truth::Truth;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Compare, output: &Output) -> Result<()> {
@@ -61,21 +60,25 @@ pub(crate) fn run(arguments: &cli::Compare, output: &Output) -> Result<()> {
     let mut made = made.into_iter();
     let finished: Vec<Option<Finished>> =
         found.into_iter().map(|found| found.or_else(|| made.next().flatten())).collect();
-    let mut rows: Vec<Row> = grid
-        .variants
-        .iter()
-        .map(|variant| Row {
-            name: variant.name.clone(),
-            against: variant.against.clone(),
-            cells: Vec::new(),
-        })
-        .collect();
-    let mut of_rows: Vec<usize> = vec![0; rows.len()];
-    for (cell, finished) in cells.iter().zip(finished) {
-        rows[cell.variant].cells.extend(finished);
+    let mut of_rows: Vec<usize> = vec![0; grid.variants.len()];
+    for cell in &cells {
         of_rows[cell.variant] = cell.text;
     }
     let texts: Vec<&Text> = of_rows.into_iter().map(|text| &texts[text]).collect();
+    let mut rows: Vec<Row> = grid
+        .variants
+        .iter()
+        .zip(&texts)
+        .map(|(variant, text)| Row {
+            name: variant.name.clone(),
+            against: variant.against.clone(),
+            judged_by: text.judged_by,
+            cells: Vec::new(),
+        })
+        .collect();
+    for (cell, finished) in cells.iter().zip(finished) {
+        rows[cell.variant].cells.extend(finished);
+    }
     tell(&grid, &rows, &texts, &root, started.elapsed().as_secs_f64(), output)
 }
 
@@ -96,8 +99,7 @@ fn plan(grid: &Grid, output: &Output) -> Result<(Vec<Cell>, Vec<Text>)> {
                 Some(&text) => text,
                 None => {
                     let data = Prepared::load(config, output)?;
-                    let truth = Truth::of(config, &data.tokenizer, &data.val)?;
-                    texts.push(Text { data, truth });
+                    texts.push(Text::of(config, data)?);
                     known.insert(key, texts.len() - 1);
                     texts.len() - 1
                 }
@@ -223,7 +225,7 @@ fn tell(
         return output.event(&result);
     }
     let mut text = table::align(&table::variants(rows));
-    for note in table::notes(rows) {
+    for note in table::notes(rows, &differences) {
         text.push_str(&format!("note: {note}\n"));
     }
     if rows.iter().any(|row| row.cells.iter().any(|cell| cell.parts.is_some())) {

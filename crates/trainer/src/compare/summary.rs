@@ -14,8 +14,17 @@ pub(crate) const LEVEL: f64 = 0.05;
 pub(crate) struct Row {
     pub(crate) name: String,
     pub(crate) against: Option<String>,
+    /// Hashes of what it was judged by: two rows compare token by token only where both are the same.
+    pub(crate) judged_by: JudgedBy,
     /// Sorted by seed.
     pub(crate) cells: Vec<Finished>,
+}
+
+/// Hashes (BLAKE3) of the tokenizer and of the validation tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct JudgedBy {
+    pub(crate) tokenizer: blake3::Hash,
+    pub(crate) validation: blake3::Hash,
 }
 
 impl Row {
@@ -56,6 +65,11 @@ impl Row {
         (most > 0).then_some((mean, self.number("/eval/tokens")?.value))
     }
 
+    /// Whether another seed would give another model.
+    fn is_trained(&self) -> bool {
+        self.cells.iter().any(|cell| !matches!(cell.kind.as_str(), "ngram" | "uniform"))
+    }
+
     pub(crate) fn diverged(&self) -> usize {
         self.cells.iter().filter(|cell| cell.diverged.is_some()).count()
     }
@@ -65,12 +79,25 @@ fn ece(measure: &Measure) -> Option<f64> {
     Some(measure.calibration.as_ref()?.ece)
 }
 
+/// Why a token of one variant is no token of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Apart {
+    /// Their tokenizers differ: a nat a token of one is not a nat a token of the other.
+    Tokens,
+    /// They were judged by different validation texts.
+    Texts,
+}
+
 /// A variant minus what it is compared with.
 #[derive(Debug, Clone)]
 pub(crate) struct Difference {
     pub(crate) name: String,
     pub(crate) against: String,
-    /// Of nats a token, over the seeds that both have; `None` where one is infinite.
+    /// Why nats a token (and calibration, which is a token's too) do not compare.
+    pub(crate) apart: Option<Apart>,
+    /// Whether one of the two is trained, so that its seed is a part of its luck.
+    trained: bool,
+    /// Of nats a token, over the seeds that both have; `None` where one is infinite or they are `apart`.
     pub(crate) seeds: Option<Mean>,
     /// The same difference over blocks of the validation text, averaged over seeds.
     pub(crate) text: Option<Mean>,
@@ -97,6 +124,14 @@ impl Difference {
         if let ([only], true) = (row.cells.as_slice(), other.cells.len() > 1) {
             pairs = other.cells.iter().map(|partner| (only, partner)).collect();
         }
+        let apart = match (row.judged_by, other.judged_by) {
+            (a, b) if a.tokenizer != b.tokenizer => Some(Apart::Tokens),
+            (a, b) if a.validation != b.validation => Some(Apart::Texts),
+            _ => None,
+        };
+        if apart.is_some() {
+            pairs.clear();
+        }
         let paired = |number: &dyn Fn(&Finished) -> Option<f64>| {
             let differences: Option<Vec<f64>> =
                 pairs.iter().map(|(a, b)| Some(number(a)? - number(b)?)).collect();
@@ -111,6 +146,8 @@ impl Difference {
         Self {
             name: row.name.clone(),
             against: other.name.clone(),
+            apart,
+            trained: row.is_trained() || other.is_trained(),
             seeds: paired(&Finished::nats),
             text: blocks.and_then(|blocks| Mean::of(&blocks)),
             p: None,
@@ -120,9 +157,33 @@ impl Difference {
         }
     }
 
+    /// Whether a trained variant has one seed here: what it is beyond this one pair of runs, nobody can tell.
+    pub(crate) fn has_one_seed(&self) -> bool {
+        self.trained && self.seeds.is_some_and(|mean| mean.n == 1)
+    }
+
+    /// Whether the spread over seeds is known from two of them alone: Student's t with one degree of freedom.
+    pub(crate) fn has_two_seeds(&self) -> bool {
+        self.trained && self.seeds.is_some_and(|mean| mean.n == 2)
+    }
+
+    /// The larger of two p-values, since neither kind of chance may be the explanation; `None` where one is not known.
+    fn p_value(&self) -> Option<f64> {
+        let text = self.text.and_then(|mean| mean.p_value());
+        let seeds = self.seeds.and_then(|mean| mean.p_value());
+        match (seeds, text) {
+            _ if self.has_one_seed() => None,
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
     /// In words, which way it falls.
     pub(crate) fn verdict(&self) -> &'static str {
         match (self.seeds, self.p) {
+            _ if self.apart == Some(Apart::Tokens) => "not comparable: other tokens",
+            _ if self.apart == Some(Apart::Texts) => "not comparable: other validation text",
+            _ if self.has_one_seed() => "cannot be told: one seed",
             (None, _) => "not comparable: infinite",
             (Some(mean), Some(p)) if p < LEVEL && mean.value < 0.0 => "better",
             (Some(mean), Some(p)) if p < LEVEL && mean.value > 0.0 => "worse",
@@ -157,16 +218,7 @@ pub(crate) fn differences(rows: &[Row]) -> Vec<Difference> {
         let mut adjusted = holm(&p_values.iter().copied().flatten().collect::<Vec<_>>()).into_iter();
         p_values.into_iter().map(move |p| p.and_then(|_| adjusted.next())).collect::<Vec<_>>()
     };
-    let larger = |difference: &Difference| {
-        let seeds = difference.seeds.and_then(|mean| mean.p_value());
-        let text = difference.text.and_then(|mean| mean.p_value());
-        // Neither kind of chance may be the explanation.
-        match (seeds, text) {
-            (Some(a), Some(b)) => Some(a.max(b)),
-            (a, b) => a.or(b),
-        }
-    };
-    let nats = adjust(all.iter().map(larger).collect());
+    let nats = adjust(all.iter().map(Difference::p_value).collect());
     let ece = adjust(all.iter().map(|d| d.ece.and_then(|mean| mean.p_value())).collect());
     for ((difference, p), ece_p) in all.iter_mut().zip(nats).zip(ece) {
         (difference.p, difference.ece_p) = (p, ece_p);

@@ -1,7 +1,7 @@
 //! The tables of a comparison, for people.
 
 use super::statistics::Mean;
-use super::summary::{Difference, LEVEL, Row};
+use super::summary::{Apart, Difference, LEVEL, Row};
 use crate::output::{duration, thousands};
 
 /// Columns as wide as their widest cell; the first one to the left, the others to the right.
@@ -75,8 +75,8 @@ pub(crate) fn variants(rows: &[Row]) -> Vec<Vec<String>> {
     table
 }
 
-/// What is to be known of rows beside their numbers.
-pub(crate) fn notes(rows: &[Row]) -> Vec<String> {
+/// What is to be known of rows and differences beside their numbers.
+pub(crate) fn notes(rows: &[Row], differences: &[Difference]) -> Vec<String> {
     let mut notes = Vec::new();
     for row in rows {
         if let Some((impossible, tokens)) = row.impossible() {
@@ -91,6 +91,44 @@ pub(crate) fn notes(rows: &[Row]) -> Vec<String> {
         if diverged > 0 {
             notes.push(format!("{}: {diverged} of {} runs diverged", row.name, row.cells.len()));
         }
+    }
+    for difference in differences {
+        let why = match difference.apart {
+            None => continue,
+            Some(Apart::Texts) => {
+                "were judged by different validation texts, so their numbers do not compare"
+            }
+            Some(Apart::Tokens) => {
+                "have different tokens, so nats a token do not compare; bits a byte can be set side by side, \
+                 without a verdict"
+            }
+        };
+        notes.push(format!("\"{}\" and \"{}\" {why}", difference.name, difference.against));
+    }
+    if differences.iter().any(|difference| difference.apart == Some(Apart::Tokens)) {
+        for row in rows {
+            if let Some(unknown) = row.number("/eval/oov").filter(|unknown| unknown.value > 0.0) {
+                notes.push(format!(
+                    "{}: its bits a byte leave out what {} of {} tokens, unknown to it, would cost to spell",
+                    row.name,
+                    thousands(unknown.value.round() as u64),
+                    thousands(row.number("/eval/tokens").map_or(0.0, |mean| mean.value) as u64)
+                ));
+            }
+        }
+    }
+    if differences.iter().any(Difference::has_one_seed) {
+        notes.push(
+            "one seed of a trained model tells nothing beyond these very runs: another seed may turn the difference \
+             round (give more, for example --seeds 1,2,3,4,5)"
+                .to_owned(),
+        );
+    } else if differences.iter().any(Difference::has_two_seeds) {
+        notes.push(
+            "from two seeds hardly any difference can be shown: it has to be 13 times its standard error over seeds, and \
+             more where several are compared (from five seeds: 2.8 times)"
+                .to_owned(),
+        );
     }
     notes
 }

@@ -33,7 +33,7 @@ pub(crate) fn render(
     body.push_str(&sorted(&plain::variants(rows), "variants", |row, column| {
         variant_value(&rows[row], column)
     }));
-    for note in plain::notes(rows) {
+    for note in plain::notes(rows, differences) {
         body.push_str(&format!("<p>Note: {}</p>\n", escape(&note)));
     }
     body.push_str(&dots(rows)?);

@@ -57,7 +57,8 @@ fn hex(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }
 
-fn hash(text: &TokenText, hasher: &mut blake3::Hasher) {
+/// Feeds `hasher` the tokens of `text` and their number.
+pub(crate) fn hash(text: &TokenText, hasher: &mut blake3::Hasher) {
     hasher.update(&(text.ids.len() as u64).to_le_bytes());
     let mut buffer = Vec::with_capacity(4 * 4096);
     for ids in text.ids.chunks(4096) {
