@@ -94,8 +94,9 @@ impl Grid {
         if let Some(twice) =
             seeds.iter().enumerate().find_map(|(index, seed)| seeds[..index].contains(seed).then_some(seed))
         {
+            let place = if arguments.seeds.is_empty() { format!("{shown}: ") } else { String::new() };
             return Err(Failure::usage(format!(
-                "seed {twice} is given twice: the same seed is the same run"
+                "{place}seed {twice} is given twice: the same seed is the same run"
             ))
             .hint("give different seeds, for example --seeds 1,2,3"));
         }
