@@ -122,19 +122,32 @@ pub fn parse_manifest(what: &str, json: &[u8], step: u64) -> Result<BTreeMap<Str
     Ok(manifest.parts.into_iter().map(|(name, part)| (name, part.bytes)).collect())
 }
 
-/// Reads the newest checkpoint that is whole, and says which newer ones are not and why.
+/// Reads the newest checkpoint that is whole, and says which newer ones are not and why. Where a run makes new ones and
+/// removes old ones meanwhile, it looks again.
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be listed; a checkpoint that cannot be read is skipped.
 pub fn load_newest(checkpoints: &Path) -> Result<Newest> {
-    let mut skipped = Vec::new();
-    for (_, path) in list(checkpoints)? {
-        match load(&path) {
-            Ok(checkpoint) => return Ok(Newest { checkpoint: Some(checkpoint), skipped }),
-            Err(reason) => skipped.push(Skipped { path, reason }),
+    const LOOKS: usize = 100;
+    let mut listed = list(checkpoints)?;
+    let mut looks = 0;
+    loop {
+        let mut newest = Newest { checkpoint: None, skipped: Vec::new() };
+        for (_, path) in &listed {
+            match load(path) {
+                Ok(checkpoint) => {
+                    newest.checkpoint = Some(checkpoint);
+                    break;
+                }
+                Err(reason) => newest.skipped.push(Skipped { path: path.clone(), reason }),
+            }
+        }
+        let before = std::mem::replace(&mut listed, list(checkpoints)?);
+        looks += 1;
+        if newest.skipped.is_empty() || listed == before || looks == LOOKS {
+            return Ok(newest);
         }
     }
-    Ok(Newest { checkpoint: None, skipped })
 }
 
 /// Removes all checkpoints but the newest `last` (at least one) and that of the step `best`, and returns the steps removed.

@@ -35,6 +35,13 @@ pub(crate) struct Kind {
     pub(crate) what: &'static str,
 }
 
+impl Kind {
+    /// Whether a file that starts with `head` is one, of whatever version.
+    pub(crate) fn starts(&self, head: &[u8]) -> bool {
+        head.starts_with(&self.magic[..7])
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header<H> {
@@ -95,7 +102,7 @@ pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
     let wrong = |problem: &str| Error::malformed(kind.what, problem);
     let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| wrong("it ends too early"))?;
     if magic != kind.magic {
-        return Err(wrong(if magic[..7] == kind.magic[..7] {
+        return Err(wrong(if kind.starts(magic) {
             "it is of another version of the format"
         } else {
             "it does not start as one"

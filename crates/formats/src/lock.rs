@@ -39,6 +39,7 @@ impl Lock {
     pub(crate) fn acquire(folder: &Path) -> Result<Self> {
         let path = folder.join(NAME);
         let failed = |reason| Error::io("lock", &path, reason);
+        let mut looks = 0;
         loop {
             let mut options = OpenOptions::new();
             readable_by_all(&mut options);
@@ -46,6 +47,12 @@ impl Lock {
                 options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
+                // Whoever asks for the holder has it for a moment.
+                Err(TryLockError::WouldBlock) if looks < 3 => {
+                    looks += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    continue;
+                }
                 Err(TryLockError::WouldBlock) => {
                     return Err(Error::Locked { path: folder.to_owned(), owner: describe(&mut file) });
                 }
@@ -68,6 +75,15 @@ impl Drop for Lock {
         if cfg!(unix) {
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// Who holds the lock of `folder`, if anybody does. A look, which leaves everything as it is.
+pub(crate) fn holder(folder: &Path) -> Option<String> {
+    let mut file = File::open(folder.join(NAME)).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(describe(&mut file)),
+        _ => None,
     }
 }
 

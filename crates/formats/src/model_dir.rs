@@ -11,7 +11,7 @@
 //! The folder is replaced whole, and read only if every byte is as written. Its tensors are checked against its configuration by
 //! `surprisal_model` before any parameter is set.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 use candle_core::Tensor;
 use serde_json::Value;
@@ -19,7 +19,6 @@ use serde_json::Value;
 use crate::{
     Error, Result,
     folder::{self, Label},
-    manifest,
     weights::{ReadOptions, from_safetensors, to_safetensors},
 };
 
@@ -89,15 +88,14 @@ impl StoredModel {
         )
     }
 
-    /// Reads the model in `path`: a run folder with a finished model, or the model's own folder.
+    /// Reads the model in the folder `path`.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Missing`] with what a folder lacks to be a model's, [`Error::Malformed`] for any byte that is not as
-    /// it was written, and those of [`from_safetensors`].
+    /// [`Error::Io`], [`Error::Malformed`] for any byte that is not as it was written, and those of [`from_safetensors`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = locate(path.as_ref())?;
-        let what = folder::quoted(&path);
-        let mut parts = folder::load(&path, LABEL)?;
+        let path = path.as_ref();
+        let what = folder::quoted(path);
+        let mut parts = folder::load(path, LABEL)?;
         let mut take = |name: &str| parts.remove(name);
         let config =
             take(CONFIG).ok_or_else(|| Error::malformed(&what, "its manifest has no config.json"))?;
@@ -120,36 +118,15 @@ impl StoredModel {
     }
 }
 
-/// The model's own folder: `path`, or `path/model`.
-fn locate(path: &Path) -> Result<std::path::PathBuf> {
-    let metadata = fs::metadata(path).map_err(|reason| Error::io("open", path, reason))?;
-    if !metadata.is_dir() {
-        return Err(Error::io("open the model folder", path, io::ErrorKind::NotADirectory.into()));
-    }
-    let inner = path.join("model");
-    if inner.join(manifest::NAME).is_file() {
-        return Ok(inner);
-    }
-    if path.join(manifest::NAME).is_file() {
-        return Ok(path.to_owned());
-    }
-    let (missing, hint) = if path.join("config.toml").is_file() {
-        ("model/manifest.json", "the run has not finished: continue it with `train --resume`")
-    } else if path.join(CONFIG).is_file() {
-        (manifest::NAME, "this looks like a Hugging Face folder, which is imported, not opened as a run")
-    } else {
-        ("model/manifest.json", "give the folder that `train` wrote, an .arpa file or an n-gram binary")
-    };
-    Err(Error::Missing { path: path.to_owned(), what: "model folder", missing, hint })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use candle_core::Device;
     use serde_json::json;
 
     use super::*;
-    use crate::{atomic, run::RunWriter};
+    use crate::{atomic, manifest, run::RunWriter};
 
     fn neural() -> StoredModel {
         let table = Tensor::from_slice(&[0.5_f32, 1.0, 1.5, 2.0], (2, 2), &Device::Cpu).unwrap();
@@ -161,25 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_weights_comes_back_from_the_folder_and_from_the_run() {
+    fn every_kind_of_weights_comes_back() {
         let base = tempfile::tempdir().unwrap();
         let run = RunWriter::create(base.path().join("run")).unwrap();
-        run.write_config("").unwrap();
-        let error = StoredModel::load(run.root()).unwrap_err();
-        assert!(error.hint().unwrap().contains("--resume"), "{error}");
-
         neural().save(run.model()).unwrap();
-        for path in [run.root(), &run.model()] {
-            let loaded = StoredModel::load(path).unwrap();
-            assert_eq!((loaded.kind().unwrap(), &loaded.config["vocab_size"]), ("bigram", &json!(2)));
-            assert_eq!(loaded.tokenizer, neural().tokenizer);
-            let Weights::Tensors(tensors) = loaded.weights else { panic!("not tensors") };
-            assert_eq!(tensors["table.weight"].to_vec2::<f32>().unwrap(), [[0.5, 1.0], [1.5, 2.0]]);
-        }
+        let loaded = StoredModel::load(run.model()).unwrap();
+        assert_eq!((loaded.kind().unwrap(), &loaded.config["vocab_size"]), ("bigram", &json!(2)));
+        assert_eq!(loaded.tokenizer, neural().tokenizer);
+        let Weights::Tensors(tensors) = loaded.weights else { panic!("not tensors") };
+        assert_eq!(tensors["table.weight"].to_vec2::<f32>().unwrap(), [[0.5, 1.0], [1.5, 2.0]]);
         for weights in [Weights::Ngram(b"counts".to_vec()), Weights::Arpa(b"\\data\\".to_vec())] {
             let expected = format!("{weights:?}");
             StoredModel { weights, ..neural() }.save(run.model()).unwrap();
-            assert_eq!(format!("{:?}", StoredModel::load(run.root()).unwrap().weights), expected);
+            assert_eq!(format!("{:?}", StoredModel::load(run.model()).unwrap().weights), expected);
         }
     }
 
@@ -204,12 +175,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         assert!(matches!(StoredModel::load(base.path().join("none")), Err(Error::Io { .. })));
         let error = StoredModel::load(base.path()).unwrap_err();
-        assert!(
-            error.to_string().ends_with("is not a model folder: it has no model/manifest.json"),
-            "{error}"
-        );
-        atomic::write(base.path().join(CONFIG), b"{}").unwrap();
-        assert!(StoredModel::load(base.path()).unwrap_err().hint().unwrap().contains("Hugging Face"));
+        assert!(error.to_string().contains("manifest.json"), "{error}");
         let file = base.path().join("model.bin");
         atomic::write(&file, b"x").unwrap();
         assert!(matches!(StoredModel::load(&file), Err(Error::Io { .. })));

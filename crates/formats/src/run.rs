@@ -54,6 +54,11 @@ impl RunFolder {
         Ok(Self { root: root.to_owned() })
     }
 
+    /// The process that is writing to the run, as far as it is known; none where the run is left alone.
+    pub fn writer(&self) -> Option<String> {
+        lock::holder(&self.root)
+    }
+
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root

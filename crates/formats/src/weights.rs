@@ -12,7 +12,7 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::{Error, Result, read::read_bounded};
+use crate::{Error, Result, ngram::map, read::read_bounded};
 
 /// What a reader accepts.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +80,22 @@ pub fn read_safetensors(path: impl AsRef<Path>, options: &ReadOptions) -> Result
     let path = path.as_ref();
     let bytes = read_bounded(path, options.max_bytes)?;
     parse(&format!("`{}`", path.display()), &bytes, options)
+}
+
+/// The name, the shape and the type of every tensor of a file, by name; values are not read.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::TooLarge`] or [`Error::Malformed`].
+pub fn shapes(path: impl AsRef<Path>) -> Result<Vec<(String, Vec<usize>, String)>> {
+    let what = format!("`{}`", path.as_ref().display());
+    let bytes = map(path.as_ref())?;
+    check_header(&what, bytes.as_slice(), &ReadOptions::default())?;
+    let file = SafeTensors::deserialize(bytes.as_slice()).map_err(|error| Error::malformed(what, &error))?;
+    let described =
+        |(name, view): (String, TensorView<'_>)| (name, view.shape().to_vec(), format!("{:?}", view.dtype()));
+    let mut tensors: Vec<_> = file.tensors().into_iter().map(described).collect();
+    tensors.sort();
+    Ok(tensors)
 }
 
 /// The tensors in the bytes of a safetensors file, on the CPU.

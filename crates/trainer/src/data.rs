@@ -6,6 +6,7 @@ use surprisal_text::{Corpus, DataOptions, Reading, TokenText, Tokenizer};
 
 use crate::config::{Config, cores};
 use crate::failure::{Failure, Result};
+use crate::kind;
 use crate::output::{Output, bytes, thousands};
 
 /// Texts ready to train on and to be judged by.
@@ -30,6 +31,8 @@ pub(crate) fn reading(config: &Config) -> Reading {
 /// The corpus that the config names.
 pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
     let data = &config.data;
+    kind::check_texts(&data.train)?;
+    kind::check_texts(&data.val)?;
     let options = DataOptions {
         train: data.train.clone(),
         val: data.val.clone(),

@@ -17,7 +17,9 @@ use surprisal_text::{Corpus, Reading, TokenText, Tokenizer, encode_files_with};
 use crate::config::{self, Config};
 use crate::data;
 use crate::failure::{Failure, Result};
+use crate::kind::{self, Kind};
 use crate::output::{Output, thousands};
+use crate::runs::{self, Unfinished};
 
 /// A model and what is needed to use it.
 pub(crate) struct LoadedModel {
@@ -30,7 +32,9 @@ pub(crate) struct LoadedModel {
     pub(crate) details: BTreeMap<String, String>,
     config: Config,
     /// The run that it belongs to.
-    folder: Option<RunFolder>,
+    pub(crate) folder: Option<RunFolder>,
+    /// Of weights from a checkpoint: whose they are.
+    pub(crate) unfinished: Option<Unfinished>,
 }
 
 /// A model of either making.
@@ -204,31 +208,33 @@ pub(crate) fn save_ngram(folder: &RunWriter, tokenizer: &Tokenizer, model: &Ngra
     save(folder, tokenizer, config, Weights::Ngram(ngram::to_bytes(model, tokenizer)?))
 }
 
-/// Whether `path` is a file that holds a model rather than a text.
+/// Whether a file of this name is to hold a model.
 pub(crate) fn is_model_file(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "arpa" || extension == "ngram")
 }
 
-/// Whether `path` is a model, or looks like a folder of one, rather than a text or a folder of texts.
-pub(crate) fn is_model(path: &Path) -> bool {
-    let parts = ["model", "manifest.json", "config.toml", "config.json"];
-    is_model_file(path) || parts.iter().any(|part| path.join(part).exists())
-}
-
-/// Loads the model at `path`: a run folder, or a model's own.
+/// Loads the model at `path`, whatever its name: a run's, or the best of a run so far, which is said; a checkpoint's; a
+/// model's own folder; a file.
 ///
 /// # Errors
-/// A path that is no model, with what is missing; files that are damaged.
-pub(crate) fn load(path: &Path) -> Result<LoadedModel> {
-    if is_model_file(path) {
-        let is_arpa = path.extension().is_some_and(|extension| extension == "arpa");
-        let (model, tokenizer) = if is_arpa { arpa::open(path)? } else { ngram::open(path)? };
-        return Ok(counted(model, tokenizer, Config::default(), None));
-    }
-    let stored = StoredModel::load(path)?;
-    let tokenizer = Tokenizer::from_json(&stored.tokenizer)?;
+/// A path that is no model, with what it is; files that are damaged.
+pub(crate) fn load(path: &Path, output: &Output) -> Result<LoadedModel> {
+    let of_file = |(model, tokenizer)| Ok(counted(model, tokenizer, Config::default(), None));
     // Beside a model's own folder there may be no run: then there is no text of its own to evaluate on.
-    let folder = RunFolder::open(path).ok();
+    let (stored, folder, unfinished) = match Kind::of(path)? {
+        Kind::Arpa { .. } => return of_file(arpa::open(path)?),
+        Kind::Ngram => return of_file(ngram::open(path)?),
+        Kind::Model => (StoredModel::load(path)?, None, None),
+        Kind::Run if path.join("model/manifest.json").is_file() => {
+            (StoredModel::load(path.join("model"))?, RunFolder::open(path).ok(), None)
+        }
+        kind @ (Kind::Run | Kind::Checkpoint) => {
+            let (stored, folder, unfinished) = runs::unfinished(path, kind == Kind::Checkpoint, output)?;
+            (stored, Some(folder), Some(unfinished))
+        }
+        kind => return Err(kind.refuse(path)),
+    };
+    let tokenizer = Tokenizer::from_json(&stored.tokenizer)?;
     let config = match &folder {
         Some(folder) => config::load(Some(&folder.config()), &[])?.config,
         None => Config::default(),
@@ -273,7 +279,7 @@ pub(crate) fn load(path: &Path) -> Result<LoadedModel> {
             model.vocab_size()
         )));
     }
-    Ok(LoadedModel { model, tokenizer, kind, parameters, details, config, folder })
+    Ok(LoadedModel { model, tokenizer, kind, parameters, details, config, folder, unfinished })
 }
 
 /// A counted model, and what there is to know of it.
@@ -291,12 +297,21 @@ fn counted(
         details.insert("k".into(), format!("{k:.6}"));
     }
     for (index, order) in report.orders.iter().enumerate() {
-        let n = order.count_of_counts.map(thousands).join(" ");
-        let mut line = format!("{} (counted 1, 2, 3, 4 times: {n})", thousands(order.grams));
+        let mut line = thousands(order.grams);
+        // What comes from another program's file was not counted here.
+        if order.counted > 0 {
+            let n = order.count_of_counts.map(thousands).join(" ");
+            line.push_str(&format!(" (counted 1, 2, 3, 4 times: {n})"));
+        }
         if let Some([one, two, three]) = order.discounts {
             line.push_str(&format!("; discounts {one:.4} {two:.4} {three:.4} by {}", order.from));
         }
         details.insert(format!("{}-grams", index + 1), line);
+    }
+    let marks = [tokenizer.unk(), tokenizer.bos(), tokenizer.eos()].into_iter().flatten();
+    let marks: Vec<String> = marks.map(|id| tokenizer.token(id)).collect();
+    if !marks.is_empty() {
+        details.insert("marks".into(), marks.join(" "));
     }
     for (index, notice) in report.notices.iter().enumerate() {
         details.insert(format!("note {}", index + 1), notice.clone());
@@ -310,6 +325,7 @@ fn counted(
         details,
         config,
         folder,
+        unfinished: None,
     }
 }
 
@@ -335,17 +351,19 @@ impl LoadedModel {
     /// `texts`, or the run's own validation text.
     pub(crate) fn evaluation_text(&self, texts: &[PathBuf], output: &Output) -> Result<ScoredText> {
         if !texts.is_empty() {
+            kind::check_texts(texts)?;
             let text = encode_files_with(texts, &self.tokenizer, self.reading())?;
             return Ok(ScoredText { tokens: text.tokens, name: text.name, source_nats: None });
         }
-        if self.folder.is_none() {
+        let Some(folder) = &self.folder else {
             return Err(Failure::usage("a model outside a run has no text of its own")
                 .hint("name the texts to score"));
-        }
+        };
         let corpus: Corpus = data::corpus(&self.config).map_err(|failure| {
             failure.hint("the run's own texts are where its config.toml says; or name the texts to score")
         })?;
         let tokens = corpus.encode_val(&self.tokenizer)?;
+        runs::check_text(folder, &corpus.name(), "val", &tokens)?;
         for notice in corpus.notices() {
             output.say(format!("note: {notice}"));
         }
@@ -356,10 +374,8 @@ impl LoadedModel {
         })
     }
 
-    /// The last result in the run's record.
+    /// The result of the run, if it is finished.
     pub(crate) fn last_result(&self) -> Option<Value> {
-        let text = std::fs::read_to_string(self.folder.as_ref()?.metrics()).ok()?;
-        let last: Value = serde_json::from_str(text.lines().last()?).ok()?;
-        (last["event"] == "result").then_some(last)
+        runs::result(self.folder.as_ref()?.root())
     }
 }

@@ -202,7 +202,7 @@ fn what_cannot_be_mixed_is_refused_and_leaves_nothing() {
     let before = bench.entries();
     let cases: [(&[&str], i32, &[&str]); 14] = [
         (&["word.ngram"], 2, &["two models", "hint"]),
-        (&["word.ngram", "gone"], 2, &["two models", "gone"]),
+        (&["word.ngram", "gone"], 1, &["cannot open `gone`", "hint"]),
         (&["word.ngram", "gone.ngram"], 1, &["gone.ngram"]),
         (&["word.ngram", "char.ngram"], 2, &["word tokens", "char tokens", "hint"]),
         (&["word.ngram", "stream.ngram"], 2, &["line by line", "of a stream"]),

@@ -42,6 +42,11 @@ struct Order {
     largest: u32,
 }
 
+/// Whether a file that starts with `head` holds counts, of whatever version.
+pub fn is_one(head: &[u8]) -> bool {
+    KIND.starts(head)
+}
+
 /// Writes the file `path`, in place of what is there. Returns its size in bytes.
 ///
 /// # Errors

@@ -32,6 +32,11 @@ struct Header {
     vocabulary: Vocabulary,
 }
 
+/// Whether a file that starts with `head` holds an n-gram model, of whatever version.
+pub fn is_one(head: &[u8]) -> bool {
+    KIND.starts(head)
+}
+
 /// Writes the file `path`, in place of what is there. Returns its size in bytes.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ use surprisal_text::{Corpus, DataOptions, Reading, Tokenizer, TokenizerKind, Uni
 use crate::cli;
 use crate::config::{Model, cores};
 use crate::failure::{Failure, Result};
+use crate::kind::{self, Kind};
 use crate::output::{Output, bytes, thousands};
 use crate::progress::Progress;
 
@@ -107,6 +108,7 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
         ..Reading::default()
     };
     let options = DataOptions { train: arguments.texts.clone(), unit, reading, ..DataOptions::default() };
+    kind::check_texts(&arguments.texts)?;
     let corpus = Corpus::whole(&options, shard)?;
     let progress = Progress::new(output);
     progress.phase("reading", 0);
@@ -148,16 +150,20 @@ pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
     progress.phase("reading counts", 0);
     let mut shards = Vec::new();
     for path in &arguments.counts {
-        shards.push(match Format::of(path)? {
-            Format::Counts => counts::open(path)?,
-            Format::Tsv => {
+        shards.push(match Kind::of(path)? {
+            Kind::Counts => counts::open(path)?,
+            Kind::CountsTsv | Kind::Text => {
                 let bytes = std::fs::read(path)
                     .map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))?;
                 counts::read_tsv(&bytes, None)?
             }
-            Format::Arpa | Format::Ngram => {
-                return Err(Failure::usage(format!("{} holds a model, no counts", path.display()))
-                    .hint("merge what `count` wrote as .counts or .tsv"));
+            kind => {
+                return Err(Failure::usage(format!(
+                    "{} holds no counts: it is {}",
+                    path.display(),
+                    kind.words().0
+                ))
+                .hint("merge what `count` wrote as .counts or .tsv"));
             }
         });
     }

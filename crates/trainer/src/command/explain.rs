@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &cli::Explain, output: &Output) -> Result<()> {
     }
     let mut readings = Vec::new();
     for path in &arguments.models {
-        let loaded = models::load(path)?;
+        let loaded = models::load(path, output)?;
         let name = path.display().to_string();
         if let Some(step) = arguments.step {
             arithmetic::walk(&loaded, &name, arguments, step, output)?;

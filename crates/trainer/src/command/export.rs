@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
         return Err(Failure::usage(format!("--format is \"{format}\"")).hint("one of: arpa, ngram, hf"));
     }
     super::count::check_bits(arguments.quantize)?;
-    let loaded = models::load(&arguments.model)?;
+    let loaded = models::load(&arguments.model, output)?;
     if format == "hf" {
         return hugging_face(arguments, &loaded, output);
     }

@@ -1,51 +1,122 @@
-//! `surprisal inspect`: what a model or a text is.
+//! `surprisal inspect`: what a file or a folder is, and what it holds.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use surprisal_formats::{counts, weights};
+use surprisal_text::{Corpus, DataOptions, Tokenizer};
 
 use crate::cli;
 use crate::failure::{Failure, Result};
+use crate::kind::Kind;
 use crate::models;
 use crate::output::{Output, bytes, duration, thousands};
+use crate::runs;
+
+/// Labels and what stands beside them.
+type Lines = Vec<(String, String)>;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Inspect, output: &Output) -> Result<()> {
     let path = &arguments.path;
-    if path.is_dir() || models::is_model_file(path) { model(path, output) } else { text(path, output) }
+    let kind = Kind::of(path)?;
+    let (name, lines) = match kind {
+        Kind::Run | Kind::Checkpoint | Kind::Model | Kind::Ngram | Kind::Arpa { .. } => {
+            return model(path, kind, output);
+        }
+        Kind::Text | Kind::Empty | Kind::Binary => return text(path, kind, output),
+        Kind::Special => return Err(kind.refuse(path)),
+        Kind::Counts | Kind::CountsTsv => ("counts", counted(path, kind)?),
+        Kind::Safetensors => ("tensors", tensors(path)?),
+        Kind::HuggingFace => ("hugging_face", tensors(&path.join("model.safetensors"))?),
+        Kind::Tokenizer => ("tokenizer", vec![tokens(&Tokenizer::from_json(&read(path)?)?)]),
+        Kind::Folder => {
+            let options = DataOptions { train: vec![path.clone()], ..DataOptions::default() };
+            ("folder", vec![("texts".into(), Corpus::whole(&options, None)?.name())])
+        }
+        Kind::Other(_, hint) => ("other", vec![("to use it".into(), hint.into())]),
+    };
+    if output.json() {
+        let details: BTreeMap<_, _> = lines.into_iter().collect();
+        return output.event(&json!({
+            "event": "inspect", "kind": name, "is": kind.words().0, "details": details,
+        }));
+    }
+    let mut all = vec![("file".to_owned(), format!("{} is {}", path.display(), kind.words().0))];
+    all.extend(lines);
+    show(&all, output)
 }
 
-fn model(path: &Path, output: &Output) -> Result<()> {
-    let loaded = models::load(path)?;
+fn show(lines: &Lines, output: &Output) -> Result<()> {
+    output.data(&lines.iter().map(|(label, value)| format!("{label:<18}{value}\n")).collect::<String>())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))
+}
+
+fn counted(path: &Path, kind: Kind) -> Result<Lines> {
+    let (counts, tokenizer) =
+        if kind == Kind::Counts { counts::open(path)? } else { counts::read_tsv(&read(path)?, None)? };
+    let mut lines = vec![tokens(&tokenizer)];
+    for (level, order) in counts.levels.iter().zip(1..) {
+        let total: u64 = level.counts.iter().map(|&count| u64::from(count)).sum();
+        let (grams, total) = (thousands(level.counts.len() as u64), thousands(total));
+        lines.push((format!("{order}-grams"), format!("{grams} different, counted {total} times")));
+    }
+    Ok(lines)
+}
+
+fn tensors(path: &Path) -> Result<Lines> {
+    let tensors = weights::shapes(path)?;
+    let parameters: usize = tensors.iter().map(|(_, shape, _)| shape.iter().product::<usize>()).sum();
+    let summary = [("tensors", tensors.len()), ("parameters", parameters)];
+    let mut lines: Lines = summary.map(|(label, number)| (label.into(), thousands(number as u64))).into();
+    let line = |(name, shape, dtype)| (format!("  {name}"), format!("{shape:?} {dtype}"));
+    lines.extend(tensors.into_iter().map(line));
+    Ok(lines)
+}
+
+fn tokens(tokenizer: &Tokenizer) -> (String, String) {
+    let size = thousands(tokenizer.vocab_size() as u64);
+    ("vocabulary".into(), format!("{size} tokens ({})", tokenizer.kind()))
+}
+
+fn model(path: &Path, kind: Kind, output: &Output) -> Result<()> {
+    let loaded = models::load(path, output)?;
+    let state = loaded.folder.as_ref().map(runs::state);
     let record = loaded.last_result();
     if output.json() {
         return output.event(&json!({
             "event": "inspect", "kind": loaded.kind, "parameters": loaded.parameters,
             "vocab_size": loaded.model.vocab_size(), "tokenizer": loaded.tokenizer.kind().to_string(),
-            "details": loaded.details, "record": record,
+            "details": loaded.details, "record": record, "is": kind.words().0,
+            "state": state.map(|(name, _)| name), "weights": loaded.unfinished,
         }));
     }
-    let mut lines = vec![
-        ("model", loaded.kind.clone()),
-        ("parameters", thousands(loaded.parameters)),
-        (
-            "vocabulary",
-            format!("{} tokens ({})", thousands(loaded.model.vocab_size() as u64), loaded.tokenizer.kind()),
-        ),
-    ];
-    lines.extend(loaded.details.iter().map(|(key, value)| (key.as_str(), value.clone())));
+    let mut lines = vec![("file".to_owned(), format!("{} is {}", path.display(), kind.words().0))];
+    lines.extend(state.map(|(_, words)| ("state".to_owned(), format!("this run {words}"))));
+    lines.extend([
+        ("model".to_owned(), loaded.kind.clone()),
+        ("parameters".into(), thousands(loaded.parameters)),
+        tokens(&loaded.tokenizer),
+    ]);
+    lines.extend(loaded.details);
     if let Some(record) = &record {
         let number = |pointer: &str| record.pointer(pointer).and_then(Value::as_f64);
         if let (Some(nats), Some(perplexity)) = (number("/eval/nats_per_token"), number("/eval/perplexity")) {
-            lines.push(("validation", format!("{nats:.4} nats a token, perplexity {perplexity:.3}")));
+            lines.push(("validation".into(), format!("{nats:.4} nats a token, perplexity {perplexity:.3}")));
         }
         if let (Some(steps), Some(seconds)) = (number("/steps"), number("/train_seconds")) {
-            lines.push(("training", format!("{} steps in {}", thousands(steps as u64), duration(seconds))));
+            lines.push((
+                "training".into(),
+                format!("{} steps in {}", thousands(steps as u64), duration(seconds)),
+            ));
         }
     }
-    output.data(&lines.iter().map(|(label, value)| format!("{label:<18}{value}\n")).collect::<String>())
+    show(&lines, output)
 }
 
 /// Counts over a text, in one pass with a small buffer.
@@ -61,7 +132,7 @@ struct Counts {
     characters: u64,
 }
 
-fn text(path: &Path, output: &Output) -> Result<()> {
+fn text(path: &Path, kind: Kind, output: &Output) -> Result<()> {
     let cannot = |error: std::io::Error| Failure::failed(format!("cannot read {}: {error}", path.display()));
     let mut file = std::fs::File::open(path).map_err(cannot)?;
     let mut counts = Counts::default();
@@ -101,14 +172,14 @@ fn text(path: &Path, output: &Output) -> Result<()> {
         .sum();
     if output.json() {
         return output.event(&json!({
-            "event": "inspect", "kind": "text", "bytes": counts.bytes, "characters": counts.characters,
+            "event": "inspect", "kind": if kind == Kind::Binary { "binary" } else { "text" }, "bytes": counts.bytes, "characters": counts.characters,
             "lines": counts.lines, "words": counts.words, "distinct_bytes": counts.values.len(),
             "longest_line_bytes": counts.longest_line, "carriage_returns": counts.carriage_returns,
             "nuls": counts.nuls, "unigram_bits_per_byte": entropy,
         }));
     }
     let lines = [
-        ("text", path.display().to_string()),
+        (if kind == Kind::Binary { "bytes, no UTF-8" } else { "text" }, path.display().to_string()),
         ("bytes", format!("{} ({})", thousands(counts.bytes), bytes(counts.bytes))),
         ("characters", thousands(counts.characters)),
         ("lines", format!("{} (longest {} bytes)", thousands(counts.lines), thousands(counts.longest_line))),

@@ -15,6 +15,7 @@ use crate::compare::table::align;
 use crate::config::cores;
 use crate::evaluate::{Evaluation, evaluate, log_probs};
 use crate::failure::{Failure, Result};
+use crate::kind::{Kind, check_texts};
 use crate::models::{self, LoadedModel};
 use crate::output::{Output, bytes};
 use crate::progress::Progress;
@@ -28,8 +29,10 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn of(arguments: &'a cli::Mix) -> Result<Self> {
-        let (models, texts): (Vec<&PathBuf>, Vec<&PathBuf>) =
-            arguments.inputs.iter().partition(|path| models::is_model(path));
+        let (mut models, mut texts): (Vec<&PathBuf>, Vec<&PathBuf>) = (Vec::new(), Vec::new());
+        for path in &arguments.inputs {
+            if Kind::of(path)?.is_model() { models.push(path) } else { texts.push(path) }
+        }
         if models.len() < 2 {
             let texts: Vec<String> = texts.iter().map(|path| path.display().to_string()).collect();
             let none =
@@ -38,7 +41,7 @@ impl<'a> Plan<'a> {
                 "a mixture is of two models or more, not {}{none}",
                 models.len()
             ))
-            .hint("name run folders, .arpa files or .ngram files"));
+            .hint("name run folders, ARPA files or .ngram files"));
         }
         let weights = &arguments.weights;
         if weights.is_empty() && arguments.heldout.is_empty() {
@@ -76,10 +79,12 @@ impl<'a> Plan<'a> {
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
     let plan = Plan::of(arguments)?;
+    check_texts(&arguments.heldout)?;
     let pool = Pool::new(arguments.threads.unwrap_or_else(cores))?;
     let progress = Progress::new(output);
     progress.phase("reading models", 0);
-    let loaded: Result<Vec<LoadedModel>> = plan.models.iter().map(|path| models::load(path)).collect();
+    let loaded: Result<Vec<LoadedModel>> =
+        plan.models.iter().map(|path| models::load(path, output)).collect();
     let loaded = loaded?;
     let (tokenizer, names) = together(&plan, &loaded)?;
     progress.phase("reading texts", 0);

@@ -13,7 +13,7 @@ use crate::streams::{Purpose, stream};
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Sample, output: &Output) -> Result<()> {
     let sampling = Sampling::new(arguments.temperature, arguments.top_k, arguments.top_p)?;
-    let loaded = models::load(&arguments.model)?;
+    let loaded = models::load(&arguments.model, output)?;
     let started = std::time::Instant::now();
     let mut text = String::new();
     let drawn = write(

@@ -164,7 +164,7 @@ impl Cell {
             Err(failure) if failure.kind == Kind::Diverged => finished.diverged = Some(failure.message),
             Err(failure) => return Err(failure),
             Ok(()) => {
-                let loaded = models::load(&folder)?;
+                let loaded = models::load(&folder, &output)?;
                 finished.result = loaded
                     .last_result()
                     .ok_or_else(|| Failure::failed(format!("{} has no result", folder.display())))?;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-use surprisal_formats::run::{RunFolder, RunWriter};
+use serde_json::{Value, json};
+use surprisal_formats::{atomic, run::RunFolder};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
 
@@ -13,27 +13,37 @@ use super::plot::{self, REFERENCE, Series};
 use crate::compare::measure::{Measure, measure};
 use crate::config::{self, Config};
 use crate::data::Prepared;
-use crate::failure::{Failure, Result};
+use crate::evaluate::evaluate;
+use crate::failure::Result;
 use crate::models::{self, LoadedModel};
 use crate::output::{Output, duration, thousands};
+use crate::runs;
 
 /// Writes `report.html` into the run at `root`.
 ///
 /// # Errors
-/// A folder that is no run with a finished model, or whose texts are gone.
+/// A folder that is no run with a model or a checkpoint, or whose texts are gone or others.
 pub(crate) fn write(root: &Path, output: &Output) -> Result<()> {
     let folder = RunFolder::open(root)?;
     let mut settings = config::load(Some(&folder.config()), &[])?;
     config::check(&mut settings)?;
-    let loaded = models::load(root)?;
-    let result = loaded.last_result().ok_or_else(|| {
-        Failure::failed(format!("{} has no result yet", root.display()))
-            .hint("a report is of a finished run; --resume ends one that was begun")
-    })?;
+    let loaded = models::load(root, output)?;
     let data = Prepared::load(&settings.config, &Output::new(false, true))?;
+    runs::check_text(&folder, "the text", "val", &data.val)?;
+    runs::check_text(&folder, "the text", "train", &data.train)?;
     let pool = Pool::new(config::cores())?;
+    let result = match loaded.last_result() {
+        Some(result) => result,
+        None => {
+            let seconds = loaded.unfinished.as_ref().map(|unfinished| unfinished.train_seconds);
+            let unk = data.tokenizer.unk();
+            let eval = evaluate(&*loaded.model, &data.val, unk, data.source_nats, &pool)?;
+            json!({ "eval": eval, "train_seconds": seconds })
+        }
+    };
     let html = render(root, &settings.config, &loaded, &result, &data, &pool)?;
-    RunWriter::resume(root)?.write_report(&html)?;
+    // Without the run's lock: it may be going on, and this is nothing of its.
+    atomic::write(folder.report(), html.as_bytes())?;
     output.say(format!("the report is {}", folder.report().display()));
     Ok(())
 }
@@ -50,6 +60,9 @@ fn render(
     let events: Vec<Value> = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let name = root.file_name().unwrap_or(root.as_os_str()).to_string_lossy().into_owned();
     let mut body = format!("<h1>{}: {}</h1>\n", escape(&name), escape(&loaded.kind));
+    if let Some(unfinished) = &loaded.unfinished {
+        body.push_str(&format!("<p><strong>Note: {}.</strong></p>\n", escape(&unfinished.note)));
+    }
     body.push_str(&summary(loaded, result, data));
     body.push_str(&curves(&events)?);
     let own = measure(&*loaded.model, data, None, pool)?;

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use surprisal_formats::checkpoint::{self, Checkpoint};
-use surprisal_formats::run::RunWriter;
+use surprisal_formats::run::{RunFolder, RunWriter};
 use surprisal_formats::weights::{ReadOptions, from_safetensors, to_safetensors};
-use surprisal_model::neural::{Neural, Parameter};
+use surprisal_model::neural::{Neural, NeuralConfig, Parameter};
 
 use super::identity::Identity;
 use super::length::Position;
@@ -22,6 +23,7 @@ use super::weights::{restore, weights};
 use crate::config;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
+use crate::runs::Unfinished;
 
 /// What `state.json` holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,6 +43,9 @@ struct Kept {
     /// Which run this is of; checkpoints of version 0.1.0's first days do not say.
     #[serde(default)]
     identity: Option<Identity>,
+    /// What the weights are of; where it is not said, config.toml says it.
+    #[serde(default)]
+    model: Option<NeuralConfig>,
 }
 
 /// Saves a run now and then.
@@ -90,6 +95,7 @@ impl<'a> Saver<'a> {
             metrics,
             spikes: state.spikes,
             identity: Some(self.identity.clone()),
+            model: Some(neural.config().clone()),
         };
         let current = weights(neural)?;
         let model = pack(neural, current.iter().map(|values| vec![("", values)]))?;
@@ -116,7 +122,7 @@ impl<'a> Saver<'a> {
 }
 
 /// The newest checkpoint that is whole; what was skipped, and why, is said.
-pub(crate) fn newest(folder: &RunWriter, output: &Output) -> Result<Option<Checkpoint>> {
+pub(crate) fn newest(folder: &RunFolder, output: &Output) -> Result<Option<Checkpoint>> {
     let found = checkpoint::load_newest(&folder.checkpoints())?;
     for skipped in &found.skipped {
         output.warn(format!("skipped the checkpoint {}: {}", skipped.path.display(), skipped.reason));
@@ -139,6 +145,42 @@ pub(crate) fn metrics_offset(checkpoint: &Checkpoint, identity: &Identity) -> Re
 fn kept(checkpoint: &Checkpoint) -> Result<Kept> {
     serde_json::from_slice(checkpoint.part("state.json")?)
         .map_err(|error| Failure::failed(format!("{}/state.json: {error}", checkpoint.path.display())))
+}
+
+/// What the run would keep if it ended at `checkpoint`, as a model's `config.json` and tensors; without `best`, the weights
+/// of that very step.
+///
+/// # Errors
+/// A checkpoint that lacks a part.
+pub(crate) fn model(
+    checkpoint: &Checkpoint,
+    config: &config::Config,
+    vocab_size: usize,
+    best: bool,
+) -> Result<(Value, BTreeMap<String, Tensor>, Unfinished)> {
+    let kept = kept(checkpoint)?;
+    let (selects, averages) = (config.train.select == "best", config.optim.ema > 0.0);
+    // Where weights are averaged, the averages are what was judged and kept.
+    let fits = |step| if selects { best || step == kept.step } else { !averages && step == kept.step };
+    let judged = kept.best.filter(|(_, step)| fits(*step));
+    let tensors = match judged {
+        Some(_) => read(checkpoint.part("best.safetensors")?)?,
+        None if selects && averages => {
+            let tensors = read(checkpoint.part("optimizer.safetensors")?)?.into_iter();
+            let tensors = tensors.map(|(name, it)| Some((name.strip_prefix("average.")?.to_owned(), it)));
+            tensors.flatten().collect()
+        }
+        None => read(checkpoint.part("model.safetensors")?)?,
+    };
+    let model = match kept.model {
+        Some(model) => model,
+        None => crate::models::neural_config(config, vocab_size)?,
+    };
+    let step = judged.map_or(kept.step, |(_, step)| step);
+    let validation = judged.map(|(nats, _)| nats);
+    let (reached, train_seconds) = (kept.step, kept.train_seconds);
+    let unfinished = Unfinished { step, validation, reached, train_seconds, note: String::new() };
+    Ok((serde_json::to_value(model)?, tensors, unfinished))
 }
 
 /// Puts `state` where the run was.

@@ -53,6 +53,13 @@ impl Identity {
     }
 }
 
+/// The hash of a text alone: what a run's record keeps of each of its two.
+pub(crate) fn text_hash(text: &TokenText) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hash(text, &mut hasher);
+    hasher.finalize().to_hex().to_string()
+}
+
 fn hex(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex().to_string()
 }

@@ -2,7 +2,7 @@
 
 mod audit;
 pub(crate) mod bench;
-mod checkpoint;
+pub(crate) mod checkpoint;
 mod counted;
 mod divergence;
 pub(crate) mod identity;
@@ -32,6 +32,7 @@ use crate::data::Prepared;
 use crate::evaluate::Evaluation;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Output, thousands};
+use crate::runs;
 use crate::sampling::Sampling;
 use crate::signals::Stop;
 use identity::Identity;
@@ -47,6 +48,14 @@ const DEFAULT_CONFIG: &str = include_str!("../../../../configs/default.toml");
 pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
     let started = std::time::Instant::now();
     let loaded = if arguments.resume { continue_config(arguments)? } else { configure(arguments)? };
+    // Before the texts: a run that has ended needs none.
+    let done = arguments.out.as_ref().filter(|_| arguments.resume).and_then(|out| runs::result(out));
+    if let (Some(result), Some(out)) = (done, &arguments.out) {
+        output.event(&result)?;
+        let steps = thousands(result["steps"].as_u64().unwrap_or(0));
+        output.say(format!("{}: this run is finished ({steps} steps), and stays as it is", out.display()));
+        return if arguments.report { crate::report::run::write(out, output) } else { Ok(()) };
+    }
     let config = &loaded.config;
     let threads = if config.train.threads == 0 { config::cores() } else { config.train.threads };
     let pool = Pool::new(threads)?;
@@ -104,6 +113,9 @@ pub(crate) fn train_into(
     output: &Output,
     stop: &Stop,
 ) -> Result<()> {
+    if runs::result(out).is_some() {
+        return Ok(());
+    }
     let plan = Plan::of(&loaded.config, data)?;
     let (folder, checkpoint) = if RunFolder::open(out).is_ok() {
         let folder = RunWriter::resume(out)?;
@@ -210,6 +222,7 @@ impl Run<'_> {
                 "event": "start", "version": env!("CARGO_PKG_VERSION"), "kind": config.model.kind,
                 "tokenizer": data.tokenizer.kind().to_string(), "vocab_size": data.tokenizer.vocab_size(),
                 "train_tokens": data.train.scored(), "val_tokens": data.val.scored(), "seed": config.train.seed,
+                "texts": { "train": identity::text_hash(&data.train), "val": identity::text_hash(&data.val) },
             });
             record.event(&start, output)?;
             counted::baselines(data, table, pool, &mut record, output)?;

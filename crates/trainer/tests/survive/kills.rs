@@ -83,6 +83,8 @@ fn a_run_is_only_resumed_as_it_was_begun() {
     let bench = kind.bench();
     bench.run(&borrowed(&kind.train("run", &[]))).succeeded();
     let whole = outcome(&bench, "run");
+    // As if it had been killed before its model was written; a finished one is left alone.
+    std::fs::remove_dir_all(bench.path().join("run/model")).unwrap();
     let resume = ["train", "--resume", "--out", "run"];
     let text = std::fs::read_to_string(bench.path().join("a.txt")).unwrap();
     bench.file("a.txt", text.replacen("cat", "cow", 1));

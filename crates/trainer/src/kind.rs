@@ -1,0 +1,219 @@
+//! What a path is, by what it holds and never by its name; and why it will not do where something else is wanted.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use surprisal_formats::{counts, ngram};
+
+use crate::failure::{Failure, Result};
+
+/// How much of a file is looked at.
+const HEAD: u64 = 1 << 16;
+/// The longest file that could be a config.
+const LONGEST_CONFIG: u64 = 1 << 20;
+
+/// What a file or a folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The folder of a run, finished or not.
+    Run,
+    Checkpoint,
+    /// A model's own folder.
+    Model,
+    HuggingFace,
+    Folder,
+    Ngram,
+    /// `preface`: something stands before `\data\`, so it could be a text about such files.
+    Arpa {
+        preface: bool,
+    },
+    Counts,
+    /// Counts as lines.
+    CountsTsv,
+    Safetensors,
+    Tokenizer,
+    /// What no command opens: what it is called, and what to do about it.
+    Other(&'static str, &'static str),
+    Empty,
+    /// A pipe, a device, a socket.
+    Special,
+    Text,
+    /// No UTF-8, and nothing that is known.
+    Binary,
+}
+
+/// How files start that no command opens.
+const OTHERS: [(&[u8], &str, &str); 8] = [
+    (b"mmap lm ", "a KenLM binary (probing or trie), which is not read yet", "use its ARPA file"),
+    (b"\x1f\x8b", "a gzip file", "decompress it first (gunzip)"),
+    (b"BZh91AY&SY", "a bzip2 file", "decompress it first (bunzip2)"),
+    (b"\xfd7zXZ\0", "an xz file", "decompress it first (unxz)"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file", "decompress it first (unzstd)"),
+    (b"PK\x03\x04", "a zip file, as PyTorch's .pt are", "save the model as safetensors, or unzip it"),
+    (b"GGUF", "a GGUF file", "use the safetensors that it was made from"),
+    (b"\x80\x02", "a Python pickle", "save the model as safetensors; a pickle runs code when it is read"),
+];
+
+impl Kind {
+    /// Looks at `path`.
+    ///
+    /// # Errors
+    /// A path that is not there, or cannot be read.
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let cannot = |reason| Failure::failed(format!("cannot open `{}`: {reason}", path.display()));
+        let metadata = std::fs::metadata(path).map_err(|reason| cannot(reason).hint("check the path"))?;
+        if metadata.is_dir() {
+            return Ok(Self::of_folder(path));
+        }
+        if !metadata.is_file() {
+            return Ok(Self::Special);
+        }
+        let mut head = Vec::new();
+        let mut file = File::open(path).map_err(cannot)?;
+        file.by_ref().take(HEAD).read_to_end(&mut head).map_err(cannot)?;
+        let header = head.first_chunk::<8>().map_or(u64::MAX, |length| u64::from_le_bytes(*length));
+        if header < metadata.len() && head.get(8) == Some(&b'{') {
+            return Ok(Self::Safetensors);
+        }
+        let known: [(bool, Self); 3] = [
+            (head.is_empty(), Self::Empty),
+            (ngram::is_one(&head), Self::Ngram),
+            (counts::is_one(&head), Self::Counts),
+        ];
+        if let Some((_, kind)) = known.into_iter().find(|(is_it, _)| *is_it) {
+            return Ok(kind);
+        }
+        if let Some((_, name, hint)) = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
+            return Ok(Self::Other(name, hint));
+        }
+        // A character that is cut at the end is none that is wrong.
+        if std::str::from_utf8(&head).is_err_and(|error| error.error_len().is_some()) {
+            return Ok(Self::Binary);
+        }
+        let text = String::from_utf8_lossy(&head).into_owned();
+        if let Some(preface) = arpa(&text) {
+            return Ok(Self::Arpa { preface });
+        }
+        let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).take(100).peekable();
+        let counted = |line: &str| {
+            let line = line.trim_end().rsplit_once('\t');
+            line.is_some_and(|(gram, count)| !gram.is_empty() && count.parse::<u32>().is_ok())
+        };
+        if lines.peek().is_some() && lines.all(counted) {
+            return Ok(Self::CountsTsv);
+        }
+        if text.starts_with('{') && text.contains("\"added_tokens\"") {
+            return Ok(Self::Tokenizer);
+        }
+        let sections = text.lines().any(|line| line.starts_with('['));
+        if !sections || metadata.len() > LONGEST_CONFIG {
+            return Ok(Self::Text);
+        }
+        file.read_to_end(&mut head).map_err(cannot)?;
+        Ok(if is_config(&head) { CONFIG } else { Self::Text })
+    }
+
+    fn of_folder(path: &Path) -> Self {
+        let has = |name: &str| path.join(name).exists();
+        let manifest = std::fs::read(path.join("manifest.json")).unwrap_or_default();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+        match manifest["format"].as_str() {
+            Some("surprisal model") => return Self::Model,
+            Some("surprisal checkpoint") => return Self::Checkpoint,
+            _ => {}
+        }
+        let begun = has("checkpoints") || has("model") || has("metrics.jsonl");
+        if has("model/manifest.json") || has("config.toml") && begun {
+            Self::Run
+        } else if has("config.json") {
+            Self::HuggingFace
+        } else if has("comparison.json") || has("cells") && has("report.html") {
+            COMPARISON
+        } else {
+            Self::Folder
+        }
+    }
+
+    /// Whether it was meant as a model, rather than as a text or a folder of texts.
+    pub(crate) fn is_model(self) -> bool {
+        !matches!(self, Self::Folder | Self::Empty | Self::Special | Self::Text | Self::Binary)
+    }
+
+    /// What it is called, and what to do with it where a model is wanted.
+    pub(crate) fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Run => ("the folder of a run", ""),
+            Self::Checkpoint => ("a checkpoint of a run", ""),
+            Self::Model => ("a model's folder", ""),
+            Self::Ngram => ("an n-gram model (.ngram)", ""),
+            Self::Arpa { .. } => ("an ARPA file", ""),
+            Self::HuggingFace => ("a Hugging Face folder, which is imported and not opened", IMPORT),
+            Self::Counts | Self::CountsTsv => ("a file of counts, which are no model", MERGE),
+            Self::Safetensors => ("a file of tensors (safetensors), which alone are no model", WHOLE),
+            Self::Tokenizer => ("a tokenizer, which is no model", WHOLE),
+            Self::Other(name, hint) => (name, hint),
+            Self::Folder => ("a folder without a model: it has no model/manifest.json", WANTED),
+            Self::Empty => ("empty", WANTED),
+            Self::Special => ("no regular file", WANTED),
+            Self::Binary => ("neither a text in UTF-8 nor a model that is known", WANTED),
+            Self::Text => {
+                ("a text, no model", "the model comes first; `train` and `count` make one of a text")
+            }
+        }
+    }
+
+    /// The failure of `path` to be what is wanted.
+    pub(crate) fn refuse(self, path: &Path) -> Failure {
+        let (what, hint) = self.words();
+        Failure::failed(format!("`{}` is {what}", path.display())).hint(hint)
+    }
+}
+
+const CONFIG: Kind = Kind::Other("a config, which is no model", "train it: surprisal train CONFIG.toml");
+const COMPARISON: Kind =
+    Kind::Other("the folder of a comparison", "name one of its runs: the folders in cells/");
+const IMPORT: &str = "a run can start from it: surprisal train TEXT --set model.init_from=FOLDER";
+const MERGE: &str = "merge them into one: surprisal merge COUNTS --out MODEL.ngram";
+const WHOLE: &str = "name the folder in which it was written";
+const WANTED: &str = "give the folder that `train` wrote, an ARPA file or an .ngram file";
+
+/// Refuses what is certainly no text among `paths`. What cannot be read is left to whoever reads it.
+pub(crate) fn check_texts(paths: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        let kind = Kind::of(path).unwrap_or(Kind::Text);
+        if matches!(kind, Kind::Other(..)) && kind != CONFIG {
+            return Err(kind.refuse(path));
+        }
+        // Lists of words with their counts, configs and what stands around `\data\` are read as texts, too.
+        let readable = matches!(kind, Kind::CountsTsv | Kind::Tokenizer | Kind::Arpa { preface: true })
+            || kind == CONFIG;
+        if kind.is_model() && !readable {
+            let (what, _) = kind.words();
+            let what = what.split_once(", which").map_or(what, |(what, _)| what);
+            let problem = format!("`{}` is {what}: these are weights or counts, not text", path.display());
+            return Err(Failure::failed(problem).hint("give the text itself"));
+        }
+    }
+    Ok(())
+}
+
+fn is_config(bytes: &[u8]) -> bool {
+    let table = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let known = toml::Table::try_from(crate::config::Config::default()).unwrap_or_default();
+    table.is_some_and(|table| table.keys().any(|key| known.contains_key(key) || key == "compare"))
+}
+
+/// Whether `text` starts an ARPA file, and then whether something stands before it.
+fn arpa(text: &str) -> Option<bool> {
+    let mut preface = false;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    for line in lines.by_ref() {
+        if line == "\\data\\" {
+            return lines.next().is_none_or(|next| next.starts_with("ngram")).then_some(preface);
+        }
+        preface = true;
+    }
+    None
+}

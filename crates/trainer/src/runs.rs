@@ -1,0 +1,123 @@
+//! Runs as others find them: finished, being written, stopped or diverged; and whether their texts are still theirs.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+use surprisal_formats::model_dir::{StoredModel, Weights};
+use surprisal_formats::{checkpoint as checkpoints, run::RunFolder};
+use surprisal_text::{TokenText, Tokenizer};
+
+use crate::config;
+use crate::failure::{Failure, Result};
+use crate::output::{Output, thousands};
+use crate::train::{checkpoint, identity::text_hash};
+
+/// Whose weights they are that come from a checkpoint.
+#[derive(Debug, Serialize)]
+pub(crate) struct Unfinished {
+    pub(crate) step: usize,
+    /// Nats a token of the validation text, where they were judged.
+    pub(crate) validation: Option<f64>,
+    /// How far the run was, and how long that took.
+    pub(crate) reached: usize,
+    pub(crate) train_seconds: f64,
+    /// All of it, for people.
+    pub(crate) note: String,
+}
+
+/// The record of the run at `root`, an event a line.
+fn events(root: &Path) -> String {
+    std::fs::read_to_string(root.join("metrics.jsonl")).unwrap_or_default()
+}
+
+/// The result of the run at `root`, which is finished if it has one.
+pub(crate) fn result(root: &Path) -> Option<Value> {
+    let last: Value = serde_json::from_str(events(root).lines().last()?).ok()?;
+    (last["event"] == "result" && root.join("model/manifest.json").is_file()).then_some(last)
+}
+
+/// Where the run in `folder` stands: a word for programs, and what follows "this run".
+pub(crate) fn state(folder: &RunFolder) -> (&'static str, String) {
+    let diverged = || {
+        let text = std::fs::read_to_string(folder.root().join("diverged.json")).ok()?;
+        serde_json::from_str::<Value>(&text).ok()?["step"].as_u64()
+    };
+    if result(folder.root()).is_some() {
+        ("finished", "is finished".into())
+    } else if let Some(process) = folder.writer() {
+        ("running", format!("is still being written to by {process}"))
+    } else if let Some(step) = diverged() {
+        ("diverged", format!("diverged at step {}", thousands(step)))
+    } else {
+        ("stopped", "is not finished".into())
+    }
+}
+
+/// The best weights so far of the run at `path`, or the weights of the checkpoint there; whose they are is said.
+///
+/// # Errors
+/// A run without a checkpoint, a checkpoint outside a run; files that are damaged.
+pub(crate) fn unfinished(
+    path: &Path,
+    is_checkpoint: bool,
+    output: &Output,
+) -> Result<(StoredModel, RunFolder, Unfinished)> {
+    let cannot = |path: &Path, error| Failure::failed(format!("cannot read {}: {error}", path.display()));
+    let checkpoint = if is_checkpoint {
+        Some(checkpoints::load(&path.canonicalize().map_err(|error| cannot(path, error))?)?)
+    } else {
+        checkpoint::newest(&RunFolder::open(path)?, output)?
+    };
+    let root = checkpoint.as_ref().and_then(|checkpoint| checkpoint.path.ancestors().nth(2)).unwrap_or(path);
+    let folder = RunFolder::open(root)?;
+    let config = config::load(Some(&folder.config()), &[])?.config;
+    let (_, state) = state(&folder);
+    let Some(checkpoint) = &checkpoint else {
+        let counted = matches!(config.model.kind.as_str(), "ngram" | "uniform");
+        let lacks = if counted { "its model is not counted yet" } else { "it has no checkpoint yet" };
+        return Err(Failure::failed(format!(
+            "there are no weights in {}: this run {state}, and {lacks}",
+            path.display()
+        ))
+        .hint(format!("surprisal train --resume --out {} goes on with it", path.display())));
+    };
+    let tokenizer = std::fs::read(folder.tokenizer()).map_err(|error| cannot(&folder.tokenizer(), error))?;
+    let vocab_size = Tokenizer::from_json(&tokenizer)?.vocab_size();
+    let (model, tensors, mut unfinished) =
+        checkpoint::model(checkpoint, &config, vocab_size, !is_checkpoint)?;
+    let judged = match unfinished.validation {
+        Some(nats) if is_checkpoint => format!("validation {nats:.4} nats a token"),
+        Some(nats) => format!("the best so far, validation {nats:.4} nats a token"),
+        None => "not judged yet".into(),
+    };
+    let [step, reached] = [unfinished.step, unfinished.reached].map(|step| thousands(step as u64));
+    let later = if step == reached { String::new() } else { format!("; it has come to step {reached}") };
+    unfinished.note = format!("this run {state}: these are its weights of step {step} ({judged}{later})");
+    output.say(format!("note: {}", unfinished.note));
+    Ok((StoredModel { config: model, weights: Weights::Tensors(tensors), tokenizer }, folder, unfinished))
+}
+
+/// Refuses a text that is not the one whose `part`, "train" or "val", the run in `folder` knows.
+///
+/// # Errors
+/// A text of other tokens: what would be called validation may have been trained on.
+pub(crate) fn check_text(folder: &RunFolder, name: &str, part: &str, text: &TokenText) -> Result<()> {
+    let events = events(folder.root());
+    let start: Value = serde_json::from_str(events.lines().next().unwrap_or_default()).unwrap_or_default();
+    let (had, has) = (start[format!("{part}_tokens")].as_u64().unwrap_or(text.scored()), text.scored());
+    // Older runs kept only how many tokens there were.
+    if start["texts"][part].as_str().map_or(had == has, |hash| hash == text_hash(text)) {
+        return Ok(());
+    }
+    let change = if had == has {
+        "has other tokens now".to_owned()
+    } else {
+        format!("had {} tokens and has {} now", thousands(had), thousands(has))
+    };
+    let part = if part == "val" { "validation" } else { "training" };
+    Err(Failure::failed(format!(
+        "{name} has changed since the run was made: its {part} split {change}, and may hold what was trained on"
+    ))
+    .hint("put the text back as it was; or name a text that was held out: surprisal eval RUN TEXT"))
+}

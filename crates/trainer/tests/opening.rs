@@ -1,0 +1,451 @@
+//! What is opened is known by its content; runs that have not ended are opened, too; changed texts are noticed.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+
+mod common;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{Bench, sentences};
+use serde_json::{Value, json};
+
+/// The settings of a small transformer.
+const SMALL: &str = "[model]\nkind = \"transformer\"\nn_layer = 1\nn_head = 2\nn_embd = 16\n\
+    [train]\nsteps = 12\nbatch_size = 4\nblock_size = 16\nthreads = 1\n\
+    [optim]\nlr = 1e-2\nwarmup = 0\n\
+    [eval]\nevery_steps = 4\nevery_epochs = 0\nstride = 8\n[sample]\ntokens = 20\n[checkpoint]\nevery_steps = 3\n";
+
+fn bench() -> Bench {
+    let bench = Bench::new();
+    bench.text("a.txt", 200);
+    bench.file("small.toml", SMALL);
+    bench
+}
+
+fn train(bench: &Bench, more: &[&str]) -> common::Ran {
+    let arguments = [&["train", "small.toml", "a.txt", "--out", "run"], more].concat();
+    bench.run(&arguments)
+}
+
+/// Makes a finished run one that was killed after its newest checkpoint.
+fn kill(bench: &Bench) {
+    let run = bench.path().join("run");
+    std::fs::remove_dir_all(run.join("model")).unwrap();
+    let metrics = run.join("metrics.jsonl");
+    let text = std::fs::read_to_string(&metrics).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains("\"result\"")).collect();
+    std::fs::write(metrics, lines.join("\n") + "\n").unwrap();
+}
+
+/// The best evaluation in the record up to `step`: its step and nats a token.
+fn best(bench: &Bench, step: u64) -> (u64, f64) {
+    let text = std::fs::read_to_string(bench.path().join("run/metrics.jsonl")).unwrap();
+    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let epochs = events.filter(|event| event["event"] == "epoch" && event["step"].as_u64().unwrap() <= step);
+    let judged = epochs
+        .map(|event| (event["step"].as_u64().unwrap(), event["eval"]["nats_per_token"].as_f64().unwrap()));
+    judged.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap()
+}
+
+/// Every file below `folder` with its bytes and the time of its last change.
+fn everything(folder: &Path) -> Vec<(String, Vec<u8>, std::time::SystemTime)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.display().to_string();
+        let changed = std::fs::metadata(&path).unwrap().modified().unwrap();
+        if path.is_dir() {
+            found.push((name, Vec::new(), changed));
+            found.extend(everything(&path));
+        } else {
+            found.push((name, std::fs::read(&path).unwrap(), changed));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn an_arpa_file_and_an_ngram_file_are_known_by_any_name() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    bench.run(&["count", "a.txt", "--order", "3", "--out", "m.arpa", "--out", "m.ngram"]).succeeded();
+    let eval =
+        |name: &str| bench.run(&["eval", name, "a.txt", "--json"]).succeeded().result()["eval"].clone();
+    let expected = eval("m.arpa");
+    assert!(expected["nats_per_token"].as_f64().unwrap() > 0.1);
+    let arpa = std::fs::read(bench.path().join("m.arpa")).unwrap();
+    let ngram = std::fs::read(bench.path().join("m.ngram")).unwrap();
+    for name in ["m.lm", "M.ARPA", "m", "m.ngram.txt", "arpa.ngram"] {
+        bench.file(name, &arpa);
+        assert_eq!(eval(name), expected, "{name}");
+        let told = bench.run(&["inspect", name, "--json"]).succeeded().result();
+        assert_eq!((&told["kind"], &told["is"]), (&json!("ngram"), &json!("an ARPA file")), "{name}");
+    }
+    bench.file("with_a_preface", [b"made by nobody\n\n".as_slice(), &arpa].concat());
+    assert_eq!(eval("with_a_preface"), expected);
+    for name in ["binary.arpa", "x", "x.NGRAM"] {
+        bench.file(name, &ngram);
+        assert_eq!(eval(name), eval("m.ngram"), "{name}");
+    }
+    // And side by side, where models and texts stand in one list.
+    let mixed = bench.run(&["mix", "m.lm", "x", "a.txt", "--weights", "1,1", "--json"]).succeeded().result();
+    let nats = mixed["eval"]["nats_per_token"].as_f64().unwrap();
+    assert!((nats - expected["nats_per_token"].as_f64().unwrap()).abs() < 1e-6);
+}
+
+#[test]
+fn what_is_no_model_is_named_with_what_to_do() {
+    let bench = bench();
+    train(&bench, &["--quiet"]).succeeded();
+    bench
+        .run(&["count", "a.txt", "--order", "2", "--out", "a.counts", "--out", "a.tsv", "--out", "a.arpa"])
+        .succeeded();
+    std::fs::rename(bench.path().join("a.counts"), bench.path().join("counts.arpa")).unwrap();
+    std::fs::rename(bench.path().join("a.tsv"), bench.path().join("lines.ngram")).unwrap();
+    bench.file("kenlm.arpa", b"mmap lm http://kheafield.com/code format version 5\n\0\0\0\0");
+    bench.file("gz.arpa", b"\x1f\x8b\x08\0\0\0\0\0");
+    bench.file("bz.arpa", b"BZh91AY&SY\0\0");
+    bench.file("xz.arpa", b"\xfd7zXZ\0\0\x04");
+    bench.file("zst.arpa", b"\x28\xb5\x2f\xfd\x04\0");
+    bench.file("torch.pt", b"PK\x03\x04\0\0");
+    bench.file("empty.arpa", b"");
+    bench.file("latin1", b"caf\xe9 au lait\n");
+    bench.file("hf/config.json", b"{\"model_type\":\"gpt2\"}");
+    bench.file("cmp/comparison.json", b"{}");
+    let folder = bench.path().join("texts");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(bench.path().join("a.txt"), folder.join("one.txt")).unwrap();
+    let cases: [(&str, &[&str]); 16] = [
+        ("counts.arpa", &["counts", "surprisal merge"]),
+        ("lines.ngram", &["counts", "surprisal merge"]),
+        ("kenlm.arpa", &["a KenLM binary (probing or trie), which is not read yet", "use its ARPA file"]),
+        ("gz.arpa", &["a gzip file", "decompress it first"]),
+        ("bz.arpa", &["a bzip2 file", "decompress it first"]),
+        ("xz.arpa", &["an xz file", "decompress it first"]),
+        ("zst.arpa", &["a zstd file", "decompress it first"]),
+        ("torch.pt", &["a zip file", "safetensors"]),
+        ("empty.arpa", &["is empty", "hint"]),
+        ("latin1", &["neither a text in UTF-8", "hint"]),
+        ("hf", &["a Hugging Face folder", "model.init_from"]),
+        ("cmp", &["a comparison", "cells"]),
+        ("texts", &["a folder without a model", "hint"]),
+        ("a.txt", &["a text, no model", "the model comes first"]),
+        ("run/config.toml", &["a config", "surprisal train"]),
+        ("run/tokenizer.json", &["a tokenizer", "folder"]),
+    ];
+    for (path, parts) in cases {
+        for command in [&["eval", path, "a.txt"][..], &["sample", path], &["explain", path, "--text", "x"]] {
+            bench.run(command).refused(1, &[&[path], parts].concat());
+        }
+    }
+    bench.run(&["eval", "run/model/model.safetensors"]).refused(1, &["tensors", "folder"]);
+    // In a list with texts a file of counts is no text, either.
+    bench
+        .run(&["mix", "a.arpa", "counts.arpa", "a.txt", "--weights", "1,1"])
+        .refused(1, &["counts.arpa", "merge"]);
+}
+
+#[test]
+fn weights_and_packed_files_are_no_texts() {
+    let bench = bench();
+    train(&bench, &["--quiet"]).succeeded();
+    bench.run(&["count", "a.txt", "--order", "2", "--out", "m.arpa", "--out", "m.ngram"]).succeeded();
+    std::fs::copy(bench.path().join("m.arpa"), bench.path().join("weights.txt")).unwrap();
+    std::fs::copy(bench.path().join("m.ngram"), bench.path().join("binary.txt")).unwrap();
+    bench.file("packed.txt", b"\x1f\x8b\x08\0\0\0\0\0");
+    let bytes = ["--set", "tokenizer.kind=byte", "--set", "model.kind=uniform"];
+    for name in ["weights.txt", "binary.txt", "run", "run/model", "run/model/model.safetensors"] {
+        let parts = [name, "not text", "hint"];
+        bench.run(&[&["train", name, "--out", "other"], &bytes[..]].concat()).refused(1, &parts);
+        bench.run(&["count", name, "--out", "x.arpa"]).refused(1, &parts);
+        bench.run(&["eval", "run", name]).refused(1, &parts);
+    }
+    bench
+        .run(&["count", "packed.txt", "--out", "x.arpa"])
+        .refused(1, &["a gzip file", "decompress it first"]);
+    bench.run(&["eval", "run", "packed.txt"]).refused(1, &["a gzip file", "decompress it first"]);
+    assert!(!bench.path().join("x.arpa").exists() && !bench.path().join("other").exists());
+    // A text about ARPA files, a list of words with numbers and a config can be learnt from.
+    bench.file("about.txt", format!("Such a file begins so:\n\\data\\\nngram 1=3\n{}", sentences(20)));
+    bench.file("list.txt", "the cat\t3\na dog\t2\n".repeat(20));
+    for name in ["about.txt", "list.txt", "small.toml"] {
+        bench
+            .run(&["count", name, "--order", "2", "--smoothing", "witten_bell", "--out", "x.arpa"])
+            .succeeded();
+    }
+}
+
+#[test]
+fn inspect_says_what_a_file_is() {
+    let bench = bench();
+    train(&bench, &["--quiet"]).succeeded();
+    bench
+        .run(&["count", "a.txt", "--order", "2", "--out", "m.counts", "--out", "m.tsv", "--out", "m.arpa"])
+        .succeeded();
+    let inspect = |path: &str| bench.run(&["inspect", path]).succeeded().stdout;
+    let json = |path: &str| bench.run(&["inspect", path, "--json"]).succeeded().result();
+    let arpa = inspect("m.arpa");
+    assert!(arpa.contains("an ARPA file") && arpa.contains("<unk> <s> </s>"), "{arpa}");
+    assert!(!arpa.contains("counted 1, 2, 3, 4 times"), "{arpa}");
+    // The numbers are those of the file's own header.
+    let text = std::fs::read_to_string(bench.path().join("m.arpa")).unwrap();
+    let number = |order: &str| text.lines().find_map(|line| line.strip_prefix(order)).unwrap().to_owned();
+    let details = &json("m.arpa")["details"];
+    assert_eq!(
+        (&details["1-grams"], &details["2-grams"]),
+        (&json!(number("ngram 1=")), &json!(number("ngram 2=")))
+    );
+    for counts in ["m.counts", "m.tsv"] {
+        let told = json(counts);
+        assert_eq!(told["kind"], "counts");
+        // Each of 200 lines ends once, and every other word is followed by another or by the end.
+        assert!(told["details"]["2-grams"].as_str().unwrap().contains("different, counted"), "{told}");
+        assert_eq!(told["details"], json("m.counts")["details"]);
+    }
+    let tensors = json("run/model/model.safetensors");
+    assert_eq!(tensors["kind"], "tensors");
+    let model = json("run");
+    assert_eq!(tensors["details"]["parameters"], common_thousands(model["parameters"].as_u64().unwrap()));
+    let vocab_size = model["vocab_size"].as_u64().unwrap();
+    assert_eq!(tensors["details"]["  wte.weight"], format!("[{vocab_size}, 16] F32"));
+    let tokenizer = json("run/tokenizer.json");
+    assert_eq!(tokenizer["kind"], "tokenizer");
+    assert_eq!(tokenizer["details"]["vocabulary"], format!("{vocab_size} tokens (char)"));
+    assert_eq!((&model["state"], &model["weights"]), (&json!("finished"), &Value::Null));
+    assert!(inspect("run").contains("this run is finished"));
+    bench.file("kenlm", b"mmap lm http://kheafield.com/code format version 5\n\0\0\0\0");
+    assert!(inspect("kenlm").contains("KenLM binary") && inspect("kenlm").contains("use its ARPA file"));
+    bench.file("x.txt", b"\x1f\x8b\x08\0\0\0\0\0");
+    assert!(inspect("x.txt").contains("a gzip file"));
+    assert!(inspect("run/config.toml").contains("a config"));
+    bench.file("latin1.txt", b"caf\xe9 au lait\n");
+    assert_eq!(json("latin1.txt")["kind"], "binary");
+    assert_eq!(json("a.txt")["kind"], "text");
+    bench.file("folder/one.txt", "one\n");
+    bench.file("folder/two.txt", "two\n");
+    assert!(inspect("folder").contains("2 files in folder"));
+    bench.run(&["inspect", "gone"]).refused(1, &["gone", "hint"]);
+}
+
+fn common_thousands(number: u64) -> String {
+    surprisal::output::thousands(number)
+}
+
+#[test]
+fn a_stopped_run_opens_with_its_best_weights() {
+    let bench = bench();
+    train(&bench, &["--quiet"]).succeeded();
+    let whole = best(&bench, 12);
+    kill(&bench);
+    // Evaluations are of steps 4 and 8, the newest checkpoint of step 9.
+    std::fs::remove_dir_all(bench.path().join("run/checkpoints/step_00000012")).unwrap();
+    let (step, nats) = best(&bench, 9);
+    let said = format!(
+        "this run is not finished: these are its weights of step {step} (the best so far, validation {nats:.4} nats a token; it has come to step 9)"
+    );
+    let before = everything(&bench.path().join("run"));
+    let eval = bench.run(&["eval", "run", "--json"]).succeeded();
+    assert!(eval.stderr.contains(&said), "{}", eval.stderr);
+    assert_eq!(eval.result()["eval"]["nats_per_token"].as_f64().unwrap(), nats);
+    bench.run(&["count", "a.txt", "--tokenizer", "char", "--unit", "stream", "--out", "c.ngram"]).succeeded();
+    for command in [
+        &["sample", "run", "--tokens", "5"][..],
+        &["explain", "run", "--text", "the cat"],
+        &["explain", "run", "--text", "the cat", "--step", "2"],
+        &["inspect", "run"],
+        &["export", "run", "--out", "exported", "--format", "hf"],
+        &["mix", "run", "c.ngram", "a.txt", "--weights", "1,1"],
+    ] {
+        let ran = bench.run(command).succeeded();
+        assert!(ran.stderr.contains(&said), "{command:?}: {}", ran.stderr);
+    }
+    assert_eq!(everything(&bench.path().join("run")), before, "a reader changed something");
+    let told = bench.run(&["inspect", "run", "--json"]).succeeded().result();
+    assert_eq!((&told["state"], &told["weights"]["step"]), (&json!("stopped"), &json!(step)));
+    bench.run(&["report", "run"]).succeeded();
+    let report = std::fs::read_to_string(bench.path().join("run/report.html")).unwrap();
+    assert!(report.contains(&said) && report.contains(&format!("{nats:.4}")), "the report does not say it");
+    // It goes on to where it was.
+    bench.run(&["train", "--resume", "--out", "run", "--quiet"]).succeeded();
+    let told = bench.run(&["inspect", "run", "--json"]).succeeded().result();
+    assert_eq!(told["record"]["eval"]["nats_per_token"].as_f64().unwrap(), whole.1);
+}
+
+#[test]
+fn a_checkpoint_opens_with_its_own_weights() {
+    let bench = bench();
+    train(&bench, &["--quiet", "--set", "checkpoint.keep=10"]).succeeded();
+    // Evaluations are of steps 4, 8 and 12, checkpoints of every third.
+    let at_12 = bench.run(&["eval", "run/checkpoints/step_00000012", "--json"]).succeeded();
+    assert!(at_12.stderr.contains("weights of step 12 (validation "), "{}", at_12.stderr);
+    assert_eq!(at_12.result()["eval"], bench.run(&["eval", "run", "--json"]).succeeded().result()["eval"]);
+    let at_9 = bench.run(&["eval", "run/checkpoints/step_00000009", "--json"]).succeeded();
+    assert!(at_9.stderr.contains("weights of step 9 (not judged yet)"), "{}", at_9.stderr);
+    assert_ne!(at_9.result()["eval"], at_12.result()["eval"]);
+    let mut inside = bench.command(&["sample", "step_00000009/", "--tokens", "3"]);
+    inside.current_dir(bench.path().join("run/checkpoints"));
+    common::Ran::of(inside.output().unwrap(), &["sample"]).succeeded();
+    // Away from its run it has no tokenizer.
+    std::fs::rename(bench.path().join("run/checkpoints/step_00000009"), bench.path().join("step_00000009"))
+        .unwrap();
+    bench.run(&["sample", "step_00000009"]).refused(1, &["run folder"]);
+}
+
+#[test]
+fn averaged_weights_are_what_is_opened() {
+    let bench = bench();
+    let settings = ["--set", "optim.ema=0.9", "--set", "checkpoint.keep=10", "--quiet"];
+    train(&bench, &settings).succeeded();
+    let judged = best(&bench, 12);
+    kill(&bench);
+    let eval = bench.run(&["eval", "run", "--json"]).succeeded().result();
+    assert_eq!(eval["eval"]["nats_per_token"].as_f64().unwrap(), judged.1);
+    // A run that was never judged has averages, too: those of step 3 are not the weights of step 3.
+    let averaged = bench.run(&["eval", "run/checkpoints/step_00000003", "--json"]).succeeded().result();
+    let config = bench.path().join("run/config.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("ema = 0.9", "ema = 0.0")).unwrap();
+    let plain = bench.run(&["eval", "run/checkpoints/step_00000003", "--json"]).succeeded().result();
+    assert_ne!(averaged["eval"], plain["eval"]);
+}
+
+#[test]
+fn a_diverged_run_opens_and_says_so() {
+    let bench = bench();
+    let away = ["--set", "optim.lr=300", "--set", "optim.min_lr=300", "--set", "optim.grad_clip=0"];
+    let often =
+        ["--set", "optim.kind=sgd", "--set", "eval.every_steps=1", "--set", "checkpoint.every_steps=1"];
+    train(&bench, &[&away[..], &often].concat()).refused(3, &["diverged at step"]);
+    let kept = std::fs::read_to_string(bench.path().join("run/diverged.json")).unwrap();
+    let kept: Value = serde_json::from_str(&kept).unwrap();
+    let (step, nats) = best(&bench, kept["step"].as_u64().unwrap() - 1);
+    let said = format!(
+        "this run diverged at step {}: these are its weights of step {step} (the best so far, validation {nats:.4} ",
+        kept["step"]
+    );
+    for command in [&["eval", "run"][..], &["sample", "run", "--tokens", "3"], &["report", "run"]] {
+        let ran = bench.run(command).succeeded();
+        assert!(ran.stderr.contains(&said), "{command:?}: {}", ran.stderr);
+    }
+    assert_eq!(bench.run(&["inspect", "run", "--json"]).succeeded().result()["state"], "diverged");
+    // Weights that were never judged may give no numbers at all: that is no result.
+    std::fs::remove_dir_all(bench.path().join("run")).unwrap();
+    let far = ["--set", "optim.lr=1e9", "--set", "optim.min_lr=1e9", "--set", "optim.grad_clip=0"];
+    train(&bench, &far).refused(3, &["diverged at step"]);
+    bench.run(&["eval", "run"]).refused(1, &["not judged yet", "no numbers", "hint"]);
+}
+
+#[test]
+fn a_run_without_weights_says_what_it_lacks() {
+    let bench = bench();
+    train(&bench, &["--quiet"]).succeeded();
+    kill(&bench);
+    std::fs::remove_dir_all(bench.path().join("run/checkpoints")).unwrap();
+    for command in [&["eval", "run"][..], &["sample", "run"], &["inspect", "run"]] {
+        bench.run(command).refused(1, &["not finished", "no checkpoint yet", "--resume --out run"]);
+    }
+    bench.run(&["train", "a.txt", "--out", "counted", "--quiet", "--set", "model.kind=ngram"]).succeeded();
+    std::fs::remove_dir_all(bench.path().join("counted/model")).unwrap();
+    bench
+        .run(&["eval", "counted"])
+        .refused(1, &["not finished", "not counted yet", "--resume --out counted"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_running_run_is_read_without_disturbing_it() {
+    let bench = bench();
+    let long = ["train", "small.toml", "a.txt", "--out", "run", "--quiet", "--set", "train.steps=100000"];
+    let often =
+        ["--set", "checkpoint.every_steps=1", "--set", "checkpoint.keep=1", "--set", "eval.every_steps=50"];
+    let mut child = bench.command(&[&long[..], &often].concat()).spawn().unwrap();
+    let started = Instant::now();
+    let checkpoints = bench.path().join("run/checkpoints");
+    while std::fs::read_dir(&checkpoints).is_ok_and(|entries| {
+        !entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("step_"))
+    }) || !checkpoints.exists()
+    {
+        assert!(started.elapsed() < Duration::from_secs(60), "no checkpoint in a minute");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let said = format!("this run is still being written to by process {}", child.id());
+    for command in [&["eval", "run"][..], &["sample", "run", "--tokens", "3"], &["report", "run"]] {
+        let ran = bench.run(command).succeeded();
+        assert!(ran.stderr.contains(&said) && !ran.stderr.contains("skipped"), "{command:?}: {}", ran.stderr);
+    }
+    assert_eq!(bench.run(&["inspect", "run", "--json"]).succeeded().result()["state"], "running");
+    assert!(child.try_wait().unwrap().is_none(), "the run was disturbed");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(bench.run(&["inspect", "run", "--json"]).succeeded().result()["state"], "stopped");
+}
+
+#[test]
+fn a_finished_run_is_left_alone_by_resume() {
+    let bench = bench();
+    for (more, steps) in [(&["--budget", "0.05s"][..], None), (&[], Some(12))] {
+        let trained = train(&bench, &[&["--quiet", "--json"], more].concat()).succeeded().result();
+        assert!(steps.is_none_or(|steps| trained["steps"] == steps));
+        let before = everything(&bench.path().join("run"));
+        // Its text is not needed any more.
+        std::fs::rename(bench.path().join("a.txt"), bench.path().join("b.txt")).unwrap();
+        let ran = bench.run(&["train", "--resume", "--out", "run", "--json"]).succeeded();
+        let said = format!("this run is finished ({} steps)", trained["steps"]);
+        assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+        assert_eq!(ran.result(), trained);
+        assert_eq!(everything(&bench.path().join("run")), before);
+        std::fs::rename(bench.path().join("b.txt"), bench.path().join("a.txt")).unwrap();
+        std::fs::remove_dir_all(bench.path().join("run")).unwrap();
+    }
+}
+
+#[test]
+fn a_changed_text_is_not_called_the_validation_split() {
+    let bench = bench();
+    train(&bench, &["--quiet"]).succeeded();
+    bench.run(&["train", "a.txt", "--out", "counted", "--quiet", "--set", "model.kind=ngram"]).succeeded();
+    let text = sentences(200);
+    let longer = text.clone() + &sentences(40);
+    let other = text.replace("nothing.", "a thing.");
+    assert_eq!(other.len(), text.len());
+    for run in ["run", "counted"] {
+        for changed in [&longer, &other] {
+            bench.file("a.txt", changed);
+            for command in [&["eval", run][..], &["report", run]] {
+                bench.run(command).refused(1, &["has changed since the run was made", "hint"]);
+            }
+            // A text that is named is what it is.
+            bench.run(&["eval", run, "a.txt"]).succeeded();
+        }
+        let tokens = |text: &str| text.len() - (0.9 * text.len() as f64) as usize;
+        bench.file("a.txt", &longer);
+        let change = format!("had {} tokens and has {} now", tokens(&text), tokens(&longer));
+        bench.run(&["eval", run]).refused(1, &["its validation split", &change]);
+        // Where only the training part is another, the judgement stands, and the report does not.
+        bench.file("a.txt", text.replacen("the", "teh", 1));
+        bench.run(&["eval", run]).succeeded();
+        bench.run(&["report", run]).refused(1, &["its training split has other tokens now"]);
+        bench.file("a.txt", &text);
+        bench.run(&["eval", run]).succeeded();
+        // The config may say another text, a part of the training text.
+        let config = bench.path().join(run).join("config.toml");
+        let settings = std::fs::read_to_string(&config).unwrap();
+        bench.file("part.txt", &text[..text.len() / 2]);
+        std::fs::write(&config, settings.replace("a.txt", "part.txt")).unwrap();
+        bench.run(&["eval", run]).refused(1, &["part.txt has changed", "hint"]);
+        std::fs::write(&config, settings).unwrap();
+        // A run of an older version knows only how many tokens there were.
+        let metrics = bench.path().join(run).join("metrics.jsonl");
+        let record = std::fs::read_to_string(&metrics).unwrap();
+        let mut lines: Vec<Value> = record.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines[0].as_object_mut().unwrap().remove("texts").is_some());
+        let old: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(&metrics, old).unwrap();
+        bench.run(&["eval", run]).succeeded();
+        bench.file("a.txt", &longer);
+        bench.run(&["eval", run]).refused(1, &["has changed since the run was made"]);
+        bench.file("a.txt", &text);
+    }
+}
