@@ -11,7 +11,7 @@ pub mod ngram;
 mod renaming;
 
 pub use error::{Error, Result};
-pub use mixture::{Mixture, em_weights};
+pub use mixture::{Mixture, best_weights};
 pub use renaming::{Renamed, Renaming};
 
 /// A distribution over the next token given all the tokens before it.

@@ -1,9 +1,10 @@
 //! Which texts to read, and where training ends and validation begins.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use crate::encode::{encode, learn_words};
+use crate::encode::{encode, learn_words, unknown};
 use crate::error::{Error, Result};
 use crate::files::{cut, name, spans};
 use crate::pieces::{Place, Span};
@@ -243,6 +244,14 @@ impl Corpus {
         Ok(text)
     }
 
+    /// What stands in the validation split where its tokens are `<unk>`, by the place of the token, up to the place `end`.
+    ///
+    /// # Errors
+    /// As [`Self::encode_val`].
+    pub fn unknown_val(&self, tokenizer: &Tokenizer, end: usize) -> Result<BTreeMap<usize, String>> {
+        unknown(&self.val, tokenizer, self.reading, end)
+    }
+
     /// −ln p(validation text | training text) in nats, where the source of both is known.
     ///
     /// # Errors
@@ -302,6 +311,26 @@ pub fn encode_files_with(
         return Err(Error::Empty { name });
     }
     Ok(EvaluationText { tokens, name })
+}
+
+/// The tokens of `text`, the same as of a file that holds it, and what stands where they are `<unk>`, by place.
+///
+/// # Errors
+/// As [`encode_files`]; `name` is what the text is called in them.
+pub fn encode_text(
+    name: &str,
+    text: &str,
+    tokenizer: &Tokenizer,
+    reading: Reading,
+) -> Result<(TokenText, BTreeMap<usize, String>)> {
+    let place = Place::Memory { name: name.to_owned(), text: text.into() };
+    let spans = [Span { place, start: 0, end: text.len() as u64 }];
+    let (tokens, _) = encode(&spans, tokenizer, reading)?;
+    if tokens.scored() == 0 {
+        return Err(Error::Empty { name: name.to_owned() });
+    }
+    let unknown = unknown(&spans, tokenizer, reading, usize::MAX)?;
+    Ok((tokens, unknown))
 }
 
 #[cfg(test)]

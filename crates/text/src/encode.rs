@@ -1,9 +1,10 @@
 //! Texts to token ids, on several threads: pieces are encoded as they come and put together in their order.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use crate::error::{Error, Result};
-use crate::pieces::{Piece, Span};
+use crate::pieces::{Piece, Pieces, Span};
 use crate::tokenizer::{
     Codec, Key, MAX_VOCABULARY, Met, PAD, Part, Slots, Table, look_up, merge, scan, specials,
 };
@@ -121,6 +122,28 @@ impl Vocabulary for Known<'_> {
     #[inline]
     fn id(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], _: usize) -> Result<Option<u32>> {
         Ok(self.0.find_from(slots, n, key, word))
+    }
+}
+
+/// A vocabulary that writes down what it does not know, by the place of the token that it becomes.
+struct Noting<'a> {
+    known: Known<'a>,
+    unknown: &'a mut BTreeMap<usize, String>,
+    specials: u32,
+}
+
+impl Vocabulary for Noting<'_> {
+    fn first_slots(&self, parts: &[Part]) -> Slots {
+        self.known.first_slots(parts)
+    }
+
+    fn id(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], at: usize) -> Result<Option<u32>> {
+        let id = self.known.id(slots, n, key, word, at)?;
+        if id.is_none_or(|id| id < self.specials) {
+            // A word that becomes no token is overwritten by the next, which has its place.
+            self.unknown.insert(at, String::from_utf8_lossy(word).into_owned());
+        }
+        Ok(id)
     }
 }
 
@@ -298,6 +321,42 @@ fn other_tokens(piece: &Piece, tokenizer: &Tokenizer, reading: Reading) -> Resul
         encoded.oov = encoded.ids.iter().filter(|&&id| id == unk).count() as u64;
     }
     Ok(encoded)
+}
+
+/// What stands in `spans` where their tokens are `<unk>`, by the place of the token, up to the place `end`.
+///
+/// # Errors
+/// As [`encode`]'s.
+pub(crate) fn unknown(
+    spans: &[Span],
+    tokenizer: &Tokenizer,
+    reading: Reading,
+    end: usize,
+) -> Result<BTreeMap<usize, String>> {
+    let (mut found, mut start) = (BTreeMap::new(), 0);
+    if tokenizer.unk().is_none() {
+        return Ok(found);
+    }
+    for piece in Pieces::new(spans) {
+        let mut piece = piece?;
+        let mut unknown = BTreeMap::new();
+        let encoded = if let Codec::Word(table) = &tokenizer.codec {
+            let specials = specials(tokenizer.unit);
+            let noting = Noting { known: Known(table), unknown: &mut unknown, specials };
+            cut_words(&mut piece, tokenizer.unit, reading, None, noting)?
+        } else {
+            let encoded = other_tokens(&piece, tokenizer, reading)?;
+            let line = tokenizer.unit == Unit::Line;
+            let places = (0..encoded.ids.len()).filter(|&at| !(line && matches!(encoded.ids[at], BOS | EOS)));
+            let chars = piece.text()?.chars().filter(|&c| !(line && c == '\n'));
+            unknown.extend(places.zip(chars.map(String::from)));
+            encoded
+        };
+        unknown.retain(|&at, _| at + start < end && encoded.ids.get(at) == Some(&0));
+        found.extend(unknown.into_iter().map(|(at, word)| (at + start, word)));
+        start += encoded.ids.len();
+    }
+    Ok(found)
 }
 
 /// The pieces that each thread encoded, as one text; with `maps` from each thread's ids to the final ones. `memory` is for

@@ -280,7 +280,7 @@ pub struct Mix {
     /// They have the same kind of tokens; words or characters that only some of them know are impossible to the others.
     #[arg(value_name = "MODEL | TEXT", required = true)]
     pub inputs: Vec<PathBuf>,
-    /// The text that the weights are to suit, by expectation-maximisation: a file or a directory (repeatable). No model should
+    /// The text that the weights are to suit: a file or a directory (repeatable). No model should
     /// have been trained on it.
     #[arg(long, value_name = "TEXT")]
     pub heldout: Vec<PathBuf>,

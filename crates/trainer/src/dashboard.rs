@@ -17,7 +17,7 @@ use ratatui::{Frame, Terminal};
 use serde_json::Value;
 
 use crate::failure::{Failure, Result};
-use crate::output::{duration, thousands};
+use crate::output::{duration, number, thousands};
 
 /// A picture at most this often.
 const EVERY: Duration = Duration::from_millis(150);
@@ -204,8 +204,8 @@ impl State {
         }
         if let Some((step, nats)) = self.validation.last() {
             line.push_str(&format!(
-                "   step {step:.0}: validation {nats:.4} nats a token, perplexity {:.3}",
-                nats.exp()
+                "   step {step:.0}: validation {nats:.4} nats a token, perplexity {}",
+                number(nats.exp(), 3)
             ));
             if let Some(entropy) = self.entropy {
                 line.push_str(&format!(", {:+.4} to H(p)", nats - entropy));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use surprisal_text::{Corpus, DataOptions, Reading, TokenText, Tokenizer};
 
 use crate::config::{Config, cores};
+use crate::evaluate::warn_unknown;
 use crate::failure::{Failure, Result};
 use crate::kind;
 use crate::output::{Output, bytes, thousands};
@@ -17,6 +18,8 @@ pub(crate) struct Prepared {
     pub(crate) val: TokenText,
     /// −ln p(validation text | training text) under the text's own source, where that is known.
     pub(crate) source_nats: Option<f64>,
+    /// Where they came from, where that is to be asked again.
+    pub(crate) corpus: Option<Corpus>,
 }
 
 /// How the config has texts read.
@@ -86,7 +89,8 @@ impl Prepared {
             tokenizer.kind(),
             thousands(tokenizer.vocab_size() as u64),
         ));
-        Ok(Self { tokenizer, train: Arc::new(train), val, source_nats })
+        warn_unknown(&val, "the validation text", "the vocabulary", output);
+        Ok(Self { tokenizer, train: Arc::new(train), val, source_nats, corpus: Some(corpus) })
     }
 }
 

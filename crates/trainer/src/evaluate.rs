@@ -7,6 +7,7 @@ use surprisal_model::LanguageModel;
 use surprisal_text::TokenText;
 
 use crate::failure::Result;
+use crate::output::{Output, number, thousands};
 
 /// What was measured. Sums are kept; rates are derived when printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -55,6 +56,14 @@ impl Evaluation {
         information::perplexity(self.nats_in_vocabulary / (self.tokens - self.oov) as f64)
     }
 
+    /// What to know of a perplexity where tokens are unknown: how many, and the perplexity of the others.
+    pub fn unknown(&self) -> Option<String> {
+        let without = self.perplexity_excluding_oov();
+        let others = if without.is_nan() { "none".to_owned() } else { number(without, 3) };
+        let unknown = format!("{} of {} tokens are unknown", thousands(self.oov), thousands(self.tokens));
+        (self.oov > 0).then(|| format!("{unknown}; perplexity without them {others}"))
+    }
+
     /// H(p): the source's own nats a token on this text.
     pub fn source_entropy(&self) -> Option<f64> {
         self.source_nats.map(|nats| nats / self.tokens as f64)
@@ -65,6 +74,22 @@ impl Evaluation {
         let entropy = self.source_entropy().filter(|_| !self.scores_only);
         entropy.map(|entropy| self.nats_per_token() - entropy)
     }
+}
+
+/// Warns of a text of which a quarter or more is unknown to `model`: what is measured there says little of the text.
+pub(crate) fn warn_unknown(tokens: &TokenText, text: &str, model: &str, output: &Output) {
+    let (oov, scored) = (tokens.oov, tokens.scored());
+    if 4 * oov < scored || oov == 0 {
+        return;
+    }
+    let much = if 2 * oov > scored { "most" } else { "much" };
+    output.warn(format!(
+        "warning: {much} of {text} is unknown to {model}: {} of {} tokens ({:.0} %). What follows says little of this text: \
+         all that is unknown is one token, <unk>",
+        thousands(oov),
+        thousands(scored),
+        100.0 * oov as f64 / scored as f64
+    ));
 }
 
 /// JSON has no infinity; the contract writes it as null.

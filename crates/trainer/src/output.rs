@@ -208,6 +208,11 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// A number with so many `digits` behind the point; one of a million and more, as a perplexity can be, with an exponent.
+pub fn number(value: f64, digits: usize) -> String {
+    if value.is_finite() && value >= 1e6 { format!("{value:.3e}") } else { format!("{value:.digits$}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,5 +226,8 @@ mod tests {
         assert_eq!(duration(59.7), "1 min 00 s");
         assert_eq!(duration(3720.0), "1 h 02 min");
         assert_eq!(bytes(1500), "1.5 kB");
+        assert_eq!(number(999_999.25, 3), "999999.250");
+        assert_eq!(number(3.3e83, 4), "3.300e83");
+        assert_eq!((number(f64::INFINITY, 3), number(f64::NAN, 3)), ("inf".to_owned(), "NaN".to_owned()));
     }
 }

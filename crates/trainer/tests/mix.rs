@@ -6,7 +6,7 @@ mod common;
 
 use common::{Bench, sentences};
 use serde_json::Value;
-use surprisal_model::{LanguageModel, em_weights};
+use surprisal_model::{LanguageModel, best_weights};
 
 /// Two texts of different words, what is to be held out of both, and a text to judge by.
 fn bench() -> Bench {
@@ -62,7 +62,7 @@ fn weights_are_those_of_the_library_and_the_mixture_is_no_worse_than_its_parts()
         let lines: Vec<&[u32]> = text.sequences().collect();
         scores.push(model.log_probs_many(&lines, 1).unwrap().concat());
     }
-    let weights = em_weights(&scores);
+    let weights = best_weights(&scores);
     for (i, weight) in weights.iter().enumerate() {
         close(result["weights"][i].as_f64().unwrap(), *weight, 1e-12);
         close(

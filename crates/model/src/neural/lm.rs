@@ -51,6 +51,14 @@ impl NeuralLm {
         Ok(last.into_iter().map(f64::from).collect())
     }
 
+    /// Where the context begins that a token at `place` is scored with in a text of `len` tokens, scored from `from`.
+    pub fn context(&self, len: usize, from: usize, place: usize) -> usize {
+        self.windows(from, len)
+            .iter()
+            .find(|window| place < window.targets.1)
+            .map_or(0, |window| window.start)
+    }
+
     /// The windows that score `from.max(1)..len`.
     fn windows(&self, from: usize, len: usize) -> Vec<Window> {
         let block_size = self.neural.config().block_size();

@@ -9,10 +9,10 @@ use crate::cli;
 use crate::compare::measure::{Calibrated, measure};
 use crate::config::cores;
 use crate::data::Prepared;
-use crate::evaluate::{Evaluation, evaluate};
+use crate::evaluate::{Evaluation, evaluate, warn_unknown};
 use crate::failure::{Failure, Result};
 use crate::models;
-use crate::output::{Output, thousands};
+use crate::output::{Output, number, thousands};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Eval, output: &Output) -> Result<()> {
@@ -21,6 +21,7 @@ pub(crate) fn run(arguments: &cli::Eval, output: &Output) -> Result<()> {
         loaded.set_stride(stride)?;
     }
     let text = loaded.evaluation_text(&arguments.texts, output)?;
+    warn_unknown(&text.tokens, &text.name, &arguments.model.display().to_string(), output);
     let pool = Pool::new(arguments.threads.unwrap_or_else(cores))?;
     let started = std::time::Instant::now();
     let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), text.source_nats, &pool)?;
@@ -32,7 +33,7 @@ pub(crate) fn run(arguments: &cli::Eval, output: &Output) -> Result<()> {
     let name = text.name;
     let calibration = if arguments.calibration {
         let (tokenizer, train) = (loaded.tokenizer, Arc::default());
-        let data = Prepared { tokenizer, train, val: text.tokens, source_nats: None };
+        let data = Prepared { tokenizer, train, val: text.tokens, source_nats: None, corpus: None };
         measure(&*loaded.model, &data, None, &pool)?.and_then(|measure| measure.calibration)
     } else {
         None
@@ -85,7 +86,7 @@ pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
         ("tokens".to_owned(), thousands(evaluation.tokens)),
         ("bytes".to_owned(), thousands(evaluation.bytes)),
         ("nats per token".to_owned(), format!("{:.4}", evaluation.nats_per_token())),
-        ("perplexity".to_owned(), format!("{:.4}", evaluation.perplexity())),
+        ("perplexity".to_owned(), number(evaluation.perplexity(), 4)),
         ("bits per byte".to_owned(), format!("{:.4}", evaluation.bits_per_byte())),
     ];
     if evaluation.scores_only {
@@ -95,11 +96,13 @@ pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
         return lines.iter().map(|(label, value)| format!("{label:<26}{value}\n")).collect();
     }
     if evaluation.oov > 0 {
-        lines.push(("out of vocabulary".to_owned(), thousands(evaluation.oov)));
-        lines.push((
-            "perplexity excluding OOV".to_owned(),
-            format!("{:.4}", evaluation.perplexity_excluding_oov()),
-        ));
+        let excluding = evaluation.perplexity_excluding_oov();
+        let excluding = if excluding.is_nan() { "none: all are".to_owned() } else { number(excluding, 4) };
+        lines.extend([
+            ("out of vocabulary".to_owned(), thousands(evaluation.oov)),
+            ("perplexity including OOV".to_owned(), number(evaluation.perplexity(), 4)),
+            ("perplexity excluding OOV".to_owned(), excluding),
+        ]);
     }
     if evaluation.zero_probability > 0 {
         let possible = (evaluation.tokens - evaluation.zero_probability) as f64;

@@ -7,18 +7,25 @@ use std::io::IsTerminal;
 
 use serde::Serialize;
 use serde_json::json;
+use surprisal_kernels::threads::Pool;
 use surprisal_loss::information;
+use surprisal_model::LanguageModel;
+use surprisal_text::{TokenText, TokenizerKind, encode_text};
 
 use crate::cli;
 use crate::compare::table::align;
+use crate::config::cores;
+use crate::evaluate::{self, Evaluation, evaluate, warn_unknown};
 use crate::failure::{Failure, Result};
 use crate::models::{self, LoadedModel, Model};
-use crate::output::Output;
+use crate::output::{Output, number};
 
 /// One token under one model.
 #[derive(Debug, Clone, Serialize)]
 struct Told {
     token: String,
+    /// The vocabulary lacks it: the numbers are those of `<unk>`.
+    unknown: bool,
     /// Infinite where the model held it impossible.
     #[serde(serialize_with = "finite")]
     nats: f64,
@@ -41,7 +48,12 @@ struct Reading {
     name: String,
     kind: String,
     told: Vec<Told>,
-    bytes: u64,
+    /// What `eval` says of a file with this text.
+    evaluation: Evaluation,
+    /// Tokens are words, which stand apart.
+    words: bool,
+    /// The first token has no context, which such a model has never seen.
+    starts_uniform: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -64,18 +76,20 @@ pub(crate) fn run(arguments: &cli::Explain, output: &Output) -> Result<()> {
             arithmetic::walk(&loaded, &name, arguments, step, output)?;
             continue;
         }
-        readings.push(read(&loaded, name, arguments)?);
+        let text = Text::of(&loaded, &arguments.text)?;
+        warn_unknown(&text.tokens, "the text", &name, output);
+        readings.push(read(&loaded, name, &text, arguments.top)?);
     }
     if arguments.step.is_some() {
         return Ok(());
     }
     if output.json() {
         for reading in &readings {
+            let evaluation = serde_json::to_value(reading.evaluation)?;
             output.event(&json!({
                 "event": "explain", "model": reading.name, "kind": reading.kind, "tokens": reading.told,
-                "nats_per_token": Some(reading.nats_per_token()).filter(|nats| nats.is_finite()),
-                "perplexity": Some(reading.nats_per_token().exp()).filter(|value| value.is_finite()),
-                "bits_per_byte": Some(reading.bits_per_byte()).filter(|value| value.is_finite()),
+                "nats_per_token": evaluation["nats_per_token"], "perplexity": evaluation["perplexity"],
+                "bits_per_byte": evaluation["bits_per_byte"], "eval": evaluation,
             }))?;
         }
         return Ok(());
@@ -88,7 +102,7 @@ pub(crate) fn run(arguments: &cli::Explain, output: &Output) -> Result<()> {
     let mut text = String::new();
     for reading in &readings {
         text.push_str(&reading.heading());
-        text.push_str(&show::strip(&reading.told, colours));
+        text.push_str(&show::strip(reading, colours));
         text.push('\n');
     }
     text.push_str(&show::legend(colours));
@@ -98,15 +112,34 @@ pub(crate) fn run(arguments: &cli::Explain, output: &Output) -> Result<()> {
     output.data(&text)
 }
 
-/// The ids of the text, and how many at the front are context only.
-fn ids(loaded: &LoadedModel, text: &str) -> Result<(Vec<u32>, usize)> {
-    let mut ids: Vec<u32> = loaded.tokenizer.bos().into_iter().collect();
-    let from = ids.len();
-    ids.extend(loaded.tokenizer.encode(text)?);
-    if ids.len() == from {
-        return Err(Failure::failed("the text has no token"));
+/// The text as a model's evaluation reads it.
+struct Text {
+    tokens: TokenText,
+    /// Every scored token as it stands in the text, and whether it is unknown.
+    stood: Vec<(String, bool)>,
+}
+
+impl Text {
+    fn of(loaded: &LoadedModel, text: &str) -> Result<Self> {
+        let tokenizer = &loaded.tokenizer;
+        let (tokens, mut unknown) = encode_text("the text", text, tokenizer, loaded.reading())?;
+        let scored = (0..).zip(&tokens.ids).filter(|(_, id)| Some(**id) != tokens.bos());
+        let stood = scored.map(|(place, &id)| match unknown.remove(&place) {
+            Some(word) => (word, true),
+            None => (tokenizer.token(id), false),
+        });
+        Ok(Self { stood: stood.collect(), tokens })
     }
-    Ok((ids, from))
+
+    /// How many tokens at the front of each sequence are context only.
+    fn from(&self) -> usize {
+        usize::from(self.tokens.bos().is_some())
+    }
+}
+
+/// A token as it is shown.
+fn label(token: &str, unknown: bool) -> String {
+    if unknown { format!("{token} (unknown)") } else { token.to_owned() }
 }
 
 /// The tokens of `row`, likeliest first.
@@ -116,58 +149,71 @@ fn ranking(row: &[f64]) -> Vec<u32> {
     order
 }
 
-fn read(loaded: &LoadedModel, name: String, arguments: &cli::Explain) -> Result<Reading> {
-    let (ids, from) = ids(loaded, &arguments.text)?;
+fn read(loaded: &LoadedModel, name: String, text: &Text, top: usize) -> Result<Reading> {
+    let pool = Pool::new(cores())?;
+    let (model, tokenizer): (&dyn LanguageModel, _) = (&*loaded.model, &loaded.tokenizer);
+    let evaluation = evaluate(model, &text.tokens, tokenizer.unk(), None, &pool)?;
+    // The evaluation's own numbers, to the last bit.
+    let log_probs = evaluate::log_probs(model, &text.tokens, &pool)?;
+    let mut scored = text.stood.iter().zip(&log_probs);
     let mut told = Vec::new();
-    loaded.model.distributions(&ids, from, &mut |i, row| {
-        let order = ranking(row);
-        let nats = -row[ids[i] as usize];
-        told.push(Told {
-            token: loaded.tokenizer.token(ids[i]),
-            nats,
-            bits: information::bits(nats),
-            rank: 1 + row.iter().filter(|log_prob| **log_prob > -nats).count(),
-            likeliest: order
-                .iter()
-                .take(arguments.top)
-                .map(|&id| Guess { token: loaded.tokenizer.token(id), probability: row[id as usize].exp() })
-                .collect(),
-        });
-    })?;
-    Ok(Reading { name, kind: loaded.kind.clone(), told, bytes: arguments.text.len() as u64 })
+    for ids in text.tokens.sequences() {
+        model.distributions(ids, text.from(), &mut |i, row| {
+            let Some(((token, unknown), log_prob)) = scored.next() else { return };
+            let guess = |&id: &u32| Guess { token: tokenizer.token(id), probability: row[id as usize].exp() };
+            told.push(Told {
+                token: token.clone(),
+                unknown: *unknown,
+                nats: -log_prob,
+                bits: information::bits(-log_prob),
+                rank: 1 + row.iter().filter(|other| **other > row[ids[i] as usize]).count(),
+                likeliest: ranking(row).iter().take(top).map(guess).collect(),
+            });
+        })?;
+    }
+    let starts_uniform = text.from() == 0 && loaded.model.neural().is_some();
+    let words = tokenizer.kind() == TokenizerKind::Word;
+    Ok(Reading { name, kind: loaded.kind.clone(), told, evaluation, words, starts_uniform })
 }
 
 impl Reading {
-    fn nats(&self) -> f64 {
-        self.told.iter().map(|told| told.nats).sum()
-    }
-
-    fn nats_per_token(&self) -> f64 {
-        self.nats() / self.told.len() as f64
-    }
-
-    fn bits_per_byte(&self) -> f64 {
-        information::bits_per_byte(self.nats(), self.bytes)
-    }
-
     fn heading(&self) -> String {
-        let nats = self.nats_per_token();
-        format!(
-            "{} ({}): {nats:.4} nats a token, perplexity {:.3}, {:.4} bits a byte over {} tokens\n",
-            self.name,
-            self.kind,
-            nats.exp(),
-            self.bits_per_byte(),
-            self.told.len()
-        )
+        let evaluation = &self.evaluation;
+        let nats = evaluation.nats_per_token();
+        let tokens =
+            if evaluation.tokens == 1 { "1 token".into() } else { format!("{} tokens", evaluation.tokens) };
+        let mut heading = format!("{} ({}): ", self.name, self.kind);
+        if evaluation.scores_only {
+            heading.push_str(&format!(
+                "log score {:.4} a token over {tokens}; no perplexity, as these scores do not sum to one\n",
+                -nats
+            ));
+        } else {
+            heading.push_str(&format!(
+                "{nats:.4} nats a token, perplexity {}, {:.4} bits a byte over {tokens}\n",
+                number(evaluation.perplexity(), 3),
+                evaluation.bits_per_byte()
+            ));
+        }
+        if let Some(unknown) = evaluation.unknown() {
+            heading.push_str(&format!("{unknown}\n"));
+        }
+        if self.starts_uniform {
+            heading.push_str(
+                "the first token has nothing before it, which this model was never trained to read: there every token is \
+                 equally likely, as in `eval`\n",
+            );
+        }
+        heading
     }
 }
 
-/// Raw scores before the softmax; a counted model has none, and ln q takes their place.
-fn scores(loaded: &LoadedModel, context: &[u32]) -> Result<(Vec<f64>, bool)> {
+/// Raw scores of what can stand at `place` of a sequence, before the softmax; a counted model has none, and ln q takes their
+/// place.
+fn scores(loaded: &LoadedModel, ids: &[u32], from: usize, place: usize) -> Result<(Vec<f64>, bool)> {
     Ok(match &loaded.model {
-        Model::Neural(lm) if !context.is_empty() => (lm.logits(context)?, true),
-        model => (model.next(context)?, false),
+        Model::Neural(lm) if place > 0 => (lm.logits(&ids[lm.context(ids.len(), from, place)..place])?, true),
+        model => (model.next(&ids[..place])?, false),
     })
 }
 

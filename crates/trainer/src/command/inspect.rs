@@ -107,7 +107,8 @@ fn model(path: &Path, kind: Kind, output: &Output) -> Result<()> {
     if let Some(record) = &record {
         let number = |pointer: &str| record.pointer(pointer).and_then(Value::as_f64);
         if let (Some(nats), Some(perplexity)) = (number("/eval/nats_per_token"), number("/eval/perplexity")) {
-            lines.push(("validation".into(), format!("{nats:.4} nats a token, perplexity {perplexity:.3}")));
+            let perplexity = crate::output::number(perplexity, 3);
+            lines.push(("validation".into(), format!("{nats:.4} nats a token, perplexity {perplexity}")));
         }
         if let (Some(steps), Some(seconds)) = (number("/steps"), number("/train_seconds")) {
             lines.push((

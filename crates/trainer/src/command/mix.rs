@@ -7,17 +7,17 @@ use serde_json::json;
 use surprisal_formats::{arpa, ngram};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::ngram::{self as counted, NgramModel, Part};
-use surprisal_model::{LanguageModel, Mixture, Renamed, Renaming, em_weights};
+use surprisal_model::{LanguageModel, Mixture, Renamed, Renaming, best_weights};
 use surprisal_text::{TokenText, Tokenizer, TokenizerKind, encode_files_with};
 
 use crate::cli;
 use crate::compare::table::align;
 use crate::config::cores;
-use crate::evaluate::{Evaluation, evaluate, log_probs};
+use crate::evaluate::{Evaluation, evaluate, log_probs, warn_unknown};
 use crate::failure::{Failure, Result};
 use crate::kind::{Kind, check_texts};
 use crate::models::{self, LoadedModel};
-use crate::output::{Output, bytes};
+use crate::output::{Output, bytes, number, thousands};
 use crate::progress::Progress;
 
 /// What a person asked for, as far as that can be seen without reading a file.
@@ -99,6 +99,7 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
             Some(text) if plan.judges_on_heldout() => text,
             _ => {
                 other = read(&arguments.heldout)?;
+                warn_unknown(&other.tokens, &other.name, "the models", output);
                 &other
             }
         };
@@ -119,8 +120,17 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
     if text.is_some() {
         progress.phase("judging", 0);
     }
-    let alone: Result<Vec<Option<Evaluation>>> = parts.iter().map(|part| judge(part)).collect();
-    let alone = alone?;
+    // Each model by itself, in its own vocabulary, as `eval` has it, and how many of its unknown tokens others know.
+    let mut alone: Vec<(Evaluation, u64)> = Vec::new();
+    for ((path, loaded), names) in plan.models.iter().zip(&loaded).zip(&names) {
+        let Some(text) = &text else { break };
+        let lacking = text.tokens.ids.iter().filter(|&&id| names.own(id).is_some_and(|(_, lacking)| lacking));
+        let lacking = lacking.count() as u64;
+        let unk = loaded.tokenizer.unk();
+        let own = text.tokens.renamed(|id| names.own(id).map_or(id, |(own, _)| own), unk);
+        warn_unknown(&own, &text.name, &path.display().to_string(), output);
+        alone.push((evaluate(&*loaded.model, &own, unk, None, &pool)?, lacking));
+    }
     let mixed = judge(&mixture)?;
     let fixed = match &arguments.out {
         Some(out) => {
@@ -154,8 +164,11 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
             .models
             .iter()
             .zip(weights)
-            .zip(&alone)
-            .map(|((path, weight), eval)| json!({ "model": path, "weight": weight, "eval": eval }))
+            .enumerate()
+            .map(|(i, (path, weight))| {
+                let (eval, lacking) = alone.get(i).copied().unzip();
+                json!({ "model": path, "weight": weight, "eval": eval, "lacking": lacking })
+            })
             .collect();
         let written: Vec<_> = fixed
             .iter()
@@ -171,16 +184,26 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
         Some(name) => name,
         None => "no text to judge by".to_owned(),
     };
-    let header = ["", "weight", "nats a token", "perplexity", "bits a byte"];
+    let header = ["", "weight", "nats a token", "perplexity", "bits a byte", "unknown", "impossible"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for ((path, weight), evaluation) in plan.models.iter().zip(weights).zip(&alone) {
+    let mut notes = String::new();
+    for (i, (path, weight)) in plan.models.iter().zip(weights).enumerate() {
+        let (evaluation, lacking) = alone.get(i).copied().unzip();
         rows.push(row(path.display().to_string(), format!("{weight:.4}"), evaluation.as_ref()));
+        if let Some(lacking @ 1..) = lacking {
+            notes.push_str(&format!(
+                "\n{}: {} of its unknown tokens are known to other models. Alone it scores them as <unk>, as `eval` does; in the \
+                 mixture they are impossible to it, and its loss there is infinite.\n",
+                path.display(),
+                thousands(lacking)
+            ));
+        }
     }
     rows.push(row("the mixture".into(), String::new(), mixed.as_ref()));
     if let Some((path, evaluation, _)) = &fixed {
         rows.push(row(format!("{}, one model", path.display()), String::new(), evaluation.as_ref()));
     }
-    output.data(&format!("{heading}\n\n{}", align(&rows)))?;
+    output.data(&format!("{heading}\n\n{}{notes}", align(&rows)))?;
     if let Some((path, _, size)) = &fixed {
         output.say(format!("wrote {} ({})", path.display(), bytes(*size)));
     }
@@ -191,7 +214,8 @@ fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<Str
     let mut row = vec![name, weight];
     if let Some(evaluation) = evaluation {
         let numbers = [evaluation.nats_per_token(), evaluation.perplexity(), evaluation.bits_per_byte()];
-        row.extend(numbers.map(|number| format!("{number:.4}")));
+        row.extend(numbers.map(|value| number(value, 4)));
+        row.extend([evaluation.oov, evaluation.zero_probability].map(thousands));
     }
     row
 }
@@ -199,7 +223,7 @@ fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<Str
 /// The weights that `heldout` is likeliest under.
 fn weigh(parts: &[Renamed<'_>], heldout: &TokenText, pool: &Pool) -> Result<Vec<f64>> {
     let scores: Result<Vec<Vec<f64>>> = parts.iter().map(|part| log_probs(part, heldout, pool)).collect();
-    Ok(em_weights(&scores?))
+    Ok(best_weights(&scores?))
 }
 
 /// One vocabulary for all models, and what each one's words are called in it.

@@ -5,6 +5,7 @@ use surprisal_kernels::threads::Pool;
 use surprisal_loss::calibration::{BINS, Bin, Calibration, Report, temperature};
 use surprisal_loss::information::log_sum_exp;
 use surprisal_model::LanguageModel;
+use surprisal_text::TokenizerKind;
 
 use super::truth::Truth;
 use crate::data::Prepared;
@@ -90,6 +91,9 @@ pub(crate) struct AgainstTruth {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) token: String,
+    /// A word, with a space before it.
+    #[serde(default)]
+    pub(crate) apart: bool,
     /// `None`: impossible.
     pub(crate) nats: Option<f64>,
     pub(crate) likeliest: Vec<(String, f32)>,
@@ -166,8 +170,12 @@ impl Reading<'_> {
                 .take(LIKELIEST)
                 .map(|&id| (tokenizer.token(id), (row[id as usize] - total).exp() as f32))
                 .collect();
-            let nats = nats.is_finite().then_some(nats);
-            self.passage.push(Place { token: text_of(self.data, token), nats, likeliest });
+            // As an evaluation scores it: f32 models sum to one only nearly.
+            let nats = Some(-row[token as usize]).filter(|nats| nats.is_finite());
+            let token = text_of(self.data, token);
+            let after_word = self.passage.last().is_some_and(|last| last.token != "\n");
+            let apart = tokenizer.kind() == TokenizerKind::Word && after_word && token != "\n";
+            self.passage.push(Place { token, apart, nats, likeliest });
         }
         self.index += 1;
     }
@@ -213,8 +221,26 @@ pub(crate) fn measure(
         passage_from: tokens / 2,
     };
     let from = usize::from(data.val.bos().is_some());
+    let (mut start, mut unknown) = (0, Vec::new());
     for sequence in data.val.sequences() {
-        pool.install(|| model.distributions(sequence, from, &mut |i, row| reading.push(row, sequence[i])))?;
+        pool.install(|| {
+            model.distributions(sequence, from, &mut |i, row| {
+                let place = reading.passage.len();
+                reading.push(row, sequence[i]);
+                if reading.passage.len() > place && Some(sequence[i]) == data.tokenizer.unk() {
+                    unknown.push((start + i, place));
+                }
+            })
+        })?;
+        start += sequence.len();
+    }
+    if let (Some(corpus), Some((last, _))) = (&data.corpus, unknown.last()) {
+        let words = corpus.unknown_val(&data.tokenizer, last + 1)?;
+        for (at, place) in &unknown {
+            if let Some(word) = words.get(at) {
+                reading.passage[*place].token = format!("{word} (unknown)");
+            }
+        }
     }
     let t = tokens as f64;
     let mean = |(sum, count): &(f64, usize)| (sum / *count as f64).is_finite().then(|| sum / *count as f64);

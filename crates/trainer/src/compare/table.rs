@@ -2,7 +2,7 @@
 
 use super::statistics::Mean;
 use super::summary::{Apart, Difference, LEVEL, Row};
-use crate::output::{duration, thousands};
+use crate::output::{duration, number, thousands};
 
 /// Columns as wide as their widest cell; the first one to the left, the others to the right.
 pub(crate) fn align(rows: &[Vec<String>]) -> String {
@@ -56,7 +56,7 @@ pub(crate) fn variants(rows: &[Row]) -> Vec<Vec<String>> {
             row.name.clone(),
             row.cells.len().to_string(),
             plus_minus(row.number("/eval/nats_per_token"), 4, "inf"),
-            row.number("/eval/perplexity").map_or("inf".to_owned(), |mean| format!("{:.3}", mean.value)),
+            row.number("/eval/perplexity").map_or("inf".to_owned(), |mean| number(mean.value, 3)),
             row.number("/eval/bits_per_byte").map_or("inf".to_owned(), |mean| format!("{:.4}", mean.value)),
         ];
         if gap {
@@ -86,6 +86,10 @@ pub(crate) fn notes(rows: &[Row], differences: &[Difference]) -> Vec<String> {
                 thousands(impossible.round() as u64),
                 thousands(tokens as u64)
             ));
+        }
+        if let Some(oov) = row.number("/eval/oov").filter(|oov| oov.value > 0.0) {
+            let unknown = thousands(oov.value.round() as u64);
+            notes.push(format!("{}: {unknown} validation tokens are unknown, and count as <unk>", row.name));
         }
         let diverged = row.diverged();
         if diverged > 0 {
@@ -158,9 +162,7 @@ pub(crate) fn differences(differences: &[Difference]) -> Vec<Vec<String>> {
             difference.seeds.map_or("–".to_owned(), |mean| format!("{:+.4}", mean.value)),
             error(difference.seeds),
             error(difference.text),
-            difference
-                .seeds
-                .map_or("–".to_owned(), |mean| format!("{:+.1} %", 100.0 * (mean.value.exp() - 1.0))),
+            difference.seeds.map_or("–".to_owned(), |mean| perplexity_change(mean.value)),
             difference.p.map_or("–".to_owned(), p_value),
             difference.verdict().to_owned(),
             difference.ece.map_or("–".to_owned(), |mean| format!("{:+.2}", 100.0 * mean.value)),
@@ -168,6 +170,13 @@ pub(crate) fn differences(differences: &[Difference]) -> Vec<Vec<String>> {
         ]);
     }
     table
+}
+
+/// What a difference in nats a token is in perplexity.
+pub(crate) fn perplexity_change(nats: f64) -> String {
+    let percent = 100.0 * (nats.exp() - 1.0);
+    let plus = if percent < 0.0 { "" } else { "+" };
+    format!("{plus}{} %", number(percent, 1))
 }
 
 pub(crate) fn p_value(p: f64) -> String {

@@ -96,12 +96,12 @@ fn verdicts(differences: &[Difference]) -> String {
     for difference in differences {
         let sentence = match (difference.seeds, difference.p) {
             (Some(mean), Some(p)) => format!(
-                "<strong>{}</strong> against {}: {} ({:+.4} nats a token, {:+.1} % perplexity, p {}); {}",
+                "<strong>{}</strong> against {}: {} ({:+.4} nats a token, {} perplexity, p {}); {}",
                 escape(&difference.name),
                 escape(&difference.against),
                 difference.verdict(),
                 mean.value,
-                100.0 * (mean.value.exp() - 1.0),
+                plain::perplexity_change(mean.value),
                 escape(&p_shown(p)),
                 difference.ece.map_or_else(
                     || "calibration cannot be compared".to_owned(),

@@ -100,6 +100,7 @@ pub(super) fn heat(a: (&str, &[Place]), b: Option<(&str, &[Place])>) -> String {
         for place in places {
             let nats = place.nats.unwrap_or(f64::INFINITY);
             let style = format!("style=\"--s:{:.2}\"", strength(nats, LOUDEST));
+            html.push_str(if place.apart { " " } else { "" });
             html.push_str(&span(&place.token, &style, &tip(place)));
         }
         html.push_str("</div></div>\n");
@@ -126,6 +127,7 @@ fn difference(a: (&str, &[Place]), b: (&str, &[Place])) -> String {
             format!("class=\"{class}\" style=\"--s:{:.2}\"", strength(gain.abs(), LOUDEST_DIFFERENCE));
         let text =
             format!("{:?}: {} {:.3} nats, {} {:.3} nats", of_a.token, a.0, nats(of_a), b.0, nats(of_b));
+        spans.push_str(if of_a.apart { " " } else { "" });
         spans.push_str(&span(&of_a.token, &style, &text));
     }
     format!(

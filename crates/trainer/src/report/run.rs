@@ -86,7 +86,7 @@ fn render(
 fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> String {
     let number = |pointer: &str| result.pointer(pointer).and_then(Value::as_f64);
     let shown = |pointer: &str, digits: usize| {
-        number(pointer).map_or("infinite".to_owned(), |value| format!("{value:.digits$}"))
+        number(pointer).map_or("infinite".to_owned(), |value| crate::output::number(value, digits))
     };
     let mut cells = vec![
         ("nats a token", shown("/eval/nats_per_token", 4)),
@@ -96,6 +96,11 @@ fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> String {
     if let (Some(entropy), Some(kl)) = (number("/eval/source_entropy"), number("/eval/kl")) {
         cells.push(("of that the source's H(p)", format!("{entropy:.4}")));
         cells.push(("and the model's KL(p‖q)", format!("{kl:.4}")));
+    }
+    let unknown = number("/eval/oov").unwrap_or(0.0);
+    if unknown > 0.0 {
+        cells.push(("unknown tokens", thousands(unknown as u64)));
+        cells.push(("perplexity without them", shown("/eval/perplexity_excluding_oov", 3)));
     }
     let impossible = number("/eval/zero_probability").unwrap_or(0.0);
     if impossible > 0.0 {
@@ -114,8 +119,9 @@ fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> String {
     ));
     if let Some(perplexity) = number("/eval/perplexity") {
         html.push_str(&format!(
-            " A tenth of a nat less would take perplexity from {perplexity:.3} to {:.3}.",
-            perplexity * (-0.1f64).exp()
+            " A tenth of a nat less would take perplexity from {} to {}.",
+            crate::output::number(perplexity, 3),
+            crate::output::number(perplexity * (-0.1f64).exp(), 3)
         ));
     }
     html.push_str("</p>\n");

@@ -31,7 +31,7 @@ use crate::config::{self, Config, Loaded};
 use crate::data::Prepared;
 use crate::evaluate::Evaluation;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{Output, thousands};
+use crate::output::{Output, number, thousands};
 use crate::runs;
 use crate::sampling::Sampling;
 use crate::signals::Stop;
@@ -292,11 +292,14 @@ fn indent(text: &str) -> String {
 
 fn summary(evaluation: &Evaluation, account: &Account, root: &Path) -> String {
     let mut line = format!(
-        "validation: {:.4} nats a token, perplexity {:.3}, {:.4} bits a byte",
+        "validation: {:.4} nats a token, perplexity {}, {:.4} bits a byte",
         evaluation.nats_per_token(),
-        evaluation.perplexity(),
+        number(evaluation.perplexity(), 3),
         evaluation.bits_per_byte()
     );
+    if let Some(unknown) = evaluation.unknown() {
+        line.push_str(&format!("\n            {unknown}"));
+    }
     if let (Some(entropy), Some(kl)) = (evaluation.source_entropy(), evaluation.kl()) {
         line.push_str(&format!("\n            = H(p) {entropy:.4} + KL(p‖q) {kl:.4}"));
     }

@@ -1,7 +1,7 @@
 //! The lines a person sees while a model trains: baselines first, then one line an epoch.
 
 use crate::evaluate::Evaluation;
-use crate::output::{duration, thousands};
+use crate::output::{duration, number, thousands};
 
 /// What one line reports.
 #[derive(Debug, Clone, Copy)]
@@ -80,9 +80,9 @@ impl Table {
 /// nats, perplexity, bits a byte.
 fn numbers(evaluation: &Evaluation) -> String {
     format!(
-        "{:>9.4}  {:>10.3}  {:>9.4}",
+        "{:>9.4}  {:>10}  {:>9.4}",
         evaluation.nats_per_token(),
-        evaluation.perplexity(),
+        number(evaluation.perplexity(), 3),
         evaluation.bits_per_byte()
     )
 }

@@ -2,13 +2,15 @@
 
 use serde_json::json;
 use surprisal_loss::information;
+use surprisal_text::TokenizerKind;
 
-use super::{ids, quoted, ranking, scores};
+use super::{Text, label, quoted, ranking, scores};
 use crate::cli;
 use crate::compare::table::align;
+use crate::evaluate::warn_unknown;
 use crate::failure::{Failure, Result};
 use crate::models::LoadedModel;
-use crate::output::Output;
+use crate::output::{Output, number};
 
 /// The smoothing shown where nothing says which.
 const SHOWN_EPSILON: f64 = 0.1;
@@ -21,16 +23,18 @@ pub(super) fn walk(
     step: usize,
     output: &Output,
 ) -> Result<()> {
-    let (ids, from) = ids(loaded, &arguments.text)?;
-    let place = (step >= 1).then(|| from + step - 1).filter(|place| *place < ids.len());
-    let Some(place) = place else {
+    let text = Text::of(loaded, &arguments.text)?;
+    warn_unknown(&text.tokens, "the text", name, output);
+    let from = text.from();
+    let mut scored = text.tokens.sequences().flat_map(|ids| (from..ids.len()).map(move |place| (ids, place)));
+    let Some((ids, place)) = step.checked_sub(1).and_then(|before| scored.nth(before)) else {
         return Err(Failure::usage(format!(
             "--step is {step}, but the text has tokens 1 to {}",
-            ids.len() - from
+            text.stood.len()
         )));
     };
-    let (context, target) = (&ids[..place], ids[place] as usize);
-    let (z, are_logits) = scores(loaded, context)?;
+    let target = ids[place] as usize;
+    let (z, are_logits) = scores(loaded, ids, from, place)?;
     let epsilon = arguments.smoothing.unwrap_or(SHOWN_EPSILON);
     let max = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = z.iter().map(|z| (z - max).exp()).sum();
@@ -47,6 +51,7 @@ pub(super) fn walk(
         shown.push(target as u32);
     }
     let token = |id: u32| loaded.tokenizer.token(id);
+    let (stood, unknown) = &text.stood[step - 1];
     let norm =
         |of: &dyn Fn(usize) -> f64| (0..z.len()).map(|id| (q[id] - of(id)).powi(2)).sum::<f64>().sqrt();
     if output.json() {
@@ -61,16 +66,26 @@ pub(super) fn walk(
             })
             .collect();
         return output.event(&json!({
-            "event": "step", "model": name, "step": step, "token": token(target as u32), "scores": if are_logits { "logits" } else { "ln q" },
+            "event": "step", "model": name, "step": step, "token": stood, "unknown": unknown, "scores": if are_logits { "logits" } else { "ln q" },
             "max": max, "sum_of_exponentials": sum, "log_sum_exp": lse,
             "nats": Some(nats).filter(|nats| nats.is_finite()), "bits": Some(information::bits(nats)).filter(|bits| bits.is_finite()),
             "epsilon": epsilon, "smoothed_loss": Some(smoothed_loss).filter(|loss| loss.is_finite()),
             "gradient_norm": norm(&truth), "smoothed_gradient_norm": norm(&smooth), "rows": rows,
         }));
     }
-    let before: String = context[from.min(context.len())..].iter().map(|&id| token(id)).collect();
+    let before = text.stood[step - 1 - (place - from)..step - 1].iter();
+    let before: Vec<String> = before.map(|(token, unknown)| label(token, *unknown)).collect();
+    let space = if loaded.tokenizer.kind() == TokenizerKind::Word { " " } else { "" };
+    let before = before.join(space);
+    let stood = label(stood, *unknown);
     let tail: String = before.chars().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect();
-    let what = if are_logits { "logits z" } else { "ln q in the place of logits (counts have none)" };
+    let what = match are_logits {
+        true => "logits z",
+        false if lse.abs() < 1e-3 => "ln q in the place of logits (counts have none)",
+        false => {
+            "ln q in the place of logits; the model's q do not sum to one, these are made to, and differ from `eval`"
+        }
+    };
     let mut table = vec![
         ["", "token", "z", "z − max", "e^(z−max)", "q", "q − p", &format!("q − p' (ε {epsilon})")]
             .map(str::to_owned)
@@ -93,7 +108,7 @@ pub(super) fn walk(
     let rest: f64 = 1.0 - shown.iter().map(|&id| q[id as usize]).sum::<f64>();
     let mut text = format!(
         "{name}: token {step} is {} after {}\n\n{what}, the likeliest {} of {}:\n{}",
-        quoted(&token(target as u32)),
+        quoted(&stood),
         quoted(&tail),
         shown.len(),
         z.len(),
@@ -105,22 +120,22 @@ pub(super) fn walk(
     text.push_str(&format!("log-sum-exp      = max + ln Σ = {max:.4} + {:.4} = {lse:.4}\n", sum.ln()));
     text.push_str(&format!(
         "−ln q({})      = log-sum-exp − z = {lse:.4} − {:.4} = {nats:.4} nats = {:.4} bits\n",
-        quoted(&token(target as u32)),
+        quoted(&stood),
         z[target],
         information::bits(nats)
     ));
     text.push_str(&format!(
-        "                 as surprising as one of {:.2} equal choices (e^{nats:.4})\n",
-        nats.exp()
+        "                 as surprising as one of {} equal choices (e^{nats:.4})\n",
+        number(nats.exp(), 2)
     ));
     text.push_str(&format!("smoothed, ε {epsilon}   = Σ p' (log-sum-exp − z) = {smoothed_loss:.4} nats\n\n"));
     text.push_str(&format!(
         "The gradient of the loss over z is q − p: it pulls {} up by 1 − q = {:.5} and pushes every other down by its own \
          q.\nSmoothed it is q − p': it vanishes where q = p', which gives {} no more than {:.5}. |q − p| = {:.5}, |q − p'| = \
          {:.5}; each sums to zero.\n",
-        quoted(&token(target as u32)),
+        quoted(&stood),
         1.0 - q[target],
-        quoted(&token(target as u32)),
+        quoted(&stood),
         smooth(target),
         norm(&truth),
         norm(&smooth)

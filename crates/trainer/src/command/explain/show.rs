@@ -1,6 +1,8 @@
 //! Surprise as colours, as digits, and as bars.
 
-use super::{Reading, Told, quoted};
+use super::{Reading, label, quoted};
+use crate::compare::table::perplexity_change;
+use crate::output::number;
 
 /// Columns of a strip of digits.
 const WIDTH: usize = 72;
@@ -11,39 +13,49 @@ const LONGEST_NATS: f64 = 6.0;
 const COLOURS: [u8; 8] = [194, 193, 229, 223, 217, 210, 203, 196];
 
 /// The text, each token on the colour of its surprise; or with a digit under each token, where there are no colours.
-pub(super) fn strip(told: &[Told], colours: bool) -> String {
-    if colours {
-        let mut line = String::new();
-        for told in told {
+pub(super) fn strip(reading: &Reading, colours: bool) -> String {
+    let mut text = String::new();
+    let (mut above, mut below) = (String::new(), String::new());
+    let mut end = |above: &mut String, below: &mut String| {
+        text.push_str(&if colours {
+            format!("{above}\n")
+        } else {
+            format!("  {above}\n  {}\n", below.trim_end())
+        });
+        above.clear();
+        below.clear();
+    };
+    for told in &reading.told {
+        let token = label(&told.token, told.unknown).replace('\t', "⇥").replace('\r', "␍");
+        let width = token.chars().count().max(1);
+        let space = if reading.words && !above.is_empty() { " " } else { "" };
+        if colours {
             let colour = if told.nats.is_finite() {
                 COLOURS[(told.nats.max(0.0) as usize).min(COLOURS.len() - 1)]
             } else {
                 201
             };
-            let text = told.token.replace('\n', "⏎\x1b[0m\n").replace('\t', "⇥");
-            line.push_str(&format!("\x1b[48;5;{colour};38;5;16m{text}\x1b[0m"));
+            above.push_str(&format!("{space}\x1b[48;5;{colour};38;5;16m{token}\x1b[0m"));
+        } else {
+            if above.chars().count() + space.len() + width > WIDTH && !above.is_empty() {
+                end(&mut above, &mut below);
+            }
+            let space = if above.is_empty() { "" } else { space };
+            let digit = match told.nats {
+                nats if nats.is_infinite() => '!',
+                nats => char::from(b'0' + (nats.max(0.0) as u8).min(9)),
+            };
+            above.push_str(&format!("{space}{token:<width$}"));
+            below.push_str(&format!("{space}{digit:<width$}"));
         }
-        line.push('\n');
-        return line;
-    }
-    let mut text = String::new();
-    let (mut above, mut below) = (String::new(), String::new());
-    for told in told {
-        let token: String = told.token.replace('\n', "⏎").replace('\t', "⇥").replace('\r', "␍");
-        let width = token.chars().count().max(1);
-        if above.chars().count() + width > WIDTH && !above.is_empty() {
-            text.push_str(&format!("  {above}\n  {}\n", below.trim_end()));
-            above.clear();
-            below.clear();
+        // A line of the text is one here.
+        if told.token == "⏎" || told.token == "</s>" {
+            end(&mut above, &mut below);
         }
-        let digit = match told.nats {
-            nats if nats.is_infinite() => '!',
-            nats => char::from(b'0' + (nats.max(0.0) as u8).min(9)),
-        };
-        above.push_str(&format!("{token:<width$}"));
-        below.push_str(&format!("{digit:<width$}"));
     }
-    text.push_str(&format!("  {above}\n  {}\n", below.trim_end()));
+    if !above.is_empty() {
+        end(&mut above, &mut below);
+    }
     text
 }
 
@@ -75,15 +87,18 @@ pub(super) fn table(readings: &[Reading]) -> Vec<Vec<String>> {
         }
         table.push(heading);
         for (index, token) in tokens(&group[0]).iter().enumerate() {
-            let mut row = vec![quoted(token)];
+            // What only some of them lack is unknown in their own column.
+            let to_all = group.iter().all(|reading| reading.told[index].unknown);
+            let mut row = vec![quoted(&label(token, to_all))];
             for reading in group {
                 let told = &reading.told[index];
+                let unknown = if told.unknown && !to_all { "unknown " } else { "" };
                 let expected: Vec<String> = told
                     .likeliest
                     .iter()
                     .map(|guess| format!("{} {:.0} %", quoted(&guess.token), 100.0 * guess.probability))
                     .collect();
-                row.extend([format!("{:.3}", told.nats), bar(told.nats), expected.join("  ")]);
+                row.extend([format!("{unknown}{:.3}", told.nats), bar(told.nats), expected.join("  ")]);
             }
             table.push(row);
         }
@@ -120,13 +135,15 @@ fn bar(nats: f64) -> String {
 pub(super) fn tenth(readings: &[Reading]) -> String {
     let mut lines = String::new();
     for reading in readings {
-        let perplexity = reading.nats_per_token().exp();
+        let perplexity = reading.evaluation.perplexity();
         if perplexity.is_finite() {
-            let less = (reading.nats_per_token() - 0.1).exp();
+            let less = (reading.evaluation.nats_per_token() - 0.1).exp();
             lines.push_str(&format!(
-                "0.1 nats a token less would take {} from perplexity {perplexity:.3} to {less:.3}: {:.1} %\n",
+                "0.1 nats a token less would take {} from perplexity {} to {}: {}\n",
                 short(&reading.name),
-                100.0 * (less / perplexity - 1.0)
+                number(perplexity, 3),
+                number(less, 3),
+                perplexity_change(-0.1)
             ));
         }
     }

@@ -1,0 +1,423 @@
+//! One number for one thing: a text under a model costs the same whoever says it.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::Bench;
+use serde_json::Value;
+use surprisal_kernels::threads::Pool;
+use surprisal_model::LanguageModel;
+use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
+use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, Unit};
+
+/// Sentences that a model is counted on.
+const PARK: &str =
+    "a fox ran in the park\nthe fox saw a duck\na duck swam in the pond\nthe duck saw the fox\n";
+
+fn number(value: &Value, pointer: &str) -> f64 {
+    value.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {pointer} in {value}"))
+}
+
+fn close(a: f64, b: f64, by: f64) {
+    assert!((a - b).abs() < by, "{a} {b}");
+}
+
+fn eval(bench: &Bench, model: &str, text: &str) -> Value {
+    bench.run(&["eval", model, text, "--json"]).succeeded().result()["eval"].clone()
+}
+
+fn count(bench: &Bench, text: &str, out: &str, more: &[&str]) {
+    bench.run(&[&["count", text, "--order", "2", "--out", out, "-q"], more].concat()).succeeded();
+}
+
+/// The tokens of an `explain` as they stand in the text, with a `?` behind unknown ones.
+fn tokens(event: &Value) -> Vec<String> {
+    let shown = |token: &Value| {
+        let mark = if token["unknown"] == true { "?" } else { "" };
+        format!("{}{mark}", token["token"].as_str().unwrap())
+    };
+    event["tokens"].as_array().unwrap().iter().map(shown).collect()
+}
+
+/// What `explain` adds up to.
+fn sum(event: &Value) -> f64 {
+    event["tokens"].as_array().unwrap().iter().map(|token| number(token, "/nats")).sum()
+}
+
+#[test]
+fn explain_reads_sentences_as_eval_does() {
+    let bench = Bench::new();
+    bench.file("park.txt", PARK);
+    count(&bench, "park.txt", "m.ngram", &[]);
+    for (text, expected) in [
+        ("the fox saw a heron", &["the", "fox", "saw", "a", "heron?", "</s>"][..]),
+        ("a duck\nthe fox ran\n", &["a", "duck", "</s>", "the", "fox", "ran", "</s>"]),
+        ("a duck\r\n\r\nElch <unk> swam", &["a", "duck", "</s>", "</s>", "Elch?", "<unk>?", "swam", "</s>"]),
+    ] {
+        bench.file("t.txt", text);
+        let evaluated = eval(&bench, "m.ngram", "t.txt");
+        let event = bench.run(&["explain", "m.ngram", "--text", text, "--json"]).succeeded().result();
+        assert_eq!(tokens(&event), expected);
+        assert_eq!(event["eval"], evaluated);
+        assert_eq!(event["nats_per_token"], evaluated["nats_per_token"]);
+        close(sum(&event), number(&evaluated, "/nats_per_token") * expected.len() as f64, 1e-9);
+        // Each step is a token of that list, and costs what it costs there.
+        for (index, token) in event["tokens"].as_array().unwrap().iter().enumerate() {
+            let step = (index + 1).to_string();
+            let explain = ["explain", "m.ngram", "--text", text, "--step", &step, "--json"];
+            let step = bench.run(&explain).succeeded().result();
+            assert_eq!((&step["token"], &step["unknown"]), (&token["token"], &token["unknown"]));
+            close(number(&step, "/nats"), number(token, "/nats"), 1e-9);
+        }
+    }
+    let shown =
+        bench.run(&["explain", "m.ngram", "--text", "the fox saw a heron\na duck"]).succeeded().stdout;
+    assert!(shown.contains("over 9 tokens\n1 of 9 tokens are unknown; perplexity without them "), "{shown}");
+    assert!(shown.contains("\n  the fox saw a heron (unknown) </s>\n"), "{shown}");
+    assert!(shown.contains("\n  a duck </s>\n"), "{shown}");
+    let colours = ["explain", "m.ngram", "--text", "a heron", "--color", "always"];
+    let shown = bench.run(&colours).succeeded().stdout;
+    assert!(
+        shown.contains("ma\u{1b}[0m \u{1b}[48;5;") && shown.contains("mheron (unknown)\u{1b}[0m"),
+        "{shown}"
+    );
+    // A word that one model knows and another does not stands in one row.
+    bench.file("lake.txt", PARK.replace("fox", "heron"));
+    count(&bench, "lake.txt", "lake.ngram", &[]);
+    let both = ["explain", "m.ngram", "lake.ngram", "--text", "a heron swam"];
+    let shown = bench.run(&both).succeeded().stdout;
+    let row = shown.lines().find(|line| line.starts_with("\"heron\"")).unwrap();
+    assert_eq!(row.matches("unknown ").count(), 1, "{shown}");
+}
+
+#[test]
+fn a_token_without_context_costs_what_eval_says_and_why_is_said() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    let text = "the cat sees a yak.\nthe cat likes the sea.\n";
+    bench.file("t.txt", text);
+    for (kind, tokenizer, unit) in
+        [("bigram", "word", "stream"), ("transformer", "char", "stream"), ("mlp", "word", "line")]
+    {
+        let sets = [
+            format!("model.kind={kind}"),
+            format!("tokenizer.kind={tokenizer}"),
+            format!("data.unit={unit}"),
+            "train.steps=2".into(),
+            "train.block_size=8".into(),
+            "eval.stride=3".into(),
+        ];
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        let out = format!("{kind}_run");
+        bench.run(&[&["train", "a.txt", "-q", "--out", &out], &sets[..]].concat()).succeeded();
+        let evaluated = eval(&bench, &out, "t.txt");
+        let event = bench.run(&["explain", &out, "--text", text, "--json"]).succeeded().result();
+        let count = number(&evaluated, "/tokens");
+        assert_eq!(event["tokens"].as_array().unwrap().len() as f64, count);
+        close(sum(&event), number(&evaluated, "/nats_per_token") * count, 1e-9);
+        let shown = bench.run(&["explain", &out, "--text", text]).succeeded().stdout;
+        assert_eq!(shown.contains("the first token has nothing before it"), unit == "stream", "{shown}");
+        if tokenizer == "word" {
+            assert!(shown.contains("  the cat sees a yak. (unknown) "), "{shown}");
+        }
+        // Behind the first windows, a token's arithmetic has the context that it was scored with.
+        let last = (count as usize).to_string();
+        let step =
+            bench.run(&["explain", &out, "--text", text, "--step", &last, "--json"]).succeeded().result();
+        let expected = number(&event, &format!("/tokens/{}/nats", count as usize - 1));
+        close(number(&step, "/nats"), expected, 1e-5);
+    }
+}
+
+#[test]
+fn scores_that_are_no_probabilities_have_no_perplexity_in_explain_either() {
+    let bench = Bench::new();
+    bench.file("park.txt", PARK);
+    count(&bench, "park.txt", "m.ngram", &["--smoothing", "stupid_backoff"]);
+    let shown = bench.run(&["explain", "m.ngram", "--text", "a duck saw the pond"]).succeeded().stdout;
+    assert!(shown.contains("log score -") && shown.contains("no perplexity"), "{shown}");
+    let event = bench.run(&["explain", "m.ngram", "--text", "a duck", "--json"]).succeeded().result();
+    assert_eq!((&event["perplexity"], &event["bits_per_byte"]), (&Value::Null, &Value::Null));
+    let shown = bench.run(&["explain", "m.ngram", "--text", "a duck", "--step", "2"]).succeeded().stdout;
+    assert!(shown.contains("do not sum to one"), "{shown}");
+}
+
+#[test]
+fn a_mixture_says_of_its_models_what_eval_says() {
+    let bench = Bench::new();
+    bench.file("park.txt", PARK);
+    bench.file("lake.txt", "a heron swam in the lake\nthe heron saw a pike\n");
+    bench.file("held.txt", "a heron saw the fox\na duck swam in the lake\na newt ran\n");
+    count(&bench, "park.txt", "park.ngram", &[]);
+    count(&bench, "lake.txt", "lake.ngram", &["--smoothing", "witten_bell"]);
+    let arguments = ["mix", "park.ngram", "lake.ngram", "--heldout", "held.txt"];
+    let result = bench.run(&[&arguments[..], &["--json"]].concat()).succeeded().result();
+    for (index, (model, oov, lacking)) in [("park.ngram", 3, 2), ("lake.ngram", 4, 3)].into_iter().enumerate()
+    {
+        let alone = &result["models"][index];
+        assert_eq!(alone["eval"], eval(&bench, model, "held.txt"));
+        assert_eq!((&alone["eval"]["oov"], &alone["lacking"]), (&oov.into(), &lacking.into()));
+    }
+    assert_eq!((&result["eval"]["oov"], &result["eval"]["zero_probability"]), (&1.into(), &0.into()));
+    let shown = bench.run(&arguments).succeeded().stdout;
+    assert!(shown.contains("unknown") && !shown.contains("inf "), "{shown}");
+    assert!(shown.contains("park.ngram: 2 of its unknown tokens are known to other models"), "{shown}");
+    // With one vocabulary there is nothing to explain.
+    let shown = bench.run(&["mix", "park.ngram", "park.ngram", "--heldout", "held.txt"]).succeeded().stdout;
+    assert!(!shown.contains("known to other models"), "{shown}");
+}
+
+#[test]
+fn a_mixture_is_no_worse_than_its_best_model_on_the_text_that_chose_it() {
+    let bench = Bench::new();
+    bench.text("a.txt", 300);
+    bench.text("held.txt", 40);
+    // A good model and one of few words' context: the best weights lie on the border, or near it.
+    for (order, more) in [("5", "witten_bell"), ("1", "mle"), ("2", "add_k")] {
+        let out = format!("m{order}.ngram");
+        let count = ["count", "a.txt", "--unit", "stream", "--tokenizer", "char", "--order", order, "-q"];
+        bench.run(&[&count[..], &["--smoothing", more, "--out", &out]].concat()).succeeded();
+    }
+    let mix = ["mix", "m5.ngram", "m1.ngram", "m2.ngram", "--heldout", "held.txt", "--json"];
+    let result = bench.run(&mix).succeeded().result();
+    let best = number(&result, "/eval/nats_per_token");
+    for index in 0..3 {
+        assert!(best <= number(&result, &format!("/models/{index}/eval/nats_per_token")) + 1e-9, "{result}");
+    }
+    // Whoever moves the weights a little, or all the way, does not do better.
+    let weights: Vec<f64> = (0..3).map(|index| number(&result, &format!("/weights/{index}"))).collect();
+    for index in 0..3 {
+        for share in [0.001, 0.1, 1.0] {
+            let moved: Vec<String> = (0..3)
+                .map(|i| weights[i] * (1.0 - share) + if i == index { share } else { 0.0 })
+                .map(|weight| format!("{weight:e}"))
+                .collect();
+            let mix = [
+                "mix",
+                "m5.ngram",
+                "m1.ngram",
+                "m2.ngram",
+                "--weights",
+                &moved.join(","),
+                "held.txt",
+                "--json",
+            ];
+            let eval = bench.run(&mix).succeeded().result()["eval"].clone();
+            // Infinite, where a model alone holds a token impossible, is no better.
+            let nats = eval["nats_per_token"].as_f64().unwrap_or(f64::INFINITY);
+            assert!(best <= nats + 1e-8, "{moved:?}: {best} {nats}");
+        }
+    }
+}
+
+/// A run of 14 digits or more, which nobody reads.
+fn has_long_number(text: &str) -> bool {
+    let digits: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { ' ' }).collect();
+    digits.split(' ').any(|run| run.len() >= 14)
+}
+
+#[test]
+fn long_perplexities_have_an_exponent() {
+    let bench = Bench::new();
+    // Nearly all is c.
+    let grams = "-90 <unk>\n-99 <s>\n-80 a\n-70 </s>\n0 c\n";
+    bench.file(
+        "m.arpa",
+        format!("\\data\\\nngram 1=5\n\n\\1-grams:\n{}\n\\end\\\n", grams.replace(' ', "\t")),
+    );
+    bench.file("t.txt", "a a\nb\n");
+    // (80 + 80 + 70 + 90 + 70) / 5 = 78 orders of ten.
+    close(number(&eval(&bench, "m.arpa", "t.txt"), "/nats_per_token"), 78.0 * 10_f64.ln(), 1e-6);
+    for arguments in [
+        &["eval", "m.arpa", "t.txt"][..],
+        &["mix", "m.arpa", "m.arpa", "--weights", "1,1", "t.txt"],
+        &["explain", "m.arpa", "--text", "a a\nb\n"],
+        &["explain", "m.arpa", "--text", "a a\nb\n", "--step", "1"],
+    ] {
+        let shown = bench.run(arguments).succeeded().stdout;
+        let orders =
+            if arguments.contains(&"--step") { ["1.000e80", "9.999e79"] } else { ["1.000e78", "9.999e77"] };
+        assert!(orders.iter().any(|shown_as| shown.contains(shown_as)), "{shown}");
+        assert!(!has_long_number(&shown), "{shown}");
+    }
+    let shown = bench.run(&["eval", "m.arpa", "t.txt"]).succeeded().stdout;
+    for row in ["out of vocabulary         1", "perplexity including OOV  ", "perplexity excluding OOV  "] {
+        assert!(shown.contains(row), "{shown}");
+    }
+}
+
+#[test]
+fn a_text_that_is_mostly_unknown_is_said_first_and_aloud() {
+    let bench = Bench::new();
+    bench.file("park.txt", PARK);
+    bench.file("far.txt", "ein Fuchs lief\nthe fox\n");
+    bench.file("near.txt", "the fox saw a heron in the park\n");
+    count(&bench, "park.txt", "m.ngram", &[]);
+    count(&bench, "park.txt", "w.ngram", &["--smoothing", "witten_bell"]);
+    let share = "3 of 7 tokens (43 %)";
+    for arguments in [
+        &["eval", "m.ngram", "far.txt", "-q"][..],
+        &["explain", "m.ngram", "--text", "ein Fuchs lief\nthe fox", "-q"],
+        &["explain", "m.ngram", "--text", "ein Fuchs lief\nthe fox", "-q", "--step", "2"],
+        &["mix", "m.ngram", "w.ngram", "--heldout", "far.txt", "-q"],
+        &["mix", "m.ngram", "w.ngram", "--heldout", "far.txt", "near.txt", "-q", "--json"],
+    ] {
+        let ran = bench.run(arguments).succeeded();
+        assert!(ran.stderr.starts_with("warning: much of ") && ran.stderr.contains(share), "{}", ran.stderr);
+    }
+    bench.file("farther.txt", "ein Fuchs lief in einem Park\n");
+    let ran = bench.run(&["eval", "m.ngram", "farther.txt", "--json", "-q"]).succeeded();
+    assert!(
+        ran.stderr.starts_with("warning: most of farther.txt is unknown to m.ngram: 5 of 7"),
+        "{}",
+        ran.stderr
+    );
+    // A word or two is what happens.
+    for arguments in [
+        &["eval", "m.ngram", "near.txt", "-q"][..],
+        &["explain", "m.ngram", "--text", "the fox saw a heron in the park", "-q"],
+    ] {
+        assert_eq!(bench.run(arguments).succeeded().stderr, "");
+    }
+    // Validation, by characters and by words, and what the report of it says.
+    bench.file("greek.txt", "η αλεπού έτρεξε στο πάρκο\nthe fox\n".repeat(3));
+    for (tokenizer, unit) in [("char", "stream"), ("word", "line")] {
+        let sets =
+            [format!("tokenizer.kind={tokenizer}"), format!("data.unit={unit}"), "model.kind=ngram".into()];
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        let train = ["train", "park.txt", "-q", "--out", tokenizer, "--set", "data.val=['greek.txt']"];
+        let sets = [&sets[..], &["--set", "model.smoothing=witten_bell"]].concat();
+        let ran = bench.run(&[&train[..], &sets].concat()).succeeded();
+        assert!(ran.stderr.starts_with("warning: most of the validation text"), "{}", ran.stderr);
+        let ran = bench.run(&["report", tokenizer, "-q"]).succeeded();
+        assert!(ran.stderr.starts_with("warning: most of the validation text"), "{}", ran.stderr);
+        let html = std::fs::read_to_string(bench.path().join(tokenizer).join("report.html")).unwrap();
+        assert!(html.contains("unknown tokens") && html.contains("perplexity without them"), "{tokenizer}");
+        let shown = if tokenizer == "word" { "πάρκο (unknown)" } else { "π (unknown)" };
+        assert!(html.contains(shown), "{tokenizer}");
+        if tokenizer == "word" {
+            assert!(html.contains(">the</span> <span"), "words stand apart");
+        }
+    }
+}
+
+/// Numbers from 0 to below `n`, the same on every machine.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+
+    fn of<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len())]
+    }
+
+    /// A text of known and unknown words, with all that happens at the ends of lines.
+    fn text(&mut self, words: &[&str], most: usize) -> String {
+        let mut text = String::new();
+        for _ in 0..=self.below(most) {
+            text.push_str(self.of(words));
+            text.push_str(self.of(&[" ", " ", " ", "\n", "\r\n", "\n\n", "\t", "  "]));
+        }
+        if self.below(2) == 0 {
+            text.truncate(text.trim_end().len());
+        }
+        text
+    }
+}
+
+const WORDS: [&str; 8] = ["a", "fox", "saw", "the", "pond", "né", "日本", "."];
+const ALIEN: [&str; 11] = ["a", "fox", "saw", "the", "pond", "né", "日本", ".", "heron", "жук", "<unk>"];
+
+/// A counted model of random making, with the tokenizer it reads with.
+fn random_model(bench: &Bench, random: &mut Random, name: &str) -> PathBuf {
+    let training = bench.file("training.txt", random.text(&WORDS, 40) + " a fox saw the pond\n");
+    let unit = random.of(&[Unit::Line, Unit::Stream]);
+    let kind = random.of(&[TokenizerKind::Word, TokenizerKind::Char, TokenizerKind::Byte]);
+    let corpus = Corpus::whole(&DataOptions { train: vec![training], unit, ..DataOptions::default() }, None);
+    let (tokenizer, text) = corpus.unwrap().tokenize_train(kind).unwrap();
+    let smoothing = random.of(&Smoothing::ALL);
+    let config = NgramConfig {
+        order: 1 + random.below(5),
+        smoothing,
+        k: 0.3,
+        closed: random.below(4) == 0,
+        bos: text.bos(),
+        unk: tokenizer.unk(),
+        ..NgramConfig::default()
+    };
+    // Not every text has what every smoothing needs.
+    let config = match NgramModel::estimate(&text.ids, tokenizer.vocab_size(), &config) {
+        Ok(_) => config,
+        Err(_) => NgramConfig { smoothing: Smoothing::WittenBell, ..config },
+    };
+    let model = NgramModel::estimate(&text.ids, tokenizer.vocab_size(), &config).unwrap();
+    let path = bench.path().join(name);
+    surprisal_formats::ngram::write(&path, &model, &tokenizer).unwrap();
+    path
+}
+
+/// What an evaluation in this process says of the text.
+fn evaluated(path: &Path, text: &Path) -> (Value, Tokenizer) {
+    let (model, tokenizer) = surprisal_formats::ngram::open(path).unwrap();
+    let tokens = surprisal_text::encode_files(&[text.to_owned()], &tokenizer).unwrap().tokens;
+    let pool = Pool::new(1).unwrap();
+    let model: &dyn LanguageModel = &model;
+    let evaluation = surprisal::evaluate::evaluate(model, &tokens, tokenizer.unk(), None, &pool).unwrap();
+    (serde_json::to_value(evaluation).unwrap(), tokenizer)
+}
+
+#[test]
+fn explain_is_eval_for_200_random_models_and_texts() {
+    const TOGETHER: usize = 10;
+    let bench = Bench::new();
+    let mut random = Random(20);
+    for batch in 0..20 {
+        let text = random.text(&ALIEN, 14);
+        let file = bench.file("t.txt", &text);
+        let names: Vec<String> = (0..TOGETHER).map(|i| format!("m{i}.ngram")).collect();
+        for name in &names {
+            random_model(&bench, &mut random, name);
+        }
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let explain = [&["explain"], &names[..], &["--text", &text, "--top", "1", "--json"]].concat();
+        let events = bench.run(&explain).succeeded().events();
+        assert_eq!(events.len(), TOGETHER);
+        for (name, event) in names.iter().zip(&events) {
+            let (expected, tokenizer) = evaluated(&bench.path().join(name), &file);
+            assert_eq!(event["eval"], expected, "{batch} {name} {text:?}");
+            let told = event["tokens"].as_array().unwrap();
+            assert_eq!(told.len() as u64, expected["tokens"], "{text:?}");
+            let unknown: Vec<&str> = told
+                .iter()
+                .filter(|token| token["unknown"] == true)
+                .map(|token| token["token"].as_str().unwrap())
+                .collect();
+            assert_eq!(unknown.len() as u64, expected["oov"], "{text:?}");
+            // What is shown of them stood in the text.
+            let parts: Vec<&str> = match tokenizer.kind() {
+                TokenizerKind::Word => text.split_ascii_whitespace().collect(),
+                _ => text.split("").filter(|part| !part.is_empty()).collect(),
+            };
+            let lacks =
+                |part: &&str| tokenizer.unk().is_some_and(|unk| tokenizer.encode(part).unwrap() == [unk]);
+            assert_eq!(unknown, parts.into_iter().filter(lacks).collect::<Vec<_>>(), "{text:?}");
+            // An infinite token is null, and so is their sum.
+            let sum: Option<f64> = told.iter().map(|token| token["nats"].as_f64()).sum();
+            let rate = expected["nats_per_token"].as_f64();
+            let rate = rate.or(expected["score_per_token"].as_f64().map(|score| -score));
+            assert_eq!(sum.is_some(), rate.is_some(), "{batch} {name} {text:?}");
+            if let (Some(sum), Some(rate)) = (sum, rate) {
+                close(sum, rate * told.len() as f64, 1e-9);
+            }
+        }
+        // And one of them by the command itself.
+        let name = names[batch % TOGETHER];
+        assert_eq!(eval(&bench, name, "t.txt"), evaluated(&bench.path().join(name), &file).0);
+    }
+}
