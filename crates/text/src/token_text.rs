@@ -51,14 +51,6 @@ impl TokenText {
         self.bos
     }
 
-    /// The same text in another vocabulary, in which token `id` is `name(id)` and `unk` is what it lacks.
-    #[must_use]
-    pub fn renamed(&self, name: impl Fn(u32) -> u32, unk: Option<u32>) -> Self {
-        let ids: Vec<u32> = self.ids.iter().map(|&id| name(id)).collect();
-        let oov = ids.iter().filter(|&&id| Some(id) == unk).count() as u64;
-        Self { ids, oov, bos: self.bos.map(name), ..*self }
-    }
-
     /// How many tokens an evaluation scores: all but the `<s>`, which are context only.
     pub fn scored(&self) -> u64 {
         self.ids.len() as u64 - self.lines

@@ -6,7 +6,7 @@ use surprisal_loss::information;
 use surprisal_model::LanguageModel;
 use surprisal_text::TokenText;
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{Output, number, thousands};
 
 /// What was measured. Sums are kept; rates are derived when printed.
@@ -54,6 +54,18 @@ impl Evaluation {
             return f64::NAN;
         }
         information::perplexity(self.nats_in_vocabulary / (self.tokens - self.oov) as f64)
+    }
+
+    /// The evaluation, unless the model has diverged.
+    ///
+    /// # Errors
+    /// Scores that are NaN.
+    pub(crate) fn of_numbers(self) -> Result<Self> {
+        if self.nats.is_nan() {
+            return Err(Failure::failed("the model's scores are no numbers (NaN)")
+                .hint("it diverged: train it again with a lower optim.lr"));
+        }
+        Ok(self)
     }
 
     /// What to know of a perplexity where tokens are unknown: how many, and the perplexity of the others.

@@ -421,3 +421,66 @@ fn explain_is_eval_for_200_random_models_and_texts() {
         assert_eq!(eval(&bench, name, "t.txt"), evaluated(&bench.path().join(name), &file).0);
     }
 }
+
+#[test]
+fn what_a_comparison_and_a_report_show_is_what_eval_and_explain_say() {
+    let bench = Bench::new();
+    let mut random = Random(7);
+    bench.file("train.txt", random.text(&WORDS, 60) + " a fox saw the pond\n");
+    let text = random.text(&ALIEN, 40);
+    bench.file("val.txt", &text);
+    let mut config =
+        "[data]\nval = [\"val.txt\"]\n[compare]\nseeds = [1]\n[train]\nsteps = 2\nblock_size = 8\n"
+            .to_owned();
+    config.push_str("[eval]\nstride = 3\n[sample]\ntokens = 0\n");
+    let kinds = [
+        "model.kind = \"uniform\"",
+        "model.kind = \"ngram\"\nmodel.order = 1\nmodel.smoothing = \"mle\"",
+        "model.kind = \"ngram\"\nmodel.order = 2\nmodel.smoothing = \"add_k\"",
+        "model.kind = \"ngram\"\nmodel.order = 4\nmodel.smoothing = \"witten_bell\"",
+        "model.kind = \"mlp\"",
+        "model.kind = \"transformer\"\nmodel.n_embd = 8\nmodel.n_layer = 1\nmodel.n_head = 1",
+    ];
+    let mut cells = Vec::new();
+    for (tokenizer, unit) in [("word", "line"), ("word", "stream"), ("char", "line"), ("byte", "stream")] {
+        for kind in kinds {
+            let name = format!("v{}", cells.len());
+            let reads = format!("tokenizer.kind = \"{tokenizer}\"\ndata.unit = \"{unit}\"");
+            config.push_str(&format!("[[variant]]\nname = \"{name}\"\n{kind}\n{reads}\n"));
+            let trained = kind.contains("mlp") || kind.contains("transformer");
+            cells.push(format!("k/cells/{name}{}", if trained { "/seed-1" } else { "" }));
+        }
+    }
+    bench.file("c.toml", config);
+    bench.run(&["compare", "c.toml", "train.txt", "--out", "k", "-q"]).succeeded();
+    let cells: Vec<&str> = cells.iter().map(String::as_str).collect();
+    let explain = [&["explain"], &cells[..], &["--text", &text, "--top", "1", "--json"]].concat();
+    let events = bench.run(&explain).succeeded().events();
+    for (cell, event) in cells.iter().zip(&events) {
+        let record = std::fs::read_to_string(bench.path().join(cell).join("cell.json")).unwrap();
+        let record: Value = serde_json::from_str(&record).unwrap();
+        assert_eq!(record["result"]["eval"], event["eval"], "{cell}");
+        // The coloured passage is the second half of so short a text.
+        let told = event["tokens"].as_array().unwrap();
+        let passage = record["measure"]["passage"].as_array().unwrap();
+        assert_eq!(passage.len(), told.len() - told.len() / 2);
+        for (place, token) in passage.iter().zip(&told[told.len() / 2..]) {
+            match (place["nats"].as_f64(), token["nats"].as_f64()) {
+                (Some(a), Some(b)) => close(a, b, 1e-9),
+                both => assert_eq!(both, (None, None), "{cell}"),
+            }
+            let unknown = format!("{} (unknown)", token["token"].as_str().unwrap());
+            assert_eq!(place["token"] == unknown, token["unknown"] == true, "{cell} {place} {token}");
+        }
+    }
+    // A run by itself: the log, eval and the report.
+    for cell in [cells[3], cells[5]] {
+        let evaluated = bench.run(&["eval", cell, "--json"]).succeeded().result()["eval"].clone();
+        let run = std::fs::read_to_string(bench.path().join(cell).join("metrics.jsonl")).unwrap();
+        let result: Value = serde_json::from_str(run.lines().last().unwrap()).unwrap();
+        assert_eq!(result["eval"], evaluated);
+        bench.run(&["report", cell, "-q"]).succeeded();
+        let html = std::fs::read_to_string(bench.path().join(cell).join("report.html")).unwrap();
+        assert!(html.contains(&format!("{:.4}", number(&evaluated, "/nats_per_token"))), "{cell}");
+    }
+}

@@ -10,7 +10,7 @@ use crate::compare::measure::{Calibrated, measure};
 use crate::config::cores;
 use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate, warn_unknown};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::models;
 use crate::output::{Output, number, thousands};
 
@@ -25,10 +25,7 @@ pub(crate) fn run(arguments: &cli::Eval, output: &Output) -> Result<()> {
     let pool = Pool::new(arguments.threads.unwrap_or_else(cores))?;
     let started = std::time::Instant::now();
     let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), text.source_nats, &pool)?;
-    if evaluation.nats_per_token().is_nan() {
-        return Err(Failure::failed("the model's scores are no numbers (NaN)")
-            .hint("it diverged: train it again with a lower optim.lr"));
-    }
+    let evaluation = evaluation.of_numbers()?;
     let seconds = started.elapsed().as_secs_f64();
     let name = text.name;
     let calibration = if arguments.calibration {

@@ -152,7 +152,7 @@ fn ranking(row: &[f64]) -> Vec<u32> {
 fn read(loaded: &LoadedModel, name: String, text: &Text, top: usize) -> Result<Reading> {
     let pool = Pool::new(cores())?;
     let (model, tokenizer): (&dyn LanguageModel, _) = (&*loaded.model, &loaded.tokenizer);
-    let evaluation = evaluate(model, &text.tokens, tokenizer.unk(), None, &pool)?;
+    let evaluation = evaluate(model, &text.tokens, tokenizer.unk(), None, &pool)?.of_numbers()?;
     // The evaluation's own numbers, to the last bit.
     let log_probs = evaluate::log_probs(model, &text.tokens, &pool)?;
     let mut scored = text.stood.iter().zip(&log_probs);

@@ -126,10 +126,10 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
         let Some(text) = &text else { break };
         let lacking = text.tokens.ids.iter().filter(|&&id| names.own(id).is_some_and(|(_, lacking)| lacking));
         let lacking = lacking.count() as u64;
-        let unk = loaded.tokenizer.unk();
-        let own = text.tokens.renamed(|id| names.own(id).map_or(id, |(own, _)| own), unk);
+        let own = encode_files_with(&plan.texts, &loaded.tokenizer, loaded.reading())?.tokens;
         warn_unknown(&own, &text.name, &path.display().to_string(), output);
-        alone.push((evaluate(&*loaded.model, &own, unk, None, &pool)?, lacking));
+        let evaluation = evaluate(&*loaded.model, &own, loaded.tokenizer.unk(), None, &pool)?;
+        alone.push((evaluation.of_numbers()?, lacking));
     }
     let mixed = judge(&mixture)?;
     let fixed = match &arguments.out {
