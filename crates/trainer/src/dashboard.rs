@@ -1,20 +1,24 @@
-//! `train --tui`: a run as it happens, on the terminal's other screen. It reads no keys: Ctrl-C ends the run as always.
+//! `train --tui`: a run as it happens, on the terminal's other screen, with a few keys.
 
 use std::collections::VecDeque;
-use std::io::Stderr;
+use std::io::{BufWriter, IsTerminal, Read, Stderr, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ratatui::backend::{Backend, CrosstermBackend};
+use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
 use ratatui::crossterm::execute;
-use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen};
-use ratatui::layout::{Constraint, Layout};
+use ratatui::crossterm::terminal::{self, EnterAlternateScreen, LeaveAlternateScreen};
+use ratatui::layout::{Constraint, Flex, Layout, Rect};
 use ratatui::style::{Color, Style};
-use ratatui::symbols::Marker;
-use ratatui::text::Line;
-use ratatui::widgets::{Axis, Block, Chart, Dataset, Gauge, GraphType, Paragraph, Wrap};
-use ratatui::{Frame, Terminal};
+use ratatui::symbols::{DOT, Marker};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Axis, Block, Borders, Chart, Clear, Dataset, GraphType, Paragraph, Wrap};
+use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
 use serde_json::Value;
+use signal_hook::consts::SIGINT;
+use signal_hook::low_level::raise;
 
 use crate::failure::{Failure, Result};
 use crate::output::{duration, number, thousands};
@@ -25,12 +29,49 @@ const EVERY: Duration = Duration::from_millis(150);
 const LINES: usize = 200;
 /// Points of the training curve that are kept: more than a screen can show.
 const POINTS: usize = 2000;
+/// Columns and rows that are drawn on: terminals may claim any size.
+const MOST: (u16, u16) = (1000, 400);
+const ESC: u8 = 0x1b;
+const CTRL_C: u8 = 3;
+
+/// Whether the terminal is ours. There is one of it, and whoever ends the process has to give it back.
+static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// The screen, and what is on it.
-pub(crate) struct Dashboard {
-    terminal: Terminal<CrosstermBackend<Stderr>>,
+pub(crate) struct Dashboard(Arc<Mutex<Screen>>);
+
+struct Screen {
+    terminal: Terminal<CrosstermBackend<BufWriter<Lasting>>>,
     state: State,
-    drawn: Option<Instant>,
+    /// When it was last told how far the run is.
+    told: Option<Instant>,
+    gone: Arc<AtomicBool>,
+}
+
+/// Standard error, and whether it is gone: that is no reason to end a run, so nobody hears of it as an error.
+struct Lasting(Stderr, Arc<AtomicBool>);
+
+impl Write for Lasting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.0.write_all(bytes);
+        self.1.fetch_or(written.is_err(), Ordering::SeqCst);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the keys are about.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Watching,
+    Help,
+    /// Whether to stop.
+    Asking,
+    Stopping,
 }
 
 /// What a run has told so far.
@@ -40,6 +81,8 @@ struct State {
     length: u64,
     unit: String,
     message: String,
+    /// From 0 to 1.
+    progress: f64,
     train: Vec<(f64, f64)>,
     validation: Vec<(f64, f64)>,
     entropy: Option<f64>,
@@ -47,88 +90,234 @@ struct State {
     train_seconds: f64,
     lines: VecDeque<String>,
     sample: String,
+    mode: Mode,
+    /// Whether keys can be read.
+    keys: bool,
+    /// Whether the terminal shows nothing but ASCII.
+    ascii: bool,
+}
+
+/// Why this terminal cannot be drawn on, in words that follow "and".
+pub(crate) fn unfit() -> Option<&'static str> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    match set("TERM") {
+        _ if !std::io::stderr().is_terminal() => Some("standard error is not one"),
+        Some(term) if term == "dumb" => Some("TERM is dumb"),
+        None if cfg!(unix) => Some("TERM is not set"),
+        _ if set("CI").is_some_and(|ci| ci != "false" && ci != "0") => Some("CI is set"),
+        _ => None,
+    }
+}
+
+/// Whether the locale's characters are anything but UTF-8; the variables as POSIX ranks them.
+fn is_ascii(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let names = ["LC_ALL", "LC_CTYPE", "LANG"];
+    let locale = names.into_iter().filter_map(variable).find(|value| !value.is_empty());
+    let locale = locale.unwrap_or_default().to_lowercase();
+    cfg!(unix) && !locale.contains("utf-8") && !locale.contains("utf8")
+}
+
+/// Gives the terminal back, once, from whichever thread.
+pub(crate) fn give_back() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        // A terminal that is gone needs nothing back.
+        drop(terminal::disable_raw_mode());
+        drop(execute!(std::io::stderr(), LeaveAlternateScreen, Show));
+    }
 }
 
 impl std::fmt::Debug for Dashboard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dashboard").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Dashboard").finish_non_exhaustive()
     }
 }
 
 impl Dashboard {
-    /// Takes the other screen.
+    /// Takes the other screen, and the keys where there is a keyboard.
     ///
     /// # Errors
     /// When standard error is no terminal that has one.
     pub(crate) fn open() -> Result<Self> {
         let cannot = |error| Failure::failed(format!("cannot draw on this terminal: {error}"));
+        let fixed = TerminalOptions { viewport: Viewport::Fixed(Rect::ZERO) };
+        let gone = Arc::new(AtomicBool::new(false));
+        let backend = CrosstermBackend::new(BufWriter::new(Lasting(std::io::stderr(), gone.clone())));
+        let terminal = Terminal::with_options(backend, fixed).map_err(cannot)?;
         execute!(std::io::stderr(), EnterAlternateScreen, Hide).map_err(cannot)?;
-        let terminal = Terminal::new(CrosstermBackend::new(std::io::stderr())).map_err(cannot)?;
-        Ok(Self { terminal, state: State::default(), drawn: None })
+        TAKEN.store(true, Ordering::SeqCst);
+        // A message about a panic belongs on the screen that stays.
+        let earlier = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            give_back();
+            earlier(panic);
+        }));
+        let keys = terminal::enable_raw_mode().is_ok();
+        let state = State { keys, ascii: is_ascii(|name| std::env::var(name).ok()), ..State::default() };
+        let screen = Arc::new(Mutex::new(Screen { terminal, state, told: None, gone }));
+        if keys {
+            let screen = screen.clone();
+            // Never joined: nothing but a key ends its wait.
+            let thread = std::thread::Builder::new().name("keys".into()).spawn(move || listen(&screen));
+            thread.map_err(|error| {
+                give_back();
+                cannot(error)
+            })?;
+        }
+        Ok(Self(screen))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Screen) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A line for people.
     pub(crate) fn say(&mut self, line: &str) {
-        self.state.say(line);
-        self.draw(true);
+        self.with(|screen| {
+            screen.state.say(line);
+            screen.draw();
+        });
     }
 
     /// How long the run is.
     pub(crate) fn start(&mut self, length: u64, unit: &str) {
-        (self.state.length, self.state.unit) = (length, unit.to_owned());
+        self.with(|screen| (screen.state.length, screen.state.unit) = (length, unit.to_owned()));
     }
 
     /// How far it is.
     pub(crate) fn advance(&mut self, position: u64, message: impl FnOnce() -> String) {
-        if self.drawn.is_none_or(|drawn| drawn.elapsed() >= EVERY) {
-            (self.state.position, self.state.message) = (position, message());
-            self.draw(false);
-        }
+        self.with(|screen| {
+            screen.state.position = position;
+            if screen.due() {
+                screen.told = Some(Instant::now());
+                screen.state.message = message();
+                screen.draw();
+            }
+        });
     }
 
-    /// Where training stands after `step` updates: −ln q of its tokens on average lately, and its pace.
-    pub(crate) fn moment(&mut self, step: usize, nll: f64, tokens_per_second: f64, train_seconds: f64) {
-        if self.drawn.is_none_or(|drawn| drawn.elapsed() >= EVERY) {
-            self.state.moment(step, nll, tokens_per_second, train_seconds);
-            self.draw(true);
-        }
+    /// Where training stands after `step` updates, to be drawn with what is next told: how far it is from 0 to 1, −ln q of its
+    /// tokens on average lately, its pace, and the time it took.
+    pub(crate) fn moment(&mut self, step: usize, progress: f64, nll: f64, pace: f64, train_seconds: f64) {
+        self.with(|screen| {
+            screen.state.progress = progress;
+            if screen.due() {
+                screen.state.moment(step, nll, pace, train_seconds);
+            }
+        });
     }
 
     /// What goes into the run's metrics.
     pub(crate) fn event(&mut self, event: &Value) {
-        self.state.event(event);
-        self.draw(true);
+        self.with(|screen| {
+            screen.state.event(event);
+            screen.draw();
+        });
     }
 
     /// What the model writes just now.
     pub(crate) fn sample(&mut self, text: &str) {
-        text.clone_into(&mut self.state.sample);
-        self.draw(true);
+        self.with(|screen| {
+            text.clone_into(&mut screen.state.sample);
+            screen.draw();
+        });
     }
 
     /// The lines that were said, for the screen that stays.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = &String> {
-        self.state.lines.iter()
-    }
-
-    fn draw(&mut self, now: bool) {
-        if now || self.drawn.is_none_or(|drawn| drawn.elapsed() >= EVERY) {
-            let state = &self.state;
-            // A terminal that is gone is no reason to end a run.
-            drop(self.terminal.draw(|frame| state.draw(frame)));
-            self.drawn = Some(Instant::now());
-        }
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.with(|screen| screen.state.lines.iter().cloned().collect())
     }
 }
 
 impl Drop for Dashboard {
     fn drop(&mut self) {
-        drop(self.terminal.backend_mut().flush());
-        drop(execute!(std::io::stderr(), LeaveAlternateScreen, Show));
+        // Not in the middle of a picture.
+        self.with(|_| give_back());
     }
 }
 
+impl Screen {
+    fn due(&self) -> bool {
+        self.told.is_none_or(|told| told.elapsed() >= EVERY)
+    }
+
+    fn draw(&mut self) {
+        if !TAKEN.load(Ordering::SeqCst) || self.gone.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok((width, height)) = terminal::size() else { return };
+        let area = Rect::new(0, 0, width.min(MOST.0), height.min(MOST.1));
+        let (state, terminal) = (&self.state, &mut self.terminal);
+        if terminal.get_frame().area() != area {
+            drop(terminal.resize(area));
+        }
+        drop(terminal.draw(|frame| state.draw(frame)));
+    }
+}
+
+/// Reads keys for as long as there is a keyboard.
+fn listen(screen: &Mutex<Screen>) {
+    let mut keyboard: Box<dyn Read> = match std::fs::File::open("/dev/tty") {
+        _ if std::io::stdin().is_terminal() => Box::new(std::io::stdin()),
+        Ok(terminal) => Box::new(terminal),
+        Err(_) => return,
+    };
+    let mut bytes = [0; 64];
+    loop {
+        let read = match keyboard.read(&mut bytes) {
+            Ok(0) => return,
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(_) => return,
+        };
+        let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in keys(&bytes[..read]) {
+            let again = screen.state.mode == Mode::Stopping;
+            let stop = screen.state.key(key);
+            screen.draw();
+            if stop {
+                // What has no steps, or is asked a second time, ends at once.
+                if again || screen.state.length == 0 {
+                    give_back();
+                }
+                drop(raise(SIGINT));
+            }
+        }
+    }
+}
+
+/// The keys among the bytes that came together. An arrow or a function key is an Esc with more behind it, and left out.
+fn keys(mut bytes: &[u8]) -> Vec<u8> {
+    let mut keys = Vec::new();
+    while let [first, rest @ ..] = bytes {
+        bytes = match (*first, rest) {
+            (ESC, [b'[' | b'O', more @ ..]) => {
+                let end = more.iter().position(|byte| (0x40..=0x7e).contains(byte));
+                end.map_or(&[][..], |end| &more[end + 1..])
+            }
+            (ESC, [_, more @ ..]) => more,
+            (key, rest) => {
+                keys.push(key);
+                rest
+            }
+        };
+    }
+    keys
+}
+
 impl State {
+    /// What a key does. True when the run is to stop.
+    fn key(&mut self, key: u8) -> bool {
+        let was = self.mode;
+        self.mode = match (was, key.to_ascii_lowercase()) {
+            (Mode::Asking, b'q' | b'y' | b'\r' | b'\n') | (_, CTRL_C) => Mode::Stopping,
+            (Mode::Watching | Mode::Help, b'q') => Mode::Asking,
+            (Mode::Watching, b'?' | b'h') => Mode::Help,
+            (Mode::Help, b'?' | b'h' | ESC) | (Mode::Asking, b'n' | ESC) => Mode::Watching,
+            _ => was,
+        };
+        self.mode == Mode::Stopping && (key == CTRL_C || was != Mode::Stopping)
+    }
+
     fn say(&mut self, line: &str) {
         for line in line.lines() {
             self.lines.push_back(line.to_owned());
@@ -171,59 +360,118 @@ impl State {
     }
 
     fn draw(&self, frame: &mut Frame<'_>) {
-        let [top, middle, bottom, progress] = Layout::vertical([
-            Constraint::Length(1),
-            Constraint::Min(8),
-            Constraint::Length(9),
-            Constraint::Length(1),
-        ])
-        .areas(frame.area());
+        let area = frame.area();
+        let log = if area.height < 12 { 0 } else { area.height / 4 + 1 };
+        let rows = [Constraint::Length(if area.height < 16 { 1 } else { 2 }), Constraint::Min(0)];
+        let [top, rest] = Layout::vertical(rows).areas(area);
+        let rows =
+            [Constraint::Min(0), Constraint::Length(log), Constraint::Length(1), Constraint::Length(1)];
+        let [middle, bottom, progress, keys] = Layout::vertical(rows).areas(rest);
+        let sample = if area.width < 50 { 0 } else { 38 };
         let [curves, sample] =
-            Layout::horizontal([Constraint::Percentage(62), Constraint::Percentage(38)]).areas(middle);
-        frame.render_widget(Line::from(self.headline()), top);
+            Layout::horizontal([Constraint::Fill(1), Constraint::Percentage(sample)]).areas(middle);
+        frame.render_widget(Paragraph::new(self.headline(top)), top);
         self.draw_curves(frame, curves);
         let written = Paragraph::new(self.sample.as_str()).wrap(Wrap { trim: false });
         frame.render_widget(written.block(Block::bordered().title(" it writes ")), sample);
-        let room = usize::from(bottom.height.saturating_sub(2));
-        let from = self.lines.len().saturating_sub(room);
-        let lines: Vec<Line<'_>> =
-            self.lines.iter().skip(from).map(|line| Line::from(line.as_str())).collect();
-        frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(" log ")), bottom);
-        let ratio = self.position as f64 / self.length.max(1) as f64;
-        let gauge = Gauge::default()
-            .ratio(ratio.clamp(0.0, 1.0))
-            .label(format!("{}/{} {}  {}", self.position, self.length, self.unit, self.message))
-            .gauge_style(Style::new().fg(Color::Blue));
-        frame.render_widget(gauge, progress);
+        self.draw_log(frame, bottom);
+        frame.render_widget(Paragraph::new(self.bar(progress.width)), progress);
+        frame.render_widget(Paragraph::new(self.footer()), keys);
+        if self.mode == Mode::Help {
+            draw_help(frame, middle);
+        }
+        if self.ascii {
+            frame.buffer_mut().content.iter_mut().for_each(|cell| {
+                if let Some(plain) = plain(cell.symbol()) {
+                    cell.set_symbol(plain);
+                }
+            });
+        }
     }
 
-    fn headline(&self) -> String {
-        let mut line = " surprisal".to_owned();
-        if self.train.is_empty() {
-            return line;
-        }
+    /// What is known, most important first, in as many rows as there are; what does not fit is left out.
+    fn headline(&self, area: Rect) -> Vec<Line<'static>> {
+        let mut parts = vec!["surprisal".to_owned()];
         if let Some((step, nats)) = self.validation.last() {
-            line.push_str(&format!(
-                "   step {step:.0}: validation {nats:.4} nats a token, perplexity {}",
-                number(nats.exp(), 3)
-            ));
-            if let Some(entropy) = self.entropy {
-                line.push_str(&format!(", {:+.4} to H(p)", nats - entropy));
+            parts.push(format!("step {step:.0}: validation {nats:.4} nats a token"));
+            parts.push(format!("perplexity {}", number(nats.exp(), 3)));
+            parts.extend(self.entropy.map(|entropy| format!("{:+.4} to H(p)", nats - entropy)));
+        }
+        if !self.train.is_empty() {
+            parts.push(format!("{} tokens/s", thousands(self.tokens_per_second as u64)));
+            parts.push(format!("{} of training", duration(self.train_seconds)));
+        }
+        let mut lines = vec![String::new()];
+        for part in parts {
+            let (rows, line) = (lines.len(), lines.last_mut().map_or(0, |line| line.chars().count()));
+            if line > 0 && line + 4 + part.chars().count() > usize::from(area.width) {
+                if rows == usize::from(area.height) {
+                    break;
+                }
+                lines.push(String::new());
+            }
+            if let Some(line) = lines.last_mut() {
+                line.push_str(if line.is_empty() { " " } else { "   " });
+                line.push_str(&part);
             }
         }
-        line.push_str(&format!(
-            "   {} tokens/s, {} of training",
-            thousands(self.tokens_per_second as u64),
-            duration(self.train_seconds)
-        ));
+        lines.into_iter().map(Line::from).collect()
+    }
+
+    /// The last lines that were said, broken where they are longer than the screen is wide.
+    fn draw_log(&self, frame: &mut Frame<'_>, area: Rect) {
+        let room = usize::from(area.height.saturating_sub(1));
+        let mut rows: VecDeque<Line<'_>> = VecDeque::new();
+        for line in self.lines.iter().rev().take(room) {
+            for row in broken(line, usize::from(area.width)).into_iter().rev() {
+                rows.push_front(Line::from(row));
+            }
+        }
+        let from = rows.len().saturating_sub(room);
+        let rows: Vec<Line<'_>> = rows.into_iter().skip(from).collect();
+        frame.render_widget(
+            Paragraph::new(rows).block(Block::new().borders(Borders::TOP).title(" log ")),
+            area,
+        );
+    }
+
+    /// How far it is, as a bar and as a number, and as much of the rest as there is room for.
+    fn bar(&self, width: u16) -> String {
+        if self.length == 0 {
+            return " before the first step".to_owned();
+        }
+        let whole = usize::from(width / 4).min(40);
+        let progress = self.progress.clamp(0.0, 1.0);
+        let full = (progress * whole as f64).round() as usize;
+        let mut line = " ".to_owned() + &"█".repeat(full) + &"░".repeat(whole - full);
+        let left = self.train_seconds * (1.0 - progress) / progress;
+        let left = left.is_finite().then(|| format!("{} left", duration(left)));
+        for part in [format!("{}/{} {}", self.position, self.length, self.unit), self.message.clone()]
+            .into_iter()
+            .chain(left)
+        {
+            if line.chars().count() + 2 + part.chars().count() <= usize::from(width) {
+                line.push_str("  ");
+                line.push_str(&part);
+            }
+        }
         line
     }
 
-    fn draw_curves(&self, frame: &mut Frame<'_>, area: ratatui::layout::Rect) {
+    fn footer(&self) -> &'static str {
+        match self.mode {
+            Mode::Asking if self.length == 0 => " Stop, with nothing saved?  q or y: yes   Esc or n: no",
+            Mode::Asking => " Save and stop?  q or y: yes   Esc or n: no",
+            Mode::Stopping => " Stops after this step.  Ctrl-C: at once, unsaved",
+            _ if self.keys => " q stop   ? keys   Ctrl-C stops, too",
+            _ => " Ctrl-C stops",
+        }
+    }
+
+    fn draw_curves(&self, frame: &mut Frame<'_>, area: Rect) {
         let all = || self.train.iter().chain(&self.validation);
         let most = |pick: fn(&(f64, f64)) -> f64| all().map(pick).fold(f64::NEG_INFINITY, f64::max);
-        let block =
-            Block::bordered().title(" nats a token: training (yellow), validation (blue), H(p) (grey) ");
+        let block = Block::bordered().title(" nats a token, by step ");
         if self.train.is_empty() && self.validation.is_empty() {
             frame.render_widget(Paragraph::new("waiting for the first step").block(block), area);
             return;
@@ -232,27 +480,85 @@ impl State {
         let (low, high) = (self.entropy.unwrap_or(least).min(least), most(|point| point.1));
         let room = ((high - low) * 0.05).max(1e-3);
         let (low, high, last) = (low - room, high + room, most(|point| point.0).max(1.0));
-        let floor = self.entropy.map(|entropy| [(0.0, entropy), (last, entropy)]);
-        let line = |points, colour| {
-            Dataset::default()
-                .marker(Marker::Braille)
-                .graph_type(GraphType::Line)
-                .style(Style::new().fg(colour))
-                .data(points)
-        };
-        let mut lines = vec![line(&self.train, Color::Yellow), line(&self.validation, Color::Blue)];
-        if let Some(floor) = &floor {
-            lines.push(line(floor, Color::DarkGray));
+        let floor: Vec<(f64, f64)> =
+            self.entropy.iter().flat_map(|&entropy| [(0.0, entropy), (last, entropy)]).collect();
+        // Told apart by what they are drawn with, for eyes and terminals without colours.
+        let lines = [
+            ("H(p)", "──", &floor, Marker::Custom('─'), Color::DarkGray),
+            ("training", "⠒⠒", &self.train, Marker::Braille, Color::Yellow),
+            ("validation", DOT, &self.validation, Marker::Dot, Color::Blue),
+        ];
+        let lines = lines.into_iter().filter(|line| !line.2.is_empty());
+        let mut legend = vec![Span::raw(" ")];
+        let mut curves = Vec::new();
+        for (name, glyph, points, marker, colour) in lines {
+            legend.push(Span::styled(glyph, Style::new().fg(colour)));
+            legend.push(Span::raw(format!(" {name}  ")));
+            let curve = Dataset::default().marker(marker).graph_type(GraphType::Line);
+            curves.push(curve.style(Style::new().fg(colour)).data(points));
         }
         let labels = |from: f64, to: f64, digits: usize| {
             [from, f64::midpoint(from, to), to].map(|value| Line::from(format!("{value:.digits$}")))
         };
-        let chart = Chart::new(lines)
-            .block(block)
+        let chart = Chart::new(curves)
+            .block(block.title_bottom(Line::from(legend)))
             .x_axis(Axis::default().bounds([0.0, last]).labels(labels(0.0, last, 0)))
             .y_axis(Axis::default().bounds([low, high]).labels(labels(low, high, 2)));
         frame.render_widget(chart, area);
     }
+}
+
+fn draw_help(frame: &mut Frame<'_>, over: Rect) {
+    let keys = [
+        "q       stop: asks once, then saves a checkpoint",
+        "Ctrl-C  the same without asking; twice: at once",
+        "? or h  these keys",
+        "Esc     close this, or go on",
+        "",
+        "A stopped run goes on with train --resume.",
+    ];
+    let [area] = Layout::horizontal([Constraint::Length(52)]).flex(Flex::Center).areas(over);
+    let [area] = Layout::vertical([Constraint::Length(keys.len() as u16 + 2)]).flex(Flex::Center).areas(area);
+    frame.render_widget(Clear, area);
+    frame.render_widget(
+        Paragraph::new(keys.map(Line::from).to_vec()).block(Block::bordered().title(" keys ")),
+        area,
+    );
+}
+
+/// A line in pieces of at most `width` columns, at spaces where there are any.
+fn broken(line: &str, width: usize) -> Vec<&str> {
+    let (mut pieces, mut from, mut space, mut columns) = (Vec::new(), 0, None, 0);
+    for (at, character) in line.char_indices() {
+        let own = Span::raw(&line[at..at + character.len_utf8()]).width();
+        if columns + own > width && at > from {
+            let end = space.take().unwrap_or(at);
+            pieces.push(&line[from..end]);
+            from = end;
+            columns = Span::raw(&line[from..at]).width();
+        }
+        columns += own;
+        if character == ' ' && at > from {
+            space = Some(at + 1);
+        }
+    }
+    pieces.push(&line[from..]);
+    pieces
+}
+
+/// What stands for a symbol where there is nothing but ASCII; `None` for what is ASCII.
+fn plain(symbol: &str) -> Option<&'static str> {
+    Some(match symbol.chars().next()? {
+        '\0'..='\x7f' => return None,
+        '│' => "|",
+        '┌' | '┐' | '└' | '┘' => "+",
+        '\u{2800}'..='\u{28ff}' => ".",
+        '•' => "o",
+        '█' => "#",
+        '─' | '░' | '−' => "-",
+        '…' => "~",
+        _ => "?",
+    })
 }
 
 #[cfg(test)]
@@ -285,23 +591,122 @@ mod tests {
         }
         state.event(&json!({ "event": "sample", "text": "Once upon a hen" }));
         state.say("a line\nand another");
-        (state.position, state.message) = (210, "train nll 1.6".into());
+        (state.position, state.progress, state.message, state.keys) =
+            (210, 0.7, "train nll 1.6".into(), true);
         let shown = screen(&state, 120, 30);
         for part in [
             "step 200: validation 1.5000 nats",
             "+1.2500 to H(p)",
+            "perplexity 4.482",
             "12,345 tokens/s",
             "Once upon a hen",
             "and another",
             "210/300 steps  train nll 1.6",
+            "1.3 s left",
+            "⠒⠒ training  • validation",
+            "── H(p)",
+            "nats a token, by step",
+            "q stop   ? keys   Ctrl-C stops",
         ] {
             assert!(shown.contains(part), "no «{part}» in\n{shown}");
         }
         assert!(shown.chars().any(|c| ('\u{2801}'..='\u{28FF}').contains(&c)), "curves\n{shown}");
+        let bar = shown.lines().find(|line| line.contains("210/300")).unwrap();
+        assert_eq!((bar.matches('█').count(), bar.matches('░').count()), (21, 9), "{bar}");
         // As small as a terminal may get.
         for (width, height) in [(1, 1), (20, 5), (80, 10)] {
             screen(&state, width, height);
         }
+    }
+
+    /// A run in its midst.
+    fn midst() -> State {
+        let mut state = State { length: 300, unit: "steps".into(), keys: true, ..State::default() };
+        (0..200).for_each(|step| state.moment(step, 3.0 - step as f64 / 1e3, 123_456.0, 59.0));
+        for step in [100, 200] {
+            state.event(&json!({
+                "event": "epoch", "step": step, "train_nll": 2.5, "tokens_per_second": 123456.0, "train_seconds": 59.0,
+                "eval": { "nats_per_token": 2.4 },
+            }));
+        }
+        (state.position, state.progress, state.message) = (200, 2.0 / 3.0, "train nll 2.5000".into());
+        state
+    }
+
+    #[test]
+    fn usual_sizes_show_all_of_it() {
+        let mut state = midst();
+        let row = "0.97  131500  0.4064  0.3124  1.367  0.4506  203,087  41 s  51 min 35 s";
+        (0..50).for_each(|i| state.say(&format!("{i} {row}")));
+        for (width, height) in [(60, 20), (80, 24), (120, 40)] {
+            let shown = screen(&state, width, height);
+            for part in [
+                "step 200: validation 2.4000 nats a token",
+                "perplexity 11.023",
+                "123,456 tokens/s",
+                "59 s of training",
+                "⠒⠒ training  • validation",
+                "200/300 steps  train nll 2.5000",
+                "q stop   ? keys   Ctrl-C stops, too",
+                "51 min 35 s",
+                "49 0.97",
+            ] {
+                assert!(shown.contains(part), "no «{part}» at {width} × {height} in\n{shown}");
+            }
+            assert!(!shown.contains("H(p)"), "not known here\n{shown}");
+        }
+    }
+
+    #[test]
+    fn keys_do_what_the_footer_says() {
+        let mut state = midst();
+        let press = |state: &mut State, key: u8, sees: &str| {
+            let stop = state.key(key);
+            let shown = screen(state, 80, 24);
+            assert!(shown.contains(sees), "no «{sees}» in\n{shown}");
+            stop
+        };
+        for open in *b"?h" {
+            assert!(!press(&mut state, open, "Ctrl-C  the same without asking"));
+            assert!(!press(&mut state, ESC, "q stop"));
+        }
+        assert!(!screen(&state, 80, 24).contains("without asking"), "the help is closed");
+        assert!(!press(&mut state, b'q', "Save and stop?"));
+        assert!(!press(&mut state, b'n', "q stop"));
+        assert!(!press(&mut state, b'q', "Save and stop?"));
+        assert!(press(&mut state, b'q', "Stops after this step"), "asked once");
+        assert!(!press(&mut state, b'q', "Stops"), "and heard once");
+        assert!(press(&mut state, CTRL_C, "Ctrl-C: at once"), "but a second time is another signal");
+        assert!(press(&mut midst(), CTRL_C, "Stops"), "without asking");
+        let mut counted = State::default();
+        assert!(!press(&mut counted, b'q', "with nothing saved?"));
+        assert_eq!(keys(b"\x1b[Aq\x1bOPx\x1b[15~\x1b"), [b'q', b'x', ESC]);
+    }
+
+    #[test]
+    fn without_utf8_everything_is_ascii_and_curves_differ() {
+        let mut state = State { ascii: true, sample: "né — 馬".into(), ..midst() };
+        state.entropy = Some(1.0);
+        let shown = screen(&state, 80, 24);
+        assert!(shown.is_ascii(), "{shown}");
+        for part in ["-- H(p)", ".. training", "o validation", "+ nats", "###", "n? ? ?"] {
+            assert!(shown.contains(part), "no «{part}» in\n{shown}");
+        }
+        let locale = |set: &'static [(&str, &str)]| {
+            is_ascii(|name| set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert!(locale(&[]) && locale(&[("LC_ALL", "C"), ("LANG", "en_GB.UTF-8")]));
+        assert!(locale(&[("LANG", "de_DE.ISO-8859-1")]));
+        assert!(!locale(&[("LANG", "C.utf8")]) && !locale(&[("LC_ALL", ""), ("LC_CTYPE", "cs_CZ.UTF-8")]));
+    }
+
+    #[test]
+    fn long_lines_break_at_spaces() {
+        assert_eq!(broken("one two three", 8), ["one two ", "three"]);
+        assert_eq!(broken("abcdefgh", 3), ["abc", "def", "gh"]);
+        assert_eq!(broken("馬馬馬", 4), ["馬馬", "馬"]);
+        assert_eq!(broken("", 4), [""]);
+        assert_eq!(broken("a", 0), ["a"]);
     }
 
     #[test]

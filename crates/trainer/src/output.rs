@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use crate::dashboard::Dashboard;
+use crate::dashboard::{self, Dashboard};
 use crate::failure::Result;
 
 /// Where a command prints.
@@ -53,8 +53,11 @@ impl Output {
     /// # Errors
     /// A terminal that cannot be drawn on.
     pub(crate) fn start_dashboard(&self) -> Result<()> {
-        if !self.is_live() {
-            self.say("note: --tui needs a terminal; here are plain lines instead");
+        let unfit = if self.json { Some("--json was given") } else { dashboard::unfit() };
+        if let Some(why) = unfit.or(self.quiet.then_some("--quiet was given")) {
+            self.say(format!(
+                "note: --tui needs a terminal to draw on, and {why}; here are plain lines instead"
+            ));
             return Ok(());
         }
         let opened = Dashboard::open()?;
@@ -68,7 +71,7 @@ impl Output {
     pub fn end_dashboard(&self) {
         let closed = self.dashboard.lock().ok().and_then(|mut slot| slot.take());
         if let Some(dashboard) = closed {
-            let lines: Vec<String> = dashboard.lines().cloned().collect();
+            let lines = dashboard.lines();
             drop(dashboard);
             for line in &lines {
                 self.stderr(line);

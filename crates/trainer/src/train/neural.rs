@@ -295,7 +295,10 @@ impl Trainer<'_> {
         };
         let nll = state.recent.nll / state.recent.tokens as f64;
         let pace = state.tokens as f64 / state.train_seconds;
-        self.output.on_dashboard(|d| d.moment(state.optimiser.step, nll, pace, state.train_seconds));
+        let progress = length.progress(state.optimiser.step, state.train_seconds);
+        self.output.on_dashboard(|d| {
+            d.moment(state.optimiser.step, progress, nll, pace, state.train_seconds);
+        });
         self.output.move_bar(position, || format!("train nll {nll:.4}"));
         Ok(ends_epoch)
     }

@@ -40,7 +40,7 @@ impl Trainer<'_> {
         }
         match length {
             Length::Steps(steps) => self.output.start_bar(steps as u64, "steps"),
-            Length::Budget(budget) => self.output.start_bar(budget.as_secs(), "s"),
+            Length::Budget(budget) => self.output.start_bar(budget.as_secs().max(1), "s"),
         }
     }
 
