@@ -2,13 +2,15 @@
 
     python scripts/check_report.py FOLDER/report.html ... [--shots FOLDER] [--chromium /usr/bin/chromium]
 
-No error on the console, no request but the file itself, under 3 MB, no sideways scrolling of the page, tables that sort, tooltips
-on the coloured text by mouse and by keyboard, readable without scripts, printable. With --shots it leaves pictures of both themes at
+No error on the console, no request but the file itself, under 3 MB, no sideways scrolling of the page, figures that fit and can be
+read, tables that are whole on a desktop, that stand under their headings and sort, tooltips on the coloured text by mouse and by
+keyboard, readable without scripts, printable on few pages. With --shots it leaves pictures of both themes at
 phone and desktop width, to be looked at.
 """
 
 import argparse
 import pathlib
+import re
 
 from playwright.sync_api import sync_playwright
 
@@ -59,6 +61,32 @@ def tooltips(page):
         assert tip.is_hidden()
 
 
+def fits(page, width):
+    """Every figure that is shown is shown whole, in letters of nine pixels or more; tables are cut on a phone alone."""
+    figures = page.locator("figure svg:visible")
+    assert figures.count() >= 2
+    for i in range(figures.count()):
+        cut, letters = figures.nth(i).evaluate(
+            """svg => {
+                const [own, outer] = [svg.getBoundingClientRect(), svg.closest("figure").getBoundingClientRect()];
+                const texts = [...svg.querySelectorAll("text")].map(text => text.getBoundingClientRect());
+                const scale = own.width / svg.viewBox.baseVal.width;
+                const sizes = [...svg.querySelectorAll("text")].map(text => parseFloat(getComputedStyle(text).fontSize) * scale);
+                const cut = own.right > outer.right + 1 || texts.some(box => box.left < own.left - 1 || box.right > own.right + 1);
+                return [cut, Math.min(...sizes)];
+            }"""
+        )
+        assert not cut and letters >= 9, (i, cut, letters)
+    for i in range(page.locator(".scroll").count()):
+        hidden = page.locator(".scroll").nth(i).evaluate("box => box.scrollWidth - box.clientWidth")
+        assert width < 1000 or hidden <= 0, f"table {i} is cut by {hidden} pixels"
+        columns = page.locator(".scroll").nth(i).evaluate(
+            """box => [...box.querySelectorAll("th")].map((head, column) =>
+                [head, box.querySelector(`tbody tr td:nth-child(${column + 1})`)].map(cell => getComputedStyle(cell).textAlign))"""
+        )
+        assert all(head == cell for head, cell in columns), columns
+
+
 with sync_playwright() as playwright:
     browser = playwright.chromium.launch(executable_path=arguments.chromium, args=["--no-sandbox"])
     for report in arguments.reports:
@@ -79,7 +107,8 @@ with sync_playwright() as playwright:
                 ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
                 light = sum(map(int, paper[4:-1].split(",")[:3])) > 382
                 assert light == (theme == "light"), (theme, paper)
-                assert page.locator("figure svg").count() >= 2 and page.locator("h1").count() == 1
+                assert page.locator("h1").count() == 1
+                fits(page, width)
                 if arguments.shots:
                     arguments.shots.mkdir(parents=True, exist_ok=True)
                     stem = f"{report.parent.name}-{theme}-{name}.png"
@@ -97,6 +126,8 @@ with sync_playwright() as playwright:
         page.emulate_media(media="print")
         printed = page.pdf(print_background=True)
         assert printed.startswith(b"%PDF")
+        pages, variants = len(re.findall(rb"/Type\s*/Page\b", printed)), page.locator(".calibration").count()
+        assert 0 < pages <= 6 + variants / 3, f"{pages} pages for {variants} models"
         context.close()
-        print(f"{report}: {size:,} bytes, {len(printed):,} printed, all checks passed")
+        print(f"{report}: {size:,} bytes, {pages} pages printed, all checks passed")
     browser.close()

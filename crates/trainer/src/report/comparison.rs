@@ -29,7 +29,11 @@ pub(crate) fn render(
     let mut body = format!("<h1>{}</h1>\n", escape(name));
     body.push_str(&head(rows, texts));
     body.push_str(&verdicts(differences));
-    body.push_str("<h2>All variants</h2>\n");
+    body.push_str(
+        "<h2>All variants</h2>\n<p class=\"soft\">Less is better everywhere. ECE is the expected calibration error: how far a \
+         model's confidence is from how often it is right, on average. T is the temperature that would correct it best; \
+         Brier is the mean squared error of its probabilities.</p>\n",
+    );
     body.push_str(&sorted(&plain::variants(rows), "variants", |row, column| {
         variant_value(&rows[row], column)
     }));
@@ -61,9 +65,24 @@ fn nats(row: &Row) -> Option<f64> {
     row.number("/eval/nats_per_token").map(|mean| mean.value)
 }
 
+/// What all rows can be set side by side by: a number of theirs and its unit. Nats a token, where all have the same tokens.
+fn common_scale(rows: &[Row]) -> (&'static str, &'static str) {
+    if is_one_text(rows) {
+        ("/eval/nats_per_token", "nats a token")
+    } else {
+        ("/eval/bits_per_byte", "bits a byte")
+    }
+}
+
+fn is_one_text(rows: &[Row]) -> bool {
+    rows.windows(2).all(|pair| pair[0].judged_by == pair[1].judged_by)
+}
+
 /// Rows whose loss is finite, best first.
 fn ranked(rows: &[Row]) -> Vec<&Row> {
-    let mut finite: Vec<(&Row, f64)> = rows.iter().filter_map(|row| Some((row, nats(row)?))).collect();
+    let (pointer, _) = common_scale(rows);
+    let mut finite: Vec<(&Row, f64)> =
+        rows.iter().filter_map(|row| Some((row, row.number(pointer)?.value))).collect();
     finite.sort_by(|a, b| a.1.total_cmp(&b.1));
     finite.into_iter().map(|(row, _)| row).collect()
 }
@@ -71,17 +90,19 @@ fn ranked(rows: &[Row]) -> Vec<&Row> {
 fn head(rows: &[Row], texts: &[&Text]) -> String {
     let cells: usize = rows.iter().map(|row| row.cells.len()).sum();
     let mut numbers = vec![("variants", rows.len().to_string()), ("runs", cells.to_string())];
-    if let Some(text) = texts.first() {
+    let ranked = ranked(rows);
+    let best = ranked.first().filter(|_| is_one_text(rows));
+    if let Some(text) = texts.first().filter(|_| is_one_text(rows)) {
         let thousands = crate::output::thousands;
         numbers.push(("validation tokens", thousands(text.data.val.scored())));
         numbers.push(("training tokens", thousands(text.data.train.scored())));
     }
-    if let Some(best) = ranked(rows).first() {
+    if let Some(best) = best {
         numbers
             .push(("least nats a token", nats(best).map_or_else(String::new, |nats| format!("{nats:.4}"))));
     }
     let mut html = facts(&numbers);
-    if let Some(best) = ranked(rows).first() {
+    if let Some(best) = best {
         html.push_str(&format!("<p>Least surprised: <strong>{}</strong>.</p>\n", escape(&best.name)));
     }
     html
@@ -106,7 +127,7 @@ fn verdicts(differences: &[Difference]) -> String {
                 difference.ece.map_or_else(
                     || "calibration cannot be compared".to_owned(),
                     |ece| format!(
-                        "calibration: {} ({:+.2} points of ECE)",
+                        "calibration: {} ({:+.2} points of expected calibration error)",
                         difference.ece_verdict(),
                         100.0 * ece.value
                     )
@@ -185,18 +206,33 @@ fn dots(rows: &[Row]) -> Result<String> {
     if ranked.is_empty() {
         return Ok(String::new());
     }
+    let (pointer, unit) = common_scale(rows);
     let names: Vec<String> = ranked.iter().map(|row| row.name.clone()).collect();
     let values: Vec<(f64, f64)> = ranked
         .iter()
-        .filter_map(|row| row.number("/eval/nats_per_token"))
+        .filter_map(|row| row.number(pointer))
         .map(|mean| (mean.value, mean.error.unwrap_or(0.0)))
         .collect();
-    let entropy = ranked.iter().find_map(|row| row.number("/eval/source_entropy")).map(|mean| mean.value);
+    let entropy = ranked.iter().filter(|_| is_one_text(rows));
+    let entropy = entropy.filter_map(|row| row.number("/eval/source_entropy")).map(|mean| mean.value).next();
+    let mut caption = format!("Validation loss in {unit}, least first");
+    if values.iter().any(|value| value.1 > 0.0) {
+        caption.push_str("; lines: the standard error over seeds");
+    }
+    if entropy.is_some() {
+        caption.push_str("; dashed: H(p), the least there is");
+    }
+    if ranked.len() < rows.len() {
+        caption.push_str(". Variants whose loss is infinite are left out");
+    }
+    if !is_one_text(rows) {
+        caption.push_str(
+            ". Their tokens or texts differ, so they stand side by side and none is called the best",
+        );
+    }
     Ok(format!(
-        "<figure>{}<figcaption>Nats a token on the validation text, best first, with standard errors over seeds{}. Variants \
-         whose loss is infinite are left out.</figcaption></figure>\n",
-        plot::dots(&names, &values, "nats a token", entropy)?,
-        if entropy.is_some() { "; dashed: H(p), the least there is" } else { "" }
+        "<figure>{}<figcaption>{caption}.</figcaption></figure>\n",
+        plot::dots(&names, &values, unit, entropy)?
     ))
 }
 
@@ -205,9 +241,15 @@ fn loss_parts(rows: &[Row]) -> String {
     let lines = plain::parts(rows);
     let Some((headings, lines)) = lines.split_first() else { return String::new() };
     let mut headings = headings.clone();
-    headings.insert(1, "H(p), approximation, estimation, miscalibration".into());
+    headings.insert(1, "the parts".into());
     let most = rows.iter().filter_map(nats).fold(0.0, f64::max);
-    let mut html = "<h2>What the loss is made of</h2>\n".to_owned();
+    let mut html = "<h2>What the loss is made of</h2>\n<ul class=\"key\">".to_owned();
+    for (index, name) in ["H(p)", "approximation", "estimation", "miscalibration"].iter().enumerate() {
+        html.push_str(&format!("<li><i class=\"swatch p{index}\"></i>{name}</li>"));
+    }
+    html.push_str(&format!(
+        "</ul>\n<p class=\"soft\">All in nats a token; a full bar is {most:.4} of them.</p>\n"
+    ));
     let cells: Vec<Vec<Cell>> = rows
         .iter()
         .zip(lines)
@@ -301,13 +343,13 @@ fn samples(rows: &[Row], texts: &[&Text]) -> String {
     }
     format!(
         "<h2>Samples, and what they may have been remembered from</h2>\n<details open><summary>one seed of each</summary>\n\
-         {html}</details>\n"
+         <div class=\"samples\">{html}</div></details>\n"
     )
 }
 
 fn settings(rows: &[Row], root: &Path) -> String {
     let mut html = "<h2>How it was made</h2>\n<p>Every run is a folder that <code>surprisal train</code> would have made, to the \
-                    bit. Hashes are BLAKE3.</p>\n"
+                    bit. Hashes are BLAKE3.</p>\n<div class=\"runs\">\n"
         .to_owned();
     for row in rows {
         html.push_str(&format!("<details><summary>{}</summary>\n<ul>\n", escape(&row.name)));
@@ -329,5 +371,5 @@ fn settings(rows: &[Row], root: &Path) -> String {
         }
         html.push_str("</details>\n");
     }
-    html
+    html + "</div>\n"
 }

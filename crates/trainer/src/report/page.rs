@@ -53,24 +53,45 @@ impl Cell {
     }
 }
 
-/// A table that sorts by its headings.
+/// What stands where a number would is not words.
+fn is_words(cell: &Cell) -> bool {
+    let stands_in = matches!(cell.text.as_str(), "" | "–" | "inf" | "(with the next)");
+    cell.value.is_none() && !stands_in
+}
+
+/// A heading whose signs and short words stay with their neighbours where it is broken.
+fn whole(heading: &str) -> String {
+    let mut text = String::new();
+    let mut short = false;
+    for (index, word) in heading.split(' ').enumerate() {
+        let sign = word.chars().count() <= 2;
+        if index > 0 {
+            text.push(if short || sign { '\u{a0}' } else { ' ' });
+        }
+        text.push_str(word);
+        short = sign;
+    }
+    text
+}
+
+/// A table that sorts by its headings, which stand as their cells do: words to the left, numbers to the right.
 pub(super) fn table(id: &str, headings: &[String], rows: &[Vec<Cell>]) -> String {
+    let words: Vec<&str> = (0..headings.len())
+        .map(|column| rows.iter().any(|row| row.get(column).is_some_and(is_words)))
+        .map(|words| if words { " class=\"words\"" } else { "" })
+        .collect();
     let mut html = format!("<div class=\"scroll\"><table class=\"sortable\" id=\"{id}\">\n<thead><tr>");
-    for heading in headings {
-        html.push_str(&format!("<th scope=\"col\">{}</th>", escape(heading)));
+    for (heading, words) in headings.iter().zip(&words) {
+        html.push_str(&format!("<th scope=\"col\"{words}>{}</th>", escape(&whole(heading))));
     }
     html.push_str("</tr></thead>\n<tbody>\n");
     for row in rows {
         html.push_str("<tr>");
-        for cell in row {
+        for (cell, words) in row.iter().zip(&words) {
             let value = match cell.value {
                 Some(value) if value.is_finite() => format!(" data-value=\"{value}\""),
                 _ => String::new(),
             };
-            // What stands where a number would is not words.
-            let stands_in = matches!(cell.text.as_str(), "" | "–" | "inf" | "(with the next)");
-            let words =
-                if cell.value.is_none() && !cell.html && !stands_in { " class=\"words\"" } else { "" };
             let text = if cell.html { cell.text.clone() } else { escape(&cell.text) };
             html.push_str(&format!("<td{words}{value}>{text}</td>"));
         }
@@ -96,6 +117,8 @@ mod tests {
     #[test]
     fn nothing_of_a_text_becomes_markup() {
         assert_eq!(escape("<script>\"&'\u{1b}[0m"), "&lt;script&gt;&quot;&amp;&#39;\u{FFFD}[0m");
+        assert_eq!(whole("+ approximation"), "+\u{a0}approximation");
+        assert_eq!(whole("H(p, q) − H(p)"), "H(p,\u{a0}q)\u{a0}−\u{a0}H(p)");
         let page = page("a<b", "<h1>x</h1>");
         assert!(page.contains("<title>a&lt;b</title>") && page.contains("default-src 'none'"));
         // Nothing to fetch: the only addresses are those of the data: icon and of names inside attributes.

@@ -4,14 +4,16 @@ use surprisal_text::{TokenText, Tokenizer};
 
 use super::memory::longest_common;
 use super::page::escape;
-use super::plot::{self, Series};
-use crate::compare::measure::{Calibrated, Measure, Place, ReliabilityBin};
+use super::plot::{self, FEWEST, Group};
+use crate::compare::measure::{Calibrated, Measure, Place, ReliabilityBin, Scaled};
 use crate::failure::Result;
 
 /// Surprise that is coloured as strongly as can be, in nats.
 const LOUDEST: f64 = 6.0;
 /// A difference that is.
 const LOUDEST_DIFFERENCE: f64 = 3.0;
+/// Nats a token below which a correction is not worth making: a twentieth of a percent of perplexity.
+const WORTH: f64 = 5e-4;
 /// Tokens of training text shown around what a sample shares with it.
 const AROUND: usize = 60;
 
@@ -23,7 +25,7 @@ pub(super) fn calibration(name: &str, measure: &Measure, vocab_size: usize) -> R
         html.push_str(&format!("<p class=\"soft\">{}</p>\n", escape(&in_words(calibration))));
     }
     let most = (vocab_size as f64).ln();
-    let figure = plot::histogram(&measure.entropies, most, "entropy in nats")?;
+    let figure = plot::histogram(&measure.entropies, most, "entropy of the prediction, nats")?;
     html.push_str(&format!(
         "<figure class=\"small\">{figure}<figcaption>Mean entropy of its predictions: {:.3} nats, of ln |V| = {most:.3}.\
          </figcaption></figure></div>\n",
@@ -33,22 +35,34 @@ pub(super) fn calibration(name: &str, measure: &Measure, vocab_size: usize) -> R
 }
 
 fn diagram(calibration: &Calibrated) -> Result<String> {
-    let points = |bins: &[ReliabilityBin]| bins.iter().map(|bin| (bin.confidence, bin.accuracy)).collect();
-    let mut series = vec![Series {
-        name: String::new(),
-        colour: 0,
-        dashed: false,
-        points: points(&calibration.reliability),
-    }];
-    if let Some(scaled) = &calibration.scaled {
-        series.push(Series {
-            name: String::new(),
-            colour: 1,
-            dashed: false,
-            points: points(&scaled.reliability),
-        });
-    }
+    let mut series = vec![joined(&calibration.reliability)];
+    series.extend(calibration.scaled.as_ref().map(|scaled| joined(&scaled.reliability)));
     plot::reliability(&series)
+}
+
+/// Bins in order, those of few tokens joined with the next until they are enough; what is left over goes to the last.
+fn joined(bins: &[ReliabilityBin]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for bin in bins {
+        let bin = Group { confidence: bin.confidence, accuracy: bin.accuracy, count: bin.count };
+        match groups.last_mut() {
+            Some(last) if last.count < FEWEST => *last = together(*last, bin),
+            _ => groups.push(bin),
+        }
+    }
+    if let [.., before, last] = groups.as_mut_slice()
+        && last.count < FEWEST
+    {
+        *before = together(*before, *last);
+        groups.pop();
+    }
+    groups
+}
+
+fn together(a: Group, b: Group) -> Group {
+    let count = a.count + b.count;
+    let mean = |x: f64, y: f64| (x * a.count as f64 + y * b.count as f64) / count as f64;
+    Group { confidence: mean(a.confidence, b.confidence), accuracy: mean(a.accuracy, b.accuracy), count }
 }
 
 fn in_words(calibration: &Calibrated) -> String {
@@ -66,25 +80,46 @@ fn in_words(calibration: &Calibrated) -> String {
             100.0 * scaled.ece,
             100.0 * scaled.ece_equal_mass,
             scaled.brier,
-            if scaled.temperature > 1.0 {
-                "Above 1: it was too sure of itself."
-            } else {
-                "Below 1: it was too timid."
-            }
+            verdict(scaled, calibration.tokens)
         ),
     }
 }
 
-/// What the two lines of a reliability diagram are.
-pub(super) fn calibration_key() -> String {
-    let line = |name: &str, colour| Series { name: name.into(), colour, dashed: false, points: Vec::new() };
-    let ideal = Series {
-        name: "as often right as it says".into(),
-        colour: plot::REFERENCE,
-        dashed: true,
-        points: Vec::new(),
+/// What the temperature says of the model, by what it saves on the half of the text that it was not fitted to.
+fn verdict(scaled: &Scaled, tokens: usize) -> String {
+    let saved = scaled.nats_before - scaled.nats_after;
+    // Half of 3.84: below this, a number fitted to so many tokens saves as much by chance (χ², 95 %).
+    let chance = 1.92 / tokens as f64;
+    if saved < chance {
+        return "No correction worth making: on the other half it saves no more than chance would."
+            .to_owned();
+    }
+    if saved < WORTH {
+        return format!(
+            "No correction worth making: it saves {saved:.5} nats a token, too little to matter."
+        );
+    }
+    let sure = if scaled.temperature > 1.0 {
+        "Above 1: it was too sure of itself"
+    } else {
+        "Below 1: it was too timid"
     };
-    plot::key(&[line("as it is", 0), line("with the temperature fitted on the first half", 1), ideal])
+    format!("{sure}; the correction saves {saved:.4} nats a token.")
+}
+
+/// What the marks of the calibration cards are, and their words.
+pub(super) fn calibration_key() -> String {
+    let key = plot::reliability_key([
+        "as it is",
+        "with the temperature fitted on the first half",
+        "as often right as it says",
+    ]);
+    format!(
+        "{key}<p class=\"soft\">The larger a dot, the more tokens; the line through it: where its accuracy may lie by chance (95 %). \
+         Bins of fewer than {FEWEST} tokens are joined with their neighbours. Expected calibration error (ECE): how far confidence \
+         and accuracy are apart, on average over the tokens, in bins of equal width or of equal mass (as many tokens each). \
+         Brier: the mean squared error of all probabilities.</p>\n"
+    )
 }
 
 /// Two models on one passage, and where each of them wins.
@@ -202,4 +237,52 @@ pub(super) fn sample(
         escape(&decode(&train.ids[common.at + common.len..to]))
     ));
     html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bin(confidence: f64, accuracy: f64, count: usize) -> ReliabilityBin {
+        ReliabilityBin { confidence, accuracy, count }
+    }
+
+    #[test]
+    fn bins_of_few_tokens_are_joined_and_none_is_lost() {
+        let bins = [bin(0.1, 0.0, 5), bin(0.2, 0.5, 15), bin(0.3, 0.25, 40), bin(0.9, 1.0, 3)];
+        let groups = joined(&bins);
+        assert_eq!(groups.iter().map(|group| group.count).collect::<Vec<_>>(), [20, 43]);
+        assert!((groups[0].confidence - 0.175).abs() < 1e-12 && (groups[0].accuracy - 0.375).abs() < 1e-12);
+        assert!((groups[1].accuracy - 13.0 / 43.0).abs() < 1e-12);
+        assert_eq!(joined(&[bin(0.5, 1.0, 3)])[0].count, 3, "all there is");
+        assert!(joined(&[]).is_empty());
+    }
+
+    fn scaled(temperature: f64, saved: f64) -> Scaled {
+        Scaled {
+            temperature,
+            nats_before: 2.0,
+            nats_after: 2.0 - saved,
+            ece: 0.01,
+            ece_equal_mass: 0.01,
+            brier: 0.5,
+            reliability: Vec::new(),
+            saved: None,
+        }
+    }
+
+    #[test]
+    fn a_temperature_is_judged_by_what_it_saves() {
+        let timid = verdict(&scaled(0.999, 1e-6), 100_000);
+        assert!(timid.starts_with("No correction worth making") && timid.contains("chance"), "{timid}");
+        // So much from so few tokens is chance, and so little from many is too little.
+        assert!(verdict(&scaled(1.3, 0.01), 100).contains("no more than chance"));
+        assert!(verdict(&scaled(1.01, 1e-4), 1_000_000).contains("too little to matter"));
+        assert!(verdict(&scaled(0.9, -0.01), 1000).starts_with("No correction"), "the halves differ");
+        assert_eq!(
+            verdict(&scaled(1.3, 0.0213), 10_000),
+            "Above 1: it was too sure of itself; the correction saves 0.0213 nats a token."
+        );
+        assert!(verdict(&scaled(0.8, 0.02), 10_000).starts_with("Below 1: it was too timid"));
+    }
 }

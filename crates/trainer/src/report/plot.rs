@@ -5,6 +5,7 @@ use std::ops::Range;
 use plotters::coord::Shift;
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::failure::{Failure, Result};
 
@@ -21,6 +22,8 @@ pub(super) const REFERENCE: usize = 5;
 /// Characters of a name at an axis.
 const LONGEST_NAME: usize = 52;
 const MESH: RGBColor = RGBColor(0xD5, 0xDA, 0xE0);
+/// 12 pixels, as SVG counts.
+const FONT: (&str, u32) = ("sans-serif", 15);
 
 /// A line of a figure.
 pub(super) struct Series {
@@ -43,8 +46,8 @@ struct Axis<'a> {
 /// How much room a figure leaves: around it, at its right, under it and at its left.
 struct Room(u32, u32, u32, u32);
 
-const LARGE: Room = Room(8, 20, 42, 58);
-const SMALL: Room = Room(6, 16, 38, 46);
+const LARGE: Room = Room(8, 20, 44, 62);
+const SMALL: Room = Room(6, 16, 42, 50);
 
 fn wrong(error: impl std::fmt::Display) -> Failure {
     Failure::failed(format!("cannot draw a figure: {error}"))
@@ -111,19 +114,44 @@ fn chart<'a>(area: &Area<'a>, room: &Room, x: &Axis<'_>, y: &Axis<'_>) -> Result
         .x_desc(x.name)
         .y_desc(y.name)
         .x_label_formatter(&tick)
-        .label_style(("sans-serif", 13))
+        .y_label_formatter(&tick)
+        .label_style(FONT)
         .draw()
         .map_err(wrong)?;
     Ok(chart)
 }
 
-/// A line with a dot at each of its points.
+/// A line with a mark at each of its points, where they are few enough to be told apart.
 fn curve(chart: &mut Chart<'_>, line: &Series) -> Result<()> {
     let colour = COLOURS[line.colour];
     let points = line.points.iter().copied();
     chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2))).map_err(wrong)?;
-    chart.draw_series(points.map(|point| Circle::new(point, 3, colour.filled()))).map_err(wrong)?;
-    Ok(())
+    let size = match line.points.len() {
+        0..=8 => 5,
+        9..=60 => 3,
+        _ => return Ok(()),
+    };
+    let drawn = match line.colour {
+        0 => chart.draw_series(points.map(|point| Circle::new(point, size, colour.filled()))).map(drop),
+        1 => chart
+            .draw_series(points.map(|point| TriangleMarker::new(point, size + 1, colour.filled())))
+            .map(drop),
+        _ => chart.draw_series(points.map(|point| Cross::new(point, size, colour.stroke_width(2)))).map(drop),
+    };
+    drawn.map_err(wrong)
+}
+
+/// A figure drawn for a desktop and for a phone (`true`), of which the page's style shows one.
+fn both(
+    [wide, narrow]: [(u32, u32); 2],
+    label: &str,
+    draw: impl Fn(&Area<'_>, bool) -> Result<()>,
+) -> Result<String> {
+    Ok(format!(
+        "<div class=\"wide\">{}</div><div class=\"narrow\">{}</div>",
+        svg(wide, label, |area| draw(area, false))?,
+        svg(narrow, label, |area| draw(area, true))?
+    ))
 }
 
 /// Lines over a common axis; dashed ones are references.
@@ -131,9 +159,9 @@ pub(super) fn lines(x_name: &str, y_name: &str, series: &[Series]) -> Result<Str
     let points = || series.iter().flat_map(|series| series.points.iter());
     let (x0, x1) = range(points().map(|point| point.0));
     let (y0, y1) = range(points().map(|point| point.1));
-    svg((760, 340), &format!("{y_name} by {x_name}"), |area| {
-        let x = Axis { name: x_name, range: x0..x1, labels: 11 };
-        let mut chart = chart(area, &LARGE, &x, &Axis { name: y_name, range: y0..y1, labels: 11 })?;
+    both([(760, 340), (358, 300)], &format!("{y_name} by {x_name}"), |area, narrow| {
+        let x = Axis { name: x_name, range: x0..x1, labels: if narrow { 4 } else { 11 } };
+        let mut chart = chart(area, &LARGE, &x, &Axis { name: y_name, range: y0..y1, labels: 8 })?;
         for line in series {
             if line.dashed {
                 let style = COLOURS[line.colour].stroke_width(2);
@@ -148,33 +176,92 @@ pub(super) fn lines(x_name: &str, y_name: &str, series: &[Series]) -> Result<Str
     })
 }
 
+/// A mark and what it means.
+fn key_item(mark: &str, name: &str) -> String {
+    let name = super::page::escape(name);
+    format!("<li><svg width=\"26\" height=\"12\" aria-hidden=\"true\">{mark}</svg>{name}</li>")
+}
+
+fn hex(colour: usize) -> String {
+    let RGBColor(r, g, b) = COLOURS[colour];
+    format!("#{r:02X}{g:02X}{b:02X}")
+}
+
+fn key_line(colour: usize, dashed: bool) -> String {
+    let (hex, dash) = (hex(colour), if dashed { " stroke-dasharray=\"5 3\"" } else { "" });
+    format!("<path d=\"M0 6H26\" stroke=\"{hex}\" stroke-width=\"2\"{dash}/>")
+}
+
 /// The lines' names, for under the figure.
 pub(super) fn key(series: &[Series]) -> String {
-    let items: String = series
-        .iter()
-        .map(|line| {
-            let RGBColor(r, g, b) = COLOURS[line.colour];
-            let dash = if line.dashed { " stroke-dasharray=\"5 3\"" } else { "" };
-            format!(
-                "<li><svg width=\"26\" height=\"8\" aria-hidden=\"true\"><path d=\"M0 4H26\" \
-                 stroke=\"#{r:02X}{g:02X}{b:02X}\" stroke-width=\"2.5\"{dash}/></svg>{}</li>",
-                super::page::escape(&line.name)
-            )
-        })
-        .collect();
+    let item = |line: &Series| {
+        let hex = hex(line.colour);
+        let mark = match line.colour {
+            _ if line.dashed => String::new(),
+            0 => format!("<circle cx=\"13\" cy=\"6\" r=\"4\" fill=\"{hex}\"/>"),
+            1 => format!("<path d=\"M8 10H18L13 1Z\" fill=\"{hex}\"/>"),
+            _ => format!("<path d=\"M9 2L17 10M9 10L17 2\" stroke=\"{hex}\" stroke-width=\"2\"/>"),
+        };
+        key_item(&(key_line(line.colour, line.dashed) + &mark), &line.name)
+    };
+    format!("<ul class=\"key\">{}</ul>\n", series.iter().map(item).collect::<String>())
+}
+
+/// The names of what is in a reliability diagram: the first filled, the second a ring, and the diagonal.
+pub(super) fn reliability_key([first, second, diagonal]: [&str; 3]) -> String {
+    let filled = format!("<circle cx=\"13\" cy=\"6\" r=\"5\" fill=\"{}\"/>", hex(0));
+    let ring = format!(
+        "<circle cx=\"13\" cy=\"6\" r=\"5\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"/>",
+        hex(1)
+    );
+    let items =
+        key_item(&filled, first) + &key_item(&ring, second) + &key_item(&key_line(REFERENCE, true), diagonal);
     format!("<ul class=\"key\">{items}</ul>\n")
 }
 
-/// Accuracy by confidence, against the diagonal of a model that is right as often as it says.
-pub(super) fn reliability(series: &[Series]) -> Result<String> {
+/// Tokens of neighbouring confidences: how sure the model was of them, how often it was right, and how many they are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Group {
+    pub(super) confidence: f64,
+    pub(super) accuracy: f64,
+    pub(super) count: usize,
+}
+
+/// Fewer tokens than this say little: their bins are joined.
+pub(super) const FEWEST: usize = 20;
+
+/// Where an accuracy may really lie (Wilson's interval of 95 %, as if tokens were independent).
+fn interval(group: &Group) -> (f64, f64) {
+    let (n, p, z) = (group.count as f64, group.accuracy, 1.96);
+    let whole = 1.0 + z * z / n;
+    let middle = (p + z * z / (2.0 * n)) / whole;
+    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt() / whole;
+    (middle - half, middle + half)
+}
+
+/// Accuracy by confidence, against the diagonal of a model that is right as often as it says; the area of a dot is its share
+/// of the tokens. The first series is filled, the second rings.
+pub(super) fn reliability(series: &[Vec<Group>]) -> Result<String> {
+    let most = series.iter().flatten().map(|group| group.count).max().unwrap_or(1);
     svg((280, 270), "accuracy by confidence", |area| {
         let axis = |name| Axis { name, range: 0.0..1.0, labels: 5 };
-        let mut chart = chart(area, &SMALL, &axis("confidence"), &axis("accuracy"))?;
+        let x = axis("confidence: q of the likeliest token");
+        let mut chart = chart(area, &SMALL, &x, &axis("accuracy: how often it came"))?;
         let diagonal =
             DashedLineSeries::new([(0.0, 0.0), (1.0, 1.0)], 3, 3, COLOURS[REFERENCE].stroke_width(1));
         chart.draw_series(diagonal).map_err(wrong)?;
-        for line in series {
-            curve(&mut chart, line)?;
+        for (index, groups) in series.iter().enumerate() {
+            for group in groups {
+                let (low, high) = interval(group);
+                let faint = if group.count < FEWEST { 0.3 } else { 1.0 };
+                let colour = COLOURS[index].mix(faint);
+                let ends = [(group.confidence, low), (group.confidence, high)];
+                let size = (8.0 * (group.count as f64 / most as f64).sqrt()).max(2.0) as i32;
+                let ink = if index == 0 { colour.filled() } else { colour.stroke_width(2) };
+                let dot = Circle::new((group.confidence, group.accuracy), size, ink);
+                chart.draw_series([PathElement::new(ends, colour.stroke_width(1))]).map_err(wrong)?;
+                chart.draw_series([dot]).map_err(wrong)?;
+            }
         }
         Ok(())
     })
@@ -209,32 +296,26 @@ pub(super) fn dots(
     let n = names.len();
     let ends = values.iter().flat_map(|(value, error)| [value - error, value + error]);
     let (x0, x1) = range(ends.chain(reference));
-    let height = 60 + 20 * n as u32;
     let longest = names.iter().map(|name| name.chars().count().min(LONGEST_NAME)).max().unwrap_or(0);
-    svg((760, height), &format!("{x_name} of every variant"), |area| {
+    let sizes = [(760, 60 + 22 * n as u32), (358, 60 + 38 * n as u32)];
+    both(sizes, &format!("{x_name} of every variant"), |area, narrow| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .margin_right(20)
-            .x_label_area_size(42)
-            .y_label_area_size(24 + 7 * longest as u32)
+            .x_label_area_size(44)
+            .y_label_area_size(if narrow { 4 } else { 24 + 7 * longest as u32 })
             .build_cartesian_2d(x0..x1, -0.6..n as f64 - 0.4)
             .map_err(wrong)?;
-        let name = |y: &f64| {
-            let index = y.round();
-            let on = (index - y).abs() < 1e-6 && index >= 0.0;
-            // The first is on top.
-            let name = if on { names.get((n as f64 - 1.0 - index) as usize) } else { None };
-            name.map_or_else(String::new, |name| shortened(name, LONGEST_NAME))
-        };
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(MESH)
-            .y_labels(2 * n + 2)
-            .y_label_formatter(&name)
+            .disable_y_mesh()
+            .y_labels(0)
+            .x_labels(if narrow { 4 } else { 8 })
             .x_desc(x_name)
             .x_label_formatter(&tick)
-            .label_style(("sans-serif", 13))
+            .label_style(FONT)
             .draw()
             .map_err(wrong)?;
         if let Some(x) = reference {
@@ -243,10 +324,17 @@ pub(super) fn dots(
                 .draw_series(DashedLineSeries::new(line, 6, 4, COLOURS[REFERENCE].stroke_width(2)))
                 .map_err(wrong)?;
         }
-        for (index, (value, error)) in values.iter().enumerate() {
+        // Beside its line, or on a phone above it; the first on top.
+        let (anchor, by) = if narrow { (HPos::Left, (2, -15)) } else { (HPos::Right, (-8, 0)) };
+        let style = FONT.into_text_style(area).pos(Pos::new(anchor, VPos::Center));
+        for (index, (name, (value, error))) in names.iter().zip(values).enumerate() {
             let y = n as f64 - 1.0 - index as f64;
+            let name =
+                EmptyElement::at((x0, y)) + Text::new(shortened(name, LONGEST_NAME), by, style.clone());
+            chart.draw_series([name]).map_err(wrong)?;
+            chart.draw_series([PathElement::new([(x0, y), (x1, y)], MESH)]).map_err(wrong)?;
             let bar = [(value - error, y), (value + error, y)];
-            chart.draw_series(LineSeries::new(bar, COLOURS[0].stroke_width(2))).map_err(wrong)?;
+            chart.draw_series([PathElement::new(bar, COLOURS[0].stroke_width(2))]).map_err(wrong)?;
             chart.draw_series([Circle::new((*value, y), 4, COLOURS[0].filled())]).map_err(wrong)?;
         }
         Ok(())
@@ -265,24 +353,87 @@ fn shortened(name: &str, most: usize) -> String {
 mod tests {
     use super::*;
 
+    fn attribute(figure: &str, tag: &str, name: &str) -> Vec<f64> {
+        let tags = figure.split('<').filter(|part| part.starts_with(&format!("{tag} ")));
+        tags.map(|part| part.split(&format!(" {name}=\"")).nth(1).unwrap().split('"').next().unwrap())
+            .map(|value| value.parse().unwrap())
+            .collect()
+    }
+
     #[test]
     fn figures_are_svg_without_addresses() {
         let line =
             |dashed| Series { name: "a".into(), colour: 0, dashed, points: vec![(0.0, 1.0), (2.0, 0.5)] };
         let dots_names = ["a".to_owned(), "b < c".to_owned()];
+        let group = Group { confidence: 0.5, accuracy: 0.4, count: 30 };
         for figure in [
             lines("step", "nats", &[line(false), line(true)]).unwrap(),
             lines("step", "nats", &[]).unwrap(),
-            reliability(&[line(false)]).unwrap(),
+            reliability(&[vec![group]]).unwrap(),
             histogram(&[1, 5, 0], 3.0, "nats").unwrap(),
             histogram(&[], 3.0, "nats").unwrap(),
             dots(&dots_names, &[(1.0, 0.1), (1.0, 0.0)], "nats", Some(0.5)).unwrap(),
         ] {
-            assert!(
-                figure.starts_with("<svg role=\"img\"") && figure.trim_end().ends_with("</svg>"),
-                "{figure}"
-            );
+            assert!(figure.contains("<svg role=\"img\"") && !figure.contains("b < c"), "{figure}");
+            assert_eq!(figure.matches("<svg ").count(), figure.matches("</svg>").count());
             assert!(!figure.contains("http"), "{figure}");
         }
+    }
+
+    #[test]
+    fn phones_get_figures_of_their_own() {
+        let names: Vec<String> =
+            (0..6).map(|i| format!("variant number {i} with a name of some length")).collect();
+        let values = [(1.0, 0.1); 6];
+        for figure in [lines("step", "nats", &[]).unwrap(), dots(&names, &values, "nats", None).unwrap()] {
+            let (wide, narrow) = figure.split_once("<div class=\"narrow\">").unwrap();
+            assert!(wide.starts_with("<div class=\"wide\">"));
+            assert_eq!(
+                (attribute(wide, "svg", "width"), attribute(narrow, "svg", "width")),
+                (vec![760.0], vec![358.0])
+            );
+            // Nothing reaches beyond the paper; letters are at most 8 pixels wide.
+            for x in attribute(narrow, "text", "x") {
+                assert!((0.0..358.0).contains(&x), "{x}");
+            }
+        }
+        // A name a line, none between them, and no line of the mesh but those of the names.
+        let figure = dots(&names, &values, "nats", None).unwrap();
+        assert_eq!(figure.matches("variant number").count(), 12);
+        let (wide, _) = figure.split_once("<div class=\"narrow\">").unwrap();
+        let across =
+            wide.split("<polyline ").skip(1).filter(|part| part.contains("stroke=\"#D5DAE0\"")).count();
+        assert_eq!(across, 6, "{wide}");
+    }
+
+    #[test]
+    fn dots_are_as_large_as_their_share_and_few_tokens_are_faint() {
+        let group = |confidence, accuracy, count| Group { confidence, accuracy, count };
+        let figure =
+            reliability(&[vec![group(0.2, 0.3, 400), group(0.6, 0.5, 100), group(0.9, 1.0, 4)]]).unwrap();
+        assert_eq!(attribute(&figure, "circle", "r"), [8.0, 4.0, 2.0]);
+        assert_eq!(attribute(&figure, "circle", "opacity"), [1.0, 1.0, 0.3]);
+        // Wilson 1927, as tables have it.
+        let close = |(a, b): (f64, f64), (x, y): (f64, f64)| (a - x).abs() < 1e-4 && (b - y).abs() < 1e-4;
+        assert!(close(interval(&group(0.5, 0.5, 100)), (0.40383, 0.59617)));
+        assert!(close(interval(&group(0.9, 1.0, 10)), (0.72247, 1.0)));
+    }
+
+    #[test]
+    fn few_points_are_marked() {
+        let line = |n: usize, colour| Series {
+            name: "a".into(),
+            colour,
+            dashed: false,
+            points: (0..n).map(|i| (i as f64, 1.0)).collect(),
+        };
+        let two = lines("step", "nats", &[line(2, 0)]).unwrap();
+        assert_eq!(attribute(&two, "circle", "r"), [5.0; 4], "two for each width");
+        assert_eq!(lines("step", "nats", &[line(500, 0)]).unwrap().matches("<circle").count(), 0);
+        // Told apart without colours.
+        let triangles = lines("step", "nats", &[line(2, 1)]).unwrap();
+        assert!(triangles.contains("<polygon") && !triangles.contains("<circle"));
+        let key = key(&[line(1, 0), line(1, 1)]);
+        assert!(key.contains("<circle") && key.contains("L13 1Z"));
     }
 }

@@ -163,11 +163,24 @@ fn curves(events: &[Value]) -> Result<String> {
     let entropy = epochs.last().and_then(|event| event.pointer("/eval/source_entropy")?.as_f64());
     series.extend(level("H(p), the least there is", REFERENCE, entropy));
     Ok(format!(
-        "<h2>Learning</h2>\n<figure>{}{}<figcaption>Nats a token. Training: the mean since the last point. Where training \
+        "<h2>Learning</h2>\n<figure>{}{}<figcaption>{} Training: the mean since the last point. Where training \
          goes on falling and validation rises, the model learns the text by heart.</figcaption></figure>\n",
         plot::lines("step", "nats a token", &series)?,
-        plot::key(&series)
+        plot::key(&series),
+        measured(epochs.len())
     ))
+}
+
+/// How much of a curve was measured, and what is only drawn.
+fn measured(evaluations: usize) -> String {
+    match evaluations {
+        1 => "One evaluation: one mark, and no curve.".to_owned(),
+        2..=8 => format!(
+            "Only {evaluations} evaluations, which are the marks; what happened between them was not measured \
+             (eval.every_steps makes more)."
+        ),
+        _ => format!("{evaluations} evaluations."),
+    }
 }
 
 /// The model beside one that was counted on the same text.

@@ -1,0 +1,188 @@
+//! `report.html`: what its figures, tables and words say. What only a browser can tell is in scripts/check_report.py.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+
+mod common;
+
+use common::Bench;
+
+/// Three variants, one of them trained, on a short text.
+const GRID: &str = r#"
+[compare]
+seeds = [1, 2]
+[data]
+train = ["a.txt"]
+val_fraction = 0.3
+[train]
+steps = 20
+batch_size = 4
+block_size = 16
+shards = 1
+[eval]
+every_epochs = 0
+[sample]
+tokens = 20
+[[variant]]
+name = "trigram <i>"
+model = { kind = "ngram", order = 3, smoothing = "witten_bell" }
+[[variant]]
+name = "bigram"
+model = { kind = "ngram", order = 2, smoothing = "add_k" }
+[[variant]]
+name = "mlp"
+model = { kind = "mlp", context = 3, n_embd = 4, n_hidden = 8 }
+"#;
+
+const PARTS: &str = r#"
+[data]
+embedded = "babble"
+train_fraction = 0.02
+[sample]
+tokens = 20
+[[variant]]
+name = "trigram"
+model = { kind = "ngram", order = 3, smoothing = "witten_bell" }
+[[variant]]
+name = "4-gram"
+model = { kind = "ngram", order = 4, smoothing = "witten_bell" }
+"#;
+
+fn page(bench: &Bench, path: &str) -> String {
+    std::fs::read_to_string(bench.path().join(path)).unwrap()
+}
+
+fn comparison(bench: &Bench, grid: &str) -> String {
+    bench.text("a.txt", 400);
+    bench.file("grid.toml", grid);
+    bench.run(&["compare", "grid.toml", "--out", "c", "--quiet"]).succeeded();
+    page(bench, "c/report.html")
+}
+
+/// What a reader reads: the body's text without tags.
+fn read(html: &str) -> String {
+    let (_, body) = html.split_once("<body>").unwrap();
+    let (body, _) = body.split_once("<script>").unwrap();
+    body.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text)).collect()
+}
+
+/// The tags of a kind, with their attributes.
+fn tags<'a>(html: &'a str, kind: &str) -> Vec<&'a str> {
+    let tags = html.split('<').filter_map(|part| part.split_once('>').map(|(tag, _)| tag));
+    tags.filter(|tag| tag.split(' ').next() == Some(kind)).collect()
+}
+
+#[test]
+fn words_are_explained_before_they_are_used() {
+    let bench = Bench::new();
+    bench.text("a.txt", 400);
+    let sets = [
+        "train.steps=40",
+        "train.batch_size=4",
+        "eval.every_steps=20",
+        "eval.every_epochs=0",
+        "model.n_embd=16",
+    ];
+    let sets = sets.map(|set| ["--set", set]).concat();
+    bench.run(&[&["train", "a.txt", "--out", "run", "--report"][..], &sets].concat()).succeeded();
+    for html in [page(&bench, "run/report.html"), comparison(&bench, GRID)] {
+        let text = read(&html);
+        let first = text.find("ECE").unwrap();
+        let before = text[..first].trim_end_matches('(').trim_end();
+        let spelt = before.ends_with("xpected calibration error")
+            || text[first..].starts_with("ECE is the expected calibration error");
+        assert!(spelt, "…{}", &text[first.saturating_sub(100)..first + 60]);
+        for part in ["Brier", "nats a token", "where its accuracy may lie by chance", "fewer than 20 tokens"]
+        {
+            assert!(text.contains(part), "no «{part}»");
+        }
+    }
+    let run = page(&bench, "run/report.html");
+    let text = read(&run);
+    assert!(text.contains("Only 2 evaluations, which are the marks"), "{text}");
+    // Axes say what they count, and in what.
+    for axis in [
+        "step",
+        "nats a token",
+        "confidence: q of the likeliest token",
+        "accuracy: how often it came",
+        "entropy of the prediction, nats",
+        "% of tokens",
+    ] {
+        assert!(run.contains(&format!(">\n{axis}\n</text>")), "no axis «{axis}»");
+    }
+}
+
+#[test]
+fn tables_have_keys_units_and_headings_above_their_cells() {
+    let bench = Bench::new();
+    let html = comparison(&bench, GRID);
+    let tables: Vec<&str> =
+        html.split("<table").skip(1).map(|part| part.split("</table>").next().unwrap()).collect();
+    assert_eq!(tables.len(), 2, "variants, differences");
+    for table in tables {
+        let words = |tag: &&str| tag.contains("class=\"words\"");
+        let heads: Vec<bool> = tags(table, "th").iter().map(words).collect();
+        assert!(heads[0] && heads.iter().any(|words| !words), "names to the left, numbers to the right");
+        for row in table.split("<tr>").skip(2) {
+            assert_eq!(tags(row, "td").iter().map(words).collect::<Vec<_>>(), heads);
+        }
+    }
+}
+
+#[test]
+fn the_bars_of_the_loss_have_a_key_and_a_unit() {
+    let bench = Bench::new();
+    // Two that see as much as the source remembers: its part of the loss needs no counting then.
+    let html = comparison(&bench, PARTS);
+    let (_, parts) = html.split_once("What the loss is made of").unwrap();
+    let (key, rest) = parts.split_once("<table").unwrap();
+    for (index, name) in ["H(p)", "approximation", "estimation", "miscalibration"].iter().enumerate() {
+        assert!(key.contains(&format!("swatch p{index}\"></i>{name}</li>")), "{key}");
+        assert!(rest.contains(&format!("class=\"p{index}\"")));
+    }
+    assert!(key.contains("nats a token; a full bar is "), "{key}");
+}
+
+#[test]
+fn figures_exist_for_desktops_and_for_phones() {
+    let bench = Bench::new();
+    let html = comparison(&bench, GRID);
+    assert_eq!(
+        html.matches("<div class=\"wide\"><svg").count(),
+        html.matches("<div class=\"narrow\"><svg").count()
+    );
+    let (_, narrow) = html.split_once("<div class=\"narrow\">").unwrap();
+    let svg = narrow.split("</svg>").next().unwrap();
+    assert!(
+        svg.contains("width=\"358\"") && svg.contains("trigram &lt;i&gt;") && svg.contains("nats a token"),
+        "{svg}"
+    );
+    assert!(!html.contains("<i>"), "names are no markup");
+    // Every dot of a reliability diagram has its interval, and none of them is a point of a zigzag.
+    for figure in html.split("aria-label=\"accuracy by confidence\"").skip(1) {
+        let figure = figure.split("</svg>").next().unwrap();
+        let dots = figure.matches("<circle").count();
+        assert!(dots >= 2);
+        let coloured = |tag: &&str| tag.contains("#0B62B5") || tag.contains("#B05A00");
+        let lines: Vec<&str> = tags(figure, "polyline").into_iter().filter(coloured).collect();
+        assert_eq!(lines.len(), dots);
+        for line in lines {
+            let points = line.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+            let xs: Vec<&str> =
+                points.split_whitespace().map(|point| point.split(',').next().unwrap()).collect();
+            assert!(xs.len() == 2 && xs[0] == xs[1], "upright: {points}");
+        }
+    }
+}
+
+#[test]
+fn variants_of_other_tokens_are_not_ranked_in_nats_a_token() {
+    let bench = Bench::new();
+    let other = format!("{GRID}\ntokenizer = {{ kind = \"byte\" }}\n");
+    let html = comparison(&bench, &other);
+    let text = read(&html);
+    assert!(!text.contains("Least surprised") && text.contains("none is called the best"), "{text}");
+    assert!(html.contains("aria-label=\"bits a byte of every variant\""));
+    let same = Bench::new();
+    assert!(read(&comparison(&same, GRID)).contains("Least surprised"));
+}
