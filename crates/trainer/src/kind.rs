@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use surprisal_formats::{counts, ngram};
+use surprisal_formats::{checkpoint, counts, ngram};
 
 use crate::failure::{Failure, Result};
 
@@ -131,6 +131,8 @@ impl Kind {
             Self::HuggingFace
         } else if has("comparison.json") || has("cells") && has("report.html") {
             COMPARISON
+        } else if !checkpoint::list(path).unwrap_or_default().is_empty() {
+            Self::Other("the checkpoints of a run", "name the folder of the run, or one of them")
         } else {
             Self::Folder
         }

@@ -117,7 +117,7 @@ fn what_is_no_model_is_named_with_what_to_do() {
     let folder = bench.path().join("texts");
     std::fs::create_dir(&folder).unwrap();
     std::fs::copy(bench.path().join("a.txt"), folder.join("one.txt")).unwrap();
-    let cases: [(&str, &[&str]); 16] = [
+    let cases: [(&str, &[&str]); 17] = [
         ("counts.arpa", &["counts", "surprisal merge"]),
         ("lines.ngram", &["counts", "surprisal merge"]),
         ("kenlm.arpa", &["a KenLM binary (probing or trie), which is not read yet", "use its ARPA file"]),
@@ -133,6 +133,7 @@ fn what_is_no_model_is_named_with_what_to_do() {
         ("texts", &["a folder without a model", "hint"]),
         ("a.txt", &["a text, no model", "the model comes first"]),
         ("run/config.toml", &["a config", "surprisal train"]),
+        ("run/checkpoints", &["the checkpoints of a run", "one of them"]),
         ("run/tokenizer.json", &["a tokenizer", "folder"]),
     ];
     for (path, parts) in cases {
@@ -215,6 +216,8 @@ fn inspect_says_what_a_file_is() {
     assert_eq!(tokenizer["details"]["vocabulary"], format!("{vocab_size} tokens (char)"));
     assert_eq!((&model["state"], &model["weights"]), (&json!("finished"), &Value::Null));
     assert!(inspect("run").contains("this run is finished"));
+    assert!(model["details"].as_object().unwrap().contains_key("  h.0.attn.c_attn.weight"), "{model}");
+    assert!(inspect("run").contains("  h.0.attn.c_attn.weight  [48, 16]\n"), "{}", inspect("run"));
     bench.file("kenlm", b"mmap lm http://kheafield.com/code format version 5\n\0\0\0\0");
     assert!(inspect("kenlm").contains("KenLM binary") && inspect("kenlm").contains("use its ARPA file"));
     bench.file("x.txt", b"\x1f\x8b\x08\0\0\0\0\0");
@@ -291,6 +294,36 @@ fn a_checkpoint_opens_with_its_own_weights() {
     std::fs::rename(bench.path().join("run/checkpoints/step_00000009"), bench.path().join("step_00000009"))
         .unwrap();
     bench.run(&["sample", "step_00000009"]).refused(1, &["run folder"]);
+}
+
+#[test]
+fn a_checkpoint_that_does_not_say_its_model_is_read_by_the_config() {
+    let bench = bench();
+    train(&bench, &["--quiet"]).succeeded();
+    kill(&bench);
+    let expected = bench.run(&["eval", "run", "--json"]).succeeded().result()["eval"].clone();
+    let checkpoints = bench.path().join("run/checkpoints");
+    let path = checkpoints.join("step_00000012");
+    let mut parts = surprisal_formats::checkpoint::load(&path).unwrap().parts;
+    let mut state: Value = serde_json::from_slice(&parts["state.json"]).unwrap();
+    assert_eq!(state.as_object_mut().unwrap().remove("model").unwrap()["kind"], "transformer");
+    parts.insert("state.json".into(), serde_json::to_vec(&state).unwrap());
+    std::fs::remove_dir_all(&path).unwrap();
+    let parts: Vec<(&str, &[u8])> =
+        parts.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    surprisal_formats::checkpoint::save(&checkpoints, 12, &parts).unwrap();
+    assert_eq!(bench.run(&["eval", "run", "--json"]).succeeded().result()["eval"], expected);
+    bench.run(&["train", "--resume", "--out", "run", "--quiet"]).succeeded();
+}
+
+#[test]
+fn a_run_that_keeps_its_last_weights_opens_with_them() {
+    let bench = bench();
+    train(&bench, &["--quiet", "--set", "train.select=last", "--set", "checkpoint.keep=10"]).succeeded();
+    kill(&bench);
+    std::fs::remove_dir_all(bench.path().join("run/checkpoints/step_00000012")).unwrap();
+    let ran = bench.run(&["eval", "run"]).succeeded();
+    assert!(ran.stderr.contains("weights of step 9 (not judged yet)"), "{}", ran.stderr);
 }
 
 #[test]

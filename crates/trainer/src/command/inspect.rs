@@ -50,7 +50,8 @@ pub(crate) fn run(arguments: &cli::Inspect, output: &Output) -> Result<()> {
 }
 
 fn show(lines: &Lines, output: &Output) -> Result<()> {
-    output.data(&lines.iter().map(|(label, value)| format!("{label:<18}{value}\n")).collect::<String>())
+    let width = lines.iter().map(|(label, _)| label.len() + 2).fold(18, usize::max);
+    output.data(&lines.iter().map(|(label, value)| format!("{label:<width$}{value}\n")).collect::<String>())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -97,7 +98,9 @@ fn model(path: &Path, kind: Kind, output: &Output) -> Result<()> {
         }));
     }
     let mut lines = vec![("file".to_owned(), format!("{} is {}", path.display(), kind.words().0))];
-    lines.extend(state.map(|(_, words)| ("state".to_owned(), format!("this run {words}"))));
+    let note = loaded.unfinished.map(|unfinished| unfinished.note);
+    let state = note.or(state.map(|(_, words)| format!("this run {words}")));
+    lines.extend(state.map(|state| ("state".to_owned(), state)));
     lines.extend([
         ("model".to_owned(), loaded.kind.clone()),
         ("parameters".into(), thousands(loaded.parameters)),
