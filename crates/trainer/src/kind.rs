@@ -11,6 +11,8 @@ use crate::failure::{Failure, Result};
 
 /// How much of a file is looked at.
 const HEAD: u64 = 1 << 16;
+/// The byte-order mark, which some programs put before UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
 /// The longest file that could be a config.
 const LONGEST_CONFIG: u64 = 1 << 20;
 
@@ -92,7 +94,7 @@ impl Kind {
         if std::str::from_utf8(&head).is_err_and(|error| error.error_len().is_some()) {
             return Ok(Self::Binary);
         }
-        let text = String::from_utf8_lossy(&head).into_owned();
+        let text = String::from_utf8_lossy(head.strip_prefix(BOM).unwrap_or(&head)).into_owned();
         if let Some(preface) = arpa(&text) {
             return Ok(Self::Arpa { preface });
         }

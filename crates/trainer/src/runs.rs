@@ -75,7 +75,7 @@ pub(crate) fn unfinished(
     let (_, state) = state(&folder);
     let Some(checkpoint) = &checkpoint else {
         let counted = matches!(config.model.kind.as_str(), "ngram" | "uniform");
-        let lacks = if counted { "its model is not counted yet" } else { "it has no checkpoint yet" };
+        let lacks = if counted { "its model is not counted yet" } else { "it has no whole checkpoint yet" };
         return Err(Failure::failed(format!(
             "there are no weights in {}: this run {state}, and {lacks}",
             path.display()

@@ -362,7 +362,8 @@ impl<'a> Lines<'a> {
 
 /// Finds the sections, which must be those that the header promises.
 fn sections(bytes: &[u8]) -> Result<Vec<Section<'_>>> {
-    let mut lines = Lines { rest: bytes, number: 0 };
+    // A byte-order mark is none of the first line.
+    let mut lines = Lines { rest: bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes), number: 0 };
     loop {
         match lines.next() {
             Some(b"\\data\\") => break,

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use surprisal_formats::{counts, weights};
-use surprisal_text::{Corpus, DataOptions, Tokenizer};
+use surprisal_text::Tokenizer;
 
 use crate::cli;
 use crate::failure::{Failure, Result};
@@ -33,8 +33,9 @@ pub(crate) fn run(arguments: &cli::Inspect, output: &Output) -> Result<()> {
         Kind::HuggingFace => ("hugging_face", tensors(&path.join("model.safetensors"))?),
         Kind::Tokenizer => ("tokenizer", vec![tokens(&Tokenizer::from_json(&read(path)?)?)]),
         Kind::Folder => {
-            let options = DataOptions { train: vec![path.clone()], ..DataOptions::default() };
-            ("folder", vec![("texts".into(), Corpus::whole(&options, None)?.name())])
+            // Not looked into: a folder may hold pipes and the whole machine.
+            let entries = std::fs::read_dir(path).map_or(0, Iterator::count);
+            ("folder", vec![("entries".into(), thousands(entries as u64))])
         }
         Kind::Other(_, hint) => ("other", vec![("to use it".into(), hint.into())]),
     };
