@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Unit;
 use crate::error::{Error, Result};
+use crate::numbers::many;
 use crate::pieces::{Place, Span};
 
 /// How many bytes at the start of a file tell whether it is text.
@@ -16,8 +17,8 @@ const SNIFFED: u64 = 1024;
 pub(crate) fn name(paths: &[PathBuf], files: usize) -> String {
     match paths {
         [only] if files == 1 => only.display().to_string(),
-        [only] => format!("{files} files in {}", only.display()),
-        _ => format!("{files} files"),
+        [only] => format!("{} in {}", many(files as u64, "file"), only.display()),
+        _ => many(files as u64, "file"),
     }
 }
 

@@ -1,8 +1,10 @@
 //! The command line, as the person wrote it. What it means is decided elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
+use surprisal_model::ngram::Smoothing;
 
 /// Train and compare tiny language models, from counted n-grams to transformers, by one number: cross-entropy.
 #[derive(Debug, Parser)]
@@ -152,11 +154,16 @@ pub struct Explain {
     #[arg(long, value_name = "K", default_value_t = 3)]
     pub top: usize,
     /// The ε of the smoothed gradient that --step shows beside the plain one.
-    #[arg(long, value_name = "EPSILON")]
+    #[arg(long, value_name = "EPSILON", requires = "step")]
     pub smoothing: Option<f64>,
-    /// Colours: auto (on a terminal, unless NO_COLOR is set), always or never.
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub color: Color,
+    /// Colours of the text: auto (on a terminal, unless NO_COLOR is set; the default), always or never.
+    #[arg(long, value_name = "WHEN", conflicts_with = "step")]
+    pub color: Option<Color>,
+}
+
+/// What a path's name ends in, behind its last full stop, in small letters.
+pub(crate) fn suffix(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
 }
 
 /// When to use colours.
@@ -219,9 +226,15 @@ pub struct Count {
     /// Count only part I of N of the text, for `merge`; parts of a text in lines.
     #[arg(long, value_name = "I/N")]
     pub shard: Option<String>,
-    /// How to count and smooth.
+    /// What an n-gram is.
+    #[command(flatten)]
+    pub what: Grams,
+    /// How to smooth.
     #[command(flatten)]
     pub how: Smooth,
+    /// Words spelled like special tokens: unk, skip (KenLM's --skip_symbols) or error (default: unk).
+    #[arg(long, value_name = "POLICY", value_parser = ["unk", "skip", "error"])]
+    pub literal_specials: Option<String>,
 }
 
 /// `surprisal merge`.
@@ -236,31 +249,36 @@ pub struct Merge {
     /// How to smooth.
     #[command(flatten)]
     pub how: Smooth,
+    /// What the counts are of, which they know: to be sure of it.
+    #[command(flatten)]
+    pub what: Grams,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Args)]
+pub struct Grams {
+    /// How many tokens an n-gram has (default: 5; of a merge, what the counts have).
+    #[arg(long, value_name = "N")]
+    pub order: Option<usize>,
+    /// What a token is: byte, char or word (default: word; of a merge, what it was).
+    #[arg(long, value_name = "KIND", value_parser = ["byte", "char", "word"], hide_possible_values = true)]
+    pub tokenizer: Option<String>,
+    /// How texts are read: line (sentences between <s> and </s>) or stream (default: line; of a merge, as they were).
+    #[arg(long, value_name = "UNIT", value_parser = ["line", "stream"], hide_possible_values = true)]
+    pub unit: Option<String>,
 }
 
 /// How counts become a model.
 #[derive(Debug, Clone, Args)]
 pub struct Smooth {
-    /// How many tokens an n-gram has.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub order: usize,
-    /// mle, add_k, jelinek_mercer, witten_bell, absolute, kneser_ney, modified_kneser_ney, katz or stupid_backoff.
-    #[arg(long, value_name = "NAME", default_value = "modified_kneser_ney")]
-    pub smoothing: String,
-    /// What a token is: byte, char or word.
-    #[arg(long, value_name = "KIND", default_value = "word")]
-    pub tokenizer: String,
-    /// How texts are read: line (sentences between <s> and </s>) or stream.
-    #[arg(long, value_name = "UNIT", default_value = "line")]
-    pub unit: String,
-    /// Words spelled like special tokens: unk, skip (KenLM's --skip_symbols) or error.
-    #[arg(long, value_name = "POLICY", default_value = "unk")]
-    pub literal_specials: String,
+    /// How probabilities are made (default: modified_kneser_ney).
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Smoothing::ALL.map(Smoothing::name)))]
+    pub smoothing: Option<String>,
     /// Leave out grams that occur no more often than this, an order each from the first; the last is for all higher ones.
-    #[arg(long, value_name = "COUNTS", num_args = 1.., value_delimiter = ',')]
+    #[arg(long, value_name = "COUNTS", num_args = 1.., value_delimiter = ',', value_parser = threshold)]
     pub prune: Vec<u32>,
-    /// Reproduce another program's quirks: kenlm.
-    #[arg(long, value_name = "PROGRAM")]
+    /// Reproduce another program's quirks: kenlm, with kneser_ney and modified_kneser_ney.
+    #[arg(long, value_name = "PROGRAM", value_parser = ["kenlm"], hide_possible_values = true)]
     pub compat: Option<String>,
     /// Choose discounts (or k) to suit the last of the text instead of by formula.
     #[arg(long)]
@@ -285,7 +303,7 @@ pub struct Mix {
     #[arg(long, value_name = "TEXT")]
     pub heldout: Vec<PathBuf>,
     /// The weights instead, one a model, e.g. 0.7,0.3; they are made to sum to one.
-    #[arg(long, value_name = "WEIGHTS", value_delimiter = ',', allow_negative_numbers = true)]
+    #[arg(long, value_name = "WEIGHTS", value_delimiter = ',')]
     pub weights: Vec<f64>,
     /// Write one model, an .ngram or .arpa file by its name: all n-grams of all models (counted ones), each as likely as in the
     /// mixture. What none of them has seen backs off by one weight a context, so it differs a little from the mixture.
@@ -302,7 +320,7 @@ pub struct Export {
     /// A run folder, an .arpa file or an n-gram binary.
     pub model: PathBuf,
     /// arpa, ngram, or hf, a folder that `transformers` loads (default: by the name of --out).
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", value_parser = ["arpa", "ngram", "hf"], hide_possible_values = true)]
     pub format: Option<String>,
     /// Keep values and weights of an .ngram file in this many bits (2 to 16; 8 is a good start) instead of exactly.
     #[arg(long, value_name = "BITS")]
@@ -339,13 +357,8 @@ pub enum BenchWhat {
     Step,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn clap_finds_no_fault_in_the_definitions() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
-    }
+/// A count of `--prune`, which takes all that follows it.
+fn threshold(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| "a count is a whole number; texts come before the flags, or after `--`".to_owned())
 }

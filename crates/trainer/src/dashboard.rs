@@ -21,7 +21,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::low_level::raise;
 
 use crate::failure::{Failure, Result};
-use crate::output::{duration, number, thousands};
+use crate::output::{duration, number, thousands, visible};
 
 /// A picture at most this often.
 const EVERY: Duration = Duration::from_millis(150);
@@ -217,7 +217,7 @@ impl Dashboard {
     /// What the model writes just now.
     pub(crate) fn sample(&mut self, text: &str) {
         self.with(|screen| {
-            text.clone_into(&mut screen.state.sample);
+            screen.state.sample = visible(text).into_owned();
             screen.draw();
         });
     }
@@ -354,7 +354,7 @@ impl State {
                 self.tokens_per_second = number("/tokens_per_second").unwrap_or(0.0);
                 self.train_seconds = number("/train_seconds").unwrap_or(0.0);
             }
-            Some("sample") => event["text"].as_str().unwrap_or_default().clone_into(&mut self.sample),
+            Some("sample") => self.sample = visible(event["text"].as_str().unwrap_or_default()).into_owned(),
             _ => {}
         }
     }

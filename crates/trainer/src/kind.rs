@@ -8,6 +8,7 @@ use serde_json::Value;
 use surprisal_formats::{checkpoint, counts, ngram};
 
 use crate::failure::{Failure, Result};
+use crate::output::Output;
 
 /// How much of a file is looked at.
 const HEAD: u64 = 1 << 16;
@@ -201,6 +202,16 @@ pub(crate) fn check_texts(paths: &[PathBuf]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Says which of `paths`, given as texts, are configs.
+pub(crate) fn say_configs(paths: &[PathBuf], output: &Output) {
+    for path in paths.iter().filter(|path| Kind::of(path).is_ok_and(|kind| kind == CONFIG)) {
+        let shown = path.display();
+        output.warn(format!(
+            "note: {shown} is read as a text, but looks like a config: `train` and `compare` take one first, named .toml"
+        ));
+    }
 }
 
 fn is_config(bytes: &[u8]) -> bool {

@@ -23,6 +23,7 @@ pub mod schedule;
 mod signals;
 pub mod streams;
 mod train;
+pub mod usage;
 
 use cli::{Cli, Command};
 use failure::Result;
@@ -41,7 +42,10 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Sample(arguments) => command::sample::run(arguments, &output),
         Command::Explain(arguments) => command::explain::run(arguments, &output),
         Command::Compare(arguments) => compare::run(arguments, &output),
-        Command::Report(arguments) => report::run::write(&arguments.run, &output),
+        Command::Report(arguments) => report::run::write(&arguments.run, &output).and_then(|()| {
+            let path = arguments.run.join("report.html");
+            output.event(&serde_json::json!({ "event": "result", "report": path }))
+        }),
         Command::Bench(arguments) => command::bench::run(arguments, &output),
         Command::Count(arguments) => command::count::count(arguments, &output),
         Command::Merge(arguments) => command::count::merge(arguments, &output),

@@ -3,9 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 use mimalloc::MiMalloc;
-use surprisal::{cli::Cli, failure::Kind};
+use surprisal::cli::Cli;
+use surprisal::failure::Kind;
+use surprisal::output::visible;
+use surprisal::usage;
 use surprisal_kernels::counting::Counting;
 
 // Large buffers come and go at every step; glibc's allocator hands them back to the system each time, which doubles
@@ -16,7 +19,11 @@ static ALLOCATOR: Counting<MiMalloc> = Counting::new(MiMalloc);
 
 fn main() -> ExitCode {
     surprisal_kernels::threads::disable_candle_pools();
-    let cli = Cli::parse();
+    let matches = usage::command().try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return misused(error),
+    };
     match surprisal::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -27,4 +34,15 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code())
         }
     }
+}
+
+/// Shows help, or what is wrong with the command line: that quotes what was typed.
+fn misused(error: clap::Error) -> ExitCode {
+    let code = ExitCode::from(error.exit_code() as u8);
+    if error.use_stderr() {
+        drop(write!(std::io::stderr(), "{}", visible(&usage::explain(error))));
+    } else {
+        drop(error.print());
+    }
+    code
 }

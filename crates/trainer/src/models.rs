@@ -330,9 +330,12 @@ fn counted(
 }
 
 impl LoadedModel {
-    /// Makes a windowed model move its window by `stride` tokens; for others there is nothing to set.
+    /// Makes a windowed model move its window by `stride` tokens.
     pub(crate) fn set_stride(&mut self, stride: usize) -> Result<()> {
-        let Model::Neural(lm) = &mut self.model else { return Ok(()) };
+        let Model::Neural(lm) = &mut self.model else {
+            return Err(Failure::usage(format!("--stride means nothing to this {} model", self.kind))
+                .hint("only models that were trained read through a window"));
+        };
         let block_size = lm.neural.config().block_size();
         if !(1..=block_size).contains(&stride) {
             return Err(Failure::usage(format!(

@@ -1,10 +1,12 @@
 //! The two channels: standard output is data, standard error is for people.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+pub use surprisal_text::{many, thousands};
 
 use crate::dashboard::{self, Dashboard};
 use crate::failure::Result;
@@ -55,7 +57,7 @@ impl Output {
     pub(crate) fn start_dashboard(&self) -> Result<()> {
         let unfit = if self.json { Some("--json was given") } else { dashboard::unfit() };
         if let Some(why) = unfit.or(self.quiet.then_some("--quiet was given")) {
-            self.say(format!(
+            self.warn(format!(
                 "note: --tui needs a terminal to draw on, and {why}; here are plain lines instead"
             ));
             return Ok(());
@@ -88,6 +90,7 @@ impl Output {
     }
 
     fn stderr(&self, line: &str) {
+        let line = &*visible(line);
         if self.on_dashboard(|dashboard| dashboard.say(line)) {
             return;
         }
@@ -110,18 +113,33 @@ impl Output {
         });
         told?;
         if self.json {
-            let mut line = serde_json::to_string(event)?;
-            line.push('\n');
-            self.data(&line)?;
+            let line = in_json(&serde_json::to_string(event)?).into_owned();
+            self.styled(&(line + "\n"))?;
         }
         Ok(())
     }
 
-    /// Text on standard output, at once.
+    /// Text on standard output, at once, with stand-ins for what would drive a terminal.
     ///
     /// # Errors
     /// When standard output cannot be written to.
     pub fn data(&self, text: &str) -> Result<()> {
+        self.styled(&visible(text))
+    }
+
+    /// What a model wrote: to the byte into a pipe or a file, and as [`Self::data`] on a terminal.
+    ///
+    /// # Errors
+    /// When standard output cannot be written to.
+    pub(crate) fn written(&self, text: &str) -> Result<()> {
+        self.styled(&as_written(text, std::io::stdout().is_terminal()))
+    }
+
+    /// Text with colours of our own, in which everything else was made [`visible`].
+    ///
+    /// # Errors
+    /// When standard output cannot be written to.
+    pub(crate) fn styled(&self, text: &str) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(text.as_bytes())?;
         stdout.flush()?;
@@ -144,6 +162,18 @@ impl Output {
         self.show(bar);
     }
 
+    /// How many columns of characters a line for people has: the terminal's, and 80 where there is none.
+    pub(crate) fn width(&self) -> usize {
+        const USUAL: usize = 80;
+        if !std::io::stderr().is_terminal() {
+            return USUAL;
+        }
+        let columns = ratatui::crossterm::terminal::size().map_or(0, |(columns, _)| usize::from(columns));
+        // A terminal that does not tell says 0; the dashboard has a border.
+        let columns = if columns == 0 { USUAL } else { columns };
+        if self.on_dashboard(|_| ()) { columns.saturating_sub(2) } else { columns }
+    }
+
     /// Whether a live line can be drawn.
     pub(crate) fn is_live(&self) -> bool {
         !self.quiet && !self.json && std::io::stderr().is_terminal()
@@ -160,10 +190,10 @@ impl Output {
     pub fn move_bar(&self, position: u64, message: impl FnOnce() -> String) {
         if let Some(bar) = self.bar.lock().ok().and_then(|bar| bar.clone()) {
             bar.set_position(position);
-            bar.set_message(message());
+            bar.set_message(visible(&message()).into_owned());
             return;
         }
-        self.on_dashboard(|dashboard| dashboard.advance(position, message));
+        self.on_dashboard(|dashboard| dashboard.advance(position, || visible(&message()).into_owned()));
     }
 
     /// Takes the bar away.
@@ -174,17 +204,50 @@ impl Output {
     }
 }
 
-/// 1234567 as "1,234,567".
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            grouped.push(',');
+/// `text` with a visible stand-in for every character that a terminal would obey, or that would hide or reorder
+/// what stands around it. Line ends and tabs stay, and so do the joiners that scripts and emoji are written with.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    replaced(text, |character, shown| match character as u32 {
+        control @ 0..0x20 => shown.extend(char::from_u32(0x2400 + control)),
+        0x7f => shown.push('␡'),
+        _ => shown.extend(character.escape_unicode()),
+    })
+}
+
+/// A line of JSON with the same characters as escapes, which stand for the same values.
+fn in_json(line: &str) -> Cow<'_, str> {
+    replaced(line, |character, shown| {
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            shown.push_str(&format!("\\u{unit:04x}"));
         }
-        grouped.push(digit);
+    })
+}
+
+fn as_written(text: &str, terminal: bool) -> Cow<'_, str> {
+    if terminal { visible(text) } else { text.into() }
+}
+
+/// `text` with `instead` of every character that must not reach a terminal.
+fn replaced(text: &str, instead: impl Fn(char, &mut String)) -> Cow<'_, str> {
+    let Some(first) = text.find(drives_a_terminal) else { return text.into() };
+    let mut shown = text[..first].to_owned();
+    for character in text[first..].chars() {
+        if drives_a_terminal(character) {
+            instead(character, &mut shown);
+        } else {
+            shown.push(character);
+        }
     }
-    grouped
+    shown.into()
+}
+
+/// Controls (C0, DEL, C1), separators of lines and paragraphs, directions, and what has no width and no meaning.
+fn drives_a_terminal(character: char) -> bool {
+    let kept = matches!(character, '\n' | '\t');
+    let unseen = matches!(character, '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
+        | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+        | '\u{e0000}'..='\u{e007f}');
+    character.is_control() && !kept || unseen
 }
 
 /// Seconds as people say them.
@@ -221,10 +284,46 @@ mod tests {
     use super::*;
 
     #[test]
+    fn nothing_that_drives_a_terminal_is_shown_as_it_is() {
+        for code in (0..0x20).chain(0x7f..0xa0) {
+            let character = char::from_u32(code).unwrap();
+            let shown = visible(&format!("a{character}b")).into_owned();
+            let kept = matches!(character, '\n' | '\t');
+            assert_eq!(shown.contains(character), kept, "{code:#x}");
+            assert!(shown.starts_with('a') && shown.ends_with('b') && shown.chars().count() >= 3, "{shown}");
+        }
+        for code in [0x61c, 0x200b, 0x200e, 0x200f, 0x2028, 0x2029, 0x202a, 0x202e, 0x2066, 0x2069, 0xfeff] {
+            let character = char::from_u32(code).unwrap();
+            assert_eq!(visible(&character.to_string()), format!("\\u{{{code:x}}}"));
+        }
+        assert_eq!(visible("\x1b[31m\x7f\u{9b}2J\r\n\t"), "␛[31m␡\\u{9b}2J␍\n\t");
+        // Nothing that people write is touched, and nothing is copied for it.
+        for text in ["", "žluťoučký кінь 馬 ", "می\u{200c}خواهم", "👩\u{200d}🚀", "e\u{301}\u{a0}\u{ad}"]
+        {
+            assert!(matches!(visible(text), Cow::Borrowed(same) if same == text));
+        }
+    }
+
+    #[test]
+    fn json_lines_are_safe_and_mean_the_same() {
+        for code in (0..0x3000).chain(0xe0000..0xe0100) {
+            let Some(character) = char::from_u32(code) else { continue };
+            let value = serde_json::json!(format!("a{character}b"));
+            let line = in_json(&value.to_string()).into_owned();
+            assert!(!line.contains(drives_a_terminal) && !line.contains('\n'), "{line:?}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn only_a_pipe_gets_what_was_written_as_it_is() {
+        let text = "\x1b]0;title\x07\u{202e}x\n";
+        assert_eq!(as_written(text, false), text);
+        assert_eq!(as_written(text, true), "␛]0;title␇\\u{202e}x\n");
+    }
+
+    #[test]
     fn numbers_read_well() {
-        assert_eq!(thousands(0), "0");
-        assert_eq!(thousands(999), "999");
-        assert_eq!(thousands(1_115_394), "1,115,394");
         assert_eq!(duration(1.26), "1.3 s");
         assert_eq!(duration(59.7), "1 min 00 s");
         assert_eq!(duration(3720.0), "1 h 02 min");

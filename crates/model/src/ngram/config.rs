@@ -53,8 +53,13 @@ impl Smoothing {
         self != Self::StupidBackoff
     }
 
+    /// Whether it has numbers that [`NgramConfig::tune`] chooses.
+    pub fn is_tunable(self) -> bool {
+        self == Self::AddK || self.discounts()
+    }
+
     /// Whether lower orders count contexts instead of occurrences.
-    pub(super) fn counts_contexts(self) -> bool {
+    pub fn counts_contexts(self) -> bool {
         matches!(self, Self::KneserNey | Self::ModifiedKneserNey)
     }
 
@@ -168,8 +173,15 @@ impl NgramConfig {
         if let Some((j, d)) = (1..).zip(self.fallback).find(|&(j, d)| !(0.0..=f64::from(j)).contains(&d)) {
             return wrong(format!("a discount of counts of {j} is from 0 to {j}, not {d}"));
         }
-        if self.prune.len() > self.order || !self.prune.is_sorted() {
-            return wrong("prune has a threshold an order, none lower than the one before it".into());
+        if self.prune.len() > self.order {
+            let (given, order) = (self.prune.len(), self.order);
+            return wrong(format!("prune has a threshold an order, {order} at most here, not {given}"));
+        }
+        if !self.prune.is_sorted() {
+            return wrong(format!(
+                "prune has thresholds none lower than the one before, not {:?}",
+                self.prune
+            ));
         }
         if self.prune.first().is_some_and(|&first| first > 0) {
             return wrong("prune starts with 0: every word of the vocabulary keeps its unigram".into());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 use surprisal_formats::{arpa, counts, ngram};
 use surprisal_kernels::threads::Pool;
-use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, from_counts};
+use surprisal_model::ngram::{Counts, MAX_ORDER, NgramConfig, NgramModel, Smoothing, from_counts};
 use surprisal_text::{Corpus, DataOptions, Reading, Tokenizer, TokenizerKind, Unit};
 
 use crate::cli;
@@ -27,11 +27,11 @@ enum Format {
 
 impl Format {
     fn of(path: &Path) -> Result<Self> {
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("arpa") => Ok(Self::Arpa),
-            Some("ngram") => Ok(Self::Ngram),
-            Some("counts") => Ok(Self::Counts),
-            Some("tsv") => Ok(Self::Tsv),
+        match cli::suffix(path).as_str() {
+            "arpa" => Ok(Self::Arpa),
+            "ngram" => Ok(Self::Ngram),
+            "counts" => Ok(Self::Counts),
+            "tsv" => Ok(Self::Tsv),
             _ => Err(Failure::usage(format!("{} does not say what to write", path.display()))
                 .hint("name it .arpa, .ngram, .counts or .tsv")),
         }
@@ -53,15 +53,51 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(out: &[PathBuf], how: &cli::Smooth) -> Result<Self> {
+    fn of(out: &[PathBuf], order: usize, how: &cli::Smooth) -> Result<Self> {
         let formats: Result<Vec<_>> = out.iter().map(|path| Ok((path.clone(), Format::of(path)?))).collect();
         let threads = how.threads.unwrap_or_else(cores);
         if !(1..=1024).contains(&threads) {
             return Err(Failure::usage(format!("--threads is {threads}, but must be from 1 to 1024")));
         }
-        config(how, None, None)?.check().map_err(|error| Failure::usage(error.to_string()))?;
+        let config = config(how, order, None, None)?;
+        config.check().map_err(|error| Failure::usage(error.to_string()))?;
         check_bits(how.quantize)?;
-        Ok(Self { formats: formats?, quantize: how.quantize, pool: Pool::new(threads)?, threads })
+        let plan = Self { formats: formats?, quantize: how.quantize, pool: Pool::new(threads)?, threads };
+        plan.check_use(how, config.smoothing)?;
+        Ok(plan)
+    }
+
+    /// Refuses flags that would change nothing.
+    fn check_use(&self, how: &cli::Smooth, smoothing: Smoothing) -> Result<()> {
+        let name = smoothing.name();
+        let model = [
+            ("smoothing", how.smoothing.is_some()),
+            ("prune", !how.prune.is_empty()),
+            ("compat", how.compat.is_some()),
+            ("tune", how.tune),
+        ];
+        if let Some((flag, _)) = model.iter().find(|(_, given)| *given && !self.wants_model()) {
+            return Err(Failure::usage(format!("--{flag} makes a model of counts, and --out names none"))
+                .hint("name an .arpa or .ngram file with --out, or leave the flag away"));
+        }
+        if how.quantize.is_some() && !self.formats.iter().any(|(_, format)| *format == Format::Ngram) {
+            return Err(Failure::usage("--quantize is for .ngram files, and --out names none")
+                .hint("only they keep values in few bits"));
+        }
+        if how.compat.is_some() && !smoothing.counts_contexts() {
+            return Err(Failure::usage(format!("--compat means nothing to --smoothing {name}"))
+                .hint("lmplz has modified_kneser_ney alone"));
+        }
+        if how.tune && !smoothing.is_tunable() {
+            let always = smoothing == Smoothing::JelinekMercer;
+            return Err(Failure::usage(format!("--tune means nothing to --smoothing {name}")).hint(
+                match always {
+                    true => "it always chooses its weights on held-out text",
+                    false => "add_k, absolute, kneser_ney and modified_kneser_ney have something to choose",
+                },
+            ));
+        }
+        Ok(())
     }
 
     fn wants_model(&self) -> bool {
@@ -69,11 +105,11 @@ impl Plan {
     }
 }
 
-fn config(how: &cli::Smooth, bos: Option<u32>, unk: Option<u32>) -> Result<NgramConfig> {
-    named::<surprisal_model::ngram::Smoothing>("smoothing", &how.smoothing)?;
+fn config(how: &cli::Smooth, order: usize, bos: Option<u32>, unk: Option<u32>) -> Result<NgramConfig> {
+    let smoothing = how.smoothing.as_deref().unwrap_or(Smoothing::ModifiedKneserNey.name());
     let model = Model {
-        order: Some(how.order),
-        smoothing: Some(how.smoothing.clone()),
+        order: Some(order),
+        smoothing: Some(smoothing.to_owned()),
         prune: (!how.prune.is_empty()).then(|| how.prune.clone()),
         compat: how.compat.clone(),
         tune: Some(how.tune),
@@ -84,13 +120,15 @@ fn config(how: &cli::Smooth, bos: Option<u32>, unk: Option<u32>) -> Result<Ngram
 
 /// Runs `surprisal count`.
 pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
-    let how = &arguments.how;
-    let plan = Plan::of(&arguments.out, how)?;
-    let unit: Unit = named("unit", &how.unit)?;
-    let kind = match named("tokenizer", &how.tokenizer)? {
-        kind @ (TokenizerKind::Byte | TokenizerKind::Char | TokenizerKind::Word) => kind,
-        TokenizerKind::Bpe { .. } => return Err(Failure::usage("--tokenizer is byte, char or word")),
-    };
+    let (how, what) = (&arguments.how, &arguments.what);
+    let order = what.order.unwrap_or(5);
+    let plan = Plan::of(&arguments.out, order, how)?;
+    let unit: Unit = named("unit", what.unit.as_deref().unwrap_or("line"))?;
+    let kind: TokenizerKind = named("tokenizer", what.tokenizer.as_deref().unwrap_or("word"))?;
+    if arguments.literal_specials.is_some() && kind != TokenizerKind::Word {
+        return Err(Failure::usage(format!("--literal-specials means nothing to --tokenizer {kind}"))
+            .hint("only words can be spelled like special tokens"));
+    }
     let shard = arguments.shard.as_deref().map(parse_shard).transpose()?;
     if shard.is_some() {
         if plan.wants_model() {
@@ -104,11 +142,12 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     }
     let reading = Reading {
         threads: plan.threads,
-        literal_specials: named("literal-specials", &how.literal_specials)?,
+        literal_specials: named("literal-specials", arguments.literal_specials.as_deref().unwrap_or("unk"))?,
         ..Reading::default()
     };
     let options = DataOptions { train: arguments.texts.clone(), unit, reading, ..DataOptions::default() };
     kind::check_texts(&arguments.texts)?;
+    kind::say_configs(&arguments.texts, output);
     let corpus = Corpus::whole(&options, shard)?;
     let progress = Progress::new(output);
     progress.phase("reading", 0);
@@ -116,7 +155,7 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     for notice in corpus.notices() {
         output.say(format!("note: {notice}"));
     }
-    let needed = Counts::memory(text.ids.len(), tokenizer.vocab_size(), how.order);
+    let needed = Counts::memory(text.ids.len(), tokenizer.vocab_size(), order);
     output.say(format!(
         "{}: {} tokens, vocabulary of {}; counting takes {} at most",
         corpus.name(),
@@ -126,12 +165,12 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     ));
     let hint = "count it in parts (--shard, then `merge`), or fewer tokens at a time (--order)";
     crate::memory::check(needed, "counting this text", hint)?;
-    let config = config(how, tokenizer.bos(), tokenizer.unk())?;
+    let config = config(how, order, tokenizer.bos(), tokenizer.unk())?;
     let vocab_size = tokenizer.vocab_size();
     let of = |tokens: Cow<'_, [u32]>, what| {
         progress.phase(what, Counts::PASSES * tokens.len() as u64);
         let done = |positions| progress.advance(positions);
-        plan.pool.install(|| Counts::of_watched(tokens, vocab_size, how.order, config.bos, &done))
+        plan.pool.install(|| Counts::of_watched(tokens, vocab_size, order, config.bos, &done))
     };
     let tuning = if config.needs_heldout() {
         let at = config.heldout_from(&text.ids);
@@ -145,7 +184,12 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
 
 /// Runs `surprisal merge`.
 pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
-    let plan = Plan::of(&arguments.out, &arguments.how)?;
+    let (how, what) = (&arguments.how, &arguments.what);
+    let plan = Plan::of(&arguments.out, what.order.unwrap_or(MAX_ORDER), how)?;
+    if how.tune {
+        return Err(Failure::usage("--tune needs the text, and a merge has its counts alone")
+            .hint("`count` the whole text with --tune, or leave it away"));
+    }
     let progress = Progress::new(output);
     progress.phase("reading counts", 0);
     let mut shards = Vec::new();
@@ -169,9 +213,19 @@ pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
     }
     progress.phase("merging", 0);
     let (counts, tokenizer) = plan.pool.install(|| counts::merge(shards))?;
-    let mut how = arguments.how.clone();
-    how.order = counts.order();
-    let config = config(&how, tokenizer.bos(), tokenizer.unk())?;
+    let unit = serde_json::to_value(tokenizer.unit())?;
+    for (flag, said, is) in [
+        ("order", what.order.map(|order| order.to_string()), counts.order().to_string()),
+        ("tokenizer", what.tokenizer.clone(), tokenizer.kind().to_string()),
+        ("unit", what.unit.clone(), unit.as_str().unwrap_or_default().to_owned()),
+    ] {
+        if let Some(said) = said.filter(|said| *said != is) {
+            return Err(Failure::usage(format!("--{flag} is {said}, but these counts have {flag} {is}"))
+                .hint("that was decided when they were counted: `count` the text again for another"));
+        }
+    }
+    let config = config(how, counts.order(), tokenizer.bos(), tokenizer.unk())?;
+    config.check().map_err(|error| Failure::usage(error.to_string()))?;
     write(&plan, counts, &tokenizer, &config, None, &progress, output)
 }
 

@@ -18,7 +18,7 @@ use crate::config::cores;
 use crate::evaluate::{self, Evaluation, evaluate, warn_unknown};
 use crate::failure::{Failure, Result};
 use crate::models::{self, LoadedModel, Model};
-use crate::output::{Output, number};
+use crate::output::{Output, many, number, visible};
 
 /// One token under one model.
 #[derive(Debug, Clone, Serialize)]
@@ -68,6 +68,12 @@ pub(crate) fn run(arguments: &cli::Explain, output: &Output) -> Result<()> {
             Failure::usage("--text is empty").hint("give the text to be read, e.g. --text \"Once upon\"")
         );
     }
+    if let Some(epsilon) = arguments.smoothing.filter(|epsilon| !(0.0..=1.0).contains(epsilon)) {
+        return Err(Failure::usage(format!("--smoothing is {epsilon}, but must be from 0 to 1")));
+    }
+    if arguments.color.is_some() && output.json() {
+        return Err(Failure::usage("--color is for people, and --json for programs").hint("leave one away"));
+    }
     let mut readings = Vec::new();
     for path in &arguments.models {
         let loaded = models::load(path, output)?;
@@ -95,9 +101,11 @@ pub(crate) fn run(arguments: &cli::Explain, output: &Output) -> Result<()> {
         return Ok(());
     }
     let colours = match arguments.color {
-        cli::Color::Always => true,
-        cli::Color::Never => false,
-        cli::Color::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+        Some(cli::Color::Always) => true,
+        Some(cli::Color::Never) => false,
+        Some(cli::Color::Auto) | None => {
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+        }
     };
     let mut text = String::new();
     for reading in &readings {
@@ -109,7 +117,7 @@ pub(crate) fn run(arguments: &cli::Explain, output: &Output) -> Result<()> {
     text.push('\n');
     text.push_str(&align(&show::table(&readings)));
     text.push_str(&show::tenth(&readings));
-    output.data(&text)
+    if colours { output.styled(&text) } else { output.data(&text) }
 }
 
 /// The text as a model's evaluation reads it.
@@ -180,9 +188,8 @@ impl Reading {
     fn heading(&self) -> String {
         let evaluation = &self.evaluation;
         let nats = evaluation.nats_per_token();
-        let tokens =
-            if evaluation.tokens == 1 { "1 token".into() } else { format!("{} tokens", evaluation.tokens) };
-        let mut heading = format!("{} ({}): ", self.name, self.kind);
+        let tokens = many(evaluation.tokens, "token");
+        let mut heading = format!("{} ({}): ", visible(&self.name), self.kind);
         if evaluation.scores_only {
             heading.push_str(&format!(
                 "log score {:.4} a token over {tokens}; no perplexity, as these scores do not sum to one\n",

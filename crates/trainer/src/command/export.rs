@@ -16,12 +16,17 @@ use crate::output::{Output, bytes};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
-    let named = arguments.out.extension().and_then(|extension| extension.to_str());
-    let format = arguments.format.as_deref().or(named).unwrap_or_default().to_owned();
+    let format = arguments.format.clone().unwrap_or_else(|| cli::suffix(&arguments.out));
     if !matches!(format.as_str(), "arpa" | "ngram" | "hf") {
-        return Err(Failure::usage(format!("--format is \"{format}\"")).hint("one of: arpa, ngram, hf"));
+        let out = arguments.out.display();
+        return Err(Failure::usage(format!("{out} does not say what to write"))
+            .hint("say it with --format: arpa, ngram or hf; or name a file .arpa or .ngram"));
     }
     super::count::check_bits(arguments.quantize)?;
+    if arguments.quantize.is_some() && format != "ngram" {
+        return Err(Failure::usage(format!("--quantize means nothing to --format {format}"))
+            .hint("only .ngram files keep values in few bits"));
+    }
     let loaded = models::load(&arguments.model, output)?;
     if format == "hf" {
         return hugging_face(arguments, &loaded, output);
@@ -66,7 +71,12 @@ fn hugging_face(arguments: &cli::Export, loaded: &models::LoadedModel, output: &
         bos: name(tokenizer.bos()),
         eos: name(tokenizer.eos()),
     };
-    hf::write(&arguments.out, &config, &tensors, Some(&tokenizer))?;
+    hf::write(&arguments.out, &config, &tensors, Some(&tokenizer)).map_err(|error| match error {
+        surprisal_formats::Error::Occupied { .. } => {
+            Failure::from(error).hint("choose another folder with --out, or remove this one first")
+        }
+        error => error.into(),
+    })?;
     output.say(format!("wrote the folder {}", arguments.out.display()));
     output.event(&json!({ "event": "result", "written": [{ "path": arguments.out }] }))
 }

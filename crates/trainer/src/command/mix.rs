@@ -48,6 +48,12 @@ impl<'a> Plan<'a> {
             return Err(Failure::usage("nothing says how much each model counts")
                 .hint("give --heldout TEXT, which the weights are to suit, or --weights, one a model"));
         }
+        if !(weights.is_empty() || arguments.heldout.is_empty() || texts.is_empty()) {
+            return Err(Failure::usage(
+                "--weights says how much each model counts, so --heldout has no use here",
+            )
+            .hint("leave one of them away"));
+        }
         let sum: f64 = weights.iter().sum();
         let sound = weights.iter().all(|weight| *weight >= 0.0) && sum > 0.0 && sum.is_finite();
         let fits = weights.is_empty() || sound && weights.len() == models.len();
@@ -56,7 +62,7 @@ impl<'a> Plan<'a> {
                 .hint("one weight a model, from 0, in the order of the models"));
         }
         if let Some(out) = &arguments.out
-            && !models::is_model_file(out)
+            && !matches!(cli::suffix(out).as_str(), "arpa" | "ngram")
         {
             return Err(Failure::usage(format!("{} does not say what to write", out.display()))
                 .hint("name it .ngram or .arpa"));
@@ -319,7 +325,7 @@ fn what(tokenizer: &Tokenizer) -> String {
 
 /// Writes the file `out`; returns its size.
 fn write(out: &Path, model: &NgramModel, tokenizer: &Tokenizer, pool: &Pool) -> Result<u64> {
-    if out.extension().is_some_and(|extension| extension == "arpa") {
+    if cli::suffix(out) == "arpa" {
         let estimate = pool.install(|| model.trie().to_estimate())?;
         return Ok(pool.install(|| arpa::write(out, &estimate, tokenizer))?);
     }

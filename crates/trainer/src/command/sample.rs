@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &cli::Sample, output: &Output) -> Result<()> {
         arguments.seed,
         |piece| {
             text.push_str(piece);
-            if output.json() { Ok(()) } else { output.data(piece) }
+            if output.json() { Ok(()) } else { output.written(piece) }
         },
     )?;
     if output.json() {

@@ -2,17 +2,19 @@
 
 use super::statistics::Mean;
 use super::summary::{Apart, Difference, LEVEL, Row};
-use crate::output::{duration, number, thousands};
+use crate::output::{duration, number, thousands, visible};
 
 /// Columns as wide as their widest cell; the first one to the left, the others to the right.
 pub(crate) fn align(rows: &[Vec<String>]) -> String {
+    // Before anything is measured: a stand-in may be wider.
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let space = " ".repeat(widths[column] - cell.chars().count());

@@ -32,6 +32,7 @@ use crate::data::Prepared;
 use crate::evaluate::Evaluation;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Output, number, thousands};
+use crate::kind;
 use crate::runs;
 use crate::sampling::Sampling;
 use crate::signals::Stop;
@@ -56,6 +57,7 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
         output.say(format!("{}: this run is finished ({steps} steps), and stays as it is", out.display()));
         return if arguments.report { crate::report::run::write(out, output) } else { Ok(()) };
     }
+    check_use(arguments, &loaded, output)?;
     let config = &loaded.config;
     let threads = if config.train.threads == 0 { config::cores() } else { config.train.threads };
     let pool = Pool::new(threads)?;
@@ -216,7 +218,7 @@ impl Run<'_> {
     /// Trains, saves, reports.
     fn work(&self, plan: Plan, from: Option<&Checkpoint>, mut record: Record) -> Result<()> {
         let Self { config, data, folder, pool, output, .. } = *self;
-        let table = Table { smoothed: !config.loss.is_plain(), gap: data.source_nats.is_some() };
+        let table = Table::of(config, data, output);
         if from.is_none() {
             let start = json!({
                 "event": "start", "version": env!("CARGO_PKG_VERSION"), "kind": config.model.kind,
@@ -237,7 +239,7 @@ impl Run<'_> {
                     pool,
                     output,
                     record: &mut record,
-                    audit: self.audit,
+                    audit: if self.audit { audit::STEPS } else { 0 },
                     folder,
                     saver: checkpoint::Saver::new(folder, &config.checkpoint, &self.identity),
                     stop: self.stop,
@@ -316,7 +318,7 @@ fn summary(evaluation: &Evaluation, account: &Account, root: &Path) -> String {
 
 /// The configuration that the command line asks for, checked.
 fn configure(arguments: &cli::Train) -> Result<Loaded> {
-    let is_config = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "toml");
+    let is_config = |path: &PathBuf| cli::suffix(path) == "toml";
     let (path, texts) = match arguments.inputs.split_first() {
         Some((first, rest)) if is_config(first) => (Some(first.as_path()), rest),
         _ => (None, arguments.inputs.as_slice()),
@@ -338,6 +340,32 @@ fn configure(arguments: &cli::Train) -> Result<Loaded> {
     }
     config::check(&mut loaded)?;
     Ok(loaded)
+}
+
+/// Refuses flags that would change nothing, and says which settings do not, and which texts were probably no texts.
+fn check_use(arguments: &cli::Train, loaded: &Loaded, output: &Output) -> Result<()> {
+    kind::say_configs(&loaded.config.data.train, output);
+    let kind = loaded.config.model.kind.as_str();
+    if !matches!(kind, "ngram" | "uniform") {
+        return Ok(());
+    }
+    for (flag, given) in [("budget", arguments.budget.is_some()), ("audit", arguments.audit)] {
+        if given {
+            return Err(Failure::usage(format!(
+                "--{flag} means nothing here: a model of kind \"{kind}\" is counted, not trained step by step"
+            ))
+            .hint("leave it away, or choose another model.kind"));
+        }
+    }
+    for set in &arguments.set {
+        let name = set.split('=').next().unwrap_or_default().trim();
+        let idle =
+            ["optim.", "train.", "eval.", "checkpoint."].iter().any(|section| name.starts_with(section));
+        if idle && !matches!(name, "train.seed" | "train.threads") {
+            output.warn(format!("note: {name} changes nothing: a model of kind \"{kind}\" is counted"));
+        }
+    }
+    Ok(())
 }
 
 /// The configuration of the run in --out, which goes on as it was begun.

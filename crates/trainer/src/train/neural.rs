@@ -12,7 +12,6 @@ use surprisal_model::neural::compute::Precision;
 use surprisal_model::neural::{Neural, NeuralLm};
 use surprisal_text::Batches;
 
-use super::audit;
 use super::checkpoint::{self, Saver};
 use super::divergence;
 use super::length::{Length, Position};
@@ -51,8 +50,8 @@ pub(crate) struct Trainer<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) output: &'a Output,
     pub(crate) record: &'a mut Record,
-    /// List gradients and updates of the first steps.
-    pub(crate) audit: bool,
+    /// How many steps' gradients and updates are still to be listed.
+    pub(crate) audit: usize,
     pub(crate) folder: &'a RunWriter,
     pub(crate) saver: Saver<'a>,
     pub(crate) stop: &'a Stop,
@@ -113,7 +112,7 @@ impl Trainer<'_> {
         let length = Length::of(train, &batches);
         let vocab_size = self.data.tokenizer.vocab_size();
         let loss = SoftTargets::prepare(&config.loss, &self.data.train, vocab_size, self.pool)?;
-        let table = Table { smoothed: !config.loss.is_plain(), gap: self.data.source_nats.is_some() };
+        let table = Table::of(config, self.data, self.output);
         self.introduce(&neural, &batches, length, parameters);
         self.output.say(table.header());
 
@@ -278,7 +277,8 @@ impl Trainer<'_> {
         })? {
             self.pass_over(state, made, mean)?;
         } else {
-            let audited = self.audit && step < audit::STEPS;
+            let audited = self.audit > 0;
+            self.audit = self.audit.saturating_sub(1);
             let before = if audited { weights(&state.lm.neural)? } else { Vec::new() };
             state.optimiser.update(&state.lm.neural, lr, made.norm, self.pool)?;
             if audited {

@@ -1,7 +1,9 @@
 //! The lines a person sees while a model trains: baselines first, then one line an epoch.
 
+use crate::config::Config;
+use crate::data::Prepared;
 use crate::evaluate::Evaluation;
-use crate::output::{duration, number, thousands};
+use crate::output::{Output, duration, many, number, thousands};
 
 /// What one line reports.
 #[derive(Debug, Clone, Copy)]
@@ -26,65 +28,92 @@ pub(crate) struct Table {
     pub(crate) smoothed: bool,
     /// The source's entropy is known.
     pub(crate) gap: bool,
+    /// How many columns of characters there are.
+    pub(crate) width: usize,
 }
 
+/// A heading, how wide its numbers are, how soon it goes where there is no room (0: never), and its number.
+type Column = (&'static str, usize, u8, fn(&Row) -> String);
+
+const OBJECTIVE: &str = "objective";
+const GAP: &str = "gap to H(p)";
+const BEST: &str = "  best";
+const COLUMNS: [Column; 11] = [
+    ("epoch", 6, 0, |row| format!("{:.2}", row.epoch)),
+    ("step", 6, 0, |row| row.step.to_string()),
+    (OBJECTIVE, 9, 0, |row| format!("{:.4}", row.objective)),
+    ("train nll", 9, 0, |row| format!("{:.4}", row.nll)),
+    ("val nats", 8, 0, |row| format!("{:.4}", row.evaluation.nats_per_token())),
+    ("perplexity", 10, 1, |row| number(row.evaluation.perplexity(), 3)),
+    ("bits/byte", 9, 2, |row| format!("{:.4}", row.evaluation.bits_per_byte())),
+    (GAP, 11, 0, |row| format!("{:+.4}", row.evaluation.kl().unwrap_or(f64::NAN))),
+    ("tokens/s", 8, 4, |row| thousands(row.tokens_per_second as u64)),
+    ("time", 10, 5, |row| duration(row.train_seconds)),
+    ("left", 10, 3, |row| duration(row.left_seconds)),
+];
+
 impl Table {
+    /// As wide as the terminal is.
+    pub(crate) fn of(config: &Config, data: &Prepared, output: &Output) -> Self {
+        Self { smoothed: !config.loss.is_plain(), gap: data.source_nats.is_some(), width: output.width() }
+    }
+
     pub(crate) fn baseline_header(self) -> String {
         let gap = if self.gap { "  gap to H(p)" } else { "" };
         format!("baseline          val nats  perplexity  bits/byte{gap}")
     }
 
     pub(crate) fn baseline(self, name: &str, evaluation: &Evaluation) -> String {
-        let mut line = format!("{name:<16} {}", numbers(evaluation));
+        let mut line = format!(
+            "{name:<16} {:>9.4}  {:>10}  {:>9.4}",
+            evaluation.nats_per_token(),
+            number(evaluation.perplexity(), 3),
+            evaluation.bits_per_byte()
+        );
         if self.gap {
             line.push_str(&format!("  {:>+11.4}", evaluation.kl().unwrap_or(f64::NAN)));
         }
         if evaluation.zero_probability > 0 {
-            line.push_str(&format!(
-                "  ({} of {} tokens held impossible)",
-                thousands(evaluation.zero_probability),
-                thousands(evaluation.tokens)
-            ));
+            let impossible = thousands(evaluation.zero_probability);
+            let note = format!("  ({impossible} of {} held impossible)", many(evaluation.tokens, "token"));
+            if line.chars().count() + note.chars().count() > self.width {
+                line.push('\n');
+            }
+            line.push_str(&note);
         }
         line
+    }
+
+    /// The columns that there is something to say in, and room for.
+    fn columns(self) -> Vec<Column> {
+        let wanted = |column: &Column| match column.0 {
+            OBJECTIVE => self.smoothed,
+            GAP => self.gap,
+            _ => true,
+        };
+        let mut columns: Vec<Column> = COLUMNS.into_iter().filter(wanted).collect();
+        let needed = |columns: &[Column]| columns.iter().map(|column| column.1 + 2).sum::<usize>() - 2;
+        for rank in (1..=5).rev() {
+            if needed(&columns) + BEST.len() > self.width {
+                columns.retain(|column| column.2 != rank);
+            }
+        }
+        columns
+    }
+
+    fn line(self, cell: impl Fn(&Column) -> String) -> String {
+        let columns = self.columns();
+        let cells = columns.iter().map(|column| format!("{:>width$}", cell(column), width = column.1));
+        cells.collect::<Vec<_>>().join("  ")
     }
 
     pub(crate) fn header(self) -> String {
-        let objective = if self.smoothed { " objective" } else { "" };
-        let gap = if self.gap { "  gap to H(p)" } else { "" };
-        format!(
-            " epoch    step {objective} train nll  val nats  perplexity  bits/byte{gap}  tokens/s       time       left"
-        )
+        self.line(|column| column.0.to_owned())
     }
 
     pub(crate) fn row(self, row: &Row) -> String {
-        let mut line = format!("{:>6.2} {:>7} ", row.epoch, row.step);
-        if self.smoothed {
-            line.push_str(&format!(" {:>9.4}", row.objective));
-        }
-        line.push_str(&format!(" {:>9.4} {}", row.nll, numbers(&row.evaluation)));
-        if self.gap {
-            line.push_str(&format!("  {:>+11.4}", row.evaluation.kl().unwrap_or(f64::NAN)));
-        }
-        line.push_str(&format!(
-            "  {:>8} {:>10} {:>10}{}",
-            thousands(row.tokens_per_second as u64),
-            duration(row.train_seconds),
-            duration(row.left_seconds),
-            if row.best { "  best" } else { "" }
-        ));
-        line
+        self.line(|column| column.3(row)) + if row.best { BEST } else { "" }
     }
-}
-
-/// nats, perplexity, bits a byte.
-fn numbers(evaluation: &Evaluation) -> String {
-    format!(
-        "{:>9.4}  {:>10}  {:>9.4}",
-        evaluation.nats_per_token(),
-        number(evaluation.perplexity(), 3),
-        evaluation.bits_per_byte()
-    )
 }
 
 #[cfg(test)]
@@ -105,8 +134,11 @@ mod tests {
 
     #[test]
     fn columns_stand_under_their_headings() {
-        for (smoothed, gap) in [(false, false), (true, false), (false, true), (true, true)] {
-            let table = Table { smoothed, gap };
+        let kinds = [(false, false), (true, false), (false, true), (true, true)];
+        for ((smoothed, gap), width) in
+            kinds.into_iter().flat_map(|kind| [60, 80, 200].map(|width| (kind, width)))
+        {
+            let table = Table { smoothed, gap, width };
             let row = Row {
                 epoch: 1.0,
                 step: 1307,
@@ -118,6 +150,13 @@ mod tests {
                 left_seconds: 21.0,
                 best: false,
             };
+            let best = table.row(&Row { best: true, ..row });
+            let fits = width < 80 && (smoothed || gap) || best.chars().count() <= width;
+            assert!(fits && best.ends_with("best"), "{width}: {best}");
+            assert_eq!(table.header().contains("gap to H(p)"), gap);
+            assert_eq!(table.header().contains("objective"), smoothed);
+            assert_eq!(table.header().contains("tokens/s"), width == 200);
+            assert_eq!(table.header().contains("left"), width == 200 || width == 80 && !smoothed && !gap);
             assert_eq!(
                 table.header().len(),
                 table.row(&row).len(),
@@ -138,7 +177,13 @@ mod tests {
     #[test]
     fn an_infinite_loss_is_explained() {
         let impossible = Evaluation { nats: f64::INFINITY, zero_probability: 3, ..evaluation() };
-        let line = Table { smoothed: false, gap: false }.baseline("bigram MLE", &impossible);
+        let table = Table { smoothed: false, gap: false, width: 100 };
+        let line = table.baseline("bigram MLE", &impossible);
         assert!(line.contains("inf") && line.ends_with("(3 of 100 tokens held impossible)"), "{line}");
+        let narrow = Table { width: 80, ..table }.baseline("bigram MLE", &impossible);
+        assert!(
+            narrow.lines().count() == 2 && narrow.lines().all(|line| line.chars().count() <= 80),
+            "{narrow}"
+        );
     }
 }

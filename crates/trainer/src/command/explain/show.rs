@@ -1,8 +1,10 @@
 //! Surprise as colours, as digits, and as bars.
 
+use std::borrow::Cow;
+
 use super::{Reading, label, quoted};
 use crate::compare::table::perplexity_change;
-use crate::output::number;
+use crate::output::{number, visible};
 
 /// Columns of a strip of digits.
 const WIDTH: usize = 72;
@@ -26,7 +28,8 @@ pub(super) fn strip(reading: &Reading, colours: bool) -> String {
         below.clear();
     };
     for told in &reading.told {
-        let token = label(&told.token, told.unknown).replace('\t', "⇥").replace('\r', "␍");
+        let token = label(&told.token, told.unknown).replace('\t', "⇥");
+        let token = visible(&token);
         let width = token.chars().count().max(1);
         let space = if reading.words && !above.is_empty() { " " } else { "" };
         if colours {
@@ -106,17 +109,17 @@ pub(super) fn table(readings: &[Reading]) -> Vec<Vec<String>> {
     table
 }
 
-fn short(name: &str) -> &str {
+fn short(name: &str) -> Cow<'_, str> {
     let name = name.trim_end_matches('/');
     let mut parts = name.rsplit('/');
-    match (parts.next(), parts.next()) {
+    visible(match (parts.next(), parts.next()) {
         // A cell of a comparison: its variant says more than its seed.
         (Some(last), Some(before)) if last.starts_with("seed-") => {
             &name[name.len() - last.len() - before.len() - 1..]
         }
         (Some(last), _) => last,
         _ => name,
-    }
+    })
 }
 
 /// A bar in eighths of a column, as wide as every other.

@@ -1,0 +1,137 @@
+//! What clap says of a wrong command line, and what it does not know: configs, texts, and what numbers are.
+
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::cli::Cli;
+use crate::config::Config;
+
+/// The definition of the command line.
+pub fn command() -> clap::Command {
+    // What is below zero is a value to be judged, not a flag that nobody knows.
+    Cli::command().mut_subcommands(|command| {
+        command.mut_args(|argument| {
+            let is_value = argument.get_action().takes_values() && !argument.is_positional();
+            if is_value { argument.allow_negative_numbers(true) } else { argument }
+        })
+    })
+}
+
+/// The error in plain words, with what to type instead where that is known.
+pub fn explain(mut error: clap::Error) -> String {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::StyledStr(text)) => text.to_string(),
+        _ => String::new(),
+    };
+    let hint = match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let (flag, usage) = (text(ContextKind::InvalidArg), text(ContextKind::Usage));
+            let settings = ["surprisal train", "surprisal compare"].iter().any(|verb| usage.contains(verb));
+            let key = flag.strip_prefix("--").unwrap_or_default().replace('-', "_");
+            match setting(&key).filter(|_| settings) {
+                Some(name) => Some(format!("settings are given as --set {name}=VALUE")),
+                // clap would have it passed as a value; where a similar flag is known, that is shown.
+                None if flag.starts_with("--") => Some(String::new()),
+                None => None,
+            }
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = text(ContextKind::InvalidSubcommand);
+            let exists = Path::new(&name).exists();
+            exists.then(|| format!("to train on it: surprisal train {name}"))
+        }
+        _ => None,
+    };
+    if let Some(hint) = hint {
+        error.remove(ContextKind::Suggested);
+        if !hint.is_empty() {
+            error.remove(ContextKind::SuggestedArg);
+            error.remove(ContextKind::SuggestedSubcommand);
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+        }
+    }
+    let mut told = error.render().to_string();
+    for (theirs, ours) in [
+        ("invalid digit found in string", "a whole number is wanted"),
+        ("cannot parse integer from empty string", "a whole number is wanted"),
+        ("number too large to fit in target type", "this number is too large"),
+        ("invalid float literal", "a number is wanted"),
+        ("cannot parse float from empty string", "a number is wanted"),
+    ] {
+        told = told.replace(theirs, ours);
+    }
+    told
+}
+
+/// `section.key`, if `key` is one of a config's, or names a section that has kinds.
+fn setting(key: &str) -> Option<String> {
+    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
+        return None;
+    }
+    let sections = ["train", "optim", "model", "loss", "data", "eval", "sample", "checkpoint", "tokenizer"];
+    let known = |section: &str, key: &str| {
+        // Any value will do: the message says whether it is the key that is unknown.
+        let parsed = toml::from_str::<Config>(&format!("[{section}]\n{key} = []"));
+        parsed.err().is_none_or(|error| !error.message().contains("unknown field"))
+    };
+    if sections.contains(&key) && known(key, "kind") {
+        return Some(format!("{key}.kind"));
+    }
+    sections.iter().find(|section| known(section, key)).map(|section| format!("{section}.{key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(arguments: &[&str]) -> String {
+        let all = std::iter::once("surprisal").chain(arguments.iter().copied());
+        explain(command().try_get_matches_from(all).unwrap_err())
+    }
+
+    #[test]
+    fn clap_finds_no_fault_in_the_definitions() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn settings_that_are_no_flags_are_found() {
+        for (flag, name) in [
+            ("--seed", "train.seed"),
+            ("--epochs", "train.epochs"),
+            ("--steps", "train.steps"),
+            ("--lr", "optim.lr"),
+            ("--batch-size", "train.batch_size"),
+            ("--order", "model.order"),
+            ("--tokenizer", "tokenizer.kind"),
+            ("--model", "model.kind"),
+            ("--val", "data.val"),
+        ] {
+            let told = told(&["train", "a.txt", flag, "3"]);
+            assert!(told.contains(&format!("--set {name}=")), "{told}");
+            assert!(!told.contains("similar") && !told.contains("as a value"), "{told}");
+        }
+        assert!(told(&["train", "--reprot"]).contains("'--report'"));
+        let other = told(&["eval", "m", "--seed", "3"]);
+        assert!(!other.contains("--set") && !other.contains("as a value"), "{other}");
+    }
+
+    #[test]
+    fn numbers_are_wanted_in_words() {
+        for (arguments, part) in [
+            (&["sample", "m", "--tokens", "many"][..], "a whole number is wanted"),
+            (&["sample", "m", "--tokens", "-1"], "'-1' for '--tokens <N>'"),
+            (&["sample", "m", "--temperature", "warm"], "a number is wanted"),
+            (&["count", "--prune", "0", "1", "base.txt"], "texts come before the flags, or after `--`"),
+        ] {
+            let told = told(arguments);
+            assert!(told.contains(part), "{told}");
+        }
+        // A number of the right kind is judged by the command, in its own words.
+        let all = ["surprisal", "sample", "m", "--temperature", "-1"];
+        assert!(command().try_get_matches_from(all).is_ok());
+    }
+}

@@ -1,0 +1,320 @@
+//! Every flag acts or is refused: each command is run without and with each of its flags, and something differs.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use common::{Bench, Ran};
+use serde_json::Value;
+
+/// Command, flag, a command line without it, and what is added.
+const CASES: &[(&str, &str, &str, &str)] = &[
+    ("train", "set", "train c.toml a.txt --out r", "--set train.seed=7"),
+    ("train", "out", "train c.toml a.txt", "--out elsewhere"),
+    ("train", "resume", "train --out net", "--resume"),
+    ("train", "audit", "train c.toml a.txt --out r", "--audit"),
+    ("train", "log", "train c.toml a.txt --out r", "--log csv"),
+    ("train", "tui", "train c.toml a.txt --out r", "--tui"),
+    ("train", "report", "train c.toml a.txt --out r", "--report"),
+    ("train", "budget", "train c.toml a.txt --out r", "--budget 0.05s"),
+    ("eval", "stride", "eval net b.txt", "--stride 16"),
+    ("eval", "threads", "eval net b.txt", "--threads 0"),
+    ("eval", "calibration", "eval net b.txt", "--calibration"),
+    ("sample", "prompt", "sample m.ngram", "--prompt dog"),
+    ("sample", "tokens", "sample m.ngram", "--tokens 3"),
+    ("sample", "temperature", "sample m.ngram", "--temperature 0.1"),
+    ("sample", "top-k", "sample m.ngram", "--top-k 1"),
+    ("sample", "top-p", "sample m.ngram", "--top-p 0.1"),
+    ("sample", "seed", "sample m.ngram", "--seed 2"),
+    ("explain", "text", "explain m.ngram", "--text the"),
+    ("explain", "step", "explain m.ngram --text the", "--step 1"),
+    ("explain", "top", "explain m.ngram --text the", "--top 1"),
+    ("explain", "smoothing", "explain m.ngram --text the --step 1", "--smoothing 0.5"),
+    ("explain", "color", "explain m.ngram --text the", "--color always"),
+    ("compare", "set", "compare g.toml --out r", "--set data.val_fraction=0.3"),
+    ("compare", "seeds", "compare g.toml --out r", "--seeds 5,6"),
+    ("compare", "jobs", "compare g.toml --out r", "--jobs 1"),
+    ("compare", "out", "compare g.toml", "--out elsewhere"),
+    ("count", "out", "count a.txt --order 2 --out o.ngram", "--out p.arpa"),
+    ("count", "shard", "count a.txt --order 2 --out o.counts", "--shard 1/2"),
+    ("count", "order", "count a.txt --out o.ngram", "--order 2"),
+    ("count", "tokenizer", "count a.txt --order 2 --out o.ngram", "--tokenizer char"),
+    ("count", "unit", "count a.txt --order 2 --out o.ngram", "--unit stream"),
+    ("count", "literal-specials", "count special.txt --order 2 --out o.ngram", "--literal-specials skip"),
+    ("count", "smoothing", "count a.txt --order 2 --out o.ngram", "--smoothing witten_bell"),
+    ("count", "prune", "count a.txt --order 2 --out o.ngram", "--prune 0 1"),
+    ("count", "compat", "count a.txt --order 3 --out o.ngram", "--compat kenlm"),
+    ("count", "tune", "count a.txt --order 2 --out o.ngram", "--tune"),
+    ("count", "quantize", "count a.txt --order 2 --out o.ngram", "--quantize 4"),
+    ("count", "threads", "count a.txt --order 2 --out o.ngram", "--threads 0"),
+    ("merge", "out", "merge a.counts --out o.ngram", "--out p.arpa"),
+    ("merge", "order", "merge a.counts --out o.ngram", "--order 7"),
+    ("merge", "tokenizer", "merge a.counts --out o.ngram", "--tokenizer char"),
+    ("merge", "unit", "merge a.counts --out o.ngram", "--unit stream"),
+    ("merge", "smoothing", "merge a.counts --out o.ngram", "--smoothing witten_bell"),
+    ("merge", "prune", "merge a.counts --out o.ngram", "--prune 0 1"),
+    ("merge", "compat", "merge a.counts --out o.ngram", "--compat kenlm"),
+    ("merge", "tune", "merge a.counts --out o.ngram", "--tune"),
+    ("merge", "quantize", "merge a.counts --out o.ngram", "--quantize 4"),
+    ("merge", "threads", "merge a.counts --out o.ngram", "--threads 0"),
+    ("mix", "heldout", "mix m.ngram n.ngram b.txt", "--heldout b.txt"),
+    ("mix", "weights", "mix m.ngram n.ngram b.txt", "--weights 1,2"),
+    ("mix", "out", "mix m.ngram n.ngram --heldout b.txt", "--out o.ngram"),
+    ("mix", "threads", "mix m.ngram n.ngram --heldout b.txt", "--threads 0"),
+    ("export", "format", "export m.ngram --out o.arpa", "--format ngram"),
+    ("export", "quantize", "export m.ngram --out o.ngram", "--quantize 4"),
+    ("export", "out", "export m.ngram", "--out o.arpa"),
+    ("bench", "threads", "bench step --case cpu/f32 --seconds 0", "--threads 1"),
+    ("bench", "seconds", "bench step --case cpu/f32", "--seconds 0"),
+    ("bench", "case", "bench loss --seconds -1", "--case none/"),
+];
+
+/// A command line of each command, for the flags that all of them have.
+const PLAIN: [(&str, &str); 12] = [
+    ("train", "train c.toml a.txt --out r"),
+    ("eval", "eval net b.txt"),
+    ("sample", "sample m.ngram"),
+    ("explain", "explain m.ngram --text the"),
+    ("compare", "compare g.toml --out r"),
+    ("report", "report net"),
+    ("inspect", "inspect net"),
+    ("count", "count a.txt --order 2 --out o.ngram"),
+    ("merge", "merge a.counts --out o.ngram"),
+    ("mix", "mix m.ngram n.ngram --heldout b.txt"),
+    ("export", "export m.ngram --out o.arpa"),
+    ("bench", "bench step --case cpu/f32 --seconds 0"),
+];
+
+const CONFIG: &str = r#"
+[model]
+kind = "mlp"
+context = 2
+n_embd = 4
+n_hidden = 8
+[train]
+steps = 4
+batch_size = 4
+block_size = 16
+shards = 1
+[eval]
+every_epochs = 0
+[sample]
+tokens = 10
+"#;
+
+const GRID: &str = r#"
+[compare]
+jobs = 2
+[data]
+train = ["a.txt"]
+[[variant]]
+name = "uniform"
+model = { kind = "uniform" }
+[[variant]]
+name = "mlp"
+use = "c.toml"
+"#;
+
+/// A folder with a text, models, counts, configs and a run, to be copied for each try.
+fn prepared() -> Bench {
+    let bench = Bench::new();
+    bench.text("a.txt", 120);
+    bench.file("b.txt", common::sentences(140).split_off(3500));
+    bench.file("special.txt", "a <unk> b\nb <unk> a\nb a c\nc a\n");
+    bench.file("c.toml", CONFIG);
+    bench.file("g.toml", GRID);
+    for line in [
+        "count a.txt --order 2 --out m.ngram --out a.counts",
+        "count b.txt --order 3 --out n.ngram",
+        "train c.toml a.txt --out net",
+        "train a.txt --set model.kind=ngram --out counted",
+    ] {
+        run(&bench, line).succeeded();
+    }
+    bench
+}
+
+fn run(bench: &Bench, line: &str) -> Ran {
+    bench.run(&line.split(' ').collect::<Vec<_>>())
+}
+
+fn copied(from: &Bench) -> Bench {
+    let bench = Bench::new();
+    for (name, bytes) in files(from.path()) {
+        bench.file(&name, bytes);
+    }
+    bench
+}
+
+fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+                found.insert(name, std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// Everything that a try says and leaves, without what the clock says.
+fn outcome(prepared: &Bench, line: &str) -> (i32, String, String, BTreeMap<String, String>) {
+    let bench = copied(prepared);
+    let ran = run(&bench, line);
+    assert!(!ran.stderr.contains("panicked"), "{line}\n{}", ran.stderr);
+    let left = files(bench.path()).into_iter().map(|(name, bytes)| {
+        let timed = name.ends_with("report.html") || name.contains("checkpoints/") || name.ends_with(".lock");
+        let text = String::from_utf8_lossy(&bytes);
+        (name, if timed { String::new() } else { timeless(&text) })
+    });
+    (ran.code, timeless(&ran.stdout), timeless(&ran.stderr), left.collect())
+}
+
+fn timeless(text: &str) -> String {
+    let line = |line: &str| match serde_json::from_str::<Value>(line) {
+        Ok(Value::Object(mut event)) => {
+            event.retain(|key, _| !key.contains("second") && !key.contains("_ms") && !key.contains("_per_s"));
+            Value::from(event).to_string()
+        }
+        _ => {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let unit = |word: Option<&&str>| {
+                word.is_some_and(|word| matches!(word.trim_matches([',', ':', ';']), "s" | "min" | "h"))
+            };
+            let timed = |i: usize| unit(words.get(i + 1)) && words[i].parse::<f64>().is_ok();
+            (0..words.len()).filter(|&i| !timed(i)).map(|i| words[i]).collect::<Vec<_>>().join(" ")
+        }
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_flag_acts_or_is_refused() {
+    let mut known = BTreeSet::new();
+    let command = surprisal::usage::command();
+    for verb in command.get_subcommands() {
+        for flag in verb.get_arguments().filter(|argument| !argument.is_positional()) {
+            known.insert((verb.get_name().to_owned(), flag.get_long().unwrap().to_owned()));
+        }
+    }
+    let tried: BTreeSet<_> =
+        CASES.iter().map(|(verb, flag, ..)| (verb.to_string(), flag.to_string())).collect();
+    assert_eq!(tried, known, "a flag has no case here, or a case no flag");
+    let prepared = prepared();
+    // The same line is tried once.
+    let mut plain = BTreeMap::new();
+    for &(verb, flag, line, with) in CASES {
+        let without = plain.entry(line).or_insert_with(|| outcome(&prepared, line));
+        let with = outcome(&prepared, &format!("{line} {with}"));
+        assert_ne!(*without, with, "{verb}: --{flag} changes nothing");
+    }
+}
+
+#[test]
+fn the_flags_of_all_commands_act() {
+    let command = surprisal::usage::command();
+    let all: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+    assert_eq!(all, ["json", "quiet"]);
+    let verbs: BTreeSet<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    assert_eq!(verbs, PLAIN.iter().map(|(verb, _)| *verb).collect());
+    let prepared = prepared();
+    for (verb, line) in PLAIN {
+        let (code, stdout, stderr, _) = outcome(&prepared, line);
+        assert_eq!(code, 0, "{line}\n{stderr}");
+        let is_json = |text: &str| {
+            !text.is_empty() && text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok())
+        };
+        assert_eq!(is_json(&stdout), verb == "bench", "{line}\n{stdout}");
+        let (code, json, ..) = outcome(&prepared, &format!("{line} --json"));
+        assert!(code == 0 && is_json(&json), "{line} --json\n{json}");
+        let (code, quiet, silence, _) = outcome(&prepared, &format!("{line} --quiet"));
+        assert!(
+            code == 0 && silence.is_empty() && (quiet == stdout || verb == "bench"),
+            "{line} --quiet\n{silence}"
+        );
+        let says_nothing = ["eval", "sample", "explain", "inspect", "bench"].contains(&verb);
+        assert_eq!(stderr.is_empty(), says_nothing, "{line}\n{stderr}");
+    }
+}
+
+#[test]
+fn flags_that_have_nothing_to_act_on_are_refused() {
+    let bench = prepared();
+    let before = files(bench.path());
+    for (line, flag) in [
+        ("count a.txt --out o.counts --smoothing witten_bell", "--smoothing"),
+        ("count a.txt --out o.counts --prune 0 1", "--prune"),
+        ("count a.txt --out o.tsv --compat kenlm", "--compat"),
+        ("count a.txt --out o.counts --tune", "--tune"),
+        ("count a.txt --out o.counts --quantize 8", "--quantize"),
+        ("count a.txt --out o.arpa --quantize 8", "--quantize"),
+        ("count a.txt --out o.arpa --smoothing witten_bell --compat kenlm", "--compat"),
+        ("count a.txt --out o.arpa --smoothing katz --tune", "--tune"),
+        ("count a.txt --out o.arpa --smoothing jelinek_mercer --tune", "--tune"),
+        ("count a.txt --out o.arpa --tokenizer char --literal-specials skip", "--literal-specials"),
+        ("count a.txt --out o.arpa --tokenizer byte --literal-specials unk", "--literal-specials"),
+        ("merge a.counts --out o.arpa --order 7", "--order is 7"),
+        ("merge a.counts --out o.arpa --tokenizer char", "--tokenizer is char"),
+        ("merge a.counts --out o.arpa --unit stream", "--unit is stream"),
+        ("merge a.counts --out o.arpa --literal-specials skip", "--literal-specials"),
+        ("merge a.counts --out o.arpa --tune", "--tune"),
+        ("merge a.counts --out o.arpa --quantize 8", "--quantize"),
+        ("merge a.counts --out o.counts --smoothing mle", "--smoothing"),
+        ("export m.ngram --out o.arpa --quantize 8", "--quantize"),
+        ("export net --format hf --out hf --quantize 8", "--quantize"),
+        ("eval counted --stride 2", "--stride"),
+        ("eval m.ngram b.txt --stride 2", "--stride"),
+        ("explain m.ngram --text the --smoothing 0.5", "--step"),
+        ("explain m.ngram --text the --step 1 --color always", "--color"),
+        ("explain m.ngram --text the --json --color never", "--color"),
+        ("mix m.ngram n.ngram b.txt --heldout a.txt --weights 1,1", "--heldout"),
+        ("train a.txt --set model.kind=ngram --out r --budget 3s", "--budget"),
+        ("train a.txt --set model.kind=uniform --out r --audit", "--audit"),
+    ] {
+        run(&bench, line).refused(2, &[flag]);
+        assert!(files(bench.path()) == before, "{line} left something behind");
+    }
+    // What is said again of counts, and is so, is no mistake.
+    run(&bench, "merge a.counts --out o.arpa --order 2 --tokenizer word --unit line").succeeded();
+    // A setting of a comparison is for all its variants; one that changes nothing in a run is said.
+    let idle = "train a.txt --set model.kind=ngram --set train.epochs=3 --set train.seed=3 --out r";
+    let said = run(&bench, idle).succeeded().stderr;
+    assert!(said.contains("train.epochs changes nothing") && !said.contains("train.seed"), "{said}");
+}
+
+#[test]
+fn gradients_are_listed_after_a_resumption_too() {
+    let bench = Bench::new();
+    bench.text("a.txt", 120);
+    bench.file("c.toml", CONFIG);
+    let every = "--set train.steps=1000000 --set checkpoint.every_steps=2 --set eval.every_steps=2";
+    // The first step that is listed, of a run that is then killed.
+    let listed = |line: &str, event: &str| {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let mut command = bench.command(&arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let events = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        let step = events
+            .filter(|found| found["event"] == event)
+            .find_map(|found| found["step"].as_u64().filter(|step| *step != 2));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        step.expect("no such event")
+    };
+    assert_eq!(listed(&format!("train c.toml a.txt --out r --json --audit {every}"), "audit"), 1);
+    listed(&format!("train c.toml a.txt --out s --json {every}"), "epoch");
+    let after = listed("train --resume --out s --json --audit", "audit");
+    assert!(after > 2, "{after}");
+}
