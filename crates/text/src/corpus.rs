@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use crate::encode::{encode, learn_words, unknown};
 use crate::error::{Error, Result};
 use crate::files::{cut, name, spans};
+use crate::numbers::many;
 use crate::pieces::{Place, Span};
 use crate::source::Source;
 use crate::workers::{Seen, each_piece};
@@ -222,7 +223,10 @@ impl Corpus {
         if text.scored() < self.least {
             return Err(Error::TooShort {
                 name: self.name.clone(),
-                message: format!("{} tokens to train on, and the first has no context", text.scored()),
+                message: format!(
+                    "{} to train on, and the first has no context",
+                    many(text.scored(), "token")
+                ),
             });
         }
         Ok(text)

@@ -8,7 +8,7 @@ use crate::config::{Config, cores};
 use crate::evaluate::warn_unknown;
 use crate::failure::{Failure, Result};
 use crate::kind;
-use crate::output::{Output, bytes, thousands};
+use crate::output::{Output, bytes, many, thousands};
 
 /// Texts ready to train on and to be judged by.
 #[derive(Debug)]
@@ -95,5 +95,5 @@ impl Prepared {
 }
 
 fn tokens(text: &TokenText) -> String {
-    format!("{} tokens", thousands(text.scored()))
+    many(text.scored(), "token")
 }

@@ -13,7 +13,7 @@ use crate::cli;
 use crate::config::{Model, cores};
 use crate::failure::{Failure, Result};
 use crate::kind::{self, Kind};
-use crate::output::{Output, bytes, thousands};
+use crate::output::{Output, bytes, many, thousands};
 use crate::progress::Progress;
 
 /// What a file's name says it is to hold.
@@ -157,9 +157,9 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     }
     let needed = Counts::memory(text.ids.len(), tokenizer.vocab_size(), order);
     output.say(format!(
-        "{}: {} tokens, vocabulary of {}; counting takes {} at most",
+        "{}: {}, vocabulary of {}; counting takes {} at most",
         corpus.name(),
-        thousands(text.scored()),
+        many(text.scored(), "token"),
         thousands(tokenizer.vocab_size() as u64),
         bytes(needed),
     ));
@@ -241,8 +241,8 @@ fn write(
 ) -> Result<()> {
     let grams = counts.grams();
     output.say(format!(
-        "{} different n-grams up to order {} in {:.1} s",
-        thousands(grams),
+        "{} up to order {} in {:.1} s",
+        many(grams, "different n-gram"),
         counts.order(),
         progress.seconds()
     ));

@@ -25,7 +25,7 @@ use crate::cli;
 use crate::config;
 use crate::data::Prepared;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{Output, duration};
+use crate::output::{Output, duration, many};
 use crate::report;
 use crate::signals::Stop;
 use cell::{Cell, Finished, Text};
@@ -50,11 +50,11 @@ pub(crate) fn run(arguments: &cli::Compare, output: &Output) -> Result<()> {
     let jobs = jobs.min(waiting.len()).max(1);
     let threads = (config::cores() / jobs).max(1);
     output.say(format!(
-        "{} variants, {} cells, {} of them finished before; {jobs} at a time, {threads} thread{} each",
-        grid.variants.len(),
-        cells.len(),
+        "{}, {}, {} of them finished before; {jobs} at a time, {} each",
+        many(grid.variants.len() as u64, "variant"),
+        many(cells.len() as u64, "cell"),
         cells.len() - waiting.len(),
-        if threads == 1 { "" } else { "s" }
+        many(threads as u64, "thread")
     ));
     let made = work(&waiting, &texts, &grid, &root, (jobs, threads), output)?;
     let mut made = made.into_iter();
@@ -194,7 +194,7 @@ fn say_cell(grid: &Grid, cell: &Cell, made: &Finished, seconds: f64, output: &Ou
     let ended = match (&made.diverged, made.nats()) {
         (Some(reason), _) => format!("diverged: {reason}"),
         (None, Some(nats)) => format!("{nats:.4} nats a token"),
-        (None, None) => format!("{} tokens held impossible", made.impossible()),
+        (None, None) => format!("{} held impossible", many(made.impossible(), "token")),
     };
     output.say(format!("{name}{seed}: {ended}, {}", duration(seconds)));
     output.event(&json!({

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::failure::Result;
-use crate::output::{Output, thousands};
+use crate::output::{Output, many};
 
 /// The instant baselines on the same validation text, before anything is trained.
 pub(super) fn baselines(
@@ -76,7 +76,7 @@ pub(super) fn train(
     };
     let train_seconds = started.elapsed().as_secs_f64();
     let evaluation = evaluate(model.as_ref(), &data.val, data.tokenizer.unk(), data.source_nats, pool)?;
-    output.say(format!("counted {} n-grams", thousands(parameters)));
+    output.say(format!("counted {}", many(parameters, "n-gram")));
     output.say(table.baseline(&name, &evaluation));
     let account = Account {
         parameters,

@@ -31,8 +31,8 @@ use crate::config::{self, Config, Loaded};
 use crate::data::Prepared;
 use crate::evaluate::Evaluation;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{Output, number, thousands};
 use crate::kind;
+use crate::output::{Output, many, number};
 use crate::runs;
 use crate::sampling::Sampling;
 use crate::signals::Stop;
@@ -53,8 +53,8 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
     let done = arguments.out.as_ref().filter(|_| arguments.resume).and_then(|out| runs::result(out));
     if let (Some(result), Some(out)) = (done, &arguments.out) {
         output.event(&result)?;
-        let steps = thousands(result["steps"].as_u64().unwrap_or(0));
-        output.say(format!("{}: this run is finished ({steps} steps), and stays as it is", out.display()));
+        let steps = many(result["steps"].as_u64().unwrap_or(0), "step");
+        output.say(format!("{}: this run is finished ({steps}), and stays as it is", out.display()));
         return if arguments.report { crate::report::run::write(out, output) } else { Ok(()) };
     }
     check_use(arguments, &loaded, output)?;
@@ -168,7 +168,8 @@ impl Plan {
         let tokens = data.train.ids.len();
         if data.train.unit == surprisal_text::Unit::Stream && tokens <= train.block_size {
             return Err(Failure::failed(format!(
-                "the training text has {tokens} tokens, too few for one window of block_size = {}",
+                "the training text has {}, too few for one window of block_size = {}",
+                many(tokens as u64, "token"),
                 train.block_size
             ))
             .hint("give more text, or set a smaller train.block_size"));
@@ -306,9 +307,9 @@ fn summary(evaluation: &Evaluation, account: &Account, root: &Path) -> String {
         line.push_str(&format!("\n            = H(p) {entropy:.4} + KL(p‖q) {kl:.4}"));
     }
     line.push_str(&format!(
-        "\n{} parameters, {} steps, {:.2} epochs, {} of training; the run is in {}",
-        thousands(account.parameters),
-        thousands(account.steps as u64),
+        "\n{}, {}, {:.2} epochs, {} of training; the run is in {}",
+        many(account.parameters, "parameter"),
+        many(account.steps as u64, "step"),
         account.epochs,
         crate::output::duration(account.train_seconds),
         root.display()

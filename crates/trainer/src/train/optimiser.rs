@@ -12,6 +12,7 @@ use surprisal_model::neural::{Neural, Parameter};
 
 use crate::config;
 use crate::failure::{Failure, Result};
+use crate::output::many;
 
 /// How one parameter is updated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,7 +207,7 @@ pub(crate) fn describe_groups(neural: &Neural, settings: &config::Optim) -> Stri
     let count = |which: &dyn Fn(&Parameter) -> bool| {
         let group = neural.parameters().iter().filter(|parameter| which(parameter));
         let (tensors, values) = group.fold((0, 0), |(t, n), p| (t + 1, n + p.var.elem_count() as u64));
-        format!("{tensors} tensors, {} values", crate::output::thousands(values))
+        format!("{}, {}", many(tensors, "tensor"), many(values, "value"))
     };
     let (decayed, plain) = (count(&|p| p.decay), count(&|p| !p.decay));
     let mut line = format!("weight decay {} on matrices and embeddings ({decayed})", settings.weight_decay);

@@ -8,6 +8,7 @@ use super::{Best, State, Trainer, precision, shards};
 use crate::command::sample;
 use crate::evaluate::Evaluation;
 use crate::failure::Result;
+use crate::output::many;
 use crate::train::audit::{self, ParameterAudit};
 use crate::train::length::{self, Length};
 use crate::train::optimiser::describe_groups;
@@ -19,18 +20,16 @@ impl Trainer<'_> {
     /// Says what is about to happen.
     pub(super) fn introduce(&self, neural: &Neural, batches: &Batches, length: Length, parameters: u64) {
         let config = self.config;
-        let size = crate::output::thousands(parameters);
         let train = &config.train;
-        let shards = shards(config);
         self.output.say(format!(
-            "{} with {size} parameters; {} steps an epoch of {} × {} tokens, {shards} shard{} on {} thread{}",
+            "{} with {}; {} an epoch of {} × {}, {} on {}",
             config.model.kind,
-            length::updates(batches, train, 0, train.ramp_steps),
+            many(parameters, "parameter"),
+            many(length::updates(batches, train, 0, train.ramp_steps) as u64, "step"),
             train.batch_size * train.grad_accumulation,
-            train.block_size,
-            if shards == 1 { "" } else { "s" },
-            self.pool.threads(),
-            if self.pool.threads() == 1 { "" } else { "s" },
+            many(train.block_size as u64, "token"),
+            many(shards(config) as u64, "shard"),
+            many(self.pool.threads() as u64, "thread"),
         ));
         self.output.say(describe_groups(neural, &config.optim));
         self.output.say_some(config.loss.describe(self.data.tokenizer.vocab_size()));
