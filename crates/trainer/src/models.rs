@@ -208,11 +208,6 @@ pub(crate) fn save_ngram(folder: &RunWriter, tokenizer: &Tokenizer, model: &Ngra
     save(folder, tokenizer, config, Weights::Ngram(ngram::to_bytes(model, tokenizer)?))
 }
 
-/// Whether a file of this name is to hold a model.
-pub(crate) fn is_model_file(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "arpa" || extension == "ngram")
-}
-
 /// Loads the model at `path`, whatever its name: a run's, or the best of a run so far, which is said; a checkpoint's; a
 /// model's own folder; a file.
 ///
