@@ -29,13 +29,17 @@ pub fn explain(mut error: clap::Error) -> String {
     let hint = match error.kind() {
         ErrorKind::UnknownArgument => {
             let (flag, usage) = (text(ContextKind::InvalidArg), text(ContextKind::Usage));
-            let settings = ["surprisal train", "surprisal compare"].iter().any(|verb| usage.contains(verb));
-            let key = flag.strip_prefix("--").unwrap_or_default().replace('-', "_");
-            match setting(&key).filter(|_| settings) {
-                Some(name) => Some(format!("settings are given as --set {name}=VALUE")),
-                // clap would have it passed as a value; where a similar flag is known, that is shown.
-                None if flag.starts_with("--") => Some(String::new()),
-                None => None,
+            // "Usage: surprisal VERB …"
+            let verb = usage.split_whitespace().nth(2).unwrap_or_default();
+            // An empty hint: clap would have it passed as a value; where a similar flag is known, that is shown.
+            if let Some(name) = flag.strip_prefix("--") {
+                let name = setting(&name.replace('-', "_")).filter(|_| matches!(verb, "train" | "compare"));
+                Some(name.map_or(String::new(), |name| format!("settings are given as --set {name}=VALUE")))
+            } else if let Some(letter) = flag.strip_prefix('-') {
+                let long = flags(verb, letter);
+                Some(if long.is_empty() { long } else { format!("flags have long names here: {long}") })
+            } else {
+                (verb == "sample").then(|| "a text to go on from is given as --prompt TEXT".to_owned())
             }
         }
         ErrorKind::InvalidSubcommand => {
@@ -64,6 +68,14 @@ pub fn explain(mut error: clap::Error) -> String {
         told = told.replace(theirs, ours);
     }
     told
+}
+
+/// The flags of a command that start with `letter`.
+fn flags(verb: &str, letter: &str) -> String {
+    let command = command();
+    let found = command.find_subcommand(verb).into_iter().flat_map(clap::Command::get_arguments);
+    let found = found.filter_map(clap::Arg::get_long).filter(|name| name.starts_with(letter));
+    found.map(|name| format!("--{name}")).collect::<Vec<_>>().join(", ")
 }
 
 /// `section.key`, if `key` is one of a config's, or names a section that has kinds.
@@ -115,6 +127,9 @@ mod tests {
             assert!(!told.contains("similar") && !told.contains("as a value"), "{told}");
         }
         assert!(told(&["train", "--reprot"]).contains("'--report'"));
+        assert!(told(&["count", "a.txt", "-o", "x.arpa"]).contains("long names here: --out, --order"));
+        assert!(told(&["sample", "m", "Once upon"]).contains("--prompt TEXT"));
+        assert!(!told(&["sample", "m", "-x"]).contains("as a value"));
         let other = told(&["eval", "m", "--seed", "3"]);
         assert!(!other.contains("--set") && !other.contains("as a value"), "{other}");
     }

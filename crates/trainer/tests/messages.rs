@@ -166,7 +166,7 @@ fn suffixes_are_read_in_any_case() {
 fn a_config_that_is_given_as_a_text_is_said() {
     let bench = Bench::new();
     bench.text("a.txt", 60);
-    bench.file("run.conf", "[train]\nsteps = 3\n[model]\nkind = \"mlp\"\n".repeat(1));
+    bench.file("run.conf", "[train]\nsteps = 3\n[model]\nkind = \"mlp\"\n");
     bench.file("grid.txt", "[compare]\nseeds = [1]\n[[variant]]\nname = \"a\"\n");
     bench.file("notes.txt", "[ideas]\nfirst = 1\n");
     for (line, name) in [

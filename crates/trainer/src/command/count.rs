@@ -89,13 +89,12 @@ impl Plan {
                 .hint("lmplz has modified_kneser_ney alone"));
         }
         if how.tune && !smoothing.is_tunable() {
-            let always = smoothing == Smoothing::JelinekMercer;
-            return Err(Failure::usage(format!("--tune means nothing to --smoothing {name}")).hint(
-                match always {
-                    true => "it always chooses its weights on held-out text",
-                    false => "add_k, absolute, kneser_ney and modified_kneser_ney have something to choose",
-                },
-            ));
+            let hint = if smoothing == Smoothing::JelinekMercer {
+                "it always chooses its weights on held-out text"
+            } else {
+                "add_k, absolute, kneser_ney and modified_kneser_ney have something to choose"
+            };
+            return Err(Failure::usage(format!("--tune means nothing to --smoothing {name}")).hint(hint));
         }
         Ok(())
     }
