@@ -39,7 +39,8 @@ fn safe(what: &str, text: &str) {
 fn shown(bench: &Bench, arguments: &[impl AsRef<OsStr>]) -> Ran {
     let mut command = bench.command(&[]);
     let output = command.args(arguments).output().unwrap();
-    let names: Vec<String> = arguments.iter().map(|argument| format!("{:?}", argument.as_ref())).collect();
+    let names: Vec<String> =
+        arguments.iter().map(|argument| argument.as_ref().display().to_string()).collect();
     let ran = Ran::of(output, &names.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
     safe(&names.join(" "), &ran.stderr);
@@ -227,10 +228,7 @@ fn on_a_terminal_samples_are_shown_too() {
         Some(String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n"))
     };
     if on_a_terminal("--version").is_none_or(|told| !told.starts_with("surprisal ")) {
-        #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
-        {
-            eprintln!("SKIPPED: no `script` lends a terminal here");
-        }
+        common::skipped("no `script` lends a terminal here");
         return;
     }
     bench.file("run.sh", "");

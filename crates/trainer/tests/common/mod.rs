@@ -136,8 +136,13 @@ pub fn shared(name: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED: {name} is not beside the project");
+    skipped(&format!("{name} is not beside the project"));
     None
+}
+
+/// Says aloud that a test is skipped, and why.
+pub fn skipped(why: &str) {
+    eprintln!("SKIPPED: {why}");
 }
 
 /// A file of the repository.
