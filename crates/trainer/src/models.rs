@@ -361,7 +361,7 @@ impl LoadedModel {
             failure.hint("the run's own texts are where its config.toml says; or name the texts to score")
         })?;
         let tokens = corpus.encode_val(&self.tokenizer)?;
-        runs::check_text(folder, &corpus.name(), "val", &tokens)?;
+        runs::check_text(folder, &corpus.name(), "val", &tokens, output)?;
         for notice in corpus.notices() {
             output.say(format!("note: {notice}"));
         }

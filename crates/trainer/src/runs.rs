@@ -37,6 +37,11 @@ pub(crate) fn result(root: &Path) -> Option<Value> {
     (last["event"] == "result" && root.join("model/manifest.json").is_file()).then_some(last)
 }
 
+/// [`result`], if the model is whole, too: then there is nothing left to do, and nothing to be touched.
+pub(crate) fn done(root: &Path) -> Option<Value> {
+    result(root).filter(|_| StoredModel::load(root.join("model")).is_ok())
+}
+
 /// Where the run in `folder` stands: a word for programs, and what follows "this run".
 pub(crate) fn state(folder: &RunFolder) -> (&'static str, String) {
     let diverged = || {
@@ -102,12 +107,24 @@ pub(crate) fn unfinished(
 ///
 /// # Errors
 /// A text of other tokens: what would be called validation may have been trained on.
-pub(crate) fn check_text(folder: &RunFolder, name: &str, part: &str, text: &TokenText) -> Result<()> {
+pub(crate) fn check_text(
+    folder: &RunFolder,
+    name: &str,
+    part: &str,
+    text: &TokenText,
+    output: &Output,
+) -> Result<()> {
     let events = events(folder.root());
     let start: Value = serde_json::from_str(events.lines().next().unwrap_or_default()).unwrap_or_default();
     let (had, has) = (start[format!("{part}_tokens")].as_u64().unwrap_or(text.scored()), text.scored());
+    let kept = start["texts"][part].as_str();
     // Older runs kept only how many tokens there were.
-    if start["texts"][part].as_str().map_or(had == has, |hash| hash == text_hash(text)) {
+    if kept.map_or(had == has, |hash| hash == text_hash(text)) {
+        if kept.is_none() {
+            output.warn(format!(
+                "note: the run has no hash of {name}: that it is still the same is not certain"
+            ));
+        }
         return Ok(());
     }
     let change = if had == has {

@@ -432,6 +432,12 @@ fn a_finished_run_is_left_alone_by_resume() {
         assert_eq!(ran.result(), trained);
         assert_eq!(everything(&bench.path().join("run")), before);
         std::fs::rename(bench.path().join("b.txt"), bench.path().join("a.txt")).unwrap();
+        // A model that is damaged is not finished: it is made again.
+        let weights = bench.path().join("run/model/model.safetensors");
+        let whole = std::fs::read(&weights).unwrap();
+        std::fs::write(&weights, &whole[..100]).unwrap();
+        bench.run(&["train", "--resume", "--out", "run", "--quiet"]).succeeded();
+        assert!(steps.is_none() || std::fs::read(&weights).unwrap() == whole);
         std::fs::remove_dir_all(bench.path().join("run")).unwrap();
     }
 }
@@ -478,7 +484,12 @@ fn a_changed_text_is_not_called_the_validation_split() {
         assert!(lines[0].as_object_mut().unwrap().remove("texts").is_some());
         let old: String = lines.iter().map(|line| format!("{line}\n")).collect();
         std::fs::write(&metrics, old).unwrap();
-        bench.run(&["eval", run]).succeeded();
+        let ran = bench.run(&["eval", run, "--quiet"]).succeeded();
+        assert!(
+            ran.stderr.contains("no hash of a.txt") && ran.stderr.contains("not certain"),
+            "{}",
+            ran.stderr
+        );
         bench.file("a.txt", &longer);
         bench.run(&["eval", run]).refused(1, &["has changed since the run was made"]);
         bench.file("a.txt", &text);

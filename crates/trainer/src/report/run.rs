@@ -29,8 +29,8 @@ pub(crate) fn write(root: &Path, output: &Output) -> Result<()> {
     config::check(&mut settings)?;
     let loaded = models::load(root, output)?;
     let data = Prepared::load(&settings.config, &Output::new(false, true))?;
-    runs::check_text(&folder, "the text", "val", &data.val)?;
-    runs::check_text(&folder, "the text", "train", &data.train)?;
+    runs::check_text(&folder, "the text", "val", &data.val, output)?;
+    runs::check_text(&folder, "the text", "train", &data.train, output)?;
     let pool = Pool::new(config::cores())?;
     let result = match loaded.last_result() {
         Some(result) => result,

@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
     let started = std::time::Instant::now();
     let loaded = if arguments.resume { continue_config(arguments)? } else { configure(arguments)? };
     // Before the texts: a run that has ended needs none.
-    let done = arguments.out.as_ref().filter(|_| arguments.resume).and_then(|out| runs::result(out));
+    let done = arguments.out.as_ref().filter(|_| arguments.resume).and_then(|out| runs::done(out));
     if let (Some(result), Some(out)) = (done, &arguments.out) {
         output.event(&result)?;
         let steps = many(result["steps"].as_u64().unwrap_or(0), "step");
@@ -115,7 +115,7 @@ pub(crate) fn train_into(
     output: &Output,
     stop: &Stop,
 ) -> Result<()> {
-    if runs::result(out).is_some() {
+    if runs::done(out).is_some() {
         return Ok(());
     }
     let plan = Plan::of(&loaded.config, data)?;
