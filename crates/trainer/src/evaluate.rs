@@ -61,11 +61,7 @@ impl Evaluation {
     /// # Errors
     /// Scores that are NaN.
     pub(crate) fn of_numbers(self) -> Result<Self> {
-        if self.nats.is_nan() {
-            return Err(Failure::failed("the model's scores are no numbers (NaN)")
-                .hint("it diverged: train it again with a lower optim.lr"));
-        }
-        Ok(self)
+        if self.nats.is_nan() { Err(no_numbers()) } else { Ok(self) }
     }
 
     /// What to know of a perplexity where tokens are unknown: how many, and the perplexity of the others.
@@ -102,6 +98,12 @@ pub(crate) fn warn_unknown(tokens: &TokenText, text: &str, model: &str, output: 
         thousands(scored),
         100.0 * oov as f64 / scored as f64
     ));
+}
+
+/// What to say of scores that are NaN.
+pub(crate) fn no_numbers() -> Failure {
+    Failure::failed("the model's scores are no numbers (NaN)")
+        .hint("it diverged: train it again with a lower optim.lr")
 }
 
 /// JSON has no infinity; the contract writes it as null.

@@ -276,7 +276,7 @@ pub fn bytes(count: u64) -> String {
 
 /// A number with so many `digits` behind the point; one of a million and more, as a perplexity can be, with an exponent.
 pub fn number(value: f64, digits: usize) -> String {
-    if value.is_finite() && value >= 1e6 { format!("{value:.3e}") } else { format!("{value:.digits$}") }
+    if value.is_finite() && value.abs() >= 1e6 { format!("{value:.3e}") } else { format!("{value:.digits$}") }
 }
 
 #[cfg(test)]

@@ -146,6 +146,27 @@ fn scores_that_are_no_probabilities_have_no_perplexity_in_explain_either() {
 }
 
 #[test]
+fn a_model_that_gives_no_numbers_gives_none_anywhere() {
+    let bench = Bench::new();
+    bench.text("a.txt", 200);
+    let mut sets =
+        vec!["optim.lr=1e9", "optim.min_lr=1e9", "optim.grad_clip=0", "optim.warmup=0", "train.steps=12"];
+    sets.extend(["model.kind=transformer", "model.n_layer=1", "model.n_head=2", "model.n_embd=16"]);
+    sets.extend(["train.block_size=16", "eval.stride=8", "checkpoint.every_steps=3"]);
+    let sets: Vec<&str> = sets.into_iter().flat_map(|set| ["--set", set]).collect();
+    bench.run(&[&["train", "a.txt", "-q", "--out", "run"], &sets[..]].concat()).refused(3, &["diverged"]);
+    for command in [
+        &["eval", "run"][..],
+        &["explain", "run", "--text", "the cat"],
+        &["explain", "run", "--text", "the cat", "--step", "3"],
+        &["mix", "run", "run", "--heldout", "a.txt"],
+    ] {
+        let ran = bench.run(command).refused(1, &["no numbers (NaN)", "optim.lr"]);
+        assert_eq!(ran.stdout, "", "{command:?}");
+    }
+}
+
+#[test]
 fn a_mixture_says_of_its_models_what_eval_says() {
     let bench = Bench::new();
     bench.file("park.txt", PARK);

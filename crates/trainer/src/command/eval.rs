@@ -82,9 +82,9 @@ pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
         ("text".to_owned(), name.to_owned()),
         ("tokens".to_owned(), thousands(evaluation.tokens)),
         ("bytes".to_owned(), thousands(evaluation.bytes)),
-        ("nats per token".to_owned(), format!("{:.4}", evaluation.nats_per_token())),
+        ("nats per token".to_owned(), number(evaluation.nats_per_token(), 4)),
         ("perplexity".to_owned(), number(evaluation.perplexity(), 4)),
-        ("bits per byte".to_owned(), format!("{:.4}", evaluation.bits_per_byte())),
+        ("bits per byte".to_owned(), number(evaluation.bits_per_byte(), 4)),
     ];
     if evaluation.scores_only {
         lines.truncate(3);

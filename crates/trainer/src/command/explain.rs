@@ -197,9 +197,10 @@ impl Reading {
             ));
         } else {
             heading.push_str(&format!(
-                "{nats:.4} nats a token, perplexity {}, {:.4} bits a byte over {tokens}\n",
+                "{} nats a token, perplexity {}, {} bits a byte over {tokens}\n",
+                number(nats, 4),
                 number(evaluation.perplexity(), 3),
-                evaluation.bits_per_byte()
+                number(evaluation.bits_per_byte(), 4)
             ));
         }
         if let Some(unknown) = evaluation.unknown() {

@@ -295,10 +295,10 @@ fn indent(text: &str) -> String {
 
 fn summary(evaluation: &Evaluation, account: &Account, root: &Path) -> String {
     let mut line = format!(
-        "validation: {:.4} nats a token, perplexity {}, {:.4} bits a byte",
-        evaluation.nats_per_token(),
+        "validation: {} nats a token, perplexity {}, {} bits a byte",
+        number(evaluation.nats_per_token(), 4),
         number(evaluation.perplexity(), 3),
-        evaluation.bits_per_byte()
+        number(evaluation.bits_per_byte(), 4)
     );
     if let Some(unknown) = evaluation.unknown() {
         line.push_str(&format!("\n            {unknown}"));

@@ -41,11 +41,11 @@ const BEST: &str = "  best";
 const COLUMNS: [Column; 11] = [
     ("epoch", 6, 0, |row| format!("{:.2}", row.epoch)),
     ("step", 6, 0, |row| row.step.to_string()),
-    (OBJECTIVE, 9, 0, |row| format!("{:.4}", row.objective)),
-    ("train nll", 9, 0, |row| format!("{:.4}", row.nll)),
-    ("val nats", 8, 0, |row| format!("{:.4}", row.evaluation.nats_per_token())),
+    (OBJECTIVE, 9, 0, |row| number(row.objective, 4)),
+    ("train nll", 9, 0, |row| number(row.nll, 4)),
+    ("val nats", 8, 0, |row| number(row.evaluation.nats_per_token(), 4)),
     ("perplexity", 10, 1, |row| number(row.evaluation.perplexity(), 3)),
-    ("bits/byte", 9, 2, |row| format!("{:.4}", row.evaluation.bits_per_byte())),
+    ("bits/byte", 9, 2, |row| number(row.evaluation.bits_per_byte(), 4)),
     (GAP, 11, 0, |row| format!("{:+.4}", row.evaluation.kl().unwrap_or(f64::NAN))),
     ("tokens/s", 8, 4, |row| thousands(row.tokens_per_second as u64)),
     ("time", 10, 5, |row| duration(row.train_seconds)),
@@ -65,10 +65,10 @@ impl Table {
 
     pub(crate) fn baseline(self, name: &str, evaluation: &Evaluation) -> String {
         let mut line = format!(
-            "{name:<16} {:>9.4}  {:>10}  {:>9.4}",
-            evaluation.nats_per_token(),
+            "{name:<16} {:>9}  {:>10}  {:>9}",
+            number(evaluation.nats_per_token(), 4),
             number(evaluation.perplexity(), 3),
-            evaluation.bits_per_byte()
+            number(evaluation.bits_per_byte(), 4)
         );
         if self.gap {
             line.push_str(&format!("  {:>+11.4}", evaluation.kl().unwrap_or(f64::NAN)));

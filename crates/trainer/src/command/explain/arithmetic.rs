@@ -7,7 +7,7 @@ use surprisal_text::TokenizerKind;
 use super::{Text, label, quoted, ranking, scores};
 use crate::cli;
 use crate::compare::table::align;
-use crate::evaluate::warn_unknown;
+use crate::evaluate::{no_numbers, warn_unknown};
 use crate::failure::{Failure, Result};
 use crate::models::LoadedModel;
 use crate::output::{Output, number};
@@ -40,6 +40,9 @@ pub(super) fn walk(
     let sum: f64 = z.iter().map(|z| (z - max).exp()).sum();
     let lse = max + sum.ln();
     let nats = lse - z[target];
+    if nats.is_nan() {
+        return Err(no_numbers());
+    }
     let q: Vec<f64> = z.iter().map(|z| (z - lse).exp()).collect();
     let vocab = z.len() as f64;
     let truth = |id: usize| f64::from(u8::from(id == target));
@@ -96,8 +99,8 @@ pub(super) fn walk(
         table.push(vec![
             if i == target { "→".to_owned() } else { String::new() },
             quoted(&token(id)),
-            format!("{:.4}", z[i]),
-            format!("{:.4}", z[i] - max),
+            number(z[i], 4),
+            number(z[i] - max, 4),
             format!("{:.5}", (z[i] - max).exp()),
             format!("{:.5}", q[i]),
             format!("{:+.5}", q[i] - truth(i)),
@@ -115,20 +118,26 @@ pub(super) fn walk(
         align(&table)
     );
     text.push_str(&format!("   and {others} others share q = {:.5}\n\n", rest.max(0.0)));
-    text.push_str(&format!("max z            = {max:.4}\n"));
+    let (max, lse) = (number(max, 4), number(lse, 4));
+    text.push_str(&format!("max z            = {max}\n"));
     text.push_str(&format!("Σ e^(z − max)    = {sum:.5}\n"));
-    text.push_str(&format!("log-sum-exp      = max + ln Σ = {max:.4} + {:.4} = {lse:.4}\n", sum.ln()));
+    text.push_str(&format!("log-sum-exp      = max + ln Σ = {max} + {:.4} = {lse}\n", sum.ln()));
     text.push_str(&format!(
-        "−ln q({})      = log-sum-exp − z = {lse:.4} − {:.4} = {nats:.4} nats = {:.4} bits\n",
+        "−ln q({})      = log-sum-exp − z = {lse} − {} = {} nats = {} bits\n",
         quoted(&stood),
-        z[target],
-        information::bits(nats)
+        number(z[target], 4),
+        number(nats, 4),
+        number(information::bits(nats), 4)
     ));
     text.push_str(&format!(
-        "                 as surprising as one of {} equal choices (e^{nats:.4})\n",
-        number(nats.exp(), 2)
+        "                 as surprising as one of {} equal choices (e^{})\n",
+        number(nats.exp(), 2),
+        number(nats, 4)
     ));
-    text.push_str(&format!("smoothed, ε {epsilon}   = Σ p' (log-sum-exp − z) = {smoothed_loss:.4} nats\n\n"));
+    text.push_str(&format!(
+        "smoothed, ε {epsilon}   = Σ p' (log-sum-exp − z) = {} nats\n\n",
+        number(smoothed_loss, 4)
+    ));
     text.push_str(&format!(
         "The gradient of the loss over z is q − p: it pulls {} up by 1 − q = {:.5} and pushes every other down by its own \
          q.\nSmoothed it is q − p': it vanishes where q = p', which gives {} no more than {:.5}. |q − p| = {:.5}, |q − p'| = \

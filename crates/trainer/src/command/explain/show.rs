@@ -101,7 +101,11 @@ pub(super) fn table(readings: &[Reading]) -> Vec<Vec<String>> {
                     .iter()
                     .map(|guess| format!("{} {:.0} %", quoted(&guess.token), 100.0 * guess.probability))
                     .collect();
-                row.extend([format!("{unknown}{:.3}", told.nats), bar(told.nats), expected.join("  ")]);
+                row.extend([
+                    format!("{unknown}{}", number(told.nats, 3)),
+                    bar(told.nats),
+                    expected.join("  "),
+                ]);
             }
             table.push(row);
         }
