@@ -7,7 +7,7 @@ use surprisal_model::LanguageModel;
 use surprisal_text::TokenText;
 
 use crate::failure::{Failure, Result};
-use crate::output::{Output, number, thousands};
+use crate::output::{Output, many, number, thousands};
 
 /// What was measured. Sums are kept; rates are derived when printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -92,10 +92,10 @@ pub(crate) fn warn_unknown(tokens: &TokenText, text: &str, model: &str, output: 
     }
     let much = if 2 * oov > scored { "most" } else { "much" };
     output.warn(format!(
-        "warning: {much} of {text} is unknown to {model}: {} of {} tokens ({:.0} %). What follows says little of this text: \
+        "warning: {much} of {text} is unknown to {model}: {} of {} ({:.0} %). What follows says little of this text: \
          all that is unknown is one token, <unk>",
         thousands(oov),
-        thousands(scored),
+        many(scored, "token"),
         100.0 * oov as f64 / scored as f64
     ));
 }
