@@ -319,6 +319,29 @@ fn escape(token: &[u8]) -> Vec<u8> {
     escaped.into_bytes()
 }
 
+/// The token that [`escape`] made `escaped` of; `None` if it is of none.
+pub(crate) fn unescape(escaped: &str) -> Option<Vec<u8>> {
+    let mut token = Vec::with_capacity(escaped.len());
+    let mut parts = escaped.split('\\');
+    token.extend(parts.next()?.bytes());
+    while let Some(part) = parts.next() {
+        let rest = match part.strip_prefix('x') {
+            Some(hex) => {
+                token.push(u8::from_str_radix(hex.get(..2)?, 16).ok()?);
+                &hex[2..]
+            }
+            // Two backslashes have nothing between them.
+            None if part.is_empty() => {
+                token.push(b'\\');
+                parts.next()?
+            }
+            None => return None,
+        };
+        token.extend(rest.bytes());
+    }
+    Some(token)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,6 +389,11 @@ mod tests {
             ("é\u{85}\u{3000}".as_bytes(), "é\\xC2\\x85\\xE3\\x80\\x80"),
         ] {
             assert_eq!(String::from_utf8(escape(token)).unwrap(), escaped);
+            assert_eq!(unescape(escaped).unwrap(), token);
+        }
+        assert_eq!(unescape(r"\\\x0Aa\\x\\\\").unwrap(), b"\\\na\\x\\\\");
+        for wrong in [r"\", r"a\n", r"\x2", r"\\\", "\\xé"] {
+            assert_eq!(unescape(wrong), None, "{wrong}");
         }
     }
 }

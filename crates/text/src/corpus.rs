@@ -289,6 +289,8 @@ pub struct EvaluationText {
     pub tokens: TokenText,
     /// What it is called.
     pub name: String,
+    /// What a person should know about how marks and names of special tokens in it were read.
+    pub notices: Vec<String>,
 }
 
 /// Encodes files (or directories) with a tokenizer that is there already.
@@ -310,11 +312,11 @@ pub fn encode_files_with(
 ) -> Result<EvaluationText> {
     let files = spans(paths)?;
     let name = name(paths, files.len());
-    let (tokens, _) = encode(&files, tokenizer, reading)?;
+    let (tokens, seen) = encode(&files, tokenizer, reading)?;
     if tokens.scored() == 0 {
         return Err(Error::Empty { name });
     }
-    Ok(EvaluationText { tokens, name })
+    Ok(EvaluationText { tokens, name, notices: seen.of_marks(reading.literal_specials) })
 }
 
 /// The tokens of `text`, the same as of a file that holds it, and what stands where they are `<unk>`, by place.
@@ -326,15 +328,16 @@ pub fn encode_text(
     text: &str,
     tokenizer: &Tokenizer,
     reading: Reading,
-) -> Result<(TokenText, BTreeMap<usize, String>)> {
+) -> Result<(EvaluationText, BTreeMap<usize, String>)> {
     let place = Place::Memory { name: name.to_owned(), text: text.into() };
     let spans = [Span { place, start: 0, end: text.len() as u64 }];
-    let (tokens, _) = encode(&spans, tokenizer, reading)?;
+    let (tokens, seen) = encode(&spans, tokenizer, reading)?;
+    let name = name.to_owned();
     if tokens.scored() == 0 {
-        return Err(Error::Empty { name: name.to_owned() });
+        return Err(Error::Empty { name });
     }
     let unknown = unknown(&spans, tokenizer, reading, usize::MAX)?;
-    Ok((tokens, unknown))
+    Ok((EvaluationText { tokens, name, notices: seen.of_marks(reading.literal_specials) }, unknown))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use crate::error::{Error, Result};
 use crate::pieces::{Piece, Pieces, Span};
 use crate::tokenizer::{
-    Codec, Key, MAX_VOCABULARY, Met, PAD, Part, Slots, Table, look_up, merge, scan, specials,
+    Codec, Key, MAX_VOCABULARY, Met, PAD, Part, Slots, Table, look_up, merge, scan, separates, specials,
 };
 use crate::workers::{Seen, each_piece, lock, on_threads};
 use crate::{LastLine, LiteralSpecials, Reading, TokenText, Tokenizer, Unit};
@@ -18,8 +18,12 @@ struct Encoded {
     ids: Vec<u32>,
     lines: u64,
     oov: u64,
-    /// Words spelled like special tokens.
+    /// Words spelled like special tokens, but for the next.
     specials: u64,
+    /// `<s>` at the beginning and `</s>` at the end of lines that are sentences.
+    marks: u64,
+    /// Lines with such marks where tokens are no words.
+    written: u64,
 }
 
 /// The tokens of `spans` under a vocabulary that is there already.
@@ -77,6 +81,7 @@ pub(crate) fn learn_words(
     reading: Reading,
 ) -> Result<(Tokenizer, TokenText, Seen)> {
     let (met, encoded, mut seen) = meet_words(spans, unit, reading)?;
+    seen.capitals = met.iter().any(|one| one.interner.find(Key::of(b"<UNK>"), b"<UNK>").is_some());
     let (table, maps, memory) = merge(met, unit, || match encoded.as_slice() {
         [_] => Vec::new(),
         many => vec![0; many.iter().flatten().map(|part| part.ids.len()).sum()],
@@ -178,6 +183,8 @@ struct Words<'a, V> {
     unit: Unit,
     specials: u32,
     encoded: Encoded,
+    /// The text ends in the mark `</s>`, without a newline.
+    closed: bool,
 }
 
 const BOS: u32 = 1;
@@ -201,7 +208,7 @@ impl<V: Vocabulary> Words<'_, V> {
     fn word(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], at: usize) -> Result<()> {
         match self.vocabulary.id(slots, n, key, word, self.encoded.ids.len())? {
             Some(id) if id >= self.specials => self.encoded.ids.push(id),
-            Some(_) => self.literal_special(word, at)?,
+            Some(id) => self.literal_special(id, word, at)?,
             None => {
                 self.encoded.oov += 1;
                 self.encoded.ids.push(0);
@@ -211,7 +218,11 @@ impl<V: Vocabulary> Words<'_, V> {
     }
 
     #[cold]
-    fn literal_special(&mut self, word: &[u8], at: usize) -> Result<()> {
+    fn literal_special(&mut self, id: u32, word: &[u8], at: usize) -> Result<()> {
+        if self.literal == LiteralSpecials::Unk && self.is_mark(id, at, at + word.len()) {
+            self.encoded.marks += 1;
+            return Ok(());
+        }
         self.encoded.specials += 1;
         match self.literal {
             LiteralSpecials::Unk => {
@@ -228,6 +239,27 @@ impl<V: Vocabulary> Words<'_, V> {
             }
         }
         Ok(())
+    }
+}
+
+impl<V> Words<'_, V> {
+    /// Whether the special token `id` in bytes `from..to` says what is so anyway: `<s>` before everything else on its line,
+    /// or `</s>` behind it.
+    fn is_mark(&mut self, id: u32, from: usize, to: usize) -> bool {
+        let seen = |byte: &&u8| **byte == b'\n' || !separates(**byte);
+        match id {
+            BOS => {
+                self.piece.bytes[..from].iter().rfind(seen).map_or(self.piece.opens, |&byte| byte == b'\n')
+            }
+            EOS => self.piece.bytes[to..].iter().find(seen).map_or_else(
+                || {
+                    self.closed = self.piece.closes;
+                    self.closed
+                },
+                |&byte| byte == b'\n',
+            ),
+            _ => false,
+        }
     }
 }
 
@@ -266,6 +298,7 @@ fn cut_words<V: Vocabulary>(
         unit,
         specials: specials(unit),
         encoded: Encoded { index: piece.index, ids, ..Encoded::default() },
+        closed: false,
     };
     let lines = unit == Unit::Line;
     if lines && piece.opens {
@@ -273,12 +306,13 @@ fn cut_words<V: Vocabulary>(
         words.encoded.lines += 1;
     }
     scan(&piece.bytes, |parts| words.take(parts))?;
+    let closed = words.closed || reading.last_line == LastLine::Sentence;
     let mut encoded = words.encoded;
     if lines && newline {
         // The last newline began a line that is not there, or is the next piece's.
         encoded.ids.pop();
         encoded.lines -= 1;
-    } else if lines && piece.closes && reading.last_line == LastLine::Sentence {
+    } else if lines && piece.closes && closed {
         encoded.ids.push(EOS);
     }
     Ok(encoded)
@@ -308,6 +342,7 @@ fn other_tokens(piece: &Piece, tokenizer: &Tokenizer, reading: Reading) -> Resul
                     encoded.lines += 1;
                 }
                 append(start, end, &mut encoded.ids)?;
+                encoded.written += u64::from(has_marks(&piece.bytes[start..end]));
                 let ended = open != Some(end) || (piece.closes && reading.last_line == LastLine::Sentence);
                 if ended {
                     encoded.ids.push(eos);
@@ -359,6 +394,14 @@ pub(crate) fn unknown(
     Ok(found)
 }
 
+/// Whether a line begins with the word `<s>` or ends with the word `</s>`.
+fn has_marks(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    let alone = |beside: Option<&u8>| beside.is_none_or(u8::is_ascii_whitespace);
+    line.strip_prefix(b"<s>").is_some_and(|rest| alone(rest.first()))
+        || line.strip_suffix(b"</s>").is_some_and(|rest| alone(rest.last()))
+}
+
 /// The pieces that each thread encoded, as one text; with `maps` from each thread's ids to the final ones. `memory` is for
 /// the text, if it is as long.
 fn put_together(
@@ -385,6 +428,8 @@ fn put_together(
         text.oov += part.oov;
         text.lines += part.lines;
         seen.specials += part.specials;
+        seen.marks += part.marks;
+        seen.written += part.written;
     }
     if maps.is_empty() && parts.len() == 1 {
         text.ids = parts.pop().map(|(_, part)| part.ids).unwrap_or_default();

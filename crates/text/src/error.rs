@@ -113,7 +113,9 @@ impl Error {
                 Some("tokenizer.kind = \"byte\" reads any bytes; or convert the file to UTF-8".into())
             }
             Self::LiteralSpecial { .. } => Some(
-                "data.literal_specials = \"unk\" reads it as an unknown word, \"skip\" as white space".into(),
+                "literal_specials = \"unk\" (in a config's [data]; count --literal-specials unk) reads it as an unknown word, \
+                 or as a sentence mark at the end of a line that it belongs to; \"skip\" as white space"
+                    .into(),
             ),
             Self::Empty { .. } | Self::TooShort { .. } => {
                 Some("give more text, or a larger share of it (data.val_fraction)".into())

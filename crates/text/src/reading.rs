@@ -15,6 +15,9 @@ pub struct Reading {
 
 /// How a word tokenizer reads a word that is spelled like one of its special tokens: `<unk>`, and in line mode `<s>`
 /// and `</s>`. No such word ever becomes the token of that name; to the other tokenizers it is only characters.
+///
+/// Texts for other programs often have their sentences between `<s>` and `</s>`. The first word of a line that is `<s>`
+/// and the last one that is `</s>` say what is so anyway, and are no words unless this is an error.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LiteralSpecials {

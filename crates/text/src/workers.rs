@@ -13,8 +13,14 @@ pub(crate) struct Seen {
     /// Carriage returns before a newline.
     pub(crate) returns: u64,
     pub(crate) nuls: u64,
-    /// Words that are spelled like special tokens, where words are tokens.
+    /// Words that are spelled like special tokens, where words are tokens; but for the next.
     pub(crate) specials: u64,
+    /// `<s>` at the beginning and `</s>` at the end of lines that are sentences.
+    pub(crate) marks: u64,
+    /// Lines with such marks where tokens are no words.
+    pub(crate) written: u64,
+    /// `<UNK>` is among the words that were learnt.
+    pub(crate) capitals: bool,
     /// Places without white space where a text had to be cut all the same.
     pub(crate) torn: u64,
 }
@@ -24,6 +30,9 @@ impl AddAssign for Seen {
         self.returns += other.returns;
         self.nuls += other.nuls;
         self.specials += other.specials;
+        self.marks += other.marks;
+        self.written += other.written;
+        self.capitals |= other.capitals;
         self.torn += other.torn;
     }
 }
@@ -50,8 +59,36 @@ impl Seen {
                 "16 MiB without a line's end or a space: cut in {places} places; no word crosses them"
             ));
         }
+        notices.extend(self.of_marks(literal));
+        if self.capitals {
+            notices.push(
+                "<UNK> is a word like others here, apart from <unk>; some programs take one for the other"
+                    .into(),
+            );
+        }
+        notices
+    }
+
+    /// The notices that say how marks and names of special tokens in a text were read.
+    pub(crate) fn of_marks(self, literal: LiteralSpecials) -> Vec<String> {
+        let mut notices = Vec::new();
+        if self.marks > 0 {
+            notices.push(format!(
+                "{} sentence marks were recognised: <s> that begins a line and </s> that ends one are no words of it",
+                self.marks
+            ));
+        }
+        if self.written > 0 {
+            notices.push(format!(
+                "{} lines begin with <s> or end with </s>; these are characters of the text here, no sentence marks",
+                self.written
+            ));
+        }
         if self.specials > 0 {
-            let what = if literal == LiteralSpecials::Skip { "skipped" } else { "unknown words" };
+            let what = match literal {
+                LiteralSpecials::Skip => "skipped",
+                _ => "unknown words (literal_specials can be \"skip\" or \"error\" instead)",
+            };
             notices.push(format!("{} words are spelled like special tokens; they are {what}", self.specials));
         }
         notices
@@ -190,7 +227,7 @@ mod tests {
                 },
             )
             .unwrap();
-            assert_eq!(seen, Seen { returns: 300_001, nuls: 300_000, specials: 0, torn: 0 });
+            assert_eq!(seen, Seen { returns: 300_001, nuls: 300_000, ..Seen::default() });
             assert!(states.iter().all(|state| state.is_sorted_by(|a, b| a.0 < b.0)));
             let mut all: Vec<_> = states.into_iter().flatten().collect();
             all.sort();

@@ -232,7 +232,8 @@ pub struct Count {
     /// How to smooth.
     #[command(flatten)]
     pub how: Smooth,
-    /// Words spelled like special tokens: unk, skip (KenLM's --skip_symbols) or error (default: unk).
+    /// Words spelled like special tokens: unk, skip (KenLM's --skip_symbols) or error (default: unk, but for <s> that begins a
+    /// line and </s> that ends one: they mark the sentence).
     #[arg(long, value_name = "POLICY", value_parser = ["unk", "skip", "error"])]
     pub literal_specials: Option<String>,
 }

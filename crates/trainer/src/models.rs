@@ -11,7 +11,7 @@ use surprisal_formats::run::{RunFolder, RunWriter};
 use surprisal_formats::{arpa, ngram};
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, NormKind, TransformerConfig};
-use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
+use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, Uniform};
 use surprisal_text::{Corpus, Reading, TokenText, Tokenizer, encode_files_with};
 
 use crate::config::{self, Config};
@@ -214,7 +214,13 @@ pub(crate) fn save_ngram(folder: &RunWriter, tokenizer: &Tokenizer, model: &Ngra
 /// # Errors
 /// A path that is no model, with what it is; files that are damaged.
 pub(crate) fn load(path: &Path, output: &Output) -> Result<LoadedModel> {
-    let of_file = |(model, tokenizer)| Ok(counted(model, tokenizer, Config::default(), None));
+    let of_file = |(model, tokenizer): (NgramModel, Tokenizer)| {
+        // What stands in for what a file of another program lacked.
+        if model.config().smoothing == Smoothing::Given {
+            say_notices(&model.report().notices, output);
+        }
+        Ok(counted(model, tokenizer, Config::default(), None))
+    };
     // Beside a model's own folder there may be no run: then there is no text of its own to evaluate on.
     let (stored, folder, unfinished) = match Kind::of(path)? {
         Kind::Arpa { .. } => return of_file(arpa::open(path)?),
@@ -275,6 +281,13 @@ pub(crate) fn load(path: &Path, output: &Output) -> Result<LoadedModel> {
         )));
     }
     Ok(LoadedModel { model, tokenizer, kind, parameters, details, config, folder, unfinished })
+}
+
+/// Says what a person should know.
+pub(crate) fn say_notices(notices: &[String], output: &Output) {
+    for notice in notices {
+        output.say(format!("note: {notice}"));
+    }
 }
 
 /// A counted model, and what there is to know of it.
@@ -351,6 +364,7 @@ impl LoadedModel {
         if !texts.is_empty() {
             kind::check_texts(texts)?;
             let text = encode_files_with(texts, &self.tokenizer, self.reading())?;
+            say_notices(&text.notices, output);
             return Ok(ScoredText { tokens: text.tokens, name: text.name, source_nats: None });
         }
         let Some(folder) = &self.folder else {

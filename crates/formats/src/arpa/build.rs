@@ -7,29 +7,41 @@ use surprisal_model::ngram::{
 };
 use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
-use super::parse::{Parsed, SPECIALS, Section};
-use super::{LOG_UNKNOWN, line};
-use crate::{Result, grams::Grams};
+use super::parse::{Parsed, Section};
+use super::{LOG_UNKNOWN, WHAT, line};
+use crate::spell::{spell, unescape};
+use crate::{Error, Result, grams::Grams};
 
-const UNK: u32 = 0;
-const BOS: u32 = 1;
-const EOS: u32 = 2;
 /// The probability of a gram that is yet to be found by backing off.
 const LATER: f32 = f32::NAN;
 
 /// The model that was parsed.
 pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
-    let Parsed { words, has, mut orders } = parsed;
+    let tokenizer = tokenizer(&parsed)?;
+    let Parsed { words, has, mut orders, .. } = parsed;
     let order = orders.len();
     let mut report = Report::default();
     orders[0].words = (0..words.len() as u32).collect();
-    for id in [UNK, EOS] {
-        if !has[id as usize] {
-            orders[0].logs[id as usize] = LOG_UNKNOWN;
-            report
-                .notices
-                .push(format!("the file has no {}: it gets log10 q = {LOG_UNKNOWN}", SPECIALS[id as usize]));
+    if let [unk, sentence @ ..] = has.as_slice() {
+        if !unk {
+            orders[0].logs[0] = LOG_UNKNOWN;
+            let notice = format!("the file has no <unk>: unknown words get log10 q = {LOG_UNKNOWN} instead");
+            report.notices.push(notice);
         }
+        if let [.., false] = sentence {
+            let hint = "estimate it again from sentences with their ends; or, if its tokens are no words in sentences, \
+                        export it once more, so that the file says what they are";
+            let problem = "there is no </s> here, so nothing says how likely sentences are to end";
+            return Err(line(orders[0].section.line(0), problem, hint));
+        }
+        if let [false, _] = sentence {
+            report.notices.push("the file has no <s>: sentences begin without any context".into());
+        }
+    }
+    let bos = tokenizer.bos();
+    if let Some(bos) = bos {
+        // Never predicted, so that nothing is told by a probability of zero.
+        orders[0].logs[bos as usize] = 0.0;
     }
     let bits = bits_for(words.len() as u64 - 1);
     let mut levels: Vec<Level> = Vec::with_capacity(order);
@@ -71,18 +83,46 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
         .iter()
         .map(|level| OrderReport { grams: level.logs.len() as u64, ..OrderReport::default() })
         .collect();
-    let tables =
-        levels.into_par_iter().zip(starts).map(|(level, starts)| level.table(starts, order)).collect();
-    let trie = Trie::pack(words.len() as u32, Some(BOS), Combine::BackOff, 1.0, false, tables)?;
+    let finite = |level: &Level| level.logs.par_iter().chain(&level.weights).all(|log| log.is_finite());
+    if !levels.iter().all(finite) {
+        report.notices.push(
+            "the file has probabilities or weights of zero (-inf, or -99 as SRILM writes it): what needs them is impossible"
+                .into(),
+        );
+    }
+    let tables = levels.into_par_iter().zip(starts);
+    let tables = tables.map(|(level, starts)| level.table(starts, order, bos)).collect();
+    let trie = Trie::pack(words.len() as u32, bos, Combine::BackOff, 1.0, false, tables)?;
     let config = NgramConfig {
         order,
         smoothing: Smoothing::Given,
-        bos: Some(BOS),
-        unk: Some(UNK),
+        bos,
+        unk: tokenizer.unk(),
         ..NgramConfig::default()
     };
-    let tokenizer = Tokenizer::from_words(TokenizerKind::Word, Unit::Line, words)?;
     Ok((NgramModel::new(config, report, trie), tokenizer))
+}
+
+/// The tokenizer whose tokens the words are.
+fn tokenizer(parsed: &Parsed<'_>) -> Result<Tokenizer> {
+    let Parsed { words, has, kind, unit, .. } = parsed;
+    let wrong =
+        |what: &str| Error::malformed(WHAT, &format!("its tokens are not the {what} that it says they are"));
+    match (kind, unit) {
+        (TokenizerKind::Word, Unit::Line) => Ok(Tokenizer::from_words(*kind, *unit, words.iter().copied())?),
+        (TokenizerKind::Byte, _) => {
+            let tokenizer = Tokenizer::of_bytes(*unit);
+            let all = (0..tokenizer.vocab_size() as u32).map(|id| spell(&tokenizer, id));
+            if all.eq(words.iter().map(|word| word.as_bytes())) { Ok(tokenizer) } else { Err(wrong("bytes")) }
+        }
+        _ => {
+            let (specials, others) = words.split_at(has.len());
+            let others = others.iter().map(|word| String::from_utf8(unescape(word)?).ok());
+            let others: Vec<String> = others.collect::<Option<_>>().ok_or_else(|| wrong("escaped tokens"))?;
+            let all = specials.iter().copied().chain(others.iter().map(String::as_str));
+            Ok(Tokenizer::from_words(*kind, *unit, all)?)
+        }
+    }
 }
 
 fn twice(section: &Section<'_>, words: &[&str], gram: &[u32], place: usize) -> crate::Error {
@@ -136,12 +176,12 @@ impl Level {
     }
 
     /// The numbers as powers, each once.
-    fn table(self, starts: Vec<u32>, order: usize) -> Table {
+    fn table(self, starts: Vec<u32>, order: usize, bos: Option<u32>) -> Table {
         let power = |&log: &f32| 10_f64.powf(f64::from(log));
         let (mut values, logs) = distinct(&self.logs);
         let mut numerators: Vec<f64> = logs.iter().map(power).collect();
-        if self.len == 1 {
-            values[BOS as usize] = numerators.len() as u32;
+        if let (1, Some(bos)) = (self.len, bos) {
+            values[bos as usize] = numerators.len() as u32;
             numerators.push(0.0);
         }
         let (contexts, logs) = distinct(&self.weights);

@@ -14,14 +14,19 @@
 //!
 //! What is written: tabs between columns, spaces between words, every gram of an order sorted by the ids of its words,
 //! numbers as the shortest decimals that are the same 32-bit float, a weight for every gram below the highest order (0
-//! where it is no context). `<s>` has probability 1, as KenLM writes it, although it is never predicted. A probability or
-//! weight of zero is -99, as SRILM writes it. Logarithms closer to 0 than 2^-20 are rounded to multiples of 2^-44, which
+//! where it is no context). `<s>` has probability 1, as KenLM writes it, although it is never predicted. The logarithm of
+//! zero is `-inf`. Logarithms closer to 0 than 2^-20 are rounded to multiples of 2^-44, which
 //! is finer than a 64-bit probability near 1 can tell apart: so a file that is read and written again stays the same,
 //! byte for byte.
 //!
 //! Words (in line mode) are written as they are. Other tokens may hold what separates words in this format, so all of
 //! them are escaped: a backslash becomes two, and white space, control characters and bytes that are no UTF-8 become
-//! `\xHH`. The names of special tokens stay. Read back, such tokens are words in their escaped form.
+//! `\xHH`. The names of special tokens stay. A line before `\data\`, where most programs skip what begins with `#`, says
+//! what such tokens are, and by it they are read back:
+//!
+//! ```text
+//! # tokenizer = char, unit = stream
+//! ```
 //!
 //! What is read is more than what is written: see [`read`].
 
@@ -29,19 +34,23 @@ mod build;
 mod parse;
 mod write;
 
-pub use write::{write, write_to};
+pub use write::{Written, write, write_to};
 
 use std::path::Path;
 
 use surprisal_model::ngram::NgramModel;
-use surprisal_text::Tokenizer;
+use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
 use crate::{Error, Result, ngram};
 
 /// What it is called where its bytes came from no file.
 const WHAT: &str = "the ARPA file";
-/// What programs write for the logarithm of zero.
-const LOG_ZERO: &str = "-99";
+/// The logarithm of zero, as it is written.
+const LOG_ZERO: &str = "-inf";
+/// The logarithm of zero in SRILM's files (ngram-format(5)).
+const SRILM_LOG_ZERO: f32 = -99.0;
+/// The names of special tokens.
+const SPECIALS: [&str; 3] = ["<unk>", "<s>", "</s>"];
 /// log10 q(`<unk>`) where a file has none: KenLM's.
 const LOG_UNKNOWN: f32 = -100.0;
 
@@ -56,17 +65,28 @@ pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
 }
 
 /// The model in an ARPA file's bytes, and a word tokenizer in line mode with its words: `<unk>`, `<s>`, `</s>`, then the
-/// others in the order of the file.
+/// others in the order of the file. Another tokenizer where the file says so.
 ///
-/// Whatever stands before `\data\` and after `\end\` is skipped. Columns and words are separated by tabs and spaces;
-/// lines may end in CRLF. `<UNK>` is `<unk>`; without either, unknown words have log10 q = -100. A missing weight is 0.
-/// The grams of an order may stand in any order. A gram whose context is no gram (which pruning by others can leave) gets
-/// it, with the probability that backing off gives it. Numbers are read as 32-bit floats.
+/// Whatever else stands before `\data\` and after `\end\` is skipped. Columns and words are separated by tabs
+/// and spaces; lines may end in CRLF. Without `<unk>`, that is `<UNK>`; without either, unknown words have
+/// log10 q = -100. A missing weight is 0. `-inf`, and -99 as SRILM has it, are the logarithm of zero. The
+/// grams of an order may stand in any order. A gram whose context is no gram (which pruning by others can
+/// leave) gets it, with the probability that backing off gives it. Numbers are read as 32-bit floats.
 ///
 /// # Errors
 /// [`Error::Line`] with the line and what would be right; [`Error::Malformed`] for what no line is to blame for.
 pub fn read(bytes: &[u8]) -> Result<(NgramModel, Tokenizer)> {
     build::model(parse::parse(bytes)?)
+}
+
+/// The line that says what the tokens are, unless they are words in sentences.
+fn declaration(kind: TokenizerKind, unit: Unit) -> Option<String> {
+    let unit = match (kind, unit) {
+        (TokenizerKind::Word, Unit::Line) => return None,
+        (_, Unit::Line) => "line",
+        (_, Unit::Stream) => "stream",
+    };
+    Some(format!("# tokenizer = {kind}, unit = {unit}"))
 }
 
 fn line(line: u64, problem: impl Into<String>, hint: &'static str) -> Error {

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 use surprisal_model::ngram::MAX_ORDER;
+use surprisal_text::{TokenizerKind, Unit};
 
-use super::line;
+use super::{SPECIALS, SRILM_LOG_ZERO, declaration, line};
 use crate::{Error, Result};
 
-/// The special words, which have these ids.
-pub(super) const SPECIALS: [&str; 3] = ["<unk>", "<s>", "</s>"];
 /// How many bytes one task parses.
 const BYTES_A_TASK: usize = 1 << 20;
 /// Above 0 by no more than this, a logarithm is a rounding error.
@@ -22,10 +21,13 @@ const LARGEST_WEIGHT: f32 = 99.0;
 pub(super) struct Parsed<'a> {
     /// Words by id.
     pub(super) words: Vec<&'a str>,
-    /// Which special words the file has.
-    pub(super) has: [bool; 3],
+    /// Which special words, the first by id, the file has. Bytes have none apart.
+    pub(super) has: Vec<bool>,
     /// Index i holds the grams of i + 1 words.
     pub(super) orders: Vec<Order<'a>>,
+    /// What the words are.
+    pub(super) kind: TokenizerKind,
+    pub(super) unit: Unit,
 }
 
 /// The grams of one order.
@@ -60,9 +62,14 @@ type Ids<'a> = HashMap<&'a [u8], u32, foldhash::fast::RandomState>;
 
 /// Reads a file.
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
-    let sections = sections(bytes)?;
+    let (kind, unit, sections) = sections(bytes)?;
     let order = sections.len();
-    let (words, has, ids, unigrams) = unigrams(sections[0], order == 1)?;
+    let specials = match (kind, unit) {
+        (TokenizerKind::Byte, _) => &[],
+        (_, Unit::Stream) => &SPECIALS[..1],
+        (_, Unit::Line) => &SPECIALS[..],
+    };
+    let (words, has, ids, unigrams) = unigrams(sections[0], order == 1, specials)?;
     let mut orders = vec![unigrams];
     for (section, len) in sections.into_iter().zip(1..).skip(1) {
         let grams = |body| {
@@ -86,7 +93,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
         };
         orders.push(join(section, len, order, in_pieces(section, grams)?)?);
     }
-    Ok(Parsed { words, has, orders })
+    Ok(Parsed { words, has, orders, kind, unit })
 }
 
 struct Part {
@@ -123,10 +130,10 @@ fn promised(section: Section<'_>, len: usize, count: usize) -> Result<()> {
     Err(line(section.first_line - 1, problem, "was the file cut short, or put together from others?"))
 }
 
-type Unigrams<'a> = (Vec<&'a str>, [bool; 3], Ids<'a>, Order<'a>);
+type Unigrams<'a> = (Vec<&'a str>, Vec<bool>, Ids<'a>, Order<'a>);
 
-/// The words, and their ids: first the special ones, whether the file has them or not, then the others as they come.
-fn unigrams(section: Section<'_>, top: bool) -> Result<Unigrams<'_>> {
+/// The words, and their ids: first `specials`, whether the file has them or not, then the others as they come.
+fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> Result<Unigrams<'a>> {
     let parts = in_pieces(section, |body| {
         let mut part = Vec::new();
         each_line(body, |fields| {
@@ -139,12 +146,16 @@ fn unigrams(section: Section<'_>, top: bool) -> Result<Unigrams<'_>> {
     })?;
     let listed = parts.concat();
     promised(section, 1, listed.len())?;
-    let mut words = SPECIALS.to_vec();
-    let mut has = [false; 3];
+    let mut words = specials.to_vec();
+    let mut has = vec![false; specials.len()];
     let mut ids = Ids::with_capacity_and_hasher(listed.len() + 3, foldhash::fast::RandomState::default());
-    ids.extend(SPECIALS.iter().zip(0..).map(|(word, id)| (word.as_bytes(), id)));
-    ids.insert(b"<UNK>", 0);
-    let mut grams = Order { words: Vec::new(), logs: vec![0.0; 3], weights: vec![0.0; 3], section };
+    ids.extend(specials.iter().zip(0..).map(|(word, id)| (word.as_bytes(), id)));
+    // A text may have had the word: beside <unk> it is one like others.
+    if !has.is_empty() && listed.iter().all(|(word, ..)| *word != b"<unk>") {
+        ids.insert(b"<UNK>", 0);
+    }
+    let zeros = vec![0.0; specials.len()];
+    let mut grams = Order { words: Vec::new(), logs: zeros.clone(), weights: zeros, section };
     for (index, (word, log, weight)) in listed.into_iter().enumerate() {
         let id = *ids.entry(word).or_insert(words.len() as u32) as usize;
         let known = has.get(id).copied().unwrap_or(id < words.len());
@@ -238,7 +249,7 @@ fn weight(fields: &mut Fields<'_>, top: bool, len: usize) -> Result<f32, Wrong> 
     if top && weight != 0.0 {
         return Err(Wrong::TopWeight(weight));
     }
-    if weight.abs() > LARGEST_WEIGHT {
+    if weight.abs() > LARGEST_WEIGHT && weight != f32::NEG_INFINITY {
         return Err(Wrong::Weight(weight));
     }
     Ok(weight)
@@ -247,7 +258,8 @@ fn weight(fields: &mut Fields<'_>, top: bool, len: usize) -> Result<f32, Wrong> 
 #[inline]
 fn number(field: &[u8]) -> Result<f32, Wrong> {
     let parsed = std::str::from_utf8(field).ok().and_then(|field| field.parse::<f32>().ok());
-    parsed.filter(|number| number.is_finite()).ok_or_else(|| Wrong::Number(show(field)))
+    let number = parsed.filter(|&number| number < f32::INFINITY).ok_or_else(|| Wrong::Number(show(field)))?;
+    Ok(if number == SRILM_LOG_ZERO { f32::NEG_INFINITY } else { number })
 }
 
 /// For a message: not too much of it.
@@ -360,13 +372,31 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Finds the sections, which must be those that the header promises.
-fn sections(bytes: &[u8]) -> Result<Vec<Section<'_>>> {
+/// What the line before `\data\` says that the tokens are.
+fn declared(text: &[u8]) -> Option<(TokenizerKind, Unit)> {
+    const BPE: TokenizerKind = TokenizerKind::Bpe { vocab_size: 0 };
+    let kinds = [TokenizerKind::Byte, TokenizerKind::Char, TokenizerKind::Word, BPE];
+    let mut all = kinds.into_iter().flat_map(|kind| [(kind, Unit::Line), (kind, Unit::Stream)]);
+    all.find(|&(kind, unit)| declaration(kind, unit).is_some_and(|line| line.as_bytes() == text))
+}
+
+/// What the tokens are, and the sections, which must be those that the header promises.
+fn sections(bytes: &[u8]) -> Result<(TokenizerKind, Unit, Vec<Section<'_>>)> {
+    let (mut kind, mut unit) = (TokenizerKind::Word, Unit::Line);
     // A byte-order mark is none of the first line.
-    let mut lines = Lines { rest: bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes), number: 0 };
+    let mut lines = Lines { rest: bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes), number: 0 };
     loop {
         match lines.next() {
             Some(b"\\data\\") => break,
+            Some(text) if text.starts_with(b"# tokenizer") => {
+                (kind, unit) = declared(text).unwrap_or((kind, unit));
+                if matches!(kind, TokenizerKind::Bpe { .. }) {
+                    let problem =
+                        "its tokens are byte pairs, and the file does not say how texts are cut into them";
+                    let hint = "use the run or the .ngram file that it was written from";
+                    return Err(line(lines.number, problem, hint));
+                }
+            }
             Some(_) => {}
             None => {
                 return Err(line(lines.number, "there is no \\data\\", "is this an ARPA file, unpacked?"));
@@ -411,7 +441,7 @@ fn sections(bytes: &[u8]) -> Result<Vec<Section<'_>>> {
         let problem = format!("\\end\\ is wanted here, not `{}`", show(heading));
         return Err(line(lines.number, problem, "every order is listed below \\data\\"));
     }
-    Ok(sections)
+    Ok((kind, unit, sections))
 }
 
 /// The number in `ngram ORDER=NUMBER`.

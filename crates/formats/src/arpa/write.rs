@@ -3,31 +3,72 @@
 use std::{
     ops::Range,
     path::Path,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use rayon::prelude::*;
 use surprisal_model::ngram::{Combine, Estimate, Probabilities};
-use surprisal_text::Tokenizer;
+use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
-use super::LOG_ZERO;
+use super::{LOG_ZERO, declaration};
 use crate::ordered::Sink;
 use crate::spell::{Context, Shape, Spellings, Text};
 use crate::{Error, Result, atomic};
 
-/// Writes the file `path`, in place of what is there. Returns its size in bytes.
+/// What there is to know of a file that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Its size.
+    pub bytes: u64,
+    /// What programs, this one or others, cannot read of it or take for something else.
+    pub notices: Vec<String>,
+}
+
+/// Writes the file `path`, in place of what is there.
 ///
 /// # Errors
 /// [`Error::Io`], after which what was there is still there; [`Error::Unsupported`] as [`write_to`].
-pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer) -> Result<u64> {
+pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer) -> Result<Written> {
     if tokenizer.vocab_size() != estimate.vocab_size as usize {
         let (tokens, words) = (estimate.vocab_size, tokenizer.vocab_size());
         let problem = format!("the model has {tokens} tokens, the tokenizer {words}");
         return Err(Error::malformed("the model", &problem));
     }
+    let declared = declaration(tokenizer.kind(), tokenizer.unit());
     let mut writer = atomic::Writer::create_large(path)?;
-    write_spelt(estimate, &Spellings::tokens(tokenizer), |bytes| writer.put(bytes))?;
-    writer.commit_reproducible()
+    let zeros =
+        write_spelt(estimate, &Spellings::tokens(tokenizer), declared.as_deref(), |bytes| writer.put(bytes))?;
+    let mut notices = Vec::new();
+    if declared.is_some() {
+        notices.push(format!(
+            "the file's tokens are {}, not words in sentences, and its first line says so; {}",
+            match (tokenizer.kind(), tokenizer.unit()) {
+                (kind, Unit::Stream) => format!("{kind} tokens of a stream"),
+                (kind, Unit::Line) => format!("{kind} tokens of lines"),
+            },
+            match (tokenizer.kind(), tokenizer.unit()) {
+                (TokenizerKind::Bpe { .. }, _) =>
+                    "how texts are cut into them it cannot say, so surprisal refuses to read it",
+                (_, Unit::Stream) =>
+                    "KenLM refuses it for want of <s> and </s>, and to others the tokens are words",
+                (_, Unit::Line) => "to other programs they are words with spaces between them",
+            },
+        ));
+    }
+    if estimate.missing != 1.0 {
+        let notice =
+            "scores of stupid backoff do not sum to one; whoever reads the file takes them for probabilities";
+        notices.push(notice.into());
+    }
+    if zeros {
+        let notice =
+            "probabilities and weights of zero are written as -inf; KenLM refuses a file with such weights";
+        notices.push(notice.into());
+    }
+    if declared.is_none() && tokenizer.words().is_some_and(|mut words| words.any(|word| word == "<UNK>")) {
+        notices.push("the file has the word <UNK> beside <unk>; KenLM takes one for the other".into());
+    }
+    Ok(Written { bytes: writer.commit_reproducible()?, notices })
 }
 
 /// Hands the text of an ARPA file to `put`, piece by piece. `token` spells a token, without white space.
@@ -40,23 +81,27 @@ pub fn write_to(
     token: impl Fn(u32) -> Vec<u8> + Sync,
     put: impl FnMut(&[u8]) -> Result<()> + Send,
 ) -> Result<()> {
-    write_spelt(estimate, &Spellings::of(estimate.vocab_size as usize, token), put)
+    write_spelt(estimate, &Spellings::of(estimate.vocab_size as usize, token), None, put).map(drop)
 }
 
+/// Whether there are probabilities or weights of zero.
 fn write_spelt(
     estimate: &Estimate,
     words: &Spellings,
+    declared: Option<&str>,
     put: impl FnMut(&[u8]) -> Result<()> + Send,
-) -> Result<()> {
+) -> Result<bool> {
     supported(estimate)?;
-    let mut header = String::from("\\data\\\n");
+    let mut header = declared.map_or_else(String::new, |line| format!("{line}\n\n"));
+    header += "\\data\\\n";
     for (len, table) in estimate.tables.iter().enumerate() {
         header += &format!("ngram {}={}\n", len + 1, table.values.len());
     }
     let mut sink = Sink::new(put);
     sink.put(header.as_bytes())?;
-    levels(estimate, words, &mut sink)?;
-    sink.put(b"\n\\end\\\n")
+    let zeros = levels(estimate, words, &mut sink)?;
+    sink.put(b"\n\\end\\\n")?;
+    Ok(zeros)
 }
 
 fn supported(estimate: &Estimate) -> Result<()> {
@@ -72,12 +117,14 @@ fn supported(estimate: &Estimate) -> Result<()> {
     Err(Error::Unsupported { what: "an ARPA file", problem: problem.into(), hint })
 }
 
-/// The text of every level.
+/// The text of every level; whether there are probabilities or weights of zero.
 fn levels(
     estimate: &Estimate,
     words: &Spellings,
     sink: &mut Sink<impl FnMut(&[u8]) -> Result<()> + Send>,
-) -> Result<()> {
+) -> Result<bool> {
+    let zeros =
+        AtomicBool::new(estimate.tables.iter().any(|table| table.weights.iter().any(|w| w.backoff <= 0.0)));
     let shape = Shape {
         words: estimate.tables.iter().map(|table| table.words.as_slice()).collect(),
         starts: estimate.tables.iter().map(|table| table.starts.as_slice()).collect(),
@@ -94,12 +141,13 @@ fn levels(
         // What the order above needs is kept as it comes by.
         let above = if len + 1 < estimate.tables.len() { table.values.len() } else { 0 };
         let kept: Vec<AtomicU64> = (0..above).into_par_iter().map(|_| AtomicU64::new(0)).collect();
-        let level = Level { estimate, shape: &shape, len, probabilities, weights, kept: &kept };
+        let level =
+            Level { estimate, shape: &shape, len, probabilities, weights, kept: &kept, zeros: &zeros };
         sink.put(format!("\n\\{}-grams:\n", len + 1).as_bytes())?;
         sink.put_all(table.values.len(), |grams, text| level.text(grams, text))?;
         lower = kept.into_iter().map(|bits| f64::from_bits(bits.into_inner())).collect();
     }
-    Ok(())
+    Ok(zeros.into_inner())
 }
 
 struct Level<'a> {
@@ -111,6 +159,8 @@ struct Level<'a> {
     weights: Spellings,
     /// The bits of the probabilities, if they are wanted.
     kept: &'a [AtomicU64],
+    /// A probability was zero.
+    zeros: &'a AtomicBool,
 }
 
 impl Level<'_> {
@@ -127,6 +177,9 @@ impl Level<'_> {
             if self.len == 0 && Some(gram as u32) == self.estimate.bos {
                 text.push(b'0');
             } else {
+                if probability <= 0.0 {
+                    self.zeros.store(true, Ordering::Relaxed);
+                }
                 push_log10(probability, text);
             }
             text.push(b'\t');
@@ -179,7 +232,7 @@ mod tests {
             (1.0, "0"),
             (0.1, "-1"),
             (0.5, "-0.30103"),
-            (0.0, "-99"),
+            (0.0, "-inf"),
             (1e-100, "-100"),
             (2.0, "0.30103"),
             (1.0 - f64::EPSILON, "0"),

@@ -28,7 +28,7 @@ use crate::{Reading, Unit};
 
 pub(crate) use index::{Key, Slots};
 pub(crate) use merge::{Met, look_up, merge};
-pub(crate) use scan::{PAD, Part, scan};
+pub(crate) use scan::{PAD, Part, scan, separates};
 pub(crate) use table::{Interner, Table, specials};
 
 /// `<unk>`, `<s>`, `</s>`: the names of the special tokens.

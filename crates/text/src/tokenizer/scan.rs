@@ -36,7 +36,7 @@ const NEWLINE: Key = Key { bits: b'\n' as u64, len: 1 };
 /// once.
 pub(crate) const BATCH: usize = 64;
 
-fn separates(byte: u8) -> bool {
+pub(crate) fn separates(byte: u8) -> bool {
     matches!(byte, b'\0' | b'\t' | b'\n' | b'\r' | b' ')
 }
 

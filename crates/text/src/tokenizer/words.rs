@@ -33,6 +33,11 @@ impl Tokenizer {
         }
     }
 
+    /// The byte tokenizer.
+    pub fn of_bytes(unit: Unit) -> Self {
+        Self { codec: Codec::Byte, unit }
+    }
+
     /// [`Self::from_words`] of words that were written as all different and have a checksum since: an index of them is
     /// not made before it is needed, and never for one short text. A word that is there twice all the same is the first of
     /// the two.

@@ -7,7 +7,7 @@ use serde_json::json;
 use surprisal_formats::{arpa, counts, ngram};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::ngram::{Counts, MAX_ORDER, NgramConfig, NgramModel, Smoothing, from_counts};
-use surprisal_text::{Corpus, DataOptions, Reading, Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{Corpus, DataOptions, LastLine, Reading, Tokenizer, TokenizerKind, Unit};
 
 use crate::cli;
 use crate::config::{Model, cores};
@@ -142,7 +142,8 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     let reading = Reading {
         threads: plan.threads,
         literal_specials: named("literal-specials", arguments.literal_specials.as_deref().unwrap_or("unk"))?,
-        ..Reading::default()
+        // Where no newline ends the last line, KenLM counts no sentence end either.
+        last_line: if how.compat.is_some() { LastLine::Open } else { LastLine::Sentence },
     };
     let options = DataOptions { train: arguments.texts.clone(), unit, reading, ..DataOptions::default() };
     kind::check_texts(&arguments.texts)?;
@@ -269,7 +270,9 @@ fn write(
         }
         progress.phase("writing", 0);
         for (path, _) in plan.formats.iter().filter(|(_, format)| *format == Format::Arpa) {
-            done(path, plan.pool.install(|| arpa::write(path, &estimate, tokenizer))?);
+            let written = plan.pool.install(|| arpa::write(path, &estimate, tokenizer))?;
+            crate::models::say_notices(&written.notices, output);
+            done(path, written.bytes);
         }
         if plan.formats.iter().any(|(_, format)| *format == Format::Ngram) {
             let trie = plan.pool.install(|| estimate.into_trie())?;

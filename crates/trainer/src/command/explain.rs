@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &cli::Explain, output: &Output) -> Result<()> {
             arithmetic::walk(&loaded, &name, arguments, step, output)?;
             continue;
         }
-        let text = Text::of(&loaded, &arguments.text)?;
+        let text = Text::of(&loaded, &arguments.text, output)?;
         warn_unknown(&text.tokens, "the text", &name, output);
         readings.push(read(&loaded, name, &text, arguments.top)?);
     }
@@ -128,9 +128,11 @@ struct Text {
 }
 
 impl Text {
-    fn of(loaded: &LoadedModel, text: &str) -> Result<Self> {
+    fn of(loaded: &LoadedModel, text: &str, output: &Output) -> Result<Self> {
         let tokenizer = &loaded.tokenizer;
-        let (tokens, mut unknown) = encode_text("the text", text, tokenizer, loaded.reading())?;
+        let (read, mut unknown) = encode_text("the text", text, tokenizer, loaded.reading())?;
+        models::say_notices(&read.notices, output);
+        let tokens = read.tokens;
         let scored = (0..).zip(&tokens.ids).filter(|(_, id)| Some(**id) != tokens.bos());
         let stood = scored.map(|(place, &id)| match unknown.remove(&place) {
             Some(word) => (word, true),

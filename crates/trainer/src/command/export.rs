@@ -38,7 +38,9 @@ pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
     let pool = Pool::new(cores())?;
     let size = if format == "arpa" {
         let estimate = pool.install(|| model.trie().to_estimate())?;
-        pool.install(|| arpa::write(&arguments.out, &estimate, &loaded.tokenizer))?
+        let written = pool.install(|| arpa::write(&arguments.out, &estimate, &loaded.tokenizer))?;
+        models::say_notices(&written.notices, output);
+        written.bytes
     } else if let Some(bits) = arguments.quantize {
         let model = pool.install(|| model.quantized(bits))?;
         pool.install(|| ngram::write(&arguments.out, &model, &loaded.tokenizer))?

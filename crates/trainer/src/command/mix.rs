@@ -94,7 +94,11 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
     let loaded = loaded?;
     let (tokenizer, names) = together(&plan, &loaded)?;
     progress.phase("reading texts", 0);
-    let read = |paths: &[PathBuf]| encode_files_with(paths, &tokenizer, loaded[0].reading());
+    let read = |paths: &[PathBuf]| {
+        let text = encode_files_with(paths, &tokenizer, loaded[0].reading())?;
+        models::say_notices(&text.notices, output);
+        Ok::<_, Failure>(text)
+    };
     let text = if plan.texts.is_empty() { None } else { Some(read(&plan.texts)?) };
     let parts: Result<Vec<Renamed<'_>>> =
         loaded.iter().zip(&names).map(|(loaded, names)| Ok(Renamed::new(&*loaded.model, names)?)).collect();
@@ -157,7 +161,7 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
             }
             let judged = judge(&model)?;
             progress.phase("writing", 0);
-            Some((out, judged, write(out, &model, &tokenizer, &pool)?))
+            Some((out, judged, write(out, &model, &tokenizer, &pool, output)?))
         }
         None => None,
     };
@@ -324,10 +328,12 @@ fn what(tokenizer: &Tokenizer) -> String {
 }
 
 /// Writes the file `out`; returns its size.
-fn write(out: &Path, model: &NgramModel, tokenizer: &Tokenizer, pool: &Pool) -> Result<u64> {
+fn write(out: &Path, model: &NgramModel, tokenizer: &Tokenizer, pool: &Pool, output: &Output) -> Result<u64> {
     if cli::suffix(out) == "arpa" {
         let estimate = pool.install(|| model.trie().to_estimate())?;
-        return Ok(pool.install(|| arpa::write(out, &estimate, tokenizer))?);
+        let written = pool.install(|| arpa::write(out, &estimate, tokenizer))?;
+        models::say_notices(&written.notices, output);
+        return Ok(written.bytes);
     }
     Ok(pool.install(|| ngram::write(out, model, tokenizer))?)
 }

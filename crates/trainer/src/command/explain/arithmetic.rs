@@ -23,7 +23,7 @@ pub(super) fn walk(
     step: usize,
     output: &Output,
 ) -> Result<()> {
-    let text = Text::of(loaded, &arguments.text)?;
+    let text = Text::of(loaded, &arguments.text, output)?;
     warn_unknown(&text.tokens, "the text", name, output);
     let from = text.from();
     let mut scored = text.tokens.sequences().flat_map(|ids| (from..ids.len()).map(move |place| (ids, place)));
