@@ -19,6 +19,7 @@ use crate::{
     Error, Result,
     blocks::{Blocks, LARGE},
     faults::{self, Operation},
+    pending::Pending,
 };
 
 /// Replaces the file at `path` with `bytes`, or leaves it as it is and returns an error.
@@ -166,7 +167,7 @@ pub(crate) fn write_checked(file: &mut File, bytes: &[u8]) -> io::Result<()> {
 
 /// A temporary file's path; dropped, the file is removed if it is still there.
 #[derive(Debug)]
-struct Aside(PathBuf);
+struct Aside(PathBuf, #[expect(dead_code, reason = "its drop counts")] Pending);
 
 impl Drop for Aside {
     fn drop(&mut self) {
@@ -186,7 +187,10 @@ fn create_aside(target: &Path) -> io::Result<(File, Aside)> {
         let stem: String = name.chars().take(50).collect();
         let path = target.with_file_name(format!(".{stem}.{}-{serial}.tmp", std::process::id()));
         match create_new(&path) {
-            Ok(file) => return Ok((file, Aside(path))),
+            Ok(file) => {
+                let pending = Pending::new(&path);
+                return Ok((file, Aside(path, pending)));
+            }
             // Left by a crashed process that had the same id.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),

@@ -7,6 +7,7 @@ use crate::{
     atomic::{create_new, folder_of, remove_folder, rename, sibling, sync, sync_folder, write_checked},
     faults::{self, Operation},
     manifest::{self, Manifest},
+    pending::Pending,
     read::read_bounded,
 };
 
@@ -36,7 +37,10 @@ pub(crate) fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> R
         (true, false) => rename(&backup, target)?,
         (false, _) => {}
     }
-    let replaced = write(&aside, parts, Some(&manifest)).and_then(|()| swap(target, &aside, &backup));
+    let pending = Pending::new(&aside);
+    let written = write(&aside, parts, Some(&manifest));
+    let replaced = written.and_then(|()| pending.settle(|| swap(target, &aside, &backup)));
+    drop(pending);
     if let Err(error) = replaced {
         // The first error is the one to report.
         let _ = remove_folder(&aside);
@@ -60,7 +64,9 @@ pub(crate) fn create(target: &Path, parts: &[(&str, &[u8])]) -> Result<()> {
     if aside.exists() {
         remove_folder(&aside)?;
     }
+    let pending = Pending::new(&aside);
     let created = write(&aside, parts, None).and_then(|()| rename(&aside, target));
+    drop(pending);
     if let Err(error) = created {
         let _ = remove_folder(&aside);
         return Err(error);

@@ -10,6 +10,8 @@
 //! - [`hf`]: Hugging Face folders of the GPT-2 family.
 //! - [`model_dir`]: the folder of a finished model of any kind.
 //! - [`run`]: the folder of a training run and its lock.
+//! - [`pending`]: what is half written, for a process that ends in the middle of it.
+//! - [`read`]: whole files, and nothing that is none.
 //! - [`faults`]: failures on demand, so that tests can stop a save at every write, sync and rename.
 //!
 //! Nothing here prints, and no path found inside a file is ever followed outside that file's folder.
@@ -33,7 +35,8 @@ mod manifest;
 pub mod model_dir;
 pub mod ngram;
 mod ordered;
-mod read;
+pub mod pending;
+pub mod read;
 pub mod run;
 mod spell;
 pub mod weights;

@@ -8,6 +8,9 @@ use std::{
 
 use crate::{Error, Result};
 
+/// What is wrong with a pipe, a device or a socket.
+pub(crate) const NOT_REGULAR: &str = "it is a pipe or a device, not a regular file";
+
 /// The whole file, if it is a regular file of at most `limit` bytes.
 ///
 /// Only regular files: a pipe would hang where nobody writes to it.
@@ -31,6 +34,24 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// The whole file, if it is a regular one.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Malformed`] for a pipe or a device, which may never end.
+pub fn read_regular(path: impl AsRef<Path>) -> Result<Vec<u8>> {
+    read_bounded(path.as_ref(), u64::MAX - 1)
+}
+
+/// As [`read_regular`], of a text.
+///
+/// # Errors
+/// Also [`Error::Malformed`] where it is not UTF-8.
+pub fn regular_text(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    String::from_utf8(read_regular(path)?)
+        .map_err(|error| Error::malformed(format!("`{}`", path.display()), &error.utf8_error()))
+}
+
 /// The length of a regular file.
 pub(crate) fn regular_length(path: &Path) -> Result<u64> {
     let metadata = fs::metadata(path).map_err(|reason| Error::io("read", path, reason))?;
@@ -38,7 +59,7 @@ pub(crate) fn regular_length(path: &Path) -> Result<u64> {
         return Err(Error::io("read", path, io::ErrorKind::IsADirectory.into()));
     }
     if !metadata.is_file() {
-        return Err(Error::malformed(format!("`{}`", path.display()), "it is not a regular file"));
+        return Err(Error::malformed(format!("`{}`", path.display()), NOT_REGULAR));
     }
     Ok(metadata.len())
 }

@@ -20,6 +20,7 @@ use crate::{
     atomic::{self, write_checked},
     faults::{self, Operation},
     lock::{self, Lock},
+    read::NOT_REGULAR,
 };
 
 const CONFIG: &str = "config.toml";
@@ -236,6 +237,10 @@ impl Metrics {
         let failed = |reason| Error::io("open", &path, reason);
         let mut options = OpenOptions::new();
         atomic::readable_by_all(&mut options);
+        // A pipe would wait for a reader.
+        if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(Error::malformed(format!("`{}`", path.display()), NOT_REGULAR));
+        }
         let mut file = options.write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         if length < offset {

@@ -13,10 +13,19 @@
 //! ```
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 static CURRENT: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+static TELL: OnceLock<fn(usize)> = OnceLock::new();
+
+/// Has `tell` called with the number of bytes that the allocator inside could not give, before whoever wanted them knows:
+/// most often that is the program's end. `tell` must not allocate.
+pub fn on_refusal(tell: fn(usize)) {
+    // The first one stays.
+    let _ = TELL.set(tell);
+}
 
 /// Counts the bytes that the allocator inside has given out.
 #[derive(Debug)]
@@ -34,6 +43,16 @@ fn grow(bytes: usize) {
     PEAK.fetch_max(now, Relaxed);
 }
 
+/// `pointer`, to `bytes` bytes if there are any.
+fn told(pointer: *mut u8, bytes: usize) -> *mut u8 {
+    if pointer.is_null()
+        && let Some(tell) = TELL.get()
+    {
+        tell(bytes);
+    }
+    pointer
+}
+
 fn shrink(bytes: usize) {
     CURRENT.fetch_sub(bytes, Relaxed);
 }
@@ -45,13 +64,13 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
         // SAFETY: the caller's contract is the inner allocator's.
-        unsafe { self.0.alloc(layout) }
+        told(unsafe { self.0.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
         // SAFETY: the caller's contract is the inner allocator's.
-        unsafe { self.0.alloc_zeroed(layout) }
+        told(unsafe { self.0.alloc_zeroed(layout) }, layout.size())
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -65,7 +84,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
         grow(size);
         shrink(layout.size());
         // SAFETY: the caller's contract is the inner allocator's.
-        unsafe { self.0.realloc(pointer, layout, size) }
+        told(unsafe { self.0.realloc(pointer, layout, size) }, size)
     }
 }
 

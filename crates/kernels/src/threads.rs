@@ -22,33 +22,34 @@ const SPINS: usize = 1 << 12;
 /// A fixed number of worker threads.
 #[derive(Debug)]
 pub struct Pool {
-    pool: rayon::ThreadPool,
+    /// None: the calling thread works alone, where the system gives no other.
+    pool: Option<rayon::ThreadPool>,
 }
 
 impl Pool {
-    /// Starts `threads` workers (at least one).
+    /// Starts `threads` workers (at least one). Where the operating system gives no thread at all, one worker is the
+    /// calling thread.
     ///
     /// # Errors
     /// When the operating system refuses a thread.
     pub fn new(threads: usize) -> Result<Self, PoolError> {
         let threads = threads.max(1);
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("surprisal-{i}"))
-            .build()
-            .map(|pool| Self { pool })
-            .map_err(|error| PoolError { threads, reason: error.to_string() })
+        match builder(threads).build() {
+            Ok(pool) => Ok(Self { pool: Some(pool) }),
+            Err(_) if threads == 1 => Ok(Self { pool: None }),
+            Err(error) => Err(PoolError { threads, reason: error.to_string() }),
+        }
     }
 
     /// How many threads work here.
     pub fn threads(&self) -> usize {
-        self.pool.current_num_threads()
+        self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
     }
 
     /// `f(0), f(1), … f(n − 1)`, run on the workers, returned in index order.
     pub fn map<T: Send>(&self, n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
         use rayon::prelude::*;
-        self.pool.install(|| (0..n).into_par_iter().with_max_len(1).map(&f).collect())
+        self.install(|| (0..n).into_par_iter().with_max_len(1).map(&f).collect())
     }
 
     /// `f` on every item of `items` at once, results in order.
@@ -58,7 +59,7 @@ impl Pool {
         f: impl Fn(usize, &mut I) -> T + Sync,
     ) -> Vec<T> {
         use rayon::prelude::*;
-        self.pool.install(|| {
+        self.install(|| {
             items.par_iter_mut().with_max_len(1).enumerate().map(|(i, item)| f(i, item)).collect()
         })
     }
@@ -81,22 +82,25 @@ impl Pool {
                 done.lock().unwrap_or_else(PoisonError::into_inner).push((i, result));
             }
         };
-        self.pool.in_place_scope(|scope| {
-            for _ in 0..helpers {
-                scope.spawn(|_| {
-                    work();
-                    at_work.fetch_sub(1, Ordering::Release);
-                });
-            }
-            work();
-            // The others are at their last items: to sleep until they are done would take longer.
-            for _ in 0..SPINS {
-                if at_work.load(Ordering::Acquire) == 0 {
-                    break;
+        match &self.pool {
+            None => work(),
+            Some(pool) => pool.in_place_scope(|scope| {
+                for _ in 0..helpers {
+                    scope.spawn(|_| {
+                        work();
+                        at_work.fetch_sub(1, Ordering::Release);
+                    });
                 }
-                std::hint::spin_loop();
-            }
-        });
+                work();
+                // The others are at their last items: to sleep until they are done would take longer.
+                for _ in 0..SPINS {
+                    if at_work.load(Ordering::Acquire) == 0 {
+                        break;
+                    }
+                    std::hint::spin_loop();
+                }
+            }),
+        }
         let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         done.sort_unstable_by_key(|(i, _)| *i);
         done.into_iter().map(|(_, result)| result).collect()
@@ -104,8 +108,26 @@ impl Pool {
 
     /// Runs `f` on a worker, so that nested parallel calls stay in this pool.
     pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        self.pool.install(f)
+        match &self.pool {
+            Some(pool) => pool.install(f),
+            None => f(),
+        }
     }
+}
+
+fn builder(threads: usize) -> rayon::ThreadPoolBuilder {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("surprisal-{i}"))
+}
+
+/// Starts the threads that work outside of any [`Pool`], once for the process: rayon would start them when they are first
+/// needed, and panic where it cannot. One thread is the calling one, which costs nothing.
+///
+/// # Errors
+/// When the operating system refuses a thread.
+pub fn start(threads: usize) -> Result<(), PoolError> {
+    let builder = builder(threads);
+    let builder = if threads == 1 { builder.use_current_thread() } else { builder };
+    builder.build_global().map_err(|error| PoolError { threads, reason: error.to_string() })
 }
 
 /// Turns candle's own thread pools off for this process.

@@ -28,6 +28,9 @@ pub enum Error {
         /// What is wrong and what would be right.
         message: String,
     },
+    /// Somebody asked for an end.
+    #[error("it was stopped")]
+    Stopped,
     /// The tensor library failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -8,7 +8,7 @@ use crate::encode::{encode, learn_words, unknown};
 use crate::error::{Error, Result};
 use crate::files::{cut, name, spans};
 use crate::numbers::many;
-use crate::pieces::{Place, Span};
+use crate::pieces::{Piece, Place, Span};
 use crate::source::Source;
 use crate::workers::{Seen, each_piece};
 use crate::{Reading, TokenText, Tokenizer, TokenizerKind, Unit};
@@ -42,6 +42,10 @@ pub struct Corpus {
     reading: Reading,
     train: Vec<Span>,
     val: Vec<Span>,
+    /// Of a part of a text: all of it.
+    whole: Vec<Span>,
+    /// What was found out when the texts were looked for.
+    found: Vec<String>,
     /// What was seen in either when it was read.
     seen: [OnceLock<Seen>; 2],
     notices: OnceLock<Vec<String>>,
@@ -65,9 +69,12 @@ impl Corpus {
     /// # Errors
     /// A path that is not there, a directory without text, texts that are empty or too short to split.
     pub fn load(options: &DataOptions) -> Result<Self> {
-        let files = spans(&options.train)?;
-        let name = name(&options.train, files.len());
-        Self::split(name, files, options)
+        let found = spans(&options.train)?;
+        let name = name(&options.train, found.spans.len());
+        let notices = found.notices();
+        let mut corpus = Self::split(name, found.spans, options)?;
+        corpus.found.splice(..0, notices);
+        Ok(corpus)
     }
 
     /// All of the training texts and no validation text; or of `parts` parts only `part`, from 1. Parts are about equally
@@ -76,13 +83,16 @@ impl Corpus {
     /// # Errors
     /// As [`Self::load`]; a part that there is none of.
     pub fn whole(options: &DataOptions, shard: Option<(usize, usize)>) -> Result<Self> {
-        let mut train = spans(&options.train)?;
+        let found = spans(&options.train)?;
+        let notices = found.notices();
+        let mut train = found.spans;
         let total: u64 = train.iter().map(Span::len).sum();
         let name = name(&options.train, train.len());
         if total == 0 {
             return Err(Error::Empty { name });
         }
         let mut corpus = Self::new(name, Vec::new(), options);
+        corpus.found = notices;
         if let Some((part, parts)) = shard {
             if !(1..=parts).contains(&part) {
                 return Err(Error::Setting { message: format!("there is no part {part} of {parts}") });
@@ -91,7 +101,7 @@ impl Corpus {
             let (before, _) = cut(&train, at(part), Unit::Line)?;
             // From where the part before it ends.
             let (_, own) = cut(&before, at(part - 1), Unit::Line)?;
-            train = own;
+            corpus.whole = std::mem::replace(&mut train, own);
             corpus.name = format!("part {part} of {parts} of {}", corpus.name);
             corpus.least = 0;
         }
@@ -125,6 +135,8 @@ impl Corpus {
             reading: options.reading,
             train,
             val: Vec::new(),
+            whole: Vec::new(),
+            found: Vec::new(),
             seen: [OnceLock::new(), OnceLock::new()],
             notices: OnceLock::new(),
             least: 2,
@@ -144,7 +156,9 @@ impl Corpus {
             let (train, val) = cut(&corpus.train, wanted, options.unit)?;
             (corpus.train, corpus.val) = (train, val);
         } else {
-            corpus.val = spans(&options.val)?;
+            let found = spans(&options.val)?;
+            corpus.found = found.notices();
+            corpus.val = found.spans;
             if corpus.val.iter().all(|span| span.len() == 0) {
                 return Err(Error::Empty { name: crate::files::name(&options.val, corpus.val.len()) });
             }
@@ -167,6 +181,30 @@ impl Corpus {
         Ok(corpus)
     }
 
+    /// What tells one text from another: a hash (BLAKE3, hexadecimal) of all of its bytes, also where only a part of them is
+    /// to be read.
+    ///
+    /// # Errors
+    /// A text that cannot be read.
+    pub fn hash(&self) -> Result<String> {
+        let spans = if self.whole.is_empty() { &self.train } else { &self.whole };
+        // By all threads: of each piece, and then of what that gives.
+        let hash = |hashes: &mut Vec<_>, piece: &mut Piece| {
+            hashes.push((piece.index, *blake3::hash(&piece.bytes).as_bytes()));
+            Ok(())
+        };
+        let (hashes, _) = each_piece(spans, self.reading.threads, || Ok(Vec::new()), hash)?;
+        let mut hashes = hashes.concat();
+        hashes.sort_unstable();
+        let joined: Vec<u8> = hashes.into_iter().flat_map(|(_, hash)| hash).collect();
+        Ok(blake3::hash(&joined).to_hex().to_string())
+    }
+
+    /// How many bytes of text are read for training and for validation.
+    pub fn bytes(&self) -> u64 {
+        self.train.iter().chain(&self.val).map(Span::len).sum()
+    }
+
     /// What the text is called.
     pub fn name(&self) -> String {
         self.name.clone()
@@ -182,7 +220,7 @@ impl Corpus {
                 let look = || each_piece(spans, self.reading.threads, || Ok(()), |(), _| Ok(()));
                 all += *seen.get_or_init(|| look().map_or(Seen::default(), |(_, seen)| seen));
             }
-            all.notices(self.reading.literal_specials)
+            [self.found.clone(), all.notices(self.reading.literal_specials)].concat()
         })
     }
 
@@ -289,7 +327,7 @@ pub struct EvaluationText {
     pub tokens: TokenText,
     /// What it is called.
     pub name: String,
-    /// What a person should know about how marks and names of special tokens in it were read.
+    /// What a person should know: how it was found, and how marks and names of special tokens in it were read.
     pub notices: Vec<String>,
 }
 
@@ -310,13 +348,15 @@ pub fn encode_files_with(
     tokenizer: &Tokenizer,
     reading: Reading,
 ) -> Result<EvaluationText> {
-    let files = spans(paths)?;
+    let found = spans(paths)?;
+    let (notices, files) = (found.notices(), found.spans);
     let name = name(paths, files.len());
     let (tokens, seen) = encode(&files, tokenizer, reading)?;
     if tokens.scored() == 0 {
         return Err(Error::Empty { name });
     }
-    Ok(EvaluationText { tokens, name, notices: seen.of_marks(reading.literal_specials) })
+    let notices = [notices, seen.of_marks(reading.literal_specials)].concat();
+    Ok(EvaluationText { tokens, name, notices })
 }
 
 /// The tokens of `text`, the same as of a file that holds it, and what stands where they are `<unk>`, by place.

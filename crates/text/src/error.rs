@@ -63,7 +63,7 @@ pub enum Error {
         message: String,
     },
     /// The texts changed while they were being read.
-    #[error("{} became shorter while it was being read", .path.display())]
+    #[error("{} was changed while it was being read", .path.display())]
     Changed {
         /// The file.
         path: PathBuf,
@@ -105,8 +105,14 @@ impl Error {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Read { .. } | Self::NotAFile { .. } => {
+            Self::Read { .. } => {
                 Some("give text files, directories of them, or nothing for the embedded corpus".into())
+            }
+            Self::NotAFile { .. } => {
+                Some("pipes and devices are not read: write the text to a file first".into())
+            }
+            Self::Changed { .. } => {
+                Some("run it again when nothing writes to the file, or on a copy of it".into())
             }
             Self::NoText { .. } => Some("text files are those without NUL bytes at their start".into()),
             Self::InvalidUtf8 { .. } => {

@@ -1,7 +1,7 @@
 //! Finding text files, and where a split falls in them.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -22,22 +22,49 @@ pub(crate) fn name(paths: &[PathBuf], files: usize) -> String {
     }
 }
 
-/// The files below `paths`, whole.
-pub(crate) fn spans(paths: &[PathBuf]) -> Result<Vec<Span>> {
-    let mut found = Vec::new();
+/// What lies below some paths.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// The text files, whole.
+    pub(crate) spans: Vec<Span>,
+    /// Directories that lie on another file system than the one that they were found in: those are not looked into.
+    pub(crate) left_out: Vec<PathBuf>,
+}
+
+impl Found {
+    fn add(&mut self, path: PathBuf, metadata: &Metadata) {
+        let (len, changed) = (metadata.len(), metadata.modified().ok());
+        self.spans.push(Span { place: Place::File { path, len, changed }, start: 0, end: len });
+    }
+
+    /// In words, what a person should know about it.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        let note = |path: &PathBuf| {
+            format!(
+                "{} is on another file system and was left out; name it, too, to have it read",
+                path.display()
+            )
+        };
+        self.left_out.iter().map(note).collect()
+    }
+}
+
+/// The files below `paths`.
+pub(crate) fn spans(paths: &[PathBuf]) -> Result<Found> {
+    let mut found = Found::default();
     for path in paths {
         let metadata =
             std::fs::metadata(path).map_err(|reason| Error::Read { path: path.clone(), reason })?;
         if metadata.is_dir() {
-            let before = found.len();
-            walk(path, 0, &mut BTreeSet::new(), &mut found)?;
-            if found.len() == before {
+            let before = found.spans.len();
+            walk(path, 0, device(&metadata), &mut BTreeSet::new(), &mut found)?;
+            if found.spans.len() == before {
                 return Err(Error::NoText { path: path.clone() });
             }
         } else if metadata.is_file() {
             // Opened once now, so that an unreadable file shows before any work.
             File::open(path).map_err(|reason| Error::Read { path: path.clone(), reason })?;
-            found.push(Span { place: Place::File(path.clone()), start: 0, end: metadata.len() });
+            found.add(path.clone(), &metadata);
         } else {
             return Err(Error::NotAFile { path: path.clone() });
         }
@@ -48,8 +75,9 @@ pub(crate) fn spans(paths: &[PathBuf]) -> Result<Vec<Span>> {
 /// How deep directories may lie in each other.
 const DEEPEST: usize = 64;
 
-/// Reads each directory once: links can make a circle, and two of them a maze.
-fn walk(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut Vec<Span>) -> Result<()> {
+/// Reads each directory once: links can make a circle, and two of them a maze; and none on another file system, where
+/// /proc and the disks of other machines begin.
+fn walk(folder: &Path, depth: usize, on: u64, seen: &mut BTreeSet<PathBuf>, found: &mut Found) -> Result<()> {
     let cannot = |reason| Error::Read { path: folder.to_owned(), reason };
     if !seen.insert(folder.canonicalize().map_err(cannot)?) {
         return Ok(());
@@ -65,13 +93,26 @@ fn walk(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut V
         if hidden {
             continue;
         }
-        if metadata.is_dir() && depth < DEEPEST {
-            walk(&path, depth + 1, seen, found)?;
+        if metadata.is_dir() && device(&metadata) != on {
+            found.left_out.push(path);
+        } else if metadata.is_dir() && depth < DEEPEST {
+            walk(&path, depth + 1, on, seen, found)?;
         } else if metadata.is_file() && metadata.len() > 0 && is_text(&path)? {
-            found.push(Span { place: Place::File(path), start: 0, end: metadata.len() });
+            found.add(path, &metadata);
         }
     }
     Ok(())
+}
+
+/// On which file system something lies, where the system says so.
+#[cfg(unix)]
+fn device(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::dev(metadata)
+}
+
+#[cfg(not(unix))]
+fn device(_: &Metadata) -> u64 {
+    0
 }
 
 /// Whether a file in a directory looks like text: no NUL at its start. A file named outright is always read.

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 
@@ -20,8 +21,16 @@ const LONGEST: usize = 1 << 24;
 /// Where text lies.
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
-    File(PathBuf),
-    Memory { name: String, text: Arc<str> },
+    /// `changed` is when its bytes were last changed, and `len` how many there were, as it was found.
+    File {
+        path: PathBuf,
+        len: u64,
+        changed: Option<SystemTime>,
+    },
+    Memory {
+        name: String,
+        text: Arc<str>,
+    },
 }
 
 impl Default for Place {
@@ -45,14 +54,28 @@ impl Span {
 
     pub(crate) fn name(&self) -> String {
         match &self.place {
-            Place::File(path) => path.display().to_string(),
+            Place::File { path, .. } => path.display().to_string(),
             Place::Memory { name, .. } => name.clone(),
+        }
+    }
+
+    /// Whether its file is as it was found: what was read of it since then is of one text.
+    ///
+    /// # Errors
+    /// [`Error::Changed`].
+    fn check_unchanged(&self) -> Result<()> {
+        match &self.place {
+            Place::File { path, len, changed } => match std::fs::metadata(path) {
+                Ok(now) if (now.len(), now.modified().ok()) == (*len, *changed) => Ok(()),
+                _ => Err(Error::Changed { path: path.clone() }),
+            },
+            Place::Memory { .. } => Ok(()),
         }
     }
 
     pub(crate) fn open(&self) -> Result<Box<dyn Read + Send>> {
         match &self.place {
-            Place::File(path) => {
+            Place::File { path, .. } => {
                 let cannot = |reason| Error::Read { path: path.clone(), reason };
                 let mut file = File::open(path).map_err(cannot)?;
                 file.seek(SeekFrom::Start(self.start)).map_err(cannot)?;
@@ -190,6 +213,7 @@ impl Pieces {
                     self.count += 1;
                     return Ok(true);
                 }
+                current.span.check_unchanged()?;
                 self.current = None;
             }
             let Some(span) = self.spans.pop_front() else { return Ok(false) };
@@ -324,9 +348,9 @@ mod tests {
         let at = 13 * 40_000 + 5;
         bytes[at] = 0xC3;
         std::io::Write::write_all(&mut file.as_file(), &bytes).unwrap();
-        let span = Span { place: Place::File(file.path().into()), start: 0, end: bytes.len() as u64 };
+        let found = crate::files::spans(&[file.path().to_owned()]).unwrap().spans;
         let error =
-            Pieces::new(&[span]).find_map(|piece| piece.and_then(|p| p.text().map(drop)).err()).unwrap();
+            Pieces::new(&found).find_map(|piece| piece.and_then(|p| p.text().map(drop)).err()).unwrap();
         assert!(
             matches!(error, Error::InvalidUtf8 { offset, byte: 0xC3, line: 40_001, .. } if offset == at as u64),
             "{error}"

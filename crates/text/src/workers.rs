@@ -159,24 +159,35 @@ pub(crate) fn each_piece<State: Send>(
     }
 }
 
-/// What `run` gives for 0 up to `threads`, each on its own thread.
+/// What `run` gives for 0 up to `threads`, each on its own thread, or one after the other where the system gives no more of
+/// them: no run may wait for another.
 pub(crate) fn on_threads<T: Send>(threads: usize, run: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let run = &run;
+    let start = std::thread::Builder::new;
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|thread| scope.spawn(move || run(thread))).collect();
+        let others: Vec<_> =
+            (1..threads).map(|thread| start().spawn_scoped(scope, move || run(thread)).ok()).collect();
         let mut results = vec![run(0)];
-        for other in others {
-            results.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        for (thread, other) in (1..).zip(others) {
+            results.push(match other {
+                Some(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                None => run(thread),
+            });
         }
         results
     })
 }
 
-/// What `one` gives, and what `other` gives on another thread at the same time.
-pub(crate) fn beside<A, B: Send>(one: impl FnOnce() -> A, other: impl FnOnce() -> B + Send) -> (A, B) {
+/// What `one` gives, and what `other` gives, on another thread at the same time if the system gives one.
+pub(crate) fn beside<A, B: Send>(one: impl FnOnce() -> A, other: impl Fn() -> B + Sync) -> (A, B) {
     std::thread::scope(|scope| {
-        let other = scope.spawn(other);
-        (one(), other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let started = std::thread::Builder::new().spawn_scoped(scope, &other);
+        let first = one();
+        let second = match started {
+            Ok(started) => started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => other(),
+        };
+        (first, second)
     })
 }
 

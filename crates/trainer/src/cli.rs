@@ -50,6 +50,26 @@ pub enum Command {
     Bench(Bench),
 }
 
+impl Command {
+    /// How many threads it is to have, if that was said.
+    pub(crate) fn threads(&self) -> Option<usize> {
+        match self {
+            Self::Eval(eval) => eval.threads,
+            Self::Count(count) => count.how.threads,
+            Self::Merge(merge) => merge.how.threads,
+            Self::Mix(mix) => mix.threads,
+            Self::Bench(bench) => Some(bench.threads),
+            Self::Train(_)
+            | Self::Sample(_)
+            | Self::Explain(_)
+            | Self::Compare(_)
+            | Self::Report(_)
+            | Self::Inspect(_)
+            | Self::Export(_) => None,
+        }
+    }
+}
+
 /// `surprisal train`.
 #[derive(Debug, Clone, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "a command line has switches")]
@@ -244,6 +264,9 @@ pub struct Merge {
     /// .counts or .tsv files: the parts of a text, in its order.
     #[arg(value_name = "COUNTS", required = true)]
     pub counts: Vec<PathBuf>,
+    /// Add the counts up whatever they are of: parts of different texts, parts that are missing or there twice.
+    #[arg(long)]
+    pub sum: bool,
     /// What to write: by its name an .arpa, an .ngram (queryable), a .counts or a .tsv file (repeatable).
     #[arg(long, value_name = "PATH", required = true)]
     pub out: Vec<PathBuf>,

@@ -62,6 +62,7 @@ impl Prepared {
             .tokenizer
             .kind()
             .ok_or_else(|| Failure::usage(format!("tokenizer.kind is \"{}\"", config.tokenizer.kind)))?;
+        crate::memory::check_text(corpus.bytes(), kind)?;
         // A model that was trained elsewhere knows the tokens of its own tokenizer.
         let start = config.model.init_from.as_ref().map(|folder| folder.join("tokenizer.json"));
         let (tokenizer, train) = match start.filter(|path| path.is_file()) {

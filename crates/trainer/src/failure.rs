@@ -124,6 +124,15 @@ impl From<surprisal_text::Error> for Failure {
     }
 }
 
+impl From<surprisal_kernels::threads::PoolError> for Failure {
+    fn from(error: surprisal_kernels::threads::PoolError) -> Self {
+        Self::failed(error.to_string()).hint(
+            "this user or this shell may have no more threads (ulimit -u) or no memory for them (ulimit -v): ask for \
+             fewer with --threads; --threads 1 needs none but the program's own",
+        )
+    }
+}
+
 impl From<surprisal_loss::LossError> for Failure {
     fn from(error: surprisal_loss::LossError) -> Self {
         // Logits that are no numbers are what divergence looks like from inside the loss.
@@ -136,12 +145,7 @@ impl From<surprisal_loss::LossError> for Failure {
     }
 }
 
-from_library!(
-    surprisal_kernels::threads::PoolError,
-    surprisal_model::Error,
-    candle_core::Error,
-    serde_json::Error,
-);
+from_library!(surprisal_model::Error, candle_core::Error, serde_json::Error,);
 
 impl From<std::io::Error> for Failure {
     /// For our own standard output; files carry their paths in the errors of the crates that open them.

@@ -101,8 +101,9 @@ impl Kind {
         }
         let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).take(100).peekable();
         let counted = |line: &str| {
-            let line = line.trim_end().rsplit_once('\t');
-            line.is_some_and(|(gram, count)| !gram.is_empty() && count.parse::<u32>().is_ok())
+            let gram = line.trim_end().rsplit_once('\t');
+            gram.is_some_and(|(gram, count)| !gram.is_empty() && count.parse::<u32>().is_ok())
+                || counts::part_of_tsv(line.as_bytes()).is_some()
         };
         if lines.peek().is_some() && lines.all(counted) {
             return Ok(Self::CountsTsv);
@@ -161,7 +162,7 @@ impl Kind {
             Self::Other(name, hint) => (name, hint),
             Self::Folder => ("a folder without a model: it has no model/manifest.json", WANTED),
             Self::Empty => ("empty", WANTED),
-            Self::Special => ("no regular file", WANTED),
+            Self::Special => ("a pipe or a device, not a regular file", FILE_FIRST),
             Self::Binary => ("neither a text in UTF-8 nor a model that is known", WANTED),
             Self::Text => {
                 ("a text, no model", "the model comes first; `train` and `count` make one of a text")
@@ -182,6 +183,7 @@ const COMPARISON: Kind =
 const IMPORT: &str = "a run can start from it: surprisal train TEXT --set model.init_from=FOLDER";
 const MERGE: &str = "merge them into one: surprisal merge COUNTS --out MODEL.ngram";
 const WHOLE: &str = "name the folder in which it was written";
+const FILE_FIRST: &str = "pipes and devices are not read: write what comes from it to a file first";
 const WANTED: &str = "give the folder that `train` wrote, an ARPA file or an .ngram file";
 
 /// Refuses what is certainly no text among `paths`. What cannot be read is left to whoever reads it.

@@ -25,23 +25,34 @@ pub mod streams;
 mod train;
 pub mod usage;
 
+use std::sync::Arc;
+
 use cli::{Cli, Command};
 use failure::Result;
 use output::Output;
+use signals::Stop;
+
+/// Says that the system gives no more memory, and ends the process: for the allocator of the program.
+pub fn out_of_memory(bytes: usize) {
+    memory::refused(bytes);
+}
 
 /// Does what the command line says.
 ///
 /// # Errors
 /// Whatever stopped it, with an exit code.
 pub fn run(cli: &Cli) -> Result<()> {
-    let output = Output::new(cli.json, cli.quiet);
+    let threads = config::threads("--threads", cli.command.threads())?;
+    let output = Arc::new(Output::new(cli.json, cli.quiet));
     signals::survive_size_limits()?;
+    let (stop, has_threads) = Stop::listen(output.clone())?;
+    surprisal_kernels::threads::start(if has_threads { threads } else { 1 })?;
     let result = match &cli.command {
-        Command::Train(arguments) => train::run(arguments, &output),
+        Command::Train(arguments) => train::run(arguments, &output, &stop),
         Command::Eval(arguments) => command::eval::run(arguments, &output),
         Command::Sample(arguments) => command::sample::run(arguments, &output),
         Command::Explain(arguments) => command::explain::run(arguments, &output),
-        Command::Compare(arguments) => compare::run(arguments, &output),
+        Command::Compare(arguments) => compare::run(arguments, &output, &stop),
         Command::Report(arguments) => report::run::write(&arguments.run, &output).and_then(|()| {
             let path = arguments.run.join("report.html");
             output.event(&serde_json::json!({ "event": "result", "report": path }))

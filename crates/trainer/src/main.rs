@@ -19,6 +19,7 @@ static ALLOCATOR: Counting<MiMalloc> = Counting::new(MiMalloc);
 
 fn main() -> ExitCode {
     surprisal_kernels::threads::disable_candle_pools();
+    surprisal_kernels::counting::on_refusal(surprisal::out_of_memory);
     let matches = usage::command().try_get_matches();
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,

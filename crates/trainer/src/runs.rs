@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 use surprisal_formats::model_dir::{StoredModel, Weights};
+use surprisal_formats::read::regular_text;
 use surprisal_formats::{checkpoint as checkpoints, run::RunFolder};
 use surprisal_text::{TokenText, Tokenizer};
 
@@ -28,7 +29,7 @@ pub(crate) struct Unfinished {
 
 /// The record of the run at `root`, an event a line.
 fn events(root: &Path) -> String {
-    std::fs::read_to_string(root.join("metrics.jsonl")).unwrap_or_default()
+    regular_text(root.join("metrics.jsonl")).unwrap_or_default()
 }
 
 /// The result of the run at `root`, which is finished if it has one.

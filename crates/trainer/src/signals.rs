@@ -1,37 +1,71 @@
-//! Being asked to stop: the first signal ends the run after its current step, the second ends the process at once.
+//! Being asked to stop. What makes steps finishes its step and saves; all else ends at once, and so does everything at the
+//! second signal. A process that ends so leaves no half of a file behind.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 #[cfg(unix)]
 use signal_hook::consts::{SIGHUP, SIGXFSZ};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::{flag, low_level};
+use surprisal_formats::pending;
+use surprisal_kernels::mapped;
 
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Kind, Result};
+use crate::output::Output;
+
+/// How often the thread that waits for signals looks for one.
+const EVERY: Duration = Duration::from_millis(20);
+/// How long a process may take to end by itself once its last step is saved.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Listens for SIGINT (Ctrl-C), SIGTERM, and SIGHUP (the terminal is gone) unless that was to be ignored.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Stop {
-    which: Arc<AtomicUsize>,
+    which: AtomicUsize,
+    asked: Arc<AtomicBool>,
+    /// How many threads are at steps that end in a checkpoint.
+    steps: AtomicUsize,
+    /// What is said where the process ends while others still work.
+    words: Mutex<Option<String>>,
+}
+
+/// While it lives, the first signal waits for the end of a step.
+#[derive(Debug)]
+pub(crate) struct Steps<'a>(&'a Stop);
+
+impl Drop for Steps<'_> {
+    fn drop(&mut self) {
+        self.0.steps.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Stop {
-    /// Starts listening. Without `steps` to finish first, the first signal already ends the process at once.
+    /// Starts listening, on a thread of its own; false where the system gives none: then every signal ends the process at
+    /// once.
     ///
     /// # Errors
     /// When the system refuses.
-    pub(crate) fn listen(steps: bool) -> Result<Self> {
+    pub(crate) fn listen(output: Arc<Output>) -> Result<(Arc<Self>, bool)> {
         let cannot = |error| Failure::failed(format!("cannot listen for signals: {error}"));
-        let which = Arc::new(AtomicUsize::new(0));
-        let armed = Arc::new(AtomicBool::new(!steps));
+        let stop = Arc::new(Self::default());
+        let heard = Arc::new(AtomicUsize::new(0));
+        // Once the process is about to end, a further signal does not wait for that.
+        let ending = Arc::new(AtomicBool::new(false));
         for signal in signals() {
-            // In this order: the first signal finds the shutdown unarmed, and arms it for the second.
-            flag::register_conditional_shutdown(signal, 128 + signal, armed.clone()).map_err(cannot)?;
-            flag::register(signal, armed.clone()).map_err(cannot)?;
-            flag::register_usize(signal, which.clone(), signal as usize).map_err(cannot)?;
+            flag::register_conditional_shutdown(signal, 128 + signal, ending.clone()).map_err(cannot)?;
+            flag::register_usize(signal, heard.clone(), signal as usize).map_err(cannot)?;
         }
-        Ok(Self { which })
+        let (own, armed) = (stop.clone(), ending.clone());
+        let watch = move || own.watch(&heard, &armed, &output);
+        let started = std::thread::Builder::new().name("signals".into()).spawn(watch).is_ok();
+        if started {
+            mapped::watch();
+        } else {
+            ending.store(true, Ordering::SeqCst);
+        }
+        Ok((stop, started))
     }
 
     /// The signal that asked to stop, if one did.
@@ -41,6 +75,69 @@ impl Stop {
             signal => Some(signal as u8),
         }
     }
+
+    /// Set as soon as a signal has asked to stop.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        self.asked.clone()
+    }
+
+    /// From now on the first signal waits for the step.
+    pub(crate) fn steps(&self) -> Steps<'_> {
+        self.steps.fetch_add(1, Ordering::SeqCst);
+        Steps(self)
+    }
+
+    /// What is to be said where a signal ends the process in the middle of something.
+    pub(crate) fn set_words(&self, words: impl Into<String>) {
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.into());
+    }
+
+    fn watch(&self, heard: &AtomicUsize, ending: &AtomicBool, output: &Output) {
+        let mut idle: Option<Instant> = None;
+        loop {
+            std::thread::sleep(EVERY);
+            let signal = heard.swap(0, Ordering::SeqCst);
+            let again = signal != 0 && self.which.swap(signal, Ordering::SeqCst) != 0;
+            let Some(asked) = self.asked() else {
+                if let Some(path) = mapped::lost() {
+                    let hint = "write a new file and rename it over the old one, which then stays whole for its readers";
+                    let words = format!(
+                        "error: {} was cut short while it was in use\n  hint: {hint}",
+                        path.display()
+                    );
+                    ending.store(true, Ordering::SeqCst);
+                    end(1, output, Some(&words));
+                }
+                continue;
+            };
+            self.asked.store(true, Ordering::SeqCst);
+            // Those that were at a step have something to say; nobody else has.
+            let idles = self.steps.load(Ordering::SeqCst) == 0;
+            let at_once = again || idles && signal != 0;
+            idle = idles.then(|| idle.unwrap_or_else(Instant::now));
+            if at_once || idle.is_some_and(|since| since.elapsed() >= LAST_WORDS) {
+                ending.store(true, Ordering::SeqCst);
+                let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+                end(128 + i32::from(asked), output, words.as_ref());
+            }
+        }
+    }
+
+    /// The failure of what was stopped.
+    pub(crate) fn failure(signal: u8, message: impl Into<String>, hint: &str) -> Failure {
+        Failure { kind: Kind::Stopped(signal), message: message.into(), hint: Some(hint.into()) }
+    }
+}
+
+/// Ends the process here and now, whatever its other threads are at, and takes away what is half written.
+fn end(code: i32, output: &Output, words: Option<&String>) -> ! {
+    pending::stop_writing();
+    output.end_bar();
+    output.end_dashboard();
+    if let Some(words) = words {
+        output.warn(words);
+    }
+    low_level::exit(code)
 }
 
 /// Lets a write past `ulimit -f` fail with an error that names the file, instead of ending the process.

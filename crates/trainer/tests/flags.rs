@@ -56,6 +56,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("merge", "order", "merge a.counts --out o.ngram", "--order 7"),
     ("merge", "tokenizer", "merge a.counts --out o.ngram", "--tokenizer char"),
     ("merge", "unit", "merge a.counts --out o.ngram", "--unit stream"),
+    ("merge", "sum", "merge a.counts a.counts --out o.ngram", "--sum"),
     ("merge", "smoothing", "merge a.counts --out o.ngram", "--smoothing witten_bell"),
     ("merge", "prune", "merge a.counts --out o.ngram", "--prune 0 1"),
     ("merge", "compat", "merge a.counts --out o.ngram", "--compat kenlm"),

@@ -6,7 +6,7 @@
 
 mod tsv;
 
-pub use tsv::{read_tsv, write_tsv};
+pub use tsv::{part_of_tsv, read_tsv, write_tsv};
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -24,6 +24,25 @@ const KIND: Kind = Kind { magic: b"SURPCNT2", what: "the counts file" };
 /// Sections of an order: words, counts, continuations.
 const SECTIONS: usize = 3;
 
+/// Which part of which text counts are of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// From 1.
+    pub number: u32,
+    /// How many parts the text was cut into: 1, and it is the whole text.
+    pub parts: u32,
+    /// What tells the text from others (`surprisal_text::Corpus::hash`); nothing where it is whole.
+    pub text: String,
+}
+
+impl Part {
+    /// A text that was not cut.
+    pub fn whole() -> Self {
+        Self { number: 1, parts: 1, text: String::new() }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -32,6 +51,9 @@ struct Header {
     beginning: Vec<u32>,
     orders: Vec<Order>,
     vocabulary: Vocabulary,
+    /// Files of version 0.1.0's first days do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    part: Option<Part>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,12 +69,19 @@ pub fn is_one(head: &[u8]) -> bool {
     KIND.starts(head)
 }
 
-/// Writes the file `path`, in place of what is there. Returns its size in bytes.
+/// Writes the file `path`, in place of what is there; `part` is what the counts are of, where that is known. Returns its
+/// size in bytes.
 ///
 /// # Errors
 /// [`Error::Io`], after which what was there is still there; counts and a tokenizer that do not belong together.
-pub fn write(path: impl AsRef<Path>, counts: &Counts, tokenizer: &Tokenizer) -> Result<u64> {
-    let (header, sections) = parts(counts, tokenizer)?;
+pub fn write(
+    path: impl AsRef<Path>,
+    counts: &Counts,
+    tokenizer: &Tokenizer,
+    part: Option<&Part>,
+) -> Result<u64> {
+    let (mut header, sections) = parts(counts, tokenizer)?;
+    header.part = part.cloned();
     let mut writer = atomic::Writer::create(path)?;
     container::write(&KIND, &header, &sections, |bytes| writer.put(bytes))?;
     writer.commit_reproducible()
@@ -72,13 +101,13 @@ pub fn to_bytes(counts: &Counts, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads the file `path`.
+/// Reads the file `path`, with what its counts are of, if it says so.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Malformed`] for any byte that is not as it was written.
-pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer)> {
+pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer, Option<Part>)> {
     let path = path.as_ref();
-    from_bytes(map(path)?).map_err(|error| error.in_file(path))
+    container::read(&KIND, &map(path)?, interpret).map_err(|error| error.in_file(path))
 }
 
 /// The counts and the tokenizer in the bytes of a file.
@@ -86,10 +115,11 @@ pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer)> {
 /// # Errors
 /// [`Error::Malformed`] for any byte that is not as it was written, and for what are no counts.
 pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(Counts, Tokenizer)> {
-    container::read(&KIND, &bytes.into(), interpret)
+    let (counts, tokenizer, _) = container::read(&KIND, &bytes.into(), interpret)?;
+    Ok((counts, tokenizer))
 }
 
-fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokenizer)> {
+fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokenizer, Option<Part>)> {
     let wrong = |problem: &dyn std::fmt::Display| Error::malformed(KIND.what, &problem.to_string());
     let Some(words) = sections.pop() else { return Err(wrong(&"it has no vocabulary")) };
     let tokenizer = header.vocabulary.read(words.as_slice()).map_err(|error| wrong(&error))?;
@@ -126,11 +156,14 @@ fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokeni
     };
     let levels: Option<Vec<Level>> = sections.par_chunks(SECTIONS).enumerate().map(level).collect();
     let levels = levels.ok_or_else(|| wrong(&"its sections are not as long as they should be"))?;
-    let Header { vocab_size, bos, beginning, .. } = header;
+    let Header { vocab_size, bos, beginning, part, .. } = header;
+    if part.as_ref().is_some_and(|part| !(1..=part.parts).contains(&part.number)) {
+        return Err(wrong(&"it is of a part that there is none of"));
+    }
     let mut counts = Counts { vocab_size, bos, levels, beginning };
     counts.check().and_then(|()| counts.link()).map_err(|error| wrong(&error))?;
     belong(&counts, &tokenizer)?;
-    Ok((counts, tokenizer))
+    Ok((counts, tokenizer, part))
 }
 
 fn parts(counts: &Counts, tokenizer: &Tokenizer) -> Result<(Header, Vec<Bytes>)> {
@@ -146,6 +179,7 @@ fn parts(counts: &Counts, tokenizer: &Tokenizer) -> Result<(Header, Vec<Bytes>)>
         beginning: counts.beginning.clone(),
         orders: counts.levels.iter().map(order).collect(),
         vocabulary,
+        part: None,
     };
     let sections =
         counts.levels.par_iter().zip(&header.orders).enumerate().flat_map_iter(|(len, (level, order))| {

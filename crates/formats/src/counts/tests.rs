@@ -38,7 +38,7 @@ fn every_kind(order: usize) -> Vec<(Counts, Tokenizer)> {
 fn tsv(counts: &Counts, tokenizer: &Tokenizer) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("counts.tsv");
-    write_tsv(&path, counts, tokenizer).unwrap();
+    write_tsv(&path, counts, tokenizer, None).unwrap();
     std::fs::read_to_string(path).unwrap()
 }
 
@@ -51,10 +51,10 @@ fn counts_come_back_from_both_kinds_of_files() {
     let path = folder.path().join("a.counts");
     for order in [1, 2, 4, 7] {
         for (counts, tokenizer) in every_kind(order) {
-            write(&path, &counts, &tokenizer).unwrap();
+            write(&path, &counts, &tokenizer, None).unwrap();
             let bytes = to_bytes(&counts, &tokenizer).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), bytes);
-            let (back, words) = open(&path).unwrap();
+            let (back, words, _) = open(&path).unwrap();
             assert_eq!(back, counts);
             assert_eq!(words.to_json().unwrap(), tokenizer.to_json().unwrap());
             let text = tsv(&counts, &tokenizer);

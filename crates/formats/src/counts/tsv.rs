@@ -12,6 +12,7 @@ use surprisal_model::ngram::packed::bits_for;
 use surprisal_model::ngram::{Counts, Level, MAX_ORDER};
 use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
+use super::Part;
 use crate::grams::Grams;
 use crate::ordered::Sink;
 use crate::spell::{Context, Shape, Spellings, Text, spell};
@@ -19,15 +20,24 @@ use crate::{Error, Result, atomic};
 
 /// What it is called where its bytes came from no file.
 const WHAT: &str = "the list of counts";
+/// How the line begins that says which part of a text the counts are of.
+const PART: &str = "# part ";
 const SPECIALS: [&str; 3] = ["<unk>", "<s>", "</s>"];
 /// How many bytes one task parses.
 const BYTES_A_TASK: usize = 1 << 20;
 
 /// Writes the file `path`, in place of what is there. Returns its size in bytes.
 ///
+/// Where `part` is a part of a text, the first line says so: it has no tab, so that it is no gram.
+///
 /// # Errors
 /// [`Error::Io`], after which what was there is still there; counts and a tokenizer that do not belong together.
-pub fn write_tsv(path: impl AsRef<Path>, counts: &Counts, tokenizer: &Tokenizer) -> Result<u64> {
+pub fn write_tsv(
+    path: impl AsRef<Path>,
+    counts: &Counts,
+    tokenizer: &Tokenizer,
+    part: Option<&Part>,
+) -> Result<u64> {
     super::belong(counts, tokenizer)?;
     let spellings = Spellings::tokens(tokenizer);
     let shape = Shape {
@@ -37,6 +47,9 @@ pub fn write_tsv(path: impl AsRef<Path>, counts: &Counts, tokenizer: &Tokenizer)
     };
     let mut writer = atomic::Writer::create_large(path)?;
     let mut sink = Sink::new(|bytes: &[u8]| writer.put(bytes));
+    if let Some(Part { number, parts, text }) = part.filter(|part| part.parts > 1) {
+        sink.put(format!("{PART}{number} of {parts} of the text {text}\n").as_bytes())?;
+    }
     for (len, level) in counts.levels.iter().enumerate() {
         sink.put_all(level.counts.len(), |grams, text| lines(&shape, len, level, grams, text))?;
     }
@@ -52,6 +65,16 @@ fn lines(shape: &Shape<'_>, len: usize, level: &Level, grams: Range<usize>, text
         text.extend(level.counts[gram].to_string().as_bytes());
         text.push(b'\n');
     }
+}
+
+/// What the first line says that the counts are of, if it does.
+pub fn part_of_tsv(bytes: &[u8]) -> Option<Part> {
+    let line = bytes.split(|&byte| byte == b'\n').next()?;
+    let line = std::str::from_utf8(line).ok()?.trim_end().strip_prefix(PART)?;
+    let (number, rest) = line.split_once(" of ")?;
+    let (parts, text) = rest.split_once(" of the text ")?;
+    let part = Part { number: number.parse().ok()?, parts: parts.parse().ok()?, text: text.to_owned() };
+    (1..=part.parts).contains(&part.number).then_some(part)
 }
 
 /// Reads a list of counts. Without a tokenizer, its tokens are words in line mode: `<unk>`, `<s>`, `</s>`, then the others
@@ -128,6 +151,7 @@ fn rows(bytes: &[u8]) -> Result<Vec<Row<'_>>> {
 fn rows_of((before, piece): (u64, &[u8])) -> Result<Vec<Row<'_>>> {
     let lines = (before + 1..).zip(piece.split(|&byte| byte == b'\n'));
     let lines = lines.map(|(number, text)| (number, text.strip_suffix(b"\r").unwrap_or(text)));
+    let lines = lines.filter(|(number, text)| *number > 1 || part_of_tsv(text).is_none());
     lines.filter(|(_, text)| !text.is_empty()).map(|(number, text)| row(number, text)).collect()
 }
 

@@ -131,7 +131,7 @@ pub(crate) fn map(path: &Path) -> Result<Bytes> {
         return Err(Error::malformed(folder::quoted(path), "it is empty"));
     }
     let file = File::open(path).map_err(failed)?;
-    let mapped = Mapped::open(&file).map_err(failed)?;
+    let mapped = Mapped::open(&file, path).map_err(failed)?;
     let len = mapped.as_ref().len();
     Ok(Bytes::of(std::sync::Arc::new(mapped), 0..len))
 }

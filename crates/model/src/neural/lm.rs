@@ -1,5 +1,7 @@
 //! A neural model as a distribution over the next token: windows over a text.
 
+use std::sync::atomic::Ordering;
+
 use candle_core::{D, Device, Tensor};
 use rayon::prelude::*;
 
@@ -77,6 +79,9 @@ impl NeuralLm {
 
     /// ln q of rows of inputs (all of one length): (B, T, V) as rows of f32.
     fn log_softmax(&self, inputs: &[&[u32]]) -> Result<Tensor> {
+        if self.neural.stop.load(Ordering::Relaxed) {
+            return Err(Error::Stopped);
+        }
         let t = inputs.first().map_or(0, |row| row.len());
         let ids: Vec<u32> = inputs.iter().flat_map(|row| row.iter().copied()).collect();
         let ids = Tensor::from_vec(ids, (inputs.len(), t), &Device::Cpu)?;

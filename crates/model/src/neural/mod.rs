@@ -15,6 +15,8 @@ mod shape;
 mod transformer;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
@@ -90,9 +92,15 @@ pub struct Neural {
     config: NeuralConfig,
     architecture: Architecture,
     parameters: Vec<Parameter>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Neural {
+    /// Once `stop` is set, scoring ends in [`crate::Error::Stopped`].
+    pub fn stop_when(&mut self, stop: Arc<AtomicBool>) {
+        self.stop = stop;
+    }
+
     /// A model with the initial weights that `init` draws.
     ///
     /// # Errors
@@ -125,7 +133,7 @@ impl Neural {
             }
         };
         let parameters = source.finish()?;
-        Ok(Self { config: config.clone(), architecture, parameters })
+        Ok(Self { config: config.clone(), architecture, parameters, stop: Arc::default() })
     }
 
     /// Its sizes.

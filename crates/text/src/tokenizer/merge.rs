@@ -77,7 +77,7 @@ pub(crate) fn look_up(met: &[Met], words: &Words, threads: usize, unit: Unit) ->
 pub(crate) fn merge<T: Send>(
     mut met: Vec<Met>,
     unit: Unit,
-    meanwhile: impl FnOnce() -> T + Send,
+    meanwhile: impl Fn() -> T + Sync,
 ) -> Result<(Table, Vec<Vec<u32>>, T)> {
     if met.len() == 1
         && let Some(only) = met.pop()

@@ -16,12 +16,6 @@ pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
             arguments.seconds
         )));
     }
-    if !(1..=1024).contains(&arguments.threads) {
-        return Err(Failure::usage(format!(
-            "--threads is {}, but must be from 1 to 1024",
-            arguments.threads
-        )));
-    }
     match arguments.what {
         BenchWhat::Loss => loss(arguments, output),
         BenchWhat::Ngram => super::bench_ngram::run(arguments, output),

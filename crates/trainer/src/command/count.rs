@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use surprisal_formats::counts::Part;
+use surprisal_formats::read::read_regular;
 use surprisal_formats::{arpa, counts, ngram};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::ngram::{Counts, MAX_ORDER, NgramConfig, NgramModel, Smoothing, from_counts};
 use surprisal_text::{Corpus, DataOptions, LastLine, Reading, Tokenizer, TokenizerKind, Unit};
 
 use crate::cli;
-use crate::config::{Model, cores};
+use crate::config::{Model, threads};
 use crate::failure::{Failure, Result};
 use crate::kind::{self, Kind};
 use crate::output::{Output, bytes, many, thousands};
@@ -55,10 +57,7 @@ struct Plan {
 impl Plan {
     fn of(out: &[PathBuf], order: usize, how: &cli::Smooth) -> Result<Self> {
         let formats: Result<Vec<_>> = out.iter().map(|path| Ok((path.clone(), Format::of(path)?))).collect();
-        let threads = how.threads.unwrap_or_else(cores);
-        if !(1..=1024).contains(&threads) {
-            return Err(Failure::usage(format!("--threads is {threads}, but must be from 1 to 1024")));
-        }
+        let threads = threads("--threads", how.threads)?;
         let config = config(how, order, None, None)?;
         config.check().map_err(|error| Failure::usage(error.to_string()))?;
         check_bits(how.quantize)?;
@@ -149,6 +148,7 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     kind::check_texts(&arguments.texts)?;
     kind::say_configs(&arguments.texts, output);
     let corpus = Corpus::whole(&options, shard)?;
+    crate::memory::check_text(corpus.bytes(), kind)?;
     let progress = Progress::new(output);
     progress.phase("reading", 0);
     let (tokenizer, text) = corpus.tokenize_train(kind)?;
@@ -179,7 +179,15 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
         None
     };
     let counts = of(text.ids.into(), "counting")?;
-    write(&plan, counts, &tokenizer, &config, tuning.as_ref(), &progress, output)
+    let part = match shard {
+        None => Part::whole(),
+        Some((number, parts)) => {
+            progress.phase("reading the whole text, to know its parts again", 0);
+            Part { number: number as u32, parts: parts as u32, text: corpus.hash()? }
+        }
+    };
+    let counted = Counted { counts, tokenizer, part: Some(part) };
+    write(&plan, counted, &config, tuning.as_ref(), &progress, output)
 }
 
 /// Runs `surprisal merge`.
@@ -192,14 +200,14 @@ pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
     }
     let progress = Progress::new(output);
     progress.phase("reading counts", 0);
-    let mut shards = Vec::new();
+    let (mut shards, mut parts) = (Vec::new(), Vec::new());
     for path in &arguments.counts {
-        shards.push(match Kind::of(path)? {
+        let (counts, tokenizer, part) = match Kind::of(path)? {
             Kind::Counts => counts::open(path)?,
             Kind::CountsTsv | Kind::Text => {
-                let bytes = std::fs::read(path)
-                    .map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))?;
-                counts::read_tsv(&bytes, None)?
+                let bytes = read_regular(path)?;
+                let (counts, tokenizer) = counts::read_tsv(&bytes, None)?;
+                (counts, tokenizer, counts::part_of_tsv(&bytes))
             }
             kind => {
                 return Err(Failure::usage(format!(
@@ -209,8 +217,11 @@ pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
                 ))
                 .hint("merge what `count` wrote as .counts or .tsv"));
             }
-        });
+        };
+        shards.push((counts, tokenizer));
+        parts.push(part);
     }
+    let part = if arguments.sum { None } else { together(&arguments.counts, &parts, output)? };
     progress.phase("merging", 0);
     let (counts, tokenizer) = plan.pool.install(|| counts::merge(shards))?;
     let unit = serde_json::to_value(tokenizer.unit())?;
@@ -226,19 +237,81 @@ pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
     }
     let config = config(how, counts.order(), tokenizer.bos(), tokenizer.unk())?;
     config.check().map_err(|error| Failure::usage(error.to_string()))?;
-    write(&plan, counts, &tokenizer, &config, None, &progress, output)
+    write(&plan, Counted { counts, tokenizer, part }, &config, None, &progress, output)
+}
+
+/// What the parts of one text are together: all of it, if that is known.
+///
+/// # Errors
+/// Parts that are there twice, missing, in another order, or of different texts.
+fn together(paths: &[PathBuf], parts: &[Option<Part>], output: &Output) -> Result<Option<Part>> {
+    let wrong = |path: &Path, what: String| {
+        Err(Failure::usage(format!("{} {what}", path.display()))
+            .hint("name all parts of one text, 1/N to N/N, in order; --sum adds up any counts"))
+    };
+    let place = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    for (index, path) in paths.iter().enumerate() {
+        if paths[..index].iter().any(|other| place(other) == place(path)) {
+            return wrong(path, "is there twice".into());
+        }
+    }
+    let known: Vec<&Part> = parts.iter().flatten().collect();
+    // Older files, sums, lists that somebody made; the list of a whole text says nothing either.
+    if let Some(unknown) = parts.iter().position(Option::is_none) {
+        let path = &paths[unknown];
+        if paths.len() > 1 || path.extension().is_none_or(|extension| extension != "tsv") {
+            output.warn(format!(
+                "note: {} does not say which part of which text it is: whether parts are missing, there twice or in \
+                 another order is not checked",
+                path.display()
+            ));
+        }
+        return Ok(None);
+    }
+    for ((path, part), number) in paths.iter().zip(&known).zip(1..) {
+        if part.parts == 1 && paths.len() > 1 {
+            return wrong(path, "has the counts of a whole text, not of a part of one".into());
+        }
+        if (part.parts, &part.text) != (known[0].parts, &known[0].text) {
+            return wrong(
+                path,
+                format!("is not of the same parts of the same text as {}", paths[0].display()),
+            );
+        }
+        if part.number != number {
+            let Part { number: own, parts, .. } = part;
+            return wrong(path, format!("is part {own} of {parts} where part {number} of {parts} should be"));
+        }
+    }
+    match known.last() {
+        Some(last) if last.number < last.parts => {
+            let Part { number, parts, .. } = last;
+            wrong(
+                &paths[paths.len() - 1],
+                format!("is part {number}, and the last of {parts} should be part {parts}"),
+            )
+        }
+        last => Ok(last.map(|_| Part::whole())),
+    }
+}
+
+/// What was counted, and of what.
+struct Counted {
+    counts: Counts,
+    tokenizer: Tokenizer,
+    part: Option<Part>,
 }
 
 /// Writes everything that is asked for.
 fn write(
     plan: &Plan,
-    counts: Counts,
-    tokenizer: &Tokenizer,
+    Counted { counts, tokenizer, part }: Counted,
     config: &NgramConfig,
     tuning: Option<&(Counts, Vec<u32>)>,
     progress: &Progress<'_>,
     output: &Output,
 ) -> Result<()> {
+    let (tokenizer, part) = (&tokenizer, part.as_ref());
     let grams = counts.grams();
     output.say(format!(
         "{} up to order {} in {:.1} s",
@@ -256,8 +329,12 @@ fn write(
     }
     for (path, format) in &plan.formats {
         match format {
-            Format::Counts => done(path, plan.pool.install(|| counts::write(path, &counts, tokenizer))?),
-            Format::Tsv => done(path, plan.pool.install(|| counts::write_tsv(path, &counts, tokenizer))?),
+            Format::Counts => {
+                done(path, plan.pool.install(|| counts::write(path, &counts, tokenizer, part))?);
+            }
+            Format::Tsv => {
+                done(path, plan.pool.install(|| counts::write_tsv(path, &counts, tokenizer, part))?);
+            }
             Format::Arpa | Format::Ngram => {}
         }
     }

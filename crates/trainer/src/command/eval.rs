@@ -7,7 +7,7 @@ use surprisal_kernels::threads::Pool;
 
 use crate::cli;
 use crate::compare::measure::{Calibrated, measure};
-use crate::config::cores;
+use crate::config::threads;
 use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate, warn_unknown};
 use crate::failure::Result;
@@ -16,13 +16,13 @@ use crate::output::{Output, number, thousands};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Eval, output: &Output) -> Result<()> {
-    let mut loaded = models::load(&arguments.model, output)?;
+    let pool = Pool::new(threads("--threads", arguments.threads)?)?;
+    let mut loaded = pool.install(|| models::load(&arguments.model, output))?;
     if let Some(stride) = arguments.stride {
         loaded.set_stride(stride)?;
     }
     let text = loaded.evaluation_text(&arguments.texts, output)?;
     warn_unknown(&text.tokens, &text.name, &arguments.model.display().to_string(), output);
-    let pool = Pool::new(arguments.threads.unwrap_or_else(cores))?;
     let started = std::time::Instant::now();
     let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), text.source_nats, &pool)?;
     let evaluation = evaluation.of_numbers()?;

@@ -60,9 +60,15 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn counted(path: &Path, kind: Kind) -> Result<Lines> {
-    let (counts, tokenizer) =
-        if kind == Kind::Counts { counts::open(path)? } else { counts::read_tsv(&read(path)?, None)? };
+    let (counts, tokenizer, part) = if kind == Kind::Counts {
+        counts::open(path)?
+    } else {
+        let bytes = read(path)?;
+        let (counts, tokenizer) = counts::read_tsv(&bytes, None)?;
+        (counts, tokenizer, counts::part_of_tsv(&bytes))
+    };
     let mut lines = vec![tokens(&tokenizer)];
+    lines.extend(part.map(|part| ("part".into(), format!("{} of {} of a text", part.number, part.parts))));
     for (level, order) in counts.levels.iter().zip(1..) {
         let total: u64 = level.counts.iter().map(|&count| u64::from(count)).sum();
         let (grams, total) = (thousands(level.counts.len() as u64), thousands(total));

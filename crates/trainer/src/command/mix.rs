@@ -12,7 +12,7 @@ use surprisal_text::{TokenText, Tokenizer, TokenizerKind, encode_files_with};
 
 use crate::cli;
 use crate::compare::table::align;
-use crate::config::cores;
+use crate::config::threads;
 use crate::evaluate::{Evaluation, evaluate, log_probs, warn_unknown};
 use crate::failure::{Failure, Result};
 use crate::kind::{Kind, check_texts};
@@ -86,12 +86,12 @@ impl<'a> Plan<'a> {
 pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
     let plan = Plan::of(arguments)?;
     check_texts(&arguments.heldout)?;
-    let pool = Pool::new(arguments.threads.unwrap_or_else(cores))?;
+    let pool = Pool::new(threads("--threads", arguments.threads)?)?;
     let progress = Progress::new(output);
     progress.phase("reading models", 0);
-    let loaded: Result<Vec<LoadedModel>> =
-        plan.models.iter().map(|path| models::load(path, output)).collect();
-    let loaded = loaded?;
+    let load =
+        || plan.models.iter().map(|path| models::load(path, output)).collect::<Result<Vec<LoadedModel>>>();
+    let loaded = pool.install(load)?;
     let (tokenizer, names) = together(&plan, &loaded)?;
     progress.phase("reading texts", 0);
     let read = |paths: &[PathBuf]| {

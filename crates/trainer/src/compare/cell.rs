@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use surprisal_formats::atomic;
+use surprisal_formats::read::regular_text;
 use surprisal_kernels::threads::Pool;
 
 use super::measure::{Measure, measure};
@@ -123,12 +124,12 @@ impl Cell {
             Failure::usage(format!("{} holds a run of other settings or other texts", folder.display()))
                 .hint("give another --out, or remove the old comparison")
         };
-        if let Ok(text) = std::fs::read_to_string(folder.join(RECORD))
+        if let Ok(text) = regular_text(folder.join(RECORD))
             && let Ok(record) = serde_json::from_str::<Finished>(&text)
         {
             return if record.identity == wanted { Ok(Some(record)) } else { Err(other()) };
         }
-        match std::fs::read_to_string(folder.join("config.toml")) {
+        match regular_text(folder.join("config.toml")) {
             Ok(begun) if Identity::of(&begun, data)? != wanted => Err(other()),
             _ => Ok(None),
         }
@@ -180,7 +181,7 @@ impl Cell {
 
 /// The text that the run wrote at its end.
 fn sample(folder: &std::path::Path) -> Option<String> {
-    let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).ok()?;
+    let metrics = regular_text(folder.join("metrics.jsonl")).ok()?;
     let mut events = metrics.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let sample = events.find(|event| event["event"] == "sample")?;
     sample["text"].as_str().map(str::to_owned)

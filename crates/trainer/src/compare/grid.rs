@@ -50,8 +50,8 @@ pub(crate) struct Grid {
     /// The file's name without its ending.
     pub(crate) name: String,
     pub(crate) seeds: Vec<u64>,
-    /// How many cells at a time; 0: as many as there are cores.
-    pub(crate) jobs: usize,
+    /// How many cells at a time, if that was said.
+    pub(crate) jobs: Option<usize>,
     pub(crate) variants: Vec<Variant>,
 }
 
@@ -115,7 +115,12 @@ impl Grid {
             }
         }
         let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let jobs = arguments.jobs.unwrap_or(section.jobs);
+        let jobs = match arguments.jobs {
+            Some(jobs) => Some(config::threads("--jobs", Some(jobs))?),
+            // 0 says that the machine decides.
+            None if section.jobs == 0 => None,
+            None => Some(config::threads(&format!("{shown}: compare.jobs"), Some(section.jobs))?),
+        };
         let grid = Self { name: stem, seeds, jobs, variants };
         grid.check_names(&shown.to_string())?;
         Ok(grid)

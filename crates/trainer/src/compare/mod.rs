@@ -24,16 +24,18 @@ use surprisal_kernels::threads::Pool;
 use crate::cli;
 use crate::config;
 use crate::data::Prepared;
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Failure, Result};
+use crate::memory;
 use crate::output::{Output, duration, many};
 use crate::report;
 use crate::signals::Stop;
+use crate::train;
 use cell::{Cell, Finished, Text};
 use grid::{Grid, Variant};
 use summary::Row;
 
 /// Runs the command.
-pub(crate) fn run(arguments: &cli::Compare, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::Compare, output: &Output, stop: &Stop) -> Result<()> {
     let started = std::time::Instant::now();
     let grid = Grid::load(arguments)?;
     let root = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&grid.name));
@@ -44,10 +46,9 @@ pub(crate) fn run(arguments: &cli::Compare, output: &Output) -> Result<()> {
     }
     let waiting: Vec<&Cell> =
         cells.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(cell, _)| cell).collect();
+    let jobs = jobs(&grid, &waiting, &texts, output)?;
     std::fs::create_dir_all(&root)
         .map_err(|error| Failure::failed(format!("cannot create {}: {error}", root.display())))?;
-    let jobs = if grid.jobs == 0 { config::cores() } else { grid.jobs };
-    let jobs = jobs.min(waiting.len()).max(1);
     let threads = (config::cores() / jobs).max(1);
     output.say(format!(
         "{}, {}, {} of them finished before; {jobs} at a time, {} each",
@@ -56,7 +57,7 @@ pub(crate) fn run(arguments: &cli::Compare, output: &Output) -> Result<()> {
         cells.len() - waiting.len(),
         many(threads as u64, "thread")
     ));
-    let made = work(&waiting, &texts, &grid, &root, (jobs, threads), output)?;
+    let made = work(&waiting, &texts, &grid, &root, (jobs, threads), (output, stop))?;
     let mut made = made.into_iter();
     let finished: Vec<Option<Finished>> =
         found.into_iter().map(|found| found.or_else(|| made.next().flatten())).collect();
@@ -80,6 +81,26 @@ pub(crate) fn run(arguments: &cli::Compare, output: &Output) -> Result<()> {
         rows[cell.variant].cells.extend(finished);
     }
     tell(&grid, &rows, &texts, &root, started.elapsed().as_secs_f64(), output)
+}
+
+const STOPPED: &str =
+    "stopped by a signal; cells that are finished stay so, those that make steps have a checkpoint";
+const GO_ON: &str = "the same command goes on from here";
+
+/// How many cells are made at a time: as many as was said, or as there are cores for, and memory.
+fn jobs(grid: &Grid, waiting: &[&Cell], texts: &[Text], output: &Output) -> Result<usize> {
+    // What is wrong with a cell shows when it is made.
+    let needed = |cell: &&Cell| train::memory(&cell.loaded.config, &texts[cell.text].data).unwrap_or(0);
+    let needed = waiting.iter().map(needed).max().unwrap_or(0);
+    let jobs = grid.jobs.unwrap_or_else(config::cores).min(waiting.len()).max(1);
+    let fit = memory::available().map_or(jobs, |free| (free / needed.max(1)).max(1) as usize);
+    if jobs > fit && grid.jobs.is_some() {
+        let what = format!("making {jobs} cells at a time");
+        memory::check(needed * jobs as u64, &what, &format!("--jobs {fit} fits"))?;
+    } else if jobs > fit {
+        output.say(format!("note: there is memory for {fit} at a time"));
+    }
+    Ok(jobs.min(fit))
 }
 
 /// All cells, and the texts that they share: whatever is wrong with one shows before any work.
@@ -122,9 +143,9 @@ fn work(
     grid: &Grid,
     root: &Path,
     (jobs, threads): (usize, usize),
-    output: &Output,
+    (output, stop): (&Output, &Stop),
 ) -> Result<Vec<Option<Finished>>> {
-    let stop = Stop::listen(true)?;
+    stop.set_words(format!("error: {STOPPED}\n  hint: {GO_ON}"));
     let next = AtomicUsize::new(0);
     let results: Mutex<Vec<Option<Result<Finished>>>> =
         Mutex::new((0..waiting.len()).map(|_| None).collect());
@@ -136,7 +157,7 @@ fn work(
             let index = next.fetch_add(1, Ordering::SeqCst);
             let Some(cell) = waiting.get(index) else { break };
             let began = std::time::Instant::now();
-            let made = cell.make(root, &texts[cell.text], &pool, &stop);
+            let made = cell.make(root, &texts[cell.text], &pool, stop);
             if let Ok(finished) = &made {
                 say_cell(grid, cell, finished, began.elapsed().as_secs_f64(), output)?;
             }
@@ -164,12 +185,7 @@ fn work(
     })?;
     output.end_bar();
     if let Some(signal) = stop.asked() {
-        return Err(Failure {
-            kind: Kind::Stopped(signal),
-            message: "stopped by a signal; cells that are finished stay so, the others have a checkpoint"
-                .into(),
-            hint: Some("the same command goes on from here".into()),
-        });
+        return Err(Stop::failure(signal, STOPPED, GO_ON));
     }
     let mut finished = Vec::new();
     let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);

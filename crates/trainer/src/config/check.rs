@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 mod model;
 
 use super::{Auto, Loaded, Shards, parse_duration};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 
 /// Checks every value and fills in the defaults that depend on the kind of model and on the machine.
 ///
@@ -168,7 +168,9 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     within(loaded, "train", "block_size", train.block_size, 1..=1 << 20)?;
     ramp(loaded)?;
     let train = &loaded.config.train;
-    within(loaded, "train", "threads", train.threads, 0..=1024)?;
+    if train.threads != 0 {
+        within(loaded, "train", "threads", train.threads, THREADS)?;
+    }
     one_of(loaded, "train", "select", &train.select, &["best", "last"])?;
     one_of(loaded, "train", "precision", &train.precision, &["f32", "bf16"])?;
     let shards = match train.shards {
@@ -215,9 +217,27 @@ fn rest(loaded: &mut Loaded) -> Result<()> {
     within(loaded, "checkpoint", "every_minutes", config.checkpoint.every_minutes, 0.0..=1e9)
 }
 
+/// How many threads a command may have, and how many cells a comparison may make at a time.
+pub(crate) const THREADS: RangeInclusive<usize> = 1..=1024;
+
+/// `asked`, or as many as the machine has cores; `what` asks for them.
+///
+/// # Errors
+/// A number that is not in [`THREADS`].
+pub(crate) fn threads(what: &str, asked: Option<usize>) -> Result<usize> {
+    match asked {
+        Some(asked) if !THREADS.contains(&asked) => Err(Failure::usage(format!(
+            "{what} is {asked}, but must be from {} to {}",
+            THREADS.start(),
+            THREADS.end()
+        ))),
+        asked => Ok(asked.unwrap_or_else(cores)),
+    }
+}
+
 /// The machine's cores, as the operating system lends them to this process.
 pub(crate) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(*THREADS.end())
 }
 
 #[cfg(test)]

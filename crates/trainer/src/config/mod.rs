@@ -17,7 +17,7 @@ use surprisal_text::{LastLine, LiteralSpecials, TokenizerKind, Unit};
 
 pub use budget::parse_duration;
 pub use check::check;
-pub(crate) use check::cores;
+pub(crate) use check::{cores, threads};
 pub use load::{Loaded, load, parse};
 pub(crate) use load::{apply, explain, read as read_text};
 pub use loss::Loss;

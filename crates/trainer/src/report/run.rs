@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use surprisal_formats::read::regular_text;
 use surprisal_formats::{atomic, run::RunFolder};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
@@ -56,7 +57,7 @@ fn render(
     data: &Prepared,
     pool: &Pool,
 ) -> Result<String> {
-    let metrics = std::fs::read_to_string(root.join("metrics.jsonl")).unwrap_or_default();
+    let metrics = regular_text(root.join("metrics.jsonl")).unwrap_or_default();
     let events: Vec<Value> = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let name = root.file_name().unwrap_or(root.as_os_str()).to_string_lossy().into_owned();
     let mut body = format!("<h1>{}: {}</h1>\n", escape(&name), escape(&loaded.kind));

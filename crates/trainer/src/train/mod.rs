@@ -24,6 +24,7 @@ use surprisal_formats::checkpoint::Checkpoint;
 use surprisal_formats::run::{RunFolder, RunWriter};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::LanguageModel;
+use surprisal_model::ngram::Counts;
 
 use crate::cli;
 use crate::command::sample;
@@ -46,7 +47,7 @@ use table::Table;
 const DEFAULT_CONFIG: &str = include_str!("../../../../configs/default.toml");
 
 /// Runs the command.
-pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Result<()> {
     let started = std::time::Instant::now();
     let loaded = if arguments.resume { continue_config(arguments)? } else { configure(arguments)? };
     // Before the texts: a run that has ended needs none.
@@ -76,10 +77,9 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output) -> Result<()> {
         }
         _ => (open_folder(arguments, &loaded)?, None),
     };
-    let stop = Stop::listen(matches!(plan, Plan::Neural(_)))?;
     let (audit, log) = (arguments.audit, arguments.log.as_slice());
     let outcome = {
-        let (data, folder, pool, stop, from) = (&data, &folder, &pool, &stop, checkpoint.as_ref());
+        let (data, folder, pool, stop, from) = (&data, &folder, &pool, stop, checkpoint.as_ref());
         identified(&loaded, data, from).and_then(|(text, identity)| {
             Run { config, text, identity, data, folder, pool, output, stop, audit, log, started }
                 .train(plan, from)
@@ -148,6 +148,21 @@ fn identified(loaded: &Loaded, data: &Prepared, from: Option<&Checkpoint>) -> Re
     Ok((text, identity))
 }
 
+fn is_counted(config: &Config) -> bool {
+    matches!(config.model.kind.as_str(), "ngram" | "uniform")
+}
+
+/// About how much memory it takes to train what `config` says, in bytes.
+pub(crate) fn memory(config: &Config, data: &Prepared) -> Result<u64> {
+    let vocab_size = data.tokenizer.vocab_size();
+    if is_counted(config) {
+        let ngram = crate::models::ngram_config(&config.model, None, None)?;
+        return Ok(Counts::memory(data.train.ids.len(), vocab_size, ngram.order));
+    }
+    let neural = crate::models::neural_config(config, vocab_size)?;
+    Ok(neural.estimate_bytes(config.train.batch_size, config.train.block_size))
+}
+
 /// What is to be trained, checked against the data and the machine's memory.
 enum Plan {
     Counted,
@@ -156,15 +171,17 @@ enum Plan {
 
 impl Plan {
     fn of(config: &Config, data: &Prepared) -> Result<Self> {
-        if matches!(config.model.kind.as_str(), "ngram" | "uniform") {
+        let needed = memory(config, data)?;
+        if is_counted(config) {
+            let hint = "make the order (model.order) or the text (data.train_fraction) smaller";
+            crate::memory::check(needed, "counting this text", hint)?;
             return Ok(Self::Counted);
         }
-        let neural = crate::models::neural_config(config, data.tokenizer.vocab_size())?;
-        let train = &config.train;
-        let needed = neural.estimate_bytes(train.batch_size, train.block_size);
         let hint =
             "make the model (n_layer, n_embd), the batch (batch_size, block_size) or the vocabulary smaller";
         crate::memory::check(needed, &format!("training this {}", config.model.kind), hint)?;
+        let neural = crate::models::neural_config(config, data.tokenizer.vocab_size())?;
+        let train = &config.train;
         let tokens = data.train.ids.len();
         if data.train.unit == surprisal_text::Unit::Stream && tokens <= train.block_size {
             return Err(Failure::failed(format!(
@@ -247,7 +264,6 @@ impl Run<'_> {
                     last: None,
                 };
                 let (lm, evaluation, account) = trainer.run(neural, from)?;
-                crate::models::save_neural(folder, &data.tokenizer, &lm.neural)?;
                 (Box::new(lm), evaluation, account)
             }
         };

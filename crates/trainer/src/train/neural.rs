@@ -117,6 +117,8 @@ impl Trainer<'_> {
         self.output.say(table.header());
 
         let optimiser = Optimiser::new(&neural, &config.optim, precision(config), shards(config))?;
+        let mut neural = neural;
+        neural.stop_when(self.stop.flag());
         let mut state = State {
             lm: NeuralLm { neural, stride: config.eval.stride },
             optimiser,
@@ -132,23 +134,27 @@ impl Trainer<'_> {
             checkpoint::resume(&mut state, checkpoint)?;
             self.output.say(format!("going on after step {}", state.optimiser.step));
         }
-        let mut last = None;
+        // Until the model is saved.
+        let _steps = self.stop.steps();
+        // Nothing, unless a signal came into the last evaluation before the checkpoint.
+        let mut last = if from.is_some() && state.recent.tokens > 0 {
+            self.judge(&mut state, &batches, length, table)?
+        } else {
+            None
+        };
+        if let Some(signal) = self.stop.asked() {
+            // Nothing has changed since the checkpoint, or since the beginning.
+            return Err(stopped(signal, state.optimiser.step));
+        }
         // Asked before each step, not after: a run that is resumed where it had lost its patience ends there, too.
         while length.progress(state.optimiser.step, state.train_seconds) < 1.0
             && !self.out_of_patience(&state)
         {
-            let ends_epoch = self
-                .step(&mut state, &batches, &loss, length)
+            self.step(&mut state, &batches, &loss, length)
                 .or_else(|failure| self.keep_last_good(&state, failure))?;
             let step = state.optimiser.step;
-            let done = length.progress(step, state.train_seconds) >= 1.0;
-            let asked = config.eval.every_steps > 0 && step.is_multiple_of(config.eval.every_steps);
-            let ends_epochs = ends_epoch
-                && config.eval.every_epochs > 0
-                && state.position.epoch.is_multiple_of(config.eval.every_epochs);
-            if done || ends_epochs || asked {
-                let reported = self.report(&mut state, &batches, length, table);
-                last = Some(reported.or_else(|failure| self.keep_last_good(&state, failure))?);
+            if let Some(evaluation) = self.judge(&mut state, &batches, length, table)? {
+                last = Some(evaluation);
             }
             let stop = self.stop.asked();
             if self.saver.due(step) || stop.is_some() {
@@ -159,11 +165,7 @@ impl Trainer<'_> {
                 self.saver.save(&state, metrics)?;
             }
             if let Some(signal) = stop {
-                return Err(Failure {
-                    kind: Kind::Stopped(signal),
-                    message: format!("stopped by a signal after step {step}; the checkpoint is saved"),
-                    hint: Some("--resume with the same --out goes on from here".into()),
-                });
+                return Err(stopped(signal, step));
             }
         }
         self.output.end_bar();
@@ -175,8 +177,11 @@ impl Trainer<'_> {
         }
         let mut evaluation = match last {
             Some(evaluation) => evaluation,
-            // Resumed after its last step.
-            None => self.evaluate(&state.lm)?,
+            // Resumed after its last step, which its checkpoint is of.
+            None => self.evaluate(&state.lm).map_err(|failure| match self.stop.asked() {
+                Some(signal) => stopped(signal, state.optimiser.step),
+                None => failure,
+            })?,
         };
         let older = |best: &&Best| best.step != state.optimiser.step;
         let kept = |best: &&Best| train.select == "best" && (older(best) || config.optim.ema > 0.0);
@@ -187,9 +192,18 @@ impl Trainer<'_> {
                     best.step, best.nats_per_token
                 ));
             }
+            let current = weights(&state.lm.neural)?;
             restore(&state.lm.neural, &best.weights)?;
-            evaluation = self.evaluate(&state.lm)?;
+            let judged = self.evaluate(&state.lm);
+            if let (Err(_), Some(signal)) = (&judged, self.stop.asked()) {
+                restore(&state.lm.neural, &current)?;
+                let metrics = self.record.sync()?;
+                self.saver.save(&state, metrics)?;
+                return Err(stopped(signal, state.optimiser.step));
+            }
+            evaluation = judged?;
         }
+        crate::models::save_neural(self.folder, &self.data.tokenizer, &state.lm.neural)?;
         let account = Account {
             parameters,
             train_seconds: state.train_seconds,
@@ -198,6 +212,26 @@ impl Trainer<'_> {
             steps: state.optimiser.step,
         };
         Ok((state.lm, evaluation, account))
+    }
+
+    /// Evaluates if that is due after the step made last. `None` where it is not, or where a signal ends it: then it is due
+    /// when the run goes on.
+    fn judge(
+        &mut self,
+        state: &mut State,
+        batches: &Batches,
+        length: Length,
+        table: Table,
+    ) -> Result<Option<Evaluation>> {
+        let (eval, step) = (&self.config.eval, state.optimiser.step);
+        let done = length.progress(step, state.train_seconds) >= 1.0;
+        let asked = eval.every_steps > 0 && step.is_multiple_of(eval.every_steps);
+        let Position { epoch, row } = state.position;
+        let ends_epochs = row == 0 && eval.every_epochs > 0 && epoch.is_multiple_of(eval.every_epochs);
+        if !(done || ends_epochs || asked) {
+            return Ok(None);
+        }
+        self.report(state, batches, length, table).or_else(|failure| self.keep_last_good(state, failure))
     }
 
     fn out_of_patience(&self, state: &State) -> bool {
@@ -229,14 +263,14 @@ impl Trainer<'_> {
         Err(failure)
     }
 
-    /// One update. True when it ends an epoch.
+    /// One update.
     fn step(
         &mut self,
         state: &mut State,
         batches: &Batches,
         (loss, targets): &(CrossEntropy, Option<SoftTargets>),
         length: Length,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let started = Instant::now();
         let config = self.config;
         let step = state.optimiser.step;
@@ -287,7 +321,7 @@ impl Trainer<'_> {
         }
         state.recent.add(&sums);
         state.tokens += sums.tokens as u64;
-        let ends_epoch = state.position.advance(batches, &config.train, step);
+        state.position.advance(batches, &config.train, step);
         state.train_seconds += started.elapsed().as_secs_f64();
         let position = match length {
             Length::Steps(_) => state.optimiser.step as u64,
@@ -300,7 +334,7 @@ impl Trainer<'_> {
             d.moment(state.optimiser.step, progress, nll, pace, state.train_seconds);
         });
         self.output.move_bar(position, || format!("train nll {nll:.4}"));
-        Ok(ends_epoch)
+        Ok(())
     }
 
     /// Counts the step without making it: weights and moments stay as they are.
@@ -317,6 +351,15 @@ impl Trainer<'_> {
     fn evaluate(&self, lm: &NeuralLm) -> Result<Evaluation> {
         evaluate(lm, &self.data.val, self.data.tokenizer.unk(), self.data.source_nats, self.pool)
     }
+}
+
+fn stopped(signal: u8, step: usize) -> Failure {
+    if step == 0 {
+        let message = "stopped by a signal before the first step";
+        return Stop::failure(signal, message, "the same command begins again");
+    }
+    let message = format!("stopped by a signal after step {step}; the checkpoint is saved");
+    Stop::failure(signal, message, "--resume with the same --out goes on from here")
 }
 
 /// How many parts a batch is cut into.

@@ -65,17 +65,24 @@ impl Trainer<'_> {
         self.record.event(&json!({ "event": "audit", "step": step, "parameters": listed }), self.output)
     }
 
-    /// Evaluates, prints a line, keeps the weights when they are the best.
+    /// Evaluates, prints a line, keeps the weights when they are the best; `None`, and nothing of this, where a signal ends
+    /// the evaluation.
     pub(super) fn report(
         &mut self,
         state: &mut State,
         batches: &Batches,
         length: Length,
         table: Table,
-    ) -> Result<Evaluation> {
+    ) -> Result<Option<Evaluation>> {
         // A running mean of the weights, where there is one, is what is judged and kept.
         state.optimiser.swap_average(&state.lm.neural)?;
-        let evaluation = self.evaluate(&state.lm)?;
+        let evaluation = match self.evaluate(&state.lm) {
+            Err(_) if self.stop.asked().is_some() => {
+                state.optimiser.swap_average(&state.lm.neural)?;
+                return Ok(None);
+            }
+            evaluation => evaluation?,
+        };
         let nats_per_token = evaluation.nats_per_token();
         let step = state.optimiser.step;
         if let Some(last) = self.last.filter(|_| !nats_per_token.is_finite()) {
@@ -114,7 +121,7 @@ impl Trainer<'_> {
         }
         self.notice_overfitting(state, row.nll, nats_per_token)?;
         state.recent = Sums::default();
-        Ok(evaluation)
+        Ok(Some(evaluation))
     }
 
     /// Says so once validation has turned: several evaluations since the best, while the training text is fitted
