@@ -97,56 +97,8 @@ fn setting(key: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn told(arguments: &[&str]) -> String {
-        let all = std::iter::once("surprisal").chain(arguments.iter().copied());
-        explain(command().try_get_matches_from(all).unwrap_err())
-    }
-
     #[test]
     fn clap_finds_no_fault_in_the_definitions() {
-        command().debug_assert();
-    }
-
-    #[test]
-    fn settings_that_are_no_flags_are_found() {
-        for (flag, name) in [
-            ("--seed", "train.seed"),
-            ("--epochs", "train.epochs"),
-            ("--steps", "train.steps"),
-            ("--lr", "optim.lr"),
-            ("--batch-size", "train.batch_size"),
-            ("--order", "model.order"),
-            ("--tokenizer", "tokenizer.kind"),
-            ("--model", "model.kind"),
-            ("--val", "data.val"),
-        ] {
-            let told = told(&["train", "a.txt", flag, "3"]);
-            assert!(told.contains(&format!("--set {name}=")), "{told}");
-            assert!(!told.contains("similar") && !told.contains("as a value"), "{told}");
-        }
-        assert!(told(&["train", "--reprot"]).contains("'--report'"));
-        assert!(told(&["count", "a.txt", "-o", "x.arpa"]).contains("long names here: --out, --order"));
-        assert!(told(&["sample", "m", "Once upon"]).contains("--prompt TEXT"));
-        assert!(!told(&["sample", "m", "-x"]).contains("as a value"));
-        let other = told(&["eval", "m", "--seed", "3"]);
-        assert!(!other.contains("--set") && !other.contains("as a value"), "{other}");
-    }
-
-    #[test]
-    fn numbers_are_wanted_in_words() {
-        for (arguments, part) in [
-            (&["sample", "m", "--tokens", "many"][..], "a whole number is wanted"),
-            (&["sample", "m", "--tokens", "-1"], "'-1' for '--tokens <N>'"),
-            (&["sample", "m", "--temperature", "warm"], "a number is wanted"),
-            (&["count", "--prune", "0", "1", "base.txt"], "texts come before the flags, or after `--`"),
-        ] {
-            let told = told(arguments);
-            assert!(told.contains(part), "{told}");
-        }
-        // A number of the right kind is judged by the command, in its own words.
-        let all = ["surprisal", "sample", "m", "--temperature", "-1"];
-        assert!(command().try_get_matches_from(all).is_ok());
+        super::command().debug_assert();
     }
 }

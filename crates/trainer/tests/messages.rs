@@ -72,10 +72,20 @@ fn flags_that_are_settings_are_answered_by_set() {
         &[
             ("train a.txt --seed 3", 2, &["'--seed'", "--set train.seed=VALUE"], &["-- --seed", "similar"]),
             ("train a.txt --epochs 3", 2, &["--set train.epochs=VALUE"], &["-- --epochs", "similar"]),
+            ("train a.txt --steps 3", 2, &["--set train.steps=VALUE"], &[]),
+            ("train a.txt --lr 3", 2, &["--set optim.lr=VALUE"], &[]),
+            ("train a.txt --order 3", 2, &["--set model.order=VALUE"], &[]),
+            ("train a.txt --model mlp", 2, &["--set model.kind=VALUE"], &[]),
+            ("train a.txt --val a.txt", 2, &["--set data.val=VALUE"], &[]),
+            ("train a.txt --reprot", 2, &["'--report'"], &["--set"]),
             ("train a.txt --learning-rate 3", 2, &["'--learning-rate'"], &["-- --learning-rate"]),
             ("train a.txt --tokenizer bpe", 2, &["--set tokenizer.kind=VALUE"], &[]),
             ("compare a.toml --batch-size 3", 2, &["--set train.batch_size=VALUE"], &[]),
             ("sample m --length 3", 2, &["'--length'"], &["-- --length", "--set"]),
+            ("eval m --seed 3", 2, &["'--seed'"], &["-- --seed", "--set"]),
+            ("count a.txt -o x.arpa", 2, &["'-o'", "long names here: --out, --order"], &["-- -o"]),
+            ("sample m -x", 2, &["'-x'"], &["-- -x"]),
+            ("sample m once", 2, &["'once'", "--prompt TEXT"], &[]),
         ],
     );
 }

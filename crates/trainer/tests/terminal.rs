@@ -5,12 +5,14 @@
 
 mod common;
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 use common::{Bench, Ran, sentences};
 use serde_json::Value;
+use surprisal::output::visible;
 
 /// Controls but line ends and tabs, directions, separators, and what has no width.
 fn drives(character: char) -> bool {
@@ -46,6 +48,27 @@ fn shown(bench: &Bench, arguments: &[impl AsRef<OsStr>]) -> Ran {
     safe(&names.join(" "), &ran.stderr);
     safe(&names.join(" "), &ran.stdout);
     ran
+}
+
+#[test]
+fn nothing_that_drives_a_terminal_is_shown_as_it_is() {
+    for code in (0..0x20).chain(0x7f..0xa0) {
+        let character = char::from_u32(code).unwrap();
+        let shown = visible(&format!("a{character}b")).into_owned();
+        let kept = matches!(character, '\n' | '\t');
+        assert_eq!(shown.contains(character), kept, "{code:#x}");
+        assert!(shown.starts_with('a') && shown.ends_with('b') && shown.chars().count() >= 3, "{shown}");
+    }
+    for code in [0x61c, 0x200b, 0x200e, 0x200f, 0x2028, 0x2029, 0x202a, 0x202e, 0x2066, 0x2069, 0xfeff] {
+        let character = char::from_u32(code).unwrap();
+        assert_eq!(visible(&character.to_string()), format!("\\u{{{code:x}}}"));
+    }
+    assert_eq!(visible("\x1b[31m\x7f\u{9b}2J\r\n\t"), "␛[31m␡\\u{9b}2J␍\n\t");
+    // Nothing that people write is touched, and nothing is copied for it.
+    for text in ["", "žluťoučký кінь 馬 ", "می\u{200c}خواهم", "👩\u{200d}🚀", "e\u{301}\u{a0}\u{ad}"]
+    {
+        assert!(matches!(visible(text), Cow::Borrowed(same) if same == text));
+    }
 }
 
 /// A text of lines and of all that is hostile, and a model of its characters.

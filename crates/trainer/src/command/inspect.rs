@@ -12,7 +12,7 @@ use crate::cli;
 use crate::failure::{Failure, Result};
 use crate::kind::Kind;
 use crate::models;
-use crate::output::{Output, bytes, duration, thousands};
+use crate::output::{Output, bytes, duration, many, thousands};
 use crate::runs;
 
 /// Labels and what stands beside them.
@@ -88,8 +88,8 @@ fn tensors(path: &Path) -> Result<Lines> {
 }
 
 fn tokens(tokenizer: &Tokenizer) -> (String, String) {
-    let size = thousands(tokenizer.vocab_size() as u64);
-    ("vocabulary".into(), format!("{size} tokens ({})", tokenizer.kind()))
+    let size = many(tokenizer.vocab_size() as u64, "token");
+    ("vocabulary".into(), format!("{size} ({})", tokenizer.kind()))
 }
 
 fn model(path: &Path, kind: Kind, output: &Output) -> Result<()> {
@@ -123,7 +123,7 @@ fn model(path: &Path, kind: Kind, output: &Output) -> Result<()> {
         if let (Some(steps), Some(seconds)) = (number("/steps"), number("/train_seconds")) {
             lines.push((
                 "training".into(),
-                format!("{} steps in {}", thousands(steps as u64), duration(seconds)),
+                format!("{} in {}", many(steps as u64, "step"), duration(seconds)),
             ));
         }
     }
@@ -193,7 +193,7 @@ fn text(path: &Path, kind: Kind, output: &Output) -> Result<()> {
         (if kind == Kind::Binary { "bytes, no UTF-8" } else { "text" }, path.display().to_string()),
         ("bytes", format!("{} ({})", thousands(counts.bytes), bytes(counts.bytes))),
         ("characters", thousands(counts.characters)),
-        ("lines", format!("{} (longest {} bytes)", thousands(counts.lines), thousands(counts.longest_line))),
+        ("lines", format!("{} (longest {})", thousands(counts.lines), many(counts.longest_line, "byte"))),
         ("words", thousands(counts.words)),
         ("distinct bytes", thousands(counts.values.len() as u64)),
         ("order-0 entropy", format!("{entropy:.4} bits a byte")),

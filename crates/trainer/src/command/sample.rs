@@ -13,6 +13,14 @@ use crate::streams::{Purpose, stream};
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Sample, output: &Output) -> Result<()> {
     let sampling = Sampling::new(arguments.temperature, arguments.top_k, arguments.top_p)?;
+    if let Sampling { temperature: 0.0, top_k, top_p } = sampling
+        && (top_k.is_some() || top_p.is_some())
+    {
+        return Err(Failure::usage(
+            "--temperature 0 takes the most likely token, whatever --top-k and --top-p say",
+        )
+        .hint("leave them away, or take a temperature above 0"));
+    }
     let loaded = models::load(&arguments.model, output)?;
     let started = std::time::Instant::now();
     let mut text = String::new();

@@ -40,6 +40,9 @@ pub(crate) fn run(arguments: &cli::Compare, output: &Output, stop: &Stop) -> Res
     let grid = Grid::load(arguments)?;
     let root = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&grid.name));
     let (cells, texts) = plan(&grid, output)?;
+    if !arguments.seeds.is_empty() && !cells.iter().any(|cell| Variant::is_seeded(&cell.loaded.config)) {
+        output.warn("note: --seeds changes nothing: all variants are counted, once each");
+    }
     let mut found = Vec::new();
     for cell in &cells {
         found.push(cell.finished(&root, &texts[cell.text].data)?);

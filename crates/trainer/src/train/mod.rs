@@ -24,7 +24,7 @@ use surprisal_formats::checkpoint::Checkpoint;
 use surprisal_formats::run::{RunFolder, RunWriter};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::LanguageModel;
-use surprisal_model::ngram::Counts;
+use surprisal_model::ngram::{Counts, Smoothing};
 
 use crate::cli;
 use crate::command::sample;
@@ -361,13 +361,12 @@ fn configure(arguments: &cli::Train) -> Result<Loaded> {
 
 /// Refuses flags that would change nothing, and says which settings do not, and which texts were probably no texts.
 fn check_use(arguments: &cli::Train, loaded: &Loaded, output: &Output) -> Result<()> {
-    kind::say_configs(&loaded.config.data.train, output);
-    let kind = loaded.config.model.kind.as_str();
-    if !matches!(kind, "ngram" | "uniform") {
-        return Ok(());
-    }
+    let config = &loaded.config;
+    kind::say_configs(&config.data.train, output);
+    let kind = config.model.kind.as_str();
+    let counted = matches!(kind, "ngram" | "uniform");
     for (flag, given) in [("budget", arguments.budget.is_some()), ("audit", arguments.audit)] {
-        if given {
+        if given && counted {
             return Err(Failure::usage(format!(
                 "--{flag} means nothing here: a model of kind \"{kind}\" is counted, not trained step by step"
             ))
@@ -376,13 +375,44 @@ fn check_use(arguments: &cli::Train, loaded: &Loaded, output: &Output) -> Result
     }
     for set in &arguments.set {
         let name = set.split('=').next().unwrap_or_default().trim();
-        let idle =
+        let of_steps =
             ["optim.", "train.", "eval.", "checkpoint."].iter().any(|section| name.starts_with(section));
-        if idle && !matches!(name, "train.seed" | "train.threads") {
-            output.warn(format!("note: {name} changes nothing: a model of kind \"{kind}\" is counted"));
-        }
+        let why = if counted && of_steps && !matches!(name, "train.seed" | "train.threads") {
+            format!(": a model of kind \"{kind}\" is counted")
+        } else if acts(name, config) {
+            continue;
+        } else {
+            " beside the other settings".to_owned()
+        };
+        output.warn(format!("note: {name} changes nothing{why}"));
     }
     Ok(())
+}
+
+/// Whether a setting can change anything beside the others.
+fn acts(name: &str, config: &Config) -> bool {
+    let Config { model, optim, train, .. } = config;
+    let descends = |kinds: &[&str]| kinds.contains(&optim.kind.as_str());
+    let smoothing = Smoothing::ALL.into_iter().find(|kind| Some(kind.name()) == model.smoothing.as_deref());
+    let tuned = model.tune == Some(true);
+    match name {
+        "optim.momentum" => descends(&["sgd", "muon"]),
+        "optim.nesterov" => descends(&["sgd"]),
+        "optim.muon_lr" => descends(&["muon"]),
+        "optim.betas" | "optim.eps" => descends(&["adamw", "muon"]),
+        "optim.cooldown" => optim.schedule == "wsd",
+        "optim.min_lr" => optim.schedule != "constant",
+        "train.ramp_steps" => train.batch_start.is_some() || train.block_start.is_some(),
+        "loss.smooth_order" => config.loss.smooth_toward == "kneser_ney",
+        "data.val_fraction" => config.data.val.is_empty(),
+        "data.embedded" => config.data.train.is_empty(),
+        "sample.temperature" => config.sample.tokens > 0,
+        "model.k" => smoothing == Some(Smoothing::AddK) && !tuned,
+        "model.tune" => smoothing.is_some_and(Smoothing::is_tunable),
+        "model.heldout" => tuned || smoothing == Some(Smoothing::JelinekMercer),
+        "model.compat" => smoothing.is_some_and(Smoothing::counts_contexts),
+        _ => true,
+    }
 }
 
 /// The configuration of the run in --out, which goes on as it was begun.
