@@ -4,6 +4,7 @@ use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+use crate::numbers::many;
 use crate::pieces::{CHUNK, Piece, Pieces, Span};
 use crate::{LiteralSpecials, TokenizerKind};
 
@@ -48,15 +49,15 @@ impl Seen {
     pub(crate) fn notices(self, literal: LiteralSpecials) -> Vec<String> {
         let mut notices = Vec::new();
         if self.returns > 0 {
-            notices.push(format!("{} lines end in CRLF; the carriage returns are kept", self.returns));
+            notices.push(format!("CRLF ends {}; the carriage returns are kept", many(self.returns, "line")));
         }
         if self.nuls > 0 {
-            notices.push(format!("the text has {} NUL bytes; they are kept", self.nuls));
+            notices.push(format!("the text has {}; NULs are kept", many(self.nuls, "NUL byte")));
         }
         if self.torn > 0 {
-            let places = self.torn;
+            let places = many(self.torn, "place");
             notices.push(format!(
-                "16 MiB without a line's end or a space: cut in {places} places; no word crosses them"
+                "16 MiB without a line's end or a space: cut in {places}; no word crosses them"
             ));
         }
         notices.extend(self.of_marks(literal));
@@ -74,14 +75,14 @@ impl Seen {
         let mut notices = Vec::new();
         if self.marks > 0 {
             notices.push(format!(
-                "{} sentence marks were recognised: <s> that begins a line and </s> that ends one are no words of it",
-                self.marks
+                "recognised {}: <s> that begins a line and </s> that ends one are no words of it",
+                many(self.marks, "sentence mark")
             ));
         }
         if self.written > 0 {
             notices.push(format!(
-                "{} lines begin with <s> or end with </s>; these are characters of the text here, no sentence marks",
-                self.written
+                "<s> begins or </s> ends {}; these are characters of the text here, no sentence marks",
+                many(self.written, "line")
             ));
         }
         if self.specials > 0 {
@@ -89,7 +90,7 @@ impl Seen {
                 LiteralSpecials::Skip => "skipped",
                 _ => "unknown words (literal_specials can be \"skip\" or \"error\" instead)",
             };
-            notices.push(format!("{} words are spelled like special tokens; they are {what}", self.specials));
+            notices.push(format!("{} spelled like special tokens: {what}", many(self.specials, "word")));
         }
         notices
     }

@@ -108,7 +108,7 @@ fn marks_are_found_wherever_lines_begin_and_end_and_nowhere_else() {
     let said = count(&bench, "within.txt", &["--out", "within.arpa"]).stderr;
     count(&bench, "like.txt", &["--out", "like.arpa"]);
     assert_eq!(read(&bench, "within.arpa"), read(&bench, "like.arpa"));
-    assert!(said.contains("1 sentence marks") && said.contains("4 words are spelled like special"), "{said}");
+    assert!(said.contains("1 sentence mark:") && said.contains("4 words spelled like special"), "{said}");
     assert!(said.contains("literal_specials") && said.contains("<UNK> is a word like others"), "{said}");
     // Each policy does what it says.
     let error = ["count", "marked.txt", "--out", "x.tsv", "--literal-specials", "error"];
@@ -123,7 +123,7 @@ fn marks_are_found_wherever_lines_begin_and_end_and_nowhere_else() {
 
     // To characters they are characters, which is said, too.
     let said = count(&bench, "marked.txt", &["--tokenizer", "char", "--out", "c.tsv"]).stderr;
-    assert!(said.contains("5 lines begin with <s> or end with </s>"), "{said}");
+    assert!(said.contains("<s> begins or </s> ends 5 lines"), "{said}");
     assert!(read(&bench, "c.tsv").contains("/ s >\t4\n"));
 }
 
