@@ -4,11 +4,15 @@
 //! a sync of the folder. On an error the temporary file is removed; only a crash can leave one behind, under a name
 //! that starts with a dot and ends in `.tmp`, and [`sweep`] removes such files.
 //!
-//! - The new file's mode is 0644 less the umask, whatever the old file's was. A symbolic link is replaced, not followed.
+//! - A new file's mode is 0644 less the umask; one that replaces another has its mode and, where that is allowed, its owner.
+//!   Access lists and other names of the old file (hard links) stay with the old file.
+//! - A symbolic link is followed and stays one. What is no plain file (a pipe, a device) is written to as the bytes come, and
+//!   then nothing of the above holds.
 //! - On Windows a folder cannot be synced through the standard library; there the rename is left to the journal of
 //!   NTFS: after a power loss either file may be found, still never half a file.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -20,6 +24,7 @@ use crate::{
     blocks::{Blocks, LARGE},
     faults::{self, Operation},
     pending::Pending,
+    place::{Place, folder_of, open_stream},
 };
 
 /// Replaces the file at `path` with `bytes`, or leaves it as it is and returns an error.
@@ -39,7 +44,8 @@ pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 #[derive(Debug)]
 pub struct Writer {
     file: Blocks,
-    aside: Aside,
+    /// None where it is written to as the bytes come.
+    aside: Option<Aside>,
     target: PathBuf,
     written: u64,
 }
@@ -63,12 +69,18 @@ impl Writer {
     }
 
     fn begin(path: &Path, large: Option<u64>) -> Result<Self> {
-        let target = path.to_owned();
-        if target.is_dir() {
-            return Err(Error::io("write", &target, io::ErrorKind::IsADirectory.into()));
+        match Place::of(path).map_err(|reason| Error::io("write", path, reason))? {
+            Place::File(target) => {
+                let created = create_aside(&target);
+                let (file, aside) = created.map_err(|reason| Error::io("create", path, reason))?;
+                Ok(Self { file: Blocks::new(file, &aside.0, large), aside: Some(aside), target, written: 0 })
+            }
+            Place::Stream(target) => {
+                let opened = faults::pass(Operation::Create).and_then(|()| open_stream(&target));
+                let file = opened.map_err(|reason| Error::io("open", path, reason))?;
+                Ok(Self { file: Blocks::new(file, &target, None), aside: None, target, written: 0 })
+            }
         }
-        let (file, aside) = create_aside(&target).map_err(|reason| Error::io("create", &target, reason))?;
-        Ok(Self { file: Blocks::new(file, &aside.0, large), aside, target, written: 0 })
     }
 
     /// Appends `bytes`.
@@ -88,9 +100,11 @@ impl Writer {
     /// the rename: then the new file is there, and may be gone after a power loss.
     pub fn commit(mut self) -> Result<u64> {
         self.file.flush().map_err(|reason| self.failed(reason))?;
-        sync(self.file.file()).map_err(|reason| self.failed(reason))?;
-        rename(&self.aside.0, &self.target)?;
-        sync_folder(folder_of(&self.target))?;
+        if let Some(aside) = &self.aside {
+            sync(self.file.file()).map_err(|reason| self.failed(reason))?;
+            rename(&aside.0, &self.target)?;
+            sync_folder(folder_of(&self.target))?;
+        }
         Ok(self.written)
     }
 
@@ -101,12 +115,14 @@ impl Writer {
     /// # Errors
     /// As [`Self::commit`].
     pub fn commit_reproducible(mut self) -> Result<u64> {
-        if fs::symlink_metadata(&self.target).is_ok() {
-            return self.commit();
+        match &self.aside {
+            Some(aside) if fs::symlink_metadata(&self.target).is_err() => {
+                self.file.flush().map_err(|reason| self.failed(reason))?;
+                rename(&aside.0, &self.target)?;
+                Ok(self.written)
+            }
+            _ => self.commit(),
         }
-        self.file.flush().map_err(|reason| self.failed(reason))?;
-        rename(&self.aside.0, &self.target)?;
-        Ok(self.written)
     }
 
     fn failed(&self, reason: io::Error) -> Error {
@@ -127,8 +143,9 @@ impl Write for Writer {
     }
 }
 
-/// Clears up after crashed writers in `folder`: files and folders `.NAME.tmp` are removed; a folder `.NAME.old` goes back to
-/// its place if nothing has taken it, else it is removed. Only where nobody else writes.
+/// Clears up after crashed writers in `folder`: files `.NAME.PROCESS-NUMBER.tmp` and folders `.NAME.tmp` are removed; a folder
+/// `.NAME.old` goes back to its place if nothing has taken it, else it is removed. The folders are those of a model or a
+/// checkpoint; what else begins with a dot is somebody else's. Only where nobody else writes.
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be listed, or something in it not removed or renamed.
@@ -144,6 +161,10 @@ pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
         };
         let path = entry.path();
         let is_folder = entry.file_type().map_err(failed)?.is_dir();
+        let ours = if is_folder { name == "model" || name.starts_with("step_") } else { is_serial(name) };
+        if !ours {
+            continue;
+        }
         match (suffix, is_folder) {
             ("tmp", false) => remove_file(&path)?,
             ("old", true) if !folder.join(name).exists() => rename(&path, &folder.join(name))?,
@@ -152,6 +173,16 @@ pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Finds out whether files can be made in `folder`: nothing else tells.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn probe(folder: impl AsRef<Path>) -> Result<()> {
+    let made = aside(&folder.as_ref().join("probe"), create_new);
+    let (path, _) = made.map_err(|reason| Error::io("write into", folder.as_ref(), reason))?;
+    remove_file(&path)
 }
 
 /// Writes all of `bytes`; where a fault is planned, half of them.
@@ -179,23 +210,54 @@ impl Drop for Aside {
 }
 
 fn create_aside(target: &Path) -> io::Result<(File, Aside)> {
+    let (path, file) = aside(target, create_new)?;
+    let pending = Pending::new(&path);
+    let aside = Aside(path, pending);
+    keep_mode(&file, target)?;
+    Ok((file, aside))
+}
+
+/// Makes what will become `target`, under a temporary name that is nobody else's.
+pub(crate) fn aside<T>(target: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(PathBuf, T)> {
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
+    // Long names are cut: the temporary name must stay under the usual limit of 255 bytes.
+    let stem: String = name.chars().take(50).collect();
     loop {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        // Long names are cut: the temporary name must stay under the usual limit of 255 bytes.
-        let stem: String = name.chars().take(50).collect();
         let path = target.with_file_name(format!(".{stem}.{}-{serial}.tmp", std::process::id()));
-        match create_new(&path) {
-            Ok(file) => {
-                let pending = Pending::new(&path);
-                return Ok((file, Aside(path, pending)));
-            }
+        match make(&path) {
+            Ok(made) => return Ok((path, made)),
             // Left by a crashed process that had the same id.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether `name` ends as [`aside`]'s do before `.tmp`.
+fn is_serial(name: &str) -> bool {
+    let numbers = name.rsplit_once('.').and_then(|(_, end)| end.split_once('-'));
+    numbers.is_some_and(|(process, serial)| process.parse::<u32>().is_ok() && serial.parse::<u64>().is_ok())
+}
+
+/// Gives the new `file` the mode of the one that it will replace and, where that is allowed, its owner.
+#[cfg(unix)]
+fn keep_mode(file: &File, target: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let (Ok(old), new) = (fs::metadata(target), file.metadata()?) else { return Ok(()) };
+    if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+        // Only root may give a file away; a group of one's own it can be given to.
+        let _ =
+            fchown(file, Some(old.uid()), Some(old.gid())).or_else(|_| fchown(file, None, Some(old.gid())));
+    }
+    if old.mode() == new.mode() { Ok(()) } else { file.set_permissions(old.permissions()) }
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature on every system")]
+fn keep_mode(_file: &File, _target: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Creates a file that must not exist, with mode 0644 less the umask.
@@ -261,18 +323,17 @@ fn sync_names(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `.NAME.SUFFIX` beside `NAME`: what [`sweep`] clears up after a crash.
+/// `.NAME.SUFFIX` beside `NAME`; for a name so long that this would be too long, its hash.
 pub(crate) fn sibling(path: &Path, suffix: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{suffix}"))
-}
-
-/// The folder that `path` is in; `.` for a bare name.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+    let name = path.file_name().unwrap_or_default();
+    let mut sibling = OsString::from(".");
+    if name.len() <= 200 {
+        sibling.push(name);
+    } else {
+        sibling.push(blake3::hash(name.as_encoded_bytes()).to_hex().as_str());
     }
+    sibling.push(format!(".{suffix}"));
+    path.with_file_name(sibling)
 }
 
 #[cfg(test)]

@@ -160,9 +160,10 @@ impl Error {
                 Kind::NotADirectory => Some("a folder is wanted here, this is a file"),
                 _ => None,
             },
-            Self::Occupied { .. } => {
+            Self::Occupied { path } if path.join("config.toml").is_file() => {
                 Some("continue that run with --resume, or choose another folder with --out")
             }
+            Self::Occupied { .. } => Some("choose another name with --out, or move away what is there"),
             Self::Locked { .. } => {
                 Some("wait for it to finish or stop it, or choose another folder with --out")
             }

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 
 use crate::{
     Error, Result,
-    atomic::{create_new, folder_of, remove_folder, rename, sibling, sync, sync_folder, write_checked},
+    atomic::{aside, create_new, remove_folder, rename, sibling, sync, sync_folder, write_checked},
     faults::{self, Operation},
     manifest::{self, Manifest},
     pending::Pending,
+    place::folder_of,
     read::read_bounded,
 };
 
@@ -55,23 +56,25 @@ pub(crate) fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> R
 
 /// Writes the parts, with no manifest, as the folder `target`, which must not be there or be empty.
 pub(crate) fn create(target: &Path, parts: &[(&str, &[u8])]) -> Result<()> {
-    let occupied = || Error::Occupied { path: target.to_owned() };
-    let aside = sibling(target, "tmp");
-    if target.exists() {
-        // Refuses what is not an empty folder.
-        fs::remove_dir(target).map_err(|_| occupied())?;
-    }
-    if aside.exists() {
-        remove_folder(&aside)?;
-    }
+    // It is the folder behind a link that is replaced.
+    let place = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+    let make = |path: &Path| faults::pass(Operation::Create).and_then(|()| fs::create_dir(path));
+    let (aside, ()) = aside(&place, make).map_err(|reason| Error::io("create the folder", target, reason))?;
     let pending = Pending::new(&aside);
-    let created = write(&aside, parts, None).and_then(|()| rename(&aside, target));
+    let move_in = || {
+        if place.exists() {
+            // Refuses what is not an empty folder.
+            fs::remove_dir(&place).map_err(|_| Error::Occupied { path: target.to_owned() })?;
+        }
+        rename(&aside, &place)
+    };
+    let created = fill(&aside, parts, None).and_then(|()| pending.settle(move_in));
     drop(pending);
     if let Err(error) = created {
         let _ = remove_folder(&aside);
         return Err(error);
     }
-    sync_folder(folder_of(target))
+    sync_folder(folder_of(&place))
 }
 
 fn swap(target: &Path, aside: &Path, backup: &Path) -> Result<()> {
@@ -90,6 +93,10 @@ fn write(folder: &Path, parts: &[(&str, &[u8])], manifest: Option<&Manifest>) ->
     faults::pass(Operation::Create)
         .and_then(|()| fs::create_dir(folder))
         .map_err(|reason| Error::io("create the folder", folder, reason))?;
+    fill(folder, parts, manifest)
+}
+
+fn fill(folder: &Path, parts: &[(&str, &[u8])], manifest: Option<&Manifest>) -> Result<()> {
     for (name, bytes) in parts {
         write_synced(&folder.join(name), bytes)?;
     }

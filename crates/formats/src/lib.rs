@@ -9,8 +9,9 @@
 //! - [`ngram`]: counted models in files that are mapped and queried where they lie.
 //! - [`hf`]: Hugging Face folders of the GPT-2 family.
 //! - [`model_dir`]: the folder of a finished model of any kind.
-//! - [`run`]: the folder of a training run and its lock.
+//! - [`run`]: the folder of a training run; [`lock`]: one writer at a time.
 //! - [`pending`]: what is half written, for a process that ends in the middle of it.
+//! - [`place`]: where the bytes for a path go.
 //! - [`read`]: whole files, and nothing that is none.
 //! - [`faults`]: failures on demand, so that tests can stop a save at every write, sync and rename.
 //!
@@ -30,12 +31,13 @@ pub mod faults;
 mod folder;
 mod grams;
 pub mod hf;
-mod lock;
+pub mod lock;
 mod manifest;
 pub mod model_dir;
 pub mod ngram;
 mod ordered;
 pub mod pending;
+pub mod place;
 pub mod read;
 pub mod run;
 mod spell;

@@ -1,26 +1,32 @@
-//! One writer a folder.
+//! One writer at a time, of a folder or of one file.
 //!
-//! The lock is the operating system's (`flock`, `LockFileEx`) on a file in the folder, so it goes with its owner,
-//! however that dies; the file's text, owner and start, only serves the message to the second writer.
+//! The lock is the operating system's (`flock`, `LockFileEx`) on a file of its own, so it goes with its owner, however
+//! that dies; the file's text, owner and start, only serves the message to the second writer.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{Error, Result, atomic::readable_by_all};
+use crate::{
+    Error, Result,
+    atomic::{readable_by_all, sibling},
+    pending::Pending,
+};
 
 /// The lock file's name in a folder.
 pub(crate) const NAME: &str = "lock";
 
-/// An exclusive lock on a folder, until it is dropped.
+/// An exclusive lock on a folder or a file, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     /// Keeps the lock: closing the file releases it.
-    _file: File,
+    file: File,
     path: PathBuf,
+    /// Of what is written beside it: the file goes with a process that ends by a signal.
+    _pending: Option<Pending>,
 }
 
 /// What the lock file says.
@@ -32,39 +38,71 @@ struct Owner {
 }
 
 impl Lock {
-    /// Locks `folder`. A lock whose owner is dead is taken over.
+    /// Locks `folder`, which is there, by the file `lock` in it. A lock whose owner is dead is taken over.
     ///
     /// # Errors
     /// [`Error::Locked`], or [`Error::Io`].
-    pub(crate) fn acquire(folder: &Path) -> Result<Self> {
-        let path = folder.join(NAME);
-        let failed = |reason| Error::io("lock", &path, reason);
+    pub fn acquire(folder: &Path) -> Result<Self> {
+        Self::take(&folder.join(NAME), folder, true)
+    }
+
+    /// Locks `target`, a file or a folder that is to be written and may not be there, by a hidden file beside it. Where the file
+    /// system has no locks, nobody is kept away.
+    ///
+    /// # Errors
+    /// [`Error::Locked`]; [`Error::Io`], about `target`, if its folder cannot be written to; [`Error::Occupied`] if the hidden file
+    /// is somebody else's.
+    pub fn beside(target: &Path) -> Result<Self> {
+        let path = sibling(&fs::canonicalize(target).unwrap_or_else(|_| target.to_owned()), NAME);
+        if !is_owned(&path) {
+            return Err(Error::Occupied { path });
+        }
+        Self::take(&path, target, false).map_err(|error| match error {
+            Error::Io { reason, .. } => Error::io("create", target, reason),
+            other => other,
+        })
+    }
+
+    /// Refuses a folder that another process has locked.
+    ///
+    /// # Errors
+    /// [`Error::Locked`].
+    pub fn refuse_held(folder: &Path) -> Result<()> {
+        holder(folder).map_or(Ok(()), |owner| Err(Error::Locked { path: folder.to_owned(), owner }))
+    }
+
+    /// Locks the file `path` for `of`, where locks are needed or there are some.
+    fn take(path: &Path, of: &Path, needed: bool) -> Result<Self> {
+        let failed = |reason| Error::io("lock", path, reason);
         let mut looks = 0;
         loop {
             let mut options = OpenOptions::new();
             readable_by_all(&mut options);
             let mut file =
-                options.read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+                options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
             match file.try_lock() {
-                Ok(()) => {}
                 // Whoever asks for the holder has it for a moment.
                 Err(TryLockError::WouldBlock) if looks < 3 => {
                     looks += 1;
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    std::thread::sleep(Duration::from_millis(1));
                     continue;
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(Error::Locked { path: folder.to_owned(), owner: describe(&mut file) });
+                    return Err(Error::Locked { path: of.to_owned(), owner: describe(&mut file) });
                 }
-                Err(TryLockError::Error(reason)) => return Err(failed(reason)),
+                Err(TryLockError::Error(reason)) if needed => return Err(failed(reason)),
+                _ => {}
             }
             // The owner before may have removed the file between our opening and our locking it: then another process
             // can create and lock a new one, and ours protects nothing.
-            if !is_still_at(&file, &path) {
+            if !is_still_at(&file, path) {
                 continue;
             }
-            record_owner(&mut file).map_err(failed)?;
-            return Ok(Self { _file: file, path });
+            // Removed again if its owner cannot be written down: the disk is full, or no file may have a byte.
+            let pending = (!needed).then(|| Pending::new(path));
+            let mut lock = Self { file, path: path.to_owned(), _pending: pending };
+            record_owner(&mut lock.file).map_err(failed)?;
+            return Ok(lock);
         }
     }
 }
@@ -95,17 +133,30 @@ fn record_owner(file: &mut File) -> io::Result<()> {
     file.write_all(owner.as_bytes())
 }
 
+/// Whether the file `path` is a lock's, by what it says, or is not there. Where locks keep others from reading, it counts as one.
+pub(crate) fn is_owned(path: &Path) -> bool {
+    let Ok(there) = fs::symlink_metadata(path) else { return true };
+    let is_owner = |text: Vec<u8>| text.iter().zip(br#"{"pid":"#).all(|(byte, wanted)| byte == wanted);
+    // Its owner may remove it meanwhile.
+    let read = || fs::read(path).map_or_else(|error| error.kind() == io::ErrorKind::NotFound, is_owner);
+    there.is_file() && there.len() < 200 && (cfg!(not(unix)) || read())
+}
+
 /// On Windows the owner's lock also keeps others from reading, so there it is "another process".
 fn describe(file: &mut File) -> String {
-    let mut text = String::new();
-    let read = file.take(200).read_to_string(&mut text);
-    match read.ok().and_then(|_| serde_json::from_str::<Owner>(&text).ok()) {
-        Some(Owner { pid, started }) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(started, |since| since.as_secs());
-            format!("process {pid}, started {} s ago", now.saturating_sub(started))
+    // Who has just taken it writes down its number next.
+    for _ in 0..50 {
+        let mut text = String::new();
+        if file.rewind().and_then(|()| file.take(200).read_to_string(&mut text)).is_err() {
+            break;
         }
-        None => "another process".to_owned(),
+        if let Ok(Owner { pid, started }) = serde_json::from_str(&text) {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(started, |since| since.as_secs());
+            return format!("process {pid}, started {} s ago", now.saturating_sub(started));
+        }
+        std::thread::sleep(Duration::from_millis(2));
     }
+    "another process".to_owned()
 }
 
 #[cfg(unix)]

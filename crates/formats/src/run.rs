@@ -172,20 +172,18 @@ impl RunWriter {
     /// # Errors
     /// [`Error::Io`] if something cannot be removed.
     pub fn abandon(self) -> Result<()> {
-        let Some(outermost) = self.created.first() else { return Ok(()) };
-        // An empty folder that was there before stays, empty again; `checkpoints` is then the outermost of ours.
-        if outermost.starts_with(self.root()) && outermost != self.root() {
-            for path in
-                [self.config(), self.tokenizer(), self.metrics(), self.report(), self.root().join(lock::NAME)]
-            {
-                remove_if_there(&path, |path| fs::remove_file(path))?;
-            }
-            for path in [self.checkpoints(), self.model()] {
-                remove_if_there(&path, |path| fs::remove_dir_all(path))?;
-            }
+        if self.created.is_empty() {
             return Ok(());
         }
-        remove_if_there(self.root(), |path| fs::remove_dir_all(path))?;
+        for path in
+            [self.config(), self.tokenizer(), self.metrics(), self.report(), self.root().join(lock::NAME)]
+        {
+            remove_if_there(&path, |path| fs::remove_file(path))?;
+        }
+        for path in [self.checkpoints(), self.model()] {
+            remove_if_there(&path, |path| fs::remove_dir_all(path))?;
+        }
+        // A folder that was there before, or that somebody has put something into, stays.
         remove_created(&self.created);
         Ok(())
     }
@@ -287,7 +285,12 @@ impl Metrics {
     }
 }
 
-fn refuse_occupied(root: &Path) -> Result<()> {
+/// Refuses a place that a new run cannot have: what is there and is not an empty folder, or a run that is being written to.
+///
+/// # Errors
+/// [`Error::Occupied`], [`Error::Locked`] or [`Error::Io`].
+pub fn refuse_occupied(root: impl AsRef<Path>) -> Result<()> {
+    let root = root.as_ref();
     let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -299,19 +302,20 @@ fn refuse_occupied(root: &Path) -> Result<()> {
     for entry in entries {
         let entry = entry.map_err(|reason| Error::io("list", root, reason))?;
         if !is_of_the_unborn(&entry) {
+            Lock::refuse_held(root)?;
             return Err(Error::Occupied { path: root.to_owned() });
         }
     }
     Ok(())
 }
 
-/// Whether `entry` is nothing but what a run leaves that dies before its first file: the lock, an empty folder of its
+/// Whether `entry` is nothing but what a run leaves that dies before its first file: its lock, an empty folder of its
 /// own, half of its config.
 fn is_of_the_unborn(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     let Some(name) = name.to_str() else { return false };
     let is_empty = || fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none());
-    name == lock::NAME
+    (name == lock::NAME && lock::is_owned(&entry.path()))
         || (INNER.contains(&name) && is_empty())
         || name.strip_suffix(".tmp").is_some_and(|name| name.starts_with(".config.toml."))
 }

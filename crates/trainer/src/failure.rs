@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use surprisal_formats::place::Place;
+
 use crate::output::visible;
 
 /// Why the program stops before its work is done.
@@ -114,7 +116,11 @@ macro_rules! from_library {
 impl From<surprisal_formats::Error> for Failure {
     fn from(error: surprisal_formats::Error) -> Self {
         let hint = error.hint().map(str::to_owned);
-        Self { kind: Kind::Failed, message: chain(&error), hint }
+        // By `--out /dev/stdout`.
+        let closed = matches!(&error, surprisal_formats::Error::Io { reason, path, .. }
+            if reason.kind() == std::io::ErrorKind::BrokenPipe
+                && Place::of(path).is_ok_and(|place| place.is_standard_output()));
+        Self { kind: if closed { Kind::ClosedPipe } else { Kind::Failed }, message: chain(&error), hint }
     }
 }
 

@@ -15,6 +15,7 @@ mod kind;
 mod memory;
 mod models;
 pub mod output;
+mod outputs;
 mod progress;
 mod report;
 mod runs;
@@ -66,5 +67,5 @@ pub fn run(cli: &Cli) -> Result<()> {
     };
     output.end_bar();
     output.end_dashboard();
-    result
+    result.and_then(|()| output.heard())
 }

@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 pub use surprisal_text::{many, thousands};
 
 use crate::dashboard::{self, Dashboard};
-use crate::failure::Result;
+use crate::failure::{Failure, Kind, Result};
 
 /// Where a command prints.
 #[derive(Debug)]
@@ -18,12 +18,14 @@ pub struct Output {
     quiet: bool,
     bar: Mutex<Option<ProgressBar>>,
     dashboard: Mutex<Option<Dashboard>>,
+    /// Why standard output is gone, once it is.
+    unheard: Mutex<Option<Failure>>,
 }
 
 impl Output {
     /// `json`: data are JSON lines. `quiet`: people are told only what went wrong.
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, bar: Mutex::new(None), dashboard: Mutex::new(None) }
+        Self { json, quiet, bar: Mutex::new(None), dashboard: Mutex::new(None), unheard: Mutex::new(None) }
     }
 
     /// Whether standard output is JSON lines.
@@ -117,6 +119,33 @@ impl Output {
             self.styled(&(line + "\n"))?;
         }
         Ok(())
+    }
+
+    /// [`Self::event`] of work that is more than its audience, and goes on without standard output: what failed comes from
+    /// [`Self::heard`].
+    ///
+    /// # Errors
+    /// An event that is none.
+    pub(crate) fn tell(&self, event: &impl Serialize) -> Result<()> {
+        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+        if unheard.is_none()
+            && let Err(failure) = self.event(event)
+        {
+            if failure.kind != Kind::ClosedPipe {
+                self.warn(format!("{}; the work goes on", failure.message));
+            }
+            *unheard = Some(failure);
+        }
+        Ok(())
+    }
+
+    /// Whether standard output took what it was told.
+    ///
+    /// # Errors
+    /// Why it did not.
+    pub(crate) fn heard(&self) -> Result<()> {
+        let unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        unheard.map_or(Ok(()), Err)
     }
 
     /// Text on standard output, at once, with stand-ins for what would drive a terminal.

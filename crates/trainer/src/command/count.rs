@@ -16,6 +16,7 @@ use crate::config::{Model, threads};
 use crate::failure::{Failure, Result};
 use crate::kind::{self, Kind};
 use crate::output::{Output, bytes, many, thousands};
+use crate::outputs;
 use crate::progress::Progress;
 
 /// What a file's name says it is to hold.
@@ -29,7 +30,7 @@ enum Format {
 
 impl Format {
     fn of(path: &Path) -> Result<Self> {
-        match cli::suffix(path).as_str() {
+        match outputs::suffix(path).as_str() {
             "arpa" => Ok(Self::Arpa),
             "ngram" => Ok(Self::Ngram),
             "counts" => Ok(Self::Counts),
@@ -127,6 +128,7 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
         return Err(Failure::usage(format!("--literal-specials means nothing to --tokenizer {kind}"))
             .hint("only words can be spelled like special tokens"));
     }
+    let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.texts)?;
     let shard = arguments.shard.as_deref().map(parse_shard).transpose()?;
     if shard.is_some() {
         if plan.wants_model() {
@@ -198,6 +200,7 @@ pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
         return Err(Failure::usage("--tune needs the text, and a merge has its counts alone")
             .hint("`count` the whole text with --tune, or leave it away"));
     }
+    let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.counts)?;
     let progress = Progress::new(output);
     progress.phase("reading counts", 0);
     let (mut shards, mut parts) = (Vec::new(), Vec::new());
@@ -322,7 +325,7 @@ fn write(
     let mut written = Vec::new();
     let mut done = |path: &Path, size: u64| {
         output.say(format!("wrote {} ({})", path.display(), bytes(size)));
-        written.push(json!({ "path": path, "bytes": size }));
+        written.push(json!({ "path": path.display().to_string(), "bytes": size }));
     };
     if plan.formats.iter().any(|(_, format)| matches!(format, Format::Counts | Format::Tsv)) {
         progress.phase("writing counts", 0);

@@ -4,6 +4,7 @@
 
 use serde_json::json;
 use surprisal_formats::hf::{self, HuggingFaceConfig, HuggingFaceTokenizer};
+use surprisal_formats::lock::Lock;
 use surprisal_formats::{arpa, ngram};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::neural::NeuralConfig;
@@ -13,10 +14,11 @@ use crate::config::cores;
 use crate::failure::{Failure, Result};
 use crate::models;
 use crate::output::{Output, bytes};
+use crate::outputs;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
-    let format = arguments.format.clone().unwrap_or_else(|| cli::suffix(&arguments.out));
+    let format = arguments.format.clone().unwrap_or_else(|| outputs::suffix(&arguments.out));
     if !matches!(format.as_str(), "arpa" | "ngram" | "hf") {
         let out = arguments.out.display();
         return Err(Failure::usage(format!("{out} does not say what to write"))
@@ -27,6 +29,13 @@ pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
         return Err(Failure::usage(format!("--quantize means nothing to --format {format}"))
             .hint("only .ngram files keep values in few bits"));
     }
+    let (out, inputs) = (arguments.out.as_path(), [&arguments.model]);
+    let _locks = if format == "hf" {
+        outputs::new_folder(out, &inputs)?;
+        vec![Lock::beside(out)?]
+    } else {
+        outputs::files([out], &inputs)?
+    };
     let loaded = models::load(&arguments.model, output)?;
     if format == "hf" {
         return hugging_face(arguments, &loaded, output);
@@ -48,7 +57,9 @@ pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
         pool.install(|| ngram::write(&arguments.out, model, &loaded.tokenizer))?
     };
     output.say(format!("wrote {} ({})", arguments.out.display(), bytes(size)));
-    output.event(&json!({ "event": "result", "written": [{ "path": arguments.out, "bytes": size }] }))
+    output.event(
+        &json!({ "event": "result", "written": [{ "path": out.display().to_string(), "bytes": size }] }),
+    )
 }
 
 /// A folder of config.json, model.safetensors and the tokenizer.
@@ -80,5 +91,5 @@ fn hugging_face(arguments: &cli::Export, loaded: &models::LoadedModel, output: &
         error => error.into(),
     })?;
     output.say(format!("wrote the folder {}", arguments.out.display()));
-    output.event(&json!({ "event": "result", "written": [{ "path": arguments.out }] }))
+    output.event(&json!({ "event": "result", "written": [{ "path": arguments.out.display().to_string() }] }))
 }

@@ -18,6 +18,7 @@ use crate::failure::{Failure, Result};
 use crate::kind::{Kind, check_texts};
 use crate::models::{self, LoadedModel};
 use crate::output::{Output, bytes, number, thousands};
+use crate::outputs;
 use crate::progress::Progress;
 
 /// What a person asked for, as far as that can be seen without reading a file.
@@ -62,7 +63,7 @@ impl<'a> Plan<'a> {
                 .hint("one weight a model, from 0, in the order of the models"));
         }
         if let Some(out) = &arguments.out
-            && !matches!(cli::suffix(out).as_str(), "arpa" | "ngram")
+            && !matches!(outputs::suffix(out).as_str(), "arpa" | "ngram")
         {
             return Err(Failure::usage(format!("{} does not say what to write", out.display()))
                 .hint("name it .ngram or .arpa"));
@@ -86,6 +87,8 @@ impl<'a> Plan<'a> {
 pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
     let plan = Plan::of(arguments)?;
     check_texts(&arguments.heldout)?;
+    let inputs = [&arguments.inputs[..], &arguments.heldout].concat();
+    let _locks = outputs::files(arguments.out.as_deref(), &inputs)?;
     let pool = Pool::new(threads("--threads", arguments.threads)?)?;
     let progress = Progress::new(output);
     progress.phase("reading models", 0);
@@ -177,12 +180,12 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
             .enumerate()
             .map(|(i, (path, weight))| {
                 let (eval, lacking) = alone.get(i).copied().unzip();
-                json!({ "model": path, "weight": weight, "eval": eval, "lacking": lacking })
+                json!({ "model": path.display().to_string(), "weight": weight, "eval": eval, "lacking": lacking })
             })
             .collect();
         let written: Vec<_> = fixed
             .iter()
-            .map(|(path, eval, size)| json!({ "path": path, "bytes": size, "eval": eval }))
+            .map(|(path, eval, size)| json!({ "path": path.display().to_string(), "bytes": size, "eval": eval }))
             .collect();
         return output.event(&json!({
             "event": "result", "weights": weights, "models": models, "eval": mixed, "text": name,
@@ -329,7 +332,7 @@ fn what(tokenizer: &Tokenizer) -> String {
 
 /// Writes the file `out`; returns its size.
 fn write(out: &Path, model: &NgramModel, tokenizer: &Tokenizer, pool: &Pool, output: &Output) -> Result<u64> {
-    if cli::suffix(out) == "arpa" {
+    if outputs::suffix(out) == "arpa" {
         let estimate = pool.install(|| model.trie().to_estimate())?;
         let written = pool.install(|| arpa::write(out, &estimate, tokenizer))?;
         models::say_notices(&written.notices, output);

@@ -19,6 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 use surprisal_formats::atomic;
+use surprisal_formats::lock::Lock;
+use surprisal_formats::run::refuse_occupied;
 use surprisal_kernels::threads::Pool;
 
 use crate::cli;
@@ -27,6 +29,7 @@ use crate::data::Prepared;
 use crate::failure::{Failure, Result};
 use crate::memory;
 use crate::output::{Output, duration, many};
+use crate::outputs;
 use crate::report;
 use crate::signals::Stop;
 use crate::train;
@@ -34,12 +37,17 @@ use cell::{Cell, Finished, Text};
 use grid::{Grid, Variant};
 use summary::Row;
 
+/// What is left of a comparison beside its cells: all numbers, and the page.
+const TOLD: &str = "comparison.json";
+const REPORT: &str = "report.html";
+
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Compare, output: &Output, stop: &Stop) -> Result<()> {
     let started = std::time::Instant::now();
     let grid = Grid::load(arguments)?;
     let root = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&grid.name));
-    let (cells, texts) = plan(&grid, output)?;
+    refuse_foreign(&root)?;
+    let (cells, texts) = plan(&grid, &root, output)?;
     if !arguments.seeds.is_empty() && !cells.iter().any(|cell| Variant::is_seeded(&cell.loaded.config)) {
         output.warn("note: --seeds changes nothing: all variants are counted, once each");
     }
@@ -52,6 +60,8 @@ pub(crate) fn run(arguments: &cli::Compare, output: &Output, stop: &Stop) -> Res
     let jobs = jobs(&grid, &waiting, &texts, output)?;
     std::fs::create_dir_all(&root)
         .map_err(|error| Failure::failed(format!("cannot create {}: {error}", root.display())))?;
+    let _lock = Lock::acquire(&root)?;
+    outputs::file(&root.join(REPORT), &[&arguments.config])?;
     let threads = (config::cores() / jobs).max(1);
     output.say(format!(
         "{}, {}, {} of them finished before; {jobs} at a time, {} each",
@@ -106,8 +116,19 @@ fn jobs(grid: &Grid, waiting: &[&Cell], texts: &[Text], output: &Output) -> Resu
     Ok(jobs.min(fit))
 }
 
+/// Refuses a folder that is there and is no comparison's, finished or not, and one that another process writes to.
+fn refuse_foreign(root: &Path) -> Result<()> {
+    Lock::refuse_held(root)?;
+    let ours = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.is_ok_and(|entry| ["cells", TOLD, REPORT, "lock"].iter().any(|name| entry.file_name() == *name))
+    };
+    let begun = std::fs::read_dir(root).is_ok_and(|mut entries| entries.all(ours));
+    let ended = std::fs::read_to_string(root.join(TOLD)).is_ok_and(|json| json.contains("\"differences\":"));
+    if ended || begun && root.join("cells").is_dir() { Ok(()) } else { Ok(refuse_occupied(root)?) }
+}
+
 /// All cells, and the texts that they share: whatever is wrong with one shows before any work.
-fn plan(grid: &Grid, output: &Output) -> Result<(Vec<Cell>, Vec<Text>)> {
+fn plan(grid: &Grid, root: &Path, output: &Output) -> Result<(Vec<Cell>, Vec<Text>)> {
     let mut cells = Vec::new();
     let mut texts = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
@@ -122,6 +143,7 @@ fn plan(grid: &Grid, output: &Output) -> Result<(Vec<Cell>, Vec<Text>)> {
             let text = match known.get(&key) {
                 Some(&text) => text,
                 None => {
+                    outputs::writable(root, &[&config.data.train[..], &config.data.val].concat())?;
                     let data = Prepared::load(config, output)?;
                     texts.push(Text::of(config, data)?);
                     known.insert(key, texts.len() - 1);
@@ -216,7 +238,7 @@ fn say_cell(grid: &Grid, cell: &Cell, made: &Finished, seconds: f64, output: &Ou
         (None, None) => format!("{} held impossible", many(made.impossible(), "token")),
     };
     output.say(format!("{name}{seed}: {ended}, {}", duration(seconds)));
-    output.event(&json!({
+    output.tell(&json!({
         "event": "cell", "name": name, "seed": cell.seed, "run": made.folder, "diverged": made.diverged,
         "eval": made.result["eval"], "seconds": seconds,
     }))
@@ -233,15 +255,15 @@ fn tell(
 ) -> Result<()> {
     let differences = summary::differences(rows);
     let result = json!({
-        "event": "result", "name": grid.name, "seeds": grid.seeds, "run": root, "wall_seconds": seconds,
+        "event": "result", "name": grid.name, "seeds": grid.seeds, "run": root.display().to_string(), "wall_seconds": seconds,
         "variants": rows.iter().map(summary::row_json).collect::<Vec<_>>(),
         "differences": differences.iter().map(summary::difference_json).collect::<Vec<_>>(),
     });
-    atomic::write(root.join("comparison.json"), &serde_json::to_vec_pretty(&result)?)?;
+    atomic::write(root.join(TOLD), &serde_json::to_vec_pretty(&result)?)?;
     let html = report::comparison::render(&grid.name, rows, texts, &differences, root)?;
-    atomic::write(root.join("report.html"), html.as_bytes())?;
+    atomic::write(root.join(REPORT), html.as_bytes())?;
     if output.json() {
-        return output.event(&result);
+        return output.tell(&result);
     }
     let mut text = table::align(&table::variants(rows));
     for note in table::notes(rows, &differences) {

@@ -18,6 +18,7 @@ use crate::evaluate::evaluate;
 use crate::failure::Result;
 use crate::models::{self, LoadedModel};
 use crate::output::{Output, duration, thousands};
+use crate::outputs;
 use crate::runs;
 
 /// Writes `report.html` into the run at `root`.
@@ -26,6 +27,7 @@ use crate::runs;
 /// A folder that is no run with a model or a checkpoint, or whose texts are gone or others.
 pub(crate) fn write(root: &Path, output: &Output) -> Result<()> {
     let folder = RunFolder::open(root)?;
+    outputs::file(&folder.report(), &[root])?;
     let mut settings = config::load(Some(&folder.config()), &[])?;
     config::check(&mut settings)?;
     let loaded = models::load(root, output)?;

@@ -20,6 +20,7 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use surprisal_formats::Error;
 use surprisal_formats::checkpoint::Checkpoint;
 use surprisal_formats::run::{RunFolder, RunWriter};
 use surprisal_kernels::threads::Pool;
@@ -34,6 +35,7 @@ use crate::evaluate::Evaluation;
 use crate::failure::{Failure, Kind, Result};
 use crate::kind;
 use crate::output::{Output, many, number};
+use crate::outputs;
 use crate::runs;
 use crate::sampling::Sampling;
 use crate::signals::Stop;
@@ -66,6 +68,14 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
         output.start_dashboard()?;
     }
 
+    if !arguments.resume {
+        let data = &config.data;
+        let inputs = [&data.train[..], &data.val].concat();
+        match &arguments.out {
+            Some(out) => outputs::new_folder(out, &inputs)?,
+            None => outputs::writable(&Path::new("runs").join(name(&loaded)), &inputs)?,
+        }
+    }
     // Everything that can be wrong with the texts shows before anything is written.
     let data = Prepared::load(config, output)?;
     let plan = Plan::of(config, &data)?;
@@ -272,7 +282,7 @@ impl Run<'_> {
             "event": "result", "eval": evaluation, "parameters": account.parameters,
             "train_seconds": account.train_seconds, "wall_seconds": self.started.elapsed().as_secs_f64(),
             "tokens_per_second": account.tokens_per_second, "epochs": account.epochs, "steps": account.steps,
-            "run": folder.root(),
+            "run": folder.root().display().to_string(),
         });
         record.event(&result, output)?;
         record.finish()?;
@@ -435,20 +445,27 @@ fn open_folder(arguments: &cli::Train, loaded: &Loaded) -> Result<RunWriter> {
     if let Some(out) = &arguments.out {
         return Ok(RunWriter::create(out)?);
     }
-    let stem = loaded
-        .path
-        .as_deref()
-        .or(loaded.config.data.train.first().map(PathBuf::as_path))
-        .and_then(Path::file_stem)
-        .map_or_else(|| "default".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let stem = name(loaded);
     for number in 1.. {
         let name = if number == 1 { stem.clone() } else { format!("{stem}-{number}") };
         let path = Path::new("runs").join(name);
-        if !path.exists() {
-            return Ok(RunWriter::create(path)?);
+        if path.exists() {
+            continue;
+        }
+        match RunWriter::create(path) {
+            // Another run has taken it meanwhile.
+            Err(Error::Occupied { .. } | Error::Locked { .. }) => {}
+            created => return Ok(created?),
         }
     }
     Err(Failure::failed("every name in runs/ is taken"))
+}
+
+/// What a run is called that nobody named.
+fn name(loaded: &Loaded) -> String {
+    let first = loaded.path.as_ref().or(loaded.config.data.train.first());
+    let stem = first.and_then(|path| path.file_stem());
+    stem.map_or_else(|| "default".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
 
 fn has_model(folder: &RunWriter) -> bool {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use surprisal_formats::run::Metrics;
 
 use super::logs::Logs;
-use crate::failure::{Kind, Result};
+use crate::failure::Result;
 use crate::output::Output;
 
 /// Where the events of a run go.
@@ -12,13 +12,11 @@ use crate::output::Output;
 pub(crate) struct Record {
     metrics: Metrics,
     logs: Logs,
-    /// Standard output is gone. A run is more than its audience: it goes on, and the file has every event.
-    unheard: bool,
 }
 
 impl Record {
     pub(crate) fn new(metrics: Metrics, logs: Logs) -> Self {
-        Self { metrics, logs, unheard: false }
+        Self { metrics, logs }
     }
 
     /// Appends one event.
@@ -30,17 +28,7 @@ impl Record {
         if self.logs.listens() {
             self.logs.event(&serde_json::to_value(event)?)?;
         }
-        if self.unheard {
-            return Ok(());
-        }
-        if let Err(failure) = output.event(event) {
-            self.unheard = true;
-            if failure.kind != Kind::ClosedPipe {
-                output
-                    .warn(format!("{}; the run goes on, and metrics.jsonl has every event", failure.message));
-            }
-        }
-        Ok(())
+        output.tell(event)
     }
 
     /// Ends the record: what is made of all of it.

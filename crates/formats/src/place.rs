@@ -1,0 +1,106 @@
+//! Where the bytes for a path go: into a file, there or not, or away as they come. Links are followed.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    path::{Path, PathBuf},
+};
+
+/// As many links as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// What is behind a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A plain file, there or not: replaced whole.
+    File(PathBuf),
+    /// A pipe, a terminal or another device, or what this process was started with as its standard output: written to as it comes.
+    Stream(PathBuf),
+}
+
+impl Place {
+    /// What is written to where `path` is to be written.
+    ///
+    /// # Errors
+    /// Of the system; a folder; a disk, which nobody means.
+    pub fn of(path: impl AsRef<Path>) -> io::Result<Self> {
+        let mut place = path.as_ref().to_owned();
+        for _ in 0..=MOST_LINKS {
+            if descriptor(&place).is_some() {
+                return Ok(Self::Stream(place));
+            }
+            match fs::read_link(&place) {
+                Ok(target) => place = folder_of(&place).join(target),
+                // No link, or nothing there.
+                Err(_) => return Self::at(place),
+            }
+        }
+        Err(io::Error::other("too many links"))
+    }
+
+    fn at(path: PathBuf) -> io::Result<Self> {
+        match fs::metadata(&path) {
+            Ok(there) if there.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(there) if is_disk(&there) => Err(io::Error::other("it is a disk")),
+            Ok(there) if !there.is_file() => Ok(Self::Stream(path)),
+            Err(reason) if reason.kind() != io::ErrorKind::NotFound => Err(reason),
+            _ => Ok(Self::File(path)),
+        }
+    }
+
+    /// Whether this is the standard output of this process.
+    pub fn is_standard_output(&self) -> bool {
+        matches!(self, Self::Stream(path) if descriptor(path) == Some(1))
+    }
+}
+
+/// Opens what is written to as it comes. Waits for the reader of a named pipe.
+pub(crate) fn open_stream(path: &Path) -> io::Result<File> {
+    // What we were started with is shared, with its place in the file, with whoever writes to it before and after us.
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd;
+        let ours = match descriptor(path) {
+            Some(1) => Some(io::stdout().as_fd().try_clone_to_owned()),
+            Some(2) => Some(io::stderr().as_fd().try_clone_to_owned()),
+            _ => None,
+        };
+        if let Some(ours) = ours {
+            return Ok(ours?.into());
+        }
+    }
+    OpenOptions::new().append(true).open(path)
+}
+
+/// The number behind `/dev/fd/1` and `/proc/self/fd/1`. Such a link leads to no path, or to one that is not to be replaced.
+fn descriptor(path: &Path) -> Option<u32> {
+    let number = path.file_name()?.to_str()?.parse().ok()?;
+    let folder = fs::canonicalize(folder_of(path)).ok()?;
+    let own = folder == Path::new("/dev/fd") || folder.starts_with("/proc") && folder.ends_with("fd");
+    own.then_some(number)
+}
+
+fn is_disk(metadata: &fs::Metadata) -> bool {
+    #[cfg(unix)]
+    return std::os::unix::fs::FileTypeExt::is_block_device(&metadata.file_type());
+    #[cfg(not(unix))]
+    return metadata.is_symlink(); // it was followed
+}
+
+/// What tells the file or folder at `path` from all others, whatever it is called, if there is one.
+#[cfg(unix)]
+pub fn id(path: impl AsRef<Path>) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).ok().map(|there| (there.dev(), there.ino()))
+}
+
+/// What tells the file or folder at `path` from all others, whatever it is called, if there is one.
+#[cfg(not(unix))]
+pub fn id(path: impl AsRef<Path>) -> Option<PathBuf> {
+    fs::canonicalize(path).ok()
+}
+
+/// The folder that `path` is in; `.` for a bare name.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
