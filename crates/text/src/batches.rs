@@ -113,6 +113,7 @@ impl Batches {
             return Err(Error::TooShort {
                 name: "the training text".into(),
                 message: "it has no token that follows another".into(),
+                split: false,
             });
         }
         Ok(Self { text, block_size, seed, lines, order: Mutex::new(None) })

@@ -51,6 +51,8 @@ pub struct Corpus {
     notices: OnceLock<Vec<String>>,
     /// How many tokens it takes to learn from the training text.
     least: u64,
+    /// Whether the validation text is a share of the training text.
+    split: bool,
     source: Option<Known>,
 }
 
@@ -140,6 +142,7 @@ impl Corpus {
             seen: [OnceLock::new(), OnceLock::new()],
             notices: OnceLock::new(),
             least: 2,
+            split: false,
             source: None,
         }
     }
@@ -150,7 +153,8 @@ impl Corpus {
             return Err(Error::Empty { name });
         }
         let mut corpus = Self::new(name, files, options);
-        if options.val.is_empty() {
+        corpus.split = options.val.is_empty();
+        if corpus.split {
             // Counted from the start, as nanoGPT does, so that splits agree to the byte.
             let wanted = ((1.0 - options.val_fraction) * total as f64) as u64;
             let (train, val) = cut(&corpus.train, wanted, options.unit)?;
@@ -171,6 +175,7 @@ impl Corpus {
         let too_short = |part: &str| Error::TooShort {
             name: corpus.name.clone(),
             message: format!("nothing of it is left for {part}"),
+            split: corpus.split,
         };
         if corpus.train.iter().all(|span| span.len() == 0) {
             return Err(too_short("training"));
@@ -265,6 +270,7 @@ impl Corpus {
                     "{} to train on, and the first has no context",
                     many(text.scored(), "token")
                 ),
+                split: self.split,
             });
         }
         Ok(text)
@@ -281,9 +287,18 @@ impl Corpus {
             return Err(Error::TooShort {
                 name: self.name.clone(),
                 message: "no token is left to validate on".into(),
+                split: self.split,
             });
         }
         Ok(text)
+    }
+
+    /// What stands in the training split where its tokens are `<unk>`, by the place of the token, up to the place `end`.
+    ///
+    /// # Errors
+    /// As [`Self::encode_train`].
+    pub fn unknown_train(&self, tokenizer: &Tokenizer, end: usize) -> Result<BTreeMap<usize, String>> {
+        unknown(&self.train, tokenizer, self.reading, end)
     }
 
     /// What stands in the validation split where its tokens are `<unk>`, by the place of the token, up to the place `end`.

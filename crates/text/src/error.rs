@@ -61,6 +61,8 @@ pub enum Error {
         name: String,
         /// What it is too short for.
         message: String,
+        /// Whether a share of it was held out for validation.
+        split: bool,
     },
     /// The texts changed while they were being read.
     #[error("{} was changed while it was being read", .path.display())]
@@ -123,9 +125,11 @@ impl Error {
                  or as a sentence mark at the end of a line that it belongs to; \"skip\" as white space"
                     .into(),
             ),
-            Self::Empty { .. } | Self::TooShort { .. } => {
-                Some("give more text, or a larger share of it (data.val_fraction)".into())
+            Self::Empty { .. } => Some("give a text that has something in it".into()),
+            Self::TooShort { split: true, .. } => {
+                Some("give more text, or hold out another share of it (data.val_fraction)".into())
             }
+            Self::TooShort { .. } => Some("give more text".into()),
             Self::NoSuchCorpus { known, .. } => Some(format!("there are: {}", known.join(", "))),
             Self::VocabularyTooLarge { .. } => {
                 Some("tokenizer.kind = \"bpe\" has a size of your choice".into())

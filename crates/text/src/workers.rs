@@ -216,7 +216,10 @@ mod tests {
                 threads,
                 || Ok(()),
                 |(), piece| match piece.index {
-                    2.. => Err(Error::TooShort { name: piece.index.to_string(), message: String::new() }),
+                    2.. => {
+                        let (name, message) = (piece.index.to_string(), String::new());
+                        Err(Error::TooShort { name, message, split: false })
+                    }
                     _ => Ok(()),
                 },
             )

@@ -154,8 +154,11 @@ pub struct Sample {
     #[arg(long, value_name = "P")]
     pub top_p: Option<f64>,
     /// The seed of the sampling stream: the same seed writes the same text.
-    #[arg(long, value_name = "S", default_value_t = 1)]
+    #[arg(long, value_name = "S", default_value_t = 1, value_parser = seed())]
     pub seed: u64,
+    /// Go on from a prompt with characters or words that the model does not know: they become <unk>.
+    #[arg(long)]
+    pub allow_unknown: bool,
 }
 
 /// `surprisal explain`.
@@ -210,7 +213,7 @@ pub struct Compare {
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
     /// The seeds, instead of the config's own.
-    #[arg(long, value_name = "SEEDS", value_delimiter = ',')]
+    #[arg(long, value_name = "SEEDS", value_delimiter = ',', value_parser = seed())]
     pub seeds: Vec<u64>,
     /// How many cells at a time (default: the machine's cores).
     #[arg(long, value_name = "N")]
@@ -385,4 +388,9 @@ pub enum BenchWhat {
 fn threshold(text: &str) -> Result<u32, String> {
     text.parse()
         .map_err(|_| "a count is a whole number; texts come before the flags, or after `--`".to_owned())
+}
+
+/// A seed on the command line can be what one in a config can be.
+fn seed() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(0..=i64::MAX as u64)
 }

@@ -1,5 +1,6 @@
 //! From the config's texts to tokens, with everything that a person should know about them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use surprisal_text::{Corpus, DataOptions, Reading, TokenText, Tokenizer};
@@ -9,6 +10,7 @@ use crate::evaluate::warn_unknown;
 use crate::failure::{Failure, Result};
 use crate::kind;
 use crate::output::{Output, bytes, many, thousands};
+use crate::sampling::Opening;
 
 /// Texts ready to train on and to be judged by.
 #[derive(Debug)]
@@ -63,19 +65,17 @@ impl Prepared {
             .kind()
             .ok_or_else(|| Failure::usage(format!("tokenizer.kind is \"{}\"", config.tokenizer.kind)))?;
         crate::memory::check_text(corpus.bytes(), kind)?;
-        // A model that was trained elsewhere knows the tokens of its own tokenizer.
-        let start = config.model.init_from.as_ref().map(|folder| folder.join("tokenizer.json"));
-        let (tokenizer, train) = match start.filter(|path| path.is_file()) {
-            Some(path) => {
-                let bytes = std::fs::read(&path)
-                    .map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))?;
-                let tokenizer = Tokenizer::from_json(&bytes)?;
+        let (tokenizer, train) = match start_tokenizer(config)? {
+            Some(tokenizer) => {
                 let train = corpus.encode_train(&tokenizer)?;
                 (tokenizer, train)
             }
             None => corpus.tokenize_train(kind)?,
         };
         let val = corpus.encode_val(&tokenizer)?;
+        if config.model.init_from.is_some() {
+            check_known(&corpus, &tokenizer, &train, config.model.max_unknown.unwrap_or(0.1), output)?;
+        }
         for notice in corpus.notices() {
             output.say(format!("note: {notice}"));
         }
@@ -93,6 +93,65 @@ impl Prepared {
         warn_unknown(&val, "the validation text", "the vocabulary", output);
         Ok(Self { tokenizer, train: Arc::new(train), val, source_nats, corpus: Some(corpus) })
     }
+
+    /// How a text that is written without a prompt starts.
+    pub(crate) fn opening(&self) -> Result<Opening> {
+        Opening::of(&self.tokenizer, Some(&self.train.ids))
+    }
+}
+
+/// The tokenizer of the model that the run starts from, if it starts from one: its tokens are that model's.
+fn start_tokenizer(config: &Config) -> Result<Option<Tokenizer>> {
+    let Some(folder) = &config.model.init_from else { return Ok(None) };
+    match (crate::models::start(config)?.tokenizer, config.tokenizer.kind.as_str()) {
+        (Some(bytes), _) => Ok(Some(Tokenizer::from_json(&bytes)?)),
+        // Bytes are the same to everyone.
+        (None, "byte") => Ok(None),
+        (None, _) => Err(Failure::usage(format!(
+            "model.init_from is {}, which has no tokenizer.json: nothing says what the model's tokens are",
+            folder.display()
+        ))
+        .hint("put the tokenizer.json that it was trained with into the folder")),
+    }
+}
+
+/// Refuses a text of which more than the share `most` is unknown to the model that the run starts from: it would learn to
+/// write `<unk>`, and its perplexity would look good.
+fn check_known(
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    text: &TokenText,
+    most: f64,
+    output: &Output,
+) -> Result<()> {
+    if text.oov == 0 {
+        return Ok(());
+    }
+    let share = text.oov as f64 / text.scored() as f64;
+    // The first million tokens tell what it is.
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for part in corpus.unknown_train(tokenizer, 1_000_000)?.into_values() {
+        *counts.entry(part).or_default() += 1;
+    }
+    let mut unknown: Vec<(String, u64)> = counts.into_iter().collect();
+    unknown.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let listed: Vec<String> =
+        unknown.iter().take(8).map(|(part, count)| format!("{part:?} {}×", thousands(*count))).collect();
+    let more = if unknown.len() > listed.len() { ", …" } else { "" };
+    let said = format!(
+        "{:.1} % of the training text is unknown to the model of model.init_from ({} of {} tokens: {}{more})",
+        100.0 * share,
+        thousands(text.oov),
+        thousands(text.scored()),
+        listed.join(", ")
+    );
+    if share > most {
+        return Err(Failure::usage(said).hint(
+            "train a new model on this text; --set model.max_unknown=1 goes on all the same, with <unk> in their place",
+        ));
+    }
+    output.say(format!("note: {said}"));
+    Ok(())
 }
 
 fn tokens(text: &TokenText) -> String {

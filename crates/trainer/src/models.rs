@@ -1,6 +1,7 @@
 //! Models on disk: saving one into a run, and loading whatever MODEL is on the command line.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -20,6 +21,7 @@ use crate::failure::{Failure, Result};
 use crate::kind::{self, Kind};
 use crate::output::{Output, thousands};
 use crate::runs::{self, Unfinished};
+use crate::sampling::Opening;
 
 /// A model and what is needed to use it.
 pub(crate) struct LoadedModel {
@@ -384,6 +386,22 @@ impl LoadedModel {
             name: format!("validation split of {}", corpus.name()),
             source_nats: corpus.source_nats_val()?,
         })
+    }
+
+    /// How a text that is written without a prompt starts: as the run's record has it, from the training text.
+    pub(crate) fn opening(&self) -> Result<Opening> {
+        const LONGEST: u64 = 1 << 16;
+        let recorded = || {
+            let mut line = String::new();
+            let metrics = std::fs::File::open(self.folder.as_ref()?.metrics()).ok()?;
+            BufReader::new(metrics.take(LONGEST)).read_line(&mut line).ok()?;
+            let start: Value = serde_json::from_str(&line).ok()?;
+            serde_json::from_value::<Opening>(start["opening"].clone()).ok()
+        };
+        match recorded().filter(|opening| opening.is_of(&self.tokenizer)) {
+            Some(opening) => Ok(opening),
+            None => Opening::of(&self.tokenizer, None),
+        }
     }
 
     /// The result of the run, if it is finished.

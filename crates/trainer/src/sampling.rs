@@ -1,6 +1,10 @@
-//! Drawing a token from a distribution: temperature, top-k, nucleus.
+//! Drawing a token from a distribution: temperature, top-k, nucleus; and what a text starts with.
+
+use std::collections::BTreeSet;
 
 use rand::Rng;
+use serde::{Deserialize, Serialize};
+use surprisal_text::{Reading, Tokenizer, TokenizerKind, encode_text};
 
 use crate::failure::{Failure, Result};
 
@@ -76,6 +80,78 @@ impl Sampling {
             }
         }
         Some(order[mass.len() - 1])
+    }
+}
+
+/// What comes before the first token that is drawn.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Opening {
+    /// Read, but not shown: the end of a line.
+    pub(crate) before: Vec<u32>,
+    /// Shown: a prompt, or the first character or word of a text without lines.
+    pub(crate) first: Vec<u32>,
+}
+
+impl Opening {
+    /// As the lines of the training text start; as the text itself starts, where it is one line. A model of sentences
+    /// knows their start, and one of an unknown text (`None`) is taken to have read lines.
+    pub(crate) fn of(tokenizer: &Tokenizer, train: Option<&[u32]>) -> Result<Self> {
+        /// A character may be several tokens.
+        const LONGEST: usize = 4;
+        let mut opening = Self::default();
+        if tokenizer.bos().is_some() {
+            return Ok(opening);
+        }
+        opening.before = tokenizer.encode("\n")?;
+        opening.before.retain(|id| Some(*id) != tokenizer.unk());
+        let Some(train) = train else { return Ok(opening) };
+        let (_, followed) = train.split_last().unwrap_or((&0, &[]));
+        if opening.before.is_empty() || !followed.contains(&opening.before[0]) {
+            let known = train.iter().copied().filter(|id| Some(*id) != tokenizer.unk());
+            opening.before.clear();
+            for id in known.take(LONGEST) {
+                opening.first.push(id);
+                if !tokenizer.decode(&opening.first)?.ends_with('\u{FFFD}') {
+                    break;
+                }
+            }
+        }
+        Ok(opening)
+    }
+
+    /// Whether `tokenizer` has such tokens.
+    pub(crate) fn is_of(&self, tokenizer: &Tokenizer) -> bool {
+        self.before.iter().chain(&self.first).all(|&id| (id as usize) < tokenizer.vocab_size())
+    }
+
+    /// What a person gives to go on from.
+    pub(crate) fn prompt(tokenizer: &Tokenizer, prompt: &str, allow_unknown: bool) -> Result<Self> {
+        // A prompt without tokens is none, and no error.
+        let unknown = encode_text("the prompt", prompt, tokenizer, Reading::default()).map(|(_, all)| all);
+        let unknown: BTreeSet<String> = unknown.unwrap_or_default().into_values().collect();
+        if !(unknown.is_empty() || allow_unknown) {
+            let listed: Vec<String> = unknown.iter().map(|part| format!("{part:?}")).collect();
+            return Err(Failure::usage(format!(
+                "the prompt has what the model does not know: {}",
+                listed.join(", ")
+            ))
+            .hint(format!(
+                "its text had no such {}; --allow-unknown goes on with <unk> in its place",
+                if tokenizer.kind() == TokenizerKind::Char { "character" } else { "word" }
+            )));
+        }
+        Ok(Self { before: Vec::new(), first: tokenizer.encode(prompt)? })
+    }
+
+    /// The first token of a text that nothing is given of is neither unknown nor an empty line, if there is a choice.
+    pub(crate) fn choose(tokenizer: &Tokenizer, before: &[u32], log_probs: &mut Vec<f64>) {
+        let mut chosen = log_probs.clone();
+        for id in before.iter().copied().chain(tokenizer.unk()) {
+            chosen[id as usize] = f64::NEG_INFINITY;
+        }
+        if chosen.iter().any(|log_prob| *log_prob > f64::NEG_INFINITY) {
+            *log_probs = chosen;
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::Cli;
-use crate::config::Config;
+use crate::config;
 
 /// The definition of the command line.
 pub fn command() -> clap::Command {
@@ -33,8 +33,9 @@ pub fn explain(mut error: clap::Error) -> String {
             let verb = usage.split_whitespace().nth(2).unwrap_or_default();
             // An empty hint: clap would have it passed as a value; where a similar flag is known, that is shown.
             if let Some(name) = flag.strip_prefix("--") {
-                let name = setting(&name.replace('-', "_")).filter(|_| matches!(verb, "train" | "compare"));
-                Some(name.map_or(String::new(), |name| format!("settings are given as --set {name}=VALUE")))
+                let key = config::named(name).filter(|_| matches!(verb, "train" | "compare"));
+                let told = |(of, key)| format!("settings are given as --set {of}.{key}=VALUE");
+                Some(key.map_or(String::new(), told))
             } else if let Some(letter) = flag.strip_prefix('-') {
                 let long = flags(verb, letter);
                 Some(if long.is_empty() { long } else { format!("flags have long names here: {long}") })
@@ -76,23 +77,6 @@ fn flags(verb: &str, letter: &str) -> String {
     let found = command.find_subcommand(verb).into_iter().flat_map(clap::Command::get_arguments);
     let found = found.filter_map(clap::Arg::get_long).filter(|name| name.starts_with(letter));
     found.map(|name| format!("--{name}")).collect::<Vec<_>>().join(", ")
-}
-
-/// `section.key`, if `key` is one of a config's, or names a section that has kinds.
-fn setting(key: &str) -> Option<String> {
-    if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-        return None;
-    }
-    let sections = ["train", "optim", "model", "loss", "data", "eval", "sample", "checkpoint", "tokenizer"];
-    let known = |section: &str, key: &str| {
-        // Any value will do: the message says whether it is the key that is unknown.
-        let parsed = toml::from_str::<Config>(&format!("[{section}]\n{key} = []"));
-        parsed.err().is_none_or(|error| !error.message().contains("unknown field"))
-    };
-    if sections.contains(&key) && known(key, "kind") {
-        return Some(format!("{key}.kind"));
-    }
-    sections.iter().find(|section| known(section, key)).map(|section| format!("{section}.{key}"))
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ fn crlf_is_kept_and_noted_and_a_nul_is_noted() {
 fn mistakes_in_a_config_are_found_on_their_line() {
     let cases = [
         ("[optim]\nlearning_rate = 1\n", ":2:", "learning_rate"),
-        ("[train]\nseed = 1\nbatch_size = \"x\"\n", ":3:", "invalid type"),
+        ("[train]\nseed = 1\nbatch_size = \"x\"\n", ":3:", "takes a whole number"),
         ("[model]\nn_head = 3\nn_embd = 128\n", ":3:", "n_head"),
         ("[train\n", ":1", ""),
         ("[loss]\n\nlabel_smoothing = 2.0\n", ":3:", "label_smoothing"),

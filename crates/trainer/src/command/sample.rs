@@ -7,7 +7,7 @@ use crate::cli;
 use crate::failure::{Failure, Result};
 use crate::models;
 use crate::output::Output;
-use crate::sampling::Sampling;
+use crate::sampling::{Opening, Sampling};
 use crate::streams::{Purpose, stream};
 
 /// Runs the command.
@@ -22,12 +22,16 @@ pub(crate) fn run(arguments: &cli::Sample, output: &Output) -> Result<()> {
         .hint("leave them away, or take a temperature above 0"));
     }
     let loaded = models::load(&arguments.model, output)?;
+    let opening = match arguments.prompt.as_str() {
+        "" => loaded.opening()?,
+        prompt => Opening::prompt(&loaded.tokenizer, prompt, arguments.allow_unknown)?,
+    };
     let started = std::time::Instant::now();
     let mut text = String::new();
     let drawn = write(
         &*loaded.model,
         &loaded.tokenizer,
-        &arguments.prompt,
+        &opening,
         arguments.tokens,
         sampling,
         arguments.seed,
@@ -45,12 +49,12 @@ pub(crate) fn run(arguments: &cli::Sample, output: &Output) -> Result<()> {
     if text.ends_with('\n') { Ok(()) } else { output.data("\n") }
 }
 
-/// Draws `tokens` tokens after `prompt` and hands each piece of text to `emit` as soon as it is whole characters.
-/// Returns how many were drawn. The prompt itself is emitted first.
+/// Draws `tokens` tokens after `opening` and hands each piece of text to `emit` as soon as it is whole characters.
+/// Returns how many were drawn. What of the opening is to be shown is emitted first.
 pub(crate) fn write(
     model: &dyn LanguageModel,
     tokenizer: &Tokenizer,
-    prompt: &str,
+    opening: &Opening,
     tokens: usize,
     sampling: Sampling,
     seed: u64,
@@ -59,12 +63,14 @@ pub(crate) fn write(
     let mut rng = stream(seed, Purpose::Sampling);
     let lines = tokenizer.bos();
     let start: Vec<u32> = lines.into_iter().collect();
-    let mut context = start.clone();
-    context.extend(tokenizer.encode(prompt)?);
+    let context = [&start, &opening.before, &opening.first].map(Vec::as_slice).concat();
     let mut session = model.session()?;
     let mut log_probs = session.feed(&context)?;
+    if opening.first.is_empty() {
+        Opening::choose(tokenizer, &opening.before, &mut log_probs);
+    }
     // Decoded afresh from the last line start, so that tokens which are parts of characters or words come out whole.
-    let mut pending = context[start.len()..].to_vec();
+    let mut pending = opening.first.clone();
     let mut shown = String::new();
     for drawn in 0..tokens {
         flush(tokenizer, &pending, &mut shown, false, &mut emit)?;
@@ -93,7 +99,12 @@ pub(crate) fn write(
 }
 
 /// A little of what `model` writes after `step` steps.
-pub(crate) fn of_the_moment(model: &dyn LanguageModel, tokenizer: &Tokenizer, step: u64) -> Result<String> {
+pub(crate) fn of_the_moment(
+    model: &dyn LanguageModel,
+    tokenizer: &Tokenizer,
+    opening: &Opening,
+    step: u64,
+) -> Result<String> {
     const TOKENS: usize = 160;
     let mut text = String::new();
     let sampling = Sampling::new(0.8, None, None)?;
@@ -101,7 +112,7 @@ pub(crate) fn of_the_moment(model: &dyn LanguageModel, tokenizer: &Tokenizer, st
         text.push_str(piece);
         Ok(())
     };
-    write(model, tokenizer, "", TOKENS, sampling, step, emit)?;
+    write(model, tokenizer, opening, TOKENS, sampling, step, emit)?;
     Ok(text)
 }
 

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::cli;
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, LENGTHS, Loaded};
 use crate::failure::{Failure, Result};
 
 /// More cells than this are a mistake.
@@ -61,8 +61,11 @@ pub(crate) struct Variant {
     pub(crate) name: String,
     /// The name of the variant that it is compared with.
     pub(crate) against: Option<String>,
-    /// Its settings, but for the seed.
+    /// Where it is from.
+    file: PathBuf,
+    /// Its settings, but for the seed, and what the command line sets instead.
     table: toml::Table,
+    set: Vec<String>,
 }
 
 impl Grid {
@@ -72,10 +75,18 @@ impl Grid {
     /// What is wrong with the file, in words that name the variant.
     pub(crate) fn load(arguments: &cli::Compare) -> Result<Self> {
         let path = &arguments.config;
-        let text = config::read_text(path)?;
         let shown = path.display();
-        let mut shared: toml::Table =
-            toml::from_str(&text).map_err(|error| config::explain(&shown.to_string(), &text, &error))?;
+        let is_config = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("toml"));
+        let no_config = |failure: Failure| {
+            if is_config || !path.exists() {
+                return failure;
+            }
+            Failure::usage(format!("{shown} is not a comparison's config"))
+                .hint(format!("name the config first, then the texts: surprisal compare CONFIG.toml {shown}"))
+        };
+        let text = config::read_text(path).map_err(no_config)?;
+        let mut shared: toml::Table = toml::from_str(&text)
+            .map_err(|error| no_config(config::explain(&shown.to_string(), &text, &error)))?;
         let section = match shared.remove("compare") {
             None => Section::default(),
             Some(value) => {
@@ -83,8 +94,12 @@ impl Grid {
             }
         };
         let Some(toml::Value::Array(listed)) = shared.remove("variant") else {
-            return Err(Failure::usage(format!("{shown} has no [[variant]]: there is nothing to compare"))
-                .hint("configs/compare_mle_vs_smoothing.toml shows how one is written"));
+            return Err(Failure::usage(format!("{shown} has no [[variant]]: there is nothing to compare")).hint(
+                format!(
+                    "surprisal train {shown} makes the one run of it; configs/compare_mle_vs_smoothing.toml shows how a \
+                     comparison is written"
+                ),
+            ));
         };
         let seeds = if arguments.seeds.is_empty() { section.seeds } else { arguments.seeds.clone() };
         if seeds.is_empty() {
@@ -154,14 +169,16 @@ impl Variant {
     /// What is wrong with the settings.
     pub(crate) fn cell(&self, seed: u64) -> Result<Loaded> {
         let named = |failure: Failure| Failure {
-            message: format!("\"{}\": {}", self.name, failure.message),
+            message: format!("{}: \"{}\": {}", self.file.display(), self.name, failure.message),
             ..failure
         };
         let mut table = self.table.clone();
         section(&mut table, "train").insert("seed".into(), toml::Value::Integer(seed as i64));
-        let text = toml::to_string(&table).map_err(|error| Failure::usage(error.to_string()))?;
-        let mut loaded = config::parse(&format!("variant \"{}\"", self.name), &text, &[])?;
+        let mut loaded = config::of_table(&table, &self.set).map_err(named)?;
         config::check(&mut loaded).map_err(named)?;
+        for key in ["train", "val"] {
+            config::texts(&loaded, key).map_err(named)?;
+        }
         loaded.text = crate::train::resolved(&loaded.config)?;
         Ok(loaded)
     }
@@ -245,28 +262,20 @@ fn expand(
                 }
             }
             let against = against.as_deref().map(|name| fill(name, &table)).transpose()?;
-            // After the names, which are the file's own.
-            for set in &arguments.set {
-                if let Some(key) = set.split('=').next().and_then(|name| name.trim().strip_prefix("train."))
-                    && LENGTHS.contains(&key)
-                {
-                    for other in LENGTHS {
-                        section(&mut table, "train").remove(other);
-                    }
-                }
-                config::apply(&mut table, set)?;
-            }
             if !arguments.texts.is_empty() {
                 let texts = arguments.texts.iter().map(|path| path.to_string_lossy().into_owned().into());
                 section(&mut table, "data").insert("train".into(), toml::Value::Array(texts.collect()));
             }
-            Ok(Variant { against: against.filter(|against| *against != full), name: full, table })
+            Ok(Variant {
+                against: against.filter(|against| *against != full),
+                name: full,
+                file: path.to_owned(),
+                table,
+                set: arguments.set.clone(),
+            })
         })
         .collect()
 }
-
-/// How long to train is one decision with three spellings.
-const LENGTHS: [&str; 3] = ["epochs", "steps", "budget"];
 
 /// `over` takes precedence, key by key; another kind of model starts from its own defaults.
 fn merge(table: &mut toml::Table, over: &toml::Table) {

@@ -133,11 +133,12 @@ fn plan(grid: &Grid, root: &Path, output: &Output) -> Result<(Vec<Cell>, Vec<Tex
     let mut texts = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
     let mut folders: Vec<PathBuf> = Vec::new();
+    let mut notices: Vec<String> = Vec::new();
     for (index, variant) in grid.variants.iter().enumerate() {
         let folder = grid::folder_name(&variant.name, &folders);
         folders.push(folder.clone());
         for &seed in &grid.seeds {
-            let loaded = variant.cell(seed)?;
+            let mut loaded = variant.cell(seed)?;
             let config = &loaded.config;
             let key = format!("{:?} {:?}", config.data, config.tokenizer);
             let text = match known.get(&key) {
@@ -150,7 +151,15 @@ fn plan(grid: &Grid, root: &Path, output: &Output) -> Result<(Vec<Cell>, Vec<Tex
                     texts.len() - 1
                 }
             };
-            let seeded = Variant::is_seeded(config);
+            let follows = crate::train::fit_length(&mut loaded, &texts[text].data)?;
+            loaded.text = crate::train::resolved(&loaded.config)?;
+            for notice in loaded.notices.iter().chain(&follows) {
+                if !notices.contains(notice) {
+                    output.say(format!("note: {notice}"));
+                    notices.push(notice.clone());
+                }
+            }
+            let seeded = Variant::is_seeded(&loaded.config);
             let folder = if seeded { folder.join(format!("seed-{seed}")) } else { folder.clone() };
             cells.push(Cell { variant: index, seed, loaded, folder: Path::new("cells").join(folder), text });
             if !seeded {

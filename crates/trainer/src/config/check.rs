@@ -20,6 +20,20 @@ pub fn check(loaded: &mut Loaded) -> Result<()> {
     rest(loaded)
 }
 
+/// The texts that `data.key` names must be there: a path in a config is easily one of another folder.
+///
+/// # Errors
+/// The first that is not, with where it was named.
+pub(crate) fn texts(loaded: &Loaded, key: &str) -> Result<()> {
+    let data = &loaded.config.data;
+    let paths = if key == "val" { &data.val } else { &data.train };
+    let Some(path) = paths.iter().find(|path| !path.exists()) else { return Ok(()) };
+    let here = std::env::current_dir().map_or_else(|_| ".".into(), |here| here.display().to_string());
+    Err(loaded
+        .complain("data", key, format!("names {}, which is not there", path.display()))
+        .hint(format!("paths start from the folder that the command runs in, {here}")))
+}
+
 /// `value` must lie in `range`.
 fn within<T: PartialOrd + std::fmt::Display>(
     loaded: &Loaded,
@@ -34,6 +48,11 @@ fn within<T: PartialOrd + std::fmt::Display>(
     }
     let message = format!("is {value}, but must be from {} to {}", range.start(), range.end());
     Err(loaded.complain(section, key, message))
+}
+
+/// Names the key that the upper end of [`within`]'s range is the value of.
+fn at_most(checked: Result<()>, most: &str) -> Result<()> {
+    checked.map_err(|failure| failure.hint(format!("it can be as large as {most} at most")))
 }
 
 /// `value` must be one of `known`.
@@ -106,7 +125,7 @@ fn optim(loaded: &Loaded) -> Result<()> {
     one_of(loaded, "optim", "kind", &optim.kind, &["adamw", "sgd", "muon"])?;
     one_of(loaded, "optim", "schedule", &optim.schedule, &["constant", "cosine", "linear", "wsd"])?;
     within(loaded, "optim", "lr", optim.lr, 1e-12..=1e9)?;
-    within(loaded, "optim", "min_lr", optim.min_lr, 0.0..=optim.lr)?;
+    at_most(within(loaded, "optim", "min_lr", optim.min_lr, 0.0..=optim.lr), "optim.lr")?;
     within(loaded, "optim", "weight_decay", optim.weight_decay, 0.0..=1e6)?;
     within(loaded, "optim", "l2", optim.l2, 0.0..=1e6)?;
     within(loaded, "optim", "eps", optim.eps, 1e-20..=1.0)?;
@@ -175,7 +194,7 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     one_of(loaded, "train", "precision", &train.precision, &["f32", "bf16"])?;
     let shards = match train.shards {
         Shards::Fixed(shards) => {
-            within(loaded, "train", "shards", shards, 1..=train.batch_size)?;
+            at_most(within(loaded, "train", "shards", shards, 1..=train.batch_size), "train.batch_size")?;
             shards
         }
         Shards::Auto(Auto::Auto) => cores().min(train.batch_size),
@@ -193,7 +212,8 @@ fn ramp(loaded: &Loaded) -> Result<()> {
         ("block_start", train.block_start, train.block_size),
     ] {
         if let Some(start) = start {
-            within(loaded, "train", key, start, 1..=size)?;
+            let most = if key == "batch_start" { "train.batch_size" } else { "train.block_size" };
+            at_most(within(loaded, "train", key, start, 1..=size), most)?;
             if train.ramp_steps == 0 {
                 return Err(loaded
                     .complain("train", key, "has no steps to grow in")
@@ -210,7 +230,10 @@ fn rest(loaded: &mut Loaded) -> Result<()> {
         config.eval.stride = config.train.block_size.div_ceil(2);
     }
     let config = &loaded.config;
-    within(loaded, "eval", "stride", config.eval.stride, 1..=config.train.block_size)?;
+    at_most(
+        within(loaded, "eval", "stride", config.eval.stride, 1..=config.train.block_size),
+        "train.block_size",
+    )?;
     within(loaded, "sample", "temperature", config.sample.temperature, 0.0..=1e6)?;
     within(loaded, "sample", "tokens", config.sample.tokens, 0..=1 << 30)?;
     within(loaded, "checkpoint", "keep", config.checkpoint.keep, 1..=1 << 20)?;

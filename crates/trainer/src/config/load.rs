@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use toml::Table;
+
 use super::Config;
+use super::follow::follow;
+use super::words::{self, explain, line_of_key, short};
 use crate::failure::{Failure, Result};
 
 /// The largest config file that is read: configs are a screen long.
@@ -17,22 +21,25 @@ pub struct Loaded {
     pub path: Option<PathBuf>,
     /// The file's text, for pointing at lines.
     pub text: String,
-    /// The `--set` overrides, as written.
+    /// The `--set` overrides, as written, and `--budget=` with its value.
     pub overrides: Vec<String>,
+    /// What a person should know: which settings gave way to others.
+    pub notices: Vec<String>,
 }
 
 impl Loaded {
+    /// The override of `section.key`, as it was typed, if there is one.
+    pub(crate) fn said(&self, name: &str) -> Option<String> {
+        self.overrides.iter().rev().find(|set| key_of(set) == name).map(|set| spoken(set))
+    }
+
     /// Where `section.key` was set: `file:line`, the `--set`, or nowhere (a default).
     pub fn place(&self, section: &str, key: &str) -> Option<String> {
-        let name = format!("{section}.{key}");
-        if let Some(set) =
-            self.overrides.iter().rev().find(|set| set.split('=').next().is_some_and(|k| k.trim() == name))
-        {
-            return Some(format!("--set {}", short(set)));
-        }
-        let path = self.path.as_ref()?;
-        let line = line_of_key(&self.text, section, key)?;
-        Some(format!("{}:{line}", path.display()))
+        self.said(&format!("{section}.{key}")).or_else(|| {
+            let path = self.path.as_ref()?;
+            let line = line_of_key(&self.text, section, key)?;
+            Some(format!("{}:{line}", path.display()))
+        })
     }
 
     /// A complaint about `section.key`, with its place.
@@ -60,26 +67,50 @@ pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Loaded> {
 /// # Errors
 /// As [`load`].
 pub fn parse(name: &str, text: &str, overrides: &[String]) -> Result<Loaded> {
-    let mut config: Config = toml::from_str(text).map_err(|error| explain(name, text, &error))?;
-    if !overrides.is_empty() {
-        let mut table: toml::Table = toml::from_str(text).map_err(|error| explain(name, text, &error))?;
-        for set in overrides {
-            apply(&mut table, set)?;
-            // One at a time, so that the message names the override at fault.
-            config = table.clone().try_into().map_err(|error: toml::de::Error| {
-                with_suggestion(Failure::usage(format!("--set {}: {}", short(set), short(error.message()))))
-            })?;
-        }
+    let file: Table = toml::from_str(text).map_err(|error| explain(name, text, &error))?;
+    if file.contains_key("compare") || file.contains_key("variant") {
+        return Err(Failure::usage(format!("{name} is a comparison, not the config of one run"))
+            .hint(format!("surprisal compare {name}")));
     }
-    Ok(Loaded { config, path: None, text: text.to_owned(), overrides: overrides.to_vec() })
+    toml::from_str::<Config>(text).map_err(|error| explain(name, text, &error))?;
+    Ok(Loaded { text: text.to_owned(), ..of_table(&file, overrides)? })
 }
 
-/// As much of a text as a message can bear.
-fn short(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+/// As [`parse`], from keys without lines.
+pub(crate) fn of_table(file: &Table, overrides: &[String]) -> Result<Loaded> {
+    let mut table = file.clone();
+    // Another kind of model starts from its own defaults: whatever else is said of the model is said of that one.
+    let mut ordered: Vec<&String> = overrides.iter().collect();
+    ordered.sort_by_key(|set| match key_of(set) {
+        "model.kind" => 0,
+        "model.init_from" => 1,
+        _ => 2,
+    });
+    for set in ordered {
+        apply(&mut table, set)?;
+    }
+    let (config, notices) = follow(file, &mut table, overrides)?;
+    Ok(Loaded { config, overrides: overrides.to_vec(), notices, ..Loaded::default() })
+}
+
+/// The config that has these keys.
+pub(super) fn convert(table: &Table) -> Result<Config> {
+    table.clone().try_into().map_err(|error| words::of_keys(table, &error))
+}
+
+/// How `--budget` stands among the overrides.
+pub(crate) const BUDGET: &str = "--budget=";
+
+/// The `section.key` of an override.
+pub(super) fn key_of(set: &str) -> &str {
+    if set.starts_with(BUDGET) { "train.budget" } else { set.split('=').next().unwrap_or_default().trim() }
+}
+
+/// An override as it was typed.
+pub(super) fn spoken(set: &str) -> String {
+    match set.strip_prefix(BUDGET) {
+        Some(budget) => format!("--budget {}", short(budget)),
+        None => format!("--set {}", short(set)),
     }
 }
 
@@ -100,93 +131,65 @@ pub(crate) fn read(path: &Path) -> Result<String> {
         .map_err(|error| Failure::usage(format!("cannot read the config {shown}: {error}")))
 }
 
-/// Sets one key of the table.
-pub(crate) fn apply(table: &mut toml::Table, set: &str) -> Result<()> {
+/// Sets one key of the table, if a config can have it so.
+fn apply(table: &mut Table, set: &str) -> Result<()> {
     let wrong = || {
-        Failure::usage(format!("--set {} is not of the form section.key=value", short(set)))
-            .hint("for example --set train.epochs=3 or --set tokenizer.kind=bpe")
+        let name = set.trim_start_matches("--").split('=').next().unwrap_or_default().trim();
+        let hint = match words::named(name).filter(|_| !name.contains('.')) {
+            Some((section, key)) => format!("did you mean --set {section}.{key}=…?"),
+            None => "for example --set train.epochs=3 or --set tokenizer.kind=bpe".into(),
+        };
+        Failure::usage(format!("--set {} is not of the form section.key=value", short(set))).hint(hint)
     };
-    let (name, value) = set.split_once('=').ok_or_else(wrong)?;
-    let (section, key) = name.trim().split_once('.').ok_or_else(wrong)?;
+    let (_, value) = set.strip_prefix("--").unwrap_or(set).split_once('=').ok_or_else(wrong)?;
+    let (section, key) = key_of(set).split_once('.').ok_or_else(wrong)?;
     if section.is_empty() || key.is_empty() || key.contains('.') {
         return Err(wrong());
     }
-    // A value that is no TOML (char, 3min) is a string, so that quotes are not needed on a command line.
     let value = value.trim();
-    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"))
+    let text = toml::Value::String(value.to_owned());
+    let parsed = toml::from_str::<Table>(&format!("value = {value}"))
         .ok()
         // A value that goes on with another key is no value.
         .filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
-    let section = table
-        .entry(section)
-        .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-        .as_table_mut()
-        .ok_or_else(wrong)?;
-    if name.trim() == "model.kind" && section.get(key).is_none_or(|old| *old != parsed) {
+        .unwrap_or_else(|| text.clone());
+    let mut first = None;
+    // Neither a text (char, 45) nor a list of one needs its quotes or brackets on a command line.
+    for value in [parsed.clone(), text, toml::Value::Array(vec![parsed])] {
+        let mut with = table.clone();
+        insert(&mut with, section, key, value).ok_or_else(wrong)?;
+        match with.clone().try_into::<Config>() {
+            Ok(_) => {
+                *table = with;
+                return Ok(());
+            }
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    let message = first.map_or_else(String::new, |error| error.message().to_owned());
+    let place = format!("{}: ", spoken(set));
+    Err(words::reworded(&place, Some((section.to_owned(), key.to_owned())), &message, true))
+}
+
+/// Puts a value in its place; `None` where its section is none.
+pub(super) fn insert(table: &mut Table, section: &str, key: &str, value: toml::Value) -> Option<()> {
+    let name = section;
+    let section = table.entry(name).or_insert_with(|| toml::Value::Table(Table::new())).as_table_mut()?;
+    match (name, key) {
         // Another kind of model has other sizes: it starts from its own defaults, not from the file's.
-        section.clear();
-    }
-    if name.trim() == "model.init_from" {
+        ("model", "kind") => {
+            let default = Config::default().model.kind.into();
+            if *section.get(key).unwrap_or(&default) != value {
+                section.clear();
+            }
+        }
         // The sizes and switches are the folder's, not the file's.
-        section.retain(|key, _| matches!(key, "kind" | "dropout"));
+        ("model", "init_from") => section.retain(|key, _| matches!(key, "kind" | "dropout" | "max_unknown")),
+        _ => {}
     }
-    section.insert(key.to_owned(), parsed);
-    Ok(())
-}
-
-/// TOML's own message with file, line and a suggestion.
-pub(crate) fn explain(name: &str, text: &str, error: &toml::de::Error) -> Failure {
-    let place = error.span().map_or_else(String::new, |span| format!(":{}", line_at(text, span.start)));
-    with_suggestion(Failure::usage(format!("{name}{place}: {}", error.message().trim())))
-}
-
-/// "unknown field `lerning_rate`, expected one of `lr`, …": which of them was probably meant.
-fn with_suggestion(failure: Failure) -> Failure {
-    let quoted: Vec<&str> = failure.message.split('`').skip(1).step_by(2).collect();
-    if !failure.message.contains("unknown field") || quoted.len() < 2 {
-        return failure;
-    }
-    let (wrong, known) = (quoted[0], &quoted[1..]);
-    let best = known.iter().min_by_key(|candidate| distance(wrong, candidate));
-    match best {
-        Some(best) if distance(wrong, best) <= best.len().max(wrong.len()) / 2 => {
-            let hint = format!("did you mean `{best}`?");
-            failure.hint(hint)
-        }
-        _ => failure,
-    }
-}
-
-/// Edit distance (Levenshtein) of two short names.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
-}
-
-/// The 1-based line of a byte offset.
-fn line_at(text: &str, offset: usize) -> usize {
-    text.as_bytes()[..offset.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
-}
-
-/// The line on which `section.key` stands.
-fn line_of_key(text: &str, section: &str, key: &str) -> Option<usize> {
-    let table = toml::de::DeTable::parse(text).ok()?;
-    let (_, value) = table.get_ref().iter().find(|(name, _)| name.get_ref().as_ref() == section)?;
-    let toml::de::DeValue::Table(section) = value.get_ref() else { return None };
-    let (name, _) = section.iter().find(|(name, _)| name.get_ref().as_ref() == key)?;
-    Some(line_at(text, name.span().start))
+    section.insert(key.to_owned(), value);
+    Some(())
 }
 
 #[cfg(test)]
@@ -205,7 +208,7 @@ mod tests {
         let file = write("# a comment\n[optim]\nlr = 1e-3\nwieght_decay = 0.1\n");
         let failure = load(Some(file.path()), &[]).unwrap_err();
         assert_eq!(failure.code(), 2);
-        assert!(failure.message.contains(".toml:4: unknown field `wieght_decay`"), "{failure}");
+        assert!(failure.message.contains(".toml:4: unknown field `wieght_decay` in [optim]"), "{failure}");
         assert_eq!(failure.hint.as_deref(), Some("did you mean `weight_decay`?"));
     }
 
@@ -213,7 +216,8 @@ mod tests {
     fn a_wrong_type_is_named_with_its_line() {
         let file = write("[train]\nbatch_size = \"twelve\"\n");
         let failure = load(Some(file.path()), &[]).unwrap_err();
-        assert!(failure.message.contains(".toml:2: invalid type"), "{failure}");
+        assert!(failure.message.contains(".toml:2: train.batch_size takes a whole number"), "{failure}");
+        assert!(failure.message.ends_with("this is the text \"twelve\""), "{failure}");
     }
 
     #[test]

@@ -6,8 +6,10 @@
 
 mod budget;
 mod check;
+mod follow;
 mod load;
 mod loss;
+mod words;
 
 use std::path::PathBuf;
 
@@ -17,10 +19,12 @@ use surprisal_text::{LastLine, LiteralSpecials, TokenizerKind, Unit};
 
 pub use budget::parse_duration;
 pub use check::check;
-pub(crate) use check::{cores, threads};
+pub(crate) use check::{cores, texts, threads};
+pub(crate) use follow::LENGTHS;
+pub(crate) use load::{BUDGET, of_table, read as read_text};
 pub use load::{Loaded, load, parse};
-pub(crate) use load::{apply, explain, read as read_text};
 pub use loss::Loss;
+pub(crate) use words::{explain, named};
 
 /// Every setting of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -206,6 +210,9 @@ pub struct Model {
     /// transformer: the folder of a model to start from, in Hugging Face's layout or our own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_from: Option<PathBuf>,
+    /// transformer with init_from: go on with a text of which at most this share is unknown to that model (0.1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unknown: Option<f64>,
 }
 
 impl Default for Model {
@@ -241,6 +248,7 @@ impl Default for Model {
             softcap: None,
             bigram_rows: None,
             init_from: None,
+            max_unknown: None,
         }
     }
 }

@@ -51,7 +51,7 @@ const DEFAULT_CONFIG: &str = include_str!("../../../../configs/default.toml");
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Result<()> {
     let started = std::time::Instant::now();
-    let loaded = if arguments.resume { continue_config(arguments)? } else { configure(arguments)? };
+    let mut loaded = if arguments.resume { continue_config(arguments)? } else { configure(arguments)? };
     // Before the texts: a run that has ended needs none.
     let done = arguments.out.as_ref().filter(|_| arguments.resume).and_then(|out| runs::done(out));
     if let (Some(result), Some(out)) = (done, &arguments.out) {
@@ -61,15 +61,15 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
         return if arguments.report { crate::report::run::write(out, output) } else { Ok(()) };
     }
     check_use(arguments, &loaded, output)?;
-    let config = &loaded.config;
-    let threads = if config.train.threads == 0 { config::cores() } else { config.train.threads };
+    let threads =
+        if loaded.config.train.threads == 0 { config::cores() } else { loaded.config.train.threads };
     let pool = Pool::new(threads)?;
     if arguments.tui {
         output.start_dashboard()?;
     }
 
     if !arguments.resume {
-        let data = &config.data;
+        let data = &loaded.config.data;
         let inputs = [&data.train[..], &data.val].concat();
         match &arguments.out {
             Some(out) => outputs::new_folder(out, &inputs)?,
@@ -77,7 +77,12 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
         }
     }
     // Everything that can be wrong with the texts shows before anything is written.
-    let data = Prepared::load(config, output)?;
+    let data = Prepared::load(&loaded.config, output)?;
+    let follows = fit_length(&mut loaded, &data)?;
+    for notice in loaded.notices.iter().chain(&follows) {
+        output.say(format!("note: {notice}"));
+    }
+    let config = &loaded.config;
     let plan = Plan::of(config, &data)?;
     let (folder, checkpoint) = match &arguments.out {
         Some(out) if arguments.resume => {
@@ -158,6 +163,7 @@ fn identified(loaded: &Loaded, data: &Prepared, from: Option<&Checkpoint>) -> Re
     Ok((text, identity))
 }
 
+/// Whether the model is counted instead of trained.
 fn is_counted(config: &Config) -> bool {
     matches!(config.model.kind.as_str(), "ngram" | "uniform")
 }
@@ -171,6 +177,47 @@ pub(crate) fn memory(config: &Config, data: &Prepared) -> Result<u64> {
     }
     let neural = crate::models::neural_config(config, vocab_size)?;
     Ok(neural.estimate_bytes(config.train.batch_size, config.train.block_size))
+}
+
+/// Makes a warm-up that only the config asks for fit a length of the run that was said; gives what there is to say about
+/// what the run is too short for.
+///
+/// # Errors
+/// A text that is too short to train on.
+pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<String>> {
+    let train = &loaded.config.train;
+    let tokens = data.train.ids.len();
+    if is_counted(&loaded.config)
+        || data.train.unit == surprisal_text::Unit::Stream && tokens <= train.block_size
+    {
+        return Ok(Vec::new());
+    }
+    let batches = surprisal_text::Batches::new(data.train.clone(), train.block_size, train.seed)?;
+    let length::Length::Steps(steps) = length::Length::of(train, &batches) else { return Ok(Vec::new()) };
+    let mut notices = Vec::new();
+    let said = config::LENGTHS.iter().find_map(|key| loaded.said(&format!("train.{key}")));
+    let (warmup, tenth) = (loaded.config.optim.warmup, steps / 10);
+    if warmup > 0 && warmup >= steps {
+        notices.push(match said.filter(|_| loaded.said("optim.warmup").is_none()) {
+            Some(said) => {
+                loaded.config.optim.warmup = tenth;
+                format!("optim.warmup = {tenth}, a tenth of the run, follows {said}; it was {warmup}")
+            }
+            None => format!(
+                "the run has {steps} steps and optim.warmup = {warmup}: the learning rate never reaches optim.lr. A tenth of \
+                 the run would be optim.warmup = {tenth}"
+            ),
+        });
+    }
+    for (key, every) in [
+        ("eval.every_steps", loaded.config.eval.every_steps),
+        ("checkpoint.every_steps", loaded.config.checkpoint.every_steps),
+    ] {
+        if let Some(said) = loaded.said(key).filter(|_| every > steps) {
+            notices.push(format!("{said} is more than the run's {steps} steps: only its end counts"));
+        }
+    }
+    Ok(notices)
 }
 
 /// What is to be trained, checked against the data and the machine's memory.
@@ -253,6 +300,7 @@ impl Run<'_> {
                 "tokenizer": data.tokenizer.kind().to_string(), "vocab_size": data.tokenizer.vocab_size(),
                 "train_tokens": data.train.scored(), "val_tokens": data.val.scored(), "seed": config.train.seed,
                 "texts": { "train": identity::text_hash(&data.train), "val": identity::text_hash(&data.val) },
+                "opening": data.opening()?,
             });
             record.event(&start, output)?;
             counted::baselines(data, table, pool, &mut record, output)?;
@@ -304,7 +352,9 @@ impl Run<'_> {
             Ok(())
         };
         let (tokens, seed) = (config.sample.tokens, config.train.seed);
-        if let Err(failure) = sample::write(model, &data.tokenizer, "", tokens, sampling, seed, emit) {
+        if let Err(failure) =
+            sample::write(model, &data.tokenizer, &data.opening()?, tokens, sampling, seed, emit)
+        {
             output.say(format!("the sample ends early: {}", failure.message));
         }
         output.say(format!("\na sample at temperature {temperature}:\n{}\n", indent(&text)));
@@ -354,17 +404,18 @@ fn configure(arguments: &cli::Train) -> Result<Loaded> {
         return Err(Failure::usage(format!("{} cannot be used as a text: it is a config", second.display()))
             .hint("give one config, first"));
     }
+    let mut set = arguments.set.clone();
+    set.extend(arguments.budget.as_ref().map(|budget| format!("{}{budget}", config::BUDGET)));
     let mut loaded = match path {
-        Some(_) => config::load(path, &arguments.set)?,
-        None => config::parse("the default config", DEFAULT_CONFIG, &arguments.set)?,
+        Some(_) => config::load(path, &set)?,
+        None => config::parse("the default config", DEFAULT_CONFIG, &set)?,
     };
-    if !texts.is_empty() {
+    if texts.is_empty() {
+        config::texts(&loaded, "train")?;
+    } else {
         loaded.config.data.train = texts.to_vec();
     }
-    if let Some(budget) = &arguments.budget {
-        let train = &mut loaded.config.train;
-        (train.epochs, train.steps, train.budget) = (None, None, Some(budget.clone()));
-    }
+    config::texts(&loaded, "val")?;
     config::check(&mut loaded)?;
     Ok(loaded)
 }

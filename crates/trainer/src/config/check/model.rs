@@ -47,6 +47,7 @@ const KINDS: [(&str, &[&str]); 5] = [
             "softcap",
             "bigram_rows",
             "init_from",
+            "max_unknown",
         ],
     ),
 ];
@@ -66,12 +67,19 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
             .hint(format!("it belongs to: {}", owners.join(", "))));
     }
     if loaded.config.model.init_from.is_some()
-        && let Some(key) =
-            written.keys().find(|key| !["kind", "init_from", "dropout"].contains(&key.as_str()))
+        && let Some(key) = written
+            .keys()
+            .find(|key| !["kind", "init_from", "dropout", "max_unknown"].contains(&key.as_str()))
     {
         return Err(loaded
             .complain("model", key, "is what the folder of model.init_from says")
             .hint("with init_from, leave out everything but kind and dropout"));
+    }
+    if let Some(share) = loaded.config.model.max_unknown {
+        within(loaded, "model", "max_unknown", share, 0.0..=1.0)?;
+        if loaded.config.model.init_from.is_none() {
+            return Err(loaded.complain("model", "max_unknown", "means nothing without model.init_from"));
+        }
     }
     let model = &mut loaded.config.model;
     match kind.as_str() {
@@ -135,17 +143,19 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
     if let (Some(n_embd), Some(n_head)) = (model.n_embd, model.n_head)
         && n_embd % n_head != 0
     {
-        let down = n_embd / n_head * n_head;
+        let down = (n_embd / n_head * n_head).max(n_head);
+        let divisor =
+            (1..=n_embd).filter(|d| n_embd % d == 0).min_by_key(|d| d.abs_diff(n_head)).unwrap_or(1);
+        // Where only one of them was said, it is the one to talk about.
+        let heads_only = loaded.said("model.n_head").is_some() && loaded.said("model.n_embd").is_none();
+        let (key, message) = if heads_only {
+            ("n_head", format!("is {n_head}: so many heads cannot share n_embd = {n_embd} evenly"))
+        } else {
+            ("n_embd", format!("is {n_embd}, which {n_head} heads (n_head) cannot share evenly"))
+        };
         return Err(loaded
-            .complain(
-                "model",
-                "n_embd",
-                format!("is {n_embd}, which {n_head} heads (n_head) cannot share evenly"),
-            )
-            .hint(format!(
-                "take n_embd = {} or another multiple of n_head",
-                if down == 0 { n_head } else { down }
-            )));
+            .complain("model", key, message)
+            .hint(format!("take n_head = {divisor}, or n_embd = {down} or another multiple of n_head")));
     }
     if let (Some(n_head), Some(n_kv_head)) = (model.n_head, model.n_kv_head)
         && n_head % n_kv_head != 0

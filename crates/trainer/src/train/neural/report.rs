@@ -116,7 +116,8 @@ impl Trainer<'_> {
         });
         self.record.event(&event, self.output)?;
         if self.output.on_dashboard(|_| ()) {
-            let text = sample::of_the_moment(&state.lm, &self.data.tokenizer, step as u64)?;
+            let opening = self.data.opening()?;
+            let text = sample::of_the_moment(&state.lm, &self.data.tokenizer, &opening, step as u64)?;
             self.output.on_dashboard(|dashboard| dashboard.sample(&text));
         }
         self.notice_overfitting(state, row.nll, nats_per_token)?;
