@@ -233,6 +233,7 @@ fn what_is_no_toml_is_said_with_what_to_type() {
         ("init_from = \"C:\\models\"", &["single quotes"]),
         ("prune = [a, 1]", &["quotes", "prune = [\"a\", 1]"]),
         ("kind: mlp", &["=", "kind = mlp"]),
+        ("n_layer = 2 n_head = 2", &["a line has one key", "n_layer"]),
     ] {
         let file = format!("[model]\n{line}\n");
         refused(&file, &[], &[&["c.toml:2: "][..], parts].concat());
@@ -275,6 +276,7 @@ fn keys_are_known_by_the_names_that_other_programs_have() {
     // nanoGPT's configs have no sections.
     refused("learning_rate = 1e-3\n", &[], &["c.toml:1: ", "did you mean `lr` in [optim]?"]);
     refused("[trian]\nsteps = 3\n", &[], &["unknown field `trian`", "did you mean [train]?"]);
+    refused("", &["Train.Steps=3"], &["unknown field `Train`", "did you mean [train]?"]);
     refused("", &["optim.learning_rate=1"], &["--set optim.learning_rate=1", "did you mean `lr`?"]);
     refused("", &["train.lr=1"], &["did you mean --set optim.lr=…?"]);
     refused("", &["learning_rate=1"], &["section.key=value", "did you mean --set optim.lr=…?"]);

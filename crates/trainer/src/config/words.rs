@@ -135,7 +135,8 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
         let known = &quoted[1..];
         let section_meant =
             known.iter().find(|known| !inside && distance(wrong.get(..64).unwrap_or(wrong), known) <= 2);
-        if let (Some(meant), None) = (section_meant, named(wrong)) {
+        // On the command line what comes before the point is a section.
+        if let Some(meant) = section_meant.filter(|_| set || named(wrong).is_none()) {
             return failure.hint(format!("did you mean [{meant}]?"));
         }
         return match meant(inside.then_some(section.as_str()), wrong) {
@@ -151,12 +152,13 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
     }
     let parts =
         message.trim().strip_prefix("invalid type: ").or(message.trim().strip_prefix("invalid value: "));
-    let Some((given, expected)) = parts.and_then(|parts| parts.split_once(", expected ")) else {
+    let known = parts.and_then(|parts| parts.split_once(", expected ")).filter(|_| !full.is_empty());
+    let Some((given, expected)) = known else {
         return Failure::usage(format!("{place}{}", short(message.trim())));
     };
     let takes = match expected {
         "f64" => "a number",
-        "usize" | "u64" | "u32" => "a whole number, from 0 to 9223372036854775807 at most",
+        "usize" | "u64" | "u32" => "a whole number from 0 to 9223372036854775807",
         "any valid TOML value" => "a whole number, 9223372036854775807 at most",
         "a boolean" => "true or false",
         "a string" | "path string" => "a text, in quotes",
@@ -179,9 +181,15 @@ fn mistyped(line: &str) -> Option<(String, String)> {
     let Some((key, value)) = line.split_once('=') else {
         let (key, value) = line.split_once(':')?;
         let (key, value) = (key.trim(), value.trim());
+        if value.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return None;
+        }
         return Some(("a key and its value stand around a =".into(), format!("{key} = {value}")));
     };
     let (key, value) = (key.trim(), value.split('#').next().unwrap_or_default().trim());
+    if value.contains('=') && !value.contains(['{', '"', '\'']) {
+        return Some(("a line has one key".into(), format!("put what follows {key} on a line of its own")));
+    }
     let number = |text: &str| text.parse::<f64>().is_ok();
     let lower = value.to_ascii_lowercase();
     let first = value.chars().next()?;
