@@ -118,7 +118,7 @@ fn is_ascii(variable: impl Fn(&str) -> Option<String>) -> bool {
 }
 
 /// Gives the terminal back, once, from whichever thread.
-pub(crate) fn give_back() {
+fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         // A terminal that is gone needs nothing back.
         drop(terminal::disable_raw_mode());
@@ -271,14 +271,10 @@ fn listen(screen: &Mutex<Screen>) {
         };
         let mut screen = screen.lock().unwrap_or_else(PoisonError::into_inner);
         for key in keys(&bytes[..read]) {
-            let again = screen.state.mode == Mode::Stopping;
             let stop = screen.state.key(key);
             screen.draw();
             if stop {
-                // What has no steps, or is asked a second time, ends at once.
-                if again || screen.state.length == 0 {
-                    give_back();
-                }
+                // Ends the run as Ctrl-C does where the terminal turns that into a signal.
                 drop(raise(SIGINT));
             }
         }
