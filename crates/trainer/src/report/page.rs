@@ -12,6 +12,10 @@ pub(super) fn escape(text: &str) -> String {
             '\'' => safe.push_str("&#39;"),
             // HTML has no place for them, not even as references.
             c if c.is_control() && !matches!(c, '\n' | '\t') => safe.push('\u{FFFD}'),
+            // They would turn round what stands after them, too.
+            '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}' => {
+                safe.push('\u{FFFD}');
+            }
             c => safe.push(c),
         }
     }
@@ -119,6 +123,7 @@ mod tests {
         assert_eq!(escape("<script>\"&'\u{1b}[0m"), "&lt;script&gt;&quot;&amp;&#39;\u{FFFD}[0m");
         assert_eq!(whole("+ approximation"), "+\u{a0}approximation");
         assert_eq!(whole("H(p, q) − H(p)"), "H(p,\u{a0}q)\u{a0}−\u{a0}H(p)");
+        assert_eq!(escape("a\u{202E}b\u{2067}c"), "a\u{FFFD}b\u{FFFD}c");
         let page = page("a<b", "<h1>x</h1>");
         assert!(page.contains("<title>a&lt;b</title>") && page.contains("default-src 'none'"));
         // Nothing to fetch: the only addresses are those of the data: icon and of names inside attributes.
