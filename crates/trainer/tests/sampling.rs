@@ -189,6 +189,7 @@ fn a_model_is_not_started_from_on_a_text_that_it_does_not_know() {
     assert!(ran.stderr.contains("\"δ\" 6×"), "{}", ran.stderr);
     std::fs::remove_dir_all(bench.path().join("on")).unwrap();
     on("wide.txt", &["model.max_unknown=1"]).succeeded();
+    std::fs::remove_dir_all(bench.path().join("on")).unwrap();
     // Without its tokenizer nothing says what its tokens are.
     std::fs::remove_file(bench.path().join("hf/tokenizer.json")).unwrap();
     on("a.txt", &["model.kind=transformer"]).refused(2, &["no tokenizer.json", "hint"]);

@@ -95,7 +95,7 @@ fn texts_are_shown() {
         &["explain", "run", "m.ngram", "--text", &text],
         &["explain", "run", "--text", &text, "--step", "30"],
         &["explain", "run", "--text", &text, "--json"],
-        &["sample", "run", "--prompt", &text, "--json"],
+        &["sample", "run", "--prompt", &text, "--allow-unknown", "--json"],
         &["count", "a.txt", "--out", "w.arpa", "--order", "2"],
         &["explain", "w.arpa", "--text", &text],
     ] {
