@@ -210,15 +210,17 @@ impl Drop for Aside {
 }
 
 fn create_aside(target: &Path) -> io::Result<(File, Aside)> {
-    let (path, file) = aside(target, create_new)?;
-    let pending = Pending::new(&path);
+    let (path, file, pending) = aside(target, create_new)?;
     let aside = Aside(path, pending);
     keep_mode(&file, target)?;
     Ok((file, aside))
 }
 
 /// Makes what will become `target`, under a temporary name that is nobody else's.
-pub(crate) fn aside<T>(target: &Path, make: impl Fn(&Path) -> io::Result<T>) -> io::Result<(PathBuf, T)> {
+pub(crate) fn aside<T>(
+    target: &Path,
+    make: impl Fn(&Path) -> io::Result<T>,
+) -> io::Result<(PathBuf, T, Pending)> {
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
     // Long names are cut: the temporary name must stay under the usual limit of 255 bytes.
@@ -226,8 +228,8 @@ pub(crate) fn aside<T>(target: &Path, make: impl Fn(&Path) -> io::Result<T>) -> 
     loop {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let path = target.with_file_name(format!(".{stem}.{}-{serial}.tmp", std::process::id()));
-        match make(&path) {
-            Ok(made) => return Ok((path, made)),
+        match Pending::made(&path, || make(&path)) {
+            Ok((made, pending)) => return Ok((path, made, pending)),
             // Left by a crashed process that had the same id.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),

@@ -59,8 +59,8 @@ pub(crate) fn create(target: &Path, parts: &[(&str, &[u8])]) -> Result<()> {
     // It is the folder behind a link that is replaced.
     let place = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
     let make = |path: &Path| faults::pass(Operation::Create).and_then(|()| fs::create_dir(path));
-    let (aside, ()) = aside(&place, make).map_err(|reason| Error::io("create the folder", target, reason))?;
-    let pending = Pending::new(&aside);
+    let (aside, (), pending) =
+        aside(&place, make).map_err(|reason| Error::io("create the folder", target, reason))?;
     let move_in = || {
         if place.exists() {
             // Refuses what is not an empty folder.

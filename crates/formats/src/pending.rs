@@ -1,10 +1,10 @@
 //! What is being written aside just now: to be taken away where the process ends in the middle of it.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{fs, io};
 
 static PATHS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
@@ -17,9 +17,18 @@ fn paths() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 pub(crate) struct Pending(PathBuf);
 
 impl Pending {
+    /// Of what is made at `path` next.
     pub(crate) fn new(path: &Path) -> Self {
         paths().insert(path.to_owned());
         Self(path.to_owned())
+    }
+
+    /// What `make` makes at `path`; [`stop_writing`] does not come between that and knowing of it.
+    pub(crate) fn made<T>(path: &Path, make: impl FnOnce() -> io::Result<T>) -> io::Result<(T, Self)> {
+        let mut paths = paths();
+        let made = make()?;
+        paths.insert(path.to_owned());
+        Ok((made, Self(path.to_owned())))
     }
 
     /// Does `rename`, in which [`stop_writing`] does not come between two steps.

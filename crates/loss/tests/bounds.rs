@@ -61,6 +61,10 @@ fn one_class_has_no_others_to_smooth_toward_unless_nothing_is_moved() {
     assert_eq!(evaluate(&others(0.0), &[3.0, 1.0], 1, &[0, 0]).unwrap(), 0.0);
     assert!(matches!(evaluate(&others(1e-9), &[3.0], 1, &[0]), Err(LossError::Conflict(_))));
     assert!(evaluate(&others(0.5), &[3.0, 1.0], 2, &[0]).is_ok());
+    let reference = |options: &CrossEntropy| {
+        reference::cross_entropy(options, &[3.0], 1, reference::Targets::Classes(&[0]), &[1.0])
+    };
+    assert_eq!(reference(&others(0.0)).unwrap().loss, 0.0);
     // The other conventions have.
     assert_eq!(evaluate(&new().label_smoothing(0.5).unwrap(), &[3.0], 1, &[0]).unwrap(), 0.0);
     assert!(matches!(evaluate(&new(), &[], 0, &[]), Err(LossError::Conflict(_))));
@@ -98,6 +102,8 @@ fn targets_and_lengths_end_where_they_say() {
     }
     assert!(matches!(soft(&[1.0, 0.0]), Err(LossError::Length { .. })));
     assert!(matches!(soft(&[1.0, 0.0, 1.0]), Err(LossError::Length { .. })));
+    let ragged = new().evaluate(&[0.0; 2], 2, Targets::Probabilities(&[1.0, 0.0, 1.0]), None);
+    assert!(matches!(ragged, Err(LossError::Length { what: "target distributions", .. })));
     // One prior for all rows, or one a row; nothing between.
     for (length, fits) in [(1, false), (2, true), (3, false), (4, true), (6, false)] {
         let prior = Toward::Prior(vec![0.5; length].into());
@@ -236,6 +242,9 @@ fn the_first_of_equals_is_predicted_and_edges_belong_to_the_bin_below() {
     calibration.push(&half, 1).unwrap();
     let report = calibration.report(2).unwrap();
     assert_eq!(report.accuracy, 0.5);
+    let mut first = Calibration::new();
+    first.push(&half, 0).unwrap();
+    assert_eq!(first.report(1).unwrap().accuracy, 1.0);
     // 0.5 is in (0, 0.5].
     assert_eq!(report.equal_width.iter().map(|bin| bin.count).collect::<Vec<_>>(), [2, 0]);
     assert_eq!(
@@ -270,7 +279,8 @@ fn temperatures_end_where_they_say() {
     // Two of three: β = ln 2.
     assert!((plain - 1.0 / 2_f64.ln()).abs() < 1e-6 && (masked.unwrap() - plain).abs() < 1e-9, "{plain}");
     assert!(fit(&[1.0, f32::INFINITY], 2, &[0]).is_err());
-    assert!(fit(&[], 0, &[0]).is_err());
+    assert!(matches!(fit(&[], 0, &[0]), Err(LossError::Conflict(_))));
+    assert!(matches!(fit(&[], 2, &[]), Err(LossError::Conflict(_))));
     assert!(fit(&[0.0, 0.0], 2, &[2]).is_err() && fit(&[0.0, 0.0], 2, &[1]).is_ok());
     assert_eq!(split(&[1.0, 0.0, 1.0, 0.0, 0.0, 1.0], 2, &[0, 0, 1]).unwrap().after.count, 2);
 }
@@ -283,4 +293,21 @@ fn a_penalty_of_nothing_is_nothing() {
     for wrong in [-1e-300, INF, f64::NAN] {
         assert!(matches!(penalty(wrong), Err(LossError::Option { .. })), "{wrong}");
     }
+    // A masked class has no part in it, in the gradient either.
+    let masked = Var::from_tensor(&tensor(&[0.0_f32, f32::NEG_INFINITY, 0.5], (1, 3))).unwrap();
+    let made = confidence_penalty(masked.as_tensor(), &[0], 1.0, 1.0).unwrap();
+    let gradients = made.value.backward().unwrap();
+    let gradient: Vec<f32> =
+        gradients.get(masked.as_tensor()).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+    assert!(gradient[1] == 0.0 && gradient[0] < 0.0 && gradient[2] > 0.0, "{gradient:?}");
+}
+
+#[test]
+fn a_head_of_f64_is_computed_in_f64() {
+    let (hidden, weight) =
+        (tensor(&[1.0_f64 / 3.0, -0.7], (1, 2)), tensor(&[0.1_f64, 1.1, 1.0 / 7.0, -0.3], (2, 2)));
+    let found = new().apply_linear(&hidden, &weight, None, &tensor(&[1_u32], 1)).unwrap();
+    let z = [0.1 / 3.0 - 0.77, 1.0 / 21.0 + 0.21];
+    let expected = information::log_sum_exp(&z) - z[1];
+    assert!((found.value.to_scalar::<f64>().unwrap() - expected).abs() < 1e-14);
 }

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use surprisal_formats::read::read_regular;
 use surprisal_formats::{checkpoint, counts, ngram};
 
 use crate::failure::{Failure, Result};
@@ -121,7 +122,7 @@ impl Kind {
 
     fn of_folder(path: &Path) -> Self {
         let has = |name: &str| path.join(name).exists();
-        let manifest = std::fs::read(path.join("manifest.json")).unwrap_or_default();
+        let manifest = read_regular(path.join("manifest.json")).unwrap_or_default();
         let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
         match manifest["format"].as_str() {
             Some("surprisal model") => return Self::Model,

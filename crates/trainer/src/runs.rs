@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 use surprisal_formats::model_dir::{StoredModel, Weights};
-use surprisal_formats::read::regular_text;
+use surprisal_formats::read::{read_regular, regular_text};
 use surprisal_formats::{checkpoint as checkpoints, run::RunFolder};
 use surprisal_text::{TokenText, Tokenizer};
 
@@ -46,7 +46,7 @@ pub(crate) fn done(root: &Path) -> Option<Value> {
 /// Where the run in `folder` stands: a word for programs, and what follows "this run".
 pub(crate) fn state(folder: &RunFolder) -> (&'static str, String) {
     let diverged = || {
-        let text = std::fs::read_to_string(folder.root().join("diverged.json")).ok()?;
+        let text = regular_text(folder.root().join("diverged.json")).ok()?;
         serde_json::from_str::<Value>(&text).ok()?["step"].as_u64()
     };
     if result(folder.root()).is_some() {
@@ -88,7 +88,7 @@ pub(crate) fn unfinished(
         ))
         .hint(format!("surprisal train --resume --out {} goes on with it", path.display())));
     };
-    let tokenizer = std::fs::read(folder.tokenizer()).map_err(|error| cannot(&folder.tokenizer(), error))?;
+    let tokenizer = read_regular(folder.tokenizer())?;
     let vocab_size = Tokenizer::from_json(&tokenizer)?.vocab_size();
     let (model, tensors, mut unfinished) =
         checkpoint::model(checkpoint, &config, vocab_size, !is_checkpoint)?;

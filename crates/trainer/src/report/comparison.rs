@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use surprisal_formats::read::{read_regular, regular_text};
+
 use super::page::{Cell, escape, facts, page, table};
 use super::parts;
 use super::plot;
@@ -357,7 +359,7 @@ fn settings(rows: &[Row], root: &Path) -> String {
             let folder = root.join(&cell.folder);
             let hash = ["model/model.safetensors", "model/model.ngram"]
                 .iter()
-                .find_map(|name| std::fs::read(folder.join(name)).ok())
+                .find_map(|name| read_regular(folder.join(name)).ok())
                 .map_or_else(String::new, |bytes| {
                     format!(": <code>{}…</code>", &blake3::hash(&bytes).to_hex().as_str()[..24])
                 });
@@ -365,7 +367,7 @@ fn settings(rows: &[Row], root: &Path) -> String {
         }
         html.push_str("</ul>\n");
         if let Some(cell) = row.cells.first()
-            && let Ok(config) = std::fs::read_to_string(root.join(&cell.folder).join("config.toml"))
+            && let Ok(config) = regular_text(root.join(&cell.folder).join("config.toml"))
         {
             html.push_str(&format!("<pre>{}</pre>\n", escape(&config)));
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use surprisal_formats::read::regular_text;
+use surprisal_formats::read::{read_regular, regular_text};
 use surprisal_formats::{atomic, run::RunFolder};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
@@ -212,7 +212,7 @@ fn settings(root: &Path, config: &Config) -> Result<String> {
     for name in
         ["config.toml", "tokenizer.json", "model/config.json", "model/model.safetensors", "model/model.ngram"]
     {
-        if let Ok(bytes) = std::fs::read(root.join(name)) {
+        if let Ok(bytes) = read_regular(root.join(name)) {
             let hash = blake3::hash(&bytes).to_hex();
             html.push_str(&format!("<li>{name}: <code>{}…</code> (BLAKE3)</li>\n", &hash.as_str()[..32]));
         }
