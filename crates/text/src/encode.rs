@@ -22,6 +22,8 @@ struct Encoded {
     specials: u64,
     /// `<s>` at the beginning and `</s>` at the end of lines that are sentences.
     marks: u64,
+    /// What they take, which is nothing of the sentences.
+    mark_bytes: u64,
     /// Lines with such marks where tokens are no words.
     written: u64,
 }
@@ -221,6 +223,14 @@ impl<V: Vocabulary> Words<'_, V> {
     fn literal_special(&mut self, id: u32, word: &[u8], at: usize) -> Result<()> {
         if self.literal == LiteralSpecials::Unk && self.is_mark(id, at, at + word.len()) {
             self.encoded.marks += 1;
+            // With what is between it and the sentence.
+            let beside = match id {
+                BOS => Some(at + word.len()),
+                _ if self.encoded.ids.last() == Some(&BOS) => None,
+                _ => at.checked_sub(1),
+            };
+            let blank = beside.is_some_and(|at| matches!(self.piece.bytes[at], b' ' | b'\t'));
+            self.encoded.mark_bytes += word.len() as u64 + u64::from(blank);
             return Ok(());
         }
         self.encoded.specials += 1;
@@ -424,12 +434,17 @@ fn put_together(
         bos: tokenizer.bos(),
         ..TokenText::default()
     };
+    let mut mark_bytes = 0;
     for (_, part) in &parts {
         text.oov += part.oov;
         text.lines += part.lines;
+        mark_bytes += part.mark_bytes;
         seen.specials += part.specials;
         seen.marks += part.marks;
         seen.written += part.written;
+    }
+    if mark_bytes < text.bytes {
+        text.bytes -= mark_bytes;
     }
     if maps.is_empty() && parts.len() == 1 {
         text.ids = parts.pop().map(|(_, part)| part.ids).unwrap_or_default();

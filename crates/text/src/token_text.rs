@@ -9,7 +9,7 @@ use crate::Unit;
 pub struct TokenText {
     /// The ids. In line mode `<s>` and `</s>` stand around every line.
     pub ids: Vec<u32>,
-    /// Bytes of the text as it was read.
+    /// Bytes of the text as it was read, without marks around its sentences.
     pub bytes: u64,
     /// How it was read.
     pub unit: Unit,
