@@ -54,6 +54,7 @@ fn explain_reads_sentences_as_eval_does() {
     count(&bench, "park.txt", "m.ngram", &[]);
     for (text, expected) in [
         ("the fox saw a heron", &["the", "fox", "saw", "a", "heron?", "</s>"][..]),
+        ("<s> heron ran </s>\n<s> a duck", &["heron?", "ran", "</s>", "a", "duck", "</s>"]),
         ("a duck\nthe fox ran\n", &["a", "duck", "</s>", "the", "fox", "ran", "</s>"]),
         ("a duck\r\n\r\nElch <unk> swam", &["a", "duck", "</s>", "</s>", "Elch?", "<unk>?", "swam", "</s>"]),
     ] {
