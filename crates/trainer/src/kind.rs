@@ -92,13 +92,13 @@ impl Kind {
         if let Some((_, name, hint)) = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
             return Ok(Self::Other(name, hint));
         }
-        // A character that is cut at the end is none that is wrong.
-        if std::str::from_utf8(&head).is_err_and(|error| error.error_len().is_some()) {
-            return Ok(Self::Binary);
-        }
         let text = String::from_utf8_lossy(head.strip_prefix(BOM).unwrap_or(&head)).into_owned();
         if let Some(preface) = arpa(&text) {
             return Ok(Self::Arpa { preface });
+        }
+        // A character that is cut at the end is none that is wrong.
+        if std::str::from_utf8(&head).is_err_and(|error| error.error_len().is_some()) {
+            return Ok(Self::Binary);
         }
         let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).take(100).peekable();
         let counted = |line: &str| {

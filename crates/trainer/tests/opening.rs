@@ -144,6 +144,21 @@ fn what_is_no_model_is_named_with_what_to_do() {
         }
     }
     bench.run(&["eval", "run/model/model.safetensors"]).refused(1, &["tensors", "folder"]);
+    // A report is of a run, whatever else there is.
+    for (path, part) in [
+        ("cmp", "a comparison"),
+        ("run/model", "a model's folder"),
+        ("a.txt", "a text"),
+        ("a.arpa", "an ARPA file"),
+    ] {
+        bench.run(&["report", path]).refused(1, &[path, "is no run", part, "hint"]);
+    }
+    // What a file starts with says what it was to be, though one of its words is no UTF-8.
+    let mut damaged = std::fs::read(bench.path().join("a.arpa")).unwrap();
+    let at = damaged.windows(3).position(|bytes| bytes == b"cat").unwrap();
+    damaged[at] = 0xE9;
+    bench.file("latin1.lm", damaged);
+    bench.run(&["eval", "latin1.lm", "a.txt"]).refused(1, &["latin1.lm", "line "]);
     // In a list with texts a file of counts is no text, either.
     bench
         .run(&["mix", "a.arpa", "counts.arpa", "a.txt", "--weights", "1,1"])
@@ -369,7 +384,9 @@ fn a_diverged_run_opens_and_says_so() {
     std::fs::remove_dir_all(bench.path().join("run")).unwrap();
     let far = ["--set", "optim.lr=1e9", "--set", "optim.min_lr=1e9", "--set", "optim.grad_clip=0"];
     train(&bench, &far).refused(3, &["diverged at step"]);
-    bench.run(&["eval", "run"]).refused(1, &["not judged yet", "no numbers", "hint"]);
+    for command in [&["eval", "run"], &["report", "run"]] {
+        bench.run(command).refused(1, &["not judged yet", "no numbers", "hint"]);
+    }
 }
 
 #[test]

@@ -15,7 +15,8 @@ use crate::compare::measure::{Measure, measure};
 use crate::config::{self, Config};
 use crate::data::Prepared;
 use crate::evaluate::evaluate;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
+use crate::kind::Kind;
 use crate::models::{self, LoadedModel};
 use crate::output::{Output, duration, thousands};
 use crate::outputs;
@@ -26,6 +27,11 @@ use crate::runs;
 /// # Errors
 /// A folder that is no run with a model or a checkpoint, or whose texts are gone or others.
 pub(crate) fn write(root: &Path, output: &Output) -> Result<()> {
+    let kind = Kind::of(root)?;
+    if kind != Kind::Run {
+        return Err(Failure::failed(format!("`{}` is no run, but {}", root.display(), kind.words().0))
+            .hint("a report is of a run: give the folder that `train` wrote"));
+    }
     let folder = RunFolder::open(root)?;
     outputs::file(&folder.report(), &[root])?;
     let mut settings = config::load(Some(&folder.config()), &[])?;
@@ -41,7 +47,7 @@ pub(crate) fn write(root: &Path, output: &Output) -> Result<()> {
             let seconds = loaded.unfinished.as_ref().map(|unfinished| unfinished.train_seconds);
             let unk = data.tokenizer.unk();
             let eval = evaluate(&*loaded.model, &data.val, unk, data.source_nats, &pool)?;
-            json!({ "eval": eval, "train_seconds": seconds })
+            json!({ "eval": eval.of_numbers()?, "train_seconds": seconds })
         }
     };
     let html = render(root, &settings.config, &loaded, &result, &data, &pool)?;
