@@ -181,7 +181,7 @@ pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
 /// [`Error::Io`].
 pub fn probe(folder: impl AsRef<Path>) -> Result<()> {
     let made = aside(&folder.as_ref().join("probe"), create_new);
-    let (path, _) = made.map_err(|reason| Error::io("write into", folder.as_ref(), reason))?;
+    let (path, ..) = made.map_err(|reason| Error::io("write into", folder.as_ref(), reason))?;
     remove_file(&path)
 }
 
