@@ -334,7 +334,7 @@ fn zero_is_minus_infinity_and_srilm_s_99() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn whatever_the_words_a_file_is_read_as_it_was_written(
         words in proptest::collection::btree_set(
