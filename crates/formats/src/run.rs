@@ -363,12 +363,14 @@ mod tests {
         run.write_tokenizer(b"{}").unwrap();
         run.write_report("<p>").unwrap();
         assert!(run.checkpoints().is_dir() && run.model().is_dir());
+        // Who is writing it is named first; there is nothing to go on with before that ends.
+        for error in [RunWriter::create(&path).unwrap_err(), RunWriter::resume(&path).unwrap_err()] {
+            assert!(matches!(error, Error::Locked { .. }), "{error}");
+        }
+        drop(run);
         let error = RunWriter::create(&path).unwrap_err();
         assert!(matches!(error, Error::Occupied { .. }), "{error}");
         assert!(error.hint().unwrap().contains("--resume"));
-        let error = RunWriter::resume(&path).unwrap_err();
-        assert!(matches!(error, Error::Locked { .. }), "{error}");
-        drop(run);
         RunWriter::resume(&path).unwrap();
         assert_eq!(RunFolder::open(&path).unwrap().root(), path);
     }

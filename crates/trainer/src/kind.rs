@@ -231,7 +231,8 @@ fn arpa(text: &str) -> Option<bool> {
         if line == "\\data\\" {
             return lines.next().is_none_or(|next| next.starts_with("ngram")).then_some(preface);
         }
-        preface = true;
+        // What the writer of this program declares of its tokens is a part of the file.
+        preface |= !line.starts_with(surprisal_formats::arpa::DECLARES);
     }
     None
 }

@@ -182,7 +182,7 @@ fn an_evaluation_that_a_signal_ends_is_made_again_and_the_run_ends_in_the_same_b
         "optim.ema=0.9",
     ];
     let bench = Bench::new();
-    bench.text("a.txt", 400);
+    bench.text("a.txt", 2000);
     let train = |out: &str| -> Vec<String> {
         let set = set.iter().flat_map(|set| ["--set".to_owned(), (*set).to_owned()]);
         ["train", "a.txt", "--out", out].map(str::to_owned).into_iter().chain(set).collect()
@@ -262,7 +262,10 @@ fn what_is_no_file_is_refused_and_folders_pass_it_over() {
     bench.run(&["report", "pipe"]).refused(1, &["pipe"]);
     bench.run(&["count", "texts", "--order", "2", "--out", "m.arpa"]).succeeded();
     if Path::new("/proc/self").exists() {
-        bench.run(&["count", "/proc/self", "--out", "n.arpa"]).refused(1, &["/proc/self has no text file"]);
+        // What of it is text differs between systems; that there is an end, and what is left out, does not.
+        let ran = bench.run(&["count", "/proc/self", "--order", "2", "--out", "self.arpa"]);
+        assert!(ran.code == 0 || ran.code == 1, "{}", ran.stderr);
+        assert!(ran.stderr.contains("/proc/self/root is on another file system"), "{}", ran.stderr);
         // A way out of the folder's file system is not taken, and that is said.
         std::os::unix::fs::symlink("/proc", bench.path().join("texts/way-out")).unwrap();
         let ran = bench.run(&["count", "texts", "--order", "2", "--out", "n.arpa"]).succeeded();

@@ -79,6 +79,9 @@ pub fn read(bytes: &[u8]) -> Result<(NgramModel, Tokenizer)> {
     build::model(parse::parse(bytes)?)
 }
 
+/// How the line starts that says what the tokens are.
+pub const DECLARES: &str = "# tokenizer = ";
+
 /// The line that says what the tokens are, unless they are words in sentences.
 fn declaration(kind: TokenizerKind, unit: Unit) -> Option<String> {
     let unit = match (kind, unit) {
@@ -86,7 +89,7 @@ fn declaration(kind: TokenizerKind, unit: Unit) -> Option<String> {
         (_, Unit::Line) => "line",
         (_, Unit::Stream) => "stream",
     };
-    Some(format!("# tokenizer = {kind}, unit = {unit}"))
+    Some(format!("{DECLARES}{kind}, unit = {unit}"))
 }
 
 fn line(line: u64, problem: impl Into<String>, hint: &'static str) -> Error {

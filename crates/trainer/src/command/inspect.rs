@@ -68,6 +68,7 @@ fn counted(path: &Path, kind: Kind) -> Result<Lines> {
         (counts, tokenizer, counts::part_of_tsv(&bytes))
     };
     let mut lines = vec![tokens(&tokenizer)];
+    let part = part.filter(|part| part.parts > 1);
     lines.extend(part.map(|part| ("part".into(), format!("{} of {} of a text", part.number, part.parts))));
     for (level, order) in counts.levels.iter().zip(1..) {
         let total: u64 = level.counts.iter().map(|&count| u64::from(count)).sum();

@@ -117,8 +117,12 @@ impl Trainer<'_> {
         self.record.event(&event, self.output)?;
         if self.output.on_dashboard(|_| ()) {
             let opening = self.data.opening()?;
-            let text = sample::of_the_moment(&state.lm, &self.data.tokenizer, &opening, step as u64)?;
-            self.output.on_dashboard(|dashboard| dashboard.sample(&text));
+            match sample::of_the_moment(&state.lm, &self.data.tokenizer, &opening, step as u64) {
+                Ok(text) => drop(self.output.on_dashboard(|dashboard| dashboard.sample(&text))),
+                // Nobody waits for the rest of it.
+                Err(_) if self.stop.asked().is_some() => {}
+                Err(failure) => return Err(failure),
+            }
         }
         self.notice_overfitting(state, row.nll, nats_per_token)?;
         state.recent = Sums::default();
