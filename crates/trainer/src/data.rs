@@ -91,6 +91,17 @@ impl Prepared {
             thousands(tokenizer.vocab_size() as u64),
         ));
         warn_unknown(&val, "the validation text", "the vocabulary", output);
+        if config.model.init_from.is_some() && tokenizer.kind() != kind {
+            output.say(format!(
+                "note: the model of model.init_from brings its own tokens ({}); tokenizer.kind = {kind} is not used",
+                tokenizer.kind()
+            ));
+        }
+        if train.ids == val.ids {
+            output.warn(
+                "warning: the validation text is the training text: its loss says nothing of other texts",
+            );
+        }
         Ok(Self { tokenizer, train: Arc::new(train), val, source_nats, corpus: Some(corpus) })
     }
 

@@ -223,13 +223,21 @@ fn is_config(bytes: &[u8]) -> bool {
     table.is_some_and(|table| table.keys().any(|key| known.contains_key(key) || key == "compare"))
 }
 
+/// Whether a line says how many n-grams of an order there are.
+fn is_header(line: &str) -> bool {
+    let number = line.strip_prefix("ngram").and_then(|line| line.split_once('='));
+    number.is_some_and(|(order, count)| {
+        order.trim().parse::<u32>().is_ok() && count.trim().parse::<u64>().is_ok()
+    })
+}
+
 /// Whether `text` starts an ARPA file, and then whether something stands before it.
 fn arpa(text: &str) -> Option<bool> {
     let mut preface = false;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     for line in lines.by_ref() {
         if line == "\\data\\" {
-            return lines.next().is_none_or(|next| next.starts_with("ngram")).then_some(preface);
+            return lines.next().is_none_or(is_header).then_some(preface);
         }
         // What the writer of this program declares of its tokens is a part of the file.
         preface |= !line.starts_with(surprisal_formats::arpa::DECLARES);

@@ -56,7 +56,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Compare(arguments) => compare::run(arguments, &output, &stop),
         Command::Report(arguments) => report::run::write(&arguments.run, &output).and_then(|()| {
             let path = arguments.run.join("report.html");
-            output.event(&serde_json::json!({ "event": "result", "report": path }))
+            output.event(&serde_json::json!({ "event": "result", "report": path.display().to_string() }))
         }),
         Command::Bench(arguments) => command::bench::run(arguments, &output),
         Command::Count(arguments) => command::count::count(arguments, &output),

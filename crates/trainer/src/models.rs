@@ -383,7 +383,11 @@ impl LoadedModel {
         }
         Ok(ScoredText {
             tokens,
-            name: format!("validation split of {}", corpus.name()),
+            name: match self.config.data.val.as_slice() {
+                [] => format!("validation split of {}", corpus.name()),
+                [one] => one.display().to_string(),
+                [first, rest @ ..] => format!("{} and {} more", first.display(), rest.len()),
+            },
             source_nats: corpus.source_nats_val()?,
         })
     }

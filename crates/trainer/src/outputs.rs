@@ -13,6 +13,9 @@ use crate::cli;
 use crate::failure::{Failure, Result};
 use crate::kind::Kind;
 
+/// The page of a run or a comparison.
+pub(crate) const PAGE: &str = "report.html";
+
 /// What the name of `path` says that it is to hold; of a pipe or a device, whose name says nothing, an ARPA file.
 pub(crate) fn suffix(path: &Path) -> String {
     match cli::suffix(path) {
@@ -102,15 +105,16 @@ pub(crate) fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<Pa
 fn is_ours(path: &Path) -> Result<bool> {
     Ok(match Kind::of(path)? {
         Kind::Empty | Kind::Ngram | Kind::Counts | Kind::Arpa { preface: false } => true,
-        Kind::CountsTsv | Kind::Text => {
+        kind @ (Kind::CountsTsv | Kind::Text) => {
             let mut start = Vec::new();
             let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
             let start = String::from_utf8_lossy(&start);
-            // The first token of words or characters, or of bytes, which other lists of counts lack; our name.
-            read.is_ok()
-                && (start.starts_with("<unk>\t")
-                    || start.starts_with("\\x00\t")
-                    || start.starts_with("<!doctype html>") && start.contains("· Surprisal</title>"))
+            // The first line of a part, or the first token of words, characters or bytes, which other lists of counts lack.
+            let of_counts = ["# part ", "<unk>\t", "\\x00\t"].iter().any(|first| start.starts_with(first));
+            let is_page = path.file_name().is_some_and(|name| name == PAGE)
+                && start.starts_with("<!doctype html>")
+                && start.contains("· Surprisal</title>");
+            read.is_ok() && if kind == Kind::CountsTsv { of_counts } else { is_page }
         }
         _ => false,
     })

@@ -43,6 +43,21 @@ pub(crate) fn done(root: &Path) -> Option<Value> {
     result(root).filter(|_| StoredModel::load(root.join("model")).is_ok())
 }
 
+/// Refuses to begin again a run whose model is whole: without the end of its record nobody can tell what it is of.
+///
+/// # Errors
+/// A whole model at `root`.
+pub(crate) fn refuse_whole(root: &Path) -> Result<()> {
+    if StoredModel::load(root.join("model")).is_err() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} has a whole model and no checkpoint, but metrics.jsonl does not say that the run has ended",
+        root.display()
+    );
+    Err(Failure::failed(message).hint("put metrics.jsonl back; or train into another folder with --out"))
+}
+
 /// Where the run in `folder` stands: a word for programs, and what follows "this run".
 pub(crate) fn state(folder: &RunFolder) -> (&'static str, String) {
     let diverged = || {
@@ -78,7 +93,7 @@ pub(crate) fn unfinished(
     let root = checkpoint.as_ref().and_then(|checkpoint| checkpoint.path.ancestors().nth(2)).unwrap_or(path);
     let folder = RunFolder::open(root)?;
     let config = config::load(Some(&folder.config()), &[])?.config;
-    let (_, state) = state(&folder);
+    let (word, state) = state(&folder);
     let Some(checkpoint) = &checkpoint else {
         let counted = matches!(config.model.kind.as_str(), "ngram" | "uniform");
         let lacks = if counted { "its model is not counted yet" } else { "it has no whole checkpoint yet" };
@@ -86,7 +101,12 @@ pub(crate) fn unfinished(
             "there are no weights in {}: this run {state}, and {lacks}",
             path.display()
         ))
-        .hint(format!("surprisal train --resume --out {} goes on with it", path.display())));
+        .hint(if word == "running" {
+            "the first is made after its first evaluation; Ctrl-C in its terminal makes one at once"
+                .to_owned()
+        } else {
+            format!("surprisal train --resume --out {} goes on with it", path.display())
+        }));
     };
     let tokenizer = read_regular(folder.tokenizer())?;
     let vocab_size = Tokenizer::from_json(&tokenizer)?.vocab_size();

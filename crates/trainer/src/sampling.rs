@@ -126,6 +126,25 @@ impl Opening {
 
     /// What a person gives to go on from.
     pub(crate) fn prompt(tokenizer: &Tokenizer, prompt: &str, allow_unknown: bool) -> Result<Self> {
+        if tokenizer.bos().is_some() && prompt.trim_end_matches(['\n', '\r']).contains('\n') {
+            return Err(Failure::usage("the prompt has several lines, and this model writes line by line")
+                .hint("give the beginning of one line"));
+        }
+        // The mark before a sentence is no word of it, here as in texts; what stands behind its end is another's.
+        let prompt = if tokenizer.bos().is_some() && tokenizer.kind() == TokenizerKind::Word {
+            let words = prompt.trim();
+            if words.ends_with("</s>") {
+                return Err(Failure::usage(
+                    "the prompt ends with </s>: there is nothing of its sentence to go on with",
+                ));
+            }
+            words
+                .strip_prefix("<s>")
+                .filter(|rest| !rest.starts_with(|c: char| !c.is_whitespace()))
+                .unwrap_or(prompt)
+        } else {
+            prompt
+        };
         // A prompt without tokens is none, and no error.
         let unknown = encode_text("the prompt", prompt, tokenizer, Reading::default()).map(|(_, all)| all);
         let unknown: BTreeSet<String> = unknown.unwrap_or_default().into_values().collect();

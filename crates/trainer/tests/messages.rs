@@ -232,3 +232,35 @@ fn the_log_fits_80_columns() {
         }
     }
 }
+
+#[test]
+fn two_ways_to_say_one_thing_are_not_chosen_from_in_silence() {
+    let bench = Bench::new();
+    bench.text("a.txt", 200);
+    bench.text("b.txt", 100);
+    bench
+        .run(&["train", "a.txt", "--set", "data.train=b.txt", "--out", "run"])
+        .refused(2, &["data.train=b.txt and a.txt both say"]);
+    // A text that is its own validation is said, and no report says otherwise.
+    let set = ["--set", "data.val=a.txt", "--set", "model.kind=ngram", "--set", "model.order=2"];
+    let ran = bench.run(&[&["train", "a.txt", "--report", "--out", "own"], &set[..]].concat()).succeeded();
+    assert!(ran.stderr.contains("the validation text is the training text"), "{}", ran.stderr);
+    let page = std::fs::read_to_string(bench.path().join("own/report.html")).unwrap();
+    assert!(page.contains("which are those that it was trained on"), "{page}");
+    let ran = bench.run(&["eval", "own", "--json"]).succeeded().result();
+    assert_eq!(ran["text"], "a.txt");
+}
+
+#[test]
+fn a_prompt_is_the_beginning_of_one_sentence() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    bench.run(&["count", "a.txt", "--order", "2", "--out", "m.arpa"]).succeeded();
+    let sample = |prompt: &str| {
+        bench.run(&["sample", "m.arpa", "--tokens", "3", "--temperature", "0", "--prompt", prompt])
+    };
+    assert_eq!(sample("<s> the").succeeded().stdout, sample("the").succeeded().stdout);
+    assert_eq!(sample("<s>").succeeded().stdout, sample("").succeeded().stdout);
+    sample("the cat </s>").refused(2, &["</s>"]);
+    sample("the\ncat").refused(2, &["one line"]);
+}

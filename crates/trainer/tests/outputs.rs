@@ -610,3 +610,46 @@ fn events_that_nobody_could_take_are_an_error_at_the_end() {
     }
     assert_eq!(read(&bench, "x.arpa"), read(&bench, "m.arpa"));
 }
+
+#[test]
+fn files_of_ours_are_replaced_whatever_their_tokens_and_those_of_others_are_not() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    // The same command twice.
+    for arguments in [
+        &["count", "a.txt", "--tokenizer", "char", "--order", "2", "--out", "char.arpa"][..],
+        &["count", "a.txt", "--order", "2", "--shard", "1/2", "--out", "part.tsv"],
+    ] {
+        bench.run(arguments).succeeded();
+        bench.run(arguments).succeeded();
+    }
+    // What only begins like one of ours.
+    for (name, text) in [
+        ("vocab.arpa", "<unk>\t0\n<s>\t0\n▁the\t-3.2\n"),
+        ("gloss.tsv", "<unk>\tunknown word\nfoo\tbar\n"),
+        ("notes.arpa", "\\data\\\nngram 1=5 -- from the lecture\n"),
+        ("page.arpa", "<!doctype html><title>Notes on entropy · Surprisal</title>mine"),
+    ] {
+        bench.file(name, text);
+        bench.run(&["count", "a.txt", "--order", "2", "--out", name]).refused(2, &[name, "left alone"]);
+        assert_eq!(std::fs::read_to_string(bench.path().join(name)).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_whole_model_is_not_made_again_where_the_end_of_its_record_is_lost() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    let set = ["--set", "model.kind=ngram", "--set", "model.order=2"];
+    bench.run(&[&["train", "a.txt", "--out", "run"], &set[..]].concat()).succeeded();
+    let metrics = bench.path().join("run/metrics.jsonl");
+    let record = std::fs::read_to_string(&metrics).unwrap();
+    let cut = &record[..=record.trim_end().rfind('\n').unwrap()];
+    std::fs::write(&metrics, cut).unwrap();
+    let model = std::fs::read(bench.path().join("run/model/model.ngram")).unwrap();
+    bench.run(&["train", "--resume", "--out", "run"]).refused(1, &["whole model", "metrics.jsonl"]);
+    assert_eq!(std::fs::read(bench.path().join("run/model/model.ngram")).unwrap(), model);
+    std::fs::write(&metrics, record).unwrap();
+    bench.run(&["train", "--resume", "--out", "run"]).succeeded();
+    bench.run(&["train", "--resume", "--out", "run", "--log", "csv"]).refused(2, &["--log", "finished"]);
+}

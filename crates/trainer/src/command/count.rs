@@ -209,7 +209,10 @@ pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
             Kind::Counts => counts::open(path)?,
             Kind::CountsTsv | Kind::Text => {
                 let bytes = read_regular(path)?;
-                let (counts, tokenizer) = counts::read_tsv(&bytes, None)?;
+                let (counts, tokenizer) = counts::read_tsv(&bytes, None).map_err(|error| {
+                    let failure = Failure::from(error);
+                    Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
+                })?;
                 (counts, tokenizer, counts::part_of_tsv(&bytes))
             }
             kind => {

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &cli::Eval, output: &Output) -> Result<()> {
     };
     if output.json() {
         let mut event = json!({
-            "event": "result", "model": arguments.model, "text": name, "eval": evaluation, "seconds": seconds,
+            "event": "result", "model": arguments.model.display().to_string(), "text": name, "eval": evaluation, "seconds": seconds,
         });
         if arguments.calibration {
             event["calibration"] = serde_json::to_value(&calibration)?;

@@ -107,7 +107,8 @@ pub(super) fn follow(file: &Table, table: &mut Table, overrides: &[String]) -> R
         let share = number(of, most).map_or(0.1, |most| (value / most).min(1.0));
         let follows = match get(&now, name) {
             Some(Value::Integer(_)) => Value::Integer(((limit * share) as i64).max(1)),
-            _ => Value::Float(limit * share),
+            // 1e-6, not 0.0000010000000000000002.
+            _ => Value::Float(format!("{:.6e}", limit * share).parse().unwrap_or(limit * share)),
         };
         let by = said(most).unwrap_or_else(|| most.to_owned());
         notices.push(format!("{name} = {follows} follows {by}; it was {value}"));

@@ -324,9 +324,15 @@ fn passage(rows: &[Row]) -> String {
         .find(|row| counted(row) != counted(best))
         .or_else(|| ranked.get(1))
         .and_then(|row| Some((row.name.as_str(), first(row)?.passage.as_slice())));
-    let mut html = "<h2>Where are they surprised?</h2>\n<p>From the middle of the validation text: the best model, and the \
-                    best that was made the other way. Point at a token for its numbers.</p>\n"
-        .to_owned();
+    let which = match (is_one_text(rows), rows.iter().all(|row| row.cells.len() > 1 || counted(row))) {
+        (false, _) => "two of the models",
+        (true, false) => "the one least surprised in these runs, and that of the other making",
+        (true, true) => "the best model, and the best that was made the other way",
+    };
+    let mut html = format!(
+        "<h2>Where are they surprised?</h2>\n<p>From the middle of the validation text: {which}. Point at a token for its \
+         numbers.</p>\n"
+    );
     html.push_str(&parts::heat((&best.name, &measure.passage), beside));
     html
 }

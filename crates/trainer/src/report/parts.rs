@@ -214,6 +214,10 @@ pub(super) fn sample(
     let ids = tokenizer.encode(sample).unwrap_or_default();
     let common = longest_common(&ids, &train.ids);
     let decode = |ids: &[u32]| tokenizer.decode(ids).unwrap_or_default();
+    if decode(&ids) != sample {
+        // What was drawn is not what its text is read as, unknown tokens most of all: nothing to compare.
+        return format!("{html}<pre>{}</pre></div>\n", escape(sample));
+    }
     let (before, rest) = ids.split_at(common.start);
     let (shared, after) = rest.split_at(common.len);
     html.push_str(&format!(

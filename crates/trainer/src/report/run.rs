@@ -33,7 +33,10 @@ pub(crate) fn write(root: &Path, output: &Output) -> Result<()> {
             .hint("a report is of a run: give the folder that `train` wrote"));
     }
     let folder = RunFolder::open(root)?;
-    outputs::file(&folder.report(), &[root])?;
+    outputs::file(&folder.report(), &[root]).map_err(|failure| Failure {
+        hint: Some("what is there is no report of ours: move it elsewhere first".into()),
+        ..failure
+    })?;
     let mut settings = config::load(Some(&folder.config()), &[])?;
     config::check(&mut settings)?;
     let loaded = models::load(root, output)?;
@@ -119,9 +122,14 @@ fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> String {
     cells.push(("training", number("/train_seconds").map_or_else(String::new, duration)));
     let mut html = facts(&cells);
     html.push_str(&format!(
-        "<p>Judged on {} tokens that it was not trained on, each scored once and unsmoothed. Trained on {} tokens; a \
+        "<p>Judged on {} tokens{}, each scored once and unsmoothed. Trained on {} tokens; a \
          vocabulary of {} ({}).",
         thousands(data.val.scored()),
+        if data.val.ids == data.train.ids {
+            ", which are those that it was trained on"
+        } else {
+            " of its validation text"
+        },
         thousands(data.train.scored()),
         thousands(data.tokenizer.vocab_size() as u64),
         data.tokenizer.kind()

@@ -57,6 +57,9 @@ pub(crate) struct Saver<'a> {
     saved_step: Option<usize>,
 }
 
+/// How soon the first checkpoint can come.
+const SOON: Duration = Duration::from_secs(5);
+
 impl<'a> Saver<'a> {
     pub(crate) fn new(
         folder: &'a RunWriter,
@@ -66,10 +69,14 @@ impl<'a> Saver<'a> {
         Self { folder, settings, identity, saved_at: Instant::now(), saved_step: None }
     }
 
-    /// Whether it is time for the next checkpoint after `step`.
-    pub(crate) fn due(&self, step: usize) -> bool {
+    /// Whether it is time for the next checkpoint after `step`. The first one comes soon after the first evaluation, so that
+    /// others can open what the run has so far.
+    pub(crate) fn due(&self, step: usize, judged: bool) -> bool {
         let steps = self.settings.every_steps;
         let minutes = self.settings.every_minutes;
+        if judged && minutes > 0.0 && self.saved_step.is_none() && self.saved_at.elapsed() >= SOON {
+            return true;
+        }
         (steps > 0 && step.is_multiple_of(steps))
             || (minutes > 0.0 && self.saved_at.elapsed() >= Duration::from_secs_f64(minutes * 60.0))
     }

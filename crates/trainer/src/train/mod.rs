@@ -58,6 +58,10 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
         output.event(&result)?;
         let steps = many(result["steps"].as_u64().unwrap_or(0), "step");
         output.say(format!("{}: this run is finished ({steps}), and stays as it is", out.display()));
+        if arguments.audit || arguments.tui || !arguments.log.is_empty() {
+            return Err(Failure::usage("--log, --audit and --tui mean nothing to a run that is finished")
+                .hint("--report writes its page"));
+        }
         return if arguments.report { crate::report::run::write(out, output) } else { Ok(()) };
     }
     check_use(arguments, &loaded, output)?;
@@ -71,6 +75,14 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
     if !arguments.resume {
         let data = &loaded.config.data;
         let inputs = [&data.train[..], &data.val].concat();
+        // config.toml, which names them, is UTF-8.
+        if let Some(path) = inputs.iter().find(|path| path.to_str().is_none()) {
+            let message = format!(
+                "the name of {} is not UTF-8, and a run keeps the names of its texts",
+                path.display()
+            );
+            return Err(Failure::usage(message).hint("rename the file, or train on a copy of it"));
+        }
         match &arguments.out {
             Some(out) => outputs::new_folder(out, &inputs)?,
             None => outputs::writable(&Path::new("runs").join(name(&loaded)), &inputs)?,
@@ -88,6 +100,9 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
         Some(out) if arguments.resume => {
             let folder = RunWriter::resume(out)?;
             let checkpoint = checkpoint::newest(&folder, output)?;
+            if checkpoint.is_none() {
+                runs::refuse_whole(out)?;
+            }
             (folder, checkpoint)
         }
         _ => (open_folder(arguments, &loaded)?, None),
@@ -413,6 +428,10 @@ fn configure(arguments: &cli::Train) -> Result<Loaded> {
     if texts.is_empty() {
         config::texts(&loaded, "train")?;
     } else {
+        if let Some(set) = set.iter().find(|set| set.trim_start().starts_with("data.train=")) {
+            let message = format!("--set {set} and {} both say what to train on", texts[0].display());
+            return Err(Failure::usage(message).hint("keep one of them"));
+        }
         loaded.config.data.train = texts.to_vec();
     }
     config::texts(&loaded, "val")?;

@@ -157,7 +157,7 @@ impl Trainer<'_> {
                 last = Some(evaluation);
             }
             let stop = self.stop.asked();
-            if self.saver.due(step) || stop.is_some() {
+            if self.saver.due(step, state.best.is_some()) || stop.is_some() {
                 // A checkpoint that is not worth going back to would push out one that is.
                 self.check_finite(&state, &batches)
                     .or_else(|failure| self.keep_last_good(&state, failure))?;

@@ -10,7 +10,7 @@ use crate::compare::table::align;
 use crate::evaluate::{no_numbers, warn_unknown};
 use crate::failure::{Failure, Result};
 use crate::models::LoadedModel;
-use crate::output::{Output, number};
+use crate::output::{Output, many, number};
 
 /// The smoothing shown where nothing says which.
 const SHOWN_EPSILON: f64 = 0.1;
@@ -135,8 +135,14 @@ pub(super) fn walk(
         number(nats, 4)
     ));
     text.push_str(&format!(
-        "smoothed, ε {epsilon}   = Σ p' (log-sum-exp − z) = {} nats\n\n",
-        number(smoothed_loss, 4)
+        "smoothed, ε {epsilon}   = Σ p' (log-sum-exp − z) = {} nats{}\n\n",
+        number(smoothed_loss, 4),
+        if smoothed_loss.is_finite() {
+            String::new()
+        } else {
+            let never = z.iter().filter(|z| **z == f64::NEG_INFINITY).count() as u64;
+            format!(", since {} held impossible (<s> always is) would get a share", many(never, "token"))
+        }
     ));
     text.push_str(&format!(
         "The gradient of the loss over z is q − p: it pulls {} up by 1 − q = {:.5} and pushes every other down by its own \

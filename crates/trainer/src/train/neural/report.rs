@@ -133,8 +133,9 @@ impl Trainer<'_> {
     /// better than the validation text.
     fn notice_overfitting(&mut self, state: &State, train_nll: f64, nats_per_token: f64) -> Result<()> {
         const TURNED: usize = 3;
-        let Some(best) = state.best.as_ref().filter(|_| state.stale == TURNED && train_nll < nats_per_token)
-        else {
+        // A training loss that has risen, too, is no overfitting.
+        let is_fitted = |best: &&Best| train_nll < nats_per_token && train_nll < best.nats_per_token;
+        let Some(best) = state.best.as_ref().filter(|_| state.stale == TURNED).filter(is_fitted) else {
             return Ok(());
         };
         self.output.say(format!(
