@@ -28,7 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 THREADS = "2"
 PARTS = ["step", "loss", "ngram", "count", "score", "train"]
 # Of the benches, what stands for the rest and takes little time.
-CASES = {"step": ["cpu/f32", "cpu/bf16"], "loss": ["cross_entropy/4096x50257/0", "cross_entropy/8192x65/0"], "ngram": [""]}
+CASES = {"step": ["cpu/f32", "cpu/bf16"], "loss": ["in_place/4096x50257", "in_place/8192x65"], "ngram": [""]}
 TRAINED = """
 [data]
 embedded = "stories"
