@@ -12,7 +12,10 @@ use surprisal_text::{TokenText, Tokenizer};
 use crate::config;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, thousands};
-use crate::train::{checkpoint, identity::text_hash};
+use crate::train::{
+    checkpoint,
+    identity::{Identity, text_hash},
+};
 
 /// Whose weights they are that come from a checkpoint.
 #[derive(Debug, Serialize)]
@@ -43,19 +46,23 @@ pub(crate) fn done(root: &Path) -> Option<Value> {
     result(root).filter(|_| StoredModel::load(root.join("model")).is_ok())
 }
 
-/// Refuses to begin again a run whose model is whole: without the end of its record nobody can tell what it is of.
+/// Refuses to make a model again in the place of a whole one, unless its record began with the same settings and texts: then
+/// it is the same to the bit.
 ///
 /// # Errors
-/// A whole model at `root`.
-pub(crate) fn refuse_whole(root: &Path) -> Result<()> {
-    if StoredModel::load(root.join("model")).is_err() {
+/// A whole model at `root` that is, or may be, of another `identity`.
+pub(crate) fn refuse_whole(root: &Path, identity: &Identity) -> Result<()> {
+    let begun = events(root).lines().next().and_then(|line| serde_json::from_str::<Value>(line).ok());
+    let begun = begun.and_then(|start| serde_json::from_value::<Identity>(start["identity"].clone()).ok());
+    if begun.as_ref() == Some(identity) || StoredModel::load(root.join("model")).is_err() {
         return Ok(());
     }
     let message = format!(
-        "{} has a whole model and no checkpoint, but metrics.jsonl does not say that the run has ended",
+        "{} has a whole model and no checkpoint, and metrics.jsonl does not say that it is of these settings and texts",
         root.display()
     );
-    Err(Failure::failed(message).hint("put metrics.jsonl back; or train into another folder with --out"))
+    let hint = "bring back metrics.jsonl, config.toml and the texts as they were; or train into another folder with --out";
+    Err(Failure::failed(message).hint(hint))
 }
 
 /// Where the run in `folder` stands: a word for programs, and what follows "this run".

@@ -100,9 +100,6 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
         Some(out) if arguments.resume => {
             let folder = RunWriter::resume(out)?;
             let checkpoint = checkpoint::newest(&folder, output)?;
-            if checkpoint.is_none() {
-                runs::refuse_whole(out)?;
-            }
             (folder, checkpoint)
         }
         _ => (open_folder(arguments, &loaded)?, None),
@@ -111,6 +108,9 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
     let outcome = {
         let (data, folder, pool, stop, from) = (&data, &folder, &pool, stop, checkpoint.as_ref());
         identified(&loaded, data, from).and_then(|(text, identity)| {
+            if arguments.resume && from.is_none() {
+                runs::refuse_whole(folder.root(), &identity)?;
+            }
             Run { config, text, identity, data, folder, pool, output, stop, audit, log, started }
                 .train(plan, from)
         })
@@ -315,7 +315,7 @@ impl Run<'_> {
                 "tokenizer": data.tokenizer.kind().to_string(), "vocab_size": data.tokenizer.vocab_size(),
                 "train_tokens": data.train.scored(), "val_tokens": data.val.scored(), "seed": config.train.seed,
                 "texts": { "train": identity::text_hash(&data.train), "val": identity::text_hash(&data.val) },
-                "opening": data.opening()?,
+                "opening": data.opening()?, "identity": self.identity,
             });
             record.event(&start, output)?;
             counted::baselines(data, table, pool, &mut record, output)?;
