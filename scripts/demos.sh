@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the demonstrations of README.md's section "Teach", each as it is written there, start to end on a fresh clone.
 #
-#   scripts/demos.sh          (about twelve minutes on two cores)
+#   scripts/demos.sh          (about a quarter to half an hour on two cores)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 clone=$(mktemp -d)
