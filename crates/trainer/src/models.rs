@@ -1,7 +1,6 @@
 //! Models on disk: saving one into a run, and loading whatever MODEL is on the command line.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -394,12 +393,8 @@ impl LoadedModel {
 
     /// How a text that is written without a prompt starts: as the run's record has it, from the training text.
     pub(crate) fn opening(&self) -> Result<Opening> {
-        const LONGEST: u64 = 1 << 16;
         let recorded = || {
-            let mut line = String::new();
-            let metrics = std::fs::File::open(self.folder.as_ref()?.metrics()).ok()?;
-            BufReader::new(metrics.take(LONGEST)).read_line(&mut line).ok()?;
-            let start: Value = serde_json::from_str(&line).ok()?;
+            let start = runs::start(self.folder.as_ref()?.root());
             serde_json::from_value::<Opening>(start["opening"].clone()).ok()
         };
         match recorded().filter(|opening| opening.is_of(&self.tokenizer)) {

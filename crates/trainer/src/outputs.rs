@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use surprisal_formats::lock::Lock;
 use surprisal_formats::place::{Place, folder_of, id};
+use surprisal_formats::read::regular_text;
 use surprisal_formats::{Error, atomic, run};
 
 use crate::cli;
@@ -81,7 +82,7 @@ pub(crate) fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<Pa
         }
         refuse_inside(path, folder, input)?;
     }
-    let manifest = std::fs::read_to_string(folder.join("manifest.json"));
+    let manifest = regular_text(folder.join("manifest.json"));
     if manifest.is_ok_and(|json| json.contains("\"format\": \"surprisal ")) {
         let message = format!("`{shown}` would be among the files of a model, which belong together");
         return refuse(message, "write to another folder with --out");

@@ -35,6 +35,11 @@ fn events(root: &Path) -> String {
     regular_text(root.join("metrics.jsonl")).unwrap_or_default()
 }
 
+/// What the record of the run at `root` says of its start; null where it says nothing.
+pub(crate) fn start(root: &Path) -> Value {
+    serde_json::from_str(events(root).lines().next().unwrap_or_default()).unwrap_or_default()
+}
+
 /// The result of the run at `root`, which is finished if it has one.
 pub(crate) fn result(root: &Path) -> Option<Value> {
     let last: Value = serde_json::from_str(events(root).lines().last()?).ok()?;
@@ -52,8 +57,7 @@ pub(crate) fn done(root: &Path) -> Option<Value> {
 /// # Errors
 /// A whole model at `root` that is, or may be, of another `identity`.
 pub(crate) fn refuse_whole(root: &Path, identity: &Identity) -> Result<()> {
-    let begun = events(root).lines().next().and_then(|line| serde_json::from_str::<Value>(line).ok());
-    let begun = begun.and_then(|start| serde_json::from_value::<Identity>(start["identity"].clone()).ok());
+    let begun = serde_json::from_value::<Identity>(start(root)["identity"].clone()).ok();
     if begun.as_ref() == Some(identity) || StoredModel::load(root.join("model")).is_err() {
         return Ok(());
     }
@@ -142,8 +146,7 @@ pub(crate) fn check_text(
     text: &TokenText,
     output: &Output,
 ) -> Result<()> {
-    let events = events(folder.root());
-    let start: Value = serde_json::from_str(events.lines().next().unwrap_or_default()).unwrap_or_default();
+    let start = start(folder.root());
     let (had, has) = (start[format!("{part}_tokens")].as_u64().unwrap_or(text.scored()), text.scored());
     let kept = start["texts"][part].as_str();
     // Older runs kept only how many tokens there were.

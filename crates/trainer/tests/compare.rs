@@ -273,6 +273,22 @@ fn two_seeds_come_with_their_caveat_and_the_same_seed_twice_is_refused() {
         .refused(2, &["seed 1 is given twice", "--seeds 1,2,3"]);
     bench.file("twice.toml", format!("[compare]\nseeds = [5, 5]\n{VERDICTS}"));
     bench.run(&["compare", "twice.toml"]).refused(2, &["twice.toml", "seed 5 is given twice"]);
+    // Nor is one seed for all of them, wherever it is said.
+    let named = ["train.seed is set", "--seeds 1,2,3"];
+    bench
+        .run(&["compare", "grid.toml", "--seeds", "1,2,3", "--set", "train.seed=9", "--out", "twice"])
+        .refused(2, &named);
+    for (file, text) in [
+        ("shared.toml", format!("[train]\nseed = 8\n{}", VERDICTS.replacen("[train]\n", "", 1))),
+        ("variant.toml", format!("{VERDICTS}\n[[variant]]\nname = \"seeded\"\ntrain = {{ seed = 4 }}\n")),
+        (
+            "points.toml",
+            format!("{VERDICTS}\n[[variant]]\nname = \"x\"\n[variant.grid]\n\"train.seed\" = [3, 4]\n"),
+        ),
+    ] {
+        bench.file(file, text);
+        bench.run(&["compare", file, "--out", "twice"]).refused(2, &[&[file], &named[..]].concat());
+    }
     assert!(!bench.path().join("twice").exists());
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use common::{Bench, Ran, sentences};
 
 /// Within what time a signal ends a command, with room for a machine that is busy with other tests.
-const SOON: Duration = Duration::from_secs(4);
+const SOON: Duration = Duration::from_secs(2);
 
 fn send(signal: &str, child: &Child) {
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
@@ -74,6 +74,9 @@ fn threads_and_jobs_are_from_1_to_1024_whoever_is_asked() {
     }
     bench.run(&["compare", "d.toml"]).refused(2, &["d.toml: compare.jobs is 1025", "from 1 to 1024"]);
     bench.run(&["compare", "c.toml", "--jobs", "1024", "--out", "c"]).succeeded();
+    // In a config 0 says that the machine decides.
+    bench.file("d.toml", format!("[compare]\njobs = 0\n{grid}"));
+    bench.run(&["compare", "d.toml", "--set", "train.threads=0", "--out", "d"]).succeeded();
 }
 
 #[test]
@@ -88,6 +91,12 @@ fn what_the_limits_of_the_shell_do_not_let_fit_is_refused_in_words() {
     bench.file("b.bin", vec![b'b'; 20 << 20]);
     let bytes = ["count", "b.bin", "--tokenizer", "byte", "--threads", "1", "--out", "m.ngram"];
     after(&bench, "ulimit -v 150000", &bytes).refused(2, &["reading this text needs about", "are free"]);
+    // Each thread wants memory for its stack.
+    bench.text("b.txt", 100);
+    bench.run(&["count", "b.txt", "--order", "2", "--out", "m.ngram"]).succeeded();
+    after(&bench, "ulimit -v 1000000", &["eval", "m.ngram", "b.txt", "--threads", "1024"])
+        .refused(1, &["cannot start 1024 worker threads", "fewer with --threads"]);
+    std::fs::remove_file(bench.path().join("m.ngram")).unwrap();
     let train = ["train", "a.txt", "--set", "model.kind=ngram", "--set", "model.order=9", "--out", "run"];
     after(&bench, "ulimit -v 200000", &train).refused(2, &["counting this text needs about", "model.order"]);
     let grid = "[data]\ntrain = [\"a.txt\"]\n[tokenizer]\nkind = \"word\"\n[[variant]]\nname = \"{model.order}\"\n\
@@ -96,7 +105,7 @@ fn what_the_limits_of_the_shell_do_not_let_fit_is_refused_in_words() {
     let compare = ["compare", "c.toml", "--jobs", "4", "--out", "c"];
     after(&bench, "ulimit -v 200000", &compare)
         .refused(2, &["making 4 cells at a time needs about", "--jobs"]);
-    assert_eq!(bench.entries(), ["a.txt", "b.bin", "c.toml"]);
+    assert_eq!(bench.entries(), ["a.txt", "b.bin", "b.txt", "c.toml"]);
 }
 
 #[test]
@@ -142,6 +151,38 @@ fn a_signal_ends_reading_counting_and_writing_at_once_and_leaves_no_half_file() 
         assert_eq!(child.wait().unwrap().code(), Some(code), "{phase}");
         assert!(sent.elapsed() < SOON, "{phase}: {:?}", sent.elapsed());
         assert_eq!(bench.entries(), ["a.txt"], "{phase}");
+    }
+}
+
+#[test]
+fn a_signal_ends_learning_of_tokens_mixing_tuning_and_evaluating_at_once() {
+    let bench = Bench::new();
+    bench.file("a.txt", many_words(400_000));
+    bench.file("b.txt", many_words(4000));
+    bench.run(&["count", "b.txt", "--order", "3", "--out", "m.ngram"]).succeeded();
+    let before = bench.entries();
+    let bpe = ["--set", "tokenizer.kind=bpe", "--set", "tokenizer.vocab_size=8000", "--out", "run"];
+    for (arguments, wait) in [
+        (&[&["train", "a.txt"], &bpe[..]].concat()[..], 400),
+        (&["mix", "m.ngram", "m.ngram", "--heldout", "a.txt"], 300),
+        (&["count", "a.txt", "--order", "4", "--tune", "--out", "n.ngram"], 600),
+        (&["eval", "m.ngram", "a.txt"], 100),
+    ] {
+        let mut child =
+            bench.command(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        send("-INT", &child);
+        let sent = Instant::now();
+        let code = child.wait().unwrap().code();
+        assert!(sent.elapsed() < SOON, "{arguments:?}: {:?}", sent.elapsed());
+        // A fast machine may have ended it before.
+        assert!(code == Some(130) || code == Some(0), "{arguments:?}: {code:?}");
+        if code == Some(130) {
+            assert_eq!(bench.entries(), before, "{arguments:?}");
+        } else {
+            eprintln!("{arguments:?} ended before the signal came");
+            drop(std::fs::remove_file(bench.path().join("n.ngram")));
+        }
     }
 }
 
@@ -225,22 +266,30 @@ fn an_evaluation_that_a_signal_ends_is_made_again_and_the_run_ends_in_the_same_b
 fn a_text_that_changes_while_it_is_read_is_named() {
     let bench = Bench::new();
     let path = bench.text("a.txt", 100_000);
-    let mut child = bench
-        .command(&["count", "a.txt", "--order", "2", "--out", "m.arpa"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // The same length, again and again.
-    while child.try_wait().unwrap().is_none() {
-        use std::io::Write;
-        let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-        file.write_all(b"THE").unwrap();
-        drop(file);
-        std::thread::sleep(Duration::from_millis(1));
+    bench.text("b.txt", 200);
+    bench.run(&["count", "b.txt", "--order", "2", "--out", "m.ngram"]).succeeded();
+    let before = bench.entries();
+    let kind = ["--set", "model.kind=ngram", "--out", "run"];
+    for arguments in [
+        &["count", "a.txt", "--order", "2", "--out", "m.arpa"][..],
+        &["eval", "m.ngram", "a.txt"],
+        &[&["train", "a.txt"], &kind[..]].concat(),
+        &[&["train", "b.txt", "--set", "data.val=[\"a.txt\"]"], &kind[..]].concat(),
+    ] {
+        let mut child =
+            bench.command(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        // The same length, again and again.
+        while child.try_wait().unwrap().is_none() {
+            use std::io::Write;
+            let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all(b"THE").unwrap();
+            drop(file);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ran::of(child.wait_with_output().unwrap(), arguments)
+            .refused(1, &["a.txt was changed while it was being read"]);
+        assert_eq!(bench.entries(), before);
     }
-    Ran::of(child.wait_with_output().unwrap(), &["count"])
-        .refused(1, &["a.txt was changed while it was being read"]);
-    assert_eq!(bench.entries(), ["a.txt"]);
 }
 
 #[test]
@@ -259,13 +308,16 @@ fn what_is_no_file_is_refused_and_folders_pass_it_over() {
     for what in ["pipe.tsv", "pipe.counts"] {
         bench.run(&["merge", what, "--out", "m.arpa"]).refused(2, &[what, "a pipe or a device"]);
     }
-    bench.run(&["report", "pipe"]).refused(1, &["pipe"]);
+    bench.run(&["report", "pipe"]).refused(1, &["a pipe or a device"]);
     bench.run(&["count", "texts", "--order", "2", "--out", "m.arpa"]).succeeded();
     if Path::new("/proc/self").exists() {
         // What of it is text differs between systems; that there is an end, and what is left out, does not.
         let ran = bench.run(&["count", "/proc/self", "--order", "2", "--out", "self.arpa"]);
         assert!(ran.code == 0 || ran.code == 1, "{}", ran.stderr);
         assert!(ran.stderr.contains("/proc/self/root is on another file system"), "{}", ran.stderr);
+        bench.run(&["inspect", "/proc/self"]).succeeded();
+        bench.run(&["merge", "/proc/self", "--out", "x.arpa"]).refused(2, &["/proc/self holds no counts"]);
+        bench.run(&["report", "/proc/self"]).refused(1, &["/proc/self", "is no run"]);
         // A way out of the folder's file system is not taken, and that is said.
         std::os::unix::fs::symlink("/proc", bench.path().join("texts/way-out")).unwrap();
         let ran = bench.run(&["count", "texts", "--order", "2", "--out", "n.arpa"]).succeeded();
@@ -283,6 +335,25 @@ fn a_record_that_is_a_pipe_is_not_waited_for() {
     bench.text("a.txt", 200);
     let set = ["--set", "model.kind=ngram", "--set", "model.order=2"];
     bench.run(&[&["train", "a.txt", "--out", "run"], &set[..]].concat()).succeeded();
+    // The model is whole, whatever is known of how it was made.
+    std::fs::remove_file(bench.path().join("run/metrics.jsonl")).unwrap();
+    fifo(&bench, "run/metrics.jsonl");
+    for command in [
+        &["sample", "run", "--tokens", "2"][..],
+        &["eval", "run", "a.txt"],
+        &["explain", "run", "--text", "a"],
+        &["inspect", "run"],
+        &["export", "run", "--out", "x.arpa"],
+        &["mix", "run", "run", "a.txt", "--weights", "1,1"],
+    ] {
+        bench.run(command).succeeded();
+    }
+    bench.file("g.toml", "[[variant]]\nname = \"a\"\nmodel = { kind = \"uniform\" }\n");
+    bench.run(&["compare", "g.toml", "a.txt", "--out", "c"]).succeeded();
+    std::fs::remove_file(bench.path().join("c/comparison.json")).unwrap();
+    fifo(&bench, "c/comparison.json");
+    bench.file("c/notes", "mine");
+    bench.run(&["compare", "g.toml", "a.txt", "--out", "c"]).refused(1, &["already there"]);
     for entry in ["metrics.jsonl", "model"] {
         let path = bench.path().join("run").join(entry);
         if path.is_dir() {
@@ -353,6 +424,12 @@ fn parts_that_are_not_one_text_are_refused_and_summed_where_that_is_meant() {
     assert!(ran.stderr.contains("s.counts does not say which part of which text"), "{}", ran.stderr);
 }
 
+#[cfg(target_os = "linux")]
+fn cut(bench: &Bench) {
+    let file = std::fs::OpenOptions::new().write(true).open(bench.path().join("m.ngram")).unwrap();
+    file.set_len(4096).unwrap();
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_model_that_is_cut_short_while_it_is_read_ends_the_command_in_words() {
@@ -361,17 +438,26 @@ fn a_model_that_is_cut_short_while_it_is_read_ends_the_command_in_words() {
         (0..60_000_u64).map(|n| format!("w{} w{} w{n}\n", n * n % 997, n * 7919 % 30011)).collect();
     bench.file("a.txt", words);
     bench.run(&["count", "a.txt", "--order", "4", "--out", "m.ngram"]).succeeded();
+    // What is read once is read at once: many times the model makes it last until it is cut.
+    let many: Vec<&str> = std::iter::repeat_n("a.txt", 40).collect();
+    for arguments in [
+        &[&["eval", "m.ngram"], &many[..]].concat()[..],
+        &[&["mix", "m.ngram", "m.ngram", "--weights", "1,1"], &many[..]].concat(),
+    ] {
+        let child = bench.command(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        std::fs::copy(bench.path().join("m.ngram"), bench.path().join("kept.ngram")).unwrap();
+        cut(&bench);
+        Ran::of(child.wait_with_output().unwrap(), arguments)
+            .refused(1, &["m.ngram was cut short while it was in use"]);
+        std::fs::rename(bench.path().join("kept.ngram"), bench.path().join("m.ngram")).unwrap();
+    }
     let arguments = ["sample", "m.ngram", "--tokens", "100000000", "--temperature", "1"];
     let mut child = bench.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     // It is at work.
     stdout.read_exact(&mut [0; 100]).unwrap();
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(bench.path().join("m.ngram"))
-        .unwrap()
-        .set_len(4096)
-        .unwrap();
+    cut(&bench);
     let reader = std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
     let ran = Ran::of(child.wait_with_output().unwrap(), &arguments);
     ran.refused(1, &["m.ngram was cut short while it was in use", "rename"]);

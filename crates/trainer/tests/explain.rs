@@ -95,6 +95,13 @@ fn the_arithmetic_of_a_step_adds_up() {
     }
     let shown = bench.run(&["explain", "mlp", "--text", "the cat", "--step", "5"]).succeeded().stdout;
     assert!(shown.contains("log-sum-exp") && shown.contains("q − p'") && shown.contains("nats ="), "{shown}");
+    // Without a share even what is impossible costs nothing.
+    bench.run(&["count", "a.txt", "--order", "2", "--smoothing", "mle", "--out", "m.ngram"]).succeeded();
+    let plain = ["explain", "m.ngram", "--text", "the cat", "--step", "1", "--smoothing", "0"];
+    let step = bench.run(&[&plain[..], &["--json"]].concat()).succeeded().result();
+    assert_eq!(number(&step, "smoothed_loss"), number(&step, "nats"));
+    let shown = bench.run(&plain).succeeded().stdout;
+    assert!(shown.contains("smoothed, ε 0") && !shown.contains("NaN"), "{shown}");
     bench.run(&["explain", "mlp", "--text", "abc", "--step", "9"]).refused(2, &["1 to 3"]);
     bench.run(&["explain", "mlp", "--text", ""]).refused(2, &["--text"]);
 }

@@ -57,6 +57,8 @@ fn what_a_command_reads_it_does_not_replace() {
     let mix = ["mix", "m.ngram", "m.arpa", "--weights", "1,1", "--out"];
     refuses(&bench, &[&mix[..], &["m.ngram"]].concat(), &["m.ngram", read_by]);
     refuses(&bench, &["mix", "m.ngram", "m.arpa", "--heldout", "m.tsv", "--out", "m.arpa"], &[read_by]);
+    let own = ["mix", "m.ngram", "m.arpa", "--heldout", "text.arpa", "--out", "text.arpa"];
+    refuses(&bench, &own, &["text.arpa", read_by]);
     #[cfg(unix)]
     {
         std::os::unix::fs::symlink("text.arpa", bench.path().join("soft.arpa")).unwrap();
@@ -101,7 +103,12 @@ fn a_place_where_nothing_can_be_written_is_refused_before_the_work() {
     bench.file("file", "mine");
     bench.text("folder.arpa/inside.txt", 3);
     let long = format!("{}.arpa", "x".repeat(251));
-    for command in [&["count", "a.txt", "--order", "2"][..], &["merge", "m.counts"], &["export", "m.ngram"]] {
+    for command in [
+        &["count", "a.txt", "--order", "2"][..],
+        &["merge", "m.counts"],
+        &["export", "m.ngram"],
+        &["mix", "m.ngram", "m.ngram", "--weights", "1,1"],
+    ] {
         let with = |out: &'static str| [command, &["--out", out]].concat();
         refuses(
             &bench,
@@ -568,10 +575,14 @@ fn a_comparison_that_is_being_made_is_left_to_its_maker() {
 #[test]
 fn where_files_may_have_no_bytes_no_lock_is_left() {
     let bench = bench();
+    bench.file("grid.toml", "[[variant]]\nname = \"a\"\n[variant.model]\nkind = \"uniform\"\n");
     for command in [
         "count a.txt --order 2 --out x.arpa",
         "train a.txt --set model.kind=uniform --out run",
         "export m.ngram --out x.arpa",
+        "merge m.counts --out x.arpa",
+        "mix m.ngram m.ngram --weights 1,1 --out x.arpa",
+        "compare grid.toml a.txt --out run",
     ] {
         shell(&bench, &format!("ulimit -f 0; \"$0\" {command}")).refused(1, &["hint", "ulimit -f"]);
         no_debris(&bench);

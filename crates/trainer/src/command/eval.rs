@@ -102,11 +102,12 @@ pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
         ]);
     }
     if evaluation.zero_probability > 0 {
-        let possible = (evaluation.tokens - evaluation.zero_probability) as f64;
+        let possible = evaluation.tokens - evaluation.zero_probability;
+        let nats = evaluation.nats_possible / possible as f64;
         lines.push(("zero probability".to_owned(), thousands(evaluation.zero_probability)));
         lines.push((
             "nats per possible token".to_owned(),
-            format!("{:.4}", evaluation.nats_possible / possible),
+            if possible == 0 { "none: all are impossible".to_owned() } else { format!("{nats:.4}") },
         ));
     }
     if let (Some(entropy), Some(kl)) = (evaluation.source_entropy(), evaluation.kl()) {

@@ -230,6 +230,17 @@ fn expand(
     };
     merge(&mut table, shared);
     merge(&mut table, &entry);
+    let seeded = |table: &toml::Table| table.get("train").is_some_and(|train| train.get("seed").is_some());
+    if seeded(shared)
+        || seeded(&entry)
+        || grid.contains_key("train.seed")
+        || arguments.set.iter().any(|set| set.trim_start().starts_with("train.seed"))
+    {
+        return Err(Failure::usage(
+            "train.seed is set, but a comparison trains each variant from every seed of its own list",
+        )
+        .hint("name the seeds there: seeds = [1, 2, 3] in [compare], or --seeds 1,2,3"));
+    }
     let mut points = vec![Vec::new()];
     for (key, values) in &grid {
         let toml::Value::Array(values) = values else {

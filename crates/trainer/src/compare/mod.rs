@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::json;
 use surprisal_formats::atomic;
 use surprisal_formats::lock::Lock;
+use surprisal_formats::read::regular_text;
 use surprisal_formats::run::refuse_occupied;
 use surprisal_kernels::threads::Pool;
 
@@ -60,7 +61,8 @@ pub(crate) fn run(arguments: &cli::Compare, output: &Output, stop: &Stop) -> Res
     let jobs = jobs(&grid, &waiting, &texts, output)?;
     std::fs::create_dir_all(&root)
         .map_err(|error| Failure::failed(format!("cannot create {}: {error}", root.display())))?;
-    let _lock = Lock::acquire(&root)?;
+    // Nothing is left of a folder in which nothing can be written.
+    let _lock = Lock::acquire(&root).inspect_err(|_| drop(std::fs::remove_dir(&root)))?;
     outputs::file(&root.join(REPORT), &[&arguments.config])?;
     let threads = (config::cores() / jobs).max(1);
     output.say(format!(
@@ -123,7 +125,7 @@ fn refuse_foreign(root: &Path) -> Result<()> {
         entry.is_ok_and(|entry| ["cells", TOLD, REPORT, "lock"].iter().any(|name| entry.file_name() == *name))
     };
     let begun = std::fs::read_dir(root).is_ok_and(|mut entries| entries.all(ours));
-    let ended = std::fs::read_to_string(root.join(TOLD)).is_ok_and(|json| json.contains("\"differences\":"));
+    let ended = regular_text(root.join(TOLD)).is_ok_and(|json| json.contains("\"differences\":"));
     if ended || begun && root.join("cells").is_dir() { Ok(()) } else { Ok(refuse_occupied(root)?) }
 }
 

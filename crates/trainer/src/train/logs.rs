@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use surprisal_formats::events::EventWriter;
+use surprisal_formats::read::regular_text;
 use surprisal_formats::{atomic, csv};
 
 use crate::cli::Log;
@@ -89,8 +90,7 @@ impl Logs {
             return Ok(());
         }
         let metrics = self.root.join("metrics.jsonl");
-        let text = std::fs::read_to_string(&metrics)
-            .map_err(|error| Failure::failed(format!("cannot read {}: {error}", metrics.display())))?;
-        Ok(atomic::write(self.root.join("metrics.csv"), csv::from_json_lines(&text)?.as_bytes())?)
+        let text = csv::from_json_lines(&regular_text(&metrics)?)?;
+        Ok(atomic::write(self.root.join("metrics.csv"), text.as_bytes())?)
     }
 }

@@ -47,7 +47,9 @@ pub(super) fn walk(
     let vocab = z.len() as f64;
     let truth = |id: usize| f64::from(u8::from(id == target));
     let smooth = |id: usize| (1.0 - epsilon) * truth(id) + epsilon / vocab;
-    let smoothed_loss: f64 = (0..z.len()).map(|id| smooth(id) * (lse - z[id])).sum();
+    // A token without a share costs nothing, impossible or not.
+    let smoothed_loss: f64 =
+        (0..z.len()).filter(|&id| smooth(id) > 0.0).map(|id| smooth(id) * (lse - z[id])).sum();
 
     let mut shown: Vec<u32> = ranking(&z).into_iter().take(arguments.top.max(1)).collect();
     if !shown.contains(&(target as u32)) {
