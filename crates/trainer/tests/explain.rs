@@ -105,3 +105,36 @@ fn the_arithmetic_of_a_step_adds_up() {
     bench.run(&["explain", "mlp", "--text", "abc", "--step", "9"]).refused(2, &["1 to 3"]);
     bench.run(&["explain", "mlp", "--text", ""]).refused(2, &["--text"]);
 }
+
+#[test]
+fn a_first_token_is_said_to_have_nothing_before_it() {
+    let bench = Bench::new();
+    models(&bench);
+    let small = ["model.n_layer=1", "model.n_head=2", "model.n_embd=16", "train.steps=3", "sample.tokens=0"];
+    let small: Vec<&str> = small.iter().flat_map(|set| ["--set", set]).collect();
+    bench.run(&[&["train", "a.txt", "--out", "transformer"][..], &small].concat()).succeeded();
+    let lines = ["--set", "model.kind=ngram", "--set", "model.order=2", "--set", "data.unit=line"];
+    bench.run(&[&["train", "a.txt", "--out", "lines"][..], &lines].concat()).succeeded();
+    let step = |model: &str, step: &str| {
+        bench.run(&["explain", model, "--text", "the cat", "--step", step]).succeeded().stdout
+    };
+    let why = "the first token has nothing before it, which this model was never trained to read: there every token is \
+               equally likely, as in `eval`";
+    for model in ["mlp", "transformer"] {
+        let first = step(model, "1");
+        assert!(first.starts_with(&format!("{model}: token 1 is \"t\" with nothing before it\n")), "{first}");
+        assert!(first.contains(why) && !first.contains("counts have none"), "{first}");
+        // In the words of the list.
+        let list = bench.run(&["explain", model, "--text", "the cat"]).succeeded().stdout;
+        assert!(list.contains(why), "{list}");
+        let second = step(model, "2");
+        assert!(second.contains("token 2 is \"h\" after \"t\"\n\nlogits z"), "{second}");
+        assert!(!second.contains("nothing before"), "{second}");
+    }
+    // A counted model has no logits, and has seen how texts and lines begin.
+    let counted = step("counted", "1");
+    assert!(counted.starts_with("counted: token 1 is \"t\" with nothing before it\n"), "{counted}");
+    assert!(counted.contains("(counts have none)") && !counted.contains("never trained"), "{counted}");
+    let line = step("lines", "1");
+    assert!(line.starts_with("lines: token 1 is \"t\" after \"<s>\"\n"), "{line}");
+}

@@ -20,6 +20,10 @@ use crate::failure::{Failure, Result};
 use crate::models::{self, LoadedModel, Model};
 use crate::output::{Output, many, number, visible};
 
+/// Why a trained model's first token costs what it costs.
+const STARTS_UNIFORM: &str = "the first token has nothing before it, which this model was never trained to read: there every \
+                              token is equally likely, as in `eval`";
+
 /// One token under one model.
 #[derive(Debug, Clone, Serialize)]
 struct Told {
@@ -209,10 +213,7 @@ impl Reading {
             heading.push_str(&format!("{unknown}\n"));
         }
         if self.starts_uniform {
-            heading.push_str(
-                "the first token has nothing before it, which this model was never trained to read: there every token is \
-                 equally likely, as in `eval`\n",
-            );
+            heading.push_str(&format!("{STARTS_UNIFORM}\n"));
         }
         heading
     }

@@ -4,7 +4,7 @@ use serde_json::json;
 use surprisal_loss::information;
 use surprisal_text::TokenizerKind;
 
-use super::{Text, label, quoted, ranking, scores};
+use super::{STARTS_UNIFORM, Text, label, quoted, ranking, scores};
 use crate::cli;
 use crate::compare::table::align;
 use crate::evaluate::{no_numbers, warn_unknown};
@@ -84,8 +84,15 @@ pub(super) fn walk(
     let before = before.join(space);
     let stood = label(stood, *unknown);
     let tail: String = before.chars().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect();
+    let after = match tail.as_str() {
+        "" if from == 0 => "with nothing before it".to_owned(),
+        "" => format!("after {}", quoted(&token(ids[0]))),
+        tail => format!("after {}", quoted(tail)),
+    };
+    let starts_uniform = format!("ln q in the place of logits ({STARTS_UNIFORM})");
     let what = match are_logits {
         true => "logits z",
+        false if loaded.model.neural().is_some() => &starts_uniform,
         false if lse.abs() < 1e-3 => "ln q in the place of logits (counts have none)",
         false => {
             "ln q in the place of logits; the model's q do not sum to one, these are made to, and differ from `eval`"
@@ -112,9 +119,8 @@ pub(super) fn walk(
     let others = z.len() - shown.len();
     let rest: f64 = 1.0 - shown.iter().map(|&id| q[id as usize]).sum::<f64>();
     let mut text = format!(
-        "{name}: token {step} is {} after {}\n\n{what}, the likeliest {} of {}:\n{}",
+        "{name}: token {step} is {} {after}\n\n{what}, the likeliest {} of {}:\n{}",
         quoted(&stood),
-        quoted(&tail),
         shown.len(),
         z.len(),
         align(&table)
