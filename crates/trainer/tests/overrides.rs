@@ -120,6 +120,30 @@ fn strides_ramps_shards_and_rates_follow() {
 }
 
 #[test]
+fn a_stride_that_nothing_says_is_half_a_block_and_said_where_that_changes() {
+    for (file, block_size, stride) in [("[train]\nblock_size = 64\n", 8, 4), ("", 8, 4), ("", 128, 64)] {
+        let set = format!("train.block_size={block_size}");
+        let loaded = resolved(file, &[&set]).unwrap();
+        assert_eq!(loaded.config.eval.stride, stride);
+        assert_eq!(loaded.notices, [format!("eval.stride = {stride} follows --set {set}; it was 32")]);
+    }
+    // The same block has the same stride; what is said is known; a counted model has none.
+    assert_eq!(resolved("", &["model.kind=ngram", "train.block_size=8"]).unwrap().notices, [""; 0]);
+    assert_eq!(resolved("", &["train.block_size=64"]).unwrap().notices, [""; 0]);
+    let said = resolved("", &["train.block_size=8", "eval.stride=3"]).unwrap();
+    assert_eq!((said.config.eval.stride, said.notices.len()), (3, 0));
+    let bench = Bench::new();
+    bench.text("own.txt", 60);
+    bench.file("c.toml", "[train]\nsteps = 2\n[optim]\nwarmup = 0\n");
+    let ran = train(&bench, &["c.toml", "own.txt", "--set", "train.block_size=8", "--out", "a"]).succeeded();
+    assert!(
+        ran.stderr.contains("note: eval.stride = 4 follows --set train.block_size=8; it was 32"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
 fn what_cannot_stand_beside_what_is_said_gives_way() {
     let of = |file: &str, set: &[&str]| resolved(file, set).unwrap();
     let bpe = of("[tokenizer]\nkind = \"bpe\"\nvocab_size = 300\n", &["tokenizer.kind=char"]);
@@ -354,6 +378,9 @@ fn texts_that_are_not_there_are_named_with_their_line() {
     bench.text("own.txt", 20);
     bench.file("c.toml", "[train]\nsteps = 1\n[data]\ntrain = [\"gone.txt\"]\n");
     bench.run(&["train", "c.toml"]).refused(2, &["c.toml:4: data.train names gone.txt", "hint"]);
+    // In a list over several lines, its own.
+    bench.file("l.toml", "[data]\ntrain = [\n  \"own.txt\",  # there\n  \"gone.txt\",\n]\n");
+    bench.run(&["train", "l.toml"]).refused(2, &["l.toml:4: data.train names gone.txt"]);
     bench.file("v.toml", "[data]\nval = [\"gone.txt\"]\n");
     bench.run(&["train", "v.toml", "own.txt"]).refused(2, &["v.toml:2: data.val names gone.txt"]);
     bench
@@ -370,10 +397,14 @@ fn short_texts_get_hints_that_their_command_can_follow() {
     bench.file("short.txt", "x");
     bench.text("own.txt", 30);
     bench.run(&["count", "own.txt", "--order", "2", "--out", "m.arpa"]).succeeded();
+    bench.file("k.toml", "[[variant]]\nname = \"a\"\nmodel = { kind = \"ngram\" }\n");
     for arguments in [
         &["train", "empty.txt"][..],
         &["count", "empty.txt", "--out", "x.arpa"],
         &["eval", "m.arpa", "empty.txt"],
+        &["mix", "m.arpa", "m.arpa", "--heldout", "empty.txt"],
+        &["mix", "m.arpa", "m.arpa", "empty.txt", "--weights", "1,1"],
+        &["compare", "k.toml", "empty.txt"],
     ] {
         let ran = bench.run(arguments).refused(1, &["empty", "hint"]);
         assert!(!ran.stderr.contains("share") && !ran.stderr.contains("val_fraction"), "{}", ran.stderr);

@@ -27,10 +27,11 @@ pub fn check(loaded: &mut Loaded) -> Result<()> {
 pub(crate) fn texts(loaded: &Loaded, key: &str) -> Result<()> {
     let data = &loaded.config.data;
     let paths = if key == "val" { &data.val } else { &data.train };
-    let Some(path) = paths.iter().find(|path| !path.exists()) else { return Ok(()) };
+    let Some(entry) = paths.iter().position(|path| !path.exists()) else { return Ok(()) };
     let here = std::env::current_dir().map_or_else(|_| ".".into(), |here| here.display().to_string());
+    let message = format!("names {}, which is not there", paths[entry].display());
     Err(loaded
-        .complain("data", key, format!("names {}, which is not there", path.display()))
+        .complain_of_entry("data", key, Some(entry), &message)
         .hint(format!("paths start from the folder that the command runs in, {here}")))
 }
 
@@ -227,7 +228,7 @@ fn ramp(loaded: &Loaded) -> Result<()> {
 fn rest(loaded: &mut Loaded) -> Result<()> {
     let config = &mut loaded.config;
     if config.eval.stride == 0 {
-        config.eval.stride = config.train.block_size.div_ceil(2);
+        config.eval.stride = config.train.half_block();
     }
     let config = &loaded.config;
     at_most(

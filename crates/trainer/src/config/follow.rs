@@ -95,7 +95,14 @@ pub(super) fn follow(file: &Table, table: &mut Table, overrides: &[String]) -> R
         }
         config = convert(table)?;
     }
-    let before = keys(&convert(file)?)?;
+    let of_file = convert(file)?;
+    if let (Some(by), 0) = (said("train.block_size"), config.eval.stride) {
+        let (stride, old) = (config.train.half_block(), of_file.train.half_block());
+        if stride != old && !matches!(config.model.kind.as_str(), "ngram" | "uniform") {
+            notices.push(format!("eval.stride = {stride} follows {by}; it was {old}"));
+        }
+    }
+    let before = keys(&of_file)?;
     for (most, name) in AT_MOST {
         let rank = |name| if said(name).is_some() { 2 } else { u8::from(get(file, name).is_some()) };
         let now = keys(&config)?;

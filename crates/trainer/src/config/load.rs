@@ -33,19 +33,29 @@ impl Loaded {
         self.overrides.iter().rev().find(|set| key_of(set) == name).map(|set| spoken(set))
     }
 
-    /// Where `section.key` was set: `file:line`, the `--set`, or nowhere (a default).
-    pub fn place(&self, section: &str, key: &str) -> Option<String> {
+    /// Where `section.key`, or that entry of its list, was set: `file:line`, the `--set`, or nowhere (a default).
+    fn place(&self, section: &str, key: &str, entry: Option<usize>) -> Option<String> {
         self.said(&format!("{section}.{key}")).or_else(|| {
             let path = self.path.as_ref()?;
-            let line = line_of_key(&self.text, section, key)?;
+            let line = line_of_key(&self.text, section, key, entry)?;
             Some(format!("{}:{line}", path.display()))
         })
     }
 
     /// A complaint about `section.key`, with its place.
     pub fn complain(&self, section: &str, key: &str, message: impl AsRef<str>) -> Failure {
-        let message = message.as_ref();
-        match self.place(section, key) {
+        self.complain_of_entry(section, key, None, message.as_ref())
+    }
+
+    /// As [`Self::complain`], of one entry of a list.
+    pub(crate) fn complain_of_entry(
+        &self,
+        section: &str,
+        key: &str,
+        entry: Option<usize>,
+        message: &str,
+    ) -> Failure {
+        match self.place(section, key, entry) {
             Some(place) => Failure::usage(format!("{place}: {section}.{key} {message}")),
             None => Failure::usage(format!("{section}.{key} {message}")),
         }

@@ -395,6 +395,13 @@ impl Default for Train {
     }
 }
 
+impl Train {
+    /// What `eval.stride` is where nothing says it.
+    pub(crate) fn half_block(&self) -> usize {
+        self.block_size.div_ceil(2)
+    }
+}
+
 /// `[eval]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

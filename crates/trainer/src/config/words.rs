@@ -259,11 +259,12 @@ fn key_at(text: &str, offset: usize) -> Key {
     Key::default()
 }
 
-/// The line on which `section.key` stands.
-pub(super) fn line_of_key(text: &str, section: &str, key: &str) -> Option<usize> {
+/// The line on which `section.key` stands; or that entry of its list.
+pub(super) fn line_of_key(text: &str, section: &str, key: &str, entry: Option<usize>) -> Option<usize> {
     let table = toml::de::DeTable::parse(text).ok()?;
     let (_, value) = table.get_ref().iter().find(|(name, _)| name.get_ref().as_ref() == section)?;
     let toml::de::DeValue::Table(section) = value.get_ref() else { return None };
-    let (name, _) = section.iter().find(|(name, _)| name.get_ref().as_ref() == key)?;
-    Some(line_at(text, name.span().start))
+    let (name, value) = section.iter().find(|(name, _)| name.get_ref().as_ref() == key)?;
+    let entry = entry.and_then(|entry| value.get_ref().get(entry));
+    Some(line_at(text, entry.map_or(name.span(), toml::Spanned::span).start))
 }
