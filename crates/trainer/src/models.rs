@@ -301,7 +301,10 @@ fn counted(
     let mut details = BTreeMap::new();
     let (settings, report) = (model.config(), model.report());
     details.insert("order".into(), settings.order.to_string());
-    details.insert("smoothing".into(), settings.smoothing.name().into());
+    // A file of weights does not say how they came to be.
+    if settings.smoothing != Smoothing::Given {
+        details.insert("smoothing".into(), settings.smoothing.name().into());
+    }
     if let Some(k) = report.k {
         details.insert("k".into(), format!("{k:.6}"));
     }

@@ -202,11 +202,15 @@ fn inspect_says_what_a_file_is() {
     bench
         .run(&["count", "a.txt", "--order", "2", "--out", "m.counts", "--out", "m.tsv", "--out", "m.arpa"])
         .succeeded();
+    bench.run(&["count", "a.txt", "--order", "2", "--out", "m.ngram"]).succeeded();
     let inspect = |path: &str| bench.run(&["inspect", path]).succeeded().stdout;
     let json = |path: &str| bench.run(&["inspect", path, "--json"]).succeeded().result();
     let arpa = inspect("m.arpa");
     assert!(arpa.contains("an ARPA file") && arpa.contains("<unk> <s> </s>"), "{arpa}");
     assert!(!arpa.contains("counted 1, 2, 3, 4 times"), "{arpa}");
+    // Nor does the file say how its weights were smoothed, as one of ours does.
+    assert!(!arpa.contains("smoothing") && json("m.arpa")["details"].get("smoothing").is_none(), "{arpa}");
+    assert_eq!(json("m.ngram")["details"]["smoothing"], "modified_kneser_ney");
     // The numbers are those of the file's own header.
     let text = std::fs::read_to_string(bench.path().join("m.arpa")).unwrap();
     let number = |order: &str| text.lines().find_map(|line| line.strip_prefix(order)).unwrap().to_owned();
@@ -291,6 +295,39 @@ fn a_stopped_run_opens_with_its_best_weights() {
     bench.run(&["train", "--resume", "--out", "run", "--quiet"]).succeeded();
     let told = bench.run(&["inspect", "run", "--json"]).succeeded().result();
     assert_eq!(told["record"]["eval"]["nats_per_token"].as_f64().unwrap(), whole.1);
+}
+
+#[test]
+fn what_is_made_of_a_stopped_run_is_made_of_its_best_weights() {
+    let bench = bench();
+    train(&bench, &["--quiet", "--set", "checkpoint.every_steps=1", "--set", "checkpoint.keep=20"])
+        .succeeded();
+    kill(&bench);
+    for step in 10..=12 {
+        std::fs::remove_dir_all(bench.path().join(format!("run/checkpoints/step_{step:08}"))).unwrap();
+    }
+    let (step, _) = best(&bench, 9);
+    let (of_best, newest) =
+        (format!("run/checkpoints/step_{step:08}"), "run/checkpoints/step_00000009".to_owned());
+    let exported = |model: &str, out: &str| {
+        bench.run(&["export", model, "--format", "hf", "--out", out]).succeeded();
+        std::fs::read(bench.path().join(out).join("model.safetensors")).unwrap()
+    };
+    let weights = exported("run", "exported");
+    assert_eq!(weights, exported(&of_best, "of_best"));
+    assert_ne!(weights, exported(&newest, "newest"));
+    let explained = |model: &str| {
+        let mut told = bench.run(&["explain", model, "--text", "the cat", "--json"]).succeeded().result();
+        told["model"].take();
+        told
+    };
+    assert_eq!(explained("run"), explained(&of_best));
+    assert_ne!(explained("run"), explained(&newest));
+    let sampled = |model: &str| {
+        bench.run(&["sample", model, "--tokens", "200", "--seed", "3", "--prompt", "the "]).succeeded().stdout
+    };
+    assert_eq!(sampled("run"), sampled(&of_best));
+    assert_ne!(sampled("run"), sampled(&newest));
 }
 
 #[test]
@@ -457,6 +494,33 @@ fn a_finished_run_is_left_alone_by_resume() {
         assert!(steps.is_none() || std::fs::read(&weights).unwrap() == whole);
         std::fs::remove_dir_all(bench.path().join("run")).unwrap();
     }
+}
+
+#[test]
+fn a_finished_run_says_what_to_type_to_go_on_from_it() {
+    let bench = bench();
+    let judged = train(&bench, &["--quiet", "--json"]).succeeded().result();
+    let nats = |result: &Value| result["eval"]["nats_per_token"].as_f64().unwrap();
+    let ran = bench.run(&["train", "--resume", "--out", "run"]).succeeded();
+    let said = "surprisal export run --format hf --out FOLDER, then surprisal train run/config.toml --set \
+                model.init_from=FOLDER --out NEW";
+    assert!(ran.stderr.contains("this run is finished (12 steps), and stays as it is\n"), "{}", ran.stderr);
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    // What it says can be typed, and starts where the run has ended.
+    bench.run(&["export", "run", "--format", "hf", "--out", "folder"]).succeeded();
+    let on = ["train", "run/config.toml", "--set", "model.init_from=folder", "--out", "new", "--json"];
+    let hardly = ["--set", "train.steps=1", "--set", "optim.lr=1e-9"];
+    let on = bench.run(&[&on[..], &hardly].concat()).succeeded().result();
+    assert!((nats(&on) - nats(&judged)).abs() < 1e-4, "{} {}", nats(&on), nats(&judged));
+    // No other trained model can be started from yet.
+    bench
+        .run(&["train", "a.txt", "--out", "mlp", "--set", "model.kind=mlp", "--set", "train.steps=3"])
+        .succeeded();
+    let ran = bench.run(&["train", "--resume", "--out", "mlp"]).succeeded();
+    let said = "for a longer run: surprisal train mlp/config.toml --set train.steps=N --out NEW";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    let longer = ["train", "mlp/config.toml", "--set", "train.steps=5", "--out", "longer", "--json"];
+    assert_eq!(bench.run(&longer).succeeded().result()["steps"], 5);
 }
 
 #[test]

@@ -58,6 +58,15 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
         output.event(&result)?;
         let steps = many(result["steps"].as_u64().unwrap_or(0), "step");
         output.say(format!("{}: this run is finished ({steps}), and stays as it is", out.display()));
+        let (run, new) = (out.display(), format!("surprisal train {}/config.toml", out.display()));
+        match loaded.config.model.kind.as_str() {
+            "ngram" | "uniform" => {}
+            "transformer" => output.say(format!(
+                "to train on from its weights: surprisal export {run} --format hf --out FOLDER, then {new} --set \
+                 model.init_from=FOLDER --out NEW"
+            )),
+            _ => output.say(format!("for a longer run: {new} --set train.steps=N --out NEW")),
+        }
         if arguments.audit || arguments.tui || !arguments.log.is_empty() {
             return Err(Failure::usage("--log, --audit and --tui mean nothing to a run that is finished")
                 .hint("--report writes its page"));
