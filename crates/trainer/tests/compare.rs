@@ -249,6 +249,7 @@ fn one_seed_of_a_trained_model_is_no_verdict() {
     for trained in ["mlp, smoothed", "trigram against mlp"] {
         let found = verdict(trained);
         assert_eq!(found["verdict"], "cannot be told: one seed", "{found}");
+        assert_eq!((&found["ece_verdict"], &found["ece_p"]), (&Value::from("cannot be told"), &Value::Null));
         // What was seen is shown all the same, with its spread over the text, and no p is made of that.
         assert!(found["p"].is_null() && found["nats_per_token"]["mean"].is_number(), "{found}");
         assert!(found["nats_over_text"]["standard_error"].is_number(), "{found}");
@@ -264,8 +265,14 @@ fn one_seed_of_a_trained_model_is_no_verdict() {
 fn two_seeds_come_with_their_caveat_and_the_same_seed_twice_is_refused() {
     let bench = Bench::new();
     bench.file("grid.toml", VERDICTS);
-    let ran = bench.run(&["compare", "grid.toml", "--seeds", "1,2"]).succeeded();
-    assert!(ran.stdout.contains("from two seeds hardly any difference can be shown"), "{}", ran.stdout);
+    let ran = bench.run(&["compare", "grid.toml", "--seeds", "1,2", "--out", "two"]).succeeded();
+    let note = "from two seeds hardly any difference can be shown";
+    // And where p comes from.
+    let of_p = "Differences are paired by seed, and over 64 blocks of the validation text; p is the larger of the two";
+    let report = std::fs::read_to_string(bench.path().join("two/report.html")).unwrap();
+    for part in [note, of_p] {
+        assert!(ran.stdout.contains(part) && report.contains(part), "no «{part}» in {}", ran.stdout);
+    }
     let ran = bench.run(&["compare", "grid.toml", "--seeds", "1,2,3"]).succeeded();
     assert!(!ran.stdout.contains("hardly any") && !ran.stdout.contains("one seed"), "{}", ran.stdout);
     bench
@@ -363,4 +370,76 @@ against = "byte"
         table.contains("\"other text\" and \"char\" were judged by different validation texts"),
         "{table}"
     );
+}
+
+/// A text to train on, and one to be judged by with a single word that is not in it.
+const WORDS: &str = r#"
+[data]
+train = ["a.txt"]
+val = ["b.txt"]
+[train]
+steps = 4
+batch_size = 2
+block_size = 8
+shards = 1
+[optim]
+warmup = 0
+[eval]
+every_epochs = 0
+[sample]
+tokens = 0
+"#;
+
+#[test]
+fn what_an_unknown_word_would_cost_to_spell_is_said_to_be_missing() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    let judged_by = common::sentences(20).replacen("cat", "tac", 1);
+    bench.file("b.txt", &judged_by);
+    let counted = "model = { kind = \"ngram\", order = 2, smoothing = \"witten_bell\" }\n";
+    bench.file(
+        "grid.toml",
+        format!(
+            "{WORDS}[[variant]]\nname = \"char\"\n{counted}[[variant]]\nname = \"word\"\ntokenizer = {{ kind = \"word\" }}\n{counted}"
+        ),
+    );
+    let result = bench.run(&["compare", "grid.toml", "--out", "k", "--json"]).succeeded().result();
+    assert_eq!(result["differences"][0]["verdict"], "not comparable: other tokens");
+    let table = bench.run(&["compare", "grid.toml", "--out", "k"]).succeeded().stdout;
+    // Words and line ends.
+    let tokens = judged_by.split_whitespace().count() + judged_by.lines().count();
+    for part in [
+        "word: 1 unknown validation token, read as <unk>\n".to_owned(),
+        format!(
+            "word: its bits a byte leave out what 1 of {tokens} tokens, unknown to it, would cost to spell\n"
+        ),
+    ] {
+        assert!(table.contains(&part), "no «{part}» in {table}");
+    }
+    assert!(!table.contains("char: "), "it knows every letter: {table}");
+}
+
+#[test]
+fn trained_variants_of_other_tokens_are_not_compared() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    bench.text("b.txt", 20);
+    let model = "model = { kind = \"mlp\", context = 2, n_embd = 4, n_hidden = 4 }\n";
+    let bpe = "tokenizer = { kind = \"bpe\", vocab_size = 270 }\n";
+    let again = "tokenizer = { kind = \"byte\" }\n";
+    bench.file(
+        "grid.toml",
+        format!(
+            "[compare]\nseeds = [1, 2]\n{WORDS}[[variant]]\nname = \"char\"\n{model}[[variant]]\nname = \"bpe\"\n{bpe}{model}\
+             [[variant]]\nname = \"byte\"\n{again}{model}"
+        ),
+    );
+    let result = bench.run(&["compare", "grid.toml", "--json"]).succeeded().result();
+    let differences = result["differences"].as_array().unwrap();
+    assert_eq!(differences.len(), 2);
+    for difference in differences {
+        assert_eq!(difference["verdict"], "not comparable: other tokens");
+        assert_eq!(difference["ece_verdict"], "cannot be told");
+        assert!(difference["p"].is_null() && difference["nats_per_token"].is_null(), "{difference}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::statistics::Mean;
 use super::summary::{Apart, Difference, LEVEL, Row};
-use crate::output::{duration, number, thousands, visible};
+use crate::output::{duration, many, number, thousands, visible};
 
 /// Columns as wide as their widest cell; the first one to the left, the others to the right.
 pub(crate) fn align(rows: &[Vec<String>]) -> String {
@@ -83,15 +83,15 @@ pub(crate) fn notes(rows: &[Row], differences: &[Difference]) -> Vec<String> {
     for row in rows {
         if let Some((impossible, tokens)) = row.impossible() {
             notes.push(format!(
-                "{}: {} of {} tokens were held impossible, so the loss is infinite; there is no temperature for that",
+                "{}: {} of {} held impossible, so the loss is infinite; there is no temperature for that",
                 row.name,
                 thousands(impossible.round() as u64),
-                thousands(tokens as u64)
+                many(tokens as u64, "token")
             ));
         }
         if let Some(oov) = row.number("/eval/oov").filter(|oov| oov.value > 0.0) {
-            let unknown = thousands(oov.value.round() as u64);
-            notes.push(format!("{}: {unknown} validation tokens are unknown, and count as <unk>", row.name));
+            let unknown = many(oov.value.round() as u64, "unknown validation token");
+            notes.push(format!("{}: {unknown}, read as <unk>", row.name));
         }
         let diverged = row.diverged();
         if diverged > 0 {
