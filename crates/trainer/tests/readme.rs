@@ -1,0 +1,154 @@
+//! README.md: what it tells a newcomer to type works, stands where it is looked for, and promises what its seeds can show.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
+
+mod common;
+
+use std::path::Path;
+
+use common::repository;
+use toml::{Table, Value};
+
+fn readme() -> String {
+    std::fs::read_to_string(repository("README.md")).unwrap()
+}
+
+/// A section: all below its heading.
+fn section<'a>(readme: &'a str, heading: &str) -> &'a str {
+    let (_, rest) =
+        readme.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no «{heading}»"));
+    rest.split("\n## ").next().unwrap()
+}
+
+/// The lines of code blocks that call the program, as a shell takes them apart; without what may be left out.
+fn commands(text: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("    surprisal "));
+    lines
+        .map(|line| {
+            let line = line.split(" #").next().unwrap().replace(['[', ']'], "").replace(" N", " 5");
+            let mut words = Vec::new();
+            for (index, part) in line.split('"').enumerate() {
+                match index % 2 {
+                    0 => words.extend(part.split_whitespace().map(str::to_owned)),
+                    _ => words.push(part.to_owned()),
+                }
+            }
+            words
+        })
+        .collect()
+}
+
+#[test]
+fn every_command_is_one() {
+    let commands = commands(&readme());
+    assert!(commands.len() > 30, "{}", commands.len());
+    for words in commands {
+        let parsed = surprisal::usage::command()
+            .try_get_matches_from([&["surprisal".to_owned()], &words[..]].concat());
+        if let Err(error) = parsed {
+            panic!("surprisal {}: {error}", words.join(" "));
+        }
+        let pairs = words.windows(2).filter(|pair| pair[0] == "--set");
+        let set: Vec<String> = pairs.map(|pair| pair[1].clone()).collect();
+        surprisal::config::parse("README.md", "", &set).unwrap();
+        for config in words.iter().filter(|word| word.starts_with("configs/")) {
+            assert!(Path::new(&repository(config)).is_file(), "{config}");
+        }
+    }
+}
+
+#[test]
+fn a_newcomer_reads_first_who_it_is_for_and_how_to_train_on_own_text() {
+    let readme = readme();
+    let headings: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(headings[..3], ["Two commands", "Your own text", "Results"]);
+    assert!(
+        readme
+            .split("\n## ")
+            .next()
+            .unwrap()
+            .contains("It is for people who train toy models on their own text")
+    );
+    let own = section(&readme, "Your own text");
+    for part in ["cargo install --locked --path crates/trainer", "surprisal train book.txt --tui"] {
+        assert!(own.contains(&format!("\n    {part} ")), "no «{part}»");
+    }
+    // Nothing is called by its name before it is said how to get it.
+    assert!(!section(&readme, "Two commands").contains("    surprisal "));
+    let words = section(&readme, "Words");
+    for word in ["ECE", "Holm", "T,", "Kneser-Ney", "nat", "perplexity", "MLE", "Brier", "seed"] {
+        let row = |line: &str| line.starts_with("| ") && line.split(" | ").next().unwrap().contains(word);
+        assert!(words.lines().any(row), "no «{word}»");
+    }
+}
+
+/// A comparison of configs/.
+fn comparison(name: &str) -> Table {
+    toml::from_str(&std::fs::read_to_string(repository(&format!("configs/{name}"))).unwrap()).unwrap()
+}
+
+fn seeds(comparison: &Table) -> usize {
+    comparison["compare"]["seeds"].as_array().unwrap().len()
+}
+
+/// Whether one of its variants is trained: what that comes to is a matter of seeds.
+fn is_trained(config: &Table) -> bool {
+    let kind = config.get("model").and_then(|model| model.get("kind")).and_then(Value::as_str);
+    kind != Some("ngram")
+}
+
+#[test]
+fn comparisons_have_seeds_enough_to_show_a_difference() {
+    let mut trained = 0;
+    for entry in std::fs::read_dir(repository("configs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.starts_with("compare_") {
+            continue;
+        }
+        let config = comparison(&name);
+        let any = config["variant"].as_array().unwrap().iter().any(|variant| {
+            let variant = variant.as_table().unwrap();
+            match variant.get("use").and_then(Value::as_str) {
+                Some(used) => is_trained(&comparison(used)),
+                None => is_trained(variant),
+            }
+        });
+        trained += usize::from(any);
+        assert!(!any || seeds(&config) >= 3, "{name} has {} seeds", seeds(&config));
+    }
+    assert_eq!(trained, 3);
+    assert!(seeds(&comparison("compare_mle_vs_smoothing.toml")) >= 5);
+}
+
+#[test]
+fn demonstrations_promise_what_their_seeds_can_show() {
+    let readme = readme();
+    let teach = section(&readme, "Teach");
+    let commands = commands(teach);
+    let told = |n: usize| {
+        let (_, rest) = teach.split_once(&format!("\n{n}. *")).unwrap();
+        rest.split(&format!("\n{}. *", n + 1)).next().unwrap()
+    };
+    let told: Vec<&str> = (1..=5).map(told).collect();
+    assert_eq!(commands.len(), told.len());
+    let mut verdicts = 0;
+    for (words, told) in commands.iter().zip(told) {
+        if words[0] != "compare" {
+            continue;
+        }
+        let config = comparison(words[1].strip_prefix("configs/").unwrap());
+        let given =
+            words.iter().position(|word| word == "--seeds").map(|at| words[at + 1].split(',').count());
+        let promises = ["better", "worse", "shown by", "tax"].iter().any(|word| told.contains(word));
+        if given.unwrap_or_else(|| seeds(&config)) == 1 {
+            assert!(!promises && told.contains("not for a verdict"), "{told}");
+        } else {
+            assert!(promises && told.contains("five seeds") && seeds(&config) == 5, "{told}");
+            verdicts += 1;
+        }
+    }
+    assert_eq!(verdicts, 1);
+    // The same for the comparisons elsewhere: none is to be run with one seed.
+    let (before, _) = readme.split_once("## Teach").unwrap();
+    assert!(!before.contains("--seeds 1"), "one seed shows nothing");
+}
