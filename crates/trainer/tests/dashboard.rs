@@ -396,3 +396,53 @@ fn a_terminal_of_any_size_is_drawn_on() {
         assert!(written.contains(TAKEN));
     }
 }
+
+#[test]
+fn the_log_has_a_whole_header_above_whole_rows() {
+    let bench = Bench::new();
+    for (i, (size, last)) in [((60, 20), "perplexity"), ((80, 24), "bits/byte")].into_iter().enumerate() {
+        let out = format!("run{i}");
+        // So rarely that the rows stand a while.
+        let often = ["--set", "eval.every_steps=5000"];
+        let arguments = [&["train", "small.toml", "a.txt", "--tui", "--out", &out][..], &often].concat();
+        let mut session = Session::start(&bench, &arguments, size, &[]);
+        let row = |shown: &str| {
+            let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+            let header = lines.iter().position(|line| line.trim_start().starts_with("epoch "))?;
+            Some((lines[header].to_owned(), (*lines.get(header + 1)?).to_owned()))
+        };
+        let shown =
+            session.until("a row with best", |shown| row(shown).is_some_and(|row| row.1.ends_with("  best")));
+        let (header, row) = row(&shown).unwrap();
+        let cells = |line: &str| -> Vec<String> {
+            line.split("  ").map(|cell| cell.trim().to_owned()).filter(|cell| !cell.is_empty()).collect()
+        };
+        let (names, numbers) = (cells(&header), cells(&row));
+        assert_eq!(names[..4], ["epoch", "step", "train nll", "val nats"], "{shown}");
+        assert!(names.iter().any(|name| name == last), "no {last} at {size:?} in\n{shown}");
+        // A number under each name, and the word behind them.
+        assert_eq!(numbers.len(), names.len() + 1, "{shown}");
+        assert_eq!((&*numbers[1], &*numbers[names.len()]), ("5000", "best"), "{shown}");
+        session.press(b"\x03");
+        assert_eq!(session.end().0, Some(130));
+    }
+}
+
+#[test]
+fn without_colours_curves_are_told_apart_by_their_marks() {
+    let bench = Bench::new();
+    let mut session = Session::small(&bench, &[("NO_COLOR", "1")]);
+    // More of each than the legend has.
+    let shown = session.until("both curves", |shown| {
+        let braille = shown.chars().filter(|c| ('\u{2801}'..='\u{28ff}').contains(c)).count();
+        braille > 2 && shown.matches('•').count() > 1 && shown.contains("⠒⠒ training  • validation")
+    });
+    assert!(!shown.contains("H(p)"), "{shown}");
+    session.press(b"\x03");
+    let (code, written) = session.end();
+    assert_eq!(code, Some(130));
+    let (drawn, _) = written.rsplit_once(BACK).unwrap();
+    for colour in ["\x1b[38;", "\x1b[48;", "\x1b[33", "\x1b[34"] {
+        assert!(!drawn.contains(colour), "{colour:?}");
+    }
+}

@@ -186,3 +186,89 @@ fn variants_of_other_tokens_are_not_ranked_in_nats_a_token() {
     let same = Bench::new();
     assert!(read(&comparison(&same, GRID)).contains("Least surprised"));
 }
+
+/// The rules of a style sheet: selectors and what is declared for them.
+fn rules(css: &str) -> Vec<(&str, &str)> {
+    let pieces = css.split('}').filter_map(|piece| piece.rsplit_once('{'));
+    pieces.map(|(before, declared)| (before.rsplit(['{', '/']).next().unwrap().trim(), declared)).collect()
+}
+
+/// What is declared for a selector, in all rules that have it.
+fn declared(css: &str, selector: &str) -> String {
+    let of = |(selectors, _): &(&str, &str)| selectors.split(',').any(|one| one.trim() == selector);
+    rules(css).into_iter().filter(of).map(|(_, declared)| declared).collect()
+}
+
+#[test]
+fn pages_break_beside_rows_and_figures_and_words_stand_to_the_left() {
+    let bench = Bench::new();
+    let html = comparison(&bench, GRID);
+    let (_, style) = html.split_once("<style>").unwrap();
+    let (screen, print) = style.split_once("</style>").unwrap().0.split_once("@media print").unwrap();
+    for heading in ["h1", "h2", "h3"] {
+        assert!(declared(print, heading).contains("break-after: avoid"), "{heading}");
+    }
+    for whole in ["tr", "thead", "figure", ".card"] {
+        assert!(declared(print, whole).contains("break-inside: avoid"), "{whole}");
+    }
+    // A heading of words stands where its cells stand.
+    for cell in ["th.words", "td.words"] {
+        assert!(declared(screen, cell).contains("text-align: left"), "{cell}");
+    }
+    for cell in ["th", "td"] {
+        assert!(declared(screen, cell).contains("text-align: right"), "{cell}");
+    }
+    // Where a table goes on to a side, a shadow says so, and stays where the edge is.
+    let scroll = declared(screen, ".scroll");
+    for part in ["overflow-x: auto", "linear-gradient(to left, var(--shade), transparent)", "scroll, scroll"]
+    {
+        assert!(scroll.contains(part), "no «{part}» in {scroll}");
+    }
+    assert!(html.contains("<div class=\"scroll\"><table"));
+}
+
+/// The value of an attribute of a tag.
+fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
+    tag.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split('"').next())
+}
+
+#[test]
+fn words_in_figures_for_phones_are_not_cut() {
+    let bench = Bench::new();
+    // As long as the longest of the shipped comparisons.
+    let grid = GRID.replace("name = \"mlp\"", "name = \"transformer, 50 epochs, ε 0.05, decay 0.1\"");
+    let compared = comparison(&bench, &grid);
+    let mut cells = std::fs::read_dir(bench.path().join("c/cells")).unwrap().map(|cell| cell.unwrap().path());
+    let run = cells.find(|cell| cell.join("seed-1").is_dir()).unwrap().join("seed-1");
+    bench.run(&["report", run.to_str().unwrap()]).succeeded();
+    let of_run = std::fs::read_to_string(run.join("report.html")).unwrap();
+    let mut figures = 0;
+    let both = compared + &of_run;
+    for figure in both.split("<div class=\"narrow\">").skip(1) {
+        let figure = figure.split("</svg>").next().unwrap();
+        figures += 1;
+        let mut texts = 0;
+        for text in figure.split("<text ").skip(1) {
+            let (tag, rest) = text.split_once('>').unwrap();
+            let tag = format!(" {tag}");
+            let words =
+                rest.split("</text>").next().unwrap().trim().replace("&lt;", "<").replace("&gt;", ">");
+            let at = |name| attribute(&tag, name).unwrap().parse::<f64>().unwrap();
+            // What is turned runs along the other side.
+            let (at, room) = match attribute(&tag, "transform") {
+                Some(_) => (at("y"), 300.0),
+                None => (at("x"), 358.0),
+            };
+            let width = 8.0 * words.chars().count() as f64;
+            let from = match attribute(&tag, "text-anchor").unwrap() {
+                "start" => at,
+                "middle" => at - width / 2.0,
+                _ => at - width,
+            };
+            assert!(from >= 0.0 && from + width <= room, "{words}: from {from} to {}", from + width);
+            texts += 1;
+        }
+        assert!(texts > 4, "{figure}");
+    }
+    assert_eq!(figures, 2);
+}

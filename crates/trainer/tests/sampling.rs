@@ -198,3 +198,32 @@ fn a_model_is_not_started_from_on_a_text_that_it_does_not_know() {
         .run(&[&["train", "a.txt"][..], &set(&bad)].concat())
         .refused(2, &["model.max_unknown means nothing"]);
 }
+
+/// The model that is started from has its share of unknown tokens counted to the token, and a tenth is the most by default.
+#[test]
+fn a_tenth_of_a_text_may_be_unknown_by_default() {
+    let bench = Bench::new();
+    bench.text("a.txt", 120);
+    bench.text("val.txt", 20);
+    train(&bench, "a.txt", "run", &SMALL);
+    bench.run(&["export", "run", "--format", "hf", "--out", "hf"]).succeeded();
+    let short =
+        ["train.steps=1", "train.block_size=16", "sample.tokens=0", "model.init_from=hf", "data.val=val.txt"];
+    let on = |unknown: usize| {
+        let known: String = sentences(60).chars().take(1000 - unknown).collect();
+        bench.file("b.txt", "δ".repeat(unknown) + &known);
+        bench.run(&[&["train", "b.txt", "--out", "on"][..], &set(&short)].concat())
+    };
+    let said = |share: &str, unknown: usize| {
+        format!(
+            "{share} % of the training text is unknown to the model of model.init_from ({unknown} of 1,000 tokens: \"δ\" {unknown}×)"
+        )
+    };
+    for (unknown, share) in [(99, "9.9"), (100, "10.0")] {
+        let ran = on(unknown).succeeded();
+        assert!(ran.stderr.contains(&said(share, unknown)), "{}", ran.stderr);
+        std::fs::remove_dir_all(bench.path().join("on")).unwrap();
+    }
+    on(101).refused(2, &[&said("10.1", 101), "model.max_unknown=1"]);
+    assert!(!bench.path().join("on").exists());
+}

@@ -127,11 +127,16 @@ fn without_colours(text: &str) -> String {
 }
 
 #[test]
-fn only_sample_into_a_pipe_is_raw() {
+fn only_sample_into_a_pipe_or_a_file_is_raw() {
     let bench = bench();
     let text = hostile();
-    let ran = bench.run(&["sample", "m.ngram", "--prompt", &text, "--tokens", "300"]).succeeded();
+    let sample = ["sample", "m.ngram", "--prompt", &text, "--tokens", "300"];
+    let ran = bench.run(&sample).succeeded();
     assert!(ran.stdout.starts_with(&text), "{:?}", ran.stdout);
+    let path = bench.file("written.txt", "");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    assert!(bench.command(&sample).stdout(file).stderr(Stdio::null()).status().unwrap().success());
+    assert_eq!(std::fs::read_to_string(path).unwrap(), ran.stdout);
 }
 
 #[test]
