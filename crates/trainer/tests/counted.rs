@@ -110,6 +110,18 @@ fn scores_that_do_not_sum_to_one_have_no_perplexity() {
     assert!(result["eval"]["perplexity"].is_null() && result["eval"]["nats_per_token"].is_null());
     assert!(result["eval"]["score_per_token"].as_f64().unwrap() < 0.0);
     assert!(bench.run(&["eval", "s.ngram", "b.txt"]).succeeded().stdout.contains("do not sum to one"));
+    // An ARPA file has no other way to say it than a line of its own: there and back, it is the same model.
+    let count = ["count", "a.txt", "--order", "2", "--smoothing", "stupid_backoff", "--out", "t.ngram"];
+    bench.run(&count).succeeded();
+    let eval =
+        |model: &str| bench.run(&["eval", model, "b.txt", "--json"]).succeeded().result()["eval"].clone();
+    assert!(bench.run(&["export", "t.ngram", "--out", "t.arpa"]).succeeded().stderr.contains("says so"));
+    assert!(eval("t.arpa")["perplexity"].is_null(), "{}", eval("t.arpa"));
+    let [ngram, arpa] = ["t.ngram", "t.arpa"].map(|model| eval(model)["score_per_token"].as_f64().unwrap());
+    assert!((ngram - arpa).abs() < 1e-5, "{ngram} {arpa}");
+    bench.run(&["export", "t.arpa", "--out", "u.arpa"]).succeeded();
+    let [t, u] = ["t.arpa", "u.arpa"].map(|name| std::fs::read(bench.path().join(name)).unwrap());
+    assert!(t == u && t.starts_with(b"# scores = stupid_backoff\n"));
 }
 
 #[test]

@@ -2,9 +2,7 @@
 
 use rayon::prelude::*;
 use surprisal_model::ngram::packed::bits_for;
-use surprisal_model::ngram::{
-    Combine, NgramConfig, NgramModel, OrderReport, Report, Smoothing, Table, Trie, Weight,
-};
+use surprisal_model::ngram::{Combine, NgramConfig, NgramModel, OrderReport, Report, Table, Trie, Weight};
 use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
 use super::parse::{Parsed, Section};
@@ -18,7 +16,7 @@ const LATER: f32 = f32::NAN;
 /// The model that was parsed.
 pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     let tokenizer = tokenizer(&parsed)?;
-    let Parsed { words, has, mut orders, .. } = parsed;
+    let Parsed { words, has, mut orders, smoothing, .. } = parsed;
     let order = orders.len();
     let mut report = Report::default();
     orders[0].words = (0..words.len() as u32).collect();
@@ -92,14 +90,8 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     }
     let tables = levels.into_par_iter().zip(starts);
     let tables = tables.map(|(level, starts)| level.table(starts, order, bos)).collect();
-    let trie = Trie::pack(words.len() as u32, bos, Combine::BackOff, 1.0, false, tables)?;
-    let config = NgramConfig {
-        order,
-        smoothing: Smoothing::Given,
-        bos,
-        unk: tokenizer.unk(),
-        ..NgramConfig::default()
-    };
+    let trie = Trie::pack(words.len() as u32, bos, Combine::BackOff, smoothing.missing(), false, tables)?;
+    let config = NgramConfig { order, smoothing, bos, unk: tokenizer.unk(), ..NgramConfig::default() };
     Ok((NgramModel::new(config, report, trie), tokenizer))
 }
 

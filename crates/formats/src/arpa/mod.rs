@@ -28,6 +28,9 @@
 //! # tokenizer = char, unit = stream
 //! ```
 //!
+//! Another says of the scores of stupid backoff, which no other program has in such files, that they are no probabilities:
+//! [`SCORES`].
+//!
 //! What is read is more than what is written: see [`read`].
 
 mod build;
@@ -81,6 +84,9 @@ pub fn read(bytes: &[u8]) -> Result<(NgramModel, Tokenizer)> {
 
 /// How the line starts that says what the tokens are.
 pub const DECLARES: &str = "# tokenizer = ";
+
+/// The line that says that the file's numbers are scores, which do not sum to one.
+pub const SCORES: &str = "# scores = stupid_backoff";
 
 /// The line that says what the tokens are, unless they are words in sentences.
 fn declaration(kind: TokenizerKind, unit: Unit) -> Option<String> {

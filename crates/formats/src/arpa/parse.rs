@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 
 use rayon::prelude::*;
-use surprisal_model::ngram::MAX_ORDER;
+use surprisal_model::ngram::{MAX_ORDER, Smoothing};
 use surprisal_text::{TokenizerKind, Unit};
 
-use super::{SPECIALS, SRILM_LOG_ZERO, declaration, line};
+use super::{SCORES, SPECIALS, SRILM_LOG_ZERO, declaration, line};
 use crate::{Error, Result};
 
 /// How many bytes one task parses.
@@ -28,6 +28,8 @@ pub(super) struct Parsed<'a> {
     /// What the words are.
     pub(super) kind: TokenizerKind,
     pub(super) unit: Unit,
+    /// How its numbers were made, as far as the file says.
+    pub(super) smoothing: Smoothing,
 }
 
 /// The grams of one order.
@@ -62,7 +64,7 @@ type Ids<'a> = HashMap<&'a [u8], u32, foldhash::fast::RandomState>;
 
 /// Reads a file.
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
-    let (kind, unit, sections) = sections(bytes)?;
+    let (kind, unit, smoothing, sections) = sections(bytes)?;
     let order = sections.len();
     let specials = match (kind, unit) {
         (TokenizerKind::Byte, _) => &[],
@@ -93,7 +95,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
         };
         orders.push(join(section, len, order, in_pieces(section, grams)?)?);
     }
-    Ok(Parsed { words, has, orders, kind, unit })
+    Ok(Parsed { words, has, orders, kind, unit, smoothing })
 }
 
 struct Part {
@@ -381,13 +383,14 @@ fn declared(text: &[u8]) -> Option<(TokenizerKind, Unit)> {
 }
 
 /// What the tokens are, and the sections, which must be those that the header promises.
-fn sections(bytes: &[u8]) -> Result<(TokenizerKind, Unit, Vec<Section<'_>>)> {
-    let (mut kind, mut unit) = (TokenizerKind::Word, Unit::Line);
+fn sections(bytes: &[u8]) -> Result<(TokenizerKind, Unit, Smoothing, Vec<Section<'_>>)> {
+    let (mut kind, mut unit, mut smoothing) = (TokenizerKind::Word, Unit::Line, Smoothing::Given);
     // A byte-order mark is none of the first line.
     let mut lines = Lines { rest: bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes), number: 0 };
     loop {
         match lines.next() {
             Some(b"\\data\\") => break,
+            Some(text) if text == SCORES.as_bytes() => smoothing = Smoothing::StupidBackoff,
             Some(text) if text.starts_with(b"# tokenizer") => {
                 (kind, unit) = declared(text).unwrap_or((kind, unit));
                 if matches!(kind, TokenizerKind::Bpe { .. }) {
@@ -441,7 +444,7 @@ fn sections(bytes: &[u8]) -> Result<(TokenizerKind, Unit, Vec<Section<'_>>)> {
         let problem = format!("\\end\\ is wanted here, not `{}`", show(heading));
         return Err(line(lines.number, problem, "every order is listed below \\data\\"));
     }
-    Ok((kind, unit, sections))
+    Ok((kind, unit, smoothing, sections))
 }
 
 /// The number in `ngram ORDER=NUMBER`.

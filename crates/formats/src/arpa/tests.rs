@@ -255,6 +255,7 @@ fn every_smoother_that_backs_off_comes_back_the_same() {
             let (back, _) = read(written.as_bytes()).unwrap();
             let model = NgramModel::new(config, report, estimate.into_trie().unwrap());
             assert_eq!(text(&model.trie().to_estimate().unwrap(), &tokenizer), written);
+            assert_eq!(back.is_distribution(), smoothing.is_distribution(), "{smoothing:?} {order}");
             let test = lines(4, 30);
             for (p, q) in
                 model.log_probs(&test, 0).unwrap().into_iter().zip(back.log_probs(&test, 0).unwrap())

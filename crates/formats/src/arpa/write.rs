@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use surprisal_model::ngram::{Combine, Estimate, Probabilities};
 use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
-use super::{LOG_ZERO, declaration};
+use super::{LOG_ZERO, SCORES, declaration};
 use crate::ordered::Sink;
 use crate::spell::{Context, Shape, Spellings, Text};
 use crate::{Error, Result, atomic};
@@ -56,8 +56,7 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
         ));
     }
     if estimate.missing != 1.0 {
-        let notice =
-            "scores of stupid backoff do not sum to one; whoever reads the file takes them for probabilities";
+        let notice = "scores of stupid backoff do not sum to one, and the file says so; other programs take them for probabilities";
         notices.push(notice.into());
     }
     if zeros {
@@ -93,6 +92,9 @@ fn write_spelt(
 ) -> Result<bool> {
     supported(estimate)?;
     let mut header = declared.map_or_else(String::new, |line| format!("{line}\n\n"));
+    if estimate.missing != 1.0 {
+        header += &format!("{SCORES}\n\n");
+    }
     header += "\\data\\\n";
     for (len, table) in estimate.tables.iter().enumerate() {
         header += &format!("ngram {}={}\n", len + 1, table.values.len());

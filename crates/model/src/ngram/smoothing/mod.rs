@@ -119,7 +119,7 @@ pub(super) fn smooth(
             Smoothing::Katz | Smoothing::StupidBackoff => Combine::BackOff,
             _ => Combine::Interpolate,
         },
-        missing: if smoothing == Smoothing::StupidBackoff { STUPID } else { 1.0 },
+        missing: smoothing.missing(),
         tables,
         suffixes,
     };
@@ -143,6 +143,13 @@ pub(super) fn smooth(
 
 /// Brants et al.'s factor.
 const STUPID: f64 = 0.4;
+
+impl Smoothing {
+    /// What the shorter context is multiplied by where one was never seen.
+    pub fn missing(self) -> f64 {
+        if self == Self::StupidBackoff { STUPID } else { 1.0 }
+    }
+}
 
 /// Which grams of order `len` are kept, if any go.
 fn survivors(counts: &Counts, config: &NgramConfig, len: usize) -> Option<Vec<bool>> {
