@@ -21,10 +21,10 @@ pub(crate) fn safetensors(data: &[u8]) {
         ReadOptions::default(),
         ReadOptions { convert: true, allow_non_finite: true, max_tensors: 100, ..ReadOptions::default() },
     ] {
-        let Ok(tensors) = from_safetensors(data, &options) else { continue };
+        let Ok(tensors) = from_safetensors("the test", data, &options) else { continue };
         let list: Vec<_> = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         let written = to_safetensors(&list).expect("what was read can be written");
-        let again = from_safetensors(&written, &options).expect("what was written can be read");
+        let again = from_safetensors("the test", &written, &options).expect("what was written can be read");
         assert!(
             tensors
                 .iter()

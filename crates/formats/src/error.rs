@@ -6,6 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// What to do about a model whose training ran away before it was saved.
+pub const DIVERGED: &str =
+    "it diverged: train it again with a lower optim.lr, or use an earlier one of its run's checkpoints/";
+
 /// An error of reading or writing a file that this crate knows.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -67,8 +71,10 @@ pub enum Error {
         unit: &'static str,
     },
     /// A weight that is NaN or infinite.
-    #[error("tensor `{tensor}` holds {value} at index {index}")]
+    #[error("{what} holds {value} in tensor `{tensor}`, at index {index}")]
     NonFinite {
+        /// The file.
+        what: String,
         /// The tensor's name.
         tensor: String,
         /// The flat index of the first such element.
@@ -170,9 +176,7 @@ impl Error {
             Self::Missing { hint, .. } | Self::Line { hint, .. } | Self::Unsupported { hint, .. } => {
                 Some(hint)
             }
-            Self::NonFinite { .. } => {
-                Some("the model diverged before it was saved; go back to an earlier checkpoint")
-            }
+            Self::NonFinite { .. } => Some(DIVERGED),
             _ => None,
         }
     }

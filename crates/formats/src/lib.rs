@@ -43,4 +43,4 @@ pub mod run;
 mod spell;
 pub mod weights;
 
-pub use error::{Error, Result};
+pub use error::{DIVERGED, Error, Result};

@@ -102,7 +102,9 @@ impl StoredModel {
         let config = serde_json::from_slice(&config)
             .map_err(|error| Error::malformed(folder::quoted(&path.join(CONFIG)), &error))?;
         let weights = match (take(TENSORS), take(NGRAM), take(ARPA)) {
-            (Some(bytes), None, None) => Weights::Tensors(from_safetensors(&bytes, &ReadOptions::default())?),
+            (Some(bytes), None, None) => {
+                Weights::Tensors(from_safetensors(&what, &bytes, &ReadOptions::default())?)
+            }
             (None, Some(bytes), None) => Weights::Ngram(bytes),
             (None, None, Some(bytes)) => Weights::Arpa(bytes),
             _ => {

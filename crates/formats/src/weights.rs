@@ -79,7 +79,7 @@ pub fn to_safetensors(tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
 pub fn read_safetensors(path: impl AsRef<Path>, options: &ReadOptions) -> Result<BTreeMap<String, Tensor>> {
     let path = path.as_ref();
     let bytes = read_bounded(path, options.max_bytes)?;
-    parse(&format!("`{}`", path.display()), &bytes, options)
+    from_safetensors(&format!("`{}`", path.display()), &bytes, options)
 }
 
 /// The name, the shape and the type of every tensor of a file, by name; values are not read.
@@ -98,21 +98,17 @@ pub fn shapes(path: impl AsRef<Path>) -> Result<Vec<(String, Vec<usize>, String)
     Ok(tensors)
 }
 
-/// The tensors in the bytes of a safetensors file, on the CPU.
+/// The tensors in the bytes of a safetensors file, on the CPU. `what` names it in errors.
 ///
 /// # Errors
 /// [`Error::TooLarge`], [`Error::Malformed`], [`Error::DType`] or [`Error::NonFinite`].
-pub fn from_safetensors(bytes: &[u8], options: &ReadOptions) -> Result<BTreeMap<String, Tensor>> {
-    parse("safetensors data", bytes, options)
-}
-
-fn parse(what: &str, bytes: &[u8], options: &ReadOptions) -> Result<BTreeMap<String, Tensor>> {
+pub fn from_safetensors(what: &str, bytes: &[u8], options: &ReadOptions) -> Result<BTreeMap<String, Tensor>> {
     check_size(what, "", bytes.len() as u64, options.max_bytes, "bytes")?;
     check_header(what, bytes, options)?;
     let file = SafeTensors::deserialize(bytes).map_err(|error| Error::malformed(what, &error))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
-        let tensor = tensor_of(&name, &view, options)?;
+        let tensor = tensor_of(what, &name, &view, options)?;
         tensors.insert(name, tensor);
     }
     Ok(tensors)
@@ -218,7 +214,7 @@ fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {
     })
 }
 
-fn tensor_of(name: &str, view: &TensorView, options: &ReadOptions) -> Result<Tensor> {
+fn tensor_of(what: &str, name: &str, view: &TensorView, options: &ReadOptions) -> Result<Tensor> {
     const MAX_DIMENSIONS: usize = 8;
     if view.shape().len() > MAX_DIMENSIONS {
         let problem = format!("it has {} dimensions, at most {MAX_DIMENSIONS} are read", view.shape().len());
@@ -227,10 +223,10 @@ fn tensor_of(name: &str, view: &TensorView, options: &ReadOptions) -> Result<Ten
     let bytes = view.data();
     // safetensors has checked that shape, type and length agree, without overflow.
     let tensor = match (view.dtype(), options.convert) {
-        (Dtype::F32, _) => floats(name, bytes, f32::from_le_bytes, options)?,
-        (Dtype::F64, true) => floats(name, bytes, |b| f64::from_le_bytes(b) as f32, options)?,
-        (Dtype::BF16, true) => floats(name, bytes, |b| half::bf16::from_le_bytes(b).to_f32(), options)?,
-        (Dtype::F16, true) => floats(name, bytes, |b| half::f16::from_le_bytes(b).to_f32(), options)?,
+        (Dtype::F32, _) => floats(what, name, bytes, f32::from_le_bytes, options)?,
+        (Dtype::F64, true) => floats(what, name, bytes, |b| f64::from_le_bytes(b) as f32, options)?,
+        (Dtype::BF16, true) => floats(what, name, bytes, |b| half::bf16::from_le_bytes(b).to_f32(), options)?,
+        (Dtype::F16, true) => floats(what, name, bytes, |b| half::f16::from_le_bytes(b).to_f32(), options)?,
         (other, convert) => {
             let expected = if convert { "F32, F64, BF16 or F16" } else { "F32" };
             return Err(Error::DType { tensor: name.to_owned(), found: format!("{other:?}"), expected });
@@ -240,6 +236,7 @@ fn tensor_of(name: &str, view: &TensorView, options: &ReadOptions) -> Result<Ten
 }
 
 fn floats<const N: usize>(
+    what: &str,
     name: &str,
     bytes: &[u8],
     read: impl Fn([u8; N]) -> f32,
@@ -251,7 +248,8 @@ fn floats<const N: usize>(
         if options.allow_non_finite { None } else { values.iter().position(|value| !value.is_finite()) };
     match bad {
         Some(index) => {
-            Err(Error::NonFinite { tensor: name.to_owned(), index, value: f64::from(values[index]) })
+            let (what, tensor) = (what.to_owned(), name.to_owned());
+            Err(Error::NonFinite { what, tensor, index, value: f64::from(values[index]) })
         }
         None => Ok(values),
     }
@@ -274,7 +272,7 @@ mod tests {
         let header = String::from_utf8_lossy(&bytes[8..]);
         assert!(header.starts_with(r#"{"__metadata__":{"format":"pt"},"h.0.attn.bias":"#), "{header}");
 
-        let back = from_safetensors(&bytes, &ReadOptions::default()).unwrap();
+        let back = from_safetensors("x", &bytes, &ReadOptions::default()).unwrap();
         assert_eq!(back.keys().collect::<Vec<_>>(), ["h.0.attn.bias", "wte.weight"]);
         for (name, original) in [a, b] {
             let bits = |tensor: &Tensor| -> Vec<u32> {
@@ -289,7 +287,7 @@ mod tests {
     fn a_transposed_tensor_is_written_in_row_major_order() {
         let transposed = tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]).t().unwrap();
         let bytes = to_safetensors(&[("w".to_owned(), transposed)]).unwrap();
-        let back = from_safetensors(&bytes, &ReadOptions::default()).unwrap();
+        let back = from_safetensors("x", &bytes, &ReadOptions::default()).unwrap();
         assert_eq!(back["w"].to_vec2::<f32>().unwrap(), [[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]]);
     }
 
@@ -298,10 +296,10 @@ mod tests {
         for dtype in [DType::F64, DType::BF16, DType::F16] {
             let stored = tensor(&[1.5, -0.25], &[2]).to_dtype(dtype).unwrap();
             let bytes = to_safetensors(&[("w".to_owned(), stored)]).unwrap();
-            let refused = from_safetensors(&bytes, &ReadOptions::default()).unwrap_err();
+            let refused = from_safetensors("x", &bytes, &ReadOptions::default()).unwrap_err();
             assert!(matches!(refused, Error::DType { .. }), "{refused}");
             let options = ReadOptions { convert: true, ..ReadOptions::default() };
-            let back = from_safetensors(&bytes, &options).unwrap();
+            let back = from_safetensors("x", &bytes, &options).unwrap();
             assert_eq!(back["w"].to_vec1::<f32>().unwrap(), [1.5, -0.25]);
         }
     }
@@ -310,13 +308,13 @@ mod tests {
     fn a_nan_is_refused_by_name_unless_allowed() {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             let bytes = to_safetensors(&[("ln_f.weight".to_owned(), tensor(&[0.0, value], &[2]))]).unwrap();
-            let error = from_safetensors(&bytes, &ReadOptions::default()).unwrap_err();
+            let error = from_safetensors("x", &bytes, &ReadOptions::default()).unwrap_err();
             assert!(
                 matches!(&error, Error::NonFinite { tensor, index: 1, .. } if tensor == "ln_f.weight"),
                 "{error}"
             );
             let options = ReadOptions { allow_non_finite: true, ..ReadOptions::default() };
-            assert!(from_safetensors(&bytes, &options).is_ok());
+            assert!(from_safetensors("x", &bytes, &options).is_ok());
         }
     }
 
@@ -325,11 +323,17 @@ mod tests {
         let many: Vec<_> = (0..5).map(|i| (format!("t{i}"), tensor(&[0.0], &[1]))).collect();
         let bytes = to_safetensors(&many).unwrap();
         let options = ReadOptions { max_tensors: 4, ..ReadOptions::default() };
-        let error = from_safetensors(&bytes, &options).unwrap_err();
+        let error = from_safetensors("x", &bytes, &options).unwrap_err();
         assert!(matches!(error, Error::TooLarge { size: 5, limit: 4, unit: "tensors", .. }), "{error}");
         let options = ReadOptions { max_bytes: 10, ..ReadOptions::default() };
-        assert!(matches!(from_safetensors(&bytes, &options), Err(Error::TooLarge { unit: "bytes", .. })));
+        assert!(matches!(
+            from_safetensors("x", &bytes, &options),
+            Err(Error::TooLarge { unit: "bytes", .. })
+        ));
         let options = ReadOptions { max_header_bytes: 10, ..ReadOptions::default() };
-        assert!(matches!(from_safetensors(&bytes, &options), Err(Error::TooLarge { unit: "bytes", .. })));
+        assert!(matches!(
+            from_safetensors("x", &bytes, &options),
+            Err(Error::TooLarge { unit: "bytes", .. })
+        ));
     }
 }

@@ -37,7 +37,7 @@ fn a_checkpoint_of_version_1_loads() {
     let found = newest.checkpoint.unwrap();
     assert_eq!((found.step, found.part("state.json").unwrap()), (7, &b"{\"step\":7}\n"[..]));
     let model = found.part("model.safetensors").unwrap();
-    let tensors = weights::from_safetensors(model, &weights::ReadOptions::default()).unwrap();
+    let tensors = weights::from_safetensors("the test", model, &weights::ReadOptions::default()).unwrap();
     assert_eq!(tensors["wte.weight"].to_vec2::<f32>().unwrap(), [[0.0, 0.25], [0.5, 0.75], [1.0, 1.25]]);
 }
 

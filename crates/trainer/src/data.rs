@@ -9,6 +9,7 @@ use crate::config::{Config, cores};
 use crate::evaluate::warn_unknown;
 use crate::failure::{Failure, Result};
 use crate::kind;
+use crate::models::say_notices;
 use crate::output::{Output, bytes, many, thousands};
 use crate::sampling::Opening;
 
@@ -53,19 +54,37 @@ pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
     }
 }
 
+/// The corpus of a run that was begun.
+pub(crate) fn own_corpus(config: &Config) -> Result<Corpus> {
+    corpus(config).map_err(|failure| {
+        failure.hint(format!("the run's own texts are where its config.toml says: {PUT_BACK}"))
+    })
+}
+
+/// What to do about a run's texts that are gone, or are others.
+pub(crate) const PUT_BACK: &str =
+    "put them back as they were; or score others that were held out: surprisal eval RUN TEXT";
+
 impl Prepared {
-    /// Reads, trains the tokenizer on the training split alone, and encodes both splits.
+    /// Reads, trains the tokenizer on the training split alone, and encodes both splits. For a run that was `begun`, the texts
+    /// are its own, and so is a tokenizer that is `known`.
     ///
     /// # Errors
     /// Whatever is wrong with the texts, with the file and a hint.
-    pub(crate) fn load(config: &Config, output: &Output) -> Result<Self> {
-        let corpus = corpus(config)?;
+    pub(crate) fn load(
+        config: &Config,
+        begun: bool,
+        known: Option<Tokenizer>,
+        output: &Output,
+    ) -> Result<Self> {
+        let corpus = if begun { own_corpus(config)? } else { corpus(config)? };
         let kind = config
             .tokenizer
             .kind()
             .ok_or_else(|| Failure::usage(format!("tokenizer.kind is \"{}\"", config.tokenizer.kind)))?;
         crate::memory::check_text(corpus.bytes(), kind)?;
-        let (tokenizer, train) = match start_tokenizer(config)? {
+        let known = if known.is_some() { known } else { start_tokenizer(config)? };
+        let (tokenizer, train) = match known {
             Some(tokenizer) => {
                 let train = corpus.encode_train(&tokenizer)?;
                 (tokenizer, train)
@@ -76,9 +95,7 @@ impl Prepared {
         if config.model.init_from.is_some() {
             check_known(&corpus, &tokenizer, &train, config.model.max_unknown.unwrap_or(0.1), output)?;
         }
-        for notice in corpus.notices() {
-            output.say(format!("note: {notice}"));
-        }
+        say_notices(corpus.notices(), output);
         let source_nats = corpus.source_nats_val()?;
         output.say(format!(
             "{}: {} ({}) to train on, {} ({}) to validate; {} vocabulary of {}",

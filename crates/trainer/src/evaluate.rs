@@ -1,6 +1,7 @@
 //! One evaluation for every model: each token scored exactly once, unsmoothed, and nothing dropped in silence.
 
 use serde::{Serialize, Serializer};
+use surprisal_formats::DIVERGED;
 use surprisal_kernels::threads::Pool;
 use surprisal_loss::information;
 use surprisal_model::LanguageModel;
@@ -61,7 +62,7 @@ impl Evaluation {
     /// # Errors
     /// Scores that are NaN.
     pub(crate) fn of_numbers(self) -> Result<Self> {
-        if self.nats.is_nan() { Err(no_numbers()) } else { Ok(self) }
+        if self.nats.is_nan() { Err(no_numbers("this model")) } else { Ok(self) }
     }
 
     /// What to know of a perplexity where tokens are unknown: how many, and the perplexity of the others.
@@ -101,9 +102,8 @@ pub(crate) fn warn_unknown(tokens: &TokenText, text: &str, model: &str, output: 
 }
 
 /// What to say of scores that are NaN.
-pub(crate) fn no_numbers() -> Failure {
-    Failure::failed("the model's scores are no numbers (NaN)")
-        .hint("it diverged: train it again with a lower optim.lr")
+pub(crate) fn no_numbers(model: &str) -> Failure {
+    Failure::failed(format!("{model} gives no numbers: its scores are NaN or infinite")).hint(DIVERGED)
 }
 
 /// JSON has no infinity; the contract writes it as null.

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use surprisal_formats::place::Place;
+use surprisal_loss::LossError;
 
+use crate::evaluate::no_numbers;
 use crate::output::visible;
 
 /// Why the program stops before its work is done.
@@ -139,14 +141,14 @@ impl From<surprisal_kernels::threads::PoolError> for Failure {
     }
 }
 
-impl From<surprisal_loss::LossError> for Failure {
-    fn from(error: surprisal_loss::LossError) -> Self {
-        // Logits that are no numbers are what divergence looks like from inside the loss.
-        let diverged = matches!(error, surprisal_loss::LossError::Row(_));
-        Self {
-            kind: if diverged { Kind::Diverged } else { Kind::Failed },
-            message: chain(&error),
-            hint: None,
+impl From<LossError> for Failure {
+    fn from(error: LossError) -> Self {
+        match error {
+            // Logits that are no numbers are what divergence looks like from inside the loss.
+            LossError::Row(_) | LossError::Element { option: "logits", .. } => {
+                Self { kind: Kind::Diverged, ..no_numbers("this model") }
+            }
+            error => Self::failed(chain(&error)),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use surprisal_formats::read::read_regular;
-use surprisal_formats::{checkpoint, counts, ngram};
+use surprisal_formats::{arpa, checkpoint, counts, ngram};
 
 use crate::failure::{Failure, Result};
 use crate::output::Output;
@@ -93,7 +93,7 @@ impl Kind {
             return Ok(Self::Other(name, hint));
         }
         let text = String::from_utf8_lossy(head.strip_prefix(BOM).unwrap_or(&head)).into_owned();
-        if let Some(preface) = arpa(&text) {
+        if let Some(preface) = preface(&text) {
             return Ok(Self::Arpa { preface });
         }
         // A character that is cut at the end is none that is wrong.
@@ -134,7 +134,7 @@ impl Kind {
             Self::Run
         } else if has("config.json") {
             Self::HuggingFace
-        } else if has("comparison.json") || has("cells") && has("report.html") {
+        } else if has("comparison.json") || has_cells(path) {
             COMPARISON
         } else if !checkpoint::list(path).unwrap_or_default().is_empty() {
             Self::Other("the checkpoints of a run", "name the folder of the run, or one of them")
@@ -179,8 +179,10 @@ impl Kind {
 }
 
 const CONFIG: Kind = Kind::Other("a config, which is no model", "train it: surprisal train CONFIG.toml");
-const COMPARISON: Kind =
-    Kind::Other("the folder of a comparison", "name one of its runs: the folders in cells/");
+const COMPARISON: Kind = Kind::Other(
+    "the folder of a comparison",
+    "name one of its runs: the folders in cells/; surprisal compare CONFIG.toml --out FOLDER goes on with it, and writes its report",
+);
 const IMPORT: &str = "a run can start from it: surprisal train TEXT --set model.init_from=FOLDER";
 const MERGE: &str = "merge them into one: surprisal merge COUNTS --out MODEL.ngram";
 const WHOLE: &str = "name the folder in which it was written";
@@ -205,6 +207,13 @@ pub(crate) fn check_texts(paths: &[PathBuf]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a comparison was begun in the folder `path`: its cells are runs, of variants or of their seeds.
+fn has_cells(path: &Path) -> bool {
+    let inside = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|it| it.path());
+    let is_run = |path: &Path| path.join("config.toml").is_file();
+    inside(&path.join("cells")).any(|cell| is_run(&cell) || inside(&cell).any(|seed| is_run(&seed)))
 }
 
 /// Says which of `paths`, given as texts, are configs.
@@ -232,7 +241,7 @@ fn is_header(line: &str) -> bool {
 }
 
 /// Whether `text` starts an ARPA file, and then whether something stands before it.
-fn arpa(text: &str) -> Option<bool> {
+fn preface(text: &str) -> Option<bool> {
     let mut preface = false;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     for line in lines.by_ref() {
@@ -240,7 +249,7 @@ fn arpa(text: &str) -> Option<bool> {
             return lines.next().is_none_or(is_header).then_some(preface);
         }
         // What the writer of this program declares of its tokens is a part of the file.
-        preface |= !line.starts_with(surprisal_formats::arpa::DECLARES);
+        preface |= !(line.starts_with(arpa::DECLARES) || line == arpa::SCORES);
     }
     None
 }

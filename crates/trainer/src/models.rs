@@ -12,10 +12,11 @@ use surprisal_formats::{arpa, ngram};
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, NormKind, TransformerConfig};
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, Uniform};
-use surprisal_text::{Corpus, Reading, TokenText, Tokenizer, encode_files_with};
+use surprisal_text::{Reading, TokenText, Tokenizer, encode_files_with};
 
 use crate::config::{self, Config};
 use crate::data;
+use crate::evaluate::no_numbers;
 use crate::failure::{Failure, Result};
 use crate::kind::{self, Kind};
 use crate::output::{Output, thousands};
@@ -153,7 +154,10 @@ pub(crate) fn start(config: &Config) -> Result<HuggingFaceModel> {
     let Some(path) = &config.model.init_from else {
         return Err(Failure::failed("there is no model.init_from"));
     };
-    Ok(hf::read(path)?)
+    hf::read(path).map_err(|error| {
+        let failure = Failure::from(error);
+        Failure { message: format!("model.init_from: {}", failure.message), ..failure }
+    })
 }
 
 fn save(folder: &RunWriter, tokenizer: &Tokenizer, config: Value, weights: Weights) -> Result<()> {
@@ -209,15 +213,29 @@ pub(crate) fn save_ngram(folder: &RunWriter, tokenizer: &Tokenizer, model: &Ngra
     save(folder, tokenizer, config, Weights::Ngram(ngram::to_bytes(model, tokenizer)?))
 }
 
-/// Loads the model at `path`, whatever its name: a run's, or the best of a run so far, which is said; a checkpoint's; a
-/// model's own folder; a file.
+/// Loads the model at `path` for use, as [`look`] does.
+///
+/// # Errors
+/// As [`look`]; a model that diverged.
+pub(crate) fn load(path: &Path, output: &Output) -> Result<LoadedModel> {
+    let loaded = look(path, output)?;
+    loaded.model.neural().map_or(Ok(()), |neural| check_finite(neural, path)).map(|()| loaded)
+}
+
+/// Refuses a model, from `path`, whose scores are no numbers.
+pub(crate) fn check_finite(neural: &Neural, path: &Path) -> Result<()> {
+    if neural.is_finite()? { Ok(()) } else { Err(no_numbers(&format!("the model in {}", path.display()))) }
+}
+
+/// The model at `path`, whatever its name: a run's, or the best of a run so far, which is said; a checkpoint's; a model's
+/// own folder; a file.
 ///
 /// # Errors
 /// A path that is no model, with what it is; files that are damaged.
-pub(crate) fn load(path: &Path, output: &Output) -> Result<LoadedModel> {
+pub(crate) fn look(path: &Path, output: &Output) -> Result<LoadedModel> {
     let of_file = |(model, tokenizer): (NgramModel, Tokenizer)| {
         // What stands in for what a file of another program lacked.
-        if model.config().smoothing == Smoothing::Given {
+        if matches!(model.config().smoothing, Smoothing::Given | Smoothing::StupidBackoff) {
             say_notices(&model.report().notices, output);
         }
         Ok(counted(model, tokenizer, Config::default(), None))
@@ -367,6 +385,7 @@ impl LoadedModel {
     pub(crate) fn evaluation_text(&self, texts: &[PathBuf], output: &Output) -> Result<ScoredText> {
         if !texts.is_empty() {
             kind::check_texts(texts)?;
+            kind::say_configs(texts, output);
             let text = encode_files_with(texts, &self.tokenizer, self.reading())?;
             say_notices(&text.notices, output);
             return Ok(ScoredText { tokens: text.tokens, name: text.name, source_nats: None });
@@ -375,14 +394,10 @@ impl LoadedModel {
             return Err(Failure::usage("a model outside a run has no text of its own")
                 .hint("name the texts to score"));
         };
-        let corpus: Corpus = data::corpus(&self.config).map_err(|failure| {
-            failure.hint("the run's own texts are where its config.toml says; or name the texts to score")
-        })?;
+        let corpus = data::own_corpus(&self.config)?;
         let tokens = corpus.encode_val(&self.tokenizer)?;
         runs::check_text(folder, &corpus.name(), "val", &tokens, output)?;
-        for notice in corpus.notices() {
-            output.say(format!("note: {notice}"));
-        }
+        say_notices(corpus.notices(), output);
         Ok(ScoredText {
             tokens,
             name: match self.config.data.val.as_slice() {

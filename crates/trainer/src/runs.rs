@@ -9,8 +9,10 @@ use surprisal_formats::read::{read_regular, regular_text};
 use surprisal_formats::{checkpoint as checkpoints, run::RunFolder};
 use surprisal_text::{TokenText, Tokenizer};
 
-use crate::config;
+use crate::config::{self, Config};
+use crate::data::PUT_BACK;
 use crate::failure::{Failure, Result};
+use crate::kind::Kind;
 use crate::output::{Output, thousands};
 use crate::train::{
     checkpoint,
@@ -86,6 +88,29 @@ pub(crate) fn state(folder: &RunFolder) -> (&'static str, String) {
     }
 }
 
+/// What to do about the run at `root`, which diverged: its settings are its own, so that a calmer run is another one.
+pub(crate) fn tamer(root: &Path, config: &Config) -> String {
+    format!(
+        "lower optim.lr, lengthen optim.warmup, or set optim.grad_clip: surprisal train {}/config.toml --set optim.lr={:.1e} --out NEW",
+        root.display(),
+        config.optim.lr / 10.0
+    )
+}
+
+/// Opens the folder of a run.
+///
+/// # Errors
+/// What is none, with what it is.
+pub(crate) fn open(root: &Path) -> Result<RunFolder> {
+    let kind = Kind::of(root)?;
+    let hint = match kind {
+        Kind::Run => return Ok(RunFolder::open(root)?),
+        Kind::Other(_, hint) => hint,
+        _ => "give the folder that `train` wrote",
+    };
+    Err(Failure::failed(format!("`{}` is no run, but {}", root.display(), kind.words().0)).hint(hint))
+}
+
 /// The best weights so far of the run at `path`, or the weights of the checkpoint there; whose they are is said.
 ///
 /// # Errors
@@ -112,11 +137,13 @@ pub(crate) fn unfinished(
             "there are no weights in {}: this run {state}, and {lacks}",
             path.display()
         ))
-        .hint(if word == "running" {
-            "the first is made after its first evaluation; Ctrl-C in its terminal makes one at once"
-                .to_owned()
-        } else {
-            format!("surprisal train --resume --out {} goes on with it", path.display())
+        .hint(match word {
+            "running" => {
+                "the first is made after its first evaluation; Ctrl-C in its terminal makes one at once"
+                    .to_owned()
+            }
+            "diverged" => tamer(path, &config),
+            _ => format!("surprisal train --resume --out {} goes on with it", path.display()),
         }));
     };
     let tokenizer = read_regular(folder.tokenizer())?;
@@ -167,5 +194,5 @@ pub(crate) fn check_text(
     Err(Failure::failed(format!(
         "{name} has changed since the run was made: its {part} split {change}, and may hold what was trained on"
     ))
-    .hint("put the text back as it was; or name a text that was held out: surprisal eval RUN TEXT"))
+    .hint(PUT_BACK))
 }

@@ -184,6 +184,9 @@ fn a_config_that_is_given_as_a_text_is_said() {
         ("train a.txt grid.txt --set model.kind=uniform --out s", Some("grid.txt")),
         ("count run.conf --out x.arpa --order 2", Some("run.conf")),
         ("train a.txt notes.txt --set model.kind=uniform --out t", None),
+        ("train a.txt --set data.val=run.conf --set model.kind=uniform --out u", Some("run.conf")),
+        ("eval s run.conf", Some("run.conf")),
+        ("mix s u --heldout grid.txt", Some("grid.txt")),
     ] {
         let told = run(&bench, line).succeeded().stderr;
         let said = told.lines().find(|line| line.contains("looks like a config")).map(str::to_owned);

@@ -417,12 +417,88 @@ fn a_diverged_run_opens_and_says_so() {
         assert!(ran.stderr.contains(&said), "{command:?}: {}", ran.stderr);
     }
     assert_eq!(bench.run(&["inspect", "run", "--json"]).succeeded().result()["state"], "diverged");
-    // Weights that were never judged may give no numbers at all: that is no result.
+    // A state that gives no numbers is no checkpoint. What is to be typed does what it says.
     std::fs::remove_dir_all(bench.path().join("run")).unwrap();
     let far = ["--set", "optim.lr=1e9", "--set", "optim.min_lr=1e9", "--set", "optim.grad_clip=0"];
-    train(&bench, &far).refused(3, &["diverged at step"]);
+    let typed = "surprisal train run/config.toml --set optim.lr=1.0e8 --out NEW";
+    train(&bench, &far).refused(3, &["diverged at step", "there was no checkpoint yet", typed]);
     for command in [&["eval", "run"], &["report", "run"]] {
-        bench.run(command).refused(1, &["not judged yet", "no numbers", "hint"]);
+        bench.run(command).refused(1, &["diverged at step", "no whole checkpoint", typed]);
+    }
+    bench.run(&["train", "--resume", "--out", "run"]).refused(3, &["diverged at step", typed]);
+    bench.run(&["train", "run/config.toml", "--set", "optim.lr=1e-3", "--out", "new"]).succeeded();
+}
+
+#[test]
+fn a_run_without_its_texts_says_what_its_own_commands_can_do() {
+    let bench = bench();
+    train(&bench, &["--quiet"]).succeeded();
+    kill(&bench);
+    std::fs::rename(bench.path().join("a.txt"), bench.path().join("b.txt")).unwrap();
+    for command in [&["report", "run"][..], &["train", "--resume", "--out", "run"]] {
+        let ran = bench.run(command).refused(1, &["cannot read a.txt", "config.toml says", "put them back"]);
+        assert!(!ran.stderr.contains("embedded"), "{}", ran.stderr);
+    }
+    bench.text("a.txt", 150);
+    bench.run(&["report", "run"]).refused(1, &["a.txt has changed", "put them back"]);
+}
+
+#[test]
+fn a_report_of_a_run_that_had_stopped_is_made_again_at_its_end() {
+    let bench = bench();
+    train(&bench, &["--quiet"]).succeeded();
+    kill(&bench);
+    bench.run(&["report", "run"]).succeeded();
+    let page = || std::fs::read_to_string(bench.path().join("run/report.html")).unwrap();
+    assert!(page().contains("this run is not finished"));
+    bench.run(&["train", "--resume", "--out", "run", "--quiet"]).succeeded();
+    assert!(!page().contains("this run is not finished"));
+    // Whoever wants no report gets none.
+    kill(&bench);
+    std::fs::remove_file(bench.path().join("run/report.html")).unwrap();
+    bench.run(&["train", "--resume", "--out", "run", "--quiet"]).succeeded();
+    assert!(!bench.path().join("run/report.html").exists());
+}
+
+#[test]
+fn a_run_that_started_from_a_model_is_reported_on_without_it() {
+    let bench = bench();
+    train(&bench, &["--quiet"]).succeeded();
+    bench.run(&["export", "run", "--format", "hf", "--out", "hf"]).succeeded();
+    let from = ["train", "a.txt", "--out", "on", "-q", "--set", "model.init_from=hf", "--set"];
+    let sets = ["train.steps=3", "--set", "train.block_size=16", "--set", "eval.stride=8"];
+    bench.run(&[&from[..], &sets].concat()).succeeded();
+    // Another model under its name has other tokens: the run's texts are still what they were.
+    bench.text("b.txt", 3);
+    std::fs::remove_dir_all(bench.path().join("hf")).unwrap();
+    bench.run(&["report", "on"]).succeeded();
+    let train = ["train", "small.toml", "b.txt", "--out", "other", "-q", "--set", "data.val=b.txt"];
+    bench.run(&train).succeeded();
+    bench.run(&["export", "other", "--format", "hf", "--out", "hf"]).succeeded();
+    bench.run(&["report", "on"]).succeeded();
+    std::fs::remove_dir_all(bench.path().join("hf")).unwrap();
+    std::fs::remove_dir_all(bench.path().join("on/model")).unwrap();
+    bench.run(&["train", "--resume", "--out", "on"]).refused(1, &["model.init_from", "hf"]);
+}
+
+#[test]
+fn a_comparison_is_known_whether_it_has_ended_or_not() {
+    let bench = bench();
+    let grid =
+        format!("{SMALL}[data]\ntrain = [\"a.txt\"]\n[compare]\nseeds = [1]\n[[variant]]\nname = \"a\"\n");
+    bench.file("grid.toml", grid);
+    bench.run(&["compare", "grid.toml", "--out", "grid", "--quiet"]).succeeded();
+    for _ in 0..2 {
+        for command in [&["report", "grid"][..], &["train", "--resume", "--out", "grid"], &["eval", "grid"]] {
+            let parts = ["the folder of a comparison", "the folders in cells/", "surprisal compare"];
+            bench.run(command).refused(1, &parts);
+        }
+        let shown = bench.run(&["inspect", "grid"]).succeeded().stdout;
+        assert!(shown.contains("the folder of a comparison") && shown.contains("cells/"), "{shown}");
+        // As one that was stopped.
+        for name in ["comparison.json", "report.html"] {
+            let _ = std::fs::remove_file(bench.path().join("grid").join(name));
+        }
     }
 }
 

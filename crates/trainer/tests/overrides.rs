@@ -167,6 +167,15 @@ fn what_cannot_stand_beside_what_is_said_gives_way() {
     assert_eq!((model.kind.as_str(), model.order), ("ngram", Some(4)));
     // The kind that it is already changes nothing.
     assert_eq!(of("[model]\nn_layer = 3\n", &["model.kind=transformer"]).config.model.n_layer, Some(3));
+    // A file's keys of the other kind do not go in silence; those of the default config, which nobody wrote, do.
+    let bench = Bench::new();
+    let file = bench.file("m.toml", "[model]\nn_layer = 3\nn_embd = 16\n[optim]\nlr = 0.1\n");
+    let loaded = load(Some(&file), &["model.kind=mlp".into(), "model.n_embd=8".into()]).unwrap();
+    assert_eq!(
+        loaded.notices,
+        ["what is of another model gives way to --set model.kind=mlp: model.n_layer = 3"]
+    );
+    assert!(load(Some(&file), &["model.kind=transformer".into()]).unwrap().notices.is_empty());
     // Two sayings that exclude each other are refused.
     refused("", &["loss.add_k=1", "loss.label_smoothing=0.1"], &["both"]);
 }

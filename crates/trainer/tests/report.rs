@@ -5,6 +5,7 @@
 mod common;
 
 use common::Bench;
+use serde_json::Value;
 
 /// Three variants, one of them trained, on a short text.
 const GRID: &str = r#"
@@ -109,6 +110,31 @@ fn words_are_explained_before_they_are_used() {
         "% of tokens",
     ] {
         assert!(run.contains(&format!(">\n{axis}\n</text>")), "no axis «{axis}»");
+    }
+}
+
+#[test]
+fn a_sample_is_shown_with_its_unknown_tokens() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    bench.run(&["train", "a.txt", "--out", "run", "-q", "--set", "model.kind=ngram"]).succeeded();
+    let metrics = bench.path().join("run/metrics.jsonl");
+    let record = std::fs::read_to_string(&metrics).unwrap();
+    // What shares a run of tokens with the training text has it marked; `<unk>` is not read as what it was drawn as.
+    for (drawn, shown) in [
+        ("ggthe old man.", "<mark>the old man</mark>."),
+        ("the <unk>old", "<pre>the &lt;unk&gt;old</pre></div>"),
+    ] {
+        let lines = record.lines().map(|line| {
+            let mut event: Value = serde_json::from_str(line).unwrap();
+            if event["event"] == "sample" {
+                event["text"] = drawn.into();
+            }
+            format!("{event}\n")
+        });
+        std::fs::write(&metrics, lines.collect::<String>()).unwrap();
+        bench.run(&["report", "run"]).succeeded();
+        assert!(page(&bench, "run/report.html").contains(shown), "{drawn}");
     }
 }
 

@@ -146,6 +146,25 @@ impl Neural {
         &self.parameters
     }
 
+    /// Whether every parameter is a number, and every score of a short text: weights of a run that diverged may be numbers, and
+    /// too large to be added up.
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub fn is_finite(&self) -> Result<bool> {
+        const LONGEST: usize = 16;
+        for parameter in &self.parameters {
+            if !parameter.read(|values| values.iter().all(|value| value.is_finite()))? {
+                return Ok(false);
+            }
+        }
+        let (t, vocab_size) = (self.config.block_size().min(LONGEST), self.config.vocab_size());
+        let ids: Vec<u32> = (0..t).map(|place| (place * vocab_size / t) as u32).collect();
+        let ids = Tensor::from_vec(ids, (1, t), &Device::Cpu)?;
+        let scores: Vec<f32> = self.forward(&ids, &Mode::Evaluate)?.logits()?.flatten_all()?.to_vec1()?;
+        Ok(scores.iter().all(|score| score.is_finite()))
+    }
+
     /// What follows each of `ids` (B, T), T ≤ block_size, each position seeing itself and those before it in its row.
     ///
     /// # Errors

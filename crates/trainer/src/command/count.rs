@@ -15,6 +15,7 @@ use crate::cli;
 use crate::config::{Model, threads};
 use crate::failure::{Failure, Result};
 use crate::kind::{self, Kind};
+use crate::models::say_notices;
 use crate::output::{Output, bytes, many, thousands};
 use crate::outputs;
 use crate::progress::Progress;
@@ -154,9 +155,7 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     let progress = Progress::new(output);
     progress.phase("reading", 0);
     let (tokenizer, text) = corpus.tokenize_train(kind)?;
-    for notice in corpus.notices() {
-        output.say(format!("note: {notice}"));
-    }
+    say_notices(corpus.notices(), output);
     let needed = Counts::memory(text.ids.len(), tokenizer.vocab_size(), order);
     output.say(format!(
         "{}: {}, vocabulary of {}; counting takes {} at most",
@@ -348,9 +347,7 @@ fn write(
         progress.phase("estimating", 0);
         let tuning = tuning.map(|(part, heldout)| (part, heldout.as_slice()));
         let (estimate, report) = plan.pool.install(|| from_counts(counts, config, tuning))?;
-        for notice in &report.notices {
-            output.say(format!("note: {notice}"));
-        }
+        say_notices(&report.notices, output);
         progress.phase("writing", 0);
         for (path, _) in plan.formats.iter().filter(|(_, format)| *format == Format::Arpa) {
             let written = plan.pool.install(|| arpa::write(path, &estimate, tokenizer))?;

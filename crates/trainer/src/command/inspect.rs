@@ -94,7 +94,7 @@ fn tokens(tokenizer: &Tokenizer) -> (String, String) {
 }
 
 fn model(path: &Path, kind: Kind, output: &Output) -> Result<()> {
-    let loaded = models::load(path, output)?;
+    let loaded = models::look(path, output)?;
     let state = loaded.folder.as_ref().map(runs::state);
     let record = loaded.last_result();
     if output.json() {

@@ -15,7 +15,7 @@ use crate::compare::table::align;
 use crate::config::threads;
 use crate::evaluate::{Evaluation, evaluate, log_probs, warn_unknown};
 use crate::failure::{Failure, Result};
-use crate::kind::{Kind, check_texts};
+use crate::kind::{Kind, check_texts, say_configs};
 use crate::models::{self, LoadedModel};
 use crate::output::{Output, bytes, number, thousands};
 use crate::outputs;
@@ -87,6 +87,7 @@ impl<'a> Plan<'a> {
 pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
     let plan = Plan::of(arguments)?;
     check_texts(&arguments.heldout)?;
+    say_configs(&arguments.heldout, output);
     let inputs = [&arguments.inputs[..], &arguments.heldout].concat();
     let _locks = outputs::files(arguments.out.as_deref(), &inputs)?;
     let pool = Pool::new(threads("--threads", arguments.threads)?)?;

@@ -76,7 +76,7 @@ pub(crate) fn write(
         flush(tokenizer, &pending, &mut shown, false, &mut emit)?;
         let Some(token) = sampling.draw(&log_probs, &mut rng) else {
             if log_probs.iter().any(|log_prob| log_prob.is_nan()) {
-                return Err(crate::evaluate::no_numbers());
+                return Err(crate::evaluate::no_numbers("this model"));
             }
             return Err(Failure::failed(format!(
                 "after {drawn} tokens the model holds every next token impossible"

@@ -147,7 +147,7 @@ fn plan(grid: &Grid, root: &Path, output: &Output) -> Result<(Vec<Cell>, Vec<Tex
                 Some(&text) => text,
                 None => {
                     outputs::writable(root, &[&config.data.train[..], &config.data.val].concat())?;
-                    let data = Prepared::load(config, output)?;
+                    let data = Prepared::load(config, false, None, output)?;
                     texts.push(Text::of(config, data)?);
                     known.insert(key, texts.len() - 1);
                     texts.len() - 1

@@ -69,7 +69,17 @@ impl Loaded {
 pub fn load(path: Option<&Path>, overrides: &[String]) -> Result<Loaded> {
     let text = path.map_or_else(|| Ok(String::new()), read)?;
     let name = path.map_or_else(|| "the defaults".to_owned(), |path| path.display().to_string());
-    Ok(Loaded { path: path.map(Path::to_owned), ..parse(&name, &text, overrides)? })
+    let mut loaded = Loaded { path: path.map(Path::to_owned), ..parse(&name, &text, overrides)? };
+    if let Some(by) = loaded.said("model.kind").or_else(|| loaded.said("model.init_from")) {
+        let [file, now] = [toml::from_str::<Config>(&text).unwrap_or_default(), loaded.config.clone()]
+            .map(|config| Table::try_from(config.model).unwrap_or_default());
+        let gone = file.iter().filter(|(key, _)| !now.contains_key(*key));
+        let gone: Vec<String> = gone.map(|(key, old)| format!("model.{key} = {old}")).collect();
+        if !gone.is_empty() {
+            loaded.notices.push(format!("what is of another model gives way to {by}: {}", gone.join(", ")));
+        }
+    }
+    Ok(loaded)
 }
 
 /// As [`load`], from a text that is in hand.

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
+use surprisal_formats::atomic;
 use surprisal_formats::read::{read_regular, regular_text};
-use surprisal_formats::{atomic, run::RunFolder};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
+use surprisal_text::Corpus;
 
 use super::page::{escape, facts, page};
 use super::parts;
@@ -15,8 +16,7 @@ use crate::compare::measure::{Measure, measure};
 use crate::config::{self, Config};
 use crate::data::Prepared;
 use crate::evaluate::evaluate;
-use crate::failure::{Failure, Result};
-use crate::kind::Kind;
+use crate::failure::Result;
 use crate::models::{self, LoadedModel};
 use crate::output::{Output, duration, thousands};
 use crate::outputs;
@@ -27,22 +27,17 @@ use crate::runs;
 /// # Errors
 /// A folder that is no run with a model or a checkpoint, or whose texts are gone or others.
 pub(crate) fn write(root: &Path, output: &Output) -> Result<()> {
-    let kind = Kind::of(root)?;
-    if kind != Kind::Run {
-        return Err(Failure::failed(format!("`{}` is no run, but {}", root.display(), kind.words().0))
-            .hint("a report is of a run: give the folder that `train` wrote"));
-    }
-    let folder = RunFolder::open(root)?;
-    outputs::file(&folder.report(), &[root]).map_err(|failure| Failure {
-        hint: Some("what is there is no report of ours: move it elsewhere first".into()),
-        ..failure
-    })?;
+    let folder = runs::open(root)?;
+    outputs::file(&folder.report(), &[root])
+        .map_err(|failure| failure.hint("what is there is no report of ours: move it elsewhere first"))?;
     let mut settings = config::load(Some(&folder.config()), &[])?;
     config::check(&mut settings)?;
     let loaded = models::load(root, output)?;
-    let data = Prepared::load(&settings.config, &Output::new(false, true))?;
-    runs::check_text(&folder, "the text", "val", &data.val, output)?;
-    runs::check_text(&folder, "the text", "train", &data.train, output)?;
+    let known = Some(loaded.tokenizer.clone());
+    let data = Prepared::load(&settings.config, true, known, &Output::new(false, true))?;
+    let name = data.corpus.as_ref().map_or_else(|| "the text".into(), Corpus::name);
+    runs::check_text(&folder, &name, "val", &data.val, output)?;
+    runs::check_text(&folder, &name, "train", &data.train, output)?;
     let pool = Pool::new(config::cores())?;
     let result = match loaded.last_result() {
         Some(result) => result,

@@ -108,19 +108,18 @@ impl<'a> Saver<'a> {
         let model = pack(neural, current.iter().map(|values| vec![("", values)]))?;
         let optimizer = pack(neural, state.optimiser.slots.iter().map(|slot| slot.state().to_vec()))?;
         let state_json = serde_json::to_vec_pretty(&kept)?;
+        // The best weights are most often older than the current ones, and a run must not lose them.
+        let best = state
+            .best
+            .as_ref()
+            .map(|best| pack(neural, best.weights.iter().map(|values| vec![("", values)])));
+        let best = best.transpose()?;
         let mut parts: Vec<(&str, &[u8])> = vec![
             ("model.safetensors", &model),
             ("optimizer.safetensors", &optimizer),
             ("state.json", &state_json),
         ];
-        let best = match &state.best {
-            // The best weights are most often older than the current ones, and a run must not lose them.
-            Some(best) => pack(neural, best.weights.iter().map(|values| vec![("", values)]))?,
-            None => Vec::new(),
-        };
-        if !best.is_empty() {
-            parts.push(("best.safetensors", &best));
-        }
+        parts.extend(best.as_deref().map(|best| ("best.safetensors", best)));
         checkpoint::save(&self.folder.checkpoints(), step as u64, &parts)?;
         checkpoint::keep(&self.folder.checkpoints(), self.settings.keep, None)?;
         (self.saved_at, self.saved_step) = (Instant::now(), Some(step));
@@ -171,13 +170,13 @@ pub(crate) fn model(
     let fits = |step| if selects { best || step == kept.step } else { !averages && step == kept.step };
     let judged = kept.best.filter(|(_, step)| fits(*step));
     let tensors = match judged {
-        Some(_) => read(checkpoint.part("best.safetensors")?)?,
+        Some(_) => read(checkpoint, "best.safetensors")?,
         None if selects && averages => {
-            let tensors = read(checkpoint.part("optimizer.safetensors")?)?.into_iter();
+            let tensors = read(checkpoint, "optimizer.safetensors")?.into_iter();
             let tensors = tensors.map(|(name, it)| Some((name.strip_prefix("average.")?.to_owned(), it)));
             tensors.flatten().collect()
         }
-        None => read(checkpoint.part("model.safetensors")?)?,
+        None => read(checkpoint, "model.safetensors")?,
     };
     let model = match kept.model {
         Some(model) => model,
@@ -194,8 +193,8 @@ pub(crate) fn model(
 pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
     let kept = kept(checkpoint)?;
     let neural = &state.lm.neural;
-    restore(neural, &unpack_weights(neural, checkpoint.part("model.safetensors")?)?)?;
-    let mut tensors = read(checkpoint.part("optimizer.safetensors")?)?;
+    restore(neural, &unpack_weights(neural, checkpoint, "model.safetensors")?)?;
+    let mut tensors = read(checkpoint, "optimizer.safetensors")?;
     for (parameter, slot) in neural.parameters().iter().zip(&mut state.optimiser.slots) {
         for (prefix, values) in slot.state_mut() {
             if !values.is_empty() {
@@ -208,7 +207,7 @@ pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
     state.recent = kept.recent;
     state.best = match kept.best {
         Some((nats_per_token, step)) => {
-            let weights = unpack_weights(neural, checkpoint.part("best.safetensors")?)?;
+            let weights = unpack_weights(neural, checkpoint, "best.safetensors")?;
             Some(Best { nats_per_token, step, weights })
         }
         None => None,
@@ -235,8 +234,9 @@ fn pack<'a>(
     Ok(to_safetensors(&tensors)?)
 }
 
-fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
-    Ok(from_safetensors(bytes, &ReadOptions::default())?)
+fn read(checkpoint: &Checkpoint, part: &str) -> Result<BTreeMap<String, Tensor>> {
+    let what = checkpoint.path.join(part).display().to_string();
+    Ok(from_safetensors(&what, checkpoint.part(part)?, &ReadOptions::default())?)
 }
 
 /// The values of `parameter` under `prefix`: they must be there, in its shape.
@@ -248,7 +248,32 @@ fn take(tensors: &mut BTreeMap<String, Tensor>, prefix: &str, parameter: &Parame
 }
 
 /// The weights of every parameter.
-fn unpack_weights(neural: &Neural, bytes: &[u8]) -> Result<Vec<Vec<f32>>> {
-    let mut tensors = read(bytes)?;
+fn unpack_weights(neural: &Neural, checkpoint: &Checkpoint, part: &str) -> Result<Vec<Vec<f32>>> {
+    let mut tensors = read(checkpoint, part)?;
     neural.parameters().iter().map(|parameter| take(&mut tensors, "", parameter)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_checkpoint_comes_soon_after_the_first_evaluation_and_the_others_in_their_time() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = RunWriter::create(base.path().join("run")).unwrap();
+        let identity = serde_json::from_str(r#"{ "settings": "", "texts": "" }"#).unwrap();
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let settings = config::Checkpoint { every_steps: 0, every_minutes: 0.5, keep: 2 };
+        let mut saver = Saver::new(&folder, &settings, &identity);
+        assert!(!saver.due(7, true), "too soon");
+        saver.saved_at = ago(5);
+        assert_eq!([false, true].map(|judged| saver.due(7, judged)), [false, true]);
+        saver.saved_step = Some(3);
+        assert!(!saver.due(7, true), "the second keeps to the settings");
+        saver.saved_at = ago(30);
+        assert!(saver.due(7, false));
+        let by_steps = config::Checkpoint { every_steps: 4, every_minutes: 0.0, keep: 2 };
+        saver = Saver { settings: &by_steps, saved_step: None, ..saver };
+        assert_eq!([7, 8].map(|step| saver.due(step, true)), [false, true], "no clock counts");
+    }
 }

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::failure::Result;
+use crate::models::say_notices;
 use crate::output::{Output, many};
 
 /// The instant baselines on the same validation text, before anything is trained.
@@ -66,9 +67,7 @@ pub(super) fn train(
     } else {
         let ngram = crate::models::ngram_config(&config.model, bos, data.tokenizer.unk())?;
         let model = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &ngram))?;
-        for notice in &model.report().notices {
-            output.say(format!("note: {notice}"));
-        }
+        say_notices(&model.report().notices, output);
         crate::models::save_ngram(folder, &data.tokenizer, &model)?;
         let parameters = model.parameters();
         let name = format!("{}-gram {}", ngram.order, ngram.smoothing.name());

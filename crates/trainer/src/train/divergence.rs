@@ -36,12 +36,12 @@ impl Update {
                 done + 1,
                 // The loss was a number; what it led to is none.
                 if objective.is_finite() && norm.is_finite() {
-                    ", and then parameters that are no numbers"
+                    ", and then a model that gives no numbers"
                 } else {
                     ""
                 }
             ),
-            hint: Some("lower optim.lr, lengthen optim.warmup, or set optim.grad_clip".into()),
+            hint: None,
         }
     }
 
@@ -69,8 +69,8 @@ impl Update {
 
 /// Makes sure that there is a checkpoint to go back to, and says which.
 ///
-/// The parameters are those from before the update that failed. They are saved only where no earlier checkpoint is,
-/// and only if they are all numbers: an older checkpoint is further from what went wrong.
+/// The parameters are those from before the update that failed. They are saved only where no earlier checkpoint is, which
+/// would be further from what went wrong, and only if they give numbers, or there are better ones to be saved with them.
 ///
 /// # Errors
 /// A file that cannot be written.
@@ -80,7 +80,7 @@ pub(crate) fn last_good(
     record: &mut Record,
     folder: &RunWriter,
 ) -> Result<String> {
-    if checkpoint::list(&folder.checkpoints())?.is_empty() && state.is_finite()? {
+    if checkpoint::list(&folder.checkpoints())?.is_empty() && (state.best.is_some() || state.is_finite()?) {
         let metrics = record.sync()?;
         saver.save(state, metrics)?;
     }

@@ -34,6 +34,7 @@ use crate::data::Prepared;
 use crate::evaluate::Evaluation;
 use crate::failure::{Failure, Kind, Result};
 use crate::kind;
+use crate::models::say_notices;
 use crate::output::{Output, many, number};
 use crate::outputs;
 use crate::runs;
@@ -98,11 +99,9 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
         }
     }
     // Everything that can be wrong with the texts shows before anything is written.
-    let data = Prepared::load(&loaded.config, output)?;
+    let data = Prepared::load(&loaded.config, arguments.resume, None, output)?;
     let follows = fit_length(&mut loaded, &data)?;
-    for notice in loaded.notices.iter().chain(&follows) {
-        output.say(format!("note: {notice}"));
-    }
+    say_notices(&[loaded.notices.as_slice(), &follows].concat(), output);
     let config = &loaded.config;
     let plan = Plan::of(config, &data)?;
     let (folder, checkpoint) = match &arguments.out {
@@ -132,7 +131,8 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
             folder.abandon()?;
             Err(failure)
         }
-        Ok(()) if arguments.report => {
+        // One that was made before it stopped is out of date.
+        Ok(()) if arguments.report || folder.report().exists() => {
             let root = folder.root().to_owned();
             drop(folder);
             crate::report::run::write(&root, output)
@@ -390,7 +390,7 @@ impl Run<'_> {
 }
 
 fn indent(text: &str) -> String {
-    text.lines().map(|line| format!("  │ {line}")).collect::<Vec<_>>().join("\n")
+    text.lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n")
 }
 
 fn summary(evaluation: &Evaluation, account: &Account, root: &Path) -> String {
@@ -451,7 +451,7 @@ fn configure(arguments: &cli::Train) -> Result<Loaded> {
 /// Refuses flags that would change nothing, and says which settings do not, and which texts were probably no texts.
 fn check_use(arguments: &cli::Train, loaded: &Loaded, output: &Output) -> Result<()> {
     let config = &loaded.config;
-    kind::say_configs(&config.data.train, output);
+    kind::say_configs(&[&config.data.train[..], &config.data.val].concat(), output);
     let kind = config.model.kind.as_str();
     let counted = matches!(kind, "ngram" | "uniform");
     for (flag, given) in [("budget", arguments.budget.is_some()), ("audit", arguments.audit)] {
@@ -513,7 +513,7 @@ fn continue_config(arguments: &cli::Train) -> Result<Loaded> {
         return Err(Failure::usage("--resume takes the run's own settings, and no others")
             .hint("start a new run to change settings"));
     }
-    let folder = RunFolder::open(out)?;
+    let folder = runs::open(out)?;
     let mut loaded = config::load(Some(&folder.config()), &[])?;
     config::check(&mut loaded)?;
     Ok(loaded)

@@ -15,7 +15,7 @@ use surprisal_text::Batches;
 use super::checkpoint::{self, Saver};
 use super::divergence;
 use super::length::{Length, Position};
-use super::optimiser::Optimiser;
+use super::optimiser::{Optimiser, Slot};
 use super::record::Record;
 use super::spikes::Spikes;
 use super::step::{Step, Sums};
@@ -27,6 +27,7 @@ use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
+use crate::runs;
 use crate::schedule::{Schedule, Shape};
 use crate::signals::Stop;
 use crate::streams::dropout_seed;
@@ -77,14 +78,10 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Whether every parameter is a number.
+    /// Whether the model gives numbers, and the optimiser's state is some.
     pub(crate) fn is_finite(&self) -> Result<bool> {
-        for parameter in self.lm.neural.parameters() {
-            if !parameter.read(|values| values.iter().all(|value| value.is_finite()))? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let mut kept = self.optimiser.slots.iter().flat_map(Slot::state).flat_map(|(_, values)| values);
+        Ok(kept.all(|value| value.is_finite()) && self.lm.neural.is_finite()?)
     }
 }
 
@@ -259,6 +256,7 @@ impl Trainer<'_> {
         if failure.kind == Kind::Diverged {
             let kept = divergence::last_good(state, &mut self.saver, self.record, self.folder)?;
             failure.message.push_str(&format!("; {kept}"));
+            failure.hint = Some(runs::tamer(self.folder.root(), self.config));
         }
         Err(failure)
     }

@@ -9,11 +9,12 @@ use crate::streams::{Purpose, stream};
 /// A new model from the run's seed, or the one that the run is to start from.
 ///
 /// # Errors
-/// Sizes that describe no model.
+/// Sizes that describe no model; one to start from that diverged.
 pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neural> {
-    if config.model.init_from.is_some() {
+    if let Some(path) = &config.model.init_from {
         let tensors = crate::models::start(config)?.tensors;
-        return Ok(Neural::from_tensors(neural, tensors, &candle_core::Device::Cpu)?);
+        let neural = Neural::from_tensors(neural, tensors, &candle_core::Device::Cpu)?;
+        return crate::models::check_finite(&neural, path).map(|()| neural);
     }
     let mut init = stream(config.train.seed, Purpose::Init);
     Ok(Neural::new(neural, &mut init, &candle_core::Device::Cpu)?)

@@ -40,18 +40,22 @@ fn divergence_keeps_the_last_good_checkpoint_and_the_batch() {
         let again = again.refused(3, &[&format!("diverged at step {step}")]);
         assert!(again.stderr.contains(&format!("going on after step {}", step - 1)), "{}", again.stderr);
         assert_eq!(diverged(&bench), kept);
+        // What is kept is worth going back to.
+        bench.run(&["eval", &format!("run/checkpoints/{newest}")]).succeeded();
     }
 }
 
 #[test]
-fn without_a_checkpoint_so_far_the_state_before_the_step_is_kept() {
-    let kind = &KINDS[2];
-    let bench = kind.bench();
-    let away =
-        [AWAY, &["optim.lr=1e9", "optim.min_lr=1e9", "optim.skip_spikes=0", "checkpoint.every_steps=0"]]
-            .concat();
-    bench.run(&borrowed(&kind.train("run", &away))).refused(3, &["the checkpoint of step"]);
-    assert_eq!(names(&bench.path().join("run/checkpoints")).len(), 1);
+fn without_a_checkpoint_so_far_the_best_weights_are_kept() {
+    // It gives no numbers, but the best weights so far do.
+    for kind in &KINDS[1..3] {
+        let bench = kind.bench();
+        let away = ["optim.lr=1e9", "optim.min_lr=1e9", "optim.skip_spikes=0", "checkpoint.every_steps=0"];
+        let away = [AWAY, &away, &["eval.every_steps=1"]].concat();
+        bench.run(&borrowed(&kind.train("run", &away))).refused(3, &["the checkpoint of step"]);
+        assert_eq!(names(&bench.path().join("run/checkpoints")).len(), 1);
+        bench.run(&["eval", "run"]).succeeded();
+    }
 }
 
 #[test]
@@ -118,6 +122,38 @@ fn when_validation_turns_it_is_said_and_the_best_weights_are_kept() {
     let patient = kind.train("patient", &[&more[..], &["train.patience=3"]].concat());
     bench.run(&borrowed(&patient)).succeeded();
     assert_eq!(outcome(&bench, "patient").events.last().unwrap()["steps"], turned["step"]);
+}
+
+/// A training loss that has risen with the validation loss is no overfitting: the steps at which it is to be said, and those
+/// at which it is not, although validation has turned.
+fn turns(events: &[Value]) -> [Vec<u64>; 2] {
+    let (mut best, mut stale, mut turns) = (f64::INFINITY, 0, [Vec::new(), Vec::new()]);
+    for event in events.iter().filter(|event| event["event"] == "epoch") {
+        let number = |pointer: &str| event.pointer(pointer).and_then(Value::as_f64).unwrap();
+        let (train, validation) = (number("/train_nll"), number("/eval/nats_per_token"));
+        stale = if validation < best { 0 } else { stale + 1 };
+        best = best.min(validation);
+        if stale == 3 {
+            let fitted = train < validation && train < best;
+            turns[usize::from(!fitted)].push(event["step"].as_u64().unwrap());
+        }
+    }
+    turns
+}
+
+#[test]
+fn overfitting_is_said_where_only_validation_has_risen() {
+    let kind = &KINDS[1];
+    let bench = kind.bench();
+    let more =
+        ["optim.lr=0.9", "optim.min_lr=0.9", "optim.warmup=0", "eval.every_steps=2", "train.steps=200"];
+    bench.run(&borrowed(&kind.train("run", &more))).succeeded();
+    let events = outcome(&bench, "run").events;
+    let said = events.iter().filter(|event| event["event"] == "overfitting");
+    let said: Vec<u64> = said.map(|event| event["step"].as_u64().unwrap()).collect();
+    let [fitted, risen] = turns(&events);
+    assert_eq!(said, fitted);
+    assert!(!risen.is_empty(), "validation never turned");
 }
 
 /// Out of patience at a checkpoint, killed before the model was written: the run must not train on.
