@@ -48,8 +48,8 @@ const COLUMNS: [Column; 11] = [
     ("bits/byte", 9, 2, |row| number(row.evaluation.bits_per_byte(), 4)),
     (GAP, 11, 0, |row| format!("{:+.4}", row.evaluation.kl().unwrap_or(f64::NAN))),
     ("tokens/s", 8, 4, |row| thousands(row.tokens_per_second as u64)),
-    ("time", 10, 5, |row| duration(row.train_seconds)),
-    ("left", 10, 3, |row| duration(row.left_seconds)),
+    ("time", 11, 5, |row| duration(row.train_seconds)),
+    ("left", 11, 3, |row| duration(row.left_seconds)),
 ];
 
 impl Table {
@@ -146,8 +146,8 @@ mod tests {
                 nll: 2.0,
                 evaluation: evaluation(),
                 tokens_per_second: 25301.0,
-                train_seconds: 38.0,
-                left_seconds: 21.0,
+                train_seconds: 3599.0,
+                left_seconds: 930.0,
                 best: false,
             };
             let best = table.row(&Row { best: true, ..row });
