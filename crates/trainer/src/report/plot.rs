@@ -21,6 +21,8 @@ pub(super) const COLOURS: [RGBColor; 6] = [
 pub(super) const REFERENCE: usize = 5;
 /// Characters of a name at an axis.
 const LONGEST_NAME: usize = 52;
+/// As many are as wide as a phone; longer ones are set smaller there.
+const PHONE_NAME: u32 = 42;
 const MESH: RGBColor = RGBColor(0xD5, 0xDA, 0xE0);
 /// 12 pixels, as SVG counts.
 const FONT: (&str, u32) = ("sans-serif", 15);
@@ -326,7 +328,8 @@ pub(super) fn dots(
         }
         // Beside its line, or on a phone above it; the first on top.
         let (anchor, by) = if narrow { (HPos::Left, (2, -15)) } else { (HPos::Right, (-8, 0)) };
-        let style = FONT.into_text_style(area).pos(Pos::new(anchor, VPos::Center));
+        let size = if narrow { FONT.1 * PHONE_NAME / PHONE_NAME.max(longest as u32) } else { FONT.1 };
+        let style = (FONT.0, size).into_text_style(area).pos(Pos::new(anchor, VPos::Center));
         for (index, (name, (value, error))) in names.iter().zip(values).enumerate() {
             let y = n as f64 - 1.0 - index as f64;
             let name =
