@@ -154,10 +154,9 @@ pub(crate) fn start(config: &Config) -> Result<HuggingFaceModel> {
     let Some(path) = &config.model.init_from else {
         return Err(Failure::failed("there is no model.init_from"));
     };
-    hf::read(path).map_err(|error| {
-        let failure = Failure::from(error);
-        Failure { message: format!("model.init_from: {}", failure.message), ..failure }
-    })
+    let failed =
+        |failure: Failure| Failure { message: format!("model.init_from: {}", failure.message), ..failure };
+    hf::read(path).map_err(|error| failed(error.into()))
 }
 
 fn save(folder: &RunWriter, tokenizer: &Tokenizer, config: Value, weights: Weights) -> Result<()> {

@@ -84,12 +84,7 @@ fn hugging_face(arguments: &cli::Export, loaded: &models::LoadedModel, output: &
         bos: name(tokenizer.bos()),
         eos: name(tokenizer.eos()),
     };
-    hf::write(&arguments.out, &config, &tensors, Some(&tokenizer)).map_err(|error| match error {
-        surprisal_formats::Error::Occupied { .. } => {
-            Failure::from(error).hint("choose another folder with --out, or remove this one first")
-        }
-        error => error.into(),
-    })?;
+    hf::write(&arguments.out, &config, &tensors, Some(&tokenizer))?;
     output.say(format!("wrote the folder {}", arguments.out.display()));
     output.event(&json!({ "event": "result", "written": [{ "path": arguments.out.display().to_string() }] }))
 }

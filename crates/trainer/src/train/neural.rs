@@ -99,7 +99,7 @@ impl Trainer<'_> {
     /// Divergence (exit code 3), a failure of the tensor library, a file that cannot be written.
     pub(crate) fn run(
         &mut self,
-        neural: Neural,
+        mut neural: Neural,
         from: Option<&Checkpoint>,
     ) -> Result<(NeuralLm, Evaluation, Account)> {
         let config = self.config;
@@ -114,7 +114,6 @@ impl Trainer<'_> {
         self.output.say(table.header());
 
         let optimiser = Optimiser::new(&neural, &config.optim, precision(config), shards(config))?;
-        let mut neural = neural;
         neural.stop_when(self.stop.flag());
         let mut state = State {
             lm: NeuralLm { neural, stride: config.eval.stride },
