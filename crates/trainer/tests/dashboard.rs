@@ -224,6 +224,14 @@ impl Session {
     }
 }
 
+/// A test that fails leaves no run behind: with its terminal the run ends.
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.script.kill());
+        drop(self.script.wait());
+    }
+}
+
 fn echoes(settings: &str) -> bool {
     settings.split_whitespace().any(|word| word == "echo")
         && settings.split_whitespace().any(|word| word == "icanon")
