@@ -151,6 +151,9 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         use io::ErrorKind as Kind;
         match self {
+            Self::Io { path, .. } if path.is_symlink() && !path.exists() => {
+                Some("this link leads nowhere, or in a circle: ls -l shows where to")
+            }
             Self::Io { reason, .. } => match reason.kind() {
                 Kind::StorageFull => Some("the disk is full: free some space, or write elsewhere with --out"),
                 Kind::QuotaExceeded => {

@@ -11,6 +11,9 @@ use crate::{Error, Result};
 /// What is wrong with a pipe, a device or a socket.
 pub(crate) const NOT_REGULAR: &str = "it is a pipe or a device, not a regular file";
 
+/// What to do about a file of text that is not UTF-8.
+pub const TO_UTF8: &str = "convert it, for example from Latin-1: iconv -f LATIN1 -t UTF-8 OLD > NEW";
+
 /// The whole file, if it is a regular file of at most `limit` bytes.
 ///
 /// Only regular files: a pipe would hang where nobody writes to it.

@@ -107,6 +107,9 @@ impl Error {
     /// What a person can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Read { path, .. } if path.is_symlink() && !path.exists() => {
+                Some("this link leads nowhere, or in a circle: ls -l shows where to".into())
+            }
             Self::Read { .. } => {
                 Some("give text files, directories of them, or nothing for the embedded corpus".into())
             }

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 use surprisal_model::ngram::{MAX_ORDER, Smoothing};
-use surprisal_text::{TokenizerKind, Unit};
+use surprisal_text::{TokenizerKind, Unit, many};
 
 use super::{SCORES, SPECIALS, SRILM_LOG_ZERO, declaration, line};
+use crate::read::TO_UTF8;
 use crate::{Error, Result};
 
 /// How many bytes one task parses.
@@ -170,8 +171,7 @@ fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> R
             continue;
         }
         let Ok(word) = std::str::from_utf8(word) else {
-            let hint = "convert the file to UTF-8 first";
-            return Err(line(section.line(index), format!("`{}` is not UTF-8", show(word)), hint));
+            return Err(line(section.line(index), format!("`{}` is not UTF-8", show(word)), TO_UTF8));
         };
         words.push(word);
         grams.logs.push(log);
@@ -198,11 +198,11 @@ impl Wrong {
     fn at(self, number: u64) -> Error {
         let (problem, hint) = match self {
             Self::Short(len) => (
-                format!("a logarithm and {len} words are wanted"),
+                format!("a logarithm and {} are wanted", many(len as u64, "word")),
                 "columns are separated by tabs, words by spaces; was the file cut short?",
             ),
             Self::Long(len) => (
-                format!("there is more than a logarithm, {len} words and a weight"),
+                format!("there is more than a logarithm, {} and a weight", many(len as u64, "word")),
                 "words have no spaces in them, and stand in the section of their number",
             ),
             Self::Number(text) => {
@@ -260,7 +260,7 @@ fn weight(fields: &mut Fields<'_>, top: bool, len: usize) -> Result<f32, Wrong> 
 #[inline]
 fn number(field: &[u8]) -> Result<f32, Wrong> {
     let parsed = std::str::from_utf8(field).ok().and_then(|field| field.parse::<f32>().ok());
-    let number = parsed.filter(|&number| number < f32::INFINITY).ok_or_else(|| Wrong::Number(show(field)))?;
+    let number = parsed.filter(|number| !number.is_nan()).ok_or_else(|| Wrong::Number(show(field)))?;
     Ok(if number == SRILM_LOG_ZERO { f32::NEG_INFINITY } else { number })
 }
 
