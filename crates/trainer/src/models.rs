@@ -283,10 +283,8 @@ pub(crate) fn look(path: &Path, output: &Output) -> Result<LoadedModel> {
             for parameter in neural.parameters() {
                 details.insert(format!("  {}", parameter.name), format!("{:?}", parameter.var.dims()));
             }
-            let stride = match &folder {
-                Some(_) => config.eval.stride,
-                None => neural.config().block_size().div_ceil(2),
-            };
+            let half = neural.config().block_size().div_ceil(2);
+            let stride = folder.as_ref().and(config.eval.stride).unwrap_or(half);
             (Model::Neural(Box::new(NeuralLm { neural, stride })), parameters)
         }
         _ => return Err(damaged(format!("its kind is {kind}"))),

@@ -96,7 +96,7 @@ fn strides_ramps_shards_and_rates_follow() {
     let (train, eval, optim) = (&small.config.train, &small.config.eval, &small.config.optim);
     assert_eq!(
         (eval.stride, train.block_start, train.batch_start, train.ramp_steps),
-        (4, Some(2), Some(1), 5)
+        (Some(4), Some(2), Some(1), 5)
     );
     assert!((optim.min_lr - 5e-5).abs() < 1e-12, "{}", optim.min_lr);
     assert!(
@@ -108,8 +108,12 @@ fn strides_ramps_shards_and_rates_follow() {
     assert_eq!(small.notices.len(), 5, "{:?}", small.notices);
     // What fits stays, and nothing is said.
     let fits = resolved(file, &["train.block_size=32", "train.steps=100"]).unwrap();
-    assert_eq!((fits.config.eval.stride, fits.config.train.ramp_steps), (32, 100));
+    assert_eq!((fits.config.eval.stride, fits.config.train.ramp_steps), (Some(32), 100));
     assert_eq!(fits.notices, [""; 0]);
+    // No window stands still, whoever says so.
+    refused("", &["eval.stride=0"], &["--set eval.stride=0: eval.stride is 0", "from 1 to 64"]);
+    refused("[eval]\nstride = 0\n", &[], &["eval.stride is 0"]);
+    assert_eq!(resolved("[train]\nblock_size = 7\n", &[]).unwrap().config.eval.stride, Some(4));
     // What is said does not follow.
     let said = ["train.block_size=8", "eval.stride=16"];
     refused(file, &said, &["--set eval.stride=16", "from 1 to 8", "train.block_size"]);
@@ -124,14 +128,14 @@ fn a_stride_that_nothing_says_is_half_a_block_and_said_where_that_changes() {
     for (file, block_size, stride) in [("[train]\nblock_size = 64\n", 8, 4), ("", 8, 4), ("", 128, 64)] {
         let set = format!("train.block_size={block_size}");
         let loaded = resolved(file, &[&set]).unwrap();
-        assert_eq!(loaded.config.eval.stride, stride);
+        assert_eq!(loaded.config.eval.stride, Some(stride));
         assert_eq!(loaded.notices, [format!("eval.stride = {stride} follows --set {set}; it was 32")]);
     }
     // The same block has the same stride; what is said is known; a counted model has none.
     assert_eq!(resolved("", &["model.kind=ngram", "train.block_size=8"]).unwrap().notices, [""; 0]);
     assert_eq!(resolved("", &["train.block_size=64"]).unwrap().notices, [""; 0]);
     let said = resolved("", &["train.block_size=8", "eval.stride=3"]).unwrap();
-    assert_eq!((said.config.eval.stride, said.notices.len()), (3, 0));
+    assert_eq!((said.config.eval.stride, said.notices.len()), (Some(3), 0));
     let bench = Bench::new();
     bench.text("own.txt", 60);
     bench.file("c.toml", "[train]\nsteps = 2\n[optim]\nwarmup = 0\n");
@@ -163,8 +167,8 @@ fn what_cannot_stand_beside_what_is_said_gives_way() {
     let ramp = "[train]\nbatch_start = 2\nramp_steps = 9\n";
     assert_eq!(of(ramp, &["train.ramp_steps=0"]).config.train.batch_start, None);
     // Whatever the order, what is said of a model is said of the kind that is said.
-    let model = of("", &["model.order=4", "model.kind=ngram"]).config.model;
-    assert_eq!((model.kind.as_str(), model.order), ("ngram", Some(4)));
+    let model = of("[model]\nn_layer = 3\n", &["model.order=4", "model.kind=ngram"]).config.model;
+    assert_eq!((model.kind.as_str(), model.order, model.n_layer), ("ngram", Some(4), None));
     // The kind that it is already changes nothing.
     assert_eq!(of("[model]\nn_layer = 3\n", &["model.kind=transformer"]).config.model.n_layer, Some(3));
     // A file's keys of the other kind do not go in silence; those of the default config, which nobody wrote, do.
@@ -245,7 +249,22 @@ fn compare_follows_the_same_rules() {
     let both = ["--set", "train.epochs=1", "--set", "train.steps=3"];
     bench.run(&[&["compare", "k.toml"][..], &both].concat()).refused(2, &["both"]);
     bench.file("p.toml", text.replace("own.txt", "gone.txt"));
-    bench.run(&["compare", "p.toml"]).refused(2, &["p.toml: \"a\": data.train", "gone.txt"]);
+    bench.run(&["compare", "p.toml"]).refused(2, &["p.toml:2: \"a\": data.train names gone.txt"]);
+    bench
+        .run(&["compare", "p.toml", "--set", "data.train=none.txt"])
+        .refused(2, &["p.toml: \"a\": --set data.train=none.txt: data.train names none.txt"]);
+    bench.file(
+        "o.toml",
+        format!("{}data = {{ train = [\"none.txt\"] }}\n", text.replace("own.txt", "gone.txt")),
+    );
+    bench.run(&["compare", "o.toml"]).refused(2, &["o.toml: \"a\": data.train names none.txt"]);
+    let own = bench.run(&["compare", "k.toml", "--set", "compare.seeds=[3,3]"]);
+    let own = own.refused(2, &["--set compare.seeds=[3,3]: ", "--seeds"]);
+    assert!(!own.stderr.contains("model.compat"), "{}", own.stderr);
+    bench.file("s.toml", format!("[compare]\nseeds = [\"one\"]\n{text}"));
+    bench
+        .run(&["compare", "s.toml"])
+        .refused(2, &["s.toml: [compare]: ", "\"one\", expected u64 in `seeds`\n"]);
     bench.file("w.toml", text.replace("steps = 400", "learning_rate = 1"));
     bench.run(&["compare", "w.toml"]).refused(2, &["w.toml: \"a\"", "did you mean `lr` in [optim]?"]);
     bench.file("t.toml", text.replace("steps = 400", "steps = \"x\""));
@@ -272,10 +291,21 @@ fn what_is_no_toml_is_said_with_what_to_type() {
         refused(&file, &[], &[&["c.toml:2: "][..], parts].concat());
     }
     refused("[train]\nbudget = 3min\n", &[], &["c.toml:2: ", "budget = \"3min\""]);
+    refused("[data]\nunit = lines\n", &[], &["c.toml:2: ", "needs quotes", "unit = \"lines\""]);
+    for (twice, key, line) in [("steps = 1\nsteps = 2", "steps", 3), ("[train]", "train", 2)] {
+        let place = format!("c.toml:{line}: duplicate key `{key}`");
+        refused(&format!("[train]\n{twice}\n"), &[], &[&place, "keep one"]);
+    }
+    refused("{\"train\": {\"steps\": 3}}\n", &[], &["c.toml:1: this is JSON", "[train]"]);
+    let bench = Bench::new();
+    bench.file("l.toml", b"[train]\nsteps = 1 # caf\xe9\n");
+    let to_utf8 = "iconv -f LATIN1 -t UTF-8";
+    bench.run(&["train", "l.toml"]).refused(2, &["l.toml:2: this is not UTF-8", to_utf8]);
     refused("[data]\ntrain = [a.txt, \"b.txt\"]\n", &[], &["c.toml:2: ", "train = [\"a.txt\", \"b.txt\"]"]);
     // On a command line quotes and brackets are not needed.
     let set = ["tokenizer.kind=bpe", "train.budget=45", "data.train=own.txt", "model.kind=transformer"];
-    let config = resolved("", &set).unwrap().config;
+    let config = resolved("[tokenizer]\nvocab_size = 300\nkind = \"bpe\"\n", &set).unwrap().config;
+    assert_eq!((config.tokenizer.kind.as_str(), config.tokenizer.vocab_size), ("bpe", Some(300)));
     assert_eq!(config.train.budget.as_deref(), Some("45"));
     assert_eq!(config.data.train, [std::path::PathBuf::from("own.txt")]);
 }
@@ -323,7 +353,14 @@ fn values_of_another_type_are_said_in_plain_words() {
         &["--set train.epochs=abc: train.epochs takes a number", "the text \"abc\""],
     );
     refused("[train]\nepochs = \"3\"\n", &[], &["c.toml:2: train.epochs takes a number", "\"3\""]);
-    refused("", &["train.steps=-5"], &["train.steps takes a whole number", "this is -5"]);
+    refused(
+        "",
+        &["train.steps=-5"],
+        &["train.steps takes a whole number that is not negative, and this is -5"],
+    );
+    refused("", &["train.steps=0"], &["train.steps is 0, but must be from 1 to 1099511627776"]);
+    refused("", &["data.unit=lines"], &["data.unit is \"lines\"", "one of: stream, line"]);
+    refused("[data]\nunit = \"lines\"\n", &[], &["c.toml:2: data.unit is \"lines\""]);
     refused("", &["train.steps=1e3"], &["train.steps takes a whole number", "this is 1000.0"]);
     refused("", &["optim.nesterov=yes"], &["optim.nesterov takes true or false"]);
     refused("", &["train.shards=many"], &["train.shards takes a whole number from 1, or \"auto\""]);

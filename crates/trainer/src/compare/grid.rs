@@ -20,6 +20,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -31,17 +32,11 @@ use crate::failure::{Failure, Result};
 const MOST_CELLS: usize = 10_000;
 
 /// `[compare]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Section {
-    seeds: Vec<u64>,
-    jobs: usize,
-}
-
-impl Default for Section {
-    fn default() -> Self {
-        Self { seeds: vec![1], jobs: 0 }
-    }
+    seeds: Option<Vec<u64>>,
+    jobs: Option<usize>,
 }
 
 /// A comparison, as it was asked for.
@@ -61,8 +56,9 @@ pub(crate) struct Variant {
     pub(crate) name: String,
     /// The name of the variant that it is compared with.
     pub(crate) against: Option<String>,
-    /// Where it is from.
+    /// Where it is from, and what stands there.
     file: PathBuf,
+    text: Arc<str>,
     /// Its settings, but for the seed, and what the command line sets instead.
     table: toml::Table,
     set: Vec<String>,
@@ -89,9 +85,10 @@ impl Grid {
             .map_err(|error| no_config(config::explain(&shown.to_string(), &text, &error)))?;
         let section = match shared.remove("compare") {
             None => Section::default(),
-            Some(value) => {
-                value.try_into().map_err(|error| Failure::usage(format!("{shown}: [compare]: {error}")))?
-            }
+            Some(value) => value.try_into().map_err(|error: toml::de::Error| {
+                let error = error.to_string().trim().replace('\n', " ");
+                Failure::usage(format!("{shown}: [compare]: {error}"))
+            })?,
         };
         let Some(toml::Value::Array(listed)) = shared.remove("variant") else {
             return Err(Failure::usage(format!("{shown} has no [[variant]]: there is nothing to compare")).hint(
@@ -101,7 +98,8 @@ impl Grid {
                 ),
             ));
         };
-        let seeds = if arguments.seeds.is_empty() { section.seeds } else { arguments.seeds.clone() };
+        let own = section.seeds.unwrap_or_else(|| vec![1]);
+        let seeds = if arguments.seeds.is_empty() { own } else { arguments.seeds.clone() };
         if seeds.is_empty() {
             return Err(Failure::usage(format!("{shown}: compare.seeds is empty")));
         }
@@ -116,6 +114,7 @@ impl Grid {
             .hint("give different seeds, for example --seeds 1,2,3"));
         }
         let mut variants = Vec::new();
+        let text = text.into();
         for (index, entry) in listed.into_iter().enumerate() {
             let named = |failure: Failure| Failure {
                 message: format!("{shown}: variant {}: {}", index + 1, failure.message),
@@ -124,18 +123,16 @@ impl Grid {
             let toml::Value::Table(entry) = entry else {
                 return Err(named(Failure::usage("is no table".to_owned())));
             };
-            variants.extend(expand(entry, &shared, path, arguments).map_err(named)?);
+            variants.extend(expand(entry, &shared, path, &text, arguments).map_err(named)?);
             if variants.len() * seeds.len() > MOST_CELLS {
                 return Err(Failure::usage(format!("{shown} asks for more than {MOST_CELLS} cells")));
             }
         }
         let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let jobs = match arguments.jobs {
-            Some(jobs) => Some(config::threads("--jobs", Some(jobs))?),
-            // 0 says that the machine decides.
-            None if section.jobs == 0 => None,
-            None => Some(config::threads(&format!("{shown}: compare.jobs"), Some(section.jobs))?),
-        };
+        // 0 says that the machine decides.
+        let own = section.jobs.filter(|jobs| *jobs > 0).map(|jobs| (format!("{shown}: compare.jobs"), jobs));
+        let jobs = arguments.jobs.map(|jobs| ("--jobs".to_owned(), jobs)).or(own);
+        let jobs = jobs.map(|(said, jobs)| config::threads(&said, Some(jobs))).transpose()?;
         let grid = Self { name: stem, seeds, jobs, variants };
         grid.check_names(&shown.to_string())?;
         Ok(grid)
@@ -168,16 +165,24 @@ impl Variant {
     /// # Errors
     /// What is wrong with the settings.
     pub(crate) fn cell(&self, seed: u64) -> Result<Loaded> {
-        let named = |failure: Failure| Failure {
-            message: format!("{}: \"{}\": {}", self.file.display(), self.name, failure.message),
-            ..failure
+        let named = |failure: Failure, line: Option<usize>| {
+            let line = line.map_or_else(String::new, |line| format!(":{line}"));
+            let message = format!("{}{line}: \"{}\": {}", self.file.display(), self.name, failure.message);
+            Failure { message, ..failure }
         };
         let mut table = self.table.clone();
         section(&mut table, "train").insert("seed".into(), toml::Value::Integer(seed as i64));
-        let mut loaded = config::of_table(&table, &self.set).map_err(named)?;
-        config::check(&mut loaded).map_err(named)?;
+        let mut loaded = config::of_table(&table, &self.set).map_err(|failure| named(failure, None))?;
+        config::check(&mut loaded).map_err(|failure| named(failure, None))?;
         for key in ["train", "val"] {
-            config::texts(&loaded, key).map_err(named)?;
+            let data = |table: &toml::Table| table.get("data")?.get(key).cloned();
+            // What all variants share stands on a line of the file.
+            let is_shared = || self.text.parse().is_ok_and(|file| data(&file) == data(&self.table));
+            let is_of_file = || loaded.said(&format!("data.{key}")).is_none() && is_shared();
+            let paths = if key == "val" { &loaded.config.data.val } else { &loaded.config.data.train };
+            let entry = || paths.iter().position(|path| !path.exists());
+            let line = || config::line_of_key(&self.text, "data", key, entry()).filter(|_| is_of_file());
+            config::texts(&loaded, key).map_err(|failure| named(failure, line()))?;
         }
         loaded.text = crate::train::resolved(&loaded.config)?;
         Ok(loaded)
@@ -205,6 +210,7 @@ fn expand(
     mut entry: toml::Table,
     shared: &toml::Table,
     path: &Path,
+    file_text: &Arc<str>,
     arguments: &cli::Compare,
 ) -> Result<Vec<Variant>> {
     let mut text = |key: &str| match entry.remove(key) {
@@ -281,6 +287,7 @@ fn expand(
                 against: against.filter(|against| *against != full),
                 name: full,
                 file: path.to_owned(),
+                text: file_text.clone(),
                 table,
                 set: arguments.set.clone(),
             })

@@ -226,15 +226,11 @@ fn ramp(loaded: &Loaded) -> Result<()> {
 }
 
 fn rest(loaded: &mut Loaded) -> Result<()> {
-    let config = &mut loaded.config;
-    if config.eval.stride == 0 {
-        config.eval.stride = config.train.half_block();
-    }
+    let block_size = loaded.config.train.block_size;
+    let stride = *loaded.config.eval.stride.get_or_insert(loaded.config.train.half_block());
+    at_most(within(loaded, "eval", "stride", stride, 1..=block_size), "train.block_size")?;
     let config = &loaded.config;
-    at_most(
-        within(loaded, "eval", "stride", config.eval.stride, 1..=config.train.block_size),
-        "train.block_size",
-    )?;
+    let config = &loaded.config;
     within(loaded, "sample", "temperature", config.sample.temperature, 0.0..=1e6)?;
     within(loaded, "sample", "tokens", config.sample.tokens, 0..=1 << 30)?;
     within(loaded, "checkpoint", "keep", config.checkpoint.keep, 1..=1 << 20)?;
@@ -278,7 +274,7 @@ mod tests {
     fn the_defaults_are_fine_and_become_definite() {
         let config = verdict(&[]).unwrap().config;
         assert_eq!(config.model.n_layer, Some(4));
-        assert_eq!(config.eval.stride, 32);
+        assert_eq!(config.eval.stride, Some(32));
         assert!(matches!(config.train.shards, Shards::Fixed(n) if n >= 1));
         assert_eq!(config.train.epochs, Some(1.0));
     }

@@ -96,7 +96,7 @@ pub(super) fn follow(file: &Table, table: &mut Table, overrides: &[String]) -> R
         config = convert(table)?;
     }
     let of_file = convert(file)?;
-    if let (Some(by), 0) = (said("train.block_size"), config.eval.stride) {
+    if let (Some(by), None) = (said("train.block_size"), config.eval.stride) {
         let (stride, old) = (config.train.half_block(), of_file.train.half_block());
         if stride != old && !matches!(config.model.kind.as_str(), "ngram" | "uniform") {
             notices.push(format!("eval.stride = {stride} follows {by}; it was {old}"));

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use surprisal_formats::read::TO_UTF8;
 use toml::Table;
 
 use super::Config;
@@ -147,8 +148,12 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     if !metadata.is_file() || metadata.len() > MAX_BYTES {
         return Err(Failure::usage(format!("{shown} is not a config: it is no plain file of at most 1 MiB")));
     }
-    std::fs::read_to_string(path)
-        .map_err(|error| Failure::usage(format!("cannot read the config {shown}: {error}")))
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::usage(format!("cannot read the config {shown}: {error}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|&byte| byte == b'\n').count();
+        Failure::usage(format!("{shown}:{line}: this is not UTF-8")).hint(TO_UTF8)
+    })
 }
 
 /// Sets one key of the table, if a config can have it so.
@@ -165,6 +170,10 @@ fn apply(table: &mut Table, set: &str) -> Result<()> {
     let (section, key) = key_of(set).split_once('.').ok_or_else(wrong)?;
     if section.is_empty() || key.is_empty() || key.contains('.') {
         return Err(wrong());
+    }
+    if section == "compare" {
+        let message = format!("{}: [compare] is of a comparison, and --set of its runs", spoken(set));
+        return Err(Failure::usage(message).hint("compare has --seeds and --jobs for it"));
     }
     let value = value.trim();
     let text = toml::Value::String(value.to_owned());
@@ -221,45 +230,6 @@ mod tests {
         let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         file
-    }
-
-    #[test]
-    fn an_unknown_key_is_named_with_its_line_and_the_likely_one() {
-        let file = write("# a comment\n[optim]\nlr = 1e-3\nwieght_decay = 0.1\n");
-        let failure = load(Some(file.path()), &[]).unwrap_err();
-        assert_eq!(failure.code(), 2);
-        assert!(failure.message.contains(".toml:4: unknown field `wieght_decay` in [optim]"), "{failure}");
-        assert_eq!(failure.hint.as_deref(), Some("did you mean `weight_decay`?"));
-    }
-
-    #[test]
-    fn a_wrong_type_is_named_with_its_line() {
-        let file = write("[train]\nbatch_size = \"twelve\"\n");
-        let failure = load(Some(file.path()), &[]).unwrap_err();
-        assert!(failure.message.contains(".toml:2: train.batch_size takes a whole number"), "{failure}");
-        assert!(failure.message.ends_with("this is the text \"twelve\""), "{failure}");
-    }
-
-    #[test]
-    fn overrides_come_after_the_file_and_need_no_quotes() {
-        let file = write("[train]\nbatch_size = 3\nseed = 5\n");
-        let set =
-            ["train.batch_size=7", "tokenizer.kind=bpe", "tokenizer.vocab_size=300", "train.budget=3min"];
-        let loaded = load(Some(file.path()), &set.map(String::from)).unwrap();
-        assert_eq!(loaded.config.train.batch_size, 7);
-        assert_eq!(loaded.config.train.seed, 5);
-        assert_eq!(loaded.config.tokenizer.kind, "bpe");
-        assert_eq!(loaded.config.train.budget.as_deref(), Some("3min"));
-    }
-
-    #[test]
-    fn another_kind_of_model_starts_from_its_own_defaults() {
-        let file = write("[model]\nkind = \"transformer\"\nn_layer = 3\n");
-        let set = ["model.kind=ngram", "model.order=3"].map(String::from);
-        let model = load(Some(file.path()), &set).unwrap().config.model;
-        assert_eq!((model.kind.as_str(), model.order, model.n_layer), ("ngram", Some(3), None));
-        let same = load(Some(file.path()), &["model.kind=transformer".to_owned()]).unwrap().config.model;
-        assert_eq!(same.n_layer, Some(3));
     }
 
     #[test]

@@ -3,36 +3,23 @@
 use serde::{Deserialize, Serialize};
 use surprisal_loss::information;
 
-/// `[loss]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-#[expect(clippy::struct_field_names, reason = "z-loss is what the field calls it")]
-pub struct Loss {
-    /// ε: the target becomes p' = (1 − ε) p + ε π.
-    pub label_smoothing: f64,
-    /// π: uniform (1/|V|), unigram (of the training text), or kneser_ney (the row of a counted model for the context).
-    pub smooth_toward: String,
-    /// How many tokens an n-gram of that counted model has.
-    pub smooth_order: usize,
-    /// k: instead of one ε, ε_h = k|V| / (c(h) + k|V|) toward uniform after token h, which is what adding k to every count
-    /// does.
-    pub add_k: f64,
-    /// β: −β H(q) is added, a reward for hesitating.
-    pub confidence_penalty: f64,
-    /// Weight of the squared log-partition, which keeps logits from drifting.
-    pub z_loss: f64,
-}
-
-impl Default for Loss {
-    fn default() -> Self {
-        Self {
-            label_smoothing: 0.0,
-            smooth_toward: "uniform".into(),
-            smooth_order: 2,
-            add_k: 0.0,
-            confidence_penalty: 0.0,
-            z_loss: 0.0,
-        }
+section! {
+    /// `[loss]`
+    #[expect(clippy::struct_field_names, reason = "z-loss is what the field calls it")]
+    Loss {
+        /// ε: the target becomes p' = (1 − ε) p + ε π.
+        label_smoothing: f64,
+        /// π: uniform (1/|V|), unigram (of the training text), or kneser_ney (the row of a counted model for the context).
+        smooth_toward: String = "uniform".into(),
+        /// How many tokens an n-gram of that counted model has.
+        smooth_order: usize = 2,
+        /// k: instead of one ε, ε_h = k|V| / (c(h) + k|V|) toward uniform after token h, which is what adding k to every
+        /// count does.
+        add_k: f64,
+        /// β: −β H(q) is added, a reward for hesitating.
+        confidence_penalty: f64,
+        /// Weight of the squared log-partition, which keeps logits from drifting.
+        z_loss: f64,
     }
 }
 

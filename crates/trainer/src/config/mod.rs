@@ -4,6 +4,26 @@
 //! `config.toml`, and reading that back gives the same run. [`load`] turns a file plus `--set` overrides into one,
 //! and [`check`] refuses what cannot work, both with the file, the line and a hint.
 
+/// A section of a config: its keys, each with its type and, where it is not the type's own, its default.
+macro_rules! section {
+    (@default) => { Default::default() };
+    (@default $default:expr) => { $default };
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $key:ident: $type:ty $(= $default:expr)?,)+ }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $($(#[$doc])* pub $key: $type,)+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: section!(@default $($default)?),)+ }
+            }
+        }
+    };
+}
+
 mod budget;
 mod check;
 mod follow;
@@ -24,7 +44,7 @@ pub(crate) use follow::LENGTHS;
 pub(crate) use load::{BUDGET, of_table, read as read_text};
 pub use load::{Loaded, load, parse};
 pub use loss::Loss;
-pub(crate) use words::{explain, named};
+pub(crate) use words::{explain, line_of_key, named};
 
 /// Every setting of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -50,57 +70,35 @@ pub struct Config {
     pub checkpoint: Checkpoint,
 }
 
-/// `[data]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Data {
-    /// Text files or directories; empty: the embedded corpus.
-    pub train: Vec<PathBuf>,
-    /// Validation texts; empty: the last `val_fraction` of the training text.
-    pub val: Vec<PathBuf>,
-    /// How much of the text's end is held out when `val` is empty.
-    pub val_fraction: f64,
-    /// Which share of the training text is used, from its beginning: learning curves.
-    pub train_fraction: f64,
-    /// One stream of tokens, or one sentence a line.
-    pub unit: Unit,
-    /// Words spelled like special tokens: unk (unknown words), skip (white space) or error.
-    pub literal_specials: LiteralSpecials,
-    /// A last line without a newline: sentence (like any other) or open (without `</s>`).
-    pub last_line: LastLine,
-    /// The embedded corpus to use when `train` is empty.
-    pub embedded: String,
-}
-
-impl Default for Data {
-    fn default() -> Self {
-        Self {
-            train: Vec::new(),
-            val: Vec::new(),
-            val_fraction: 0.1,
-            train_fraction: 1.0,
-            unit: Unit::Stream,
-            literal_specials: LiteralSpecials::Unk,
-            last_line: LastLine::Sentence,
-            embedded: "stories".into(),
-        }
+section! {
+    /// `[data]`
+    Data {
+        /// Text files or directories; empty: the embedded corpus.
+        train: Vec<PathBuf>,
+        /// Validation texts; empty: the last `val_fraction` of the training text.
+        val: Vec<PathBuf>,
+        /// How much of the text's end is held out when `val` is empty.
+        val_fraction: f64 = 0.1,
+        /// Which share of the training text is used, from its beginning: learning curves.
+        train_fraction: f64 = 1.0,
+        /// One stream of tokens, or one sentence a line.
+        unit: Unit = Unit::Stream,
+        /// Words spelled like special tokens: unk (unknown words), skip (white space) or error.
+        literal_specials: LiteralSpecials = LiteralSpecials::Unk,
+        /// A last line without a newline: sentence (like any other) or open (without `</s>`).
+        last_line: LastLine = LastLine::Sentence,
+        /// The embedded corpus to use when `train` is empty.
+        embedded: String = "stories".into(),
     }
 }
 
-/// `[tokenizer]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Tokenizer {
-    /// byte, char, word or bpe.
-    pub kind: String,
-    /// The size of a bpe vocabulary.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub vocab_size: Option<usize>,
-}
-
-impl Default for Tokenizer {
-    fn default() -> Self {
-        Self { kind: "char".into(), vocab_size: None }
+section! {
+    /// `[tokenizer]`
+    Tokenizer {
+        /// byte, char, word or bpe.
+        kind: String = "char".into(),
+        /// The size of a bpe vocabulary.
+        vocab_size: Option<usize>,
     }
 }
 
@@ -117,200 +115,109 @@ impl Tokenizer {
     }
 }
 
-/// `[model]`: flat, so that a mistyped key is found on its line; [`check`] refuses keys of another kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Model {
-    /// uniform, ngram, bigram, mlp or transformer.
-    pub kind: String,
-    /// ngram: how many tokens an n-gram has.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub order: Option<usize>,
-    /// ngram: mle, add_k, …
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub smoothing: Option<String>,
-    /// ngram with add_k: what is added to every count.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub k: Option<f64>,
-    /// ngram: choose k, or the discounts, to suit a held-out part of the training text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tune: Option<bool>,
-    /// ngram: which share of the training text that is; the model is counted from all of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub heldout: Option<f64>,
-    /// ngram: discounts of counts of 1, 2, 3 and more for orders where the formula fails.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fallback: Option<[f64; 3]>,
-    /// ngram: "kenlm" takes over lmplz's quirk of statistics.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub compat: Option<String>,
-    /// ngram: leave out grams of order i + 1 that occur no more often than prune[i].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prune: Option<Vec<u32>>,
-    /// ngram: leave out grams whose loss raises perplexity by less than this share.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prune_entropy: Option<f64>,
-    /// ngram: give every word a share of what unigrams leave, instead of all of it to <unk>.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub interpolate_unigrams: Option<bool>,
-    /// ngram: unknown words have probability zero.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub closed: Option<bool>,
-    /// transformer: blocks.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n_layer: Option<usize>,
-    /// transformer: attention heads.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n_head: Option<usize>,
-    /// mlp, transformer: width of the embeddings.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n_embd: Option<usize>,
-    /// mlp: width of the hidden layer; transformer: of the MLPs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n_hidden: Option<usize>,
-    /// mlp: how many tokens before the predicted one it sees (n − 1 of a neural n-gram).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub context: Option<usize>,
-    /// transformer: share of activations dropped in training.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dropout: Option<f64>,
-    /// transformer: biases in linear layers and norms.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bias: Option<bool>,
-    /// transformer: one matrix for the token embedding and the head.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tied: Option<bool>,
-    /// transformer: heads of keys and values, each shared by n_head / n_kv_head heads.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub n_kv_head: Option<usize>,
-    /// transformer: layer or rms.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub norm: Option<NormKind>,
-    /// transformer: learned or rope.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub position: Option<PositionKind>,
-    /// transformer with rope: the base of its angles.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rope_theta: Option<f64>,
-    /// transformer: scale queries and keys to unit mean square.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub qk_norm: Option<bool>,
-    /// transformer: gelu, relu2 or swiglu.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub activation: Option<ActivationKind>,
-    /// transformer: start the projections back to the stream at zero.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub zero_init: Option<bool>,
-    /// transformer: keep logits within ± this.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub softcap: Option<f64>,
-    /// transformer: rows of a table that embeds each token with the one before it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bigram_rows: Option<usize>,
-    /// transformer: the folder of a model to start from, in Hugging Face's layout or our own.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub init_from: Option<PathBuf>,
-    /// transformer with init_from: go on with a text of which at most this share is unknown to that model (0.1).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_unknown: Option<f64>,
-}
-
-impl Default for Model {
-    fn default() -> Self {
-        Self {
-            kind: "transformer".into(),
-            order: None,
-            smoothing: None,
-            k: None,
-            tune: None,
-            heldout: None,
-            fallback: None,
-            compat: None,
-            prune: None,
-            prune_entropy: None,
-            interpolate_unigrams: None,
-            closed: None,
-            n_layer: None,
-            n_head: None,
-            n_embd: None,
-            n_hidden: None,
-            context: None,
-            dropout: None,
-            bias: None,
-            tied: None,
-            n_kv_head: None,
-            norm: None,
-            position: None,
-            rope_theta: None,
-            qk_norm: None,
-            activation: None,
-            zero_init: None,
-            softcap: None,
-            bigram_rows: None,
-            init_from: None,
-            max_unknown: None,
-        }
+section! {
+    /// `[model]`: flat, so that a mistyped key is found on its line; [`check`] refuses keys of another kind.
+    Model {
+        /// uniform, ngram, bigram, mlp or transformer.
+        kind: String = "transformer".into(),
+        /// ngram: how many tokens an n-gram has.
+        order: Option<usize>,
+        /// ngram: mle, add_k, …
+        smoothing: Option<String>,
+        /// ngram with add_k: what is added to every count.
+        k: Option<f64>,
+        /// ngram: choose k, or the discounts, to suit a held-out part of the training text.
+        tune: Option<bool>,
+        /// ngram: which share of the training text that is; the model is counted from all of it.
+        heldout: Option<f64>,
+        /// ngram: discounts of counts of 1, 2, 3 and more for orders where the formula fails.
+        fallback: Option<[f64; 3]>,
+        /// ngram: "kenlm" takes over lmplz's quirk of statistics.
+        compat: Option<String>,
+        /// ngram: leave out grams of order i + 1 that occur no more often than prune[i].
+        prune: Option<Vec<u32>>,
+        /// ngram: leave out grams whose loss raises perplexity by less than this share.
+        prune_entropy: Option<f64>,
+        /// ngram: give every word a share of what unigrams leave, instead of all of it to <unk>.
+        interpolate_unigrams: Option<bool>,
+        /// ngram: unknown words have probability zero.
+        closed: Option<bool>,
+        /// transformer: blocks.
+        n_layer: Option<usize>,
+        /// transformer: attention heads.
+        n_head: Option<usize>,
+        /// mlp, transformer: width of the embeddings.
+        n_embd: Option<usize>,
+        /// mlp: width of the hidden layer; transformer: of the MLPs.
+        n_hidden: Option<usize>,
+        /// mlp: how many tokens before the predicted one it sees (n − 1 of a neural n-gram).
+        context: Option<usize>,
+        /// transformer: share of activations dropped in training.
+        dropout: Option<f64>,
+        /// transformer: biases in linear layers and norms.
+        bias: Option<bool>,
+        /// transformer: one matrix for the token embedding and the head.
+        tied: Option<bool>,
+        /// transformer: heads of keys and values, each shared by n_head / n_kv_head heads.
+        n_kv_head: Option<usize>,
+        /// transformer: layer or rms.
+        norm: Option<NormKind>,
+        /// transformer: learned or rope.
+        position: Option<PositionKind>,
+        /// transformer with rope: the base of its angles.
+        rope_theta: Option<f64>,
+        /// transformer: scale queries and keys to unit mean square.
+        qk_norm: Option<bool>,
+        /// transformer: gelu, relu2 or swiglu.
+        activation: Option<ActivationKind>,
+        /// transformer: start the projections back to the stream at zero.
+        zero_init: Option<bool>,
+        /// transformer: keep logits within ± this.
+        softcap: Option<f64>,
+        /// transformer: rows of a table that embeds each token with the one before it.
+        bigram_rows: Option<usize>,
+        /// transformer: the folder of a model to start from, in Hugging Face's layout or our own.
+        init_from: Option<PathBuf>,
+        /// transformer with init_from: go on with a text of which at most this share is unknown to that model (0.1).
+        max_unknown: Option<f64>,
     }
 }
 
-/// `[optim]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Optim {
-    /// adamw, sgd, or muon (for hidden matrices, with adamw for the rest).
-    pub kind: String,
-    /// The peak learning rate.
-    pub lr: f64,
-    /// Where the schedule ends.
-    pub min_lr: f64,
-    /// Steps of linear warm-up.
-    pub warmup: usize,
-    /// constant, cosine, linear, or wsd (warm-up, stable, decay).
-    pub schedule: String,
-    /// wsd: the last share of the run, in which the rate falls.
-    pub cooldown: f64,
-    /// sgd, muon: decay of the running gradient.
-    pub momentum: f64,
-    /// sgd: look ahead (Nesterov).
-    pub nesterov: bool,
-    /// muon: the peak learning rate of the hidden matrices, on the same schedule as lr.
-    pub muon_lr: f64,
-    /// Decay of a running mean of the weights, which is what is evaluated and kept; 0: none.
-    pub ema: f64,
-    /// Decoupled decay, of matrices and embeddings only: θ ← (1 − lr·decay) θ.
-    pub weight_decay: f64,
-    /// Coupled ½·l2·‖θ‖² added to the objective of the same parameters: the MAP estimate under a Gaussian prior.
-    pub l2: f64,
-    /// Decay rates of the two moment estimates.
-    pub betas: [f64; 2],
-    /// What keeps the division finite.
-    pub eps: f64,
-    /// The largest global gradient norm; 0: no clipping.
-    pub grad_clip: f64,
-    /// Pass over updates whose objective is more than so many times its running mean; 0: make every update.
-    pub skip_spikes: f64,
-}
-
-impl Default for Optim {
-    fn default() -> Self {
-        Self {
-            kind: "adamw".into(),
-            lr: 1e-3,
-            min_lr: 1e-4,
-            warmup: 100,
-            schedule: "cosine".into(),
-            cooldown: 0.4,
-            momentum: 0.95,
-            nesterov: false,
-            muon_lr: 0.02,
-            ema: 0.0,
-            weight_decay: 0.1,
-            l2: 0.0,
-            betas: [0.9, 0.99],
-            eps: 1e-8,
-            grad_clip: 1.0,
-            skip_spikes: 0.0,
-        }
+section! {
+    /// `[optim]`
+    Optim {
+        /// adamw, sgd, or muon (for hidden matrices, with adamw for the rest).
+        kind: String = "adamw".into(),
+        /// The peak learning rate.
+        lr: f64 = 1e-3,
+        /// Where the schedule ends.
+        min_lr: f64 = 1e-4,
+        /// Steps of linear warm-up.
+        warmup: usize = 100,
+        /// constant, cosine, linear, or wsd (warm-up, stable, decay).
+        schedule: String = "cosine".into(),
+        /// wsd: the last share of the run, in which the rate falls.
+        cooldown: f64 = 0.4,
+        /// sgd, muon: decay of the running gradient.
+        momentum: f64 = 0.95,
+        /// sgd: look ahead (Nesterov).
+        nesterov: bool,
+        /// muon: the peak learning rate of the hidden matrices, on the same schedule as lr.
+        muon_lr: f64 = 0.02,
+        /// Decay of a running mean of the weights, which is what is evaluated and kept; 0: none.
+        ema: f64,
+        /// Decoupled decay, of matrices and embeddings only: θ ← (1 − lr·decay) θ.
+        weight_decay: f64 = 0.1,
+        /// Coupled ½·l2·‖θ‖² added to the objective of the same parameters: the MAP estimate under a Gaussian prior.
+        l2: f64,
+        /// Decay rates of the two moment estimates.
+        betas: [f64; 2] = [0.9, 0.99],
+        /// What keeps the division finite.
+        eps: f64 = 1e-8,
+        /// The largest global gradient norm; 0: no clipping.
+        grad_clip: f64 = 1.0,
+        /// Pass over updates whose objective is more than so many times its running mean; 0: make every update.
+        skip_spikes: f64,
     }
 }
 
@@ -332,66 +239,39 @@ pub enum Auto {
     Auto,
 }
 
-/// `[train]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Train {
-    /// How often every training token is seen.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epochs: Option<f64>,
-    /// How many updates, instead of epochs.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub steps: Option<usize>,
-    /// How much training time, instead of either: "3min".
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub budget: Option<String>,
-    /// Windows (or lines) a batch.
-    pub batch_size: usize,
-    /// Batches an update: gradients are summed over them.
-    pub grad_accumulation: usize,
-    /// Tokens a window.
-    pub block_size: usize,
-    /// Windows a batch at first, growing to `batch_size` over `ramp_steps` updates.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub batch_start: Option<usize>,
-    /// Tokens a window at first, doubling up to `block_size` over `ramp_steps` updates.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub block_start: Option<usize>,
-    /// How many updates `batch_start` and `block_start` take to grow.
-    pub ramp_steps: usize,
-    /// Where every random stream starts.
-    pub seed: u64,
-    /// Worker threads; 0: the machine's cores. Results do not depend on it.
-    pub threads: usize,
-    /// Batch shards, each computed on one thread; results depend on this, never on threads.
-    pub shards: Shards,
-    /// f32, or bf16 for the inputs of the linear layers' products (sums and everything else stay f32).
-    pub precision: String,
-    /// Stop after so many evaluations without a better validation loss; 0: never.
-    pub patience: usize,
-    /// Which weights a run ends with: best (of its evaluations) or last.
-    pub select: String,
-}
-
-impl Default for Train {
-    fn default() -> Self {
-        Self {
-            epochs: None,
-            steps: None,
-            budget: None,
-            batch_size: 12,
-            grad_accumulation: 1,
-            block_size: 64,
-            batch_start: None,
-            block_start: None,
-            ramp_steps: 0,
-            seed: 1337,
-            threads: 0,
-            shards: Shards::Auto(Auto::Auto),
-            precision: "f32".into(),
-            patience: 0,
-            select: "best".into(),
-        }
+section! {
+    /// `[train]`
+    Train {
+        /// How often every training token is seen.
+        epochs: Option<f64>,
+        /// How many updates, instead of epochs.
+        steps: Option<usize>,
+        /// How much training time, instead of either: "3min".
+        budget: Option<String>,
+        /// Windows (or lines) a batch.
+        batch_size: usize = 12,
+        /// Batches an update: gradients are summed over them.
+        grad_accumulation: usize = 1,
+        /// Tokens a window.
+        block_size: usize = 64,
+        /// Windows a batch at first, growing to `batch_size` over `ramp_steps` updates.
+        batch_start: Option<usize>,
+        /// Tokens a window at first, doubling up to `block_size` over `ramp_steps` updates.
+        block_start: Option<usize>,
+        /// How many updates `batch_start` and `block_start` take to grow.
+        ramp_steps: usize,
+        /// Where every random stream starts.
+        seed: u64 = 1337,
+        /// Worker threads; 0: the machine's cores. Results do not depend on it.
+        threads: usize,
+        /// Batch shards, each computed on one thread; results depend on this, never on threads.
+        shards: Shards = Shards::Auto(Auto::Auto),
+        /// f32, or bf16 for the inputs of the linear layers' products (sums and everything else stay f32).
+        precision: String = "f32".into(),
+        /// Stop after so many evaluations without a better validation loss; 0: never.
+        patience: usize,
+        /// Which weights a run ends with: best (of its evaluations) or last.
+        select: String = "best".into(),
     }
 }
 
@@ -402,54 +282,36 @@ impl Train {
     }
 }
 
-/// `[eval]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Eval {
-    /// How far a windowed model's window moves; 0: half its block.
-    pub stride: usize,
-    /// Evaluate every so many steps as well; 0: never by steps.
-    pub every_steps: usize,
-    /// Evaluate every so many epochs; 0: only by steps and at the end.
-    pub every_epochs: u64,
-}
-
-impl Default for Eval {
-    fn default() -> Self {
-        Self { stride: 0, every_steps: 0, every_epochs: 1 }
+section! {
+    /// `[eval]`
+    Eval {
+        /// How far a windowed model's window moves (default: half its block).
+        stride: Option<usize>,
+        /// Evaluate every so many steps as well; 0: never by steps.
+        every_steps: usize,
+        /// Evaluate every so many epochs; 0: only by steps and at the end.
+        every_epochs: u64 = 1,
     }
 }
 
-/// `[sample]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Sample {
-    /// How many tokens to write at the end of a run; 0: none.
-    pub tokens: usize,
-    /// Below 1 plays safe, above 1 wanders.
-    pub temperature: f64,
-}
-
-impl Default for Sample {
-    fn default() -> Self {
-        Self { tokens: 240, temperature: 0.8 }
+section! {
+    /// `[sample]`
+    Sample {
+        /// How many tokens to write at the end of a run; 0: none.
+        tokens: usize = 240,
+        /// Below 1 plays safe, above 1 wanders.
+        temperature: f64 = 0.8,
     }
 }
 
-/// `[checkpoint]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Checkpoint {
-    /// Save every so many steps; 0: never by steps.
-    pub every_steps: usize,
-    /// Save every so many minutes; 0: never by time.
-    pub every_minutes: f64,
-    /// How many of the newest to keep, beside the best.
-    pub keep: usize,
-}
-
-impl Default for Checkpoint {
-    fn default() -> Self {
-        Self { every_steps: 0, every_minutes: 5.0, keep: 2 }
+section! {
+    /// `[checkpoint]`
+    Checkpoint {
+        /// Save every so many steps; 0: never by steps.
+        every_steps: usize,
+        /// Save every so many minutes; 0: never by time.
+        every_minutes: f64 = 5.0,
+        /// How many of the newest to keep, beside the best.
+        keep: usize = 2,
     }
 }

@@ -1,42 +1,33 @@
 //! What is wrong with a config, in the words of whoever wrote it, and what was probably meant.
 
+use strsim::levenshtein;
+
 use super::Config;
 use crate::failure::Failure;
 
-/// Our keys, and what other programs call them.
-const OTHER_NAMES: [(&str, &str); 29] = [
-    ("optim.lr", "learning_rate max_lr peak_lr base_lr initial_lr step_size"),
-    ("optim.min_lr", "min_learning_rate final_lr end_lr"),
-    ("optim.warmup", "warmup_steps warmup_iters num_warmup_steps warm_up"),
-    ("optim.schedule", "scheduler lr_schedule lr_scheduler lr_scheduler_type decay_lr"),
-    ("optim.weight_decay", "wd decay"),
-    ("optim.betas", "beta1 beta2 adam_beta1 adam_beta2"),
-    ("optim.grad_clip", "clip clip_grad max_grad_norm grad_norm gradient_clip"),
-    ("optim.kind", "optimizer optimiser optim"),
-    ("model.kind", "kind model model_type architecture arch"),
-    ("model.n_layer", "n_layers num_layers layers depth num_hidden_layers"),
-    ("model.n_head", "n_heads num_heads heads num_attention_heads"),
-    ("model.n_embd", "n_embed hidden_size d_model dim emb_dim embed_dim embedding_size width"),
-    ("model.n_hidden", "d_ff ffn_dim mlp_dim intermediate_size"),
-    ("model.dropout", "dropout_rate drop dropout_p"),
-    ("model.order", "ngram n_gram ngrams"),
-    (
-        "train.block_size",
-        "context_length seq_len seq_length sequence_length max_len max_seq_len n_ctx context_size",
-    ),
-    ("train.steps", "max_steps num_steps n_steps max_iters iters iterations"),
-    ("train.epochs", "epoch num_epochs n_epochs max_epochs"),
-    ("train.batch_size", "batch bs minibatch micro_batch_size per_device_train_batch_size"),
-    ("train.grad_accumulation", "gradient_accumulation_steps accumulation accum"),
-    ("train.seed", "random_seed rng_seed"),
-    ("train.precision", "dtype"),
-    ("train.patience", "early_stopping early_stop"),
-    ("tokenizer.kind", "tokenizer tokenizer_type"),
-    ("tokenizer.vocab_size", "vocab n_vocab vocabulary vocabulary_size"),
-    ("data.train", "dataset text texts input file files path"),
-    ("data.val_fraction", "val_split val_ratio validation_split valid_fraction test_size"),
-    ("eval.every_steps", "eval_interval eval_steps eval_every"),
-    ("checkpoint.every_steps", "save_interval save_steps save_every"),
+/// The sections and names of our keys, and what other programs call them.
+const OTHER_NAMES: [(&str, &str, &str); 21] = [
+    ("optim", "lr", "learning_rate max_lr"),
+    ("optim", "warmup", "warmup_steps warmup_iters"),
+    ("optim", "schedule", "scheduler lr_scheduler_type decay_lr"),
+    ("optim", "betas", "beta1 beta2"),
+    ("optim", "grad_clip", "clip max_grad_norm"),
+    ("optim", "kind", "optim optimizer"),
+    ("model", "kind", "model architecture"),
+    ("model", "order", "ngram"),
+    ("model", "n_layer", "layers num_layers num_hidden_layers depth"),
+    ("model", "n_head", "heads num_heads num_attention_heads"),
+    ("model", "n_embd", "hidden_size d_model dim embed_dim"),
+    ("model", "n_hidden", "d_ff intermediate_size"),
+    ("train", "block_size", "context_length context_size seq_len n_ctx"),
+    ("train", "steps", "max_steps max_iters iters iterations"),
+    ("train", "batch_size", "batch per_device_train_batch_size"),
+    ("train", "precision", "dtype"),
+    ("tokenizer", "kind", "tokenizer"),
+    ("tokenizer", "vocab_size", "vocab"),
+    ("data", "train", "dataset text input"),
+    ("data", "val_fraction", "val_split validation_split"),
+    ("eval", "every_steps", "eval_interval eval_steps"),
 ];
 
 /// A key of a config: its section and its name.
@@ -55,56 +46,62 @@ fn keys() -> Vec<Key> {
     sections.keys().flat_map(known).collect()
 }
 
+/// Every key, by its own name and by those that other programs have for it.
+fn names() -> Vec<(String, Key)> {
+    let others = OTHER_NAMES.iter().flat_map(|&(section, key, names)| {
+        names.split(' ').map(move |name| (name.to_owned(), (section.to_owned(), key.to_owned())))
+    });
+    keys().into_iter().map(|key| (key.1.clone(), key)).chain(others).collect()
+}
+
+/// A name as keys are written. None is as long as this, and nothing is near to it.
 fn normal(name: &str) -> String {
-    name.to_ascii_lowercase().replace('-', "_")
+    name.chars().take(64).collect::<String>().to_ascii_lowercase().replace('-', "_")
 }
 
 /// The key of that name, in whatever section, or the one that another program calls so.
 pub(crate) fn named(wrong: &str) -> Option<Key> {
     let wrong = normal(wrong);
-    let other = OTHER_NAMES.iter().find(|(_, names)| names.split(' ').any(|name| name == wrong));
-    let split =
-        |(key, _): &(&str, &str)| key.split_once('.').map(|(of, key)| (of.to_owned(), key.to_owned()));
-    other.and_then(split).or_else(|| keys().into_iter().find(|(_, key)| *key == wrong))
+    names().into_iter().find(|(name, _)| *name == wrong).map(|(_, key)| key)
 }
 
 /// The key that was probably meant by `wrong`, which `section` has not.
-pub(super) fn meant(section: Option<&str>, wrong: &str) -> Option<Key> {
-    /// No key is so long, and nothing is near to it.
-    const LONGEST: usize = 64;
+fn meant(section: Option<&str>, wrong: &str) -> Option<Key> {
     named(wrong).or_else(|| {
-        let wrong = normal(wrong.get(..LONGEST).unwrap_or(wrong));
-        let ours = keys().into_iter().map(|key| (key.1.clone(), key));
-        let others = OTHER_NAMES.iter().flat_map(|(key, names)| {
-            let key = key.split_once('.').unwrap_or((key, ""));
-            names.split(' ').map(move |name| (name.to_owned(), (key.0.to_owned(), key.1.to_owned())))
-        });
-        let near = |spelt: &str| distance(&wrong, spelt) <= spelt.len().max(wrong.len()) / 2;
-        ours.chain(others)
-            .filter(|(spelt, (of, _))| section.is_none_or(|section| section == of) && near(spelt))
-            .min_by_key(|(spelt, _)| distance(&wrong, spelt))
-            .map(|(_, key)| key)
+        let wrong = normal(wrong);
+        let near = |name: &str| levenshtein(&wrong, name) <= name.len().max(wrong.len()) / 2;
+        let of_section = |of: &String| section.is_none_or(|section| section == of);
+        let near = names().into_iter().filter(|(name, (of, _))| of_section(of) && near(name));
+        near.min_by_key(|(name, _)| levenshtein(&wrong, name)).map(|(_, key)| key)
     })
 }
 
 /// TOML's own message with file and line, reworded where there are plainer words.
 pub(crate) fn explain(name: &str, text: &str, error: &toml::de::Error) -> Failure {
-    let Some(offset) = error.span().map(|span| span.start) else {
+    let Some(span) = error.span() else {
         return reworded(&format!("{name}: "), None, error.message(), false);
     };
-    let line = line_at(text, offset);
+    let line = line_at(text, span.start);
     let place = format!("{name}:{line}: ");
-    let key = toml::de::DeTable::parse(text).ok().map(|_| key_at(text, offset));
-    let is_readable = |line: &&str| line.len() <= 200 && !error.message().contains("duplicate");
-    let as_typed = text.lines().nth(line - 1).filter(is_readable);
-    let plain = Failure::usage(format!("{place}{}", error.message().trim()));
-    match (key, as_typed.and_then(mistyped)) {
-        (Some(key), _) => reworded(&place, Some(key), error.message(), false),
-        _ if error.message().contains("escape") => {
-            plain.hint("in single quotes a backslash is a backslash: 'C:\\texts\\a.txt'")
-        }
-        (None, Some((message, hint))) => Failure::usage(format!("{place}{message}")).hint(hint),
-        (None, None) => plain,
+    if toml::de::DeTable::parse(text).is_ok() {
+        return reworded(&place, Some(key_at(text, span.start)), error.message(), false);
+    }
+    let message = error.message().trim();
+    if text.trim_start().starts_with('{') {
+        return Failure::usage(format!("{place}this is JSON, and a config is TOML"))
+            .hint("a section is a line like [train], and a key below it a line like steps = 300");
+    }
+    if message == "duplicate key" {
+        let key = short(text.get(span).unwrap_or_default());
+        return Failure::usage(format!("{place}duplicate key `{key}`")).hint("keep one of them");
+    }
+    if message.contains("escape") {
+        return Failure::usage(format!("{place}{message}"))
+            .hint("in single quotes a backslash is a backslash: 'C:\\texts\\a.txt'");
+    }
+    match text.lines().nth(line - 1).filter(|line| line.len() <= 200).and_then(mistyped) {
+        Some((message, hint)) => Failure::usage(format!("{place}{message}")).hint(hint),
+        None => Failure::usage(format!("{place}{message}")),
     }
 }
 
@@ -128,13 +125,11 @@ pub(super) fn short(text: &str) -> String {
 pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) -> Failure {
     let (section, name) = key.unwrap_or_default();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    if let (true, Some(wrong)) = (message.starts_with("unknown field"), quoted.first()) {
+    if let (true, Some((wrong, known))) = (message.starts_with("unknown field"), quoted.split_first()) {
         let inside = !section.is_empty() && section != *wrong;
         let of = if inside { format!(" in [{section}]") } else { String::new() };
         let failure = Failure::usage(format!("{place}unknown field `{}`{of}", short(wrong)));
-        let known = &quoted[1..];
-        let section_meant =
-            known.iter().find(|known| !inside && distance(wrong.get(..64).unwrap_or(wrong), known) <= 2);
+        let section_meant = known.iter().find(|known| !inside && levenshtein(&normal(wrong), known) <= 2);
         // On the command line what comes before the point is a section.
         if let Some(meant) = section_meant.filter(|_| set || named(wrong).is_none()) {
             return failure.hint(format!("did you mean [{meant}]?"));
@@ -147,6 +142,10 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
         };
     }
     let full = if section.is_empty() { name } else { format!("{section}.{name}") };
+    if let (true, Some((wrong, known))) = (message.starts_with("unknown variant"), quoted.split_first()) {
+        return Failure::usage(format!("{place}{full} is \"{}\"", short(wrong)))
+            .hint(format!("one of: {}", known.join(", ")));
+    }
     if message.contains("untagged enum Shards") {
         return Failure::usage(format!("{place}{full} takes a whole number from 1, or \"auto\""));
     }
@@ -158,7 +157,9 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
     };
     let takes = match expected {
         "f64" => "a number",
-        "usize" | "u64" | "u32" => "a whole number from 0 to 9223372036854775807",
+        "u64" => "a whole number from 0 to 9223372036854775807",
+        // Each has its own least and largest, which are said of a number that is one.
+        "usize" | "u32" => "a whole number that is not negative",
         "any valid TOML value" => "a whole number, 9223372036854775807 at most",
         "a boolean" => "true or false",
         "a string" | "path string" => "a text, in quotes",
@@ -166,72 +167,56 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
         _ if expected.contains("sequence") || expected.contains("array") => "a list, in brackets",
         other => other,
     };
-    let given = given.replace("string ", "the text ").replace('`', "").replace(" as i128", "");
-    let given = given.trim_start_matches("integer ").trim_start_matches("floating point ");
-    let given = match given.trim_start_matches("boolean ") {
-        "sequence" => "a list",
-        "map" => "a section",
-        given => given,
+    let given = match given {
+        "sequence" => "a list".to_owned(),
+        "map" => "a section".to_owned(),
+        _ => {
+            let kinds = ["integer ", "floating point ", "boolean "];
+            let given = kinds.iter().find_map(|kind| given.strip_prefix(kind)).unwrap_or(given);
+            given.replace("string ", "the text ").replace('`', "").replace(" as i128", "")
+        }
     };
-    Failure::usage(format!("{place}{full} takes {takes}, and this is {}", short(given)))
+    Failure::usage(format!("{place}{full} takes {takes}, and this is {}", short(&given)))
 }
 
 /// What is wrong with a line that is no TOML, and how it is written, where that can be told.
-fn mistyped(line: &str) -> Option<(String, String)> {
+fn mistyped(line: &str) -> Option<(&'static str, String)> {
     let Some((key, value)) = line.split_once('=') else {
         let (key, value) = line.split_once(':')?;
         let (key, value) = (key.trim(), value.trim());
-        if value.is_empty() || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            return None;
-        }
-        return Some(("a key and its value stand around a =".into(), format!("{key} = {value}")));
+        let is_key = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        return (is_key && !value.is_empty())
+            .then(|| ("a key and its value stand around a =", format!("{key} = {value}")));
     };
     let (key, value) = (key.trim(), value.split('#').next().unwrap_or_default().trim());
+    let is_toml = |value: &str| format!("{key} = {value}").parse::<toml::Table>().is_ok();
+    if is_toml(value) || value.is_empty() {
+        return None;
+    }
     if value.contains('=') && !value.contains(['{', '"', '\'']) {
-        return Some(("a line has one key".into(), format!("put what follows {key} on a line of its own")));
+        return Some(("a line has one key", format!("put what follows {key} on a line of its own")));
     }
-    let number = |text: &str| text.parse::<f64>().is_ok();
     let lower = value.to_ascii_lowercase();
-    let first = value.chars().next()?;
-    match lower.as_str() {
-        "true" | "false" => {
-            return Some(("true and false are written small".into(), format!("{key} = {lower}")));
-        }
-        "none" | "null" => {
-            return Some((format!("there is no {value}"), "leave the line out for the default".into()));
-        }
-        _ => {}
+    if matches!(lower.as_str(), "none" | "null") {
+        return Some(("there is no None and no null", "leave the line out for the default".into()));
     }
-    let point = value.replace(',', ".");
-    if point != value && number(&point) {
-        return Some(("a number is written with a point".into(), format!("{key} = {point}")));
-    }
-    if first == '[' && value.ends_with(']') {
-        let bare = |part: &str| part.trim().trim_matches(['"', '\'']).to_owned();
-        let quoted = |part: &str| {
-            if number(part.trim()) { part.trim().to_owned() } else { format!("{:?}", bare(part)) }
-        };
-        let parts: Vec<String> = value[1..value.len() - 1].split(',').map(quoted).collect();
-        return Some(("texts in a list need quotes".into(), format!("{key} = [{}]", parts.join(", "))));
-    }
-    (!matches!(first, '"' | '\'' | '[' | '{') && !number(value))
-        .then(|| ("a text value needs quotes".into(), format!("{key} = \"{value}\"")))
-}
-
-/// Edit distance (Levenshtein) of two short names.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    let element = |part: &str| match part.trim() {
+        part if part.parse::<f64>().is_ok() => part.to_owned(),
+        part => format!("{:?}", part.trim_matches(['"', '\''])),
+    };
+    let list = value.strip_prefix('[').and_then(|value| value.strip_suffix(']')).unwrap_or_default();
+    let list = list.split(',').map(element).collect::<Vec<_>>().join(", ");
+    let ways = [
+        ("true and false are written small", lower),
+        ("a number is written with a point", value.replace(',', ".")),
+        ("texts in a list need quotes", format!("[{list}]")),
+        ("a text value needs quotes", format!("{value:?}")),
+    ];
+    // What is quoted or opened already is wrong in another way.
+    let is_whole = value.starts_with('[') && value.ends_with(']');
+    let fits = |right: &str| right.starts_with('[') == is_whole && is_toml(right);
+    let (what, right) = ways.into_iter().find(|(_, right)| fits(right))?;
+    (is_whole || !value.starts_with(['"', '\'', '[', '{'])).then(|| (what, format!("{key} = {right}")))
 }
 
 /// The 1-based line of a byte offset.
@@ -260,7 +245,7 @@ fn key_at(text: &str, offset: usize) -> Key {
 }
 
 /// The line on which `section.key` stands; or that entry of its list.
-pub(super) fn line_of_key(text: &str, section: &str, key: &str, entry: Option<usize>) -> Option<usize> {
+pub(crate) fn line_of_key(text: &str, section: &str, key: &str, entry: Option<usize>) -> Option<usize> {
     let table = toml::de::DeTable::parse(text).ok()?;
     let (_, value) = table.get_ref().iter().find(|(name, _)| name.get_ref().as_ref() == section)?;
     let toml::de::DeValue::Table(section) = value.get_ref() else { return None };

@@ -116,7 +116,7 @@ impl Trainer<'_> {
         let optimiser = Optimiser::new(&neural, &config.optim, precision(config), shards(config))?;
         neural.stop_when(self.stop.flag());
         let mut state = State {
-            lm: NeuralLm { neural, stride: config.eval.stride },
+            lm: NeuralLm { neural, stride: config.eval.stride.unwrap_or(1) },
             optimiser,
             position: Position::default(),
             recent: Sums::default(),

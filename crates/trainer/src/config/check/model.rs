@@ -1,70 +1,45 @@
 //! What `[model]` may say: the keys of each kind, and shapes that fit together.
 
+use std::ops::RangeInclusive;
+
 use surprisal_model::neural::PositionKind;
 use surprisal_model::ngram::Smoothing;
 
 use super::{Loaded, one_of, within};
 use crate::failure::{Failure, Result};
 
-/// The kinds of model, and the keys of `[model]` that mean something to each.
-const KINDS: [(&str, &[&str]); 5] = [
-    ("uniform", &[]),
-    (
-        "ngram",
-        &[
-            "order",
-            "smoothing",
-            "k",
-            "tune",
-            "heldout",
-            "fallback",
-            "compat",
-            "prune",
-            "prune_entropy",
-            "interpolate_unigrams",
-            "closed",
-        ],
-    ),
-    ("bigram", &[]),
-    ("mlp", &["context", "n_embd", "n_hidden"]),
-    (
-        "transformer",
-        &[
-            "n_layer",
-            "n_head",
-            "n_kv_head",
-            "n_embd",
-            "n_hidden",
-            "dropout",
-            "bias",
-            "tied",
-            "norm",
-            "position",
-            "rope_theta",
-            "qk_norm",
-            "activation",
-            "zero_init",
-            "softcap",
-            "bigram_rows",
-            "init_from",
-            "max_unknown",
-        ],
-    ),
-];
+const KINDS: [&str; 5] = ["uniform", "ngram", "bigram", "mlp", "transformer"];
+
+/// The kinds of model that a key of `[model]` means something to.
+fn owners(key: &str) -> &'static [&'static str] {
+    match key {
+        "kind" => &KINDS,
+        "order"
+        | "smoothing"
+        | "k"
+        | "tune"
+        | "heldout"
+        | "fallback"
+        | "compat"
+        | "prune"
+        | "prune_entropy"
+        | "interpolate_unigrams"
+        | "closed" => &["ngram"],
+        "context" => &["mlp"],
+        "n_embd" | "n_hidden" => &["mlp", "transformer"],
+        _ => &["transformer"],
+    }
+}
 
 /// Checks the section and fills in what the kind has as a default.
 pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
     let kind = loaded.config.model.kind.clone();
-    let names: Vec<&str> = KINDS.iter().map(|(name, _)| *name).collect();
-    one_of(loaded, "model", "kind", &kind, &names)?;
-    let allowed = KINDS.iter().find(|(name, _)| *name == kind).map_or(&[][..], |(_, keys)| *keys);
+    one_of(loaded, "model", "kind", &kind, &KINDS)?;
     let written = toml::Table::try_from(&loaded.config.model).map_err(|e| Failure::usage(e.to_string()))?;
-    if let Some(key) = written.keys().find(|key| *key != "kind" && !allowed.contains(&key.as_str())) {
-        let owners: Vec<&str> =
-            KINDS.iter().filter(|(_, keys)| keys.contains(&key.as_str())).map(|(name, _)| *name).collect();
+    if let Some(key) = written.keys().find(|key| !owners(key).contains(&kind.as_str())) {
         return Err(loaded
             .complain("model", key, format!("means nothing to kind = \"{kind}\""))
-            .hint(format!("it belongs to: {}", owners.join(", "))));
+            .hint(format!("it belongs to: {}", owners(key).join(", "))));
     }
     if loaded.config.model.init_from.is_some()
         && let Some(key) = written
@@ -75,11 +50,8 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
             .complain("model", key, "is what the folder of model.init_from says")
             .hint("with init_from, leave out everything but kind and dropout"));
     }
-    if let Some(share) = loaded.config.model.max_unknown {
-        within(loaded, "model", "max_unknown", share, 0.0..=1.0)?;
-        if loaded.config.model.init_from.is_none() {
-            return Err(loaded.complain("model", "max_unknown", "means nothing without model.init_from"));
-        }
+    if loaded.config.model.max_unknown.is_some() && loaded.config.model.init_from.is_none() {
+        return Err(loaded.complain("model", "max_unknown", "means nothing without model.init_from"));
     }
     let model = &mut loaded.config.model;
     match kind.as_str() {
@@ -118,27 +90,23 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
         ("bigram_rows", model.bigram_rows, 1 << 24),
     ];
     for (key, value, most) in sizes {
-        if let Some(value) = value {
-            within(loaded, "model", key, value, 1..=most)?;
-        }
+        value.map_or(Ok(()), |value| within(loaded, "model", key, value, 1..=most))?;
     }
     if kind == "ngram" {
         ngram(loaded)?;
     }
-    if let Some(dropout) = model.dropout {
-        within(loaded, "model", "dropout", dropout, 0.0..=0.99)?;
+    let numbers: [(&str, Option<f64>, RangeInclusive<f64>); 5] = [
+        ("dropout", model.dropout, 0.0..=0.99),
+        ("rope_theta", model.rope_theta, 1.0..=1e12),
+        ("softcap", model.softcap, 0.0..=1e6),
+        ("k", model.k, 1e-12..=1e12),
+        ("max_unknown", model.max_unknown, 0.0..=1.0),
+    ];
+    for (key, value, range) in numbers {
+        value.map_or(Ok(()), |value| within(loaded, "model", key, value, range))?;
     }
-    if let Some(theta) = model.rope_theta {
-        within(loaded, "model", "rope_theta", theta, 1.0..=1e12)?;
-        if model.position != Some(PositionKind::Rope) {
-            return Err(loaded.complain("model", "rope_theta", "means nothing without position = \"rope\""));
-        }
-    }
-    if let Some(cap) = model.softcap {
-        within(loaded, "model", "softcap", cap, 0.0..=1e6)?;
-    }
-    if let Some(k) = model.k {
-        within(loaded, "model", "k", k, 1e-12..=1e12)?;
+    if model.rope_theta.is_some() && model.position != Some(PositionKind::Rope) {
+        return Err(loaded.complain("model", "rope_theta", "means nothing without position = \"rope\""));
     }
     if let (Some(n_embd), Some(n_head)) = (model.n_embd, model.n_head)
         && n_embd % n_head != 0
