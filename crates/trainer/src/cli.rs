@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use surprisal_model::ngram::Smoothing;
 
@@ -59,13 +59,7 @@ impl Command {
             Self::Merge(merge) => merge.how.threads,
             Self::Mix(mix) => mix.threads,
             Self::Bench(bench) => Some(bench.threads),
-            Self::Train(_)
-            | Self::Sample(_)
-            | Self::Explain(_)
-            | Self::Compare(_)
-            | Self::Report(_)
-            | Self::Inspect(_)
-            | Self::Export(_) => None,
+            _ => None,
         }
     }
 }
@@ -81,7 +75,7 @@ pub struct Train {
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
     pub set: Vec<String>,
     /// The run folder to create (default: runs/NAME, with a number where it is taken).
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = out())]
     pub out: Option<PathBuf>,
     /// Go on with the run in --out from its newest valid checkpoint.
     #[arg(long)]
@@ -99,7 +93,7 @@ pub struct Train {
     #[arg(long)]
     pub report: bool,
     /// Train for this much time instead of epochs or steps, e.g. 90s, 3min, 1h30min.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub budget: Option<String>,
 }
 
@@ -139,7 +133,7 @@ pub struct Sample {
     /// A run folder, an .arpa file or an n-gram binary.
     pub model: PathBuf,
     /// Text to go on from.
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
     pub prompt: String,
     /// How many tokens to write.
     #[arg(long, value_name = "N", default_value_t = 500)]
@@ -153,9 +147,9 @@ pub struct Sample {
     /// Keep the fewest tokens whose probabilities reach P together (nucleus sampling).
     #[arg(long, value_name = "P")]
     pub top_p: Option<f64>,
-    /// The seed of the sampling stream: the same seed writes the same text.
-    #[arg(long, value_name = "S", default_value_t = 1, value_parser = seed())]
-    pub seed: u64,
+    /// The seed of the sampling stream: the same seed writes the same text (default: 1).
+    #[arg(long, value_name = "S", value_parser = seed())]
+    pub seed: Option<u64>,
     /// Go on from a prompt with characters or words that the model does not know: they become <unk>.
     #[arg(long)]
     pub allow_unknown: bool,
@@ -168,7 +162,7 @@ pub struct Explain {
     #[arg(value_name = "MODEL", required = true)]
     pub models: Vec<PathBuf>,
     /// The text to be read.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub text: String,
     /// Work out the loss and the gradient of token number N, from 1.
     #[arg(long, value_name = "N")]
@@ -181,23 +175,12 @@ pub struct Explain {
     pub smoothing: Option<f64>,
     /// Colours of the text: auto (on a terminal, unless NO_COLOR is set; the default), always or never.
     #[arg(long, value_name = "WHEN", conflicts_with = "step")]
-    pub color: Option<Color>,
+    pub color: Option<clap::ColorChoice>,
 }
 
 /// What a path's name ends in, behind its last full stop, in small letters.
 pub(crate) fn suffix(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
-}
-
-/// When to use colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Color {
-    /// On a terminal.
-    Auto,
-    /// Into pipes, too.
-    Always,
-    /// Digits instead.
-    Never,
 }
 
 /// `surprisal compare`.
@@ -219,7 +202,7 @@ pub struct Compare {
     #[arg(long, value_name = "N")]
     pub jobs: Option<usize>,
     /// Where its runs are kept (default: runs/NAME); cells that are finished there are not made again.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = out())]
     pub out: Option<PathBuf>,
 }
 
@@ -244,7 +227,7 @@ pub struct Count {
     #[arg(value_name = "TEXT", required = true)]
     pub texts: Vec<PathBuf>,
     /// What to write: by its name an .arpa, an .ngram (queryable), a .counts or a .tsv file (repeatable).
-    #[arg(long, value_name = "PATH", required = true)]
+    #[arg(long, value_name = "PATH", required = true, value_parser = out())]
     pub out: Vec<PathBuf>,
     /// Count only part I of N of the text, for `merge`; parts of a text in lines.
     #[arg(long, value_name = "I/N")]
@@ -271,7 +254,7 @@ pub struct Merge {
     #[arg(long)]
     pub sum: bool,
     /// What to write: by its name an .arpa, an .ngram (queryable), a .counts or a .tsv file (repeatable).
-    #[arg(long, value_name = "PATH", required = true)]
+    #[arg(long, value_name = "PATH", required = true, value_parser = out())]
     pub out: Vec<PathBuf>,
     /// How to smooth.
     #[command(flatten)]
@@ -311,7 +294,7 @@ pub struct Smooth {
     #[arg(long)]
     pub tune: bool,
     /// Keep values and weights of an .ngram file in this many bits (2 to 16; 8 is a good start) instead of exactly.
-    #[arg(long, value_name = "BITS")]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub quantize: Option<u32>,
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
@@ -334,7 +317,7 @@ pub struct Mix {
     pub weights: Vec<f64>,
     /// Write one model, an .ngram or .arpa file by its name: all n-grams of all models (counted ones), each as likely as in the
     /// mixture. What none of them has seen backs off by one weight a context, so it differs a little from the mixture.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = out())]
     pub out: Option<PathBuf>,
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
@@ -350,10 +333,10 @@ pub struct Export {
     #[arg(long, value_name = "FORMAT", value_parser = ["arpa", "ngram", "hf"], hide_possible_values = true)]
     pub format: Option<String>,
     /// Keep values and weights of an .ngram file in this many bits (2 to 16; 8 is a good start) instead of exactly.
-    #[arg(long, value_name = "BITS")]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub quantize: Option<u32>,
     /// The file or folder to write.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = out())]
     pub out: PathBuf,
 }
 
@@ -388,6 +371,14 @@ pub enum BenchWhat {
 fn threshold(text: &str) -> Result<u32, String> {
     text.parse()
         .map_err(|_| "a count is a whole number; texts come before the flags, or after `--`".to_owned())
+}
+
+/// The name of what is to be written, which `-` is none of.
+fn out() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.to_str() {
+        Some("-") => Err("a name is wanted; standard output has the name /dev/stdout"),
+        _ => Ok(path),
+    })
 }
 
 /// A seed on the command line can be what one in a config can be.

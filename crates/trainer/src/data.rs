@@ -10,7 +10,7 @@ use crate::evaluate::warn_unknown;
 use crate::failure::{Failure, Result};
 use crate::kind;
 use crate::models::say_notices;
-use crate::output::{Output, bytes, many, thousands};
+use crate::output::{Output, bytes, many, one_line, thousands};
 use crate::sampling::Opening;
 
 /// Texts ready to train on and to be judged by.
@@ -99,7 +99,7 @@ impl Prepared {
         let source_nats = corpus.source_nats_val()?;
         output.say(format!(
             "{}: {} ({}) to train on, {} ({}) to validate; {} vocabulary of {}",
-            corpus.name(),
+            one_line(&corpus.name()),
             tokens(&train),
             bytes(train.bytes),
             tokens(&val),

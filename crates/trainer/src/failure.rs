@@ -6,7 +6,7 @@ use surprisal_formats::place::Place;
 use surprisal_loss::LossError;
 
 use crate::evaluate::no_numbers;
-use crate::output::visible;
+use crate::output::one_line;
 
 /// Why the program stops before its work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +65,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", visible(&self.message))?;
+        write!(f, "{}", one_line(&self.message))?;
         match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {}", visible(hint)),
+            Some(hint) => write!(f, "\n  hint: {}", one_line(hint)),
             None => Ok(()),
         }
     }
@@ -93,23 +93,11 @@ fn chain(error: &dyn std::error::Error) -> String {
     message
 }
 
-/// Splits a library's "message\nhint: …" (or "message (hint: …)") into its two parts.
-fn split_hint(text: &str) -> (String, Option<String>) {
-    match text.split_once("hint: ") {
-        Some((message, hint)) => (
-            message.trim_end_matches(['\n', ' ', ';', '(', ',']).to_owned(),
-            Some(hint.trim_end_matches([')', '\n', ' ']).to_owned()),
-        ),
-        None => (text.to_owned(), None),
-    }
-}
-
 macro_rules! from_library {
     ($($error:ty),+ $(,)?) => {$(
         impl From<$error> for Failure {
             fn from(error: $error) -> Self {
-                let (message, hint) = split_hint(&chain(&error));
-                Self { kind: Kind::Failed, message, hint }
+                Self::failed(chain(&error))
             }
         }
     )+};
@@ -175,12 +163,5 @@ mod tests {
         assert_eq!(Failure::usage("x").code(), 2);
         assert_eq!(Failure { kind: Kind::Diverged, message: String::new(), hint: None }.code(), 3);
         assert_eq!(Failure { kind: Kind::Stopped(15), message: String::new(), hint: None }.code(), 143);
-    }
-
-    #[test]
-    fn a_hint_inside_a_library_message_becomes_the_hint() {
-        assert_eq!(split_hint("bad\nhint: do this"), ("bad".into(), Some("do this".into())));
-        assert_eq!(split_hint("bad (hint: do this)"), ("bad".into(), Some("do this".into())));
-        assert_eq!(split_hint("bad"), ("bad".into(), None));
     }
 }

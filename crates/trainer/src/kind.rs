@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use surprisal_formats::read::read_regular;
-use surprisal_formats::{arpa, checkpoint, counts, ngram};
+use surprisal_formats::{Error, arpa, checkpoint, counts, ngram};
 
 use crate::failure::{Failure, Result};
-use crate::output::Output;
+use crate::output::{Output, shown};
 
 /// How much of a file is looked at.
 const HEAD: u64 = 1 << 16;
@@ -66,8 +66,8 @@ impl Kind {
     /// # Errors
     /// A path that is not there, or cannot be read.
     pub(crate) fn of(path: &Path) -> Result<Self> {
-        let cannot = |reason| Failure::failed(format!("cannot open `{}`: {reason}", path.display()));
-        let metadata = std::fs::metadata(path).map_err(|reason| cannot(reason).hint("check the path"))?;
+        let cannot = |reason| Error::Io { action: "open".into(), path: path.to_owned(), reason };
+        let metadata = std::fs::metadata(path).map_err(cannot)?;
         if metadata.is_dir() {
             return Ok(Self::of_folder(path));
         }
@@ -112,8 +112,8 @@ impl Kind {
         if text.starts_with('{') && text.contains("\"added_tokens\"") {
             return Ok(Self::Tokenizer);
         }
-        let sections = text.lines().any(|line| line.starts_with('['));
-        if !sections || metadata.len() > LONGEST_CONFIG {
+        let sections = |line: &str| line.starts_with(['[', '{']);
+        if !text.lines().any(sections) || metadata.len() > LONGEST_CONFIG {
             return Ok(Self::Text);
         }
         file.read_to_end(&mut head).map_err(cannot)?;
@@ -165,9 +165,10 @@ impl Kind {
             Self::Empty => ("empty", WANTED),
             Self::Special => ("a pipe or a device, not a regular file", FILE_FIRST),
             Self::Binary => ("neither a text in UTF-8 nor a model that is known", WANTED),
-            Self::Text => {
-                ("a text, no model", "the model comes first; `train` and `count` make one of a text")
-            }
+            Self::Text => (
+                "a text, no model (an ARPA file has its \\data\\ within the first 64 kB)",
+                "the model comes first; `train` and `count` make one of a text",
+            ),
         }
     }
 
@@ -219,7 +220,7 @@ fn has_cells(path: &Path) -> bool {
 /// Says which of `paths`, given as texts, are configs.
 pub(crate) fn say_configs(paths: &[PathBuf], output: &Output) {
     for path in paths.iter().filter(|path| Kind::of(path).is_ok_and(|kind| kind == CONFIG)) {
-        let shown = path.display();
+        let shown = shown(path);
         output.warn(format!(
             "note: {shown} is read as a text, but looks like a config: `train` and `compare` take one first, named .toml"
         ));
@@ -227,9 +228,13 @@ pub(crate) fn say_configs(paths: &[PathBuf], output: &Output) {
 }
 
 fn is_config(bytes: &[u8]) -> bool {
-    let table = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let toml = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<toml::Table>().ok());
     let known = toml::Table::try_from(crate::config::Config::default()).unwrap_or_default();
-    table.is_some_and(|table| table.keys().any(|key| known.contains_key(key) || key == "compare"))
+    let is_section = |(key, keys): (&String, &toml::Value)| {
+        keys.is_table() && (known.contains_key(key) || key == "compare")
+    };
+    let table = toml.or_else(|| serde_json::from_slice(bytes).ok());
+    table.is_some_and(|table| table.iter().any(is_section))
 }
 
 /// Whether a line says how many n-grams of an order there are.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -40,16 +41,14 @@ impl Output {
         }
     }
 
-    /// A line for people, where there is something to say.
-    pub fn say_some(&self, line: Option<String>) {
-        if let Some(line) = line {
-            self.say(line);
-        }
-    }
-
     /// A line for people that `--quiet` does not silence.
     pub fn warn(&self, line: impl AsRef<str>) {
         self.stderr(line.as_ref());
+    }
+
+    /// Says that a file was written.
+    pub(crate) fn wrote(&self, path: &Path, size: u64) {
+        self.say(format!("wrote {} ({})", shown(path), bytes(size)));
     }
 
     /// Opens the dashboard, where standard error is a terminal and nobody asked for less.
@@ -161,7 +160,7 @@ impl Output {
     /// # Errors
     /// When standard output cannot be written to.
     pub(crate) fn written(&self, text: &str) -> Result<()> {
-        self.styled(&as_written(text, std::io::stdout().is_terminal()))
+        if std::io::stdout().is_terminal() { self.data(text) } else { self.styled(text) }
     }
 
     /// Text with colours of our own, in which everything else was made [`visible`].
@@ -243,6 +242,21 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     })
 }
 
+/// [`visible`] text, whose line ends are shown, too: what is quoted within a line stays on it.
+pub(crate) fn one_line(text: &str) -> String {
+    visible(text).replace('\n', "\\n")
+}
+
+/// The name of a file or a folder within a line.
+pub(crate) fn shown(path: &Path) -> String {
+    one_line(&path.display().to_string())
+}
+
+/// Labels, and what stands beside them.
+pub(crate) fn labelled(lines: &[(impl AsRef<str>, String)], width: usize) -> String {
+    lines.iter().map(|(label, value)| format!("{:<width$}{}\n", label.as_ref(), one_line(value))).collect()
+}
+
 /// A line of JSON with the same characters as escapes, which stand for the same values.
 fn in_json(line: &str) -> Cow<'_, str> {
     replaced(line, |character, shown| {
@@ -250,10 +264,6 @@ fn in_json(line: &str) -> Cow<'_, str> {
             shown.push_str(&format!("\\u{unit:04x}"));
         }
     })
-}
-
-fn as_written(text: &str, terminal: bool) -> Cow<'_, str> {
-    if terminal { visible(text) } else { text.into() }
 }
 
 /// `text` with `instead` of every character that must not reach a terminal.

@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::Cli;
 use crate::config;
+use crate::output::one_line;
 
 /// The definition of the command line.
 pub fn command() -> clap::Command {
@@ -46,7 +47,7 @@ pub fn explain(mut error: clap::Error) -> String {
         ErrorKind::InvalidSubcommand => {
             let name = text(ContextKind::InvalidSubcommand);
             let exists = Path::new(&name).exists();
-            exists.then(|| format!("to train on it: surprisal train {name}"))
+            exists.then(|| format!("to train on it: surprisal train {}", one_line(&name)))
         }
         _ => None,
     };
@@ -57,6 +58,14 @@ pub fn explain(mut error: clap::Error) -> String {
             error.remove(ContextKind::SuggestedSubcommand);
             error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
         }
+    }
+    // What was typed stays on its line.
+    let typed = error.context().filter_map(|(kind, value)| match value {
+        ContextValue::String(text) => Some((kind, one_line(text))),
+        _ => None,
+    });
+    for (kind, text) in typed.collect::<Vec<_>>() {
+        error.insert(kind, ContextValue::String(text));
     }
     let mut told = error.render().to_string();
     for (theirs, ours) in [

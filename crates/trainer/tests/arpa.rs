@@ -228,6 +228,14 @@ fn files_of_others_are_read_as_they_are_meant_or_refused() {
     bench.file("crlf.arpa", format!("\u{feff}{crlf}"));
     close(nats(&eval(&bench, "crlf.arpa", "q.txt")), right);
 
+    // Whatever stands before it, as far as it is looked for.
+    let after = |lines: usize| format!("{}{}", "a line\n".repeat(lines), arpa(full));
+    bench.file("after.arpa", after(9_000));
+    close(nats(&eval(&bench, "after.arpa", "q.txt")), right);
+    bench.file("far.arpa", after(10_000));
+    let far = bench.run(&["eval", "far.arpa", "q.txt"]);
+    far.refused(1, &["`far.arpa` is a text, no model", "\\data\\ within the first 64 kB"]);
+
     // Without <unk> a stand-in is used, and every command says so, of what was exported from it as well.
     bench.file("no_unk.arpa", arpa(full.strip_prefix("-1\t<unk>\n").unwrap()));
     bench.run(&["export", "no_unk.arpa", "--out", "no_unk.ngram"]).succeeded();

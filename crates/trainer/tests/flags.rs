@@ -285,6 +285,7 @@ fn flags_that_have_nothing_to_act_on_are_refused() {
         ("explain m.ngram --text the --json --color never", "--color"),
         ("sample m.ngram --temperature 0 --top-k 3", "--top-k"),
         ("sample m.ngram --temperature 0 --top-p 0.5", "--top-p"),
+        ("sample m.ngram --temperature 0 --seed 9", "--seed"),
         ("mix m.ngram n.ngram b.txt --heldout a.txt --weights 1,1", "--heldout"),
         ("train a.txt --set model.kind=ngram --out r --budget 3s", "--budget"),
         ("train a.txt --set model.kind=uniform --out r --audit", "--audit"),

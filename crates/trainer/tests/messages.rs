@@ -54,6 +54,15 @@ fn a_name_that_is_not_known_is_answered_by_those_that_are() {
             ),
             ("count a.txt --out x.arpa --compat srilm", 2, &["'srilm'", "kenlm"], &["variant"]),
             ("export a.txt --out x --format gguf", 2, &["'gguf'", "arpa, ngram, hf"], &[]),
+            ("count a.txt --out -", 2, &["'-' for '--out <PATH>'", "/dev/stdout"], &[]),
+            ("train a.txt --out -", 2, &["'-' for '--out <DIR>'", "a name is wanted"], &[]),
+            ("export a.txt --out -", 2, &["/dev/stdout"], &[]),
+            (
+                "count a.txt --out x.arpa --smoothing witten_bell --compat kenlm",
+                2,
+                &["witten_bell", "kneser_ney and modified_kneser_ney"],
+                &["alone"],
+            ),
             ("export a.txt --out x", 2, &["x does not say what to write", "--format"], &["\"\""]),
             ("train a.txt --log wandb", 2, &["'wandb'", "tensorboard, csv"], &[]),
             ("bench speed", 2, &["'speed'", "loss, ngram, step"], &[]),
@@ -111,6 +120,9 @@ fn numbers_out_of_range_are_told_the_range() {
             ("sample m.ngram --tokens -1", 2, &["'-1'", "whole number"], &["invalid digit", "-- -1"]),
             ("sample m.ngram --tokens 1.5", 2, &["'1.5'", "whole number"], &["invalid digit"]),
             ("sample m.ngram --tokens 99999999999999999999", 2, &["too large"], &["target type"]),
+            ("train a.txt --budget -5s", 2, &["--budget -5s", "no amount of time", "90s"], &["unexpected"]),
+            ("explain m.ngram --text -s --step 9", 2, &["--step is 9"], &["unexpected"]),
+            ("sample m.ngram --prompt -s", 2, &["does not know: \"-s\""], &["unexpected"]),
             ("sample m.ngram --temperature warm", 2, &["'warm'", "a number is wanted"], &["literal"]),
             (
                 "count a.txt --out x.arpa --order 2 --prune 0 0 1 1",
@@ -179,7 +191,11 @@ fn a_config_that_is_given_as_a_text_is_said() {
     bench.file("run.conf", "[train]\nsteps = 3\n[model]\nkind = \"mlp\"\n");
     bench.file("grid.txt", "[compare]\nseeds = [1]\n[[variant]]\nname = \"a\"\n");
     bench.file("notes.txt", "[ideas]\nfirst = 1\n");
+    bench.file("run.json", "{\"train\": {\"steps\": 3}}\n");
+    bench.file("ideas.json", "{\"train\": \"by bus\"}\n");
     for (line, name) in [
+        ("count run.json --out j.arpa --order 2", Some("run.json")),
+        ("count ideas.json --out i.arpa --order 2", None),
         ("train run.conf a.txt --set model.kind=uniform --out r", Some("run.conf")),
         ("train a.txt grid.txt --set model.kind=uniform --out s", Some("grid.txt")),
         ("count run.conf --out x.arpa --order 2", Some("run.conf")),
@@ -212,6 +228,9 @@ fn one_is_one() {
     bench.file("b.txt", "one");
     let counted = run(&bench, "count b.txt --order 1 --out m.arpa --tokenizer char --unit stream");
     assert!(!counted.stderr.contains("1 tokens"), "{}", counted.stderr);
+    run(&bench, "count b.txt --order 3 --out b.counts").succeeded();
+    let inspected = run(&bench, "inspect b.counts").succeeded().stdout;
+    assert!(inspected.contains("1 different, counted 1 time\n"), "{inspected}");
 }
 
 #[test]

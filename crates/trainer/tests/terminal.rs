@@ -178,6 +178,53 @@ fn names_are_shown() {
 }
 
 #[test]
+fn what_is_quoted_within_a_line_stays_on_it() {
+    let bench = bench();
+    let long = bench.path().join("x\ny.txt");
+    std::fs::copy(bench.path().join("a.txt"), long).unwrap();
+    for (arguments, code, first) in [
+        (&["train", "no\nfile"][..], 1, "error: cannot read no\\nfile: "),
+        (&["train", "--set", "a.b\nc=3"], 2, "error: --set a.b\\nc=3: unknown field `a`"),
+        (&["train", "--set", "train.steps=a\nb"], 2, "error: --set train.steps=a\\nb: train.steps takes"),
+        (&["train", "--fo\no"], 2, "error: unexpected argument '--fo\\no' found"),
+        (&["sample", "m.ngram", "--tokens", "1\n2"], 2, "error: invalid value '1\\n2' for '--tokens <N>'"),
+        (&["tra\nin"], 2, "error: unrecognized subcommand 'tra\\nin'"),
+        (&["train", "x\ny.txt", "--set", "model.kind=uniform"], 0, "x\\ny.txt: "),
+        (&["count", "x\ny.txt", "--order", "2", "--out", "m\n.arpa"], 0, "0.0 s: reading"),
+    ] {
+        let ran = bench.run(arguments);
+        assert!(ran.code == code && ran.stderr.starts_with(first), "{first}\n{}", ran.stderr);
+        for broken in arguments.iter().filter(|argument| argument.contains('\n')) {
+            assert!(!ran.stderr.contains(broken), "{}", ran.stderr);
+            let shown = broken.replace('\n', "\\n");
+            assert!(ran.stderr.contains(&shown), "{shown}\n{}", ran.stderr);
+        }
+    }
+    let read = bench.run(&["eval", "m.ngram", "x\ny.txt"]).succeeded().stdout;
+    assert!(read.starts_with("text                      x\\ny.txt\ntokens "), "{read}");
+    let read = bench.run(&["inspect", "x\ny.txt"]).succeeded().stdout;
+    assert!(read.starts_with("text              x\\ny.txt\nbytes "), "{read}");
+}
+
+#[test]
+fn links_in_a_circle_are_said() {
+    let bench = bench();
+    for (from, to) in [("one.arpa", "two.arpa"), ("two.arpa", "one.arpa"), ("gone", "nothing")] {
+        std::os::unix::fs::symlink(to, bench.path().join(from)).unwrap();
+    }
+    for arguments in [
+        &["train", "one.arpa"][..],
+        &["train", "gone"],
+        &["train", "a.txt", "--out", "one.arpa"],
+        &["count", "a.txt", "--out", "one.arpa"],
+        &["eval", "one.arpa"],
+        &["eval", "m.ngram", "gone"],
+    ] {
+        bench.run(arguments).refused(1, &["this link leads nowhere, or in a circle"]);
+    }
+}
+
+#[test]
 fn options_are_shown() {
     let bench = bench();
     let all = hostile();

@@ -23,13 +23,16 @@ pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
     }
 }
 
+pub(super) fn no_case(arguments: &cli::Bench, known: impl Iterator<Item = String>) -> Failure {
+    Failure::usage(format!("no case's name contains \"{}\"", arguments.case))
+        .hint(format!("there are: {}", known.collect::<Vec<_>>().join(", ")))
+}
+
 fn loss(arguments: &cli::Bench, output: &Output) -> Result<()> {
     let cases: Vec<Case> =
         default_cases().into_iter().filter(|&case| name(case).contains(&arguments.case)).collect();
     if cases.is_empty() {
-        let known: Vec<String> = default_cases().into_iter().map(name).collect();
-        return Err(Failure::usage(format!("no case's name contains \"{}\"", arguments.case))
-            .hint(format!("there are: {}", known.join(", "))));
+        return Err(no_case(arguments, default_cases().into_iter().map(name)));
     }
     for case in cases {
         let measured = measure(case, arguments.threads, arguments.seconds)?;
@@ -49,9 +52,7 @@ fn step(arguments: &cli::Bench, output: &Output) -> Result<()> {
     let all = bench::cases();
     let cases: Vec<_> = all.iter().filter(|case| case.name.contains(&arguments.case)).collect();
     if cases.is_empty() {
-        let known: Vec<&str> = all.iter().map(|case| case.name.as_str()).collect();
-        return Err(Failure::usage(format!("no case's name contains \"{}\"", arguments.case))
-            .hint(format!("there are: {}", known.join(", "))));
+        return Err(no_case(arguments, all.iter().map(|case| case.name.clone())));
     }
     for case in cases {
         let measured = bench::measure(case, arguments.threads, arguments.seconds)?;

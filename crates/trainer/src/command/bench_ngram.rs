@@ -27,8 +27,7 @@ const CASES: [&str; 5] = ["estimate", "batch", "point", "distribution", "distrib
 pub(super) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
     let wanted: Vec<&str> = CASES.into_iter().filter(|name| name.contains(&arguments.case)).collect();
     if wanted.is_empty() {
-        return Err(Failure::usage(format!("no case's name contains \"{}\"", arguments.case))
-            .hint(format!("there are: {}", CASES.join(", "))));
+        return Err(super::bench::no_case(arguments, CASES.map(str::to_owned).into_iter()));
     }
     let pool = Pool::new(arguments.threads)?;
     let text = text();

@@ -16,31 +16,9 @@ use crate::config::{Model, threads};
 use crate::failure::{Failure, Result};
 use crate::kind::{self, Kind};
 use crate::models::say_notices;
-use crate::output::{Output, bytes, many, thousands};
+use crate::output::{Output, bytes, many, one_line, thousands};
 use crate::outputs;
 use crate::progress::Progress;
-
-/// What a file's name says it is to hold.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Arpa,
-    Ngram,
-    Counts,
-    Tsv,
-}
-
-impl Format {
-    fn of(path: &Path) -> Result<Self> {
-        match outputs::suffix(path).as_str() {
-            "arpa" => Ok(Self::Arpa),
-            "ngram" => Ok(Self::Ngram),
-            "counts" => Ok(Self::Counts),
-            "tsv" => Ok(Self::Tsv),
-            _ => Err(Failure::usage(format!("{} does not say what to write", path.display()))
-                .hint("name it .arpa, .ngram, .counts or .tsv")),
-        }
-    }
-}
 
 /// One of a few names.
 fn named<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Result<T> {
@@ -50,7 +28,8 @@ fn named<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Result<T> 
 
 /// Everything that can be wrong with the settings, before any work.
 struct Plan {
-    formats: Vec<(PathBuf, Format)>,
+    /// The files to write, and what their names say that they are to hold.
+    files: Vec<(PathBuf, String)>,
     quantize: Option<u32>,
     pool: Pool,
     threads: usize,
@@ -58,14 +37,23 @@ struct Plan {
 
 impl Plan {
     fn of(out: &[PathBuf], order: usize, how: &cli::Smooth) -> Result<Self> {
-        let formats: Result<Vec<_>> = out.iter().map(|path| Ok((path.clone(), Format::of(path)?))).collect();
+        let files: Vec<_> = out.iter().map(|path| (path.clone(), outputs::suffix(path))).collect();
+        let known = |format: &str| ["arpa", "ngram", "counts", "tsv"].contains(&format);
+        if let Some((path, _)) = files.iter().find(|(_, format)| !known(format)) {
+            return Err(Failure::usage(format!("{} does not say what to write", path.display()))
+                .hint("name it .arpa, .ngram, .counts or .tsv"));
+        }
         let threads = threads("--threads", how.threads)?;
         let config = config(how, order, None, None)?;
         config.check().map_err(|error| Failure::usage(error.to_string()))?;
-        check_bits(how.quantize)?;
-        let plan = Self { formats: formats?, quantize: how.quantize, pool: Pool::new(threads)?, threads };
+        let plan = Self { files, quantize: how.quantize, pool: Pool::new(threads)?, threads };
         plan.check_use(how, config.smoothing)?;
         Ok(plan)
+    }
+
+    /// The files that are to hold `format`.
+    fn files(&self, format: &'static str) -> impl Iterator<Item = &Path> {
+        self.files.iter().filter(move |(_, of)| of == format).map(|(path, _)| path.as_path())
     }
 
     /// Refuses flags that would change nothing.
@@ -81,13 +69,13 @@ impl Plan {
             return Err(Failure::usage(format!("--{flag} makes a model of counts, and --out names none"))
                 .hint("name an .arpa or .ngram file with --out, or leave the flag away"));
         }
-        if how.quantize.is_some() && !self.formats.iter().any(|(_, format)| *format == Format::Ngram) {
+        if how.quantize.is_some() && self.files("ngram").next().is_none() {
             return Err(Failure::usage("--quantize is for .ngram files, and --out names none")
                 .hint("only they keep values in few bits"));
         }
         if how.compat.is_some() && !smoothing.counts_contexts() {
             return Err(Failure::usage(format!("--compat means nothing to --smoothing {name}"))
-                .hint("lmplz has modified_kneser_ney alone"));
+                .hint("it goes with kneser_ney and modified_kneser_ney"));
         }
         if how.tune && !smoothing.is_tunable() {
             let hint = if smoothing == Smoothing::JelinekMercer {
@@ -101,7 +89,7 @@ impl Plan {
     }
 
     fn wants_model(&self) -> bool {
-        self.formats.iter().any(|(_, format)| matches!(format, Format::Arpa | Format::Ngram))
+        self.files("arpa").chain(self.files("ngram")).next().is_some()
     }
 }
 
@@ -159,7 +147,7 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     let needed = Counts::memory(text.ids.len(), tokenizer.vocab_size(), order);
     output.say(format!(
         "{}: {}, vocabulary of {}; counting takes {} at most",
-        corpus.name(),
+        one_line(&corpus.name()),
         many(text.scored(), "token"),
         thousands(tokenizer.vocab_size() as u64),
         bytes(needed),
@@ -204,25 +192,7 @@ pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
     progress.phase("reading counts", 0);
     let (mut shards, mut parts) = (Vec::new(), Vec::new());
     for path in &arguments.counts {
-        let (counts, tokenizer, part) = match Kind::of(path)? {
-            Kind::Counts => counts::open(path)?,
-            Kind::CountsTsv | Kind::Text => {
-                let bytes = read_regular(path)?;
-                let (counts, tokenizer) = counts::read_tsv(&bytes, None).map_err(|error| {
-                    let failure = Failure::from(error);
-                    Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
-                })?;
-                (counts, tokenizer, counts::part_of_tsv(&bytes))
-            }
-            kind => {
-                return Err(Failure::usage(format!(
-                    "{} holds no counts: it is {}",
-                    path.display(),
-                    kind.words().0
-                ))
-                .hint("merge what `count` wrote as .counts or .tsv"));
-            }
-        };
+        let (counts, tokenizer, part) = open(path, Kind::of(path)?)?;
         shards.push((counts, tokenizer));
         parts.push(part);
     }
@@ -243,6 +213,28 @@ pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
     let config = config(how, counts.order(), tokenizer.bos(), tokenizer.unk())?;
     config.check().map_err(|error| Failure::usage(error.to_string()))?;
     write(&plan, Counted { counts, tokenizer, part }, &config, None, &progress, output)
+}
+
+/// The counts of a file, the tokenizer of their grams, and which part of a text they are of, where that is known.
+///
+/// # Errors
+/// A file of anything else, or of what is malformed.
+pub(super) fn open(path: &Path, kind: Kind) -> Result<(Counts, Tokenizer, Option<Part>)> {
+    match kind {
+        Kind::Counts => Ok(counts::open(path)?),
+        Kind::CountsTsv | Kind::Text => {
+            let bytes = read_regular(path)?;
+            let (counts, tokenizer) = counts::read_tsv(&bytes, None).map_err(|error| {
+                let failure = Failure::from(error);
+                Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
+            })?;
+            Ok((counts, tokenizer, counts::part_of_tsv(&bytes)))
+        }
+        kind => {
+            let message = format!("{} holds no counts: it is {}", path.display(), kind.words().0);
+            Err(Failure::usage(message).hint("merge what `count` wrote as .counts or .tsv"))
+        }
+    }
 }
 
 /// What the parts of one text are together: all of it, if that is known.
@@ -326,22 +318,17 @@ fn write(
     ));
     let mut written = Vec::new();
     let mut done = |path: &Path, size: u64| {
-        output.say(format!("wrote {} ({})", path.display(), bytes(size)));
+        output.wrote(path, size);
         written.push(json!({ "path": path.display().to_string(), "bytes": size }));
     };
-    if plan.formats.iter().any(|(_, format)| matches!(format, Format::Counts | Format::Tsv)) {
+    if plan.files("counts").chain(plan.files("tsv")).next().is_some() {
         progress.phase("writing counts", 0);
     }
-    for (path, format) in &plan.formats {
-        match format {
-            Format::Counts => {
-                done(path, plan.pool.install(|| counts::write(path, &counts, tokenizer, part))?);
-            }
-            Format::Tsv => {
-                done(path, plan.pool.install(|| counts::write_tsv(path, &counts, tokenizer, part))?);
-            }
-            Format::Arpa | Format::Ngram => {}
-        }
+    for path in plan.files("counts") {
+        done(path, plan.pool.install(|| counts::write(path, &counts, tokenizer, part))?);
+    }
+    for path in plan.files("tsv") {
+        done(path, plan.pool.install(|| counts::write_tsv(path, &counts, tokenizer, part))?);
     }
     if plan.wants_model() {
         progress.phase("estimating", 0);
@@ -349,18 +336,18 @@ fn write(
         let (estimate, report) = plan.pool.install(|| from_counts(counts, config, tuning))?;
         say_notices(&report.notices, output);
         progress.phase("writing", 0);
-        for (path, _) in plan.formats.iter().filter(|(_, format)| *format == Format::Arpa) {
+        for path in plan.files("arpa") {
             let written = plan.pool.install(|| arpa::write(path, &estimate, tokenizer))?;
-            crate::models::say_notices(&written.notices, output);
+            say_notices(&written.notices, output);
             done(path, written.bytes);
         }
-        if plan.formats.iter().any(|(_, format)| *format == Format::Ngram) {
+        if plan.files("ngram").next().is_some() {
             let trie = plan.pool.install(|| estimate.into_trie())?;
             let mut model = NgramModel::new(config.clone(), report, trie);
             if let Some(bits) = plan.quantize {
                 model = plan.pool.install(|| model.quantized(bits))?;
             }
-            for (path, _) in plan.formats.iter().filter(|(_, format)| *format == Format::Ngram) {
+            for path in plan.files("ngram") {
                 done(path, plan.pool.install(|| ngram::write(path, &model, tokenizer))?);
             }
         }
@@ -369,16 +356,6 @@ fn write(
         "event": "result", "ngrams": grams, "order": config.order, "vocab_size": tokenizer.vocab_size(),
         "written": written, "seconds": progress.seconds(),
     }))
-}
-
-/// Whether values can be kept in so many bits.
-pub(crate) fn check_bits(bits: Option<u32>) -> Result<()> {
-    match bits {
-        Some(bits) if !(2..=16).contains(&bits) => {
-            Err(Failure::usage(format!("--quantize is {bits}, but must be from 2 to 16")))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// `2/8` is the second of eight parts.
@@ -400,11 +377,5 @@ mod tests {
         for wrong in ["0/4", "5/4", "1", "a/b", "1/0", "-1/2", "1/99999"] {
             assert_eq!(parse_shard(wrong).unwrap_err().code(), 2, "{wrong}");
         }
-    }
-
-    #[test]
-    fn names_of_files_say_what_they_hold() {
-        assert!(Format::of(Path::new("x.arpa")).is_ok_and(|format| format == Format::Arpa));
-        assert!(Format::of(Path::new("x.txt")).is_err());
     }
 }

@@ -12,7 +12,7 @@ use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate, warn_unknown};
 use crate::failure::Result;
 use crate::models;
-use crate::output::{Output, number, thousands};
+use crate::output::{Output, labelled, number, thousands};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Eval, output: &Output) -> Result<()> {
@@ -73,46 +73,44 @@ fn calibration_lines(calibration: &Calibrated) -> String {
             ),
         ]),
     }
-    lines.iter().map(|(label, value)| format!("{label:<26}{value}\n")).collect()
+    labelled(&lines, 26)
 }
 
 /// What a person reads.
 pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
     let mut lines = vec![
-        ("text".to_owned(), name.to_owned()),
-        ("tokens".to_owned(), thousands(evaluation.tokens)),
-        ("bytes".to_owned(), thousands(evaluation.bytes)),
-        ("nats per token".to_owned(), number(evaluation.nats_per_token(), 4)),
-        ("perplexity".to_owned(), number(evaluation.perplexity(), 4)),
-        ("bits per byte".to_owned(), number(evaluation.bits_per_byte(), 4)),
+        ("text", name.to_owned()),
+        ("tokens", thousands(evaluation.tokens)),
+        ("bytes", thousands(evaluation.bytes)),
+        ("nats per token", number(evaluation.nats_per_token(), 4)),
+        ("perplexity", number(evaluation.perplexity(), 4)),
+        ("bits per byte", number(evaluation.bits_per_byte(), 4)),
     ];
     if evaluation.scores_only {
         lines.truncate(3);
-        lines.push(("log score per token".to_owned(), format!("{:.4}", -evaluation.nats_per_token())));
-        lines.push(("perplexity".to_owned(), "none: these scores do not sum to one".to_owned()));
-        return lines.iter().map(|(label, value)| format!("{label:<26}{value}\n")).collect();
+        lines.push(("log score per token", format!("{:.4}", -evaluation.nats_per_token())));
+        lines.push(("perplexity", "none: these scores do not sum to one".to_owned()));
+        return labelled(&lines, 26);
     }
     if evaluation.oov > 0 {
         let excluding = evaluation.perplexity_excluding_oov();
         let excluding = if excluding.is_nan() { "none: all are".to_owned() } else { number(excluding, 4) };
         lines.extend([
-            ("out of vocabulary".to_owned(), thousands(evaluation.oov)),
-            ("perplexity including OOV".to_owned(), number(evaluation.perplexity(), 4)),
-            ("perplexity excluding OOV".to_owned(), excluding),
+            ("out of vocabulary", thousands(evaluation.oov)),
+            ("perplexity including OOV", number(evaluation.perplexity(), 4)),
+            ("perplexity excluding OOV", excluding),
         ]);
     }
     if evaluation.zero_probability > 0 {
         let possible = evaluation.tokens - evaluation.zero_probability;
         let nats = evaluation.nats_possible / possible as f64;
-        lines.push(("zero probability".to_owned(), thousands(evaluation.zero_probability)));
-        lines.push((
-            "nats per possible token".to_owned(),
-            if possible == 0 { "none: all are impossible".to_owned() } else { format!("{nats:.4}") },
-        ));
+        let nats = if possible == 0 { "none: all are impossible".to_owned() } else { format!("{nats:.4}") };
+        lines.push(("zero probability", thousands(evaluation.zero_probability)));
+        lines.push(("nats per possible token", nats));
     }
     if let (Some(entropy), Some(kl)) = (evaluation.source_entropy(), evaluation.kl()) {
-        lines.push(("source entropy H(p)".to_owned(), format!("{entropy:.4}")));
-        lines.push(("gap KL(p‖q)".to_owned(), format!("{kl:.4}")));
+        lines.push(("source entropy H(p)", format!("{entropy:.4}")));
+        lines.push(("gap KL(p‖q)", format!("{kl:.4}")));
     }
-    lines.iter().map(|(label, value)| format!("{label:<26}{value}\n")).collect()
+    labelled(&lines, 26)
 }

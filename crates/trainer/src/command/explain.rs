@@ -5,6 +5,7 @@ mod show;
 
 use std::io::IsTerminal;
 
+use clap::ColorChoice;
 use serde::Serialize;
 use serde_json::json;
 use surprisal_kernels::threads::Pool;
@@ -18,7 +19,7 @@ use crate::config::cores;
 use crate::evaluate::{self, Evaluation, evaluate, warn_unknown};
 use crate::failure::{Failure, Result};
 use crate::models::{self, LoadedModel, Model};
-use crate::output::{Output, many, number, visible};
+use crate::output::{Output, many, number, one_line};
 
 /// Why a trained model's first token costs what it costs.
 const STARTS_UNIFORM: &str = "the first token has nothing before it, which this model was never trained to read: there every \
@@ -105,9 +106,9 @@ pub(crate) fn run(arguments: &cli::Explain, output: &Output) -> Result<()> {
         return Ok(());
     }
     let colours = match arguments.color {
-        Some(cli::Color::Always) => true,
-        Some(cli::Color::Never) => false,
-        Some(cli::Color::Auto) | None => {
+        Some(ColorChoice::Always) => true,
+        Some(ColorChoice::Never) => false,
+        Some(ColorChoice::Auto) | None => {
             std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
         }
     };
@@ -195,7 +196,7 @@ impl Reading {
         let evaluation = &self.evaluation;
         let nats = evaluation.nats_per_token();
         let tokens = many(evaluation.tokens, "token");
-        let mut heading = format!("{} ({}): ", visible(&self.name), self.kind);
+        let mut heading = format!("{} ({}): ", one_line(&self.name), self.kind);
         if evaluation.scores_only {
             heading.push_str(&format!(
                 "log score {:.4} a token over {tokens}; no perplexity, as these scores do not sum to one\n",

@@ -2,18 +2,22 @@
 //!
 //! arpa and ngram for counted models; hf, a folder that `transformers` loads, for transformers with the parts of GPT-2 or Llama.
 
+use std::path::Path;
+
 use serde_json::json;
 use surprisal_formats::hf::{self, HuggingFaceConfig, HuggingFaceTokenizer};
 use surprisal_formats::lock::Lock;
 use surprisal_formats::{arpa, ngram};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::neural::NeuralConfig;
+use surprisal_model::ngram::NgramModel;
+use surprisal_text::Tokenizer;
 
 use crate::cli;
 use crate::config::cores;
 use crate::failure::{Failure, Result};
 use crate::models;
-use crate::output::{Output, bytes};
+use crate::output::{Output, shown};
 use crate::outputs;
 
 /// Runs the command.
@@ -24,7 +28,6 @@ pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
         return Err(Failure::usage(format!("{out} does not say what to write"))
             .hint("say it with --format: arpa, ngram or hf; or name a file .arpa or .ngram"));
     }
-    super::count::check_bits(arguments.quantize)?;
     if arguments.quantize.is_some() && format != "ngram" {
         return Err(Failure::usage(format!("--quantize means nothing to --format {format}"))
             .hint("only .ngram files keep values in few bits"));
@@ -45,21 +48,29 @@ pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
             .hint("only n-gram models can"));
     };
     let pool = Pool::new(cores())?;
-    let size = if format == "arpa" {
-        let estimate = pool.install(|| model.trie().to_estimate())?;
-        let written = pool.install(|| arpa::write(&arguments.out, &estimate, &loaded.tokenizer))?;
-        models::say_notices(&written.notices, output);
-        written.bytes
-    } else if let Some(bits) = arguments.quantize {
-        let model = pool.install(|| model.quantized(bits))?;
-        pool.install(|| ngram::write(&arguments.out, &model, &loaded.tokenizer))?
-    } else {
-        pool.install(|| ngram::write(&arguments.out, model, &loaded.tokenizer))?
-    };
-    output.say(format!("wrote {} ({})", arguments.out.display(), bytes(size)));
+    let packed = arguments.quantize.map(|bits| pool.install(|| model.quantized(bits))).transpose()?;
+    let model = packed.as_ref().unwrap_or(model);
+    let size = pool.install(|| write(&format, out, model, &loaded.tokenizer, output))?;
+    output.wrote(out, size);
     output.event(
         &json!({ "event": "result", "written": [{ "path": out.display().to_string(), "bytes": size }] }),
     )
+}
+
+/// Writes a counted model as an arpa or an ngram file; returns its size.
+pub(super) fn write(
+    format: &str,
+    out: &Path,
+    model: &NgramModel,
+    tokenizer: &Tokenizer,
+    output: &Output,
+) -> Result<u64> {
+    if format == "ngram" {
+        return Ok(ngram::write(out, model, tokenizer)?);
+    }
+    let written = arpa::write(out, &model.trie().to_estimate()?, tokenizer)?;
+    models::say_notices(&written.notices, output);
+    Ok(written.bytes)
 }
 
 /// A folder of config.json, model.safetensors and the tokenizer.
@@ -85,6 +96,6 @@ fn hugging_face(arguments: &cli::Export, loaded: &models::LoadedModel, output: &
         eos: name(tokenizer.eos()),
     };
     hf::write(&arguments.out, &config, &tensors, Some(&tokenizer))?;
-    output.say(format!("wrote the folder {}", arguments.out.display()));
+    output.say(format!("wrote the folder {}", shown(&arguments.out)));
     output.event(&json!({ "event": "result", "written": [{ "path": arguments.out.display().to_string() }] }))
 }

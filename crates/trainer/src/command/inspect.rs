@@ -5,14 +5,14 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use surprisal_formats::{counts, weights};
+use surprisal_formats::weights;
 use surprisal_text::Tokenizer;
 
 use crate::cli;
 use crate::failure::{Failure, Result};
 use crate::kind::Kind;
 use crate::models;
-use crate::output::{Output, bytes, duration, many, thousands};
+use crate::output::{Output, bytes, duration, labelled, many, thousands};
 use crate::runs;
 
 /// Labels and what stands beside them.
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &cli::Inspect, output: &Output) -> Result<()> {
 
 fn show(lines: &Lines, output: &Output) -> Result<()> {
     let width = lines.iter().map(|(label, _)| label.len() + 2).fold(18, usize::max);
-    output.data(&lines.iter().map(|(label, value)| format!("{label:<width$}{value}\n")).collect::<String>())
+    output.data(&labelled(lines, width))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
@@ -60,20 +60,14 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn counted(path: &Path, kind: Kind) -> Result<Lines> {
-    let (counts, tokenizer, part) = if kind == Kind::Counts {
-        counts::open(path)?
-    } else {
-        let bytes = read(path)?;
-        let (counts, tokenizer) = counts::read_tsv(&bytes, None)?;
-        (counts, tokenizer, counts::part_of_tsv(&bytes))
-    };
+    let (counts, tokenizer, part) = super::count::open(path, kind)?;
     let mut lines = vec![tokens(&tokenizer)];
     let part = part.filter(|part| part.parts > 1);
     lines.extend(part.map(|part| ("part".into(), format!("{} of {} of a text", part.number, part.parts))));
     for (level, order) in counts.levels.iter().zip(1..) {
         let total: u64 = level.counts.iter().map(|&count| u64::from(count)).sum();
-        let (grams, total) = (thousands(level.counts.len() as u64), thousands(total));
-        lines.push((format!("{order}-grams"), format!("{grams} different, counted {total} times")));
+        let grams = thousands(level.counts.len() as u64);
+        lines.push((format!("{order}-grams"), format!("{grams} different, counted {}", many(total, "time"))));
     }
     Ok(lines)
 }
@@ -200,5 +194,5 @@ fn text(path: &Path, kind: Kind, output: &Output) -> Result<()> {
         ("order-0 entropy", format!("{entropy:.4} bits a byte")),
         ("CR, NUL", format!("{}, {}", thousands(counts.carriage_returns), thousands(counts.nuls))),
     ];
-    output.data(&lines.iter().map(|(label, value)| format!("{label:<18}{value}\n")).collect::<String>())
+    output.data(&labelled(&lines, 18))
 }

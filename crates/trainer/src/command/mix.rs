@@ -1,10 +1,9 @@
 //! `surprisal mix`: models interpolated, q(w | h) = Σ λ_m q_m(w | h), and counted ones written as one that backs off.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
-use surprisal_formats::{arpa, ngram};
 use surprisal_kernels::threads::Pool;
 use surprisal_model::ngram::{self as counted, NgramModel, Part};
 use surprisal_model::{LanguageModel, Mixture, Renamed, Renaming, best_weights};
@@ -17,7 +16,7 @@ use crate::evaluate::{Evaluation, evaluate, log_probs, warn_unknown};
 use crate::failure::{Failure, Result};
 use crate::kind::{Kind, check_texts, say_configs};
 use crate::models::{self, LoadedModel};
-use crate::output::{Output, bytes, number, thousands};
+use crate::output::{Output, bytes, many, number, shown, thousands};
 use crate::outputs;
 use crate::progress::Progress;
 
@@ -165,7 +164,9 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
             }
             let judged = judge(&model)?;
             progress.phase("writing", 0);
-            Some((out, judged, write(out, &model, &tokenizer, &pool, output)?))
+            let format = outputs::suffix(out);
+            let size = pool.install(|| super::export::write(&format, out, &model, &tokenizer, output))?;
+            Some((out, judged, size))
         }
         None => None,
     };
@@ -208,7 +209,7 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
             notes.push_str(&format!(
                 "\n{}: {} of its unknown tokens are known to other models. Alone it scores them as <unk>, as `eval` does; in the \
                  mixture they are impossible to it, and its loss there is infinite.\n",
-                path.display(),
+                shown(path),
                 thousands(lacking)
             ));
         }
@@ -219,7 +220,7 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
     }
     output.data(&format!("{heading}\n\n{}{notes}", align(&rows)))?;
     if let Some((path, _, size)) = &fixed {
-        output.say(format!("wrote {} ({})", path.display(), bytes(*size)));
+        output.wrote(path, *size);
     }
     Ok(())
 }
@@ -312,10 +313,10 @@ fn together(plan: &Plan<'_>, loaded: &[LoadedModel]) -> Result<(Tokenizer, Vec<R
     for (index, (names, loaded)) in names.iter().zip(loaded).enumerate() {
         let closed = loaded.model.ngram().is_some_and(|model: &NgramModel| model.config().closed);
         if closed && names.lacking() > 0 {
-            let lacking = names.lacking();
             return Err(Failure::usage(format!(
-                "{} has a closed vocabulary, and lacks {lacking} tokens that others have",
-                of(index)
+                "{} has a closed vocabulary, and lacks {} that others have",
+                of(index),
+                many(names.lacking() as u64, "token")
             ))
             .hint("count it with model.closed = false, or on the vocabulary of the others"));
         }
@@ -329,15 +330,4 @@ fn what(tokenizer: &Tokenizer) -> String {
         TokenizerKind::Bpe { .. } => "bpe".into(),
         kind => kind.to_string(),
     }
-}
-
-/// Writes the file `out`; returns its size.
-fn write(out: &Path, model: &NgramModel, tokenizer: &Tokenizer, pool: &Pool, output: &Output) -> Result<u64> {
-    if outputs::suffix(out) == "arpa" {
-        let estimate = pool.install(|| model.trie().to_estimate())?;
-        let written = pool.install(|| arpa::write(out, &estimate, tokenizer))?;
-        models::say_notices(&written.notices, output);
-        return Ok(written.bytes);
-    }
-    Ok(pool.install(|| ngram::write(out, model, tokenizer))?)
 }

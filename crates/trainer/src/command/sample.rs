@@ -6,21 +6,20 @@ use surprisal_text::Tokenizer;
 use crate::cli;
 use crate::failure::{Failure, Result};
 use crate::models;
-use crate::output::Output;
+use crate::output::{Output, many};
 use crate::sampling::{Opening, Sampling};
 use crate::streams::{Purpose, stream};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Sample, output: &Output) -> Result<()> {
-    let sampling = Sampling::new(arguments.temperature, arguments.top_k, arguments.top_p)?;
-    if let Sampling { temperature: 0.0, top_k, top_p } = sampling
-        && (top_k.is_some() || top_p.is_some())
-    {
-        return Err(Failure::usage(
-            "--temperature 0 takes the most likely token, whatever --top-k and --top-p say",
-        )
-        .hint("leave them away, or take a temperature above 0"));
+    let cli::Sample { temperature, top_k, top_p, seed, .. } = *arguments;
+    let sampling = Sampling::new(temperature, top_k, top_p)?;
+    let of_chance = [("top-k", top_k.is_some()), ("top-p", top_p.is_some()), ("seed", seed.is_some())];
+    if let Some((flag, _)) = of_chance.iter().find(|(_, given)| *given && temperature == 0.0) {
+        let message = format!("--temperature 0 always takes the most likely token: --{flag} changes nothing");
+        return Err(Failure::usage(message).hint("leave it away, or take a temperature above 0"));
     }
+    let seed = seed.unwrap_or(1);
     let loaded = models::load(&arguments.model, output)?;
     let opening = match arguments.prompt.as_str() {
         "" => loaded.opening()?,
@@ -28,22 +27,15 @@ pub(crate) fn run(arguments: &cli::Sample, output: &Output) -> Result<()> {
     };
     let started = std::time::Instant::now();
     let mut text = String::new();
-    let drawn = write(
-        &*loaded.model,
-        &loaded.tokenizer,
-        &opening,
-        arguments.tokens,
-        sampling,
-        arguments.seed,
-        |piece| {
+    let drawn =
+        write(&*loaded.model, &loaded.tokenizer, &opening, arguments.tokens, sampling, seed, |piece| {
             text.push_str(piece);
             if output.json() { Ok(()) } else { output.written(piece) }
-        },
-    )?;
+        })?;
     if output.json() {
         return output.event(&serde_json::json!({
-            "event": "sample", "prompt": arguments.prompt, "text": text, "tokens": drawn, "seed": arguments.seed,
-            "temperature": arguments.temperature, "seconds": started.elapsed().as_secs_f64(),
+            "event": "sample", "prompt": arguments.prompt, "text": text, "tokens": drawn, "seed": seed,
+            "temperature": temperature, "seconds": started.elapsed().as_secs_f64(),
         }));
     }
     if text.ends_with('\n') { Ok(()) } else { output.data("\n") }
@@ -79,7 +71,8 @@ pub(crate) fn write(
                 return Err(crate::evaluate::no_numbers("this model"));
             }
             return Err(Failure::failed(format!(
-                "after {drawn} tokens the model holds every next token impossible"
+                "after {} the model holds every next token impossible",
+                many(drawn as u64, "token")
             ))
             .hint("smooth its counts (add_k), or try another --prompt or --seed"));
         };

@@ -29,7 +29,7 @@ use crate::config;
 use crate::data::Prepared;
 use crate::failure::{Failure, Result};
 use crate::memory;
-use crate::output::{Output, duration, many};
+use crate::output::{Output, duration, many, shown};
 use crate::outputs;
 use crate::report;
 use crate::signals::Stop;
@@ -292,6 +292,6 @@ fn tell(
     text.push_str(&table::legend(rows, !differences.is_empty()));
     text.push('\n');
     output.data(&text)?;
-    output.say(format!("all of it is in {}, and the report is report.html there", root.display()));
+    output.say(format!("all of it is in {}, and the report is report.html there", shown(root)));
     Ok(())
 }

@@ -2,12 +2,12 @@
 
 use super::statistics::Mean;
 use super::summary::{Apart, Difference, LEVEL, Row};
-use crate::output::{duration, many, number, thousands, visible};
+use crate::output::{duration, many, number, one_line, thousands};
 
 /// Columns as wide as their widest cell; the first one to the left, the others to the right.
 pub(crate) fn align(rows: &[Vec<String>]) -> String {
     // Before anything is measured: a stand-in may be wider.
-    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| visible(cell)).collect()).collect();
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)

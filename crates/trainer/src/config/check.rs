@@ -230,7 +230,6 @@ fn rest(loaded: &mut Loaded) -> Result<()> {
     let stride = *loaded.config.eval.stride.get_or_insert(loaded.config.train.half_block());
     at_most(within(loaded, "eval", "stride", stride, 1..=block_size), "train.block_size")?;
     let config = &loaded.config;
-    let config = &loaded.config;
     within(loaded, "sample", "temperature", config.sample.temperature, 0.0..=1e6)?;
     within(loaded, "sample", "tokens", config.sample.tokens, 0..=1 << 30)?;
     within(loaded, "checkpoint", "keep", config.checkpoint.keep, 1..=1 << 20)?;

@@ -1,6 +1,6 @@
 //! What reports of runs and of comparisons share: calibration cards, coloured passages, samples.
 
-use surprisal_text::{TokenText, Tokenizer};
+use surprisal_text::{TokenText, Tokenizer, many};
 
 use super::memory::longest_common;
 use super::page::escape;
@@ -155,8 +155,8 @@ fn difference(a: (&str, &[Place]), b: (&str, &[Place])) -> String {
     for (of_a, of_b) in a.1.iter().zip(b.1) {
         let nats = |place: &Place| place.nats.unwrap_or(f64::INFINITY);
         let gain = if nats(of_a).to_bits() == nats(of_b).to_bits() { 0.0 } else { nats(of_b) - nats(of_a) };
-        won += usize::from(gain > 0.0);
-        lost += usize::from(gain < 0.0);
+        won += u64::from(gain > 0.0);
+        lost += u64::from(gain < 0.0);
         let class = if gain >= 0.0 { "a" } else { "b" };
         let style =
             format!("class=\"{class}\" style=\"--s:{:.2}\"", strength(gain.abs(), LOUDEST_DIFFERENCE));
@@ -166,10 +166,12 @@ fn difference(a: (&str, &[Place]), b: (&str, &[Place])) -> String {
         spans.push_str(&span(&of_a.token, &style, &text));
     }
     format!(
-        "<div class=\"card\"><h3>Where each wins</h3>\n<p class=\"soft\">Blue: {} is less surprised ({won} tokens). Orange: {} \
-         is ({lost} tokens). Full colour: {LOUDEST_DIFFERENCE} nats and more.</p>\n<div class=\"heat diff\">{spans}</div></div>\n",
+        "<div class=\"card\"><h3>Where each wins</h3>\n<p class=\"soft\">Blue: {} is less surprised ({}). Orange: {} is \
+         ({}). Full colour: {LOUDEST_DIFFERENCE} nats and more.</p>\n<div class=\"heat diff\">{spans}</div></div>\n",
         escape(a.0),
-        escape(b.0)
+        many(won, "token"),
+        escape(b.0),
+        many(lost, "token")
     )
 }
 
@@ -228,9 +230,9 @@ pub(super) fn sample(
     ));
     let own = longest_common(&val.ids[..val.ids.len().min(ids.len())], &train.ids).len;
     html.push_str(&format!(
-        "<p class=\"soft\">The longest run that it shares with the training text has {} tokens (marked); a passage of the \
+        "<p class=\"soft\">The longest run that it shares with the training text has {} (marked); a passage of the \
          validation text of the same length shares {own}. In the training text:</p>\n",
-        common.len
+        many(common.len as u64, "token")
     ));
     let from = common.at.saturating_sub(AROUND);
     let to = (common.at + common.len + AROUND).min(train.ids.len());

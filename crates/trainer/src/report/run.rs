@@ -18,7 +18,7 @@ use crate::data::Prepared;
 use crate::evaluate::evaluate;
 use crate::failure::Result;
 use crate::models::{self, LoadedModel};
-use crate::output::{Output, duration, thousands};
+use crate::output::{Output, duration, many, shown, thousands};
 use crate::outputs;
 use crate::runs;
 
@@ -51,7 +51,7 @@ pub(crate) fn write(root: &Path, output: &Output) -> Result<()> {
     let html = render(root, &settings.config, &loaded, &result, &data, &pool)?;
     // Without the run's lock: it may be going on, and this is nothing of its.
     atomic::write(folder.report(), html.as_bytes())?;
-    output.say(format!("the report is {}", folder.report().display()));
+    output.say(format!("the report is {}", shown(&folder.report())));
     Ok(())
 }
 
@@ -117,15 +117,15 @@ fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> String {
     cells.push(("training", number("/train_seconds").map_or_else(String::new, duration)));
     let mut html = facts(&cells);
     html.push_str(&format!(
-        "<p>Judged on {} tokens{}, each scored once and unsmoothed. Trained on {} tokens; a \
+        "<p>Judged on {}{}, each scored once and unsmoothed. Trained on {}; a \
          vocabulary of {} ({}).",
-        thousands(data.val.scored()),
+        many(data.val.scored(), "token"),
         if data.val.ids == data.train.ids {
             ", which are those that it was trained on"
         } else {
             " of its validation text"
         },
-        thousands(data.train.scored()),
+        many(data.train.scored(), "token"),
         thousands(data.tokenizer.vocab_size() as u64),
         data.tokenizer.kind()
     ));

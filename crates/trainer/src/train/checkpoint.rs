@@ -22,7 +22,7 @@ use super::step::Sums;
 use super::weights::{restore, weights};
 use crate::config;
 use crate::failure::{Failure, Result};
-use crate::output::Output;
+use crate::output::{Output, shown};
 use crate::runs::Unfinished;
 
 /// What `state.json` holds.
@@ -131,7 +131,7 @@ impl<'a> Saver<'a> {
 pub(crate) fn newest(folder: &RunFolder, output: &Output) -> Result<Option<Checkpoint>> {
     let found = checkpoint::load_newest(&folder.checkpoints())?;
     for skipped in &found.skipped {
-        output.warn(format!("skipped the checkpoint {}: {}", skipped.path.display(), skipped.reason));
+        output.warn(format!("skipped the checkpoint {}: {}", shown(&skipped.path), skipped.reason));
     }
     Ok(found.checkpoint)
 }

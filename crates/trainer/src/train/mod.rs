@@ -35,7 +35,7 @@ use crate::evaluate::Evaluation;
 use crate::failure::{Failure, Kind, Result};
 use crate::kind;
 use crate::models::say_notices;
-use crate::output::{Output, many, number};
+use crate::output::{Output, many, number, shown};
 use crate::outputs;
 use crate::runs;
 use crate::sampling::Sampling;
@@ -58,8 +58,9 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
     if let (Some(result), Some(out)) = (done, &arguments.out) {
         output.event(&result)?;
         let steps = many(result["steps"].as_u64().unwrap_or(0), "step");
-        output.say(format!("{}: this run is finished ({steps}), and stays as it is", out.display()));
-        let (run, new) = (out.display(), format!("surprisal train {}/config.toml", out.display()));
+        let run = shown(out);
+        output.say(format!("{run}: this run is finished ({steps}), and stays as it is"));
+        let new = format!("surprisal train {run}/config.toml");
         match loaded.config.model.kind.as_str() {
             "ngram" | "uniform" => {}
             "transformer" => output.say(format!(
@@ -228,8 +229,9 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<Str
                 format!("optim.warmup = {tenth}, a tenth of the run, follows {said}; it was {warmup}")
             }
             None => format!(
-                "the run has {steps} steps and optim.warmup = {warmup}: the learning rate never reaches optim.lr. A tenth of \
-                 the run would be optim.warmup = {tenth}"
+                "the run has {} and optim.warmup = {warmup}: the learning rate never reaches optim.lr. A tenth of \
+                 the run would be optim.warmup = {tenth}",
+                many(steps as u64, "step")
             ),
         });
     }
@@ -238,7 +240,10 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<Str
         ("checkpoint.every_steps", loaded.config.checkpoint.every_steps),
     ] {
         if let Some(said) = loaded.said(key).filter(|_| every > steps) {
-            notices.push(format!("{said} is more than the run's {steps} steps: only its end counts"));
+            notices.push(format!(
+                "{said} is more than the run's {}: only its end counts",
+                many(steps as u64, "step")
+            ));
         }
     }
     Ok(notices)
@@ -412,7 +417,7 @@ fn summary(evaluation: &Evaluation, account: &Account, root: &Path) -> String {
         many(account.steps as u64, "step"),
         account.epochs,
         crate::output::duration(account.train_seconds),
-        root.display()
+        shown(root)
     ));
     line
 }

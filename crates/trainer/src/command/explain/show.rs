@@ -1,10 +1,8 @@
 //! Surprise as colours, as digits, and as bars.
 
-use std::borrow::Cow;
-
 use super::{Reading, label, quoted};
 use crate::compare::table::perplexity_change;
-use crate::output::{number, visible};
+use crate::output::{number, one_line, visible};
 
 /// Columns of a strip of digits.
 const WIDTH: usize = 72;
@@ -113,10 +111,10 @@ pub(super) fn table(readings: &[Reading]) -> Vec<Vec<String>> {
     table
 }
 
-fn short(name: &str) -> Cow<'_, str> {
+fn short(name: &str) -> String {
     let name = name.trim_end_matches('/');
     let mut parts = name.rsplit('/');
-    visible(match (parts.next(), parts.next()) {
+    one_line(match (parts.next(), parts.next()) {
         // A cell of a comparison: its variant says more than its seed.
         (Some(last), Some(before)) if last.starts_with("seed-") => {
             &name[name.len() - last.len() - before.len() - 1..]

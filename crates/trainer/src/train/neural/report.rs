@@ -32,7 +32,9 @@ impl Trainer<'_> {
             many(self.pool.threads() as u64, "thread"),
         ));
         self.output.say(describe_groups(neural, &config.optim));
-        self.output.say_some(config.loss.describe(self.data.tokenizer.vocab_size()));
+        if let Some(what) = config.loss.describe(self.data.tokenizer.vocab_size()) {
+            self.output.say(what);
+        }
         if !precision(config).is_fast() {
             self.output
                 .say("this machine has no AVX512-BF16: bf16 is made by rounding, and no faster than f32");
