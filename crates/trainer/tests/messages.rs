@@ -286,3 +286,22 @@ fn a_prompt_is_the_beginning_of_one_sentence() {
     sample("the cat </s>").refused(2, &["</s>"]);
     sample("the\ncat").refused(2, &["one line"]);
 }
+
+#[test]
+fn discounts_without_a_closed_form_are_told_the_flag_of_their_command() {
+    let bench = Bench::new();
+    bench.text("a.txt", 20);
+    let told = run(&bench, "count a.txt --order 3 --smoothing modified_kneser_ney --out m.ngram").succeeded();
+    assert!(told.stderr.contains("no closed form here"), "{}", told.stderr);
+    assert!(told.stderr.contains("(--tune, or model.tune = true, finds better ones)"), "{}", told.stderr);
+}
+
+#[test]
+fn the_log_s_sample_is_marked_in_ascii() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    let told = run(&bench, "train a.txt --out r --set model.kind=ngram").succeeded().stderr;
+    let (_, sample) = told.split_once("a sample at temperature").unwrap();
+    let sample: Vec<&str> = sample.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+    assert!(!sample.is_empty() && sample.iter().all(|line| line.starts_with("  | ")), "{told}");
+}
