@@ -393,15 +393,12 @@ impl LoadedModel {
         };
         let corpus = data::own_corpus(&self.config)?;
         let tokens = corpus.encode_val(&self.tokenizer)?;
-        runs::check_text(folder, &corpus.name(), "val", &tokens, output)?;
+        let (whole, val) = (corpus.name(), &self.config.data.val);
+        runs::check_text(folder, (&whole, val), "val", &tokens, output)?;
         say_notices(corpus.notices(), output);
         Ok(ScoredText {
             tokens,
-            name: match self.config.data.val.as_slice() {
-                [] => format!("validation split of {}", corpus.name()),
-                [one] => one.display().to_string(),
-                [first, rest @ ..] => format!("{} and {} more", first.display(), rest.len()),
-            },
+            name: runs::named(val).unwrap_or_else(|| format!("validation split of {whole}")),
             source_nats: corpus.source_nats_val()?,
         })
     }

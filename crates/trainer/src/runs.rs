@@ -1,6 +1,6 @@
 //! Runs as others find them: finished, being written, stopped or diverged; and whether their texts are still theirs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -162,18 +162,30 @@ pub(crate) fn unfinished(
     Ok((StoredModel { config: model, weights: Weights::Tensors(tensors), tokenizer }, folder, unfinished))
 }
 
-/// Refuses a text that is not the one whose `part`, "train" or "val", the run in `folder` knows.
+/// What texts of their own to validate on are called.
+pub(crate) fn named(val: &[PathBuf]) -> Option<String> {
+    match val {
+        [] => None,
+        [one] => Some(one.display().to_string()),
+        [first, rest @ ..] => Some(format!("{} and {} more", first.display(), rest.len())),
+    }
+}
+
+/// Refuses a text that is not the one whose `part`, "train" or "val", the run in `folder` knows; `name` is that of the training
+/// text, and `val` names what validates beside it.
 ///
 /// # Errors
 /// A text of other tokens: what would be called validation may have been trained on.
 pub(crate) fn check_text(
     folder: &RunFolder,
-    name: &str,
+    (name, val): (&str, &[PathBuf]),
     part: &str,
     text: &TokenText,
     output: &Output,
 ) -> Result<()> {
     let start = start(folder.root());
+    let of_its_own = (part == "val").then(|| named(val)).flatten();
+    let name = of_its_own.as_deref().unwrap_or(name);
     let (had, has) = (start[format!("{part}_tokens")].as_u64().unwrap_or(text.scored()), text.scored());
     let kept = start["texts"][part].as_str();
     // Older runs kept only how many tokens there were.
@@ -190,9 +202,13 @@ pub(crate) fn check_text(
     } else {
         format!("had {} tokens and has {} now", thousands(had), thousands(has))
     };
-    let part = if part == "val" { "validation" } else { "training" };
+    let what = match part {
+        "val" if of_its_own.is_some() => "it",
+        "val" => "its validation split",
+        _ => "its training split",
+    };
     Err(Failure::failed(format!(
-        "{name} has changed since the run was made: its {part} split {change}, and may hold what was trained on"
+        "{name} has changed since the run was made: {what} {change}, and may hold what was trained on"
     ))
     .hint(PUT_BACK))
 }

@@ -600,6 +600,25 @@ fn a_finished_run_says_what_to_type_to_go_on_from_it() {
 }
 
 #[test]
+fn a_changed_validation_text_is_called_by_its_name() {
+    let bench = bench();
+    bench.text("val.txt", 40);
+    let set = ["--set", "model.kind=ngram", "--set", "data.val=[\"val.txt\"]"];
+    bench.run(&[&["train", "a.txt", "--out", "counted", "--quiet"], &set[..]].concat()).succeeded();
+    let had = std::fs::metadata(bench.path().join("val.txt")).unwrap().len();
+    bench.text("val.txt", 41);
+    let has = std::fs::metadata(bench.path().join("val.txt")).unwrap().len();
+    let change = format!(
+        "val.txt has changed since the run was made: it had {} tokens and has {} now",
+        common_thousands(had),
+        common_thousands(has)
+    );
+    for command in ["eval", "report"] {
+        bench.run(&[command, "counted"]).refused(1, &[&change]);
+    }
+}
+
+#[test]
 fn a_changed_text_is_not_called_the_validation_split() {
     let bench = bench();
     train(&bench, &["--quiet"]).succeeded();
@@ -632,7 +651,9 @@ fn a_changed_text_is_not_called_the_validation_split() {
         let settings = std::fs::read_to_string(&config).unwrap();
         bench.file("part.txt", &text[..text.len() / 2]);
         std::fs::write(&config, settings.replace("a.txt", "part.txt")).unwrap();
-        bench.run(&["eval", run]).refused(1, &["part.txt has changed", "hint"]);
+        for command in ["eval", "report"] {
+            bench.run(&[command, run]).refused(1, &["part.txt has changed", "hint"]);
+        }
         std::fs::write(&config, settings).unwrap();
         // A run of an older version knows only how many tokens there were.
         let metrics = bench.path().join(run).join("metrics.jsonl");

@@ -36,8 +36,9 @@ pub(crate) fn write(root: &Path, output: &Output) -> Result<()> {
     let known = Some(loaded.tokenizer.clone());
     let data = Prepared::load(&settings.config, true, known, &Output::new(false, true))?;
     let name = data.corpus.as_ref().map_or_else(|| "the text".into(), Corpus::name);
-    runs::check_text(&folder, &name, "val", &data.val, output)?;
-    runs::check_text(&folder, &name, "train", &data.train, output)?;
+    let names = (name.as_str(), settings.config.data.val.as_slice());
+    runs::check_text(&folder, names, "val", &data.val, output)?;
+    runs::check_text(&folder, names, "train", &data.train, output)?;
     let pool = Pool::new(config::cores())?;
     let result = match loaded.last_result() {
         Some(result) => result,
