@@ -293,7 +293,7 @@ fn discounts_without_a_closed_form_are_told_the_flag_of_their_command() {
     bench.text("a.txt", 20);
     let told = run(&bench, "count a.txt --order 3 --smoothing modified_kneser_ney --out m.ngram").succeeded();
     assert!(told.stderr.contains("no closed form here"), "{}", told.stderr);
-    assert!(told.stderr.contains("(--tune, or model.tune = true, finds better ones)"), "{}", told.stderr);
+    assert!(told.stderr.contains("(--tune finds better ones)"), "{}", told.stderr);
 }
 
 #[test]

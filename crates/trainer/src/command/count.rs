@@ -334,7 +334,10 @@ fn write(
         progress.phase("estimating", 0);
         let tuning = tuning.map(|(part, heldout)| (part, heldout.as_slice()));
         let (estimate, report) = plan.pool.install(|| from_counts(counts, config, tuning))?;
-        say_notices(&report.notices, output);
+        // The model keeps what it was told as a config's key; here it is a flag.
+        let notices =
+            report.notices.iter().map(|notice| notice.replace("(tune = true finds", "(--tune finds"));
+        say_notices(&notices.collect::<Vec<_>>(), output);
         progress.phase("writing", 0);
         for path in plan.files("arpa") {
             let written = plan.pool.install(|| arpa::write(path, &estimate, tokenizer))?;

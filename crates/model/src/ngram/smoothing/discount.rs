@@ -45,7 +45,7 @@ pub(crate) fn discounts(
             if found.is_none() {
                 notices.push(format!(
                     "order {}: the discounts have no closed form here (counts of counts {n:?}); {fallback:?} are used \
-                     (--tune, or model.tune = true, finds better ones)",
+                     (tune = true finds better ones)",
                     len + 1
                 ));
             }
