@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the demonstrations of README.md's section "Teach", each as it is written there, start to end on a fresh clone.
+# Runs the demonstrations of data/README.md's section "Teach", each as it is written there, start to end on a fresh clone.
 #
 #   scripts/demos.sh          (about a quarter to half an hour on two cores)
 set -euo pipefail
@@ -12,9 +12,9 @@ export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 cd "$clone"
 cargo build --release --quiet
 export PATH="$CARGO_TARGET_DIR/release:$PATH"
-sed -n '/^## Teach/,/^## /p' README.md | grep '^    surprisal ' > demos
+sed -n '/^## Teach/,/^## /p' data/README.md | grep '^    surprisal ' > demos
 count=$(wc -l < demos)
-[ "$count" -eq 5 ] || { echo "README.md has $count demonstrations, not 5" >&2; exit 1; }
+[ "$count" -eq 5 ] || { echo "data/README.md has $count demonstrations, not 5" >&2; exit 1; }
 while IFS= read -r demo; do
   demo=$(sed 's/^ *//; s/ *#.*$//' <<< "$demo")
   echo "== $demo"

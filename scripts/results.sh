@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Reproduces the results table of README.md: one row a model on the embedded stories, and, where a copy of
+# Reproduces the results table of scripts/README.md: one row a model on the embedded stories, and, where a copy of
 # tinyshakespeare is given as the first argument, nanoGPT's laptop recipe over three seeds.
 #
 #   scripts/results.sh [path/to/tinyshakespeare.txt]

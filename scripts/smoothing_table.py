@@ -1,4 +1,4 @@
-"""Prints comparisons (comparison.json) side by side as the Markdown table of README.md.
+"""Prints comparisons (comparison.json) side by side as the Markdown table of data/README.md.
 
     surprisal compare configs/compare_mle_vs_smoothing.toml --out runs/smoothing
     surprisal compare configs/compare_mle_vs_smoothing.toml input.txt --out runs/smoothing-shakespeare

@@ -4,15 +4,13 @@
 
 mod common;
 
-use common::{Bench, repository, sentences};
+use common::{Bench, sentences};
 
 #[test]
 fn every_config_takes_two_steps_and_reaches_every_parameter() {
-    let mut files: Vec<_> =
-        std::fs::read_dir(repository("configs")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files = common::configs();
     // Comparisons are many runs: tests/compare.rs has them.
     files.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with("compare_"));
-    files.sort();
     assert!(files.len() >= 8, "{files:?}");
     let bench = Bench::new();
     // Long enough for the longest block, with short lines for the configs that read lines.

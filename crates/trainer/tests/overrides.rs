@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Bench, Ran, repository};
+use common::{Bench, Ran};
 use surprisal::config::{Config, Loaded, check, load, parse};
 use surprisal::failure::Failure;
 
@@ -34,8 +34,7 @@ fn train(bench: &Bench, more: &[&str]) -> Ran {
 #[test]
 fn a_config_without_overrides_is_what_it_says() {
     let mut configs = 0;
-    for entry in std::fs::read_dir(repository("configs")).unwrap() {
-        let path = entry.unwrap().path();
+    for path in common::configs() {
         let text = std::fs::read_to_string(&path).unwrap();
         if path.file_name().unwrap().to_string_lossy().starts_with("compare_") || !text.contains('[') {
             continue;

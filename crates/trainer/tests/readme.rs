@@ -1,4 +1,4 @@
-//! README.md: what it tells a newcomer to type works, stands where it is looked for, and promises what its seeds can show.
+//! The READMEs: what they tell a newcomer to type works, stands where it is looked for, and promises what its seeds can show.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -6,11 +6,14 @@ mod common;
 
 use std::path::Path;
 
-use common::repository;
+use common::{Bench, repository};
 use toml::{Table, Value};
 
-fn readme() -> String {
-    std::fs::read_to_string(repository("README.md")).unwrap()
+const READMES: [&str; 5] =
+    ["README.md", "configs/README.md", "data/README.md", "scripts/README.md", "crates/trainer/README.md"];
+
+fn readme(name: &str) -> String {
+    std::fs::read_to_string(repository(name)).unwrap()
 }
 
 /// A section: all below its heading.
@@ -40,7 +43,7 @@ fn commands(text: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn every_command_is_one() {
-    let commands = commands(&readme());
+    let commands: Vec<Vec<String>> = READMES.iter().flat_map(|name| commands(&readme(name))).collect();
     assert!(commands.len() > 30, "{}", commands.len());
     for words in commands {
         let parsed = surprisal::usage::command()
@@ -59,7 +62,8 @@ fn every_command_is_one() {
 
 #[test]
 fn a_newcomer_reads_first_who_it_is_for_and_how_to_train_on_own_text() {
-    let readme = readme();
+    let readme = readme("README.md");
+    assert!(readme.len() <= 8 << 10, "{} bytes", readme.len());
     let headings: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     assert_eq!(headings[..3], ["Two commands", "Your own text", "Results"]);
     assert!(
@@ -75,10 +79,41 @@ fn a_newcomer_reads_first_who_it_is_for_and_how_to_train_on_own_text() {
     }
     // Nothing is called by its name before it is said how to get it.
     assert!(!section(&readme, "Two commands").contains("    surprisal "));
-    let words = section(&readme, "Words");
+    assert!(readme.contains("(data/README.md#words)"));
+    let teaching = self::readme("data/README.md");
+    let words = section(&teaching, "Words");
     for word in ["ECE", "Holm", "T,", "Kneser-Ney", "nat", "perplexity", "MLE", "Brier", "seed"] {
         let row = |line: &str| line.starts_with("| ") && line.split(" | ").next().unwrap().contains(word);
         assert!(words.lines().any(row), "no «{word}»");
+    }
+}
+
+#[test]
+fn what_is_said_of_counting_does_what_it_says() {
+    let bench = Bench::new();
+    for (name, lines) in [("book.txt", 300), ("corpus.txt", 400), ("held-out.txt", 50)] {
+        bench.text(name, lines);
+    }
+    let config = repository("configs/word_kn5.toml");
+    for (words, out) in [
+        (&["train", &config, "book.txt"][..], "runs/c"),
+        (&["train", &config, "corpus.txt"], "runs/book"),
+        (&["count", "book.txt"], "a.ngram"),
+        (&["count", "corpus.txt"], "b.arpa"),
+    ] {
+        bench.run(&[words, &["--out", out]].concat()).succeeded();
+    }
+    let commands = commands(section(&readme("crates/trainer/README.md"), "Count"));
+    assert!(commands.len() > 8, "{}", commands.len());
+    for words in commands {
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| match word.strip_prefix("configs/") {
+                Some(_) => repository(word),
+                None => word.clone(),
+            })
+            .collect();
+        bench.run(&words.iter().map(String::as_str).collect::<Vec<_>>()).succeeded();
     }
 }
 
@@ -100,8 +135,8 @@ fn is_trained(config: &Table) -> bool {
 #[test]
 fn comparisons_have_seeds_enough_to_show_a_difference() {
     let mut trained = 0;
-    for entry in std::fs::read_dir(repository("configs")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
+    for path in common::configs() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if !name.starts_with("compare_") {
             continue;
         }
@@ -122,7 +157,7 @@ fn comparisons_have_seeds_enough_to_show_a_difference() {
 
 #[test]
 fn demonstrations_promise_what_their_seeds_can_show() {
-    let readme = readme();
+    let readme = readme("data/README.md");
     let teach = section(&readme, "Teach");
     let commands = commands(teach);
     let told = |n: usize| {

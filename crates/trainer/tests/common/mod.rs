@@ -149,3 +149,12 @@ pub fn skipped(why: &str) {
 pub fn repository(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name).to_string_lossy().into_owned()
 }
+
+/// The configs of the repository, in order.
+pub fn configs() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(repository("configs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
+    files.sort();
+    files
+}
