@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::header::Combine;
 use super::smoothing::Estimate;
-use super::trie::{Table, Trie};
+use super::trie::{Combine, Table, Trie};
 use crate::{Error, Result};
 
 impl Trie {

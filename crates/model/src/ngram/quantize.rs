@@ -9,8 +9,7 @@
 
 use rayon::prelude::*;
 
-use super::header::{Combine, Weight};
-use super::trie::{Table, Trie};
+use super::trie::{Combine, Table, Trie, Weight};
 use crate::{Error, Result};
 
 /// Rounds of Lloyd's iteration: little moves after a dozen.

@@ -4,11 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::Reading;
-use crate::encode;
 use crate::error::Error;
 use crate::pieces::Place;
-use crate::pieces::Span;
 
 const TEXT: &str =
     "the cat sat on the mat.\nthe dog  sat\ton the log.\n\nÉmile said: \"où est le chat?\"\nend";
@@ -19,7 +16,7 @@ fn spans(text: &str) -> [Span; 1] {
 }
 
 fn train(kind: TokenizerKind, unit: Unit) -> Tokenizer {
-    encode::train(kind, unit, &spans(TEXT), Reading::default()).unwrap()
+    Tokenizer::train(kind, unit, &spans(TEXT), Reading::default()).unwrap()
 }
 
 const KINDS: [TokenizerKind; 4] =
@@ -117,7 +114,7 @@ fn special_names_in_a_text_are_only_text() {
 #[test]
 fn a_bpe_vocabulary_has_its_size_and_too_small_a_one_is_refused() {
     let text = TEXT.repeat(20);
-    let tokenizer = encode::train(
+    let tokenizer = Tokenizer::train(
         TokenizerKind::Bpe { vocab_size: 280 },
         Unit::Stream,
         &spans(&text),
@@ -127,7 +124,7 @@ fn a_bpe_vocabulary_has_its_size_and_too_small_a_one_is_refused() {
     assert_eq!(tokenizer.vocab_size(), 280);
     assert!(tokenizer.encode("the cat").unwrap().len() < 7);
     let kind = TokenizerKind::Bpe { vocab_size: 200 };
-    assert!(encode::train(kind, Unit::Stream, &spans(TEXT), Reading::default()).is_err());
+    assert!(Tokenizer::train(kind, Unit::Stream, &spans(TEXT), Reading::default()).is_err());
 }
 
 #[test]

@@ -6,20 +6,19 @@ use std::path::Path;
 
 use serde_json::json;
 use surprisal_formats::hf::{self, HuggingFaceConfig, HuggingFaceTokenizer};
+use surprisal_formats::lock::Lock;
 use surprisal_formats::{arpa, ngram};
+use surprisal_kernels::threads::Pool;
 use surprisal_model::neural::NeuralConfig;
 use surprisal_model::ngram::NgramModel;
-use surprisal_platform::threads::Pool;
-use surprisal_store::lock::Lock;
 use surprisal_text::Tokenizer;
 
 use crate::cli;
 use crate::config::cores;
 use crate::failure::{Failure, Result};
 use crate::models;
-use crate::output::Output;
+use crate::output::{Output, shown};
 use crate::outputs;
-use crate::wording::shown;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
@@ -70,7 +69,7 @@ pub(super) fn write(
         return Ok(ngram::write(out, model, tokenizer)?);
     }
     let written = arpa::write(out, &model.trie().to_estimate()?, tokenizer)?;
-    output.say_notices(&written.notices);
+    models::say_notices(&written.notices, output);
     Ok(written.bytes)
 }
 

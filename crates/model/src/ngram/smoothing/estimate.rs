@@ -1,10 +1,9 @@
 //! What smoothing makes: the tables of all orders, and the probabilities that follow from them.
 
 use rayon::prelude::*;
-use surprisal_platform::prefetch::prefetch;
+use surprisal_kernels::prefetch::prefetch;
 
-use super::super::header::{Combine, Weight};
-use super::super::trie::Table;
+use super::super::trie::{Combine, Table, Weight};
 
 /// A model on its way to a trie: tables, and the suffix of every gram.
 #[derive(Debug, Clone)]

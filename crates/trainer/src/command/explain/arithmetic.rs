@@ -7,11 +7,10 @@ use surprisal_text::TokenizerKind;
 use super::{STARTS_UNIFORM, Text, label, quoted, ranking, scores};
 use crate::cli;
 use crate::compare::table::align;
-use crate::evaluate::warn_unknown;
-use crate::failure::{Failure, Result, no_numbers};
+use crate::evaluate::{no_numbers, warn_unknown};
+use crate::failure::{Failure, Result};
 use crate::models::LoadedModel;
-use crate::output::Output;
-use crate::wording::{many, number};
+use crate::output::{Output, many, number};
 
 /// The smoothing shown where nothing says which.
 const SHOWN_EPSILON: f64 = 0.1;

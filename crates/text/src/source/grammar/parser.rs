@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{
+use crate::source::{
     Error, Result,
     lexer::{Line, Token},
 };

@@ -16,8 +16,9 @@ use std::{
 };
 
 use crate::{
-    Error, Result, atomic,
-    faults::{self, Operation, write_checked},
+    Error, Result,
+    atomic::{self, write_checked},
+    faults::{self, Operation},
     lock::{self, Lock},
     read::NOT_REGULAR,
 };
