@@ -6,13 +6,14 @@
 use std::path::{Component, Path};
 
 use surprisal_formats::{
-    arpa as arpa_file, checkpoint, counts as counts_file,
+    arpa as arpa_file, counts as counts_file,
     hf::Gpt2Config,
     ngram as ngram_binary,
     weights::{ReadOptions, from_safetensors, to_safetensors},
 };
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::NgramModel;
+use surprisal_store::checkpoint;
 use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, Unit};
 
 /// Weights that are accepted are written and read again as the same.

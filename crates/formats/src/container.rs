@@ -14,6 +14,7 @@ use crc32fast::Hasher;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use surprisal_model::ngram::packed::Bytes;
+use surprisal_store::Error as StoreError;
 
 use crate::{Error, Result};
 
@@ -92,7 +93,7 @@ pub(crate) fn write(
 /// be able to bear any bytes, which it must do anyway where a checksum was made for them.
 ///
 /// # Errors
-/// [`Error::Malformed`] if a byte is not as it was written; [`Error::TooLarge`]; those of `interpret`.
+/// [`Malformed`](surprisal_store::Error::Malformed) if a byte is not as it was written; [`TooLarge`](surprisal_store::Error::TooLarge); those of `interpret`.
 pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
     kind: &Kind,
     file: &Bytes,
@@ -167,5 +168,5 @@ fn aligned(at: usize) -> usize {
 
 fn too_large(kind: &Kind, size: u64) -> Error {
     let what = format!("the header of {}", kind.what);
-    Error::TooLarge { what, size, limit: MAX_HEADER as u64, unit: "bytes" }
+    StoreError::TooLarge { what, size, limit: MAX_HEADER as u64, unit: "bytes" }.into()
 }

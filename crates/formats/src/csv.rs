@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// the cell is empty. Numbers stand as they do in the file.
 ///
 /// # Errors
-/// [`Error::Malformed`] with the line that is not a JSON object.
+/// [`Malformed`](surprisal_store::Error::Malformed) with the line that is not a JSON object.
 pub fn from_json_lines(text: &str) -> Result<String> {
     let mut columns: Vec<String> = Vec::new();
     let mut rows = Vec::new();

@@ -15,10 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    Error, Result,
-    atomic::{create_new, write_checked},
-};
+use surprisal_store::{Error, Result, atomic::create_new, faults::write_checked};
 
 /// An event file, open for appending. A scalar is in the file when [`EventWriter::scalars`] returns.
 #[derive(Debug)]

@@ -10,10 +10,10 @@ use serde_json::json;
 use surprisal_model::neural::TransformerConfig;
 
 use crate::{
-    Error, Result, folder,
-    read::read_bounded,
+    Error, Result,
     weights::{ReadOptions, read_safetensors, to_safetensors},
 };
+use surprisal_store::{Error as StoreError, folder, read::read_bounded};
 
 mod common;
 mod gpt2;
@@ -42,7 +42,7 @@ impl HuggingFaceConfig {
     /// Reads `config.json` by its `model_type`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] with the field that is not computed here.
+    /// [`Malformed`](surprisal_store::Error::Malformed) with the field that is not computed here.
     pub fn parse(what: &str, json: &[u8]) -> Result<Self> {
         #[derive(serde::Deserialize)]
         struct Family {
@@ -110,16 +110,22 @@ pub struct HuggingFaceTokenizer {
 /// Reads the folder of a model of either family; weights in f64, bf16 or f16 are converted to f32.
 ///
 /// # Errors
-/// [`Error::Missing`] for a folder without `config.json` or `model.safetensors`, [`Error::Malformed`] for a model that is not
+/// [`Missing`](surprisal_store::Error::Missing) for a folder without `config.json` or `model.safetensors`, [`Malformed`](surprisal_store::Error::Malformed) for a model that is not
 /// computed here or whose tensors are not those of its configuration, and those of [`read_safetensors`].
 pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
     let path = path.as_ref();
     let present = |name: &str| path.join(name).is_file();
-    let missing =
-        |missing, hint| Error::Missing { path: path.to_owned(), what: "Hugging Face folder", missing, hint };
-    fs::metadata(path).map_err(|reason| Error::io("open", path, reason))?;
+    let missing = |missing, hint| StoreError::Missing {
+        path: path.to_owned(),
+        what: "Hugging Face folder",
+        missing,
+        hint,
+    };
+    fs::metadata(path).map_err(|reason| StoreError::io("open", path, reason))?;
     if !present(CONFIG) {
-        return Err(missing(CONFIG, "give the folder that `save_pretrained` or `surprisal export` wrote"));
+        return Err(
+            missing(CONFIG, "give the folder that `save_pretrained` or `surprisal export` wrote").into()
+        );
     }
     if !present(WEIGHTS) {
         let hint = if present("model.safetensors.index.json") {
@@ -129,7 +135,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
         } else {
             "give the folder that `save_pretrained` or `surprisal export` wrote"
         };
-        return Err(missing(WEIGHTS, hint));
+        return Err(missing(WEIGHTS, hint).into());
     }
     let what = folder::quoted(&path.join(CONFIG));
     let config = HuggingFaceConfig::parse(&what, &read_bounded(&path.join(CONFIG), MAX_CONFIG_BYTES)?)?;
@@ -145,7 +151,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
 /// The folder must not be there, or be empty; it appears whole.
 ///
 /// # Errors
-/// [`Error::Occupied`], [`Error::Io`], or tensors that are not those of the configuration.
+/// [`Occupied`](surprisal_store::Error::Occupied), [`Io`](surprisal_store::Error::Io), or tensors that are not those of the configuration.
 pub fn write(
     path: impl AsRef<Path>,
     config: &HuggingFaceConfig,
@@ -171,5 +177,5 @@ pub fn write(
         }))?;
         parts.extend([(TOKENIZER, json.as_slice()), ("tokenizer_config.json", &tokenizer_config)]);
     }
-    folder::create(path.as_ref(), &parts)
+    Ok(folder::create(path.as_ref(), &parts)?)
 }

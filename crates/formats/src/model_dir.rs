@@ -18,9 +18,9 @@ use serde_json::Value;
 
 use crate::{
     Error, Result,
-    folder::{self, Label},
     weights::{ReadOptions, from_safetensors, to_safetensors},
 };
+use surprisal_store::folder::{self, Label};
 
 const LABEL: Label = Label { format: "surprisal model", step: None };
 const CONFIG: &str = "config.json";
@@ -55,7 +55,7 @@ impl StoredModel {
     /// The configuration's `kind`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if it has none.
+    /// [`Malformed`](surprisal_store::Error::Malformed) if it has none.
     pub fn kind(&self) -> Result<&str> {
         let kind = self.config.get("kind").and_then(Value::as_str);
         kind.ok_or_else(|| Error::malformed("the model's config.json", "it has no `kind`"))
@@ -64,7 +64,7 @@ impl StoredModel {
     /// Writes the folder `path`, in place of a model that is there.
     ///
     /// # Errors
-    /// [`Error::Io`], after which what was there is there again; a configuration without a `kind`.
+    /// [`Io`](surprisal_store::Error::Io), after which what was there is there again; a configuration without a `kind`.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         self.kind()?;
         let mut config =
@@ -81,17 +81,14 @@ impl StoredModel {
             Weights::Ngram(bytes) => (NGRAM, bytes),
             Weights::Arpa(bytes) => (ARPA, bytes),
         };
-        folder::replace(
-            path.as_ref(),
-            LABEL,
-            &[(CONFIG, &config), (name, weights), (TOKENIZER, &self.tokenizer)],
-        )
+        let parts = [(CONFIG, config.as_slice()), (name, weights), (TOKENIZER, &self.tokenizer)];
+        Ok(folder::replace(path.as_ref(), LABEL, &parts)?)
     }
 
     /// Reads the model in the folder `path`.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Malformed`] for any byte that is not as it was written, and those of [`from_safetensors`].
+    /// [`Io`](surprisal_store::Error::Io), [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written, and those of [`from_safetensors`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let what = folder::quoted(path);
@@ -128,7 +125,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{atomic, manifest, run::RunWriter};
+    use surprisal_store::{Error as StoreError, atomic, manifest, run::RunWriter};
 
     fn neural() -> StoredModel {
         let table = Tensor::from_slice(&[0.5_f32, 1.0, 1.5, 2.0], (2, 2), &Device::Cpu).unwrap();
@@ -175,14 +172,20 @@ mod tests {
     #[test]
     fn a_folder_that_is_none_says_what_is_missing() {
         let base = tempfile::tempdir().unwrap();
-        assert!(matches!(StoredModel::load(base.path().join("none")), Err(Error::Io { .. })));
+        assert!(matches!(
+            StoredModel::load(base.path().join("none")),
+            Err(Error::Store(StoreError::Io { .. }))
+        ));
         let error = StoredModel::load(base.path()).unwrap_err();
         assert!(error.to_string().contains("manifest.json"), "{error}");
         let file = base.path().join("model.bin");
         atomic::write(&file, b"x").unwrap();
-        assert!(matches!(StoredModel::load(&file), Err(Error::Io { .. })));
+        assert!(matches!(StoredModel::load(&file), Err(Error::Store(StoreError::Io { .. }))));
         let no_kind = StoredModel { config: json!({}), ..neural() };
-        assert!(matches!(no_kind.save(base.path().join("x")), Err(Error::Malformed { .. })));
+        assert!(matches!(
+            no_kind.save(base.path().join("x")),
+            Err(Error::Store(StoreError::Malformed { .. }))
+        ));
         assert!(!base.path().join("x").exists());
     }
 }

@@ -6,8 +6,8 @@
 use std::borrow::Cow;
 
 use rayon::prelude::*;
-use surprisal_kernels::prefetch::prefetch;
 use surprisal_model::ngram::MAX_ORDER;
+use surprisal_platform::prefetch::prefetch;
 use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
 /// Text with room behind it, where what is copied in pieces of a fixed size may leave something.

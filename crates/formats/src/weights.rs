@@ -12,7 +12,8 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::{Error, Result, ngram::map, read::read_bounded};
+use crate::{Error, Result, ngram::map};
+use surprisal_store::{Error as StoreError, read::read_bounded};
 
 /// What a reader accepts.
 #[derive(Clone, Copy, Debug)]
@@ -75,7 +76,7 @@ pub fn to_safetensors(tensors: &[(String, Tensor)]) -> Result<Vec<u8>> {
 /// Reads the safetensors file at `path`; see [`from_safetensors`].
 ///
 /// # Errors
-/// As [`from_safetensors`], and [`Error::Io`].
+/// As [`from_safetensors`], and [`Io`](surprisal_store::Error::Io).
 pub fn read_safetensors(path: impl AsRef<Path>, options: &ReadOptions) -> Result<BTreeMap<String, Tensor>> {
     let path = path.as_ref();
     let bytes = read_bounded(path, options.max_bytes)?;
@@ -85,7 +86,7 @@ pub fn read_safetensors(path: impl AsRef<Path>, options: &ReadOptions) -> Result
 /// The name, the shape and the type of every tensor of a file, by name; values are not read.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::TooLarge`] or [`Error::Malformed`].
+/// [`Io`](surprisal_store::Error::Io), [`TooLarge`](surprisal_store::Error::TooLarge) or [`Malformed`](surprisal_store::Error::Malformed).
 pub fn shapes(path: impl AsRef<Path>) -> Result<Vec<(String, Vec<usize>, String)>> {
     let what = format!("`{}`", path.as_ref().display());
     let bytes = map(path.as_ref())?;
@@ -101,7 +102,7 @@ pub fn shapes(path: impl AsRef<Path>) -> Result<Vec<(String, Vec<usize>, String)
 /// The tensors in the bytes of a safetensors file, on the CPU. `what` names it in errors.
 ///
 /// # Errors
-/// [`Error::TooLarge`], [`Error::Malformed`], [`Error::DType`] or [`Error::NonFinite`].
+/// [`TooLarge`](surprisal_store::Error::TooLarge), [`Malformed`](surprisal_store::Error::Malformed), [`Error::DType`] or [`Error::NonFinite`].
 pub fn from_safetensors(what: &str, bytes: &[u8], options: &ReadOptions) -> Result<BTreeMap<String, Tensor>> {
     check_size(what, "", bytes.len() as u64, options.max_bytes, "bytes")?;
     check_header(what, bytes, options)?;
@@ -116,7 +117,7 @@ pub fn from_safetensors(what: &str, bytes: &[u8], options: &ReadOptions) -> Resu
 
 fn check_size(what: &str, part: &str, size: u64, limit: u64, unit: &'static str) -> Result<()> {
     if size > limit {
-        return Err(Error::TooLarge { what: format!("{what}{part}"), size, limit, unit });
+        return Err(StoreError::TooLarge { what: format!("{what}{part}"), size, limit, unit }.into());
     }
     Ok(())
 }
@@ -324,16 +325,19 @@ mod tests {
         let bytes = to_safetensors(&many).unwrap();
         let options = ReadOptions { max_tensors: 4, ..ReadOptions::default() };
         let error = from_safetensors("x", &bytes, &options).unwrap_err();
-        assert!(matches!(error, Error::TooLarge { size: 5, limit: 4, unit: "tensors", .. }), "{error}");
+        assert!(
+            matches!(error, Error::Store(StoreError::TooLarge { size: 5, limit: 4, unit: "tensors", .. })),
+            "{error}"
+        );
         let options = ReadOptions { max_bytes: 10, ..ReadOptions::default() };
         assert!(matches!(
             from_safetensors("x", &bytes, &options),
-            Err(Error::TooLarge { unit: "bytes", .. })
+            Err(Error::Store(StoreError::TooLarge { unit: "bytes", .. }))
         ));
         let options = ReadOptions { max_header_bytes: 10, ..ReadOptions::default() };
         assert!(matches!(
             from_safetensors("x", &bytes, &options),
-            Err(Error::TooLarge { unit: "bytes", .. })
+            Err(Error::Store(StoreError::TooLarge { unit: "bytes", .. }))
         ));
     }
 }

@@ -5,7 +5,8 @@
 use std::{fs, path::Path};
 
 use candle_core::{Device, Tensor};
-use surprisal_formats::{checkpoint, weights};
+use surprisal_formats::weights;
+use surprisal_store::checkpoint;
 
 /// Writes `bytes` as they are, without the care that a test of damage does not need.
 #[expect(clippy::disallowed_methods, reason = "a thousand damaged files need not survive a power loss")]

@@ -11,11 +11,12 @@ use std::{
 
 use candle_core::{DType, Device, Tensor};
 use surprisal_formats::{
-    Error, atomic,
+    Error,
     hf::{self, Gpt2Config, HuggingFaceConfig, HuggingFaceTokenizer, LlamaConfig},
     weights::{ReadOptions, read_safetensors, to_safetensors},
 };
 use surprisal_model::neural::{NormKind, PositionKind, TransformerConfig};
+use surprisal_store::{Error as StoreError, atomic};
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt2_tiny")
@@ -55,7 +56,7 @@ fn what_is_written_is_what_transformers_wrote() {
     assert_eq!(wrote("tokenizer.json"), b"{}");
     assert!(String::from_utf8(wrote("tokenizer_config.json")).unwrap().contains(r#""unk_token": "<unk>""#));
     let error = hf::write(&out, &model.config, &model.tensors, None).unwrap_err();
-    assert!(matches!(error, Error::Occupied { .. }), "{error}");
+    assert!(matches!(error, Error::Store(StoreError::Occupied { .. })), "{error}");
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn a_llama_that_is_not_computed_here_is_refused_by_field() {
         let mut fields: serde_json::Value = serde_json::from_slice(&json).unwrap();
         fields[field] = value.clone();
         let error = LlamaConfig::parse("config.json", fields.to_string().as_bytes()).unwrap_err();
-        assert!(matches!(error, Error::Malformed { .. }), "{field} = {value}: {error}");
+        assert!(matches!(error, Error::Store(StoreError::Malformed { .. })), "{field} = {value}: {error}");
     }
 }
 
@@ -139,7 +140,11 @@ fn tensors_that_are_not_the_configurations_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |change: &dyn Fn(&mut BTreeMap<String, Tensor>), expected: &str| {
         let error = changed(folder.path(), change, |_| ()).unwrap_err();
-        assert!(matches!(error, Error::Malformed { .. }) && error.to_string().contains(expected), "{error}");
+        assert!(
+            matches!(error, Error::Store(StoreError::Malformed { .. }))
+                && error.to_string().contains(expected),
+            "{error}"
+        );
     };
     let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     refused(&|all| drop(all.remove("transformer.h.1.ln_2.bias")), "`h.1.ln_2.bias` is missing");
@@ -194,7 +199,7 @@ fn configurations_that_are_not_computed_here_are_refused_by_field() {
     ];
     for (field, value) in cases {
         let error = changed(folder.path(), |_| (), |config| config[field] = value.clone()).unwrap_err();
-        assert!(matches!(error, Error::Malformed { .. }), "{field} = {value}: {error}");
+        assert!(matches!(error, Error::Store(StoreError::Malformed { .. })), "{field} = {value}: {error}");
         assert!(error.to_string().contains("config.json"), "{error}");
     }
     for json in ["", "[]", "{\"model_type\":\"gpt2\"}", &"[".repeat(100_000)] {
@@ -206,7 +211,7 @@ fn configurations_that_are_not_computed_here_are_refused_by_field() {
 fn a_folder_that_is_none_says_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     let missing = |name: &str| match hf::read(folder.path()).unwrap_err() {
-        Error::Missing { missing, hint, .. } => {
+        Error::Store(StoreError::Missing { missing, hint, .. }) => {
             assert!(missing == name && !hint.is_empty(), "{missing}: {hint}");
         }
         other => panic!("{other}"),
@@ -216,5 +221,5 @@ fn a_folder_that_is_none_says_what_is_missing() {
     missing("model.safetensors");
     atomic::write(folder.path().join("pytorch_model.bin"), b"").unwrap();
     assert!(hf::read(folder.path()).unwrap_err().hint().unwrap().contains("pickle"));
-    assert!(matches!(hf::read(folder.path().join("none")), Err(Error::Io { .. })));
+    assert!(matches!(hf::read(folder.path().join("none")), Err(Error::Store(StoreError::Io { .. }))));
 }

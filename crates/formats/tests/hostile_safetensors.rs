@@ -7,6 +7,7 @@ use surprisal_formats::{
     Error,
     weights::{ReadOptions, from_safetensors},
 };
+use surprisal_store::Error as StoreError;
 
 fn file(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, data].concat()
@@ -75,13 +76,13 @@ fn every_hostile_file_is_refused_soon_and_within_memory() {
         assert!(started.elapsed() < Duration::from_secs(1), "{name} took {:?}", started.elapsed());
         let expected = match *name {
             "a header of 2^63 bytes" | "a header of 2^64 - 1 bytes" | "a header of 100 MB" => {
-                matches!(error, Error::TooLarge { unit: "bytes", .. })
+                matches!(error, Error::Store(StoreError::TooLarge { unit: "bytes", .. }))
             }
             // Refused by the length of the header or by the count, whichever comes first.
-            "20,000 tensors of no elements" => matches!(error, Error::TooLarge { .. }),
+            "20,000 tensors of no elements" => matches!(error, Error::Store(StoreError::TooLarge { .. })),
             "a type that is not f32" => matches!(error, Error::DType { .. }),
             "a NaN" | "an infinity" => matches!(error, Error::NonFinite { index: 1, .. }),
-            _ => matches!(error, Error::Malformed { .. }),
+            _ => matches!(error, Error::Store(StoreError::Malformed { .. })),
         };
         assert!(expected, "{name}: {error:?}");
     }

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use surprisal_formats::atomic;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{Compat, NgramConfig, NgramModel, Smoothing};
+use surprisal_store::atomic;
 use surprisal_text::{Corpus, DataOptions, Reading, TokenizerKind, Unit, encode_files_with};
 
 /// Training and test text as KenLM was given them.

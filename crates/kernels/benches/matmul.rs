@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use surprisal_kernels::matmul::{Matrix, MatrixMut, multiply};
 use surprisal_kernels::simd::{Isa, with_isa};
-use surprisal_kernels::threads::Pool;
+use surprisal_platform::threads::Pool;
 
 /// A product: m, n, k, whether A and B are transposed views, whether C is added to, on how many threads.
 struct Shape {

@@ -23,9 +23,9 @@ mod target;
 use pulp::{Simd, WithSimd};
 
 use crate::simd::Isa;
-use crate::threads::Pool;
 pub(crate) use row::Scratch;
 use row::{RowCoefficients, RowLoss};
+use surprisal_platform::threads::Pool;
 
 /// Where label smoothing moves its mass.
 #[derive(Clone, Copy, Debug, PartialEq)]

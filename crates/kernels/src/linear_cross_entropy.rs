@@ -6,7 +6,7 @@
 
 use crate::cross_entropy::{self, RowError, Spec, Targets, Totals, Upstream};
 use crate::matmul::{Matrix, MatrixMut, multiply};
-use crate::threads::Pool;
+use surprisal_platform::threads::Pool;
 
 /// No chunk of logits is larger than this many elements (30 MiB), unless a single row is.
 const CHUNK_ELEMENTS: usize = 30 * 1024 * 1024 / 4;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use surprisal_kernels::cross_entropy::Targets;
-use surprisal_kernels::threads::Pool;
 use surprisal_loss::CrossEntropy;
+use surprisal_platform::threads::Pool;
 
 fn in_place(criterion: &mut Criterion) {
     let Ok(pool) = Pool::new(2) else { return };

@@ -1,15 +1,15 @@
 //! How fast the losses are here: cases, a clock and a median. The program that prints them installs
-//! [`surprisal_kernels::counting::Counting`] to have the memory counted too.
+//! [`surprisal_platform::counting::Counting`] to have the memory counted too.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor, Var};
-use surprisal_kernels::counting::peak_of;
 use surprisal_kernels::cross_entropy::{Targets, Upstream};
 use surprisal_kernels::linear_cross_entropy::{Gradients, Head, linear_cross_entropy};
-use surprisal_kernels::threads::Pool;
+use surprisal_platform::counting::peak_of;
+use surprisal_platform::threads::Pool;
 
 use crate::error::{LossError, Result};
 use crate::options::CrossEntropy;

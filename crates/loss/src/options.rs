@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use surprisal_kernels::cross_entropy::{Spec, Toward as KernelToward};
-use surprisal_kernels::threads::Pool;
+use surprisal_platform::threads::Pool;
 
 use crate::error::{LossError, Result};
 

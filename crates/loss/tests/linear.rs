@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use common::{ROWS, VOCAB, assert_close, doubles, noise, pairs};
-use surprisal_kernels::threads::Pool;
 use surprisal_loss::{CrossEntropy, Loss, Reduction, Toward};
+use surprisal_platform::threads::Pool;
 
 struct Head {
     hidden: Var,

@@ -5,11 +5,11 @@
 use std::alloc::System;
 use std::sync::Arc;
 
-use surprisal_kernels::counting::{Counting, peak_of};
 use surprisal_kernels::cross_entropy::Upstream;
 use surprisal_kernels::linear_cross_entropy::{Gradients, Head, linear_cross_entropy};
-use surprisal_kernels::threads::Pool;
 use surprisal_loss::{CrossEntropy, Targets, Toward};
+use surprisal_platform::counting::{Counting, peak_of};
+use surprisal_platform::threads::Pool;
 
 #[global_allocator]
 static ALLOCATOR: Counting<System> = Counting::new(System);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use common::{assert_close, doubles, noise, pairs, problem};
 use proptest::prelude::*;
 use surprisal_kernels::simd::{Isa, with_isa};
-use surprisal_kernels::threads::Pool;
 use surprisal_loss::{CrossEntropy, IGNORE, Reduction, Targets, Toward, reference};
+use surprisal_platform::threads::Pool;
 
 /// Sizes around vector widths (1, 8, 16, 64) and the block of 4096.
 const VOCABS: [usize; 12] = [1, 2, 7, 15, 16, 17, 65, 127, 4095, 4096, 4097, 9001];

@@ -6,9 +6,9 @@ use std::alloc::System;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use surprisal_kernels::counting::{Counting, peak_of};
 use surprisal_model::Renaming;
 use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, Part, mix, mix_memory};
+use surprisal_platform::counting::{Counting, peak_of};
 
 #[global_allocator]
 static ALLOCATOR: Counting<System> = Counting::new(System);

@@ -5,59 +5,40 @@
 
 use candle_core::{Result, Tensor};
 
+pub use crate::layers::{AttentionBlock, Cache, Drop, MlpBlock};
 use crate::layers::{Linear, Norm};
-use crate::{
-    Activation, Attention, DropoutStream, activation, causal_attention, context, dropout, fusable, fused,
-    gradients,
-};
-
-/// Dropout of what a branch adds.
-#[derive(Debug, Clone, Copy)]
-pub struct Drop {
-    /// The probability, not zero.
-    pub p: f64,
-    /// Where the bits come from; rows are sequences.
-    pub stream: DropoutStream,
-}
-
-/// x + proj(attention(qkv(norm(x)))).
-#[derive(Debug, Clone)]
-pub struct AttentionBlock {
-    /// Before the branch.
-    pub norm: Norm,
-    /// (C + 2·G·d, C): queries, keys, values.
-    pub qkv: Linear,
-    /// (C, C).
-    pub proj: Linear,
-    /// The heads.
-    pub attention: Attention,
-}
-
-/// x + proj(activation(fc(norm(x)))).
-#[derive(Debug, Clone)]
-pub struct MlpBlock {
-    /// Before the branch.
-    pub norm: Norm,
-    /// (U, C); U = F, or 2·F for gates and values.
-    pub fc: Linear,
-    /// (C, F).
-    pub proj: Linear,
-    /// Between the two.
-    pub activation: Activation,
-}
-
-/// The keys and values (T, G·d) of the tokens that one attention block has read, for sampling.
-#[derive(Debug, Clone, Default)]
-pub struct Cache {
-    pub(crate) keys: Vec<f32>,
-    pub(crate) values: Vec<f32>,
-}
+use crate::{activation, causal_attention, composed, context, dropout, fusable, fused, gradients};
 
 /// Whether half a block can be one operation.
 fn whole(x: &Tensor, norm: &Norm, layers: [&Linear; 2]) -> bool {
     let linear = layers.into_iter().flat_map(|l| [Some(&l.weight), l.bias.as_ref()]);
     let mut parameters = linear.chain([Some(&norm.weight), norm.bias.as_ref()]).flatten();
     fusable(x) && (context::is_inference() || parameters.all(gradients::collected))
+}
+
+impl Linear {
+    /// x Wᵀ + b.
+    ///
+    /// # Errors
+    /// As [`crate::linear`].
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        crate::linear(x, &self.weight, self.bias.as_ref())
+    }
+}
+
+impl Norm {
+    /// Each row of `x` (N, C) normalised.
+    ///
+    /// # Errors
+    /// Shapes that do not fit together, or a failure of the tensor library.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let Self { centre, weight, bias, eps } = self;
+        if fusable(x) {
+            fused::norm(*centre, x, weight, bias.as_ref(), *eps)
+        } else {
+            composed::norm(*centre, x, weight, bias.as_ref(), *eps)
+        }
+    }
 }
 
 impl AttentionBlock {

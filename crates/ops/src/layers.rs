@@ -1,9 +1,9 @@
-//! Parameters that belong together.
+//! Parameters that belong together: of a layer, of half a block.
 
-use candle_core::{Result, Tensor};
+use candle_core::Tensor;
 pub use surprisal_kernels::norm::Centre;
 
-use crate::{composed, fusable, fused};
+use crate::{Activation, Attention, DropoutStream};
 
 /// Weight (out, in) and bias (out).
 #[derive(Debug, Clone)]
@@ -12,16 +12,6 @@ pub struct Linear {
     pub weight: Tensor,
     /// (out).
     pub bias: Option<Tensor>,
-}
-
-impl Linear {
-    /// x Wᵀ + b.
-    ///
-    /// # Errors
-    /// As [`crate::linear`].
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        crate::linear(x, &self.weight, self.bias.as_ref())
-    }
 }
 
 /// A layer norm or an RMS norm.
@@ -37,17 +27,44 @@ pub struct Norm {
     pub eps: f64,
 }
 
-impl Norm {
-    /// Each row of `x` (N, C) normalised.
-    ///
-    /// # Errors
-    /// Shapes that do not fit together, or a failure of the tensor library.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let Self { centre, weight, bias, eps } = self;
-        if fusable(x) {
-            fused::norm(*centre, x, weight, bias.as_ref(), *eps)
-        } else {
-            composed::norm(*centre, x, weight, bias.as_ref(), *eps)
-        }
-    }
+/// Dropout of what a branch adds.
+#[derive(Debug, Clone, Copy)]
+pub struct Drop {
+    /// The probability, not zero.
+    pub p: f64,
+    /// Where the bits come from; rows are sequences.
+    pub stream: DropoutStream,
+}
+
+/// x + proj(attention(qkv(norm(x)))).
+#[derive(Debug, Clone)]
+pub struct AttentionBlock {
+    /// Before the branch.
+    pub norm: Norm,
+    /// (C + 2·G·d, C): queries, keys, values.
+    pub qkv: Linear,
+    /// (C, C).
+    pub proj: Linear,
+    /// The heads.
+    pub attention: Attention,
+}
+
+/// x + proj(activation(fc(norm(x)))).
+#[derive(Debug, Clone)]
+pub struct MlpBlock {
+    /// Before the branch.
+    pub norm: Norm,
+    /// (U, C); U = F, or 2·F for gates and values.
+    pub fc: Linear,
+    /// (C, F).
+    pub proj: Linear,
+    /// Between the two.
+    pub activation: Activation,
+}
+
+/// The keys and values (T, G·d) of the tokens that one attention block has read, for sampling.
+#[derive(Debug, Clone, Default)]
+pub struct Cache {
+    pub(crate) keys: Vec<f32>,
+    pub(crate) values: Vec<f32>,
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use crate::encode::{encode, learn_words, unknown};
+use crate::encode::{encode, learn_words, train, unknown};
 use crate::error::{Error, Result};
 use crate::files::{cut, name, spans};
 use crate::numbers::many;
 use crate::pieces::{Piece, Place, Span};
-use crate::source::Source;
 use crate::workers::{Seen, each_piece};
 use crate::{Reading, TokenText, Tokenizer, TokenizerKind, Unit};
+use surprisal_source::Source;
 
 /// The seed and the size of every embedded corpus: they are the same text for everyone.
 const EMBEDDED_SEED: u64 = 1;
@@ -234,7 +234,7 @@ impl Corpus {
     /// # Errors
     /// Text that is not UTF-8 (unless tokens are bytes), a vocabulary that is too large.
     pub fn train_tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
-        Tokenizer::train(kind, self.unit, &self.train, self.reading)
+        train(kind, self.unit, &self.train, self.reading)
     }
 
     /// Trains a tokenizer and encodes the training split with it; for words that is one reading of the text.
@@ -258,7 +258,7 @@ impl Corpus {
     /// Text that is not UTF-8; too few tokens to learn from.
     pub fn encode_train(&self, tokenizer: &Tokenizer) -> Result<TokenText> {
         let (text, seen) = encode(&self.train, tokenizer, self.reading)?;
-        self.seen[0].get_or_init(|| seen.by(tokenizer.kind()));
+        self.seen[0].get_or_init(|| seen);
         self.long_enough(text)
     }
 
@@ -282,7 +282,7 @@ impl Corpus {
     /// Text that is not UTF-8; no token to score.
     pub fn encode_val(&self, tokenizer: &Tokenizer) -> Result<TokenText> {
         let (text, seen) = encode(&self.val, tokenizer, self.reading)?;
-        self.seen[1].get_or_init(|| seen.by(tokenizer.kind()));
+        self.seen[1].get_or_init(|| seen);
         if text.scored() == 0 {
             return Err(Error::TooShort {
                 name: self.name.clone(),

@@ -7,9 +7,10 @@ use crate::error::{Error, Result};
 use crate::pieces::{Piece, Pieces, Span};
 use crate::tokenizer::{
     Codec, Key, MAX_VOCABULARY, Met, PAD, Part, Slots, Table, look_up, merge, scan, separates, specials,
+    train_bpe, train_chars,
 };
 use crate::workers::{Seen, each_piece, lock, on_threads};
-use crate::{LastLine, LiteralSpecials, Reading, TokenText, Tokenizer, Unit};
+use crate::{LastLine, LiteralSpecials, Reading, TokenText, Tokenizer, TokenizerKind, Unit};
 
 /// The ids of a piece, and what has to be summed up over pieces.
 #[derive(Debug, Default)]
@@ -26,6 +27,22 @@ struct Encoded {
     mark_bytes: u64,
     /// Lines with such marks where tokens are no words.
     written: u64,
+}
+
+/// Learns the vocabulary of `spans`, the training text.
+///
+/// # Errors
+/// Text that is not UTF-8 (except for bytes), a vocabulary that is too large, a failure to read.
+pub(crate) fn train(kind: TokenizerKind, unit: Unit, spans: &[Span], reading: Reading) -> Result<Tokenizer> {
+    let codec = match kind {
+        TokenizerKind::Byte => Codec::Byte,
+        TokenizerKind::Char => Codec::Char(train_chars(unit, spans, reading.threads)?),
+        TokenizerKind::Word => return Ok(learn_words(spans, unit, reading)?.0),
+        TokenizerKind::Bpe { vocab_size } => {
+            Codec::Bpe(Box::new(train_bpe(vocab_size, unit, Pieces::new(spans))?))
+        }
+    };
+    Ok(Tokenizer { codec, unit })
 }
 
 /// The tokens of `spans` under a vocabulary that is there already.
@@ -51,7 +68,7 @@ pub(crate) fn encode(spans: &[Span], tokenizer: &Tokenizer, reading: Reading) ->
         },
     )?;
     let text = put_together(encoded, &[], tokenizer, spans, reading.threads, &mut seen, Vec::new());
-    Ok((text, seen))
+    Ok((text, seen.cut_anywhere(matches!(tokenizer.codec, Codec::Byte | Codec::Char(_)))))
 }
 
 /// Whether `spans` have so few words that an index of all of the vocabulary's would hardly be used.
@@ -271,19 +288,6 @@ impl<V> Words<'_, V> {
             _ => false,
         }
     }
-}
-
-/// Appends the ids of the words of `text`. The names of special tokens are ordinary, unknown words of a text.
-pub(crate) fn encode_words(table: &Table, unit: Unit, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-    let padded = [text.as_bytes(), &PAD].concat();
-    scan(&padded, |parts| {
-        let wanted = parts.iter().filter(|part| unit == Unit::Stream || !part.is_newline());
-        ids.extend(wanted.map(|part| {
-            let id = table.find(part.key, part.bytes(&padded));
-            id.filter(|&id| id >= specials(unit)).unwrap_or(0)
-        }));
-        Ok(())
-    })
 }
 
 /// The tokens of a piece that are words; leaves [`PAD`] behind its bytes.

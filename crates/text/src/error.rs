@@ -100,7 +100,7 @@ pub enum Error {
     },
     /// A source of known entropy failed.
     #[error("the embedded source failed: {0}")]
-    Source(#[from] crate::source::Error),
+    Source(#[from] surprisal_source::Error),
 }
 
 impl Error {

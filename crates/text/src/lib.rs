@@ -1,4 +1,4 @@
-//! Texts: reading, cutting into tokens, splitting, batching, and sources whose entropy is known.
+//! Texts: reading, cutting into tokens, splitting, batching.
 //!
 //! Files are streamed: memory holds the token ids and a bounded buffer, never the text. This is the only crate that
 //! sees the `tokenizers` library.
@@ -11,7 +11,6 @@ mod files;
 mod numbers;
 mod pieces;
 mod reading;
-pub mod source;
 mod token_text;
 mod tokenizer;
 mod workers;

@@ -3,10 +3,10 @@
 use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::LiteralSpecials;
 use crate::error::{Error, Result};
 use crate::numbers::many;
 use crate::pieces::{CHUNK, Piece, Pieces, Span};
-use crate::{LiteralSpecials, TokenizerKind};
 
 /// What a person should know about a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,10 +39,9 @@ impl AddAssign for Seen {
 }
 
 impl Seen {
-    /// What matters where these are the tokens: characters and bytes are whole wherever a text is cut.
-    pub(crate) fn by(self, kind: TokenizerKind) -> Self {
-        let torn = if matches!(kind, TokenizerKind::Byte | TokenizerKind::Char) { 0 } else { self.torn };
-        Self { torn, ..self }
+    /// What matters where a text may be cut anywhere, or where no word may be.
+    pub(crate) fn cut_anywhere(self, anywhere: bool) -> Self {
+        Self { torn: if anywhere { 0 } else { self.torn }, ..self }
     }
 
     /// In words, with what becomes of `literal` special tokens.

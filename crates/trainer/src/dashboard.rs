@@ -21,7 +21,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::low_level::raise;
 
 use crate::failure::{Failure, Result};
-use crate::output::{duration, number, thousands, visible};
+use crate::wording::{duration, number, thousands, visible};
 
 /// A picture at most this often.
 const EVERY: Duration = Duration::from_millis(150);

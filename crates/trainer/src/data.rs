@@ -9,9 +9,9 @@ use crate::config::{Config, cores};
 use crate::evaluate::warn_unknown;
 use crate::failure::{Failure, Result};
 use crate::kind;
-use crate::models::say_notices;
-use crate::output::{Output, bytes, many, one_line, thousands};
+use crate::output::Output;
 use crate::sampling::Opening;
+use crate::wording::{bytes, many, one_line, thousands};
 
 /// Texts ready to train on and to be judged by.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Prepared {
         if config.model.init_from.is_some() {
             check_known(&corpus, &tokenizer, &train, config.model.max_unknown.unwrap_or(0.1), output)?;
         }
-        say_notices(corpus.notices(), output);
+        output.say_notices(corpus.notices());
         let source_nats = corpus.source_nats_val()?;
         output.say(format!(
             "{}: {} ({}) to train on, {} ({}) to validate; {} vocabulary of {}",
@@ -131,7 +131,7 @@ impl Prepared {
 /// The tokenizer of the model that the run starts from, if it starts from one: its tokens are that model's.
 fn start_tokenizer(config: &Config) -> Result<Option<Tokenizer>> {
     let Some(folder) = &config.model.init_from else { return Ok(None) };
-    match (crate::models::start(config)?.tokenizer, config.tokenizer.kind.as_str()) {
+    match (crate::architecture::start(config)?.tokenizer, config.tokenizer.kind.as_str()) {
         (Some(bytes), _) => Ok(Some(Tokenizer::from_json(&bytes)?)),
         // Bytes are the same to everyone.
         (None, "byte") => Ok(None),

@@ -1,14 +1,14 @@
 //! One evaluation for every model: each token scored exactly once, unsmoothed, and nothing dropped in silence.
 
 use serde::{Serialize, Serializer};
-use surprisal_formats::DIVERGED;
-use surprisal_kernels::threads::Pool;
 use surprisal_loss::information;
 use surprisal_model::LanguageModel;
+use surprisal_platform::threads::Pool;
 use surprisal_text::TokenText;
 
-use crate::failure::{Failure, Result};
-use crate::output::{Output, many, number, thousands};
+use crate::failure::{Result, no_numbers};
+use crate::output::Output;
+use crate::wording::{many, number, thousands};
 
 /// What was measured. Sums are kept; rates are derived when printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -99,11 +99,6 @@ pub(crate) fn warn_unknown(tokens: &TokenText, text: &str, model: &str, output: 
         many(scored, "token"),
         100.0 * oov as f64 / scored as f64
     ));
-}
-
-/// What to say of scores that are NaN.
-pub(crate) fn no_numbers(model: &str) -> Failure {
-    Failure::failed(format!("{model} gives no numbers: its scores are NaN or infinite")).hint(DIVERGED)
 }
 
 /// JSON has no infinity; the contract writes it as null.

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use surprisal_formats::place::Place;
+use surprisal_formats::DIVERGED;
 use surprisal_loss::LossError;
+use surprisal_store::place::Place;
 
-use crate::evaluate::no_numbers;
-use crate::output::one_line;
+use crate::wording::one_line;
 
 /// Why the program stops before its work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,11 @@ fn chain(error: &dyn std::error::Error) -> String {
     message
 }
 
+/// What to say of scores that are NaN.
+pub(crate) fn no_numbers(model: &str) -> Failure {
+    Failure::failed(format!("{model} gives no numbers: its scores are NaN or infinite")).hint(DIVERGED)
+}
+
 macro_rules! from_library {
     ($($error:ty),+ $(,)?) => {$(
         impl From<$error> for Failure {
@@ -103,14 +108,26 @@ macro_rules! from_library {
     )+};
 }
 
-impl From<surprisal_formats::Error> for Failure {
-    fn from(error: surprisal_formats::Error) -> Self {
+impl From<surprisal_store::Error> for Failure {
+    fn from(error: surprisal_store::Error) -> Self {
         let hint = error.hint().map(str::to_owned);
         // By `--out /dev/stdout`.
-        let closed = matches!(&error, surprisal_formats::Error::Io { reason, path, .. }
+        let closed = matches!(&error, surprisal_store::Error::Io { reason, path, .. }
             if reason.kind() == std::io::ErrorKind::BrokenPipe
                 && Place::of(path).is_ok_and(|place| place.is_standard_output()));
         Self { kind: if closed { Kind::ClosedPipe } else { Kind::Failed }, message: chain(&error), hint }
+    }
+}
+
+impl From<surprisal_formats::Error> for Failure {
+    fn from(error: surprisal_formats::Error) -> Self {
+        match error {
+            surprisal_formats::Error::Store(error) => error.into(),
+            error => {
+                let hint = error.hint().map(str::to_owned);
+                Self { kind: Kind::Failed, message: chain(&error), hint }
+            }
+        }
     }
 }
 
@@ -120,8 +137,8 @@ impl From<surprisal_text::Error> for Failure {
     }
 }
 
-impl From<surprisal_kernels::threads::PoolError> for Failure {
-    fn from(error: surprisal_kernels::threads::PoolError) -> Self {
+impl From<surprisal_platform::threads::PoolError> for Failure {
+    fn from(error: surprisal_platform::threads::PoolError) -> Self {
         Self::failed(error.to_string()).hint(
             "this user or this shell may have no more threads (ulimit -u) or no memory for them (ulimit -v): ask for \
              fewer with --threads; --threads 1 needs none but the program's own",

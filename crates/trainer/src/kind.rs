@@ -5,11 +5,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use surprisal_formats::read::read_regular;
-use surprisal_formats::{Error, arpa, checkpoint, counts, ngram};
+use surprisal_formats::{arpa, counts, ngram};
+use surprisal_store::Error;
+use surprisal_store::checkpoint;
+use surprisal_store::read::read_regular;
 
 use crate::failure::{Failure, Result};
-use crate::output::{Output, shown};
+use crate::output::Output;
+use crate::wording::shown;
 
 /// How much of a file is looked at.
 const HEAD: u64 = 1 << 16;

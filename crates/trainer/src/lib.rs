@@ -3,6 +3,7 @@
 //! `main` parses the command line, calls [`run`] and turns a [`failure::Failure`] into an exit code; everything that
 //! can be tested without a process lives here.
 
+mod architecture;
 pub mod cli;
 mod command;
 mod compare;
@@ -11,6 +12,8 @@ mod dashboard;
 mod data;
 pub mod evaluate;
 pub mod failure;
+mod generation;
+mod identity;
 mod kind;
 mod memory;
 mod models;
@@ -20,11 +23,13 @@ mod progress;
 mod report;
 mod runs;
 pub mod sampling;
+mod saved;
 pub mod schedule;
 mod signals;
 pub mod streams;
 mod train;
 pub mod usage;
+pub mod wording;
 
 use std::sync::Arc;
 
@@ -47,13 +52,14 @@ pub fn run(cli: &Cli) -> Result<()> {
     let output = Arc::new(Output::new(cli.json, cli.quiet));
     signals::survive_size_limits()?;
     let (stop, has_threads) = Stop::listen(output.clone())?;
-    surprisal_kernels::threads::start(if has_threads { threads } else { 1 })?;
+    surprisal_platform::threads::start(if has_threads { threads } else { 1 })?;
     let result = match &cli.command {
-        Command::Train(arguments) => train::run(arguments, &output, &stop),
+        Command::Train(arguments) => train::run(arguments, &output, &stop)
+            .and_then(|reported| reported.map_or(Ok(()), |root| report::run::write(&root, &output))),
         Command::Eval(arguments) => command::eval::run(arguments, &output),
         Command::Sample(arguments) => command::sample::run(arguments, &output),
         Command::Explain(arguments) => command::explain::run(arguments, &output),
-        Command::Compare(arguments) => compare::run(arguments, &output, &stop),
+        Command::Compare(arguments) => compare::run(arguments, &report::comparison::render, &output, &stop),
         Command::Report(arguments) => report::run::write(&arguments.run, &output).and_then(|()| {
             let path = arguments.run.join("report.html");
             output.event(&serde_json::json!({ "event": "result", "report": path.display().to_string() }))

@@ -7,9 +7,9 @@ use clap::FromArgMatches;
 use mimalloc::MiMalloc;
 use surprisal::cli::Cli;
 use surprisal::failure::Kind;
-use surprisal::output::visible;
 use surprisal::usage;
-use surprisal_kernels::counting::Counting;
+use surprisal::wording::visible;
+use surprisal_platform::counting::Counting;
 
 // Large buffers come and go at every step; glibc's allocator hands them back to the system each time, which doubles
 // the time of a step (measured). Counted, so that `bench` can say how much memory a case takes; two atomic additions an
@@ -18,8 +18,8 @@ use surprisal_kernels::counting::Counting;
 static ALLOCATOR: Counting<MiMalloc> = Counting::new(MiMalloc);
 
 fn main() -> ExitCode {
-    surprisal_kernels::threads::disable_candle_pools();
-    surprisal_kernels::counting::on_refusal(surprisal::out_of_memory);
+    surprisal_platform::threads::disable_candle_pools();
+    surprisal_platform::counting::on_refusal(surprisal::out_of_memory);
     let matches = usage::command().try_get_matches();
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,

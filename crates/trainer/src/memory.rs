@@ -1,79 +1,11 @@
 //! Whether a model fits, asked before anything is allocated.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Result};
-use crate::output::bytes;
+use crate::wording::bytes;
+use surprisal_platform::memory;
 use surprisal_text::TokenizerKind;
-
-/// Memory that this process can still get, in bytes, where the system says so: what is free, within the limits of its shell
-/// (`ulimit -v`, `-d`) and of its container (cgroups).
-pub(crate) fn available() -> Option<u64> {
-    // What is resident, not what is mapped: the allocator has asked for much that it has not given out yet.
-    let used = amount(STATUS, "VmRSS:").unwrap_or(0);
-    let limits = ["Max address space", "Max data size"];
-    let left = limits.map(|limit| Some(soft_limit(limit)?.saturating_sub(used)));
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let group = left_in_groups(Path::new("/sys/fs/cgroup"), &groups);
-    left.into_iter().chain([amount("/proc/meminfo", "MemAvailable:"), group]).flatten().min()
-}
-
-/// A limit of this process, in bytes.
-fn soft_limit(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-/// What the control groups of this process leave it, and those around them: `groups` is /proc/self/cgroup, and `root` where
-/// versions 1 and 2 are mounted. What a group keeps of files can be had for the asking.
-fn left_in_groups(root: &Path, groups: &str) -> Option<u64> {
-    let number = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let mut least = None;
-    for line in groups.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
-        let (root, limit, used, prefix) = if controllers.is_empty() {
-            (root.to_owned(), "memory.max", "memory.current", "")
-        } else if controllers.split(',').any(|controller| controller == "memory") {
-            (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
-        } else {
-            continue;
-        };
-        // In a container the path may be that of the machine around it, where there is nothing here.
-        for group in Path::new(path.trim_start_matches('/')).ancestors() {
-            let group = root.join(group);
-            let (Some(limit), Some(used)) = (number(group.join(limit)), number(group.join(used))) else {
-                continue;
-            };
-            let stat = std::fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-            let kept = |name: &str| {
-                let line = stat.lines().find_map(|line| line.strip_prefix(prefix)?.strip_prefix(name));
-                line.and_then(|rest| rest.trim().parse::<u64>().ok()).unwrap_or(0)
-            };
-            let files = kept("active_file ") + kept("inactive_file ");
-            let left = limit.saturating_sub(used.saturating_sub(files));
-            least = Some(least.unwrap_or(left).min(left));
-        }
-    }
-    least
-}
-
-/// Where the system says what this process has.
-const STATUS: &str = "/proc/self/status";
-
-/// The most memory that this process has held, in bytes, where the system says so.
-pub(crate) fn peak() -> Option<u64> {
-    amount(STATUS, "VmHWM:")
-}
-
-fn amount(file: &str, name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(file).ok()?;
-    let line = text.lines().find(|line| line.starts_with(name))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes * 1024)
-}
 
 /// Refuses work that needs more memory than there is.
 ///
@@ -82,7 +14,7 @@ fn amount(file: &str, name: &str) -> Option<u64> {
 /// # Errors
 /// With both amounts and `hint`, which says what to make smaller.
 pub(crate) fn check(needed: u64, what: &str, hint: &str) -> Result<()> {
-    let available = available().unwrap_or(1 << 42);
+    let available = memory::available().unwrap_or(1 << 42);
     if needed <= available {
         return Ok(());
     }
@@ -116,7 +48,7 @@ pub(crate) fn refused(bytes: usize) {
          model, or fewer --threads; a limit may be set (ulimit -v, or that of a container)\n"
     );
     let _ = std::io::stderr().write_fmt(words);
-    surprisal_formats::pending::stop_writing();
+    surprisal_store::pending::stop_writing();
     signal_hook::low_level::exit(1);
 }
 
@@ -129,31 +61,5 @@ mod tests {
         let refused = check(1 << 60, "the model", "a smaller one").unwrap_err();
         assert!(refused.message.contains("the model needs about"));
         assert!(check(1000, "the model", "a smaller one").is_ok());
-    }
-
-    #[test]
-    fn the_narrowest_group_counts_and_what_it_keeps_of_files_is_free() {
-        let root = tempfile::tempdir().unwrap();
-        let file = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            surprisal_formats::atomic::write(path, text.as_bytes()).unwrap();
-        };
-        let left = |groups: &str| left_in_groups(root.path(), groups);
-        assert_eq!(left("0::/a/b\n"), None);
-        // Version 2: the group around has the limit.
-        file("a/b/memory.max", "max\n");
-        file("a/b/memory.current", "10\n");
-        file("a/memory.max", "1000\n");
-        file("a/memory.current", "700\n");
-        file("a/memory.stat", "anon 500\nfile 200\ninactive_file 120\nactive_file 30\n");
-        assert_eq!(left("1:cpu:/x\n0::/a/b\n"), Some(450));
-        assert_eq!(left("0::/elsewhere\n"), None);
-        // Version 1, in a container that sees its own group as the root.
-        file("memory/memory.limit_in_bytes", "400\n");
-        file("memory/memory.usage_in_bytes", "100\n");
-        file("memory/memory.stat", "inactive_file 9\ntotal_inactive_file 20\ntotal_active_file 1\n");
-        assert_eq!(left("4:memory:/of/the/machine\n0::/a/b\n"), Some(321));
-        assert_eq!(left("5:cpu,memory:/\n"), Some(321));
     }
 }

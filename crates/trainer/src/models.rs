@@ -5,23 +5,23 @@ use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use serde_json::{Value, json};
-use surprisal_formats::hf::{self, HuggingFaceModel};
 use surprisal_formats::model_dir::{StoredModel, Weights};
-use surprisal_formats::run::{RunFolder, RunWriter};
 use surprisal_formats::{arpa, ngram};
 use surprisal_model::LanguageModel;
-use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, NormKind, TransformerConfig};
-use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, Uniform};
+use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
+use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
+use surprisal_store::run::{RunFolder, RunWriter};
 use surprisal_text::{Reading, TokenText, Tokenizer, encode_files_with};
 
 use crate::config::{self, Config};
 use crate::data;
-use crate::evaluate::no_numbers;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, no_numbers};
 use crate::kind::{self, Kind};
-use crate::output::{Output, thousands};
-use crate::runs::{self, Unfinished};
+use crate::output::Output;
+use crate::runs;
 use crate::sampling::Opening;
+use crate::saved::Unfinished;
+use crate::wording::thousands;
 
 /// A model and what is needed to use it.
 pub(crate) struct LoadedModel {
@@ -83,82 +83,6 @@ pub(crate) struct ScoredText {
     pub(crate) source_nats: Option<f64>,
 }
 
-/// The neural model that `config` asks for.
-pub(crate) fn neural_config(config: &Config, vocab_size: usize) -> Result<NeuralConfig> {
-    let model = &config.model;
-    let block_size = config.train.block_size;
-    // `config::check` has filled in what belongs to the kind.
-    let size = |value: Option<usize>| value.unwrap_or(1);
-    match model.kind.as_str() {
-        "bigram" => Ok(NeuralConfig::Bigram { vocab_size, block_size }),
-        "mlp" => Ok(NeuralConfig::Mlp {
-            vocab_size,
-            block_size,
-            context: size(model.context),
-            n_embd: size(model.n_embd),
-            n_hidden: size(model.n_hidden),
-        }),
-        "transformer" if model.init_from.is_some() => {
-            let start = start(config)?;
-            let transformer =
-                TransformerConfig { dropout: model.dropout.unwrap_or(0.0), ..start.config.transformer() };
-            if transformer.vocab_size != vocab_size {
-                return Err(Failure::usage(format!(
-                    "model.init_from has a vocabulary of {}, and the tokenizer one of {vocab_size}",
-                    transformer.vocab_size
-                ))
-                .hint(
-                    "put its tokenizer.json into the folder, or choose the tokenizer it was trained with",
-                ));
-            }
-            if block_size > transformer.block_size {
-                return Err(Failure::usage(format!(
-                    "train.block_size is {block_size}, and the model of model.init_from takes at most {}",
-                    transformer.block_size
-                )));
-            }
-            Ok(NeuralConfig::Transformer(transformer))
-        }
-        "transformer" => {
-            let defaults = TransformerConfig::default();
-            let norm = model.norm.unwrap_or(defaults.norm);
-            Ok(NeuralConfig::Transformer(TransformerConfig {
-                vocab_size,
-                block_size,
-                n_layer: size(model.n_layer),
-                n_head: size(model.n_head),
-                n_kv_head: model.n_kv_head.unwrap_or(defaults.n_kv_head),
-                n_embd: size(model.n_embd),
-                n_hidden: model.n_hidden.unwrap_or(defaults.n_hidden),
-                dropout: model.dropout.unwrap_or(defaults.dropout),
-                bias: model.bias.unwrap_or(defaults.bias),
-                tied: model.tied.unwrap_or(defaults.tied),
-                norm,
-                // Each the ε of its first model: GPT-2 and Llama.
-                norm_eps: if norm == NormKind::Rms { 1e-6 } else { defaults.norm_eps },
-                position: model.position.unwrap_or(defaults.position),
-                rope_theta: model.rope_theta.unwrap_or(defaults.rope_theta),
-                qk_norm: model.qk_norm.unwrap_or(defaults.qk_norm),
-                activation: model.activation.unwrap_or(defaults.activation),
-                zero_init: model.zero_init.unwrap_or(defaults.zero_init),
-                softcap: model.softcap.unwrap_or(defaults.softcap),
-                bigram_rows: model.bigram_rows.unwrap_or(defaults.bigram_rows),
-            }))
-        }
-        kind => Err(Failure::usage(format!("a model of kind \"{kind}\" is not trained by gradient descent"))),
-    }
-}
-
-/// The model that a run is to start from.
-pub(crate) fn start(config: &Config) -> Result<HuggingFaceModel> {
-    let Some(path) = &config.model.init_from else {
-        return Err(Failure::failed("there is no model.init_from"));
-    };
-    let failed =
-        |failure: Failure| Failure { message: format!("model.init_from: {}", failure.message), ..failure };
-    hf::read(path).map_err(|error| failed(error.into()))
-}
-
 fn save(folder: &RunWriter, tokenizer: &Tokenizer, config: Value, weights: Weights) -> Result<()> {
     let stored = StoredModel { config, weights, tokenizer: tokenizer.to_json()? };
     Ok(stored.save(folder.model())?)
@@ -177,32 +101,6 @@ pub(crate) fn save_neural(folder: &RunWriter, tokenizer: &Tokenizer, neural: &Ne
 /// Writes the uniform distribution into the run.
 pub(crate) fn save_uniform(folder: &RunWriter, tokenizer: &Tokenizer) -> Result<()> {
     save(folder, tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(Vec::new()))
-}
-
-/// What the flat `[model]` section says about an n-gram model.
-pub(crate) fn ngram_config(model: &config::Model, bos: Option<u32>, unk: Option<u32>) -> Result<NgramConfig> {
-    let defaults = NgramConfig::default();
-    let name = model.smoothing.as_deref().unwrap_or(defaults.smoothing.name());
-    let smoothing = serde_json::from_value(json!(name))
-        .map_err(|error| Failure::usage(format!("model.smoothing is \"{name}\"")).hint(error.to_string()))?;
-    let compat = serde_json::from_value(json!(model.compat)).map_err(|error| {
-        Failure::usage(format!("model.compat is {:?}", model.compat)).hint(error.to_string())
-    })?;
-    Ok(NgramConfig {
-        order: model.order.unwrap_or(defaults.order),
-        smoothing,
-        k: model.k.unwrap_or(defaults.k),
-        tune: model.tune.unwrap_or(defaults.tune),
-        heldout: model.heldout.unwrap_or(defaults.heldout),
-        fallback: model.fallback.unwrap_or(defaults.fallback),
-        compat,
-        prune: model.prune.clone().unwrap_or_default(),
-        prune_entropy: model.prune_entropy.unwrap_or(defaults.prune_entropy),
-        interpolate_unigrams: model.interpolate_unigrams.unwrap_or(defaults.interpolate_unigrams),
-        closed: model.closed.unwrap_or(defaults.closed),
-        bos,
-        unk,
-    })
 }
 
 /// Writes a counted model into the run.
@@ -235,7 +133,7 @@ pub(crate) fn look(path: &Path, output: &Output) -> Result<LoadedModel> {
     let of_file = |(model, tokenizer): (NgramModel, Tokenizer)| {
         // What stands in for what a file of another program lacked.
         if matches!(model.config().smoothing, Smoothing::Given | Smoothing::StupidBackoff) {
-            say_notices(&model.report().notices, output);
+            output.say_notices(&model.report().notices);
         }
         Ok(counted(model, tokenizer, Config::default(), None))
     };
@@ -300,12 +198,6 @@ pub(crate) fn look(path: &Path, output: &Output) -> Result<LoadedModel> {
 }
 
 /// Says what a person should know.
-pub(crate) fn say_notices(notices: &[String], output: &Output) {
-    for notice in notices {
-        output.say(format!("note: {notice}"));
-    }
-}
-
 /// A counted model, and what there is to know of it.
 fn counted(
     model: NgramModel,
@@ -384,7 +276,7 @@ impl LoadedModel {
             kind::check_texts(texts)?;
             kind::say_configs(texts, output);
             let text = encode_files_with(texts, &self.tokenizer, self.reading())?;
-            say_notices(&text.notices, output);
+            output.say_notices(&text.notices);
             return Ok(ScoredText { tokens: text.tokens, name: text.name, source_nats: None });
         }
         let Some(folder) = &self.folder else {
@@ -395,7 +287,7 @@ impl LoadedModel {
         let tokens = corpus.encode_val(&self.tokenizer)?;
         let (whole, val) = (corpus.name(), &self.config.data.val);
         runs::check_text(folder, (&whole, val), "val", &tokens, output)?;
-        say_notices(corpus.notices(), output);
+        output.say_notices(corpus.notices());
         Ok(ScoredText {
             tokens,
             name: runs::named(val).unwrap_or_else(|| format!("validation split of {whole}")),

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use surprisal_formats::lock::Lock;
-use surprisal_formats::place::{Place, folder_of, id};
-use surprisal_formats::read::regular_text;
-use surprisal_formats::{Error, atomic, run};
+use surprisal_store::Error;
+use surprisal_store::lock::Lock;
+use surprisal_store::place::{Place, folder_of, id};
+use surprisal_store::read::regular_text;
+use surprisal_store::{atomic, run};
 
 use crate::cli;
 use crate::failure::{Failure, Result};

@@ -2,35 +2,20 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
 use serde_json::Value;
 use surprisal_formats::model_dir::{StoredModel, Weights};
-use surprisal_formats::read::{read_regular, regular_text};
-use surprisal_formats::{checkpoint as checkpoints, run::RunFolder};
+use surprisal_store::read::{read_regular, regular_text};
+use surprisal_store::{checkpoint as checkpoints, run::RunFolder};
 use surprisal_text::{TokenText, Tokenizer};
 
 use crate::config::{self, Config};
 use crate::data::PUT_BACK;
 use crate::failure::{Failure, Result};
+use crate::identity::{Identity, text_hash};
 use crate::kind::Kind;
-use crate::output::{Output, thousands};
-use crate::train::{
-    checkpoint,
-    identity::{Identity, text_hash},
-};
-
-/// Whose weights they are that come from a checkpoint.
-#[derive(Debug, Serialize)]
-pub(crate) struct Unfinished {
-    pub(crate) step: usize,
-    /// Nats a token of the validation text, where they were judged.
-    pub(crate) validation: Option<f64>,
-    /// How far the run was, and how long that took.
-    pub(crate) reached: usize,
-    pub(crate) train_seconds: f64,
-    /// All of it, for people.
-    pub(crate) note: String,
-}
+use crate::output::Output;
+use crate::saved::{self, Unfinished};
+use crate::wording::thousands;
 
 /// The record of the run at `root`, an event a line.
 fn events(root: &Path) -> String {
@@ -124,7 +109,7 @@ pub(crate) fn unfinished(
     let checkpoint = if is_checkpoint {
         Some(checkpoints::load(&path.canonicalize().map_err(|error| cannot(path, error))?)?)
     } else {
-        checkpoint::newest(&RunFolder::open(path)?, output)?
+        saved::newest(&RunFolder::open(path)?, output)?
     };
     let root = checkpoint.as_ref().and_then(|checkpoint| checkpoint.path.ancestors().nth(2)).unwrap_or(path);
     let folder = RunFolder::open(root)?;
@@ -148,8 +133,7 @@ pub(crate) fn unfinished(
     };
     let tokenizer = read_regular(folder.tokenizer())?;
     let vocab_size = Tokenizer::from_json(&tokenizer)?.vocab_size();
-    let (model, tensors, mut unfinished) =
-        checkpoint::model(checkpoint, &config, vocab_size, !is_checkpoint)?;
+    let (model, tensors, mut unfinished) = saved::model(checkpoint, &config, vocab_size, !is_checkpoint)?;
     let judged = match unfinished.validation {
         Some(nats) if is_checkpoint => format!("validation {nats:.4} nats a token"),
         Some(nats) => format!("the best so far, validation {nats:.4} nats a token"),

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGXFSZ};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
-use surprisal_formats::pending;
-use surprisal_kernels::mapped;
+use surprisal_platform::mapped;
+use surprisal_store::pending;
 
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;

@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::Cli;
 use crate::config;
-use crate::output::one_line;
+use crate::wording::one_line;
 
 /// The definition of the command line.
 pub fn command() -> clap::Command {

@@ -12,9 +12,9 @@ use common::Bench;
 use serde_json::Value;
 use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_formats::weights::{ReadOptions, read_safetensors, to_safetensors};
-use surprisal_kernels::threads::Pool;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
+use surprisal_platform::threads::Pool;
 use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, Unit};
 
 /// Sentences that a model is counted on.

@@ -254,7 +254,7 @@ fn inspect_says_what_a_file_is() {
 }
 
 fn common_thousands(number: u64) -> String {
-    surprisal::output::thousands(number)
+    surprisal::wording::thousands(number)
 }
 
 #[test]
@@ -358,14 +358,14 @@ fn a_checkpoint_that_does_not_say_its_model_is_read_by_the_config() {
     let expected = bench.run(&["eval", "run", "--json"]).succeeded().result()["eval"].clone();
     let checkpoints = bench.path().join("run/checkpoints");
     let path = checkpoints.join("step_00000012");
-    let mut parts = surprisal_formats::checkpoint::load(&path).unwrap().parts;
+    let mut parts = surprisal_store::checkpoint::load(&path).unwrap().parts;
     let mut state: Value = serde_json::from_slice(&parts["state.json"]).unwrap();
     assert_eq!(state.as_object_mut().unwrap().remove("model").unwrap()["kind"], "transformer");
     parts.insert("state.json".into(), serde_json::to_vec(&state).unwrap());
     std::fs::remove_dir_all(&path).unwrap();
     let parts: Vec<(&str, &[u8])> =
         parts.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
-    surprisal_formats::checkpoint::save(&checkpoints, 12, &parts).unwrap();
+    surprisal_store::checkpoint::save(&checkpoints, 12, &parts).unwrap();
     assert_eq!(bench.run(&["eval", "run", "--json"]).succeeded().result()["eval"], expected);
     bench.run(&["train", "--resume", "--out", "run", "--quiet"]).succeeded();
 }

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use common::{Bench, Ran, sentences};
 use serde_json::Value;
-use surprisal::output::visible;
+use surprisal::wording::visible;
 
 /// Controls but line ends and tabs, directions, separators, and what has no width.
 fn drives(character: char) -> bool {

@@ -60,7 +60,7 @@ const LOG_UNKNOWN: f32 = -100.0;
 /// Reads the ARPA file `path`.
 ///
 /// # Errors
-/// As [`read`], and [`Error::Io`].
+/// As [`read`], and [`Io`](surprisal_store::Error::Io).
 pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
     let path = path.as_ref();
     let bytes = ngram::map(path)?;
@@ -77,7 +77,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
 /// leave) gets it, with the probability that backing off gives it. Numbers are read as 32-bit floats.
 ///
 /// # Errors
-/// [`Error::Line`] with the line and what would be right; [`Error::Malformed`] for what no line is to blame for.
+/// [`Error::Line`] with the line and what would be right; [`Malformed`](surprisal_store::Error::Malformed) for what no line is to blame for.
 pub fn read(bytes: &[u8]) -> Result<(NgramModel, Tokenizer)> {
     build::model(parse::parse(bytes)?)
 }

@@ -8,8 +8,8 @@ use surprisal_model::ngram::{MAX_ORDER, Smoothing};
 use surprisal_text::{TokenizerKind, Unit, many};
 
 use super::{SCORES, SPECIALS, SRILM_LOG_ZERO, declaration, line};
-use crate::read::TO_UTF8;
 use crate::{Error, Result};
+use surprisal_store::read::TO_UTF8;
 
 /// How many bytes one task parses.
 const BYTES_A_TASK: usize = 1 << 20;

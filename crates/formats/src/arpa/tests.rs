@@ -210,7 +210,7 @@ fn every_truncation_is_refused_and_no_flip_panics() {
 fn the_error_names_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.arpa");
-    crate::atomic::write(&path, SMALL.replace("-0.25\ta", "?\ta").as_bytes()).unwrap();
+    surprisal_store::atomic::write(&path, SMALL.replace("-0.25\ta", "?\ta").as_bytes()).unwrap();
     let error = open(&path).unwrap_err().to_string();
     assert!(error.contains("x.arpa`, line 9: `?`"), "{error}");
 }
@@ -374,7 +374,7 @@ proptest! {
 fn byte_tokenizer() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text.txt");
-    crate::atomic::write(&path, b"some text").unwrap();
+    surprisal_store::atomic::write(&path, b"some text").unwrap();
     let options = surprisal_text::DataOptions {
         train: vec![path],
         val_fraction: 0.2,

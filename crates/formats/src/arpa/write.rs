@@ -13,7 +13,8 @@ use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 use super::{LOG_ZERO, SCORES, declaration};
 use crate::ordered::Sink;
 use crate::spell::{Context, Shape, Spellings, Text};
-use crate::{Error, Result, atomic};
+use crate::{Error, Result};
+use surprisal_store::atomic;
 
 /// What there is to know of a file that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub struct Written {
 /// Writes the file `path`, in place of what is there.
 ///
 /// # Errors
-/// [`Error::Io`], after which what was there is still there; [`Error::Unsupported`] as [`write_to`].
+/// [`Io`](surprisal_store::Error::Io), after which what was there is still there; [`Error::Unsupported`] as [`write_to`].
 pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer) -> Result<Written> {
     if tokenizer.vocab_size() != estimate.vocab_size as usize {
         let (tokens, words) = (estimate.vocab_size, tokenizer.vocab_size());
@@ -36,8 +37,9 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     }
     let declared = declaration(tokenizer.kind(), tokenizer.unit());
     let mut writer = atomic::Writer::create_large(path)?;
-    let zeros =
-        write_spelt(estimate, &Spellings::tokens(tokenizer), declared.as_deref(), |bytes| writer.put(bytes))?;
+    let zeros = write_spelt(estimate, &Spellings::tokens(tokenizer), declared.as_deref(), |bytes| {
+        Ok(writer.put(bytes)?)
+    })?;
     let mut notices = Vec::new();
     if declared.is_some() {
         notices.push(format!(

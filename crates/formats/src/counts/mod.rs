@@ -18,7 +18,8 @@ use surprisal_text::{Tokenizer, TokenizerKind};
 
 use crate::container::{self, Kind};
 use crate::ngram::{Vocabulary, map};
-use crate::{Error, Result, atomic};
+use crate::{Error, Result};
+use surprisal_store::atomic;
 
 const KIND: Kind = Kind { magic: b"SURPCNT2", what: "the counts file" };
 /// Sections of an order: words, counts, continuations.
@@ -73,7 +74,7 @@ pub fn is_one(head: &[u8]) -> bool {
 /// size in bytes.
 ///
 /// # Errors
-/// [`Error::Io`], after which what was there is still there; counts and a tokenizer that do not belong together.
+/// [`Io`](surprisal_store::Error::Io), after which what was there is still there; counts and a tokenizer that do not belong together.
 pub fn write(
     path: impl AsRef<Path>,
     counts: &Counts,
@@ -83,8 +84,8 @@ pub fn write(
     let (mut header, sections) = parts(counts, tokenizer)?;
     header.part = part.cloned();
     let mut writer = atomic::Writer::create(path)?;
-    container::write(&KIND, &header, &sections, |bytes| writer.put(bytes))?;
-    writer.commit_reproducible()
+    container::write(&KIND, &header, &sections, |bytes| Ok(writer.put(bytes)?))?;
+    Ok(writer.commit_reproducible()?)
 }
 
 /// The bytes of such a file.
@@ -104,7 +105,7 @@ pub fn to_bytes(counts: &Counts, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
 /// Reads the file `path`, with what its counts are of, if it says so.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Malformed`] for any byte that is not as it was written.
+/// [`Io`](surprisal_store::Error::Io); [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written.
 pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer, Option<Part>)> {
     let path = path.as_ref();
     container::read(&KIND, &map(path)?, interpret).map_err(|error| error.in_file(path))
@@ -113,7 +114,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer, Option<Part>)>
 /// The counts and the tokenizer in the bytes of a file.
 ///
 /// # Errors
-/// [`Error::Malformed`] for any byte that is not as it was written, and for what are no counts.
+/// [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written, and for what are no counts.
 pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(Counts, Tokenizer)> {
     let (counts, tokenizer, _) = container::read(&KIND, &bytes.into(), interpret)?;
     Ok((counts, tokenizer))

@@ -16,7 +16,8 @@ use super::Part;
 use crate::grams::Grams;
 use crate::ordered::Sink;
 use crate::spell::{Context, Shape, Spellings, Text, spell};
-use crate::{Error, Result, atomic};
+use crate::{Error, Result};
+use surprisal_store::atomic;
 
 /// What it is called where its bytes came from no file.
 const WHAT: &str = "the list of counts";
@@ -31,7 +32,7 @@ const BYTES_A_TASK: usize = 1 << 20;
 /// Where `part` is a part of a text, the first line says so: it has no tab, so that it is no gram.
 ///
 /// # Errors
-/// [`Error::Io`], after which what was there is still there; counts and a tokenizer that do not belong together.
+/// [`Io`](surprisal_store::Error::Io), after which what was there is still there; counts and a tokenizer that do not belong together.
 pub fn write_tsv(
     path: impl AsRef<Path>,
     counts: &Counts,
@@ -46,14 +47,14 @@ pub fn write_tsv(
         spellings: &spellings,
     };
     let mut writer = atomic::Writer::create_large(path)?;
-    let mut sink = Sink::new(|bytes: &[u8]| writer.put(bytes));
+    let mut sink = Sink::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
     if let Some(Part { number, parts, text }) = part.filter(|part| part.parts > 1) {
         sink.put(format!("{PART}{number} of {parts} of the text {text}\n").as_bytes())?;
     }
     for (len, level) in counts.levels.iter().enumerate() {
         sink.put_all(level.counts.len(), |grams, text| lines(&shape, len, level, grams, text))?;
     }
-    writer.commit_reproducible()
+    Ok(writer.commit_reproducible()?)
 }
 
 fn lines(shape: &Shape<'_>, len: usize, level: &Level, grams: Range<usize>, text: &mut Text) {

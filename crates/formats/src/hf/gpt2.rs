@@ -89,7 +89,7 @@ impl Gpt2Config {
     /// Reads `config.json` and refuses what this program does not compute.
     ///
     /// # Errors
-    /// [`Error::Malformed`] with the field.
+    /// [`Malformed`](surprisal_store::Error::Malformed) with the field.
     pub fn parse(what: &str, json: &[u8]) -> Result<Self> {
         let config: Self = parsed(what, json)?;
         config.check(what)?;

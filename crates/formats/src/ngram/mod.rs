@@ -9,13 +9,14 @@
 use std::{fs::File, path::Path};
 
 use serde::{Deserialize, Serialize};
-use surprisal_kernels::mapped::Mapped;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{self, NgramConfig, NgramModel, Report, Trie, packed::Bytes};
+use surprisal_platform::mapped::Mapped;
 use surprisal_text::Tokenizer;
 
 use crate::container::{self, Kind};
-use crate::{Error, Result, atomic, folder, read::regular_length};
+use crate::{Error, Result};
+use surprisal_store::{Error as StoreError, atomic, folder, read::regular_length};
 
 mod vocabulary;
 pub(crate) use vocabulary::Vocabulary;
@@ -40,12 +41,12 @@ pub fn is_one(head: &[u8]) -> bool {
 /// Writes the file `path`, in place of what is there. Returns its size in bytes.
 ///
 /// # Errors
-/// [`Error::Io`], after which what was there is still there; a model and a tokenizer that do not belong together.
+/// [`Io`](surprisal_store::Error::Io), after which what was there is still there; a model and a tokenizer that do not belong together.
 pub fn write(path: impl AsRef<Path>, model: &NgramModel, tokenizer: &Tokenizer) -> Result<u64> {
     let parts = Parts::of(model, tokenizer)?;
     let mut writer = atomic::Writer::create(path)?;
-    container::write(&KIND, &parts.header, &parts.sections, |bytes| writer.put(bytes))?;
-    writer.commit_reproducible()
+    container::write(&KIND, &parts.header, &parts.sections, |bytes| Ok(writer.put(bytes)?))?;
+    Ok(writer.commit_reproducible()?)
 }
 
 /// The bytes of such a file.
@@ -65,7 +66,7 @@ pub fn to_bytes(model: &NgramModel, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
 /// Opens the file `path`, mapped into memory.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Malformed`] for any byte that is not as it was written.
+/// [`Io`](surprisal_store::Error::Io); [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written.
 pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
     let path = path.as_ref();
     let bytes = map(path)?;
@@ -75,7 +76,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
 /// The model and the tokenizer in the bytes of a file, which are shared and not copied.
 ///
 /// # Errors
-/// [`Error::Malformed`] for any byte that is not as it was written.
+/// [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written.
 pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(NgramModel, Tokenizer)> {
     let wrong = |problem: &dyn std::fmt::Display| Error::malformed(KIND.what, &problem.to_string());
     container::read(&KIND, &bytes.into(), |header: Header, mut sections| {
@@ -124,7 +125,7 @@ fn belong(model: &NgramModel, tokenizer: &Tokenizer) -> Result<(), String> {
 
 /// The bytes of a file, mapped.
 pub(crate) fn map(path: &Path) -> Result<Bytes> {
-    let failed = |reason| Error::io("read", path, reason);
+    let failed = |reason| StoreError::io("read", path, reason);
     // A map of nothing is refused by some systems.
     let length = regular_length(path)?;
     if length == 0 {

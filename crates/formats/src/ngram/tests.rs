@@ -187,7 +187,7 @@ fn what_is_no_such_file_is_named() {
         let error = open(&path).unwrap_err().to_string();
         assert!(error.contains("x.ngram") && error.contains(says), "{error}");
     }
-    assert!(matches!(open(folder.path()), Err(Error::Io { .. })));
+    assert!(matches!(open(folder.path()), Err(Error::Store(StoreError::Io { .. }))));
     let (model, _) = word_model(2);
     let other = Tokenizer::from_words(TokenizerKind::Word, Unit::Line, ["<unk>", "<s>", "</s>"]).unwrap();
     assert!(to_bytes(&model, &other).is_err());

@@ -13,7 +13,7 @@ use gemm::Parallelism;
 
 pub use vector::matrix_vector;
 
-use crate::threads::Pool;
+use surprisal_platform::threads::Pool;
 
 /// A matrix that is read.
 #[derive(Clone, Copy, Debug)]

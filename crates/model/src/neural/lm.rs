@@ -224,7 +224,10 @@ impl LanguageModel for NeuralLm {
     /// For a transformer, with a key-value cache: see `session.rs`.
     fn session(&self) -> Result<Box<dyn Session + '_>> {
         match &self.neural.architecture {
-            Architecture::Transformer(transformer) => Ok(Box::new(CachedSession::new(self, transformer))),
+            Architecture::Transformer(transformer) => {
+                let block_size = self.neural.config().block_size();
+                Ok(Box::new(CachedSession::new(transformer, block_size, self.next(&[])?)))
+            }
             _ => Ok(Box::new(Replay::new(self))),
         }
     }

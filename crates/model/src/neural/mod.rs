@@ -29,12 +29,6 @@ pub use shape::{ActivationKind, NormKind, PositionKind, TransformerConfig};
 use crate::{Error, Result};
 use init::Source;
 
-/// What training has to say to the operations of these models: where gradients go, how precise products are, what is timed.
-pub mod compute {
-    pub use surprisal_ops::gradients::Gradients;
-    pub use surprisal_ops::{Precision, profile, with_precision};
-}
-
 /// Whether a model is learning or being judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {

@@ -4,14 +4,15 @@
 //! more. So a token is predicted from at least half a block of context, at the price of re-reading half a block, at once,
 //! every half block.
 
-use super::NeuralLm;
 use super::transformer::{Cache, Transformer};
-use crate::{LanguageModel, Result, Session, check_tokens};
+use crate::{Result, Session, check_tokens};
 
 /// A text being read by a transformer.
 pub(super) struct CachedSession<'a> {
-    lm: &'a NeuralLm,
     transformer: &'a Transformer,
+    block_size: usize,
+    /// ln q of every token where nothing was read.
+    start: Vec<f64>,
     /// The tokens in the caches, from position zero.
     read: Vec<u32>,
     caches: Vec<Cache>,
@@ -20,8 +21,8 @@ pub(super) struct CachedSession<'a> {
 }
 
 impl<'a> CachedSession<'a> {
-    pub(super) fn new(lm: &'a NeuralLm, transformer: &'a Transformer) -> Self {
-        Self { lm, transformer, read: Vec::new(), caches: transformer.caches(), last: None }
+    pub(super) fn new(transformer: &'a Transformer, block_size: usize, start: Vec<f64>) -> Self {
+        Self { transformer, block_size, start, read: Vec::new(), caches: transformer.caches(), last: None }
     }
 
     /// Reads the first tokens of a row at once.
@@ -33,7 +34,7 @@ impl<'a> CachedSession<'a> {
     }
 
     fn push(&mut self, token: u32) -> Result<()> {
-        let block_size = self.lm.neural.config().block_size();
+        let block_size = self.block_size;
         if self.read.len() == block_size {
             // With a block of one token there is nothing to keep.
             let mut kept = self.read.split_off(block_size - block_size / 2);
@@ -49,10 +50,9 @@ impl<'a> CachedSession<'a> {
 
 impl Session for CachedSession<'_> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
-        check_tokens(tokens, self.lm.vocab_size())?;
+        check_tokens(tokens, self.start.len())?;
         // What lies further back than a block would be forgotten on the way: it is not read at all.
-        let block_size = self.lm.neural.config().block_size();
-        let recent = &tokens[tokens.len().saturating_sub(block_size)..];
+        let recent = &tokens[tokens.len().saturating_sub(self.block_size)..];
         if self.read.is_empty() && !recent.is_empty() {
             self.fill(recent)?;
         } else {
@@ -61,7 +61,7 @@ impl Session for CachedSession<'_> {
             }
         }
         match &self.last {
-            None => self.lm.next(&[]),
+            None => Ok(self.start.clone()),
             Some(logits) => {
                 let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let sum: f64 = logits.iter().map(|&z| f64::from(z - max).exp()).sum();

@@ -8,8 +8,8 @@
 
 use std::ops::Range;
 
+use super::header::Combine;
 use super::packed::Packed;
-use super::trie::Combine;
 use super::view::{NONE, State, View, guided, guided_to, within_reach};
 
 /// Words a block.

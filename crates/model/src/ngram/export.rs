@@ -2,8 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::header::Combine;
 use super::smoothing::Estimate;
-use super::trie::{Combine, Table, Trie};
+use super::trie::{Table, Trie};
 use crate::{Error, Result};
 
 impl Trie {

@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::counts::{Counts, Level};
+use super::counts::Counts;
+use super::level::Level;
 use crate::{Error, Result};
 
 /// The counts of one part, and how its words are to be called.

@@ -17,8 +17,9 @@
 use rayon::prelude::*;
 
 use super::config::{NgramConfig, OrderReport, Report, Smoothing};
+use super::header::{Combine, Weight};
 use super::smoothing::Estimate;
-use super::trie::{Combine, Table, Trie, Weight};
+use super::trie::{Table, Trie};
 use super::view::{State, View};
 use super::{MAX_ORDER, NgramModel};
 use crate::{Error, LanguageModel, Renaming, Result};

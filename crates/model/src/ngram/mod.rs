@@ -15,6 +15,8 @@ mod code;
 mod config;
 mod counts;
 mod export;
+mod header;
+mod level;
 mod merge;
 mod mix;
 pub mod packed;
@@ -32,11 +34,13 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 pub use config::{Compat, NgramConfig, OrderReport, Report, Smoothing};
-pub use counts::{Counts, Level};
+pub use counts::Counts;
+pub use header::{Combine, Header, LevelHeader, Weight};
+pub use level::Level;
 pub use merge::Shard;
 pub use mix::{Part, mix, mix_memory};
 pub use smoothing::{Discounts, Estimate, Parameters, Probabilities, closed_form};
-pub use trie::{Combine, Header, LevelHeader, SECTIONS, Table, Trie, Weight};
+pub use trie::{SECTIONS, Table, Trie};
 pub use uniform::Uniform;
 pub use view::{Score, State, View};
 

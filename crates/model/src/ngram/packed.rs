@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
-use surprisal_kernels::prefetch::prefetch;
+use surprisal_platform::prefetch::prefetch;
 
 /// Shared bytes: a part of a buffer, or of a mapped file.
 #[derive(Clone)]

@@ -9,7 +9,8 @@
 
 use rayon::prelude::*;
 
-use super::trie::{Combine, Table, Trie, Weight};
+use super::header::{Combine, Weight};
+use super::trie::{Table, Trie};
 use crate::{Error, Result};
 
 /// Rounds of Lloyd's iteration: little moves after a dozen.

@@ -12,13 +12,13 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
-use surprisal_kernels::prefetch::prefetch;
+use surprisal_platform::prefetch::prefetch;
 
 use super::MAX_ORDER;
 use super::code::Code;
-use super::counts::Level;
+use super::level::Level;
 use super::packed::bits_for;
-use super::suffixes::Sorted;
+use super::suffixes::{Bucket, Shape, Sorted, cut, cut_buckets};
 
 /// Into how many buckets the places are cut, if there are enough words.
 const BUCKETS: usize = 1024;
@@ -43,25 +43,6 @@ pub(super) struct Text<'a> {
     place_bits: u32,
     /// Told how many places more are done with: each once when it is sorted, and once when its grams are written down.
     done: &'a (dyn Fn(u64) + Sync),
-}
-
-/// How many words a sorted place shares with the one before it, and how many it has.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Shape {
-    pub(super) shared: u8,
-    pub(super) room: u8,
-}
-
-/// The places of the words from one on; once they are sorted, with their shapes.
-pub(super) struct Bucket<'a> {
-    places: &'a mut [u32],
-    shapes: &'a mut [Shape],
-}
-
-impl Bucket<'_> {
-    pub(super) fn shapes(&self) -> impl Iterator<Item = (usize, Shape)> {
-        self.places.iter().zip(&*self.shapes).map(|(&place, &shape)| (place as usize, shape))
-    }
 }
 
 /// Where the grams of one bucket and order go.
@@ -402,25 +383,4 @@ impl<'a> Text<'a> {
 /// An array of zeros, touched by all threads.
 pub(super) fn fresh<T: Default + Send>(len: usize) -> Vec<T> {
     (0..len).into_par_iter().with_min_len(1 << 16).map(|_| T::default()).collect()
-}
-
-/// The parts of these sizes.
-pub(super) fn cut_buckets<'a>(
-    places: &'a mut [u32],
-    shapes: &'a mut [Shape],
-    sizes: &[usize],
-) -> Vec<Bucket<'a>> {
-    let parts = cut(places, sizes).into_iter().zip(cut(shapes, sizes));
-    parts.map(|(places, shapes)| Bucket { places, shapes }).collect()
-}
-
-/// Cuts an array into parts of these sizes.
-fn cut<'a, T>(mut array: &'a mut [T], sizes: &[usize]) -> Vec<&'a mut [T]> {
-    let mut parts = Vec::with_capacity(sizes.len());
-    for &size in sizes {
-        let (part, rest) = array.split_at_mut(size);
-        parts.push(part);
-        array = rest;
-    }
-    parts
 }

@@ -4,8 +4,26 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 
-use super::counts::Level;
-use super::sort::{Shape, cut_buckets};
+use super::level::Level;
+
+/// How many words a sorted place shares with the one before it, and how many it has.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Shape {
+    pub(super) shared: u8,
+    pub(super) room: u8,
+}
+
+/// The places of the words from one on; once they are sorted, with their shapes.
+pub(super) struct Bucket<'a> {
+    pub(super) places: &'a mut [u32],
+    pub(super) shapes: &'a mut [Shape],
+}
+
+impl Bucket<'_> {
+    pub(super) fn shapes(&self) -> impl Iterator<Item = (usize, Shape)> {
+        self.places.iter().zip(&*self.shapes).map(|(&place, &shape)| (place as usize, shape))
+    }
+}
 
 /// The places in the order of what begins there.
 pub(super) struct Sorted {
@@ -40,4 +58,25 @@ impl Sorted {
                 .for_each(|suffix| *suffix = ids[*suffix as usize + 1].load(Ordering::Relaxed));
         }
     }
+}
+
+/// The parts of these sizes.
+pub(super) fn cut_buckets<'a>(
+    places: &'a mut [u32],
+    shapes: &'a mut [Shape],
+    sizes: &[usize],
+) -> Vec<Bucket<'a>> {
+    let parts = cut(places, sizes).into_iter().zip(cut(shapes, sizes));
+    parts.map(|(places, shapes)| Bucket { places, shapes }).collect()
+}
+
+/// Cuts an array into parts of these sizes.
+pub(super) fn cut<'a, T>(mut array: &'a mut [T], sizes: &[usize]) -> Vec<&'a mut [T]> {
+    let mut parts = Vec::with_capacity(sizes.len());
+    for &size in sizes {
+        let (part, rest) = array.split_at_mut(size);
+        parts.push(part);
+        array = rest;
+    }
+    parts
 }

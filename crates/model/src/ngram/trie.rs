@@ -15,53 +15,15 @@
 //! it as an f64. Nothing is rounded, and the sum over all words is one to the last digits of an f64.
 
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::MAX_ORDER;
+use super::header::{Combine, GUIDE, Header, LevelHeader, Weight};
 use super::packed::{
     Bytes, Packed, Packer, Starts, bases_len, bits_for, distance_bits, distances, pack, pack_bases,
     packed_len,
 };
 use super::view::{LevelView, View};
 use crate::{Error, Result};
-
-/// How a seen gram's value and the lower order combine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Combine {
-    /// The value is added to what backs off.
-    Interpolate,
-    /// A seen gram is its value alone.
-    BackOff,
-    /// Only the longest context speaks; what it leaves goes to the uniform distribution (add-k).
-    Longest,
-}
-
-impl Combine {
-    /// q(w | h) from the gram's value if it was seen, the context's weight, and q(w | h').
-    #[inline]
-    pub(super) fn with(self, value: Option<f64>, weight: Weight, lower: f64) -> f64 {
-        match value {
-            Some(value) if self == Self::BackOff => value * weight.scale,
-            Some(value) => value * weight.scale + weight.backoff * lower,
-            None => weight.backoff * lower,
-        }
-    }
-}
-
-/// What a context does with its words.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Weight {
-    /// Multiplies the values of the grams seen in it.
-    pub scale: f64,
-    /// Multiplies the lower order.
-    pub backoff: f64,
-}
-
-impl Weight {
-    /// A context that was never followed by anything: the lower order answers.
-    pub const NONE: Self = Self { scale: 0.0, backoff: 1.0 };
-}
 
 /// One order, unpacked. Level 1 has an entry for every word of the vocabulary, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -80,43 +42,8 @@ pub struct Table {
     pub weights: Vec<Weight>,
 }
 
-/// The shape of a [`Trie`]: with the bytes of its sections, all there is to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Header {
-    /// |V|.
-    pub vocab_size: u32,
-    /// `<s>`, which is context only.
-    pub bos: Option<u32>,
-    /// How values and lower orders combine.
-    pub combine: Combine,
-    /// What the lower order is multiplied by where the context was never seen.
-    pub missing: f64,
-    /// Whether every gram's suffix is a gram too, so that a word unseen in a context is unseen in every longer one.
-    pub complete: bool,
-    /// One entry an order.
-    pub levels: Vec<LevelHeader>,
-}
-
-/// The shape of one order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LevelHeader {
-    /// How many grams.
-    pub grams: u32,
-    /// How many different values.
-    pub values: u32,
-    /// How many different weights.
-    pub weights: u32,
-    /// How wide the distances of [`Starts`] are; 0 at the highest order.
-    pub distance_bits: u32,
-}
-
 /// The sections of one order: its grams, its values, its weights, where continuations start, and some of its words.
 pub const SECTIONS: usize = 5;
-
-/// Every how many grams [`Level::guide`] has a word.
-pub(super) const GUIDE: usize = 32;
 
 /// A counted model that answers queries.
 #[derive(Debug, Clone)]

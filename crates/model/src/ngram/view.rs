@@ -1,8 +1,8 @@
 //! Questions to a [`super::Trie`]: a word after a text, the words seen after a context, the whole distribution.
 
 use super::MAX_ORDER;
+use super::header::{Combine, GUIDE, Header, Weight};
 use super::packed::{Packed, Starts};
-use super::trie::{Combine, GUIDE, Header, Weight};
 
 /// A [`Trie`] with its sections at hand.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use super::*;
 use crate::gradients::Gradients;
 use crate::layers::Centre;
 use crate::testing::numbers;
+use crate::{Activation, Attention, DropoutStream};
 use crate::{Angles, Precision};
 
 struct Made {

@@ -11,9 +11,8 @@ use surprisal_kernels::norm;
 
 use super::attention::Kept;
 use super::{linear, result, rows, slice, with_option, with2};
-use crate::block::{AttentionBlock, Cache, Drop, MlpBlock};
 use crate::inplace::read;
-use crate::layers::{Linear, Norm};
+use crate::layers::{AttentionBlock, Cache, Drop, Linear, MlpBlock, Norm};
 use crate::profile::{Part, time};
 use crate::scratch::Scratch;
 use crate::{Precision, context};

@@ -41,7 +41,7 @@ fn library(error: &dyn std::fmt::Display) -> Error {
 }
 
 /// Trains byte-level BPE on `pieces`.
-pub(super) fn train_bpe(
+pub(crate) fn train_bpe(
     vocab_size: usize,
     unit: Unit,
     pieces: impl Iterator<Item = Result<Piece>> + Send,

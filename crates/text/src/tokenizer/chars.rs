@@ -1,6 +1,6 @@
 //! Characters as tokens.
 
-use super::index::Key;
+use super::key::Key;
 use super::table::{Interner, Table};
 use crate::Unit;
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::workers::each_piece;
 const WORDS: usize = (char::MAX as usize + 1).div_ceil(64);
 
 /// The characters of `spans`, by code point.
-pub(super) fn train(unit: Unit, spans: &[Span], threads: usize) -> Result<Table> {
+pub(crate) fn train(unit: Unit, spans: &[Span], threads: usize) -> Result<Table> {
     let (sets, _) = each_piece(
         spans,
         threads,

@@ -1,65 +1,10 @@
 //! From a word to its id: an open-addressed index over a list of words, so that a look-up allocates nothing.
 
-use std::ops::Range;
 use std::sync::Mutex;
 
-use super::scan::{BATCH, Part};
-use super::table::Words;
+use super::arena::Words;
+use super::key::{BATCH, Key, SHORT, fold};
 use crate::workers::{lock, on_threads};
-
-/// What a word is looked up by: its own bytes if it has eight or fewer (zeros behind them), otherwise a hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Key {
-    pub(crate) bits: u64,
-    /// Of the word, in bytes.
-    pub(crate) len: usize,
-}
-
-/// Words up to this long are their own key.
-const SHORT: usize = 8;
-
-impl Key {
-    pub(crate) fn of(word: &[u8]) -> Self {
-        let part = |bytes: &[u8]| {
-            let mut eight = [0; 8];
-            eight[..bytes.len()].copy_from_slice(bytes);
-            u64::from_le_bytes(eight)
-        };
-        if word.len() <= SHORT {
-            return Self { bits: part(word), len: word.len() };
-        }
-        let mut chunks = word.chunks_exact(8);
-        let mut bits = word.len() as u64;
-        for chunk in &mut chunks {
-            bits = fold(bits ^ part(chunk));
-        }
-        Self { bits: fold(bits ^ part(chunks.remainder())), len: word.len() }
-    }
-
-    /// Of the word at `place` in `bytes`: most are short, and have eight bytes to be loaded at once.
-    #[inline]
-    pub(super) fn within(bytes: &[u8], place: Range<usize>) -> Self {
-        match bytes.get(place.start..).and_then(|rest| rest.first_chunk()) {
-            Some(eight) if (1..=SHORT).contains(&place.len()) => {
-                let behind = 8 * (SHORT - place.len());
-                Self { bits: u64::from_le_bytes(*eight) << behind >> behind, len: place.len() }
-            }
-            _ => Self::of(&bytes[place]),
-        }
-    }
-
-    /// The length as slots hold it.
-    fn short_len(self) -> u32 {
-        u32::try_from(self.len).unwrap_or(u32::MAX)
-    }
-}
-
-/// Both halves of a product with the golden ratio's digits: every bit of `x` reaches every bit of the hash.
-#[inline]
-fn fold(x: u64) -> u64 {
-    let product = u128::from(x ^ 0x243F_6A88_85A3_08D3) * u128::from(0x9E37_79B9_7F4A_7C15_u64);
-    (product as u64) ^ ((product >> 64) as u64)
-}
 
 /// Which keys may be in a set: a bit for each of 2²⁰ hashes, 128 KiB.
 pub(crate) struct Hashes(Vec<u64>);
@@ -208,12 +153,12 @@ impl Index {
         }
     }
 
-    /// The slots where the searches for `parts` begin: loads that do not wait for each other.
+    /// The slots where the searches for `keys` begin: loads that do not wait for each other.
     #[inline]
-    pub(super) fn first_slots(&self, parts: &[Part]) -> Slots {
+    pub(super) fn first_slots(&self, keys: impl Iterator<Item = Key>) -> Slots {
         let mut slots = Slots([EMPTY; BATCH + 2]);
-        for (slot, part) in slots.0.iter_mut().zip(parts) {
-            *slot = Slot::unpack(self.slots[self.start(part.key.bits)]);
+        for (slot, key) in slots.0.iter_mut().zip(keys) {
+            *slot = Slot::unpack(self.slots[self.start(key.bits)]);
         }
         slots
     }

@@ -9,7 +9,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::table::Words;
+use super::arena::Words;
 use super::{BOS, Codec, EOS, Interner, Table, Tokenizer, UNK, bytes};
 use crate::Unit;
 use crate::error::{Error, Result};

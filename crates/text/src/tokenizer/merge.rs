@@ -4,8 +4,9 @@
 //! to the thread that met it earliest (each thread looks its words up in the others' tables, all at once), and the
 //! lists without the words that belong to others, merged by place, are the vocabulary.
 
+use super::arena::Words;
 use super::index::Hashes;
-use super::table::{Interner, Table, Words, specials};
+use super::table::{Interner, Table, specials};
 use crate::Unit;
 use crate::error::Result;
 use crate::workers::{beside, on_threads};

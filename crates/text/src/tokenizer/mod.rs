@@ -8,10 +8,12 @@
 //! point, words by first appearance, bytes by value. Byte ids are the bytes themselves, with the special tokens after
 //! them.
 
+mod arena;
 mod bytes;
 mod chars;
 mod index;
 mod json;
+mod key;
 mod merge;
 mod scan;
 mod table;
@@ -21,12 +23,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{encode_words, learn_words};
+use crate::Unit;
 use crate::error::Result;
-use crate::pieces::{Pieces, Span};
-use crate::{Reading, Unit};
 
-pub(crate) use index::{Key, Slots};
+pub(crate) use bytes::train_bpe;
+pub(crate) use chars::train as train_chars;
+pub(crate) use index::Slots;
+pub(crate) use key::Key;
 pub(crate) use merge::{Met, look_up, merge};
 pub(crate) use scan::{PAD, Part, scan, separates};
 pub(crate) use table::{Interner, Table, specials};
@@ -85,22 +88,6 @@ pub(crate) enum Codec {
 }
 
 impl Tokenizer {
-    /// Learns the vocabulary of `spans`, the training text.
-    ///
-    /// # Errors
-    /// Text that is not UTF-8 (except for bytes), a vocabulary that is too large, a failure to read.
-    pub(crate) fn train(kind: TokenizerKind, unit: Unit, spans: &[Span], reading: Reading) -> Result<Self> {
-        let codec = match kind {
-            TokenizerKind::Byte => Codec::Byte,
-            TokenizerKind::Char => Codec::Char(chars::train(unit, spans, reading.threads)?),
-            TokenizerKind::Word => return Ok(learn_words(spans, unit, reading)?.0),
-            TokenizerKind::Bpe { vocab_size } => {
-                Codec::Bpe(Box::new(bytes::train_bpe(vocab_size, unit, Pieces::new(spans))?))
-            }
-        };
-        Ok(Self { codec, unit })
-    }
-
     /// Reads a `tokenizer.json`.
     ///
     /// Only the components that these tokenizers are made of are accepted, and limits are checked first: the file may
@@ -178,7 +165,7 @@ impl Tokenizer {
         match &self.codec {
             Codec::Byte => self.encode_bytes(text.as_bytes(), ids),
             Codec::Char(table) => chars::encode(table, self.unit, text, ids),
-            Codec::Word(table) => encode_words(table, self.unit, text, ids)?,
+            Codec::Word(table) => words::encode(table, self.unit, text, ids)?,
             Codec::Bpe(bpe) => bytes::encode_bpe(bpe, self.unit, text, ids)?,
         }
         Ok(())

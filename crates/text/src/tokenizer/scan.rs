@@ -4,7 +4,7 @@
 //! characters that are hardly ever met, are below 0x21; eight bytes are tested for that in four operations
 //! (Mycroft's zero-byte trick, shifted), and a word of up to eight bytes is its own key for looking it up.
 
-use super::index::Key;
+use super::key::{BATCH, Key};
 use crate::error::Result;
 
 /// Bytes that must stand behind the text so that eight can be loaded anywhere in it.
@@ -31,10 +31,6 @@ impl Part {
 }
 
 const NEWLINE: Key = Key { bits: b'\n' as u64, len: 1 };
-
-/// How many parts are handed out at a time. Looking up a word is waiting for memory; that of many words is waiting
-/// once.
-pub(crate) const BATCH: usize = 64;
 
 pub(crate) fn separates(byte: u8) -> bool {
     matches!(byte, b'\0' | b'\t' | b'\n' | b'\r' | b' ')

@@ -3,93 +3,19 @@
 
 use std::sync::OnceLock;
 
-use super::index::{Index, Key, Slots};
+use super::arena::Words;
+use super::index::{Index, Slots};
+use super::key::Key;
 use super::scan::Part;
 use super::{BOS, EOS, MAX_VOCABULARY, UNK};
 use crate::Unit;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// How many ids the special tokens of a table take.
 pub(crate) fn specials(unit: Unit) -> u32 {
     match unit {
         Unit::Stream => 1,
         Unit::Line => 3,
-    }
-}
-
-/// Strings by number, one behind the other.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Words {
-    text: String,
-    ends: Vec<usize>,
-}
-
-impl Words {
-    pub(crate) fn with_capacity(words: usize, bytes: usize) -> Self {
-        Self { text: String::with_capacity(bytes), ends: Vec::with_capacity(words) }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Bytes of all of them together.
-    pub(crate) fn bytes(&self) -> usize {
-        self.text.len()
-    }
-
-    pub(crate) fn get(&self, id: usize) -> Option<&str> {
-        let end = *self.ends.get(id)?;
-        let start = if id == 0 { 0 } else { self.ends[id - 1] };
-        self.text.get(start..end)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
-        (0..self.len()).filter_map(|id| self.get(id))
-    }
-
-    /// All from number `first` on, and their keys.
-    pub(crate) fn keyed_from(&self, first: usize) -> impl Iterator<Item = (Key, &[u8])> {
-        let bytes = self.text.as_bytes();
-        let mut start = first.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |&end| end);
-        self.ends.get(first..).unwrap_or_default().iter().map(move |&end| {
-            let word = start..end;
-            start = end;
-            (Key::within(bytes, word.clone()), &bytes[word])
-        })
-    }
-
-    /// A list of words as bytes, checked to be UTF-8 all at once.
-    ///
-    /// # Errors
-    /// More than [`MAX_VOCABULARY`]; a word that is no text.
-    pub(crate) fn from_bytes<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Self> {
-        let count = words.size_hint().0.min(MAX_VOCABULARY);
-        // Memory that is not used is not touched.
-        let (mut bytes, mut ends) = (Vec::with_capacity(16 * count), Vec::with_capacity(count));
-        for word in words {
-            if ends.len() >= MAX_VOCABULARY {
-                return Err(Error::VocabularyTooLarge { size: ends.len() + 1, limit: MAX_VOCABULARY });
-            }
-            bytes.extend_from_slice(word);
-            ends.push(bytes.len());
-        }
-        match String::from_utf8(bytes) {
-            Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => Ok(Self { text, ends }),
-            _ => Err(Error::Tokenizer { message: "one of its words is no UTF-8 text".into() }),
-        }
-    }
-
-    /// # Errors
-    /// More than [`MAX_VOCABULARY`].
-    pub(crate) fn push(&mut self, word: &str) -> Result<u32> {
-        let id = self.len();
-        if id >= MAX_VOCABULARY {
-            return Err(Error::VocabularyTooLarge { size: id + 1, limit: MAX_VOCABULARY });
-        }
-        self.text.push_str(word);
-        self.ends.push(self.text.len());
-        Ok(id as u32)
     }
 }
 
@@ -133,7 +59,7 @@ impl Interner {
     /// Where to begin to look for `parts`, for [`Self::find_from`].
     #[inline]
     pub(crate) fn first_slots(&self, parts: &[Part]) -> Slots {
-        self.index.first_slots(parts)
+        self.index.first_slots(parts.iter().map(|part| part.key))
     }
 
     /// [`Self::find`] of part `n` of a batch; words may have been added since its slots were taken.
@@ -206,7 +132,7 @@ impl Table {
     /// Where to begin to look for `parts`, for [`Self::find_from`].
     #[inline]
     pub(crate) fn first_slots(&self, parts: &[Part]) -> Slots {
-        self.index().first_slots(parts)
+        self.index().first_slots(parts.iter().map(|part| part.key))
     }
 
     /// [`Self::find`] of part `n` of a batch.

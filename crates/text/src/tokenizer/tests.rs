@@ -4,8 +4,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Reading;
+use crate::encode;
 use crate::error::Error;
 use crate::pieces::Place;
+use crate::pieces::Span;
 
 const TEXT: &str =
     "the cat sat on the mat.\nthe dog  sat\ton the log.\n\nÉmile said: \"où est le chat?\"\nend";
@@ -16,7 +19,7 @@ fn spans(text: &str) -> [Span; 1] {
 }
 
 fn train(kind: TokenizerKind, unit: Unit) -> Tokenizer {
-    Tokenizer::train(kind, unit, &spans(TEXT), Reading::default()).unwrap()
+    encode::train(kind, unit, &spans(TEXT), Reading::default()).unwrap()
 }
 
 const KINDS: [TokenizerKind; 4] =
@@ -114,7 +117,7 @@ fn special_names_in_a_text_are_only_text() {
 #[test]
 fn a_bpe_vocabulary_has_its_size_and_too_small_a_one_is_refused() {
     let text = TEXT.repeat(20);
-    let tokenizer = Tokenizer::train(
+    let tokenizer = encode::train(
         TokenizerKind::Bpe { vocab_size: 280 },
         Unit::Stream,
         &spans(&text),
@@ -124,7 +127,7 @@ fn a_bpe_vocabulary_has_its_size_and_too_small_a_one_is_refused() {
     assert_eq!(tokenizer.vocab_size(), 280);
     assert!(tokenizer.encode("the cat").unwrap().len() < 7);
     let kind = TokenizerKind::Bpe { vocab_size: 200 };
-    assert!(Tokenizer::train(kind, Unit::Stream, &spans(TEXT), Reading::default()).is_err());
+    assert!(encode::train(kind, Unit::Stream, &spans(TEXT), Reading::default()).is_err());
 }
 
 #[test]

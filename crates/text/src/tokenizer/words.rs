@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::table::{Table, Words, specials};
+use super::arena::Words;
+use super::scan::{PAD, scan};
+use super::table::{Table, specials};
 use super::{BOS, Codec, EOS, Tokenizer, TokenizerKind, UNK, bytes};
 use crate::Unit;
 use crate::error::{Error, Result};
@@ -96,6 +98,19 @@ impl Tokenizer {
             Codec::Bpe(bpe) => bytes::spelling(bpe, id).into(),
         }
     }
+}
+
+/// Appends the ids of the words of `text`. The names of special tokens are ordinary, unknown words of a text.
+pub(super) fn encode(table: &Table, unit: Unit, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    let padded = [text.as_bytes(), &PAD].concat();
+    scan(&padded, |parts| {
+        let wanted = parts.iter().filter(|part| unit == Unit::Stream || !part.is_newline());
+        ids.extend(wanted.map(|part| {
+            let id = table.find(part.key, part.bytes(&padded));
+            id.filter(|&id| id >= specials(unit)).unwrap_or(0)
+        }));
+        Ok(())
+    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `surprisal bench`: how fast this machine does the hot parts. Always JSON lines: they are for scripts to compare.
 
+mod ngram;
+
 use serde_json::json;
 use surprisal_loss::bench::{Case, default_cases, measure};
 
@@ -18,12 +20,12 @@ pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
     }
     match arguments.what {
         BenchWhat::Loss => loss(arguments, output),
-        BenchWhat::Ngram => super::bench_ngram::run(arguments, output),
+        BenchWhat::Ngram => ngram::run(arguments, output),
         BenchWhat::Step => step(arguments, output),
     }
 }
 
-pub(super) fn no_case(arguments: &cli::Bench, known: impl Iterator<Item = String>) -> Failure {
+fn no_case(arguments: &cli::Bench, known: impl Iterator<Item = String>) -> Failure {
     Failure::usage(format!("no case's name contains \"{}\"", arguments.case))
         .hint(format!("there are: {}", known.collect::<Vec<_>>().join(", ")))
 }

@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use surprisal_formats::counts::Part;
-use surprisal_formats::read::read_regular;
 use surprisal_formats::{arpa, counts, ngram};
-use surprisal_kernels::threads::Pool;
 use surprisal_model::ngram::{Counts, MAX_ORDER, NgramConfig, NgramModel, Smoothing, from_counts};
+use surprisal_platform::threads::Pool;
+use surprisal_store::read::read_regular;
 use surprisal_text::{Corpus, DataOptions, LastLine, Reading, Tokenizer, TokenizerKind, Unit};
 
 use crate::cli;
 use crate::config::{Model, threads};
 use crate::failure::{Failure, Result};
 use crate::kind::{self, Kind};
-use crate::models::say_notices;
-use crate::output::{Output, bytes, many, one_line, thousands};
+use crate::output::Output;
 use crate::outputs;
 use crate::progress::Progress;
+use crate::wording::{bytes, many, one_line, thousands};
 
 /// One of a few names.
 fn named<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Result<T> {
@@ -103,7 +103,7 @@ fn config(how: &cli::Smooth, order: usize, bos: Option<u32>, unk: Option<u32>) -
         tune: Some(how.tune),
         ..Model::default()
     };
-    crate::models::ngram_config(&model, bos, unk)
+    crate::config::ngram_config(&model, bos, unk)
 }
 
 /// Runs `surprisal count`.
@@ -143,7 +143,7 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     let progress = Progress::new(output);
     progress.phase("reading", 0);
     let (tokenizer, text) = corpus.tokenize_train(kind)?;
-    say_notices(corpus.notices(), output);
+    output.say_notices(corpus.notices());
     let needed = Counts::memory(text.ids.len(), tokenizer.vocab_size(), order);
     output.say(format!(
         "{}: {}, vocabulary of {}; counting takes {} at most",
@@ -337,11 +337,11 @@ fn write(
         // The model keeps what it was told as a config's key; here it is a flag.
         let notices =
             report.notices.iter().map(|notice| notice.replace("(tune = true finds", "(--tune finds"));
-        say_notices(&notices.collect::<Vec<_>>(), output);
+        output.say_notices(&notices.collect::<Vec<_>>());
         progress.phase("writing", 0);
         for path in plan.files("arpa") {
             let written = plan.pool.install(|| arpa::write(path, &estimate, tokenizer))?;
-            say_notices(&written.notices, output);
+            output.say_notices(&written.notices);
             done(path, written.bytes);
         }
         if plan.files("ngram").next().is_some() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use surprisal_kernels::threads::Pool;
+use surprisal_platform::threads::Pool;
 
 use crate::cli;
 use crate::compare::measure::{Calibrated, measure};
@@ -12,7 +12,8 @@ use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate, warn_unknown};
 use crate::failure::Result;
 use crate::models;
-use crate::output::{Output, labelled, number, thousands};
+use crate::output::Output;
+use crate::wording::{labelled, number, thousands};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Eval, output: &Output) -> Result<()> {

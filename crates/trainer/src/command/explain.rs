@@ -8,9 +8,9 @@ use std::io::IsTerminal;
 use clap::ColorChoice;
 use serde::Serialize;
 use serde_json::json;
-use surprisal_kernels::threads::Pool;
 use surprisal_loss::information;
 use surprisal_model::LanguageModel;
+use surprisal_platform::threads::Pool;
 use surprisal_text::{TokenText, TokenizerKind, encode_text};
 
 use crate::cli;
@@ -19,7 +19,8 @@ use crate::config::cores;
 use crate::evaluate::{self, Evaluation, evaluate, warn_unknown};
 use crate::failure::{Failure, Result};
 use crate::models::{self, LoadedModel, Model};
-use crate::output::{Output, many, number, one_line};
+use crate::output::Output;
+use crate::wording::{many, number, one_line};
 
 /// Why a trained model's first token costs what it costs.
 const STARTS_UNIFORM: &str = "the first token has nothing before it, which this model was never trained to read: there every \
@@ -136,7 +137,7 @@ impl Text {
     fn of(loaded: &LoadedModel, text: &str, output: &Output) -> Result<Self> {
         let tokenizer = &loaded.tokenizer;
         let (read, mut unknown) = encode_text("the text", text, tokenizer, loaded.reading())?;
-        models::say_notices(&read.notices, output);
+        output.say_notices(&read.notices);
         let tokens = read.tokens;
         let scored = (0..).zip(&tokens.ids).filter(|(_, id)| Some(**id) != tokens.bos());
         let stood = scored.map(|(place, &id)| match unknown.remove(&place) {

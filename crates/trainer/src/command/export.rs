@@ -6,19 +6,20 @@ use std::path::Path;
 
 use serde_json::json;
 use surprisal_formats::hf::{self, HuggingFaceConfig, HuggingFaceTokenizer};
-use surprisal_formats::lock::Lock;
 use surprisal_formats::{arpa, ngram};
-use surprisal_kernels::threads::Pool;
 use surprisal_model::neural::NeuralConfig;
 use surprisal_model::ngram::NgramModel;
+use surprisal_platform::threads::Pool;
+use surprisal_store::lock::Lock;
 use surprisal_text::Tokenizer;
 
 use crate::cli;
 use crate::config::cores;
 use crate::failure::{Failure, Result};
 use crate::models;
-use crate::output::{Output, shown};
+use crate::output::Output;
 use crate::outputs;
+use crate::wording::shown;
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
@@ -69,7 +70,7 @@ pub(super) fn write(
         return Ok(ngram::write(out, model, tokenizer)?);
     }
     let written = arpa::write(out, &model.trie().to_estimate()?, tokenizer)?;
-    models::say_notices(&written.notices, output);
+    output.say_notices(&written.notices);
     Ok(written.bytes)
 }
 

@@ -12,8 +12,9 @@ use crate::cli;
 use crate::failure::{Failure, Result};
 use crate::kind::Kind;
 use crate::models;
-use crate::output::{Output, bytes, duration, labelled, many, thousands};
+use crate::output::Output;
 use crate::runs;
+use crate::wording::{bytes, duration, labelled, many, thousands};
 
 /// Labels and what stands beside them.
 type Lines = Vec<(String, String)>;
@@ -112,7 +113,7 @@ fn model(path: &Path, kind: Kind, output: &Output) -> Result<()> {
     if let Some(record) = &record {
         let number = |pointer: &str| record.pointer(pointer).and_then(Value::as_f64);
         if let (Some(nats), Some(perplexity)) = (number("/eval/nats_per_token"), number("/eval/perplexity")) {
-            let perplexity = crate::output::number(perplexity, 3);
+            let perplexity = crate::wording::number(perplexity, 3);
             lines.push(("validation".into(), format!("{nats:.4} nats a token, perplexity {perplexity}")));
         }
         if let (Some(steps), Some(seconds)) = (number("/steps"), number("/train_seconds")) {

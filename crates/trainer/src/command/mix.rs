@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::json;
-use surprisal_kernels::threads::Pool;
 use surprisal_model::ngram::{self as counted, NgramModel, Part};
 use surprisal_model::{LanguageModel, Mixture, Renamed, Renaming, best_weights};
+use surprisal_platform::threads::Pool;
 use surprisal_text::{TokenText, Tokenizer, TokenizerKind, encode_files_with};
 
 use crate::cli;
@@ -16,9 +16,10 @@ use crate::evaluate::{Evaluation, evaluate, log_probs, warn_unknown};
 use crate::failure::{Failure, Result};
 use crate::kind::{Kind, check_texts, say_configs};
 use crate::models::{self, LoadedModel};
-use crate::output::{Output, bytes, many, number, shown, thousands};
+use crate::output::Output;
 use crate::outputs;
 use crate::progress::Progress;
+use crate::wording::{bytes, many, number, shown, thousands};
 
 /// What a person asked for, as far as that can be seen without reading a file.
 struct Plan<'a> {
@@ -99,7 +100,7 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
     progress.phase("reading texts", 0);
     let read = |paths: &[PathBuf]| {
         let text = encode_files_with(paths, &tokenizer, loaded[0].reading())?;
-        models::say_notices(&text.notices, output);
+        output.say_notices(&text.notices);
         Ok::<_, Failure>(text)
     };
     let text = if plan.texts.is_empty() { None } else { Some(read(&plan.texts)?) };

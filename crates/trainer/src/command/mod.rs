@@ -1,7 +1,6 @@
 //! The commands other than `train`.
 
 pub(crate) mod bench;
-mod bench_ngram;
 pub(crate) mod count;
 pub(crate) mod eval;
 pub(crate) mod explain;

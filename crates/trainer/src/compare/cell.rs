@@ -4,23 +4,27 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use surprisal_formats::atomic;
-use surprisal_formats::read::regular_text;
-use surprisal_kernels::threads::Pool;
+use surprisal_platform::threads::Pool;
+use surprisal_store::atomic;
+use surprisal_store::read::regular_text;
 
 use super::measure::{Measure, measure};
-use super::summary::JudgedBy;
 use super::truth::Truth;
 use crate::config::{Config, Loaded};
 use crate::data::Prepared;
 use crate::failure::{Failure, Kind, Result};
+use crate::identity::{self, Identity};
 use crate::models;
 use crate::output::Output;
 use crate::signals::Stop;
-use crate::train::{
-    self,
-    identity::{self, Identity},
-};
+use crate::train;
+
+/// Hashes (BLAKE3) of the tokenizer and of the validation tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct JudgedBy {
+    pub(crate) tokenizer: blake3::Hash,
+    pub(crate) validation: blake3::Hash,
+}
 
 /// What a finished cell leaves beside its run.
 const RECORD: &str = "cell.json";

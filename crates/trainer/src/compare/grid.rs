@@ -184,7 +184,7 @@ impl Variant {
             let line = || config::line_of_key(&self.text, "data", key, entry()).filter(|_| is_of_file());
             config::texts(&loaded, key).map_err(|failure| named(failure, line()))?;
         }
-        loaded.text = crate::train::resolved(&loaded.config)?;
+        loaded.text = crate::config::resolved(&loaded.config)?;
         Ok(loaded)
     }
 

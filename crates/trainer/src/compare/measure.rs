@@ -1,10 +1,10 @@
 //! Everything a comparison wants to know of a model beside its perplexity, from one reading of the validation text.
 
 use serde::{Deserialize, Serialize};
-use surprisal_kernels::threads::Pool;
 use surprisal_loss::calibration::{BINS, Bin, Calibration, Report, temperature};
 use surprisal_loss::information::log_sum_exp;
 use surprisal_model::LanguageModel;
+use surprisal_platform::threads::Pool;
 use surprisal_text::TokenizerKind;
 
 use super::truth::Truth;

@@ -18,32 +18,35 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
-use surprisal_formats::atomic;
-use surprisal_formats::lock::Lock;
-use surprisal_formats::read::regular_text;
-use surprisal_formats::run::refuse_occupied;
-use surprisal_kernels::threads::Pool;
+use surprisal_platform::threads::Pool;
+use surprisal_store::atomic;
+use surprisal_store::lock::Lock;
+use surprisal_store::read::regular_text;
+use surprisal_store::run::refuse_occupied;
 
 use crate::cli;
 use crate::config;
 use crate::data::Prepared;
 use crate::failure::{Failure, Result};
 use crate::memory;
-use crate::output::{Output, duration, many, shown};
+use crate::output::Output;
 use crate::outputs;
-use crate::report;
 use crate::signals::Stop;
 use crate::train;
+use crate::wording::{duration, many, shown};
 use cell::{Cell, Finished, Text};
 use grid::{Grid, Variant};
-use summary::Row;
+use summary::{Difference, Row};
 
 /// What is left of a comparison beside its cells: all numbers, and the page.
 const TOLD: &str = "comparison.json";
 const REPORT: &str = "report.html";
 
+/// Makes the page of a comparison by name: its rows, the text of each, the differences, and the folder.
+pub(crate) type Render<'a> = dyn Fn(&str, &[Row], &[&Text], &[Difference], &Path) -> Result<String> + 'a;
+
 /// Runs the command.
-pub(crate) fn run(arguments: &cli::Compare, output: &Output, stop: &Stop) -> Result<()> {
+pub(crate) fn run(arguments: &cli::Compare, render: &Render<'_>, output: &Output, stop: &Stop) -> Result<()> {
     let started = std::time::Instant::now();
     let grid = Grid::load(arguments)?;
     let root = arguments.out.clone().unwrap_or_else(|| Path::new("runs").join(&grid.name));
@@ -95,7 +98,7 @@ pub(crate) fn run(arguments: &cli::Compare, output: &Output, stop: &Stop) -> Res
     for (cell, finished) in cells.iter().zip(finished) {
         rows[cell.variant].cells.extend(finished);
     }
-    tell(&grid, &rows, &texts, &root, started.elapsed().as_secs_f64(), output)
+    tell(&grid, (&rows, &texts, &root), render, started.elapsed().as_secs_f64(), output)
 }
 
 const STOPPED: &str =
@@ -108,7 +111,8 @@ fn jobs(grid: &Grid, waiting: &[&Cell], texts: &[Text], output: &Output) -> Resu
     let needed = |cell: &&Cell| train::memory(&cell.loaded.config, &texts[cell.text].data).unwrap_or(0);
     let needed = waiting.iter().map(needed).max().unwrap_or(0);
     let jobs = grid.jobs.unwrap_or_else(config::cores).min(waiting.len()).max(1);
-    let fit = memory::available().map_or(jobs, |free| (free / needed.max(1)).max(1) as usize);
+    let fit =
+        surprisal_platform::memory::available().map_or(jobs, |free| (free / needed.max(1)).max(1) as usize);
     if jobs > fit && grid.jobs.is_some() {
         let what = format!("making {jobs} cells at a time");
         memory::check(needed * jobs as u64, &what, &format!("--jobs {fit} fits"))?;
@@ -154,7 +158,7 @@ fn plan(grid: &Grid, root: &Path, output: &Output) -> Result<(Vec<Cell>, Vec<Tex
                 }
             };
             let follows = crate::train::fit_length(&mut loaded, &texts[text].data)?;
-            loaded.text = crate::train::resolved(&loaded.config)?;
+            loaded.text = crate::config::resolved(&loaded.config)?;
             for notice in loaded.notices.iter().chain(&follows) {
                 if !notices.contains(notice) {
                     output.say(format!("note: {notice}"));
@@ -258,9 +262,8 @@ fn say_cell(grid: &Grid, cell: &Cell, made: &Finished, seconds: f64, output: &Ou
 /// The tables, comparison.json and the report.
 fn tell(
     grid: &Grid,
-    rows: &[Row],
-    texts: &[&Text],
-    root: &Path,
+    (rows, texts, root): (&[Row], &[&Text], &Path),
+    render: &Render<'_>,
     seconds: f64,
     output: &Output,
 ) -> Result<()> {
@@ -271,7 +274,7 @@ fn tell(
         "differences": differences.iter().map(summary::difference_json).collect::<Vec<_>>(),
     });
     atomic::write(root.join(TOLD), &serde_json::to_vec_pretty(&result)?)?;
-    let html = report::comparison::render(&grid.name, rows, texts, &differences, root)?;
+    let html = render(&grid.name, rows, texts, &differences, root)?;
     atomic::write(root.join(REPORT), html.as_bytes())?;
     if output.json() {
         return output.tell(&result);

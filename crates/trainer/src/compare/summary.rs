@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::cell::Finished;
+use super::cell::{Finished, JudgedBy};
 use super::measure::{BLOCKS, Measure};
 use super::statistics::{Mean, holm};
 
@@ -18,13 +18,6 @@ pub(crate) struct Row {
     pub(crate) judged_by: JudgedBy,
     /// Sorted by seed.
     pub(crate) cells: Vec<Finished>,
-}
-
-/// Hashes (BLAKE3) of the tokenizer and of the validation tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct JudgedBy {
-    pub(crate) tokenizer: blake3::Hash,
-    pub(crate) validation: blake3::Hash,
 }
 
 impl Row {

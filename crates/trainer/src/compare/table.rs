@@ -2,7 +2,7 @@
 
 use super::statistics::Mean;
 use super::summary::{Apart, Difference, LEVEL, Row};
-use crate::output::{duration, many, number, one_line, thousands};
+use crate::wording::{duration, many, number, one_line, thousands};
 
 /// Columns as wide as their widest cell; the first one to the left, the others to the right.
 pub(crate) fn align(rows: &[Vec<String>]) -> String {

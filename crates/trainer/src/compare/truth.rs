@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use surprisal_kernels::threads::Pool;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
-use surprisal_text::source::Source;
+use surprisal_platform::threads::Pool;
+use surprisal_source::Source;
 use surprisal_text::{TokenText, Tokenizer, TokenizerKind};
 
 use crate::config::Config;

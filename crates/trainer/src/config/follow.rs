@@ -4,7 +4,7 @@ use surprisal_model::neural::PositionKind;
 use toml::{Table, Value};
 
 use super::Config;
-use super::load::{convert, insert, key_of, spoken};
+use super::keys::{convert, insert, key_of, spoken};
 use crate::failure::{Failure, Result};
 
 /// How long to train is one decision with three spellings.
@@ -16,7 +16,7 @@ type When = fn(&Config) -> bool;
 /// The model that is counted cannot be.
 fn is_no_ngram(config: &Config) -> bool {
     config.model.kind == "ngram"
-        && crate::models::ngram_config(&config.model, None, None).is_ok_and(|ngram| ngram.check().is_err())
+        && crate::config::ngram_config(&config.model, None, None).is_ok_and(|ngram| ngram.check().is_err())
 }
 
 /// What is said, what of the file cannot stand beside it, and when not.

@@ -27,8 +27,10 @@ macro_rules! section {
 mod budget;
 mod check;
 mod follow;
+mod keys;
 mod load;
 mod loss;
+mod ngram;
 mod words;
 
 use std::path::PathBuf;
@@ -37,13 +39,17 @@ use serde::{Deserialize, Serialize};
 use surprisal_model::neural::{ActivationKind, NormKind, PositionKind};
 use surprisal_text::{LastLine, LiteralSpecials, TokenizerKind, Unit};
 
+use crate::failure::{Failure, Result};
+
 pub use budget::parse_duration;
 pub use check::check;
 pub(crate) use check::{cores, texts, threads};
 pub(crate) use follow::LENGTHS;
-pub(crate) use load::{BUDGET, of_table, read as read_text};
+pub(crate) use keys::BUDGET;
 pub use load::{Loaded, load, parse};
+pub(crate) use load::{of_table, read as read_text};
 pub use loss::Loss;
+pub(crate) use ngram::ngram_config;
 pub(crate) use words::{explain, line_of_key, named};
 
 /// Every setting of a run.
@@ -314,4 +320,9 @@ section! {
         /// How many of the newest to keep, beside the best.
         keep: usize = 2,
     }
+}
+
+/// What config.toml holds: every setting, with the defaults filled in.
+pub(crate) fn resolved(config: &Config) -> Result<String> {
+    toml::to_string(config).map_err(|error| Failure::failed(format!("cannot write the config: {error}")))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use surprisal_formats::read::{read_regular, regular_text};
+use surprisal_store::read::{read_regular, regular_text};
 
 use super::page::{Cell, escape, facts, page, table};
 use super::parts;
@@ -95,7 +95,7 @@ fn head(rows: &[Row], texts: &[&Text]) -> String {
     let ranked = ranked(rows);
     let best = ranked.first().filter(|_| is_one_text(rows));
     if let Some(text) = texts.first().filter(|_| is_one_text(rows)) {
-        let thousands = crate::output::thousands;
+        let thousands = crate::wording::thousands;
         numbers.push(("validation tokens", thousands(text.data.val.scored())));
         numbers.push(("training tokens", thousands(text.data.train.scored())));
     }

@@ -76,7 +76,7 @@ fn svg(size: (u32, u32), label: &str, draw: impl FnOnce(&Area<'_>) -> Result<()>
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the library's signature")]
 fn tick(value: &f64) -> String {
     if value.abs() >= 1000.0 {
-        return crate::output::thousands(value.abs().round() as u64);
+        return crate::wording::thousands(value.abs().round() as u64);
     }
     let text = format!("{value:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use surprisal_formats::atomic;
-use surprisal_formats::read::{read_regular, regular_text};
-use surprisal_kernels::threads::Pool;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
+use surprisal_platform::threads::Pool;
+use surprisal_store::atomic;
+use surprisal_store::read::{read_regular, regular_text};
 use surprisal_text::Corpus;
 
 use super::page::{escape, facts, page};
@@ -18,9 +18,10 @@ use crate::data::Prepared;
 use crate::evaluate::evaluate;
 use crate::failure::Result;
 use crate::models::{self, LoadedModel};
-use crate::output::{Output, duration, many, shown, thousands};
+use crate::output::Output;
 use crate::outputs;
 use crate::runs;
+use crate::wording::{duration, many, shown, thousands};
 
 /// Writes `report.html` into the run at `root`.
 ///
@@ -94,7 +95,7 @@ fn render(
 fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> String {
     let number = |pointer: &str| result.pointer(pointer).and_then(Value::as_f64);
     let shown = |pointer: &str, digits: usize| {
-        number(pointer).map_or("infinite".to_owned(), |value| crate::output::number(value, digits))
+        number(pointer).map_or("infinite".to_owned(), |value| crate::wording::number(value, digits))
     };
     let mut cells = vec![
         ("nats a token", shown("/eval/nats_per_token", 4)),
@@ -133,8 +134,8 @@ fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> String {
     if let Some(perplexity) = number("/eval/perplexity") {
         html.push_str(&format!(
             " A tenth of a nat less would take perplexity from {} to {}.",
-            crate::output::number(perplexity, 3),
-            crate::output::number(perplexity * (-0.1f64).exp(), 3)
+            crate::wording::number(perplexity, 3),
+            crate::wording::number(perplexity * (-0.1f64).exp(), 3)
         ));
     }
     html.push_str("</p>\n");
@@ -230,7 +231,7 @@ fn settings(root: &Path, config: &Config) -> Result<String> {
     html.push_str(&format!("<li>Surprisal {}</li>\n</ul>\n", env!("CARGO_PKG_VERSION")));
     html.push_str(&format!(
         "<details open><summary>config.toml</summary><pre>{}</pre></details>\n",
-        escape(&crate::train::resolved(config)?)
+        escape(&crate::config::resolved(config)?)
     ));
     Ok(html)
 }

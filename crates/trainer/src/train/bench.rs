@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use candle_core::Device;
 use surprisal_kernels::matmul::{Matrix, MatrixMut, multiply_in};
-use surprisal_kernels::threads::Pool;
 use surprisal_loss::CrossEntropy;
-use surprisal_model::neural::compute::{Precision, profile};
 use surprisal_model::neural::{Neural, NeuralConfig, TransformerConfig};
+use surprisal_ops::{Precision, profile};
+use surprisal_platform::threads::Pool;
 use surprisal_text::Batch;
 
 use super::optimiser::Optimiser;
@@ -118,7 +118,7 @@ pub(crate) fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Measu
         tokens_per_s: tokens as f64 / median,
         gflop_per_s,
         fraction_of_f32_peak: gflop_per_s / peak_gflop_per_s(&pool),
-        peak_bytes: crate::memory::peak(),
+        peak_bytes: surprisal_platform::memory::peak(),
         shares,
     })
 }

@@ -8,22 +8,20 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use surprisal_formats::checkpoint::{self, Checkpoint};
-use surprisal_formats::run::{RunFolder, RunWriter};
-use surprisal_formats::weights::{ReadOptions, from_safetensors, to_safetensors};
+use surprisal_formats::weights::to_safetensors;
 use surprisal_model::neural::{Neural, NeuralConfig, Parameter};
+use surprisal_store::checkpoint::{self, Checkpoint};
+use surprisal_store::run::RunWriter;
 
-use super::identity::Identity;
 use super::length::Position;
-use super::neural::{Best, State};
 use super::spikes::Spikes;
+use super::state::{Best, State};
 use super::step::Sums;
 use super::weights::{restore, weights};
 use crate::config;
 use crate::failure::{Failure, Result};
-use crate::output::{Output, shown};
-use crate::runs::Unfinished;
+use crate::identity::Identity;
+use crate::saved::read;
 
 /// What `state.json` holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -127,66 +125,9 @@ impl<'a> Saver<'a> {
     }
 }
 
-/// The newest checkpoint that is whole; what was skipped, and why, is said.
-pub(crate) fn newest(folder: &RunFolder, output: &Output) -> Result<Option<Checkpoint>> {
-    let found = checkpoint::load_newest(&folder.checkpoints())?;
-    for skipped in &found.skipped {
-        output.warn(format!("skipped the checkpoint {}: {}", shown(&skipped.path), skipped.reason));
-    }
-    Ok(found.checkpoint)
-}
-
-/// How long metrics.jsonl was when `checkpoint` was made.
-///
-/// # Errors
-/// A checkpoint that is of another run than `identity`.
-pub(crate) fn metrics_offset(checkpoint: &Checkpoint, identity: &Identity) -> Result<u64> {
-    let kept = kept(checkpoint)?;
-    if let Some(begun) = &kept.identity {
-        identity.check(begun)?;
-    }
-    Ok(kept.metrics)
-}
-
 fn kept(checkpoint: &Checkpoint) -> Result<Kept> {
     serde_json::from_slice(checkpoint.part("state.json")?)
         .map_err(|error| Failure::failed(format!("{}/state.json: {error}", checkpoint.path.display())))
-}
-
-/// What the run would keep if it ended at `checkpoint`, as a model's `config.json` and tensors; without `best`, the weights
-/// of that very step.
-///
-/// # Errors
-/// A checkpoint that lacks a part.
-pub(crate) fn model(
-    checkpoint: &Checkpoint,
-    config: &config::Config,
-    vocab_size: usize,
-    best: bool,
-) -> Result<(Value, BTreeMap<String, Tensor>, Unfinished)> {
-    let kept = kept(checkpoint)?;
-    let (selects, averages) = (config.train.select == "best", config.optim.ema > 0.0);
-    // Where weights are averaged, the averages are what was judged and kept.
-    let fits = |step| if selects { best || step == kept.step } else { !averages && step == kept.step };
-    let judged = kept.best.filter(|(_, step)| fits(*step));
-    let tensors = match judged {
-        Some(_) => read(checkpoint, "best.safetensors")?,
-        None if selects && averages => {
-            let tensors = read(checkpoint, "optimizer.safetensors")?.into_iter();
-            let tensors = tensors.map(|(name, it)| Some((name.strip_prefix("average.")?.to_owned(), it)));
-            tensors.flatten().collect()
-        }
-        None => read(checkpoint, "model.safetensors")?,
-    };
-    let model = match kept.model {
-        Some(model) => model,
-        None => crate::models::neural_config(config, vocab_size)?,
-    };
-    let step = judged.map_or(kept.step, |(_, step)| step);
-    let validation = judged.map(|(nats, _)| nats);
-    let (reached, train_seconds) = (kept.step, kept.train_seconds);
-    let unfinished = Unfinished { step, validation, reached, train_seconds, note: String::new() };
-    Ok((serde_json::to_value(model)?, tensors, unfinished))
 }
 
 /// Puts `state` where the run was.
@@ -232,11 +173,6 @@ fn pack<'a>(
         }
     }
     Ok(to_safetensors(&tensors)?)
-}
-
-fn read(checkpoint: &Checkpoint, part: &str) -> Result<BTreeMap<String, Tensor>> {
-    let what = checkpoint.path.join(part).display().to_string();
-    Ok(from_safetensors(&what, checkpoint.part(part)?, &ReadOptions::default())?)
 }
 
 /// The values of `parameter` under `prefix`: they must be there, in its shape.

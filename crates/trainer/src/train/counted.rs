@@ -3,20 +3,20 @@
 use std::time::Instant;
 
 use serde_json::json;
-use surprisal_formats::run::RunWriter;
-use surprisal_kernels::threads::Pool;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
+use surprisal_platform::threads::Pool;
+use surprisal_store::run::RunWriter;
 
-use super::neural::Account;
 use super::record::Record;
+use super::state::Account;
 use super::table::Table;
 use crate::config::Config;
 use crate::data::Prepared;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::failure::Result;
-use crate::models::say_notices;
-use crate::output::{Output, many};
+use crate::output::Output;
+use crate::wording::many;
 
 /// The instant baselines on the same validation text, before anything is trained.
 pub(super) fn baselines(
@@ -65,9 +65,9 @@ pub(super) fn train(
         crate::models::save_uniform(folder, &data.tokenizer)?;
         (Box::new(Uniform::new(vocab_size, bos)), 0, "uniform".into())
     } else {
-        let ngram = crate::models::ngram_config(&config.model, bos, data.tokenizer.unk())?;
+        let ngram = crate::config::ngram_config(&config.model, bos, data.tokenizer.unk())?;
         let model = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &ngram))?;
-        say_notices(&model.report().notices, output);
+        output.say_notices(&model.report().notices);
         crate::models::save_ngram(folder, &data.tokenizer, &model)?;
         let parameters = model.parameters();
         let name = format!("{}-gram {}", ngram.order, ngram.smoothing.name());

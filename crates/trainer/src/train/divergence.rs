@@ -1,12 +1,12 @@
 //! What is kept when training diverges: the batch that did it, and a checkpoint from before it.
 
 use serde_json::json;
-use surprisal_formats::{atomic, checkpoint, run::RunWriter};
+use surprisal_store::{atomic, checkpoint, run::RunWriter};
 use surprisal_text::{Batch, Tokenizer};
 
 use super::checkpoint::Saver;
-use super::neural::State;
 use super::record::Record;
+use super::state::State;
 use crate::failure::{Failure, Kind, Result};
 
 /// The file in the run folder that holds the batch.

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use surprisal_formats::csv;
 use surprisal_formats::events::EventWriter;
-use surprisal_formats::read::regular_text;
-use surprisal_formats::{atomic, csv};
+use surprisal_store::atomic;
+use surprisal_store::read::regular_text;
 
 use crate::cli::Log;
 use crate::failure::{Failure, Result};

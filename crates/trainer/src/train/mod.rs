@@ -5,13 +5,13 @@ pub(crate) mod bench;
 pub(crate) mod checkpoint;
 mod counted;
 mod divergence;
-pub(crate) mod identity;
 mod length;
 mod logs;
 mod neural;
 mod optimiser;
 mod record;
 mod spikes;
+mod state;
 mod step;
 mod table;
 mod targets;
@@ -20,37 +20,38 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use surprisal_formats::Error;
-use surprisal_formats::checkpoint::Checkpoint;
-use surprisal_formats::run::{RunFolder, RunWriter};
-use surprisal_kernels::threads::Pool;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{Counts, Smoothing};
+use surprisal_platform::threads::Pool;
+use surprisal_store::Error;
+use surprisal_store::checkpoint::Checkpoint;
+use surprisal_store::run::{RunFolder, RunWriter};
 
 use crate::cli;
-use crate::command::sample;
 use crate::config::{self, Config, Loaded};
 use crate::data::Prepared;
 use crate::evaluate::Evaluation;
 use crate::failure::{Failure, Kind, Result};
+use crate::generation;
+use crate::identity::{self, Identity};
 use crate::kind;
-use crate::models::say_notices;
-use crate::output::{Output, many, number, shown};
+use crate::output::Output;
 use crate::outputs;
 use crate::runs;
 use crate::sampling::Sampling;
+use crate::saved;
 use crate::signals::Stop;
-use identity::Identity;
+use crate::wording::{many, number, shown};
 use logs::Logs;
-use neural::Account;
 use record::Record;
+use state::Account;
 use table::Table;
 
 /// What a run without a config does.
 const DEFAULT_CONFIG: &str = include_str!("../../../../configs/default.toml");
 
-/// Runs the command.
-pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Result<()> {
+/// Runs the command; gives the run that a report is to be made of.
+pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Result<Option<PathBuf>> {
     let started = std::time::Instant::now();
     let mut loaded = if arguments.resume { continue_config(arguments)? } else { configure(arguments)? };
     // Before the texts: a run that has ended needs none.
@@ -73,7 +74,7 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
             return Err(Failure::usage("--log, --audit and --tui mean nothing to a run that is finished")
                 .hint("--report writes its page"));
         }
-        return if arguments.report { crate::report::run::write(out, output) } else { Ok(()) };
+        return Ok(arguments.report.then(|| out.clone()));
     }
     check_use(arguments, &loaded, output)?;
     let threads =
@@ -102,13 +103,13 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
     // Everything that can be wrong with the texts shows before anything is written.
     let data = Prepared::load(&loaded.config, arguments.resume, None, output)?;
     let follows = fit_length(&mut loaded, &data)?;
-    say_notices(&[loaded.notices.as_slice(), &follows].concat(), output);
+    output.say_notices(&[loaded.notices.as_slice(), &follows].concat());
     let config = &loaded.config;
     let plan = Plan::of(config, &data)?;
     let (folder, checkpoint) = match &arguments.out {
         Some(out) if arguments.resume => {
             let folder = RunWriter::resume(out)?;
-            let checkpoint = checkpoint::newest(&folder, output)?;
+            let checkpoint = saved::newest(&folder, output)?;
             (folder, checkpoint)
         }
         _ => (open_folder(arguments, &loaded)?, None),
@@ -133,12 +134,9 @@ pub(crate) fn run(arguments: &cli::Train, output: &Output, stop: &Stop) -> Resul
             Err(failure)
         }
         // One that was made before it stopped is out of date.
-        Ok(()) if arguments.report || folder.report().exists() => {
-            let root = folder.root().to_owned();
-            drop(folder);
-            crate::report::run::write(&root, output)
+        outcome => {
+            outcome.map(|()| (arguments.report || folder.report().exists()).then(|| folder.root().to_owned()))
         }
-        outcome => outcome,
     }
 }
 
@@ -161,7 +159,7 @@ pub(crate) fn train_into(
     let plan = Plan::of(&loaded.config, data)?;
     let (folder, checkpoint) = if RunFolder::open(out).is_ok() {
         let folder = RunWriter::resume(out)?;
-        let checkpoint = checkpoint::newest(&folder, output)?;
+        let checkpoint = saved::newest(&folder, output)?;
         (folder, checkpoint)
     } else {
         (RunWriter::create(out)?, None)
@@ -173,16 +171,11 @@ pub(crate) fn train_into(
         .train(plan, from)
 }
 
-/// What config.toml holds: every setting, with the defaults filled in.
-pub(crate) fn resolved(config: &Config) -> Result<String> {
-    toml::to_string(config).map_err(|error| Failure::failed(format!("cannot write the config: {error}")))
-}
-
 /// What config.toml holds, or is to hold, and whose run that makes it.
 fn identified(loaded: &Loaded, data: &Prepared, from: Option<&Checkpoint>) -> Result<(String, Identity)> {
     let text = match from {
         Some(_) => loaded.text.clone(),
-        None => resolved(&loaded.config)?,
+        None => config::resolved(&loaded.config)?,
     };
     let identity = Identity::of(&text, data)?;
     Ok((text, identity))
@@ -197,10 +190,10 @@ fn is_counted(config: &Config) -> bool {
 pub(crate) fn memory(config: &Config, data: &Prepared) -> Result<u64> {
     let vocab_size = data.tokenizer.vocab_size();
     if is_counted(config) {
-        let ngram = crate::models::ngram_config(&config.model, None, None)?;
+        let ngram = crate::config::ngram_config(&config.model, None, None)?;
         return Ok(Counts::memory(data.train.ids.len(), vocab_size, ngram.order));
     }
-    let neural = crate::models::neural_config(config, vocab_size)?;
+    let neural = crate::architecture::neural_config(config, vocab_size)?;
     Ok(neural.estimate_bytes(config.train.batch_size, config.train.block_size))
 }
 
@@ -266,7 +259,7 @@ impl Plan {
         let hint =
             "make the model (n_layer, n_embd), the batch (batch_size, block_size) or the vocabulary smaller";
         crate::memory::check(needed, &format!("training this {}", config.model.kind), hint)?;
-        let neural = crate::models::neural_config(config, data.tokenizer.vocab_size())?;
+        let neural = crate::architecture::neural_config(config, data.tokenizer.vocab_size())?;
         let train = &config.train;
         let tokens = data.train.ids.len();
         if data.train.unit == surprisal_text::Unit::Stream && tokens <= train.block_size {
@@ -307,7 +300,7 @@ impl Run<'_> {
     /// the checkpoint was made.
     fn begin(&self, from: Option<&Checkpoint>) -> Result<Record> {
         if let Some(checkpoint) = from {
-            let offset = checkpoint::metrics_offset(checkpoint, &self.identity)?;
+            let offset = saved::metrics_offset(checkpoint, &self.identity)?;
             let logs = Logs::new(self.folder.root(), self.log, Some(checkpoint.step));
             return Ok(Record::new(self.folder.open_metrics(offset)?, logs));
         }
@@ -382,7 +375,7 @@ impl Run<'_> {
         };
         let (tokens, seed) = (config.sample.tokens, config.train.seed);
         if let Err(failure) =
-            sample::write(model, &data.tokenizer, &data.opening()?, tokens, sampling, seed, emit)
+            generation::write(model, &data.tokenizer, &data.opening()?, tokens, sampling, seed, emit)
         {
             output.say(format!("the sample ends early: {}", failure.message));
         }
@@ -416,7 +409,7 @@ fn summary(evaluation: &Evaluation, account: &Account, root: &Path) -> String {
         many(account.parameters, "parameter"),
         many(account.steps as u64, "step"),
         account.epochs,
-        crate::output::duration(account.train_seconds),
+        crate::wording::duration(account.train_seconds),
         shown(root)
     ));
     line

@@ -2,22 +2,22 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
 use serde_json::json;
-use surprisal_formats::checkpoint::Checkpoint;
-use surprisal_formats::run::RunWriter;
-use surprisal_kernels::threads::Pool;
 use surprisal_loss::CrossEntropy;
-use surprisal_model::neural::compute::Precision;
 use surprisal_model::neural::{Neural, NeuralLm};
+use surprisal_ops::Precision;
+use surprisal_platform::threads::Pool;
+use surprisal_store::checkpoint::Checkpoint;
+use surprisal_store::run::RunWriter;
 use surprisal_text::Batches;
 
 use super::checkpoint::{self, Saver};
 use super::divergence;
 use super::length::{Length, Position};
-use super::optimiser::{Optimiser, Slot};
+use super::optimiser::Optimiser;
 use super::record::Record;
 use super::spikes::Spikes;
+use super::state::{Account, Best, State};
 use super::step::{Step, Sums};
 use super::table::Table;
 use super::targets::SoftTargets;
@@ -34,16 +34,6 @@ use crate::streams::dropout_seed;
 
 mod report;
 
-/// What a finished run reports beside its evaluation.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Account {
-    pub(crate) parameters: u64,
-    pub(crate) train_seconds: f64,
-    pub(crate) tokens_per_second: f64,
-    pub(crate) epochs: f64,
-    pub(crate) steps: usize,
-}
-
 /// Everything a training run works with.
 pub(crate) struct Trainer<'a> {
     pub(crate) config: &'a Config,
@@ -58,38 +48,6 @@ pub(crate) struct Trainer<'a> {
     pub(crate) stop: &'a Stop,
     /// The update made last, and its place in the data.
     pub(crate) last: Option<(Position, divergence::Update)>,
-}
-
-/// What changes from step to step: all that a checkpoint has to hold.
-pub(crate) struct State {
-    pub(crate) lm: NeuralLm,
-    pub(crate) optimiser: Optimiser,
-    pub(crate) position: Position,
-    /// Sums since the last reported line.
-    pub(crate) recent: Sums,
-    /// The best evaluation so far: nats a token, its step, and the weights.
-    pub(crate) best: Option<Best>,
-    /// Evaluations since the best one.
-    pub(crate) stale: usize,
-    pub(crate) train_seconds: f64,
-    /// Tokens trained on.
-    pub(crate) tokens: u64,
-    pub(crate) spikes: Spikes,
-}
-
-impl State {
-    /// Whether the model gives numbers, and the optimiser's state is some.
-    pub(crate) fn is_finite(&self) -> Result<bool> {
-        let mut kept = self.optimiser.slots.iter().flat_map(Slot::state).flat_map(|(_, values)| values);
-        Ok(kept.all(|value| value.is_finite()) && self.lm.neural.is_finite()?)
-    }
-}
-
-/// The best weights so far.
-pub(crate) struct Best {
-    pub(crate) nats_per_token: f64,
-    pub(crate) step: usize,
-    pub(crate) weights: Vec<Vec<f32>>,
 }
 
 impl Trainer<'_> {

@@ -6,13 +6,15 @@
 //! matrix (embeddings, head, norms, biases) is left to AdamW beside it.
 
 use surprisal_kernels::muon::Muon;
-use surprisal_kernels::{optim, threads::Pool};
-use surprisal_model::neural::compute::{Gradients, Precision};
+use surprisal_kernels::optim;
 use surprisal_model::neural::{Neural, Parameter};
+use surprisal_ops::Precision;
+use surprisal_ops::gradients::Gradients;
+use surprisal_platform::threads::Pool;
 
 use crate::config;
 use crate::failure::{Failure, Result};
-use crate::output::many;
+use crate::wording::many;
 
 /// How one parameter is updated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The events of a run: JSON lines in `metrics.jsonl`, and on standard output with `--json`.
 
 use serde::Serialize;
-use surprisal_formats::run::Metrics;
+use surprisal_store::run::Metrics;
 
 use super::logs::Logs;
 use crate::failure::Result;

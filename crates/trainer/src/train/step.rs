@@ -5,12 +5,13 @@
 //! which the config says, and never on how many threads compute them.
 
 use candle_core::{Device, Tensor};
-use surprisal_kernels::threads::Pool;
 use surprisal_loss::confidence::confidence_penalty;
 use surprisal_loss::{CrossEntropy, Loss, Reduction};
-use surprisal_model::neural::compute::profile::{Part, time};
-use surprisal_model::neural::compute::{Gradients, Precision, with_precision};
 use surprisal_model::neural::{Mode, Neural, Output};
+use surprisal_ops::gradients::Gradients;
+use surprisal_ops::profile::{Part, time};
+use surprisal_ops::{Precision, with_precision};
+use surprisal_platform::threads::Pool;
 use surprisal_text::Batch;
 
 use super::targets::SoftTargets;

@@ -3,7 +3,8 @@
 use crate::config::Config;
 use crate::data::Prepared;
 use crate::evaluate::Evaluation;
-use crate::output::{Output, duration, many, number, thousands};
+use crate::output::Output;
+use crate::wording::{duration, many, number, thousands};
 
 /// What one line reports.
 #[derive(Debug, Clone, Copy)]

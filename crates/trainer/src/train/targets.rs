@@ -5,10 +5,10 @@
 //! interpolation with it; toward the unigram distribution it is Jelinek and Mercer's with a fixed weight; and with
 //! ε_h = k|V| / (c(h) + k|V|) for context h it is add-k: each is what a table trained to the end converges to.
 
-use surprisal_kernels::threads::Pool;
 use surprisal_loss::{CrossEntropy, IGNORE, Toward};
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
+use surprisal_platform::threads::Pool;
 use surprisal_text::TokenText;
 
 use crate::config;
@@ -125,8 +125,8 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
     use surprisal_kernels::optim::AdamW;
-    use surprisal_model::neural::compute::Precision;
     use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
+    use surprisal_ops::Precision;
     use surprisal_text::{Batch, Corpus, DataOptions, TokenizerKind, Unit};
 
     const V: usize = 7;

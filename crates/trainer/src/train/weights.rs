@@ -12,7 +12,7 @@ use crate::streams::{Purpose, stream};
 /// Sizes that describe no model; one to start from that diverged.
 pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neural> {
     if let Some(path) = &config.model.init_from {
-        let tensors = crate::models::start(config)?.tensors;
+        let tensors = crate::architecture::start(config)?.tensors;
         let neural = Neural::from_tensors(neural, tensors, &candle_core::Device::Cpu)?;
         return crate::models::check_finite(&neural, path).map(|()| neural);
     }

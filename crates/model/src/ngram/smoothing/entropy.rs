@@ -14,7 +14,7 @@
 use rayon::prelude::*;
 
 use super::Estimate;
-use crate::ngram::trie::{Combine, Weight};
+use crate::ngram::header::{Combine, Weight};
 
 /// Leaves out what raises perplexity by less than the share `threshold`.
 pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {

@@ -1,9 +1,10 @@
 //! What smoothing makes: the tables of all orders, and the probabilities that follow from them.
 
 use rayon::prelude::*;
-use surprisal_kernels::prefetch::prefetch;
+use surprisal_platform::prefetch::prefetch;
 
-use super::super::trie::{Combine, Table, Weight};
+use super::super::header::{Combine, Weight};
+use super::super::trie::Table;
 
 /// A model on its way to a trie: tables, and the suffix of every gram.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::super::config::Report;
-use super::super::trie::Weight;
+use super::super::header::Weight;
 use super::Estimate;
 
 /// Counts above this are believed.

@@ -15,7 +15,8 @@ use rayon::prelude::*;
 
 use super::config::{NgramConfig, OrderReport, Report, Smoothing};
 use super::counts::Counts;
-use super::trie::{Combine, Table, Weight};
+use super::header::{Combine, Weight};
+use super::trie::Table;
 
 /// What is subtracted from counts of 1, 2, and 3 or more.
 pub type Discounts = [f64; 3];

@@ -7,10 +7,11 @@ use surprisal_text::TokenizerKind;
 use super::{STARTS_UNIFORM, Text, label, quoted, ranking, scores};
 use crate::cli;
 use crate::compare::table::align;
-use crate::evaluate::{no_numbers, warn_unknown};
-use crate::failure::{Failure, Result};
+use crate::evaluate::warn_unknown;
+use crate::failure::{Failure, Result, no_numbers};
 use crate::models::LoadedModel;
-use crate::output::{Output, many, number};
+use crate::output::Output;
+use crate::wording::{many, number};
 
 /// The smoothing shown where nothing says which.
 const SHOWN_EPSILON: f64 = 0.1;

@@ -2,7 +2,7 @@
 
 use super::{Reading, label, quoted};
 use crate::compare::table::perplexity_change;
-use crate::output::{number, one_line, visible};
+use crate::wording::{number, one_line, visible};
 
 /// Columns of a strip of digits.
 const WIDTH: usize = 72;

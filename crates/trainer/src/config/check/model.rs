@@ -162,6 +162,6 @@ fn ngram(loaded: &Loaded) -> Result<()> {
         model if model.prune_entropy.is_some() => "prune_entropy",
         _ => "smoothing",
     };
-    let config = crate::models::ngram_config(model, None, None)?;
+    let config = crate::config::ngram_config(model, None, None)?;
     config.check().map_err(|error| loaded.complain("model", key, format!("cannot be: {error}")))
 }

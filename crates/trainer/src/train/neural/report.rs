@@ -4,17 +4,18 @@ use serde_json::json;
 use surprisal_model::neural::Neural;
 use surprisal_text::Batches;
 
-use super::{Best, State, Trainer, precision, shards};
-use crate::command::sample;
+use super::{Trainer, precision, shards};
 use crate::evaluate::Evaluation;
 use crate::failure::Result;
-use crate::output::many;
+use crate::generation;
 use crate::train::audit::{self, ParameterAudit};
 use crate::train::length::{self, Length};
 use crate::train::optimiser::describe_groups;
+use crate::train::state::{Best, State};
 use crate::train::step::Sums;
 use crate::train::table::{Row, Table};
 use crate::train::weights::weights;
+use crate::wording::many;
 
 impl Trainer<'_> {
     /// Says what is about to happen.
@@ -119,7 +120,7 @@ impl Trainer<'_> {
         self.record.event(&event, self.output)?;
         if self.output.on_dashboard(|_| ()) {
             let opening = self.data.opening()?;
-            match sample::of_the_moment(&state.lm, &self.data.tokenizer, &opening, step as u64) {
+            match generation::of_the_moment(&state.lm, &self.data.tokenizer, &opening, step as u64) {
                 Ok(text) => drop(self.output.on_dashboard(|dashboard| dashboard.sample(&text))),
                 // Nobody waits for the rest of it.
                 Err(_) if self.stop.asked().is_some() => {}

@@ -4,7 +4,7 @@
 //! choice there are as many as there are alternatives; after a few characters nearly always one again.
 
 use super::automaton::{Automaton, Memory, Node, START};
-use crate::source::{Error, Result};
+use crate::{Error, Result};
 
 /// The most states followed at once.
 const MAX_STATES: usize = 1 << 16;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::parser::{Alternative, Piece, Script};
-use crate::source::{Error, Result};
+use crate::{Error, Result};
 
 /// Where a story begins, and where it goes when it has ended.
 pub(super) const START: u32 = 0;

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-pub(crate) const NAME: &str = "manifest.json";
+/// Its name in the folder.
+pub const NAME: &str = "manifest.json";
 pub(crate) const MAX_BYTES: u64 = 1 << 16;
 
 /// Raised when an older program could misread what a newer one writes.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::source::{
+use crate::{
     Error, Result,
     lexer::{Line, Token},
 };

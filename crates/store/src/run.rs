@@ -16,9 +16,8 @@ use std::{
 };
 
 use crate::{
-    Error, Result,
-    atomic::{self, write_checked},
-    faults::{self, Operation},
+    Error, Result, atomic,
+    faults::{self, Operation, write_checked},
     lock::{self, Lock},
     read::NOT_REGULAR,
 };

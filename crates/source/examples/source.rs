@@ -1,8 +1,8 @@
-//! Writes a sample of an embedded source: `cargo run -p surprisal-text --example source -- stories 1 2000`.
+//! Writes a sample of an embedded source: `cargo run -p surprisal-source --example source -- stories 1 2000`.
 
 use std::io::Write;
 
-use surprisal_text::source::Source;
+use surprisal_source::Source;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use surprisal_kernels::threads::Pool;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, State};
+use surprisal_platform::threads::Pool;
 
 use crate::cli;
 use crate::failure::{Failure, Result};
@@ -27,7 +27,7 @@ const CASES: [&str; 5] = ["estimate", "batch", "point", "distribution", "distrib
 pub(super) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
     let wanted: Vec<&str> = CASES.into_iter().filter(|name| name.contains(&arguments.case)).collect();
     if wanted.is_empty() {
-        return Err(super::bench::no_case(arguments, CASES.map(str::to_owned).into_iter()));
+        return Err(super::no_case(arguments, CASES.map(str::to_owned).into_iter()));
     }
     let pool = Pool::new(arguments.threads)?;
     let text = text();

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use std::alloc::System;
-//! use surprisal_kernels::counting::{Counting, peak_of};
+//! use surprisal_platform::counting::{Counting, peak_of};
 //!
 //! #[global_allocator]
 //! static ALLOCATOR: Counting<System> = Counting::new(System);

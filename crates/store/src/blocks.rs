@@ -7,9 +7,8 @@ use std::{
 };
 
 use crate::{
-    atomic::write_checked,
     direct::{ALIGNMENT, Direct},
-    faults::{self, Operation},
+    faults::{self, Operation, write_checked},
 };
 
 /// A file that is written in whole blocks, as many at once as there are, each where one of its size begins; what goes beyond

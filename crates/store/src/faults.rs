@@ -12,7 +12,8 @@
 
 use std::{
     cell::Cell,
-    io,
+    fs::File,
+    io::{self, Write},
     sync::{
         OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -123,6 +124,20 @@ fn parse(plan: &str) -> Option<(Fault, u64)> {
         _ => return None,
     };
     Some((fault, at.parse().ok()?))
+}
+
+/// Writes all of `bytes`; where a fault is planned, half of them.
+///
+/// # Errors
+/// Of the system, or as planned.
+pub fn write_checked(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    match pass(Operation::Write) {
+        Ok(()) => file.write_all(bytes),
+        Err(fault) => {
+            file.write_all(&bytes[..bytes.len() / 2])?;
+            Err(fault)
+        }
+    }
 }
 
 #[cfg(test)]

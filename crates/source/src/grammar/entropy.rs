@@ -106,7 +106,7 @@ fn surprisal(probability: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::source::Source;
+    use crate::Source;
 
     /// −ln p of each story and its length; stories are independent of one another.
     fn stories(source: &Source, bytes: usize) -> Vec<(f64, f64)> {
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_examples_of_the_readme_are_sources() {
-        let readme = include_str!("../../../../../data/README.md");
+        let readme = include_str!("../../../../data/README.md");
         let blocks = readme.split("```text\n").skip(1).filter_map(|block| block.split("```").next());
         let blocks: Vec<_> = blocks.collect();
         assert_eq!(blocks.len(), 2);

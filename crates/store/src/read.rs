@@ -17,7 +17,10 @@ pub const TO_UTF8: &str = "convert it, for example from Latin-1: iconv -f LATIN1
 /// The whole file, if it is a regular file of at most `limit` bytes.
 ///
 /// Only regular files: a pipe would hang where nobody writes to it.
-pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::TooLarge`]; [`Error::Malformed`] for what is no regular file.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let failed = |reason| Error::io("read", path, reason);
     let length = regular_length(path)?;
     let too_large =
@@ -56,7 +59,10 @@ pub fn regular_text(path: impl AsRef<Path>) -> Result<String> {
 }
 
 /// The length of a regular file.
-pub(crate) fn regular_length(path: &Path) -> Result<u64> {
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Malformed`] for what is no regular file.
+pub fn regular_length(path: &Path) -> Result<u64> {
     let metadata = fs::metadata(path).map_err(|reason| Error::io("read", path, reason))?;
     if metadata.is_dir() {
         return Err(Error::io("read", path, io::ErrorKind::IsADirectory.into()));

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use surprisal_text::source::{Error, Source};
+use surprisal_source::{Error, Source};
 
 fn source(text: &str) -> Source {
     Source::parse(text).unwrap()

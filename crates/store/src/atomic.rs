@@ -185,17 +185,6 @@ pub fn probe(folder: impl AsRef<Path>) -> Result<()> {
     remove_file(&path)
 }
 
-/// Writes all of `bytes`; where a fault is planned, half of them.
-pub(crate) fn write_checked(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    match faults::pass(Operation::Write) {
-        Ok(()) => file.write_all(bytes),
-        Err(fault) => {
-            file.write_all(&bytes[..bytes.len() / 2])?;
-            Err(fault)
-        }
-    }
-}
-
 /// A temporary file's path; dropped, the file is removed if it is still there.
 #[derive(Debug)]
 struct Aside(PathBuf, #[expect(dead_code, reason = "its drop counts")] Pending);
@@ -263,7 +252,10 @@ fn keep_mode(_file: &File, _target: &Path) -> io::Result<()> {
 }
 
 /// Creates a file that must not exist, with mode 0644 less the umask.
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+///
+/// # Errors
+/// Of the system: a file that is there already.
+pub fn create_new(path: &Path) -> io::Result<File> {
     faults::pass(Operation::Create)?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 
 use crate::{
     Error, Result,
-    atomic::{aside, create_new, remove_folder, rename, sibling, sync, sync_folder, write_checked},
-    faults::{self, Operation},
+    atomic::{aside, create_new, remove_folder, rename, sibling, sync, sync_folder},
+    faults::{self, Operation, write_checked},
     manifest::{self, Manifest},
     pending::Pending,
     place::folder_of,
@@ -17,16 +17,21 @@ const MAX_PART_BYTES: u64 = 16 << 30;
 
 /// What a folder is for.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Label {
-    pub(crate) format: &'static str,
-    pub(crate) step: Option<u64>,
+pub struct Label {
+    /// Of what kind the folder is: "surprisal model".
+    pub format: &'static str,
+    /// Of the run that it is a checkpoint of.
+    pub step: Option<u64>,
 }
 
 /// Writes the parts and their manifest as the folder `target`, in place of what is there.
 ///
 /// On an error what was there is there again. A crash in the moment between moving the old folder away and the new one in
 /// leaves the old one under its backup name, from which [`crate::atomic::sweep`] restores it.
-pub(crate) fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> Result<()> {
     let manifest = Manifest::new(label.format, label.step, parts)?;
     let aside = sibling(target, "tmp");
     let backup = sibling(target, "old");
@@ -55,7 +60,10 @@ pub(crate) fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> R
 }
 
 /// Writes the parts, with no manifest, as the folder `target`, which must not be there or be empty.
-pub(crate) fn create(target: &Path, parts: &[(&str, &[u8])]) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Occupied`] where something is there; [`Error::Io`].
+pub fn create(target: &Path, parts: &[(&str, &[u8])]) -> Result<()> {
     // It is the folder behind a link that is replaced.
     let place = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
     let make = |path: &Path| faults::pass(Operation::Create).and_then(|()| fs::create_dir(path));
@@ -114,7 +122,10 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// The parts of a folder, every byte checked against the manifest.
-pub(crate) fn load(path: &Path, label: Label) -> Result<BTreeMap<String, Vec<u8>>> {
+///
+/// # Errors
+/// [`Error::Io`], [`Error::TooLarge`]; [`Error::Malformed`] where a byte is not as it was written.
+pub fn load(path: &Path, label: Label) -> Result<BTreeMap<String, Vec<u8>>> {
     let manifest_path = path.join(manifest::NAME);
     let json = read_bounded(&manifest_path, manifest::MAX_BYTES)?;
     let manifest = Manifest::parse(&quoted(&manifest_path), &json, label.format, label.step)?;
@@ -141,7 +152,8 @@ pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>> {
     names.collect::<io::Result<_>>().map_err(failed)
 }
 
-pub(crate) fn quoted(path: &Path) -> String {
+/// `path` as messages show it.
+pub fn quoted(path: &Path) -> String {
     format!("`{}`", path.display())
 }
 

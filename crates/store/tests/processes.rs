@@ -11,7 +11,7 @@ const FOLDER: &str = "SURPRISAL_TEST_FOLDER";
 fn main() {}
 
 #[cfg(unix)]
-fn main() -> Result<(), surprisal_formats::Error> {
+fn main() -> Result<(), surprisal_store::Error> {
     if let Ok(role) = std::env::var(ROLE) {
         let folder = std::path::PathBuf::from(std::env::var_os(FOLDER).unwrap());
         return unix::play(&role, &folder);
@@ -34,7 +34,7 @@ mod unix {
         time::Duration,
     };
 
-    use surprisal_formats::{Error, atomic, checkpoint, faults, run::RunWriter};
+    use surprisal_store::{Error, atomic, checkpoint, faults, run::RunWriter};
 
     use super::{FOLDER, ROLE};
 
