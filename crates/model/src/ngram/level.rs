@@ -15,6 +15,7 @@ pub struct Level {
 
 impl Level {
     /// The continuations of gram `i` in the next order.
+    #[inline]
     pub fn children(&self, i: usize) -> std::ops::Range<usize> {
         self.starts[i] as usize..self.starts[i + 1] as usize
     }

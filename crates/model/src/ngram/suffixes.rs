@@ -20,6 +20,7 @@ pub(super) struct Bucket<'a> {
 }
 
 impl Bucket<'_> {
+    #[inline]
     pub(super) fn shapes(&self) -> impl Iterator<Item = (usize, Shape)> {
         self.places.iter().zip(&*self.shapes).map(|(&place, &shape)| (place as usize, shape))
     }

@@ -16,6 +16,7 @@ impl Words {
         Self { text: String::with_capacity(bytes), ends: Vec::with_capacity(words) }
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
@@ -25,6 +26,7 @@ impl Words {
         self.text.len()
     }
 
+    #[inline]
     pub(crate) fn get(&self, id: usize) -> Option<&str> {
         let end = *self.ends.get(id)?;
         let start = if id == 0 { 0 } else { self.ends[id - 1] };
@@ -69,6 +71,7 @@ impl Words {
 
     /// # Errors
     /// More than [`MAX_VOCABULARY`].
+    #[inline]
     pub(crate) fn push(&mut self, word: &str) -> Result<u32> {
         let id = self.len();
         if id >= MAX_VOCABULARY {

@@ -18,6 +18,7 @@ pub(crate) struct Key {
 pub(super) const SHORT: usize = 8;
 
 impl Key {
+    #[inline]
     pub(crate) fn of(word: &[u8]) -> Self {
         let part = |bytes: &[u8]| {
             let mut eight = [0; 8];
@@ -48,6 +49,7 @@ impl Key {
     }
 
     /// The length as slots hold it.
+    #[inline]
     pub(super) fn short_len(self) -> u32 {
         u32::try_from(self.len).unwrap_or(u32::MAX)
     }
