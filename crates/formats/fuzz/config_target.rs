@@ -1,13 +1,13 @@
 //! What is fuzzed of the trainer: the config. Apart from targets.rs, because only the trainer can test it.
 
-use surprisal::config;
+use surprisal_engine::config;
 
 /// A config that is accepted survives being saved, and is accepted again as the same.
 pub(crate) fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     // Of what is fuzzed the first line is an override.
     let (set, text) = text.split_once('\n').unwrap_or(("", text));
-    let sets: Vec<String> = if set.contains('=') { vec![set.to_owned()] } else { Vec::new() };
+    let sets: Vec<_> = set.contains('=').then(|| set.into()).into_iter().collect();
     let Ok(mut loaded) = config::parse("config.toml", text, &sets) else { return };
     if config::check(&mut loaded).is_err() {
         return;

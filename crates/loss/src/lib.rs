@@ -1,7 +1,7 @@
 //! Softmax cross-entropy for language models on CPUs: every option that the field uses, exact, in one pass.
 //!
 //! Three layers, each tested against the one before:
-//! - [`reference`]: the definition, in `f64`, to be read;
+//! - [`mod@reference`]: the definition, in `f64`, to be read;
 //! - slices: [`CrossEntropy::evaluate`] and [`CrossEntropy::gradient_in_place`], a blocked online sweep that writes the
 //!   gradient over the logits;
 //! - candle: [`CrossEntropy::apply`] on logits, [`CrossEntropy::apply_linear`] on hidden states and head weights.
@@ -26,3 +26,7 @@ pub use options::{CrossEntropy, IGNORE, Numbers, Reduction, Toward};
 pub use slices::Value;
 pub use surprisal_kernels::cross_entropy::{RowDefect, RowError, Targets};
 pub use tensor::Loss;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -139,3 +139,7 @@ pub fn check_tokens(tokens: &[u32], vocab_size: usize) -> Result<()> {
         None => Ok(()),
     }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

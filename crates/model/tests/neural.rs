@@ -98,6 +98,27 @@ fn every_parameter_gets_a_finite_gradient_that_is_not_zero() {
 }
 
 #[test]
+fn a_plain_optimiser_trains_a_transformer() {
+    use candle_nn::{AdamW, Optimizer, ParamsAdamW};
+    let neural = Neural::new(&configs()[4], &mut ChaCha8Rng::seed_from_u64(1), &Device::Cpu).unwrap();
+    let variables = neural.parameters().iter().map(|parameter| parameter.var.clone()).collect();
+    let mut optimiser = AdamW::new(variables, ParamsAdamW { lr: 1e-2, ..ParamsAdamW::default() }).unwrap();
+    let text = text(2 * BLOCK + 1);
+    let ids = Tensor::from_slice(&text[..2 * BLOCK], (2, BLOCK), &Device::Cpu).unwrap();
+    let targets = Tensor::from_slice(&text[1..], 2 * BLOCK, &Device::Cpu).unwrap();
+    let mut losses = Vec::new();
+    for step in 0..60 {
+        let mode = Mode::Train { dropout_seed: step, first_row: 0 };
+        let logits = neural.forward(&ids, &mode).unwrap().logits().unwrap();
+        let loss = candle_nn::loss::cross_entropy(&logits, &targets).unwrap();
+        optimiser.backward_step(&loss).unwrap();
+        losses.push(loss.to_scalar::<f32>().unwrap());
+    }
+    assert!((losses[0] - (V as f32).ln()).abs() < 0.3, "{losses:?}");
+    assert!(losses[59] < 0.1 * losses[0], "{losses:?}");
+}
+
+#[test]
 fn windows_score_each_token_once_from_the_context_they_promise() {
     let text = text(3 * BLOCK + 5);
     for config in configs() {

@@ -1,19 +1,19 @@
 //! The two halves of a transformer block, each a branch added to the stream: x + attention(norm(x)), x + mlp(norm(x)).
 //!
-//! Written here from the operations of this crate. Where a training step collects all gradients of the parameters, or nothing
-//! asks for gradients, a half is one fused operation with the same numbers.
+//! Written here from the operations of this crate. Where the context collects all gradients of the parameters, or there is no
+//! backward pass, a half is one fused operation with the same numbers.
 
 use candle_core::{Result, Tensor};
 
 pub use crate::layers::{AttentionBlock, Cache, Drop, MlpBlock};
 use crate::layers::{Linear, Norm};
-use crate::{activation, causal_attention, composed, context, dropout, fusable, fused, gradients};
+use crate::{Context, activation, causal_attention, composed, dropout, fusable, fused};
 
 /// Whether half a block can be one operation.
-fn whole(x: &Tensor, norm: &Norm, layers: [&Linear; 2]) -> bool {
+fn whole(context: &Context, x: &Tensor, norm: &Norm, layers: [&Linear; 2]) -> bool {
     let linear = layers.into_iter().flat_map(|l| [Some(&l.weight), l.bias.as_ref()]);
     let mut parameters = linear.chain([Some(&norm.weight), norm.bias.as_ref()]).flatten();
-    fusable(x) && (context::is_inference() || parameters.all(gradients::collected))
+    fusable(x) && (context.is_inference() || parameters.all(|parameter| context.collects(parameter)))
 }
 
 impl Linear {
@@ -21,8 +21,8 @@ impl Linear {
     ///
     /// # Errors
     /// As [`crate::linear`].
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        crate::linear(x, &self.weight, self.bias.as_ref())
+    pub fn forward(&self, context: &Context, x: &Tensor) -> Result<Tensor> {
+        crate::linear(context, x, &self.weight, self.bias.as_ref())
     }
 }
 
@@ -31,10 +31,10 @@ impl Norm {
     ///
     /// # Errors
     /// Shapes that do not fit together, or a failure of the tensor library.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward(&self, context: &Context, x: &Tensor) -> Result<Tensor> {
         let Self { centre, weight, bias, eps } = self;
         if fusable(x) {
-            fused::norm(*centre, x, weight, bias.as_ref(), *eps)
+            fused::norm(context, *centre, x, weight, bias.as_ref(), *eps)
         } else {
             composed::norm(*centre, x, weight, bias.as_ref(), *eps)
         }
@@ -46,14 +46,14 @@ impl AttentionBlock {
     ///
     /// # Errors
     /// Shapes that do not fit together, or a failure of the tensor library.
-    pub fn forward(&self, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
-        if whole(x, &self.norm, [&self.qkv, &self.proj]) {
-            return fused::attention_block(self, x, batch, drop);
+    pub fn forward(&self, context: &Context, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
+        if whole(context, x, &self.norm, [&self.qkv, &self.proj]) {
+            return fused::attention_block(self, context, x, batch, drop);
         }
         let rows = x.dim(0)?;
-        let qkv = self.qkv.forward(&self.norm.forward(x)?)?; // (B·T, C + 2·G·d)
+        let qkv = self.qkv.forward(context, &self.norm.forward(context, x)?)?; // (B·T, C + 2·G·d)
         let y = causal_attention(&qkv.reshape((batch, rows / batch, ()))?, &self.attention)?; // (B, T, C)
-        x + dropped(self.proj.forward(&y.reshape((rows, ()))?)?, batch, drop)?
+        x + dropped(self.proj.forward(context, &y.reshape((rows, ()))?)?, batch, drop)?
     }
 }
 
@@ -62,12 +62,13 @@ impl MlpBlock {
     ///
     /// # Errors
     /// Shapes that do not fit together, or a failure of the tensor library.
-    pub fn forward(&self, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
-        if whole(x, &self.norm, [&self.fc, &self.proj]) {
-            return fused::mlp_block(self, x, batch, drop);
+    pub fn forward(&self, context: &Context, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
+        if whole(context, x, &self.norm, [&self.fc, &self.proj]) {
+            return fused::mlp_block(self, context, x, batch, drop);
         }
-        let hidden = activation(&self.fc.forward(&self.norm.forward(x)?)?, self.activation)?; // (B·T, F)
-        x + dropped(self.proj.forward(&hidden)?, batch, drop)?
+        let hidden =
+            activation(&self.fc.forward(context, &self.norm.forward(context, x)?)?, self.activation)?; // (B·T, F)
+        x + dropped(self.proj.forward(context, &hidden)?, batch, drop)?
     }
 }
 

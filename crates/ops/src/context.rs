@@ -1,41 +1,72 @@
-//! How operations on this thread are to be computed: for whom, and how precisely.
+//! How operations are computed, and what becomes of gradients: said by the caller, kept by each operation as long as the graph lives.
 
-use std::cell::Cell;
-
+use candle_core::{Result, Tensor};
 use surprisal_kernels::matmul::Precision;
 
-thread_local! {
-    static PRECISION: Cell<Precision> = const { Cell::new(Precision::F32) };
-    static INFERENCE: Cell<bool> = const { Cell::new(false) };
+use crate::gradients::Gradients;
+
+/// How operations are to be computed. The default is f32, with gradients where the tensor library keeps them.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// How products of linear layers read their inputs, in both passes. Attention and norms stay f32.
+    pub precision: Precision,
+    /// What there is of a backward pass.
+    pub backward: Backward,
 }
 
-/// Sets a cell for the time of a call, and puts the old value back also on unwinding.
-fn with<T: Copy, R>(cell: &'static std::thread::LocalKey<Cell<T>>, value: T, f: impl FnOnce() -> R) -> R {
-    struct Restore<T: Copy + 'static>(&'static std::thread::LocalKey<Cell<T>>, T);
-    impl<T: Copy> Drop for Restore<T> {
-        fn drop(&mut self) {
-            self.0.set(self.1);
-        }
+/// Whether there will be a backward pass, and where it leaves the gradients of parameters.
+#[derive(Debug, Clone, Default)]
+pub enum Backward {
+    /// In the store that the tensor library's `backward` returns.
+    #[default]
+    Store,
+    /// In these buffers, added to what they hold, where they have one for the parameter; else in the store.
+    Collect(Gradients),
+    /// There will be none: a fused operation keeps nothing for it, and trying one is an error.
+    Never,
+}
+
+impl Context {
+    /// The same, without a backward pass.
+    pub fn inference(&self) -> Self {
+        Self { backward: Backward::Never, ..*self }
     }
-    let _restore = Restore(cell, cell.replace(value));
-    f()
-}
 
-/// Runs `f`; the products of linear layers in it, and in the backward passes of what it makes, read their inputs in `precision`.
-/// Attention, norms and the head stay f32.
-pub fn with_precision<R>(precision: Precision, f: impl FnOnce() -> R) -> R {
-    with(&PRECISION, precision, f)
-}
+    /// Whether nothing asks for gradients.
+    pub(crate) fn is_inference(&self) -> bool {
+        matches!(self.backward, Backward::Never)
+    }
 
-/// Runs `f`, which asks for no gradients: nothing is kept for a backward pass, and trying one is an error.
-pub fn inference<R>(f: impl FnOnce() -> R) -> R {
-    with(&INFERENCE, true, f)
-}
+    /// Whether the gradient of `parameter` is collected.
+    pub(crate) fn collects(&self, parameter: &Tensor) -> bool {
+        matches!(&self.backward, Backward::Collect(gradients) if gradients.has(parameter))
+    }
 
-pub(crate) fn precision() -> Precision {
-    PRECISION.get()
-}
+    /// Lets `f` make the gradient of `parameter`: it adds to the slice if it is told so, else overwrites it. Where the gradient
+    /// is collected there is nothing more to hand on; else it is returned.
+    pub(crate) fn make(
+        &self,
+        parameter: &Tensor,
+        f: impl FnOnce(&mut [f32], bool),
+    ) -> Result<Option<Tensor>> {
+        if let Backward::Collect(gradients) = &self.backward
+            && let Some(mut buffer) = gradients.buffer(parameter)
+        {
+            buffer.make(f);
+            return Ok(None);
+        }
+        let mut values = vec![0.0; parameter.elem_count()];
+        f(&mut values, false);
+        Ok(Some(Tensor::from_vec(values, parameter.shape(), parameter.device())?))
+    }
 
-pub(crate) fn is_inference() -> bool {
-    INFERENCE.get()
+    /// [`Self::make`] for an `f` that only adds.
+    pub(crate) fn add_to(&self, parameter: &Tensor, f: impl FnOnce(&mut [f32])) -> Result<Option<Tensor>> {
+        self.make(parameter, |values, add| {
+            if !add {
+                values.fill(0.0);
+            }
+            f(values);
+        })
+    }
 }

@@ -1,7 +1,7 @@
 //! The operations as fused kernels on the CPU in f32, each with its backward pass.
 //!
 //! What a backward pass needs beyond its arguments lies in the operation itself, which lives as long as the graph. Gradients of
-//! parameters go by way of [`crate::gradients`].
+//! parameters go where the [`Context`](crate::Context) says.
 
 mod affine;
 mod attention;

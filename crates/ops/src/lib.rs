@@ -1,6 +1,7 @@
 //! Differentiable operations of the neural models.
 //!
-//! Every function here takes and returns tensors and passes gradients on to all its floating-point arguments.
+//! Every function here takes and returns tensors and passes gradients on to all its floating-point arguments. What has
+//! parameters also takes a [`Context`]: how precisely to compute, and where gradients go.
 //! [`composed`] holds the same functions made of the tensor library's own differentiable operations: they run on
 //! any device and in any float type, and are the oracle of every faster version. Several ready-made layers of the
 //! tensor library (its layer norm, its last-dimension softmax, its rotary embedding) have no backward pass and cut
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Tensor, bail};
 
-pub use context::{inference, with_precision};
+pub use context::{Backward, Context};
 pub use stream::DropoutStream;
 pub use surprisal_kernels::activation::Activation;
 pub use surprisal_kernels::matmul::Precision;
@@ -62,33 +63,39 @@ fn fusable(x: &Tensor) -> bool {
 ///
 /// # Errors
 /// Shapes that do not fit together, or a failure of the tensor library.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if fusable(x) { fused::linear(x, weight, bias) } else { composed::linear(x, weight, bias) }
+pub fn linear(context: &Context, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if fusable(x) { fused::linear(context, x, weight, bias) } else { composed::linear(x, weight, bias) }
 }
 
 /// Rows of a table: `ids` (N) u32, `table` (V, C) → (N, C).
 ///
 /// # Errors
 /// An id of V or more, or a failure of the tensor library.
-pub fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
-    if fusable(table) { fused::embedding(ids, table) } else { composed::embedding(ids, table) }
+pub fn embedding(context: &Context, ids: &Tensor, table: &Tensor) -> Result<Tensor> {
+    if fusable(table) { fused::embedding(context, ids, table) } else { composed::embedding(ids, table) }
 }
 
 /// Layer normalisation of each row (Ba et al. 2016): `x` (N, C) → (N, C), with `weight` (C) and `bias` (C).
 ///
 /// # Errors
 /// Shapes that do not fit together, or a failure of the tensor library.
-pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
+pub fn layer_norm(
+    context: &Context,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    eps: f64,
+) -> Result<Tensor> {
     let (weight, bias) = (weight.clone(), bias.cloned());
-    layers::Norm { centre: Centre::Mean, weight, bias, eps }.forward(x)
+    layers::Norm { centre: Centre::Mean, weight, bias, eps }.forward(context, x)
 }
 
 /// RMS normalisation of each row (Zhang & Sennrich 2019): `x` (N, C) → (N, C), with `weight` (C).
 ///
 /// # Errors
 /// Shapes that do not fit together, or a failure of the tensor library.
-pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    layers::Norm { centre: Centre::Zero, weight: weight.clone(), bias: None, eps }.forward(x)
+pub fn rms_norm(context: &Context, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    layers::Norm { centre: Centre::Zero, weight: weight.clone(), bias: None, eps }.forward(context, x)
 }
 
 /// Multi-head causal self-attention: `qkv` (B, T, C + 2·G·d) holds queries, keys and values side by side → (B, T, C), for

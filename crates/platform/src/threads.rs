@@ -1,9 +1,9 @@
 //! The one thread pool.
 //!
 //! A training step is one batch shard a thread with serial kernels inside it, so the pool's main verb is
-//! [`Pool::map`]. Two pools fight over the cores: candle's own is turned off by [`disable_candle_pools`].
+//! [`Pool::map`]. Two pools fight over the cores: the first [`Pool`] turns candle's own off, by [`disable_candle_pools`].
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
 /// A pool could not be started.
@@ -21,29 +21,65 @@ const SPINS: usize = 1 << 12;
 
 /// A fixed number of worker threads.
 #[derive(Debug)]
-pub struct Pool {
-    /// None: the calling thread works alone, where the system gives no other.
-    pool: Option<rayon::ThreadPool>,
+pub struct Pool(Workers);
+
+#[derive(Debug)]
+enum Workers {
+    Own(rayon::ThreadPool),
+    /// Those of rayon's global pool: what is computed outside of any pool is computed there, too.
+    OfProcess(usize),
+    /// The calling thread works alone, where the system gives no other.
+    Caller,
 }
 
 impl Pool {
     /// Starts `threads` workers (at least one). Where the operating system gives no thread at all, one worker is the
     /// calling thread.
     ///
+    /// The first call of a process sets an environment variable: see [`disable_candle_pools`].
+    ///
     /// # Errors
     /// When the operating system refuses a thread.
     pub fn new(threads: usize) -> Result<Self, PoolError> {
+        disable_candle_pools();
         let threads = threads.max(1);
         match builder(threads).build() {
-            Ok(pool) => Ok(Self { pool: Some(pool) }),
-            Err(_) if threads == 1 => Ok(Self { pool: None }),
+            Ok(pool) => Ok(Self(Workers::Own(pool))),
+            Err(_) if threads == 1 => Ok(Self(Workers::Caller)),
             Err(error) => Err(PoolError { threads, reason: error.to_string() }),
         }
     }
 
+    /// The pool of a program, once for the process: rayon's global one, so that what is computed outside of any pool is computed
+    /// by the same threads. A process that has such a pool already, with whatever threads, gets one of its own.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub fn of_process(threads: usize) -> Result<Self, PoolError> {
+        static STARTED: AtomicBool = AtomicBool::new(false);
+        if STARTED.swap(true, Ordering::SeqCst) {
+            return Self::new(threads);
+        }
+        disable_candle_pools();
+        let threads = threads.max(1);
+        let error = |error: rayon::ThreadPoolBuildError| PoolError { threads, reason: error.to_string() };
+        // Tried first: rayon has no second try. Where the system gives no thread at all, what would be computed by others is
+        // computed by the caller, this thread.
+        if threads == 1 && std::thread::Builder::new().spawn(|| {}).is_err() {
+            builder(1).use_current_thread().build_global().map_err(error)?;
+            return Ok(Self(Workers::Caller));
+        }
+        builder(threads).build_global().map_err(error)?;
+        Ok(Self(Workers::OfProcess(threads)))
+    }
+
     /// How many threads work here.
     pub fn threads(&self) -> usize {
-        self.pool.as_ref().map_or(1, rayon::ThreadPool::current_num_threads)
+        match &self.0 {
+            Workers::Own(pool) => pool.current_num_threads(),
+            Workers::OfProcess(threads) => *threads,
+            Workers::Caller => 1,
+        }
     }
 
     /// `f(0), f(1), … f(n − 1)`, run on the workers, returned in index order.
@@ -82,35 +118,44 @@ impl Pool {
                 done.lock().unwrap_or_else(PoisonError::into_inner).push((i, result));
             }
         };
-        match &self.pool {
-            None => work(),
-            Some(pool) => pool.in_place_scope(|scope| {
+        self.in_place_scope(|scope| {
+            if let Some(scope) = scope {
                 for _ in 0..helpers {
                     scope.spawn(|_| {
                         work();
                         at_work.fetch_sub(1, Ordering::Release);
                     });
                 }
-                work();
-                // The others are at their last items: to sleep until they are done would take longer.
-                for _ in 0..SPINS {
-                    if at_work.load(Ordering::Acquire) == 0 {
-                        break;
-                    }
-                    std::hint::spin_loop();
+            }
+            work();
+            // The others are at their last items: to sleep until they are done would take longer.
+            for _ in 0..if scope.is_some() { SPINS } else { 0 } {
+                if at_work.load(Ordering::Acquire) == 0 {
+                    break;
                 }
-            }),
-        }
+                std::hint::spin_loop();
+            }
+        });
         let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         done.sort_unstable_by_key(|(i, _)| *i);
         done.into_iter().map(|(_, result)| result).collect()
     }
 
+    /// Runs `f` on the calling thread, with a scope in which workers can be given something to do, if there are any.
+    fn in_place_scope<'scope, R>(&self, f: impl FnOnce(Option<&rayon::Scope<'scope>>) -> R) -> R {
+        match &self.0 {
+            Workers::Own(pool) => pool.in_place_scope(|scope| f(Some(scope))),
+            Workers::OfProcess(_) => rayon::in_place_scope(|scope| f(Some(scope))),
+            Workers::Caller => f(None),
+        }
+    }
+
     /// Runs `f` on a worker, so that nested parallel calls stay in this pool.
     pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        match &self.pool {
-            Some(pool) => pool.install(f),
-            None => f(),
+        match &self.0 {
+            Workers::Own(pool) => pool.install(f),
+            Workers::OfProcess(_) => rayon::scope(|_| f()),
+            Workers::Caller => f(),
         }
     }
 }
@@ -119,27 +164,25 @@ fn builder(threads: usize) -> rayon::ThreadPoolBuilder {
     rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("surprisal-{i}"))
 }
 
-/// Starts the threads that work outside of any [`Pool`], once for the process: rayon would start them when they are first
-/// needed, and panic where it cannot. One thread is the calling one, which costs nothing.
+/// Turns candle's own threads off for this process, by setting `CANDLE_NUM_THREADS` to 1 unless the environment has it: candle
+/// has no other switch. [`Pool::new`] calls this.
 ///
-/// # Errors
-/// When the operating system refuses a thread.
-pub fn start(threads: usize) -> Result<(), PoolError> {
-    let builder = builder(threads);
-    let builder = if threads == 1 { builder.use_current_thread() } else { builder };
-    builder.build_global().map_err(|error| PoolError { threads, reason: error.to_string() })
-}
-
-/// Turns candle's own thread pools off for this process.
+/// Candle adds gradients up and computes other large elementwise operations on threads that are handed one operation at a
+/// time, so the shards of a batch would wait for each other. The numbers are the same bits either way. It reads the variable once,
+/// when it first computes 65 536 elements or more: what computes with candle before it has a pool is only slower.
 ///
-/// Must run before candle computes anything (it reads the variable once), and before other threads exist.
+/// On Unix, no other thread may read the environment through libc (`getenv`) at the same time; Rust's own readers do no harm.
+/// A program in which one could calls this, or sets the variable, before it starts threads.
 #[expect(unsafe_code, reason = "the environment is candle's only switch for its threads")]
 pub fn disable_candle_pools() {
+    const VARIABLE: &str = "CANDLE_NUM_THREADS";
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: called first thing in `main` and in tests, before any thread that could read the environment
-        // through libc exists; `Once` keeps two of our own calls from racing.
-        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+        if std::env::var_os(VARIABLE).is_none() {
+            // SAFETY: Rust's readers and writers of the environment take turns, and `Once` lets this happen once, where a
+            // process begins to compute; that nothing reads through libc meanwhile is asked of the caller above.
+            unsafe { std::env::set_var(VARIABLE, "1") };
+        }
     });
 }
 

@@ -21,8 +21,8 @@
 //! `<hero = hero>` draws a row of a table and remembers it, and `<friend = hero except hero>` draws another one;
 //! `<hero.name>` is a cell of the row drawn, `<^hero.name>` the same with a capital. When the start rule ends it begins anew.
 //!
-//! No rule can contain itself, so the grammar is a finite automaton ([`automaton`]): that makes the probability of any
-//! text computable in one pass ([`forward`]).
+//! No rule can contain itself, so the grammar is a finite automaton (`automaton`): that makes the probability of any
+//! text computable in one pass (`forward`).
 
 mod automaton;
 mod entropy;
@@ -75,7 +75,7 @@ impl Grammar {
     }
 
     /// Expected surprisal of the choices of a story over its expected length, in nats a character: the entropy rate, if no
-    /// text has two derivations, and above it otherwise ([`entropy`]).
+    /// text has two derivations, and above it otherwise (`grammar/entropy.rs`).
     pub fn entropy_rate(&self) -> f64 {
         let story = entropy::expected(&self.automaton);
         story.nats / story.characters

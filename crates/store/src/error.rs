@@ -90,6 +90,13 @@ impl Error {
         self
     }
 
+    /// Whether it was standard output that was written to, and whoever read it went away.
+    pub fn is_closed_pipe(&self) -> bool {
+        use crate::place::Place;
+        matches!(self, Self::Io { reason, path, .. } if reason.kind() == io::ErrorKind::BrokenPipe
+            && Place::of(path).is_ok_and(|place| place.is_standard_output()))
+    }
+
     /// What a person can do about it, where there is something to say.
     pub fn hint(&self) -> Option<&'static str> {
         use io::ErrorKind as Kind;
@@ -98,27 +105,20 @@ impl Error {
                 Some("this link leads nowhere, or in a circle: ls -l shows where to")
             }
             Self::Io { reason, .. } => match reason.kind() {
-                Kind::StorageFull => Some("the disk is full: free some space, or write elsewhere with --out"),
-                Kind::QuotaExceeded => {
-                    Some("your disk quota is used up: free some space, or write elsewhere with --out")
-                }
+                Kind::StorageFull => Some("the disk is full: free some space, or write elsewhere"),
+                Kind::QuotaExceeded => Some("the disk quota is used up: free some space, or write elsewhere"),
                 Kind::FileTooLarge => {
                     Some("the file would exceed a size limit of the process (ulimit -f) or the file system")
                 }
-                Kind::ReadOnlyFilesystem => Some("the file system is read-only: write elsewhere with --out"),
+                Kind::ReadOnlyFilesystem => Some("the file system is read-only: write elsewhere"),
                 Kind::PermissionDenied => Some("check the permissions of the file and of its folder"),
                 Kind::NotFound => Some("check the path"),
                 Kind::IsADirectory => Some("a file is wanted here, this is a folder"),
                 Kind::NotADirectory => Some("a folder is wanted here, this is a file"),
                 _ => None,
             },
-            Self::Occupied { path } if path.join("config.toml").is_file() => {
-                Some("continue that run with --resume, or choose another folder with --out")
-            }
-            Self::Occupied { .. } => Some("choose another name with --out, or move away what is there"),
-            Self::Locked { .. } => {
-                Some("wait for it to finish or stop it, or choose another folder with --out")
-            }
+            Self::Occupied { .. } => Some("choose another name, or move away what is there"),
+            Self::Locked { .. } => Some("wait for it to finish or stop it, or choose another folder"),
             Self::Missing { hint, .. } => Some(hint),
             _ => None,
         }

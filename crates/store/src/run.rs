@@ -48,7 +48,7 @@ impl RunFolder {
                 path: root.to_owned(),
                 what: "run folder",
                 missing: CONFIG,
-                hint: "give the folder that `train` wrote, or start a new run with `train --out`",
+                hint: "give the folder that training wrote, or start a new run",
             });
         }
         Ok(Self { root: root.to_owned() })
@@ -369,7 +369,7 @@ mod tests {
         drop(run);
         let error = RunWriter::create(&path).unwrap_err();
         assert!(matches!(error, Error::Occupied { .. }), "{error}");
-        assert!(error.hint().unwrap().contains("--resume"));
+        assert!(error.hint().unwrap().contains("another name"));
         RunWriter::resume(&path).unwrap();
         assert_eq!(RunFolder::open(&path).unwrap().root(), path);
     }

@@ -1,7 +1,8 @@
 //! Texts to token ids, on several threads: pieces are encoded as they come and put together in their order.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::pieces::{Piece, Pieces, Span};
@@ -9,7 +10,7 @@ use crate::tokenizer::{
     Codec, Key, MAX_VOCABULARY, Met, PAD, Part, Slots, Table, look_up, merge, scan, separates, specials,
     train_bpe, train_chars,
 };
-use crate::workers::{Seen, each_piece, lock, on_threads};
+use crate::workers::{Seen, each_piece};
 use crate::{LastLine, LiteralSpecials, Reading, TokenText, Tokenizer, TokenizerKind, Unit};
 
 /// The ids of a piece, and what has to be summed up over pieces.
@@ -67,7 +68,7 @@ pub(crate) fn encode(spans: &[Span], tokenizer: &Tokenizer, reading: Reading) ->
             Ok(())
         },
     )?;
-    let text = put_together(encoded, &[], tokenizer, spans, reading.threads, &mut seen, Vec::new());
+    let text = put_together(encoded, &[], tokenizer, spans, &mut seen, Vec::new());
     Ok((text, seen.cut_anywhere(matches!(tokenizer.codec, Codec::Byte | Codec::Char(_)))))
 }
 
@@ -87,7 +88,7 @@ fn encode_once(
 ) -> Result<(TokenText, Seen)> {
     let (met, encoded, mut seen) = meet_words(spans, tokenizer.unit, reading)?;
     let maps = look_up(&met, table.words(), reading.threads.clamp(1, 2), tokenizer.unit);
-    let mut text = put_together(encoded, &maps, tokenizer, spans, reading.threads, &mut seen, Vec::new());
+    let mut text = put_together(encoded, &maps, tokenizer, spans, &mut seen, Vec::new());
     // Whatever is unknown has become <unk> only now.
     text.oov = text.ids.iter().filter(|&&id| id == 0).count() as u64;
     Ok((text, seen))
@@ -106,7 +107,7 @@ pub(crate) fn learn_words(
         many => vec![0; many.iter().flatten().map(|part| part.ids.len()).sum()],
     })?;
     let tokenizer = Tokenizer { codec: Codec::Word(table), unit };
-    let text = put_together(encoded, &maps, &tokenizer, spans, reading.threads, &mut seen, memory);
+    let text = put_together(encoded, &maps, &tokenizer, spans, &mut seen, memory);
     Ok((tokenizer, text, seen))
 }
 
@@ -423,7 +424,6 @@ fn put_together(
     maps: &[Vec<u32>],
     tokenizer: &Tokenizer,
     spans: &[Span],
-    threads: usize,
     seen: &mut Seen,
     memory: Vec<u32>,
 ) -> TokenText {
@@ -457,26 +457,20 @@ fn put_together(
     text.ids = memory;
     text.ids.resize(parts.iter().map(|(_, part)| part.ids.len()).sum(), 0);
     // Each part goes to its own place in the text, and its memory back as soon as it is there.
-    let threads = threads.clamp(1, parts.len().max(1));
     let mut rest = text.ids.as_mut_slice();
     let places = parts.into_iter().map(|(thread, part)| {
         let place;
         (place, rest) = std::mem::take(&mut rest).split_at_mut(part.ids.len());
         (thread, part, place)
     });
-    let places = Mutex::new(places);
-    on_threads(threads, |_| {
-        loop {
-            let Some((thread, part, place)) = lock(&places).next() else { return };
-            match maps.get(thread) {
-                Some(map) => {
-                    for (to, &id) in place.iter_mut().zip(&part.ids) {
-                        *to = map[id as usize];
-                    }
-                }
-                None => place.copy_from_slice(&part.ids),
+    let places: Vec<_> = places.collect();
+    places.into_par_iter().for_each(|(thread, part, place)| match maps.get(thread) {
+        Some(map) => {
+            for (to, &id) in place.iter_mut().zip(&part.ids) {
+                *to = map[id as usize];
             }
         }
+        None => place.copy_from_slice(&part.ids),
     });
     text
 }

@@ -3,6 +3,8 @@
 use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rayon::prelude::*;
+
 use crate::LiteralSpecials;
 use crate::error::{Error, Result};
 use crate::numbers::many;
@@ -105,8 +107,8 @@ impl Seen {
     }
 }
 
-/// Calls `work` with every piece of `spans`, on up to `threads` threads, each with a state of its own that `make`
-/// makes; the pieces that one thread gets are in order. Gives the states, and what was seen on the way.
+/// Calls `work` with every piece of `spans`, on up to `threads` threads of the current rayon pool, each with a state of its own
+/// that `make` makes; the pieces that one thread gets are in order. Gives the states, and what was seen on the way.
 ///
 /// # Errors
 /// The failure that is first in the text, whatever the number of threads.
@@ -117,7 +119,8 @@ pub(crate) fn each_piece<State: Send>(
     work: impl Fn(&mut State, &mut Piece) -> Result<()> + Sync,
 ) -> Result<(Vec<State>, Seen)> {
     let bytes: u64 = spans.iter().map(Span::len).sum();
-    let threads = threads.clamp(1, usize::try_from(bytes / CHUNK as u64).unwrap_or(usize::MAX) + 1);
+    let most = usize::try_from(bytes / CHUNK as u64).unwrap_or(usize::MAX) + 1;
+    let threads = threads.min(rayon::current_num_threads()).clamp(1, most);
     let pieces = Mutex::new(Pieces::new(spans));
     let run = || -> Result<(State, Seen), (usize, Error)> {
         let mut state = make().map_err(|error| (0, error))?;
@@ -143,7 +146,8 @@ pub(crate) fn each_piece<State: Send>(
     let mut states = Vec::new();
     let mut seen = Seen::default();
     let mut failure: Option<(usize, Error)> = None;
-    for result in on_threads(threads, |_| run()) {
+    let results: Vec<_> = (0..threads).into_par_iter().map(|_| run()).collect();
+    for result in results {
         match result {
             Ok((state, its)) => {
                 states.push(state);
@@ -157,38 +161,6 @@ pub(crate) fn each_piece<State: Send>(
         Some((_, error)) => Err(error),
         None => Ok((states, seen)),
     }
-}
-
-/// What `run` gives for 0 up to `threads`, each on its own thread, or one after the other where the system gives no more of
-/// them: no run may wait for another.
-pub(crate) fn on_threads<T: Send>(threads: usize, run: impl Fn(usize) -> T + Sync) -> Vec<T> {
-    let run = &run;
-    let start = std::thread::Builder::new;
-    std::thread::scope(|scope| {
-        let others: Vec<_> =
-            (1..threads).map(|thread| start().spawn_scoped(scope, move || run(thread)).ok()).collect();
-        let mut results = vec![run(0)];
-        for (thread, other) in (1..).zip(others) {
-            results.push(match other {
-                Some(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                None => run(thread),
-            });
-        }
-        results
-    })
-}
-
-/// What `one` gives, and what `other` gives, on another thread at the same time if the system gives one.
-pub(crate) fn beside<A, B: Send>(one: impl FnOnce() -> A, other: impl Fn() -> B + Sync) -> (A, B) {
-    std::thread::scope(|scope| {
-        let started = std::thread::Builder::new().spawn_scoped(scope, &other);
-        let first = one();
-        let second = match started {
-            Ok(started) => started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(_) => other(),
-        };
-        (first, second)
-    })
 }
 
 /// Locks, also after a panic elsewhere, which goes on its own way.
@@ -206,23 +178,24 @@ mod tests {
         Span { place, start: 0, end: text.len() as u64 }
     }
 
+    /// Runs `f` in a pool of its own.
+    fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+    }
+
     #[test]
     fn the_first_failure_is_told_whoever_met_it() {
         let text = "some words on a line\n".repeat(100_000);
         for threads in 1..6 {
-            let error = each_piece(
-                &[span(&text)],
-                threads,
-                || Ok(()),
-                |(), piece| match piece.index {
-                    2.. => {
-                        let (name, message) = (piece.index.to_string(), String::new());
-                        Err(Error::TooShort { name, message, split: false })
-                    }
-                    _ => Ok(()),
-                },
-            )
-            .unwrap_err();
+            let fail_from_two = |(): &mut (), piece: &mut Piece| match piece.index {
+                2.. => {
+                    let (name, message) = (piece.index.to_string(), String::new());
+                    Err(Error::TooShort { name, message, split: false })
+                }
+                _ => Ok(()),
+            };
+            let read = || each_piece(&[span(&text)], threads, || Ok(()), fail_from_two);
+            let error = with_threads(threads, read).unwrap_err();
             assert!(error.to_string().starts_with("2 is"), "{error}");
         }
     }
@@ -230,17 +203,15 @@ mod tests {
     #[test]
     fn pieces_come_once_and_in_order() {
         let text = "a\r\nb\0\n".repeat(300_000);
-        for threads in [1, 2, 7] {
-            let (states, seen) = each_piece(
-                &[span(&text), span("end\r\n")],
-                threads,
-                || Ok(Vec::new()),
-                |state, piece| {
-                    state.push((piece.index, piece.bytes.clone()));
-                    Ok(())
-                },
-            )
-            .unwrap();
+        for (threads, in_pool) in [(1, 1), (2, 2), (7, 7), (7, 1), (2, 7)] {
+            let keep = |state: &mut Vec<_>, piece: &mut Piece| {
+                state.push((piece.index, piece.bytes.clone()));
+                Ok(())
+            };
+            let spans = [span(&text), span("end\r\n")];
+            let read = || each_piece(&spans, threads, || Ok(Vec::new()), keep);
+            let (states, seen) = with_threads(in_pool, read).unwrap();
+            assert!(states.len() <= threads.min(in_pool));
             assert_eq!(seen, Seen { returns: 300_001, nuls: 300_000, ..Seen::default() });
             assert!(states.iter().all(|state| state.is_sorted_by(|a, b| a.0 < b.0)));
             let mut all: Vec<_> = states.into_iter().flatten().collect();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
-use surprisal_model::ngram::Smoothing;
+use surprisal_engine::model::ngram::Smoothing;
 
 /// Train and compare tiny language models, from counted n-grams to transformers, by one number: cross-entropy.
 #[derive(Debug, Parser)]

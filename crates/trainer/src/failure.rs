@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use surprisal_formats::DIVERGED;
-use surprisal_loss::LossError;
-use surprisal_store::place::Place;
+use surprisal_engine::{self as engine, Advice, Error, PlaceAdvice};
 
 use crate::wording::one_line;
 
@@ -51,6 +49,24 @@ impl Failure {
         self
     }
 
+    /// The same, stopped by `signal` if it was stopped.
+    pub(crate) fn by_signal(mut self, signal: Option<u8>) -> Self {
+        if let (Kind::Stopped(_), Some(signal)) = (self.kind, signal) {
+            self.kind = Kind::Stopped(signal);
+            self.message = self.message.replacen("stopped", "stopped by a signal", 1);
+        }
+        self
+    }
+
+    /// Of what was asked for by flags, for which `error` begins with names of its own.
+    pub(crate) fn of_flags(error: Error, flags: &[(&str, &str)]) -> Self {
+        let mut failure = Self::from(error);
+        if let Some((name, flag)) = flags.iter().find(|(name, _)| failure.message.starts_with(name)) {
+            failure.message = failure.message.replacen(name, flag, 1);
+        }
+        failure
+    }
+
     /// The process's exit code.
     pub fn code(&self) -> u8 {
         match self.kind {
@@ -78,87 +94,144 @@ impl std::error::Error for Failure {}
 /// A result whose error is for a person to read.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// The error and its sources, joined by colons, each said once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let text = inner.to_string();
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
+/// What to do, by the names that this program has for it.
+pub(crate) fn words(advice: Advice) -> String {
+    let text = match advice {
+        Advice::Set { key } => return format!("did you mean --set {key}=…?"),
+        Advice::SetForm => "for example --set train.epochs=3 or --set tokenizer.kind=bpe",
+        Advice::OfComparison => "compare has --seeds and --jobs for it",
+        Advice::Compare(path) => return format!("surprisal compare {}", path.display()),
+        Advice::OneRun(path) => {
+            return format!(
+                "surprisal train {} makes the one run of it; configs/compare_mle_vs_smoothing.toml shows how a \
+                 comparison is written",
+                path.display()
+            );
         }
-        source = inner.source();
+        Advice::ConfigFirst(path) => {
+            return format!(
+                "name the config first, then the texts: surprisal compare CONFIG.toml {}",
+                path.display()
+            );
+        }
+        Advice::OtherSeeds => "give different seeds, for example --seeds 1,2,3",
+        Advice::SeedsOfComparison => "name the seeds there: seeds = [1, 2, 3] in [compare], or --seeds 1,2,3",
+        Advice::JobsThatFit(jobs) => return format!("--jobs {jobs} fits"),
+        Advice::OtherComparison => "give another --out, or remove the old comparison",
+        Advice::PutBack { of } => {
+            let before = of.map_or_else(String::new, |of| format!("{of}: "));
+            return format!(
+                "{before}put them back as they were; or score others that were held out: surprisal eval RUN TEXT"
+            );
+        }
+        Advice::MaxUnknown => {
+            "train a new model on this text; --set model.max_unknown=1 goes on all the same, with <unk> in their place"
+        }
+        Advice::OtherPlace(place) => match place {
+            PlaceAdvice::NameEach => "give each --out a name of its own",
+            PlaceAdvice::Name => "give another name with --out",
+            PlaceAdvice::NameOrRemove => "give another name with --out, or remove that file first",
+            PlaceAdvice::Folder => "write to another folder with --out",
+            PlaceAdvice::NewFolder => "give another folder with --out",
+            PlaceAdvice::Outside => "write outside of that folder with --out",
+            PlaceAdvice::RunFolder => {
+                "bring back metrics.jsonl, config.toml and the texts as they were; or train into another folder with \
+                 --out"
+            }
+            PlaceAdvice::DiskFull => "the disk is full: free some space, or write elsewhere with --out",
+            PlaceAdvice::QuotaFull => {
+                "your disk quota is used up: free some space, or write elsewhere with --out"
+            }
+            PlaceAdvice::ReadOnly => "the file system is read-only: write elsewhere with --out",
+            PlaceAdvice::ResumeOrFolder => {
+                "continue that run with --resume, or choose another folder with --out"
+            }
+            PlaceAdvice::NameOrMove => "choose another name with --out, or move away what is there",
+            PlaceAdvice::WaitOrFolder => {
+                "wait for it to finish or stop it, or choose another folder with --out"
+            }
+        },
+        Advice::OtherStart => "smooth its counts (add_k), or try another --prompt or --seed",
+        Advice::AllowUnknown(lacks) => {
+            return format!("its text had no such {lacks}; --allow-unknown goes on with <unk> in its place");
+        }
+        Advice::TrainConfig => "train it: surprisal train CONFIG.toml",
+        Advice::StartFrom => "a run can start from it: surprisal train TEXT --set model.init_from=FOLDER",
+        Advice::Merge => "merge them into one: surprisal merge COUNTS --out MODEL.ngram",
+        Advice::ComparisonRuns => {
+            "name one of its runs: the folders in cells/; surprisal compare CONFIG.toml --out FOLDER goes on with it, and \
+             writes its report"
+        }
+        Advice::Tamer { run, lr } => {
+            return format!(
+                "lower optim.lr, lengthen optim.warmup, or set optim.grad_clip: surprisal train {}/config.toml --set \
+                 optim.lr={lr:.1e} --out NEW",
+                run.display()
+            );
+        }
+        Advice::ResumeRun(path) => {
+            return format!("surprisal train --resume --out {} goes on with it", path.display());
+        }
+        Advice::Resume => "--resume with the same --out goes on from here",
+        Advice::Again => "the same command begins again",
+        Advice::GoOn => "the same command goes on from here",
+        Advice::FewerThreads => {
+            "this user or this shell may have no more threads (ulimit -u) or no memory for them (ulimit -v): ask for \
+             fewer with --threads; --threads 1 needs none but the program's own"
+        }
+        Advice::Text(text) => return text,
+    };
+    text.to_owned()
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind {
+            engine::Kind::Usage => Kind::Usage,
+            engine::Kind::Failed => Kind::Failed,
+            engine::Kind::Diverged => Kind::Diverged,
+            // Which signal it was, those know who listened for it.
+            engine::Kind::Stopped => Kind::Stopped(0),
+            engine::Kind::ClosedPipe => Kind::ClosedPipe,
+        };
+        Self { kind, message: error.message, hint: error.advice.map(words) }
     }
-    message
 }
 
-/// What to say of scores that are NaN.
-pub(crate) fn no_numbers(model: &str) -> Failure {
-    Failure::failed(format!("{model} gives no numbers: its scores are NaN or infinite")).hint(DIVERGED)
+impl From<Failure> for Error {
+    /// For what the engine calls back, and gives back as it was.
+    fn from(failure: Failure) -> Self {
+        let kind = match failure.kind {
+            Kind::Usage => engine::Kind::Usage,
+            Kind::Failed => engine::Kind::Failed,
+            Kind::Diverged => engine::Kind::Diverged,
+            Kind::Stopped(_) => engine::Kind::Stopped,
+            Kind::ClosedPipe => engine::Kind::ClosedPipe,
+        };
+        Self { kind, message: failure.message, advice: failure.hint.map(Advice::Text) }
+    }
 }
 
-macro_rules! from_library {
+/// What the engine has words for.
+macro_rules! by_engine {
     ($($error:ty),+ $(,)?) => {$(
         impl From<$error> for Failure {
             fn from(error: $error) -> Self {
-                Self::failed(chain(&error))
+                Error::from(error).into()
             }
         }
     )+};
 }
 
-impl From<surprisal_store::Error> for Failure {
-    fn from(error: surprisal_store::Error) -> Self {
-        let hint = error.hint().map(str::to_owned);
-        // By `--out /dev/stdout`.
-        let closed = matches!(&error, surprisal_store::Error::Io { reason, path, .. }
-            if reason.kind() == std::io::ErrorKind::BrokenPipe
-                && Place::of(path).is_ok_and(|place| place.is_standard_output()));
-        Self { kind: if closed { Kind::ClosedPipe } else { Kind::Failed }, message: chain(&error), hint }
-    }
-}
-
-impl From<surprisal_formats::Error> for Failure {
-    fn from(error: surprisal_formats::Error) -> Self {
-        match error {
-            surprisal_formats::Error::Store(error) => error.into(),
-            error => {
-                let hint = error.hint().map(str::to_owned);
-                Self { kind: Kind::Failed, message: chain(&error), hint }
-            }
-        }
-    }
-}
-
-impl From<surprisal_text::Error> for Failure {
-    fn from(error: surprisal_text::Error) -> Self {
-        Self { kind: Kind::Failed, message: chain(&error), hint: error.hint() }
-    }
-}
-
-impl From<surprisal_platform::threads::PoolError> for Failure {
-    fn from(error: surprisal_platform::threads::PoolError) -> Self {
-        Self::failed(error.to_string()).hint(
-            "this user or this shell may have no more threads (ulimit -u) or no memory for them (ulimit -v): ask for \
-             fewer with --threads; --threads 1 needs none but the program's own",
-        )
-    }
-}
-
-impl From<LossError> for Failure {
-    fn from(error: LossError) -> Self {
-        match error {
-            // Logits that are no numbers are what divergence looks like from inside the loss.
-            LossError::Row(_) | LossError::Element { option: "logits", .. } => {
-                Self { kind: Kind::Diverged, ..no_numbers("this model") }
-            }
-            error => Self::failed(chain(&error)),
-        }
-    }
-}
-
-from_library!(surprisal_model::Error, candle_core::Error, serde_json::Error,);
+by_engine!(
+    engine::store::Error,
+    engine::formats::Error,
+    engine::text::Error,
+    engine::model::Error,
+    engine::loss::LossError,
+    surprisal_platform::threads::PoolError,
+    serde_json::Error,
+);
 
 impl From<std::io::Error> for Failure {
     /// For our own standard output; files carry their paths in the errors of the crates that open them.

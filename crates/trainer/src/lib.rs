@@ -1,42 +1,34 @@
-//! The library behind the `surprisal` binary: configuration, training, evaluation, sampling.
+//! The `surprisal` program: flags, wording, bars, tables, the dashboard. What it does, the engine does.
 //!
 //! `main` parses the command line, calls [`run`] and turns a [`failure::Failure`] into an exit code; everything that
 //! can be tested without a process lives here.
 
-mod architecture;
+mod align;
+#[allow(rustdoc::invalid_html_tags, reason = "its docs are the help that people read, where <unk> is <unk>")]
 pub mod cli;
 mod command;
-mod compare;
-pub mod config;
+mod comparison;
+mod console;
 mod dashboard;
-mod data;
-pub mod evaluate;
 pub mod failure;
-mod generation;
-mod identity;
-mod kind;
 mod memory;
-mod models;
 pub mod output;
-mod outputs;
 mod progress;
-mod report;
-mod runs;
-pub mod sampling;
-mod saved;
-pub mod schedule;
 mod signals;
-pub mod streams;
+mod table;
 mod train;
 pub mod usage;
 pub mod wording;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cli::{Cli, Command};
 use failure::Result;
 use output::Output;
 use signals::Stop;
+use surprisal_engine::{Context, config};
+use surprisal_platform::threads::Pool;
 
 /// Says that the system gives no more memory, and ends the process: for the allocator of the program.
 pub fn out_of_memory(bytes: usize) {
@@ -52,26 +44,36 @@ pub fn run(cli: &Cli) -> Result<()> {
     let output = Arc::new(Output::new(cli.json, cli.quiet));
     signals::survive_size_limits()?;
     let (stop, has_threads) = Stop::listen(output.clone())?;
-    surprisal_platform::threads::start(if has_threads { threads } else { 1 })?;
+    // Nobody is refused for threads that nobody asked for.
+    let wanted = if has_threads || cli.command.threads().is_some() { threads } else { 1 };
+    let pool = Pool::of_process(wanted)?;
+    let ctx = Context::new(&pool, &*output, stop.control());
+    output.follow(ctx.run);
     let result = match &cli.command {
-        Command::Train(arguments) => train::run(arguments, &output, &stop)
-            .and_then(|reported| reported.map_or(Ok(()), |root| report::run::write(&root, &output))),
-        Command::Eval(arguments) => command::eval::run(arguments, &output),
-        Command::Sample(arguments) => command::sample::run(arguments, &output),
-        Command::Explain(arguments) => command::explain::run(arguments, &output),
-        Command::Compare(arguments) => compare::run(arguments, &report::comparison::render, &output, &stop),
-        Command::Report(arguments) => report::run::write(&arguments.run, &output).and_then(|()| {
-            let path = arguments.run.join("report.html");
+        Command::Train(arguments) => train::run(arguments, &ctx, &output)
+            .and_then(|reported| reported.map_or(Ok(()), |root| report(&root, &ctx, &output).map(drop))),
+        Command::Eval(arguments) => command::eval::run(arguments, &ctx, &output),
+        Command::Sample(arguments) => command::sample::run(arguments, &ctx, &output),
+        Command::Explain(arguments) => command::explain::run(arguments, &ctx, &output),
+        Command::Compare(arguments) => comparison::run(arguments, &ctx, &output, &stop),
+        Command::Report(arguments) => report(&arguments.run, &ctx, &output).and_then(|path| {
             output.event(&serde_json::json!({ "event": "result", "report": path.display().to_string() }))
         }),
         Command::Bench(arguments) => command::bench::run(arguments, &output),
-        Command::Count(arguments) => command::count::count(arguments, &output),
-        Command::Merge(arguments) => command::count::merge(arguments, &output),
-        Command::Mix(arguments) => command::mix::run(arguments, &output),
-        Command::Export(arguments) => command::export::run(arguments, &output),
-        Command::Inspect(arguments) => command::inspect::run(arguments, &output),
+        Command::Count(arguments) => command::count::count(arguments, &ctx, &output),
+        Command::Merge(arguments) => command::count::merge(arguments, &ctx, &output),
+        Command::Mix(arguments) => command::mix::run(arguments, &ctx, &output),
+        Command::Export(arguments) => command::export::run(arguments, &ctx, &output),
+        Command::Inspect(arguments) => command::inspect::run(arguments, &ctx, &output),
     };
     output.end_bar();
     output.end_dashboard();
-    result.and_then(|()| output.heard())
+    result.map_err(|failure| failure.by_signal(stop.asked())).and_then(|()| output.heard())
+}
+
+/// Writes the page of the run at `root`.
+fn report(root: &Path, ctx: &Context<'_>, output: &Output) -> Result<PathBuf> {
+    let path = surprisal_report::attach_to_run(root, ctx)?;
+    output.say(format!("the report is {}", wording::shown(&path)));
+    Ok(path)
 }

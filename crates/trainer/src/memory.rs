@@ -1,45 +1,6 @@
-//! Whether a model fits, asked before anything is allocated.
+//! The end of a process that the system gives no more memory.
 
 use std::io::Write;
-
-use crate::failure::{Failure, Result};
-use crate::wording::bytes;
-use surprisal_platform::memory;
-use surprisal_text::TokenizerKind;
-
-/// Refuses work that needs more memory than there is.
-///
-/// Where the system does not say how much there is (anything but Linux), the limit is what no machine has.
-///
-/// # Errors
-/// With both amounts and `hint`, which says what to make smaller.
-pub(crate) fn check(needed: u64, what: &str, hint: &str) -> Result<()> {
-    let available = memory::available().unwrap_or(1 << 42);
-    if needed <= available {
-        return Ok(());
-    }
-    Err(Failure::usage(format!(
-        "{what} needs about {} of memory, and {} are free",
-        bytes(needed),
-        bytes(available)
-    ))
-    .hint(hint))
-}
-
-/// Refuses to read so much text that its tokens alone take more memory than there is. For words that is a guess on the low
-/// side: how long they are is not known before.
-///
-/// # Errors
-/// As [`check`].
-pub(crate) fn check_text(bytes: u64, kind: TokenizerKind) -> Result<()> {
-    // An id has four bytes, and they are there twice when the pieces of a text are put together.
-    let needed = match kind {
-        TokenizerKind::Byte => bytes.saturating_mul(8),
-        TokenizerKind::Char => bytes.saturating_mul(2),
-        TokenizerKind::Word | TokenizerKind::Bpe { .. } => bytes / 2,
-    };
-    check(needed, "reading this text", "read less of it")
-}
 
 /// Says that the system refuses memory, and ends the program: what comes next would be an abort without a word.
 pub(crate) fn refused(bytes: usize) {
@@ -48,18 +9,6 @@ pub(crate) fn refused(bytes: usize) {
          model, or fewer --threads; a limit may be set (ulimit -v, or that of a container)\n"
     );
     let _ = std::io::stderr().write_fmt(words);
-    surprisal_store::pending::stop_writing();
+    surprisal_engine::store::pending::stop_writing();
     signal_hook::low_level::exit(1);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_no_machine_has_is_refused() {
-        let refused = check(1 << 60, "the model", "a smaller one").unwrap_err();
-        assert!(refused.message.contains("the model needs about"));
-        assert!(check(1000, "the model", "a smaller one").is_ok());
-    }
 }

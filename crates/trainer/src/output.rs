@@ -2,13 +2,15 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use surprisal_engine::{Control, Length, RunId, Step};
 
 use crate::dashboard::{self, Dashboard};
 use crate::failure::{Failure, Kind, Result};
+use crate::table::Table;
 use crate::wording::{bytes, in_json, shown, visible};
 
 /// Where a command prints.
@@ -20,12 +22,87 @@ pub struct Output {
     dashboard: Mutex<Option<Dashboard>>,
     /// Why standard output is gone, once it is.
     unheard: Mutex<Option<Failure>>,
+    /// The work whose events are told here.
+    run: OnceLock<RunId>,
+    live: Mutex<Live>,
+}
+
+/// What is drawn of the run.
+#[derive(Debug, Clone, Default)]
+struct Live {
+    table: Table,
+    length: Option<Length>,
+    /// Cells made so far.
+    cells: u64,
+    /// Who is asked for what the dashboard shows.
+    control: Option<Control>,
 }
 
 impl Output {
     /// `json`: data are JSON lines. `quiet`: people are told only what went wrong.
     pub fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet, bar: Mutex::new(None), dashboard: Mutex::new(None), unheard: Mutex::new(None) }
+        Self {
+            json,
+            quiet,
+            bar: Mutex::new(None),
+            dashboard: Mutex::new(None),
+            unheard: Mutex::new(None),
+            run: OnceLock::new(),
+            live: Mutex::default(),
+        }
+    }
+
+    /// From now on events of `run` are told, and those of others are not.
+    pub(crate) fn follow(&self, run: RunId) {
+        // The first stays.
+        let _ = self.run.set(run);
+    }
+
+    /// Whether `run` is followed.
+    pub(crate) fn is_of(&self, run: RunId) -> bool {
+        self.run.get() == Some(&run)
+    }
+
+    fn live<T>(&self, act: impl FnOnce(&mut Live) -> T) -> T {
+        act(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The table that the run's lines are of.
+    pub(crate) fn table(&self) -> Table {
+        self.live(|live| live.table)
+    }
+
+    pub(crate) fn set_table(&self, table: Table) {
+        self.live(|live| live.table = table);
+    }
+
+    pub(crate) fn set_length(&self, length: Length) {
+        self.live(|live| live.length = Some(length));
+    }
+
+    /// Moves the bar after a step.
+    pub(crate) fn advance_bar(&self, step: &Step) {
+        let position = match self.live(|live| live.length) {
+            Some(Length::Budget(_)) => step.train_seconds as u64,
+            _ => step.step as u64,
+        };
+        self.move_bar(position, || format!("train nll {:.4}", step.train_nll));
+    }
+
+    /// Moves the bar after a cell.
+    pub(crate) fn next_cell(&self, name: &str) {
+        let position = self.live(|live| {
+            live.cells += 1;
+            live.cells
+        });
+        self.move_bar(position, || name.to_owned());
+    }
+
+    /// Asks the run for what the dashboard shows of its writing.
+    pub(crate) fn ask_for_sample(&self) {
+        if self.on_dashboard(|_| ()) {
+            self.live(|live| live.control.as_ref().map(Control::sample));
+        }
     }
 
     /// Whether standard output is JSON lines.
@@ -61,7 +138,8 @@ impl Output {
     ///
     /// # Errors
     /// A terminal that cannot be drawn on.
-    pub(crate) fn start_dashboard(&self) -> Result<()> {
+    pub(crate) fn start_dashboard(&self, control: &Control) -> Result<()> {
+        self.live(|live| live.control = Some(control.clone()));
         let unfit = if self.json { Some("--json was given") } else { dashboard::unfit() };
         if let Some(why) = unfit.or(self.quiet.then_some("--quiet was given")) {
             self.warn(format!(
@@ -131,10 +209,11 @@ impl Output {
     ///
     /// # Errors
     /// An event that is none.
-    pub(crate) fn tell(&self, event: &impl Serialize) -> Result<()> {
+    pub(crate) fn tell(&self, event: &impl Serialize) -> surprisal_engine::Result<()> {
         let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
         if unheard.is_none()
-            && let Err(failure) = self.event(event)
+            && let Err(failure) =
+                serde_json::to_value(event).map_err(Failure::from).and_then(|e| self.event(&e))
         {
             if failure.kind != Kind::ClosedPipe {
                 self.warn(format!("{}; the work goes on", failure.message));

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGXFSZ};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
+use surprisal_engine::Control;
+use surprisal_engine::store::pending;
 use surprisal_platform::mapped;
-use surprisal_store::pending;
 
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Failure, Result};
 use crate::output::Output;
 
 /// How often the thread that waits for signals looks for one.
@@ -24,21 +25,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
     which: AtomicUsize,
-    asked: Arc<AtomicBool>,
-    /// How many threads are at steps that end in a checkpoint.
-    steps: AtomicUsize,
+    control: Control,
     /// What is said where the process ends while others still work.
     words: Mutex<Option<String>>,
-}
-
-/// While it lives, the first signal waits for the end of a step.
-#[derive(Debug)]
-pub(crate) struct Steps<'a>(&'a Stop);
-
-impl Drop for Steps<'_> {
-    fn drop(&mut self) {
-        self.0.steps.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 impl Stop {
@@ -76,15 +65,9 @@ impl Stop {
         }
     }
 
-    /// Set as soon as a signal has asked to stop.
-    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
-        self.asked.clone()
-    }
-
-    /// From now on the first signal waits for the step.
-    pub(crate) fn steps(&self) -> Steps<'_> {
-        self.steps.fetch_add(1, Ordering::SeqCst);
-        Steps(self)
+    /// What a signal stops.
+    pub(crate) fn control(&self) -> &Control {
+        &self.control
     }
 
     /// What is to be said where a signal ends the process in the middle of something.
@@ -110,9 +93,9 @@ impl Stop {
                 }
                 continue;
             };
-            self.asked.store(true, Ordering::SeqCst);
+            self.control.stop();
             // Those that were at a step have something to say; nobody else has.
-            let idles = self.steps.load(Ordering::SeqCst) == 0;
+            let idles = !self.control.is_at_steps();
             let at_once = again || idles && signal != 0;
             idle = idles.then(|| idle.unwrap_or_else(Instant::now));
             if at_once || idle.is_some_and(|since| since.elapsed() >= LAST_WORDS) {
@@ -121,11 +104,6 @@ impl Stop {
                 end(128 + i32::from(asked), output, words.as_ref());
             }
         }
-    }
-
-    /// The failure of what was stopped.
-    pub(crate) fn failure(signal: u8, message: impl Into<String>, hint: &str) -> Failure {
-        Failure { kind: Kind::Stopped(signal), message: message.into(), hint: Some(hint.into()) }
     }
 }
 

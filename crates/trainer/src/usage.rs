@@ -6,8 +6,8 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::Cli;
-use crate::config;
 use crate::wording::one_line;
+use surprisal_engine::config;
 
 /// The definition of the command line.
 pub fn command() -> clap::Command {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-pub use surprisal_text::{many, thousands};
+pub use surprisal_engine::wording::{bytes, duration, many, number, thousands};
 
 /// `text` with a visible stand-in for every character that a terminal would obey, or that would hide or reorder
 /// what stands around it. Line ends and tabs stay, and so do the joiners that scripts and emoji are written with.
@@ -62,35 +62,6 @@ fn drives_a_terminal(character: char) -> bool {
     character.is_control() && !kept || unseen
 }
 
-/// Seconds as people say them.
-pub fn duration(seconds: f64) -> String {
-    if seconds < 10.0 {
-        return format!("{seconds:.1} s");
-    }
-    let whole = seconds.round() as u64;
-    match (whole / 3600, whole / 60 % 60, whole % 60) {
-        (0, 0, s) => format!("{s} s"),
-        (0, m, s) => format!("{m} min {s:02} s"),
-        (h, m, _) => format!("{h} h {m:02} min"),
-    }
-}
-
-/// Bytes as people say them.
-pub fn bytes(count: u64) -> String {
-    match count as f64 {
-        c if c < 1e3 => format!("{count} B"),
-        c if c < 1e6 => format!("{:.1} kB", c / 1e3),
-        c if c < 1e9 => format!("{:.1} MB", c / 1e6),
-        c if c < 1e15 => format!("{:.1} GB", c / 1e9),
-        c => format!("{c:.1e} bytes"),
-    }
-}
-
-/// A number with so many `digits` behind the point; one of a million and more, as a perplexity can be, with an exponent.
-pub fn number(value: f64, digits: usize) -> String {
-    if value.is_finite() && value.abs() >= 1e6 { format!("{value:.3e}") } else { format!("{value:.digits$}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,16 +75,5 @@ mod tests {
             assert!(!line.contains(drives_a_terminal) && !line.contains('\n'), "{line:?}");
             assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
         }
-    }
-
-    #[test]
-    fn numbers_read_well() {
-        assert_eq!(duration(1.26), "1.3 s");
-        assert_eq!(duration(59.7), "1 min 00 s");
-        assert_eq!(duration(3720.0), "1 h 02 min");
-        assert_eq!(bytes(1500), "1.5 kB");
-        assert_eq!(number(999_999.25, 3), "999999.250");
-        assert_eq!([number(3.3e83, 4), number(-1e6, 1)], ["3.300e83", "-1.000e6"]);
-        assert_eq!((number(f64::INFINITY, 3), number(f64::NAN, 3)), ("inf".to_owned(), "NaN".to_owned()));
     }
 }

@@ -15,7 +15,9 @@ use syn::visit::Visit;
 
 /// What each crate of ours may use of ours, besides `platform`, which all but itself may.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("trainer", &["formats", "store", "text", "source", "model", "loss", "ops", "kernels"]),
+    ("trainer", &["report", "engine"]),
+    ("report", &["engine"]),
+    ("engine", &["formats", "store", "text", "source", "model", "loss", "ops", "kernels"]),
     ("formats", &["model", "text", "store"]),
     ("model", &["ops", "kernels"]),
     ("ops", &["kernels"]),
@@ -28,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// The crates that may use candle.
-const CANDLE: &[&str] = &["ops", "loss", "model", "formats", "trainer"];
+const CANDLE: &[&str] = &["ops", "loss", "model", "formats", "engine"];
 
 type Dependencies = BTreeMap<String, BTreeSet<String>>;
 

@@ -435,7 +435,8 @@ fn evaluated(path: &Path, text: &Path) -> (Value, Tokenizer) {
     let tokens = surprisal_text::encode_files(&[text.to_owned()], &tokenizer).unwrap().tokens;
     let pool = Pool::new(1).unwrap();
     let model: &dyn LanguageModel = &model;
-    let evaluation = surprisal::evaluate::evaluate(model, &tokens, tokenizer.unk(), None, &pool).unwrap();
+    let evaluation =
+        surprisal_engine::evaluate::evaluate(model, &tokens, tokenizer.unk(), None, &pool).unwrap();
     (serde_json::to_value(evaluation).unwrap(), tokenizer)
 }
 

@@ -5,14 +5,15 @@
 mod common;
 
 use common::{Bench, Ran};
-use surprisal::config::{Config, Loaded, check, load, parse};
 use surprisal::failure::Failure;
+use surprisal_engine::config::{Config, Loaded, Override, check, load, parse};
 
 /// A config as it is resolved, with what there is to say about it.
 fn resolved(file: &str, set: &[&str]) -> Result<Loaded, Failure> {
-    let set: Vec<String> = set.iter().map(ToString::to_string).collect();
+    let set: Vec<Override> = set.iter().map(|set| Override::said("--set ", set)).collect();
     let mut loaded = parse("c.toml", file, &set)?;
-    check(&mut loaded).map(|()| loaded)
+    check(&mut loaded)?;
+    Ok(loaded)
 }
 
 #[track_caller]
@@ -173,7 +174,8 @@ fn what_cannot_stand_beside_what_is_said_gives_way() {
     // A file's keys of the other kind do not go in silence; those of the default config, which nobody wrote, do.
     let bench = Bench::new();
     let file = bench.file("m.toml", "[model]\nn_layer = 3\nn_embd = 16\n[optim]\nlr = 0.1\n");
-    let loaded = load(Some(&file), &["model.kind=mlp".into(), "model.n_embd=8".into()]).unwrap();
+    let set = ["model.kind=mlp", "model.n_embd=8"].map(|set| Override::said("--set ", set));
+    let loaded = load(Some(&file), &set).unwrap();
     assert_eq!(
         loaded.notices,
         ["what is of another model gives way to --set model.kind=mlp: model.n_layer = 3"]

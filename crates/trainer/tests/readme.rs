@@ -52,8 +52,8 @@ fn every_command_is_one() {
             panic!("surprisal {}: {error}", words.join(" "));
         }
         let pairs = words.windows(2).filter(|pair| pair[0] == "--set");
-        let set: Vec<String> = pairs.map(|pair| pair[1].clone()).collect();
-        surprisal::config::parse("README.md", "", &set).unwrap();
+        let set: Vec<_> = pairs.map(|pair| surprisal_engine::config::Override::from(&pair[1])).collect();
+        surprisal_engine::config::parse("README.md", "", &set).unwrap();
         for config in words.iter().filter(|word| word.starts_with("configs/")) {
             assert!(Path::new(&repository(config)).is_file(), "{config}");
         }
@@ -85,6 +85,23 @@ fn a_newcomer_reads_first_who_it_is_for_and_how_to_train_on_own_text() {
     for word in ["ECE", "Holm", "T,", "Kneser-Ney", "nat", "perplexity", "MLE", "Brier", "seed"] {
         let row = |line: &str| line.starts_with("| ") && line.split(" | ").next().unwrap().contains(word);
         assert!(words.lines().any(row), "no «{word}»");
+    }
+}
+
+#[test]
+fn pictures_are_there_and_small_and_told_in_words() {
+    let readme = readme("README.md");
+    let pictures: Vec<(&str, &str)> = readme
+        .split("![")
+        .skip(1)
+        .map(|part| part.split_once("](").unwrap())
+        .map(|(words, rest)| (words, rest.split(')').next().unwrap()))
+        .collect();
+    let paths: Vec<&str> = pictures.iter().map(|picture| picture.1).collect();
+    assert_eq!(paths, ["data/pictures/terminal.svg", "data/pictures/report.png"]);
+    for (words, path) in pictures {
+        let size = std::fs::metadata(repository(path)).unwrap().len();
+        assert!(words.len() > 100 && size < 80_000, "{path}: {size} bytes, «{words}»");
     }
 }
 

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::Bench;
 use serde_json::Value;
 
@@ -153,6 +155,120 @@ fn tables_have_keys_units_and_headings_above_their_cells() {
             assert_eq!(tags(row, "td").iter().map(words).collect::<Vec<_>>(), heads);
         }
     }
+}
+
+/// One variant of a text whose source is known, beside two of a text whose source nobody knows.
+const MIXED: &str = r#"
+[compare]
+seeds = [1, 2]
+[data]
+train = ["a.txt"]
+val_fraction = 0.3
+[train]
+steps = 20
+batch_size = 4
+block_size = 16
+shards = 1
+[eval]
+every_epochs = 0
+[sample]
+tokens = 0
+[[variant]]
+name = "trigram"
+model = { kind = "ngram", order = 3, smoothing = "witten_bell" }
+[[variant]]
+name = "mlp"
+model = { kind = "mlp", context = 3, n_embd = 4, n_hidden = 8 }
+[[variant]]
+name = "babble"
+data = { train = [], embedded = "babble", train_fraction = 0.02 }
+model = { kind = "ngram", order = 3, smoothing = "witten_bell" }
+"#;
+
+/// The rows of a table: by heading what is read, and what it sorts by.
+fn cells<'a>(html: &'a str, id: &str) -> Vec<BTreeMap<String, (&'a str, Option<f64>)>> {
+    let (_, table) = html.split_once(&format!("id=\"{id}\"")).unwrap();
+    let table = table.split("</table>").next().unwrap();
+    let of = |row: &'a str, tag: &str| -> Vec<(&'a str, &'a str)> {
+        let cells = row.split(tag).skip(1);
+        cells.map(|cell| cell.split("</").next().unwrap().split_once('>').unwrap()).collect()
+    };
+    let mut rows = table.split("<tr>").skip(1);
+    let heads = of(rows.next().unwrap(), "<th ");
+    rows.map(|row| {
+        let heads = heads.iter().map(|(_, heading)| heading.replace('\u{a0}', " "));
+        let value = |(tag, text): (&'a str, &'a str)| {
+            let value = tag.split("data-value=\"").nth(1).and_then(|rest| rest.split('"').next());
+            (text, value.map(|value| value.parse().unwrap()))
+        };
+        heads.zip(of(row, "<td").into_iter().map(value)).collect()
+    })
+    .collect()
+}
+
+#[test]
+fn numbers_stand_under_their_headings_and_sort_by_what_they_are() {
+    let bench = Bench::new();
+    let html = comparison(&bench, MIXED);
+    let told: Value = serde_json::from_str(&page(&bench, "c/comparison.json")).unwrap();
+    let close = |cell: Option<f64>, told: Option<f64>| match (cell, told) {
+        (Some(a), Some(b)) => (a - b).abs() <= 1e-9 * b.abs(),
+        (a, b) => a == b,
+    };
+    let variants = cells(&html, "variants");
+    assert_eq!(variants.len(), 3);
+    for (row, told) in variants.iter().zip(told["variants"].as_array().unwrap()) {
+        assert_eq!(row["variant"], (told["name"].as_str().unwrap(), None));
+        assert_eq!(row["n"].1, Some(told["seeds"].as_array().unwrap().len() as f64));
+        for (heading, pointer, times) in [
+            ("nats a token", "/nats_per_token/mean", 1.0),
+            ("perplexity", "/perplexity/mean", 1.0),
+            ("bits a byte", "/bits_per_byte/mean", 1.0),
+            ("ECE %", "/ece/mean", 100.0),
+            ("ECE % after T", "/ece_after_temperature/mean", 100.0),
+            ("T", "/temperature/mean", 1.0),
+            ("Brier", "/brier/mean", 1.0),
+            ("parameters", "/parameters", 1.0),
+            ("training", "/train_seconds/mean", 1.0),
+        ] {
+            let told = told.pointer(pointer).and_then(Value::as_f64).map(|value| times * value);
+            assert!(told.is_some() && close(row[heading].1, told), "{heading}: {:?}, {told:?}", row[heading]);
+        }
+        // A gap that nobody knows is not infinite.
+        let gap = row["gap to H(p)"];
+        if told["name"] == "babble" {
+            assert!(gap.1.unwrap() > 0.0 && gap.0 == format!("{:+.4}", gap.1.unwrap()), "{gap:?}");
+        } else {
+            assert_eq!(gap, ("–", None));
+        }
+    }
+    for (row, told) in cells(&html, "differences").iter().zip(told["differences"].as_array().unwrap()) {
+        assert_eq!(row["difference"].0, told["name"]);
+        assert_eq!(
+            (row["verdict"].0, row["calibration"].0),
+            (told["verdict"].as_str().unwrap(), told["ece_verdict"].as_str().unwrap())
+        );
+        for (heading, pointer, times) in [
+            ("Δ nats", "/nats_per_token/mean", 1.0),
+            ("± seeds", "/nats_per_token/standard_error", 1.0),
+            ("± text", "/nats_over_text/standard_error", 1.0),
+            ("p", "/p", 1.0),
+            ("Δ ECE %", "/ece/mean", 100.0),
+        ] {
+            let told = told.pointer(pointer).and_then(Value::as_f64).map(|value| times * value);
+            assert!(close(row[heading].1, told), "{heading}: {:?}, {told:?}", row[heading]);
+        }
+    }
+    let parts = cells(&html, "parts");
+    assert_eq!(parts.iter().map(|row| row["H(p)"].1.is_some()).collect::<Vec<_>>(), [false, false, true]);
+    assert_eq!((parts[0]["+ approximation"], parts[0]["KL by itself"]), (("–", None), ("–", None)));
+    let sum =
+        ["H(p)", "+ approximation", "+ estimation", "+ miscalibration"].map(|part| parts[2][part].1.unwrap());
+    assert!(close(parts[2]["= nats a token"].1, Some(sum.iter().sum())), "{sum:?}");
+    assert!(close(
+        parts[2]["KL by itself"].1,
+        told.pointer("/variants/2/source/kl/mean").and_then(Value::as_f64)
+    ));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Counts of n-grams as files: binary for programs ([`write`], [`open`]), one line a gram for people ([`write_tsv`],
+//! Counts of n-grams as files: binary for programs ([`write()`], [`open`]), one line a gram for people ([`write_tsv`],
 //! [`read_tsv`]); and the counts of a text's parts put together ([`merge`]).
 //!
 //! A binary file is one of sections (`container`): for each order the last words and the counts, in as few bits as the

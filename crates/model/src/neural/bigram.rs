@@ -4,6 +4,7 @@
 //! (1 − ε) · MLE + ε/|V|.
 
 use candle_core::Tensor;
+use surprisal_ops::Context;
 
 use super::Output;
 use super::init::{Init, Source};
@@ -21,7 +22,8 @@ impl Bigram {
         Ok(Self { table: source.get("table.weight", &[vocab_size, vocab_size], Init::Constant(0.0))? })
     }
 
-    pub(super) fn forward(&self, ids: &Tensor) -> Result<Output> {
-        Ok(Output::Logits(surprisal_ops::embedding(&ids.flatten_all()?, &self.table)?)) // (B·T, V)
+    pub(super) fn forward(&self, context: &Context, ids: &Tensor) -> Result<Output> {
+        let logits = surprisal_ops::embedding(context, &ids.flatten_all()?, &self.table)?; // (B·T, V)
+        Ok(Output::Logits(logits))
     }
 }

@@ -7,6 +7,7 @@
 //! Inside a window of text, positions before its start have an embedding of their own, row V of the table.
 
 use candle_core::Tensor;
+use surprisal_ops::{Context, embedding, linear};
 
 use super::init::{Init, Source};
 use super::{NeuralConfig, Output};
@@ -46,7 +47,7 @@ impl Mlp {
         })
     }
 
-    pub(super) fn forward(&self, ids: &Tensor) -> Result<Output> {
+    pub(super) fn forward(&self, context: &Context, ids: &Tensor) -> Result<Output> {
         let (b, t) = ids.dims2()?;
         let n = self.context;
         let rows = ids.to_vec2::<u32>()?;
@@ -60,9 +61,9 @@ impl Mlp {
             }
         }
         let windows = Tensor::from_vec(windows, b * t * n, ids.device())?;
-        let x = surprisal_ops::embedding(&windows, &self.wte)?; // (B·T·n, C)
+        let x = embedding(context, &windows, &self.wte)?; // (B·T·n, C)
         let x = x.reshape((b * t, ()))?; // (B·T, n·C)
-        let hidden = surprisal_ops::linear(&x, &self.hidden, Some(&self.hidden_bias))?.tanh()?; // (B·T, H)
+        let hidden = linear(context, &x, &self.hidden, Some(&self.hidden_bias))?.tanh()?; // (B·T, H)
         Ok(Output::Head { hidden, weight: self.head.clone(), bias: Some(self.head_bias.clone()) })
     }
 }

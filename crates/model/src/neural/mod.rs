@@ -20,6 +20,7 @@ use std::sync::atomic::AtomicBool;
 
 use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
+use surprisal_ops::Context;
 
 pub use config::NeuralConfig;
 pub use lm::NeuralLm;
@@ -65,9 +66,19 @@ impl Output {
     /// # Errors
     /// A failure of the tensor library.
     pub fn logits(&self) -> Result<Tensor> {
+        self.logits_in(&Context::default())
+    }
+
+    /// [`Self::logits`], computed as `context` says.
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    pub fn logits_in(&self, context: &Context) -> Result<Tensor> {
         match self {
             Self::Logits(logits) => Ok(logits.clone()),
-            Self::Head { hidden, weight, bias } => Ok(surprisal_ops::linear(hidden, weight, bias.as_ref())?),
+            Self::Head { hidden, weight, bias } => {
+                Ok(surprisal_ops::linear(context, hidden, weight, bias.as_ref())?)
+            }
         }
     }
 }
@@ -164,19 +175,27 @@ impl Neural {
     /// # Errors
     /// Rows that are too long; a failure of the tensor library.
     pub fn forward(&self, ids: &Tensor, mode: &Mode) -> Result<Output> {
+        self.forward_in(&Context::default(), ids, mode)
+    }
+
+    /// [`Self::forward`], computed as `context` says; to evaluate, nothing is kept for gradients whatever it says.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn forward_in(&self, context: &Context, ids: &Tensor, mode: &Mode) -> Result<Output> {
         let (_, t) = ids.dims2()?;
         if t > self.config.block_size() {
             let block_size = self.config.block_size();
             return Err(Error::Config { message: format!("{t} tokens do not fit a block of {block_size}") });
         }
-        let forward = || match &self.architecture {
-            Architecture::Bigram(model) => model.forward(ids),
-            Architecture::Mlp(model) => model.forward(ids),
-            Architecture::Transformer(model) => model.forward(ids, mode),
+        let context = match mode {
+            Mode::Evaluate => &context.inference(),
+            Mode::Train { .. } => context,
         };
-        match mode {
-            Mode::Evaluate => surprisal_ops::inference(forward),
-            Mode::Train { .. } => forward(),
+        match &self.architecture {
+            Architecture::Bigram(model) => model.forward(context, ids),
+            Architecture::Mlp(model) => model.forward(context, ids),
+            Architecture::Transformer(model) => model.forward(context, ids, mode),
         }
     }
 }

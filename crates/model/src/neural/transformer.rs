@@ -10,7 +10,7 @@ use candle_core::Tensor;
 use surprisal_ops::block::{AttentionBlock, Drop, MlpBlock};
 use surprisal_ops::layers::{Centre, Linear, Norm};
 use surprisal_ops::single::{add_row, linear};
-use surprisal_ops::{Activation, Angles, Attention, DropoutStream, embedding};
+use surprisal_ops::{Activation, Angles, Attention, Context, DropoutStream, embedding};
 
 use super::init::{Init, Source};
 use super::shape::{ActivationKind, NormKind, PositionKind, TransformerConfig};
@@ -215,19 +215,20 @@ impl Transformer {
     }
 
     /// tok_emb + pos_emb (+ what the pairs say): (B·T, C).
-    fn embed(&self, ids: &Tensor) -> Result<Tensor> {
+    fn embed(&self, context: &Context, ids: &Tensor) -> Result<Tensor> {
         let (b, t) = ids.dims2()?;
         let flat = ids.flatten_all()?;
-        let mut x = embedding(&flat, &self.wte)?;
+        let mut x = embedding(context, &flat, &self.wte)?;
         if let Some(wpe) = &self.wpe {
             let positions = Tensor::arange(0, t as u32, ids.device())?.repeat(b)?; // (B·T)
-            x = (x + embedding(&positions, wpe)?)?;
+            x = (x + embedding(context, &positions, wpe)?)?;
         }
         if let Some(pairs) = &self.pairs {
             let ids = flat.to_vec1::<u32>()?;
             let before = |i: usize| if i.is_multiple_of(t) { None } else { Some(ids[i - 1]) };
             let rows: Vec<u32> = (0..ids.len()).map(|i| pairs.row(before(i), ids[i])).collect();
-            x = (x + embedding(&Tensor::from_vec(rows, b * t, flat.device())?, &pairs.table)?)?;
+            let rows = Tensor::from_vec(rows, b * t, flat.device())?;
+            x = (x + embedding(context, &rows, &pairs.table)?)?;
         }
         Ok(x)
     }
@@ -243,17 +244,17 @@ impl Transformer {
         }
     }
 
-    pub(super) fn forward(&self, ids: &Tensor, mode: &Mode) -> Result<Output> {
+    pub(super) fn forward(&self, context: &Context, ids: &Tensor, mode: &Mode) -> Result<Output> {
         let (b, _) = ids.dims2()?;
         let drop = |site| self.drop(*mode, site);
-        let mut x = surprisal_ops::block::dropped(self.embed(ids)?, b, drop(0))?; // (B·T, C)
+        let mut x = surprisal_ops::block::dropped(self.embed(context, ids)?, b, drop(0))?; // (B·T, C)
         for (block, site) in self.h.iter().zip((1..).step_by(2)) {
-            x = block.attention.forward(&x, b, drop(site))?;
-            x = block.mlp.forward(&x, b, drop(site + 1))?;
+            x = block.attention.forward(context, &x, b, drop(site))?;
+            x = block.mlp.forward(context, &x, b, drop(site + 1))?;
         }
-        let hidden = self.ln_f.forward(&x)?; // (B·T, C)
+        let hidden = self.ln_f.forward(context, &x)?; // (B·T, C)
         if self.softcap > 0.0 {
-            let logits = surprisal_ops::linear(&hidden, &self.lm_head, None)?; // (B·T, V)
+            let logits = surprisal_ops::linear(context, &hidden, &self.lm_head, None)?; // (B·T, V)
             return Ok(Output::Logits(surprisal_ops::softcap(&logits, self.softcap)?));
         }
         Ok(Output::Head { hidden, weight: self.lm_head.clone(), bias: None })

@@ -166,7 +166,7 @@ const STARTS: usize = 32;
 /// Bits of a base.
 const BASE: u32 = 32;
 
-/// Where the children of each node start and end. Of every [`STARTS`] starts the first one is kept as a base, and each start
+/// Where the children of each node start and end. Of every `STARTS` starts the first one is kept as a base, and each start
 /// as its distance from that: a field of the node's own record, which is at hand when its children are wanted.
 #[derive(Clone, Copy, Debug)]
 pub struct Starts<'a> {

@@ -4,7 +4,7 @@ use super::MAX_ORDER;
 use super::header::{Combine, GUIDE, Header, Weight};
 use super::packed::{Packed, Starts};
 
-/// A [`Trie`] with its sections at hand.
+/// A [`Trie`](super::Trie) with its sections at hand.
 #[derive(Debug, Clone)]
 pub struct View<'a> {
     pub(super) header: &'a Header,

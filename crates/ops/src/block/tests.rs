@@ -8,8 +8,7 @@ use super::*;
 use crate::gradients::Gradients;
 use crate::layers::Centre;
 use crate::testing::numbers;
-use crate::{Activation, Attention, DropoutStream};
-use crate::{Angles, Precision};
+use crate::{Activation, Angles, Attention, Backward, DropoutStream, Precision};
 
 struct Made {
     vars: Vec<Var>,
@@ -38,19 +37,17 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 }
 
 /// The value and the gradients of the input and of all parameters, both ways.
-fn agree(made: &Made, x: &Var, precision: Precision, forward: impl Fn(&Tensor) -> Result<Tensor>) {
+fn agree(made: &Made, x: &Var, precision: Precision, forward: impl Fn(&Context, &Tensor) -> Result<Tensor>) {
     let weights = Tensor::from_vec(numbers(x.elem_count(), 99), x.shape(), &Device::Cpu).unwrap();
-    let run = || {
-        crate::with_precision(precision, || {
-            // A block's input is the result of something.
-            let y = forward(&(x.as_tensor() * 1.0).unwrap()).unwrap();
-            let store = (&y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
-            (values(&y), store)
-        })
+    let run = |backward: Backward| {
+        // A block's input is the result of something.
+        let y = forward(&Context { precision, backward }, &(x.as_tensor() * 1.0).unwrap()).unwrap();
+        let store = (&y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+        (values(&y), store)
     };
-    let (apart, store) = run();
-    let mut gradients = Gradients::new(made.vars.iter().map(Var::as_tensor));
-    let (one, rest) = gradients.collect(run);
+    let (apart, store) = run(Backward::Store);
+    let gradients = Gradients::new(made.vars.iter().map(Var::as_tensor));
+    let (one, rest) = run(Backward::Collect(gradients.clone()));
     let near = |a: &[f32], b: &[f32], what: &str| {
         assert_eq!(a.len(), b.len());
         let scale = b.iter().fold(1.0f32, |m, x| m.max(x.abs()));
@@ -60,12 +57,10 @@ fn agree(made: &Made, x: &Var, precision: Precision, forward: impl Fn(&Tensor) -
     near(&one, &apart, "value");
     near(&values(rest.get(x).unwrap()), &values(store.get(x).unwrap()), "input");
     for (i, var) in made.vars.iter().enumerate() {
-        near(gradients.get(i).unwrap(), &values(store.get(var).unwrap()), &format!("parameter {i}"));
+        near(&gradients.get(i).unwrap(), &values(store.get(var).unwrap()), &format!("parameter {i}"));
     }
-    let (inference, none) = crate::inference(|| {
-        let y = forward(&(x.as_tensor() * 1.0).unwrap()).unwrap();
-        (values(&y), y.sum_all().unwrap().backward())
-    });
+    let y = forward(&Context::default().inference(), &(x.as_tensor() * 1.0).unwrap()).unwrap();
+    let (inference, none) = (values(&y), y.sum_all().unwrap().backward());
     if precision == Precision::F32 {
         near(&inference, &apart, "inference");
     }
@@ -93,7 +88,7 @@ fn one_operation_has_the_numbers_of_several() {
                 proj: made.linear(c, c, bias),
                 attention: Attention { n_head: 2, n_kv_head: 1, angles, qk_norm: turned },
             };
-            agree(&made, &x, precision, |x| attention.forward(x, b, drop));
+            agree(&made, &x, precision, |context, x| attention.forward(context, x, b, drop));
             for activation in [Activation::Gelu, Activation::Relu2, Activation::SwiGlu] {
                 let mut made = Made { vars: Vec::new() };
                 let mlp = MlpBlock {
@@ -102,7 +97,7 @@ fn one_operation_has_the_numbers_of_several() {
                     proj: made.linear(c, 12, bias),
                     activation,
                 };
-                agree(&made, &x, precision, |x| mlp.forward(x, b, drop));
+                agree(&made, &x, precision, |context, x| mlp.forward(context, x, b, drop));
             }
         }
     }

@@ -1,8 +1,7 @@
 //! Half a transformer block as one operation of the graph: the stream in, the stream with what was added out.
 //!
 //! Every edge of the tensor library's graph costs a tensor of zeros, a sum and a new tensor for its gradient, so the fewer edges
-//! the better. Parameters are no arguments here: their gradients go by way of [`crate::gradients`], which has to collect
-//! all of them. What is cheap to make again (norms, activations) is not kept.
+//! the better. Parameters are no arguments here: the [`Context`] has to collect all their gradients. What is cheap to make again (norms, activations) is not kept.
 
 use std::sync::OnceLock;
 
@@ -15,7 +14,7 @@ use crate::inplace::read;
 use crate::layers::{AttentionBlock, Cache, Drop, Linear, MlpBlock, Norm};
 use crate::profile::{Part, time};
 use crate::scratch::Scratch;
-use crate::{Precision, context};
+use crate::{Context, Precision};
 
 impl Norm {
     fn view<'a>(&self, weight: &'a [f32], bias: Option<&'a [f32]>) -> norm::Norm<'a> {
@@ -43,10 +42,17 @@ impl Norm {
     }
 
     /// Adds to `dx`.
-    fn gradient(&self, x: &[f32], statistics: &[(f32, f32)], dy: &[f32], dx: &mut [f32]) -> Result<()> {
-        let (weight, bias) = (&self.weight, self.bias.as_ref());
+    fn gradient(
+        &self,
+        context: &Context,
+        x: &[f32],
+        statistics: &[(f32, f32)],
+        dy: &[f32],
+        dx: &mut [f32],
+    ) -> Result<()> {
+        let (weight, bias, eps) = (&self.weight, self.bias.as_ref(), self.eps as f32);
         read(weight, |values| {
-            super::norm::gradient(self.centre, self.eps as f32, (weight, values), bias, statistics, x, dy, dx)
+            super::norm::gradient(context, self.centre, eps, (weight, values), bias, statistics, x, dy, dx)
         })??;
         Ok(())
     }
@@ -86,13 +92,13 @@ impl Linear {
     }
 
     /// dx; the parameters' gradients go where they are collected.
-    fn gradient(&self, precision: Precision, x: &[f32], dy: &[f32]) -> Result<Scratch> {
-        self.weight_gradient(precision, x, dy)?;
-        self.input_gradient(precision, dy)
+    fn gradient(&self, context: &Context, x: &[f32], dy: &[f32]) -> Result<Scratch> {
+        self.weight_gradient(context, x, dy)?;
+        self.input_gradient(context.precision, dy)
     }
 
-    fn weight_gradient(&self, precision: Precision, x: &[f32], dy: &[f32]) -> Result<()> {
-        linear::weight_gradient(precision, &self.weight, self.bias.as_ref(), x, dy).map(|_| ())
+    fn weight_gradient(&self, context: &Context, x: &[f32], dy: &[f32]) -> Result<()> {
+        linear::weight_gradient(context, &self.weight, self.bias.as_ref(), x, dy).map(|_| ())
     }
 
     fn input_gradient(&self, precision: Precision, dy: &[f32]) -> Result<Scratch> {
@@ -116,24 +122,20 @@ fn dropped(dy: &[f32], rows: usize, drop: Option<Drop>) -> std::borrow::Cow<'_, 
 }
 
 /// How a block is applied.
-#[derive(Clone, Copy)]
 struct Call {
+    context: Context,
     batch: usize,
     tokens: usize,
     drop: Option<Drop>,
-    precision: Precision,
-    /// Nothing is kept.
-    inference: bool,
 }
 
 impl Call {
-    fn new(x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Self> {
+    fn new(context: &Context, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Self> {
         let rows = x.dim(0)?;
         if batch == 0 || !rows.is_multiple_of(batch) {
             bail!("block: {rows} rows are not {batch} sequences");
         }
-        let (precision, inference) = (context::precision(), context::is_inference());
-        Ok(Self { batch, tokens: rows / batch, drop, precision, inference })
+        Ok(Self { context: context.clone(), batch, tokens: rows / batch, drop })
     }
 }
 
@@ -157,7 +159,8 @@ impl CustomOp1 for Attend {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let AttentionBlock { norm, qkv: to_qkv, proj, attention } = &self.block;
-        let Call { batch, tokens, drop, precision, inference } = self.call;
+        let Call { ref context, batch, tokens, drop } = self.call;
+        let precision = context.precision;
         let x = slice(x, layout)?;
         let (normed, statistics) = norm.run(x)?;
         let mut qkv = to_qkv.run(precision, &normed)?;
@@ -167,7 +170,7 @@ impl CustomOp1 for Attend {
         let kept = attention.run(shape, &mut qkv, &mut y);
         let mut out = time(Part::Residual, || x.to_vec());
         proj.add_to(precision, &y, drop, batch, &mut out)?;
-        if !inference {
+        if !context.is_inference() {
             let _ = self.kept.set(AttendKept { statistics, qkv, y, kept });
         }
         result(out, layout.shape().clone())
@@ -175,20 +178,20 @@ impl CustomOp1 for Attend {
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
         let AttentionBlock { norm, qkv: to_qkv, proj, attention } = &self.block;
-        let Call { batch, tokens, drop, precision, .. } = self.call;
+        let Call { ref context, batch, tokens, drop } = self.call;
         let Some(AttendKept { statistics, qkv, y, kept }) = self.kept.get() else {
             bail!("attention block: nothing was kept for a backward pass")
         };
         let dx = with2(x, dout, |x, dout| -> Result<Vec<f32>> {
-            let dy = proj.gradient(precision, y, &dropped(dout, batch, drop))?;
+            let dy = proj.gradient(context, y, &dropped(dout, batch, drop))?;
             let shape = attention.shape(batch, tokens, qkv.len() / (batch * tokens))?;
             let mut dqkv = Scratch::dirty(qkv.len());
             attention.gradient(shape, qkv, y, kept, &dy, &mut dqkv);
             std::mem::drop(dy);
             let normed = norm.again(x, statistics)?;
-            let dnormed = to_qkv.gradient(precision, &normed, &dqkv)?;
+            let dnormed = to_qkv.gradient(context, &normed, &dqkv)?;
             let mut dx = time(Part::Residual, || dout.to_vec());
-            norm.gradient(x, statistics, &dnormed, &mut dx)?;
+            norm.gradient(context, x, statistics, &dnormed, &mut dx)?;
             Ok(dx)
         })??;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
@@ -198,7 +201,7 @@ impl CustomOp1 for Attend {
 /// The first tokens of one row, `x` (T, C) in place; their keys and values go into the empty `cache`.
 pub(crate) fn attention_fill(block: &AttentionBlock, x: &mut [f32], cache: &mut Cache) -> Result<()> {
     let AttentionBlock { norm, qkv: to_qkv, proj, attention } = block;
-    let precision = context::precision();
+    let precision = Precision::F32;
     let (normed, _) = norm.run(x)?;
     let mut qkv = to_qkv.run(precision, &normed)?;
     let tokens = x.len() / norm.weight.elem_count();
@@ -217,7 +220,7 @@ pub(crate) fn attention_fill(block: &AttentionBlock, x: &mut [f32], cache: &mut 
 /// The same of an MLP.
 pub(crate) fn mlp_fill(block: &MlpBlock, x: &mut [f32]) -> Result<()> {
     let MlpBlock { norm, fc, proj, activation } = block;
-    let precision = context::precision();
+    let precision = Precision::F32;
     let (normed, _) = norm.run(x)?;
     let u = fc.run(precision, &normed)?;
     let hidden = proj.weight.dim(1)?;
@@ -246,7 +249,8 @@ impl CustomOp1 for Mlp {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let MlpBlock { norm, fc, proj, activation } = &self.block;
-        let Call { batch, tokens, drop, precision, inference } = self.call;
+        let Call { ref context, batch, tokens, drop } = self.call;
+        let precision = context.precision;
         let (x, hidden) = (slice(x, layout)?, self.hidden()?);
         let (normed, statistics) = norm.run(x)?;
         let u = fc.run(precision, &normed)?;
@@ -255,7 +259,7 @@ impl CustomOp1 for Mlp {
         time(Part::Activation, || activation.forward(&u, hidden, &mut a));
         let mut out = time(Part::Residual, || x.to_vec());
         proj.add_to(precision, &a, drop, batch, &mut out)?;
-        if !inference {
+        if !context.is_inference() {
             let _ = self.kept.set((statistics, u));
         }
         result(out, layout.shape().clone())
@@ -263,23 +267,23 @@ impl CustomOp1 for Mlp {
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
         let MlpBlock { norm, fc, proj, activation } = &self.block;
-        let Call { batch, drop, precision, .. } = self.call;
+        let Call { ref context, batch, drop, .. } = self.call;
         let Some((statistics, u)) = self.kept.get() else {
             bail!("mlp block: nothing was kept for a backward pass")
         };
         let hidden = self.hidden()?;
         let dx = with2(x, dout, |x, dout| -> Result<Vec<f32>> {
             let dbranch = dropped(dout, batch, drop);
-            let mut a = proj.input_gradient(precision, &dbranch)?;
+            let mut a = proj.input_gradient(context.precision, &dbranch)?;
             let mut du = Scratch::dirty(u.len());
             // The gradient of the activation's value becomes the value itself.
             time(Part::Activation, || activation.backward(u, hidden, &mut a, &mut du));
-            proj.weight_gradient(precision, &a, &dbranch)?;
+            proj.weight_gradient(context, &a, &dbranch)?;
             std::mem::drop(a);
             let normed = norm.again(x, statistics)?;
-            let dnormed = fc.gradient(precision, &normed, &du)?;
+            let dnormed = fc.gradient(context, &normed, &du)?;
             let mut dx = time(Part::Residual, || dout.to_vec());
-            norm.gradient(x, statistics, &dnormed, &mut dx)?;
+            norm.gradient(context, x, statistics, &dnormed, &mut dx)?;
             Ok(dx)
         })??;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
@@ -289,16 +293,23 @@ impl CustomOp1 for Mlp {
 /// See [`AttentionBlock::forward`].
 pub(crate) fn attention_block(
     block: &AttentionBlock,
+    context: &Context,
     x: &Tensor,
     batch: usize,
     drop: Option<Drop>,
 ) -> Result<Tensor> {
-    let call = Call::new(x, batch, drop)?;
+    let call = Call::new(context, x, batch, drop)?;
     x.contiguous()?.apply_op1(Attend { block: block.clone(), call, kept: OnceLock::new() })
 }
 
 /// See [`MlpBlock::forward`].
-pub(crate) fn mlp_block(block: &MlpBlock, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
-    let call = Call::new(x, batch, drop)?;
+pub(crate) fn mlp_block(
+    block: &MlpBlock,
+    context: &Context,
+    x: &Tensor,
+    batch: usize,
+    drop: Option<Drop>,
+) -> Result<Tensor> {
+    let call = Call::new(context, x, batch, drop)?;
     x.contiguous()?.apply_op1(Mlp { block: block.clone(), call, kept: OnceLock::new() })
 }

@@ -3,11 +3,12 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::{result, slice};
-use crate::gradients;
+use crate::Context;
 use crate::inplace::read;
 use crate::profile::{Part, time};
 
 struct Embedding {
+    context: Context,
     ids: Vec<u32>,
 }
 
@@ -32,7 +33,7 @@ impl CustomOp1 for Embedding {
     fn bwd(&self, table: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let width = table.dim(1)?;
         read(dy, |dy| {
-            gradients::add_to(table, |dtable| {
+            self.context.add_to(table, |dtable| {
                 time(Part::Embedding, || {
                     for (&id, dy) in self.ids.iter().zip(dy.chunks_exact(width)) {
                         let row = &mut dtable[id as usize * width..(id as usize + 1) * width];
@@ -45,11 +46,11 @@ impl CustomOp1 for Embedding {
 }
 
 /// See [`crate::embedding`].
-pub(crate) fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
+pub(crate) fn embedding(context: &Context, ids: &Tensor, table: &Tensor) -> Result<Tensor> {
     let ids = ids.to_vec1::<u32>()?;
     let rows = table.dim(0)?;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
         bail!("embedding: there is no row {id} in a table of {rows}");
     }
-    table.contiguous()?.apply_op1(Embedding { ids })
+    table.contiguous()?.apply_op1(Embedding { context: context.clone(), ids })
 }

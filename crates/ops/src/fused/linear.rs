@@ -5,9 +5,9 @@ use surprisal_kernels::matmul::{Matrix, MatrixMut, Precision, multiply_in};
 
 use super::affine::{self, Affine, ThreeGradients};
 use super::with2;
+use crate::Context;
 use crate::inplace::read;
 use crate::profile::{Part, time};
-use crate::{context, gradients};
 
 /// Y = X Wᵀ + b for `weight` (Out, In).
 pub(super) fn forward(
@@ -52,9 +52,9 @@ pub(super) fn input_gradient(precision: Precision, weight: &[f32], dy: &[f32], d
     });
 }
 
-/// dW = dYᵀ X and db = Σ dY, to where gradients of parameters go.
+/// dW = dYᵀ X and db = Σ dY; those that are not collected are returned.
 pub(super) fn weight_gradient(
-    precision: Precision,
+    context: &Context,
     weight: &Tensor,
     bias: Option<&Tensor>,
     x: &[f32],
@@ -62,15 +62,15 @@ pub(super) fn weight_gradient(
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let (out, width) = weight.dims2()?;
     let rows = dy.len() / out;
-    let dw = gradients::make(weight, |dw, add| {
+    let dw = context.make(weight, |dw, add| {
         time(Part::WeightGradient, || {
             let (dy, x) = (Matrix::new(dy, rows, out).transposed(), Matrix::new(x, rows, width));
-            multiply_in(precision, MatrixMut::new(dw, out, width), add, dy, x, None);
+            multiply_in(context.precision, MatrixMut::new(dw, out, width), add, dy, x, None);
         });
     })?;
     let db = match bias {
         None => None,
-        Some(bias) => gradients::add_to(bias, |db| {
+        Some(bias) => context.add_to(bias, |db| {
             time(Part::Residual, || {
                 for row in dy.chunks_exact(out) {
                     db.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
@@ -82,7 +82,7 @@ pub(super) fn weight_gradient(
 }
 
 struct Linear {
-    precision: Precision,
+    context: Context,
 }
 
 impl Affine for Linear {
@@ -96,7 +96,7 @@ impl Affine for Linear {
     ) -> Result<(Vec<f32>, Shape)> {
         let (rows, out) = (x_shape.dims2()?.0, weight_shape.dims2()?.0);
         let mut y = vec![0.0; rows * out];
-        forward(self.precision, x, weight, bias, &mut y, out);
+        forward(self.context.precision, x, weight, bias, &mut y, out);
         Ok((y, (rows, out).into()))
     }
 
@@ -108,15 +108,20 @@ impl Affine for Linear {
         dy: &Tensor,
     ) -> Result<ThreeGradients> {
         let out = weight.dim(0)?;
-        let (dw, db) = with2(x, dy, |x, dy| weight_gradient(self.precision, weight, bias, x, dy))??;
+        let (dw, db) = with2(x, dy, |x, dy| weight_gradient(&self.context, weight, bias, x, dy))??;
         let mut dx = vec![0.0; x.elem_count()];
-        with2(weight, dy, |weight, dy| input_gradient(self.precision, weight, dy, &mut dx, out))?;
+        with2(weight, dy, |weight, dy| input_gradient(self.context.precision, weight, dy, &mut dx, out))?;
         Ok((Tensor::from_vec(dx, x.shape(), x.device())?, dw, db))
     }
 }
 
 /// See [`crate::linear`].
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn linear(
+    context: &Context,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     let ((_, width), (out, inner)) = (x.dims2()?, weight.dims2()?);
     if width != inner || bias.is_some_and(|bias| bias.dims() != [out]) {
         bail!(
@@ -125,7 +130,7 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
             weight.dims()
         );
     }
-    affine::apply(Linear { precision: context::precision() }, x, weight, bias)
+    affine::apply(Linear { context: context.clone() }, x, weight, bias)
 }
 
 /// Σ of `bias` to every row of `y`.

@@ -7,10 +7,11 @@ use surprisal_kernels::norm::{self, Centre, NormGradients};
 
 use super::affine::{self, Affine, ThreeGradients};
 use super::with3;
-use crate::gradients;
+use crate::Context;
 use crate::profile::{Part, time};
 
 struct Norm {
+    context: Context,
     centre: Centre,
     eps: f32,
     statistics: OnceLock<Vec<(f32, f32)>>,
@@ -43,17 +44,19 @@ impl Affine for Norm {
         let Some(statistics) = self.statistics.get() else { bail!("norm: backward before forward") };
         let (dx, dw, db) = with3(x, weight, dy, |x, values, dy| -> Result<_> {
             let mut dx = vec![0.0; x.len()];
+            let (context, parameters) = (&self.context, (weight, values));
             let (dw, db) =
-                gradient(self.centre, self.eps, (weight, values), bias, statistics, x, dy, &mut dx)?;
+                gradient(context, self.centre, self.eps, parameters, bias, statistics, x, dy, &mut dx)?;
             Ok((dx, dw, db))
         })??;
         Ok((Tensor::from_vec(dx, x.shape(), x.device())?, dw, db))
     }
 }
 
-/// Adds to `dx`; dw and db go where gradients of parameters go.
+/// Adds to `dx`; dw and db are returned where they are not collected.
 #[expect(clippy::too_many_arguments, reason = "all that a norm's gradient is made of")]
 pub(super) fn gradient(
+    context: &Context,
     centre: Centre,
     eps: f32,
     (weight, values): (&Tensor, &[f32]),
@@ -65,19 +68,20 @@ pub(super) fn gradient(
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let norm = norm::Norm { centre, weight: values, bias: None, eps };
     let mut sums = vec![0.0; if bias.is_some() { values.len() } else { 0 }];
-    let dw = gradients::add_to(weight, |dw| {
+    let dw = context.add_to(weight, |dw| {
         let db = bias.map(|_| sums.as_mut_slice());
         time(Part::Norm, || norm.backward(x, statistics, dy, NormGradients { dx, dw, db }));
     })?;
     let db = match bias {
         None => None,
-        Some(bias) => gradients::add_to(bias, |db| surprisal_kernels::optim::accumulate(db, &sums))?,
+        Some(bias) => context.add_to(bias, |db| surprisal_kernels::optim::accumulate(db, &sums))?,
     };
     Ok((dw, db))
 }
 
 /// See [`crate::layer_norm`] and [`crate::rms_norm`].
 pub(crate) fn norm(
+    context: &Context,
     centre: Centre,
     x: &Tensor,
     weight: &Tensor,
@@ -92,5 +96,6 @@ pub(crate) fn norm(
             weight.dims()
         );
     }
-    affine::apply(Norm { centre, eps: eps as f32, statistics: OnceLock::new() }, x, weight, bias)
+    let op = Norm { context: context.clone(), centre, eps: eps as f32, statistics: OnceLock::new() };
+    affine::apply(op, x, weight, bias)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::*;
 use crate::layers::Centre;
 use crate::testing::numbers;
-use crate::{Activation, Angles, Attention, DropoutStream, composed};
+use crate::{Activation, Angles, Attention, Context, DropoutStream, composed};
 
 /// Runs `f` in f32 and the oracle in f64 on the same arguments, weighs the outputs at random, and compares outputs
 /// and gradients.
@@ -52,12 +52,12 @@ fn linear_agrees() {
     for (n, i, o) in [(1, 1, 1), (5, 7, 3), (33, 17, 40)] {
         agree(
             &[&[n, i], &[o, i]],
-            |a| crate::linear(&a[0], &a[1], None),
+            |a| crate::linear(&Context::default(), &a[0], &a[1], None),
             |a| composed::linear(&a[0], &a[1], None),
         );
         agree(
             &[&[n, i], &[o, i], &[o]],
-            |a| crate::linear(&a[0], &a[1], Some(&a[2])),
+            |a| crate::linear(&Context::default(), &a[0], &a[1], Some(&a[2])),
             |a| composed::linear(&a[0], &a[1], Some(&a[2])),
         );
     }
@@ -66,9 +66,13 @@ fn linear_agrees() {
 #[test]
 fn embedding_agrees() {
     let ids = Tensor::new(&[3u32, 0, 3, 1], &Device::Cpu).unwrap();
-    agree(&[&[5, 9]], |a| crate::embedding(&ids, &a[0]), |a| composed::embedding(&ids, &a[0]));
+    agree(
+        &[&[5, 9]],
+        |a| crate::embedding(&Context::default(), &ids, &a[0]),
+        |a| composed::embedding(&ids, &a[0]),
+    );
     let table = Tensor::zeros((3, 2), DType::F32, &Device::Cpu).unwrap();
-    assert!(crate::embedding(&ids, &table).is_err());
+    assert!(crate::embedding(&Context::default(), &ids, &table).is_err());
 }
 
 #[test]
@@ -76,17 +80,17 @@ fn norms_agree() {
     for (n, c) in [(1, 2), (4, 19), (9, 64)] {
         agree(
             &[&[n, c], &[c]],
-            |a| crate::layer_norm(&a[0], &a[1], None, 1e-5),
+            |a| crate::layer_norm(&Context::default(), &a[0], &a[1], None, 1e-5),
             |a| composed::norm(Centre::Mean, &a[0], &a[1], None, 1e-5),
         );
         agree(
             &[&[n, c], &[c], &[c]],
-            |a| crate::layer_norm(&a[0], &a[1], Some(&a[2]), 1e-5),
+            |a| crate::layer_norm(&Context::default(), &a[0], &a[1], Some(&a[2]), 1e-5),
             |a| composed::norm(Centre::Mean, &a[0], &a[1], Some(&a[2]), 1e-5),
         );
         agree(
             &[&[n, c], &[c]],
-            |a| crate::rms_norm(&a[0], &a[1], 1e-6),
+            |a| crate::rms_norm(&Context::default(), &a[0], &a[1], 1e-6),
             |a| composed::norm(Centre::Zero, &a[0], &a[1], None, 1e-6),
         );
     }

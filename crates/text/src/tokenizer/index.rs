@@ -1,10 +1,9 @@
 //! From a word to its id: an open-addressed index over a list of words, so that a look-up allocates nothing.
 
-use std::sync::Mutex;
+use rayon::prelude::*;
 
 use super::arena::Words;
 use super::key::{BATCH, Key, SHORT, fold};
-use crate::workers::{lock, on_threads};
 
 /// Which keys may be in a set: a bit for each of 2²⁰ hashes, 128 KiB.
 pub(crate) struct Hashes(Vec<u64>);
@@ -89,11 +88,8 @@ impl Index {
         let parts = if words.len() < 1 << 14 { 1 } else { 2 };
         let len = index.slots.len() / parts;
         let shift = 64 - index.slots.len().trailing_zeros();
-        let shares = Mutex::new(index.slots.chunks_mut(len).enumerate());
-        let filled = on_threads(parts, |_| {
-            let share = lock(&shares).next();
-            share.map_or_else(|| (Vec::new(), None), |(part, slots)| fill(slots, part * len, shift, words))
-        });
+        let shares = index.slots.par_chunks_mut(len).enumerate();
+        let filled: Vec<_> = shares.map(|(part, slots)| fill(slots, part * len, shift, words)).collect();
         let mut again: Vec<usize> = filled.iter().filter_map(|(_, again)| *again).collect();
         // What ran over the end of its part.
         for id in filled.into_iter().flat_map(|(over, _)| over) {

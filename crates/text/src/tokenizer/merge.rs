@@ -4,12 +4,13 @@
 //! to the thread that met it earliest (each thread looks its words up in the others' tables, all at once), and the
 //! lists without the words that belong to others, merged by place, are the vocabulary.
 
+use rayon::prelude::*;
+
 use super::arena::Words;
 use super::index::Hashes;
 use super::table::{Interner, Table, specials};
 use crate::Unit;
 use crate::error::Result;
-use crate::workers::{beside, on_threads};
 
 /// The words that one thread met.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub(crate) fn look_up(met: &[Met], words: &Words, threads: usize, unit: Unit) ->
     }
     let specials = specials(unit) as usize;
     let share = (words.len() - specials).div_ceil(threads).max(1);
-    let found = on_threads(threads, |thread| {
+    let find = |thread| {
         let mut found = Vec::with_capacity(met.iter().map(|one| one.interner.words().len()).sum());
         let first = specials + thread * share;
         for (n, (key, word)) in words.keyed_from(first).take(share).enumerate() {
@@ -53,7 +54,8 @@ pub(crate) fn look_up(met: &[Met], words: &Words, threads: usize, unit: Unit) ->
             }
         }
         found
-    });
+    };
+    let found: Vec<Vec<(u32, u32, u32)>> = (0..threads).into_par_iter().map(find).collect();
     let mut maps: Vec<Vec<u32>> = met.iter().map(|one| vec![0; one.interner.words().len()]).collect();
     for map in &mut maps {
         for (id, special) in map.iter_mut().take(specials).enumerate() {
@@ -71,25 +73,26 @@ pub(crate) fn look_up(met: &[Met], words: &Words, threads: usize, unit: Unit) ->
 }
 
 /// The vocabulary, and for each of `met` the final ids by its own; none where they are the same. Numbering words is for one
-/// thread; another one runs `meanwhile`.
+/// thread; another one may run `meanwhile`.
 ///
 /// # Errors
 /// A vocabulary that is too large.
 pub(crate) fn merge<T: Send>(
     mut met: Vec<Met>,
     unit: Unit,
-    meanwhile: impl Fn() -> T + Sync,
+    meanwhile: impl FnOnce() -> T + Send,
 ) -> Result<(Table, Vec<Vec<u32>>, T)> {
     if met.len() == 1
         && let Some(only) = met.pop()
     {
         return Ok((only.interner.into(), Vec::new(), meanwhile()));
     }
-    let owners = on_threads(met.len(), |thread| owners(&met, thread, specials(unit) as usize));
+    let owners = |thread| owners(&met, thread, specials(unit) as usize);
+    let owners: Vec<_> = (0..met.len()).into_par_iter().map(owners).collect();
     // The indices, which are large, go.
     let lists =
         met.into_iter().map(|one| List { words: one.interner.into_words(), first: one.first }).collect();
-    let (merged, other) = beside(|| number(lists, &owners, specials(unit) as usize), meanwhile);
+    let (merged, other) = rayon::join(|| number(lists, &owners, specials(unit) as usize), meanwhile);
     let (words, maps) = merged?;
     Ok((words.into(), maps, other))
 }

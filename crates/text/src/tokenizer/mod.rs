@@ -94,7 +94,7 @@ impl Tokenizer {
     /// come from anywhere.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`].
+    /// [`crate::Error::Tokenizer`].
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
         json::read(bytes)
     }

@@ -1,14 +1,12 @@
 //! `surprisal bench`: how fast this machine does the hot parts. Always JSON lines: they are for scripts to compare.
 
-mod ngram;
-
 use serde_json::json;
-use surprisal_loss::bench::{Case, default_cases, measure};
+use surprisal_engine::loss::bench::{Case, default_cases, measure};
 
 use crate::cli::{self, BenchWhat};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
-use crate::train::bench;
+use surprisal_engine::bench::{ngram, step as bench};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
@@ -20,7 +18,7 @@ pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
     }
     match arguments.what {
         BenchWhat::Loss => loss(arguments, output),
-        BenchWhat::Ngram => ngram::run(arguments, output),
+        BenchWhat::Ngram => counted(arguments, output),
         BenchWhat::Step => step(arguments, output),
     }
 }
@@ -47,6 +45,23 @@ fn loss(arguments: &cli::Bench, output: &Output) -> Result<()> {
         output.data(&format!("{line}\n"))?;
     }
     Ok(())
+}
+
+fn counted(arguments: &cli::Bench, output: &Output) -> Result<()> {
+    let wanted: Vec<_> = ngram::CASES.into_iter().filter(|name| name.contains(&arguments.case)).collect();
+    if wanted.is_empty() {
+        return Err(no_case(arguments, ngram::CASES.map(str::to_owned).into_iter()));
+    }
+    let tell = |measured: &ngram::Measured| {
+        let seconds = measured.median.as_secs_f64();
+        let line = json!({
+            "event": "bench", "name": measured.name, "vocab": ngram::VOCAB, "order": ngram::ORDER,
+            "ngrams": measured.ngrams, "threads": arguments.threads, "median_ms": seconds * 1e3,
+            "units": measured.units, "ns_per_unit": seconds * 1e9 / measured.units as f64,
+        });
+        Ok(output.data(&format!("{line}\n"))?)
+    };
+    Ok(ngram::measure(&wanted, arguments.threads, arguments.seconds, tell)?)
 }
 
 /// Peak memory is the process's: for that of one case, ask for one.

@@ -4,21 +4,22 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use surprisal_formats::counts::Part;
-use surprisal_formats::{arpa, counts, ngram};
-use surprisal_model::ngram::{Counts, MAX_ORDER, NgramConfig, NgramModel, Smoothing, from_counts};
+use surprisal_engine::formats::counts::Part;
+use surprisal_engine::formats::{arpa, counts, ngram};
+use surprisal_engine::model::ngram::{Counts, MAX_ORDER, NgramConfig, NgramModel, Smoothing, from_counts};
+use surprisal_engine::store::read::read_regular;
+use surprisal_engine::text::{Corpus, DataOptions, LastLine, Reading, Tokenizer, TokenizerKind, Unit};
 use surprisal_platform::threads::Pool;
-use surprisal_store::read::read_regular;
-use surprisal_text::{Corpus, DataOptions, LastLine, Reading, Tokenizer, TokenizerKind, Unit};
 
 use crate::cli;
-use crate::config::{Model, threads};
 use crate::failure::{Failure, Result};
-use crate::kind::{self, Kind};
 use crate::output::Output;
-use crate::outputs;
 use crate::progress::Progress;
 use crate::wording::{bytes, many, one_line, thousands};
+use surprisal_engine::config::Model;
+use surprisal_engine::kind::{self, Kind};
+use surprisal_engine::outputs;
+use surprisal_engine::{Context, Note};
 
 /// One of a few names.
 fn named<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Result<T> {
@@ -27,26 +28,25 @@ fn named<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Result<T> 
 }
 
 /// Everything that can be wrong with the settings, before any work.
-struct Plan {
+struct Plan<'a> {
     /// The files to write, and what their names say that they are to hold.
     files: Vec<(PathBuf, String)>,
     quantize: Option<u32>,
-    pool: Pool,
+    pool: &'a Pool,
     threads: usize,
 }
 
-impl Plan {
-    fn of(out: &[PathBuf], order: usize, how: &cli::Smooth) -> Result<Self> {
+impl<'a> Plan<'a> {
+    fn of(out: &[PathBuf], order: usize, how: &cli::Smooth, pool: &'a Pool) -> Result<Self> {
         let files: Vec<_> = out.iter().map(|path| (path.clone(), outputs::suffix(path))).collect();
         let known = |format: &str| ["arpa", "ngram", "counts", "tsv"].contains(&format);
         if let Some((path, _)) = files.iter().find(|(_, format)| !known(format)) {
             return Err(Failure::usage(format!("{} does not say what to write", path.display()))
                 .hint("name it .arpa, .ngram, .counts or .tsv"));
         }
-        let threads = threads("--threads", how.threads)?;
         let config = config(how, order, None, None)?;
         config.check().map_err(|error| Failure::usage(error.to_string()))?;
-        let plan = Self { files, quantize: how.quantize, pool: Pool::new(threads)?, threads };
+        let plan = Self { files, quantize: how.quantize, pool, threads: pool.threads() };
         plan.check_use(how, config.smoothing)?;
         Ok(plan)
     }
@@ -103,14 +103,14 @@ fn config(how: &cli::Smooth, order: usize, bos: Option<u32>, unk: Option<u32>) -
         tune: Some(how.tune),
         ..Model::default()
     };
-    crate::config::ngram_config(&model, bos, unk)
+    Ok(surprisal_engine::config::ngram_config(&model, bos, unk)?)
 }
 
 /// Runs `surprisal count`.
-pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
+pub(crate) fn count(arguments: &cli::Count, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let (how, what) = (&arguments.how, &arguments.what);
     let order = what.order.unwrap_or(5);
-    let plan = Plan::of(&arguments.out, order, how)?;
+    let plan = Plan::of(&arguments.out, order, how, ctx.pool)?;
     let unit: Unit = named("unit", what.unit.as_deref().unwrap_or("line"))?;
     let kind: TokenizerKind = named("tokenizer", what.tokenizer.as_deref().unwrap_or("word"))?;
     if arguments.literal_specials.is_some() && kind != TokenizerKind::Word {
@@ -137,12 +137,12 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
     };
     let options = DataOptions { train: arguments.texts.clone(), unit, reading, ..DataOptions::default() };
     kind::check_texts(&arguments.texts)?;
-    kind::say_configs(&arguments.texts, output);
-    let corpus = Corpus::whole(&options, shard)?;
-    crate::memory::check_text(corpus.bytes(), kind)?;
+    kind::configs(&arguments.texts).try_for_each(|path| ctx.note(Note::LooksLikeConfig(path.clone())))?;
+    let corpus = ctx.pool.install(|| Corpus::whole(&options, shard))?;
+    surprisal_engine::memory::check_text(corpus.bytes(), kind)?;
     let progress = Progress::new(output);
     progress.phase("reading", 0);
-    let (tokenizer, text) = corpus.tokenize_train(kind)?;
+    let (tokenizer, text) = ctx.pool.install(|| corpus.tokenize_train(kind))?;
     output.say_notices(corpus.notices());
     let needed = Counts::memory(text.ids.len(), tokenizer.vocab_size(), order);
     output.say(format!(
@@ -153,7 +153,7 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
         bytes(needed),
     ));
     let hint = "count it in parts (--shard, then `merge`), or fewer tokens at a time (--order)";
-    crate::memory::check(needed, "counting this text", hint)?;
+    surprisal_engine::memory::check(needed, "counting this text", hint)?;
     let config = config(how, order, tokenizer.bos(), tokenizer.unk())?;
     let vocab_size = tokenizer.vocab_size();
     let of = |tokens: Cow<'_, [u32]>, what| {
@@ -180,9 +180,9 @@ pub(crate) fn count(arguments: &cli::Count, output: &Output) -> Result<()> {
 }
 
 /// Runs `surprisal merge`.
-pub(crate) fn merge(arguments: &cli::Merge, output: &Output) -> Result<()> {
+pub(crate) fn merge(arguments: &cli::Merge, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let (how, what) = (&arguments.how, &arguments.what);
-    let plan = Plan::of(&arguments.out, what.order.unwrap_or(MAX_ORDER), how)?;
+    let plan = Plan::of(&arguments.out, what.order.unwrap_or(MAX_ORDER), how, ctx.pool)?;
     if how.tune {
         return Err(Failure::usage("--tune needs the text, and a merge has its counts alone")
             .hint("`count` the whole text with --tune, or leave it away"));
@@ -301,7 +301,7 @@ struct Counted {
 
 /// Writes everything that is asked for.
 fn write(
-    plan: &Plan,
+    plan: &Plan<'_>,
     Counted { counts, tokenizer, part }: Counted,
     config: &NgramConfig,
     tuning: Option<&(Counts, Vec<u32>)>,

@@ -3,36 +3,37 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use surprisal_platform::threads::Pool;
 
 use crate::cli;
-use crate::compare::measure::{Calibrated, measure};
-use crate::config::threads;
-use crate::data::Prepared;
-use crate::evaluate::{Evaluation, evaluate, warn_unknown};
-use crate::failure::Result;
-use crate::models;
+use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::wording::{labelled, number, thousands};
+use surprisal_engine::Context;
+use surprisal_engine::compare::measure::{Calibrated, measure};
+use surprisal_engine::data::{Prepared, note_unknown};
+use surprisal_engine::evaluate::{Evaluation, evaluate};
+use surprisal_engine::models;
 
 /// Runs the command.
-pub(crate) fn run(arguments: &cli::Eval, output: &Output) -> Result<()> {
-    let pool = Pool::new(threads("--threads", arguments.threads)?)?;
-    let mut loaded = pool.install(|| models::load(&arguments.model, output))?;
+pub(crate) fn run(arguments: &cli::Eval, ctx: &Context<'_>, output: &Output) -> Result<()> {
+    let pool = ctx.pool;
+    let mut loaded = pool.install(|| models::load(&arguments.model, ctx))?;
     if let Some(stride) = arguments.stride {
-        loaded.set_stride(stride)?;
+        loaded.set_stride(stride).map_err(|error| {
+            Failure::of_flags(error, &[("a stride", "--stride"), ("the stride", "--stride")])
+        })?;
     }
-    let text = loaded.evaluation_text(&arguments.texts, output)?;
-    warn_unknown(&text.tokens, &text.name, &arguments.model.display().to_string(), output);
+    let text = loaded.evaluation_text(&arguments.texts, ctx)?;
+    note_unknown(&text.tokens, &text.name, &arguments.model.display().to_string(), ctx)?;
     let started = std::time::Instant::now();
-    let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), text.source_nats, &pool)?;
+    let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), text.source_nats, pool)?;
     let evaluation = evaluation.of_numbers()?;
     let seconds = started.elapsed().as_secs_f64();
     let name = text.name;
     let calibration = if arguments.calibration {
         let (tokenizer, train) = (loaded.tokenizer, Arc::default());
         let data = Prepared { tokenizer, train, val: text.tokens, source_nats: None, corpus: None };
-        measure(&*loaded.model, &data, None, &pool)?.and_then(|measure| measure.calibration)
+        measure(&*loaded.model, &data, None, pool)?.and_then(|measure| measure.calibration)
     } else {
         None
     };

@@ -8,19 +8,20 @@ use std::io::IsTerminal;
 use clap::ColorChoice;
 use serde::Serialize;
 use serde_json::json;
-use surprisal_loss::information;
-use surprisal_model::LanguageModel;
-use surprisal_platform::threads::Pool;
-use surprisal_text::{TokenText, TokenizerKind, encode_text};
+use surprisal_engine::loss::information;
+use surprisal_engine::model::LanguageModel;
+use surprisal_engine::text::{TokenText, TokenizerKind, encode_text};
 
+use crate::align::align;
 use crate::cli;
-use crate::compare::table::align;
-use crate::config::cores;
-use crate::evaluate::{self, Evaluation, evaluate, warn_unknown};
 use crate::failure::{Failure, Result};
-use crate::models::{self, LoadedModel, Model};
 use crate::output::Output;
 use crate::wording::{many, number, one_line};
+use surprisal_engine::data::note_unknown;
+use surprisal_engine::evaluate::{self, Evaluation, evaluate};
+use surprisal_engine::models::{self, LoadedModel, Model};
+use surprisal_engine::platform::threads::Pool;
+use surprisal_engine::{Context, Note};
 
 /// Why a trained model's first token costs what it costs.
 const STARTS_UNIFORM: &str = "the first token has nothing before it, which this model was never trained to read: there every \
@@ -68,7 +69,7 @@ fn finite<S: serde::Serializer>(value: &f64, serializer: S) -> std::result::Resu
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &cli::Explain, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::Explain, ctx: &Context<'_>, output: &Output) -> Result<()> {
     if arguments.text.is_empty() {
         return Err(
             Failure::usage("--text is empty").hint("give the text to be read, e.g. --text \"Once upon\"")
@@ -82,15 +83,15 @@ pub(crate) fn run(arguments: &cli::Explain, output: &Output) -> Result<()> {
     }
     let mut readings = Vec::new();
     for path in &arguments.models {
-        let loaded = models::load(path, output)?;
+        let loaded = models::load(path, ctx)?;
         let name = path.display().to_string();
         if let Some(step) = arguments.step {
-            arithmetic::walk(&loaded, &name, arguments, step, output)?;
+            arithmetic::walk(&loaded, &name, arguments, step, ctx, output)?;
             continue;
         }
-        let text = Text::of(&loaded, &arguments.text, output)?;
-        warn_unknown(&text.tokens, "the text", &name, output);
-        readings.push(read(&loaded, name, &text, arguments.top)?);
+        let text = Text::of(&loaded, &arguments.text, ctx)?;
+        note_unknown(&text.tokens, "the text", &name, ctx)?;
+        readings.push(read(&loaded, name, &text, arguments.top, ctx.pool)?);
     }
     if arguments.step.is_some() {
         return Ok(());
@@ -134,10 +135,10 @@ struct Text {
 }
 
 impl Text {
-    fn of(loaded: &LoadedModel, text: &str, output: &Output) -> Result<Self> {
+    fn of(loaded: &LoadedModel, text: &str, ctx: &Context<'_>) -> Result<Self> {
         let tokenizer = &loaded.tokenizer;
         let (read, mut unknown) = encode_text("the text", text, tokenizer, loaded.reading())?;
-        output.say_notices(&read.notices);
+        read.notices.iter().try_for_each(|notice| ctx.note(Note::Text(notice.clone())))?;
         let tokens = read.tokens;
         let scored = (0..).zip(&tokens.ids).filter(|(_, id)| Some(**id) != tokens.bos());
         let stood = scored.map(|(place, &id)| match unknown.remove(&place) {
@@ -165,12 +166,11 @@ fn ranking(row: &[f64]) -> Vec<u32> {
     order
 }
 
-fn read(loaded: &LoadedModel, name: String, text: &Text, top: usize) -> Result<Reading> {
-    let pool = Pool::new(cores())?;
+fn read(loaded: &LoadedModel, name: String, text: &Text, top: usize, pool: &Pool) -> Result<Reading> {
     let (model, tokenizer): (&dyn LanguageModel, _) = (&*loaded.model, &loaded.tokenizer);
-    let evaluation = evaluate(model, &text.tokens, tokenizer.unk(), None, &pool)?.of_numbers()?;
+    let evaluation = evaluate(model, &text.tokens, tokenizer.unk(), None, pool)?.of_numbers()?;
     // The evaluation's own numbers, to the last bit.
-    let log_probs = evaluate::log_probs(model, &text.tokens, &pool)?;
+    let log_probs = evaluate::log_probs(model, &text.tokens, pool)?;
     let mut scored = text.stood.iter().zip(&log_probs);
     let mut told = Vec::new();
     for ids in text.tokens.sequences() {

@@ -5,24 +5,23 @@
 use std::path::Path;
 
 use serde_json::json;
-use surprisal_formats::hf::{self, HuggingFaceConfig, HuggingFaceTokenizer};
-use surprisal_formats::{arpa, ngram};
-use surprisal_model::neural::NeuralConfig;
-use surprisal_model::ngram::NgramModel;
-use surprisal_platform::threads::Pool;
-use surprisal_store::lock::Lock;
-use surprisal_text::Tokenizer;
+use surprisal_engine::formats::hf::{self, HuggingFaceConfig, HuggingFaceTokenizer};
+use surprisal_engine::formats::{arpa, ngram};
+use surprisal_engine::model::neural::NeuralConfig;
+use surprisal_engine::model::ngram::NgramModel;
+use surprisal_engine::store::lock::Lock;
+use surprisal_engine::text::Tokenizer;
 
 use crate::cli;
-use crate::config::cores;
 use crate::failure::{Failure, Result};
-use crate::models;
 use crate::output::Output;
-use crate::outputs;
 use crate::wording::shown;
+use surprisal_engine::Context;
+use surprisal_engine::models;
+use surprisal_engine::outputs;
 
 /// Runs the command.
-pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::Export, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let format = arguments.format.clone().unwrap_or_else(|| outputs::suffix(&arguments.out));
     if !matches!(format.as_str(), "arpa" | "ngram" | "hf") {
         let out = arguments.out.display();
@@ -40,7 +39,7 @@ pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
     } else {
         outputs::files([out], &inputs)?
     };
-    let loaded = models::load(&arguments.model, output)?;
+    let loaded = models::load(&arguments.model, ctx)?;
     if format == "hf" {
         return hugging_face(arguments, &loaded, output);
     }
@@ -48,7 +47,7 @@ pub(crate) fn run(arguments: &cli::Export, output: &Output) -> Result<()> {
         return Err(Failure::usage(format!("a {} cannot be written as {format}", loaded.kind))
             .hint("only n-gram models can"));
     };
-    let pool = Pool::new(cores())?;
+    let pool = ctx.pool;
     let packed = arguments.quantize.map(|bits| pool.install(|| model.quantized(bits))).transpose()?;
     let model = packed.as_ref().unwrap_or(model);
     let size = pool.install(|| write(&format, out, model, &loaded.tokenizer, output))?;

@@ -5,30 +5,31 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use surprisal_formats::weights;
-use surprisal_text::Tokenizer;
+use surprisal_engine::formats::weights;
+use surprisal_engine::text::Tokenizer;
 
 use crate::cli;
-use crate::failure::{Failure, Result};
-use crate::kind::Kind;
-use crate::models;
+use crate::failure::{Failure, Result, words};
 use crate::output::Output;
-use crate::runs;
 use crate::wording::{bytes, duration, labelled, many, thousands};
+use surprisal_engine::Context;
+use surprisal_engine::kind::Kind;
+use surprisal_engine::models;
+use surprisal_engine::runs;
 
 /// Labels and what stands beside them.
 type Lines = Vec<(String, String)>;
 
 /// Runs the command.
-pub(crate) fn run(arguments: &cli::Inspect, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::Inspect, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let path = &arguments.path;
     let kind = Kind::of(path)?;
     let (name, lines) = match kind {
         Kind::Run | Kind::Checkpoint | Kind::Model | Kind::Ngram | Kind::Arpa { .. } => {
-            return model(path, kind, output);
+            return model(path, kind, ctx, output);
         }
         Kind::Text | Kind::Empty | Kind::Binary => return text(path, kind, output),
-        Kind::Special => return Err(kind.refuse(path)),
+        Kind::Special => return Err(kind.refuse(path).into()),
         Kind::Counts | Kind::CountsTsv => ("counts", counted(path, kind)?),
         Kind::Safetensors => ("tensors", tensors(path)?),
         Kind::HuggingFace => ("hugging_face", tensors(&path.join("model.safetensors"))?),
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: &cli::Inspect, output: &Output) -> Result<()> {
             let entries = std::fs::read_dir(path).map_or(0, Iterator::count);
             ("folder", vec![("entries".into(), thousands(entries as u64))])
         }
-        Kind::Other(_, hint) => ("other", vec![("to use it".into(), hint.into())]),
+        Kind::Other(_, remedy) => ("other", vec![("to use it".into(), words(remedy.into()))]),
     };
     if output.json() {
         let details: BTreeMap<_, _> = lines.into_iter().collect();
@@ -88,8 +89,8 @@ fn tokens(tokenizer: &Tokenizer) -> (String, String) {
     ("vocabulary".into(), format!("{size} ({})", tokenizer.kind()))
 }
 
-fn model(path: &Path, kind: Kind, output: &Output) -> Result<()> {
-    let loaded = models::look(path, output)?;
+fn model(path: &Path, kind: Kind, ctx: &Context<'_>, output: &Output) -> Result<()> {
+    let loaded = models::look(path, ctx)?;
     let state = loaded.folder.as_ref().map(runs::state);
     let record = loaded.last_result();
     if output.json() {

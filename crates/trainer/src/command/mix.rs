@@ -4,22 +4,23 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::json;
-use surprisal_model::ngram::{self as counted, NgramModel, Part};
-use surprisal_model::{LanguageModel, Mixture, Renamed, Renaming, best_weights};
-use surprisal_platform::threads::Pool;
-use surprisal_text::{TokenText, Tokenizer, TokenizerKind, encode_files_with};
+use surprisal_engine::model::ngram::{self as counted, NgramModel, Part};
+use surprisal_engine::model::{LanguageModel, Mixture, Renamed, Renaming, best_weights};
+use surprisal_engine::text::{TokenText, Tokenizer, TokenizerKind, encode_files_with};
 
+use crate::align::align;
 use crate::cli;
-use crate::compare::table::align;
-use crate::config::threads;
-use crate::evaluate::{Evaluation, evaluate, log_probs, warn_unknown};
 use crate::failure::{Failure, Result};
-use crate::kind::{Kind, check_texts, say_configs};
-use crate::models::{self, LoadedModel};
 use crate::output::Output;
-use crate::outputs;
 use crate::progress::Progress;
 use crate::wording::{bytes, many, number, shown, thousands};
+use surprisal_engine::data::note_unknown;
+use surprisal_engine::evaluate::{Evaluation, evaluate, log_probs};
+use surprisal_engine::kind::{Kind, check_texts, configs};
+use surprisal_engine::models::{self, LoadedModel};
+use surprisal_engine::outputs;
+use surprisal_engine::platform::threads::Pool;
+use surprisal_engine::{Context, Note};
 
 /// What a person asked for, as far as that can be seen without reading a file.
 struct Plan<'a> {
@@ -84,23 +85,27 @@ impl<'a> Plan<'a> {
 }
 
 /// Runs the command.
-pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let plan = Plan::of(arguments)?;
     check_texts(&arguments.heldout)?;
-    say_configs(&arguments.heldout, output);
+    configs(&arguments.heldout).try_for_each(|path| ctx.note(Note::LooksLikeConfig(path.clone())))?;
     let inputs = [&arguments.inputs[..], &arguments.heldout].concat();
     let _locks = outputs::files(arguments.out.as_deref(), &inputs)?;
-    let pool = Pool::new(threads("--threads", arguments.threads)?)?;
+    let pool = ctx.pool;
     let progress = Progress::new(output);
     progress.phase("reading models", 0);
-    let load =
-        || plan.models.iter().map(|path| models::load(path, output)).collect::<Result<Vec<LoadedModel>>>();
+    let load = || {
+        plan.models
+            .iter()
+            .map(|path| models::load(path, ctx))
+            .collect::<surprisal_engine::Result<Vec<LoadedModel>>>()
+    };
     let loaded = pool.install(load)?;
     let (tokenizer, names) = together(&plan, &loaded)?;
     progress.phase("reading texts", 0);
     let read = |paths: &[PathBuf]| {
         let text = encode_files_with(paths, &tokenizer, loaded[0].reading())?;
-        output.say_notices(&text.notices);
+        text.notices.iter().try_for_each(|notice| ctx.note(Note::Text(notice.clone())))?;
         Ok::<_, Failure>(text)
     };
     let text = if plan.texts.is_empty() { None } else { Some(read(&plan.texts)?) };
@@ -113,12 +118,12 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
             Some(text) if plan.judges_on_heldout() => text,
             _ => {
                 other = read(&arguments.heldout)?;
-                warn_unknown(&other.tokens, &other.name, "the models", output);
+                note_unknown(&other.tokens, &other.name, "the models", ctx)?;
                 &other
             }
         };
         progress.phase("weighing", 0);
-        weigh(&parts, &heldout.tokens, &pool)?
+        weigh(&parts, &heldout.tokens, pool)?
     } else {
         arguments.weights.clone()
     };
@@ -128,7 +133,7 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
 
     let unk = tokenizer.unk();
     let judge = |model: &dyn LanguageModel| match &text {
-        Some(text) => evaluate(model, &text.tokens, unk, None, &pool).map(Some),
+        Some(text) => evaluate(model, &text.tokens, unk, None, pool).map(Some),
         None => Ok(None),
     };
     if text.is_some() {
@@ -141,8 +146,8 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
         let lacking = text.tokens.ids.iter().filter(|&&id| names.own(id).is_some_and(|(_, lacking)| lacking));
         let lacking = lacking.count() as u64;
         let own = encode_files_with(&plan.texts, &loaded.tokenizer, loaded.reading())?.tokens;
-        warn_unknown(&own, &text.name, &path.display().to_string(), output);
-        let evaluation = evaluate(&*loaded.model, &own, loaded.tokenizer.unk(), None, &pool)?;
+        note_unknown(&own, &text.name, &path.display().to_string(), ctx)?;
+        let evaluation = evaluate(&*loaded.model, &own, loaded.tokenizer.unk(), None, pool)?;
         alone.push((evaluation.of_numbers()?, lacking));
     }
     let mixed = judge(&mixture)?;
@@ -158,7 +163,11 @@ pub(crate) fn run(arguments: &cli::Mix, output: &Output) -> Result<()> {
             let parts = parts.unwrap_or_default();
             let needed = counted::mix_memory(&parts);
             output.say(format!("mixing takes {} at most", bytes(needed)));
-            crate::memory::check(needed, "mixing these models", "prune them first, with `count --prune`")?;
+            surprisal_engine::memory::check(
+                needed,
+                "mixing these models",
+                "prune them first, with `count --prune`",
+            )?;
             let model = pool.install(|| counted::mix(&parts, unk))?;
             for notice in &model.report().notices {
                 output.say(format!("note: {notice}"));
@@ -238,7 +247,8 @@ fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<Str
 
 /// The weights that `heldout` is likeliest under.
 fn weigh(parts: &[Renamed<'_>], heldout: &TokenText, pool: &Pool) -> Result<Vec<f64>> {
-    let scores: Result<Vec<Vec<f64>>> = parts.iter().map(|part| log_probs(part, heldout, pool)).collect();
+    let scores: surprisal_engine::Result<Vec<Vec<f64>>> =
+        parts.iter().map(|part| log_probs(part, heldout, pool)).collect();
     Ok(best_weights(&scores?))
 }
 

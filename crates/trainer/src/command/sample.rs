@@ -2,22 +2,26 @@
 
 use crate::cli;
 use crate::failure::{Failure, Result};
-use crate::generation::write;
-use crate::models;
 use crate::output::Output;
-use crate::sampling::{Opening, Sampling};
+use surprisal_engine::Context;
+use surprisal_engine::generation::write;
+use surprisal_engine::models;
+use surprisal_engine::sampling::{Opening, Sampling};
 
 /// Runs the command.
-pub(crate) fn run(arguments: &cli::Sample, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::Sample, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let cli::Sample { temperature, top_k, top_p, seed, .. } = *arguments;
-    let sampling = Sampling::new(temperature, top_k, top_p)?;
+    let sampling = Sampling::new(temperature, top_k, top_p).map_err(|error| {
+        let flags = [("the temperature", "--temperature"), ("top-k", "--top-k"), ("top-p", "--top-p")];
+        Failure::of_flags(error, &flags)
+    })?;
     let of_chance = [("top-k", top_k.is_some()), ("top-p", top_p.is_some()), ("seed", seed.is_some())];
     if let Some((flag, _)) = of_chance.iter().find(|(_, given)| *given && temperature == 0.0) {
         let message = format!("--temperature 0 always takes the most likely token: --{flag} changes nothing");
         return Err(Failure::usage(message).hint("leave it away, or take a temperature above 0"));
     }
     let seed = seed.unwrap_or(1);
-    let loaded = models::load(&arguments.model, output)?;
+    let loaded = models::load(&arguments.model, ctx)?;
     let opening = match arguments.prompt.as_str() {
         "" => loaded.opening()?,
         prompt => Opening::prompt(&loaded.tokenizer, prompt, arguments.allow_unknown)?,
@@ -27,7 +31,7 @@ pub(crate) fn run(arguments: &cli::Sample, output: &Output) -> Result<()> {
     let drawn =
         write(&*loaded.model, &loaded.tokenizer, &opening, arguments.tokens, sampling, seed, |piece| {
             text.push_str(piece);
-            if output.json() { Ok(()) } else { output.written(piece) }
+            if output.json() { Ok(()) } else { Ok(output.written(piece)?) }
         })?;
     if output.json() {
         return output.event(&serde_json::json!({

@@ -1,17 +1,19 @@
 //! One token's surprise and gradient, worked out by hand with the model's own numbers.
 
 use serde_json::json;
-use surprisal_loss::information;
-use surprisal_text::TokenizerKind;
+use surprisal_engine::loss::information;
+use surprisal_engine::text::TokenizerKind;
 
 use super::{STARTS_UNIFORM, Text, label, quoted, ranking, scores};
+use crate::align::align;
 use crate::cli;
-use crate::compare::table::align;
-use crate::evaluate::warn_unknown;
-use crate::failure::{Failure, Result, no_numbers};
-use crate::models::LoadedModel;
+use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::wording::{many, number};
+use surprisal_engine::Context;
+use surprisal_engine::data::note_unknown;
+use surprisal_engine::error::no_numbers;
+use surprisal_engine::models::LoadedModel;
 
 /// The smoothing shown where nothing says which.
 const SHOWN_EPSILON: f64 = 0.1;
@@ -22,10 +24,11 @@ pub(super) fn walk(
     name: &str,
     arguments: &cli::Explain,
     step: usize,
+    ctx: &Context<'_>,
     output: &Output,
 ) -> Result<()> {
-    let text = Text::of(loaded, &arguments.text, output)?;
-    warn_unknown(&text.tokens, "the text", name, output);
+    let text = Text::of(loaded, &arguments.text, ctx)?;
+    note_unknown(&text.tokens, "the text", name, ctx)?;
     let from = text.from();
     let mut scored = text.tokens.sequences().flat_map(|ids| (from..ids.len()).map(move |place| (ids, place)));
     let Some((ids, place)) = step.checked_sub(1).and_then(|before| scored.nth(before)) else {
@@ -42,7 +45,7 @@ pub(super) fn walk(
     let lse = max + sum.ln();
     let nats = lse - z[target];
     if nats.is_nan() {
-        return Err(no_numbers("this model"));
+        return Err(no_numbers("this model").into());
     }
     let q: Vec<f64> = z.iter().map(|z| (z - lse).exp()).collect();
     let vocab = z.len() as f64;

@@ -1,8 +1,8 @@
 //! Surprise as colours, as digits, and as bars.
 
 use super::{Reading, label, quoted};
-use crate::compare::table::perplexity_change;
 use crate::wording::{number, one_line, visible};
+use surprisal_engine::compare::tables::perplexity_change;
 
 /// Columns of a strip of digits.
 const WIDTH: usize = 72;

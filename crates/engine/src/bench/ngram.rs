@@ -1,0 +1,134 @@
+//! Estimating a counted model and asking it.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use surprisal_model::LanguageModel;
+use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, State};
+use surprisal_platform::threads::Pool;
+
+use crate::error::{Error, Result};
+
+/// |V| of the text.
+pub const VOCAB: usize = 10_000;
+const TOKENS: usize = 1_000_000;
+/// Of the model.
+pub const ORDER: usize = 5;
+/// Contexts whose whole distribution is asked for.
+const CONTEXTS: usize = 20;
+
+/// What is timed, by name.
+pub const CASES: [&str; 5] = ["estimate", "batch", "point", "distribution", "distribution_by_points"];
+
+/// What came out.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// Of [`CASES`].
+    pub name: &'static str,
+    /// N-grams of the model.
+    pub ngrams: u64,
+    /// Median of the runs.
+    pub median: Duration,
+    /// Words, tokens or contexts a run.
+    pub units: usize,
+}
+
+/// Times each of `wanted`, names of [`CASES`], for about `seconds`, at least three times after one that warms up; `tell` is given
+/// each as it is done.
+///
+/// # Errors
+/// The model's; `tell`'s.
+pub fn measure(
+    wanted: &[&'static str],
+    threads: usize,
+    seconds: f64,
+    mut tell: impl FnMut(&Measured) -> Result<()>,
+) -> Result<()> {
+    let pool = Pool::new(threads)?;
+    let text = text();
+    let (train, test) = text.split_at(TOKENS);
+    let config =
+        NgramConfig { order: ORDER, smoothing: Smoothing::ModifiedKneserNey, ..NgramConfig::default() };
+    let estimate = || pool.install(|| NgramModel::estimate(train, VOCAB, &config));
+    let model = estimate()?;
+    let view = model.trie().view();
+    let contexts: Vec<&[u32]> =
+        test.chunks_exact(test.len() / CONTEXTS).map(|chunk| &chunk[chunk.len() - ORDER..]).collect();
+    for &name in wanted {
+        let (median, units) = match name {
+            "estimate" => (clock(seconds, || estimate().map(drop))?, TOKENS),
+            "batch" => {
+                let score =
+                    || pool.install(|| model.log_probs(test, 0)).map(|scores| drop(black_box(scores)));
+                (clock(seconds, score)?, test.len())
+            }
+            "point" => {
+                let score = || {
+                    let mut state = State::EMPTY;
+                    for &word in test {
+                        state = black_box(view.score(&state, word)).1;
+                    }
+                    Ok::<(), Error>(())
+                };
+                (clock(seconds, score)?, test.len())
+            }
+            "distribution" => {
+                let all = || {
+                    for context in &contexts {
+                        black_box(model.next(context)?);
+                    }
+                    Ok::<(), surprisal_model::Error>(())
+                };
+                (clock(seconds, all)?, contexts.len())
+            }
+            _ => {
+                let all = || {
+                    for context in &contexts {
+                        let state = view.state_after(context);
+                        for word in 0..VOCAB as u32 {
+                            black_box(view.score(&state, word).0.probability.ln());
+                        }
+                    }
+                    Ok::<(), Error>(())
+                };
+                (clock(seconds, all)?, contexts.len())
+            }
+        };
+        tell(&Measured { name, ngrams: model.parameters(), median, units })?;
+    }
+    Ok(())
+}
+
+/// Words of which few are frequent, each leaning on the one before: n-grams that repeat, as a language's do.
+fn text() -> Vec<u32> {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut word = 0_u32;
+    let next = |_| {
+        let rank = (VOCAB as f64).powf(random.random::<f64>()) - 1.0;
+        word = if random.random::<f64>() < 0.6 {
+            (word * 7 + rank as u32 % 8) % VOCAB as u32
+        } else {
+            rank as u32
+        };
+        word
+    };
+    (0..TOKENS + TOKENS / 10).map(next).collect()
+}
+
+/// Median time of `run`, after one that warms up.
+fn clock<E>(seconds: f64, mut run: impl FnMut() -> std::result::Result<(), E>) -> Result<Duration>
+where
+    Error: From<E>,
+{
+    run()?;
+    let (mut times, started) = (Vec::new(), Instant::now());
+    while times.len() < 3 || started.elapsed().as_secs_f64() < seconds {
+        let start = Instant::now();
+        run()?;
+        times.push(start.elapsed());
+    }
+    times.sort();
+    Ok(times[times.len() / 2])
+}

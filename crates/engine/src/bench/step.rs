@@ -1,0 +1,176 @@
+//! How long one training step takes, and where its time goes: forward, backward, clipping, AdamW on random tokens.
+
+use std::time::Instant;
+
+use candle_core::Device;
+use surprisal_kernels::matmul::{Matrix, MatrixMut, multiply_in};
+use surprisal_loss::CrossEntropy;
+use surprisal_model::neural::{Neural, NeuralConfig, TransformerConfig};
+use surprisal_ops::{Precision, profile};
+use surprisal_platform::threads::Pool;
+use surprisal_text::Batch;
+
+use crate::config;
+use crate::error::Result;
+use crate::streams::{Purpose, stream};
+use crate::train::optimiser::Optimiser;
+use crate::train::step::Step;
+
+/// A shape and a precision.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// What it is called.
+    pub name: String,
+    /// Rows.
+    pub batch_size: usize,
+    /// The shape.
+    pub model: TransformerConfig,
+    /// How products read their inputs.
+    pub precision: Precision,
+}
+
+/// nanoGPT's two shapes for characters of Shakespeare: the laptop's (0.80 M) and the GPU's (10.65 M).
+pub fn cases() -> Vec<Case> {
+    let shapes = [("cpu", 12, 64, 4, 4, 128), ("10m", 64, 256, 6, 6, 384)];
+    let mut cases = Vec::new();
+    for (name, batch_size, block_size, n_layer, n_head, n_embd) in shapes {
+        for (suffix, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+            let model = TransformerConfig {
+                vocab_size: 65,
+                block_size,
+                n_layer,
+                n_head,
+                n_embd,
+                ..TransformerConfig::default()
+            };
+            cases.push(Case { name: format!("{name}/{suffix}"), batch_size, model, precision });
+        }
+    }
+    cases
+}
+
+/// What came out.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// How often it was timed.
+    pub runs: usize,
+    /// Milliseconds.
+    pub median_ms: f64,
+    /// Milliseconds of the fastest.
+    pub best_ms: f64,
+    /// The pace.
+    pub tokens_per_s: f64,
+    /// Floating-point operations.
+    pub gflop_per_s: f64,
+    /// `gflop_per_s` over what both threads reach together in a product of 384³ in f32.
+    pub fraction_of_f32_peak: f64,
+    /// The most memory that the process has held so far, in bytes, where the system says so.
+    pub peak_bytes: Option<u64>,
+    /// Shares of the threads' time, of 1.
+    pub shares: Vec<(&'static str, f64)>,
+}
+
+/// Times `case` for about `seconds`, at least three steps after two that warm up.
+///
+/// # Errors
+/// A failure of the tensor library.
+pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Measured> {
+    let pool = Pool::new(threads)?;
+    let mut init = stream(1, Purpose::Init);
+    let neural = Neural::new(&NeuralConfig::Transformer(case.model.clone()), &mut init, &Device::Cpu)?;
+    let settings = config::Optim::default();
+    let mut optimiser = Optimiser::new(&neural, &settings, case.precision, threads.min(case.batch_size))?;
+    let loss = CrossEntropy::new();
+    let precision = case.precision;
+    let step = Step { neural: &neural, loss: &loss, targets: None, penalty: 0.0, precision, pool: &pool };
+    let batch = [batch(case)];
+    let mut update_seconds = 0.0;
+    let mut run = || -> Result<f64> {
+        let started = Instant::now();
+        step.gradients(&batch, 1, &mut optimiser.gradients)?;
+        let gathered = Instant::now();
+        let norm = optimiser.gather(&neural, &pool)?;
+        optimiser.update(&neural, settings.lr, norm, &pool)?;
+        update_seconds += gathered.elapsed().as_secs_f64();
+        Ok(started.elapsed().as_secs_f64())
+    };
+    for _ in 0..2 {
+        run()?;
+    }
+    let mut times = Vec::new();
+    let started = Instant::now();
+    while times.len() < 3 || started.elapsed().as_secs_f64() < seconds {
+        times.push(run()?);
+    }
+    times.sort_by(f64::total_cmp);
+    let median = times[times.len() / 2];
+    // The clocks of the parts cost time themselves: their steps are others.
+    let profiled = times.len().min(10);
+    let before = Instant::now();
+    profile::start();
+    for _ in 0..profiled {
+        run()?;
+    }
+    let parts = profile::stop();
+    let total = before.elapsed().as_secs_f64() * threads as f64;
+    let update_share = update_seconds / (times.len() + 2 + profiled) as f64 / median;
+    let mut shares: Vec<(&'static str, f64)> =
+        parts.into_iter().map(|(part, seconds)| (part.name(), seconds / total)).collect();
+    shares.push(("optimiser", update_share));
+    shares.push(("rest", 1.0 - shares.iter().map(|(_, share)| share).sum::<f64>()));
+    let tokens = case.batch_size * case.model.block_size;
+    let gflop_per_s = flop(&case.model, tokens) / median * 1e-9;
+    Ok(Measured {
+        runs: times.len(),
+        median_ms: 1e3 * median,
+        best_ms: 1e3 * times[0],
+        tokens_per_s: tokens as f64 / median,
+        gflop_per_s,
+        fraction_of_f32_peak: gflop_per_s / peak_gflop_per_s(&pool),
+        peak_bytes: surprisal_platform::memory::peak(),
+        shares,
+    })
+}
+
+/// Random tokens, the same every time.
+fn batch(case: &Case) -> Batch {
+    let (rows, cols) = (case.batch_size, case.model.block_size);
+    let mut state = 1u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % case.model.vocab_size as u64) as u32
+    };
+    let inputs = (0..rows * cols).map(|_| next()).collect();
+    let targets = (0..rows * cols).map(|_| next()).collect();
+    Batch { inputs, targets, rows, cols, targets_count: rows * cols }
+}
+
+/// Floating-point operations of a step: six a weight of a matrix and token, twelve a pair of positions that see each other and
+/// channel.
+fn flop(model: &TransformerConfig, tokens: usize) -> f64 {
+    let (c, l, t) = (model.n_embd as f64, model.n_layer as f64, model.block_size as f64);
+    let weights = l * 12.0 * c * c + model.vocab_size as f64 * c;
+    tokens as f64 * (6.0 * weights + 12.0 * l * c * (t + 1.0) / 2.0)
+}
+
+/// What the threads reach together, each on a product of its own that fits its caches.
+fn peak_gflop_per_s(pool: &Pool) -> f64 {
+    const N: usize = 384;
+    const ROUNDS: usize = 20;
+    let (a, b) = (vec![0.5; N * N], vec![0.25; N * N]);
+    let mut best = 0.0_f64;
+    for _ in 0..5 {
+        let started = Instant::now();
+        pool.map(pool.threads(), |_| {
+            let mut c = vec![0.0; N * N];
+            for _ in 0..ROUNDS {
+                let into = MatrixMut::new(&mut c, N, N);
+                multiply_in(Precision::F32, into, true, Matrix::new(&a, N, N), Matrix::new(&b, N, N), None);
+            }
+            c[0]
+        });
+        let flop = (2 * N * N * N * ROUNDS * pool.threads()) as f64;
+        best = best.max(flop / started.elapsed().as_secs_f64() * 1e-9);
+    }
+    best
+}

@@ -1,0 +1,146 @@
+//! Means, their standard errors, and whether a paired difference is more than chance.
+
+/// A mean of repeated measurements.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mean {
+    /// The mean.
+    pub value: f64,
+    /// s/√n; `None` for fewer than two.
+    pub error: Option<f64>,
+    /// Of how many.
+    pub n: usize,
+}
+
+impl Mean {
+    /// `None` for no values.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let n = values.len();
+        if n == 0 {
+            return None;
+        }
+        let mean = values.iter().sum::<f64>() / n as f64;
+        let error = (n > 1).then(|| {
+            let squares: f64 = values.iter().map(|x| (x - mean) * (x - mean)).sum();
+            (squares / (n - 1) as f64 / n as f64).sqrt()
+        });
+        Some(Self { value: mean, error, n })
+    }
+
+    /// The two-sided p-value of Student's t test that the true mean is zero; `None` where there is nothing to tell it from.
+    pub fn p_value(&self) -> Option<f64> {
+        let error = self.error?;
+        if error == 0.0 {
+            return Some(if self.value == 0.0 { 1.0 } else { 0.0 });
+        }
+        Some(student_two_sided(self.value / error, (self.n - 1) as f64))
+    }
+}
+
+/// P(|t| ≥ |x|) of Student's distribution: the regularised incomplete beta function I_z(ν/2, 1/2) at z = ν/(ν + x²).
+pub fn student_two_sided(x: f64, degrees: f64) -> f64 {
+    incomplete_beta(degrees / 2.0, 0.5, degrees / (degrees + x * x))
+}
+
+/// What stands for zero where it would be divided by.
+const TINY: f64 = 1e-300;
+
+/// I_x(a, b), by the continued fraction (Abramowitz and Stegun 26.5.8, evaluated by Lentz's method).
+fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
+    if x <= 0.0 || x >= 1.0 {
+        return x.clamp(0.0, 1.0);
+    }
+    if x > (a + 1.0) / (a + b + 2.0) {
+        return 1.0 - incomplete_beta(b, a, 1.0 - x);
+    }
+    let front = (ln_gamma(a + b) - ln_gamma(a) - ln_gamma(b) + a * x.ln() + b * (1.0 - x).ln()).exp() / a;
+    let (mut c, mut d) = (1.0, 1.0 / clamp(1.0 - (a + b) * x / (a + 1.0)));
+    let mut fraction = d;
+    for m in 1..500 {
+        let m = f64::from(m);
+        for numerator in [
+            m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0)),
+        ] {
+            d = 1.0 / clamp(1.0 + numerator * d);
+            c = clamp(1.0 + numerator / c);
+            fraction *= c * d;
+        }
+        if (c * d - 1.0).abs() < 1e-15 {
+            break;
+        }
+    }
+    front * fraction
+}
+
+fn clamp(value: f64) -> f64 {
+    if value.abs() < TINY { TINY } else { value }
+}
+
+/// ln Γ(x) for x > 0: Stirling's series after stepping up to where it is accurate.
+fn ln_gamma(mut x: f64) -> f64 {
+    let mut below = 0.0;
+    while x < 12.0 {
+        below += x.ln();
+        x += 1.0;
+    }
+    let inverse = 1.0 / x;
+    let square = inverse * inverse;
+    let series = inverse * (1.0 / 12.0 - square * (1.0 / 360.0 - square * (1.0 / 1260.0 - square / 1680.0)));
+    (x - 0.5) * x.ln() - x + 0.5 * (2.0 * std::f64::consts::PI).ln() + series - below
+}
+
+/// Holm's step-down adjustment: p-values that keep their meaning though many were looked at.
+pub fn holm(p_values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p_values.len()).collect();
+    order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
+    let mut adjusted = vec![0.0; p_values.len()];
+    let mut largest = 0.0f64;
+    for (rank, &index) in order.iter().enumerate() {
+        largest = largest.max(p_values[index] * (p_values.len() - rank) as f64).min(1.0);
+        adjusted[index] = largest;
+    }
+    adjusted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: f64, b: f64) {
+        assert!((a - b).abs() < 1e-9, "{a} is not {b}");
+    }
+
+    #[test]
+    fn means_and_their_errors() {
+        let mean = Mean::of(&[1.0, 2.0, 4.0]).unwrap();
+        close(mean.value, 7.0 / 3.0);
+        close(mean.error.unwrap(), (7.0f64 / 3.0 / 3.0).sqrt());
+        assert_eq!(Mean::of(&[5.0]).unwrap(), Mean { value: 5.0, error: None, n: 1 });
+        assert_eq!(Mean::of(&[]), None);
+        assert_eq!(Mean::of(&[2.0, 2.0]).unwrap().p_value(), Some(0.0));
+        assert_eq!(Mean::of(&[0.0, 0.0]).unwrap().p_value(), Some(1.0));
+    }
+
+    #[test]
+    fn students_distribution_has_its_closed_forms() {
+        // ν = 1 is Cauchy's distribution, ν = 2 algebraic, and ν = 4 as well.
+        for x in [0.1, 0.7, 1.0, 2.5, 12.0] {
+            close(student_two_sided(x, 1.0), 1.0 - 2.0 / std::f64::consts::PI * f64::atan(x));
+            close(student_two_sided(-x, 2.0), 1.0 - x / (2.0 + x * x).sqrt());
+            let z = x / (4.0 + x * x).sqrt();
+            close(student_two_sided(x, 4.0), 1.0 - z * (1.5 - 0.5 * z * z));
+        }
+        // The 97.5 % points of the tables.
+        for (degrees, point) in [(4.0, 2.776445105197799), (63.0, 1.998340542520741)] {
+            close(student_two_sided(point, degrees), 0.05);
+        }
+        close(student_two_sided(0.0, 7.0), 1.0);
+    }
+
+    #[test]
+    fn holm_steps_down() {
+        assert_eq!(holm(&[0.01, 0.04, 0.03]), [0.03, 0.06, 0.06]);
+        assert_eq!(holm(&[0.6, 0.9]), [1.0, 1.0]);
+        assert!(holm(&[]).is_empty());
+    }
+}

@@ -1,0 +1,321 @@
+//! Refuses settings that cannot work, before any work is done, and fills in what depends on other settings.
+
+use std::ops::RangeInclusive;
+
+mod model;
+
+use super::{Auto, Loaded, Shards, parse_duration};
+use crate::error::{Error, Result};
+
+/// Checks every value and fills in the defaults that depend on the kind of model and on the machine.
+///
+/// # Errors
+/// The first value that cannot work, with its file and line (or override) and a hint.
+pub fn check(loaded: &mut Loaded) -> Result<()> {
+    model::model(loaded)?;
+    data(loaded)?;
+    loss(loaded)?;
+    optim(loaded)?;
+    train(loaded)?;
+    rest(loaded)
+}
+
+/// The texts that `data.key` names must be there: a path in a config is easily one of another folder.
+///
+/// # Errors
+/// The first that is not, with where it was named.
+pub fn texts(loaded: &Loaded, key: &str) -> Result<()> {
+    let data = &loaded.config.data;
+    let paths = if key == "val" { &data.val } else { &data.train };
+    let Some(entry) = paths.iter().position(|path| !path.exists()) else { return Ok(()) };
+    let here = std::env::current_dir().map_or_else(|_| ".".into(), |here| here.display().to_string());
+    let message = format!("names {}, which is not there", paths[entry].display());
+    Err(loaded
+        .complain_of_entry("data", key, Some(entry), &message)
+        .hint(format!("paths start from the folder that the command runs in, {here}")))
+}
+
+/// `value` must lie in `range`.
+fn within<T: PartialOrd + std::fmt::Display>(
+    loaded: &Loaded,
+    section: &str,
+    key: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<()> {
+    // NaN is in no range.
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let message = format!("is {value}, but must be from {} to {}", range.start(), range.end());
+    Err(loaded.complain(section, key, message))
+}
+
+/// Names the key that the upper end of [`within`]'s range is the value of.
+fn at_most(checked: Result<()>, most: &str) -> Result<()> {
+    checked.map_err(|failure| failure.hint(format!("it can be as large as {most} at most")))
+}
+
+/// `value` must be one of `known`.
+fn one_of(loaded: &Loaded, section: &str, key: &str, value: &str, known: &[&str]) -> Result<()> {
+    if known.contains(&value) {
+        return Ok(());
+    }
+    Err(loaded
+        .complain(section, key, format!("is \"{value}\""))
+        .hint(format!("one of: {}", known.join(", "))))
+}
+
+fn data(loaded: &Loaded) -> Result<()> {
+    let config = &loaded.config;
+    if config.data.val.is_empty() {
+        within(loaded, "data", "val_fraction", config.data.val_fraction, 1e-6..=0.9)?;
+    }
+    within(loaded, "data", "train_fraction", config.data.train_fraction, 1e-6..=1.0)?;
+    one_of(loaded, "tokenizer", "kind", &config.tokenizer.kind, &["byte", "char", "word", "bpe"])?;
+    match (config.tokenizer.kind.as_str(), config.tokenizer.vocab_size) {
+        ("bpe", Some(size)) => within(loaded, "tokenizer", "vocab_size", size, 260..=1 << 20),
+        (_, None) => Ok(()),
+        (kind, Some(_)) => Err(loaded
+            .complain("tokenizer", "vocab_size", format!("means nothing to kind = \"{kind}\""))
+            .hint("only bpe has a chosen size; the others take what the text has")),
+    }
+}
+
+fn loss(loaded: &Loaded) -> Result<()> {
+    let config = &loaded.config;
+    within(loaded, "loss", "label_smoothing", config.loss.label_smoothing, 0.0..=1.0)?;
+    within(loaded, "loss", "z_loss", config.loss.z_loss, 0.0..=1.0)?;
+    within(loaded, "loss", "add_k", config.loss.add_k, 0.0..=1e12)?;
+    within(loaded, "loss", "confidence_penalty", config.loss.confidence_penalty, 0.0..=100.0)?;
+    within(loaded, "loss", "smooth_order", config.loss.smooth_order, 1..=16)?;
+    one_of(
+        loaded,
+        "loss",
+        "smooth_toward",
+        &config.loss.smooth_toward,
+        &["uniform", "unigram", "kneser_ney"],
+    )?;
+    if matches!(config.model.kind.as_str(), "ngram" | "uniform") && !config.loss.is_plain() {
+        let parts = [
+            ("label_smoothing", config.loss.label_smoothing),
+            ("add_k", config.loss.add_k),
+            ("confidence_penalty", config.loss.confidence_penalty),
+            ("z_loss", config.loss.z_loss),
+        ];
+        let key = parts.iter().find(|(_, value)| *value != 0.0).map_or("label_smoothing", |(key, _)| key);
+        return Err(loaded
+            .complain("loss", key, "means nothing to a counted model")
+            .hint("counts are smoothed by model.smoothing, e.g. \"add_k\""));
+    }
+    if config.loss.add_k > 0.0 && config.loss.label_smoothing > 0.0 {
+        return Err(loaded
+            .complain("loss", "add_k", "and loss.label_smoothing cannot both say how much to smooth")
+            .hint("keep one of them"));
+    }
+    if config.loss.smooth_toward != "uniform" && config.loss.label_smoothing == 0.0 {
+        return Err(loaded
+            .complain("loss", "smooth_toward", "has nothing to move: loss.label_smoothing is 0")
+            .hint("for example label_smoothing = 0.1"));
+    }
+    Ok(())
+}
+
+fn optim(loaded: &Loaded) -> Result<()> {
+    let optim = &loaded.config.optim;
+    one_of(loaded, "optim", "kind", &optim.kind, &["adamw", "sgd", "muon"])?;
+    one_of(loaded, "optim", "schedule", &optim.schedule, &["constant", "cosine", "linear", "wsd"])?;
+    within(loaded, "optim", "lr", optim.lr, 1e-12..=1e9)?;
+    at_most(within(loaded, "optim", "min_lr", optim.min_lr, 0.0..=optim.lr), "optim.lr")?;
+    within(loaded, "optim", "weight_decay", optim.weight_decay, 0.0..=1e6)?;
+    within(loaded, "optim", "l2", optim.l2, 0.0..=1e6)?;
+    within(loaded, "optim", "eps", optim.eps, 1e-20..=1.0)?;
+    within(loaded, "optim", "grad_clip", optim.grad_clip, 0.0..=1e9)?;
+    within(loaded, "optim", "cooldown", optim.cooldown, 1e-6..=1.0)?;
+    within(loaded, "optim", "momentum", optim.momentum, 0.0..=0.999_999_9)?;
+    within(loaded, "optim", "muon_lr", optim.muon_lr, 1e-12..=1e9)?;
+    within(loaded, "optim", "ema", optim.ema, 0.0..=0.999_999_9)?;
+    if optim.kind == "muon" && loaded.config.model.kind != "transformer" {
+        return Err(loaded
+            .complain(
+                "optim",
+                "kind",
+                format!("muon has no hidden matrices in a {}", loaded.config.model.kind),
+            )
+            .hint("take adamw"));
+    }
+    if optim.skip_spikes != 0.0 {
+        // At 1 every second update would be one.
+        within(loaded, "optim", "skip_spikes", optim.skip_spikes, 1.01..=1e9)?;
+    }
+    for beta in optim.betas {
+        within(loaded, "optim", "betas", beta, 0.0..=0.999_999_9)?;
+    }
+    Ok(())
+}
+
+fn train(loaded: &mut Loaded) -> Result<()> {
+    let train = loaded.config.train.clone();
+    let lengths = [
+        ("epochs", train.epochs.is_some()),
+        ("steps", train.steps.is_some()),
+        ("budget", train.budget.is_some()),
+    ];
+    let given: Vec<&str> = lengths.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
+    if given.len() > 1 {
+        return Err(loaded
+            .complain("train", given[1], format!("and train.{} cannot both say how long to train", given[0]))
+            .hint("keep one of epochs, steps, budget"));
+    }
+    if given.is_empty() {
+        loaded.config.train.epochs = Some(1.0);
+    }
+    if let Some(epochs) = train.epochs {
+        within(loaded, "train", "epochs", epochs, 1e-6..=1e9)?;
+    }
+    if let Some(steps) = train.steps {
+        within(loaded, "train", "steps", steps, 1..=1 << 40)?;
+    }
+    if let Some(budget) = &train.budget
+        && parse_duration(budget).is_none()
+    {
+        return Err(loaded
+            .complain("train", "budget", format!("is \"{budget}\", which is no amount of time"))
+            .hint("for example 90s, 3min or 1h30min"));
+    }
+    within(loaded, "train", "batch_size", train.batch_size, 1..=1 << 20)?;
+    within(loaded, "train", "grad_accumulation", train.grad_accumulation, 1..=1 << 20)?;
+    within(loaded, "train", "block_size", train.block_size, 1..=1 << 20)?;
+    ramp(loaded)?;
+    let train = &loaded.config.train;
+    if train.threads != 0 {
+        within(loaded, "train", "threads", train.threads, THREADS)?;
+    }
+    one_of(loaded, "train", "select", &train.select, &["best", "last"])?;
+    one_of(loaded, "train", "precision", &train.precision, &["f32", "bf16"])?;
+    let shards = match train.shards {
+        Shards::Fixed(shards) => {
+            at_most(within(loaded, "train", "shards", shards, 1..=train.batch_size), "train.batch_size")?;
+            shards
+        }
+        Shards::Auto(Auto::Auto) => cores().min(train.batch_size),
+    };
+    loaded.config.train.shards = Shards::Fixed(shards);
+    Ok(())
+}
+
+/// Batches and windows that grow.
+fn ramp(loaded: &Loaded) -> Result<()> {
+    let train = &loaded.config.train;
+    within(loaded, "train", "ramp_steps", train.ramp_steps, 0..=1 << 40)?;
+    for (key, start, size) in [
+        ("batch_start", train.batch_start, train.batch_size),
+        ("block_start", train.block_start, train.block_size),
+    ] {
+        if let Some(start) = start {
+            let most = if key == "batch_start" { "train.batch_size" } else { "train.block_size" };
+            at_most(within(loaded, "train", key, start, 1..=size), most)?;
+            if train.ramp_steps == 0 {
+                return Err(loaded
+                    .complain("train", key, "has no steps to grow in")
+                    .hint("say how many with train.ramp_steps"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn rest(loaded: &mut Loaded) -> Result<()> {
+    let block_size = loaded.config.train.block_size;
+    let stride = *loaded.config.eval.stride.get_or_insert(loaded.config.train.half_block());
+    at_most(within(loaded, "eval", "stride", stride, 1..=block_size), "train.block_size")?;
+    let config = &loaded.config;
+    within(loaded, "sample", "temperature", config.sample.temperature, 0.0..=1e6)?;
+    within(loaded, "sample", "tokens", config.sample.tokens, 0..=1 << 30)?;
+    within(loaded, "checkpoint", "keep", config.checkpoint.keep, 1..=1 << 20)?;
+    within(loaded, "checkpoint", "every_minutes", config.checkpoint.every_minutes, 0.0..=1e9)
+}
+
+/// How many threads a command may have, and how many cells a comparison may make at a time.
+pub(crate) const THREADS: RangeInclusive<usize> = 1..=1024;
+
+/// `asked`, or as many as the machine has cores; `what` asks for them.
+///
+/// # Errors
+/// A number that no machine has use for.
+pub fn threads(what: &str, asked: Option<usize>) -> Result<usize> {
+    match asked {
+        Some(asked) if !THREADS.contains(&asked) => Err(Error::usage(format!(
+            "{what} is {asked}, but must be from {} to {}",
+            THREADS.start(),
+            THREADS.end()
+        ))),
+        asked => Ok(asked.unwrap_or_else(cores)),
+    }
+}
+
+/// The machine's cores, as the operating system lends them to this process.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(*THREADS.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load;
+    use super::*;
+
+    fn verdict(set: &[&str]) -> Result<Loaded> {
+        let mut loaded = load(None, &set.iter().map(super::super::Override::from).collect::<Vec<_>>())?;
+        check(&mut loaded).map(|()| loaded)
+    }
+
+    #[test]
+    fn the_defaults_are_fine_and_become_definite() {
+        let config = verdict(&[]).unwrap().config;
+        assert_eq!(config.model.n_layer, Some(4));
+        assert_eq!(config.eval.stride, Some(32));
+        assert!(matches!(config.train.shards, Shards::Fixed(n) if n >= 1));
+        assert_eq!(config.train.epochs, Some(1.0));
+    }
+
+    #[test]
+    fn impossible_values_are_refused_with_a_reason() {
+        for (set, part) in [
+            (&["model.n_embd=130", "model.n_head=4"][..], "heads"),
+            (&["model.kind=transfromer"][..], "transfromer"),
+            (&["model.kind=mlp", "model.n_layer=3"][..], "means nothing"),
+            (&["model.kind=ngram", "loss.label_smoothing=0.1"][..], "counted"),
+            (&["loss.label_smoothing=1.5"][..], "from 0 to 1"),
+            (&["loss.label_smoothing=nan"][..], "NaN"),
+            (&["loss.smooth_toward=bigram"][..], "bigram"),
+            (&["loss.smooth_toward=unigram"][..], "nothing to move"),
+            (&["loss.add_k=1", "loss.label_smoothing=0.1"][..], "both"),
+            (&["model.kind=ngram", "loss.add_k=1"][..], "loss.add_k means nothing"),
+            (&["optim.lr=-1"][..], "optim.lr"),
+            (&["optim.min_lr=1"][..], "optim.min_lr"),
+            (&["optim.schedule=cosign"][..], "cosign"),
+            (&["train.steps=10", "train.epochs=1"][..], "both"),
+            (&["train.steps=0"][..], "train.steps"),
+            (&["train.budget=soon"][..], "soon"),
+            (&["train.batch_size=4", "train.shards=5"][..], "train.shards"),
+            (&["tokenizer.vocab_size=300"][..], "means nothing"),
+            (&["tokenizer.kind=bpe", "tokenizer.vocab_size=20"][..], "vocab_size"),
+            (&["eval.stride=65"][..], "eval.stride"),
+            (&["data.val_fraction=0"][..], "val_fraction"),
+            (&["model.n_kv_head=3"][..], "n_kv_head"),
+            (&["model.norm=batch"][..], "batch"),
+            (&["model.rope_theta=100"][..], "rope"),
+            (&["model.position=rope", "model.n_embd=12", "model.n_head=4"][..], "pairs"),
+            (&["model.softcap=-1"][..], "softcap"),
+            (&["optim.ema=1"][..], "optim.ema"),
+            (&["optim.cooldown=0"][..], "cooldown"),
+            (&["optim.kind=muon", "model.kind=mlp"][..], "muon"),
+            (&["train.precision=f16"][..], "f16"),
+            (&["model.init_from=there", "model.n_layer=3"][..], "n_layer"),
+        ] {
+            let failure = verdict(set).unwrap_err();
+            assert_eq!(failure.kind, crate::Kind::Usage, "{failure}");
+            assert!(failure.message.contains(part), "{set:?}: {failure}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What is said on the command line replaces what the file or a default says, and what depends on it follows.
+
+use surprisal_model::neural::PositionKind;
+use toml::{Table, Value};
+
+use super::Config;
+use super::keys::{Override, convert, insert};
+use crate::error::{Error, Result};
+
+/// How long to train is one decision with three spellings.
+pub const LENGTHS: [&str; 3] = ["epochs", "steps", "budget"];
+
+/// Whether something gives way.
+type When = fn(&Config) -> bool;
+
+/// The model that is counted cannot be.
+fn is_no_ngram(config: &Config) -> bool {
+    config.model.kind == "ngram"
+        && crate::config::ngram_config(&config.model, None, None).is_ok_and(|ngram| ngram.check().is_err())
+}
+
+/// What is said, what of the file cannot stand beside it, and when not.
+const GIVES_WAY: [(&str, &[&str], When); 14] = [
+    ("train.epochs", &["train.steps", "train.budget"], |_| true),
+    ("train.steps", &["train.epochs", "train.budget"], |_| true),
+    ("train.budget", &["train.epochs", "train.steps"], |_| true),
+    ("train.ramp_steps", &["train.batch_start", "train.block_start"], |c| c.train.ramp_steps == 0),
+    ("tokenizer.kind", &["tokenizer.vocab_size"], |c| c.tokenizer.kind != "bpe"),
+    ("loss.add_k", &["loss.label_smoothing", "loss.smooth_toward"], |c| c.loss.add_k > 0.0),
+    ("loss.label_smoothing", &["loss.add_k"], |c| c.loss.label_smoothing > 0.0),
+    ("loss.label_smoothing", &["loss.smooth_toward"], |c| c.loss.label_smoothing == 0.0),
+    ("model.kind", &LOSS, |c| matches!(c.model.kind.as_str(), "ngram" | "uniform")),
+    ("model.kind", &["optim.kind"], |c| c.model.kind != "transformer" && c.optim.kind == "muon"),
+    ("model.position", &["model.rope_theta"], |c| c.model.position != Some(PositionKind::Rope)),
+    ("model.n_head", &["model.n_kv_head"], |c| {
+        c.model.n_kv_head.is_some_and(|kv| !c.model.n_head.unwrap_or(4).is_multiple_of(kv))
+    }),
+    ("model.smoothing", &["model.prune", "model.prune_entropy"], is_no_ngram),
+    ("model.order", &["model.prune"], is_no_ngram),
+];
+
+/// What means nothing to counted models.
+const LOSS: [&str; 5] =
+    ["loss.label_smoothing", "loss.smooth_toward", "loss.add_k", "loss.confidence_penalty", "loss.z_loss"];
+
+/// What is at most as large as something else, and keeps its share of it where that becomes smaller.
+const AT_MOST: [(&str, &str); 6] = [
+    ("train.block_size", "eval.stride"),
+    ("train.block_size", "train.block_start"),
+    ("train.batch_size", "train.batch_start"),
+    ("train.batch_size", "train.shards"),
+    ("train.steps", "train.ramp_steps"),
+    ("optim.lr", "optim.min_lr"),
+];
+
+/// The keys of a config.
+fn keys(config: &Config) -> Result<Table> {
+    Table::try_from(config).map_err(|error| Error::usage(error.to_string()))
+}
+
+fn get<'a>(table: &'a Table, name: &str) -> Option<&'a Value> {
+    let (section, key) = name.split_once('.')?;
+    table.get(section)?.get(key)
+}
+
+fn number(table: &Table, name: &str) -> Option<f64> {
+    let value = get(table, name)?;
+    value.as_float().or_else(|| value.as_integer().map(|value| value as f64))
+}
+
+/// Settles what `overrides`, which `table` has already, mean for what only `file` or a default says; gives what there is to
+/// say about it.
+///
+/// # Errors
+/// Two overrides that contradict each other.
+pub(super) fn follow(
+    file: &Table,
+    table: &mut Table,
+    overrides: &[Override],
+) -> Result<(Config, Vec<String>)> {
+    let said = |name: &str| overrides.iter().rev().find(|set| set.key() == name).map(|set| set.said.clone());
+    let lengths: Vec<String> = LENGTHS.iter().filter_map(|key| said(&format!("train.{key}"))).collect();
+    if let [first, second, ..] = lengths.as_slice() {
+        return Err(Error::usage(format!("{first} and {second} cannot both say how long to train"))
+            .hint("keep one of epochs, steps, budget"));
+    }
+    let mut notices = Vec::new();
+    let mut config = convert(table)?;
+    let defaults = keys(&Config::default())?;
+    for (by, names, when) in GIVES_WAY {
+        let Some(by) = said(by).filter(|_| when(&config)) else { continue };
+        for name in names.iter().filter(|name| said(name).is_none()) {
+            let Some((section, key)) = name.split_once('.') else { continue };
+            let section = table.get_mut(section).and_then(Value::as_table_mut);
+            let Some(old) = section.and_then(|section| section.remove(key)) else { continue };
+            if get(&defaults, name) != Some(&old) {
+                notices.push(format!("{name} = {old} gives way to {by}"));
+            }
+        }
+        config = convert(table)?;
+    }
+    let of_file = convert(file)?;
+    if let (Some(by), None) = (said("train.block_size"), config.eval.stride) {
+        let (stride, old) = (config.train.half_block(), of_file.train.half_block());
+        if stride != old && !matches!(config.model.kind.as_str(), "ngram" | "uniform") {
+            notices.push(format!("eval.stride = {stride} follows {by}; it was {old}"));
+        }
+    }
+    let before = keys(&of_file)?;
+    for (most, name) in AT_MOST {
+        let rank = |name| if said(name).is_some() { 2 } else { u8::from(get(file, name).is_some()) };
+        let now = keys(&config)?;
+        let (Some(limit), Some(value)) = (number(&now, most), number(&now, name)) else { continue };
+        if rank(most) <= rank(name) || value <= limit {
+            continue;
+        }
+        let of = if rank(most) == 2 { &before } else { &defaults };
+        let share = number(of, most).map_or(0.1, |most| (value / most).min(1.0));
+        let follows = match get(&now, name) {
+            Some(Value::Integer(_)) => Value::Integer(((limit * share) as i64).max(1)),
+            // 1e-6, not 0.0000010000000000000002.
+            _ => Value::Float(format!("{:.6e}", limit * share).parse().unwrap_or(limit * share)),
+        };
+        let by = said(most).unwrap_or_else(|| most.to_owned());
+        notices.push(format!("{name} = {follows} follows {by}; it was {value}"));
+        if let Some((section, key)) = name.split_once('.') {
+            insert(table, section, key, follows);
+        }
+        config = convert(table)?;
+    }
+    Ok((config, notices))
+}

@@ -1,0 +1,224 @@
+//! From a file and overrides to a [`Config`]: defaults < file < overrides, every mistake with its line.
+
+use std::path::{Path, PathBuf};
+
+use surprisal_store::read::TO_UTF8;
+use toml::Table;
+
+use super::Config;
+use super::follow::follow;
+use super::keys::{Override, insert};
+use super::words::{self, explain, line_of_key};
+use crate::error::{Advice, Error, Result};
+
+/// The largest config file that is read: configs are a screen long.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A configuration and where it came from.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// All settings.
+    pub config: Config,
+    /// The file, if there was one.
+    pub path: Option<PathBuf>,
+    /// The file's text, for pointing at lines.
+    pub text: String,
+    /// What was said beside it.
+    pub overrides: Vec<Override>,
+    /// What a person should know: which settings gave way to others.
+    pub notices: Vec<String>,
+}
+
+impl Loaded {
+    /// The override of `section.key`, as it was typed, if there is one.
+    pub(crate) fn said(&self, name: &str) -> Option<String> {
+        self.overrides.iter().rev().find(|set| set.key() == name).map(|set| set.said.clone())
+    }
+
+    /// Where `section.key`, or that entry of its list, was set: `file:line`, the override, or nowhere (a default).
+    fn place(&self, section: &str, key: &str, entry: Option<usize>) -> Option<String> {
+        self.said(&format!("{section}.{key}")).or_else(|| {
+            let path = self.path.as_ref()?;
+            let line = line_of_key(&self.text, section, key, entry)?;
+            Some(format!("{}:{line}", path.display()))
+        })
+    }
+
+    /// A complaint about `section.key`, with its place.
+    pub fn complain(&self, section: &str, key: &str, message: impl AsRef<str>) -> Error {
+        self.complain_of_entry(section, key, None, message.as_ref())
+    }
+
+    /// As [`Self::complain`], of one entry of a list.
+    pub(crate) fn complain_of_entry(
+        &self,
+        section: &str,
+        key: &str,
+        entry: Option<usize>,
+        message: &str,
+    ) -> Error {
+        match self.place(section, key, entry) {
+            Some(place) => Error::usage(format!("{place}: {section}.{key} {message}")),
+            None => Error::usage(format!("{section}.{key} {message}")),
+        }
+    }
+}
+
+/// Reads `path` (or starts from the defaults) and applies `overrides`, each `section.key=value`.
+///
+/// # Errors
+/// A file that cannot be read, TOML that does not parse, unknown keys, wrong types.
+pub fn load(path: Option<&Path>, overrides: &[Override]) -> Result<Loaded> {
+    let text = path.map_or_else(|| Ok(String::new()), read)?;
+    let name = path.map_or_else(|| "the defaults".to_owned(), |path| path.display().to_string());
+    let mut loaded = Loaded { path: path.map(Path::to_owned), ..parse(&name, &text, overrides)? };
+    if let Some(by) = loaded.said("model.kind").or_else(|| loaded.said("model.init_from")) {
+        let [file, now] = [toml::from_str::<Config>(&text).unwrap_or_default(), loaded.config.clone()]
+            .map(|config| Table::try_from(config.model).unwrap_or_default());
+        let gone = file.iter().filter(|(key, _)| !now.contains_key(*key));
+        let gone: Vec<String> = gone.map(|(key, old)| format!("model.{key} = {old}")).collect();
+        if !gone.is_empty() {
+            loaded.notices.push(format!("what is of another model gives way to {by}: {}", gone.join(", ")));
+        }
+    }
+    Ok(loaded)
+}
+
+/// As [`load`], from a text that is in hand.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(name: &str, text: &str, overrides: &[Override]) -> Result<Loaded> {
+    let file: Table = toml::from_str(text).map_err(|error| explain(name, text, &error))?;
+    if file.contains_key("compare") || file.contains_key("variant") {
+        return Err(Error::usage(format!("{name} is a comparison, not the config of one run"))
+            .hint(Advice::Compare(name.into())));
+    }
+    toml::from_str::<Config>(text).map_err(|error| explain(name, text, &error))?;
+    Ok(Loaded { text: text.to_owned(), ..of_table(&file, overrides)? })
+}
+
+/// As [`parse`], from keys without lines.
+pub(crate) fn of_table(file: &Table, overrides: &[Override]) -> Result<Loaded> {
+    let mut table = file.clone();
+    // Another kind of model starts from its own defaults: whatever else is said of the model is said of that one.
+    let mut ordered: Vec<&Override> = overrides.iter().collect();
+    ordered.sort_by_key(|set| match set.key() {
+        "model.kind" => 0,
+        "model.init_from" => 1,
+        _ => 2,
+    });
+    for set in ordered {
+        apply(&mut table, set)?;
+    }
+    let (config, notices) = follow(file, &mut table, overrides)?;
+    Ok(Loaded { config, overrides: overrides.to_vec(), notices, ..Loaded::default() })
+}
+
+/// The text of a config.
+///
+/// # Errors
+/// A file that cannot be read, or is too large to be a config.
+pub(crate) fn read(path: &Path) -> Result<String> {
+    let shown = path.display();
+    let metadata = std::fs::metadata(path).map_err(|error| {
+        Error::usage(format!("cannot read the config {shown}: {error}"))
+            .hint("the repository's configs/ has one for each kind of model")
+    })?;
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+        return Err(Error::usage(format!("{shown} is not a config: it is no plain file of at most 1 MiB")));
+    }
+    let bytes = std::fs::read(path)
+        .map_err(|error| Error::usage(format!("cannot read the config {shown}: {error}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|&byte| byte == b'\n').count();
+        Error::usage(format!("{shown}:{line}: this is not UTF-8")).hint(TO_UTF8)
+    })
+}
+
+/// Sets one key of the table, if a config can have it so.
+fn apply(table: &mut Table, override_: &Override) -> Result<()> {
+    let (set, said) = (override_.set.as_str(), override_.said.as_str());
+    let wrong = || {
+        let name = set.trim_start_matches("--").split('=').next().unwrap_or_default().trim();
+        let hint = match words::named(name).filter(|_| !name.contains('.')) {
+            Some((section, key)) => Advice::Set { key: format!("{section}.{key}") },
+            None => Advice::SetForm,
+        };
+        Error::usage(format!("{said} is not of the form section.key=value")).hint(hint)
+    };
+    let (_, value) = set.split_once('=').ok_or_else(wrong)?;
+    let (section, key) = override_.key().split_once('.').ok_or_else(wrong)?;
+    if section.is_empty() || key.is_empty() || key.contains('.') {
+        return Err(wrong());
+    }
+    if section == "compare" {
+        let message = format!("{said}: [compare] is of a comparison, and this is of its runs");
+        return Err(Error::usage(message).hint(Advice::OfComparison));
+    }
+    let value = value.trim();
+    let text = toml::Value::String(value.to_owned());
+    let parsed = toml::from_str::<Table>(&format!("value = {value}"))
+        .ok()
+        // A value that goes on with another key is no value.
+        .filter(|table| table.len() == 1)
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| text.clone());
+    let mut first = None;
+    // Neither a text (char, 45) nor a list of one needs its quotes or brackets on a command line.
+    for value in [parsed.clone(), text, toml::Value::Array(vec![parsed])] {
+        let mut with = table.clone();
+        insert(&mut with, section, key, value).ok_or_else(wrong)?;
+        match with.clone().try_into::<Config>() {
+            Ok(_) => {
+                *table = with;
+                return Ok(());
+            }
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    let message = first.map_or_else(String::new, |error| error.message().to_owned());
+    let place = format!("{said}: ");
+    Err(words::reworded(&place, Some((section.to_owned(), key.to_owned())), &message, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(text: &str) -> tempfile::NamedTempFile {
+        use std::io::Write;
+        let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_wrong_override_is_named() {
+        for set in ["train", "train.batch_size", ".a=1", "train.batch_size=many", "train.epoch=3"] {
+            let failure = load(None, &[set.into()]).unwrap_err();
+            assert!(failure.message.contains(set), "{failure}");
+            assert_eq!(failure.kind, crate::Kind::Usage);
+        }
+    }
+
+    #[test]
+    fn a_complaint_points_at_the_line_or_the_override() {
+        let file = write("[model]\nn_head = 3\n\n[train]\nseed = 1\n");
+        let loaded = load(Some(file.path()), &["train.seed=2".into()]).unwrap();
+        assert!(
+            loaded.complain("model", "n_head", "is odd").message.contains(".toml:2: model.n_head is odd")
+        );
+        assert!(loaded.complain("train", "seed", "is even").message.starts_with("train.seed=2: "));
+        assert_eq!(loaded.complain("train", "steps", "is missing").message, "train.steps is missing");
+    }
+
+    #[test]
+    fn a_config_survives_being_saved() {
+        let mut config = Config::default();
+        config.train.steps = Some(12);
+        config.model.n_layer = Some(2);
+        let text = toml::to_string(&config).unwrap();
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+    }
+}

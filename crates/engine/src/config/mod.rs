@@ -1,0 +1,332 @@
+//! What a run is told to do, as one TOML file for every kind of model.
+//!
+//! [`Config`] is what the person may write, with every default filled in; it is saved whole as the run's
+//! `config.toml`, and reading that back gives the same run. [`load`] turns a file plus overrides into one,
+//! and [`check`] refuses what cannot work, both with the file, the line and a hint.
+
+/// A section of a config: its keys, each with its type and, where it is not the type's own, its default.
+macro_rules! section {
+    (@default) => { Default::default() };
+    (@default $default:expr) => { $default };
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $key:ident: $type:ty $(= $default:expr)?,)+ }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name {
+            $($(#[$doc])* pub $key: $type,)+
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: section!(@default $($default)?),)+ }
+            }
+        }
+    };
+}
+
+mod budget;
+mod check;
+mod follow;
+mod keys;
+mod load;
+mod loss;
+mod ngram;
+mod words;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use surprisal_model::neural::{ActivationKind, NormKind, PositionKind};
+use surprisal_text::{LastLine, LiteralSpecials, TokenizerKind, Unit};
+
+use crate::error::{Error, Result};
+
+pub use budget::parse_duration;
+pub use check::check;
+pub use check::{cores, texts, threads};
+pub use follow::LENGTHS;
+pub use keys::Override;
+pub use load::{Loaded, load, parse};
+pub(crate) use load::{of_table, read as read_text};
+pub use loss::Loss;
+pub use ngram::ngram_config;
+pub use words::named;
+pub(crate) use words::{explain, line_of_key};
+
+/// Every setting of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What to read.
+    pub data: Data,
+    /// How to cut it into tokens.
+    pub tokenizer: Tokenizer,
+    /// What to train.
+    pub model: Model,
+    /// What to minimise.
+    pub loss: Loss,
+    /// How to minimise it.
+    pub optim: Optim,
+    /// How long and in what portions.
+    pub train: Train,
+    /// How to judge it.
+    pub eval: Eval,
+    /// What to write at the end.
+    pub sample: Sample,
+    /// When to save.
+    pub checkpoint: Checkpoint,
+}
+
+section! {
+    /// `[data]`
+    Data {
+        /// Text files or directories; empty: the embedded corpus.
+        train: Vec<PathBuf>,
+        /// Validation texts; empty: the last `val_fraction` of the training text.
+        val: Vec<PathBuf>,
+        /// How much of the text's end is held out when `val` is empty.
+        val_fraction: f64 = 0.1,
+        /// Which share of the training text is used, from its beginning: learning curves.
+        train_fraction: f64 = 1.0,
+        /// One stream of tokens, or one sentence a line.
+        unit: Unit = Unit::Stream,
+        /// Words spelled like special tokens: unk (unknown words), skip (white space) or error.
+        literal_specials: LiteralSpecials = LiteralSpecials::Unk,
+        /// A last line without a newline: sentence (like any other) or open (without `</s>`).
+        last_line: LastLine = LastLine::Sentence,
+        /// The embedded corpus to use when `train` is empty.
+        embedded: String = "stories".into(),
+    }
+}
+
+section! {
+    /// `[tokenizer]`
+    Tokenizer {
+        /// byte, char, word or bpe.
+        kind: String = "char".into(),
+        /// The size of a bpe vocabulary.
+        vocab_size: Option<usize>,
+    }
+}
+
+impl Tokenizer {
+    /// The text crate's name for it; `None` for a kind it does not have.
+    pub fn kind(&self) -> Option<TokenizerKind> {
+        match self.kind.as_str() {
+            "byte" => Some(TokenizerKind::Byte),
+            "char" => Some(TokenizerKind::Char),
+            "word" => Some(TokenizerKind::Word),
+            "bpe" => Some(TokenizerKind::Bpe { vocab_size: self.vocab_size.unwrap_or(1024) }),
+            _ => None,
+        }
+    }
+}
+
+section! {
+    /// `[model]`: flat, so that a mistyped key is found on its line; [`check`] refuses keys of another kind.
+    Model {
+        /// uniform, ngram, bigram, mlp or transformer.
+        kind: String = "transformer".into(),
+        /// ngram: how many tokens an n-gram has.
+        order: Option<usize>,
+        /// ngram: mle, add_k, …
+        smoothing: Option<String>,
+        /// ngram with add_k: what is added to every count.
+        k: Option<f64>,
+        /// ngram: choose k, or the discounts, to suit a held-out part of the training text.
+        tune: Option<bool>,
+        /// ngram: which share of the training text that is; the model is counted from all of it.
+        heldout: Option<f64>,
+        /// ngram: discounts of counts of 1, 2, 3 and more for orders where the formula fails.
+        fallback: Option<[f64; 3]>,
+        /// ngram: "kenlm" takes over lmplz's quirk of statistics.
+        compat: Option<String>,
+        /// ngram: leave out grams of order i + 1 that occur no more often than `prune[i]`.
+        prune: Option<Vec<u32>>,
+        /// ngram: leave out grams whose loss raises perplexity by less than this share.
+        prune_entropy: Option<f64>,
+        /// ngram: give every word a share of what unigrams leave, instead of all of it to `<unk>`.
+        interpolate_unigrams: Option<bool>,
+        /// ngram: unknown words have probability zero.
+        closed: Option<bool>,
+        /// transformer: blocks.
+        n_layer: Option<usize>,
+        /// transformer: attention heads.
+        n_head: Option<usize>,
+        /// mlp, transformer: width of the embeddings.
+        n_embd: Option<usize>,
+        /// mlp: width of the hidden layer; transformer: of the MLPs.
+        n_hidden: Option<usize>,
+        /// mlp: how many tokens before the predicted one it sees (n − 1 of a neural n-gram).
+        context: Option<usize>,
+        /// transformer: share of activations dropped in training.
+        dropout: Option<f64>,
+        /// transformer: biases in linear layers and norms.
+        bias: Option<bool>,
+        /// transformer: one matrix for the token embedding and the head.
+        tied: Option<bool>,
+        /// transformer: heads of keys and values, each shared by n_head / n_kv_head heads.
+        n_kv_head: Option<usize>,
+        /// transformer: layer or rms.
+        norm: Option<NormKind>,
+        /// transformer: learned or rope.
+        position: Option<PositionKind>,
+        /// transformer with rope: the base of its angles.
+        rope_theta: Option<f64>,
+        /// transformer: scale queries and keys to unit mean square.
+        qk_norm: Option<bool>,
+        /// transformer: gelu, relu2 or swiglu.
+        activation: Option<ActivationKind>,
+        /// transformer: start the projections back to the stream at zero.
+        zero_init: Option<bool>,
+        /// transformer: keep logits within ± this.
+        softcap: Option<f64>,
+        /// transformer: rows of a table that embeds each token with the one before it.
+        bigram_rows: Option<usize>,
+        /// transformer: the folder of a model to start from, in Hugging Face's layout or our own.
+        init_from: Option<PathBuf>,
+        /// transformer with init_from: go on with a text of which at most this share is unknown to that model (0.1).
+        max_unknown: Option<f64>,
+    }
+}
+
+section! {
+    /// `[optim]`
+    Optim {
+        /// adamw, sgd, or muon (for hidden matrices, with adamw for the rest).
+        kind: String = "adamw".into(),
+        /// The peak learning rate.
+        lr: f64 = 1e-3,
+        /// Where the schedule ends.
+        min_lr: f64 = 1e-4,
+        /// Steps of linear warm-up.
+        warmup: usize = 100,
+        /// constant, cosine, linear, or wsd (warm-up, stable, decay).
+        schedule: String = "cosine".into(),
+        /// wsd: the last share of the run, in which the rate falls.
+        cooldown: f64 = 0.4,
+        /// sgd, muon: decay of the running gradient.
+        momentum: f64 = 0.95,
+        /// sgd: look ahead (Nesterov).
+        nesterov: bool,
+        /// muon: the peak learning rate of the hidden matrices, on the same schedule as lr.
+        muon_lr: f64 = 0.02,
+        /// Decay of a running mean of the weights, which is what is evaluated and kept; 0: none.
+        ema: f64,
+        /// Decoupled decay, of matrices and embeddings only: θ ← (1 − lr·decay) θ.
+        weight_decay: f64 = 0.1,
+        /// Coupled ½·l2·‖θ‖² added to the objective of the same parameters: the MAP estimate under a Gaussian prior.
+        l2: f64,
+        /// Decay rates of the two moment estimates.
+        betas: [f64; 2] = [0.9, 0.99],
+        /// What keeps the division finite.
+        eps: f64 = 1e-8,
+        /// The largest global gradient norm; 0: no clipping.
+        grad_clip: f64 = 1.0,
+        /// Pass over updates whose objective is more than so many times its running mean; 0: make every update.
+        skip_spikes: f64,
+    }
+}
+
+/// How many shards a batch is cut into: a number, or the machine's cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Shards {
+    /// Exactly so many.
+    Fixed(usize),
+    /// "auto".
+    Auto(Auto),
+}
+
+/// The word "auto".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auto {
+    /// Whatever the machine has.
+    Auto,
+}
+
+section! {
+    /// `[train]`
+    Train {
+        /// How often every training token is seen.
+        epochs: Option<f64>,
+        /// How many updates, instead of epochs.
+        steps: Option<usize>,
+        /// How much training time, instead of either: "3min".
+        budget: Option<String>,
+        /// Windows (or lines) a batch.
+        batch_size: usize = 12,
+        /// Batches an update: gradients are summed over them.
+        grad_accumulation: usize = 1,
+        /// Tokens a window.
+        block_size: usize = 64,
+        /// Windows a batch at first, growing to `batch_size` over `ramp_steps` updates.
+        batch_start: Option<usize>,
+        /// Tokens a window at first, doubling up to `block_size` over `ramp_steps` updates.
+        block_start: Option<usize>,
+        /// How many updates `batch_start` and `block_start` take to grow.
+        ramp_steps: usize,
+        /// Where every random stream starts.
+        seed: u64 = 1337,
+        /// Worker threads; 0: the machine's cores. Results do not depend on it.
+        threads: usize,
+        /// Batch shards, each computed on one thread; results depend on this, never on threads.
+        shards: Shards = Shards::Auto(Auto::Auto),
+        /// f32, or bf16 for the inputs of the linear layers' products (sums and everything else stay f32).
+        precision: String = "f32".into(),
+        /// Stop after so many evaluations without a better validation loss; 0: never.
+        patience: usize,
+        /// Which weights a run ends with: best (of its evaluations) or last.
+        select: String = "best".into(),
+    }
+}
+
+impl Train {
+    /// What `eval.stride` is where nothing says it.
+    pub(crate) fn half_block(&self) -> usize {
+        self.block_size.div_ceil(2)
+    }
+}
+
+section! {
+    /// `[eval]`
+    Eval {
+        /// How far a windowed model's window moves (default: half its block).
+        stride: Option<usize>,
+        /// Evaluate every so many steps as well; 0: never by steps.
+        every_steps: usize,
+        /// Evaluate every so many epochs; 0: only by steps and at the end.
+        every_epochs: u64 = 1,
+    }
+}
+
+section! {
+    /// `[sample]`
+    Sample {
+        /// How many tokens to write at the end of a run; 0: none.
+        tokens: usize = 240,
+        /// Below 1 plays safe, above 1 wanders.
+        temperature: f64 = 0.8,
+    }
+}
+
+section! {
+    /// `[checkpoint]`
+    Checkpoint {
+        /// Save every so many steps; 0: never by steps.
+        every_steps: usize,
+        /// Save every so many minutes; 0: never by time.
+        every_minutes: f64 = 5.0,
+        /// How many of the newest to keep, beside the best.
+        keep: usize = 2,
+    }
+}
+
+/// What config.toml holds: every setting, with the defaults filled in.
+///
+/// # Errors
+/// Settings that TOML cannot hold.
+pub fn resolved(config: &Config) -> Result<String> {
+    toml::to_string(config).map_err(|error| Error::failed(format!("cannot write the config: {error}")))
+}

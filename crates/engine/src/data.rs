@@ -1,0 +1,187 @@
+//! From the config's texts to tokens, with everything that a person should know about them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use surprisal_text::{Corpus, DataOptions, Reading, TokenText, Tokenizer};
+
+use crate::config::{Config, cores};
+use crate::error::{Advice, Error, Result};
+use crate::events::{Context, Event, Note, Texts};
+use crate::kind;
+use crate::sampling::Opening;
+use crate::wording::thousands;
+
+/// Texts ready to train on and to be judged by.
+#[derive(Debug)]
+pub struct Prepared {
+    /// How text becomes tokens.
+    pub tokenizer: Tokenizer,
+    /// The training text.
+    pub train: Arc<TokenText>,
+    /// The validation text.
+    pub val: TokenText,
+    /// −ln p(validation text | training text) under the text's own source, where that is known.
+    pub source_nats: Option<f64>,
+    /// Where they came from, where that is to be asked again.
+    pub corpus: Option<Corpus>,
+}
+
+/// How the config has texts read.
+pub fn reading(config: &Config) -> Reading {
+    Reading {
+        threads: if config.train.threads == 0 { cores() } else { config.train.threads },
+        literal_specials: config.data.literal_specials,
+        last_line: config.data.last_line,
+    }
+}
+
+/// The corpus that the config names.
+pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
+    let data = &config.data;
+    kind::check_texts(&data.train)?;
+    kind::check_texts(&data.val)?;
+    let options = DataOptions {
+        train: data.train.clone(),
+        val: data.val.clone(),
+        val_fraction: data.val_fraction,
+        train_fraction: data.train_fraction,
+        unit: data.unit,
+        reading: reading(config),
+    };
+    if data.train.is_empty() {
+        Ok(Corpus::embedded(&data.embedded, &options)?)
+    } else {
+        Ok(Corpus::load(&options)?)
+    }
+}
+
+/// The corpus of a run that was begun.
+pub(crate) fn own_corpus(config: &Config) -> Result<Corpus> {
+    corpus(config).map_err(|failure| {
+        failure.hint(Advice::PutBack { of: Some("the run's own texts are where its config.toml says") })
+    })
+}
+
+impl Prepared {
+    /// Reads, trains the tokenizer on the training split alone, and encodes both splits. For a run that was `begun`, the texts
+    /// are its own, and so is a tokenizer that is `known`.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the texts, with the file and a hint.
+    pub fn load(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
+        ctx.pool.install(|| Self::read(config, begun, known, ctx))
+    }
+
+    fn read(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
+        let corpus = if begun { own_corpus(config)? } else { corpus(config)? };
+        let kind = config
+            .tokenizer
+            .kind()
+            .ok_or_else(|| Error::usage(format!("tokenizer.kind is \"{}\"", config.tokenizer.kind)))?;
+        crate::memory::check_text(corpus.bytes(), kind)?;
+        let known = if known.is_some() { known } else { start_tokenizer(config)? };
+        let (tokenizer, train) = match known {
+            Some(tokenizer) => {
+                let train = corpus.encode_train(&tokenizer)?;
+                (tokenizer, train)
+            }
+            None => corpus.tokenize_train(kind)?,
+        };
+        let val = corpus.encode_val(&tokenizer)?;
+        if config.model.init_from.is_some() {
+            check_known(&corpus, &tokenizer, &train, config.model.max_unknown.unwrap_or(0.1), ctx)?;
+        }
+        ctx.notes(corpus.notices(), Note::Text)?;
+        let source_nats = corpus.source_nats_val()?;
+        ctx.tell(&Event::Texts(Texts {
+            name: corpus.name(),
+            train_tokens: train.scored(),
+            train_bytes: train.bytes,
+            val_tokens: val.scored(),
+            val_bytes: val.bytes,
+            tokenizer: tokenizer.kind(),
+            vocab_size: tokenizer.vocab_size(),
+        }))?;
+        note_unknown(&val, "the validation text", "the vocabulary", ctx)?;
+        if config.model.init_from.is_some() && tokenizer.kind() != kind {
+            ctx.note(Note::OwnTokens { own: tokenizer.kind(), asked: kind })?;
+        }
+        if train.ids == val.ids {
+            ctx.note(Note::ValidationIsTraining)?;
+        }
+        Ok(Self { tokenizer, train: Arc::new(train), val, source_nats, corpus: Some(corpus) })
+    }
+
+    /// How a text that is written without a prompt starts.
+    ///
+    /// # Errors
+    /// Tokens that cannot be decoded.
+    pub fn opening(&self) -> Result<Opening> {
+        Opening::of(&self.tokenizer, Some(&self.train.ids))
+    }
+}
+
+/// The tokenizer of the model that the run starts from, if it starts from one: its tokens are that model's.
+fn start_tokenizer(config: &Config) -> Result<Option<Tokenizer>> {
+    let Some(folder) = &config.model.init_from else { return Ok(None) };
+    match (crate::architecture::start(config)?.tokenizer, config.tokenizer.kind.as_str()) {
+        (Some(bytes), _) => Ok(Some(Tokenizer::from_json(&bytes)?)),
+        // Bytes are the same to everyone.
+        (None, "byte") => Ok(None),
+        (None, _) => Err(Error::usage(format!(
+            "model.init_from is {}, which has no tokenizer.json: nothing says what the model's tokens are",
+            folder.display()
+        ))
+        .hint("put the tokenizer.json that it was trained with into the folder")),
+    }
+}
+
+/// Refuses a text of which more than the share `most` is unknown to the model that the run starts from: it would learn to
+/// write `<unk>`, and its perplexity would look good.
+fn check_known(
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    text: &TokenText,
+    most: f64,
+    ctx: &Context<'_>,
+) -> Result<()> {
+    if text.oov == 0 {
+        return Ok(());
+    }
+    let share = text.oov as f64 / text.scored() as f64;
+    // The first million tokens tell what it is.
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    for part in corpus.unknown_train(tokenizer, 1_000_000)?.into_values() {
+        *counts.entry(part).or_default() += 1;
+    }
+    let mut unknown: Vec<(String, u64)> = counts.into_iter().collect();
+    unknown.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let listed: Vec<String> =
+        unknown.iter().take(8).map(|(part, count)| format!("{part:?} {}×", thousands(*count))).collect();
+    let more = if unknown.len() > listed.len() { ", …" } else { "" };
+    let said = format!(
+        "{:.1} % of the training text is unknown to the model of model.init_from ({} of {} tokens: {}{more})",
+        100.0 * share,
+        thousands(text.oov),
+        thousands(text.scored()),
+        listed.join(", ")
+    );
+    if share > most {
+        return Err(Error::usage(said).hint(Advice::MaxUnknown));
+    }
+    ctx.note(Note::UnknownToStart(said))
+}
+
+/// Warns of a text of which a quarter or more is unknown to `model`: what is measured there says little of the text.
+///
+/// # Errors
+/// The subscriber's.
+pub fn note_unknown(tokens: &TokenText, text: &str, model: &str, ctx: &Context<'_>) -> Result<()> {
+    let (oov, scored) = (tokens.oov, tokens.scored());
+    if 4 * oov < scored || oov == 0 {
+        return Ok(());
+    }
+    let (text, model) = (text.to_owned(), model.to_owned());
+    ctx.note(Note::Unknown { text, model, oov, tokens: scored })
+}

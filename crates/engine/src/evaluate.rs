@@ -1,0 +1,89 @@
+//! One evaluation for every model: each token scored exactly once, unsmoothed, and nothing dropped in silence.
+
+use surprisal_model::LanguageModel;
+use surprisal_platform::threads::Pool;
+use surprisal_text::TokenText;
+
+use crate::error::Result;
+pub use crate::evaluation::Evaluation;
+
+/// At how many places the sequences (lines) begin that one task scores: fixed, so that sums do not depend on the number of
+/// threads.
+const PLACES_A_TASK: usize = 1 << 13;
+
+/// Scores `text` with `model`. `source_nats` is −ln p of the same text under its source, where known.
+///
+/// # Errors
+/// As the model's.
+pub fn evaluate(
+    model: &dyn LanguageModel,
+    text: &TokenText,
+    unk: Option<u32>,
+    source_nats: Option<f64>,
+    pool: &Pool,
+) -> Result<Evaluation> {
+    let parts = batches(model, text, pool, |part: &mut Evaluation, tokens, log_probs| {
+        part.add(&sum(tokens, log_probs, unk));
+    })?;
+    let scores_only = !model.is_distribution();
+    let mut evaluation = Evaluation { bytes: text.bytes, source_nats, scores_only, ..Evaluation::default() };
+    for part in &parts {
+        evaluation.add(part);
+    }
+    Ok(evaluation)
+}
+
+/// ln q of every token that [`evaluate`] scores, in order.
+///
+/// # Errors
+/// As the model's.
+pub fn log_probs(model: &dyn LanguageModel, text: &TokenText, pool: &Pool) -> Result<Vec<f64>> {
+    let parts = batches(model, text, pool, |part: &mut Vec<f64>, _, log_probs| {
+        part.extend_from_slice(log_probs);
+    })?;
+    Ok(parts.concat())
+}
+
+/// Scores `text` batch by batch; `add` is given the scored tokens of each sequence and their ln q.
+fn batches<Part: Default + Send>(
+    model: &dyn LanguageModel,
+    text: &TokenText,
+    pool: &Pool,
+    add: impl Fn(&mut Part, &[u32], &[f64]) + Sync,
+) -> Result<Vec<Part>> {
+    // <s> is context, never scored.
+    let from = usize::from(text.bos().is_some());
+    let mut first = text.sequences();
+    if let (Some(only), None) = (first.next(), first.next()) {
+        let mut part = Part::default();
+        add(&mut part, &only[from..], &pool.install(|| model.log_probs(only, from))?);
+        return Ok(vec![part]);
+    }
+    let parts = pool.map(text.ids.len().div_ceil(PLACES_A_TASK), |task| {
+        let first = task * PLACES_A_TASK;
+        let batch: Vec<&[u32]> = text.sequences_in(first..first + PLACES_A_TASK).collect();
+        let mut part = Part::default();
+        model
+            .each_log_probs(&batch, from, &mut |i, log_probs| add(&mut part, &batch[i][from..], log_probs))?;
+        Ok(part)
+    });
+    parts.into_iter().collect()
+}
+
+fn sum(tokens: &[u32], log_probs: &[f64], unk: Option<u32>) -> Evaluation {
+    let mut sum = Evaluation { tokens: tokens.len() as u64, ..Evaluation::default() };
+    for (&token, &log_prob) in tokens.iter().zip(log_probs) {
+        sum.nats -= log_prob;
+        if log_prob == f64::NEG_INFINITY {
+            sum.zero_probability += 1;
+        } else {
+            sum.nats_possible -= log_prob;
+        }
+        if Some(token) == unk {
+            sum.oov += 1;
+        } else {
+            sum.nats_in_vocabulary -= log_prob;
+        }
+    }
+    sum
+}

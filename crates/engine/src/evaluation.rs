@@ -1,0 +1,136 @@
+//! What an evaluation comes to, as sums; what people read of it follows from them.
+
+use serde::{Serialize, Serializer};
+use surprisal_loss::information;
+
+use crate::error::{Result, no_numbers};
+use crate::wording::{number, thousands};
+
+/// What was measured. Sums are kept; rates are derived when printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Evaluation {
+    /// Σ −ln q over all tokens (infinite when one had probability zero).
+    pub nats: f64,
+    /// The same without out-of-vocabulary tokens.
+    pub nats_in_vocabulary: f64,
+    /// The same over the tokens of non-zero probability.
+    pub nats_possible: f64,
+    /// Tokens scored.
+    pub tokens: u64,
+    /// Bytes of the text they came from.
+    pub bytes: u64,
+    /// Tokens that the vocabulary lacks.
+    pub oov: u64,
+    /// Tokens that the model held impossible.
+    pub zero_probability: u64,
+    /// −ln p of the text under its own source, where that is known.
+    pub source_nats: Option<f64>,
+    /// The model's scores do not sum to one: they are no nats, and have no perplexity.
+    pub scores_only: bool,
+}
+
+impl Evaluation {
+    /// L = −(1/T) Σ ln q(w_t | w_<t).
+    pub fn nats_per_token(&self) -> f64 {
+        self.nats / self.tokens as f64
+    }
+
+    /// exp(L); NaN, in JSON null, for scores that are no probabilities.
+    pub fn perplexity(&self) -> f64 {
+        if self.scores_only { f64::NAN } else { information::perplexity(self.nats_per_token()) }
+    }
+
+    /// What compares across tokenizers: Σ nats / (ln 2 · bytes).
+    pub fn bits_per_byte(&self) -> f64 {
+        if self.scores_only { f64::NAN } else { information::bits_per_byte(self.nats, self.bytes) }
+    }
+
+    /// Perplexity over the tokens that the vocabulary has.
+    pub fn perplexity_excluding_oov(&self) -> f64 {
+        if self.scores_only {
+            return f64::NAN;
+        }
+        information::perplexity(self.nats_in_vocabulary / (self.tokens - self.oov) as f64)
+    }
+
+    /// The evaluation, unless the model has diverged.
+    ///
+    /// # Errors
+    /// Scores that are NaN.
+    pub fn of_numbers(self) -> Result<Self> {
+        if self.nats.is_nan() { Err(no_numbers("this model")) } else { Ok(self) }
+    }
+
+    /// What to know of a perplexity where tokens are unknown: how many, and the perplexity of the others.
+    pub fn unknown(&self) -> Option<String> {
+        let without = self.perplexity_excluding_oov();
+        let others = if without.is_nan() { "none".to_owned() } else { number(without, 3) };
+        let unknown = format!("{} of {} tokens are unknown", thousands(self.oov), thousands(self.tokens));
+        (self.oov > 0).then(|| format!("{unknown}; perplexity without them {others}"))
+    }
+
+    /// H(p): the source's own nats a token on this text.
+    pub fn source_entropy(&self) -> Option<f64> {
+        self.source_nats.map(|nats| nats / self.tokens as f64)
+    }
+
+    /// KL(p‖q) = H(p, q) − H(p), as measured on this text.
+    pub fn kl(&self) -> Option<f64> {
+        let entropy = self.source_entropy().filter(|_| !self.scores_only);
+        entropy.map(|entropy| self.nats_per_token() - entropy)
+    }
+}
+
+/// JSON has no infinity; the contract writes it as null.
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+impl Serialize for Evaluation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields {
+            nats_per_token: Option<f64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            score_per_token: Option<f64>,
+            perplexity: Option<f64>,
+            bits_per_byte: Option<f64>,
+            tokens: u64,
+            bytes: u64,
+            oov: u64,
+            perplexity_including_oov: Option<f64>,
+            perplexity_excluding_oov: Option<f64>,
+            zero_probability: u64,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            source_entropy: Option<f64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            kl: Option<Option<f64>>,
+        }
+        Fields {
+            nats_per_token: finite(self.nats_per_token()).filter(|_| !self.scores_only),
+            score_per_token: finite(-self.nats_per_token()).filter(|_| self.scores_only),
+            perplexity: finite(self.perplexity()),
+            bits_per_byte: finite(self.bits_per_byte()),
+            tokens: self.tokens,
+            bytes: self.bytes,
+            oov: self.oov,
+            perplexity_including_oov: finite(self.perplexity()),
+            perplexity_excluding_oov: finite(self.perplexity_excluding_oov()),
+            zero_probability: self.zero_probability,
+            source_entropy: self.source_entropy(),
+            kl: self.kl().map(finite),
+        }
+        .serialize(serializer)
+    }
+}
+
+impl Evaluation {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.nats += other.nats;
+        self.nats_in_vocabulary += other.nats_in_vocabulary;
+        self.nats_possible += other.nats_possible;
+        self.tokens += other.tokens;
+        self.oov += other.oov;
+        self.zero_probability += other.zero_probability;
+    }
+}

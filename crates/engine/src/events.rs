@@ -1,0 +1,627 @@
+//! What happens in a piece of work, as data; and what a person should know of it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use surprisal_platform::threads::Pool;
+use surprisal_text::TokenizerKind;
+
+use crate::control::Control;
+use crate::error::Result;
+use crate::evaluation::Evaluation;
+use crate::identity::Identity;
+use crate::sampling::Opening;
+use crate::wording::{many, thousands};
+
+/// Which piece of work an event is of: a number that is given once in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId(u64);
+
+impl RunId {
+    /// One that no other work of this process has.
+    pub fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Is told what happens. Closures over a [`RunId`] and an [`Event`] are subscribers, too.
+pub trait Events: Sync {
+    /// Called in order for each run; several runs call from their own threads.
+    ///
+    /// # Errors
+    /// What ends the run: one that must not, keeps its errors.
+    fn on(&self, run: RunId, event: &Event) -> Result<()>;
+}
+
+impl<F: Fn(RunId, &Event) -> Result<()> + Sync> Events for F {
+    fn on(&self, run: RunId, event: &Event) -> Result<()> {
+        self(run, event)
+    }
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Events for Silent {
+    fn on(&self, _: RunId, _: &Event) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Several subscribers, told in their order.
+pub struct Together<'a>(pub Vec<&'a dyn Events>);
+
+impl Events for Together<'_> {
+    fn on(&self, run: RunId, event: &Event) -> Result<()> {
+        self.0.iter().try_for_each(|events| events.on(run, event))
+    }
+}
+
+/// What a piece of work is given beside its settings: threads to work on, who is told of it, and the way back into it. Nothing
+/// else of a process decides what it does.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Which work this is.
+    pub run: RunId,
+    /// Its threads; other work may share them.
+    pub pool: &'a Pool,
+    /// Who is told what happens.
+    pub events: &'a dyn Events,
+    /// The way back.
+    pub control: &'a Control,
+}
+
+impl<'a> Context<'a> {
+    /// Of a new piece of work.
+    pub fn new(pool: &'a Pool, events: &'a dyn Events, control: &'a Control) -> Self {
+        Self { run: RunId::next(), pool, events, control }
+    }
+
+    /// Of work within this one: its own number, and the same of everything else.
+    pub(crate) fn another(&self) -> Self {
+        Self { run: RunId::next(), ..*self }
+    }
+
+    /// Tells of an event.
+    ///
+    /// # Errors
+    /// The subscriber's.
+    pub fn tell(&self, event: &Event) -> Result<()> {
+        self.events.on(self.run, event)
+    }
+
+    /// Tells what a person should know.
+    ///
+    /// # Errors
+    /// The subscriber's.
+    pub fn note(&self, note: Note) -> Result<()> {
+        self.tell(&Event::Noted(note))
+    }
+
+    pub(crate) fn notes(&self, notes: &[String], kind: fn(String) -> Note) -> Result<()> {
+        notes.iter().try_for_each(|note| self.note(kind(note.clone())))
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+/// What happens. As JSON ([`Serialize`]) an event that is recorded is a line of the run's metrics.jsonl.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The texts are read and encoded; nothing is written yet.
+    #[serde(skip)]
+    Texts(Texts),
+    /// The run has its folder.
+    #[serde(skip)]
+    Opened(Opened),
+    /// A new run begins.
+    #[serde(rename = "start")]
+    Started(Started),
+    /// A model counted in an instant, to hold the run's own against.
+    Baseline {
+        /// Its name.
+        model: &'static str,
+        /// Its loss on the validation text.
+        eval: Evaluation,
+    },
+    /// The model is counted and saved.
+    #[serde(skip)]
+    Counted {
+        /// "3-gram kneser_ney".
+        name: String,
+        /// N-grams.
+        parameters: u64,
+        /// Its loss on the validation text.
+        eval: Evaluation,
+    },
+    /// What training is about to do.
+    #[serde(skip)]
+    Planned(Planned),
+    /// The run goes on after so many steps.
+    #[serde(skip)]
+    Resumed {
+        /// Steps made before.
+        step: usize,
+    },
+    /// A step was made, or passed over.
+    #[serde(skip)]
+    Step(Step),
+    /// An update was passed over: its objective was far from the running mean.
+    Skipped {
+        /// Which.
+        step: usize,
+        /// Nats a token.
+        objective: f64,
+        /// The running mean.
+        mean: f64,
+    },
+    /// Every parameter's gradient and update in one of the first steps.
+    #[serde(rename = "audit")]
+    Audited {
+        /// Which.
+        step: usize,
+        /// One each.
+        parameters: Vec<ParameterAudit>,
+    },
+    /// The validation text was scored.
+    #[serde(rename = "epoch")]
+    Evaluated(Evaluated),
+    /// The validation loss has turned while the training loss falls.
+    Overfitting(Overfitting),
+    /// The last step is made.
+    #[serde(skip)]
+    Trained {
+        /// How many steps.
+        step: usize,
+    },
+    /// A little of what the model writes.
+    #[serde(rename = "sample")]
+    Sampled(Sampled),
+    /// A checkpoint is whole.
+    #[serde(skip)]
+    Checkpointed {
+        /// Of the state after this step.
+        step: usize,
+    },
+    /// What a person should know.
+    #[serde(skip)]
+    Noted(Note),
+    /// The model is saved and judged.
+    #[serde(rename = "result")]
+    Finished(RunSummary),
+    /// What a comparison is about to make.
+    #[serde(skip)]
+    Comparing(Comparing),
+    /// A cell of a comparison is made.
+    #[serde(rename = "cell")]
+    CellMade(CellMade),
+}
+
+impl Event {
+    /// Whether it is a line of metrics.jsonl.
+    pub fn is_recorded(&self) -> bool {
+        match self {
+            Self::Started(_)
+            | Self::Baseline { .. }
+            | Self::Skipped { .. }
+            | Self::Audited { .. }
+            | Self::Evaluated(_)
+            | Self::Overfitting(_)
+            | Self::Finished(_)
+            | Self::CellMade(_) => true,
+            Self::Sampled(sampled) => sampled.step.is_none(),
+            _ => false,
+        }
+    }
+}
+
+/// The texts of a run.
+#[derive(Debug, Clone)]
+pub struct Texts {
+    /// The training text's.
+    pub name: String,
+    /// Tokens to train on.
+    pub train_tokens: u64,
+    /// Bytes to train on.
+    pub train_bytes: u64,
+    /// Tokens to validate.
+    pub val_tokens: u64,
+    /// Bytes to validate.
+    pub val_bytes: u64,
+    /// How they were cut into tokens.
+    pub tokenizer: TokenizerKind,
+    /// |V|.
+    pub vocab_size: usize,
+}
+
+/// Where a run is written.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The step of the checkpoint that it goes on from.
+    pub resumed_at: Option<u64>,
+}
+
+/// What a run's record begins with.
+#[derive(Debug, Clone, Serialize)]
+pub struct Started {
+    /// Of this library.
+    pub version: &'static str,
+    /// The model's.
+    pub kind: String,
+    /// The tokenizer's kind.
+    pub tokenizer: String,
+    /// |V|.
+    pub vocab_size: usize,
+    /// Tokens to train on.
+    pub train_tokens: u64,
+    /// Tokens to validate.
+    pub val_tokens: u64,
+    /// Of the run's random streams.
+    pub seed: u64,
+    /// Hashes of both texts.
+    pub texts: TextHashes,
+    /// How a text without a prompt starts.
+    pub opening: Opening,
+    /// Whose run it is.
+    pub identity: Identity,
+    /// H(p) of the validation text, where its source is known, in nats a token.
+    #[serde(skip)]
+    pub source_entropy: Option<f64>,
+}
+
+/// Hashes (BLAKE3, hexadecimal) of tokens.
+#[derive(Debug, Clone, Serialize)]
+pub struct TextHashes {
+    /// Of the training text.
+    pub train: String,
+    /// Of the validation text.
+    pub val: String,
+}
+
+/// What training is about to do.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The model's kind.
+    pub kind: String,
+    /// Numbers in its parameters.
+    pub parameters: u64,
+    /// Steps an epoch, once batches have grown to their size.
+    pub steps_an_epoch: usize,
+    /// Rows an update.
+    pub rows: usize,
+    /// Tokens a row.
+    pub block_size: usize,
+    /// Parts that a batch is cut into.
+    pub shards: usize,
+    /// How many work.
+    pub threads: usize,
+    /// Which parameters are updated how.
+    pub groups: Groups,
+    /// What is minimised.
+    pub loss: crate::config::Loss,
+    /// |V|.
+    pub vocab_size: usize,
+    /// Whether the objective is another number than the NLL.
+    pub smoothed: bool,
+    /// Whether H(p) of the validation text is known.
+    pub source_known: bool,
+    /// bf16 is asked for and made by rounding: this machine is no faster with it.
+    pub slow_bf16: bool,
+    /// When it ends.
+    pub length: Length,
+}
+
+/// When a run ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Length {
+    /// After so many updates.
+    Steps(usize),
+    /// After so much training time. The learning rate then follows the clock, so such a run is not repeatable to the
+    /// bit.
+    Budget(Duration),
+}
+
+/// Which parameters are updated how.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Groups {
+    /// Decoupled decay of the first group.
+    pub weight_decay: f64,
+    /// Coupled decay of the first group.
+    pub l2: f64,
+    /// Matrices and embeddings.
+    pub decayed: Group,
+    /// The rest.
+    pub plain: Group,
+    /// Hidden matrices that Muon updates, where it does.
+    pub muon: Option<Group>,
+}
+
+/// Some of the parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group {
+    /// How many.
+    pub tensors: u64,
+    /// Numbers in them.
+    pub values: u64,
+}
+
+/// One parameter in one step.
+#[derive(Debug, Clone, Serialize)]
+pub struct ParameterAudit {
+    /// As in the model's file.
+    pub name: String,
+    /// Numbers in it.
+    pub values: usize,
+    /// ‖θ‖ before the step.
+    pub weight_norm: f64,
+    /// ‖∂L/∂θ‖ before clipping.
+    pub gradient_norm: f64,
+    /// ‖Δθ‖ of the step.
+    pub update_norm: f64,
+    /// What looks wrong, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flag: Option<&'static str>,
+}
+
+/// Where training stands after a step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(clippy::struct_field_names, reason = "the number of a step is its step, in every record")]
+pub struct Step {
+    /// Steps made.
+    pub step: usize,
+    /// From 0 to 1.
+    pub progress: f64,
+    /// Mean −ln q of the training tokens since the last evaluation, in nats.
+    pub train_nll: f64,
+    /// The pace so far.
+    pub tokens_per_second: f64,
+    /// Time spent on steps so far.
+    pub train_seconds: f64,
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Evaluated {
+    /// Epochs done, with the part of the current one.
+    pub epoch: f64,
+    /// Steps made.
+    pub step: usize,
+    /// Mean of what was minimised since the last evaluation, in nats a token.
+    pub objective: f64,
+    /// Mean unsmoothed −ln q of the same tokens.
+    pub train_nll: f64,
+    /// Of the validation text.
+    pub eval: Evaluation,
+    /// Better than all before.
+    pub best: bool,
+    /// Time spent on steps.
+    pub train_seconds: f64,
+    /// The pace so far.
+    pub tokens_per_second: f64,
+    /// Training time still to come, at that pace.
+    #[serde(skip)]
+    pub left_seconds: f64,
+}
+
+/// The validation loss has turned.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Overfitting {
+    /// Now.
+    pub step: usize,
+    /// When it was lowest.
+    pub best_step: usize,
+    /// What it was then.
+    pub best_nats_per_token: f64,
+    /// What it is.
+    pub nats_per_token: f64,
+    /// What training is at.
+    pub train_nll: f64,
+    /// Whether the best weights are those that the run ends with.
+    #[serde(skip)]
+    pub best_is_kept: bool,
+    /// Evaluations since.
+    #[serde(skip)]
+    pub evaluations: usize,
+}
+
+/// A text that the model wrote.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sampled {
+    /// What it wrote.
+    pub text: String,
+    /// Of the draw.
+    pub temperature: f64,
+    /// Of the draw.
+    pub seed: u64,
+    /// The step that it was asked for at; none at the end of a run.
+    #[serde(skip)]
+    pub step: Option<usize>,
+}
+
+/// What a run comes to.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunSummary {
+    /// Of the validation text.
+    pub eval: Evaluation,
+    /// Numbers in its parameters, or n-grams.
+    pub parameters: u64,
+    /// Time spent on steps, or on counting.
+    pub train_seconds: f64,
+    /// Time spent on everything.
+    pub wall_seconds: f64,
+    /// The pace.
+    pub tokens_per_second: f64,
+    /// How often the text was seen.
+    pub epochs: f64,
+    /// Steps made.
+    pub steps: usize,
+    /// The run's folder.
+    #[serde(serialize_with = "displayed")]
+    pub run: PathBuf,
+}
+
+/// What a comparison is about to make.
+#[derive(Debug, Clone, Copy)]
+pub struct Comparing {
+    /// Rows of the table.
+    pub variants: usize,
+    /// Runs.
+    pub cells: usize,
+    /// Of them finished before.
+    pub finished: usize,
+    /// How many at a time.
+    pub jobs: usize,
+    /// On so many threads together.
+    pub threads: usize,
+}
+
+/// How a cell of a comparison ended.
+#[derive(Debug, Clone, Serialize)]
+pub struct CellMade {
+    /// The variant's name.
+    pub name: String,
+    /// The run's.
+    pub seed: u64,
+    /// Its folder, in the comparison's.
+    pub run: PathBuf,
+    /// Why there is no model.
+    pub diverged: Option<String>,
+    /// Of the validation text.
+    pub eval: serde_json::Value,
+    /// How long it took.
+    pub seconds: f64,
+    /// Whether other seeds would give other models.
+    #[serde(skip)]
+    pub seeded: bool,
+}
+
+fn displayed<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+/// What a person should know. [`fmt::Display`] says it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Note {
+    /// What the reader of a text noticed.
+    Text(String),
+    /// Which settings follow from others.
+    Settings(String),
+    /// What counting noticed of a model.
+    Model(String),
+    /// The model that the run starts from brings its own tokens.
+    OwnTokens {
+        /// They are.
+        own: TokenizerKind,
+        /// The config asks for.
+        asked: TokenizerKind,
+    },
+    /// A quarter of a text or more is unknown.
+    Unknown {
+        /// The text's name.
+        text: String,
+        /// To whom.
+        model: String,
+        /// How many.
+        oov: u64,
+        /// Of how many.
+        tokens: u64,
+    },
+    /// Some of the training text is unknown to the model that the run starts from.
+    UnknownToStart(String),
+    /// The validation text is the training text.
+    ValidationIsTraining,
+    /// A text that looks like a config.
+    LooksLikeConfig(PathBuf),
+    /// A run that kept no hash of this text.
+    NoHash(String),
+    /// A checkpoint that is not whole.
+    SkippedCheckpoint {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Whose weights are used of a run that is not finished.
+    Unfinished(String),
+    /// The run's patience is over.
+    StoppedEarly {
+        /// Evaluations without a better one.
+        patience: usize,
+    },
+    /// The weights kept are not the last ones.
+    KeptBest {
+        /// Of which step they are.
+        step: usize,
+        /// Their loss, in nats a token.
+        nats_per_token: f64,
+    },
+    /// The sample could not be ended.
+    SampleEnded(String),
+    /// Seeds were given to a comparison of counted models.
+    SeedsUnused,
+    /// How many cells of a comparison fit into memory at a time.
+    MemoryForJobs(usize),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(note)
+            | Self::Settings(note)
+            | Self::Model(note)
+            | Self::UnknownToStart(note)
+            | Self::Unfinished(note) => f.write_str(note),
+            Self::OwnTokens { own, asked } => write!(
+                f,
+                "the model of model.init_from brings its own tokens ({own}); tokenizer.kind = {asked} is not used"
+            ),
+            Self::Unknown { text, model, oov, tokens } => write!(
+                f,
+                "{} of {text} is unknown to {model}: {} of {} ({:.0} %). What follows says little of this text: \
+                 all that is unknown is one token, <unk>",
+                if 2 * oov > *tokens { "most" } else { "much" },
+                thousands(*oov),
+                many(*tokens, "token"),
+                100.0 * *oov as f64 / *tokens as f64
+            ),
+            Self::ValidationIsTraining => {
+                f.write_str("the validation text is the training text: its loss says nothing of other texts")
+            }
+            Self::LooksLikeConfig(path) => {
+                write!(f, "{} is read as a text, but looks like a config", path.display())
+            }
+            Self::NoHash(name) => {
+                write!(f, "the run has no hash of {name}: that it is still the same is not certain")
+            }
+            Self::SkippedCheckpoint { path, reason } => {
+                write!(f, "skipped the checkpoint {}: {reason}", path.display())
+            }
+            Self::StoppedEarly { patience } => write!(
+                f,
+                "stopped early: no better validation loss in {patience} evaluations (train.patience)"
+            ),
+            Self::KeptBest { step, nats_per_token } => write!(
+                f,
+                "the model of step {step} had the lowest validation loss, {nats_per_token:.4} nats a token, and is the \
+                 one kept"
+            ),
+            Self::SampleEnded(why) => write!(f, "the sample ends early: {why}"),
+            Self::SeedsUnused => f.write_str("seeds change nothing: all variants are counted, once each"),
+            Self::MemoryForJobs(jobs) => write!(f, "there is memory for {jobs} at a time"),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What a run is: the settings and the texts that decide its numbers, as two hashes that every checkpoint keeps.
+//!
+//! A run goes on as it was begun, or not at all: a text that was edited overnight would otherwise be trained on in
+//! silence, from a position that means nothing in it.
+
+use serde::{Deserialize, Serialize};
+use surprisal_text::{TokenText, Tokenizer};
+
+use crate::error::{Error, Result};
+
+/// Hashes (BLAKE3, hexadecimal) of what must stay the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    settings: String,
+    texts: String,
+}
+
+impl Identity {
+    /// Of a run whose config.toml is `text`.
+    ///
+    /// What decides no number is left out: the number of threads, when to save, and where the texts lie.
+    ///
+    /// # Errors
+    /// A text that is no config.
+    pub fn of(text: &str, tokenizer: &Tokenizer, train: &TokenText, val: &TokenText) -> Result<Self> {
+        let mut settings: toml::Table = toml::from_str(text)
+            .map_err(|error| Error::failed(format!("cannot read the run's config: {error}")))?;
+        settings.remove("checkpoint");
+        for (section, key) in [("train", "threads"), ("data", "train"), ("data", "val")] {
+            if let Some(section) = settings.get_mut(section).and_then(toml::Value::as_table_mut) {
+                section.remove(key);
+            }
+        }
+        let settings = toml::to_string(&settings)
+            .map_err(|error| Error::failed(format!("cannot write the run's config: {error}")))?;
+        let mut texts = blake3::Hasher::new();
+        texts.update(&tokenizer.to_json()?);
+        for text in [train, val] {
+            hash(text, &mut texts);
+        }
+        Ok(Self { settings: hex(settings.as_bytes()), texts: texts.finalize().to_hex().to_string() })
+    }
+
+    /// Refuses to go on from a checkpoint of another run.
+    pub(crate) fn check(&self, checkpoint: &Self) -> Result<()> {
+        let (what, hint) = if self.texts != checkpoint.texts {
+            ("the texts", "bring back the texts as they were, or start a new run")
+        } else if self.settings != checkpoint.settings {
+            ("the settings in config.toml", "bring back the config as it was, or start a new run")
+        } else {
+            return Ok(());
+        };
+        Err(Error::failed(format!("{what} have changed since the checkpoint was made")).hint(hint))
+    }
+}
+
+/// The hash of a text alone: what a run's record keeps of each of its two.
+pub fn text_hash(text: &TokenText) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hash(text, &mut hasher);
+    hasher.finalize().to_hex().to_string()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// Feeds `hasher` the tokens of `text` and their number.
+pub(crate) fn hash(text: &TokenText, hasher: &mut blake3::Hasher) {
+    hasher.update(&(text.ids.len() as u64).to_le_bytes());
+    let mut buffer = Vec::with_capacity(4 * 4096);
+    for ids in text.ids.chunks(4096) {
+        buffer.clear();
+        buffer.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+        hasher.update(&buffer);
+    }
+}

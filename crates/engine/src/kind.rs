@@ -1,0 +1,301 @@
+//! What a path is, by what it holds and never by its name; and why it will not do where something else is wanted.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use surprisal_formats::{arpa, counts, ngram};
+use surprisal_store::Error as StoreError;
+use surprisal_store::checkpoint;
+use surprisal_store::read::read_regular;
+
+use crate::error::{Advice, Error, Result};
+
+/// How much of a file is looked at.
+const HEAD: u64 = 1 << 16;
+/// The byte-order mark, which some programs put before UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+/// The longest file that could be a config.
+const LONGEST_CONFIG: u64 = 1 << 20;
+
+/// What a file or a folder is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The folder of a run, finished or not.
+    Run,
+    /// A checkpoint of a run.
+    Checkpoint,
+    /// A model's own folder.
+    Model,
+    /// A folder in Hugging Face's layout.
+    HuggingFace,
+    /// A folder of anything else.
+    Folder,
+    /// A counted model in our own format.
+    Ngram,
+    /// `preface`: something stands before `\data\`, so it could be a text about such files.
+    Arpa {
+        /// Something does.
+        preface: bool,
+    },
+    /// Counts in our own format.
+    Counts,
+    /// Counts as lines.
+    CountsTsv,
+    /// Tensors alone.
+    Safetensors,
+    /// A tokenizer's file.
+    Tokenizer,
+    /// What is not opened: what it is called, and what to do about it.
+    Other(&'static str, Remedy),
+    /// Nothing.
+    Empty,
+    /// A pipe, a device, a socket.
+    Special,
+    /// Whatever else is UTF-8.
+    Text,
+    /// No UTF-8, and nothing that is known.
+    Binary,
+}
+
+/// How files start that no command opens.
+const OTHERS: [(&[u8], &str, &str); 8] = [
+    (b"mmap lm ", "a KenLM binary (probing or trie), which is not read yet", "use its ARPA file"),
+    (b"\x1f\x8b", "a gzip file", "decompress it first (gunzip)"),
+    (b"BZh91AY&SY", "a bzip2 file", "decompress it first (bunzip2)"),
+    (b"\xfd7zXZ\0", "an xz file", "decompress it first (unxz)"),
+    (b"\x28\xb5\x2f\xfd", "a zstd file", "decompress it first (unzstd)"),
+    (b"PK\x03\x04", "a zip file, as PyTorch's .pt are", "save the model as safetensors, or unzip it"),
+    (b"GGUF", "a GGUF file", "use the safetensors that it was made from"),
+    (b"\x80\x02", "a Python pickle", "save the model as safetensors; a pickle runs code when it is read"),
+];
+
+/// What to do with something that is not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing is to be done.
+    None,
+    /// In words.
+    Text(&'static str),
+    /// To train what it says.
+    Train,
+    /// To name one of its runs.
+    OfComparison,
+    /// To start a run from it.
+    StartFrom,
+    /// To merge it with others into a model.
+    Merge,
+}
+
+impl From<Remedy> for Advice {
+    fn from(remedy: Remedy) -> Self {
+        match remedy {
+            Remedy::None => Self::Text(String::new()),
+            Remedy::Text(text) => text.into(),
+            Remedy::Train => Self::TrainConfig,
+            Remedy::OfComparison => Self::ComparisonRuns,
+            Remedy::StartFrom => Self::StartFrom,
+            Remedy::Merge => Self::Merge,
+        }
+    }
+}
+
+impl Kind {
+    /// Looks at `path`.
+    ///
+    /// # Errors
+    /// A path that is not there, or cannot be read.
+    pub fn of(path: &Path) -> Result<Self> {
+        let cannot = |reason| StoreError::Io { action: "open".into(), path: path.to_owned(), reason };
+        let metadata = std::fs::metadata(path).map_err(cannot)?;
+        if metadata.is_dir() {
+            return Ok(Self::of_folder(path));
+        }
+        if !metadata.is_file() {
+            return Ok(Self::Special);
+        }
+        let mut head = Vec::new();
+        let mut file = File::open(path).map_err(cannot)?;
+        file.by_ref().take(HEAD).read_to_end(&mut head).map_err(cannot)?;
+        let header = head.first_chunk::<8>().map_or(u64::MAX, |length| u64::from_le_bytes(*length));
+        if header < metadata.len() && head.get(8) == Some(&b'{') {
+            return Ok(Self::Safetensors);
+        }
+        let known: [(bool, Self); 3] = [
+            (head.is_empty(), Self::Empty),
+            (ngram::is_one(&head), Self::Ngram),
+            (counts::is_one(&head), Self::Counts),
+        ];
+        if let Some((_, kind)) = known.into_iter().find(|(is_it, _)| *is_it) {
+            return Ok(kind);
+        }
+        if let Some((_, name, hint)) = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
+            return Ok(Self::Other(name, Remedy::Text(hint)));
+        }
+        let text = String::from_utf8_lossy(head.strip_prefix(BOM).unwrap_or(&head)).into_owned();
+        if let Some(preface) = preface(&text) {
+            return Ok(Self::Arpa { preface });
+        }
+        // A character that is cut at the end is none that is wrong.
+        if std::str::from_utf8(&head).is_err_and(|error| error.error_len().is_some()) {
+            return Ok(Self::Binary);
+        }
+        let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).take(100).peekable();
+        let counted = |line: &str| {
+            let gram = line.trim_end().rsplit_once('\t');
+            gram.is_some_and(|(gram, count)| !gram.is_empty() && count.parse::<u32>().is_ok())
+                || counts::part_of_tsv(line.as_bytes()).is_some()
+        };
+        if lines.peek().is_some() && lines.all(counted) {
+            return Ok(Self::CountsTsv);
+        }
+        if text.starts_with('{') && text.contains("\"added_tokens\"") {
+            return Ok(Self::Tokenizer);
+        }
+        let sections = |line: &str| line.starts_with(['[', '{']);
+        if !text.lines().any(sections) || metadata.len() > LONGEST_CONFIG {
+            return Ok(Self::Text);
+        }
+        file.read_to_end(&mut head).map_err(cannot)?;
+        Ok(if is_config(&head) { CONFIG } else { Self::Text })
+    }
+
+    fn of_folder(path: &Path) -> Self {
+        let has = |name: &str| path.join(name).exists();
+        let manifest = read_regular(path.join("manifest.json")).unwrap_or_default();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+        match manifest["format"].as_str() {
+            Some("surprisal model") => return Self::Model,
+            Some("surprisal checkpoint") => return Self::Checkpoint,
+            _ => {}
+        }
+        let begun = has("checkpoints") || has("model") || has("metrics.jsonl");
+        if has("model/manifest.json") || has("config.toml") && begun {
+            Self::Run
+        } else if has("config.json") {
+            Self::HuggingFace
+        } else if has("comparison.json") || has_cells(path) {
+            COMPARISON
+        } else if !checkpoint::list(path).unwrap_or_default().is_empty() {
+            Self::Other(
+                "the checkpoints of a run",
+                Remedy::Text("name the folder of the run, or one of them"),
+            )
+        } else {
+            Self::Folder
+        }
+    }
+
+    /// Whether it was meant as a model, rather than as a text or a folder of texts.
+    pub fn is_model(self) -> bool {
+        !matches!(self, Self::Folder | Self::Empty | Self::Special | Self::Text | Self::Binary)
+    }
+
+    /// What it is called, and what to do with it where a model is wanted.
+    pub fn words(self) -> (&'static str, Remedy) {
+        match self {
+            Self::Run => ("the folder of a run", Remedy::None),
+            Self::Checkpoint => ("a checkpoint of a run", Remedy::None),
+            Self::Model => ("a model's folder", Remedy::None),
+            Self::Ngram => ("an n-gram model (.ngram)", Remedy::None),
+            Self::Arpa { .. } => ("an ARPA file", Remedy::None),
+            Self::HuggingFace => {
+                ("a Hugging Face folder, which is imported and not opened", Remedy::StartFrom)
+            }
+            Self::Counts | Self::CountsTsv => ("a file of counts, which are no model", Remedy::Merge),
+            Self::Safetensors => {
+                ("a file of tensors (safetensors), which alone are no model", Remedy::Text(WHOLE))
+            }
+            Self::Tokenizer => ("a tokenizer, which is no model", Remedy::Text(WHOLE)),
+            Self::Other(name, hint) => (name, hint),
+            Self::Folder => ("a folder without a model: it has no model/manifest.json", Remedy::Text(WANTED)),
+            Self::Empty => ("empty", Remedy::Text(WANTED)),
+            Self::Special => ("a pipe or a device, not a regular file", Remedy::Text(FILE_FIRST)),
+            Self::Binary => ("neither a text in UTF-8 nor a model that is known", Remedy::Text(WANTED)),
+            Self::Text => (
+                "a text, no model (an ARPA file has its \\data\\ within the first 64 kB)",
+                Remedy::Text("the model comes first; training and counting make one of a text"),
+            ),
+        }
+    }
+
+    /// The failure of `path` to be what is wanted.
+    pub fn refuse(self, path: &Path) -> Error {
+        let (what, hint) = self.words();
+        Error::failed(format!("`{}` is {what}", path.display())).hint(hint)
+    }
+}
+
+const CONFIG: Kind = Kind::Other("a config, which is no model", Remedy::Train);
+const COMPARISON: Kind = Kind::Other("the folder of a comparison", Remedy::OfComparison);
+const WHOLE: &str = "name the folder in which it was written";
+const FILE_FIRST: &str = "pipes and devices are not read: write what comes from it to a file first";
+const WANTED: &str = "give the folder of a run, an ARPA file or an .ngram file";
+
+/// Refuses what is certainly no text among `paths`. What cannot be read is left to whoever reads it.
+///
+/// # Errors
+/// The first of them.
+pub fn check_texts(paths: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        let kind = Kind::of(path).unwrap_or(Kind::Text);
+        if matches!(kind, Kind::Other(..)) && kind != CONFIG {
+            return Err(kind.refuse(path));
+        }
+        // Lists of words with their counts, configs and what stands around `\data\` are read as texts, too.
+        let readable = matches!(kind, Kind::CountsTsv | Kind::Tokenizer | Kind::Arpa { preface: true })
+            || kind == CONFIG;
+        if kind.is_model() && !readable {
+            let (what, _) = kind.words();
+            let what = what.split_once(", which").map_or(what, |(what, _)| what);
+            let problem = format!("`{}` is {what}: these are weights or counts, not text", path.display());
+            return Err(Error::failed(problem).hint("give the text itself"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a comparison was begun in the folder `path`: its cells are runs, of variants or of their seeds.
+fn has_cells(path: &Path) -> bool {
+    let inside = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|it| it.path());
+    let is_run = |path: &Path| path.join("config.toml").is_file();
+    inside(&path.join("cells")).any(|cell| is_run(&cell) || inside(&cell).any(|seed| is_run(&seed)))
+}
+
+/// Which of `paths`, given as texts, are configs.
+pub fn configs(paths: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
+    paths.iter().filter(|path| Kind::of(path).is_ok_and(|kind| kind == CONFIG))
+}
+
+fn is_config(bytes: &[u8]) -> bool {
+    let toml = std::str::from_utf8(bytes).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let known = toml::Table::try_from(crate::config::Config::default()).unwrap_or_default();
+    let is_section = |(key, keys): (&String, &toml::Value)| {
+        keys.is_table() && (known.contains_key(key) || key == "compare")
+    };
+    let table = toml.or_else(|| serde_json::from_slice(bytes).ok());
+    table.is_some_and(|table| table.iter().any(is_section))
+}
+
+/// Whether a line says how many n-grams of an order there are.
+fn is_header(line: &str) -> bool {
+    let number = line.strip_prefix("ngram").and_then(|line| line.split_once('='));
+    number.is_some_and(|(order, count)| {
+        order.trim().parse::<u32>().is_ok() && count.trim().parse::<u64>().is_ok()
+    })
+}
+
+/// Whether `text` starts an ARPA file, and then whether something stands before it.
+fn preface(text: &str) -> Option<bool> {
+    let mut preface = false;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    for line in lines.by_ref() {
+        if line == "\\data\\" {
+            return lines.next().is_none_or(is_header).then_some(preface);
+        }
+        // What the writer of this program declares of its tokens is a part of the file.
+        preface |= !(line.starts_with(arpa::DECLARES) || line == arpa::SCORES);
+    }
+    None
+}

@@ -1,0 +1,332 @@
+//! Models on disk: saving one into a run, and loading whatever MODEL is on the command line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use serde_json::{Value, json};
+use surprisal_formats::model_dir::{StoredModel, Weights};
+use surprisal_formats::{arpa, ngram};
+use surprisal_model::LanguageModel;
+use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
+use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
+use surprisal_store::run::{RunFolder, RunWriter};
+use surprisal_text::{Reading, TokenText, Tokenizer, encode_files_with};
+
+use crate::config::{self, Config};
+use crate::data;
+use crate::error::{Error, Result, no_numbers};
+use crate::events::{Context, Note};
+use crate::kind::{self, Kind};
+use crate::runs;
+use crate::sampling::Opening;
+use crate::saved::Unfinished;
+use crate::wording::thousands;
+
+/// A model and what is needed to use it.
+pub struct LoadedModel {
+    /// The shape.
+    pub model: Model,
+    /// Of the tokenizer.
+    pub tokenizer: Tokenizer,
+    /// What kind of model it is, for people.
+    pub kind: String,
+    /// How many numbers it has.
+    pub parameters: u64,
+    /// More to know about it.
+    pub details: BTreeMap<String, String>,
+    config: Config,
+    /// The run that it belongs to.
+    pub folder: Option<RunFolder>,
+    /// Of weights from a checkpoint: whose they are.
+    pub unfinished: Option<Unfinished>,
+}
+
+/// A model of either making.
+pub enum Model {
+    /// Every token alike.
+    Uniform(Uniform),
+    /// Of n-grams.
+    Counted(Box<NgramModel>),
+    /// Trained by gradient descent.
+    Neural(Box<NeuralLm>),
+}
+
+impl Model {
+    /// The n-gram model, if it is one.
+    pub fn ngram(&self) -> Option<&NgramModel> {
+        match self {
+            Self::Counted(model) => Some(model),
+            Self::Uniform(_) | Self::Neural(_) => None,
+        }
+    }
+
+    /// The neural model, if it is one.
+    pub fn neural(&self) -> Option<&Neural> {
+        match self {
+            Self::Neural(model) => Some(&model.neural),
+            Self::Uniform(_) | Self::Counted(_) => None,
+        }
+    }
+}
+
+impl std::ops::Deref for Model {
+    type Target = dyn LanguageModel;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Uniform(model) => model,
+            Self::Counted(model) => model.as_ref(),
+            Self::Neural(model) => model.as_ref(),
+        }
+    }
+}
+
+/// A text to score.
+pub struct ScoredText {
+    /// Its tokens.
+    pub tokens: TokenText,
+    /// What it is called.
+    pub name: String,
+    /// −ln p of it under its own source, where that is known.
+    pub source_nats: Option<f64>,
+}
+
+fn save(folder: &RunWriter, tokenizer: &Tokenizer, config: Value, weights: Weights) -> Result<()> {
+    let stored = StoredModel { config, weights, tokenizer: tokenizer.to_json()? };
+    Ok(stored.save(folder.model())?)
+}
+
+/// Writes a trained model into the run.
+pub(crate) fn save_neural(folder: &RunWriter, tokenizer: &Tokenizer, neural: &Neural) -> Result<()> {
+    let tensors = neural
+        .parameters()
+        .iter()
+        .map(|parameter| (parameter.name.clone(), parameter.var.as_tensor().clone()))
+        .collect();
+    save(folder, tokenizer, serde_json::to_value(neural.config())?, Weights::Tensors(tensors))
+}
+
+/// Writes the uniform distribution into the run.
+pub(crate) fn save_uniform(folder: &RunWriter, tokenizer: &Tokenizer) -> Result<()> {
+    save(folder, tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(Vec::new()))
+}
+
+/// Writes a counted model into the run.
+pub(crate) fn save_ngram(folder: &RunWriter, tokenizer: &Tokenizer, model: &NgramModel) -> Result<()> {
+    let mut config = serde_json::to_value(model.config())?;
+    config["kind"] = json!("ngram");
+    save(folder, tokenizer, config, Weights::Ngram(ngram::to_bytes(model, tokenizer)?))
+}
+
+/// Loads the model at `path` for use, as [`look`] does.
+///
+/// # Errors
+/// As [`look`]; a model that diverged.
+pub fn load(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
+    let loaded = look(path, ctx)?;
+    loaded.model.neural().map_or(Ok(()), |neural| check_finite(neural, path)).map(|()| loaded)
+}
+
+/// Refuses a model, from `path`, whose scores are no numbers.
+pub(crate) fn check_finite(neural: &Neural, path: &Path) -> Result<()> {
+    if neural.is_finite()? { Ok(()) } else { Err(no_numbers(&format!("the model in {}", path.display()))) }
+}
+
+/// The model at `path`, whatever its name: a run's, or the best of a run so far, which is said; a checkpoint's; a model's
+/// own folder; a file.
+///
+/// # Errors
+/// A path that is no model, with what it is; files that are damaged.
+pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
+    let of_file = |(model, tokenizer): (NgramModel, Tokenizer)| {
+        // What stands in for what a file of another program lacked.
+        if matches!(model.config().smoothing, Smoothing::Given | Smoothing::StupidBackoff) {
+            ctx.notes(&model.report().notices, Note::Model)?;
+        }
+        Ok(counted(model, tokenizer, Config::default(), None))
+    };
+    // Beside a model's own folder there may be no run: then there is no text of its own to evaluate on.
+    let (stored, folder, unfinished) = match Kind::of(path)? {
+        Kind::Arpa { .. } => return of_file(arpa::open(path)?),
+        Kind::Ngram => return of_file(ngram::open(path)?),
+        Kind::Model => (StoredModel::load(path)?, None, None),
+        Kind::Run if path.join("model/manifest.json").is_file() => {
+            (StoredModel::load(path.join("model"))?, RunFolder::open(path).ok(), None)
+        }
+        kind @ (Kind::Run | Kind::Checkpoint) => {
+            let (stored, folder, unfinished) = runs::unfinished(path, kind == Kind::Checkpoint, ctx)?;
+            (stored, Some(folder), Some(unfinished))
+        }
+        kind => return Err(kind.refuse(path)),
+    };
+    let tokenizer = Tokenizer::from_json(&stored.tokenizer)?;
+    let config = match &folder {
+        Some(folder) => config::load(Some(&folder.config()), &[])?.config,
+        None => Config::default(),
+    };
+    let damaged =
+        |problem: String| Error::failed(format!("the model in {} is damaged: {problem}", path.display()));
+    let mut details = BTreeMap::new();
+    let kind = stored.kind()?.to_owned();
+    let description = stored.config;
+    let (model, parameters): (Model, u64) = match stored.weights {
+        Weights::Ngram(_) if kind == "uniform" => {
+            (Model::Uniform(Uniform::new(tokenizer.vocab_size(), tokenizer.bos())), 0)
+        }
+        Weights::Ngram(bytes) if kind == "ngram" => {
+            let (model, own) = ngram::from_bytes(bytes)?;
+            if own.vocab_size() != tokenizer.vocab_size() {
+                return Err(damaged("its tokenizer.json is another model's".into()));
+            }
+            return Ok(counted(model, tokenizer, config, folder));
+        }
+        Weights::Tensors(tensors) => {
+            let neural: NeuralConfig =
+                serde_json::from_value(description).map_err(|error| damaged(error.to_string()))?;
+            let neural = Neural::from_tensors(&neural, tensors, &Device::Cpu)?;
+            let parameters = neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum();
+            details.insert("block size".into(), neural.config().block_size().to_string());
+            for parameter in neural.parameters() {
+                details.insert(format!("  {}", parameter.name), format!("{:?}", parameter.var.dims()));
+            }
+            let half = neural.config().block_size().div_ceil(2);
+            let stride = folder.as_ref().and(config.eval.stride).unwrap_or(half);
+            (Model::Neural(Box::new(NeuralLm { neural, stride })), parameters)
+        }
+        _ => return Err(damaged(format!("its kind is {kind}"))),
+    };
+    if tokenizer.vocab_size() != model.vocab_size() {
+        return Err(damaged(format!(
+            "the tokenizer has {} tokens and the model {}",
+            tokenizer.vocab_size(),
+            model.vocab_size()
+        )));
+    }
+    Ok(LoadedModel { model, tokenizer, kind, parameters, details, config, folder, unfinished })
+}
+
+/// A counted model, and what there is to know of it.
+fn counted(
+    model: NgramModel,
+    tokenizer: Tokenizer,
+    config: Config,
+    folder: Option<RunFolder>,
+) -> LoadedModel {
+    let mut details = BTreeMap::new();
+    let (settings, report) = (model.config(), model.report());
+    details.insert("order".into(), settings.order.to_string());
+    // A file of weights does not say how they came to be.
+    if settings.smoothing != Smoothing::Given {
+        details.insert("smoothing".into(), settings.smoothing.name().into());
+    }
+    if let Some(k) = report.k {
+        details.insert("k".into(), format!("{k:.6}"));
+    }
+    for (index, order) in report.orders.iter().enumerate() {
+        let mut line = thousands(order.grams);
+        // What comes from another program's file was not counted here.
+        if order.counted > 0 {
+            let n = order.count_of_counts.map(thousands).join(" ");
+            line.push_str(&format!(" (counted 1, 2, 3, 4 times: {n})"));
+        }
+        if let Some([one, two, three]) = order.discounts {
+            line.push_str(&format!("; discounts {one:.4} {two:.4} {three:.4} by {}", order.from));
+        }
+        details.insert(format!("{}-grams", index + 1), line);
+    }
+    let marks = [tokenizer.unk(), tokenizer.bos(), tokenizer.eos()].into_iter().flatten();
+    let marks: Vec<String> = marks.map(|id| tokenizer.token(id)).collect();
+    if !marks.is_empty() {
+        details.insert("marks".into(), marks.join(" "));
+    }
+    for (index, notice) in report.notices.iter().enumerate() {
+        details.insert(format!("note {}", index + 1), notice.clone());
+    }
+    let parameters = model.parameters();
+    LoadedModel {
+        model: Model::Counted(Box::new(model)),
+        tokenizer,
+        kind: "ngram".into(),
+        parameters,
+        details,
+        config,
+        folder,
+        unfinished: None,
+    }
+}
+
+impl LoadedModel {
+    /// Makes a windowed model move its window by `stride` tokens.
+    ///
+    /// # Errors
+    /// A model without a window; a stride that it cannot make.
+    pub fn set_stride(&mut self, stride: usize) -> Result<()> {
+        let Model::Neural(lm) = &mut self.model else {
+            return Err(Error::usage(format!("a stride means nothing to this {} model", self.kind))
+                .hint("only models that were trained read through a window"));
+        };
+        let block_size = lm.neural.config().block_size();
+        if !(1..=block_size).contains(&stride) {
+            return Err(Error::usage(format!(
+                "the stride is {stride}, but must be from 1 to block_size = {block_size}"
+            )));
+        }
+        lm.stride = stride;
+        Ok(())
+    }
+
+    /// How it has texts read.
+    pub fn reading(&self) -> Reading {
+        data::reading(&self.config)
+    }
+
+    /// `texts`, or the run's own validation text.
+    ///
+    /// # Errors
+    /// Texts that cannot be read, or are not those of the run.
+    pub fn evaluation_text(&self, texts: &[PathBuf], ctx: &Context<'_>) -> Result<ScoredText> {
+        if !texts.is_empty() {
+            kind::check_texts(texts)?;
+            kind::configs(texts).try_for_each(|path| ctx.note(Note::LooksLikeConfig(path.clone())))?;
+            let text = encode_files_with(texts, &self.tokenizer, self.reading())?;
+            ctx.notes(&text.notices, Note::Text)?;
+            return Ok(ScoredText { tokens: text.tokens, name: text.name, source_nats: None });
+        }
+        let Some(folder) = &self.folder else {
+            return Err(
+                Error::usage("a model outside a run has no text of its own").hint("name the texts to score")
+            );
+        };
+        let corpus = data::own_corpus(&self.config)?;
+        let tokens = corpus.encode_val(&self.tokenizer)?;
+        let (whole, val) = (corpus.name(), &self.config.data.val);
+        runs::check_text(folder, (&whole, val), "val", &tokens, ctx)?;
+        ctx.notes(corpus.notices(), Note::Text)?;
+        Ok(ScoredText {
+            tokens,
+            name: runs::named(val).unwrap_or_else(|| format!("validation split of {whole}")),
+            source_nats: corpus.source_nats_val()?,
+        })
+    }
+
+    /// How a text that is written without a prompt starts: as the run's record has it, from the training text.
+    ///
+    /// # Errors
+    /// Tokens that cannot be decoded.
+    pub fn opening(&self) -> Result<Opening> {
+        let recorded = || {
+            let start = runs::start(self.folder.as_ref()?.root());
+            serde_json::from_value::<Opening>(start["opening"].clone()).ok()
+        };
+        match recorded().filter(|opening| opening.is_of(&self.tokenizer)) {
+            Some(opening) => Ok(opening),
+            None => Opening::of(&self.tokenizer, None),
+        }
+    }
+
+    /// The result of the run, if it is finished.
+    pub fn last_result(&self) -> Option<Value> {
+        runs::result(self.folder.as_ref()?.root())
+    }
+}

@@ -1,0 +1,187 @@
+//! Where a command is to write, looked at before any work: nothing that the command reads is replaced, and nothing else that
+//! is not of this program's making.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use surprisal_store::Error as StoreError;
+use surprisal_store::lock::Lock;
+use surprisal_store::place::{Place, folder_of, id};
+use surprisal_store::read::regular_text;
+use surprisal_store::{atomic, run};
+
+use crate::error::{Advice, Error, PlaceAdvice, Result};
+use crate::kind::Kind;
+
+/// The page of a run or a comparison.
+pub const PAGE: &str = "report.html";
+
+/// What the name of `path` says that it is to hold, in small letters; of a pipe or a device, whose name says nothing, an ARPA
+/// file.
+pub fn suffix(path: &Path) -> String {
+    match path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase() {
+        none if none.is_empty() && matches!(Place::of(path), Ok(Place::Stream(_))) => "arpa".to_owned(),
+        suffix => suffix,
+    }
+}
+
+/// Looks at the files that a command is to write, and keeps other processes from writing them until the locks are dropped.
+///
+/// # Errors
+/// A place where nothing can be written, or where something would be lost; [`StoreError::Locked`].
+pub fn files<'a>(
+    outputs: impl IntoIterator<Item = &'a Path>,
+    inputs: &[impl AsRef<Path>],
+) -> Result<Vec<Lock>> {
+    let mut targets: Vec<PathBuf> = Vec::new();
+    for path in outputs {
+        let Some(target) = file(path, inputs)? else { continue };
+        let same = |other: &PathBuf| {
+            other.file_name() == target.file_name() && id(folder_of(other)) == id(folder_of(&target))
+        };
+        if targets.iter().any(same) {
+            let message = format!("`{}` is one file with another that is to be written", path.display());
+            return refuse(message, PlaceAdvice::NameEach);
+        }
+        targets.push(target);
+    }
+    targets.iter().map(|target| Ok(Lock::beside(target)?)).collect()
+}
+
+/// Looks at one file to be written; where it will be, or `None` for a stream.
+///
+/// # Errors
+/// As [`files`], but for locks.
+pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>> {
+    let shown = path.display();
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let place = Place::of(path);
+    let kind = place.as_ref().err().map(std::io::Error::kind);
+    if bytes.ends_with(b"/") || bytes.ends_with(b"/.") || kind == Some(ErrorKind::IsADirectory) {
+        return refuse(
+            format!("`{shown}` is a folder, and a file is to be written"),
+            Advice::from("name a file in it"),
+        );
+    }
+    let target = match place {
+        Ok(Place::Stream(_)) => return Ok(None),
+        Ok(Place::File(target)) => target,
+        // Said of the folder.
+        Err(_) if kind == Some(ErrorKind::NotADirectory) => path.to_owned(),
+        Err(reason) => {
+            return Err(StoreError::Io { action: "write to".into(), path: path.to_owned(), reason }.into());
+        }
+    };
+    let folder = folder_of(&target);
+    if !folder.is_dir() {
+        let message = format!("cannot write `{shown}`: there is no folder `{}`", folder.display());
+        return refuse(message, format!("make it first: mkdir -p '{}'", folder.display()));
+    }
+    let there = id(&target);
+    for input in inputs.iter().map(AsRef::as_ref) {
+        if there.is_some() && id(input) == there {
+            return refuse(
+                format!("`{shown}` is read by this command and would be replaced by it"),
+                PlaceAdvice::Name,
+            );
+        }
+        refuse_inside(path, folder, input)?;
+    }
+    let manifest = regular_text(folder.join("manifest.json"));
+    if manifest.is_ok_and(|json| json.contains("\"format\": \"surprisal ")) {
+        let message = format!("`{shown}` would be among the files of a model, which belong together");
+        return refuse(message, PlaceAdvice::Folder);
+    }
+    if there.is_none() {
+        return Ok(Some(target));
+    }
+    // Its folder's permissions are all that replacing it takes; who may not write to it is not to replace it either.
+    let read_only = std::fs::metadata(&target).is_ok_and(|there| there.permissions().readonly())
+        || File::options().append(true).open(&target).is_err();
+    let ours = is_ours(&target)?;
+    if read_only || !ours {
+        let what = if ours { "read-only" } else { "what it holds is no model and no counts" };
+        let message = format!("`{shown}` is already there, and {what}: it is left alone");
+        return refuse(message, PlaceAdvice::NameOrRemove);
+    }
+    Ok(Some(target))
+}
+
+/// Whether the file at `path` is empty or of a kind that is written by `--out`, or a report.
+fn is_ours(path: &Path) -> Result<bool> {
+    Ok(match Kind::of(path)? {
+        Kind::Empty | Kind::Ngram | Kind::Counts | Kind::Arpa { preface: false } => true,
+        kind @ (Kind::CountsTsv | Kind::Text) => {
+            let mut start = Vec::new();
+            let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
+            let start = String::from_utf8_lossy(&start);
+            // The first line of a part, or the first token of words, characters or bytes, which other lists of counts lack.
+            let of_counts = ["# part ", "<unk>\t", "\\x00\t"].iter().any(|first| start.starts_with(first));
+            let is_page = path.file_name().is_some_and(|name| name == PAGE)
+                && start.starts_with("<!doctype html>")
+                && start.contains("· Surprisal</title>");
+            read.is_ok() && if kind == Kind::CountsTsv { of_counts } else { is_page }
+        }
+        _ => false,
+    })
+}
+
+/// Looks at a folder that a command is to create: whether its place is free, and can be written to.
+///
+/// # Errors
+/// As [`files`].
+pub fn new_folder(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
+    let is_read = |input: &&Path| input.is_dir() && id(input) == id(path);
+    if inputs.iter().map(AsRef::as_ref).any(|input| is_read(&input)) {
+        let message =
+            format!("`{}` is read by this command, and a new folder is to be written", path.display());
+        return refuse(message, PlaceAdvice::NewFolder);
+    }
+    run::refuse_occupied(path)?;
+    writable(path, inputs)
+}
+
+/// Whether the folder `path`, there or not, can be written to, and is not within a folder of texts.
+///
+/// # Errors
+/// As [`files`].
+pub fn writable(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
+    let there = path.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(Path::new("."));
+    inputs.iter().try_for_each(|input| refuse_inside(path, there, input.as_ref()))?;
+    // A name that is too long is refused wherever it is looked for.
+    let mut names = path.strip_prefix(there).unwrap_or(path).iter();
+    let refused = names.find_map(|name| there.join(name).symlink_metadata().err().filter(is_refusal));
+    let probed = match refused {
+        Some(reason) => Err(StoreError::Io { action: "look for".into(), path: path.to_owned(), reason }),
+        None => atomic::probe(there),
+    };
+    probed.map_err(|error| Error::from(error).within(format_args!("cannot create `{}`", path.display())))
+}
+
+fn is_refusal(reason: &std::io::Error) -> bool {
+    reason.kind() != ErrorKind::NotFound
+}
+
+/// Refuses `path`, which is to be written in `folder`, where the texts of a folder `input` would have it among them.
+fn refuse_inside(path: &Path, folder: &Path, input: &Path) -> Result<()> {
+    // A model is read by the names of its files; a folder of texts whole, but for what is hidden.
+    let parts = ["config.toml", "config.json", "manifest.json"];
+    let (Ok(folder), Ok(whole)) = (folder.canonicalize(), input.canonicalize()) else { return Ok(()) };
+    let Ok(within) = folder.strip_prefix(&whole) else { return Ok(()) };
+    let hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
+    if !input.is_dir()
+        || parts.iter().any(|part| input.join(part).is_file())
+        || within.iter().chain(path.file_name()).any(hidden)
+    {
+        return Ok(());
+    }
+    let (path, input) = (path.display(), input.display());
+    let message =
+        format!("`{path}` would be in the folder `{input}`, and the next command would take it for a text");
+    refuse(message, PlaceAdvice::Outside)
+}
+
+fn refuse<T>(message: String, advice: impl Into<Advice>) -> Result<T> {
+    Err(Error::usage(message).hint(advice))
+}

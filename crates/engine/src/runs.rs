@@ -1,0 +1,189 @@
+//! Runs as others find them: finished, being written, stopped or diverged; and whether their texts are still theirs.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use surprisal_formats::model_dir::{StoredModel, Weights};
+use surprisal_store::read::{read_regular, regular_text};
+use surprisal_store::{checkpoint as checkpoints, run::RunFolder};
+use surprisal_text::{TokenText, Tokenizer};
+
+use crate::config::{self, Config};
+use crate::error::{Advice, Error, PlaceAdvice, Result};
+use crate::events::{Context, Note};
+use crate::identity::{Identity, text_hash};
+use crate::kind::Kind;
+use crate::saved::{self, Unfinished};
+use crate::wording::thousands;
+
+/// The record of the run at `root`, an event a line.
+fn events(root: &Path) -> String {
+    regular_text(root.join("metrics.jsonl")).unwrap_or_default()
+}
+
+/// What the record of the run at `root` says of its start; null where it says nothing.
+pub fn start(root: &Path) -> Value {
+    serde_json::from_str(events(root).lines().next().unwrap_or_default()).unwrap_or_default()
+}
+
+/// The result of the run at `root`, which is finished if it has one.
+pub fn result(root: &Path) -> Option<Value> {
+    let last: Value = serde_json::from_str(events(root).lines().last()?).ok()?;
+    (last["event"] == "result" && root.join("model/manifest.json").is_file()).then_some(last)
+}
+
+/// [`result`], if the model is whole, too: then there is nothing left to do, and nothing to be touched.
+pub fn done(root: &Path) -> Option<Value> {
+    result(root).filter(|_| StoredModel::load(root.join("model")).is_ok())
+}
+
+/// Refuses to make a model again in the place of a whole one, unless its record began with the same settings and texts: then
+/// it is the same to the bit.
+///
+/// # Errors
+/// A whole model at `root` that is, or may be, of another `identity`.
+pub(crate) fn refuse_whole(root: &Path, identity: &Identity) -> Result<()> {
+    let begun = serde_json::from_value::<Identity>(start(root)["identity"].clone()).ok();
+    if begun.as_ref() == Some(identity) || StoredModel::load(root.join("model")).is_err() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} has a whole model and no checkpoint, and metrics.jsonl does not say that it is of these settings and texts",
+        root.display()
+    );
+    Err(Error::failed(message).hint(PlaceAdvice::RunFolder))
+}
+
+/// Where the run in `folder` stands: a word for programs, and what follows "this run".
+pub fn state(folder: &RunFolder) -> (&'static str, String) {
+    let diverged = || {
+        let text = regular_text(folder.root().join("diverged.json")).ok()?;
+        serde_json::from_str::<Value>(&text).ok()?["step"].as_u64()
+    };
+    if result(folder.root()).is_some() {
+        ("finished", "is finished".into())
+    } else if let Some(process) = folder.writer() {
+        ("running", format!("is still being written to by {process}"))
+    } else if let Some(step) = diverged() {
+        ("diverged", format!("diverged at step {}", thousands(step)))
+    } else {
+        ("stopped", "is not finished".into())
+    }
+}
+
+/// What to do about the run at `root`, which diverged: its settings are its own, so that a calmer run is another one.
+pub(crate) fn tamer(root: &Path, config: &Config) -> Advice {
+    Advice::Tamer { run: root.to_owned(), lr: config.optim.lr / 10.0 }
+}
+
+/// Opens the folder of a run.
+///
+/// # Errors
+/// What is none, with what it is.
+pub fn open(root: &Path) -> Result<RunFolder> {
+    let kind = Kind::of(root)?;
+    let hint = match kind {
+        Kind::Run => return Ok(RunFolder::open(root)?),
+        Kind::Other(_, remedy) => remedy.into(),
+        _ => Advice::from("give the folder that training wrote"),
+    };
+    Err(Error::failed(format!("`{}` is no run, but {}", root.display(), kind.words().0)).hint(hint))
+}
+
+/// The best weights so far of the run at `path`, or the weights of the checkpoint there; whose they are is said.
+///
+/// # Errors
+/// A run without a checkpoint, a checkpoint outside a run; files that are damaged.
+pub(crate) fn unfinished(
+    path: &Path,
+    is_checkpoint: bool,
+    ctx: &Context<'_>,
+) -> Result<(StoredModel, RunFolder, Unfinished)> {
+    let cannot = |path: &Path, error| Error::failed(format!("cannot read {}: {error}", path.display()));
+    let checkpoint = if is_checkpoint {
+        Some(checkpoints::load(&path.canonicalize().map_err(|error| cannot(path, error))?)?)
+    } else {
+        saved::newest(&RunFolder::open(path)?, ctx)?
+    };
+    let root = checkpoint.as_ref().and_then(|checkpoint| checkpoint.path.ancestors().nth(2)).unwrap_or(path);
+    let folder = RunFolder::open(root)?;
+    let config = config::load(Some(&folder.config()), &[])?.config;
+    let (word, state) = state(&folder);
+    let Some(checkpoint) = &checkpoint else {
+        let counted = matches!(config.model.kind.as_str(), "ngram" | "uniform");
+        let lacks = if counted { "its model is not counted yet" } else { "it has no whole checkpoint yet" };
+        return Err(Error::failed(format!(
+            "there are no weights in {}: this run {state}, and {lacks}",
+            path.display()
+        ))
+        .hint(match word {
+            "running" => Advice::from(
+                "the first is made after its first evaluation; Ctrl-C in its terminal makes one at once",
+            ),
+            "diverged" => tamer(path, &config),
+            _ => Advice::ResumeRun(path.to_owned()),
+        }));
+    };
+    let tokenizer = read_regular(folder.tokenizer())?;
+    let vocab_size = Tokenizer::from_json(&tokenizer)?.vocab_size();
+    let (model, tensors, mut unfinished) = saved::model(checkpoint, &config, vocab_size, !is_checkpoint)?;
+    let judged = match unfinished.validation {
+        Some(nats) if is_checkpoint => format!("validation {nats:.4} nats a token"),
+        Some(nats) => format!("the best so far, validation {nats:.4} nats a token"),
+        None => "not judged yet".into(),
+    };
+    let [step, reached] = [unfinished.step, unfinished.reached].map(|step| thousands(step as u64));
+    let later = if step == reached { String::new() } else { format!("; it has come to step {reached}") };
+    unfinished.note = format!("this run {state}: these are its weights of step {step} ({judged}{later})");
+    ctx.note(Note::Unfinished(unfinished.note.clone()))?;
+    Ok((StoredModel { config: model, weights: Weights::Tensors(tensors), tokenizer }, folder, unfinished))
+}
+
+/// What texts of their own to validate on are called.
+pub fn named(val: &[PathBuf]) -> Option<String> {
+    match val {
+        [] => None,
+        [one] => Some(one.display().to_string()),
+        [first, rest @ ..] => Some(format!("{} and {} more", first.display(), rest.len())),
+    }
+}
+
+/// Refuses a text that is not the one whose `part`, "train" or "val", the run in `folder` knows; `name` is that of the training
+/// text, and `val` names what validates beside it.
+///
+/// # Errors
+/// A text of other tokens: what would be called validation may have been trained on.
+pub fn check_text(
+    folder: &RunFolder,
+    (name, val): (&str, &[PathBuf]),
+    part: &str,
+    text: &TokenText,
+    ctx: &Context<'_>,
+) -> Result<()> {
+    let start = start(folder.root());
+    let of_its_own = (part == "val").then(|| named(val)).flatten();
+    let name = of_its_own.as_deref().unwrap_or(name);
+    let (had, has) = (start[format!("{part}_tokens")].as_u64().unwrap_or(text.scored()), text.scored());
+    let kept = start["texts"][part].as_str();
+    // Older runs kept only how many tokens there were.
+    if kept.map_or(had == has, |hash| hash == text_hash(text)) {
+        if kept.is_none() {
+            ctx.note(Note::NoHash(name.to_owned()))?;
+        }
+        return Ok(());
+    }
+    let change = if had == has {
+        "has other tokens now".to_owned()
+    } else {
+        format!("had {} tokens and has {} now", thousands(had), thousands(has))
+    };
+    let what = match part {
+        "val" if of_its_own.is_some() => "it",
+        "val" => "its validation split",
+        _ => "its training split",
+    };
+    Err(Error::failed(format!(
+        "{name} has changed since the run was made: {what} {change}, and may hold what was trained on"
+    ))
+    .hint(Advice::PutBack { of: None }))
+}

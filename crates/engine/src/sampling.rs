@@ -1,0 +1,232 @@
+//! Drawing a token from a distribution: temperature, top-k, nucleus; and what a text starts with.
+
+use std::collections::BTreeSet;
+
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use surprisal_text::{Reading, Tokenizer, TokenizerKind, encode_text};
+
+use crate::error::{Advice, Error, Result};
+
+/// How to draw.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sampling {
+    /// q'(w) ∝ q(w)^(1/T); 0 takes the most likely token.
+    pub temperature: f64,
+    /// Keep only so many of the most likely tokens.
+    pub top_k: Option<usize>,
+    /// Keep the fewest of the most likely tokens that reach this mass (Holtzman et al. 2020).
+    pub top_p: Option<f64>,
+}
+
+impl Sampling {
+    /// Checks the three settings.
+    ///
+    /// # Errors
+    /// A negative or non-finite temperature, `top_k` of zero, `top_p` outside (0, 1].
+    pub fn new(temperature: f64, top_k: Option<usize>, top_p: Option<f64>) -> Result<Self> {
+        if !(temperature.is_finite() && temperature >= 0.0) {
+            return Err(Error::usage(format!("the temperature is {temperature}, but must be 0 or more"))
+                .hint("0.8 is a good start; 1 samples the model as it is"));
+        }
+        if top_k == Some(0) {
+            return Err(Error::usage("top-k is 0, which keeps no token"));
+        }
+        if let Some(p) = top_p
+            && !(p > 0.0 && p <= 1.0)
+        {
+            return Err(Error::usage(format!("top-p is {p}, but must be above 0 and at most 1")));
+        }
+        Ok(Self { temperature, top_k, top_p })
+    }
+
+    /// Draws from `log_probs` (natural logarithms; −∞ is never drawn). Uses one random number whatever happens.
+    ///
+    /// `None` when no token is possible.
+    pub fn draw(&self, log_probs: &[f64], rng: &mut impl Rng) -> Option<u32> {
+        let uniform: f64 = rng.random();
+        // Most likely first; equal ones by token, so that the order is always the same.
+        let mut order: Vec<u32> = (0..log_probs.len() as u32)
+            .filter(|&token| log_probs[token as usize] > f64::NEG_INFINITY)
+            .collect();
+        order.sort_by(|&a, &b| log_probs[b as usize].total_cmp(&log_probs[a as usize]).then(a.cmp(&b)));
+        let best = *order.first()?;
+        if self.temperature == 0.0 {
+            return Some(best);
+        }
+        order.truncate(self.top_k.unwrap_or(usize::MAX));
+        let peak = log_probs[best as usize];
+        let mut mass: Vec<f64> = order
+            .iter()
+            .map(|&token| ((log_probs[token as usize] - peak) / self.temperature).exp())
+            .collect();
+        let mut total: f64 = mass.iter().sum();
+        if let Some(p) = self.top_p {
+            let mut reached = 0.0;
+            let kept = mass.iter().take_while(|&&m| {
+                let short = reached < p * total;
+                reached += m;
+                short
+            });
+            let kept = kept.count().max(1);
+            mass.truncate(kept);
+            total = mass.iter().sum();
+        }
+        let mut target = uniform * total;
+        for (&token, m) in order.iter().zip(&mass) {
+            target -= m;
+            if target < 0.0 {
+                return Some(token);
+            }
+        }
+        Some(order[mass.len() - 1])
+    }
+}
+
+/// What comes before the first token that is drawn.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Read, but not shown: the end of a line.
+    pub before: Vec<u32>,
+    /// Shown: a prompt, or the first character or word of a text without lines.
+    pub first: Vec<u32>,
+}
+
+impl Opening {
+    /// As the lines of the training text start; as the text itself starts, where it is one line. A model of sentences
+    /// knows their start, and one of an unknown text (`None`) is taken to have read lines.
+    ///
+    /// # Errors
+    /// Tokens that cannot be decoded.
+    pub fn of(tokenizer: &Tokenizer, train: Option<&[u32]>) -> Result<Self> {
+        /// A character may be several tokens.
+        const LONGEST: usize = 4;
+        let mut opening = Self::default();
+        if tokenizer.bos().is_some() {
+            return Ok(opening);
+        }
+        opening.before = tokenizer.encode("\n")?;
+        opening.before.retain(|id| Some(*id) != tokenizer.unk());
+        let Some(train) = train else { return Ok(opening) };
+        let (_, followed) = train.split_last().unwrap_or((&0, &[]));
+        if opening.before.is_empty() || !followed.contains(&opening.before[0]) {
+            let known = train.iter().copied().filter(|id| Some(*id) != tokenizer.unk());
+            opening.before.clear();
+            for id in known.take(LONGEST) {
+                opening.first.push(id);
+                if !tokenizer.decode(&opening.first)?.ends_with('\u{FFFD}') {
+                    break;
+                }
+            }
+        }
+        Ok(opening)
+    }
+
+    /// Whether `tokenizer` has such tokens.
+    pub fn is_of(&self, tokenizer: &Tokenizer) -> bool {
+        self.before.iter().chain(&self.first).all(|&id| (id as usize) < tokenizer.vocab_size())
+    }
+
+    /// What a person gives to go on from.
+    ///
+    /// # Errors
+    /// A prompt of several lines, or with what the model does not know.
+    pub fn prompt(tokenizer: &Tokenizer, prompt: &str, allow_unknown: bool) -> Result<Self> {
+        if tokenizer.bos().is_some() && prompt.trim_end_matches(['\n', '\r']).contains('\n') {
+            return Err(Error::usage("the prompt has several lines, and this model writes line by line")
+                .hint("give the beginning of one line"));
+        }
+        // The mark before a sentence is no word of it, here as in texts; what stands behind its end is another's.
+        let prompt = if tokenizer.bos().is_some() && tokenizer.kind() == TokenizerKind::Word {
+            let words = prompt.trim();
+            if words.ends_with("</s>") {
+                return Err(Error::usage(
+                    "the prompt ends with </s>: there is nothing of its sentence to go on with",
+                ));
+            }
+            words
+                .strip_prefix("<s>")
+                .filter(|rest| !rest.starts_with(|c: char| !c.is_whitespace()))
+                .unwrap_or(prompt)
+        } else {
+            prompt
+        };
+        // A prompt without tokens is none, and no error.
+        let unknown = encode_text("the prompt", prompt, tokenizer, Reading::default()).map(|(_, all)| all);
+        let unknown: BTreeSet<String> = unknown.unwrap_or_default().into_values().collect();
+        if !(unknown.is_empty() || allow_unknown) {
+            let listed: Vec<String> = unknown.iter().map(|part| format!("{part:?}")).collect();
+            return Err(Error::usage(format!(
+                "the prompt has what the model does not know: {}",
+                listed.join(", ")
+            ))
+            .hint(Advice::AllowUnknown(
+                if tokenizer.kind() == TokenizerKind::Char { "character" } else { "word" }.into(),
+            )));
+        }
+        Ok(Self { before: Vec::new(), first: tokenizer.encode(prompt)? })
+    }
+
+    /// The first token of a text that nothing is given of is neither unknown nor an empty line, if there is a choice.
+    pub fn choose(tokenizer: &Tokenizer, before: &[u32], log_probs: &mut Vec<f64>) {
+        let mut chosen = log_probs.clone();
+        for id in before.iter().copied().chain(tokenizer.unk()) {
+            chosen[id as usize] = f64::NEG_INFINITY;
+        }
+        if chosen.iter().any(|log_prob| *log_prob > f64::NEG_INFINITY) {
+            *log_probs = chosen;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::streams::{Purpose, stream};
+
+    fn shares(sampling: Sampling, probs: &[f64]) -> Vec<f64> {
+        let log_probs: Vec<f64> = probs.iter().map(|p| p.ln()).collect();
+        let mut rng = stream(7, Purpose::Sampling);
+        let mut counts = vec![0u32; probs.len()];
+        for _ in 0..20_000 {
+            counts[sampling.draw(&log_probs, &mut rng).unwrap() as usize] += 1;
+        }
+        counts.iter().map(|&c| f64::from(c) / 20_000.0).collect()
+    }
+
+    #[test]
+    fn draws_in_proportion() {
+        let plain = Sampling::new(1.0, None, None).unwrap();
+        let got = shares(plain, &[0.5, 0.0, 0.3, 0.2]);
+        for (share, p) in got.iter().zip([0.5, 0.0, 0.3, 0.2]) {
+            assert!((share - p).abs() < 0.015, "{got:?}");
+        }
+    }
+
+    #[test]
+    fn temperature_sharpens_and_top_k_and_top_p_cut() {
+        let cold = shares(Sampling::new(0.5, None, None).unwrap(), &[0.6, 0.4]);
+        assert!((cold[0] - 0.36 / 0.52).abs() < 0.015, "{cold:?}");
+        let two = shares(Sampling::new(1.0, Some(2), None).unwrap(), &[0.2, 0.5, 0.3]);
+        assert!(two[0] == 0.0 && (two[1] - 0.625).abs() < 0.015, "{two:?}");
+        let nucleus = shares(Sampling::new(1.0, None, Some(0.6)).unwrap(), &[0.2, 0.5, 0.3]);
+        assert!(nucleus[0] == 0.0 && (nucleus[1] - 0.625).abs() < 0.015, "{nucleus:?}");
+    }
+
+    #[test]
+    fn zero_temperature_is_greedy_and_the_impossible_stays_so() {
+        let greedy = Sampling::new(0.0, None, None).unwrap();
+        let mut rng = stream(1, Purpose::Sampling);
+        assert_eq!(greedy.draw(&[-1.0, -0.5, -0.5], &mut rng), Some(1));
+        assert_eq!(greedy.draw(&[f64::NEG_INFINITY; 3], &mut rng), None);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused() {
+        assert!(Sampling::new(-1.0, None, None).is_err());
+        assert!(Sampling::new(f64::NAN, None, None).is_err());
+        assert!(Sampling::new(1.0, Some(0), None).is_err());
+        assert!(Sampling::new(1.0, None, Some(0.0)).is_err());
+        assert!(Sampling::new(1.0, None, Some(1.5)).is_err());
+    }
+}

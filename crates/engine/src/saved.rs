@@ -1,0 +1,113 @@
+//! What a checkpoint says of its run, and the weights in it, for those who do not go on with it.
+
+use std::collections::BTreeMap;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use surprisal_formats::weights::{ReadOptions, from_safetensors};
+use surprisal_model::neural::NeuralConfig;
+use surprisal_store::checkpoint::{self, Checkpoint};
+use surprisal_store::run::RunFolder;
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::events::{Context, Note};
+use crate::identity::Identity;
+
+/// What of `state.json` matters here.
+#[derive(Debug, Deserialize)]
+struct Kept {
+    step: usize,
+    best: Option<(f64, usize)>,
+    train_seconds: f64,
+    metrics: u64,
+    #[serde(default)]
+    identity: Option<Identity>,
+    #[serde(default)]
+    model: Option<NeuralConfig>,
+}
+
+/// Whose weights they are that come from a checkpoint.
+#[derive(Debug, Serialize)]
+pub struct Unfinished {
+    /// Of the weights.
+    pub step: usize,
+    /// Nats a token of the validation text, where they were judged.
+    pub validation: Option<f64>,
+    /// How far the run was, and how long that took.
+    pub reached: usize,
+    /// How long that took.
+    pub train_seconds: f64,
+    /// All of it, for people.
+    pub note: String,
+}
+
+/// The newest checkpoint that is whole; what was skipped, and why, is said.
+pub(crate) fn newest(folder: &RunFolder, ctx: &Context<'_>) -> Result<Option<Checkpoint>> {
+    let found = checkpoint::load_newest(&folder.checkpoints())?;
+    for skipped in &found.skipped {
+        let (path, reason) = (skipped.path.clone(), skipped.reason.to_string());
+        ctx.note(Note::SkippedCheckpoint { path, reason })?;
+    }
+    Ok(found.checkpoint)
+}
+
+/// How long metrics.jsonl was when `checkpoint` was made.
+///
+/// # Errors
+/// A checkpoint that is of another run than `identity`.
+pub(crate) fn metrics_offset(checkpoint: &Checkpoint, identity: &Identity) -> Result<u64> {
+    let kept = kept(checkpoint)?;
+    if let Some(begun) = &kept.identity {
+        identity.check(begun)?;
+    }
+    Ok(kept.metrics)
+}
+
+fn kept(checkpoint: &Checkpoint) -> Result<Kept> {
+    serde_json::from_slice(checkpoint.part("state.json")?)
+        .map_err(|error| Error::failed(format!("{}/state.json: {error}", checkpoint.path.display())))
+}
+
+/// What the run would keep if it ended at `checkpoint`, as a model's `config.json` and tensors; without `best`, the weights
+/// of that very step.
+///
+/// # Errors
+/// A checkpoint that lacks a part.
+pub(crate) fn model(
+    checkpoint: &Checkpoint,
+    config: &config::Config,
+    vocab_size: usize,
+    best: bool,
+) -> Result<(Value, BTreeMap<String, Tensor>, Unfinished)> {
+    let kept = kept(checkpoint)?;
+    let (selects, averages) = (config.train.select == "best", config.optim.ema > 0.0);
+    // Where weights are averaged, the averages are what was judged and kept.
+    let fits = |step| if selects { best || step == kept.step } else { !averages && step == kept.step };
+    let judged = kept.best.filter(|(_, step)| fits(*step));
+    let tensors = match judged {
+        Some(_) => read(checkpoint, "best.safetensors")?,
+        None if selects && averages => {
+            let tensors = read(checkpoint, "optimizer.safetensors")?.into_iter();
+            let tensors = tensors.map(|(name, it)| Some((name.strip_prefix("average.")?.to_owned(), it)));
+            tensors.flatten().collect()
+        }
+        None => read(checkpoint, "model.safetensors")?,
+    };
+    let model = match kept.model {
+        Some(model) => model,
+        None => crate::architecture::neural_config(config, vocab_size)?,
+    };
+    let step = judged.map_or(kept.step, |(_, step)| step);
+    let validation = judged.map(|(nats, _)| nats);
+    let (reached, train_seconds) = (kept.step, kept.train_seconds);
+    let unfinished = Unfinished { step, validation, reached, train_seconds, note: String::new() };
+    Ok((serde_json::to_value(model)?, tensors, unfinished))
+}
+
+/// The tensors of a part.
+pub(crate) fn read(checkpoint: &Checkpoint, part: &str) -> Result<BTreeMap<String, Tensor>> {
+    let what = checkpoint.path.join(part).display().to_string();
+    Ok(from_safetensors(&what, checkpoint.part(part)?, &ReadOptions::default())?)
+}

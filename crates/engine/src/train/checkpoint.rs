@@ -1,0 +1,215 @@
+//! A training run as bytes, and back: everything that decides what the next step does.
+//!
+//! The order of batches and the dropout masks are functions of the seed, the epoch and the step, so positions are all
+//! that has to be kept of them. A run that goes on from a checkpoint ends in the same bits as one never interrupted.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use surprisal_formats::weights::to_safetensors;
+use surprisal_model::neural::{Neural, NeuralConfig, Parameter};
+use surprisal_store::checkpoint::{self, Checkpoint};
+use surprisal_store::run::RunWriter;
+
+use super::length::Position;
+use super::spikes::Spikes;
+use super::state::{Best, State};
+use super::step::Sums;
+use super::weights::{restore, weights};
+use crate::config;
+use crate::error::{Error, Result};
+use crate::identity::Identity;
+use crate::saved::read;
+
+/// What `state.json` holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    step: usize,
+    position: Position,
+    recent: Sums,
+    best: Option<(f64, usize)>,
+    stale: usize,
+    train_seconds: f64,
+    tokens: u64,
+    /// How long metrics.jsonl was.
+    metrics: u64,
+    #[serde(default)]
+    spikes: Spikes,
+    /// Which run this is of; checkpoints of version 0.1.0's first days do not say.
+    #[serde(default)]
+    identity: Option<Identity>,
+    /// What the weights are of; where it is not said, config.toml says it.
+    #[serde(default)]
+    model: Option<NeuralConfig>,
+}
+
+/// Saves a run now and then.
+pub(crate) struct Saver<'a> {
+    folder: &'a RunWriter,
+    settings: &'a config::Checkpoint,
+    identity: &'a Identity,
+    saved_at: Instant,
+    saved_step: Option<usize>,
+}
+
+/// How soon the first checkpoint can come.
+const SOON: Duration = Duration::from_secs(5);
+
+impl<'a> Saver<'a> {
+    pub(crate) fn new(
+        folder: &'a RunWriter,
+        settings: &'a config::Checkpoint,
+        identity: &'a Identity,
+    ) -> Self {
+        Self { folder, settings, identity, saved_at: Instant::now(), saved_step: None }
+    }
+
+    /// Whether it is time for the next checkpoint after `step`. The first one comes soon after the first evaluation, so that
+    /// others can open what the run has so far.
+    pub(crate) fn due(&self, step: usize, judged: bool) -> bool {
+        let steps = self.settings.every_steps;
+        let minutes = self.settings.every_minutes;
+        if judged && minutes > 0.0 && self.saved_step.is_none() && self.saved_at.elapsed() >= SOON {
+            return true;
+        }
+        (steps > 0 && step.is_multiple_of(steps))
+            || (minutes > 0.0 && self.saved_at.elapsed() >= Duration::from_secs_f64(minutes * 60.0))
+    }
+
+    /// Saves `state`, and whether there was anything to save; `metrics` is the length of metrics.jsonl, already durable.
+    ///
+    /// # Errors
+    /// A file that cannot be written; every earlier checkpoint is whole then.
+    pub(crate) fn save(&mut self, state: &State, metrics: u64) -> Result<bool> {
+        let step = state.optimiser.step;
+        if self.saved_step == Some(step) {
+            return Ok(false);
+        }
+        let neural = &state.lm.neural;
+        let kept = Kept {
+            step,
+            position: state.position,
+            recent: state.recent,
+            best: state.best.as_ref().map(|best| (best.nats_per_token, best.step)),
+            stale: state.stale,
+            train_seconds: state.train_seconds,
+            tokens: state.tokens,
+            metrics,
+            spikes: state.spikes,
+            identity: Some(self.identity.clone()),
+            model: Some(neural.config().clone()),
+        };
+        let current = weights(neural)?;
+        let model = pack(neural, current.iter().map(|values| vec![("", values)]))?;
+        let optimizer = pack(neural, state.optimiser.slots.iter().map(|slot| slot.state().to_vec()))?;
+        let state_json = serde_json::to_vec_pretty(&kept)?;
+        // The best weights are most often older than the current ones, and a run must not lose them.
+        let best = state
+            .best
+            .as_ref()
+            .map(|best| pack(neural, best.weights.iter().map(|values| vec![("", values)])));
+        let best = best.transpose()?;
+        let mut parts: Vec<(&str, &[u8])> = vec![
+            ("model.safetensors", &model),
+            ("optimizer.safetensors", &optimizer),
+            ("state.json", &state_json),
+        ];
+        parts.extend(best.as_deref().map(|best| ("best.safetensors", best)));
+        checkpoint::save(&self.folder.checkpoints(), step as u64, &parts)?;
+        checkpoint::keep(&self.folder.checkpoints(), self.settings.keep, None)?;
+        (self.saved_at, self.saved_step) = (Instant::now(), Some(step));
+        Ok(true)
+    }
+}
+
+fn kept(checkpoint: &Checkpoint) -> Result<Kept> {
+    serde_json::from_slice(checkpoint.part("state.json")?)
+        .map_err(|error| Error::failed(format!("{}/state.json: {error}", checkpoint.path.display())))
+}
+
+/// Puts `state` where the run was.
+pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
+    let kept = kept(checkpoint)?;
+    let neural = &state.lm.neural;
+    restore(neural, &unpack_weights(neural, checkpoint, "model.safetensors")?)?;
+    let mut tensors = read(checkpoint, "optimizer.safetensors")?;
+    for (parameter, slot) in neural.parameters().iter().zip(&mut state.optimiser.slots) {
+        for (prefix, values) in slot.state_mut() {
+            if !values.is_empty() {
+                *values = take(&mut tensors, prefix, parameter)?;
+            }
+        }
+    }
+    state.optimiser.step = kept.step;
+    state.position = kept.position;
+    state.recent = kept.recent;
+    state.best = match kept.best {
+        Some((nats_per_token, step)) => {
+            let weights = unpack_weights(neural, checkpoint, "best.safetensors")?;
+            Some(Best { nats_per_token, step, weights })
+        }
+        None => None,
+    };
+    state.stale = kept.stale;
+    state.train_seconds = kept.train_seconds;
+    state.tokens = kept.tokens;
+    state.spikes = kept.spikes;
+    Ok(())
+}
+
+/// Values of every parameter under their prefixes, as safetensors; what is empty is left out.
+fn pack<'a>(
+    neural: &Neural,
+    groups: impl Iterator<Item = Vec<(&'static str, &'a Vec<f32>)>>,
+) -> Result<Vec<u8>> {
+    let mut tensors = Vec::new();
+    for (parameter, group) in neural.parameters().iter().zip(groups) {
+        for (prefix, values) in group.into_iter().filter(|(_, values)| !values.is_empty()) {
+            let tensor = Tensor::from_slice(values, parameter.var.shape(), &Device::Cpu)?;
+            tensors.push((format!("{prefix}{}", parameter.name), tensor));
+        }
+    }
+    Ok(to_safetensors(&tensors)?)
+}
+
+/// The values of `parameter` under `prefix`: they must be there, in its shape.
+fn take(tensors: &mut BTreeMap<String, Tensor>, prefix: &str, parameter: &Parameter) -> Result<Vec<f32>> {
+    let name = format!("{prefix}{}", parameter.name);
+    let missing = || Error::failed(format!("the checkpoint has no `{name}` of this model's shape"));
+    let tensor = tensors.remove(&name).filter(|tensor| tensor.shape() == parameter.var.shape());
+    Ok(tensor.ok_or_else(missing)?.flatten_all()?.to_vec1::<f32>()?)
+}
+
+/// The weights of every parameter.
+fn unpack_weights(neural: &Neural, checkpoint: &Checkpoint, part: &str) -> Result<Vec<Vec<f32>>> {
+    let mut tensors = read(checkpoint, part)?;
+    neural.parameters().iter().map(|parameter| take(&mut tensors, "", parameter)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_checkpoint_comes_soon_after_the_first_evaluation_and_the_others_in_their_time() {
+        let base = tempfile::tempdir().unwrap();
+        let folder = RunWriter::create(base.path().join("run")).unwrap();
+        let identity = serde_json::from_str(r#"{ "settings": "", "texts": "" }"#).unwrap();
+        let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let settings = config::Checkpoint { every_steps: 0, every_minutes: 0.5, keep: 2 };
+        let mut saver = Saver::new(&folder, &settings, &identity);
+        assert!(!saver.due(7, true), "too soon");
+        saver.saved_at = ago(5);
+        assert_eq!([false, true].map(|judged| saver.due(7, judged)), [false, true]);
+        saver.saved_step = Some(3);
+        assert!(!saver.due(7, true), "the second keeps to the settings");
+        saver.saved_at = ago(30);
+        assert!(saver.due(7, false));
+        let by_steps = config::Checkpoint { every_steps: 4, every_minutes: 0.0, keep: 2 };
+        saver = Saver { settings: &by_steps, saved_step: None, ..saver };
+        assert_eq!([7, 8].map(|step| saver.due(step, true)), [false, true], "no clock counts");
+    }
+}

@@ -1,0 +1,71 @@
+//! Models that are counted, not trained: the baselines of every run, and `kind = "ngram"` itself.
+
+use std::time::Instant;
+
+use surprisal_model::LanguageModel;
+use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
+use surprisal_platform::threads::Pool;
+use surprisal_store::run::RunWriter;
+
+use super::record::Record;
+use super::state::Account;
+use crate::config::Config;
+use crate::data::Prepared;
+use crate::error::Result;
+use crate::evaluate::evaluate;
+use crate::evaluation::Evaluation;
+use crate::events::{Event, Note};
+
+/// The instant baselines on the same validation text, before anything is trained.
+pub(super) fn baselines(data: &Prepared, pool: &Pool, record: &mut Record<'_>) -> Result<()> {
+    let vocab_size = data.tokenizer.vocab_size();
+    let bos = data.val.bos();
+    let uniform: Box<dyn LanguageModel> = Box::new(Uniform::new(vocab_size, bos));
+    let counted = |order| -> Result<Box<dyn LanguageModel>> {
+        let config = NgramConfig { order, bos, ..NgramConfig::default() };
+        Ok(Box::new(pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &config))?))
+    };
+    for (name, model) in [("uniform", uniform), ("unigram", counted(1)?), ("bigram MLE", counted(2)?)] {
+        let evaluation = evaluate(model.as_ref(), &data.val, data.tokenizer.unk(), data.source_nats, pool)?;
+        record.event(&Event::Baseline { model: name, eval: evaluation })?;
+    }
+    Ok(())
+}
+
+/// Counts, saves and evaluates the model that the config asks for.
+pub(super) fn train(
+    config: &Config,
+    data: &Prepared,
+    folder: &RunWriter,
+    pool: &Pool,
+    record: &mut Record<'_>,
+) -> Result<(Box<dyn LanguageModel>, Evaluation, Account)> {
+    let started = Instant::now();
+    let vocab_size = data.tokenizer.vocab_size();
+    let bos = data.val.bos();
+    let (model, parameters, name): (Box<dyn LanguageModel>, u64, String) = if config.model.kind == "uniform" {
+        crate::models::save_uniform(folder, &data.tokenizer)?;
+        (Box::new(Uniform::new(vocab_size, bos)), 0, "uniform".into())
+    } else {
+        let ngram = crate::config::ngram_config(&config.model, bos, data.tokenizer.unk())?;
+        let model = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &ngram))?;
+        for notice in &model.report().notices {
+            record.event(&Event::Noted(Note::Model(notice.clone())))?;
+        }
+        crate::models::save_ngram(folder, &data.tokenizer, &model)?;
+        let parameters = model.parameters();
+        let name = format!("{}-gram {}", ngram.order, ngram.smoothing.name());
+        (Box::new(model), parameters, name)
+    };
+    let train_seconds = started.elapsed().as_secs_f64();
+    let evaluation = evaluate(model.as_ref(), &data.val, data.tokenizer.unk(), data.source_nats, pool)?;
+    record.event(&Event::Counted { name, parameters, eval: evaluation })?;
+    let account = Account {
+        parameters,
+        train_seconds,
+        tokens_per_second: data.train.scored() as f64 / train_seconds,
+        epochs: 1.0,
+        steps: 0,
+    };
+    Ok((model, evaluation, account))
+}

@@ -1,0 +1,405 @@
+//! Training: from texts to a saved model, and the record of how it came to be.
+
+pub(crate) mod audit;
+pub(crate) mod checkpoint;
+mod counted;
+mod divergence;
+pub(crate) mod length;
+mod logs;
+mod neural;
+pub(crate) mod optimiser;
+mod record;
+mod spikes;
+mod state;
+pub(crate) mod step;
+mod targets;
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+use surprisal_model::LanguageModel;
+use surprisal_model::ngram::Counts;
+use surprisal_store::Error as StoreError;
+use surprisal_store::checkpoint::Checkpoint;
+use surprisal_store::run::{RunFolder, RunWriter};
+
+use crate::config::{self, Config, Loaded};
+use crate::data::Prepared;
+use crate::error::{Error, Kind, Result};
+use crate::evaluation::Evaluation;
+use crate::events::{Context, Event, Length, Note, Opened, RunSummary, Sampled, Started, TextHashes};
+use crate::generation;
+use crate::identity::{self, Identity};
+use crate::outputs;
+use crate::runs;
+use crate::sampling::Sampling;
+use crate::saved;
+use crate::wording::many;
+pub use logs::{Csv, TensorBoard};
+use record::Record;
+use state::Account;
+
+/// What [`train`] is to do.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// The settings, checked ([`config::check`]).
+    pub settings: Loaded,
+    /// The run's folder; none: the next free one in `runs/`, by the name of the config or the text.
+    pub out: Option<PathBuf>,
+    /// Go on with the run that is there from its newest whole checkpoint, with these settings, which are its own
+    /// ([`own_settings`]).
+    pub resume: bool,
+    /// Tell every parameter's gradient and update of so many first steps ([`Event::Audited`]).
+    pub audit: usize,
+}
+
+/// Trains, or counts, a model: reads the texts, makes a run folder, tells what happens, saves and judges the model.
+///
+/// # Errors
+/// Whatever is wrong with settings or texts, before anything is written; a machine too small; a file that cannot be written;
+/// divergence ([`Kind::Diverged`]); [`Control::stop`](crate::Control::stop) ([`Kind::Stopped`]).
+pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
+    let started = std::time::Instant::now();
+    if !request.resume {
+        check_place(&request)?;
+    }
+    // Everything that can be wrong with the texts shows before anything is written.
+    let data = Prepared::load(&request.settings.config, request.resume, None, ctx)?;
+    let follows = fit_length(&mut request.settings, &data)?;
+    let loaded = &request.settings;
+    ctx.notes(&[loaded.notices.as_slice(), &follows].concat(), Note::Settings)?;
+    let plan = Plan::of(&loaded.config, &data)?;
+    let (folder, checkpoint) = match &request.out {
+        Some(out) if request.resume => {
+            let folder = RunWriter::resume(out)?;
+            let checkpoint = saved::newest(&folder, ctx)?;
+            (folder, checkpoint)
+        }
+        _ => (open_folder(&request)?, None),
+    };
+    let outcome = {
+        let (data, folder, from) = (&data, &folder, checkpoint.as_ref());
+        identified(loaded, data, from).and_then(|(text, identity)| {
+            if request.resume && from.is_none() {
+                runs::refuse_whole(folder.root(), &identity)?;
+            }
+            let (config, audit) = (&loaded.config, request.audit);
+            Run { config, text, identity, data, folder, ctx, audit, started }.train(plan, from)
+        })
+    };
+    match outcome {
+        // Nothing that was worth keeping yet: leave no debris. After a divergence the batch is.
+        Err(failure) if !request.resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
+            // Not there, most often; what cannot be removed is in the way of no later run.
+            drop(std::fs::remove_dir_all(folder.root().join(logs::FOLDER)));
+            folder.abandon()?;
+            Err(failure)
+        }
+        outcome => outcome,
+    }
+}
+
+/// The settings of the run at `root`, to go on with it.
+///
+/// # Errors
+/// A folder that is no run.
+pub fn own_settings(root: &Path) -> Result<Loaded> {
+    let folder = runs::open(root)?;
+    let mut loaded = config::load(Some(&folder.config()), &[])?;
+    config::check(&mut loaded)?;
+    Ok(loaded)
+}
+
+/// Whether the run can be written where it is to be.
+fn check_place(request: &Request) -> Result<()> {
+    let data = &request.settings.config.data;
+    let inputs = [&data.train[..], &data.val].concat();
+    // config.toml, which names them, is UTF-8.
+    if let Some(path) = inputs.iter().find(|path| path.to_str().is_none()) {
+        let message =
+            format!("the name of {} is not UTF-8, and a run keeps the names of its texts", path.display());
+        return Err(Error::usage(message).hint("rename the file, or train on a copy of it"));
+    }
+    match &request.out {
+        Some(out) => outputs::new_folder(out, &inputs),
+        None => outputs::writable(&Path::new("runs").join(name(&request.settings)), &inputs),
+    }
+}
+
+/// Trains what `loaded` says into `out`, which is created, or gone on with where it is there: one cell of a comparison,
+/// the same to the bit as the same config run alone.
+///
+/// # Errors
+/// As [`train`]'s.
+pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Prepared, ctx: &Context<'_>) -> Result<()> {
+    if runs::done(out).is_some() {
+        return Ok(());
+    }
+    let plan = Plan::of(&loaded.config, data)?;
+    let (folder, checkpoint) = if RunFolder::open(out).is_ok() {
+        let folder = RunWriter::resume(out)?;
+        let checkpoint = saved::newest(&folder, ctx)?;
+        (folder, checkpoint)
+    } else {
+        (RunWriter::create(out)?, None)
+    };
+    let (config, folder, from) = (&loaded.config, &folder, checkpoint.as_ref());
+    let (text, identity) = identified(loaded, data, from)?;
+    let started = std::time::Instant::now();
+    Run { config, text, identity, data, folder, ctx, audit: 0, started }.train(plan, from).map(drop)
+}
+
+/// What config.toml holds, or is to hold, and whose run that makes it.
+fn identified(loaded: &Loaded, data: &Prepared, from: Option<&Checkpoint>) -> Result<(String, Identity)> {
+    let text = match from {
+        Some(_) => loaded.text.clone(),
+        None => config::resolved(&loaded.config)?,
+    };
+    let identity = Identity::of(&text, &data.tokenizer, &data.train, &data.val)?;
+    Ok((text, identity))
+}
+
+/// Whether the model is counted instead of trained.
+fn is_counted(config: &Config) -> bool {
+    matches!(config.model.kind.as_str(), "ngram" | "uniform")
+}
+
+/// About how much memory it takes to train what `config` says, in bytes.
+pub(crate) fn memory(config: &Config, data: &Prepared) -> Result<u64> {
+    let vocab_size = data.tokenizer.vocab_size();
+    if is_counted(config) {
+        let ngram = crate::config::ngram_config(&config.model, None, None)?;
+        return Ok(Counts::memory(data.train.ids.len(), vocab_size, ngram.order));
+    }
+    let neural = crate::architecture::neural_config(config, vocab_size)?;
+    Ok(neural.estimate_bytes(config.train.batch_size, config.train.block_size))
+}
+
+/// Makes a warm-up that only the config asks for fit a length of the run that was said; gives what there is to say about
+/// what the run is too short for.
+///
+/// # Errors
+/// A text that is too short to train on.
+pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<String>> {
+    let train = &loaded.config.train;
+    let tokens = data.train.ids.len();
+    if is_counted(&loaded.config)
+        || data.train.unit == surprisal_text::Unit::Stream && tokens <= train.block_size
+    {
+        return Ok(Vec::new());
+    }
+    let batches = surprisal_text::Batches::new(data.train.clone(), train.block_size, train.seed)?;
+    let Length::Steps(steps) = Length::of(train, &batches) else { return Ok(Vec::new()) };
+    let mut notices = Vec::new();
+    let said = config::LENGTHS.iter().find_map(|key| loaded.said(&format!("train.{key}")));
+    let (warmup, tenth) = (loaded.config.optim.warmup, steps / 10);
+    if warmup > 0 && warmup >= steps {
+        notices.push(match said.filter(|_| loaded.said("optim.warmup").is_none()) {
+            Some(said) => {
+                loaded.config.optim.warmup = tenth;
+                format!("optim.warmup = {tenth}, a tenth of the run, follows {said}; it was {warmup}")
+            }
+            None => format!(
+                "the run has {} and optim.warmup = {warmup}: the learning rate never reaches optim.lr. A tenth of \
+                 the run would be optim.warmup = {tenth}",
+                many(steps as u64, "step")
+            ),
+        });
+    }
+    for (key, every) in [
+        ("eval.every_steps", loaded.config.eval.every_steps),
+        ("checkpoint.every_steps", loaded.config.checkpoint.every_steps),
+    ] {
+        if let Some(said) = loaded.said(key).filter(|_| every > steps) {
+            notices.push(format!(
+                "{said} is more than the run's {}: only its end counts",
+                many(steps as u64, "step")
+            ));
+        }
+    }
+    Ok(notices)
+}
+
+/// What is to be trained, checked against the data and the machine's memory.
+enum Plan {
+    Counted,
+    Neural(surprisal_model::neural::NeuralConfig),
+}
+
+impl Plan {
+    fn of(config: &Config, data: &Prepared) -> Result<Self> {
+        let needed = memory(config, data)?;
+        if is_counted(config) {
+            let hint = "make the order (model.order) or the text (data.train_fraction) smaller";
+            crate::memory::check(needed, "counting this text", hint)?;
+            return Ok(Self::Counted);
+        }
+        let hint =
+            "make the model (n_layer, n_embd), the batch (batch_size, block_size) or the vocabulary smaller";
+        crate::memory::check(needed, &format!("training this {}", config.model.kind), hint)?;
+        let neural = crate::architecture::neural_config(config, data.tokenizer.vocab_size())?;
+        let train = &config.train;
+        let tokens = data.train.ids.len();
+        if data.train.unit == surprisal_text::Unit::Stream && tokens <= train.block_size {
+            return Err(Error::failed(format!(
+                "the training text has {}, too few for one window of block_size = {}",
+                many(tokens as u64, "token"),
+                train.block_size
+            ))
+            .hint("give more text, or set a smaller train.block_size"));
+        }
+        Ok(Self::Neural(neural))
+    }
+}
+
+/// What the parts of a run share.
+struct Run<'a> {
+    config: &'a Config,
+    /// What config.toml holds, or is to hold.
+    text: String,
+    identity: Identity,
+    data: &'a Prepared,
+    folder: &'a RunWriter,
+    ctx: &'a Context<'a>,
+    audit: usize,
+    started: std::time::Instant,
+}
+
+impl Run<'_> {
+    fn train(&self, plan: Plan, from: Option<&Checkpoint>) -> Result<RunSummary> {
+        let record = self.begin(from)?;
+        self.work(plan, from, record)
+    }
+
+    /// The files that a run has from its first moment; a resumed run has them, and its record is cut back to where
+    /// the checkpoint was made.
+    fn begin(&self, from: Option<&Checkpoint>) -> Result<Record<'_>> {
+        let offset = match from {
+            Some(checkpoint) => saved::metrics_offset(checkpoint, &self.identity)?,
+            None => {
+                let text = &self.text;
+                self.folder.write_config(&format!(
+                    "# The settings of this run, with every default filled in.\n\n{text}"
+                ))?;
+                self.folder.write_tokenizer(&self.data.tokenizer.to_json()?)?;
+                0
+            }
+        };
+        let mut record = Record::new(self.folder.open_metrics(offset)?, self.ctx);
+        let folder = self.folder.root().to_owned();
+        record
+            .event(&Event::Opened(Opened { folder, resumed_at: from.map(|checkpoint| checkpoint.step) }))?;
+        Ok(record)
+    }
+
+    /// Trains, saves, judges.
+    fn work(&self, plan: Plan, from: Option<&Checkpoint>, mut record: Record<'_>) -> Result<RunSummary> {
+        let Self { config, data, folder, ctx, .. } = *self;
+        if from.is_none() {
+            record.event(&Event::Started(Started {
+                version: crate::VERSION,
+                kind: config.model.kind.clone(),
+                tokenizer: data.tokenizer.kind().to_string(),
+                vocab_size: data.tokenizer.vocab_size(),
+                train_tokens: data.train.scored(),
+                val_tokens: data.val.scored(),
+                seed: config.train.seed,
+                texts: TextHashes {
+                    train: identity::text_hash(&data.train),
+                    val: identity::text_hash(&data.val),
+                },
+                opening: data.opening()?,
+                identity: self.identity.clone(),
+                source_entropy: data.source_nats.map(|nats| nats / data.val.scored() as f64),
+            }))?;
+            counted::baselines(data, ctx.pool, &mut record)?;
+        }
+        let (model, evaluation, account): (Box<dyn LanguageModel>, Evaluation, Account) = match plan {
+            Plan::Counted => counted::train(config, data, folder, ctx.pool, &mut record)?,
+            Plan::Neural(neural_config) => {
+                let neural = weights::initialise(config, &neural_config)?;
+                let mut trainer = neural::Trainer {
+                    config,
+                    data,
+                    ctx,
+                    record: &mut record,
+                    audit: self.audit,
+                    folder,
+                    saver: checkpoint::Saver::new(folder, &config.checkpoint, &self.identity),
+                    last: None,
+                    done: ctx.control.asked(),
+                };
+                let (lm, evaluation, account) = trainer.run(neural, from)?;
+                (Box::new(lm), evaluation, account)
+            }
+        };
+        self.sample(model.as_ref(), &mut record)?;
+        let summary = RunSummary {
+            eval: evaluation,
+            parameters: account.parameters,
+            train_seconds: account.train_seconds,
+            wall_seconds: self.started.elapsed().as_secs_f64(),
+            tokens_per_second: account.tokens_per_second,
+            epochs: account.epochs,
+            steps: account.steps,
+            run: folder.root().to_owned(),
+        };
+        record.event(&Event::Finished(summary.clone()))?;
+        Ok(summary)
+    }
+
+    /// A short sample, so that a person sees what the numbers mean.
+    fn sample(&self, model: &dyn LanguageModel, record: &mut Record<'_>) -> Result<()> {
+        let Self { config, data, .. } = *self;
+        if config.sample.tokens == 0 {
+            return Ok(());
+        }
+        let temperature = config.sample.temperature;
+        let sampling = Sampling::new(temperature, None, None)?;
+        let mut text = String::new();
+        let emit = |piece: &str| {
+            text.push_str(piece);
+            Ok(())
+        };
+        let (tokens, seed) = (config.sample.tokens, config.train.seed);
+        if let Err(failure) =
+            generation::write(model, &data.tokenizer, &data.opening()?, tokens, sampling, seed, emit)
+        {
+            record.event(&Event::Noted(Note::SampleEnded(failure.message)))?;
+        }
+        record.event(&Event::Sampled(Sampled { text, temperature, seed, step: None }))
+    }
+}
+
+/// Creates the run folder that was asked for, or the next free one in `runs/`.
+fn open_folder(request: &Request) -> Result<RunWriter> {
+    if let Some(out) = &request.out {
+        return Ok(RunWriter::create(out)?);
+    }
+    let stem = name(&request.settings);
+    for number in 1.. {
+        let name = if number == 1 { stem.clone() } else { format!("{stem}-{number}") };
+        let path = Path::new("runs").join(name);
+        if path.exists() {
+            continue;
+        }
+        match RunWriter::create(path) {
+            // Another run has taken it meanwhile.
+            Err(StoreError::Occupied { .. } | StoreError::Locked { .. }) => {}
+            created => return Ok(created?),
+        }
+    }
+    Err(Error::failed("every name in runs/ is taken"))
+}
+
+/// What a run is called that nobody named.
+fn name(loaded: &Loaded) -> String {
+    let first = loaded.path.as_ref().or(loaded.config.data.train.first());
+    let stem = first.and_then(|path| path.file_stem());
+    stem.map_or_else(|| "default".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+fn has_model(folder: &RunWriter) -> bool {
+    std::fs::read_dir(folder.model()).is_ok_and(|mut entries| entries.next().is_some())
+        || std::fs::read_dir(folder.checkpoints()).is_ok_and(|mut entries| entries.next().is_some())
+}

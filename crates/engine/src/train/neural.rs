@@ -1,0 +1,315 @@
+//! Training by gradient descent: the loop, and nothing but the loop.
+
+use std::time::{Duration, Instant};
+
+use surprisal_loss::CrossEntropy;
+use surprisal_model::neural::{Neural, NeuralLm};
+use surprisal_ops::Precision;
+use surprisal_store::checkpoint::Checkpoint;
+use surprisal_store::run::RunWriter;
+use surprisal_text::Batches;
+
+use super::checkpoint::{self, Saver};
+use super::divergence;
+use super::length::Position;
+use super::optimiser::Optimiser;
+use super::record::Record;
+use super::spikes::Spikes;
+use super::state::{Account, Best, State};
+use super::step::{Step, Sums};
+use super::targets::SoftTargets;
+use super::weights::{restore, weights};
+use crate::config::{Config, Shards};
+use crate::control::Requests;
+use crate::data::Prepared;
+use crate::error::{Advice, Error, Kind, Result};
+use crate::evaluate::evaluate;
+use crate::evaluation::Evaluation;
+use crate::events::{self, Context, Event, Length, Note};
+use crate::runs;
+use crate::schedule::{Schedule, Shape};
+use crate::streams::dropout_seed;
+
+mod report;
+
+/// How often a run that is paused looks whether it may go on.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Everything a training run works with.
+pub(crate) struct Trainer<'a, 'r> {
+    pub(crate) config: &'a Config,
+    pub(crate) data: &'a Prepared,
+    pub(crate) ctx: &'a Context<'a>,
+    pub(crate) record: &'a mut Record<'r>,
+    /// How many steps' gradients and updates are still to be listed.
+    pub(crate) audit: usize,
+    pub(crate) folder: &'a RunWriter,
+    pub(crate) saver: Saver<'a>,
+    /// The update made last, and its place in the data.
+    pub(crate) last: Option<(Position, divergence::Update)>,
+    /// What of the control's requests is done.
+    pub(crate) done: Requests,
+}
+
+impl Trainer<'_, '_> {
+    /// Trains `neural` to the end and leaves the best weights in it.
+    ///
+    /// # Errors
+    /// Divergence (exit code 3), a failure of the tensor library, a file that cannot be written.
+    pub(crate) fn run(
+        &mut self,
+        mut neural: Neural,
+        from: Option<&Checkpoint>,
+    ) -> Result<(NeuralLm, Evaluation, Account)> {
+        let config = self.config;
+        let train = &config.train;
+        let parameters = neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum();
+        let batches = Batches::new(self.data.train.clone(), train.block_size, train.seed)?;
+        let length = Length::of(train, &batches);
+        let vocab_size = self.data.tokenizer.vocab_size();
+        let loss = SoftTargets::prepare(&config.loss, &self.data.train, vocab_size, self.ctx.pool)?;
+        self.introduce(&neural, &batches, length, parameters)?;
+
+        let optimiser = Optimiser::new(&neural, &config.optim, precision(config), shards(config))?;
+        neural.stop_when(self.ctx.control.flag());
+        let mut state = State {
+            lm: NeuralLm { neural, stride: config.eval.stride.unwrap_or(1) },
+            optimiser,
+            position: Position::default(),
+            recent: Sums::default(),
+            best: None,
+            stale: 0,
+            train_seconds: 0.0,
+            tokens: 0,
+            spikes: Spikes::default(),
+        };
+        if let Some(checkpoint) = from {
+            checkpoint::resume(&mut state, checkpoint)?;
+            self.record.event(&Event::Resumed { step: state.optimiser.step })?;
+        }
+        // Until the model is saved.
+        let _steps = self.ctx.control.steps();
+        // Nothing, unless a signal came into the last evaluation before the checkpoint.
+        let mut last = if from.is_some() && state.recent.tokens > 0 {
+            self.judge(&mut state, &batches, length)?
+        } else {
+            None
+        };
+        if self.ctx.control.is_stopped() {
+            // Nothing has changed since the checkpoint, or since the beginning.
+            return Err(stopped(state.optimiser.step));
+        }
+        // Asked before each step, not after: a run that is resumed where it had lost its patience ends there, too.
+        while length.progress(state.optimiser.step, state.train_seconds) < 1.0
+            && !self.out_of_patience(&state)
+        {
+            while self.ctx.control.is_paused() {
+                std::thread::sleep(PAUSE);
+            }
+            self.step(&mut state, &batches, &loss, length)
+                .or_else(|failure| self.keep_last_good(&state, failure))?;
+            let step = state.optimiser.step;
+            if let Some(evaluation) = self.judge(&mut state, &batches, length)? {
+                last = Some(evaluation);
+            }
+            let (stop, asked) = (self.ctx.control.is_stopped(), self.ctx.control.asked());
+            if asked.samples > self.done.samples && !stop {
+                self.sample(&state)?;
+            }
+            let wanted = stop || asked.checkpoints > self.done.checkpoints;
+            self.done = asked;
+            if self.saver.due(step, state.best.is_some()) || wanted {
+                // A checkpoint that is not worth going back to would push out one that is.
+                self.check_finite(&state, &batches)
+                    .or_else(|failure| self.keep_last_good(&state, failure))?;
+                self.record.save(&state, &mut self.saver)?;
+            }
+            if stop {
+                return Err(stopped(step));
+            }
+        }
+        self.record.event(&Event::Trained { step: state.optimiser.step })?;
+        if self.out_of_patience(&state) {
+            self.note(Note::StoppedEarly { patience: train.patience })?;
+        }
+        let mut evaluation = match last {
+            Some(evaluation) => evaluation,
+            // Resumed after its last step, which its checkpoint is of.
+            None => self.evaluate(&state.lm).map_err(|failure| {
+                if self.ctx.control.is_stopped() { stopped(state.optimiser.step) } else { failure }
+            })?,
+        };
+        let older = |best: &&Best| best.step != state.optimiser.step;
+        let kept = |best: &&Best| train.select == "best" && (older(best) || config.optim.ema > 0.0);
+        if let Some(best) = state.best.as_ref().filter(kept) {
+            if older(&best) {
+                self.note(Note::KeptBest { step: best.step, nats_per_token: best.nats_per_token })?;
+            }
+            let current = weights(&state.lm.neural)?;
+            restore(&state.lm.neural, &best.weights)?;
+            let judged = self.evaluate(&state.lm);
+            if judged.is_err() && self.ctx.control.is_stopped() {
+                restore(&state.lm.neural, &current)?;
+                self.record.save(&state, &mut self.saver)?;
+                return Err(stopped(state.optimiser.step));
+            }
+            evaluation = judged?;
+        }
+        crate::models::save_neural(self.folder, &self.data.tokenizer, &state.lm.neural)?;
+        let account = Account {
+            parameters,
+            train_seconds: state.train_seconds,
+            tokens_per_second: state.tokens as f64 / state.train_seconds,
+            epochs: state.position.epochs(&batches),
+            steps: state.optimiser.step,
+        };
+        Ok((state.lm, evaluation, account))
+    }
+
+    /// Evaluates if that is due after the step made last. `None` where it is not, or where a signal ends it: then it is due
+    /// when the run goes on.
+    fn judge(&mut self, state: &mut State, batches: &Batches, length: Length) -> Result<Option<Evaluation>> {
+        let (eval, step) = (&self.config.eval, state.optimiser.step);
+        let done = length.progress(step, state.train_seconds) >= 1.0;
+        let asked = eval.every_steps > 0 && step.is_multiple_of(eval.every_steps);
+        let Position { epoch, row } = state.position;
+        let ends_epochs = row == 0 && eval.every_epochs > 0 && epoch.is_multiple_of(eval.every_epochs);
+        if !(done || ends_epochs || asked) {
+            return Ok(None);
+        }
+        self.report(state, batches, length).or_else(|failure| self.keep_last_good(state, failure))
+    }
+
+    fn out_of_patience(&self, state: &State) -> bool {
+        let patience = self.config.train.patience;
+        patience > 0 && state.stale >= patience
+    }
+
+    /// Divergence may show in the parameters before it shows in a loss.
+    fn check_finite(&self, state: &State, batches: &Batches) -> Result<()> {
+        match self.last {
+            Some(last) if !state.is_finite()? => Err(self.diverged(last, batches)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// The failure that the update made last turned out to be, once its batch is kept.
+    fn diverged(&self, (at, made): (Position, divergence::Update), batches: &Batches) -> Result<Error> {
+        let portion = at.batches(batches, &self.config.train, made.done);
+        made.keep(&portion, &self.data.tokenizer, self.folder)?;
+        Ok(made.failure())
+    }
+
+    /// Adds to a divergence what can be gone back to; any other failure stays as it is.
+    fn keep_last_good<T>(&mut self, state: &State, mut failure: Error) -> Result<T> {
+        if failure.kind == Kind::Diverged {
+            let kept = divergence::last_good(state, &mut self.saver, self.record, self.folder)?;
+            failure.message.push_str(&format!("; {kept}"));
+            failure.advice = Some(runs::tamer(self.folder.root(), self.config));
+        }
+        Err(failure)
+    }
+
+    /// One update.
+    fn step(
+        &mut self,
+        state: &mut State,
+        batches: &Batches,
+        (loss, targets): &(CrossEntropy, Option<SoftTargets>),
+        length: Length,
+    ) -> Result<()> {
+        let started = Instant::now();
+        let config = self.config;
+        let step = state.optimiser.step;
+        let schedule = Schedule {
+            lr: config.optim.lr,
+            min_lr: config.optim.min_lr,
+            warmup: config.optim.warmup,
+            shape: Shape::named(&config.optim.schedule, config.optim.cooldown).unwrap_or(Shape::Constant),
+        };
+        let lr = match length {
+            Length::Steps(steps) => schedule.at_step(step, steps),
+            Length::Budget(_) => schedule.at(step, length.progress(step, state.train_seconds)),
+        };
+        let (targets, penalty) = (targets.as_ref(), config.loss.confidence_penalty);
+        let precision = precision(config);
+        let update =
+            Step { neural: &state.lm.neural, loss, targets, penalty, precision, pool: self.ctx.pool };
+        let portion = state.position.batches(batches, &config.train, step);
+        let mut made = divergence::Update { done: step, objective: f64::NAN, norm: f64::NAN, lr };
+        let masks = dropout_seed(config.train.seed, step);
+        let sums = match update.gradients(&portion, masks, &mut state.optimiser.gradients) {
+            Ok(sums) => {
+                made.norm = state.optimiser.gather(&state.lm.neural, self.ctx.pool)?;
+                made.objective = sums.objective / sums.tokens as f64;
+                sums
+            }
+            Err(failure) if failure.kind == Kind::Diverged => Sums::default(),
+            Err(failure) => return Err(failure),
+        };
+        if !(made.objective.is_finite() && made.norm.is_finite()) {
+            made.keep(&portion, &self.data.tokenizer, self.folder)?;
+            return Err(made.failure());
+        }
+        let spike = state.spikes.judge(made.objective, config.optim.skip_spikes);
+        self.last = Some((state.position, made));
+        if let Some(mean) = spike.or_else(|failure| {
+            made.keep(&portion, &self.data.tokenizer, self.folder)?;
+            Err(failure)
+        })? {
+            self.pass_over(state, made, mean)?;
+        } else {
+            let audited = self.audit > 0;
+            self.audit = self.audit.saturating_sub(1);
+            let before = if audited { weights(&state.lm.neural)? } else { Vec::new() };
+            state.optimiser.update(&state.lm.neural, lr, made.norm, self.ctx.pool)?;
+            if audited {
+                self.list_gradients(state, &before)?;
+            }
+        }
+        state.recent.add(&sums);
+        state.tokens += sums.tokens as u64;
+        state.position.advance(batches, &config.train, step);
+        state.train_seconds += started.elapsed().as_secs_f64();
+        self.record.event(&Event::Step(events::Step {
+            step: state.optimiser.step,
+            progress: length.progress(state.optimiser.step, state.train_seconds),
+            train_nll: state.recent.nll / state.recent.tokens as f64,
+            tokens_per_second: state.tokens as f64 / state.train_seconds,
+            train_seconds: state.train_seconds,
+        }))
+    }
+
+    /// Counts the step without making it: weights and moments stay as they are.
+    fn pass_over(&mut self, state: &mut State, update: divergence::Update, mean: f64) -> Result<()> {
+        state.optimiser.step += 1;
+        let (step, objective) = (state.optimiser.step, update.objective);
+        self.record.event(&Event::Skipped { step, objective, mean })
+    }
+
+    fn note(&mut self, note: Note) -> Result<()> {
+        self.record.event(&Event::Noted(note))
+    }
+
+    fn evaluate(&self, lm: &NeuralLm) -> Result<Evaluation> {
+        evaluate(lm, &self.data.val, self.data.tokenizer.unk(), self.data.source_nats, self.ctx.pool)
+    }
+}
+
+fn stopped(step: usize) -> Error {
+    let (message, advice) = match step {
+        0 => ("stopped before the first step".to_owned(), Advice::Again),
+        _ => (format!("stopped after step {step}; the checkpoint is saved"), Advice::Resume),
+    };
+    Error { kind: Kind::Stopped, message, advice: Some(advice) }
+}
+
+/// How many parts a batch is cut into.
+fn shards(config: &Config) -> usize {
+    if let Shards::Fixed(shards) = config.train.shards { shards } else { 1 }
+}
+
+/// `train.precision`.
+pub(crate) fn precision(config: &Config) -> Precision {
+    if config.train.precision == "bf16" { Precision::Bf16 } else { Precision::F32 }
+}

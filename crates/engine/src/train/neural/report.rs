@@ -1,0 +1,150 @@
+//! What a run tells of itself: what it is about to do, where it stands, what looks wrong.
+
+use surprisal_model::neural::Neural;
+use surprisal_text::Batches;
+
+use super::{Trainer, precision, shards};
+use crate::error::Result;
+use crate::evaluation::Evaluation;
+use crate::events::{Evaluated, Event, Length, Overfitting, ParameterAudit, Planned, Sampled};
+use crate::generation;
+use crate::train::audit;
+use crate::train::length;
+use crate::train::optimiser::groups;
+use crate::train::state::{Best, State};
+use crate::train::step::Sums;
+use crate::train::weights::weights;
+
+impl Trainer<'_, '_> {
+    /// Tells what is about to happen.
+    pub(super) fn introduce(
+        &mut self,
+        neural: &Neural,
+        batches: &Batches,
+        length: Length,
+        parameters: u64,
+    ) -> Result<()> {
+        let config = self.config;
+        let train = &config.train;
+        self.record.event(&Event::Planned(Planned {
+            kind: config.model.kind.clone(),
+            parameters,
+            steps_an_epoch: length::updates(batches, train, 0, train.ramp_steps),
+            rows: train.batch_size * train.grad_accumulation,
+            block_size: train.block_size,
+            shards: shards(config),
+            threads: self.ctx.pool.threads(),
+            groups: groups(neural, &config.optim),
+            loss: config.loss.clone(),
+            vocab_size: self.data.tokenizer.vocab_size(),
+            smoothed: !config.loss.is_plain(),
+            source_known: self.data.source_nats.is_some(),
+            slow_bf16: !precision(config).is_fast(),
+            length,
+        }))
+    }
+
+    /// The gradient audit of the step just made; `before` are the weights it started from.
+    pub(super) fn list_gradients(&mut self, state: &State, before: &[Vec<f32>]) -> Result<()> {
+        let mut listed = Vec::new();
+        for (i, (parameter, before)) in state.lm.neural.parameters().iter().zip(before).enumerate() {
+            let update: Vec<f32> =
+                parameter.read(|now| now.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<f32>>())?;
+            let mut entry = ParameterAudit {
+                name: parameter.name.clone(),
+                values: before.len(),
+                weight_norm: audit::norm(before),
+                gradient_norm: audit::norm(state.optimiser.gradient(i).as_deref().unwrap_or_default()),
+                update_norm: audit::norm(&update),
+                flag: None,
+            };
+            entry.judge();
+            listed.push(entry);
+        }
+        let step = state.optimiser.step;
+        self.record.event(&Event::Audited { step, parameters: listed })
+    }
+
+    /// Evaluates, tells of it, keeps the weights when they are the best; `None`, and nothing of this, where a signal ends
+    /// the evaluation.
+    pub(super) fn report(
+        &mut self,
+        state: &mut State,
+        batches: &Batches,
+        length: Length,
+    ) -> Result<Option<Evaluation>> {
+        // A running mean of the weights, where there is one, is what is judged and kept.
+        state.optimiser.swap_average(&state.lm.neural)?;
+        let evaluation = match self.evaluate(&state.lm) {
+            Err(_) if self.ctx.control.is_stopped() => {
+                state.optimiser.swap_average(&state.lm.neural)?;
+                return Ok(None);
+            }
+            evaluation => evaluation?,
+        };
+        let nats_per_token = evaluation.nats_per_token();
+        let step = state.optimiser.step;
+        if let Some(last) = self.last.filter(|_| !nats_per_token.is_finite()) {
+            return Err(self.diverged(last, batches)?);
+        }
+        let best = state.best.as_ref().is_none_or(|best| nats_per_token < best.nats_per_token);
+        if best {
+            state.best = Some(Best { nats_per_token, step, weights: weights(&state.lm.neural)? });
+            state.stale = 0;
+        } else {
+            state.stale += 1;
+        }
+        state.optimiser.swap_average(&state.lm.neural)?;
+        let tokens = state.recent.tokens as f64;
+        let train_nll = state.recent.nll / tokens;
+        self.record.event(&Event::Evaluated(Evaluated {
+            epoch: state.position.epochs(batches),
+            step,
+            objective: state.recent.objective / tokens,
+            train_nll,
+            eval: evaluation,
+            best,
+            train_seconds: state.train_seconds,
+            tokens_per_second: state.tokens as f64 / state.train_seconds,
+            left_seconds: length.left_seconds(step, state.train_seconds),
+        }))?;
+        self.notice_overfitting(state, train_nll, nats_per_token)?;
+        state.recent = Sums::default();
+        Ok(Some(evaluation))
+    }
+
+    /// Says so once validation has turned: several evaluations since the best, while the training text is fitted
+    /// better than the validation text.
+    fn notice_overfitting(&mut self, state: &State, train_nll: f64, nats_per_token: f64) -> Result<()> {
+        const TURNED: usize = 3;
+        // A training loss that has risen, too, is no overfitting.
+        let is_fitted = |best: &&Best| train_nll < nats_per_token && train_nll < best.nats_per_token;
+        let Some(best) = state.best.as_ref().filter(|_| state.stale == TURNED).filter(is_fitted) else {
+            return Ok(());
+        };
+        self.record.event(&Event::Overfitting(Overfitting {
+            step: state.optimiser.step,
+            best_step: best.step,
+            best_nats_per_token: best.nats_per_token,
+            nats_per_token,
+            train_nll,
+            best_is_kept: self.config.train.select == "best",
+            evaluations: TURNED,
+        }))
+    }
+
+    /// A little of what the model writes by now.
+    pub(super) fn sample(&mut self, state: &State) -> Result<()> {
+        let opening = self.data.opening()?;
+        let step = state.optimiser.step;
+        match generation::of_the_moment(&state.lm, &self.data.tokenizer, &opening, step as u64) {
+            Ok((text, temperature)) => {
+                let seed = step as u64;
+                self.record.event(&Event::Sampled(Sampled { text, temperature, seed, step: Some(step) }))
+            }
+            // Nobody waits for the rest of it.
+            Err(_) if self.ctx.control.is_stopped() => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+}

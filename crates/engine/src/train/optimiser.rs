@@ -1,0 +1,217 @@
+//! The optimisers over the parameters of a model, with all their state in plain vectors that a checkpoint can hold.
+//!
+//! Decay is decoupled (Loshchilov & Hutter 2019) and applies to matrices and embeddings only. `l2` adds the gradient of
+//! ½·l2·‖θ‖² of the same parameters to theirs, which is the MAP estimate under a Gaussian prior; under Adam the two
+//! are not the same, because Adam rescales whatever is in the gradient. Muon is for the hidden matrices; what is no hidden
+//! matrix (embeddings, head, norms, biases) is left to AdamW beside it.
+
+use surprisal_kernels::muon::Muon;
+use surprisal_kernels::optim;
+use surprisal_model::neural::{Neural, Parameter};
+use surprisal_ops::Precision;
+use surprisal_ops::gradients::{Gradient, Gradients};
+use surprisal_platform::threads::Pool;
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::events::{Group, Groups};
+
+/// How one parameter is updated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    AdamW,
+    Sgd,
+    Muon,
+}
+
+impl Rule {
+    fn of(kind: &str, parameter: &Parameter) -> Self {
+        match kind {
+            "sgd" => Self::Sgd,
+            "muon" if !parameter.hidden.is_empty() => Self::Muon,
+            _ => Self::AdamW,
+        }
+    }
+}
+
+/// One parameter's state; what its rule does not need is empty.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Slot {
+    rule: Rule,
+    /// Running mean of the gradient (SGD: its running sum).
+    pub(crate) m: Vec<f32>,
+    /// Running mean of its square.
+    pub(crate) v: Vec<f32>,
+    /// Running mean of the weights.
+    pub(crate) average: Vec<f32>,
+}
+
+impl Slot {
+    /// The state by name, as a checkpoint holds it.
+    pub(crate) fn state(&self) -> [(&'static str, &Vec<f32>); 3] {
+        [("m.", &self.m), ("v.", &self.v), ("average.", &self.average)]
+    }
+
+    /// [`Self::state`] to be filled.
+    pub(crate) fn state_mut(&mut self) -> [(&'static str, &mut Vec<f32>); 3] {
+        [("m.", &mut self.m), ("v.", &mut self.v), ("average.", &mut self.average)]
+    }
+}
+
+/// The optimiser and its state.
+#[derive(Debug)]
+pub(crate) struct Optimiser {
+    settings: config::Optim,
+    precision: Precision,
+    /// In the order of the model's parameters.
+    pub(crate) slots: Vec<Slot>,
+    /// The gradients of each shard; after [`Self::gather`], their sum is in the first that has any.
+    pub(crate) gradients: Vec<Gradients>,
+    /// Updates done so far.
+    pub(crate) step: usize,
+}
+
+impl Optimiser {
+    /// # Errors
+    /// A failure of the tensor library.
+    pub(crate) fn new(
+        neural: &Neural,
+        settings: &config::Optim,
+        precision: Precision,
+        shards: usize,
+    ) -> Result<Self> {
+        let parameters = neural.parameters();
+        let slot = |parameter: &Parameter| -> Result<Slot> {
+            let rule = Rule::of(&settings.kind, parameter);
+            let zeros = |wanted: bool| vec![0.0; if wanted { parameter.var.elem_count() } else { 0 }];
+            let average = if settings.ema > 0.0 { parameter.read(<[f32]>::to_vec)? } else { Vec::new() };
+            Ok(Slot {
+                rule,
+                m: zeros(rule != Rule::Sgd || settings.momentum > 0.0),
+                v: zeros(rule == Rule::AdamW),
+                average,
+            })
+        };
+        let slots = parameters.iter().map(slot).collect::<Result<_>>()?;
+        let shard = || Gradients::new(parameters.iter().map(|parameter| parameter.var.as_tensor()));
+        let gradients = (0..shards).map(|_| shard()).collect();
+        Ok(Self { settings: settings.clone(), precision, slots, gradients, step: 0 })
+    }
+
+    /// Sums the shards' gradients and returns their global norm; parameters are not touched yet.
+    ///
+    /// # Errors
+    /// A parameter that no shard has a gradient for: something cut the graph.
+    pub(crate) fn gather(&self, neural: &Neural, pool: &Pool) -> Result<f64> {
+        let parameters = neural.parameters();
+        let squares = pool.map(parameters.len(), |i| {
+            let mut parts = self.gradients.iter().filter_map(|shard| shard.get(i));
+            let Some(mut sum) = parts.next() else {
+                return Err(Error::failed(format!("no gradient reaches `{}`", parameters[i].name)));
+            };
+            for part in parts {
+                optim::accumulate(&mut sum, &part);
+            }
+            Ok(optim::sum_of_squares(&sum))
+        });
+        // Summed in the parameters' order, so that the norm is the same bits for any number of threads.
+        let mut total = 0.0;
+        for square in squares {
+            total += square?;
+        }
+        Ok(total.sqrt())
+    }
+
+    /// The gathered gradient of parameter `i`.
+    pub(crate) fn gradient(&self, i: usize) -> Option<Gradient<'_>> {
+        self.gradients.iter().find_map(|shard| shard.get(i))
+    }
+
+    /// Clips to `grad_clip` by the global `norm` and updates every parameter in place. `lr` is the scheduled rate; Muon's own
+    /// follows the same schedule.
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub(crate) fn update(&mut self, neural: &Neural, lr: f64, norm: f64, pool: &Pool) -> Result<()> {
+        self.step += 1;
+        let Self { settings, precision, slots, gradients, step } = self;
+        let clip = settings.grad_clip;
+        let grad_scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
+        let step = *step;
+        let parameters = neural.parameters();
+        let results = pool.map_mut(slots, |i, slot| -> Result<()> {
+            let parameter = &parameters[i];
+            let gradient = gradients.iter().find_map(|shard| shard.get(i));
+            let gradient = gradient.as_deref().unwrap_or_default();
+            let weight_decay = if parameter.decay { settings.weight_decay } else { 0.0 };
+            let l2 = if parameter.decay { settings.l2 } else { 0.0 };
+            match slot.rule {
+                Rule::AdamW => {
+                    let [beta1, beta2] = settings.betas;
+                    let (eps, step) = (settings.eps, step as u64);
+                    let rule = optim::AdamW { lr, beta1, beta2, eps, weight_decay, l2, grad_scale, step };
+                    parameter.update(|weights| rule.update(weights, gradient, &mut slot.m, &mut slot.v))?;
+                }
+                Rule::Sgd => {
+                    let (momentum, nesterov) = (settings.momentum, settings.nesterov);
+                    let rule = optim::Sgd { lr, momentum, nesterov, weight_decay, l2, grad_scale };
+                    if slot.m.is_empty() {
+                        let mut none = vec![0.0; gradient.len()];
+                        parameter.update(|weights| rule.update(weights, gradient, &mut none))?;
+                    } else {
+                        parameter.update(|weights| rule.update(weights, gradient, &mut slot.m))?;
+                    }
+                }
+                Rule::Muon => {
+                    let rule = Muon {
+                        lr: lr / settings.lr * settings.muon_lr,
+                        momentum: settings.momentum,
+                        weight_decay,
+                        grad_scale,
+                        precision: *precision,
+                    };
+                    let columns = parameter.var.dims()[1];
+                    parameter.update(|weights| {
+                        rule.update(weights, gradient, &mut slot.m, columns, &parameter.hidden);
+                    })?;
+                }
+            }
+            if settings.ema > 0.0 {
+                // Young averages forget faster, or they would remember the initial weights for long.
+                let decay = settings.ema.min((1.0 + step as f64) / (10.0 + step as f64));
+                parameter.read(|weights| optim::average(&mut slot.average, weights, decay))?;
+            }
+            Ok(())
+        });
+        results.into_iter().collect()
+    }
+
+    /// Exchanges the weights with their running means, where there are any; a second call puts them back.
+    ///
+    /// # Errors
+    /// A failure of the tensor library.
+    pub(crate) fn swap_average(&mut self, neural: &Neural) -> Result<()> {
+        for (parameter, slot) in neural.parameters().iter().zip(&mut self.slots) {
+            if !slot.average.is_empty() {
+                parameter.update(|weights| weights.swap_with_slice(&mut slot.average))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which parameters are updated how.
+pub(crate) fn groups(neural: &Neural, settings: &config::Optim) -> Groups {
+    let group = |which: &dyn Fn(&Parameter) -> bool| {
+        let group = neural.parameters().iter().filter(|parameter| which(parameter));
+        let (tensors, values) = group.fold((0, 0), |(t, n), p| (t + 1, n + p.var.elem_count() as u64));
+        Group { tensors, values }
+    };
+    Groups {
+        weight_decay: settings.weight_decay,
+        l2: settings.l2,
+        decayed: group(&|p| p.decay),
+        plain: group(&|p| !p.decay),
+        muon: (settings.kind == "muon").then(|| group(&|p| Rule::of("muon", p) == Rule::Muon)),
+    }
+}

@@ -1,0 +1,52 @@
+//! What changes while a run trains, and what it comes to.
+
+use serde::Serialize;
+use surprisal_model::neural::NeuralLm;
+
+use super::length::Position;
+use super::optimiser::{Optimiser, Slot};
+use super::spikes::Spikes;
+use super::step::Sums;
+use crate::error::Result;
+
+/// What a finished run reports beside its evaluation.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Account {
+    pub(crate) parameters: u64,
+    pub(crate) train_seconds: f64,
+    pub(crate) tokens_per_second: f64,
+    pub(crate) epochs: f64,
+    pub(crate) steps: usize,
+}
+
+/// What changes from step to step: all that a checkpoint has to hold.
+pub(crate) struct State {
+    pub(crate) lm: NeuralLm,
+    pub(crate) optimiser: Optimiser,
+    pub(crate) position: Position,
+    /// Sums since the last reported line.
+    pub(crate) recent: Sums,
+    /// The best evaluation so far: nats a token, its step, and the weights.
+    pub(crate) best: Option<Best>,
+    /// Evaluations since the best one.
+    pub(crate) stale: usize,
+    pub(crate) train_seconds: f64,
+    /// Tokens trained on.
+    pub(crate) tokens: u64,
+    pub(crate) spikes: Spikes,
+}
+
+impl State {
+    /// Whether the model gives numbers, and the optimiser's state is some.
+    pub(crate) fn is_finite(&self) -> Result<bool> {
+        let mut kept = self.optimiser.slots.iter().flat_map(Slot::state).flat_map(|(_, values)| values);
+        Ok(kept.all(|value| value.is_finite()) && self.lm.neural.is_finite()?)
+    }
+}
+
+/// The best weights so far.
+pub(crate) struct Best {
+    pub(crate) nats_per_token: f64,
+    pub(crate) step: usize,
+    pub(crate) weights: Vec<Vec<f32>>,
+}

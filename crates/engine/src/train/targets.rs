@@ -1,0 +1,295 @@
+//! What a step is trained toward where that is more than one token and a constant: the unigram distribution, the row of a
+//! counted model, or add-k's own interpolation.
+//!
+//! Label smoothing is a counted smoother in disguise (Malagutti et al. 2024). Toward the uniform distribution it is
+//! interpolation with it; toward the unigram distribution it is Jelinek and Mercer's with a fixed weight; and with
+//! ε_h = k|V| / (c(h) + k|V|) for context h it is add-k: each is what a table trained to the end converges to.
+
+use surprisal_loss::{CrossEntropy, IGNORE, Toward};
+use surprisal_model::LanguageModel;
+use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
+use surprisal_platform::threads::Pool;
+use surprisal_text::TokenText;
+
+use crate::config;
+use crate::error::Result;
+
+/// Targets that depend on the context.
+pub(crate) enum SoftTargets {
+    /// ε of the mass goes to this model's row.
+    Rows(Box<NgramModel>),
+    /// Add-k over the token before: how often each was followed by anything, and k.
+    AddK { followed: Vec<u64>, k: f64 },
+}
+
+impl SoftTargets {
+    /// The loss that `settings` ask for, and the targets that it cannot know by itself.
+    ///
+    /// # Errors
+    /// Settings that no loss has; a failure of the counted model.
+    pub(crate) fn prepare(
+        settings: &config::Loss,
+        text: &TokenText,
+        vocab_size: usize,
+        pool: &Pool,
+    ) -> Result<(CrossEntropy, Option<Self>)> {
+        let loss = CrossEntropy::new()
+            .label_smoothing(settings.label_smoothing)?
+            .z_loss(settings.z_loss)?
+            .ignore_index(IGNORE);
+        let counted = |order, smoothing| {
+            let config = NgramConfig { order, smoothing, bos: text.bos(), ..NgramConfig::default() };
+            pool.install(|| NgramModel::estimate(&text.ids, vocab_size, &config))
+        };
+        if settings.add_k > 0.0 {
+            let mut followed = vec![0; vocab_size];
+            for sequence in text.sequences() {
+                for &token in &sequence[..sequence.len() - 1] {
+                    followed[token as usize] += 1;
+                }
+            }
+            // The rows hold the whole target: all of the mass is moved.
+            return Ok((loss.label_smoothing(1.0)?, Some(Self::AddK { followed, k: settings.add_k })));
+        }
+        if settings.label_smoothing == 0.0 {
+            return Ok((loss, None));
+        }
+        match settings.smooth_toward.as_str() {
+            "unigram" => {
+                let unigram: Vec<f64> =
+                    counted(1, Smoothing::Mle)?.next(&[])?.iter().map(|log_prob| log_prob.exp()).collect();
+                Ok((loss.smooth_toward(Toward::Prior(unigram.into()))?, None))
+            }
+            "kneser_ney" => {
+                let model = counted(settings.smooth_order, Smoothing::KneserNey)?;
+                Ok((loss, Some(Self::Rows(Box::new(model)))))
+            }
+            _ => Ok((loss, None)),
+        }
+    }
+
+    /// `loss` for rows of `cols` tokens, with the targets that belong to them.
+    ///
+    /// # Errors
+    /// A failure of the counted model.
+    pub(crate) fn of_rows(
+        &self,
+        loss: &CrossEntropy,
+        inputs: &[u32],
+        targets: &[u32],
+        cols: usize,
+    ) -> Result<CrossEntropy> {
+        let rows = match self {
+            Self::Rows(model) => prior_rows(model, inputs, cols)?,
+            Self::AddK { followed, k } => add_k_rows(followed, *k, inputs, targets),
+        };
+        Ok(loss.clone().smooth_toward(Toward::Prior(rows.into()))?)
+    }
+}
+
+/// π(· | the row so far) for each input, one after the other.
+fn prior_rows(model: &NgramModel, inputs: &[u32], cols: usize) -> Result<Vec<f32>> {
+    let mut rows = Vec::with_capacity(inputs.len() * model.vocab_size());
+    for row in inputs.chunks(cols.max(1)) {
+        let mut session = model.session()?;
+        for token in row {
+            let log_probs = session.feed(std::slice::from_ref(token))?;
+            rows.extend(log_probs.iter().map(|log_prob| log_prob.exp() as f32));
+        }
+    }
+    Ok(rows)
+}
+
+/// (1 − ε_h) δ + ε_h / |V| for each input h and what came after it.
+fn add_k_rows(followed: &[u64], k: f64, inputs: &[u32], targets: &[u32]) -> Vec<f32> {
+    let vocab_size = followed.len();
+    let added = k * vocab_size as f64;
+    let mut rows = Vec::with_capacity(inputs.len() * vocab_size);
+    for (&before, &target) in inputs.iter().zip(targets) {
+        let epsilon = added / (followed[before as usize] as f64 + added);
+        let start = rows.len();
+        rows.resize(start + vocab_size, (epsilon / vocab_size as f64) as f32);
+        if target != IGNORE {
+            rows[start + target as usize] += (1.0 - epsilon) as f32;
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::optimiser::Optimiser;
+    use super::super::step::Step;
+    use super::*;
+    use candle_core::Device;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use surprisal_kernels::optim::AdamW;
+    use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
+    use surprisal_ops::Precision;
+    use surprisal_text::{Batch, Corpus, DataOptions, TokenizerKind, Unit};
+
+    const V: usize = 7;
+
+    /// A text of seven characters whose bigrams are uneven; all are followed by something.
+    fn text() -> TokenText {
+        use std::io::Write;
+        let mut state = 1u32;
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        for _ in 0..900 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let draw = state >> 24;
+            file.write_all(&[b'a' + ((draw * draw * 7) >> 16) as u8]).unwrap();
+        }
+        file.write_all(b"abcdefgabcdefga").unwrap();
+        let path = vec![file.path().to_owned()];
+        let options =
+            DataOptions { train: path.clone(), val: path, unit: Unit::Stream, ..DataOptions::default() };
+        let (tokenizer, text) = Corpus::load(&options).unwrap().tokenize_train(TokenizerKind::Char).unwrap();
+        assert_eq!(tokenizer.vocab_size(), V + usize::from(tokenizer.unk().is_some()));
+        text
+    }
+
+    /// Trains a table to the end, by the very steps that `train` makes.
+    fn trained(settings: &config::Loss, text: &TokenText, vocab_size: usize) -> NeuralLm {
+        let pool = Pool::new(2).unwrap();
+        let cols = text.ids.len() - 1;
+        let config = NeuralConfig::Bigram { vocab_size, block_size: cols };
+        let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1), &Device::Cpu).unwrap();
+        let (loss, targets) = SoftTargets::prepare(settings, text, vocab_size, &pool).unwrap();
+        let batch = Batch {
+            inputs: text.ids[..cols].to_vec(),
+            targets: text.ids[1..].to_vec(),
+            rows: 1,
+            cols,
+            targets_count: cols,
+        };
+        let mut optimiser = Optimiser::new(&neural, &config::Optim::default(), Precision::F32, 1).unwrap();
+        let size = vocab_size * vocab_size;
+        let (mut m, mut v) = (vec![0f32; size], vec![0f32; size]);
+        let steps = 1500;
+        for step in 1..=steps {
+            let penalty = settings.confidence_penalty;
+            let update = Step {
+                neural: &neural,
+                loss: &loss,
+                targets: targets.as_ref(),
+                penalty,
+                precision: Precision::F32,
+                pool: &pool,
+            };
+            update.gradients(std::slice::from_ref(&batch), 0, &mut optimiser.gradients).unwrap();
+            let table = &neural.parameters()[0];
+            let gradient = optimiser.gradients[0].get(0).unwrap().to_vec();
+            let lr = 0.3 * (1.0 - step as f64 / (steps + 1) as f64);
+            let (beta1, beta2, eps) = (0.9, 0.99, 1e-12);
+            let rule = AdamW { lr, beta1, beta2, eps, weight_decay: 0.0, l2: 0.0, grad_scale: 1.0, step };
+            table.update(|weights| rule.update(weights, &gradient, &mut m, &mut v)).unwrap();
+        }
+        NeuralLm { neural, stride: 1 }
+    }
+
+    fn probabilities(model: &dyn LanguageModel, context: u32) -> Vec<f64> {
+        model.next(&[context]).unwrap().iter().map(|log_prob| log_prob.exp()).collect()
+    }
+
+    fn counted(
+        text: &TokenText,
+        vocab_size: usize,
+        order: usize,
+        smoothing: Smoothing,
+        k: f64,
+    ) -> NgramModel {
+        let config = NgramConfig { order, smoothing, k, ..NgramConfig::default() };
+        NgramModel::estimate(&text.ids, vocab_size, &config).unwrap()
+    }
+
+    /// The largest |Δp| between the trained table and `closed(context, maximum likelihood)`, over all contexts.
+    fn distance(settings: &config::Loss, closed: impl Fn(u32, &[f64]) -> Vec<f64>) -> f64 {
+        let text = text();
+        let vocab_size = text.ids.iter().max().map_or(0, |id| *id as usize + 1);
+        let neural = trained(settings, &text, vocab_size);
+        let mle = counted(&text, vocab_size, 2, Smoothing::Mle, 1.0);
+        let seen: std::collections::BTreeSet<u32> = text.ids.iter().copied().collect();
+        let mut worst = 0.0f64;
+        for context in seen {
+            let expected = closed(context, &probabilities(&mle, context));
+            assert!((expected.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+            for (p, q) in expected.iter().zip(probabilities(&neural, context)) {
+                worst = worst.max((p - q).abs());
+            }
+        }
+        worst
+    }
+
+    fn mixed(epsilon: f64, p: &[f64], prior: &[f64]) -> Vec<f64> {
+        p.iter().zip(prior).map(|(p, prior)| (1.0 - epsilon) * p + epsilon * prior).collect()
+    }
+
+    #[test]
+    fn toward_the_unigram_is_jelinek_and_mercer_with_a_fixed_weight() {
+        let settings =
+            config::Loss { label_smoothing: 0.3, smooth_toward: "unigram".into(), ..config::Loss::default() };
+        let text = text();
+        let vocab_size = text.ids.iter().max().map_or(0, |id| *id as usize + 1);
+        let unigram: Vec<f64> = counted(&text, vocab_size, 1, Smoothing::Mle, 1.0)
+            .next(&[])
+            .unwrap()
+            .iter()
+            .map(|q| q.exp())
+            .collect();
+        let worst = distance(&settings, |_, p| mixed(0.3, p, &unigram));
+        assert!(worst < 1e-3, "max |Δp| = {worst}");
+        // It is not smoothing toward the uniform distribution: the test can fail.
+        let uniform = vec![1.0 / vocab_size as f64; vocab_size];
+        assert!(distance(&settings, |_, p| mixed(0.3, p, &uniform)) > 0.01);
+    }
+
+    #[test]
+    fn toward_kneser_and_ney_is_interpolation_with_their_row() {
+        let settings = config::Loss {
+            label_smoothing: 0.4,
+            smooth_toward: "kneser_ney".into(),
+            ..config::Loss::default()
+        };
+        let text = text();
+        let vocab_size = text.ids.iter().max().map_or(0, |id| *id as usize + 1);
+        let prior = counted(&text, vocab_size, 2, Smoothing::KneserNey, 1.0);
+        let worst = distance(&settings, |context, p| mixed(0.4, p, &probabilities(&prior, context)));
+        assert!(worst < 1e-3, "max |Δp| = {worst}");
+    }
+
+    #[test]
+    fn epsilon_by_context_is_add_k() {
+        let settings = config::Loss { add_k: 2.5, ..config::Loss::default() };
+        let text = text();
+        let vocab_size = text.ids.iter().max().map_or(0, |id| *id as usize + 1);
+        let add_k = counted(&text, vocab_size, 2, Smoothing::AddK, 2.5);
+        let worst = distance(&settings, |context, _| probabilities(&add_k, context));
+        assert!(worst < 1e-3, "max |Δp| = {worst}");
+    }
+
+    #[test]
+    fn the_confidence_penalty_settles_where_its_gradient_vanishes() {
+        let beta = 0.2;
+        let settings = config::Loss { confidence_penalty: beta, ..config::Loss::default() };
+        let text = text();
+        let vocab_size = text.ids.iter().max().map_or(0, |id| *id as usize + 1);
+        let neural = trained(&settings, &text, vocab_size);
+        let mle = counted(&text, vocab_size, 2, Smoothing::Mle, 1.0);
+        for context in 0..vocab_size as u32 {
+            if !text.ids[..text.ids.len() - 1].contains(&context) {
+                continue;
+            }
+            let (p, q) = (probabilities(&mle, context), probabilities(&neural, context));
+            let entropy: f64 = q.iter().map(|q| -q * q.ln()).sum();
+            for (p, q) in p.iter().zip(&q) {
+                // q − p + β q (ln q + H) = 0.
+                let slope = q - p + beta * q * (q.ln() + entropy);
+                assert!(slope.abs() < 1e-3, "{slope} at p = {p}, q = {q}");
+            }
+            let of = |d: &[f64]| d.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum::<f64>();
+            assert!(of(&q) > of(&p), "the penalised model hesitates more");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The examples do what they say.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
+
+use std::process::Command;
+
+/// What the example prints; `cargo test` has built it beside the tests.
+fn shown(name: &str) -> String {
+    let tests = std::env::current_exe().unwrap();
+    let example = tests.parent().unwrap().with_file_name("examples").join(name);
+    let output = Command::new(example.with_extension(std::env::consts::EXE_EXTENSION)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_run_is_told_by_events_of_ones_own() {
+    let shown = shown("train");
+    for part in ["uniform: ", "bigram MLE: ", "step 100: ", "step 300: ", "it writes: ", "perplexity "] {
+        assert!(shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
+fn a_run_is_stopped_from_outside_opens_and_goes_on() {
+    let shown = shown("stop");
+    for part in ["the checkpoint is saved", "it opens: bigram", "and goes on, to 2000 steps"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
+fn a_sentence_is_less_surprising_than_its_words_in_disorder() {
+    let shown = shown("score");
+    let nats: Vec<f64> = shown.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(nats.len() == 2 && nats[0] < nats[1], "{shown}");
+}

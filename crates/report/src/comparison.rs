@@ -1,0 +1,307 @@
+//! The report of a comparison.
+
+use std::path::Path;
+
+use maud::{Markup, html};
+use surprisal_engine::store::read::{read_regular, regular_text};
+
+use super::page::{facts, page, table};
+use super::parts::{self, hash};
+use super::plot;
+use surprisal_engine::compare::Comparison;
+use surprisal_engine::compare::cell::{Finished, Text};
+use surprisal_engine::compare::measure::Measure;
+use surprisal_engine::compare::summary::{Difference, Row};
+use surprisal_engine::compare::tables;
+use surprisal_engine::error::Result;
+
+/// Cards of calibration and samples, at most so many: a report is to be read.
+const MOST_CARDS: usize = 40;
+
+/// The page.
+///
+/// # Errors
+/// A figure that cannot be drawn; a file that cannot be read.
+pub fn render_comparison(comparison: &Comparison) -> Result<String> {
+    let Comparison { name, rows, differences, root, .. } = comparison;
+    let texts: Vec<&Text> = (0..rows.len()).map(|row| comparison.text(row)).collect();
+    let texts = texts.as_slice();
+    let body = html! {
+        h1 { (name) }
+        (head(rows, texts))
+        (verdicts(differences))
+        h2 { "All variants" }
+        p.soft {
+            "Less is better everywhere. ECE is the expected calibration error: how far a model's confidence is from how often \
+             it is right, on average. T is the temperature that would correct it best; Brier is the mean squared error of its \
+             probabilities."
+        }
+        (table("variants", &tables::variants(rows), None))
+        @for note in tables::notes(rows, differences) { p { "Note: " (note) } }
+        (dots(rows)?)
+        (loss_parts(rows))
+        @if let Some(differences) = tables::differences(differences) {
+            h2 { "Differences" }
+            (table("differences", &differences, None))
+        }
+        @for line in tables::legend(rows, !differences.is_empty()).lines() { p.soft { (line) } }
+        (calibration(rows, texts)?)
+        (passage(rows))
+        (samples(rows, texts))
+        (settings(rows, root))
+    };
+    Ok(page(&format!("{name} · Surprisal"), &body))
+}
+
+fn nats(row: &Row) -> Option<f64> {
+    row.number("/eval/nats_per_token").map(|mean| mean.value)
+}
+
+/// What all rows can be set side by side by: a number of theirs and its unit. Nats a token, where all have the same tokens.
+fn common_scale(rows: &[Row]) -> (&'static str, &'static str) {
+    if is_one_text(rows) {
+        ("/eval/nats_per_token", "nats a token")
+    } else {
+        ("/eval/bits_per_byte", "bits a byte")
+    }
+}
+
+fn is_one_text(rows: &[Row]) -> bool {
+    rows.windows(2).all(|pair| pair[0].judged_by == pair[1].judged_by)
+}
+
+/// Rows whose loss is finite, best first.
+fn ranked(rows: &[Row]) -> Vec<&Row> {
+    let (pointer, _) = common_scale(rows);
+    let mut finite: Vec<(&Row, f64)> =
+        rows.iter().filter_map(|row| Some((row, row.number(pointer)?.value))).collect();
+    finite.sort_by(|a, b| a.1.total_cmp(&b.1));
+    finite.into_iter().map(|(row, _)| row).collect()
+}
+
+fn head(rows: &[Row], texts: &[&Text]) -> Markup {
+    let cells: usize = rows.iter().map(|row| row.cells.len()).sum();
+    let mut numbers = vec![("variants", rows.len().to_string()), ("runs", cells.to_string())];
+    let ranked = ranked(rows);
+    let best = ranked.first().filter(|_| is_one_text(rows));
+    if let Some(text) = texts.first().filter(|_| is_one_text(rows)) {
+        let thousands = surprisal_engine::wording::thousands;
+        numbers.push(("validation tokens", thousands(text.data.val.scored())));
+        numbers.push(("training tokens", thousands(text.data.train.scored())));
+    }
+    if let Some(best) = best {
+        numbers
+            .push(("least nats a token", nats(best).map_or_else(String::new, |nats| format!("{nats:.4}"))));
+    }
+    html! {
+        (facts(&numbers))
+        @if let Some(best) = best { p { "Least surprised: " strong { (best.name) } "." } }
+    }
+}
+
+/// What was found, a sentence each.
+fn verdicts(differences: &[Difference]) -> Markup {
+    html! {
+        @if !differences.is_empty() {
+            h2 { "What was found" }
+            ul {
+                @for difference in differences {
+                    li {
+                        strong { (difference.name) } " against " (difference.against) ": " (difference.verdict())
+                        (numbers(difference))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a verdict is made from, where there is one.
+fn numbers(difference: &Difference) -> String {
+    let (Some(mean), Some(p)) = (difference.seeds, difference.p) else { return String::new() };
+    let calibration = difference.ece.map_or_else(
+        || "calibration cannot be compared".to_owned(),
+        |ece| {
+            let points = 100.0 * ece.value;
+            format!(
+                "calibration: {} ({points:+.2} points of expected calibration error)",
+                difference.ece_verdict()
+            )
+        },
+    );
+    format!(
+        " ({:+.4} nats a token, {} perplexity, p {}{}); {calibration}",
+        mean.value,
+        tables::perplexity_change(mean.value),
+        if p < tables::LEAST_P { "" } else { "= " },
+        tables::p_value(p)
+    )
+}
+
+fn dots(rows: &[Row]) -> Result<Markup> {
+    let ranked = ranked(rows);
+    if ranked.is_empty() {
+        return Ok(html! {});
+    }
+    let (pointer, unit) = common_scale(rows);
+    let names: Vec<String> = ranked.iter().map(|row| row.name.clone()).collect();
+    let values: Vec<(f64, f64)> = ranked
+        .iter()
+        .filter_map(|row| row.number(pointer))
+        .map(|mean| (mean.value, mean.error.unwrap_or(0.0)))
+        .collect();
+    let entropy = ranked.iter().filter(|_| is_one_text(rows));
+    let entropy = entropy.filter_map(|row| row.number("/eval/source_entropy")).map(|mean| mean.value).next();
+    let mut caption = format!("Validation loss in {unit}, least first");
+    if values.iter().any(|value| value.1 > 0.0) {
+        caption.push_str("; lines: the standard error over seeds");
+    }
+    if entropy.is_some() {
+        caption.push_str("; dashed: H(p), the least there is");
+    }
+    if ranked.len() < rows.len() {
+        caption.push_str(". Variants whose loss is infinite are left out");
+    }
+    if !is_one_text(rows) {
+        caption.push_str(
+            ". Their tokens or texts differ, so they stand side by side and none is called the best",
+        );
+    }
+    Ok(html! {
+        figure {
+            (plot::dots(&names, &values, unit, entropy)?)
+            figcaption { (caption) "." }
+        }
+    })
+}
+
+/// The loss in its parts, as numbers and as bars.
+fn loss_parts(rows: &[Row]) -> Markup {
+    let Some(parts) = tables::parts(rows) else { return html! {} };
+    let most = rows.iter().filter_map(nats).fold(0.0, f64::max);
+    let bars: Vec<Markup> = rows.iter().map(|row| bar(row, most)).collect();
+    html! {
+        h2 { "What the loss is made of" }
+        ul.key {
+            @for (index, name) in ["H(p)", "approximation", "estimation", "miscalibration"].iter().enumerate() {
+                li { i class={ "swatch p" (index) } {} (name) }
+            }
+        }
+        p.soft { (format!("All in nats a token; a full bar is {most:.4} of them.")) }
+        (table("parts", &parts, Some(("the parts", &bars))))
+    }
+}
+
+fn bar(row: &Row, most: f64) -> Markup {
+    let part =
+        |number: fn(&Finished) -> Option<f64>| row.mean(number).map_or(0.0, |mean| mean.value.max(0.0));
+    let widths = [
+        part(|cell| Some(cell.parts?.entropy)),
+        part(|cell| cell.parts?.approximation),
+        part(|cell| Some(cell.parts?.estimation)),
+        part(|cell| Some(cell.parts?.miscalibration)),
+    ];
+    html! {
+        div.stack aria-hidden="true" {
+            @for (index, width) in widths.iter().enumerate() {
+                i class={ "p" (index) } style=(format!("width:{:.2}%", 100.0 * width / most.max(1e-9))) {}
+            }
+        }
+    }
+}
+
+/// The measurements of a row's first cell.
+fn first(row: &Row) -> Option<&Measure> {
+    row.cells.iter().find_map(|cell| cell.measure.as_ref())
+}
+
+fn calibration(rows: &[Row], texts: &[&Text]) -> Result<Markup> {
+    Ok(html! {
+        h2 { "Do they mean what they say?" }
+        p {
+            "One seed of each, on the second half of the validation text: of the tokens predicted with so much confidence, how \
+             many came?"
+        }
+        (parts::calibration_key())
+        div.grid {
+            @for (row, text) in rows.iter().zip(texts).take(MOST_CARDS) {
+                @if let Some(measure) = first(row) {
+                    (parts::calibration(&row.name, measure, text.data.tokenizer.vocab_size())?)
+                }
+            }
+        }
+    })
+}
+
+/// The best model beside the best of the other making.
+fn passage(rows: &[Row]) -> Markup {
+    let ranked = ranked(rows);
+    let Some((best, measure)) = ranked.iter().find_map(|row| Some((*row, first(row)?))) else {
+        return html! {};
+    };
+    let counted = |row: &Row| row.cells.first().is_some_and(|cell| cell.kind == "ngram");
+    let beside = ranked
+        .iter()
+        .filter(|row| row.name != best.name)
+        .find(|row| counted(row) != counted(best))
+        .or_else(|| ranked.get(1))
+        .and_then(|row| Some((row.name.as_str(), first(row)?.passage.as_slice())));
+    let which = match (is_one_text(rows), rows.iter().all(|row| row.cells.len() > 1 || counted(row))) {
+        (false, _) => "two of the models",
+        (true, false) => "the one least surprised in these runs, and that of the other making",
+        (true, true) => "the best model, and the best that was made the other way",
+    };
+    html! {
+        h2 { "Where are they surprised?" }
+        p { "From the middle of the validation text: " (which) ". Point at a token for its numbers." }
+        (parts::heat((&best.name, &measure.passage), beside))
+    }
+}
+
+fn samples(rows: &[Row], texts: &[&Text]) -> Markup {
+    let sample = |(row, text): (&Row, &&Text)| {
+        let sample = row.cells.first()?.sample.as_ref().filter(|sample| !sample.is_empty())?;
+        let data = &text.data;
+        Some(parts::sample(&row.name, sample, &data.tokenizer, &data.train, &data.val))
+    };
+    let samples: Vec<Markup> = rows.iter().zip(texts).take(MOST_CARDS).filter_map(sample).collect();
+    html! {
+        @if !samples.is_empty() {
+            h2 { "Samples, and what they may have been remembered from" }
+            details open {
+                summary { "one seed of each" }
+                div.samples { @for sample in samples { (sample) } }
+            }
+        }
+    }
+}
+
+fn settings(rows: &[Row], root: &Path) -> Markup {
+    let model = |cell: &Finished| {
+        let mut files = ["model/model.safetensors", "model/model.ngram"].iter();
+        files.find_map(|name| read_regular(root.join(&cell.folder).join(name)).ok())
+    };
+    let config = |row: &Row| regular_text(root.join(&row.cells.first()?.folder).join("config.toml")).ok();
+    html! {
+        h2 { "How it was made" }
+        p {
+            "Every run is a folder that " code { "surprisal train" } " would have made, to the bit. Hashes are BLAKE3."
+        }
+        div.runs {
+            @for row in rows {
+                details {
+                    summary { (row.name) }
+                    ul {
+                        @for cell in &row.cells {
+                            li {
+                                (cell.folder.display())
+                                @if let Some(bytes) = model(cell) { ": " code { (hash(&bytes, 24)) } }
+                            }
+                        }
+                    }
+                    @if let Some(config) = config(row) { pre { (config) } }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The page around a report: one file, nothing fetched, readable without scripts.
+
+use maud::{Markup, PreEscaped, html};
+
+use surprisal_engine::compare::tables::{Cell, Table};
+
+/// The whole file. The policy forbids every request, whatever a text may smuggle in.
+pub(super) fn page(title: &str, body: &Markup) -> String {
+    let page = html! {
+        // By this and the title a page of ours is known.
+        (PreEscaped("<!doctype html>"))
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy"
+                    content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+                link rel="icon" href="data:,";
+                title { (title) }
+                style { (PreEscaped(include_str!("page.css"))) }
+            }
+            body {
+                main { (body) }
+                script { (PreEscaped(include_str!("page.js"))) }
+            }
+        }
+    };
+    page.into_string().replace(is_no_html, "\u{FFFD}") + "\n"
+}
+
+/// Controls, for which HTML has no place, not even as references, and marks that turn round what stands after them.
+fn is_no_html(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control() && !matches!(c, '\n' | '\t')
+}
+
+/// A heading whose signs and short words stay with their neighbours where it is broken.
+fn whole(heading: &str) -> String {
+    let mut text = String::new();
+    let mut short = false;
+    for (index, word) in heading.split(' ').enumerate() {
+        let sign = word.chars().count() <= 2;
+        if index > 0 {
+            text.push(if short || sign { '\u{a0}' } else { ' ' });
+        }
+        text.push_str(word);
+        short = sign;
+    }
+    text
+}
+
+/// A table that sorts by its headings, which stand as their cells do: words to the left, numbers to the right. `bars` are a
+/// column of markup after the first: its heading, and its cells.
+pub(super) fn table(id: &str, table: &Table, bars: Option<(&str, &[Markup])>) -> Markup {
+    let class = |cell: &Cell| matches!(cell, Cell::Words(_)).then_some("words");
+    let value = |cell: &Cell| match cell {
+        Cell::Number(_, value) => value.filter(|value| value.is_finite()),
+        Cell::Words(_) => None,
+    };
+    html! {
+        div.scroll {
+            table.sortable id=(id) {
+                thead {
+                    tr {
+                        @for (column, heading) in table.headings.iter().enumerate() {
+                            th scope="col" class=[table.rows.first().and_then(|row| class(&row[column]))] {
+                                (whole(heading))
+                            }
+                            @if let (0, Some((heading, _))) = (column, bars) {
+                                th.words scope="col" { (whole(heading)) }
+                            }
+                        }
+                    }
+                }
+                tbody {
+                    @for (index, row) in table.rows.iter().enumerate() {
+                        tr {
+                            @for (column, cell) in row.iter().enumerate() {
+                                td class=[class(cell)] data-value=[value(cell)] { (cell.shown()) }
+                                @if let (0, Some((_, bars))) = (column, bars) {
+                                    td.words { (bars[index]) }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Numbers that matter most, large.
+pub(super) fn facts(facts: &[(&str, String)]) -> Markup {
+    html! {
+        dl.facts {
+            @for (name, value) in facts {
+                div { dt { (name) } dd { (value) } }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_text_becomes_markup() {
+        let page = page("a<b", &html! { p title="\"<'" { "<script>\"&\u{1b}[0m" "a\u{202E}b\u{2067}c" } });
+        assert!(page.contains("<title>a&lt;b</title>") && page.contains("default-src 'none'"));
+        assert!(page.contains(
+            "<p title=\"&quot;&lt;'\">&lt;script&gt;&quot;&amp;\u{FFFD}[0ma\u{FFFD}b\u{FFFD}c</p>"
+        ));
+        assert_eq!(whole("+ approximation"), "+\u{a0}approximation");
+        assert_eq!(whole("H(p, q) − H(p)"), "H(p,\u{a0}q)\u{a0}−\u{a0}H(p)");
+        // Nothing to fetch: the only addresses are those of the data: icon and of names inside attributes.
+        assert!(!page.contains("http://") && !page.contains("https://"));
+    }
+}

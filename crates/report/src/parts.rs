@@ -1,0 +1,302 @@
+//! What reports of runs and of comparisons share: calibration cards, coloured passages, samples.
+
+use maud::{Markup, html};
+use surprisal_engine::text::{TokenText, Tokenizer, many};
+
+use super::memory::longest_common;
+use super::plot::{self, FEWEST, Group};
+use surprisal_engine::compare::measure::{Calibrated, Measure, Place, ReliabilityBin, Scaled};
+use surprisal_engine::error::Result;
+
+/// Surprise that is coloured as strongly as can be, in nats.
+const LOUDEST: f64 = 6.0;
+/// A difference that is.
+const LOUDEST_DIFFERENCE: f64 = 3.0;
+/// Nats a token below which a correction is not worth making: a twentieth of a percent of perplexity.
+const WORTH: f64 = 5e-4;
+/// Tokens of training text shown around what a sample shares with it.
+const AROUND: usize = 60;
+
+/// The first `digits` of a BLAKE3 hash.
+pub(super) fn hash(bytes: &[u8], digits: usize) -> String {
+    format!("{}…", &blake3::hash(bytes).to_hex().as_str()[..digits])
+}
+
+/// A card with a model's reliability diagram and the entropy of its predictions.
+pub(super) fn calibration(name: &str, measure: &Measure, vocab_size: usize) -> Result<Markup> {
+    let most = (vocab_size as f64).ln();
+    Ok(html! {
+        div.card.calibration {
+            h3 { (name) }
+            @if let Some(calibration) = &measure.calibration {
+                figure.small { (diagram(calibration)?) }
+                p.soft { (in_words(calibration)) }
+            }
+            figure.small {
+                (plot::histogram(&measure.entropies, most, "entropy of the prediction, nats")?)
+                figcaption {
+                    (format!("Mean entropy of its predictions: {:.3} nats, of ln |V| = {most:.3}.", measure.entropy))
+                }
+            }
+        }
+    })
+}
+
+fn diagram(calibration: &Calibrated) -> Result<Markup> {
+    let mut series = vec![joined(&calibration.reliability)];
+    series.extend(calibration.scaled.as_ref().map(|scaled| joined(&scaled.reliability)));
+    plot::reliability(&series)
+}
+
+/// Bins in order, those of few tokens joined with the next until they are enough; what is left over goes to the last.
+fn joined(bins: &[ReliabilityBin]) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    for bin in bins {
+        let bin = Group { confidence: bin.confidence, accuracy: bin.accuracy, count: bin.count };
+        match groups.last_mut() {
+            Some(last) if last.count < FEWEST => *last = together(*last, bin),
+            _ => groups.push(bin),
+        }
+    }
+    if let [.., before, last] = groups.as_mut_slice()
+        && last.count < FEWEST
+    {
+        *before = together(*before, *last);
+        groups.pop();
+    }
+    groups
+}
+
+fn together(a: Group, b: Group) -> Group {
+    let count = a.count + b.count;
+    let mean = |x: f64, y: f64| (x * a.count as f64 + y * b.count as f64) / count as f64;
+    Group { confidence: mean(a.confidence, b.confidence), accuracy: mean(a.accuracy, b.accuracy), count }
+}
+
+fn in_words(calibration: &Calibrated) -> String {
+    let before = format!(
+        "ECE {:.2} % (equal mass {:.2} %), Brier {:.4}",
+        100.0 * calibration.ece,
+        100.0 * calibration.ece_equal_mass,
+        calibration.brier
+    );
+    match &calibration.scaled {
+        None => format!("{before}. A token that came was held impossible: no temperature helps."),
+        Some(scaled) => format!(
+            "{before}; at temperature {:.3} ECE {:.2} % (equal mass {:.2} %), Brier {:.4}. {}",
+            scaled.temperature,
+            100.0 * scaled.ece,
+            100.0 * scaled.ece_equal_mass,
+            scaled.brier,
+            verdict(scaled, calibration.tokens)
+        ),
+    }
+}
+
+/// What the temperature says of the model, by what it saves on the half of the text that it was not fitted to.
+fn verdict(scaled: &Scaled, tokens: usize) -> String {
+    let saved = scaled.nats_before - scaled.nats_after;
+    // Half of 3.84: below this, a number fitted to so many tokens saves as much by chance (χ², 95 %).
+    let chance = 1.92 / tokens as f64;
+    if saved < chance {
+        return "No correction worth making: on the other half it saves no more than chance would."
+            .to_owned();
+    }
+    if saved < WORTH {
+        return format!(
+            "No correction worth making: it saves {saved:.5} nats a token, too little to matter."
+        );
+    }
+    let sure = if scaled.temperature > 1.0 {
+        "Above 1: it was too sure of itself"
+    } else {
+        "Below 1: it was too timid"
+    };
+    format!("{sure}; the correction saves {saved:.4} nats a token.")
+}
+
+/// What the marks of the calibration cards are, and their words.
+pub(super) fn calibration_key() -> Markup {
+    let names = ["as it is", "with the temperature fitted on the first half", "as often right as it says"];
+    html! {
+        (plot::reliability_key(names))
+        p.soft {
+            "The larger a dot, the more tokens; the line through it: where its accuracy may lie by chance (95 %). Bins of fewer \
+             than " (FEWEST) " tokens are joined with their neighbours. Expected calibration error (ECE): how far confidence \
+             and accuracy are apart, on average over the tokens, in bins of equal width or of equal mass (as many tokens \
+             each). Brier: the mean squared error of all probabilities."
+        }
+    }
+}
+
+/// Two models on one passage, and where each of them wins.
+pub(super) fn heat(a: (&str, &[Place]), b: Option<(&str, &[Place])>) -> Markup {
+    let is_same = |(x, y): (&Place, &Place)| x.token == y.token;
+    let b_of_same = b.filter(|b| a.1.len() == b.1.len() && a.1.iter().zip(b.1).all(is_same));
+    html! {
+        p.soft {
+            "0 "
+            span.ramp { @for nats in 0..=6 { i style=(strength(f64::from(nats), LOUDEST)) {} } }
+            " " (LOUDEST) " nats and more"
+        }
+        div.pair {
+            @for (name, places) in [Some(a), b].into_iter().flatten() {
+                div.card {
+                    h3 { (name) }
+                    div.heat { @for place in places { (token(place, None, nats(place), LOUDEST, &tip(place))) } }
+                }
+            }
+        }
+        @if let Some(b) = b_of_same { (difference(a, b)) }
+    }
+}
+
+fn difference(a: (&str, &[Place]), b: (&str, &[Place])) -> Markup {
+    // Two that are both infinite do not differ.
+    let gain = |of_a: &Place, of_b: &Place| match (of_a.nats, of_b.nats) {
+        (None, None) => 0.0,
+        _ => nats(of_b) - nats(of_a),
+    };
+    let pairs: Vec<(&Place, &Place, f64)> =
+        a.1.iter().zip(b.1).map(|(of_a, of_b)| (of_a, of_b, gain(of_a, of_b))).collect();
+    let count = |wins: fn(f64) -> bool| pairs.iter().filter(|pair| wins(pair.2)).count() as u64;
+    html! {
+        div.card {
+            h3 { "Where each wins" }
+            p.soft {
+                "Blue: " (a.0) " is less surprised (" (many(count(|gain| gain > 0.0), "token")) "). Orange: " (b.0) " is ("
+                (many(count(|gain| gain < 0.0), "token")) "). Full colour: " (LOUDEST_DIFFERENCE) " nats and more."
+            }
+            div.heat.diff {
+                @for (of_a, of_b, gain) in &pairs {
+                    @let tip = format!("{:?}: {} {:.3} nats, {} {:.3} nats", of_a.token, a.0, nats(of_a), b.0, nats(of_b));
+                    @let class = if *gain >= 0.0 { "a" } else { "b" };
+                    (token(of_a, Some(class), gain.abs(), LOUDEST_DIFFERENCE, &tip))
+                }
+            }
+        }
+    }
+}
+
+fn nats(place: &Place) -> f64 {
+    place.nats.unwrap_or(f64::INFINITY)
+}
+
+/// How strongly something is coloured.
+fn strength(nats: f64, loudest: f64) -> String {
+    format!("--s:{:.2}", 0.85 * (nats / loudest).clamp(0.0, 1.0))
+}
+
+/// A token, coloured, with what is to be known of it.
+fn token(place: &Place, class: Option<&str>, nats: f64, loudest: f64, tip: &str) -> Markup {
+    let shown = match place.token.as_str() {
+        "\n" => "⏎\n".to_owned(),
+        other => other.replace('\t', "⇥"),
+    };
+    html! {
+        @if place.apart { " " }
+        span class=[class] style=(strength(nats, loudest)) title=(tip) { (shown) }
+    }
+}
+
+fn tip(place: &Place) -> String {
+    let mut text = match place.nats {
+        None => format!("{:?}: held impossible", place.token),
+        Some(nats) => format!(
+            "{:?}: {nats:.3} nats, {:.3} bits, q = {:.4}",
+            place.token,
+            nats / std::f64::consts::LN_2,
+            (-nats).exp()
+        ),
+    };
+    for (index, (token, q)) in place.likeliest.iter().enumerate() {
+        text.push_str(if index == 0 { "\nexpected " } else { ", " });
+        text.push_str(&format!("{token:?} {:.0} %", 100.0 * q));
+    }
+    text
+}
+
+/// A text that a model wrote, and the training text that is nearest to it.
+pub(super) fn sample(
+    name: &str,
+    sample: &str,
+    tokenizer: &Tokenizer,
+    train: &TokenText,
+    val: &TokenText,
+) -> Markup {
+    let decode = |ids: &[u32]| tokenizer.decode(ids).unwrap_or_default();
+    let marked = |ids: &[u32], start: usize, len: usize| {
+        let (before, rest) = ids.split_at(start);
+        let (shared, after) = rest.split_at(len);
+        html! { (decode(before)) mark { (decode(shared)) } (decode(after)) }
+    };
+    let ids = tokenizer.encode(sample).unwrap_or_default();
+    let common = longest_common(&ids, &train.ids);
+    let own = longest_common(&val.ids[..val.ids.len().min(ids.len())], &train.ids).len;
+    let from = common.at.saturating_sub(AROUND);
+    let to = (common.at + common.len + AROUND).min(train.ids.len());
+    html! {
+        div.card.sample {
+            h3 { (name) }
+            @if decode(&ids) == sample {
+                pre { (marked(&ids, common.start, common.len)) }
+                p.soft {
+                    "The longest run that it shares with the training text has " (many(common.len as u64, "token"))
+                    " (marked); a passage of the validation text of the same length shares " (own) ". In the training text:"
+                }
+                pre { "…" (marked(&train.ids[from..to], common.at - from, common.len)) "…" }
+            } @else {
+                // What was drawn is not what its text is read as, unknown tokens most of all: nothing to compare.
+                pre { (sample) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bin(confidence: f64, accuracy: f64, count: usize) -> ReliabilityBin {
+        ReliabilityBin { confidence, accuracy, count }
+    }
+
+    #[test]
+    fn bins_of_few_tokens_are_joined_and_none_is_lost() {
+        let bins = [bin(0.1, 0.0, 5), bin(0.2, 0.5, 15), bin(0.3, 0.25, 40), bin(0.9, 1.0, 3)];
+        let groups = joined(&bins);
+        assert_eq!(groups.iter().map(|group| group.count).collect::<Vec<_>>(), [20, 43]);
+        assert!((groups[0].confidence - 0.175).abs() < 1e-12 && (groups[0].accuracy - 0.375).abs() < 1e-12);
+        assert!((groups[1].accuracy - 13.0 / 43.0).abs() < 1e-12);
+        assert_eq!(joined(&[bin(0.5, 1.0, 3)])[0].count, 3, "all there is");
+        assert!(joined(&[]).is_empty());
+    }
+
+    fn scaled(temperature: f64, saved: f64) -> Scaled {
+        Scaled {
+            temperature,
+            nats_before: 2.0,
+            nats_after: 2.0 - saved,
+            ece: 0.01,
+            ece_equal_mass: 0.01,
+            brier: 0.5,
+            reliability: Vec::new(),
+            saved: None,
+        }
+    }
+
+    #[test]
+    fn a_temperature_is_judged_by_what_it_saves() {
+        let timid = verdict(&scaled(0.999, 1e-6), 100_000);
+        assert!(timid.starts_with("No correction worth making") && timid.contains("chance"), "{timid}");
+        // So much from so few tokens is chance, and so little from many is too little.
+        assert!(verdict(&scaled(1.3, 0.01), 100).contains("no more than chance"));
+        assert!(verdict(&scaled(1.01, 1e-4), 1_000_000).contains("too little to matter"));
+        assert!(verdict(&scaled(0.9, -0.01), 1000).starts_with("No correction"), "the halves differ");
+        assert_eq!(
+            verdict(&scaled(1.3, 0.0213), 10_000),
+            "Above 1: it was too sure of itself; the correction saves 0.0213 nats a token."
+        );
+        assert!(verdict(&scaled(0.8, 0.02), 10_000).starts_with("Below 1: it was too timid"));
+    }
+}

@@ -1,0 +1,253 @@
+//! The report of one run.
+
+use std::path::{Path, PathBuf};
+
+use maud::{Markup, html};
+use serde_json::{Value, json};
+use surprisal_engine::model::ngram::{NgramConfig, NgramModel, Smoothing};
+use surprisal_engine::platform::threads::Pool;
+use surprisal_engine::store::atomic;
+use surprisal_engine::store::read::{read_regular, regular_text};
+use surprisal_engine::text::Corpus;
+
+use super::page::{facts, page};
+use super::parts::{self, hash};
+use super::plot::{self, REFERENCE, Series};
+use surprisal_engine::Context;
+use surprisal_engine::compare::measure::{Measure, measure};
+use surprisal_engine::config::{self, Config};
+use surprisal_engine::data::Prepared;
+use surprisal_engine::error::Result;
+use surprisal_engine::evaluate::evaluate;
+use surprisal_engine::models::{self, LoadedModel};
+use surprisal_engine::outputs;
+use surprisal_engine::runs;
+use surprisal_engine::wording::{duration, many, thousands};
+
+/// The page of the run at `root`, finished or not.
+///
+/// # Errors
+/// A folder that is no run with a model or a checkpoint, or whose texts are gone or others; a page's place that holds something
+/// else.
+pub fn render_run(root: &Path, ctx: &Context<'_>) -> Result<String> {
+    let folder = runs::open(root)?;
+    outputs::file(&folder.report(), &[root])
+        .map_err(|error| error.hint("what is there is no report of ours: move it elsewhere first"))?;
+    let mut settings = config::load(Some(&folder.config()), &[])?;
+    config::check(&mut settings)?;
+    let loaded = models::load(root, ctx)?;
+    let known = Some(loaded.tokenizer.clone());
+    // Another piece of work, whose events are not this one's.
+    let reading = Context::new(ctx.pool, ctx.events, ctx.control);
+    let data = Prepared::load(&settings.config, true, known, &reading)?;
+    let name = data.corpus.as_ref().map_or_else(|| "the text".into(), Corpus::name);
+    let names = (name.as_str(), settings.config.data.val.as_slice());
+    runs::check_text(&folder, names, "val", &data.val, ctx)?;
+    runs::check_text(&folder, names, "train", &data.train, ctx)?;
+    let result = match loaded.last_result() {
+        Some(result) => result,
+        None => {
+            let seconds = loaded.unfinished.as_ref().map(|unfinished| unfinished.train_seconds);
+            let unk = data.tokenizer.unk();
+            let eval = evaluate(&*loaded.model, &data.val, unk, data.source_nats, ctx.pool)?;
+            json!({ "eval": eval.of_numbers()?, "train_seconds": seconds })
+        }
+    };
+    render(root, &settings.config, &loaded, &result, &data, ctx.pool)
+}
+
+/// Writes the page of the run at `root` into it, as report.html; gives its path.
+///
+/// # Errors
+/// As [`render_run`]; a file that cannot be written.
+pub fn attach_to_run(root: &Path, ctx: &Context<'_>) -> Result<PathBuf> {
+    let html = render_run(root, ctx)?;
+    let path = root.join(outputs::PAGE);
+    // Without the run's lock: it may be going on, and this is nothing of its.
+    atomic::write(&path, html.as_bytes())?;
+    Ok(path)
+}
+
+fn render(
+    root: &Path,
+    config: &Config,
+    loaded: &LoadedModel,
+    result: &Value,
+    data: &Prepared,
+    pool: &Pool,
+) -> Result<String> {
+    let metrics = regular_text(root.join("metrics.jsonl")).unwrap_or_default();
+    let events: Vec<Value> = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let name = root.file_name().unwrap_or(root.as_os_str()).to_string_lossy().into_owned();
+    let own = measure(&*loaded.model, data, None, pool)?;
+    let sample = events.iter().rev().find(|event| event["event"] == "sample");
+    let sample = sample.and_then(|event| event["text"].as_str());
+    let body = html! {
+        h1 { (name) ": " (loaded.kind) }
+        @if let Some(unfinished) = &loaded.unfinished {
+            p { strong { "Note: " (unfinished.note) "." } }
+        }
+        (summary(loaded, result, data))
+        (curves(&events)?)
+        @if let Some(own) = &own {
+            h2 { "Does it mean what it says?" }
+            (parts::calibration_key())
+            div.grid { (parts::calibration(&loaded.kind, own, loaded.model.vocab_size())?) }
+            (passage(loaded, own, data, pool)?)
+        }
+        @if let Some(text) = sample {
+            h2 { "A sample, and what it may have been remembered from" }
+            (parts::sample("at the end of the run", text, &data.tokenizer, &data.train, &data.val))
+        }
+        (settings(root, config)?)
+    };
+    Ok(page(&format!("{name} · Surprisal"), &body))
+}
+
+fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> Markup {
+    let number = |pointer: &str| result.pointer(pointer).and_then(Value::as_f64);
+    let shown = |pointer: &str, digits: usize| {
+        number(pointer)
+            .map_or("infinite".to_owned(), |value| surprisal_engine::wording::number(value, digits))
+    };
+    let mut cells = vec![
+        ("nats a token", shown("/eval/nats_per_token", 4)),
+        ("perplexity", shown("/eval/perplexity", 3)),
+        ("bits a byte", shown("/eval/bits_per_byte", 4)),
+    ];
+    if let (Some(entropy), Some(kl)) = (number("/eval/source_entropy"), number("/eval/kl")) {
+        cells.push(("of that the source's H(p)", format!("{entropy:.4}")));
+        cells.push(("and the model's KL(p‖q)", format!("{kl:.4}")));
+    }
+    let unknown = number("/eval/oov").unwrap_or(0.0);
+    if unknown > 0.0 {
+        cells.push(("unknown tokens", thousands(unknown as u64)));
+        cells.push(("perplexity without them", shown("/eval/perplexity_excluding_oov", 3)));
+    }
+    let impossible = number("/eval/zero_probability").unwrap_or(0.0);
+    if impossible > 0.0 {
+        cells.push(("tokens held impossible", thousands(impossible as u64)));
+    }
+    cells.push(("parameters", thousands(loaded.parameters)));
+    cells.push(("training", number("/train_seconds").map_or_else(String::new, duration)));
+    html! {
+        (facts(&cells))
+        p {
+            "Judged on " (many(data.val.scored(), "token"))
+            @if data.val.ids == data.train.ids { ", which are those that it was trained on" }
+            @else { " of its validation text" }
+            ", each scored once and unsmoothed. Trained on " (many(data.train.scored(), "token")) "; a vocabulary of "
+            (thousands(data.tokenizer.vocab_size() as u64)) " (" (data.tokenizer.kind()) ")."
+            @if let Some(perplexity) = number("/eval/perplexity") {
+                " A tenth of a nat less would take perplexity from " (surprisal_engine::wording::number(perplexity, 3)) " to "
+                (surprisal_engine::wording::number(perplexity * (-0.1f64).exp(), 3)) "."
+            }
+        }
+    }
+}
+
+/// Objective, NLL and validation by step, with what they can be held against.
+fn curves(events: &[Value]) -> Result<Markup> {
+    let epochs: Vec<&Value> = events.iter().filter(|event| event["event"] == "epoch").collect();
+    let line = |pointer: &str| -> Vec<(f64, f64)> {
+        epochs.iter().filter_map(|e| Some((e["step"].as_f64()?, e.pointer(pointer)?.as_f64()?))).collect()
+    };
+    let validation = line("/eval/nats_per_token");
+    let (Some(first), Some(last)) = (validation.first(), validation.last()) else { return Ok(html! {}) };
+    let ends = if validation.len() == 1 { (0.0, last.0) } else { (first.0, last.0) };
+    let (objective, nll) = (line("/objective"), line("/train_nll"));
+    let mut series = Vec::new();
+    if objective != nll {
+        series.push(Series {
+            name: "objective, smoothed".into(),
+            colour: 3,
+            dashed: false,
+            points: objective,
+        });
+    }
+    series.push(Series { name: "training NLL".into(), colour: 1, dashed: false, points: nll });
+    series.push(Series { name: "validation NLL".into(), colour: 0, dashed: false, points: validation });
+    let level = |name: &str, colour, value: Option<f64>| {
+        value.map(|value| Series {
+            name: format!("{name} {value:.4}"),
+            colour,
+            dashed: true,
+            points: vec![(ends.0, value), (ends.1, value)],
+        })
+    };
+    let bigram = events.iter().find(|event| event["model"] == "bigram MLE");
+    let bigram = bigram.and_then(|event| event.pointer("/eval/nats_per_token")?.as_f64());
+    series.extend(level("counted bigram", 4, bigram));
+    let entropy = epochs.last().and_then(|event| event.pointer("/eval/source_entropy")?.as_f64());
+    series.extend(level("H(p), the least there is", REFERENCE, entropy));
+    Ok(html! {
+        h2 { "Learning" }
+        figure {
+            (plot::lines("step", "nats a token", &series)?)
+            (plot::key(&series))
+            figcaption {
+                (measured(epochs.len()))
+                " Training: the mean since the last point. Where training goes on falling and validation rises, the model \
+                 learns the text by heart."
+            }
+        }
+    })
+}
+
+/// How much of a curve was measured, and what is only drawn.
+fn measured(evaluations: usize) -> String {
+    match evaluations {
+        1 => "One evaluation: one mark, and no curve.".to_owned(),
+        2..=8 => format!(
+            "Only {evaluations} evaluations, which are the marks; what happened between them was not measured \
+             (eval.every_steps makes more)."
+        ),
+        _ => format!("{evaluations} evaluations."),
+    }
+}
+
+/// The model beside one that was counted on the same text.
+fn passage(loaded: &LoadedModel, own: &Measure, data: &Prepared, pool: &Pool) -> Result<Markup> {
+    let config = NgramConfig {
+        order: 5,
+        smoothing: Smoothing::WittenBell,
+        bos: data.val.bos(),
+        unk: data.tokenizer.unk(),
+        ..NgramConfig::default()
+    };
+    let vocab_size = data.tokenizer.vocab_size();
+    let counted = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &config))?;
+    let beside = measure(&counted, data, None, pool)?;
+    let beside = beside.as_ref().map(|measure| ("5-gram, Witten-Bell", measure.passage.as_slice()));
+    Ok(html! {
+        h2 { "Where is it surprised?" }
+        p {
+            "From the middle of the validation text, beside a 5-gram counted on the same training text (Witten-Bell). Point \
+             at a token for its numbers."
+        }
+        (parts::heat((&loaded.kind, &own.passage), beside))
+    })
+}
+
+/// The config and the hashes of what was made with it.
+fn settings(root: &Path, config: &Config) -> Result<Markup> {
+    let files = [
+        "config.toml",
+        "tokenizer.json",
+        "model/config.json",
+        "model/model.safetensors",
+        "model/model.ngram",
+    ];
+    Ok(html! {
+        h2 { "How it was made" }
+        ul {
+            @for name in files {
+                @if let Ok(bytes) = read_regular(root.join(name)) {
+                    li { (name) ": " code { (hash(&bytes, 32)) } " (BLAKE3)" }
+                }
+            }
+            li { "Surprisal " (surprisal_engine::VERSION) }
+        }
+        details open { summary { "config.toml" } pre { (surprisal_engine::config::resolved(config)?) } }
+    })
+}

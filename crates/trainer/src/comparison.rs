@@ -1,0 +1,56 @@
+//! `surprisal compare`: does smoothing help on this text, and why?
+
+use surprisal_engine::Context;
+use surprisal_engine::compare::{Comparison, Options, compare, tables};
+use surprisal_engine::config::{self, Override};
+
+use crate::align::plain;
+use crate::cli;
+use crate::failure::Result;
+use crate::output::Output;
+use crate::signals::Stop;
+use crate::wording::shown;
+
+/// Said where a signal ends the process at once.
+const STOPPED: &str = "error: stopped by a signal; cells that are finished stay so, those that make steps have a checkpoint\n  \
+                       hint: the same command goes on from here";
+
+/// Runs the command.
+pub(crate) fn run(arguments: &cli::Compare, ctx: &Context<'_>, output: &Output, stop: &Stop) -> Result<()> {
+    if let Some(jobs) = arguments.jobs {
+        config::threads("--jobs", Some(jobs))?;
+    }
+    let options = Options {
+        config: arguments.config.clone(),
+        texts: arguments.texts.clone(),
+        set: arguments.set.iter().map(|set| Override::said("--set ", set)).collect(),
+        seeds: arguments.seeds.clone(),
+        jobs: arguments.jobs,
+        out: arguments.out.clone(),
+    };
+    stop.set_words(STOPPED);
+    let comparison = compare(&options, ctx)?;
+    output.end_bar();
+    comparison.attach(&surprisal_report::render_comparison(&comparison)?)?;
+    tell(&comparison, output)
+}
+
+/// The tables, or all numbers.
+fn tell(comparison: &Comparison, output: &Output) -> Result<()> {
+    if output.json() {
+        return Ok(output.tell(&comparison.to_json())?);
+    }
+    let (rows, differences) = (&comparison.rows, &comparison.differences);
+    let mut text = plain(&tables::variants(rows));
+    for note in tables::notes(rows, differences) {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    for table in [tables::parts(rows), tables::differences(differences)].iter().flatten() {
+        text.push_str(&format!("\n{}", plain(table)));
+    }
+    text.push_str(&format!("\n{}\n", tables::legend(rows, !differences.is_empty())));
+    output.data(&text)?;
+    let root = shown(&comparison.root);
+    output.say(format!("all of it is in {root}, and the report is report.html there"));
+    Ok(())
+}

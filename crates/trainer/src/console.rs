@@ -1,0 +1,316 @@
+//! What a person, or a program with `--json`, is told of what happens.
+
+use surprisal_engine::config::Loss;
+use surprisal_engine::loss::information;
+use surprisal_engine::{
+    CellMade, Event, Events, Group, Groups, Length, Note, Overfitting, ParameterAudit, Planned, Result,
+    RunId, RunSummary, Texts,
+};
+
+use crate::output::Output;
+use crate::table::Table;
+use crate::wording::{bytes, duration, many, number, one_line, shown, thousands};
+
+impl Events for Output {
+    fn on(&self, run: RunId, event: &Event) -> Result<()> {
+        if !self.is_of(run) {
+            // A cell of a comparison: its lines are in its metrics.jsonl.
+            if let Event::Noted(note) = event
+                && is_loud(note)
+            {
+                self.note(note);
+            }
+            return Ok(());
+        }
+        self.before(event);
+        if event.is_recorded() {
+            self.tell(event)?;
+        } else if let Event::Sampled(sampled) = event {
+            self.on_dashboard(|dashboard| dashboard.sample(&sampled.text));
+        }
+        self.after(event);
+        Ok(())
+    }
+}
+
+impl Output {
+    /// What is said before programs are told.
+    fn before(&self, event: &Event) {
+        match event {
+            Event::Texts(texts) => self.say(introduction(texts)),
+            Event::Noted(note) => self.note(note),
+            Event::Counted { name, parameters, eval } => {
+                self.say(format!("counted {}", many(*parameters, "n-gram")));
+                self.say(self.table().baseline(name, eval));
+            }
+            Event::Baseline { model, eval } => self.say(self.table().baseline(model, eval)),
+            Event::Planned(planned) => self.plan(planned),
+            Event::Resumed { step } => self.say(format!("going on after step {step}")),
+            Event::Skipped { step, objective, mean } => self.say(format!(
+                "step {step} is passed over: {objective:.4} nats a token, where {mean:.4} is the running mean"
+            )),
+            Event::Audited { step, parameters } => self.say(audit(*step, parameters)),
+            Event::Evaluated(evaluated) => self.say(self.table().row(evaluated)),
+            Event::Overfitting(turned) => self.say(overfitting(turned)),
+            Event::Trained { .. } => self.end_bar(),
+            Event::Sampled(sampled) if sampled.step.is_none() => self.say(format!(
+                "\na sample at temperature {}:\n{}\n",
+                sampled.temperature,
+                indent(&sampled.text)
+            )),
+            Event::Comparing(comparing) => {
+                self.say(format!(
+                    "{}, {}, {} of them finished before; {} at a time, on {}",
+                    many(comparing.variants as u64, "variant"),
+                    many(comparing.cells as u64, "cell"),
+                    comparing.finished,
+                    comparing.jobs,
+                    many(comparing.threads as u64, "thread")
+                ));
+                self.start_bar((comparing.cells - comparing.finished) as u64, "cells");
+            }
+            Event::CellMade(cell) => self.say(ending(cell)),
+            _ => {}
+        }
+    }
+
+    /// What is said, and moved, after programs were told.
+    fn after(&self, event: &Event) {
+        match event {
+            Event::Started(started) => {
+                if let Some(entropy) = started.source_entropy {
+                    self.say(format!(
+                        "the source of this text is known: its own entropy H(p) is {entropy:.4} nats a token on the \
+                         validation text, and no model can do better"
+                    ));
+                }
+                let table =
+                    Table { smoothed: false, gap: started.source_entropy.is_some(), width: self.width() };
+                self.set_table(table);
+                self.say(table.baseline_header());
+            }
+            Event::Step(step) => {
+                self.on_dashboard(|dashboard| {
+                    dashboard.moment(
+                        step.step,
+                        step.progress,
+                        step.train_nll,
+                        step.tokens_per_second,
+                        step.train_seconds,
+                    );
+                });
+                self.advance_bar(step);
+            }
+            Event::Evaluated(_) => self.ask_for_sample(),
+            Event::CellMade(cell) => self.next_cell(&cell.name),
+            Event::Finished(summary) => self.say(outcome(summary)),
+            _ => {}
+        }
+    }
+
+    fn plan(&self, planned: &Planned) {
+        self.say(format!(
+            "{} with {}; {} an epoch of {} × {}, {} on {}",
+            planned.kind,
+            many(planned.parameters, "parameter"),
+            many(planned.steps_an_epoch as u64, "step"),
+            planned.rows,
+            many(planned.block_size as u64, "token"),
+            many(planned.shards as u64, "shard"),
+            many(planned.threads as u64, "thread"),
+        ));
+        self.say(groups(&planned.groups));
+        if let Some(what) = objective(&planned.loss, planned.vocab_size) {
+            self.say(what);
+        }
+        if planned.slow_bf16 {
+            self.say("this machine has no AVX512-BF16: bf16 is made by rounding, and no faster than f32");
+        }
+        match planned.length {
+            Length::Steps(steps) => self.start_bar(steps as u64, "steps"),
+            Length::Budget(budget) => self.start_bar(budget.as_secs().max(1), "s"),
+        }
+        self.set_length(planned.length);
+        let table = Table { smoothed: planned.smoothed, gap: planned.source_known, width: self.width() };
+        self.set_table(table);
+        self.say(table.header());
+    }
+
+    fn note(&self, note: &Note) {
+        let text = one_line(&note.to_string());
+        match note {
+            Note::LooksLikeConfig(_) => {
+                self.warn(format!("note: {text}: `train` and `compare` take one first, named .toml"));
+            }
+            Note::SeedsUnused => {
+                self.warn("note: --seeds changes nothing: all variants are counted, once each");
+            }
+            Note::Unknown { .. } | Note::ValidationIsTraining => self.warn(format!("warning: {text}")),
+            Note::NoHash(_) => self.warn(format!("note: {text}")),
+            Note::SkippedCheckpoint { .. } => self.warn(text),
+            Note::StoppedEarly { .. } | Note::KeptBest { .. } | Note::SampleEnded(_) => self.say(text),
+            _ => self.say(format!("note: {text}")),
+        }
+    }
+}
+
+/// Whether `--quiet` does not silence it.
+fn is_loud(note: &Note) -> bool {
+    matches!(
+        note,
+        Note::LooksLikeConfig(_)
+            | Note::Unknown { .. }
+            | Note::ValidationIsTraining
+            | Note::NoHash(_)
+            | Note::SkippedCheckpoint { .. }
+    )
+}
+
+fn introduction(texts: &Texts) -> String {
+    format!(
+        "{}: {} ({}) to train on, {} ({}) to validate; {} vocabulary of {}",
+        one_line(&texts.name),
+        many(texts.train_tokens, "token"),
+        bytes(texts.train_bytes),
+        many(texts.val_tokens, "token"),
+        bytes(texts.val_bytes),
+        texts.tokenizer,
+        thousands(texts.vocab_size as u64),
+    )
+}
+
+/// Which parameters are decayed, and which not; and who updates them.
+fn groups(groups: &Groups) -> String {
+    let count = |group: Group| format!("{}, {}", many(group.tensors, "tensor"), many(group.values, "value"));
+    let decayed = count(groups.decayed);
+    let mut line = format!("weight decay {} on matrices and embeddings ({decayed})", groups.weight_decay);
+    if groups.l2 > 0.0 {
+        line.push_str(&format!(", l2 {} on the same", groups.l2));
+    }
+    line.push_str(&format!(", none on the rest ({})", count(groups.plain)));
+    if let Some(muon) = groups.muon {
+        line.push_str(&format!("; Muon on hidden matrices ({}), AdamW on the rest", count(muon)));
+    }
+    line
+}
+
+/// What a person should know who looks at the objective.
+fn objective(loss: &Loss, vocab_size: usize) -> Option<String> {
+    let compare = "compare the NLL, not the objective";
+    let epsilon = loss.label_smoothing;
+    if loss.add_k > 0.0 {
+        return Some(format!("targets are smoothed as by adding {} to every count; {compare}", loss.add_k));
+    }
+    if epsilon > 0.0 && loss.smooth_toward == "uniform" {
+        return Some(format!(
+            "label smoothing {epsilon}: the objective cannot fall below {:.4} nats, the entropy of the smoothed target; \
+             {compare}",
+            information::smoothed_floor(epsilon, vocab_size).unwrap_or(f64::NAN)
+        ));
+    }
+    if epsilon > 0.0 {
+        let toward = match loss.smooth_toward.as_str() {
+            "unigram" => "the unigram distribution of the training text".to_owned(),
+            _ => format!("a Kneser-Ney model of order {}", loss.smooth_order),
+        };
+        return Some(format!("label smoothing {epsilon} toward {toward}; {compare}"));
+    }
+    if loss.confidence_penalty > 0.0 {
+        return Some(format!("confidence penalty {}: {compare}", loss.confidence_penalty));
+    }
+    None
+}
+
+fn overfitting(turned: &Overfitting) -> String {
+    let Overfitting { best_step, best_nats_per_token, nats_per_token, train_nll, evaluations, .. } = turned;
+    format!(
+        "note: validation has turned: {best_nats_per_token:.4} nats a token at step {best_step}, {nats_per_token:.4} now, \
+         while training is at {train_nll:.4}. The model is overfitting; the weights of step {best_step} are {}. More \
+         text, more dropout, label smoothing or fewer steps help; train.patience = {evaluations} would stop here",
+        if turned.best_is_kept { "kept" } else { "not kept (train.select)" }
+    )
+}
+
+/// The table of an audited step.
+fn audit(step: usize, parameters: &[ParameterAudit]) -> String {
+    let width = parameters.iter().map(|p| p.name.len()).max().unwrap_or(0).max(9);
+    let mut text = format!(
+        "gradient audit, step {step}\n{:<width$}  {:>10}  {:>10}  {:>10}  {:>10}\n",
+        "parameter", "values", "‖weights‖", "‖gradient‖", "‖update‖"
+    );
+    for p in parameters {
+        text.push_str(&format!(
+            "{:<width$}  {:>10}  {:>10.3e}  {:>10.3e}  {:>10.3e}  {}\n",
+            p.name,
+            p.values,
+            p.weight_norm,
+            p.gradient_norm,
+            p.update_norm,
+            p.flag.unwrap_or("")
+        ));
+    }
+    text
+}
+
+/// How a cell of a comparison ended.
+fn ending(cell: &CellMade) -> String {
+    let seed = if cell.seeded { format!(", seed {}", cell.seed) } else { String::new() };
+    let nats = cell.eval["nats_per_token"].as_f64();
+    let impossible = cell.eval["zero_probability"].as_u64().unwrap_or(0);
+    let ended = match (&cell.diverged, nats) {
+        (Some(reason), _) => format!("diverged: {reason}"),
+        (None, Some(nats)) => format!("{nats:.4} nats a token"),
+        (None, None) => format!("{} held impossible", many(impossible, "token")),
+    };
+    format!("{}{seed}: {ended}, {}", cell.name, duration(cell.seconds))
+}
+
+fn indent(text: &str) -> String {
+    text.lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// What a run came to.
+fn outcome(summary: &RunSummary) -> String {
+    let evaluation = &summary.eval;
+    let mut line = format!(
+        "validation: {} nats a token, perplexity {}, {} bits a byte",
+        number(evaluation.nats_per_token(), 4),
+        number(evaluation.perplexity(), 3),
+        number(evaluation.bits_per_byte(), 4)
+    );
+    if let Some(unknown) = evaluation.unknown() {
+        line.push_str(&format!("\n            {unknown}"));
+    }
+    if let (Some(entropy), Some(kl)) = (evaluation.source_entropy(), evaluation.kl()) {
+        line.push_str(&format!("\n            = H(p) {entropy:.4} + KL(p‖q) {kl:.4}"));
+    }
+    line.push_str(&format!(
+        "\n{}, {}, {:.2} epochs, {} of training; the run is in {}",
+        many(summary.parameters, "parameter"),
+        many(summary.steps as u64, "step"),
+        summary.epochs,
+        duration(summary.train_seconds),
+        shown(&summary.run)
+    ));
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_audit_has_a_line_a_parameter() {
+        let audited = ParameterAudit {
+            name: "wte.weight".into(),
+            values: 4,
+            weight_norm: 1.0,
+            gradient_norm: 0.0,
+            update_norm: 0.0,
+            flag: Some("zero gradient"),
+        };
+        let text = audit(1, &[audited]);
+        assert_eq!(text.lines().count(), 3);
+        assert!(text.contains("wte.weight") && text.contains("zero gradient"), "{text}");
+    }
+}

@@ -1,0 +1,172 @@
+//! `surprisal train`: from a text file to a perplexity table.
+
+use std::path::PathBuf;
+
+use surprisal_engine::config::{self, Config, Loaded, Override};
+use surprisal_engine::model::ngram::Smoothing;
+use surprisal_engine::train::{self, Csv, Request, TensorBoard};
+use surprisal_engine::{Context, Events, Note, Together, kind, runs};
+use surprisal_platform::threads::Pool;
+
+use crate::cli;
+use crate::failure::{Failure, Result};
+use crate::output::Output;
+use crate::wording::{many, shown};
+
+/// What a run without a config does.
+const DEFAULT_CONFIG: &str = include_str!("../../../configs/default.toml");
+/// How many steps `--audit` lists.
+const AUDITED: usize = 2;
+
+/// Runs the command; gives the run that a report is to be made of.
+pub(crate) fn run(arguments: &cli::Train, ctx: &Context<'_>, output: &Output) -> Result<Option<PathBuf>> {
+    let settings = if arguments.resume { continue_config(arguments)? } else { configure(arguments)? };
+    // Before the texts: a run that has ended needs none.
+    let done = arguments.out.as_ref().filter(|_| arguments.resume).and_then(|out| runs::done(out));
+    if let (Some(result), Some(out)) = (done, &arguments.out) {
+        output.event(&result)?;
+        let steps = many(result["steps"].as_u64().unwrap_or(0), "step");
+        let run = shown(out);
+        output.say(format!("{run}: this run is finished ({steps}), and stays as it is"));
+        let new = format!("surprisal train {run}/config.toml");
+        match settings.config.model.kind.as_str() {
+            "ngram" | "uniform" => {}
+            "transformer" => output.say(format!(
+                "to train on from its weights: surprisal export {run} --format hf --out FOLDER, then {new} --set \
+                 model.init_from=FOLDER --out NEW"
+            )),
+            _ => output.say(format!("for a longer run: {new} --set train.steps=N --out NEW")),
+        }
+        if arguments.audit || arguments.tui || !arguments.log.is_empty() {
+            return Err(Failure::usage("--log, --audit and --tui mean nothing to a run that is finished")
+                .hint("--report writes its page"));
+        }
+        return Ok(arguments.report.then(|| out.clone()));
+    }
+    check_use(arguments, &settings, ctx, output)?;
+    let (tensorboard, csv) = (TensorBoard::new(), Csv::new());
+    let mut events: Vec<&dyn Events> = vec![output];
+    for log in &arguments.log {
+        events.push(match log {
+            cli::Log::Tensorboard => &tensorboard,
+            cli::Log::Csv => &csv,
+        });
+    }
+    let events = Together(events);
+    let own_pool = match settings.config.train.threads {
+        0 => None,
+        threads => Some(Pool::new(threads)?),
+    };
+    let ctx = Context { events: &events, pool: own_pool.as_ref().unwrap_or(ctx.pool), ..*ctx };
+    if arguments.tui {
+        output.start_dashboard(ctx.control)?;
+    }
+    let audit = if arguments.audit { AUDITED } else { 0 };
+    let request = Request { settings, out: arguments.out.clone(), resume: arguments.resume, audit };
+    let run = train::train(request, &ctx)?.run;
+    // One that was made before it stopped is out of date.
+    Ok((arguments.report || run.join("report.html").exists()).then_some(run))
+}
+
+/// The configuration that the command line asks for, checked.
+fn configure(arguments: &cli::Train) -> Result<Loaded> {
+    let is_config = |path: &PathBuf| cli::suffix(path) == "toml";
+    let (path, texts) = match arguments.inputs.split_first() {
+        Some((first, rest)) if is_config(first) => (Some(first.as_path()), rest),
+        _ => (None, arguments.inputs.as_slice()),
+    };
+    if let Some(second) = texts.iter().find(|path| is_config(path)) {
+        return Err(Failure::usage(format!("{} cannot be used as a text: it is a config", second.display()))
+            .hint("give one config, first"));
+    }
+    let mut set: Vec<Override> = arguments.set.iter().map(|set| Override::said("--set ", set)).collect();
+    set.extend(arguments.budget.as_ref().map(|budget| Override {
+        set: format!("train.budget={budget}"),
+        ..Override::said("--budget ", budget)
+    }));
+    let mut loaded = match path {
+        Some(_) => config::load(path, &set)?,
+        None => config::parse("the default config", DEFAULT_CONFIG, &set)?,
+    };
+    if texts.is_empty() {
+        config::texts(&loaded, "train")?;
+    } else {
+        if let Some(set) = set.iter().find(|set| set.set.trim_start().starts_with("data.train=")) {
+            let message = format!("{} and {} both say what to train on", set.said, texts[0].display());
+            return Err(Failure::usage(message).hint("keep one of them"));
+        }
+        loaded.config.data.train = texts.to_vec();
+    }
+    config::texts(&loaded, "val")?;
+    config::check(&mut loaded)?;
+    Ok(loaded)
+}
+
+/// Refuses flags that would change nothing, and says which settings do not, and which texts were probably no texts.
+fn check_use(arguments: &cli::Train, loaded: &Loaded, ctx: &Context<'_>, output: &Output) -> Result<()> {
+    let config = &loaded.config;
+    let texts = [&config.data.train[..], &config.data.val].concat();
+    kind::configs(&texts).try_for_each(|path| ctx.note(Note::LooksLikeConfig(path.clone())))?;
+    let kind = config.model.kind.as_str();
+    let counted = matches!(kind, "ngram" | "uniform");
+    for (flag, given) in [("budget", arguments.budget.is_some()), ("audit", arguments.audit)] {
+        if given && counted {
+            return Err(Failure::usage(format!(
+                "--{flag} means nothing here: a model of kind \"{kind}\" is counted, not trained step by step"
+            ))
+            .hint("leave it away, or choose another model.kind"));
+        }
+    }
+    for set in &arguments.set {
+        let name = set.split('=').next().unwrap_or_default().trim();
+        let of_steps =
+            ["optim.", "train.", "eval.", "checkpoint."].iter().any(|section| name.starts_with(section));
+        let why = if counted && of_steps && !matches!(name, "train.seed" | "train.threads") {
+            format!(": a model of kind \"{kind}\" is counted")
+        } else if acts(name, config) {
+            continue;
+        } else {
+            " beside the other settings".to_owned()
+        };
+        output.warn(format!("note: {name} changes nothing{why}"));
+    }
+    Ok(())
+}
+
+/// Whether a setting can change anything beside the others.
+fn acts(name: &str, config: &Config) -> bool {
+    let Config { model, optim, train, .. } = config;
+    let descends = |kinds: &[&str]| kinds.contains(&optim.kind.as_str());
+    let smoothing = Smoothing::ALL.into_iter().find(|kind| Some(kind.name()) == model.smoothing.as_deref());
+    let tuned = model.tune == Some(true);
+    match name {
+        "optim.momentum" => descends(&["sgd", "muon"]),
+        "optim.nesterov" => descends(&["sgd"]),
+        "optim.muon_lr" => descends(&["muon"]),
+        "optim.betas" | "optim.eps" => descends(&["adamw", "muon"]),
+        "optim.cooldown" => optim.schedule == "wsd",
+        "optim.min_lr" => optim.schedule != "constant",
+        "train.ramp_steps" => train.batch_start.is_some() || train.block_start.is_some(),
+        "loss.smooth_order" => config.loss.smooth_toward == "kneser_ney",
+        "data.val_fraction" => config.data.val.is_empty(),
+        "data.embedded" => config.data.train.is_empty(),
+        "sample.temperature" => config.sample.tokens > 0,
+        "model.k" => smoothing == Some(Smoothing::AddK) && !tuned,
+        "model.tune" => smoothing.is_some_and(Smoothing::is_tunable),
+        "model.heldout" => tuned || smoothing == Some(Smoothing::JelinekMercer),
+        "model.compat" => smoothing.is_some_and(Smoothing::counts_contexts),
+        _ => true,
+    }
+}
+
+/// The configuration of the run in --out, which goes on as it was begun.
+fn continue_config(arguments: &cli::Train) -> Result<Loaded> {
+    let Some(out) = &arguments.out else {
+        return Err(Failure::usage("--resume needs --out").hint("name the run folder to go on with"));
+    };
+    if !(arguments.inputs.is_empty() && arguments.set.is_empty() && arguments.budget.is_none()) {
+        return Err(Failure::usage("--resume takes the run's own settings, and no others")
+            .hint("start a new run to change settings"));
+    }
+    Ok(train::own_settings(out)?)
+}
