@@ -289,7 +289,7 @@ impl LoadedModel {
         if !texts.is_empty() {
             kind::check_texts(texts)?;
             kind::configs(texts).try_for_each(|path| ctx.note(Note::LooksLikeConfig(path.clone())))?;
-            let text = encode_files_with(texts, &self.tokenizer, self.reading())?;
+            let text = ctx.pool.install(|| encode_files_with(texts, &self.tokenizer, self.reading()))?;
             ctx.notes(&text.notices, Note::Text)?;
             return Ok(ScoredText { tokens: text.tokens, name: text.name, source_nats: None });
         }
@@ -299,7 +299,7 @@ impl LoadedModel {
             );
         };
         let corpus = data::own_corpus(&self.config)?;
-        let tokens = corpus.encode_val(&self.tokenizer)?;
+        let tokens = ctx.pool.install(|| corpus.encode_val(&self.tokenizer))?;
         let (whole, val) = (corpus.name(), &self.config.data.val);
         runs::check_text(folder, (&whole, val), "val", &tokens, ctx)?;
         ctx.notes(corpus.notices(), Note::Text)?;

@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &cli::Compare, ctx: &Context<'_>, output: &Output, 
 /// The tables, or all numbers.
 fn tell(comparison: &Comparison, output: &Output) -> Result<()> {
     if output.json() {
-        return Ok(output.tell(&comparison.to_json())?);
+        return output.tell(&comparison.to_json());
     }
     let (rows, differences) = (&comparison.rows, &comparison.differences);
     let mut text = plain(&tables::variants(rows));

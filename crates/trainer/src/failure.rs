@@ -1,101 +1,84 @@
-//! What a person reads when something goes wrong: a message, often a hint, and the exit code that goes with it.
+//! What a person reads when something goes wrong: the engine's message, a hint that names this program's flags, and the exit code.
 
 use std::fmt;
 
-use surprisal_engine::{self as engine, Advice, Error, PlaceAdvice};
+use surprisal_engine::{Advice, PlaceAdvice};
+pub use surprisal_engine::{Error as Failure, Kind, Result};
 
 use crate::wording::one_line;
 
-/// Why the program stops before its work is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The command line or the configuration is wrong: nothing was started (exit code 2).
-    Usage,
-    /// The work failed (exit code 1).
-    Failed,
-    /// Loss or gradient norm stopped being finite (exit code 3).
-    Diverged,
-    /// Stopped by a signal after a checkpoint (exit code 128 + the signal's number).
-    Stopped(u8),
-    /// Whoever read our standard output went away, which is not an error (exit code 0).
-    ClosedPipe,
+/// A command that failed, as the process ends with it.
+#[derive(Debug)]
+pub struct Failed {
+    failure: Failure,
+    /// Which signal stopped it, if it was stopped.
+    signal: Option<u8>,
 }
 
-/// A failed command: message, hint, exit code.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// Which exit code this is.
-    pub kind: Kind,
-    /// What happened, without a trailing full stop.
-    pub message: String,
-    /// What the person can do about it.
-    pub hint: Option<String>,
-}
-
-impl Failure {
-    /// A mistake on the command line or in the configuration.
-    pub fn usage(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Usage, message: message.into(), hint: None }
+impl Failed {
+    /// With the signal that came, if one did.
+    pub(crate) fn new(failure: Failure, signal: Option<u8>) -> Self {
+        let signal = signal.filter(|_| failure.kind == Kind::Stopped);
+        Self { failure, signal }
     }
 
-    /// Work that failed.
-    pub fn failed(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Failed, message: message.into(), hint: None }
-    }
-
-    /// Adds what the person can do about it.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    /// The same, stopped by `signal` if it was stopped.
-    pub(crate) fn by_signal(mut self, signal: Option<u8>) -> Self {
-        if let (Kind::Stopped(_), Some(signal)) = (self.kind, signal) {
-            self.kind = Kind::Stopped(signal);
-            self.message = self.message.replacen("stopped", "stopped by a signal", 1);
-        }
-        self
-    }
-
-    /// Of what was asked for by flags, for which `error` begins with names of its own.
-    pub(crate) fn of_flags(error: Error, flags: &[(&str, &str)]) -> Self {
-        let mut failure = Self::from(error);
-        if let Some((name, flag)) = flags.iter().find(|(name, _)| failure.message.starts_with(name)) {
-            failure.message = failure.message.replacen(name, flag, 1);
-        }
-        failure
+    /// Whether there is something to tell. A reader of our standard output that went away is no error.
+    pub fn is_told(&self) -> bool {
+        self.failure.kind != Kind::ClosedPipe
     }
 
     /// The process's exit code.
     pub fn code(&self) -> u8 {
-        match self.kind {
+        match self.failure.kind {
             Kind::ClosedPipe => 0,
             Kind::Failed => 1,
             Kind::Usage => 2,
             Kind::Diverged => 3,
-            Kind::Stopped(signal) => 128 + signal,
+            Kind::Stopped => 128 + self.signal.unwrap_or(0),
         }
     }
 }
 
-impl fmt::Display for Failure {
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure, None)
+    }
+}
+
+impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", one_line(&self.message))?;
-        match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {}", one_line(hint)),
+        let mut message = one_line(&self.failure.message);
+        if self.signal.is_some() {
+            message = message.replacen("stopped", "stopped by a signal", 1);
+        }
+        f.write_str(&message)?;
+        match &self.failure.advice {
+            Some(advice) => write!(f, "\n  hint: {}", one_line(&words(advice))),
             None => Ok(()),
         }
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for Failed {}
 
-/// A result whose error is for a person to read.
-pub type Result<T, E = Failure> = std::result::Result<T, E>;
+/// Of what was asked for by flags, for which `failure` begins with names of the engine's.
+pub(crate) fn of_flags(mut failure: Failure, flags: &[(&str, &str)]) -> Failure {
+    if let Some((name, flag)) = flags.iter().find(|(name, _)| failure.message.starts_with(name)) {
+        failure.message = failure.message.replacen(name, flag, 1);
+    }
+    failure
+}
+
+/// Of our own standard output; files carry their paths in the errors of the crates that open them.
+pub(crate) fn of_output(error: std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        return Failure { kind: Kind::ClosedPipe, ..Failure::failed("standard output was closed") };
+    }
+    Failure::failed(format!("cannot write to standard output: {error}"))
+}
 
 /// What to do, by the names that this program has for it.
-pub(crate) fn words(advice: Advice) -> String {
+pub(crate) fn words(advice: &Advice) -> String {
     let text = match advice {
         Advice::Set { key } => return format!("did you mean --set {key}=…?"),
         Advice::SetForm => "for example --set train.epochs=3 or --set tokenizer.kind=bpe",
@@ -179,68 +162,9 @@ pub(crate) fn words(advice: Advice) -> String {
             "this user or this shell may have no more threads (ulimit -u) or no memory for them (ulimit -v): ask for \
              fewer with --threads; --threads 1 needs none but the program's own"
         }
-        Advice::Text(text) => return text,
+        Advice::Text(text) => text,
     };
     text.to_owned()
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        let kind = match error.kind {
-            engine::Kind::Usage => Kind::Usage,
-            engine::Kind::Failed => Kind::Failed,
-            engine::Kind::Diverged => Kind::Diverged,
-            // Which signal it was, those know who listened for it.
-            engine::Kind::Stopped => Kind::Stopped(0),
-            engine::Kind::ClosedPipe => Kind::ClosedPipe,
-        };
-        Self { kind, message: error.message, hint: error.advice.map(words) }
-    }
-}
-
-impl From<Failure> for Error {
-    /// For what the engine calls back, and gives back as it was.
-    fn from(failure: Failure) -> Self {
-        let kind = match failure.kind {
-            Kind::Usage => engine::Kind::Usage,
-            Kind::Failed => engine::Kind::Failed,
-            Kind::Diverged => engine::Kind::Diverged,
-            Kind::Stopped(_) => engine::Kind::Stopped,
-            Kind::ClosedPipe => engine::Kind::ClosedPipe,
-        };
-        Self { kind, message: failure.message, advice: failure.hint.map(Advice::Text) }
-    }
-}
-
-/// What the engine has words for.
-macro_rules! by_engine {
-    ($($error:ty),+ $(,)?) => {$(
-        impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                Error::from(error).into()
-            }
-        }
-    )+};
-}
-
-by_engine!(
-    engine::store::Error,
-    engine::formats::Error,
-    engine::text::Error,
-    engine::model::Error,
-    engine::loss::LossError,
-    surprisal_platform::threads::PoolError,
-    serde_json::Error,
-);
-
-impl From<std::io::Error> for Failure {
-    /// For our own standard output; files carry their paths in the errors of the crates that open them.
-    fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
-            return Self { kind: Kind::ClosedPipe, message: "standard output was closed".into(), hint: None };
-        }
-        Self::failed(format!("cannot write to standard output: {error}"))
-    }
 }
 
 #[cfg(test)]
@@ -249,9 +173,8 @@ mod tests {
 
     #[test]
     fn exit_codes_are_the_documented_ones() {
-        assert_eq!(Failure::failed("x").code(), 1);
-        assert_eq!(Failure::usage("x").code(), 2);
-        assert_eq!(Failure { kind: Kind::Diverged, message: String::new(), hint: None }.code(), 3);
-        assert_eq!(Failure { kind: Kind::Stopped(15), message: String::new(), hint: None }.code(), 143);
+        let of = |kind| Failed::new(Failure { kind, ..Failure::failed("x") }, Some(15)).code();
+        let kinds = [Kind::ClosedPipe, Kind::Failed, Kind::Usage, Kind::Diverged, Kind::Stopped];
+        assert_eq!(kinds.map(of), [0, 1, 2, 3, 143]);
     }
 }

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cli::{Cli, Command};
-use failure::Result;
+use failure::{Failed, Failure, Result};
 use output::Output;
 use signals::Stop;
 use surprisal_engine::{Context, config};
@@ -39,14 +39,14 @@ pub fn out_of_memory(bytes: usize) {
 ///
 /// # Errors
 /// Whatever stopped it, with an exit code.
-pub fn run(cli: &Cli) -> Result<()> {
+pub fn run(cli: &Cli) -> Result<(), Failed> {
     let threads = config::threads("--threads", cli.command.threads())?;
     let output = Arc::new(Output::new(cli.json, cli.quiet));
     signals::survive_size_limits()?;
     let (stop, has_threads) = Stop::listen(output.clone())?;
     // Nobody is refused for threads that nobody asked for.
     let wanted = if has_threads || cli.command.threads().is_some() { threads } else { 1 };
-    let pool = Pool::of_process(wanted)?;
+    let pool = Pool::of_process(wanted).map_err(Failure::from)?;
     let ctx = Context::new(&pool, &*output, stop.control());
     output.follow(ctx.run);
     let result = match &cli.command {
@@ -68,7 +68,7 @@ pub fn run(cli: &Cli) -> Result<()> {
     };
     output.end_bar();
     output.end_dashboard();
-    result.map_err(|failure| failure.by_signal(stop.asked())).and_then(|()| output.heard())
+    result.map_err(|failure| Failed::new(failure, stop.asked())).and_then(|()| Ok(output.heard()?))
 }
 
 /// Writes the page of the run at `root`.

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use clap::FromArgMatches;
 use mimalloc::MiMalloc;
 use surprisal::cli::Cli;
-use surprisal::failure::Kind;
 use surprisal::usage;
 use surprisal::wording::visible;
 use surprisal_platform::counting::Counting;
@@ -28,7 +27,7 @@ fn main() -> ExitCode {
     match surprisal::run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if failure.kind != Kind::ClosedPipe {
+            if failure.is_told() {
                 // Standard error may be gone as well; there is nobody left to tell.
                 drop(writeln!(std::io::stderr(), "error: {failure}"));
             }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use surprisal_engine::{Control, Length, RunId, Step};
 
 use crate::dashboard::{self, Dashboard};
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Failure, Kind, Result, of_output};
 use crate::table::Table;
 use crate::wording::{bytes, in_json, shown, visible};
 
@@ -209,7 +209,7 @@ impl Output {
     ///
     /// # Errors
     /// An event that is none.
-    pub(crate) fn tell(&self, event: &impl Serialize) -> surprisal_engine::Result<()> {
+    pub(crate) fn tell(&self, event: &impl Serialize) -> Result<()> {
         let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
         if unheard.is_none()
             && let Err(failure) =
@@ -254,9 +254,7 @@ impl Output {
     /// When standard output cannot be written to.
     pub(crate) fn styled(&self, text: &str) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        stdout.flush()?;
-        Ok(())
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(of_output)
     }
 
     /// Starts a live progress bar of `length` steps; on anything but a terminal nothing is drawn.

@@ -168,5 +168,5 @@ fn continue_config(arguments: &cli::Train) -> Result<Loaded> {
         return Err(Failure::usage("--resume takes the run's own settings, and no others")
             .hint("start a new run to change settings"));
     }
-    Ok(train::own_settings(out)?)
+    train::own_settings(out)
 }

@@ -183,7 +183,7 @@ impl Cell {
             Err(failure) if failure.kind == Kind::Diverged => finished.diverged = Some(failure.message),
             Err(failure) => return Err(failure),
             Ok(()) => {
-                let loaded = models::load(&folder, ctx)?;
+                let loaded = ctx.pool.install(|| models::load(&folder, ctx))?;
                 finished.result = loaded
                     .last_result()
                     .ok_or_else(|| Error::failed(format!("{} has no result", folder.display())))?;

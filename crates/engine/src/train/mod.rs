@@ -297,7 +297,7 @@ impl Run<'_> {
         let Self { config, data, folder, ctx, .. } = *self;
         if from.is_none() {
             record.event(&Event::Started(Started {
-                version: crate::VERSION,
+                version: env!("CARGO_PKG_VERSION"),
                 kind: config.model.kind.clone(),
                 tokenizer: data.tokenizer.kind().to_string(),
                 vocab_size: data.tokenizer.vocab_size(),

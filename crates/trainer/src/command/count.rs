@@ -103,7 +103,7 @@ fn config(how: &cli::Smooth, order: usize, bos: Option<u32>, unk: Option<u32>) -
         tune: Some(how.tune),
         ..Model::default()
     };
-    Ok(surprisal_engine::config::ngram_config(&model, bos, unk)?)
+    surprisal_engine::config::ngram_config(&model, bos, unk)
 }
 
 /// Runs `surprisal count`.
@@ -226,7 +226,7 @@ pub(super) fn open(path: &Path, kind: Kind) -> Result<(Counts, Tokenizer, Option
             let bytes = read_regular(path)?;
             let (counts, tokenizer) = counts::read_tsv(&bytes, None).map_err(|error| {
                 let failure = Failure::from(error);
-                Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
+                failure.within(path.display())
             })?;
             Ok((counts, tokenizer, counts::part_of_tsv(&bytes)))
         }
@@ -378,7 +378,7 @@ mod tests {
     fn shards_are_counted_from_one() {
         assert_eq!(parse_shard("2/8").unwrap(), (2, 8));
         for wrong in ["0/4", "5/4", "1", "a/b", "1/0", "-1/2", "1/99999"] {
-            assert_eq!(parse_shard(wrong).unwrap_err().code(), 2, "{wrong}");
+            assert_eq!(parse_shard(wrong).unwrap_err().kind, crate::failure::Kind::Usage, "{wrong}");
         }
     }
 }

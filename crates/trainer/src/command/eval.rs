@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::cli;
-use crate::failure::{Failure, Result};
+use crate::failure::{Result, of_flags};
 use crate::output::Output;
 use crate::wording::{labelled, number, thousands};
 use surprisal_engine::Context;
@@ -19,9 +19,9 @@ pub(crate) fn run(arguments: &cli::Eval, ctx: &Context<'_>, output: &Output) -> 
     let pool = ctx.pool;
     let mut loaded = pool.install(|| models::load(&arguments.model, ctx))?;
     if let Some(stride) = arguments.stride {
-        loaded.set_stride(stride).map_err(|error| {
-            Failure::of_flags(error, &[("a stride", "--stride"), ("the stride", "--stride")])
-        })?;
+        loaded
+            .set_stride(stride)
+            .map_err(|error| of_flags(error, &[("a stride", "--stride"), ("the stride", "--stride")]))?;
     }
     let text = loaded.evaluation_text(&arguments.texts, ctx)?;
     note_unknown(&text.tokens, &text.name, &arguments.model.display().to_string(), ctx)?;

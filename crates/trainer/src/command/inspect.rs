@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &cli::Inspect, ctx: &Context<'_>, output: &Output) 
             return model(path, kind, ctx, output);
         }
         Kind::Text | Kind::Empty | Kind::Binary => return text(path, kind, output),
-        Kind::Special => return Err(kind.refuse(path).into()),
+        Kind::Special => return Err(kind.refuse(path)),
         Kind::Counts | Kind::CountsTsv => ("counts", counted(path, kind)?),
         Kind::Safetensors => ("tensors", tensors(path)?),
         Kind::HuggingFace => ("hugging_face", tensors(&path.join("model.safetensors"))?),
@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &cli::Inspect, ctx: &Context<'_>, output: &Output) 
             let entries = std::fs::read_dir(path).map_or(0, Iterator::count);
             ("folder", vec![("entries".into(), thousands(entries as u64))])
         }
-        Kind::Other(_, remedy) => ("other", vec![("to use it".into(), words(remedy.into()))]),
+        Kind::Other(_, remedy) => ("other", vec![("to use it".into(), words(&remedy.into()))]),
     };
     if output.json() {
         let details: BTreeMap<_, _> = lines.into_iter().collect();

@@ -1,7 +1,7 @@
 //! `surprisal sample`: new text, token by token, as it is drawn.
 
 use crate::cli;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, of_flags};
 use crate::output::Output;
 use surprisal_engine::Context;
 use surprisal_engine::generation::write;
@@ -13,7 +13,7 @@ pub(crate) fn run(arguments: &cli::Sample, ctx: &Context<'_>, output: &Output) -
     let cli::Sample { temperature, top_k, top_p, seed, .. } = *arguments;
     let sampling = Sampling::new(temperature, top_k, top_p).map_err(|error| {
         let flags = [("the temperature", "--temperature"), ("top-k", "--top-k"), ("top-p", "--top-p")];
-        Failure::of_flags(error, &flags)
+        of_flags(error, &flags)
     })?;
     let of_chance = [("top-k", top_k.is_some()), ("top-p", top_p.is_some()), ("seed", seed.is_some())];
     if let Some((flag, _)) = of_chance.iter().find(|(_, given)| *given && temperature == 0.0) {
@@ -31,7 +31,7 @@ pub(crate) fn run(arguments: &cli::Sample, ctx: &Context<'_>, output: &Output) -
     let drawn =
         write(&*loaded.model, &loaded.tokenizer, &opening, arguments.tokens, sampling, seed, |piece| {
             text.push_str(piece);
-            if output.json() { Ok(()) } else { Ok(output.written(piece)?) }
+            if output.json() { Ok(()) } else { output.written(piece) }
         })?;
     if output.json() {
         return output.event(&serde_json::json!({

@@ -45,7 +45,7 @@ pub(super) fn walk(
     let lse = max + sum.ln();
     let nats = lse - z[target];
     if nats.is_nan() {
-        return Err(no_numbers("this model").into());
+        return Err(no_numbers("this model"));
     }
     let q: Vec<f64> = z.iter().map(|z| (z - lse).exp()).collect();
     let vocab = z.len() as f64;
