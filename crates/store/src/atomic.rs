@@ -14,15 +14,14 @@
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::{
     Error, Result,
-    blocks::{Blocks, LARGE},
-    faults::{self, Operation},
+    faults::{self, Checked, Operation},
     pending::Pending,
     place::{Place, folder_of, open_stream},
 };
@@ -43,7 +42,7 @@ pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 /// Dropped without it, nothing has changed.
 #[derive(Debug)]
 pub struct Writer {
-    file: Blocks,
+    file: BufWriter<Checked>,
     /// None where it is written to as the bytes come.
     aside: Option<Aside>,
     target: PathBuf,
@@ -56,29 +55,17 @@ impl Writer {
     /// # Errors
     /// [`Error::Io`] if the folder is missing or cannot be written to, or `path` is a folder.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
-        Self::begin(path.as_ref(), None)
-    }
-
-    /// [`Self::create`] for what may become so large that memory would be filled with it, and is not read again by this
-    /// program: what goes beyond a size is written past the system's cache of files, where that is faster.
-    ///
-    /// # Errors
-    /// As [`Self::create`].
-    pub fn create_large(path: impl AsRef<Path>) -> Result<Self> {
-        Self::begin(path.as_ref(), Some(LARGE))
-    }
-
-    fn begin(path: &Path, large: Option<u64>) -> Result<Self> {
+        let path = path.as_ref();
         match Place::of(path).map_err(|reason| Error::io("write", path, reason))? {
             Place::File(target) => {
                 let created = create_aside(&target);
                 let (file, aside) = created.map_err(|reason| Error::io("create", path, reason))?;
-                Ok(Self { file: Blocks::new(file, &aside.0, large), aside: Some(aside), target, written: 0 })
+                Ok(Self { file: buffered(file), aside: Some(aside), target, written: 0 })
             }
             Place::Stream(target) => {
                 let opened = faults::pass(Operation::Create).and_then(|()| open_stream(&target));
                 let file = opened.map_err(|reason| Error::io("open", path, reason))?;
-                Ok(Self { file: Blocks::new(file, &target, None), aside: None, target, written: 0 })
+                Ok(Self { file: buffered(file), aside: None, target, written: 0 })
             }
         }
     }
@@ -101,7 +88,7 @@ impl Writer {
     pub fn commit(mut self) -> Result<u64> {
         self.file.flush().map_err(|reason| self.failed(reason))?;
         if let Some(aside) = &self.aside {
-            sync(self.file.file()).map_err(|reason| self.failed(reason))?;
+            sync(&self.file.get_ref().0).map_err(|reason| self.failed(reason))?;
             rename(&aside.0, &self.target)?;
             sync_folder(folder_of(&self.target))?;
         }
@@ -183,6 +170,10 @@ pub fn probe(folder: impl AsRef<Path>) -> Result<()> {
     let made = aside(&folder.as_ref().join("probe"), create_new);
     let (path, ..) = made.map_err(|reason| Error::io("write into", folder.as_ref(), reason))?;
     remove_file(&path)
+}
+
+fn buffered(file: File) -> BufWriter<Checked> {
+    BufWriter::with_capacity(64 << 10, Checked(file))
 }
 
 /// A temporary file's path; dropped, the file is removed if it is still there.

@@ -126,6 +126,21 @@ fn parse(plan: &str) -> Option<(Fault, u64)> {
     Some((fault, at.parse().ok()?))
 }
 
+/// A file each of whose writes counts as an operation.
+#[derive(Debug)]
+pub(crate) struct Checked(pub(crate) File);
+
+impl Write for Checked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write_checked(&mut self.0, bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Writes all of `bytes`; where a fault is planned, half of them.
 ///
 /// # Errors

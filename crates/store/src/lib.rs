@@ -13,9 +13,7 @@
 //! others to know.
 
 pub mod atomic;
-mod blocks;
 pub mod checkpoint;
-mod direct;
 mod error;
 pub mod faults;
 pub mod folder;

@@ -36,7 +36,7 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
         return Err(Error::malformed("the model", &problem));
     }
     let declared = declaration(tokenizer.kind(), tokenizer.unit());
-    let mut writer = atomic::Writer::create_large(path)?;
+    let mut writer = atomic::Writer::create(path)?;
     let zeros = write_spelt(estimate, &Spellings::tokens(tokenizer), declared.as_deref(), |bytes| {
         Ok(writer.put(bytes)?)
     })?;

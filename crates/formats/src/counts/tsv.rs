@@ -46,7 +46,7 @@ pub fn write_tsv(
         starts: counts.levels.iter().map(|level| level.starts.as_slice()).collect(),
         spellings: &spellings,
     };
-    let mut writer = atomic::Writer::create_large(path)?;
+    let mut writer = atomic::Writer::create(path)?;
     let mut sink = Sink::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
     if let Some(Part { number, parts, text }) = part.filter(|part| part.parts > 1) {
         sink.put(format!("{PART}{number} of {parts} of the text {text}\n").as_bytes())?;
