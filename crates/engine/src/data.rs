@@ -92,7 +92,7 @@ impl Prepared {
         if config.model.init_from.is_some() {
             check_known(&corpus, &tokenizer, &train, config.model.max_unknown.unwrap_or(0.1), ctx)?;
         }
-        ctx.notes(corpus.notices(), Note::Text)?;
+        ctx.notes(corpus.notices())?;
         let source_nats = corpus.source_nats_val()?;
         ctx.tell(&Event::Texts(Texts {
             name: corpus.name(),
@@ -170,7 +170,7 @@ fn check_known(
     if share > most {
         return Err(Error::usage(said).hint(Advice::MaxUnknown));
     }
-    ctx.note(Note::UnknownToStart(said))
+    ctx.note(Note::Text(said))
 }
 
 /// Warns of a text of which a quarter or more is unknown to `model`: what is measured there says little of the text.

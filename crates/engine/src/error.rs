@@ -21,12 +21,17 @@ pub enum Kind {
     ClosedPipe,
 }
 
-/// What can be done about an error. [`fmt::Display`] says it in words of its own; a program that knows by which of its options
-/// it is done says it in its own words instead.
+/// What can be done about an error. A program says it in words of its own, with the options by which it is done there.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Advice {
-    /// In words.
+    /// In words, which name no option.
     Text(String),
+    /// To write elsewhere: what is said before the option for that, and after it.
+    Elsewhere(&'static str, &'static str),
+    /// Another name for each file.
+    NameEach,
+    /// To go on with the run that is there, or to write elsewhere.
+    ResumeOrElsewhere,
     /// An override that says `section.key`.
     Set {
         /// What was probably meant.
@@ -57,8 +62,6 @@ pub enum Advice {
     },
     /// To go on although the text is unknown to the model.
     MaxUnknown,
-    /// Another place to write to; the words say why or how else.
-    OtherPlace(PlaceAdvice),
     /// To smooth, or to begin elsewhere.
     OtherStart,
     /// To let unknown words through.
@@ -84,109 +87,14 @@ pub enum Advice {
     ResumeRun(PathBuf),
     /// To go on with the run just stopped.
     Resume,
+    /// To count a text in parts, or fewer tokens at a time.
+    CountLess,
+    /// To name all parts of one text in their order, or to add up any.
+    AllParts,
     /// To do the same again.
     Again,
     /// To do the same again, which goes on from here.
     GoOn,
-}
-
-/// Why another place is better, and what else helps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlaceAdvice {
-    /// Another name for each file.
-    NameEach,
-    /// Another name.
-    Name,
-    /// Another name, or to remove the file.
-    NameOrRemove,
-    /// Another folder than a model's.
-    Folder,
-    /// A new folder.
-    NewFolder,
-    /// Outside of a folder of texts.
-    Outside,
-    /// Another folder for a run that is another one, or its record brought back.
-    RunFolder,
-    /// Elsewhere: the disk is full.
-    DiskFull,
-    /// Elsewhere: the user's share of the disk is used up.
-    QuotaFull,
-    /// Elsewhere: nothing can be written here.
-    ReadOnly,
-    /// To go on with the run that is there, or another folder.
-    ResumeOrFolder,
-    /// Another name, or to move what is there.
-    NameOrMove,
-    /// To wait for whoever writes there, or another folder.
-    WaitOrFolder,
-}
-
-impl fmt::Display for Advice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = match self {
-            Self::Text(text) => text,
-            Self::Set { key } => return write!(f, "did you mean {key}=…?"),
-            Self::SetForm => "for example train.epochs=3 or tokenizer.kind=bpe",
-            Self::OfComparison => "a comparison has seeds and jobs for it",
-            Self::Compare(path) => return write!(f, "compare what {} says", path.display()),
-            Self::OneRun(path) => {
-                return write!(f, "{} makes one run; a comparison has [[variant]] sections", path.display());
-            }
-            Self::ConfigFirst(_) => "the config comes first, then the texts",
-            Self::OtherSeeds => "give different seeds, for example 1, 2, 3",
-            Self::SeedsOfComparison => "name the seeds there: seeds = [1, 2, 3] in [compare]",
-            Self::JobsThatFit(jobs) => return write!(f, "{jobs} at a time fit"),
-            Self::OtherComparison => "choose another folder, or remove the old comparison",
-            Self::PutBack { of } => {
-                let before = of.map_or_else(String::new, |of| format!("{of}: "));
-                return write!(f, "{before}put them back as they were; or score others that were held out");
-            }
-            Self::MaxUnknown => {
-                "train a new model on this text; model.max_unknown = 1 goes on all the same, with <unk> in their place"
-            }
-            Self::OtherPlace(place) => match place {
-                PlaceAdvice::NameEach => "give each file a name of its own",
-                PlaceAdvice::Name => "give another name",
-                PlaceAdvice::NameOrRemove => "give another name, or remove that file first",
-                PlaceAdvice::Folder => "write to another folder",
-                PlaceAdvice::NewFolder => "give another folder",
-                PlaceAdvice::Outside => "write outside of that folder",
-                PlaceAdvice::RunFolder => {
-                    "bring back metrics.jsonl, config.toml and the texts as they were; or train into another folder"
-                }
-                PlaceAdvice::DiskFull => "the disk is full: free some space, or write elsewhere",
-                PlaceAdvice::QuotaFull => "your disk quota is used up: free some space, or write elsewhere",
-                PlaceAdvice::ReadOnly => "the file system is read-only: write elsewhere",
-                PlaceAdvice::ResumeOrFolder => "go on with that run, or choose another folder",
-                PlaceAdvice::NameOrMove => "choose another name, or move away what is there",
-                PlaceAdvice::WaitOrFolder => "wait for it to finish or stop it, or choose another folder",
-            },
-            Self::OtherStart => "smooth its counts (add_k), or try another prompt or seed",
-            Self::AllowUnknown(lacks) => return write!(f, "its text had no such {lacks}"),
-            Self::TrainConfig => "train what it says",
-            Self::StartFrom => "a run can start from it: model.init_from",
-            Self::Merge => "merge them into one model",
-            Self::FewerThreads => {
-                "this user or this shell may have no more threads or no memory for them: ask for fewer; one needs none \
-                 but the caller's own"
-            }
-            Self::ComparisonRuns => "name one of its runs: the folders in cells/",
-            Self::Tamer { lr, .. } => {
-                return write!(f, "lower optim.lr ({lr:.1e}), lengthen optim.warmup, or set optim.grad_clip");
-            }
-            Self::ResumeRun(path) => return write!(f, "go on with the run in {}", path.display()),
-            Self::Resume => "the run goes on from here when it is resumed",
-            Self::Again => "the same begins again",
-            Self::GoOn => "the same goes on from here",
-        };
-        f.write_str(words)
-    }
-}
-
-impl From<PlaceAdvice> for Advice {
-    fn from(advice: PlaceAdvice) -> Self {
-        Self::OtherPlace(advice)
-    }
 }
 
 impl From<&str> for Advice {
@@ -202,7 +110,8 @@ impl From<String> for Advice {
 }
 
 /// Why the engine stops before its work is done.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{message}")]
 pub struct Error {
     /// What kind of failure.
     pub kind: Kind,
@@ -235,17 +144,6 @@ impl Error {
         self
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.advice {
-            Some(advice) => write!(f, "{} ({advice})", self.message),
-            None => f.write_str(&self.message),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// A result of the engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -285,22 +183,25 @@ impl From<surprisal_store::Error> for Error {
         use std::io::ErrorKind;
 
         use surprisal_store::Error as Store;
-        let place = match &error {
+        let elsewhere = |words| Some(Advice::Elsewhere(words, ""));
+        let advice = match &error {
             Store::Io { path, .. } if path.is_symlink() && !path.exists() => None,
             Store::Io { reason, .. } => match reason.kind() {
-                ErrorKind::StorageFull => Some(PlaceAdvice::DiskFull),
-                ErrorKind::QuotaExceeded => Some(PlaceAdvice::QuotaFull),
-                ErrorKind::ReadOnlyFilesystem => Some(PlaceAdvice::ReadOnly),
+                ErrorKind::StorageFull => elsewhere("the disk is full: free some space, or write elsewhere"),
+                ErrorKind::QuotaExceeded => {
+                    elsewhere("your disk quota is used up: free some space, or write elsewhere")
+                }
+                ErrorKind::ReadOnlyFilesystem => elsewhere("the file system is read-only: write elsewhere"),
                 _ => None,
             },
-            Store::Occupied { path } if path.join("config.toml").is_file() => {
-                Some(PlaceAdvice::ResumeOrFolder)
+            Store::Occupied { path } if path.join("config.toml").is_file() => Some(Advice::ResumeOrElsewhere),
+            Store::Occupied { .. } => {
+                Some(Advice::Elsewhere("choose another name", ", or move away what is there"))
             }
-            Store::Occupied { .. } => Some(PlaceAdvice::NameOrMove),
-            Store::Locked { .. } => Some(PlaceAdvice::WaitOrFolder),
+            Store::Locked { .. } => elsewhere("wait for it to finish or stop it, or choose another folder"),
             _ => None,
         };
-        let advice = place.map(Advice::OtherPlace).or(error.hint().map(Advice::from));
+        let advice = advice.or(error.hint().map(Advice::from));
         let kind = if error.is_closed_pipe() { Kind::ClosedPipe } else { Kind::Failed };
         Self { kind, message: chain(&error), advice }
     }

@@ -103,8 +103,20 @@ impl<'a> Context<'a> {
         self.tell(&Event::Noted(note))
     }
 
-    pub(crate) fn notes(&self, notes: &[String], kind: fn(String) -> Note) -> Result<()> {
-        notes.iter().try_for_each(|note| self.note(kind(note.clone())))
+    /// Tells that the next part of some work begins: [`Event::Phase`].
+    ///
+    /// # Errors
+    /// The subscriber's.
+    pub fn phase(&self, name: &'static str, whole: u64) -> Result<()> {
+        self.tell(&Event::Phase { name, whole })
+    }
+
+    /// Tells what was noticed, in words.
+    ///
+    /// # Errors
+    /// The subscriber's.
+    pub fn notes(&self, notes: &[String]) -> Result<()> {
+        notes.iter().try_for_each(|note| self.note(Note::Text(note.clone())))
     }
 }
 
@@ -124,7 +136,12 @@ pub enum Event {
     Texts(Texts),
     /// The run has its folder.
     #[serde(skip)]
-    Opened(Opened),
+    Opened {
+        /// The folder.
+        folder: PathBuf,
+        /// The step of the checkpoint that it goes on from.
+        resumed_at: Option<u64>,
+    },
     /// A new run begins.
     #[serde(rename = "start")]
     Started(Started),
@@ -202,10 +219,55 @@ pub enum Event {
     Finished(RunSummary),
     /// What a comparison is about to make.
     #[serde(skip)]
-    Comparing(Comparing),
+    Comparing {
+        /// Rows of the table.
+        variants: usize,
+        /// Runs.
+        cells: usize,
+        /// Of them finished before.
+        finished: usize,
+        /// How many at a time.
+        jobs: usize,
+        /// On so many threads together.
+        threads: usize,
+    },
     /// A cell of a comparison is made.
     #[serde(rename = "cell")]
     CellMade(CellMade),
+    /// The next part of work that makes no run.
+    #[serde(skip)]
+    Phase {
+        /// What is done now.
+        name: &'static str,
+        /// In how many steps; 0 where nobody can tell.
+        whole: u64,
+    },
+    /// More steps of the phase are done, on whichever thread.
+    #[serde(skip)]
+    Advanced {
+        /// How many.
+        steps: u64,
+    },
+    /// A text is about to be counted.
+    #[serde(skip)]
+    Counting {
+        /// The text's name.
+        name: String,
+        /// To be counted.
+        tokens: u64,
+        /// |V|.
+        vocab_size: usize,
+        /// Bytes of memory that it takes at most.
+        memory: u64,
+    },
+    /// A file is written.
+    #[serde(skip)]
+    Wrote {
+        /// Which.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
 }
 
 impl Event {
@@ -243,15 +305,6 @@ pub struct Texts {
     pub tokenizer: TokenizerKind,
     /// |V|.
     pub vocab_size: usize,
-}
-
-/// Where a run is written.
-#[derive(Debug, Clone)]
-pub struct Opened {
-    /// Its folder.
-    pub folder: PathBuf,
-    /// The step of the checkpoint that it goes on from.
-    pub resumed_at: Option<u64>,
 }
 
 /// What a run's record begins with.
@@ -314,8 +367,6 @@ pub struct Planned {
     pub loss: crate::config::Loss,
     /// |V|.
     pub vocab_size: usize,
-    /// Whether the objective is another number than the NLL.
-    pub smoothed: bool,
     /// Whether H(p) of the validation text is known.
     pub source_known: bool,
     /// bf16 is asked for and made by rounding: this machine is no faster with it.
@@ -473,21 +524,6 @@ pub struct RunSummary {
     pub run: PathBuf,
 }
 
-/// What a comparison is about to make.
-#[derive(Debug, Clone, Copy)]
-pub struct Comparing {
-    /// Rows of the table.
-    pub variants: usize,
-    /// Runs.
-    pub cells: usize,
-    /// Of them finished before.
-    pub finished: usize,
-    /// How many at a time.
-    pub jobs: usize,
-    /// On so many threads together.
-    pub threads: usize,
-}
-
 /// How a cell of a comparison ended.
 #[derive(Debug, Clone, Serialize)]
 pub struct CellMade {
@@ -516,12 +552,8 @@ fn displayed<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, 
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Note {
-    /// What the reader of a text noticed.
+    /// What was noticed of a text, of settings or of a model, in words.
     Text(String),
-    /// Which settings follow from others.
-    Settings(String),
-    /// What counting noticed of a model.
-    Model(String),
     /// The model that the run starts from brings its own tokens.
     OwnTokens {
         /// They are.
@@ -540,8 +572,6 @@ pub enum Note {
         /// Of how many.
         tokens: u64,
     },
-    /// Some of the training text is unknown to the model that the run starts from.
-    UnknownToStart(String),
     /// The validation text is the training text.
     ValidationIsTraining,
     /// A text that looks like a config.
@@ -555,8 +585,6 @@ pub enum Note {
         /// Why.
         reason: String,
     },
-    /// Whose weights are used of a run that is not finished.
-    Unfinished(String),
     /// The run's patience is over.
     StoppedEarly {
         /// Evaluations without a better one.
@@ -575,16 +603,14 @@ pub enum Note {
     SeedsUnused,
     /// How many cells of a comparison fit into memory at a time.
     MemoryForJobs(usize),
+    /// A file of counts that does not say what they are of.
+    UnknownPart(PathBuf),
 }
 
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(note)
-            | Self::Settings(note)
-            | Self::Model(note)
-            | Self::UnknownToStart(note)
-            | Self::Unfinished(note) => f.write_str(note),
+            Self::Text(note) => f.write_str(note),
             Self::OwnTokens { own, asked } => write!(
                 f,
                 "the model of model.init_from brings its own tokens ({own}); tokenizer.kind = {asked} is not used"
@@ -622,6 +648,12 @@ impl fmt::Display for Note {
             Self::SampleEnded(why) => write!(f, "the sample ends early: {why}"),
             Self::SeedsUnused => f.write_str("seeds change nothing: all variants are counted, once each"),
             Self::MemoryForJobs(jobs) => write!(f, "there is memory for {jobs} at a time"),
+            Self::UnknownPart(path) => write!(
+                f,
+                "{} does not say which part of which text it is: whether parts are missing, there twice or in another \
+                 order is not checked",
+                path.display()
+            ),
         }
     }
 }

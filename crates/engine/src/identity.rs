@@ -20,10 +20,7 @@ impl Identity {
     /// Of a run whose config.toml is `text`.
     ///
     /// What decides no number is left out: the number of threads, when to save, and where the texts lie.
-    ///
-    /// # Errors
-    /// A text that is no config.
-    pub fn of(text: &str, tokenizer: &Tokenizer, train: &TokenText, val: &TokenText) -> Result<Self> {
+    pub(crate) fn of(text: &str, tokenizer: &Tokenizer, train: &TokenText, val: &TokenText) -> Result<Self> {
         let mut settings: toml::Table = toml::from_str(text)
             .map_err(|error| Error::failed(format!("cannot read the run's config: {error}")))?;
         settings.remove("checkpoint");
@@ -34,12 +31,13 @@ impl Identity {
         }
         let settings = toml::to_string(&settings)
             .map_err(|error| Error::failed(format!("cannot write the run's config: {error}")))?;
+        let settings = blake3::hash(settings.as_bytes()).to_hex().to_string();
         let mut texts = blake3::Hasher::new();
         texts.update(&tokenizer.to_json()?);
         for text in [train, val] {
             hash(text, &mut texts);
         }
-        Ok(Self { settings: hex(settings.as_bytes()), texts: texts.finalize().to_hex().to_string() })
+        Ok(Self { settings, texts: texts.finalize().to_hex().to_string() })
     }
 
     /// Refuses to go on from a checkpoint of another run.
@@ -56,18 +54,14 @@ impl Identity {
 }
 
 /// The hash of a text alone: what a run's record keeps of each of its two.
-pub fn text_hash(text: &TokenText) -> String {
+pub(crate) fn text_hash(text: &TokenText) -> String {
     let mut hasher = blake3::Hasher::new();
     hash(text, &mut hasher);
     hasher.finalize().to_hex().to_string()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    blake3::hash(bytes).to_hex().to_string()
-}
-
 /// Feeds `hasher` the tokens of `text` and their number.
-pub(crate) fn hash(text: &TokenText, hasher: &mut blake3::Hasher) {
+fn hash(text: &TokenText, hasher: &mut blake3::Hasher) {
     hasher.update(&(text.ids.len() as u64).to_le_bytes());
     let mut buffer = Vec::with_capacity(4 * 4096);
     for ids in text.ids.chunks(4096) {

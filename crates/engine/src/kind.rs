@@ -11,6 +11,7 @@ use surprisal_store::checkpoint;
 use surprisal_store::read::read_regular;
 
 use crate::error::{Advice, Error, Result};
+use crate::events::{Context, Note};
 
 /// How much of a file is looked at.
 const HEAD: u64 = 1 << 16;
@@ -47,8 +48,12 @@ pub enum Kind {
     Safetensors,
     /// A tokenizer's file.
     Tokenizer,
-    /// What is not opened: what it is called, and what to do about it.
-    Other(&'static str, Remedy),
+    /// A config.
+    Config,
+    /// The folder of a comparison.
+    Comparison,
+    /// What else is not opened: what it is called, and what to do about it.
+    Other(&'static str, &'static str),
     /// Nothing.
     Empty,
     /// A pipe, a device, a socket.
@@ -71,36 +76,6 @@ const OTHERS: [(&[u8], &str, &str); 8] = [
     (b"\x80\x02", "a Python pickle", "save the model as safetensors; a pickle runs code when it is read"),
 ];
 
-/// What to do with something that is not opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Remedy {
-    /// Nothing is to be done.
-    None,
-    /// In words.
-    Text(&'static str),
-    /// To train what it says.
-    Train,
-    /// To name one of its runs.
-    OfComparison,
-    /// To start a run from it.
-    StartFrom,
-    /// To merge it with others into a model.
-    Merge,
-}
-
-impl From<Remedy> for Advice {
-    fn from(remedy: Remedy) -> Self {
-        match remedy {
-            Remedy::None => Self::Text(String::new()),
-            Remedy::Text(text) => text.into(),
-            Remedy::Train => Self::TrainConfig,
-            Remedy::OfComparison => Self::ComparisonRuns,
-            Remedy::StartFrom => Self::StartFrom,
-            Remedy::Merge => Self::Merge,
-        }
-    }
-}
-
 impl Kind {
     /// Looks at `path`.
     ///
@@ -122,16 +97,17 @@ impl Kind {
         if header < metadata.len() && head.get(8) == Some(&b'{') {
             return Ok(Self::Safetensors);
         }
-        let known: [(bool, Self); 3] = [
-            (head.is_empty(), Self::Empty),
-            (ngram::is_one(&head), Self::Ngram),
-            (counts::is_one(&head), Self::Counts),
-        ];
-        if let Some((_, kind)) = known.into_iter().find(|(is_it, _)| *is_it) {
-            return Ok(kind);
+        if head.is_empty() {
+            return Ok(Self::Empty);
+        }
+        if ngram::is_one(&head) {
+            return Ok(Self::Ngram);
+        }
+        if counts::is_one(&head) {
+            return Ok(Self::Counts);
         }
         if let Some((_, name, hint)) = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
-            return Ok(Self::Other(name, Remedy::Text(hint)));
+            return Ok(Self::Other(name, hint));
         }
         let text = String::from_utf8_lossy(head.strip_prefix(BOM).unwrap_or(&head)).into_owned();
         if let Some(preface) = preface(&text) {
@@ -158,7 +134,7 @@ impl Kind {
             return Ok(Self::Text);
         }
         file.read_to_end(&mut head).map_err(cannot)?;
-        Ok(if is_config(&head) { CONFIG } else { Self::Text })
+        Ok(if is_config(&head) { Self::Config } else { Self::Text })
     }
 
     fn of_folder(path: &Path) -> Self {
@@ -176,12 +152,9 @@ impl Kind {
         } else if has("config.json") {
             Self::HuggingFace
         } else if has("comparison.json") || has_cells(path) {
-            COMPARISON
+            Self::Comparison
         } else if !checkpoint::list(path).unwrap_or_default().is_empty() {
-            Self::Other(
-                "the checkpoints of a run",
-                Remedy::Text("name the folder of the run, or one of them"),
-            )
+            Self::Other("the checkpoints of a run", "name the folder of the run, or one of them")
         } else {
             Self::Folder
         }
@@ -193,42 +166,41 @@ impl Kind {
     }
 
     /// What it is called, and what to do with it where a model is wanted.
-    pub fn words(self) -> (&'static str, Remedy) {
-        match self {
-            Self::Run => ("the folder of a run", Remedy::None),
-            Self::Checkpoint => ("a checkpoint of a run", Remedy::None),
-            Self::Model => ("a model's folder", Remedy::None),
-            Self::Ngram => ("an n-gram model (.ngram)", Remedy::None),
-            Self::Arpa { .. } => ("an ARPA file", Remedy::None),
+    pub fn words(self) -> (&'static str, Option<Advice>) {
+        let (name, advice): (_, Advice) = match self {
+            Self::Run => return ("the folder of a run", None),
+            Self::Checkpoint => return ("a checkpoint of a run", None),
+            Self::Model => return ("a model's folder", None),
+            Self::Ngram => return ("an n-gram model (.ngram)", None),
+            Self::Arpa { .. } => return ("an ARPA file", None),
             Self::HuggingFace => {
-                ("a Hugging Face folder, which is imported and not opened", Remedy::StartFrom)
+                ("a Hugging Face folder, which is imported and not opened", Advice::StartFrom)
             }
-            Self::Counts | Self::CountsTsv => ("a file of counts, which are no model", Remedy::Merge),
-            Self::Safetensors => {
-                ("a file of tensors (safetensors), which alone are no model", Remedy::Text(WHOLE))
-            }
-            Self::Tokenizer => ("a tokenizer, which is no model", Remedy::Text(WHOLE)),
-            Self::Other(name, hint) => (name, hint),
-            Self::Folder => ("a folder without a model: it has no model/manifest.json", Remedy::Text(WANTED)),
-            Self::Empty => ("empty", Remedy::Text(WANTED)),
-            Self::Special => ("a pipe or a device, not a regular file", Remedy::Text(FILE_FIRST)),
-            Self::Binary => ("neither a text in UTF-8 nor a model that is known", Remedy::Text(WANTED)),
+            Self::Counts | Self::CountsTsv => ("a file of counts, which are no model", Advice::Merge),
+            Self::Safetensors => ("a file of tensors (safetensors), which alone are no model", WHOLE.into()),
+            Self::Tokenizer => ("a tokenizer, which is no model", WHOLE.into()),
+            Self::Config => ("a config, which is no model", Advice::TrainConfig),
+            Self::Comparison => ("the folder of a comparison", Advice::ComparisonRuns),
+            Self::Other(name, hint) => (name, hint.into()),
+            Self::Folder => ("a folder without a model: it has no model/manifest.json", WANTED.into()),
+            Self::Empty => ("empty", WANTED.into()),
+            Self::Special => ("a pipe or a device, not a regular file", FILE_FIRST.into()),
+            Self::Binary => ("neither a text in UTF-8 nor a model that is known", WANTED.into()),
             Self::Text => (
                 "a text, no model (an ARPA file has its \\data\\ within the first 64 kB)",
-                Remedy::Text("the model comes first; training and counting make one of a text"),
+                "the model comes first; training and counting make one of a text".into(),
             ),
-        }
+        };
+        (name, Some(advice))
     }
 
     /// The failure of `path` to be what is wanted.
     pub fn refuse(self, path: &Path) -> Error {
-        let (what, hint) = self.words();
-        Error::failed(format!("`{}` is {what}", path.display())).hint(hint)
+        let (what, advice) = self.words();
+        Error { advice, ..Error::failed(format!("`{}` is {what}", path.display())) }
     }
 }
 
-const CONFIG: Kind = Kind::Other("a config, which is no model", Remedy::Train);
-const COMPARISON: Kind = Kind::Other("the folder of a comparison", Remedy::OfComparison);
 const WHOLE: &str = "name the folder in which it was written";
 const FILE_FIRST: &str = "pipes and devices are not read: write what comes from it to a file first";
 const WANTED: &str = "give the folder of a run, an ARPA file or an .ngram file";
@@ -240,12 +212,12 @@ const WANTED: &str = "give the folder of a run, an ARPA file or an .ngram file";
 pub fn check_texts(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         let kind = Kind::of(path).unwrap_or(Kind::Text);
-        if matches!(kind, Kind::Other(..)) && kind != CONFIG {
+        if matches!(kind, Kind::Comparison | Kind::Other(..)) {
             return Err(kind.refuse(path));
         }
         // Lists of words with their counts, configs and what stands around `\data\` are read as texts, too.
-        let readable = matches!(kind, Kind::CountsTsv | Kind::Tokenizer | Kind::Arpa { preface: true })
-            || kind == CONFIG;
+        let readable =
+            matches!(kind, Kind::CountsTsv | Kind::Tokenizer | Kind::Arpa { preface: true } | Kind::Config);
         if kind.is_model() && !readable {
             let (what, _) = kind.words();
             let what = what.split_once(", which").map_or(what, |(what, _)| what);
@@ -256,16 +228,20 @@ pub fn check_texts(paths: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
+/// Notes which of `paths`, given as texts, are configs.
+///
+/// # Errors
+/// The subscriber's.
+pub fn note_configs(paths: &[PathBuf], ctx: &Context<'_>) -> Result<()> {
+    let configs = paths.iter().filter(|path| Kind::of(path).is_ok_and(|kind| kind == Kind::Config));
+    configs.cloned().try_for_each(|path| ctx.note(Note::LooksLikeConfig(path)))
+}
+
 /// Whether a comparison was begun in the folder `path`: its cells are runs, of variants or of their seeds.
 fn has_cells(path: &Path) -> bool {
     let inside = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|it| it.path());
     let is_run = |path: &Path| path.join("config.toml").is_file();
     inside(&path.join("cells")).any(|cell| is_run(&cell) || inside(&cell).any(|seed| is_run(&seed)))
-}
-
-/// Which of `paths`, given as texts, are configs.
-pub fn configs(paths: &[PathBuf]) -> impl Iterator<Item = &PathBuf> {
-    paths.iter().filter(|path| Kind::of(path).is_ok_and(|kind| kind == CONFIG))
 }
 
 fn is_config(bytes: &[u8]) -> bool {

@@ -5,18 +5,19 @@
 //! [`compare()`](compare::compare) or [`models::load`], is told what happens as [`Events`], and answers through a [`Control`].
 //! Several runs share a process and nothing else; a [`Context`] is all that they are given from outside.
 
-pub mod architecture;
+mod architecture;
 pub mod bench;
 pub mod compare;
 pub mod config;
 mod control;
+pub mod count;
 pub mod data;
 pub mod error;
 pub mod evaluate;
 mod evaluation;
 mod events;
 pub mod generation;
-pub mod identity;
+mod identity;
 pub mod kind;
 pub mod memory;
 pub mod models;
@@ -24,13 +25,13 @@ pub mod outputs;
 pub mod runs;
 pub mod sampling;
 mod saved;
-pub mod schedule;
-pub mod streams;
+mod schedule;
+mod streams;
 pub mod train;
 pub mod wording;
 
 pub use control::Control;
-pub use error::{Advice, Error, Kind, PlaceAdvice, Result};
+pub use error::{Advice, Error, Kind, Result};
 pub use evaluation::Evaluation;
 pub use events::*;
 pub use saved::Unfinished;

@@ -16,7 +16,7 @@ use surprisal_text::{Reading, TokenText, Tokenizer, encode_files_with};
 use crate::config::{self, Config};
 use crate::data;
 use crate::error::{Error, Result, no_numbers};
-use crate::events::{Context, Note};
+use crate::events::Context;
 use crate::kind::{self, Kind};
 use crate::runs;
 use crate::sampling::Opening;
@@ -142,7 +142,7 @@ pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
     let of_file = |(model, tokenizer): (NgramModel, Tokenizer)| {
         // What stands in for what a file of another program lacked.
         if matches!(model.config().smoothing, Smoothing::Given | Smoothing::StupidBackoff) {
-            ctx.notes(&model.report().notices, Note::Model)?;
+            ctx.notes(&model.report().notices)?;
         }
         Ok(counted(model, tokenizer, Config::default(), None))
     };
@@ -288,9 +288,9 @@ impl LoadedModel {
     pub fn evaluation_text(&self, texts: &[PathBuf], ctx: &Context<'_>) -> Result<ScoredText> {
         if !texts.is_empty() {
             kind::check_texts(texts)?;
-            kind::configs(texts).try_for_each(|path| ctx.note(Note::LooksLikeConfig(path.clone())))?;
+            kind::note_configs(texts, ctx)?;
             let text = ctx.pool.install(|| encode_files_with(texts, &self.tokenizer, self.reading()))?;
-            ctx.notes(&text.notices, Note::Text)?;
+            ctx.notes(&text.notices)?;
             return Ok(ScoredText { tokens: text.tokens, name: text.name, source_nats: None });
         }
         let Some(folder) = &self.folder else {
@@ -302,7 +302,7 @@ impl LoadedModel {
         let tokens = ctx.pool.install(|| corpus.encode_val(&self.tokenizer))?;
         let (whole, val) = (corpus.name(), &self.config.data.val);
         runs::check_text(folder, (&whole, val), "val", &tokens, ctx)?;
-        ctx.notes(corpus.notices(), Note::Text)?;
+        ctx.notes(corpus.notices())?;
         Ok(ScoredText {
             tokens,
             name: runs::named(val).unwrap_or_else(|| format!("validation split of {whole}")),

@@ -11,7 +11,7 @@ use surprisal_store::place::{Place, folder_of, id};
 use surprisal_store::read::regular_text;
 use surprisal_store::{atomic, run};
 
-use crate::error::{Advice, Error, PlaceAdvice, Result};
+use crate::error::{Advice, Error, Result};
 use crate::kind::Kind;
 
 /// The page of a run or a comparison.
@@ -42,7 +42,7 @@ pub fn files<'a>(
         };
         if targets.iter().any(same) {
             let message = format!("`{}` is one file with another that is to be written", path.display());
-            return refuse(message, PlaceAdvice::NameEach);
+            return refuse(message, Advice::NameEach);
         }
         targets.push(target);
     }
@@ -59,10 +59,7 @@ pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>>
     let place = Place::of(path);
     let kind = place.as_ref().err().map(std::io::Error::kind);
     if bytes.ends_with(b"/") || bytes.ends_with(b"/.") || kind == Some(ErrorKind::IsADirectory) {
-        return refuse(
-            format!("`{shown}` is a folder, and a file is to be written"),
-            Advice::from("name a file in it"),
-        );
+        return refuse(format!("`{shown}` is a folder, and a file is to be written"), "name a file in it");
     }
     let target = match place {
         Ok(Place::Stream(_)) => return Ok(None),
@@ -83,7 +80,7 @@ pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>>
         if there.is_some() && id(input) == there {
             return refuse(
                 format!("`{shown}` is read by this command and would be replaced by it"),
-                PlaceAdvice::Name,
+                Advice::Elsewhere("give another name", ""),
             );
         }
         refuse_inside(path, folder, input)?;
@@ -91,7 +88,7 @@ pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>>
     let manifest = regular_text(folder.join("manifest.json"));
     if manifest.is_ok_and(|json| json.contains("\"format\": \"surprisal ")) {
         let message = format!("`{shown}` would be among the files of a model, which belong together");
-        return refuse(message, PlaceAdvice::Folder);
+        return refuse(message, Advice::Elsewhere("write to another folder", ""));
     }
     if there.is_none() {
         return Ok(Some(target));
@@ -103,7 +100,7 @@ pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>>
     if read_only || !ours {
         let what = if ours { "read-only" } else { "what it holds is no model and no counts" };
         let message = format!("`{shown}` is already there, and {what}: it is left alone");
-        return refuse(message, PlaceAdvice::NameOrRemove);
+        return refuse(message, Advice::Elsewhere("give another name", ", or remove that file first"));
     }
     Ok(Some(target))
 }
@@ -136,7 +133,7 @@ pub fn new_folder(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
     if inputs.iter().map(AsRef::as_ref).any(|input| is_read(&input)) {
         let message =
             format!("`{}` is read by this command, and a new folder is to be written", path.display());
-        return refuse(message, PlaceAdvice::NewFolder);
+        return refuse(message, Advice::Elsewhere("give another folder", ""));
     }
     run::refuse_occupied(path)?;
     writable(path, inputs)
@@ -179,7 +176,7 @@ fn refuse_inside(path: &Path, folder: &Path, input: &Path) -> Result<()> {
     let (path, input) = (path.display(), input.display());
     let message =
         format!("`{path}` would be in the folder `{input}`, and the next command would take it for a text");
-    refuse(message, PlaceAdvice::Outside)
+    refuse(message, Advice::Elsewhere("write outside of that folder", ""))
 }
 
 fn refuse<T>(message: String, advice: impl Into<Advice>) -> Result<T> {

@@ -9,7 +9,7 @@ use surprisal_store::{checkpoint as checkpoints, run::RunFolder};
 use surprisal_text::{TokenText, Tokenizer};
 
 use crate::config::{self, Config};
-use crate::error::{Advice, Error, PlaceAdvice, Result};
+use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Note};
 use crate::identity::{Identity, text_hash};
 use crate::kind::Kind;
@@ -51,7 +51,10 @@ pub(crate) fn refuse_whole(root: &Path, identity: &Identity) -> Result<()> {
         "{} has a whole model and no checkpoint, and metrics.jsonl does not say that it is of these settings and texts",
         root.display()
     );
-    Err(Error::failed(message).hint(PlaceAdvice::RunFolder))
+    Err(Error::failed(message).hint(Advice::Elsewhere(
+        "bring back metrics.jsonl, config.toml and the texts as they were; or train into another folder",
+        "",
+    )))
 }
 
 /// Where the run in `folder` stands: a word for programs, and what follows "this run".
@@ -82,12 +85,13 @@ pub(crate) fn tamer(root: &Path, config: &Config) -> Advice {
 /// What is none, with what it is.
 pub fn open(root: &Path) -> Result<RunFolder> {
     let kind = Kind::of(root)?;
-    let hint = match kind {
+    let advice = match kind {
         Kind::Run => return Ok(RunFolder::open(root)?),
-        Kind::Other(_, remedy) => remedy.into(),
-        _ => Advice::from("give the folder that training wrote"),
+        Kind::Config | Kind::Comparison | Kind::Other(..) => kind.words().1,
+        _ => Some("give the folder that training wrote".into()),
     };
-    Err(Error::failed(format!("`{}` is no run, but {}", root.display(), kind.words().0)).hint(hint))
+    let message = format!("`{}` is no run, but {}", root.display(), kind.words().0);
+    Err(Error { advice, ..Error::failed(message) })
 }
 
 /// The best weights so far of the run at `path`, or the weights of the checkpoint there; whose they are is said.
@@ -110,8 +114,11 @@ pub(crate) fn unfinished(
     let config = config::load(Some(&folder.config()), &[])?.config;
     let (word, state) = state(&folder);
     let Some(checkpoint) = &checkpoint else {
-        let counted = matches!(config.model.kind.as_str(), "ngram" | "uniform");
-        let lacks = if counted { "its model is not counted yet" } else { "it has no whole checkpoint yet" };
+        let lacks = if config.model.is_counted() {
+            "its model is not counted yet"
+        } else {
+            "it has no whole checkpoint yet"
+        };
         return Err(Error::failed(format!(
             "there are no weights in {}: this run {state}, and {lacks}",
             path.display()
@@ -135,7 +142,7 @@ pub(crate) fn unfinished(
     let [step, reached] = [unfinished.step, unfinished.reached].map(|step| thousands(step as u64));
     let later = if step == reached { String::new() } else { format!("; it has come to step {reached}") };
     unfinished.note = format!("this run {state}: these are its weights of step {step} ({judged}{later})");
-    ctx.note(Note::Unfinished(unfinished.note.clone()))?;
+    ctx.note(Note::Text(unfinished.note.clone()))?;
     Ok((StoredModel { config: model, weights: Weights::Tensors(tensors), tokenizer }, folder, unfinished))
 }
 

@@ -45,11 +45,8 @@ impl Sampling {
     /// `None` when no token is possible.
     pub fn draw(&self, log_probs: &[f64], rng: &mut impl Rng) -> Option<u32> {
         let uniform: f64 = rng.random();
-        // Most likely first; equal ones by token, so that the order is always the same.
-        let mut order: Vec<u32> = (0..log_probs.len() as u32)
-            .filter(|&token| log_probs[token as usize] > f64::NEG_INFINITY)
-            .collect();
-        order.sort_by(|&a, &b| log_probs[b as usize].total_cmp(&log_probs[a as usize]).then(a.cmp(&b)));
+        let possible = |&token: &u32| log_probs[token as usize] > f64::NEG_INFINITY;
+        let mut order = ranking(log_probs, (0..log_probs.len() as u32).filter(possible));
         let best = *order.first()?;
         if self.temperature == 0.0 {
             return Some(best);
@@ -81,6 +78,13 @@ impl Sampling {
         }
         Some(order[mass.len() - 1])
     }
+}
+
+/// `tokens`, those likeliest by `row` first; equal ones by their number, so that the order is always the same.
+pub fn ranking(row: &[f64], tokens: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut order: Vec<u32> = tokens.collect();
+    order.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]).then(a.cmp(&b)));
+    order
 }
 
 /// What comes before the first token that is drawn.

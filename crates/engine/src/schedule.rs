@@ -2,8 +2,7 @@
 
 /// The shape after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Shape {
-    /// Stays at the peak.
+pub(crate) enum Shape {
     Constant,
     /// Half a cosine from the peak to the minimum (Loshchilov & Hutter 2017, without restarts).
     Cosine,
@@ -15,7 +14,7 @@ pub enum Shape {
 
 impl Shape {
     /// The shape of that name in a config; `cooldown` is the share of the run in which "wsd" decays.
-    pub fn named(name: &str, cooldown: f64) -> Option<Self> {
+    pub(crate) fn named(name: &str, cooldown: f64) -> Option<Self> {
         match name {
             "constant" => Some(Self::Constant),
             "cosine" => Some(Self::Cosine),
@@ -28,22 +27,22 @@ impl Shape {
 
 /// The learning rate as a function of the step.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     /// The peak.
-    pub lr: f64,
+    pub(crate) lr: f64,
     /// The end.
-    pub min_lr: f64,
-    /// Steps of warm-up.
-    pub warmup: usize,
-    /// What comes after.
-    pub shape: Shape,
+    pub(crate) min_lr: f64,
+    /// In steps.
+    pub(crate) warmup: usize,
+    /// What comes after the warm-up.
+    pub(crate) shape: Shape,
 }
 
 impl Schedule {
     /// The rate at 0-based `step`, when `progress` (0 to 1) of the run after warm-up is done.
     ///
     /// Warm-up is (step + 1)/(warmup + 1) of the peak, as nanoGPT's, so that step 0 already moves.
-    pub fn at(&self, step: usize, progress: f64) -> f64 {
+    pub(crate) fn at(&self, step: usize, progress: f64) -> f64 {
         if step < self.warmup {
             return self.lr * (step + 1) as f64 / (self.warmup + 1) as f64;
         }
@@ -58,7 +57,7 @@ impl Schedule {
     }
 
     /// [`Self::at`] for a run of a known number of steps.
-    pub fn at_step(&self, step: usize, steps: usize) -> f64 {
+    pub(crate) fn at_step(&self, step: usize, steps: usize) -> f64 {
         let after = steps.saturating_sub(self.warmup).max(1);
         self.at(step, step.saturating_sub(self.warmup) as f64 / after as f64)
     }

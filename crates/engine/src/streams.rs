@@ -4,18 +4,15 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 /// What random numbers are drawn for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Initial weights.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose {
     Init,
-    /// Dropout masks.
     Dropout,
-    /// Sampled text.
     Sampling,
 }
 
 /// The stream of `purpose` under `seed`. Streams of one seed never overlap.
-pub fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
+pub(crate) fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(match purpose {
         Purpose::Init => 1,
@@ -27,7 +24,7 @@ pub fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
 
 /// A seed for the dropout masks of one step: a function of the run's seed and the step alone, so that a resumed run
 /// draws what an unbroken one would have drawn.
-pub fn dropout_seed(seed: u64, step: usize) -> u64 {
+pub(crate) fn dropout_seed(seed: u64, step: usize) -> u64 {
     use rand::RngCore;
     let mut rng = stream(seed, Purpose::Dropout);
     // Two 32-bit words a step.

@@ -28,7 +28,15 @@ pub fn bytes(count: u64) -> String {
 
 /// A number with so many `digits` behind the point; one of a million and more, as a perplexity can be, with an exponent.
 pub fn number(value: f64, digits: usize) -> String {
-    if value.is_finite() && value.abs() >= 1e6 { format!("{value:.3e}") } else { format!("{value:.digits$}") }
+    if value.is_finite() && value.abs() >= 1e6 {
+        return format!("{value:.3e}");
+    }
+    let shown = format!("{value:.digits$}");
+    match shown.strip_prefix('-') {
+        // What is rounded to zero has no sign.
+        Some(zero) if zero.bytes().all(|byte| matches!(byte, b'0' | b'.')) => zero.to_owned(),
+        _ => shown,
+    }
 }
 
 #[cfg(test)]
@@ -42,6 +50,7 @@ mod tests {
         assert_eq!(duration(3720.0), "1 h 02 min");
         assert_eq!(bytes(1500), "1.5 kB");
         assert_eq!(number(999_999.25, 3), "999999.250");
+        assert_eq!([number(-0.00004, 4), number(-0.00006, 4)], ["0.0000", "-0.0001"]);
         assert_eq!([number(3.3e83, 4), number(-1e6, 1)], ["3.300e83", "-1.000e6"]);
         assert_eq!((number(f64::INFINITY, 3), number(f64::NAN, 3)), ("inf".to_owned(), "NaN".to_owned()));
     }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use surprisal_engine::text::{TokenText, Tokenizer, many};
 
 use super::memory::longest_common;
-use super::plot::{self, FEWEST, Group};
+use super::plot::{self, FEWEST};
 use surprisal_engine::compare::measure::{Calibrated, Measure, Place, ReliabilityBin, Scaled};
 use surprisal_engine::error::Result;
 
@@ -43,16 +43,15 @@ pub(super) fn calibration(name: &str, measure: &Measure, vocab_size: usize) -> R
 }
 
 fn diagram(calibration: &Calibrated) -> Result<Markup> {
-    let mut series = vec![joined(&calibration.reliability)];
-    series.extend(calibration.scaled.as_ref().map(|scaled| joined(&scaled.reliability)));
+    let mut series = vec![joined(&calibration.gaps.reliability)];
+    series.extend(calibration.scaled.as_ref().map(|scaled| joined(&scaled.gaps.reliability)));
     plot::reliability(&series)
 }
 
 /// Bins in order, those of few tokens joined with the next until they are enough; what is left over goes to the last.
-fn joined(bins: &[ReliabilityBin]) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
-    for bin in bins {
-        let bin = Group { confidence: bin.confidence, accuracy: bin.accuracy, count: bin.count };
+fn joined(bins: &[ReliabilityBin]) -> Vec<ReliabilityBin> {
+    let mut groups: Vec<ReliabilityBin> = Vec::new();
+    for &bin in bins {
         match groups.last_mut() {
             Some(last) if last.count < FEWEST => *last = together(*last, bin),
             _ => groups.push(bin),
@@ -67,27 +66,28 @@ fn joined(bins: &[ReliabilityBin]) -> Vec<Group> {
     groups
 }
 
-fn together(a: Group, b: Group) -> Group {
+fn together(a: ReliabilityBin, b: ReliabilityBin) -> ReliabilityBin {
     let count = a.count + b.count;
     let mean = |x: f64, y: f64| (x * a.count as f64 + y * b.count as f64) / count as f64;
-    Group { confidence: mean(a.confidence, b.confidence), accuracy: mean(a.accuracy, b.accuracy), count }
+    let (confidence, accuracy) = (mean(a.confidence, b.confidence), mean(a.accuracy, b.accuracy));
+    ReliabilityBin { confidence, accuracy, count }
 }
 
 fn in_words(calibration: &Calibrated) -> String {
     let before = format!(
         "ECE {:.2} % (equal mass {:.2} %), Brier {:.4}",
-        100.0 * calibration.ece,
-        100.0 * calibration.ece_equal_mass,
-        calibration.brier
+        100.0 * calibration.gaps.ece,
+        100.0 * calibration.gaps.ece_equal_mass,
+        calibration.gaps.brier
     );
     match &calibration.scaled {
         None => format!("{before}. A token that came was held impossible: no temperature helps."),
         Some(scaled) => format!(
             "{before}; at temperature {:.3} ECE {:.2} % (equal mass {:.2} %), Brier {:.4}. {}",
             scaled.temperature,
-            100.0 * scaled.ece,
-            100.0 * scaled.ece_equal_mass,
-            scaled.brier,
+            100.0 * scaled.gaps.ece,
+            100.0 * scaled.gaps.ece_equal_mass,
+            scaled.gaps.brier,
             verdict(scaled, calibration.tokens)
         ),
     }
@@ -255,6 +255,8 @@ pub(super) fn sample(
 
 #[cfg(test)]
 mod tests {
+    use surprisal_engine::compare::measure::Gaps;
+
     use super::*;
 
     fn bin(confidence: f64, accuracy: f64, count: usize) -> ReliabilityBin {
@@ -277,10 +279,7 @@ mod tests {
             temperature,
             nats_before: 2.0,
             nats_after: 2.0 - saved,
-            ece: 0.01,
-            ece_equal_mass: 0.01,
-            brier: 0.5,
-            reliability: Vec::new(),
+            gaps: Gaps { ece: 0.01, ece_equal_mass: 0.01, brier: 0.5, reliability: Vec::new() },
             saved: None,
         }
     }

@@ -8,6 +8,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use surprisal_engine::compare::measure::ReliabilityBin;
 use surprisal_engine::error::{Error, Result};
 
 /// Colours by index; page.css has their counterparts for the dark. The last is for references.
@@ -224,19 +225,11 @@ pub(super) fn reliability_key([first, second, diagonal]: [&str; 3]) -> Markup {
     }
 }
 
-/// Tokens of neighbouring confidences: how sure the model was of them, how often it was right, and how many they are.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Group {
-    pub(super) confidence: f64,
-    pub(super) accuracy: f64,
-    pub(super) count: usize,
-}
-
 /// Fewer tokens than this say little: their bins are joined.
 pub(super) const FEWEST: usize = 20;
 
 /// Where an accuracy may really lie (Wilson's interval of 95 %, as if tokens were independent).
-fn interval(group: &Group) -> (f64, f64) {
+fn interval(group: &ReliabilityBin) -> (f64, f64) {
     let (n, p, z) = (group.count as f64, group.accuracy, 1.96);
     let whole = 1.0 + z * z / n;
     let middle = (p + z * z / (2.0 * n)) / whole;
@@ -246,7 +239,7 @@ fn interval(group: &Group) -> (f64, f64) {
 
 /// Accuracy by confidence, against the diagonal of a model that is right as often as it says; the area of a dot is its share
 /// of the tokens. The first series is filled, the second rings.
-pub(super) fn reliability(series: &[Vec<Group>]) -> Result<Markup> {
+pub(super) fn reliability(series: &[Vec<ReliabilityBin>]) -> Result<Markup> {
     let most = series.iter().flatten().map(|group| group.count).max().unwrap_or(1);
     svg((280, 270), "accuracy by confidence", |area| {
         let axis = |name| Axis { name, range: 0.0..1.0, labels: 5 };
@@ -371,7 +364,7 @@ mod tests {
         let line =
             |dashed| Series { name: "a".into(), colour: 0, dashed, points: vec![(0.0, 1.0), (2.0, 0.5)] };
         let dots_names = ["a".to_owned(), "b < c".to_owned()];
-        let group = Group { confidence: 0.5, accuracy: 0.4, count: 30 };
+        let group = ReliabilityBin { confidence: 0.5, accuracy: 0.4, count: 30 };
         for figure in [
             lines("step", "nats", &[line(false), line(true)]).unwrap().into_string(),
             lines("step", "nats", &[]).unwrap().into_string(),
@@ -417,7 +410,7 @@ mod tests {
 
     #[test]
     fn dots_are_as_large_as_their_share_and_few_tokens_are_faint() {
-        let group = |confidence, accuracy, count| Group { confidence, accuracy, count };
+        let group = |confidence, accuracy, count| ReliabilityBin { confidence, accuracy, count };
         let figure = reliability(&[vec![group(0.2, 0.3, 400), group(0.6, 0.5, 100), group(0.9, 1.0, 4)]])
             .unwrap()
             .into_string();

@@ -1,12 +1,11 @@
 //! The report of one run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use maud::{Markup, html};
 use serde_json::{Value, json};
 use surprisal_engine::model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_engine::platform::threads::Pool;
-use surprisal_engine::store::atomic;
 use surprisal_engine::store::read::{read_regular, regular_text};
 use surprisal_engine::text::Corpus;
 
@@ -54,18 +53,6 @@ pub fn render_run(root: &Path, ctx: &Context<'_>) -> Result<String> {
         }
     };
     render(root, &settings.config, &loaded, &result, &data, ctx.pool)
-}
-
-/// Writes the page of the run at `root` into it, as report.html; gives its path.
-///
-/// # Errors
-/// As [`render_run`]; a file that cannot be written.
-pub fn attach_to_run(root: &Path, ctx: &Context<'_>) -> Result<PathBuf> {
-    let html = render_run(root, ctx)?;
-    let path = root.join(outputs::PAGE);
-    // Without the run's lock: it may be going on, and this is nothing of its.
-    atomic::write(&path, html.as_bytes())?;
-    Ok(path)
 }
 
 fn render(

@@ -9,21 +9,20 @@ use surprisal_engine::model::ngram::Smoothing;
 /// Train and compare tiny language models, from counted n-grams to transformers, by one number: cross-entropy.
 #[derive(Debug, Parser)]
 #[command(name = "surprisal", version, about, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Make standard output JSON lines (people still read standard error).
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Say less on standard error.
     #[arg(long, short, global = true)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
-/// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Train (or count) a model on text; without arguments, on the embedded corpus.
     Train(Train),
     /// Score text with a model: nats a token, perplexity, bits a byte.
@@ -64,118 +63,113 @@ impl Command {
     }
 }
 
-/// `surprisal train`.
 #[derive(Debug, Clone, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "a command line has switches")]
-pub struct Train {
+pub(crate) struct Train {
     /// A config (.toml), or text files or directories; or a config and then texts, which replace its own.
     #[arg(value_name = "CONFIG.toml | TEXT")]
-    pub inputs: Vec<PathBuf>,
+    pub(crate) inputs: Vec<PathBuf>,
     /// Override one key of the config, e.g. --set train.epochs=3 (repeatable).
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    pub set: Vec<String>,
+    pub(crate) set: Vec<String>,
     /// The run folder to create (default: runs/NAME, with a number where it is taken).
     #[arg(long, value_name = "DIR", value_parser = out())]
-    pub out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
     /// Go on with the run in --out from its newest valid checkpoint.
     #[arg(long)]
-    pub resume: bool,
+    pub(crate) resume: bool,
     /// List every parameter's gradient and update norm after the first steps, and flag the suspicious.
     #[arg(long)]
-    pub audit: bool,
+    pub(crate) audit: bool,
     /// Also write the metrics as TensorBoard events (RUN/tensorboard) or as a table (RUN/metrics.csv).
     #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
-    pub log: Vec<Log>,
+    pub(crate) log: Vec<Log>,
     /// Show the run on the whole terminal: curves, pace, the text it writes just now.
     #[arg(long)]
-    pub tui: bool,
+    pub(crate) tui: bool,
     /// Write report.html into the run's folder at the end.
     #[arg(long)]
-    pub report: bool,
+    pub(crate) report: bool,
     /// Train for this much time instead of epochs or steps, e.g. 90s, 3min, 1h30min.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub budget: Option<String>,
+    pub(crate) budget: Option<String>,
 }
 
-/// Other forms of a run's metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Log {
+pub(crate) enum Log {
     /// Event files that TensorBoard reads.
     Tensorboard,
     /// One row an event, for spreadsheets.
     Csv,
 }
 
-/// `surprisal eval`.
 #[derive(Debug, Clone, Args)]
-pub struct Eval {
+pub(crate) struct Eval {
     /// A run folder, an .arpa file or an n-gram binary.
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     /// Text files or directories (default: the validation text of the run).
     #[arg(value_name = "TEXT")]
-    pub texts: Vec<PathBuf>,
+    pub(crate) texts: Vec<PathBuf>,
     /// How far the window of a windowed model moves: each token but the first window's is scored with at least
     /// block_size − N tokens of context (default: the run's own).
     #[arg(long, value_name = "N")]
-    pub stride: Option<usize>,
+    pub(crate) stride: Option<usize>,
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    pub(crate) threads: Option<usize>,
     /// Also say whether its probabilities mean what they say: ECE and Brier on the second half of the text, before and after
     /// the temperature that suits the first.
     #[arg(long)]
-    pub calibration: bool,
+    pub(crate) calibration: bool,
 }
 
-/// `surprisal sample`.
 #[derive(Debug, Clone, Args)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// A run folder, an .arpa file or an n-gram binary.
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     /// Text to go on from.
     #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
-    pub prompt: String,
+    pub(crate) prompt: String,
     /// How many tokens to write.
     #[arg(long, value_name = "N", default_value_t = 500)]
-    pub tokens: usize,
+    pub(crate) tokens: usize,
     /// Below 1 plays safe, above 1 wanders; 0 takes the most likely token always.
     #[arg(long, value_name = "T", default_value_t = 0.8)]
-    pub temperature: f64,
+    pub(crate) temperature: f64,
     /// Keep only the K most likely tokens.
     #[arg(long, value_name = "K")]
-    pub top_k: Option<usize>,
+    pub(crate) top_k: Option<usize>,
     /// Keep the fewest tokens whose probabilities reach P together (nucleus sampling).
     #[arg(long, value_name = "P")]
-    pub top_p: Option<f64>,
+    pub(crate) top_p: Option<f64>,
     /// The seed of the sampling stream: the same seed writes the same text (default: 1).
     #[arg(long, value_name = "S", value_parser = seed())]
-    pub seed: Option<u64>,
+    pub(crate) seed: Option<u64>,
     /// Go on from a prompt with characters or words that the model does not know: they become <unk>.
     #[arg(long)]
-    pub allow_unknown: bool,
+    pub(crate) allow_unknown: bool,
 }
 
-/// `surprisal explain`.
 #[derive(Debug, Clone, Args)]
-pub struct Explain {
+pub(crate) struct Explain {
     /// Run folders, .arpa files or n-gram binaries.
     #[arg(value_name = "MODEL", required = true)]
-    pub models: Vec<PathBuf>,
+    pub(crate) models: Vec<PathBuf>,
     /// The text to be read.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub text: String,
+    pub(crate) text: String,
     /// Work out the loss and the gradient of token number N, from 1.
     #[arg(long, value_name = "N")]
-    pub step: Option<usize>,
+    pub(crate) step: Option<usize>,
     /// How many of the likeliest tokens to show.
     #[arg(long, value_name = "K", default_value_t = 3)]
-    pub top: usize,
+    pub(crate) top: usize,
     /// The ε of the smoothed gradient that --step shows beside the plain one.
     #[arg(long, value_name = "EPSILON", requires = "step")]
-    pub smoothing: Option<f64>,
+    pub(crate) smoothing: Option<f64>,
     /// Colours of the text: auto (on a terminal, unless NO_COLOR is set; the default), always or never.
     #[arg(long, value_name = "WHEN", conflicts_with = "step")]
-    pub color: Option<clap::ColorChoice>,
+    pub(crate) color: Option<clap::ColorChoice>,
 }
 
 /// What a path's name ends in, behind its last full stop, in small letters.
@@ -183,182 +177,171 @@ pub(crate) fn suffix(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
 }
 
-/// `surprisal compare`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Compare {
+pub(crate) struct Compare {
     /// The comparison: shared settings, variants, grids, seeds (configs/compare_*.toml).
     #[arg(value_name = "CONFIG.toml")]
-    pub config: PathBuf,
+    pub(crate) config: PathBuf,
     /// Text files or directories to train on and be judged by, instead of the config's own.
     #[arg(value_name = "TEXT")]
-    pub texts: Vec<PathBuf>,
+    pub(crate) texts: Vec<PathBuf>,
     /// Override one key of every variant, e.g. --set train.epochs=3 (repeatable).
     #[arg(long = "set", value_name = "SECTION.KEY=VALUE")]
-    pub set: Vec<String>,
+    pub(crate) set: Vec<String>,
     /// The seeds, instead of the config's own.
     #[arg(long, value_name = "SEEDS", value_delimiter = ',', value_parser = seed())]
-    pub seeds: Vec<u64>,
+    pub(crate) seeds: Vec<u64>,
     /// How many cells at a time (default: the machine's cores).
     #[arg(long, value_name = "N")]
-    pub jobs: Option<usize>,
+    pub(crate) jobs: Option<usize>,
     /// Where its runs are kept (default: runs/NAME); cells that are finished there are not made again.
     #[arg(long, value_name = "DIR", value_parser = out())]
-    pub out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
 }
 
-/// `surprisal report`.
 #[derive(Debug, Clone, Args)]
-pub struct Report {
+pub(crate) struct Report {
     /// A run folder.
-    pub run: PathBuf,
+    pub(crate) run: PathBuf,
 }
 
-/// `surprisal inspect`.
 #[derive(Debug, Clone, Args)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// A run folder, a model file, or a text.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
-/// `surprisal count`.
 #[derive(Debug, Clone, Args)]
-pub struct Count {
+pub(crate) struct Count {
     /// Text files or directories.
     #[arg(value_name = "TEXT", required = true)]
-    pub texts: Vec<PathBuf>,
+    pub(crate) texts: Vec<PathBuf>,
     /// What to write: by its name an .arpa, an .ngram (queryable), a .counts or a .tsv file (repeatable).
     #[arg(long, value_name = "PATH", required = true, value_parser = out())]
-    pub out: Vec<PathBuf>,
+    pub(crate) out: Vec<PathBuf>,
     /// Count only part I of N of the text, for `merge`; parts of a text in lines.
     #[arg(long, value_name = "I/N")]
-    pub shard: Option<String>,
+    pub(crate) shard: Option<String>,
     /// What an n-gram is.
     #[command(flatten)]
-    pub what: Grams,
+    pub(crate) what: Grams,
     /// How to smooth.
     #[command(flatten)]
-    pub how: Smooth,
+    pub(crate) how: Smooth,
     /// Words spelled like special tokens: unk, skip (KenLM's --skip_symbols) or error (default: unk, but for <s> that begins a
     /// line and </s> that ends one: they mark the sentence).
     #[arg(long, value_name = "POLICY", value_parser = ["unk", "skip", "error"])]
-    pub literal_specials: Option<String>,
+    pub(crate) literal_specials: Option<String>,
 }
 
-/// `surprisal merge`.
 #[derive(Debug, Clone, Args)]
-pub struct Merge {
+pub(crate) struct Merge {
     /// .counts or .tsv files: the parts of a text, in its order.
     #[arg(value_name = "COUNTS", required = true)]
-    pub counts: Vec<PathBuf>,
+    pub(crate) counts: Vec<PathBuf>,
     /// Add the counts up whatever they are of: parts of different texts, parts that are missing or there twice.
     #[arg(long)]
-    pub sum: bool,
+    pub(crate) sum: bool,
     /// What to write: by its name an .arpa, an .ngram (queryable), a .counts or a .tsv file (repeatable).
     #[arg(long, value_name = "PATH", required = true, value_parser = out())]
-    pub out: Vec<PathBuf>,
+    pub(crate) out: Vec<PathBuf>,
     /// How to smooth.
     #[command(flatten)]
-    pub how: Smooth,
+    pub(crate) how: Smooth,
     /// What the counts are of, which they know: to be sure of it.
     #[command(flatten)]
-    pub what: Grams,
+    pub(crate) what: Grams,
 }
 
-/// What is counted.
 #[derive(Debug, Clone, Args)]
-pub struct Grams {
+pub(crate) struct Grams {
     /// How many tokens an n-gram has (default: 5; of a merge, what the counts have).
     #[arg(long, value_name = "N")]
-    pub order: Option<usize>,
+    pub(crate) order: Option<usize>,
     /// What a token is: byte, char or word (default: word; of a merge, what it was).
     #[arg(long, value_name = "KIND", value_parser = ["byte", "char", "word"], hide_possible_values = true)]
-    pub tokenizer: Option<String>,
+    pub(crate) tokenizer: Option<String>,
     /// How texts are read: line (sentences between <s> and </s>) or stream (default: line; of a merge, as they were).
     #[arg(long, value_name = "UNIT", value_parser = ["line", "stream"], hide_possible_values = true)]
-    pub unit: Option<String>,
+    pub(crate) unit: Option<String>,
 }
 
-/// How counts become a model.
 #[derive(Debug, Clone, Args)]
-pub struct Smooth {
+pub(crate) struct Smooth {
     /// How probabilities are made (default: modified_kneser_ney).
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Smoothing::ALL.map(Smoothing::name)))]
-    pub smoothing: Option<String>,
+    pub(crate) smoothing: Option<String>,
     /// Leave out grams that occur no more often than this, an order each from the first; the last is for all higher ones.
     #[arg(long, value_name = "COUNTS", num_args = 1.., value_delimiter = ',', value_parser = threshold)]
-    pub prune: Vec<u32>,
+    pub(crate) prune: Vec<u32>,
     /// Reproduce another program's quirks: kenlm, with kneser_ney and modified_kneser_ney.
     #[arg(long, value_name = "PROGRAM", value_parser = ["kenlm"], hide_possible_values = true)]
-    pub compat: Option<String>,
+    pub(crate) compat: Option<String>,
     /// Choose discounts (or k) to suit the last of the text instead of by formula.
     #[arg(long)]
-    pub tune: bool,
+    pub(crate) tune: bool,
     /// Keep values and weights of an .ngram file in this many bits (2 to 16; 8 is a good start) instead of exactly.
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=16))]
-    pub quantize: Option<u32>,
+    pub(crate) quantize: Option<u32>,
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    pub(crate) threads: Option<usize>,
 }
 
-/// `surprisal mix`.
 #[derive(Debug, Clone, Args)]
-pub struct Mix {
+pub(crate) struct Mix {
     /// Two models or more (run folders, .arpa or .ngram files), then the texts to judge them by (default: the held-out text).
     /// They have the same kind of tokens; words or characters that only some of them know are impossible to the others.
     #[arg(value_name = "MODEL | TEXT", required = true)]
-    pub inputs: Vec<PathBuf>,
+    pub(crate) inputs: Vec<PathBuf>,
     /// The text that the weights are to suit: a file or a directory (repeatable). No model should
     /// have been trained on it.
     #[arg(long, value_name = "TEXT")]
-    pub heldout: Vec<PathBuf>,
+    pub(crate) heldout: Vec<PathBuf>,
     /// The weights instead, one a model, e.g. 0.7,0.3; they are made to sum to one.
     #[arg(long, value_name = "WEIGHTS", value_delimiter = ',')]
-    pub weights: Vec<f64>,
+    pub(crate) weights: Vec<f64>,
     /// Write one model, an .ngram or .arpa file by its name: all n-grams of all models (counted ones), each as likely as in the
     /// mixture. What none of them has seen backs off by one weight a context, so it differs a little from the mixture.
     #[arg(long, value_name = "PATH", value_parser = out())]
-    pub out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    pub(crate) threads: Option<usize>,
 }
 
-/// `surprisal export`.
 #[derive(Debug, Clone, Args)]
-pub struct Export {
+pub(crate) struct Export {
     /// A run folder, an .arpa file or an n-gram binary.
-    pub model: PathBuf,
+    pub(crate) model: PathBuf,
     /// arpa, ngram, or hf, a folder that `transformers` loads (default: by the name of --out).
     #[arg(long, value_name = "FORMAT", value_parser = ["arpa", "ngram", "hf"], hide_possible_values = true)]
-    pub format: Option<String>,
+    pub(crate) format: Option<String>,
     /// Keep values and weights of an .ngram file in this many bits (2 to 16; 8 is a good start) instead of exactly.
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=16))]
-    pub quantize: Option<u32>,
+    pub(crate) quantize: Option<u32>,
     /// The file or folder to write.
     #[arg(long, value_name = "PATH", value_parser = out())]
-    pub out: PathBuf,
+    pub(crate) out: PathBuf,
 }
 
-/// `surprisal bench`.
 #[derive(Debug, Clone, Args)]
-pub struct Bench {
+pub(crate) struct Bench {
     /// What to time.
-    pub what: BenchWhat,
+    pub(crate) what: BenchWhat,
     /// Worker threads.
     #[arg(long, value_name = "N", default_value_t = 2)]
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Time spent on a case, in seconds.
     #[arg(long, value_name = "S", default_value_t = 2.0)]
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Only cases whose name contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
-    pub case: String,
+    pub(crate) case: String,
 }
 
-/// What can be timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum BenchWhat {
+pub(crate) enum BenchWhat {
     /// Cross-entropy and its gradient, from logits and from hidden states.
     Loss,
     /// Estimating an n-gram model, scores in batches and one by one, whole distributions.

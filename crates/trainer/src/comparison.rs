@@ -1,8 +1,9 @@
 //! `surprisal compare`: does smoothing help on this text, and why?
 
-use surprisal_engine::Context;
 use surprisal_engine::compare::{Comparison, Options, compare, tables};
 use surprisal_engine::config::{self, Override};
+use surprisal_engine::store::atomic;
+use surprisal_engine::{Context, outputs};
 
 use crate::align::plain;
 use crate::cli;
@@ -31,14 +32,16 @@ pub(crate) fn run(arguments: &cli::Compare, ctx: &Context<'_>, output: &Output, 
     stop.set_words(STOPPED);
     let comparison = compare(&options, ctx)?;
     output.end_bar();
-    comparison.attach(&surprisal_report::render_comparison(&comparison)?)?;
+    let page = surprisal_report::render_comparison(&comparison)?;
+    atomic::write(comparison.root.join(outputs::PAGE), page.as_bytes())?;
     tell(&comparison, output)
 }
 
 /// The tables, or all numbers.
 fn tell(comparison: &Comparison, output: &Output) -> Result<()> {
     if output.json() {
-        return output.tell(&comparison.to_json());
+        output.tell(&comparison.to_json());
+        return Ok(());
     }
     let (rows, differences) = (&comparison.rows, &comparison.differences);
     let mut text = plain(&tables::variants(rows));

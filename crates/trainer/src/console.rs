@@ -3,8 +3,8 @@
 use surprisal_engine::config::Loss;
 use surprisal_engine::loss::information;
 use surprisal_engine::{
-    CellMade, Event, Events, Group, Groups, Length, Note, Overfitting, ParameterAudit, Planned, Result,
-    RunId, RunSummary, Texts,
+    CellMade, Control, Event, Events, Group, Groups, Length, Note, Overfitting, ParameterAudit, Planned,
+    Result, RunId, RunSummary, Texts,
 };
 
 use crate::output::Output;
@@ -22,61 +22,19 @@ impl Events for Output {
             }
             return Ok(());
         }
-        self.before(event);
+        self.show_event(event);
         if event.is_recorded() {
-            self.tell(event)?;
-        } else if let Event::Sampled(sampled) = event {
-            self.on_dashboard(|dashboard| dashboard.sample(&sampled.text));
+            self.tell(event);
         }
-        self.after(event);
         Ok(())
     }
 }
 
 impl Output {
-    /// What is said before programs are told.
-    fn before(&self, event: &Event) {
+    fn show_event(&self, event: &Event) {
         match event {
             Event::Texts(texts) => self.say(introduction(texts)),
             Event::Noted(note) => self.note(note),
-            Event::Counted { name, parameters, eval } => {
-                self.say(format!("counted {}", many(*parameters, "n-gram")));
-                self.say(self.table().baseline(name, eval));
-            }
-            Event::Baseline { model, eval } => self.say(self.table().baseline(model, eval)),
-            Event::Planned(planned) => self.plan(planned),
-            Event::Resumed { step } => self.say(format!("going on after step {step}")),
-            Event::Skipped { step, objective, mean } => self.say(format!(
-                "step {step} is passed over: {objective:.4} nats a token, where {mean:.4} is the running mean"
-            )),
-            Event::Audited { step, parameters } => self.say(audit(*step, parameters)),
-            Event::Evaluated(evaluated) => self.say(self.table().row(evaluated)),
-            Event::Overfitting(turned) => self.say(overfitting(turned)),
-            Event::Trained { .. } => self.end_bar(),
-            Event::Sampled(sampled) if sampled.step.is_none() => self.say(format!(
-                "\na sample at temperature {}:\n{}\n",
-                sampled.temperature,
-                indent(&sampled.text)
-            )),
-            Event::Comparing(comparing) => {
-                self.say(format!(
-                    "{}, {}, {} of them finished before; {} at a time, on {}",
-                    many(comparing.variants as u64, "variant"),
-                    many(comparing.cells as u64, "cell"),
-                    comparing.finished,
-                    comparing.jobs,
-                    many(comparing.threads as u64, "thread")
-                ));
-                self.start_bar((comparing.cells - comparing.finished) as u64, "cells");
-            }
-            Event::CellMade(cell) => self.say(ending(cell)),
-            _ => {}
-        }
-    }
-
-    /// What is said, and moved, after programs were told.
-    fn after(&self, event: &Event) {
-        match event {
             Event::Started(started) => {
                 if let Some(entropy) = started.source_entropy {
                     self.say(format!(
@@ -86,26 +44,77 @@ impl Output {
                 }
                 let table =
                     Table { smoothed: false, gap: started.source_entropy.is_some(), width: self.width() };
-                self.set_table(table);
+                self.live(|live| live.table = table);
                 self.say(table.baseline_header());
             }
-            Event::Step(step) => {
-                self.on_dashboard(|dashboard| {
-                    dashboard.moment(
-                        step.step,
-                        step.progress,
-                        step.train_nll,
-                        step.tokens_per_second,
-                        step.train_seconds,
-                    );
-                });
-                self.advance_bar(step);
+            Event::Counted { name, parameters, eval } => {
+                self.say(format!("counted {}", many(*parameters, "n-gram")));
+                self.say(self.table().baseline(name, eval));
             }
-            Event::Evaluated(_) => self.ask_for_sample(),
-            Event::CellMade(cell) => self.next_cell(&cell.name),
+            Event::Baseline { model, eval } => self.say(self.table().baseline(model, eval)),
+            Event::Planned(planned) => self.plan(planned),
+            Event::Resumed { step } => self.say(format!("going on after step {step}")),
+            Event::Step(step) => {
+                self.on_dashboard(|dashboard| dashboard.moment(step));
+                let position = match self.live(|live| live.length) {
+                    Some(Length::Budget(_)) => step.train_seconds as u64,
+                    _ => step.step as u64,
+                };
+                self.move_bar(position, || format!("train nll {:.4}", step.train_nll));
+            }
+            Event::Skipped { step, objective, mean } => self.say(format!(
+                "step {step} is passed over: {objective:.4} nats a token, where {mean:.4} is the running mean"
+            )),
+            Event::Audited { step, parameters } => self.say(audit(*step, parameters)),
+            Event::Evaluated(evaluated) => {
+                self.say(self.table().row(evaluated));
+                if self.on_dashboard(|dashboard| dashboard.evaluated(evaluated)) {
+                    self.live(|live| live.control.as_ref().map(Control::sample));
+                }
+            }
+            Event::Overfitting(turned) => self.say(overfitting(turned)),
+            Event::Trained { .. } => self.end_bar(),
+            Event::Sampled(sampled) => {
+                if sampled.step.is_none() {
+                    let (temperature, text) = (sampled.temperature, indent(&sampled.text));
+                    self.say(format!("\na sample at temperature {temperature}:\n{text}\n"));
+                }
+                self.on_dashboard(|dashboard| dashboard.sample(&sampled.text));
+            }
+            Event::Comparing { variants, cells, finished, jobs, threads } => {
+                self.say(format!(
+                    "{}, {}, {finished} of them finished before; {jobs} at a time, on {}",
+                    many(*variants as u64, "variant"),
+                    many(*cells as u64, "cell"),
+                    many(*threads as u64, "thread")
+                ));
+                self.start_bar((cells - finished) as u64, "cells");
+            }
+            Event::CellMade(cell) => {
+                self.say(ending(cell));
+                let position = self.live(|live| {
+                    live.cells += 1;
+                    live.cells
+                });
+                self.move_bar(position, || cell.name.clone());
+            }
             Event::Finished(summary) => self.say(outcome(summary)),
+            Event::Phase { name, whole } => self.phase(name, *whole),
+            Event::Advanced { steps } => self.advance(*steps),
+            Event::Counting { name, tokens, vocab_size, memory } => self.say(format!(
+                "{}: {}, vocabulary of {}; counting takes {} at most",
+                one_line(name),
+                many(*tokens, "token"),
+                thousands(*vocab_size as u64),
+                bytes(*memory),
+            )),
+            Event::Wrote { path, bytes } => self.wrote(path, *bytes),
             _ => {}
         }
+    }
+
+    fn table(&self) -> Table {
+        self.live(|live| live.table)
     }
 
     fn plan(&self, planned: &Planned) {
@@ -130,9 +139,9 @@ impl Output {
             Length::Steps(steps) => self.start_bar(steps as u64, "steps"),
             Length::Budget(budget) => self.start_bar(budget.as_secs().max(1), "s"),
         }
-        self.set_length(planned.length);
-        let table = Table { smoothed: planned.smoothed, gap: planned.source_known, width: self.width() };
-        self.set_table(table);
+        let (smoothed, gap) = (!planned.loss.is_plain(), planned.source_known);
+        let table = Table { smoothed, gap, width: self.width() };
+        self.live(|live| (live.length, live.table) = (Some(planned.length), table));
         self.say(table.header());
     }
 
@@ -146,7 +155,7 @@ impl Output {
                 self.warn("note: --seeds changes nothing: all variants are counted, once each");
             }
             Note::Unknown { .. } | Note::ValidationIsTraining => self.warn(format!("warning: {text}")),
-            Note::NoHash(_) => self.warn(format!("note: {text}")),
+            Note::NoHash(_) | Note::UnknownPart(_) => self.warn(format!("note: {text}")),
             Note::SkippedCheckpoint { .. } => self.warn(text),
             Note::StoppedEarly { .. } | Note::KeptBest { .. } | Note::SampleEnded(_) => self.say(text),
             _ => self.say(format!("note: {text}")),
@@ -163,6 +172,7 @@ fn is_loud(note: &Note) -> bool {
             | Note::ValidationIsTraining
             | Note::NoHash(_)
             | Note::SkippedCheckpoint { .. }
+            | Note::UnknownPart(_)
     )
 }
 

@@ -16,9 +16,9 @@ use ratatui::symbols::{DOT, Marker};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Axis, Block, Borders, Chart, Clear, Dataset, GraphType, Paragraph, Wrap};
 use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
-use serde_json::Value;
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::raise;
+use surprisal_engine::{Evaluated, Step};
 
 use crate::failure::{Failure, Result};
 use crate::wording::{duration, number, thousands, visible};
@@ -195,21 +195,20 @@ impl Dashboard {
         });
     }
 
-    /// Where training stands after `step` updates, to be drawn with what is next told: how far it is from 0 to 1, −ln q of its
-    /// tokens on average lately, its pace, and the time it took.
-    pub(crate) fn moment(&mut self, step: usize, progress: f64, nll: f64, pace: f64, train_seconds: f64) {
+    /// Where training stands, to be drawn with what is next told.
+    pub(crate) fn moment(&mut self, step: &Step) {
         self.with(|screen| {
-            screen.state.progress = progress;
+            screen.state.progress = step.progress;
             if screen.due() {
-                screen.state.moment(step, nll, pace, train_seconds);
+                screen.state.moment(step);
             }
         });
     }
 
-    /// What goes into the run's metrics.
-    pub(crate) fn event(&mut self, event: &Value) {
+    /// What an evaluation found.
+    pub(crate) fn evaluated(&mut self, evaluated: &Evaluated) {
         self.with(|screen| {
-            screen.state.event(event);
+            screen.state.evaluated(evaluated);
             screen.draw();
         });
     }
@@ -323,7 +322,7 @@ impl State {
         }
     }
 
-    fn moment(&mut self, step: usize, nll: f64, tokens_per_second: f64, train_seconds: f64) {
+    fn moment(&mut self, step: &Step) {
         if self.train.len() >= POINTS {
             // Every other point: the curve gets coarser as it gets longer.
             let mut keep = false;
@@ -332,27 +331,18 @@ impl State {
                 keep
             });
         }
-        self.train.push((step as f64, nll));
-        (self.tokens_per_second, self.train_seconds) = (tokens_per_second, train_seconds);
+        self.train.push((step.step as f64, step.train_nll));
+        (self.tokens_per_second, self.train_seconds) = (step.tokens_per_second, step.train_seconds);
     }
 
-    fn event(&mut self, event: &Value) {
-        let number = |pointer: &str| event.pointer(pointer).and_then(Value::as_f64);
-        match event["event"].as_str() {
-            Some("epoch") => {
-                if let (Some(step), Some(nll)) = (number("/step"), number("/train_nll")) {
-                    self.train.push((step, nll));
-                }
-                if let (Some(step), Some(nats)) = (number("/step"), number("/eval/nats_per_token")) {
-                    self.validation.push((step, nats));
-                }
-                self.entropy = number("/eval/source_entropy").or(self.entropy);
-                self.tokens_per_second = number("/tokens_per_second").unwrap_or(0.0);
-                self.train_seconds = number("/train_seconds").unwrap_or(0.0);
-            }
-            Some("sample") => self.sample = visible(event["text"].as_str().unwrap_or_default()).into_owned(),
-            _ => {}
-        }
+    fn evaluated(&mut self, evaluated: &Evaluated) {
+        let step = evaluated.step as f64;
+        self.train.push((step, evaluated.train_nll));
+        let nats = evaluated.eval.nats_per_token();
+        self.validation.extend(Some((step, nats)).filter(|_| nats.is_finite()));
+        self.entropy = evaluated.eval.source_entropy().or(self.entropy);
+        self.tokens_per_second = evaluated.tokens_per_second;
+        self.train_seconds = evaluated.train_seconds;
     }
 
     fn draw(&self, frame: &mut Frame<'_>) {
@@ -561,7 +551,26 @@ fn plain(symbol: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
     use ratatui::backend::TestBackend;
-    use serde_json::json;
+    use surprisal_engine::Evaluation;
+
+    fn step(step: usize, train_nll: f64, tokens_per_second: f64, train_seconds: f64) -> Step {
+        Step { step, progress: 0.0, train_nll, tokens_per_second, train_seconds }
+    }
+
+    /// After `step` steps: one token of so many nats, its source's own too where they are known.
+    fn evaluated(step: usize, nats: f64, source_nats: Option<f64>) -> Evaluated {
+        Evaluated {
+            epoch: 1.0,
+            step,
+            objective: nats + 0.1,
+            train_nll: nats + 0.1,
+            eval: Evaluation { nats, tokens: 1, source_nats, ..Evaluation::default() },
+            best: true,
+            train_seconds: 3.0,
+            tokens_per_second: 12345.0,
+            left_seconds: 1.0,
+        }
+    }
 
     fn screen(state: &State, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -575,17 +584,14 @@ mod tests {
     fn a_run_is_seen_as_it_goes() {
         let mut state = State { length: 300, unit: "steps".into(), ..State::default() };
         assert!(screen(&state, 100, 30).contains("waiting for the first step"));
-        (0..3 * POINTS).for_each(|step| state.moment(step, 3.0 - step as f64 / 1e4, 777.0, 1.0));
+        (0..3 * POINTS).for_each(|i| state.moment(&step(i, 3.0 - i as f64 / 1e4, 777.0, 1.0)));
         assert!(state.train.len() <= POINTS && state.train.is_sorted_by(|a, b| a.0 < b.0));
         assert!(screen(&state, 100, 30).contains("777 tokens/s"));
         let mut state = State { length: 300, unit: "steps".into(), ..State::default() };
         for (step, nats) in [(100, 2.5), (200, 1.5)] {
-            state.event(&json!({
-                "event": "epoch", "step": step, "train_nll": nats + 0.1, "tokens_per_second": 12345.0, "train_seconds": 3.0,
-                "eval": { "nats_per_token": nats, "source_entropy": 0.25 },
-            }));
+            state.evaluated(&evaluated(step, nats, Some(0.25)));
         }
-        state.event(&json!({ "event": "sample", "text": "Once upon a hen" }));
+        state.sample = "Once upon a hen".into();
         state.say("a line\nand another");
         (state.position, state.progress, state.message, state.keys) =
             (210, 0.7, "train nll 1.6".into(), true);
@@ -618,12 +624,10 @@ mod tests {
     /// A run in its midst.
     fn midst() -> State {
         let mut state = State { length: 300, unit: "steps".into(), keys: true, ..State::default() };
-        (0..200).for_each(|step| state.moment(step, 3.0 - step as f64 / 1e3, 123_456.0, 59.0));
+        (0..200).for_each(|i| state.moment(&step(i, 3.0 - i as f64 / 1e3, 123_456.0, 59.0)));
         for step in [100, 200] {
-            state.event(&json!({
-                "event": "epoch", "step": step, "train_nll": 2.5, "tokens_per_second": 123456.0, "train_seconds": 59.0,
-                "eval": { "nats_per_token": 2.4 },
-            }));
+            let (tokens_per_second, train_seconds) = (123_456.0, 59.0);
+            state.evaluated(&Evaluated { tokens_per_second, train_seconds, ..evaluated(step, 2.4, None) });
         }
         (state.position, state.progress, state.message) = (200, 2.0 / 3.0, "train nll 2.5000".into());
         state

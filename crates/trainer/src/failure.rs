@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use surprisal_engine::{Advice, PlaceAdvice};
+use surprisal_engine::Advice;
 pub use surprisal_engine::{Error as Failure, Kind, Result};
 
 use crate::wording::one_line;
@@ -110,30 +110,9 @@ pub(crate) fn words(advice: &Advice) -> String {
         Advice::MaxUnknown => {
             "train a new model on this text; --set model.max_unknown=1 goes on all the same, with <unk> in their place"
         }
-        Advice::OtherPlace(place) => match place {
-            PlaceAdvice::NameEach => "give each --out a name of its own",
-            PlaceAdvice::Name => "give another name with --out",
-            PlaceAdvice::NameOrRemove => "give another name with --out, or remove that file first",
-            PlaceAdvice::Folder => "write to another folder with --out",
-            PlaceAdvice::NewFolder => "give another folder with --out",
-            PlaceAdvice::Outside => "write outside of that folder with --out",
-            PlaceAdvice::RunFolder => {
-                "bring back metrics.jsonl, config.toml and the texts as they were; or train into another folder with \
-                 --out"
-            }
-            PlaceAdvice::DiskFull => "the disk is full: free some space, or write elsewhere with --out",
-            PlaceAdvice::QuotaFull => {
-                "your disk quota is used up: free some space, or write elsewhere with --out"
-            }
-            PlaceAdvice::ReadOnly => "the file system is read-only: write elsewhere with --out",
-            PlaceAdvice::ResumeOrFolder => {
-                "continue that run with --resume, or choose another folder with --out"
-            }
-            PlaceAdvice::NameOrMove => "choose another name with --out, or move away what is there",
-            PlaceAdvice::WaitOrFolder => {
-                "wait for it to finish or stop it, or choose another folder with --out"
-            }
-        },
+        Advice::Elsewhere(before, after) => return format!("{before} with --out{after}"),
+        Advice::NameEach => "give each --out a name of its own",
+        Advice::ResumeOrElsewhere => "continue that run with --resume, or choose another folder with --out",
         Advice::OtherStart => "smooth its counts (add_k), or try another --prompt or --seed",
         Advice::AllowUnknown(lacks) => {
             return format!("its text had no such {lacks}; --allow-unknown goes on with <unk> in its place");
@@ -156,6 +135,8 @@ pub(crate) fn words(advice: &Advice) -> String {
             return format!("surprisal train --resume --out {} goes on with it", path.display());
         }
         Advice::Resume => "--resume with the same --out goes on from here",
+        Advice::CountLess => "count it in parts (--shard, then `merge`), or fewer tokens at a time (--order)",
+        Advice::AllParts => "name all parts of one text, 1/N to N/N, in order; --sum adds up any counts",
         Advice::Again => "the same command begins again",
         Advice::GoOn => "the same command goes on from here",
         Advice::FewerThreads => {

@@ -1,18 +1,16 @@
 //! The `surprisal` program: flags, wording, bars, tables, the dashboard. What it does, the engine does.
 //!
-//! `main` parses the command line, calls [`run`] and turns a [`failure::Failure`] into an exit code; everything that
-//! can be tested without a process lives here.
+//! [`main`] parses the command line, does what it says, and turns a [`failure::Failed`] into an exit code.
 
 mod align;
-#[allow(rustdoc::invalid_html_tags, reason = "its docs are the help that people read, where <unk> is <unk>")]
-pub mod cli;
+mod cli;
 mod command;
 mod comparison;
 mod console;
 mod dashboard;
 pub mod failure;
 mod memory;
-pub mod output;
+mod output;
 mod progress;
 mod signals;
 mod table;
@@ -20,14 +18,18 @@ mod train;
 pub mod usage;
 pub mod wording;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::FromArgMatches;
 use cli::{Cli, Command};
 use failure::{Failed, Failure, Result};
 use output::Output;
 use signals::Stop;
-use surprisal_engine::{Context, config};
+use surprisal_engine::store::atomic;
+use surprisal_engine::{Context, config, outputs};
 use surprisal_platform::threads::Pool;
 
 /// Says that the system gives no more memory, and ends the process: for the allocator of the program.
@@ -35,11 +37,38 @@ pub fn out_of_memory(bytes: usize) {
     memory::refused(bytes);
 }
 
+/// The program: arguments in, exit code out.
+pub fn main() -> ExitCode {
+    let matches = usage::command().try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return misused(error),
+    };
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if failure.is_told() {
+                // Standard error may be gone as well; there is nobody left to tell.
+                drop(writeln!(std::io::stderr(), "error: {failure}"));
+            }
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// Shows help, or what is wrong with the command line: that quotes what was typed.
+fn misused(error: clap::Error) -> ExitCode {
+    let code = ExitCode::from(error.exit_code() as u8);
+    if error.use_stderr() {
+        drop(write!(std::io::stderr(), "{}", wording::visible(&usage::explain(error))));
+    } else {
+        drop(error.print());
+    }
+    code
+}
+
 /// Does what the command line says.
-///
-/// # Errors
-/// Whatever stopped it, with an exit code.
-pub fn run(cli: &Cli) -> Result<(), Failed> {
+fn run(cli: &Cli) -> Result<(), Failed> {
     let threads = config::threads("--threads", cli.command.threads())?;
     let output = Arc::new(Output::new(cli.json, cli.quiet));
     signals::survive_size_limits()?;
@@ -73,7 +102,10 @@ pub fn run(cli: &Cli) -> Result<(), Failed> {
 
 /// Writes the page of the run at `root`.
 fn report(root: &Path, ctx: &Context<'_>, output: &Output) -> Result<PathBuf> {
-    let path = surprisal_report::attach_to_run(root, ctx)?;
+    let html = surprisal_report::render_run(root, ctx)?;
+    let path = root.join(outputs::PAGE);
+    // Without the run's lock: it may be going on, and this is nothing of its.
+    atomic::write(&path, html.as_bytes())?;
     output.say(format!("the report is {}", wording::shown(&path)));
     Ok(path)
 }

@@ -6,19 +6,21 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use surprisal_engine::{Control, Length, RunId, Step};
+use surprisal_engine::{Control, Length, RunId};
 
 use crate::dashboard::{self, Dashboard};
 use crate::failure::{Failure, Kind, Result, of_output};
+use crate::progress::Phases;
 use crate::table::Table;
 use crate::wording::{bytes, in_json, shown, visible};
 
 /// Where a command prints.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     json: bool,
     quiet: bool,
     bar: Mutex<Option<ProgressBar>>,
+    pub(crate) phases: Phases,
     dashboard: Mutex<Option<Dashboard>>,
     /// Why standard output is gone, once it is.
     unheard: Mutex<Option<Failure>>,
@@ -29,22 +31,24 @@ pub struct Output {
 
 /// What is drawn of the run.
 #[derive(Debug, Clone, Default)]
-struct Live {
-    table: Table,
-    length: Option<Length>,
+pub(crate) struct Live {
+    /// The table that the run's lines are of.
+    pub(crate) table: Table,
+    pub(crate) length: Option<Length>,
     /// Cells made so far.
-    cells: u64,
+    pub(crate) cells: u64,
     /// Who is asked for what the dashboard shows.
-    control: Option<Control>,
+    pub(crate) control: Option<Control>,
 }
 
 impl Output {
     /// `json`: data are JSON lines. `quiet`: people are told only what went wrong.
-    pub fn new(json: bool, quiet: bool) -> Self {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
         Self {
             json,
             quiet,
             bar: Mutex::new(None),
+            phases: Phases::new(),
             dashboard: Mutex::new(None),
             unheard: Mutex::new(None),
             run: OnceLock::new(),
@@ -63,70 +67,35 @@ impl Output {
         self.run.get() == Some(&run)
     }
 
-    fn live<T>(&self, act: impl FnOnce(&mut Live) -> T) -> T {
+    /// Does something with what is drawn of the run.
+    pub(crate) fn live<T>(&self, act: impl FnOnce(&mut Live) -> T) -> T {
         act(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The table that the run's lines are of.
-    pub(crate) fn table(&self) -> Table {
-        self.live(|live| live.table)
-    }
-
-    pub(crate) fn set_table(&self, table: Table) {
-        self.live(|live| live.table = table);
-    }
-
-    pub(crate) fn set_length(&self, length: Length) {
-        self.live(|live| live.length = Some(length));
-    }
-
-    /// Moves the bar after a step.
-    pub(crate) fn advance_bar(&self, step: &Step) {
-        let position = match self.live(|live| live.length) {
-            Some(Length::Budget(_)) => step.train_seconds as u64,
-            _ => step.step as u64,
-        };
-        self.move_bar(position, || format!("train nll {:.4}", step.train_nll));
-    }
-
-    /// Moves the bar after a cell.
-    pub(crate) fn next_cell(&self, name: &str) {
-        let position = self.live(|live| {
-            live.cells += 1;
-            live.cells
-        });
-        self.move_bar(position, || name.to_owned());
-    }
-
-    /// Asks the run for what the dashboard shows of its writing.
-    pub(crate) fn ask_for_sample(&self) {
-        if self.on_dashboard(|_| ()) {
-            self.live(|live| live.control.as_ref().map(Control::sample));
-        }
-    }
-
     /// Whether standard output is JSON lines.
-    pub fn json(&self) -> bool {
+    pub(crate) fn json(&self) -> bool {
         self.json
     }
 
     /// A line for people, on standard error.
-    pub fn say(&self, line: impl AsRef<str>) {
+    pub(crate) fn say(&self, line: impl AsRef<str>) {
         if !self.quiet {
-            self.stderr(line.as_ref());
-        }
-    }
-
-    /// Notes, a line each.
-    pub(crate) fn say_notices(&self, notices: &[String]) {
-        for notice in notices {
-            self.say(format!("note: {notice}"));
+            self.warn(line);
         }
     }
 
     /// A line for people that `--quiet` does not silence.
-    pub fn warn(&self, line: impl AsRef<str>) {
-        self.stderr(line.as_ref());
+    pub(crate) fn warn(&self, line: impl AsRef<str>) {
+        let line = &*visible(line.as_ref());
+        if self.on_dashboard(|dashboard| dashboard.say(line)) {
+            return;
+        }
+        // Nobody can be told that standard error is gone.
+        let write = || drop(writeln!(std::io::stderr(), "{line}"));
+        match self.bar() {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
     }
 
     /// Says that a file was written.
@@ -135,9 +104,6 @@ impl Output {
     }
 
     /// Opens the dashboard, where standard error is a terminal and nobody asked for less.
-    ///
-    /// # Errors
-    /// A terminal that cannot be drawn on.
     pub(crate) fn start_dashboard(&self, control: &Control) -> Result<()> {
         self.live(|live| live.control = Some(control.clone()));
         let unfit = if self.json { Some("--json was given") } else { dashboard::unfit() };
@@ -155,13 +121,13 @@ impl Output {
     }
 
     /// Gives the terminal back, with the lines that were said on the dashboard.
-    pub fn end_dashboard(&self) {
+    pub(crate) fn end_dashboard(&self) {
         let closed = self.dashboard.lock().ok().and_then(|mut slot| slot.take());
         if let Some(dashboard) = closed {
             let lines = dashboard.lines();
             drop(dashboard);
             for line in &lines {
-                self.stderr(line);
+                self.warn(line);
             }
         }
     }
@@ -174,29 +140,8 @@ impl Output {
         }
     }
 
-    fn stderr(&self, line: &str) {
-        let line = &*visible(line);
-        if self.on_dashboard(|dashboard| dashboard.say(line)) {
-            return;
-        }
-        // Nobody can be told that standard error is gone.
-        let write = || drop(writeln!(std::io::stderr(), "{line}"));
-        match self.bar.lock().ok().and_then(|bar| bar.clone()) {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
-    }
-
     /// One JSON line on standard output, when it is asked for.
-    ///
-    /// # Errors
-    /// When standard output cannot be written to.
-    pub fn event(&self, event: &impl Serialize) -> Result<()> {
-        let mut told = Ok(());
-        self.on_dashboard(|dashboard| {
-            told = serde_json::to_value(event).map(|event| dashboard.event(&event));
-        });
-        told?;
+    pub(crate) fn event(&self, event: &impl Serialize) -> Result<()> {
         if self.json {
             let line = in_json(&serde_json::to_string(event)?).into_owned();
             self.styled(&(line + "\n"))?;
@@ -206,10 +151,7 @@ impl Output {
 
     /// [`Self::event`] of work that is more than its audience, and goes on without standard output: what failed comes from
     /// [`Self::heard`].
-    ///
-    /// # Errors
-    /// An event that is none.
-    pub(crate) fn tell(&self, event: &impl Serialize) -> Result<()> {
+    pub(crate) fn tell(&self, event: &impl Serialize) {
         let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
         if unheard.is_none()
             && let Err(failure) =
@@ -220,49 +162,33 @@ impl Output {
             }
             *unheard = Some(failure);
         }
-        Ok(())
     }
 
-    /// Whether standard output took what it was told.
-    ///
-    /// # Errors
-    /// Why it did not.
+    /// Whether standard output took what it was told; else why it did not.
     pub(crate) fn heard(&self) -> Result<()> {
         let unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take();
         unheard.map_or(Ok(()), Err)
     }
 
     /// Text on standard output, at once, with stand-ins for what would drive a terminal.
-    ///
-    /// # Errors
-    /// When standard output cannot be written to.
-    pub fn data(&self, text: &str) -> Result<()> {
+    pub(crate) fn data(&self, text: &str) -> Result<()> {
         self.styled(&visible(text))
     }
 
     /// What a model wrote: to the byte into a pipe or a file, and as [`Self::data`] on a terminal.
-    ///
-    /// # Errors
-    /// When standard output cannot be written to.
     pub(crate) fn written(&self, text: &str) -> Result<()> {
         if std::io::stdout().is_terminal() { self.data(text) } else { self.styled(text) }
     }
 
     /// Text with colours of our own, in which everything else was made [`visible`].
-    ///
-    /// # Errors
-    /// When standard output cannot be written to.
     pub(crate) fn styled(&self, text: &str) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(of_output)
     }
 
     /// Starts a live progress bar of `length` steps; on anything but a terminal nothing is drawn.
-    pub fn start_bar(&self, length: u64, unit: &str) {
-        if self.on_dashboard(|dashboard| dashboard.start(length, unit)) {
-            return;
-        }
-        if !self.is_live() {
+    pub(crate) fn start_bar(&self, length: u64, unit: &str) {
+        if self.on_dashboard(|dashboard| dashboard.start(length, unit)) || !self.is_live() {
             return;
         }
         let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(5));
@@ -290,6 +216,11 @@ impl Output {
         !self.quiet && !self.json && std::io::stderr().is_terminal()
     }
 
+    /// The bar that is shown, if there is one.
+    pub(crate) fn bar(&self) -> Option<ProgressBar> {
+        self.bar.lock().ok().and_then(|bar| bar.clone())
+    }
+
     /// Shows `bar` until [`Self::end_bar`], and says lines above it.
     pub(crate) fn show(&self, bar: ProgressBar) {
         if let Ok(mut slot) = self.bar.lock() {
@@ -298,8 +229,8 @@ impl Output {
     }
 
     /// Moves the bar.
-    pub fn move_bar(&self, position: u64, message: impl FnOnce() -> String) {
-        if let Some(bar) = self.bar.lock().ok().and_then(|bar| bar.clone()) {
+    pub(crate) fn move_bar(&self, position: u64, message: impl FnOnce() -> String) {
+        if let Some(bar) = self.bar() {
             bar.set_position(position);
             bar.set_message(visible(&message()).into_owned());
             return;
@@ -308,7 +239,7 @@ impl Output {
     }
 
     /// Takes the bar away.
-    pub fn end_bar(&self) {
+    pub(crate) fn end_bar(&self) {
         if let Some(bar) = self.bar.lock().ok().and_then(|mut bar| bar.take()) {
             bar.finish_and_clear();
         }

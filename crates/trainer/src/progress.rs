@@ -12,16 +12,14 @@ use crate::output::Output;
 const EVERY: Duration = Duration::from_secs(10);
 
 /// The phases of one command.
-pub(crate) struct Progress<'a> {
-    output: &'a Output,
+#[derive(Debug)]
+pub(crate) struct Phases {
     started: Instant,
-    /// The live line, if there is one.
-    bar: Option<ProgressBar>,
     phase: Mutex<Phase>,
     done: AtomicU64,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug)]
 struct Phase {
     name: &'static str,
     /// How much there is to do; 0 where nobody can tell.
@@ -29,33 +27,35 @@ struct Phase {
     said: Instant,
 }
 
-impl<'a> Progress<'a> {
+impl Phases {
     /// Nothing is shown before the first phase.
-    pub(crate) fn new(output: &'a Output) -> Self {
+    pub(crate) fn new() -> Self {
         let started = Instant::now();
-        let bar = output.is_live().then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
-            output.show(bar.clone());
-            bar
-        });
         let phase = Mutex::new(Phase { name: "", whole: 0, said: started });
-        Self { output, started, bar, phase, done: AtomicU64::new(0) }
+        Self { started, phase, done: AtomicU64::new(0) }
     }
+}
 
+impl Output {
     /// Seconds since the command began.
     pub(crate) fn seconds(&self) -> f64 {
-        self.started.elapsed().as_secs_f64()
+        self.phases.started.elapsed().as_secs_f64()
     }
 
     /// Begins the next phase, of `whole` steps, or of 0 where nobody can tell how far it is.
     pub(crate) fn phase(&self, name: &'static str, whole: u64) {
-        self.done.store(0, Ordering::Relaxed);
-        if let Ok(mut phase) = self.phase.lock() {
+        self.phases.done.store(0, Ordering::Relaxed);
+        if let Ok(mut phase) = self.phases.phase.lock() {
             *phase = Phase { name, whole, said: Instant::now() };
         }
-        let Some(bar) = &self.bar else {
-            return self.output.say(format!("{:.1} s: {name}", self.seconds()));
-        };
+        if !self.is_live() {
+            return self.say(format!("{:.1} s: {name}", self.seconds()));
+        }
+        let bar = self.bar().unwrap_or_else(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
+            self.show(bar.clone());
+            bar
+        });
         // Before there is a bar to draw, or it is drawn as that of the phase before.
         bar.set_position(0);
         bar.set_length(whole);
@@ -70,22 +70,16 @@ impl<'a> Progress<'a> {
 
     /// `steps` more are done; from any thread.
     pub(crate) fn advance(&self, steps: u64) {
-        let done = self.done.fetch_add(steps, Ordering::Relaxed) + steps;
-        if let Some(bar) = &self.bar {
+        let done = self.phases.done.fetch_add(steps, Ordering::Relaxed) + steps;
+        if let Some(bar) = self.bar() {
             return bar.set_position(done);
         }
         // Whoever finds it locked has nothing new to say.
-        let Ok(mut phase) = self.phase.try_lock() else { return };
+        let Ok(mut phase) = self.phases.phase.try_lock() else { return };
         if phase.said.elapsed() >= EVERY && phase.whole > 0 {
             phase.said = Instant::now();
             let percent = 100 * done / phase.whole;
-            self.output.say(format!("{:.1} s: {}, {percent} %", self.seconds(), phase.name));
+            self.say(format!("{:.1} s: {}, {percent} %", self.seconds(), phase.name));
         }
-    }
-}
-
-impl Drop for Progress<'_> {
-    fn drop(&mut self) {
-        self.output.end_bar();
     }
 }

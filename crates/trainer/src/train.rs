@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use surprisal_engine::config::{self, Config, Loaded, Override};
 use surprisal_engine::model::ngram::Smoothing;
 use surprisal_engine::train::{self, Csv, Request, TensorBoard};
-use surprisal_engine::{Context, Events, Note, Together, kind, runs};
+use surprisal_engine::{Context, Events, Together, kind, outputs, runs};
 use surprisal_platform::threads::Pool;
 
 use crate::cli;
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &cli::Train, ctx: &Context<'_>, output: &Output) ->
         return Ok(arguments.report.then(|| out.clone()));
     }
     check_use(arguments, &settings, ctx, output)?;
-    let (tensorboard, csv) = (TensorBoard::new(), Csv::new());
+    let (tensorboard, csv) = (TensorBoard::default(), Csv);
     let mut events: Vec<&dyn Events> = vec![output];
     for log in &arguments.log {
         events.push(match log {
@@ -65,7 +65,7 @@ pub(crate) fn run(arguments: &cli::Train, ctx: &Context<'_>, output: &Output) ->
     let request = Request { settings, out: arguments.out.clone(), resume: arguments.resume, audit };
     let run = train::train(request, &ctx)?.run;
     // One that was made before it stopped is out of date.
-    Ok((arguments.report || run.join("report.html").exists()).then_some(run))
+    Ok((arguments.report || run.join(outputs::PAGE).exists()).then_some(run))
 }
 
 /// The configuration that the command line asks for, checked.
@@ -106,9 +106,9 @@ fn configure(arguments: &cli::Train) -> Result<Loaded> {
 fn check_use(arguments: &cli::Train, loaded: &Loaded, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let config = &loaded.config;
     let texts = [&config.data.train[..], &config.data.val].concat();
-    kind::configs(&texts).try_for_each(|path| ctx.note(Note::LooksLikeConfig(path.clone())))?;
+    kind::note_configs(&texts, ctx)?;
     let kind = config.model.kind.as_str();
-    let counted = matches!(kind, "ngram" | "uniform");
+    let counted = config.model.is_counted();
     for (flag, given) in [("budget", arguments.budget.is_some()), ("audit", arguments.audit)] {
         if given && counted {
             return Err(Failure::usage(format!(

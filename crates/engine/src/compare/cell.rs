@@ -14,17 +14,17 @@ use crate::config::{Config, Loaded};
 use crate::data::Prepared;
 use crate::error::{Advice, Error, Kind, Result};
 use crate::events::Context;
-use crate::identity::{self, Identity};
+use crate::identity::{Identity, text_hash};
 use crate::models;
 use crate::train;
 
 /// Hashes (BLAKE3) of the tokenizer and of the validation tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JudgedBy {
     /// Of the tokenizer.
     pub tokenizer: blake3::Hash,
     /// Of the validation tokens.
-    pub validation: blake3::Hash,
+    pub validation: String,
 }
 
 /// What a finished cell leaves beside its run.
@@ -48,10 +48,8 @@ impl Text {
     /// A source whose tokens cannot be followed.
     pub fn of(config: &Config, data: Prepared) -> Result<Self> {
         let truth = Truth::of(config, &data.tokenizer, &data.val)?;
-        let mut validation = blake3::Hasher::new();
-        identity::hash(&data.val, &mut validation);
         let tokenizer = blake3::hash(&data.tokenizer.to_json()?);
-        let judged_by = JudgedBy { tokenizer, validation: validation.finalize() };
+        let judged_by = JudgedBy { tokenizer, validation: text_hash(&data.val) };
         Ok(Self { data, truth, judged_by })
     }
 }

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::Options;
-use crate::config::{self, Config, LENGTHS, Loaded, Override};
+use crate::config::{self, LENGTHS, Loaded, Override};
 use crate::error::{Advice, Error, Result};
 
 /// More cells than this are a mistake.
@@ -112,10 +112,7 @@ impl Grid {
         let mut variants = Vec::new();
         let text = text.into();
         for (index, entry) in listed.into_iter().enumerate() {
-            let named = |failure: Error| Error {
-                message: format!("{shown}: variant {}: {}", index + 1, failure.message),
-                ..failure
-            };
+            let named = |failure: Error| failure.within(format_args!("{shown}: variant {}", index + 1));
             let toml::Value::Table(entry) = entry else {
                 return Err(named(Error::usage("is no table".to_owned())));
             };
@@ -163,8 +160,7 @@ impl Variant {
     pub(crate) fn cell(&self, seed: u64) -> Result<Loaded> {
         let named = |failure: Error, line: Option<usize>| {
             let line = line.map_or_else(String::new, |line| format!(":{line}"));
-            let message = format!("{}{line}: \"{}\": {}", self.file.display(), self.name, failure.message);
-            Error { message, ..failure }
+            failure.within(format_args!("{}{line}: \"{}\"", self.file.display(), self.name))
         };
         let mut table = self.table.clone();
         section(&mut table, "train").insert("seed".into(), toml::Value::Integer(seed as i64));
@@ -182,11 +178,6 @@ impl Variant {
         }
         loaded.text = crate::config::resolved(&loaded.config)?;
         Ok(loaded)
-    }
-
-    /// Whether its seeds differ.
-    pub(crate) fn is_seeded(config: &Config) -> bool {
-        !matches!(config.model.kind.as_str(), "ngram" | "uniform")
     }
 }
 

@@ -10,6 +10,7 @@ use surprisal_text::TokenizerKind;
 use super::truth::Truth;
 use crate::data::Prepared;
 use crate::error::Result;
+use crate::sampling::ranking;
 
 /// The text in so many blocks of neighbouring tokens: what is alike lies together, so blocks are nearly independent where
 /// tokens are not.
@@ -49,14 +50,9 @@ pub struct Calibrated {
     pub accuracy: f64,
     /// The mean probability of the likeliest token.
     pub confidence: f64,
-    /// Expected calibration error.
-    pub ece: f64,
-    /// The same over bins of equally many predictions.
-    pub ece_equal_mass: f64,
-    /// Mean squared error of the probabilities.
-    pub brier: f64,
-    /// Confidence and accuracy, bin by bin.
-    pub reliability: Vec<ReliabilityBin>,
+    /// As it is.
+    #[serde(flatten)]
+    pub gaps: Gaps,
     /// `None` where a token that came was impossible: no temperature helps.
     pub scaled: Option<Scaled>,
 }
@@ -70,6 +66,16 @@ pub struct Scaled {
     pub nats_before: f64,
     /// Nats a token with it.
     pub nats_after: f64,
+    /// With it.
+    #[serde(flatten)]
+    pub gaps: Gaps,
+    /// Mean nats that the temperature saves over the whole text, where all of it was kept.
+    pub saved: Option<f64>,
+}
+
+/// How far probabilities are from what they say.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Gaps {
     /// Expected calibration error.
     pub ece: f64,
     /// The same over bins of equally many predictions.
@@ -78,8 +84,6 @@ pub struct Scaled {
     pub brier: f64,
     /// Confidence and accuracy, bin by bin.
     pub reliability: Vec<ReliabilityBin>,
-    /// Mean nats that the temperature saves over the whole text, where all of it was kept.
-    pub saved: Option<f64>,
 }
 
 /// A filled bin of equal width.
@@ -120,14 +124,21 @@ pub struct Place {
     pub likeliest: Vec<(String, f32)>,
 }
 
-impl From<&Bin> for ReliabilityBin {
-    fn from(bin: &Bin) -> Self {
-        Self { confidence: bin.confidence, accuracy: bin.accuracy, count: bin.count }
+impl From<Report> for Gaps {
+    fn from(report: Report) -> Self {
+        let filled = report.equal_width.iter().filter(|bin| bin.count > 0);
+        let filled = filled.map(|&Bin { confidence, accuracy, count, .. }| ReliabilityBin {
+            confidence,
+            accuracy,
+            count,
+        });
+        Self {
+            ece: report.ece_equal_width,
+            ece_equal_mass: report.ece_equal_mass,
+            brier: report.brier,
+            reliability: filled.collect(),
+        }
     }
-}
-
-fn filled(bins: &[Bin]) -> Vec<ReliabilityBin> {
-    bins.iter().filter(|bin| bin.count > 0).map(ReliabilityBin::from).collect()
 }
 
 /// Sums while the text is read.
@@ -183,10 +194,8 @@ impl Reading<'_> {
             *realised += truth.nats(self.index, token);
         }
         if (self.passage_from..self.passage_from + PASSAGE).contains(&self.index) {
-            let mut order: Vec<u32> = (0..row.len() as u32).collect();
-            order.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]).then(a.cmp(&b)));
             let tokenizer = &self.data.tokenizer;
-            let likeliest = order
+            let likeliest = ranking(row, 0..row.len() as u32)
                 .iter()
                 .take(LIKELIEST)
                 .map(|&id| (tokenizer.token(id), (row[id as usize] - total).exp() as f32))
@@ -303,26 +312,13 @@ fn calibrate(kept: &[f32], vocab: usize, targets: &[u32], whole: bool) -> Result
             temperature: split.temperature,
             nats_before: split.nll_before,
             nats_after: split.nll_after,
-            ece: split.after.ece_equal_width,
-            ece_equal_mass: split.after.ece_equal_mass,
-            brier: split.after.brier,
-            reliability: filled(&split.after.equal_width),
+            gaps: split.after.into(),
             saved,
         };
         (split.before, Some(scaled))
     };
-    let Report { count, accuracy, confidence, ece_equal_width, ece_equal_mass, brier, equal_width, .. } =
-        before;
-    Ok(Some(Calibrated {
-        tokens: count,
-        accuracy,
-        confidence,
-        ece: ece_equal_width,
-        ece_equal_mass,
-        brier,
-        reliability: filled(&equal_width),
-        scaled,
-    }))
+    let Report { count: tokens, accuracy, confidence, .. } = before;
+    Ok(Some(Calibrated { tokens, accuracy, confidence, gaps: before.into(), scaled }))
 }
 
 /// Mean of ln q_T(w) − ln q(w): q_T ∝ q^(1/T).

@@ -14,7 +14,6 @@ pub mod truth;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
@@ -26,17 +25,16 @@ use surprisal_store::run::refuse_occupied;
 use crate::config::{self, Override};
 use crate::data::Prepared;
 use crate::error::{Advice, Error, Kind, Result};
-use crate::events::{CellMade, Comparing, Context, Event, Note};
+use crate::events::{CellMade, Context, Event, Note};
 use crate::memory;
 use crate::outputs;
 use crate::train;
 use cell::{Cell, Finished, Text};
-use grid::{Grid, Variant};
+use grid::Grid;
 use summary::{Difference, Row};
 
-/// What is left of a comparison beside its cells: all numbers, and the page.
+/// What is left of a comparison beside its cells, and the page.
 const TOLD: &str = "comparison.json";
-const REPORT: &str = "report.html";
 
 /// What is to be compared.
 #[derive(Debug, Clone, Default)]
@@ -90,14 +88,6 @@ impl Comparison {
             "differences": self.differences.iter().map(summary::difference_json).collect::<Vec<_>>(),
         })
     }
-
-    /// Keeps the page of it, report.html, in its folder.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
-    pub fn attach(&self, html: &str) -> Result<()> {
-        Ok(atomic::write(self.root.join(REPORT), html.as_bytes())?)
-    }
 }
 
 /// Makes a comparison, or what is missing of one.
@@ -111,31 +101,31 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
     let root = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&grid.name));
     refuse_foreign(&root)?;
     let (cells, texts) = plan(&grid, &root, ctx)?;
-    if !options.seeds.is_empty() && !cells.iter().any(|cell| Variant::is_seeded(&cell.loaded.config)) {
+    if !options.seeds.is_empty() && cells.iter().all(|cell| cell.loaded.config.model.is_counted()) {
         ctx.note(Note::SeedsUnused)?;
     }
-    let mut found = Vec::new();
+    let mut finished = Vec::new();
     for cell in &cells {
-        found.push(cell.finished(&root, &texts[cell.text].data)?);
+        finished.push(cell.finished(&root, &texts[cell.text].data)?);
     }
-    let waiting: Vec<&Cell> =
-        cells.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(cell, _)| cell).collect();
-    let jobs = jobs(&grid, &waiting, &texts, ctx)?;
+    let waiting: Vec<usize> = (0..cells.len()).filter(|&index| finished[index].is_none()).collect();
+    let jobs = jobs(&grid, waiting.iter().map(|&index| &cells[index]), &texts, ctx)?;
     std::fs::create_dir_all(&root)
         .map_err(|error| Error::failed(format!("cannot create {}: {error}", root.display())))?;
     // Nothing is left of a folder in which nothing can be written.
     let lock = Lock::acquire(&root).inspect_err(|_| drop(std::fs::remove_dir(&root)))?;
-    outputs::file(&root.join(REPORT), &[&options.config])?;
-    ctx.tell(&Event::Comparing(Comparing {
+    outputs::file(&root.join(outputs::PAGE), &[&options.config])?;
+    ctx.tell(&Event::Comparing {
         variants: grid.variants.len(),
         cells: cells.len(),
         finished: cells.len() - waiting.len(),
         jobs,
         threads: ctx.pool.threads(),
-    }))?;
-    let mut made = work(&waiting, &texts, &grid, &root, jobs, ctx)?.into_iter();
-    let finished: Vec<Option<Finished>> =
-        found.into_iter().map(|found| found.or_else(|| made.next().flatten())).collect();
+    })?;
+    let make = |index: usize| make(&cells[index], &texts, &grid, &root, ctx);
+    for (index, made) in work(&waiting, make, jobs, ctx)? {
+        finished[index] = Some(made);
+    }
     let mut text_of_rows: Vec<usize> = vec![0; grid.variants.len()];
     for cell in &cells {
         text_of_rows[cell.variant] = cell.text;
@@ -147,7 +137,7 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
         .map(|(variant, &text)| Row {
             name: variant.name.clone(),
             against: variant.against.clone(),
-            judged_by: texts[text].judged_by,
+            judged_by: texts[text].judged_by.clone(),
             cells: Vec::new(),
         })
         .collect();
@@ -171,11 +161,17 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
 }
 
 /// How many cells are made at a time: as many as was said, or as there are cores for, and memory.
-fn jobs(grid: &Grid, waiting: &[&Cell], texts: &[Text], ctx: &Context<'_>) -> Result<usize> {
+fn jobs<'a>(
+    grid: &Grid,
+    waiting: impl ExactSizeIterator<Item = &'a Cell>,
+    texts: &[Text],
+    ctx: &Context<'_>,
+) -> Result<usize> {
+    let cells = waiting.len();
     // What is wrong with a cell shows when it is made.
-    let needed = |cell: &&Cell| train::memory(&cell.loaded.config, &texts[cell.text].data).unwrap_or(0);
-    let needed = waiting.iter().map(needed).max().unwrap_or(0);
-    let jobs = grid.jobs.unwrap_or_else(config::cores).min(waiting.len()).max(1);
+    let needed = |cell: &Cell| train::memory(&cell.loaded.config, &texts[cell.text].data).unwrap_or(0);
+    let needed = waiting.map(needed).max().unwrap_or(0);
+    let jobs = grid.jobs.unwrap_or_else(config::cores).min(cells).max(1);
     let fit =
         surprisal_platform::memory::available().map_or(jobs, |free| (free / needed.max(1)).max(1) as usize);
     if jobs > fit && grid.jobs.is_some() {
@@ -191,7 +187,9 @@ fn jobs(grid: &Grid, waiting: &[&Cell], texts: &[Text], ctx: &Context<'_>) -> Re
 fn refuse_foreign(root: &Path) -> Result<()> {
     Lock::refuse_held(root)?;
     let ours = |entry: std::io::Result<std::fs::DirEntry>| {
-        entry.is_ok_and(|entry| ["cells", TOLD, REPORT, "lock"].iter().any(|name| entry.file_name() == *name))
+        entry.is_ok_and(|entry| {
+            ["cells", TOLD, outputs::PAGE, "lock"].iter().any(|name| entry.file_name() == *name)
+        })
     };
     let begun = std::fs::read_dir(root).is_ok_and(|mut entries| entries.all(ours));
     let ended = regular_text(root.join(TOLD)).is_ok_and(|json| json.contains("\"differences\":"));
@@ -226,11 +224,12 @@ fn plan(grid: &Grid, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Cell>, Vec<T
             loaded.text = crate::config::resolved(&loaded.config)?;
             for notice in loaded.notices.iter().chain(&follows) {
                 if !notices.contains(notice) {
-                    ctx.note(Note::Settings(notice.clone()))?;
+                    ctx.note(Note::Text(notice.clone()))?;
                     notices.push(notice.clone());
                 }
             }
-            let seeded = Variant::is_seeded(&loaded.config);
+            // A model that is counted has no use for a seed.
+            let seeded = !loaded.config.model.is_counted();
             let folder = if seeded { folder.join(format!("seed-{seed}")) } else { folder.clone() };
             cells.push(Cell { variant: index, seed, loaded, folder: Path::new("cells").join(folder), text });
             if !seeded {
@@ -241,70 +240,54 @@ fn plan(grid: &Grid, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Cell>, Vec<T
     Ok((cells, texts))
 }
 
+/// Makes a cell, and tells of it.
+fn make(cell: &Cell, texts: &[Text], grid: &Grid, root: &Path, ctx: &Context<'_>) -> Result<Finished> {
+    let began = std::time::Instant::now();
+    let name = &grid.variants[cell.variant].name;
+    let finished = cell
+        .make(root, &texts[cell.text], &ctx.another())
+        .map_err(|failure| failure.within(format_args!("\"{name}\", seed {}", cell.seed)))?;
+    ctx.tell(&Event::CellMade(CellMade {
+        name: name.clone(),
+        seed: cell.seed,
+        run: finished.folder.clone(),
+        diverged: finished.diverged.clone(),
+        eval: finished.result["eval"].clone(),
+        seconds: began.elapsed().as_secs_f64(),
+        seeded: !cell.loaded.config.model.is_counted(),
+    }))?;
+    Ok(finished)
+}
+
 /// Makes the cells that are not there yet, several at a time, each driven by a thread of its own, all on the threads of one pool.
 /// A failure ends the work once the others are done.
 fn work(
-    waiting: &[&Cell],
-    texts: &[Text],
-    grid: &Grid,
-    root: &Path,
+    waiting: &[usize],
+    make: impl Fn(usize) -> Result<Finished> + Sync,
     jobs: usize,
     ctx: &Context<'_>,
-) -> Result<Vec<Option<Finished>>> {
+) -> Result<Vec<(usize, Finished)>> {
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<Finished>>>> =
-        Mutex::new((0..waiting.len()).map(|_| None).collect());
-    let worker = || -> Result<()> {
+    let worker = || -> Result<Vec<(usize, Finished)>> {
+        let mut made = Vec::new();
         while !ctx.control.is_stopped() {
-            let index = next.fetch_add(1, Ordering::SeqCst);
-            let Some(cell) = waiting.get(index) else { break };
-            let began = std::time::Instant::now();
-            let made = cell.make(root, &texts[cell.text], &ctx.another());
-            if let Ok(finished) = &made {
-                ctx.tell(&Event::CellMade(CellMade {
-                    name: grid.variants[cell.variant].name.clone(),
-                    seed: cell.seed,
-                    run: finished.folder.clone(),
-                    diverged: finished.diverged.clone(),
-                    eval: finished.result["eval"].clone(),
-                    seconds: began.elapsed().as_secs_f64(),
-                    seeded: Variant::is_seeded(&cell.loaded.config),
-                }))?;
-            }
-            let failed = made.is_err();
-            results.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[index] = Some(made);
-            if failed {
-                break;
-            }
+            let Some(&index) = waiting.get(next.fetch_add(1, Ordering::SeqCst)) else { break };
+            made.push((index, make(index)?));
         }
-        Ok(())
+        Ok(made)
     };
-    std::thread::scope(|scope| -> Result<()> {
+    let made = std::thread::scope(|scope| -> Result<Vec<_>> {
         let mut handles = Vec::new();
         for job in 0..jobs {
             let spawned = std::thread::Builder::new().name(format!("cell-{job}")).spawn_scoped(scope, worker);
             handles.push(spawned.map_err(|error| Error::failed(format!("cannot start a thread: {error}")))?);
         }
-        for handle in handles {
-            handle.join().map_err(|_| Error::failed("a cell's thread panicked"))??;
-        }
-        Ok(())
+        let panicked = |_| Err(Error::failed("a cell's thread panicked"));
+        Ok(handles.into_iter().map(|handle| handle.join().unwrap_or_else(panicked)).collect())
     })?;
     if ctx.control.is_stopped() {
         let message = "stopped; cells that are finished stay so, those that make steps have a checkpoint";
         return Err(Error { kind: Kind::Stopped, ..Error::failed(message).hint(Advice::GoOn) });
     }
-    let mut finished = Vec::new();
-    let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    for (cell, result) in waiting.iter().zip(results) {
-        finished.push(match result {
-            None => None,
-            Some(Ok(made)) => Some(made),
-            Some(Err(failure)) => {
-                let name = &grid.variants[cell.variant].name;
-                return Err(failure.within(format_args!("\"{name}\", seed {}", cell.seed)));
-            }
-        });
-    }
-    Ok(finished)
+    Ok(made.into_iter().collect::<Result<Vec<_>>>()?.concat())
 }

@@ -1,11 +1,15 @@
 //! Means, their standard errors, and whether a paired difference is more than chance.
 
+use serde::Serialize;
+
 /// A mean of repeated measurements.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Mean {
     /// The mean.
+    #[serde(rename = "mean")]
     pub value: f64,
     /// s/√n; `None` for fewer than two.
+    #[serde(rename = "standard_error")]
     pub error: Option<f64>,
     /// Of how many.
     pub n: usize,

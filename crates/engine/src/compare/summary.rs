@@ -46,7 +46,7 @@ impl Row {
 
     /// Expected calibration error after a temperature.
     pub fn ece_scaled(&self) -> Option<Mean> {
-        self.measured(|measure| Some(measure.calibration.as_ref()?.scaled.as_ref()?.ece))
+        self.measured(|measure| Some(measure.calibration.as_ref()?.scaled.as_ref()?.gaps.ece))
     }
 
     /// What logits are divided by.
@@ -56,7 +56,7 @@ impl Row {
 
     /// Mean squared error of the probabilities.
     pub fn brier(&self) -> Option<Mean> {
-        self.measured(|measure| Some(measure.calibration.as_ref()?.brier))
+        self.measured(|measure| Some(measure.calibration.as_ref()?.gaps.brier))
     }
 
     /// The mean number of impossible tokens, and of how many.
@@ -78,7 +78,7 @@ impl Row {
 }
 
 fn ece(measure: &Measure) -> Option<f64> {
-    Some(measure.calibration.as_ref()?.ece)
+    Some(measure.calibration.as_ref()?.gaps.ece)
 }
 
 /// Why a token of one variant is no token of the other.
@@ -130,7 +130,7 @@ impl Difference {
         if let ([only], true) = (row.cells.as_slice(), other.cells.len() > 1) {
             pairs = other.cells.iter().map(|partner| (only, partner)).collect();
         }
-        let apart = match (row.judged_by, other.judged_by) {
+        let apart = match (&row.judged_by, &other.judged_by) {
             (a, b) if a.tokenizer != b.tokenizer => Some(Apart::Tokens),
             (a, b) if a.validation != b.validation => Some(Apart::Texts),
             _ => None,
@@ -159,7 +159,7 @@ impl Difference {
             p: None,
             ece: paired(&|cell| ece(cell.measure.as_ref()?)),
             ece_p: None,
-            brier: paired(&|cell| Some(cell.measure.as_ref()?.calibration.as_ref()?.brier)),
+            brier: paired(&|cell| Some(cell.measure.as_ref()?.calibration.as_ref()?.gaps.brier)),
         }
     }
 
@@ -233,14 +233,10 @@ pub fn differences(rows: &[Row]) -> Vec<Difference> {
     all
 }
 
-fn mean_json(mean: Option<Mean>) -> Value {
-    mean.map_or(Value::Null, |mean| json!({ "mean": mean.value, "standard_error": mean.error, "n": mean.n }))
-}
-
 /// A row for programs.
-pub fn row_json(row: &Row) -> Value {
+pub(super) fn row_json(row: &Row) -> Value {
     let truth = |number: fn(&super::measure::AgainstTruth) -> Option<f64>| {
-        mean_json(row.measured(|measure| number(measure.truth.as_ref()?)))
+        row.measured(|measure| number(measure.truth.as_ref()?))
     };
     let known = row.cells.iter().any(|cell| cell.measure.as_ref().is_some_and(|m| m.truth.is_some()));
     let mut value = json!({
@@ -249,21 +245,20 @@ pub fn row_json(row: &Row) -> Value {
         "runs": row.cells.iter().map(|cell| &cell.folder).collect::<Vec<_>>(),
         "kind": row.cells.first().map(|cell| &cell.kind),
         "diverged": row.diverged(),
-        "nats_per_token": mean_json(row.number("/eval/nats_per_token")),
-        "perplexity": mean_json(row.number("/eval/perplexity")),
-        "bits_per_byte": mean_json(row.number("/eval/bits_per_byte")),
-        "zero_probability": mean_json(row.number("/eval/zero_probability")),
+        "nats_per_token": row.number("/eval/nats_per_token"),
+        "perplexity": row.number("/eval/perplexity"),
+        "bits_per_byte": row.number("/eval/bits_per_byte"),
+        "zero_probability": row.number("/eval/zero_probability"),
         "tokens": row.number("/eval/tokens").map(|mean| mean.value),
-        "ece": mean_json(row.ece()),
-        "ece_after_temperature": mean_json(row.ece_scaled()),
-        "temperature": mean_json(row.temperature()),
-        "brier": mean_json(row.brier()),
-        "brier_after_temperature": mean_json(
-            row.measured(|m| Some(m.calibration.as_ref()?.scaled.as_ref()?.brier))),
-        "accuracy": mean_json(row.measured(|m| Some(m.calibration.as_ref()?.accuracy))),
-        "entropy_of_predictions": mean_json(row.measured(|m| Some(m.entropy))),
+        "ece": row.ece(),
+        "ece_after_temperature": row.ece_scaled(),
+        "temperature": row.temperature(),
+        "brier": row.brier(),
+        "brier_after_temperature": row.measured(|m| Some(m.calibration.as_ref()?.scaled.as_ref()?.gaps.brier)),
+        "accuracy": row.measured(|m| Some(m.calibration.as_ref()?.accuracy)),
+        "entropy_of_predictions": row.measured(|m| Some(m.entropy)),
         "parameters": row.number("/parameters").map(|mean| mean.value),
-        "train_seconds": mean_json(row.number("/train_seconds")),
+        "train_seconds": row.number("/train_seconds"),
     });
     if known {
         value["source"] = json!({
@@ -273,25 +268,25 @@ pub fn row_json(row: &Row) -> Value {
             "realised_entropy": truth(|t| Some(t.realised_entropy)),
         });
         value["parts"] = json!({
-            "entropy": mean_json(row.mean(|cell| Some(cell.parts?.entropy))),
-            "approximation": mean_json(row.mean(|cell| cell.parts?.approximation)),
+            "entropy": row.mean(|cell| Some(cell.parts?.entropy)),
+            "approximation": row.mean(|cell| cell.parts?.approximation),
             "approximation_uncertainty": row.mean(|cell| Some(cell.parts?.approximation_uncertainty)).map(|m| m.value),
-            "estimation": mean_json(row.mean(|cell| Some(cell.parts?.estimation))),
-            "miscalibration": mean_json(row.mean(|cell| Some(cell.parts?.miscalibration))),
-            "sum": mean_json(row.mean(|cell| Some(cell.parts?.sum()))),
+            "estimation": row.mean(|cell| Some(cell.parts?.estimation)),
+            "miscalibration": row.mean(|cell| Some(cell.parts?.miscalibration)),
+            "sum": row.mean(|cell| Some(cell.parts?.sum())),
         });
     }
     value
 }
 
 /// A difference for programs.
-pub fn difference_json(difference: &Difference) -> Value {
+pub(super) fn difference_json(difference: &Difference) -> Value {
     json!({
         "name": difference.name, "against": difference.against,
-        "nats_per_token": mean_json(difference.seeds),
-        "nats_over_text": mean_json(difference.text),
+        "nats_per_token": difference.seeds,
+        "nats_over_text": difference.text,
         "p": difference.p, "verdict": difference.verdict(),
-        "ece": mean_json(difference.ece), "ece_p": difference.ece_p, "ece_verdict": difference.ece_verdict(),
-        "brier": mean_json(difference.brier),
+        "ece": difference.ece, "ece_p": difference.ece_p, "ece_verdict": difference.ece_verdict(),
+        "brier": difference.brier,
     })
 }

@@ -58,7 +58,7 @@ fn mean(mean: Option<Mean>, missing: &str, show: impl Fn(f64) -> String) -> Cell
 }
 
 fn fixed(of: Option<Mean>, digits: usize, missing: &str) -> Cell {
-    mean(of, missing, |value| format!("{value:.digits$}"))
+    mean(of, missing, |value| number(value, digits))
 }
 
 /// "1.2345 ± 0.0012".
@@ -118,7 +118,7 @@ pub fn parts(rows: &[Row]) -> Option<Table> {
         let about = uncertainty.is_some_and(|mean| mean.value > 0.0);
         let missing = if uncertainty.is_some() { "(with the next)" } else { "–" };
         mean(row.mean(|cell| cell.parts?.approximation), missing, |value| {
-            format!("{}{value:.4}", if about { "≈ " } else { "" })
+            format!("{}{}", if about { "≈ " } else { "" }, number(value, 4))
         })
     }
     let columns: [Column<Row>; 8] = [

@@ -96,7 +96,7 @@ fn loss(loaded: &Loaded) -> Result<()> {
         &config.loss.smooth_toward,
         &["uniform", "unigram", "kneser_ney"],
     )?;
-    if matches!(config.model.kind.as_str(), "ngram" | "uniform") && !config.loss.is_plain() {
+    if config.model.is_counted() && !config.loss.is_plain() {
         let parts = [
             ("label_smoothing", config.loss.label_smoothing),
             ("add_k", config.loss.add_k),

@@ -29,7 +29,7 @@ const GIVES_WAY: [(&str, &[&str], When); 14] = [
     ("loss.add_k", &["loss.label_smoothing", "loss.smooth_toward"], |c| c.loss.add_k > 0.0),
     ("loss.label_smoothing", &["loss.add_k"], |c| c.loss.label_smoothing > 0.0),
     ("loss.label_smoothing", &["loss.smooth_toward"], |c| c.loss.label_smoothing == 0.0),
-    ("model.kind", &LOSS, |c| matches!(c.model.kind.as_str(), "ngram" | "uniform")),
+    ("model.kind", &LOSS, |c| c.model.is_counted()),
     ("model.kind", &["optim.kind"], |c| c.model.kind != "transformer" && c.optim.kind == "muon"),
     ("model.position", &["model.rope_theta"], |c| c.model.position != Some(PositionKind::Rope)),
     ("model.n_head", &["model.n_kv_head"], |c| {
@@ -102,7 +102,7 @@ pub(super) fn follow(
     let of_file = convert(file)?;
     if let (Some(by), None) = (said("train.block_size"), config.eval.stride) {
         let (stride, old) = (config.train.half_block(), of_file.train.half_block());
-        if stride != old && !matches!(config.model.kind.as_str(), "ngram" | "uniform") {
+        if stride != old && !config.model.is_counted() {
             notices.push(format!("eval.stride = {stride} follows {by}; it was {old}"));
         }
     }

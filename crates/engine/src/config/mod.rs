@@ -190,6 +190,18 @@ section! {
     }
 }
 
+impl Model {
+    /// Whether it is counted instead of trained step by step: then it has no use for a seed.
+    pub fn is_counted(&self) -> bool {
+        matches!(self.kind.as_str(), "ngram" | "uniform")
+    }
+
+    /// The keys that are set.
+    pub(crate) fn keys(&self) -> Result<toml::Table> {
+        toml::Table::try_from(self).map_err(|error| Error::usage(error.to_string()))
+    }
+}
+
 section! {
     /// `[optim]`
     Optim {

@@ -8,13 +8,11 @@ use surprisal_platform::threads::Pool;
 use surprisal_store::run::RunWriter;
 
 use super::record::Record;
-use super::state::Account;
 use crate::config::Config;
 use crate::data::Prepared;
 use crate::error::Result;
 use crate::evaluate::evaluate;
-use crate::evaluation::Evaluation;
-use crate::events::{Event, Note};
+use crate::events::{Context, Event, RunSummary};
 
 /// The instant baselines on the same validation text, before anything is trained.
 pub(super) fn baselines(data: &Prepared, pool: &Pool, record: &mut Record<'_>) -> Result<()> {
@@ -37,10 +35,10 @@ pub(super) fn train(
     config: &Config,
     data: &Prepared,
     folder: &RunWriter,
-    pool: &Pool,
+    ctx: &Context<'_>,
     record: &mut Record<'_>,
-) -> Result<(Box<dyn LanguageModel>, Evaluation, Account)> {
-    let started = Instant::now();
+) -> Result<(Box<dyn LanguageModel>, RunSummary)> {
+    let (started, pool) = (Instant::now(), ctx.pool);
     let vocab_size = data.tokenizer.vocab_size();
     let bos = data.val.bos();
     let (model, parameters, name): (Box<dyn LanguageModel>, u64, String) = if config.model.kind == "uniform" {
@@ -49,9 +47,7 @@ pub(super) fn train(
     } else {
         let ngram = crate::config::ngram_config(&config.model, bos, data.tokenizer.unk())?;
         let model = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &ngram))?;
-        for notice in &model.report().notices {
-            record.event(&Event::Noted(Note::Model(notice.clone())))?;
-        }
+        ctx.notes(&model.report().notices)?;
         crate::models::save_ngram(folder, &data.tokenizer, &model)?;
         let parameters = model.parameters();
         let name = format!("{}-gram {}", ngram.order, ngram.smoothing.name());
@@ -60,12 +56,15 @@ pub(super) fn train(
     let train_seconds = started.elapsed().as_secs_f64();
     let evaluation = evaluate(model.as_ref(), &data.val, data.tokenizer.unk(), data.source_nats, pool)?;
     record.event(&Event::Counted { name, parameters, eval: evaluation })?;
-    let account = Account {
+    let summary = RunSummary {
+        eval: evaluation,
         parameters,
         train_seconds,
+        wall_seconds: train_seconds,
         tokens_per_second: data.train.scored() as f64 / train_seconds,
         epochs: 1.0,
         steps: 0,
+        run: folder.root().to_owned(),
     };
-    Ok((model, evaluation, account))
+    Ok((model, summary))
 }

@@ -26,8 +26,7 @@ use surprisal_store::run::{RunFolder, RunWriter};
 use crate::config::{self, Config, Loaded};
 use crate::data::Prepared;
 use crate::error::{Error, Kind, Result};
-use crate::evaluation::Evaluation;
-use crate::events::{Context, Event, Length, Note, Opened, RunSummary, Sampled, Started, TextHashes};
+use crate::events::{Context, Event, Length, Note, RunSummary, Sampled, Started, TextHashes};
 use crate::generation;
 use crate::identity::{self, Identity};
 use crate::outputs;
@@ -37,7 +36,6 @@ use crate::saved;
 use crate::wording::many;
 pub use logs::{Csv, TensorBoard};
 use record::Record;
-use state::Account;
 
 /// What [`train`] is to do.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +65,7 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let data = Prepared::load(&request.settings.config, request.resume, None, ctx)?;
     let follows = fit_length(&mut request.settings, &data)?;
     let loaded = &request.settings;
-    ctx.notes(&[loaded.notices.as_slice(), &follows].concat(), Note::Settings)?;
+    ctx.notes(&[loaded.notices.as_slice(), &follows].concat())?;
     let plan = Plan::of(&loaded.config, &data)?;
     let (folder, checkpoint) = match &request.out {
         Some(out) if request.resume => {
@@ -159,15 +157,10 @@ fn identified(loaded: &Loaded, data: &Prepared, from: Option<&Checkpoint>) -> Re
     Ok((text, identity))
 }
 
-/// Whether the model is counted instead of trained.
-fn is_counted(config: &Config) -> bool {
-    matches!(config.model.kind.as_str(), "ngram" | "uniform")
-}
-
 /// About how much memory it takes to train what `config` says, in bytes.
 pub(crate) fn memory(config: &Config, data: &Prepared) -> Result<u64> {
     let vocab_size = data.tokenizer.vocab_size();
-    if is_counted(config) {
+    if config.model.is_counted() {
         let ngram = crate::config::ngram_config(&config.model, None, None)?;
         return Ok(Counts::memory(data.train.ids.len(), vocab_size, ngram.order));
     }
@@ -183,7 +176,7 @@ pub(crate) fn memory(config: &Config, data: &Prepared) -> Result<u64> {
 pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<String>> {
     let train = &loaded.config.train;
     let tokens = data.train.ids.len();
-    if is_counted(&loaded.config)
+    if loaded.config.model.is_counted()
         || data.train.unit == surprisal_text::Unit::Stream && tokens <= train.block_size
     {
         return Ok(Vec::new());
@@ -229,7 +222,7 @@ enum Plan {
 impl Plan {
     fn of(config: &Config, data: &Prepared) -> Result<Self> {
         let needed = memory(config, data)?;
-        if is_counted(config) {
+        if config.model.is_counted() {
             let hint = "make the order (model.order) or the text (data.train_fraction) smaller";
             crate::memory::check(needed, "counting this text", hint)?;
             return Ok(Self::Counted);
@@ -266,11 +259,6 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn train(&self, plan: Plan, from: Option<&Checkpoint>) -> Result<RunSummary> {
-        let record = self.begin(from)?;
-        self.work(plan, from, record)
-    }
-
     /// The files that a run has from its first moment; a resumed run has them, and its record is cut back to where
     /// the checkpoint was made.
     fn begin(&self, from: Option<&Checkpoint>) -> Result<Record<'_>> {
@@ -287,14 +275,14 @@ impl Run<'_> {
         };
         let mut record = Record::new(self.folder.open_metrics(offset)?, self.ctx);
         let folder = self.folder.root().to_owned();
-        record
-            .event(&Event::Opened(Opened { folder, resumed_at: from.map(|checkpoint| checkpoint.step) }))?;
+        record.event(&Event::Opened { folder, resumed_at: from.map(|checkpoint| checkpoint.step) })?;
         Ok(record)
     }
 
     /// Trains, saves, judges.
-    fn work(&self, plan: Plan, from: Option<&Checkpoint>, mut record: Record<'_>) -> Result<RunSummary> {
+    fn train(&self, plan: Plan, from: Option<&Checkpoint>) -> Result<RunSummary> {
         let Self { config, data, folder, ctx, .. } = *self;
+        let mut record = self.begin(from)?;
         if from.is_none() {
             record.event(&Event::Started(Started {
                 version: env!("CARGO_PKG_VERSION"),
@@ -314,8 +302,8 @@ impl Run<'_> {
             }))?;
             counted::baselines(data, ctx.pool, &mut record)?;
         }
-        let (model, evaluation, account): (Box<dyn LanguageModel>, Evaluation, Account) = match plan {
-            Plan::Counted => counted::train(config, data, folder, ctx.pool, &mut record)?,
+        let (model, mut summary): (Box<dyn LanguageModel>, RunSummary) = match plan {
+            Plan::Counted => counted::train(config, data, folder, ctx, &mut record)?,
             Plan::Neural(neural_config) => {
                 let neural = weights::initialise(config, &neural_config)?;
                 let mut trainer = neural::Trainer {
@@ -329,28 +317,19 @@ impl Run<'_> {
                     last: None,
                     done: ctx.control.asked(),
                 };
-                let (lm, evaluation, account) = trainer.run(neural, from)?;
-                (Box::new(lm), evaluation, account)
+                let (lm, summary) = trainer.run(neural, from)?;
+                (Box::new(lm), summary)
             }
         };
         self.sample(model.as_ref(), &mut record)?;
-        let summary = RunSummary {
-            eval: evaluation,
-            parameters: account.parameters,
-            train_seconds: account.train_seconds,
-            wall_seconds: self.started.elapsed().as_secs_f64(),
-            tokens_per_second: account.tokens_per_second,
-            epochs: account.epochs,
-            steps: account.steps,
-            run: folder.root().to_owned(),
-        };
+        summary.wall_seconds = self.started.elapsed().as_secs_f64();
         record.event(&Event::Finished(summary.clone()))?;
         Ok(summary)
     }
 
     /// A short sample, so that a person sees what the numbers mean.
     fn sample(&self, model: &dyn LanguageModel, record: &mut Record<'_>) -> Result<()> {
-        let Self { config, data, .. } = *self;
+        let Self { config, data, ctx, .. } = *self;
         if config.sample.tokens == 0 {
             return Ok(());
         }
@@ -365,7 +344,7 @@ impl Run<'_> {
         if let Err(failure) =
             generation::write(model, &data.tokenizer, &data.opening()?, tokens, sampling, seed, emit)
         {
-            record.event(&Event::Noted(Note::SampleEnded(failure.message)))?;
+            ctx.note(Note::SampleEnded(failure.message))?;
         }
         record.event(&Event::Sampled(Sampled { text, temperature, seed, step: None }))
     }

@@ -15,7 +15,7 @@ use super::length::Position;
 use super::optimiser::Optimiser;
 use super::record::Record;
 use super::spikes::Spikes;
-use super::state::{Account, Best, State};
+use super::state::{Best, State};
 use super::step::{Step, Sums};
 use super::targets::SoftTargets;
 use super::weights::{restore, weights};
@@ -25,7 +25,7 @@ use crate::data::Prepared;
 use crate::error::{Advice, Error, Kind, Result};
 use crate::evaluate::evaluate;
 use crate::evaluation::Evaluation;
-use crate::events::{self, Context, Event, Length, Note};
+use crate::events::{self, Context, Event, Length, Note, RunSummary};
 use crate::runs;
 use crate::schedule::{Schedule, Shape};
 use crate::streams::dropout_seed;
@@ -60,7 +60,7 @@ impl Trainer<'_, '_> {
         &mut self,
         mut neural: Neural,
         from: Option<&Checkpoint>,
-    ) -> Result<(NeuralLm, Evaluation, Account)> {
+    ) -> Result<(NeuralLm, RunSummary)> {
         let config = self.config;
         let train = &config.train;
         let parameters = neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum();
@@ -130,7 +130,7 @@ impl Trainer<'_, '_> {
         }
         self.record.event(&Event::Trained { step: state.optimiser.step })?;
         if self.out_of_patience(&state) {
-            self.note(Note::StoppedEarly { patience: train.patience })?;
+            self.ctx.note(Note::StoppedEarly { patience: train.patience })?;
         }
         let mut evaluation = match last {
             Some(evaluation) => evaluation,
@@ -143,7 +143,7 @@ impl Trainer<'_, '_> {
         let kept = |best: &&Best| train.select == "best" && (older(best) || config.optim.ema > 0.0);
         if let Some(best) = state.best.as_ref().filter(kept) {
             if older(&best) {
-                self.note(Note::KeptBest { step: best.step, nats_per_token: best.nats_per_token })?;
+                self.ctx.note(Note::KeptBest { step: best.step, nats_per_token: best.nats_per_token })?;
             }
             let current = weights(&state.lm.neural)?;
             restore(&state.lm.neural, &best.weights)?;
@@ -156,14 +156,17 @@ impl Trainer<'_, '_> {
             evaluation = judged?;
         }
         crate::models::save_neural(self.folder, &self.data.tokenizer, &state.lm.neural)?;
-        let account = Account {
+        let summary = RunSummary {
+            eval: evaluation,
             parameters,
             train_seconds: state.train_seconds,
+            wall_seconds: state.train_seconds,
             tokens_per_second: state.tokens as f64 / state.train_seconds,
             epochs: state.position.epochs(&batches),
             steps: state.optimiser.step,
+            run: self.folder.root().to_owned(),
         };
-        Ok((state.lm, evaluation, account))
+        Ok((state.lm, summary))
     }
 
     /// Evaluates if that is due after the step made last. `None` where it is not, or where a signal ends it: then it is due
@@ -257,7 +260,10 @@ impl Trainer<'_, '_> {
             made.keep(&portion, &self.data.tokenizer, self.folder)?;
             Err(failure)
         })? {
-            self.pass_over(state, made, mean)?;
+            // Counted without being made: weights and moments stay as they are.
+            state.optimiser.step += 1;
+            let (step, objective) = (state.optimiser.step, made.objective);
+            self.record.event(&Event::Skipped { step, objective, mean })?;
         } else {
             let audited = self.audit > 0;
             self.audit = self.audit.saturating_sub(1);
@@ -278,17 +284,6 @@ impl Trainer<'_, '_> {
             tokens_per_second: state.tokens as f64 / state.train_seconds,
             train_seconds: state.train_seconds,
         }))
-    }
-
-    /// Counts the step without making it: weights and moments stay as they are.
-    fn pass_over(&mut self, state: &mut State, update: divergence::Update, mean: f64) -> Result<()> {
-        state.optimiser.step += 1;
-        let (step, objective) = (state.optimiser.step, update.objective);
-        self.record.event(&Event::Skipped { step, objective, mean })
-    }
-
-    fn note(&mut self, note: Note) -> Result<()> {
-        self.record.event(&Event::Noted(note))
     }
 
     fn evaluate(&self, lm: &NeuralLm) -> Result<Evaluation> {

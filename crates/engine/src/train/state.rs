@@ -1,6 +1,5 @@
-//! What changes while a run trains, and what it comes to.
+//! What changes while a run trains.
 
-use serde::Serialize;
 use surprisal_model::neural::NeuralLm;
 
 use super::length::Position;
@@ -8,16 +7,6 @@ use super::optimiser::{Optimiser, Slot};
 use super::spikes::Spikes;
 use super::step::Sums;
 use crate::error::Result;
-
-/// What a finished run reports beside its evaluation.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub(crate) struct Account {
-    pub(crate) parameters: u64,
-    pub(crate) train_seconds: f64,
-    pub(crate) tokens_per_second: f64,
-    pub(crate) epochs: f64,
-    pub(crate) steps: usize,
-}
 
 /// What changes from step to step: all that a checkpoint has to hold.
 pub(crate) struct State {

@@ -58,17 +58,17 @@ fn calibration_lines(calibration: &Calibrated) -> String {
     let mut lines = vec![
         ("accuracy (2nd half)", percent(calibration.accuracy)),
         ("confidence", percent(calibration.confidence)),
-        ("ECE, 15 equal bins", percent(calibration.ece)),
-        ("ECE, equal mass", percent(calibration.ece_equal_mass)),
-        ("Brier", format!("{:.4}", calibration.brier)),
+        ("ECE, 15 equal bins", percent(calibration.gaps.ece)),
+        ("ECE, equal mass", percent(calibration.gaps.ece_equal_mass)),
+        ("Brier", format!("{:.4}", calibration.gaps.brier)),
     ];
     match &calibration.scaled {
         None => lines.push(("temperature", "none helps: a token was held impossible".to_owned())),
         Some(scaled) => lines.extend([
             ("temperature (1st half)", format!("{:.4}", scaled.temperature)),
-            ("ECE with it", percent(scaled.ece)),
-            ("ECE, equal mass, with it", percent(scaled.ece_equal_mass)),
-            ("Brier with it", format!("{:.4}", scaled.brier)),
+            ("ECE with it", percent(scaled.gaps.ece)),
+            ("ECE, equal mass, with it", percent(scaled.gaps.ece_equal_mass)),
+            ("Brier with it", format!("{:.4}", scaled.gaps.brier)),
             (
                 "nats per token with it",
                 format!("{:.4} ({:.4} before)", scaled.nats_after, scaled.nats_before),

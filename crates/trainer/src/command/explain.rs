@@ -17,11 +17,12 @@ use crate::cli;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::wording::{many, number, one_line};
+use surprisal_engine::Context;
 use surprisal_engine::data::note_unknown;
 use surprisal_engine::evaluate::{self, Evaluation, evaluate};
 use surprisal_engine::models::{self, LoadedModel, Model};
 use surprisal_engine::platform::threads::Pool;
-use surprisal_engine::{Context, Note};
+use surprisal_engine::sampling::ranking;
 
 /// Why a trained model's first token costs what it costs.
 const STARTS_UNIFORM: &str = "the first token has nothing before it, which this model was never trained to read: there every \
@@ -138,7 +139,7 @@ impl Text {
     fn of(loaded: &LoadedModel, text: &str, ctx: &Context<'_>) -> Result<Self> {
         let tokenizer = &loaded.tokenizer;
         let (read, mut unknown) = encode_text("the text", text, tokenizer, loaded.reading())?;
-        read.notices.iter().try_for_each(|notice| ctx.note(Note::Text(notice.clone())))?;
+        ctx.notes(&read.notices)?;
         let tokens = read.tokens;
         let scored = (0..).zip(&tokens.ids).filter(|(_, id)| Some(**id) != tokens.bos());
         let stood = scored.map(|(place, &id)| match unknown.remove(&place) {
@@ -159,13 +160,6 @@ fn label(token: &str, unknown: bool) -> String {
     if unknown { format!("{token} (unknown)") } else { token.to_owned() }
 }
 
-/// The tokens of `row`, likeliest first.
-fn ranking(row: &[f64]) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..row.len() as u32).collect();
-    order.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]).then(a.cmp(&b)));
-    order
-}
-
 fn read(loaded: &LoadedModel, name: String, text: &Text, top: usize, pool: &Pool) -> Result<Reading> {
     let (model, tokenizer): (&dyn LanguageModel, _) = (&*loaded.model, &loaded.tokenizer);
     let evaluation = evaluate(model, &text.tokens, tokenizer.unk(), None, pool)?.of_numbers()?;
@@ -183,7 +177,7 @@ fn read(loaded: &LoadedModel, name: String, text: &Text, top: usize, pool: &Pool
                 nats: -log_prob,
                 bits: information::bits(-log_prob),
                 rank: 1 + row.iter().filter(|other| **other > row[ids[i] as usize]).count(),
-                likeliest: ranking(row).iter().take(top).map(guess).collect(),
+                likeliest: ranking(row, 0..row.len() as u32).iter().take(top).map(guess).collect(),
             });
         })?;
     }

@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &cli::Export, ctx: &Context<'_>, output: &Output) -
     let pool = ctx.pool;
     let packed = arguments.quantize.map(|bits| pool.install(|| model.quantized(bits))).transpose()?;
     let model = packed.as_ref().unwrap_or(model);
-    let size = pool.install(|| write(&format, out, model, &loaded.tokenizer, output))?;
+    let size = pool.install(|| write(&format, out, model, &loaded.tokenizer, ctx))?;
     output.wrote(out, size);
     output.event(
         &json!({ "event": "result", "written": [{ "path": out.display().to_string(), "bytes": size }] }),
@@ -63,13 +63,13 @@ pub(super) fn write(
     out: &Path,
     model: &NgramModel,
     tokenizer: &Tokenizer,
-    output: &Output,
+    ctx: &Context<'_>,
 ) -> Result<u64> {
     if format == "ngram" {
         return Ok(ngram::write(out, model, tokenizer)?);
     }
     let written = arpa::write(out, &model.trie().to_estimate()?, tokenizer)?;
-    output.say_notices(&written.notices);
+    ctx.notes(&written.notices)?;
     Ok(written.bytes)
 }
 

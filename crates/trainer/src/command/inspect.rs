@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use surprisal_engine::count::{self, Counted};
 use surprisal_engine::formats::weights;
 use surprisal_engine::text::Tokenizer;
 
@@ -39,7 +40,10 @@ pub(crate) fn run(arguments: &cli::Inspect, ctx: &Context<'_>, output: &Output) 
             let entries = std::fs::read_dir(path).map_or(0, Iterator::count);
             ("folder", vec![("entries".into(), thousands(entries as u64))])
         }
-        Kind::Other(_, remedy) => ("other", vec![("to use it".into(), words(&remedy.into()))]),
+        Kind::Config | Kind::Comparison | Kind::Other(..) => {
+            let advice = kind.words().1.iter().map(words).collect();
+            ("other", vec![("to use it".into(), advice)])
+        }
     };
     if output.json() {
         let details: BTreeMap<_, _> = lines.into_iter().collect();
@@ -62,7 +66,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn counted(path: &Path, kind: Kind) -> Result<Lines> {
-    let (counts, tokenizer, part) = super::count::open(path, kind)?;
+    let Counted { counts, tokenizer, part, .. } = count::open(path, kind)?;
     let mut lines = vec![tokens(&tokenizer)];
     let part = part.filter(|part| part.parts > 1);
     lines.extend(part.map(|part| ("part".into(), format!("{} of {} of a text", part.number, part.parts))));
@@ -127,74 +131,55 @@ fn model(path: &Path, kind: Kind, ctx: &Context<'_>, output: &Output) -> Result<
     show(&lines, output)
 }
 
-/// Counts over a text, in one pass with a small buffer.
-#[derive(Debug, Default)]
-struct Counts {
-    bytes: u64,
-    lines: u64,
-    words: u64,
-    carriage_returns: u64,
-    nuls: u64,
-    longest_line: u64,
-    values: BTreeMap<u8, u64>,
-    characters: u64,
-}
-
 fn text(path: &Path, kind: Kind, output: &Output) -> Result<()> {
     let cannot = |error: std::io::Error| Failure::failed(format!("cannot read {}: {error}", path.display()));
     let mut file = std::fs::File::open(path).map_err(cannot)?;
-    let mut counts = Counts::default();
+    // How often each byte occurs.
+    let mut counts = [0u64; 256];
     let mut buffer = vec![0u8; 1 << 16];
-    let (mut in_word, mut line) = (false, 0u64);
+    let (mut words, mut in_word) = (0u64, false);
+    let (mut line, mut longest_line) = (0u64, 0u64);
     loop {
         let read = file.read(&mut buffer).map_err(cannot)?;
         if read == 0 {
             break;
         }
-        counts.bytes += read as u64;
         for &byte in &buffer[..read] {
-            *counts.values.entry(byte).or_default() += 1;
-            // Every byte but a continuation byte starts a character.
-            counts.characters += u64::from(byte & 0xC0 != 0x80);
+            counts[usize::from(byte)] += 1;
             line += 1;
+            longest_line = longest_line.max(line);
             if byte == b'\n' {
-                counts.lines += 1;
-                counts.longest_line = counts.longest_line.max(line);
                 line = 0;
             }
-            counts.carriage_returns += u64::from(byte == b'\r');
-            counts.nuls += u64::from(byte == 0);
             let separator = matches!(byte, 0 | b'\t' | b'\n' | b'\r' | b' ');
-            counts.words += u64::from(!separator && !in_word);
+            words += u64::from(!separator && !in_word);
             in_word = !separator;
         }
     }
-    counts.longest_line = counts.longest_line.max(line);
-    let entropy: f64 = counts
-        .values
-        .values()
-        .map(|&count| {
-            let p = count as f64 / counts.bytes as f64;
-            -p * p.log2()
-        })
-        .sum();
+    let [lines, carriage_returns, nuls] = [b'\n', b'\r', 0].map(|byte| counts[usize::from(byte)]);
+    let size: u64 = counts.iter().sum();
+    // Every byte but a continuation byte starts a character.
+    let characters = size - counts[0x80..0xC0].iter().sum::<u64>();
+    let seen = counts.iter().filter(|&&count| count > 0);
+    let distinct = seen.clone().count();
+    let entropy: f64 = seen.map(|&count| count as f64 / size as f64).map(|p| -p * p.log2()).sum();
     if output.json() {
         return output.event(&json!({
-            "event": "inspect", "kind": if kind == Kind::Binary { "binary" } else { "text" }, "bytes": counts.bytes, "characters": counts.characters,
-            "lines": counts.lines, "words": counts.words, "distinct_bytes": counts.values.len(),
-            "longest_line_bytes": counts.longest_line, "carriage_returns": counts.carriage_returns,
-            "nuls": counts.nuls, "unigram_bits_per_byte": entropy,
+            "event": "inspect", "kind": if kind == Kind::Binary { "binary" } else { "text" }, "bytes": size,
+            "characters": characters, "lines": lines, "words": words, "distinct_bytes": distinct,
+            "longest_line_bytes": longest_line, "carriage_returns": carriage_returns, "nuls": nuls,
+            "unigram_bits_per_byte": entropy,
         }));
     }
     let lines = [
         (if kind == Kind::Binary { "bytes, no UTF-8" } else { "text" }, path.display().to_string()),
-        ("bytes", format!("{} ({})", thousands(counts.bytes), bytes(counts.bytes))),
-        ("characters", thousands(counts.characters)),
-        ("lines", format!("{} (longest {})", thousands(counts.lines), many(counts.longest_line, "byte"))),
-        ("words", thousands(counts.words)),
-        ("distinct bytes", thousands(counts.values.len() as u64)),
+        ("bytes", format!("{} ({})", thousands(size), bytes(size))),
+        ("characters", thousands(characters)),
+        ("lines", format!("{} (longest {})", thousands(lines), many(longest_line, "byte"))),
+        ("words", thousands(words)),
+        ("distinct bytes", thousands(distinct as u64)),
         ("order-0 entropy", format!("{entropy:.4} bits a byte")),
-        ("CR, NUL", format!("{}, {}", thousands(counts.carriage_returns), thousands(counts.nuls))),
+        ("CR, NUL", format!("{}, {}", thousands(carriage_returns), thousands(nuls))),
     ];
     output.data(&labelled(&lines, 18))
 }

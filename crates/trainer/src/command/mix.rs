@@ -12,15 +12,14 @@ use crate::align::align;
 use crate::cli;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
-use crate::progress::Progress;
 use crate::wording::{bytes, many, number, shown, thousands};
+use surprisal_engine::Context;
 use surprisal_engine::data::note_unknown;
 use surprisal_engine::evaluate::{Evaluation, evaluate, log_probs};
-use surprisal_engine::kind::{Kind, check_texts, configs};
+use surprisal_engine::kind::{Kind, check_texts, note_configs};
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::outputs;
 use surprisal_engine::platform::threads::Pool;
-use surprisal_engine::{Context, Note};
 
 /// What a person asked for, as far as that can be seen without reading a file.
 struct Plan<'a> {
@@ -88,24 +87,18 @@ impl<'a> Plan<'a> {
 pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let plan = Plan::of(arguments)?;
     check_texts(&arguments.heldout)?;
-    configs(&arguments.heldout).try_for_each(|path| ctx.note(Note::LooksLikeConfig(path.clone())))?;
+    note_configs(&arguments.heldout, ctx)?;
     let inputs = [&arguments.inputs[..], &arguments.heldout].concat();
     let _locks = outputs::files(arguments.out.as_deref(), &inputs)?;
     let pool = ctx.pool;
-    let progress = Progress::new(output);
-    progress.phase("reading models", 0);
-    let load = || {
-        plan.models
-            .iter()
-            .map(|path| models::load(path, ctx))
-            .collect::<surprisal_engine::Result<Vec<LoadedModel>>>()
-    };
+    output.phase("reading models", 0);
+    let load = || plan.models.iter().map(|path| models::load(path, ctx)).collect::<Result<Vec<_>>>();
     let loaded = pool.install(load)?;
     let (tokenizer, names) = together(&plan, &loaded)?;
-    progress.phase("reading texts", 0);
+    output.phase("reading texts", 0);
     let read = |paths: &[PathBuf]| {
         let text = encode_files_with(paths, &tokenizer, loaded[0].reading())?;
-        text.notices.iter().try_for_each(|notice| ctx.note(Note::Text(notice.clone())))?;
+        ctx.notes(&text.notices)?;
         Ok::<_, Failure>(text)
     };
     let text = if plan.texts.is_empty() { None } else { Some(read(&plan.texts)?) };
@@ -122,7 +115,7 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
                 &other
             }
         };
-        progress.phase("weighing", 0);
+        output.phase("weighing", 0);
         weigh(&parts, &heldout.tokens, pool)?
     } else {
         arguments.weights.clone()
@@ -137,7 +130,7 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
         None => Ok(None),
     };
     if text.is_some() {
-        progress.phase("judging", 0);
+        output.phase("judging", 0);
     }
     // Each model by itself, in its own vocabulary, as `eval` has it, and how many of its unknown tokens others know.
     let mut alone: Vec<(Evaluation, u64)> = Vec::new();
@@ -153,7 +146,7 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
     let mixed = judge(&mixture)?;
     let fixed = match &arguments.out {
         Some(out) => {
-            progress.phase("mixing", 0);
+            output.phase("mixing", 0);
             let parts: Option<Vec<Part<'_>>> = loaded
                 .iter()
                 .zip(&names)
@@ -169,19 +162,17 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
                 "prune them first, with `count --prune`",
             )?;
             let model = pool.install(|| counted::mix(&parts, unk))?;
-            for notice in &model.report().notices {
-                output.say(format!("note: {notice}"));
-            }
+            ctx.notes(&model.report().notices)?;
             let judged = judge(&model)?;
-            progress.phase("writing", 0);
+            output.phase("writing", 0);
             let format = outputs::suffix(out);
-            let size = pool.install(|| super::export::write(&format, out, &model, &tokenizer, output))?;
+            let size = pool.install(|| super::export::write(&format, out, &model, &tokenizer, ctx))?;
             Some((out, judged, size))
         }
         None => None,
     };
-    let seconds = progress.seconds();
-    drop(progress);
+    let seconds = output.seconds();
+    output.end_bar();
 
     let name = text.as_ref().map(|text| text.name.clone());
     if output.json() {
@@ -247,8 +238,7 @@ fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<Str
 
 /// The weights that `heldout` is likeliest under.
 fn weigh(parts: &[Renamed<'_>], heldout: &TokenText, pool: &Pool) -> Result<Vec<f64>> {
-    let scores: surprisal_engine::Result<Vec<Vec<f64>>> =
-        parts.iter().map(|part| log_probs(part, heldout, pool)).collect();
+    let scores: Result<Vec<_>> = parts.iter().map(|part| log_probs(part, heldout, pool)).collect();
     Ok(best_weights(&scores?))
 }
 

@@ -6,7 +6,7 @@ use surprisal_model::neural::PositionKind;
 use surprisal_model::ngram::Smoothing;
 
 use super::{Loaded, one_of, within};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 const KINDS: [&str; 5] = ["uniform", "ngram", "bigram", "mlp", "transformer"];
 
@@ -35,7 +35,7 @@ fn owners(key: &str) -> &'static [&'static str] {
 pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
     let kind = loaded.config.model.kind.clone();
     one_of(loaded, "model", "kind", &kind, &KINDS)?;
-    let written = toml::Table::try_from(&loaded.config.model).map_err(|e| Error::usage(e.to_string()))?;
+    let written = loaded.config.model.keys()?;
     if let Some(key) = written.keys().find(|key| !owners(key).contains(&kind.as_str())) {
         return Err(loaded
             .complain("model", key, format!("means nothing to kind = \"{kind}\""))

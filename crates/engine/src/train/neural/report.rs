@@ -37,7 +37,6 @@ impl Trainer<'_, '_> {
             groups: groups(neural, &config.optim),
             loss: config.loss.clone(),
             vocab_size: self.data.tokenizer.vocab_size(),
-            smoothed: !config.loss.is_plain(),
             source_known: self.data.source_nats.is_some(),
             slow_bf16: !precision(config).is_fast(),
             length,
@@ -50,16 +49,13 @@ impl Trainer<'_, '_> {
         for (i, (parameter, before)) in state.lm.neural.parameters().iter().zip(before).enumerate() {
             let update: Vec<f32> =
                 parameter.read(|now| now.iter().zip(before).map(|(a, b)| a - b).collect::<Vec<f32>>())?;
-            let mut entry = ParameterAudit {
-                name: parameter.name.clone(),
-                values: before.len(),
-                weight_norm: audit::norm(before),
-                gradient_norm: audit::norm(state.optimiser.gradient(i).as_deref().unwrap_or_default()),
-                update_norm: audit::norm(&update),
-                flag: None,
-            };
-            entry.judge();
-            listed.push(entry);
+            let gradient = state.optimiser.gradient(i);
+            let (values, weight_norm, update_norm) =
+                (before.len(), audit::norm(before), audit::norm(&update));
+            let gradient_norm = audit::norm(gradient.as_deref().unwrap_or_default());
+            let flag = audit::flag(values, weight_norm, gradient_norm, update_norm);
+            let name = parameter.name.clone();
+            listed.push(ParameterAudit { name, values, weight_norm, gradient_norm, update_norm, flag });
         }
         let step = state.optimiser.step;
         self.record.event(&Event::Audited { step, parameters: listed })

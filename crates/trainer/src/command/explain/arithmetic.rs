@@ -4,7 +4,7 @@ use serde_json::json;
 use surprisal_engine::loss::information;
 use surprisal_engine::text::TokenizerKind;
 
-use super::{STARTS_UNIFORM, Text, label, quoted, ranking, scores};
+use super::{STARTS_UNIFORM, Text, label, quoted, scores};
 use crate::align::align;
 use crate::cli;
 use crate::failure::{Failure, Result};
@@ -14,6 +14,7 @@ use surprisal_engine::Context;
 use surprisal_engine::data::note_unknown;
 use surprisal_engine::error::no_numbers;
 use surprisal_engine::models::LoadedModel;
+use surprisal_engine::sampling::ranking;
 
 /// The smoothing shown where nothing says which.
 const SHOWN_EPSILON: f64 = 0.1;
@@ -55,7 +56,7 @@ pub(super) fn walk(
     let smoothed_loss: f64 =
         (0..z.len()).filter(|&id| smooth(id) > 0.0).map(|id| smooth(id) * (lse - z[id])).sum();
 
-    let mut shown: Vec<u32> = ranking(&z).into_iter().take(arguments.top.max(1)).collect();
+    let mut shown: Vec<u32> = ranking(&z, 0..z.len() as u32).into_iter().take(arguments.top.max(1)).collect();
     if !shown.contains(&(target as u32)) {
         shown.push(target as u32);
     }

@@ -1,0 +1,245 @@
+//! Counting n-grams, without a run: from texts, or from the counts of their parts, to files of counts and of models.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use surprisal_formats::counts::Part;
+use surprisal_formats::{arpa, counts, ngram};
+use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, from_counts};
+use surprisal_store::read::read_regular;
+use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind};
+
+use crate::error::{Advice, Error, Result};
+use crate::events::{Context, Event, Note};
+use crate::kind::{self, Kind};
+use crate::{memory, outputs};
+
+/// Counts, and what they are of.
+#[derive(Debug)]
+pub struct Counted {
+    /// Of all orders.
+    pub counts: Counts,
+    /// Of their tokens.
+    pub tokenizer: Tokenizer,
+    /// Which part of a text was counted, where that is known.
+    pub part: Option<Part>,
+    /// What is held out of the text, and the counts of the rest: a model that chooses something chooses it by them.
+    tuning: Option<(Counts, Vec<u32>)>,
+}
+
+/// Counts the training texts of `data`, or part `i` of `n` where `shard` is `(i, n)`, for what `model` is to be: up to its order,
+/// and with something held out where it asks for that. Tells of [`Event::Phase`] and [`Event::Counting`].
+///
+/// # Errors
+/// Texts that cannot be read or that do not fit into memory; an order that there is not; a subscriber's.
+pub fn count(
+    data: &DataOptions,
+    kind: TokenizerKind,
+    shard: Option<(usize, usize)>,
+    model: &NgramConfig,
+    ctx: &Context<'_>,
+) -> Result<Counted> {
+    kind::check_texts(&data.train)?;
+    kind::note_configs(&data.train, ctx)?;
+    let corpus = ctx.pool.install(|| Corpus::whole(data, shard))?;
+    memory::check_text(corpus.bytes(), kind)?;
+    ctx.phase("reading", 0)?;
+    let (tokenizer, text) = ctx.pool.install(|| corpus.tokenize_train(kind))?;
+    ctx.notes(corpus.notices())?;
+    let model = NgramConfig { bos: tokenizer.bos(), unk: tokenizer.unk(), ..model.clone() };
+    let vocab_size = tokenizer.vocab_size();
+    let memory = Counts::memory(text.ids.len(), vocab_size, model.order);
+    ctx.tell(&Event::Counting { name: corpus.name(), tokens: text.scored(), vocab_size, memory })?;
+    memory::check(memory, "counting this text", Advice::CountLess)?;
+    let of = |tokens: Cow<'_, [u32]>, what| -> Result<Counts> {
+        ctx.phase(what, Counts::PASSES * tokens.len() as u64)?;
+        // Whoever cannot hear it is asked again at the next phase.
+        let done = |steps| drop(ctx.tell(&Event::Advanced { steps }));
+        let counted =
+            ctx.pool.install(|| Counts::of_watched(tokens, vocab_size, model.order, model.bos, &done));
+        Ok(counted?)
+    };
+    let tuning = if model.needs_heldout() {
+        let at = model.heldout_from(&text.ids);
+        Some((of(text.ids[..at].into(), "counting what is not held out")?, text.ids[at..].to_vec()))
+    } else {
+        None
+    };
+    let counts = of(text.ids.into(), "counting")?;
+    let part = match shard {
+        None => Part::whole(),
+        Some((number, parts)) => {
+            ctx.phase("reading the whole text, to know its parts again", 0)?;
+            Part { number: number as u32, parts: parts as u32, text: corpus.hash()? }
+        }
+    };
+    Ok(Counted { counts, tokenizer, part: Some(part), tuning })
+}
+
+/// Adds up the counts in files: all parts of one text in their order, or, for a `sum`, whatever they are of.
+///
+/// # Errors
+/// Files that hold no counts, or counts of other tokens; parts that are there twice, missing, in another order, or of different
+/// texts; a subscriber's.
+pub fn merge(paths: &[PathBuf], sum: bool, ctx: &Context<'_>) -> Result<Counted> {
+    ctx.phase("reading counts", 0)?;
+    let (mut shards, mut parts) = (Vec::new(), Vec::new());
+    for path in paths {
+        let Counted { counts, tokenizer, part, .. } = open(path, Kind::of(path)?)?;
+        shards.push((counts, tokenizer));
+        parts.push(part);
+    }
+    let part = if sum { None } else { together(paths, &parts, ctx)? };
+    ctx.phase("merging", 0)?;
+    let (counts, tokenizer) = ctx.pool.install(|| counts::merge(shards))?;
+    Ok(Counted { counts, tokenizer, part, tuning: None })
+}
+
+/// The counts in a file that is of `kind`.
+///
+/// # Errors
+/// A file of anything else, or of what is malformed.
+pub fn open(path: &Path, kind: Kind) -> Result<Counted> {
+    let (counts, tokenizer, part) = match kind {
+        Kind::Counts => counts::open(path)?,
+        Kind::CountsTsv | Kind::Text => {
+            let bytes = read_regular(path)?;
+            let (counts, tokenizer) =
+                counts::read_tsv(&bytes, None).map_err(|error| Error::from(error).within(path.display()))?;
+            (counts, tokenizer, counts::part_of_tsv(&bytes))
+        }
+        kind => {
+            let message = format!("{} holds no counts: it is {}", path.display(), kind.words().0);
+            return Err(Error::usage(message).hint("merge what `count` wrote as .counts or .tsv"));
+        }
+    };
+    Ok(Counted { counts, tokenizer, part, tuning: None })
+}
+
+/// What the parts of one text are together: all of it, if that is known.
+fn together(paths: &[PathBuf], parts: &[Option<Part>], ctx: &Context<'_>) -> Result<Option<Part>> {
+    let wrong = |path: &Path, what: String| {
+        Err(Error::usage(format!("{} {what}", path.display())).hint(Advice::AllParts))
+    };
+    let place = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+    for (index, path) in paths.iter().enumerate() {
+        if paths[..index].iter().any(|other| place(other) == place(path)) {
+            return wrong(path, "is there twice".into());
+        }
+    }
+    let known: Vec<&Part> = parts.iter().flatten().collect();
+    // Older files, sums, lists that somebody made; the list of a whole text says nothing either.
+    if let Some(unknown) = parts.iter().position(Option::is_none) {
+        let path = &paths[unknown];
+        if paths.len() > 1 || path.extension().is_none_or(|extension| extension != "tsv") {
+            ctx.note(Note::UnknownPart(path.clone()))?;
+        }
+        return Ok(None);
+    }
+    for ((path, part), number) in paths.iter().zip(&known).zip(1..) {
+        let Part { number: own, parts, text } = part;
+        if *parts == 1 && paths.len() > 1 {
+            return wrong(path, "has the counts of a whole text, not of a part of one".into());
+        }
+        if (*parts, text) != (known[0].parts, &known[0].text) {
+            let what = format!("is not of the same parts of the same text as {}", paths[0].display());
+            return wrong(path, what);
+        }
+        if *own != number {
+            return wrong(path, format!("is part {own} of {parts} where part {number} of {parts} should be"));
+        }
+    }
+    match (paths.last(), known.last()) {
+        (Some(path), Some(Part { number, parts, .. })) if number < parts => {
+            wrong(path, format!("is part {number}, and the last of {parts} should be part {parts}"))
+        }
+        (_, last) => Ok(last.map(|_| Part::whole())),
+    }
+}
+
+/// The files to write, and what their names say that they are to hold.
+#[derive(Debug)]
+pub struct Files(Vec<(PathBuf, String)>);
+
+impl Files {
+    /// Files for counts (.counts, .tsv) and for models of them (.arpa, .ngram).
+    ///
+    /// # Errors
+    /// A name that says nothing of this.
+    pub fn of(paths: &[PathBuf]) -> Result<Self> {
+        let files: Vec<_> = paths.iter().map(|path| (path.clone(), outputs::suffix(path))).collect();
+        let known = |format: &str| ["arpa", "ngram", "counts", "tsv"].contains(&format);
+        match files.iter().find(|(_, format)| !known(format)) {
+            None => Ok(Self(files)),
+            Some((path, _)) => Err(Error::usage(format!("{} does not say what to write", path.display()))
+                .hint("name it .arpa, .ngram, .counts or .tsv")),
+        }
+    }
+
+    /// Whether one of them is to hold one of `formats`.
+    pub fn any(&self, formats: &[&str]) -> bool {
+        self.0.iter().any(|(_, format)| formats.contains(&format.as_str()))
+    }
+
+    fn all(&self, format: &'static str) -> impl Iterator<Item = &Path> {
+        self.0.iter().filter(move |(_, of)| of == format).map(|(path, _)| path.as_path())
+    }
+}
+
+impl Counted {
+    /// Writes everything that is asked for, a model as `config` says, values and weights of .ngram files in `quantize` bits; gives
+    /// the files and their sizes. Tells of [`Event::Phase`] and [`Event::Wrote`].
+    ///
+    /// # Errors
+    /// A model that cannot be; a file that cannot be written; a subscriber's.
+    pub fn write(
+        self,
+        files: &Files,
+        config: &NgramConfig,
+        quantize: Option<u32>,
+        ctx: &Context<'_>,
+    ) -> Result<Vec<(PathBuf, u64)>> {
+        let (counts, tokenizer, part, pool) = (self.counts, &self.tokenizer, self.part.as_ref(), ctx.pool);
+        let (order, bos, unk) = (counts.order(), tokenizer.bos(), tokenizer.unk());
+        let config = NgramConfig { order, bos, unk, ..config.clone() };
+        config.check().map_err(|error| Error::usage(error.to_string()))?;
+        let mut written = Vec::new();
+        let mut done = |path: &Path, bytes: u64| {
+            written.push((path.to_owned(), bytes));
+            ctx.tell(&Event::Wrote { path: path.to_owned(), bytes })
+        };
+        if files.any(&["counts", "tsv"]) {
+            ctx.phase("writing counts", 0)?;
+        }
+        for path in files.all("counts") {
+            done(path, pool.install(|| counts::write(path, &counts, tokenizer, part))?)?;
+        }
+        for path in files.all("tsv") {
+            done(path, pool.install(|| counts::write_tsv(path, &counts, tokenizer, part))?)?;
+        }
+        if !files.any(&["arpa", "ngram"]) {
+            return Ok(written);
+        }
+        ctx.phase("estimating", 0)?;
+        let tuning = self.tuning.as_ref().map(|(counts, heldout)| (counts, heldout.as_slice()));
+        let (estimate, report) = pool.install(|| from_counts(counts, &config, tuning))?;
+        ctx.notes(&report.notices)?;
+        ctx.phase("writing", 0)?;
+        for path in files.all("arpa") {
+            let written = pool.install(|| arpa::write(path, &estimate, tokenizer))?;
+            ctx.notes(&written.notices)?;
+            done(path, written.bytes)?;
+        }
+        if files.any(&["ngram"]) {
+            let trie = pool.install(|| estimate.into_trie())?;
+            let mut model = NgramModel::new(config, report, trie);
+            if let Some(bits) = quantize {
+                model = pool.install(|| model.quantized(bits))?;
+            }
+            for path in files.all("ngram") {
+                done(path, pool.install(|| ngram::write(path, &model, tokenizer))?)?;
+            }
+        }
+        Ok(written)
+    }
+}
