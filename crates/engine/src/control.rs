@@ -69,7 +69,6 @@ impl Control {
         self.0.steps.load(Ordering::SeqCst) > 0
     }
 
-    /// Set as soon as the work is asked to stop.
     pub(crate) fn flag(&self) -> Arc<AtomicBool> {
         self.0.stop.clone()
     }

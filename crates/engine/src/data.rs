@@ -36,7 +36,6 @@ pub fn reading(config: &Config) -> Reading {
     }
 }
 
-/// The corpus that the config names.
 pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
     let data = &config.data;
     kind::check_texts(&data.train)?;
@@ -56,7 +55,6 @@ pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
     }
 }
 
-/// The corpus of a run that was begun.
 pub(crate) fn own_corpus(config: &Config) -> Result<Corpus> {
     corpus(config).map_err(|failure| {
         failure.hint(Advice::PutBack { of: Some("the run's own texts are where its config.toml says") })

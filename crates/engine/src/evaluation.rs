@@ -1,6 +1,7 @@
 //! What an evaluation comes to, as sums; what people read of it follows from them.
 
 use serde::{Serialize, Serializer};
+use serde_json::json;
 use surprisal_loss::information;
 
 use crate::error::{Result, no_numbers};
@@ -81,46 +82,31 @@ impl Evaluation {
     }
 }
 
-/// JSON has no infinity; the contract writes it as null.
-fn finite(value: f64) -> Option<f64> {
-    value.is_finite().then_some(value)
-}
-
 impl Serialize for Evaluation {
+    /// What is no number is null: JSON has neither infinity nor NaN.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Fields {
-            nats_per_token: Option<f64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            score_per_token: Option<f64>,
-            perplexity: Option<f64>,
-            bits_per_byte: Option<f64>,
-            tokens: u64,
-            bytes: u64,
-            oov: u64,
-            perplexity_including_oov: Option<f64>,
-            perplexity_excluding_oov: Option<f64>,
-            zero_probability: u64,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            source_entropy: Option<f64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            kl: Option<Option<f64>>,
+        let nats = self.nats_per_token();
+        let mut fields = json!({
+            "nats_per_token": if self.scores_only { f64::NAN } else { nats },
+            "perplexity": self.perplexity(),
+            "bits_per_byte": self.bits_per_byte(),
+            "tokens": self.tokens,
+            "bytes": self.bytes,
+            "oov": self.oov,
+            "perplexity_including_oov": self.perplexity(),
+            "perplexity_excluding_oov": self.perplexity_excluding_oov(),
+            "zero_probability": self.zero_probability,
+        });
+        if self.scores_only && nats.is_finite() {
+            fields["score_per_token"] = (-nats).into();
         }
-        Fields {
-            nats_per_token: finite(self.nats_per_token()).filter(|_| !self.scores_only),
-            score_per_token: finite(-self.nats_per_token()).filter(|_| self.scores_only),
-            perplexity: finite(self.perplexity()),
-            bits_per_byte: finite(self.bits_per_byte()),
-            tokens: self.tokens,
-            bytes: self.bytes,
-            oov: self.oov,
-            perplexity_including_oov: finite(self.perplexity()),
-            perplexity_excluding_oov: finite(self.perplexity_excluding_oov()),
-            zero_probability: self.zero_probability,
-            source_entropy: self.source_entropy(),
-            kl: self.kl().map(finite),
+        if let Some(entropy) = self.source_entropy() {
+            fields["source_entropy"] = entropy.into();
         }
-        .serialize(serializer)
+        if let Some(kl) = self.kl() {
+            fields["kl"] = kl.into();
+        }
+        fields.serialize(serializer)
     }
 }
 

@@ -53,15 +53,6 @@ impl Events for Silent {
     }
 }
 
-/// Several subscribers, told in their order.
-pub struct Together<'a>(pub Vec<&'a dyn Events>);
-
-impl Events for Together<'_> {
-    fn on(&self, run: RunId, event: &Event) -> Result<()> {
-        self.0.iter().try_for_each(|events| events.on(run, event))
-    }
-}
-
 /// What a piece of work is given beside its settings: threads to work on, who is told of it, and the way back into it. Nothing
 /// else of a process decides what it does.
 #[derive(Clone, Copy)]
@@ -80,11 +71,6 @@ impl<'a> Context<'a> {
     /// Of a new piece of work.
     pub fn new(pool: &'a Pool, events: &'a dyn Events, control: &'a Control) -> Self {
         Self { run: RunId::next(), pool, events, control }
-    }
-
-    /// Of work within this one: its own number, and the same of everything else.
-    pub(crate) fn another(&self) -> Self {
-        Self { run: RunId::next(), ..*self }
     }
 
     /// Tells of an event.
@@ -117,12 +103,6 @@ impl<'a> Context<'a> {
     /// The subscriber's.
     pub fn notes(&self, notes: &[String]) -> Result<()> {
         notes.iter().try_for_each(|note| self.note(Note::Text(note.clone())))
-    }
-}
-
-impl fmt::Debug for Context<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("run", &self.run).finish_non_exhaustive()
     }
 }
 

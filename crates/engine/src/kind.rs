@@ -13,11 +13,9 @@ use surprisal_store::read::read_regular;
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Note};
 
-/// How much of a file is looked at.
 const HEAD: u64 = 1 << 16;
 /// The byte-order mark, which some programs put before UTF-8.
 const BOM: &[u8] = b"\xef\xbb\xbf";
-/// The longest file that could be a config.
 const LONGEST_CONFIG: u64 = 1 << 20;
 
 /// What a file or a folder is.

@@ -1,6 +1,5 @@
 //! Models on disk: saving one into a run, and loading whatever MODEL is on the command line.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -21,7 +20,6 @@ use crate::kind::{self, Kind};
 use crate::runs;
 use crate::sampling::Opening;
 use crate::saved::Unfinished;
-use crate::wording::thousands;
 
 /// A model and what is needed to use it.
 pub struct LoadedModel {
@@ -31,10 +29,6 @@ pub struct LoadedModel {
     pub tokenizer: Tokenizer,
     /// What kind of model it is, for people.
     pub kind: String,
-    /// How many numbers it has.
-    pub parameters: u64,
-    /// More to know about it.
-    pub details: BTreeMap<String, String>,
     config: Config,
     /// The run that it belongs to.
     pub folder: Option<RunFolder>,
@@ -53,6 +47,15 @@ pub enum Model {
 }
 
 impl Model {
+    /// How many numbers or n-grams it has.
+    pub fn parameters(&self) -> u64 {
+        match self {
+            Self::Uniform(_) => 0,
+            Self::Counted(model) => model.parameters(),
+            Self::Neural(model) => model.neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum(),
+        }
+    }
+
     /// The n-gram model, if it is one.
     pub fn ngram(&self) -> Option<&NgramModel> {
         match self {
@@ -97,7 +100,6 @@ fn save(folder: &RunWriter, tokenizer: &Tokenizer, config: Value, weights: Weigh
     Ok(stored.save(folder.model())?)
 }
 
-/// Writes a trained model into the run.
 pub(crate) fn save_neural(folder: &RunWriter, tokenizer: &Tokenizer, neural: &Neural) -> Result<()> {
     let tensors = neural
         .parameters()
@@ -107,12 +109,10 @@ pub(crate) fn save_neural(folder: &RunWriter, tokenizer: &Tokenizer, neural: &Ne
     save(folder, tokenizer, serde_json::to_value(neural.config())?, Weights::Tensors(tensors))
 }
 
-/// Writes the uniform distribution into the run.
 pub(crate) fn save_uniform(folder: &RunWriter, tokenizer: &Tokenizer) -> Result<()> {
     save(folder, tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(Vec::new()))
 }
 
-/// Writes a counted model into the run.
 pub(crate) fn save_ngram(folder: &RunWriter, tokenizer: &Tokenizer, model: &NgramModel) -> Result<()> {
     let mut config = serde_json::to_value(model.config())?;
     config["kind"] = json!("ngram");
@@ -144,7 +144,8 @@ pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
         if matches!(model.config().smoothing, Smoothing::Given | Smoothing::StupidBackoff) {
             ctx.notes(&model.report().notices)?;
         }
-        Ok(counted(model, tokenizer, Config::default(), None))
+        let (model, config) = (Model::Counted(Box::new(model)), Config::default());
+        Ok(LoadedModel { model, tokenizer, kind: "ngram".into(), config, folder: None, unfinished: None })
     };
     // Beside a model's own folder there may be no run: then there is no text of its own to evaluate on.
     let (stored, folder, unfinished) = match Kind::of(path)? {
@@ -167,32 +168,25 @@ pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
     };
     let damaged =
         |problem: String| Error::failed(format!("the model in {} is damaged: {problem}", path.display()));
-    let mut details = BTreeMap::new();
     let kind = stored.kind()?.to_owned();
-    let description = stored.config;
-    let (model, parameters): (Model, u64) = match stored.weights {
+    let model = match stored.weights {
         Weights::Ngram(_) if kind == "uniform" => {
-            (Model::Uniform(Uniform::new(tokenizer.vocab_size(), tokenizer.bos())), 0)
+            Model::Uniform(Uniform::new(tokenizer.vocab_size(), tokenizer.bos()))
         }
         Weights::Ngram(bytes) if kind == "ngram" => {
             let (model, own) = ngram::from_bytes(bytes)?;
             if own.vocab_size() != tokenizer.vocab_size() {
                 return Err(damaged("its tokenizer.json is another model's".into()));
             }
-            return Ok(counted(model, tokenizer, config, folder));
+            Model::Counted(Box::new(model))
         }
         Weights::Tensors(tensors) => {
             let neural: NeuralConfig =
-                serde_json::from_value(description).map_err(|error| damaged(error.to_string()))?;
+                serde_json::from_value(stored.config).map_err(|error| damaged(error.to_string()))?;
             let neural = Neural::from_tensors(&neural, tensors, &Device::Cpu)?;
-            let parameters = neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum();
-            details.insert("block size".into(), neural.config().block_size().to_string());
-            for parameter in neural.parameters() {
-                details.insert(format!("  {}", parameter.name), format!("{:?}", parameter.var.dims()));
-            }
             let half = neural.config().block_size().div_ceil(2);
             let stride = folder.as_ref().and(config.eval.stride).unwrap_or(half);
-            (Model::Neural(Box::new(NeuralLm { neural, stride })), parameters)
+            Model::Neural(Box::new(NeuralLm { neural, stride }))
         }
         _ => return Err(damaged(format!("its kind is {kind}"))),
     };
@@ -203,57 +197,7 @@ pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
             model.vocab_size()
         )));
     }
-    Ok(LoadedModel { model, tokenizer, kind, parameters, details, config, folder, unfinished })
-}
-
-/// A counted model, and what there is to know of it.
-fn counted(
-    model: NgramModel,
-    tokenizer: Tokenizer,
-    config: Config,
-    folder: Option<RunFolder>,
-) -> LoadedModel {
-    let mut details = BTreeMap::new();
-    let (settings, report) = (model.config(), model.report());
-    details.insert("order".into(), settings.order.to_string());
-    // A file of weights does not say how they came to be.
-    if settings.smoothing != Smoothing::Given {
-        details.insert("smoothing".into(), settings.smoothing.name().into());
-    }
-    if let Some(k) = report.k {
-        details.insert("k".into(), format!("{k:.6}"));
-    }
-    for (index, order) in report.orders.iter().enumerate() {
-        let mut line = thousands(order.grams);
-        // What comes from another program's file was not counted here.
-        if order.counted > 0 {
-            let n = order.count_of_counts.map(thousands).join(" ");
-            line.push_str(&format!(" (counted 1, 2, 3, 4 times: {n})"));
-        }
-        if let Some([one, two, three]) = order.discounts {
-            line.push_str(&format!("; discounts {one:.4} {two:.4} {three:.4} by {}", order.from));
-        }
-        details.insert(format!("{}-grams", index + 1), line);
-    }
-    let marks = [tokenizer.unk(), tokenizer.bos(), tokenizer.eos()].into_iter().flatten();
-    let marks: Vec<String> = marks.map(|id| tokenizer.token(id)).collect();
-    if !marks.is_empty() {
-        details.insert("marks".into(), marks.join(" "));
-    }
-    for (index, notice) in report.notices.iter().enumerate() {
-        details.insert(format!("note {}", index + 1), notice.clone());
-    }
-    let parameters = model.parameters();
-    LoadedModel {
-        model: Model::Counted(Box::new(model)),
-        tokenizer,
-        kind: "ngram".into(),
-        parameters,
-        details,
-        config,
-        folder,
-        unfinished: None,
-    }
+    Ok(LoadedModel { model, tokenizer, kind, config, folder, unfinished })
 }
 
 impl LoadedModel {

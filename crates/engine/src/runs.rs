@@ -16,7 +16,6 @@ use crate::kind::Kind;
 use crate::saved::{self, Unfinished};
 use crate::wording::thousands;
 
-/// The record of the run at `root`, an event a line.
 fn events(root: &Path) -> String {
     regular_text(root.join("metrics.jsonl")).unwrap_or_default()
 }
@@ -95,9 +94,6 @@ pub fn open(root: &Path) -> Result<RunFolder> {
 }
 
 /// The best weights so far of the run at `path`, or the weights of the checkpoint there; whose they are is said.
-///
-/// # Errors
-/// A run without a checkpoint, a checkpoint outside a run; files that are damaged.
 pub(crate) fn unfinished(
     path: &Path,
     is_checkpoint: bool,

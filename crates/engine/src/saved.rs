@@ -72,9 +72,6 @@ fn kept(checkpoint: &Checkpoint) -> Result<Kept> {
 
 /// What the run would keep if it ended at `checkpoint`, as a model's `config.json` and tensors; without `best`, the weights
 /// of that very step.
-///
-/// # Errors
-/// A checkpoint that lacks a part.
 pub(crate) fn model(
     checkpoint: &Checkpoint,
     config: &config::Config,
@@ -106,7 +103,6 @@ pub(crate) fn model(
     Ok((serde_json::to_value(model)?, tensors, unfinished))
 }
 
-/// The tensors of a part.
 pub(crate) fn read(checkpoint: &Checkpoint, part: &str) -> Result<BTreeMap<String, Tensor>> {
     let what = checkpoint.path.join(part).display().to_string();
     Ok(from_safetensors(&what, checkpoint.part(part)?, &ReadOptions::default())?)

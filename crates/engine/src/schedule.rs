@@ -1,12 +1,10 @@
 //! The learning rate over a run: linear warm-up, then a shape.
 
-/// The shape after warm-up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Shape {
     Constant,
     /// Half a cosine from the peak to the minimum (Loshchilov & Hutter 2017, without restarts).
     Cosine,
-    /// A straight line from the peak to the minimum.
     Linear,
     /// Warm-up, stable, decay: the peak, then a straight line to the minimum over this last share of the run (Hu et al. 2024).
     Wsd(f64),
@@ -25,16 +23,12 @@ impl Shape {
     }
 }
 
-/// The learning rate as a function of the step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Schedule {
-    /// The peak.
     pub(crate) lr: f64,
-    /// The end.
     pub(crate) min_lr: f64,
     /// In steps.
     pub(crate) warmup: usize,
-    /// What comes after the warm-up.
     pub(crate) shape: Shape,
 }
 

@@ -3,7 +3,6 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// What random numbers are drawn for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Purpose {
     Init,

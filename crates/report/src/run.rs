@@ -115,7 +115,7 @@ fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> Markup {
     if impossible > 0.0 {
         cells.push(("tokens held impossible", thousands(impossible as u64)));
     }
-    cells.push(("parameters", thousands(loaded.parameters)));
+    cells.push(("parameters", thousands(loaded.model.parameters())));
     cells.push(("training", number("/train_seconds").map_or_else(String::new, duration)));
     html! {
         (facts(&cells))

@@ -30,7 +30,6 @@ pub(crate) fn align(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// A table of a comparison.
 pub(crate) fn plain(table: &Table) -> String {
     let mut rows = vec![table.headings.iter().map(|&heading| heading.to_owned()).collect()];
     rows.extend(table.rows.iter().map(|row| row.iter().map(|cell| cell.shown().to_owned()).collect()));

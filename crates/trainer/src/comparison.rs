@@ -16,7 +16,6 @@ use crate::wording::shown;
 const STOPPED: &str = "error: stopped by a signal; cells that are finished stay so, those that make steps have a checkpoint\n  \
                        hint: the same command goes on from here";
 
-/// Runs the command.
 pub(crate) fn run(arguments: &cli::Compare, ctx: &Context<'_>, output: &Output, stop: &Stop) -> Result<()> {
     if let Some(jobs) = arguments.jobs {
         config::threads("--jobs", Some(jobs))?;
@@ -37,7 +36,6 @@ pub(crate) fn run(arguments: &cli::Compare, ctx: &Context<'_>, output: &Output, 
     tell(&comparison, output)
 }
 
-/// The tables, or all numbers.
 fn tell(comparison: &Comparison, output: &Output) -> Result<()> {
     if output.json() {
         output.tell(&comparison.to_json());

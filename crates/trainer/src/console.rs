@@ -147,19 +147,19 @@ impl Output {
 
     fn note(&self, note: &Note) {
         let text = one_line(&note.to_string());
-        match note {
+        let line = match note {
             Note::LooksLikeConfig(_) => {
-                self.warn(format!("note: {text}: `train` and `compare` take one first, named .toml"));
+                format!("note: {text}: `train` and `compare` take one first, named .toml")
             }
-            Note::SeedsUnused => {
-                self.warn("note: --seeds changes nothing: all variants are counted, once each");
-            }
-            Note::Unknown { .. } | Note::ValidationIsTraining => self.warn(format!("warning: {text}")),
-            Note::NoHash(_) | Note::UnknownPart(_) => self.warn(format!("note: {text}")),
-            Note::SkippedCheckpoint { .. } => self.warn(text),
-            Note::StoppedEarly { .. } | Note::KeptBest { .. } | Note::SampleEnded(_) => self.say(text),
-            _ => self.say(format!("note: {text}")),
-        }
+            Note::SeedsUnused => "note: --seeds changes nothing: all variants are counted, once each".into(),
+            Note::Unknown { .. } | Note::ValidationIsTraining => format!("warning: {text}"),
+            Note::SkippedCheckpoint { .. }
+            | Note::StoppedEarly { .. }
+            | Note::KeptBest { .. }
+            | Note::SampleEnded(_) => text,
+            _ => format!("note: {text}"),
+        };
+        if is_loud(note) { self.warn(line) } else { self.say(line) }
     }
 }
 
@@ -168,6 +168,7 @@ fn is_loud(note: &Note) -> bool {
     matches!(
         note,
         Note::LooksLikeConfig(_)
+            | Note::SeedsUnused
             | Note::Unknown { .. }
             | Note::ValidationIsTraining
             | Note::NoHash(_)
@@ -241,7 +242,6 @@ fn overfitting(turned: &Overfitting) -> String {
     )
 }
 
-/// The table of an audited step.
 fn audit(step: usize, parameters: &[ParameterAudit]) -> String {
     let width = parameters.iter().map(|p| p.name.len()).max().unwrap_or(0).max(9);
     let mut text = format!(
@@ -262,7 +262,6 @@ fn audit(step: usize, parameters: &[ParameterAudit]) -> String {
     text
 }
 
-/// How a cell of a comparison ended.
 fn ending(cell: &CellMade) -> String {
     let seed = if cell.seeded { format!(", seed {}", cell.seed) } else { String::new() };
     let nats = cell.eval["nats_per_token"].as_f64();
@@ -279,7 +278,6 @@ fn indent(text: &str) -> String {
     text.lines().map(|line| format!("  | {line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// What a run came to.
 fn outcome(summary: &RunSummary) -> String {
     let evaluation = &summary.eval;
     let mut line = format!(

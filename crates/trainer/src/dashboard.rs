@@ -81,7 +81,6 @@ struct State {
     length: u64,
     unit: String,
     message: String,
-    /// From 0 to 1.
     progress: f64,
     train: Vec<(f64, f64)>,
     validation: Vec<(f64, f64)>,
@@ -126,17 +125,8 @@ fn give_back() {
     }
 }
 
-impl std::fmt::Debug for Dashboard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Dashboard").finish_non_exhaustive()
-    }
-}
-
 impl Dashboard {
     /// Takes the other screen, and the keys where there is a keyboard.
-    ///
-    /// # Errors
-    /// When standard error is no terminal that has one.
     pub(crate) fn open() -> Result<Self> {
         let cannot = |error| Failure::failed(format!("cannot draw on this terminal: {error}"));
         let fixed = TerminalOptions { viewport: Viewport::Fixed(Rect::ZERO) };
@@ -170,7 +160,6 @@ impl Dashboard {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A line for people.
     pub(crate) fn say(&mut self, line: &str) {
         self.with(|screen| {
             screen.state.say(line);
@@ -178,12 +167,10 @@ impl Dashboard {
         });
     }
 
-    /// How long the run is.
     pub(crate) fn start(&mut self, length: u64, unit: &str) {
         self.with(|screen| (screen.state.length, screen.state.unit) = (length, unit.to_owned()));
     }
 
-    /// How far it is.
     pub(crate) fn advance(&mut self, position: u64, message: impl FnOnce() -> String) {
         self.with(|screen| {
             screen.state.position = position;
@@ -205,7 +192,6 @@ impl Dashboard {
         });
     }
 
-    /// What an evaluation found.
     pub(crate) fn evaluated(&mut self, evaluated: &Evaluated) {
         self.with(|screen| {
             screen.state.evaluated(evaluated);
@@ -213,7 +199,6 @@ impl Dashboard {
         });
     }
 
-    /// What the model writes just now.
     pub(crate) fn sample(&mut self, text: &str) {
         self.with(|screen| {
             screen.state.sample = visible(text).into_owned();
@@ -253,7 +238,6 @@ impl Screen {
     }
 }
 
-/// Reads keys for as long as there is a keyboard.
 fn listen(screen: &Mutex<Screen>) {
     let mut keyboard: Box<dyn Read> = match std::fs::File::open("/dev/tty") {
         _ if std::io::stdin().is_terminal() => Box::new(std::io::stdin()),
@@ -621,7 +605,6 @@ mod tests {
         }
     }
 
-    /// A run in its midst.
     fn midst() -> State {
         let mut state = State { length: 300, unit: "steps".into(), keys: true, ..State::default() };
         (0..200).for_each(|i| state.moment(&step(i, 3.0 - i as f64 / 1e3, 123_456.0, 59.0)));

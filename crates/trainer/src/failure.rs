@@ -11,12 +11,10 @@ use crate::wording::one_line;
 #[derive(Debug)]
 pub struct Failed {
     failure: Failure,
-    /// Which signal stopped it, if it was stopped.
     signal: Option<u8>,
 }
 
 impl Failed {
-    /// With the signal that came, if one did.
     pub(crate) fn new(failure: Failure, signal: Option<u8>) -> Self {
         let signal = signal.filter(|_| failure.kind == Kind::Stopped);
         Self { failure, signal }

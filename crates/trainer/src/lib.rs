@@ -11,7 +11,6 @@ mod dashboard;
 pub mod failure;
 mod memory;
 mod output;
-mod progress;
 mod signals;
 mod table;
 mod train;
@@ -26,16 +25,12 @@ use std::sync::Arc;
 use clap::FromArgMatches;
 use cli::{Cli, Command};
 use failure::{Failed, Failure, Result};
+pub use memory::out_of_memory;
 use output::Output;
 use signals::Stop;
 use surprisal_engine::store::atomic;
 use surprisal_engine::{Context, config, outputs};
 use surprisal_platform::threads::Pool;
-
-/// Says that the system gives no more memory, and ends the process: for the allocator of the program.
-pub fn out_of_memory(bytes: usize) {
-    memory::refused(bytes);
-}
 
 /// The program: arguments in, exit code out.
 pub fn main() -> ExitCode {
@@ -67,7 +62,6 @@ fn misused(error: clap::Error) -> ExitCode {
     code
 }
 
-/// Does what the command line says.
 fn run(cli: &Cli) -> Result<(), Failed> {
     let threads = config::threads("--threads", cli.command.threads())?;
     let output = Arc::new(Output::new(cli.json, cli.quiet));
@@ -100,7 +94,6 @@ fn run(cli: &Cli) -> Result<(), Failed> {
     result.map_err(|failure| Failed::new(failure, stop.asked())).and_then(|()| Ok(output.heard()?))
 }
 
-/// Writes the page of the run at `root`.
 fn report(root: &Path, ctx: &Context<'_>, output: &Output) -> Result<PathBuf> {
     let html = surprisal_report::render_run(root, ctx)?;
     let path = root.join(outputs::PAGE);

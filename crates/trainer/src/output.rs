@@ -1,5 +1,7 @@
 //! The two channels: standard output is data, standard error is for people.
 
+mod progress;
+
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -8,19 +10,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use surprisal_engine::{Control, Length, RunId};
 
+use self::progress::Phases;
 use crate::dashboard::{self, Dashboard};
 use crate::failure::{Failure, Kind, Result, of_output};
-use crate::progress::Phases;
 use crate::table::Table;
 use crate::wording::{bytes, in_json, shown, visible};
 
-/// Where a command prints.
-#[derive(Debug)]
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
     bar: Mutex<Option<ProgressBar>>,
-    pub(crate) phases: Phases,
+    phases: Phases,
     dashboard: Mutex<Option<Dashboard>>,
     /// Why standard output is gone, once it is.
     unheard: Mutex<Option<Failure>>,
@@ -30,12 +30,11 @@ pub(crate) struct Output {
 }
 
 /// What is drawn of the run.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub(crate) struct Live {
     /// The table that the run's lines are of.
     pub(crate) table: Table,
     pub(crate) length: Option<Length>,
-    /// Cells made so far.
     pub(crate) cells: u64,
     /// Who is asked for what the dashboard shows.
     pub(crate) control: Option<Control>,
@@ -62,17 +61,14 @@ impl Output {
         let _ = self.run.set(run);
     }
 
-    /// Whether `run` is followed.
     pub(crate) fn is_of(&self, run: RunId) -> bool {
         self.run.get() == Some(&run)
     }
 
-    /// Does something with what is drawn of the run.
     pub(crate) fn live<T>(&self, act: impl FnOnce(&mut Live) -> T) -> T {
         act(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether standard output is JSON lines.
     pub(crate) fn json(&self) -> bool {
         self.json
     }
@@ -98,7 +94,6 @@ impl Output {
         }
     }
 
-    /// Says that a file was written.
     pub(crate) fn wrote(&self, path: &Path, size: u64) {
         self.say(format!("wrote {} ({})", shown(path), bytes(size)));
     }
@@ -212,23 +207,21 @@ impl Output {
     }
 
     /// Whether a live line can be drawn.
-    pub(crate) fn is_live(&self) -> bool {
+    fn is_live(&self) -> bool {
         !self.quiet && !self.json && std::io::stderr().is_terminal()
     }
 
-    /// The bar that is shown, if there is one.
-    pub(crate) fn bar(&self) -> Option<ProgressBar> {
+    fn bar(&self) -> Option<ProgressBar> {
         self.bar.lock().ok().and_then(|bar| bar.clone())
     }
 
     /// Shows `bar` until [`Self::end_bar`], and says lines above it.
-    pub(crate) fn show(&self, bar: ProgressBar) {
+    fn show(&self, bar: ProgressBar) {
         if let Ok(mut slot) = self.bar.lock() {
             *slot = Some(bar);
         }
     }
 
-    /// Moves the bar.
     pub(crate) fn move_bar(&self, position: u64, message: impl FnOnce() -> String) {
         if let Some(bar) = self.bar() {
             bar.set_position(position);
@@ -238,7 +231,6 @@ impl Output {
         self.on_dashboard(|dashboard| dashboard.advance(position, || visible(&message()).into_owned()));
     }
 
-    /// Takes the bar away.
     pub(crate) fn end_bar(&self) {
         if let Some(bar) = self.bar.lock().ok().and_then(|mut bar| bar.take()) {
             bar.finish_and_clear();

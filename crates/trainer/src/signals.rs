@@ -33,9 +33,6 @@ pub(crate) struct Stop {
 impl Stop {
     /// Starts listening, on a thread of its own; false where the system gives none: then every signal ends the process at
     /// once.
-    ///
-    /// # Errors
-    /// When the system refuses.
     pub(crate) fn listen(output: Arc<Output>) -> Result<(Arc<Self>, bool)> {
         let cannot = |error| Failure::failed(format!("cannot listen for signals: {error}"));
         let stop = Arc::new(Self::default());
@@ -65,7 +62,6 @@ impl Stop {
         }
     }
 
-    /// What a signal stops.
     pub(crate) fn control(&self) -> &Control {
         &self.control
     }
@@ -119,9 +115,6 @@ fn end(code: i32, output: &Output, words: Option<&String>) -> ! {
 }
 
 /// Lets a write past `ulimit -f` fail with an error that names the file, instead of ending the process.
-///
-/// # Errors
-/// When the system refuses.
 pub(crate) fn survive_size_limits() -> Result<()> {
     #[cfg(unix)]
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))

@@ -4,12 +4,10 @@ use surprisal_engine::{Evaluated, Evaluation};
 
 use crate::wording::{duration, many, number, thousands};
 
-/// Which columns there are.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Table {
     /// Objective and NLL differ: label smoothing or z-loss is on.
     pub(crate) smoothed: bool,
-    /// The source's entropy is known.
     pub(crate) gap: bool,
     /// How many columns of characters there are.
     pub(crate) width: usize,

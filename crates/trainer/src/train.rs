@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use surprisal_engine::config::{self, Config, Loaded, Override};
 use surprisal_engine::model::ngram::Smoothing;
 use surprisal_engine::train::{self, Csv, Request, TensorBoard};
-use surprisal_engine::{Context, Events, Together, kind, outputs, runs};
+use surprisal_engine::{Context, Event, Events, RunId, kind, outputs, runs};
 use surprisal_platform::threads::Pool;
 
 use crate::cli;
@@ -13,9 +13,7 @@ use crate::failure::{Failure, Result};
 use crate::output::Output;
 use crate::wording::{many, shown};
 
-/// What a run without a config does.
 const DEFAULT_CONFIG: &str = include_str!("../../../configs/default.toml");
-/// How many steps `--audit` lists.
 const AUDITED: usize = 2;
 
 /// Runs the command; gives the run that a report is to be made of.
@@ -52,7 +50,7 @@ pub(crate) fn run(arguments: &cli::Train, ctx: &Context<'_>, output: &Output) ->
             cli::Log::Csv => &csv,
         });
     }
-    let events = Together(events);
+    let events = |run: RunId, event: &Event| events.iter().try_for_each(|heard| heard.on(run, event));
     let own_pool = match settings.config.train.threads {
         0 => None,
         threads => Some(Pool::new(threads)?),

@@ -87,11 +87,3 @@ fn flags(verb: &str, letter: &str) -> String {
     let found = found.filter_map(clap::Arg::get_long).filter(|name| name.starts_with(letter));
     found.map(|name| format!("--{name}")).collect::<Vec<_>>().join(", ")
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn clap_finds_no_fault_in_the_definitions() {
-        super::command().debug_assert();
-    }
-}

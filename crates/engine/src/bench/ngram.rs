@@ -9,7 +9,7 @@ use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, State};
 use surprisal_platform::threads::Pool;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// |V| of the text.
 pub const VOCAB: usize = 10_000;
@@ -58,10 +58,10 @@ pub fn measure(
         test.chunks_exact(test.len() / CONTEXTS).map(|chunk| &chunk[chunk.len() - ORDER..]).collect();
     for &name in wanted {
         let (median, units) = match name {
-            "estimate" => (clock(seconds, || estimate().map(drop))?, TOKENS),
+            "estimate" => (clock(seconds, || Ok(estimate().map(drop)?))?, TOKENS),
             "batch" => {
                 let score =
-                    || pool.install(|| model.log_probs(test, 0)).map(|scores| drop(black_box(scores)));
+                    || Ok(pool.install(|| model.log_probs(test, 0)).map(|scores| drop(black_box(scores)))?);
                 (clock(seconds, score)?, test.len())
             }
             "point" => {
@@ -70,7 +70,7 @@ pub fn measure(
                     for &word in test {
                         state = black_box(view.score(&state, word)).1;
                     }
-                    Ok::<(), Error>(())
+                    Ok(())
                 };
                 (clock(seconds, score)?, test.len())
             }
@@ -79,7 +79,7 @@ pub fn measure(
                     for context in &contexts {
                         black_box(model.next(context)?);
                     }
-                    Ok::<(), surprisal_model::Error>(())
+                    Ok(())
                 };
                 (clock(seconds, all)?, contexts.len())
             }
@@ -91,7 +91,7 @@ pub fn measure(
                             black_box(view.score(&state, word).0.probability.ln());
                         }
                     }
-                    Ok::<(), Error>(())
+                    Ok(())
                 };
                 (clock(seconds, all)?, contexts.len())
             }
@@ -118,10 +118,7 @@ fn text() -> Vec<u32> {
 }
 
 /// Median time of `run`, after one that warms up.
-fn clock<E>(seconds: f64, mut run: impl FnMut() -> std::result::Result<(), E>) -> Result<Duration>
-where
-    Error: From<E>,
-{
+fn clock(seconds: f64, mut run: impl FnMut() -> Result<()>) -> Result<Duration> {
     run()?;
     let (mut times, started) = (Vec::new(), Instant::now());
     while times.len() < 3 || started.elapsed().as_secs_f64() < seconds {

@@ -195,7 +195,6 @@ impl Cell {
     }
 }
 
-/// The text that the run wrote at its end.
 fn sample(folder: &std::path::Path) -> Option<String> {
     let metrics = regular_text(folder.join("metrics.jsonl")).ok()?;
     let mut events = metrics.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -225,7 +224,7 @@ fn parts(finished: &Finished, config: &Config, text: &Text, pool: &Pool) -> Resu
         Some(order) => truth.best(order, &data.tokenizer, &data.val, pool)?,
         None => None,
     };
-    let approximation = best.as_ref().map(|best| best.nats / data.val.scored() as f64 - entropy);
+    let approximation = best.map(|best| best.nats / data.val.scored() as f64 - entropy);
     Ok(Some(Parts {
         entropy,
         approximation,

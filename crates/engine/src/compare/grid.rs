@@ -31,7 +31,6 @@ use crate::error::{Advice, Error, Result};
 /// More cells than this are a mistake.
 const MOST_CELLS: usize = 10_000;
 
-/// `[compare]`
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Section {
@@ -39,13 +38,11 @@ struct Section {
     jobs: Option<usize>,
 }
 
-/// A comparison, as it was asked for.
 #[derive(Debug)]
 pub(crate) struct Grid {
     /// The file's name without its ending.
     pub(crate) name: String,
     pub(crate) seeds: Vec<u64>,
-    /// How many cells at a time, if that was said.
     pub(crate) jobs: Option<usize>,
     pub(crate) variants: Vec<Variant>,
 }
@@ -54,7 +51,6 @@ pub(crate) struct Grid {
 #[derive(Debug, Clone)]
 pub(crate) struct Variant {
     pub(crate) name: String,
-    /// The name of the variant that it is compared with.
     pub(crate) against: Option<String>,
     /// Where it is from, and what stands there.
     file: PathBuf,
@@ -66,9 +62,6 @@ pub(crate) struct Variant {
 
 impl Grid {
     /// Reads the file and applies the command line.
-    ///
-    /// # Errors
-    /// What is wrong with the file, in words that name the variant.
     pub(crate) fn load(arguments: &Options) -> Result<Self> {
         let path = &arguments.config;
         let shown = path.display();
@@ -154,9 +147,6 @@ impl Grid {
 
 impl Variant {
     /// The config of one cell, checked. A model that is counted has no use for a seed, and all seeds give the same.
-    ///
-    /// # Errors
-    /// What is wrong with the settings.
     pub(crate) fn cell(&self, seed: u64) -> Result<Loaded> {
         let named = |failure: Error, line: Option<usize>| {
             let line = line.map_or_else(String::new, |line| format!(":{line}"));

@@ -17,7 +17,6 @@ use crate::sampling::ranking;
 pub const BLOCKS: usize = 64;
 /// At most so many log-probabilities are kept for fitting a temperature (256 MiB of f32).
 const MOST_KEPT: usize = 1 << 26;
-/// Bars of the histogram of entropies.
 const ENTROPY_BARS: usize = 24;
 /// Tokens of the passage that a report colours.
 const PASSAGE: usize = 700;

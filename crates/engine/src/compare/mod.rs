@@ -240,12 +240,11 @@ fn plan(grid: &Grid, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Cell>, Vec<T
     Ok((cells, texts))
 }
 
-/// Makes a cell, and tells of it.
 fn make(cell: &Cell, texts: &[Text], grid: &Grid, root: &Path, ctx: &Context<'_>) -> Result<Finished> {
     let began = std::time::Instant::now();
     let name = &grid.variants[cell.variant].name;
     let finished = cell
-        .make(root, &texts[cell.text], &ctx.another())
+        .make(root, &texts[cell.text], &Context::new(ctx.pool, ctx.events, ctx.control))
         .map_err(|failure| failure.within(format_args!("\"{name}\", seed {}", cell.seed)))?;
     ctx.tell(&Event::CellMade(CellMade {
         name: name.clone(),

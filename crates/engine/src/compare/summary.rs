@@ -233,7 +233,6 @@ pub fn differences(rows: &[Row]) -> Vec<Difference> {
     all
 }
 
-/// A row for programs.
 pub(super) fn row_json(row: &Row) -> Value {
     let truth = |number: fn(&super::measure::AgainstTruth) -> Option<f64>| {
         row.measured(|measure| number(measure.truth.as_ref()?))
@@ -279,7 +278,6 @@ pub(super) fn row_json(row: &Row) -> Value {
     value
 }
 
-/// A difference for programs.
 pub(super) fn difference_json(difference: &Difference) -> Value {
     json!({
         "name": difference.name, "against": difference.against,

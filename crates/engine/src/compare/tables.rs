@@ -32,7 +32,6 @@ pub struct Table {
     pub rows: Vec<Vec<Cell>>,
 }
 
-/// A column: its heading, and what it shows of a row.
 type Column<T> = (&'static str, fn(&T) -> Cell);
 
 impl Table {

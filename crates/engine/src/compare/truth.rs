@@ -2,7 +2,7 @@
 //! models could do.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
@@ -31,11 +31,11 @@ pub struct Truth {
     name: String,
     markov_order: Option<usize>,
     /// By order: ln q* of each token.
-    best: Mutex<BTreeMap<usize, Option<Arc<Best>>>>,
+    best: Mutex<BTreeMap<usize, Option<Best>>>,
 }
 
 /// How well the best member of a family does on the validation text.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Best {
     /// Σ −ln q*(w).
     pub nats: f64,
@@ -102,21 +102,21 @@ impl Truth {
         tokenizer: &Tokenizer,
         val: &TokenText,
         pool: &Pool,
-    ) -> Result<Option<Arc<Best>>> {
+    ) -> Result<Option<Best>> {
         // Held while it is counted: whoever asks for the same waits instead of counting again.
         let mut known = self.best.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(best) = known.get(&order) {
-            return Ok(best.clone());
+            return Ok(*best);
         }
         let best = if self.markov_order.is_some_and(|back| order > back) {
             let nats = (0..val.ids.len()).map(|index| self.nats(index, val.ids[index])).sum();
-            Some(Arc::new(Best { nats, uncertainty: 0.0 }))
+            Some(Best { nats, uncertainty: 0.0 })
         } else if (1..=HIGHEST_ORDER).contains(&order) {
-            self.count(order, tokenizer, val, pool)?.map(Arc::new)
+            self.count(order, tokenizer, val, pool)?
         } else {
             None
         };
-        known.insert(order, best.clone());
+        known.insert(order, best);
         Ok(best)
     }
 

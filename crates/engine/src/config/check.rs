@@ -35,7 +35,6 @@ pub fn texts(loaded: &Loaded, key: &str) -> Result<()> {
         .hint(format!("paths start from the folder that the command runs in, {here}")))
 }
 
-/// `value` must lie in `range`.
 fn within<T: PartialOrd + std::fmt::Display>(
     loaded: &Loaded,
     section: &str,
@@ -56,7 +55,6 @@ fn at_most(checked: Result<()>, most: &str) -> Result<()> {
     checked.map_err(|failure| failure.hint(format!("it can be as large as {most} at most")))
 }
 
-/// `value` must be one of `known`.
 fn one_of(loaded: &Loaded, section: &str, key: &str, value: &str, known: &[&str]) -> Result<()> {
     if known.contains(&value) {
         return Ok(());

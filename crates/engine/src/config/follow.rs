@@ -4,13 +4,12 @@ use surprisal_model::neural::PositionKind;
 use toml::{Table, Value};
 
 use super::Config;
-use super::keys::{Override, convert, insert};
+use super::keys::{self, Override, convert, insert};
 use crate::error::{Error, Result};
 
 /// How long to train is one decision with three spellings.
 pub const LENGTHS: [&str; 3] = ["epochs", "steps", "budget"];
 
-/// Whether something gives way.
 type When = fn(&Config) -> bool;
 
 /// The model that is counted cannot be.
@@ -53,8 +52,7 @@ const AT_MOST: [(&str, &str); 6] = [
     ("optim.lr", "optim.min_lr"),
 ];
 
-/// The keys of a config.
-fn keys(config: &Config) -> Result<Table> {
+fn table_of(config: &Config) -> Result<Table> {
     Table::try_from(config).map_err(|error| Error::usage(error.to_string()))
 }
 
@@ -78,7 +76,7 @@ pub(super) fn follow(
     table: &mut Table,
     overrides: &[Override],
 ) -> Result<(Config, Vec<String>)> {
-    let said = |name: &str| overrides.iter().rev().find(|set| set.key() == name).map(|set| set.said.clone());
+    let said = |name: &str| keys::said(overrides, name);
     let lengths: Vec<String> = LENGTHS.iter().filter_map(|key| said(&format!("train.{key}"))).collect();
     if let [first, second, ..] = lengths.as_slice() {
         return Err(Error::usage(format!("{first} and {second} cannot both say how long to train"))
@@ -86,7 +84,7 @@ pub(super) fn follow(
     }
     let mut notices = Vec::new();
     let mut config = convert(table)?;
-    let defaults = keys(&Config::default())?;
+    let defaults = table_of(&Config::default())?;
     for (by, names, when) in GIVES_WAY {
         let Some(by) = said(by).filter(|_| when(&config)) else { continue };
         for name in names.iter().filter(|name| said(name).is_none()) {
@@ -106,10 +104,10 @@ pub(super) fn follow(
             notices.push(format!("eval.stride = {stride} follows {by}; it was {old}"));
         }
     }
-    let before = keys(&of_file)?;
+    let before = table_of(&of_file)?;
     for (most, name) in AT_MOST {
         let rank = |name| if said(name).is_some() { 2 } else { u8::from(get(file, name).is_some()) };
-        let now = keys(&config)?;
+        let now = table_of(&config)?;
         let (Some(limit), Some(value)) = (number(&now, most), number(&now, name)) else { continue };
         if rank(most) <= rank(name) || value <= limit {
             continue;

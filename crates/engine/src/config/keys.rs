@@ -6,7 +6,6 @@ use super::Config;
 use super::words::{self, short};
 use crate::error::Result;
 
-/// The config that has these keys.
 pub(super) fn convert(table: &Table) -> Result<Config> {
     table.clone().try_into().map_err(|error| words::of_keys(table, &error))
 }
@@ -30,6 +29,11 @@ impl Override {
     pub fn key(&self) -> &str {
         self.set.split('=').next().unwrap_or_default().trim()
     }
+}
+
+/// The last of `overrides` that is of `section.key`, as it was said.
+pub(super) fn said(overrides: &[Override], name: &str) -> Option<String> {
+    overrides.iter().rev().find(|set| set.key() == name).map(|set| set.said.clone())
 }
 
 impl<T: AsRef<str>> From<T> for Override {

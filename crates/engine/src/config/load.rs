@@ -7,7 +7,7 @@ use toml::Table;
 
 use super::Config;
 use super::follow::follow;
-use super::keys::{Override, insert};
+use super::keys::{self, Override, insert};
 use super::words::{self, explain, line_of_key};
 use crate::error::{Advice, Error, Result};
 
@@ -32,20 +32,11 @@ pub struct Loaded {
 impl Loaded {
     /// The override of `section.key`, as it was typed, if there is one.
     pub(crate) fn said(&self, name: &str) -> Option<String> {
-        self.overrides.iter().rev().find(|set| set.key() == name).map(|set| set.said.clone())
+        keys::said(&self.overrides, name)
     }
 
-    /// Where `section.key`, or that entry of its list, was set: `file:line`, the override, or nowhere (a default).
-    fn place(&self, section: &str, key: &str, entry: Option<usize>) -> Option<String> {
-        self.said(&format!("{section}.{key}")).or_else(|| {
-            let path = self.path.as_ref()?;
-            let line = line_of_key(&self.text, section, key, entry)?;
-            Some(format!("{}:{line}", path.display()))
-        })
-    }
-
-    /// A complaint about `section.key`, with its place.
-    pub fn complain(&self, section: &str, key: &str, message: impl AsRef<str>) -> Error {
+    /// A complaint about `section.key`, with its place: `file:line`, the override, or none (a default).
+    pub(crate) fn complain(&self, section: &str, key: &str, message: impl AsRef<str>) -> Error {
         self.complain_of_entry(section, key, None, message.as_ref())
     }
 
@@ -57,9 +48,14 @@ impl Loaded {
         entry: Option<usize>,
         message: &str,
     ) -> Error {
-        match self.place(section, key, entry) {
-            Some(place) => Error::usage(format!("{place}: {section}.{key} {message}")),
-            None => Error::usage(format!("{section}.{key} {message}")),
+        let line = || {
+            let line = line_of_key(&self.text, section, key, entry)?;
+            Some(format!("{}:{line}", self.path.as_ref()?.display()))
+        };
+        let complaint = Error::usage(format!("{section}.{key} {message}"));
+        match self.said(&format!("{section}.{key}")).or_else(line) {
+            Some(place) => complaint.within(place),
+            None => complaint,
         }
     }
 }
@@ -116,9 +112,6 @@ pub(crate) fn of_table(file: &Table, overrides: &[Override]) -> Result<Loaded> {
 }
 
 /// The text of a config.
-///
-/// # Errors
-/// A file that cannot be read, or is too large to be a config.
 pub(crate) fn read(path: &Path) -> Result<String> {
     let shown = path.display();
     let metadata = std::fs::metadata(path).map_err(|error| {

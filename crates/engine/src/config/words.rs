@@ -30,10 +30,8 @@ const OTHER_NAMES: [(&str, &str, &str); 21] = [
     ("eval", "every_steps", "eval_interval eval_steps"),
 ];
 
-/// A key of a config: its section and its name.
 type Key = (String, String);
 
-/// Every key that there is.
 fn keys() -> Vec<Key> {
     let sections = toml::Table::try_from(Config::default()).unwrap_or_default();
     let known = |section: &String| {
@@ -219,7 +217,6 @@ fn mistyped(line: &str) -> Option<(&'static str, String)> {
     (is_whole || !value.starts_with(['"', '\'', '[', '{'])).then(|| (what, format!("{key} = {right}")))
 }
 
-/// The 1-based line of a byte offset.
 pub(super) fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
 }

@@ -22,7 +22,6 @@ pub(crate) fn flag(values: usize, weight: f64, gradient: f64, update: f64) -> Op
     }
 }
 
-/// ‖x‖ in f64.
 pub(crate) fn norm(values: &[f32]) -> f64 {
     values.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
 }

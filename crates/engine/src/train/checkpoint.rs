@@ -23,7 +23,6 @@ use crate::error::{Error, Result};
 use crate::identity::Identity;
 use crate::saved::read;
 
-/// What `state.json` holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
@@ -34,7 +33,6 @@ struct Kept {
     stale: usize,
     train_seconds: f64,
     tokens: u64,
-    /// How long metrics.jsonl was.
     metrics: u64,
     #[serde(default)]
     spikes: Spikes,
@@ -46,7 +44,6 @@ struct Kept {
     model: Option<NeuralConfig>,
 }
 
-/// Saves a run now and then.
 pub(crate) struct Saver<'a> {
     folder: &'a RunWriter,
     settings: &'a config::Checkpoint,
@@ -55,7 +52,6 @@ pub(crate) struct Saver<'a> {
     saved_step: Option<usize>,
 }
 
-/// How soon the first checkpoint can come.
 const SOON: Duration = Duration::from_secs(5);
 
 impl<'a> Saver<'a> {
@@ -130,7 +126,6 @@ fn kept(checkpoint: &Checkpoint) -> Result<Kept> {
         .map_err(|error| Error::failed(format!("{}/state.json: {error}", checkpoint.path.display())))
 }
 
-/// Puts `state` where the run was.
 pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
     let kept = kept(checkpoint)?;
     let neural = &state.lm.neural;
@@ -183,7 +178,6 @@ fn take(tensors: &mut BTreeMap<String, Tensor>, prefix: &str, parameter: &Parame
     Ok(tensor.ok_or_else(missing)?.flatten_all()?.to_vec1::<f32>()?)
 }
 
-/// The weights of every parameter.
 fn unpack_weights(neural: &Neural, checkpoint: &Checkpoint, part: &str) -> Result<Vec<Vec<f32>>> {
     let mut tensors = read(checkpoint, part)?;
     neural.parameters().iter().map(|parameter| take(&mut tensors, "", parameter)).collect()

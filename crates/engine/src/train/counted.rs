@@ -30,7 +30,6 @@ pub(super) fn baselines(data: &Prepared, pool: &Pool, record: &mut Record<'_>) -
     Ok(())
 }
 
-/// Counts, saves and evaluates the model that the config asks for.
 pub(super) fn train(
     config: &Config,
     data: &Prepared,

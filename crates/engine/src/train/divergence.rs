@@ -25,30 +25,20 @@ pub(crate) struct Update {
 }
 
 impl Update {
-    /// The failure that says so.
     pub(crate) fn failure(self) -> Error {
         let Self { done, objective, norm, lr } = self;
-        Error {
-            kind: Kind::Diverged,
-            message: format!(
-                "training diverged at step {}: objective {objective} nats a token, gradient norm {norm}, learning rate \
-                 {lr:.3e}{}",
-                done + 1,
-                // The loss was a number; what it led to is none.
-                if objective.is_finite() && norm.is_finite() {
-                    ", and then a model that gives no numbers"
-                } else {
-                    ""
-                }
-            ),
-            advice: None,
-        }
+        // The loss was a number; what it led to is none.
+        let is_number = objective.is_finite() && norm.is_finite();
+        let then = if is_number { ", and then a model that gives no numbers" } else { "" };
+        let message = format!(
+            "training diverged at step {}: objective {objective} nats a token, gradient norm {norm}, learning rate \
+             {lr:.3e}{then}",
+            done + 1
+        );
+        Error { kind: Kind::Diverged, ..Error::failed(message) }
     }
 
     /// Writes the batches of this update, as tokens and as text, beside the run's other files.
-    ///
-    /// # Errors
-    /// A file that cannot be written.
     pub(crate) fn keep(self, batches: &[Batch], tokenizer: &Tokenizer, folder: &RunWriter) -> Result<()> {
         let mut rows = Vec::new();
         for batch in batches {
@@ -71,9 +61,6 @@ impl Update {
 ///
 /// The parameters are those from before the update that failed. They are saved only where no earlier checkpoint is, which
 /// would be further from what went wrong, and only if they give numbers, or there are better ones to be saved with them.
-///
-/// # Errors
-/// A file that cannot be written.
 pub(crate) fn last_good(
     state: &State,
     saver: &mut Saver,

@@ -19,7 +19,6 @@ impl Length {
         Self::Steps((whole + part).max(1))
     }
 
-    /// How far the run is, from 0 to 1.
     pub(crate) fn progress(self, step: usize, train_seconds: f64) -> f64 {
         match self {
             Self::Steps(steps) => step as f64 / steps as f64,
@@ -42,7 +41,6 @@ impl Length {
 /// less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Rows a batch.
     pub(crate) rows: usize,
     /// Tokens a row at most: rows of the text are cut into halves, quarters, … so that none is wasted.
     pub(crate) cols: usize,
@@ -86,7 +84,6 @@ pub(crate) fn updates(batches: &Batches, train: &config::Train, epoch: u64, step
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Position {
     pub(crate) epoch: u64,
-    /// Rows done in this epoch.
     pub(crate) row: usize,
 }
 

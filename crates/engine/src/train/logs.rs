@@ -12,7 +12,6 @@ use surprisal_store::read::regular_text;
 use crate::error::{Error, Result};
 use crate::events::{Event, Events, RunId, RunSummary};
 
-/// The folder of the event files in a run's.
 pub(crate) const FOLDER: &str = "tensorboard";
 
 /// Tag and place in the event.
@@ -32,7 +31,6 @@ const SCALARS: [(&str, &str); 8] = [
 #[derive(Debug, Default)]
 pub struct TensorBoard(Mutex<Option<Log>>);
 
-/// The run that is followed.
 #[derive(Debug)]
 struct Log {
     run: RunId,

@@ -18,6 +18,7 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 use surprisal_model::LanguageModel;
+use surprisal_model::neural::NeuralConfig;
 use surprisal_model::ngram::Counts;
 use surprisal_store::Error as StoreError;
 use surprisal_store::checkpoint::Checkpoint;
@@ -66,7 +67,7 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let follows = fit_length(&mut request.settings, &data)?;
     let loaded = &request.settings;
     ctx.notes(&[loaded.notices.as_slice(), &follows].concat())?;
-    let plan = Plan::of(&loaded.config, &data)?;
+    let neural = check(&loaded.config, &data)?;
     let (folder, checkpoint) = match &request.out {
         Some(out) if request.resume => {
             let folder = RunWriter::resume(out)?;
@@ -75,19 +76,12 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
         }
         _ => (open_folder(&request)?, None),
     };
-    let outcome = {
-        let (data, folder, from) = (&data, &folder, checkpoint.as_ref());
-        identified(loaded, data, from).and_then(|(text, identity)| {
-            if request.resume && from.is_none() {
-                runs::refuse_whole(folder.root(), &identity)?;
-            }
-            let (config, audit) = (&loaded.config, request.audit);
-            Run { config, text, identity, data, folder, ctx, audit, started }.train(plan, from)
-        })
-    };
-    match outcome {
+    let Request { resume, audit, .. } = request;
+    let from = checkpoint.as_ref();
+    let run = Run { loaded, data: &data, folder: &folder, from, ctx, resume, audit, started };
+    match run.train(neural) {
         // Nothing that was worth keeping yet: leave no debris. After a divergence the batch is.
-        Err(failure) if !request.resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
+        Err(failure) if !resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
             // Not there, most often; what cannot be removed is in the way of no later run.
             drop(std::fs::remove_dir_all(folder.root().join(logs::FOLDER)));
             folder.abandon()?;
@@ -108,7 +102,6 @@ pub fn own_settings(root: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// Whether the run can be written where it is to be.
 fn check_place(request: &Request) -> Result<()> {
     let data = &request.settings.config.data;
     let inputs = [&data.train[..], &data.val].concat();
@@ -126,14 +119,11 @@ fn check_place(request: &Request) -> Result<()> {
 
 /// Trains what `loaded` says into `out`, which is created, or gone on with where it is there: one cell of a comparison,
 /// the same to the bit as the same config run alone.
-///
-/// # Errors
-/// As [`train`]'s.
 pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Prepared, ctx: &Context<'_>) -> Result<()> {
     if runs::done(out).is_some() {
         return Ok(());
     }
-    let plan = Plan::of(&loaded.config, data)?;
+    let neural = check(&loaded.config, data)?;
     let (folder, checkpoint) = if RunFolder::open(out).is_ok() {
         let folder = RunWriter::resume(out)?;
         let checkpoint = saved::newest(&folder, ctx)?;
@@ -141,20 +131,8 @@ pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Prepared, ctx: &Con
     } else {
         (RunWriter::create(out)?, None)
     };
-    let (config, folder, from) = (&loaded.config, &folder, checkpoint.as_ref());
-    let (text, identity) = identified(loaded, data, from)?;
-    let started = std::time::Instant::now();
-    Run { config, text, identity, data, folder, ctx, audit: 0, started }.train(plan, from).map(drop)
-}
-
-/// What config.toml holds, or is to hold, and whose run that makes it.
-fn identified(loaded: &Loaded, data: &Prepared, from: Option<&Checkpoint>) -> Result<(String, Identity)> {
-    let text = match from {
-        Some(_) => loaded.text.clone(),
-        None => config::resolved(&loaded.config)?,
-    };
-    let identity = Identity::of(&text, &data.tokenizer, &data.train, &data.val)?;
-    Ok((text, identity))
+    let (folder, from, started) = (&folder, checkpoint.as_ref(), std::time::Instant::now());
+    Run { loaded, data, folder, from, ctx, resume: false, audit: 0, started }.train(neural).map(drop)
 }
 
 /// About how much memory it takes to train what `config` says, in bytes.
@@ -170,9 +148,6 @@ pub(crate) fn memory(config: &Config, data: &Prepared) -> Result<u64> {
 
 /// Makes a warm-up that only the config asks for fit a length of the run that was said; gives what there is to say about
 /// what the run is too short for.
-///
-/// # Errors
-/// A text that is too short to train on.
 pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<String>> {
     let train = &loaded.config.train;
     let tokens = data.train.ids.len();
@@ -213,76 +188,68 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<Str
     Ok(notices)
 }
 
-/// What is to be trained, checked against the data and the machine's memory.
-enum Plan {
-    Counted,
-    Neural(surprisal_model::neural::NeuralConfig),
-}
-
-impl Plan {
-    fn of(config: &Config, data: &Prepared) -> Result<Self> {
-        let needed = memory(config, data)?;
-        if config.model.is_counted() {
-            let hint = "make the order (model.order) or the text (data.train_fraction) smaller";
-            crate::memory::check(needed, "counting this text", hint)?;
-            return Ok(Self::Counted);
-        }
-        let hint =
-            "make the model (n_layer, n_embd), the batch (batch_size, block_size) or the vocabulary smaller";
-        crate::memory::check(needed, &format!("training this {}", config.model.kind), hint)?;
-        let neural = crate::architecture::neural_config(config, data.tokenizer.vocab_size())?;
-        let train = &config.train;
-        let tokens = data.train.ids.len();
-        if data.train.unit == surprisal_text::Unit::Stream && tokens <= train.block_size {
-            return Err(Error::failed(format!(
-                "the training text has {}, too few for one window of block_size = {}",
-                many(tokens as u64, "token"),
-                train.block_size
-            ))
-            .hint("give more text, or set a smaller train.block_size"));
-        }
-        Ok(Self::Neural(neural))
+/// Checks what is to be trained against the data and the machine's memory; gives its shape, if it is not counted.
+fn check(config: &Config, data: &Prepared) -> Result<Option<NeuralConfig>> {
+    let needed = memory(config, data)?;
+    if config.model.is_counted() {
+        let hint = "make the order (model.order) or the text (data.train_fraction) smaller";
+        crate::memory::check(needed, "counting this text", hint)?;
+        return Ok(None);
     }
+    let hint =
+        "make the model (n_layer, n_embd), the batch (batch_size, block_size) or the vocabulary smaller";
+    crate::memory::check(needed, &format!("training this {}", config.model.kind), hint)?;
+    let neural = crate::architecture::neural_config(config, data.tokenizer.vocab_size())?;
+    let (tokens, block_size) = (data.train.ids.len(), config.train.block_size);
+    if data.train.unit == surprisal_text::Unit::Stream && tokens <= block_size {
+        return Err(Error::failed(format!(
+            "the training text has {}, too few for one window of block_size = {block_size}",
+            many(tokens as u64, "token")
+        ))
+        .hint("give more text, or set a smaller train.block_size"));
+    }
+    Ok(Some(neural))
 }
 
-/// What the parts of a run share.
 struct Run<'a> {
-    config: &'a Config,
-    /// What config.toml holds, or is to hold.
-    text: String,
-    identity: Identity,
+    loaded: &'a Loaded,
     data: &'a Prepared,
     folder: &'a RunWriter,
+    /// What it goes on from.
+    from: Option<&'a Checkpoint>,
     ctx: &'a Context<'a>,
+    /// Whether that was asked for: then a whole model of other settings or texts is not made again.
+    resume: bool,
     audit: usize,
     started: std::time::Instant,
 }
 
 impl Run<'_> {
-    /// The files that a run has from its first moment; a resumed run has them, and its record is cut back to where
-    /// the checkpoint was made.
-    fn begin(&self, from: Option<&Checkpoint>) -> Result<Record<'_>> {
+    fn train(&self, neural: Option<NeuralConfig>) -> Result<RunSummary> {
+        let Self { loaded, data, folder, from, ctx, .. } = *self;
+        let config = &loaded.config;
+        let text = match from {
+            Some(_) => loaded.text.clone(),
+            None => config::resolved(config)?,
+        };
+        let identity = Identity::of(&text, &data.tokenizer, &data.train, &data.val)?;
+        if self.resume && from.is_none() {
+            runs::refuse_whole(folder.root(), &identity)?;
+        }
+        // The files that a run has from its first moment; a resumed run has them, and its record is cut back to where the
+        // checkpoint was made.
         let offset = match from {
-            Some(checkpoint) => saved::metrics_offset(checkpoint, &self.identity)?,
+            Some(checkpoint) => saved::metrics_offset(checkpoint, &identity)?,
             None => {
-                let text = &self.text;
-                self.folder.write_config(&format!(
-                    "# The settings of this run, with every default filled in.\n\n{text}"
-                ))?;
-                self.folder.write_tokenizer(&self.data.tokenizer.to_json()?)?;
+                let heading = "# The settings of this run, with every default filled in.";
+                folder.write_config(&format!("{heading}\n\n{text}"))?;
+                folder.write_tokenizer(&data.tokenizer.to_json()?)?;
                 0
             }
         };
-        let mut record = Record::new(self.folder.open_metrics(offset)?, self.ctx);
-        let folder = self.folder.root().to_owned();
-        record.event(&Event::Opened { folder, resumed_at: from.map(|checkpoint| checkpoint.step) })?;
-        Ok(record)
-    }
-
-    /// Trains, saves, judges.
-    fn train(&self, plan: Plan, from: Option<&Checkpoint>) -> Result<RunSummary> {
-        let Self { config, data, folder, ctx, .. } = *self;
-        let mut record = self.begin(from)?;
+        let mut record = Record::new(folder.open_metrics(offset)?, ctx);
+        let (root, resumed_at) = (folder.root().to_owned(), from.map(|checkpoint| checkpoint.step));
+        record.event(&Event::Opened { folder: root, resumed_at })?;
         if from.is_none() {
             record.event(&Event::Started(Started {
                 version: env!("CARGO_PKG_VERSION"),
@@ -297,15 +264,15 @@ impl Run<'_> {
                     val: identity::text_hash(&data.val),
                 },
                 opening: data.opening()?,
-                identity: self.identity.clone(),
+                identity: identity.clone(),
                 source_entropy: data.source_nats.map(|nats| nats / data.val.scored() as f64),
             }))?;
             counted::baselines(data, ctx.pool, &mut record)?;
         }
-        let (model, mut summary): (Box<dyn LanguageModel>, RunSummary) = match plan {
-            Plan::Counted => counted::train(config, data, folder, ctx, &mut record)?,
-            Plan::Neural(neural_config) => {
-                let neural = weights::initialise(config, &neural_config)?;
+        let (model, mut summary): (Box<dyn LanguageModel>, RunSummary) = match neural {
+            None => counted::train(config, data, folder, ctx, &mut record)?,
+            Some(neural) => {
+                let neural = weights::initialise(config, &neural)?;
                 let mut trainer = neural::Trainer {
                     config,
                     data,
@@ -313,7 +280,7 @@ impl Run<'_> {
                     record: &mut record,
                     audit: self.audit,
                     folder,
-                    saver: checkpoint::Saver::new(folder, &config.checkpoint, &self.identity),
+                    saver: checkpoint::Saver::new(folder, &config.checkpoint, &identity),
                     last: None,
                     done: ctx.control.asked(),
                 };
@@ -329,7 +296,7 @@ impl Run<'_> {
 
     /// A short sample, so that a person sees what the numbers mean.
     fn sample(&self, model: &dyn LanguageModel, record: &mut Record<'_>) -> Result<()> {
-        let Self { config, data, ctx, .. } = *self;
+        let Self { loaded: Loaded { config, .. }, data, ctx, .. } = *self;
         if config.sample.tokens == 0 {
             return Ok(());
         }

@@ -35,7 +35,6 @@ mod report;
 /// How often a run that is paused looks whether it may go on.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Everything a training run works with.
 pub(crate) struct Trainer<'a, 'r> {
     pub(crate) config: &'a Config,
     pub(crate) data: &'a Prepared,
@@ -53,9 +52,6 @@ pub(crate) struct Trainer<'a, 'r> {
 
 impl Trainer<'_, '_> {
     /// Trains `neural` to the end and leaves the best weights in it.
-    ///
-    /// # Errors
-    /// Divergence (exit code 3), a failure of the tensor library, a file that cannot be written.
     pub(crate) fn run(
         &mut self,
         mut neural: Neural,
@@ -213,7 +209,6 @@ impl Trainer<'_, '_> {
         Err(failure)
     }
 
-    /// One update.
     fn step(
         &mut self,
         state: &mut State,
@@ -299,12 +294,10 @@ fn stopped(step: usize) -> Error {
     Error { kind: Kind::Stopped, message, advice: Some(advice) }
 }
 
-/// How many parts a batch is cut into.
 fn shards(config: &Config) -> usize {
     if let Shards::Fixed(shards) = config.train.shards { shards } else { 1 }
 }
 
-/// `train.precision`.
 pub(crate) fn precision(config: &Config) -> Precision {
     if config.train.precision == "bf16" { Precision::Bf16 } else { Precision::F32 }
 }

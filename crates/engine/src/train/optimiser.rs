@@ -16,7 +16,6 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::events::{Group, Groups};
 
-/// How one parameter is updated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
     AdamW,
@@ -42,7 +41,6 @@ pub(crate) struct Slot {
     pub(crate) m: Vec<f32>,
     /// Running mean of its square.
     pub(crate) v: Vec<f32>,
-    /// Running mean of the weights.
     pub(crate) average: Vec<f32>,
 }
 
@@ -52,13 +50,11 @@ impl Slot {
         [("m.", &self.m), ("v.", &self.v), ("average.", &self.average)]
     }
 
-    /// [`Self::state`] to be filled.
     pub(crate) fn state_mut(&mut self) -> [(&'static str, &mut Vec<f32>); 3] {
         [("m.", &mut self.m), ("v.", &mut self.v), ("average.", &mut self.average)]
     }
 }
 
-/// The optimiser and its state.
 #[derive(Debug)]
 pub(crate) struct Optimiser {
     settings: config::Optim,
@@ -67,13 +63,10 @@ pub(crate) struct Optimiser {
     pub(crate) slots: Vec<Slot>,
     /// The gradients of each shard; after [`Self::gather`], their sum is in the first that has any.
     pub(crate) gradients: Vec<Gradients>,
-    /// Updates done so far.
     pub(crate) step: usize,
 }
 
 impl Optimiser {
-    /// # Errors
-    /// A failure of the tensor library.
     pub(crate) fn new(
         neural: &Neural,
         settings: &config::Optim,
@@ -122,16 +115,12 @@ impl Optimiser {
         Ok(total.sqrt())
     }
 
-    /// The gathered gradient of parameter `i`.
     pub(crate) fn gradient(&self, i: usize) -> Option<Gradient<'_>> {
         self.gradients.iter().find_map(|shard| shard.get(i))
     }
 
     /// Clips to `grad_clip` by the global `norm` and updates every parameter in place. `lr` is the scheduled rate; Muon's own
     /// follows the same schedule.
-    ///
-    /// # Errors
-    /// A failure of the tensor library.
     pub(crate) fn update(&mut self, neural: &Neural, lr: f64, norm: f64, pool: &Pool) -> Result<()> {
         self.step += 1;
         let Self { settings, precision, slots, gradients, step } = self;
@@ -187,9 +176,6 @@ impl Optimiser {
     }
 
     /// Exchanges the weights with their running means, where there are any; a second call puts them back.
-    ///
-    /// # Errors
-    /// A failure of the tensor library.
     pub(crate) fn swap_average(&mut self, neural: &Neural) -> Result<()> {
         for (parameter, slot) in neural.parameters().iter().zip(&mut self.slots) {
             if !slot.average.is_empty() {
@@ -200,7 +186,6 @@ impl Optimiser {
     }
 }
 
-/// Which parameters are updated how.
 pub(crate) fn groups(neural: &Neural, settings: &config::Optim) -> Groups {
     let group = |which: &dyn Fn(&Parameter) -> bool| {
         let group = neural.parameters().iter().filter(|parameter| which(parameter));

@@ -7,8 +7,6 @@ use super::state::State;
 use crate::error::Result;
 use crate::events::{Context, Event};
 
-/// Where the events of a run go.
-#[derive(Debug)]
 pub(crate) struct Record<'a> {
     metrics: Metrics,
     ctx: &'a Context<'a>,
@@ -20,9 +18,6 @@ impl<'a> Record<'a> {
     }
 
     /// Appends one event, if it is for the record, and tells it.
-    ///
-    /// # Errors
-    /// When the file cannot be written to; a subscriber's.
     pub(crate) fn event(&mut self, event: &Event) -> Result<()> {
         if event.is_recorded() {
             // By way of a value, whose keys are in order.
@@ -37,9 +32,6 @@ impl<'a> Record<'a> {
     }
 
     /// Makes a checkpoint of `state`, which keeps how long the record is: its lines are made durable first.
-    ///
-    /// # Errors
-    /// As [`Self::event`].
     pub(crate) fn save(&mut self, state: &State, saver: &mut Saver<'_>) -> Result<()> {
         self.metrics.sync()?;
         if saver.save(state, self.metrics.offset())? {

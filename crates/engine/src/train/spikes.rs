@@ -29,13 +29,9 @@ impl Spikes {
         if factor > 0.0 && self.seen >= WARM && objective > factor * self.mean {
             self.in_a_row += 1;
             if self.in_a_row > MOST {
-                return Err(Error {
-                    kind: Kind::Diverged,
-                    message: format!(
-                        "{MOST} updates in a row were passed over as spikes (optim.skip_spikes)"
-                    ),
-                    advice: None,
-                });
+                let message =
+                    format!("{MOST} updates in a row were passed over as spikes (optim.skip_spikes)");
+                return Err(Error { kind: Kind::Diverged, ..Error::failed(message) });
             }
             return Ok(Some(self.mean));
         }

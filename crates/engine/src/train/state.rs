@@ -20,7 +20,6 @@ pub(crate) struct State {
     /// Evaluations since the best one.
     pub(crate) stale: usize,
     pub(crate) train_seconds: f64,
-    /// Tokens trained on.
     pub(crate) tokens: u64,
     pub(crate) spikes: Spikes,
 }
@@ -33,7 +32,6 @@ impl State {
     }
 }
 
-/// The best weights so far.
 pub(crate) struct Best {
     pub(crate) nats_per_token: f64,
     pub(crate) step: usize,

@@ -24,12 +24,10 @@ pub(crate) struct Sums {
     pub(crate) objective: f64,
     /// Σ −ln q of the true tokens, unsmoothed.
     pub(crate) nll: f64,
-    /// How many tokens.
     pub(crate) tokens: usize,
 }
 
 impl Sums {
-    /// Adds another part.
     pub(crate) fn add(&mut self, other: &Self) {
         self.objective += other.objective;
         self.nll += other.nll;
@@ -37,7 +35,6 @@ impl Sums {
     }
 }
 
-/// What the shards of an update share.
 pub(crate) struct Step<'a> {
     pub(crate) neural: &'a Neural,
     pub(crate) loss: &'a CrossEntropy,
@@ -53,9 +50,6 @@ pub(crate) struct Step<'a> {
 impl Step<'_> {
     /// The gradient of the mean objective over all tokens of `batches`, shard by shard in `gradients`, one each; they are
     /// to be summed in order.
-    ///
-    /// # Errors
-    /// A failure of the tensor library; a batch without targets.
     pub(crate) fn gradients(
         &self,
         batches: &[Batch],

@@ -24,9 +24,6 @@ pub(crate) enum SoftTargets {
 
 impl SoftTargets {
     /// The loss that `settings` ask for, and the targets that it cannot know by itself.
-    ///
-    /// # Errors
-    /// Settings that no loss has; a failure of the counted model.
     pub(crate) fn prepare(
         settings: &config::Loss,
         text: &TokenText,
@@ -69,9 +66,6 @@ impl SoftTargets {
     }
 
     /// `loss` for rows of `cols` tokens, with the targets that belong to them.
-    ///
-    /// # Errors
-    /// A failure of the counted model.
     pub(crate) fn of_rows(
         &self,
         loss: &CrossEntropy,

@@ -7,9 +7,6 @@ use crate::error::Result;
 use crate::streams::{Purpose, stream};
 
 /// A new model from the run's seed, or the one that the run is to start from.
-///
-/// # Errors
-/// Sizes that describe no model; one to start from that diverged.
 pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neural> {
     if let Some(path) = &config.model.init_from {
         let tensors = crate::architecture::start(config)?.tensors;
@@ -20,12 +17,10 @@ pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neura
     Ok(Neural::new(neural, &mut init, &candle_core::Device::Cpu)?)
 }
 
-/// A copy of every parameter.
 pub(crate) fn weights(neural: &Neural) -> Result<Vec<Vec<f32>>> {
     neural.parameters().iter().map(|parameter| Ok(parameter.read(<[f32]>::to_vec)?)).collect()
 }
 
-/// Writes a copy back.
 pub(crate) fn restore(neural: &Neural, weights: &[Vec<f32>]) -> Result<()> {
     for (parameter, values) in neural.parameters().iter().zip(weights) {
         parameter.update(|slice| slice.copy_from_slice(values))?;

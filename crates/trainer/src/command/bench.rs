@@ -8,7 +8,6 @@ use crate::failure::{Failure, Result};
 use crate::output::Output;
 use surprisal_engine::bench::{ngram, step as bench};
 
-/// Runs the command.
 pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
     if !(arguments.seconds.is_finite() && (0.0..=3600.0).contains(&arguments.seconds)) {
         return Err(Failure::usage(format!(

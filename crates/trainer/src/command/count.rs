@@ -72,7 +72,6 @@ fn check_use(how: &cli::Smooth, smoothing: Smoothing, files: &Files) -> Result<(
     Ok(())
 }
 
-/// Runs `surprisal count`.
 pub(crate) fn count(arguments: &cli::Count, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let (how, what) = (&arguments.how, &arguments.what);
     let (config, files) = plan(&arguments.out, what.order.unwrap_or(5), how)?;
@@ -103,7 +102,6 @@ pub(crate) fn count(arguments: &cli::Count, ctx: &Context<'_>, output: &Output) 
     write(counted, &files, &config, how.quantize, ctx, output)
 }
 
-/// Runs `surprisal merge`.
 pub(crate) fn merge(arguments: &cli::Merge, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let (how, what) = (&arguments.how, &arguments.what);
     let (config, files) = plan(&arguments.out, what.order.unwrap_or(MAX_ORDER), how)?;
@@ -127,7 +125,6 @@ pub(crate) fn merge(arguments: &cli::Merge, ctx: &Context<'_>, output: &Output) 
     write(merged, &files, &config, how.quantize, ctx, output)
 }
 
-/// Writes everything that is asked for.
 fn write(
     counted: Counted,
     files: &Files,

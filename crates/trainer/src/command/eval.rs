@@ -14,7 +14,6 @@ use surprisal_engine::data::{Prepared, note_unknown};
 use surprisal_engine::evaluate::{Evaluation, evaluate};
 use surprisal_engine::models;
 
-/// Runs the command.
 pub(crate) fn run(arguments: &cli::Eval, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let pool = ctx.pool;
     let mut loaded = pool.install(|| models::load(&arguments.model, ctx))?;
@@ -78,7 +77,6 @@ fn calibration_lines(calibration: &Calibrated) -> String {
     labelled(&lines, 26)
 }
 
-/// What a person reads.
 pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
     let mut lines = vec![
         ("text", name.to_owned()),

@@ -28,7 +28,6 @@ use surprisal_engine::sampling::ranking;
 const STARTS_UNIFORM: &str = "the first token has nothing before it, which this model was never trained to read: there every \
                               token is equally likely, as in `eval`";
 
-/// One token under one model.
 #[derive(Debug, Clone, Serialize)]
 struct Told {
     token: String,
@@ -44,14 +43,12 @@ struct Told {
     likeliest: Vec<Guess>,
 }
 
-/// What a model expected.
 #[derive(Debug, Clone, Serialize)]
 struct Guess {
     token: String,
     probability: f64,
 }
 
-/// A model's reading of the text.
 struct Reading {
     name: String,
     kind: String,
@@ -69,7 +66,6 @@ fn finite<S: serde::Serializer>(value: &f64, serializer: S) -> std::result::Resu
     value.is_finite().then_some(*value).serialize(serializer)
 }
 
-/// Runs the command.
 pub(crate) fn run(arguments: &cli::Explain, ctx: &Context<'_>, output: &Output) -> Result<()> {
     if arguments.text.is_empty() {
         return Err(
@@ -155,7 +151,6 @@ impl Text {
     }
 }
 
-/// A token as it is shown.
 fn label(token: &str, unknown: bool) -> String {
     if unknown { format!("{token} (unknown)") } else { token.to_owned() }
 }

@@ -20,7 +20,6 @@ use surprisal_engine::Context;
 use surprisal_engine::models;
 use surprisal_engine::outputs;
 
-/// Runs the command.
 pub(crate) fn run(arguments: &cli::Export, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let format = arguments.format.clone().unwrap_or_else(|| outputs::suffix(&arguments.out));
     if !matches!(format.as_str(), "arpa" | "ngram" | "hf") {

@@ -15,13 +15,13 @@ use crate::output::Output;
 use crate::wording::{bytes, duration, labelled, many, thousands};
 use surprisal_engine::Context;
 use surprisal_engine::kind::Kind;
-use surprisal_engine::models;
+use surprisal_engine::model::neural::Parameter;
+use surprisal_engine::model::ngram::Smoothing;
+use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::runs;
 
-/// Labels and what stands beside them.
 type Lines = Vec<(String, String)>;
 
-/// Runs the command.
 pub(crate) fn run(arguments: &cli::Inspect, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let path = &arguments.path;
     let kind = Kind::of(path)?;
@@ -99,22 +99,23 @@ fn model(path: &Path, kind: Kind, ctx: &Context<'_>, output: &Output) -> Result<
     let record = loaded.last_result();
     if output.json() {
         return output.event(&json!({
-            "event": "inspect", "kind": loaded.kind, "parameters": loaded.parameters,
+            "event": "inspect", "kind": loaded.kind, "parameters": loaded.model.parameters(),
             "vocab_size": loaded.model.vocab_size(), "tokenizer": loaded.tokenizer.kind().to_string(),
-            "details": loaded.details, "record": record, "is": kind.words().0,
+            "details": details(&loaded), "record": record, "is": kind.words().0,
             "state": state.map(|(name, _)| name), "weights": loaded.unfinished,
         }));
     }
     let mut lines = vec![("file".to_owned(), format!("{} is {}", path.display(), kind.words().0))];
+    let details = details(&loaded);
     let note = loaded.unfinished.map(|unfinished| unfinished.note);
     let state = note.or(state.map(|(_, words)| format!("this run {words}")));
     lines.extend(state.map(|state| ("state".to_owned(), state)));
     lines.extend([
         ("model".to_owned(), loaded.kind.clone()),
-        ("parameters".into(), thousands(loaded.parameters)),
+        ("parameters".into(), thousands(loaded.model.parameters())),
         tokens(&loaded.tokenizer),
     ]);
-    lines.extend(loaded.details);
+    lines.extend(details);
     if let Some(record) = &record {
         let number = |pointer: &str| record.pointer(pointer).and_then(Value::as_f64);
         if let (Some(nats), Some(perplexity)) = (number("/eval/nats_per_token"), number("/eval/perplexity")) {
@@ -129,6 +130,45 @@ fn model(path: &Path, kind: Kind, ctx: &Context<'_>, output: &Output) -> Result<
         }
     }
     show(&lines, output)
+}
+
+/// What there is to know of a model beside its size.
+fn details(loaded: &LoadedModel) -> BTreeMap<String, String> {
+    let mut details = BTreeMap::new();
+    if let Some(neural) = loaded.model.neural() {
+        details.insert("block size".into(), neural.config().block_size().to_string());
+        let shape = |parameter: &Parameter| format!("{:?}", parameter.var.dims());
+        details.extend(neural.parameters().iter().map(|p| (format!("  {}", p.name), shape(p))));
+    }
+    let Some(model) = loaded.model.ngram() else { return details };
+    let (settings, report) = (model.config(), model.report());
+    details.insert("order".into(), settings.order.to_string());
+    // A file of weights does not say how they came to be.
+    if settings.smoothing != Smoothing::Given {
+        details.insert("smoothing".into(), settings.smoothing.name().into());
+    }
+    details.extend(report.k.map(|k| ("k".into(), format!("{k:.6}"))));
+    for (index, order) in report.orders.iter().enumerate() {
+        let mut line = thousands(order.grams);
+        // What comes from another program's file was not counted here.
+        if order.counted > 0 {
+            let n = order.count_of_counts.map(thousands).join(" ");
+            line.push_str(&format!(" (counted 1, 2, 3, 4 times: {n})"));
+        }
+        if let Some([one, two, three]) = order.discounts {
+            line.push_str(&format!("; discounts {one:.4} {two:.4} {three:.4} by {}", order.from));
+        }
+        details.insert(format!("{}-grams", index + 1), line);
+    }
+    let tokenizer = &loaded.tokenizer;
+    let marks = [tokenizer.unk(), tokenizer.bos(), tokenizer.eos()].into_iter().flatten();
+    let marks: Vec<String> = marks.map(|id| tokenizer.token(id)).collect();
+    if !marks.is_empty() {
+        details.insert("marks".into(), marks.join(" "));
+    }
+    let notices = report.notices.iter().zip(1..);
+    details.extend(notices.map(|(notice, number)| (format!("note {number}"), notice.clone())));
+    details
 }
 
 fn text(path: &Path, kind: Kind, output: &Output) -> Result<()> {

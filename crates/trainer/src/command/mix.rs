@@ -83,7 +83,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Runs the command.
 pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let plan = Plan::of(arguments)?;
     check_texts(&arguments.heldout)?;

@@ -8,7 +8,6 @@ use surprisal_engine::generation::write;
 use surprisal_engine::models;
 use surprisal_engine::sampling::{Opening, Sampling};
 
-/// Runs the command.
 pub(crate) fn run(arguments: &cli::Sample, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let cli::Sample { temperature, top_k, top_p, seed, .. } = *arguments;
     let sampling = Sampling::new(temperature, top_k, top_p).map_err(|error| {

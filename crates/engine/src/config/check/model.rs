@@ -147,7 +147,6 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
     Ok(())
 }
 
-/// What a counted model can be.
 fn ngram(loaded: &Loaded) -> Result<()> {
     let model = &loaded.config.model;
     if let Some(smoothing) = &model.smoothing {

@@ -16,7 +16,6 @@ use crate::train::step::Sums;
 use crate::train::weights::weights;
 
 impl Trainer<'_, '_> {
-    /// Tells what is about to happen.
     pub(super) fn introduce(
         &mut self,
         neural: &Neural,
@@ -129,7 +128,6 @@ impl Trainer<'_, '_> {
         }))
     }
 
-    /// A little of what the model writes by now.
     pub(super) fn sample(&mut self, state: &State) -> Result<()> {
         let opening = self.data.opening()?;
         let step = state.optimiser.step;

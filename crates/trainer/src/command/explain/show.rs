@@ -4,7 +4,6 @@ use super::{Reading, label, quoted};
 use crate::wording::{number, one_line, visible};
 use surprisal_engine::compare::tables::perplexity_change;
 
-/// Columns of a strip of digits.
 const WIDTH: usize = 72;
 /// The length of a bar that stands for this many nats and more.
 const BAR: usize = 12;

@@ -6,20 +6,17 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::output::Output;
+use super::Output;
 
 /// How often a long phase says how far it is where no line can be redrawn.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The phases of one command.
-#[derive(Debug)]
-pub(crate) struct Phases {
+pub(super) struct Phases {
     started: Instant,
     phase: Mutex<Phase>,
     done: AtomicU64,
 }
 
-#[derive(Debug)]
 struct Phase {
     name: &'static str,
     /// How much there is to do; 0 where nobody can tell.
@@ -29,7 +26,7 @@ struct Phase {
 
 impl Phases {
     /// Nothing is shown before the first phase.
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let started = Instant::now();
         let phase = Mutex::new(Phase { name: "", whole: 0, said: started });
         Self { started, phase, done: AtomicU64::new(0) }
