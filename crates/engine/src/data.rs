@@ -9,7 +9,6 @@ use crate::config::{Config, cores};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event, Note, Texts};
 use crate::kind;
-use crate::sampling::Opening;
 use crate::wording::thousands;
 
 /// Texts ready to train on and to be judged by.
@@ -109,14 +108,6 @@ impl Prepared {
             ctx.note(Note::ValidationIsTraining)?;
         }
         Ok(Self { tokenizer, train: Arc::new(train), val, source_nats, corpus: Some(corpus) })
-    }
-
-    /// How a text that is written without a prompt starts.
-    ///
-    /// # Errors
-    /// Tokens that cannot be decoded.
-    pub fn opening(&self) -> Result<Opening> {
-        Opening::of(&self.tokenizer, Some(&self.train.ids))
     }
 }
 

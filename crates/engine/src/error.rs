@@ -97,15 +97,9 @@ pub enum Advice {
     GoOn,
 }
 
-impl From<&str> for Advice {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-}
-
-impl From<String> for Advice {
-    fn from(text: String) -> Self {
-        Self::Text(text)
+impl<T: Into<String>> From<T> for Advice {
+    fn from(text: T) -> Self {
+        Self::Text(text.into())
     }
 }
 

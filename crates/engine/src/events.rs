@@ -341,8 +341,16 @@ pub struct Planned {
     pub shards: usize,
     /// How many work.
     pub threads: usize,
-    /// Which parameters are updated how.
-    pub groups: Groups,
+    /// Decoupled decay of matrices and embeddings.
+    pub weight_decay: f64,
+    /// Coupled decay of the same.
+    pub l2: f64,
+    /// Matrices and embeddings.
+    pub decayed: Group,
+    /// The rest.
+    pub plain: Group,
+    /// Hidden matrices that Muon updates, where it does.
+    pub muon: Option<Group>,
     /// What is minimised.
     pub loss: crate::config::Loss,
     /// |V|.
@@ -363,21 +371,6 @@ pub enum Length {
     /// After so much training time. The learning rate then follows the clock, so such a run is not repeatable to the
     /// bit.
     Budget(Duration),
-}
-
-/// Which parameters are updated how.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Groups {
-    /// Decoupled decay of the first group.
-    pub weight_decay: f64,
-    /// Coupled decay of the first group.
-    pub l2: f64,
-    /// Matrices and embeddings.
-    pub decayed: Group,
-    /// The rest.
-    pub plain: Group,
-    /// Hidden matrices that Muon updates, where it does.
-    pub muon: Option<Group>,
 }
 
 /// Some of the parameters.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use serde_json::{Value, json};
+use serde_json::Value;
 use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_formats::{arpa, ngram};
 use surprisal_model::LanguageModel;
@@ -95,7 +95,8 @@ pub struct ScoredText {
     pub source_nats: Option<f64>,
 }
 
-fn save(folder: &RunWriter, tokenizer: &Tokenizer, config: Value, weights: Weights) -> Result<()> {
+/// Writes a model into the run.
+pub(crate) fn save(folder: &RunWriter, tokenizer: &Tokenizer, config: Value, weights: Weights) -> Result<()> {
     let stored = StoredModel { config, weights, tokenizer: tokenizer.to_json()? };
     Ok(stored.save(folder.model())?)
 }
@@ -107,16 +108,6 @@ pub(crate) fn save_neural(folder: &RunWriter, tokenizer: &Tokenizer, neural: &Ne
         .map(|parameter| (parameter.name.clone(), parameter.var.as_tensor().clone()))
         .collect();
     save(folder, tokenizer, serde_json::to_value(neural.config())?, Weights::Tensors(tensors))
-}
-
-pub(crate) fn save_uniform(folder: &RunWriter, tokenizer: &Tokenizer) -> Result<()> {
-    save(folder, tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(Vec::new()))
-}
-
-pub(crate) fn save_ngram(folder: &RunWriter, tokenizer: &Tokenizer, model: &NgramModel) -> Result<()> {
-    let mut config = serde_json::to_value(model.config())?;
-    config["kind"] = json!("ngram");
-    save(folder, tokenizer, config, Weights::Ngram(ngram::to_bytes(model, tokenizer)?))
 }
 
 /// Loads the model at `path` for use, as [`look`] does.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use surprisal_formats::weights::{ReadOptions, from_safetensors};
@@ -58,14 +59,15 @@ pub(crate) fn newest(folder: &RunFolder, ctx: &Context<'_>) -> Result<Option<Che
 /// # Errors
 /// A checkpoint that is of another run than `identity`.
 pub(crate) fn metrics_offset(checkpoint: &Checkpoint, identity: &Identity) -> Result<u64> {
-    let kept = kept(checkpoint)?;
+    let kept: Kept = state(checkpoint)?;
     if let Some(begun) = &kept.identity {
         identity.check(begun)?;
     }
     Ok(kept.metrics)
 }
 
-fn kept(checkpoint: &Checkpoint) -> Result<Kept> {
+/// What `state.json` says, or as much of it as `T` asks for.
+pub(crate) fn state<T: DeserializeOwned>(checkpoint: &Checkpoint) -> Result<T> {
     serde_json::from_slice(checkpoint.part("state.json")?)
         .map_err(|error| Error::failed(format!("{}/state.json: {error}", checkpoint.path.display())))
 }
@@ -78,7 +80,7 @@ pub(crate) fn model(
     vocab_size: usize,
     best: bool,
 ) -> Result<(Value, BTreeMap<String, Tensor>, Unfinished)> {
-    let kept = kept(checkpoint)?;
+    let kept: Kept = state(checkpoint)?;
     let (selects, averages) = (config.train.select == "best", config.optim.ema > 0.0);
     // Where weights are averaged, the averages are what was judged and kept.
     let fits = |step| if selects { best || step == kept.step } else { !averages && step == kept.step };

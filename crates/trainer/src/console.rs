@@ -3,8 +3,8 @@
 use surprisal_engine::config::Loss;
 use surprisal_engine::loss::information;
 use surprisal_engine::{
-    CellMade, Control, Event, Events, Group, Groups, Length, Note, Overfitting, ParameterAudit, Planned,
-    Result, RunId, RunSummary, Texts,
+    CellMade, Control, Event, Events, Group, Length, Note, Overfitting, ParameterAudit, Planned, Result,
+    RunId, RunSummary, Texts,
 };
 
 use crate::output::Output;
@@ -128,7 +128,7 @@ impl Output {
             many(planned.shards as u64, "shard"),
             many(planned.threads as u64, "thread"),
         ));
-        self.say(groups(&planned.groups));
+        self.say(groups(planned));
         if let Some(what) = objective(&planned.loss, planned.vocab_size) {
             self.say(what);
         }
@@ -191,15 +191,15 @@ fn introduction(texts: &Texts) -> String {
 }
 
 /// Which parameters are decayed, and which not; and who updates them.
-fn groups(groups: &Groups) -> String {
+fn groups(planned: &Planned) -> String {
     let count = |group: Group| format!("{}, {}", many(group.tensors, "tensor"), many(group.values, "value"));
-    let decayed = count(groups.decayed);
-    let mut line = format!("weight decay {} on matrices and embeddings ({decayed})", groups.weight_decay);
-    if groups.l2 > 0.0 {
-        line.push_str(&format!(", l2 {} on the same", groups.l2));
+    let decayed = count(planned.decayed);
+    let mut line = format!("weight decay {} on matrices and embeddings ({decayed})", planned.weight_decay);
+    if planned.l2 > 0.0 {
+        line.push_str(&format!(", l2 {} on the same", planned.l2));
     }
-    line.push_str(&format!(", none on the rest ({})", count(groups.plain)));
-    if let Some(muon) = groups.muon {
+    line.push_str(&format!(", none on the rest ({})", count(planned.plain)));
+    if let Some(muon) = planned.muon {
         line.push_str(&format!("; Muon on hidden matrices ({}), AdamW on the rest", count(muon)));
     }
     line

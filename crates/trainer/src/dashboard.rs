@@ -160,11 +160,15 @@ impl Dashboard {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn say(&mut self, line: &str) {
+    fn change(&self, act: impl FnOnce(&mut State)) {
         self.with(|screen| {
-            screen.state.say(line);
+            act(&mut screen.state);
             screen.draw();
         });
+    }
+
+    pub(crate) fn say(&mut self, line: &str) {
+        self.change(|state| state.say(line));
     }
 
     pub(crate) fn start(&mut self, length: u64, unit: &str) {
@@ -193,17 +197,11 @@ impl Dashboard {
     }
 
     pub(crate) fn evaluated(&mut self, evaluated: &Evaluated) {
-        self.with(|screen| {
-            screen.state.evaluated(evaluated);
-            screen.draw();
-        });
+        self.change(|state| state.evaluated(evaluated));
     }
 
     pub(crate) fn sample(&mut self, text: &str) {
-        self.with(|screen| {
-            screen.state.sample = visible(text).into_owned();
-            screen.draw();
-        });
+        self.change(|state| state.sample = visible(text).into_owned());
     }
 
     /// The lines that were said, for the screen that stays.

@@ -5,38 +5,24 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::{Value, json};
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, State};
 use surprisal_platform::threads::Pool;
 
 use crate::error::Result;
 
-/// |V| of the text.
-pub const VOCAB: usize = 10_000;
+const VOCAB: usize = 10_000;
 const TOKENS: usize = 1_000_000;
-/// Of the model.
-pub const ORDER: usize = 5;
+const ORDER: usize = 5;
 /// Contexts whose whole distribution is asked for.
 const CONTEXTS: usize = 20;
 
 /// What is timed, by name.
 pub const CASES: [&str; 5] = ["estimate", "batch", "point", "distribution", "distribution_by_points"];
 
-/// What came out.
-#[derive(Debug, Clone)]
-pub struct Measured {
-    /// Of [`CASES`].
-    pub name: &'static str,
-    /// N-grams of the model.
-    pub ngrams: u64,
-    /// Median of the runs.
-    pub median: Duration,
-    /// Words, tokens or contexts a run.
-    pub units: usize,
-}
-
 /// Times each of `wanted`, names of [`CASES`], for about `seconds`, at least three times after one that warms up; `tell` is given
-/// each as it is done.
+/// each as it is done, an object for programs; its `units` are words, tokens or contexts a run.
 ///
 /// # Errors
 /// The model's; `tell`'s.
@@ -44,7 +30,7 @@ pub fn measure(
     wanted: &[&'static str],
     threads: usize,
     seconds: f64,
-    mut tell: impl FnMut(&Measured) -> Result<()>,
+    mut tell: impl FnMut(Value) -> Result<()>,
 ) -> Result<()> {
     let pool = Pool::new(threads)?;
     let text = text();
@@ -96,7 +82,12 @@ pub fn measure(
                 (clock(seconds, all)?, contexts.len())
             }
         };
-        tell(&Measured { name, ngrams: model.parameters(), median, units })?;
+        let seconds = median.as_secs_f64();
+        tell(json!({
+            "event": "bench", "name": name, "vocab": VOCAB, "order": ORDER, "ngrams": model.parameters(),
+            "threads": threads, "median_ms": seconds * 1e3, "units": units,
+            "ns_per_unit": seconds * 1e9 / units as f64,
+        }))?;
     }
     Ok(())
 }

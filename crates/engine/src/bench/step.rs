@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use candle_core::Device;
+use rand::Rng;
+use serde_json::{Map, Value, json};
 use surprisal_kernels::matmul::{Matrix, MatrixMut, multiply_in};
 use surprisal_loss::CrossEntropy;
 use surprisal_model::neural::{Neural, NeuralConfig, TransformerConfig};
@@ -49,32 +51,13 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// What came out.
-#[derive(Debug, Clone)]
-pub struct Measured {
-    /// How often it was timed.
-    pub runs: usize,
-    /// Milliseconds.
-    pub median_ms: f64,
-    /// Milliseconds of the fastest.
-    pub best_ms: f64,
-    /// The pace.
-    pub tokens_per_s: f64,
-    /// Floating-point operations.
-    pub gflop_per_s: f64,
-    /// `gflop_per_s` over what both threads reach together in a product of 384³ in f32.
-    pub fraction_of_f32_peak: f64,
-    /// The most memory that the process has held so far, in bytes, where the system says so.
-    pub peak_bytes: Option<u64>,
-    /// Shares of the threads' time, of 1.
-    pub shares: Vec<(&'static str, f64)>,
-}
-
-/// Times `case` for about `seconds`, at least three steps after two that warm up.
+/// Times `case` for about `seconds`, at least three steps after two that warm up. Gives an object for programs: milliseconds and
+/// the pace; `gflop_per_s` over what the threads reach together in products of 384³ in f32; the most memory that the process has
+/// held so far; and shares of the threads' time, of 1.
 ///
 /// # Errors
 /// A failure of the tensor library.
-pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Measured> {
+pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let pool = Pool::new(threads)?;
     let mut init = stream(1, Purpose::Init);
     let neural = Neural::new(&NeuralConfig::Transformer(case.model.clone()), &mut init, &Device::Cpu)?;
@@ -114,34 +97,29 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Measured> {
     let parts = profile::stop();
     let total = before.elapsed().as_secs_f64() * threads as f64;
     let update_share = update_seconds / (times.len() + 2 + profiled) as f64 / median;
-    let mut shares: Vec<(&'static str, f64)> =
-        parts.into_iter().map(|(part, seconds)| (part.name(), seconds / total)).collect();
-    shares.push(("optimiser", update_share));
-    shares.push(("rest", 1.0 - shares.iter().map(|(_, share)| share).sum::<f64>()));
+    let mut shares: Map<String, Value> =
+        parts.into_iter().map(|(part, seconds)| (part.name().to_owned(), json!(seconds / total))).collect();
+    shares.insert("optimiser".into(), update_share.into());
+    let rest = 1.0 - shares.values().filter_map(Value::as_f64).sum::<f64>();
+    shares.insert("rest".into(), rest.into());
     let tokens = case.batch_size * case.model.block_size;
     let gflop_per_s = flop(&case.model, tokens) / median * 1e-9;
-    Ok(Measured {
-        runs: times.len(),
-        median_ms: 1e3 * median,
-        best_ms: 1e3 * times[0],
-        tokens_per_s: tokens as f64 / median,
-        gflop_per_s,
-        fraction_of_f32_peak: gflop_per_s / peak_gflop_per_s(&pool),
-        peak_bytes: surprisal_platform::memory::peak(),
-        shares,
-    })
+    Ok(json!({
+        "event": "bench", "name": case.name, "batch_size": case.batch_size, "block_size": case.model.block_size,
+        "n_layer": case.model.n_layer, "n_embd": case.model.n_embd, "threads": threads, "runs": times.len(),
+        "median_ms": 1e3 * median, "best_ms": 1e3 * times[0], "tokens_per_s": tokens as f64 / median,
+        "gflop_per_s": gflop_per_s, "fraction_of_f32_peak": gflop_per_s / peak_gflop_per_s(&pool),
+        "peak_bytes": surprisal_platform::memory::peak(), "fast": precision.is_fast(), "shares": shares,
+    }))
 }
 
 /// Random tokens, the same every time.
 fn batch(case: &Case) -> Batch {
     let (rows, cols) = (case.batch_size, case.model.block_size);
-    let mut state = 1u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) % case.model.vocab_size as u64) as u32
-    };
-    let inputs = (0..rows * cols).map(|_| next()).collect();
-    let targets = (0..rows * cols).map(|_| next()).collect();
+    let mut random = stream(1, Purpose::Sampling);
+    let mut tokens =
+        || (0..rows * cols).map(|_| random.random_range(0..case.model.vocab_size as u32)).collect::<Vec<_>>();
+    let (inputs, targets) = (tokens(), tokens());
     Batch { inputs, targets, rows, cols, targets_count: rows * cols }
 }
 

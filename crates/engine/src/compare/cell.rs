@@ -8,7 +8,7 @@ use surprisal_platform::threads::Pool;
 use surprisal_store::atomic;
 use surprisal_store::read::regular_text;
 
-use super::measure::{Measure, measure};
+use super::measure::{Calibrated, Measure, measure};
 use super::truth::Truth;
 use crate::config::{Config, Loaded};
 use crate::data::Prepared;
@@ -124,6 +124,11 @@ impl Finished {
         self.number("/eval/nats_per_token")
     }
 
+    /// Whether its probabilities mean what they say.
+    pub fn calibration(&self) -> Option<&Calibrated> {
+        self.measure.as_ref()?.calibration.as_ref()
+    }
+
     /// Tokens held impossible.
     pub fn impossible(&self) -> u64 {
         self.result.pointer("/eval/zero_probability").and_then(Value::as_u64).unwrap_or(0)
@@ -217,8 +222,7 @@ fn order(config: &Config) -> Option<usize> {
 fn parts(finished: &Finished, config: &Config, text: &Text, pool: &Pool) -> Result<Option<Parts>> {
     let (Some(truth), Some(nats)) = (&text.truth, finished.nats()) else { return Ok(None) };
     let Some(entropy) = finished.number("/eval/source_entropy") else { return Ok(None) };
-    let calibration = finished.measure.as_ref().and_then(|measure| measure.calibration.as_ref());
-    let Some(saved) = calibration.and_then(|c| c.scaled.as_ref()?.saved) else { return Ok(None) };
+    let Some(saved) = finished.calibration().and_then(|c| c.scaled.as_ref()?.saved) else { return Ok(None) };
     let data = &text.data;
     let best = match order(config) {
         Some(order) => truth.best(order, &data.tokenizer, &data.val, pool)?,

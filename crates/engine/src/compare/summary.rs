@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cell::{Finished, JudgedBy};
-use super::measure::{BLOCKS, Measure};
+use super::measure::{BLOCKS, Calibrated, Measure, Scaled};
 use super::statistics::{Mean, holm};
 
 /// Differences are called real below this chance of seeing them, or larger ones, where there are none.
@@ -39,24 +39,14 @@ impl Row {
         self.mean(|cell| number(cell.measure.as_ref()?))
     }
 
-    /// Expected calibration error.
-    pub fn ece(&self) -> Option<Mean> {
-        self.measured(ece)
+    /// The mean of a number of their calibration.
+    pub fn calibrated(&self, number: fn(&Calibrated) -> f64) -> Option<Mean> {
+        self.mean(|cell| Some(number(cell.calibration()?)))
     }
 
-    /// Expected calibration error after a temperature.
-    pub fn ece_scaled(&self) -> Option<Mean> {
-        self.measured(|measure| Some(measure.calibration.as_ref()?.scaled.as_ref()?.gaps.ece))
-    }
-
-    /// What logits are divided by.
-    pub fn temperature(&self) -> Option<Mean> {
-        self.measured(|measure| Some(measure.calibration.as_ref()?.scaled.as_ref()?.temperature))
-    }
-
-    /// Mean squared error of the probabilities.
-    pub fn brier(&self) -> Option<Mean> {
-        self.measured(|measure| Some(measure.calibration.as_ref()?.gaps.brier))
+    /// The mean of a number of their calibration with a temperature.
+    pub fn scaled(&self, number: fn(&Scaled) -> f64) -> Option<Mean> {
+        self.mean(|cell| Some(number(cell.calibration()?.scaled.as_ref()?)))
     }
 
     /// The mean number of impossible tokens, and of how many.
@@ -75,10 +65,6 @@ impl Row {
     pub fn diverged(&self) -> usize {
         self.cells.iter().filter(|cell| cell.diverged.is_some()).count()
     }
-}
-
-fn ece(measure: &Measure) -> Option<f64> {
-    Some(measure.calibration.as_ref()?.gaps.ece)
 }
 
 /// Why a token of one variant is no token of the other.
@@ -157,9 +143,9 @@ impl Difference {
             seeds: paired(&Finished::nats),
             text: blocks.and_then(|blocks| Mean::of(&blocks)),
             p: None,
-            ece: paired(&|cell| ece(cell.measure.as_ref()?)),
+            ece: paired(&|cell| Some(cell.calibration()?.gaps.ece)),
             ece_p: None,
-            brier: paired(&|cell| Some(cell.measure.as_ref()?.calibration.as_ref()?.gaps.brier)),
+            brier: paired(&|cell| Some(cell.calibration()?.gaps.brier)),
         }
     }
 
@@ -249,12 +235,12 @@ pub(super) fn row_json(row: &Row) -> Value {
         "bits_per_byte": row.number("/eval/bits_per_byte"),
         "zero_probability": row.number("/eval/zero_probability"),
         "tokens": row.number("/eval/tokens").map(|mean| mean.value),
-        "ece": row.ece(),
-        "ece_after_temperature": row.ece_scaled(),
-        "temperature": row.temperature(),
-        "brier": row.brier(),
-        "brier_after_temperature": row.measured(|m| Some(m.calibration.as_ref()?.scaled.as_ref()?.gaps.brier)),
-        "accuracy": row.measured(|m| Some(m.calibration.as_ref()?.accuracy)),
+        "ece": row.calibrated(|c| c.gaps.ece),
+        "ece_after_temperature": row.scaled(|scaled| scaled.gaps.ece),
+        "temperature": row.scaled(|scaled| scaled.temperature),
+        "brier": row.calibrated(|c| c.gaps.brier),
+        "brier_after_temperature": row.scaled(|scaled| scaled.gaps.brier),
+        "accuracy": row.calibrated(|c| c.accuracy),
         "entropy_of_predictions": row.measured(|m| Some(m.entropy)),
         "parameters": row.number("/parameters").map(|mean| mean.value),
         "train_seconds": row.number("/train_seconds"),

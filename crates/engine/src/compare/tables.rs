@@ -92,10 +92,10 @@ pub fn variants(rows: &[Row]) -> Table {
         }));
     }
     columns.extend::<[Column<Row>; 6]>([
-        ("ECE %", |row| interval(percent(row.ece()), 2, "–")),
-        ("ECE % after T", |row| interval(percent(row.ece_scaled()), 2, "–")),
-        ("T", |row| fixed(row.temperature(), 3, "–")),
-        ("Brier", |row| interval(row.brier(), 4, "–")),
+        ("ECE %", |row| interval(percent(row.calibrated(|c| c.gaps.ece)), 2, "–")),
+        ("ECE % after T", |row| interval(percent(row.scaled(|scaled| scaled.gaps.ece)), 2, "–")),
+        ("T", |row| fixed(row.scaled(|scaled| scaled.temperature), 3, "–")),
+        ("Brier", |row| interval(row.calibrated(|c| c.gaps.brier), 4, "–")),
         ("parameters", |row| mean(row.number("/parameters"), "–", |value| thousands(value.round() as u64))),
         ("training", |row| mean(row.number("/train_seconds"), "–", duration)),
     ]);

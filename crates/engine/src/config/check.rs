@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 mod model;
 
-use super::{Auto, Loaded, Shards, parse_duration};
+use super::{Loaded, Shards, parse_duration};
 use crate::error::{Error, Result};
 
 /// Checks every value and fills in the defaults that depend on the kind of model and on the machine.
@@ -196,7 +196,7 @@ fn train(loaded: &mut Loaded) -> Result<()> {
             at_most(within(loaded, "train", "shards", shards, 1..=train.batch_size), "train.batch_size")?;
             shards
         }
-        Shards::Auto(Auto::Auto) => cores().min(train.batch_size),
+        Shards::Auto => cores().min(train.batch_size),
     };
     loaded.config.train.shards = Shards::Fixed(shards);
     Ok(())

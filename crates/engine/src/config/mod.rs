@@ -240,22 +240,15 @@ section! {
     }
 }
 
-/// How many shards a batch is cut into: a number, or the machine's cores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Shards {
-    /// Exactly so many.
-    Fixed(usize),
-    /// "auto".
-    Auto(Auto),
-}
-
-/// The word "auto".
+/// How many shards a batch is cut into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Auto {
-    /// Whatever the machine has.
+pub enum Shards {
+    /// As many as the machine has cores.
     Auto,
+    /// Exactly so many.
+    #[serde(untagged)]
+    Fixed(usize),
 }
 
 section! {
@@ -284,7 +277,7 @@ section! {
         /// Worker threads; 0: the machine's cores. Results do not depend on it.
         threads: usize,
         /// Batch shards, each computed on one thread; results depend on this, never on threads.
-        shards: Shards = Shards::Auto(Auto::Auto),
+        shards: Shards = Shards::Auto,
         /// f32, or bf16 for the inputs of the linear layers' products (sums and everything else stay f32).
         precision: String = "f32".into(),
         /// Stop after so many evaluations without a better validation loss; 0: never.

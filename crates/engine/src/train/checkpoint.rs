@@ -21,7 +21,7 @@ use super::weights::{restore, weights};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::identity::Identity;
-use crate::saved::read;
+use crate::saved::{self, read};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,13 +121,8 @@ impl<'a> Saver<'a> {
     }
 }
 
-fn kept(checkpoint: &Checkpoint) -> Result<Kept> {
-    serde_json::from_slice(checkpoint.part("state.json")?)
-        .map_err(|error| Error::failed(format!("{}/state.json: {error}", checkpoint.path.display())))
-}
-
 pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
-    let kept = kept(checkpoint)?;
+    let kept: Kept = saved::state(checkpoint)?;
     let neural = &state.lm.neural;
     restore(neural, &unpack_weights(neural, checkpoint, "model.safetensors")?)?;
     let mut tensors = read(checkpoint, "optimizer.safetensors")?;

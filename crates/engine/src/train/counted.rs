@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use serde_json::json;
+use surprisal_formats::model_dir::Weights;
+use surprisal_formats::ngram;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
 use surprisal_platform::threads::Pool;
@@ -13,6 +16,7 @@ use crate::data::Prepared;
 use crate::error::Result;
 use crate::evaluate::evaluate;
 use crate::events::{Context, Event, RunSummary};
+use crate::models::save;
 
 /// The instant baselines on the same validation text, before anything is trained.
 pub(super) fn baselines(data: &Prepared, pool: &Pool, record: &mut Record<'_>) -> Result<()> {
@@ -41,15 +45,18 @@ pub(super) fn train(
     let vocab_size = data.tokenizer.vocab_size();
     let bos = data.val.bos();
     let (model, parameters, name): (Box<dyn LanguageModel>, u64, String) = if config.model.kind == "uniform" {
-        crate::models::save_uniform(folder, &data.tokenizer)?;
+        save(folder, &data.tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(Vec::new()))?;
         (Box::new(Uniform::new(vocab_size, bos)), 0, "uniform".into())
     } else {
-        let ngram = crate::config::ngram_config(&config.model, bos, data.tokenizer.unk())?;
-        let model = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &ngram))?;
+        let settings = crate::config::ngram_config(&config.model, bos, data.tokenizer.unk())?;
+        let model = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &settings))?;
         ctx.notes(&model.report().notices)?;
-        crate::models::save_ngram(folder, &data.tokenizer, &model)?;
+        let mut description = serde_json::to_value(model.config())?;
+        description["kind"] = json!("ngram");
+        let weights = Weights::Ngram(ngram::to_bytes(&model, &data.tokenizer)?);
+        save(folder, &data.tokenizer, description, weights)?;
         let parameters = model.parameters();
-        let name = format!("{}-gram {}", ngram.order, ngram.smoothing.name());
+        let name = format!("{}-gram {}", settings.order, settings.smoothing.name());
         (Box::new(model), parameters, name)
     };
     let train_seconds = started.elapsed().as_secs_f64();

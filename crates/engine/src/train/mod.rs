@@ -32,7 +32,7 @@ use crate::generation;
 use crate::identity::{self, Identity};
 use crate::outputs;
 use crate::runs;
-use crate::sampling::Sampling;
+use crate::sampling::{Opening, Sampling};
 use crate::saved;
 use crate::wording::many;
 pub use logs::{Csv, TensorBoard};
@@ -263,7 +263,7 @@ impl Run<'_> {
                     train: identity::text_hash(&data.train),
                     val: identity::text_hash(&data.val),
                 },
-                opening: data.opening()?,
+                opening: Opening::of(&data.tokenizer, Some(&data.train.ids))?,
                 identity: identity.clone(),
                 source_entropy: data.source_nats.map(|nats| nats / data.val.scored() as f64),
             }))?;
@@ -308,8 +308,9 @@ impl Run<'_> {
             Ok(())
         };
         let (tokens, seed) = (config.sample.tokens, config.train.seed);
+        let opening = Opening::of(&data.tokenizer, Some(&data.train.ids))?;
         if let Err(failure) =
-            generation::write(model, &data.tokenizer, &data.opening()?, tokens, sampling, seed, emit)
+            generation::write(model, &data.tokenizer, &opening, tokens, sampling, seed, emit)
         {
             ctx.note(Note::SampleEnded(failure.message))?;
         }

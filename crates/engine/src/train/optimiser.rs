@@ -14,7 +14,7 @@ use surprisal_platform::threads::Pool;
 
 use crate::config;
 use crate::error::{Error, Result};
-use crate::events::{Group, Groups};
+use crate::events::Group;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
@@ -186,17 +186,13 @@ impl Optimiser {
     }
 }
 
-pub(crate) fn groups(neural: &Neural, settings: &config::Optim) -> Groups {
+/// The parameters that decay, those that do not, and those that Muon updates.
+pub(crate) fn groups(neural: &Neural, settings: &config::Optim) -> (Group, Group, Option<Group>) {
     let group = |which: &dyn Fn(&Parameter) -> bool| {
         let group = neural.parameters().iter().filter(|parameter| which(parameter));
         let (tensors, values) = group.fold((0, 0), |(t, n), p| (t + 1, n + p.var.elem_count() as u64));
         Group { tensors, values }
     };
-    Groups {
-        weight_decay: settings.weight_decay,
-        l2: settings.l2,
-        decayed: group(&|p| p.decay),
-        plain: group(&|p| !p.decay),
-        muon: (settings.kind == "muon").then(|| group(&|p| Rule::of("muon", p) == Rule::Muon)),
-    }
+    let muon = (settings.kind == "muon").then(|| group(&|p| Rule::of("muon", p) == Rule::Muon));
+    (group(&|p| p.decay), group(&|p| !p.decay), muon)
 }

@@ -51,16 +51,7 @@ fn counted(arguments: &cli::Bench, output: &Output) -> Result<()> {
     if wanted.is_empty() {
         return Err(no_case(arguments, ngram::CASES.map(str::to_owned).into_iter()));
     }
-    let tell = |measured: &ngram::Measured| {
-        let seconds = measured.median.as_secs_f64();
-        let line = json!({
-            "event": "bench", "name": measured.name, "vocab": ngram::VOCAB, "order": ngram::ORDER,
-            "ngrams": measured.ngrams, "threads": arguments.threads, "median_ms": seconds * 1e3,
-            "units": measured.units, "ns_per_unit": seconds * 1e9 / measured.units as f64,
-        });
-        output.data(&format!("{line}\n"))
-    };
-    ngram::measure(&wanted, arguments.threads, arguments.seconds, tell)
+    ngram::measure(&wanted, arguments.threads, arguments.seconds, |line| output.data(&format!("{line}\n")))
 }
 
 /// Peak memory is the process's: for that of one case, ask for one.
@@ -71,17 +62,7 @@ fn step(arguments: &cli::Bench, output: &Output) -> Result<()> {
         return Err(no_case(arguments, all.iter().map(|case| case.name.clone())));
     }
     for case in cases {
-        let measured = bench::measure(case, arguments.threads, arguments.seconds)?;
-        let shares: serde_json::Map<_, _> =
-            measured.shares.iter().map(|&(name, share)| (name.to_owned(), json!(share))).collect();
-        let line = json!({
-            "event": "bench", "name": case.name, "batch_size": case.batch_size, "block_size": case.model.block_size,
-            "n_layer": case.model.n_layer, "n_embd": case.model.n_embd, "threads": arguments.threads,
-            "runs": measured.runs, "median_ms": measured.median_ms, "best_ms": measured.best_ms,
-            "tokens_per_s": measured.tokens_per_s, "gflop_per_s": measured.gflop_per_s,
-            "fraction_of_f32_peak": measured.fraction_of_f32_peak, "peak_bytes": measured.peak_bytes,
-            "fast": case.precision.is_fast(), "shares": shares,
-        });
+        let line = bench::measure(case, arguments.threads, arguments.seconds)?;
         output.data(&format!("{line}\n"))?;
     }
     Ok(())

@@ -33,10 +33,8 @@ struct Told {
     token: String,
     /// The vocabulary lacks it: the numbers are those of `<unk>`.
     unknown: bool,
-    /// Infinite where the model held it impossible.
-    #[serde(serialize_with = "finite")]
+    /// Infinite where the model held it impossible, which is null in JSON.
     nats: f64,
-    #[serde(serialize_with = "finite")]
     bits: f64,
     /// 1: the model's first guess.
     rank: usize,
@@ -59,11 +57,6 @@ struct Reading {
     words: bool,
     /// The first token has no context, which such a model has never seen.
     starts_uniform: bool,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn finite<S: serde::Serializer>(value: &f64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    value.is_finite().then_some(*value).serialize(serializer)
 }
 
 pub(crate) fn run(arguments: &cli::Explain, ctx: &Context<'_>, output: &Output) -> Result<()> {

@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::evaluation::Evaluation;
 use crate::events::{Evaluated, Event, Length, Overfitting, ParameterAudit, Planned, Sampled};
 use crate::generation;
+use crate::sampling::Opening;
 use crate::train::audit;
 use crate::train::length;
 use crate::train::optimiser::groups;
@@ -25,6 +26,7 @@ impl Trainer<'_, '_> {
     ) -> Result<()> {
         let config = self.config;
         let train = &config.train;
+        let (decayed, plain, muon) = groups(neural, &config.optim);
         self.record.event(&Event::Planned(Planned {
             kind: config.model.kind.clone(),
             parameters,
@@ -33,7 +35,11 @@ impl Trainer<'_, '_> {
             block_size: train.block_size,
             shards: shards(config),
             threads: self.ctx.pool.threads(),
-            groups: groups(neural, &config.optim),
+            weight_decay: config.optim.weight_decay,
+            l2: config.optim.l2,
+            decayed,
+            plain,
+            muon,
             loss: config.loss.clone(),
             vocab_size: self.data.tokenizer.vocab_size(),
             source_known: self.data.source_nats.is_some(),
@@ -129,7 +135,7 @@ impl Trainer<'_, '_> {
     }
 
     pub(super) fn sample(&mut self, state: &State) -> Result<()> {
-        let opening = self.data.opening()?;
+        let opening = Opening::of(&self.data.tokenizer, Some(&self.data.train.ids))?;
         let step = state.optimiser.step;
         match generation::of_the_moment(&state.lm, &self.data.tokenizer, &opening, step as u64) {
             Ok((text, temperature)) => {

@@ -78,8 +78,8 @@ pub(super) fn walk(
         return output.event(&json!({
             "event": "step", "model": name, "step": step, "token": stood, "unknown": unknown, "scores": if are_logits { "logits" } else { "ln q" },
             "max": max, "sum_of_exponentials": sum, "log_sum_exp": lse,
-            "nats": Some(nats).filter(|nats| nats.is_finite()), "bits": Some(information::bits(nats)).filter(|bits| bits.is_finite()),
-            "epsilon": epsilon, "smoothed_loss": Some(smoothed_loss).filter(|loss| loss.is_finite()),
+            // What is infinite is null.
+            "nats": nats, "bits": information::bits(nats), "epsilon": epsilon, "smoothed_loss": smoothed_loss,
             "gradient_norm": norm(&truth), "smoothed_gradient_norm": norm(&smooth), "rows": rows,
         }));
     }
