@@ -64,25 +64,6 @@ pub fn write(
     Ok(tokens)
 }
 
-/// A little of what `model` writes after `step` steps, and the temperature of it.
-pub(crate) fn of_the_moment(
-    model: &dyn LanguageModel,
-    tokenizer: &Tokenizer,
-    opening: &Opening,
-    step: u64,
-) -> Result<(String, f64)> {
-    const TOKENS: usize = 160;
-    const TEMPERATURE: f64 = 0.8;
-    let mut text = String::new();
-    let sampling = Sampling::new(TEMPERATURE, None, None)?;
-    let emit = |piece: &str| {
-        text.push_str(piece);
-        Ok(())
-    };
-    write(model, tokenizer, opening, TOKENS, sampling, step, emit)?;
-    Ok((text, TEMPERATURE))
-}
-
 /// Emits what has become readable since the last call. A character whose bytes are not all there yet waits, unless
 /// this is the end.
 fn flush(

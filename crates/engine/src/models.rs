@@ -10,7 +10,7 @@ use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
 use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
 use surprisal_store::run::{RunFolder, RunWriter};
-use surprisal_text::{Reading, TokenText, Tokenizer, encode_files_with};
+use surprisal_text::{EvaluationText, Reading, Tokenizer, encode_files_with};
 
 use crate::config::{self, Config};
 use crate::data;
@@ -83,16 +83,6 @@ impl std::ops::Deref for Model {
             Self::Neural(model) => model.as_ref(),
         }
     }
-}
-
-/// A text to score.
-pub struct ScoredText {
-    /// Its tokens.
-    pub tokens: TokenText,
-    /// What it is called.
-    pub name: String,
-    /// −ln p of it under its own source, where that is known.
-    pub source_nats: Option<f64>,
 }
 
 /// Writes a model into the run.
@@ -216,17 +206,21 @@ impl LoadedModel {
         data::reading(&self.config)
     }
 
-    /// `texts`, or the run's own validation text.
+    /// `texts`, or the run's own validation text, and −ln p of it under its own source, where that is known.
     ///
     /// # Errors
     /// Texts that cannot be read, or are not those of the run.
-    pub fn evaluation_text(&self, texts: &[PathBuf], ctx: &Context<'_>) -> Result<ScoredText> {
+    pub fn evaluation_text(
+        &self,
+        texts: &[PathBuf],
+        ctx: &Context<'_>,
+    ) -> Result<(EvaluationText, Option<f64>)> {
         if !texts.is_empty() {
             kind::check_texts(texts)?;
             kind::note_configs(texts, ctx)?;
             let text = ctx.pool.install(|| encode_files_with(texts, &self.tokenizer, self.reading()))?;
             ctx.notes(&text.notices)?;
-            return Ok(ScoredText { tokens: text.tokens, name: text.name, source_nats: None });
+            return Ok((text, None));
         }
         let Some(folder) = &self.folder else {
             return Err(
@@ -238,11 +232,9 @@ impl LoadedModel {
         let (whole, val) = (corpus.name(), &self.config.data.val);
         runs::check_text(folder, (&whole, val), "val", &tokens, ctx)?;
         ctx.notes(corpus.notices())?;
-        Ok(ScoredText {
-            tokens,
-            name: runs::named(val).unwrap_or_else(|| format!("validation split of {whole}")),
-            source_nats: corpus.source_nats_val()?,
-        })
+        let name = runs::named(val).unwrap_or_else(|| format!("validation split of {whole}"));
+        let notices = corpus.notices().to_vec();
+        Ok((EvaluationText { tokens, name, notices }, corpus.source_nats_val()?))
     }
 
     /// How a text that is written without a prompt starts: as the run's record has it, from the training text.

@@ -20,6 +20,14 @@ fn events(root: &Path) -> String {
     regular_text(root.join("metrics.jsonl")).unwrap_or_default()
 }
 
+/// The text that the run at `root` wrote last.
+pub(crate) fn sample(root: &Path) -> Option<String> {
+    let events = events(root);
+    let mut events = events.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let sample = events.find(|event| event["event"] == "sample")?;
+    sample["text"].as_str().map(str::to_owned)
+}
+
 /// What the record of the run at `root` says of its start; null where it says nothing.
 pub fn start(root: &Path) -> Value {
     serde_json::from_str(events(root).lines().next().unwrap_or_default()).unwrap_or_default()

@@ -145,15 +145,3 @@ pub(crate) fn words(advice: &Advice) -> String {
     };
     text.to_owned()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exit_codes_are_the_documented_ones() {
-        let of = |kind| Failed::new(Failure { kind, ..Failure::failed("x") }, Some(15)).code();
-        let kinds = [Kind::ClosedPipe, Kind::Failed, Kind::Usage, Kind::Diverged, Kind::Stopped];
-        assert_eq!(kinds.map(of), [0, 1, 2, 3, 143]);
-    }
-}

@@ -29,7 +29,7 @@ pub use memory::out_of_memory;
 use output::Output;
 use signals::Stop;
 use surprisal_engine::store::atomic;
-use surprisal_engine::{Context, config, outputs};
+use surprisal_engine::{Context, RunId, config, outputs};
 use surprisal_platform::threads::Pool;
 
 /// The program: arguments in, exit code out.
@@ -64,14 +64,14 @@ fn misused(error: clap::Error) -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Failed> {
     let threads = config::threads("--threads", cli.command.threads())?;
-    let output = Arc::new(Output::new(cli.json, cli.quiet));
+    let run = RunId::next();
+    let output = Arc::new(Output::new(cli.json, cli.quiet, run));
     signals::survive_size_limits()?;
     let (stop, has_threads) = Stop::listen(output.clone())?;
     // Nobody is refused for threads that nobody asked for.
     let wanted = if has_threads || cli.command.threads().is_some() { threads } else { 1 };
     let pool = Pool::of_process(wanted).map_err(Failure::from)?;
-    let ctx = Context::new(&pool, &*output, stop.control());
-    output.follow(ctx.run);
+    let ctx = Context { run, pool: &pool, events: &*output, control: stop.control() };
     let result = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &ctx, &output)
             .and_then(|reported| reported.map_or(Ok(()), |root| report(&root, &ctx, &output).map(drop))),

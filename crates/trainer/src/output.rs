@@ -4,7 +4,7 @@ mod progress;
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -25,7 +25,7 @@ pub(crate) struct Output {
     /// Why standard output is gone, once it is.
     unheard: Mutex<Option<Failure>>,
     /// The work whose events are told here.
-    run: OnceLock<RunId>,
+    run: RunId,
     live: Mutex<Live>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct Live {
 
 impl Output {
     /// `json`: data are JSON lines. `quiet`: people are told only what went wrong.
-    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+    pub(crate) fn new(json: bool, quiet: bool, run: RunId) -> Self {
         Self {
             json,
             quiet,
@@ -50,19 +50,13 @@ impl Output {
             phases: Phases::new(),
             dashboard: Mutex::new(None),
             unheard: Mutex::new(None),
-            run: OnceLock::new(),
+            run,
             live: Mutex::default(),
         }
     }
 
-    /// From now on events of `run` are told, and those of others are not.
-    pub(crate) fn follow(&self, run: RunId) {
-        // The first stays.
-        let _ = self.run.set(run);
-    }
-
     pub(crate) fn is_of(&self, run: RunId) -> bool {
-        self.run.get() == Some(&run)
+        self.run == run
     }
 
     pub(crate) fn live<T>(&self, act: impl FnOnce(&mut Live) -> T) -> T {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use surprisal_engine::config::{self, Config, Loaded, Override};
+use surprisal_engine::config::{self, Config, Loaded, Override, Schedule};
 use surprisal_engine::model::ngram::Smoothing;
 use surprisal_engine::train::{self, Csv, Request, TensorBoard};
 use surprisal_engine::{Context, Event, Events, RunId, kind, outputs, runs};
@@ -142,8 +142,8 @@ fn acts(name: &str, config: &Config) -> bool {
         "optim.nesterov" => descends(&["sgd"]),
         "optim.muon_lr" => descends(&["muon"]),
         "optim.betas" | "optim.eps" => descends(&["adamw", "muon"]),
-        "optim.cooldown" => optim.schedule == "wsd",
-        "optim.min_lr" => optim.schedule != "constant",
+        "optim.cooldown" => optim.schedule == Schedule::Wsd,
+        "optim.min_lr" => optim.schedule != Schedule::Constant,
         "train.ramp_steps" => train.batch_start.is_some() || train.block_start.is_some(),
         "loss.smooth_order" => config.loss.smooth_toward == "kneser_ney",
         "data.val_fraction" => config.data.val.is_empty(),

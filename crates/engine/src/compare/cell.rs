@@ -1,6 +1,6 @@
 //! One cell of a comparison: one variant, one seed, one run folder, and what was measured of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,6 +16,7 @@ use crate::error::{Advice, Error, Kind, Result};
 use crate::events::Context;
 use crate::identity::{Identity, text_hash};
 use crate::models;
+use crate::runs;
 use crate::train;
 
 /// Hashes (BLAKE3) of the tokenizer and of the validation tokens.
@@ -144,7 +145,7 @@ impl Cell {
     ///
     /// # Errors
     /// A folder in which there is something else.
-    pub fn finished(&self, root: &std::path::Path, data: &Prepared) -> Result<Option<Finished>> {
+    pub fn finished(&self, root: &Path, data: &Prepared) -> Result<Option<Finished>> {
         let folder = root.join(&self.folder);
         let wanted = self.identity(data)?;
         let other = || {
@@ -168,7 +169,7 @@ impl Cell {
     ///
     /// # Errors
     /// As a run's, but for divergence, which is a finding.
-    pub fn make(&self, root: &std::path::Path, text: &Text, ctx: &Context<'_>) -> Result<Finished> {
+    pub fn make(&self, root: &Path, text: &Text, ctx: &Context<'_>) -> Result<Finished> {
         let folder = root.join(&self.folder);
         let config = &self.loaded.config;
         let mut finished = Finished {
@@ -190,7 +191,7 @@ impl Cell {
                 finished.result = loaded
                     .last_result()
                     .ok_or_else(|| Error::failed(format!("{} has no result", folder.display())))?;
-                finished.sample = sample(&folder);
+                finished.sample = runs::sample(&folder);
                 finished.measure = measure(&*loaded.model, &text.data, text.truth.as_ref(), ctx.pool)?;
                 finished.parts = parts(&finished, config, text, ctx.pool)?;
             }
@@ -198,13 +199,6 @@ impl Cell {
         atomic::write(folder.join(RECORD), &serde_json::to_vec(&finished)?)?;
         Ok(finished)
     }
-}
-
-fn sample(folder: &std::path::Path) -> Option<String> {
-    let metrics = regular_text(folder.join("metrics.jsonl")).ok()?;
-    let mut events = metrics.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let sample = events.find(|event| event["event"] == "sample")?;
-    sample["text"].as_str().map(str::to_owned)
 }
 
 /// How many tokens the members of a model's family see, the predicted one among them.

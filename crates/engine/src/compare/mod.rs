@@ -30,7 +30,7 @@ use crate::memory;
 use crate::outputs;
 use crate::train;
 use cell::{Cell, Finished, Text};
-use grid::Grid;
+use grid::{Grid, Variant};
 use summary::{Difference, Row};
 
 /// What is left of a comparison beside its cells, and the page.
@@ -69,14 +69,13 @@ pub struct Comparison {
     /// How long it took this time.
     pub wall_seconds: f64,
     texts: Vec<Text>,
-    text_of_rows: Vec<usize>,
     _lock: Lock,
 }
 
 impl Comparison {
     /// The text that row `row` was made on.
     pub fn text(&self, row: usize) -> &Text {
-        &self.texts[self.text_of_rows[row]]
+        &self.texts[self.rows[row].text]
     }
 
     /// All numbers: what comparison.json holds.
@@ -126,22 +125,13 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
     for (index, made) in work(&waiting, make, jobs, ctx)? {
         finished[index] = Some(made);
     }
-    let mut text_of_rows: Vec<usize> = vec![0; grid.variants.len()];
-    for cell in &cells {
-        text_of_rows[cell.variant] = cell.text;
-    }
-    let mut rows: Vec<Row> = grid
-        .variants
-        .iter()
-        .zip(&text_of_rows)
-        .map(|(variant, &text)| Row {
-            name: variant.name.clone(),
-            against: variant.against.clone(),
-            judged_by: texts[text].judged_by.clone(),
-            cells: Vec::new(),
-        })
-        .collect();
+    let mut rows: Vec<Row> = Vec::new();
     for (cell, finished) in cells.iter().zip(finished) {
+        if cell.variant == rows.len() {
+            let Variant { name, against, .. } = grid.variants[cell.variant].clone();
+            let judged_by = texts[cell.text].judged_by.clone();
+            rows.push(Row { name, against, text: cell.text, judged_by, cells: Vec::new() });
+        }
         rows[cell.variant].cells.extend(finished);
     }
     let comparison = Comparison {
@@ -152,7 +142,6 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
         rows,
         wall_seconds: started.elapsed().as_secs_f64(),
         texts,
-        text_of_rows,
         _lock: lock,
     };
     let json = serde_json::to_vec_pretty(&comparison.to_json())?;
@@ -288,5 +277,6 @@ fn work(
         let message = "stopped; cells that are finished stay so, those that make steps have a checkpoint";
         return Err(Error { kind: Kind::Stopped, ..Error::failed(message).hint(Advice::GoOn) });
     }
-    Ok(made.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    let made = made.into_iter().collect::<Result<Vec<_>>>()?;
+    Ok(made.into_iter().flatten().collect())
 }

@@ -16,6 +16,8 @@ pub struct Row {
     pub name: String,
     /// What it is compared with.
     pub against: Option<String>,
+    /// Which of the comparison's texts it was made on.
+    pub(super) text: usize,
     /// Hashes of what it was judged by: two rows compare token by token only where both are the same.
     pub judged_by: JudgedBy,
     /// Sorted by seed.

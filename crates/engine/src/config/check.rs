@@ -122,7 +122,6 @@ fn loss(loaded: &Loaded) -> Result<()> {
 fn optim(loaded: &Loaded) -> Result<()> {
     let optim = &loaded.config.optim;
     one_of(loaded, "optim", "kind", &optim.kind, &["adamw", "sgd", "muon"])?;
-    one_of(loaded, "optim", "schedule", &optim.schedule, &["constant", "cosine", "linear", "wsd"])?;
     within(loaded, "optim", "lr", optim.lr, 1e-12..=1e9)?;
     at_most(within(loaded, "optim", "min_lr", optim.min_lr, 0.0..=optim.lr), "optim.lr")?;
     within(loaded, "optim", "weight_decay", optim.weight_decay, 0.0..=1e6)?;

@@ -14,8 +14,7 @@ type When = fn(&Config) -> bool;
 
 /// The model that is counted cannot be.
 fn is_no_ngram(config: &Config) -> bool {
-    config.model.kind == "ngram"
-        && crate::config::ngram_config(&config.model, None, None).is_ok_and(|ngram| ngram.check().is_err())
+    config.model.kind == "ngram" && config.model.ngram(None, None).is_ok_and(|ngram| ngram.check().is_err())
 }
 
 /// What is said, what of the file cannot stand beside it, and when not.

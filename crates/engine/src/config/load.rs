@@ -205,13 +205,4 @@ mod tests {
         assert!(loaded.complain("train", "seed", "is even").message.starts_with("train.seed=2: "));
         assert_eq!(loaded.complain("train", "steps", "is missing").message, "train.steps is missing");
     }
-
-    #[test]
-    fn a_config_survives_being_saved() {
-        let mut config = Config::default();
-        config.train.steps = Some(12);
-        config.model.n_layer = Some(2);
-        let text = toml::to_string(&config).unwrap();
-        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
-    }
 }

@@ -29,14 +29,13 @@ mod check;
 mod follow;
 mod keys;
 mod load;
-mod loss;
-mod ngram;
 mod words;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use surprisal_model::neural::{ActivationKind, NormKind, PositionKind};
+use surprisal_model::ngram::NgramConfig;
 use surprisal_text::{LastLine, LiteralSpecials, TokenizerKind, Unit};
 
 use crate::error::{Error, Result};
@@ -48,8 +47,6 @@ pub use follow::LENGTHS;
 pub use keys::Override;
 pub use load::{Loaded, load, parse};
 pub(crate) use load::{of_table, read as read_text};
-pub use loss::Loss;
-pub use ngram::ngram_config;
 pub use words::named;
 pub(crate) use words::{explain, line_of_key};
 
@@ -196,10 +193,64 @@ impl Model {
         matches!(self.kind.as_str(), "ngram" | "uniform")
     }
 
+    /// What the section says about an n-gram model.
+    ///
+    /// # Errors
+    /// Keys that such a model has not; a smoothing or a quirk that there is not.
+    pub fn ngram(&self, bos: Option<u32>, unk: Option<u32>) -> Result<NgramConfig> {
+        let mut keys = self.keys()?;
+        keys.remove("kind");
+        let config: NgramConfig =
+            keys.try_into().map_err(|error| Error::usage(format!("[model]: {}", error.message())))?;
+        Ok(NgramConfig { bos, unk, ..config })
+    }
+
     /// The keys that are set.
     pub(crate) fn keys(&self) -> Result<toml::Table> {
         toml::Table::try_from(self).map_err(|error| Error::usage(error.to_string()))
     }
+}
+
+section! {
+    /// `[loss]`
+    #[expect(clippy::struct_field_names, reason = "z-loss is what the field calls it")]
+    Loss {
+        /// ε: the target becomes p' = (1 − ε) p + ε π.
+        label_smoothing: f64,
+        /// π: uniform (1/|V|), unigram (of the training text), or kneser_ney (the row of a counted model for the context).
+        smooth_toward: String = "uniform".into(),
+        /// How many tokens an n-gram of that counted model has.
+        smooth_order: usize = 2,
+        /// k: instead of one ε, ε_h = k|V| / (c(h) + k|V|) toward uniform after token h, which is what adding k to every
+        /// count does.
+        add_k: f64,
+        /// β: −β H(q) is added, a reward for hesitating.
+        confidence_penalty: f64,
+        /// Weight of the squared log-partition, which keeps logits from drifting.
+        z_loss: f64,
+    }
+}
+
+impl Loss {
+    /// Whether the objective is the NLL and nothing else.
+    pub fn is_plain(&self) -> bool {
+        let parts = [self.label_smoothing, self.add_k, self.confidence_penalty, self.z_loss];
+        parts.iter().all(|part| *part == 0.0)
+    }
+}
+
+/// The learning rate after its warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// Stays at the peak.
+    Constant,
+    /// Half a cosine from the peak to the minimum (Loshchilov & Hutter 2017, without restarts).
+    Cosine,
+    /// A straight line from the peak to the minimum.
+    Linear,
+    /// Warm-up, stable, decay: the peak, then a straight line to the minimum (Hu et al. 2024).
+    Wsd,
 }
 
 section! {
@@ -213,8 +264,8 @@ section! {
         min_lr: f64 = 1e-4,
         /// Steps of linear warm-up.
         warmup: usize = 100,
-        /// constant, cosine, linear, or wsd (warm-up, stable, decay).
-        schedule: String = "cosine".into(),
+        /// What becomes of the rate then.
+        schedule: Schedule = Schedule::Cosine,
         /// wsd: the last share of the run, in which the rate falls.
         cooldown: f64 = 0.4,
         /// sgd, muon: decay of the running gradient.

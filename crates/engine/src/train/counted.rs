@@ -48,7 +48,7 @@ pub(super) fn train(
         save(folder, &data.tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(Vec::new()))?;
         (Box::new(Uniform::new(vocab_size, bos)), 0, "uniform".into())
     } else {
-        let settings = crate::config::ngram_config(&config.model, bos, data.tokenizer.unk())?;
+        let settings = config.model.ngram(bos, data.tokenizer.unk())?;
         let model = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &settings))?;
         ctx.notes(&model.report().notices)?;
         let mut description = serde_json::to_value(model.config())?;

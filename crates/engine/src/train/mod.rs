@@ -139,7 +139,7 @@ pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Prepared, ctx: &Con
 pub(crate) fn memory(config: &Config, data: &Prepared) -> Result<u64> {
     let vocab_size = data.tokenizer.vocab_size();
     if config.model.is_counted() {
-        let ngram = crate::config::ngram_config(&config.model, None, None)?;
+        let ngram = config.model.ngram(None, None)?;
         return Ok(Counts::memory(data.train.ids.len(), vocab_size, ngram.order));
     }
     let neural = crate::architecture::neural_config(config, vocab_size)?;

@@ -27,7 +27,6 @@ use crate::evaluate::evaluate;
 use crate::evaluation::Evaluation;
 use crate::events::{self, Context, Event, Length, Note, RunSummary};
 use crate::runs;
-use crate::schedule::{Schedule, Shape};
 use crate::streams::dropout_seed;
 
 mod report;
@@ -219,15 +218,9 @@ impl Trainer<'_, '_> {
         let started = Instant::now();
         let config = self.config;
         let step = state.optimiser.step;
-        let schedule = Schedule {
-            lr: config.optim.lr,
-            min_lr: config.optim.min_lr,
-            warmup: config.optim.warmup,
-            shape: Shape::named(&config.optim.schedule, config.optim.cooldown).unwrap_or(Shape::Constant),
-        };
         let lr = match length {
-            Length::Steps(steps) => schedule.at_step(step, steps),
-            Length::Budget(_) => schedule.at(step, length.progress(step, state.train_seconds)),
+            Length::Steps(steps) => config.optim.rate_of(step, steps),
+            Length::Budget(_) => config.optim.rate(step, length.progress(step, state.train_seconds)),
         };
         let (targets, penalty) = (targets.as_ref(), config.loss.confidence_penalty);
         let precision = precision(config);

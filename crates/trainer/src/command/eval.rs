@@ -22,10 +22,10 @@ pub(crate) fn run(arguments: &cli::Eval, ctx: &Context<'_>, output: &Output) -> 
             .set_stride(stride)
             .map_err(|error| of_flags(error, &[("a stride", "--stride"), ("the stride", "--stride")]))?;
     }
-    let text = loaded.evaluation_text(&arguments.texts, ctx)?;
+    let (text, source_nats) = loaded.evaluation_text(&arguments.texts, ctx)?;
     note_unknown(&text.tokens, &text.name, &arguments.model.display().to_string(), ctx)?;
     let started = std::time::Instant::now();
-    let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), text.source_nats, pool)?;
+    let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), source_nats, pool)?;
     let evaluation = evaluation.of_numbers()?;
     let seconds = started.elapsed().as_secs_f64();
     let name = text.name;

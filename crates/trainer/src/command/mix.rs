@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use surprisal_engine::model::ngram::{self as counted, NgramModel, Part};
 use surprisal_engine::model::{LanguageModel, Mixture, Renamed, Renaming, best_weights};
-use surprisal_engine::text::{TokenText, Tokenizer, TokenizerKind, encode_files_with};
+use surprisal_engine::text::{Tokenizer, TokenizerKind, encode_files_with};
 
 use crate::align::align;
 use crate::cli;
@@ -19,7 +19,6 @@ use surprisal_engine::evaluate::{Evaluation, evaluate, log_probs};
 use surprisal_engine::kind::{Kind, check_texts, note_configs};
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::outputs;
-use surprisal_engine::platform::threads::Pool;
 
 /// What a person asked for, as far as that can be seen without reading a file.
 struct Plan<'a> {
@@ -115,7 +114,9 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
             }
         };
         output.phase("weighing", 0);
-        weigh(&parts, &heldout.tokens, pool)?
+        let scores: Result<Vec<_>> =
+            parts.iter().map(|part| log_probs(part, &heldout.tokens, pool)).collect();
+        best_weights(&scores?)
     } else {
         arguments.weights.clone()
     };
@@ -233,12 +234,6 @@ fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<Str
         row.extend([evaluation.oov, evaluation.zero_probability].map(thousands));
     }
     row
-}
-
-/// The weights that `heldout` is likeliest under.
-fn weigh(parts: &[Renamed<'_>], heldout: &TokenText, pool: &Pool) -> Result<Vec<f64>> {
-    let scores: Result<Vec<_>> = parts.iter().map(|part| log_probs(part, heldout, pool)).collect();
-    Ok(best_weights(&scores?))
 }
 
 /// One vocabulary for all models, and what each one's words are called in it.

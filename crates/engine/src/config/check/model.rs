@@ -161,6 +161,6 @@ fn ngram(loaded: &Loaded) -> Result<()> {
         model if model.prune_entropy.is_some() => "prune_entropy",
         _ => "smoothing",
     };
-    let config = crate::config::ngram_config(model, None, None)?;
+    let config = model.ngram(None, None)?;
     config.check().map_err(|error| loaded.complain("model", key, format!("cannot be: {error}")))
 }

@@ -7,8 +7,8 @@ use super::{Trainer, precision, shards};
 use crate::error::Result;
 use crate::evaluation::Evaluation;
 use crate::events::{Evaluated, Event, Length, Overfitting, ParameterAudit, Planned, Sampled};
-use crate::generation;
-use crate::sampling::Opening;
+use crate::generation::write;
+use crate::sampling::{Opening, Sampling};
 use crate::train::audit;
 use crate::train::length;
 use crate::train::optimiser::groups;
@@ -134,17 +134,26 @@ impl Trainer<'_, '_> {
         }))
     }
 
+    /// A little of what the model writes by now.
     pub(super) fn sample(&mut self, state: &State) -> Result<()> {
-        let opening = Opening::of(&self.data.tokenizer, Some(&self.data.train.ids))?;
-        let step = state.optimiser.step;
-        match generation::of_the_moment(&state.lm, &self.data.tokenizer, &opening, step as u64) {
-            Ok((text, temperature)) => {
-                let seed = step as u64;
-                self.record.event(&Event::Sampled(Sampled { text, temperature, seed, step: Some(step) }))
-            }
+        const TOKENS: usize = 160;
+        const TEMPERATURE: f64 = 0.8;
+        let (data, step) = (self.data, state.optimiser.step);
+        let opening = Opening::of(&data.tokenizer, Some(&data.train.ids))?;
+        let (sampling, seed) = (Sampling::new(TEMPERATURE, None, None)?, step as u64);
+        let mut text = String::new();
+        let emit = |piece: &str| {
+            text.push_str(piece);
+            Ok(())
+        };
+        match write(&state.lm, &data.tokenizer, &opening, TOKENS, sampling, seed, emit) {
             // Nobody waits for the rest of it.
             Err(_) if self.ctx.control.is_stopped() => Ok(()),
-            Err(failure) => Err(failure),
+            written => {
+                written?;
+                let (temperature, step) = (TEMPERATURE, Some(step));
+                self.record.event(&Event::Sampled(Sampled { text, temperature, seed, step }))
+            }
         }
     }
 }
