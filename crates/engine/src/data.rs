@@ -7,7 +7,7 @@ use surprisal_text::{Corpus, DataOptions, Reading, TokenText, Tokenizer};
 
 use crate::config::{Config, cores};
 use crate::error::{Advice, Error, Result};
-use crate::events::{Context, Event, Note, Texts};
+use crate::events::{Context, Event, Note};
 use crate::kind;
 use crate::wording::thousands;
 
@@ -91,7 +91,7 @@ impl Prepared {
         }
         ctx.notes(corpus.notices())?;
         let source_nats = corpus.source_nats_val()?;
-        ctx.tell(&Event::Texts(Texts {
+        ctx.tell(&Event::Texts {
             name: corpus.name(),
             train_tokens: train.scored(),
             train_bytes: train.bytes,
@@ -99,7 +99,7 @@ impl Prepared {
             val_bytes: val.bytes,
             tokenizer: tokenizer.kind(),
             vocab_size: tokenizer.vocab_size(),
-        }))?;
+        })?;
         note_unknown(&val, "the validation text", "the vocabulary", ctx)?;
         if config.model.init_from.is_some() && tokenizer.kind() != kind {
             ctx.note(Note::OwnTokens { own: tokenizer.kind(), asked: kind })?;

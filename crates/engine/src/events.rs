@@ -1,5 +1,6 @@
 //! What happens in a piece of work, as data; and what a person should know of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -113,7 +114,22 @@ impl<'a> Context<'a> {
 pub enum Event {
     /// The texts are read and encoded; nothing is written yet.
     #[serde(skip)]
-    Texts(Texts),
+    Texts {
+        /// The training text's.
+        name: String,
+        /// Tokens to train on.
+        train_tokens: u64,
+        /// Bytes to train on.
+        train_bytes: u64,
+        /// Tokens to validate.
+        val_tokens: u64,
+        /// Bytes to validate.
+        val_bytes: u64,
+        /// How they were cut into tokens.
+        tokenizer: TokenizerKind,
+        /// |V|.
+        vocab_size: usize,
+    },
     /// The run has its folder.
     #[serde(skip)]
     Opened {
@@ -178,10 +194,7 @@ pub enum Event {
     Overfitting(Overfitting),
     /// The last step is made.
     #[serde(skip)]
-    Trained {
-        /// How many steps.
-        step: usize,
-    },
+    Trained,
     /// A little of what the model writes.
     #[serde(rename = "sample")]
     Sampled(Sampled),
@@ -268,25 +281,6 @@ impl Event {
     }
 }
 
-/// The texts of a run.
-#[derive(Debug, Clone)]
-pub struct Texts {
-    /// The training text's.
-    pub name: String,
-    /// Tokens to train on.
-    pub train_tokens: u64,
-    /// Bytes to train on.
-    pub train_bytes: u64,
-    /// Tokens to validate.
-    pub val_tokens: u64,
-    /// Bytes to validate.
-    pub val_bytes: u64,
-    /// How they were cut into tokens.
-    pub tokenizer: TokenizerKind,
-    /// |V|.
-    pub vocab_size: usize,
-}
-
 /// What a run's record begins with.
 #[derive(Debug, Clone, Serialize)]
 pub struct Started {
@@ -304,8 +298,8 @@ pub struct Started {
     pub val_tokens: u64,
     /// Of the run's random streams.
     pub seed: u64,
-    /// Hashes of both texts.
-    pub texts: TextHashes,
+    /// Hashes (BLAKE3, hexadecimal) of the tokens of "train" and "val".
+    pub texts: BTreeMap<&'static str, String>,
     /// How a text without a prompt starts.
     pub opening: Opening,
     /// Whose run it is.
@@ -313,15 +307,6 @@ pub struct Started {
     /// H(p) of the validation text, where its source is known, in nats a token.
     #[serde(skip)]
     pub source_entropy: Option<f64>,
-}
-
-/// Hashes (BLAKE3, hexadecimal) of tokens.
-#[derive(Debug, Clone, Serialize)]
-pub struct TextHashes {
-    /// Of the training text.
-    pub train: String,
-    /// Of the validation text.
-    pub val: String,
 }
 
 /// What training is about to do.

@@ -148,16 +148,13 @@ pub fn writable(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
     inputs.iter().try_for_each(|input| refuse_inside(path, there, input.as_ref()))?;
     // A name that is too long is refused wherever it is looked for.
     let mut names = path.strip_prefix(there).unwrap_or(path).iter();
+    let is_refusal = |reason: &std::io::Error| reason.kind() != ErrorKind::NotFound;
     let refused = names.find_map(|name| there.join(name).symlink_metadata().err().filter(is_refusal));
     let probed = match refused {
         Some(reason) => Err(StoreError::Io { action: "look for".into(), path: path.to_owned(), reason }),
         None => atomic::probe(there),
     };
     probed.map_err(|error| Error::from(error).within(format_args!("cannot create `{}`", path.display())))
-}
-
-fn is_refusal(reason: &std::io::Error) -> bool {
-    reason.kind() != ErrorKind::NotFound
 }
 
 /// Refuses `path`, which is to be written in `folder`, where the texts of a folder `input` would have it among them.

@@ -1,6 +1,6 @@
 //! The command line, as the person wrote it. What it means is decided elsewhere.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
@@ -170,11 +170,6 @@ pub(crate) struct Explain {
     /// Colours of the text: auto (on a terminal, unless NO_COLOR is set; the default), always or never.
     #[arg(long, value_name = "WHEN", conflicts_with = "step")]
     pub(crate) color: Option<clap::ColorChoice>,
-}
-
-/// What a path's name ends in, behind its last full stop, in small letters.
-pub(crate) fn suffix(path: &Path) -> String {
-    path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
 }
 
 #[derive(Debug, Clone, Default, Args)]

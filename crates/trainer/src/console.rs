@@ -4,7 +4,7 @@ use surprisal_engine::config::Loss;
 use surprisal_engine::loss::information;
 use surprisal_engine::{
     CellMade, Control, Event, Events, Group, Length, Note, Overfitting, ParameterAudit, Planned, Result,
-    RunId, RunSummary, Texts,
+    RunId, RunSummary,
 };
 
 use crate::output::Output;
@@ -33,7 +33,25 @@ impl Events for Output {
 impl Output {
     fn show_event(&self, event: &Event) {
         match event {
-            Event::Texts(texts) => self.say(introduction(texts)),
+            Event::Texts {
+                name,
+                train_tokens,
+                train_bytes,
+                val_tokens,
+                val_bytes,
+                tokenizer,
+                vocab_size,
+            } => {
+                self.say(format!(
+                    "{}: {} ({}) to train on, {} ({}) to validate; {tokenizer} vocabulary of {}",
+                    one_line(name),
+                    many(*train_tokens, "token"),
+                    bytes(*train_bytes),
+                    many(*val_tokens, "token"),
+                    bytes(*val_bytes),
+                    thousands(*vocab_size as u64)
+                ));
+            }
             Event::Noted(note) => self.note(note),
             Event::Started(started) => {
                 if let Some(entropy) = started.source_entropy {
@@ -73,7 +91,7 @@ impl Output {
                 }
             }
             Event::Overfitting(turned) => self.say(overfitting(turned)),
-            Event::Trained { .. } => self.end_bar(),
+            Event::Trained => self.end_bar(),
             Event::Sampled(sampled) => {
                 if sampled.step.is_none() {
                     let (temperature, text) = (sampled.temperature, indent(&sampled.text));
@@ -92,11 +110,10 @@ impl Output {
             }
             Event::CellMade(cell) => {
                 self.say(ending(cell));
-                let position = self.live(|live| {
-                    live.cells += 1;
-                    live.cells
-                });
-                self.move_bar(position, || cell.name.clone());
+                if let Some(bar) = self.bar() {
+                    bar.inc(1);
+                    bar.set_message(one_line(&cell.name));
+                }
             }
             Event::Finished(summary) => self.say(outcome(summary)),
             Event::Phase { name, whole } => self.phase(name, *whole),
@@ -174,19 +191,6 @@ fn is_loud(note: &Note) -> bool {
             | Note::NoHash(_)
             | Note::SkippedCheckpoint { .. }
             | Note::UnknownPart(_)
-    )
-}
-
-fn introduction(texts: &Texts) -> String {
-    format!(
-        "{}: {} ({}) to train on, {} ({}) to validate; {} vocabulary of {}",
-        one_line(&texts.name),
-        many(texts.train_tokens, "token"),
-        bytes(texts.train_bytes),
-        many(texts.val_tokens, "token"),
-        bytes(texts.val_bytes),
-        texts.tokenizer,
-        thousands(texts.vocab_size as u64),
     )
 }
 

@@ -35,7 +35,6 @@ pub(crate) struct Live {
     /// The table that the run's lines are of.
     pub(crate) table: Table,
     pub(crate) length: Option<Length>,
-    pub(crate) cells: u64,
     /// Who is asked for what the dashboard shows.
     pub(crate) control: Option<Control>,
 }
@@ -205,7 +204,7 @@ impl Output {
         !self.quiet && !self.json && std::io::stderr().is_terminal()
     }
 
-    fn bar(&self) -> Option<ProgressBar> {
+    pub(crate) fn bar(&self) -> Option<ProgressBar> {
         self.bar.lock().ok().and_then(|bar| bar.clone())
     }
 

@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &cli::Train, ctx: &Context<'_>, output: &Output) ->
 
 /// The configuration that the command line asks for, checked.
 fn configure(arguments: &cli::Train) -> Result<Loaded> {
-    let is_config = |path: &PathBuf| cli::suffix(path) == "toml";
+    let is_config = |path: &PathBuf| path.extension().is_some_and(|it| it.eq_ignore_ascii_case("toml"));
     let (path, texts) = match arguments.inputs.split_first() {
         Some((first, rest)) if is_config(first) => (Some(first.as_path()), rest),
         _ => (None, arguments.inputs.as_slice()),

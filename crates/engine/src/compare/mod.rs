@@ -108,7 +108,10 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
         finished.push(cell.finished(&root, &texts[cell.text].data)?);
     }
     let waiting: Vec<usize> = (0..cells.len()).filter(|&index| finished[index].is_none()).collect();
-    let jobs = jobs(&grid, waiting.iter().map(|&index| &cells[index]), &texts, ctx)?;
+    // What is wrong with a cell shows when it is made.
+    let needed = |cell: &Cell| train::memory(&cell.loaded.config, &texts[cell.text].data).unwrap_or(0);
+    let needed = waiting.iter().map(|&index| needed(&cells[index])).max().unwrap_or(0);
+    let jobs = jobs(&grid, waiting.len(), needed, ctx)?;
     std::fs::create_dir_all(&root)
         .map_err(|error| Error::failed(format!("cannot create {}: {error}", root.display())))?;
     // Nothing is left of a folder in which nothing can be written.
@@ -149,17 +152,9 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
     Ok(comparison)
 }
 
-/// How many cells are made at a time: as many as was said, or as there are cores for, and memory.
-fn jobs<'a>(
-    grid: &Grid,
-    waiting: impl ExactSizeIterator<Item = &'a Cell>,
-    texts: &[Text],
-    ctx: &Context<'_>,
-) -> Result<usize> {
-    let cells = waiting.len();
-    // What is wrong with a cell shows when it is made.
-    let needed = |cell: &Cell| train::memory(&cell.loaded.config, &texts[cell.text].data).unwrap_or(0);
-    let needed = waiting.map(needed).max().unwrap_or(0);
+/// How many of `cells` are made at a time: as many as was said, or as there are cores for, and memory, of which each of them has
+/// `needed`.
+fn jobs(grid: &Grid, cells: usize, needed: u64, ctx: &Context<'_>) -> Result<usize> {
     let jobs = grid.jobs.unwrap_or_else(config::cores).min(cells).max(1);
     let fit =
         surprisal_platform::memory::available().map_or(jobs, |free| (free / needed.max(1)).max(1) as usize);

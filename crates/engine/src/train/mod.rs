@@ -15,6 +15,7 @@ pub(crate) mod step;
 mod targets;
 mod weights;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use surprisal_model::LanguageModel;
@@ -27,9 +28,9 @@ use surprisal_store::run::{RunFolder, RunWriter};
 use crate::config::{self, Config, Loaded};
 use crate::data::Prepared;
 use crate::error::{Error, Kind, Result};
-use crate::events::{Context, Event, Length, Note, RunSummary, Sampled, Started, TextHashes};
+use crate::events::{Context, Event, Length, Note, RunSummary, Sampled, Started};
 use crate::generation;
-use crate::identity::{self, Identity};
+use crate::identity::{Identity, text_hash};
 use crate::outputs;
 use crate::runs;
 use crate::sampling::{Opening, Sampling};
@@ -259,10 +260,7 @@ impl Run<'_> {
                 train_tokens: data.train.scored(),
                 val_tokens: data.val.scored(),
                 seed: config.train.seed,
-                texts: TextHashes {
-                    train: identity::text_hash(&data.train),
-                    val: identity::text_hash(&data.val),
-                },
+                texts: BTreeMap::from([("train", text_hash(&data.train)), ("val", text_hash(&data.val))]),
                 opening: Opening::of(&data.tokenizer, Some(&data.train.ids))?,
                 identity: identity.clone(),
                 source_entropy: data.source_nats.map(|nats| nats / data.val.scored() as f64),

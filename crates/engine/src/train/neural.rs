@@ -123,7 +123,7 @@ impl Trainer<'_, '_> {
                 return Err(stopped(step));
             }
         }
-        self.record.event(&Event::Trained { step: state.optimiser.step })?;
+        self.record.event(&Event::Trained)?;
         if self.out_of_patience(&state) {
             self.ctx.note(Note::StoppedEarly { patience: train.patience })?;
         }

@@ -22,21 +22,22 @@ pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
     }
 }
 
-fn no_case(arguments: &cli::Bench, known: impl Iterator<Item = String>) -> Failure {
-    Failure::usage(format!("no case's name contains \"{}\"", arguments.case))
-        .hint(format!("there are: {}", known.collect::<Vec<_>>().join(", ")))
+/// Those of `all` whose name contains what is asked for.
+fn wanted<T>(all: Vec<T>, name: impl Fn(&T) -> String, arguments: &cli::Bench) -> Result<Vec<T>> {
+    let names: Vec<String> = all.iter().map(&name).collect();
+    let wanted: Vec<T> = all.into_iter().filter(|case| name(case).contains(&arguments.case)).collect();
+    if wanted.is_empty() {
+        return Err(Failure::usage(format!("no case's name contains \"{}\"", arguments.case))
+            .hint(format!("there are: {}", names.join(", "))));
+    }
+    Ok(wanted)
 }
 
 fn loss(arguments: &cli::Bench, output: &Output) -> Result<()> {
-    let cases: Vec<Case> =
-        default_cases().into_iter().filter(|&case| name(case).contains(&arguments.case)).collect();
-    if cases.is_empty() {
-        return Err(no_case(arguments, default_cases().into_iter().map(name)));
-    }
-    for case in cases {
+    for case in wanted(default_cases(), name, arguments)? {
         let measured = measure(case, arguments.threads, arguments.seconds)?;
         let line = json!({
-            "event": "bench", "name": name(case), "rows": case.rows, "vocab": case.vocab, "width": case.width,
+            "event": "bench", "name": name(&case), "rows": case.rows, "vocab": case.vocab, "width": case.width,
             "variant": case.variant.name(), "label_smoothing": case.label_smoothing, "threads": measured.threads,
             "runs": measured.runs, "median_ms": measured.median_ms, "best_ms": measured.best_ms,
             "gb_per_s": measured.gb_per_s, "extra_bytes": measured.extra_bytes,
@@ -47,29 +48,22 @@ fn loss(arguments: &cli::Bench, output: &Output) -> Result<()> {
 }
 
 fn counted(arguments: &cli::Bench, output: &Output) -> Result<()> {
-    let wanted: Vec<_> = ngram::CASES.into_iter().filter(|name| name.contains(&arguments.case)).collect();
-    if wanted.is_empty() {
-        return Err(no_case(arguments, ngram::CASES.map(str::to_owned).into_iter()));
-    }
-    ngram::measure(&wanted, arguments.threads, arguments.seconds, |line| output.data(&format!("{line}\n")))
+    let wanted = wanted(ngram::CASES.to_vec(), |&name| name.to_owned(), arguments)?;
+    let tell = |line| output.data(&format!("{line}\n"));
+    ngram::measure(&wanted, arguments.threads, arguments.seconds, tell)
 }
 
 /// Peak memory is the process's: for that of one case, ask for one.
 fn step(arguments: &cli::Bench, output: &Output) -> Result<()> {
-    let all = bench::cases();
-    let cases: Vec<_> = all.iter().filter(|case| case.name.contains(&arguments.case)).collect();
-    if cases.is_empty() {
-        return Err(no_case(arguments, all.iter().map(|case| case.name.clone())));
-    }
-    for case in cases {
-        let line = bench::measure(case, arguments.threads, arguments.seconds)?;
+    for case in wanted(bench::cases(), |case| case.name.clone(), arguments)? {
+        let line = bench::measure(&case, arguments.threads, arguments.seconds)?;
         output.data(&format!("{line}\n"))?;
     }
     Ok(())
 }
 
 /// variant/rowsxvocab[xwidth]/epsilon
-fn name(case: Case) -> String {
+fn name(case: &Case) -> String {
     let width = if case.width > 0 { format!("x{}", case.width) } else { String::new() };
     format!("{}/{}x{}{width}/{}", case.variant.name(), case.rows, case.vocab, case.label_smoothing)
 }

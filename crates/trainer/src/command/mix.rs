@@ -100,9 +100,8 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
         Ok::<_, Failure>(text)
     };
     let text = if plan.texts.is_empty() { None } else { Some(read(&plan.texts)?) };
-    let parts: Result<Vec<Renamed<'_>>> =
-        loaded.iter().zip(&names).map(|(loaded, names)| Ok(Renamed::new(&*loaded.model, names)?)).collect();
-    let parts = parts?;
+    let parts = loaded.iter().zip(&names).map(|(loaded, names)| Ok(Renamed::new(&*loaded.model, names)?));
+    let parts: Vec<Renamed<'_>> = parts.collect::<Result<_>>()?;
     let weights = if arguments.weights.is_empty() {
         let other;
         let heldout = match &text {
@@ -299,12 +298,9 @@ fn together(plan: &Plan<'_>, loaded: &[LoadedModel]) -> Result<(Tokenizer, Vec<R
             words.map(id).collect()
         })
         .collect();
-    let names: Result<Vec<Renaming>> = ids
-        .into_iter()
-        .zip(loaded)
-        .map(|(ids, loaded)| Ok(Renaming::new(ids, all.len(), loaded.tokenizer.unk())?))
-        .collect();
-    let names = names?;
+    let names = ids.into_iter().zip(loaded);
+    let names = names.map(|(ids, loaded)| Ok(Renaming::new(ids, all.len(), loaded.tokenizer.unk())?));
+    let names: Vec<Renaming> = names.collect::<Result<_>>()?;
     for (index, (names, loaded)) in names.iter().zip(loaded).enumerate() {
         let closed = loaded.model.ngram().is_some_and(|model: &NgramModel| model.config().closed);
         if closed && names.lacking() > 0 {
