@@ -295,15 +295,7 @@ pub fn attend((n_head, n_kv_head): (usize, usize), q: &[f32], keys: &[f32], valu
 mod tests {
     use super::*;
     use crate::simd::with_isa;
-
-    fn numbers(count: usize) -> Vec<f32> {
-        let mut state = 7u32;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
-    }
+    use crate::testing::numbers;
 
     /// The definition, in f64.
     fn reference(shape: Shape, qkv: &[f32]) -> Vec<f64> {
@@ -333,7 +325,7 @@ mod tests {
     #[test]
     fn follows_the_definition_on_every_instruction_set() {
         let shape = Shape { batch: 2, tokens: 9, width: 12, n_head: 3, n_kv_head: 3 };
-        let qkv = numbers(2 * 9 * 36);
+        let qkv = numbers(2 * 9 * 36, 7);
         let expected = reference(shape, &qkv);
         for isa in Isa::available() {
             with_isa(isa, || {

@@ -23,8 +23,7 @@ mod target;
 use pulp::{Simd, WithSimd};
 
 use crate::simd::Isa;
-pub(crate) use row::Scratch;
-use row::{RowCoefficients, RowLoss};
+use row::{RowCoefficients, RowLoss, Scratch};
 use surprisal_platform::threads::Pool;
 
 /// Where label smoothing moves its mass.
@@ -178,24 +177,17 @@ pub struct RowError {
 }
 
 /// What is wrong with a row of logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RowDefect {
     /// At least one NaN.
+    #[error("holds a NaN")]
     Nan,
     /// At least one +∞.
+    #[error("holds +inf")]
     PositiveInfinity,
     /// Every class is masked by −∞.
+    #[error("is -inf in every class")]
     AllMasked,
-}
-
-impl std::fmt::Display for RowDefect {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Nan => "holds a NaN",
-            Self::PositiveInfinity => "holds +inf",
-            Self::AllMasked => "is -inf in every class",
-        })
-    }
 }
 
 /// How many rows one task takes: a fixed function of the shape, so that sums do not depend on the threads.
@@ -203,69 +195,14 @@ fn rows_per_task(vocab: usize) -> usize {
     (256 * 1024 / vocab.max(1)).clamp(1, 256)
 }
 
-/// Loss of `logits` (`N · V`); per-row objectives go to `losses` when given.
-///
-/// # Errors
-/// [`RowError`] for the first row that holds a NaN, +∞ or nothing but −∞.
-pub fn forward(
-    logits: &[f32],
-    targets: Targets<'_>,
-    spec: &Spec<'_>,
-    losses: Option<&mut [f32]>,
-    pool: Option<&Pool>,
-) -> Result<Totals, RowError> {
-    run(Rows::Read(logits), targets, spec, None, losses, pool)
-}
-
-/// Loss of `logits`, which hold nothing of use afterwards: [`forward`] without the copy of each row.
-///
-/// # Errors
-/// As [`forward`].
-pub fn forward_in_place(
-    logits: &mut [f32],
-    targets: Targets<'_>,
-    spec: &Spec<'_>,
-    losses: Option<&mut [f32]>,
-    pool: Option<&Pool>,
-) -> Result<Totals, RowError> {
-    run(Rows::Overwrite(logits), targets, spec, None, losses, pool)
-}
-
-/// Loss of `logits`, which are overwritten by the gradient.
-///
-/// # Errors
-/// As [`forward`]; `logits` then holds nothing of use.
-pub fn forward_backward_in_place(
-    logits: &mut [f32],
-    targets: Targets<'_>,
-    spec: &Spec<'_>,
-    upstream: Upstream<'_>,
-    losses: Option<&mut [f32]>,
-    pool: Option<&Pool>,
-) -> Result<Totals, RowError> {
-    run(Rows::Overwrite(logits), targets, spec, Some(upstream), losses, pool)
-}
-
-/// Loss of `logits`, the gradient written to `gradient` of the same length.
-///
-/// # Errors
-/// As [`forward`]; `gradient` then holds nothing of use.
-pub fn forward_backward(
-    logits: &[f32],
-    gradient: &mut [f32],
-    targets: Targets<'_>,
-    spec: &Spec<'_>,
-    upstream: Upstream<'_>,
-    losses: Option<&mut [f32]>,
-    pool: Option<&Pool>,
-) -> Result<Totals, RowError> {
-    run(Rows::Copy(logits, gradient), targets, spec, Some(upstream), losses, pool)
-}
-
-/// Where logits come from and where the gradient goes.
-enum Rows<'a> {
+/// Where logits (`N · V`) come from and where the gradient goes.
+#[derive(Debug)]
+pub enum Rows<'a> {
+    /// Logits that stay as they are, without a gradient.
     Read(&'a [f32]),
+    /// Logits that stay as they are, and the gradient.
     Copy(&'a [f32], &'a mut [f32]),
+    /// The gradient takes the place of the logits; without one, what is left is of no use.
     Overwrite(&'a mut [f32]),
 }
 
@@ -296,7 +233,11 @@ impl Rows<'_> {
     }
 }
 
-fn run(
+/// The loss of `rows`, and the gradient if there is an `upstream` one; per-row objectives go to `losses` when given.
+///
+/// # Errors
+/// [`RowError`] for the first row that holds a NaN, +∞ or nothing but −∞; where a gradient was to go there is nothing of use.
+pub fn cross_entropy(
     mut rows: Rows<'_>,
     targets: Targets<'_>,
     spec: &Spec<'_>,
@@ -396,14 +337,17 @@ impl WithSimd for Task<'_> {
                 _ if targets.ignores(start, spec) => {}
                 _ => {
                     let given = upstream.map(|_| coefficients[0]);
-                    let loss = match targets {
+                    let Scratch { blocks, dense, slopes } = &mut scratch;
+                    let (target, q) = match targets {
                         Targets::Classes(classes) => {
-                            row::classes(simd, rows, classes[start] as usize, row, spec, given, &mut scratch)
+                            (target::of_class(classes[start] as usize, row, rows, spec, dense), None)
                         }
                         Targets::Probabilities(q) => {
-                            row::probabilities(simd, rows, &q[span], row, spec, given, &mut scratch)
+                            let q = &q[span];
+                            (target::of_distribution(q, row, rows, spec, dense), Some(q))
                         }
                     };
+                    let loss = row::loss(simd, rows, target, spec, given, blocks, slopes, q);
                     results[0] = loss.map_err(|what| error((0, what)))?;
                 }
             }

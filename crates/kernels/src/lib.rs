@@ -17,3 +17,5 @@ pub mod optim;
 pub mod reduce;
 pub mod rotary;
 pub mod simd;
+#[cfg(test)]
+mod testing;

@@ -4,7 +4,7 @@
 //! `G = ∂ℓ/∂Z`. Rows are taken in chunks: a chunk of `Z` is computed, turned into its own gradient in place
 //! ([`crate::cross_entropy`]), multiplied on, and forgotten. Never more than one chunk of logits exists.
 
-use crate::cross_entropy::{self, RowError, Spec, Targets, Totals, Upstream};
+use crate::cross_entropy::{RowError, Rows, Spec, Targets, Totals, Upstream, cross_entropy};
 use crate::matmul::{Matrix, MatrixMut, multiply};
 use surprisal_platform::threads::Pool;
 
@@ -36,7 +36,7 @@ pub struct Head<'a> {
 }
 
 /// How many rows one chunk of logits has: a fixed function of `V`, so that sums do not depend on the threads.
-pub fn chunk_rows(vocab: usize) -> usize {
+fn chunk_rows(vocab: usize) -> usize {
     let rows = CHUNK_ELEMENTS / vocab.max(1);
     // Whole register tiles of the matrix product where there is room for some.
     if rows >= 64 { (rows / 12 * 12).min(4096) } else { rows.max(1) }
@@ -78,36 +78,20 @@ pub fn linear_cross_entropy(
         let part_losses = losses.as_deref_mut().map(|all| &mut all[first..first + n]);
         let part = spec.of_rows(first, n);
         let targets = targets.rows(first, first + n, vocab);
-        let sums = match &mut gradients {
-            None => cross_entropy::forward_in_place(logits, targets, &part, part_losses, pool),
-            Some((upstream, gradients)) => {
-                let upstream = upstream.rows(first, n);
-                let sums = cross_entropy::forward_backward_in_place(
-                    logits,
-                    targets,
-                    &part,
-                    upstream,
-                    part_losses,
-                    pool,
-                );
-                if sums.is_ok() {
-                    let g = Matrix::new(logits, n, vocab);
-                    let into = MatrixMut::new(&mut gradients.hidden[span], n, width);
-                    multiply(into, false, g, weight, pool);
-                    let into = MatrixMut::new(gradients.weight, vocab, width);
-                    multiply(into, true, g.transposed(), hidden, pool);
-                    if let Some(bias) = &mut gradients.bias {
-                        for row in logits.chunks_exact(vocab) {
-                            for (b, g) in bias.iter_mut().zip(row) {
-                                *b += g;
-                            }
-                        }
-                    }
-                }
-                sums
-            }
-        };
+        let upstream = gradients.as_ref().map(|(upstream, _)| upstream.rows(first, n));
+        let sums = cross_entropy(Rows::Overwrite(logits), targets, &part, upstream, part_losses, pool);
         totals.add(sums.map_err(|error| RowError { row: first + error.row, ..error })?);
+        let Some((_, gradients)) = &mut gradients else { continue };
+        let g = Matrix::new(logits, n, vocab);
+        multiply(MatrixMut::new(&mut gradients.hidden[span], n, width), false, g, weight, pool);
+        multiply(MatrixMut::new(gradients.weight, vocab, width), true, g.transposed(), hidden, pool);
+        if let Some(bias) = &mut gradients.bias {
+            for row in logits.chunks_exact(vocab) {
+                for (b, g) in bias.iter_mut().zip(row) {
+                    *b += g;
+                }
+            }
+        }
     }
     Ok(totals)
 }

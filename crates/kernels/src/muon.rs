@@ -102,21 +102,13 @@ fn orthogonalise(x: &mut [f32], rows: usize, columns: usize, precision: Precisio
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn numbers(count: usize) -> Vec<f32> {
-        let mut state = 3u32;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
-    }
+    use crate::testing::numbers;
 
     #[test]
     fn the_result_is_nearly_orthogonal_and_points_the_same_way() {
         for (rows, columns) in [(6, 20), (20, 6), (8, 8)] {
             for precision in [Precision::F32, Precision::Bf16] {
-                let start = numbers(rows * columns);
+                let start = numbers(rows * columns, 3);
                 let mut x = start.clone();
                 orthogonalise(&mut x, rows, columns, precision);
                 let n = rows.min(columns);
@@ -144,7 +136,7 @@ mod tests {
     fn parts_are_matrices_of_their_own_and_decay_is_decoupled() {
         let muon =
             Muon { lr: 0.1, momentum: 0.9, weight_decay: 0.5, grad_scale: 2.0, precision: Precision::F32 };
-        let gradient = numbers(12 * 5);
+        let gradient = numbers(12 * 5, 3);
         let start = vec![1.0; 12 * 5];
         let (mut whole, mut m) = (start.clone(), vec![0.0; 60]);
         muon.update(&mut whole, &gradient, &mut m, 5, &[4, 8]);

@@ -75,68 +75,33 @@ pub struct AdamW {
 impl AdamW {
     /// Updates `weights` and the moments `m` and `v` in one pass. All four slices have one length.
     pub fn update<R: Real>(&self, weights: &mut [R], gradient: &[R], m: &mut [R], v: &mut [R]) {
+        struct Pass<'a, R>(&'a AdamW, &'a mut [R], &'a [R], &'a mut [R], &'a mut [R]);
+        impl<R: Real> WithSimd for Pass<'_, R> {
+            type Output = ();
+            // A plain loop: every operation has a vector form, and the compiler finds it under the chosen features.
+            #[inline(always)]
+            fn with_simd<S: Simd>(self, _: S) {
+                let Self(rule, weights, gradient, m, v) = self;
+                let (real, step) = (R::from_f64, rule.step.max(1) as f64);
+                let (scale, l2, eps) = (real(rule.grad_scale), real(rule.l2), real(rule.eps));
+                let (beta1, rest1) = (real(rule.beta1), real(1.0 - rule.beta1));
+                let (beta2, rest2) = (real(rule.beta2), real(1.0 - rule.beta2));
+                let keep = real(1.0 - rule.lr * rule.weight_decay);
+                let rate = real(rule.lr / (1.0 - rule.beta1.powf(step)));
+                let root = real((1.0 - rule.beta2.powf(step)).sqrt());
+                let moments = m.iter_mut().zip(v);
+                for ((w, &g), (m, v)) in weights.iter_mut().zip(gradient).zip(moments) {
+                    let g = g * scale + l2 * *w;
+                    *m = beta1 * *m + rest1 * g;
+                    *v = beta2 * *v + rest2 * (g * g);
+                    *w = keep * *w - rate * (*m / (v.sqrt() / root + eps));
+                }
+            }
+        }
         debug_assert!(
             weights.len() == gradient.len() && weights.len() == m.len() && weights.len() == v.len()
         );
-        let step = self.step.max(1) as f64;
-        let real = R::from_f64;
-        Isa::current().run(Update {
-            weights,
-            gradient,
-            m,
-            v,
-            factors: Factors {
-                grad_scale: real(self.grad_scale),
-                l2: real(self.l2),
-                keep: real(1.0 - self.lr * self.weight_decay),
-                beta1: real(self.beta1),
-                beta2: real(self.beta2),
-                rest1: real(1.0 - self.beta1),
-                rest2: real(1.0 - self.beta2),
-                rate: real(self.lr / (1.0 - self.beta1.powf(step))),
-                root: real((1.0 - self.beta2.powf(step)).sqrt()),
-                eps: real(self.eps),
-            },
-        });
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Factors<R> {
-    grad_scale: R,
-    l2: R,
-    keep: R,
-    beta1: R,
-    beta2: R,
-    rest1: R,
-    rest2: R,
-    rate: R,
-    root: R,
-    eps: R,
-}
-
-struct Update<'a, R> {
-    weights: &'a mut [R],
-    gradient: &'a [R],
-    m: &'a mut [R],
-    v: &'a mut [R],
-    factors: Factors<R>,
-}
-
-impl<R: Real> WithSimd for Update<'_, R> {
-    type Output = ();
-
-    // A plain loop: every operation has a vector form, and the compiler finds it under the chosen features.
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let f = self.factors;
-        let moments = self.m.iter_mut().zip(self.v.iter_mut());
-        for ((w, &g), (m, v)) in self.weights.iter_mut().zip(self.gradient).zip(moments) {
-            let g = g * f.grad_scale + f.l2 * *w;
-            *m = f.beta1 * *m + f.rest1 * g;
-            *v = f.beta2 * *v + f.rest2 * (g * g);
-            *w = f.keep * *w - f.rate * (*m / (v.sqrt() / f.root + f.eps));
-        }
+        Isa::current().run(Pass(self, weights, gradient, m, v));
     }
 }
 

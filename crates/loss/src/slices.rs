@@ -1,6 +1,6 @@
 //! The loss on slices: checks, denominators, then the kernels.
 
-use surprisal_kernels::cross_entropy::{self, Targets, Totals, Upstream};
+use surprisal_kernels::cross_entropy::{Rows, Targets, Totals, Upstream, cross_entropy};
 
 use crate::error::{LossError, Result};
 use crate::options::{CrossEntropy, Reduction, Toward};
@@ -55,7 +55,8 @@ impl CrossEntropy {
         let rows = self.check(logits.len(), vocab, targets)?;
         check_length("losses", losses.as_deref().map_or(rows, <[f32]>::len), rows)?;
         let spec = self.spec(vocab);
-        let totals = cross_entropy::forward(logits, targets, &spec, losses, self.pool.as_deref())?;
+        let pool = self.pool.as_deref();
+        let totals = cross_entropy(Rows::Read(logits), targets, &spec, None, losses, pool)?;
         Ok(self.factors(targets, vocab).value(totals))
     }
 
@@ -68,8 +69,8 @@ impl CrossEntropy {
         self.check(logits.len(), vocab, targets)?;
         let factors = self.factors(targets, vocab);
         let (spec, pool) = (self.spec(vocab), self.pool.as_deref());
-        let totals =
-            cross_entropy::forward_backward_in_place(logits, targets, &spec, factors.upstream(), None, pool)?;
+        let upstream = Some(factors.upstream());
+        let totals = cross_entropy(Rows::Overwrite(logits), targets, &spec, upstream, None, pool)?;
         Ok(factors.value(totals))
     }
 

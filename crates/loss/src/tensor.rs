@@ -1,7 +1,7 @@
 //! The loss on candle tensors: `apply`.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Storage, Tensor};
-use surprisal_kernels::cross_entropy::{self, Targets};
+use surprisal_kernels::cross_entropy::{Rows, Targets, cross_entropy};
 
 use crate::error::{LossError, Result};
 use crate::options::{CrossEntropy, Reduction};
@@ -112,12 +112,11 @@ impl CrossEntropy {
         let per_row = if losses.is_empty() { None } else { Some(losses.as_mut_slice()) };
         let (totals, gradient) = with_f32(logits, |z| {
             if !logits.track_op() {
-                return Ok((cross_entropy::forward(z, targets, &spec, per_row, pool)?, None));
+                return Ok((cross_entropy(Rows::Read(z), targets, &spec, None, per_row, pool)?, None));
             }
             let mut gradient = vec![0.0; z.len()];
-            let upstream = factors.upstream();
-            let totals =
-                cross_entropy::forward_backward(z, &mut gradient, targets, &spec, upstream, per_row, pool)?;
+            let (rows, upstream) = (Rows::Copy(z, &mut gradient), Some(factors.upstream()));
+            let totals = cross_entropy(rows, targets, &spec, upstream, per_row, pool)?;
             Ok((totals, Some(gradient)))
         })?;
         let sums = factors.value(totals);

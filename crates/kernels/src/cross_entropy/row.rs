@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use super::target::{self, Dense, Target};
+use super::target::{Dense, Target};
 use super::{RowDefect, Spec};
 use crate::exp::tanh_with_slope;
 use crate::reduce;
@@ -15,15 +15,15 @@ const fn block_len<S: Simd>() -> usize {
 
 /// Buffers that are kept from row to row.
 #[derive(Default)]
-pub(crate) struct Scratch {
-    blocks: Vec<Block>,
-    dense: Vec<f32>,
-    slopes: Vec<f32>,
+pub(super) struct Scratch {
+    pub(super) blocks: Vec<Block>,
+    pub(super) dense: Vec<f32>,
+    pub(super) slopes: Vec<f32>,
 }
 
 /// What a block's exponentials are relative to, and their sum.
 #[derive(Clone, Copy)]
-struct Block {
+pub(super) struct Block {
     max: f32,
     sum: f64,
 }
@@ -43,42 +43,11 @@ pub(super) struct RowLoss {
     pub(super) nll: f64,
 }
 
-/// A row with one true class.
-#[inline(always)]
-pub(super) fn classes<S: Simd>(
-    simd: S,
-    logits: &mut [f32],
-    class: usize,
-    row: usize,
-    spec: &Spec<'_>,
-    coefficients: Option<RowCoefficients>,
-    scratch: &mut Scratch,
-) -> Result<RowLoss, RowDefect> {
-    let Scratch { blocks, dense, slopes } = scratch;
-    let target = target::of_class(class, row, logits, spec, dense);
-    capped_sweep(simd, logits, target, spec, coefficients, blocks, slopes, None)
-}
-
-/// A row whose target is the distribution `q`.
-#[inline(always)]
-pub(super) fn probabilities<S: Simd>(
-    simd: S,
-    logits: &mut [f32],
-    q: &[f32],
-    row: usize,
-    spec: &Spec<'_>,
-    coefficients: Option<RowCoefficients>,
-    scratch: &mut Scratch,
-) -> Result<RowLoss, RowDefect> {
-    let Scratch { blocks, dense, slopes } = scratch;
-    let target = target::of_distribution(q, row, logits, spec, dense);
-    capped_sweep(simd, logits, target, spec, coefficients, blocks, slopes, Some(q))
-}
-
-/// [`sweep`], inside the soft cap when there is one: `u = c tanh(s z / c)`, `∂u/∂z = s (1 − (u/c)²)`.
+/// A row's loss for `target`, which is made of the distribution `q` if it is not one class. Inside the soft cap when there is
+/// one: `u = c tanh(s z / c)`, `∂u/∂z = s (1 − (u/c)²)`.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "one call, all of it needed")]
-fn capped_sweep<S: Simd>(
+pub(super) fn loss<S: Simd>(
     simd: S,
     logits: &mut [f32],
     target: Target<'_>,

@@ -277,6 +277,7 @@ fn by_gemm(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, pool: O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::numbers;
 
     #[test]
     fn products_of_parts_and_transposes() {
@@ -292,16 +293,6 @@ mod tests {
         let mut wide = [7.0; 6];
         multiply(MatrixMut::part(&mut wide, 2, 2, 4), false, a, Matrix::new(&b, 2, 2), None);
         assert_eq!(wide, [5.0, 2.0, 7.0, 7.0, 11.0, 4.0]);
-    }
-
-    /// Numbers that look random and are the same everywhere.
-    fn numbers(count: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..count).map(|_| next()).collect()
     }
 
     #[test]
