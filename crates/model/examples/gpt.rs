@@ -14,9 +14,8 @@ use rand_chacha::ChaCha8Rng;
 use surprisal_loss::CrossEntropy;
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Mode, Neural, NeuralConfig, NeuralLm, TransformerConfig};
-use surprisal_ops::{
-    Activation, Attention, Context, activation, causal_attention, embedding, layer_norm, linear,
-};
+use surprisal_ops::layers::{Centre, Norm};
+use surprisal_ops::{Activation, Attention, Context, activation, causal_attention, embedding, linear};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -76,7 +75,10 @@ impl Gpt {
         let context = Context::default();
         let (b, t) = ids.dims2()?;
         let weight = |name: &str| self.0[&format!("{name}.weight")].as_tensor();
-        let norm = |x: &Tensor, name: &str| layer_norm(&context, x, weight(name), None, 1e-5);
+        let norm = |x: &Tensor, name: &str| {
+            let (centre, weight) = (Centre::Mean, weight(name).clone());
+            Norm { centre, weight, bias: None, eps: 1e-5 }.forward(&context, x)
+        };
         let matrix = |x: &Tensor, name: &str| linear(&context, x, weight(name), None);
 
         let positions = Tensor::arange(0, t as u32, &Device::Cpu)?.repeat(b)?; // (B·T)

@@ -1,20 +1,12 @@
-//! The two halves of a transformer block, each a branch added to the stream: x + attention(norm(x)), x + mlp(norm(x)).
+//! Half a transformer block, a branch added to the stream: x + attention(norm(x)) or x + mlp(norm(x)).
 //!
 //! Written here from the operations of this crate. Where the context collects all gradients of the parameters, or there is no
 //! backward pass, a half is one fused operation with the same numbers.
 
 use candle_core::{Result, Tensor};
 
-pub use crate::layers::{AttentionBlock, Cache, Drop, MlpBlock};
-use crate::layers::{Linear, Norm};
+use crate::layers::{Between, Branch, Drop, Linear, Norm};
 use crate::{Context, activation, causal_attention, composed, dropout, fusable, fused};
-
-/// Whether half a block can be one operation.
-fn whole(context: &Context, x: &Tensor, norm: &Norm, layers: [&Linear; 2]) -> bool {
-    let linear = layers.into_iter().flat_map(|l| [Some(&l.weight), l.bias.as_ref()]);
-    let mut parameters = linear.chain([Some(&norm.weight), norm.bias.as_ref()]).flatten();
-    fusable(x) && (context.is_inference() || parameters.all(|parameter| context.collects(parameter)))
-}
 
 impl Linear {
     /// x Wᵀ + b.
@@ -41,34 +33,32 @@ impl Norm {
     }
 }
 
-impl AttentionBlock {
+impl Branch {
     /// `x` (B·T, C) of `batch` sequences → (B·T, C).
     ///
     /// # Errors
     /// Shapes that do not fit together, or a failure of the tensor library.
     pub fn forward(&self, context: &Context, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
-        if whole(context, x, &self.norm, [&self.qkv, &self.proj]) {
-            return fused::attention_block(self, context, x, batch, drop);
+        if fusable(x) && (context.is_inference() || self.is_collected(context)) {
+            return fused::branch(self, context, x, batch, drop);
         }
         let rows = x.dim(0)?;
-        let qkv = self.qkv.forward(context, &self.norm.forward(context, x)?)?; // (B·T, C + 2·G·d)
-        let y = causal_attention(&qkv.reshape((batch, rows / batch, ()))?, &self.attention)?; // (B, T, C)
-        x + dropped(self.proj.forward(context, &y.reshape((rows, ()))?)?, batch, drop)?
+        let u = self.inner.forward(context, &self.norm.forward(context, x)?)?; // (B·T, U)
+        let y = match &self.between {
+            Between::Attention(attention) => {
+                causal_attention(&u.reshape((batch, rows / batch, ()))?, attention)?.reshape((rows, ()))?
+            }
+            Between::Activation(kind) => activation(&u, *kind)?,
+        }; // (B·T, F)
+        x + dropped(self.proj.forward(context, &y)?, batch, drop)?
     }
-}
 
-impl MlpBlock {
-    /// `x` (B·T, C) of `batch` sequences → (B·T, C).
-    ///
-    /// # Errors
-    /// Shapes that do not fit together, or a failure of the tensor library.
-    pub fn forward(&self, context: &Context, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
-        if whole(context, x, &self.norm, [&self.fc, &self.proj]) {
-            return fused::mlp_block(self, context, x, batch, drop);
-        }
-        let hidden =
-            activation(&self.fc.forward(context, &self.norm.forward(context, x)?)?, self.activation)?; // (B·T, F)
-        x + dropped(self.proj.forward(context, &hidden)?, batch, drop)?
+    /// Whether the gradients of all parameters are collected.
+    fn is_collected(&self, context: &Context) -> bool {
+        let Self { norm, inner, proj, .. } = self;
+        let weights = [&norm.weight, &inner.weight, &proj.weight].into_iter();
+        let biases = [&norm.bias, &inner.bias, &proj.bias].into_iter().flatten();
+        weights.chain(biases).all(|parameter| context.collects(parameter))
     }
 }
 

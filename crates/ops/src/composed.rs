@@ -4,16 +4,14 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
+use surprisal_kernels::dropout::keeps;
 use surprisal_kernels::norm::Centre;
 use surprisal_kernels::rotary;
 
 use crate::{Activation, Attention, DropoutStream};
 
 /// See [`crate::linear`].
-///
-/// # Errors
-/// As [`crate::linear`].
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let y = x.matmul(&weight.t()?)?;
     match bias {
         Some(bias) => y.broadcast_add(bias),
@@ -22,18 +20,18 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 }
 
 /// See [`crate::embedding`].
-///
-/// # Errors
-/// As [`crate::embedding`].
-pub fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
+pub(crate) fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
     table.index_select(ids, 0)
 }
 
-/// See [`crate::layer_norm`] and [`crate::rms_norm`].
-///
-/// # Errors
-/// As [`crate::layer_norm`].
-pub fn norm(centre: Centre, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
+/// See [`crate::layers::Norm`].
+pub(crate) fn norm(
+    centre: Centre,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    eps: f64,
+) -> Result<Tensor> {
     let centred = match centre {
         Centre::Mean => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
         Centre::Zero => x.clone(),
@@ -51,10 +49,7 @@ fn to_unit(x: &Tensor, eps: f64) -> Result<Tensor> {
 }
 
 /// See [`crate::causal_attention`].
-///
-/// # Errors
-/// As [`crate::causal_attention`].
-pub fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Tensor> {
+pub(crate) fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Tensor> {
     let (b, t, packed) = qkv.dims3()?;
     let &Attention { n_head, n_kv_head, ref angles, qk_norm } = attention;
     let heads = n_head + 2 * n_kv_head;
@@ -104,10 +99,7 @@ fn causal_mask(t: usize, dtype: DType, device: &Device) -> Result<Tensor> {
 }
 
 /// See [`crate::activation`].
-///
-/// # Errors
-/// As [`crate::activation`].
-pub fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
+pub(crate) fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
     match activation {
         Activation::Gelu => {
             // From tanh: the gradient of the tensor library's own GELU rounds its constants to six digits.
@@ -128,26 +120,19 @@ pub fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
 }
 
 /// See [`crate::softcap`].
-///
-/// # Errors
-/// As [`crate::softcap`].
-pub fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
+pub(crate) fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
     (x / cap)?.tanh()? * cap
 }
 
 /// See [`crate::dropout`].
-///
-/// # Errors
-/// As [`crate::dropout`].
-pub fn dropout(x: &Tensor, p: f64, stream: DropoutStream) -> Result<Tensor> {
+pub(crate) fn dropout(x: &Tensor, p: f64, stream: DropoutStream) -> Result<Tensor> {
     let rows = x.dim(0)?;
     let threshold = DropoutStream::threshold(p);
     let scale = (1.0 / (1.0 - p)) as f32;
     let mask: Vec<f32> = (0..rows)
         .flat_map(|row| {
             let row = stream.row(row);
-            (0..x.elem_count() / rows)
-                .map(move |i| if DropoutStream::keeps(row, i, threshold) { scale } else { 0.0 })
+            (0..x.elem_count() / rows).map(move |i| if keeps(row, i, threshold) { scale } else { 0.0 })
         })
         .collect();
     x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?

@@ -11,9 +11,8 @@ mod linear;
 mod norm;
 mod rows;
 
-pub use attention::attend_next;
-pub(crate) use attention::causal_attention;
-pub(crate) use block::{attention_block, attention_fill, mlp_block, mlp_fill};
+pub(crate) use attention::{attend_next, causal_attention};
+pub(crate) use block::branch;
 pub(crate) use embedding::embedding;
 pub(crate) use linear::linear;
 pub(crate) use norm::norm;

@@ -36,30 +36,26 @@ pub struct Drop {
     pub stream: DropoutStream,
 }
 
-/// x + proj(attention(qkv(norm(x)))).
+/// Half a transformer block: x + proj(between(inner(norm(x)))).
 #[derive(Debug, Clone)]
-pub struct AttentionBlock {
+pub struct Branch {
     /// Before the branch.
     pub norm: Norm,
-    /// (C + 2·G·d, C): queries, keys, values.
-    pub qkv: Linear,
-    /// (C, C).
+    /// (U, C): queries, keys and values, or the inputs of an activation.
+    pub inner: Linear,
+    /// What stands between the two linear layers.
+    pub between: Between,
+    /// (C, F), back to the stream.
     pub proj: Linear,
-    /// The heads.
-    pub attention: Attention,
 }
 
-/// x + proj(activation(fc(norm(x)))).
+/// From U inputs to F outputs a token.
 #[derive(Debug, Clone)]
-pub struct MlpBlock {
-    /// Before the branch.
-    pub norm: Norm,
-    /// (U, C); U = F, or 2·F for gates and values.
-    pub fc: Linear,
-    /// (C, F).
-    pub proj: Linear,
-    /// Between the two.
-    pub activation: Activation,
+pub enum Between {
+    /// U = C + 2·G·d, F = C.
+    Attention(Attention),
+    /// U = F, or 2·F for gates and values.
+    Activation(Activation),
 }
 
 /// The keys and values (T, G·d) of the tokens that one attention block has read, for sampling.

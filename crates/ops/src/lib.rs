@@ -2,13 +2,13 @@
 //!
 //! Every function here takes and returns tensors and passes gradients on to all its floating-point arguments. What has
 //! parameters also takes a [`Context`]: how precisely to compute, and where gradients go.
-//! [`composed`] holds the same functions made of the tensor library's own differentiable operations: they run on
-//! any device and in any float type, and are the oracle of every faster version. Several ready-made layers of the
+//! Each is written a second time, of the tensor library's own differentiable operations: that runs on any device and in
+//! any float type, and is the oracle of every faster version. Several ready-made layers of the
 //! tensor library (its layer norm, its last-dimension softmax, its rotary embedding) have no backward pass and cut
 //! the gradient without a word; nothing here uses them.
 
 pub mod block;
-pub mod composed;
+mod composed;
 mod context;
 mod fused;
 pub mod gradients;
@@ -30,9 +30,6 @@ pub use stream::DropoutStream;
 pub use surprisal_kernels::activation::Activation;
 pub use surprisal_kernels::matmul::Precision;
 pub use surprisal_kernels::rotary::Angles;
-
-pub use fused::attend_next;
-use layers::Centre;
 
 /// The heads of causal attention.
 #[derive(Debug, Clone)]
@@ -73,29 +70,6 @@ pub fn linear(context: &Context, x: &Tensor, weight: &Tensor, bias: Option<&Tens
 /// An id of V or more, or a failure of the tensor library.
 pub fn embedding(context: &Context, ids: &Tensor, table: &Tensor) -> Result<Tensor> {
     if fusable(table) { fused::embedding(context, ids, table) } else { composed::embedding(ids, table) }
-}
-
-/// Layer normalisation of each row (Ba et al. 2016): `x` (N, C) → (N, C), with `weight` (C) and `bias` (C).
-///
-/// # Errors
-/// Shapes that do not fit together, or a failure of the tensor library.
-pub fn layer_norm(
-    context: &Context,
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    eps: f64,
-) -> Result<Tensor> {
-    let (weight, bias) = (weight.clone(), bias.cloned());
-    layers::Norm { centre: Centre::Mean, weight, bias, eps }.forward(context, x)
-}
-
-/// RMS normalisation of each row (Zhang & Sennrich 2019): `x` (N, C) → (N, C), with `weight` (C).
-///
-/// # Errors
-/// Shapes that do not fit together, or a failure of the tensor library.
-pub fn rms_norm(context: &Context, x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    layers::Norm { centre: Centre::Zero, weight: weight.clone(), bias: None, eps }.forward(context, x)
 }
 
 /// Multi-head causal self-attention: `qkv` (B, T, C + 2·G·d) holds queries, keys and values side by side → (B, T, C), for

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 /// What time is spent on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Part {
     /// Products of the forward pass.
     Forward,
@@ -27,38 +27,21 @@ pub enum Part {
     Head,
 }
 
-impl Part {
-    /// All of them.
-    pub const ALL: [Self; 9] = [
-        Self::Forward,
-        Self::InputGradient,
-        Self::WeightGradient,
-        Self::Attention,
-        Self::Norm,
-        Self::Activation,
-        Self::Embedding,
-        Self::Residual,
-        Self::Head,
-    ];
-
-    /// The name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Forward => "matmul_forward",
-            Self::InputGradient => "matmul_input_gradient",
-            Self::WeightGradient => "matmul_weight_gradient",
-            Self::Attention => "attention",
-            Self::Norm => "norm",
-            Self::Activation => "activation",
-            Self::Embedding => "embedding",
-            Self::Residual => "residual",
-            Self::Head => "head_and_loss",
-        }
-    }
-}
+/// The names in reports, in the order of [`Part`].
+const NAMES: [&str; 9] = [
+    "matmul_forward",
+    "matmul_input_gradient",
+    "matmul_weight_gradient",
+    "attention",
+    "norm",
+    "activation",
+    "embedding",
+    "residual",
+    "head_and_loss",
+];
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
-static NANOSECONDS: [AtomicU64; Part::ALL.len()] = [const { AtomicU64::new(0) }; Part::ALL.len()];
+static NANOSECONDS: [AtomicU64; NAMES.len()] = [const { AtomicU64::new(0) }; NAMES.len()];
 
 /// Starts counting from zero.
 pub fn start() {
@@ -68,10 +51,10 @@ pub fn start() {
     ENABLED.store(true, Relaxed);
 }
 
-/// Stops counting; the seconds of each part since [`start`].
-pub fn stop() -> Vec<(Part, f64)> {
+/// Stops counting; the name of each part and its seconds since [`start`].
+pub fn stop() -> impl Iterator<Item = (&'static str, f64)> {
     ENABLED.store(false, Relaxed);
-    Part::ALL.iter().map(|&part| (part, NANOSECONDS[part as usize].load(Relaxed) as f64 * 1e-9)).collect()
+    NAMES.into_iter().zip(&NANOSECONDS).map(|(name, part)| (name, part.load(Relaxed) as f64 * 1e-9))
 }
 
 /// Runs `f`, and counts its time if counting is on.

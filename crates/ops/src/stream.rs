@@ -1,6 +1,6 @@
 //! Where the random bits of dropout come from.
 
-use surprisal_kernels::dropout::{keeps, splitmix64};
+use surprisal_kernels::dropout::splitmix64;
 
 /// Names one dropout mask of one training step.
 ///
@@ -24,13 +24,6 @@ impl DropoutStream {
         splitmix64(splitmix64(splitmix64(self.seed) ^ self.site) ^ row)
     }
 
-    /// Whether the element at `position` of a row survives; `row` comes from [`Self::row`], `threshold` from
-    /// [`Self::threshold`].
-    #[inline]
-    pub fn keeps(row: u64, position: usize, threshold: u64) -> bool {
-        keeps(row, position, threshold)
-    }
-
     /// `p` as a count of the 2³² values that an element's 32 random bits can take.
     #[inline]
     pub fn threshold(p: f64) -> u64 {
@@ -41,15 +34,15 @@ impl DropoutStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use surprisal_kernels::dropout::keeps;
 
     #[test]
     fn drops_the_fraction_it_was_asked_for() {
         let stream = DropoutStream { seed: 7, site: 3, first_row: 0 };
         let threshold = DropoutStream::threshold(0.2);
         let n = 400;
-        let kept: usize = (0..n)
-            .map(|row| (0..n).filter(|&i| DropoutStream::keeps(stream.row(row), i, threshold)).count())
-            .sum();
+        let kept: usize =
+            (0..n).map(|row| (0..n).filter(|&i| keeps(stream.row(row), i, threshold)).count()).sum();
         // 160 000 draws: the standard deviation of the fraction is 0.001.
         let fraction = kept as f64 / (n * n) as f64;
         assert!((fraction - 0.8).abs() < 0.005, "kept {fraction}");

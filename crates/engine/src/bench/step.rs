@@ -98,7 +98,7 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let total = before.elapsed().as_secs_f64() * threads as f64;
     let update_share = update_seconds / (times.len() + 2 + profiled) as f64 / median;
     let mut shares: Map<String, Value> =
-        parts.into_iter().map(|(part, seconds)| (part.name().to_owned(), json!(seconds / total))).collect();
+        parts.map(|(part, seconds)| (part.to_owned(), json!(seconds / total))).collect();
     shares.insert("optimiser".into(), update_share.into());
     let rest = 1.0 - shares.values().filter_map(Value::as_f64).sum::<f64>();
     shares.insert("rest".into(), rest.into());

@@ -4,7 +4,9 @@
 //! more. So a token is predicted from at least half a block of context, at the price of re-reading half a block, at once,
 //! every half block.
 
-use super::transformer::{Cache, Transformer};
+use surprisal_ops::layers::Cache;
+
+use super::transformer::Transformer;
 use crate::{Result, Session, check_tokens};
 
 /// A text being read by a transformer.

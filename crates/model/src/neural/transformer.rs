@@ -7,9 +7,8 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use surprisal_ops::block::{AttentionBlock, Drop, MlpBlock};
-use surprisal_ops::layers::{Centre, Linear, Norm};
-use surprisal_ops::single::{add_row, linear};
+use surprisal_ops::layers::{Between, Branch, Cache, Centre, Drop, Linear, Norm};
+use surprisal_ops::single::add_row;
 use surprisal_ops::{Activation, Angles, Attention, Context, DropoutStream, embedding};
 
 use super::init::{Init, Source};
@@ -36,25 +35,16 @@ impl Pairs {
     }
 }
 
-/// One block of the stream.
-#[derive(Debug)]
-struct Block {
-    attention: AttentionBlock,
-    mlp: MlpBlock,
-}
-
-/// The keys and values (T, G·d) of one block for the tokens read so far.
-pub(super) type Cache = surprisal_ops::block::Cache;
-
 #[derive(Debug)]
 pub(super) struct Transformer {
     dropout: f64,
     wte: Tensor,         // (V, C)
     wpe: Option<Tensor>, // (block_size, C)
     pairs: Option<Pairs>,
-    h: Vec<Block>,
+    /// Attention and MLP of each block in turn.
+    h: Vec<Branch>,
     ln_f: Norm,
-    lm_head: Tensor, // (V, C); wte itself when tied
+    lm_head: Linear, // (V, C); wte itself when tied
     softcap: f64,
 }
 
@@ -86,7 +76,7 @@ impl Maker<'_, '_> {
         Ok(Norm { centre, weight, bias: bias.transpose()?, eps: norm_eps })
     }
 
-    fn block(&mut self, i: usize, angles: Option<&Arc<Angles>>) -> Result<Block> {
+    fn block(&mut self, i: usize, angles: Option<&Arc<Angles>>) -> Result<[Branch; 2]> {
         let config = self.config;
         let (c, f) = (config.n_embd, config.hidden());
         let kv = c / config.n_head * config.kv_heads();
@@ -102,25 +92,26 @@ impl Maker<'_, '_> {
             ActivationKind::Relu2 => (Activation::Relu2, vec![f]),
             ActivationKind::Swiglu => (Activation::SwiGlu, vec![f, f]),
         };
-        Ok(Block {
-            attention: AttentionBlock {
+        let attention = Attention {
+            n_head: config.n_head,
+            n_kv_head: config.kv_heads(),
+            angles: angles.cloned(),
+            qk_norm: config.qk_norm,
+        };
+        Ok([
+            Branch {
                 norm: self.norm(&format!("h.{i}.ln_1"))?,
-                qkv: self.linear(&format!("h.{i}.attn.c_attn"), &[c, kv, kv], c, std)?,
+                inner: self.linear(&format!("h.{i}.attn.c_attn"), &[c, kv, kv], c, std)?,
+                between: Between::Attention(attention),
                 proj: self.linear(&format!("h.{i}.attn.c_proj"), &[c], c, std_proj)?,
-                attention: Attention {
-                    n_head: config.n_head,
-                    n_kv_head: config.kv_heads(),
-                    angles: angles.cloned(),
-                    qk_norm: config.qk_norm,
-                },
             },
-            mlp: MlpBlock {
+            Branch {
                 norm: self.norm(&format!("h.{i}.ln_2"))?,
-                fc: self.linear(&format!("h.{i}.mlp.c_fc"), &inputs, c, std)?,
+                inner: self.linear(&format!("h.{i}.mlp.c_fc"), &inputs, c, std)?,
+                between: Between::Activation(activation),
                 proj: self.linear(&format!("h.{i}.mlp.c_proj"), &[c], f, std_proj)?,
-                activation,
             },
-        })
+        ])
     }
 }
 
@@ -145,14 +136,15 @@ impl Transformer {
         };
         let pairs = pairs.map(|table| Pairs { table, vocab_size: vocab_size as u64 });
         let mut maker = Maker { config, source };
-        let h = (0..n_layer).map(|i| maker.block(i, angles.as_ref())).collect::<Result<_>>()?;
+        let blocks = (0..n_layer).map(|i| maker.block(i, angles.as_ref())).collect::<Result<Vec<_>>>()?;
         let ln_f = maker.norm("ln_f")?;
-        let lm_head =
+        let weight =
             if config.tied { wte.clone() } else { source.get("lm_head.weight", &[vocab_size, c], std)? };
+        let (h, lm_head) = (blocks.into_iter().flatten().collect(), Linear { weight, bias: None });
         Ok(Self { dropout: config.dropout, wte, wpe, pairs, h, ln_f, lm_head, softcap: config.softcap })
     }
 
-    /// An empty cache for each block.
+    /// An empty cache for each half of a block.
     pub(super) fn caches(&self) -> Vec<Cache> {
         vec![Cache::default(); self.h.len()]
     }
@@ -168,9 +160,8 @@ impl Transformer {
     ) -> Result<Vec<f32>> {
         let mut x = vec![0.0; self.wte.dim(1)?]; // (C)
         self.embed_one(before, id, position, &mut x)?;
-        for (block, cache) in self.h.iter().zip(caches) {
-            block.attention.next(&mut x, position, cache)?;
-            block.mlp.next(&mut x)?;
+        for (branch, cache) in self.h.iter().zip(caches) {
+            branch.next(&mut x, position, cache)?;
         }
         self.head(&x)
     }
@@ -184,9 +175,8 @@ impl Transformer {
             self.embed_one(before, id, position, row)?;
             before = Some(id);
         }
-        for (block, cache) in self.h.iter().zip(caches) {
-            block.attention.fill(&mut x, cache)?;
-            block.mlp.fill(&mut x)?;
+        for (branch, cache) in self.h.iter().zip(caches) {
+            branch.fill(&mut x, cache)?;
         }
         self.head(&x[x.len().saturating_sub(c)..])
     }
@@ -204,7 +194,7 @@ impl Transformer {
 
     /// The logits (V) of one position.
     fn head(&self, x: &[f32]) -> Result<Vec<f32>> {
-        let mut logits = linear(&self.lm_head, None, &self.ln_f.single(x)?)?;
+        let mut logits = self.lm_head.single(&self.ln_f.single(x)?)?;
         if self.softcap > 0.0 {
             let cap = self.softcap as f32;
             for z in &mut logits {
@@ -248,15 +238,14 @@ impl Transformer {
         let (b, _) = ids.dims2()?;
         let drop = |site| self.drop(*mode, site);
         let mut x = surprisal_ops::block::dropped(self.embed(context, ids)?, b, drop(0))?; // (B·T, C)
-        for (block, site) in self.h.iter().zip((1..).step_by(2)) {
-            x = block.attention.forward(context, &x, b, drop(site))?;
-            x = block.mlp.forward(context, &x, b, drop(site + 1))?;
+        for (branch, site) in self.h.iter().zip(1..) {
+            x = branch.forward(context, &x, b, drop(site))?;
         }
         let hidden = self.ln_f.forward(context, &x)?; // (B·T, C)
         if self.softcap > 0.0 {
-            let logits = surprisal_ops::linear(context, &hidden, &self.lm_head, None)?; // (B·T, V)
+            let logits = self.lm_head.forward(context, &hidden)?; // (B·T, V)
             return Ok(Output::Logits(surprisal_ops::softcap(&logits, self.softcap)?));
         }
-        Ok(Output::Head { hidden, weight: self.lm_head.clone(), bias: None })
+        Ok(Output::Head { hidden, weight: self.lm_head.weight.clone(), bias: None })
     }
 }

@@ -80,24 +80,21 @@ fn one_operation_has_the_numbers_of_several() {
             let x =
                 Var::from_tensor(&Tensor::from_vec(numbers(b * t * c, 7), (b * t, c), &Device::Cpu).unwrap())
                     .unwrap();
-            let mut made = Made { vars: Vec::new() };
             let angles = turned.then(|| Arc::new(Angles::new(t, 4, 10.0)));
-            let attention = AttentionBlock {
-                norm: made.norm(centre, c, bias),
-                qkv: made.linear(c + 8, c, bias),
-                proj: made.linear(c, c, bias),
-                attention: Attention { n_head: 2, n_kv_head: 1, angles, qk_norm: turned },
-            };
-            agree(&made, &x, precision, |context, x| attention.forward(context, x, b, drop));
-            for activation in [Activation::Gelu, Activation::Relu2, Activation::SwiGlu] {
+            let attention = Attention { n_head: 2, n_kv_head: 1, angles, qk_norm: turned };
+            let activations = [Activation::Gelu, Activation::Relu2, Activation::SwiGlu];
+            let mlp = activations.map(|kind| (kind.inputs(12), Between::Activation(kind), 12));
+            for (inputs, between, outputs) in
+                [(c + 8, Between::Attention(attention), c)].into_iter().chain(mlp)
+            {
                 let mut made = Made { vars: Vec::new() };
-                let mlp = MlpBlock {
+                let branch = Branch {
                     norm: made.norm(centre, c, bias),
-                    fc: made.linear(activation.inputs(12), c, bias),
-                    proj: made.linear(c, 12, bias),
-                    activation,
+                    inner: made.linear(inputs, c, bias),
+                    between,
+                    proj: made.linear(c, outputs, bias),
                 };
-                agree(&made, &x, precision, |context, x| mlp.forward(context, x, b, drop));
+                agree(&made, &x, precision, |context, x| branch.forward(context, x, b, drop));
             }
         }
     }

@@ -8,6 +8,7 @@ use surprisal_kernels::rotary::{Prepare, Rows};
 
 use super::{result, slice, with3};
 use crate::Attention;
+use crate::layers::Cache;
 use crate::profile::{Part, time};
 
 /// What the backward pass needs beside queries, keys, values and the result.
@@ -125,30 +126,24 @@ pub(crate) fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Te
 }
 
 /// [`crate::causal_attention`] for one more token of one row: `qkv` (C + 2·G·d) of the new token at `position`; its key and value
-/// are appended to `keys` and `values` (T, G·d), which hold those of the tokens before it. Writes `y` (C). No gradient: for
-/// sampling.
-///
-/// # Errors
-/// A width that does not divide among the heads.
-pub fn attend_next(
+/// go into `cache`, which holds those of the tokens before it. Returns `y` (C). No gradient: for sampling.
+pub(crate) fn attend_next(
     attention: &Attention,
     qkv: &[f32],
     position: usize,
-    keys: &mut Vec<f32>,
-    values: &mut Vec<f32>,
-    y: &mut Vec<f32>,
-) -> Result<()> {
+    cache: &mut Cache,
+) -> Result<Vec<f32>> {
     let shape = attention.shape(1, 1, qkv.len())?;
     let (c, kv) = (shape.width, shape.n_kv_head * shape.head());
-    y.clear();
-    y.resize(c, 0.0);
+    let mut y = vec![0.0; c];
     let mut qk = qkv[..c + kv].to_vec();
     if let Some(prepare) = attention.prepare() {
         let rows = Rows { stride: c + kv, first: position, ..attention.rows(shape) };
         prepare.forward(rows, &mut qk);
     }
-    keys.extend_from_slice(&qk[c..]);
-    values.extend_from_slice(&qkv[c + kv..]);
-    attention::attend((shape.n_head, shape.n_kv_head), &qk[..c], keys, values, y);
-    Ok(())
+    cache.keys.extend_from_slice(&qk[c..]);
+    cache.values.extend_from_slice(&qkv[c + kv..]);
+    let heads = (shape.n_head, shape.n_kv_head);
+    attention::attend(heads, &qk[..c], &cache.keys, &cache.values, &mut y);
+    Ok(y)
 }

@@ -11,7 +11,7 @@ use surprisal_kernels::norm;
 use super::attention::Kept;
 use super::{linear, result, rows, slice, with_option, with2};
 use crate::inplace::read;
-use crate::layers::{AttentionBlock, Cache, Drop, Linear, MlpBlock, Norm};
+use crate::layers::{Between, Branch, Cache, Drop, Linear, Norm};
 use crate::profile::{Part, time};
 use crate::scratch::Scratch;
 use crate::{Context, Precision};
@@ -21,7 +21,7 @@ impl Norm {
         norm::Norm { centre: self.centre, weight, bias, eps: self.eps as f32 }
     }
 
-    fn run(&self, x: &[f32]) -> Result<(Scratch, Vec<(f32, f32)>)> {
+    pub(crate) fn run(&self, x: &[f32]) -> Result<(Scratch, Vec<(f32, f32)>)> {
         let mut y = Scratch::dirty(x.len());
         let statistics = read(&self.weight, |weight| {
             with_option(self.bias.as_ref(), |bias| {
@@ -121,167 +121,117 @@ fn dropped(dy: &[f32], rows: usize, drop: Option<Drop>) -> std::borrow::Cow<'_, 
     }
 }
 
-/// How a block is applied.
-struct Call {
-    context: Context,
-    batch: usize,
-    tokens: usize,
-    drop: Option<Drop>,
-}
-
-impl Call {
-    fn new(context: &Context, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Self> {
-        let rows = x.dim(0)?;
-        if batch == 0 || !rows.is_multiple_of(batch) {
-            bail!("block: {rows} rows are not {batch} sequences");
+impl Between {
+    /// What becomes of `u`, rows of `inputs` elements of `batch` sequences, and what attention's backward pass needs besides.
+    /// Attention scales and turns `u`.
+    fn run(&self, batch: usize, inputs: usize, u: &mut [f32]) -> Result<(Scratch, Option<Kept>)> {
+        match self {
+            Self::Attention(attention) => {
+                let shape = attention.shape(batch, u.len() / (batch * inputs), inputs)?;
+                let mut y = Scratch::dirty(batch * shape.tokens * shape.width);
+                let kept = attention.run(shape, u, &mut y);
+                Ok((y, Some(kept)))
+            }
+            Self::Activation(activation) => {
+                let gates = activation.inputs(1);
+                let mut a = Scratch::dirty(u.len() / gates);
+                time(Part::Activation, || activation.forward(u, inputs / gates, &mut a));
+                Ok((a, None))
+            }
         }
-        Ok(Self { context: context.clone(), batch, tokens: rows / batch, drop })
     }
 }
 
-struct Attend {
-    block: AttentionBlock,
-    call: Call,
-    kept: OnceLock<AttendKept>,
+impl Branch {
+    /// [`Self::forward`] for the first tokens of one row at once: `x` (T, C) in place, attention's keys and values into an
+    /// empty `cache`.
+    ///
+    /// # Errors
+    /// Shapes that do not fit together, or a failure of the tensor library.
+    pub fn fill(&self, x: &mut [f32], cache: &mut Cache) -> Result<()> {
+        let Self { norm, inner, between, proj } = self;
+        let (inputs, width) = (inner.weight.dim(0)?, proj.weight.dim(1)?);
+        let (normed, _) = norm.run(x)?;
+        let mut u = inner.run(Precision::F32, &normed)?;
+        let (y, kept) = between.run(1, inputs, &mut u)?;
+        if kept.is_some() {
+            for row in u.chunks_exact(inputs) {
+                let (keys, values) = row[width..].split_at((inputs - width) / 2);
+                cache.keys.extend_from_slice(keys);
+                cache.values.extend_from_slice(values);
+            }
+        }
+        proj.add_to(Precision::F32, &y, None, 1, x)
+    }
 }
 
-struct AttendKept {
+/// A branch, and how it is applied.
+struct Op {
+    branch: Branch,
+    context: Context,
+    batch: usize,
+    drop: Option<Drop>,
+    kept: OnceLock<BranchKept>,
+}
+
+struct BranchKept {
+    /// The norm's.
     statistics: Vec<(f32, f32)>,
-    qkv: Scratch,
-    y: Scratch,
-    kept: Kept,
+    u: Scratch,
+    /// The result of attention, and what it kept; that of an activation is made again.
+    attended: Option<(Scratch, Kept)>,
 }
 
-impl CustomOp1 for Attend {
+impl CustomOp1 for Op {
     fn name(&self) -> &'static str {
-        "attention-block"
+        "branch"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let AttentionBlock { norm, qkv: to_qkv, proj, attention } = &self.block;
-        let Call { ref context, batch, tokens, drop } = self.call;
+        let Branch { norm, inner, between, proj } = &self.branch;
+        let Self { ref context, batch, drop, .. } = *self;
         let precision = context.precision;
         let x = slice(x, layout)?;
         let (normed, statistics) = norm.run(x)?;
-        let mut qkv = to_qkv.run(precision, &normed)?;
+        let mut u = inner.run(precision, &normed)?;
         std::mem::drop(normed);
-        let shape = attention.shape(batch, tokens, qkv.len() / (batch * tokens))?;
-        let mut y = Scratch::dirty(batch * tokens * shape.width);
-        let kept = attention.run(shape, &mut qkv, &mut y);
+        let (y, kept) = between.run(batch, inner.weight.dim(0)?, &mut u)?;
         let mut out = time(Part::Residual, || x.to_vec());
         proj.add_to(precision, &y, drop, batch, &mut out)?;
         if !context.is_inference() {
-            let _ = self.kept.set(AttendKept { statistics, qkv, y, kept });
+            let attended = kept.map(|kept| (y, kept));
+            let _ = self.kept.set(BranchKept { statistics, u, attended });
         }
         result(out, layout.shape().clone())
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
-        let AttentionBlock { norm, qkv: to_qkv, proj, attention } = &self.block;
-        let Call { ref context, batch, tokens, drop } = self.call;
-        let Some(AttendKept { statistics, qkv, y, kept }) = self.kept.get() else {
-            bail!("attention block: nothing was kept for a backward pass")
+        let Branch { norm, inner, between, proj } = &self.branch;
+        let Self { ref context, batch, drop, .. } = *self;
+        let Some(BranchKept { statistics, u, attended }) = self.kept.get() else {
+            bail!("block: nothing was kept for a backward pass")
         };
-        let dx = with2(x, dout, |x, dout| -> Result<Vec<f32>> {
-            let dy = proj.gradient(context, y, &dropped(dout, batch, drop))?;
-            let shape = attention.shape(batch, tokens, qkv.len() / (batch * tokens))?;
-            let mut dqkv = Scratch::dirty(qkv.len());
-            attention.gradient(shape, qkv, y, kept, &dy, &mut dqkv);
-            std::mem::drop(dy);
-            let normed = norm.again(x, statistics)?;
-            let dnormed = to_qkv.gradient(context, &normed, &dqkv)?;
-            let mut dx = time(Part::Residual, || dout.to_vec());
-            norm.gradient(context, x, statistics, &dnormed, &mut dx)?;
-            Ok(dx)
-        })??;
-        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
-    }
-}
-
-/// The first tokens of one row, `x` (T, C) in place; their keys and values go into the empty `cache`.
-pub(crate) fn attention_fill(block: &AttentionBlock, x: &mut [f32], cache: &mut Cache) -> Result<()> {
-    let AttentionBlock { norm, qkv: to_qkv, proj, attention } = block;
-    let precision = Precision::F32;
-    let (normed, _) = norm.run(x)?;
-    let mut qkv = to_qkv.run(precision, &normed)?;
-    let tokens = x.len() / norm.weight.elem_count();
-    let packed = qkv.len() / tokens.max(1);
-    let shape = attention.shape(1, tokens, packed)?;
-    let mut y = Scratch::dirty(tokens * shape.width);
-    attention.run(shape, &mut qkv, &mut y);
-    let width = shape.n_kv_head * shape.head();
-    for row in qkv.chunks_exact(packed) {
-        cache.keys.extend_from_slice(&row[shape.width..shape.width + width]);
-        cache.values.extend_from_slice(&row[shape.width + width..]);
-    }
-    proj.add_to(precision, &y, None, 1, x)
-}
-
-/// The same of an MLP.
-pub(crate) fn mlp_fill(block: &MlpBlock, x: &mut [f32]) -> Result<()> {
-    let MlpBlock { norm, fc, proj, activation } = block;
-    let precision = Precision::F32;
-    let (normed, _) = norm.run(x)?;
-    let u = fc.run(precision, &normed)?;
-    let hidden = proj.weight.dim(1)?;
-    let mut a = Scratch::dirty(u.len() / activation.inputs(1));
-    activation.forward(&u, hidden, &mut a);
-    proj.add_to(precision, &a, None, 1, x)
-}
-
-struct Mlp {
-    block: MlpBlock,
-    call: Call,
-    /// The norm's statistics, and what goes into the activation.
-    kept: OnceLock<(Vec<(f32, f32)>, Scratch)>,
-}
-
-impl Mlp {
-    fn hidden(&self) -> Result<usize> {
-        self.block.proj.weight.dim(1)
-    }
-}
-
-impl CustomOp1 for Mlp {
-    fn name(&self) -> &'static str {
-        "mlp-block"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let MlpBlock { norm, fc, proj, activation } = &self.block;
-        let Call { ref context, batch, tokens, drop } = self.call;
-        let precision = context.precision;
-        let (x, hidden) = (slice(x, layout)?, self.hidden()?);
-        let (normed, statistics) = norm.run(x)?;
-        let u = fc.run(precision, &normed)?;
-        std::mem::drop(normed);
-        let mut a = Scratch::dirty(batch * tokens * hidden);
-        time(Part::Activation, || activation.forward(&u, hidden, &mut a));
-        let mut out = time(Part::Residual, || x.to_vec());
-        proj.add_to(precision, &a, drop, batch, &mut out)?;
-        if !context.is_inference() {
-            let _ = self.kept.set((statistics, u));
-        }
-        result(out, layout.shape().clone())
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
-        let MlpBlock { norm, fc, proj, activation } = &self.block;
-        let Call { ref context, batch, drop, .. } = self.call;
-        let Some((statistics, u)) = self.kept.get() else {
-            bail!("mlp block: nothing was kept for a backward pass")
-        };
-        let hidden = self.hidden()?;
+        let inputs = inner.weight.dim(0)?;
         let dx = with2(x, dout, |x, dout| -> Result<Vec<f32>> {
             let dbranch = dropped(dout, batch, drop);
-            let mut a = proj.input_gradient(context.precision, &dbranch)?;
             let mut du = Scratch::dirty(u.len());
-            // The gradient of the activation's value becomes the value itself.
-            time(Part::Activation, || activation.backward(u, hidden, &mut a, &mut du));
-            proj.weight_gradient(context, &a, &dbranch)?;
-            std::mem::drop(a);
+            match (between, attended) {
+                (Between::Attention(attention), Some((y, kept))) => {
+                    let dy = proj.gradient(context, y, &dbranch)?;
+                    let shape = attention.shape(batch, u.len() / (batch * inputs), inputs)?;
+                    attention.gradient(shape, u, y, kept, &dy, &mut du);
+                }
+                (Between::Attention(_), None) => bail!("block: attention kept nothing"),
+                (Between::Activation(activation), _) => {
+                    let mut a = proj.input_gradient(context.precision, &dbranch)?;
+                    let hidden = inputs / activation.inputs(1);
+                    // The gradient of the activation's value becomes the value itself.
+                    time(Part::Activation, || activation.backward(u, hidden, &mut a, &mut du));
+                    proj.weight_gradient(context, &a, &dbranch)?;
+                }
+            }
             let normed = norm.again(x, statistics)?;
-            let dnormed = fc.gradient(context, &normed, &du)?;
+            let dnormed = inner.gradient(context, &normed, &du)?;
             let mut dx = time(Part::Residual, || dout.to_vec());
             norm.gradient(context, x, statistics, &dnormed, &mut dx)?;
             Ok(dx)
@@ -290,26 +240,18 @@ impl CustomOp1 for Mlp {
     }
 }
 
-/// See [`AttentionBlock::forward`].
-pub(crate) fn attention_block(
-    block: &AttentionBlock,
+/// See [`Branch::forward`].
+pub(crate) fn branch(
+    branch: &Branch,
     context: &Context,
     x: &Tensor,
     batch: usize,
     drop: Option<Drop>,
 ) -> Result<Tensor> {
-    let call = Call::new(context, x, batch, drop)?;
-    x.contiguous()?.apply_op1(Attend { block: block.clone(), call, kept: OnceLock::new() })
-}
-
-/// See [`MlpBlock::forward`].
-pub(crate) fn mlp_block(
-    block: &MlpBlock,
-    context: &Context,
-    x: &Tensor,
-    batch: usize,
-    drop: Option<Drop>,
-) -> Result<Tensor> {
-    let call = Call::new(context, x, batch, drop)?;
-    x.contiguous()?.apply_op1(Mlp { block: block.clone(), call, kept: OnceLock::new() })
+    let rows = x.dim(0)?;
+    if batch == 0 || !rows.is_multiple_of(batch) {
+        bail!("block: {rows} rows are not {batch} sequences");
+    }
+    let (branch, context) = (branch.clone(), context.clone());
+    x.contiguous()?.apply_op1(Op { branch, context, batch, drop, kept: OnceLock::new() })
 }

@@ -79,7 +79,7 @@ pub(super) fn gradient(
     Ok((dw, db))
 }
 
-/// See [`crate::layer_norm`] and [`crate::rms_norm`].
+/// See [`crate::layers::Norm`].
 pub(crate) fn norm(
     context: &Context,
     centre: Centre,

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Var};
 use std::sync::Arc;
 
 use super::*;
-use crate::layers::Centre;
+use crate::layers::{Cache, Centre};
 use crate::testing::numbers;
 use crate::{Activation, Angles, Attention, Context, DropoutStream, composed};
 
@@ -78,21 +78,14 @@ fn embedding_agrees() {
 #[test]
 fn norms_agree() {
     for (n, c) in [(1, 2), (4, 19), (9, 64)] {
-        agree(
-            &[&[n, c], &[c]],
-            |a| crate::layer_norm(&Context::default(), &a[0], &a[1], None, 1e-5),
-            |a| composed::norm(Centre::Mean, &a[0], &a[1], None, 1e-5),
-        );
-        agree(
-            &[&[n, c], &[c], &[c]],
-            |a| crate::layer_norm(&Context::default(), &a[0], &a[1], Some(&a[2]), 1e-5),
-            |a| composed::norm(Centre::Mean, &a[0], &a[1], Some(&a[2]), 1e-5),
-        );
-        agree(
-            &[&[n, c], &[c]],
-            |a| crate::rms_norm(&Context::default(), &a[0], &a[1], 1e-6),
-            |a| composed::norm(Centre::Zero, &a[0], &a[1], None, 1e-6),
-        );
+        for (centre, bias) in [(Centre::Mean, false), (Centre::Mean, true), (Centre::Zero, false)] {
+            let shapes = [&[n, c][..], &[c], &[c]];
+            agree(
+                &shapes[..if bias { 3 } else { 2 }],
+                |a| norm(&Context::default(), centre, &a[0], &a[1], a.get(2), 1e-5),
+                |a| composed::norm(centre, &a[0], &a[1], a.get(2), 1e-5),
+            );
+        }
     }
 }
 
@@ -124,10 +117,9 @@ fn attention_token_by_token_is_attention() {
     let whole: Vec<f32> =
         crate::causal_attention(&qkv, &attention).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     let qkv: Vec<f32> = qkv.flatten_all().unwrap().to_vec1().unwrap();
-    let (mut keys, mut values, mut y) = (Vec::new(), Vec::new(), Vec::new());
+    let mut cache = Cache::default();
     for i in 0..t {
-        crate::attend_next(&attention, &qkv[i * 32..(i + 1) * 32], i, &mut keys, &mut values, &mut y)
-            .unwrap();
+        let y = attend_next(&attention, &qkv[i * 32..(i + 1) * 32], i, &mut cache).unwrap();
         for (a, b) in y.iter().zip(&whole[i * 16..(i + 1) * 16]) {
             assert!((a - b).abs() < 1e-5, "token {i}: {a} and {b}");
         }
