@@ -27,6 +27,17 @@ pub enum Reduction {
 }
 
 /// Where label smoothing moves its mass `ε`.
+///
+/// ```
+/// # use surprisal_loss::{CrossEntropy, Targets, Toward};
+/// # fn main() -> surprisal_loss::Result<()> {
+/// let unigram = vec![0.7, 0.2, 0.1];
+/// let loss = CrossEntropy::new().label_smoothing(0.1)?.smooth_toward(Toward::Prior(unigram.into()))?;
+/// let value = loss.evaluate(&[0.0, 0.0, 0.0], 3, Targets::Classes(&[1]), None)?;
+/// assert!((value.loss - 3f64.ln()).abs() < 1e-6); // of equal logits, whatever is asked for
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub enum Toward {
     /// `ε / V` to every class, the true one included: PyTorch's, optax's and Liger's convention.
@@ -42,7 +53,7 @@ pub enum Toward {
     Prior(Numbers),
 }
 
-/// Numbers in both precisions, shared between clones.
+/// Numbers in both precisions, shared between clones: made of a `Vec`, as [`Toward`] shows.
 #[derive(Clone, Debug)]
 pub struct Numbers {
     pub(crate) exact: Arc<[f64]>,

@@ -3,6 +3,16 @@
 use crate::{Error, LanguageModel, Result, Session};
 
 /// A mixture of models over one vocabulary.
+///
+/// ```
+/// # use surprisal_model::{LanguageModel, Mixture, ngram::{NgramConfig, NgramModel, Uniform}};
+/// # fn main() -> surprisal_model::Result<()> {
+/// let counted = NgramModel::estimate(&[0, 1, 0, 1], 2, &NgramConfig::default())?;
+/// let mixture = Mixture::new(vec![Box::new(counted), Box::new(Uniform::new(2, None))], &[0.5, 0.5])?;
+/// assert_eq!(mixture.log_probs(&[0, 1], 1)?, [0.75f64.ln()]); // half of 1 and half of 1/2
+/// # Ok(())
+/// # }
+/// ```
 pub struct Mixture<'a> {
     models: Vec<Box<dyn LanguageModel + 'a>>,
     weights: Vec<f64>,

@@ -6,6 +6,17 @@ use crate::{Error, LanguageModel, Result, Session, check_tokens};
 ///
 /// A word that only the larger one has is `<unk>` where it is context. It is not `<unk>` where it is predicted, or that
 /// probability would count once for every such word: to a model that lacks it, it is impossible.
+///
+/// ```
+/// # use surprisal_model::{LanguageModel, Renamed, Renaming, ngram::Uniform};
+/// # fn main() -> surprisal_model::Result<()> {
+/// // Two words, <unk> and one more, are words 0 and 2 of three.
+/// let (model, names) = (Uniform::new(2, None), Renaming::new(vec![0, 2], 3, Some(0))?);
+/// let next = Renamed::new(&model, &names)?.next(&[1])?;
+/// assert_eq!(next, [0.5f64.ln(), f64::NEG_INFINITY, 0.5f64.ln()]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renaming {
     /// The larger vocabulary's id of each own word.
@@ -61,7 +72,7 @@ impl Renaming {
     }
 }
 
-/// A model that is asked, and answers, in a larger vocabulary.
+/// A model that is asked, and answers, in a larger vocabulary: see [`Renaming`].
 #[derive(Clone, Copy)]
 pub struct Renamed<'a> {
     model: &'a dyn LanguageModel,

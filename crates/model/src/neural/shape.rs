@@ -40,6 +40,12 @@ pub enum ActivationKind {
 }
 
 /// A decoder-only, pre-norm transformer. The defaults of the switches are GPT-2's.
+///
+/// ```
+/// # use surprisal_model::neural::{NeuralConfig, TransformerConfig};
+/// let shape = TransformerConfig { vocab_size: 65, n_layer: 2, n_embd: 32, ..TransformerConfig::default() };
+/// assert!(NeuralConfig::Transformer(shape).check().is_ok());
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches")]

@@ -95,6 +95,13 @@ pub enum Compat {
 }
 
 /// What to count and how to smooth it.
+///
+/// ```
+/// # use surprisal_model::ngram::{NgramConfig, Smoothing};
+/// let config = NgramConfig { order: 5, smoothing: Smoothing::ModifiedKneserNey, ..NgramConfig::default() };
+/// assert!(config.check().is_ok());
+/// assert!(NgramConfig { order: 0, ..config }.check().is_err());
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NgramConfig {

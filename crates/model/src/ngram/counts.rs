@@ -16,6 +16,18 @@ use super::sort::{Text, fresh};
 use crate::{Error, Result, check_tokens};
 
 /// How often every n-gram occurs.
+///
+/// ```
+/// # use surprisal_model::ngram::{Counts, NgramConfig, from_counts};
+/// # fn main() -> surprisal_model::Result<()> {
+/// let counts = Counts::of(&[0, 1, 0, 1, 0], 2, 2, None)?;
+/// let pair = counts.find(&[0, 1]).expect("it occurs");
+/// assert_eq!(counts.levels[1].counts[pair], 2);
+/// let (model, _) = from_counts(counts, &NgramConfig::default(), None)?; // maximum likelihood
+/// assert_eq!(model.into_trie()?.order(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counts {
     /// |V|.

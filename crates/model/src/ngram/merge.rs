@@ -7,6 +7,19 @@ use super::level::Level;
 use crate::{Error, Result};
 
 /// The counts of one part, and how its words are to be called.
+///
+/// ```
+/// # use surprisal_model::ngram::{Counts, Shard};
+/// # fn main() -> surprisal_model::Result<()> {
+/// // Two files of lines, `<s>` being word 0, that call their words alike.
+/// let (one, two) = ([0, 1, 2, 0, 2], [0, 1]);
+/// let [a, b] = [&one[..], &two[..]].map(|text| Counts::of(text, 3, 2, Some(0)));
+/// let (a, b, ids) = (a?, b?, [0, 1, 2]);
+/// let merged = Counts::merge(&[Shard { counts: &a, ids: &ids }, Shard { counts: &b, ids: &ids }], 3)?;
+/// assert_eq!(merged, Counts::of(&[0, 1, 2, 0, 2, 0, 1], 3, 2, Some(0))?);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Shard<'a> {
     /// What was counted: [`Counts::of`], or [`Counts::of_shard`] where the text is one sequence.

@@ -25,6 +25,19 @@ use super::{MAX_ORDER, NgramModel};
 use crate::{Error, LanguageModel, Renaming, Result};
 
 /// A model of a mixture.
+///
+/// ```
+/// # use surprisal_model::{LanguageModel, Renaming, ngram::{NgramConfig, NgramModel, Part, mix}};
+/// # fn main() -> surprisal_model::Result<()> {
+/// let names = Renaming::new(vec![0, 1], 2, None)?; // both call their words alike
+/// let [a, b] = [[0, 1, 0, 1], [0, 0, 0, 1]].map(|text| NgramModel::estimate(&text, 2, &NgramConfig::default()));
+/// let (a, b) = (a?, b?);
+/// let part = |model| Part { model, weight: 0.5, names: &names };
+/// let mixed = mix(&[part(&a), part(&b)], None)?;
+/// assert!((mixed.log_probs(&[0, 1], 1)?[0] - (2.0 / 3.0f64).ln()).abs() < 1e-6); // half of 1 and half of 1/3
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Part<'a> {
     /// What answers.

@@ -52,6 +52,17 @@ use tune::Heldout;
 pub const MAX_ORDER: usize = 16;
 
 /// An n-gram model.
+///
+/// ```
+/// # use surprisal_model::{LanguageModel, ngram::{NgramConfig, NgramModel, Smoothing}};
+/// # fn main() -> surprisal_model::Result<()> {
+/// // What came after 0: 1 twice. Add-1 with a vocabulary of 3 makes that (2 + 1) / (2 + 3).
+/// let config = NgramConfig { smoothing: Smoothing::AddK, k: 1.0, ..NgramConfig::default() };
+/// let model = NgramModel::estimate(&[0, 1, 0, 1, 0], 3, &config)?;
+/// assert!((model.log_probs(&[0, 1], 1)?[0] - 0.6f64.ln()).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct NgramModel {
     config: NgramConfig,

@@ -3,6 +3,11 @@
 use crate::{Error, LanguageModel, Result, check_tokens};
 
 /// q(w | h) = 1/|V|: the cross-entropy of every text is ln |V|, the line to be below.
+///
+/// ```
+/// # use surprisal_model::{LanguageModel, ngram::Uniform};
+/// assert_eq!(Uniform::new(8, None).log_probs(&[3, 1], 0).unwrap(), [-8f64.ln(), -8f64.ln()]);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Uniform {
     vocab_size: usize,
