@@ -88,13 +88,13 @@ impl Spec<'_> {
     }
 }
 
-/// What each row should have predicted.
+/// What each row should have predicted. The kernels take probabilities as `f32`.
 #[derive(Clone, Copy, Debug)]
-pub enum Targets<'a> {
+pub enum Targets<'a, T = f32> {
     /// One class a row.
     Classes(&'a [u32]),
     /// One distribution a row, row-major `N · V`; taken as it is, summing to one or not.
-    Probabilities(&'a [f32]),
+    Probabilities(&'a [T]),
 }
 
 impl Targets<'_> {

@@ -63,11 +63,7 @@ pub struct Case {
 /// What came out.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
-    /// What was timed.
-    pub case: Case,
-    /// By how many threads.
-    pub threads: usize,
-    /// How often.
+    /// How often it was timed.
     pub runs: usize,
     /// The middle run, in milliseconds.
     pub median_ms: f64,
@@ -104,141 +100,96 @@ pub fn measure(case: Case, threads: usize, seconds: f64) -> Result<Measured> {
     let pool = Pool::new(threads).map_err(|_| LossError::Conflict("the threads could not be started"))?;
     let pool = Arc::new(pool);
     let options = CrossEntropy::new().label_smoothing(case.label_smoothing)?.pool(Arc::clone(&pool));
-    let (elements, targets) = (case.rows * case.vocab, classes(case));
-    let mut clock = Clock { budget: Duration::from_secs_f64(seconds), times: Vec::new(), extra: None };
-    let mut sweeps = 2.0;
-    match case.variant {
+    let Case { rows, vocab, .. } = case;
+    let elements = rows * vocab;
+    let classes: Vec<u32> = (0..rows).map(|i| (i.wrapping_mul(7919) % vocab.max(1)) as u32).collect();
+    let mut run: Box<dyn FnMut() -> Result<Run>> = match case.variant {
         Variant::InPlace => {
             let mut logits = vec![0.0; elements];
-            let before = |logits: &mut Vec<f32>| refill(logits, &pool);
-            clock.run(&mut logits, before, |logits| {
-                options.gradient_in_place(logits, case.vocab, Targets::Classes(&targets)).map(|v| v.loss)
-            })?;
+            Box::new(move || {
+                refill(&mut logits, &pool);
+                timed(|| Ok(options.gradient_in_place(&mut logits, vocab, Targets::Classes(&classes))?.loss))
+            })
         }
         Variant::Evaluate => {
-            sweeps = 1.0;
-            let mut logits = vec![0.0; elements];
-            refill(&mut logits, &pool);
-            clock.run(
-                &mut logits,
-                |_| (),
-                |logits| {
-                    options.evaluate(logits, case.vocab, Targets::Classes(&targets), None).map(|v| v.loss)
-                },
-            )?;
+            let logits = filled(elements, &pool);
+            Box::new(move || {
+                timed(|| Ok(options.evaluate(&logits, vocab, Targets::Classes(&classes), None)?.loss))
+            })
         }
         Variant::Candle | Variant::CandleNn => {
-            let mut logits = vec![0.0; elements];
-            refill(&mut logits, &pool);
-            let logits = Var::from_tensor(&Tensor::from_vec(logits, (case.rows, case.vocab), &Device::Cpu)?)?;
-            let targets = Tensor::from_slice(&targets, case.rows, &Device::Cpu)?;
-            clock.run(
-                &mut (),
-                |()| (),
-                |()| {
+            let logits = Tensor::from_vec(filled(elements, &pool), (rows, vocab), &Device::Cpu)?;
+            let logits = Var::from_tensor(&logits)?;
+            let targets = Tensor::from_slice(&classes, rows, &Device::Cpu)?;
+            Box::new(move || {
+                timed(|| {
                     let loss = match case.variant {
                         Variant::Candle => options.apply(&logits, &targets)?.value,
                         _ => candle_nn::loss::cross_entropy(&logits, &targets)?,
                     };
-                    let gradients = loss.backward()?;
-                    black_box(gradients.get(&logits).is_some());
-                    Ok(loss.to_scalar::<f32>()? as f64)
-                },
-            )?;
+                    black_box(loss.backward()?);
+                    Ok(f64::from(loss.to_scalar::<f32>()?))
+                })
+            })
         }
-        Variant::Linear => linear(case, &targets, &pool, &mut clock)?,
+        Variant::Linear => {
+            let hidden = filled(rows * case.width, &pool);
+            let weight: Vec<f32> = filled(vocab * case.width, &pool).into_iter().map(|w| w * 0.05).collect();
+            let (mut over_hidden, mut over_weight) = (vec![0.0; hidden.len()], vec![0.0; weight.len()]);
+            let factor = 1.0 / rows as f64;
+            let upstream = Upstream::Same { main: factor, z: factor };
+            Box::new(move || {
+                let head = Head { hidden: &hidden, weight: &weight, bias: None, width: case.width };
+                let (hidden, weight) = (&mut over_hidden[..], &mut over_weight[..]);
+                let gradients = Some((upstream, Gradients { hidden, weight, bias: None }));
+                let (targets, spec) = (Targets::Classes(&classes), options.spec(vocab));
+                timed(|| Ok(linear_cross_entropy(&head, targets, &spec, gradients, None, Some(&pool))?.main))
+            })
+        }
         Variant::Copy => {
-            let mut from = vec![0.0_f32; elements];
-            refill(&mut from, &pool);
-            let mut into = vec![0.0_f32; elements];
-            clock.run(
-                &mut into,
-                |_| (),
-                |into| {
-                    copy(&pool, &from, into);
+            let (from, mut into) = (filled(elements, &pool), vec![0.0_f32; elements]);
+            Box::new(move || {
+                timed(|| {
+                    let share = elements.div_ceil(pool.threads()).max(1);
+                    let parts = from.chunks(share).zip(into.chunks_mut(share)).collect();
+                    pool.share(parts, |(from, into): (&[f32], &mut [f32])| into.copy_from_slice(from));
                     Ok(0.0)
-                },
-            )?;
+                })
+            })
         }
+    };
+    let (_, extra_bytes) = run()?;
+    let (start, budget) = (Instant::now(), Duration::from_secs_f64(seconds));
+    let mut times = Vec::new();
+    while times.len() < 3 || (start.elapsed() < budget && times.len() < 1001) {
+        times.push(run()?.0.as_secs_f64() * 1e3);
     }
-    clock.times.sort_by(f64::total_cmp);
-    let median_ms = clock.times[clock.times.len() / 2];
+    times.sort_by(f64::total_cmp);
+    let median_ms = times[times.len() / 2];
+    let sweeps = if case.variant == Variant::Evaluate { 1.0 } else { 2.0 };
     Ok(Measured {
-        case,
-        threads,
-        runs: clock.times.len(),
+        runs: times.len(),
         median_ms,
-        best_ms: clock.times[0],
+        best_ms: times[0],
         gb_per_s: sweeps * 4.0 * elements as f64 / (median_ms * 1e6),
-        extra_bytes: clock.extra,
+        extra_bytes,
     })
 }
 
-fn linear(case: Case, targets: &[u32], pool: &Pool, clock: &mut Clock) -> Result<()> {
-    let (mut hidden, mut weight) = (vec![0.0; case.rows * case.width], vec![0.0; case.vocab * case.width]);
-    refill(&mut hidden, pool);
-    refill(&mut weight, pool);
-    for w in &mut weight {
-        *w *= 0.05;
-    }
-    let options = CrossEntropy::new().label_smoothing(case.label_smoothing)?;
-    let mut buffers = (vec![0.0; hidden.len()], vec![0.0; weight.len()]);
-    clock.run(
-        &mut buffers,
-        |_| (),
-        |(over_hidden, over_weight)| {
-            let factor = 1.0 / case.rows as f64;
-            let head = Head { hidden: &hidden, weight: &weight, bias: None, width: case.width };
-            let gradients = Gradients { hidden: over_hidden, weight: over_weight, bias: None };
-            let upstream = Upstream::Same { main: factor, z: factor };
-            let spec = options.spec(case.vocab);
-            let targets = Targets::Classes(targets);
-            Ok(linear_cross_entropy(&head, targets, &spec, Some((upstream, gradients)), None, Some(pool))?
-                .main)
-        },
-    )
+/// How long a run took, and the most memory that it had, if that is counted.
+type Run = (Duration, Option<usize>);
+
+fn timed(work: impl FnOnce() -> Result<f64>) -> Result<Run> {
+    let from = Instant::now();
+    let (result, extra) = peak_of(work);
+    black_box(result?);
+    Ok((from.elapsed(), extra))
 }
 
-/// Each thread copies its share.
-fn copy(pool: &Pool, from: &[f32], into: &mut [f32]) {
-    let share = from.len().div_ceil(pool.threads()).max(1);
-    let parts: Vec<_> = from.chunks(share).zip(into.chunks_mut(share)).collect();
-    let parts: Vec<_> = parts.into_iter().map(|(from, into)| std::sync::Mutex::new((from, into))).collect();
-    pool.map(parts.len(), |i| {
-        if let Ok(mut part) = parts[i].lock() {
-            let (from, into) = &mut *part;
-            into.copy_from_slice(from);
-        }
-    });
-}
-
-struct Clock {
-    budget: Duration,
-    times: Vec<f64>,
-    extra: Option<usize>,
-}
-
-impl Clock {
-    /// Times `work`, with `prepare` before each run untimed. The first run warms up and has its memory counted.
-    fn run<T>(
-        &mut self,
-        state: &mut T,
-        prepare: impl Fn(&mut T),
-        work: impl Fn(&mut T) -> Result<f64>,
-    ) -> Result<()> {
-        prepare(state);
-        let (result, extra) = peak_of(|| work(state));
-        black_box(result?);
-        self.extra = extra;
-        let start = Instant::now();
-        while self.times.len() < 3 || (start.elapsed() < self.budget && self.times.len() < 1001) {
-            prepare(state);
-            let from = Instant::now();
-            black_box(work(state)?);
-            self.times.push(from.elapsed().as_secs_f64() * 1e3);
-        }
-        Ok(())
-    }
+fn filled(elements: usize, pool: &Pool) -> Vec<f32> {
+    let mut logits = vec![0.0; elements];
+    refill(&mut logits, pool);
+    logits
 }
 
 /// Uneven logits of about ±4, the same in every run; written by all threads, as a model's product leaves them in their
@@ -254,8 +205,4 @@ fn refill(logits: &mut [f32], pool: &Pool) {
         let n = chunk.len();
         chunk.copy_from_slice(&pattern[..n]);
     });
-}
-
-fn classes(case: Case) -> Vec<u32> {
-    (0..case.rows).map(|i| (i.wrapping_mul(7919) % case.vocab.max(1)) as u32).collect()
 }

@@ -27,10 +27,12 @@ pub const BINS: usize = 15;
 /// Predictions, each reduced to what calibration needs.
 #[derive(Clone, Debug, Default)]
 pub struct Calibration {
-    /// The likeliest class's probability and whether it came true.
-    predictions: Vec<(f64, bool)>,
+    predictions: Vec<Prediction>,
     brier_sum: f64,
 }
+
+/// The likeliest class's probability, and 1 if it came true, else 0.
+type Prediction = (f64, f64);
 
 /// Predictions of similar confidence.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -96,7 +98,7 @@ impl Calibration {
         }
         // Written so that a NaN fails too.
         if (sum - 1.0).abs() <= 1e-3 {
-            self.predictions.push((confidence.min(1.0), best == target as usize));
+            self.predictions.push((confidence.min(1.0), f64::from(u8::from(best == target as usize))));
             self.brier_sum += squares;
             Ok(())
         } else {
@@ -122,12 +124,12 @@ impl Calibration {
         if bins == 0 || self.is_empty() {
             return Err(LossError::Conflict("a calibration report needs predictions and bins"));
         }
-        let all = Group::of(&self.predictions);
+        let all = Bin::of(0.0, 1.0, &self.predictions);
         let (equal_width, equal_mass) = (self.equal_width(bins), self.equal_mass(bins));
         Ok(Report {
             count: all.count,
-            accuracy: all.accuracy(),
-            confidence: all.confidence(),
+            accuracy: all.accuracy,
+            confidence: all.confidence,
             ece_equal_width: expected_error(&equal_width, all.count),
             ece_equal_mass: expected_error(&equal_mass, all.count),
             brier: self.brier_sum / all.count as f64,
@@ -137,14 +139,14 @@ impl Calibration {
     }
 
     fn equal_width(&self, bins: usize) -> Vec<Bin> {
-        let mut groups = vec![Group::default(); bins];
+        let mut parts = vec![Vec::new(); bins];
         for &prediction in &self.predictions {
             // (k/bins, (k+1)/bins] is bin k.
             let k = (prediction.0 * bins as f64).ceil() as usize;
-            groups[k.saturating_sub(1).min(bins - 1)].add(prediction);
+            parts[k.saturating_sub(1).min(bins - 1)].push(prediction);
         }
         let edge = |k: usize| k as f64 / bins as f64;
-        groups.iter().enumerate().map(|(k, group)| group.bin(edge(k), edge(k + 1))).collect()
+        parts.iter().enumerate().map(|(k, part)| Bin::of(edge(k), edge(k + 1), part)).collect()
     }
 
     fn equal_mass(&self, bins: usize) -> Vec<Bin> {
@@ -154,7 +156,7 @@ impl Calibration {
         // them are on the mean, whatever the order in which they came.
         let mut shares = Vec::with_capacity(sorted.len());
         for equal in sorted.chunk_by(|a, b| a.0 == b.0) {
-            let right = equal.iter().filter(|prediction| prediction.1).count() as f64;
+            let right: f64 = equal.iter().map(|prediction| prediction.1).sum();
             shares.extend(equal.iter().map(|prediction| (prediction.0, right / equal.len() as f64)));
         }
         let n = shares.len();
@@ -163,62 +165,27 @@ impl Calibration {
         parts
             .filter(|part| !part.is_empty())
             .map(|part| {
-                let mut group = Group::default();
-                for &(confidence, share) in part {
-                    group.add_share(confidence, share);
-                }
-                let to = part[part.len() - 1].0;
-                let bin = group.bin(from, to);
-                from = to;
+                let bin = Bin::of(from, part[part.len() - 1].0, part);
+                from = bin.to;
                 bin
             })
             .collect()
     }
 }
 
+impl Bin {
+    fn of(from: f64, to: f64, predictions: &[Prediction]) -> Self {
+        let count = predictions.len();
+        let mean = |sum: f64| sum / count as f64;
+        let confidence = mean(predictions.iter().map(|prediction| prediction.0).sum());
+        let accuracy = mean(predictions.iter().map(|prediction| prediction.1).sum());
+        Self { from, to, count, confidence, accuracy }
+    }
+}
+
 fn expected_error(bins: &[Bin], count: usize) -> f64 {
     let filled = bins.iter().filter(|bin| bin.count > 0);
     filled.map(|bin| bin.count as f64 / count as f64 * (bin.accuracy - bin.confidence).abs()).sum()
-}
-
-#[derive(Clone, Copy, Default)]
-struct Group {
-    count: usize,
-    right: f64,
-    confidence_sum: f64,
-}
-
-impl Group {
-    fn of(predictions: &[(f64, bool)]) -> Self {
-        let mut group = Self::default();
-        for &prediction in predictions {
-            group.add(prediction);
-        }
-        group
-    }
-
-    fn add(&mut self, (confidence, right): (f64, bool)) {
-        self.add_share(confidence, f64::from(u8::from(right)));
-    }
-
-    /// A prediction that is right in part.
-    fn add_share(&mut self, confidence: f64, right: f64) {
-        self.count += 1;
-        self.right += right;
-        self.confidence_sum += confidence;
-    }
-
-    fn accuracy(&self) -> f64 {
-        self.right / self.count as f64
-    }
-
-    fn confidence(&self) -> f64 {
-        self.confidence_sum / self.count as f64
-    }
-
-    fn bin(&self, from: f64, to: f64) -> Bin {
-        Bin { from, to, count: self.count, confidence: self.confidence(), accuracy: self.accuracy() }
-    }
 }
 
 #[cfg(test)]

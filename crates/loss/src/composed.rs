@@ -91,18 +91,11 @@ impl Plan {
     fn new(
         options: &CrossEntropy,
         logits: &Tensor,
-        targets: &OwnedTargets,
+        targets: &OwnedTargets<f64>,
         rows: usize,
         vocab: usize,
     ) -> Result<Self> {
-        let single: Vec<f32>;
-        let view = match targets {
-            OwnedTargets::Classes(classes) => Targets::Classes(classes),
-            OwnedTargets::Probabilities(q) => {
-                single = q.iter().map(|&q| q as f32).collect();
-                Targets::Probabilities(&single)
-            }
-        };
+        let view = targets.view();
         options.check(rows * vocab, vocab, view)?;
         // Only one convention looks at the logits: where they are masked.
         let masks = match options.toward {
@@ -117,15 +110,12 @@ impl Plan {
         };
         for i in 0..rows {
             let span = i * vocab..(i + 1) * vocab;
-            let row: Vec<f64> = match targets {
-                OwnedTargets::Classes(classes) => {
-                    (0..vocab).map(|j| f64::from(u8::from(j == classes[i] as usize))).collect()
+            let (row, valid): (Vec<f64>, bool) = match view {
+                Targets::Classes(classes) => {
+                    let one = |class: usize| f64::from(u8::from(class == classes[i] as usize));
+                    ((0..vocab).map(one).collect(), classes[i] != options.ignored_class())
                 }
-                OwnedTargets::Probabilities(q) => q[span.clone()].to_vec(),
-            };
-            let valid = match targets {
-                OwnedTargets::Classes(classes) => classes[i] != options.ignored_class(),
-                OwnedTargets::Probabilities(_) => true,
+                Targets::Probabilities(q) => (q[span.clone()].to_vec(), true),
             };
             plan.valid.push(valid);
             if valid {

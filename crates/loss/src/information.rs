@@ -39,26 +39,6 @@ pub fn kl(p: &[f64], q: &[f64]) -> Result<f64> {
     Ok(p.iter().zip(q).map(term).sum::<f64>().max(0.0))
 }
 
-/// A cross-entropy taken apart: `cross_entropy = entropy + kl`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Decomposition {
-    /// `H(p, q)`: what is paid.
-    pub cross_entropy: f64,
-    /// `H(p)`: what no model can avoid.
-    pub entropy: f64,
-    /// `KL(p‖q)`: what this model pays too much.
-    pub kl: f64,
-}
-
-/// `H(p, q) = H(p) + KL(p‖q)`, the sum exact by construction.
-///
-/// # Errors
-/// When `p` or `q` is not a distribution, or their lengths differ.
-pub fn decompose(p: &[f64], q: &[f64]) -> Result<Decomposition> {
-    let (entropy, kl) = (entropy(p)?, kl(p, q)?);
-    Ok(Decomposition { cross_entropy: entropy + kl, entropy, kl })
-}
-
 /// `e^nats`: how many equally likely choices are as surprising.
 pub fn perplexity(nats: f64) -> f64 {
     nats.exp()
@@ -156,11 +136,11 @@ mod tests {
     }
 
     #[test]
-    fn decomposition_holds() {
+    fn cross_entropy_is_entropy_and_divergence() {
         let (p, q) = ([0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1]);
-        let parts = decompose(&p, &q).unwrap();
-        assert!(close(parts.cross_entropy, cross_entropy(&p, &q).unwrap()));
-        assert!(parts.kl > 0.0);
+        let divergence = kl(&p, &q).unwrap();
+        assert!(close(entropy(&p).unwrap() + divergence, cross_entropy(&p, &q).unwrap()));
+        assert!(divergence > 0.0);
         assert_eq!(kl(&p, &p).unwrap().to_bits(), 0.0_f64.to_bits());
     }
 

@@ -1,12 +1,12 @@
 //! The loss of a linear head on candle tensors: `apply_linear`.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Shape, Tensor};
-use surprisal_kernels::cross_entropy::{Targets, Totals, Upstream};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
+use surprisal_kernels::cross_entropy::{Totals, Upstream};
 use surprisal_kernels::linear_cross_entropy::{Gradients, Head, linear_cross_entropy};
 
 use crate::error::{LossError, Result};
 use crate::options::{CrossEntropy, Reduction};
-use crate::tensor::{Loss, OwnedTargets, scaled, stored, with_f32};
+use crate::tensor::{Loss, OwnedTargets, reduced, scaled, stored, with_f32};
 
 impl CrossEntropy {
     /// The loss of the logits `hidden · weightᵀ + bias`, which are never all in memory: `hidden` of shape `(N, D)`,
@@ -38,14 +38,9 @@ impl CrossEntropy {
         let single = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.contiguous();
         let (hidden, weight) = (single(hidden)?, single(weight)?);
         let bias = bias.map(single).transpose()?;
-        let targets = match OwnedTargets::read(self, targets, rows, vocab)? {
-            OwnedTargets::Classes(classes) => SingleTargets::Classes(classes),
-            OwnedTargets::Probabilities(q) => {
-                SingleTargets::Probabilities(q.into_iter().map(|q| q as f32).collect())
-            }
-        };
+        let targets = OwnedTargets::read(self, targets, rows, vocab)?;
         self.check(rows * vocab, vocab, targets.view())?;
-        let call = Call { options: self.clone(), targets, rows, vocab, width };
+        let call = Call { options: self.clone(), targets, rows, vocab, width, biased: bias.is_some() };
         call.run(&hidden, &weight, bias.as_ref())
     }
 }
@@ -60,31 +55,17 @@ fn matrix(what: &'static str, tensor: &Tensor) -> Result<(usize, usize)> {
     }
 }
 
-enum SingleTargets {
-    Classes(Vec<u32>),
-    Probabilities(Vec<f32>),
-}
-
-impl SingleTargets {
-    fn view(&self) -> Targets<'_> {
-        match self {
-            Self::Classes(classes) => Targets::Classes(classes),
-            Self::Probabilities(q) => Targets::Probabilities(q),
-        }
-    }
-}
-
 /// One application: everything but the tensors.
 struct Call {
     options: CrossEntropy,
-    targets: SingleTargets,
+    targets: OwnedTargets<f32>,
     rows: usize,
     vocab: usize,
     width: usize,
+    biased: bool,
 }
 
 /// `∂H`, `∂W` and, with a bias, `∂b`.
-#[derive(Clone)]
 struct Made {
     hidden: Tensor,
     weight: Tensor,
@@ -96,25 +77,18 @@ impl Call {
         let factors = self.options.factors(self.targets.view(), self.vocab);
         let tracked = hidden.track_op() || weight.track_op() || bias.is_some_and(Tensor::track_op);
         let per_row = self.options.reduction == Reduction::None;
-        let mut losses = vec![0.0; if per_row { self.rows } else { 0 }];
+        let mut losses = per_row.then(|| vec![0.0; self.rows]);
         let upstream = (tracked && !per_row).then(|| factors.upstream());
-        let (totals, made) =
-            self.compute(hidden, weight, bias, upstream, per_row.then_some(losses.as_mut_slice()))?;
+        let (totals, made) = self.compute(hidden, weight, bias, upstream, losses.as_deref_mut())?;
         let sums = factors.value(totals);
-        let value = if per_row {
-            Tensor::from_vec(losses, self.rows, hidden.device())?
-        } else {
-            Tensor::new(sums.loss as f32, hidden.device())?
-        };
+        let value = reduced(losses, sums.loss as f32, hidden.device())?;
         if !tracked {
             return Ok(Loss::new(value, sums));
         }
+        // An operation has three arguments or two: without a bias, the third is empty.
+        let empty = Tensor::zeros(0, DType::F32, hidden.device())?;
         let op = HeadLoss { value, made, call: self };
-        let value = match bias {
-            None => hidden.apply_op2(weight, op)?,
-            Some(bias) => hidden.apply_op3(weight, bias, op)?,
-        };
-        Ok(Loss::new(value, sums))
+        Ok(Loss::new(hidden.apply_op3(weight, bias.unwrap_or(&empty), op)?, sums))
     }
 
     fn compute(
@@ -127,22 +101,19 @@ impl Call {
     ) -> Result<(Totals, Option<Made>)> {
         let spec = self.options.spec(self.vocab);
         let (targets, pool) = (self.targets.view(), self.options.pool.as_deref());
+        let bias = bias.map(|bias| bias.flatten_all()?.to_vec1::<f32>()).transpose()?;
         let need = |n: usize| vec![0.0; if upstream.is_some() { n } else { 0 }];
         let mut over_hidden = need(self.rows * self.width);
         let mut over_weight = need(self.vocab * self.width);
-        let mut over_bias = bias.map(|_| need(self.vocab));
+        let mut over_bias = bias.as_ref().map(|_| need(self.vocab));
         let gradients = upstream.map(|upstream| {
             let bias = over_bias.as_deref_mut();
             (upstream, Gradients { hidden: &mut over_hidden, weight: &mut over_weight, bias })
         });
-        let run = |hidden: &[f32], weight: &[f32], bias: Option<&[f32]>| -> Result<Totals> {
-            let head = Head { hidden, weight, bias, width: self.width };
-            Ok(linear_cross_entropy(&head, targets, &spec, gradients, losses, pool)?)
-        };
         let totals = with_f32(hidden, |hidden| {
-            with_f32(weight, |weight| match bias {
-                None => run(hidden, weight, None),
-                Some(bias) => with_f32(bias, |bias| run(hidden, weight, Some(bias))),
+            with_f32(weight, |weight| {
+                let head = Head { hidden, weight, bias: bias.as_deref(), width: self.width };
+                Ok(linear_cross_entropy(&head, targets, &spec, gradients, losses, pool)?)
             })
         })?;
         if upstream.is_none() {
@@ -165,64 +136,9 @@ struct HeadLoss {
     made: Option<Made>,
 }
 
-impl HeadLoss {
-    fn backward(
-        &self,
-        hidden: &Tensor,
-        weight: &Tensor,
-        bias: Option<&Tensor>,
-        upstream: &Tensor,
-    ) -> candle_core::Result<Made> {
-        if self.call.options.reduction == Reduction::None {
-            let factors = upstream.to_vec1::<f32>()?;
-            let (_, made) = self
-                .call
-                .compute(hidden, weight, bias, Some(Upstream::Rows(&factors)), None)
-                .map_err(candle_core::Error::wrap)?;
-            return made.ok_or_else(|| candle_core::Error::msg("no gradient was made"));
-        }
-        let made = self.made.clone();
-        let made = made.ok_or_else(|| candle_core::Error::msg("no gradient was made"))?;
-        Ok(Made {
-            hidden: scaled(&made.hidden, upstream)?,
-            weight: scaled(&made.weight, upstream)?,
-            bias: made.bias.map(|bias| scaled(&bias, upstream)).transpose()?,
-        })
-    }
-}
-
-const NAME: &str = "linear-cross-entropy";
-
-impl CustomOp2 for HeadLoss {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        stored(&self.value)
-    }
-
-    fn bwd(
-        &self,
-        hidden: &Tensor,
-        weight: &Tensor,
-        _: &Tensor,
-        upstream: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let made = self.backward(hidden, weight, None, upstream)?;
-        Ok((Some(made.hidden), Some(made.weight)))
-    }
-}
-
 impl CustomOp3 for HeadLoss {
     fn name(&self) -> &'static str {
-        NAME
+        "linear-cross-entropy"
     }
 
     fn cpu_fwd(
@@ -245,7 +161,17 @@ impl CustomOp3 for HeadLoss {
         _: &Tensor,
         upstream: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let made = self.backward(hidden, weight, Some(bias), upstream)?;
-        Ok((Some(made.hidden), Some(made.weight), made.bias))
+        if let Some(Made { hidden, weight, bias }) = &self.made {
+            let bias = bias.as_ref().map(|bias| scaled(bias, upstream)).transpose()?;
+            return Ok((Some(scaled(hidden, upstream)?), Some(scaled(weight, upstream)?), bias));
+        }
+        // One number a row comes in, and only now is it known.
+        let factors = upstream.to_vec1::<f32>()?;
+        let bias = self.call.biased.then_some(bias);
+        let made = self.call.compute(hidden, weight, bias, Some(Upstream::Rows(&factors)), None);
+        let (_, made) = made.map_err(candle_core::Error::wrap)?;
+        let Made { hidden, weight, bias } =
+            made.ok_or_else(|| candle_core::Error::msg("no gradient was made"))?;
+        Ok((Some(hidden), Some(weight), bias))
     }
 }

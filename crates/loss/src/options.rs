@@ -230,18 +230,22 @@ impl CrossEntropy {
     }
 }
 
+/// Also as `f32`, which the kernels compute in.
 fn positive(value: f64) -> bool {
-    // Also as f32, which the kernels compute in.
-    value > 0.0 && value.is_finite() && (value as f32) > 0.0 && (value as f32).is_finite()
+    (value as f32) > 0.0 && (value as f32).is_finite()
 }
 
 fn in_range(option: &'static str, value: f64, range: &'static str, inside: bool) -> Result<()> {
     if inside { Ok(()) } else { Err(LossError::Option { option, range, value }) }
 }
 
+/// And finite, also as `f32`.
+pub(crate) fn is_nonnegative(value: f64) -> bool {
+    value >= 0.0 && (value as f32).is_finite()
+}
+
 fn nonnegative(option: &'static str, numbers: &Numbers) -> Result<()> {
-    let bad = |v: f64| !(v.is_finite() && v >= 0.0 && (v as f32).is_finite());
-    match numbers.exact.iter().position(|&v| bad(v)) {
+    match numbers.exact.iter().position(|&value| !is_nonnegative(value)) {
         None => Ok(()),
         Some(index) => {
             let value = numbers.exact[index];

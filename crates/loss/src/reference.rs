@@ -12,19 +12,13 @@
 //! `(1 − ε) t + ε π`, with `π` uniform (Szegedy et al. 2016, as PyTorch), uniform over the other classes (fairseq),
 //! uniform over the classes that are not masked, or a prior.
 
-use surprisal_kernels::cross_entropy::{RowDefect, RowError};
+use surprisal_kernels::cross_entropy::{self, RowDefect, RowError};
 
 use crate::error::Result;
 use crate::options::{CrossEntropy, Reduction, Toward};
 
-/// What each row should have predicted.
-#[derive(Clone, Copy, Debug)]
-pub enum Targets<'a> {
-    /// One class a row.
-    Classes(&'a [u32]),
-    /// One distribution a row, row-major.
-    Probabilities(&'a [f64]),
-}
+/// What each row should have predicted, probabilities as `f64`.
+pub type Targets<'a> = cross_entropy::Targets<'a, f64>;
 
 /// What the definition gives.
 #[derive(Clone, Debug)]
@@ -53,19 +47,7 @@ pub fn cross_entropy(
     targets: Targets<'_>,
     upstream: &[f64],
 ) -> Result<Reference> {
-    let rows = match targets {
-        Targets::Classes(classes) => {
-            options.check(logits.len(), vocab, surprisal_kernels::cross_entropy::Targets::Classes(classes))?
-        }
-        Targets::Probabilities(q) => {
-            let q: Vec<f32> = q.iter().map(|&q| q as f32).collect();
-            options.check(
-                logits.len(),
-                vocab,
-                surprisal_kernels::cross_entropy::Targets::Probabilities(&q),
-            )?
-        }
-    };
+    let rows = options.check(logits.len(), vocab, targets)?;
     let per_row = options.reduction == Reduction::None;
     crate::slices::check_length("upstream", upstream.len(), if per_row { rows } else { 1 })?;
     let weight = |j: usize| options.class_weights.as_ref().map_or(1.0, |weights| weights.exact[j]);

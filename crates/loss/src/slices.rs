@@ -3,7 +3,7 @@
 use surprisal_kernels::cross_entropy::{Rows, Targets, Totals, Upstream, cross_entropy};
 
 use crate::error::{LossError, Result};
-use crate::options::{CrossEntropy, Reduction, Toward};
+use crate::options::{CrossEntropy, Reduction, Toward, is_nonnegative};
 
 /// What one call computed, in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,7 +75,12 @@ impl CrossEntropy {
     }
 
     /// Checks shapes and targets; returns the number of rows.
-    pub(crate) fn check(&self, elements: usize, vocab: usize, targets: Targets<'_>) -> Result<usize> {
+    pub(crate) fn check<T: Copy + Into<f64>>(
+        &self,
+        elements: usize,
+        vocab: usize,
+        targets: Targets<'_, T>,
+    ) -> Result<usize> {
         if vocab == 0 {
             return Err(LossError::Conflict("logits need at least one class"));
         }
@@ -105,9 +110,9 @@ impl CrossEntropy {
             }
             Targets::Probabilities(q) => {
                 check_length("target distributions", q.len(), elements)?;
-                if let Some(at) = q.iter().position(|&q| !(q.is_finite() && q >= 0.0)) {
+                if let Some(at) = q.iter().position(|&q| !is_nonnegative(q.into())) {
                     let (row, class) = (at / vocab, at % vocab);
-                    return Err(LossError::Mass { row, class, value: q[at] as f64 });
+                    return Err(LossError::Mass { row, class, value: q[at].into() });
                 }
             }
         }
@@ -115,7 +120,7 @@ impl CrossEntropy {
     }
 
     /// The reduction as factors on sums over rows; [`Reduction::None`] counts as a sum.
-    pub(crate) fn factors(&self, targets: Targets<'_>, vocab: usize) -> Factors {
+    pub(crate) fn factors<T>(&self, targets: Targets<'_, T>, vocab: usize) -> Factors {
         let same = |factor| Factors { main: factor, z: factor };
         match self.reduction {
             Reduction::None | Reduction::Sum => same(1.0),

@@ -1,6 +1,6 @@
 //! The loss on candle tensors: `apply`.
 
-use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Storage, Tensor, WithDType};
 use surprisal_kernels::cross_entropy::{Rows, Targets, cross_entropy};
 
 use crate::error::{LossError, Result};
@@ -28,12 +28,12 @@ impl Loss {
 }
 
 /// Targets, off the tensor.
-pub(crate) enum OwnedTargets {
+pub(crate) enum OwnedTargets<T> {
     Classes(Vec<u32>),
-    Probabilities(Vec<f64>),
+    Probabilities(Vec<T>),
 }
 
-impl OwnedTargets {
+impl<T: WithDType> OwnedTargets<T> {
     /// Integers of shape `(N)` or floats of shape `(N, V)`.
     pub(crate) fn read(options: &CrossEntropy, targets: &Tensor, rows: usize, vocab: usize) -> Result<Self> {
         let wrong = || LossError::Tensor {
@@ -59,9 +59,16 @@ impl OwnedTargets {
                 if targets.dims() != [rows, vocab] {
                     return Err(wrong());
                 }
-                Ok(Self::Probabilities(targets.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?))
+                Ok(Self::Probabilities(targets.to_dtype(T::DTYPE)?.flatten_all()?.to_vec1()?))
             }
             _ => Err(wrong()),
+        }
+    }
+
+    pub(crate) fn view(&self) -> Targets<'_, T> {
+        match self {
+            Self::Classes(classes) => Targets::Classes(classes),
+            Self::Probabilities(q) => Targets::Probabilities(q),
         }
     }
 }
@@ -75,19 +82,18 @@ impl CrossEntropy {
     /// # Errors
     /// Wrong shapes or types, a target out of range, a row that holds a NaN, +∞ or nothing but −∞.
     pub fn apply(&self, logits: &Tensor, targets: &Tensor) -> Result<Loss> {
-        let [rows, vocab] = logits.dims() else {
+        let &[rows, vocab] = logits.dims() else {
             let got = format!("shape {:?}", logits.dims());
             return Err(LossError::Tensor { what: "logits", expected: "of shape (N, V)", got });
         };
         if !logits.device().is_cpu() {
             return self.apply_composed(logits, targets);
         }
-        let targets = OwnedTargets::read(self, targets, *rows, *vocab)?;
         match logits.dtype() {
-            DType::F64 => self.apply_f64(logits, &targets, *rows, *vocab),
-            DType::F32 => self.apply_f32(logits, &targets, *rows, *vocab),
+            DType::F64 => self.apply_f64(logits, &OwnedTargets::read(self, targets, rows, vocab)?, vocab),
             dtype if dtype.is_float() => {
-                self.apply_f32(&logits.to_dtype(DType::F32)?, &targets, *rows, *vocab)
+                let targets = OwnedTargets::read(self, targets, rows, vocab)?;
+                self.apply_f32(&logits.to_dtype(DType::F32)?, &targets, rows, vocab)
             }
             dtype => {
                 let got = format!("{dtype:?}");
@@ -96,64 +102,61 @@ impl CrossEntropy {
         }
     }
 
-    fn apply_f32(&self, logits: &Tensor, targets: &OwnedTargets, rows: usize, vocab: usize) -> Result<Loss> {
-        let single: Vec<f32>;
-        let targets = match targets {
-            OwnedTargets::Classes(classes) => Targets::Classes(classes),
-            OwnedTargets::Probabilities(q) => {
-                single = q.iter().map(|&q| q as f32).collect();
-                Targets::Probabilities(&single)
-            }
-        };
+    fn apply_f32(
+        &self,
+        logits: &Tensor,
+        targets: &OwnedTargets<f32>,
+        rows: usize,
+        vocab: usize,
+    ) -> Result<Loss> {
+        let targets = targets.view();
         self.check(rows * vocab, vocab, targets)?;
         let factors = self.factors(targets, vocab);
         let (spec, pool) = (self.spec(vocab), self.pool.as_deref());
-        let mut losses = if self.reduction == Reduction::None { vec![0.0; rows] } else { Vec::new() };
-        let per_row = if losses.is_empty() { None } else { Some(losses.as_mut_slice()) };
+        let mut losses = (self.reduction == Reduction::None).then(|| vec![0.0; rows]);
+        let each = losses.as_deref_mut();
         let (totals, gradient) = with_f32(logits, |z| {
             if !logits.track_op() {
-                return Ok((cross_entropy(Rows::Read(z), targets, &spec, None, per_row, pool)?, None));
+                return Ok((cross_entropy(Rows::Read(z), targets, &spec, None, each, pool)?, None));
             }
             let mut gradient = vec![0.0; z.len()];
             let (rows, upstream) = (Rows::Copy(z, &mut gradient), Some(factors.upstream()));
-            let totals = cross_entropy(rows, targets, &spec, upstream, per_row, pool)?;
+            let totals = cross_entropy(rows, targets, &spec, upstream, each, pool)?;
             Ok((totals, Some(gradient)))
         })?;
         let sums = factors.value(totals);
-        let (value, shape) = match self.reduction {
-            Reduction::None => (losses, Shape::from(rows)),
-            _ => (vec![sums.loss as f32], Shape::from(())),
-        };
-        let value = Tensor::from_vec(value, shape, logits.device())?;
+        let value = reduced(losses, sums.loss as f32, logits.device())?;
         let gradient = gradient.map(|g| Tensor::from_vec(g, (rows, vocab), logits.device())).transpose()?;
         Ok(Loss::new(with_gradient(logits, value, gradient)?, sums))
     }
 
     /// Through the reference: f64 is for checking, not for speed.
-    fn apply_f64(&self, logits: &Tensor, targets: &OwnedTargets, rows: usize, vocab: usize) -> Result<Loss> {
-        let targets = match targets {
-            OwnedTargets::Classes(classes) => reference::Targets::Classes(classes),
-            OwnedTargets::Probabilities(q) => reference::Targets::Probabilities(q),
-        };
+    fn apply_f64(&self, logits: &Tensor, targets: &OwnedTargets<f64>, vocab: usize) -> Result<Loss> {
         let z = logits.flatten_all()?.to_vec1::<f64>()?;
         let per_row = self.reduction == Reduction::None;
-        let ones = vec![1.0; if per_row { rows } else { 1 }];
-        let out = reference::cross_entropy(self, &z, vocab, targets, &ones)?;
+        let ones = vec![1.0; if per_row { logits.dims()[0] } else { 1 }];
+        let out = reference::cross_entropy(self, &z, vocab, targets.view(), &ones)?;
         let sums = Value {
             loss: out.loss,
             objective_sum: out.losses.iter().sum(),
             nll_sum: out.nll.iter().sum(),
             count: out.count,
         };
-        let device = logits.device();
-        let value = if per_row {
-            Tensor::from_vec(out.losses, rows, device)?
-        } else {
-            Tensor::new(out.loss, device)?
-        };
-        let gradient = Tensor::from_vec(out.gradient, (rows, vocab), device)?;
+        let value = reduced(per_row.then_some(out.losses), out.loss, logits.device())?;
+        let gradient = Tensor::from_vec(out.gradient, logits.shape(), logits.device())?;
         Ok(Loss::new(with_gradient(logits, value, Some(gradient))?, sums))
     }
+}
+
+/// The losses of the rows, where they are wanted, else their reduction.
+pub(crate) fn reduced<T: WithDType>(rows: Option<Vec<T>>, loss: T, device: &Device) -> Result<Tensor> {
+    Ok(match rows {
+        Some(losses) => {
+            let rows = losses.len();
+            Tensor::from_vec(losses, rows, device)?
+        }
+        None => Tensor::new(loss, device)?,
+    })
 }
 
 /// Runs `f` on the elements of a f32 tensor: on its own memory when it is contiguous on the CPU, else on a copy.

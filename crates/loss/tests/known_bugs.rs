@@ -51,7 +51,8 @@ fn a_whole_block_of_masks_costs_nothing() {
     for masked in [0..4096, 4096..8192, 4100..8195, 0..8192, 8192..8193] {
         let mut logits: Vec<f32> = (0..vocab).map(|i| 3.0 * noise(5, i) as f32).collect();
         logits[masked.clone()].fill(-INF);
-        let targets = reference::Targets::Classes(&[class]);
+        let classes = [class];
+        let targets = reference::Targets::Classes(&classes);
         for options in [
             CrossEntropy::new(),
             CrossEntropy::new().label_smoothing(0.1).unwrap().smooth_toward(Toward::Unmasked).unwrap(),

@@ -38,7 +38,7 @@ fn loss(arguments: &cli::Bench, output: &Output) -> Result<()> {
         let measured = measure(case, arguments.threads, arguments.seconds)?;
         let line = json!({
             "event": "bench", "name": name(&case), "rows": case.rows, "vocab": case.vocab, "width": case.width,
-            "variant": case.variant.name(), "label_smoothing": case.label_smoothing, "threads": measured.threads,
+            "variant": case.variant.name(), "label_smoothing": case.label_smoothing, "threads": arguments.threads,
             "runs": measured.runs, "median_ms": measured.median_ms, "best_ms": measured.best_ms,
             "gb_per_s": measured.gb_per_s, "extra_bytes": measured.extra_bytes,
         });
