@@ -341,10 +341,8 @@ mod tests {
         let path = folder.path().join("config.json");
         write(&path, b"old").unwrap();
         for at in 1.. {
-            let guard = faults::inject(at, Fault::Error(io::ErrorKind::StorageFull));
-            let outcome = write(&path, b"the new bytes");
-            let fired = guard.fired();
-            drop(guard);
+            let fault = Fault::Error(io::ErrorKind::StorageFull);
+            let (outcome, fired) = faults::injected(at, fault, || write(&path, b"the new bytes"));
             let found = fs::read(&path).unwrap();
             assert!(found == b"old" || found == b"the new bytes", "at {at}: {found:?}");
             assert_eq!(names(folder.path()), ["config.json"], "at {at}");
@@ -369,9 +367,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("state.json");
             write(&path, b"old").unwrap();
-            let guard = faults::inject(at, Fault::Crash);
-            let _ = write(&path, b"the new bytes");
-            drop(guard);
+            let _ = faults::injected(at, Fault::Crash, || write(&path, b"the new bytes"));
             let found = fs::read(&path).unwrap();
             assert!(found == b"old" || found == b"the new bytes", "at {at}: {found:?}");
             sweep(folder.path()).unwrap();

@@ -12,14 +12,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use crate::{
     Error, Result,
     atomic::{remove_folder, rename, sibling},
-    folder::{self, Label, quoted},
+    folder::{self, Label, names_in, quoted},
     manifest::Manifest,
 };
 
@@ -84,18 +84,12 @@ pub fn save(checkpoints: &Path, step: u64, parts: &[(&str, &[u8])]) -> Result<Pa
 /// # Errors
 /// [`Error::Io`] if the folder cannot be listed.
 pub fn list(checkpoints: &Path) -> Result<Vec<(u64, PathBuf)>> {
-    let failed = |reason| Error::io("list", checkpoints, reason);
-    let entries = match fs::read_dir(checkpoints) {
-        Err(reason) if reason.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
+    let names = match names_in(checkpoints) {
+        Err(Error::Io { reason, .. }) if reason.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        names => names?,
     };
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        if let Some(step) = entry.file_name().to_str().and_then(step_of) {
-            found.push((step, entry.path()));
-        }
-    }
+    let found = names.iter().filter_map(|name| Some((step_of(name)?, checkpoints.join(name))));
+    let mut found: Vec<_> = found.collect();
     found.sort_unstable_by(|a, b| b.cmp(a));
     Ok(found)
 }
@@ -195,7 +189,6 @@ mod tests {
     use crate::{
         atomic,
         faults::{self, Fault},
-        folder::names_in,
     };
 
     const PARTS: &[(&str, &[u8])] = &[
@@ -237,7 +230,7 @@ mod tests {
         let damaged = save(folder.path(), 20, PARTS).unwrap();
         atomic::write(damaged.join("state.json"), b"{\"epoch\":4}").unwrap();
         let unfinished = save(folder.path(), 30, PARTS).unwrap();
-        fs::remove_file(unfinished.join("manifest.json")).unwrap();
+        std::fs::remove_file(unfinished.join("manifest.json")).unwrap();
 
         let newest = load_newest(folder.path()).unwrap();
         assert_eq!(newest.checkpoint.unwrap().step, 10);
@@ -288,10 +281,8 @@ mod tests {
         for at in 1.. {
             let folder = folder();
             save(folder.path(), 1, PARTS).unwrap();
-            let guard = faults::inject(at, Fault::Error(io::ErrorKind::StorageFull));
-            let outcome = save(folder.path(), 2, PARTS);
-            let fired = guard.fired();
-            drop(guard);
+            let fault = Fault::Error(io::ErrorKind::StorageFull);
+            let (outcome, fired) = faults::injected(at, fault, || save(folder.path(), 2, PARTS));
             let names = names_in(folder.path()).unwrap();
             assert!(names.iter().all(|name| name.starts_with("step_")), "at {at}: {names:?}");
             let newest = load_newest(folder.path()).unwrap();
@@ -310,10 +301,8 @@ mod tests {
         for at in 1.. {
             let folder = folder();
             save(folder.path(), 1, PARTS).unwrap();
-            let guard = faults::inject(at, Fault::Crash);
-            let _ = save(folder.path(), 2, PARTS).and_then(|_| keep(folder.path(), 1, None));
-            let fired = guard.fired();
-            drop(guard);
+            let work = || save(folder.path(), 2, PARTS).and_then(|_| keep(folder.path(), 1, None));
+            let (_, fired) = faults::injected(at, Fault::Crash, work);
             let newest = load_newest(folder.path()).unwrap();
             assert!(newest.skipped.is_empty(), "at {at}: half a checkpoint under its name");
             assert!(newest.checkpoint.is_some(), "at {at}");

@@ -81,6 +81,14 @@ impl Drop for Injected {
     }
 }
 
+/// What `work` gives with `fault` at its `at`-th operation, and whether it has so many.
+#[cfg(test)]
+pub(crate) fn injected<T>(at: u64, fault: Fault, work: impl FnOnce() -> T) -> (T, bool) {
+    let guard = inject(at, fault);
+    let outcome = work();
+    (outcome, guard.fired())
+}
+
 /// Called before an operation; an error means it must not be done.
 pub(crate) fn pass(operation: Operation) -> io::Result<()> {
     if let Some(mut plan) = PLAN.get() {

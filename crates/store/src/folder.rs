@@ -43,15 +43,9 @@ pub fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> Result<(
         (true, false) => rename(&backup, target)?,
         (false, _) => {}
     }
-    let pending = Pending::new(&aside);
-    let written = write(&aside, parts, Some(&manifest));
-    let replaced = written.and_then(|()| pending.settle(|| swap(target, &aside, &backup)));
-    drop(pending);
-    if let Err(error) = replaced {
-        // The first error is the one to report.
-        let _ = remove_folder(&aside);
-        return Err(error);
-    }
+    let made = Pending::made(&aside, || make(&aside));
+    let ((), pending) = made.map_err(|reason| Error::io("create the folder", &aside, reason))?;
+    fill_and_move(&aside, parts, Some(&manifest), pending, || swap(target, &aside, &backup))?;
     sync_folder(folder_of(target))?;
     if backup.exists() {
         remove_folder(&backup)?;
@@ -66,23 +60,36 @@ pub fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> Result<(
 pub fn create(target: &Path, parts: &[(&str, &[u8])]) -> Result<()> {
     // It is the folder behind a link that is replaced.
     let place = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-    let make = |path: &Path| faults::pass(Operation::Create).and_then(|()| fs::create_dir(path));
-    let (aside, (), pending) =
-        aside(&place, make).map_err(|reason| Error::io("create the folder", target, reason))?;
-    let move_in = || {
+    let made = aside(&place, make);
+    let (aside, (), pending) = made.map_err(|reason| Error::io("create the folder", target, reason))?;
+    fill_and_move(&aside, parts, None, pending, || {
         if place.exists() {
             // Refuses what is not an empty folder.
             fs::remove_dir(&place).map_err(|_| Error::Occupied { path: target.to_owned() })?;
         }
         rename(&aside, &place)
-    };
-    let created = fill(&aside, parts, None).and_then(|()| pending.settle(move_in));
-    drop(pending);
-    if let Err(error) = created {
-        let _ = remove_folder(&aside);
-        return Err(error);
-    }
+    })?;
     sync_folder(folder_of(&place))
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    faults::pass(Operation::Create).and_then(|()| fs::create_dir(folder))
+}
+
+/// Writes the parts into the folder `aside` and does `move_in` with it; on an error nothing is left of it.
+fn fill_and_move(
+    aside: &Path,
+    parts: &[(&str, &[u8])],
+    manifest: Option<&Manifest>,
+    pending: Pending,
+    move_in: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let moved = fill(aside, parts, manifest).and_then(|()| pending.settle(move_in));
+    drop(pending);
+    moved.inspect_err(|_| {
+        // The first error is the one to report.
+        let _ = remove_folder(aside);
+    })
 }
 
 fn swap(target: &Path, aside: &Path, backup: &Path) -> Result<()> {
@@ -95,13 +102,6 @@ fn swap(target: &Path, aside: &Path, backup: &Path) -> Result<()> {
             let _ = rename(backup, target);
         }
     })
-}
-
-fn write(folder: &Path, parts: &[(&str, &[u8])], manifest: Option<&Manifest>) -> Result<()> {
-    faults::pass(Operation::Create)
-        .and_then(|()| fs::create_dir(folder))
-        .map_err(|reason| Error::io("create the folder", folder, reason))?;
-    fill(folder, parts, manifest)
 }
 
 fn fill(folder: &Path, parts: &[(&str, &[u8])], manifest: Option<&Manifest>) -> Result<()> {
@@ -186,10 +186,7 @@ mod tests {
             let base = tempfile::tempdir().unwrap();
             let target = base.path().join("model");
             replace(&target, LABEL, OLD).unwrap();
-            let guard = faults::inject(at, fault);
-            let outcome = replace(&target, LABEL, NEW);
-            let fired = guard.fired();
-            drop(guard);
+            let (outcome, fired) = faults::injected(at, fault, || replace(&target, LABEL, NEW));
             if fault == Fault::Crash {
                 atomic::sweep(base.path()).unwrap();
             }

@@ -186,39 +186,6 @@ impl RunWriter {
         remove_created(&self.created);
         Ok(())
     }
-
-    /// Writes `config.toml`.
-    ///
-    /// # Errors
-    /// As [`atomic::write`].
-    pub fn write_config(&self, text: &str) -> Result<()> {
-        atomic::write(self.config(), text.as_bytes())
-    }
-
-    /// Writes `tokenizer.json`.
-    ///
-    /// # Errors
-    /// As [`atomic::write`].
-    pub fn write_tokenizer(&self, bytes: &[u8]) -> Result<()> {
-        atomic::write(self.tokenizer(), bytes)
-    }
-
-    /// Writes `report.html`.
-    ///
-    /// # Errors
-    /// As [`atomic::write`].
-    pub fn write_report(&self, html: &str) -> Result<()> {
-        atomic::write(self.report(), html.as_bytes())
-    }
-
-    /// Opens `metrics.jsonl` for appending, cut back to its first `offset` bytes: 0 for a new run, for a resumed one
-    /// what its checkpoint says, so that no step is recorded twice.
-    ///
-    /// # Errors
-    /// [`Error::Io`], or [`Error::Malformed`] if the file is shorter than `offset`.
-    pub fn open_metrics(&self, offset: u64) -> Result<Metrics> {
-        Metrics::open(self.metrics(), offset)
-    }
 }
 
 /// `metrics.jsonl`, open for appending. A line is in the file when [`Metrics::append`] returns.
@@ -230,7 +197,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    fn open(path: PathBuf, offset: u64) -> Result<Self> {
+    /// Opens the file `path` for appending, cut back to its first `offset` bytes: 0 for a new run, for a resumed one
+    /// what its checkpoint says, so that no step is recorded twice.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Malformed`] if the file is shorter than `offset`.
+    pub fn open(path: PathBuf, offset: u64) -> Result<Self> {
         let failed = |reason| Error::io("open", &path, reason);
         let mut options = OpenOptions::new();
         atomic::readable_by_all(&mut options);
@@ -269,7 +241,7 @@ impl Metrics {
         Ok(())
     }
 
-    /// The length in bytes: what a checkpoint saves, and resuming hands to [`RunWriter::open_metrics`].
+    /// The length in bytes: what a checkpoint saves, and resuming hands to [`Self::open`].
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -358,9 +330,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("deep/er/run");
         let run = RunWriter::create(&path).unwrap();
-        run.write_config("[model]\n").unwrap();
-        run.write_tokenizer(b"{}").unwrap();
-        run.write_report("<p>").unwrap();
+        atomic::write(run.config(), b"[model]\n").unwrap();
         assert!(run.checkpoints().is_dir() && run.model().is_dir());
         // Who is writing it is named first; there is nothing to go on with before that ends.
         for error in [RunWriter::create(&path).unwrap_err(), RunWriter::resume(&path).unwrap_err()] {
@@ -380,7 +350,7 @@ mod tests {
         let neighbour = base.path().join("runs/other");
         fs::create_dir_all(&neighbour).unwrap();
         let run = RunWriter::create(base.path().join("runs/new/er")).unwrap();
-        run.write_config("x").unwrap();
+        atomic::write(run.config(), b"x").unwrap();
         run.abandon().unwrap();
         assert!(neighbour.is_dir());
         assert!(!base.path().join("runs/new").exists());
@@ -388,7 +358,7 @@ mod tests {
         let empty = base.path().join("empty");
         fs::create_dir(&empty).unwrap();
         let run = RunWriter::create(&empty).unwrap();
-        run.write_config("x").unwrap();
+        atomic::write(run.config(), b"x").unwrap();
         run.abandon().unwrap();
         assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
     }
@@ -397,10 +367,8 @@ mod tests {
     fn a_failed_creation_leaves_nothing() {
         let base = tempfile::tempdir().unwrap();
         for at in 1.. {
-            let guard = faults::inject(at, faults::Fault::Error(io::ErrorKind::PermissionDenied));
-            let outcome = RunWriter::create(base.path().join("a/b"));
-            let fired = guard.fired();
-            drop(guard);
+            let fault = faults::Fault::Error(io::ErrorKind::PermissionDenied);
+            let (outcome, fired) = faults::injected(at, fault, || RunWriter::create(base.path().join("a/b")));
             if !fired {
                 assert!(at > 4, "four folders are created");
                 outcome.unwrap();
@@ -427,28 +395,27 @@ mod tests {
     fn metrics_are_cut_back_to_the_offset_of_the_checkpoint() {
         let base = tempfile::tempdir().unwrap();
         let run = RunWriter::create(base.path().join("run")).unwrap();
-        let mut metrics = run.open_metrics(0).unwrap();
+        let mut metrics = Metrics::open(run.metrics(), 0).unwrap();
         metrics.append(r#"{"step":1}"#).unwrap();
         let offset = metrics.offset();
         metrics.append(r#"{"step":2}"#).unwrap();
         metrics.sync().unwrap();
         drop(metrics);
-        let mut metrics = run.open_metrics(offset).unwrap();
+        let mut metrics = Metrics::open(run.metrics(), offset).unwrap();
         metrics.append(r#"{"step":2,"again":true}"#).unwrap();
         let text = fs::read_to_string(run.metrics()).unwrap();
         assert_eq!(text, "{\"step\":1}\n{\"step\":2,\"again\":true}\n");
-        assert!(matches!(run.open_metrics(1000), Err(Error::Malformed { .. })));
+        assert!(matches!(Metrics::open(run.metrics(), 1000), Err(Error::Malformed { .. })));
     }
 
     #[test]
     fn a_line_that_fails_is_taken_back() {
         let base = tempfile::tempdir().unwrap();
         let run = RunWriter::create(base.path().join("run")).unwrap();
-        let mut metrics = run.open_metrics(0).unwrap();
+        let mut metrics = Metrics::open(run.metrics(), 0).unwrap();
         metrics.append("one").unwrap();
-        let guard = faults::inject(1, faults::Fault::Error(io::ErrorKind::StorageFull));
-        let error = metrics.append("a longer line").unwrap_err();
-        drop(guard);
+        let fault = faults::Fault::Error(io::ErrorKind::StorageFull);
+        let error = faults::injected(1, fault, || metrics.append("a longer line")).0.unwrap_err();
         assert!(
             error.to_string().contains("append 14 bytes") && error.to_string().contains("metrics.jsonl"),
             "{error}"

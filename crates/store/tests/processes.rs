@@ -47,7 +47,7 @@ mod unix {
                 .map(|_| ()),
             "hold" => {
                 let run = RunWriter::resume(folder)?;
-                run.write_report("locked")?;
+                atomic::write(run.report(), b"locked")?;
                 sleep(Duration::from_secs(60));
                 Ok(())
             }
@@ -109,7 +109,7 @@ mod unix {
         let base = tempfile::tempdir().unwrap();
         let folder = base.path().join("run");
         let run = RunWriter::create(&folder).unwrap();
-        run.write_config("").unwrap();
+        atomic::write(run.config(), b"").unwrap();
         let (refused, stderr) = output(&mut process(":", "hold", &folder));
         assert!(!refused.status.success() && stderr.contains("Locked"), "{stderr}");
         let report = run.report();

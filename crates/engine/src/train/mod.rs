@@ -22,8 +22,9 @@ use surprisal_model::LanguageModel;
 use surprisal_model::neural::NeuralConfig;
 use surprisal_model::ngram::Counts;
 use surprisal_store::Error as StoreError;
+use surprisal_store::atomic;
 use surprisal_store::checkpoint::Checkpoint;
-use surprisal_store::run::{RunFolder, RunWriter};
+use surprisal_store::run::{Metrics, RunFolder, RunWriter};
 
 use crate::config::{self, Config, Loaded};
 use crate::data::Prepared;
@@ -243,12 +244,12 @@ impl Run<'_> {
             Some(checkpoint) => saved::metrics_offset(checkpoint, &identity)?,
             None => {
                 let heading = "# The settings of this run, with every default filled in.";
-                folder.write_config(&format!("{heading}\n\n{text}"))?;
-                folder.write_tokenizer(&data.tokenizer.to_json()?)?;
+                atomic::write(folder.config(), format!("{heading}\n\n{text}").as_bytes())?;
+                atomic::write(folder.tokenizer(), &data.tokenizer.to_json()?)?;
                 0
             }
         };
-        let mut record = Record::new(folder.open_metrics(offset)?, ctx);
+        let mut record = Record::new(Metrics::open(folder.metrics(), offset)?, ctx);
         let (root, resumed_at) = (folder.root().to_owned(), from.map(|checkpoint| checkpoint.step));
         record.event(&Event::Opened { folder: root, resumed_at })?;
         if from.is_none() {
