@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use surprisal_formats::DIVERGED;
+use surprisal_formats::{DIVERGED, hf::WRITTEN};
 use surprisal_loss::LossError;
 
 /// What kind of failure it is.
@@ -70,6 +70,8 @@ pub enum Advice {
     TrainConfig,
     /// To start a run from a folder.
     StartFrom,
+    /// To give the folder of a model as Hugging Face's libraries keep it.
+    HuggingFaceFolder,
     /// To merge counts.
     Merge,
     /// Fewer threads, or none beside the caller's.
@@ -188,6 +190,7 @@ impl From<surprisal_store::Error> for Error {
                 ErrorKind::ReadOnlyFilesystem => elsewhere("the file system is read-only: write elsewhere"),
                 _ => None,
             },
+            Store::Missing { hint: WRITTEN, .. } => Some(Advice::HuggingFaceFolder),
             Store::Occupied { path } if path.join("config.toml").is_file() => Some(Advice::ResumeOrElsewhere),
             Store::Occupied { .. } => {
                 Some(Advice::Elsewhere("choose another name", ", or move away what is there"))

@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use surprisal_formats::weights::{ReadOptions, from_safetensors};
+use surprisal_formats::weights::{Accept, from_safetensors};
 use surprisal_model::neural::NeuralConfig;
 use surprisal_store::checkpoint::{self, Checkpoint};
 use surprisal_store::run::RunFolder;
@@ -107,5 +107,5 @@ pub(crate) fn model(
 
 pub(crate) fn read(checkpoint: &Checkpoint, part: &str) -> Result<BTreeMap<String, Tensor>> {
     let what = checkpoint.path.join(part).display().to_string();
-    Ok(from_safetensors(&what, checkpoint.part(part)?, &ReadOptions::default())?)
+    Ok(from_safetensors(&what, checkpoint.part(part)?, Accept::F32)?)
 }

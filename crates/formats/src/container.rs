@@ -89,6 +89,19 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// The bytes of a file.
+///
+/// # Errors
+/// A header that is too long.
+pub(crate) fn to_bytes(kind: &Kind, header: &impl Serialize, sections: &[Bytes]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    write(kind, header, sections, |part| {
+        bytes.extend_from_slice(part);
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
 /// What `interpret` makes of the header and the sections of a file, while the sections' checksums are verified: it must
 /// be able to bear any bytes, which it must do anyway where a checksum was made for them.
 ///

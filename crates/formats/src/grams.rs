@@ -4,6 +4,29 @@ use std::cmp::Ordering;
 
 use rayon::prelude::*;
 
+/// The names of special tokens in text files.
+pub(crate) const SPECIALS: [&str; 3] = ["<unk>", "<s>", "</s>"];
+/// How many bytes one task parses.
+pub(crate) const BYTES_A_TASK: usize = 1 << 20;
+
+/// Whole lines of a text, in pieces of about [`BYTES_A_TASK`].
+pub(crate) fn pieces(text: &[u8]) -> Vec<&[u8]> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let cut = rest.get(BYTES_A_TASK..).and_then(|rest| memchr::memchr(b'\n', rest));
+        let (piece, after) = rest.split_at(cut.map_or(rest.len(), |at| BYTES_A_TASK + at + 1));
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces
+}
+
+/// A piece of a line for a message: not too much of it.
+pub(crate) fn show(text: &[u8]) -> String {
+    String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned()
+}
+
 /// Grams of one length.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grams<'a> {

@@ -6,12 +6,13 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use candle_core::Tensor;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use surprisal_model::neural::TransformerConfig;
 
 use crate::{
     Error, Result,
-    weights::{ReadOptions, read_safetensors, to_safetensors},
+    weights::{Accept, read_safetensors, to_safetensors},
 };
 use surprisal_store::{Error as StoreError, folder, read::read_bounded};
 
@@ -25,6 +26,8 @@ pub use llama::{LlamaConfig, RopeParameters};
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
+/// What to do about a folder that lacks a model's files.
+pub const WRITTEN: &str = "give the folder that `save_pretrained` or an export wrote";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
@@ -48,11 +51,17 @@ impl HuggingFaceConfig {
         struct Family {
             model_type: Option<String>,
         }
-        let family: Family = common::parsed(what, json)?;
-        match family.model_type.as_deref() {
-            Some("llama") => Ok(Self::Llama(LlamaConfig::parse(what, json)?)),
-            _ => Ok(Self::Gpt2(Gpt2Config::parse(what, json)?)),
-        }
+        let family: Family = parsed(what, json)?;
+        let config = match family.model_type.as_deref() {
+            Some("llama") => Self::Llama(parsed(what, json)?),
+            _ => Self::Gpt2(parsed(what, json)?),
+        };
+        let checked = match &config {
+            Self::Gpt2(config) => config.check(),
+            Self::Llama(config) => config.check(),
+        };
+        checked.map_err(|problem| Error::malformed(what, &problem))?;
+        Ok(config)
     }
 
     /// The same model in our words.
@@ -75,12 +84,16 @@ impl HuggingFaceConfig {
         }
     }
 
-    fn export(&self, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<(String, Tensor)>> {
+    fn export(&self, tensors: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
         match self {
             Self::Gpt2(config) => gpt2::export(config, tensors),
             Self::Llama(config) => llama::export(config, tensors),
         }
     }
+}
+
+fn parsed<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T> {
+    serde_json::from_slice(json).map_err(|error| Error::malformed(what, &error))
 }
 
 /// A model read from a Hugging Face folder, under our names and in our layout.
@@ -123,9 +136,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
     };
     fs::metadata(path).map_err(|reason| StoreError::io("open", path, reason))?;
     if !present(CONFIG) {
-        return Err(
-            missing(CONFIG, "give the folder that `save_pretrained` or `surprisal export` wrote").into()
-        );
+        return Err(missing(CONFIG, WRITTEN).into());
     }
     if !present(WEIGHTS) {
         let hint = if present("model.safetensors.index.json") {
@@ -133,14 +144,13 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
         } else if present("pytorch_model.bin") {
             "save the model again as safetensors; a pickle runs code when it is read"
         } else {
-            "give the folder that `save_pretrained` or `surprisal export` wrote"
+            WRITTEN
         };
         return Err(missing(WEIGHTS, hint).into());
     }
     let what = folder::quoted(&path.join(CONFIG));
     let config = HuggingFaceConfig::parse(&what, &read_bounded(&path.join(CONFIG), MAX_CONFIG_BYTES)?)?;
-    let options = ReadOptions { convert: true, ..ReadOptions::default() };
-    let tensors = read_safetensors(path.join(WEIGHTS), &options)?;
+    let tensors = read_safetensors(path.join(WEIGHTS), Accept::Floats)?;
     let tensors = config.import(&folder::quoted(&path.join(WEIGHTS)), &tensors)?;
     let tokenizer = present(TOKENIZER).then(|| read_bounded(&path.join(TOKENIZER), MAX_TOKENIZER_BYTES));
     Ok(HuggingFaceModel { config, tensors, tokenizer: tokenizer.transpose()? })

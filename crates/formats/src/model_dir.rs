@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::{
     Error, Result,
-    weights::{ReadOptions, from_safetensors, to_safetensors},
+    weights::{Accept, from_safetensors, to_safetensors},
 };
 use surprisal_store::folder::{self, Label};
 
@@ -73,9 +73,7 @@ impl StoredModel {
         let serialized;
         let (name, weights) = match &self.weights {
             Weights::Tensors(tensors) => {
-                let tensors: Vec<_> =
-                    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
-                serialized = to_safetensors(&tensors)?;
+                serialized = to_safetensors(tensors)?;
                 (TENSORS, &serialized)
             }
             Weights::Ngram(bytes) => (NGRAM, bytes),
@@ -99,9 +97,7 @@ impl StoredModel {
         let config = serde_json::from_slice(&config)
             .map_err(|error| Error::malformed(folder::quoted(&path.join(CONFIG)), &error))?;
         let weights = match (take(TENSORS), take(NGRAM), take(ARPA)) {
-            (Some(bytes), None, None) => {
-                Weights::Tensors(from_safetensors(&what, &bytes, &ReadOptions::default())?)
-            }
+            (Some(bytes), None, None) => Weights::Tensors(from_safetensors(&what, &bytes, Accept::F32)?),
             (None, Some(bytes), None) => Weights::Ngram(bytes),
             (None, None, Some(bytes)) => Weights::Arpa(bytes),
             _ => {

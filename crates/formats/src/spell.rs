@@ -82,8 +82,6 @@ struct Spelling([u8; SLOT]);
 /// Two to a cache line. Slots of 16 bytes copy less, but of the different words of C sources most are longer (in slots of this
 /// size, one in seven), and a branch that nobody can foresee costs more than copying.
 const SLOT: usize = 32;
-/// How many strings share the memory of long ones.
-const SHARE: usize = 1 << 16;
 
 const LONG: u8 = u8::MAX;
 
@@ -101,11 +99,10 @@ impl Spelling {
         spelling
     }
 
-    /// Of a long string that stands at place `at` of share `share`.
-    fn elsewhere(share: usize, at: usize) -> Self {
+    /// Of a long string that stands at place `at`.
+    fn elsewhere(at: usize) -> Self {
         let mut spelling = Self::default();
-        spelling.0[..8].copy_from_slice(&(share as u64).to_le_bytes());
-        spelling.0[8..16].copy_from_slice(&(at as u64).to_le_bytes());
+        spelling.0[..8].copy_from_slice(&(at as u64).to_le_bytes());
         spelling.0[SLOT - 1] = LONG;
         spelling
     }
@@ -116,37 +113,31 @@ impl Spelling {
 
     /// Where a long string stands.
     #[inline]
-    fn place(&self) -> (usize, usize) {
-        let number =
-            |at: usize| self.0[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes) as usize);
-        (number(0), number(8))
+    fn place(&self) -> usize {
+        self.0.first_chunk().map_or(0, |place| u64::from_le_bytes(*place) as usize)
     }
 }
 
 /// Byte strings by number, each with a space behind it.
 pub(crate) struct Spellings {
     short: Vec<Spelling>,
-    /// Those that are long, one behind the other, each with its length before it; by share.
-    long: Vec<Vec<u8>>,
+    /// Those that are long, one behind the other, each with its length before it.
+    long: Vec<u8>,
 }
 
 impl Spellings {
     pub(crate) fn of<T: AsRef<[u8]>>(len: usize, string: impl Fn(u32) -> T + Sync) -> Self {
         let short = |id| Spelling::of(string(id).as_ref());
         let mut short: Vec<Spelling> = (0..len as u32).into_par_iter().map(short).collect();
-        let shares = short.par_chunks_mut(SHARE).enumerate().map(|(share, spellings)| {
-            let mut long = Vec::new();
-            for (i, spelling) in spellings.iter_mut().enumerate().filter(|(_, spelling)| spelling.is_long()) {
-                let string = string((share * SHARE + i) as u32);
-                let string = string.as_ref();
-                *spelling = Spelling::elsewhere(share, long.len());
-                long.extend((string.len() as u64 + 1).to_le_bytes());
-                long.extend(string);
-                long.push(b' ');
-            }
-            long
-        });
-        let long = shares.collect();
+        let mut long = Vec::new();
+        for (id, spelling) in short.iter_mut().enumerate().filter(|(_, spelling)| spelling.is_long()) {
+            let string = string(id as u32);
+            let string = string.as_ref();
+            *spelling = Spelling::elsewhere(long.len());
+            long.extend((string.len() as u64 + 1).to_le_bytes());
+            long.extend(string);
+            long.push(b' ');
+        }
         Self { short, long }
     }
 
@@ -173,8 +164,7 @@ impl Spellings {
     }
 
     fn put_long(&self, spelling: &Spelling, text: &mut Text) {
-        let (share, at) = spelling.place();
-        let rest = &self.long[share][at..];
+        let rest = &self.long[spelling.place()..];
         let len = rest.first_chunk().map_or(0, |len| u64::from_le_bytes(*len) as usize);
         text.extend(&rest[8..8 + len]);
     }
@@ -190,8 +180,7 @@ impl Spellings {
     fn prefetch_long(&self, id: u32) {
         let spelling = &self.short[id as usize];
         if spelling.is_long() {
-            let (share, at) = spelling.place();
-            prefetch(&self.long[share], at);
+            prefetch(&self.long, spelling.place());
         }
     }
 }
@@ -363,19 +352,6 @@ mod tests {
         text.clear();
         spellings.put(3, &mut text);
         assert_eq!(text.as_bytes(), b"abc ");
-    }
-
-    #[test]
-    fn long_strings_are_found_among_many() {
-        let string = |id: u32| format!("{id}").repeat(if id.is_multiple_of(997) { 9 } else { 1 });
-        let count = 2 * SHARE as u32 + 5;
-        let spellings = Spellings::of(count as usize, string);
-        let mut text = Text::default();
-        for id in (0..count).rev() {
-            text.clear();
-            spellings.put(id, &mut text);
-            assert_eq!(text.as_bytes(), format!("{} ", string(id)).as_bytes());
-        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 #![cfg(test)]
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use candle_core::{Device, Tensor};
 use surprisal_formats::weights;
@@ -23,7 +23,7 @@ fn next(state: &mut u64) -> u64 {
 fn a_checkpoint(folder: &Path) -> std::path::PathBuf {
     let values: Vec<f32> = (0..300).map(|i| i as f32 / 7.0).collect();
     let tensor = Tensor::from_slice(&values, (20, 15), &Device::Cpu).unwrap();
-    let model = weights::to_safetensors(&[("wte.weight".to_owned(), tensor)]).unwrap();
+    let model = weights::to_safetensors(&BTreeMap::from([("wte.weight".to_owned(), tensor)])).unwrap();
     let state = br#"{"step":12,"epoch":0,"streams":{"order":[1,2]}}"#;
     checkpoint::save(folder, 12, &[("model.safetensors", &model), ("state.json", state)]).unwrap()
 }
@@ -38,7 +38,7 @@ fn a_checkpoint_of_version_1_loads() {
     let found = newest.checkpoint.unwrap();
     assert_eq!((found.step, found.part("state.json").unwrap()), (7, &b"{\"step\":7}\n"[..]));
     let model = found.part("model.safetensors").unwrap();
-    let tensors = weights::from_safetensors("the test", model, &weights::ReadOptions::default()).unwrap();
+    let tensors = weights::from_safetensors("the test", model, weights::Accept::F32).unwrap();
     assert_eq!(tensors["wte.weight"].to_vec2::<f32>().unwrap(), [[0.0, 0.25], [0.5, 0.75], [1.0, 1.25]]);
 }
 

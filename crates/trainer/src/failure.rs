@@ -117,6 +117,7 @@ pub(crate) fn words(advice: &Advice) -> String {
         }
         Advice::TrainConfig => "train it: surprisal train CONFIG.toml",
         Advice::StartFrom => "a run can start from it: surprisal train TEXT --set model.init_from=FOLDER",
+        Advice::HuggingFaceFolder => "give the folder that `save_pretrained` or `surprisal export` wrote",
         Advice::Merge => "merge them into one: surprisal merge COUNTS --out MODEL.ngram",
         Advice::ComparisonRuns => {
             "name one of its runs: the folders in cells/; surprisal compare CONFIG.toml --out FOLDER goes on with it, and \

@@ -155,11 +155,11 @@ fn pack<'a>(
     neural: &Neural,
     groups: impl Iterator<Item = Vec<(&'static str, &'a Vec<f32>)>>,
 ) -> Result<Vec<u8>> {
-    let mut tensors = Vec::new();
+    let mut tensors = BTreeMap::new();
     for (parameter, group) in neural.parameters().iter().zip(groups) {
         for (prefix, values) in group.into_iter().filter(|(_, values)| !values.is_empty()) {
             let tensor = Tensor::from_slice(values, parameter.var.shape(), &Device::Cpu)?;
-            tensors.push((format!("{prefix}{}", parameter.name), tensor));
+            tensors.insert(format!("{prefix}{}", parameter.name), tensor);
         }
     }
     Ok(to_safetensors(&tensors)?)

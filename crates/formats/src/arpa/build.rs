@@ -5,7 +5,7 @@ use surprisal_model::ngram::packed::bits_for;
 use surprisal_model::ngram::{Combine, NgramConfig, NgramModel, OrderReport, Report, Table, Trie, Weight};
 use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
-use super::parse::{Parsed, Section};
+use super::parse::{Order, Parsed};
 use super::{LOG_UNKNOWN, WHAT, line};
 use crate::spell::{spell, unescape};
 use crate::{Error, Result, grams::Grams};
@@ -42,25 +42,21 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
         orders[0].logs[bos as usize] = 0.0;
     }
     let bits = bits_for(words.len() as u64 - 1);
-    let mut levels: Vec<Level> = Vec::with_capacity(order);
-    for (grams, len) in orders.iter_mut().zip(1..) {
-        let mut level = Level {
-            len,
-            words: std::mem::take(&mut grams.words),
-            logs: std::mem::take(&mut grams.logs),
-            weights: std::mem::take(&mut grams.weights),
-        };
-        level.sort(bits).map_err(|place| twice(&grams.section, &words, level.grams().get(place), place))?;
-        levels.push(level);
+    for grams in &mut orders {
+        grams.sort(bits).map_err(|place| {
+            let gram: Vec<&str> = grams.grams().get(place).iter().map(|&id| words[id as usize]).collect();
+            let problem = format!("`{}` stands here for the second time", gram.join(" "));
+            line(grams.section.line(place), problem, "every gram has one line")
+        })?;
     }
-    let grams = levels.par_windows(2).map(|pair| pair[1].grams().starts(pair[0].grams()));
+    let grams = orders.par_windows(2).map(|pair| pair[1].grams().starts(pair[0].grams()));
     let mut starts: Vec<Vec<u32>> = match grams.collect() {
         Ok(starts) => starts,
         // From the longest down: a context that is added needs one itself.
         Err(_) => (1..order)
             .rev()
             .map(|len| {
-                let (shorter, longer) = levels.split_at_mut(len);
+                let (shorter, longer) = orders.split_at_mut(len);
                 longer[0].under(&mut shorter[len - 1], bits)
             })
             .collect::<Vec<_>>()
@@ -69,26 +65,26 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
             .collect(),
     };
     starts.push(Vec::new());
-    let added = levels.iter().map(|level| level.logs.par_iter().filter(|log| log.is_nan()).count());
+    let added = orders.iter().map(|level| level.logs.par_iter().filter(|log| log.is_nan()).count());
     let added: usize = added.sum();
     if added > 0 {
         report
             .notices
             .push(format!("{added} contexts were no grams; they are now, as likely as backing off says"));
-        fill(&mut levels);
+        fill(&mut orders);
     }
-    report.orders = levels
+    report.orders = orders
         .iter()
         .map(|level| OrderReport { grams: level.logs.len() as u64, ..OrderReport::default() })
         .collect();
-    let finite = |level: &Level| level.logs.par_iter().chain(&level.weights).all(|log| log.is_finite());
-    if !levels.iter().all(finite) {
+    let finite = |level: &Order<'_>| level.logs.par_iter().chain(&level.weights).all(|log| log.is_finite());
+    if !orders.iter().all(finite) {
         report.notices.push(
             "the file has probabilities or weights of zero (-inf, or -99 as SRILM writes it): what needs them is impossible"
                 .into(),
         );
     }
-    let tables = levels.into_par_iter().zip(starts);
+    let tables = orders.into_par_iter().zip(starts);
     let tables = tables.map(|(level, starts)| level.table(starts, order, bos)).collect();
     let trie = Trie::pack(words.len() as u32, bos, Combine::BackOff, smoothing.missing(), false, tables)?;
     let config = NgramConfig { order, smoothing, bos, unk: tokenizer.unk(), ..NgramConfig::default() };
@@ -117,23 +113,7 @@ fn tokenizer(parsed: &Parsed<'_>) -> Result<Tokenizer> {
     }
 }
 
-fn twice(section: &Section<'_>, words: &[&str], gram: &[u32], place: usize) -> crate::Error {
-    let gram: Vec<&str> = gram.iter().map(|&id| words[id as usize]).collect();
-    let problem = format!("`{}` stands here for the second time", gram.join(" "));
-    line(section.line(place), problem, "every gram has one line")
-}
-
-/// The grams of one order.
-struct Level {
-    len: usize,
-    /// `len` a gram.
-    words: Vec<u32>,
-    logs: Vec<f32>,
-    /// Empty at the highest order.
-    weights: Vec<f32>,
-}
-
-impl Level {
+impl Order<'_> {
     fn grams(&self) -> Grams<'_> {
         Grams { len: self.len, words: &self.words }
     }
@@ -154,7 +134,7 @@ impl Level {
     }
 
     /// Where the grams of this level start under each of the level `above`, which gets the contexts that it lacks.
-    fn under(&self, above: &mut Level, bits: u32) -> Vec<u32> {
+    fn under(&self, above: &mut Self, bits: u32) -> Vec<u32> {
         let (missing, needed) = match self.grams().starts(above.grams()) {
             Ok(starts) => return starts,
             Err(missing) => missing,
@@ -209,9 +189,9 @@ fn distinct(numbers: &[f32]) -> (Vec<u32>, Vec<f32>) {
 }
 
 /// Gives the grams that were added the probabilities that backing off gives them.
-fn fill(levels: &mut [Level]) {
-    for len in 1..levels.len() {
-        let (shorter, level) = levels.split_at_mut(len);
+fn fill(orders: &mut [Order<'_>]) {
+    for len in 1..orders.len() {
+        let (shorter, level) = orders.split_at_mut(len);
         let level = &mut level[0];
         for index in 0..level.logs.len() {
             if level.logs[index].is_nan() {
@@ -222,16 +202,16 @@ fn fill(levels: &mut [Level]) {
     }
 }
 
-/// log10 of the probability of a gram that `levels` do not have.
-fn backed_off(levels: &[Level], mut gram: &[u32]) -> f64 {
+/// log10 of the probability of a gram that `orders` do not have.
+fn backed_off(orders: &[Order<'_>], mut gram: &[u32]) -> f64 {
     let mut log = 0.0;
     while let [context @ .., _] = gram
         && !context.is_empty()
     {
-        let level = &levels[context.len() - 1];
+        let level = &orders[context.len() - 1];
         log += level.grams().find(context).map_or(0.0, |node| f64::from(level.weights[node]));
         gram = &gram[1..];
-        let level = &levels[gram.len() - 1];
+        let level = &orders[gram.len() - 1];
         if let Some(found) = level.grams().find(gram) {
             return log + f64::from(level.logs[found]);
         }

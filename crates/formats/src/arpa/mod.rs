@@ -37,7 +37,7 @@ mod build;
 mod parse;
 mod write;
 
-pub use write::{Written, write, write_to};
+pub use write::{Written, write};
 
 use std::path::Path;
 
@@ -52,8 +52,6 @@ const WHAT: &str = "the ARPA file";
 const LOG_ZERO: &str = "-inf";
 /// The logarithm of zero in SRILM's files (ngram-format(5)).
 const SRILM_LOG_ZERO: f32 = -99.0;
-/// The names of special tokens.
-const SPECIALS: [&str; 3] = ["<unk>", "<s>", "</s>"];
 /// log10 q(`<unk>`) where a file has none: KenLM's.
 const LOG_UNKNOWN: f32 = -100.0;
 

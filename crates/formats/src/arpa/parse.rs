@@ -7,12 +7,11 @@ use rayon::prelude::*;
 use surprisal_model::ngram::{MAX_ORDER, Smoothing};
 use surprisal_text::{TokenizerKind, Unit, many};
 
-use super::{SCORES, SPECIALS, SRILM_LOG_ZERO, declaration, line};
-use crate::{Error, Result};
+use super::{SCORES, SRILM_LOG_ZERO, declaration, line};
+use crate::Result;
+use crate::grams::{BYTES_A_TASK, SPECIALS, pieces, show};
 use surprisal_store::read::TO_UTF8;
 
-/// How many bytes one task parses.
-const BYTES_A_TASK: usize = 1 << 20;
 /// Above 0 by no more than this, a logarithm is a rounding error.
 const ROUNDING: f32 = 1e-6;
 /// Weights outside 10^±this are no weights.
@@ -35,7 +34,9 @@ pub(super) struct Parsed<'a> {
 
 /// The grams of one order.
 pub(super) struct Order<'a> {
-    /// The ids of each one's words.
+    /// Words a gram.
+    pub(super) len: usize,
+    /// Their ids.
     pub(super) words: Vec<u32>,
     /// log10 q.
     pub(super) logs: Vec<f32>,
@@ -55,8 +56,8 @@ pub(super) struct Section<'a> {
 impl Section<'_> {
     /// The line of gram `index`.
     pub(super) fn line(&self, index: usize) -> u64 {
-        let lines = (self.first_line..).zip(self.body.split(|&byte| byte == b'\n'));
-        lines.filter(|(_, text)| !is_blank(text)).nth(index).map_or(0, |(number, _)| number)
+        let mut lines = Lines { rest: self.body, number: self.first_line - 1 };
+        lines.nth(index).map_or(0, |_| lines.number)
     }
 }
 
@@ -75,56 +76,48 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
     let (words, has, ids, unigrams) = unigrams(sections[0], order == 1, specials)?;
     let mut orders = vec![unigrams];
     for (section, len) in sections.into_iter().zip(1..).skip(1) {
+        let top = len == order;
         let grams = |body| {
-            let mut part = Part { words: Vec::new(), logs: Vec::new(), weights: Vec::new() };
+            let mut part = Order { len, words: Vec::new(), logs: Vec::new(), weights: Vec::new(), section };
             // Lines are sorted one way or the other, so that most words are those of the line before.
             let mut before = [(&b""[..], 0); MAX_ORDER];
-            each_line(body, |fields| {
-                let log = log(fields)?;
+            let lines = each_line(body, |line| {
+                let mut fields = fields(line);
+                let log = log(&mut fields)?;
                 for known in &mut before[..len] {
-                    let word = fields.next().ok_or(Wrong::Short(len))?;
+                    let word = fields.next().ok_or_else(|| short(len))?;
                     if known.0 != word {
-                        let Some(&id) = ids.get(word) else { return Err(Wrong::Word(show(word))) };
-                        *known = (word, id);
+                        let id = ids.get(word).ok_or_else(|| Wrong {
+                            problem: format!("`{}` is not among the 1-grams", show(word)),
+                            hint: "every word needs its 1-gram",
+                        })?;
+                        *known = (word, *id);
                     }
                     part.words.push(known.1);
                 }
                 part.logs.push(log);
-                weight(fields, len == order, len).map(|weight| part.weights.push(weight))
-            })
-            .map(|lines| (part, lines))
+                let weight = weight(&mut fields, top, len)?;
+                if !top {
+                    part.weights.push(weight);
+                }
+                Ok(())
+            })?;
+            Ok((part, lines))
         };
-        orders.push(join(section, len, order, in_pieces(section, grams)?)?);
+        let parts = in_pieces(section, grams)?;
+        promised(section, len, parts.iter().map(|part| part.logs.len()).sum())?;
+        orders.push(Order {
+            len,
+            words: parts.iter().map(|part| part.words.as_slice()).collect::<Vec<_>>().concat(),
+            logs: parts.iter().map(|part| part.logs.as_slice()).collect::<Vec<_>>().concat(),
+            weights: parts.iter().map(|part| part.weights.as_slice()).collect::<Vec<_>>().concat(),
+            section,
+        });
     }
     Ok(Parsed { words, has, orders, kind, unit, smoothing })
 }
 
-struct Part {
-    words: Vec<u32>,
-    logs: Vec<f32>,
-    weights: Vec<f32>,
-}
-
-/// Puts the parts of a section together, and compares their number with what the header promised.
-fn join(section: Section<'_>, len: usize, order: usize, mut parts: Vec<Part>) -> Result<Order<'_>> {
-    let count: usize = parts.iter().map(|part| part.logs.len()).sum();
-    promised(section, len, count)?;
-    let mut grams = Order {
-        words: Vec::with_capacity(count * len),
-        logs: Vec::with_capacity(count),
-        weights: Vec::with_capacity(if len == order { 0 } else { count }),
-        section,
-    };
-    for part in &mut parts {
-        grams.words.append(&mut part.words);
-        grams.logs.append(&mut part.logs);
-        if len < order {
-            grams.weights.append(&mut part.weights);
-        }
-    }
-    Ok(grams)
-}
-
+/// Compares the number of a section's grams with what the header promised.
 fn promised(section: Section<'_>, len: usize, count: usize) -> Result<()> {
     if count as u64 == section.promised && count < u32::MAX as usize {
         return Ok(());
@@ -139,13 +132,14 @@ type Unigrams<'a> = (Vec<&'a str>, Vec<bool>, Ids<'a>, Order<'a>);
 fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> Result<Unigrams<'a>> {
     let parts = in_pieces(section, |body| {
         let mut part = Vec::new();
-        each_line(body, |fields| {
-            let log = log(fields)?;
-            let word = fields.next().ok_or(Wrong::Short(1))?;
-            part.push((word, log, weight(fields, top, 1)?));
+        let lines = each_line(body, |line| {
+            let mut fields = fields(line);
+            let log = log(&mut fields)?;
+            let word = fields.next().ok_or_else(|| short(1))?;
+            part.push((word, log, weight(&mut fields, top, 1)?));
             Ok(())
-        })
-        .map(|lines| (part, lines))
+        })?;
+        Ok((part, lines))
     })?;
     let listed = parts.concat();
     promised(section, 1, listed.len())?;
@@ -158,7 +152,7 @@ fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> R
         ids.insert(b"<UNK>", 0);
     }
     let zeros = vec![0.0; specials.len()];
-    let mut grams = Order { words: Vec::new(), logs: zeros.clone(), weights: zeros, section };
+    let mut grams = Order { len: 1, words: Vec::new(), logs: zeros.clone(), weights: zeros, section };
     for (index, (word, log, weight)) in listed.into_iter().enumerate() {
         let id = *ids.entry(word).or_insert(words.len() as u32) as usize;
         let known = has.get(id).copied().unwrap_or(id < words.len());
@@ -183,90 +177,66 @@ fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> R
     Ok((words, has, ids, grams))
 }
 
-/// What can be wrong with a line.
-enum Wrong {
-    Short(usize),
-    Long(usize),
-    Number(String),
-    Positive(f32),
-    Weight(f32),
-    TopWeight(f32),
-    Word(String),
+/// What is wrong with a line, and what to do about it.
+struct Wrong {
+    problem: String,
+    hint: &'static str,
 }
 
-impl Wrong {
-    fn at(self, number: u64) -> Error {
-        let (problem, hint) = match self {
-            Self::Short(len) => (
-                format!("a logarithm and {} are wanted", many(len as u64, "word")),
-                "columns are separated by tabs, words by spaces; was the file cut short?",
-            ),
-            Self::Long(len) => (
-                format!("there is more than a logarithm, {} and a weight", many(len as u64, "word")),
-                "words have no spaces in them, and stand in the section of their number",
-            ),
-            Self::Number(text) => {
-                (format!("`{text}` is no number"), "a line starts with the log10 of a probability")
-            }
-            Self::Positive(log) => (
-                format!("log10 of a probability is never above 0, as {log} is"),
-                "the file's author is at fault",
-            ),
-            Self::Weight(log) => (
-                format!("a weight of 10^{log} is impossible"),
-                "the last column is the log10 of a back-off weight",
-            ),
-            Self::TopWeight(log) => (
-                format!("a gram of the highest order has a weight of {log}"),
-                "nothing is longer: is there an order less in the header than in the file?",
-            ),
-            Self::Word(word) => (format!("`{word}` is not among the 1-grams"), "every word needs its 1-gram"),
-        };
-        line(number, problem, hint)
+fn short(len: usize) -> Wrong {
+    Wrong {
+        problem: format!("a logarithm and {} are wanted", many(len as u64, "word")),
+        hint: "columns are separated by tabs, words by spaces; was the file cut short?",
+    }
+}
+
+fn long(len: usize) -> Wrong {
+    Wrong {
+        problem: format!("there is more than a logarithm, {} and a weight", many(len as u64, "word")),
+        hint: "words have no spaces in them, and stand in the section of their number",
     }
 }
 
 /// The first column.
 #[inline]
-fn log(fields: &mut Fields<'_>) -> Result<f32, Wrong> {
-    let log = number(fields.next().unwrap_or_default())?;
+fn log<'a>(fields: &mut impl Iterator<Item = &'a [u8]>) -> Result<f32, Wrong> {
+    let field = fields.next().unwrap_or_default();
+    let log = number(field).ok_or_else(|| Wrong {
+        problem: format!("`{}` is no number", show(field)),
+        hint: "a line starts with the log10 of a probability",
+    })?;
     if log > ROUNDING {
-        return Err(Wrong::Positive(log));
+        let problem = format!("log10 of a probability is never above 0, as {log} is");
+        return Err(Wrong { problem, hint: "the file's author is at fault" });
     }
     Ok(log.min(0.0))
 }
 
 /// The last column, if it is there.
 #[inline]
-fn weight(fields: &mut Fields<'_>, top: bool, len: usize) -> Result<f32, Wrong> {
+fn weight<'a>(fields: &mut impl Iterator<Item = &'a [u8]>, top: bool, len: usize) -> Result<f32, Wrong> {
     let Some(field) = fields.next() else { return Ok(0.0) };
-    if fields.next().is_some() {
-        return Err(Wrong::Long(len));
-    }
-    let weight = number(field).map_err(|wrong| match wrong {
-        // One word too many looks like a weight.
-        Wrong::Number(_) => Wrong::Long(len),
-        wrong => wrong,
-    })?;
+    // One word too many looks like a weight.
+    let weight = number(field).filter(|_| fields.next().is_none()).ok_or_else(|| long(len))?;
     if top && weight != 0.0 {
-        return Err(Wrong::TopWeight(weight));
+        let problem = format!("a gram of the highest order has a weight of {weight}");
+        let hint = "nothing is longer: is there an order less in the header than in the file?";
+        return Err(Wrong { problem, hint });
     }
     if weight.abs() > LARGEST_WEIGHT && weight != f32::NEG_INFINITY {
-        return Err(Wrong::Weight(weight));
+        let problem = format!("a weight of 10^{weight} is impossible");
+        return Err(Wrong { problem, hint: "the last column is the log10 of a back-off weight" });
     }
     Ok(weight)
 }
 
 #[inline]
-fn number(field: &[u8]) -> Result<f32, Wrong> {
-    let parsed = std::str::from_utf8(field).ok().and_then(|field| field.parse::<f32>().ok());
-    let number = parsed.filter(|number| !number.is_nan()).ok_or_else(|| Wrong::Number(show(field)))?;
-    Ok(if number == SRILM_LOG_ZERO { f32::NEG_INFINITY } else { number })
-}
-
-/// For a message: not too much of it.
-fn show(field: &[u8]) -> String {
-    String::from_utf8_lossy(&field[..field.len().min(80)]).into_owned()
+fn number(field: &[u8]) -> Option<f32> {
+    let number: f32 = std::str::from_utf8(field).ok()?.parse().ok()?;
+    if number.is_nan() {
+        return None;
+    }
+    Some(if number == SRILM_LOG_ZERO { f32::NEG_INFINITY } else { number })
 }
 
 /// What separates columns and words. Nothing else does: a word may have a vertical tab in it.
@@ -275,42 +245,22 @@ fn separates(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r')
 }
 
-fn is_blank(line: &[u8]) -> bool {
-    line.iter().all(|&byte| separates(byte))
-}
-
 /// The columns and words of a line.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = &'a [u8];
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let start = self.0.iter().position(|&byte| !separates(byte))?;
-        let rest = &self.0[start..];
-        let end = rest.iter().position(|&byte| separates(byte)).unwrap_or(rest.len());
-        self.0 = &rest[end..];
-        Some(&rest[..end])
-    }
+#[inline]
+fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|&byte| separates(byte)).filter(|field| !field.is_empty())
 }
 
 /// Calls `read` with each line that is not blank. Returns the number of lines, or the number of the wrong one, from 0.
 fn each_line<'a>(
     body: &'a [u8],
-    mut read: impl FnMut(&mut Fields<'a>) -> Result<(), Wrong>,
+    mut read: impl FnMut(&'a [u8]) -> Result<(), Wrong>,
 ) -> Result<u64, (u64, Wrong)> {
-    let (mut rest, mut number) = (body, 0);
-    while !rest.is_empty() {
-        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        let line = &rest[..end];
-        if !is_blank(line) {
-            read(&mut Fields(line)).map_err(|wrong| (number, wrong))?;
-        }
-        number += 1;
-        rest = rest.get(end + 1..).unwrap_or_default();
+    let mut lines = Lines { rest: body, number: 0 };
+    while let Some(line) = lines.next() {
+        read(line).map_err(|wrong| (lines.number - 1, wrong))?;
     }
-    Ok(number)
+    Ok(lines.number)
 }
 
 /// Parses pieces of a section with all threads.
@@ -318,19 +268,12 @@ fn in_pieces<'a, T: Send>(
     section: Section<'a>,
     parse: impl Fn(&'a [u8]) -> Result<(T, u64), (u64, Wrong)> + Sync + Send,
 ) -> Result<Vec<T>> {
-    let mut pieces = Vec::new();
-    let mut rest = section.body;
-    while !rest.is_empty() {
-        let cut = rest.get(BYTES_A_TASK..).and_then(|rest| memchr::memchr(b'\n', rest));
-        let (piece, after) = rest.split_at(cut.map_or(rest.len(), |at| BYTES_A_TASK + at + 1));
-        pieces.push(piece);
-        rest = after;
-    }
-    let parsed: Vec<_> = pieces.into_par_iter().map(parse).collect();
+    let parsed: Vec<_> = pieces(section.body).into_par_iter().map(parse).collect();
     let mut first_line = section.first_line;
     let mut parts = Vec::with_capacity(parsed.len());
     for part in parsed {
-        let (part, lines) = part.map_err(|(number, wrong)| wrong.at(first_line + number))?;
+        let (part, lines) =
+            part.map_err(|(number, wrong)| line(first_line + number, wrong.problem, wrong.hint))?;
         parts.push(part);
         first_line += lines;
     }
@@ -344,19 +287,29 @@ struct Lines<'a> {
     number: u64,
 }
 
-impl<'a> Lines<'a> {
-    /// The next line that is not blank, without white space around it.
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    /// The next line that is not blank.
+    #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         while !self.rest.is_empty() {
             let end = memchr::memchr(b'\n', self.rest).unwrap_or(self.rest.len());
             let line = &self.rest[..end];
             self.rest = self.rest.get(end + 1..).unwrap_or_default();
             self.number += 1;
-            if !is_blank(line) {
-                return Some(line.trim_ascii());
+            if !line.iter().all(|&byte| separates(byte)) {
+                return Some(line);
             }
         }
         None
+    }
+}
+
+impl<'a> Lines<'a> {
+    /// The next line that is not blank, without white space around it.
+    fn next_trimmed(&mut self) -> Option<&'a [u8]> {
+        self.next().map(<[u8]>::trim_ascii)
     }
 
     /// All lines up to one that starts with a backslash.
@@ -388,7 +341,7 @@ fn sections(bytes: &[u8]) -> Result<(TokenizerKind, Unit, Smoothing, Vec<Section
     // A byte-order mark is none of the first line.
     let mut lines = Lines { rest: bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes), number: 0 };
     loop {
-        match lines.next() {
+        match lines.next_trimmed() {
             Some(b"\\data\\") => break,
             Some(text) if text == SCORES.as_bytes() => smoothing = Smoothing::StupidBackoff,
             Some(text) if text.starts_with(b"# tokenizer") => {
@@ -409,7 +362,7 @@ fn sections(bytes: &[u8]) -> Result<(TokenizerKind, Unit, Smoothing, Vec<Section
     let ends = |lines: &Lines<'_>| line(lines.number, "the file ends here", "was it cut short?");
     let mut counts = Vec::new();
     let mut heading = loop {
-        let text = lines.next().ok_or_else(|| ends(&lines))?;
+        let text = lines.next_trimmed().ok_or_else(|| ends(&lines))?;
         if text.starts_with(b"\\") {
             break text;
         }
@@ -438,7 +391,7 @@ fn sections(bytes: &[u8]) -> Result<(TokenizerKind, Unit, Smoothing, Vec<Section
         }
         let first_line = lines.number + 1;
         sections.push(Section { body: lines.body(), first_line, promised });
-        heading = lines.next().ok_or_else(|| ends(&lines))?;
+        heading = lines.next_trimmed().ok_or_else(|| ends(&lines))?;
     }
     if heading != b"\\end\\" {
         let problem = format!("\\end\\ is wanted here, not `{}`", show(heading));

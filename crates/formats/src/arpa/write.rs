@@ -28,33 +28,44 @@ pub struct Written {
 /// Writes the file `path`, in place of what is there.
 ///
 /// # Errors
-/// [`Io`](surprisal_store::Error::Io), after which what was there is still there; [`Error::Unsupported`] as [`write_to`].
+/// [`Io`](surprisal_store::Error::Io), after which what was there is still there; [`Error::Unsupported`] for a model that does not back off: add-k from order 2, whose unseen words all
+/// have the same probability; stupid backoff from order 3, which multiplies by 0.4 where a context was never seen.
 pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer) -> Result<Written> {
     if tokenizer.vocab_size() != estimate.vocab_size as usize {
         let (tokens, words) = (estimate.vocab_size, tokenizer.vocab_size());
         let problem = format!("the model has {tokens} tokens, the tokenizer {words}");
         return Err(Error::malformed("the model", &problem));
     }
-    let declared = declaration(tokenizer.kind(), tokenizer.unit());
+    let (kind, unit) = (tokenizer.kind(), tokenizer.unit());
+    let declared = declaration(kind, unit);
     let mut writer = atomic::Writer::create(path)?;
-    let zeros = write_spelt(estimate, &Spellings::tokens(tokenizer), declared.as_deref(), |bytes| {
-        Ok(writer.put(bytes)?)
-    })?;
+    supported(estimate)?;
+    let mut header = declared.as_ref().map_or_else(String::new, |line| format!("{line}\n\n"));
+    if estimate.missing != 1.0 {
+        header += &format!("{SCORES}\n\n");
+    }
+    header += "\\data\\\n";
+    for (len, table) in estimate.tables.iter().enumerate() {
+        header += &format!("ngram {}={}\n", len + 1, table.values.len());
+    }
+    let mut sink = Sink::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
+    sink.put(header.as_bytes())?;
+    let zeros = levels(estimate, &Spellings::tokens(tokenizer), &mut sink)?;
+    sink.put(b"\n\\end\\\n")?;
     let mut notices = Vec::new();
     if declared.is_some() {
+        let of = if unit == Unit::Stream { "a stream" } else { "lines" };
+        let but = match (kind, unit) {
+            (TokenizerKind::Bpe { .. }, _) => {
+                "how texts are cut into them it cannot say, so surprisal refuses to read it"
+            }
+            (_, Unit::Stream) => {
+                "KenLM refuses it for want of <s> and </s>, and to others the tokens are words"
+            }
+            (_, Unit::Line) => "to other programs they are words with spaces between them",
+        };
         notices.push(format!(
-            "the file's tokens are {}, not words in sentences, and its first line says so; {}",
-            match (tokenizer.kind(), tokenizer.unit()) {
-                (kind, Unit::Stream) => format!("{kind} tokens of a stream"),
-                (kind, Unit::Line) => format!("{kind} tokens of lines"),
-            },
-            match (tokenizer.kind(), tokenizer.unit()) {
-                (TokenizerKind::Bpe { .. }, _) =>
-                    "how texts are cut into them it cannot say, so surprisal refuses to read it",
-                (_, Unit::Stream) =>
-                    "KenLM refuses it for want of <s> and </s>, and to others the tokens are words",
-                (_, Unit::Line) => "to other programs they are words with spaces between them",
-            },
+            "the file's tokens are {kind} tokens of {of}, not words in sentences, and its first line says so; {but}"
         ));
     }
     if estimate.missing != 1.0 {
@@ -72,42 +83,7 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     Ok(Written { bytes: writer.commit_reproducible()?, notices })
 }
 
-/// Hands the text of an ARPA file to `put`, piece by piece. `token` spells a token, without white space.
-///
-/// # Errors
-/// Those of `put`. [`Error::Unsupported`] for a model that does not back off: add-k from order 2, whose unseen words all
-/// have the same probability; stupid backoff from order 3, which multiplies by 0.4 where a context was never seen.
-pub fn write_to(
-    estimate: &Estimate,
-    token: impl Fn(u32) -> Vec<u8> + Sync,
-    put: impl FnMut(&[u8]) -> Result<()> + Send,
-) -> Result<()> {
-    write_spelt(estimate, &Spellings::of(estimate.vocab_size as usize, token), None, put).map(drop)
-}
-
-/// Whether there are probabilities or weights of zero.
-fn write_spelt(
-    estimate: &Estimate,
-    words: &Spellings,
-    declared: Option<&str>,
-    put: impl FnMut(&[u8]) -> Result<()> + Send,
-) -> Result<bool> {
-    supported(estimate)?;
-    let mut header = declared.map_or_else(String::new, |line| format!("{line}\n\n"));
-    if estimate.missing != 1.0 {
-        header += &format!("{SCORES}\n\n");
-    }
-    header += "\\data\\\n";
-    for (len, table) in estimate.tables.iter().enumerate() {
-        header += &format!("ngram {}={}\n", len + 1, table.values.len());
-    }
-    let mut sink = Sink::new(put);
-    sink.put(header.as_bytes())?;
-    let zeros = levels(estimate, words, &mut sink)?;
-    sink.put(b"\n\\end\\\n")?;
-    Ok(zeros)
-}
-
+/// Refuses models that do not back off.
 fn supported(estimate: &Estimate) -> Result<()> {
     let order = estimate.tables.len();
     let problem = if estimate.combine == Combine::Longest && order > 1 {

@@ -94,12 +94,7 @@ pub fn write(
 /// Counts and a tokenizer that do not belong together.
 pub fn to_bytes(counts: &Counts, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
     let (header, sections) = parts(counts, tokenizer)?;
-    let mut bytes = Vec::new();
-    container::write(&KIND, &header, &sections, |part| {
-        bytes.extend_from_slice(part);
-        Ok(())
-    })?;
-    Ok(bytes)
+    container::to_bytes(&KIND, &header, &sections)
 }
 
 /// Reads the file `path`, with what its counts are of, if it says so.

@@ -13,7 +13,7 @@ use surprisal_model::ngram::{Counts, Level, MAX_ORDER};
 use surprisal_text::{Tokenizer, TokenizerKind, Unit};
 
 use super::Part;
-use crate::grams::Grams;
+use crate::grams::{Grams, SPECIALS, pieces, show};
 use crate::ordered::Sink;
 use crate::spell::{Context, Shape, Spellings, Text, spell};
 use crate::{Error, Result};
@@ -23,9 +23,6 @@ use surprisal_store::atomic;
 const WHAT: &str = "the list of counts";
 /// How the line begins that says which part of a text the counts are of.
 const PART: &str = "# part ";
-const SPECIALS: [&str; 3] = ["<unk>", "<s>", "</s>"];
-/// How many bytes one task parses.
-const BYTES_A_TASK: usize = 1 << 20;
 
 /// Writes the file `path`, in place of what is there. Returns its size in bytes.
 ///
@@ -134,15 +131,13 @@ fn words_of(gram: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The lines that are not blank.
 fn rows(bytes: &[u8]) -> Result<Vec<Row<'_>>> {
-    let mut pieces = Vec::new();
-    let (mut rest, mut before) = (bytes, 0_u64);
-    while !rest.is_empty() {
-        let cut = rest.get(BYTES_A_TASK..).and_then(|rest| memchr::memchr(b'\n', rest));
-        let (piece, after) = rest.split_at(cut.map_or(rest.len(), |at| BYTES_A_TASK + at + 1));
-        pieces.push((before, piece));
-        before += memchr::memchr_iter(b'\n', piece).count() as u64;
-        rest = after;
-    }
+    let mut before = 0_u64;
+    let pieces = pieces(bytes).into_iter().map(|piece| {
+        let lines = memchr::memchr_iter(b'\n', piece).count() as u64;
+        before += lines;
+        (before - lines, piece)
+    });
+    let pieces: Vec<_> = pieces.collect();
     let parts: Vec<_> = pieces.into_par_iter().map(rows_of).collect();
     let parts: Result<Vec<_>> = parts.into_iter().collect();
     Ok(parts?.concat())
@@ -288,9 +283,4 @@ fn level(orders: &[Order], len: usize) -> Result<Level> {
         order.words.par_chunks_exact(order.len).map(|gram| gram[order.len - 1]).collect()
     };
     Ok(Level { words, counts: order.counts.clone(), starts, suffixes: Vec::new() })
-}
-
-/// For a message: not too much of it.
-fn show(text: &[u8]) -> String {
-    String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned()
 }

@@ -1,7 +1,6 @@
 //! What the families share: limits, and the checks of configurations and tensors.
 
 use candle_core::Tensor;
-use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
@@ -14,16 +13,10 @@ pub(super) fn float32() -> String {
     "float32".to_owned()
 }
 
-pub(super) fn parsed<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T> {
-    serde_json::from_slice(json).map_err(|error| Error::malformed(what, &error))
-}
-
 /// Whether each (field, size, limit) is from 1 to its limit.
-pub(super) fn sizes_within(what: &str, sizes: &[(&str, usize, usize)]) -> Result<()> {
+pub(super) fn sizes_within(sizes: &[(&str, usize, usize)]) -> Result<(), String> {
     match sizes.iter().find(|&&(_, size, limit)| size == 0 || size > limit) {
-        Some((field, size, limit)) => {
-            Err(Error::malformed(what, &format!("`{field}` is {size}, 1 to {limit} is possible")))
-        }
+        Some((field, size, limit)) => Err(format!("`{field}` is {size}, 1 to {limit} is possible")),
         None => Ok(()),
     }
 }

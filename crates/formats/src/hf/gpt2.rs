@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use surprisal_model::neural::TransformerConfig;
 
-use super::common::{MAX_LAYERS, MAX_SIZE, float32, parsed, shaped, sizes_within, unknown};
+use super::common::{MAX_LAYERS, MAX_SIZE, float32, shaped, sizes_within, unknown};
 use crate::{Error, Result};
 
 /// The fields of GPT-2's `config.json` that decide what is computed, and those that `transformers` wants to see.
@@ -33,7 +33,6 @@ pub struct Gpt2Config {
     /// How many heads a block.
     pub n_head: usize,
     /// The width of the hidden layer, 4 `n_embd` where it is null.
-    #[serde(default)]
     pub n_inner: Option<usize>,
     /// "gelu_new": the tanh form.
     #[serde(default = "gelu_new")]
@@ -63,10 +62,8 @@ pub struct Gpt2Config {
     #[serde(default)]
     pub add_cross_attention: bool,
     /// The id that starts a text.
-    #[serde(default)]
     pub bos_token_id: Option<u32>,
     /// The id that ends a text.
-    #[serde(default)]
     pub eos_token_id: Option<u32>,
     /// The type of the weights: "float32".
     #[serde(default = "float32", alias = "torch_dtype")]
@@ -86,16 +83,6 @@ fn yes() -> bool {
 }
 
 impl Gpt2Config {
-    /// Reads `config.json` and refuses what this program does not compute.
-    ///
-    /// # Errors
-    /// [`Malformed`](surprisal_store::Error::Malformed) with the field.
-    pub fn parse(what: &str, json: &[u8]) -> Result<Self> {
-        let config: Self = parsed(what, json)?;
-        config.check(what)?;
-        Ok(config)
-    }
-
     /// The same model in our words.
     pub fn transformer(&self) -> TransformerConfig {
         TransformerConfig {
@@ -113,23 +100,17 @@ impl Gpt2Config {
 
     /// The file for one of our models, if it has this family's parts (biases may be missing: they become zeros).
     pub fn of(config: &TransformerConfig) -> Option<Self> {
-        let plain = TransformerConfig {
-            vocab_size: config.vocab_size,
-            block_size: config.block_size,
-            n_layer: config.n_layer,
-            n_head: config.n_head,
-            n_embd: config.n_embd,
-            dropout: config.dropout,
-            bias: config.bias,
-            tied: config.tied,
-            // What the weights start from says nothing about what they are.
-            zero_init: config.zero_init,
-            rope_theta: config.rope_theta,
-            n_kv_head: if config.kv_heads() == config.n_head { config.n_kv_head } else { 0 },
-            n_hidden: if config.hidden() == 4 * config.n_embd { config.n_hidden } else { 0 },
-            ..TransformerConfig::default()
-        };
-        (*config == plain).then(|| Self {
+        let default = TransformerConfig::default();
+        let ours = config.norm == default.norm
+            && config.norm_eps == default.norm_eps
+            && config.position == default.position
+            && config.activation == default.activation
+            && config.kv_heads() == config.n_head
+            && config.hidden() == 4 * config.n_embd
+            && !config.qk_norm
+            && config.softcap == 0.0
+            && config.bigram_rows == 0;
+        ours.then(|| Self {
             model_type: "gpt2".to_owned(),
             architectures: vec!["GPT2LMHeadModel".to_owned()],
             vocab_size: config.vocab_size,
@@ -153,17 +134,15 @@ impl Gpt2Config {
         })
     }
 
-    fn check(&self, what: &str) -> Result<()> {
-        sizes_within(
-            what,
-            &[
-                ("vocab_size", self.vocab_size, MAX_SIZE),
-                ("n_positions", self.n_positions, MAX_SIZE),
-                ("n_embd", self.n_embd, MAX_SIZE),
-                ("n_layer", self.n_layer, MAX_LAYERS),
-                ("n_head", self.n_head, MAX_SIZE),
-            ],
-        )?;
+    /// Refuses what is not computed here, with the field.
+    pub(super) fn check(&self) -> Result<(), String> {
+        sizes_within(&[
+            ("vocab_size", self.vocab_size, MAX_SIZE),
+            ("n_positions", self.n_positions, MAX_SIZE),
+            ("n_embd", self.n_embd, MAX_SIZE),
+            ("n_layer", self.n_layer, MAX_LAYERS),
+            ("n_head", self.n_head, MAX_SIZE),
+        ])?;
         let problem = if self.model_type != "gpt2" {
             format!("`model_type` is `{}`, not `gpt2`", self.model_type.escape_debug())
         } else if !self.n_embd.is_multiple_of(self.n_head) {
@@ -184,7 +163,7 @@ impl Gpt2Config {
         } else {
             return Ok(());
         };
-        Err(Error::malformed(what, &problem))
+        Err(problem)
     }
 
     /// Our name of every parameter with its shape in our layout, (out, in) for weights of linear layers.
@@ -272,8 +251,8 @@ pub(super) fn import(
 pub(super) fn export(
     config: &Gpt2Config,
     tensors: &BTreeMap<String, Tensor>,
-) -> Result<Vec<(String, Tensor)>> {
-    let mut exported = Vec::new();
+) -> Result<BTreeMap<String, Tensor>> {
+    let mut exported = BTreeMap::new();
     for (name, shape) in config.shapes() {
         let tensor = match tensors.get(&name) {
             None if name.ends_with("bias") => Tensor::zeros(shape, DType::F32, &Device::Cpu)?,
@@ -281,7 +260,7 @@ pub(super) fn export(
         };
         let tensor = if is_transposed(&name) { tensor.t()?.contiguous()? } else { tensor };
         let theirs = if name == "lm_head.weight" { name } else { format!("transformer.{name}") };
-        exported.push((theirs, tensor));
+        exported.insert(theirs, tensor);
     }
     Ok(exported)
 }

@@ -9,8 +9,8 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use surprisal_model::neural::{ActivationKind, NormKind, PositionKind, TransformerConfig};
 
-use super::common::{MAX_LAYERS, MAX_SIZE, float32, parsed, shaped, sizes_within, unknown};
-use crate::{Error, Result};
+use super::common::{MAX_LAYERS, MAX_SIZE, float32, shaped, sizes_within, unknown};
+use crate::Result;
 
 /// The angles' part of newer files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,10 +44,8 @@ pub struct LlamaConfig {
     /// How many heads a block.
     pub num_attention_heads: usize,
     /// How many heads of keys and values; as many where it is missing.
-    #[serde(default)]
     pub num_key_value_heads: Option<usize>,
     /// The width of a head, where it is said.
-    #[serde(default)]
     pub head_dim: Option<usize>,
     /// "silu".
     #[serde(default = "silu")]
@@ -65,19 +63,17 @@ pub struct LlamaConfig {
     #[serde(default)]
     pub mlp_bias: bool,
     /// The base of the angles, in older files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_theta: Option<f64>,
     /// The angles, in newer files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_parameters: Option<RopeParameters>,
     /// Stretched angles, in older files; only none are computed here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<serde_json::Value>,
     /// The id that starts a text.
-    #[serde(default)]
     pub bos_token_id: Option<u32>,
     /// The id that ends a text.
-    #[serde(default)]
     pub eos_token_id: Option<u32>,
     /// The type of the weights: "float32".
     #[serde(default = "float32", alias = "torch_dtype")]
@@ -101,16 +97,6 @@ fn default_epsilon() -> f64 {
 }
 
 impl LlamaConfig {
-    /// Reads `config.json` and refuses what this program does not compute.
-    ///
-    /// # Errors
-    /// [`Malformed`](surprisal_store::Error::Malformed) with the field.
-    pub fn parse(what: &str, json: &[u8]) -> Result<Self> {
-        let config: Self = parsed(what, json)?;
-        config.check(what)?;
-        Ok(config)
-    }
-
     fn kv_heads(&self) -> usize {
         self.num_key_value_heads.unwrap_or(self.num_attention_heads)
     }
@@ -120,20 +106,18 @@ impl LlamaConfig {
         newer.or(self.rope_theta).unwrap_or(default_theta())
     }
 
-    fn check(&self, what: &str) -> Result<()> {
+    /// Refuses what is not computed here, with the field.
+    pub(super) fn check(&self) -> Result<(), String> {
         let heads = self.num_attention_heads;
-        sizes_within(
-            what,
-            &[
-                ("vocab_size", self.vocab_size, MAX_SIZE),
-                ("max_position_embeddings", self.max_position_embeddings, MAX_SIZE),
-                ("hidden_size", self.hidden_size, MAX_SIZE),
-                ("intermediate_size", self.intermediate_size, MAX_SIZE),
-                ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
-                ("num_attention_heads", heads, MAX_SIZE),
-                ("num_key_value_heads", self.kv_heads(), MAX_SIZE),
-            ],
-        )?;
+        sizes_within(&[
+            ("vocab_size", self.vocab_size, MAX_SIZE),
+            ("max_position_embeddings", self.max_position_embeddings, MAX_SIZE),
+            ("hidden_size", self.hidden_size, MAX_SIZE),
+            ("intermediate_size", self.intermediate_size, MAX_SIZE),
+            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
+            ("num_attention_heads", heads, MAX_SIZE),
+            ("num_key_value_heads", self.kv_heads(), MAX_SIZE),
+        ])?;
         let problem = if self.model_type != "llama" {
             format!("`model_type` is `{}`, not `llama`", self.model_type.escape_debug())
         } else if !self.hidden_size.is_multiple_of(heads) || !(self.hidden_size / heads).is_multiple_of(2) {
@@ -157,7 +141,7 @@ impl LlamaConfig {
         } else {
             return Ok(());
         };
-        Err(Error::malformed(what, &problem))
+        Err(problem)
     }
 
     /// The same model in our words.
@@ -284,15 +268,15 @@ pub(super) fn import(
 pub(super) fn export(
     config: &LlamaConfig,
     tensors: &BTreeMap<String, Tensor>,
-) -> Result<Vec<(String, Tensor)>> {
-    let mut exported = Vec::new();
+) -> Result<BTreeMap<String, Tensor>> {
+    let mut exported = BTreeMap::new();
     for (name, parts) in config.parts() {
         let mut shape = parts[0].1.clone();
         shape[0] = parts.iter().map(|(_, shape)| shape[0]).sum();
         let tensor = shaped("the model", &name, tensors.get(&name), &shape)?;
         let mut first = 0;
         for (theirs, shape) in parts {
-            exported.push((theirs, tensor.narrow(0, first, shape[0])?.contiguous()?));
+            exported.insert(theirs, tensor.narrow(0, first, shape[0])?.contiguous()?);
             first += shape[0];
         }
     }

@@ -43,9 +43,9 @@ pub fn is_one(head: &[u8]) -> bool {
 /// # Errors
 /// [`Io`](surprisal_store::Error::Io), after which what was there is still there; a model and a tokenizer that do not belong together.
 pub fn write(path: impl AsRef<Path>, model: &NgramModel, tokenizer: &Tokenizer) -> Result<u64> {
-    let parts = Parts::of(model, tokenizer)?;
+    let (header, sections) = parts(model, tokenizer)?;
     let mut writer = atomic::Writer::create(path)?;
-    container::write(&KIND, &parts.header, &parts.sections, |bytes| Ok(writer.put(bytes)?))?;
+    container::write(&KIND, &header, &sections, |bytes| Ok(writer.put(bytes)?))?;
     Ok(writer.commit_reproducible()?)
 }
 
@@ -54,13 +54,8 @@ pub fn write(path: impl AsRef<Path>, model: &NgramModel, tokenizer: &Tokenizer) 
 /// # Errors
 /// A model and a tokenizer that do not belong together.
 pub fn to_bytes(model: &NgramModel, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
-    let parts = Parts::of(model, tokenizer)?;
-    let mut bytes = Vec::new();
-    container::write(&KIND, &parts.header, &parts.sections, |part| {
-        bytes.extend_from_slice(part);
-        Ok(())
-    })?;
-    Ok(bytes)
+    let (header, sections) = parts(model, tokenizer)?;
+    container::to_bytes(&KIND, &header, &sections)
 }
 
 /// Opens the file `path`, mapped into memory.
@@ -89,25 +84,18 @@ pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(NgramModel, Tokenizer)> {
     })
 }
 
-struct Parts {
-    header: Header,
-    sections: Vec<Bytes>,
-}
-
-impl Parts {
-    fn of(model: &NgramModel, tokenizer: &Tokenizer) -> Result<Self> {
-        belong(model, tokenizer).map_err(|problem| Error::malformed(KIND.what, &problem))?;
-        let (vocabulary, words) = Vocabulary::of(tokenizer)?;
-        let header = Header {
-            trie: model.trie().header().clone(),
-            config: model.config().clone(),
-            report: model.report().clone(),
-            vocabulary,
-        };
-        let mut sections = model.trie().sections();
-        sections.push(words.into());
-        Ok(Self { header, sections })
-    }
+fn parts(model: &NgramModel, tokenizer: &Tokenizer) -> Result<(Header, Vec<Bytes>)> {
+    belong(model, tokenizer).map_err(|problem| Error::malformed(KIND.what, &problem))?;
+    let (vocabulary, words) = Vocabulary::of(tokenizer)?;
+    let header = Header {
+        trie: model.trie().header().clone(),
+        config: model.config().clone(),
+        report: model.report().clone(),
+        vocabulary,
+    };
+    let mut sections = model.trie().sections();
+    sections.push(words.into());
+    Ok((header, sections))
 }
 
 /// Whether the tokens of `model` are those of `tokenizer`.

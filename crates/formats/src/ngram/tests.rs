@@ -36,13 +36,7 @@ fn forged(bytes: &[u8], change: impl FnOnce(&mut Value, &mut Vec<Bytes>)) -> Vec
     let whole = |header: Value, sections| Ok((header, sections));
     let (mut header, mut sections) = container::read(&KIND, &bytes.to_vec().into(), whole).unwrap();
     change(&mut header, &mut sections);
-    let mut forged = Vec::new();
-    container::write(&KIND, &header, &sections, |part| {
-        forged.extend_from_slice(part);
-        Ok(())
-    })
-    .unwrap();
-    forged
+    container::to_bytes(&KIND, &header, &sections).unwrap()
 }
 
 #[test]
