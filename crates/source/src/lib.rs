@@ -20,8 +20,8 @@ use self::{grammar::Grammar, markov::Markov};
 
 /// The sources that are part of the program: name and text.
 const EMBEDDED: &[(&str, &str)] = &[
-    ("stories", include_str!("../../../data/stories.source")),
-    ("babble", include_str!("../../../data/babble.source")),
+    ("stories", include_str!("../sources/stories.source")),
+    ("babble", include_str!("../sources/babble.source")),
 ];
 
 /// What is told of each place of a text: the characters that can come there, with their probabilities.
