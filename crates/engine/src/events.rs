@@ -56,6 +56,20 @@ impl Events for Silent {
 
 /// What a piece of work is given beside its settings: threads to work on, who is told of it, and the way back into it. Nothing
 /// else of a process decides what it does.
+///
+/// ```
+/// use surprisal_engine::{Context, Control, Event, RunId, platform::threads::Pool};
+/// # fn main() -> surprisal_engine::Result<()> {
+/// let events = |run: RunId, event: &Event| {
+///     println!("{run:?}: {event:?}"); // an error ends the run
+///     Ok(())
+/// };
+/// let (pool, control) = (Pool::new(2)?, Control::new());
+/// let (one, other) = (Context::new(&pool, &events, &control), Context::new(&pool, &events, &control));
+/// assert_ne!(one.run, other.run); // so that one subscriber can tell runs apart
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Which work this is.

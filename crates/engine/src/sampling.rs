@@ -9,6 +9,16 @@ use surprisal_text::{Reading, Tokenizer, TokenizerKind, encode_text};
 use crate::error::{Advice, Error, Result};
 
 /// How to draw.
+///
+/// ```
+/// # use rand::SeedableRng;
+/// # fn main() -> surprisal_engine::Result<()> {
+/// let greedy = surprisal_engine::sampling::Sampling::new(0.0, None, None)?;
+/// let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+/// assert_eq!(greedy.draw(&[0.2f64.ln(), 0.8f64.ln()], &mut rng), Some(1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
     /// q'(w) ∝ q(w)^(1/T); 0 takes the most likely token.

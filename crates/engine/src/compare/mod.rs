@@ -37,6 +37,30 @@ use summary::{Difference, Row};
 const TOLD: &str = "comparison.json";
 
 /// What is to be compared.
+///
+/// ```
+/// use surprisal_engine::compare::{Options, compare};
+/// use surprisal_engine::{Context, Control, Silent, platform::threads::Pool};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = std::env::temp_dir().join(format!("surprisal-options-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder)?;
+/// # let config = folder.join("orders.toml");
+/// std::fs::write(&config, r#"
+/// [[variant]]
+/// name = "unigram"
+/// model = { kind = "ngram", order = 1, smoothing = "witten_bell" }
+/// [[variant]]
+/// name = "bigram"
+/// model = { kind = "ngram", order = 2, smoothing = "witten_bell" }
+/// "#)?;
+/// let options = Options { config, out: Some(folder.join("out")), jobs: Some(1), ..Options::default() };
+/// let found = compare(&options, &Context::new(&Pool::new(1)?, &Silent, &Control::new()))?;
+/// assert_eq!(found.rows.len(), 2);
+/// # drop(found);
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The comparison's file: shared settings, variants, grids, seeds.

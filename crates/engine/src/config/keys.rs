@@ -11,6 +11,14 @@ pub(super) fn convert(table: &Table) -> Result<Config> {
 }
 
 /// What is said of one key beside the file, and instead of it.
+///
+/// ```
+/// # fn main() -> surprisal_engine::Result<()> {
+/// let settings = surprisal_engine::config::parse("mine", "[train]\nsteps = 9\n", &["train.steps=5".into()])?;
+/// assert_eq!(settings.config.train.steps, Some(5));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Override {
     /// `section.key=value`; a text value needs no quotes.

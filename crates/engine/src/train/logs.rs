@@ -28,6 +28,16 @@ const SCALARS: [(&str, &str); 8] = [
 
 /// Writes event files that TensorBoard reads into the folder of the run that it is told of first: evaluations, and the result of
 /// a model that is counted at once.
+///
+/// ```
+/// # use surprisal_engine::{Context, Control, platform::threads::Pool, train::TensorBoard};
+/// # fn main() -> surprisal_engine::Result<()> {
+/// let (pool, control, board) = (Pool::new(1)?, Control::new(), TensorBoard::default());
+/// let context = Context::new(&pool, &board, &control); // for `train`
+/// # let _ = context;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Default)]
 pub struct TensorBoard(Mutex<Option<Log>>);
 
@@ -75,6 +85,16 @@ impl Events for TensorBoard {
 }
 
 /// Writes metrics.csv, the record as a table, into the folder of every run that is finished.
+///
+/// ```
+/// # use surprisal_engine::{Context, Control, platform::threads::Pool, train::Csv};
+/// # fn main() -> surprisal_engine::Result<()> {
+/// let (pool, control) = (Pool::new(1)?, Control::new());
+/// let context = Context::new(&pool, &Csv, &control); // for `train`
+/// # let _ = context;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Csv;
 

@@ -41,6 +41,21 @@ pub use logs::{Csv, TensorBoard};
 use record::Record;
 
 /// What [`train`] is to do.
+///
+/// ```
+/// use surprisal_engine::train::{Request, train};
+/// use surprisal_engine::{Context, Control, Silent, config, platform::threads::Pool};
+/// # fn main() -> surprisal_engine::Result<()> {
+/// # let folder = std::env::temp_dir().join(format!("surprisal-request-{}", std::process::id()));
+/// let mut settings = config::parse("mine", "[model]\nkind = \"bigram\"\n[train]\nsteps = 2\n", &[])?;
+/// config::check(&mut settings)?;
+/// let request = Request { settings, out: Some(folder.clone()), ..Request::default() };
+/// let run = train(request, &Context::new(&Pool::new(1)?, &Silent, &Control::new()))?;
+/// assert_eq!(run.steps, 2);
+/// # drop(std::fs::remove_dir_all(folder));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// The settings, checked ([`config::check`]).
