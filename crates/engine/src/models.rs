@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use candle_core::Device;
 use serde_json::Value;
 use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_formats::{arpa, ngram};
@@ -164,7 +163,7 @@ pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
         Weights::Tensors(tensors) => {
             let neural: NeuralConfig =
                 serde_json::from_value(stored.config).map_err(|error| damaged(error.to_string()))?;
-            let neural = Neural::from_tensors(&neural, tensors, &Device::Cpu)?;
+            let neural = Neural::from_tensors(&neural, tensors)?;
             let half = neural.config().block_size().div_ceil(2);
             let stride = folder.as_ref().and(config.eval.stride).unwrap_or(half);
             Model::Neural(Box::new(NeuralLm { neural, stride }))

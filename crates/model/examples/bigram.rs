@@ -62,7 +62,7 @@ fn said(name: &str, model: &dyn LanguageModel, tokens: &[u32]) -> Result<String>
 fn trained(tokens: &[u32], vocab_size: usize, loss: &CrossEntropy) -> Result<NeuralLm> {
     let positions = tokens.len() - 1;
     let config = NeuralConfig::Bigram { vocab_size, block_size: positions };
-    let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1), &Device::Cpu)?;
+    let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1))?;
     let inputs = Tensor::from_slice(&tokens[..positions], (1, positions), &Device::Cpu)?; // (1, T)
     let targets = Tensor::from_slice(&tokens[1..], positions, &Device::Cpu)?; // (T)
     let table = vec![neural.parameters()[0].var.clone()];

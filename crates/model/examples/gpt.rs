@@ -132,7 +132,7 @@ fn main() -> Result<()> {
         ..TransformerConfig::default()
     });
     let weights = gpt.0.iter().map(|(name, weight)| (name.clone(), weight.as_tensor().clone())).collect();
-    let neural = Neural::from_tensors(&config, weights, &Device::Cpu)?;
+    let neural = Neural::from_tensors(&config, weights)?;
     // Each byte is read after at least a sentence: what is left is what no model can know.
     let model = NeuralLm { neural, stride: BLOCK_SIZE - 24 };
     let log_probs = model.log_probs(&tokens, 24)?;

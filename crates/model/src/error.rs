@@ -23,11 +23,11 @@ pub enum Error {
         len: usize,
     },
     /// A configuration that describes no model.
-    #[error("{message}")]
-    Config {
+    #[error("{0}")]
+    Config(
         /// What is wrong and what would be right.
-        message: String,
-    },
+        String,
+    ),
     /// Somebody asked for an end.
     #[error("it was stopped")]
     Stopped,

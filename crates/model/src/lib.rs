@@ -64,17 +64,9 @@ pub trait LanguageModel: Send + Sync {
         Ok(())
     }
 
-    /// [`Self::log_probs`] of many independent sequences (the lines of a text).
+    /// [`Self::log_probs`] of many independent sequences (the lines of a text), handed to `visit` in order, each with its number.
     ///
     /// The default scores them one by one; a model that computes in batches overrides it.
-    ///
-    /// # Errors
-    /// As [`Self::log_probs`].
-    fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
-        sequences.iter().map(|tokens| self.log_probs(tokens, from)).collect()
-    }
-
-    /// [`Self::log_probs_many`], handed to `visit` sequence by sequence, with its number, and kept nowhere.
     ///
     /// # Errors
     /// As [`Self::log_probs`].
@@ -84,8 +76,8 @@ pub trait LanguageModel: Send + Sync {
         from: usize,
         visit: &mut dyn FnMut(usize, &[f64]),
     ) -> Result<()> {
-        for (i, log_probs) in self.log_probs_many(sequences, from)?.iter().enumerate() {
-            visit(i, log_probs);
+        for (i, tokens) in sequences.iter().enumerate() {
+            visit(i, &self.log_probs(tokens, from)?);
         }
         Ok(())
     }
@@ -97,7 +89,7 @@ pub trait LanguageModel: Send + Sync {
     /// # Errors
     /// As [`Self::next`].
     fn session(&self) -> Result<Box<dyn Session + '_>> {
-        Ok(Box::new(Replay::new(self)))
+        Ok(Box::new(Replay { model: self, tokens: Vec::new() }))
     }
 }
 
@@ -116,12 +108,6 @@ struct Replay<'a, M: ?Sized> {
     tokens: Vec<u32>,
 }
 
-impl<'a, M: LanguageModel + ?Sized> Replay<'a, M> {
-    fn new(model: &'a M) -> Self {
-        Self { model, tokens: Vec::new() }
-    }
-}
-
 impl<M: LanguageModel + ?Sized> Session for Replay<'_, M> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
         self.tokens.extend_from_slice(tokens);
@@ -138,6 +124,12 @@ pub fn check_tokens(tokens: &[u32], vocab_size: usize) -> Result<()> {
         Some(index) => Err(Error::TokenOutOfRange { token: tokens[index], index, vocab_size }),
         None => Ok(()),
     }
+}
+
+/// The `tokens` from place `from` on, all of which are in the vocabulary.
+fn scored(tokens: &[u32], from: usize, vocab_size: usize) -> Result<&[u32]> {
+    check_tokens(tokens, vocab_size)?;
+    tokens.get(from..).ok_or(Error::FromOutOfRange { from, len: tokens.len() })
 }
 
 #[cfg(doctest)]

@@ -38,7 +38,7 @@ impl<'a> Mixture<'a> {
     /// # Errors
     /// [`Error::Config`] without models, for models of different vocabularies, and for impossible weights.
     pub fn new(models: Vec<Box<dyn LanguageModel + 'a>>, weights: &[f64]) -> Result<Self> {
-        let wrong = |message: String| Err(Error::Config { message });
+        let wrong = |message: String| Err(Error::Config(message));
         let Some(first) = models.first() else { return wrong("a mixture of no models".into()) };
         let size = first.vocab_size();
         if let Some(other) = models.iter().map(|model| model.vocab_size()).find(|&other| other != size) {
@@ -186,12 +186,21 @@ impl LanguageModel for Mixture<'_> {
         Ok(self.mix(&answers?))
     }
 
-    fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
-        let each = self.models.iter().map(|model| model.log_probs_many(sequences, from));
-        let mut answers = each.map(|answer| answer.map(Vec::into_iter)).collect::<Result<Vec<_>>>()?;
-        // Every model has an answer for every sequence.
-        let of_next = |_| self.mix(&answers.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>());
-        Ok(sequences.iter().map(of_next).collect())
+    fn each_log_probs(
+        &self,
+        sequences: &[&[u32]],
+        from: usize,
+        visit: &mut dyn FnMut(usize, &[f64]),
+    ) -> Result<()> {
+        let mut answers = vec![Vec::new(); sequences.len()];
+        for model in &self.models {
+            let mut hear = |i: usize, log_probs: &[f64]| answers[i].push(log_probs.to_vec());
+            model.each_log_probs(sequences, from, &mut hear)?;
+        }
+        for (i, answers) in answers.iter().enumerate() {
+            visit(i, &self.mix(answers));
+        }
+        Ok(())
     }
 
     fn session(&self) -> Result<Box<dyn Session + '_>> {

@@ -32,7 +32,7 @@ impl Renaming {
     /// [`Error::Config`] for ids that are not all different or not in the larger vocabulary, and for words that only that one
     /// has where there is no `<unk>`.
     pub fn new(ids: Vec<u32>, vocab_size: usize, unk: Option<u32>) -> Result<Self> {
-        let wrong = |message: &str| Err(Error::Config { message: message.into() });
+        let wrong = |message: &str| Err(Error::Config(message.into()));
         let mut own: Vec<Option<u32>> = vec![None; vocab_size];
         for (word, &id) in (0..).zip(&ids) {
             match own.get_mut(id as usize) {
@@ -87,7 +87,7 @@ impl<'a> Renamed<'a> {
     pub fn new(model: &'a dyn LanguageModel, names: &'a Renaming) -> Result<Self> {
         let (size, named) = (model.vocab_size(), names.ids.len());
         if size != named {
-            return Err(Error::Config { message: format!("names of {named} words for a model of {size}") });
+            return Err(Error::Config(format!("names of {named} words for a model of {size}")));
         }
         Ok(Self { model, names })
     }
@@ -139,15 +139,20 @@ impl LanguageModel for Renamed<'_> {
         self.model.distributions(&own, from, &mut |i, distribution| visit(i, &self.spread(distribution)))
     }
 
-    fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
+    fn each_log_probs(
+        &self,
+        sequences: &[&[u32]],
+        from: usize,
+        visit: &mut dyn FnMut(usize, &[f64]),
+    ) -> Result<()> {
         let own: Result<Vec<Vec<u32>>> = sequences.iter().map(|tokens| self.own(tokens)).collect();
         let own = own?;
         let own: Vec<&[u32]> = own.iter().map(Vec::as_slice).collect();
-        let mut log_probs = self.model.log_probs_many(&own, from)?;
-        for (tokens, log_probs) in sequences.iter().zip(&mut log_probs) {
-            self.without_lacking(&tokens[from..], log_probs);
-        }
-        Ok(log_probs)
+        self.model.each_log_probs(&own, from, &mut |i, log_probs| {
+            let mut log_probs = log_probs.to_vec();
+            self.without_lacking(&sequences[i][from..], &mut log_probs);
+            visit(i, &log_probs);
+        })
     }
 
     fn session(&self) -> Result<Box<dyn Session + '_>> {
@@ -183,7 +188,7 @@ mod tests {
         let own = model.log_probs(&[1, 0, 2, 0], 0).unwrap();
         let scores = renamed.log_probs(&[4, 3, 2, 1], 0).unwrap();
         assert_eq!(scores, [own[0], f64::NEG_INFINITY, own[2], f64::NEG_INFINITY]);
-        assert_eq!(renamed.log_probs_many(&[&[4, 3, 2, 1]], 0).unwrap(), [scores]);
+        renamed.each_log_probs(&[&[4, 3, 2, 1]], 0, &mut |_, own| assert_eq!(own, scores)).unwrap();
         let next = renamed.next(&[4, 1]).unwrap();
         assert_eq!(renamed.session().unwrap().feed(&[4, 1]).unwrap(), next);
         let own = model.next(&[1, 0]).unwrap();

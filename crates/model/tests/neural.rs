@@ -46,7 +46,7 @@ fn configs() -> Vec<NeuralConfig> {
 }
 
 fn model(config: &NeuralConfig, stride: usize) -> NeuralLm {
-    let neural = Neural::new(config, &mut ChaCha8Rng::seed_from_u64(5), &Device::Cpu).unwrap();
+    let neural = Neural::new(config, &mut ChaCha8Rng::seed_from_u64(5)).unwrap();
     // Larger weights than a fresh model's, so that contexts matter.
     for parameter in neural.parameters() {
         parameter.update(|values| values.iter_mut().for_each(|v| *v = *v * 8.0 + 0.01)).unwrap();
@@ -80,7 +80,7 @@ fn distributions_say_of_what_came_what_log_probs_say() {
 #[test]
 fn every_parameter_gets_a_finite_gradient_that_is_not_zero() {
     for config in configs() {
-        let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1), &Device::Cpu).unwrap();
+        let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
         let ids = Tensor::from_slice(&text(2 * BLOCK), (2, BLOCK), &Device::Cpu).unwrap();
         let mode = Mode::Train { dropout_seed: 3, first_row: 0 };
         let logits = neural.forward(&ids, &mode).unwrap().logits().unwrap();
@@ -100,7 +100,7 @@ fn every_parameter_gets_a_finite_gradient_that_is_not_zero() {
 #[test]
 fn a_plain_optimiser_trains_a_transformer() {
     use candle_nn::{AdamW, Optimizer, ParamsAdamW};
-    let neural = Neural::new(&configs()[4], &mut ChaCha8Rng::seed_from_u64(1), &Device::Cpu).unwrap();
+    let neural = Neural::new(&configs()[4], &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
     let variables = neural.parameters().iter().map(|parameter| parameter.var.clone()).collect();
     let mut optimiser = AdamW::new(variables, ParamsAdamW { lr: 1e-2, ..ParamsAdamW::default() }).unwrap();
     let text = text(2 * BLOCK + 1);
@@ -151,11 +151,15 @@ fn many_lines_score_as_each_alone() {
     let lines: Vec<&[u32]> = lines.iter().map(Vec::as_slice).collect();
     for config in configs() {
         let lm = model(&config, 4);
-        for (many, line) in lm.log_probs_many(&lines, 1).unwrap().iter().zip(&lines) {
-            let alone = lm.log_probs(line, 1).unwrap();
-            assert_eq!(many.len(), alone.len());
+        let mut next = 0;
+        lm.each_log_probs(&lines, 1, &mut |i, many| {
+            let alone = lm.log_probs(lines[i], 1).unwrap();
+            assert_eq!((i, many.len()), (next, alone.len()));
             assert!(many.iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-5), "{config:?}");
-        }
+            next += 1;
+        })
+        .unwrap();
+        assert_eq!(next, lines.len());
     }
 }
 
@@ -211,14 +215,14 @@ fn weights_come_back_exactly_or_not_at_all() {
             let named = |p: &surprisal_model::neural::Parameter| (p.name.clone(), p.var.as_tensor().clone());
             lm.neural.parameters().iter().map(named).collect()
         };
-        let again = Neural::from_tensors(&config, tensors(), &Device::Cpu).unwrap();
+        let again = Neural::from_tensors(&config, tensors()).unwrap();
         let again = NeuralLm { neural: again, stride: 1 };
         assert_eq!(again.next(&text(5)).unwrap(), lm.next(&text(5)).unwrap());
         let name = lm.neural.parameters()[0].name.clone();
         let refuse = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
             let mut tensors = tensors();
             change(&mut tensors);
-            let error = Neural::from_tensors(&config, tensors, &Device::Cpu).unwrap_err();
+            let error = Neural::from_tensors(&config, tensors).unwrap_err();
             assert!(matches!(error, Error::Config { .. }) && error.to_string().contains('`'), "{error}");
         };
         refuse(&|tensors| drop(tensors.remove(&name)));

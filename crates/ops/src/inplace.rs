@@ -1,22 +1,17 @@
 //! A tensor's numbers as a plain slice.
 //!
-//! On the CPU nothing is copied; on another device the numbers travel to the CPU (and back, after an update).
+//! On the CPU nothing is copied; from another device the numbers travel to the CPU.
 
 use std::cell::RefCell;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, Var, bail};
 
-/// Hands the numbers of a f32 variable to `f` for changing, in row-major order.
+/// Hands the numbers of a f32 variable on the CPU to `f` for changing, in row-major order.
 ///
 /// # Errors
-/// A variable of another type, or a failure of the tensor library.
+/// A variable of another type or device, or a failure of the tensor library.
 pub fn update(var: &Var, f: impl FnOnce(&mut [f32])) -> Result<()> {
-    if var.device().is_cpu() {
-        return var.as_tensor().inplace_op1(&Update(RefCell::new(Some(f))));
-    }
-    let mut values = var.flatten_all()?.to_vec1::<f32>()?;
-    f(&mut values);
-    var.set(&Tensor::from_vec(values, var.shape(), var.device())?)
+    var.as_tensor().inplace_op1(&Update(RefCell::new(Some(f))))
 }
 
 /// Hands the numbers of a f32 tensor to `f` for reading, in row-major order.

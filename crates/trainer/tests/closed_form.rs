@@ -32,7 +32,7 @@ fn text() -> Vec<u32> {
 /// Trains the table on every pair at once.
 fn trained(text: &[u32], epsilon: f64, steps: u64) -> NeuralLm {
     let config = NeuralConfig::Bigram { vocab_size: V, block_size: text.len() };
-    let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1), &Device::Cpu).unwrap();
+    let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
     let n = text.len() - 1;
     let inputs = Tensor::from_slice(&text[..n], (1, n), &Device::Cpu).unwrap();
     let targets = Tensor::from_slice(&text[1..], n, &Device::Cpu).unwrap();

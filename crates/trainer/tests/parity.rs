@@ -68,7 +68,7 @@ fn agrees(fixture: &str, parameters: usize, gradient: impl Fn(&SafeTensors<'_>, 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/fixtures").join(fixture);
     let model = hf::read(&folder).unwrap();
     let config = NeuralConfig::Transformer(model.config.transformer());
-    let neural = Neural::from_tensors(&config, model.tensors, &Device::Cpu).unwrap();
+    let neural = Neural::from_tensors(&config, model.tensors).unwrap();
     let bytes = std::fs::read(folder.join("reference.safetensors")).unwrap();
     let reference = SafeTensors::deserialize(&bytes).unwrap();
     let ids: Vec<u32> = reference

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use candle_core::Device;
 use rand::Rng;
 use serde_json::{Map, Value, json};
 use surprisal_kernels::matmul::{Matrix, MatrixMut, multiply_in};
@@ -60,7 +59,7 @@ pub fn cases() -> Vec<Case> {
 pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let pool = Pool::new(threads)?;
     let mut init = stream(1, Purpose::Init);
-    let neural = Neural::new(&NeuralConfig::Transformer(case.model.clone()), &mut init, &Device::Cpu)?;
+    let neural = Neural::new(&NeuralConfig::Transformer(case.model.clone()), &mut init)?;
     let settings = config::Optim::default();
     let mut optimiser = Optimiser::new(&neural, &settings, case.precision, threads.min(case.batch_size))?;
     let loss = CrossEntropy::new();

@@ -115,7 +115,6 @@ mod tests {
     use super::super::optimiser::Optimiser;
     use super::super::step::Step;
     use super::*;
-    use candle_core::Device;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
     use surprisal_kernels::optim::AdamW;
@@ -143,7 +142,7 @@ mod tests {
         let pool = Pool::new(2).unwrap();
         let cols = text.ids.len() - 1;
         let config = NeuralConfig::Bigram { vocab_size: V, block_size: cols };
-        let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1), &Device::Cpu).unwrap();
+        let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
         let (loss, targets) = SoftTargets::prepare(settings, text, V, &pool).unwrap();
         let batch = Batch {
             inputs: text.ids[..cols].to_vec(),

@@ -10,11 +10,11 @@ use crate::streams::{Purpose, stream};
 pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neural> {
     if let Some(path) = &config.model.init_from {
         let tensors = crate::architecture::start(config)?.tensors;
-        let neural = Neural::from_tensors(neural, tensors, &candle_core::Device::Cpu)?;
+        let neural = Neural::from_tensors(neural, tensors)?;
         return crate::models::check_finite(&neural, path).map(|()| neural);
     }
     let mut init = stream(config.train.seed, Purpose::Init);
-    Ok(Neural::new(neural, &mut init, &candle_core::Device::Cpu)?)
+    Ok(Neural::new(neural, &mut init)?)
 }
 
 pub(crate) fn weights(neural: &Neural) -> Result<Vec<Vec<f32>>> {

@@ -209,8 +209,7 @@ fn belong(counts: &Counts, tokenizer: &Tokenizer) -> Result<()> {
 /// The counts of a text whose parts, in order, `shards` are of: those that counting it at once gives.
 ///
 /// Words are numbered by first appearance and characters by code point, as learning from the whole text does; shards of
-/// bytes or of BPE must have the same tokenizer. Lines are parts of their own; where the text is one sequence, its parts
-/// are counted with [`Counts::of_shard`].
+/// bytes or of BPE must have the same tokenizer.
 ///
 /// # Errors
 /// Shards that do not belong together, and as [`Counts::merge`].

@@ -223,24 +223,6 @@ fn shards_of_lines_give_the_same_bytes_as_the_whole() {
 }
 
 #[test]
-fn shards_of_a_stream_of_bytes_give_the_same_bytes_as_the_whole() {
-    let (whole, tokenizer) = counted(LINES, TokenizerKind::Byte, Unit::Stream, 5);
-    let ids: Vec<u32> = LINES.bytes().map(u32::from).collect();
-    let part = |from: usize, to: usize| {
-        let ahead = ids.len().min(to + 4);
-        let counts = Counts::of_shard(&ids[from..ahead], to - from, from == 0, 256, 5).unwrap();
-        from_bytes(to_bytes(&counts, &tokenizer).unwrap()).unwrap()
-    };
-    let (merged, words) = merge(vec![part(0, 30), part(30, 32), part(32, ids.len())]).unwrap();
-    assert_eq!(to_bytes(&merged, &words).unwrap(), to_bytes(&whole, &tokenizer).unwrap());
-    let error = merge(vec![part(0, 30)]).unwrap_err().to_string();
-    assert!(error.contains("missing"), "{error}");
-    let alone = part(0, 30).0;
-    let config = NgramConfig { order: 5, ..NgramConfig::default() };
-    assert!(from_counts(alone, &config, None).unwrap_err().to_string().contains("merge"));
-}
-
-#[test]
 fn what_does_not_belong_together_is_not_merged() {
     let word = || counted(LINES, TokenizerKind::Word, Unit::Line, 3);
     for other in [

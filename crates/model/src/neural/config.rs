@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::shape::TransformerConfig;
+use super::shape::{TransformerConfig, product};
 use crate::{Error, Result};
 
 /// A neural model's kind and sizes.
@@ -55,7 +55,7 @@ impl NeuralConfig {
     /// # Errors
     /// [`Error::Config`] with the first size that does not.
     pub fn check(&self) -> Result<()> {
-        let wrong = |message: String| Err(Error::Config { message });
+        let wrong = |message: String| Err(Error::Config(message));
         let sizes: &[(&str, usize)] = match self {
             Self::Bigram { vocab_size, block_size } => {
                 &[("vocab_size", *vocab_size), ("block_size", *block_size)]
@@ -86,16 +86,13 @@ impl NeuralConfig {
 
     /// How many parameters such a model has (biases of a transformer aside), saturating.
     fn parameters(&self) -> u64 {
-        let mul =
-            |factors: &[usize]| factors.iter().fold(1u64, |product, &f| product.saturating_mul(f as u64));
-        let sum = |parts: &[u64]| parts.iter().fold(0u64, |sum, &part| sum.saturating_add(part));
         match *self {
-            Self::Bigram { vocab_size, .. } => mul(&[vocab_size, vocab_size]),
-            Self::Mlp { vocab_size, context, n_embd, n_hidden, .. } => sum(&[
-                mul(&[vocab_size.saturating_add(1), n_embd]),
-                mul(&[context, n_embd, n_hidden]),
-                mul(&[n_hidden, vocab_size]),
-            ]),
+            Self::Bigram { vocab_size, .. } => product(&[vocab_size, vocab_size]),
+            Self::Mlp { vocab_size, context, n_embd, n_hidden, .. } => {
+                product(&[vocab_size.saturating_add(1), n_embd])
+                    .saturating_add(product(&[context, n_embd, n_hidden]))
+                    .saturating_add(product(&[n_hidden, vocab_size]))
+            }
             Self::Transformer(ref config) => config.parameters(),
         }
     }
@@ -103,16 +100,14 @@ impl NeuralConfig {
     /// About how many bytes one training step takes at its peak: weights, gradients, two moments, a copy of the best,
     /// and the activations of `batch_size` rows of `block_size`. For refusing what cannot fit before it is allocated.
     pub fn estimate_bytes(&self, batch_size: usize, block_size: usize) -> u64 {
-        let mul =
-            |factors: &[usize]| factors.iter().fold(1u64, |product, &f| product.saturating_mul(f as u64));
         let activations = match *self {
-            Self::Bigram { vocab_size, .. } => mul(&[4, vocab_size]),
-            Self::Mlp { vocab_size, context, n_embd, n_hidden, .. } => mul(&[3, context, n_embd])
-                .saturating_add(mul(&[6, n_hidden]))
-                .saturating_add(mul(&[2, vocab_size])),
+            Self::Bigram { vocab_size, .. } => product(&[4, vocab_size]),
+            Self::Mlp { vocab_size, context, n_embd, n_hidden, .. } => product(&[3, context, n_embd])
+                .saturating_add(product(&[6, n_hidden]))
+                .saturating_add(product(&[2, vocab_size])),
             Self::Transformer(ref config) => config.activations(),
         };
-        let cells = mul(&[batch_size, block_size]);
+        let cells = product(&[batch_size, block_size]);
         self.parameters()
             .saturating_mul(6)
             .saturating_add(activations.saturating_mul(cells))

@@ -26,17 +26,16 @@ enum Weights<'a> {
 /// Makes the parameters of a model, in the order they are asked for.
 pub(super) struct Source<'a> {
     weights: Weights<'a>,
-    device: Device,
     made: Vec<Parameter>,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn random(rng: &'a mut ChaCha8Rng, device: &Device) -> Self {
-        Self { weights: Weights::Random(rng), device: device.clone(), made: Vec::new() }
+    pub(super) fn random(rng: &'a mut ChaCha8Rng) -> Self {
+        Self { weights: Weights::Random(rng), made: Vec::new() }
     }
 
-    pub(super) fn given(tensors: BTreeMap<String, Tensor>, device: &Device) -> Self {
-        Self { weights: Weights::Given(tensors), device: device.clone(), made: Vec::new() }
+    pub(super) fn given(tensors: BTreeMap<String, Tensor>) -> Self {
+        Self { weights: Weights::Given(tensors), made: Vec::new() }
     }
 
     /// The parameter `name` of that shape. Tensors of two dimensions decay.
@@ -48,22 +47,20 @@ impl<'a> Source<'a> {
                     Init::Constant(value) => vec![value; count],
                     Init::Normal(std) => (0..count).map(|_| (normal(rng) * std) as f32).collect(),
                 };
-                Tensor::from_vec(values, shape, &self.device)?
+                Tensor::from_vec(values, shape, &Device::Cpu)?
             }
             Weights::Given(tensors) => {
                 let tensor = tensors
                     .remove(name)
-                    .ok_or_else(|| Error::Config { message: format!("the weights have no `{name}`") })?;
+                    .ok_or_else(|| Error::Config(format!("the weights have no `{name}`")))?;
                 if tensor.dims() != shape || tensor.dtype() != DType::F32 {
-                    return Err(Error::Config {
-                        message: format!(
-                            "`{name}` is {:?} of {:?}, and the model's is f32 of {shape:?}",
-                            tensor.dtype(),
-                            tensor.dims()
-                        ),
-                    });
+                    return Err(Error::Config(format!(
+                        "`{name}` is {:?} of {:?}, and the model's is f32 of {shape:?}",
+                        tensor.dtype(),
+                        tensor.dims()
+                    )));
                 }
-                tensor.to_device(&self.device)?
+                tensor
             }
         };
         let var = Var::from_tensor(&tensor)?;
@@ -92,9 +89,7 @@ impl<'a> Source<'a> {
         if let Weights::Given(tensors) = &self.weights
             && let Some(name) = tensors.keys().next()
         {
-            return Err(Error::Config {
-                message: format!("the weights have a `{name}`, which this model has not"),
-            });
+            return Err(Error::Config(format!("the weights have a `{name}`, which this model has not")));
         }
         Ok(self.made)
     }

@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 
 use candle_core::{D, Device, Tensor};
 use rayon::prelude::*;
+use surprisal_ops::inplace::read;
 
 use super::session::CachedSession;
 use super::{Architecture, Mode, Neural};
-use crate::{Error, LanguageModel, Replay, Result, Session, check_tokens};
+use crate::{Error, LanguageModel, Replay, Result, Session, check_tokens, scored};
 
 /// About how many tokens one task scores: fixed, so that nothing depends on the number of threads.
 const TOKENS_A_TASK: usize = 2048;
@@ -111,34 +112,24 @@ impl NeuralLm {
             .collect()
     }
 
-    /// ln q(· | the tokens before) for the targets of `windows`, row by row: as [`Self::score`], but of every token.
-    fn rows(&self, tokens: &[u32], windows: &[Window]) -> Result<Vec<f32>> {
+    /// Hands `visit` every target of `windows`, whose inputs all have the same length, and ln q(· | the tokens before).
+    fn score(&self, tokens: &[u32], windows: &[Window], mut visit: impl FnMut(u32, &[f32])) -> Result<()> {
         let inputs: Vec<&[u32]> = windows.iter().map(|w| &tokens[w.start..w.targets.1 - 1]).collect();
-        let t = inputs.first().map_or(0, |row| row.len());
-        let values: Vec<f32> = self.log_softmax(&inputs)?.flatten_all()?.to_vec1()?;
-        let vocab_size = self.vocab_size();
-        let mut rows = Vec::new();
-        for (row, window) in windows.iter().enumerate() {
-            let first = window.targets.0 - 1 - window.start;
-            rows.extend_from_slice(&values[(row * t + first) * vocab_size..(row + 1) * t * vocab_size]);
-        }
-        Ok(rows)
+        let (t, vocab_size) = (inputs.first().map_or(0, |row| row.len()), self.vocab_size());
+        Ok(read(&self.log_softmax(&inputs)?, |values| {
+            for (row, window) in windows.iter().enumerate() {
+                for place in window.targets.0..window.targets.1 {
+                    let at = row * t + place - 1 - window.start;
+                    visit(tokens[place], &values[at * vocab_size..(at + 1) * vocab_size]);
+                }
+            }
+        })?)
     }
 
-    /// The log-probabilities of the targets of `windows`, whose inputs all have the same length.
-    fn score(&self, tokens: &[u32], windows: &[Window]) -> Result<Vec<f64>> {
-        let inputs: Vec<&[u32]> = windows.iter().map(|w| &tokens[w.start..w.targets.1 - 1]).collect();
-        let t = inputs.first().map_or(0, |row| row.len());
-        let log_probs = self.log_softmax(&inputs)?;
-        let picked: Vec<u32> =
-            windows.iter().flat_map(|w| tokens[w.start + 1..w.targets.1].iter().copied()).collect();
-        let picked = Tensor::from_vec(picked, (windows.len() * t, 1), &Device::Cpu)?;
-        let values: Vec<f32> = log_probs.gather(&picked, 1)?.flatten_all()?.to_vec1()?;
+    /// ln q of every target of `windows`.
+    fn log_probs_of(&self, tokens: &[u32], windows: &[Window]) -> Result<Vec<f64>> {
         let mut scores = Vec::new();
-        for (row, window) in windows.iter().enumerate() {
-            let first = window.targets.0 - 1 - window.start;
-            scores.extend(values[row * t + first..(row + 1) * t].iter().map(|&value| f64::from(value)));
-        }
+        self.score(tokens, windows, |token, row| scores.push(f64::from(row[token as usize])))?;
         Ok(scores)
     }
 }
@@ -149,17 +140,15 @@ impl LanguageModel for NeuralLm {
     }
 
     fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
-        check_tokens(tokens, self.vocab_size())?;
-        if from > tokens.len() {
-            return Err(Error::FromOutOfRange { from, len: tokens.len() });
-        }
+        scored(tokens, from, self.vocab_size())?;
         let mut scores = Vec::with_capacity(tokens.len() - from);
         if from == 0 && !tokens.is_empty() {
             scores.push(self.uniform());
         }
         let windows = self.windows(from, tokens.len());
         let tasks = self.tasks(&windows);
-        let parts: Vec<Result<Vec<f64>>> = tasks.par_iter().map(|task| self.score(tokens, task)).collect();
+        let parts: Vec<Result<Vec<f64>>> =
+            tasks.par_iter().map(|task| self.log_probs_of(tokens, task)).collect();
         for part in parts {
             scores.extend(part?);
         }
@@ -169,10 +158,7 @@ impl LanguageModel for NeuralLm {
     fn distributions(&self, tokens: &[u32], from: usize, visit: &mut dyn FnMut(usize, &[f64])) -> Result<()> {
         /// How many tasks are in memory at once.
         const TASKS: usize = 16;
-        check_tokens(tokens, self.vocab_size())?;
-        if from > tokens.len() {
-            return Err(Error::FromOutOfRange { from, len: tokens.len() });
-        }
+        scored(tokens, from, self.vocab_size())?;
         if from == 0 && !tokens.is_empty() {
             visit(0, &vec![self.uniform(); self.vocab_size()]);
         }
@@ -180,7 +166,11 @@ impl LanguageModel for NeuralLm {
         let mut at = from.max(1);
         let mut row = vec![0.0; self.vocab_size()];
         for tasks in self.tasks(&windows).chunks(TASKS) {
-            let parts: Vec<Result<Vec<f32>>> = tasks.par_iter().map(|task| self.rows(tokens, task)).collect();
+            let rows = |task: &&[Window]| {
+                let mut rows = Vec::new();
+                self.score(tokens, task, |_, row| rows.extend_from_slice(row)).map(|()| rows)
+            };
+            let parts: Vec<Result<Vec<f32>>> = tasks.par_iter().map(rows).collect();
             for part in parts {
                 for values in part?.chunks_exact(row.len()) {
                     row.iter_mut().zip(values).for_each(|(wide, &value)| *wide = f64::from(value));
@@ -192,7 +182,12 @@ impl LanguageModel for NeuralLm {
         Ok(())
     }
 
-    fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
+    fn each_log_probs(
+        &self,
+        sequences: &[&[u32]],
+        from: usize,
+        visit: &mut dyn FnMut(usize, &[f64]),
+    ) -> Result<()> {
         let block_size = self.neural.config().block_size();
         let mut scores = vec![Vec::new(); sequences.len()];
         // Sequences of one window and one length go through the model together.
@@ -213,13 +208,16 @@ impl LanguageModel for NeuralLm {
                 let window =
                     |row: usize| Window { start: row * len, targets: (row * len + from, (row + 1) * len) };
                 let windows: Vec<Window> = (0..task.len()).map(window).collect();
-                let all = self.score(&joined, &windows)?;
+                let all = self.log_probs_of(&joined, &windows)?;
                 for (&i, row) in task.iter().zip(all.chunks(len - from)) {
                     scores[i] = row.to_vec();
                 }
             }
         }
-        Ok(scores)
+        for (i, scores) in scores.iter().enumerate() {
+            visit(i, scores);
+        }
+        Ok(())
     }
 
     fn next(&self, context: &[u32]) -> Result<Vec<f64>> {
@@ -241,7 +239,7 @@ impl LanguageModel for NeuralLm {
                 let block_size = self.neural.config().block_size();
                 Ok(Box::new(CachedSession::new(transformer, block_size, self.next(&[])?)))
             }
-            _ => Ok(Box::new(Replay::new(self))),
+            _ => Ok(Box::new(Replay { model: self, tokens: Vec::new() })),
         }
     }
 }

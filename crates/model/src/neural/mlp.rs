@@ -27,7 +27,7 @@ pub(super) struct Mlp {
 impl Mlp {
     pub(super) fn new(config: &NeuralConfig, source: &mut Source<'_>) -> Result<Self> {
         let &NeuralConfig::Mlp { vocab_size, context, n_embd, n_hidden, .. } = config else {
-            return Err(Error::Config { message: "not an MLP".into() });
+            return Err(Error::Config("not an MLP".into()));
         };
         // Variance kept from layer to layer: 1/√(inputs), and the gain of tanh, 5/3.
         let fan_in = |inputs: usize, gain: f64| Init::Normal(gain / (inputs as f64).sqrt());

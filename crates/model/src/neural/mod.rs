@@ -123,20 +123,16 @@ impl Neural {
     ///
     /// # Errors
     /// A configuration that describes no model; a failure of the tensor library.
-    pub fn new(config: &NeuralConfig, init: &mut ChaCha8Rng, device: &Device) -> Result<Self> {
-        Self::build(config, Source::random(init, device))
+    pub fn new(config: &NeuralConfig, init: &mut ChaCha8Rng) -> Result<Self> {
+        Self::build(config, Source::random(init))
     }
 
     /// A model with the given weights: exactly those it has, each in its shape.
     ///
     /// # Errors
     /// A tensor that is missing, left over or misshapen, by name; nothing is built then.
-    pub fn from_tensors(
-        config: &NeuralConfig,
-        tensors: BTreeMap<String, Tensor>,
-        device: &Device,
-    ) -> Result<Self> {
-        Self::build(config, Source::given(tensors, device))
+    pub fn from_tensors(config: &NeuralConfig, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
+        Self::build(config, Source::given(tensors))
     }
 
     fn build(config: &NeuralConfig, mut source: Source<'_>) -> Result<Self> {
@@ -199,7 +195,7 @@ impl Neural {
         let (_, t) = ids.dims2()?;
         if t > self.config.block_size() {
             let block_size = self.config.block_size();
-            return Err(Error::Config { message: format!("{t} tokens do not fit a block of {block_size}") });
+            return Err(Error::Config(format!("{t} tokens do not fit a block of {block_size}")));
         }
         let context = match mode {
             Mode::Evaluate => &context.inference(),

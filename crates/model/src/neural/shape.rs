@@ -145,7 +145,7 @@ impl TransformerConfig {
 
     /// Refuses what no size can mend.
     pub(super) fn check(&self) -> Result<()> {
-        let wrong = |message: String| Err(Error::Config { message });
+        let wrong = |message: String| Err(Error::Config(message));
         let (n_head, n_embd, kv) = (self.n_head, self.n_embd, self.kv_heads());
         if !n_embd.is_multiple_of(n_head) {
             return wrong(format!("n_embd = {n_embd} cannot be shared evenly by n_head = {n_head}"));
@@ -171,7 +171,6 @@ impl TransformerConfig {
 
     /// How many parameters (norms and biases aside), saturating.
     pub(super) fn parameters(&self) -> u64 {
-        let mul = |factors: &[usize]| factors.iter().fold(1u64, |p, &f| p.saturating_mul(f as u64));
         let Self { vocab_size, block_size, n_layer, n_embd, .. } = *self;
         let embedded = (if self.tied { 1 } else { 2 } * vocab_size as u128
             + self.bigram_rows as u128
@@ -179,12 +178,9 @@ impl TransformerConfig {
         .min(u128::from(u64::MAX)) as usize;
         // Without the division, which n_head = 0 would make impossible: at most what as many heads of keys have.
         let mlp = if self.activation == ActivationKind::Swiglu { 3 } else { 2 };
-        mul(&[embedded, n_embd]).saturating_add(mul(&[4, n_layer, n_embd, n_embd])).saturating_add(mul(&[
-            mlp,
-            n_layer,
-            n_embd,
-            self.hidden_saturating(),
-        ]))
+        product(&[embedded, n_embd])
+            .saturating_add(product(&[4, n_layer, n_embd, n_embd]))
+            .saturating_add(product(&[mlp, n_layer, n_embd, self.hidden_saturating()]))
     }
 
     fn hidden_saturating(&self) -> usize {
@@ -193,11 +189,15 @@ impl TransformerConfig {
 
     /// Floats kept for the backward pass, a token.
     pub(super) fn activations(&self) -> u64 {
-        let mul = |factors: &[usize]| factors.iter().fold(1u64, |p, &f| p.saturating_mul(f as u64));
         let gates = if self.activation == ActivationKind::Swiglu { 2 } else { 1 };
-        mul(&[10, self.n_layer, self.n_embd])
-            .saturating_add(mul(&[gates, self.n_layer.saturating_add(4), self.hidden_saturating()]))
-            .saturating_add(mul(&[2, self.n_layer, self.n_head]))
-            .saturating_add(mul(&[4, self.vocab_size]))
+        product(&[10, self.n_layer, self.n_embd])
+            .saturating_add(product(&[gates, self.n_layer.saturating_add(4), self.hidden_saturating()]))
+            .saturating_add(product(&[2, self.n_layer, self.n_head]))
+            .saturating_add(product(&[4, self.vocab_size]))
     }
+}
+
+/// A product that saturates.
+pub(super) fn product(factors: &[usize]) -> u64 {
+    factors.iter().fold(1, |product: u64, &factor| product.saturating_mul(factor as u64))
 }

@@ -163,7 +163,7 @@ impl NgramConfig {
     /// # Errors
     /// [`Error::Config`] with what would be right.
     pub fn check(&self) -> Result<()> {
-        let wrong = |message: String| Err(Error::Config { message });
+        let wrong = |message: String| Err(Error::Config(message));
         check_order(self.order)?;
         if self.smoothing == Smoothing::Given {
             let known = Smoothing::ALL.map(Smoothing::name).join(", ");

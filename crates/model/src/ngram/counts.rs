@@ -63,50 +63,13 @@ impl Counts {
         done: &(dyn Fn(u64) + Sync),
     ) -> Result<Self> {
         let tokens = tokens.into();
-        let len = tokens.len();
-        Self::starting_in(tokens, len, vocab_size, order, bos, done)
-    }
-
-    /// How often counting passes over the text: to sort its positions, and to write down the grams that begin there.
-    pub const PASSES: u64 = 2;
-
-    /// Counts the grams that begin in the first `len` tokens of `tokens`, which is a part of one text with up to
-    /// `order` - 1 tokens of the next part behind it; `first` if it is the text's first part.
-    ///
-    /// To be merged ([`Self::merge`]): grams that begin in the next part are there with a count of 0.
-    ///
-    /// # Errors
-    /// As [`Self::of`].
-    pub fn of_shard(
-        tokens: &[u32],
-        len: usize,
-        first: bool,
-        vocab_size: usize,
-        order: usize,
-    ) -> Result<Self> {
-        let mut counts = Self::starting_in(tokens.into(), len, vocab_size, order, None, &|_| ())?;
-        if !first {
-            counts.beginning.clear();
-        }
-        Ok(counts)
-    }
-
-    /// Counts the grams that begin in the first `limit` tokens.
-    fn starting_in(
-        tokens: Cow<'_, [u32]>,
-        limit: usize,
-        vocab_size: usize,
-        order: usize,
-        bos: Option<u32>,
-        done: &(dyn Fn(u64) + Sync),
-    ) -> Result<Self> {
         check_order(order)?;
         check_tokens(&tokens, vocab_size)?;
         if tokens.len() >= u32::MAX as usize || vocab_size >= u32::MAX as usize {
             let message = format!("{} tokens are too many to count at once; count shards", tokens.len());
-            return Err(Error::Config { message });
+            return Err(Error::Config(message));
         }
-        let text = Text::new(&tokens, vocab_size, order, bos).starting_in(limit).telling(done);
+        let text = Text::new(&tokens, vocab_size, order, bos, done);
         let (mut levels, sorted) = text.levels();
         drop(text);
         let beginning = match bos {
@@ -120,6 +83,9 @@ impl Counts {
         sorted.suffixes(&mut levels, memory);
         Ok(Self { vocab_size: vocab_size as u32, bos, levels, beginning })
     }
+
+    /// How often counting passes over the text: to sort its positions, and to write down the grams that begin there.
+    pub const PASSES: u64 = 2;
 
     /// How much memory counting `tokens` tokens up to `order` takes at its worst, in bytes.
     pub fn memory(tokens: usize, vocab_size: usize, order: usize) -> u64 {
@@ -179,8 +145,8 @@ impl Counts {
                 let shorter = parents.suffixes[node] as usize;
                 let found = parents.children(node).map(|gram| {
                     let found = find_child(&below[len - 2], parents, shorter, level.words[gram]);
-                    found.map(|found| found as u32).ok_or_else(|| Error::Config {
-                        message: format!("a {}-gram is counted whose last {len} words are not", len + 1),
+                    found.map(|found| found as u32).ok_or_else(|| {
+                        Error::Config(format!("a {}-gram is counted whose last {len} words are not", len + 1))
                     })
                 });
                 found.collect()
@@ -211,17 +177,12 @@ impl Counts {
         first
     }
 
-    /// Whether nothing is there with a count of 0 that only a shard's look-ahead has; see [`Self::of_shard`].
-    pub fn is_whole(&self) -> bool {
-        self.levels[1..].iter().all(|level| !level.counts.contains(&0))
-    }
-
-    /// Whether these are well-formed counts, suffixes aside: for those read from a file. Those of a shard are, too.
+    /// Whether these are well-formed counts, suffixes aside: for those read from a file.
     ///
     /// # Errors
     /// [`Error::Config`] with what is wrong.
     pub fn check(&self) -> Result<()> {
-        let wrong = |message: String| Err(Error::Config { message });
+        let wrong = |message: String| Err(Error::Config(message));
         check_order(self.order())?;
         let room = if self.bos.is_some() { 0 } else { self.order() - 1 };
         if self.beginning.len() > room || self.beginning.iter().any(|&word| word >= self.vocab_size) {
@@ -251,6 +212,9 @@ impl Counts {
             if !shapes {
                 return wrong(format!("the counts of order {} do not fit together", len + 1));
             }
+            if len > 0 && level.counts.contains(&0) {
+                return wrong(format!("a {}-gram is counted that does not occur", len + 1));
+            }
             if level.words.iter().any(|&word| word >= self.vocab_size) {
                 return wrong(format!("the counts of order {} have a word outside the vocabulary", len + 1));
             }
@@ -279,7 +243,7 @@ pub(super) fn check_order(order: usize) -> Result<()> {
     if (1..=MAX_ORDER).contains(&order) {
         return Ok(());
     }
-    Err(Error::Config { message: format!("an n-gram has from 1 to {MAX_ORDER} tokens, not {order}") })
+    Err(Error::Config(format!("an n-gram has from 1 to {MAX_ORDER} tokens, not {order}")))
 }
 
 /// The child of `node` (in `level`) by `word`, in `next`.

@@ -40,9 +40,8 @@ impl Trie {
     pub(super) fn tables(&self) -> Result<Vec<Table>> {
         let tables = self.unpack();
         for (len, table) in tables.iter().enumerate() {
-            check(table, tables.get(len + 1), self.header().vocab_size).map_err(|problem| Error::Config {
-                message: format!("the grams of order {} {problem}", len + 1),
-            })?;
+            check(table, tables.get(len + 1), self.header().vocab_size)
+                .map_err(|problem| Error::Config(format!("the grams of order {} {problem}", len + 1)))?;
         }
         Ok(tables)
     }
@@ -71,18 +70,16 @@ fn check(table: &Table, above: Option<&Table>, vocab_size: u32) -> Result<(), &'
 /// The suffixes of order `len` + 1: under the context's suffix stands the gram's.
 fn search(tables: &[Table], parents: &[u32], len: usize) -> Result<Vec<u32>> {
     const SHARE: usize = 1 << 14;
-    let (shorter, starts, words) = (&tables[len - 1], &tables[len - 1].starts, &tables[len].words);
-    let lower = &tables[len - 2].starts;
+    let (lower, shorter, words) = (&tables[len - 2], &tables[len - 1], &tables[len].words);
     let parts = (0..parents.len().div_ceil(SHARE)).into_par_iter().map(|share| {
         let nodes = share * SHARE..parents.len().min((share + 1) * SHARE);
         let mut part = Vec::new();
         for node in nodes {
-            let below = parents[node] as usize;
-            let mut range = lower[below] as usize..lower[below + 1] as usize;
-            for &word in &words[starts[node] as usize..starts[node + 1] as usize] {
+            let mut range = lower.children(parents[node] as usize);
+            for &word in &words[shorter.children(node)] {
                 let at = shorter.words[range.clone()]
                     .binary_search(&word)
-                    .map_err(|_| Error::Config { message: format!("a {}-gram has no suffix", len + 1) })?;
+                    .map_err(|_| Error::Config(format!("a {}-gram has no suffix", len + 1)))?;
                 part.push((range.start + at) as u32);
                 // The next word is a larger one.
                 range.start += at + 1;

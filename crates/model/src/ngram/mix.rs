@@ -18,7 +18,6 @@ use rayon::prelude::*;
 
 use super::config::{NgramConfig, OrderReport, Report, Smoothing};
 use super::header::{Combine, Weight};
-use super::smoothing::Estimate;
 use super::trie::{Table, Trie};
 use super::view::{State, View};
 use super::{MAX_ORDER, NgramModel};
@@ -65,7 +64,7 @@ pub fn mix(parts: &[Part<'_>], unk: Option<u32>) -> Result<NgramModel> {
         .map(|part| Part { weight: part.weight / sum, ..*part })
         .collect();
     let mut levels = union(&parts, vocab_size)?;
-    Asked::new(&parts, bos).answer(&mut levels);
+    answer(&parts, bos, &mut levels);
     let mut report = Report::default();
     let unigrams: f64 = levels[0].probabilities.iter().sum();
     // What was rounded, as in ARPA files, sums to one only nearly.
@@ -85,23 +84,9 @@ pub fn mix(parts: &[Part<'_>], unk: Option<u32>) -> Result<NgramModel> {
         .map(|level| OrderReport { grams: level.probabilities.len() as u64, ..OrderReport::default() })
         .collect();
     let order = levels.len();
-    let mut estimate = Estimate {
-        vocab_size: vocab_size as u32,
-        bos,
-        combine: Combine::BackOff,
-        missing: 1.0,
-        tables: levels.into_iter().map(Level::table).collect(),
-        suffixes: Vec::new(),
-    };
-    estimate.compact();
-    let trie = Trie::pack(
-        vocab_size as u32,
-        bos,
-        Combine::BackOff,
-        1.0,
-        complete,
-        std::mem::take(&mut estimate.tables),
-    )?;
+    let mut tables: Vec<Table> = levels.into_iter().map(Level::table).collect();
+    tables.iter_mut().for_each(Table::compact);
+    let trie = Trie::pack(vocab_size as u32, bos, Combine::BackOff, 1.0, complete, tables)?;
     let config = NgramConfig { order, smoothing: Smoothing::Given, bos, unk, ..NgramConfig::default() };
     Ok(NgramModel::new(config, report, trie))
 }
@@ -119,7 +104,7 @@ pub fn mix_memory(parts: &[Part<'_>]) -> u64 {
 
 /// The size of the vocabulary, and `<s>`.
 fn check(parts: &[Part<'_>]) -> Result<(usize, Option<u32>)> {
-    let wrong = |message: String| Err(Error::Config { message });
+    let wrong = |message: String| Err(Error::Config(message));
     let Some(first) = parts.first() else { return wrong("a mixture of no models".into()) };
     let bos = |part: &Part<'_>| {
         let own = part.model.trie().header().bos;
@@ -205,7 +190,7 @@ fn union(parts: &[Part<'_>], vocab_size: usize) -> Result<Vec<Level>> {
                     return Vec::new();
                 };
                 let grams = |(node, &context): (usize, &u32)| {
-                    let words = &table.words[above.starts[node] as usize..above.starts[node + 1] as usize];
+                    let words = &table.words[above.children(node)];
                     let key = move |&word: &u32| {
                         u64::from(context) << 32 | u64::from(part.names.ids()[word as usize])
                     };
@@ -218,7 +203,7 @@ fn union(parts: &[Part<'_>], vocab_size: usize) -> Result<Vec<Level>> {
         all.par_sort_unstable();
         all.dedup();
         if all.len() >= u32::MAX as usize {
-            return Err(Error::Config { message: format!("{} grams of one order are too many", all.len()) });
+            return Err(Error::Config(format!("{} grams of one order are too many", all.len())));
         }
         numbers = keys
             .into_par_iter()
@@ -240,44 +225,36 @@ fn union(parts: &[Part<'_>], vocab_size: usize) -> Result<Vec<Level>> {
     Ok(levels)
 }
 
-/// The parts, ready to be asked.
-struct Asked<'a> {
-    parts: Vec<(&'a Part<'a>, View<'a>)>,
-    bos: Option<u32>,
-}
-
-impl<'a> Asked<'a> {
-    fn new(parts: &'a [Part<'a>], bos: Option<u32>) -> Self {
-        Self { parts: parts.iter().map(|part| (part, part.model.trie().view())).collect(), bos }
-    }
-
-    /// Fills in what the mixture says of every gram.
-    fn answer(&self, levels: &mut [Level]) {
-        const SHARE: usize = 64;
-        let vocab_size = self.parts.first().map_or(0, |(part, _)| part.names.vocab_size());
-        let grams = &*levels;
-        let shares = (0..vocab_size.div_ceil(SHARE)).into_par_iter().with_max_len(1).map(|share| {
-            let mut walk = Walk {
-                asked: self,
-                levels: grams,
-                states: vec![State::EMPTY; (grams.len() + 1) * self.parts.len()],
-                answers: vec![Vec::new(); grams.len()],
-            };
-            for word in share * SHARE..vocab_size.min((share + 1) * SHARE) {
-                walk.gram(0, word, word as u32);
-            }
-            walk.answers
-        });
-        let shares: Vec<Vec<Vec<f64>>> = shares.collect();
-        for (len, level) in levels.iter_mut().enumerate() {
-            level.probabilities = shares.iter().flat_map(|answers| &answers[len]).copied().collect();
+/// Fills in what the mixture says of every gram.
+fn answer(parts: &[Part<'_>], bos: Option<u32>, levels: &mut [Level]) {
+    const SHARE: usize = 64;
+    let vocab_size = parts.first().map_or(0, |part| part.names.vocab_size());
+    let parts: Vec<(&Part<'_>, View<'_>)> =
+        parts.iter().map(|part| (part, part.model.trie().view())).collect();
+    let grams = &*levels;
+    let shares = (0..vocab_size.div_ceil(SHARE)).into_par_iter().with_max_len(1).map(|share| {
+        let mut walk = Walk {
+            parts: &parts,
+            bos,
+            levels: grams,
+            states: vec![State::EMPTY; (grams.len() + 1) * parts.len()],
+            answers: vec![Vec::new(); grams.len()],
+        };
+        for word in share * SHARE..vocab_size.min((share + 1) * SHARE) {
+            walk.gram(0, word, word as u32);
         }
+        walk.answers
+    });
+    let shares: Vec<Vec<Vec<f64>>> = shares.collect();
+    for (len, level) in levels.iter_mut().enumerate() {
+        level.probabilities = shares.iter().flat_map(|answers| &answers[len]).copied().collect();
     }
 }
 
 /// A walk over all grams that begin with some words. The order of the grams is that of the walk.
 struct Walk<'a> {
-    asked: &'a Asked<'a>,
+    parts: &'a [(&'a Part<'a>, View<'a>)],
+    bos: Option<u32>,
     levels: &'a [Level],
     /// Of each part after 0, 1, 2, … words of the gram.
     states: Vec<State>,
@@ -287,13 +264,13 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Gram `index` of `len` + 1 words and all that begin with it.
     fn gram(&mut self, len: usize, index: usize, word: u32) {
-        let parts = self.asked.parts.len();
+        let parts = self.parts.len();
         let mut mixed = 0.0;
-        for (i, (part, view)) in self.asked.parts.iter().enumerate() {
+        for (i, (part, view)) in self.parts.iter().enumerate() {
             let Some((own, lacking)) = part.names.own(word) else { continue };
             let (score, state) = view.score(&self.states[len * parts + i], own);
             self.states[(len + 1) * parts + i] = state;
-            if !lacking && Some(word) != self.asked.bos {
+            if !lacking && Some(word) != self.bos {
                 mixed += part.weight * score.probability;
             }
         }

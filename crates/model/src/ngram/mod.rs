@@ -44,7 +44,7 @@ pub use trie::{SECTIONS, Table, Trie};
 pub use uniform::Uniform;
 pub use view::{Score, State, View};
 
-use crate::{Error, LanguageModel, Result, Session, check_tokens};
+use crate::{Error, LanguageModel, Result, Session, check_tokens, scored};
 use smoothing::Statistics;
 use tune::Heldout;
 
@@ -99,11 +99,7 @@ pub fn from_counts(
     config.check()?;
     if counts.order() != config.order {
         let message = format!("counts up to order {} for a model of order {}", counts.order(), config.order);
-        return Err(Error::Config { message });
-    }
-    if !counts.is_whole() {
-        let message = "these are counts of a part of a text; merge them with those of the other parts";
-        return Err(Error::Config { message: message.into() });
+        return Err(Error::Config(message));
     }
     let by_contexts = config.smoothing.counts_contexts();
     let statistics = Statistics::of(&counts, by_contexts, config.compat);
@@ -207,10 +203,6 @@ impl NgramModel {
         self.log_unigrams
             .get_or_init(|| (0..self.trie.header().vocab_size).map(|word| view.unigram(word).ln()).collect())
     }
-
-    fn check(&self, tokens: &[u32]) -> Result<()> {
-        check_tokens(tokens, self.vocab_size())
-    }
 }
 
 /// How many tokens one task scores: fixed, so that nothing depends on the number of threads.
@@ -226,8 +218,7 @@ impl LanguageModel for NgramModel {
     }
 
     fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
-        self.check(tokens)?;
-        let scored = tokens.get(from..).ok_or(Error::FromOutOfRange { from, len: tokens.len() })?;
+        let scored = scored(tokens, from, self.vocab_size())?;
         let view = self.trie.view();
         let parts = scored.par_chunks(TOKENS_A_TASK).enumerate().map(|(i, part)| {
             let mut state = view.state_after(&tokens[..from + i * TOKENS_A_TASK]);
@@ -238,17 +229,11 @@ impl LanguageModel for NgramModel {
     }
 
     fn next(&self, context: &[u32]) -> Result<Vec<f64>> {
-        self.check(context)?;
+        check_tokens(context, self.vocab_size())?;
         let view = self.trie.view();
         let mut distribution = vec![0.0; self.vocab_size()];
         view.distribution(&view.state_after(context), self.log_unigrams(&view), &mut distribution);
         Ok(distribution)
-    }
-
-    fn log_probs_many(&self, sequences: &[&[u32]], from: usize) -> Result<Vec<Vec<f64>>> {
-        let mut all = Vec::with_capacity(sequences.len());
-        self.each_log_probs(sequences, from, &mut |_, log_probs| all.push(log_probs.to_vec()))?;
-        Ok(all)
     }
 
     fn each_log_probs(
@@ -258,10 +243,7 @@ impl LanguageModel for NgramModel {
         visit: &mut dyn FnMut(usize, &[f64]),
     ) -> Result<()> {
         for tokens in sequences {
-            self.check(tokens)?;
-            if tokens.len() < from {
-                return Err(Error::FromOutOfRange { from, len: tokens.len() });
-            }
+            scored(tokens, from, self.vocab_size())?;
         }
         self.trie.view().each_log_probs(sequences, from, visit);
         Ok(())
@@ -281,7 +263,7 @@ struct Reading<'a> {
 
 impl Session for Reading<'_> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
-        self.model.check(tokens)?;
+        check_tokens(tokens, self.model.vocab_size())?;
         for &token in tokens {
             self.state = self.view.score(&self.state, token).1;
         }

@@ -31,8 +31,6 @@ const AHEAD: usize = 16;
 #[derive(Clone)]
 pub(super) struct Text<'a> {
     tokens: &'a [u32],
-    /// What begins from here on is not counted, only looked at.
-    limit: usize,
     vocab_size: usize,
     bos: Option<u32>,
     order: usize,
@@ -91,7 +89,13 @@ impl Words {
 
 impl<'a> Text<'a> {
     /// `tokens` are below `vocab_size`, and fewer than 2³².
-    pub(super) fn new(tokens: &'a [u32], vocab_size: usize, order: usize, bos: Option<u32>) -> Self {
+    pub(super) fn new(
+        tokens: &'a [u32],
+        vocab_size: usize,
+        order: usize,
+        bos: Option<u32>,
+        done: &'a (dyn Fn(u64) + Sync),
+    ) -> Self {
         let mut frequencies = vec![0_u32; vocab_size];
         for &token in tokens {
             frequencies[token as usize] += 1;
@@ -100,27 +104,7 @@ impl<'a> Text<'a> {
         let ends = tokens.len() as u32 / 16;
         let code = Code::of(std::iter::once(ends).chain(frequencies.iter().copied()));
         let place_bits = bits_for(tokens.len() as u64);
-        Self {
-            tokens,
-            limit: tokens.len(),
-            vocab_size,
-            bos,
-            order,
-            frequencies,
-            code,
-            place_bits,
-            done: &|_| (),
-        }
-    }
-
-    /// Tells `done` of places that are done with.
-    pub(super) fn telling(self, done: &'a (dyn Fn(u64) + Sync)) -> Self {
-        Self { done, ..self }
-    }
-
-    /// Counts only what begins before `limit`.
-    pub(super) fn starting_in(self, limit: usize) -> Self {
-        Self { limit, ..self }
+        Self { tokens, vocab_size, bos, order, frequencies, code, place_bits, done }
     }
 
     /// The place of a record.
@@ -352,7 +336,7 @@ impl<'a> Text<'a> {
                             next[len] = at + 1;
                         }
                         for len in 1..room {
-                            places[len - 1].counts[next[len] - 1] += u32::from(place < self.limit);
+                            places[len - 1].counts[next[len] - 1] += 1;
                         }
                     }
                     (self.done)(bucket.places.len() as u64);
@@ -360,9 +344,6 @@ impl<'a> Text<'a> {
             );
         }
         levels[0].counts.clone_from(&self.frequencies);
-        for &token in self.tokens.get(self.limit..).unwrap_or_default() {
-            levels[0].counts[token as usize] -= 1;
-        }
         if order > 1 {
             levels[0].starts = vec![total[1] as u32; self.vocab_size + 1];
             let mut next = 0;

@@ -42,6 +42,39 @@ pub struct Table {
     pub weights: Vec<Weight>,
 }
 
+impl Table {
+    /// The continuations of gram `i` in the next order.
+    pub(super) fn children(&self, i: usize) -> std::ops::Range<usize> {
+        self.starts[i] as usize..self.starts[i + 1] as usize
+    }
+
+    /// Numbers and weights that no gram has any more, or that are the same, are kept once.
+    pub(super) fn compact(&mut self) {
+        let used: Vec<u64> =
+            self.values.iter().map(|&value| self.numerators[value as usize].to_bits()).collect();
+        let (values, different) = distinct(&used);
+        self.values = values;
+        self.numerators = different.into_iter().map(f64::from_bits).collect();
+        let bits = |weight: Weight| (weight.scale.to_bits(), weight.backoff.to_bits());
+        let used: Vec<_> =
+            self.contexts.iter().map(|&context| bits(self.weights[context as usize])).collect();
+        let (contexts, different) = distinct(&used);
+        self.contexts = contexts;
+        let weight =
+            |(scale, backoff)| Weight { scale: f64::from_bits(scale), backoff: f64::from_bits(backoff) };
+        self.weights = different.into_iter().map(weight).collect();
+    }
+}
+
+/// Which of the different ones each of `values` is, and those in order.
+pub(super) fn distinct<T: Ord + Copy + Send + Sync>(values: &[T]) -> (Vec<u32>, Vec<T>) {
+    let mut different = values.to_vec();
+    different.par_sort_unstable();
+    different.dedup();
+    let place = |value: &T| different.binary_search(value).unwrap_or(0) as u32;
+    (values.par_iter().map(place).collect(), different)
+}
+
 /// The sections of one order: its grams, its values, its weights, where continuations start, and some of its words.
 pub const SECTIONS: usize = 5;
 
@@ -129,11 +162,15 @@ impl Trie {
         header.check()?;
         let wanted = header.section_lens()?;
         if wanted.len() != sections.len() {
-            return Err(wrong(format!("there are {} sections, not {}", sections.len(), wanted.len())));
+            return Err(Error::Config(format!(
+                "there are {} sections, not {}",
+                sections.len(),
+                wanted.len()
+            )));
         }
         if let Some(i) = (0..wanted.len()).find(|&i| sections[i].as_slice().len() != wanted[i]) {
             let got = sections[i].as_slice().len();
-            return Err(wrong(format!("section {i} has {got} bytes, not {}", wanted[i])));
+            return Err(Error::Config(format!("section {i} has {got} bytes, not {}", wanted[i])));
         }
         let level = |parts: &[Bytes]| Level {
             grams: parts[0].clone(),
@@ -150,7 +187,7 @@ impl Trie {
         for (index, level) in levels.iter().enumerate() {
             let weights = level.weights.iter().flat_map(|weight| [weight.scale, weight.backoff]);
             if !level.numerators.iter().copied().chain(weights).all(usable) {
-                return Err(wrong(format!("a value of order {} is no probability", index + 1)));
+                return Err(Error::Config(format!("a value of order {} is no probability", index + 1)));
             }
         }
         Ok(Self { header, levels })
@@ -246,10 +283,6 @@ fn floats(bytes: &[u8]) -> Vec<f64> {
     bytes.as_chunks::<8>().0.iter().map(|&chunk| f64::from_le_bytes(chunk)).collect()
 }
 
-fn wrong(message: String) -> Error {
-    Error::Config { message }
-}
-
 /// How wide the fields of a record are.
 struct Bits {
     word: u32,
@@ -283,19 +316,25 @@ impl Header {
 
     fn check(&self) -> Result<()> {
         if !(1..=MAX_ORDER).contains(&self.levels.len()) {
-            return Err(wrong(format!("an order of {}, not from 1 to {MAX_ORDER}", self.levels.len())));
+            return Err(Error::Config(format!(
+                "an order of {}, not from 1 to {MAX_ORDER}",
+                self.levels.len()
+            )));
         }
         if self.levels[0].grams != self.vocab_size {
-            return Err(wrong(format!("{} unigrams for {} words", self.levels[0].grams, self.vocab_size)));
+            return Err(Error::Config(format!(
+                "{} unigrams for {} words",
+                self.levels[0].grams, self.vocab_size
+            )));
         }
         if self.bos.is_some_and(|bos| bos >= self.vocab_size) {
-            return Err(wrong("<s> lies outside the vocabulary".into()));
+            return Err(Error::Config("<s> lies outside the vocabulary".into()));
         }
         if self.levels.iter().any(|level| level.distance_bits > u32::BITS) {
-            return Err(wrong("distances wider than any start".into()));
+            return Err(Error::Config("distances wider than any start".into()));
         }
         if !(self.missing.is_finite() && self.missing >= 0.0) {
-            return Err(wrong(format!("a factor of {} for unseen contexts", self.missing)));
+            return Err(Error::Config(format!("a factor of {} for unseen contexts", self.missing)));
         }
         Ok(())
     }
@@ -305,7 +344,7 @@ impl Header {
     /// # Errors
     /// [`Error::Config`] for a shape that no memory could hold.
     pub fn section_lens(&self) -> Result<Vec<usize>> {
-        let too_large = || wrong("the sizes are impossible".into());
+        let too_large = || Error::Config("the sizes are impossible".into());
         let mut lens = Vec::new();
         for (index, level) in self.levels.iter().enumerate() {
             let grams = u64::from(level.grams);

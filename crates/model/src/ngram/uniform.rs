@@ -1,6 +1,6 @@
 //! The model that knows nothing.
 
-use crate::{Error, LanguageModel, Result, check_tokens};
+use crate::{LanguageModel, Result, check_tokens, scored};
 
 /// q(w | h) = 1/|V|: the cross-entropy of every text is ln |V|, the line to be below.
 ///
@@ -31,11 +31,9 @@ impl LanguageModel for Uniform {
     }
 
     fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
-        check_tokens(tokens, self.vocab_size)?;
-        let scored = tokens.get(from..).ok_or(Error::FromOutOfRange { from, len: tokens.len() })?;
         let log_prob =
             |&token: &u32| if Some(token) == self.bos { f64::NEG_INFINITY } else { self.log_prob() };
-        Ok(scored.iter().map(log_prob).collect())
+        Ok(scored(tokens, from, self.vocab_size)?.iter().map(log_prob).collect())
     }
 
     fn next(&self, context: &[u32]) -> Result<Vec<f64>> {

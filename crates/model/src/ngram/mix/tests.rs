@@ -48,8 +48,7 @@ fn contexts(model: &NgramModel) -> Vec<(Vec<u32>, Vec<u32>)> {
     for pair in tables.windows(2) {
         let mut next = Vec::new();
         for (node, gram) in grams.into_iter().enumerate() {
-            let words =
-                pair[1].words[pair[0].starts[node] as usize..pair[0].starts[node + 1] as usize].to_vec();
+            let words = pair[1].words[pair[0].children(node)].to_vec();
             next.extend(words.iter().map(|&word| [&gram[..], &[word]].concat()));
             found.push((gram, words));
         }

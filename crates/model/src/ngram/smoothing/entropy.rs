@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use super::Estimate;
 use crate::ngram::header::{Combine, Weight};
+use crate::ngram::trie::Table;
 
 /// Leaves out what raises perplexity by less than the share `threshold`.
 pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
@@ -33,7 +34,7 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
         let (lower, own) = (&probabilities[len - 1], &probabilities[len]);
         let suffixes = &estimate.suffixes[len];
         let judge = |node: usize| -> Vec<bool> {
-            let children = parents.starts[node] as usize..parents.starts[node + 1] as usize;
+            let children = parents.children(node);
             let left = 1.0 - own[children.clone()].iter().sum::<f64>();
             let below = 1.0 - children.clone().map(|gram| lower[suffixes[gram] as usize]).sum::<f64>();
             let backoff = parents.weights[parents.contexts[node] as usize].backoff;
@@ -51,11 +52,9 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
         let kept: Vec<bool> = (0..parents.starts.len() - 1).into_par_iter().flat_map_iter(judge).collect();
         needed = vec![false; parents.values.len()];
         for node in 0..parents.starts.len() - 1 {
-            for gram in parents.starts[node] as usize..parents.starts[node + 1] as usize {
-                if kept[gram] {
-                    needed[node] = true;
-                    needed[suffixes[gram] as usize] = true;
-                }
+            for gram in parents.children(node).filter(|&gram| kept[gram]) {
+                needed[node] = true;
+                needed[suffixes[gram] as usize] = true;
             }
         }
         keep[len] = Some(kept);
@@ -71,16 +70,15 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
         let (lower, own) = (&probabilities[len - 1], &probabilities[len]);
         let (parents, suffixes) = (&estimate.tables[len - 1], &estimate.suffixes[len]);
         let weight = |node: usize| {
-            let kept = (parents.starts[node] as usize..parents.starts[node + 1] as usize)
-                .filter(|&gram| keep[len].as_ref().is_none_or(|keep| keep[gram]));
-            let (mut seen, mut below, mut any) = (0.0, 0.0, false);
+            let is_kept = |gram: &usize| keep[len].as_ref().is_none_or(|keep| keep[*gram]);
+            let mut kept = parents.children(node).filter(is_kept).peekable();
+            if kept.peek().is_none() {
+                return Weight::NONE;
+            }
+            let (mut seen, mut below) = (0.0, 0.0);
             for gram in kept {
                 seen += own[gram];
                 below += lower[suffixes[gram] as usize];
-                any = true;
-            }
-            if !any {
-                return Weight::NONE;
             }
             let backoff = if 1.0 - below > 1e-12 { ((1.0 - seen) / (1.0 - below)).max(0.0) } else { 0.0 };
             Weight { scale: 1.0, backoff }
@@ -91,7 +89,7 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
         parents.weights = weights;
     }
     estimate.retain(&keep);
-    estimate.compact();
+    estimate.tables.iter_mut().for_each(Table::compact);
 }
 
 /// ln q of every gram's words one after the other: how often a context is met.
@@ -103,14 +101,12 @@ fn histories(estimate: &Estimate, probabilities: &[Vec<f64>]) -> Vec<Vec<f64>> {
     }
     let mut all = vec![first];
     for len in 1..estimate.tables.len() {
-        let starts = &estimate.tables[len - 1].starts;
-        let mut histories = Vec::with_capacity(probabilities[len].len());
-        for node in 0..starts.len() - 1 {
-            for gram in starts[node] as usize..starts[node + 1] as usize {
-                histories.push(all[len - 1][node] + probabilities[len][gram].ln());
-            }
-        }
-        all.push(histories);
+        let (parents, own) = (&estimate.tables[len - 1], &probabilities[len]);
+        let histories = all[len - 1]
+            .iter()
+            .enumerate()
+            .flat_map(|(node, history)| own[parents.children(node)].iter().map(move |q| history + q.ln()));
+        all.push(histories.collect());
     }
     all
 }

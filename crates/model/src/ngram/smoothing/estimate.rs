@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use surprisal_platform::prefetch::prefetch;
 
-use super::super::header::{Combine, Weight};
+use super::super::header::Combine;
 use super::super::trie::Table;
 
 /// A model on its way to a trie: tables, and the suffix of every gram.
@@ -36,34 +36,6 @@ impl Estimate {
     /// The probabilities of all grams of order `len` + 1, from those of the order below.
     pub fn probabilities(&self, len: usize, lower: &[f64]) -> Vec<f64> {
         self.level(len, lower).all()
-    }
-
-    /// Numbers and weights that no gram has any more, or that are the same, are kept once.
-    pub(in super::super) fn compact(&mut self) {
-        for table in &mut self.tables {
-            let used: Vec<f64> = table.values.iter().map(|&value| table.numerators[value as usize]).collect();
-            let mut different: Vec<u64> = used.iter().map(|value| value.to_bits()).collect();
-            different.par_sort_unstable();
-            different.dedup();
-            let place = |value: &f64| different.binary_search(&value.to_bits()).unwrap_or(0) as u32;
-            table.values = used.par_iter().map(place).collect();
-            table.numerators = different.into_iter().map(f64::from_bits).collect();
-            let bits = |weight: &Weight| (weight.scale.to_bits(), weight.backoff.to_bits());
-            let used: Vec<_> =
-                table.contexts.iter().map(|&context| bits(&table.weights[context as usize])).collect();
-            let mut different = used.clone();
-            different.par_sort_unstable();
-            different.dedup();
-            table.contexts =
-                used.par_iter().map(|pair| different.binary_search(pair).unwrap_or(0) as u32).collect();
-            table.weights = different
-                .into_iter()
-                .map(|(scale, backoff)| Weight {
-                    scale: f64::from_bits(scale),
-                    backoff: f64::from_bits(backoff),
-                })
-                .collect();
-        }
     }
 
     /// Drops the grams that are not kept. What is kept has its prefixes and suffixes kept.

@@ -61,7 +61,7 @@ pub(super) fn discount(estimate: &mut Estimate, report: &mut Report) {
         let weights: Vec<Weight> = (0..parents.starts.len() - 1)
             .into_par_iter()
             .map(|node| {
-                let children = parents.starts[node] as usize..parents.starts[node + 1] as usize;
+                let children = parents.children(node);
                 if children.is_empty() {
                     return Weight::NONE;
                 }
