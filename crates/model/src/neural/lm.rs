@@ -23,12 +23,11 @@ const TOKENS_A_TASK: usize = 2048;
 /// Windows are computed on the current rayon pool; the result does not depend on how many threads that has.
 ///
 /// ```
-/// # use candle_core::Device;
 /// # use rand::SeedableRng;
 /// # use surprisal_model::{LanguageModel, neural::{Neural, NeuralConfig, NeuralLm}};
 /// # fn main() -> surprisal_model::Result<()> {
 /// let config = NeuralConfig::Bigram { vocab_size: 4, block_size: 8 };
-/// let neural = Neural::new(&config, &mut rand_chacha::ChaCha8Rng::seed_from_u64(1), &Device::Cpu)?;
+/// let neural = Neural::new(&config, &mut rand_chacha::ChaCha8Rng::seed_from_u64(1))?;
 /// let log_probs = NeuralLm { neural, stride: 8 }.log_probs(&[2, 0, 1], 0)?;
 /// assert!(log_probs.iter().all(|l| (l + 4f64.ln()).abs() < 1e-6)); // it has learned nothing yet
 /// # Ok(())

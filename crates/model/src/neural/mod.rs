@@ -99,7 +99,7 @@ enum Architecture {
 /// use surprisal_model::neural::{Mode, Neural, NeuralConfig};
 /// # fn main() -> surprisal_model::Result<()> {
 /// let config = NeuralConfig::Mlp { vocab_size: 5, block_size: 8, context: 3, n_embd: 4, n_hidden: 16 };
-/// let neural = Neural::new(&config, &mut rand_chacha::ChaCha8Rng::seed_from_u64(1), &Device::Cpu)?;
+/// let neural = Neural::new(&config, &mut rand_chacha::ChaCha8Rng::seed_from_u64(1))?;
 /// let ids = Tensor::new(&[[0u32, 3, 1, 4]], &Device::Cpu)?; // one row
 /// assert_eq!(neural.forward(&ids, &Mode::Evaluate)?.logits()?.dims(), [4, 5]);
 /// # Ok(())

@@ -24,7 +24,7 @@ use crate::{Error, Result, check_tokens};
 /// let pair = counts.find(&[0, 1]).expect("it occurs");
 /// assert_eq!(counts.levels[1].counts[pair], 2);
 /// let (model, _) = from_counts(counts, &NgramConfig::default(), None)?; // maximum likelihood
-/// assert_eq!(model.into_trie()?.order(), 2);
+/// assert_eq!(model.into_trie()?.header().levels.len(), 2);
 /// # Ok(())
 /// # }
 /// ```
