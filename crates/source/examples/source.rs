@@ -9,16 +9,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let name = arguments.next().unwrap_or_else(|| Source::names()[0].to_owned());
     let seed = arguments.next().map_or(Ok(1), |seed| seed.parse())?;
     let bytes = arguments.next().map_or(Ok(2000), |bytes| bytes.parse())?;
-    let source = Source::embedded(&name)?;
+    let source = Source::embedded(&name).ok_or("no embedded source has this name")?;
     let text = source.sample(seed, bytes);
     let started = std::time::Instant::now();
     let nats = source.nats("", &text)? / text.chars().count() as f64;
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
-    let rate = source.entropy_rate().map_or(String::new(), |rate| format!(", entropy rate {rate:.6}"));
+    let rate = source.entropy_rate();
     writeln!(
         out,
-        "# {} bytes, {nats:.6} nats a character{rate}, scored in {:.2?}",
+        "# {} bytes, {nats:.6} nats a character, entropy rate {rate:.6}, scored in {:.2?}",
         text.len(),
         started.elapsed()
     )?;

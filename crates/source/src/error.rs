@@ -12,14 +12,6 @@ pub enum Error {
         /// What is wrong, and what would be right.
         problem: String,
     },
-    /// No embedded source has this name.
-    #[error("there is no embedded source `{name}`; there are {known}")]
-    Unknown {
-        /// The name asked for.
-        name: String,
-        /// The names that there are.
-        known: String,
-    },
     /// A text that the source cannot have written.
     #[error(
         "the source cannot have written this: at byte {offset}, after `{before}`, it does not go on with `{found}`"

@@ -81,37 +81,45 @@ impl Grammar {
         story.nats / story.characters
     }
 
-    /// -ln p(`text` | `prefix`), by the forward algorithm.
-    pub(super) fn nats(&self, prefix: &str, text: &str) -> Result<f64> {
+    /// Runs the forward algorithm over `prefix` and `text`; `visit` sees it before each byte, with the byte's place.
+    fn forward(
+        &self,
+        prefix: &str,
+        text: &str,
+        mut visit: impl FnMut(usize, &Forward<'_>) -> Result<()>,
+    ) -> Result<Forward<'_>> {
         let mut forward = Forward::new(&self.automaton)?;
-        let mut before = 0.0;
         for (offset, byte) in prefix.bytes().chain(text.bytes()).enumerate() {
+            visit(offset, &forward)?;
+            forward.advance(byte, offset)?;
+            if forward.is_impossible() {
+                return Err(Error::impossible(prefix, text, offset));
+            }
+        }
+        Ok(forward)
+    }
+
+    /// -ln p(`text` | `prefix`).
+    pub(super) fn nats(&self, prefix: &str, text: &str) -> Result<f64> {
+        let mut before = 0.0;
+        let whole = self.forward(prefix, text, |offset, forward| {
             if offset == prefix.len() {
                 before = forward.log_probability();
             }
-            forward.advance(byte, offset)?;
-            if forward.is_impossible() {
-                return Err(Error::impossible(prefix, text, offset));
-            }
-        }
-        Ok(if text.is_empty() { 0.0 } else { before - forward.log_probability() })
+            Ok(())
+        })?;
+        Ok(if text.is_empty() { 0.0 } else { before - whole.log_probability() })
     }
-}
 
-impl Grammar {
-    /// What can come at each place of `text`, by the forward algorithm.
+    /// What can come at each place of `text`.
     pub(super) fn predictions(&self, prefix: &str, text: &str, visit: &mut Visit<'_>) -> Result<()> {
-        let mut forward = Forward::new(&self.automaton)?;
-        for (offset, byte) in prefix.bytes().chain(text.bytes()).enumerate() {
+        let next = |offset, forward: &Forward<'_>| {
             if offset >= prefix.len() {
                 visit(&forward.next()?);
             }
-            forward.advance(byte, offset)?;
-            if forward.is_impossible() {
-                return Err(Error::impossible(prefix, text, offset));
-            }
-        }
-        Ok(())
+            Ok(())
+        };
+        self.forward(prefix, text, next).map(drop)
     }
 }
 

@@ -24,12 +24,6 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// The words of a line that has nothing else.
-    pub(super) fn words<'a>(&'a self) -> Option<Vec<&'a str>> {
-        let word = |token: &'a Token| if let Token::Word(word) = token { Some(word.as_str()) } else { None };
-        self.tokens.iter().map(word).collect()
-    }
-
     /// The strings of `tokens` with the weights before them, 1 where there is none.
     pub(super) fn weighted(&self, tokens: &[Token]) -> Result<Vec<(f64, String)>> {
         let mut strings = Vec::new();
@@ -51,10 +45,8 @@ impl Line {
 /// All lines that are not empty.
 pub(super) fn lines(text: &str) -> Result<Vec<Line>> {
     if text.len() > MAX_BYTES {
-        return Err(Error::parse(
-            1,
-            format!("the file has {} bytes, at most {MAX_BYTES} are read", text.len()),
-        ));
+        let problem = format!("the file has {} bytes, at most {MAX_BYTES} are read", text.len());
+        return Err(Error::parse(1, problem));
     }
     let mut lines = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -84,13 +76,8 @@ fn tokens(number: usize, line: &str) -> Result<Vec<Token>> {
             '0'..='9' | '.' => {
                 let (digits, after) = split(rest, |c| c.is_ascii_digit() || c == '.');
                 let weight = digits.parse().ok().filter(|weight| *weight > 0.0 && *weight <= MAX_WEIGHT);
-                let problem = || {
-                    Error::parse(
-                        number,
-                        format!("a weight is a number above 0 and up to 1e9, not `{digits}`"),
-                    )
-                };
-                tokens.push(Token::Weight(weight.ok_or_else(problem)?));
+                let problem = || format!("a weight is a number above 0 and up to 1e9, not `{digits}`");
+                tokens.push(Token::Weight(weight.ok_or_else(|| Error::parse(number, problem()))?));
                 after
             }
             letter if letter.is_ascii_alphabetic() => {

@@ -16,7 +16,7 @@ pub mod markov;
 
 pub use error::{Error, Result};
 
-use self::{grammar::Grammar, markov::Markov};
+use self::{grammar::Grammar, lexer::Token, markov::Markov};
 
 /// The sources that are part of the program: name and text.
 const EMBEDDED: &[(&str, &str)] = &[
@@ -44,15 +44,10 @@ impl Source {
         NAMES
     }
 
-    /// The embedded source of this name.
-    ///
-    /// # Errors
-    /// [`Error::Unknown`].
-    pub fn embedded(name: &str) -> Result<Self> {
-        let found = EMBEDDED.iter().find(|(known, _)| *known == name);
-        let (_, text) =
-            found.ok_or_else(|| Error::Unknown { name: name.to_owned(), known: Self::names().join(", ") })?;
-        Self::parse(text)
+    /// The embedded source of this name, if there is one.
+    pub fn embedded(name: &str) -> Option<Self> {
+        let (_, text) = EMBEDDED.iter().find(|(known, _)| *known == name)?;
+        Self::parse(text).ok()
     }
 
     /// Reads a source file: its first word, `grammar` or `markov`, says which kind it is.
@@ -61,15 +56,15 @@ impl Source {
     /// [`Error::Parse`] with the line.
     pub fn parse(text: &str) -> Result<Self> {
         let lines = lexer::lines(text)?;
-        let first = lines.first().and_then(|line| line.words().map(|words| (line.number, words)));
-        match first {
-            Some((_, words)) if words == ["grammar"] => Ok(Self(Kind::Grammar(Grammar::parse(&lines[1..])?))),
-            Some((_, words)) if words == ["markov"] => Ok(Self(Kind::Markov(Markov::parse(&lines[1..])?))),
-            _ => Err(Error::parse(
-                lines.first().map_or(1, |line| line.number),
-                "a source begins with `grammar` or `markov`",
-            )),
-        }
+        let kind = match lines.first().map(|line| line.tokens.as_slice()) {
+            Some([Token::Word(word)]) if word == "grammar" => Kind::Grammar(Grammar::parse(&lines[1..])?),
+            Some([Token::Word(word)]) if word == "markov" => Kind::Markov(Markov::parse(&lines[1..])?),
+            _ => {
+                let line = lines.first().map_or(1, |line| line.number);
+                return Err(Error::parse(line, "a source begins with `grammar` or `markov`"));
+            }
+        };
+        Ok(Self(kind))
     }
 
     /// A text of at least `min_bytes` bytes that ends where a story or a line does; the same for the same seed on every machine.
@@ -119,10 +114,10 @@ impl Source {
     /// A Markov chain's is Σ π(s) Σ -p(c|s) ln p(c|s), with π the stationary distribution of its contexts s. A grammar's is the
     /// expected surprisal of a story's choices over its expected length; that is the entropy rate as long as no text has two
     /// derivations, and an upper bound otherwise.
-    pub fn entropy_rate(&self) -> Option<f64> {
-        Some(match &self.0 {
+    pub fn entropy_rate(&self) -> f64 {
+        match &self.0 {
             Kind::Grammar(grammar) => grammar.entropy_rate(),
             Kind::Markov(markov) => markov.entropy_rate(),
-        })
+        }
     }
 }

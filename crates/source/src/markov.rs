@@ -140,20 +140,35 @@ impl Markov {
         text
     }
 
-    /// -ln p(`text` | `prefix`): the sum over the steps, as the state is known at each.
-    pub(super) fn nats(&self, prefix: &str, text: &str) -> Result<f64> {
+    /// Follows `prefix` and `text`, whose state is known at each step; `visit` is given the row of each step of `text`, and the step.
+    fn follow(
+        &self,
+        prefix: &str,
+        text: &str,
+        mut visit: impl FnMut(&[Transition], &Transition) -> Result<()>,
+    ) -> Result<()> {
         let mut state = 0;
-        let mut nats = 0.0;
         let characters =
             prefix.char_indices().chain(text.char_indices().map(|(at, c)| (prefix.len() + at, c)));
         for (offset, character) in characters {
-            let step = self.rows[state].iter().find(|step| step.character == character);
+            let row = &self.rows[state];
+            let step = row.iter().find(|step| step.character == character);
             let step = step.ok_or_else(|| Error::impossible(prefix, text, offset))?;
             if offset >= prefix.len() {
-                nats -= step.probability.ln();
+                visit(row, step)?;
             }
             state = step.to;
         }
+        Ok(())
+    }
+
+    /// -ln p(`text` | `prefix`): the sum over the steps.
+    pub(super) fn nats(&self, prefix: &str, text: &str) -> Result<f64> {
+        let mut nats = 0.0;
+        self.follow(prefix, text, |_, step| {
+            nats -= step.probability.ln();
+            Ok(())
+        })?;
         Ok(nats)
     }
 
@@ -164,23 +179,14 @@ impl Markov {
 
     /// What can come at each place of `text`: the row of its state.
     pub(super) fn predictions(&self, prefix: &str, text: &str, visit: &mut Visit<'_>) -> Result<()> {
-        let mut state = 0;
-        let characters =
-            prefix.char_indices().chain(text.char_indices().map(|(at, c)| (prefix.len() + at, c)));
-        for (offset, character) in characters {
-            let row = &self.rows[state];
-            if offset >= prefix.len() {
-                let next: Vec<(char, f64)> =
-                    row.iter().map(|step| (step.character, step.probability)).collect();
-                if next.iter().any(|(character, _)| !character.is_ascii()) {
-                    return Err(Error::NotAscii);
-                }
-                visit(&next);
+        self.follow(prefix, text, |row, _| {
+            let next: Vec<(char, f64)> = row.iter().map(|step| (step.character, step.probability)).collect();
+            if next.iter().any(|(character, _)| !character.is_ascii()) {
+                return Err(Error::NotAscii);
             }
-            let step = row.iter().find(|step| step.character == character);
-            state = step.ok_or_else(|| Error::impossible(prefix, text, offset))?.to;
-        }
-        Ok(())
+            visit(&next);
+            Ok(())
+        })
     }
 
     /// Σ π(s) H(row of s), in nats a character.

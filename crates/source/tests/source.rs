@@ -145,13 +145,13 @@ fn the_closed_form_of_a_chain_is_the_sampled_mean() {
     let two = source("markov\norder 1\nstart \"a\"\n\"a\": 3 \"a\" \"b\"\n\"b\": \"a\" \"b\"\n");
     let h = |p: f64| -p * p.ln() - (1.0 - p) * (1.0 - p).ln();
     let expected = 2.0 / 3.0 * h(0.25) + 1.0 / 3.0 * h(0.5);
-    assert!((two.entropy_rate().unwrap() - expected).abs() < 1e-14);
+    assert!((two.entropy_rate() - expected).abs() < 1e-14);
     // One that only goes round has none.
     let round = source("markov\norder 1\nstart \"a\"\n\"a\": \"b\"\n\"b\": \"c\"\n\"c\": \"a\"\n");
-    assert!(round.entropy_rate().unwrap().abs() < 1e-15);
+    assert!(round.entropy_rate().abs() < 1e-15);
 
     for source in [source(CHAIN), Source::embedded("babble").unwrap(), two] {
-        let rate = source.entropy_rate().unwrap();
+        let rate = source.entropy_rate();
         let means: Vec<f64> = (0..40)
             .map(|seed| {
                 let text = source.sample(seed, 5000);
@@ -310,7 +310,7 @@ fn malformed_sources_are_refused_with_their_line() {
             other => panic!("{problem}: {other:?}"),
         }
     }
-    assert!(matches!(Source::embedded("poems"), Err(Error::Unknown { .. })));
+    assert!(Source::embedded("poems").is_none());
 }
 
 #[test]

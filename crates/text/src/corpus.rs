@@ -116,10 +116,10 @@ impl Corpus {
     /// # Errors
     /// A name that there is none of.
     pub fn embedded(name: &str, options: &DataOptions) -> Result<Self> {
-        if !Source::names().contains(&name) {
+        let Some(source) = Source::embedded(name) else {
             return Err(Error::NoSuchCorpus { name: name.to_owned(), known: Source::names().to_vec() });
-        }
-        let source = Arc::new(Source::embedded(name)?);
+        };
+        let source = Arc::new(source);
         let text: Arc<str> = source.sample(EMBEDDED_SEED, EMBEDDED_BYTES).into();
         let place = Place::Memory { name: format!("{name} (embedded)"), text: text.clone() };
         let span = Span { place, start: 0, end: text.len() as u64 };

@@ -133,7 +133,7 @@ impl Truth {
         val: &TokenText,
         pool: &Pool,
     ) -> Result<Option<Best>> {
-        let Ok(source) = Source::embedded(&self.name) else { return Ok(None) };
+        let Some(source) = Source::embedded(&self.name) else { return Ok(None) };
         let text = source.sample(FRESH_SEED, FRESH_BYTES);
         let Ok(ids) = tokenizer.encode(&text) else { return Ok(None) };
         // Nothing is impossible under it, and at this size smoothing moves next to nothing.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::parser::{Alternative, Piece, Script};
+use super::parser::{Alternative, Piece, Rule, Script};
 use crate::{Error, Result};
 
 /// Where a story begins, and where it goes when it has ended.
@@ -100,14 +100,11 @@ pub(super) fn compile(script: &Script) -> Result<Automaton> {
         known: BTreeMap::new(),
     };
     let start = compiler.rule_number(&script.start, 1)?;
-    check_recursion(script, &compiler, start)?;
+    compiler.check(start, 0, &mut Vec::new(), &mut BTreeMap::new())?;
     if compiler.may_be_empty(start, &mut BTreeMap::new()) {
-        return Err(Error::parse(
-            script.rules[start].line,
-            "the start rule can be empty: a story must have a character",
-        ));
+        let problem = "the start rule can be empty: a story must have a character";
+        return Err(Error::parse(script.rules[start].line, problem));
     }
-    compiler.check_memory(start, 0, &mut BTreeMap::new())?;
     let first = compiler.rule(start, START)?;
     compiler.nodes[START as usize] = Node::Choice(vec![(1.0, first)]);
     let tables = script.tables.iter().map(|table| {
@@ -228,16 +225,11 @@ impl<'a> Compiler<'a> {
 
     fn cell(&self, variable: &str, column: &str, line: usize) -> Result<(u8, usize, u32)> {
         let (number, table) = self.drawn(variable, line)?;
-        let found = self.script.tables[table].columns.iter().position(|known| known == column);
-        let column = found.ok_or_else(|| {
-            Error::parse(
-                line,
-                format!(
-                    "`{variable}` has no column `{column}`, it has {}",
-                    self.script.tables[table].columns.join(", ")
-                ),
-            )
-        })?;
+        let columns = &self.script.tables[table].columns;
+        let Some(column) = columns.iter().position(|known| known == column) else {
+            let problem = format!("`{variable}` has no column `{column}`, it has {}", columns.join(", "));
+            return Err(Error::parse(line, problem));
+        };
         Ok((number, table, column as u32))
     }
 
@@ -257,25 +249,39 @@ impl<'a> Compiler<'a> {
     }
 
     /// Follows the rules in the order of the text and returns the variables (a bit each) that are certainly drawn after `rule`
-    /// when `drawn` are before; a cell of any other variable is an error.
-    fn check_memory(
+    /// when `drawn` are before; a cell of any other variable is an error. So is a rule that contains itself (`open` are the
+    /// rules around this one), and one that is nested deeper than any story needs.
+    fn check(
         &mut self,
         rule: usize,
         drawn: u64,
+        open: &mut Vec<usize>,
         known: &mut BTreeMap<(usize, u64), u64>,
     ) -> Result<u64> {
+        let script = self.script;
+        let Rule { line, name, alternatives } = &script.rules[rule];
+        let refuse = |problem: String| Err(Error::parse(*line, problem));
+        if open.contains(&rule) {
+            return refuse(format!("the rule `{name}` contains itself: a grammar must be finite"));
+        }
         if let Some(after) = known.get(&(rule, drawn)) {
             return Ok(*after);
         }
-        let script = self.script;
+        if known.len() > 10_000 {
+            return refuse("there are more than 10,000 rules".into());
+        }
+        if open.len() >= MAX_DEPTH {
+            return refuse(format!("rules are nested deeper than {MAX_DEPTH}"));
+        }
+        open.push(rule);
         let mut after = u64::MAX;
-        for Alternative { line, pieces, .. } in &script.rules[rule].alternatives {
+        for Alternative { line, pieces, .. } in alternatives {
             let mut here = drawn;
             for piece in pieces {
                 match piece {
                     Piece::Text(_) => {}
                     Piece::Rule(name) => {
-                        here = self.check_memory(self.rule_number(name, *line)?, here, known)?;
+                        here = self.check(self.rule_number(name, *line)?, here, open, known)?;
                     }
                     Piece::Draw { variable, table, except } => {
                         if let Some(except) = except {
@@ -298,6 +304,7 @@ impl<'a> Compiler<'a> {
             }
             after &= here;
         }
+        open.pop();
         known.insert((rule, drawn), after);
         Ok(after)
     }
@@ -305,55 +312,9 @@ impl<'a> Compiler<'a> {
     fn check_drawn(&self, name: &str, drawn: u64, line: usize) -> Result<()> {
         let (number, _) = self.drawn(name, line)?;
         if drawn >> number & 1 == 0 {
-            return Err(Error::parse(
-                line,
-                format!("`{name}` may not have been drawn when the text comes here"),
-            ));
+            let problem = format!("`{name}` may not have been drawn when the text comes here");
+            return Err(Error::parse(line, problem));
         }
         Ok(())
     }
-}
-
-/// Refuses a rule that contains itself, and rules nested deeper than any story needs.
-fn check_recursion(script: &Script, compiler: &Compiler, start: usize) -> Result<()> {
-    /// Depth of each rule once it is known; `None` while it is being looked at.
-    fn depth(
-        script: &Script,
-        compiler: &Compiler,
-        rule: usize,
-        seen: &mut BTreeMap<usize, Option<usize>>,
-    ) -> Result<usize> {
-        let line = script.rules[rule].line;
-        match seen.get(&rule) {
-            Some(Some(depth)) => return Ok(*depth),
-            Some(None) => {
-                let problem = format!(
-                    "the rule `{}` contains itself: a grammar must be finite",
-                    script.rules[rule].name
-                );
-                return Err(Error::parse(line, problem));
-            }
-            None if seen.len() > 10_000 => {
-                return Err(Error::parse(line, "there are more than 10,000 rules"));
-            }
-            None => {}
-        }
-        seen.insert(rule, None);
-        // As deep as the calls are here: checked on the way down, before the stack is.
-        if seen.values().filter(|depth| depth.is_none()).count() > MAX_DEPTH {
-            return Err(Error::parse(line, format!("rules are nested deeper than {MAX_DEPTH}")));
-        }
-        let mut deepest = 0;
-        for alternative in &script.rules[rule].alternatives {
-            for piece in &alternative.pieces {
-                if let Piece::Rule(name) = piece {
-                    let inner = compiler.rule_number(name, alternative.line)?;
-                    deepest = deepest.max(depth(script, compiler, inner, seen)? + 1);
-                }
-            }
-        }
-        seen.insert(rule, Some(deepest));
-        Ok(deepest)
-    }
-    depth(script, compiler, start, &mut BTreeMap::new()).map(|_| ())
 }
