@@ -66,6 +66,8 @@ pub enum Advice {
     OtherStart,
     /// To let unknown words through.
     AllowUnknown(String),
+    /// To read names of special tokens in a text in another way.
+    LiteralSpecials,
     /// To train what a file says.
     TrainConfig,
     /// To start a run from a folder.
@@ -218,7 +220,11 @@ impl From<surprisal_formats::Error> for Error {
 
 impl From<surprisal_text::Error> for Error {
     fn from(error: surprisal_text::Error) -> Self {
-        Self { kind: Kind::Failed, message: chain(&error), advice: error.hint().map(Advice::Text) }
+        let advice = match &error {
+            surprisal_text::Error::LiteralSpecial { .. } => Some(Advice::LiteralSpecials),
+            error => error.hint().map(Advice::Text),
+        };
+        Self { kind: Kind::Failed, message: chain(&error), advice }
     }
 }
 

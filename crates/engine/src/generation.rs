@@ -73,7 +73,7 @@ fn flush(
     end: bool,
     emit: &mut impl FnMut(&str) -> Result<()>,
 ) -> Result<()> {
-    let text = tokenizer.decode(pending)?;
+    let text = tokenizer.decode(pending);
     let whole = if end { text.as_str() } else { text.trim_end_matches('\u{FFFD}') };
     if let Some(fresh) = whole.strip_prefix(shown.as_str())
         && !fresh.is_empty()

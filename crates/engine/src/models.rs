@@ -9,7 +9,7 @@ use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
 use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
 use surprisal_store::run::{RunFolder, RunWriter};
-use surprisal_text::{EvaluationText, Reading, Tokenizer, encode_files_with};
+use surprisal_text::{EvaluationText, Reading, Tokenizer, encode_files};
 
 use crate::config::{self, Config};
 use crate::data;
@@ -217,7 +217,7 @@ impl LoadedModel {
         if !texts.is_empty() {
             kind::check_texts(texts)?;
             kind::note_configs(texts, ctx)?;
-            let text = ctx.pool.install(|| encode_files_with(texts, &self.tokenizer, self.reading()))?;
+            let text = ctx.pool.install(|| encode_files(texts, &self.tokenizer, self.reading()))?;
             ctx.notes(&text.notices)?;
             return Ok((text, None));
         }

@@ -128,7 +128,7 @@ impl Opening {
             opening.before.clear();
             for id in known.take(LONGEST) {
                 opening.first.push(id);
-                if !tokenizer.decode(&opening.first)?.ends_with('\u{FFFD}') {
+                if !tokenizer.decode(&opening.first).ends_with('\u{FFFD}') {
                     break;
                 }
             }

@@ -61,8 +61,8 @@ pub(crate) fn tokenizer(data: &[u8]) {
     let ids = tokenizer.encode(&text).expect("any text has tokens");
     assert_eq!(again.encode(&text).expect("any text has tokens"), ids);
     assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "an id outside the vocabulary");
-    tokenizer.decode(&ids).expect("tokens have a text");
-    tokenizer.decode(&[0, u32::MAX, 7]).expect("any ids have a text");
+    tokenizer.decode(&ids);
+    tokenizer.decode(&[0, u32::MAX, 7]);
 }
 
 /// A text is split at every place, or refused; no byte is lost, and bytes and characters come back.
@@ -98,7 +98,7 @@ pub(crate) fn text(data: &[u8]) {
     }
     assert_eq!(train.oov, 0, "the training text has a token that the vocabulary lacks");
     if matches!((unit, kind), (Unit::Stream, TokenizerKind::Char | TokenizerKind::Bpe { .. })) {
-        let decoded = again.decode(&train.ids).expect("tokens have a text");
+        let decoded = again.decode(&train.ids);
         assert_eq!(decoded.as_bytes(), &bytes[..train.bytes as usize]);
     }
 }

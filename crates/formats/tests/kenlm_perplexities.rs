@@ -6,7 +6,7 @@ use serde_json::Value;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{Compat, NgramConfig, NgramModel, Smoothing};
 use surprisal_store::atomic;
-use surprisal_text::{Corpus, DataOptions, Reading, TokenizerKind, Unit, encode_files_with};
+use surprisal_text::{Corpus, DataOptions, Reading, TokenizerKind, Unit, encode_files};
 
 /// Training and test text as KenLM was given them.
 fn texts(corpus: &str, text: &str) -> (String, String) {
@@ -62,7 +62,7 @@ fn perplexities_are_kenlms() {
             ..NgramConfig::default()
         };
         let model = NgramModel::estimate(&tokens.ids, tokenizer.vocab_size(), &config).unwrap();
-        let test = encode_files_with(&[test], &tokenizer, Reading::default()).unwrap().tokens;
+        let test = encode_files(&[test], &tokenizer, Reading::default()).unwrap().tokens;
         let (mut logs, mut unknown, mut count, mut oov) = (0.0, 0.0, 0_u64, 0_u64);
         let lines: Vec<&[u32]> = test.sequences().collect();
         let mut scores = Vec::new();

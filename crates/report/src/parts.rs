@@ -224,7 +224,7 @@ pub(super) fn sample(
     train: &TokenText,
     val: &TokenText,
 ) -> Markup {
-    let decode = |ids: &[u32]| tokenizer.decode(ids).unwrap_or_default();
+    let decode = |ids: &[u32]| tokenizer.decode(ids);
     let marked = |ids: &[u32], start: usize, len: usize| {
         let (before, rest) = ids.split_at(start);
         let (shared, after) = rest.split_at(len);

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use surprisal_text::{
-    Corpus, DataOptions, LiteralSpecials, Reading, Tokenizer, TokenizerKind, Unit, encode_files_with,
+    Corpus, DataOptions, LiteralSpecials, Reading, Tokenizer, TokenizerKind, Unit, encode_files,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -46,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let again = Tokenizer::from_json(&json)?;
             let read = start.elapsed().as_secs_f64();
             let start = Instant::now();
-            let encoded = encode_files_with(std::slice::from_ref(&text), &again, reading)?.tokens;
+            let encoded = encode_files(std::slice::from_ref(&text), &again, reading)?.tokens;
             let encode = start.elapsed().as_secs_f64();
             if encoded.ids != tokens.ids {
                 return Err("the tokens differ".into());

@@ -67,11 +67,12 @@ impl Batch {
     }
 }
 
-/// A row: where its targets lie in the ids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Row {
-    first_target: usize,
-    len: usize,
+/// Where the targets of a row lie in the ids.
+type Row = Range<usize>;
+
+/// `targets` in rows of at most `block_size`.
+fn into_rows(targets: Range<usize>, block_size: usize) -> impl Iterator<Item = Row> {
+    targets.clone().step_by(block_size).map(move |at| at..targets.end.min(at + block_size))
 }
 
 /// The batches of a text.
@@ -93,19 +94,15 @@ impl Batches {
     /// A text without a token to predict; rows of no tokens.
     pub fn new(text: Arc<TokenText>, block_size: usize, seed: u64) -> Result<Self> {
         if block_size == 0 {
-            return Err(Error::Setting { message: "block_size must be at least 1".into() });
+            return Err(Error::Setting("block_size must be at least 1".into()));
         }
         let mut lines = Vec::new();
         if text.unit == Unit::Line {
             let mut start = 0;
             for sequence in text.sequences() {
-                let mut at = 1;
-                while at < sequence.len() {
-                    let len = block_size.min(sequence.len() - at);
-                    lines.push(Row { first_target: start + at, len });
-                    at += len;
-                }
-                start += sequence.len();
+                let end = start + sequence.len();
+                lines.extend(into_rows(start + 1..end, block_size));
+                start = end;
             }
         }
         let targets = if text.unit == Unit::Line { lines.len() } else { text.ids.len().saturating_sub(1) };
@@ -147,18 +144,17 @@ impl Batches {
         let order = self.order(epoch);
         let end = range.end.min(order.len());
         let rows = &order[range.start.min(end)..end];
-        let cols = rows.iter().map(|row| row.len).max().unwrap_or(0);
+        let cols = rows.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         let mut batch = Batch {
             inputs: Vec::with_capacity(rows.len() * cols),
             targets: Vec::with_capacity(rows.len() * cols),
             rows: rows.len(),
             cols,
-            targets_count: rows.iter().map(|row| row.len).sum(),
+            targets_count: rows.iter().map(ExactSizeIterator::len).sum(),
         };
         for (i, row) in rows.iter().enumerate() {
-            let targets = row.first_target..row.first_target + row.len;
-            batch.inputs.extend_from_slice(&self.text.ids[targets.start - 1..targets.end - 1]);
-            batch.targets.extend_from_slice(&self.text.ids[targets]);
+            batch.inputs.extend_from_slice(&self.text.ids[row.start - 1..row.end - 1]);
+            batch.targets.extend_from_slice(&self.text.ids[row.clone()]);
             batch.inputs.resize((i + 1) * cols, 0);
             batch.targets.resize((i + 1) * cols, IGNORE);
         }
@@ -179,18 +175,8 @@ impl Batches {
             Unit::Line => self.lines.clone(),
             Unit::Stream => {
                 let offset = self.offset(&mut rng);
-                let end = self.text.ids.len();
-                let mut rows = Vec::with_capacity(end / self.block_size + 2);
-                if offset > 0 {
-                    rows.push(Row { first_target: 1, len: offset });
-                }
-                let mut at = 1 + offset;
-                while at < end {
-                    let len = self.block_size.min(end - at);
-                    rows.push(Row { first_target: at, len });
-                    at += len;
-                }
-                rows
+                let first = (offset > 0).then_some(1..1 + offset);
+                first.into_iter().chain(into_rows(1 + offset..self.text.ids.len(), self.block_size)).collect()
             }
         };
         // Fisher and Yates.

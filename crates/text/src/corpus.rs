@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use crate::encode::{encode, learn_words, train, unknown};
 use crate::error::{Error, Result};
 use crate::files::{cut, name, spans};
 use crate::numbers::many;
-use crate::pieces::{Piece, Place, Span};
+use crate::pieces::{Piece, Span};
 use crate::workers::{Seen, each_piece};
 use crate::{Reading, TokenText, Tokenizer, TokenizerKind, Unit};
 use surprisal_source::Source;
@@ -35,7 +35,7 @@ pub struct DataOptions {
 }
 
 /// Texts, split into training and validation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Corpus {
     name: String,
     unit: Unit,
@@ -59,8 +59,8 @@ pub struct Corpus {
 /// A text whose source is known.
 #[derive(Debug)]
 struct Known {
-    source: Arc<Source>,
-    text: Arc<str>,
+    source: Source,
+    text: String,
     /// Where validation starts, if it is the end of the text.
     split: Option<usize>,
 }
@@ -73,9 +73,8 @@ impl Corpus {
     pub fn load(options: &DataOptions) -> Result<Self> {
         let found = spans(&options.train)?;
         let name = name(&options.train, found.spans.len());
-        let notices = found.notices();
         let mut corpus = Self::split(name, found.spans, options)?;
-        corpus.found.splice(..0, notices);
+        corpus.found.splice(..0, found.notices);
         Ok(corpus)
     }
 
@@ -86,18 +85,17 @@ impl Corpus {
     /// As [`Self::load`]; a part that there is none of.
     pub fn whole(options: &DataOptions, shard: Option<(usize, usize)>) -> Result<Self> {
         let found = spans(&options.train)?;
-        let notices = found.notices();
         let mut train = found.spans;
         let total: u64 = train.iter().map(Span::len).sum();
         let name = name(&options.train, train.len());
         if total == 0 {
-            return Err(Error::Empty { name });
+            return Err(Error::Empty(name));
         }
         let mut corpus = Self::new(name, Vec::new(), options);
-        corpus.found = notices;
+        corpus.found = found.notices;
         if let Some((part, parts)) = shard {
             if !(1..=parts).contains(&part) {
-                return Err(Error::Setting { message: format!("there is no part {part} of {parts}") });
+                return Err(Error::Setting(format!("there is no part {part} of {parts}")));
             }
             let at = |part: usize| (u128::from(total) * part as u128 / parts as u128) as u64;
             let (before, _) = cut(&train, at(part), Unit::Line)?;
@@ -117,13 +115,12 @@ impl Corpus {
     /// A name that there is none of.
     pub fn embedded(name: &str, options: &DataOptions) -> Result<Self> {
         let Some(source) = Source::embedded(name) else {
-            return Err(Error::NoSuchCorpus { name: name.to_owned(), known: Source::names().to_vec() });
+            return Err(Error::NoSuchCorpus(name.to_owned()));
         };
-        let source = Arc::new(source);
-        let text: Arc<str> = source.sample(EMBEDDED_SEED, EMBEDDED_BYTES).into();
-        let place = Place::Memory { name: format!("{name} (embedded)"), text: text.clone() };
-        let span = Span { place, start: 0, end: text.len() as u64 };
-        let mut corpus = Self::split(format!("{name} (embedded)"), vec![span], options)?;
+        let text = source.sample(EMBEDDED_SEED, EMBEDDED_BYTES);
+        let name = format!("{name} (embedded)");
+        let span = Span::of_text(&name, &text);
+        let mut corpus = Self::split(name, vec![span], options)?;
         let split =
             options.val.is_empty().then(|| corpus.val.first().map_or(text.len(), |span| span.start as usize));
         corpus.source = Some(Known { source, text, split });
@@ -131,26 +128,13 @@ impl Corpus {
     }
 
     fn new(name: String, train: Vec<Span>, options: &DataOptions) -> Self {
-        Self {
-            name,
-            unit: options.unit,
-            reading: options.reading,
-            train,
-            val: Vec::new(),
-            whole: Vec::new(),
-            found: Vec::new(),
-            seen: [OnceLock::new(), OnceLock::new()],
-            notices: OnceLock::new(),
-            least: 2,
-            split: false,
-            source: None,
-        }
+        Self { name, unit: options.unit, reading: options.reading, train, least: 2, ..Self::default() }
     }
 
     fn split(name: String, files: Vec<Span>, options: &DataOptions) -> Result<Self> {
         let total: u64 = files.iter().map(Span::len).sum();
         if total == 0 {
-            return Err(Error::Empty { name });
+            return Err(Error::Empty(name));
         }
         let mut corpus = Self::new(name, files, options);
         corpus.split = options.val.is_empty();
@@ -161,10 +145,10 @@ impl Corpus {
             (corpus.train, corpus.val) = (train, val);
         } else {
             let found = spans(&options.val)?;
-            corpus.found = found.notices();
+            corpus.found = found.notices;
             corpus.val = found.spans;
             if corpus.val.iter().all(|span| span.len() == 0) {
-                return Err(Error::Empty { name: crate::files::name(&options.val, corpus.val.len()) });
+                return Err(Error::Empty(crate::files::name(&options.val, corpus.val.len())));
             }
         }
         if options.train_fraction > 0.0 && options.train_fraction < 1.0 {
@@ -194,7 +178,7 @@ impl Corpus {
     pub fn hash(&self) -> Result<String> {
         let spans = if self.whole.is_empty() { &self.train } else { &self.whole };
         // By all threads: of each piece, and then of what that gives.
-        let hash = |hashes: &mut Vec<_>, piece: &mut Piece| {
+        let hash = |hashes: &mut Vec<_>, _: &mut Seen, piece: &mut Piece| {
             hashes.push((piece.index, *blake3::hash(&piece.bytes).as_bytes()));
             Ok(())
         };
@@ -222,7 +206,7 @@ impl Corpus {
             let mut all = Seen::default();
             for (seen, spans) in self.seen.iter().zip([&self.train, &self.val]) {
                 // What cannot be read is no notice, but an error of whoever needs the text.
-                let look = || each_piece(spans, self.reading.threads, || Ok(()), |(), _| Ok(()));
+                let look = || each_piece(spans, self.reading.threads, || Ok(()), |(), _, _| Ok(()));
                 all += *seen.get_or_init(|| look().map_or(Seen::default(), |(_, seen)| seen));
             }
             [self.found.clone(), all.notices(self.reading.literal_specials)].concat()
@@ -331,7 +315,7 @@ impl Corpus {
 
     /// The source that the text was sampled from, where it is known.
     pub fn source(&self) -> Option<&Source> {
-        self.source.as_ref().map(|known| known.source.as_ref())
+        self.source.as_ref().map(|known| &known.source)
     }
 }
 
@@ -350,28 +334,11 @@ pub struct EvaluationText {
 ///
 /// # Errors
 /// As [`Corpus::load`] and [`Corpus::encode_val`].
-pub fn encode_files(paths: &[PathBuf], tokenizer: &Tokenizer) -> Result<EvaluationText> {
-    encode_files_with(paths, tokenizer, Reading::default())
-}
-
-/// [`encode_files`], with a say in how they are read.
-///
-/// # Errors
-/// As [`encode_files`].
-pub fn encode_files_with(
-    paths: &[PathBuf],
-    tokenizer: &Tokenizer,
-    reading: Reading,
-) -> Result<EvaluationText> {
+pub fn encode_files(paths: &[PathBuf], tokenizer: &Tokenizer, reading: Reading) -> Result<EvaluationText> {
     let found = spans(paths)?;
-    let (notices, files) = (found.notices(), found.spans);
-    let name = name(paths, files.len());
-    let (tokens, seen) = encode(&files, tokenizer, reading)?;
-    if tokens.scored() == 0 {
-        return Err(Error::Empty { name });
-    }
-    let notices = [notices, seen.of_marks(reading.literal_specials)].concat();
-    Ok(EvaluationText { tokens, name, notices })
+    let mut text = evaluation_text(name(paths, found.spans.len()), &found.spans, tokenizer, reading)?;
+    text.notices.splice(..0, found.notices);
+    Ok(text)
 }
 
 /// The tokens of `text`, the same as of a file that holds it, and what stands where they are `<unk>`, by place.
@@ -384,15 +351,22 @@ pub fn encode_text(
     tokenizer: &Tokenizer,
     reading: Reading,
 ) -> Result<(EvaluationText, BTreeMap<usize, String>)> {
-    let place = Place::Memory { name: name.to_owned(), text: text.into() };
-    let spans = [Span { place, start: 0, end: text.len() as u64 }];
-    let (tokens, seen) = encode(&spans, tokenizer, reading)?;
-    let name = name.to_owned();
+    let spans = [Span::of_text(name, text)];
+    let encoded = evaluation_text(name.to_owned(), &spans, tokenizer, reading)?;
+    Ok((encoded, unknown(&spans, tokenizer, reading, usize::MAX)?))
+}
+
+fn evaluation_text(
+    name: String,
+    spans: &[Span],
+    tokenizer: &Tokenizer,
+    reading: Reading,
+) -> Result<EvaluationText> {
+    let (tokens, seen) = encode(spans, tokenizer, reading)?;
     if tokens.scored() == 0 {
-        return Err(Error::Empty { name });
+        return Err(Error::Empty(name));
     }
-    let unknown = unknown(&spans, tokenizer, reading, usize::MAX)?;
-    Ok((EvaluationText { tokens, name, notices: seen.of_marks(reading.literal_specials) }, unknown))
+    Ok(EvaluationText { tokens, name, notices: seen.of_marks(reading.literal_specials) })
 }
 
 #[cfg(test)]

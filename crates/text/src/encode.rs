@@ -7,27 +7,16 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::pieces::{Piece, Pieces, Span};
 use crate::tokenizer::{
-    Codec, Key, MAX_VOCABULARY, Met, PAD, Part, Slots, Table, look_up, merge, scan, separates, specials,
+    Codec, Key, MAX_VOCABULARY, Met, PAD, Part, Table, Vocabulary, look_up, merge, scan, separates, specials,
     train_bpe, train_chars,
 };
 use crate::workers::{Seen, each_piece};
 use crate::{LastLine, LiteralSpecials, Reading, TokenText, Tokenizer, TokenizerKind, Unit};
 
-/// The ids of a piece, and what has to be summed up over pieces.
-#[derive(Debug, Default)]
+/// The ids of a piece.
 struct Encoded {
     index: usize,
     ids: Vec<u32>,
-    lines: u64,
-    oov: u64,
-    /// Words spelled like special tokens, but for the next.
-    specials: u64,
-    /// `<s>` at the beginning and `</s>` at the end of lines that are sentences.
-    marks: u64,
-    /// What they take, which is nothing of the sentences.
-    mark_bytes: u64,
-    /// Lines with such marks where tokens are no words.
-    written: u64,
 }
 
 /// Learns the vocabulary of `spans`, the training text.
@@ -54,21 +43,20 @@ pub(crate) fn encode(spans: &[Span], tokenizer: &Tokenizer, reading: Reading) ->
     {
         return encode_once(spans, table, tokenizer, reading);
     }
-    let (encoded, mut seen) = each_piece(
+    let (encoded, seen) = each_piece(
         spans,
         reading.threads,
         || Ok(Vec::new()),
-        |encoded: &mut Vec<Encoded>, piece| {
-            encoded.push(match &tokenizer.codec {
-                Codec::Word(table) => {
-                    cut_words(piece, tokenizer.unit, reading, encoded.last(), Known(table))?
-                }
-                _ => other_tokens(piece, tokenizer, reading)?,
-            });
+        |encoded: &mut Vec<Encoded>, seen, piece| {
+            let ids = match &tokenizer.codec {
+                Codec::Word(table) => cut_words(piece, tokenizer.unit, reading, encoded.last(), seen, table)?,
+                _ => other_tokens(piece, tokenizer, reading, seen)?,
+            };
+            encoded.push(Encoded { index: piece.index, ids });
             Ok(())
         },
     )?;
-    let text = put_together(encoded, &[], tokenizer, spans, &mut seen, Vec::new());
+    let text = put_together(encoded, &[], tokenizer, spans, seen);
     Ok((text, seen.cut_anywhere(matches!(tokenizer.codec, Codec::Byte | Codec::Char(_)))))
 }
 
@@ -86,12 +74,9 @@ fn encode_once(
     tokenizer: &Tokenizer,
     reading: Reading,
 ) -> Result<(TokenText, Seen)> {
-    let (met, encoded, mut seen) = meet_words(spans, tokenizer.unit, reading)?;
-    let maps = look_up(&met, table.words(), reading.threads.clamp(1, 2), tokenizer.unit);
-    let mut text = put_together(encoded, &maps, tokenizer, spans, &mut seen, Vec::new());
-    // Whatever is unknown has become <unk> only now.
-    text.oov = text.ids.iter().filter(|&&id| id == 0).count() as u64;
-    Ok((text, seen))
+    let (met, encoded, seen) = meet_words(spans, tokenizer.unit, reading)?;
+    let maps = look_up(&met, table.words());
+    Ok((put_together(encoded, &maps, tokenizer, spans, seen), seen))
 }
 
 /// The word tokenizer of `spans`, and their tokens, from reading them once.
@@ -101,13 +86,10 @@ pub(crate) fn learn_words(
     reading: Reading,
 ) -> Result<(Tokenizer, TokenText, Seen)> {
     let (met, encoded, mut seen) = meet_words(spans, unit, reading)?;
-    seen.capitals = met.iter().any(|one| one.interner.find(Key::of(b"<UNK>"), b"<UNK>").is_some());
-    let (table, maps, memory) = merge(met, unit, || match encoded.as_slice() {
-        [_] => Vec::new(),
-        many => vec![0; many.iter().flatten().map(|part| part.ids.len()).sum()],
-    })?;
+    let (table, maps) = merge(met, unit)?;
+    seen.capitals = table.find(Key::of(b"<UNK>"), b"<UNK>").is_some();
     let tokenizer = Tokenizer { codec: Codec::Word(table), unit };
-    let text = put_together(encoded, &maps, &tokenizer, spans, &mut seen, memory);
+    let text = put_together(encoded, &maps, &tokenizer, spans, seen);
     Ok((tokenizer, text, seen))
 }
 
@@ -118,10 +100,10 @@ fn meet_words(spans: &[Span], unit: Unit, reading: Reading) -> Result<(Vec<Met>,
         spans,
         reading.threads,
         || Ok((Met::of_text(unit, bytes / reading.threads.max(1) as u64)?, Vec::new())),
-        |(met, encoded): &mut (Met, Vec<Encoded>), piece| {
-            // Places order by piece, then by token.
-            let place = (piece.index as u64) << 32;
-            encoded.push(cut_words(piece, unit, reading, encoded.last(), Learning { met, place })?);
+        |(met, encoded): &mut (Met, Vec<Encoded>), seen, piece| {
+            met.begin(piece.index);
+            let ids = cut_words(piece, unit, reading, encoded.last(), seen, met)?;
+            encoded.push(Encoded { index: piece.index, ids });
             Ok(())
         },
     )?;
@@ -129,69 +111,28 @@ fn meet_words(spans: &[Span], unit: Unit, reading: Reading) -> Result<(Vec<Met>,
     Ok((met, encoded, seen))
 }
 
-/// Ids of words: known ones, or new ones as well.
-trait Vocabulary {
-    fn first_slots(&self, parts: &[Part]) -> Slots;
-
-    /// The id of part `n` of a batch, the text's token number `at`, if it has one.
-    fn id(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], at: usize) -> Result<Option<u32>>;
-}
-
-struct Known<'a>(&'a Table);
-
-impl Vocabulary for Known<'_> {
-    fn first_slots(&self, parts: &[Part]) -> Slots {
-        self.0.first_slots(parts)
-    }
-
-    #[inline]
-    fn id(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], _: usize) -> Result<Option<u32>> {
-        Ok(self.0.find_from(slots, n, key, word))
-    }
-}
+const BOS: u32 = 1;
+const EOS: u32 = 2;
 
 /// A vocabulary that writes down what it does not know, by the place of the token that it becomes.
 struct Noting<'a> {
-    known: Known<'a>,
+    table: &'a Table,
     unknown: &'a mut BTreeMap<usize, String>,
     specials: u32,
 }
 
 impl Vocabulary for Noting<'_> {
-    fn first_slots(&self, parts: &[Part]) -> Slots {
-        self.known.first_slots(parts)
+    fn table(&self) -> &Table {
+        self.table
     }
 
-    fn id(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], at: usize) -> Result<Option<u32>> {
-        let id = self.known.id(slots, n, key, word, at)?;
+    fn id(&mut self, key: Key, word: &[u8], at: usize) -> Result<Option<u32>> {
+        let id = self.table.find(key, word);
         if id.is_none_or(|id| id < self.specials) {
             // A word that becomes no token is overwritten by the next, which has its place.
             self.unknown.insert(at, String::from_utf8_lossy(word).into_owned());
         }
         Ok(id)
-    }
-}
-
-struct Learning<'a> {
-    met: &'a mut Met,
-    place: u64,
-}
-
-impl Vocabulary for Learning<'_> {
-    fn first_slots(&self, parts: &[Part]) -> Slots {
-        self.met.interner.first_slots(parts)
-    }
-
-    #[inline]
-    fn id(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], at: usize) -> Result<Option<u32>> {
-        match self.met.interner.find_from(slots, n, key, word) {
-            Some(id) => Ok(Some(id)),
-            None => {
-                self.met.first.push(self.place | at as u64);
-                // The whole piece has been checked to be UTF-8.
-                self.met.interner.insert(key, &String::from_utf8_lossy(word)).map(Some)
-            }
-        }
     }
 }
 
@@ -202,37 +143,23 @@ struct Words<'a, V> {
     literal: LiteralSpecials,
     unit: Unit,
     specials: u32,
-    encoded: Encoded,
+    ids: Vec<u32>,
+    seen: &'a mut Seen,
     /// The text ends in the mark `</s>`, without a newline.
     closed: bool,
 }
 
-const BOS: u32 = 1;
-const EOS: u32 = 2;
-
 impl<V: Vocabulary> Words<'_, V> {
-    fn take(&mut self, parts: &[Part]) -> Result<()> {
-        let slots = self.vocabulary.first_slots(parts);
-        for (n, part) in parts.iter().enumerate() {
-            if self.unit == Unit::Line && part.is_newline() {
-                self.encoded.ids.extend_from_slice(&[EOS, BOS]);
-                self.encoded.lines += 1;
-            } else {
-                self.word(&slots, n, part.key, part.bytes(&self.piece.bytes), part.at)?;
-            }
-        }
-        Ok(())
-    }
-
     #[inline]
-    fn word(&mut self, slots: &Slots, n: usize, key: Key, word: &[u8], at: usize) -> Result<()> {
-        match self.vocabulary.id(slots, n, key, word, self.encoded.ids.len())? {
-            Some(id) if id >= self.specials => self.encoded.ids.push(id),
-            Some(id) => self.literal_special(id, word, at)?,
-            None => {
-                self.encoded.oov += 1;
-                self.encoded.ids.push(0);
-            }
+    fn take(&mut self, part: Part) -> Result<()> {
+        if self.unit == Unit::Line && part.is_newline() {
+            self.ids.extend_from_slice(&[EOS, BOS]);
+            return Ok(());
+        }
+        let word = part.bytes(&self.piece.bytes);
+        match self.vocabulary.id(part.key, word, self.ids.len())? {
+            Some(id) if id < self.specials => return self.literal_special(id, word, part.at),
+            id => self.ids.push(id.unwrap_or(0)),
         }
         Ok(())
     }
@@ -240,23 +167,20 @@ impl<V: Vocabulary> Words<'_, V> {
     #[cold]
     fn literal_special(&mut self, id: u32, word: &[u8], at: usize) -> Result<()> {
         if self.literal == LiteralSpecials::Unk && self.is_mark(id, at, at + word.len()) {
-            self.encoded.marks += 1;
+            self.seen.marks += 1;
             // With what is between it and the sentence.
             let beside = match id {
                 BOS => Some(at + word.len()),
-                _ if self.encoded.ids.last() == Some(&BOS) => None,
+                _ if self.ids.last() == Some(&BOS) => None,
                 _ => at.checked_sub(1),
             };
             let blank = beside.is_some_and(|at| matches!(self.piece.bytes[at], b' ' | b'\t'));
-            self.encoded.mark_bytes += word.len() as u64 + u64::from(blank);
+            self.seen.mark_bytes += word.len() as u64 + u64::from(blank);
             return Ok(());
         }
-        self.encoded.specials += 1;
+        self.seen.specials += 1;
         match self.literal {
-            LiteralSpecials::Unk => {
-                self.encoded.oov += 1;
-                self.encoded.ids.push(0);
-            }
+            LiteralSpecials::Unk => self.ids.push(0),
             LiteralSpecials::Skip => {}
             LiteralSpecials::Error => {
                 return Err(Error::LiteralSpecial {
@@ -268,9 +192,7 @@ impl<V: Vocabulary> Words<'_, V> {
         }
         Ok(())
     }
-}
 
-impl<V> Words<'_, V> {
     /// Whether the special token `id` in bytes `from..to` says what is so anyway: `<s>` before everything else on its line,
     /// or `</s>` behind it.
     fn is_mark(&mut self, id: u32, from: usize, to: usize) -> bool {
@@ -292,13 +214,14 @@ impl<V> Words<'_, V> {
 }
 
 /// The tokens of a piece that are words; leaves [`PAD`] behind its bytes.
-fn cut_words<V: Vocabulary>(
+fn cut_words(
     piece: &mut Piece,
     unit: Unit,
     reading: Reading,
     last: Option<&Encoded>,
-    vocabulary: V,
-) -> Result<Encoded> {
+    seen: &mut Seen,
+    vocabulary: impl Vocabulary,
+) -> Result<Vec<u32>> {
     piece.text()?;
     let len = piece.bytes.len();
     let newline = piece.bytes.last() == Some(&b'\n');
@@ -306,36 +229,28 @@ fn cut_words<V: Vocabulary>(
     let piece = &*piece;
     // Pieces of a text are much alike.
     let ids = Vec::with_capacity(last.map_or(len / 4, |last| last.ids.len() + last.ids.len() / 8));
-    let mut words = Words {
-        vocabulary,
-        piece,
-        literal: reading.literal_specials,
-        unit,
-        specials: specials(unit),
-        encoded: Encoded { index: piece.index, ids, ..Encoded::default() },
-        closed: false,
-    };
+    let (literal, specials) = (reading.literal_specials, specials(unit).len() as u32);
+    let mut words = Words { vocabulary, piece, literal, unit, specials, ids, seen, closed: false };
     let lines = unit == Unit::Line;
     if lines && piece.opens {
-        words.encoded.ids.push(BOS);
-        words.encoded.lines += 1;
+        words.ids.push(BOS);
     }
-    scan(&piece.bytes, |parts| words.take(parts))?;
-    let closed = words.closed || reading.last_line == LastLine::Sentence;
-    let mut encoded = words.encoded;
+    scan(&piece.bytes, |parts| {
+        words.vocabulary.table().prefetch(parts.iter().map(|part| part.key));
+        parts.iter().try_for_each(|&part| words.take(part))
+    })?;
     if lines && newline {
         // The last newline began a line that is not there, or is the next piece's.
-        encoded.ids.pop();
-        encoded.lines -= 1;
-    } else if lines && piece.closes && closed {
-        encoded.ids.push(EOS);
+        words.ids.pop();
+    } else if lines && piece.closes && (words.closed || reading.last_line == LastLine::Sentence) {
+        words.ids.push(EOS);
     }
-    Ok(encoded)
+    Ok(words.ids)
 }
 
 /// The tokens of a piece that are not words.
-fn other_tokens(piece: &Piece, tokenizer: &Tokenizer, reading: Reading) -> Result<Encoded> {
-    let mut encoded = Encoded { index: piece.index, ..Encoded::default() };
+fn other_tokens(piece: &Piece, tokenizer: &Tokenizer, reading: Reading, seen: &mut Seen) -> Result<Vec<u32>> {
+    let mut ids = Vec::new();
     let bytes = matches!(tokenizer.codec, Codec::Byte);
     // The whole piece is checked first, so that an error says where in the file it is.
     let text = if bytes { "" } else { piece.text()? };
@@ -353,24 +268,20 @@ fn other_tokens(piece: &Piece, tokenizer: &Tokenizer, reading: Reading) -> Resul
             let open = (piece.bytes.last() != Some(&b'\n')).then_some(piece.bytes.len());
             for end in ends.chain(open) {
                 if start > 0 || piece.opens {
-                    encoded.ids.push(bos);
-                    encoded.lines += 1;
+                    ids.push(bos);
                 }
-                append(start, end, &mut encoded.ids)?;
-                encoded.written += u64::from(has_marks(&piece.bytes[start..end]));
+                append(start, end, &mut ids)?;
+                seen.written += u64::from(has_marks(&piece.bytes[start..end]));
                 let ended = open != Some(end) || (piece.closes && reading.last_line == LastLine::Sentence);
                 if ended {
-                    encoded.ids.push(eos);
+                    ids.push(eos);
                 }
                 start = end;
             }
         }
-        _ => append(0, piece.bytes.len(), &mut encoded.ids)?,
+        _ => append(0, piece.bytes.len(), &mut ids)?,
     }
-    if let Some(unk) = tokenizer.unk() {
-        encoded.oov = encoded.ids.iter().filter(|&&id| id == unk).count() as u64;
-    }
-    Ok(encoded)
+    Ok(ids)
 }
 
 /// What stands in `spans` where their tokens are `<unk>`, by the place of the token, up to the place `end`.
@@ -390,21 +301,22 @@ pub(crate) fn unknown(
     for piece in Pieces::new(spans) {
         let mut piece = piece?;
         let mut unknown = BTreeMap::new();
-        let encoded = if let Codec::Word(table) = &tokenizer.codec {
-            let specials = specials(tokenizer.unit);
-            let noting = Noting { known: Known(table), unknown: &mut unknown, specials };
-            cut_words(&mut piece, tokenizer.unit, reading, None, noting)?
+        let seen = &mut Seen::default();
+        let ids = if let Codec::Word(table) = &tokenizer.codec {
+            let specials = specials(tokenizer.unit).len() as u32;
+            let noting = Noting { table, unknown: &mut unknown, specials };
+            cut_words(&mut piece, tokenizer.unit, reading, None, seen, noting)?
         } else {
-            let encoded = other_tokens(&piece, tokenizer, reading)?;
+            let ids = other_tokens(&piece, tokenizer, reading, seen)?;
             let line = tokenizer.unit == Unit::Line;
-            let places = (0..encoded.ids.len()).filter(|&at| !(line && matches!(encoded.ids[at], BOS | EOS)));
+            let places = (0..ids.len()).filter(|&at| !(line && matches!(ids[at], BOS | EOS)));
             let chars = piece.text()?.chars().filter(|&c| !(line && c == '\n'));
             unknown.extend(places.zip(chars.map(String::from)));
-            encoded
+            ids
         };
-        unknown.retain(|&at, _| at + start < end && encoded.ids.get(at) == Some(&0));
+        unknown.retain(|&at, _| at + start < end && ids.get(at) == Some(&0));
         found.extend(unknown.into_iter().map(|(at, word)| (at + start, word)));
-        start += encoded.ids.len();
+        start += ids.len();
     }
     Ok(found)
 }
@@ -417,69 +329,61 @@ fn has_marks(line: &[u8]) -> bool {
         || line.strip_suffix(b"</s>").is_some_and(|rest| alone(rest.last()))
 }
 
-/// The pieces that each thread encoded, as one text; with `maps` from each thread's ids to the final ones. `memory` is for
-/// the text, if it is as long.
+/// The pieces that each thread encoded, as one text; with `maps` from each thread's ids to the final ones.
 fn put_together(
     encoded: Vec<Vec<Encoded>>,
     maps: &[Vec<u32>],
     tokenizer: &Tokenizer,
     spans: &[Span],
-    seen: &mut Seen,
-    memory: Vec<u32>,
+    seen: Seen,
 ) -> TokenText {
     let mut parts: Vec<(usize, Encoded)> = Vec::new();
     for (thread, its) in encoded.into_iter().enumerate() {
         parts.extend(its.into_iter().map(|part| (thread, part)));
     }
     parts.sort_unstable_by_key(|(_, part)| part.index);
-    let mut text = TokenText {
-        bytes: spans.iter().map(Span::len).sum(),
-        unit: tokenizer.unit(),
-        bos: tokenizer.bos(),
-        ..TokenText::default()
+    let ids = match parts.as_mut_slice() {
+        [(_, only)] if maps.is_empty() => std::mem::take(&mut only.ids),
+        _ => joined(parts, maps),
     };
-    let mut mark_bytes = 0;
-    for (_, part) in &parts {
-        text.oov += part.oov;
-        text.lines += part.lines;
-        mark_bytes += part.mark_bytes;
-        seen.specials += part.specials;
-        seen.marks += part.marks;
-        seen.written += part.written;
+    let bytes: u64 = spans.iter().map(Span::len).sum();
+    let count =
+        |id: Option<u32>| id.map_or(0, |id| ids.par_iter().filter(|&&other| other == id).count() as u64);
+    TokenText {
+        bytes: if seen.mark_bytes < bytes { bytes - seen.mark_bytes } else { bytes },
+        unit: tokenizer.unit(),
+        oov: count(tokenizer.unk()),
+        bos: tokenizer.bos(),
+        lines: count(tokenizer.bos()),
+        ids,
     }
-    if mark_bytes < text.bytes {
-        text.bytes -= mark_bytes;
-    }
-    if maps.is_empty() && parts.len() == 1 {
-        text.ids = parts.pop().map(|(_, part)| part.ids).unwrap_or_default();
-        return text;
-    }
-    text.ids = memory;
-    text.ids.resize(parts.iter().map(|(_, part)| part.ids.len()).sum(), 0);
+}
+
+fn joined(parts: Vec<(usize, Encoded)>, maps: &[Vec<u32>]) -> Vec<u32> {
+    let mut joined = vec![0; parts.iter().map(|(_, part)| part.ids.len()).sum()];
     // Each part goes to its own place in the text, and its memory back as soon as it is there.
-    let mut rest = text.ids.as_mut_slice();
-    let places = parts.into_iter().map(|(thread, part)| {
+    let mut rest = joined.as_mut_slice();
+    let places = parts.into_iter().map(|(thread, Encoded { ids, .. })| {
         let place;
-        (place, rest) = std::mem::take(&mut rest).split_at_mut(part.ids.len());
-        (thread, part, place)
+        (place, rest) = std::mem::take(&mut rest).split_at_mut(ids.len());
+        (thread, ids, place)
     });
     let places: Vec<_> = places.collect();
-    places.into_par_iter().for_each(|(thread, part, place)| match maps.get(thread) {
+    places.into_par_iter().for_each(|(thread, ids, place)| match maps.get(thread) {
         Some(map) => {
-            for (to, &id) in place.iter_mut().zip(&part.ids) {
+            for (to, &id) in place.iter_mut().zip(&ids) {
                 *to = map[id as usize];
             }
         }
-        None => place.copy_from_slice(&part.ids),
+        None => place.copy_from_slice(&ids),
     });
-    text
+    joined
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::TokenizerKind;
-    use crate::pieces::Place;
     use proptest::prelude::*;
 
     proptest! {
@@ -493,9 +397,8 @@ mod tests {
             literal_specials in prop::sample::select(vec![LiteralSpecials::Unk, LiteralSpecials::Skip]),
         ) {
             let text = line.repeat(repeats);
-            let end = text.len() as u64;
-            let span = [Span { place: Place::Memory { name: "memory".into(), text: text.into() }, start: 0, end }];
-            let special = ["<unk>", "<s>", "</s>"].into_iter().take(specials(unit) as usize).map(str::to_owned);
+            let span = [Span::of_text("memory", &text)];
+            let special = specials(unit).iter().map(|&name| name.to_owned());
             let known = ["a", "bb", "ab", "eeeeeeeee", "\n"].into_iter();
             let others = (0..400_000).map(|n| format!("w{n}"));
             let known = known.filter(|word| unit == Unit::Stream || *word != "\n").map(str::to_owned);
@@ -522,8 +425,7 @@ mod tests {
             Tokenizer::from_stored_words(TokenizerKind::Word, Unit::Line, list).unwrap()
         };
         let text = "a b <unk> c w19999\n";
-        let place = Place::Memory { name: "memory".into(), text: text.into() };
-        let span = [Span { place, start: 0, end: text.len() as u64 }];
+        let span = [Span::of_text("memory", text)];
         let expected = [1, 3, 4, 0, 0, 20_006, 2];
         let (met, indexed) = (make(), make());
         assert_eq!(indexed.encode("a b").unwrap(), [3, 4]);

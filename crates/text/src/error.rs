@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use surprisal_source::Source;
+
 /// A text's error. [`Error::hint`] says what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,17 +17,11 @@ pub enum Error {
         reason: std::io::Error,
     },
     /// A directory (with everything below it) that holds no text file.
-    #[error("{} has no text file in it", .path.display())]
-    NoText {
-        /// The directory.
-        path: PathBuf,
-    },
+    #[error("{} has no text file in it", .0.display())]
+    NoText(PathBuf),
     /// Neither a file nor a directory.
-    #[error("{} is neither a plain file nor a directory", .path.display())]
-    NotAFile {
-        /// The path.
-        path: PathBuf,
-    },
+    #[error("{} is neither a plain file nor a directory", .0.display())]
+    NotAFile(PathBuf),
     /// Bytes that are no characters.
     #[error("{} is not valid UTF-8: byte {byte:#04x} at offset {offset} (line {line})", .name)]
     InvalidUtf8 {
@@ -49,11 +45,8 @@ pub enum Error {
         token: String,
     },
     /// Too little text to do anything with.
-    #[error("{name} is empty")]
-    Empty {
-        /// The text.
-        name: String,
-    },
+    #[error("{0} is empty")]
+    Empty(String),
     /// Too little text to train and to validate.
     #[error("{name} is too short: {message}")]
     TooShort {
@@ -65,17 +58,11 @@ pub enum Error {
         split: bool,
     },
     /// The texts changed while they were being read.
-    #[error("{} was changed while it was being read", .path.display())]
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("{} was changed while it was being read", .0.display())]
+    Changed(PathBuf),
     /// A tokenizer.json that cannot be used.
-    #[error("unusable tokenizer: {message}")]
-    Tokenizer {
-        /// What is wrong with it.
-        message: String,
-    },
+    #[error("unusable tokenizer: {0}")]
+    Tokenizer(String),
     /// More tokens than ids.
     #[error("the vocabulary has {size} tokens, more than {limit}")]
     VocabularyTooLarge {
@@ -85,19 +72,11 @@ pub enum Error {
         limit: usize,
     },
     /// An embedded corpus that does not exist.
-    #[error("there is no embedded corpus named \"{name}\"")]
-    NoSuchCorpus {
-        /// What was asked for.
-        name: String,
-        /// What there is.
-        known: Vec<&'static str>,
-    },
+    #[error("there is no embedded corpus named \"{0}\"")]
+    NoSuchCorpus(String),
     /// A setting that means nothing.
-    #[error("{message}")]
-    Setting {
-        /// Which, and what would be right.
-        message: String,
-    },
+    #[error("{0}")]
+    Setting(String),
     /// A source of known entropy failed.
     #[error("the embedded source failed: {0}")]
     Source(#[from] surprisal_source::Error),
@@ -113,27 +92,22 @@ impl Error {
             Self::Read { .. } => {
                 Some("give text files, directories of them, or nothing for the embedded corpus".into())
             }
-            Self::NotAFile { .. } => {
+            Self::NotAFile(_) => {
                 Some("pipes and devices are not read: write the text to a file first".into())
             }
-            Self::Changed { .. } => {
+            Self::Changed(_) => {
                 Some("run it again when nothing writes to the file, or on a copy of it".into())
             }
-            Self::NoText { .. } => Some("text files are those without NUL bytes at their start".into()),
+            Self::NoText(_) => Some("text files are those without NUL bytes at their start".into()),
             Self::InvalidUtf8 { .. } => {
                 Some("tokenizer.kind = \"byte\" reads any bytes; or convert the file to UTF-8".into())
             }
-            Self::LiteralSpecial { .. } => Some(
-                "literal_specials = \"unk\" (in a config's [data]; count --literal-specials unk) reads it as an unknown word, \
-                 or as a sentence mark at the end of a line that it belongs to; \"skip\" as white space"
-                    .into(),
-            ),
-            Self::Empty { .. } => Some("give a text that has something in it".into()),
+            Self::Empty(_) => Some("give a text that has something in it".into()),
             Self::TooShort { split: true, .. } => {
                 Some("give more text, or hold out another share of it (data.val_fraction)".into())
             }
             Self::TooShort { .. } => Some("give more text".into()),
-            Self::NoSuchCorpus { known, .. } => Some(format!("there are: {}", known.join(", "))),
+            Self::NoSuchCorpus(_) => Some(format!("there are: {}", Source::names().join(", "))),
             Self::VocabularyTooLarge { .. } => {
                 Some("tokenizer.kind = \"bpe\" has a size of your choice".into())
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::Unit;
@@ -27,25 +27,14 @@ pub(crate) fn name(paths: &[PathBuf], files: usize) -> String {
 pub(crate) struct Found {
     /// The text files, whole.
     pub(crate) spans: Vec<Span>,
-    /// Directories that lie on another file system than the one that they were found in: those are not looked into.
-    pub(crate) left_out: Vec<PathBuf>,
+    /// Of directories that lie on another file system than the one that they were found in: those are not looked into.
+    pub(crate) notices: Vec<String>,
 }
 
 impl Found {
     fn add(&mut self, path: PathBuf, metadata: &Metadata) {
         let (len, changed) = (metadata.len(), metadata.modified().ok());
         self.spans.push(Span { place: Place::File { path, len, changed }, start: 0, end: len });
-    }
-
-    /// In words, what a person should know about it.
-    pub(crate) fn notices(&self) -> Vec<String> {
-        let note = |path: &PathBuf| {
-            format!(
-                "{} is on another file system and was left out; name it, too, to have it read",
-                path.display()
-            )
-        };
-        self.left_out.iter().map(note).collect()
     }
 }
 
@@ -59,14 +48,14 @@ pub(crate) fn spans(paths: &[PathBuf]) -> Result<Found> {
             let before = found.spans.len();
             walk(path, 0, device(&metadata), &mut BTreeSet::new(), &mut found)?;
             if found.spans.len() == before {
-                return Err(Error::NoText { path: path.clone() });
+                return Err(Error::NoText(path.clone()));
             }
         } else if metadata.is_file() {
             // Opened once now, so that an unreadable file shows before any work.
             File::open(path).map_err(|reason| Error::Read { path: path.clone(), reason })?;
             found.add(path.clone(), &metadata);
         } else {
-            return Err(Error::NotAFile { path: path.clone() });
+            return Err(Error::NotAFile(path.clone()));
         }
     }
     Ok(found)
@@ -94,7 +83,10 @@ fn walk(folder: &Path, depth: usize, on: u64, seen: &mut BTreeSet<PathBuf>, foun
             continue;
         }
         if metadata.is_dir() && device(&metadata) != on {
-            found.left_out.push(path);
+            found.notices.push(format!(
+                "{} is on another file system and was left out; name it, too, to have it read",
+                path.display()
+            ));
         } else if metadata.is_dir() && depth < DEEPEST {
             walk(&path, depth + 1, on, seen, found)?;
         } else if metadata.is_file() && metadata.len() > 0 && is_text(&path)? {
@@ -143,24 +135,16 @@ pub(crate) fn cut(files: &[Span], wanted: u64, unit: Unit) -> Result<(Vec<Span>,
 
 /// The first place at or after `at` where a split may fall.
 fn boundary(span: &Span, at: u64, unit: Unit) -> Result<u64> {
-    let mut buffer = vec![0; 1 << 16];
     // From one byte before: a newline there makes `at` itself the start of a line.
     let from = at - 1;
-    let mut rest = Span { start: span.start + from, ..span.clone() }.open()?;
-    let mut place = from;
-    loop {
-        let count = rest
-            .read(&mut buffer)
-            .map_err(|reason| Error::Read { path: PathBuf::from(span.name()), reason })?;
-        if count == 0 {
-            return Ok(span.len());
-        }
-        for &byte in &buffer[..count] {
-            match unit {
-                Unit::Stream if place >= at && byte & 0xC0 != 0x80 => return Ok(place),
-                Unit::Line if byte == b'\n' => return Ok(place + 1),
-                _ => place += 1,
-            }
+    let rest = Span { start: span.start + from, ..span.clone() }.open()?;
+    for (place, byte) in (from..).zip(BufReader::new(rest).bytes()) {
+        let byte = byte.map_err(|reason| Error::Read { path: PathBuf::from(span.name()), reason })?;
+        match unit {
+            Unit::Stream if place >= at && byte & 0xC0 != 0x80 => return Ok(place),
+            Unit::Line if byte == b'\n' => return Ok(place + 1),
+            _ => {}
         }
     }
+    Ok(span.len())
 }

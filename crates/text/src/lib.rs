@@ -18,7 +18,7 @@ mod workers;
 use serde::{Deserialize, Serialize};
 
 pub use batches::{Batch, Batches, IGNORE};
-pub use corpus::{Corpus, DataOptions, EvaluationText, encode_files, encode_files_with, encode_text};
+pub use corpus::{Corpus, DataOptions, EvaluationText, encode_files, encode_text};
 pub use error::{Error, Result};
 pub use numbers::{many, thousands};
 pub use reading::{LastLine, LiteralSpecials, Reading};

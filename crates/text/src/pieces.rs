@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -29,13 +29,13 @@ pub(crate) enum Place {
     },
     Memory {
         name: String,
-        text: Arc<str>,
+        text: Arc<[u8]>,
     },
 }
 
 impl Default for Place {
     fn default() -> Self {
-        Self::Memory { name: String::new(), text: Arc::from("") }
+        Self::Memory { name: String::new(), text: Arc::default() }
     }
 }
 
@@ -48,6 +48,12 @@ pub(crate) struct Span {
 }
 
 impl Span {
+    /// All of a text in memory.
+    pub(crate) fn of_text(name: &str, text: &str) -> Self {
+        let place = Place::Memory { name: name.to_owned(), text: text.as_bytes().into() };
+        Self { place, start: 0, end: text.len() as u64 }
+    }
+
     pub(crate) fn len(&self) -> u64 {
         self.end - self.start
     }
@@ -67,7 +73,7 @@ impl Span {
         match &self.place {
             Place::File { path, len, changed } => match std::fs::metadata(path) {
                 Ok(now) if (now.len(), now.modified().ok()) == (*len, *changed) => Ok(()),
-                _ => Err(Error::Changed { path: path.clone() }),
+                _ => Err(Error::Changed(path.clone())),
             },
             Place::Memory { .. } => Ok(()),
         }
@@ -82,26 +88,11 @@ impl Span {
                 Ok(Box::new(file.take(self.len())))
             }
             Place::Memory { text, .. } => {
-                Ok(Box::new(Slice { text: text.clone(), at: self.start as usize, end: self.end as usize }))
+                let mut text = Cursor::new(text.clone());
+                text.set_position(self.start);
+                Ok(Box::new(text.take(self.len())))
             }
         }
-    }
-}
-
-/// Reads from shared text in memory.
-struct Slice {
-    text: Arc<str>,
-    at: usize,
-    end: usize,
-}
-
-impl Read for Slice {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let bytes = &self.text.as_bytes()[self.at..self.end];
-        let count = bytes.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&bytes[..count]);
-        self.at += count;
-        Ok(count)
     }
 }
 
@@ -266,7 +257,7 @@ impl Current {
                 .map_err(|reason| Error::Read { path: PathBuf::from(self.span.name()), reason })?;
             self.ended = count < CHUNK;
             if self.ended && self.offset + (bytes.len() as u64) < self.span.end {
-                return Err(Error::Changed { path: PathBuf::from(self.span.name()) });
+                return Err(Error::Changed(PathBuf::from(self.span.name())));
             }
         };
         self.rest.extend_from_slice(&bytes[at..]);
@@ -311,11 +302,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn memory(text: &str) -> Span {
-        let place = Place::Memory { name: "memory".into(), text: text.into() };
-        Span { place, start: 0, end: text.len() as u64 }
-    }
-
     fn all(span: &Span) -> Vec<Piece> {
         Pieces::new(std::slice::from_ref(span)).collect::<Result<_>>().unwrap()
     }
@@ -323,7 +309,7 @@ mod tests {
     #[test]
     fn pieces_are_bounded_and_add_up() {
         let text = "some words on a line\nand more\n\n  indented\n".repeat(60_000);
-        let pieces = all(&memory(&text));
+        let pieces = all(&Span::of_text("memory", &text));
         assert!(pieces.len() > 5);
         assert!(pieces.iter().all(|piece| piece.bytes.len() <= CHUNK + 100));
         let joined: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.bytes).collect();
@@ -333,7 +319,7 @@ mod tests {
     #[test]
     fn a_line_without_end_is_cut_all_the_same() {
         for text in ["é".repeat(LONGEST), "word ".repeat(LONGEST / 4)] {
-            let pieces = all(&memory(&text));
+            let pieces = all(&Span::of_text("memory", &text));
             assert!(pieces.len() >= 2);
             assert!(pieces.iter().all(|piece| piece.text().is_ok() && piece.bytes.len() <= LONGEST + CHUNK));
             let torn = pieces.iter().filter(|piece| piece.torn).count();
@@ -361,7 +347,7 @@ mod tests {
         #[test]
         fn nothing_is_lost_or_moved(text in "[a-c \n\té]{0,200}", start in 0usize..50) {
             let start = (0..=start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-            let span = Span { start: start as u64, ..memory(&text) };
+            let span = Span { start: start as u64, ..Span::of_text("memory", &text) };
             let joined: Vec<u8> = all(&span).into_iter().flat_map(|piece| piece.bytes).collect();
             prop_assert_eq!(joined, &text.as_bytes()[start..]);
         }

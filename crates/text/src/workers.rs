@@ -20,6 +20,8 @@ pub(crate) struct Seen {
     pub(crate) specials: u64,
     /// `<s>` at the beginning and `</s>` at the end of lines that are sentences.
     pub(crate) marks: u64,
+    /// What they take, which is nothing of the sentences.
+    pub(crate) mark_bytes: u64,
     /// Lines with such marks where tokens are no words.
     pub(crate) written: u64,
     /// `<UNK>` is among the words that were learnt.
@@ -34,6 +36,7 @@ impl AddAssign for Seen {
         self.nuls += other.nuls;
         self.specials += other.specials;
         self.marks += other.marks;
+        self.mark_bytes += other.mark_bytes;
         self.written += other.written;
         self.capitals |= other.capitals;
         self.torn += other.torn;
@@ -116,7 +119,7 @@ pub(crate) fn each_piece<State: Send>(
     spans: &[Span],
     threads: usize,
     make: impl Fn() -> Result<State> + Sync,
-    work: impl Fn(&mut State, &mut Piece) -> Result<()> + Sync,
+    work: impl Fn(&mut State, &mut Seen, &mut Piece) -> Result<()> + Sync,
 ) -> Result<(Vec<State>, Seen)> {
     let bytes: u64 = spans.iter().map(Span::len).sum();
     let most = usize::try_from(bytes / CHUNK as u64).unwrap_or(usize::MAX) + 1;
@@ -136,7 +139,7 @@ pub(crate) fn each_piece<State: Send>(
             }
             seen.look(&piece.bytes);
             seen.torn += u64::from(piece.torn);
-            if let Err(error) = work(&mut state, &mut piece) {
+            if let Err(error) = work(&mut state, &mut seen, &mut piece) {
                 // The others finish the pieces they have: an earlier one may fail as well.
                 lock(&pieces).stop();
                 return Err((piece.index, error));
@@ -171,12 +174,6 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pieces::Place;
-
-    fn span(text: &str) -> Span {
-        let place = Place::Memory { name: "memory".into(), text: text.into() };
-        Span { place, start: 0, end: text.len() as u64 }
-    }
 
     /// Runs `f` in a pool of its own.
     fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
@@ -187,14 +184,14 @@ mod tests {
     fn the_first_failure_is_told_whoever_met_it() {
         let text = "some words on a line\n".repeat(100_000);
         for threads in 1..6 {
-            let fail_from_two = |(): &mut (), piece: &mut Piece| match piece.index {
+            let fail_from_two = |(): &mut (), _: &mut Seen, piece: &mut Piece| match piece.index {
                 2.. => {
                     let (name, message) = (piece.index.to_string(), String::new());
                     Err(Error::TooShort { name, message, split: false })
                 }
                 _ => Ok(()),
             };
-            let read = || each_piece(&[span(&text)], threads, || Ok(()), fail_from_two);
+            let read = || each_piece(&[Span::of_text("memory", &text)], threads, || Ok(()), fail_from_two);
             let error = with_threads(threads, read).unwrap_err();
             assert!(error.to_string().starts_with("2 is"), "{error}");
         }
@@ -204,11 +201,11 @@ mod tests {
     fn pieces_come_once_and_in_order() {
         let text = "a\r\nb\0\n".repeat(300_000);
         for (threads, in_pool) in [(1, 1), (2, 2), (7, 7), (7, 1), (2, 7)] {
-            let keep = |state: &mut Vec<_>, piece: &mut Piece| {
+            let keep = |state: &mut Vec<_>, _: &mut Seen, piece: &mut Piece| {
                 state.push((piece.index, piece.bytes.clone()));
                 Ok(())
             };
-            let spans = [span(&text), span("end\r\n")];
+            let spans = [Span::of_text("memory", &text), Span::of_text("end", "end\r\n")];
             let read = || each_piece(&spans, threads, || Ok(Vec::new()), keep);
             let (states, seen) = with_threads(in_pool, read).unwrap();
             assert!(states.len() <= threads.min(in_pool));

@@ -115,6 +115,10 @@ pub(crate) fn words(advice: &Advice) -> String {
         Advice::AllowUnknown(lacks) => {
             return format!("its text had no such {lacks}; --allow-unknown goes on with <unk> in its place");
         }
+        Advice::LiteralSpecials => {
+            "literal_specials = \"unk\" (in a config's [data]; count --literal-specials unk) reads it as an unknown word, or as a \
+             sentence mark at the end of a line that it belongs to; \"skip\" as white space"
+        }
         Advice::TrainConfig => "train it: surprisal train CONFIG.toml",
         Advice::StartFrom => "a run can start from it: surprisal train TEXT --set model.init_from=FOLDER",
         Advice::HuggingFaceFolder => "give the folder that `save_pretrained` or `surprisal export` wrote",

@@ -58,7 +58,10 @@ fn weights_are_those_of_the_library_and_the_mixture_is_no_worse_than_its_parts()
             surprisal_formats::ngram::open
         };
         let (model, tokenizer) = open(path).unwrap();
-        let text = surprisal_text::encode_files(std::slice::from_ref(&held), &tokenizer).unwrap().tokens;
+        let held = std::slice::from_ref(&held);
+        let text = surprisal_text::encode_files(held, &tokenizer, surprisal_text::Reading::default())
+            .unwrap()
+            .tokens;
         let lines: Vec<&[u32]> = text.sequences().collect();
         let mut own = Vec::new();
         model.each_log_probs(&lines, 1, &mut |_, log_probs| own.extend_from_slice(log_probs)).unwrap();

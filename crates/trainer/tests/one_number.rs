@@ -15,7 +15,7 @@ use surprisal_formats::weights::{Accept, read_safetensors, to_safetensors};
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_platform::threads::Pool;
-use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{Corpus, DataOptions, Reading, Tokenizer, TokenizerKind, Unit};
 
 /// Sentences that a model is counted on.
 const PARK: &str =
@@ -430,7 +430,8 @@ fn random_model(bench: &Bench, random: &mut Random, name: &str) -> PathBuf {
 /// What an evaluation in this process says of the text.
 fn evaluated(path: &Path, text: &Path) -> (Value, Tokenizer) {
     let (model, tokenizer) = surprisal_formats::ngram::open(path).unwrap();
-    let tokens = surprisal_text::encode_files(&[text.to_owned()], &tokenizer).unwrap().tokens;
+    let tokens =
+        surprisal_text::encode_files(&[text.to_owned()], &tokenizer, Reading::default()).unwrap().tokens;
     let pool = Pool::new(1).unwrap();
     let model: &dyn LanguageModel = &model;
     let evaluation =

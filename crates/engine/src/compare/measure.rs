@@ -215,7 +215,7 @@ fn text_of(data: &Prepared, token: u32) -> String {
     if Some(token) == data.tokenizer.eos() {
         return "\n".to_owned();
     }
-    data.tokenizer.decode(&[token]).unwrap_or_default()
+    data.tokenizer.decode(&[token])
 }
 
 /// Reads the validation text with `model`. Scores that are no distribution have nothing to be measured here.

@@ -44,7 +44,7 @@ impl Update {
         for batch in batches {
             let targets = batch.targets.chunks(batch.cols.max(1));
             for (inputs, targets) in batch.inputs.chunks(batch.cols.max(1)).zip(targets) {
-                rows.push(json!({ "text": tokenizer.decode(inputs)?, "inputs": inputs, "targets": targets }));
+                rows.push(json!({ "text": tokenizer.decode(inputs), "inputs": inputs, "targets": targets }));
             }
         }
         // What is no number becomes null: JSON has no other word for it.

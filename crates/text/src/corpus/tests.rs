@@ -70,7 +70,7 @@ fn directories_are_read_in_order_without_what_is_no_text() {
     assert_eq!(train + &val, "first second");
     file(folder.path(), "none/image", [0, 1]);
     let error = Corpus::load(&options(&[folder.path().join("none")], Unit::Stream)).unwrap_err();
-    assert!(matches!(error, Error::NoText { .. }), "{error}");
+    assert!(matches!(error, Error::NoText(_)), "{error}");
 }
 
 #[test]

@@ -21,11 +21,6 @@ impl Words {
         self.ends.len()
     }
 
-    /// Bytes of all of them together.
-    pub(crate) fn bytes(&self) -> usize {
-        self.text.len()
-    }
-
     #[inline]
     pub(crate) fn get(&self, id: usize) -> Option<&str> {
         let end = *self.ends.get(id)?;
@@ -37,14 +32,12 @@ impl Words {
         (0..self.len()).filter_map(|id| self.get(id))
     }
 
-    /// All from number `first` on, and their keys.
-    pub(crate) fn keyed_from(&self, first: usize) -> impl Iterator<Item = (Key, &[u8])> {
-        let bytes = self.text.as_bytes();
-        let mut start = first.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |&end| end);
-        self.ends.get(first..).unwrap_or_default().iter().map(move |&end| {
-            let word = start..end;
-            start = end;
-            (Key::within(bytes, word.clone()), &bytes[word])
+    /// All of them with their keys.
+    pub(crate) fn keyed(&self) -> impl Iterator<Item = (Key, &str)> {
+        let mut start = 0;
+        self.ends.iter().map(move |&end| {
+            let word = std::mem::replace(&mut start, end)..end;
+            (Key::within(self.text.as_bytes(), word.clone()), &self.text[word])
         })
     }
 
@@ -65,7 +58,7 @@ impl Words {
         }
         match String::from_utf8(bytes) {
             Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => Ok(Self { text, ends }),
-            _ => Err(Error::Tokenizer { message: "one of its words is no UTF-8 text".into() }),
+            _ => Err(Error::Tokenizer("one of its words is no UTF-8 text".into())),
         }
     }
 

@@ -8,7 +8,7 @@ use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Library, TokenizerBuilder};
 
-use super::{BOS, EOS};
+use super::table::specials;
 use crate::Unit;
 use crate::error::{Error, Result};
 use crate::pieces::Piece;
@@ -36,8 +36,9 @@ fn to_byte(c: char) -> Option<u8> {
     (0..=255u8).filter(|&byte| !prints(byte)).nth(code.checked_sub(0x100)? as usize)
 }
 
-fn library(error: &dyn std::fmt::Display) -> Error {
-    Error::Tokenizer { message: error.to_string() }
+/// A failure of the library.
+pub(super) fn library(error: impl std::fmt::Display) -> Error {
+    Error::Tokenizer(error.to_string())
 }
 
 /// Trains byte-level BPE on `pieces`.
@@ -46,15 +47,12 @@ pub(crate) fn train_bpe(
     unit: Unit,
     pieces: impl Iterator<Item = Result<Piece>> + Send,
 ) -> Result<Library> {
-    let specials: Vec<AddedToken> = match unit {
-        Unit::Stream => Vec::new(),
-        Unit::Line => [BOS, EOS].map(|name| AddedToken::from(name, true)).into(),
-    };
+    // All but the unknown, which no byte is.
+    let specials: Vec<_> = specials(unit)[1..].iter().map(|name| AddedToken::from(*name, true)).collect();
     let smallest = 256 + specials.len();
     if vocab_size < smallest {
-        return Err(Error::Setting {
-            message: format!("a byte-level BPE vocabulary has at least {smallest} tokens, not {vocab_size}"),
-        });
+        let problem = format!("a byte-level BPE vocabulary has at least {smallest} tokens, not {vocab_size}");
+        return Err(Error::Setting(problem));
     }
     let mut tokenizer = TokenizerBuilder::<
         BPE,
@@ -69,7 +67,7 @@ pub(crate) fn train_bpe(
     .with_post_processor(None)
     .with_decoder(Some(ByteLevelDecoder::default()))
     .build()
-    .map_err(|error| library(&error))?;
+    .map_err(library)?;
     let mut trainer = BpeTrainerBuilder::new()
         .vocab_size(vocab_size)
         .min_frequency(2)
@@ -88,7 +86,7 @@ pub(crate) fn train_bpe(
         Unit::Stream => vec![text],
         Unit::Line => text.lines().map(str::to_owned).collect(),
     });
-    tokenizer.train(&mut trainer, lines).map_err(|error| library(&error))?;
+    tokenizer.train(&mut trainer, lines).map_err(library)?;
     match failure {
         Some(error) => Err(error),
         None => {
@@ -103,7 +101,7 @@ pub(crate) fn train_bpe(
 /// Appends the ids of `text`.
 pub(super) fn encode_bpe(bpe: &Library, unit: Unit, text: &str, ids: &mut Vec<u32>) -> Result<()> {
     let mut encode = |text: &str| -> Result<()> {
-        let encoding = bpe.encode_fast(text, false).map_err(|error| library(&error))?;
+        let encoding = bpe.encode_fast(text, false).map_err(library)?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     };
@@ -116,16 +114,6 @@ pub(super) fn encode_bpe(bpe: &Library, unit: Unit, text: &str, ids: &mut Vec<u3
 /// The bytes of a token.
 pub(super) fn spelling(bpe: &Library, id: u32) -> Vec<u8> {
     bpe.id_to_token(id).unwrap_or_default().chars().filter_map(to_byte).collect()
-}
-
-/// The text of `ids`; parts of characters at either end become U+FFFD.
-pub(super) fn decode_bpe(bpe: &Library, ids: &[u32]) -> String {
-    let mut bytes = Vec::new();
-    for &id in ids {
-        let token = bpe.id_to_token(id).unwrap_or_default();
-        bytes.extend(token.chars().filter_map(to_byte));
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Characters as tokens.
 
 use super::key::Key;
-use super::table::{Interner, Table};
+use super::table::Table;
 use crate::Unit;
 use crate::error::Result;
 use crate::pieces::Span;
@@ -16,22 +16,22 @@ pub(crate) fn train(unit: Unit, spans: &[Span], threads: usize) -> Result<Table>
         spans,
         threads,
         || Ok(vec![0u64; WORDS]),
-        |set, piece| {
+        |set, _, piece| {
             for c in piece.text()?.chars() {
                 set[c as usize / 64] |= 1 << (c as u32 % 64);
             }
             Ok(())
         },
     )?;
-    let mut interner = Interner::new(unit)?;
+    let mut table = Table::new(unit, 0)?;
     let mut buffer = [0; 4];
     for code in 0..=u32::from(char::MAX) {
         let Some(c) = char::from_u32(code).filter(|&c| unit == Unit::Stream || c != '\n') else { continue };
         if sets.iter().any(|set| set[code as usize / 64] >> (code % 64) & 1 == 1) {
-            interner.add(c.encode_utf8(&mut buffer))?;
+            table.add(c.encode_utf8(&mut buffer))?;
         }
     }
-    Ok(interner.into())
+    Ok(table)
 }
 
 /// Appends the ids of the characters of `text`.

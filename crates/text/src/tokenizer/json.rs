@@ -1,7 +1,6 @@
 //! `tokenizer.json`: written so that Hugging Face `tokenizers` reads it, read with suspicion.
 
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -10,7 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::arena::Words;
-use super::{BOS, Codec, EOS, Interner, Table, Tokenizer, UNK, bytes};
+use super::table::specials;
+use super::{BOS, Codec, EOS, Table, Tokenizer, TokenizerKind, UNK, bytes};
 use crate::Unit;
 use crate::error::{Error, Result};
 
@@ -21,15 +21,8 @@ const SEPARATORS: &str = "[\\x00\\t\\n\\r ]+";
 /// The same without the newline, which is a token in stream mode.
 const SEPARATORS_IN_LINE: &str = "[\\x00\\t\\r ]+";
 
-fn refuse<T>(message: impl Into<String>) -> Result<T> {
-    Err(Error::Tokenizer { message: message.into() })
-}
-
-/// The bytes of `tokenizer`'s file, none that [`read`] would refuse for its size.
-pub(super) fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
-    let bytes = write_unchecked(tokenizer)?;
-    check_size(&bytes)?;
-    Ok(bytes)
+pub(super) fn refuse<T>(message: impl Into<String>) -> Result<T> {
+    Err(Error::Tokenizer(message.into()))
 }
 
 fn check_size(bytes: &[u8]) -> Result<()> {
@@ -39,39 +32,34 @@ fn check_size(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn write_unchecked(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
+/// The bytes of `tokenizer`'s file, none that [`read`] would refuse for its size.
+pub(super) fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
     let unit = tokenizer.unit;
-    match &tokenizer.codec {
-        Codec::Bpe(bpe) => {
-            let text =
-                bpe.to_string(false).map_err(|error| Error::Tokenizer { message: error.to_string() })?;
-            let value: Value = serde_json::from_str(&text)
-                .map_err(|error| Error::Tokenizer { message: error.to_string() })?;
-            to_bytes(&value)
-        }
+    let bytes = match &tokenizer.codec {
+        // By way of a value, whose keys are in order.
+        Codec::Bpe(bpe) => to_bytes(&serde_json::to_value(bpe).map_err(bytes::library)?),
         Codec::Byte => {
-            let mut vocab = Map::new();
-            for byte in 0..=255u8 {
-                vocab.insert(bytes::to_char(byte).to_string(), byte.into());
-            }
+            let vocab: Map<_, _> =
+                (0..=255u8).map(|byte| (bytes::to_char(byte).to_string(), byte.into())).collect();
             let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
             let model = json!({
                 "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
                 "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
                 "vocab": vocab, "merges": [],
             });
-            file(&specials(unit, 256), byte_level.clone(), byte_level, model)
+            // All but the unknown, which no byte is.
+            file(&specials(unit)[1..], 256, byte_level.clone(), byte_level, model)
         }
-        Codec::Char(table) => file(
-            &table_specials(unit),
-            json!({ "type": "FixedLength", "length": 1 }),
-            json!({ "type": "Fuse" }),
-            WordLevel::of(table),
-        ),
+        Codec::Char(table) => {
+            let pre_tokenizer = json!({ "type": "FixedLength", "length": 1 });
+            file(specials(unit), 0, pre_tokenizer, json!({ "type": "Fuse" }), WordLevel::of(table))
+        }
         Codec::Word(table) => {
-            file(&table_specials(unit), word_pre_tokenizer(unit), Value::Null, WordLevel::of(table))
+            file(specials(unit), 0, word_pre_tokenizer(unit), Value::Null, WordLevel::of(table))
         }
-    }
+    }?;
+    check_size(&bytes)?;
+    Ok(bytes)
 }
 
 fn word_pre_tokenizer(unit: Unit) -> Value {
@@ -86,20 +74,7 @@ fn word_pre_tokenizer(unit: Unit) -> Value {
 }
 
 fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|error| Error::Tokenizer { message: error.to_string() })
-}
-
-fn specials(unit: Unit, first: u32) -> Vec<(&'static str, u32)> {
-    match unit {
-        Unit::Stream => Vec::new(),
-        Unit::Line => vec![(BOS, first), (EOS, first + 1)],
-    }
-}
-
-fn table_specials(unit: Unit) -> Vec<(&'static str, u32)> {
-    let mut all = vec![(UNK, 0)];
-    all.extend(specials(unit, 1));
-    all
+    serde_json::to_vec(value).map_err(bytes::library)
 }
 
 /// The model of a table: written straight from it, because it may have millions of words.
@@ -122,8 +97,10 @@ fn by_id<S: Serializer>(words: &Words, serializer: S) -> Result<S::Ok, S::Error>
     serializer.collect_map(words.iter().zip(0u32..))
 }
 
+/// The file whose special tokens have the ids from `first` on.
 fn file(
-    specials: &[(&str, u32)],
+    specials: &[&str],
+    first: u32,
     pre_tokenizer: Value,
     decoder: Value,
     model: impl Serialize,
@@ -140,7 +117,7 @@ fn file(
         decoder: Value,
         model: M,
     }
-    let token = |(content, id): &(&str, u32)| {
+    let token = |(id, content): (u32, &&str)| {
         json!({
             "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true,
@@ -150,7 +127,7 @@ fn file(
         version: "1.0",
         truncation: (),
         padding: (),
-        added_tokens: specials.iter().map(token).collect(),
+        added_tokens: (first..).zip(specials).map(token).collect(),
         normalizer: (),
         pre_tokenizer,
         post_processor: (),
@@ -189,10 +166,9 @@ struct Model {
     fuse_unk: Value,
 }
 
-/// The tokens, with ids 0..n, each once: words are added in the order of their ids, which is the order of the file if
-/// this program or the library wrote it.
+/// The tokens, with ids 0..n, each once.
 #[derive(Default)]
-struct Vocabulary(Interner);
+struct Vocabulary(Table);
 
 impl<'de> Deserialize<'de> for Vocabulary {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -214,40 +190,36 @@ impl<'de> Visitor<'de> for InOrder {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocabulary, A::Error> {
-        let mut vocabulary = Interner::default();
-        let mut waiting: Vec<(u64, Cow<'de, str>)> = Vec::new();
+        let mut tokens: Vec<(u64, Cow<'de, str>)> = Vec::new();
         while let Some((Token(token), id)) = map.next_entry::<Token<'de>, u64>()? {
-            if id == vocabulary.words().len() as u64 {
-                append(&mut vocabulary, &token).map_err(A::Error::custom)?;
-            } else {
-                waiting.push((id, token));
-            }
+            tokens.push((id, token));
         }
-        let size = vocabulary.words().len() + waiting.len();
-        waiting.sort_unstable();
-        for (id, token) in waiting {
-            match id.cmp(&(vocabulary.words().len() as u64)) {
-                Ordering::Equal => append(&mut vocabulary, &token).map_err(A::Error::custom)?,
-                Ordering::Less => {
-                    let other = vocabulary.words().get(id as usize).unwrap_or_default();
-                    return Err(A::Error::custom(format!("{token:?} and {other:?} have the same id")));
-                }
-                Ordering::Greater => {
-                    let n = vocabulary.words().len();
-                    let message = format!("{token:?} has the id {id}, but of {size} tokens none has {n}");
-                    return Err(A::Error::custom(message));
-                }
+        tokens.sort_unstable();
+        let size = tokens.len();
+        let mut words = Words::default();
+        for (id, token) in tokens {
+            let next = words.len() as u64;
+            if id < next {
+                let other = words.get(id as usize).unwrap_or_default();
+                return Err(A::Error::custom(format!("{token:?} and {other:?} have the same id")));
             }
+            if id > next {
+                let message = format!("{token:?} has the id {id}, but of {size} tokens none has {next}");
+                return Err(A::Error::custom(message));
+            }
+            words.push(&token).map_err(A::Error::custom)?;
         }
-        Ok(Vocabulary(vocabulary))
+        let table = Table::from(words);
+        match table.first_repeated() {
+            Some(word) => Err(A::Error::custom(twice(word))),
+            None => Ok(Vocabulary(table)),
+        }
     }
 }
 
-fn append(vocabulary: &mut Interner, token: &str) -> Result<()> {
-    match vocabulary.add(token)? {
-        (_, true) => Ok(()),
-        (_, false) => refuse(format!("{token:?} stands in it twice")),
-    }
+/// Of a word that stands in a vocabulary twice.
+pub(super) fn twice(word: &str) -> Error {
+    Error::Tokenizer(format!("{word:?} stands in it twice"))
 }
 
 /// A tokenizer from a file's bytes.
@@ -256,7 +228,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
     // The parser's own depth limit (128) keeps nesting harmless.
     let mut file: Read = serde_json::from_slice(bytes).map_err(|error| {
         let not_json = error.is_syntax() || error.is_eof();
-        Error::Tokenizer { message: if not_json { format!("not JSON: {error}") } else { error.to_string() } }
+        Error::Tokenizer(if not_json { format!("not JSON: {error}") } else { error.to_string() })
     })?;
     let unused =
         [("truncation", &file.truncation), ("padding", &file.padding), ("normalizer", &file.normalizer)];
@@ -268,35 +240,29 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
     };
     let unit = added_tokens(&file.added_tokens)?;
     let pre = &file.pre_tokenizer;
-    let codec = match (file.model.kind.as_str(), pre["type"].as_str()) {
+    match (file.model.kind.as_str(), pre["type"].as_str()) {
         (Some("WordLevel"), Some("FixedLength")) => {
             if pre["length"] != 1 {
                 return refuse("a FixedLength pre-tokenizer must have length 1");
             }
-            let table = table(vocab, unit)?;
-            let wrong = |token: &&str| token.chars().count() != 1;
-            if let Some(token) = table.words().iter().skip(table_specials(unit).len()).find(wrong) {
-                return refuse(format!("{token:?} is not one character"));
-            }
-            Codec::Char(table)
+            Tokenizer::of_table(TokenizerKind::Char, unit, vocab)
         }
         (Some("WordLevel"), Some("Split" | "Sequence")) => {
             if *pre != word_pre_tokenizer(unit) {
                 return refuse("its pre-tokenizer does not cut at white space as this program does");
             }
-            Codec::Word(table(vocab, unit)?)
+            Tokenizer::of_table(TokenizerKind::Word, unit, vocab)
         }
-        (Some("BPE"), Some("ByteLevel")) => return byte_level(bytes, &file, vocab.words(), unit),
+        (Some("BPE"), Some("ByteLevel")) => byte_level(bytes, &file, vocab.words(), unit),
         (model, pre) => {
             let name = |part: Option<&str>| part.unwrap_or("none").to_owned();
-            return refuse(format!(
+            refuse(format!(
                 "a model {} with a pre-tokenizer {} is not one of byte, char, word and byte-level BPE",
                 name(model),
                 name(pre)
-            ));
+            ))
         }
-    };
-    Ok(Tokenizer { codec, unit })
+    }
 }
 
 /// The special tokens: none or `<unk>`, and in line mode `<s>` and `</s>`, each once.
@@ -324,14 +290,6 @@ fn added_tokens(added: &Value) -> Result<Unit> {
         (false, false) => Ok(Unit::Stream),
         _ => refuse("it has only one of <s> and </s>"),
     }
-}
-
-fn table(vocab: Interner, unit: Unit) -> Result<Table> {
-    let names = table_specials(unit).into_iter().map(|(name, _)| name);
-    if !vocab.words().iter().take(names.len()).eq(names.clone()) {
-        return refuse(format!("its first tokens are not {}", names.collect::<Vec<_>>().join(", ")));
-    }
-    Ok(vocab.into())
 }
 
 /// Every merge is of two tokens into a third. The library panics at one that is longer than any token.
@@ -397,8 +355,7 @@ fn byte_level(bytes_of_file: &[u8], file: &Read, vocab: &Words, unit: Unit) -> R
         return refuse("its first tokens are not <s>, </s>");
     }
     check_merges(&model.merges, &known)?;
-    let mut library = tokenizers::Tokenizer::from_bytes(bytes_of_file)
-        .map_err(|error| Error::Tokenizer { message: error.to_string() })?;
+    let mut library = tokenizers::Tokenizer::from_bytes(bytes_of_file).map_err(bytes::library)?;
     library.set_encode_special_tokens(true);
     Ok(Tokenizer { codec: Codec::Bpe(Box::new(library)), unit })
 }

@@ -47,12 +47,6 @@ impl Key {
             _ => Self::of(&bytes[place]),
         }
     }
-
-    /// The length as slots hold it.
-    #[inline]
-    pub(super) fn short_len(self) -> u32 {
-        u32::try_from(self.len).unwrap_or(u32::MAX)
-    }
 }
 
 /// Both halves of a product with the golden ratio's digits: every bit of `x` reaches every bit of the hash.

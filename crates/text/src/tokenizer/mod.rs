@@ -11,7 +11,6 @@
 mod arena;
 mod bytes;
 mod chars;
-mod index;
 mod json;
 mod key;
 mod merge;
@@ -28,11 +27,10 @@ use crate::error::Result;
 
 pub(crate) use bytes::train_bpe;
 pub(crate) use chars::train as train_chars;
-pub(crate) use index::Slots;
 pub(crate) use key::Key;
 pub(crate) use merge::{Met, look_up, merge};
 pub(crate) use scan::{PAD, Part, scan, separates};
-pub(crate) use table::{Interner, Table, specials};
+pub(crate) use table::{Table, Vocabulary, specials};
 
 /// `<unk>`, `<s>`, `</s>`: the names of the special tokens.
 pub(crate) const UNK: &str = "<unk>";
@@ -178,49 +176,39 @@ impl Tokenizer {
     }
 
     /// The text of `ids`. `<s>` is left out and `</s>` becomes a newline; bytes that are no UTF-8 become U+FFFD.
-    ///
-    /// # Errors
-    /// A failure of the library.
-    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+    pub fn decode(&self, ids: &[u32]) -> String {
         let mut text = String::new();
         let mut start = 0;
         for (i, &id) in ids.iter().enumerate() {
             if Some(id) == self.bos() || Some(id) == self.eos() {
-                self.decode_plain(&ids[start..i], &mut text)?;
+                self.decode_plain(&ids[start..i], &mut text);
                 if Some(id) == self.eos() {
                     text.push('\n');
                 }
                 start = i + 1;
             }
         }
-        self.decode_plain(&ids[start..], &mut text)?;
-        Ok(text)
+        self.decode_plain(&ids[start..], &mut text);
+        text
     }
 
     /// [`Self::decode`] of ids without `<s>` and `</s>`.
-    fn decode_plain(&self, ids: &[u32], text: &mut String) -> Result<()> {
-        match &self.codec {
-            Codec::Byte => {
-                let bytes: Vec<u8> = ids.iter().filter_map(|&id| u8::try_from(id).ok()).collect();
-                text.push_str(&String::from_utf8_lossy(&bytes));
-            }
-            Codec::Char(table) => {
-                for &id in ids {
-                    text.push_str(table.words().get(id as usize).unwrap_or("\u{FFFD}"));
+    fn decode_plain(&self, ids: &[u32], text: &mut String) {
+        if let Codec::Word(table) = &self.codec {
+            for &id in ids {
+                let word = table.words().get(id as usize).unwrap_or("\u{FFFD}");
+                if !(text.is_empty() || text.ends_with('\n') || word == "\n") {
+                    text.push(' ');
                 }
+                text.push_str(word);
             }
-            Codec::Word(table) => {
-                for &id in ids {
-                    let word = table.words().get(id as usize).unwrap_or("\u{FFFD}");
-                    if !(text.is_empty() || text.ends_with('\n') || word == "\n") {
-                        text.push(' ');
-                    }
-                    text.push_str(word);
-                }
-            }
-            Codec::Bpe(bpe) => text.push_str(&bytes::decode_bpe(bpe, ids)),
+            return;
         }
-        Ok(())
+        let mut bytes = Vec::new();
+        for &id in ids {
+            bytes.extend_from_slice(&self.spelling(id));
+        }
+        text.push_str(&String::from_utf8_lossy(&bytes));
     }
 
     /// How a token is shown to a person: newlines and spaces made visible.
@@ -231,16 +219,12 @@ impl Tokenizer {
         if Some(id) == self.eos() {
             return EOS.into();
         }
-        let mut text = String::new();
         if let Codec::Byte = self.codec
             && (128..256).contains(&id)
         {
             return format!("0x{id:02X}");
         }
-        if self.decode_plain(&[id], &mut text).is_err() {
-            return format!("#{id}");
-        }
-        text.replace('\n', "⏎").replace('\t', "⇥").replace(' ', "␣")
+        self.decode(&[id]).replace('\n', "⏎").replace('\t', "⇥").replace(' ', "␣")
     }
 }
 

@@ -19,8 +19,6 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    pub(crate) const NONE: Self = Self { key: NEWLINE, at: 0 };
-
     pub(crate) fn is_newline(self) -> bool {
         self.key == NEWLINE
     }
@@ -54,7 +52,7 @@ fn before_control(bits: u64) -> Option<usize> {
 pub(crate) fn scan(padded: &[u8], mut take: impl FnMut(&[Part]) -> Result<()>) -> Result<()> {
     let end = padded.len() - PAD.len();
     // A step finds a word and a newline at most.
-    let mut parts = [Part::NONE; BATCH + 2];
+    let mut parts = [Part { key: NEWLINE, at: 0 }; BATCH + 2];
     let (mut at, mut count) = (0, 0);
     while at < end {
         let bits = load(padded, at);

@@ -1,25 +1,17 @@
-//! The four tokenizers against the library, and hostile files.
+//! The four tokenizers against the library. Hostile files: `tests/hostile_tokenizer.rs`.
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
 
 use super::*;
 use crate::Reading;
 use crate::encode;
-use crate::error::Error;
-use crate::pieces::Place;
 use crate::pieces::Span;
 
 const TEXT: &str =
     "the cat sat on the mat.\nthe dog  sat\ton the log.\n\nÉmile said: \"où est le chat?\"\nend";
 
-fn spans(text: &str) -> [Span; 1] {
-    let place = Place::Memory { name: "memory".into(), text: text.into() };
-    [Span { place, start: 0, end: text.len() as u64 }]
-}
-
 fn train(kind: TokenizerKind, unit: Unit) -> Tokenizer {
-    encode::train(kind, unit, &spans(TEXT), Reading::default()).unwrap()
+    encode::train(kind, unit, &[Span::of_text("memory", TEXT)], Reading::default()).unwrap()
 }
 
 const KINDS: [TokenizerKind; 4] =
@@ -71,7 +63,7 @@ fn ids_are_the_librarys_and_survive_saving() {
 fn text_comes_back() {
     for kind in KINDS {
         let tokenizer = train(kind, Unit::Stream);
-        let text = tokenizer.decode(&tokenizer.encode(TEXT).unwrap()).unwrap();
+        let text = tokenizer.decode(&tokenizer.encode(TEXT).unwrap());
         if kind == TokenizerKind::Word {
             assert_eq!(text, TEXT.replace("  ", " ").replace('\t', " "));
         } else {
@@ -82,7 +74,7 @@ fn text_comes_back() {
     let mut ids = vec![lines.bos().unwrap()];
     ids.extend(lines.encode("the cat").unwrap());
     ids.extend([lines.eos().unwrap(), lines.bos().unwrap()]);
-    assert_eq!(lines.decode(&ids).unwrap(), "the cat\n");
+    assert_eq!(lines.decode(&ids), "the cat\n");
 }
 
 #[test]
@@ -120,14 +112,14 @@ fn a_bpe_vocabulary_has_its_size_and_too_small_a_one_is_refused() {
     let tokenizer = encode::train(
         TokenizerKind::Bpe { vocab_size: 280 },
         Unit::Stream,
-        &spans(&text),
+        &[Span::of_text("memory", &text)],
         Reading::default(),
     )
     .unwrap();
     assert_eq!(tokenizer.vocab_size(), 280);
     assert!(tokenizer.encode("the cat").unwrap().len() < 7);
     let kind = TokenizerKind::Bpe { vocab_size: 200 };
-    assert!(encode::train(kind, Unit::Stream, &spans(TEXT), Reading::default()).is_err());
+    assert!(encode::train(kind, Unit::Stream, &[Span::of_text("memory", TEXT)], Reading::default()).is_err());
 }
 
 #[test]
@@ -137,63 +129,6 @@ fn tokens_are_shown_readably() {
     assert_eq!(chars.token(chars.encode(" ").unwrap()[0]), "␣");
     assert_eq!(train(TokenizerKind::Byte, Unit::Stream).token(0xC3), "0xC3");
     assert_eq!(train(TokenizerKind::Byte, Unit::Stream).token(10), "⏎");
-}
-
-/// Changes the value at `pointer` in the file of a tokenizer.
-fn spoiled(kind: TokenizerKind, change: impl FnOnce(&mut Value)) -> Vec<u8> {
-    let mut value: Value = serde_json::from_slice(&train(kind, Unit::Stream).to_json().unwrap()).unwrap();
-    change(&mut value);
-    serde_json::to_vec(&value).unwrap()
-}
-
-#[test]
-fn hostile_files_are_refused() {
-    let bpe = TokenizerKind::Bpe { vocab_size: 300 };
-    let cases: Vec<(&str, Vec<u8>)> = vec![
-        ("not JSON", b"hello".to_vec()),
-        ("empty", Vec::new()),
-        ("no model", b"{}".to_vec()),
-        ("deep", [vec![b'['; 100_000], vec![b']'; 100_000]].concat()),
-        ("fixed length 0", spoiled(TokenizerKind::Char, |v| v["pre_tokenizer"]["length"] = json!(0))),
-        ("id gap", spoiled(TokenizerKind::Char, |v| v["model"]["vocab"]["a"] = json!(999))),
-        ("id twice", spoiled(TokenizerKind::Char, |v| v["model"]["vocab"]["a"] = json!(3))),
-        ("negative id", spoiled(TokenizerKind::Word, |v| v["model"]["vocab"]["the"] = json!(-1))),
-        (
-            "long character",
-            spoiled(TokenizerKind::Char, |v| {
-                let id = v["model"]["vocab"]["a"].take();
-                v["model"]["vocab"].as_object_mut().unwrap().remove("a");
-                v["model"]["vocab"]["ab"] = id;
-            }),
-        ),
-        ("dropout", spoiled(bpe, |v| v["model"]["dropout"] = json!(0.5))),
-        ("unknown model", spoiled(bpe, |v| v["model"]["type"] = json!("Magic"))),
-        ("normalizer", spoiled(bpe, |v| v["normalizer"] = json!({ "type": "Lowercase" }))),
-        (
-            "wild pattern",
-            spoiled(TokenizerKind::Word, |v| {
-                v["pre_tokenizer"] = json!({ "type": "Split", "pattern": { "Regex": "(a+)+$" }, "behavior": "Removed", "invert": false });
-            }),
-        ),
-        (
-            "foreign added token",
-            spoiled(TokenizerKind::Char, |v| {
-                v["added_tokens"] = json!([{ "id": 3, "content": "secret", "special": true }]);
-            }),
-        ),
-        ("merge of nothing", spoiled(bpe, |v| v["model"]["merges"] = json!([["nope", "none"]]))),
-        (
-            "bytes out of order",
-            spoiled(TokenizerKind::Byte, |v| {
-                v["model"]["vocab"]["A"] = json!(66);
-                v["model"]["vocab"]["B"] = json!(65);
-            }),
-        ),
-    ];
-    for (name, bytes) in cases {
-        let error = Tokenizer::from_json(&bytes).map(|_| ()).unwrap_err();
-        assert!(matches!(error, Error::Tokenizer { .. }), "{name}: {error}");
-    }
 }
 
 proptest! {

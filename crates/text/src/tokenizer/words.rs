@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use super::arena::Words;
 use super::scan::{PAD, scan};
 use super::table::{Table, specials};
-use super::{BOS, Codec, EOS, Tokenizer, TokenizerKind, UNK, bytes};
+use super::{BOS, Codec, EOS, Tokenizer, TokenizerKind, bytes, json};
 use crate::Unit;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 impl Tokenizer {
     /// The strings of a vocabulary that is a list of them (char and word) by id, special tokens included.
@@ -28,11 +28,14 @@ impl Tokenizer {
         unit: Unit,
         words: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self> {
-        let list = Self::list_of(kind, unit, words.into_iter().map(str::as_bytes))?;
-        match Table::of_different(list) {
-            Ok(table) => Self::of_table(kind, unit, table),
-            Err(word) => Err(Error::Tokenizer { message: format!("{word:?} stands in it twice") }),
+        let words = words.into_iter().map(str::as_bytes);
+        let tokenizer = Self::from_stored_words(kind, unit, words)?;
+        if let Codec::Char(table) | Codec::Word(table) = &tokenizer.codec
+            && let Some(word) = table.first_repeated()
+        {
+            return Err(json::twice(word));
         }
+        Ok(tokenizer)
     }
 
     /// The byte tokenizer.
@@ -51,36 +54,28 @@ impl Tokenizer {
         unit: Unit,
         words: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Self> {
-        let list = Self::list_of(kind, unit, words)?;
-        Self::of_table(kind, unit, Table::from(list))
+        Self::of_table(kind, unit, Words::from_bytes(words)?.into())
     }
 
-    fn of_table(kind: TokenizerKind, unit: Unit, table: Table) -> Result<Self> {
+    pub(super) fn of_table(kind: TokenizerKind, unit: Unit, table: Table) -> Result<Self> {
+        let specials = specials(unit);
+        if !table.words().iter().take(specials.len()).eq(specials.iter().copied()) {
+            return json::refuse(format!("its first tokens are not {}", specials.join(", ")));
+        }
+        let is_char = kind == TokenizerKind::Char;
+        let wrong = |word: &&str| word.is_empty() || is_char && word.chars().nth(1).is_some();
+        if let Some(word) = table.words().iter().skip(specials.len()).find(wrong) {
+            return json::refuse(format!(
+                "{word:?} is not one {}",
+                if is_char { "character" } else { "word" }
+            ));
+        }
         let codec = match kind {
             TokenizerKind::Char => Codec::Char(table),
             TokenizerKind::Word => Codec::Word(table),
-            other => {
-                return Err(Error::Tokenizer {
-                    message: format!("a {other} vocabulary is no list of words"),
-                });
-            }
+            other => return json::refuse(format!("a {other} vocabulary is no list of words")),
         };
         Ok(Self { codec, unit })
-    }
-
-    fn list_of<'a>(kind: TokenizerKind, unit: Unit, words: impl Iterator<Item = &'a [u8]>) -> Result<Words> {
-        let refuse = |message: String| Err(Error::Tokenizer { message });
-        let list = Words::from_bytes(words)?;
-        let specials = &[UNK, BOS, EOS][..specials(unit) as usize];
-        if !list.iter().take(specials.len()).eq(specials.iter().copied()) {
-            return refuse(format!("its first tokens are not {}", specials.join(", ")));
-        }
-        let odd =
-            |word: &&str| word.is_empty() || kind == TokenizerKind::Char && word.chars().nth(1).is_some();
-        if let Some(word) = list.iter().skip(specials.len()).find(odd) {
-            return refuse(format!("{word:?} is no {kind}"));
-        }
-        Ok(list)
     }
 
     /// The bytes that a token stands for; the name of a special one. Nothing for an id that is none.
@@ -107,7 +102,7 @@ pub(super) fn encode(table: &Table, unit: Unit, text: &str, ids: &mut Vec<u32>) 
         let wanted = parts.iter().filter(|part| unit == Unit::Stream || !part.is_newline());
         ids.extend(wanted.map(|part| {
             let id = table.find(part.key, part.bytes(&padded));
-            id.filter(|&id| id >= specials(unit)).unwrap_or(0)
+            id.filter(|&id| id as usize >= specials(unit).len()).unwrap_or(0)
         }));
         Ok(())
     })

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use surprisal_engine::model::ngram::{self as counted, NgramModel, Part};
 use surprisal_engine::model::{LanguageModel, Mixture, Renamed, Renaming, best_weights};
-use surprisal_engine::text::{Tokenizer, TokenizerKind, encode_files_with};
+use surprisal_engine::text::{Tokenizer, TokenizerKind, encode_files};
 
 use crate::align::align;
 use crate::cli;
@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
     let (tokenizer, names) = together(&plan, &loaded)?;
     output.phase("reading texts", 0);
     let read = |paths: &[PathBuf]| {
-        let text = encode_files_with(paths, &tokenizer, loaded[0].reading())?;
+        let text = encode_files(paths, &tokenizer, loaded[0].reading())?;
         ctx.notes(&text.notices)?;
         Ok::<_, Failure>(text)
     };
@@ -137,7 +137,7 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
         let Some(text) = &text else { break };
         let lacking = text.tokens.ids.iter().filter(|&&id| names.own(id).is_some_and(|(_, lacking)| lacking));
         let lacking = lacking.count() as u64;
-        let own = encode_files_with(&plan.texts, &loaded.tokenizer, loaded.reading())?.tokens;
+        let own = encode_files(&plan.texts, &loaded.tokenizer, loaded.reading())?.tokens;
         note_unknown(&own, &text.name, &path.display().to_string(), ctx)?;
         let evaluation = evaluate(&*loaded.model, &own, loaded.tokenizer.unk(), None, pool)?;
         alone.push((evaluation.of_numbers()?, lacking));
