@@ -261,8 +261,7 @@ fn passage(rows: &[Row]) -> Markup {
 fn samples(rows: &[Row], texts: &[&Text]) -> Markup {
     let sample = |(row, text): (&Row, &&Text)| {
         let sample = row.cells.first()?.sample.as_ref().filter(|sample| !sample.is_empty())?;
-        let data = &text.data;
-        Some(parts::sample(&row.name, sample, &data.tokenizer, &data.train, &data.val))
+        Some(parts::sample(&row.name, sample, &text.data))
     };
     let samples: Vec<Markup> = rows.iter().zip(texts).take(MOST_CARDS).filter_map(sample).collect();
     html! {

@@ -1,7 +1,5 @@
 //! Has a sample been written, or remembered? The longest run of tokens that it shares with the training text.
 
-use std::collections::BTreeMap;
-
 /// A run of tokens that two texts have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Common {
@@ -12,75 +10,25 @@ pub(crate) struct Common {
     pub(crate) len: usize,
 }
 
-/// A state of the automaton that knows every part of the sample (Blumer et al. 1985).
-#[derive(Debug, Default, Clone)]
-struct State {
-    len: usize,
-    link: Option<usize>,
-    next: BTreeMap<u32, usize>,
-    /// Where the first occurrence of its parts ends.
-    end: usize,
-}
-
-fn automaton(sample: &[u32]) -> Vec<State> {
-    let mut states = vec![State::default()];
-    let mut last = 0;
-    for (index, &token) in sample.iter().enumerate() {
-        let new = states.len();
-        states.push(State { len: states[last].len + 1, end: index + 1, ..State::default() });
-        let mut at = Some(last);
-        while let Some(state) = at.filter(|&state| !states[state].next.contains_key(&token)) {
-            states[state].next.insert(token, new);
-            at = states[state].link;
-        }
-        states[new].link = Some(match at {
-            None => 0,
-            Some(state) => {
-                let target = states[state].next[&token];
-                if states[target].len == states[state].len + 1 {
-                    target
-                } else {
-                    let copy = states.len();
-                    states.push(State { len: states[state].len + 1, ..states[target].clone() });
-                    let mut at = Some(state);
-                    while let Some(state) =
-                        at.filter(|&state| states[state].next.get(&token) == Some(&target))
-                    {
-                        states[state].next.insert(token, copy);
-                        at = states[state].link;
-                    }
-                    states[target].link = Some(copy);
-                    copy
-                }
-            }
-        });
-        last = new;
-    }
-    states
-}
-
-/// The longest run that `sample` and `text` share, the first of its length in `text`; in time linear in both.
+/// The longest run that `sample` and `text` share, the first of its length in both: by a suffix array of the sample.
 pub(crate) fn longest_common(sample: &[u32], text: &[u32]) -> Common {
-    let states = automaton(sample);
-    let mut best = Common { start: 0, at: 0, len: 0 };
-    let (mut state, mut len) = (0, 0);
-    for (index, token) in text.iter().enumerate() {
-        loop {
-            if let Some(&next) = states[state].next.get(token) {
-                (state, len) = (next, len + 1);
-                break;
+    let mut suffixes: Vec<&[u32]> = (0..sample.len()).map(|start| &sample[start..]).collect();
+    suffixes.sort_unstable();
+    let (mut longest, mut at) = (0, 0);
+    for place in 0..text.len() {
+        let rest = &text[place..];
+        let after = suffixes.partition_point(|suffix| *suffix < rest);
+        // The suffix that shares most with the text here stands beside where the text would.
+        for suffix in &suffixes[after.saturating_sub(1)..sample.len().min(after + 1)] {
+            let len = suffix.iter().zip(rest).take_while(|(a, b)| a == b).count();
+            if len > longest {
+                (longest, at) = (len, place);
             }
-            let Some(link) = states[state].link else {
-                len = 0;
-                break;
-            };
-            (state, len) = (link, states[link].len);
-        }
-        if len > best.len {
-            best = Common { start: states[state].end - len, at: index + 1 - len, len };
         }
     }
-    best
+    let run = &text[at..at + longest];
+    let start = (0..sample.len()).find(|&start| sample[start..].starts_with(run)).unwrap_or(0);
+    Common { start, at, len: longest }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! What reports of runs and of comparisons share: calibration cards, coloured passages, samples.
 
 use maud::{Markup, html};
-use surprisal_engine::text::{TokenText, Tokenizer, many};
+use surprisal_engine::text::many;
 
 use super::memory::longest_common;
 use super::plot::{self, FEWEST};
 use surprisal_engine::compare::measure::{Calibrated, Measure, Place, ReliabilityBin, Scaled};
+use surprisal_engine::data::Prepared;
 use surprisal_engine::error::Result;
 
 /// Surprise that is coloured as strongly as can be, in nats.
@@ -217,13 +218,8 @@ fn tip(place: &Place) -> String {
 }
 
 /// A text that a model wrote, and the training text that is nearest to it.
-pub(super) fn sample(
-    name: &str,
-    sample: &str,
-    tokenizer: &Tokenizer,
-    train: &TokenText,
-    val: &TokenText,
-) -> Markup {
+pub(super) fn sample(name: &str, sample: &str, data: &Prepared) -> Markup {
+    let Prepared { tokenizer, train, val, .. } = data;
     let decode = |ids: &[u32]| tokenizer.decode(ids);
     let marked = |ids: &[u32], start: usize, len: usize| {
         let (before, rest) = ids.split_at(start);

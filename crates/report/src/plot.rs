@@ -40,7 +40,7 @@ pub(super) struct Series {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// An axis: what it is called, from where to where, and about how many labels it has.
+/// An axis: what it is called, from where to where, and about how many labels it has; 0 is for an axis that is not shown.
 struct Axis<'a> {
     name: &'a str,
     range: Range<f64>,
@@ -109,19 +109,15 @@ fn chart<'a>(area: &Area<'a>, room: &Room, x: &Axis<'_>, y: &Axis<'_>) -> Result
         .y_label_area_size(left)
         .build_cartesian_2d(x.range.clone(), y.range.clone())
         .map_err(wrong)?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(MESH)
-        .x_labels(x.labels)
-        .y_labels(y.labels)
-        .x_desc(x.name)
-        .y_desc(y.name)
-        .x_label_formatter(&tick)
-        .y_label_formatter(&tick)
-        .label_style(FONT)
-        .draw()
-        .map_err(wrong)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT).bold_line_style(MESH).label_style(FONT);
+    mesh.x_labels(x.labels).x_desc(x.name).x_label_formatter(&tick).y_labels(y.labels);
+    if y.labels == 0 {
+        mesh.disable_y_mesh();
+    } else {
+        mesh.y_desc(y.name).y_label_formatter(&tick);
+    }
+    mesh.draw().map_err(wrong)?;
     Ok(chart)
 }
 
@@ -297,25 +293,10 @@ pub(super) fn dots(
     let longest = names.iter().map(|name| name.chars().count().min(LONGEST_NAME)).max().unwrap_or(0);
     let sizes = [(760, 60 + 22 * n as u32), (358, 60 + 38 * n as u32)];
     both(sizes, &format!("{x_name} of every variant"), |area, narrow| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .margin_right(20)
-            .x_label_area_size(44)
-            .y_label_area_size(if narrow { 4 } else { 24 + 7 * longest as u32 })
-            .build_cartesian_2d(x0..x1, -0.6..n as f64 - 0.4)
-            .map_err(wrong)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(MESH)
-            .disable_y_mesh()
-            .y_labels(0)
-            .x_labels(if narrow { 4 } else { 8 })
-            .x_desc(x_name)
-            .x_label_formatter(&tick)
-            .label_style(FONT)
-            .draw()
-            .map_err(wrong)?;
+        let room = Room(8, 20, 44, if narrow { 4 } else { 24 + 7 * longest as u32 });
+        let x = Axis { name: x_name, range: x0..x1, labels: if narrow { 4 } else { 8 } };
+        let y = Axis { name: "", range: -0.6..n as f64 - 0.4, labels: 0 };
+        let mut chart = chart(area, &room, &x, &y)?;
         if let Some(x) = reference {
             let line = [(x, -0.6), (x, n as f64 - 0.4)];
             chart

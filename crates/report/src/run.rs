@@ -84,7 +84,7 @@ fn render(
         }
         @if let Some(text) = sample {
             h2 { "A sample, and what it may have been remembered from" }
-            (parts::sample("at the end of the run", text, &data.tokenizer, &data.train, &data.val))
+            (parts::sample("at the end of the run", text, data))
         }
         (settings(root, config)?)
     };
@@ -143,17 +143,13 @@ fn curves(events: &[Value]) -> Result<Markup> {
     let (Some(first), Some(last)) = (validation.first(), validation.last()) else { return Ok(html! {}) };
     let ends = if validation.len() == 1 { (0.0, last.0) } else { (first.0, last.0) };
     let (objective, nll) = (line("/objective"), line("/train_nll"));
+    let line_of = |name: &str, colour, points| Series { name: name.into(), colour, dashed: false, points };
     let mut series = Vec::new();
     if objective != nll {
-        series.push(Series {
-            name: "objective, smoothed".into(),
-            colour: 3,
-            dashed: false,
-            points: objective,
-        });
+        series.push(line_of("objective, smoothed", 3, objective));
     }
-    series.push(Series { name: "training NLL".into(), colour: 1, dashed: false, points: nll });
-    series.push(Series { name: "validation NLL".into(), colour: 0, dashed: false, points: validation });
+    series.push(line_of("training NLL", 1, nll));
+    series.push(line_of("validation NLL", 0, validation));
     let level = |name: &str, colour, value: Option<f64>| {
         value.map(|value| Series {
             name: format!("{name} {value:.4}"),
