@@ -40,10 +40,7 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// If the last row would end past the end of `data`.
     pub fn part(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(
-            fits(data.len(), rows, columns, row_stride),
-            "a {rows} x {columns} part, stride {row_stride}"
-        );
+        check_part(data.len(), rows, columns, row_stride);
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
@@ -83,19 +80,17 @@ impl<'a> MatrixMut<'a> {
     /// # Panics
     /// If the last row would end past the end of `data`.
     pub fn part(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(
-            fits(data.len(), rows, columns, row_stride),
-            "a {rows} x {columns} part, stride {row_stride}"
-        );
+        check_part(data.len(), rows, columns, row_stride);
         Self { data, rows, columns, row_stride }
     }
 }
 
 /// Whether the last row of a strided view ends within its slice.
-fn fits(len: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
-    rows == 0
+fn check_part(len: usize, rows: usize, columns: usize, row_stride: usize) {
+    let fits = rows == 0
         || (columns <= row_stride.max(columns * usize::from(rows == 1))
-            && (rows - 1) * row_stride + columns <= len)
+            && (rows - 1) * row_stride + columns <= len);
+    assert!(fits, "a {rows} x {columns} part, stride {row_stride}");
 }
 
 /// How the inputs of a product are read. Sums are always f32.

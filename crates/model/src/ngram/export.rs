@@ -104,8 +104,8 @@ mod tests {
             let back = estimate.clone().into_trie().unwrap().to_estimate().unwrap();
             let (mut lower, mut lower_back) = (Vec::new(), Vec::new());
             for len in 0..4 {
-                lower = estimate.probabilities(len, &lower);
-                lower_back = back.probabilities(len, &lower_back);
+                lower = estimate.level(len, &lower).all();
+                lower_back = back.level(len, &lower_back).all();
                 assert_eq!(lower, lower_back, "{smoothing:?} {len}");
             }
         }

@@ -268,10 +268,10 @@ impl Walk<'_> {
         let mut mixed = 0.0;
         for (i, (part, view)) in self.parts.iter().enumerate() {
             let Some((own, lacking)) = part.names.own(word) else { continue };
-            let (score, state) = view.score(&self.states[len * parts + i], own);
+            let (probability, state) = view.score(&self.states[len * parts + i], own);
             self.states[(len + 1) * parts + i] = state;
             if !lacking && Some(word) != self.bos {
-                mixed += part.weight * score.probability;
+                mixed += part.weight * probability;
             }
         }
         self.answers[len].push(mixed);

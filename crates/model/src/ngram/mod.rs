@@ -39,10 +39,10 @@ pub use header::{Combine, Header, LevelHeader, Weight};
 pub use level::Level;
 pub use merge::Shard;
 pub use mix::{Part, mix, mix_memory};
-pub use smoothing::{Discounts, Estimate, Parameters, Probabilities, closed_form};
+pub use smoothing::{Discounts, Estimate, Parameters, Probabilities};
 pub use trie::{SECTIONS, Table, Trie};
 pub use uniform::Uniform;
-pub use view::{Score, State, View};
+pub use view::{State, View};
 
 use crate::{Error, LanguageModel, Result, Session, check_tokens, scored};
 use smoothing::Statistics;

@@ -219,16 +219,6 @@ impl Trie {
             .collect()
     }
 
-    /// The longest gram.
-    pub fn order(&self) -> usize {
-        self.levels.len()
-    }
-
-    /// How many grams of `order` words there are.
-    pub fn grams(&self, order: usize) -> usize {
-        self.header.levels.get(order - 1).map_or(0, |level| level.grams as usize)
-    }
-
     /// A view to ask questions of.
     pub fn view(&self) -> View<'_> {
         let levels = self.levels.iter().enumerate().map(|(index, level)| {

@@ -17,6 +17,12 @@ struct Step {
     context: Context,
 }
 
+impl Step {
+    fn own(&self, discounts: &Discounts) -> f64 {
+        (f64::from(self.count) - discount(discounts, self.count)).max(0.0)
+    }
+}
+
 /// The steps of every held-out word, lowest order first.
 #[derive(Debug)]
 pub(super) struct Heldout {
@@ -205,9 +211,7 @@ impl Heldout {
     fn loss(&self, discounts: &[Discounts]) -> f64 {
         let probability = |steps: &[Step]| {
             steps.iter().zip(discounts).fold(self.uniform, |q, (step, discounts)| {
-                let total = step.context.total as f64;
-                let own = (f64::from(step.count) - discount(discounts, step.count)).max(0.0);
-                (own + step.context.left(discounts) * q) / total
+                (step.own(discounts) + step.context.left(discounts) * q) / step.context.total as f64
             })
         };
         self.words().map(|steps| -probability(steps).ln()).sum()
@@ -237,8 +241,7 @@ impl Heldout {
                 if step.count > 0 {
                     slope[index(len, step.count.min(3) as usize - 1)] -= 1.0 / total;
                 }
-                let own = (f64::from(step.count) - discount(discounts, step.count)).max(0.0);
-                q = own / total + left * q;
+                q = step.own(discounts) / total + left * q;
             }
             for slope in &mut slope {
                 *slope /= q;

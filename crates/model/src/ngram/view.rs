@@ -102,20 +102,6 @@ pub struct State {
 impl State {
     /// Before any text.
     pub const EMPTY: Self = Self { nodes: [NONE; MAX_ORDER - 1], len: 0 };
-
-    /// The longest context of this text that the model knows, in words.
-    pub fn known(&self) -> usize {
-        (0..self.len).rev().find(|&i| self.nodes[i] != NONE).map_or(0, |i| i + 1)
-    }
-}
-
-/// A word's probability.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Score {
-    /// q(w | context).
-    pub probability: f64,
-    /// How many words the longest gram has that ends with it.
-    pub matched: usize,
 }
 
 impl View<'_> {
@@ -137,51 +123,50 @@ impl View<'_> {
 
     /// q(`word` | the text that led to `state`), and the state after the word.
     #[inline]
-    pub fn score(&self, state: &State, word: u32) -> (Score, State) {
+    pub fn score(&self, state: &State, word: u32) -> (f64, State) {
         let Header { combine, missing, complete, .. } = *self.header;
         let order = self.levels.len();
         let mut next = State::EMPTY;
-        let mut score = Score { probability: self.unigram(word), matched: 1 };
+        // How many words the longest gram has that ends with this one.
+        let mut matched = 1;
         if order > 1 {
             next.nodes[0] = word;
         }
         if Some(word) == self.header.bos {
             // A sentence begins, and nothing before it counts.
             next.len = 1.min(order - 1);
-            return (Score { probability: 0.0, matched: 1 }, next);
+            return (0.0, next);
         }
         next.len = (state.len + 1).min(order - 1);
-        if combine == Combine::Longest && state.len > 0 {
-            score.probability = self.uniform();
-        }
+        let longest = combine == Combine::Longest && state.len > 0;
+        let mut probability = if longest { self.uniform() } else { self.unigram(word) };
         for (len, &node) in state.nodes[..state.len].iter().enumerate() {
             if node == NONE {
                 if complete && missing == 1.0 {
                     break;
                 }
-                score.probability *= missing;
+                probability *= missing;
                 continue;
             }
             let (level, above) = (&self.levels[len], &self.levels[len + 1]);
             let weight = level.weight(node as usize);
-            let found = if complete && score.matched <= len {
+            let found = if complete && matched <= len {
                 None
             } else {
                 above.find(level.children(node as usize), word)
             };
             let speaks = combine != Combine::Longest || len + 1 == state.len;
             if speaks {
-                score.probability =
-                    combine.with(found.map(|gram| above.value(gram)), weight, score.probability);
+                probability = combine.with(found.map(|gram| above.value(gram)), weight, probability);
             }
             if let Some(gram) = found {
-                score.matched = len + 2;
+                matched = len + 2;
                 if len + 1 < order - 1 {
                     next.nodes[len + 1] = gram as u32;
                 }
             }
         }
-        (score, next)
+        (probability, next)
     }
 
     /// The state after `context`, which needs no more than its last words.
@@ -211,18 +196,6 @@ impl View<'_> {
             node = self.levels.get(len + 1)?.find(self.levels[len].children(node), word)?;
         }
         Some(node)
-    }
-
-    /// The continuations of the context at `state` of `len` words (from 1): words, and their grams' indices.
-    pub fn continuations(&self, state: &State, len: usize) -> Vec<(u32, usize)> {
-        let Some(&node) = state.nodes[..state.len].get(len - 1).filter(|&&node| node != NONE) else {
-            return Vec::new();
-        };
-        let above = &self.levels[len];
-        self.levels[len - 1]
-            .children(node as usize)
-            .map(|gram| (above.words.get(gram) as u32, gram))
-            .collect()
     }
 
     /// Writes ln q(· | the text that led to `state`) to `out`, of length |V|; `log_unigrams` is ln q(·) without context.

@@ -17,27 +17,25 @@ use crate::scratch::Scratch;
 use crate::{Context, Precision};
 
 impl Norm {
-    fn view<'a>(&self, weight: &'a [f32], bias: Option<&'a [f32]>) -> norm::Norm<'a> {
-        norm::Norm { centre: self.centre, weight, bias, eps: self.eps as f32 }
+    /// Runs `f` on the kernel's norm.
+    fn with<R>(&self, f: impl FnOnce(norm::Norm<'_>) -> R) -> Result<R> {
+        let (centre, eps) = (self.centre, self.eps as f32);
+        read(&self.weight, |weight| {
+            with_option(self.bias.as_ref(), |bias| {
+                time(Part::Norm, || f(norm::Norm { centre, weight, bias, eps }))
+            })
+        })?
     }
 
     pub(crate) fn run(&self, x: &[f32]) -> Result<(Scratch, Vec<(f32, f32)>)> {
         let mut y = Scratch::dirty(x.len());
-        let statistics = read(&self.weight, |weight| {
-            with_option(self.bias.as_ref(), |bias| {
-                time(Part::Norm, || self.view(weight, bias).forward(x, &mut y))
-            })
-        })??;
+        let statistics = self.with(|norm| norm.forward(x, &mut y))?;
         Ok((y, statistics))
     }
 
     fn again(&self, x: &[f32], statistics: &[(f32, f32)]) -> Result<Scratch> {
         let mut y = Scratch::dirty(x.len());
-        read(&self.weight, |weight| {
-            with_option(self.bias.as_ref(), |bias| {
-                time(Part::Norm, || self.view(weight, bias).again(x, statistics, &mut y));
-            })
-        })??;
+        self.with(|norm| norm.again(x, statistics, &mut y))?;
         Ok(y)
     }
 

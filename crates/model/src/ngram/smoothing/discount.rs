@@ -7,7 +7,7 @@ use super::Discounts;
 ///
 /// `None` where n₁, n₂ or n₃ is zero or a discount is outside [0, j]: a text that is too small, or that was duplicated,
 /// and nearly always when tokens are characters.
-pub fn closed_form(n: [u64; 4]) -> Option<Discounts> {
+fn closed_form(n: [u64; 4]) -> Option<Discounts> {
     if n[..3].contains(&0) {
         return None;
     }

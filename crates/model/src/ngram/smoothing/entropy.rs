@@ -20,9 +20,9 @@ use crate::ngram::trie::Table;
 /// Leaves out what raises perplexity by less than the share `threshold`.
 pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
     let order = estimate.tables.len();
-    let mut probabilities = vec![estimate.probabilities(0, &[])];
+    let mut probabilities = vec![estimate.level(0, &[]).all()];
     for len in 1..order {
-        let next = estimate.probabilities(len, &probabilities[len - 1]);
+        let next = estimate.level(len, &probabilities[len - 1]).all();
         probabilities.push(next);
     }
     let histories = histories(estimate, &probabilities);

@@ -24,18 +24,13 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// The probabilities of order `len` + 1; `lower` are those of the order below.
+    /// The probabilities of the grams of order `len` + 1, from those of the order below.
     pub fn level<'a>(&'a self, len: usize, lower: &'a [f64]) -> Probabilities<'a> {
         let uniform = 1.0 / f64::from(self.vocab_size - u32::from(self.bos.is_some())).max(1.0);
         let suffixes =
             if len > 0 && self.combine == Combine::Interpolate { self.suffixes[len].as_slice() } else { &[] };
         let parents = len.checked_sub(1).map(|parent| &self.tables[parent]);
         Probabilities { table: &self.tables[len], parents, suffixes, combine: self.combine, lower, uniform }
-    }
-
-    /// The probabilities of all grams of order `len` + 1, from those of the order below.
-    pub fn probabilities(&self, len: usize, lower: &[f64]) -> Vec<f64> {
-        self.level(len, lower).all()
     }
 
     /// Drops the grams that are not kept. What is kept has its prefixes and suffixes kept.

@@ -33,7 +33,7 @@ fn factors(n: &[u64; BELIEVED + 1]) -> ([f64; BELIEVED], bool) {
 
 /// Replaces counts by discounted ones and gives every context what is left for words that were not seen after it.
 pub(super) fn discount(estimate: &mut Estimate, report: &mut Report) {
-    let mut lower = estimate.probabilities(0, &[]);
+    let mut lower = estimate.level(0, &[]).all();
     for len in 1..estimate.tables.len() {
         let table = &mut estimate.tables[len];
         let mut n = [0; BELIEVED + 1];
@@ -75,7 +75,7 @@ pub(super) fn discount(estimate: &mut Estimate, report: &mut Report) {
         let parents = &mut estimate.tables[len - 1];
         parents.contexts = (0..weights.len() as u32).collect();
         parents.weights = weights;
-        lower = estimate.probabilities(len, &lower);
+        lower = estimate.level(len, &lower).all();
     }
 }
 

@@ -6,7 +6,6 @@ mod estimate;
 mod katz;
 mod statistics;
 
-pub use discount::closed_form;
 pub(super) use discount::discounts;
 pub use estimate::{Estimate, Probabilities};
 pub(super) use statistics::{Context, Statistics};
@@ -68,37 +67,9 @@ pub(super) fn smooth(
     let smoothing = config.smoothing;
     for len in 1..order {
         let used = statistics.take(&mut counts, len);
-        let numerator = |count: u32| match smoothing {
-            Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => {
-                (f64::from(count) - discount(&parameters.discounts[len], count)).max(0.0)
-            }
-            _ => f64::from(count),
-        };
         let size = predictable(&counts, config);
-        let weight = |context: &Context| match smoothing {
-            Smoothing::StupidBackoff if context.total == 0 => Weight { scale: 0.0, backoff: STUPID },
-            _ if context.total == 0 => Weight::NONE,
-            Smoothing::Mle => Weight { scale: 1.0 / context.total as f64, backoff: 0.0 },
-            Smoothing::AddK => {
-                let total = context.total as f64 + parameters.k * size;
-                Weight { scale: 1.0 / total, backoff: parameters.k * size / total }
-            }
-            Smoothing::JelinekMercer => {
-                let lambda = parameters.lambdas[len][bucket(context.total)];
-                Weight { scale: lambda / context.total as f64, backoff: 1.0 - lambda }
-            }
-            Smoothing::WittenBell => {
-                let total = context.total as f64 + context.types() as f64;
-                Weight { scale: 1.0 / total, backoff: context.types() as f64 / total }
-            }
-            Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => Weight {
-                scale: 1.0 / context.total as f64,
-                backoff: context.left(&parameters.discounts[len]) / context.total as f64,
-            },
-            Smoothing::StupidBackoff | Smoothing::Katz | Smoothing::Given => {
-                Weight { scale: 1.0 / context.total as f64, backoff: STUPID }
-            }
-        };
+        let numerator = |count: u32| own(smoothing, parameters, len, count);
+        let weight = |context: &Context| weight(smoothing, parameters, size, len, context);
         let parents = &counts.levels[len - 1];
         let (contexts, weights) = weights(&parents.starts, &used, keep[len].as_deref(), weight);
         let (values, numerators) = values(used, numerator);
@@ -142,6 +113,42 @@ pub(super) fn smooth(
     estimate
 }
 
+/// What a count of order `len` + 1 is worth beside others.
+fn own(smoothing: Smoothing, parameters: &Parameters, len: usize, count: u32) -> f64 {
+    if smoothing.discounts() {
+        (f64::from(count) - discount(&parameters.discounts[len], count)).max(0.0)
+    } else {
+        f64::from(count)
+    }
+}
+
+/// What a context of `len` words multiplies counts by, and what it leaves to the lower order, which below single words is the
+/// uniform distribution over `size` words.
+fn weight(smoothing: Smoothing, parameters: &Parameters, size: f64, len: usize, context: &Context) -> Weight {
+    let total = context.total as f64;
+    let leaving = |left: f64, all: f64| Weight { scale: 1.0 / all, backoff: left / all };
+    match smoothing {
+        Smoothing::StupidBackoff if context.total == 0 && len > 0 => Weight { scale: 0.0, backoff: STUPID },
+        _ if context.total == 0 => Weight::NONE,
+        Smoothing::Mle => leaving(0.0, total),
+        Smoothing::AddK => leaving(parameters.k * size, total + parameters.k * size),
+        Smoothing::JelinekMercer => {
+            let lambda = parameters.lambdas[len][bucket(context.total)];
+            Weight { scale: lambda / total, backoff: 1.0 - lambda }
+        }
+        Smoothing::WittenBell => leaving(context.types() as f64, total + context.types() as f64),
+        // Katz leaves unigrams as they are, which needs something for words that were never seen: Witten-Bell's share.
+        Smoothing::Katz if len == 0 => leaving(context.types() as f64, total + context.types() as f64),
+        Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => {
+            leaving(context.left(&parameters.discounts[len]), total)
+        }
+        Smoothing::StupidBackoff | Smoothing::Given if len == 0 => leaving(0.0, total),
+        Smoothing::StupidBackoff | Smoothing::Katz | Smoothing::Given => {
+            Weight { scale: 1.0 / total, backoff: STUPID }
+        }
+    }
+}
+
 /// Brants et al.'s factor.
 const STUPID: f64 = 0.4;
 
@@ -167,35 +174,10 @@ fn unigrams(
 ) -> Table {
     let used = statistics.used(counts, 0);
     let context = Context::of(used, None);
-    let total = context.total as f64;
     let size = predictable(counts, config);
     // What a count is worth, and what is shared out.
-    let (scale, left) = match config.smoothing {
-        _ if context.total == 0 => (0.0, 1.0),
-        Smoothing::Mle | Smoothing::StupidBackoff | Smoothing::Given => (1.0 / total, 0.0),
-        Smoothing::AddK => {
-            let all = total + parameters.k * size;
-            (1.0 / all, parameters.k * size / all)
-        }
-        Smoothing::JelinekMercer => {
-            let lambda = parameters.lambdas[0][bucket(context.total)];
-            (lambda / total, 1.0 - lambda)
-        }
-        // Katz leaves unigrams as they are, which needs something for words that were never seen: Witten-Bell's share.
-        Smoothing::WittenBell | Smoothing::Katz => {
-            let all = total + context.types() as f64;
-            (1.0 / all, context.types() as f64 / all)
-        }
-        Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => {
-            (1.0 / total, context.left(&parameters.discounts[0]) / total)
-        }
-    };
-    let value = |count: u32| match config.smoothing {
-        smoothing if smoothing.discounts() => {
-            (f64::from(count) - discount(&parameters.discounts[0], count)).max(0.0) * scale
-        }
-        _ => f64::from(count) * scale,
-    };
+    let Weight { scale, backoff: left } = weight(config.smoothing, parameters, size, 0, &context);
+    let value = |count: u32| own(config.smoothing, parameters, 0, count) * scale;
     let shared = config.interpolate_unigrams || config.unk.is_none() || config.closed;
     let each = if shared { left / size } else { 0.0 };
     let (mut values, mut numerators) = values(used.to_vec(), |count| value(count) + each);
