@@ -32,6 +32,14 @@ impl Words {
         (0..self.len()).filter_map(|id| self.get(id))
     }
 
+    /// What word `id` is looked up by.
+    #[inline]
+    pub(crate) fn key(&self, id: usize) -> Option<Key> {
+        let end = *self.ends.get(id)?;
+        let start = if id == 0 { 0 } else { self.ends[id - 1] };
+        Some(Key::within(self.text.as_bytes(), start..end))
+    }
+
     /// All of them with their keys.
     pub(crate) fn keyed(&self) -> impl Iterator<Item = (Key, &str)> {
         let mut start = 0;

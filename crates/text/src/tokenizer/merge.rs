@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::arena::Words;
-use super::key::{BATCH, Key};
+use super::key::{BATCH, Key, fold};
 use super::table::{Table, Vocabulary, specials};
 use crate::Unit;
 use crate::error::Result;
@@ -50,18 +50,37 @@ impl Vocabulary for &mut Met {
 }
 
 /// For each of `met` the ids that `words` has for its words; 0, which stands for the unknown, for those it lacks.
+///
+/// Nearly all of `words` are words that nobody met: a bit for each hash of one that was met, in a map that stays in the
+/// cache, says so of most.
 pub(crate) fn look_up(met: &[Met], words: &Words) -> Vec<Vec<u32>> {
-    let ids = |one: &Met| {
-        let mut ids = vec![None; one.first.len()];
-        for ((key, word), id) in words.keyed().zip(0..) {
-            if let Some(local) = one.table.find(key, word.as_bytes()) {
-                // A word that is there again is the first one.
-                ids[local as usize].get_or_insert(id);
-            }
-        }
-        ids.into_iter().map(Option::unwrap_or_default).collect()
+    const BITS: u32 = 18;
+    let place = |key: Key| {
+        let hash = fold(key.bits) >> (64 - BITS);
+        ((hash / 64) as usize, 1u64 << (hash % 64))
     };
-    met.par_iter().map(ids).collect()
+    let mut hashes = vec![0; 1 << BITS >> 6];
+    for (at, bit) in met.iter().flat_map(|one| one.table.words().keyed()).map(|(key, _)| place(key)) {
+        hashes[at] |= bit;
+    }
+    let found: Vec<(usize, u32, u32)> = (0..words.len())
+        .into_par_iter()
+        .filter_map(|id| {
+            let key = words.key(id)?;
+            let (at, bit) = place(key);
+            if hashes[at] & bit == 0 { None } else { Some((id, key, words.get(id)?.as_bytes())) }
+        })
+        .flat_map_iter(|(id, key, word)| {
+            let local = move |one: &Met| one.table.find(key, word);
+            met.iter().enumerate().filter_map(move |(n, one)| Some((n, local(one)?, id as u32)))
+        })
+        .collect();
+    let mut ids: Vec<Vec<Option<u32>>> = met.iter().map(|one| vec![None; one.first.len()]).collect();
+    for (n, local, id) in found {
+        // A word that is there again is the first one.
+        ids[n][local as usize].get_or_insert(id);
+    }
+    ids.into_iter().map(|ids| ids.into_iter().map(Option::unwrap_or_default).collect()).collect()
 }
 
 /// The vocabulary, and for each of `met` the final ids by its own; none where they are the same.
