@@ -121,11 +121,14 @@ pub fn exp_sum_in_place<S: Simd>(simd: S, xs: &mut [f32], max: f32, scale: f32) 
     let mut sums = [simd.splat_f32s(0.0); 4];
     let (vectors, tail) = S::as_mut_simd_f32s(xs);
     let (fours, rest) = pulp::as_arrays_mut::<4, _>(vectors);
-    for four in fours {
+    for four in fours.iter_mut() {
         // Four at a time: the polynomial is one long chain of dependent operations.
-        for v in four.iter_mut() {
+        for v in four {
             *v = relative_exp(simd, *v, top, factor);
         }
+    }
+    // In a loop of its own: with its constants and four sums, the one above has more than AVX2's sixteen registers hold.
+    for four in fours {
         for (sum, &v) in sums.iter_mut().zip(&*four) {
             *sum = simd.add_f32s(*sum, v);
         }
