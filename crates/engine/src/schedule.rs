@@ -1,5 +1,7 @@
 //! The learning rate over a run: linear warm-up, then a shape.
 
+use surprisal_kernels::elementary::Elementary;
+
 use crate::config::{Optim, Schedule};
 
 impl Optim {
@@ -13,7 +15,7 @@ impl Optim {
         let progress = progress.clamp(0.0, 1.0);
         let remaining = match self.schedule {
             Schedule::Constant => return self.lr,
-            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+            Schedule::Cosine => 0.5 * (1.0 + Elementary::current().cos(std::f64::consts::PI * progress)),
             Schedule::Linear => 1.0 - progress,
             Schedule::Wsd => ((1.0 - progress) / self.cooldown).min(1.0),
         };

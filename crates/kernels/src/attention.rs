@@ -11,6 +11,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use crate::elementary::Elementary;
 use crate::exp::exp_nonpositive;
 use crate::matmul::{Matrix, MatrixMut, multiply};
 use crate::reduce;
@@ -122,7 +123,7 @@ impl WithSimd for Softmax<'_> {
             let sum = reduce::exp_sum_in_place(simd, seen, max, self.scale);
             reduce::scale_add_in_place(simd, seen, 1.0 / sum, 0.0);
             future.fill(0.0);
-            *log_sum = max * self.scale + sum.ln();
+            *log_sum = max * self.scale + Elementary::of(simd).ln_f32(sum);
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod activation;
 pub mod attention;
 pub mod cross_entropy;
 pub mod dropout;
+pub mod elementary;
 pub mod exp;
 pub mod linear_cross_entropy;
 pub mod matmul;

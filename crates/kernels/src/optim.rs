@@ -7,6 +7,7 @@ use std::ops::{Add, AddAssign, Div, Mul, Sub};
 
 use pulp::{Simd, WithSimd};
 
+use crate::elementary::Elementary;
 use crate::simd::Isa;
 
 /// `f32` for training, `f64` for checking it.
@@ -80,15 +81,16 @@ impl AdamW {
             type Output = ();
             // A plain loop: every operation has a vector form, and the compiler finds it under the chosen features.
             #[inline(always)]
-            fn with_simd<S: Simd>(self, _: S) {
+            fn with_simd<S: Simd>(self, simd: S) {
                 let Self(rule, weights, gradient, m, v) = self;
+                let by = Elementary::of(simd);
                 let (real, step) = (R::from_f64, rule.step.max(1) as f64);
                 let (scale, l2, eps) = (real(rule.grad_scale), real(rule.l2), real(rule.eps));
                 let (beta1, rest1) = (real(rule.beta1), real(1.0 - rule.beta1));
                 let (beta2, rest2) = (real(rule.beta2), real(1.0 - rule.beta2));
                 let keep = real(1.0 - rule.lr * rule.weight_decay);
-                let rate = real(rule.lr / (1.0 - rule.beta1.powf(step)));
-                let root = real((1.0 - rule.beta2.powf(step)).sqrt());
+                let rate = real(rule.lr / (1.0 - by.powf(rule.beta1, step)));
+                let root = real((1.0 - by.powf(rule.beta2, step)).sqrt());
                 let moments = m.iter_mut().zip(v);
                 for ((w, &g), (m, v)) in weights.iter_mut().zip(gradient).zip(moments) {
                     let g = g * scale + l2 * *w;

@@ -10,6 +10,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use crate::elementary::Elementary;
 use crate::reduce;
 use crate::simd::Isa;
 
@@ -30,12 +31,12 @@ pub struct Angles {
 impl Angles {
     /// For `tokens` positions of heads `width` wide (even), with base θ.
     pub fn new(tokens: usize, width: usize, theta: f64) -> Self {
-        let half = width / 2;
-        let angle = |t: usize, i: usize| t as f64 * theta.powf(-2.0 * i as f64 / width as f64);
-        let table = |f: fn(f64) -> f64| {
-            (0..tokens).flat_map(|t| (0..half).map(move |i| f(angle(t, i)) as f32)).collect()
+        let (half, by) = (width / 2, Elementary::current());
+        let angle = |t: usize, i: usize| t as f64 * by.powf(theta, -2.0 * i as f64 / width as f64);
+        let table = |f: fn(Elementary, f64) -> f64| {
+            (0..tokens).flat_map(|t| (0..half).map(move |i| f(by, angle(t, i)) as f32)).collect()
         };
-        Self { half, cos: table(f64::cos), sin: table(f64::sin) }
+        Self { half, cos: table(Elementary::cos), sin: table(Elementary::sin) }
     }
 
     /// cos and sin, each (T, d/2).

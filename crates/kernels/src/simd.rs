@@ -44,7 +44,7 @@ thread_local! {
 }
 
 impl Isa {
-    /// Plain scalar code, which every machine runs.
+    /// Plain scalar code, which every machine runs, to the same bits.
     pub const PORTABLE: Self = Self(Arch::Scalar);
 
     /// Every instruction set of this machine that the kernels have code for, the best first, portable last.
@@ -89,6 +89,12 @@ impl Isa {
             Arch::Neon(_) => "neon",
             _ => "portable",
         }
+    }
+
+    /// Whether this is [`Self::PORTABLE`], whose numbers are the same bits on every machine. Code that would otherwise call what
+    /// chooses by processor (a C library's `exp`, another crate's sums) asks this first.
+    pub fn is_portable(self) -> bool {
+        self.name() == Self::PORTABLE.name()
     }
 
     /// Runs `kernel`, compiled for this instruction set.

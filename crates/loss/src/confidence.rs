@@ -4,6 +4,7 @@
 //! KL(u‖q), this one by KL(q‖u): it leaves the tail of q alone.
 
 use candle_core::{DType, Shape, Tensor};
+use surprisal_kernels::elementary::Elementary;
 
 use crate::error::{LossError, Result};
 use crate::tensor::{with_f32, with_gradient};
@@ -51,12 +52,13 @@ pub fn confidence_penalty(logits: &Tensor, targets: &[u32], beta: f64, scale: f6
 /// `−β H` of one row; `gradient` becomes `factor · q (ln q + H)`.
 fn of_row(logits: &[f32], gradient: &mut [f32], q: &mut [f64], beta: f64, factor: f64) -> f64 {
     let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let by = Elementary::current();
     let mut total = 0.0;
     for (q, &z) in q.iter_mut().zip(logits) {
-        *q = (f64::from(z) - max).exp();
+        *q = by.exp(f64::from(z) - max);
         total += *q;
     }
-    let log_total = total.ln();
+    let log_total = by.ln(total);
     let log_q = |z: f32| f64::from(z) - max - log_total;
     let mut entropy = 0.0;
     for (q, &z) in q.iter_mut().zip(logits) {

@@ -8,6 +8,8 @@
 //! KL(p‖q)   =  Σ p ln (p / q)      = H(p, q) − H(p)
 //! ```
 
+use surprisal_kernels::elementary::Elementary;
+
 use crate::error::{LossError, Result};
 
 /// `H(p) = −Σ p ln p`.
@@ -41,7 +43,7 @@ pub fn kl(p: &[f64], q: &[f64]) -> Result<f64> {
 
 /// `e^nats`: how many equally likely choices are as surprising.
 pub fn perplexity(nats: f64) -> f64 {
-    nats.exp()
+    Elementary::current().exp(nats)
 }
 
 /// Nats to bits.

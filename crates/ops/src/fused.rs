@@ -16,7 +16,7 @@ pub(crate) use block::branch;
 pub(crate) use embedding::embedding;
 pub(crate) use linear::linear;
 pub(crate) use norm::norm;
-pub(crate) use rows::{activation, dropout, softcap};
+pub(crate) use rows::{activation, dropout, log_softmax, softcap};
 
 use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
 

@@ -23,7 +23,9 @@ mod testing;
 
 use std::sync::Arc;
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{D, DType, Result, Tensor, bail};
+
+use surprisal_kernels::simd::Isa;
 
 pub use context::{Backward, Context};
 pub use stream::DropoutStream;
@@ -100,6 +102,26 @@ pub fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
 /// A failure of the tensor library.
 pub fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
     if fusable(x) { fused::softcap(x, cap) } else { composed::softcap(x, cap) }
+}
+
+/// `tanh x`, element by element.
+///
+/// # Errors
+/// A failure of the tensor library.
+pub fn tanh(x: &Tensor) -> Result<Tensor> {
+    if fusable(x) && Isa::current().is_portable() { fused::softcap(x, 1.0) } else { x.tanh() }
+}
+
+/// `ln softmax` along the last dimension, without a gradient.
+///
+/// # Errors
+/// A failure of the tensor library.
+pub fn log_softmax(logits: &Tensor) -> Result<Tensor> {
+    if fusable(logits) && Isa::current().is_portable() {
+        fused::log_softmax(logits)
+    } else {
+        candle_nn::ops::log_softmax(&logits.detach(), D::Minus1)
+    }
 }
 
 /// Dropout: zeroes an element with probability `p` and divides what it keeps by 1 − `p`.

@@ -5,6 +5,7 @@
 //! interpolation with it; toward the unigram distribution it is Jelinek and Mercer's with a fixed weight; and with
 //! ε_h = k|V| / (c(h) + k|V|) for context h it is add-k: each is what a table trained to the end converges to.
 
+use surprisal_kernels::elementary::Elementary;
 use surprisal_loss::{CrossEntropy, IGNORE, Toward};
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
@@ -53,8 +54,11 @@ impl SoftTargets {
         }
         match settings.smooth_toward.as_str() {
             "unigram" => {
-                let unigram: Vec<f64> =
-                    counted(1, Smoothing::Mle)?.next(&[])?.iter().map(|log_prob| log_prob.exp()).collect();
+                let unigram: Vec<f64> = counted(1, Smoothing::Mle)?
+                    .next(&[])?
+                    .iter()
+                    .map(|log_prob| Elementary::current().exp(*log_prob))
+                    .collect();
                 Ok((loss.smooth_toward(Toward::Prior(unigram.into()))?, None))
             }
             "kneser_ney" => {
@@ -84,11 +88,12 @@ impl SoftTargets {
 /// π(· | the row so far) for each input, one after the other.
 fn prior_rows(model: &NgramModel, inputs: &[u32], cols: usize) -> Result<Vec<f32>> {
     let mut rows = Vec::with_capacity(inputs.len() * model.vocab_size());
+    let by = Elementary::current();
     for row in inputs.chunks(cols.max(1)) {
         let mut session = model.session()?;
         for token in row {
             let log_probs = session.feed(std::slice::from_ref(token))?;
-            rows.extend(log_probs.iter().map(|log_prob| log_prob.exp() as f32));
+            rows.extend(log_probs.iter().map(|log_prob| by.exp(*log_prob) as f32));
         }
     }
     Ok(rows)

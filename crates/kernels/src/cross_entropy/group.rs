@@ -8,6 +8,7 @@ use pulp::Simd;
 
 use super::row::{RowCoefficients, RowLoss};
 use super::{RowDefect, Spec, Toward};
+use crate::elementary::Elementary;
 use crate::reduce;
 
 /// How many rows [`classes`] takes.
@@ -55,6 +56,7 @@ pub(super) fn classes<S: Simd>(
     // Here ends what is different for each row: the rest is the same arithmetic sixteen times, which vectorises.
     let (mut share, mut others, mut log_sum) = ([0.0_f64; ROWS], [0.0_f64; ROWS], [0.0_f64; ROWS]);
     let mut point = [1.0 - epsilon; ROWS];
+    let by = Elementary::of(simd);
     for (i, row) in rows.chunks_exact_mut(vocab).enumerate().take(ROWS) {
         if classes[i] == spec.ignore_index {
             continue;
@@ -78,7 +80,7 @@ pub(super) fn classes<S: Simd>(
             row[class] = old;
         }
         let total = others[i] + share[i];
-        log_sum[i] = if confident && class_logit[i] >= top[i] { others[i].ln_1p() } else { total.ln() };
+        log_sum[i] = if confident && class_logit[i] >= top[i] { by.ln_1p(others[i]) } else { by.ln(total) };
         if let Some(weights) = spec.class_weights {
             point[i] *= weights[class] as f64;
         }

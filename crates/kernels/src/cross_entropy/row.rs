@@ -4,6 +4,7 @@ use pulp::Simd;
 
 use super::target::{Dense, Target};
 use super::{RowDefect, Spec};
+use crate::elementary::Elementary;
 use crate::exp::tanh_with_slope;
 use crate::reduce;
 
@@ -153,17 +154,18 @@ fn sweep<S: Simd>(
     }
 
     // The whole row: S relative to its maximum, and the part of it that is not the true class.
-    let relative = |max: f32| if max >= top { 1.0 } else { (s * (max as f64 - top as f64)).exp() };
+    let by = Elementary::of(simd);
+    let relative = |max: f32| if max >= top { 1.0 } else { by.exp(s * (max as f64 - top as f64)) };
     let sum: f64 = blocks.iter().map(|block| block.sum * relative(block.max)).sum();
     if sum.is_nan() {
         return Err(RowDefect::Nan);
     }
     let top_u = s * top as f64;
     let mut others = sum;
-    let mut log_sum = sum.ln();
+    let mut log_sum = by.ln(sum);
     let mut class_share = 0.0;
     if let Some(y) = target.class {
-        class_share = (s * (class_logit as f64 - top as f64)).exp();
+        class_share = by.exp(s * (class_logit as f64 - top as f64));
         others = sum - class_share;
         if class_share > 0.5 * sum {
             // Confident: add up the other exponentials themselves rather than cancel.
@@ -175,7 +177,7 @@ fn sweep<S: Simd>(
             block[y % block_len] = old;
             let sums = blocks.iter().enumerate();
             others = sums.map(|(i, k)| if i == b { rest } else { k.sum } * relative(k.max)).sum();
-            log_sum = if class_logit >= top { others.ln_1p() } else { (others + class_share).ln() };
+            log_sum = if class_logit >= top { by.ln_1p(others) } else { by.ln(others + class_share) };
         }
     }
     let sum = if target.class.is_some() { others + class_share } else { sum };

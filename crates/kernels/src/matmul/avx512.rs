@@ -19,6 +19,8 @@ use std::arch::x86_64::{
 };
 use std::cell::RefCell;
 
+use super::View;
+
 /// Rows of a tile.
 pub(super) const ROWS: usize = 12;
 /// Columns of a tile.
@@ -57,14 +59,6 @@ macro_rules! by_rows {
 }
 pub(super) use by_rows;
 
-/// A strided matrix.
-#[derive(Clone, Copy)]
-pub(super) struct View {
-    pub(super) data: *const f32,
-    pub(super) row_stride: usize,
-    pub(super) column_stride: usize,
-}
-
 /// 64 bytes: a vector and a cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -79,11 +73,10 @@ thread_local! {
     static PACKED: RefCell<(Vec<Line>, Vec<Line>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
-/// `C = A B` or `C += A B` for A (m, k), B (k, n), C (m, n) of row stride `c_stride`.
+/// A [`super::Kernel`].
 ///
 /// # Safety
-/// The machine has AVX-512F; every element of the three shapes lies in memory that may be read, C's in memory that may be
-/// written and that nothing else uses meanwhile.
+/// As there; the instructions are AVX-512F.
 pub(super) unsafe fn product(
     (m, n, k): (usize, usize, usize),
     a: View,
@@ -127,13 +120,6 @@ pub(super) unsafe fn product(
             }
         }
     });
-}
-
-impl View {
-    /// The part that starts at (row, column).
-    pub(super) fn at(self, row: usize, column: usize) -> Self {
-        Self { data: self.data.wrapping_add(row * self.row_stride + column * self.column_stride), ..self }
-    }
 }
 
 /// The lowest `count` lanes, of two vectors.

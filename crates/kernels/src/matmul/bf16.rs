@@ -15,7 +15,8 @@ use std::arch::x86_64::{
 };
 use std::cell::RefCell;
 
-use super::avx512::{COLUMNS, Line, ROWS, View, by_rows, masks, network};
+use super::View;
+use super::avx512::{COLUMNS, Line, ROWS, by_rows, masks, network};
 
 /// Longest stretch along k between two visits to C, in pairs.
 const DEPTH: usize = 384;
@@ -38,10 +39,10 @@ pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
 }
 
-/// `C = A B` or `C += A B`: as [`super::avx512::product`], on rounded inputs.
+/// A [`super::Kernel`] on inputs that it rounds.
 ///
 /// # Safety
-/// As there; and the machine has AVX512-BF16.
+/// As there; the instructions are AVX-512F and AVX512-BF16.
 pub(super) unsafe fn product(
     (m, n, k): (usize, usize, usize),
     a: View,
@@ -240,9 +241,7 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usiz
                     _mm_prefetch::<_MM_HINT_T0>(next.at(0, 8).data.cast());
                     (rounded(column.data, masks(here).0), rounded(next.data, masks(second).0))
                 } else {
-                    let turned =
-                        |at: View| View { row_stride: at.column_stride, column_stride: at.row_stride, ..at };
-                    (gathered(turned(column), here, 0), gathered(turned(next), second, 0))
+                    (gathered(column.transposed(), here, 0), gathered(next.transposed(), second, 0))
                 };
                 // Four words more than there are rows: the next store overwrites them, and after the last there is room.
                 let into = out.add(top / ROWS * PANEL + pair * ROWS);

@@ -1,12 +1,13 @@
 //! The one door to matrix products: `C = A B` or `C += A B` in f32, on strided views.
 //!
-//! Behind it stand kernels of our own for AVX-512, and the `gemm` crate with its AVX2, NEON and portable kernels for
-//! every other machine. [`Precision`] says how the inputs are read: as they are, or rounded to bf16.
+//! Behind it stand kernels of our own for AVX-512 and for every machine ([`Isa::PORTABLE`]), and the `gemm` crate for AVX2
+//! and NEON. [`Precision`] says how the inputs are read: as they are, or rounded to bf16.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+mod portable;
 mod vector;
 
 use gemm::Parallelism;
@@ -14,6 +15,8 @@ use gemm::Parallelism;
 pub use vector::matrix_vector;
 
 use surprisal_platform::threads::Pool;
+
+use crate::simd::Isa;
 
 /// A matrix that is read.
 #[derive(Clone, Copy, Debug)]
@@ -110,7 +113,7 @@ impl Precision {
         match self {
             Self::F32 => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Bf16 => bf16::available() && crate::simd::Isa::current().name() == "avx512",
+            Self::Bf16 => bf16::available() && Isa::current().name() == "avx512",
             #[cfg(not(target_arch = "x86_64"))]
             Self::Bf16 => false,
         }
@@ -130,13 +133,18 @@ pub fn multiply_in(
     pool: Option<&Pool>,
 ) {
     assert!(into.rows == a.rows && into.columns == b.columns && a.columns == b.rows, "shapes of a product");
-    #[cfg(target_arch = "x86_64")]
-    if a.columns > 0 && crate::simd::Isa::current().name() == "avx512" && precision.is_fast() {
-        return by_own_kernel(precision, into, add, a, b, pool);
-    }
-    match precision {
-        Precision::F32 => by_gemm(into, add, a, b, pool),
-        Precision::Bf16 => {
+    // Only the portable kernel writes sums of nothing.
+    let isa = if a.columns == 0 { Isa::PORTABLE } else { Isa::current() };
+    match (precision, isa.name()) {
+        #[cfg(target_arch = "x86_64")]
+        (Precision::F32, "avx512") => by_own_kernel(avx512::product, into, add, a, b, pool),
+        #[cfg(target_arch = "x86_64")]
+        (Precision::Bf16, "avx512") if precision.is_fast() => {
+            by_own_kernel(bf16::product, into, add, a, b, pool);
+        }
+        (Precision::F32, "portable") => by_own_kernel(portable::product, into, add, a, b, pool),
+        (Precision::F32, _) => by_gemm(into, add, a, b, pool),
+        (Precision::Bf16, _) => {
             let (a_rounded, b_rounded) = (rounded(a), rounded(b));
             multiply(into, add, Matrix { data: &a_rounded, ..a }, Matrix { data: &b_rounded, ..b }, pool);
         }
@@ -165,31 +173,54 @@ pub fn multiply(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, po
 }
 
 /// A pointer that several threads may hold: each writes elements that no other touches.
-#[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 struct Shared(*mut f32);
 
-#[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "parts of one matrix for several threads")]
 // SAFETY: `by_own_kernel` hands each thread rows or columns of its own.
 unsafe impl Send for Shared {}
-#[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "parts of one matrix for several threads")]
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
-/// The kernels of [`avx512`] and [`bf16`]; only called where the machine has them.
-#[cfg(target_arch = "x86_64")]
+/// A strided matrix, as our own kernels take it.
+#[derive(Clone, Copy)]
+struct View {
+    data: *const f32,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl View {
+    /// The part that starts at (row, column).
+    fn at(self, row: usize, column: usize) -> Self {
+        Self { data: self.data.wrapping_add(row * self.row_stride + column * self.column_stride), ..self }
+    }
+
+    fn transposed(self) -> Self {
+        Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
+    }
+}
+
+/// `C = A B` or `C += A B` for A (m, k), B (k, n), C (m, n) of a row stride, given as shape, A, B, C, stride and whether
+/// to add.
+///
+/// # Safety
+/// The machine has the kernel's instructions; every element of the three shapes lies in memory that may be read, C's in
+/// memory that may be written and that nothing else uses meanwhile.
+type Kernel = unsafe fn((usize, usize, usize), View, View, *mut f32, usize, bool);
+
+/// Shares a product out over the pool; `kernel` is one whose instructions the machine has.
 #[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
 fn by_own_kernel(
-    precision: Precision,
+    kernel: Kernel,
     into: MatrixMut<'_>,
     add: bool,
     a: Matrix<'_>,
     b: Matrix<'_>,
     pool: Option<&Pool>,
 ) {
-    let view = |m: Matrix<'_>| avx512::View {
+    let view = |m: Matrix<'_>| View {
         data: m.data.as_ptr(),
         row_stride: m.row_stride,
         column_stride: m.column_stride,
@@ -203,20 +234,12 @@ fn by_own_kernel(
     // The part of the product in these rows and columns.
     let part = move |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>| {
         let c = c;
-        let (mut a, mut b) = (view(a), view(b));
-        a.data = a.data.wrapping_add(rows.start * a.row_stride);
-        b.data = b.data.wrapping_add(columns.start * b.column_stride);
+        let (a, b) = (view(a).at(rows.start, 0), view(b).at(0, columns.start));
         let shape = (rows.len(), columns.len(), k);
         // SAFETY: the constructors checked that each view lies within its slice, a transposed one only swaps strides, and
         // these are ranges of the product's rows and columns; the machine has the instructions. `into` is borrowed mutably
         // and no two calls share a row and a column of it.
-        unsafe {
-            let c = c.0.wrapping_add(rows.start * stride + columns.start);
-            match precision {
-                Precision::F32 => avx512::product(shape, a, b, c, stride, add),
-                Precision::Bf16 => bf16::product(shape, a, b, c, stride, add),
-            }
-        }
+        unsafe { kernel(shape, a, b, c.0.wrapping_add(rows.start * stride + columns.start), stride, add) }
     };
     let threads = pool.map_or(1, Pool::threads);
     let by_rows = m > n;
@@ -232,7 +255,7 @@ fn by_own_kernel(
     }
 }
 
-/// The `gemm` crate, for every machine.
+/// The `gemm` crate, which takes the best instructions of the machine whatever [`Isa::current`] says.
 #[expect(unsafe_code, reason = "gemm takes pointers and strides")]
 fn by_gemm(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
     let MatrixMut { data, rows, columns, row_stride } = into;
@@ -335,7 +358,7 @@ mod tests {
             let rounded_product = product(&half(&a), &half(&b));
             let lefts = [Matrix::new(&a, m, k), Matrix::new(&at, k, m).transposed()];
             let rights = [Matrix::new(&b, k, n), Matrix::new(&bt, n, k).transposed()];
-            for isa in crate::simd::Isa::available() {
+            for isa in Isa::available() {
                 crate::simd::with_isa(isa, || {
                     for (left, right) in lefts.iter().flat_map(|l| rights.iter().map(move |r| (*l, *r))) {
                         for add in [false, true] {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
+use surprisal_kernels::elementary::Elementary;
 
 use super::Parameter;
 use crate::{Error, Result};
@@ -101,7 +102,8 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
     // In (0, 1], so that the logarithm is finite.
     let radius = 1.0 - rng.random::<f64>();
     let angle = rng.random::<f64>();
-    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+    let by = Elementary::current();
+    (-2.0 * by.ln(radius)).sqrt() * by.cos(std::f64::consts::TAU * angle)
 }
 
 #[cfg(test)]

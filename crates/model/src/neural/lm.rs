@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use surprisal_ops::inplace::read;
 
@@ -98,8 +98,8 @@ impl NeuralLm {
         let t = inputs.first().map_or(0, |row| row.len());
         let ids: Vec<u32> = inputs.iter().flat_map(|row| row.iter().copied()).collect();
         let ids = Tensor::from_vec(ids, (inputs.len(), t), &Device::Cpu)?;
-        let logits = self.neural.forward(&ids, &Mode::Evaluate)?.logits()?.detach();
-        Ok(candle_nn::ops::log_softmax(&logits, D::Minus1)?) // (B·T, V)
+        let logits = self.neural.forward(&ids, &Mode::Evaluate)?.logits()?;
+        Ok(surprisal_ops::log_softmax(&logits)?) // (B·T, V)
     }
 
     /// Runs of windows of one length, in tasks of a fixed size.

@@ -7,7 +7,7 @@
 //! Inside a window of text, positions before its start have an embedding of their own, row V of the table.
 
 use candle_core::Tensor;
-use surprisal_ops::{Context, embedding, linear};
+use surprisal_ops::{Context, embedding, linear, tanh};
 
 use super::init::{Init, Source};
 use super::{NeuralConfig, Output};
@@ -63,7 +63,7 @@ impl Mlp {
         let windows = Tensor::from_vec(windows, b * t * n, ids.device())?;
         let x = embedding(context, &windows, &self.wte)?; // (B·T·n, C)
         let x = x.reshape((b * t, ()))?; // (B·T, n·C)
-        let hidden = linear(context, &x, &self.hidden, Some(&self.hidden_bias))?.tanh()?; // (B·T, H)
+        let hidden = tanh(&linear(context, &x, &self.hidden, Some(&self.hidden_bias))?)?; // (B·T, H)
         Ok(Output::Head { hidden, weight: self.head.clone(), bias: Some(self.head_bias.clone()) })
     }
 }

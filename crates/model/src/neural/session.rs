@@ -4,6 +4,7 @@
 //! more. So a token is predicted from at least half a block of context, at the price of re-reading half a block, at once,
 //! every half block.
 
+use surprisal_kernels::elementary::Elementary;
 use surprisal_ops::layers::Cache;
 
 use super::transformer::Transformer;
@@ -65,9 +66,10 @@ impl Session for CachedSession<'_> {
         match &self.last {
             None => Ok(self.start.clone()),
             Some(logits) => {
+                let by = Elementary::current();
                 let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let sum: f64 = logits.iter().map(|&z| f64::from(z - max).exp()).sum();
-                Ok(logits.iter().map(|&z| f64::from(z - max) - sum.ln()).collect())
+                let sum: f64 = logits.iter().map(|&z| by.exp(f64::from(z - max))).sum();
+                Ok(logits.iter().map(|&z| f64::from(z - max) - by.ln(sum)).collect())
             }
         }
     }

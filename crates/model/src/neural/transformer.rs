@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
+use surprisal_kernels::elementary::Elementary;
 use surprisal_ops::layers::{Between, Branch, Cache, Centre, Drop, Linear, Norm};
 use surprisal_ops::single::add_row;
 use surprisal_ops::{Activation, Angles, Attention, Context, DropoutStream, embedding};
@@ -196,9 +197,9 @@ impl Transformer {
     fn head(&self, x: &[f32]) -> Result<Vec<f32>> {
         let mut logits = self.lm_head.single(&self.ln_f.single(x)?)?;
         if self.softcap > 0.0 {
-            let cap = self.softcap as f32;
+            let (cap, by) = (self.softcap as f32, Elementary::current());
             for z in &mut logits {
-                *z = cap * (*z / cap).tanh();
+                *z = cap * by.tanh_f32(*z / cap);
             }
         }
         Ok(logits)

@@ -1,7 +1,8 @@
 //! What is done element by element: activations, dropout, the logits' soft cap.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use surprisal_kernels::activation::Activation;
+use surprisal_kernels::elementary::Elementary;
 use surprisal_kernels::{dropout, exp};
 
 use super::{result, slice, with2};
@@ -121,4 +122,18 @@ impl CustomOp1 for Softcap {
 /// See [`crate::softcap`].
 pub(crate) fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Softcap { cap: cap as f32 })
+}
+
+/// See [`crate::log_softmax`].
+pub(crate) fn log_softmax(logits: &Tensor) -> Result<Tensor> {
+    let by = Elementary::current();
+    let mut values = read(logits, <[f32]>::to_vec)?;
+    for row in values.chunks_mut(logits.dim(D::Minus1)?.max(1)) {
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let log_sum = by.ln(row.iter().map(|z| by.exp(f64::from(z - max))).sum());
+        for z in row {
+            *z = (f64::from(*z - max) - log_sum) as f32;
+        }
+    }
+    Tensor::from_vec(values, logits.shape(), logits.device())
 }

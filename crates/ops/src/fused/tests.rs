@@ -1,8 +1,9 @@
 //! The fused operations against the composed ones in f64: values and every gradient.
 
-use candle_core::{DType, Device, Var};
-
 use std::sync::Arc;
+
+use candle_core::{D, DType, Device, Var};
+use surprisal_kernels::simd::{Isa, with_isa};
 
 use super::*;
 use crate::layers::{Cache, Centre};
@@ -145,4 +146,13 @@ fn dropout_and_softcap_agree() {
         |a| crate::softcap(&(&a[0] * 20.0)?, 15.0),
         |a| composed::softcap(&(&a[0] * 20.0)?, 15.0),
     );
+}
+
+#[test]
+fn what_portable_code_does_for_the_tensor_library_agrees_with_it() {
+    let portable = |f: fn(&Tensor) -> Result<Tensor>, x: &Tensor| with_isa(Isa::PORTABLE, || f(x));
+    agree(&[&[4, 9]], |a| portable(crate::tanh, &a[0]), |a| a[0].tanh());
+    let x = (Tensor::from_vec(numbers(36, 3), (2, 2, 9), &Device::Cpu).unwrap() * 9.0).unwrap();
+    let oracle = candle_nn::ops::log_softmax(&x.to_dtype(DType::F64).unwrap(), D::Minus1).unwrap();
+    close(&portable(crate::log_softmax, &x).unwrap(), &oracle, "log-softmax");
 }

@@ -1,0 +1,82 @@
+//! Our own product in plain Rust, to the same bits on every machine.
+//!
+//! A tile keeps 4 × 8 sums in registers while it walks along k. Products are rounded before they are added (no fused
+//! instruction), and every element of C is a sum along k in ascending order, in blocks of [`DEPTH`]. So nothing depends on
+//! the processor, on the compiler's choice of instructions or on how a product is shared out.
+
+#![expect(unsafe_code, reason = "a part of a matrix that several threads write")]
+
+use super::View;
+
+/// Rows of a tile.
+const ROWS: usize = 4;
+/// Columns of a tile.
+const COLUMNS: usize = 8;
+/// Longest stretch along k between two visits to C.
+const DEPTH: usize = 128;
+/// Tiles side by side that share a packed panel of A; their panels of B fill half of a first-level cache.
+const TILES: usize = 4;
+
+/// A [`super::Kernel`].
+///
+/// # Safety
+/// As there; every machine has the instructions.
+pub(super) unsafe fn product(
+    (m, n, k): (usize, usize, usize),
+    a: View,
+    b: View,
+    c: *mut f32,
+    c_stride: usize,
+    add: bool,
+) {
+    // Panels of A and B with k first; rows and columns that a last panel lacks stay as they were and are not written to C.
+    let (mut left, mut right) = ([[0.0; ROWS]; DEPTH], [[[0.0; COLUMNS]; DEPTH]; TILES]);
+    for from in (0..k.max(1)).step_by(DEPTH) {
+        let depth = DEPTH.min(k - from);
+        let add = add || from > 0;
+        for first in (0..n).step_by(TILES * COLUMNS) {
+            // The columns of each tile.
+            let tiles = (first..n)
+                .step_by(COLUMNS)
+                .zip(0..TILES)
+                .map(|(column, tile)| (tile, column, COLUMNS.min(n - column)));
+            for (tile, column, columns) in tiles.clone() {
+                // SAFETY: the caller's: `depth` rows and `columns` columns of B from here on.
+                unsafe { pack(&mut right[tile][..depth], columns, b.at(from, column)) };
+            }
+            for row in (0..m).step_by(ROWS) {
+                let rows = ROWS.min(m - row);
+                // SAFETY: the caller's: `rows` rows and `depth` columns of A from here on.
+                unsafe { pack(&mut left[..depth], rows, a.at(row, from).transposed()) };
+                for (tile, column, columns) in tiles.clone() {
+                    let mut sums = [[0.0; COLUMNS]; ROWS];
+                    for (xs, ys) in left[..depth].iter().zip(&right[tile]) {
+                        for (sums, x) in sums.iter_mut().zip(xs) {
+                            sums.iter_mut().zip(ys).for_each(|(sum, y)| *sum += x * y);
+                        }
+                    }
+                    for (i, sums) in sums[..rows].iter().enumerate() {
+                        let c = c.wrapping_add((row + i) * c_stride + column);
+                        // SAFETY: `columns` elements of a row of C, which the caller has to itself.
+                        let into = unsafe { std::slice::from_raw_parts_mut(c, columns) };
+                        into.iter_mut().zip(sums).for_each(|(c, sum)| *c = if add { *c + sum } else { *sum });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Copies the first `width` elements of as many rows as `panel` has.
+///
+/// # Safety
+/// They lie in memory that may be read.
+unsafe fn pack<const N: usize>(panel: &mut [[f32; N]], width: usize, from: View) {
+    // Long loops inside: the panel has few columns.
+    for j in 0..width {
+        for (i, line) in panel.iter_mut().enumerate() {
+            // SAFETY: the caller's.
+            line[j] = unsafe { *from.at(i, j).data };
+        }
+    }
+}
