@@ -86,8 +86,8 @@ pub(crate) fn learn_words(
     reading: Reading,
 ) -> Result<(Tokenizer, TokenText, Seen)> {
     let (met, encoded, mut seen) = meet_words(spans, unit, reading)?;
-    let (table, maps) = merge(met, unit)?;
-    seen.capitals = table.find(Key::of(b"<UNK>"), b"<UNK>").is_some();
+    seen.capitals = met.iter().any(|one| one.knows(b"<UNK>"));
+    let (table, maps) = merge(met)?;
     let tokenizer = Tokenizer { codec: Codec::Word(table), unit };
     let text = put_together(encoded, &maps, &tokenizer, spans, seen);
     Ok((tokenizer, text, seen))

@@ -21,6 +21,10 @@ impl Words {
         self.ends.len()
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     #[inline]
     pub(crate) fn get(&self, id: usize) -> Option<&str> {
         let end = *self.ends.get(id)?;

@@ -27,6 +27,10 @@ impl Met {
         Ok(Self { table: Table::new(unit, words)?, first, piece: 0 })
     }
 
+    pub(crate) fn knows(&self, word: &[u8]) -> bool {
+        self.table.find(Key::of(word), word).is_some()
+    }
+
     /// Begins the text's piece number `piece`.
     pub(crate) fn begin(&mut self, piece: usize) {
         self.piece = (piece as u64) << 32;
@@ -85,28 +89,49 @@ pub(crate) fn look_up(met: &[Met], words: &Words) -> Vec<Vec<u32>> {
 
 /// The vocabulary, and for each of `met` the final ids by its own; none where they are the same.
 ///
+/// Each list is in the order of the text, so a word belongs to the thread that met it earliest: each looks its words up in
+/// the others' tables, all at once. The lists merged by place, without words that belong to others, are the vocabulary.
+///
 /// # Errors
 /// A vocabulary that is too large.
-pub(crate) fn merge(mut met: Vec<Met>, unit: Unit) -> Result<(Table, Vec<Vec<u32>>)> {
+pub(crate) fn merge(mut met: Vec<Met>) -> Result<(Table, Vec<Vec<u32>>)> {
     if met.len() == 1
         && let Some(only) = met.pop()
     {
         return Ok((only.table, Vec::new()));
     }
-    let words = || met.iter().map(|one| one.table.words().keyed());
-    let mut table = Table::new(unit, met.iter().map(|one| one.first.len()).sum())?;
+    let owners: Vec<_> = met.par_iter().map(|own| owners(own, &met)).collect();
+    // Room for all of them, if they were different: memory that is not used is not touched.
+    let mut words = Words::with_capacity(
+        met.iter().map(|one| one.first.len()).sum(),
+        met.iter().map(|one| one.table.words().bytes()).sum(),
+    );
     let mut maps: Vec<Vec<u32>> = met.iter().map(|one| Vec::with_capacity(one.first.len())).collect();
-    let mut lists: Vec<_> =
-        words().zip(&met).map(|(words, one)| one.first.iter().zip(words).peekable()).collect();
-    let mut ahead: Vec<_> = words().map(|words| words.skip(BATCH)).collect();
-    // The thread whose next word comes first gives it.
+    // The thread whose next word comes first gives it: a word of its own gets the next id, and another's has one.
     loop {
-        let next = lists.iter_mut().enumerate().filter_map(|(thread, list)| Some((list.peek()?.0, thread)));
-        let Some((_, thread)) = next.min() else { break };
-        let Some((_, (key, word))) = lists[thread].next() else { break };
-        table.prefetch(ahead[thread].next().into_iter().map(|(key, _)| key));
-        let id = table.find(key, word.as_bytes());
-        maps[thread].push(id.map_or_else(|| table.insert(key, word), Ok)?);
+        let next = |thread: usize| Some((*met[thread].first.get(maps[thread].len())?, thread));
+        let Some((_, thread)) = (0..met.len()).filter_map(next).min() else { break };
+        let local = maps[thread].len();
+        let (owner, there) = owners[thread][local];
+        let known = maps[owner].get(there as usize).copied();
+        let word = met[thread].table.words().get(local).unwrap_or_default();
+        maps[thread].push(known.map_or_else(|| words.push(word), Ok)?);
     }
-    Ok((table, maps))
+    Ok((words.into(), maps))
+}
+
+/// For each word of `own` the thread of `met` that met it first, and its id there.
+fn owners(own: &Met, met: &[Met]) -> Vec<(usize, u32)> {
+    let mut ahead = own.table.words().keyed().map(|(key, _)| key).skip(BATCH);
+    let owner = |(key, word): (Key, &str)| {
+        let next = ahead.next();
+        let of = |(thread, one): (usize, &Met)| {
+            one.table.prefetch(next.into_iter());
+            let id = one.table.find(key, word.as_bytes())?;
+            Some((one.first[id as usize], thread, id))
+        };
+        let first = met.iter().enumerate().filter_map(of).min();
+        first.map_or((0, 0), |(_, thread, id)| (thread, id))
+    };
+    own.table.words().keyed().map(owner).collect()
 }
