@@ -110,7 +110,7 @@ pub fn open(path: &Path, kind: Kind) -> Result<Counted> {
         }
         kind => {
             let message = format!("{} holds no counts: it is {}", path.display(), kind.words().0);
-            return Err(Error::usage(message).hint("merge what `count` wrote as .counts or .tsv"));
+            return Err(Error::usage(message).hint("what is merged are counts: .counts or .tsv"));
         }
     };
     Ok(Counted { counts, tokenizer, part, tuning: None })
