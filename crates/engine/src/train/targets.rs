@@ -54,11 +54,8 @@ impl SoftTargets {
         }
         match settings.smooth_toward.as_str() {
             "unigram" => {
-                let unigram: Vec<f64> = counted(1, Smoothing::Mle)?
-                    .next(&[])?
-                    .iter()
-                    .map(|log_prob| Elementary::current().exp(*log_prob))
-                    .collect();
+                let (log_probs, by) = (counted(1, Smoothing::Mle)?.next(&[])?, Elementary::current());
+                let unigram: Vec<f64> = log_probs.iter().map(|log_prob| by.exp(*log_prob)).collect();
                 Ok((loss.smooth_toward(Toward::Prior(unigram.into()))?, None))
             }
             "kneser_ney" => {

@@ -58,7 +58,7 @@ impl Vocabulary for &mut Met {
 /// Nearly all of `words` are words that nobody met: a bit for each hash of one that was met, in a map that stays in the
 /// cache, says so of most.
 pub(crate) fn look_up(met: &[Met], words: &Words) -> Vec<Vec<u32>> {
-    const BITS: u32 = 18;
+    const BITS: u32 = 20;
     let place = |key: Key| {
         let hash = fold(key.bits) >> (64 - BITS);
         ((hash / 64) as usize, 1u64 << (hash % 64))
