@@ -5,13 +5,17 @@
 use surprisal_engine::formats::ngram;
 use surprisal_engine::model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_engine::platform::threads::Pool;
-use surprisal_engine::text::{Corpus, DataOptions, TokenizerKind, Unit};
+use surprisal_engine::text::{Corpus, DataOptions, TextMode, TokenizerKind};
 use surprisal_engine::{Context, Control, Result, Silent, models};
 
 fn main() -> Result<()> {
     let pool = Pool::new(2)?;
-    let options =
-        DataOptions { unit: Unit::Line, val_fraction: 0.1, train_fraction: 1.0, ..DataOptions::default() };
+    let options = DataOptions {
+        mode: TextMode::Line,
+        val_fraction: 0.1,
+        train_fraction: 1.0,
+        ..DataOptions::default()
+    };
     let corpus = Corpus::embedded("stories", &options)?;
     let (tokenizer, train) = pool.install(|| corpus.tokenize_train(TokenizerKind::Word))?;
     let (bos, unk) = (tokenizer.bos(), tokenizer.unk());

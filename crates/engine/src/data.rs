@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use surprisal_text::{Corpus, DataOptions, Reading, TokenText, Tokenizer};
+use surprisal_text::{Corpus, DataOptions, EncodeOptions, TokenText, Tokenizer};
 
 use crate::config::{Config, cores};
 use crate::error::{Advice, Error, Result};
@@ -27,8 +27,8 @@ pub struct Prepared {
 }
 
 /// How the config has texts read.
-pub fn reading(config: &Config) -> Reading {
-    Reading {
+pub fn reading(config: &Config) -> EncodeOptions {
+    EncodeOptions {
         threads: if config.train.threads == 0 { cores() } else { config.train.threads },
         literal_specials: config.data.literal_specials,
         last_line: config.data.last_line,
@@ -44,8 +44,8 @@ pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
         val: data.val.clone(),
         val_fraction: data.val_fraction,
         train_fraction: data.train_fraction,
-        unit: data.unit,
-        reading: reading(config),
+        mode: data.unit,
+        encode_options: reading(config),
     };
     if data.train.is_empty() {
         Ok(Corpus::embedded(&data.embedded, &options)?)

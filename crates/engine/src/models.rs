@@ -9,7 +9,7 @@ use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
 use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
 use surprisal_store::run::{RunFolder, RunWriter};
-use surprisal_text::{EvaluationText, Reading, Tokenizer, encode_files};
+use surprisal_text::{EncodeOptions, EvaluationText, Tokenizer, encode_files};
 
 use crate::config::{self, Config};
 use crate::data;
@@ -201,7 +201,7 @@ impl LoadedModel {
     }
 
     /// How it has texts read.
-    pub fn reading(&self) -> Reading {
+    pub fn reading(&self) -> EncodeOptions {
         data::reading(&self.config)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
-use surprisal_text::{Reading, Tokenizer, TokenizerKind, encode_text};
+use surprisal_text::{EncodeOptions, Tokenizer, TokenizerKind, encode_text};
 
 use crate::error::{Advice, Error, Result};
 
@@ -166,7 +166,8 @@ impl Opening {
             prompt
         };
         // A prompt without tokens is none, and no error.
-        let unknown = encode_text("the prompt", prompt, tokenizer, Reading::default()).map(|(_, all)| all);
+        let unknown =
+            encode_text("the prompt", prompt, tokenizer, EncodeOptions::default()).map(|(_, all)| all);
         let unknown: BTreeSet<String> = unknown.unwrap_or_default().into_values().collect();
         if !(unknown.is_empty() || allow_unknown) {
             let listed: Vec<String> = unknown.iter().map(|part| format!("{part:?}")).collect();

@@ -14,7 +14,7 @@ use surprisal_formats::{
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::NgramModel;
 use surprisal_store::checkpoint;
-use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{Corpus, DataOptions, TextMode, Tokenizer, TokenizerKind};
 
 /// Weights that are accepted are written and read again as the same.
 pub(crate) fn safetensors(data: &[u8]) {
@@ -74,9 +74,9 @@ pub(crate) fn text(data: &[u8]) {
     if std::fs::write(&path, bytes).is_err() {
         return;
     }
-    let unit = if settings[0] & 1 == 0 { Unit::Stream } else { Unit::Line };
+    let unit = if settings[0] & 1 == 0 { TextMode::Stream } else { TextMode::Line };
     let val_fraction = f64::from(settings[1]) / 256.0;
-    let options = DataOptions { train: vec![path], val_fraction, unit, ..DataOptions::default() };
+    let options = DataOptions { train: vec![path], val_fraction, mode: unit, ..DataOptions::default() };
     let Ok(corpus) = Corpus::load(&options) else { return };
     let kinds = [
         TokenizerKind::Byte,
@@ -97,7 +97,7 @@ pub(crate) fn text(data: &[u8]) {
         );
     }
     assert_eq!(train.oov, 0, "the training text has a token that the vocabulary lacks");
-    if matches!((unit, kind), (Unit::Stream, TokenizerKind::Char | TokenizerKind::Bpe { .. })) {
+    if matches!((unit, kind), (TextMode::Stream, TokenizerKind::Char | TokenizerKind::Bpe { .. })) {
         let decoded = again.decode(&train.ids);
         assert_eq!(decoded.as_bytes(), &bytes[..train.bytes as usize]);
     }

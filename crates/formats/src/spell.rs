@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 use surprisal_model::ngram::MAX_ORDER;
 use surprisal_platform::prefetch::prefetch;
-use surprisal_text::{Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 /// Text with room behind it, where what is copied in pieces of a fixed size may leave something.
 #[derive(Debug, Default)]
@@ -283,9 +283,9 @@ impl Context {
 
 /// Token `id` of `tokenizer`: words in line mode as they are, others escaped, the names of special ones kept.
 pub(crate) fn spell(tokenizer: &Tokenizer, id: u32) -> Cow<'_, [u8]> {
-    let as_they_are = tokenizer.kind() == TokenizerKind::Word && tokenizer.unit() == Unit::Line;
+    let as_they_are = tokenizer.kind() == TokenizerKind::Word && tokenizer.mode() == TextMode::Line;
     let specials = [tokenizer.unk(), tokenizer.bos(), tokenizer.eos()];
-    let spelling = tokenizer.spelling(id);
+    let spelling = tokenizer.token_bytes(id);
     if as_they_are || specials.contains(&Some(id)) { spelling } else { escape(&spelling).into() }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use surprisal_formats::arpa;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{Compat, NgramConfig, Smoothing, estimate};
-use surprisal_text::{Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 /// Where the reference files are, if they are.
 fn references() -> Option<PathBuf> {
@@ -77,7 +77,7 @@ fn lines(text: &str) -> (Vec<u32>, Tokenizer) {
         }
         ids.push(2);
     }
-    let tokenizer = Tokenizer::from_words(TokenizerKind::Word, Unit::Line, words).unwrap();
+    let tokenizer = Tokenizer::from_words(TokenizerKind::Word, TextMode::Line, words).unwrap();
     (ids, tokenizer)
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{Compat, NgramConfig, NgramModel, Smoothing};
 use surprisal_store::atomic;
-use surprisal_text::{Corpus, DataOptions, Reading, TokenizerKind, Unit, encode_files};
+use surprisal_text::{Corpus, DataOptions, EncodeOptions, TextMode, TokenizerKind, encode_files};
 
 /// Training and test text as KenLM was given them.
 fn texts(corpus: &str, text: &str) -> (String, String) {
@@ -50,7 +50,7 @@ fn perplexities_are_kenlms() {
     for row in rows {
         let (train, test) = texts(row["corpus"].as_str().unwrap(), &text);
         let (train, test) = (file("train.txt", &train), file("test.txt", &test));
-        let options = DataOptions { train: vec![train], unit: Unit::Line, ..DataOptions::default() };
+        let options = DataOptions { train: vec![train], mode: TextMode::Line, ..DataOptions::default() };
         let (tokenizer, tokens) =
             Corpus::whole(&options, None).unwrap().tokenize_train(TokenizerKind::Word).unwrap();
         let config = NgramConfig {
@@ -62,7 +62,7 @@ fn perplexities_are_kenlms() {
             ..NgramConfig::default()
         };
         let model = NgramModel::estimate(&tokens.ids, tokenizer.vocab_size(), &config).unwrap();
-        let test = encode_files(&[test], &tokenizer, Reading::default()).unwrap().tokens;
+        let test = encode_files(&[test], &tokenizer, EncodeOptions::default()).unwrap().tokens;
         let (mut logs, mut unknown, mut count, mut oov) = (0.0, 0.0, 0_u64, 0_u64);
         let lines: Vec<&[u32]> = test.sequences().collect();
         let mut scores = Vec::new();

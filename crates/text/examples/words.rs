@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use surprisal_text::{
-    Corpus, DataOptions, LiteralSpecials, Reading, Tokenizer, TokenizerKind, Unit, encode_files,
+    Corpus, DataOptions, EncodeOptions, LiteralSpecials, TextMode, Tokenizer, TokenizerKind, encode_files,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,15 +23,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .split(',')
         .map(str::parse)
         .collect::<Result<_, _>>()?;
-    let unit = if arguments.get(3).is_some_and(|unit| unit == "stream") { Unit::Stream } else { Unit::Line };
+    let mode =
+        if arguments.get(3).is_some_and(|mode| mode == "stream") { TextMode::Stream } else { TextMode::Line };
     for _ in 0..rounds {
         for &threads in &threads {
-            let reading = Reading { threads, literal_specials: LiteralSpecials::Skip, ..Reading::default() };
+            let encode_options = EncodeOptions {
+                threads,
+                literal_specials: LiteralSpecials::Skip,
+                ..EncodeOptions::default()
+            };
             let options = DataOptions {
                 train: vec![text.clone()],
                 val: vec![text.clone()],
-                unit,
-                reading,
+                mode,
+                encode_options,
                 ..DataOptions::default()
             };
             let start = (Instant::now(), cpu_seconds());
@@ -46,7 +51,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let again = Tokenizer::from_json(&json)?;
             let read = start.elapsed().as_secs_f64();
             let start = Instant::now();
-            let encoded = encode_files(std::slice::from_ref(&text), &again, reading)?.tokens;
+            let encoded = encode_files(std::slice::from_ref(&text), &again, encode_options)?.tokens;
             let encode = start.elapsed().as_secs_f64();
             if encoded.ids != tokens.ids {
                 return Err("the tokens differ".into());
@@ -55,7 +60,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!(
                 "{}",
                 serde_json::json!({
-                    "text": text.file_name().map(|name| name.to_string_lossy()), "unit": unit, "threads": threads,
+                    "text": text.file_name().map(|name| name.to_string_lossy()), "mode": mode, "threads": threads,
                     "bytes": tokens.bytes, "tokens": tokens.ids.len(), "vocabulary": tokenizer.vocab_size(),
                     "learn_seconds": wall, "learn_ns_per_token": 1e9 * wall / n, "learn_cpu_ns_per_token": 1e9 * cpu / n,
                     "learn_mb_per_second": tokens.bytes as f64 / 1e6 / wall, "peak_bytes_per_byte": peak / tokens.bytes as f64,

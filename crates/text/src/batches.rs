@@ -15,13 +15,13 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
-use crate::{TokenText, Unit};
+use crate::{TextMode, TokenText};
 
 /// The target of a cell that has none: padding.
-pub const IGNORE: u32 = u32::MAX;
+pub const IGNORE_INDEX: u32 = u32::MAX;
 
 /// The stream id of the data order under a run's seed.
-const ORDER: u64 = 100;
+const SHUFFLE_STREAM: u64 = 100;
 
 /// Rows of inputs and the tokens that follow them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,14 +53,14 @@ impl Batch {
         for (inputs, targets) in self.inputs.chunks(self.cols).zip(self.targets.chunks(self.cols)) {
             for (inputs, targets) in inputs.chunks(cols).zip(targets.chunks(cols)) {
                 // Padding is at the end of a row.
-                if targets[0] == IGNORE {
+                if targets[0] == IGNORE_INDEX {
                     continue;
                 }
                 cut.rows += 1;
                 cut.inputs.extend_from_slice(inputs);
                 cut.targets.extend_from_slice(targets);
                 cut.inputs.resize(cut.rows * cols, 0);
-                cut.targets.resize(cut.rows * cols, IGNORE);
+                cut.targets.resize(cut.rows * cols, IGNORE_INDEX);
             }
         }
         cut
@@ -97,7 +97,7 @@ impl Batches {
             return Err(Error::Setting("block_size must be at least 1".into()));
         }
         let mut lines = Vec::new();
-        if text.unit == Unit::Line {
+        if text.mode == TextMode::Line {
             let mut start = 0;
             for sequence in text.sequences() {
                 let end = start + sequence.len();
@@ -105,7 +105,8 @@ impl Batches {
                 start = end;
             }
         }
-        let targets = if text.unit == Unit::Line { lines.len() } else { text.ids.len().saturating_sub(1) };
+        let targets =
+            if text.mode == TextMode::Line { lines.len() } else { text.ids.len().saturating_sub(1) };
         if targets == 0 {
             return Err(Error::TooShort {
                 name: "the training text".into(),
@@ -118,15 +119,15 @@ impl Batches {
 
     fn generator(&self, epoch: u64) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(ORDER + epoch);
+        rng.set_stream(SHUFFLE_STREAM + epoch);
         rng
     }
 
     /// How many rows `epoch` (from 0) has.
     pub fn rows(&self, epoch: u64) -> usize {
-        match self.text.unit {
-            Unit::Line => self.lines.len(),
-            Unit::Stream => {
+        match self.text.mode {
+            TextMode::Line => self.lines.len(),
+            TextMode::Stream => {
                 let offset = self.offset(&mut self.generator(epoch));
                 let targets = self.text.ids.len() - 1;
                 usize::from(offset > 0) + (targets - offset).div_ceil(self.block_size)
@@ -156,7 +157,7 @@ impl Batches {
             batch.inputs.extend_from_slice(&self.text.ids[row.start - 1..row.end - 1]);
             batch.targets.extend_from_slice(&self.text.ids[row.clone()]);
             batch.inputs.resize((i + 1) * cols, 0);
-            batch.targets.resize((i + 1) * cols, IGNORE);
+            batch.targets.resize((i + 1) * cols, IGNORE_INDEX);
         }
         batch
     }
@@ -171,9 +172,9 @@ impl Batches {
             return order.clone();
         }
         let mut rng = self.generator(epoch);
-        let mut rows = match self.text.unit {
-            Unit::Line => self.lines.clone(),
-            Unit::Stream => {
+        let mut rows = match self.text.mode {
+            TextMode::Line => self.lines.clone(),
+            TextMode::Stream => {
                 let offset = self.offset(&mut rng);
                 let first = (offset > 0).then_some(1..1 + offset);
                 first.into_iter().chain(into_rows(1 + offset..self.text.ids.len(), self.block_size)).collect()
@@ -211,7 +212,7 @@ mod tests {
                 .inputs
                 .iter()
                 .zip(&batch.targets)
-                .filter(|(_, target)| **target != IGNORE)
+                .filter(|(_, target)| **target != IGNORE_INDEX)
                 .map(|(&input, &target)| (input, target))
                 .collect();
             assert_eq!(found.len(), batch.targets_count);
@@ -239,7 +240,7 @@ mod tests {
             lens in proptest::collection::vec(0usize..20, 1..30), block_size in 1usize..12, batch_size in 1usize..9,
             cols in 1usize..15,
         ) {
-            let mut text = TokenText { unit: Unit::Line, bos: Some(0), ..TokenText::default() };
+            let mut text = TokenText { mode: TextMode::Line, bos: Some(0), ..TokenText::default() };
             let mut expected = Vec::new();
             let mut next = 2;
             for len in lens {

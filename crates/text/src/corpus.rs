@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::encode::{encode, learn_words, train, unknown};
+use crate::chunks::{Span, TextChunk};
+use crate::encode::{encode, learn_words, train, unknown_words};
 use crate::error::{Error, Result};
-use crate::files::{cut, name, spans};
+use crate::files::{find_files, name, split_at};
 use crate::numbers::many;
-use crate::pieces::{Piece, Span};
-use crate::workers::{Seen, each_piece};
-use crate::{Reading, TokenText, Tokenizer, TokenizerKind, Unit};
+use crate::parallel::{TextWarnings, for_each_chunk};
+use crate::{EncodeOptions, TextMode, TokenText, Tokenizer, TokenizerKind};
 use surprisal_source::Source;
 
 /// The seed and the size of every embedded corpus: they are the same text for everyone.
@@ -29,36 +29,36 @@ pub struct DataOptions {
     /// Which share of the training text is used, from its beginning; 0 is all of it, as 1 is.
     pub train_fraction: f64,
     /// How texts are read.
-    pub unit: Unit,
+    pub mode: TextMode,
     /// How texts are read, in detail.
-    pub reading: Reading,
+    pub encode_options: EncodeOptions,
 }
 
 /// Texts, split into training and validation.
 #[derive(Debug, Default)]
 pub struct Corpus {
     name: String,
-    unit: Unit,
-    reading: Reading,
+    mode: TextMode,
+    encode_options: EncodeOptions,
     train: Vec<Span>,
     val: Vec<Span>,
     /// Of a part of a text: all of it.
     whole: Vec<Span>,
     /// What was found out when the texts were looked for.
-    found: Vec<String>,
-    /// What was seen in either when it was read.
-    seen: [OnceLock<Seen>; 2],
+    file_notices: Vec<String>,
+    /// What was warnings in either when it was read.
+    warnings: [OnceLock<TextWarnings>; 2],
     notices: OnceLock<Vec<String>>,
     /// How many tokens it takes to learn from the training text.
-    least: u64,
+    min_tokens: u64,
     /// Whether the validation text is a share of the training text.
     split: bool,
-    source: Option<Known>,
+    source: Option<KnownSource>,
 }
 
 /// A text whose source is known.
 #[derive(Debug)]
-struct Known {
+struct KnownSource {
     source: Source,
     text: String,
     /// Where validation starts, if it is the end of the text.
@@ -71,10 +71,10 @@ impl Corpus {
     /// # Errors
     /// A path that is not there, a directory without text, texts that are empty or too short to split.
     pub fn load(options: &DataOptions) -> Result<Self> {
-        let found = spans(&options.train)?;
+        let found = find_files(&options.train)?;
         let name = name(&options.train, found.spans.len());
         let mut corpus = Self::split(name, found.spans, options)?;
-        corpus.found.splice(..0, found.notices);
+        corpus.file_notices.splice(..0, found.notices);
         Ok(corpus)
     }
 
@@ -84,7 +84,7 @@ impl Corpus {
     /// # Errors
     /// As [`Self::load`]; a part that there is none of.
     pub fn whole(options: &DataOptions, shard: Option<(usize, usize)>) -> Result<Self> {
-        let found = spans(&options.train)?;
+        let found = find_files(&options.train)?;
         let mut train = found.spans;
         let total: u64 = train.iter().map(Span::len).sum();
         let name = name(&options.train, train.len());
@@ -92,18 +92,18 @@ impl Corpus {
             return Err(Error::Empty(name));
         }
         let mut corpus = Self::new(name, Vec::new(), options);
-        corpus.found = found.notices;
+        corpus.file_notices = found.notices;
         if let Some((part, parts)) = shard {
             if !(1..=parts).contains(&part) {
                 return Err(Error::Setting(format!("there is no part {part} of {parts}")));
             }
             let at = |part: usize| (u128::from(total) * part as u128 / parts as u128) as u64;
-            let (before, _) = cut(&train, at(part), Unit::Line)?;
+            let (before, _) = split_at(&train, at(part), TextMode::Line)?;
             // From where the part before it ends.
-            let (_, own) = cut(&before, at(part - 1), Unit::Line)?;
+            let (_, own) = split_at(&before, at(part - 1), TextMode::Line)?;
             corpus.whole = std::mem::replace(&mut train, own);
             corpus.name = format!("part {part} of {parts} of {}", corpus.name);
-            corpus.least = 0;
+            corpus.min_tokens = 0;
         }
         corpus.train = train;
         Ok(corpus)
@@ -119,16 +119,23 @@ impl Corpus {
         };
         let text = source.sample(EMBEDDED_SEED, EMBEDDED_BYTES);
         let name = format!("{name} (embedded)");
-        let span = Span::of_text(&name, &text);
+        let span = Span::from_text(&name, &text);
         let mut corpus = Self::split(name, vec![span], options)?;
         let split =
             options.val.is_empty().then(|| corpus.val.first().map_or(text.len(), |span| span.start as usize));
-        corpus.source = Some(Known { source, text, split });
+        corpus.source = Some(KnownSource { source, text, split });
         Ok(corpus)
     }
 
     fn new(name: String, train: Vec<Span>, options: &DataOptions) -> Self {
-        Self { name, unit: options.unit, reading: options.reading, train, least: 2, ..Self::default() }
+        Self {
+            name,
+            mode: options.mode,
+            encode_options: options.encode_options,
+            train,
+            min_tokens: 2,
+            ..Self::default()
+        }
     }
 
     fn split(name: String, files: Vec<Span>, options: &DataOptions) -> Result<Self> {
@@ -141,11 +148,11 @@ impl Corpus {
         if corpus.split {
             // Counted from the start, as nanoGPT does, so that splits agree to the byte.
             let wanted = ((1.0 - options.val_fraction) * total as f64) as u64;
-            let (train, val) = cut(&corpus.train, wanted, options.unit)?;
+            let (train, val) = split_at(&corpus.train, wanted, options.mode)?;
             (corpus.train, corpus.val) = (train, val);
         } else {
-            let found = spans(&options.val)?;
-            corpus.found = found.notices;
+            let found = find_files(&options.val)?;
+            corpus.file_notices = found.notices;
             corpus.val = found.spans;
             if corpus.val.iter().all(|span| span.len() == 0) {
                 return Err(Error::Empty(crate::files::name(&options.val, corpus.val.len())));
@@ -154,7 +161,7 @@ impl Corpus {
         if options.train_fraction > 0.0 && options.train_fraction < 1.0 {
             let whole: u64 = corpus.train.iter().map(Span::len).sum();
             let wanted = (options.train_fraction * whole as f64) as u64;
-            (corpus.train, _) = cut(&corpus.train, wanted, options.unit)?;
+            (corpus.train, _) = split_at(&corpus.train, wanted, options.mode)?;
         }
         let too_short = |part: &str| Error::TooShort {
             name: corpus.name.clone(),
@@ -177,12 +184,12 @@ impl Corpus {
     /// A text that cannot be read.
     pub fn hash(&self) -> Result<String> {
         let spans = if self.whole.is_empty() { &self.train } else { &self.whole };
-        // By all threads: of each piece, and then of what that gives.
-        let hash = |hashes: &mut Vec<_>, _: &mut Seen, piece: &mut Piece| {
-            hashes.push((piece.index, *blake3::hash(&piece.bytes).as_bytes()));
+        // By all threads: of each chunk, and then of what that gives.
+        let hash = |hashes: &mut Vec<_>, _: &mut TextWarnings, chunk: &mut TextChunk| {
+            hashes.push((chunk.index, *blake3::hash(&chunk.bytes).as_bytes()));
             Ok(())
         };
-        let (hashes, _) = each_piece(spans, self.reading.threads, || Ok(Vec::new()), hash)?;
+        let (hashes, _) = for_each_chunk(spans, self.encode_options.threads, || Ok(Vec::new()), hash)?;
         let mut hashes = hashes.concat();
         hashes.sort_unstable();
         let joined: Vec<u8> = hashes.into_iter().flat_map(|(_, hash)| hash).collect();
@@ -203,13 +210,15 @@ impl Corpus {
     /// encoded, or it is read once more for this alone.
     pub fn notices(&self) -> &[String] {
         self.notices.get_or_init(|| {
-            let mut all = Seen::default();
-            for (seen, spans) in self.seen.iter().zip([&self.train, &self.val]) {
+            let mut all = TextWarnings::default();
+            for (warnings, spans) in self.warnings.iter().zip([&self.train, &self.val]) {
                 // What cannot be read is no notice, but an error of whoever needs the text.
-                let look = || each_piece(spans, self.reading.threads, || Ok(()), |(), _, _| Ok(()));
-                all += *seen.get_or_init(|| look().map_or(Seen::default(), |(_, seen)| seen));
+                let look =
+                    || for_each_chunk(spans, self.encode_options.threads, || Ok(()), |(), _, _| Ok(()));
+                all += *warnings
+                    .get_or_init(|| look().map_or(TextWarnings::default(), |(_, warnings)| warnings));
             }
-            [self.found.clone(), all.notices(self.reading.literal_specials)].concat()
+            [self.file_notices.clone(), all.notices(self.encode_options.literal_specials)].concat()
         })
     }
 
@@ -218,18 +227,18 @@ impl Corpus {
     /// # Errors
     /// Text that is not UTF-8 (unless tokens are bytes), a vocabulary that is too large.
     pub fn train_tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
-        train(kind, self.unit, &self.train, self.reading)
+        train(kind, self.mode, &self.train, self.encode_options)
     }
 
-    /// Trains a tokenizer and encodes the training split with it; for words that is one reading of the text.
+    /// Trains a tokenizer and encodes the training split with it; for words that is one options of the text.
     ///
     /// # Errors
     /// As [`Self::train_tokenizer`] and [`Self::encode_train`].
     pub fn tokenize_train(&self, kind: TokenizerKind) -> Result<(Tokenizer, TokenText)> {
         if kind == TokenizerKind::Word {
-            let (tokenizer, text, seen) = learn_words(&self.train, self.unit, self.reading)?;
-            self.seen[0].get_or_init(|| seen);
-            return Ok((tokenizer, self.long_enough(text)?));
+            let (tokenizer, text, warnings) = learn_words(&self.train, self.mode, self.encode_options)?;
+            self.warnings[0].get_or_init(|| warnings);
+            return Ok((tokenizer, self.check_length(text)?));
         }
         let tokenizer = self.train_tokenizer(kind)?;
         let text = self.encode_train(&tokenizer)?;
@@ -241,13 +250,13 @@ impl Corpus {
     /// # Errors
     /// Text that is not UTF-8; too few tokens to learn from.
     pub fn encode_train(&self, tokenizer: &Tokenizer) -> Result<TokenText> {
-        let (text, seen) = encode(&self.train, tokenizer, self.reading)?;
-        self.seen[0].get_or_init(|| seen);
-        self.long_enough(text)
+        let (text, warnings) = encode(&self.train, tokenizer, self.encode_options)?;
+        self.warnings[0].get_or_init(|| warnings);
+        self.check_length(text)
     }
 
-    fn long_enough(&self, text: TokenText) -> Result<TokenText> {
-        if text.scored() < self.least {
+    fn check_length(&self, text: TokenText) -> Result<TokenText> {
+        if text.scored() < self.min_tokens {
             return Err(Error::TooShort {
                 name: self.name.clone(),
                 message: format!(
@@ -265,8 +274,8 @@ impl Corpus {
     /// # Errors
     /// Text that is not UTF-8; no token to score.
     pub fn encode_val(&self, tokenizer: &Tokenizer) -> Result<TokenText> {
-        let (text, seen) = encode(&self.val, tokenizer, self.reading)?;
-        self.seen[1].get_or_init(|| seen);
+        let (text, warnings) = encode(&self.val, tokenizer, self.encode_options)?;
+        self.warnings[1].get_or_init(|| warnings);
         if text.scored() == 0 {
             return Err(Error::TooShort {
                 name: self.name.clone(),
@@ -282,7 +291,7 @@ impl Corpus {
     /// # Errors
     /// As [`Self::encode_train`].
     pub fn unknown_train(&self, tokenizer: &Tokenizer, end: usize) -> Result<BTreeMap<usize, String>> {
-        unknown(&self.train, tokenizer, self.reading, end)
+        unknown_words(&self.train, tokenizer, self.encode_options, end)
     }
 
     /// What stands in the validation split where its tokens are `<unk>`, by the place of the token, up to the place `end`.
@@ -290,7 +299,7 @@ impl Corpus {
     /// # Errors
     /// As [`Self::encode_val`].
     pub fn unknown_val(&self, tokenizer: &Tokenizer, end: usize) -> Result<BTreeMap<usize, String>> {
-        unknown(&self.val, tokenizer, self.reading, end)
+        unknown_words(&self.val, tokenizer, self.encode_options, end)
     }
 
     /// −ln p(validation text | training text) in nats, where the source of both is known.
@@ -298,7 +307,7 @@ impl Corpus {
     /// # Errors
     /// A failure of the source.
     pub fn source_nats_val(&self) -> Result<Option<f64>> {
-        let Some(Known { source, text, split: Some(split) }) = &self.source else { return Ok(None) };
+        let Some(KnownSource { source, text, split: Some(split) }) = &self.source else { return Ok(None) };
         Ok(Some(source.nats(&text[..*split], &text[*split..])?))
     }
 
@@ -308,7 +317,7 @@ impl Corpus {
     /// # Errors
     /// A failure of the source.
     pub fn source_predictions_val(&self, mut visit: impl FnMut(&[(char, f64)])) -> Result<bool> {
-        let Some(Known { source, text, split: Some(split) }) = &self.source else { return Ok(false) };
+        let Some(KnownSource { source, text, split: Some(split) }) = &self.source else { return Ok(false) };
         source.predictions(&text[..*split], &text[*split..], &mut visit)?;
         Ok(true)
     }
@@ -334,9 +343,13 @@ pub struct EvaluationText {
 ///
 /// # Errors
 /// As [`Corpus::load`] and [`Corpus::encode_val`].
-pub fn encode_files(paths: &[PathBuf], tokenizer: &Tokenizer, reading: Reading) -> Result<EvaluationText> {
-    let found = spans(paths)?;
-    let mut text = evaluation_text(name(paths, found.spans.len()), &found.spans, tokenizer, reading)?;
+pub fn encode_files(
+    paths: &[PathBuf],
+    tokenizer: &Tokenizer,
+    options: EncodeOptions,
+) -> Result<EvaluationText> {
+    let found = find_files(paths)?;
+    let mut text = evaluation_text(name(paths, found.spans.len()), &found.spans, tokenizer, options)?;
     text.notices.splice(..0, found.notices);
     Ok(text)
 }
@@ -349,24 +362,24 @@ pub fn encode_text(
     name: &str,
     text: &str,
     tokenizer: &Tokenizer,
-    reading: Reading,
+    options: EncodeOptions,
 ) -> Result<(EvaluationText, BTreeMap<usize, String>)> {
-    let spans = [Span::of_text(name, text)];
-    let encoded = evaluation_text(name.to_owned(), &spans, tokenizer, reading)?;
-    Ok((encoded, unknown(&spans, tokenizer, reading, usize::MAX)?))
+    let spans = [Span::from_text(name, text)];
+    let encoded = evaluation_text(name.to_owned(), &spans, tokenizer, options)?;
+    Ok((encoded, unknown_words(&spans, tokenizer, options, usize::MAX)?))
 }
 
 fn evaluation_text(
     name: String,
     spans: &[Span],
     tokenizer: &Tokenizer,
-    reading: Reading,
+    options: EncodeOptions,
 ) -> Result<EvaluationText> {
-    let (tokens, seen) = encode(spans, tokenizer, reading)?;
+    let (tokens, warnings) = encode(spans, tokenizer, options)?;
     if tokens.scored() == 0 {
         return Err(Error::Empty(name));
     }
-    Ok(EvaluationText { tokens, name, notices: seen.of_marks(reading.literal_specials) })
+    Ok(EvaluationText { tokens, name, notices: warnings.mark_notices(options.literal_specials) })
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use std::fs::{File, Metadata};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use crate::Unit;
+use crate::TextMode;
+use crate::chunks::{Location, Span};
 use crate::error::{Error, Result};
 use crate::numbers::many;
-use crate::pieces::{Place, Span};
 
 /// How many bytes at the start of a file tell whether it is text.
-const SNIFFED: u64 = 1024;
+const SNIFF_BYTES: u64 = 1024;
 
 /// What to call `files` files that were found below `paths`.
 pub(crate) fn name(paths: &[PathBuf], files: usize) -> String {
@@ -24,23 +24,23 @@ pub(crate) fn name(paths: &[PathBuf], files: usize) -> String {
 
 /// What lies below some paths.
 #[derive(Default)]
-pub(crate) struct Found {
+pub(crate) struct FoundFiles {
     /// The text files, whole.
     pub(crate) spans: Vec<Span>,
     /// Of directories that lie on another file system than the one that they were found in: those are not looked into.
     pub(crate) notices: Vec<String>,
 }
 
-impl Found {
+impl FoundFiles {
     fn add(&mut self, path: PathBuf, metadata: &Metadata) {
         let (len, changed) = (metadata.len(), metadata.modified().ok());
-        self.spans.push(Span { place: Place::File { path, len, changed }, start: 0, end: len });
+        self.spans.push(Span { location: Location::File { path, len, changed }, start: 0, end: len });
     }
 }
 
 /// The files below `paths`.
-pub(crate) fn spans(paths: &[PathBuf]) -> Result<Found> {
-    let mut found = Found::default();
+pub(crate) fn find_files(paths: &[PathBuf]) -> Result<FoundFiles> {
+    let mut found = FoundFiles::default();
     for path in paths {
         let metadata =
             std::fs::metadata(path).map_err(|reason| Error::Read { path: path.clone(), reason })?;
@@ -62,11 +62,17 @@ pub(crate) fn spans(paths: &[PathBuf]) -> Result<Found> {
 }
 
 /// How deep directories may lie in each other.
-const DEEPEST: usize = 64;
+const MAX_DEPTH: usize = 64;
 
 /// Reads each directory once: links can make a circle, and two of them a maze; and none on another file system, where
 /// /proc and the disks of other machines begin.
-fn walk(folder: &Path, depth: usize, on: u64, seen: &mut BTreeSet<PathBuf>, found: &mut Found) -> Result<()> {
+fn walk(
+    folder: &Path,
+    depth: usize,
+    on: u64,
+    seen: &mut BTreeSet<PathBuf>,
+    found: &mut FoundFiles,
+) -> Result<()> {
     let cannot = |reason| Error::Read { path: folder.to_owned(), reason };
     if !seen.insert(folder.canonicalize().map_err(cannot)?) {
         return Ok(());
@@ -87,7 +93,7 @@ fn walk(folder: &Path, depth: usize, on: u64, seen: &mut BTreeSet<PathBuf>, foun
                 "{} is on another file system and was left out; name it, too, to have it read",
                 path.display()
             ));
-        } else if metadata.is_dir() && depth < DEEPEST {
+        } else if metadata.is_dir() && depth < MAX_DEPTH {
             walk(&path, depth + 1, on, seen, found)?;
         } else if metadata.is_file() && metadata.len() > 0 && is_text(&path)? {
             found.add(path, &metadata);
@@ -111,18 +117,18 @@ fn device(_: &Metadata) -> u64 {
 fn is_text(path: &Path) -> Result<bool> {
     let cannot = |reason| Error::Read { path: path.to_owned(), reason };
     let mut start = Vec::new();
-    File::open(path).map_err(cannot)?.take(SNIFFED).read_to_end(&mut start).map_err(cannot)?;
+    File::open(path).map_err(cannot)?.take(SNIFF_BYTES).read_to_end(&mut start).map_err(cannot)?;
     Ok(!start.contains(&0))
 }
 
 /// Cuts `files` after `wanted` bytes: at the next start of a character, or of a line in line mode.
-pub(crate) fn cut(files: &[Span], wanted: u64, unit: Unit) -> Result<(Vec<Span>, Vec<Span>)> {
+pub(crate) fn split_at(files: &[Span], wanted: u64, mode: TextMode) -> Result<(Vec<Span>, Vec<Span>)> {
     let (mut train, mut val) = (Vec::new(), Vec::new());
     let mut before = 0;
     for span in files {
         let inside = wanted.saturating_sub(before).min(span.len());
         before += span.len();
-        let at = if inside == 0 || inside == span.len() { inside } else { boundary(span, inside, unit)? };
+        let at = if inside == 0 || inside == span.len() { inside } else { boundary(span, inside, mode)? };
         if at > 0 {
             train.push(Span { end: span.start + at, ..span.clone() });
         }
@@ -134,15 +140,15 @@ pub(crate) fn cut(files: &[Span], wanted: u64, unit: Unit) -> Result<(Vec<Span>,
 }
 
 /// The first place at or after `at` where a split may fall.
-fn boundary(span: &Span, at: u64, unit: Unit) -> Result<u64> {
+fn boundary(span: &Span, at: u64, mode: TextMode) -> Result<u64> {
     // From one byte before: a newline there makes `at` itself the start of a line.
     let from = at - 1;
     let rest = Span { start: span.start + from, ..span.clone() }.open()?;
     for (place, byte) in (from..).zip(BufReader::new(rest).bytes()) {
         let byte = byte.map_err(|reason| Error::Read { path: PathBuf::from(span.name()), reason })?;
-        match unit {
-            Unit::Stream if place >= at && byte & 0xC0 != 0x80 => return Ok(place),
-            Unit::Line if byte == b'\n' => return Ok(place + 1),
+        match mode {
+            TextMode::Stream if place >= at && byte & 0xC0 != 0x80 => return Ok(place),
+            TextMode::Line if byte == b'\n' => return Ok(place + 1),
             _ => {}
         }
     }

@@ -4,31 +4,31 @@
 //! sees the `tokenizers` library.
 
 mod batches;
+mod chunks;
 mod corpus;
 mod encode;
+mod encode_options;
 mod error;
 mod files;
 mod numbers;
-mod pieces;
-mod reading;
+mod parallel;
 mod token_text;
 mod tokenizer;
-mod workers;
 
 use serde::{Deserialize, Serialize};
 
-pub use batches::{Batch, Batches, IGNORE};
+pub use batches::{Batch, Batches, IGNORE_INDEX};
 pub use corpus::{Corpus, DataOptions, EvaluationText, encode_files, encode_text};
+pub use encode_options::{EncodeOptions, LastLine, LiteralSpecials};
 pub use error::{Error, Result};
 pub use numbers::{many, thousands};
-pub use reading::{LastLine, LiteralSpecials, Reading};
 pub use token_text::TokenText;
 pub use tokenizer::{Tokenizer, TokenizerKind};
 
 /// How a text is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unit {
+pub enum TextMode {
     /// One sequence of tokens, newlines included.
     #[default]
     Stream,

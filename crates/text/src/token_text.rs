@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::Unit;
+use crate::TextMode;
 
 /// The tokens of a text, and what is needed to report on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub struct TokenText {
     /// Bytes of the text as it was read, without marks around its sentences.
     pub bytes: u64,
     /// How it was read.
-    pub unit: Unit,
+    pub mode: TextMode,
     /// Tokens that the vocabulary lacks.
     pub oov: u64,
     /// `<s>` in line mode.
@@ -65,7 +65,7 @@ mod tests {
     fn lines_are_sequences() {
         let text = TokenText {
             ids: vec![1, 5, 6, 2, 1, 2, 1, 7, 2],
-            unit: Unit::Line,
+            mode: TextMode::Line,
             bos: Some(1),
             lines: 3,
             ..TokenText::default()

@@ -6,20 +6,20 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use surprisal_text::{Corpus, DataOptions, Error, Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{Corpus, DataOptions, Error, TextMode, Tokenizer, TokenizerKind};
 
 /// The file of a small tokenizer of the embedded text.
-fn trained(kind: TokenizerKind, unit: Unit) -> Value {
-    let options = DataOptions { val_fraction: 0.999, unit, ..DataOptions::default() };
+fn trained(kind: TokenizerKind, mode: TextMode) -> Value {
+    let options = DataOptions { val_fraction: 0.999, mode, ..DataOptions::default() };
     let corpus = Corpus::embedded("babble", &options).unwrap();
     serde_json::from_slice(&corpus.train_tokenizer(kind).unwrap().to_json().unwrap()).unwrap()
 }
 
 fn cases() -> Vec<(&'static str, Vec<u8>)> {
-    let bpe = trained(TokenizerKind::Bpe { vocab_size: 290 }, Unit::Stream);
-    let char = trained(TokenizerKind::Char, Unit::Stream);
-    let word = trained(TokenizerKind::Word, Unit::Line);
-    let byte = trained(TokenizerKind::Byte, Unit::Stream);
+    let bpe = trained(TokenizerKind::Bpe { vocab_size: 290 }, TextMode::Stream);
+    let char = trained(TokenizerKind::Char, TextMode::Stream);
+    let word = trained(TokenizerKind::Word, TextMode::Line);
+    let byte = trained(TokenizerKind::Byte, TextMode::Stream);
     let with = |base: &Value, change: &dyn Fn(&mut Value)| {
         let mut value = base.clone();
         change(&mut value);
@@ -141,7 +141,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
 /// different ones.
 #[test]
 fn a_key_that_comes_twice_is_refused() {
-    let bpe = serde_json::to_string(&trained(TokenizerKind::Bpe { vocab_size: 290 }, Unit::Stream)).unwrap();
+    let bpe =
+        serde_json::to_string(&trained(TokenizerKind::Bpe { vocab_size: 290 }, TextMode::Stream)).unwrap();
     let key = "\"continuing_subword_prefix\":null";
     assert!(bpe.contains(key));
     let twice = bpe.replace(key, &format!("\"continuing_subword_prefix\":\"a long prefix\",{key}"));

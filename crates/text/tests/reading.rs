@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use surprisal_text::{
-    Corpus, DataOptions, Error, LastLine, LiteralSpecials, Reading, TokenText, Tokenizer, TokenizerKind,
-    Unit, encode_files,
+    Corpus, DataOptions, EncodeOptions, Error, LastLine, LiteralSpecials, TextMode, TokenText, Tokenizer,
+    TokenizerKind, encode_files,
 };
 use tempfile::TempDir;
 
@@ -19,16 +19,21 @@ fn file(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
-fn corpus(files: &[PathBuf], unit: Unit, reading: Reading) -> Corpus {
-    let options =
-        DataOptions { train: files.to_vec(), val: files.to_vec(), unit, reading, ..DataOptions::default() };
+fn corpus(files: &[PathBuf], mode: TextMode, reading: EncodeOptions) -> Corpus {
+    let options = DataOptions {
+        train: files.to_vec(),
+        val: files.to_vec(),
+        mode,
+        encode_options: reading,
+        ..DataOptions::default()
+    };
     Corpus::load(&options).unwrap()
 }
 
 /// The vocabulary and the ids of texts, the plain way.
-fn plainly(texts: &[&str], unit: Unit, literal: LiteralSpecials) -> (Vec<String>, Vec<u32>) {
+fn plainly(texts: &[&str], mode: TextMode, literal: LiteralSpecials) -> (Vec<String>, Vec<u32>) {
     let mut tokens: Vec<String> = vec!["<unk>".into()];
-    if unit == Unit::Line {
+    if mode == TextMode::Line {
         tokens.extend(["<s>".into(), "</s>".into()]);
     }
     let specials = tokens.len();
@@ -37,7 +42,7 @@ fn plainly(texts: &[&str], unit: Unit, literal: LiteralSpecials) -> (Vec<String>
     for line in texts.iter().flat_map(|text| text.split_inclusive('\n')) {
         let mut words: Vec<&str> =
             line.split(['\0', '\t', '\n', '\r', ' ']).filter(|word| !word.is_empty()).collect();
-        if unit == Unit::Line {
+        if mode == TextMode::Line {
             ids.push(1);
             // Marks of a sentence say what is so anyway.
             words = words.strip_prefix(&["<s>"]).unwrap_or(&words).to_vec();
@@ -57,7 +62,7 @@ fn plainly(texts: &[&str], unit: Unit, literal: LiteralSpecials) -> (Vec<String>
                 tokens.len() as u32 - 1
             }));
         }
-        if unit == Unit::Line {
+        if mode == TextMode::Line {
             ids.push(2);
         }
     }
@@ -93,18 +98,18 @@ fn ids_are_by_first_appearance_for_any_number_of_threads() {
     let files: Vec<_> =
         texts.iter().enumerate().map(|(n, text)| file(&folder, &n.to_string(), text)).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    for unit in [Unit::Stream, Unit::Line] {
+    for mode in [TextMode::Stream, TextMode::Line] {
         for literal_specials in [LiteralSpecials::Unk, LiteralSpecials::Skip] {
-            let (tokens, ids) = plainly(&texts, unit, literal_specials);
+            let (tokens, ids) = plainly(&texts, mode, literal_specials);
             assert!(tokens.len() > 5_000);
             for threads in [0, 1, 2, 3, 8] {
-                let reading = Reading { threads, literal_specials, ..Reading::default() };
-                let corpus = corpus(&files, unit, reading);
+                let reading = EncodeOptions { threads, literal_specials, ..EncodeOptions::default() };
+                let corpus = corpus(&files, mode, reading);
                 let (tokenizer, text) = corpus.tokenize_train(TokenizerKind::Word).unwrap();
-                assert!(text.ids == ids, "{unit:?} {threads} threads");
+                assert!(text.ids == ids, "{mode:?} {threads} threads");
                 assert_eq!(text.oov, ids.iter().filter(|&&id| id == 0).count() as u64);
                 assert_eq!(tokenizer.vocab_size(), tokens.len());
-                let lines = ids.iter().filter(|&&id| unit == Unit::Line && id == 1).count();
+                let lines = ids.iter().filter(|&&id| mode == TextMode::Line && id == 1).count();
                 assert_eq!(text.scored(), (ids.len() - lines) as u64);
                 let trained = corpus.train_tokenizer(TokenizerKind::Word).unwrap();
                 assert!(trained.to_json().unwrap() == tokenizer.to_json().unwrap());
@@ -124,12 +129,12 @@ fn every_kind_gives_the_same_for_any_number_of_threads() {
     let folder = TempDir::new().unwrap();
     let files = [file(&folder, "a", long_text(600_000)), file(&folder, "b", "日本")];
     for kind in [TokenizerKind::Byte, TokenizerKind::Char, TokenizerKind::Bpe { vocab_size: 300 }] {
-        for unit in [Unit::Stream, Unit::Line] {
-            let one = corpus(&files, unit, Reading::default());
+        for mode in [TextMode::Stream, TextMode::Line] {
+            let one = corpus(&files, mode, EncodeOptions::default());
             let tokenizer = one.train_tokenizer(kind).unwrap();
             let text: TokenText = one.encode_train(&tokenizer).unwrap();
             assert!(text.ids.len() > 100_000);
-            let many = corpus(&files, unit, Reading { threads: 3, ..Reading::default() });
+            let many = corpus(&files, mode, EncodeOptions { threads: 3, ..EncodeOptions::default() });
             let (its, its_text) = many.tokenize_train(kind).unwrap();
             assert!(its.to_json().unwrap() == tokenizer.to_json().unwrap() && its_text == text, "{kind}");
             assert_eq!(one.notices(), many.notices());
@@ -141,26 +146,26 @@ fn every_kind_gives_the_same_for_any_number_of_threads() {
 fn names_of_special_tokens_are_unknown_skipped_or_refused() {
     let folder = TempDir::new().unwrap();
     let path = file(&folder, "a.txt", "a b\n<s> a <unk>\nb </s>\n<s>\n");
-    let learn = |unit, literal_specials| {
-        let reading = Reading { literal_specials, ..Reading::default() };
-        corpus(std::slice::from_ref(&path), unit, reading).tokenize_train(TokenizerKind::Word)
+    let learn = |mode, literal_specials| {
+        let reading = EncodeOptions { literal_specials, ..EncodeOptions::default() };
+        corpus(std::slice::from_ref(&path), mode, reading).tokenize_train(TokenizerKind::Word)
     };
-    let (_, text) = learn(Unit::Line, LiteralSpecials::Unk).unwrap();
+    let (_, text) = learn(TextMode::Line, LiteralSpecials::Unk).unwrap();
     assert_eq!(text.ids, [1, 3, 4, 2, 1, 3, 0, 2, 1, 4, 2, 1, 2]);
     assert_eq!((text.oov, text.scored()), (1, 9));
-    let (_, text) = learn(Unit::Line, LiteralSpecials::Skip).unwrap();
+    let (_, text) = learn(TextMode::Line, LiteralSpecials::Skip).unwrap();
     assert_eq!(text.ids, [1, 3, 4, 2, 1, 3, 2, 1, 4, 2, 1, 2]);
     assert_eq!(text.oov, 0);
     // Only <unk> is special in a stream.
-    let (_, text) = learn(Unit::Stream, LiteralSpecials::Skip).unwrap();
+    let (_, text) = learn(TextMode::Stream, LiteralSpecials::Skip).unwrap();
     assert_eq!(text.ids, [1, 2, 3, 4, 1, 3, 2, 5, 3, 4, 3]);
-    for (unit, at, name) in [(Unit::Line, 2, "<s>"), (Unit::Stream, 2, "<unk>")] {
-        let error = learn(unit, LiteralSpecials::Error).unwrap_err();
+    for (mode, at, name) in [(TextMode::Line, 2, "<s>"), (TextMode::Stream, 2, "<unk>")] {
+        let error = learn(mode, LiteralSpecials::Error).unwrap_err();
         assert!(error.to_string().contains("a.txt"), "{error}");
         assert!(matches!(error, Error::LiteralSpecial { line, token, .. } if line == at && token == name));
     }
-    let tokenizer = learn(Unit::Line, LiteralSpecials::Skip).unwrap().0;
-    let reading = Reading { literal_specials: LiteralSpecials::Error, ..Reading::default() };
+    let tokenizer = learn(TextMode::Line, LiteralSpecials::Skip).unwrap().0;
+    let reading = EncodeOptions { literal_specials: LiteralSpecials::Error, ..EncodeOptions::default() };
     assert!(encode_files(&[path], &tokenizer, reading).is_err());
 }
 
@@ -173,9 +178,10 @@ fn the_first_special_name_is_refused_on_its_line_from_any_piece() {
     }
     let path = file(&folder, "a.txt", &text);
     for threads in [1, 2, 5] {
-        let reading = Reading { threads, literal_specials: LiteralSpecials::Error, ..Reading::default() };
+        let reading =
+            EncodeOptions { threads, literal_specials: LiteralSpecials::Error, ..EncodeOptions::default() };
         let error =
-            corpus(std::slice::from_ref(&path), Unit::Line, reading).train_tokenizer(TokenizerKind::Word);
+            corpus(std::slice::from_ref(&path), TextMode::Line, reading).train_tokenizer(TokenizerKind::Word);
         assert!(matches!(error, Err(Error::LiteralSpecial { line: 40_001, .. })), "{error:?}");
     }
 }
@@ -188,8 +194,8 @@ fn bytes_that_are_no_text_are_an_error_for_words() {
     bytes[11 * 190_000 + 4] = 0x92;
     let path = file(&folder, "a.txt", &bytes);
     for threads in [1, 4] {
-        let reading = Reading { threads, ..Reading::default() };
-        let error = corpus(std::slice::from_ref(&path), Unit::Line, reading)
+        let reading = EncodeOptions { threads, ..EncodeOptions::default() };
+        let error = corpus(std::slice::from_ref(&path), TextMode::Line, reading)
             .tokenize_train(TokenizerKind::Word)
             .unwrap_err();
         assert!(
@@ -205,7 +211,8 @@ fn a_last_line_without_newline_is_a_sentence_or_open() {
     let files = [file(&folder, "a", "a\nb a"), file(&folder, "b", "b\n")];
     for kind in [TokenizerKind::Word, TokenizerKind::Char] {
         for (last_line, missing) in [(LastLine::Sentence, 0), (LastLine::Open, 1)] {
-            let corpus = corpus(&files, Unit::Line, Reading { last_line, ..Reading::default() });
+            let corpus =
+                corpus(&files, TextMode::Line, EncodeOptions { last_line, ..EncodeOptions::default() });
             let (tokenizer, text) = corpus.tokenize_train(kind).unwrap();
             let count = |id: Option<u32>| text.ids.iter().filter(|&&x| Some(x) == id).count();
             assert_eq!((count(tokenizer.bos()), count(tokenizer.eos())), (3, 3 - missing), "{kind}");
@@ -219,10 +226,10 @@ fn a_line_is_a_sentence_however_long_it_is() {
     let folder = TempDir::new().unwrap();
     let line = "word ".repeat((20 << 20) / 5);
     let path = file(&folder, "a", format!("{line}\n{line}"));
-    let reading = Reading { threads: 2, ..Reading::default() };
+    let reading = EncodeOptions { threads: 2, ..EncodeOptions::default() };
     for kind in [TokenizerKind::Word, TokenizerKind::Byte] {
         let (_, text) =
-            corpus(std::slice::from_ref(&path), Unit::Line, reading).tokenize_train(kind).unwrap();
+            corpus(std::slice::from_ref(&path), TextMode::Line, reading).tokenize_train(kind).unwrap();
         let lens: Vec<_> = text.sequences().map(<[u32]>::len).collect();
         let tokens = if kind == TokenizerKind::Word { line.len() / 5 } else { line.len() };
         assert_eq!(lens, [tokens + 2, tokens + 2]);
@@ -237,11 +244,11 @@ proptest! {
         let folder = TempDir::new().unwrap();
         let files: Vec<_> = texts.iter().enumerate().map(|(n, text)| file(&folder, &n.to_string(), text)).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        for unit in [Unit::Stream, Unit::Line] {
-            let (_, ids) = plainly(&texts, unit, LiteralSpecials::Unk);
+        for mode in [TextMode::Stream, TextMode::Line] {
+            let (_, ids) = plainly(&texts, mode, LiteralSpecials::Unk);
             // Corpora without anything to learn from are refused.
-            if ids.iter().filter(|&&id| unit == Unit::Stream || id != 1).count() >= 2 {
-                let corpus = corpus(&files, unit, Reading::default());
+            if ids.iter().filter(|&&id| mode == TextMode::Stream || id != 1).count() >= 2 {
+                let corpus = corpus(&files, mode, EncodeOptions::default());
                 prop_assert_eq!(corpus.tokenize_train(TokenizerKind::Word).unwrap().1.ids, ids);
             }
         }

@@ -59,7 +59,7 @@ fn weights_are_those_of_the_library_and_the_mixture_is_no_worse_than_its_parts()
         };
         let (model, tokenizer) = open(path).unwrap();
         let held = std::slice::from_ref(&held);
-        let text = surprisal_text::encode_files(held, &tokenizer, surprisal_text::Reading::default())
+        let text = surprisal_text::encode_files(held, &tokenizer, surprisal_text::EncodeOptions::default())
             .unwrap()
             .tokens;
         let lines: Vec<&[u32]> = text.sequences().collect();

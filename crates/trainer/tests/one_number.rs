@@ -15,7 +15,7 @@ use surprisal_formats::weights::{Accept, read_safetensors, to_safetensors};
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_platform::threads::Pool;
-use surprisal_text::{Corpus, DataOptions, Reading, Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{Corpus, DataOptions, EncodeOptions, TextMode, Tokenizer, TokenizerKind};
 
 /// Sentences that a model is counted on.
 const PARK: &str =
@@ -402,9 +402,10 @@ const ALIEN: [&str; 11] = ["a", "fox", "saw", "the", "pond", "né", "日本", ".
 /// A counted model of random making, with the tokenizer it reads with.
 fn random_model(bench: &Bench, random: &mut Random, name: &str) -> PathBuf {
     let training = bench.file("training.txt", random.text(&WORDS, 40) + " a fox saw the pond\n");
-    let unit = random.of(&[Unit::Line, Unit::Stream]);
+    let unit = random.of(&[TextMode::Line, TextMode::Stream]);
     let kind = random.of(&[TokenizerKind::Word, TokenizerKind::Char, TokenizerKind::Byte]);
-    let corpus = Corpus::whole(&DataOptions { train: vec![training], unit, ..DataOptions::default() }, None);
+    let corpus =
+        Corpus::whole(&DataOptions { train: vec![training], mode: unit, ..DataOptions::default() }, None);
     let (tokenizer, text) = corpus.unwrap().tokenize_train(kind).unwrap();
     let smoothing = random.of(&Smoothing::ALL);
     let config = NgramConfig {
@@ -430,8 +431,9 @@ fn random_model(bench: &Bench, random: &mut Random, name: &str) -> PathBuf {
 /// What an evaluation in this process says of the text.
 fn evaluated(path: &Path, text: &Path) -> (Value, Tokenizer) {
     let (model, tokenizer) = surprisal_formats::ngram::open(path).unwrap();
-    let tokens =
-        surprisal_text::encode_files(&[text.to_owned()], &tokenizer, Reading::default()).unwrap().tokens;
+    let tokens = surprisal_text::encode_files(&[text.to_owned()], &tokenizer, EncodeOptions::default())
+        .unwrap()
+        .tokens;
     let pool = Pool::new(1).unwrap();
     let model: &dyn LanguageModel = &model;
     let evaluation =

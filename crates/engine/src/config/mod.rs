@@ -36,7 +36,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use surprisal_model::neural::{ActivationKind, NormKind, PositionKind};
 use surprisal_model::ngram::NgramConfig;
-use surprisal_text::{LastLine, LiteralSpecials, TokenizerKind, Unit};
+use surprisal_text::{LastLine, LiteralSpecials, TextMode, TokenizerKind};
 
 use crate::error::{Error, Result};
 
@@ -86,7 +86,7 @@ section! {
         /// Which share of the training text is used, from its beginning: learning curves.
         train_fraction: f64 = 1.0,
         /// One stream of tokens, or one sentence a line.
-        unit: Unit = Unit::Stream,
+        unit: TextMode = TextMode::Stream,
         /// Words spelled like special tokens: unk (unknown words), skip (white space) or error.
         literal_specials: LiteralSpecials = LiteralSpecials::Unk,
         /// A last line without a newline: sentence (like any other) or open (without `</s>`).

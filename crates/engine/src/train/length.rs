@@ -167,7 +167,7 @@ mod tests {
                 assert_eq!(at.epoch, epoch);
             }
             assert_eq!(step - first, foreseen);
-            seen.retain(|&target| target != surprisal_text::IGNORE);
+            seen.retain(|&target| target != surprisal_text::IGNORE_INDEX);
             seen.sort_unstable();
             assert_eq!(seen, (1..1000).collect::<Vec<u32>>());
         }

@@ -169,7 +169,7 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<Str
     let train = &loaded.config.train;
     let tokens = data.train.ids.len();
     if loaded.config.model.is_counted()
-        || data.train.unit == surprisal_text::Unit::Stream && tokens <= train.block_size
+        || data.train.mode == surprisal_text::TextMode::Stream && tokens <= train.block_size
     {
         return Ok(Vec::new());
     }
@@ -218,7 +218,7 @@ fn check(config: &Config, data: &Prepared) -> Result<Option<NeuralConfig>> {
     crate::memory::check(needed, &format!("training this {}", config.model.kind), hint)?;
     let neural = crate::architecture::neural_config(config, data.tokenizer.vocab_size())?;
     let (tokens, block_size) = (data.train.ids.len(), config.train.block_size);
-    if data.train.unit == surprisal_text::Unit::Stream && tokens <= block_size {
+    if data.train.mode == surprisal_text::TextMode::Stream && tokens <= block_size {
         return Err(Error::failed(format!(
             "the training text has {}, too few for one window of block_size = {block_size}",
             many(tokens as u64, "token")

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use surprisal_model::ngram::packed::bits_for;
 use surprisal_model::ngram::{Combine, NgramConfig, NgramModel, OrderReport, Report, Table, Trie, Weight};
-use surprisal_text::{Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use super::parse::{Order, Parsed};
 use super::{LOG_UNKNOWN, WHAT, line};
@@ -97,9 +97,11 @@ fn tokenizer(parsed: &Parsed<'_>) -> Result<Tokenizer> {
     let wrong =
         |what: &str| Error::malformed(WHAT, &format!("its tokens are not the {what} that it says they are"));
     match (kind, unit) {
-        (TokenizerKind::Word, Unit::Line) => Ok(Tokenizer::from_words(*kind, *unit, words.iter().copied())?),
+        (TokenizerKind::Word, TextMode::Line) => {
+            Ok(Tokenizer::from_words(*kind, *unit, words.iter().copied())?)
+        }
         (TokenizerKind::Byte, _) => {
-            let tokenizer = Tokenizer::of_bytes(*unit);
+            let tokenizer = Tokenizer::new_bytes(*unit);
             let all = (0..tokenizer.vocab_size() as u32).map(|id| spell(&tokenizer, id));
             if all.eq(words.iter().map(|word| word.as_bytes())) { Ok(tokenizer) } else { Err(wrong("bytes")) }
         }

@@ -42,7 +42,7 @@ pub use write::{Written, write};
 use std::path::Path;
 
 use surprisal_model::ngram::NgramModel;
-use surprisal_text::{Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use crate::{Error, Result, ngram};
 
@@ -87,11 +87,11 @@ pub const DECLARES: &str = "# tokenizer = ";
 pub const SCORES: &str = "# scores = stupid_backoff";
 
 /// The line that says what the tokens are, unless they are words in sentences.
-fn declaration(kind: TokenizerKind, unit: Unit) -> Option<String> {
+fn declaration(kind: TokenizerKind, unit: TextMode) -> Option<String> {
     let unit = match (kind, unit) {
-        (TokenizerKind::Word, Unit::Line) => return None,
-        (_, Unit::Line) => "line",
-        (_, Unit::Stream) => "stream",
+        (TokenizerKind::Word, TextMode::Line) => return None,
+        (_, TextMode::Line) => "line",
+        (_, TextMode::Stream) => "stream",
     };
     Some(format!("{DECLARES}{kind}, unit = {unit}"))
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 use surprisal_model::ngram::{MAX_ORDER, Smoothing};
-use surprisal_text::{TokenizerKind, Unit, many};
+use surprisal_text::{TextMode, TokenizerKind, many};
 
 use super::{SCORES, SRILM_LOG_ZERO, declaration, line};
 use crate::Result;
@@ -27,7 +27,7 @@ pub(super) struct Parsed<'a> {
     pub(super) orders: Vec<Order<'a>>,
     /// What the words are.
     pub(super) kind: TokenizerKind,
-    pub(super) unit: Unit,
+    pub(super) unit: TextMode,
     /// How its numbers were made, as far as the file says.
     pub(super) smoothing: Smoothing,
 }
@@ -70,8 +70,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
     let order = sections.len();
     let specials = match (kind, unit) {
         (TokenizerKind::Byte, _) => &[],
-        (_, Unit::Stream) => &SPECIALS[..1],
-        (_, Unit::Line) => &SPECIALS[..],
+        (_, TextMode::Stream) => &SPECIALS[..1],
+        (_, TextMode::Line) => &SPECIALS[..],
     };
     let (words, has, ids, unigrams) = unigrams(sections[0], order == 1, specials)?;
     let mut orders = vec![unigrams];
@@ -328,16 +328,16 @@ impl<'a> Lines<'a> {
 }
 
 /// What the line before `\data\` says that the tokens are.
-fn declared(text: &[u8]) -> Option<(TokenizerKind, Unit)> {
+fn declared(text: &[u8]) -> Option<(TokenizerKind, TextMode)> {
     const BPE: TokenizerKind = TokenizerKind::Bpe { vocab_size: 0 };
     let kinds = [TokenizerKind::Byte, TokenizerKind::Char, TokenizerKind::Word, BPE];
-    let mut all = kinds.into_iter().flat_map(|kind| [(kind, Unit::Line), (kind, Unit::Stream)]);
+    let mut all = kinds.into_iter().flat_map(|kind| [(kind, TextMode::Line), (kind, TextMode::Stream)]);
     all.find(|&(kind, unit)| declaration(kind, unit).is_some_and(|line| line.as_bytes() == text))
 }
 
 /// What the tokens are, and the sections, which must be those that the header promises.
-fn sections(bytes: &[u8]) -> Result<(TokenizerKind, Unit, Smoothing, Vec<Section<'_>>)> {
-    let (mut kind, mut unit, mut smoothing) = (TokenizerKind::Word, Unit::Line, Smoothing::Given);
+fn sections(bytes: &[u8]) -> Result<(TokenizerKind, TextMode, Smoothing, Vec<Section<'_>>)> {
+    let (mut kind, mut unit, mut smoothing) = (TokenizerKind::Word, TextMode::Line, Smoothing::Given);
     // A byte-order mark is none of the first line.
     let mut lines = Lines { rest: bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes), number: 0 };
     loop {

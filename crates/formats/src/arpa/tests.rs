@@ -229,7 +229,7 @@ fn lines(seed: u32, lines: u32) -> Vec<u32> {
 fn words(count: usize) -> Tokenizer {
     let words: Vec<String> = (3..count).map(|i| format!("w{i}")).collect();
     let all = ["<unk>", "<s>", "</s>"].into_iter().chain(words.iter().map(String::as_str));
-    Tokenizer::from_words(surprisal_text::TokenizerKind::Word, surprisal_text::Unit::Line, all).unwrap()
+    Tokenizer::from_words(surprisal_text::TokenizerKind::Word, surprisal_text::TextMode::Line, all).unwrap()
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn tokens_that_are_no_words_are_escaped() {
         assert!(written.contains(gram), "{gram:?} in {written}");
     }
     let (model, back) = read(written.as_bytes()).unwrap();
-    assert_eq!((back.kind(), back.unit()), (tokenizer.kind(), tokenizer.unit()));
+    assert_eq!((back.kind(), back.mode()), (tokenizer.kind(), tokenizer.mode()));
     let own = NgramModel::new(config, Report::default(), estimate.into_trie().unwrap());
     let (read, own) = (model.log_probs(&text, 0).unwrap(), own.log_probs(&text, 0).unwrap());
     assert!(read.iter().zip(&own).all(|(a, b)| (a - b).abs() < 1e-6), "{read:?} {own:?}");
@@ -354,7 +354,7 @@ proptest! {
         let words: Vec<String> = words.filter(|word| !word.contains([' ', '\r', '\t'])).collect();
         let all = SPECIALS.into_iter().chain(words.iter().map(String::as_str));
         let tokenizer =
-            Tokenizer::from_words(surprisal_text::TokenizerKind::Word, surprisal_text::Unit::Line, all).unwrap();
+            Tokenizer::from_words(surprisal_text::TokenizerKind::Word, surprisal_text::TextMode::Line, all).unwrap();
         let len = tokenizer.vocab_size() as u32;
         let ids: Vec<u32> = lines(seed, 30).into_iter().map(|id| if id < 3 { id } else { 3 + id % (len - 3) }).collect();
         let config = NgramConfig {

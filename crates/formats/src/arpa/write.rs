@@ -8,7 +8,7 @@ use std::{
 
 use rayon::prelude::*;
 use surprisal_model::ngram::{Combine, Estimate, Probabilities};
-use surprisal_text::{Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use super::{LOG_ZERO, SCORES, declaration};
 use crate::ordered::Sink;
@@ -36,7 +36,7 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
         let problem = format!("the model has {tokens} tokens, the tokenizer {words}");
         return Err(Error::malformed("the model", &problem));
     }
-    let (kind, unit) = (tokenizer.kind(), tokenizer.unit());
+    let (kind, unit) = (tokenizer.kind(), tokenizer.mode());
     let declared = declaration(kind, unit);
     let mut writer = atomic::Writer::create(path)?;
     supported(estimate)?;
@@ -54,15 +54,15 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     sink.put(b"\n\\end\\\n")?;
     let mut notices = Vec::new();
     if declared.is_some() {
-        let of = if unit == Unit::Stream { "a stream" } else { "lines" };
+        let of = if unit == TextMode::Stream { "a stream" } else { "lines" };
         let but = match (kind, unit) {
             (TokenizerKind::Bpe { .. }, _) => {
                 "how texts are cut into them it cannot say, so surprisal refuses to read it"
             }
-            (_, Unit::Stream) => {
+            (_, TextMode::Stream) => {
                 "KenLM refuses it for want of <s> and </s>, and to others the tokens are words"
             }
-            (_, Unit::Line) => "to other programs they are words with spaces between them",
+            (_, TextMode::Line) => "to other programs they are words with spaces between them",
         };
         notices.push(format!(
             "the file's tokens are {kind} tokens of {of}, not words in sentences, and its first line says so; {but}"

@@ -218,8 +218,8 @@ pub fn merge(shards: Vec<(Counts, Tokenizer)>) -> Result<(Counts, Tokenizer)> {
     let unsupported =
         |problem: &str| Error::Unsupported { what: "one counts file", problem: problem.into(), hint };
     let Some((_, first)) = shards.first() else { return Err(unsupported("there is nothing to merge")) };
-    let (kind, unit) = (first.kind(), first.unit());
-    if shards.iter().any(|(_, tokenizer)| tokenizer.unit() != unit) {
+    let (kind, unit) = (first.kind(), first.mode());
+    if shards.iter().any(|(_, tokenizer)| tokenizer.mode() != unit) {
         return Err(unsupported("counts of lines and counts of a stream"));
     }
     let (tokenizer, ids) = if let Some(words) = first.words() {

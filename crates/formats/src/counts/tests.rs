@@ -2,18 +2,19 @@
 
 use serde_json::{Value, json};
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, from_counts};
-use surprisal_text::{Corpus, DataOptions, Unit};
+use surprisal_text::{Corpus, DataOptions, TextMode};
 
 use super::*;
 
 const LINES: &str = "the cat sat\n\nthe cat ate the mat\na cat\nthe mat sat on the cat\non a mat\n";
 
-fn counted(text: &str, kind: TokenizerKind, unit: Unit, order: usize) -> (Counts, Tokenizer) {
+fn counted(text: &str, kind: TokenizerKind, unit: TextMode, order: usize) -> (Counts, Tokenizer) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text.txt");
     atomic::write(&path, text.as_bytes()).unwrap();
     // All of it is training text.
-    let options = DataOptions { train: vec![path.clone()], val: vec![path], unit, ..DataOptions::default() };
+    let options =
+        DataOptions { train: vec![path.clone()], val: vec![path], mode: unit, ..DataOptions::default() };
     let corpus = Corpus::load(&options).unwrap();
     let tokenizer = corpus.train_tokenizer(kind).unwrap();
     let ids = corpus.encode_train(&tokenizer).unwrap().ids;
@@ -22,7 +23,7 @@ fn counted(text: &str, kind: TokenizerKind, unit: Unit, order: usize) -> (Counts
 
 fn every_kind(order: usize) -> Vec<(Counts, Tokenizer)> {
     let mut all = Vec::new();
-    for unit in [Unit::Stream, Unit::Line] {
+    for unit in [TextMode::Stream, TextMode::Line] {
         for kind in [
             TokenizerKind::Byte,
             TokenizerKind::Char,
@@ -59,7 +60,7 @@ fn counts_come_back_from_both_kinds_of_files() {
             assert_eq!(words.to_json().unwrap(), tokenizer.to_json().unwrap());
             let text = tsv(&counts, &tokenizer);
             let (back, _) = read_tsv(text.as_bytes(), Some(&tokenizer)).unwrap();
-            assert_eq!(back, counts, "{} {:?}\n{text}", tokenizer.kind(), tokenizer.unit());
+            assert_eq!(back, counts, "{} {:?}\n{text}", tokenizer.kind(), tokenizer.mode());
             assert_eq!(tsv(&back, &tokenizer), text);
         }
     }
@@ -67,7 +68,7 @@ fn counts_come_back_from_both_kinds_of_files() {
 
 #[test]
 fn lines_of_words_need_no_tokenizer() {
-    let (counts, tokenizer) = counted(LINES, TokenizerKind::Word, Unit::Line, 3);
+    let (counts, tokenizer) = counted(LINES, TokenizerKind::Word, TextMode::Line, 3);
     let text = tsv(&counts, &tokenizer);
     assert!(text.starts_with("<unk>\t0\n<s>\t6\n</s>\t6\nthe\t5\ncat\t4\nsat\t2\n"), "{text}");
     assert!(text.contains("\nthe cat\t3\n") && text.contains("\n<s> the cat\t2\n"), "{text}");
@@ -120,14 +121,14 @@ fn broken_lists_are_refused_with_their_line() {
     }
     let long = format!("{}\t1\n", "a ".repeat(17));
     assert!(read_tsv(long.as_bytes(), None).unwrap_err().to_string().contains("17"));
-    let (_, byte) = counted("ab", TokenizerKind::Byte, Unit::Stream, 1);
+    let (_, byte) = counted("ab", TokenizerKind::Byte, TextMode::Stream, 1);
     assert!(read_tsv(b"ab\t1\n", Some(&byte)).unwrap_err().to_string().contains("`ab`"));
     assert!(read_tsv(b"\xFF\t1\n", None).unwrap_err().hint().unwrap().contains("UTF-8"));
 }
 
 #[test]
 fn every_truncation_and_five_thousand_flips_are_refused() {
-    let (counts, tokenizer) = counted(LINES, TokenizerKind::Word, Unit::Line, 3);
+    let (counts, tokenizer) = counted(LINES, TokenizerKind::Word, TextMode::Line, 3);
     let bytes = to_bytes(&counts, &tokenizer).unwrap();
     for len in 0..bytes.len() {
         assert!(from_bytes(bytes[..len].to_vec()).is_err(), "{len}");
@@ -144,7 +145,7 @@ fn every_truncation_and_five_thousand_flips_are_refused() {
 
 #[test]
 fn headers_and_sections_that_lie_are_refused() {
-    let (counts, tokenizer) = counted(LINES, TokenizerKind::Word, Unit::Line, 3);
+    let (counts, tokenizer) = counted(LINES, TokenizerKind::Word, TextMode::Line, 3);
     let bytes = to_bytes(&counts, &tokenizer).unwrap();
     let forged = |change: &dyn Fn(&mut Value, &mut Vec<Bytes>)| {
         let whole = |header: Value, sections| Ok((header, sections));
@@ -193,12 +194,12 @@ fn shards_of_lines_give_the_same_bytes_as_the_whole() {
     let lines: Vec<&str> = LINES.split_inclusive('\n').collect();
     for kind in [TokenizerKind::Char, TokenizerKind::Word] {
         for order in [1, 3, 5] {
-            let (whole, tokenizer) = counted(LINES, kind, Unit::Line, order);
+            let (whole, tokenizer) = counted(LINES, kind, TextMode::Line, order);
             for cuts in [&[3][..], &[1, 3], &[2, 3, 4, 5]] {
                 let bounds: Vec<usize> = [&[0][..], cuts, &[lines.len()]].concat();
                 let shards = bounds.windows(2).map(|cut| {
                     let (counts, tokenizer) =
-                        counted(&lines[cut[0]..cut[1]].concat(), kind, Unit::Line, order);
+                        counted(&lines[cut[0]..cut[1]].concat(), kind, TextMode::Line, order);
                     // As another process would hand it on.
                     from_bytes(to_bytes(&counts, &tokenizer).unwrap()).unwrap()
                 });
@@ -224,18 +225,18 @@ fn shards_of_lines_give_the_same_bytes_as_the_whole() {
 
 #[test]
 fn what_does_not_belong_together_is_not_merged() {
-    let word = || counted(LINES, TokenizerKind::Word, Unit::Line, 3);
+    let word = || counted(LINES, TokenizerKind::Word, TextMode::Line, 3);
     for other in [
-        counted(LINES, TokenizerKind::Word, Unit::Line, 2),
-        counted(LINES, TokenizerKind::Word, Unit::Stream, 3),
-        counted(LINES, TokenizerKind::Char, Unit::Line, 3),
-        counted(LINES, TokenizerKind::Byte, Unit::Line, 3),
+        counted(LINES, TokenizerKind::Word, TextMode::Line, 2),
+        counted(LINES, TokenizerKind::Word, TextMode::Stream, 3),
+        counted(LINES, TokenizerKind::Char, TextMode::Line, 3),
+        counted(LINES, TokenizerKind::Byte, TextMode::Line, 3),
     ] {
         assert!(merge(vec![word(), other.clone()]).is_err());
         assert!(merge(vec![other, word()]).is_err());
     }
     assert!(merge(Vec::new()).is_err());
     let (counts, _) = word();
-    let (_, tokenizer) = counted("a\n", TokenizerKind::Word, Unit::Line, 2);
+    let (_, tokenizer) = counted("a\n", TokenizerKind::Word, TextMode::Line, 2);
     assert!(to_bytes(&counts, &tokenizer).is_err());
 }

@@ -10,7 +10,7 @@ use std::{ops::Range, path::Path};
 use rayon::prelude::*;
 use surprisal_model::ngram::packed::bits_for;
 use surprisal_model::ngram::{Counts, Level, MAX_ORDER};
-use surprisal_text::{Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use super::Part;
 use crate::grams::{Grams, SPECIALS, pieces, show};
@@ -192,7 +192,7 @@ fn vocabulary(rows: &[Row<'_>], given: Option<&Tokenizer>) -> Result<(Tokenizer,
         ids.insert(word.to_vec(), words.len() as u32);
         words.push(text);
     }
-    Ok((Tokenizer::from_words(TokenizerKind::Word, Unit::Line, words)?, ids))
+    Ok((Tokenizer::from_words(TokenizerKind::Word, TextMode::Line, words)?, ids))
 }
 
 /// The grams of one order, sorted.

@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 use surprisal_model::ngram::Smoothing;
-use surprisal_text::{TokenizerKind, Unit};
+use surprisal_text::{TextMode, TokenizerKind};
 
 use super::*;
 
 fn word_model(order: usize) -> (NgramModel, Tokenizer) {
     let words = ["<unk>", "<s>", "</s>", "a", "b", "é", "longer"];
-    let tokenizer = Tokenizer::from_words(TokenizerKind::Word, Unit::Line, words).unwrap();
+    let tokenizer = Tokenizer::from_words(TokenizerKind::Word, TextMode::Line, words).unwrap();
     let mut text = Vec::new();
     for line in 0..40_u32 {
         text.push(1);
@@ -64,11 +64,11 @@ fn every_kind_of_tokenizer_comes_back() {
     let text = folder.path().join("text.txt");
     atomic::write(&text, "ein Wort, noch ein Wort\nund ein é\n".repeat(20).as_bytes()).unwrap();
     for kind in [TokenizerKind::Byte, TokenizerKind::Char, TokenizerKind::Bpe { vocab_size: 262 }] {
-        for unit in [Unit::Stream, Unit::Line] {
+        for unit in [TextMode::Stream, TextMode::Line] {
             let options = surprisal_text::DataOptions {
                 train: vec![text.clone()],
                 val_fraction: 0.1,
-                unit,
+                mode: unit,
                 ..surprisal_text::DataOptions::default()
             };
             let corpus = surprisal_text::Corpus::load(&options).unwrap();
@@ -183,7 +183,7 @@ fn what_is_no_such_file_is_named() {
     }
     assert!(matches!(open(folder.path()), Err(Error::Store(StoreError::Io { .. }))));
     let (model, _) = word_model(2);
-    let other = Tokenizer::from_words(TokenizerKind::Word, Unit::Line, ["<unk>", "<s>", "</s>"]).unwrap();
+    let other = Tokenizer::from_words(TokenizerKind::Word, TextMode::Line, ["<unk>", "<s>", "</s>"]).unwrap();
     assert!(to_bytes(&model, &other).is_err());
     assert!(write(&path, &model, &other).is_err());
 }

@@ -1,7 +1,7 @@
 //! A tokenizer as bytes that are read at the speed of memory: 300,000 words as JSON would take longer than the model.
 
 use serde::{Deserialize, Serialize};
-use surprisal_text::{Tokenizer, TokenizerKind, Unit};
+use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use crate::{Error, Result};
 
@@ -10,7 +10,7 @@ use crate::{Error, Result};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Vocabulary {
     form: Form,
-    unit: Unit,
+    unit: TextMode,
     tokens: u32,
 }
 
@@ -45,7 +45,7 @@ impl Vocabulary {
             None => tokenizer.to_json()?,
         };
         let tokens = tokenizer.vocab_size() as u32;
-        Ok((Self { form, unit: tokenizer.unit(), tokens }, bytes))
+        Ok((Self { form, unit: tokenizer.mode(), tokens }, bytes))
     }
 
     /// The tokenizer that was described.
@@ -131,7 +131,7 @@ mod tests {
     fn words_of_any_length_come_back() {
         let long = "x".repeat(70_000);
         let words = ["<unk>", "<s>", "</s>", "é", "a\0b", &long];
-        let tokenizer = Tokenizer::from_words(TokenizerKind::Word, Unit::Line, words).unwrap();
+        let tokenizer = Tokenizer::from_words(TokenizerKind::Word, TextMode::Line, words).unwrap();
         let (vocabulary, bytes) = Vocabulary::of(&tokenizer).unwrap();
         let back = vocabulary.read(&bytes).unwrap();
         assert_eq!(back.words().unwrap().collect::<Vec<_>>(), words);

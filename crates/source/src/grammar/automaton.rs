@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::parser::{Alternative, Piece, Rule, Script};
+use super::parser::{Alternative, ParsedGrammar, Rule, Segment};
 use crate::{Error, Result};
 
 /// Where a story begins, and where it goes when it has ended.
@@ -90,7 +90,7 @@ impl Automaton {
     }
 }
 
-pub(super) fn compile(script: &Script) -> Result<Automaton> {
+pub(super) fn compile(script: &ParsedGrammar) -> Result<Automaton> {
     let mut compiler = Compiler {
         script,
         // The place of the start: a choice of one, filled in at the end.
@@ -127,7 +127,7 @@ fn capital(text: &str) -> String {
 }
 
 struct Compiler<'a> {
-    script: &'a Script,
+    script: &'a ParsedGrammar,
     nodes: Vec<Node>,
     size: usize,
     /// The number and the table of each variable.
@@ -162,20 +162,20 @@ impl<'a> Compiler<'a> {
     fn alternative(&mut self, alternative: &'a Alternative, next: u32) -> Result<u32> {
         let line = alternative.line;
         let mut next = next;
-        for piece in alternative.pieces.iter().rev() {
+        for piece in alternative.segments.iter().rev() {
             next = match piece {
-                Piece::Text(text) => self.push(line, Node::Text { text: text.clone(), next })?,
-                Piece::Rule(name) => {
+                Segment::Text(text) => self.push(line, Node::Text { text: text.clone(), next })?,
+                Segment::Rule(name) => {
                     let rule = self.rule_number(name, line)?;
                     self.rule(rule, next)?
                 }
-                Piece::Draw { variable, table, except } => {
+                Segment::Draw { variable, table, except } => {
                     let (variable, table) = self.variable(variable, table, line)?;
                     let except = except.as_ref().map(|except| self.drawn(except, line)).transpose()?;
                     let except = except.map(|(variable, _)| variable);
                     self.push(line, Node::Draw { variable, table: table as u32, except, next })?
                 }
-                Piece::Cell { variable, column, capital } => {
+                Segment::Cell { variable, column, capital } => {
                     let (variable, table, column) = self.cell(variable, column, line)?;
                     let (table, capital) = (table as u32, *capital);
                     self.push(line, Node::Cell { variable, table, column, capital, next })?
@@ -237,13 +237,13 @@ impl<'a> Compiler<'a> {
         if let Some(empty) = known.get(&rule) {
             return *empty;
         }
-        let mut empty_piece = |piece: &Piece| match piece {
-            Piece::Draw { .. } => true,
-            Piece::Rule(name) => self.rule_number(name, 0).is_ok_and(|rule| self.may_be_empty(rule, known)),
-            Piece::Text(_) | Piece::Cell { .. } => false,
+        let mut empty_piece = |piece: &Segment| match piece {
+            Segment::Draw { .. } => true,
+            Segment::Rule(name) => self.rule_number(name, 0).is_ok_and(|rule| self.may_be_empty(rule, known)),
+            Segment::Text(_) | Segment::Cell { .. } => false,
         };
         let mut alternatives = self.script.rules[rule].alternatives.iter();
-        let empty = alternatives.any(|alternative| alternative.pieces.iter().all(&mut empty_piece));
+        let empty = alternatives.any(|alternative| alternative.segments.iter().all(&mut empty_piece));
         known.insert(rule, empty);
         empty
     }
@@ -275,15 +275,15 @@ impl<'a> Compiler<'a> {
         }
         open.push(rule);
         let mut after = u64::MAX;
-        for Alternative { line, pieces, .. } in alternatives {
+        for Alternative { line, segments: pieces, .. } in alternatives {
             let mut here = drawn;
             for piece in pieces {
                 match piece {
-                    Piece::Text(_) => {}
-                    Piece::Rule(name) => {
+                    Segment::Text(_) => {}
+                    Segment::Rule(name) => {
                         here = self.check(self.rule_number(name, *line)?, here, open, known)?;
                     }
-                    Piece::Draw { variable, table, except } => {
+                    Segment::Draw { variable, table, except } => {
                         if let Some(except) = except {
                             self.check_drawn(except, here, *line)?;
                             let (_, theirs) = self.drawn(except, *line)?;
@@ -296,7 +296,7 @@ impl<'a> Compiler<'a> {
                         }
                         here |= 1 << self.variable(variable, table, *line)?.0;
                     }
-                    Piece::Cell { variable, column, .. } => {
+                    Segment::Cell { variable, column, .. } => {
                         self.check_drawn(variable, here, *line)?;
                         self.cell(variable, column, *line)?;
                     }

@@ -68,7 +68,7 @@ fn visit(automaton: &Automaton, node: u32, here: &Visits, visits: &mut [Visits],
         }
         Node::Choice(choices) => {
             for (probability, next) in choices {
-                expected.nats += here.all * surprisal(*probability);
+                expected.nats += here.all * entropy_term(*probability);
                 visits[*next as usize].add(*probability, here);
             }
         }
@@ -91,7 +91,7 @@ fn visit(automaton: &Automaton, node: u32, here: &Visits, visits: &mut [Visits],
                     let row = row as usize;
                     drawn.resize(drawn.len().max(row + 1), 0.0);
                     drawn[row] += visits * probability;
-                    expected.nats += visits * surprisal(probability);
+                    expected.nats += visits * entropy_term(probability);
                 }
             }
             visits[*next as usize].add(1.0, &after);
@@ -100,7 +100,7 @@ fn visit(automaton: &Automaton, node: u32, here: &Visits, visits: &mut [Visits],
 }
 
 /// −p ln p.
-fn surprisal(probability: f64) -> f64 {
+fn entropy_term(probability: f64) -> f64 {
     -probability * probability.ln()
 }
 

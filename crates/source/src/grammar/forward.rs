@@ -17,7 +17,7 @@ struct State {
     written: u32,
     memory: Memory,
     /// α, scaled so that the sum over all states is 1 after each character.
-    weight: f64,
+    alpha: f64,
 }
 
 pub(super) struct Forward<'a> {
@@ -31,7 +31,7 @@ pub(super) struct Forward<'a> {
 impl<'a> Forward<'a> {
     pub(super) fn new(automaton: &'a Automaton) -> Result<Self> {
         let mut states = Vec::new();
-        enter(automaton, START, Memory::default(), 1.0, &mut states, 0)?;
+        add_reachable(automaton, START, Memory::default(), 1.0, &mut states, 0)?;
         Ok(Self { automaton, states, next: Vec::new(), log_probability: 0.0 })
     }
 
@@ -51,7 +51,7 @@ impl<'a> Forward<'a> {
         for state in &self.states {
             let text = self.automaton.text(state.node, state.memory).as_bytes();
             let byte = text.get(state.written as usize).copied().unwrap_or(u8::MAX);
-            *by_byte.get_mut(byte as usize).ok_or(Error::NotAscii)? += state.weight;
+            *by_byte.get_mut(byte as usize).ok_or(Error::NotAscii)? += state.alpha;
         }
         let total: f64 = by_byte.iter().sum();
         let possible = by_byte.iter().enumerate().filter(|(_, weight)| **weight > 0.0);
@@ -73,7 +73,7 @@ impl<'a> Forward<'a> {
             } else if let Node::Text { next, .. } | Node::Cell { next, .. } =
                 self.automaton.nodes[state.node as usize]
             {
-                enter(self.automaton, next, state.memory, state.weight, &mut self.next, offset)?;
+                add_reachable(self.automaton, next, state.memory, state.alpha, &mut self.next, offset)?;
                 entered = true;
             }
         }
@@ -82,10 +82,10 @@ impl<'a> Forward<'a> {
         if entered {
             self.merge();
         }
-        let total: f64 = self.states.iter().map(|state| state.weight).sum();
+        let total: f64 = self.states.iter().map(|state| state.alpha).sum();
         self.log_probability += total.ln();
         for state in &mut self.states {
-            state.weight /= total;
+            state.alpha /= total;
         }
         Ok(())
     }
@@ -98,7 +98,7 @@ impl<'a> Forward<'a> {
             let same =
                 (later.node, later.written, later.memory) == (earlier.node, earlier.written, earlier.memory);
             if same {
-                earlier.weight += later.weight;
+                earlier.alpha += later.alpha;
             }
             same
         });
@@ -106,7 +106,7 @@ impl<'a> Forward<'a> {
 }
 
 /// Adds the writing nodes that are reached from `node` without writing. Ends, as no story is empty.
-fn enter(
+fn add_reachable(
     automaton: &Automaton,
     node: u32,
     memory: Memory,
@@ -120,7 +120,9 @@ fn enter(
             return Err(Error::Ambiguous { offset, limit: MAX_STATES });
         }
         match &automaton.nodes[node as usize] {
-            Node::Text { .. } | Node::Cell { .. } => states.push(State { node, written: 0, memory, weight }),
+            Node::Text { .. } | Node::Cell { .. } => {
+                states.push(State { node, written: 0, memory, alpha: weight })
+            }
             Node::Choice(choices) => {
                 pending
                     .extend(choices.iter().map(|(probability, next)| (*next, memory, weight * probability)));

@@ -9,7 +9,7 @@ use crate::{
 
 /// What a grammar file says.
 #[derive(Debug)]
-pub(super) struct Script {
+pub(super) struct ParsedGrammar {
     pub(super) start: String,
     pub(super) rules: Vec<Rule>,
     pub(super) tables: Vec<Table>,
@@ -26,11 +26,11 @@ pub(super) struct Rule {
 pub(super) struct Alternative {
     pub(super) line: usize,
     pub(super) weight: f64,
-    pub(super) pieces: Vec<Piece>,
+    pub(super) segments: Vec<Segment>,
 }
 
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(super) enum Segment {
     Text(Arc<str>),
     Rule(String),
     Draw { variable: String, table: String, except: Option<String> },
@@ -46,35 +46,35 @@ pub(super) struct Table {
 }
 
 /// What the indented lines belong to.
-enum Open {
+enum OpenBlock {
     Nothing,
     Rule(Rule),
     Table(Table, usize),
 }
 
-pub(super) fn parse(lines: &[Line]) -> Result<Script> {
+pub(super) fn parse(lines: &[Line]) -> Result<ParsedGrammar> {
     let mut start = None;
     let (mut rules, mut tables) = (Vec::new(), Vec::new());
-    let mut open = Open::Nothing;
+    let mut open = OpenBlock::Nothing;
     for line in lines {
         if line.indented {
             match &mut open {
-                Open::Rule(rule) => add_alternatives(rule, line)?,
-                Open::Table(table, _) => add_row(table, line)?,
-                Open::Nothing => {
+                OpenBlock::Rule(rule) => add_alternatives(rule, line)?,
+                OpenBlock::Table(table, _) => add_row(table, line)?,
+                OpenBlock::Nothing => {
                     return Err(Error::parse(line.number, "an indented line belongs to a rule or a table"));
                 }
             }
             continue;
         }
-        close(std::mem::replace(&mut open, Open::Nothing), &mut rules, &mut tables)?;
+        close(std::mem::replace(&mut open, OpenBlock::Nothing), &mut rules, &mut tables)?;
         match line.tokens.as_slice() {
             [Token::Word(word), Token::Word(name)] if word == "start" && start.is_none() => {
                 start = Some(name.clone());
             }
             [Token::Word(word), Token::Word(name)] if word == "rule" => {
                 let (line, name) = (line.number, name.clone());
-                open = Open::Rule(Rule { line, name, alternatives: Vec::new() });
+                open = OpenBlock::Rule(Rule { line, name, alternatives: Vec::new() });
             }
             [Token::Word(word), Token::Word(name), Token::Colon, columns @ ..] if word == "table" => {
                 let names = columns
@@ -85,7 +85,7 @@ pub(super) fn parse(lines: &[Line]) -> Result<Script> {
                 let columns = columns.ok_or_else(|| {
                     Error::parse(line.number, "a table has the names of its columns after `:`")
                 })?;
-                open = Open::Table(Table { name: name.clone(), columns, rows: Vec::new() }, line.number);
+                open = OpenBlock::Table(Table { name: name.clone(), columns, rows: Vec::new() }, line.number);
             }
             _ => {
                 let problem = "this is neither `start RULE`, `rule NAME` nor `table NAME: COLUMN ...`";
@@ -96,13 +96,13 @@ pub(super) fn parse(lines: &[Line]) -> Result<Script> {
     close(open, &mut rules, &mut tables)?;
     let last = lines.last().map_or(1, |line| line.number);
     let start = start.ok_or_else(|| Error::parse(last, "the source has no `start RULE`"))?;
-    Ok(Script { start, rules, tables })
+    Ok(ParsedGrammar { start, rules, tables })
 }
 
-fn close(open: Open, rules: &mut Vec<Rule>, tables: &mut Vec<Table>) -> Result<()> {
+fn close(open: OpenBlock, rules: &mut Vec<Rule>, tables: &mut Vec<Table>) -> Result<()> {
     match open {
-        Open::Nothing => {}
-        Open::Rule(rule) => {
+        OpenBlock::Nothing => {}
+        OpenBlock::Rule(rule) => {
             if rule.alternatives.is_empty() {
                 return Err(Error::parse(rule.line, format!("the rule `{}` has no alternative", rule.name)));
             }
@@ -111,7 +111,7 @@ fn close(open: Open, rules: &mut Vec<Rule>, tables: &mut Vec<Table>) -> Result<(
             }
             rules.push(rule);
         }
-        Open::Table(table, line) => {
+        OpenBlock::Table(table, line) => {
             // A row's number is remembered in a byte.
             if table.rows.is_empty() || table.rows.len() > 255 {
                 return Err(Error::parse(line, format!("the table `{}` needs 1 to 255 rows", table.name)));
@@ -128,7 +128,7 @@ fn close(open: Open, rules: &mut Vec<Rule>, tables: &mut Vec<Table>) -> Result<(
 fn add_alternatives(rule: &mut Rule, line: &Line) -> Result<()> {
     for (weight, text) in line.weighted(&line.tokens)? {
         let pieces = pieces(line.number, &text)?;
-        rule.alternatives.push(Alternative { line: line.number, weight, pieces });
+        rule.alternatives.push(Alternative { line: line.number, weight, segments: pieces });
     }
     Ok(())
 }
@@ -153,7 +153,7 @@ fn add_row(table: &mut Table, line: &Line) -> Result<()> {
 }
 
 /// An alternative's text, cut at its `<...>`.
-fn pieces(line: usize, text: &str) -> Result<Vec<Piece>> {
+fn pieces(line: usize, text: &str) -> Result<Vec<Segment>> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(['<', '>']) {
@@ -163,7 +163,7 @@ fn pieces(line: usize, text: &str) -> Result<Vec<Piece>> {
             .and_then(|inside| inside.find(['<', '>']).filter(|end| inside[*end..].starts_with('>')));
         let end = end.ok_or_else(|| Error::parse(line, "a `<` without its `>`, or the other way round"))?;
         if !before.is_empty() {
-            pieces.push(Piece::Text(before.into()));
+            pieces.push(Segment::Text(before.into()));
         }
         let inside = &tag[1..=end];
         pieces.push(piece(inside).ok_or_else(|| {
@@ -173,12 +173,12 @@ fn pieces(line: usize, text: &str) -> Result<Vec<Piece>> {
         rest = &tag[end + 2..];
     }
     if !rest.is_empty() {
-        pieces.push(Piece::Text(rest.into()));
+        pieces.push(Segment::Text(rest.into()));
     }
     Ok(pieces)
 }
 
-fn piece(inside: &str) -> Option<Piece> {
+fn piece(inside: &str) -> Option<Segment> {
     let name = |word: &str| {
         let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         plain.then(|| word.to_owned())
@@ -188,11 +188,11 @@ fn piece(inside: &str) -> Option<Piece> {
             Some((table, except)) => (table, Some(name(except.trim())?)),
             None => (table, None),
         };
-        return Some(Piece::Draw { variable: name(variable.trim())?, table: name(table.trim())?, except });
+        return Some(Segment::Draw { variable: name(variable.trim())?, table: name(table.trim())?, except });
     }
     let (inside, capital) = inside.strip_prefix('^').map_or((inside, false), |inside| (inside, true));
     if let Some((variable, column)) = inside.split_once('.') {
-        return Some(Piece::Cell { variable: name(variable)?, column: name(column)?, capital });
+        return Some(Segment::Cell { variable: name(variable)?, column: name(column)?, capital });
     }
-    if capital { None } else { name(inside).map(Piece::Rule) }
+    if capital { None } else { name(inside).map(Segment::Rule) }
 }

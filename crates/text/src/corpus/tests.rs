@@ -1,7 +1,7 @@
 //! Corpora: splits, parts, errors.
 
 use super::*;
-use crate::pieces::Pieces;
+use crate::chunks::TextChunks;
 use std::path::Path;
 
 fn file(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
@@ -12,13 +12,13 @@ fn file(folder: &Path, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
-fn options(train: &[PathBuf], unit: Unit) -> DataOptions {
-    DataOptions { train: train.to_vec(), val: Vec::new(), val_fraction: 0.25, unit, ..DataOptions::default() }
+fn options(train: &[PathBuf], mode: TextMode) -> DataOptions {
+    DataOptions { train: train.to_vec(), val: Vec::new(), val_fraction: 0.25, mode, ..DataOptions::default() }
 }
 
 fn texts(corpus: &Corpus) -> (String, String) {
     let read = |spans: &[Span]| {
-        let bytes: Vec<u8> = Pieces::new(spans).flat_map(|piece| piece.unwrap().bytes).collect();
+        let bytes: Vec<u8> = TextChunks::new(spans).flat_map(|chunk| chunk.unwrap().bytes).collect();
         String::from_utf8(bytes).unwrap()
     };
     (read(&corpus.train), read(&corpus.val))
@@ -28,11 +28,12 @@ fn texts(corpus: &Corpus) -> (String, String) {
 fn a_stream_is_split_between_characters() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), "a.txt", "éééé");
-    let (train, val) = texts(&Corpus::load(&options(&[path], Unit::Stream)).unwrap());
+    let (train, val) = texts(&Corpus::load(&options(&[path], TextMode::Stream)).unwrap());
     assert_eq!((train.as_str(), val.as_str()), ("ééé", "é"));
     let path = file(folder.path(), "b.txt", "aéaéa");
     // Five eighths of seven bytes lie inside the second é: it goes to training.
-    let corpus = Corpus::load(&DataOptions { val_fraction: 0.3, ..options(&[path], Unit::Stream) }).unwrap();
+    let corpus =
+        Corpus::load(&DataOptions { val_fraction: 0.3, ..options(&[path], TextMode::Stream) }).unwrap();
     assert_eq!(texts(&corpus), ("aéa".to_owned() + "", "éa".to_owned()));
 }
 
@@ -41,7 +42,7 @@ fn lines_are_split_between_lines_and_files_stay_apart() {
     let folder = tempfile::tempdir().unwrap();
     let a = file(folder.path(), "a.txt", "one\ntwo\nthree\n");
     let b = file(folder.path(), "b.txt", "four\nfive\nsix\n");
-    let (train, val) = texts(&Corpus::load(&options(&[a, b], Unit::Line)).unwrap());
+    let (train, val) = texts(&Corpus::load(&options(&[a, b], TextMode::Line)).unwrap());
     assert_eq!(train, "one\ntwo\nthree\nfour\nfive\n");
     assert_eq!(val, "six\n");
 }
@@ -51,7 +52,7 @@ fn validation_can_be_files_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let a = file(folder.path(), "a.txt", "abcabc");
     let b = file(folder.path(), "b.txt", "abd");
-    let options = DataOptions { val: vec![b], ..options(&[a], Unit::Stream) };
+    let options = DataOptions { val: vec![b], ..options(&[a], TextMode::Stream) };
     let corpus = Corpus::load(&options).unwrap();
     let tokenizer = corpus.train_tokenizer(TokenizerKind::Char).unwrap();
     let val = corpus.encode_val(&tokenizer).unwrap();
@@ -66,10 +67,10 @@ fn directories_are_read_in_order_without_what_is_no_text() {
     file(folder.path(), "t/a/z.txt", "first ");
     file(folder.path(), "t/image", [1, 0, 2]);
     file(folder.path(), "t/.hidden", "secret");
-    let (train, val) = texts(&Corpus::load(&options(&[folder.path().join("t")], Unit::Stream)).unwrap());
+    let (train, val) = texts(&Corpus::load(&options(&[folder.path().join("t")], TextMode::Stream)).unwrap());
     assert_eq!(train + &val, "first second");
     file(folder.path(), "none/image", [0, 1]);
-    let error = Corpus::load(&options(&[folder.path().join("none")], Unit::Stream)).unwrap_err();
+    let error = Corpus::load(&options(&[folder.path().join("none")], TextMode::Stream)).unwrap_err();
     assert!(matches!(error, Error::NoText(_)), "{error}");
 }
 
@@ -78,7 +79,7 @@ fn parts_are_the_whole_and_end_with_lines() {
     let folder = tempfile::tempdir().unwrap();
     let a = file(folder.path(), "a.txt", "one\ntwo\n\nthree\nfour and five");
     let b = file(folder.path(), "b.txt", "six\nseven\n");
-    let options = options(&[a, b], Unit::Line);
+    let options = options(&[a, b], TextMode::Line);
     let read = |shard| texts(&Corpus::whole(&options, shard).unwrap()).0;
     let whole = read(None);
     assert_eq!(whole.len(), 38);
@@ -97,7 +98,7 @@ fn parts_are_the_whole_and_end_with_lines() {
 fn a_share_of_the_training_text_leaves_validation_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let a = file(folder.path(), "a.txt", "0123456789abcdefghij");
-    let whole = DataOptions { val_fraction: 0.5, ..options(&[a], Unit::Stream) };
+    let whole = DataOptions { val_fraction: 0.5, ..options(&[a], TextMode::Stream) };
     let (train, val) = texts(&Corpus::load(&whole).unwrap());
     assert_eq!((train.as_str(), val.as_str()), ("0123456789", "abcdefghij"));
     let part = DataOptions { train_fraction: 0.3, ..whole };
@@ -114,11 +115,11 @@ fn too_little_text_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (text, short) in [("", "empty"), ("x", "too short"), ("\n", "too short")] {
         let path = file(folder.path(), "a.txt", text);
-        let error = Corpus::load(&options(&[path], Unit::Stream)).unwrap_err();
+        let error = Corpus::load(&options(&[path], TextMode::Stream)).unwrap_err();
         assert!(error.to_string().contains(short) && error.hint().is_some(), "{error}");
     }
     assert!(matches!(
-        Corpus::load(&options(&[folder.path().join("gone")], Unit::Stream)).unwrap_err(),
+        Corpus::load(&options(&[folder.path().join("gone")], TextMode::Stream)).unwrap_err(),
         Error::Read { .. }
     ));
 }
@@ -130,7 +131,7 @@ fn nanogpt_splits_shakespeare_at_the_same_byte() {
         eprintln!("SKIPPED: tinyshakespeare.txt is not beside the project");
         return;
     }
-    let options = DataOptions { val_fraction: 0.1, ..options(&[path], Unit::Stream) };
+    let options = DataOptions { val_fraction: 0.1, ..options(&[path], TextMode::Stream) };
     let corpus = Corpus::load(&options).unwrap();
     assert_eq!((corpus.train[0].len(), corpus.val[0].len()), (1_003_854, 111_540));
 }
@@ -140,7 +141,7 @@ fn lines_become_sentences() {
     let folder = tempfile::tempdir().unwrap();
     let a = file(folder.path(), "a.txt", "a b\n\nb\nlast");
     let b = file(folder.path(), "b.txt", "b c\n");
-    let options = DataOptions { val: vec![b], ..options(&[a], Unit::Line) };
+    let options = DataOptions { val: vec![b], ..options(&[a], TextMode::Line) };
     let corpus = Corpus::load(&options).unwrap();
     let tokenizer = corpus.train_tokenizer(TokenizerKind::Word).unwrap();
     let train = corpus.encode_train(&tokenizer).unwrap();

@@ -6,12 +6,12 @@ use crate::error::{Error, Result};
 
 /// Strings by number, one behind the other.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Words {
+pub(crate) struct StringArena {
     text: String,
     ends: Vec<usize>,
 }
 
-impl Words {
+impl StringArena {
     pub(crate) fn with_capacity(words: usize, bytes: usize) -> Self {
         Self { text: String::with_capacity(bytes), ends: Vec::with_capacity(words) }
     }
@@ -21,7 +21,7 @@ impl Words {
         self.ends.len()
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    pub(crate) fn num_bytes(&self) -> usize {
         self.text.len()
     }
 
@@ -41,7 +41,7 @@ impl Words {
     pub(crate) fn key(&self, id: usize) -> Option<Key> {
         let end = *self.ends.get(id)?;
         let start = if id == 0 { 0 } else { self.ends[id - 1] };
-        Some(Key::within(self.text.as_bytes(), start..end))
+        Some(Key::at(self.text.as_bytes(), start..end))
     }
 
     /// All of them with their keys.
@@ -49,7 +49,7 @@ impl Words {
         let mut start = 0;
         self.ends.iter().map(move |&end| {
             let word = std::mem::replace(&mut start, end)..end;
-            (Key::within(self.text.as_bytes(), word.clone()), &self.text[word])
+            (Key::at(self.text.as_bytes(), word.clone()), &self.text[word])
         })
     }
 

@@ -8,10 +8,10 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::arena::Words;
-use super::table::specials;
-use super::{BOS, Codec, EOS, Table, Tokenizer, TokenizerKind, UNK, bytes};
-use crate::Unit;
+use super::arena::StringArena;
+use super::vocab::special_tokens;
+use super::{BOS, EOS, Tokenizer, TokenizerKind, TokenizerModel, UNK, Vocab, byte_level};
+use crate::TextMode;
 use crate::error::{Error, Result};
 
 /// The largest file that is read: the words of a text of some gigabytes.
@@ -34,13 +34,14 @@ fn check_size(bytes: &[u8]) -> Result<()> {
 
 /// The bytes of `tokenizer`'s file, none that [`read`] would refuse for its size.
 pub(super) fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
-    let unit = tokenizer.unit;
-    let bytes = match &tokenizer.codec {
+    let mode = tokenizer.mode;
+    let bytes = match &tokenizer.model {
         // By way of a value, whose keys are in order.
-        Codec::Bpe(bpe) => to_bytes(&serde_json::to_value(bpe).map_err(bytes::library)?),
-        Codec::Byte => {
-            let vocab: Map<_, _> =
-                (0..=255u8).map(|byte| (bytes::to_char(byte).to_string(), byte.into())).collect();
+        TokenizerModel::Bpe(bpe) => to_bytes(&serde_json::to_value(bpe).map_err(byte_level::library_error)?),
+        TokenizerModel::Byte => {
+            let vocab: Map<_, _> = (0..=255u8)
+                .map(|byte| (byte_level::byte_to_unicode(byte).to_string(), byte.into()))
+                .collect();
             let byte_level = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false });
             let model = json!({
                 "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
@@ -48,25 +49,25 @@ pub(super) fn write(tokenizer: &Tokenizer) -> Result<Vec<u8>> {
                 "vocab": vocab, "merges": [],
             });
             // All but the unknown, which no byte is.
-            file(&specials(unit)[1..], 256, byte_level.clone(), byte_level, model)
+            file(&special_tokens(mode)[1..], 256, byte_level.clone(), byte_level, model)
         }
-        Codec::Char(table) => {
+        TokenizerModel::Char(vocab) => {
             let pre_tokenizer = json!({ "type": "FixedLength", "length": 1 });
-            file(specials(unit), 0, pre_tokenizer, json!({ "type": "Fuse" }), WordLevel::of(table))
+            file(special_tokens(mode), 0, pre_tokenizer, json!({ "type": "Fuse" }), WordLevel::of(vocab))
         }
-        Codec::Word(table) => {
-            file(specials(unit), 0, word_pre_tokenizer(unit), Value::Null, WordLevel::of(table))
+        TokenizerModel::Word(vocab) => {
+            file(special_tokens(mode), 0, word_pre_tokenizer(mode), Value::Null, WordLevel::of(vocab))
         }
     }?;
     check_size(&bytes)?;
     Ok(bytes)
 }
 
-fn word_pre_tokenizer(unit: Unit) -> Value {
+fn word_pre_tokenizer(mode: TextMode) -> Value {
     let split = |pattern: &str, behavior: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": behavior, "invert": false });
-    match unit {
-        Unit::Line => split(SEPARATORS, "Removed"),
-        Unit::Stream => json!({
+    match mode {
+        TextMode::Line => split(SEPARATORS, "Removed"),
+        TextMode::Stream => json!({
             "type": "Sequence",
             "pretokenizers": [split(SEPARATORS_IN_LINE, "Removed"), split("\\n", "Isolated")],
         }),
@@ -74,26 +75,26 @@ fn word_pre_tokenizer(unit: Unit) -> Value {
 }
 
 fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(bytes::library)
+    serde_json::to_vec(value).map_err(byte_level::library_error)
 }
 
-/// The model of a table: written straight from it, because it may have millions of words.
+/// The model of a vocab: written straight from it, because it may have millions of words.
 #[derive(Serialize)]
 struct WordLevel<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     #[serde(serialize_with = "by_id")]
-    vocab: &'a Words,
+    vocab: &'a StringArena,
     unk_token: &'static str,
 }
 
 impl<'a> WordLevel<'a> {
-    fn of(table: &'a Table) -> Self {
-        Self { kind: "WordLevel", vocab: table.words(), unk_token: UNK }
+    fn of(new: &'a Vocab) -> Self {
+        Self { kind: "WordLevel", vocab: new.words(), unk_token: UNK }
     }
 }
 
-fn by_id<S: Serializer>(words: &Words, serializer: S) -> Result<S::Ok, S::Error> {
+fn by_id<S: Serializer>(words: &StringArena, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(words.iter().zip(0u32..))
 }
 
@@ -156,7 +157,7 @@ struct Read {
 struct Model {
     #[serde(rename = "type")]
     kind: Value,
-    vocab: Option<Vocabulary>,
+    vocab: Option<ParsedVocab>,
     merges: Value,
     dropout: Value,
     unk_token: Value,
@@ -168,11 +169,11 @@ struct Model {
 
 /// The tokens, with ids 0..n, each once.
 #[derive(Default)]
-struct Vocabulary(Table);
+struct ParsedVocab(Vocab);
 
-impl<'de> Deserialize<'de> for Vocabulary {
+impl<'de> Deserialize<'de> for ParsedVocab {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(InOrder)
+        deserializer.deserialize_map(VocabVisitor)
     }
 }
 
@@ -180,23 +181,23 @@ impl<'de> Deserialize<'de> for Vocabulary {
 #[derive(Deserialize)]
 struct Token<'a>(#[serde(borrow)] Cow<'a, str>);
 
-struct InOrder;
+struct VocabVisitor;
 
-impl<'de> Visitor<'de> for InOrder {
-    type Value = Vocabulary;
+impl<'de> Visitor<'de> for VocabVisitor {
+    type Value = ParsedVocab;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a vocabulary: an object of tokens and their ids")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocabulary, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ParsedVocab, A::Error> {
         let mut tokens: Vec<(u64, Cow<'de, str>)> = Vec::new();
         while let Some((Token(token), id)) = map.next_entry::<Token<'de>, u64>()? {
             tokens.push((id, token));
         }
         tokens.sort_unstable();
         let size = tokens.len();
-        let mut words = Words::default();
+        let mut words = StringArena::default();
         for (id, token) in tokens {
             let next = words.len() as u64;
             if id < next {
@@ -209,16 +210,16 @@ impl<'de> Visitor<'de> for InOrder {
             }
             words.push(&token).map_err(A::Error::custom)?;
         }
-        let table = Table::from(words);
-        match table.first_repeated() {
-            Some(word) => Err(A::Error::custom(twice(word))),
-            None => Ok(Vocabulary(table)),
+        let vocab = Vocab::from(words);
+        match vocab.first_duplicate() {
+            Some(word) => Err(A::Error::custom(duplicate(word))),
+            None => Ok(ParsedVocab(vocab)),
         }
     }
 }
 
 /// Of a word that stands in a vocabulary twice.
-pub(super) fn twice(word: &str) -> Error {
+pub(super) fn duplicate(word: &str) -> Error {
     Error::Tokenizer(format!("{word:?} stands in it twice"))
 }
 
@@ -235,25 +236,25 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
     if let Some((part, _)) = unused.iter().find(|(_, value)| !value.is_null()) {
         return refuse(format!("it has a {part}, which this program does not use"));
     }
-    let Some(Vocabulary(vocab)) = file.model.vocab.take() else {
+    let Some(ParsedVocab(vocab)) = file.model.vocab.take() else {
         return refuse("its model has no vocabulary");
     };
-    let unit = added_tokens(&file.added_tokens)?;
+    let mode = added_tokens(&file.added_tokens)?;
     let pre = &file.pre_tokenizer;
     match (file.model.kind.as_str(), pre["type"].as_str()) {
         (Some("WordLevel"), Some("FixedLength")) => {
             if pre["length"] != 1 {
                 return refuse("a FixedLength pre-tokenizer must have length 1");
             }
-            Tokenizer::of_table(TokenizerKind::Char, unit, vocab)
+            Tokenizer::from_vocab(TokenizerKind::Char, mode, vocab)
         }
         (Some("WordLevel"), Some("Split" | "Sequence")) => {
-            if *pre != word_pre_tokenizer(unit) {
+            if *pre != word_pre_tokenizer(mode) {
                 return refuse("its pre-tokenizer does not cut at white space as this program does");
             }
-            Tokenizer::of_table(TokenizerKind::Word, unit, vocab)
+            Tokenizer::from_vocab(TokenizerKind::Word, mode, vocab)
         }
-        (Some("BPE"), Some("ByteLevel")) => byte_level(bytes, &file, vocab.words(), unit),
+        (Some("BPE"), Some("ByteLevel")) => byte_level(bytes, &file, vocab.words(), mode),
         (model, pre) => {
             let name = |part: Option<&str>| part.unwrap_or("none").to_owned();
             refuse(format!(
@@ -266,7 +267,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Tokenizer> {
 }
 
 /// The special tokens: none or `<unk>`, and in line mode `<s>` and `</s>`, each once.
-fn added_tokens(added: &Value) -> Result<Unit> {
+fn added_tokens(added: &Value) -> Result<TextMode> {
     let added = added.as_array().map_or(&[][..], Vec::as_slice);
     let mut names = Vec::new();
     for token in added {
@@ -286,8 +287,8 @@ fn added_tokens(added: &Value) -> Result<Unit> {
         }
     }
     match (names.contains(&BOS), names.contains(&EOS)) {
-        (true, true) => Ok(Unit::Line),
-        (false, false) => Ok(Unit::Stream),
+        (true, true) => Ok(TextMode::Line),
+        (false, false) => Ok(TextMode::Stream),
         _ => refuse("it has only one of <s> and </s>"),
     }
 }
@@ -314,7 +315,7 @@ fn check_merges(merges: &Value, known: &BTreeSet<&str>) -> Result<()> {
 }
 
 /// Bytes alone, or BPE over them.
-fn byte_level(bytes_of_file: &[u8], file: &Read, vocab: &Words, unit: Unit) -> Result<Tokenizer> {
+fn byte_level(bytes_of_file: &[u8], file: &Read, vocab: &StringArena, mode: TextMode) -> Result<Tokenizer> {
     let model = &file.model;
     for (key, value) in [
         ("dropout", &model.dropout),
@@ -334,10 +335,10 @@ fn byte_level(bytes_of_file: &[u8], file: &Read, vocab: &Words, unit: Unit) -> R
     let no_merges = model.merges.as_array().is_some_and(Vec::is_empty);
     // A text without a repeated pair teaches BPE no merges; unlike bytes, such a tokenizer still cuts words first.
     if no_merges && file.pre_tokenizer["use_regex"] != json!(true) {
-        if !vocab.iter().eq((0..=255u8).map(|byte| bytes::to_char(byte).to_string())) {
+        if !vocab.iter().eq((0..=255u8).map(|byte| byte_level::byte_to_unicode(byte).to_string())) {
             return refuse("a byte vocabulary must have the 256 bytes, in order");
         }
-        return Ok(Tokenizer { codec: Codec::Byte, unit });
+        return Ok(Tokenizer { model: TokenizerModel::Byte, mode });
     }
     if !matches!(file.decoder["type"].as_str(), Some("ByteLevel")) {
         return refuse("a byte-level BPE needs a ByteLevel decoder");
@@ -347,15 +348,15 @@ fn byte_level(bytes_of_file: &[u8], file: &Read, vocab: &Words, unit: Unit) -> R
     }
     // A byte without a token would vanish from every text, and its bits with it.
     let known: BTreeSet<&str> = vocab.iter().collect();
-    let lacks = |byte: &u8| !known.contains(bytes::to_char(*byte).to_string().as_str());
+    let lacks = |byte: &u8| !known.contains(byte_level::byte_to_unicode(*byte).to_string().as_str());
     if let Some(byte) = (0..=255u8).find(lacks) {
         return refuse(format!("its vocabulary lacks the byte 0x{byte:02X}"));
     }
-    if unit == Unit::Line && !vocab.iter().take(2).eq([BOS, EOS]) {
+    if mode == TextMode::Line && !vocab.iter().take(2).eq([BOS, EOS]) {
         return refuse("its first tokens are not <s>, </s>");
     }
     check_merges(&model.merges, &known)?;
-    let mut library = tokenizers::Tokenizer::from_bytes(bytes_of_file).map_err(bytes::library)?;
+    let mut library = tokenizers::Tokenizer::from_bytes(bytes_of_file).map_err(byte_level::library_error)?;
     library.set_encode_special_tokens(true);
-    Ok(Tokenizer { codec: Codec::Bpe(Box::new(library)), unit })
+    Ok(Tokenizer { model: TokenizerModel::Bpe(Box::new(library)), mode })
 }

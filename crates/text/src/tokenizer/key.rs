@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// How many parts are handed out at a time. Looking up a word is waiting for memory; that of many words is waiting
 /// once.
-pub(crate) const BATCH: usize = 64;
+pub(crate) const LOOKUP_BATCH: usize = 64;
 
 /// What a word is looked up by: its own bytes if it has eight or fewer (zeros behind them), otherwise a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,17 +15,17 @@ pub(crate) struct Key {
 }
 
 /// Words up to this long are their own key.
-pub(super) const SHORT: usize = 8;
+pub(super) const MAX_INLINE: usize = 8;
 
 impl Key {
     #[inline]
-    pub(crate) fn of(word: &[u8]) -> Self {
+    pub(crate) fn new(word: &[u8]) -> Self {
         let part = |bytes: &[u8]| {
             let mut eight = [0; 8];
             eight[..bytes.len()].copy_from_slice(bytes);
             u64::from_le_bytes(eight)
         };
-        if word.len() <= SHORT {
+        if word.len() <= MAX_INLINE {
             return Self { bits: part(word), len: word.len() };
         }
         let mut chunks = word.chunks_exact(8);
@@ -38,13 +38,13 @@ impl Key {
 
     /// Of the word at `place` in `bytes`: most are short, and have eight bytes to be loaded at once.
     #[inline]
-    pub(super) fn within(bytes: &[u8], place: Range<usize>) -> Self {
+    pub(super) fn at(bytes: &[u8], place: Range<usize>) -> Self {
         match bytes.get(place.start..).and_then(|rest| rest.first_chunk()) {
-            Some(eight) if (1..=SHORT).contains(&place.len()) => {
-                let behind = 8 * (SHORT - place.len());
+            Some(eight) if (1..=MAX_INLINE).contains(&place.len()) => {
+                let behind = 8 * (MAX_INLINE - place.len());
                 Self { bits: u64::from_le_bytes(*eight) << behind >> behind, len: place.len() }
             }
-            _ => Self::of(&bytes[place]),
+            _ => Self::new(&bytes[place]),
         }
     }
 }

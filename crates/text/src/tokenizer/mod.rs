@@ -9,28 +9,28 @@
 //! them.
 
 mod arena;
-mod bytes;
+mod byte_level;
 mod chars;
 mod json;
 mod key;
 mod merge;
-mod scan;
-mod table;
+mod pre_tokenizer;
+mod vocab;
 mod words;
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Unit;
+use crate::TextMode;
 use crate::error::Result;
 
-pub(crate) use bytes::train_bpe;
+pub(crate) use byte_level::train_bpe;
 pub(crate) use chars::train as train_chars;
 pub(crate) use key::Key;
-pub(crate) use merge::{Met, look_up, merge};
-pub(crate) use scan::{PAD, Part, scan, separates};
-pub(crate) use table::{Table, Vocabulary, specials};
+pub(crate) use merge::{LocalVocab, map_to_vocab, merge_vocabs};
+pub(crate) use pre_tokenizer::{LOAD_PADDING, PreToken, is_separator, pre_tokenize};
+pub(crate) use vocab::{Vocab, VocabLookup, special_tokens};
 
 /// `<unk>`, `<s>`, `</s>`: the names of the special tokens.
 pub(crate) const UNK: &str = "<unk>";
@@ -51,7 +51,7 @@ pub enum TokenizerKind {
     /// What stands between white space (NUL, tab, newline, carriage return, space); in stream mode a newline is a
     /// token, too.
     Word,
-    /// A piece of a word, found by byte-pair encoding (Sennrich et al. 2016) over bytes.
+    /// A chunk of a word, found by byte-pair encoding (Sennrich et al. 2016) over bytes.
     Bpe {
         /// How many tokens there are to be.
         vocab_size: usize,
@@ -72,16 +72,16 @@ impl fmt::Display for TokenizerKind {
 /// Cuts text into tokens and puts it together again.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    pub(crate) codec: Codec,
-    pub(crate) unit: Unit,
+    pub(crate) model: TokenizerModel,
+    pub(crate) mode: TextMode,
 }
 
 /// The four ways.
 #[derive(Debug, Clone)]
-pub(crate) enum Codec {
+pub(crate) enum TokenizerModel {
     Byte,
-    Char(Table),
-    Word(Table),
+    Char(Vocab),
+    Word(Vocab),
     Bpe(Box<tokenizers::Tokenizer>),
 }
 
@@ -107,39 +107,39 @@ impl Tokenizer {
 
     /// What its tokens are.
     pub fn kind(&self) -> TokenizerKind {
-        match &self.codec {
-            Codec::Byte => TokenizerKind::Byte,
-            Codec::Char(_) => TokenizerKind::Char,
-            Codec::Word(_) => TokenizerKind::Word,
-            Codec::Bpe(_) => TokenizerKind::Bpe { vocab_size: self.vocab_size() },
+        match &self.model {
+            TokenizerModel::Byte => TokenizerKind::Byte,
+            TokenizerModel::Char(_) => TokenizerKind::Char,
+            TokenizerModel::Word(_) => TokenizerKind::Word,
+            TokenizerModel::Bpe(_) => TokenizerKind::Bpe { vocab_size: self.vocab_size() },
         }
     }
 
     /// How it reads texts.
-    pub fn unit(&self) -> Unit {
-        self.unit
+    pub fn mode(&self) -> TextMode {
+        self.mode
     }
 
     /// |V|.
     pub fn vocab_size(&self) -> usize {
-        match &self.codec {
-            Codec::Byte => 256 + if self.unit == Unit::Line { 2 } else { 0 },
-            Codec::Char(table) | Codec::Word(table) => table.words().len(),
-            Codec::Bpe(bpe) => bpe.get_vocab_size(true),
+        match &self.model {
+            TokenizerModel::Byte => 256 + if self.mode == TextMode::Line { 2 } else { 0 },
+            TokenizerModel::Char(vocab) | TokenizerModel::Word(vocab) => vocab.words().len(),
+            TokenizerModel::Bpe(bpe) => bpe.get_vocab_size(true),
         }
     }
 
     /// `<unk>`: what stands for everything that the vocabulary lacks (char and word).
     pub fn unk(&self) -> Option<u32> {
-        matches!(self.codec, Codec::Char(_) | Codec::Word(_)).then_some(0)
+        matches!(self.model, TokenizerModel::Char(_) | TokenizerModel::Word(_)).then_some(0)
     }
 
     /// `<s>`, in line mode.
     pub fn bos(&self) -> Option<u32> {
-        (self.unit == Unit::Line).then_some(match self.codec {
-            Codec::Byte => 256,
-            Codec::Char(_) | Codec::Word(_) => 1,
-            Codec::Bpe(_) => 0,
+        (self.mode == TextMode::Line).then_some(match self.model {
+            TokenizerModel::Byte => 256,
+            TokenizerModel::Char(_) | TokenizerModel::Word(_) => 1,
+            TokenizerModel::Bpe(_) => 0,
         })
     }
 
@@ -160,18 +160,18 @@ impl Tokenizer {
 
     /// Appends what [`Self::encode`] gives.
     pub(crate) fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        match &self.codec {
-            Codec::Byte => self.encode_bytes(text.as_bytes(), ids),
-            Codec::Char(table) => chars::encode(table, self.unit, text, ids),
-            Codec::Word(table) => words::encode(table, self.unit, text, ids)?,
-            Codec::Bpe(bpe) => bytes::encode_bpe(bpe, self.unit, text, ids)?,
+        match &self.model {
+            TokenizerModel::Byte => self.encode_bytes(text.as_bytes(), ids),
+            TokenizerModel::Char(vocab) => chars::encode(vocab, self.mode, text, ids),
+            TokenizerModel::Word(vocab) => words::encode(vocab, self.mode, text, ids)?,
+            TokenizerModel::Bpe(bpe) => byte_level::encode_bpe(bpe, self.mode, text, ids)?,
         }
         Ok(())
     }
 
     /// [`Self::encode_into`] of bytes that need not be text (byte tokenizer only).
     pub(crate) fn encode_bytes(&self, bytes: &[u8], ids: &mut Vec<u32>) {
-        let wanted = bytes.iter().filter(|&&byte| self.unit == Unit::Stream || byte != b'\n');
+        let wanted = bytes.iter().filter(|&&byte| self.mode == TextMode::Stream || byte != b'\n');
         ids.extend(wanted.map(|&byte| u32::from(byte)));
     }
 
@@ -194,9 +194,9 @@ impl Tokenizer {
 
     /// [`Self::decode`] of ids without `<s>` and `</s>`.
     fn decode_plain(&self, ids: &[u32], text: &mut String) {
-        if let Codec::Word(table) = &self.codec {
+        if let TokenizerModel::Word(vocab) = &self.model {
             for &id in ids {
-                let word = table.words().get(id as usize).unwrap_or("\u{FFFD}");
+                let word = vocab.words().get(id as usize).unwrap_or("\u{FFFD}");
                 if !(text.is_empty() || text.ends_with('\n') || word == "\n") {
                     text.push(' ');
                 }
@@ -206,7 +206,7 @@ impl Tokenizer {
         }
         let mut bytes = Vec::new();
         for &id in ids {
-            bytes.extend_from_slice(&self.spelling(id));
+            bytes.extend_from_slice(&self.token_bytes(id));
         }
         text.push_str(&String::from_utf8_lossy(&bytes));
     }
@@ -219,7 +219,7 @@ impl Tokenizer {
         if Some(id) == self.eos() {
             return EOS.into();
         }
-        if let Codec::Byte = self.codec
+        if let TokenizerModel::Byte = self.model
             && (128..256).contains(&id)
         {
             return format!("0x{id:02X}");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use surprisal_engine::count::{self, Counted, Files};
 use surprisal_engine::model::ngram::{MAX_ORDER, NgramConfig, Smoothing};
-use surprisal_engine::text::{DataOptions, LastLine, Reading, TokenizerKind, Unit};
+use surprisal_engine::text::{DataOptions, EncodeOptions, LastLine, TextMode, TokenizerKind};
 use surprisal_engine::{Context, Event, Events, Note, RunId, outputs};
 
 use crate::cli;
@@ -75,7 +75,7 @@ fn check_use(how: &cli::Smooth, smoothing: Smoothing, files: &Files) -> Result<(
 pub(crate) fn count(arguments: &cli::Count, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let (how, what) = (&arguments.how, &arguments.what);
     let (config, files) = plan(&arguments.out, what.order.unwrap_or(5), how)?;
-    let unit: Unit = named("unit", what.unit.as_deref().unwrap_or("line"))?;
+    let unit: TextMode = named("unit", what.unit.as_deref().unwrap_or("line"))?;
     let kind: TokenizerKind = named("tokenizer", what.tokenizer.as_deref().unwrap_or("word"))?;
     if arguments.literal_specials.is_some() && kind != TokenizerKind::Word {
         return Err(Failure::usage(format!("--literal-specials means nothing to --tokenizer {kind}"))
@@ -87,17 +87,22 @@ pub(crate) fn count(arguments: &cli::Count, ctx: &Context<'_>, output: &Output) 
         return Err(Failure::usage("a part of a text is counted, not modelled")
             .hint("write .counts files with --out, then `merge` them into a model"));
     }
-    if shard.is_some() && unit != Unit::Line {
+    if shard.is_some() && unit != TextMode::Line {
         return Err(Failure::usage("--shard needs --unit line")
             .hint("the n-grams of a stream cross from one part into the next"));
     }
-    let reading = Reading {
+    let reading = EncodeOptions {
         threads: ctx.pool.threads(),
         literal_specials: named("literal-specials", arguments.literal_specials.as_deref().unwrap_or("unk"))?,
         // Where no newline ends the last line, KenLM counts no sentence end either.
         last_line: if how.compat.is_some() { LastLine::Open } else { LastLine::Sentence },
     };
-    let data = DataOptions { train: arguments.texts.clone(), unit, reading, ..DataOptions::default() };
+    let data = DataOptions {
+        train: arguments.texts.clone(),
+        mode: unit,
+        encode_options: reading,
+        ..DataOptions::default()
+    };
     let counted = count::count(&data, kind, shard, &config, ctx)?;
     write(counted, &files, &config, how.quantize, ctx, output)
 }
@@ -111,7 +116,7 @@ pub(crate) fn merge(arguments: &cli::Merge, ctx: &Context<'_>, output: &Output) 
     }
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.counts)?;
     let merged = count::merge(&arguments.counts, arguments.sum, ctx)?;
-    let unit = serde_json::to_value(merged.tokenizer.unit())?;
+    let unit = serde_json::to_value(merged.tokenizer.mode())?;
     for (flag, said, is) in [
         ("order", what.order.map(|order| order.to_string()), merged.counts.order().to_string()),
         ("tokenizer", what.tokenizer.clone(), merged.tokenizer.kind().to_string()),

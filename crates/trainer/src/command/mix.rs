@@ -256,7 +256,7 @@ fn together(plan: &Plan<'_>, loaded: &[LoadedModel]) -> Result<(Tokenizer, Vec<R
             .hint("leave --out away, or mix counted models"));
         }
         let tokenizer = &other.tokenizer;
-        let read = |tokenizer: &Tokenizer| (what(tokenizer), tokenizer.unit());
+        let read = |tokenizer: &Tokenizer| (what(tokenizer), tokenizer.mode());
         if read(tokenizer) != read(first) {
             let as_read = |tokenizer: &Tokenizer| match tokenizer.bos() {
                 Some(_) => format!("{} tokens, line by line", what(tokenizer)),
@@ -312,7 +312,7 @@ fn together(plan: &Plan<'_>, loaded: &[LoadedModel]) -> Result<(Tokenizer, Vec<R
             .hint("count it with model.closed = false, or on the vocabulary of the others"));
         }
     }
-    Ok((Tokenizer::from_words(first.kind(), first.unit(), all)?, names))
+    Ok((Tokenizer::from_words(first.kind(), first.mode(), all)?, names))
 }
 
 /// The kind of tokens; how many byte pairs there are is not part of it.

@@ -8,47 +8,48 @@ use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, Tokenizer as Library, TokenizerBuilder};
 
-use super::table::specials;
-use crate::Unit;
+use super::vocab::special_tokens;
+use crate::TextMode;
+use crate::chunks::TextChunk;
 use crate::error::{Error, Result};
-use crate::pieces::Piece;
 
 /// Bytes that print, and stand for themselves.
-fn prints(byte: u8) -> bool {
+fn is_printable(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF)
 }
 
 /// The character that stands for a byte.
-pub(super) fn to_char(byte: u8) -> char {
-    if prints(byte) {
+pub(super) fn byte_to_unicode(byte: u8) -> char {
+    if is_printable(byte) {
         return char::from(byte);
     }
-    let number = (0..byte).filter(|&b| !prints(b)).count() as u32;
+    let number = (0..byte).filter(|&b| !is_printable(b)).count() as u32;
     char::from_u32(0x100 + number).unwrap_or('\u{FFFD}')
 }
 
 /// The opposite of [`to_char`].
-fn to_byte(c: char) -> Option<u8> {
+fn unicode_to_byte(c: char) -> Option<u8> {
     let code = c as u32;
     if let Ok(byte) = u8::try_from(code) {
-        return prints(byte).then_some(byte);
+        return is_printable(byte).then_some(byte);
     }
-    (0..=255u8).filter(|&byte| !prints(byte)).nth(code.checked_sub(0x100)? as usize)
+    (0..=255u8).filter(|&byte| !is_printable(byte)).nth(code.checked_sub(0x100)? as usize)
 }
 
 /// A failure of the library.
-pub(super) fn library(error: impl std::fmt::Display) -> Error {
+pub(super) fn library_error(error: impl std::fmt::Display) -> Error {
     Error::Tokenizer(error.to_string())
 }
 
-/// Trains byte-level BPE on `pieces`.
+/// Trains byte-level BPE on `chunks`.
 pub(crate) fn train_bpe(
     vocab_size: usize,
-    unit: Unit,
-    pieces: impl Iterator<Item = Result<Piece>> + Send,
+    mode: TextMode,
+    chunks: impl Iterator<Item = Result<TextChunk>> + Send,
 ) -> Result<Library> {
     // All but the unknown, which no byte is.
-    let specials: Vec<_> = specials(unit)[1..].iter().map(|name| AddedToken::from(*name, true)).collect();
+    let specials: Vec<_> =
+        special_tokens(mode)[1..].iter().map(|name| AddedToken::from(*name, true)).collect();
     let smallest = 256 + specials.len();
     if vocab_size < smallest {
         let problem = format!("a byte-level BPE vocabulary has at least {smallest} tokens, not {vocab_size}");
@@ -67,7 +68,7 @@ pub(crate) fn train_bpe(
     .with_post_processor(None)
     .with_decoder(Some(ByteLevelDecoder::default()))
     .build()
-    .map_err(library)?;
+    .map_err(library_error)?;
     let mut trainer = BpeTrainerBuilder::new()
         .vocab_size(vocab_size)
         .min_frequency(2)
@@ -78,15 +79,15 @@ pub(crate) fn train_bpe(
         .build();
     // The library's iterator cannot fail; ours can, and says so afterwards.
     let mut failure = None;
-    let texts = pieces.map_while(|piece| {
-        let text = piece.and_then(|piece| piece.text().map(str::to_owned));
+    let texts = chunks.map_while(|chunk| {
+        let text = chunk.and_then(|chunk| chunk.text().map(str::to_owned));
         text.map_err(|error| failure = Some(error)).ok()
     });
-    let lines = texts.flat_map(move |text| match unit {
-        Unit::Stream => vec![text],
-        Unit::Line => text.lines().map(str::to_owned).collect(),
+    let lines = texts.flat_map(move |text| match mode {
+        TextMode::Stream => vec![text],
+        TextMode::Line => text.lines().map(str::to_owned).collect(),
     });
-    tokenizer.train(&mut trainer, lines).map_err(library)?;
+    tokenizer.train(&mut trainer, lines).map_err(library_error)?;
     match failure {
         Some(error) => Err(error),
         None => {
@@ -99,21 +100,21 @@ pub(crate) fn train_bpe(
 }
 
 /// Appends the ids of `text`.
-pub(super) fn encode_bpe(bpe: &Library, unit: Unit, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+pub(super) fn encode_bpe(bpe: &Library, mode: TextMode, text: &str, ids: &mut Vec<u32>) -> Result<()> {
     let mut encode = |text: &str| -> Result<()> {
-        let encoding = bpe.encode_fast(text, false).map_err(library)?;
+        let encoding = bpe.encode_fast(text, false).map_err(library_error)?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     };
-    match unit {
-        Unit::Stream => encode(text),
-        Unit::Line => text.lines().try_for_each(encode),
+    match mode {
+        TextMode::Stream => encode(text),
+        TextMode::Line => text.lines().try_for_each(encode),
     }
 }
 
 /// The bytes of a token.
-pub(super) fn spelling(bpe: &Library, id: u32) -> Vec<u8> {
-    bpe.id_to_token(id).unwrap_or_default().chars().filter_map(to_byte).collect()
+pub(super) fn token_bytes(bpe: &Library, id: u32) -> Vec<u8> {
+    bpe.id_to_token(id).unwrap_or_default().chars().filter_map(unicode_to_byte).collect()
 }
 
 #[cfg(test)]
@@ -123,10 +124,10 @@ mod tests {
     #[test]
     fn bytes_and_characters_map_both_ways() {
         for byte in 0..=255u8 {
-            assert_eq!(to_byte(to_char(byte)), Some(byte));
+            assert_eq!(unicode_to_byte(byte_to_unicode(byte)), Some(byte));
         }
-        assert_eq!((to_char(b' '), to_char(b'\n'), to_char(b'A')), ('Ġ', 'Ċ', 'A'));
-        let mut alphabet: Vec<char> = (0..=255).map(to_char).collect();
+        assert_eq!((byte_to_unicode(b' '), byte_to_unicode(b'\n'), byte_to_unicode(b'A')), ('Ġ', 'Ċ', 'A'));
+        let mut alphabet: Vec<char> = (0..=255).map(byte_to_unicode).collect();
         alphabet.sort_unstable();
         let mut theirs: Vec<char> = ByteLevel::alphabet().into_iter().collect();
         theirs.sort_unstable();

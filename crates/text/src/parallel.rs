@@ -1,4 +1,4 @@
-//! Several threads over the pieces of a text. Who takes which piece is left to chance; nothing may depend on it.
+//! Several threads over the chunks of a text. Who takes which chunk is left to chance; nothing may depend on it.
 
 use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,66 +6,69 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 
 use crate::LiteralSpecials;
+use crate::chunks::{CHUNK_BYTES, Span, TextChunk, TextChunks};
 use crate::error::{Error, Result};
 use crate::numbers::many;
-use crate::pieces::{CHUNK, Piece, Pieces, Span};
 
 /// What a person should know about a text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct TextWarnings {
     /// Carriage returns before a newline.
-    pub(crate) returns: u64,
+    pub(crate) carriage_returns: u64,
     pub(crate) nuls: u64,
     /// Words that are spelled like special tokens, where words are tokens; but for the next.
-    pub(crate) specials: u64,
+    pub(crate) special_lookalikes: u64,
     /// `<s>` at the beginning and `</s>` at the end of lines that are sentences.
-    pub(crate) marks: u64,
+    pub(crate) sentence_marks: u64,
     /// What they take, which is nothing of the sentences.
     pub(crate) mark_bytes: u64,
     /// Lines with such marks where tokens are no words.
-    pub(crate) written: u64,
+    pub(crate) marked_lines: u64,
     /// `<UNK>` is among the words that were learnt.
-    pub(crate) capitals: bool,
+    pub(crate) uppercase_unk: bool,
     /// Places without white space where a text had to be cut all the same.
-    pub(crate) torn: u64,
+    pub(crate) mid_word_cuts: u64,
 }
 
-impl AddAssign for Seen {
+impl AddAssign for TextWarnings {
     fn add_assign(&mut self, other: Self) {
-        self.returns += other.returns;
+        self.carriage_returns += other.carriage_returns;
         self.nuls += other.nuls;
-        self.specials += other.specials;
-        self.marks += other.marks;
+        self.special_lookalikes += other.special_lookalikes;
+        self.sentence_marks += other.sentence_marks;
         self.mark_bytes += other.mark_bytes;
-        self.written += other.written;
-        self.capitals |= other.capitals;
-        self.torn += other.torn;
+        self.marked_lines += other.marked_lines;
+        self.uppercase_unk |= other.uppercase_unk;
+        self.mid_word_cuts += other.mid_word_cuts;
     }
 }
 
-impl Seen {
+impl TextWarnings {
     /// What matters where a text may be cut anywhere, or where no word may be.
-    pub(crate) fn cut_anywhere(self, anywhere: bool) -> Self {
-        Self { torn: if anywhere { 0 } else { self.torn }, ..self }
+    pub(crate) fn ignore_cuts_if(self, anywhere: bool) -> Self {
+        Self { mid_word_cuts: if anywhere { 0 } else { self.mid_word_cuts }, ..self }
     }
 
     /// In words, with what becomes of `literal` special tokens.
     pub(crate) fn notices(self, literal: LiteralSpecials) -> Vec<String> {
         let mut notices = Vec::new();
-        if self.returns > 0 {
-            notices.push(format!("CRLF ends {}; the carriage returns are kept", many(self.returns, "line")));
+        if self.carriage_returns > 0 {
+            notices.push(format!(
+                "CRLF ends {}; the carriage returns are kept",
+                many(self.carriage_returns, "line")
+            ));
         }
         if self.nuls > 0 {
             notices.push(format!("the text has {}; NULs are kept", many(self.nuls, "NUL byte")));
         }
-        if self.torn > 0 {
-            let places = many(self.torn, "place");
+        if self.mid_word_cuts > 0 {
+            let places = many(self.mid_word_cuts, "place");
             notices.push(format!(
                 "16 MiB without a line's end or a space: cut in {places}; no word crosses them"
             ));
         }
-        notices.extend(self.of_marks(literal));
-        if self.capitals {
+        notices.extend(self.mark_notices(literal));
+        if self.uppercase_unk {
             notices.push(
                 "<UNK> is a word like others here, apart from <unk>; some programs take one for the other"
                     .into(),
@@ -75,86 +78,89 @@ impl Seen {
     }
 
     /// The notices that say how marks and names of special tokens in a text were read.
-    pub(crate) fn of_marks(self, literal: LiteralSpecials) -> Vec<String> {
+    pub(crate) fn mark_notices(self, literal: LiteralSpecials) -> Vec<String> {
         let mut notices = Vec::new();
-        if self.marks > 0 {
+        if self.sentence_marks > 0 {
             notices.push(format!(
                 "recognised {}: <s> that begins a line and </s> that ends one are no words of it",
-                many(self.marks, "sentence mark")
+                many(self.sentence_marks, "sentence mark")
             ));
         }
-        if self.written > 0 {
+        if self.marked_lines > 0 {
             notices.push(format!(
                 "<s> begins or </s> ends {}; these are characters of the text here, no sentence marks",
-                many(self.written, "line")
+                many(self.marked_lines, "line")
             ));
         }
-        if self.specials > 0 {
+        if self.special_lookalikes > 0 {
             let what = match literal {
                 LiteralSpecials::Skip => "skipped",
                 _ => "unknown words (literal_specials can be \"skip\" or \"error\" instead)",
             };
-            notices.push(format!("{} spelled like special tokens: {what}", many(self.specials, "word")));
+            notices.push(format!(
+                "{} spelled like special tokens: {what}",
+                many(self.special_lookalikes, "word")
+            ));
         }
         notices
     }
 
-    fn look(&mut self, bytes: &[u8]) {
+    fn count_bytes(&mut self, bytes: &[u8]) {
         for at in memchr::memchr2_iter(b'\r', b'\0', bytes) {
             if bytes[at] == b'\0' {
                 self.nuls += 1;
             } else if bytes.get(at + 1) == Some(&b'\n') {
-                self.returns += 1;
+                self.carriage_returns += 1;
             }
         }
     }
 }
 
-/// Calls `work` with every piece of `spans`, on up to `threads` threads of the current rayon pool, each with a state of its own
-/// that `make` makes; the pieces that one thread gets are in order. Gives the states, and what was seen on the way.
+/// Calls `work` with every chunk of `spans`, on up to `threads` threads of the current rayon pool, each with a state of its own
+/// that `make` makes; the chunks that one thread gets are in order. Gives the states, and what was warnings on the way.
 ///
 /// # Errors
 /// The failure that is first in the text, whatever the number of threads.
-pub(crate) fn each_piece<State: Send>(
+pub(crate) fn for_each_chunk<State: Send>(
     spans: &[Span],
     threads: usize,
     make: impl Fn() -> Result<State> + Sync,
-    work: impl Fn(&mut State, &mut Seen, &mut Piece) -> Result<()> + Sync,
-) -> Result<(Vec<State>, Seen)> {
+    work: impl Fn(&mut State, &mut TextWarnings, &mut TextChunk) -> Result<()> + Sync,
+) -> Result<(Vec<State>, TextWarnings)> {
     let bytes: u64 = spans.iter().map(Span::len).sum();
-    let most = usize::try_from(bytes / CHUNK as u64).unwrap_or(usize::MAX) + 1;
+    let most = usize::try_from(bytes / CHUNK_BYTES as u64).unwrap_or(usize::MAX) + 1;
     let threads = threads.min(rayon::current_num_threads()).clamp(1, most);
-    let pieces = Mutex::new(Pieces::new(spans));
-    let run = || -> Result<(State, Seen), (usize, Error)> {
+    let chunks = Mutex::new(TextChunks::new(spans));
+    let run = || -> Result<(State, TextWarnings), (usize, Error)> {
         let mut state = make().map_err(|error| (0, error))?;
-        let mut piece = Piece::default();
-        let mut seen = Seen::default();
+        let mut chunk = TextChunk::default();
+        let mut warnings = TextWarnings::default();
         loop {
             {
-                let mut pieces = lock(&pieces);
-                let index = pieces.handed_out();
-                if !pieces.fill(&mut piece).map_err(|error| (index, error))? {
-                    return Ok((state, seen));
+                let mut chunks = lock(&chunks);
+                let index = chunks.handed_out();
+                if !chunks.read_into(&mut chunk).map_err(|error| (index, error))? {
+                    return Ok((state, warnings));
                 }
             }
-            seen.look(&piece.bytes);
-            seen.torn += u64::from(piece.torn);
-            if let Err(error) = work(&mut state, &mut seen, &mut piece) {
-                // The others finish the pieces they have: an earlier one may fail as well.
-                lock(&pieces).stop();
-                return Err((piece.index, error));
+            warnings.count_bytes(&chunk.bytes);
+            warnings.mid_word_cuts += u64::from(chunk.ends_mid_word);
+            if let Err(error) = work(&mut state, &mut warnings, &mut chunk) {
+                // The others finish the chunks they have: an earlier one may fail as well.
+                lock(&chunks).stop();
+                return Err((chunk.index, error));
             }
         }
     };
     let mut states = Vec::new();
-    let mut seen = Seen::default();
+    let mut warnings = TextWarnings::default();
     let mut failure: Option<(usize, Error)> = None;
     let results: Vec<_> = (0..threads).into_par_iter().map(|_| run()).collect();
     for result in results {
         match result {
             Ok((state, its)) => {
                 states.push(state);
-                seen += its;
+                warnings += its;
             }
             Err(found) if failure.as_ref().is_none_or(|first| found.0 < first.0) => failure = Some(found),
             Err(_) => {}
@@ -162,7 +168,7 @@ pub(crate) fn each_piece<State: Send>(
     }
     match failure {
         Some((_, error)) => Err(error),
-        None => Ok((states, seen)),
+        None => Ok((states, warnings)),
     }
 }
 
@@ -184,14 +190,15 @@ mod tests {
     fn the_first_failure_is_told_whoever_met_it() {
         let text = "some words on a line\n".repeat(100_000);
         for threads in 1..6 {
-            let fail_from_two = |(): &mut (), _: &mut Seen, piece: &mut Piece| match piece.index {
+            let fail_from_two = |(): &mut (), _: &mut TextWarnings, chunk: &mut TextChunk| match chunk.index {
                 2.. => {
-                    let (name, message) = (piece.index.to_string(), String::new());
+                    let (name, message) = (chunk.index.to_string(), String::new());
                     Err(Error::TooShort { name, message, split: false })
                 }
                 _ => Ok(()),
             };
-            let read = || each_piece(&[Span::of_text("memory", &text)], threads, || Ok(()), fail_from_two);
+            let read =
+                || for_each_chunk(&[Span::from_text("memory", &text)], threads, || Ok(()), fail_from_two);
             let error = with_threads(threads, read).unwrap_err();
             assert!(error.to_string().starts_with("2 is"), "{error}");
         }
@@ -201,15 +208,18 @@ mod tests {
     fn pieces_come_once_and_in_order() {
         let text = "a\r\nb\0\n".repeat(300_000);
         for (threads, in_pool) in [(1, 1), (2, 2), (7, 7), (7, 1), (2, 7)] {
-            let keep = |state: &mut Vec<_>, _: &mut Seen, piece: &mut Piece| {
-                state.push((piece.index, piece.bytes.clone()));
+            let keep = |state: &mut Vec<_>, _: &mut TextWarnings, chunk: &mut TextChunk| {
+                state.push((chunk.index, chunk.bytes.clone()));
                 Ok(())
             };
-            let spans = [Span::of_text("memory", &text), Span::of_text("end", "end\r\n")];
-            let read = || each_piece(&spans, threads, || Ok(Vec::new()), keep);
-            let (states, seen) = with_threads(in_pool, read).unwrap();
+            let spans = [Span::from_text("memory", &text), Span::from_text("end", "end\r\n")];
+            let read = || for_each_chunk(&spans, threads, || Ok(Vec::new()), keep);
+            let (states, warnings) = with_threads(in_pool, read).unwrap();
             assert!(states.len() <= threads.min(in_pool));
-            assert_eq!(seen, Seen { returns: 300_001, nuls: 300_000, ..Seen::default() });
+            assert_eq!(
+                warnings,
+                TextWarnings { carriage_returns: 300_001, nuls: 300_000, ..TextWarnings::default() }
+            );
             assert!(states.iter().all(|state| state.is_sorted_by(|a, b| a.0 < b.0)));
             let mut all: Vec<_> = states.into_iter().flatten().collect();
             all.sort();

@@ -5,41 +5,41 @@ use std::sync::OnceLock;
 
 use surprisal_platform::prefetch::prefetch;
 
-use super::arena::Words;
-use super::key::{BATCH, Key, SHORT, fold};
+use super::arena::StringArena;
+use super::key::{Key, LOOKUP_BATCH, MAX_INLINE, fold};
 use super::{BOS, EOS, MAX_VOCABULARY, UNK};
-use crate::Unit;
+use crate::TextMode;
 use crate::error::Result;
 
-/// The special tokens of a table, whose ids come first.
-pub(crate) fn specials(unit: Unit) -> &'static [&'static str] {
-    match unit {
-        Unit::Stream => &[UNK],
-        Unit::Line => &[UNK, BOS, EOS],
+/// The special tokens of a vocab, whose ids come first.
+pub(crate) fn special_tokens(mode: TextMode) -> &'static [&'static str] {
+    match mode {
+        TextMode::Stream => &[UNK],
+        TextMode::Line => &[UNK, BOS, EOS],
     }
 }
 
 /// A vocabulary.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Table {
-    words: Words,
+pub(crate) struct Vocab {
+    words: StringArena,
     /// Made when something is looked up for the first time.
-    index: OnceLock<Index>,
+    index: OnceLock<HashIndex>,
 }
 
-impl Table {
+impl Vocab {
     /// One with the special tokens, and room for `words` words.
-    pub(crate) fn new(unit: Unit, words: usize) -> Result<Self> {
+    pub(crate) fn new(mode: TextMode, words: usize) -> Result<Self> {
         let room = words.min(MAX_VOCABULARY);
-        let index = OnceLock::from(Index::with_capacity(room));
-        let mut table = Self { words: Words::with_capacity(room, 8 * room), index };
-        for name in specials(unit) {
-            table.add(name)?;
+        let index = OnceLock::from(HashIndex::with_capacity(room));
+        let mut vocab = Self { words: StringArena::with_capacity(room, 8 * room), index };
+        for name in special_tokens(mode) {
+            vocab.add(name)?;
         }
-        Ok(table)
+        Ok(vocab)
     }
 
-    pub(crate) fn words(&self) -> &Words {
+    pub(crate) fn words(&self) -> &StringArena {
         &self.words
     }
 
@@ -48,13 +48,13 @@ impl Table {
         self.index.get().is_some()
     }
 
-    fn index(&self) -> &Index {
-        self.index.get_or_init(|| Index::of(&self.words).0)
+    fn index(&self) -> &HashIndex {
+        self.index.get_or_init(|| HashIndex::of(&self.words).0)
     }
 
     /// The first word that was there before.
-    pub(crate) fn first_repeated(&self) -> Option<&str> {
-        let (index, again) = Index::of(&self.words);
+    pub(crate) fn first_duplicate(&self) -> Option<&str> {
+        let (index, again) = HashIndex::of(&self.words);
         self.index.get_or_init(|| index);
         again.and_then(|id| self.words.get(id))
     }
@@ -84,7 +84,7 @@ impl Table {
 
     /// The id of a word, added if need be; and whether it was.
     pub(crate) fn add(&mut self, word: &str) -> Result<(u32, bool)> {
-        let key = Key::of(word.as_bytes());
+        let key = Key::new(word.as_bytes());
         match self.find(key, word.as_bytes()) {
             Some(id) => Ok((id, false)),
             None => Ok((self.insert(key, word)?, true)),
@@ -93,15 +93,15 @@ impl Table {
 }
 
 /// Ids of words: known ones, or new ones as well.
-pub(crate) trait Vocabulary {
-    fn table(&self) -> &Table;
+pub(crate) trait VocabLookup {
+    fn vocab(&self) -> &Vocab;
 
-    /// The id of a word, the piece's token number `at`, if it has one.
+    /// The id of a word, the chunk's token number `at`, if it has one.
     fn id(&mut self, key: Key, word: &[u8], at: usize) -> Result<Option<u32>>;
 }
 
-impl Vocabulary for &Table {
-    fn table(&self) -> &Table {
+impl VocabLookup for &Vocab {
+    fn vocab(&self) -> &Vocab {
         self
     }
 
@@ -112,15 +112,15 @@ impl Vocabulary for &Table {
 }
 
 /// Of words that are all different.
-impl From<Words> for Table {
-    fn from(words: Words) -> Self {
+impl From<StringArena> for Vocab {
+    fn from(words: StringArena) -> Self {
         Self { words, index: OnceLock::new() }
     }
 }
 
 /// The ids of [`Words`], by word: linear probing, at most two thirds full.
 #[derive(Debug, Clone)]
-struct Index {
+struct HashIndex {
     slots: Vec<Slot>,
 }
 
@@ -137,22 +137,22 @@ fn length(key: Key) -> u64 {
     key.len.min(u32::MAX as usize) as u64
 }
 
-impl Index {
+impl HashIndex {
     /// Room for `words` words.
     fn with_capacity(words: usize) -> Self {
         Self { slots: vec![[0; 2]; (words + words / 2 + 1).next_power_of_two().max(1 << 10)] }
     }
 
     /// The index of `words`, where a word that is there again has the id of the first; and the first id of such a word.
-    fn of(words: &Words) -> (Self, Option<usize>) {
-        let mut index = Self::with_capacity(words.len());
+    fn of(from_arena: &StringArena) -> (Self, Option<usize>) {
+        let mut index = Self::with_capacity(from_arena.len());
         let mut again = None;
-        let mut ahead = words.keyed().skip(BATCH);
-        for (id, (key, word)) in words.keyed().enumerate() {
+        let mut ahead = from_arena.keyed().skip(LOOKUP_BATCH);
+        for (id, (key, word)) in from_arena.keyed().enumerate() {
             if let Some((key, _)) = ahead.next() {
                 index.prefetch(key);
             }
-            if index.find(words, key, word.as_bytes()).is_none() {
+            if index.find(from_arena, key, word.as_bytes()).is_none() {
                 index.put(slot(key, id as u32));
             } else {
                 again = again.or(Some(id));
@@ -163,24 +163,25 @@ impl Index {
 
     /// Where the search for a key begins.
     #[inline]
-    fn start(&self, bits: u64) -> usize {
+    fn home_slot(&self, bits: u64) -> usize {
         (fold(bits) >> (64 - self.slots.len().trailing_zeros())) as usize
     }
 
     #[inline]
     fn prefetch(&self, key: Key) {
-        prefetch(&self.slots, self.start(key.bits));
+        prefetch(&self.slots, self.home_slot(key.bits));
     }
 
     #[inline]
-    fn find(&self, words: &Words, key: Key, word: &[u8]) -> Option<u32> {
-        let mut at = self.start(key.bits);
+    fn find(&self, words: &StringArena, key: Key, word: &[u8]) -> Option<u32> {
+        let mut at = self.home_slot(key.bits);
         loop {
             let [bits, rest] = self.slots[at];
             let id = (rest as u32).checked_sub(1)?;
             if bits == key.bits
                 && rest >> 32 == length(key)
-                && (key.len <= SHORT || words.get(id as usize).is_some_and(|other| other.as_bytes() == word))
+                && (key.len <= MAX_INLINE
+                    || words.get(id as usize).is_some_and(|other| other.as_bytes() == word))
             {
                 return Some(id);
             }
@@ -200,7 +201,7 @@ impl Index {
     }
 
     fn put(&mut self, slot: Slot) {
-        let mut at = self.start(slot[0]);
+        let mut at = self.home_slot(slot[0]);
         while self.slots[at] != [0; 2] {
             at = (at + 1) & (self.slots.len() - 1);
         }
@@ -216,24 +217,24 @@ mod tests {
     proptest! {
         #[test]
         fn ids_are_those_of_first_appearance(words in proptest::collection::vec("[ab]{0,3}|[a-c]{7,9}|é{3,20}", 0..300)) {
-            let mut table = Table::new(Unit::Line, 0).unwrap();
+            let mut vocab = Vocab::new(TextMode::Line, 0).unwrap();
             let mut expected: Vec<String> = [UNK, BOS, EOS].map(str::to_owned).into();
             for word in &words {
                 let known = expected.iter().position(|w| w == word);
                 let id = known.unwrap_or(expected.len());
-                prop_assert_eq!(table.add(word).unwrap(), (id as u32, known.is_none()));
+                prop_assert_eq!(vocab.add(word).unwrap(), (id as u32, known.is_none()));
                 if known.is_none() {
                     expected.push(word.clone());
                 }
             }
-            prop_assert_eq!(table.words().iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
-            let rebuilt = Table::from(table.words().clone());
+            prop_assert_eq!(vocab.words().iter().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+            let rebuilt = Vocab::from(vocab.words().clone());
             for (id, word) in expected.iter().enumerate() {
-                let key = Key::of(word.as_bytes());
+                let key = Key::new(word.as_bytes());
                 prop_assert_eq!(rebuilt.find(key, word.as_bytes()), Some(id as u32));
-                prop_assert_eq!(table.find(key, word.as_bytes()), Some(id as u32));
+                prop_assert_eq!(vocab.find(key, word.as_bytes()), Some(id as u32));
             }
-            prop_assert_eq!(rebuilt.find(Key::of(b"unheard of"), b"unheard of"), None);
+            prop_assert_eq!(rebuilt.find(Key::new(b"unheard of"), b"unheard of"), None);
         }
     }
 
@@ -241,30 +242,30 @@ mod tests {
     fn an_index_has_all_words_and_finds_one_that_is_there_twice() {
         let spell =
             |n: u32| if n.is_multiple_of(3) { format!("a longer word, {n}") } else { format!("w{n}") };
-        let mut words = Words::default();
+        let mut words = StringArena::default();
         for n in 0..50_000 {
             words.push(&spell(n)).unwrap();
         }
-        let table = Table::from(words.clone());
+        let vocab = Vocab::from(words.clone());
         for n in 0..50_000 {
             let word = spell(n);
-            assert_eq!(table.find(Key::of(word.as_bytes()), word.as_bytes()), Some(n));
+            assert_eq!(vocab.find(Key::new(word.as_bytes()), word.as_bytes()), Some(n));
         }
         words.push(&spell(49_999)).unwrap();
         words.push(&spell(3)).unwrap();
-        assert_eq!(Table::from(words).first_repeated(), Some(spell(49_999).as_str()));
+        assert_eq!(Vocab::from(words).first_duplicate(), Some(spell(49_999).as_str()));
     }
 
     #[test]
     fn an_index_grows_without_losing_words() {
-        let mut table = Table::new(Unit::Stream, 0).unwrap();
+        let mut vocab = Vocab::new(TextMode::Stream, 0).unwrap();
         for n in 0..20_000 {
-            assert_eq!(table.add(&format!("w{n}")).unwrap(), (2 * n + 1, true));
-            assert_eq!(table.add(&format!("a longer word, {n}")).unwrap(), (2 * n + 2, true));
+            assert_eq!(vocab.add(&format!("w{n}")).unwrap(), (2 * n + 1, true));
+            assert_eq!(vocab.add(&format!("a longer word, {n}")).unwrap(), (2 * n + 2, true));
         }
         for n in 0..20_000 {
-            assert_eq!(table.add(&format!("w{n}")).unwrap(), (2 * n + 1, false));
-            assert_eq!(table.add(&format!("a longer word, {n}")).unwrap(), (2 * n + 2, false));
+            assert_eq!(vocab.add(&format!("w{n}")).unwrap(), (2 * n + 1, false));
+            assert_eq!(vocab.add(&format!("a longer word, {n}")).unwrap(), (2 * n + 2, false));
         }
     }
 }

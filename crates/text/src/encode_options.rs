@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How texts are read; the default is one thread and no surprises.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct EncodeOptions {
     /// How many threads of the current rayon pool read, at most; 0 is one. The tokens are the same for any number.
     pub threads: usize,
     /// What to do with words that are spelled like special tokens.

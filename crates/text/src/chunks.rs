@@ -1,7 +1,7 @@
-//! Reading texts in pieces: bounded memory whatever the size of the file.
+//! Reading texts in chunks: bounded memory whatever the size of the file.
 //!
-//! A piece ends where every tokenizer of this crate would cut anyway, after a newline that no white space follows, so
-//! tokenising piece by piece gives what tokenising the whole text gives. A "line" longer than [`LONGEST`] is cut after
+//! A chunk ends where every tokenizer of this crate would cut anyway, after a newline that no white space follows, so
+//! tokenising chunk by chunk gives what tokenising the whole text gives. A "line" longer than [`LONGEST`] is cut after
 //! a space, or between two characters if it has none.
 
 use std::collections::VecDeque;
@@ -14,13 +14,13 @@ use std::time::SystemTime;
 use crate::error::{Error, Result};
 
 /// How much is read at a time.
-pub(crate) const CHUNK: usize = 1 << 18;
+pub(crate) const CHUNK_BYTES: usize = 1 << 18;
 /// How long a line may be before it is cut somewhere else.
-const LONGEST: usize = 1 << 24;
+const MAX_LINE_BYTES: usize = 1 << 24;
 
 /// Where text lies.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     /// `changed` is when its bytes were last changed, and `len` how many there were, as it was found.
     File {
         path: PathBuf,
@@ -33,7 +33,7 @@ pub(crate) enum Place {
     },
 }
 
-impl Default for Place {
+impl Default for Location {
     fn default() -> Self {
         Self::Memory { name: String::new(), text: Arc::default() }
     }
@@ -42,16 +42,16 @@ impl Default for Place {
 /// A range of bytes of one text.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Span {
-    pub(crate) place: Place,
+    pub(crate) location: Location,
     pub(crate) start: u64,
     pub(crate) end: u64,
 }
 
 impl Span {
     /// All of a text in memory.
-    pub(crate) fn of_text(name: &str, text: &str) -> Self {
-        let place = Place::Memory { name: name.to_owned(), text: text.as_bytes().into() };
-        Self { place, start: 0, end: text.len() as u64 }
+    pub(crate) fn from_text(name: &str, text: &str) -> Self {
+        let place = Location::Memory { name: name.to_owned(), text: text.as_bytes().into() };
+        Self { location: place, start: 0, end: text.len() as u64 }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -59,9 +59,9 @@ impl Span {
     }
 
     pub(crate) fn name(&self) -> String {
-        match &self.place {
-            Place::File { path, .. } => path.display().to_string(),
-            Place::Memory { name, .. } => name.clone(),
+        match &self.location {
+            Location::File { path, .. } => path.display().to_string(),
+            Location::Memory { name, .. } => name.clone(),
         }
     }
 
@@ -70,24 +70,24 @@ impl Span {
     /// # Errors
     /// [`Error::Changed`].
     fn check_unchanged(&self) -> Result<()> {
-        match &self.place {
-            Place::File { path, len, changed } => match std::fs::metadata(path) {
+        match &self.location {
+            Location::File { path, len, changed } => match std::fs::metadata(path) {
                 Ok(now) if (now.len(), now.modified().ok()) == (*len, *changed) => Ok(()),
                 _ => Err(Error::Changed(path.clone())),
             },
-            Place::Memory { .. } => Ok(()),
+            Location::Memory { .. } => Ok(()),
         }
     }
 
     pub(crate) fn open(&self) -> Result<Box<dyn Read + Send>> {
-        match &self.place {
-            Place::File { path, .. } => {
+        match &self.location {
+            Location::File { path, .. } => {
                 let cannot = |reason| Error::Read { path: path.clone(), reason };
                 let mut file = File::open(path).map_err(cannot)?;
                 file.seek(SeekFrom::Start(self.start)).map_err(cannot)?;
                 Ok(Box::new(file.take(self.len())))
             }
-            Place::Memory { text, .. } => {
+            Location::Memory { text, .. } => {
                 let mut text = Cursor::new(text.clone());
                 text.set_position(self.start);
                 Ok(Box::new(text.take(self.len())))
@@ -98,22 +98,22 @@ impl Span {
 
 /// Some bytes of a text, and where they lie in it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Piece {
+pub(crate) struct TextChunk {
     pub(crate) bytes: Vec<u8>,
-    /// How many pieces came before it.
+    /// How many chunks came before it.
     pub(crate) index: usize,
     /// A line begins where it begins: false only within a line that had to be cut.
-    pub(crate) opens: bool,
+    pub(crate) starts_line: bool,
     /// A line ends where it ends.
-    pub(crate) closes: bool,
+    pub(crate) ends_line: bool,
     /// It ends within a word that had to be cut.
-    pub(crate) torn: bool,
+    pub(crate) ends_mid_word: bool,
     span: Arc<Span>,
     /// Where it starts in the file.
     offset: u64,
 }
 
-impl Piece {
+impl TextChunk {
     /// The bytes as text.
     ///
     /// # Errors
@@ -135,15 +135,15 @@ impl Piece {
         self.span.name()
     }
 
-    /// The line of the file, from 1, that the byte `at` of this piece is on.
+    /// The line of the file, from 1, that the byte `at` of this chunk is on.
     ///
     /// Only errors ask, so the file is read again up to here; nothing counts lines while all is well.
     pub(crate) fn line(&self, at: usize) -> u64 {
         let newlines = |bytes: &[u8]| memchr::memchr_iter(b'\n', bytes).count() as u64;
-        let before = Span { place: self.span.place.clone(), start: 0, end: self.offset };
+        let before = Span { location: self.span.location.clone(), start: 0, end: self.offset };
         let mut lines = 1 + newlines(&self.bytes[..at]);
         let Ok(mut reader) = before.open() else { return lines };
-        let mut buffer = vec![0; CHUNK];
+        let mut buffer = vec![0; CHUNK_BYTES];
         while let Ok(count @ 1..) = reader.read(&mut buffer) {
             lines += newlines(&buffer[..count]);
         }
@@ -151,15 +151,15 @@ impl Piece {
     }
 }
 
-/// The pieces of several spans, one after the other. No piece crosses from one file to the next.
-pub(crate) struct Pieces {
+/// The chunks of several spans, one after the other. No chunk crosses from one file to the next.
+pub(crate) struct TextChunks {
     spans: VecDeque<Span>,
-    current: Option<Current>,
-    /// How many pieces there were.
+    open: Option<OpenSpan>,
+    /// How many chunks there were.
     count: usize,
 }
 
-struct Current {
+struct OpenSpan {
     span: Arc<Span>,
     reader: Box<dyn Read + Send>,
     /// Read but not handed out yet.
@@ -167,52 +167,52 @@ struct Current {
     /// Where `rest` starts in the file.
     offset: u64,
     /// Whether `rest` starts with a line.
-    opens: bool,
+    starts_line: bool,
     ended: bool,
 }
 
-impl Pieces {
+impl TextChunks {
     pub(crate) fn new(spans: &[Span]) -> Self {
-        Self { spans: spans.iter().cloned().collect(), current: None, count: 0 }
+        Self { spans: spans.iter().cloned().collect(), open: None, count: 0 }
     }
 
-    /// Makes `piece` the next one, in the memory that it has; false when there is none. Nothing follows a failure.
-    pub(crate) fn fill(&mut self, piece: &mut Piece) -> Result<bool> {
-        let filled = self.try_fill(piece);
+    /// Makes `chunk` the next one, in the memory that it has; false when there is none. Nothing follows a failure.
+    pub(crate) fn read_into(&mut self, chunk: &mut TextChunk) -> Result<bool> {
+        let filled = self.try_read_into(chunk);
         if filled.is_err() {
             self.stop();
         }
         filled
     }
 
-    /// How many pieces were handed out.
+    /// How many chunks were handed out.
     pub(crate) fn handed_out(&self) -> usize {
         self.count
     }
 
     /// Ends the text here.
     pub(crate) fn stop(&mut self) {
-        self.current = None;
+        self.open = None;
         self.spans.clear();
     }
 
-    fn try_fill(&mut self, piece: &mut Piece) -> Result<bool> {
+    fn try_read_into(&mut self, chunk: &mut TextChunk) -> Result<bool> {
         loop {
-            if let Some(current) = &mut self.current {
-                if current.advance(piece)? {
-                    piece.index = self.count;
+            if let Some(current) = &mut self.open {
+                if current.advance(chunk)? {
+                    chunk.index = self.count;
                     self.count += 1;
                     return Ok(true);
                 }
                 current.span.check_unchanged()?;
-                self.current = None;
+                self.open = None;
             }
             let Some(span) = self.spans.pop_front() else { return Ok(false) };
-            self.current = Some(Current {
+            self.open = Some(OpenSpan {
                 reader: span.open()?,
                 rest: Vec::new(),
                 offset: span.start,
-                opens: true,
+                starts_line: true,
                 ended: false,
                 span: Arc::new(span),
             });
@@ -220,42 +220,42 @@ impl Pieces {
     }
 }
 
-impl Iterator for Pieces {
-    type Item = Result<Piece>;
+impl Iterator for TextChunks {
+    type Item = Result<TextChunk>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut piece = Piece::default();
-        match self.fill(&mut piece) {
-            Ok(true) => Some(Ok(piece)),
+        let mut chunk = TextChunk::default();
+        match self.read_into(&mut chunk) {
+            Ok(true) => Some(Ok(chunk)),
             Ok(false) => None,
             Err(error) => Some(Err(error)),
         }
     }
 }
 
-impl Current {
-    fn advance(&mut self, piece: &mut Piece) -> Result<bool> {
-        let bytes = &mut piece.bytes;
+impl OpenSpan {
+    fn advance(&mut self, chunk: &mut TextChunk) -> Result<bool> {
+        let bytes = &mut chunk.bytes;
         bytes.clear();
-        // With what is left of the piece before, which is a line or less.
-        bytes.reserve_exact(CHUNK + CHUNK / 8);
+        // With what is left of the chunk before, which is a line or less.
+        bytes.reserve_exact(CHUNK_BYTES + CHUNK_BYTES / 8);
         bytes.append(&mut self.rest);
         // Searched already without finding a place to cut.
         let mut searched = 0;
         let at = loop {
-            if let Some(at) = cut(bytes, searched, self.ended) {
+            if let Some(at) = cut_point(bytes, searched, self.ended) {
                 break at;
             }
             if self.ended {
                 return Ok(false);
             }
             searched = bytes.len();
-            bytes.reserve(CHUNK);
+            bytes.reserve(CHUNK_BYTES);
             let count = (&mut self.reader)
-                .take(CHUNK as u64)
+                .take(CHUNK_BYTES as u64)
                 .read_to_end(bytes)
                 .map_err(|reason| Error::Read { path: PathBuf::from(self.span.name()), reason })?;
-            self.ended = count < CHUNK;
+            self.ended = count < CHUNK_BYTES;
             if self.ended && self.offset + (bytes.len() as u64) < self.span.end {
                 return Err(Error::Changed(PathBuf::from(self.span.name())));
             }
@@ -263,11 +263,11 @@ impl Current {
         self.rest.extend_from_slice(&bytes[at..]);
         bytes.truncate(at);
         let newline = bytes.last() == Some(&b'\n');
-        piece.offset = self.offset;
-        piece.opens = std::mem::replace(&mut self.opens, newline);
-        piece.closes = newline || (self.ended && self.rest.is_empty());
-        piece.torn = !piece.closes && bytes.last() != Some(&b' ');
-        piece.span = self.span.clone();
+        chunk.offset = self.offset;
+        chunk.starts_line = std::mem::replace(&mut self.starts_line, newline);
+        chunk.ends_line = newline || (self.ended && self.rest.is_empty());
+        chunk.ends_mid_word = !chunk.ends_line && bytes.last() != Some(&b' ');
+        chunk.span = self.span.clone();
         self.offset += at as u64;
         Ok(true)
     }
@@ -275,7 +275,7 @@ impl Current {
 
 /// Where to cut `pending`, if there is a place; `searched` bytes are known to hold none. Unless the text has ended,
 /// something is left after the cut.
-fn cut(pending: &[u8], searched: usize, ended: bool) -> Option<usize> {
+fn cut_point(pending: &[u8], searched: usize, ended: bool) -> Option<usize> {
     if ended {
         return (!pending.is_empty()).then_some(pending.len());
     }
@@ -284,7 +284,7 @@ fn cut(pending: &[u8], searched: usize, ended: bool) -> Option<usize> {
     if let Some(at) = (from..pending.len()).rev().find(|&at| safe(at)) {
         return Some(at);
     }
-    if pending.len() < LONGEST {
+    if pending.len() < MAX_LINE_BYTES {
         return None;
     }
     let after_space = |at: usize| pending[at - 1] == b' ' && pending[at].is_ascii_graphic();
@@ -302,28 +302,32 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(span: &Span) -> Vec<Piece> {
-        Pieces::new(std::slice::from_ref(span)).collect::<Result<_>>().unwrap()
+    fn all(span: &Span) -> Vec<TextChunk> {
+        TextChunks::new(std::slice::from_ref(span)).collect::<Result<_>>().unwrap()
     }
 
     #[test]
     fn pieces_are_bounded_and_add_up() {
         let text = "some words on a line\nand more\n\n  indented\n".repeat(60_000);
-        let pieces = all(&Span::of_text("memory", &text));
-        assert!(pieces.len() > 5);
-        assert!(pieces.iter().all(|piece| piece.bytes.len() <= CHUNK + 100));
-        let joined: Vec<u8> = pieces.into_iter().flat_map(|piece| piece.bytes).collect();
+        let chunks = all(&Span::from_text("memory", &text));
+        assert!(chunks.len() > 5);
+        assert!(chunks.iter().all(|chunk| chunk.bytes.len() <= CHUNK_BYTES + 100));
+        let joined: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.bytes).collect();
         assert!(joined == text.as_bytes());
     }
 
     #[test]
     fn a_line_without_end_is_cut_all_the_same() {
-        for text in ["é".repeat(LONGEST), "word ".repeat(LONGEST / 4)] {
-            let pieces = all(&Span::of_text("memory", &text));
-            assert!(pieces.len() >= 2);
-            assert!(pieces.iter().all(|piece| piece.text().is_ok() && piece.bytes.len() <= LONGEST + CHUNK));
-            let torn = pieces.iter().filter(|piece| piece.torn).count();
-            assert_eq!(torn, if text.contains(' ') { 0 } else { pieces.len() - 1 });
+        for text in ["é".repeat(MAX_LINE_BYTES), "word ".repeat(MAX_LINE_BYTES / 4)] {
+            let chunks = all(&Span::from_text("memory", &text));
+            assert!(chunks.len() >= 2);
+            assert!(
+                chunks
+                    .iter()
+                    .all(|chunk| chunk.text().is_ok() && chunk.bytes.len() <= MAX_LINE_BYTES + CHUNK_BYTES)
+            );
+            let torn = chunks.iter().filter(|chunk| chunk.ends_mid_word).count();
+            assert_eq!(torn, if text.contains(' ') { 0 } else { chunks.len() - 1 });
         }
     }
 
@@ -334,9 +338,9 @@ mod tests {
         let at = 13 * 40_000 + 5;
         bytes[at] = 0xC3;
         std::io::Write::write_all(&mut file.as_file(), &bytes).unwrap();
-        let found = crate::files::spans(&[file.path().to_owned()]).unwrap().spans;
+        let found = crate::files::find_files(&[file.path().to_owned()]).unwrap().spans;
         let error =
-            Pieces::new(&found).find_map(|piece| piece.and_then(|p| p.text().map(drop)).err()).unwrap();
+            TextChunks::new(&found).find_map(|chunk| chunk.and_then(|p| p.text().map(drop)).err()).unwrap();
         assert!(
             matches!(error, Error::InvalidUtf8 { offset, byte: 0xC3, line: 40_001, .. } if offset == at as u64),
             "{error}"
@@ -347,8 +351,8 @@ mod tests {
         #[test]
         fn nothing_is_lost_or_moved(text in "[a-c \n\té]{0,200}", start in 0usize..50) {
             let start = (0..=start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-            let span = Span { start: start as u64, ..Span::of_text("memory", &text) };
-            let joined: Vec<u8> = all(&span).into_iter().flat_map(|piece| piece.bytes).collect();
+            let span = Span { start: start as u64, ..Span::from_text("memory", &text) };
+            let joined: Vec<u8> = all(&span).into_iter().flat_map(|chunk| chunk.bytes).collect();
             prop_assert_eq!(joined, &text.as_bytes()[start..]);
         }
     }

@@ -4,21 +4,21 @@
 //! characters that are hardly ever met, are below 0x21; eight bytes are tested for that in four operations
 //! (Mycroft's zero-byte trick, shifted), and a word of up to eight bytes is its own key for looking it up.
 
-use super::key::{BATCH, Key};
+use super::key::{Key, LOOKUP_BATCH};
 use crate::error::Result;
 
 /// Bytes that must stand behind the text so that eight can be loaded anywhere in it.
-pub(crate) const PAD: [u8; 8] = [0; 8];
+pub(crate) const LOAD_PADDING: [u8; 8] = [0; 8];
 
 /// A word of a text, or a newline.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Part {
+pub(crate) struct PreToken {
     pub(crate) key: Key,
     /// Where it is.
     pub(crate) at: usize,
 }
 
-impl Part {
+impl PreToken {
     pub(crate) fn is_newline(self) -> bool {
         self.key == NEWLINE
     }
@@ -30,7 +30,7 @@ impl Part {
 
 const NEWLINE: Key = Key { bits: b'\n' as u64, len: 1 };
 
-pub(crate) fn separates(byte: u8) -> bool {
+pub(crate) fn is_separator(byte: u8) -> bool {
     matches!(byte, b'\0' | b'\t' | b'\n' | b'\r' | b' ')
 }
 
@@ -49,33 +49,33 @@ fn before_control(bits: u64) -> Option<usize> {
 }
 
 /// Hands the words and newlines of `padded`, a text with [`PAD`] behind it, to `take`, up to [`BATCH`] at a time.
-pub(crate) fn scan(padded: &[u8], mut take: impl FnMut(&[Part]) -> Result<()>) -> Result<()> {
-    let end = padded.len() - PAD.len();
+pub(crate) fn pre_tokenize(padded: &[u8], mut take: impl FnMut(&[PreToken]) -> Result<()>) -> Result<()> {
+    let end = padded.len() - LOAD_PADDING.len();
     // A step finds a word and a newline at most.
-    let mut parts = [Part { key: NEWLINE, at: 0 }; BATCH + 2];
+    let mut tokens = [PreToken { key: NEWLINE, at: 0 }; LOOKUP_BATCH + 2];
     let (mut at, mut count) = (0, 0);
     while at < end {
         let bits = load(padded, at);
         let (key, stop) = match before_control(bits) {
-            Some(len) if separates(padded[at + len]) => {
+            Some(len) if is_separator(padded[at + len]) => {
                 (Key { bits: bits & ((1 << (8 * len)) - 1), len }, at + len)
             }
             _ => {
                 let stop = word_end(padded, at);
-                (Key::of(&padded[at..stop]), stop)
+                (Key::new(&padded[at..stop]), stop)
             }
         };
-        parts[count] = Part { key, at };
+        tokens[count] = PreToken { key, at };
         count += usize::from(key.len > 0);
-        parts[count] = Part { key: NEWLINE, at: stop };
+        tokens[count] = PreToken { key: NEWLINE, at: stop };
         count += usize::from(padded[stop] == b'\n');
         at = stop + 1;
-        if count >= BATCH {
-            take(&parts[..count])?;
+        if count >= LOOKUP_BATCH {
+            take(&tokens[..count])?;
             count = 0;
         }
     }
-    take(&parts[..count])
+    take(&tokens[..count])
 }
 
 /// Where the word that begins at `at` ends.
@@ -83,7 +83,7 @@ fn word_end(padded: &[u8], mut at: usize) -> usize {
     loop {
         match before_control(load(padded, at)) {
             None => at += 8,
-            Some(len) if separates(padded[at + len]) => return at + len,
+            Some(len) if is_separator(padded[at + len]) => return at + len,
             Some(len) => at += len + 1,
         }
     }
@@ -114,22 +114,22 @@ mod tests {
                     word.push(c);
                 }
             }
-            let mut parts = Vec::new();
-            let padded = [text.as_bytes(), &PAD].concat();
-            scan(&padded, |some| {
-                assert!(some.len() <= BATCH + 1);
-                parts.extend(some.iter().map(|part| {
-                    let bytes = part.bytes(&padded);
-                    assert_eq!(part.key, Key::of(bytes));
-                    if part.is_newline() {
+            let mut tokens = Vec::new();
+            let padded = [text.as_bytes(), &LOAD_PADDING].concat();
+            pre_tokenize(&padded, |some| {
+                assert!(some.len() <= LOOKUP_BATCH + 1);
+                tokens.extend(some.iter().map(|token| {
+                    let bytes = token.bytes(&padded);
+                    assert_eq!(token.key, Key::new(bytes));
+                    if token.is_newline() {
                         return "newline".to_owned();
                     }
-                    format!("{}:{}", part.at, String::from_utf8_lossy(bytes))
+                    format!("{}:{}", token.at, String::from_utf8_lossy(bytes))
                 }));
                 Ok(())
             })
             .unwrap();
-            prop_assert_eq!(parts, expected);
+            prop_assert_eq!(tokens, expected);
         }
     }
 }
