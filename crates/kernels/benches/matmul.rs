@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use surprisal_kernels::matmul::{Matrix, MatrixMut, multiply};
+use surprisal_kernels::matmul::{Matrix, MatrixMut, matmul};
 use surprisal_kernels::simd::{Isa, with_isa};
 use surprisal_platform::threads::Pool;
 
@@ -84,7 +84,7 @@ fn compare(shape: &Shape) {
     while times[0].len() < 7 || (start.elapsed().as_secs_f64() < 1.0 && times[0].len() < 1001) {
         for (isa, times) in [ours, Isa::PORTABLE].into_iter().zip(&mut times) {
             let from = Instant::now();
-            with_isa(isa, || multiply(MatrixMut::new(&mut c, m, n), shape.add, a, b, pool));
+            with_isa(isa, || matmul(MatrixMut::new(&mut c, m, n), shape.add, a, b, pool));
             times.push(from.elapsed().as_secs_f64());
         }
     }

@@ -67,8 +67,8 @@ fn gelu<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let t = simd.mul_f32s(x, simd.mul_add_e_f32s(square, simd.splat_f32s(2.0 * SCALE * CUBIC), linear));
     let (sigma, rest) = sigmoid(simd, t);
     let value = simd.mul_f32s(x, sigma);
-    let slope = simd.mul_add_e_f32s(square, simd.splat_f32s(6.0 * SCALE * CUBIC), linear);
-    (value, simd.mul_add_e_f32s(simd.mul_f32s(value, rest), slope, sigma))
+    let derivative = simd.mul_add_e_f32s(square, simd.splat_f32s(6.0 * SCALE * CUBIC), linear);
+    (value, simd.mul_add_e_f32s(simd.mul_f32s(value, rest), derivative, sigma))
 }
 
 #[inline(always)]
@@ -127,8 +127,8 @@ impl WithSimd for Forward<'_> {
             ),
             Activation::SwiGlu => {
                 for (u, a) in u.chunks_exact(2 * width).zip(a.chunks_exact_mut(width)) {
-                    let (gate, value) = u.split_at(width);
-                    a.copy_from_slice(value);
+                    let (gate, up) = u.split_at(width);
+                    a.copy_from_slice(up);
                     zip_into(
                         simd,
                         gate,
@@ -150,7 +150,7 @@ struct Backward<'a> {
     du: &'a mut [f32],
 }
 
-/// `du = da · slope(u)`, `da = value(u)`.
+/// `du = da · derivative(u)`, `da = value(u)`.
 #[inline(always)]
 fn elementwise<S: Simd>(
     simd: S,
@@ -162,13 +162,13 @@ fn elementwise<S: Simd>(
     let (u, u_tail) = S::as_simd_f32s(u);
     let ((da, da_tail), (du, du_tail)) = (S::as_mut_simd_f32s(da), S::as_mut_simd_f32s(du));
     for ((&u, da), du) in u.iter().zip(da).zip(du) {
-        let (value, slope) = f(u);
-        *du = simd.mul_f32s(*da, slope);
+        let (value, derivative) = f(u);
+        *du = simd.mul_f32s(*da, derivative);
         *da = value;
     }
     if !u_tail.is_empty() {
-        let (value, slope) = f(simd.partial_load_f32s(u_tail));
-        let through = simd.mul_f32s(simd.partial_load_f32s(da_tail), slope);
+        let (value, derivative) = f(simd.partial_load_f32s(u_tail));
+        let through = simd.mul_f32s(simd.partial_load_f32s(da_tail), derivative);
         simd.partial_store_f32s(du_tail, through);
         simd.partial_store_f32s(da_tail, value);
     }
@@ -199,10 +199,10 @@ impl WithSimd for Backward<'_> {
             Activation::SwiGlu => {
                 let rows = u.chunks_exact(2 * width).zip(du.chunks_exact_mut(2 * width));
                 for ((u, du), da) in rows.zip(da.chunks_exact_mut(width)) {
-                    let ((gate, value), (dgate, dvalue)) = (u.split_at(width), du.split_at_mut(width));
+                    let ((gate, up), (dgate, dup)) = (u.split_at(width), du.split_at_mut(width));
                     // dg = da v silu'(g); dv = da silu(g); a = silu(g) v.
-                    dvalue.copy_from_slice(da);
-                    for (da, v) in da.iter_mut().zip(value) {
+                    dup.copy_from_slice(da);
+                    for (da, v) in da.iter_mut().zip(up) {
                         *da *= v;
                     }
                     elementwise(
@@ -213,9 +213,9 @@ impl WithSimd for Backward<'_> {
                         #[inline(always)]
                         |g| silu(simd, g),
                     );
-                    for ((a, dv), v) in da.iter_mut().zip(dvalue).zip(value) {
-                        *dv *= *a;
-                        *a *= v;
+                    for ((a, dup), up) in da.iter_mut().zip(dup).zip(up) {
+                        *dup *= *a;
+                        *a *= up;
                     }
                 }
             }
@@ -260,10 +260,10 @@ mod tests {
                         assert!((f64::from(a[i]) - factor * expected).abs() < bound, "{x}: {}", a[i]);
                         let numeric =
                             (reference(activation, x + 1e-5) - reference(activation, x - 1e-5)) / 2e-5;
-                        let slope = f64::from(du[i]) / 2.0;
+                        let derivative = f64::from(du[i]) / 2.0;
                         assert!(
-                            (slope - factor * numeric).abs() < 3e-6 * (1.0 + numeric.abs()),
-                            "{x}: {slope}"
+                            (derivative - factor * numeric).abs() < 3e-6 * (1.0 + numeric.abs()),
+                            "{x}: {derivative}"
                         );
                         if gated {
                             assert!((f64::from(du[n + i]) - 2.0 * expected).abs() < 2.0 * bound, "{x}");

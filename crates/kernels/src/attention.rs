@@ -13,117 +13,117 @@ use pulp::{Simd, WithSimd};
 
 use crate::elementary::Elementary;
 use crate::exp::exp_nonpositive;
-use crate::matmul::{Matrix, MatrixMut, multiply};
+use crate::matmul::{Matrix, MatrixMut, matmul};
 use crate::reduce;
 use crate::simd::Isa;
 
 /// B rows of T tokens; H heads of width d = C / H, and G of keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
+pub struct AttentionShape {
     /// B.
     pub batch: usize,
     /// T.
-    pub tokens: usize,
+    pub seq_len: usize,
     /// C.
-    pub width: usize,
+    pub n_embd: usize,
     /// H.
     pub n_head: usize,
     /// G, a divisor of H.
     pub n_kv_head: usize,
 }
 
-impl Shape {
+impl AttentionShape {
     /// d.
-    pub fn head(&self) -> usize {
-        self.width / self.n_head
+    pub fn head_dim(&self) -> usize {
+        self.n_embd / self.n_head
     }
 
     /// C + 2·G·d: queries, keys and values side by side.
-    pub fn packed(&self) -> usize {
-        self.width + 2 * self.n_kv_head * self.head()
+    pub fn packed_width(&self) -> usize {
+        self.n_embd + 2 * self.n_kv_head * self.head_dim()
     }
 
     /// Softmaxes: B · H · T.
-    pub fn softmaxes(&self) -> usize {
-        self.batch * self.n_head * self.tokens
+    pub fn lse_len(&self) -> usize {
+        self.batch * self.n_head * self.seq_len
     }
 
     /// How many queries are worked on together: few enough that what lies in the future is not worth much.
     fn block(&self) -> usize {
-        if self.tokens > 128 { 64 } else { 32 }
+        if self.seq_len > 128 { 64 } else { 32 }
     }
 
     fn scale(&self) -> f32 {
-        1.0 / (self.head() as f32).sqrt()
+        1.0 / (self.head_dim() as f32).sqrt()
     }
 
     /// Where the queries, keys and values of head `h` start in a row.
     fn offsets(&self, h: usize) -> [usize; 3] {
-        let d = self.head();
+        let d = self.head_dim();
         let group = h / (self.n_head / self.n_kv_head);
-        [h * d, self.width + group * d, self.width + (self.n_kv_head + group) * d]
+        [h * d, self.n_embd + group * d, self.n_embd + (self.n_kv_head + group) * d]
     }
 
-    fn check(&self, qkv: &[f32], y: &[f32], log_sums: &[f32]) {
-        assert!(self.width.is_multiple_of(self.n_head) && self.n_head.is_multiple_of(self.n_kv_head));
-        assert!(qkv.len() == self.batch * self.tokens * self.packed());
-        assert!(y.len() == self.batch * self.tokens * self.width && log_sums.len() == self.softmaxes());
+    fn check(&self, qkv: &[f32], y: &[f32], lse: &[f32]) {
+        assert!(self.n_embd.is_multiple_of(self.n_head) && self.n_head.is_multiple_of(self.n_kv_head));
+        assert!(qkv.len() == self.batch * self.seq_len * self.packed_width());
+        assert!(y.len() == self.batch * self.seq_len * self.n_embd && lse.len() == self.lse_len());
     }
 }
 
-/// `qkv` (B, T, C + 2·G·d): queries, keys, values side by side; writes `y` (B, T, C) and `log_sums` (B, H, T).
+/// `qkv` (B, T, C + 2·G·d): queries, keys, values side by side; writes `y` (B, T, C) and `lse` (B, H, T).
 ///
 /// # Panics
 /// If the lengths do not fit together.
-pub fn causal_attention(shape: Shape, qkv: &[f32], y: &mut [f32], log_sums: &mut [f32]) {
-    shape.check(qkv, y, log_sums);
-    let Shape { batch, tokens: t, width: c, n_head, .. } = shape;
-    let (d, packed) = (shape.head(), shape.packed());
+pub fn causal_attention(shape: AttentionShape, qkv: &[f32], y: &mut [f32], lse: &mut [f32]) {
+    shape.check(qkv, y, lse);
+    let AttentionShape { batch, seq_len: t, n_embd: c, n_head, .. } = shape;
+    let (d, packed) = (shape.head_dim(), shape.packed_width());
     let mut scores = vec![0.0; shape.block() * t];
     for b in 0..batch {
         let qkv = &qkv[b * t * packed..(b + 1) * t * packed];
         let y = &mut y[b * t * c..(b + 1) * t * c];
         for h in 0..n_head {
             let [q, k, v] = shape.offsets(h);
-            let log_sums = &mut log_sums[(b * n_head + h) * t..][..t];
-            for first in (0..t).step_by(shape.block()) {
-                let end = t.min(first + shape.block());
-                let rows = end - first;
-                let part = |at: usize, rows: usize| Matrix::part(&qkv[at..], rows, d, packed);
-                let scores = &mut scores[..rows * end];
-                let keys = part(k, end).transposed();
-                let queries = part(first * packed + q, rows);
-                multiply(MatrixMut::new(scores, rows, end), false, queries, keys, None);
-                let log_sums = &mut log_sums[first..end];
-                Isa::current().run(Softmax { scores, end, first, scale: shape.scale(), log_sums });
-                let into = MatrixMut::part(&mut y[first * c + h * d..], rows, d, c);
-                multiply(into, false, Matrix::new(scores, rows, end), part(v, end), None);
+            let lse = &mut lse[(b * n_head + h) * t..][..t];
+            for query_start in (0..t).step_by(shape.block()) {
+                let key_end = t.min(query_start + shape.block());
+                let rows = key_end - query_start;
+                let part = |at: usize, rows: usize| Matrix::strided(&qkv[at..], rows, d, packed);
+                let scores = &mut scores[..rows * key_end];
+                let keys = part(k, key_end).transposed();
+                let queries = part(query_start * packed + q, rows);
+                matmul(MatrixMut::new(scores, rows, key_end), false, queries, keys, None);
+                let lse = &mut lse[query_start..key_end];
+                Isa::current().run(Softmax { scores, key_end, query_start, scale: shape.scale(), lse });
+                let into = MatrixMut::strided(&mut y[query_start * c + h * d..], rows, d, c);
+                matmul(into, false, Matrix::new(scores, rows, key_end), part(v, key_end), None);
             }
         }
     }
 }
 
-/// Scores to probabilities: row i sees columns 0..=first + i.
+/// Scores to probabilities: row i sees columns 0..=query_start + i.
 struct Softmax<'a> {
     scores: &'a mut [f32],
-    end: usize,
-    first: usize,
+    key_end: usize,
+    query_start: usize,
     scale: f32,
-    log_sums: &'a mut [f32],
+    lse: &'a mut [f32],
 }
 
 impl WithSimd for Softmax<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let rows = self.scores.chunks_exact_mut(self.end).zip(self.log_sums);
-        for (i, (row, log_sum)) in rows.enumerate() {
-            let (seen, future) = row.split_at_mut(self.first + i + 1);
+        let rows = self.scores.chunks_exact_mut(self.key_end).zip(self.lse);
+        for (i, (row, lse)) in rows.enumerate() {
+            let (seen, future) = row.split_at_mut(self.query_start + i + 1);
             let max = reduce::max(simd, seen);
             let sum = reduce::exp_sum_in_place(simd, seen, max, self.scale);
             reduce::scale_add_in_place(simd, seen, 1.0 / sum, 0.0);
             future.fill(0.0);
-            *log_sum = max * self.scale + Elementary::of(simd).ln_f32(sum);
+            *lse = max * self.scale + Elementary::of(simd).ln_f32(sum);
         }
     }
 }
@@ -133,17 +133,17 @@ impl WithSimd for Softmax<'_> {
 /// # Panics
 /// If the lengths do not fit together.
 pub fn causal_attention_backward(
-    shape: Shape,
+    shape: AttentionShape,
     qkv: &[f32],
     y: &[f32],
-    log_sums: &[f32],
+    lse: &[f32],
     dy: &[f32],
     dqkv: &mut [f32],
 ) {
-    shape.check(qkv, y, log_sums);
+    shape.check(qkv, y, lse);
     assert!(dqkv.len() == qkv.len() && dy.len() == y.len());
-    let Shape { batch, tokens: t, width: c, n_head, n_kv_head } = shape;
-    let (d, packed, block, scale) = (shape.head(), shape.packed(), shape.block(), shape.scale());
+    let AttentionShape { batch, seq_len: t, n_embd: c, n_head, n_kv_head } = shape;
+    let (d, packed, block, scale) = (shape.head_dim(), shape.packed_width(), shape.block(), shape.scale());
     let (mut probabilities, mut ds) = (vec![0.0; block * t], vec![0.0; block * t]);
     for b in 0..batch {
         let qkv = &qkv[b * t * packed..(b + 1) * t * packed];
@@ -151,37 +151,43 @@ pub fn causal_attention_backward(
         let (y, dy) = (&y[b * t * c..(b + 1) * t * c], &dy[b * t * c..(b + 1) * t * c]);
         for h in 0..n_head {
             let [q, k, v] = shape.offsets(h);
-            let log_sums = &log_sums[(b * n_head + h) * t..][..t];
+            let lse = &lse[(b * n_head + h) * t..][..t];
             // The last queries see every key: what they leave is written, what the others leave is added.
             let mut add = !h.is_multiple_of(n_head / n_kv_head);
-            for first in (0..t).step_by(block).rev() {
-                let end = t.min(first + block);
-                let rows = end - first;
-                let part = |at: usize, rows: usize| Matrix::part(&qkv[at..], rows, d, packed);
-                let (queries, keys) = (part(first * packed + q, rows), part(k, end));
-                let dy_part = Matrix::part(&dy[first * c + h * d..], rows, d, c);
-                let (p, ds) = (&mut probabilities[..rows * end], &mut ds[..rows * end]);
-                multiply(MatrixMut::new(p, rows, end), false, queries, keys.transposed(), None);
-                multiply(MatrixMut::new(ds, rows, end), false, dy_part, part(v, end).transposed(), None);
+            for query_start in (0..t).step_by(block).rev() {
+                let key_end = t.min(query_start + block);
+                let rows = key_end - query_start;
+                let part = |at: usize, rows: usize| Matrix::strided(&qkv[at..], rows, d, packed);
+                let (queries, keys) = (part(query_start * packed + q, rows), part(k, key_end));
+                let dy_part = Matrix::strided(&dy[query_start * c + h * d..], rows, d, c);
+                let (p, ds) = (&mut probabilities[..rows * key_end], &mut ds[..rows * key_end]);
+                matmul(MatrixMut::new(p, rows, key_end), false, queries, keys.transposed(), None);
+                matmul(
+                    MatrixMut::new(ds, rows, key_end),
+                    false,
+                    dy_part,
+                    part(v, key_end).transposed(),
+                    None,
+                );
                 Isa::current().run(SoftmaxBackward {
                     p,
                     ds,
-                    end,
-                    first,
+                    key_end,
+                    query_start,
                     scale,
-                    log_sums: &log_sums[first..end],
-                    y: &y[first * c + h * d..],
-                    dy: &dy[first * c + h * d..],
+                    lse: &lse[query_start..key_end],
+                    y: &y[query_start * c + h * d..],
+                    dy: &dy[query_start * c + h * d..],
                     head: d,
                     width: c,
                 });
-                let (p, ds) = (Matrix::new(p, rows, end), Matrix::new(ds, rows, end));
+                let (p, ds) = (Matrix::new(p, rows, key_end), Matrix::new(ds, rows, key_end));
                 let mut out = |at: usize, rows: usize, add: bool, a: Matrix<'_>, b: Matrix<'_>| {
-                    multiply(MatrixMut::part(&mut dqkv[at..], rows, d, packed), add, a, b, None);
+                    matmul(MatrixMut::strided(&mut dqkv[at..], rows, d, packed), add, a, b, None);
                 };
-                out(first * packed + q, rows, false, ds, keys);
-                out(k, end, add, ds.transposed(), queries);
-                out(v, end, add, p.transposed(), dy_part);
+                out(query_start * packed + q, rows, false, ds, keys);
+                out(k, key_end, add, ds.transposed(), queries);
+                out(v, key_end, add, p.transposed(), dy_part);
                 add = true;
             }
         }
@@ -192,10 +198,10 @@ pub fn causal_attention_backward(
 struct SoftmaxBackward<'a> {
     p: &'a mut [f32],
     ds: &'a mut [f32],
-    end: usize,
-    first: usize,
+    key_end: usize,
+    query_start: usize,
     scale: f32,
-    log_sums: &'a [f32],
+    lse: &'a [f32],
     /// This head's columns, rows of `width`.
     y: &'a [f32],
     dy: &'a [f32],
@@ -208,25 +214,25 @@ impl WithSimd for SoftmaxBackward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let mut products = vec![0.0; self.head];
-        let rows = self.p.chunks_exact_mut(self.end).zip(self.ds.chunks_exact_mut(self.end));
-        for (i, ((p, ds), &log_sum)) in rows.zip(self.log_sums).enumerate() {
+        let rows = self.p.chunks_exact_mut(self.key_end).zip(self.ds.chunks_exact_mut(self.key_end));
+        for (i, ((p, ds), &lse)) in rows.zip(self.lse).enumerate() {
             let at = i * self.width..i * self.width + self.head;
             for ((product, y), dy) in products.iter_mut().zip(&self.y[at.clone()]).zip(&self.dy[at]) {
                 *product = y * dy;
             }
-            let dot = simd.splat_f32s(reduce::sum(simd, &products));
-            let (scale, log_sum) = (simd.splat_f32s(self.scale), simd.splat_f32s(log_sum));
+            let delta = simd.splat_f32s(reduce::sum(simd, &products));
+            let (scale, lse) = (simd.splat_f32s(self.scale), simd.splat_f32s(lse));
             let step = {
                 #[inline(always)]
                 |p: S::f32s, ds: S::f32s| {
                     // At most zero but for rounding.
-                    let x = simd.sub_f32s(simd.mul_f32s(p, scale), log_sum);
+                    let x = simd.sub_f32s(simd.mul_f32s(p, scale), lse);
                     let p = exp_nonpositive(simd, simd.min_f32s(x, simd.splat_f32s(0.0)));
-                    (p, simd.mul_f32s(simd.mul_f32s(p, simd.sub_f32s(ds, dot)), scale))
+                    (p, simd.mul_f32s(simd.mul_f32s(p, simd.sub_f32s(ds, delta)), scale))
                 }
             };
             let ((p, p_future), (ds, ds_future)) =
-                (p.split_at_mut(self.first + i + 1), ds.split_at_mut(self.first + i + 1));
+                (p.split_at_mut(self.query_start + i + 1), ds.split_at_mut(self.query_start + i + 1));
             let ((p, p_tail), (ds, ds_tail)) = (S::as_mut_simd_f32s(p), S::as_mut_simd_f32s(ds));
             for (p, ds) in p.iter_mut().zip(ds) {
                 (*p, *ds) = step(*p, *ds);
@@ -248,7 +254,13 @@ impl WithSimd for SoftmaxBackward<'_> {
 ///
 /// # Panics
 /// If the lengths do not fit together, or there is no token.
-pub fn attend((n_head, n_kv_head): (usize, usize), q: &[f32], keys: &[f32], values: &[f32], y: &mut [f32]) {
+pub fn causal_attention_step(
+    (n_head, n_kv_head): (usize, usize),
+    q: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    y: &mut [f32],
+) {
     struct Attend<'a> {
         n_head: usize,
         n_kv_head: usize,
@@ -299,8 +311,8 @@ mod tests {
     use crate::testing::numbers;
 
     /// The definition, in f64.
-    fn reference(shape: Shape, qkv: &[f32]) -> Vec<f64> {
-        let Shape { batch, tokens: t, width: c, n_head, .. } = shape;
+    fn reference(shape: AttentionShape, qkv: &[f32]) -> Vec<f64> {
+        let AttentionShape { batch, seq_len: t, n_embd: c, n_head, .. } = shape;
         let d = c / n_head;
         let at =
             |b: usize, i: usize, which: usize, j: usize| f64::from(qkv[((b * t + i) * 3 + which) * c + j]);
@@ -325,13 +337,13 @@ mod tests {
 
     #[test]
     fn follows_the_definition_on_every_instruction_set() {
-        let shape = Shape { batch: 2, tokens: 9, width: 12, n_head: 3, n_kv_head: 3 };
+        let shape = AttentionShape { batch: 2, seq_len: 9, n_embd: 12, n_head: 3, n_kv_head: 3 };
         let qkv = numbers(2 * 9 * 36, 7);
         let expected = reference(shape, &qkv);
         for isa in Isa::available() {
             with_isa(isa, || {
                 let mut y = vec![0.0; 2 * 9 * 12];
-                let mut p = vec![0.0; shape.softmaxes()];
+                let mut p = vec![0.0; shape.lse_len()];
                 causal_attention(shape, &qkv, &mut y, &mut p);
                 for (a, b) in y.iter().zip(&expected) {
                     assert!((f64::from(*a) - b).abs() < 1e-5, "{a} and {b} ({})", isa.name());
@@ -341,7 +353,7 @@ mod tests {
                     (0..9).flat_map(|i| qkv[(i * 3 + which) * 12..][..12].to_vec()).collect()
                 };
                 let mut last = vec![0.0; 12];
-                attend((3, 3), &qkv[8 * 36..][..12], &column(1), &column(2), &mut last);
+                causal_attention_step((3, 3), &qkv[8 * 36..][..12], &column(1), &column(2), &mut last);
                 for (a, b) in last.iter().zip(&expected[8 * 12..9 * 12]) {
                     assert!((f64::from(*a) - b).abs() < 1e-5, "{a} and {b} ({})", isa.name());
                 }

@@ -28,7 +28,7 @@ use surprisal_platform::threads::Pool;
 
 /// Where label smoothing moves its mass.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Toward<'a> {
+pub enum SmoothingTarget<'a> {
     /// `ε / V` to every class, the true one included (PyTorch, optax, Liger).
     Uniform,
     /// `ε / (V − 1)` to every class but the true one (fairseq, Megatron).
@@ -47,7 +47,7 @@ pub struct Spec<'a> {
     /// `ε` in `[0, 1]`.
     pub label_smoothing: f64,
     /// Where `ε` goes.
-    pub toward: Toward<'a>,
+    pub smoothing_target: SmoothingTarget<'a>,
     /// `w`, length `V`.
     pub class_weights: Option<&'a [f32]>,
     /// `ζ`, the coefficient of `lse²`.
@@ -63,11 +63,11 @@ pub struct Spec<'a> {
 impl Spec<'_> {
     /// The same for rows `first..first + n` of the call, counted from 0.
     pub(crate) fn of_rows(&self, first: usize, n: usize) -> Self {
-        match self.toward {
-            Toward::Prior(prior) if prior.len() != self.vocab => {
+        match self.smoothing_target {
+            SmoothingTarget::Prior(prior) if prior.len() != self.vocab => {
                 let rows = &prior[first * self.vocab..(first + n) * self.vocab];
                 // One row left would read as a prior for all rows, which is the same thing.
-                Self { toward: Toward::Prior(rows), ..*self }
+                Self { smoothing_target: SmoothingTarget::Prior(rows), ..*self }
             }
             _ => *self,
         }
@@ -78,7 +78,7 @@ impl Spec<'_> {
         Self {
             vocab,
             label_smoothing: 0.0,
-            toward: Toward::Uniform,
+            smoothing_target: SmoothingTarget::Uniform,
             class_weights: None,
             z_loss: 0.0,
             scale: 1.0,
@@ -114,32 +114,32 @@ impl Targets<'_> {
 
 /// The incoming gradient: what a row's terms are multiplied by in the gradient (not in the sums).
 #[derive(Clone, Copy, Debug)]
-pub enum Upstream<'a> {
+pub enum GradOutput<'a> {
     /// One factor for the cross-entropy terms of every row and one for the z-loss terms.
-    Same {
+    Scalar {
         /// Multiplies the cross-entropy part.
-        main: f64,
+        ce: f64,
         /// Multiplies the z-loss part (a weighted mean divides the two by different counts).
-        z: f64,
+        z_term: f64,
     },
     /// A factor a row, for both.
-    Rows(&'a [f32]),
+    PerRow(&'a [f32]),
 }
 
-impl Upstream<'_> {
+impl GradOutput<'_> {
     #[inline(always)]
     fn of_row(&self, row: usize) -> RowCoefficients {
         match *self {
-            Self::Same { main, z } => RowCoefficients { main, z },
-            Self::Rows(factors) => RowCoefficients { main: factors[row] as f64, z: factors[row] as f64 },
+            Self::Scalar { ce: main, z_term: z } => RowCoefficients { ce: main, z_term: z },
+            Self::PerRow(factors) => RowCoefficients { ce: factors[row] as f64, z_term: factors[row] as f64 },
         }
     }
 
     /// The factors of rows `first..first + n`.
     pub(crate) fn rows(&self, first: usize, n: usize) -> Self {
         match self {
-            Self::Same { .. } => *self,
-            Self::Rows(factors) => Self::Rows(&factors[first..first + n]),
+            Self::Scalar { .. } => *self,
+            Self::PerRow(factors) => Self::PerRow(&factors[first..first + n]),
         }
     }
 }
@@ -148,9 +148,9 @@ impl Upstream<'_> {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
     /// `Σ a(lse − u_y) + Σ d(lse − u)`: weighted and smoothed.
-    pub main: f64,
+    pub ce: f64,
     /// `Σ ζ lse²`.
-    pub z: f64,
+    pub z_term: f64,
     /// `Σ lse − u_y`, neither weighted nor smoothed (`Σ q(lse − u)` for probability targets).
     pub nll: f64,
     /// How many rows were not ignored.
@@ -159,8 +159,8 @@ pub struct Totals {
 
 impl Totals {
     pub(crate) fn add(&mut self, other: Self) {
-        self.main += other.main;
-        self.z += other.z;
+        self.ce += other.ce;
+        self.z_term += other.z_term;
         self.nll += other.nll;
         self.rows += other.rows;
     }
@@ -197,7 +197,7 @@ fn rows_per_task(vocab: usize) -> usize {
 
 /// Where logits (`N · V`) come from and where the gradient goes.
 #[derive(Debug)]
-pub enum Rows<'a> {
+pub enum LogitsBuffer<'a> {
     /// Logits that stay as they are, without a gradient.
     Read(&'a [f32]),
     /// Logits that stay as they are, and the gradient.
@@ -206,7 +206,7 @@ pub enum Rows<'a> {
     Overwrite(&'a mut [f32]),
 }
 
-impl Rows<'_> {
+impl LogitsBuffer<'_> {
     fn len(&self) -> usize {
         match self {
             Self::Read(logits) | Self::Copy(logits, _) => logits.len(),
@@ -233,15 +233,15 @@ impl Rows<'_> {
     }
 }
 
-/// The loss of `rows`, and the gradient if there is an `upstream` one; per-row objectives go to `losses` when given.
+/// The loss of `rows`, and the gradient if there is a `grad_output`; per-row objectives go to `losses` when given.
 ///
 /// # Errors
 /// [`RowError`] for the first row that holds a NaN, +∞ or nothing but −∞; where a gradient was to go there is nothing of use.
 pub fn cross_entropy(
-    mut rows: Rows<'_>,
+    mut rows: LogitsBuffer<'_>,
     targets: Targets<'_>,
     spec: &Spec<'_>,
-    upstream: Option<Upstream<'_>>,
+    grad_output: Option<GradOutput<'_>>,
     mut losses: Option<&mut [f32]>,
     pool: Option<&Pool>,
 ) -> Result<Totals, RowError> {
@@ -260,10 +260,10 @@ pub fn cross_entropy(
             head
         });
         let targets = targets.rows(first, first + n, vocab);
-        tasks.push(Task { first, rows: head, targets, spec, upstream, losses: task_losses });
+        tasks.push(Task { first, rows: head, targets, spec, grad_output, losses: task_losses });
     }
     let parts: Vec<_> = match pool {
-        Some(pool) => pool.share(tasks, |task| isa.run(task)),
+        Some(pool) => pool.map_including_caller(tasks, |task| isa.run(task)),
         None => tasks.into_iter().map(|task| isa.run(task)).collect(),
     };
     let mut totals = Totals::default();
@@ -275,12 +275,12 @@ pub fn cross_entropy(
 
 /// A run of rows, done by one thread.
 struct Task<'a> {
-    /// The index of the first row, for messages, priors and upstream gradients.
+    /// The index of the first row, for messages, priors and `grad_output`.
     first: usize,
-    rows: Rows<'a>,
+    rows: LogitsBuffer<'a>,
     targets: Targets<'a>,
     spec: &'a Spec<'a>,
-    upstream: Option<Upstream<'a>>,
+    grad_output: Option<GradOutput<'a>>,
     losses: Option<&'a mut [f32]>,
 }
 
@@ -289,14 +289,14 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-        let Self { first, rows, targets, spec, upstream, mut losses } = self;
+        let Self { first, rows, targets, spec, grad_output, mut losses } = self;
         let vocab = spec.vocab;
         let n = rows.len() / vocab.max(1);
         let mut scratch = Scratch::default();
         let (source, gradient) = match rows {
-            Rows::Read(logits) => (Some(logits), None),
-            Rows::Copy(logits, gradient) => (Some(logits), Some(gradient)),
-            Rows::Overwrite(logits) => (None, Some(logits)),
+            LogitsBuffer::Read(logits) => (Some(logits), None),
+            LogitsBuffer::Copy(logits, gradient) => (Some(logits), Some(gradient)),
+            LogitsBuffer::Overwrite(logits) => (None, Some(logits)),
         };
         let group = match targets {
             Targets::Classes(_) if group::fits(spec) => group::ROWS,
@@ -322,8 +322,8 @@ impl WithSimd for Task<'_> {
                 } else if let Some(logits) = source {
                     rows[row].copy_from_slice(&logits[at * vocab..(at + 1) * vocab]);
                 }
-                if let Some(upstream) = upstream {
-                    coefficients[i] = upstream.of_row(first + at);
+                if let Some(grad_output) = grad_output {
+                    coefficients[i] = grad_output.of_row(first + at);
                 }
             }
             let row = first + start;
@@ -331,33 +331,33 @@ impl WithSimd for Task<'_> {
             match targets {
                 Targets::Classes(classes) if group > 1 => {
                     let classes = &classes[start..start + count];
-                    let given = upstream.map(|_| &coefficients);
+                    let given = grad_output.map(|_| &coefficients);
                     group::classes(simd, rows, classes, spec, given, &mut results).map_err(error)?;
                 }
                 _ if targets.ignores(start, spec) => {}
                 _ => {
-                    let given = upstream.map(|_| coefficients[0]);
-                    let Scratch { blocks, dense, slopes } = &mut scratch;
+                    let given = grad_output.map(|_| coefficients[0]);
+                    let Scratch { blocks, soft, derivatives } = &mut scratch;
                     let (target, q) = match targets {
                         Targets::Classes(classes) => {
-                            (target::of_class(classes[start] as usize, row, rows, spec, dense), None)
+                            (target::of_class(classes[start] as usize, row, rows, spec, soft), None)
                         }
                         Targets::Probabilities(q) => {
                             let q = &q[span];
-                            (target::of_distribution(q, row, rows, spec, dense), Some(q))
+                            (target::of_distribution(q, row, rows, spec, soft), Some(q))
                         }
                     };
-                    let loss = row::loss(simd, rows, target, spec, given, blocks, slopes, q);
+                    let loss = row::loss(simd, rows, target, spec, given, blocks, derivatives, q);
                     results[0] = loss.map_err(|what| error((0, what)))?;
                 }
             }
             for (i, loss) in results[..count].iter().enumerate() {
                 let ignored = targets.ignores(start + i, spec);
                 if !ignored {
-                    totals.add(Totals { main: loss.main, z: loss.z, nll: loss.nll, rows: 1 });
+                    totals.add(Totals { ce: loss.ce, z_term: loss.z_term, nll: loss.nll, rows: 1 });
                 }
                 if let Some(losses) = &mut losses {
-                    losses[start + i] = if ignored { 0.0 } else { (loss.main + loss.z) as f32 };
+                    losses[start + i] = if ignored { 0.0 } else { (loss.ce + loss.z_term) as f32 };
                 }
             }
         }

@@ -15,7 +15,7 @@ pub fn splitmix64(x: u64) -> u64 {
 
 /// Whether the element at `position` of the row named `row` survives; `threshold` is the probability of dropping, in 2⁻³².
 #[inline(always)]
-pub fn keeps(row: u64, position: usize, threshold: u64) -> bool {
+pub fn is_kept(row: u64, position: usize, threshold: u64) -> bool {
     splitmix64(row.wrapping_add(position as u64)) >> 32 >= threshold
 }
 
@@ -33,7 +33,7 @@ pub fn apply(xs: &mut [f32], rows: &[u64], threshold: u64, scale: f32) {
             let width = xs.len() / rows.len();
             for (&row, xs) in rows.iter().zip(xs.chunks_exact_mut(width)) {
                 for (i, x) in xs.iter_mut().enumerate() {
-                    *x *= if keeps(row, i, threshold) { scale } else { 0.0 };
+                    *x *= if is_kept(row, i, threshold) { scale } else { 0.0 };
                 }
             }
         }
@@ -63,7 +63,7 @@ mod tests {
                 let mut xs = vec![1.0; 3 * 37];
                 apply(&mut xs, &[5, 6, 7], 1 << 31, 2.0);
                 for (i, x) in xs.iter().enumerate() {
-                    let kept = keeps(5 + i as u64 / 37, i % 37, 1 << 31);
+                    let kept = is_kept(5 + i as u64 / 37, i % 37, 1 << 31);
                     assert_eq!(*x, if kept { 2.0 } else { 0.0 });
                 }
             });

@@ -18,18 +18,18 @@ const LN2_LOW: f32 = -2.121_944_4e-4;
 /// 1.5 · 2²³: adding it rounds to an integer, which then sits in the low bits.
 const ROUND: f32 = 12_582_912.0;
 /// `(e^r - 1 - r) / r²`, lowest order first.
-const C: [f32; 5] = [0.5, 0.166_665_76, 0.041_666_556, 0.008_363_203, 0.001_392_621_3];
+const EXP_POLY: [f32; 5] = [0.5, 0.166_665_76, 0.041_666_556, 0.008_363_203, 0.001_392_621_3];
 
 /// `e^r` and the bits to add for `2^n`. Finite for `UNDERFLOW ≤ x ≤ 0`, NaN for NaN, else meaningless.
 #[inline(always)]
-fn core<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::u32s) {
+fn exp_reduced<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::u32s) {
     let round = simd.splat_f32s(ROUND);
     let shifted = simd.mul_add_e_f32s(x, simd.splat_f32s(LOG2_E), round);
     let n = simd.sub_f32s(shifted, round);
     let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-LN2_HIGH), x);
     let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-LN2_LOW), r);
-    let mut q = simd.splat_f32s(C[4]);
-    for c in [C[3], C[2], C[1], C[0]] {
+    let mut q = simd.splat_f32s(EXP_POLY[4]);
+    for c in [EXP_POLY[3], EXP_POLY[2], EXP_POLY[1], EXP_POLY[0]] {
         q = simd.mul_add_e_f32s(q, r, simd.splat_f32s(c));
     }
     let p = simd.mul_add_e_f32s(simd.mul_f32s(q, r), r, r);
@@ -41,7 +41,7 @@ fn core<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::u32s) {
 /// `e^x` for `x ≤ 0`, which is what a softmax needs: 0 below −87.33, NaN for NaN.
 #[inline(always)]
 pub fn exp_nonpositive<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let (p, bits) = core(simd, x);
+    let (p, bits) = exp_reduced(simd, x);
     let one = simd.splat_u32s(1.0_f32.to_bits());
     // 2^n as a float, so that the product hands a NaN in `p` on.
     let scale = simd.transmute_f32s_u32s(simd.add_u32s(one, bits));
@@ -54,7 +54,7 @@ pub fn exp_nonpositive<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// With `e = e^{−2|x|}`: `tanh x = sign(x) (1 − e) / (1 + e)`, to about 2 ulp, and a short odd polynomial near zero,
 /// where that difference would cancel; the slope is `4 e / (1 + e)²`, which cancels nowhere.
 #[inline(always)]
-pub fn tanh_with_slope<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
+pub fn tanh_with_derivative<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let one = simd.splat_f32s(1.0);
     // Not `abs_f32s`, which ends in a call that is not inlined.
     let magnitude = simd.and_f32s(x, simd.splat_f32s(f32::from_bits(0x7fff_ffff)));
@@ -99,7 +99,7 @@ pub fn tanh_in_place(xs: &mut [f32]) {
                 simd,
                 self.0,
                 #[inline(always)]
-                |x| tanh_with_slope(simd, x).0,
+                |x| tanh_with_derivative(simd, x).0,
             );
         }
     }

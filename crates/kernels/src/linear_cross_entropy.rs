@@ -4,8 +4,8 @@
 //! `G = ∂ℓ/∂Z`. Rows are taken in chunks: a chunk of `Z` is computed, turned into its own gradient in place
 //! ([`crate::cross_entropy`]), multiplied on, and forgotten. Never more than one chunk of logits exists.
 
-use crate::cross_entropy::{RowError, Rows, Spec, Targets, Totals, Upstream, cross_entropy};
-use crate::matmul::{Matrix, MatrixMut, multiply};
+use crate::cross_entropy::{GradOutput, LogitsBuffer, RowError, Spec, Targets, Totals, cross_entropy};
+use crate::matmul::{Matrix, MatrixMut, matmul};
 use surprisal_platform::threads::Pool;
 
 /// No chunk of logits is larger than this many elements (30 MiB), unless a single row is.
@@ -13,7 +13,7 @@ const CHUNK_ELEMENTS: usize = 30 * 1024 * 1024 / 4;
 
 /// Where the gradients go; all of it is overwritten.
 #[derive(Debug)]
-pub struct Gradients<'a> {
+pub struct HeadGradients<'a> {
     /// `∂ℓ/∂H`, `N · D`.
     pub hidden: &'a mut [f32],
     /// `∂ℓ/∂W`, `V · D`.
@@ -42,7 +42,7 @@ fn chunk_rows(vocab: usize) -> usize {
     if rows >= 64 { (rows / 12 * 12).min(4096) } else { rows.max(1) }
 }
 
-/// The loss of the head's logits, and its gradients when `upstream` and `gradients` are given.
+/// The loss of the head's logits, and its gradients when `grad_output` and `gradients` are given.
 ///
 /// # Errors
 /// [`RowError`] for the first row whose logits hold a NaN, +∞ or nothing but −∞; gradients then hold nothing of use.
@@ -50,7 +50,7 @@ pub fn linear_cross_entropy(
     head: &Head<'_>,
     targets: Targets<'_>,
     spec: &Spec<'_>,
-    mut gradients: Option<(Upstream<'_>, Gradients<'_>)>,
+    mut gradients: Option<(GradOutput<'_>, HeadGradients<'_>)>,
     mut losses: Option<&mut [f32]>,
     pool: Option<&Pool>,
 ) -> Result<Totals, RowError> {
@@ -74,17 +74,18 @@ pub fn linear_cross_entropy(
         if let Some(bias) = head.bias {
             logits.chunks_exact_mut(vocab).for_each(|row| row.copy_from_slice(bias));
         }
-        multiply(MatrixMut::new(logits, n, vocab), head.bias.is_some(), hidden, weight.transposed(), pool);
+        matmul(MatrixMut::new(logits, n, vocab), head.bias.is_some(), hidden, weight.transposed(), pool);
         let part_losses = losses.as_deref_mut().map(|all| &mut all[first..first + n]);
         let part = spec.of_rows(first, n);
         let targets = targets.rows(first, first + n, vocab);
-        let upstream = gradients.as_ref().map(|(upstream, _)| upstream.rows(first, n));
-        let sums = cross_entropy(Rows::Overwrite(logits), targets, &part, upstream, part_losses, pool);
+        let grad_output = gradients.as_ref().map(|(grad_output, _)| grad_output.rows(first, n));
+        let sums =
+            cross_entropy(LogitsBuffer::Overwrite(logits), targets, &part, grad_output, part_losses, pool);
         totals.add(sums.map_err(|error| RowError { row: first + error.row, ..error })?);
         let Some((_, gradients)) = &mut gradients else { continue };
         let g = Matrix::new(logits, n, vocab);
-        multiply(MatrixMut::new(&mut gradients.hidden[span], n, width), false, g, weight, pool);
-        multiply(MatrixMut::new(gradients.weight, vocab, width), true, g.transposed(), hidden, pool);
+        matmul(MatrixMut::new(&mut gradients.hidden[span], n, width), false, g, weight, pool);
+        matmul(MatrixMut::new(gradients.weight, vocab, width), true, g.transposed(), hidden, pool);
         if let Some(bias) = &mut gradients.bias {
             for row in logits.chunks_exact(vocab) {
                 for (b, g) in bias.iter_mut().zip(row) {

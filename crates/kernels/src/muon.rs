@@ -8,11 +8,11 @@
 //! The iteration X ← a X + (b A + c A²) X with A = X Xᵀ drives every singular value of u/‖u‖ to about one (0.7 to 1.2) in five
 //! rounds; its coefficients are tuned for speed, not for convergence to exactly one.
 
-use crate::matmul::{Matrix, MatrixMut, Precision, multiply_in};
+use crate::matmul::{Matrix, MatrixMut, Precision, matmul_with_precision};
 use crate::optim::sum_of_squares;
 
 /// Rounds of the iteration.
-const ROUNDS: usize = 5;
+const NS_STEPS: usize = 5;
 /// a, b, c.
 const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
 
@@ -60,18 +60,18 @@ impl Muon {
                 .zip(&m[here.clone()])
                 .map(|(g, m)| (1.0 - beta) * (g * scale) + beta * m)
                 .collect();
-            orthogonalise(&mut u, rows, columns, self.precision);
-            let keep = (1.0 - self.lr * self.weight_decay) as f32;
-            let rate = (self.lr * (rows as f64 / columns as f64).max(1.0).sqrt()) as f32;
+            newton_schulz(&mut u, rows, columns, self.precision);
+            let decay_factor = (1.0 - self.lr * self.weight_decay) as f32;
+            let step_size = (self.lr * (rows as f64 / columns as f64).max(1.0).sqrt()) as f32;
             for (w, u) in weights[here].iter_mut().zip(&u) {
-                *w = keep * *w - rate * u;
+                *w = decay_factor * *w - step_size * u;
             }
         }
     }
 }
 
 /// The iteration on a (rows, columns) matrix, in place. A matrix of zeros stays one.
-fn orthogonalise(x: &mut [f32], rows: usize, columns: usize, precision: Precision) {
+fn newton_schulz(x: &mut [f32], rows: usize, columns: usize, precision: Precision) {
     let norm = sum_of_squares(x).sqrt() as f32 + 1e-7;
     for x in x.iter_mut() {
         *x /= norm;
@@ -81,18 +81,18 @@ fn orthogonalise(x: &mut [f32], rows: usize, columns: usize, precision: Precisio
     let n = rows.min(columns);
     let (mut a, mut square, mut next) = (vec![0.0; n * n], vec![0.0; n * n], vec![0.0; x.len()]);
     let [first, second, third] = COEFFICIENTS;
-    for _ in 0..ROUNDS {
+    for _ in 0..NS_STEPS {
         let view = Matrix::new(x, rows, columns);
         let (left, right) = if wide { (view, view.transposed()) } else { (view.transposed(), view) };
-        multiply_in(precision, MatrixMut::new(&mut a, n, n), false, left, right, None);
+        matmul_with_precision(precision, MatrixMut::new(&mut a, n, n), false, left, right, None);
         let side = Matrix::new(&a, n, n);
-        multiply_in(precision, MatrixMut::new(&mut square, n, n), false, side, side, None);
+        matmul_with_precision(precision, MatrixMut::new(&mut square, n, n), false, side, side, None);
         for (square, a) in square.iter_mut().zip(&a) {
             *square = second * a + third * *square;
         }
         let side = Matrix::new(&square, n, n);
         let (left, right) = if wide { (side, view) } else { (view, side) };
-        multiply_in(precision, MatrixMut::new(&mut next, rows, columns), false, left, right, None);
+        matmul_with_precision(precision, MatrixMut::new(&mut next, rows, columns), false, left, right, None);
         for (x, next) in x.iter_mut().zip(&next) {
             *x = first * *x + next;
         }
@@ -110,7 +110,7 @@ mod tests {
             for precision in [Precision::F32, Precision::Bf16] {
                 let start = numbers(rows * columns, 3);
                 let mut x = start.clone();
-                orthogonalise(&mut x, rows, columns, precision);
+                newton_schulz(&mut x, rows, columns, precision);
                 let n = rows.min(columns);
                 let at = |i: usize, j: usize| {
                     if rows <= columns { x[i * columns + j] } else { x[j * columns + i] }

@@ -1,11 +1,11 @@
 //! Normalisation of rows: layer norm (Ba, Kiros & Hinton 2016) and RMS norm (Zhang & Sennrich 2019).
 //!
 //! ```text
-//! y = (x − mean) · r · w + b      r = 1/√(mean of (x − mean)² + ε)
+//! y = (x − mean) · rstd · w + b      rstd = 1/√(mean of (x − mean)² + ε)
 //! ```
 //!
-//! RMS norm is the same with a mean of zero. Backward, with n = (x − mean) · r and u = dy · w:
-//! dx = r (u − mean(u) − n · mean(u n)), dw = Σ_rows dy n, db = Σ_rows dy; RMS norm drops mean(u).
+//! RMS norm is the same with a mean of zero. Backward, with x_hat = (x − mean) · rstd and dx_hat = dy · w:
+//! dx = rstd (dx_hat − mean(dx_hat) − x_hat · mean(dx_hat x_hat)), dw = Σ_rows dy x_hat, db = Σ_rows dy; RMS norm drops mean(dx_hat).
 
 use pulp::{Simd, WithSimd};
 
@@ -14,18 +14,18 @@ use crate::simd::Isa;
 
 /// What is subtracted before the scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Centre {
+pub enum NormType {
     /// The row's mean: layer norm.
-    Mean,
+    LayerNorm,
     /// Nothing: RMS norm.
-    Zero,
+    RmsNorm,
 }
 
 /// A normalisation and its parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Norm<'a> {
     /// Which of the two.
-    pub centre: Centre,
+    pub norm_type: NormType,
     /// w, (C).
     pub weight: &'a [f32],
     /// b, (C).
@@ -35,7 +35,7 @@ pub struct Norm<'a> {
 }
 
 impl Norm<'_> {
-    /// `x` and `y` (N, C). Returns (mean, r) of each row for the backward pass.
+    /// `x` and `y` (N, C). Returns (mean, rstd) of each row for the backward pass.
     ///
     /// # Panics
     /// If the lengths do not fit together.
@@ -51,9 +51,9 @@ impl Norm<'_> {
     ///
     /// # Panics
     /// If the lengths do not fit together.
-    pub fn again(&self, x: &[f32], statistics: &[(f32, f32)], y: &mut [f32]) {
+    pub fn recompute(&self, x: &[f32], statistics: &[(f32, f32)], y: &mut [f32]) {
         assert!(x.len() == y.len() && x.len() == statistics.len() * self.weight.len());
-        Isa::current().run(Again { norm: *self, x, y, statistics });
+        Isa::current().run(Recompute { norm: *self, x, y, statistics });
     }
 
     /// The gradients, from `dy` (N, C) and what [`Self::forward`] returned.
@@ -90,25 +90,25 @@ impl WithSimd for Forward<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Norm { centre, weight, bias, eps } = self.norm;
+        let Norm { norm_type, weight, bias, eps } = self.norm;
         let c = weight.len();
         let rows = self.x.chunks_exact(c).zip(self.y.chunks_exact_mut(c)).zip(self.statistics);
         for ((x, y), statistics) in rows {
-            let mean = if centre == Centre::Mean { reduce::sum(simd, x) / c as f32 } else { 0.0 };
+            let mean = if norm_type == NormType::LayerNorm { reduce::sum(simd, x) / c as f32 } else { 0.0 };
             for (y, x) in y.iter_mut().zip(x) {
                 *y = (x - mean) * (x - mean);
             }
-            let r = 1.0 / (reduce::sum(simd, y) / c as f32 + eps).sqrt();
-            scaled(x, mean, r, weight, bias, y);
-            *statistics = (mean, r);
+            let rstd = 1.0 / (reduce::sum(simd, y) / c as f32 + eps).sqrt();
+            normalise(x, mean, rstd, weight, bias, y);
+            *statistics = (mean, rstd);
         }
     }
 }
 
 #[inline(always)]
-fn scaled(x: &[f32], mean: f32, r: f32, weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+fn normalise(x: &[f32], mean: f32, rstd: f32, weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
-        *y = (x - mean) * r * w;
+        *y = (x - mean) * rstd * w;
     }
     if let Some(bias) = bias {
         for (y, b) in y.iter_mut().zip(bias) {
@@ -117,22 +117,22 @@ fn scaled(x: &[f32], mean: f32, r: f32, weight: &[f32], bias: Option<&[f32]>, y:
     }
 }
 
-struct Again<'a> {
+struct Recompute<'a> {
     norm: Norm<'a>,
     x: &'a [f32],
     y: &'a mut [f32],
     statistics: &'a [(f32, f32)],
 }
 
-impl WithSimd for Again<'_> {
+impl WithSimd for Recompute<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Norm { weight, bias, .. } = self.norm;
         let c = weight.len();
         let rows = self.x.chunks_exact(c).zip(self.y.chunks_exact_mut(c)).zip(self.statistics);
-        for ((x, y), &(mean, r)) in rows {
-            scaled(x, mean, r, weight, bias, y);
+        for ((x, y), &(mean, rstd)) in rows {
+            normalise(x, mean, rstd, weight, bias, y);
         }
     }
 }
@@ -149,32 +149,34 @@ impl WithSimd for Backward<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Norm { centre, weight, .. } = self.norm;
+        let Norm { norm_type, weight, .. } = self.norm;
         let c = weight.len();
         let NormGradients { dx, dw, mut db } = self.gradients;
         let mut rows = vec![0.0; 3 * c];
-        let (n, rest) = rows.split_at_mut(c);
-        let (u, un) = rest.split_at_mut(c);
+        let (x_hat, rest) = rows.split_at_mut(c);
+        let (dx_hat, dx_hat_x_hat) = rest.split_at_mut(c);
         // Lengths that the compiler can see to be equal: no bounds are checked within the loops.
-        let (n, u, un, dw, weight) = (&mut n[..c], &mut u[..c], &mut un[..c], &mut dw[..c], &weight[..c]);
+        let (x_hat, dx_hat, dx_hat_x_hat, dw, weight) =
+            (&mut x_hat[..c], &mut dx_hat[..c], &mut dx_hat_x_hat[..c], &mut dw[..c], &weight[..c]);
         let rows = self.x.chunks_exact(c).zip(self.dy.chunks_exact(c)).zip(dx.chunks_exact_mut(c));
-        for (((x, dy), dx), &(mean, r)) in rows.zip(self.statistics) {
+        for (((x, dy), dx), &(mean, rstd)) in rows.zip(self.statistics) {
             let (x, dy, dx) = (&x[..c], &dy[..c], &mut dx[..c]);
             for i in 0..c {
-                n[i] = (x[i] - mean) * r;
-                dw[i] += dy[i] * n[i];
-                u[i] = dy[i] * weight[i];
-                un[i] = u[i] * n[i];
+                x_hat[i] = (x[i] - mean) * rstd;
+                dw[i] += dy[i] * x_hat[i];
+                dx_hat[i] = dy[i] * weight[i];
+                dx_hat_x_hat[i] = dx_hat[i] * x_hat[i];
             }
             if let Some(db) = &mut db {
                 for (db, dy) in db.iter_mut().zip(dy) {
                     *db += dy;
                 }
             }
-            let mean_u = if centre == Centre::Mean { reduce::sum(simd, u) / c as f32 } else { 0.0 };
-            let mean_un = reduce::sum(simd, un) / c as f32;
+            let mean_dx_hat =
+                if norm_type == NormType::LayerNorm { reduce::sum(simd, dx_hat) / c as f32 } else { 0.0 };
+            let mean_dx_hat_x_hat = reduce::sum(simd, dx_hat_x_hat) / c as f32;
             for i in 0..c {
-                dx[i] += r * (u[i] - mean_u - n[i] * mean_un);
+                dx[i] += rstd * (dx_hat[i] - mean_dx_hat - x_hat[i] * mean_dx_hat_x_hat);
             }
         }
     }

@@ -86,17 +86,17 @@ impl AdamW {
                 let by = Elementary::of(simd);
                 let (real, step) = (R::from_f64, rule.step.max(1) as f64);
                 let (scale, l2, eps) = (real(rule.grad_scale), real(rule.l2), real(rule.eps));
-                let (beta1, rest1) = (real(rule.beta1), real(1.0 - rule.beta1));
-                let (beta2, rest2) = (real(rule.beta2), real(1.0 - rule.beta2));
-                let keep = real(1.0 - rule.lr * rule.weight_decay);
-                let rate = real(rule.lr / (1.0 - by.powf(rule.beta1, step)));
-                let root = real((1.0 - by.powf(rule.beta2, step)).sqrt());
+                let (beta1, one_minus_beta1) = (real(rule.beta1), real(1.0 - rule.beta1));
+                let (beta2, one_minus_beta2) = (real(rule.beta2), real(1.0 - rule.beta2));
+                let decay_factor = real(1.0 - rule.lr * rule.weight_decay);
+                let step_size = real(rule.lr / (1.0 - by.powf(rule.beta1, step)));
+                let bias_correction2_sqrt = real((1.0 - by.powf(rule.beta2, step)).sqrt());
                 let moments = m.iter_mut().zip(v);
                 for ((w, &g), (m, v)) in weights.iter_mut().zip(gradient).zip(moments) {
                     let g = g * scale + l2 * *w;
-                    *m = beta1 * *m + rest1 * g;
-                    *v = beta2 * *v + rest2 * (g * g);
-                    *w = keep * *w - rate * (*m / (v.sqrt() / root + eps));
+                    *m = beta1 * *m + one_minus_beta1 * g;
+                    *v = beta2 * *v + one_minus_beta2 * (g * g);
+                    *w = decay_factor * *w - step_size * (*m / (v.sqrt() / bias_correction2_sqrt + eps));
                 }
             }
         }
@@ -141,12 +141,12 @@ impl Sgd {
                 let Self(rule, weights, gradient, m) = self;
                 let real = R::from_f64;
                 let (scale, l2, momentum) = (real(rule.grad_scale), real(rule.l2), real(rule.momentum));
-                let (keep, lr) = (real(1.0 - rule.lr * rule.weight_decay), real(rule.lr));
+                let (decay_factor, lr) = (real(1.0 - rule.lr * rule.weight_decay), real(rule.lr));
                 let (now, past) = if rule.nesterov { (lr, lr * momentum) } else { (real(0.0), lr) };
                 for ((w, &g), m) in weights.iter_mut().zip(gradient).zip(m) {
                     let g = g * scale + l2 * *w;
                     *m = momentum * *m + g;
-                    *w = keep * *w - (now * g + past * *m);
+                    *w = decay_factor * *w - (now * g + past * *m);
                 }
             }
         }
@@ -156,9 +156,9 @@ impl Sgd {
 }
 
 /// `average[i] += (1 - decay) (weights[i] - average[i])`: the exponential moving average of the weights.
-pub fn average(average: &mut [f32], weights: &[f32], decay: f64) {
-    struct Average<'a>(&'a mut [f32], &'a [f32], f32);
-    impl WithSimd for Average<'_> {
+pub fn ema_update(ema: &mut [f32], weights: &[f32], decay: f64) {
+    struct EmaUpdate<'a>(&'a mut [f32], &'a [f32], f32);
+    impl WithSimd for EmaUpdate<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, _: S) {
@@ -167,8 +167,8 @@ pub fn average(average: &mut [f32], weights: &[f32], decay: f64) {
             }
         }
     }
-    debug_assert_eq!(average.len(), weights.len());
-    Isa::current().run(Average(average, weights, (1.0 - decay) as f32));
+    debug_assert_eq!(ema.len(), weights.len());
+    Isa::current().run(EmaUpdate(ema, weights, (1.0 - decay) as f32));
 }
 
 /// `dst[i] += src[i]`: how the gradients of shards are summed, always in shard order.
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn the_average_follows_the_weights() {
         let mut mean = [0.0, 2.0];
-        average(&mut mean, &[1.0, 1.0], 0.75);
+        ema_update(&mut mean, &[1.0, 1.0], 0.75);
         assert_eq!(mean, [0.25, 1.75]);
     }
 

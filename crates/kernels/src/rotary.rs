@@ -19,7 +19,7 @@ pub const EPS: f32 = 1e-6;
 
 /// cos and sin of every position and pair.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Angles {
+pub struct RotaryTables {
     /// d/2.
     half: usize,
     /// (T, d/2).
@@ -28,7 +28,7 @@ pub struct Angles {
     sin: Vec<f32>,
 }
 
-impl Angles {
+impl RotaryTables {
     /// For `tokens` positions of heads `width` wide (even), with base θ.
     pub fn new(tokens: usize, width: usize, theta: f64) -> Self {
         let (half, by) = (width / 2, Elementary::current());
@@ -47,67 +47,67 @@ impl Angles {
 
 /// Both steps, each of which may be missing.
 #[derive(Debug, Clone, Copy)]
-pub struct Prepare<'a> {
+pub struct QkNormRope<'a> {
     /// Turn by position.
-    pub angles: Option<&'a Angles>,
+    pub rotary: Option<&'a RotaryTables>,
     /// Scale to unit mean square.
-    pub normalise: bool,
+    pub qk_norm: bool,
 }
 
 /// The rows that are worked on: of `stride` elements each, the first `heads · width` of which are heads.
 #[derive(Debug, Clone, Copy)]
-pub struct Rows {
+pub struct HeadLayout {
     /// From one row to the next.
     pub stride: usize,
     /// Queries and keys together.
-    pub heads: usize,
+    pub n_heads: usize,
     /// d.
-    pub width: usize,
-    /// T: row i stands at position `first + i mod T`.
-    pub tokens: usize,
+    pub head_dim: usize,
+    /// T: row i stands at position `start_pos + i mod T`.
+    pub seq_len: usize,
     /// The position of a sequence's first row.
-    pub first: usize,
+    pub start_pos: usize,
 }
 
-impl Prepare<'_> {
+impl QkNormRope<'_> {
     /// In place; returns r of each head of each row if there is a norm.
     ///
     /// # Panics
     /// If the lengths do not fit together.
-    pub fn forward(&self, rows: Rows, x: &mut [f32]) -> Vec<f32> {
-        let mut scales = vec![0.0; if self.normalise { x.len() / rows.stride * rows.heads } else { 0 }];
-        assert!(rows.heads * rows.width <= rows.stride && x.len().is_multiple_of(rows.stride));
-        Isa::current().run(Forward { prepare: *self, rows, x, scales: &mut scales });
-        scales
+    pub fn forward(&self, rows: HeadLayout, x: &mut [f32]) -> Vec<f32> {
+        let mut rstd = vec![0.0; if self.qk_norm { x.len() / rows.stride * rows.n_heads } else { 0 }];
+        assert!(rows.n_heads * rows.head_dim <= rows.stride && x.len().is_multiple_of(rows.stride));
+        Isa::current().run(Forward { rope: *self, rows, x, rstd: &mut rstd });
+        rstd
     }
 
-    /// `dy` becomes `dx`, from the `y` that [`Self::forward`] left and the scales it returned.
+    /// `dy` becomes `dx`, from the `y` that [`Self::forward`] left and the rstd it returned.
     ///
     /// # Panics
     /// If the lengths do not fit together.
-    pub fn backward(&self, rows: Rows, y: &[f32], scales: &[f32], dy: &mut [f32]) {
-        assert!(y.len() == dy.len() && rows.heads * rows.width <= rows.stride);
-        assert!(!self.normalise || scales.len() == y.len() / rows.stride * rows.heads);
-        Isa::current().run(Backward { prepare: *self, rows, y, scales, dy });
+    pub fn backward(&self, rows: HeadLayout, y: &[f32], rstd: &[f32], dy: &mut [f32]) {
+        assert!(y.len() == dy.len() && rows.n_heads * rows.head_dim <= rows.stride);
+        assert!(!self.qk_norm || rstd.len() == y.len() / rows.stride * rows.n_heads);
+        Isa::current().run(Backward { rope: *self, rows, y, rstd, dy });
     }
 }
 
 struct Forward<'a> {
-    prepare: Prepare<'a>,
-    rows: Rows,
+    rope: QkNormRope<'a>,
+    rows: HeadLayout,
     x: &'a mut [f32],
-    scales: &'a mut [f32],
+    rstd: &'a mut [f32],
 }
 
 impl WithSimd for Forward<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Rows { stride, heads, width, tokens, first } = self.rows;
+        let HeadLayout { stride, n_heads: heads, head_dim: width, seq_len: tokens, start_pos } = self.rows;
         let mut squares = vec![0.0; width];
         for (i, row) in self.x.chunks_exact_mut(stride).enumerate() {
             for (h, x) in row[..heads * width].chunks_exact_mut(width).enumerate() {
-                if self.prepare.normalise {
+                if self.rope.qk_norm {
                     for (square, x) in squares.iter_mut().zip(&*x) {
                         *square = x * x;
                     }
@@ -115,34 +115,34 @@ impl WithSimd for Forward<'_> {
                     for x in x.iter_mut() {
                         *x *= r;
                     }
-                    self.scales[i * heads + h] = r;
+                    self.rstd[i * heads + h] = r;
                 }
-                if let Some(angles) = self.prepare.angles {
-                    turn(angles, first + i % tokens, x, 1.0);
+                if let Some(tables) = self.rope.rotary {
+                    apply_rotary(tables, start_pos + i % tokens, x, 1.0);
                 }
             }
         }
     }
 }
 
-/// By the angles of position `t` if `way` is 1, back if it is −1.
+/// By the angles of position `t` if `sign` is 1, back if it is −1.
 #[inline(always)]
-fn turn(angles: &Angles, t: usize, x: &mut [f32], way: f32) {
-    let half = angles.half;
+fn apply_rotary(tables: &RotaryTables, t: usize, x: &mut [f32], sign: f32) {
+    let half = tables.half;
     let (low, high) = x.split_at_mut(half);
-    let (cos, sin) = (&angles.cos[t * half..(t + 1) * half], &angles.sin[t * half..(t + 1) * half]);
+    let (cos, sin) = (&tables.cos[t * half..(t + 1) * half], &tables.sin[t * half..(t + 1) * half]);
     for ((low, high), (cos, sin)) in low.iter_mut().zip(high).zip(cos.iter().zip(sin)) {
-        let (a, b, sin) = (*low, *high, sin * way);
+        let (a, b, sin) = (*low, *high, sin * sign);
         *low = a * cos - b * sin;
         *high = b * cos + a * sin;
     }
 }
 
 struct Backward<'a> {
-    prepare: Prepare<'a>,
-    rows: Rows,
+    rope: QkNormRope<'a>,
+    rows: HeadLayout,
     y: &'a [f32],
-    scales: &'a [f32],
+    rstd: &'a [f32],
     dy: &'a mut [f32],
 }
 
@@ -150,24 +150,24 @@ impl WithSimd for Backward<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Rows { stride, heads, width, tokens, first } = self.rows;
+        let HeadLayout { stride, n_heads: heads, head_dim: width, seq_len: tokens, start_pos } = self.rows;
         let mut products = vec![0.0; width];
         let rows = self.dy.chunks_exact_mut(stride).zip(self.y.chunks_exact(stride));
         for (i, (dy, y)) in rows.enumerate() {
             let both = dy[..heads * width].chunks_exact_mut(width).zip(y.chunks_exact(width));
             for (h, (dy, y)) in both.enumerate() {
-                if self.prepare.normalise {
+                if self.rope.qk_norm {
                     for ((product, dy), y) in products.iter_mut().zip(&*dy).zip(y) {
                         *product = dy * y;
                     }
                     let mean = reduce::sum(simd, &products) / width as f32;
-                    let r = self.scales[i * heads + h];
+                    let r = self.rstd[i * heads + h];
                     for (dy, y) in dy.iter_mut().zip(y) {
                         *dy = r * (*dy - y * mean);
                     }
                 }
-                if let Some(angles) = self.prepare.angles {
-                    turn(angles, first + i % tokens, dy, -1.0);
+                if let Some(tables) = self.rope.rotary {
+                    apply_rotary(tables, start_pos + i % tokens, dy, -1.0);
                 }
             }
         }
@@ -180,13 +180,13 @@ mod tests {
 
     #[test]
     fn turning_keeps_products_at_equal_distances() {
-        let angles = Angles::new(10, 6, 10_000.0);
-        let rows = |first| Rows { stride: 6, heads: 1, width: 6, tokens: 1, first };
+        let tables = RotaryTables::new(10, 6, 10_000.0);
+        let rows = |start_pos| HeadLayout { stride: 6, n_heads: 1, head_dim: 6, seq_len: 1, start_pos };
         let product = |a: usize, b: usize| -> f32 {
             let (mut x, mut y) = ([0.3, -1.0, 0.5, 0.7, 0.2, -0.4], [1.0, 0.1, -0.6, 0.2, 0.9, 0.3]);
-            let prepare = Prepare { angles: Some(&angles), normalise: false };
-            prepare.forward(rows(a), &mut x);
-            prepare.forward(rows(b), &mut y);
+            let rope = QkNormRope { rotary: Some(&tables), qk_norm: false };
+            rope.forward(rows(a), &mut x);
+            rope.forward(rows(b), &mut y);
             x.iter().zip(&y).map(|(x, y)| x * y).sum()
         };
         assert!((product(7, 4) - product(3, 0)).abs() < 1e-5);

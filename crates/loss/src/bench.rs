@@ -1,14 +1,14 @@
 //! How fast the losses are here: cases, a clock and a median. The program that prints them installs
-//! [`surprisal_platform::counting::Counting`] to have the memory counted too.
+//! [`surprisal_platform::counting_allocator::CountingAllocator`] to have the memory counted too.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor, Var};
-use surprisal_kernels::cross_entropy::{Targets, Upstream};
-use surprisal_kernels::linear_cross_entropy::{Gradients, Head, linear_cross_entropy};
-use surprisal_platform::counting::peak_of;
+use surprisal_kernels::cross_entropy::{GradOutput, Targets};
+use surprisal_kernels::linear_cross_entropy::{Head, HeadGradients, linear_cross_entropy};
+use surprisal_platform::counting_allocator::peak_of;
 use surprisal_platform::threads::Pool;
 
 use crate::error::{LossError, Result};
@@ -137,13 +137,13 @@ pub fn measure(case: Case, threads: usize, seconds: f64) -> Result<Measured> {
             let weight: Vec<f32> = filled(vocab * case.width, &pool).into_iter().map(|w| w * 0.05).collect();
             let (mut over_hidden, mut over_weight) = (vec![0.0; hidden.len()], vec![0.0; weight.len()]);
             let factor = 1.0 / rows as f64;
-            let upstream = Upstream::Same { main: factor, z: factor };
+            let upstream = GradOutput::Scalar { ce: factor, z_term: factor };
             Box::new(move || {
                 let head = Head { hidden: &hidden, weight: &weight, bias: None, width: case.width };
                 let (hidden, weight) = (&mut over_hidden[..], &mut over_weight[..]);
-                let gradients = Some((upstream, Gradients { hidden, weight, bias: None }));
+                let gradients = Some((upstream, HeadGradients { hidden, weight, bias: None }));
                 let (targets, spec) = (Targets::Classes(&classes), options.spec(vocab));
-                timed(|| Ok(linear_cross_entropy(&head, targets, &spec, gradients, None, Some(&pool))?.main))
+                timed(|| Ok(linear_cross_entropy(&head, targets, &spec, gradients, None, Some(&pool))?.ce))
             })
         }
         Variant::Copy => {
@@ -152,7 +152,9 @@ pub fn measure(case: Case, threads: usize, seconds: f64) -> Result<Measured> {
                 timed(|| {
                     let share = elements.div_ceil(pool.threads()).max(1);
                     let parts = from.chunks(share).zip(into.chunks_mut(share)).collect();
-                    pool.share(parts, |(from, into): (&[f32], &mut [f32])| into.copy_from_slice(from));
+                    pool.map_including_caller(parts, |(from, into): (&[f32], &mut [f32])| {
+                        into.copy_from_slice(from)
+                    });
                     Ok(0.0)
                 })
             })
@@ -201,7 +203,7 @@ fn refill(logits: &mut [f32], pool: &Pool) {
             8.0 * (mixed as f32 / (1 << 24) as f32) - 4.0
         })
         .collect();
-    pool.share(logits.chunks_mut(pattern.len()).collect(), |chunk| {
+    pool.map_including_caller(logits.chunks_mut(pattern.len()).collect(), |chunk| {
         let n = chunk.len();
         chunk.copy_from_slice(&pattern[..n]);
     });

@@ -1,8 +1,8 @@
 //! The loss of a linear head on candle tensors: `apply_linear`.
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
-use surprisal_kernels::cross_entropy::{Totals, Upstream};
-use surprisal_kernels::linear_cross_entropy::{Gradients, Head, linear_cross_entropy};
+use surprisal_kernels::cross_entropy::{GradOutput, Totals};
+use surprisal_kernels::linear_cross_entropy::{Head, HeadGradients, linear_cross_entropy};
 
 use crate::error::{LossError, Result};
 use crate::options::{CrossEntropy, Reduction};
@@ -96,7 +96,7 @@ impl Call {
         hidden: &Tensor,
         weight: &Tensor,
         bias: Option<&Tensor>,
-        upstream: Option<Upstream<'_>>,
+        upstream: Option<GradOutput<'_>>,
         losses: Option<&mut [f32]>,
     ) -> Result<(Totals, Option<Made>)> {
         let spec = self.options.spec(self.vocab);
@@ -108,7 +108,7 @@ impl Call {
         let mut over_bias = bias.as_ref().map(|_| need(self.vocab));
         let gradients = upstream.map(|upstream| {
             let bias = over_bias.as_deref_mut();
-            (upstream, Gradients { hidden: &mut over_hidden, weight: &mut over_weight, bias })
+            (upstream, HeadGradients { hidden: &mut over_hidden, weight: &mut over_weight, bias })
         });
         let totals = with_f32(hidden, |hidden| {
             with_f32(weight, |weight| {
@@ -168,7 +168,7 @@ impl CustomOp3 for HeadLoss {
         // One number a row comes in, and only now is it known.
         let factors = upstream.to_vec1::<f32>()?;
         let bias = self.call.biased.then_some(bias);
-        let made = self.call.compute(hidden, weight, bias, Some(Upstream::Rows(&factors)), None);
+        let made = self.call.compute(hidden, weight, bias, Some(GradOutput::PerRow(&factors)), None);
         let (_, made) = made.map_err(candle_core::Error::wrap)?;
         let Made { hidden, weight, bias } =
             made.ok_or_else(|| candle_core::Error::msg("no gradient was made"))?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use surprisal_kernels::cross_entropy::{Spec, Toward as KernelToward};
+use surprisal_kernels::cross_entropy::{SmoothingTarget as KernelToward, Spec};
 use surprisal_platform::threads::Pool;
 
 use crate::error::{LossError, Result};
@@ -210,7 +210,7 @@ impl CrossEntropy {
         Spec {
             vocab,
             label_smoothing: self.label_smoothing,
-            toward: match &self.toward {
+            smoothing_target: match &self.toward {
                 Toward::Uniform => KernelToward::Uniform,
                 Toward::Others => KernelToward::Others,
                 Toward::Unmasked => KernelToward::Unmasked,

@@ -1,6 +1,6 @@
 //! The loss on slices: checks, denominators, then the kernels.
 
-use surprisal_kernels::cross_entropy::{Rows, Targets, Totals, Upstream, cross_entropy};
+use surprisal_kernels::cross_entropy::{GradOutput, LogitsBuffer, Targets, Totals, cross_entropy};
 
 use crate::error::{LossError, Result};
 use crate::options::{CrossEntropy, Reduction, Toward, is_nonnegative};
@@ -26,14 +26,14 @@ pub(crate) struct Factors {
 }
 
 impl Factors {
-    pub(crate) fn upstream(self) -> Upstream<'static> {
-        Upstream::Same { main: self.main, z: self.z }
+    pub(crate) fn upstream(self) -> GradOutput<'static> {
+        GradOutput::Scalar { ce: self.main, z_term: self.z }
     }
 
     pub(crate) fn value(self, totals: Totals) -> Value {
         Value {
-            loss: self.main * totals.main + self.z * totals.z,
-            objective_sum: totals.main + totals.z,
+            loss: self.main * totals.ce + self.z * totals.z_term,
+            objective_sum: totals.ce + totals.z_term,
             nll_sum: totals.nll,
             count: totals.rows,
         }
@@ -56,7 +56,7 @@ impl CrossEntropy {
         check_length("losses", losses.as_deref().map_or(rows, <[f32]>::len), rows)?;
         let spec = self.spec(vocab);
         let pool = self.pool.as_deref();
-        let totals = cross_entropy(Rows::Read(logits), targets, &spec, None, losses, pool)?;
+        let totals = cross_entropy(LogitsBuffer::Read(logits), targets, &spec, None, losses, pool)?;
         Ok(self.factors(targets, vocab).value(totals))
     }
 
@@ -70,7 +70,7 @@ impl CrossEntropy {
         let factors = self.factors(targets, vocab);
         let (spec, pool) = (self.spec(vocab), self.pool.as_deref());
         let upstream = Some(factors.upstream());
-        let totals = cross_entropy(Rows::Overwrite(logits), targets, &spec, upstream, None, pool)?;
+        let totals = cross_entropy(LogitsBuffer::Overwrite(logits), targets, &spec, upstream, None, pool)?;
         Ok(factors.value(totals))
     }
 

@@ -1,7 +1,7 @@
 //! The loss on candle tensors: `apply`.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Storage, Tensor, WithDType};
-use surprisal_kernels::cross_entropy::{Rows, Targets, cross_entropy};
+use surprisal_kernels::cross_entropy::{LogitsBuffer, Targets, cross_entropy};
 
 use crate::error::{LossError, Result};
 use crate::options::{CrossEntropy, Reduction};
@@ -117,10 +117,10 @@ impl CrossEntropy {
         let each = losses.as_deref_mut();
         let (totals, gradient) = with_f32(logits, |z| {
             if !logits.track_op() {
-                return Ok((cross_entropy(Rows::Read(z), targets, &spec, None, each, pool)?, None));
+                return Ok((cross_entropy(LogitsBuffer::Read(z), targets, &spec, None, each, pool)?, None));
             }
             let mut gradient = vec![0.0; z.len()];
-            let (rows, upstream) = (Rows::Copy(z, &mut gradient), Some(factors.upstream()));
+            let (rows, upstream) = (LogitsBuffer::Copy(z, &mut gradient), Some(factors.upstream()));
             let totals = cross_entropy(rows, targets, &spec, upstream, each, pool)?;
             Ok((totals, Some(gradient)))
         })?;

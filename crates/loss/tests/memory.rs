@@ -5,14 +5,14 @@
 use std::alloc::System;
 use std::sync::Arc;
 
-use surprisal_kernels::cross_entropy::Upstream;
-use surprisal_kernels::linear_cross_entropy::{Gradients, Head, linear_cross_entropy};
+use surprisal_kernels::cross_entropy::GradOutput;
+use surprisal_kernels::linear_cross_entropy::{Head, HeadGradients, linear_cross_entropy};
 use surprisal_loss::{CrossEntropy, Targets, Toward};
-use surprisal_platform::counting::{Counting, peak_of};
+use surprisal_platform::counting_allocator::{CountingAllocator, peak_of};
 use surprisal_platform::threads::Pool;
 
 #[global_allocator]
-static ALLOCATOR: Counting<System> = Counting::new(System);
+static ALLOCATOR: CountingAllocator<System> = CountingAllocator::new(System);
 
 const MIB: usize = 1 << 20;
 const VOCAB: usize = 50_257;
@@ -55,8 +55,8 @@ fn in_place_takes_a_mebibyte_and_a_head_one_chunk() {
     let spec = surprisal_kernels::cross_entropy::Spec::new(VOCAB);
     let (totals, extra) = peak_of(|| {
         let head = Head { hidden: &hidden, weight: &weight, bias: None, width };
-        let gradients = Gradients { hidden: &mut over_hidden, weight: &mut over_weight, bias: None };
-        let upstream = Upstream::Same { main: 1.0, z: 1.0 };
+        let gradients = HeadGradients { hidden: &mut over_hidden, weight: &mut over_weight, bias: None };
+        let upstream = GradOutput::Scalar { ce: 1.0, z_term: 1.0 };
         let targets = Targets::Classes(&targets);
         linear_cross_entropy(&head, targets, &spec, Some((upstream, gradients)), None, Some(&pool))
     });

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use surprisal_loss::CrossEntropy;
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Mode, Neural, NeuralConfig, NeuralLm, TransformerConfig};
-use surprisal_ops::layers::{Centre, Norm};
+use surprisal_ops::layers::{Norm, NormType};
 use surprisal_ops::{Activation, Attention, Context, activation, causal_attention, embedding, linear};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -76,8 +76,8 @@ impl Gpt {
         let (b, t) = ids.dims2()?;
         let weight = |name: &str| self.0[&format!("{name}.weight")].as_tensor();
         let norm = |x: &Tensor, name: &str| {
-            let (centre, weight) = (Centre::Mean, weight(name).clone());
-            Norm { centre, weight, bias: None, eps: 1e-5 }.forward(&context, x)
+            let (centre, weight) = (NormType::LayerNorm, weight(name).clone());
+            Norm { norm_type: centre, weight, bias: None, eps: 1e-5 }.forward(&context, x)
         };
         let matrix = |x: &Tensor, name: &str| linear(&context, x, weight(name), None);
 

@@ -8,10 +8,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use surprisal_model::Renaming;
 use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, Part, mix, mix_memory};
-use surprisal_platform::counting::{Counting, peak_of};
+use surprisal_platform::counting_allocator::{CountingAllocator, peak_of};
 
 #[global_allocator]
-static ALLOCATOR: Counting<System> = Counting::new(System);
+static ALLOCATOR: CountingAllocator<System> = CountingAllocator::new(System);
 
 const TOKENS: u32 = 1 << 20;
 const VOCAB: u32 = 50_000;

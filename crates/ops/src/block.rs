@@ -5,8 +5,8 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::layers::{Between, Branch, Drop, Linear, Norm};
-use crate::{Context, activation, causal_attention, composed, dropout, fusable, fused};
+use crate::layers::{Between, Branch, DropoutConfig, Linear, Norm};
+use crate::{Context, activation, causal_attention, dropout, fusable, fused, unfused};
 
 impl Linear {
     /// x Wᵀ + b.
@@ -24,11 +24,11 @@ impl Norm {
     /// # Errors
     /// Shapes that do not fit together, or a failure of the tensor library.
     pub fn forward(&self, context: &Context, x: &Tensor) -> Result<Tensor> {
-        let Self { centre, weight, bias, eps } = self;
+        let Self { norm_type: centre, weight, bias, eps } = self;
         if fusable(x) {
             fused::norm(context, *centre, x, weight, bias.as_ref(), *eps)
         } else {
-            composed::norm(*centre, x, weight, bias.as_ref(), *eps)
+            unfused::norm(*centre, x, weight, bias.as_ref(), *eps)
         }
     }
 }
@@ -38,7 +38,13 @@ impl Branch {
     ///
     /// # Errors
     /// Shapes that do not fit together, or a failure of the tensor library.
-    pub fn forward(&self, context: &Context, x: &Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        context: &Context,
+        x: &Tensor,
+        batch: usize,
+        drop: Option<DropoutConfig>,
+    ) -> Result<Tensor> {
         if fusable(x) && (context.is_inference() || self.is_collected(context)) {
             return fused::branch(self, context, x, batch, drop);
         }
@@ -50,7 +56,7 @@ impl Branch {
             }
             Between::Activation(kind) => activation(&u, *kind)?,
         }; // (B·T, F)
-        x + dropped(self.proj.forward(context, &y)?, batch, drop)?
+        x + apply_dropout(self.proj.forward(context, &y)?, batch, drop)?
     }
 
     /// Whether the gradients of all parameters are collected.
@@ -58,7 +64,7 @@ impl Branch {
         let Self { norm, inner, proj, .. } = self;
         let weights = [&norm.weight, &inner.weight, &proj.weight].into_iter();
         let biases = [&norm.bias, &inner.bias, &proj.bias].into_iter().flatten();
-        weights.chain(biases).all(|parameter| context.collects(parameter))
+        weights.chain(biases).all(|parameter| context.is_accumulated(parameter))
     }
 }
 
@@ -66,8 +72,8 @@ impl Branch {
 ///
 /// # Errors
 /// As [`dropout`].
-pub fn dropped(x: Tensor, batch: usize, drop: Option<Drop>) -> Result<Tensor> {
-    let Some(Drop { p, stream }) = drop else { return Ok(x) };
+pub fn apply_dropout(x: Tensor, batch: usize, drop: Option<DropoutConfig>) -> Result<Tensor> {
+    let Some(DropoutConfig { p, key: stream }) = drop else { return Ok(x) };
     let shape = x.shape().clone();
     dropout(&x.reshape((batch, shape.dims()[0] / batch, shape.dims()[1]))?, p, stream)?.reshape(shape)
 }

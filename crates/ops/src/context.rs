@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use surprisal_kernels::matmul::Precision;
 
-use crate::gradients::Gradients;
+use crate::grad_accumulator::GradAccumulator;
 
 /// How operations are to be computed. The default is f32, with gradients where the tensor library keeps them.
 #[derive(Debug, Clone, Default)]
@@ -21,14 +21,14 @@ pub enum Backward {
     #[default]
     Store,
     /// In these buffers, added to what they hold, where they have one for the parameter; else in the store.
-    Collect(Gradients),
+    Accumulate(GradAccumulator),
     /// There will be none: a fused operation keeps nothing for it, and trying one is an error.
     Never,
 }
 
 impl Context {
     /// The same, without a backward pass.
-    pub fn inference(&self) -> Self {
+    pub fn inference_mode(&self) -> Self {
         Self { backward: Backward::Never, ..*self }
     }
 
@@ -38,21 +38,21 @@ impl Context {
     }
 
     /// Whether the gradient of `parameter` is collected.
-    pub(crate) fn collects(&self, parameter: &Tensor) -> bool {
-        matches!(&self.backward, Backward::Collect(gradients) if gradients.has(parameter))
+    pub(crate) fn is_accumulated(&self, parameter: &Tensor) -> bool {
+        matches!(&self.backward, Backward::Accumulate(gradients) if gradients.contains(parameter))
     }
 
     /// Lets `f` make the gradient of `parameter`: it adds to the slice if it is told so, else overwrites it. Where the gradient
     /// is collected there is nothing more to hand on; else it is returned.
-    pub(crate) fn make(
+    pub(crate) fn accumulate_grad(
         &self,
         parameter: &Tensor,
         f: impl FnOnce(&mut [f32], bool),
     ) -> Result<Option<Tensor>> {
-        if let Backward::Collect(gradients) = &self.backward
+        if let Backward::Accumulate(gradients) = &self.backward
             && let Some(mut buffer) = gradients.buffer(parameter)
         {
-            buffer.make(f);
+            buffer.accumulate(f);
             return Ok(None);
         }
         let mut values = vec![0.0; parameter.elem_count()];
@@ -61,8 +61,12 @@ impl Context {
     }
 
     /// [`Self::make`] for an `f` that only adds.
-    pub(crate) fn add_to(&self, parameter: &Tensor, f: impl FnOnce(&mut [f32])) -> Result<Option<Tensor>> {
-        self.make(parameter, |values, add| {
+    pub(crate) fn add_to_grad(
+        &self,
+        parameter: &Tensor,
+        f: impl FnOnce(&mut [f32]),
+    ) -> Result<Option<Tensor>> {
+        self.accumulate_grad(parameter, |values, add| {
             if !add {
                 values.fill(0.0);
             }

@@ -6,21 +6,21 @@
 mod affine;
 mod attention;
 mod block;
+mod elementwise;
 mod embedding;
 mod linear;
 mod norm;
-mod rows;
 
-pub(crate) use attention::{attend_next, causal_attention};
+pub(crate) use attention::{causal_attention, causal_attention_step};
 pub(crate) use block::branch;
+pub(crate) use elementwise::{activation, dropout, log_softmax, softcap};
 pub(crate) use embedding::embedding;
 pub(crate) use linear::linear;
 pub(crate) use norm::norm;
-pub(crate) use rows::{activation, dropout, log_softmax, softcap};
 
 use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
 
-use crate::inplace::read;
+use crate::tensor_slice::read;
 
 /// The numbers of a contiguous f32 argument.
 fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {

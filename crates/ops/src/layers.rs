@@ -1,9 +1,9 @@
 //! Parameters that belong together: of a layer, of half a block.
 
 use candle_core::Tensor;
-pub use surprisal_kernels::norm::Centre;
+pub use surprisal_kernels::norm::NormType;
 
-use crate::{Activation, Attention, DropoutStream};
+use crate::{Activation, Attention, DropoutKey};
 
 /// Weight (out, in) and bias (out).
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub struct Linear {
 #[derive(Debug, Clone)]
 pub struct Norm {
     /// Which of the two.
-    pub centre: Centre,
+    pub norm_type: NormType,
     /// (C).
     pub weight: Tensor,
     /// (C).
@@ -29,11 +29,11 @@ pub struct Norm {
 
 /// Dropout of what a branch adds.
 #[derive(Debug, Clone, Copy)]
-pub struct Drop {
+pub struct DropoutConfig {
     /// The probability, not zero.
     pub p: f64,
     /// Where the bits come from; rows are sequences.
-    pub stream: DropoutStream,
+    pub key: DropoutKey,
 }
 
 /// Half a transformer block: x + proj(between(inner(norm(x)))).
@@ -60,7 +60,7 @@ pub enum Between {
 
 /// The keys and values (T, G·d) of the tokens that one attention block has read, for sampling.
 #[derive(Debug, Clone, Default)]
-pub struct Cache {
+pub struct KvCache {
     pub(crate) keys: Vec<f32>,
     pub(crate) values: Vec<f32>,
 }

@@ -8,18 +8,18 @@
 //! the gradient without a word; nothing here uses them.
 
 pub mod block;
-mod composed;
+mod buffer_pool;
 mod context;
+pub mod decode;
+mod dropout_key;
 mod fused;
-pub mod gradients;
-pub mod inplace;
+pub mod grad_accumulator;
 pub mod layers;
 pub mod profile;
-mod scratch;
-pub mod single;
-mod stream;
+pub mod tensor_slice;
 #[cfg(test)]
 mod testing;
+mod unfused;
 
 use std::sync::Arc;
 
@@ -28,10 +28,10 @@ use candle_core::{D, DType, Result, Tensor, bail};
 use surprisal_kernels::simd::Isa;
 
 pub use context::{Backward, Context};
-pub use stream::DropoutStream;
+pub use dropout_key::DropoutKey;
 pub use surprisal_kernels::activation::Activation;
 pub use surprisal_kernels::matmul::Precision;
-pub use surprisal_kernels::rotary::Angles;
+pub use surprisal_kernels::rotary::RotaryTables;
 
 /// The heads of causal attention.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub struct Attention {
     /// Heads of keys and values, each shared by `n_head / n_kv_head` heads of queries.
     pub n_kv_head: usize,
     /// Turns queries and keys by their position (RoPE).
-    pub angles: Option<Arc<Angles>>,
+    pub rotary: Option<Arc<RotaryTables>>,
     /// Scales queries and keys to unit mean square (QK-norm).
     pub qk_norm: bool,
 }
@@ -49,7 +49,7 @@ pub struct Attention {
 impl Attention {
     /// Heads of their own keys and values, and nothing else.
     pub fn plain(n_head: usize) -> Self {
-        Self { n_head, n_kv_head: n_head, angles: None, qk_norm: false }
+        Self { n_head, n_kv_head: n_head, rotary: None, qk_norm: false }
     }
 }
 
@@ -63,7 +63,7 @@ fn fusable(x: &Tensor) -> bool {
 /// # Errors
 /// Shapes that do not fit together, or a failure of the tensor library.
 pub fn linear(context: &Context, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    if fusable(x) { fused::linear(context, x, weight, bias) } else { composed::linear(x, weight, bias) }
+    if fusable(x) { fused::linear(context, x, weight, bias) } else { unfused::linear(x, weight, bias) }
 }
 
 /// Rows of a table: `ids` (N) u32, `table` (V, C) → (N, C).
@@ -71,7 +71,7 @@ pub fn linear(context: &Context, x: &Tensor, weight: &Tensor, bias: Option<&Tens
 /// # Errors
 /// An id of V or more, or a failure of the tensor library.
 pub fn embedding(context: &Context, ids: &Tensor, table: &Tensor) -> Result<Tensor> {
-    if fusable(table) { fused::embedding(context, ids, table) } else { composed::embedding(ids, table) }
+    if fusable(table) { fused::embedding(context, ids, table) } else { unfused::embedding(ids, table) }
 }
 
 /// Multi-head causal self-attention: `qkv` (B, T, C + 2·G·d) holds queries, keys and values side by side → (B, T, C), for
@@ -83,7 +83,7 @@ pub fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Tensor> {
     if fusable(qkv) {
         fused::causal_attention(qkv, attention)
     } else {
-        composed::causal_attention(qkv, attention)
+        unfused::causal_attention(qkv, attention)
     }
 }
 
@@ -93,7 +93,7 @@ pub fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Tensor> {
 /// # Errors
 /// An odd width of gates and values, or a failure of the tensor library.
 pub fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
-    if fusable(u) { fused::activation(u, activation) } else { composed::activation(u, activation) }
+    if fusable(u) { fused::activation(u, activation) } else { unfused::activation(u, activation) }
 }
 
 /// `cap · tanh(x / cap)`: keeps logits within ± `cap` (Gemma 2).
@@ -101,7 +101,7 @@ pub fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
 /// # Errors
 /// A failure of the tensor library.
 pub fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
-    if fusable(x) { fused::softcap(x, cap) } else { composed::softcap(x, cap) }
+    if fusable(x) { fused::softcap(x, cap) } else { unfused::softcap(x, cap) }
 }
 
 /// `tanh x`, element by element.
@@ -131,12 +131,12 @@ pub fn log_softmax(logits: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// `p` outside [0, 1), or a failure of the tensor library.
-pub fn dropout(x: &Tensor, p: f64, stream: DropoutStream) -> Result<Tensor> {
+pub fn dropout(x: &Tensor, p: f64, stream: DropoutKey) -> Result<Tensor> {
     if !(0.0..1.0).contains(&p) {
         bail!("dropout: a probability of {p} is not in [0, 1)");
     }
     if p == 0.0 || x.elem_count() == 0 {
         return Ok(x.clone());
     }
-    if fusable(x) { fused::dropout(x, p, stream) } else { composed::dropout(x, p, stream) }
+    if fusable(x) { fused::dropout(x, p, stream) } else { unfused::dropout(x, p, stream) }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 /// What time is spent on.
 #[derive(Debug, Clone, Copy)]
-pub enum Part {
+pub enum OpKind {
     /// Products of the forward pass.
     Forward,
     /// Products that make gradients of inputs.
@@ -59,7 +59,7 @@ pub fn stop() -> impl Iterator<Item = (&'static str, f64)> {
 
 /// Runs `f`, and counts its time if counting is on.
 #[inline]
-pub fn time<R>(part: Part, f: impl FnOnce() -> R) -> R {
+pub fn time<R>(part: OpKind, f: impl FnOnce() -> R) -> R {
     if !ENABLED.load(Relaxed) {
         return f();
     }

@@ -2,8 +2,8 @@
 //!
 //! Besides `surprisal-kernels` this is the only crate with `unsafe` code; `crates/kernels/UNSAFE.md` lists every block of it.
 
-pub mod counting;
-pub mod mapped;
+pub mod counting_allocator;
 pub mod memory;
+pub mod mmap;
 pub mod prefetch;
 pub mod threads;

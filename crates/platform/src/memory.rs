@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 /// (`ulimit -v`, `-d`) and of its container (cgroups).
 pub fn available() -> Option<u64> {
     // What is resident, not what is mapped: the allocator has asked for much that it has not given out yet.
-    let used = amount(STATUS, "VmRSS:").unwrap_or(0);
+    let used = read_kib(STATUS, "VmRSS:").unwrap_or(0);
     let limits = ["Max address space", "Max data size"];
     let left = limits.map(|limit| Some(soft_limit(limit)?.saturating_sub(used)));
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let group = left_in_groups(Path::new("/sys/fs/cgroup"), &groups);
-    left.into_iter().chain([amount("/proc/meminfo", "MemAvailable:"), group]).flatten().min()
+    let group = cgroup_available(Path::new("/sys/fs/cgroup"), &groups);
+    left.into_iter().chain([read_kib("/proc/meminfo", "MemAvailable:"), group]).flatten().min()
 }
 
 /// A limit of this process, in bytes.
@@ -23,7 +23,7 @@ fn soft_limit(name: &str) -> Option<u64> {
 
 /// What the control groups of this process leave it, and those around them: `groups` is /proc/self/cgroup, and `root` where
 /// versions 1 and 2 are mounted. What a group keeps of files can be had for the asking.
-fn left_in_groups(root: &Path, groups: &str) -> Option<u64> {
+fn cgroup_available(root: &Path, groups: &str) -> Option<u64> {
     let number = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let mut least = None;
     for line in groups.lines() {
@@ -60,10 +60,10 @@ const STATUS: &str = "/proc/self/status";
 
 /// The most memory that this process has held, in bytes, where the system says so.
 pub fn peak() -> Option<u64> {
-    amount(STATUS, "VmHWM:")
+    read_kib(STATUS, "VmHWM:")
 }
 
-fn amount(file: &str, name: &str) -> Option<u64> {
+fn read_kib(file: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let line = text.lines().find(|line| line.starts_with(name))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
@@ -85,7 +85,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             File::create_new(path).unwrap().write_all(text.as_bytes()).unwrap();
         };
-        let left = |groups: &str| left_in_groups(root.path(), groups);
+        let left = |groups: &str| cgroup_available(root.path(), groups);
         assert_eq!(left("0::/a/b\n"), None);
         // Version 2: the group around has the limit.
         file("a/b/memory.max", "max\n");

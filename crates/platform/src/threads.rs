@@ -16,7 +16,7 @@ pub struct PoolError {
     pub reason: String,
 }
 
-/// How often [`Pool::share`] looks whether all is done before it sleeps: about as long as going to sleep and waking takes.
+/// How often [`Pool::map_including_caller`] looks whether all is done before it sleeps: about as long as going to sleep and waking takes.
 const SPINS: usize = 1 << 12;
 
 /// A fixed number of worker threads.
@@ -27,7 +27,7 @@ pub struct Pool(Workers);
 enum Workers {
     Own(rayon::ThreadPool),
     /// Those of rayon's global pool: what is computed outside of any pool is computed there, too.
-    OfProcess(usize),
+    Global(usize),
     /// The calling thread works alone, where the system gives no other.
     Caller,
 }
@@ -55,7 +55,7 @@ impl Pool {
     ///
     /// # Errors
     /// When the operating system refuses a thread.
-    pub fn of_process(threads: usize) -> Result<Self, PoolError> {
+    pub fn global(threads: usize) -> Result<Self, PoolError> {
         static STARTED: AtomicBool = AtomicBool::new(false);
         if STARTED.swap(true, Ordering::SeqCst) {
             return Self::new(threads);
@@ -70,14 +70,14 @@ impl Pool {
             return Ok(Self(Workers::Caller));
         }
         builder(threads).build_global().map_err(error)?;
-        Ok(Self(Workers::OfProcess(threads)))
+        Ok(Self(Workers::Global(threads)))
     }
 
     /// How many threads work here.
     pub fn threads(&self) -> usize {
         match &self.0 {
             Workers::Own(pool) => pool.current_num_threads(),
-            Workers::OfProcess(threads) => *threads,
+            Workers::Global(threads) => *threads,
             Workers::Caller => 1,
         }
     }
@@ -103,7 +103,7 @@ impl Pool {
     /// `f` on every item, results in order, the calling thread at work beside all workers but one: for work so short that
     /// it would end before a worker could have been woken, done it and said so. `f` must not fork: from the calling
     /// thread, that would reach for another pool.
-    pub fn share<I: Send, T: Send>(&self, items: Vec<I>, f: impl Fn(I) -> T + Sync) -> Vec<T> {
+    pub fn map_including_caller<I: Send, T: Send>(&self, items: Vec<I>, f: impl Fn(I) -> T + Sync) -> Vec<T> {
         let count = items.len();
         let helpers = self.threads().min(count).saturating_sub(1);
         let queue = Mutex::new(items.into_iter().enumerate());
@@ -145,7 +145,7 @@ impl Pool {
     fn in_place_scope<'scope, R>(&self, f: impl FnOnce(Option<&rayon::Scope<'scope>>) -> R) -> R {
         match &self.0 {
             Workers::Own(pool) => pool.in_place_scope(|scope| f(Some(scope))),
-            Workers::OfProcess(_) => rayon::in_place_scope(|scope| f(Some(scope))),
+            Workers::Global(_) => rayon::in_place_scope(|scope| f(Some(scope))),
             Workers::Caller => f(None),
         }
     }
@@ -154,7 +154,7 @@ impl Pool {
     pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         match &self.0 {
             Workers::Own(pool) => pool.install(f),
-            Workers::OfProcess(_) => rayon::scope(|_| f()),
+            Workers::Global(_) => rayon::scope(|_| f()),
             Workers::Caller => f(),
         }
     }
@@ -213,8 +213,8 @@ mod tests {
         let pool = Pool::new(3).unwrap();
         for count in [0, 1, 2, 50] {
             let squares: Vec<usize> = (0..count).map(|i| i * i).collect();
-            assert_eq!(pool.share((0..count).collect(), |i| i * i), squares);
-            assert_eq!(pool.install(|| pool.share((0..count).collect(), |i| i * i)), squares);
+            assert_eq!(pool.map_including_caller((0..count).collect(), |i| i * i), squares);
+            assert_eq!(pool.install(|| pool.map_including_caller((0..count).collect(), |i| i * i)), squares);
         }
     }
 

@@ -70,7 +70,7 @@ fn run(cli: &Cli) -> Result<(), Failed> {
     let (stop, has_threads) = Stop::listen(output.clone())?;
     // Nobody is refused for threads that nobody asked for.
     let wanted = if has_threads || cli.command.threads().is_some() { threads } else { 1 };
-    let pool = Pool::of_process(wanted).map_err(Failure::from)?;
+    let pool = Pool::global(wanted).map_err(Failure::from)?;
     let ctx = Context { run, pool: &pool, events: &*output, control: stop.control() };
     let result = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &ctx, &output)

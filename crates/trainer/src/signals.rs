@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 use surprisal_engine::Control;
 use surprisal_engine::store::pending;
-use surprisal_platform::mapped;
+use surprisal_platform::mmap;
 
 use crate::failure::{Failure, Result};
 use crate::output::Output;
@@ -47,7 +47,7 @@ impl Stop {
         let watch = move || own.watch(&heard, &armed, &output);
         let started = std::thread::Builder::new().name("signals".into()).spawn(watch).is_ok();
         if started {
-            mapped::watch();
+            mmap::handle_sigbus();
         } else {
             ending.store(true, Ordering::SeqCst);
         }
@@ -78,7 +78,7 @@ impl Stop {
             let signal = heard.swap(0, Ordering::SeqCst);
             let again = signal != 0 && self.which.swap(signal, Ordering::SeqCst) != 0;
             let Some(asked) = self.asked() else {
-                if let Some(path) = mapped::lost() {
+                if let Some(path) = mmap::truncated_file() {
                     let hint = "write a new file and rename it over the old one, which then stays whole for its readers";
                     let words = format!(
                         "error: {} was cut short while it was in use\n  hint: {hint}",

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rand::Rng;
 use serde_json::{Map, Value, json};
-use surprisal_kernels::matmul::{Matrix, MatrixMut, multiply_in};
+use surprisal_kernels::matmul::{Matrix, MatrixMut, matmul_with_precision};
 use surprisal_loss::CrossEntropy;
 use surprisal_model::neural::{Neural, NeuralConfig, TransformerConfig};
 use surprisal_ops::{Precision, profile};
@@ -142,7 +142,14 @@ fn peak_gflop_per_s(pool: &Pool) -> f64 {
             let mut c = vec![0.0; N * N];
             for _ in 0..ROUNDS {
                 let into = MatrixMut::new(&mut c, N, N);
-                multiply_in(Precision::F32, into, true, Matrix::new(&a, N, N), Matrix::new(&b, N, N), None);
+                matmul_with_precision(
+                    Precision::F32,
+                    into,
+                    true,
+                    Matrix::new(&a, N, N),
+                    Matrix::new(&b, N, N),
+                    None,
+                );
             }
             c[0]
         });

@@ -9,7 +9,7 @@ use surprisal_kernels::muon::Muon;
 use surprisal_kernels::optim;
 use surprisal_model::neural::{Neural, Parameter};
 use surprisal_ops::Precision;
-use surprisal_ops::gradients::{Gradient, Gradients};
+use surprisal_ops::grad_accumulator::{GradAccumulator, Gradient};
 use surprisal_platform::threads::Pool;
 
 use crate::config;
@@ -62,7 +62,7 @@ pub(crate) struct Optimiser {
     /// In the order of the model's parameters.
     pub(crate) slots: Vec<Slot>,
     /// The gradients of each shard; after [`Self::gather`], their sum is in the first that has any.
-    pub(crate) gradients: Vec<Gradients>,
+    pub(crate) gradients: Vec<GradAccumulator>,
     pub(crate) step: usize,
 }
 
@@ -86,7 +86,7 @@ impl Optimiser {
             })
         };
         let slots = parameters.iter().map(slot).collect::<Result<_>>()?;
-        let shard = || Gradients::new(parameters.iter().map(|parameter| parameter.var.as_tensor()));
+        let shard = || GradAccumulator::new(parameters.iter().map(|parameter| parameter.var.as_tensor()));
         let gradients = (0..shards).map(|_| shard()).collect();
         Ok(Self { settings: settings.clone(), precision, slots, gradients, step: 0 })
     }
@@ -168,7 +168,7 @@ impl Optimiser {
             if settings.ema > 0.0 {
                 // Young averages forget faster, or they would remember the initial weights for long.
                 let decay = settings.ema.min((1.0 + step as f64) / (10.0 + step as f64));
-                parameter.read(|weights| optim::average(&mut slot.average, weights, decay))?;
+                parameter.read(|weights| optim::ema_update(&mut slot.average, weights, decay))?;
             }
             Ok(())
         });

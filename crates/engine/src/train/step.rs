@@ -8,8 +8,8 @@ use candle_core::{Device, Tensor};
 use surprisal_loss::confidence::confidence_penalty;
 use surprisal_loss::{CrossEntropy, Loss, Reduction};
 use surprisal_model::neural::{Mode, Neural, Output};
-use surprisal_ops::gradients::Gradients;
-use surprisal_ops::profile::{Part, time};
+use surprisal_ops::grad_accumulator::GradAccumulator;
+use surprisal_ops::profile::{OpKind, time};
 use surprisal_ops::{Backward, Context, Precision};
 use surprisal_platform::threads::Pool;
 use surprisal_text::Batch;
@@ -54,7 +54,7 @@ impl Step<'_> {
         &self,
         batches: &[Batch],
         dropout_seed: u64,
-        gradients: &mut [Gradients],
+        gradients: &mut [GradAccumulator],
     ) -> Result<Sums> {
         let tokens: usize = batches.iter().map(|batch| batch.targets_count).sum();
         if tokens == 0 {
@@ -62,7 +62,7 @@ impl Step<'_> {
         }
         let scale = 1.0 / tokens as f64;
         let loss = self.loss.clone().reduction(Reduction::Scaled(scale));
-        gradients.iter().for_each(Gradients::clear);
+        gradients.iter().for_each(GradAccumulator::zero_grad);
         let shards = gradients.len();
         let mut sums = Sums::default();
         let mut first_row = 0;
@@ -72,12 +72,12 @@ impl Step<'_> {
                 if rows.is_empty() {
                     return Ok(Sums::default());
                 }
-                let backward = Backward::Collect(own.clone());
+                let backward = Backward::Accumulate(own.clone());
                 let context = Context { precision: self.precision, backward };
                 let mode = Mode::Train { dropout_seed, first_row: first_row + rows.start };
                 let (store, part) = self.shard(&context, &loss, scale, batch, rows, &mode)?;
                 // What plain operations and the head left.
-                own.absorb(&store)?;
+                own.add_grad_store(&store)?;
                 Ok(part)
             });
             for result in results {
@@ -114,7 +114,7 @@ impl Step<'_> {
             let store = (value + penalty.value)?.backward()?;
             return Ok((store, Sums { objective, nll: nll_sum, tokens: count }));
         }
-        let applied = time(Part::Head, || match output {
+        let applied = time(OpKind::Head, || match output {
             Output::Logits(logits) => loss.apply(&logits, &targets),
             Output::Head { hidden, weight, bias } => {
                 loss.apply_linear(&hidden, &weight, bias.as_ref(), &targets)

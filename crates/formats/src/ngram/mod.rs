@@ -11,7 +11,7 @@ use std::{fs::File, path::Path};
 use serde::{Deserialize, Serialize};
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{self, NgramConfig, NgramModel, Report, Trie, packed::Bytes};
-use surprisal_platform::mapped::Mapped;
+use surprisal_platform::mmap::MappedFile;
 use surprisal_text::Tokenizer;
 
 use crate::container::{self, Kind};
@@ -120,7 +120,7 @@ pub(crate) fn map(path: &Path) -> Result<Bytes> {
         return Err(Error::malformed(folder::quoted(path), "it is empty"));
     }
     let file = File::open(path).map_err(failed)?;
-    let mapped = Mapped::open(&file, path).map_err(failed)?;
+    let mapped = MappedFile::open(&file, path).map_err(failed)?;
     let len = mapped.as_ref().len();
     Ok(Bytes::of(std::sync::Arc::new(mapped), 0..len))
 }

@@ -2,10 +2,10 @@
 
 use pulp::Simd;
 
-use super::target::{Dense, Target};
+use super::target::{SoftTarget, Target};
 use super::{RowDefect, Spec};
 use crate::elementary::Elementary;
-use crate::exp::tanh_with_slope;
+use crate::exp::tanh_with_derivative;
 use crate::reduce;
 
 /// How many elements are exponentiated at a time: 256 vectors, at most 16 KiB or half a first-level cache. Each of the
@@ -18,8 +18,8 @@ const fn block_len<S: Simd>() -> usize {
 #[derive(Default)]
 pub(super) struct Scratch {
     pub(super) blocks: Vec<Block>,
-    pub(super) dense: Vec<f32>,
-    pub(super) slopes: Vec<f32>,
+    pub(super) soft: Vec<f32>,
+    pub(super) derivatives: Vec<f32>,
 }
 
 /// What a block's exponentials are relative to, and their sum.
@@ -32,15 +32,15 @@ pub(super) struct Block {
 /// What the two parts of a row's gradient are multiplied by.
 #[derive(Clone, Copy, Default)]
 pub(super) struct RowCoefficients {
-    pub(super) main: f64,
-    pub(super) z: f64,
+    pub(super) ce: f64,
+    pub(super) z_term: f64,
 }
 
 /// A row's loss, in nats.
 #[derive(Clone, Copy, Default)]
 pub(super) struct RowLoss {
-    pub(super) main: f64,
-    pub(super) z: f64,
+    pub(super) ce: f64,
+    pub(super) z_term: f64,
     pub(super) nll: f64,
 }
 
@@ -55,27 +55,27 @@ pub(super) fn loss<S: Simd>(
     spec: &Spec<'_>,
     coefficients: Option<RowCoefficients>,
     blocks: &mut Vec<Block>,
-    slopes: &mut Vec<f32>,
+    derivatives: &mut Vec<f32>,
     q: Option<&[f32]>,
 ) -> Result<RowLoss, RowDefect> {
     if spec.softcap == 0.0 {
-        return sweep(simd, logits, target, spec.scale, spec.z_loss, coefficients, blocks, q);
+        return softmax_cross_entropy(simd, logits, target, spec.scale, spec.z_loss, coefficients, blocks, q);
     }
     // Scratch holds ∂u/∂z until the sweep is done.
-    slopes.clear();
-    slopes.resize(logits.len(), 0.0);
-    let ((zs, z_tail), (ds, d_tail)) = (S::as_mut_simd_f32s(logits), S::as_mut_simd_f32s(slopes));
+    derivatives.clear();
+    derivatives.resize(logits.len(), 0.0);
+    let ((zs, z_tail), (ds, d_tail)) = (S::as_mut_simd_f32s(logits), S::as_mut_simd_f32s(derivatives));
     for (z, d) in zs.iter_mut().zip(ds) {
-        (*z, *d) = bend(simd, *z, spec);
+        (*z, *d) = softcap_with_derivative(simd, *z, spec);
     }
     if !z_tail.is_empty() {
-        let (u, d) = bend(simd, simd.partial_load_f32s(z_tail), spec);
+        let (u, d) = softcap_with_derivative(simd, simd.partial_load_f32s(z_tail), spec);
         simd.partial_store_f32s(z_tail, u);
         simd.partial_store_f32s(d_tail, d);
     }
-    let loss = sweep(simd, logits, target, 1.0, spec.z_loss, coefficients, blocks, q)?;
+    let loss = softmax_cross_entropy(simd, logits, target, 1.0, spec.z_loss, coefficients, blocks, q)?;
     if coefficients.is_some() {
-        for (x, d) in logits.iter_mut().zip(slopes.iter()) {
+        for (x, d) in logits.iter_mut().zip(derivatives.iter()) {
             *x *= d;
         }
     }
@@ -84,10 +84,10 @@ pub(super) fn loss<S: Simd>(
 
 /// `u = c tanh(s z / c)` and `∂u/∂z`.
 #[inline(always)]
-fn bend<S: Simd>(simd: S, z: S::f32s, spec: &Spec<'_>) -> (S::f32s, S::f32s) {
+fn softcap_with_derivative<S: Simd>(simd: S, z: S::f32s, spec: &Spec<'_>) -> (S::f32s, S::f32s) {
     let (low, high) = (simd.splat_f32s(f32::NEG_INFINITY), simd.splat_f32s(f32::INFINITY));
     let inward = simd.mul_f32s(z, simd.splat_f32s(spec.scale / spec.softcap));
-    let (tanh, slope) = tanh_with_slope(simd, inward);
+    let (tanh, slope) = tanh_with_derivative(simd, inward);
     let u = simd.mul_f32s(simd.splat_f32s(spec.softcap), tanh);
     // A mask stays a mask (its slope is 0), and +∞ stays visible to the check.
     let u = simd.select_f32s(simd.equal_f32s(z, low), low, u);
@@ -98,7 +98,7 @@ fn bend<S: Simd>(simd: S, z: S::f32s, spec: &Spec<'_>) -> (S::f32s, S::f32s) {
 /// The sweep itself: `u = scale · z`.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "one call, all of it needed")]
-fn sweep<S: Simd>(
+fn softmax_cross_entropy<S: Simd>(
     simd: S,
     logits: &mut [f32],
     target: Target<'_>,
@@ -110,12 +110,12 @@ fn sweep<S: Simd>(
 ) -> Result<RowLoss, RowDefect> {
     let s = scale as f64;
     let block_len = block_len::<S>();
-    let class_logit = target.class.map_or(0.0, |y| logits[y]);
+    let target_logit = target.class.map_or(0.0, |y| logits[y]);
 
     // First sweep: exponentials relative to each block's maximum, and Σ d (u − max).
-    let mut top = f32::NEG_INFINITY;
-    let mut dense = DenseSum::default();
-    let mut unsmoothed = DenseSum::default();
+    let mut row_max = f32::NEG_INFINITY;
+    let mut soft = SoftSum::default();
+    let mut unsmoothed = SoftSum::default();
     blocks.clear();
     for (b, block) in logits.chunks_mut(block_len).enumerate() {
         let max = reduce::max(simd, block);
@@ -126,15 +126,15 @@ fn sweep<S: Simd>(
             return Err(RowDefect::PositiveInfinity);
         }
         let from = b * block_len;
-        match target.dense {
-            Dense::None => {}
-            Dense::Constant(each) => {
+        match target.soft {
+            SoftTarget::None => {}
+            SoftTarget::Constant(each) => {
                 let deviation =
                     if max == f32::NEG_INFINITY { max } else { reduce::sum_shifted(simd, block, max) };
-                dense.push(each * block.len() as f64, each * deviation as f64, max);
+                soft.push(each * block.len() as f64, each * deviation as f64, max);
             }
-            Dense::Slice { values, factor } => {
-                dense.push_slice(simd, block, &values[from..from + block.len()], factor, max);
+            SoftTarget::Slice { values, factor } => {
+                soft.push_slice(simd, block, &values[from..from + block.len()], factor, max);
             }
         }
         if let Some(q) = q {
@@ -147,27 +147,27 @@ fn sweep<S: Simd>(
             reduce::exp_sum_in_place(simd, block, max, scale) as f64
         };
         blocks.push(Block { max, sum });
-        top = top.max(max);
+        row_max = row_max.max(max);
     }
-    if top == f32::NEG_INFINITY {
+    if row_max == f32::NEG_INFINITY {
         return Err(RowDefect::AllMasked);
     }
 
     // The whole row: S relative to its maximum, and the part of it that is not the true class.
     let by = Elementary::of(simd);
-    let relative = |max: f32| if max >= top { 1.0 } else { by.exp(s * (max as f64 - top as f64)) };
+    let relative = |max: f32| if max >= row_max { 1.0 } else { by.exp(s * (max as f64 - row_max as f64)) };
     let sum: f64 = blocks.iter().map(|block| block.sum * relative(block.max)).sum();
     if sum.is_nan() {
         return Err(RowDefect::Nan);
     }
-    let top_u = s * top as f64;
-    let mut others = sum;
-    let mut log_sum = by.ln(sum);
-    let mut class_share = 0.0;
+    let row_max_u = s * row_max as f64;
+    let mut non_target_sum = sum;
+    let mut log_sum_shifted = by.ln(sum);
+    let mut target_exp = 0.0;
     if let Some(y) = target.class {
-        class_share = by.exp(s * (class_logit as f64 - top as f64));
-        others = sum - class_share;
-        if class_share > 0.5 * sum {
+        target_exp = by.exp(s * (target_logit as f64 - row_max as f64));
+        non_target_sum = sum - target_exp;
+        if target_exp > 0.5 * sum {
             // Confident: add up the other exponentials themselves rather than cancel.
             let b = y / block_len;
             let block = &mut logits[b * block_len..];
@@ -176,45 +176,50 @@ fn sweep<S: Simd>(
             let rest = reduce::sum(simd, &block[..end]) as f64;
             block[y % block_len] = old;
             let sums = blocks.iter().enumerate();
-            others = sums.map(|(i, k)| if i == b { rest } else { k.sum } * relative(k.max)).sum();
-            log_sum = if class_logit >= top { by.ln_1p(others) } else { by.ln(others + class_share) };
+            non_target_sum = sums.map(|(i, k)| if i == b { rest } else { k.sum } * relative(k.max)).sum();
+            log_sum_shifted = if target_logit >= row_max {
+                by.ln_1p(non_target_sum)
+            } else {
+                by.ln(non_target_sum + target_exp)
+            };
         }
     }
-    let sum = if target.class.is_some() { others + class_share } else { sum };
-    let lse = top_u + log_sum;
+    let sum = if target.class.is_some() { non_target_sum + target_exp } else { sum };
+    let lse = row_max_u + log_sum_shifted;
     let nll = match target.class {
         // In this order: max and logit cancel exactly before the logarithm is added.
-        Some(_) => (top_u - s * class_logit as f64) + log_sum,
-        None => unsmoothed.cross_entropy(s, top_u, log_sum),
+        Some(_) => (row_max_u - s * target_logit as f64) + log_sum_shifted,
+        None => unsmoothed.cross_entropy(s, row_max_u, log_sum_shifted),
     };
-    let point = if target.point == 0.0 { 0.0 } else { target.point * nll };
-    let main = point + dense.cross_entropy(s, top_u, log_sum);
-    let loss = RowLoss { main, z: z_loss * lse * lse, nll };
+    let point = if target.hard_weight == 0.0 { 0.0 } else { target.hard_weight * nll };
+    let main = point + soft.cross_entropy(s, row_max_u, log_sum_shifted);
+    let loss = RowLoss { ce: main, z_term: z_loss * lse * lse, nll };
 
     // Second sweep: e → s · (A p − d), and the true class from the sum of the others.
-    if let Some(RowCoefficients { main, z }) = coefficients {
-        let spread = main * dense.mass + 2.0 * z * z_loss * lse;
-        let all = s * (main * target.point + spread) / sum;
+    if let Some(RowCoefficients { ce: main, z_term: z }) = coefficients {
+        let spread = main * soft.mass + 2.0 * z * z_loss * lse;
+        let all = s * (main * target.hard_weight + spread) / sum;
         for (b, block) in logits.chunks_mut(block_len).enumerate() {
             let factor = (all * relative(blocks[b].max)) as f32;
-            match target.dense {
-                Dense::None => reduce::scale_add_in_place(simd, block, factor, 0.0),
-                Dense::Constant(each) => {
+            match target.soft {
+                SoftTarget::None => reduce::scale_add_in_place(simd, block, factor, 0.0),
+                SoftTarget::Constant(each) => {
                     reduce::scale_add_in_place(simd, block, factor, (-s * main * each) as f32);
                 }
-                Dense::Slice { values, factor: d } => {
+                SoftTarget::Slice { values, factor: d } => {
                     let values = &values[b * block_len..b * block_len + block.len()];
                     reduce::scale_add_slice_in_place(simd, block, factor, values, (-s * main * d) as f32);
                 }
             }
         }
         if let Some(y) = target.class {
-            let at_class = match target.dense {
-                Dense::None => 0.0,
-                Dense::Constant(each) => each,
-                Dense::Slice { values, factor } => factor * values[y] as f64,
+            let at_class = match target.soft {
+                SoftTarget::None => 0.0,
+                SoftTarget::Constant(each) => each,
+                SoftTarget::Slice { values, factor } => factor * values[y] as f64,
             };
-            let gradient = (spread * class_share - main * target.point * others) / sum - main * at_class;
+            let gradient =
+                (spread * target_exp - main * target.hard_weight * non_target_sum) / sum - main * at_class;
             logits[y] = (s * gradient) as f32;
         }
     }
@@ -223,7 +228,7 @@ fn sweep<S: Simd>(
 
 /// `Σ d` and `Σ d (z − max)` by blocks, put together once the row's `lse` is known.
 #[derive(Default)]
-struct DenseSum {
+struct SoftSum {
     mass: f64,
     /// `Σ d (z − block max)`.
     deviation: f64,
@@ -231,7 +236,7 @@ struct DenseSum {
     level: f64,
 }
 
-impl DenseSum {
+impl SoftSum {
     #[inline(always)]
     fn push(&mut self, mass: f64, deviation: f64, max: f32) {
         self.mass += mass;
@@ -250,10 +255,10 @@ impl DenseSum {
 
     /// `Σ d (lse − u)`, with the two large numbers subtracted first.
     #[inline(always)]
-    fn cross_entropy(&self, s: f64, top_u: f64, log_sum: f64) -> f64 {
+    fn cross_entropy(&self, s: f64, row_max_u: f64, log_sum_shifted: f64) -> f64 {
         if self.mass == 0.0 && self.deviation == 0.0 {
             return 0.0;
         }
-        (self.mass * top_u - s * self.level) + self.mass * log_sum - s * self.deviation
+        (self.mass * row_max_u - s * self.level) + self.mass * log_sum_shifted - s * self.deviation
     }
 }

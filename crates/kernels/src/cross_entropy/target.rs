@@ -1,10 +1,10 @@
-//! Turns the options of a row into the two parts that the sweep knows: a point mass and a dense part.
+//! Turns the options of a row into the two parts that the sweep knows: a point mass and a soft part.
 
-use super::{Spec, Toward};
+use super::{SmoothingTarget, Spec};
 
-/// The dense part of a target, class weights multiplied in.
+/// The soft part of a target, class weights multiplied in.
 #[derive(Clone, Copy)]
-pub(super) enum Dense<'a> {
+pub(super) enum SoftTarget<'a> {
     /// Nothing.
     None,
     /// The same mass on every class.
@@ -13,15 +13,15 @@ pub(super) enum Dense<'a> {
     Slice { values: &'a [f32], factor: f64 },
 }
 
-/// A row's target: `point` on `class`, and the dense part everywhere.
+/// A row's target: `hard_weight` on `class`, and the soft part everywhere.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) class: Option<usize>,
-    pub(super) point: f64,
-    pub(super) dense: Dense<'a>,
+    pub(super) hard_weight: f64,
+    pub(super) soft: SoftTarget<'a>,
 }
 
-/// The target for a true class, `row` counted over the whole call; `scratch` holds a dense part that has to be made.
+/// The target for a true class, `row` counted over the whole call; `scratch` holds a soft part that has to be made.
 #[inline(always)]
 pub(super) fn of_class<'a>(
     class: usize,
@@ -33,48 +33,49 @@ pub(super) fn of_class<'a>(
     let weight = spec.class_weights.map_or(1.0, |weights| weights[class] as f64);
     let epsilon = spec.label_smoothing;
     let class_count = spec.vocab as f64;
-    let (point, dense) = if epsilon == 0.0 {
-        (weight, Dense::None)
-    } else if spec.toward == Toward::Others && logits[class] == f32::NEG_INFINITY {
+    let (hard_weight, soft) = if epsilon == 0.0 {
+        (weight, SoftTarget::None)
+    } else if spec.smoothing_target == SmoothingTarget::Others && logits[class] == f32::NEG_INFINITY {
         // The true class is masked: its two shares below would meet as ∞ − ∞.
         scratch.clear();
         scratch.extend((0..spec.vocab).map(|j| spec.class_weights.map_or(1.0, |w| w[j])));
         scratch[class] = 0.0;
         let each = epsilon / (class_count - 1.0);
-        ((1.0 - epsilon) * weight, Dense::Slice { values: scratch, factor: each })
+        ((1.0 - epsilon) * weight, SoftTarget::Slice { values: scratch, factor: each })
     } else {
-        // Mass ε on the others is mass ε V / (V − 1) on all, with the true class's share given back to the point.
-        let (epsilon, each) = match spec.toward {
-            Toward::Others => {
+        // Mass ε on the others is mass ε V / (V − 1) on all, with the true class's share given back to it.
+        let (epsilon, each) = match spec.smoothing_target {
+            SmoothingTarget::Others => {
                 let epsilon = epsilon * class_count / (class_count - 1.0);
                 (epsilon, epsilon / class_count)
             }
             _ => (epsilon, epsilon / class_count),
         };
-        let dense = match (spec.toward, spec.class_weights) {
-            (Toward::Uniform | Toward::Others, None) => Dense::Constant(each),
-            (Toward::Uniform | Toward::Others, Some(weights)) => {
-                Dense::Slice { values: weights, factor: each }
+        let soft = match (spec.smoothing_target, spec.class_weights) {
+            (SmoothingTarget::Uniform | SmoothingTarget::Others, None) => SoftTarget::Constant(each),
+            (SmoothingTarget::Uniform | SmoothingTarget::Others, Some(weights)) => {
+                SoftTarget::Slice { values: weights, factor: each }
             }
-            (Toward::Unmasked, weights) => match unmasked(logits, weights, scratch) {
-                Some(values) => Dense::Slice { values, factor: epsilon },
-                None => weights.map_or(Dense::Constant(each), |w| Dense::Slice { values: w, factor: each }),
+            (SmoothingTarget::Unmasked, weights) => match unmasked(logits, weights, scratch) {
+                Some(values) => SoftTarget::Slice { values, factor: epsilon },
+                None => weights
+                    .map_or(SoftTarget::Constant(each), |w| SoftTarget::Slice { values: w, factor: each }),
             },
-            (Toward::Prior(prior), weights) => {
+            (SmoothingTarget::Prior(prior), weights) => {
                 let prior = prior_row(prior, row, spec.vocab);
                 match weights {
-                    None => Dense::Slice { values: prior, factor: epsilon },
+                    None => SoftTarget::Slice { values: prior, factor: epsilon },
                     Some(weights) => {
                         scratch.clear();
                         scratch.extend(prior.iter().zip(weights).map(|(p, w)| p * w));
-                        Dense::Slice { values: scratch, factor: epsilon }
+                        SoftTarget::Slice { values: scratch, factor: epsilon }
                     }
                 }
             }
         };
-        ((1.0 - epsilon) * weight, dense)
+        ((1.0 - epsilon) * weight, soft)
     };
-    Target { class: Some(class), point, dense }
+    Target { class: Some(class), hard_weight: hard_weight, soft: soft }
 }
 
 /// The target for a distribution `q`: `w ((1 − ε) q + ε π)`, made in `scratch`.
@@ -88,30 +89,30 @@ pub(super) fn of_distribution<'a>(
 ) -> Target<'a> {
     let epsilon = spec.label_smoothing;
     if epsilon == 0.0 && spec.class_weights.is_none() {
-        return Target { class: None, point: 0.0, dense: Dense::Slice { values: q, factor: 1.0 } };
+        return Target { class: None, hard_weight: 0.0, soft: SoftTarget::Slice { values: q, factor: 1.0 } };
     }
     let class_count = spec.vocab as f64;
     scratch.clear();
-    match spec.toward {
-        Toward::Uniform => {
+    match spec.smoothing_target {
+        SmoothingTarget::Uniform => {
             scratch.extend(q.iter().map(|&q| ((1.0 - epsilon) * q as f64 + epsilon / class_count) as f32));
         }
         // Each class hands ε of its own mass to the others.
-        Toward::Others => {
+        SmoothingTarget::Others => {
             let total: f64 = q.iter().map(|&q| q as f64).sum();
             scratch.extend(q.iter().map(|&q| {
                 let q = q as f64;
                 ((1.0 - epsilon) * q + epsilon * (total - q) / (class_count - 1.0)) as f32
             }));
         }
-        Toward::Unmasked => {
+        SmoothingTarget::Unmasked => {
             let open = logits.iter().filter(|&&z| z != f32::NEG_INFINITY).count().max(1) as f64;
             scratch.extend(q.iter().zip(logits).map(|(&q, &z)| {
                 let share = if z == f32::NEG_INFINITY { 0.0 } else { epsilon / open };
                 ((1.0 - epsilon) * q as f64 + share) as f32
             }));
         }
-        Toward::Prior(prior) => {
+        SmoothingTarget::Prior(prior) => {
             let prior = prior_row(prior, row, spec.vocab);
             scratch.extend(
                 q.iter().zip(prior).map(|(&q, &p)| ((1.0 - epsilon) * q as f64 + epsilon * p as f64) as f32),
@@ -123,7 +124,7 @@ pub(super) fn of_distribution<'a>(
             *d *= w;
         }
     }
-    Target { class: None, point: 0.0, dense: Dense::Slice { values: scratch, factor: 1.0 } }
+    Target { class: None, hard_weight: 0.0, soft: SoftTarget::Slice { values: scratch, factor: 1.0 } }
 }
 
 fn prior_row(prior: &[f32], row: usize, vocab: usize) -> &[f32] {

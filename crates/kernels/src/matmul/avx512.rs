@@ -1,9 +1,9 @@
-//! Our own product for AVX-512: a register tile of 12 × 32, B packed in panels of 32 columns.
+//! Our own gemm for AVX-512: a register tile of 12 × 32, B packed in panels of 32 columns.
 //!
 //! A tile keeps 24 accumulators; each step along k loads two vectors of B and multiplies them with 12 broadcast elements
 //! of A, which is what the two multipliers of a core can take. B is packed once for all rows and streams from the
 //! second-level cache; A is read where it lies, unless its rows would fight for the same cache lines or its columns are
-//! pages apart. Every element of C is a sum along k in ascending order, in blocks of [`DEPTH`], whatever the shape around
+//! pages apart. Every element of C is a sum along k in ascending order, in blocks of [`KC`], whatever the shape around
 //! it: cutting a product in parts does not change its bits.
 //!
 //! What a core waits for is memory, not arithmetic, so three things are fetched ahead: the tile of C while its sum is
@@ -22,24 +22,24 @@ use std::cell::RefCell;
 use super::View;
 
 /// Rows of a tile.
-pub(super) const ROWS: usize = 12;
+pub(super) const MR: usize = 12;
 /// Columns of a tile.
-pub(super) const COLUMNS: usize = 32;
+pub(super) const NR: usize = 32;
 /// Longest stretch along k between two visits to C.
-const DEPTH: usize = 384;
-/// Columns of B packed at a time: with [`DEPTH`], half of a second-level cache.
-const WIDTH: usize = 384;
+const KC: usize = 384;
+/// Columns of B packed at a time: with [`KC`], half of a second-level cache.
+const NC: usize = 384;
 /// From one row of a copied A to the next: an odd number of cache lines.
-const A_STRIDE: usize = DEPTH + 16;
+const A_STRIDE: usize = KC + 16;
 /// Columns of A further apart than this (4 KiB, a page) are packed.
-const FAR: usize = 1024;
+const PACK_A_STRIDE: usize = 1024;
 /// An A of more elements than this (half a second-level cache) is fetched ahead.
-const LARGE: usize = 128 * 1024;
+const PREFETCH_A_LEN: usize = 128 * 1024;
 /// Row strides that are multiples of this (2 KiB) put the rows of a tile into a few sets of the first-level cache.
-const SAME_SETS: usize = 512;
+const L1_CONFLICT_STRIDE: usize = 512;
 
 /// Calls a tile's function for as many rows as there are.
-macro_rules! by_rows {
+macro_rules! dispatch_rows {
     ($rows:expr, $tile:ident($($argument:expr),*)) => {
         match $rows {
             12 => $tile::<12>($($argument),*),
@@ -57,63 +57,66 @@ macro_rules! by_rows {
         }
     };
 }
-pub(super) use by_rows;
+pub(super) use dispatch_rows;
 
 /// 64 bytes: a vector and a cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
-pub(super) struct Line([f32; 16]);
+pub(super) struct CacheLine([f32; 16]);
 
-impl Line {
+impl CacheLine {
     pub(super) const ZERO: Self = Self([0.0; 16]);
 }
 
 thread_local! {
     /// Packed B and packed A of this thread.
-    static PACKED: RefCell<(Vec<Line>, Vec<Line>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    static PACKED: RefCell<(Vec<CacheLine>, Vec<CacheLine>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
 /// A [`super::Kernel`].
 ///
 /// # Safety
 /// As there; the instructions are AVX-512F.
-pub(super) unsafe fn product(
+pub(super) unsafe fn gemm(
     (m, n, k): (usize, usize, usize),
     a: View,
     b: View,
     c: *mut f32,
     c_stride: usize,
-    add: bool,
+    accumulate: bool,
 ) {
     PACKED.with_borrow_mut(|(packed_b, packed_a)| {
-        packed_b.resize(DEPTH * WIDTH / 16, Line::ZERO);
-        packed_a.resize(A_STRIDE * ROWS / 16, Line::ZERO);
+        packed_b.resize(KC * NC / 16, CacheLine::ZERO);
+        packed_a.resize(A_STRIDE * MR / 16, CacheLine::ZERO);
         let (packed_b, packed_a) = (packed_b.as_mut_ptr().cast::<f32>(), packed_a.as_mut_ptr().cast::<f32>());
-        let large = m * k > LARGE;
-        for left in (0..n).step_by(WIDTH) {
-            let width = WIDTH.min(n - left);
-            for from in (0..k).step_by(DEPTH) {
-                let depth = DEPTH.min(k - from);
-                // SAFETY: the block lies within B, and the buffer holds DEPTH x WIDTH elements.
-                unsafe { pack_b(b.at(from, left), (depth, width), packed_b) };
-                for top in (0..m).step_by(ROWS) {
-                    let rows = ROWS.min(m - top);
-                    // SAFETY: the panel lies within A, and the buffer holds A_STRIDE x ROWS elements.
-                    let here = unsafe { reachable(a.at(top, from), (rows, depth), width, packed_a) };
+        let large = m * k > PREFETCH_A_LEN;
+        for jc in (0..n).step_by(NC) {
+            let width = NC.min(n - jc);
+            for pc in (0..k).step_by(KC) {
+                let depth = KC.min(k - pc);
+                // SAFETY: the block lies within B, and the buffer holds KC x NC elements.
+                unsafe { pack_b(b.at(pc, jc), (depth, width), packed_b) };
+                for ir in (0..m).step_by(MR) {
+                    let rows = MR.min(m - ir);
+                    // SAFETY: the panel lies within A, and the buffer holds A_STRIDE x MR elements.
+                    let here = unsafe { prepare_a(a.at(ir, pc), (rows, depth), width, packed_a) };
                     // The panel that comes next: below, or at the top of the next columns.
-                    let next = if top + ROWS < m { a.at(top + ROWS, from) } else { a.at(0, from + depth) };
-                    for panel in (0..width).step_by(COLUMNS) {
+                    let next = if ir + MR < m { a.at(ir + MR, pc) } else { a.at(0, pc + depth) };
+                    for jr in (0..width).step_by(NR) {
                         if large && next.column_stride == 1 {
-                            let share = panel * depth / width..(panel + COLUMNS).min(width) * depth / width;
-                            fetch_rows(next, ROWS.min(m), share);
+                            let share = jr * depth / width..(jr + NR).min(width) * depth / width;
+                            prefetch_rows(next, MR.min(m), share);
                         }
-                        let columns = COLUMNS.min(width - panel);
+                        let columns = NR.min(width - jr);
                         // SAFETY: rows and columns stay within C; the panel was packed above.
                         unsafe {
-                            let c = c.add(top * c_stride + left + panel);
-                            fetch_tile(c, c_stride, rows, columns);
-                            let b = packed_b.add(panel * depth);
-                            by_rows!(rows, tile_of(depth, here, b, c, c_stride, columns, add || from > 0));
+                            let c = c.add(ir * c_stride + jc + jr);
+                            prefetch_c_tile(c, c_stride, rows, columns);
+                            let b = packed_b.add(jr * depth);
+                            dispatch_rows!(
+                                rows,
+                                microkernel(depth, here, b, c, c_stride, columns, accumulate || pc > 0)
+                            );
                         }
                     }
                 }
@@ -131,19 +134,19 @@ pub(super) fn masks(count: usize) -> (__mmask16, __mmask16) {
 /// Copies a (depth, width) block into panels of 32 columns, each (depth, 32); missing columns are zero.
 #[target_feature(enable = "avx512f")]
 unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut f32) {
-    for panel in (0..width).step_by(COLUMNS) {
-        let columns = COLUMNS.min(width - panel);
+    for jr in (0..width).step_by(NR) {
+        let columns = NR.min(width - jr);
         // SAFETY: the caller's block and buffer; masked lanes are not touched.
         unsafe {
-            let out = out.add(panel * depth);
-            let from = b.at(0, panel);
+            let out = out.add(jr * depth);
+            let from = b.at(0, jr);
             if b.column_stride == 1 {
                 let (low, high) = masks(columns);
                 for i in 0..depth {
                     let row = from.data.add(i * b.row_stride);
-                    _mm512_storeu_ps(out.add(i * COLUMNS), _mm512_maskz_loadu_ps(low, row));
+                    _mm512_storeu_ps(out.add(i * NR), _mm512_maskz_loadu_ps(low, row));
                     let second = _mm512_maskz_loadu_ps(high, row.wrapping_add(16));
-                    _mm512_storeu_ps(out.add(i * COLUMNS + 16), second);
+                    _mm512_storeu_ps(out.add(i * NR + 16), second);
                 }
             } else if b.row_stride == 1 {
                 for half in [0, 16] {
@@ -153,15 +156,15 @@ unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut f32) {
                             from.data.wrapping_add(half * b.column_stride + i),
                             b.column_stride,
                             (here, 16.min(depth - i)),
-                            out.add(i * COLUMNS + half),
+                            out.add(i * NR + half),
                         );
                     }
                 }
             } else {
                 for i in 0..depth {
-                    for j in 0..COLUMNS {
+                    for j in 0..NR {
                         let value = if j < columns { *from.at(i, j).data } else { 0.0 };
-                        *out.add(i * COLUMNS + j) = value;
+                        *out.add(i * NR + j) = value;
                     }
                 }
             }
@@ -170,7 +173,7 @@ unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut f32) {
 }
 
 /// Writes the transpose of `rows` (at most 16) rows of `columns` (at most 16) elements, `stride` apart, as `columns`
-/// rows of 16 elements, [`COLUMNS`] apart; missing ones are zero.
+/// rows of 16 elements, [`NR`] apart; missing ones are zero.
 #[target_feature(enable = "avx512f")]
 unsafe fn transpose(from: *const f32, stride: usize, (rows, columns): (usize, usize), out: *mut f32) {
     let mask = masks(columns).0;
@@ -184,18 +187,18 @@ unsafe fn transpose(from: *const f32, stride: usize, (rows, columns): (usize, us
             r[i] = _mm512_maskz_loadu_ps(here, from.wrapping_add(i * stride));
         }
     }
-    let r = network(r);
+    let r = transpose_16x16(r);
     for i in 0..16 {
         if i < columns {
             // SAFETY: the caller's buffer has `columns` rows.
-            unsafe { _mm512_storeu_ps(out.add(i * COLUMNS), r[i]) };
+            unsafe { _mm512_storeu_ps(out.add(i * NR), r[i]) };
         }
     }
 }
 
 /// The transpose of sixteen vectors: pairs, fours, then quarters of them.
 #[target_feature(enable = "avx512f")]
-pub(super) fn network(mut r: [__m512; 16]) -> [__m512; 16] {
+pub(super) fn transpose_16x16(mut r: [__m512; 16]) -> [__m512; 16] {
     let mut t = r;
     for i in (0..16).step_by(2) {
         t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
@@ -225,9 +228,9 @@ pub(super) fn network(mut r: [__m512; 16]) -> [__m512; 16] {
 
 /// A (rows, depth) panel of A as the tiles should read it, `width` columns of B long: where it is, or a copy in `out`.
 #[target_feature(enable = "avx512f")]
-unsafe fn reachable(a: View, (rows, depth): (usize, usize), width: usize, out: *mut f32) -> View {
+unsafe fn prepare_a(a: View, (rows, depth): (usize, usize), width: usize, out: *mut f32) -> View {
     let in_rows = a.column_stride == 1;
-    if in_rows && a.row_stride.is_multiple_of(SAME_SETS) && width > 4 * COLUMNS {
+    if in_rows && a.row_stride.is_multiple_of(L1_CONFLICT_STRIDE) && width > 4 * NR {
         for i in 0..rows {
             // SAFETY: the caller's panel; row i of the buffer.
             unsafe {
@@ -235,17 +238,17 @@ unsafe fn reachable(a: View, (rows, depth): (usize, usize), width: usize, out: *
             }
         }
         View { data: out, row_stride: A_STRIDE, column_stride: 1 }
-    } else if in_rows || (a.row_stride == 1 && a.column_stride <= FAR) {
+    } else if in_rows || (a.row_stride == 1 && a.column_stride <= PACK_A_STRIDE) {
         a
     } else {
         // SAFETY: the caller's.
         unsafe { pack_a(a, (rows, depth), out) };
-        View { data: out, row_stride: 1, column_stride: ROWS }
+        View { data: out, row_stride: 1, column_stride: MR }
     }
 }
 
 /// Fetches the cache lines of a tile of C.
-fn fetch_tile(c: *const f32, c_stride: usize, rows: usize, columns: usize) {
+fn prefetch_c_tile(c: *const f32, c_stride: usize, rows: usize, columns: usize) {
     for i in 0..rows {
         let row = c.wrapping_add(i * c_stride);
         for at in [0, 16, columns - 1] {
@@ -256,7 +259,7 @@ fn fetch_tile(c: *const f32, c_stride: usize, rows: usize, columns: usize) {
 }
 
 /// Fetches some columns of the rows of a panel into the second-level cache.
-fn fetch_rows(a: View, rows: usize, columns: std::ops::Range<usize>) {
+fn prefetch_rows(a: View, rows: usize, columns: std::ops::Range<usize>) {
     for i in 0..rows {
         for j in columns.clone().step_by(16) {
             // SAFETY: fetching ahead never faults, whatever the address.
@@ -265,7 +268,7 @@ fn fetch_rows(a: View, rows: usize, columns: std::ops::Range<usize>) {
     }
 }
 
-/// Copies a (rows, depth) panel so that the rows of one column lie together, [`ROWS`] apart by column.
+/// Copies a (rows, depth) panel so that the rows of one column lie together, [`MR`] apart by column.
 #[target_feature(enable = "avx512f")]
 unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut f32) {
     let mask = masks(rows).0;
@@ -274,11 +277,11 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut f32) {
         unsafe {
             let column = a.data.add(i * a.column_stride);
             if a.row_stride == 1 {
-                _mm_prefetch::<_MM_HINT_T1>(column.wrapping_add(4 * ROWS).cast());
-                _mm512_mask_storeu_ps(out.add(i * ROWS), mask, _mm512_maskz_loadu_ps(mask, column));
+                _mm_prefetch::<_MM_HINT_T1>(column.wrapping_add(4 * MR).cast());
+                _mm512_mask_storeu_ps(out.add(i * MR), mask, _mm512_maskz_loadu_ps(mask, column));
             } else {
                 for j in 0..rows {
-                    *out.add(i * ROWS + j) = *column.add(j * a.row_stride);
+                    *out.add(i * MR + j) = *column.add(j * a.row_stride);
                 }
             }
         }
@@ -286,14 +289,14 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut f32) {
 }
 
 #[target_feature(enable = "avx512f")]
-unsafe fn tile_of<const R: usize>(
+unsafe fn microkernel<const R: usize>(
     depth: usize,
     a: View,
     b: *const f32,
     c: *mut f32,
     c_stride: usize,
     columns: usize,
-    add: bool,
+    accumulate: bool,
 ) {
     let (low, high) = masks(columns);
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
@@ -309,13 +312,13 @@ unsafe fn tile_of<const R: usize>(
                 sums[1] = _mm512_fmadd_ps(x, b1, sums[1]);
             }
             a_k = a_k.wrapping_add(a.column_stride);
-            b_k = b_k.add(COLUMNS);
+            b_k = b_k.add(NR);
         }
         let one = _mm512_set1_ps(1.0);
         for (i, sums) in sums.iter_mut().enumerate() {
             let c = c.add(i * c_stride);
             let second = c.wrapping_add(16);
-            if add {
+            if accumulate {
                 sums[0] = _mm512_fmadd_ps(one, _mm512_maskz_loadu_ps(low, c), sums[0]);
                 sums[1] = _mm512_fmadd_ps(one, _mm512_maskz_loadu_ps(high, second), sums[1]);
             }

@@ -1,4 +1,4 @@
-//! The product of bf16 inputs with f32 sums, for AVX512-BF16: two elements along k a lane and instruction, so twice the
+//! The gemm of bf16 inputs with f32 sums, for AVX512-BF16: two elements along k a lane and instruction, so twice the
 //! arithmetic of f32 and half the packed memory.
 //!
 //! Both matrices are rounded to bf16 (to nearest, ties to even) while they are packed, as pairs along k: one 32-bit word
@@ -16,22 +16,22 @@ use std::arch::x86_64::{
 use std::cell::RefCell;
 
 use super::View;
-use super::avx512::{COLUMNS, Line, ROWS, by_rows, masks, network};
+use super::avx512::{CacheLine, MR, NR, dispatch_rows, masks, transpose_16x16};
 
 /// Longest stretch along k between two visits to C, in pairs.
-const DEPTH: usize = 384;
-/// Columns of B packed at a time: with [`DEPTH`], half of a second-level cache.
-const WIDTH: usize = 384;
+const KC: usize = 384;
+/// Columns of B packed at a time: with [`KC`], half of a second-level cache.
+const NC: usize = 384;
 /// From one row of a packed A to the next, in pairs: an odd number of cache lines.
-const A_STRIDE: usize = DEPTH + 16;
+const A_STRIDE: usize = KC + 16;
 /// Words of a packed panel of A.
-const PANEL: usize = A_STRIDE * ROWS;
+const PANEL: usize = A_STRIDE * MR;
 /// Rows of A packed at a time: where they lie side by side in memory, whole cache lines of them.
-const STRIPE: usize = 4 * ROWS;
+const MC: usize = 4 * MR;
 
 thread_local! {
     /// Packed B and packed A of this thread.
-    static PACKED: RefCell<(Vec<Line>, Vec<Line>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    static PACKED: RefCell<(Vec<CacheLine>, Vec<CacheLine>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
 /// Whether this machine has the instructions.
@@ -43,42 +43,43 @@ pub(super) fn available() -> bool {
 ///
 /// # Safety
 /// As there; the instructions are AVX-512F and AVX512-BF16.
-pub(super) unsafe fn product(
+pub(super) unsafe fn gemm(
     (m, n, k): (usize, usize, usize),
     a: View,
     b: View,
     c: *mut f32,
     c_stride: usize,
-    add: bool,
+    accumulate: bool,
 ) {
     PACKED.with_borrow_mut(|(packed_b, packed_a)| {
-        packed_b.resize(DEPTH * WIDTH / 16, Line::ZERO);
-        packed_a.resize(PANEL * STRIPE / ROWS / 16, Line::ZERO);
+        packed_b.resize(KC * NC / 16, CacheLine::ZERO);
+        packed_a.resize(PANEL * MC / MR / 16, CacheLine::ZERO);
         let (packed_b, packed_a) = (packed_b.as_mut_ptr().cast::<u32>(), packed_a.as_mut_ptr().cast::<u32>());
-        for left in (0..n).step_by(WIDTH) {
-            let width = WIDTH.min(n - left);
-            for from in (0..k).step_by(2 * DEPTH) {
-                let depth = (2 * DEPTH).min(k - from);
+        for jc in (0..n).step_by(NC) {
+            let width = NC.min(n - jc);
+            for pc in (0..k).step_by(2 * KC) {
+                let depth = (2 * KC).min(k - pc);
                 let pairs = depth.div_ceil(2);
-                // SAFETY: the block lies within B, and the buffer holds DEPTH x WIDTH words.
-                unsafe { pack_b(b.at(from, left), (depth, width), packed_b) };
-                for stripe in (0..m).step_by(STRIPE) {
-                    let height = STRIPE.min(m - stripe);
+                // SAFETY: the block lies within B, and the buffer holds KC x NC words.
+                unsafe { pack_b(b.at(pc, jc), (depth, width), packed_b) };
+                for ic in (0..m).step_by(MC) {
+                    let height = MC.min(m - ic);
                     // SAFETY: the stripe lies within A, and the buffer holds its panels.
                     let (row_stride, pair_stride) =
-                        unsafe { pack_a(a.at(stripe, from), (height, depth), packed_a) };
-                    for top in (0..height).step_by(ROWS) {
-                        let rows = ROWS.min(height - top);
-                        let data = packed_a.wrapping_add(top / ROWS * PANEL);
-                        let a = Packed { data, row_stride, pair_stride };
-                        for panel in (0..width).step_by(COLUMNS) {
-                            let columns = COLUMNS.min(width - panel);
+                        unsafe { pack_a(a.at(ic, pc), (height, depth), packed_a) };
+                    for ir in (0..height).step_by(MR) {
+                        let rows = MR.min(height - ir);
+                        let data = packed_a.wrapping_add(ir / MR * PANEL);
+                        let a = PackedA { data, row_stride, pair_stride };
+                        for jr in (0..width).step_by(NR) {
+                            let columns = NR.min(width - jr);
                             // SAFETY: rows and columns stay within C; both panels were packed above.
                             unsafe {
-                                let c = c.add((stripe + top) * c_stride + left + panel);
-                                let b = packed_b.add(panel * pairs);
-                                let into = Into { c, c_stride, columns, add: add || from > 0 };
-                                by_rows!(rows, tile_of(pairs, a, b, into));
+                                let c = c.add((ic + ir) * c_stride + jc + jr);
+                                let b = packed_b.add(jr * pairs);
+                                let into =
+                                    OutputTile { c, c_stride, columns, accumulate: accumulate || pc > 0 };
+                                dispatch_rows!(rows, microkernel(pairs, a, b, into));
                             }
                         }
                     }
@@ -90,7 +91,7 @@ pub(super) unsafe fn product(
 
 /// A packed panel of A.
 #[derive(Clone, Copy)]
-struct Packed {
+struct PackedA {
     data: *const u32,
     row_stride: usize,
     pair_stride: usize,
@@ -98,11 +99,11 @@ struct Packed {
 
 /// Where a tile goes.
 #[derive(Clone, Copy)]
-struct Into {
+struct OutputTile {
     c: *mut f32,
     c_stride: usize,
     columns: usize,
-    add: bool,
+    accumulate: bool,
 }
 
 /// Sixteen words from rows k and k + 1: element i of `low` in the low half of word i, of `high` in the high half.
@@ -137,23 +138,18 @@ unsafe fn pairs_of(row: *const f32, count: usize) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut u32) {
     let pairs = depth.div_ceil(2);
-    for panel in (0..width).step_by(COLUMNS) {
-        let columns = COLUMNS.min(width - panel);
+    for jr in (0..width).step_by(NR) {
+        let columns = NR.min(width - jr);
         // SAFETY: the caller's block and buffer; masked lanes are not touched.
         unsafe {
-            let out = out.add(panel * pairs);
-            let from = b.at(0, panel);
+            let out = out.add(jr * pairs);
+            let from = b.at(0, jr);
             if b.row_stride == 1 && b.column_stride != 1 {
                 for half in [0, 16] {
                     let here = columns.saturating_sub(half).min(16);
                     for pair in (0..pairs).step_by(16) {
                         let rows = from.data.wrapping_add(half * b.column_stride + 2 * pair);
-                        transpose(
-                            rows,
-                            b.column_stride,
-                            (here, depth - 2 * pair),
-                            out.add(pair * COLUMNS + half),
-                        );
+                        transpose(rows, b.column_stride, (here, depth - 2 * pair), out.add(pair * NR + half));
                     }
                 }
             } else {
@@ -171,7 +167,7 @@ unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut u32) {
                                 gathered(row.at(1, half), second, half),
                             )
                         };
-                        _mm512_storeu_si512(out.add(pair * COLUMNS + half).cast(), interleave(low, high));
+                        _mm512_storeu_si512(out.add(pair * NR + half).cast(), interleave(low, high));
                     }
                 }
             }
@@ -191,7 +187,7 @@ unsafe fn gathered(row: View, count: usize, half: usize) -> __m512i {
     unsafe { rounded(values.as_ptr(), u16::MAX) }
 }
 
-/// Writes `rows` (at most 16) rows of `depth` elements, `stride` apart, as sixteen rows of pairs, [`COLUMNS`] apart, as far
+/// Writes `rows` (at most 16) rows of `depth` elements, `stride` apart, as sixteen rows of pairs, [`NR`] apart, as far
 /// as there are pairs; missing ones are zero.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn transpose(from: *const f32, stride: usize, (rows, depth): (usize, usize), out: *mut u32) {
@@ -207,14 +203,14 @@ unsafe fn transpose(from: *const f32, stride: usize, (rows, depth): (usize, usiz
             r[i] = _mm512_castsi512_ps(pairs_of(row, here));
         }
     }
-    let r = network(r);
+    let r = transpose_16x16(r);
     for (i, row) in r.iter().enumerate().take(depth.div_ceil(2)) {
         // SAFETY: the caller's buffer has a row for every pair.
-        unsafe { _mm512_storeu_si512(out.add(i * COLUMNS).cast(), _mm512_castps_si512(*row)) };
+        unsafe { _mm512_storeu_si512(out.add(i * NR).cast(), _mm512_castps_si512(*row)) };
     }
 }
 
-/// Packs a (rows, depth) stripe of A in panels of [`ROWS`] rows, [`PANEL`] apart; returns the strides of rows and pairs within
+/// Packs a (rows, depth) stripe of A in panels of [`MR`] rows, [`PANEL`] apart; returns the strides of rows and pairs within
 /// a panel.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usize, usize) {
@@ -232,9 +228,9 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usiz
             return (A_STRIDE, 1);
         }
         for pair in 0..pairs {
-            for top in (0..rows).step_by(ROWS) {
-                let here = ROWS.min(rows - top);
-                let (column, next) = (a.at(top, 2 * pair), a.at(top, 2 * pair + 1));
+            for ir in (0..rows).step_by(MR) {
+                let here = MR.min(rows - ir);
+                let (column, next) = (a.at(ir, 2 * pair), a.at(ir, 2 * pair + 1));
                 let second = if 2 * pair + 1 < depth { here } else { 0 };
                 let (low, high) = if a.row_stride == 1 {
                     _mm_prefetch::<_MM_HINT_T0>(column.at(0, 8).data.cast());
@@ -244,16 +240,16 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usiz
                     (gathered(column.transposed(), here, 0), gathered(next.transposed(), second, 0))
                 };
                 // Four words more than there are rows: the next store overwrites them, and after the last there is room.
-                let into = out.add(top / ROWS * PANEL + pair * ROWS);
+                let into = out.add(ir / MR * PANEL + pair * MR);
                 _mm512_storeu_si512(into.cast(), interleave(low, high));
             }
         }
     }
-    (1, ROWS)
+    (1, MR)
 }
 
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn tile_of<const R: usize>(pairs: usize, a: Packed, b: *const u32, into: Into) {
+unsafe fn microkernel<const R: usize>(pairs: usize, a: PackedA, b: *const u32, into: OutputTile) {
     let (low, high) = masks(into.columns);
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     // SAFETY: the caller's shapes; masked lanes of C are not touched. A __m512bh and a __m512i are the same 512 bits.
@@ -273,13 +269,13 @@ unsafe fn tile_of<const R: usize>(pairs: usize, a: Packed, b: *const u32, into: 
                 sums[1] = _mm512_dpbf16_ps(sums[1], x, b1);
             }
             a_k = a_k.wrapping_add(a.pair_stride);
-            b_k = b_k.add(COLUMNS);
+            b_k = b_k.add(NR);
         }
         let one = _mm512_set1_ps(1.0);
         for (i, sums) in sums.iter_mut().enumerate() {
             let c = into.c.add(i * into.c_stride);
             let second = c.wrapping_add(16);
-            if into.add {
+            if into.accumulate {
                 sums[0] = _mm512_fmadd_ps(one, _mm512_maskz_loadu_ps(low, c), sums[0]);
                 sums[1] = _mm512_fmadd_ps(one, _mm512_maskz_loadu_ps(high, second), sums[1]);
             }

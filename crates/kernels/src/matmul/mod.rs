@@ -7,12 +7,12 @@
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+mod gemv;
 mod portable;
-mod vector;
 
 use gemm::Parallelism;
 
-pub use vector::matrix_vector;
+pub use gemv::gemv;
 
 use surprisal_platform::threads::Pool;
 
@@ -42,8 +42,8 @@ impl<'a> Matrix<'a> {
     ///
     /// # Panics
     /// If the last row would end past the end of `data`.
-    pub fn part(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        check_part(data.len(), rows, columns, row_stride);
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        check_strided(data.len(), rows, columns, row_stride);
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
@@ -78,18 +78,18 @@ impl<'a> MatrixMut<'a> {
         Self { data, rows, columns, row_stride: columns }
     }
 
-    /// As [`Matrix::part`].
+    /// As [`Matrix::strided`].
     ///
     /// # Panics
     /// If the last row would end past the end of `data`.
-    pub fn part(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        check_part(data.len(), rows, columns, row_stride);
+    pub fn strided(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        check_strided(data.len(), rows, columns, row_stride);
         Self { data, rows, columns, row_stride }
     }
 }
 
 /// Whether the last row of a strided view ends within its slice.
-fn check_part(len: usize, rows: usize, columns: usize, row_stride: usize) {
+fn check_strided(len: usize, rows: usize, columns: usize, row_stride: usize) {
     let fits = rows == 0
         || (columns <= row_stride.max(columns * usize::from(rows == 1))
             && (rows - 1) * row_stride + columns <= len);
@@ -120,14 +120,14 @@ impl Precision {
     }
 }
 
-/// [`multiply`] of inputs read in `precision`.
+/// [`matmul`] of inputs read in `precision`.
 ///
 /// # Panics
 /// If the shapes do not make a product.
-pub fn multiply_in(
+pub fn matmul_with_precision(
     precision: Precision,
     into: MatrixMut<'_>,
-    add: bool,
+    accumulate: bool,
     a: Matrix<'_>,
     b: Matrix<'_>,
     pool: Option<&Pool>,
@@ -137,16 +137,22 @@ pub fn multiply_in(
     let isa = if a.columns == 0 { Isa::PORTABLE } else { Isa::current() };
     match (precision, isa.name()) {
         #[cfg(target_arch = "x86_64")]
-        (Precision::F32, "avx512") => by_own_kernel(avx512::product, into, add, a, b, pool),
+        (Precision::F32, "avx512") => gemm_parallel(avx512::gemm, into, accumulate, a, b, pool),
         #[cfg(target_arch = "x86_64")]
         (Precision::Bf16, "avx512") if precision.is_fast() => {
-            by_own_kernel(bf16::product, into, add, a, b, pool);
+            gemm_parallel(bf16::gemm, into, accumulate, a, b, pool);
         }
-        (Precision::F32, "portable") => by_own_kernel(portable::product, into, add, a, b, pool),
-        (Precision::F32, _) => by_gemm(into, add, a, b, pool),
+        (Precision::F32, "portable") => gemm_parallel(portable::gemm, into, accumulate, a, b, pool),
+        (Precision::F32, _) => gemm_crate(into, accumulate, a, b, pool),
         (Precision::Bf16, _) => {
             let (a_rounded, b_rounded) = (rounded(a), rounded(b));
-            multiply(into, add, Matrix { data: &a_rounded, ..a }, Matrix { data: &b_rounded, ..b }, pool);
+            matmul(
+                into,
+                accumulate,
+                Matrix { data: &a_rounded, ..a },
+                Matrix { data: &b_rounded, ..b },
+                pool,
+            );
         }
     }
 }
@@ -161,27 +167,27 @@ fn rounded(m: Matrix<'_>) -> Vec<f32> {
     m.data.iter().map(|&x| round(x)).collect()
 }
 
-/// `into = a b`, or `into += a b` when `add`.
+/// `into = a b`, or `into += a b` when `accumulate`.
 ///
 /// With a pool, the columns or the rows of the product are shared out; the inner dimension never is, so the bits do not
 /// depend on the pool.
 ///
 /// # Panics
 /// If the shapes do not make a product.
-pub fn multiply(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
-    multiply_in(Precision::F32, into, add, a, b, pool);
+pub fn matmul(into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
+    matmul_with_precision(Precision::F32, into, accumulate, a, b, pool);
 }
 
 /// A pointer that several threads may hold: each writes elements that no other touches.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32);
+struct SendPtr(*mut f32);
 
 #[expect(unsafe_code, reason = "parts of one matrix for several threads")]
-// SAFETY: `by_own_kernel` hands each thread rows or columns of its own.
-unsafe impl Send for Shared {}
+// SAFETY: `gemm_parallel` hands each thread rows or columns of its own.
+unsafe impl Send for SendPtr {}
 #[expect(unsafe_code, reason = "parts of one matrix for several threads")]
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for SendPtr {}
 
 /// A strided matrix, as our own kernels take it.
 #[derive(Clone, Copy)]
@@ -212,10 +218,10 @@ type Kernel = unsafe fn((usize, usize, usize), View, View, *mut f32, usize, bool
 
 /// Shares a product out over the pool; `kernel` is one whose instructions the machine has.
 #[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
-fn by_own_kernel(
+fn gemm_parallel(
     kernel: Kernel,
     into: MatrixMut<'_>,
-    add: bool,
+    accumulate: bool,
     a: Matrix<'_>,
     b: Matrix<'_>,
     pool: Option<&Pool>,
@@ -229,7 +235,7 @@ fn by_own_kernel(
     if m == 0 || n == 0 {
         return;
     }
-    let c = Shared(into.data.as_mut_ptr());
+    let c = SendPtr(into.data.as_mut_ptr());
     let stride = into.row_stride;
     // The part of the product in these rows and columns.
     let part = move |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>| {
@@ -239,7 +245,9 @@ fn by_own_kernel(
         // SAFETY: the constructors checked that each view lies within its slice, a transposed one only swaps strides, and
         // these are ranges of the product's rows and columns; the machine has the instructions. `into` is borrowed mutably
         // and no two calls share a row and a column of it.
-        unsafe { kernel(shape, a, b, c.0.wrapping_add(rows.start * stride + columns.start), stride, add) }
+        unsafe {
+            kernel(shape, a, b, c.0.wrapping_add(rows.start * stride + columns.start), stride, accumulate)
+        }
     };
     let threads = pool.map_or(1, Pool::threads);
     let by_rows = m > n;
@@ -257,7 +265,7 @@ fn by_own_kernel(
 
 /// The `gemm` crate, which takes the best instructions of the machine whatever [`Isa::current`] says.
 #[expect(unsafe_code, reason = "gemm takes pointers and strides")]
-fn by_gemm(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
+fn gemm_crate(into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
     let MatrixMut { data, rows, columns, row_stride } = into;
     let mut call = |parallelism| {
         // SAFETY: the constructors checked that each slice reaches to the end of its last row, and a transposed view's
@@ -270,7 +278,7 @@ fn by_gemm(into: MatrixMut<'_>, add: bool, a: Matrix<'_>, b: Matrix<'_>, pool: O
                 data.as_mut_ptr(),
                 1,
                 row_stride as isize,
-                add,
+                accumulate,
                 a.data.as_ptr(),
                 a.column_stride as isize,
                 a.row_stride as isize,
@@ -301,15 +309,15 @@ mod tests {
     fn products_of_parts_and_transposes() {
         // A is columns 1..3 of a 2 x 4 matrix.
         let wide = [0.0, 1.0, 2.0, 0.0, 0.0, 3.0, 4.0, 0.0];
-        let a = Matrix::part(&wide[1..], 2, 2, 4);
+        let a = Matrix::strided(&wide[1..], 2, 2, 4);
         let b = [1.0, 0.0, 2.0, 1.0];
         let mut c = [10.0; 4];
-        multiply(MatrixMut::new(&mut c, 2, 2), false, a, Matrix::new(&b, 2, 2), None);
+        matmul(MatrixMut::new(&mut c, 2, 2), false, a, Matrix::new(&b, 2, 2), None);
         assert_eq!(c, [5.0, 2.0, 11.0, 4.0]);
-        multiply(MatrixMut::new(&mut c, 2, 2), true, a.transposed(), Matrix::new(&b, 2, 2), None);
+        matmul(MatrixMut::new(&mut c, 2, 2), true, a.transposed(), Matrix::new(&b, 2, 2), None);
         assert_eq!(c, [5.0 + 7.0, 2.0 + 3.0, 11.0 + 10.0, 4.0 + 4.0]);
         let mut wide = [7.0; 6];
-        multiply(MatrixMut::part(&mut wide, 2, 2, 4), false, a, Matrix::new(&b, 2, 2), None);
+        matmul(MatrixMut::strided(&mut wide, 2, 2, 4), false, a, Matrix::new(&b, 2, 2), None);
         assert_eq!(wide, [5.0, 2.0, 7.0, 7.0, 11.0, 4.0]);
     }
 
@@ -361,32 +369,32 @@ mod tests {
             for isa in Isa::available() {
                 crate::simd::with_isa(isa, || {
                     for (left, right) in lefts.iter().flat_map(|l| rights.iter().map(move |r| (*l, *r))) {
-                        for add in [false, true] {
+                        for accumulate in [false, true] {
                             let mut c = start.clone();
-                            multiply(MatrixMut::new(&mut c, m, n), add, left, right, None);
+                            matmul(MatrixMut::new(&mut c, m, n), accumulate, left, right, None);
                             for ((c, e), s) in c.iter().zip(&expected).zip(&start) {
-                                let e = e + if add { f64::from(*s) } else { 0.0 };
+                                let e = e + if accumulate { f64::from(*s) } else { 0.0 };
                                 let close = (f64::from(*c) - e).abs() < 1e-6 * (k as f64 + 4.0);
                                 assert!(close, "{m} x {n} x {k} {}: {c} and {e}", isa.name());
                             }
                             let mut shared = start.clone();
-                            multiply(MatrixMut::new(&mut shared, m, n), add, left, right, Some(&pool));
+                            matmul(MatrixMut::new(&mut shared, m, n), accumulate, left, right, Some(&pool));
                             assert!(
                                 shared == c,
                                 "{m} x {n} x {k} {}: other bits with two threads",
                                 isa.name()
                             );
                             let mut c = start.clone();
-                            multiply_in(
+                            matmul_with_precision(
                                 Precision::Bf16,
                                 MatrixMut::new(&mut c, m, n),
-                                add,
+                                accumulate,
                                 left,
                                 right,
                                 None,
                             );
                             for ((c, e), s) in c.iter().zip(&rounded_product).zip(&start) {
-                                let e = e + if add { f64::from(*s) } else { 0.0 };
+                                let e = e + if accumulate { f64::from(*s) } else { 0.0 };
                                 let close = (f64::from(*c) - e).abs() < 1e-6 * (k as f64 + 4.0);
                                 assert!(close, "bf16 {m} x {n} x {k} {}: {c} and {e}", isa.name());
                             }
@@ -400,6 +408,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "part")]
     fn a_part_past_the_end_is_refused() {
-        let _ = Matrix::part(&[0.0; 5], 2, 2, 4);
+        let _ = Matrix::strided(&[0.0; 5], 2, 2, 4);
     }
 }

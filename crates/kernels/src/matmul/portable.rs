@@ -1,7 +1,7 @@
-//! Our own product in plain Rust, to the same bits on every machine.
+//! Our own gemm in plain Rust, to the same bits on every machine.
 //!
 //! A tile keeps 4 × 8 sums in registers while it walks along k. Products are rounded before they are added (no fused
-//! instruction), and every element of C is a sum along k in ascending order, in blocks of [`DEPTH`]. So nothing depends on
+//! instruction), and every element of C is a sum along k in ascending order, in blocks of [`KC`]. So nothing depends on
 //! the processor, on the compiler's choice of instructions or on how a product is shared out.
 
 #![expect(unsafe_code, reason = "a part of a matrix that several threads write")]
@@ -9,11 +9,11 @@
 use super::View;
 
 /// Rows of a tile.
-const ROWS: usize = 4;
+const MR: usize = 4;
 /// Columns of a tile.
-const COLUMNS: usize = 8;
+const NR: usize = 8;
 /// Longest stretch along k between two visits to C.
-const DEPTH: usize = 128;
+const KC: usize = 128;
 /// Tiles side by side that share a packed panel of A; their panels of B fill half of a first-level cache.
 const TILES: usize = 4;
 
@@ -21,36 +21,34 @@ const TILES: usize = 4;
 ///
 /// # Safety
 /// As there; every machine has the instructions.
-pub(super) unsafe fn product(
+pub(super) unsafe fn gemm(
     (m, n, k): (usize, usize, usize),
     a: View,
     b: View,
     c: *mut f32,
     c_stride: usize,
-    add: bool,
+    accumulate: bool,
 ) {
     // Panels of A and B with k first; rows and columns that a last panel lacks stay as they were and are not written to C.
-    let (mut left, mut right) = ([[0.0; ROWS]; DEPTH], [[[0.0; COLUMNS]; DEPTH]; TILES]);
-    for from in (0..k.max(1)).step_by(DEPTH) {
-        let depth = DEPTH.min(k - from);
-        let add = add || from > 0;
-        for first in (0..n).step_by(TILES * COLUMNS) {
+    let (mut packed_a, mut packed_b) = ([[0.0; MR]; KC], [[[0.0; NR]; KC]; TILES]);
+    for pc in (0..k.max(1)).step_by(KC) {
+        let depth = KC.min(k - pc);
+        let accumulate = accumulate || pc > 0;
+        for first in (0..n).step_by(TILES * NR) {
             // The columns of each tile.
-            let tiles = (first..n)
-                .step_by(COLUMNS)
-                .zip(0..TILES)
-                .map(|(column, tile)| (tile, column, COLUMNS.min(n - column)));
+            let tiles =
+                (first..n).step_by(NR).zip(0..TILES).map(|(column, tile)| (tile, column, NR.min(n - column)));
             for (tile, column, columns) in tiles.clone() {
                 // SAFETY: the caller's: `depth` rows and `columns` columns of B from here on.
-                unsafe { pack(&mut right[tile][..depth], columns, b.at(from, column)) };
+                unsafe { pack(&mut packed_b[tile][..depth], columns, b.at(pc, column)) };
             }
-            for row in (0..m).step_by(ROWS) {
-                let rows = ROWS.min(m - row);
+            for row in (0..m).step_by(MR) {
+                let rows = MR.min(m - row);
                 // SAFETY: the caller's: `rows` rows and `depth` columns of A from here on.
-                unsafe { pack(&mut left[..depth], rows, a.at(row, from).transposed()) };
+                unsafe { pack(&mut packed_a[..depth], rows, a.at(row, pc).transposed()) };
                 for (tile, column, columns) in tiles.clone() {
-                    let mut sums = [[0.0; COLUMNS]; ROWS];
-                    for (xs, ys) in left[..depth].iter().zip(&right[tile]) {
+                    let mut sums = [[0.0; NR]; MR];
+                    for (xs, ys) in packed_a[..depth].iter().zip(&packed_b[tile]) {
                         for (sums, x) in sums.iter_mut().zip(xs) {
                             sums.iter_mut().zip(ys).for_each(|(sum, y)| *sum += x * y);
                         }
@@ -59,7 +57,9 @@ pub(super) unsafe fn product(
                         let c = c.wrapping_add((row + i) * c_stride + column);
                         // SAFETY: `columns` elements of a row of C, which the caller has to itself.
                         let into = unsafe { std::slice::from_raw_parts_mut(c, columns) };
-                        into.iter_mut().zip(sums).for_each(|(c, sum)| *c = if add { *c + sum } else { *sum });
+                        into.iter_mut()
+                            .zip(sums)
+                            .for_each(|(c, sum)| *c = if accumulate { *c + sum } else { *sum });
                     }
                 }
             }

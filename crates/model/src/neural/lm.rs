@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
-use surprisal_ops::inplace::read;
+use surprisal_ops::tensor_slice::read;
 
 use super::session::CachedSession;
 use super::{Architecture, Mode, Neural};

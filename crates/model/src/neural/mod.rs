@@ -198,7 +198,7 @@ impl Neural {
             return Err(Error::Config(format!("{t} tokens do not fit a block of {block_size}")));
         }
         let context = match mode {
-            Mode::Evaluate => &context.inference(),
+            Mode::Evaluate => &context.inference_mode(),
             Mode::Train { .. } => context,
         };
         match &self.architecture {

@@ -24,7 +24,7 @@ impl Parameter {
     /// # Errors
     /// A failure of the tensor library.
     pub fn update(&self, f: impl FnOnce(&mut [f32])) -> Result<()> {
-        Ok(surprisal_ops::inplace::update(&self.var, f)?)
+        Ok(surprisal_ops::tensor_slice::update(&self.var, f)?)
     }
 
     /// Hands the values to `f` for reading.
@@ -32,6 +32,6 @@ impl Parameter {
     /// # Errors
     /// A failure of the tensor library.
     pub fn read<R>(&self, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-        Ok(surprisal_ops::inplace::read(&self.var, f)?)
+        Ok(surprisal_ops::tensor_slice::read(&self.var, f)?)
     }
 }

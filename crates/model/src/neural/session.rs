@@ -5,7 +5,7 @@
 //! every half block.
 
 use surprisal_kernels::elementary::Elementary;
-use surprisal_ops::layers::Cache;
+use surprisal_ops::layers::KvCache;
 
 use super::transformer::Transformer;
 use crate::{Result, Session, check_tokens};
@@ -18,7 +18,7 @@ pub(super) struct CachedSession<'a> {
     start: Vec<f64>,
     /// The tokens in the caches, from position zero.
     read: Vec<u32>,
-    caches: Vec<Cache>,
+    caches: Vec<KvCache>,
     /// The logits of what follows them.
     last: Option<Vec<f32>>,
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 use surprisal_kernels::elementary::Elementary;
-use surprisal_ops::layers::{Between, Branch, Cache, Centre, Drop, Linear, Norm};
-use surprisal_ops::single::add_row;
-use surprisal_ops::{Activation, Angles, Attention, Context, DropoutStream, embedding};
+use surprisal_ops::decode::add_row;
+use surprisal_ops::layers::{Between, Branch, DropoutConfig, KvCache, Linear, Norm, NormType};
+use surprisal_ops::{Activation, Attention, Context, DropoutKey, RotaryTables, embedding};
 
 use super::init::{Init, Source};
 use super::shape::{ActivationKind, NormKind, PositionKind, TransformerConfig};
@@ -73,11 +73,11 @@ impl Maker<'_, '_> {
         // An RMS norm has no bias, whatever the linear layers have.
         let bias = (bias && norm == NormKind::Layer)
             .then(|| self.source.get(&format!("{name}.bias"), &[n_embd], Init::Constant(0.0)));
-        let centre = if norm == NormKind::Layer { Centre::Mean } else { Centre::Zero };
-        Ok(Norm { centre, weight, bias: bias.transpose()?, eps: norm_eps })
+        let centre = if norm == NormKind::Layer { NormType::LayerNorm } else { NormType::RmsNorm };
+        Ok(Norm { norm_type: centre, weight, bias: bias.transpose()?, eps: norm_eps })
     }
 
-    fn block(&mut self, i: usize, angles: Option<&Arc<Angles>>) -> Result<[Branch; 2]> {
+    fn block(&mut self, i: usize, angles: Option<&Arc<RotaryTables>>) -> Result<[Branch; 2]> {
         let config = self.config;
         let (c, f) = (config.n_embd, config.hidden());
         let kv = c / config.n_head * config.kv_heads();
@@ -96,7 +96,7 @@ impl Maker<'_, '_> {
         let attention = Attention {
             n_head: config.n_head,
             n_kv_head: config.kv_heads(),
-            angles: angles.cloned(),
+            rotary: angles.cloned(),
             qk_norm: config.qk_norm,
         };
         Ok([
@@ -127,7 +127,7 @@ impl Transformer {
         let (wpe, angles) = match config.position {
             PositionKind::Learned => (Some(source.get("wpe.weight", &[block_size, c], std)?), None),
             PositionKind::Rope => {
-                (None, Some(Arc::new(Angles::new(block_size, c / n_head, config.rope_theta))))
+                (None, Some(Arc::new(RotaryTables::new(block_size, c / n_head, config.rope_theta))))
             }
         };
         let pairs = match config.bigram_rows {
@@ -146,8 +146,8 @@ impl Transformer {
     }
 
     /// An empty cache for each half of a block.
-    pub(super) fn caches(&self) -> Vec<Cache> {
-        vec![Cache::default(); self.h.len()]
+    pub(super) fn caches(&self) -> Vec<KvCache> {
+        vec![KvCache::default(); self.h.len()]
     }
 
     /// The logits (V) of what follows `id`, which came after `before` and stands at `position` of a row whose earlier tokens
@@ -157,18 +157,18 @@ impl Transformer {
         before: Option<u32>,
         id: u32,
         position: usize,
-        caches: &mut [Cache],
+        caches: &mut [KvCache],
     ) -> Result<Vec<f32>> {
         let mut x = vec![0.0; self.wte.dim(1)?]; // (C)
         self.embed_one(before, id, position, &mut x)?;
         for (branch, cache) in self.h.iter().zip(caches) {
-            branch.next(&mut x, position, cache)?;
+            branch.decode_step(&mut x, position, cache)?;
         }
         self.head(&x)
     }
 
     /// The logits (V) of what follows `ids`, the first tokens of a row, which go into the empty `caches`.
-    pub(super) fn fill(&self, ids: &[u32], caches: &mut [Cache]) -> Result<Vec<f32>> {
+    pub(super) fn fill(&self, ids: &[u32], caches: &mut [KvCache]) -> Result<Vec<f32>> {
         let c = self.wte.dim(1)?;
         let mut x = vec![0.0; ids.len() * c]; // (T, C)
         let mut before = None;
@@ -177,7 +177,7 @@ impl Transformer {
             before = Some(id);
         }
         for (branch, cache) in self.h.iter().zip(caches) {
-            branch.fill(&mut x, cache)?;
+            branch.prefill(&mut x, cache)?;
         }
         self.head(&x[x.len().saturating_sub(c)..])
     }
@@ -195,7 +195,7 @@ impl Transformer {
 
     /// The logits (V) of one position.
     fn head(&self, x: &[f32]) -> Result<Vec<f32>> {
-        let mut logits = self.lm_head.single(&self.ln_f.single(x)?)?;
+        let mut logits = self.lm_head.forward_row(&self.ln_f.forward_row(x)?)?;
         if self.softcap > 0.0 {
             let (cap, by) = (self.softcap as f32, Elementary::current());
             for z in &mut logits {
@@ -225,11 +225,11 @@ impl Transformer {
     }
 
     /// Dropout at one `site` of the model, which tells its masks apart.
-    fn drop(&self, mode: Mode, site: u64) -> Option<Drop> {
+    fn drop(&self, mode: Mode, site: u64) -> Option<DropoutConfig> {
         match mode {
             Mode::Train { dropout_seed, first_row } if self.dropout > 0.0 => {
-                let stream = DropoutStream { seed: dropout_seed, site, first_row };
-                Some(Drop { p: self.dropout, stream })
+                let stream = DropoutKey { seed: dropout_seed, site, first_row };
+                Some(DropoutConfig { p: self.dropout, key: stream })
             }
             _ => None,
         }
@@ -238,7 +238,7 @@ impl Transformer {
     pub(super) fn forward(&self, context: &Context, ids: &Tensor, mode: &Mode) -> Result<Output> {
         let (b, _) = ids.dims2()?;
         let drop = |site| self.drop(*mode, site);
-        let mut x = surprisal_ops::block::dropped(self.embed(context, ids)?, b, drop(0))?; // (B·T, C)
+        let mut x = surprisal_ops::block::apply_dropout(self.embed(context, ids)?, b, drop(0))?; // (B·T, C)
         for (branch, site) in self.h.iter().zip(1..) {
             x = branch.forward(context, &x, b, drop(site))?;
         }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use candle_core::{Device, Var};
 
 use super::*;
-use crate::gradients::Gradients;
-use crate::layers::Centre;
+use crate::grad_accumulator::GradAccumulator;
+use crate::layers::NormType;
 use crate::testing::numbers;
-use crate::{Activation, Angles, Attention, Backward, DropoutStream, Precision};
+use crate::{Activation, Attention, Backward, DropoutKey, Precision, RotaryTables};
 
 struct Made {
     vars: Vec<Var>,
@@ -27,8 +27,13 @@ impl Made {
         Linear { weight: self.get(&[out, width]), bias: bias.then(|| self.get(&[out])) }
     }
 
-    fn norm(&mut self, centre: Centre, width: usize, bias: bool) -> Norm {
-        Norm { centre, weight: self.get(&[width]), bias: bias.then(|| self.get(&[width])), eps: 1e-5 }
+    fn norm(&mut self, centre: NormType, width: usize, bias: bool) -> Norm {
+        Norm {
+            norm_type: centre,
+            weight: self.get(&[width]),
+            bias: bias.then(|| self.get(&[width])),
+            eps: 1e-5,
+        }
     }
 }
 
@@ -46,8 +51,8 @@ fn agree(made: &Made, x: &Var, precision: Precision, forward: impl Fn(&Context, 
         (values(&y), store)
     };
     let (apart, store) = run(Backward::Store);
-    let gradients = Gradients::new(made.vars.iter().map(Var::as_tensor));
-    let (one, rest) = run(Backward::Collect(gradients.clone()));
+    let gradients = GradAccumulator::new(made.vars.iter().map(Var::as_tensor));
+    let (one, rest) = run(Backward::Accumulate(gradients.clone()));
     let near = |a: &[f32], b: &[f32], what: &str| {
         assert_eq!(a.len(), b.len());
         let scale = b.iter().fold(1.0f32, |m, x| m.max(x.abs()));
@@ -59,7 +64,7 @@ fn agree(made: &Made, x: &Var, precision: Precision, forward: impl Fn(&Context, 
     for (i, var) in made.vars.iter().enumerate() {
         near(&gradients.get(i).unwrap(), &values(store.get(var).unwrap()), &format!("parameter {i}"));
     }
-    let y = forward(&Context::default().inference(), &(x.as_tensor() * 1.0).unwrap()).unwrap();
+    let y = forward(&Context::default().inference_mode(), &(x.as_tensor() * 1.0).unwrap()).unwrap();
     let (inference, none) = (values(&y), y.sum_all().unwrap().backward());
     if precision == Precision::F32 {
         near(&inference, &apart, "inference");
@@ -70,18 +75,18 @@ fn agree(made: &Made, x: &Var, precision: Precision, forward: impl Fn(&Context, 
 #[test]
 fn one_operation_has_the_numbers_of_several() {
     let (b, t, c) = (3, 5, 8);
-    let stream = DropoutStream { seed: 1, site: 4, first_row: 2 };
+    let stream = DropoutKey { seed: 1, site: 4, first_row: 2 };
     for precision in [Precision::F32, Precision::Bf16] {
         for (centre, bias, drop, turned) in [
-            (Centre::Mean, true, None, false),
-            (Centre::Zero, false, Some(Drop { p: 0.25, stream }), true),
-            (Centre::Mean, true, Some(Drop { p: 0.5, stream }), true),
+            (NormType::LayerNorm, true, None, false),
+            (NormType::RmsNorm, false, Some(DropoutConfig { p: 0.25, key: stream }), true),
+            (NormType::LayerNorm, true, Some(DropoutConfig { p: 0.5, key: stream }), true),
         ] {
             let x =
                 Var::from_tensor(&Tensor::from_vec(numbers(b * t * c, 7), (b * t, c), &Device::Cpu).unwrap())
                     .unwrap();
-            let angles = turned.then(|| Arc::new(Angles::new(t, 4, 10.0)));
-            let attention = Attention { n_head: 2, n_kv_head: 1, angles, qk_norm: turned };
+            let angles = turned.then(|| Arc::new(RotaryTables::new(t, 4, 10.0)));
+            let attention = Attention { n_head: 2, n_kv_head: 1, rotary: angles, qk_norm: turned };
             let activations = [Activation::Gelu, Activation::Relu2, Activation::SwiGlu];
             let mlp = activations.map(|kind| (kind.inputs(12), Between::Activation(kind), 12));
             for (inputs, between, outputs) in

@@ -6,10 +6,10 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use super::{result, slice};
 
 /// Gradients of the input, the weight and the bias; none for a parameter whose gradient is collected.
-pub(super) type ThreeGradients = (Tensor, Option<Tensor>, Option<Tensor>);
+pub(super) type InputWeightBiasGrads = (Tensor, Option<Tensor>, Option<Tensor>);
 
 /// What such an operation computes.
-pub(super) trait Affine: Send + Sync {
+pub(super) trait InputWeightBiasOp: Send + Sync {
     const NAME: &'static str;
 
     /// The output and its shape, from contiguous numbers.
@@ -26,15 +26,15 @@ pub(super) trait Affine: Send + Sync {
         weight: &Tensor,
         bias: Option<&Tensor>,
         dy: &Tensor,
-    ) -> Result<ThreeGradients>;
+    ) -> Result<InputWeightBiasGrads>;
 }
 
-struct Op<T>(T);
+struct OpAdapter<T>(T);
 
 /// A storage and how it lies there.
 type Argument<'a> = (&'a CpuStorage, &'a Layout);
 
-impl<T: Affine> Op<T> {
+impl<T: InputWeightBiasOp> OpAdapter<T> {
     fn run(
         &self,
         (x, xl): Argument<'_>,
@@ -47,7 +47,7 @@ impl<T: Affine> Op<T> {
     }
 }
 
-impl<T: Affine> CustomOp2 for Op<T> {
+impl<T: InputWeightBiasOp> CustomOp2 for OpAdapter<T> {
     fn name(&self) -> &'static str {
         T::NAME
     }
@@ -74,7 +74,7 @@ impl<T: Affine> CustomOp2 for Op<T> {
     }
 }
 
-impl<T: Affine> CustomOp3 for Op<T> {
+impl<T: InputWeightBiasOp> CustomOp3 for OpAdapter<T> {
     fn name(&self) -> &'static str {
         T::NAME
     }
@@ -106,14 +106,14 @@ impl<T: Affine> CustomOp3 for Op<T> {
 
 /// Applies `op`.
 pub(super) fn apply(
-    op: impl Affine + 'static,
+    op: impl InputWeightBiasOp + 'static,
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     match bias {
-        None => x.apply_op2(&weight, Op(op)),
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, Op(op)),
+        None => x.apply_op2(&weight, OpAdapter(op)),
+        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, OpAdapter(op)),
     }
 }

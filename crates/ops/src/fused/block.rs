@@ -8,34 +8,34 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use surprisal_kernels::norm;
 
-use super::attention::Kept;
-use super::{linear, result, rows, slice, with_option, with2};
-use crate::inplace::read;
-use crate::layers::{Between, Branch, Cache, Drop, Linear, Norm};
-use crate::profile::{Part, time};
-use crate::scratch::Scratch;
+use super::attention::SavedSoftmax;
+use super::{elementwise, linear, result, slice, with_option, with2};
+use crate::buffer_pool::PooledBuffer;
+use crate::layers::{Between, Branch, DropoutConfig, KvCache, Linear, Norm};
+use crate::profile::{OpKind, time};
+use crate::tensor_slice::read;
 use crate::{Context, Precision};
 
 impl Norm {
     /// Runs `f` on the kernel's norm.
     fn with<R>(&self, f: impl FnOnce(norm::Norm<'_>) -> R) -> Result<R> {
-        let (centre, eps) = (self.centre, self.eps as f32);
+        let (centre, eps) = (self.norm_type, self.eps as f32);
         read(&self.weight, |weight| {
             with_option(self.bias.as_ref(), |bias| {
-                time(Part::Norm, || f(norm::Norm { centre, weight, bias, eps }))
+                time(OpKind::Norm, || f(norm::Norm { norm_type: centre, weight, bias, eps }))
             })
         })?
     }
 
-    pub(crate) fn run(&self, x: &[f32]) -> Result<(Scratch, Vec<(f32, f32)>)> {
-        let mut y = Scratch::dirty(x.len());
+    pub(crate) fn run(&self, x: &[f32]) -> Result<(PooledBuffer, Vec<(f32, f32)>)> {
+        let mut y = PooledBuffer::take(x.len());
         let statistics = self.with(|norm| norm.forward(x, &mut y))?;
         Ok((y, statistics))
     }
 
-    fn again(&self, x: &[f32], statistics: &[(f32, f32)]) -> Result<Scratch> {
-        let mut y = Scratch::dirty(x.len());
-        self.with(|norm| norm.again(x, statistics, &mut y))?;
+    fn recompute(&self, x: &[f32], statistics: &[(f32, f32)]) -> Result<PooledBuffer> {
+        let mut y = PooledBuffer::take(x.len());
+        self.with(|norm| norm.recompute(x, statistics, &mut y))?;
         Ok(y)
     }
 
@@ -50,16 +50,16 @@ impl Norm {
     ) -> Result<()> {
         let (weight, bias, eps) = (&self.weight, self.bias.as_ref(), self.eps as f32);
         read(weight, |values| {
-            super::norm::gradient(context, self.centre, eps, (weight, values), bias, statistics, x, dy, dx)
+            super::norm::gradient(context, self.norm_type, eps, (weight, values), bias, statistics, x, dy, dx)
         })??;
         Ok(())
     }
 }
 
 impl Linear {
-    fn run(&self, precision: Precision, x: &[f32]) -> Result<Scratch> {
+    fn run(&self, precision: Precision, x: &[f32]) -> Result<PooledBuffer> {
         let (out, width) = self.weight.dims2()?;
-        let mut y = Scratch::dirty(x.len() / width * out);
+        let mut y = PooledBuffer::take(x.len() / width * out);
         with_option(self.bias.as_ref(), |bias| {
             read(&self.weight, |weight| linear::forward(precision, x, weight, bias, &mut y, out))
         })??;
@@ -71,26 +71,26 @@ impl Linear {
         &self,
         precision: Precision,
         x: &[f32],
-        drop: Option<Drop>,
+        drop: Option<DropoutConfig>,
         rows: usize,
         into: &mut [f32],
     ) -> Result<()> {
-        if let Some(Drop { p, stream }) = drop {
+        if let Some(DropoutConfig { p, key: stream }) = drop {
             let mut y = self.run(precision, x)?;
-            rows::drop_in_place(&mut y, rows, p, stream);
-            time(Part::Residual, || surprisal_kernels::optim::accumulate(into, &y));
+            elementwise::drop_in_place(&mut y, rows, p, stream);
+            time(OpKind::Residual, || surprisal_kernels::optim::accumulate(into, &y));
             return Ok(());
         }
         let out = self.weight.dim(0)?;
-        read(&self.weight, |weight| linear::add_product(precision, x, weight, true, into, out))?;
+        read(&self.weight, |weight| linear::add_matmul(precision, x, weight, true, into, out))?;
         match &self.bias {
             None => Ok(()),
-            Some(bias) => time(Part::Residual, || linear::add_bias(into, bias)),
+            Some(bias) => time(OpKind::Residual, || linear::add_bias(into, bias)),
         }
     }
 
     /// dx; the parameters' gradients go where they are collected.
-    fn gradient(&self, context: &Context, x: &[f32], dy: &[f32]) -> Result<Scratch> {
+    fn gradient(&self, context: &Context, x: &[f32], dy: &[f32]) -> Result<PooledBuffer> {
         self.weight_gradient(context, x, dy)?;
         self.input_gradient(context.precision, dy)
     }
@@ -99,21 +99,21 @@ impl Linear {
         linear::weight_gradient(context, &self.weight, self.bias.as_ref(), x, dy).map(|_| ())
     }
 
-    fn input_gradient(&self, precision: Precision, dy: &[f32]) -> Result<Scratch> {
+    fn input_gradient(&self, precision: Precision, dy: &[f32]) -> Result<PooledBuffer> {
         let (out, width) = self.weight.dims2()?;
-        let mut dx = Scratch::dirty(dy.len() / out * width);
+        let mut dx = PooledBuffer::take(dy.len() / out * width);
         read(&self.weight, |weight| linear::input_gradient(precision, weight, dy, &mut dx, out))?;
         Ok(dx)
     }
 }
 
 /// What comes back to the branch: the stream's gradient, less what dropout took.
-fn dropped(dy: &[f32], rows: usize, drop: Option<Drop>) -> std::borrow::Cow<'_, [f32]> {
+fn branch_gradient(dy: &[f32], rows: usize, drop: Option<DropoutConfig>) -> std::borrow::Cow<'_, [f32]> {
     match drop {
         None => dy.into(),
-        Some(Drop { p, stream }) => {
+        Some(DropoutConfig { p, key: stream }) => {
             let mut dy = dy.to_vec();
-            rows::drop_in_place(&mut dy, rows, p, stream);
+            elementwise::drop_in_place(&mut dy, rows, p, stream);
             dy.into()
         }
     }
@@ -122,18 +122,23 @@ fn dropped(dy: &[f32], rows: usize, drop: Option<Drop>) -> std::borrow::Cow<'_, 
 impl Between {
     /// What becomes of `u`, rows of `inputs` elements of `batch` sequences, and what attention's backward pass needs besides.
     /// Attention scales and turns `u`.
-    fn run(&self, batch: usize, inputs: usize, u: &mut [f32]) -> Result<(Scratch, Option<Kept>)> {
+    fn run(
+        &self,
+        batch: usize,
+        inputs: usize,
+        u: &mut [f32],
+    ) -> Result<(PooledBuffer, Option<SavedSoftmax>)> {
         match self {
             Self::Attention(attention) => {
                 let shape = attention.shape(batch, u.len() / (batch * inputs), inputs)?;
-                let mut y = Scratch::dirty(batch * shape.tokens * shape.width);
+                let mut y = PooledBuffer::take(batch * shape.seq_len * shape.n_embd);
                 let kept = attention.run(shape, u, &mut y);
                 Ok((y, Some(kept)))
             }
             Self::Activation(activation) => {
                 let gates = activation.inputs(1);
-                let mut a = Scratch::dirty(u.len() / gates);
-                time(Part::Activation, || activation.forward(u, inputs / gates, &mut a));
+                let mut a = PooledBuffer::take(u.len() / gates);
+                time(OpKind::Activation, || activation.forward(u, inputs / gates, &mut a));
                 Ok((a, None))
             }
         }
@@ -146,7 +151,7 @@ impl Branch {
     ///
     /// # Errors
     /// Shapes that do not fit together, or a failure of the tensor library.
-    pub fn fill(&self, x: &mut [f32], cache: &mut Cache) -> Result<()> {
+    pub fn prefill(&self, x: &mut [f32], cache: &mut KvCache) -> Result<()> {
         let Self { norm, inner, between, proj } = self;
         let (inputs, width) = (inner.weight.dim(0)?, proj.weight.dim(1)?);
         let (normed, _) = norm.run(x)?;
@@ -164,23 +169,23 @@ impl Branch {
 }
 
 /// A branch, and how it is applied.
-struct Op {
+struct BranchOp {
     branch: Branch,
     context: Context,
     batch: usize,
-    drop: Option<Drop>,
-    kept: OnceLock<BranchKept>,
+    drop: Option<DropoutConfig>,
+    saved: OnceLock<SavedActivations>,
 }
 
-struct BranchKept {
+struct SavedActivations {
     /// The norm's.
     statistics: Vec<(f32, f32)>,
-    u: Scratch,
+    u: PooledBuffer,
     /// The result of attention, and what it kept; that of an activation is made again.
-    attended: Option<(Scratch, Kept)>,
+    attended: Option<(PooledBuffer, SavedSoftmax)>,
 }
 
-impl CustomOp1 for Op {
+impl CustomOp1 for BranchOp {
     fn name(&self) -> &'static str {
         "branch"
     }
@@ -194,11 +199,11 @@ impl CustomOp1 for Op {
         let mut u = inner.run(precision, &normed)?;
         std::mem::drop(normed);
         let (y, kept) = between.run(batch, inner.weight.dim(0)?, &mut u)?;
-        let mut out = time(Part::Residual, || x.to_vec());
+        let mut out = time(OpKind::Residual, || x.to_vec());
         proj.add_to(precision, &y, drop, batch, &mut out)?;
         if !context.is_inference() {
             let attended = kept.map(|kept| (y, kept));
-            let _ = self.kept.set(BranchKept { statistics, u, attended });
+            let _ = self.saved.set(SavedActivations { statistics, u, attended });
         }
         result(out, layout.shape().clone())
     }
@@ -206,13 +211,13 @@ impl CustomOp1 for Op {
     fn bwd(&self, x: &Tensor, _: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
         let Branch { norm, inner, between, proj } = &self.branch;
         let Self { ref context, batch, drop, .. } = *self;
-        let Some(BranchKept { statistics, u, attended }) = self.kept.get() else {
+        let Some(SavedActivations { statistics, u, attended }) = self.saved.get() else {
             bail!("block: nothing was kept for a backward pass")
         };
         let inputs = inner.weight.dim(0)?;
         let dx = with2(x, dout, |x, dout| -> Result<Vec<f32>> {
-            let dbranch = dropped(dout, batch, drop);
-            let mut du = Scratch::dirty(u.len());
+            let dbranch = branch_gradient(dout, batch, drop);
+            let mut du = PooledBuffer::take(u.len());
             match (between, attended) {
                 (Between::Attention(attention), Some((y, kept))) => {
                     let dy = proj.gradient(context, y, &dbranch)?;
@@ -224,13 +229,13 @@ impl CustomOp1 for Op {
                     let mut a = proj.input_gradient(context.precision, &dbranch)?;
                     let hidden = inputs / activation.inputs(1);
                     // The gradient of the activation's value becomes the value itself.
-                    time(Part::Activation, || activation.backward(u, hidden, &mut a, &mut du));
+                    time(OpKind::Activation, || activation.backward(u, hidden, &mut a, &mut du));
                     proj.weight_gradient(context, &a, &dbranch)?;
                 }
             }
-            let normed = norm.again(x, statistics)?;
+            let normed = norm.recompute(x, statistics)?;
             let dnormed = inner.gradient(context, &normed, &du)?;
-            let mut dx = time(Part::Residual, || dout.to_vec());
+            let mut dx = time(OpKind::Residual, || dout.to_vec());
             norm.gradient(context, x, statistics, &dnormed, &mut dx)?;
             Ok(dx)
         })??;
@@ -244,12 +249,12 @@ pub(crate) fn branch(
     context: &Context,
     x: &Tensor,
     batch: usize,
-    drop: Option<Drop>,
+    drop: Option<DropoutConfig>,
 ) -> Result<Tensor> {
     let rows = x.dim(0)?;
     if batch == 0 || !rows.is_multiple_of(batch) {
         bail!("block: {rows} rows are not {batch} sequences");
     }
     let (branch, context) = (branch.clone(), context.clone());
-    x.contiguous()?.apply_op1(Op { branch, context, batch, drop, kept: OnceLock::new() })
+    x.contiguous()?.apply_op1(BranchOp { branch, context, batch, drop, saved: OnceLock::new() })
 }

@@ -4,15 +4,15 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
 use super::{result, slice};
 use crate::Context;
-use crate::inplace::read;
-use crate::profile::{Part, time};
+use crate::profile::{OpKind, time};
+use crate::tensor_slice::read;
 
-struct Embedding {
+struct EmbeddingOp {
     context: Context,
     ids: Vec<u32>,
 }
 
-impl CustomOp1 for Embedding {
+impl CustomOp1 for EmbeddingOp {
     fn name(&self) -> &'static str {
         "embedding"
     }
@@ -20,7 +20,7 @@ impl CustomOp1 for Embedding {
     fn cpu_fwd(&self, table: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (_, width) = layout.shape().dims2()?;
         let table = slice(table, layout)?;
-        let y = time(Part::Embedding, || {
+        let y = time(OpKind::Embedding, || {
             let mut y = Vec::with_capacity(self.ids.len() * width);
             for &id in &self.ids {
                 y.extend_from_slice(&table[id as usize * width..(id as usize + 1) * width]);
@@ -33,8 +33,8 @@ impl CustomOp1 for Embedding {
     fn bwd(&self, table: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let width = table.dim(1)?;
         read(dy, |dy| {
-            self.context.add_to(table, |dtable| {
-                time(Part::Embedding, || {
+            self.context.add_to_grad(table, |dtable| {
+                time(OpKind::Embedding, || {
                     for (&id, dy) in self.ids.iter().zip(dy.chunks_exact(width)) {
                         let row = &mut dtable[id as usize * width..(id as usize + 1) * width];
                         row.iter_mut().zip(dy).for_each(|(sum, value)| *sum += value);
@@ -52,5 +52,5 @@ pub(crate) fn embedding(context: &Context, ids: &Tensor, table: &Tensor) -> Resu
     if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
         bail!("embedding: there is no row {id} in a table of {rows}");
     }
-    table.contiguous()?.apply_op1(Embedding { context: context.clone(), ids })
+    table.contiguous()?.apply_op1(EmbeddingOp { context: context.clone(), ids })
 }

@@ -1,13 +1,13 @@
 //! `x Wᵀ (+ b)`.
 
 use candle_core::{Result, Shape, Tensor, bail};
-use surprisal_kernels::matmul::{Matrix, MatrixMut, Precision, multiply_in};
+use surprisal_kernels::matmul::{Matrix, MatrixMut, Precision, matmul_with_precision};
 
-use super::affine::{self, Affine, ThreeGradients};
+use super::affine::{self, InputWeightBiasGrads, InputWeightBiasOp};
 use super::with2;
 use crate::Context;
-use crate::inplace::read;
-use crate::profile::{Part, time};
+use crate::profile::{OpKind, time};
+use crate::tensor_slice::read;
 
 /// Y = X Wᵀ + b for `weight` (Out, In).
 pub(super) fn forward(
@@ -21,11 +21,11 @@ pub(super) fn forward(
     if let Some(bias) = bias {
         y.chunks_exact_mut(out).for_each(|row| row.copy_from_slice(bias));
     }
-    add_product(precision, x, weight, bias.is_some(), y, out);
+    add_matmul(precision, x, weight, bias.is_some(), y, out);
 }
 
 /// Y = X Wᵀ, or Y += X Wᵀ.
-pub(super) fn add_product(
+pub(super) fn add_matmul(
     precision: Precision,
     x: &[f32],
     weight: &[f32],
@@ -35,9 +35,16 @@ pub(super) fn add_product(
 ) {
     let width = weight.len() / out;
     let rows = x.len() / width;
-    time(Part::Forward, || {
+    time(OpKind::Forward, || {
         let weight = Matrix::new(weight, out, width).transposed();
-        multiply_in(precision, MatrixMut::new(y, rows, out), add, Matrix::new(x, rows, width), weight, None);
+        matmul_with_precision(
+            precision,
+            MatrixMut::new(y, rows, out),
+            add,
+            Matrix::new(x, rows, width),
+            weight,
+            None,
+        );
     });
 }
 
@@ -45,10 +52,10 @@ pub(super) fn add_product(
 pub(super) fn input_gradient(precision: Precision, weight: &[f32], dy: &[f32], dx: &mut [f32], out: usize) {
     let width = weight.len() / out;
     let rows = dy.len() / out;
-    time(Part::InputGradient, || {
+    time(OpKind::InputGradient, || {
         let weight = Matrix::new(weight, out, width);
         let dy = Matrix::new(dy, rows, out);
-        multiply_in(precision, MatrixMut::new(dx, rows, width), false, dy, weight, None);
+        matmul_with_precision(precision, MatrixMut::new(dx, rows, width), false, dy, weight, None);
     });
 }
 
@@ -62,16 +69,16 @@ pub(super) fn weight_gradient(
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let (out, width) = weight.dims2()?;
     let rows = dy.len() / out;
-    let dw = context.make(weight, |dw, add| {
-        time(Part::WeightGradient, || {
+    let dw = context.accumulate_grad(weight, |dw, add| {
+        time(OpKind::WeightGradient, || {
             let (dy, x) = (Matrix::new(dy, rows, out).transposed(), Matrix::new(x, rows, width));
-            multiply_in(context.precision, MatrixMut::new(dw, out, width), add, dy, x, None);
+            matmul_with_precision(context.precision, MatrixMut::new(dw, out, width), add, dy, x, None);
         });
     })?;
     let db = match bias {
         None => None,
-        Some(bias) => context.add_to(bias, |db| {
-            time(Part::Residual, || {
+        Some(bias) => context.add_to_grad(bias, |db| {
+            time(OpKind::Residual, || {
                 for row in dy.chunks_exact(out) {
                     db.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
                 }
@@ -81,11 +88,11 @@ pub(super) fn weight_gradient(
     Ok((dw, db))
 }
 
-struct Linear {
+struct LinearOp {
     context: Context,
 }
 
-impl Affine for Linear {
+impl InputWeightBiasOp for LinearOp {
     const NAME: &'static str = "linear";
 
     fn forward(
@@ -106,7 +113,7 @@ impl Affine for Linear {
         weight: &Tensor,
         bias: Option<&Tensor>,
         dy: &Tensor,
-    ) -> Result<ThreeGradients> {
+    ) -> Result<InputWeightBiasGrads> {
         let out = weight.dim(0)?;
         let (dw, db) = with2(x, dy, |x, dy| weight_gradient(&self.context, weight, bias, x, dy))??;
         let mut dx = vec![0.0; x.elem_count()];
@@ -130,7 +137,7 @@ pub(crate) fn linear(
             weight.dims()
         );
     }
-    affine::apply(Linear { context: context.clone() }, x, weight, bias)
+    affine::apply(LinearOp { context: context.clone() }, x, weight, bias)
 }
 
 /// Σ of `bias` to every row of `y`.

@@ -3,21 +3,21 @@
 use std::sync::OnceLock;
 
 use candle_core::{Result, Shape, Tensor, bail};
-use surprisal_kernels::norm::{self, Centre, NormGradients};
+use surprisal_kernels::norm::{self, NormGradients, NormType};
 
-use super::affine::{self, Affine, ThreeGradients};
+use super::affine::{self, InputWeightBiasGrads, InputWeightBiasOp};
 use super::with3;
 use crate::Context;
-use crate::profile::{Part, time};
+use crate::profile::{OpKind, time};
 
-struct Norm {
+struct NormOp {
     context: Context,
-    centre: Centre,
+    norm_type: NormType,
     eps: f32,
     statistics: OnceLock<Vec<(f32, f32)>>,
 }
 
-impl Affine for Norm {
+impl InputWeightBiasOp for NormOp {
     const NAME: &'static str = "norm";
 
     fn forward(
@@ -27,8 +27,8 @@ impl Affine for Norm {
         bias: Option<&[f32]>,
     ) -> Result<(Vec<f32>, Shape)> {
         let mut y = vec![0.0; x.len()];
-        let norm = norm::Norm { centre: self.centre, weight, bias, eps: self.eps };
-        let statistics = time(Part::Norm, || norm.forward(x, &mut y));
+        let norm = norm::Norm { norm_type: self.norm_type, weight, bias, eps: self.eps };
+        let statistics = time(OpKind::Norm, || norm.forward(x, &mut y));
         // An operation runs forward once.
         let _ = self.statistics.set(statistics);
         Ok((y, shape.clone()))
@@ -40,13 +40,13 @@ impl Affine for Norm {
         weight: &Tensor,
         bias: Option<&Tensor>,
         dy: &Tensor,
-    ) -> Result<ThreeGradients> {
+    ) -> Result<InputWeightBiasGrads> {
         let Some(statistics) = self.statistics.get() else { bail!("norm: backward before forward") };
         let (dx, dw, db) = with3(x, weight, dy, |x, values, dy| -> Result<_> {
             let mut dx = vec![0.0; x.len()];
             let (context, parameters) = (&self.context, (weight, values));
             let (dw, db) =
-                gradient(context, self.centre, self.eps, parameters, bias, statistics, x, dy, &mut dx)?;
+                gradient(context, self.norm_type, self.eps, parameters, bias, statistics, x, dy, &mut dx)?;
             Ok((dx, dw, db))
         })??;
         Ok((Tensor::from_vec(dx, x.shape(), x.device())?, dw, db))
@@ -57,7 +57,7 @@ impl Affine for Norm {
 #[expect(clippy::too_many_arguments, reason = "all that a norm's gradient is made of")]
 pub(super) fn gradient(
     context: &Context,
-    centre: Centre,
+    norm_type: NormType,
     eps: f32,
     (weight, values): (&Tensor, &[f32]),
     bias: Option<&Tensor>,
@@ -66,15 +66,15 @@ pub(super) fn gradient(
     dy: &[f32],
     dx: &mut [f32],
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let norm = norm::Norm { centre, weight: values, bias: None, eps };
+    let norm = norm::Norm { norm_type: norm_type, weight: values, bias: None, eps };
     let mut sums = vec![0.0; if bias.is_some() { values.len() } else { 0 }];
-    let dw = context.add_to(weight, |dw| {
+    let dw = context.add_to_grad(weight, |dw| {
         let db = bias.map(|_| sums.as_mut_slice());
-        time(Part::Norm, || norm.backward(x, statistics, dy, NormGradients { dx, dw, db }));
+        time(OpKind::Norm, || norm.backward(x, statistics, dy, NormGradients { dx, dw, db }));
     })?;
     let db = match bias {
         None => None,
-        Some(bias) => context.add_to(bias, |db| surprisal_kernels::optim::accumulate(db, &sums))?,
+        Some(bias) => context.add_to_grad(bias, |db| surprisal_kernels::optim::accumulate(db, &sums))?,
     };
     Ok((dw, db))
 }
@@ -82,7 +82,7 @@ pub(super) fn gradient(
 /// See [`crate::layers::Norm`].
 pub(crate) fn norm(
     context: &Context,
-    centre: Centre,
+    norm_type: NormType,
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
@@ -96,6 +96,6 @@ pub(crate) fn norm(
             weight.dims()
         );
     }
-    let op = Norm { context: context.clone(), centre, eps: eps as f32, statistics: OnceLock::new() };
+    let op = NormOp { context: context.clone(), norm_type, eps: eps as f32, statistics: OnceLock::new() };
     affine::apply(op, x, weight, bias)
 }

@@ -6,9 +6,9 @@ use candle_core::{D, DType, Device, Var};
 use surprisal_kernels::simd::{Isa, with_isa};
 
 use super::*;
-use crate::layers::{Cache, Centre};
+use crate::layers::{KvCache, NormType};
 use crate::testing::numbers;
-use crate::{Activation, Angles, Attention, Context, DropoutStream, composed};
+use crate::{Activation, Attention, Context, DropoutKey, RotaryTables, unfused};
 
 /// Runs `f` in f32 and the oracle in f64 on the same arguments, weighs the outputs at random, and compares outputs
 /// and gradients.
@@ -55,7 +55,7 @@ fn linear_agrees() {
             agree(
                 &[&[n, i][..], &[o, i], &[o]][..arguments],
                 |a| crate::linear(&Context::default(), &a[0], &a[1], a.get(2)),
-                |a| composed::linear(&a[0], &a[1], a.get(2)),
+                |a| unfused::linear(&a[0], &a[1], a.get(2)),
             );
         }
     }
@@ -67,7 +67,7 @@ fn embedding_agrees() {
     agree(
         &[&[5, 9]],
         |a| crate::embedding(&Context::default(), &ids, &a[0]),
-        |a| composed::embedding(&ids, &a[0]),
+        |a| unfused::embedding(&ids, &a[0]),
     );
     let table = Tensor::zeros((3, 2), DType::F32, &Device::Cpu).unwrap();
     assert!(crate::embedding(&Context::default(), &ids, &table).is_err());
@@ -76,12 +76,14 @@ fn embedding_agrees() {
 #[test]
 fn norms_agree() {
     for (n, c) in [(1, 2), (4, 19), (9, 64)] {
-        for (centre, bias) in [(Centre::Mean, false), (Centre::Mean, true), (Centre::Zero, false)] {
+        for (centre, bias) in
+            [(NormType::LayerNorm, false), (NormType::LayerNorm, true), (NormType::RmsNorm, false)]
+        {
             let shapes = [&[n, c][..], &[c], &[c]];
             agree(
                 &shapes[..if bias { 3 } else { 2 }],
                 |a| norm(&Context::default(), centre, &a[0], &a[1], a.get(2), 1e-5),
-                |a| composed::norm(centre, &a[0], &a[1], a.get(2), 1e-5),
+                |a| unfused::norm(centre, &a[0], &a[1], a.get(2), 1e-5),
             );
         }
     }
@@ -92,13 +94,13 @@ fn attention_agrees() {
     for (b, t, n_head, n_kv_head, d) in
         [(1, 1, 1, 1, 2), (2, 5, 3, 3, 4), (3, 17, 2, 1, 8), (1, 70, 4, 2, 6), (1, 150, 2, 2, 4)]
     {
-        let turned = Some(Arc::new(Angles::new(t + 3, d, 100.0)));
+        let turned = Some(Arc::new(RotaryTables::new(t + 3, d, 100.0)));
         for (angles, qk_norm) in [(None, false), (turned.clone(), false), (None, true), (turned, true)] {
-            let attention = Attention { n_head, n_kv_head, angles, qk_norm };
+            let attention = Attention { n_head, n_kv_head, rotary: angles, qk_norm };
             agree(
                 &[&[b, t, (n_head + 2 * n_kv_head) * d]],
                 |a| crate::causal_attention(&a[0], &attention),
-                |a| composed::causal_attention(&a[0], &attention),
+                |a| unfused::causal_attention(&a[0], &attention),
             );
         }
     }
@@ -109,15 +111,15 @@ fn attention_agrees() {
 #[test]
 fn attention_token_by_token_is_attention() {
     let (t, d) = (9, 4);
-    let angles = Some(Arc::new(Angles::new(t, d, 100.0)));
-    let attention = Attention { n_head: 4, n_kv_head: 2, angles, qk_norm: true };
+    let angles = Some(Arc::new(RotaryTables::new(t, d, 100.0)));
+    let attention = Attention { n_head: 4, n_kv_head: 2, rotary: angles, qk_norm: true };
     let qkv = Tensor::from_vec(numbers(t * 32, 5), (1, t, 32), &Device::Cpu).unwrap();
     let whole: Vec<f32> =
         crate::causal_attention(&qkv, &attention).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     let qkv: Vec<f32> = qkv.flatten_all().unwrap().to_vec1().unwrap();
-    let mut cache = Cache::default();
+    let mut cache = KvCache::default();
     for i in 0..t {
-        let y = attend_next(&attention, &qkv[i * 32..(i + 1) * 32], i, &mut cache).unwrap();
+        let y = causal_attention_step(&attention, &qkv[i * 32..(i + 1) * 32], i, &mut cache).unwrap();
         for (a, b) in y.iter().zip(&whole[i * 16..(i + 1) * 16]) {
             assert!((a - b).abs() < 1e-5, "token {i}: {a} and {b}");
         }
@@ -130,7 +132,7 @@ fn activations_agree() {
         agree(
             &[&[7, 34]],
             |a| crate::activation(&(&a[0] * 4.0)?, activation),
-            |a| composed::activation(&(&a[0] * 4.0)?, activation),
+            |a| unfused::activation(&(&a[0] * 4.0)?, activation),
         );
     }
     let odd = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
@@ -139,12 +141,12 @@ fn activations_agree() {
 
 #[test]
 fn dropout_and_softcap_agree() {
-    let stream = DropoutStream { seed: 5, site: 2, first_row: 3 };
-    agree(&[&[3, 5, 7]], |a| crate::dropout(&a[0], 0.3, stream), |a| composed::dropout(&a[0], 0.3, stream));
+    let stream = DropoutKey { seed: 5, site: 2, first_row: 3 };
+    agree(&[&[3, 5, 7]], |a| crate::dropout(&a[0], 0.3, stream), |a| unfused::dropout(&a[0], 0.3, stream));
     agree(
         &[&[4, 9]],
         |a| crate::softcap(&(&a[0] * 20.0)?, 15.0),
-        |a| composed::softcap(&(&a[0] * 20.0)?, 15.0),
+        |a| unfused::softcap(&(&a[0] * 20.0)?, 15.0),
     );
 }
 

@@ -1,11 +1,11 @@
 //! One row, a token at a time or its first tokens at once, on plain slices, for sampling: a graph of tensors would cost more than the arithmetic.
 
 use candle_core::{Result, Tensor, bail};
-use surprisal_kernels::matmul::matrix_vector;
+use surprisal_kernels::matmul::gemv;
 
-use crate::fused::attend_next;
-use crate::inplace::read;
-use crate::layers::{Between, Branch, Cache, Linear, Norm};
+use crate::fused::causal_attention_step;
+use crate::layers::{Between, Branch, KvCache, Linear, Norm};
+use crate::tensor_slice::read;
 
 /// `x += table[row]`.
 ///
@@ -25,7 +25,7 @@ impl Linear {
     ///
     /// # Errors
     /// Shapes that do not fit together, or a failure of the tensor library.
-    pub fn single(&self, x: &[f32]) -> Result<Vec<f32>> {
+    pub fn forward_row(&self, x: &[f32]) -> Result<Vec<f32>> {
         let (out, width) = self.weight.dims2()?;
         if width != x.len() {
             bail!("linear: an input of {} and a weight of {:?} do not fit", x.len(), self.weight.dims());
@@ -34,7 +34,7 @@ impl Linear {
             Some(bias) => read(bias, <[f32]>::to_vec)?,
             None => vec![0.0; out],
         };
-        read(&self.weight, |weight| matrix_vector(weight, x, &mut y))?;
+        read(&self.weight, |weight| gemv(weight, x, &mut y))?;
         Ok(y)
     }
 }
@@ -44,7 +44,7 @@ impl Norm {
     ///
     /// # Errors
     /// A failure of the tensor library.
-    pub fn single(&self, x: &[f32]) -> Result<Vec<f32>> {
+    pub fn forward_row(&self, x: &[f32]) -> Result<Vec<f32>> {
         Ok(self.run(x)?.0.to_vec())
     }
 }
@@ -55,10 +55,10 @@ impl Branch {
     ///
     /// # Errors
     /// Shapes that do not fit together, or a failure of the tensor library.
-    pub fn next(&self, x: &mut [f32], position: usize, cache: &mut Cache) -> Result<()> {
-        let u = self.inner.single(&self.norm.single(x)?)?;
+    pub fn decode_step(&self, x: &mut [f32], position: usize, cache: &mut KvCache) -> Result<()> {
+        let u = self.inner.forward_row(&self.norm.forward_row(x)?)?;
         let y = match &self.between {
-            Between::Attention(attention) => attend_next(attention, &u, position, cache)?,
+            Between::Attention(attention) => causal_attention_step(attention, &u, position, cache)?,
             Between::Activation(activation) => {
                 let hidden = u.len() / activation.inputs(1);
                 let mut a = vec![0.0; hidden];
@@ -66,7 +66,7 @@ impl Branch {
                 a
             }
         };
-        x.iter_mut().zip(self.proj.single(&y)?).for_each(|(x, y)| *x += y);
+        x.iter_mut().zip(self.proj.forward_row(&y)?).for_each(|(x, y)| *x += y);
         Ok(())
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! ```
 //! use std::alloc::System;
-//! use surprisal_platform::counting::{Counting, peak_of};
+//! use surprisal_platform::counting_allocator::{CountingAllocator, peak_of};
 //!
 //! #[global_allocator]
-//! static ALLOCATOR: Counting<System> = Counting::new(System);
+//! static ALLOCATOR: CountingAllocator<System> = CountingAllocator::new(System);
 //!
 //! let (length, extra) = peak_of(|| vec![0_u8; 1000].len());
 //! assert_eq!(length, 1000);
@@ -18,20 +18,20 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 static CURRENT: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
-static TELL: OnceLock<fn(usize)> = OnceLock::new();
+static ON_FAILURE: OnceLock<fn(usize)> = OnceLock::new();
 
 /// Has `tell` called with the number of bytes that the allocator inside could not give, before whoever wanted them knows:
 /// most often that is the program's end. `tell` must not allocate.
-pub fn on_refusal(tell: fn(usize)) {
+pub fn on_allocation_failure(tell: fn(usize)) {
     // The first one stays.
-    let _ = TELL.set(tell);
+    let _ = ON_FAILURE.set(tell);
 }
 
 /// Counts the bytes that the allocator inside has given out.
 #[derive(Debug)]
-pub struct Counting<A>(A);
+pub struct CountingAllocator<A>(A);
 
-impl<A> Counting<A> {
+impl<A> CountingAllocator<A> {
     /// Wraps an allocator; make it the `#[global_allocator]`.
     pub const fn new(inner: A) -> Self {
         Self(inner)
@@ -44,9 +44,9 @@ fn grow(bytes: usize) {
 }
 
 /// `pointer`, to `bytes` bytes if there are any.
-fn told(pointer: *mut u8, bytes: usize) -> *mut u8 {
+fn report_failure(pointer: *mut u8, bytes: usize) -> *mut u8 {
     if pointer.is_null()
-        && let Some(tell) = TELL.get()
+        && let Some(tell) = ON_FAILURE.get()
     {
         tell(bytes);
     }
@@ -60,17 +60,17 @@ fn shrink(bytes: usize) {
 #[expect(unsafe_code, reason = "what an allocator is")]
 // SAFETY: every method hands its arguments to the inner allocator and returns what that returns, so its guarantees are
 // kept; counting touches no memory but two atomics.
-unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
+unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
         // SAFETY: the caller's contract is the inner allocator's.
-        told(unsafe { self.0.alloc(layout) }, layout.size())
+        report_failure(unsafe { self.0.alloc(layout) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
         // SAFETY: the caller's contract is the inner allocator's.
-        told(unsafe { self.0.alloc_zeroed(layout) }, layout.size())
+        report_failure(unsafe { self.0.alloc_zeroed(layout) }, layout.size())
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
@@ -84,12 +84,12 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
         grow(size);
         shrink(layout.size());
         // SAFETY: the caller's contract is the inner allocator's.
-        told(unsafe { self.0.realloc(pointer, layout, size) }, size)
+        report_failure(unsafe { self.0.realloc(pointer, layout, size) }, size)
     }
 }
 
 /// Runs `f` and says by how many bytes the memory in use rose above where it started, at most; `None` when no
-/// [`Counting`] is the global allocator. Other threads' allocations count too.
+/// [`CountingAllocator`] is the global allocator. Other threads' allocations count too.
 pub fn peak_of<R>(f: impl FnOnce() -> R) -> (R, Option<usize>) {
     let before = CURRENT.load(Relaxed);
     PEAK.store(before, Relaxed);

@@ -10,27 +10,27 @@ use std::sync::{Mutex, PoisonError};
 ///
 /// Its pages are read when they are first touched, and shared by all processes that map the same file.
 #[derive(Debug)]
-pub struct Mapped {
+pub struct MappedFile {
     map: memmap2::Mmap,
     /// Its place among [`MAPS`].
-    watched: Option<usize>,
+    slot: Option<usize>,
 }
 
 /// Where a map lies: no bytes where there is none, one where its place is taken and nothing is there yet.
-struct Place {
+struct MapSlot {
     start: AtomicUsize,
     len: AtomicUsize,
 }
 
-const PLACES: usize = 64;
+const MAX_MAPS: usize = 64;
 /// All maps, or the first of them: for [`watch`], whose handler may do no more than look at them.
-static MAPS: [Place; PLACES] =
-    [const { Place { start: AtomicUsize::new(0), len: AtomicUsize::new(0) } }; PLACES];
-static NAMES: Mutex<[Option<PathBuf>; PLACES]> = Mutex::new([const { None }; PLACES]);
+static MAPS: [MapSlot; MAX_MAPS] =
+    [const { MapSlot { start: AtomicUsize::new(0), len: AtomicUsize::new(0) } }; MAX_MAPS];
+static NAMES: Mutex<[Option<PathBuf>; MAX_MAPS]> = Mutex::new([const { None }; MAX_MAPS]);
 /// One more than the place of the map that lacks a page; 0 for none.
-static LOST: AtomicUsize = AtomicUsize::new(0);
+static TRUNCATED: AtomicUsize = AtomicUsize::new(0);
 
-impl Mapped {
+impl MappedFile {
     /// Maps the whole of `file`, which lies at `path`, as long as it is now.
     ///
     /// Only for files that are replaced and never changed in place, as those are that `surprisal_formats` writes: what
@@ -48,26 +48,26 @@ impl Mapped {
         #[expect(unsafe_code, reason = "mapping a file is a promise about other processes")]
         let map = unsafe { memmap2::Mmap::map(file)? };
         let free =
-            |place: &Place| place.len.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+            |place: &MapSlot| place.len.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok();
         let watched = MAPS.iter().position(free);
         if let Some(place) = watched {
             NAMES.lock().unwrap_or_else(PoisonError::into_inner)[place] = Some(path.to_owned());
             MAPS[place].start.store(map.as_ptr() as usize, Ordering::Release);
             MAPS[place].len.store(map.len(), Ordering::Release);
         }
-        Ok(Self { map, watched })
+        Ok(Self { map, slot: watched })
     }
 }
 
-impl Drop for Mapped {
+impl Drop for MappedFile {
     fn drop(&mut self) {
-        if let Some(place) = self.watched {
+        if let Some(place) = self.slot {
             MAPS[place].len.store(0, Ordering::Release);
         }
     }
 }
 
-impl AsRef<[u8]> for Mapped {
+impl AsRef<[u8]> for MappedFile {
     fn as_ref(&self) -> &[u8] {
         &self.map
     }
@@ -75,14 +75,14 @@ impl AsRef<[u8]> for Mapped {
 
 /// The mapped file that has become too short for what was read of it, if there is one: once [`watch`] is at work, whoever
 /// reads there waits a while for the program to end.
-pub fn lost() -> Option<PathBuf> {
-    let place = LOST.load(Ordering::Acquire).checked_sub(1)?;
+pub fn truncated_file() -> Option<PathBuf> {
+    let place = TRUNCATED.load(Ordering::Acquire).checked_sub(1)?;
     NAMES.lock().unwrap_or_else(PoisonError::into_inner)[place].clone()
 }
 
 /// From now on a page that a mapped file has lost is no end without a word: another thread sees it in [`lost`]. Does nothing
 /// where the system has no such signal.
-pub fn watch() {
+pub fn handle_sigbus() {
     #[cfg(unix)]
     signal::watch();
 }
@@ -93,7 +93,7 @@ mod signal {
     use std::ptr;
     use std::sync::atomic::Ordering;
 
-    use super::{LOST, MAPS};
+    use super::{MAPS, TRUNCATED};
 
     pub(super) fn watch() {
         let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = missing;
@@ -115,7 +115,7 @@ mod signal {
         let within = |start: usize, len: usize| len > 1 && (start..start + len).contains(&address);
         for (place, map) in MAPS.iter().enumerate() {
             if within(map.start.load(Ordering::Acquire), map.len.load(Ordering::Acquire)) {
-                LOST.store(place + 1, Ordering::Release);
+                TRUNCATED.store(place + 1, Ordering::Release);
                 // SAFETY: both may be called here. Nothing can go on without the page; should nobody be there to end the
                 // program, this does.
                 unsafe {
@@ -136,8 +136,8 @@ mod tests {
 
     #[test]
     fn a_mapped_file_has_the_bytes_of_the_file() {
-        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/mapped.rs"));
-        let mapped = Mapped::open(&File::open(path).unwrap(), path).unwrap();
-        assert_eq!(mapped.as_ref(), include_bytes!("mapped.rs"));
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/mmap.rs"));
+        let mapped = MappedFile::open(&File::open(path).unwrap(), path).unwrap();
+        assert_eq!(mapped.as_ref(), include_bytes!("mmap.rs"));
     }
 }

@@ -6,16 +6,16 @@ use surprisal_kernels::elementary::Elementary;
 use surprisal_kernels::{dropout, exp};
 
 use super::{result, slice, with2};
-use crate::DropoutStream;
-use crate::inplace::read;
-use crate::profile::{Part, time};
+use crate::DropoutKey;
+use crate::profile::{OpKind, time};
+use crate::tensor_slice::read;
 
-struct Act {
+struct ActivationOp {
     activation: Activation,
     width: usize,
 }
 
-impl CustomOp1 for Act {
+impl CustomOp1 for ActivationOp {
     fn name(&self) -> &'static str {
         "activation"
     }
@@ -23,7 +23,7 @@ impl CustomOp1 for Act {
     fn cpu_fwd(&self, u: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let u = slice(u, layout)?;
         let mut a = vec![0.0; u.len() / self.activation.inputs(1)];
-        time(Part::Activation, || self.activation.forward(u, self.width, &mut a));
+        time(OpKind::Activation, || self.activation.forward(u, self.width, &mut a));
         let mut dims = layout.dims().to_vec();
         if let Some(last) = dims.last_mut() {
             *last = self.width;
@@ -34,7 +34,7 @@ impl CustomOp1 for Act {
     fn bwd(&self, u: &Tensor, _: &Tensor, da: &Tensor) -> Result<Option<Tensor>> {
         let du = with2(u, da, |u, da| {
             let (mut da, mut du) = (da.to_vec(), vec![0.0; u.len()]);
-            time(Part::Activation, || self.activation.backward(u, self.width, &mut da, &mut du));
+            time(OpKind::Activation, || self.activation.backward(u, self.width, &mut da, &mut du));
             du
         })?;
         Ok(Some(Tensor::from_vec(du, u.shape(), u.device())?))
@@ -48,58 +48,58 @@ pub(crate) fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
     if width == 0 || inputs != activation.inputs(width) {
         bail!("activation: rows of {inputs} do not divide into gates and values");
     }
-    u.contiguous()?.apply_op1(Act { activation, width })
+    u.contiguous()?.apply_op1(ActivationOp { activation, width })
 }
 
 /// Dropout in place, of rows along the first dimension.
-pub(super) fn drop_in_place(x: &mut [f32], rows: usize, p: f64, stream: DropoutStream) {
-    time(Part::Residual, || {
+pub(super) fn drop_in_place(x: &mut [f32], rows: usize, p: f64, stream: DropoutKey) {
+    time(OpKind::Residual, || {
         let names: Vec<u64> = (0..rows).map(|row| stream.row(row)).collect();
-        dropout::apply(x, &names, DropoutStream::threshold(p), (1.0 / (1.0 - p)) as f32);
+        dropout::apply(x, &names, DropoutKey::threshold(p), (1.0 / (1.0 - p)) as f32);
     });
 }
 
-struct Dropout {
+struct DropoutOp {
     p: f64,
-    stream: DropoutStream,
+    key: DropoutKey,
 }
 
-impl CustomOp1 for Dropout {
+impl CustomOp1 for DropoutOp {
     fn name(&self) -> &'static str {
         "dropout"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut y = slice(x, layout)?.to_vec();
-        drop_in_place(&mut y, layout.dims()[0], self.p, self.stream);
+        drop_in_place(&mut y, layout.dims()[0], self.p, self.key);
         result(y, layout.shape().clone())
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let mut dx = read(dy, <[f32]>::to_vec)?;
-        drop_in_place(&mut dx, x.dim(0)?, self.p, self.stream);
+        drop_in_place(&mut dx, x.dim(0)?, self.p, self.key);
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }
 
 /// See [`crate::dropout`].
-pub(crate) fn dropout(x: &Tensor, p: f64, stream: DropoutStream) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Dropout { p, stream })
+pub(crate) fn dropout(x: &Tensor, p: f64, stream: DropoutKey) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(DropoutOp { p, key: stream })
 }
 
 /// y = cap · tanh(x / cap).
-struct Softcap {
+struct SoftcapOp {
     cap: f32,
 }
 
-impl CustomOp1 for Softcap {
+impl CustomOp1 for SoftcapOp {
     fn name(&self) -> &'static str {
         "softcap"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let mut y: Vec<f32> = slice(x, layout)?.iter().map(|x| x / self.cap).collect();
-        time(Part::Head, || exp::tanh_in_place(&mut y));
+        time(OpKind::Head, || exp::tanh_in_place(&mut y));
         for y in &mut y {
             *y *= self.cap;
         }
@@ -121,7 +121,7 @@ impl CustomOp1 for Softcap {
 
 /// See [`crate::softcap`].
 pub(crate) fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Softcap { cap: cap as f32 })
+    x.contiguous()?.apply_op1(SoftcapOp { cap: cap as f32 })
 }
 
 /// See [`crate::log_softmax`].

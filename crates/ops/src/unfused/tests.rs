@@ -40,12 +40,12 @@ fn check_gradients(inputs: &[Var], f: impl Fn(&[Var]) -> Result<Tensor>) {
 fn gradients_agree_with_differences() {
     check_gradients(&[var(&[3, 4], 1), var(&[5, 4], 2), var(&[5], 3)], |v| linear(&v[0], &v[1], Some(&v[2])));
     check_gradients(&[var(&[3, 4], 1), var(&[4], 2), var(&[4], 3)], |v| {
-        norm(Centre::Mean, &v[0], &v[1], Some(&v[2]), 1e-5)
+        norm(NormType::LayerNorm, &v[0], &v[1], Some(&v[2]), 1e-5)
     });
-    check_gradients(&[var(&[3, 4], 1), var(&[4], 2)], |v| norm(Centre::Zero, &v[0], &v[1], None, 1e-5));
+    check_gradients(&[var(&[3, 4], 1), var(&[4], 2)], |v| norm(NormType::RmsNorm, &v[0], &v[1], None, 1e-5));
     check_gradients(&[var(&[2, 3, 12], 1)], |v| causal_attention(&v[0], &Attention::plain(2)));
-    let angles = Some(std::sync::Arc::new(crate::Angles::new(3, 4, 10.0)));
-    let modern = Attention { n_head: 2, n_kv_head: 1, angles, qk_norm: true };
+    let angles = Some(std::sync::Arc::new(crate::RotaryTables::new(3, 4, 10.0)));
+    let modern = Attention { n_head: 2, n_kv_head: 1, rotary: angles, qk_norm: true };
     check_gradients(&[var(&[2, 3, 16], 1)], |v| causal_attention(&v[0], &modern));
     for kind in [Activation::Gelu, Activation::Relu2, Activation::SwiGlu] {
         check_gradients(&[var(&[4, 6], 1)], |v| activation(&(v[0].as_tensor() * 3.0)?, kind));
@@ -53,7 +53,7 @@ fn gradients_agree_with_differences() {
     check_gradients(&[var(&[2, 3], 1)], |v| softcap(&(v[0].as_tensor() * 3.0)?, 2.0));
     let ids = Tensor::new(&[1u32, 0, 1, 3], &Device::Cpu).unwrap();
     check_gradients(&[var(&[4, 3], 1)], |v| embedding(&ids, &v[0]));
-    let stream = DropoutStream { seed: 1, site: 2, first_row: 3 };
+    let stream = DropoutKey { seed: 1, site: 2, first_row: 3 };
     check_gradients(&[var(&[2, 3, 4], 1)], |v| dropout(&v[0], 0.4, stream));
 }
 
@@ -89,7 +89,7 @@ fn gelu_at_known_points() {
 #[test]
 fn dropout_does_not_depend_on_the_sharding() {
     let x = Tensor::ones((6, 3, 5), DType::F32, &Device::Cpu).unwrap();
-    let at = |first_row| DropoutStream { seed: 11, site: 4, first_row };
+    let at = |first_row| DropoutKey { seed: 11, site: 4, first_row };
     let whole = dropout(&x, 0.3, at(0)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let mut shards = Vec::new();
     for (first, rows) in [(0, 2), (2, 3), (5, 1)] {
@@ -97,14 +97,14 @@ fn dropout_does_not_depend_on_the_sharding() {
         shards.extend(shard.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     }
     assert_eq!(whole, shards);
-    let other = dropout(&x, 0.3, DropoutStream { site: 5, ..at(0) }).unwrap();
+    let other = dropout(&x, 0.3, DropoutKey { site: 5, ..at(0) }).unwrap();
     assert_ne!(whole, other.flatten_all().unwrap().to_vec1::<f32>().unwrap());
 }
 
 #[test]
 fn dropout_refuses_a_probability_of_one() {
     let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu).unwrap();
-    let stream = DropoutStream { seed: 0, site: 0, first_row: 0 };
+    let stream = DropoutKey { seed: 0, site: 0, first_row: 0 };
     assert!(crate::dropout(&x, 1.0, stream).is_err());
     assert!(crate::dropout(&x, f64::NAN, stream).is_err());
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 /// How many buffers a thread keeps.
-const KEPT: usize = 96;
+const MAX_FREE_BUFFERS: usize = 96;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
@@ -12,15 +12,15 @@ thread_local! {
 
 /// Numbers that go back to their thread's store when they are dropped.
 #[derive(Debug)]
-pub(crate) struct Scratch {
+pub(crate) struct PooledBuffer {
     values: Vec<f32>,
     len: usize,
 }
 
-impl Scratch {
+impl PooledBuffer {
     /// `len` numbers of no meaning: for what is overwritten whole.
-    pub(crate) fn dirty(len: usize) -> Self {
-        let class = class(len);
+    pub(crate) fn take(len: usize) -> Self {
+        let class = size_class(len);
         let found = FREE.with_borrow_mut(|free| {
             // The newest of the size is the likeliest to be in a cache.
             let at = free.iter().rposition(|values| values.len() == class)?;
@@ -31,12 +31,12 @@ impl Scratch {
 }
 
 /// Lengths are rounded up, by an eighth at most, so that batches of many lengths share buffers.
-fn class(len: usize) -> usize {
+fn size_class(len: usize) -> usize {
     let step = (len.max(64).next_power_of_two() / 16).max(16);
     len.next_multiple_of(step)
 }
 
-impl Deref for Scratch {
+impl Deref for PooledBuffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
@@ -44,19 +44,19 @@ impl Deref for Scratch {
     }
 }
 
-impl DerefMut for Scratch {
+impl DerefMut for PooledBuffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.values[..self.len]
     }
 }
 
-impl Drop for Scratch {
+impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.values);
         // At a thread's end there may be no store any more: then the memory is freed.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();
-            if free.len() == KEPT {
+            if free.len() == MAX_FREE_BUFFERS {
                 free.remove(0);
             }
             free.push(values);
@@ -70,17 +70,17 @@ mod tests {
 
     #[test]
     fn buffers_come_back_and_are_bounded_in_number() {
-        let mut first = Scratch::dirty(1000);
+        let mut first = PooledBuffer::take(1000);
         first.fill(3.0);
         let place = first.as_ptr();
         drop(first);
-        let again = Scratch::dirty(1010);
+        let again = PooledBuffer::take(1010);
         assert_eq!((again.as_ptr(), again.len()), (place, 1010));
-        assert_ne!(Scratch::dirty(1000).as_ptr(), place, "it is in use");
-        drop((0..2 * KEPT).map(|i| Scratch::dirty(64 * i)).collect::<Vec<_>>());
-        assert_eq!(FREE.with_borrow(Vec::len), KEPT);
+        assert_ne!(PooledBuffer::take(1000).as_ptr(), place, "it is in use");
+        drop((0..2 * MAX_FREE_BUFFERS).map(|i| PooledBuffer::take(64 * i)).collect::<Vec<_>>());
+        assert_eq!(FREE.with_borrow(Vec::len), MAX_FREE_BUFFERS);
         for len in [0, 1, 63, 64, 65, 1000, 12_345, 1 << 20] {
-            assert!(class(len) >= len && class(len) <= len + len / 8 + 64, "{len}");
+            assert!(size_class(len) >= len && size_class(len) <= len + len / 8 + 64, "{len}");
         }
     }
 }

@@ -4,11 +4,11 @@
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
-use surprisal_kernels::dropout::keeps;
-use surprisal_kernels::norm::Centre;
+use surprisal_kernels::dropout::is_kept;
+use surprisal_kernels::norm::NormType;
 use surprisal_kernels::rotary;
 
-use crate::{Activation, Attention, DropoutStream};
+use crate::{Activation, Attention, DropoutKey};
 
 /// See [`crate::linear`].
 pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -26,15 +26,15 @@ pub(crate) fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
 
 /// See [`crate::layers::Norm`].
 pub(crate) fn norm(
-    centre: Centre,
+    norm_type: NormType,
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
     eps: f64,
 ) -> Result<Tensor> {
-    let centred = match centre {
-        Centre::Mean => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
-        Centre::Zero => x.clone(),
+    let centred = match norm_type {
+        NormType::LayerNorm => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
+        NormType::RmsNorm => x.clone(),
     };
     let y = to_unit(&centred, eps)?.broadcast_mul(weight)?;
     match bias {
@@ -51,7 +51,7 @@ fn to_unit(x: &Tensor, eps: f64) -> Result<Tensor> {
 /// See [`crate::causal_attention`].
 pub(crate) fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Tensor> {
     let (b, t, packed) = qkv.dims3()?;
-    let &Attention { n_head, n_kv_head, ref angles, qk_norm } = attention;
+    let &Attention { n_head, n_kv_head, ref rotary, qk_norm } = attention;
     let heads = n_head + 2 * n_kv_head;
     if n_kv_head == 0 || n_head % n_kv_head != 0 || packed % heads != 0 {
         bail!("attention: a width of {packed} does not divide into {n_head} and {n_kv_head} heads");
@@ -64,8 +64,8 @@ pub(crate) fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Te
     };
     let prepared = |x: Tensor| -> Result<Tensor> {
         let x = if qk_norm { to_unit(&x, f64::from(rotary::EPS))? } else { x };
-        let Some(angles) = angles else { return Ok(x) };
-        let (cos, sin) = angles.tables();
+        let Some(rotary) = rotary else { return Ok(x) };
+        let (cos, sin) = rotary.tables();
         let table = |values: &[f32]| -> Result<Tensor> {
             let rows = values.get(..t * d / 2).unwrap_or_default();
             Tensor::from_slice(rows, (1, 1, t, d / 2), x.device())?.to_dtype(x.dtype())
@@ -77,14 +77,14 @@ pub(crate) fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Te
         Tensor::cat(&[&first, &second], 3)?.contiguous()
     };
     // Each group's keys and values, once for every head that shares them.
-    let shared = |x: Tensor| -> Result<Tensor> {
+    let repeat_kv = |x: Tensor| -> Result<Tensor> {
         let times = n_head / n_kv_head;
         let x = x.unsqueeze(2)?.expand((b, n_kv_head, times, t, d))?;
         x.contiguous()?.reshape((b, n_head, t, d))
     };
     let q = prepared(part(0, n_head)?)?;
-    let k = shared(prepared(part(n_head, n_kv_head)?)?)?;
-    let v = shared(part(n_head + n_kv_head, n_kv_head)?)?;
+    let k = repeat_kv(prepared(part(n_head, n_kv_head)?)?)?;
+    let v = repeat_kv(part(n_head + n_kv_head, n_kv_head)?)?;
     let scores = (q.matmul(&k.t()?)? * (1.0 / (d as f64).sqrt()))?; // (B, H, T, T)
     let scores = scores.broadcast_add(&causal_mask(t, qkv.dtype(), qkv.device())?)?;
     let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
@@ -125,14 +125,14 @@ pub(crate) fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
 }
 
 /// See [`crate::dropout`].
-pub(crate) fn dropout(x: &Tensor, p: f64, stream: DropoutStream) -> Result<Tensor> {
+pub(crate) fn dropout(x: &Tensor, p: f64, key: DropoutKey) -> Result<Tensor> {
     let rows = x.dim(0)?;
-    let threshold = DropoutStream::threshold(p);
+    let threshold = DropoutKey::threshold(p);
     let scale = (1.0 / (1.0 - p)) as f32;
     let mask: Vec<f32> = (0..rows)
         .flat_map(|row| {
-            let row = stream.row(row);
-            (0..x.elem_count() / rows).map(move |i| if keeps(row, i, threshold) { scale } else { 0.0 })
+            let row = key.row(row);
+            (0..x.elem_count() / rows).map(move |i| if is_kept(row, i, threshold) { scale } else { 0.0 })
         })
         .collect();
     x * Tensor::from_vec(mask, x.shape(), x.device())?.to_dtype(x.dtype())?

@@ -11,21 +11,21 @@ const ROWS: usize = 4;
 ///
 /// # Panics
 /// If the lengths do not fit together.
-pub fn matrix_vector(weight: &[f32], x: &[f32], y: &mut [f32]) {
+pub fn gemv(weight: &[f32], x: &[f32], y: &mut [f32]) {
     assert_eq!(weight.len(), x.len() * y.len());
     if x.is_empty() {
         return;
     }
-    Isa::current().run(Product { weight, x, y });
+    Isa::current().run(Gemv { weight, x, y });
 }
 
-struct Product<'a> {
+struct Gemv<'a> {
     weight: &'a [f32],
     x: &'a [f32],
     y: &'a mut [f32],
 }
 
-impl WithSimd for Product<'_> {
+impl WithSimd for Gemv<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
@@ -33,10 +33,10 @@ impl WithSimd for Product<'_> {
         let rows = self.weight.chunks(ROWS * width).zip(self.y.chunks_mut(ROWS));
         for (weight, y) in rows {
             if y.len() == ROWS {
-                dots::<S, ROWS>(simd, weight, self.x, y);
+                dot_rows::<S, ROWS>(simd, weight, self.x, y);
             } else {
                 for (weight, y) in weight.chunks_exact(width).zip(y.chunks_exact_mut(1)) {
-                    dots::<S, 1>(simd, weight, self.x, y);
+                    dot_rows::<S, 1>(simd, weight, self.x, y);
                 }
             }
         }
@@ -45,7 +45,7 @@ impl WithSimd for Product<'_> {
 
 /// Adds the dot products of `R` rows with `x`.
 #[inline(always)]
-fn dots<S: Simd, const R: usize>(simd: S, weight: &[f32], x: &[f32], y: &mut [f32]) {
+fn dot_rows<S: Simd, const R: usize>(simd: S, weight: &[f32], x: &[f32], y: &mut [f32]) {
     let width = x.len();
     let (vectors, tail) = S::as_simd_f32s(x);
     let rows: [(&[S::f32s], &[f32]); R] =
@@ -78,7 +78,7 @@ mod tests {
                 let weight: Vec<f32> = (0..out * width).map(|i| (i as f32 * 0.7).sin()).collect();
                 let x: Vec<f32> = (0..width).map(|i| (i as f32 * 0.3).cos()).collect();
                 let mut y = vec![5.0; out];
-                crate::simd::with_isa(isa, || matrix_vector(&weight, &x, &mut y));
+                crate::simd::with_isa(isa, || gemv(&weight, &x, &mut y));
                 for (row, y) in weight.chunks_exact(width).zip(y) {
                     let exact: f64 = row.iter().zip(&x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
                     assert!((f64::from(y) - 5.0 - exact).abs() < 1e-5 * width as f64, "{}", isa.name());

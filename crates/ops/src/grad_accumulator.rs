@@ -1,8 +1,10 @@
 //! Gradients of parameters, summed where they are made.
 //!
-//! The tensor library's own way with a gradient is a tensor of zeros, a sum with it, and a third tensor for the result, for each
-//! use of each parameter. Under [`Backward::Collect`](crate::Backward::Collect) the fused operations add theirs in place to buffers
-//! that live as long as the training run; what plain operations leave in the library's store is added by [`Gradients::absorb`].
+//! The tensor library's own way with a gradient is a tensor of zeros, a sum with it, and a third
+//! tensor for the result, for each use of each parameter. Under
+//! [`Backward::Accumulate`](crate::Backward::Accumulate) the fused operations add theirs in place
+//! to buffers that live as long as the training run; what plain operations leave in the library's
+//! store is added by [`GradAccumulator::add_grad_store`].
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,13 +13,14 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, TensorId};
 use surprisal_kernels::optim::accumulate;
 
-use crate::inplace::read;
+use crate::tensor_slice::read;
 
 /// One buffer a parameter; a clone shares them.
 ///
-/// The order of a sum is that of the backward passes: each thread needs buffers of its own for the same bits every time.
+/// The order of a sum is that of the backward passes: each thread needs buffers of its own for the
+/// same bits every time.
 #[derive(Debug, Clone)]
-pub struct Gradients(Arc<[(TensorId, Mutex<Buffer>)]>);
+pub struct GradAccumulator(Arc<[(TensorId, Mutex<Buffer>)]>);
 
 /// A gradient, or what is left of the last step's.
 #[derive(Debug, Default)]
@@ -30,7 +33,7 @@ pub(crate) struct Buffer {
 #[derive(Debug)]
 pub struct Gradient<'a>(MutexGuard<'a, Buffer>);
 
-impl Gradients {
+impl GradAccumulator {
     /// Empty buffers for `parameters`, in their order.
     pub fn new<'a>(parameters: impl IntoIterator<Item = &'a Tensor>) -> Self {
         let buffer = |p: &Tensor| Buffer { values: vec![0.0; p.elem_count()], filled: false };
@@ -41,7 +44,7 @@ impl Gradients {
     ///
     /// # Errors
     /// A failure of the tensor library.
-    pub fn absorb(&self, store: &GradStore) -> Result<()> {
+    pub fn add_grad_store(&self, store: &GradStore) -> Result<()> {
         for (id, buffer) in self.0.iter() {
             if let Some(gradient) = store.get_id(*id) {
                 read(gradient, |values| lock(buffer).add(values))?;
@@ -51,7 +54,7 @@ impl Gradients {
     }
 
     /// Forgets all gradients; the memory stays.
-    pub fn clear(&self) {
+    pub fn zero_grad(&self) {
         for (_, buffer) in self.0.iter() {
             lock(buffer).filled = false;
         }
@@ -64,7 +67,7 @@ impl Gradients {
     }
 
     /// Whether there is a buffer for `parameter`.
-    pub(crate) fn has(&self, parameter: &Tensor) -> bool {
+    pub(crate) fn contains(&self, parameter: &Tensor) -> bool {
         self.0.iter().any(|(id, _)| *id == parameter.id())
     }
 
@@ -74,20 +77,21 @@ impl Gradients {
     }
 }
 
-/// Locks, also after a panic that left a gradient half made: a step begins with [`Gradients::clear`].
+/// Locks, also after a panic that left a gradient half made: a step begins with
+/// [`GradAccumulator::zero_grad`].
 fn lock(buffer: &Mutex<Buffer>) -> MutexGuard<'_, Buffer> {
     buffer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Buffer {
     /// Lets `f` add to the values if it is told so, else overwrite them.
-    pub(crate) fn make(&mut self, f: impl FnOnce(&mut [f32], bool)) {
+    pub(crate) fn accumulate(&mut self, f: impl FnOnce(&mut [f32], bool)) {
         f(&mut self.values, self.filled);
         self.filled = true;
     }
 
     fn add(&mut self, values: &[f32]) {
-        self.make(|sum, add| if add { accumulate(sum, values) } else { sum.copy_from_slice(values) });
+        self.accumulate(|sum, add| if add { accumulate(sum, values) } else { sum.copy_from_slice(values) });
     }
 }
 
@@ -124,12 +128,12 @@ mod tests {
             hidden.broadcast_mul(&plain)?.sum_all()
         };
         let store = loss(&Context::default()).unwrap().backward().unwrap();
-        let gradients = Gradients::new([w.as_tensor(), plain.as_tensor()]);
-        let context = Context { backward: Backward::Collect(gradients.clone()), ..Context::default() };
+        let gradients = GradAccumulator::new([w.as_tensor(), plain.as_tensor()]);
+        let context = Context { backward: Backward::Accumulate(gradients.clone()), ..Context::default() };
         for rounds in [1.0, 2.0] {
             let left = loss(&context).unwrap().backward().unwrap();
             assert!(left.get(&w).is_none(), "the store gets nothing that is collected");
-            gradients.absorb(&left).unwrap();
+            gradients.add_grad_store(&left).unwrap();
             for (i, parameter) in [&w, &plain].into_iter().enumerate() {
                 let expected = store.get(parameter).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
                 for (got, want) in gradients.get(i).unwrap().iter().zip(expected) {
@@ -137,19 +141,19 @@ mod tests {
                 }
             }
         }
-        gradients.clear();
+        gradients.zero_grad();
         assert!(gradients.get(0).is_none() && gradients.get(1).is_none());
     }
 
     #[test]
     fn a_panic_in_a_step_spoils_no_later_one() {
         let parameter = Tensor::zeros(2, DType::F32, &Device::Cpu).unwrap();
-        let gradients = Gradients::new([&parameter]);
-        let context = Context { backward: Backward::Collect(gradients.clone()), ..Context::default() };
-        let step = || context.make(&parameter, |_, _| panic!("on purpose"));
+        let gradients = GradAccumulator::new([&parameter]);
+        let context = Context { backward: Backward::Accumulate(gradients.clone()), ..Context::default() };
+        let step = || context.accumulate_grad(&parameter, |_, _| panic!("on purpose"));
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(step)).is_err());
-        gradients.clear();
-        assert!(context.add_to(&parameter, |sum| sum[1] += 3.0).unwrap().is_none());
+        gradients.zero_grad();
+        assert!(context.add_to_grad(&parameter, |sum| sum[1] += 3.0).unwrap().is_none());
         assert_eq!(*gradients.get(0).unwrap(), [0.0, 3.0]);
     }
 }
