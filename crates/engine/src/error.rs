@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use surprisal_formats::{DIVERGED, hf::WRITTEN};
+use surprisal_formats::{DIVERGED_HINT, hf::FOLDER_HINT};
 use surprisal_loss::LossError;
 
 /// What kind of failure it is.
@@ -163,7 +163,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// What to say of scores that are NaN.
 pub fn no_numbers(model: &str) -> Error {
-    Error::failed(format!("{model} gives no numbers: its scores are NaN or infinite")).hint(DIVERGED)
+    Error::failed(format!("{model} gives no numbers: its scores are NaN or infinite")).hint(DIVERGED_HINT)
 }
 
 macro_rules! from_library {
@@ -192,7 +192,7 @@ impl From<surprisal_store::Error> for Error {
                 ErrorKind::ReadOnlyFilesystem => elsewhere("the file system is read-only: write elsewhere"),
                 _ => None,
             },
-            Store::Missing { hint: WRITTEN, .. } => Some(Advice::HuggingFaceFolder),
+            Store::Missing { hint: FOLDER_HINT, .. } => Some(Advice::HuggingFaceFolder),
             Store::Occupied { path } if path.join("config.toml").is_file() => Some(Advice::ResumeOrElsewhere),
             Store::Occupied { .. } => {
                 Some(Advice::Elsewhere("choose another name", ", or move away what is there"))
@@ -201,7 +201,7 @@ impl From<surprisal_store::Error> for Error {
             _ => None,
         };
         let advice = advice.or(error.hint().map(Advice::from));
-        let kind = if error.is_closed_pipe() { Kind::ClosedPipe } else { Kind::Failed };
+        let kind = if error.is_broken_pipe() { Kind::ClosedPipe } else { Kind::Failed };
         Self { kind, message: chain(&error), advice }
     }
 }

@@ -98,10 +98,10 @@ impl Kind {
         if head.is_empty() {
             return Ok(Self::Empty);
         }
-        if ngram::is_one(&head) {
+        if ngram::has_magic(&head) {
             return Ok(Self::Ngram);
         }
-        if counts::is_one(&head) {
+        if counts::has_magic(&head) {
             return Ok(Self::Counts);
         }
         if let Some((_, name, hint)) = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
@@ -269,7 +269,7 @@ fn preface(text: &str) -> Option<bool> {
             return lines.next().is_none_or(is_header).then_some(preface);
         }
         // What the writer of this program declares of its tokens is a part of the file.
-        preface |= !(line.starts_with(arpa::DECLARES) || line == arpa::SCORES);
+        preface |= !(line.starts_with(arpa::DECLARATION_PREFIX) || line == arpa::SCORES_DECLARATION);
     }
     None
 }

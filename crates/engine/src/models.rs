@@ -8,7 +8,7 @@ use surprisal_formats::{arpa, ngram};
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
 use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
-use surprisal_store::run::{RunFolder, RunWriter};
+use surprisal_store::run_dir::{RunFolder, RunWriter};
 use surprisal_text::{EncodeOptions, EvaluationText, Tokenizer, encode_files};
 
 use crate::config::{self, Config};

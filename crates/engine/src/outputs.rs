@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use surprisal_store::Error as StoreError;
 use surprisal_store::lock::Lock;
-use surprisal_store::place::{Place, folder_of, id};
 use surprisal_store::read::regular_text;
-use surprisal_store::{atomic, run};
+use surprisal_store::write_target::{WriteTarget, folder_of, id};
+use surprisal_store::{atomic, run_dir};
 
 use crate::error::{Advice, Error, Result};
 use crate::kind::Kind;
@@ -21,7 +21,9 @@ pub const PAGE: &str = "report.html";
 /// file.
 pub fn suffix(path: &Path) -> String {
     match path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase() {
-        none if none.is_empty() && matches!(Place::of(path), Ok(Place::Stream(_))) => "arpa".to_owned(),
+        none if none.is_empty() && matches!(WriteTarget::resolve(path), Ok(WriteTarget::Stream(_))) => {
+            "arpa".to_owned()
+        }
         suffix => suffix,
     }
 }
@@ -56,14 +58,14 @@ pub fn files<'a>(
 pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>> {
     let shown = path.display();
     let bytes = path.as_os_str().as_encoded_bytes();
-    let place = Place::of(path);
+    let place = WriteTarget::resolve(path);
     let kind = place.as_ref().err().map(std::io::Error::kind);
     if bytes.ends_with(b"/") || bytes.ends_with(b"/.") || kind == Some(ErrorKind::IsADirectory) {
         return refuse(format!("`{shown}` is a folder, and a file is to be written"), "name a file in it");
     }
     let target = match place {
-        Ok(Place::Stream(_)) => return Ok(None),
-        Ok(Place::File(target)) => target,
+        Ok(WriteTarget::Stream(_)) => return Ok(None),
+        Ok(WriteTarget::File(target)) => target,
         // Said of the folder.
         Err(_) if kind == Some(ErrorKind::NotADirectory) => path.to_owned(),
         Err(reason) => {
@@ -135,7 +137,7 @@ pub fn new_folder(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
             format!("`{}` is read by this command, and a new folder is to be written", path.display());
         return refuse(message, Advice::Elsewhere("give another folder", ""));
     }
-    run::refuse_occupied(path)?;
+    run_dir::refuse_occupied(path)?;
     writable(path, inputs)
 }
 

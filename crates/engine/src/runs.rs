@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_store::read::{read_regular, regular_text};
-use surprisal_store::{checkpoint as checkpoints, run::RunFolder};
+use surprisal_store::{checkpoint as checkpoints, run_dir::RunFolder};
 use surprisal_text::{TokenText, Tokenizer};
 
 use crate::config::{self, Config};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use surprisal_formats::weights::{Accept, from_safetensors};
 use surprisal_model::neural::NeuralConfig;
 use surprisal_store::checkpoint::{self, Checkpoint};
-use surprisal_store::run::RunFolder;
+use surprisal_store::run_dir::RunFolder;
 
 use crate::config;
 use crate::error::{Error, Result};

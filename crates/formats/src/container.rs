@@ -25,10 +25,10 @@ const PREFIX: usize = 16;
 /// The longest header.
 const MAX_HEADER: usize = 1 << 20;
 /// Bytes that one thread takes the checksum of.
-const PART: usize = 1 << 20;
+const CHECKSUM_CHUNK: usize = 1 << 20;
 
 /// A kind of file.
-pub(crate) struct Kind {
+pub(crate) struct FileFormat {
     /// The first eight bytes. The last is the version, raised when an older program could misread what a newer one
     /// writes.
     pub(crate) magic: &'static [u8; 8],
@@ -36,9 +36,9 @@ pub(crate) struct Kind {
     pub(crate) what: &'static str,
 }
 
-impl Kind {
+impl FileFormat {
     /// Whether a file that starts with `head` is one, of whatever version.
-    pub(crate) fn starts(&self, head: &[u8]) -> bool {
+    pub(crate) fn matches(&self, head: &[u8]) -> bool {
         head.starts_with(&self.magic[..7])
     }
 }
@@ -62,7 +62,7 @@ struct Section {
 /// # Errors
 /// A header that is too long, and those of `put`.
 pub(crate) fn write(
-    kind: &Kind,
+    kind: &FileFormat,
     header: &impl Serialize,
     sections: &[Bytes],
     mut put: impl FnMut(&[u8]) -> Result<()>,
@@ -93,7 +93,7 @@ pub(crate) fn write(
 ///
 /// # Errors
 /// A header that is too long.
-pub(crate) fn to_bytes(kind: &Kind, header: &impl Serialize, sections: &[Bytes]) -> Result<Vec<u8>> {
+pub(crate) fn to_bytes(kind: &FileFormat, header: &impl Serialize, sections: &[Bytes]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     write(kind, header, sections, |part| {
         bytes.extend_from_slice(part);
@@ -108,7 +108,7 @@ pub(crate) fn to_bytes(kind: &Kind, header: &impl Serialize, sections: &[Bytes])
 /// # Errors
 /// [`Malformed`](surprisal_store::Error::Malformed) if a byte is not as it was written; [`TooLarge`](surprisal_store::Error::TooLarge); those of `interpret`.
 pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
-    kind: &Kind,
+    kind: &FileFormat,
     file: &Bytes,
     interpret: impl FnOnce(H, Vec<Bytes>) -> Result<T> + Send,
 ) -> Result<T> {
@@ -116,7 +116,7 @@ pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
     let wrong = |problem: &str| Error::malformed(kind.what, problem);
     let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| wrong("it ends too early"))?;
     if magic != kind.magic {
-        return Err(wrong(if kind.starts(magic) {
+        return Err(wrong(if kind.matches(magic) {
             "it is of another version of the format"
         } else {
             "it does not start as one"
@@ -172,14 +172,14 @@ fn checksum(bytes: &[u8]) -> u32 {
         first.combine(&second);
         first
     };
-    bytes.par_chunks(PART).map(part).reduce(Hasher::new, append).finalize()
+    bytes.par_chunks(CHECKSUM_CHUNK).map(part).reduce(Hasher::new, append).finalize()
 }
 
 fn aligned(at: usize) -> usize {
     at.next_multiple_of(ALIGNMENT)
 }
 
-fn too_large(kind: &Kind, size: u64) -> Error {
+fn too_large(kind: &FileFormat, size: u64) -> Error {
     let what = format!("the header of {}", kind.what);
     StoreError::TooLarge { what, size, limit: MAX_HEADER as u64, unit: "bytes" }.into()
 }

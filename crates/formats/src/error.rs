@@ -5,7 +5,7 @@ use std::path::Path;
 use surprisal_store::Error as StoreError;
 
 /// What to do about a model whose training ran away before it was saved.
-pub const DIVERGED: &str =
+pub const DIVERGED_HINT: &str =
     "it diverged: train it again with a lower optim.lr, or use an earlier one of its run's checkpoints/";
 
 /// An error of reading or writing a file that this crate knows.
@@ -83,7 +83,7 @@ impl Error {
         match self {
             Self::Store(error) => Self::Store(error.in_file(path)),
             Self::Line { line, problem, hint, .. } => {
-                Self::Line { what: surprisal_store::folder::quoted(path), line, problem, hint }
+                Self::Line { what: surprisal_store::atomic_dir::quoted(path), line, problem, hint }
             }
             other => other,
         }
@@ -94,7 +94,7 @@ impl Error {
         match self {
             Self::Store(error) => error.hint(),
             Self::Line { hint, .. } | Self::Unsupported { hint, .. } => Some(hint),
-            Self::NonFinite { .. } => Some(DIVERGED),
+            Self::NonFinite { .. } => Some(DIVERGED_HINT),
             _ => None,
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     Error, Result,
     weights::{Accept, read_safetensors, to_safetensors},
 };
-use surprisal_store::{Error as StoreError, folder, read::read_bounded};
+use surprisal_store::{Error as StoreError, atomic_dir, read::read_bounded};
 
 mod common;
 mod gpt2;
@@ -27,7 +27,7 @@ const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
 /// What to do about a folder that lacks a model's files.
-pub const WRITTEN: &str = "give the folder that `save_pretrained` or an export wrote";
+pub const FOLDER_HINT: &str = "give the folder that `save_pretrained` or an export wrote";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
@@ -73,8 +73,10 @@ impl HuggingFaceConfig {
     }
 
     /// The file for one of our models, if one of the families has its parts.
-    pub fn of(config: &TransformerConfig) -> Option<Self> {
-        Gpt2Config::of(config).map(Self::Gpt2).or_else(|| LlamaConfig::of(config).map(Self::Llama))
+    pub fn from_transformer(config: &TransformerConfig) -> Option<Self> {
+        Gpt2Config::from_transformer(config)
+            .map(Self::Gpt2)
+            .or_else(|| LlamaConfig::from_transformer(config).map(Self::Llama))
     }
 
     fn import(&self, what: &str, tensors: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
@@ -136,7 +138,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
     };
     fs::metadata(path).map_err(|reason| StoreError::io("open", path, reason))?;
     if !present(CONFIG) {
-        return Err(missing(CONFIG, WRITTEN).into());
+        return Err(missing(CONFIG, FOLDER_HINT).into());
     }
     if !present(WEIGHTS) {
         let hint = if present("model.safetensors.index.json") {
@@ -144,14 +146,14 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
         } else if present("pytorch_model.bin") {
             "save the model again as safetensors; a pickle runs code when it is read"
         } else {
-            WRITTEN
+            FOLDER_HINT
         };
         return Err(missing(WEIGHTS, hint).into());
     }
-    let what = folder::quoted(&path.join(CONFIG));
+    let what = atomic_dir::quoted(&path.join(CONFIG));
     let config = HuggingFaceConfig::parse(&what, &read_bounded(&path.join(CONFIG), MAX_CONFIG_BYTES)?)?;
     let tensors = read_safetensors(path.join(WEIGHTS), Accept::Floats)?;
-    let tensors = config.import(&folder::quoted(&path.join(WEIGHTS)), &tensors)?;
+    let tensors = config.import(&atomic_dir::quoted(&path.join(WEIGHTS)), &tensors)?;
     let tokenizer = present(TOKENIZER).then(|| read_bounded(&path.join(TOKENIZER), MAX_TOKENIZER_BYTES));
     Ok(HuggingFaceModel { config, tensors, tokenizer: tokenizer.transpose()? })
 }
@@ -187,5 +189,5 @@ pub fn write(
         }))?;
         parts.extend([(TOKENIZER, json.as_slice()), ("tokenizer_config.json", &tokenizer_config)]);
     }
-    Ok(folder::create(path.as_ref(), &parts)?)
+    Ok(atomic_dir::create(path.as_ref(), &parts)?)
 }

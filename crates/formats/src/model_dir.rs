@@ -20,9 +20,9 @@ use crate::{
     Error, Result,
     weights::{Accept, from_safetensors, to_safetensors},
 };
-use surprisal_store::folder::{self, Label};
+use surprisal_store::atomic_dir::{self, ManifestId};
 
-const LABEL: Label = Label { format: "surprisal model", step: None };
+const LABEL: ManifestId = ManifestId { format: "surprisal model", step: None };
 const CONFIG: &str = "config.json";
 const TENSORS: &str = "model.safetensors";
 const NGRAM: &str = "model.ngram";
@@ -80,7 +80,7 @@ impl StoredModel {
             Weights::Arpa(bytes) => (ARPA, bytes),
         };
         let parts = [(CONFIG, config.as_slice()), (name, weights), (TOKENIZER, &self.tokenizer)];
-        Ok(folder::replace(path.as_ref(), LABEL, &parts)?)
+        Ok(atomic_dir::replace(path.as_ref(), LABEL, &parts)?)
     }
 
     /// Reads the model in the folder `path`.
@@ -89,13 +89,13 @@ impl StoredModel {
     /// [`Io`](surprisal_store::Error::Io), [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written, and those of [`from_safetensors`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let what = folder::quoted(path);
-        let mut parts = folder::load(path, LABEL)?;
+        let what = atomic_dir::quoted(path);
+        let mut parts = atomic_dir::load(path, LABEL)?;
         let mut take = |name: &str| parts.remove(name);
         let config =
             take(CONFIG).ok_or_else(|| Error::malformed(&what, "its manifest has no config.json"))?;
         let config = serde_json::from_slice(&config)
-            .map_err(|error| Error::malformed(folder::quoted(&path.join(CONFIG)), &error))?;
+            .map_err(|error| Error::malformed(atomic_dir::quoted(&path.join(CONFIG)), &error))?;
         let weights = match (take(TENSORS), take(NGRAM), take(ARPA)) {
             (Some(bytes), None, None) => Weights::Tensors(from_safetensors(&what, &bytes, Accept::F32)?),
             (None, Some(bytes), None) => Weights::Ngram(bytes),
@@ -121,7 +121,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use surprisal_store::{Error as StoreError, atomic, manifest, run::RunWriter};
+    use surprisal_store::{Error as StoreError, atomic, manifest, run_dir::RunWriter};
 
     fn neural() -> StoredModel {
         let table = Tensor::from_slice(&[0.5_f32, 1.0, 1.5, 2.0], (2, 2), &Device::Cpu).unwrap();

@@ -13,7 +13,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use crate::{Error, Result, ngram::map};
-use surprisal_store::{Error as StoreError, folder::quoted, read::read_bounded};
+use surprisal_store::{Error as StoreError, atomic_dir::quoted, read::read_bounded};
 
 /// The largest file, in bytes.
 const MAX_BYTES: u64 = 16 << 30;

@@ -74,15 +74,19 @@ fn llamas_layout_is_read_and_written_byte_for_byte() {
     // Through our own words and back.
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("exported");
-    let again = HuggingFaceConfig::of(&config).unwrap();
+    let again = HuggingFaceConfig::from_transformer(&config).unwrap();
     hf::write(&out, &again, &model.tensors, None).unwrap();
     let wrote = fs::read(out.join("model.safetensors")).unwrap();
     assert_eq!(wrote, fs::read(fixture.join("model.safetensors")).unwrap(), "byte for byte");
     assert_eq!(hf::read(&out).unwrap().config.transformer(), config);
     let plain = TransformerConfig::default();
-    assert!(matches!(HuggingFaceConfig::of(&plain), Some(HuggingFaceConfig::Gpt2(_))));
-    assert!(HuggingFaceConfig::of(&TransformerConfig { qk_norm: true, ..plain.clone() }).is_none());
-    assert!(HuggingFaceConfig::of(&TransformerConfig { norm: NormKind::Rms, ..plain }).is_none());
+    assert!(matches!(HuggingFaceConfig::from_transformer(&plain), Some(HuggingFaceConfig::Gpt2(_))));
+    assert!(
+        HuggingFaceConfig::from_transformer(&TransformerConfig { qk_norm: true, ..plain.clone() }).is_none()
+    );
+    assert!(
+        HuggingFaceConfig::from_transformer(&TransformerConfig { norm: NormKind::Rms, ..plain }).is_none()
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::path::Path;
 use maud::{Markup, html};
 use surprisal_engine::store::read::{read_regular, regular_text};
 
+use super::cards::{self, hash};
 use super::page::{facts, page, table};
-use super::parts::{self, hash};
 use super::plot;
 use surprisal_engine::compare::Comparison;
 use surprisal_engine::compare::cell::{Finished, Text};
@@ -16,7 +16,7 @@ use surprisal_engine::compare::tables;
 use surprisal_engine::error::Result;
 
 /// Cards of calibration and samples, at most so many: a report is to be read.
-const MOST_CARDS: usize = 40;
+const MAX_CARDS: usize = 40;
 
 /// The page.
 ///
@@ -38,7 +38,7 @@ pub fn render_comparison(comparison: &Comparison) -> Result<String> {
         }
         (table("variants", &tables::variants(rows), None))
         @for note in tables::notes(rows, differences) { p { "Note: " (note) } }
-        (dots(rows)?)
+        (loss_plot(rows)?)
         (loss_parts(rows))
         @if let Some(differences) = tables::differences(differences) {
             h2 { "Differences" }
@@ -138,7 +138,7 @@ fn numbers(difference: &Difference) -> String {
     )
 }
 
-fn dots(rows: &[Row]) -> Result<Markup> {
+fn loss_plot(rows: &[Row]) -> Result<Markup> {
     let ranked = ranked(rows);
     if ranked.is_empty() {
         return Ok(html! {});
@@ -169,7 +169,7 @@ fn dots(rows: &[Row]) -> Result<Markup> {
     }
     Ok(html! {
         figure {
-            (plot::dots(&names, &values, unit, entropy)?)
+            (plot::forest_plot(&names, &values, unit, entropy)?)
             figcaption { (caption) "." }
         }
     })
@@ -222,11 +222,11 @@ fn calibration(rows: &[Row], texts: &[&Text]) -> Result<Markup> {
             "One seed of each, on the second half of the validation text: of the tokens predicted with so much confidence, how \
              many came?"
         }
-        (parts::calibration_key())
+        (cards::calibration_legend())
         div.grid {
-            @for (row, text) in rows.iter().zip(texts).take(MOST_CARDS) {
+            @for (row, text) in rows.iter().zip(texts).take(MAX_CARDS) {
                 @if let Some(measure) = first(row) {
-                    (parts::calibration(&row.name, measure, text.data.tokenizer.vocab_size())?)
+                    (cards::calibration(&row.name, measure, text.data.tokenizer.vocab_size())?)
                 }
             }
         }
@@ -254,16 +254,16 @@ fn passage(rows: &[Row]) -> Markup {
     html! {
         h2 { "Where are they surprised?" }
         p { "From the middle of the validation text: " (which) ". Point at a token for its numbers." }
-        (parts::heat((&best.name, &measure.passage), beside))
+        (cards::surprisal_heatmap((&best.name, &measure.passage), beside))
     }
 }
 
 fn samples(rows: &[Row], texts: &[&Text]) -> Markup {
     let sample = |(row, text): (&Row, &&Text)| {
         let sample = row.cells.first()?.sample.as_ref().filter(|sample| !sample.is_empty())?;
-        Some(parts::sample(&row.name, sample, &text.data))
+        Some(cards::sample(&row.name, sample, &text.data))
     };
-    let samples: Vec<Markup> = rows.iter().zip(texts).take(MOST_CARDS).filter_map(sample).collect();
+    let samples: Vec<Markup> = rows.iter().zip(texts).take(MAX_CARDS).filter_map(sample).collect();
     html! {
         @if !samples.is_empty() {
             h2 { "Samples, and what they may have been remembered from" }

@@ -2,10 +2,10 @@
 //!
 //! Data in, HTML out: what stands on a page was measured by the engine, and a face writes it where it belongs.
 
+mod cards;
 mod comparison;
-mod memory;
+mod memorization;
 mod page;
-mod parts;
 mod plot;
 mod run;
 

@@ -25,18 +25,18 @@ pub(super) fn page(title: &str, body: &Markup) -> String {
             }
         }
     };
-    page.into_string().replace(is_no_html, "\u{FFFD}") + "\n"
+    page.into_string().replace(is_unsafe_in_html, "\u{FFFD}") + "\n"
 }
 
 /// Controls, for which HTML has no place, not even as references, and marks that turn round what stands after them.
-fn is_no_html(c: char) -> bool {
+fn is_unsafe_in_html(c: char) -> bool {
     let turns =
         matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     turns || c.is_control() && !matches!(c, '\n' | '\t')
 }
 
 /// A heading whose signs and short words stay with their neighbours where it is broken.
-fn whole(heading: &str) -> String {
+fn nonbreaking(heading: &str) -> String {
     let mut text = String::new();
     let mut short = false;
     for (index, word) in heading.split(' ').enumerate() {
@@ -65,10 +65,10 @@ pub(super) fn table(id: &str, table: &Table, bars: Option<(&str, &[Markup])>) ->
                     tr {
                         @for (column, heading) in table.headings.iter().enumerate() {
                             th scope="col" class=[table.rows.first().and_then(|row| class(&row[column]))] {
-                                (whole(heading))
+                                (nonbreaking(heading))
                             }
                             @if let (0, Some((heading, _))) = (column, bars) {
-                                th.words scope="col" { (whole(heading)) }
+                                th.words scope="col" { (nonbreaking(heading)) }
                             }
                         }
                     }
@@ -112,8 +112,8 @@ mod tests {
         assert!(page.contains(
             "<p title=\"&quot;&lt;'\">&lt;script&gt;&quot;&amp;\u{FFFD}[0ma\u{FFFD}b\u{FFFD}c</p>"
         ));
-        assert_eq!(whole("+ approximation"), "+\u{a0}approximation");
-        assert_eq!(whole("H(p, q) − H(p)"), "H(p,\u{a0}q)\u{a0}−\u{a0}H(p)");
+        assert_eq!(nonbreaking("+ approximation"), "+\u{a0}approximation");
+        assert_eq!(nonbreaking("H(p, q) − H(p)"), "H(p,\u{a0}q)\u{a0}−\u{a0}H(p)");
         // Nothing to fetch: the only addresses are those of the data: icon and of names inside attributes.
         assert!(!page.contains("http://") && !page.contains("https://"));
     }

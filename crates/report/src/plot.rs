@@ -22,9 +22,9 @@ pub(super) const COLOURS: [RGBColor; 6] = [
 ];
 pub(super) const REFERENCE: usize = 5;
 /// Characters of a name at an axis.
-const LONGEST_NAME: usize = 52;
+const MAX_NAME_CHARS: usize = 52;
 /// As many are as wide as a phone; longer ones are set smaller there.
-const PHONE_NAME: u32 = 42;
+const PHONE_NAME_CHARS: u32 = 42;
 const MESH: RGBColor = RGBColor(0xD5, 0xDA, 0xE0);
 /// 12 pixels, as SVG counts.
 const FONT: (&str, u32) = ("sans-serif", 15);
@@ -48,12 +48,12 @@ struct Axis<'a> {
 }
 
 /// How much room a figure leaves: around it, at its right, under it and at its left.
-struct Room(u32, u32, u32, u32);
+struct Margins(u32, u32, u32, u32);
 
-const LARGE: Room = Room(8, 20, 44, 62);
-const SMALL: Room = Room(6, 16, 42, 50);
+const LARGE: Margins = Margins(8, 20, 44, 62);
+const SMALL: Margins = Margins(6, 16, 42, 50);
 
-fn wrong(error: impl std::fmt::Display) -> Error {
+fn figure_error(error: impl std::fmt::Display) -> Error {
     Error::failed(format!("cannot draw a figure: {error}"))
 }
 
@@ -63,7 +63,7 @@ fn svg(size: (u32, u32), label: &str, draw: impl FnOnce(&Area<'_>) -> Result<()>
     {
         let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
         draw(&area)?;
-        area.present().map_err(wrong)?;
+        area.present().map_err(figure_error)?;
     }
     let label = html! { (label) }.into_string();
     // The namespace is not needed inside HTML, and the page is to hold no address at all.
@@ -100,15 +100,15 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
 }
 
 /// Two axes with their mesh, to be drawn into.
-fn chart<'a>(area: &Area<'a>, room: &Room, x: &Axis<'_>, y: &Axis<'_>) -> Result<Chart<'a>> {
-    let Room(margin, right, below, left) = *room;
+fn chart<'a>(area: &Area<'a>, room: &Margins, x: &Axis<'_>, y: &Axis<'_>) -> Result<Chart<'a>> {
+    let Margins(margin, right, below, left) = *room;
     let mut chart = ChartBuilder::on(area)
         .margin(margin)
         .margin_right(right)
         .x_label_area_size(below)
         .y_label_area_size(left)
         .build_cartesian_2d(x.range.clone(), y.range.clone())
-        .map_err(wrong)?;
+        .map_err(figure_error)?;
     let mut mesh = chart.configure_mesh();
     mesh.light_line_style(TRANSPARENT).bold_line_style(MESH).label_style(FONT);
     mesh.x_labels(x.labels).x_desc(x.name).x_label_formatter(&tick).y_labels(y.labels);
@@ -117,7 +117,7 @@ fn chart<'a>(area: &Area<'a>, room: &Room, x: &Axis<'_>, y: &Axis<'_>) -> Result
     } else {
         mesh.y_desc(y.name).y_label_formatter(&tick);
     }
-    mesh.draw().map_err(wrong)?;
+    mesh.draw().map_err(figure_error)?;
     Ok(chart)
 }
 
@@ -125,7 +125,7 @@ fn chart<'a>(area: &Area<'a>, room: &Room, x: &Axis<'_>, y: &Axis<'_>) -> Result
 fn curve(chart: &mut Chart<'_>, line: &Series) -> Result<()> {
     let colour = COLOURS[line.colour];
     let points = line.points.iter().copied();
-    chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2))).map_err(wrong)?;
+    chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(2))).map_err(figure_error)?;
     let size = match line.points.len() {
         0..=8 => 5,
         9..=60 => 3,
@@ -138,11 +138,11 @@ fn curve(chart: &mut Chart<'_>, line: &Series) -> Result<()> {
             .map(drop),
         _ => chart.draw_series(points.map(|point| Cross::new(point, size, colour.stroke_width(2)))).map(drop),
     };
-    drawn.map_err(wrong)
+    drawn.map_err(figure_error)
 }
 
 /// A figure drawn for a desktop and for a phone (`true`), of which the page's style shows one.
-fn both(
+fn wide_and_narrow(
     [wide, narrow]: [(u32, u32); 2],
     label: &str,
     draw: impl Fn(&Area<'_>, bool) -> Result<()>,
@@ -158,7 +158,7 @@ pub(super) fn lines(x_name: &str, y_name: &str, series: &[Series]) -> Result<Mar
     let points = || series.iter().flat_map(|series| series.points.iter());
     let (x0, x1) = range(points().map(|point| point.0));
     let (y0, y1) = range(points().map(|point| point.1));
-    both([(760, 340), (358, 300)], &format!("{y_name} by {x_name}"), |area, narrow| {
+    wide_and_narrow([(760, 340), (358, 300)], &format!("{y_name} by {x_name}"), |area, narrow| {
         let x = Axis { name: x_name, range: x0..x1, labels: if narrow { 4 } else { 11 } };
         let mut chart = chart(area, &LARGE, &x, &Axis { name: y_name, range: y0..y1, labels: 8 })?;
         for line in series {
@@ -166,7 +166,7 @@ pub(super) fn lines(x_name: &str, y_name: &str, series: &[Series]) -> Result<Mar
                 let style = COLOURS[line.colour].stroke_width(2);
                 chart
                     .draw_series(DashedLineSeries::new(line.points.iter().copied(), 6, 4, style))
-                    .map_err(wrong)?;
+                    .map_err(figure_error)?;
             } else {
                 curve(&mut chart, line)?;
             }
@@ -176,7 +176,7 @@ pub(super) fn lines(x_name: &str, y_name: &str, series: &[Series]) -> Result<Mar
 }
 
 /// A mark and what it means.
-fn key_item(mark: &Markup, name: &str) -> Markup {
+fn legend_item(mark: &Markup, name: &str) -> Markup {
     html! { li { svg width="26" height="12" aria-hidden="true" { (mark) } (name) } }
 }
 
@@ -185,18 +185,18 @@ fn hex(colour: usize) -> String {
     format!("#{r:02X}{g:02X}{b:02X}")
 }
 
-fn key_line(colour: usize, dashed: bool) -> Markup {
+fn legend_line(colour: usize, dashed: bool) -> Markup {
     html! {
         path d="M0 6H26" stroke=(hex(colour)) stroke-width="2" stroke-dasharray=[dashed.then_some("5 3")] {}
     }
 }
 
 /// The lines' names, for under the figure.
-pub(super) fn key(series: &[Series]) -> Markup {
+pub(super) fn legend(series: &[Series]) -> Markup {
     let mark = |line: &Series| {
         let hex = hex(line.colour);
         html! {
-            (key_line(line.colour, line.dashed))
+            (legend_line(line.colour, line.dashed))
             @match line.colour {
                 _ if line.dashed => {},
                 0 => { circle cx="13" cy="6" r="4" fill=(hex) {} },
@@ -205,27 +205,27 @@ pub(super) fn key(series: &[Series]) -> Markup {
             }
         }
     };
-    html! { ul.key { @for line in series { (key_item(&mark(line), &line.name)) } } }
+    html! { ul.key { @for line in series { (legend_item(&mark(line), &line.name)) } } }
 }
 
 /// The names of what is in a reliability diagram: the first filled, the second a ring, and the diagonal.
-pub(super) fn reliability_key([first, second, diagonal]: [&str; 3]) -> Markup {
+pub(super) fn reliability_legend([first, second, diagonal]: [&str; 3]) -> Markup {
     let filled = html! { circle cx="13" cy="6" r="5" fill=(hex(0)) {} };
     let ring = html! { circle cx="13" cy="6" r="5" fill="none" stroke=(hex(1)) stroke-width="2" {} };
     html! {
         ul.key {
-            (key_item(&filled, first))
-            (key_item(&ring, second))
-            (key_item(&key_line(REFERENCE, true), diagonal))
+            (legend_item(&filled, first))
+            (legend_item(&ring, second))
+            (legend_item(&legend_line(REFERENCE, true), diagonal))
         }
     }
 }
 
 /// Fewer tokens than this say little: their bins are joined.
-pub(super) const FEWEST: usize = 20;
+pub(super) const MIN_BIN_TOKENS: usize = 20;
 
 /// Where an accuracy may really lie (Wilson's interval of 95 %, as if tokens were independent).
-fn interval(group: &ReliabilityBin) -> (f64, f64) {
+fn wilson_interval(group: &ReliabilityBin) -> (f64, f64) {
     let (n, p, z) = (group.count as f64, group.accuracy, 1.96);
     let whole = 1.0 + z * z / n;
     let middle = (p + z * z / (2.0 * n)) / whole;
@@ -243,18 +243,18 @@ pub(super) fn reliability(series: &[Vec<ReliabilityBin>]) -> Result<Markup> {
         let mut chart = chart(area, &SMALL, &x, &axis("accuracy: how often it came"))?;
         let diagonal =
             DashedLineSeries::new([(0.0, 0.0), (1.0, 1.0)], 3, 3, COLOURS[REFERENCE].stroke_width(1));
-        chart.draw_series(diagonal).map_err(wrong)?;
+        chart.draw_series(diagonal).map_err(figure_error)?;
         for (index, groups) in series.iter().enumerate() {
             for group in groups {
-                let (low, high) = interval(group);
-                let faint = if group.count < FEWEST { 0.3 } else { 1.0 };
+                let (low, high) = wilson_interval(group);
+                let faint = if group.count < MIN_BIN_TOKENS { 0.3 } else { 1.0 };
                 let colour = COLOURS[index].mix(faint);
                 let ends = [(group.confidence, low), (group.confidence, high)];
                 let size = (8.0 * (group.count as f64 / most as f64).sqrt()).max(2.0) as i32;
                 let ink = if index == 0 { colour.filled() } else { colour.stroke_width(2) };
                 let dot = Circle::new((group.confidence, group.accuracy), size, ink);
-                chart.draw_series([PathElement::new(ends, colour.stroke_width(1))]).map_err(wrong)?;
-                chart.draw_series([dot]).map_err(wrong)?;
+                chart.draw_series([PathElement::new(ends, colour.stroke_width(1))]).map_err(figure_error)?;
+                chart.draw_series([dot]).map_err(figure_error)?;
             }
         }
         Ok(())
@@ -275,13 +275,13 @@ pub(super) fn histogram(counts: &[u64], most: f64, x_name: &str) -> Result<Marku
                 [(i as f64 * width, 0.0), ((i as f64 + 0.9) * width, 100.0 * *count as f64 / total)];
             Rectangle::new(corners, COLOURS[0].filled())
         });
-        chart.draw_series(bars).map_err(wrong)?;
+        chart.draw_series(bars).map_err(figure_error)?;
         Ok(())
     })
 }
 
 /// A dot and its error a line, best first as given; `reference` is drawn through all of them.
-pub(super) fn dots(
+pub(super) fn forest_plot(
     names: &[String],
     values: &[(f64, f64)],
     x_name: &str,
@@ -290,10 +290,10 @@ pub(super) fn dots(
     let n = names.len();
     let ends = values.iter().flat_map(|(value, error)| [value - error, value + error]);
     let (x0, x1) = range(ends.chain(reference));
-    let longest = names.iter().map(|name| name.chars().count().min(LONGEST_NAME)).max().unwrap_or(0);
+    let longest = names.iter().map(|name| name.chars().count().min(MAX_NAME_CHARS)).max().unwrap_or(0);
     let sizes = [(760, 60 + 22 * n as u32), (358, 60 + 38 * n as u32)];
-    both(sizes, &format!("{x_name} of every variant"), |area, narrow| {
-        let room = Room(8, 20, 44, if narrow { 4 } else { 24 + 7 * longest as u32 });
+    wide_and_narrow(sizes, &format!("{x_name} of every variant"), |area, narrow| {
+        let room = Margins(8, 20, 44, if narrow { 4 } else { 24 + 7 * longest as u32 });
         let x = Axis { name: x_name, range: x0..x1, labels: if narrow { 4 } else { 8 } };
         let y = Axis { name: "", range: -0.6..n as f64 - 0.4, labels: 0 };
         let mut chart = chart(area, &room, &x, &y)?;
@@ -301,21 +301,22 @@ pub(super) fn dots(
             let line = [(x, -0.6), (x, n as f64 - 0.4)];
             chart
                 .draw_series(DashedLineSeries::new(line, 6, 4, COLOURS[REFERENCE].stroke_width(2)))
-                .map_err(wrong)?;
+                .map_err(figure_error)?;
         }
         // Beside its line, or on a phone above it; the first on top.
         let (anchor, by) = if narrow { (HPos::Left, (2, -15)) } else { (HPos::Right, (-8, 0)) };
-        let size = if narrow { FONT.1 * PHONE_NAME / PHONE_NAME.max(longest as u32) } else { FONT.1 };
+        let size =
+            if narrow { FONT.1 * PHONE_NAME_CHARS / PHONE_NAME_CHARS.max(longest as u32) } else { FONT.1 };
         let style = (FONT.0, size).into_text_style(area).pos(Pos::new(anchor, VPos::Center));
         for (index, (name, (value, error))) in names.iter().zip(values).enumerate() {
             let y = n as f64 - 1.0 - index as f64;
             let name =
-                EmptyElement::at((x0, y)) + Text::new(shortened(name, LONGEST_NAME), by, style.clone());
-            chart.draw_series([name]).map_err(wrong)?;
-            chart.draw_series([PathElement::new([(x0, y), (x1, y)], MESH)]).map_err(wrong)?;
+                EmptyElement::at((x0, y)) + Text::new(shortened(name, MAX_NAME_CHARS), by, style.clone());
+            chart.draw_series([name]).map_err(figure_error)?;
+            chart.draw_series([PathElement::new([(x0, y), (x1, y)], MESH)]).map_err(figure_error)?;
             let bar = [(value - error, y), (value + error, y)];
-            chart.draw_series([PathElement::new(bar, COLOURS[0].stroke_width(2))]).map_err(wrong)?;
-            chart.draw_series([Circle::new((*value, y), 4, COLOURS[0].filled())]).map_err(wrong)?;
+            chart.draw_series([PathElement::new(bar, COLOURS[0].stroke_width(2))]).map_err(figure_error)?;
+            chart.draw_series([Circle::new((*value, y), 4, COLOURS[0].filled())]).map_err(figure_error)?;
         }
         Ok(())
     })
@@ -352,7 +353,7 @@ mod tests {
             reliability(&[vec![group]]).unwrap().into_string(),
             histogram(&[1, 5, 0], 3.0, "nats").unwrap().into_string(),
             histogram(&[], 3.0, "nats").unwrap().into_string(),
-            dots(&dots_names, &[(1.0, 0.1), (1.0, 0.0)], "nats", Some(0.5)).unwrap().into_string(),
+            forest_plot(&dots_names, &[(1.0, 0.1), (1.0, 0.0)], "nats", Some(0.5)).unwrap().into_string(),
         ] {
             assert!(figure.contains("<svg role=\"img\"") && !figure.contains("b < c"), "{figure}");
             assert_eq!(figure.matches("<svg ").count(), figure.matches("</svg>").count());
@@ -367,7 +368,7 @@ mod tests {
         let values = [(1.0, 0.1); 6];
         for figure in [
             lines("step", "nats", &[]).unwrap().into_string(),
-            dots(&names, &values, "nats", None).unwrap().into_string(),
+            forest_plot(&names, &values, "nats", None).unwrap().into_string(),
         ] {
             let (wide, narrow) = figure.split_once("<div class=\"narrow\">").unwrap();
             assert!(wide.starts_with("<div class=\"wide\">"));
@@ -381,7 +382,7 @@ mod tests {
             }
         }
         // A name a line, none between them, and no line of the mesh but those of the names.
-        let figure = dots(&names, &values, "nats", None).unwrap().into_string();
+        let figure = forest_plot(&names, &values, "nats", None).unwrap().into_string();
         assert_eq!(figure.matches("variant number").count(), 12);
         let (wide, _) = figure.split_once("<div class=\"narrow\">").unwrap();
         let across =
@@ -399,8 +400,8 @@ mod tests {
         assert_eq!(attribute(&figure, "circle", "opacity"), [1.0, 1.0, 0.3]);
         // Wilson 1927, as tables have it.
         let close = |(a, b): (f64, f64), (x, y): (f64, f64)| (a - x).abs() < 1e-4 && (b - y).abs() < 1e-4;
-        assert!(close(interval(&group(0.5, 0.5, 100)), (0.40383, 0.59617)));
-        assert!(close(interval(&group(0.9, 1.0, 10)), (0.72247, 1.0)));
+        assert!(close(wilson_interval(&group(0.5, 0.5, 100)), (0.40383, 0.59617)));
+        assert!(close(wilson_interval(&group(0.9, 1.0, 10)), (0.72247, 1.0)));
     }
 
     #[test]
@@ -420,7 +421,7 @@ mod tests {
         // Told apart without colours.
         let triangles = lines("step", "nats", &[line(2, 1)]).unwrap().into_string();
         assert!(triangles.contains("<polygon") && !triangles.contains("<circle"));
-        let key = key(&[line(1, 0), line(1, 1)]).into_string();
+        let key = legend(&[line(1, 0), line(1, 1)]).into_string();
         assert!(key.contains("<circle") && key.contains("L13 1Z"));
     }
 }

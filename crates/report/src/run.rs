@@ -9,8 +9,8 @@ use surprisal_engine::platform::threads::Pool;
 use surprisal_engine::store::read::{read_regular, regular_text};
 use surprisal_engine::text::Corpus;
 
+use super::cards::{self, hash};
 use super::page::{facts, page};
-use super::parts::{self, hash};
 use super::plot::{self, REFERENCE, Series};
 use surprisal_engine::Context;
 use surprisal_engine::compare::measure::{Measure, measure};
@@ -78,13 +78,13 @@ fn render(
         (curves(&events)?)
         @if let Some(own) = &own {
             h2 { "Does it mean what it says?" }
-            (parts::calibration_key())
-            div.grid { (parts::calibration(&loaded.kind, own, loaded.model.vocab_size())?) }
+            (cards::calibration_legend())
+            div.grid { (cards::calibration(&loaded.kind, own, loaded.model.vocab_size())?) }
             (passage(loaded, own, data, pool)?)
         }
         @if let Some(text) = sample {
             h2 { "A sample, and what it may have been remembered from" }
-            (parts::sample("at the end of the run", text, data))
+            (cards::sample("at the end of the run", text, data))
         }
         (settings(root, config)?)
     };
@@ -167,7 +167,7 @@ fn curves(events: &[Value]) -> Result<Markup> {
         h2 { "Learning" }
         figure {
             (plot::lines("step", "nats a token", &series)?)
-            (plot::key(&series))
+            (plot::legend(&series))
             figcaption {
                 (measured(epochs.len()))
                 " Training: the mean since the last point. Where training goes on falling and validation rises, the model \
@@ -208,7 +208,7 @@ fn passage(loaded: &LoadedModel, own: &Measure, data: &Prepared, pool: &Pool) ->
             "From the middle of the validation text, beside a 5-gram counted on the same training text (Witten-Bell). Point \
              at a token for its numbers."
         }
-        (parts::heat((&loaded.kind, &own.passage), beside))
+        (cards::surprisal_heatmap((&loaded.kind, &own.passage), beside))
     })
 }
 

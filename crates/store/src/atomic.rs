@@ -2,7 +2,7 @@
 //!
 //! The bytes go to a temporary file in the same folder, which is synced, renamed over the target and made durable by
 //! a sync of the folder. On an error the temporary file is removed; only a crash can leave one behind, under a name
-//! that starts with a dot and ends in `.tmp`, and [`sweep`] removes such files.
+//! that starts with a dot and ends in `.tmp`, and [`recover`] removes such files.
 //!
 //! - A new file's mode is 0644 less the umask; one that replaces another has its mode and, where that is allowed, its owner.
 //!   Access lists and other names of the old file (hard links) stay with the old file.
@@ -21,9 +21,9 @@ use std::{
 
 use crate::{
     Error, Result,
-    faults::{self, Checked, Operation},
+    fault_injection::{self, FailPointFile, Operation},
     pending::Pending,
-    place::{Place, folder_of, open_stream},
+    write_target::{WriteTarget, folder_of, open_stream},
 };
 
 /// Replaces the file at `path` with `bytes`, or leaves it as it is and returns an error.
@@ -42,9 +42,9 @@ pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 /// Dropped without it, nothing has changed.
 #[derive(Debug)]
 pub struct Writer {
-    file: BufWriter<Checked>,
+    file: BufWriter<FailPointFile>,
     /// None where it is written to as the bytes come.
-    aside: Option<Aside>,
+    temp: Option<TempFile>,
     target: PathBuf,
     written: u64,
 }
@@ -56,16 +56,17 @@ impl Writer {
     /// [`Error::Io`] if the folder is missing or cannot be written to, or `path` is a folder.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        match Place::of(path).map_err(|reason| Error::io("write", path, reason))? {
-            Place::File(target) => {
-                let created = create_aside(&target);
+        match WriteTarget::resolve(path).map_err(|reason| Error::io("write", path, reason))? {
+            WriteTarget::File(target) => {
+                let created = create_temp_file(&target);
                 let (file, aside) = created.map_err(|reason| Error::io("create", path, reason))?;
-                Ok(Self { file: buffered(file), aside: Some(aside), target, written: 0 })
+                Ok(Self { file: buffered(file), temp: Some(aside), target, written: 0 })
             }
-            Place::Stream(target) => {
-                let opened = faults::pass(Operation::Create).and_then(|()| open_stream(&target));
+            WriteTarget::Stream(target) => {
+                let opened =
+                    fault_injection::fail_point(Operation::Create).and_then(|()| open_stream(&target));
                 let file = opened.map_err(|reason| Error::io("open", path, reason))?;
-                Ok(Self { file: buffered(file), aside: None, target, written: 0 })
+                Ok(Self { file: buffered(file), temp: None, target, written: 0 })
             }
         }
     }
@@ -87,7 +88,7 @@ impl Writer {
     /// the rename: then the new file is there, and may be gone after a power loss.
     pub fn commit(mut self) -> Result<u64> {
         self.file.flush().map_err(|reason| self.failed(reason))?;
-        if let Some(aside) = &self.aside {
+        if let Some(aside) = &self.temp {
             sync(&self.file.get_ref().0).map_err(|reason| self.failed(reason))?;
             rename(&aside.0, &self.target)?;
             sync_folder(folder_of(&self.target))?;
@@ -101,8 +102,8 @@ impl Writer {
     ///
     /// # Errors
     /// As [`Self::commit`].
-    pub fn commit_reproducible(mut self) -> Result<u64> {
-        match &self.aside {
+    pub fn commit_no_fsync_if_new(mut self) -> Result<u64> {
+        match &self.temp {
             Some(aside) if fs::symlink_metadata(&self.target).is_err() => {
                 self.file.flush().map_err(|reason| self.failed(reason))?;
                 rename(&aside.0, &self.target)?;
@@ -136,7 +137,7 @@ impl Write for Writer {
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be listed, or something in it not removed or renamed.
-pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
+pub fn recover(folder: impl AsRef<Path>) -> Result<()> {
     let folder = folder.as_ref();
     let failed = |reason| Error::io("list", folder, reason);
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -167,37 +168,37 @@ pub fn sweep(folder: impl AsRef<Path>) -> Result<()> {
 /// # Errors
 /// [`Error::Io`].
 pub fn probe(folder: impl AsRef<Path>) -> Result<()> {
-    let made = aside(&folder.as_ref().join("probe"), create_new);
+    let made = create_temp(&folder.as_ref().join("probe"), create_new);
     let (path, ..) = made.map_err(|reason| Error::io("write into", folder.as_ref(), reason))?;
     remove_file(&path)
 }
 
-fn buffered(file: File) -> BufWriter<Checked> {
-    BufWriter::with_capacity(64 << 10, Checked(file))
+fn buffered(file: File) -> BufWriter<FailPointFile> {
+    BufWriter::with_capacity(64 << 10, FailPointFile(file))
 }
 
 /// A temporary file's path; dropped, the file is removed if it is still there.
 #[derive(Debug)]
-struct Aside(PathBuf, #[expect(dead_code, reason = "its drop counts")] Pending);
+struct TempFile(PathBuf, #[expect(dead_code, reason = "its drop counts")] Pending);
 
-impl Drop for Aside {
+impl Drop for TempFile {
     fn drop(&mut self) {
         // After a commit there is nothing to remove; after an error there is no one left to tell.
-        if faults::pass(Operation::Remove).is_ok() {
+        if fault_injection::fail_point(Operation::Remove).is_ok() {
             let _ = fs::remove_file(&self.0);
         }
     }
 }
 
-fn create_aside(target: &Path) -> io::Result<(File, Aside)> {
-    let (path, file, pending) = aside(target, create_new)?;
-    let aside = Aside(path, pending);
+fn create_temp_file(target: &Path) -> io::Result<(File, TempFile)> {
+    let (path, file, pending) = create_temp(target, create_new)?;
+    let aside = TempFile(path, pending);
     keep_mode(&file, target)?;
     Ok((file, aside))
 }
 
 /// Makes what will become `target`, under a temporary name that is nobody else's.
-pub(crate) fn aside<T>(
+pub(crate) fn create_temp<T>(
     target: &Path,
     make: impl Fn(&Path) -> io::Result<T>,
 ) -> io::Result<(PathBuf, T, Pending)> {
@@ -217,7 +218,7 @@ pub(crate) fn aside<T>(
     }
 }
 
-/// Whether `name` ends as [`aside`]'s do before `.tmp`.
+/// Whether `name` ends as [`create_temp`]'s do before `.tmp`.
 fn is_serial(name: &str) -> bool {
     let numbers = name.rsplit_once('.').and_then(|(_, end)| end.split_once('-'));
     numbers.is_some_and(|(process, serial)| process.parse::<u32>().is_ok() && serial.parse::<u64>().is_ok())
@@ -247,7 +248,7 @@ fn keep_mode(_file: &File, _target: &Path) -> io::Result<()> {
 /// # Errors
 /// Of the system: a file that is there already.
 pub fn create_new(path: &Path) -> io::Result<File> {
-    faults::pass(Operation::Create)?;
+    fault_injection::fail_point(Operation::Create)?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     readable_by_all(&mut options);
@@ -263,31 +264,31 @@ pub(crate) fn readable_by_all(options: &mut OpenOptions) {
 }
 
 pub(crate) fn sync(file: &File) -> io::Result<()> {
-    faults::pass(Operation::Sync)?;
+    fault_injection::fail_point(Operation::Sync)?;
     file.sync_all()
 }
 
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    faults::pass(Operation::Rename)
+    fault_injection::fail_point(Operation::Rename)
         .and_then(|()| fs::rename(from, to))
         .map_err(|reason| Error::io("rename into place", to, reason))
 }
 
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
-    faults::pass(Operation::Remove)
+    fault_injection::fail_point(Operation::Remove)
         .and_then(|()| fs::remove_file(path))
         .map_err(|reason| Error::io("remove", path, reason))
 }
 
 pub(crate) fn remove_folder(path: &Path) -> Result<()> {
-    faults::pass(Operation::Remove)
+    fault_injection::fail_point(Operation::Remove)
         .and_then(|()| fs::remove_dir_all(path))
         .map_err(|reason| Error::io("remove", path, reason))
 }
 
 /// Makes the names in `folder` durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    let synced = faults::pass(Operation::Sync).and_then(|()| sync_names(folder));
+    let synced = fault_injection::fail_point(Operation::Sync).and_then(|()| sync_names(folder));
     synced.map_err(|reason| Error::io("sync", folder, reason))
 }
 
@@ -324,7 +325,7 @@ pub(crate) fn sibling(path: &Path, suffix: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faults::Fault;
+    use crate::fault_injection::Fault;
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(folder)
@@ -342,7 +343,7 @@ mod tests {
         write(&path, b"old").unwrap();
         for at in 1.. {
             let fault = Fault::Error(io::ErrorKind::StorageFull);
-            let (outcome, fired) = faults::injected(at, fault, || write(&path, b"the new bytes"));
+            let (outcome, fired) = fault_injection::with_fault(at, fault, || write(&path, b"the new bytes"));
             let found = fs::read(&path).unwrap();
             assert!(found == b"old" || found == b"the new bytes", "at {at}: {found:?}");
             assert_eq!(names(folder.path()), ["config.json"], "at {at}");
@@ -367,10 +368,10 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("state.json");
             write(&path, b"old").unwrap();
-            let _ = faults::injected(at, Fault::Crash, || write(&path, b"the new bytes"));
+            let _ = fault_injection::with_fault(at, Fault::Crash, || write(&path, b"the new bytes"));
             let found = fs::read(&path).unwrap();
             assert!(found == b"old" || found == b"the new bytes", "at {at}: {found:?}");
-            sweep(folder.path()).unwrap();
+            recover(folder.path()).unwrap();
             assert_eq!(names(folder.path()), ["state.json"], "at {at}");
         }
     }

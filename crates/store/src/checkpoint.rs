@@ -19,7 +19,7 @@ use std::{
 use crate::{
     Error, Result,
     atomic::{remove_folder, rename, sibling},
-    folder::{self, Label, names_in, quoted},
+    atomic_dir::{self, ManifestId, names_in, quoted},
     manifest::Manifest,
 };
 
@@ -65,7 +65,7 @@ pub struct Newest {
 
 /// Saves the checkpoint of `step` from its named parts and returns its folder.
 ///
-/// `checkpoints` must exist and have one writer (see [`crate::run::RunWriter`]). A whole checkpoint of the same step is
+/// `checkpoints` must exist and have one writer (see [`crate::run_dir::RunWriter`]). A whole checkpoint of the same step is
 /// left as it is: a run is deterministic, so it holds the same state. A damaged one is replaced.
 ///
 /// # Errors
@@ -74,7 +74,7 @@ pub struct Newest {
 pub fn save(checkpoints: &Path, step: u64, parts: &[(&str, &[u8])]) -> Result<PathBuf> {
     let target = checkpoints.join(name_of(step));
     if load(&target).is_err() {
-        folder::replace(&target, label(step), parts)?;
+        atomic_dir::replace(&target, manifest_id(step), parts)?;
     }
     Ok(target)
 }
@@ -103,7 +103,7 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
         .file_name()
         .and_then(|name| step_of(name.to_str()?))
         .ok_or_else(|| Error::malformed(quoted(path), "its name is not `step_` and a number"))?;
-    Ok(Checkpoint { step, path: path.to_owned(), parts: folder::load(path, label(step))? })
+    Ok(Checkpoint { step, path: path.to_owned(), parts: atomic_dir::load(path, manifest_id(step))? })
 }
 
 /// What the manifest of the checkpoint of `step` says: the parts' names and sizes in bytes. `what` names it in errors.
@@ -111,7 +111,7 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
 /// # Errors
 /// [`Error::TooLarge`] or [`Error::Malformed`].
 pub fn parse_manifest(what: &str, json: &[u8], step: u64) -> Result<BTreeMap<String, u64>> {
-    let Label { format, step } = label(step);
+    let ManifestId { format, step } = manifest_id(step);
     let manifest = Manifest::parse(what, json, format, step)?;
     Ok(manifest.parts.into_iter().map(|(name, part)| (name, part.bytes)).collect())
 }
@@ -148,7 +148,7 @@ pub fn load_newest(checkpoints: &Path) -> Result<Newest> {
 ///
 /// # Errors
 /// [`Error::Io`] if one cannot be removed.
-pub fn keep(checkpoints: &Path, last: usize, best: Option<u64>) -> Result<Vec<u64>> {
+pub fn prune_old(checkpoints: &Path, last: usize, best: Option<u64>) -> Result<Vec<u64>> {
     let mut removed = Vec::new();
     for (step, path) in list(checkpoints)?.into_iter().skip(last.max(1)) {
         if Some(step) != best {
@@ -169,8 +169,8 @@ fn remove(path: &Path) -> Result<()> {
     remove_folder(&aside)
 }
 
-fn label(step: u64) -> Label {
-    Label { format: "surprisal checkpoint", step: Some(step) }
+fn manifest_id(step: u64) -> ManifestId {
+    ManifestId { format: "surprisal checkpoint", step: Some(step) }
 }
 
 /// Eight digits, so that the names sort as the steps do; more where a run is longer.
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use crate::{
         atomic,
-        faults::{self, Fault},
+        fault_injection::{self, Fault},
     };
 
     const PARTS: &[(&str, &[u8])] = &[
@@ -248,10 +248,10 @@ mod tests {
         for step in [1, 2, 3, 4, 100_000_000, 5] {
             save(folder.path(), step, PARTS).unwrap();
         }
-        assert_eq!(keep(folder.path(), 2, Some(2)).unwrap(), [4, 3, 1]);
+        assert_eq!(prune_old(folder.path(), 2, Some(2)).unwrap(), [4, 3, 1]);
         let left: Vec<_> = list(folder.path()).unwrap().into_iter().map(|(step, _)| step).collect();
         assert_eq!(left, [100_000_000, 5, 2]);
-        assert_eq!(keep(folder.path(), 0, None).unwrap(), [5, 2], "the newest is never removed");
+        assert_eq!(prune_old(folder.path(), 0, None).unwrap(), [5, 2], "the newest is never removed");
     }
 
     #[test]
@@ -282,7 +282,7 @@ mod tests {
             let folder = folder();
             save(folder.path(), 1, PARTS).unwrap();
             let fault = Fault::Error(io::ErrorKind::StorageFull);
-            let (outcome, fired) = faults::injected(at, fault, || save(folder.path(), 2, PARTS));
+            let (outcome, fired) = fault_injection::with_fault(at, fault, || save(folder.path(), 2, PARTS));
             let names = names_in(folder.path()).unwrap();
             assert!(names.iter().all(|name| name.starts_with("step_")), "at {at}: {names:?}");
             let newest = load_newest(folder.path()).unwrap();
@@ -301,12 +301,12 @@ mod tests {
         for at in 1.. {
             let folder = folder();
             save(folder.path(), 1, PARTS).unwrap();
-            let work = || save(folder.path(), 2, PARTS).and_then(|_| keep(folder.path(), 1, None));
-            let (_, fired) = faults::injected(at, Fault::Crash, work);
+            let work = || save(folder.path(), 2, PARTS).and_then(|_| prune_old(folder.path(), 1, None));
+            let (_, fired) = fault_injection::with_fault(at, Fault::Crash, work);
             let newest = load_newest(folder.path()).unwrap();
             assert!(newest.skipped.is_empty(), "at {at}: half a checkpoint under its name");
             assert!(newest.checkpoint.is_some(), "at {at}");
-            atomic::sweep(folder.path()).unwrap();
+            atomic::recover(folder.path()).unwrap();
             let names = names_in(folder.path()).unwrap();
             assert!(names.iter().all(|name| name.starts_with("step_")), "at {at}: {names:?}");
             // After the crash the run goes on.

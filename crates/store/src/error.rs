@@ -91,10 +91,10 @@ impl Error {
     }
 
     /// Whether it was standard output that was written to, and whoever read it went away.
-    pub fn is_closed_pipe(&self) -> bool {
-        use crate::place::Place;
+    pub fn is_broken_pipe(&self) -> bool {
+        use crate::write_target::WriteTarget;
         matches!(self, Self::Io { reason, path, .. } if reason.kind() == io::ErrorKind::BrokenPipe
-            && Place::of(path).is_ok_and(|place| place.is_standard_output()))
+            && WriteTarget::resolve(path).is_ok_and(|place| place.is_standard_output()))
     }
 
     /// What a person can do about it, where there is something to say.

@@ -23,12 +23,12 @@ pub(crate) struct Manifest {
     /// Of a checkpoint, its step.
     #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<u64>,
-    pub(crate) parts: BTreeMap<String, Part>,
+    pub(crate) parts: BTreeMap<String, ManifestEntry>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Part {
+pub(crate) struct ManifestEntry {
     pub(crate) bytes: u64,
     /// In lower-case hexadecimal.
     blake3: String,
@@ -39,7 +39,8 @@ impl Manifest {
         let mut named = BTreeMap::new();
         for (name, bytes) in parts {
             check_name(name)?;
-            let part = Part { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() };
+            let part =
+                ManifestEntry { bytes: bytes.len() as u64, blake3: blake3::hash(bytes).to_hex().to_string() };
             if named.insert((*name).to_owned(), part).is_some() {
                 return Err(Error::malformed("the list of parts", &format!("`{name}` comes twice")));
             }
@@ -82,7 +83,7 @@ impl Manifest {
     }
 }
 
-impl Part {
+impl ManifestEntry {
     /// Whether `bytes` are the part's.
     pub(crate) fn check(&self, what: &str, bytes: &[u8]) -> Result<()> {
         if bytes.len() as u64 != self.bytes {
@@ -97,7 +98,7 @@ impl Part {
     }
 }
 
-fn check_count(parts: &BTreeMap<String, Part>) -> Result<()> {
+fn check_count(parts: &BTreeMap<String, ManifestEntry>) -> Result<()> {
     let (size, limit) = (parts.len() as u64, MAX_PARTS as u64);
     if parts.len() > MAX_PARTS {
         return Err(Error::TooLarge { what: "the list of parts".to_owned(), size, limit, unit: "parts" });

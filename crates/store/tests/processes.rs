@@ -34,7 +34,7 @@ mod unix {
         time::Duration,
     };
 
-    use surprisal_store::{Error, atomic, checkpoint, faults, run::RunWriter};
+    use surprisal_store::{Error, atomic, checkpoint, fault_injection, run_dir::RunWriter};
 
     use super::{FOLDER, ROLE};
 
@@ -135,9 +135,9 @@ mod unix {
             let folder = tempfile::tempdir().unwrap();
             checkpoint::save(folder.path(), 1, &[("state.json", b"{}")]).unwrap();
             let mut command = process("ulimit -c 0", "save", folder.path());
-            let (output, _) = output(command.env(faults::VARIABLE, format!("crash:{at}")));
+            let (output, _) = output(command.env(fault_injection::VARIABLE, format!("crash:{at}")));
             let step = newest(folder.path());
-            atomic::sweep(folder.path()).unwrap();
+            atomic::recover(folder.path()).unwrap();
             assert!(names(folder.path()).iter().all(|name| name.starts_with("step_")));
             if output.status.success() {
                 assert_eq!(step, 2);

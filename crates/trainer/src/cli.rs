@@ -24,29 +24,29 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Train (or count) a model on text; without arguments, on the embedded corpus.
-    Train(Train),
+    Train(TrainArgs),
     /// Score text with a model: nats a token, perplexity, bits a byte.
-    Eval(Eval),
+    Eval(EvalArgs),
     /// Write new text, token by token.
-    Sample(Sample),
+    Sample(SampleArgs),
     /// Read a text with models side by side, token by token; or work out one token's loss and gradient.
-    Explain(Explain),
+    Explain(ExplainArgs),
     /// Train variants × seeds, judge them all alike, and say which differences are real.
-    Compare(Compare),
+    Compare(CompareArgs),
     /// Write report.html into a finished run's folder (compare writes its own).
-    Report(Report),
+    Report(ReportArgs),
     /// Say what a model or a text is.
-    Inspect(Inspect),
+    Inspect(InspectArgs),
     /// Count n-grams and write an ARPA file, a queryable file, or the counts themselves.
-    Count(Count),
+    Count(CountArgs),
     /// Add up counts of the parts of a text; the result is that of counting it whole.
-    Merge(Merge),
+    Merge(MergeArgs),
     /// Interpolate models: q = Σ λ q_m, λ to suit held-out text; counted ones also into one model.
-    Mix(Mix),
+    Mix(MixArgs),
     /// Write a model in another format.
-    Export(Export),
+    Export(ExportArgs),
     /// Time this machine: one JSON line a case.
-    Bench(Bench),
+    Bench(BenchArgs),
 }
 
 impl Command {
@@ -65,7 +65,7 @@ impl Command {
 
 #[derive(Debug, Clone, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "a command line has switches")]
-pub(crate) struct Train {
+pub(crate) struct TrainArgs {
     /// A config (.toml), or text files or directories; or a config and then texts, which replace its own.
     #[arg(value_name = "CONFIG.toml | TEXT")]
     pub(crate) inputs: Vec<PathBuf>,
@@ -83,7 +83,7 @@ pub(crate) struct Train {
     pub(crate) audit: bool,
     /// Also write the metrics as TensorBoard events (RUN/tensorboard) or as a table (RUN/metrics.csv).
     #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
-    pub(crate) log: Vec<Log>,
+    pub(crate) log: Vec<LogFormat>,
     /// Show the run on the whole terminal: curves, pace, the text it writes just now.
     #[arg(long)]
     pub(crate) tui: bool,
@@ -96,7 +96,7 @@ pub(crate) struct Train {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Log {
+pub(crate) enum LogFormat {
     /// Event files that TensorBoard reads.
     Tensorboard,
     /// One row an event, for spreadsheets.
@@ -104,7 +104,7 @@ pub(crate) enum Log {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Eval {
+pub(crate) struct EvalArgs {
     /// A run folder, an .arpa file or an n-gram binary.
     pub(crate) model: PathBuf,
     /// Text files or directories (default: the validation text of the run).
@@ -124,7 +124,7 @@ pub(crate) struct Eval {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Sample {
+pub(crate) struct SampleArgs {
     /// A run folder, an .arpa file or an n-gram binary.
     pub(crate) model: PathBuf,
     /// Text to go on from.
@@ -151,7 +151,7 @@ pub(crate) struct Sample {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Explain {
+pub(crate) struct ExplainArgs {
     /// Run folders, .arpa files or n-gram binaries.
     #[arg(value_name = "MODEL", required = true)]
     pub(crate) models: Vec<PathBuf>,
@@ -173,7 +173,7 @@ pub(crate) struct Explain {
 }
 
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct Compare {
+pub(crate) struct CompareArgs {
     /// The comparison: shared settings, variants, grids, seeds (configs/compare_*.toml).
     #[arg(value_name = "CONFIG.toml")]
     pub(crate) config: PathBuf,
@@ -195,19 +195,19 @@ pub(crate) struct Compare {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Report {
+pub(crate) struct ReportArgs {
     /// A run folder.
     pub(crate) run: PathBuf,
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Inspect {
+pub(crate) struct InspectArgs {
     /// A run folder, a model file, or a text.
     pub(crate) path: PathBuf,
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Count {
+pub(crate) struct CountArgs {
     /// Text files or directories.
     #[arg(value_name = "TEXT", required = true)]
     pub(crate) texts: Vec<PathBuf>,
@@ -219,10 +219,10 @@ pub(crate) struct Count {
     pub(crate) shard: Option<String>,
     /// What an n-gram is.
     #[command(flatten)]
-    pub(crate) what: Grams,
+    pub(crate) what: NgramArgs,
     /// How to smooth.
     #[command(flatten)]
-    pub(crate) how: Smooth,
+    pub(crate) how: SmoothingArgs,
     /// Words spelled like special tokens: unk, skip (KenLM's --skip_symbols) or error (default: unk, but for <s> that begins a
     /// line and </s> that ends one: they mark the sentence).
     #[arg(long, value_name = "POLICY", value_parser = ["unk", "skip", "error"])]
@@ -230,7 +230,7 @@ pub(crate) struct Count {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Merge {
+pub(crate) struct MergeArgs {
     /// .counts or .tsv files: the parts of a text, in its order.
     #[arg(value_name = "COUNTS", required = true)]
     pub(crate) counts: Vec<PathBuf>,
@@ -242,14 +242,14 @@ pub(crate) struct Merge {
     pub(crate) out: Vec<PathBuf>,
     /// How to smooth.
     #[command(flatten)]
-    pub(crate) how: Smooth,
+    pub(crate) how: SmoothingArgs,
     /// What the counts are of, which they know: to be sure of it.
     #[command(flatten)]
-    pub(crate) what: Grams,
+    pub(crate) what: NgramArgs,
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Grams {
+pub(crate) struct NgramArgs {
     /// How many tokens an n-gram has (default: 5; of a merge, what the counts have).
     #[arg(long, value_name = "N")]
     pub(crate) order: Option<usize>,
@@ -262,7 +262,7 @@ pub(crate) struct Grams {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Smooth {
+pub(crate) struct SmoothingArgs {
     /// How probabilities are made (default: modified_kneser_ney).
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Smoothing::ALL.map(Smoothing::name)))]
     pub(crate) smoothing: Option<String>,
@@ -284,7 +284,7 @@ pub(crate) struct Smooth {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Mix {
+pub(crate) struct MixArgs {
     /// Two models or more (run folders, .arpa or .ngram files), then the texts to judge them by (default: the held-out text).
     /// They have the same kind of tokens; words or characters that only some of them know are impossible to the others.
     #[arg(value_name = "MODEL | TEXT", required = true)]
@@ -306,7 +306,7 @@ pub(crate) struct Mix {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Export {
+pub(crate) struct ExportArgs {
     /// A run folder, an .arpa file or an n-gram binary.
     pub(crate) model: PathBuf,
     /// arpa, ngram, or hf, a folder that `transformers` loads (default: by the name of --out).
@@ -321,7 +321,7 @@ pub(crate) struct Export {
 }
 
 #[derive(Debug, Clone, Args)]
-pub(crate) struct Bench {
+pub(crate) struct BenchArgs {
     /// What to time.
     pub(crate) what: BenchWhat,
     /// Worker threads.

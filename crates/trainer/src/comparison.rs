@@ -7,16 +7,21 @@ use surprisal_engine::{Context, outputs};
 
 use crate::align::plain;
 use crate::cli;
-use crate::failure::Result;
+use crate::error::Result;
 use crate::output::Output;
-use crate::signals::Stop;
+use crate::signals::ShutdownFlag;
 use crate::wording::shown;
 
 /// Said where a signal ends the process at once.
 const STOPPED: &str = "error: stopped by a signal; cells that are finished stay so, those that make steps have a checkpoint\n  \
                        hint: the same command goes on from here";
 
-pub(crate) fn run(arguments: &cli::Compare, ctx: &Context<'_>, output: &Output, stop: &Stop) -> Result<()> {
+pub(crate) fn run(
+    arguments: &cli::CompareArgs,
+    ctx: &Context<'_>,
+    output: &Output,
+    stop: &ShutdownFlag,
+) -> Result<()> {
     if let Some(jobs) = arguments.jobs {
         config::threads("--jobs", Some(jobs))?;
     }
@@ -28,7 +33,7 @@ pub(crate) fn run(arguments: &cli::Compare, ctx: &Context<'_>, output: &Output, 
         jobs: arguments.jobs,
         out: arguments.out.clone(),
     };
-    stop.set_words(STOPPED);
+    stop.set_message(STOPPED);
     let comparison = compare(&options, ctx)?;
     output.end_bar();
     let page = surprisal_report::render_comparison(&comparison)?;
@@ -38,7 +43,7 @@ pub(crate) fn run(arguments: &cli::Compare, ctx: &Context<'_>, output: &Output, 
 
 fn tell(comparison: &Comparison, output: &Output) -> Result<()> {
     if output.json() {
-        output.tell(&comparison.to_json());
+        output.record(&comparison.to_json());
         return Ok(());
     }
     let (rows, differences) = (&comparison.rows, &comparison.differences);
@@ -50,8 +55,8 @@ fn tell(comparison: &Comparison, output: &Output) -> Result<()> {
         text.push_str(&format!("\n{}", plain(table)));
     }
     text.push_str(&format!("\n{}\n", tables::legend(rows, !differences.is_empty())));
-    output.data(&text)?;
+    output.write_stdout(&text)?;
     let root = shown(&comparison.root);
-    output.say(format!("all of it is in {root}, and the report is report.html there"));
+    output.info(format!("all of it is in {root}, and the report is report.html there"));
     Ok(())
 }

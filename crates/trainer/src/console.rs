@@ -24,7 +24,7 @@ impl Events for Output {
         }
         self.show_event(event);
         if event.is_recorded() {
-            self.tell(event);
+            self.record(event);
         }
         Ok(())
     }
@@ -42,7 +42,7 @@ impl Output {
                 tokenizer,
                 vocab_size,
             } => {
-                self.say(format!(
+                self.info(format!(
                     "{}: {} ({}) to train on, {} ({}) to validate; {tokenizer} vocabulary of {}",
                     one_line(name),
                     many(*train_tokens, "token"),
@@ -55,7 +55,7 @@ impl Output {
             Event::Noted(note) => self.note(note),
             Event::Started(started) => {
                 if let Some(entropy) = started.source_entropy {
-                    self.say(format!(
+                    self.info(format!(
                         "the source of this text is known: its own entropy H(p) is {entropy:.4} nats a token on the \
                          validation text, and no model can do better"
                     ));
@@ -63,44 +63,44 @@ impl Output {
                 let table =
                     Table { smoothed: false, gap: started.source_entropy.is_some(), width: self.width() };
                 self.live(|live| live.table = table);
-                self.say(table.baseline_header());
+                self.info(table.baseline_header());
             }
             Event::Counted { name, parameters, eval } => {
-                self.say(format!("counted {}", many(*parameters, "n-gram")));
-                self.say(self.table().baseline(name, eval));
+                self.info(format!("counted {}", many(*parameters, "n-gram")));
+                self.info(self.table().baseline(name, eval));
             }
-            Event::Baseline { model, eval } => self.say(self.table().baseline(model, eval)),
+            Event::Baseline { model, eval } => self.info(self.table().baseline(model, eval)),
             Event::Planned(planned) => self.plan(planned),
-            Event::Resumed { step } => self.say(format!("going on after step {step}")),
+            Event::Resumed { step } => self.info(format!("going on after step {step}")),
             Event::Step(step) => {
-                self.on_dashboard(|dashboard| dashboard.moment(step));
+                self.on_dashboard(|dashboard| dashboard.step(step));
                 let position = match self.live(|live| live.length) {
                     Some(Length::Budget(_)) => step.train_seconds as u64,
                     _ => step.step as u64,
                 };
                 self.move_bar(position, || format!("train nll {:.4}", step.train_nll));
             }
-            Event::Skipped { step, objective, mean } => self.say(format!(
+            Event::Skipped { step, objective, mean } => self.info(format!(
                 "step {step} is passed over: {objective:.4} nats a token, where {mean:.4} is the running mean"
             )),
-            Event::Audited { step, parameters } => self.say(audit(*step, parameters)),
+            Event::Audited { step, parameters } => self.info(audit(*step, parameters)),
             Event::Evaluated(evaluated) => {
-                self.say(self.table().row(evaluated));
+                self.info(self.table().row(evaluated));
                 if self.on_dashboard(|dashboard| dashboard.evaluated(evaluated)) {
                     self.live(|live| live.control.as_ref().map(Control::sample));
                 }
             }
-            Event::Overfitting(turned) => self.say(overfitting(turned)),
+            Event::Overfitting(turned) => self.info(overfitting(turned)),
             Event::Trained => self.end_bar(),
             Event::Sampled(sampled) => {
                 if sampled.step.is_none() {
                     let (temperature, text) = (sampled.temperature, indent(&sampled.text));
-                    self.say(format!("\na sample at temperature {temperature}:\n{text}\n"));
+                    self.info(format!("\na sample at temperature {temperature}:\n{text}\n"));
                 }
                 self.on_dashboard(|dashboard| dashboard.sample(&sampled.text));
             }
             Event::Comparing { variants, cells, finished, jobs, threads } => {
-                self.say(format!(
+                self.info(format!(
                     "{}, {}, {finished} of them finished before; {jobs} at a time, on {}",
                     many(*variants as u64, "variant"),
                     many(*cells as u64, "cell"),
@@ -109,16 +109,16 @@ impl Output {
                 self.start_bar((cells - finished) as u64, "cells");
             }
             Event::CellMade(cell) => {
-                self.say(ending(cell));
+                self.info(ending(cell));
                 if let Some(bar) = self.bar() {
                     bar.inc(1);
                     bar.set_message(one_line(&cell.name));
                 }
             }
-            Event::Finished(summary) => self.say(outcome(summary)),
+            Event::Finished(summary) => self.info(outcome(summary)),
             Event::Phase { name, whole } => self.phase(name, *whole),
             Event::Advanced { steps } => self.advance(*steps),
-            Event::Counting { name, tokens, vocab_size, memory } => self.say(format!(
+            Event::Counting { name, tokens, vocab_size, memory } => self.info(format!(
                 "{}: {}, vocabulary of {}; counting takes {} at most",
                 one_line(name),
                 many(*tokens, "token"),
@@ -135,7 +135,7 @@ impl Output {
     }
 
     fn plan(&self, planned: &Planned) {
-        self.say(format!(
+        self.info(format!(
             "{} with {}; {} an epoch of {} × {}, {} on {}",
             planned.kind,
             many(planned.parameters, "parameter"),
@@ -145,12 +145,12 @@ impl Output {
             many(planned.shards as u64, "shard"),
             many(planned.threads as u64, "thread"),
         ));
-        self.say(groups(planned));
+        self.info(groups(planned));
         if let Some(what) = objective(&planned.loss, planned.vocab_size) {
-            self.say(what);
+            self.info(what);
         }
         if planned.slow_bf16 {
-            self.say("this machine has no AVX512-BF16: bf16 is made by rounding, and no faster than f32");
+            self.info("this machine has no AVX512-BF16: bf16 is made by rounding, and no faster than f32");
         }
         match planned.length {
             Length::Steps(steps) => self.start_bar(steps as u64, "steps"),
@@ -159,7 +159,7 @@ impl Output {
         let (smoothed, gap) = (!planned.loss.is_plain(), planned.source_known);
         let table = Table { smoothed, gap, width: self.width() };
         self.live(|live| (live.length, live.table) = (Some(planned.length), table));
-        self.say(table.header());
+        self.info(table.header());
     }
 
     fn note(&self, note: &Note) {
@@ -176,7 +176,7 @@ impl Output {
             | Note::SampleEnded(_) => text,
             _ => format!("note: {text}"),
         };
-        if is_loud(note) { self.warn(line) } else { self.say(line) }
+        if is_loud(note) { self.warn(line) } else { self.info(line) }
     }
 }
 

@@ -20,38 +20,38 @@ use signal_hook::consts::SIGINT;
 use signal_hook::low_level::raise;
 use surprisal_engine::{Evaluated, Step};
 
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::wording::{duration, number, thousands, visible};
 
 /// A picture at most this often.
-const EVERY: Duration = Duration::from_millis(150);
+const DRAW_INTERVAL: Duration = Duration::from_millis(150);
 /// Lines that are kept for the other screen.
-const LINES: usize = 200;
+const MAX_LINES: usize = 200;
 /// Points of the training curve that are kept: more than a screen can show.
-const POINTS: usize = 2000;
+const MAX_POINTS: usize = 2000;
 /// Columns and rows that are drawn on: terminals may claim any size.
-const MOST: (u16, u16) = (1000, 400);
+const MAX_SIZE: (u16, u16) = (1000, 400);
 const ESC: u8 = 0x1b;
 const CTRL_C: u8 = 3;
 
 /// Whether the terminal is ours. There is one of it, and whoever ends the process has to give it back.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+static TERMINAL_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// The screen, and what is on it.
 pub(crate) struct Dashboard(Arc<Mutex<Screen>>);
 
 struct Screen {
-    terminal: Terminal<CrosstermBackend<BufWriter<Lasting>>>,
+    terminal: Terminal<CrosstermBackend<BufWriter<FallibleStderr>>>,
     state: State,
     /// When it was last told how far the run is.
-    told: Option<Instant>,
+    updated: Option<Instant>,
     gone: Arc<AtomicBool>,
 }
 
 /// Standard error, and whether it is gone: that is no reason to end a run, so nobody hears of it as an error.
-struct Lasting(Stderr, Arc<AtomicBool>);
+struct FallibleStderr(Stderr, Arc<AtomicBool>);
 
-impl Write for Lasting {
+impl Write for FallibleStderr {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.0.write_all(bytes);
         self.1.fetch_or(written.is_err(), Ordering::SeqCst);
@@ -97,7 +97,7 @@ struct State {
 }
 
 /// Why this terminal cannot be drawn on, in words that follow "and".
-pub(crate) fn unfit() -> Option<&'static str> {
+pub(crate) fn unusable_terminal() -> Option<&'static str> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     match set("TERM") {
         _ if !std::io::stderr().is_terminal() => Some("standard error is not one"),
@@ -117,8 +117,8 @@ fn is_ascii(variable: impl Fn(&str) -> Option<String>) -> bool {
 }
 
 /// Gives the terminal back, once, from whichever thread.
-fn give_back() {
-    if TAKEN.swap(false, Ordering::SeqCst) {
+fn restore_terminal() {
+    if TERMINAL_TAKEN.swap(false, Ordering::SeqCst) {
         // A terminal that is gone needs nothing back.
         drop(terminal::disable_raw_mode());
         drop(execute!(std::io::stderr(), LeaveAlternateScreen, Show));
@@ -128,28 +128,28 @@ fn give_back() {
 impl Dashboard {
     /// Takes the other screen, and the keys where there is a keyboard.
     pub(crate) fn open() -> Result<Self> {
-        let cannot = |error| Failure::failed(format!("cannot draw on this terminal: {error}"));
+        let cannot = |error| Error::failed(format!("cannot draw on this terminal: {error}"));
         let fixed = TerminalOptions { viewport: Viewport::Fixed(Rect::ZERO) };
         let gone = Arc::new(AtomicBool::new(false));
-        let backend = CrosstermBackend::new(BufWriter::new(Lasting(std::io::stderr(), gone.clone())));
+        let backend = CrosstermBackend::new(BufWriter::new(FallibleStderr(std::io::stderr(), gone.clone())));
         let terminal = Terminal::with_options(backend, fixed).map_err(cannot)?;
         execute!(std::io::stderr(), EnterAlternateScreen, Hide).map_err(cannot)?;
-        TAKEN.store(true, Ordering::SeqCst);
+        TERMINAL_TAKEN.store(true, Ordering::SeqCst);
         // A message about a panic belongs on the screen that stays.
         let earlier = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            give_back();
+            restore_terminal();
             earlier(panic);
         }));
         let keys = terminal::enable_raw_mode().is_ok();
         let state = State { keys, ascii: is_ascii(|name| std::env::var(name).ok()), ..State::default() };
-        let screen = Arc::new(Mutex::new(Screen { terminal, state, told: None, gone }));
+        let screen = Arc::new(Mutex::new(Screen { terminal, state, updated: None, gone }));
         if keys {
             let screen = screen.clone();
             // Never joined: nothing but a key ends its wait.
             let thread = std::thread::Builder::new().name("keys".into()).spawn(move || listen(&screen));
             thread.map_err(|error| {
-                give_back();
+                restore_terminal();
                 cannot(error)
             })?;
         }
@@ -167,8 +167,8 @@ impl Dashboard {
         });
     }
 
-    pub(crate) fn say(&mut self, line: &str) {
-        self.change(|state| state.say(line));
+    pub(crate) fn log(&mut self, line: &str) {
+        self.change(|state| state.log(line));
     }
 
     pub(crate) fn start(&mut self, length: u64, unit: &str) {
@@ -179,7 +179,7 @@ impl Dashboard {
         self.with(|screen| {
             screen.state.position = position;
             if screen.due() {
-                screen.told = Some(Instant::now());
+                screen.updated = Some(Instant::now());
                 screen.state.message = message();
                 screen.draw();
             }
@@ -187,11 +187,11 @@ impl Dashboard {
     }
 
     /// Where training stands, to be drawn with what is next told.
-    pub(crate) fn moment(&mut self, step: &Step) {
+    pub(crate) fn step(&mut self, step: &Step) {
         self.with(|screen| {
             screen.state.progress = step.progress;
             if screen.due() {
-                screen.state.moment(step);
+                screen.state.step(step);
             }
         });
     }
@@ -213,21 +213,21 @@ impl Dashboard {
 impl Drop for Dashboard {
     fn drop(&mut self) {
         // Not in the middle of a picture.
-        self.with(|_| give_back());
+        self.with(|_| restore_terminal());
     }
 }
 
 impl Screen {
     fn due(&self) -> bool {
-        self.told.is_none_or(|told| told.elapsed() >= EVERY)
+        self.updated.is_none_or(|told| told.elapsed() >= DRAW_INTERVAL)
     }
 
     fn draw(&mut self) {
-        if !TAKEN.load(Ordering::SeqCst) || self.gone.load(Ordering::SeqCst) {
+        if !TERMINAL_TAKEN.load(Ordering::SeqCst) || self.gone.load(Ordering::SeqCst) {
             return;
         }
         let Ok((width, height)) = terminal::size() else { return };
-        let area = Rect::new(0, 0, width.min(MOST.0), height.min(MOST.1));
+        let area = Rect::new(0, 0, width.min(MAX_SIZE.0), height.min(MAX_SIZE.1));
         let (state, terminal) = (&self.state, &mut self.terminal);
         if terminal.get_frame().area() != area {
             drop(terminal.resize(area));
@@ -295,17 +295,17 @@ impl State {
         self.mode == Mode::Stopping && (key == CTRL_C || was != Mode::Stopping)
     }
 
-    fn say(&mut self, line: &str) {
+    fn log(&mut self, line: &str) {
         for line in line.lines() {
             self.lines.push_back(line.to_owned());
         }
-        while self.lines.len() > LINES {
+        while self.lines.len() > MAX_LINES {
             self.lines.pop_front();
         }
     }
 
-    fn moment(&mut self, step: &Step) {
-        if self.train.len() >= POINTS {
+    fn step(&mut self, step: &Step) {
+        if self.train.len() >= MAX_POINTS {
             // Every other point: the curve gets coarser as it gets longer.
             let mut keep = false;
             self.train.retain(|_| {
@@ -391,7 +391,7 @@ impl State {
         let room = usize::from(area.height.saturating_sub(1));
         let mut rows: VecDeque<Line<'_>> = VecDeque::new();
         for line in self.lines.iter().rev().take(room) {
-            for row in broken(line, usize::from(area.width)).into_iter().rev() {
+            for row in wrap_line(line, usize::from(area.width)).into_iter().rev() {
                 rows.push_front(Line::from(row));
             }
         }
@@ -495,7 +495,7 @@ fn draw_help(frame: &mut Frame<'_>, over: Rect) {
 }
 
 /// A line in pieces of at most `width` columns, at spaces where there are any.
-fn broken(line: &str, width: usize) -> Vec<&str> {
+fn wrap_line(line: &str, width: usize) -> Vec<&str> {
     let (mut pieces, mut from, mut space, mut columns) = (Vec::new(), 0, None, 0);
     for (at, character) in line.char_indices() {
         let own = Span::raw(&line[at..at + character.len_utf8()]).width();
@@ -566,15 +566,15 @@ mod tests {
     fn a_run_is_seen_as_it_goes() {
         let mut state = State { length: 300, unit: "steps".into(), ..State::default() };
         assert!(screen(&state, 100, 30).contains("waiting for the first step"));
-        (0..3 * POINTS).for_each(|i| state.moment(&step(i, 3.0 - i as f64 / 1e4, 777.0, 1.0)));
-        assert!(state.train.len() <= POINTS && state.train.is_sorted_by(|a, b| a.0 < b.0));
+        (0..3 * MAX_POINTS).for_each(|i| state.step(&step(i, 3.0 - i as f64 / 1e4, 777.0, 1.0)));
+        assert!(state.train.len() <= MAX_POINTS && state.train.is_sorted_by(|a, b| a.0 < b.0));
         assert!(screen(&state, 100, 30).contains("777 tokens/s"));
         let mut state = State { length: 300, unit: "steps".into(), ..State::default() };
         for (step, nats) in [(100, 2.5), (200, 1.5)] {
             state.evaluated(&evaluated(step, nats, Some(0.25)));
         }
         state.sample = "Once upon a hen".into();
-        state.say("a line\nand another");
+        state.log("a line\nand another");
         (state.position, state.progress, state.message, state.keys) =
             (210, 0.7, "train nll 1.6".into(), true);
         let shown = screen(&state, 120, 30);
@@ -605,7 +605,7 @@ mod tests {
 
     fn midst() -> State {
         let mut state = State { length: 300, unit: "steps".into(), keys: true, ..State::default() };
-        (0..200).for_each(|i| state.moment(&step(i, 3.0 - i as f64 / 1e3, 123_456.0, 59.0)));
+        (0..200).for_each(|i| state.step(&step(i, 3.0 - i as f64 / 1e3, 123_456.0, 59.0)));
         for step in [100, 200] {
             let (tokens_per_second, train_seconds) = (123_456.0, 59.0);
             state.evaluated(&Evaluated { tokens_per_second, train_seconds, ..evaluated(step, 2.4, None) });
@@ -618,7 +618,7 @@ mod tests {
     fn usual_sizes_show_all_of_it() {
         let mut state = midst();
         let row = "0.97  131500  0.4064  0.3124  1.367  0.4506  203,087  41 s  51 min 35 s";
-        (0..50).for_each(|i| state.say(&format!("{i} {row}")));
+        (0..50).for_each(|i| state.log(&format!("{i} {row}")));
         for (width, height) in [(60, 20), (80, 24), (120, 40)] {
             let shown = screen(&state, width, height);
             for part in [
@@ -683,17 +683,17 @@ mod tests {
 
     #[test]
     fn long_lines_break_at_spaces() {
-        assert_eq!(broken("one two three", 8), ["one two ", "three"]);
-        assert_eq!(broken("abcdefgh", 3), ["abc", "def", "gh"]);
-        assert_eq!(broken("馬馬馬", 4), ["馬馬", "馬"]);
-        assert_eq!(broken("", 4), [""]);
-        assert_eq!(broken("a", 0), ["a"]);
+        assert_eq!(wrap_line("one two three", 8), ["one two ", "three"]);
+        assert_eq!(wrap_line("abcdefgh", 3), ["abc", "def", "gh"]);
+        assert_eq!(wrap_line("馬馬馬", 4), ["馬馬", "馬"]);
+        assert_eq!(wrap_line("", 4), [""]);
+        assert_eq!(wrap_line("a", 0), ["a"]);
     }
 
     #[test]
     fn the_log_is_bounded() {
         let mut state = State::default();
-        (0..1000).for_each(|i| state.say(&i.to_string()));
-        assert_eq!((state.lines.len(), state.lines.back().map(String::as_str)), (LINES, Some("999")));
+        (0..1000).for_each(|i| state.log(&i.to_string()));
+        assert_eq!((state.lines.len(), state.lines.back().map(String::as_str)), (MAX_LINES, Some("999")));
     }
 }

@@ -1,6 +1,6 @@
 //! The `surprisal` program: flags, wording, bars, tables, the dashboard. What it does, the engine does.
 //!
-//! [`main`] parses the command line, does what it says, and turns a [`failure::Failed`] into an exit code.
+//! [`main`] parses the command line, does what it says, and turns a [`CliError`] into an exit code.
 
 mod align;
 mod cli;
@@ -8,7 +8,7 @@ mod command;
 mod comparison;
 mod console;
 mod dashboard;
-pub mod failure;
+pub mod error;
 mod memory;
 mod output;
 mod signals;
@@ -24,10 +24,10 @@ use std::sync::Arc;
 
 use clap::FromArgMatches;
 use cli::{Cli, Command};
-use failure::{Failed, Failure, Result};
+use error::{CliError, Error, Result};
 pub use memory::out_of_memory;
 use output::Output;
-use signals::Stop;
+use signals::ShutdownFlag;
 use surprisal_engine::store::atomic;
 use surprisal_engine::{Context, RunId, config, outputs};
 use surprisal_platform::threads::Pool;
@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
     let matches = usage::command().try_get_matches();
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => return misused(error),
+        Err(error) => return usage_error(error),
     };
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -52,7 +52,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Shows help, or what is wrong with the command line: that quotes what was typed.
-fn misused(error: clap::Error) -> ExitCode {
+fn usage_error(error: clap::Error) -> ExitCode {
     let code = ExitCode::from(error.exit_code() as u8);
     if error.use_stderr() {
         drop(write!(std::io::stderr(), "{}", wording::visible(&usage::explain(error))));
@@ -62,15 +62,15 @@ fn misused(error: clap::Error) -> ExitCode {
     code
 }
 
-fn run(cli: &Cli) -> Result<(), Failed> {
+fn run(cli: &Cli) -> Result<(), CliError> {
     let threads = config::threads("--threads", cli.command.threads())?;
     let run = RunId::next();
     let output = Arc::new(Output::new(cli.json, cli.quiet, run));
     signals::survive_size_limits()?;
-    let (stop, has_threads) = Stop::listen(output.clone())?;
+    let (stop, has_threads) = ShutdownFlag::listen(output.clone())?;
     // Nobody is refused for threads that nobody asked for.
     let wanted = if has_threads || cli.command.threads().is_some() { threads } else { 1 };
-    let pool = Pool::global(wanted).map_err(Failure::from)?;
+    let pool = Pool::global(wanted).map_err(Error::from)?;
     let ctx = Context { run, pool: &pool, events: &*output, control: stop.control() };
     let result = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &ctx, &output)
@@ -91,7 +91,7 @@ fn run(cli: &Cli) -> Result<(), Failed> {
     };
     output.end_bar();
     output.end_dashboard();
-    result.map_err(|failure| Failed::new(failure, stop.asked())).and_then(|()| Ok(output.heard()?))
+    result.map_err(|failure| CliError::new(failure, stop.signal())).and_then(|()| Ok(output.stdout_result()?))
 }
 
 fn report(root: &Path, ctx: &Context<'_>, output: &Output) -> Result<PathBuf> {
@@ -99,6 +99,6 @@ fn report(root: &Path, ctx: &Context<'_>, output: &Output) -> Result<PathBuf> {
     let path = root.join(outputs::PAGE);
     // Without the run's lock: it may be going on, and this is nothing of its.
     atomic::write(&path, html.as_bytes())?;
-    output.say(format!("the report is {}", wording::shown(&path)));
+    output.info(format!("the report is {}", wording::shown(&path)));
     Ok(path)
 }

@@ -12,7 +12,7 @@ use surprisal_engine::{Control, Length, RunId};
 
 use self::progress::Phases;
 use crate::dashboard::{self, Dashboard};
-use crate::failure::{Failure, Kind, Result, of_output};
+use crate::error::{Error, Kind, Result, stdout_error};
 use crate::table::Table;
 use crate::wording::{bytes, in_json, shown, visible};
 
@@ -23,7 +23,7 @@ pub(crate) struct Output {
     phases: Phases,
     dashboard: Mutex<Option<Dashboard>>,
     /// Why standard output is gone, once it is.
-    unheard: Mutex<Option<Failure>>,
+    stdout_failure: Mutex<Option<Error>>,
     /// The work whose events are told here.
     run: RunId,
     live: Mutex<Live>,
@@ -48,7 +48,7 @@ impl Output {
             bar: Mutex::new(None),
             phases: Phases::new(),
             dashboard: Mutex::new(None),
-            unheard: Mutex::new(None),
+            stdout_failure: Mutex::new(None),
             run,
             live: Mutex::default(),
         }
@@ -67,7 +67,7 @@ impl Output {
     }
 
     /// A line for people, on standard error.
-    pub(crate) fn say(&self, line: impl AsRef<str>) {
+    pub(crate) fn info(&self, line: impl AsRef<str>) {
         if !self.quiet {
             self.warn(line);
         }
@@ -76,7 +76,7 @@ impl Output {
     /// A line for people that `--quiet` does not silence.
     pub(crate) fn warn(&self, line: impl AsRef<str>) {
         let line = &*visible(line.as_ref());
-        if self.on_dashboard(|dashboard| dashboard.say(line)) {
+        if self.on_dashboard(|dashboard| dashboard.log(line)) {
             return;
         }
         // Nobody can be told that standard error is gone.
@@ -88,13 +88,13 @@ impl Output {
     }
 
     pub(crate) fn wrote(&self, path: &Path, size: u64) {
-        self.say(format!("wrote {} ({})", shown(path), bytes(size)));
+        self.info(format!("wrote {} ({})", shown(path), bytes(size)));
     }
 
     /// Opens the dashboard, where standard error is a terminal and nobody asked for less.
     pub(crate) fn start_dashboard(&self, control: &Control) -> Result<()> {
         self.live(|live| live.control = Some(control.clone()));
-        let unfit = if self.json { Some("--json was given") } else { dashboard::unfit() };
+        let unfit = if self.json { Some("--json was given") } else { dashboard::unusable_terminal() };
         if let Some(why) = unfit.or(self.quiet.then_some("--quiet was given")) {
             self.warn(format!(
                 "note: --tui needs a terminal to draw on, and {why}; here are plain lines instead"
@@ -132,18 +132,18 @@ impl Output {
     pub(crate) fn event(&self, event: &impl Serialize) -> Result<()> {
         if self.json {
             let line = in_json(&serde_json::to_string(event)?).into_owned();
-            self.styled(&(line + "\n"))?;
+            self.write_styled(&(line + "\n"))?;
         }
         Ok(())
     }
 
     /// [`Self::event`] of work that is more than its audience, and goes on without standard output: what failed comes from
     /// [`Self::heard`].
-    pub(crate) fn tell(&self, event: &impl Serialize) {
-        let mut unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn record(&self, event: &impl Serialize) {
+        let mut unheard = self.stdout_failure.lock().unwrap_or_else(PoisonError::into_inner);
         if unheard.is_none()
             && let Err(failure) =
-                serde_json::to_value(event).map_err(Failure::from).and_then(|e| self.event(&e))
+                serde_json::to_value(event).map_err(Error::from).and_then(|e| self.event(&e))
         {
             if failure.kind != Kind::ClosedPipe {
                 self.warn(format!("{}; the work goes on", failure.message));
@@ -153,25 +153,25 @@ impl Output {
     }
 
     /// Whether standard output took what it was told; else why it did not.
-    pub(crate) fn heard(&self) -> Result<()> {
-        let unheard = self.unheard.lock().unwrap_or_else(PoisonError::into_inner).take();
+    pub(crate) fn stdout_result(&self) -> Result<()> {
+        let unheard = self.stdout_failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         unheard.map_or(Ok(()), Err)
     }
 
     /// Text on standard output, at once, with stand-ins for what would drive a terminal.
-    pub(crate) fn data(&self, text: &str) -> Result<()> {
-        self.styled(&visible(text))
+    pub(crate) fn write_stdout(&self, text: &str) -> Result<()> {
+        self.write_styled(&visible(text))
     }
 
     /// What a model wrote: to the byte into a pipe or a file, and as [`Self::data`] on a terminal.
-    pub(crate) fn written(&self, text: &str) -> Result<()> {
-        if std::io::stdout().is_terminal() { self.data(text) } else { self.styled(text) }
+    pub(crate) fn write_sample(&self, text: &str) -> Result<()> {
+        if std::io::stdout().is_terminal() { self.write_stdout(text) } else { self.write_styled(text) }
     }
 
     /// Text with colours of our own, in which everything else was made [`visible`].
-    pub(crate) fn styled(&self, text: &str) -> Result<()> {
+    pub(crate) fn write_styled(&self, text: &str) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(of_output)
+        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(stdout_error)
     }
 
     /// Starts a live progress bar of `length` steps; on anything but a terminal nothing is drawn.

@@ -13,28 +13,28 @@ use surprisal_engine::Control;
 use surprisal_engine::store::pending;
 use surprisal_platform::mmap;
 
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::output::Output;
 
 /// How often the thread that waits for signals looks for one.
-const EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a process may take to end by itself once its last step is saved.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const EXIT_GRACE: Duration = Duration::from_secs(1);
 
 /// Listens for SIGINT (Ctrl-C), SIGTERM, and SIGHUP (the terminal is gone) unless that was to be ignored.
 #[derive(Debug, Default)]
-pub(crate) struct Stop {
+pub(crate) struct ShutdownFlag {
     which: AtomicUsize,
     control: Control,
     /// What is said where the process ends while others still work.
-    words: Mutex<Option<String>>,
+    message: Mutex<Option<String>>,
 }
 
-impl Stop {
+impl ShutdownFlag {
     /// Starts listening, on a thread of its own; false where the system gives none: then every signal ends the process at
     /// once.
     pub(crate) fn listen(output: Arc<Output>) -> Result<(Arc<Self>, bool)> {
-        let cannot = |error| Failure::failed(format!("cannot listen for signals: {error}"));
+        let cannot = |error| Error::failed(format!("cannot listen for signals: {error}"));
         let stop = Arc::new(Self::default());
         let heard = Arc::new(AtomicUsize::new(0));
         // Once the process is about to end, a further signal does not wait for that.
@@ -55,7 +55,7 @@ impl Stop {
     }
 
     /// The signal that asked to stop, if one did.
-    pub(crate) fn asked(&self) -> Option<u8> {
+    pub(crate) fn signal(&self) -> Option<u8> {
         match self.which.load(Ordering::SeqCst) {
             0 => None,
             signal => Some(signal as u8),
@@ -67,17 +67,17 @@ impl Stop {
     }
 
     /// What is to be said where a signal ends the process in the middle of something.
-    pub(crate) fn set_words(&self, words: impl Into<String>) {
-        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.into());
+    pub(crate) fn set_message(&self, words: impl Into<String>) {
+        *self.message.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.into());
     }
 
     fn watch(&self, heard: &AtomicUsize, ending: &AtomicBool, output: &Output) {
         let mut idle: Option<Instant> = None;
         loop {
-            std::thread::sleep(EVERY);
+            std::thread::sleep(POLL_INTERVAL);
             let signal = heard.swap(0, Ordering::SeqCst);
             let again = signal != 0 && self.which.swap(signal, Ordering::SeqCst) != 0;
-            let Some(asked) = self.asked() else {
+            let Some(asked) = self.signal() else {
                 if let Some(path) = mmap::truncated_file() {
                     let hint = "write a new file and rename it over the old one, which then stays whole for its readers";
                     let words = format!(
@@ -94,9 +94,9 @@ impl Stop {
             let idles = !self.control.is_at_steps();
             let at_once = again || idles && signal != 0;
             idle = idles.then(|| idle.unwrap_or_else(Instant::now));
-            if at_once || idle.is_some_and(|since| since.elapsed() >= LAST_WORDS) {
+            if at_once || idle.is_some_and(|since| since.elapsed() >= EXIT_GRACE) {
                 ending.store(true, Ordering::SeqCst);
-                let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+                let words = self.message.lock().unwrap_or_else(PoisonError::into_inner);
                 end(128 + i32::from(asked), output, words.as_ref());
             }
         }
@@ -118,7 +118,7 @@ fn end(code: i32, output: &Output, words: Option<&String>) -> ! {
 pub(crate) fn survive_size_limits() -> Result<()> {
     #[cfg(unix)]
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
-        .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))?;
+        .map_err(|error| Error::failed(format!("cannot listen for signals: {error}")))?;
     Ok(())
 }
 

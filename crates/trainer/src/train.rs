@@ -9,15 +9,15 @@ use surprisal_engine::{Context, Event, Events, RunId, kind, outputs, runs};
 use surprisal_platform::threads::Pool;
 
 use crate::cli;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::wording::{many, shown};
 
 const DEFAULT_CONFIG: &str = include_str!("../../../configs/default.toml");
-const AUDITED: usize = 2;
+const AUDITED_STEPS: usize = 2;
 
 /// Runs the command; gives the run that a report is to be made of.
-pub(crate) fn run(arguments: &cli::Train, ctx: &Context<'_>, output: &Output) -> Result<Option<PathBuf>> {
+pub(crate) fn run(arguments: &cli::TrainArgs, ctx: &Context<'_>, output: &Output) -> Result<Option<PathBuf>> {
     let settings = if arguments.resume { continue_config(arguments)? } else { configure(arguments)? };
     // Before the texts: a run that has ended needs none.
     let done = arguments.out.as_ref().filter(|_| arguments.resume).and_then(|out| runs::done(out));
@@ -25,18 +25,18 @@ pub(crate) fn run(arguments: &cli::Train, ctx: &Context<'_>, output: &Output) ->
         output.event(&result)?;
         let steps = many(result["steps"].as_u64().unwrap_or(0), "step");
         let run = shown(out);
-        output.say(format!("{run}: this run is finished ({steps}), and stays as it is"));
+        output.info(format!("{run}: this run is finished ({steps}), and stays as it is"));
         let new = format!("surprisal train {run}/config.toml");
         match settings.config.model.kind.as_str() {
             "ngram" | "uniform" => {}
-            "transformer" => output.say(format!(
+            "transformer" => output.info(format!(
                 "to train on from its weights: surprisal export {run} --format hf --out FOLDER, then {new} --set \
                  model.init_from=FOLDER --out NEW"
             )),
-            _ => output.say(format!("for a longer run: {new} --set train.steps=N --out NEW")),
+            _ => output.info(format!("for a longer run: {new} --set train.steps=N --out NEW")),
         }
         if arguments.audit || arguments.tui || !arguments.log.is_empty() {
-            return Err(Failure::usage("--log, --audit and --tui mean nothing to a run that is finished")
+            return Err(Error::usage("--log, --audit and --tui mean nothing to a run that is finished")
                 .hint("--report writes its page"));
         }
         return Ok(arguments.report.then(|| out.clone()));
@@ -46,8 +46,8 @@ pub(crate) fn run(arguments: &cli::Train, ctx: &Context<'_>, output: &Output) ->
     let mut events: Vec<&dyn Events> = vec![output];
     for log in &arguments.log {
         events.push(match log {
-            cli::Log::Tensorboard => &tensorboard,
-            cli::Log::Csv => &csv,
+            cli::LogFormat::Tensorboard => &tensorboard,
+            cli::LogFormat::Csv => &csv,
         });
     }
     let events = |run: RunId, event: &Event| events.iter().try_for_each(|heard| heard.on(run, event));
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &cli::Train, ctx: &Context<'_>, output: &Output) ->
     if arguments.tui {
         output.start_dashboard(ctx.control)?;
     }
-    let audit = if arguments.audit { AUDITED } else { 0 };
+    let audit = if arguments.audit { AUDITED_STEPS } else { 0 };
     let request = Request { settings, out: arguments.out.clone(), resume: arguments.resume, audit };
     let run = train::train(request, &ctx)?.run;
     // One that was made before it stopped is out of date.
@@ -67,14 +67,14 @@ pub(crate) fn run(arguments: &cli::Train, ctx: &Context<'_>, output: &Output) ->
 }
 
 /// The configuration that the command line asks for, checked.
-fn configure(arguments: &cli::Train) -> Result<Loaded> {
+fn configure(arguments: &cli::TrainArgs) -> Result<Loaded> {
     let is_config = |path: &PathBuf| path.extension().is_some_and(|it| it.eq_ignore_ascii_case("toml"));
     let (path, texts) = match arguments.inputs.split_first() {
         Some((first, rest)) if is_config(first) => (Some(first.as_path()), rest),
         _ => (None, arguments.inputs.as_slice()),
     };
     if let Some(second) = texts.iter().find(|path| is_config(path)) {
-        return Err(Failure::usage(format!("{} cannot be used as a text: it is a config", second.display()))
+        return Err(Error::usage(format!("{} cannot be used as a text: it is a config", second.display()))
             .hint("give one config, first"));
     }
     let mut set: Vec<Override> = arguments.set.iter().map(|set| Override::said("--set ", set)).collect();
@@ -91,7 +91,7 @@ fn configure(arguments: &cli::Train) -> Result<Loaded> {
     } else {
         if let Some(set) = set.iter().find(|set| set.set.trim_start().starts_with("data.train=")) {
             let message = format!("{} and {} both say what to train on", set.said, texts[0].display());
-            return Err(Failure::usage(message).hint("keep one of them"));
+            return Err(Error::usage(message).hint("keep one of them"));
         }
         loaded.config.data.train = texts.to_vec();
     }
@@ -101,7 +101,7 @@ fn configure(arguments: &cli::Train) -> Result<Loaded> {
 }
 
 /// Refuses flags that would change nothing, and says which settings do not, and which texts were probably no texts.
-fn check_use(arguments: &cli::Train, loaded: &Loaded, ctx: &Context<'_>, output: &Output) -> Result<()> {
+fn check_use(arguments: &cli::TrainArgs, loaded: &Loaded, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let config = &loaded.config;
     let texts = [&config.data.train[..], &config.data.val].concat();
     kind::note_configs(&texts, ctx)?;
@@ -109,7 +109,7 @@ fn check_use(arguments: &cli::Train, loaded: &Loaded, ctx: &Context<'_>, output:
     let counted = config.model.is_counted();
     for (flag, given) in [("budget", arguments.budget.is_some()), ("audit", arguments.audit)] {
         if given && counted {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "--{flag} means nothing here: a model of kind \"{kind}\" is counted, not trained step by step"
             ))
             .hint("leave it away, or choose another model.kind"));
@@ -121,7 +121,7 @@ fn check_use(arguments: &cli::Train, loaded: &Loaded, ctx: &Context<'_>, output:
             ["optim.", "train.", "eval.", "checkpoint."].iter().any(|section| name.starts_with(section));
         let why = if counted && of_steps && !matches!(name, "train.seed" | "train.threads") {
             format!(": a model of kind \"{kind}\" is counted")
-        } else if acts(name, config) {
+        } else if has_effect(name, config) {
             continue;
         } else {
             " beside the other settings".to_owned()
@@ -132,7 +132,7 @@ fn check_use(arguments: &cli::Train, loaded: &Loaded, ctx: &Context<'_>, output:
 }
 
 /// Whether a setting can change anything beside the others.
-fn acts(name: &str, config: &Config) -> bool {
+fn has_effect(name: &str, config: &Config) -> bool {
     let Config { model, optim, train, .. } = config;
     let descends = |kinds: &[&str]| kinds.contains(&optim.kind.as_str());
     let smoothing = Smoothing::ALL.into_iter().find(|kind| Some(kind.name()) == model.smoothing.as_deref());
@@ -158,12 +158,12 @@ fn acts(name: &str, config: &Config) -> bool {
 }
 
 /// The configuration of the run in --out, which goes on as it was begun.
-fn continue_config(arguments: &cli::Train) -> Result<Loaded> {
+fn continue_config(arguments: &cli::TrainArgs) -> Result<Loaded> {
     let Some(out) = &arguments.out else {
-        return Err(Failure::usage("--resume needs --out").hint("name the run folder to go on with"));
+        return Err(Error::usage("--resume needs --out").hint("name the run folder to go on with"));
     };
     if !(arguments.inputs.is_empty() && arguments.set.is_empty() && arguments.budget.is_none()) {
-        return Err(Failure::usage("--resume takes the run's own settings, and no others")
+        return Err(Error::usage("--resume takes the run's own settings, and no others")
             .hint("start a new run to change settings"));
     }
     train::own_settings(out)

@@ -8,7 +8,7 @@ pub use surprisal_engine::wording::{bytes, duration, many, number, thousands};
 /// `text` with a visible stand-in for every character that a terminal would obey, or that would hide or reorder
 /// what stands around it. Line ends and tabs stay, and so do the joiners that scripts and emoji are written with.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    replaced(text, |character, shown| match character as u32 {
+    replace_unsafe(text, |character, shown| match character as u32 {
         control @ 0..0x20 => shown.extend(char::from_u32(0x2400 + control)),
         0x7f => shown.push('␡'),
         _ => shown.extend(character.escape_unicode()),
@@ -32,7 +32,7 @@ pub(crate) fn labelled(lines: &[(impl AsRef<str>, String)], width: usize) -> Str
 
 /// A line of JSON with the same characters as escapes, which stand for the same values.
 pub(crate) fn in_json(line: &str) -> Cow<'_, str> {
-    replaced(line, |character, shown| {
+    replace_unsafe(line, |character, shown| {
         for unit in character.encode_utf16(&mut [0; 2]) {
             shown.push_str(&format!("\\u{unit:04x}"));
         }
@@ -40,7 +40,7 @@ pub(crate) fn in_json(line: &str) -> Cow<'_, str> {
 }
 
 /// `text` with `instead` of every character that must not reach a terminal.
-fn replaced(text: &str, instead: impl Fn(char, &mut String)) -> Cow<'_, str> {
+fn replace_unsafe(text: &str, instead: impl Fn(char, &mut String)) -> Cow<'_, str> {
     let Some(first) = text.find(drives_a_terminal) else { return text.into() };
     let mut shown = text[..first].to_owned();
     for character in text[first..].chars() {

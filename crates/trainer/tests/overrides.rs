@@ -5,11 +5,11 @@
 mod common;
 
 use common::{Bench, Ran};
-use surprisal::failure::Failed;
+use surprisal::error::CliError;
 use surprisal_engine::config::{Config, Loaded, Override, check, load, parse};
 
 /// A config as it is resolved, with what there is to say about it.
-fn resolved(file: &str, set: &[&str]) -> Result<Loaded, Failed> {
+fn resolved(file: &str, set: &[&str]) -> Result<Loaded, CliError> {
     let set: Vec<Override> = set.iter().map(|set| Override::said("--set ", set)).collect();
     let mut loaded = parse("c.toml", file, &set)?;
     check(&mut loaded)?;

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use surprisal_store::atomic;
 use surprisal_store::lock::Lock;
 use surprisal_store::read::regular_text;
-use surprisal_store::run::refuse_occupied;
+use surprisal_store::run_dir::refuse_occupied;
 
 use crate::config::{self, Override};
 use crate::data::Prepared;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use surprisal_formats::weights::to_safetensors;
 use surprisal_model::neural::{Neural, NeuralConfig, Parameter};
 use surprisal_store::checkpoint::{self, Checkpoint};
-use surprisal_store::run::RunWriter;
+use surprisal_store::run_dir::RunWriter;
 
 use super::length::Position;
 use super::spikes::Spikes;
@@ -115,7 +115,7 @@ impl<'a> Saver<'a> {
         ];
         parts.extend(best.as_deref().map(|best| ("best.safetensors", best)));
         checkpoint::save(&self.folder.checkpoints(), step as u64, &parts)?;
-        checkpoint::keep(&self.folder.checkpoints(), self.settings.keep, None)?;
+        checkpoint::prune_old(&self.folder.checkpoints(), self.settings.keep, None)?;
         (self.saved_at, self.saved_step) = (Instant::now(), Some(step));
         Ok(true)
     }

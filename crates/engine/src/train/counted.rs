@@ -8,7 +8,7 @@ use surprisal_formats::ngram;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
 use surprisal_platform::threads::Pool;
-use surprisal_store::run::RunWriter;
+use surprisal_store::run_dir::RunWriter;
 
 use super::record::Record;
 use crate::config::Config;

@@ -1,7 +1,7 @@
 //! What is kept when training diverges: the batch that did it, and a checkpoint from before it.
 
 use serde_json::json;
-use surprisal_store::{atomic, checkpoint, run::RunWriter};
+use surprisal_store::{atomic, checkpoint, run_dir::RunWriter};
 use surprisal_text::{Batch, Tokenizer};
 
 use super::checkpoint::Saver;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use surprisal_formats::csv;
-use surprisal_formats::events::EventWriter;
+use surprisal_formats::tensorboard::SummaryWriter;
 use surprisal_store::atomic;
 use surprisal_store::read::regular_text;
 
@@ -46,7 +46,7 @@ struct Log {
     run: RunId,
     folder: PathBuf,
     resumed_at: Option<u64>,
-    writer: Option<EventWriter>,
+    writer: Option<SummaryWriter>,
 }
 
 impl Events for TensorBoard {
@@ -75,7 +75,7 @@ impl Events for TensorBoard {
                 .map_err(|error| Error::failed(format!("cannot create {}: {error}", folder.display())))?;
             // TensorBoard counts what comes after the checkpoint's step as new.
             let resumed_at = log.resumed_at.map(|step| step + 1);
-            log.writer = Some(EventWriter::create(&folder, seconds, resumed_at)?);
+            log.writer = Some(SummaryWriter::create(&folder, seconds, resumed_at)?);
         }
         if let Some(writer) = &mut log.writer {
             writer.scalars(step, seconds, &values)?;

@@ -24,7 +24,7 @@ use surprisal_model::ngram::Counts;
 use surprisal_store::Error as StoreError;
 use surprisal_store::atomic;
 use surprisal_store::checkpoint::Checkpoint;
-use surprisal_store::run::{Metrics, RunFolder, RunWriter};
+use surprisal_store::run_dir::{MetricsLog, RunFolder, RunWriter};
 
 use crate::config::{self, Config, Loaded};
 use crate::data::Prepared;
@@ -101,7 +101,7 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
         Err(failure) if !resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
             // Not there, most often; what cannot be removed is in the way of no later run.
             drop(std::fs::remove_dir_all(folder.root().join(logs::FOLDER)));
-            folder.abandon()?;
+            folder.rollback()?;
             Err(failure)
         }
         outcome => outcome,
@@ -264,7 +264,7 @@ impl Run<'_> {
                 0
             }
         };
-        let mut record = Record::new(Metrics::open(folder.metrics(), offset)?, ctx);
+        let mut record = Record::new(MetricsLog::open(folder.metrics(), offset)?, ctx);
         let (root, resumed_at) = (folder.root().to_owned(), from.map(|checkpoint| checkpoint.step));
         record.event(&Event::Opened { folder: root, resumed_at })?;
         if from.is_none() {

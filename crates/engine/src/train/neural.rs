@@ -6,7 +6,7 @@ use surprisal_loss::CrossEntropy;
 use surprisal_model::neural::{Neural, NeuralLm};
 use surprisal_ops::Precision;
 use surprisal_store::checkpoint::Checkpoint;
-use surprisal_store::run::RunWriter;
+use surprisal_store::run_dir::RunWriter;
 use surprisal_text::Batches;
 
 use super::checkpoint::{self, Saver};

@@ -1,6 +1,6 @@
 //! The record of a run: its events as JSON lines in `metrics.jsonl`, and on to whoever listens.
 
-use surprisal_store::run::Metrics;
+use surprisal_store::run_dir::MetricsLog;
 
 use super::checkpoint::Saver;
 use super::state::State;
@@ -8,12 +8,12 @@ use crate::error::Result;
 use crate::events::{Context, Event};
 
 pub(crate) struct Record<'a> {
-    metrics: Metrics,
+    metrics: MetricsLog,
     ctx: &'a Context<'a>,
 }
 
 impl<'a> Record<'a> {
-    pub(crate) fn new(metrics: Metrics, ctx: &'a Context<'a>) -> Self {
+    pub(crate) fn new(metrics: MetricsLog, ctx: &'a Context<'a>) -> Self {
         Self { metrics, ctx }
     }
 

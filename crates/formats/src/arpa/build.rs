@@ -7,11 +7,11 @@ use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use super::parse::{Order, Parsed};
 use super::{LOG_UNKNOWN, WHAT, line};
-use crate::spell::{spell, unescape};
-use crate::{Error, Result, grams::Grams};
+use crate::token_strings::{spell, unescape};
+use crate::{Error, Result, ngram_list::NgramList};
 
 /// The probability of a gram that is yet to be found by backing off.
-const LATER: f32 = f32::NAN;
+const BACKED_OFF_LATER: f32 = f32::NAN;
 
 /// The model that was parsed.
 pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
@@ -22,7 +22,7 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     orders[0].words = (0..words.len() as u32).collect();
     if let [unk, sentence @ ..] = has.as_slice() {
         if !unk {
-            orders[0].logs[0] = LOG_UNKNOWN;
+            orders[0].log10_probs[0] = LOG_UNKNOWN;
             let notice = format!("the file has no <unk>: unknown words get log10 q = {LOG_UNKNOWN} instead");
             report.notices.push(notice);
         }
@@ -39,7 +39,7 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     let bos = tokenizer.bos();
     if let Some(bos) = bos {
         // Never predicted, so that nothing is told by a probability of zero.
-        orders[0].logs[bos as usize] = 0.0;
+        orders[0].log10_probs[bos as usize] = 0.0;
     }
     let bits = bits_for(words.len() as u64 - 1);
     for grams in &mut orders {
@@ -49,7 +49,7 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
             line(grams.section.line(place), problem, "every gram has one line")
         })?;
     }
-    let grams = orders.par_windows(2).map(|pair| pair[1].grams().starts(pair[0].grams()));
+    let grams = orders.par_windows(2).map(|pair| pair[1].grams().child_offsets(pair[0].grams()));
     let mut starts: Vec<Vec<u32>> = match grams.collect() {
         Ok(starts) => starts,
         // From the longest down: a context that is added needs one itself.
@@ -57,7 +57,7 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
             .rev()
             .map(|len| {
                 let (shorter, longer) = orders.split_at_mut(len);
-                longer[0].under(&mut shorter[len - 1], bits)
+                longer[0].child_offsets_under(&mut shorter[len - 1], bits)
             })
             .collect::<Vec<_>>()
             .into_iter()
@@ -65,7 +65,7 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
             .collect(),
     };
     starts.push(Vec::new());
-    let added = orders.iter().map(|level| level.logs.par_iter().filter(|log| log.is_nan()).count());
+    let added = orders.iter().map(|level| level.log10_probs.par_iter().filter(|log| log.is_nan()).count());
     let added: usize = added.sum();
     if added > 0 {
         report
@@ -75,9 +75,11 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     }
     report.orders = orders
         .iter()
-        .map(|level| OrderReport { grams: level.logs.len() as u64, ..OrderReport::default() })
+        .map(|level| OrderReport { grams: level.log10_probs.len() as u64, ..OrderReport::default() })
         .collect();
-    let finite = |level: &Order<'_>| level.logs.par_iter().chain(&level.weights).all(|log| log.is_finite());
+    let finite = |level: &Order<'_>| {
+        level.log10_probs.par_iter().chain(&level.log10_backoffs).all(|log| log.is_finite())
+    };
     if !orders.iter().all(finite) {
         report.notices.push(
             "the file has probabilities or weights of zero (-inf, or -99 as SRILM writes it): what needs them is impossible"
@@ -116,8 +118,8 @@ fn tokenizer(parsed: &Parsed<'_>) -> Result<Tokenizer> {
 }
 
 impl Order<'_> {
-    fn grams(&self) -> Grams<'_> {
-        Grams { len: self.len, words: &self.words }
+    fn grams(&self) -> NgramList<'_> {
+        NgramList { len: self.len, words: &self.words }
     }
 
     /// Sorts the grams by their words.
@@ -125,40 +127,41 @@ impl Order<'_> {
     /// # Errors
     /// Nothing was done; the place of a gram that stands there for the second time.
     fn sort(&mut self, bits: u32) -> Result<(), usize> {
-        if let Some(places) = self.grams().sorted(bits)? {
-            self.words = self.grams().arranged(&places);
-            self.logs = places.par_iter().map(|&place| self.logs[place as usize]).collect();
-            if !self.weights.is_empty() {
-                self.weights = places.par_iter().map(|&place| self.weights[place as usize]).collect();
+        if let Some(places) = self.grams().argsort(bits)? {
+            self.words = self.grams().permuted(&places);
+            self.log10_probs = places.par_iter().map(|&place| self.log10_probs[place as usize]).collect();
+            if !self.log10_backoffs.is_empty() {
+                self.log10_backoffs =
+                    places.par_iter().map(|&place| self.log10_backoffs[place as usize]).collect();
             }
         }
         Ok(())
     }
 
     /// Where the grams of this level start under each of the level `above`, which gets the contexts that it lacks.
-    fn under(&self, above: &mut Self, bits: u32) -> Vec<u32> {
-        let (missing, needed) = match self.grams().starts(above.grams()) {
+    fn child_offsets_under(&self, above: &mut Self, bits: u32) -> Vec<u32> {
+        let (missing, needed) = match self.grams().child_offsets(above.grams()) {
             Ok(starts) => return starts,
             Err(missing) => missing,
         };
         above.words.extend(missing);
-        above.logs.resize(above.logs.len() + needed.len(), LATER);
-        above.weights.resize(above.weights.len() + needed.len(), 0.0);
+        above.log10_probs.resize(above.log10_probs.len() + needed.len(), BACKED_OFF_LATER);
+        above.log10_backoffs.resize(above.log10_backoffs.len() + needed.len(), 0.0);
         // They are different from each other and from what is there.
         let _ = above.sort(bits);
-        self.grams().starts(above.grams()).unwrap_or_default()
+        self.grams().child_offsets(above.grams()).unwrap_or_default()
     }
 
     /// The numbers as powers, each once.
     fn table(self, starts: Vec<u32>, order: usize, bos: Option<u32>) -> Table {
         let power = |&log: &f32| 10_f64.powf(f64::from(log));
-        let (mut values, logs) = distinct(&self.logs);
+        let (mut values, logs) = distinct(&self.log10_probs);
         let mut numerators: Vec<f64> = logs.iter().map(power).collect();
         if let (1, Some(bos)) = (self.len, bos) {
             values[bos as usize] = numerators.len() as u32;
             numerators.push(0.0);
         }
-        let (contexts, logs) = distinct(&self.weights);
+        let (contexts, logs) = distinct(&self.log10_backoffs);
         let weights = logs.iter().map(|log| Weight { scale: 1.0, backoff: power(log) }).collect();
         let words = if self.len == 1 {
             Vec::new()
@@ -195,10 +198,10 @@ fn fill(orders: &mut [Order<'_>]) {
     for len in 1..orders.len() {
         let (shorter, level) = orders.split_at_mut(len);
         let level = &mut level[0];
-        for index in 0..level.logs.len() {
-            if level.logs[index].is_nan() {
+        for index in 0..level.log10_probs.len() {
+            if level.log10_probs[index].is_nan() {
                 let gram = level.grams().get(index);
-                level.logs[index] = backed_off(shorter, gram).min(0.0) as f32;
+                level.log10_probs[index] = backed_off(shorter, gram).min(0.0) as f32;
             }
         }
     }
@@ -211,11 +214,11 @@ fn backed_off(orders: &[Order<'_>], mut gram: &[u32]) -> f64 {
         && !context.is_empty()
     {
         let level = &orders[context.len() - 1];
-        log += level.grams().find(context).map_or(0.0, |node| f64::from(level.weights[node]));
+        log += level.grams().find(context).map_or(0.0, |node| f64::from(level.log10_backoffs[node]));
         gram = &gram[1..];
         let level = &orders[gram.len() - 1];
         if let Some(found) = level.grams().find(gram) {
-            return log + f64::from(level.logs[found]);
+            return log + f64::from(level.log10_probs[found]);
         }
     }
     log

@@ -29,7 +29,7 @@
 //! ```
 //!
 //! Another says of the scores of stupid backoff, which no other program has in such files, that they are no probabilities:
-//! [`SCORES`].
+//! [`SCORES_DECLARATION`].
 //!
 //! What is read is more than what is written: see [`read`].
 
@@ -81,10 +81,10 @@ pub fn read(bytes: &[u8]) -> Result<(NgramModel, Tokenizer)> {
 }
 
 /// How the line starts that says what the tokens are.
-pub const DECLARES: &str = "# tokenizer = ";
+pub const DECLARATION_PREFIX: &str = "# tokenizer = ";
 
 /// The line that says that the file's numbers are scores, which do not sum to one.
-pub const SCORES: &str = "# scores = stupid_backoff";
+pub const SCORES_DECLARATION: &str = "# scores = stupid_backoff";
 
 /// The line that says what the tokens are, unless they are words in sentences.
 fn declaration(kind: TokenizerKind, unit: TextMode) -> Option<String> {
@@ -93,7 +93,7 @@ fn declaration(kind: TokenizerKind, unit: TextMode) -> Option<String> {
         (_, TextMode::Line) => "line",
         (_, TextMode::Stream) => "stream",
     };
-    Some(format!("{DECLARES}{kind}, unit = {unit}"))
+    Some(format!("{DECLARATION_PREFIX}{kind}, unit = {unit}"))
 }
 
 fn line(line: u64, problem: impl Into<String>, hint: &'static str) -> Error {

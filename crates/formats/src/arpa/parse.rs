@@ -7,15 +7,15 @@ use rayon::prelude::*;
 use surprisal_model::ngram::{MAX_ORDER, Smoothing};
 use surprisal_text::{TextMode, TokenizerKind, many};
 
-use super::{SCORES, SRILM_LOG_ZERO, declaration, line};
+use super::{SCORES_DECLARATION, SRILM_LOG_ZERO, declaration, line};
 use crate::Result;
-use crate::grams::{BYTES_A_TASK, SPECIALS, pieces, show};
+use crate::ngram_list::{BYTES_PER_TASK, SPECIALS, chunks, show};
 use surprisal_store::read::TO_UTF8;
 
 /// Above 0 by no more than this, a logarithm is a rounding error.
 const ROUNDING: f32 = 1e-6;
 /// Weights outside 10^±this are no weights.
-const LARGEST_WEIGHT: f32 = 99.0;
+const MAX_LOG10_BACKOFF: f32 = 99.0;
 
 /// What stands in a file.
 pub(super) struct Parsed<'a> {
@@ -39,9 +39,9 @@ pub(super) struct Order<'a> {
     /// Their ids.
     pub(super) words: Vec<u32>,
     /// log10 q.
-    pub(super) logs: Vec<f32>,
+    pub(super) log10_probs: Vec<f32>,
     /// log10 of the weight; empty for the highest order.
-    pub(super) weights: Vec<f32>,
+    pub(super) log10_backoffs: Vec<f32>,
     pub(super) section: Section<'a>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Order<'a> {
 pub(super) struct Section<'a> {
     body: &'a [u8],
     first_line: u64,
-    promised: u64,
+    declared_count: u64,
 }
 
 impl Section<'_> {
@@ -78,16 +78,22 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
     for (section, len) in sections.into_iter().zip(1..).skip(1) {
         let top = len == order;
         let grams = |body| {
-            let mut part = Order { len, words: Vec::new(), logs: Vec::new(), weights: Vec::new(), section };
+            let mut part = Order {
+                len,
+                words: Vec::new(),
+                log10_probs: Vec::new(),
+                log10_backoffs: Vec::new(),
+                section,
+            };
             // Lines are sorted one way or the other, so that most words are those of the line before.
             let mut before = [(&b""[..], 0); MAX_ORDER];
             let lines = each_line(body, |line| {
                 let mut fields = fields(line);
-                let log = log(&mut fields)?;
+                let log = log10_prob(&mut fields)?;
                 for known in &mut before[..len] {
-                    let word = fields.next().ok_or_else(|| short(len))?;
+                    let word = fields.next().ok_or_else(|| too_few_fields(len))?;
                     if known.0 != word {
-                        let id = ids.get(word).ok_or_else(|| Wrong {
+                        let id = ids.get(word).ok_or_else(|| LineError {
                             problem: format!("`{}` is not among the 1-grams", show(word)),
                             hint: "every word needs its 1-gram",
                         })?;
@@ -95,22 +101,26 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
                     }
                     part.words.push(known.1);
                 }
-                part.logs.push(log);
-                let weight = weight(&mut fields, top, len)?;
+                part.log10_probs.push(log);
+                let weight = log10_backoff(&mut fields, top, len)?;
                 if !top {
-                    part.weights.push(weight);
+                    part.log10_backoffs.push(weight);
                 }
                 Ok(())
             })?;
             Ok((part, lines))
         };
-        let parts = in_pieces(section, grams)?;
-        promised(section, len, parts.iter().map(|part| part.logs.len()).sum())?;
+        let parts = parse_chunks(section, grams)?;
+        check_count(section, len, parts.iter().map(|part| part.log10_probs.len()).sum())?;
         orders.push(Order {
             len,
             words: parts.iter().map(|part| part.words.as_slice()).collect::<Vec<_>>().concat(),
-            logs: parts.iter().map(|part| part.logs.as_slice()).collect::<Vec<_>>().concat(),
-            weights: parts.iter().map(|part| part.weights.as_slice()).collect::<Vec<_>>().concat(),
+            log10_probs: parts.iter().map(|part| part.log10_probs.as_slice()).collect::<Vec<_>>().concat(),
+            log10_backoffs: parts
+                .iter()
+                .map(|part| part.log10_backoffs.as_slice())
+                .collect::<Vec<_>>()
+                .concat(),
             section,
         });
     }
@@ -118,11 +128,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
 }
 
 /// Compares the number of a section's grams with what the header promised.
-fn promised(section: Section<'_>, len: usize, count: usize) -> Result<()> {
-    if count as u64 == section.promised && count < u32::MAX as usize {
+fn check_count(section: Section<'_>, len: usize, count: usize) -> Result<()> {
+    if count as u64 == section.declared_count && count < u32::MAX as usize {
         return Ok(());
     }
-    let problem = format!("the header promises {} {len}-grams, here are {count}", section.promised);
+    let problem = format!("the header promises {} {len}-grams, here are {count}", section.declared_count);
     Err(line(section.first_line - 1, problem, "was the file cut short, or put together from others?"))
 }
 
@@ -130,19 +140,19 @@ type Unigrams<'a> = (Vec<&'a str>, Vec<bool>, Ids<'a>, Order<'a>);
 
 /// The words, and their ids: first `specials`, whether the file has them or not, then the others as they come.
 fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> Result<Unigrams<'a>> {
-    let parts = in_pieces(section, |body| {
+    let parts = parse_chunks(section, |body| {
         let mut part = Vec::new();
         let lines = each_line(body, |line| {
             let mut fields = fields(line);
-            let log = log(&mut fields)?;
-            let word = fields.next().ok_or_else(|| short(1))?;
-            part.push((word, log, weight(&mut fields, top, 1)?));
+            let log = log10_prob(&mut fields)?;
+            let word = fields.next().ok_or_else(|| too_few_fields(1))?;
+            part.push((word, log, log10_backoff(&mut fields, top, 1)?));
             Ok(())
         })?;
         Ok((part, lines))
     })?;
     let listed = parts.concat();
-    promised(section, 1, listed.len())?;
+    check_count(section, 1, listed.len())?;
     let mut words = specials.to_vec();
     let mut has = vec![false; specials.len()];
     let mut ids = Ids::with_capacity_and_hasher(listed.len() + 3, foldhash::fast::RandomState::default());
@@ -152,7 +162,8 @@ fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> R
         ids.insert(b"<UNK>", 0);
     }
     let zeros = vec![0.0; specials.len()];
-    let mut grams = Order { len: 1, words: Vec::new(), logs: zeros.clone(), weights: zeros, section };
+    let mut grams =
+        Order { len: 1, words: Vec::new(), log10_probs: zeros.clone(), log10_backoffs: zeros, section };
     for (index, (word, log, weight)) in listed.into_iter().enumerate() {
         let id = *ids.entry(word).or_insert(words.len() as u32) as usize;
         let known = has.get(id).copied().unwrap_or(id < words.len());
@@ -161,37 +172,37 @@ fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> R
             return Err(line(section.line(index), problem, "every gram has one line"));
         }
         if let Some(has) = has.get_mut(id) {
-            (*has, grams.logs[id], grams.weights[id]) = (true, log, weight);
+            (*has, grams.log10_probs[id], grams.log10_backoffs[id]) = (true, log, weight);
             continue;
         }
         let Ok(word) = std::str::from_utf8(word) else {
             return Err(line(section.line(index), format!("`{}` is not UTF-8", show(word)), TO_UTF8));
         };
         words.push(word);
-        grams.logs.push(log);
-        grams.weights.push(weight);
+        grams.log10_probs.push(log);
+        grams.log10_backoffs.push(weight);
     }
     if top {
-        grams.weights.clear();
+        grams.log10_backoffs.clear();
     }
     Ok((words, has, ids, grams))
 }
 
 /// What is wrong with a line, and what to do about it.
-struct Wrong {
+struct LineError {
     problem: String,
     hint: &'static str,
 }
 
-fn short(len: usize) -> Wrong {
-    Wrong {
+fn too_few_fields(len: usize) -> LineError {
+    LineError {
         problem: format!("a logarithm and {} are wanted", many(len as u64, "word")),
         hint: "columns are separated by tabs, words by spaces; was the file cut short?",
     }
 }
 
-fn long(len: usize) -> Wrong {
-    Wrong {
+fn too_many_fields(len: usize) -> LineError {
+    LineError {
         problem: format!("there is more than a logarithm, {} and a weight", many(len as u64, "word")),
         hint: "words have no spaces in them, and stand in the section of their number",
     }
@@ -199,33 +210,37 @@ fn long(len: usize) -> Wrong {
 
 /// The first column.
 #[inline]
-fn log<'a>(fields: &mut impl Iterator<Item = &'a [u8]>) -> Result<f32, Wrong> {
+fn log10_prob<'a>(fields: &mut impl Iterator<Item = &'a [u8]>) -> Result<f32, LineError> {
     let field = fields.next().unwrap_or_default();
-    let log = number(field).ok_or_else(|| Wrong {
+    let log = number(field).ok_or_else(|| LineError {
         problem: format!("`{}` is no number", show(field)),
         hint: "a line starts with the log10 of a probability",
     })?;
     if log > ROUNDING {
         let problem = format!("log10 of a probability is never above 0, as {log} is");
-        return Err(Wrong { problem, hint: "the file's author is at fault" });
+        return Err(LineError { problem, hint: "the file's author is at fault" });
     }
     Ok(log.min(0.0))
 }
 
 /// The last column, if it is there.
 #[inline]
-fn weight<'a>(fields: &mut impl Iterator<Item = &'a [u8]>, top: bool, len: usize) -> Result<f32, Wrong> {
+fn log10_backoff<'a>(
+    fields: &mut impl Iterator<Item = &'a [u8]>,
+    top: bool,
+    len: usize,
+) -> Result<f32, LineError> {
     let Some(field) = fields.next() else { return Ok(0.0) };
     // One word too many looks like a weight.
-    let weight = number(field).filter(|_| fields.next().is_none()).ok_or_else(|| long(len))?;
+    let weight = number(field).filter(|_| fields.next().is_none()).ok_or_else(|| too_many_fields(len))?;
     if top && weight != 0.0 {
         let problem = format!("a gram of the highest order has a weight of {weight}");
         let hint = "nothing is longer: is there an order less in the header than in the file?";
-        return Err(Wrong { problem, hint });
+        return Err(LineError { problem, hint });
     }
-    if weight.abs() > LARGEST_WEIGHT && weight != f32::NEG_INFINITY {
+    if weight.abs() > MAX_LOG10_BACKOFF && weight != f32::NEG_INFINITY {
         let problem = format!("a weight of 10^{weight} is impossible");
-        return Err(Wrong { problem, hint: "the last column is the log10 of a back-off weight" });
+        return Err(LineError { problem, hint: "the last column is the log10 of a back-off weight" });
     }
     Ok(weight)
 }
@@ -241,21 +256,21 @@ fn number(field: &[u8]) -> Option<f32> {
 
 /// What separates columns and words. Nothing else does: a word may have a vertical tab in it.
 #[inline]
-fn separates(byte: u8) -> bool {
+fn is_separator(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r')
 }
 
 /// The columns and words of a line.
 #[inline]
 fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|&byte| separates(byte)).filter(|field| !field.is_empty())
+    line.split(|&byte| is_separator(byte)).filter(|field| !field.is_empty())
 }
 
 /// Calls `read` with each line that is not blank. Returns the number of lines, or the number of the wrong one, from 0.
 fn each_line<'a>(
     body: &'a [u8],
-    mut read: impl FnMut(&'a [u8]) -> Result<(), Wrong>,
-) -> Result<u64, (u64, Wrong)> {
+    mut read: impl FnMut(&'a [u8]) -> Result<(), LineError>,
+) -> Result<u64, (u64, LineError)> {
     let mut lines = Lines { rest: body, number: 0 };
     while let Some(line) = lines.next() {
         read(line).map_err(|wrong| (lines.number - 1, wrong))?;
@@ -264,11 +279,11 @@ fn each_line<'a>(
 }
 
 /// Parses pieces of a section with all threads.
-fn in_pieces<'a, T: Send>(
+fn parse_chunks<'a, T: Send>(
     section: Section<'a>,
-    parse: impl Fn(&'a [u8]) -> Result<(T, u64), (u64, Wrong)> + Sync + Send,
+    parse: impl Fn(&'a [u8]) -> Result<(T, u64), (u64, LineError)> + Sync + Send,
 ) -> Result<Vec<T>> {
-    let parsed: Vec<_> = pieces(section.body).into_par_iter().map(parse).collect();
+    let parsed: Vec<_> = chunks(section.body).into_par_iter().map(parse).collect();
     let mut first_line = section.first_line;
     let mut parts = Vec::with_capacity(parsed.len());
     for part in parsed {
@@ -298,7 +313,7 @@ impl<'a> Iterator for Lines<'a> {
             let line = &self.rest[..end];
             self.rest = self.rest.get(end + 1..).unwrap_or_default();
             self.number += 1;
-            if !line.iter().all(|&byte| separates(byte)) {
+            if !line.iter().all(|&byte| is_separator(byte)) {
                 return Some(line);
             }
         }
@@ -320,7 +335,7 @@ impl<'a> Lines<'a> {
         let (body, rest) = all.split_at(end);
         self.rest = rest;
         let newlines = |piece: &[u8]| memchr::memchr_iter(b'\n', piece).count() as u64;
-        self.number += body.par_chunks(BYTES_A_TASK).map(newlines).sum::<u64>();
+        self.number += body.par_chunks(BYTES_PER_TASK).map(newlines).sum::<u64>();
         // At the end of the file, a line may have none.
         self.number += u64::from(body.last().is_some_and(|&last| last != b'\n'));
         body
@@ -343,7 +358,7 @@ fn sections(bytes: &[u8]) -> Result<(TokenizerKind, TextMode, Smoothing, Vec<Sec
     loop {
         match lines.next_trimmed() {
             Some(b"\\data\\") => break,
-            Some(text) if text == SCORES.as_bytes() => smoothing = Smoothing::StupidBackoff,
+            Some(text) if text == SCORES_DECLARATION.as_bytes() => smoothing = Smoothing::StupidBackoff,
             Some(text) if text.starts_with(b"# tokenizer") => {
                 (kind, unit) = declared(text).unwrap_or((kind, unit));
                 if matches!(kind, TokenizerKind::Bpe { .. }) {
@@ -390,7 +405,7 @@ fn sections(bytes: &[u8]) -> Result<(TokenizerKind, TextMode, Smoothing, Vec<Sec
             return Err(line(lines.number, problem, "every order of the header has its section, in order"));
         }
         let first_line = lines.number + 1;
-        sections.push(Section { body: lines.body(), first_line, promised });
+        sections.push(Section { body: lines.body(), first_line, declared_count: promised });
         heading = lines.next_trimmed().ok_or_else(|| ends(&lines))?;
     }
     if heading != b"\\end\\" {

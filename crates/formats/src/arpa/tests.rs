@@ -5,7 +5,7 @@ use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{Compat, Estimate, NgramConfig, Report, Smoothing, estimate};
 
 use super::*;
-use crate::grams::SPECIALS;
+use crate::ngram_list::SPECIALS;
 
 const SMALL: &str = "\\data\\\nngram 1=4\nngram 2=3\n\n\\1-grams:\n-1\t<unk>\t0\n0\t<s>\t-0.25\n-0.5\t</s>\t0\n-0.25\ta\t-0.125\n\n\
                      \\2-grams:\n-0.5\t<s> a\n-0.75\ta </s>\n-0.125\ta a\n\n\\end\\\n";

@@ -10,9 +10,9 @@ use rayon::prelude::*;
 use surprisal_model::ngram::{Combine, Estimate, Probabilities};
 use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
-use super::{LOG_ZERO, SCORES, declaration};
-use crate::ordered::Sink;
-use crate::spell::{Context, Shape, Spellings, Text};
+use super::{LOG_ZERO, SCORES_DECLARATION, declaration};
+use crate::ordered_writer::OrderedWriter;
+use crate::token_strings::{Context, NgramTree, StringTable, TextBuffer};
 use crate::{Error, Result};
 use surprisal_store::atomic;
 
@@ -42,15 +42,15 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     supported(estimate)?;
     let mut header = declared.as_ref().map_or_else(String::new, |line| format!("{line}\n\n"));
     if estimate.missing != 1.0 {
-        header += &format!("{SCORES}\n\n");
+        header += &format!("{SCORES_DECLARATION}\n\n");
     }
     header += "\\data\\\n";
     for (len, table) in estimate.tables.iter().enumerate() {
         header += &format!("ngram {}={}\n", len + 1, table.values.len());
     }
-    let mut sink = Sink::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
+    let mut sink = OrderedWriter::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
     sink.put(header.as_bytes())?;
-    let zeros = levels(estimate, &Spellings::tokens(tokenizer), &mut sink)?;
+    let zeros = levels(estimate, &StringTable::from_tokenizer(tokenizer), &mut sink)?;
     sink.put(b"\n\\end\\\n")?;
     let mut notices = Vec::new();
     if declared.is_some() {
@@ -80,7 +80,7 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     if declared.is_none() && tokenizer.words().is_some_and(|mut words| words.any(|word| word == "<UNK>")) {
         notices.push("the file has the word <UNK> beside <unk>; KenLM takes one for the other".into());
     }
-    Ok(Written { bytes: writer.commit_reproducible()?, notices })
+    Ok(Written { bytes: writer.commit_no_fsync_if_new()?, notices })
 }
 
 /// Refuses models that do not back off.
@@ -100,20 +100,20 @@ fn supported(estimate: &Estimate) -> Result<()> {
 /// The text of every level; whether there are probabilities or weights of zero.
 fn levels(
     estimate: &Estimate,
-    words: &Spellings,
-    sink: &mut Sink<impl FnMut(&[u8]) -> Result<()> + Send>,
+    words: &StringTable,
+    sink: &mut OrderedWriter<impl FnMut(&[u8]) -> Result<()> + Send>,
 ) -> Result<bool> {
     let zeros =
         AtomicBool::new(estimate.tables.iter().any(|table| table.weights.iter().any(|w| w.backoff <= 0.0)));
-    let shape = Shape {
+    let shape = NgramTree {
         words: estimate.tables.iter().map(|table| table.words.as_slice()).collect(),
-        starts: estimate.tables.iter().map(|table| table.starts.as_slice()).collect(),
-        spellings: words,
+        child_offsets: estimate.tables.iter().map(|table| table.starts.as_slice()).collect(),
+        strings: words,
     };
     let mut lower: Vec<f64> = Vec::new();
     for (len, table) in estimate.tables.iter().enumerate() {
-        let weights = Spellings::of(table.weights.len(), |weight| {
-            let mut text = Text::default();
+        let weights = StringTable::new(table.weights.len(), |weight| {
+            let mut text = TextBuffer::default();
             push_log10(table.weights[weight as usize].backoff, &mut text);
             text.as_bytes().to_vec()
         });
@@ -122,32 +122,32 @@ fn levels(
         let above = if len + 1 < estimate.tables.len() { table.values.len() } else { 0 };
         let kept: Vec<AtomicU64> = (0..above).into_par_iter().map(|_| AtomicU64::new(0)).collect();
         let level =
-            Level { estimate, shape: &shape, len, probabilities, weights, kept: &kept, zeros: &zeros };
+            LevelWriter { estimate, shape: &shape, len, probabilities, weights, kept: &kept, zeros: &zeros };
         sink.put(format!("\n\\{}-grams:\n", len + 1).as_bytes())?;
-        sink.put_all(table.values.len(), |grams, text| level.text(grams, text))?;
+        sink.put_parallel(table.values.len(), |grams, text| level.text(grams, text))?;
         lower = kept.into_iter().map(|bits| f64::from_bits(bits.into_inner())).collect();
     }
     Ok(zeros.into_inner())
 }
 
-struct Level<'a> {
+struct LevelWriter<'a> {
     estimate: &'a Estimate,
-    shape: &'a Shape<'a>,
+    shape: &'a NgramTree<'a>,
     /// Words of a context.
     len: usize,
     probabilities: Probabilities<'a>,
-    weights: Spellings,
+    weights: StringTable,
     /// The bits of the probabilities, if they are wanted.
     kept: &'a [AtomicU64],
     /// A probability was zero.
     zeros: &'a AtomicBool,
 }
 
-impl Level<'_> {
+impl LevelWriter<'_> {
     /// Appends the lines of `grams`.
-    fn text(&self, grams: Range<usize>, text: &mut Text) {
+    fn text(&self, grams: Range<usize>, text: &mut TextBuffer) {
         let contexts = &self.estimate.tables[self.len].contexts;
-        let mut context = Context::of(self.shape, self.len, grams.start);
+        let mut context = Context::new(self.shape, self.len, grams.start);
         for gram in grams {
             context.advance(self.shape, gram);
             let probability = self.probabilities.of(context.node(), gram);
@@ -175,7 +175,7 @@ impl Level<'_> {
 
 /// Appends log10 of a probability or a weight.
 #[inline]
-fn push_log10(x: f64, text: &mut Text) {
+fn push_log10(x: f64, text: &mut TextBuffer) {
     if x <= 0.0 {
         text.extend(LOG_ZERO.as_bytes());
         return;
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     fn decimal(x: f64) -> String {
-        let mut text = Text::default();
+        let mut text = TextBuffer::default();
         push_log10(x, &mut text);
         String::from_utf8(text.as_bytes().to_vec()).unwrap()
     }

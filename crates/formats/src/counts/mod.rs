@@ -16,14 +16,14 @@ use surprisal_model::ngram::packed::{self, Bytes, bits_for, packed_len};
 use surprisal_model::ngram::{Counts, Level, MAX_ORDER, Shard};
 use surprisal_text::{Tokenizer, TokenizerKind};
 
-use crate::container::{self, Kind};
+use crate::container::{self, FileFormat};
 use crate::ngram::{Vocabulary, map};
 use crate::{Error, Result};
 use surprisal_store::atomic;
 
-const KIND: Kind = Kind { magic: b"SURPCNT2", what: "the counts file" };
+const FORMAT: FileFormat = FileFormat { magic: b"SURPCNT2", what: "the counts file" };
 /// Sections of an order: words, counts, continuations.
-const SECTIONS: usize = 3;
+const SECTIONS_PER_ORDER: usize = 3;
 
 /// Which part of which text counts are of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,8 +66,8 @@ struct Order {
 }
 
 /// Whether a file that starts with `head` holds counts, of whatever version.
-pub fn is_one(head: &[u8]) -> bool {
-    KIND.starts(head)
+pub fn has_magic(head: &[u8]) -> bool {
+    FORMAT.matches(head)
 }
 
 /// Writes the file `path`, in place of what is there; `part` is what the counts are of, where that is known. Returns its
@@ -84,8 +84,8 @@ pub fn write(
     let (mut header, sections) = parts(counts, tokenizer)?;
     header.part = part.cloned();
     let mut writer = atomic::Writer::create(path)?;
-    container::write(&KIND, &header, &sections, |bytes| Ok(writer.put(bytes)?))?;
-    Ok(writer.commit_reproducible()?)
+    container::write(&FORMAT, &header, &sections, |bytes| Ok(writer.put(bytes)?))?;
+    Ok(writer.commit_no_fsync_if_new()?)
 }
 
 /// The bytes of such a file.
@@ -94,7 +94,7 @@ pub fn write(
 /// Counts and a tokenizer that do not belong together.
 pub fn to_bytes(counts: &Counts, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
     let (header, sections) = parts(counts, tokenizer)?;
-    container::to_bytes(&KIND, &header, &sections)
+    container::to_bytes(&FORMAT, &header, &sections)
 }
 
 /// Reads the file `path`, with what its counts are of, if it says so.
@@ -103,7 +103,7 @@ pub fn to_bytes(counts: &Counts, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
 /// [`Io`](surprisal_store::Error::Io); [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written.
 pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer, Option<Part>)> {
     let path = path.as_ref();
-    container::read(&KIND, &map(path)?, interpret).map_err(|error| error.in_file(path))
+    container::read(&FORMAT, &map(path)?, interpret).map_err(|error| error.in_file(path))
 }
 
 /// The counts and the tokenizer in the bytes of a file.
@@ -111,16 +111,16 @@ pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer, Option<Part>)>
 /// # Errors
 /// [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written, and for what are no counts.
 pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(Counts, Tokenizer)> {
-    let (counts, tokenizer, _) = container::read(&KIND, &bytes.into(), interpret)?;
+    let (counts, tokenizer, _) = container::read(&FORMAT, &bytes.into(), interpret)?;
     Ok((counts, tokenizer))
 }
 
 fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokenizer, Option<Part>)> {
-    let wrong = |problem: &dyn std::fmt::Display| Error::malformed(KIND.what, &problem.to_string());
+    let wrong = |problem: &dyn std::fmt::Display| Error::malformed(FORMAT.what, &problem.to_string());
     let Some(words) = sections.pop() else { return Err(wrong(&"it has no vocabulary")) };
-    let tokenizer = header.vocabulary.read(words.as_slice()).map_err(|error| wrong(&error))?;
+    let tokenizer = header.vocabulary.decode(words.as_slice()).map_err(|error| wrong(&error))?;
     let order = header.orders.len();
-    if !(1..=MAX_ORDER).contains(&order) || sections.len() != order * SECTIONS {
+    if !(1..=MAX_ORDER).contains(&order) || sections.len() != order * SECTIONS_PER_ORDER {
         return Err(wrong(&format!("it has {} sections for an order of {order}", sections.len())));
     }
     if header.orders[0].grams != header.vocab_size {
@@ -150,7 +150,7 @@ fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokeni
             suffixes: Vec::new(),
         })
     };
-    let levels: Option<Vec<Level>> = sections.par_chunks(SECTIONS).enumerate().map(level).collect();
+    let levels: Option<Vec<Level>> = sections.par_chunks(SECTIONS_PER_ORDER).enumerate().map(level).collect();
     let levels = levels.ok_or_else(|| wrong(&"its sections are not as long as they should be"))?;
     let Header { vocab_size, bos, beginning, part, .. } = header;
     if part.as_ref().is_some_and(|part| !(1..=part.parts).contains(&part.number)) {
@@ -158,13 +158,13 @@ fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokeni
     }
     let mut counts = Counts { vocab_size, bos, levels, beginning };
     counts.check().and_then(|()| counts.link()).map_err(|error| wrong(&error))?;
-    belong(&counts, &tokenizer)?;
+    check_compatible(&counts, &tokenizer)?;
     Ok((counts, tokenizer, part))
 }
 
 fn parts(counts: &Counts, tokenizer: &Tokenizer) -> Result<(Header, Vec<Bytes>)> {
-    belong(counts, tokenizer)?;
-    let (vocabulary, words) = Vocabulary::of(tokenizer)?;
+    check_compatible(counts, tokenizer)?;
+    let (vocabulary, words) = Vocabulary::encode(tokenizer)?;
     let order = |level: &Level| Order {
         grams: level.counts.len() as u32,
         largest: level.counts.iter().copied().max().unwrap_or(0),
@@ -197,11 +197,11 @@ fn word_bits(vocab_size: u32) -> u32 {
 }
 
 /// Whether these are counts of the tokens of `tokenizer`.
-fn belong(counts: &Counts, tokenizer: &Tokenizer) -> Result<()> {
+fn check_compatible(counts: &Counts, tokenizer: &Tokenizer) -> Result<()> {
     let (tokens, words) = (counts.vocab_size as usize, tokenizer.vocab_size());
     if tokens != words || counts.bos != tokenizer.bos() {
         let problem = format!("the counts are of {tokens} tokens, the tokenizer has {words}");
-        return Err(Error::malformed(KIND.what, &problem));
+        return Err(Error::malformed(FORMAT.what, &problem));
     }
     Ok(())
 }
@@ -230,7 +230,7 @@ pub fn merge(shards: Vec<(Counts, Tokenizer)>) -> Result<(Counts, Tokenizer)> {
             .map(|(_, tokenizer)| Some(tokenizer.words().filter(|_| tokenizer.kind() == kind)?.collect()))
             .collect();
         let lists = lists.ok_or_else(|| unsupported("counts of different kinds of tokens"))?;
-        let (words, ids) = renumber(&specials, &lists, kind == TokenizerKind::Char);
+        let (words, ids) = merge_words(&specials, &lists, kind == TokenizerKind::Char);
         (Tokenizer::from_words(kind, unit, words)?, ids)
     } else {
         let json = first.to_json()?;
@@ -248,7 +248,7 @@ pub fn merge(shards: Vec<(Counts, Tokenizer)>) -> Result<(Counts, Tokenizer)> {
 }
 
 /// One list of all words, and the number of each list's words in it.
-fn renumber<'a>(
+fn merge_words<'a>(
     specials: &[&'a str],
     lists: &[Vec<&'a str>],
     by_value: bool,

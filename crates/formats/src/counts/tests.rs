@@ -149,9 +149,9 @@ fn headers_and_sections_that_lie_are_refused() {
     let bytes = to_bytes(&counts, &tokenizer).unwrap();
     let forged = |change: &dyn Fn(&mut Value, &mut Vec<Bytes>)| {
         let whole = |header: Value, sections| Ok((header, sections));
-        let (mut header, mut sections) = container::read(&KIND, &bytes.clone().into(), whole).unwrap();
+        let (mut header, mut sections) = container::read(&FORMAT, &bytes.clone().into(), whole).unwrap();
         change(&mut header, &mut sections);
-        from_bytes(container::to_bytes(&KIND, &header, &sections).unwrap())
+        from_bytes(container::to_bytes(&FORMAT, &header, &sections).unwrap())
     };
     forged(&|_, _| ()).unwrap();
     let grams = |order: usize, grams: u64| {

@@ -13,9 +13,9 @@ use surprisal_model::ngram::{Counts, Level, MAX_ORDER};
 use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use super::Part;
-use crate::grams::{Grams, SPECIALS, pieces, show};
-use crate::ordered::Sink;
-use crate::spell::{Context, Shape, Spellings, Text, spell};
+use crate::ngram_list::{NgramList, SPECIALS, chunks, show};
+use crate::ordered_writer::OrderedWriter;
+use crate::token_strings::{Context, NgramTree, StringTable, TextBuffer, spell};
 use crate::{Error, Result};
 use surprisal_store::atomic;
 
@@ -36,26 +36,26 @@ pub fn write_tsv(
     tokenizer: &Tokenizer,
     part: Option<&Part>,
 ) -> Result<u64> {
-    super::belong(counts, tokenizer)?;
-    let spellings = Spellings::tokens(tokenizer);
-    let shape = Shape {
+    super::check_compatible(counts, tokenizer)?;
+    let spellings = StringTable::from_tokenizer(tokenizer);
+    let shape = NgramTree {
         words: counts.levels.iter().map(|level| level.words.as_slice()).collect(),
-        starts: counts.levels.iter().map(|level| level.starts.as_slice()).collect(),
-        spellings: &spellings,
+        child_offsets: counts.levels.iter().map(|level| level.starts.as_slice()).collect(),
+        strings: &spellings,
     };
     let mut writer = atomic::Writer::create(path)?;
-    let mut sink = Sink::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
+    let mut sink = OrderedWriter::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
     if let Some(Part { number, parts, text }) = part.filter(|part| part.parts > 1) {
         sink.put(format!("{PART}{number} of {parts} of the text {text}\n").as_bytes())?;
     }
     for (len, level) in counts.levels.iter().enumerate() {
-        sink.put_all(level.counts.len(), |grams, text| lines(&shape, len, level, grams, text))?;
+        sink.put_parallel(level.counts.len(), |grams, text| lines(&shape, len, level, grams, text))?;
     }
-    Ok(writer.commit_reproducible()?)
+    Ok(writer.commit_no_fsync_if_new()?)
 }
 
-fn lines(shape: &Shape<'_>, len: usize, level: &Level, grams: Range<usize>, text: &mut Text) {
-    let mut context = Context::of(shape, len, grams.start);
+fn lines(shape: &NgramTree<'_>, len: usize, level: &Level, grams: Range<usize>, text: &mut TextBuffer) {
+    let mut context = Context::new(shape, len, grams.start);
     for gram in grams {
         context.advance(shape, gram);
         context.put(shape, gram, text);
@@ -93,7 +93,7 @@ pub fn read_tsv(bytes: &[u8], tokenizer: Option<&Tokenizer>) -> Result<(Counts, 
     let (tokenizer, ids) = vocabulary(&rows, tokenizer)?;
     let mut orders = Vec::with_capacity(order);
     for len in 1..=order {
-        orders.push(Order::of(&rows, len, &ids, tokenizer.vocab_size())?);
+        orders.push(Order::new(&rows, len, &ids, tokenizer.vocab_size())?);
     }
     let mut levels = Vec::with_capacity(order);
     for len in 0..order {
@@ -132,7 +132,7 @@ fn words_of(gram: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The lines that are not blank.
 fn rows(bytes: &[u8]) -> Result<Vec<Row<'_>>> {
     let mut before = 0_u64;
-    let pieces = pieces(bytes).into_iter().map(|piece| {
+    let pieces = chunks(bytes).into_iter().map(|piece| {
         let lines = memchr::memchr_iter(b'\n', piece).count() as u64;
         before += lines;
         (before - lines, piece)
@@ -205,7 +205,7 @@ struct Order {
 }
 
 impl Order {
-    fn of(rows: &[Row<'_>], len: usize, ids: &Ids, vocab_size: usize) -> Result<Self> {
+    fn new(rows: &[Row<'_>], len: usize, ids: &Ids, vocab_size: usize) -> Result<Self> {
         let rows = || rows.iter().filter(|row| row.len == len);
         let mut order = Self { len, words: Vec::new(), counts: Vec::new(), lines: Vec::new() };
         for row in rows() {
@@ -220,7 +220,7 @@ impl Order {
             order.lines.push(row.line);
         }
         let bits = bits_for(vocab_size as u64 - 1);
-        let places = order.grams().sorted(bits).map_err(|place| {
+        let places = order.grams().argsort(bits).map_err(|place| {
             let gram = rows().nth(place).map_or_else(String::new, |row| show(row.words));
             line(
                 order.lines[place],
@@ -229,7 +229,7 @@ impl Order {
             )
         })?;
         if let Some(places) = places {
-            order.words = order.grams().arranged(&places);
+            order.words = order.grams().permuted(&places);
             order.counts = places.iter().map(|&place| order.counts[place as usize]).collect();
             order.lines = places.iter().map(|&place| order.lines[place as usize]).collect();
         }
@@ -243,8 +243,8 @@ impl Order {
         Ok(order)
     }
 
-    fn grams(&self) -> Grams<'_> {
-        Grams { len: self.len, words: &self.words }
+    fn grams(&self) -> NgramList<'_> {
+        NgramList { len: self.len, words: &self.words }
     }
 }
 
@@ -260,7 +260,7 @@ fn level(orders: &[Order], len: usize) -> Result<Level> {
         }
     }
     let starts = match orders.get(len + 1) {
-        Some(next) => next.grams().starts(order.grams()).map_err(|(_, needed)| {
+        Some(next) => next.grams().child_offsets(order.grams()).map_err(|(_, needed)| {
             let problem = "its first words, all but the last, are not counted".into();
             line(next.lines[needed[0]], problem, "a gram that occurs has parts that do")
         })?,

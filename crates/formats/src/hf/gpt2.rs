@@ -99,7 +99,7 @@ impl Gpt2Config {
     }
 
     /// The file for one of our models, if it has this family's parts (biases may be missing: they become zeros).
-    pub fn of(config: &TransformerConfig) -> Option<Self> {
+    pub fn from_transformer(config: &TransformerConfig) -> Option<Self> {
         let default = TransformerConfig::default();
         let ours = config.norm == default.norm
             && config.norm_eps == default.norm_eps

@@ -166,7 +166,7 @@ impl LlamaConfig {
     }
 
     /// The file for one of our models, if it has this family's parts.
-    pub fn of(config: &TransformerConfig) -> Option<Self> {
+    pub fn from_transformer(config: &TransformerConfig) -> Option<Self> {
         let ours = config.norm == NormKind::Rms
             && config.position == PositionKind::Rope
             && config.activation == ActivationKind::Swiglu

@@ -14,14 +14,14 @@ use surprisal_model::ngram::{self, NgramConfig, NgramModel, Report, Trie, packed
 use surprisal_platform::mmap::MappedFile;
 use surprisal_text::Tokenizer;
 
-use crate::container::{self, Kind};
+use crate::container::{self, FileFormat};
 use crate::{Error, Result};
-use surprisal_store::{Error as StoreError, atomic, folder, read::regular_length};
+use surprisal_store::{Error as StoreError, atomic, atomic_dir, read::regular_length};
 
 mod vocabulary;
 pub(crate) use vocabulary::Vocabulary;
 
-const KIND: Kind = Kind { magic: b"SURPNGM4", what: "the n-gram model" };
+const FORMAT: FileFormat = FileFormat { magic: b"SURPNGM4", what: "the n-gram model" };
 
 /// What a file says about itself.
 #[derive(Serialize, Deserialize)]
@@ -34,8 +34,8 @@ struct Header {
 }
 
 /// Whether a file that starts with `head` holds an n-gram model, of whatever version.
-pub fn is_one(head: &[u8]) -> bool {
-    KIND.starts(head)
+pub fn has_magic(head: &[u8]) -> bool {
+    FORMAT.matches(head)
 }
 
 /// Writes the file `path`, in place of what is there. Returns its size in bytes.
@@ -45,8 +45,8 @@ pub fn is_one(head: &[u8]) -> bool {
 pub fn write(path: impl AsRef<Path>, model: &NgramModel, tokenizer: &Tokenizer) -> Result<u64> {
     let (header, sections) = parts(model, tokenizer)?;
     let mut writer = atomic::Writer::create(path)?;
-    container::write(&KIND, &header, &sections, |bytes| Ok(writer.put(bytes)?))?;
-    Ok(writer.commit_reproducible()?)
+    container::write(&FORMAT, &header, &sections, |bytes| Ok(writer.put(bytes)?))?;
+    Ok(writer.commit_no_fsync_if_new()?)
 }
 
 /// The bytes of such a file.
@@ -55,7 +55,7 @@ pub fn write(path: impl AsRef<Path>, model: &NgramModel, tokenizer: &Tokenizer) 
 /// A model and a tokenizer that do not belong together.
 pub fn to_bytes(model: &NgramModel, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
     let (header, sections) = parts(model, tokenizer)?;
-    container::to_bytes(&KIND, &header, &sections)
+    container::to_bytes(&FORMAT, &header, &sections)
 }
 
 /// Opens the file `path`, mapped into memory.
@@ -73,20 +73,20 @@ pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
 /// # Errors
 /// [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written.
 pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(NgramModel, Tokenizer)> {
-    let wrong = |problem: &dyn std::fmt::Display| Error::malformed(KIND.what, &problem.to_string());
-    container::read(&KIND, &bytes.into(), |header: Header, mut sections| {
+    let wrong = |problem: &dyn std::fmt::Display| Error::malformed(FORMAT.what, &problem.to_string());
+    container::read(&FORMAT, &bytes.into(), |header: Header, mut sections| {
         let Some(words) = sections.pop() else { return Err(wrong(&"it has no vocabulary")) };
-        let tokenizer = header.vocabulary.read(words.as_slice()).map_err(|error| wrong(&error))?;
+        let tokenizer = header.vocabulary.decode(words.as_slice()).map_err(|error| wrong(&error))?;
         let trie = Trie::from_sections(header.trie, &sections).map_err(|error| wrong(&error))?;
         let model = NgramModel::new(header.config, header.report, trie);
-        belong(&model, &tokenizer).map_err(|problem| wrong(&problem))?;
+        check_compatible(&model, &tokenizer).map_err(|problem| wrong(&problem))?;
         Ok((model, tokenizer))
     })
 }
 
 fn parts(model: &NgramModel, tokenizer: &Tokenizer) -> Result<(Header, Vec<Bytes>)> {
-    belong(model, tokenizer).map_err(|problem| Error::malformed(KIND.what, &problem))?;
-    let (vocabulary, words) = Vocabulary::of(tokenizer)?;
+    check_compatible(model, tokenizer).map_err(|problem| Error::malformed(FORMAT.what, &problem))?;
+    let (vocabulary, words) = Vocabulary::encode(tokenizer)?;
     let header = Header {
         trie: model.trie().header().clone(),
         config: model.config().clone(),
@@ -99,7 +99,7 @@ fn parts(model: &NgramModel, tokenizer: &Tokenizer) -> Result<(Header, Vec<Bytes
 }
 
 /// Whether the tokens of `model` are those of `tokenizer`.
-fn belong(model: &NgramModel, tokenizer: &Tokenizer) -> Result<(), String> {
+fn check_compatible(model: &NgramModel, tokenizer: &Tokenizer) -> Result<(), String> {
     let (tokens, words) = (model.vocab_size(), tokenizer.vocab_size());
     if tokens != words {
         return Err(format!("the model has {tokens} tokens, the tokenizer {words}"));
@@ -117,7 +117,7 @@ pub(crate) fn map(path: &Path) -> Result<Bytes> {
     // A map of nothing is refused by some systems.
     let length = regular_length(path)?;
     if length == 0 {
-        return Err(Error::malformed(folder::quoted(path), "it is empty"));
+        return Err(Error::malformed(atomic_dir::quoted(path), "it is empty"));
     }
     let file = File::open(path).map_err(failed)?;
     let mapped = MappedFile::open(&file, path).map_err(failed)?;

@@ -34,9 +34,9 @@ fn same(a: &NgramModel, b: &NgramModel) {
 /// A file with another header and valid checksums.
 fn forged(bytes: &[u8], change: impl FnOnce(&mut Value, &mut Vec<Bytes>)) -> Vec<u8> {
     let whole = |header: Value, sections| Ok((header, sections));
-    let (mut header, mut sections) = container::read(&KIND, &bytes.to_vec().into(), whole).unwrap();
+    let (mut header, mut sections) = container::read(&FORMAT, &bytes.to_vec().into(), whole).unwrap();
     change(&mut header, &mut sections);
-    container::to_bytes(&KIND, &header, &sections).unwrap()
+    container::to_bytes(&FORMAT, &header, &sections).unwrap()
 }
 
 #[test]

@@ -27,7 +27,7 @@ enum Form {
 
 impl Vocabulary {
     /// The description of a tokenizer, and its bytes.
-    pub(crate) fn of(tokenizer: &Tokenizer) -> Result<(Self, Vec<u8>)> {
+    pub(crate) fn encode(tokenizer: &Tokenizer) -> Result<(Self, Vec<u8>)> {
         let form = match tokenizer.kind() {
             TokenizerKind::Char => Form::Char,
             TokenizerKind::Word => Form::Word,
@@ -49,13 +49,13 @@ impl Vocabulary {
     }
 
     /// The tokenizer that was described.
-    pub(crate) fn read(&self, bytes: &[u8]) -> Result<Tokenizer> {
+    pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Tokenizer> {
         let kind = match self.form {
             Form::Char => TokenizerKind::Char,
             Form::Word => TokenizerKind::Word,
             Form::Json => return Ok(Tokenizer::from_json(bytes)?),
         };
-        let mut words = Words { rest: bytes, wrong: false, promised: self.tokens as usize };
+        let mut words = Words { rest: bytes, wrong: false, declared_count: self.tokens as usize };
         let tokenizer = Tokenizer::from_stored_words(kind, self.unit, words.by_ref());
         if words.wrong || !words.rest.is_empty() {
             return Err(Error::malformed("the vocabulary", "it is no list of words"));
@@ -81,7 +81,7 @@ struct Words<'a> {
     rest: &'a [u8],
     wrong: bool,
     /// How many there are said to be.
-    promised: usize,
+    declared_count: usize,
 }
 
 impl<'a> Iterator for Words<'a> {
@@ -98,7 +98,7 @@ impl<'a> Iterator for Words<'a> {
 
     /// So that room is made at once, but for no more than there can be: a word has a length and a byte.
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.promised.min(self.rest.len() / 2), None)
+        (self.declared_count.min(self.rest.len() / 2), None)
     }
 }
 
@@ -132,14 +132,14 @@ mod tests {
         let long = "x".repeat(70_000);
         let words = ["<unk>", "<s>", "</s>", "é", "a\0b", &long];
         let tokenizer = Tokenizer::from_words(TokenizerKind::Word, TextMode::Line, words).unwrap();
-        let (vocabulary, bytes) = Vocabulary::of(&tokenizer).unwrap();
-        let back = vocabulary.read(&bytes).unwrap();
+        let (vocabulary, bytes) = Vocabulary::encode(&tokenizer).unwrap();
+        let back = vocabulary.decode(&bytes).unwrap();
         assert_eq!(back.words().unwrap().collect::<Vec<_>>(), words);
         for len in 0..30 {
-            assert!(vocabulary.read(&bytes[..len]).is_err(), "{len}");
+            assert!(vocabulary.decode(&bytes[..len]).is_err(), "{len}");
         }
         for wrong in [&[0xFF; 9][..], &[1, 0xFF], &[0x80]] {
-            assert!(vocabulary.read(wrong).is_err(), "{wrong:?}");
+            assert!(vocabulary.decode(wrong).is_err(), "{wrong:?}");
         }
     }
 }

@@ -4,16 +4,13 @@ use serde_json::json;
 use surprisal_engine::loss::bench::{Case, default_cases, measure};
 
 use crate::cli::{self, BenchWhat};
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::output::Output;
 use surprisal_engine::bench::{ngram, step as bench};
 
-pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::BenchArgs, output: &Output) -> Result<()> {
     if !(arguments.seconds.is_finite() && (0.0..=3600.0).contains(&arguments.seconds)) {
-        return Err(Failure::usage(format!(
-            "--seconds is {}, but must be from 0 to 3600",
-            arguments.seconds
-        )));
+        return Err(Error::usage(format!("--seconds is {}, but must be from 0 to 3600", arguments.seconds)));
     }
     match arguments.what {
         BenchWhat::Loss => loss(arguments, output),
@@ -23,47 +20,47 @@ pub(crate) fn run(arguments: &cli::Bench, output: &Output) -> Result<()> {
 }
 
 /// Those of `all` whose name contains what is asked for.
-fn wanted<T>(all: Vec<T>, name: impl Fn(&T) -> String, arguments: &cli::Bench) -> Result<Vec<T>> {
+fn matching_cases<T>(all: Vec<T>, name: impl Fn(&T) -> String, arguments: &cli::BenchArgs) -> Result<Vec<T>> {
     let names: Vec<String> = all.iter().map(&name).collect();
     let wanted: Vec<T> = all.into_iter().filter(|case| name(case).contains(&arguments.case)).collect();
     if wanted.is_empty() {
-        return Err(Failure::usage(format!("no case's name contains \"{}\"", arguments.case))
+        return Err(Error::usage(format!("no case's name contains \"{}\"", arguments.case))
             .hint(format!("there are: {}", names.join(", "))));
     }
     Ok(wanted)
 }
 
-fn loss(arguments: &cli::Bench, output: &Output) -> Result<()> {
-    for case in wanted(default_cases(), name, arguments)? {
+fn loss(arguments: &cli::BenchArgs, output: &Output) -> Result<()> {
+    for case in matching_cases(default_cases(), case_name, arguments)? {
         let measured = measure(case, arguments.threads, arguments.seconds)?;
         let line = json!({
-            "event": "bench", "name": name(&case), "rows": case.rows, "vocab": case.vocab, "width": case.width,
+            "event": "bench", "name": case_name(&case), "rows": case.rows, "vocab": case.vocab, "width": case.width,
             "variant": case.variant.name(), "label_smoothing": case.label_smoothing, "threads": arguments.threads,
             "runs": measured.runs, "median_ms": measured.median_ms, "best_ms": measured.best_ms,
             "gb_per_s": measured.gb_per_s, "extra_bytes": measured.extra_bytes,
         });
-        output.data(&format!("{line}\n"))?;
+        output.write_stdout(&format!("{line}\n"))?;
     }
     Ok(())
 }
 
-fn counted(arguments: &cli::Bench, output: &Output) -> Result<()> {
-    let wanted = wanted(ngram::CASES.to_vec(), |&name| name.to_owned(), arguments)?;
-    let tell = |line| output.data(&format!("{line}\n"));
+fn counted(arguments: &cli::BenchArgs, output: &Output) -> Result<()> {
+    let wanted = matching_cases(ngram::CASES.to_vec(), |&name| name.to_owned(), arguments)?;
+    let tell = |line| output.write_stdout(&format!("{line}\n"));
     ngram::measure(&wanted, arguments.threads, arguments.seconds, tell)
 }
 
 /// Peak memory is the process's: for that of one case, ask for one.
-fn step(arguments: &cli::Bench, output: &Output) -> Result<()> {
-    for case in wanted(bench::cases(), |case| case.name.clone(), arguments)? {
+fn step(arguments: &cli::BenchArgs, output: &Output) -> Result<()> {
+    for case in matching_cases(bench::cases(), |case| case.name.clone(), arguments)? {
         let line = bench::measure(&case, arguments.threads, arguments.seconds)?;
-        output.data(&format!("{line}\n"))?;
+        output.write_stdout(&format!("{line}\n"))?;
     }
     Ok(())
 }
 
 /// variant/rowsxvocab[xwidth]/epsilon
-fn name(case: &Case) -> String {
+fn case_name(case: &Case) -> String {
     let width = if case.width > 0 { format!("x{}", case.width) } else { String::new() };
     format!("{}/{}x{}{width}/{}", case.variant.name(), case.rows, case.vocab, case.label_smoothing)
 }

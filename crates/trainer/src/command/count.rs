@@ -9,30 +9,30 @@ use surprisal_engine::text::{DataOptions, EncodeOptions, LastLine, TextMode, Tok
 use surprisal_engine::{Context, Event, Events, Note, RunId, outputs};
 
 use crate::cli;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::wording::many;
 
 /// One of a few names.
-fn named<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Result<T> {
+fn parse_name<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Result<T> {
     serde_json::from_value(json!(name))
-        .map_err(|error| Failure::usage(format!("--{option} is \"{name}\"")).hint(error.to_string()))
+        .map_err(|error| Error::usage(format!("--{option} is \"{name}\"")).hint(error.to_string()))
 }
 
 /// The model that is asked for, and the files to write: everything that can be wrong with them shows before any work.
-fn plan(out: &[PathBuf], order: usize, how: &cli::Smooth) -> Result<(NgramConfig, Files)> {
+fn model_and_files(out: &[PathBuf], order: usize, how: &cli::SmoothingArgs) -> Result<(NgramConfig, Files)> {
     let files = Files::of(out)?;
     let smoothing = how.smoothing.as_deref().unwrap_or(Smoothing::ModifiedKneserNey.name());
     let config = NgramConfig {
         order,
-        smoothing: named("smoothing", smoothing)?,
+        smoothing: parse_name("smoothing", smoothing)?,
         prune: how.prune.clone(),
-        compat: how.compat.as_deref().map(|compat| named("compat", compat)).transpose()?,
+        compat: how.compat.as_deref().map(|compat| parse_name("compat", compat)).transpose()?,
         tune: how.tune,
         ..NgramConfig::default()
     };
-    config.check().map_err(|error| Failure::usage(error.to_string()))?;
-    check_use(how, config.smoothing, &files)?;
+    config.check().map_err(|error| Error::usage(error.to_string()))?;
+    check_flags(how, config.smoothing, &files)?;
     Ok((config, files))
 }
 
@@ -41,7 +41,7 @@ fn wants_model(files: &Files) -> bool {
 }
 
 /// Refuses flags that would change nothing.
-fn check_use(how: &cli::Smooth, smoothing: Smoothing, files: &Files) -> Result<()> {
+fn check_flags(how: &cli::SmoothingArgs, smoothing: Smoothing, files: &Files) -> Result<()> {
     let name = smoothing.name();
     let model = [
         ("smoothing", how.smoothing.is_some()),
@@ -50,15 +50,15 @@ fn check_use(how: &cli::Smooth, smoothing: Smoothing, files: &Files) -> Result<(
         ("tune", how.tune),
     ];
     if let Some((flag, _)) = model.iter().find(|(_, given)| *given && !wants_model(files)) {
-        return Err(Failure::usage(format!("--{flag} makes a model of counts, and --out names none"))
+        return Err(Error::usage(format!("--{flag} makes a model of counts, and --out names none"))
             .hint("name an .arpa or .ngram file with --out, or leave the flag away"));
     }
     if how.quantize.is_some() && !files.any(&["ngram"]) {
-        return Err(Failure::usage("--quantize is for .ngram files, and --out names none")
+        return Err(Error::usage("--quantize is for .ngram files, and --out names none")
             .hint("only they keep values in few bits"));
     }
     if how.compat.is_some() && !smoothing.counts_contexts() {
-        return Err(Failure::usage(format!("--compat means nothing to --smoothing {name}"))
+        return Err(Error::usage(format!("--compat means nothing to --smoothing {name}"))
             .hint("it goes with kneser_ney and modified_kneser_ney"));
     }
     if how.tune && !smoothing.is_tunable() {
@@ -67,33 +67,36 @@ fn check_use(how: &cli::Smooth, smoothing: Smoothing, files: &Files) -> Result<(
         } else {
             "add_k, absolute, kneser_ney and modified_kneser_ney have something to choose"
         };
-        return Err(Failure::usage(format!("--tune means nothing to --smoothing {name}")).hint(hint));
+        return Err(Error::usage(format!("--tune means nothing to --smoothing {name}")).hint(hint));
     }
     Ok(())
 }
 
-pub(crate) fn count(arguments: &cli::Count, ctx: &Context<'_>, output: &Output) -> Result<()> {
+pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let (how, what) = (&arguments.how, &arguments.what);
-    let (config, files) = plan(&arguments.out, what.order.unwrap_or(5), how)?;
-    let unit: TextMode = named("unit", what.unit.as_deref().unwrap_or("line"))?;
-    let kind: TokenizerKind = named("tokenizer", what.tokenizer.as_deref().unwrap_or("word"))?;
+    let (config, files) = model_and_files(&arguments.out, what.order.unwrap_or(5), how)?;
+    let unit: TextMode = parse_name("unit", what.unit.as_deref().unwrap_or("line"))?;
+    let kind: TokenizerKind = parse_name("tokenizer", what.tokenizer.as_deref().unwrap_or("word"))?;
     if arguments.literal_specials.is_some() && kind != TokenizerKind::Word {
-        return Err(Failure::usage(format!("--literal-specials means nothing to --tokenizer {kind}"))
+        return Err(Error::usage(format!("--literal-specials means nothing to --tokenizer {kind}"))
             .hint("only words can be spelled like special tokens"));
     }
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.texts)?;
     let shard = arguments.shard.as_deref().map(parse_shard).transpose()?;
     if shard.is_some() && wants_model(&files) {
-        return Err(Failure::usage("a part of a text is counted, not modelled")
+        return Err(Error::usage("a part of a text is counted, not modelled")
             .hint("write .counts files with --out, then `merge` them into a model"));
     }
     if shard.is_some() && unit != TextMode::Line {
-        return Err(Failure::usage("--shard needs --unit line")
+        return Err(Error::usage("--shard needs --unit line")
             .hint("the n-grams of a stream cross from one part into the next"));
     }
     let reading = EncodeOptions {
         threads: ctx.pool.threads(),
-        literal_specials: named("literal-specials", arguments.literal_specials.as_deref().unwrap_or("unk"))?,
+        literal_specials: parse_name(
+            "literal-specials",
+            arguments.literal_specials.as_deref().unwrap_or("unk"),
+        )?,
         // Where no newline ends the last line, KenLM counts no sentence end either.
         last_line: if how.compat.is_some() { LastLine::Open } else { LastLine::Sentence },
     };
@@ -107,11 +110,11 @@ pub(crate) fn count(arguments: &cli::Count, ctx: &Context<'_>, output: &Output) 
     write(counted, &files, &config, how.quantize, ctx, output)
 }
 
-pub(crate) fn merge(arguments: &cli::Merge, ctx: &Context<'_>, output: &Output) -> Result<()> {
+pub(crate) fn merge(arguments: &cli::MergeArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let (how, what) = (&arguments.how, &arguments.what);
-    let (config, files) = plan(&arguments.out, what.order.unwrap_or(MAX_ORDER), how)?;
+    let (config, files) = model_and_files(&arguments.out, what.order.unwrap_or(MAX_ORDER), how)?;
     if how.tune {
-        return Err(Failure::usage("--tune needs the text, and a merge has its counts alone")
+        return Err(Error::usage("--tune needs the text, and a merge has its counts alone")
             .hint("`count` the whole text with --tune, or leave it away"));
     }
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.counts)?;
@@ -123,7 +126,7 @@ pub(crate) fn merge(arguments: &cli::Merge, ctx: &Context<'_>, output: &Output) 
         ("unit", what.unit.clone(), unit.as_str().unwrap_or_default().to_owned()),
     ] {
         if let Some(said) = said.filter(|said| *said != is) {
-            return Err(Failure::usage(format!("--{flag} is {said}, but these counts have {flag} {is}"))
+            return Err(Error::usage(format!("--{flag} is {said}, but these counts have {flag} {is}"))
                 .hint("that was decided when they were counted: `count` the text again for another"));
         }
     }
@@ -141,7 +144,7 @@ fn write(
     let (grams, order) = (counted.counts.grams(), counted.counts.order());
     let vocab_size = counted.tokenizer.vocab_size();
     let seconds = output.seconds();
-    output.say(format!("{} up to order {order} in {seconds:.1} s", many(grams, "different n-gram")));
+    output.info(format!("{} up to order {order} in {seconds:.1} s", many(grams, "different n-gram")));
     let events = |run: RunId, event: &Event| match event {
         // What is a key of a config is a flag here.
         Event::Noted(Note::Text(note)) => {
@@ -162,7 +165,7 @@ fn write(
 
 /// `2/8` is the second of eight parts.
 fn parse_shard(text: &str) -> Result<(usize, usize)> {
-    let wrong = || Failure::usage(format!("--shard is \"{text}\"")).hint("for example 1/4, 2/4, 3/4 and 4/4");
+    let wrong = || Error::usage(format!("--shard is \"{text}\"")).hint("for example 1/4, 2/4, 3/4 and 4/4");
     let (part, parts) = text.split_once('/').ok_or_else(wrong)?;
     let (part, parts): (usize, usize) =
         (part.parse().map_err(|_| wrong())?, parts.parse().map_err(|_| wrong())?);
@@ -177,7 +180,7 @@ mod tests {
     fn shards_are_counted_from_one() {
         assert_eq!(parse_shard("2/8").unwrap(), (2, 8));
         for wrong in ["0/4", "5/4", "1", "a/b", "1/0", "-1/2", "1/99999"] {
-            assert_eq!(parse_shard(wrong).unwrap_err().kind, crate::failure::Kind::Usage, "{wrong}");
+            assert_eq!(parse_shard(wrong).unwrap_err().kind, crate::error::Kind::Usage, "{wrong}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::cli;
-use crate::failure::{Result, of_flags};
+use crate::error::{Result, name_flags};
 use crate::output::Output;
 use crate::wording::{labelled, number, thousands};
 use surprisal_engine::Context;
@@ -14,13 +14,13 @@ use surprisal_engine::data::{Prepared, note_unknown};
 use surprisal_engine::evaluate::{Evaluation, evaluate};
 use surprisal_engine::models;
 
-pub(crate) fn run(arguments: &cli::Eval, ctx: &Context<'_>, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let pool = ctx.pool;
     let mut loaded = pool.install(|| models::load(&arguments.model, ctx))?;
     if let Some(stride) = arguments.stride {
         loaded
             .set_stride(stride)
-            .map_err(|error| of_flags(error, &[("a stride", "--stride"), ("the stride", "--stride")]))?;
+            .map_err(|error| name_flags(error, &[("a stride", "--stride"), ("the stride", "--stride")]))?;
     }
     let (text, source_nats) = loaded.evaluation_text(&arguments.texts, ctx)?;
     note_unknown(&text.tokens, &text.name, &arguments.model.display().to_string(), ctx)?;
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &cli::Eval, ctx: &Context<'_>, output: &Output) -> 
     if let Some(calibration) = &calibration {
         lines.push_str(&calibration_lines(calibration));
     }
-    output.data(&lines)
+    output.write_stdout(&lines)
 }
 
 fn calibration_lines(calibration: &Calibrated) -> String {

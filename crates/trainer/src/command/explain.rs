@@ -14,7 +14,7 @@ use surprisal_engine::text::{TokenText, TokenizerKind, encode_text};
 
 use crate::align::align;
 use crate::cli;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::wording::{many, number, one_line};
 use surprisal_engine::Context;
@@ -29,7 +29,7 @@ const STARTS_UNIFORM: &str = "the first token has nothing before it, which this 
                               token is equally likely, as in `eval`";
 
 #[derive(Debug, Clone, Serialize)]
-struct Told {
+struct ScoredToken {
     token: String,
     /// The vocabulary lacks it: the numbers are those of `<unk>`.
     unknown: bool,
@@ -47,10 +47,10 @@ struct Guess {
     probability: f64,
 }
 
-struct Reading {
+struct Explanation {
     name: String,
     kind: String,
-    told: Vec<Told>,
+    tokens: Vec<ScoredToken>,
     /// What `eval` says of a file with this text.
     evaluation: Evaluation,
     /// Tokens are words, which stand apart.
@@ -59,17 +59,17 @@ struct Reading {
     starts_uniform: bool,
 }
 
-pub(crate) fn run(arguments: &cli::Explain, ctx: &Context<'_>, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::ExplainArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     if arguments.text.is_empty() {
         return Err(
-            Failure::usage("--text is empty").hint("give the text to be read, e.g. --text \"Once upon\"")
+            Error::usage("--text is empty").hint("give the text to be read, e.g. --text \"Once upon\"")
         );
     }
     if let Some(epsilon) = arguments.smoothing.filter(|epsilon| !(0.0..=1.0).contains(epsilon)) {
-        return Err(Failure::usage(format!("--smoothing is {epsilon}, but must be from 0 to 1")));
+        return Err(Error::usage(format!("--smoothing is {epsilon}, but must be from 0 to 1")));
     }
     if arguments.color.is_some() && output.json() {
-        return Err(Failure::usage("--color is for people, and --json for programs").hint("leave one away"));
+        return Err(Error::usage("--color is for people, and --json for programs").hint("leave one away"));
     }
     let mut readings = Vec::new();
     for path in &arguments.models {
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &cli::Explain, ctx: &Context<'_>, output: &Output) 
             arithmetic::walk(&loaded, &name, arguments, step, ctx, output)?;
             continue;
         }
-        let text = Text::of(&loaded, &arguments.text, ctx)?;
+        let text = EncodedText::new(&loaded, &arguments.text, ctx)?;
         note_unknown(&text.tokens, "the text", &name, ctx)?;
         readings.push(read(&loaded, name, &text, arguments.top, ctx.pool)?);
     }
@@ -90,7 +90,7 @@ pub(crate) fn run(arguments: &cli::Explain, ctx: &Context<'_>, output: &Output) 
         for reading in &readings {
             let evaluation = serde_json::to_value(reading.evaluation)?;
             output.event(&json!({
-                "event": "explain", "model": reading.name, "kind": reading.kind, "tokens": reading.told,
+                "event": "explain", "model": reading.name, "kind": reading.kind, "tokens": reading.tokens,
                 "nats_per_token": evaluation["nats_per_token"], "perplexity": evaluation["perplexity"],
                 "bits_per_byte": evaluation["bits_per_byte"], "eval": evaluation,
             }))?;
@@ -113,19 +113,19 @@ pub(crate) fn run(arguments: &cli::Explain, ctx: &Context<'_>, output: &Output) 
     text.push_str(&show::legend(colours));
     text.push('\n');
     text.push_str(&align(&show::table(&readings)));
-    text.push_str(&show::tenth(&readings));
-    if colours { output.styled(&text) } else { output.data(&text) }
+    text.push_str(&show::tenth_of_a_nat(&readings));
+    if colours { output.write_styled(&text) } else { output.write_stdout(&text) }
 }
 
 /// The text as a model's evaluation reads it.
-struct Text {
+struct EncodedText {
     tokens: TokenText,
     /// Every scored token as it stands in the text, and whether it is unknown.
-    stood: Vec<(String, bool)>,
+    shown: Vec<(String, bool)>,
 }
 
-impl Text {
-    fn of(loaded: &LoadedModel, text: &str, ctx: &Context<'_>) -> Result<Self> {
+impl EncodedText {
+    fn new(loaded: &LoadedModel, text: &str, ctx: &Context<'_>) -> Result<Self> {
         let tokenizer = &loaded.tokenizer;
         let (read, mut unknown) = encode_text("the text", text, tokenizer, loaded.reading())?;
         ctx.notes(&read.notices)?;
@@ -135,7 +135,7 @@ impl Text {
             Some(word) => (word, true),
             None => (tokenizer.token(id), false),
         });
-        Ok(Self { stood: stood.collect(), tokens })
+        Ok(Self { shown: stood.collect(), tokens })
     }
 
     /// How many tokens at the front of each sequence are context only.
@@ -148,18 +148,24 @@ fn label(token: &str, unknown: bool) -> String {
     if unknown { format!("{token} (unknown)") } else { token.to_owned() }
 }
 
-fn read(loaded: &LoadedModel, name: String, text: &Text, top: usize, pool: &Pool) -> Result<Reading> {
+fn read(
+    loaded: &LoadedModel,
+    name: String,
+    text: &EncodedText,
+    top: usize,
+    pool: &Pool,
+) -> Result<Explanation> {
     let (model, tokenizer): (&dyn LanguageModel, _) = (&*loaded.model, &loaded.tokenizer);
     let evaluation = evaluate(model, &text.tokens, tokenizer.unk(), None, pool)?.of_numbers()?;
     // The evaluation's own numbers, to the last bit.
     let log_probs = evaluate::log_probs(model, &text.tokens, pool)?;
-    let mut scored = text.stood.iter().zip(&log_probs);
+    let mut scored = text.shown.iter().zip(&log_probs);
     let mut told = Vec::new();
     for ids in text.tokens.sequences() {
         model.distributions(ids, text.from(), &mut |i, row| {
             let Some(((token, unknown), log_prob)) = scored.next() else { return };
             let guess = |&id: &u32| Guess { token: tokenizer.token(id), probability: row[id as usize].exp() };
-            told.push(Told {
+            told.push(ScoredToken {
                 token: token.clone(),
                 unknown: *unknown,
                 nats: -log_prob,
@@ -171,10 +177,10 @@ fn read(loaded: &LoadedModel, name: String, text: &Text, top: usize, pool: &Pool
     }
     let starts_uniform = text.from() == 0 && loaded.model.neural().is_some();
     let words = tokenizer.kind() == TokenizerKind::Word;
-    Ok(Reading { name, kind: loaded.kind.clone(), told, evaluation, words, starts_uniform })
+    Ok(Explanation { name, kind: loaded.kind.clone(), tokens: told, evaluation, words, starts_uniform })
 }
 
-impl Reading {
+impl Explanation {
     fn heading(&self) -> String {
         let evaluation = &self.evaluation;
         let nats = evaluation.nats_per_token();

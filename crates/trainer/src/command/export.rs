@@ -13,22 +13,22 @@ use surprisal_engine::store::lock::Lock;
 use surprisal_engine::text::Tokenizer;
 
 use crate::cli;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::wording::shown;
 use surprisal_engine::Context;
 use surprisal_engine::models;
 use surprisal_engine::outputs;
 
-pub(crate) fn run(arguments: &cli::Export, ctx: &Context<'_>, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let format = arguments.format.clone().unwrap_or_else(|| outputs::suffix(&arguments.out));
     if !matches!(format.as_str(), "arpa" | "ngram" | "hf") {
         let out = arguments.out.display();
-        return Err(Failure::usage(format!("{out} does not say what to write"))
+        return Err(Error::usage(format!("{out} does not say what to write"))
             .hint("say it with --format: arpa, ngram or hf; or name a file .arpa or .ngram"));
     }
     if arguments.quantize.is_some() && format != "ngram" {
-        return Err(Failure::usage(format!("--quantize means nothing to --format {format}"))
+        return Err(Error::usage(format!("--quantize means nothing to --format {format}"))
             .hint("only .ngram files keep values in few bits"));
     }
     let (out, inputs) = (arguments.out.as_path(), [&arguments.model]);
@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &cli::Export, ctx: &Context<'_>, output: &Output) -
         return hugging_face(arguments, &loaded, output);
     }
     let Some(model) = loaded.model.ngram() else {
-        return Err(Failure::usage(format!("a {} cannot be written as {format}", loaded.kind))
+        return Err(Error::usage(format!("a {} cannot be written as {format}", loaded.kind))
             .hint("only n-gram models can"));
     };
     let pool = ctx.pool;
@@ -73,14 +73,14 @@ pub(super) fn write(
 }
 
 /// A folder of config.json, model.safetensors and the tokenizer.
-fn hugging_face(arguments: &cli::Export, loaded: &models::LoadedModel, output: &Output) -> Result<()> {
+fn hugging_face(arguments: &cli::ExportArgs, loaded: &models::LoadedModel, output: &Output) -> Result<()> {
     let neural = loaded.model.neural();
     let config = neural.and_then(|neural| match neural.config() {
-        NeuralConfig::Transformer(config) => HuggingFaceConfig::of(config),
+        NeuralConfig::Transformer(config) => HuggingFaceConfig::from_transformer(config),
         _ => None,
     });
     let (Some(neural), Some(config)) = (neural, config) else {
-        return Err(Failure::usage(format!("this {} has no layout of Hugging Face's", loaded.kind)).hint(
+        return Err(Error::usage(format!("this {} has no layout of Hugging Face's", loaded.kind)).hint(
             "transformers have: with layer norms, learned positions and GELU (GPT-2), or norm = \"rms\", position = \"rope\" \
              and activation = \"swiglu\" (Llama); neither knows qk_norm, softcap or bigram_rows",
         ));
@@ -95,6 +95,6 @@ fn hugging_face(arguments: &cli::Export, loaded: &models::LoadedModel, output: &
         eos: name(tokenizer.eos()),
     };
     hf::write(&arguments.out, &config, &tensors, Some(&tokenizer))?;
-    output.say(format!("wrote the folder {}", shown(&arguments.out)));
+    output.info(format!("wrote the folder {}", shown(&arguments.out)));
     output.event(&json!({ "event": "result", "written": [{ "path": arguments.out.display().to_string() }] }))
 }

@@ -10,7 +10,7 @@ use surprisal_engine::formats::weights;
 use surprisal_engine::text::Tokenizer;
 
 use crate::cli;
-use crate::failure::{Failure, Result, words};
+use crate::error::{Error, Result, words};
 use crate::output::Output;
 use crate::wording::{bytes, duration, labelled, many, thousands};
 use surprisal_engine::Context;
@@ -22,7 +22,7 @@ use surprisal_engine::runs;
 
 type Lines = Vec<(String, String)>;
 
-pub(crate) fn run(arguments: &cli::Inspect, ctx: &Context<'_>, output: &Output) -> Result<()> {
+pub(crate) fn run(arguments: &cli::InspectArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let path = &arguments.path;
     let kind = Kind::of(path)?;
     let (name, lines) = match kind {
@@ -58,11 +58,11 @@ pub(crate) fn run(arguments: &cli::Inspect, ctx: &Context<'_>, output: &Output) 
 
 fn show(lines: &Lines, output: &Output) -> Result<()> {
     let width = lines.iter().map(|(label, _)| label.len() + 2).fold(18, usize::max);
-    output.data(&labelled(lines, width))
+    output.write_stdout(&labelled(lines, width))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Failure::failed(format!("cannot read {}: {error}", path.display())))
+    std::fs::read(path).map_err(|error| Error::failed(format!("cannot read {}: {error}", path.display())))
 }
 
 fn counted(path: &Path, kind: Kind) -> Result<Lines> {
@@ -172,7 +172,7 @@ fn details(loaded: &LoadedModel) -> BTreeMap<String, String> {
 }
 
 fn text(path: &Path, kind: Kind, output: &Output) -> Result<()> {
-    let cannot = |error: std::io::Error| Failure::failed(format!("cannot read {}: {error}", path.display()));
+    let cannot = |error: std::io::Error| Error::failed(format!("cannot read {}: {error}", path.display()));
     let mut file = std::fs::File::open(path).map_err(cannot)?;
     // How often each byte occurs.
     let mut counts = [0u64; 256];
@@ -221,5 +221,5 @@ fn text(path: &Path, kind: Kind, output: &Output) -> Result<()> {
         ("order-0 entropy", format!("{entropy:.4} bits a byte")),
         ("CR, NUL", format!("{}, {}", thousands(carriage_returns), thousands(nuls))),
     ];
-    output.data(&labelled(&lines, 18))
+    output.write_stdout(&labelled(&lines, 18))
 }

@@ -10,7 +10,7 @@ use surprisal_engine::text::{Tokenizer, TokenizerKind, encode_files};
 
 use crate::align::align;
 use crate::cli;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::wording::{bytes, many, number, shown, thousands};
 use surprisal_engine::Context;
@@ -21,14 +21,14 @@ use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::outputs;
 
 /// What a person asked for, as far as that can be seen without reading a file.
-struct Plan<'a> {
+struct ValidatedArgs<'a> {
     models: Vec<&'a PathBuf>,
     texts: Vec<PathBuf>,
-    arguments: &'a cli::Mix,
+    arguments: &'a cli::MixArgs,
 }
 
-impl<'a> Plan<'a> {
-    fn of(arguments: &'a cli::Mix) -> Result<Self> {
+impl<'a> ValidatedArgs<'a> {
+    fn new(arguments: &'a cli::MixArgs) -> Result<Self> {
         let (mut models, mut texts): (Vec<&PathBuf>, Vec<&PathBuf>) = (Vec::new(), Vec::new());
         for path in &arguments.inputs {
             if Kind::of(path)?.is_model() { models.push(path) } else { texts.push(path) }
@@ -37,7 +37,7 @@ impl<'a> Plan<'a> {
             let texts: Vec<String> = texts.iter().map(|path| path.display().to_string()).collect();
             let none =
                 if texts.is_empty() { String::new() } else { format!("; no model: {}", texts.join(", ")) };
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "a mixture is of two models or more, not {}{none}",
                 models.len()
             ))
@@ -45,11 +45,11 @@ impl<'a> Plan<'a> {
         }
         let weights = &arguments.weights;
         if weights.is_empty() && arguments.heldout.is_empty() {
-            return Err(Failure::usage("nothing says how much each model counts")
+            return Err(Error::usage("nothing says how much each model counts")
                 .hint("give --heldout TEXT, which the weights are to suit, or --weights, one a model"));
         }
         if !(weights.is_empty() || arguments.heldout.is_empty() || texts.is_empty()) {
-            return Err(Failure::usage(
+            return Err(Error::usage(
                 "--weights says how much each model counts, so --heldout has no use here",
             )
             .hint("leave one of them away"));
@@ -58,32 +58,32 @@ impl<'a> Plan<'a> {
         let sound = weights.iter().all(|weight| *weight >= 0.0) && sum > 0.0 && sum.is_finite();
         let fits = weights.is_empty() || sound && weights.len() == models.len();
         if !fits {
-            return Err(Failure::usage(format!("--weights is {weights:?} for {} models", models.len()))
+            return Err(Error::usage(format!("--weights is {weights:?} for {} models", models.len()))
                 .hint("one weight a model, from 0, in the order of the models"));
         }
         if let Some(out) = &arguments.out
             && !matches!(outputs::suffix(out).as_str(), "arpa" | "ngram")
         {
-            return Err(Failure::usage(format!("{} does not say what to write", out.display()))
+            return Err(Error::usage(format!("{} does not say what to write", out.display()))
                 .hint("name it .ngram or .arpa"));
         }
         let judged = if texts.is_empty() { &arguments.heldout[..] } else { &[] };
         let texts: Vec<PathBuf> = texts.into_iter().chain(judged).cloned().collect();
         if texts.is_empty() && arguments.out.is_none() {
-            return Err(Failure::usage("there is nothing to do with the mixture")
+            return Err(Error::usage("there is nothing to do with the mixture")
                 .hint("name texts to judge it by, or a file to write with --out"));
         }
         Ok(Self { models, texts, arguments })
     }
 
     /// Whether the text that judges is the one that chose the weights.
-    fn judges_on_heldout(&self) -> bool {
+    fn evaluates_on_heldout(&self) -> bool {
         self.arguments.weights.is_empty() && self.texts == self.arguments.heldout
     }
 }
 
-pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> Result<()> {
-    let plan = Plan::of(arguments)?;
+pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
+    let plan = ValidatedArgs::new(arguments)?;
     check_texts(&arguments.heldout)?;
     note_configs(&arguments.heldout, ctx)?;
     let inputs = [&arguments.inputs[..], &arguments.heldout].concat();
@@ -92,12 +92,12 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
     output.phase("reading models", 0);
     let load = || plan.models.iter().map(|path| models::load(path, ctx)).collect::<Result<Vec<_>>>();
     let loaded = pool.install(load)?;
-    let (tokenizer, names) = together(&plan, &loaded)?;
+    let (tokenizer, names) = merge_vocabularies(&plan, &loaded)?;
     output.phase("reading texts", 0);
     let read = |paths: &[PathBuf]| {
         let text = encode_files(paths, &tokenizer, loaded[0].reading())?;
         ctx.notes(&text.notices)?;
-        Ok::<_, Failure>(text)
+        Ok::<_, Error>(text)
     };
     let text = if plan.texts.is_empty() { None } else { Some(read(&plan.texts)?) };
     let parts = loaded.iter().zip(&names).map(|(loaded, names)| Ok(Renamed::new(&*loaded.model, names)?));
@@ -105,7 +105,7 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
     let weights = if arguments.weights.is_empty() {
         let other;
         let heldout = match &text {
-            Some(text) if plan.judges_on_heldout() => text,
+            Some(text) if plan.evaluates_on_heldout() => text,
             _ => {
                 other = read(&arguments.heldout)?;
                 note_unknown(&other.tokens, &other.name, "the models", ctx)?;
@@ -154,7 +154,7 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
                 .collect();
             let parts = parts.unwrap_or_default();
             let needed = counted::mix_memory(&parts);
-            output.say(format!("mixing takes {} at most", bytes(needed)));
+            output.info(format!("mixing takes {} at most", bytes(needed)));
             surprisal_engine::memory::check(
                 needed,
                 "mixing these models",
@@ -191,11 +191,11 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
             .collect();
         return output.event(&json!({
             "event": "result", "weights": weights, "models": models, "eval": mixed, "text": name,
-            "text_is_heldout": plan.judges_on_heldout(), "written": written, "seconds": seconds,
+            "text_is_heldout": plan.evaluates_on_heldout(), "written": written, "seconds": seconds,
         }));
     }
     let heading = match name {
-        Some(name) if plan.judges_on_heldout() => format!("{name}, which the weights were chosen to suit"),
+        Some(name) if plan.evaluates_on_heldout() => format!("{name}, which the weights were chosen to suit"),
         Some(name) => name,
         None => "no text to judge by".to_owned(),
     };
@@ -218,7 +218,7 @@ pub(crate) fn run(arguments: &cli::Mix, ctx: &Context<'_>, output: &Output) -> R
     if let Some((path, evaluation, _)) = &fixed {
         rows.push(row(format!("{}, one model", path.display()), String::new(), evaluation.as_ref()));
     }
-    output.data(&format!("{heading}\n\n{}{notes}", align(&rows)))?;
+    output.write_stdout(&format!("{heading}\n\n{}{notes}", align(&rows)))?;
     if let Some((path, _, size)) = &fixed {
         output.wrote(path, *size);
     }
@@ -239,16 +239,19 @@ fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<Str
 ///
 /// # Errors
 /// Models that cannot be mixed, or not into what is to be written.
-fn together(plan: &Plan<'_>, loaded: &[LoadedModel]) -> Result<(Tokenizer, Vec<Renaming>)> {
+fn merge_vocabularies(
+    plan: &ValidatedArgs<'_>,
+    loaded: &[LoadedModel],
+) -> Result<(Tokenizer, Vec<Renaming>)> {
     let of = |index: usize| plan.models[index].display();
     let first = &loaded[0].tokenizer;
     for (index, other) in loaded.iter().enumerate() {
         if !other.model.is_distribution() {
-            return Err(Failure::usage(format!("{}: scores of stupid backoff do not sum to one", of(index)))
+            return Err(Error::usage(format!("{}: scores of stupid backoff do not sum to one", of(index)))
                 .hint("mix models of another smoothing"));
         }
         if plan.arguments.out.is_some() && other.model.ngram().is_none() {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{} is a {}, which has no n-grams to write",
                 of(index),
                 other.kind
@@ -256,13 +259,13 @@ fn together(plan: &Plan<'_>, loaded: &[LoadedModel]) -> Result<(Tokenizer, Vec<R
             .hint("leave --out away, or mix counted models"));
         }
         let tokenizer = &other.tokenizer;
-        let read = |tokenizer: &Tokenizer| (what(tokenizer), tokenizer.mode());
+        let read = |tokenizer: &Tokenizer| (token_kind(tokenizer), tokenizer.mode());
         if read(tokenizer) != read(first) {
             let as_read = |tokenizer: &Tokenizer| match tokenizer.bos() {
-                Some(_) => format!("{} tokens, line by line", what(tokenizer)),
-                None => format!("{} tokens of a stream", what(tokenizer)),
+                Some(_) => format!("{} tokens, line by line", token_kind(tokenizer)),
+                None => format!("{} tokens of a stream", token_kind(tokenizer)),
             };
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{} reads {}, and {} reads {}",
                 of(0),
                 as_read(first),
@@ -277,7 +280,7 @@ fn together(plan: &Plan<'_>, loaded: &[LoadedModel]) -> Result<(Tokenizer, Vec<R
         let bytes = first.to_json()?;
         for (index, other) in loaded.iter().enumerate() {
             if other.tokenizer.to_json()? != bytes {
-                return Err(Failure::usage(format!("{} and {} cut words differently", of(0), of(index)))
+                return Err(Error::usage(format!("{} and {} cut words differently", of(0), of(index)))
                     .hint("train both with the same tokenizer.json"));
             }
         }
@@ -304,7 +307,7 @@ fn together(plan: &Plan<'_>, loaded: &[LoadedModel]) -> Result<(Tokenizer, Vec<R
     for (index, (names, loaded)) in names.iter().zip(loaded).enumerate() {
         let closed = loaded.model.ngram().is_some_and(|model: &NgramModel| model.config().closed);
         if closed && names.lacking() > 0 {
-            return Err(Failure::usage(format!(
+            return Err(Error::usage(format!(
                 "{} has a closed vocabulary, and lacks {} that others have",
                 of(index),
                 many(names.lacking() as u64, "token")
@@ -316,7 +319,7 @@ fn together(plan: &Plan<'_>, loaded: &[LoadedModel]) -> Result<(Tokenizer, Vec<R
 }
 
 /// The kind of tokens; how many byte pairs there are is not part of it.
-fn what(tokenizer: &Tokenizer) -> String {
+fn token_kind(tokenizer: &Tokenizer) -> String {
     match tokenizer.kind() {
         TokenizerKind::Bpe { .. } => "bpe".into(),
         kind => kind.to_string(),

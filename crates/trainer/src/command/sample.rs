@@ -1,23 +1,23 @@
 //! `surprisal sample`: new text, token by token, as it is drawn.
 
 use crate::cli;
-use crate::failure::{Failure, Result, of_flags};
+use crate::error::{Error, Result, name_flags};
 use crate::output::Output;
 use surprisal_engine::Context;
 use surprisal_engine::generation::write;
 use surprisal_engine::models;
 use surprisal_engine::sampling::{Opening, Sampling};
 
-pub(crate) fn run(arguments: &cli::Sample, ctx: &Context<'_>, output: &Output) -> Result<()> {
-    let cli::Sample { temperature, top_k, top_p, seed, .. } = *arguments;
+pub(crate) fn run(arguments: &cli::SampleArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
+    let cli::SampleArgs { temperature, top_k, top_p, seed, .. } = *arguments;
     let sampling = Sampling::new(temperature, top_k, top_p).map_err(|error| {
         let flags = [("the temperature", "--temperature"), ("top-k", "--top-k"), ("top-p", "--top-p")];
-        of_flags(error, &flags)
+        name_flags(error, &flags)
     })?;
     let of_chance = [("top-k", top_k.is_some()), ("top-p", top_p.is_some()), ("seed", seed.is_some())];
     if let Some((flag, _)) = of_chance.iter().find(|(_, given)| *given && temperature == 0.0) {
         let message = format!("--temperature 0 always takes the most likely token: --{flag} changes nothing");
-        return Err(Failure::usage(message).hint("leave it away, or take a temperature above 0"));
+        return Err(Error::usage(message).hint("leave it away, or take a temperature above 0"));
     }
     let seed = seed.unwrap_or(1);
     let loaded = models::load(&arguments.model, ctx)?;
@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &cli::Sample, ctx: &Context<'_>, output: &Output) -
     let drawn =
         write(&*loaded.model, &loaded.tokenizer, &opening, arguments.tokens, sampling, seed, |piece| {
             text.push_str(piece);
-            if output.json() { Ok(()) } else { output.written(piece) }
+            if output.json() { Ok(()) } else { output.write_sample(piece) }
         })?;
     if output.json() {
         return output.event(&serde_json::json!({
@@ -38,5 +38,5 @@ pub(crate) fn run(arguments: &cli::Sample, ctx: &Context<'_>, output: &Output) -
             "temperature": temperature, "seconds": started.elapsed().as_secs_f64(),
         }));
     }
-    if text.ends_with('\n') { Ok(()) } else { output.data("\n") }
+    if text.ends_with('\n') { Ok(()) } else { output.write_stdout("\n") }
 }

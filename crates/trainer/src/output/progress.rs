@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::Output;
 
 /// How often a long phase says how far it is where no line can be redrawn.
-const EVERY: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) struct Phases {
     started: Instant,
@@ -46,7 +46,7 @@ impl Output {
             *phase = Phase { name, whole, said: Instant::now() };
         }
         if !self.is_live() {
-            return self.say(format!("{:.1} s: {name}", self.seconds()));
+            return self.info(format!("{:.1} s: {name}", self.seconds()));
         }
         let bar = self.bar().unwrap_or_else(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(5));
@@ -73,10 +73,10 @@ impl Output {
         }
         // Whoever finds it locked has nothing new to say.
         let Ok(mut phase) = self.phases.phase.try_lock() else { return };
-        if phase.said.elapsed() >= EVERY && phase.whole > 0 {
+        if phase.said.elapsed() >= REPORT_INTERVAL && phase.whole > 0 {
             phase.said = Instant::now();
             let percent = 100 * done / phase.whole;
-            self.say(format!("{:.1} s: {}, {percent} %", self.seconds(), phase.name));
+            self.info(format!("{:.1} s: {}, {percent} %", self.seconds(), phase.name));
         }
     }
 }

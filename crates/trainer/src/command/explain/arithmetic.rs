@@ -4,10 +4,10 @@ use serde_json::json;
 use surprisal_engine::loss::information;
 use surprisal_engine::text::TokenizerKind;
 
-use super::{STARTS_UNIFORM, Text, label, quoted, scores};
+use super::{EncodedText, STARTS_UNIFORM, label, quoted, scores};
 use crate::align::align;
 use crate::cli;
-use crate::failure::{Failure, Result};
+use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::wording::{many, number};
 use surprisal_engine::Context;
@@ -17,30 +17,30 @@ use surprisal_engine::models::LoadedModel;
 use surprisal_engine::sampling::ranking;
 
 /// The smoothing shown where nothing says which.
-const SHOWN_EPSILON: f64 = 0.1;
+const DEFAULT_EPSILON: f64 = 0.1;
 
 /// Walks from the scores for token number `step` (from 1) to its loss and to the gradient.
 pub(super) fn walk(
     loaded: &LoadedModel,
     name: &str,
-    arguments: &cli::Explain,
+    arguments: &cli::ExplainArgs,
     step: usize,
     ctx: &Context<'_>,
     output: &Output,
 ) -> Result<()> {
-    let text = Text::of(loaded, &arguments.text, ctx)?;
+    let text = EncodedText::new(loaded, &arguments.text, ctx)?;
     note_unknown(&text.tokens, "the text", name, ctx)?;
     let from = text.from();
     let mut scored = text.tokens.sequences().flat_map(|ids| (from..ids.len()).map(move |place| (ids, place)));
     let Some((ids, place)) = step.checked_sub(1).and_then(|before| scored.nth(before)) else {
-        return Err(Failure::usage(format!(
+        return Err(Error::usage(format!(
             "--step is {step}, but the text has tokens 1 to {}",
-            text.stood.len()
+            text.shown.len()
         )));
     };
     let target = ids[place] as usize;
     let (z, are_logits) = scores(loaded, ids, from, place)?;
-    let epsilon = arguments.smoothing.unwrap_or(SHOWN_EPSILON);
+    let epsilon = arguments.smoothing.unwrap_or(DEFAULT_EPSILON);
     let max = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = z.iter().map(|z| (z - max).exp()).sum();
     let lse = max + sum.ln();
@@ -61,7 +61,7 @@ pub(super) fn walk(
         shown.push(target as u32);
     }
     let token = |id: u32| loaded.tokenizer.token(id);
-    let (stood, unknown) = &text.stood[step - 1];
+    let (stood, unknown) = &text.shown[step - 1];
     let norm =
         |of: &dyn Fn(usize) -> f64| (0..z.len()).map(|id| (q[id] - of(id)).powi(2)).sum::<f64>().sqrt();
     if output.json() {
@@ -83,7 +83,7 @@ pub(super) fn walk(
             "gradient_norm": norm(&truth), "smoothed_gradient_norm": norm(&smooth), "rows": rows,
         }));
     }
-    let before = text.stood[step - 1 - (place - from)..step - 1].iter();
+    let before = text.shown[step - 1 - (place - from)..step - 1].iter();
     let before: Vec<String> = before.map(|(token, unknown)| label(token, *unknown)).collect();
     let space = if loaded.tokenizer.kind() == TokenizerKind::Word { " " } else { "" };
     let before = before.join(space);
@@ -168,5 +168,5 @@ pub(super) fn walk(
         norm(&truth),
         norm(&smooth)
     ));
-    output.data(&text)
+    output.write_stdout(&text)
 }

@@ -1,18 +1,18 @@
 //! Surprise as colours, as digits, and as bars.
 
-use super::{Reading, label, quoted};
+use super::{Explanation, label, quoted};
 use crate::wording::{number, one_line, visible};
 use surprisal_engine::compare::tables::perplexity_change;
 
 const WIDTH: usize = 72;
 /// The length of a bar that stands for this many nats and more.
-const BAR: usize = 12;
-const LONGEST_NATS: f64 = 6.0;
+const BAR_WIDTH: usize = 12;
+const MAX_BAR_NATS: f64 = 6.0;
 /// Backgrounds of the 256-colour palette from calm to alarmed, one for each nat from 0.
 const COLOURS: [u8; 8] = [194, 193, 229, 223, 217, 210, 203, 196];
 
 /// The text, each token on the colour of its surprise; or with a digit under each token, where there are no colours.
-pub(super) fn strip(reading: &Reading, colours: bool) -> String {
+pub(super) fn strip(reading: &Explanation, colours: bool) -> String {
     let mut text = String::new();
     let (mut above, mut below) = (String::new(), String::new());
     let mut end = |above: &mut String, below: &mut String| {
@@ -24,7 +24,7 @@ pub(super) fn strip(reading: &Reading, colours: bool) -> String {
         above.clear();
         below.clear();
     };
-    for told in &reading.told {
+    for told in &reading.tokens {
         let token = label(&told.token, told.unknown).replace('\t', "⇥");
         let token = visible(&token);
         let width = token.chars().count().max(1);
@@ -74,11 +74,12 @@ pub(super) fn legend(colours: bool) -> String {
 }
 
 /// One line a token: every model's nats as a bar, and what it expected instead.
-pub(super) fn table(readings: &[Reading]) -> Vec<Vec<String>> {
+pub(super) fn table(readings: &[Explanation]) -> Vec<Vec<String>> {
     let Some(first) = readings.first() else { return Vec::new() };
-    let tokens = |reading: &Reading| reading.told.iter().map(|told| told.token.clone()).collect::<Vec<_>>();
+    let tokens =
+        |reading: &Explanation| reading.tokens.iter().map(|told| told.token.clone()).collect::<Vec<_>>();
     let together = readings.iter().all(|reading| tokens(reading) == tokens(first));
-    let groups: Vec<&[Reading]> = if together { vec![readings] } else { readings.chunks(1).collect() };
+    let groups: Vec<&[Explanation]> = if together { vec![readings] } else { readings.chunks(1).collect() };
     let mut table = Vec::new();
     for group in groups {
         let mut heading = vec!["token".to_owned()];
@@ -88,10 +89,10 @@ pub(super) fn table(readings: &[Reading]) -> Vec<Vec<String>> {
         table.push(heading);
         for (index, token) in tokens(&group[0]).iter().enumerate() {
             // What only some of them lack is unknown in their own column.
-            let to_all = group.iter().all(|reading| reading.told[index].unknown);
+            let to_all = group.iter().all(|reading| reading.tokens[index].unknown);
             let mut row = vec![quoted(&label(token, to_all))];
             for reading in group {
-                let told = &reading.told[index];
+                let told = &reading.tokens[index];
                 let unknown = if told.unknown && !to_all { "unknown " } else { "" };
                 let expected: Vec<String> = told
                     .likeliest
@@ -126,17 +127,17 @@ fn short(name: &str) -> String {
 /// A bar in eighths of a column, as wide as every other.
 fn bar(nats: f64) -> String {
     const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
-    let eighths = (nats.clamp(0.0, LONGEST_NATS) / LONGEST_NATS * (8 * BAR) as f64).round() as usize;
+    let eighths = (nats.clamp(0.0, MAX_BAR_NATS) / MAX_BAR_NATS * (8 * BAR_WIDTH) as f64).round() as usize;
     let mut bar = "█".repeat(eighths / 8);
     if !eighths.is_multiple_of(8) {
         bar.push(EIGHTHS[eighths % 8]);
     }
     let width = bar.chars().count();
-    bar + &" ".repeat(BAR - width.min(BAR))
+    bar + &" ".repeat(BAR_WIDTH - width.min(BAR_WIDTH))
 }
 
 /// What a tenth of a nat is worth, on these numbers.
-pub(super) fn tenth(readings: &[Reading]) -> String {
+pub(super) fn tenth_of_a_nat(readings: &[Explanation]) -> String {
     let mut lines = String::new();
     for reading in readings {
         let perplexity = reading.evaluation.perplexity();

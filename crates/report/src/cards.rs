@@ -3,20 +3,20 @@
 use maud::{Markup, html};
 use surprisal_engine::text::many;
 
-use super::memory::longest_common;
-use super::plot::{self, FEWEST};
+use super::memorization::longest_common_substring;
+use super::plot::{self, MIN_BIN_TOKENS};
 use surprisal_engine::compare::measure::{Calibrated, Measure, Place, ReliabilityBin, Scaled};
 use surprisal_engine::data::Prepared;
 use surprisal_engine::error::Result;
 
 /// Surprise that is coloured as strongly as can be, in nats.
-const LOUDEST: f64 = 6.0;
+const MAX_SHOWN_NATS: f64 = 6.0;
 /// A difference that is.
-const LOUDEST_DIFFERENCE: f64 = 3.0;
+const MAX_SHOWN_DIFFERENCE: f64 = 3.0;
 /// Nats a token below which a correction is not worth making: a twentieth of a percent of perplexity.
-const WORTH: f64 = 5e-4;
+const MIN_SAVED_NATS: f64 = 5e-4;
 /// Tokens of training text shown around what a sample shares with it.
-const AROUND: usize = 60;
+const CONTEXT_TOKENS: usize = 60;
 
 /// The first `digits` of a BLAKE3 hash.
 pub(super) fn hash(bytes: &[u8], digits: usize) -> String {
@@ -44,30 +44,30 @@ pub(super) fn calibration(name: &str, measure: &Measure, vocab_size: usize) -> R
 }
 
 fn diagram(calibration: &Calibrated) -> Result<Markup> {
-    let mut series = vec![joined(&calibration.gaps.reliability)];
-    series.extend(calibration.scaled.as_ref().map(|scaled| joined(&scaled.gaps.reliability)));
+    let mut series = vec![merge_small_bins(&calibration.gaps.reliability)];
+    series.extend(calibration.scaled.as_ref().map(|scaled| merge_small_bins(&scaled.gaps.reliability)));
     plot::reliability(&series)
 }
 
 /// Bins in order, those of few tokens joined with the next until they are enough; what is left over goes to the last.
-fn joined(bins: &[ReliabilityBin]) -> Vec<ReliabilityBin> {
+fn merge_small_bins(bins: &[ReliabilityBin]) -> Vec<ReliabilityBin> {
     let mut groups: Vec<ReliabilityBin> = Vec::new();
     for &bin in bins {
         match groups.last_mut() {
-            Some(last) if last.count < FEWEST => *last = together(*last, bin),
+            Some(last) if last.count < MIN_BIN_TOKENS => *last = merge_bins(*last, bin),
             _ => groups.push(bin),
         }
     }
     if let [.., before, last] = groups.as_mut_slice()
-        && last.count < FEWEST
+        && last.count < MIN_BIN_TOKENS
     {
-        *before = together(*before, *last);
+        *before = merge_bins(*before, *last);
         groups.pop();
     }
     groups
 }
 
-fn together(a: ReliabilityBin, b: ReliabilityBin) -> ReliabilityBin {
+fn merge_bins(a: ReliabilityBin, b: ReliabilityBin) -> ReliabilityBin {
     let count = a.count + b.count;
     let mean = |x: f64, y: f64| (x * a.count as f64 + y * b.count as f64) / count as f64;
     let (confidence, accuracy) = (mean(a.confidence, b.confidence), mean(a.accuracy, b.accuracy));
@@ -103,7 +103,7 @@ fn verdict(scaled: &Scaled, tokens: usize) -> String {
         return "No correction worth making: on the other half it saves no more than chance would."
             .to_owned();
     }
-    if saved < WORTH {
+    if saved < MIN_SAVED_NATS {
         return format!(
             "No correction worth making: it saves {saved:.5} nats a token, too little to matter."
         );
@@ -117,13 +117,13 @@ fn verdict(scaled: &Scaled, tokens: usize) -> String {
 }
 
 /// What the marks of the calibration cards are, and their words.
-pub(super) fn calibration_key() -> Markup {
+pub(super) fn calibration_legend() -> Markup {
     let names = ["as it is", "with the temperature fitted on the first half", "as often right as it says"];
     html! {
-        (plot::reliability_key(names))
+        (plot::reliability_legend(names))
         p.soft {
             "The larger a dot, the more tokens; the line through it: where its accuracy may lie by chance (95 %). Bins of fewer \
-             than " (FEWEST) " tokens are joined with their neighbours. Expected calibration error (ECE): how far confidence \
+             than " (MIN_BIN_TOKENS) " tokens are joined with their neighbours. Expected calibration error (ECE): how far confidence \
              and accuracy are apart, on average over the tokens, in bins of equal width or of equal mass (as many tokens \
              each). Brier: the mean squared error of all probabilities."
         }
@@ -131,20 +131,20 @@ pub(super) fn calibration_key() -> Markup {
 }
 
 /// Two models on one passage, and where each of them wins.
-pub(super) fn heat(a: (&str, &[Place]), b: Option<(&str, &[Place])>) -> Markup {
+pub(super) fn surprisal_heatmap(a: (&str, &[Place]), b: Option<(&str, &[Place])>) -> Markup {
     let is_same = |(x, y): (&Place, &Place)| x.token == y.token;
     let b_of_same = b.filter(|b| a.1.len() == b.1.len() && a.1.iter().zip(b.1).all(is_same));
     html! {
         p.soft {
             "0 "
-            span.ramp { @for nats in 0..=6 { i style=(strength(f64::from(nats), LOUDEST)) {} } }
-            " " (LOUDEST) " nats and more"
+            span.ramp { @for nats in 0..=6 { i style=(strength(f64::from(nats), MAX_SHOWN_NATS)) {} } }
+            " " (MAX_SHOWN_NATS) " nats and more"
         }
         div.pair {
             @for (name, places) in [Some(a), b].into_iter().flatten() {
                 div.card {
                     h3 { (name) }
-                    div.heat { @for place in places { (token(place, None, nats(place), LOUDEST, &tip(place))) } }
+                    div.heat { @for place in places { (token(place, None, nats(place), MAX_SHOWN_NATS, &tooltip(place))) } }
                 }
             }
         }
@@ -166,13 +166,13 @@ fn difference(a: (&str, &[Place]), b: (&str, &[Place])) -> Markup {
             h3 { "Where each wins" }
             p.soft {
                 "Blue: " (a.0) " is less surprised (" (many(count(|gain| gain > 0.0), "token")) "). Orange: " (b.0) " is ("
-                (many(count(|gain| gain < 0.0), "token")) "). Full colour: " (LOUDEST_DIFFERENCE) " nats and more."
+                (many(count(|gain| gain < 0.0), "token")) "). Full colour: " (MAX_SHOWN_DIFFERENCE) " nats and more."
             }
             div.heat.diff {
                 @for (of_a, of_b, gain) in &pairs {
                     @let tip = format!("{:?}: {} {:.3} nats, {} {:.3} nats", of_a.token, a.0, nats(of_a), b.0, nats(of_b));
                     @let class = if *gain >= 0.0 { "a" } else { "b" };
-                    (token(of_a, Some(class), gain.abs(), LOUDEST_DIFFERENCE, &tip))
+                    (token(of_a, Some(class), gain.abs(), MAX_SHOWN_DIFFERENCE, &tip))
                 }
             }
         }
@@ -200,7 +200,7 @@ fn token(place: &Place, class: Option<&str>, nats: f64, loudest: f64, tip: &str)
     }
 }
 
-fn tip(place: &Place) -> String {
+fn tooltip(place: &Place) -> String {
     let mut text = match place.nats {
         None => format!("{:?}: held impossible", place.token),
         Some(nats) => format!(
@@ -227,10 +227,10 @@ pub(super) fn sample(name: &str, sample: &str, data: &Prepared) -> Markup {
         html! { (decode(before)) mark { (decode(shared)) } (decode(after)) }
     };
     let ids = tokenizer.encode(sample).unwrap_or_default();
-    let common = longest_common(&ids, &train.ids);
-    let own = longest_common(&val.ids[..val.ids.len().min(ids.len())], &train.ids).len;
-    let from = common.at.saturating_sub(AROUND);
-    let to = (common.at + common.len + AROUND).min(train.ids.len());
+    let common = longest_common_substring(&ids, &train.ids);
+    let own = longest_common_substring(&val.ids[..val.ids.len().min(ids.len())], &train.ids).len;
+    let from = common.at.saturating_sub(CONTEXT_TOKENS);
+    let to = (common.at + common.len + CONTEXT_TOKENS).min(train.ids.len());
     html! {
         div.card.sample {
             h3 { (name) }
@@ -262,12 +262,12 @@ mod tests {
     #[test]
     fn bins_of_few_tokens_are_joined_and_none_is_lost() {
         let bins = [bin(0.1, 0.0, 5), bin(0.2, 0.5, 15), bin(0.3, 0.25, 40), bin(0.9, 1.0, 3)];
-        let groups = joined(&bins);
+        let groups = merge_small_bins(&bins);
         assert_eq!(groups.iter().map(|group| group.count).collect::<Vec<_>>(), [20, 43]);
         assert!((groups[0].confidence - 0.175).abs() < 1e-12 && (groups[0].accuracy - 0.375).abs() < 1e-12);
         assert!((groups[1].accuracy - 13.0 / 43.0).abs() < 1e-12);
-        assert_eq!(joined(&[bin(0.5, 1.0, 3)])[0].count, 3, "all there is");
-        assert!(joined(&[]).is_empty());
+        assert_eq!(merge_small_bins(&[bin(0.5, 1.0, 3)])[0].count, 3, "all there is");
+        assert!(merge_small_bins(&[]).is_empty());
     }
 
     fn scaled(temperature: f64, saved: f64) -> Scaled {

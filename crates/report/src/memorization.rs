@@ -2,7 +2,7 @@
 
 /// A run of tokens that two texts have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Common {
+pub(crate) struct CommonRun {
     /// Where it starts in the sample.
     pub(crate) start: usize,
     /// Where it starts in the text.
@@ -11,7 +11,7 @@ pub(crate) struct Common {
 }
 
 /// The longest run that `sample` and `text` share, the first of its length in both: by a suffix array of the sample.
-pub(crate) fn longest_common(sample: &[u32], text: &[u32]) -> Common {
+pub(crate) fn longest_common_substring(sample: &[u32], text: &[u32]) -> CommonRun {
     let mut suffixes: Vec<&[u32]> = (0..sample.len()).map(|start| &sample[start..]).collect();
     suffixes.sort_unstable();
     let (mut longest, mut at) = (0, 0);
@@ -28,7 +28,7 @@ pub(crate) fn longest_common(sample: &[u32], text: &[u32]) -> Common {
     }
     let run = &text[at..at + longest];
     let start = (0..sample.len()).find(|&start| sample[start..].starts_with(run)).unwrap_or(0);
-    Common { start, at, len: longest }
+    CommonRun { start, at, len: longest }
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
             sample in prop::collection::vec(0u32..3, 0..40),
             text in prop::collection::vec(0u32..3, 0..80),
         ) {
-            let found = longest_common(&sample, &text);
+            let found = longest_common_substring(&sample, &text);
             prop_assert_eq!(found.len, slow(&sample, &text));
             prop_assert_eq!(
                 &sample[found.start..found.start + found.len],

@@ -45,55 +45,55 @@ pub(crate) enum Operation {
 }
 
 #[derive(Clone, Copy)]
-struct Plan {
+struct ScheduledFault {
     at: u64,
     seen: u64,
     fault: Fault,
 }
 
 thread_local! {
-    static PLAN: Cell<Option<Plan>> = const { Cell::new(None) };
+    static SCHEDULED: Cell<Option<ScheduledFault>> = const { Cell::new(None) };
 }
 
 /// A planned fault of this thread; dropped, it is off.
 #[derive(Debug)]
 #[must_use = "the fault is off again as soon as this is dropped"]
-pub struct Injected {
+pub struct FaultGuard {
     at: u64,
 }
 
 /// Plans `fault` for the `at`-th operation (the first is 1) of the calling thread.
-pub fn inject(at: u64, fault: Fault) -> Injected {
-    PLAN.set(Some(Plan { at, seen: 0, fault }));
-    Injected { at }
+pub fn inject(at: u64, fault: Fault) -> FaultGuard {
+    SCHEDULED.set(Some(ScheduledFault { at, seen: 0, fault }));
+    FaultGuard { at }
 }
 
-impl Injected {
+impl FaultGuard {
     /// Whether the planned operation has been reached.
     pub fn fired(&self) -> bool {
-        PLAN.get().is_some_and(|plan| plan.seen >= self.at)
+        SCHEDULED.get().is_some_and(|plan| plan.seen >= self.at)
     }
 }
 
-impl Drop for Injected {
+impl Drop for FaultGuard {
     fn drop(&mut self) {
-        PLAN.set(None);
+        SCHEDULED.set(None);
     }
 }
 
 /// What `work` gives with `fault` at its `at`-th operation, and whether it has so many.
 #[cfg(test)]
-pub(crate) fn injected<T>(at: u64, fault: Fault, work: impl FnOnce() -> T) -> (T, bool) {
+pub(crate) fn with_fault<T>(at: u64, fault: Fault, work: impl FnOnce() -> T) -> (T, bool) {
     let guard = inject(at, fault);
     let outcome = work();
     (outcome, guard.fired())
 }
 
 /// Called before an operation; an error means it must not be done.
-pub(crate) fn pass(operation: Operation) -> io::Result<()> {
-    if let Some(mut plan) = PLAN.get() {
+pub(crate) fn fail_point(operation: Operation) -> io::Result<()> {
+    if let Some(mut plan) = SCHEDULED.get() {
         plan.seen += 1;
-        PLAN.set(Some(plan));
+        SCHEDULED.set(Some(plan));
         let now = match plan.fault {
             // Removing is how errors are cleaned up after: only a crash stops it.
             Fault::Error(_) => plan.seen == plan.at && operation != Operation::Remove,
@@ -104,7 +104,7 @@ pub(crate) fn pass(operation: Operation) -> io::Result<()> {
             return Err(io::Error::new(kind, format!("injected at operation {} ({operation:?})", plan.seen)));
         }
     }
-    if let Some((fault, at)) = process_plan() {
+    if let Some((fault, at)) = process_fault() {
         static SEEN: AtomicU64 = AtomicU64::new(0);
         if SEEN.fetch_add(1, Ordering::Relaxed) + 1 == *at {
             match fault {
@@ -116,7 +116,7 @@ pub(crate) fn pass(operation: Operation) -> io::Result<()> {
     Ok(())
 }
 
-fn process_plan() -> Option<&'static (Fault, u64)> {
+fn process_fault() -> Option<&'static (Fault, u64)> {
     static PLANNED: OnceLock<Option<(Fault, u64)>> = OnceLock::new();
     PLANNED.get_or_init(|| parse(&std::env::var(VARIABLE).ok()?)).as_ref()
 }
@@ -136,9 +136,9 @@ fn parse(plan: &str) -> Option<(Fault, u64)> {
 
 /// A file each of whose writes counts as an operation.
 #[derive(Debug)]
-pub(crate) struct Checked(pub(crate) File);
+pub(crate) struct FailPointFile(pub(crate) File);
 
-impl Write for Checked {
+impl Write for FailPointFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         write_checked(&mut self.0, bytes)?;
         Ok(bytes.len())
@@ -154,7 +154,7 @@ impl Write for Checked {
 /// # Errors
 /// Of the system, or as planned.
 pub fn write_checked(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    match pass(Operation::Write) {
+    match fail_point(Operation::Write) {
         Ok(()) => file.write_all(bytes),
         Err(fault) => {
             file.write_all(&bytes[..bytes.len() / 2])?;
@@ -171,11 +171,11 @@ mod tests {
     fn an_error_comes_once_and_a_crash_stays() {
         let outcomes = |fault| {
             let _guard = inject(2, fault);
-            [(); 4].map(|()| pass(Operation::Write).is_ok())
+            [(); 4].map(|()| fail_point(Operation::Write).is_ok())
         };
         assert_eq!(outcomes(Fault::Error(io::ErrorKind::StorageFull)), [true, false, true, true]);
         assert_eq!(outcomes(Fault::Crash), [true, false, false, false]);
-        assert!(pass(Operation::Write).is_ok(), "a dropped guard leaves no fault");
+        assert!(fail_point(Operation::Write).is_ok(), "a dropped guard leaves no fault");
     }
 
     #[test]

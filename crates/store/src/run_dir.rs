@@ -17,14 +17,14 @@ use std::{
 
 use crate::{
     Error, Result, atomic,
-    faults::{self, Operation, write_checked},
+    fault_injection::{self, Operation, write_checked},
     lock::{self, Lock},
     read::NOT_REGULAR,
 };
 
 const CONFIG: &str = "config.toml";
 /// The folders that a run has from its first moment.
-const INNER: [&str; 2] = ["checkpoints", "model"];
+const SUBFOLDERS: [&str; 2] = ["checkpoints", "model"];
 
 /// The paths of a run, for reading.
 #[derive(Clone, Debug)]
@@ -139,8 +139,8 @@ impl RunWriter {
         let lock = Lock::acquire(root)?;
         // Between the first look and the lock another process may have moved in.
         refuse_occupied(root)?;
-        atomic::sweep(root)?;
-        for name in INNER {
+        atomic::recover(root)?;
+        for name in SUBFOLDERS {
             // Left by a run that died before its first file: from here on it is ours.
             remove_if_there(&root.join(name), |path| fs::remove_dir(path))?;
             create_folders(&root.join(name), created)?;
@@ -157,10 +157,10 @@ impl RunWriter {
         let folder = RunFolder::open(path)?;
         let lock = Lock::acquire(folder.root())?;
         let mut created = Vec::new();
-        atomic::sweep(folder.root())?;
+        atomic::recover(folder.root())?;
         for inner in [folder.checkpoints(), folder.model()] {
             create_folders(&inner, &mut created)?;
-            atomic::sweep(&inner)?;
+            atomic::recover(&inner)?;
         }
         Ok(Self { folder, created: Vec::new(), _lock: lock })
     }
@@ -170,7 +170,7 @@ impl RunWriter {
     ///
     /// # Errors
     /// [`Error::Io`] if something cannot be removed.
-    pub fn abandon(self) -> Result<()> {
+    pub fn rollback(self) -> Result<()> {
         if self.created.is_empty() {
             return Ok(());
         }
@@ -188,15 +188,15 @@ impl RunWriter {
     }
 }
 
-/// `metrics.jsonl`, open for appending. A line is in the file when [`Metrics::append`] returns.
+/// `metrics.jsonl`, open for appending. A line is in the file when [`MetricsLog::append`] returns.
 #[derive(Debug)]
-pub struct Metrics {
+pub struct MetricsLog {
     file: File,
     path: PathBuf,
     offset: u64,
 }
 
-impl Metrics {
+impl MetricsLog {
     /// Opens the file `path` for appending, cut back to its first `offset` bytes: 0 for a new run, for a resumed one
     /// what its checkpoint says, so that no step is recorded twice.
     ///
@@ -272,7 +272,7 @@ pub fn refuse_occupied(root: impl AsRef<Path>) -> Result<()> {
     };
     for entry in entries {
         let entry = entry.map_err(|reason| Error::io("list", root, reason))?;
-        if !is_of_the_unborn(&entry) {
+        if !is_failed_start_leftover(&entry) {
             Lock::refuse_held(root)?;
             return Err(Error::Occupied { path: root.to_owned() });
         }
@@ -282,12 +282,12 @@ pub fn refuse_occupied(root: impl AsRef<Path>) -> Result<()> {
 
 /// Whether `entry` is nothing but what a run leaves that dies before its first file: its lock, an empty folder of its
 /// own, half of its config.
-fn is_of_the_unborn(entry: &fs::DirEntry) -> bool {
+fn is_failed_start_leftover(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     let Some(name) = name.to_str() else { return false };
     let is_empty = || fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none());
     (name == lock::NAME && lock::is_owned(&entry.path()))
-        || (INNER.contains(&name) && is_empty())
+        || (SUBFOLDERS.contains(&name) && is_empty())
         || name.strip_suffix(".tmp").is_some_and(|name| name.starts_with(".config.toml."))
 }
 
@@ -297,7 +297,8 @@ fn create_folders(path: &Path, created: &mut Vec<PathBuf>) -> Result<()> {
         path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
     missing.reverse();
     for folder in missing {
-        let made = faults::pass(Operation::Create).and_then(|()| DirBuilder::new().create(folder));
+        let made =
+            fault_injection::fail_point(Operation::Create).and_then(|()| DirBuilder::new().create(folder));
         match made {
             Ok(()) => created.push(folder.to_owned()),
             Err(reason) if reason.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
@@ -351,7 +352,7 @@ mod tests {
         fs::create_dir_all(&neighbour).unwrap();
         let run = RunWriter::create(base.path().join("runs/new/er")).unwrap();
         atomic::write(run.config(), b"x").unwrap();
-        run.abandon().unwrap();
+        run.rollback().unwrap();
         assert!(neighbour.is_dir());
         assert!(!base.path().join("runs/new").exists());
 
@@ -359,7 +360,7 @@ mod tests {
         fs::create_dir(&empty).unwrap();
         let run = RunWriter::create(&empty).unwrap();
         atomic::write(run.config(), b"x").unwrap();
-        run.abandon().unwrap();
+        run.rollback().unwrap();
         assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
     }
 
@@ -367,8 +368,9 @@ mod tests {
     fn a_failed_creation_leaves_nothing() {
         let base = tempfile::tempdir().unwrap();
         for at in 1.. {
-            let fault = faults::Fault::Error(io::ErrorKind::PermissionDenied);
-            let (outcome, fired) = faults::injected(at, fault, || RunWriter::create(base.path().join("a/b")));
+            let fault = fault_injection::Fault::Error(io::ErrorKind::PermissionDenied);
+            let (outcome, fired) =
+                fault_injection::with_fault(at, fault, || RunWriter::create(base.path().join("a/b")));
             if !fired {
                 assert!(at > 4, "four folders are created");
                 outcome.unwrap();
@@ -395,27 +397,27 @@ mod tests {
     fn metrics_are_cut_back_to_the_offset_of_the_checkpoint() {
         let base = tempfile::tempdir().unwrap();
         let run = RunWriter::create(base.path().join("run")).unwrap();
-        let mut metrics = Metrics::open(run.metrics(), 0).unwrap();
+        let mut metrics = MetricsLog::open(run.metrics(), 0).unwrap();
         metrics.append(r#"{"step":1}"#).unwrap();
         let offset = metrics.offset();
         metrics.append(r#"{"step":2}"#).unwrap();
         metrics.sync().unwrap();
         drop(metrics);
-        let mut metrics = Metrics::open(run.metrics(), offset).unwrap();
+        let mut metrics = MetricsLog::open(run.metrics(), offset).unwrap();
         metrics.append(r#"{"step":2,"again":true}"#).unwrap();
         let text = fs::read_to_string(run.metrics()).unwrap();
         assert_eq!(text, "{\"step\":1}\n{\"step\":2,\"again\":true}\n");
-        assert!(matches!(Metrics::open(run.metrics(), 1000), Err(Error::Malformed { .. })));
+        assert!(matches!(MetricsLog::open(run.metrics(), 1000), Err(Error::Malformed { .. })));
     }
 
     #[test]
     fn a_line_that_fails_is_taken_back() {
         let base = tempfile::tempdir().unwrap();
         let run = RunWriter::create(base.path().join("run")).unwrap();
-        let mut metrics = Metrics::open(run.metrics(), 0).unwrap();
+        let mut metrics = MetricsLog::open(run.metrics(), 0).unwrap();
         metrics.append("one").unwrap();
-        let fault = faults::Fault::Error(io::ErrorKind::StorageFull);
-        let error = faults::injected(1, fault, || metrics.append("a longer line")).0.unwrap_err();
+        let fault = fault_injection::Fault::Error(io::ErrorKind::StorageFull);
+        let error = fault_injection::with_fault(1, fault, || metrics.append("a longer line")).0.unwrap_err();
         assert!(
             error.to_string().contains("append 14 bytes") && error.to_string().contains("metrics.jsonl"),
             "{error}"

@@ -7,25 +7,25 @@ use std::{
 };
 
 /// As many links as Linux follows.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// What is behind a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum WriteTarget {
     /// A plain file, there or not: replaced whole.
     File(PathBuf),
     /// A pipe, a terminal or another device, or what this process was started with as its standard output: written to as it comes.
     Stream(PathBuf),
 }
 
-impl Place {
+impl WriteTarget {
     /// What is written to where `path` is to be written.
     ///
     /// # Errors
     /// Of the system; a folder; a disk, which nobody means.
-    pub fn of(path: impl AsRef<Path>) -> io::Result<Self> {
+    pub fn resolve(path: impl AsRef<Path>) -> io::Result<Self> {
         let mut place = path.as_ref().to_owned();
-        for _ in 0..=MOST_LINKS {
+        for _ in 0..=MAX_LINKS {
             if descriptor(&place).is_some() {
                 return Ok(Self::Stream(place));
             }

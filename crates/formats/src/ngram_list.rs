@@ -7,15 +7,15 @@ use rayon::prelude::*;
 /// The names of special tokens in text files.
 pub(crate) const SPECIALS: [&str; 3] = ["<unk>", "<s>", "</s>"];
 /// How many bytes one task parses.
-pub(crate) const BYTES_A_TASK: usize = 1 << 20;
+pub(crate) const BYTES_PER_TASK: usize = 1 << 20;
 
 /// Whole lines of a text, in pieces of about [`BYTES_A_TASK`].
-pub(crate) fn pieces(text: &[u8]) -> Vec<&[u8]> {
+pub(crate) fn chunks(text: &[u8]) -> Vec<&[u8]> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
-        let cut = rest.get(BYTES_A_TASK..).and_then(|rest| memchr::memchr(b'\n', rest));
-        let (piece, after) = rest.split_at(cut.map_or(rest.len(), |at| BYTES_A_TASK + at + 1));
+        let cut = rest.get(BYTES_PER_TASK..).and_then(|rest| memchr::memchr(b'\n', rest));
+        let (piece, after) = rest.split_at(cut.map_or(rest.len(), |at| BYTES_PER_TASK + at + 1));
         pieces.push(piece);
         rest = after;
     }
@@ -29,14 +29,14 @@ pub(crate) fn show(text: &[u8]) -> String {
 
 /// Grams of one length.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Grams<'a> {
+pub(crate) struct NgramList<'a> {
     /// Words a gram.
     pub(crate) len: usize,
     /// Their ids.
     pub(crate) words: &'a [u32],
 }
 
-impl<'a> Grams<'a> {
+impl<'a> NgramList<'a> {
     /// How many there are.
     pub(crate) fn count(self) -> usize {
         self.words.len() / self.len
@@ -51,7 +51,7 @@ impl<'a> Grams<'a> {
     ///
     /// # Errors
     /// The place of a gram that stands there for the second time.
-    pub(crate) fn sorted(self, bits: u32) -> Result<Option<Vec<u32>>, usize> {
+    pub(crate) fn argsort(self, bits: u32) -> Result<Option<Vec<u32>>, usize> {
         let next = self.words.get(self.len..).unwrap_or_default().par_chunks_exact(self.len);
         if self.words.par_chunks_exact(self.len).zip(next).all(|(a, b)| a < b) {
             return Ok(None);
@@ -78,7 +78,7 @@ impl<'a> Grams<'a> {
     }
 
     /// The words of the grams in another order.
-    pub(crate) fn arranged(self, places: &[u32]) -> Vec<u32> {
+    pub(crate) fn permuted(self, places: &[u32]) -> Vec<u32> {
         let mut words = vec![0; places.len() * self.len];
         let arrange = |(gram, &place): (&mut [u32], &u32)| gram.copy_from_slice(self.get(place as usize));
         words.par_chunks_exact_mut(self.len).zip(places).for_each(arrange);
@@ -89,7 +89,7 @@ impl<'a> Grams<'a> {
     ///
     /// # Errors
     /// The contexts that `above` lacks, in order: their words, and which of these grams first needs each.
-    pub(crate) fn starts(self, above: Grams<'_>) -> Result<Vec<u32>, (Vec<u32>, Vec<usize>)> {
+    pub(crate) fn child_offsets(self, above: NgramList<'_>) -> Result<Vec<u32>, (Vec<u32>, Vec<usize>)> {
         let mut starts = Vec::with_capacity(above.count() + 1);
         let (mut missing, mut needed): (Vec<u32>, Vec<usize>) = (Vec::new(), Vec::new());
         let mut node = 0;
@@ -133,25 +133,25 @@ mod tests {
     #[test]
     fn grams_are_sorted_whether_they_fit_a_number_or_not() {
         let words = [3, 1, 2, 0, 1, 7, 3, 0];
-        let grams = Grams { len: 2, words: &words };
+        let grams = NgramList { len: 2, words: &words };
         for bits in [3, 32, 60] {
-            assert_eq!(grams.sorted(bits), Ok(Some(vec![2, 1, 3, 0])), "{bits}");
-            let twice = Grams { len: 2, words: &[3, 1, 2, 0, 3, 1, 2, 0] };
-            assert_eq!(twice.sorted(bits), Err(2), "{bits}");
+            assert_eq!(grams.argsort(bits), Ok(Some(vec![2, 1, 3, 0])), "{bits}");
+            let twice = NgramList { len: 2, words: &[3, 1, 2, 0, 3, 1, 2, 0] };
+            assert_eq!(twice.argsort(bits), Err(2), "{bits}");
         }
-        let sorted = grams.arranged(&[2, 1, 3, 0]);
-        let sorted = Grams { words: &sorted, ..grams };
-        assert_eq!(sorted.sorted(3), Ok(None));
+        let sorted = grams.permuted(&[2, 1, 3, 0]);
+        let sorted = NgramList { words: &sorted, ..grams };
+        assert_eq!(sorted.argsort(3), Ok(None));
         assert_eq!((sorted.find(&[3, 0]), sorted.find(&[3, 2])), (Some(2), None));
-        assert_eq!(Grams { len: 2, words: &[] }.sorted(3), Ok(None));
+        assert_eq!(NgramList { len: 2, words: &[] }.argsort(3), Ok(None));
     }
 
     #[test]
     fn continuations_start_below_their_contexts() {
-        let above = Grams { len: 1, words: &[0, 1, 2, 3, 4] };
-        let grams = Grams { len: 2, words: &[1, 0, 1, 5, 3, 2] };
-        assert_eq!(grams.starts(above), Ok(vec![0, 0, 2, 2, 3, 3]));
-        let few = Grams { len: 1, words: &[0, 3] };
-        assert_eq!(grams.starts(few), Err((vec![1], vec![0])));
+        let above = NgramList { len: 1, words: &[0, 1, 2, 3, 4] };
+        let grams = NgramList { len: 2, words: &[1, 0, 1, 5, 3, 2] };
+        assert_eq!(grams.child_offsets(above), Ok(vec![0, 0, 2, 2, 3, 3]));
+        let few = NgramList { len: 1, words: &[0, 3] };
+        assert_eq!(grams.child_offsets(few), Err((vec![1], vec![0])));
     }
 }

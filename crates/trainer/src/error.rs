@@ -3,19 +3,19 @@
 use std::fmt;
 
 use surprisal_engine::Advice;
-pub use surprisal_engine::{Error as Failure, Kind, Result};
+pub use surprisal_engine::{Error, Kind, Result};
 
 use crate::wording::one_line;
 
 /// A command that failed, as the process ends with it.
 #[derive(Debug)]
-pub struct Failed {
-    failure: Failure,
+pub struct CliError {
+    failure: Error,
     signal: Option<u8>,
 }
 
-impl Failed {
-    pub(crate) fn new(failure: Failure, signal: Option<u8>) -> Self {
+impl CliError {
+    pub(crate) fn new(failure: Error, signal: Option<u8>) -> Self {
         let signal = signal.filter(|_| failure.kind == Kind::Stopped);
         Self { failure, signal }
     }
@@ -37,13 +37,13 @@ impl Failed {
     }
 }
 
-impl From<Failure> for Failed {
-    fn from(failure: Failure) -> Self {
+impl From<Error> for CliError {
+    fn from(failure: Error) -> Self {
         Self::new(failure, None)
     }
 }
 
-impl fmt::Display for Failed {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut message = one_line(&self.failure.message);
         if self.signal.is_some() {
@@ -57,10 +57,10 @@ impl fmt::Display for Failed {
     }
 }
 
-impl std::error::Error for Failed {}
+impl std::error::Error for CliError {}
 
 /// Of what was asked for by flags, for which `failure` begins with names of the engine's.
-pub(crate) fn of_flags(mut failure: Failure, flags: &[(&str, &str)]) -> Failure {
+pub(crate) fn name_flags(mut failure: Error, flags: &[(&str, &str)]) -> Error {
     if let Some((name, flag)) = flags.iter().find(|(name, _)| failure.message.starts_with(name)) {
         failure.message = failure.message.replacen(name, flag, 1);
     }
@@ -68,11 +68,11 @@ pub(crate) fn of_flags(mut failure: Failure, flags: &[(&str, &str)]) -> Failure 
 }
 
 /// Of our own standard output; files carry their paths in the errors of the crates that open them.
-pub(crate) fn of_output(error: std::io::Error) -> Failure {
+pub(crate) fn stdout_error(error: std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::BrokenPipe {
-        return Failure { kind: Kind::ClosedPipe, ..Failure::failed("standard output was closed") };
+        return Error { kind: Kind::ClosedPipe, ..Error::failed("standard output was closed") };
     }
-    Failure::failed(format!("cannot write to standard output: {error}"))
+    Error::failed(format!("cannot write to standard output: {error}"))
 }
 
 /// What to do, by the names that this program has for it.

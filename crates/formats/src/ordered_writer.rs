@@ -5,30 +5,30 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::spell::Text;
+use crate::token_strings::TextBuffer;
 use crate::{Error, Result};
 
 /// How many lines a piece has: it stays in its thread's cache until it is handed on.
-const LINES_A_PIECE: usize = 1 << 11;
+const LINES_PER_CHUNK: usize = 1 << 11;
 /// How many pieces may wait for one before them.
-const WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// Where pieces go.
-pub(crate) struct Sink<F> {
+pub(crate) struct OrderedWriter<F> {
     put: F,
 }
 
 /// What is known of the pieces of a text.
 #[derive(Default)]
-struct Pieces {
+struct Chunks {
     /// How many were handed on.
     done: usize,
     /// Those that wait, by number.
-    waiting: BTreeMap<usize, Text>,
+    waiting: BTreeMap<usize, TextBuffer>,
     /// Whether some thread is handing pieces on.
     busy: bool,
     /// Memory of pieces that were handed on: new memory costs as much as filling it does.
-    spare: Vec<Text>,
+    spare: Vec<TextBuffer>,
     failure: Option<Error>,
     /// Whether nothing more will be handed on.
     over: bool,
@@ -36,21 +36,21 @@ struct Pieces {
 
 /// The pieces, and those who wait until fewer of them do.
 #[derive(Default)]
-struct Queue {
-    pieces: Mutex<Pieces>,
+struct ReorderBuffer {
+    chunks: Mutex<Chunks>,
     moved: Condvar,
 }
 
-impl Queue {
-    fn pieces(&self) -> MutexGuard<'_, Pieces> {
-        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+impl ReorderBuffer {
+    fn chunks(&self) -> MutexGuard<'_, Chunks> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes piece `n`. If its turn has come it is handed on by this thread, and whatever waited for it.
-    fn take(&self, n: usize, piece: Text, put: &Mutex<impl FnMut(&[u8]) -> Result<()>>) {
-        let mut pieces = self.pieces();
+    fn take(&self, n: usize, piece: TextBuffer, put: &Mutex<impl FnMut(&[u8]) -> Result<()>>) {
+        let mut pieces = self.chunks();
         // The piece that all others wait for never waits.
-        while n >= pieces.done + WAITING && !pieces.over {
+        while n >= pieces.done + MAX_WAITING && !pieces.over {
             pieces = self.moved.wait(pieces).unwrap_or_else(PoisonError::into_inner);
         }
         pieces.waiting.insert(n, piece);
@@ -61,7 +61,7 @@ impl Queue {
         while let Some(piece) = pieces.next() {
             drop(pieces);
             let outcome = (put.lock().unwrap_or_else(PoisonError::into_inner))(piece.as_bytes());
-            pieces = self.pieces();
+            pieces = self.chunks();
             pieces.done += 1;
             pieces.spare.push(piece);
             if let Err(failure) = outcome {
@@ -74,25 +74,25 @@ impl Queue {
     }
 }
 
-impl Pieces {
-    fn next(&mut self) -> Option<Text> {
+impl Chunks {
+    fn next(&mut self) -> Option<TextBuffer> {
         if self.over { None } else { self.waiting.remove(&self.done) }
     }
 }
 
 /// One of the threads that make pieces. Should it panic, nobody waits for the piece that it was making.
-struct Maker<'a>(&'a Queue);
+struct PanicGuard<'a>(&'a ReorderBuffer);
 
-impl Drop for Maker<'_> {
+impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.pieces().over = true;
+            self.0.chunks().over = true;
             self.0.moved.notify_all();
         }
     }
 }
 
-impl<F: FnMut(&[u8]) -> Result<()> + Send> Sink<F> {
+impl<F: FnMut(&[u8]) -> Result<()> + Send> OrderedWriter<F> {
     pub(crate) fn new(put: F) -> Self {
         Self { put }
     }
@@ -103,28 +103,28 @@ impl<F: FnMut(&[u8]) -> Result<()> + Send> Sink<F> {
     }
 
     /// Hands on the text of `lines` lines, of which `text` appends a range.
-    pub(crate) fn put_all(
+    pub(crate) fn put_parallel(
         &mut self,
         lines: usize,
-        text: impl Fn(Range<usize>, &mut Text) + Sync,
+        text: impl Fn(Range<usize>, &mut TextBuffer) + Sync,
     ) -> Result<()> {
         let put = Mutex::new(&mut self.put);
-        let (queue, next) = (Queue::default(), AtomicUsize::new(0));
+        let (queue, next) = (ReorderBuffer::default(), AtomicUsize::new(0));
         rayon::broadcast(|_| {
-            let _maker = Maker(&queue);
+            let _maker = PanicGuard(&queue);
             loop {
                 let n = next.fetch_add(1, Ordering::Relaxed);
-                let start = n * LINES_A_PIECE;
-                if start >= lines || queue.pieces().over {
+                let start = n * LINES_PER_CHUNK;
+                if start >= lines || queue.chunks().over {
                     return;
                 }
-                let mut piece = queue.pieces().spare.pop().unwrap_or_default();
+                let mut piece = queue.chunks().spare.pop().unwrap_or_default();
                 piece.clear();
-                text(start..lines.min(start + LINES_A_PIECE), &mut piece);
+                text(start..lines.min(start + LINES_PER_CHUNK), &mut piece);
                 queue.take(n, piece, &put);
             }
         });
-        queue.pieces().failure.take().map_or(Ok(()), Err)
+        queue.chunks().failure.take().map_or(Ok(()), Err)
     }
 }
 
@@ -135,34 +135,34 @@ mod tests {
 
     #[test]
     fn pieces_come_in_order_and_an_error_ends_them() {
-        let numbers = |range: Range<usize>, text: &mut Text| {
+        let numbers = |range: Range<usize>, text: &mut TextBuffer| {
             range.for_each(|i| text.extend(format!("{i}\n").as_bytes()));
         };
-        let lines = 3 * WAITING * LINES_A_PIECE + 7;
-        let mut expected = Text::default();
+        let lines = 3 * MAX_WAITING * LINES_PER_CHUNK + 7;
+        let mut expected = TextBuffer::default();
         expected.extend(b"first\n");
         numbers(0..lines, &mut expected);
         expected.extend(b"last\n");
         for threads in [1, 3] {
             let mut text = Vec::new();
-            let mut sink = Sink::new(|piece: &[u8]| {
+            let mut sink = OrderedWriter::new(|piece: &[u8]| {
                 text.extend_from_slice(piece);
                 Ok(())
             });
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 sink.put(b"first\n").unwrap();
-                sink.put_all(lines, numbers).unwrap();
+                sink.put_parallel(lines, numbers).unwrap();
                 sink.put(b"last\n").unwrap();
             });
             assert!(text == expected.as_bytes(), "{threads}");
         }
         let mut calls = 0;
-        let mut sink = Sink::new(|_: &[u8]| {
+        let mut sink = OrderedWriter::new(|_: &[u8]| {
             calls += 1;
             Err(Error::malformed("this", "no more"))
         });
-        assert!(sink.put_all(lines, numbers).is_err());
+        assert!(sink.put_parallel(lines, numbers).is_err());
         assert_eq!(calls, 1);
     }
 
@@ -170,9 +170,9 @@ mod tests {
     fn nobody_waits_for_a_piece_whose_making_panicked() {
         let made = std::panic::catch_unwind(|| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-            let lines = 3 * WAITING * LINES_A_PIECE;
-            let text = |range: Range<usize>, _: &mut Text| assert!(range.start != 0, "the first piece");
-            pool.install(|| Sink::new(|_: &[u8]| Ok(())).put_all(lines, text))
+            let lines = 3 * MAX_WAITING * LINES_PER_CHUNK;
+            let text = |range: Range<usize>, _: &mut TextBuffer| assert!(range.start != 0, "the first piece");
+            pool.install(|| OrderedWriter::new(|_: &[u8]| Ok(())).put_parallel(lines, text))
         });
         assert!(made.is_err());
     }

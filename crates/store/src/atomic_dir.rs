@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 
 use crate::{
     Error, Result,
-    atomic::{aside, create_new, remove_folder, rename, sibling, sync, sync_folder},
-    faults::{self, Operation, write_checked},
+    atomic::{create_new, create_temp, remove_folder, rename, sibling, sync, sync_folder},
+    fault_injection::{self, Operation, write_checked},
     manifest::{self, Manifest},
     pending::Pending,
-    place::folder_of,
     read::read_bounded,
+    write_target::folder_of,
 };
 
 /// The largest part, in bytes.
@@ -17,7 +17,7 @@ const MAX_PART_BYTES: u64 = 16 << 30;
 
 /// What a folder is for.
 #[derive(Clone, Copy, Debug)]
-pub struct Label {
+pub struct ManifestId {
     /// Of what kind the folder is: "surprisal model".
     pub format: &'static str,
     /// Of the run that it is a checkpoint of.
@@ -27,11 +27,11 @@ pub struct Label {
 /// Writes the parts and their manifest as the folder `target`, in place of what is there.
 ///
 /// On an error what was there is there again. A crash in the moment between moving the old folder away and the new one in
-/// leaves the old one under its backup name, from which [`crate::atomic::sweep`] restores it.
+/// leaves the old one under its backup name, from which [`crate::atomic::recover`] restores it.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> Result<()> {
+pub fn replace(target: &Path, label: ManifestId, parts: &[(&str, &[u8])]) -> Result<()> {
     let manifest = Manifest::new(label.format, label.step, parts)?;
     let aside = sibling(target, "tmp");
     let backup = sibling(target, "old");
@@ -45,7 +45,7 @@ pub fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> Result<(
     }
     let made = Pending::made(&aside, || make(&aside));
     let ((), pending) = made.map_err(|reason| Error::io("create the folder", &aside, reason))?;
-    fill_and_move(&aside, parts, Some(&manifest), pending, || swap(target, &aside, &backup))?;
+    fill_and_move(&aside, parts, Some(&manifest), pending, || swap_in(target, &aside, &backup))?;
     sync_folder(folder_of(target))?;
     if backup.exists() {
         remove_folder(&backup)?;
@@ -60,7 +60,7 @@ pub fn replace(target: &Path, label: Label, parts: &[(&str, &[u8])]) -> Result<(
 pub fn create(target: &Path, parts: &[(&str, &[u8])]) -> Result<()> {
     // It is the folder behind a link that is replaced.
     let place = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-    let made = aside(&place, make);
+    let made = create_temp(&place, make);
     let (aside, (), pending) = made.map_err(|reason| Error::io("create the folder", target, reason))?;
     fill_and_move(&aside, parts, None, pending, || {
         if place.exists() {
@@ -73,7 +73,7 @@ pub fn create(target: &Path, parts: &[(&str, &[u8])]) -> Result<()> {
 }
 
 fn make(folder: &Path) -> io::Result<()> {
-    faults::pass(Operation::Create).and_then(|()| fs::create_dir(folder))
+    fault_injection::fail_point(Operation::Create).and_then(|()| fs::create_dir(folder))
 }
 
 /// Writes the parts into the folder `aside` and does `move_in` with it; on an error nothing is left of it.
@@ -92,7 +92,7 @@ fn fill_and_move(
     })
 }
 
-fn swap(target: &Path, aside: &Path, backup: &Path) -> Result<()> {
+fn swap_in(target: &Path, aside: &Path, backup: &Path) -> Result<()> {
     let old = target.exists();
     if old {
         rename(target, backup)?;
@@ -125,7 +125,7 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::TooLarge`]; [`Error::Malformed`] where a byte is not as it was written.
-pub fn load(path: &Path, label: Label) -> Result<BTreeMap<String, Vec<u8>>> {
+pub fn load(path: &Path, label: ManifestId) -> Result<BTreeMap<String, Vec<u8>>> {
     let manifest_path = path.join(manifest::NAME);
     let json = read_bounded(&manifest_path, manifest::MAX_BYTES)?;
     let manifest = Manifest::parse(&quoted(&manifest_path), &json, label.format, label.step)?;
@@ -160,9 +160,9 @@ pub fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{atomic, faults::Fault};
+    use crate::{atomic, fault_injection::Fault};
 
-    const LABEL: Label = Label { format: "surprisal test", step: None };
+    const LABEL: ManifestId = ManifestId { format: "surprisal test", step: None };
     const OLD: &[(&str, &[u8])] = &[("a.bin", b"old a"), ("b.bin", b"old b")];
     const NEW: &[(&str, &[u8])] = &[("a.bin", b"new a"), ("c.bin", b"new c")];
 
@@ -186,16 +186,16 @@ mod tests {
             let base = tempfile::tempdir().unwrap();
             let target = base.path().join("model");
             replace(&target, LABEL, OLD).unwrap();
-            let (outcome, fired) = faults::injected(at, fault, || replace(&target, LABEL, NEW));
+            let (outcome, fired) = fault_injection::with_fault(at, fault, || replace(&target, LABEL, NEW));
             if fault == Fault::Crash {
-                atomic::sweep(base.path()).unwrap();
+                atomic::recover(base.path()).unwrap();
             }
             match found(&target) {
                 "old" => old += 1,
                 _ => new += 1,
             }
             // A failure to sync the folder after the rename leaves the backup, which the next writer clears up.
-            atomic::sweep(base.path()).unwrap();
+            atomic::recover(base.path()).unwrap();
             assert_eq!(names_in(base.path()).unwrap(), ["model"], "at {at}");
             if !fired {
                 outcome.unwrap();
@@ -218,8 +218,8 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let target = base.path().join("model");
         replace(&target, LABEL, OLD).unwrap();
-        let error = load(&target, Label { format: "surprisal model", step: None }).unwrap_err();
+        let error = load(&target, ManifestId { format: "surprisal model", step: None }).unwrap_err();
         assert!(error.to_string().contains("manifest of a `surprisal test`"), "{error}");
-        assert!(load(&target, Label { step: Some(1), ..LABEL }).is_err());
+        assert!(load(&target, ManifestId { step: Some(1), ..LABEL }).is_err());
     }
 }

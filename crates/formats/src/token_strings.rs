@@ -12,12 +12,12 @@ use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 /// Text with room behind it, where what is copied in pieces of a fixed size may leave something.
 #[derive(Debug, Default)]
-pub(crate) struct Text {
+pub(crate) struct TextBuffer {
     bytes: Vec<u8>,
     len: usize,
 }
 
-impl Text {
+impl TextBuffer {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
@@ -77,7 +77,7 @@ fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) -> bool {
 /// bytes there are, or [`LONG`].
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(32))]
-struct Spelling([u8; SLOT]);
+struct StringSlot([u8; SLOT]);
 
 /// Two to a cache line. Slots of 16 bytes copy less, but of the different words of C sources most are longer (in slots of this
 /// size, one in seven), and a branch that nobody can foresee costs more than copying.
@@ -85,8 +85,8 @@ const SLOT: usize = 32;
 
 const LONG: u8 = u8::MAX;
 
-impl Spelling {
-    fn of(string: &[u8]) -> Self {
+impl StringSlot {
+    fn new(string: &[u8]) -> Self {
         let mut spelling = Self::default();
         match spelling.0[..SLOT - 1].get_mut(..=string.len()) {
             Some(bytes) => {
@@ -100,7 +100,7 @@ impl Spelling {
     }
 
     /// Of a long string that stands at place `at`.
-    fn elsewhere(at: usize) -> Self {
+    fn long_at(at: usize) -> Self {
         let mut spelling = Self::default();
         spelling.0[..8].copy_from_slice(&(at as u64).to_le_bytes());
         spelling.0[SLOT - 1] = LONG;
@@ -113,27 +113,27 @@ impl Spelling {
 
     /// Where a long string stands.
     #[inline]
-    fn place(&self) -> usize {
+    fn offset(&self) -> usize {
         self.0.first_chunk().map_or(0, |place| u64::from_le_bytes(*place) as usize)
     }
 }
 
 /// Byte strings by number, each with a space behind it.
-pub(crate) struct Spellings {
-    short: Vec<Spelling>,
+pub(crate) struct StringTable {
+    short: Vec<StringSlot>,
     /// Those that are long, one behind the other, each with its length before it.
     long: Vec<u8>,
 }
 
-impl Spellings {
-    pub(crate) fn of<T: AsRef<[u8]>>(len: usize, string: impl Fn(u32) -> T + Sync) -> Self {
-        let short = |id| Spelling::of(string(id).as_ref());
-        let mut short: Vec<Spelling> = (0..len as u32).into_par_iter().map(short).collect();
+impl StringTable {
+    pub(crate) fn new<T: AsRef<[u8]>>(len: usize, string: impl Fn(u32) -> T + Sync) -> Self {
+        let short = |id| StringSlot::new(string(id).as_ref());
+        let mut short: Vec<StringSlot> = (0..len as u32).into_par_iter().map(short).collect();
         let mut long = Vec::new();
         for (id, spelling) in short.iter_mut().enumerate().filter(|(_, spelling)| spelling.is_long()) {
             let string = string(id as u32);
             let string = string.as_ref();
-            *spelling = Spelling::elsewhere(long.len());
+            *spelling = StringSlot::long_at(long.len());
             long.extend((string.len() as u64 + 1).to_le_bytes());
             long.extend(string);
             long.push(b' ');
@@ -142,18 +142,18 @@ impl Spellings {
     }
 
     /// The tokens of `tokenizer`; see [`spell`].
-    pub(crate) fn tokens(tokenizer: &Tokenizer) -> Self {
-        Self::of(tokenizer.vocab_size(), |id| spell(tokenizer, id))
+    pub(crate) fn from_tokenizer(tokenizer: &Tokenizer) -> Self {
+        Self::new(tokenizer.vocab_size(), |id| spell(tokenizer, id))
     }
 
     /// Appends string `id` and a space.
     #[inline]
-    pub(crate) fn put(&self, id: u32, text: &mut Text) {
-        self.put_spelling(&self.short[id as usize], text);
+    pub(crate) fn put(&self, id: u32, text: &mut TextBuffer) {
+        self.put_slot(&self.short[id as usize], text);
     }
 
     #[inline]
-    fn put_spelling(&self, spelling: &Spelling, text: &mut Text) {
+    fn put_slot(&self, spelling: &StringSlot, text: &mut TextBuffer) {
         if spelling.is_long() {
             self.put_long(spelling, text);
             return;
@@ -163,8 +163,8 @@ impl Spellings {
         text.len += usize::from(spelling.0[SLOT - 1]);
     }
 
-    fn put_long(&self, spelling: &Spelling, text: &mut Text) {
-        let rest = &self.long[spelling.place()..];
+    fn put_long(&self, spelling: &StringSlot, text: &mut TextBuffer) {
+        let rest = &self.long[spelling.offset()..];
         let len = rest.first_chunk().map_or(0, |len| u64::from_le_bytes(*len) as usize);
         text.extend(&rest[8..8 + len]);
     }
@@ -180,33 +180,33 @@ impl Spellings {
     fn prefetch_long(&self, id: u32) {
         let spelling = &self.short[id as usize];
         if spelling.is_long() {
-            prefetch(&self.long, spelling.place());
+            prefetch(&self.long, spelling.offset());
         }
     }
 }
 
 /// The words and the continuations of every order: what a trie and counts have in common.
-pub(crate) struct Shape<'a> {
+pub(crate) struct NgramTree<'a> {
     /// The last word of each gram; that of a single word is its number.
     pub(crate) words: Vec<&'a [u32]>,
     /// The continuations of gram i are `starts[i]..starts[i + 1]` of the next order.
-    pub(crate) starts: Vec<&'a [u32]>,
-    pub(crate) spellings: &'a Spellings,
+    pub(crate) child_offsets: Vec<&'a [u32]>,
+    pub(crate) strings: &'a StringTable,
 }
 
 /// How many grams ahead it is asked for a word, and twice as many for where it stands.
-const AHEAD: usize = 12;
+const PREFETCH_DISTANCE: usize = 12;
 
-impl Shape<'_> {
+impl NgramTree<'_> {
     /// The last word of a gram of `len` + 1 words; asks for those of grams behind it.
     #[inline]
     fn word(&self, len: usize, gram: usize) -> u32 {
         match self.words[len] {
             [] => gram as u32,
             words => {
-                if let Some(&word) = words.get(gram + 2 * AHEAD) {
-                    self.spellings.prefetch(word);
-                    self.spellings.prefetch_long(words[gram + AHEAD]);
+                if let Some(&word) = words.get(gram + 2 * PREFETCH_DISTANCE) {
+                    self.strings.prefetch(word);
+                    self.strings.prefetch_long(words[gram + PREFETCH_DISTANCE]);
                 }
                 words[gram]
             }
@@ -219,17 +219,17 @@ pub(crate) struct Context {
     /// How many words.
     len: usize,
     nodes: [usize; MAX_ORDER],
-    words: [Spelling; MAX_ORDER],
+    words: [StringSlot; MAX_ORDER],
 }
 
 impl Context {
     /// The context, of `len` words, of `gram`.
-    pub(crate) fn of(shape: &Shape<'_>, len: usize, gram: usize) -> Self {
-        let (nodes, words) = ([0; MAX_ORDER], [Spelling::default(); MAX_ORDER]);
+    pub(crate) fn new(shape: &NgramTree<'_>, len: usize, gram: usize) -> Self {
+        let (nodes, words) = ([0; MAX_ORDER], [StringSlot::default(); MAX_ORDER]);
         let mut context = Self { len, nodes, words };
         let mut node = gram;
         for len in (0..len).rev() {
-            let starts = shape.starts[len];
+            let starts = shape.child_offsets[len];
             node = starts.partition_point(|&start| start as usize <= node) - 1;
             context.nodes[len] = node;
         }
@@ -245,10 +245,10 @@ impl Context {
 
     /// Moves on to the context of `gram`, which is this one or one behind it.
     #[inline]
-    pub(crate) fn advance(&mut self, shape: &Shape<'_>, gram: usize) {
+    pub(crate) fn advance(&mut self, shape: &NgramTree<'_>, gram: usize) {
         let (mut child, mut changed) = (gram, None);
         for len in (0..self.len).rev() {
-            let starts = shape.starts[len];
+            let starts = shape.child_offsets[len];
             let before = self.nodes[len];
             while starts[self.nodes[len] + 1] as usize <= child {
                 self.nodes[len] += 1;
@@ -265,19 +265,19 @@ impl Context {
 
     /// Looks up the words from number `from` on.
     #[inline]
-    fn spell(&mut self, shape: &Shape<'_>, from: usize) {
+    fn spell(&mut self, shape: &NgramTree<'_>, from: usize) {
         for len in from..self.len {
-            self.words[len] = shape.spellings.short[shape.word(len, self.nodes[len]) as usize];
+            self.words[len] = shape.strings.short[shape.word(len, self.nodes[len]) as usize];
         }
     }
 
     /// Appends the words of `gram`, whose context this is, and a space after each.
     #[inline]
-    pub(crate) fn put(&self, shape: &Shape<'_>, gram: usize, text: &mut Text) {
+    pub(crate) fn put(&self, shape: &NgramTree<'_>, gram: usize, text: &mut TextBuffer) {
         for spelling in &self.words[..self.len] {
-            shape.spellings.put_spelling(spelling, text);
+            shape.strings.put_slot(spelling, text);
         }
-        shape.spellings.put(shape.word(self.len, gram), text);
+        shape.strings.put(shape.word(self.len, gram), text);
     }
 }
 
@@ -338,8 +338,8 @@ mod tests {
     #[test]
     fn strings_of_any_length_are_put_down_as_they_are() {
         let strings: Vec<Vec<u8>> = (0..40).map(|len| (0..len).map(|i| b'a' + i).collect()).collect();
-        let spellings = Spellings::of(strings.len(), |id| &strings[id as usize]);
-        let (mut text, mut expected) = (Text::default(), Vec::new());
+        let spellings = StringTable::new(strings.len(), |id| &strings[id as usize]);
+        let (mut text, mut expected) = (TextBuffer::default(), Vec::new());
         for i in (0..40).chain([30, 31, 29, 32, 0, 39]) {
             spellings.put(i, &mut text);
             text.end_in(b'|');

@@ -15,16 +15,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use surprisal_store::{Error, Result, atomic::create_new, faults::write_checked};
+use surprisal_store::{Error, Result, atomic::create_new, fault_injection::write_checked};
 
-/// An event file, open for appending. A scalar is in the file when [`EventWriter::scalars`] returns.
+/// An event file, open for appending. A scalar is in the file when [`SummaryWriter::scalars`] returns.
 #[derive(Debug)]
-pub struct EventWriter {
+pub struct SummaryWriter {
     file: File,
     path: PathBuf,
 }
 
-impl EventWriter {
+impl SummaryWriter {
     /// Starts a new file `events.out.tfevents.SECONDS.PROCESS` in `folder`, which must exist. TensorBoard joins the files of a
     /// folder; given `resumed_at`, it drops what earlier files say of that step and later ones.
     ///
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn a_file_is_its_version_and_a_record_a_call() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = EventWriter::create(folder.path(), 1_700_000_000.5, Some(40)).unwrap();
+        let mut writer = SummaryWriter::create(folder.path(), 1_700_000_000.5, Some(40)).unwrap();
         writer.scalars(41, 1_700_000_001.0, &[("loss/train", 2.5), ("loss/val", 3.0)]).unwrap();
         let bytes = std::fs::read(&writer.path).unwrap();
         let mut rest = &bytes[..];
