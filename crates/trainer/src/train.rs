@@ -152,7 +152,7 @@ fn has_effect(name: &str, config: &Config) -> bool {
         "model.k" => smoothing == Some(Smoothing::AddK) && !tuned,
         "model.tune" => smoothing.is_some_and(Smoothing::is_tunable),
         "model.heldout" => tuned || smoothing == Some(Smoothing::JelinekMercer),
-        "model.compat" => smoothing.is_some_and(Smoothing::counts_contexts),
+        "model.compat" => smoothing.is_some_and(Smoothing::uses_continuation_counts),
         _ => true,
     }
 }

@@ -88,7 +88,14 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     }
     let tables = orders.into_par_iter().zip(starts);
     let tables = tables.map(|(level, starts)| level.table(starts, order, bos)).collect();
-    let trie = Trie::pack(words.len() as u32, bos, Combine::BackOff, smoothing.missing(), false, tables)?;
+    let trie = Trie::pack(
+        words.len() as u32,
+        bos,
+        Combine::BackOff,
+        smoothing.unseen_context_factor(),
+        false,
+        tables,
+    )?;
     let config = NgramConfig { order, smoothing, bos, unk: tokenizer.unk(), ..NgramConfig::default() };
     Ok((NgramModel::new(config, report, trie), tokenizer))
 }

@@ -58,6 +58,36 @@ fn a_file_comes_back_mapped_and_from_memory() {
     }
 }
 
+/// Three quarters of every context's probability, the rest backs off.
+struct ThreeQuarters;
+
+impl ngram::Smoother for ThreeQuarters {
+    fn name(&self) -> &'static str {
+        "three_quarters"
+    }
+
+    fn weight(&self, _: usize, context: &ngram::ContextStats, _: f64) -> ngram::Weight {
+        ngram::Weight { scale: 0.75 / context.total as f64, backoff: 0.25 }
+    }
+}
+
+#[test]
+fn a_smoother_from_outside_comes_back_from_both_formats() {
+    let (like, tokenizer) = word_model(3);
+    let text = [1, 3, 4, 3, 2, 1, 6, 2, 1, 3, 2];
+    let model = NgramModel::estimate_with(&text, 7, like.config(), &mut ThreeQuarters).unwrap();
+    let (back, _) = from_bytes(to_bytes(&model, &tokenizer).unwrap()).unwrap();
+    same(&back, &model);
+    assert_eq!(back.report().smoother.as_deref(), Some("three_quarters"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.arpa");
+    crate::arpa::write(&path, &model.trie().to_estimate().unwrap(), &tokenizer).unwrap();
+    let (back, _) = crate::arpa::open(&path).unwrap();
+    assert!(back.is_distribution() && model.is_distribution());
+    let both = [&model, &back].map(|model| model.log_probs(&[1, 3, 4, 5, 0, 2], 1).unwrap());
+    assert!(both[0].iter().zip(&both[1]).all(|(p, q)| (p - q).abs() < 1e-5), "{both:?}");
+}
+
 #[test]
 fn every_kind_of_tokenizer_comes_back() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,6 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::counts::check_order;
+use super::smoothing::add_k::AddK;
+use super::smoothing::discounting::Discounting;
+use super::smoothing::jelinek_mercer::JelinekMercer;
+use super::smoothing::katz::Katz;
+use super::smoothing::mle::Mle;
+use super::smoothing::stupid_backoff::StupidBackoff;
+use super::smoothing::witten_bell::WittenBell;
+use super::smoothing::{Smoother, Tuning};
 use crate::{Error, Result};
 
 /// How counts become probabilities.
@@ -36,7 +44,7 @@ pub enum Smoothing {
 
 impl Smoothing {
     /// All that estimate.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; Self::Given as usize] = [
         Self::Mle,
         Self::AddK,
         Self::JelinekMercer,
@@ -48,40 +56,51 @@ impl Smoothing {
         Self::StupidBackoff,
     ];
 
-    /// Whether its probabilities sum to one.
-    pub fn is_distribution(self) -> bool {
-        self != Self::StupidBackoff
+    /// The smoother of this kind with the parameters in `config`; none for [`Self::Given`].
+    fn smoother(self, config: &NgramConfig) -> Option<Box<dyn Smoother>> {
+        let (fallback, tune) = (config.fallback, config.tune);
+        Some(match self {
+            Self::Mle => Box::new(Mle),
+            Self::AddK => Box::new(AddK { k: config.k }),
+            Self::JelinekMercer => Box::new(JelinekMercer::default()),
+            Self::WittenBell => Box::new(WittenBell),
+            Self::Absolute => Box::new(Discounting::absolute(fallback, tune)),
+            Self::KneserNey => Box::new(Discounting::kneser_ney(fallback, tune)),
+            Self::ModifiedKneserNey => Box::new(Discounting::modified_kneser_ney(fallback, tune)),
+            Self::Katz => Box::new(Katz),
+            Self::StupidBackoff => Box::new(StupidBackoff),
+            Self::Given => return None,
+        })
     }
 
-    /// Whether it has numbers that [`NgramConfig::tune`] chooses.
-    pub fn is_tunable(self) -> bool {
-        self == Self::AddK || self.discounts()
-    }
-
-    /// Whether lower orders count contexts instead of occurrences.
-    pub fn counts_contexts(self) -> bool {
-        matches!(self, Self::KneserNey | Self::ModifiedKneserNey)
-    }
-
-    /// Whether it subtracts discounts.
-    pub(super) fn discounts(self) -> bool {
-        matches!(self, Self::Absolute | Self::KneserNey | Self::ModifiedKneserNey)
+    /// The smoother with default parameters.
+    fn default_smoother(self) -> Option<Box<dyn Smoother>> {
+        self.smoother(&NgramConfig::default())
     }
 
     /// The name in configurations.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Mle => "mle",
-            Self::AddK => "add_k",
-            Self::JelinekMercer => "jelinek_mercer",
-            Self::WittenBell => "witten_bell",
-            Self::Absolute => "absolute",
-            Self::KneserNey => "kneser_ney",
-            Self::ModifiedKneserNey => "modified_kneser_ney",
-            Self::Katz => "katz",
-            Self::StupidBackoff => "stupid_backoff",
-            Self::Given => "given",
-        }
+        self.default_smoother().map_or("given", |smoother| smoother.name())
+    }
+
+    /// The factor of the lower order where a context was never seen: 1 in every distribution.
+    pub fn unseen_context_factor(self) -> f64 {
+        self.default_smoother().map_or(1.0, |smoother| smoother.unseen_context_factor())
+    }
+
+    /// Whether its probabilities sum to one.
+    pub fn is_distribution(self) -> bool {
+        self.unseen_context_factor() == 1.0
+    }
+
+    /// Whether [`NgramConfig::tune`] chooses its parameters.
+    pub fn is_tunable(self) -> bool {
+        self.default_smoother().is_some_and(|smoother| smoother.tuning() == Tuning::OnRequest)
+    }
+
+    /// Whether lower orders count contexts instead of occurrences.
+    pub fn uses_continuation_counts(self) -> bool {
+        self.default_smoother().is_some_and(|smoother| smoother.uses_continuation_counts())
     }
 }
 
@@ -163,17 +182,27 @@ impl NgramConfig {
     /// # Errors
     /// [`Error::Config`] with what would be right.
     pub fn check(&self) -> Result<()> {
+        self.check_with(self.smoother()?.as_ref())
+    }
+
+    /// The smoother that [`Self::smoothing`] names, with its parameters.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for [`Smoothing::Given`].
+    pub fn smoother(&self) -> Result<Box<dyn Smoother>> {
+        self.smoothing.smoother(self).ok_or_else(|| {
+            let known = Smoothing::ALL.map(Smoothing::name).join(", ");
+            Error::Config(format!(
+                "smoothing is one of {known}; \"given\" is what a model from an ARPA file has"
+            ))
+        })
+    }
+
+    /// [`Self::check`] for a smoother that stands for [`Self::smoothing`].
+    pub(super) fn check_with(&self, smoother: &dyn Smoother) -> Result<()> {
         let wrong = |message: String| Err(Error::Config(message));
         check_order(self.order)?;
-        if self.smoothing == Smoothing::Given {
-            let known = Smoothing::ALL.map(Smoothing::name).join(", ");
-            return wrong(format!(
-                "smoothing is one of {known}; \"given\" is what a model from an ARPA file has"
-            ));
-        }
-        if self.smoothing == Smoothing::AddK && !(self.k.is_finite() && self.k > 0.0) {
-            return wrong(format!("add-k needs a finite k above 0, not {}", self.k));
-        }
+        smoother.check(self.order)?;
         if !(self.heldout > 0.0 && self.heldout <= 0.5) {
             return wrong(format!("heldout is a share from above 0 to 0.5, not {}", self.heldout));
         }
@@ -197,15 +226,12 @@ impl NgramConfig {
             return wrong(format!("prune_entropy is a share from 0, not {}", self.prune_entropy));
         }
         let pruned = self.prune.iter().any(|&threshold| threshold > 0);
-        if pruned && !self.smoothing.discounts() {
+        if pruned && !smoother.prunes_by_count() {
             let hint = "pruning by count needs discounts whose mass can move: absolute or Kneser-Ney";
-            return wrong(format!("{hint}, not {}", self.smoothing.name()));
+            return wrong(format!("{hint}, not {}", smoother.name()));
         }
-        if self.prune_entropy > 0.0
-            && matches!(self.smoothing, Smoothing::AddK | Smoothing::StupidBackoff | Smoothing::Mle)
-        {
-            let message =
-                format!("pruning by entropy needs a model that backs off, not {}", self.smoothing.name());
+        if self.prune_entropy > 0.0 && !smoother.prunes_by_entropy() {
+            let message = format!("pruning by entropy needs a model that backs off, not {}", smoother.name());
             return wrong(message);
         }
         Ok(())
@@ -213,7 +239,16 @@ impl NgramConfig {
 
     /// Whether some of its numbers are chosen to suit held-out text.
     pub fn needs_heldout(&self) -> bool {
-        self.tune || self.smoothing == Smoothing::JelinekMercer
+        self.smoothing.smoother(self).is_some_and(|smoother| self.tunes(smoother.as_ref()))
+    }
+
+    /// Whether this smoother reads held-out text here.
+    pub(super) fn tunes(&self, smoother: &dyn Smoother) -> bool {
+        match smoother.tuning() {
+            Tuning::Never => false,
+            Tuning::OnRequest => self.tune,
+            Tuning::Always => true,
+        }
     }
 
     /// Where in a text the held-out part starts: at the beginning of a line, where there are lines.
@@ -233,36 +268,15 @@ impl NgramConfig {
     }
 }
 
-/// What the estimator found, order by order.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Report {
-    /// One entry an order.
-    pub orders: Vec<OrderReport>,
-    /// What a person should know: where a formula failed and what was done instead.
-    pub notices: Vec<String>,
-    /// The k of add-k.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub k: Option<f64>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// One order.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct OrderReport {
-    /// How many grams the model has.
-    pub grams: u64,
-    /// How many grams were counted (before pruning).
-    pub counted: u64,
-    /// How many have a count of 1, 2, 3 and 4; contexts instead of occurrences where the smoothing counts those.
-    pub count_of_counts: [u64; 4],
-    /// What is subtracted from counts of 1, 2, and 3 or more.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub discounts: Option<[f64; 3]>,
-    /// λ by the logarithm of the context's count (Jelinek-Mercer).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub lambdas: Vec<f64>,
-    /// Where the discounts are from: "closed form", "held-out text", "fallback".
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub from: String,
+    #[test]
+    fn names_are_those_of_configurations() {
+        for smoothing in Smoothing::ALL {
+            assert_eq!(serde_json::to_value(smoothing).unwrap(), smoothing.name());
+        }
+        assert_eq!(Smoothing::Given.name(), "given");
+    }
 }

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::estimate::Estimate;
 use super::header::Combine;
-use super::smoothing::Estimate;
 use super::trie::{Table, Trie};
 use crate::{Error, Result};
 

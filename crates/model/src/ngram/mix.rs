@@ -16,8 +16,9 @@
 
 use rayon::prelude::*;
 
-use super::config::{NgramConfig, OrderReport, Report, Smoothing};
+use super::config::{NgramConfig, Smoothing};
 use super::header::{Combine, Weight};
+use super::report::{OrderReport, Report};
 use super::trie::{Table, Trie};
 use super::view::{State, View};
 use super::{MAX_ORDER, NgramModel};

@@ -14,18 +14,24 @@ mod batch;
 mod code;
 mod config;
 mod counts;
+mod entropy_pruning;
+mod estimate;
+mod estimator;
 mod export;
 mod header;
+mod heldout;
 mod level;
 mod merge;
 mod mix;
 pub mod packed;
 mod quantize;
+pub mod reference;
+mod report;
 mod smoothing;
 mod sort;
+mod statistics;
 mod suffixes;
 mod trie;
-mod tune;
 mod uniform;
 mod view;
 
@@ -33,20 +39,23 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-pub use config::{Compat, NgramConfig, OrderReport, Report, Smoothing};
+pub use config::{Compat, NgramConfig, Smoothing};
 pub use counts::Counts;
+pub use estimate::{Estimate, Probabilities};
 pub use header::{Combine, Header, LevelHeader, Weight};
+pub use heldout::{Heldout, OrderStats};
 pub use level::Level;
 pub use merge::Shard;
 pub use mix::{Part, mix, mix_memory};
-pub use smoothing::{Discounts, Estimate, Parameters, Probabilities};
+pub use report::{OrderReport, Report};
+pub use smoothing::{Smoother, Tuning};
+pub use statistics::{ContextStats, Discounts};
 pub use trie::{SECTIONS, Table, Trie};
 pub use uniform::Uniform;
 pub use view::{State, View};
 
 use crate::{Error, LanguageModel, Result, Session, check_tokens, scored};
-use smoothing::Statistics;
-use tune::Heldout;
+use statistics::Statistics;
 
 /// The longest n-gram.
 pub const MAX_ORDER: usize = 16;
@@ -76,15 +85,7 @@ pub struct NgramModel {
 /// # Errors
 /// [`Error::Config`]; a token outside the vocabulary.
 pub fn estimate(tokens: &[u32], vocab_size: usize, config: &NgramConfig) -> Result<(Estimate, Report)> {
-    config.check()?;
-    let counts = Counts::of(tokens, vocab_size, config.order, config.bos)?;
-    let part = if config.needs_heldout() {
-        let at = config.heldout_from(tokens);
-        Some((Counts::of(&tokens[..at], vocab_size, config.order, config.bos)?, &tokens[at..]))
-    } else {
-        None
-    };
-    from_counts(counts, config, part.as_ref().map(|(part, heldout)| (part, *heldout)))
+    estimate_with(tokens, vocab_size, config, config.smoother()?.as_mut())
 }
 
 /// Smooths `counts`; what is tuned is tuned on the last of `tuning`, with the counts of the text before it.
@@ -97,52 +98,52 @@ pub fn from_counts(
     tuning: Option<(&Counts, &[u32])>,
 ) -> Result<(Estimate, Report)> {
     config.check()?;
+    from_counts_with(counts, config, config.smoother()?.as_mut(), tuning)
+}
+
+/// [`estimate`] with any smoother.
+fn estimate_with(
+    tokens: &[u32],
+    vocab_size: usize,
+    config: &NgramConfig,
+    smoother: &mut dyn Smoother,
+) -> Result<(Estimate, Report)> {
+    config.check_with(smoother)?;
+    let counts = Counts::of(tokens, vocab_size, config.order, config.bos)?;
+    let part = if config.tunes(smoother) {
+        let at = config.heldout_from(tokens);
+        Some((Counts::of(&tokens[..at], vocab_size, config.order, config.bos)?, &tokens[at..]))
+    } else {
+        None
+    };
+    from_counts_with(counts, config, smoother, part.as_ref().map(|(part, heldout)| (part, *heldout)))
+}
+
+/// [`from_counts`] with any smoother.
+fn from_counts_with(
+    counts: Counts,
+    config: &NgramConfig,
+    smoother: &mut dyn Smoother,
+    tuning: Option<(&Counts, &[u32])>,
+) -> Result<(Estimate, Report)> {
     if counts.order() != config.order {
         let message = format!("counts up to order {} for a model of order {}", counts.order(), config.order);
         return Err(Error::Config(message));
     }
-    let by_contexts = config.smoothing.counts_contexts();
-    let statistics = Statistics::of(&counts, by_contexts, config.compat);
-    let mut report = Report { orders: smoothing::report(&counts, &statistics), ..Report::default() };
-    let mut parameters = Parameters { k: config.k, ..Parameters::default() };
-    let Report { orders, notices, .. } = &mut report;
-    if config.smoothing.discounts() {
-        let mut tuned_away = Vec::new();
-        let closed =
-            smoothing::discounts(config, orders, if config.tune { &mut tuned_away } else { notices });
-        parameters.discounts = closed;
-    }
+    let continuation = smoother.uses_continuation_counts();
+    let statistics = Statistics::new(&counts, continuation, config.compat == Some(Compat::Kenlm));
+    let mut report = Report { orders: estimator::report(&counts, &statistics), ..Report::default() };
     let heldout = tuning.map(|(part, tokens)| {
-        let statistics = Statistics::of(part, by_contexts, None);
+        let statistics = Statistics::new(part, continuation, false);
         let words = counts.vocab_size - u32::from(config.bos.is_some());
-        Heldout::of(tokens, part, &statistics, 1.0 / f64::from(words.max(1)))
+        Heldout::new(tokens, part, &statistics, 1.0 / f64::from(words.max(1)))
     });
     let heldout = heldout.filter(|heldout| !heldout.is_empty());
-    if config.needs_heldout() && heldout.is_none() {
-        notices.push("there is no held-out text to tune on; formulas and defaults are used".into());
+    if config.tunes(smoother) && heldout.is_none() {
+        report.notices.push("there is no held-out text to tune on; formulas and defaults are used".into());
     }
-    match (config.smoothing, &heldout) {
-        (Smoothing::JelinekMercer, Some(heldout)) => parameters.lambdas = heldout.best_lambdas(config.order),
-        (Smoothing::JelinekMercer, None) => {
-            parameters.lambdas = vec![vec![0.5; smoothing::BUCKETS]; config.order];
-        }
-        (Smoothing::AddK, Some(heldout)) => parameters.k = heldout.best_k(),
-        (smoothing, Some(heldout)) if smoothing.discounts() => {
-            parameters.discounts = heldout.best_discounts(&parameters.discounts, config);
-            for (order, &discounts) in orders.iter_mut().zip(&parameters.discounts) {
-                order.discounts = Some(discounts);
-                order.from = "held-out text".into();
-            }
-        }
-        _ => {}
-    }
-    for (order, lambdas) in orders.iter_mut().zip(&parameters.lambdas) {
-        order.lambdas.clone_from(lambdas);
-    }
-    if config.smoothing == Smoothing::AddK {
-        report.k = Some(parameters.k);
-    }
-    let estimate = smoothing::smooth(counts, statistics, config, &parameters, &mut report);
+    smoother.fit(heldout.as_ref(), &mut report);
+    let estimate = estimator::smooth(counts, statistics, config, smoother, &mut report);
     Ok((estimate, report))
 }
 
@@ -164,6 +165,25 @@ impl NgramModel {
     pub fn estimate(tokens: &[u32], vocab_size: usize, config: &NgramConfig) -> Result<Self> {
         let (estimate, report) = estimate(tokens, vocab_size, config)?;
         Ok(Self::new(config.clone(), report, estimate.into_trie()?))
+    }
+
+    /// Counts `tokens` and smooths them by a smoother that [`Smoothing`] does not have, in place of `config.smoothing`.
+    ///
+    /// The model is saved like one of [`Smoothing::Given`] weights, with the smoother's name in its [`Report`]; `smoother`
+    /// has the fitted parameters afterwards.
+    ///
+    /// # Errors
+    /// As [`estimate`].
+    pub fn estimate_with(
+        tokens: &[u32],
+        vocab_size: usize,
+        config: &NgramConfig,
+        smoother: &mut dyn Smoother,
+    ) -> Result<Self> {
+        let (estimate, mut report) = estimate_with(tokens, vocab_size, config, smoother)?;
+        report.smoother = Some(smoother.name().into());
+        let config = NgramConfig { smoothing: Smoothing::Given, ..config.clone() };
+        Ok(Self::new(config, report, estimate.into_trie()?))
     }
 
     /// A model from its parts.
@@ -214,7 +234,7 @@ impl LanguageModel for NgramModel {
     }
 
     fn is_distribution(&self) -> bool {
-        self.config.smoothing.is_distribution()
+        self.trie.header().missing == 1.0
     }
 
     fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
@@ -273,8 +293,6 @@ impl Session for Reading<'_> {
     }
 }
 
-#[cfg(test)]
-mod reference;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -1,177 +1,383 @@
-//! The oracle: every smoother as its formula, by recursion over a map of counts, without a thought for speed.
+//! The smoothers as their formulas: recursion over a map of counts in f64, slow and easy to check.
+//!
+//! This is the oracle of the tests: it shares no code with the fast models. `closed` and `interpolate_unigrams` are not
+//! modelled.
+//!
+//! ```
+//! # use surprisal_model::{LanguageModel, ngram::{NgramConfig, NgramModel, Smoothing, reference::Reference}};
+//! # fn main() -> surprisal_model::Result<()> {
+//! let (text, config) = ([0, 1, 0, 1, 1], NgramConfig { smoothing: Smoothing::WittenBell, ..NgramConfig::default() });
+//! let fast = NgramModel::estimate(&text, 3, &config)?;
+//! let slow = Reference::new(&text, 3, &config, fast.report())?;
+//! for (ln_q, q) in fast.next(&[0])?.iter().zip(slow.next(&[0])) {
+//!     assert!((ln_q.exp() - q).abs() < 1e-12);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 use std::collections::BTreeMap;
 
-use super::*;
+use super::{NgramConfig, Report, Smoothing};
+use crate::{Error, Result};
 
-type Map = BTreeMap<Vec<u32>, u64>;
+/// A smoothing method: q(w | h) = alpha(w, h) + gamma(w, h) · q(w | h'), h' being the context h without its first word.
+pub trait Formula {
+    /// What the word gets from its own count after the context.
+    fn alpha(&self, word: usize, context: &Context<'_>) -> f64;
 
-/// A text and what is asked of it.
-pub(super) struct Reference<'a> {
-    config: &'a NgramConfig,
-    vocab_size: u32,
-    raw: Map,
-    contexts: Map,
-    discounts: Vec<Discounts>,
+    /// The factor of the lower order.
+    fn gamma(&self, word: usize, context: &Context<'_>) -> f64;
+
+    /// q(· | h) where nothing was seen after h: by default that of the lower order.
+    fn unseen(&self, context: &Context<'_>) -> Vec<f64> {
+        context.lower.clone()
+    }
+}
+
+/// What was seen after a context.
+#[derive(Debug, Clone)]
+pub struct Context<'a> {
+    /// The number of words of the context.
+    pub len: usize,
+    /// c(hw) of every word w.
+    pub counts: Vec<u64>,
+    /// Whether each n-gram hw is kept (not pruned).
+    pub kept: Vec<bool>,
+    /// q(w | h') of every word; of an empty context, the uniform distribution.
+    pub lower: Vec<f64>,
+    /// The number of predictable words.
+    pub vocab: f64,
+    /// The number of n-grams of this length that are counted 1, 2, …, 8 times, from index 1 on.
+    pub count_of_counts: &'a [u64; 9],
+}
+
+impl Context<'_> {
+    /// c(h), the sum of the counts.
+    pub fn total(&self) -> f64 {
+        self.counts.iter().sum::<u64>() as f64
+    }
+
+    /// T(h), the number of different words seen.
+    pub fn types(&self) -> f64 {
+        self.counts.iter().filter(|&&count| count > 0).count() as f64
+    }
+
+    fn count(&self, word: usize) -> f64 {
+        self.counts[word] as f64
+    }
+
+    fn seen(&self) -> impl Iterator<Item = usize> {
+        (0..self.counts.len()).filter(|&word| self.counts[word] > 0)
+    }
+}
+
+struct Mle;
+
+impl Formula for Mle {
+    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
+        context.count(word) / context.total()
+    }
+
+    fn gamma(&self, _: usize, _: &Context<'_>) -> f64 {
+        0.0
+    }
+}
+
+struct AddK {
     k: f64,
+}
+
+impl Formula for AddK {
+    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
+        (context.count(word) + self.k) / (context.total() + self.k * context.vocab)
+    }
+
+    fn gamma(&self, _: usize, _: &Context<'_>) -> f64 {
+        0.0
+    }
+
+    fn unseen(&self, context: &Context<'_>) -> Vec<f64> {
+        vec![1.0 / context.vocab; context.counts.len()]
+    }
+}
+
+struct JelinekMercer {
     lambdas: Vec<Vec<f64>>,
 }
 
-/// The lines of a text, or the text.
-fn sequences(tokens: &[u32], bos: Option<u32>) -> Vec<&[u32]> {
-    match bos {
-        None => vec![tokens],
-        Some(bos) => {
-            let mut starts: Vec<usize> = (0..tokens.len()).filter(|&i| tokens[i] == bos).collect();
-            starts.push(tokens.len());
-            starts.windows(2).map(|pair| &tokens[pair[0]..pair[1]]).collect()
+impl JelinekMercer {
+    fn lambda(&self, context: &Context<'_>) -> f64 {
+        self.lambdas[context.len][(context.total().log2().floor() as usize).min(23)]
+    }
+}
+
+impl Formula for JelinekMercer {
+    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
+        self.lambda(context) * context.count(word) / context.total()
+    }
+
+    fn gamma(&self, _: usize, context: &Context<'_>) -> f64 {
+        1.0 - self.lambda(context)
+    }
+}
+
+struct WittenBell;
+
+impl Formula for WittenBell {
+    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
+        context.count(word) / (context.total() + context.types())
+    }
+
+    fn gamma(&self, _: usize, context: &Context<'_>) -> f64 {
+        context.types() / (context.total() + context.types())
+    }
+}
+
+/// Absolute discounting, and with continuation counts Kneser-Ney.
+struct Discounting {
+    discounts: Vec<[f64; 3]>,
+}
+
+impl Discounting {
+    /// What the word's count loses to the lower order: its discount, or all of it where the n-gram was pruned.
+    fn taken(&self, word: usize, context: &Context<'_>) -> f64 {
+        match context.counts[word] {
+            0 => 0.0,
+            count if !context.kept[word] => count as f64,
+            count => self.discounts[context.len][count.min(3) as usize - 1],
         }
     }
 }
 
-impl<'a> Reference<'a> {
-    pub(super) fn new(tokens: &[u32], vocab_size: usize, config: &'a NgramConfig, report: &Report) -> Self {
-        let (mut raw, mut contexts) = (Map::new(), Map::new());
-        for sequence in sequences(tokens, config.bos) {
-            for len in 1..=config.order {
-                for gram in sequence.windows(len) {
-                    *raw.entry(gram.to_vec()).or_default() += 1;
-                }
-            }
+impl Formula for Discounting {
+    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
+        (context.count(word) - self.taken(word, context)) / context.total()
+    }
+
+    fn gamma(&self, _: usize, context: &Context<'_>) -> f64 {
+        (0..context.counts.len()).map(|word| self.taken(word, context)).sum::<f64>() / context.total()
+    }
+}
+
+struct Katz;
+
+impl Katz {
+    /// Good-Turing's discounted count.
+    fn discounted(word: usize, context: &Context<'_>) -> f64 {
+        let c = context.count(word);
+        let n = context.count_of_counts.map(|n| n as f64);
+        let a = 8.0 * n[8] / n[1];
+        if c == 0.0 || c > 7.0 || !(0.0..1.0).contains(&a) {
+            return c;
         }
-        for gram in raw.keys() {
-            if gram.len() > 1 {
-                *contexts.entry(gram[1..].to_vec()).or_default() += 1;
-            }
+        let d = ((c + 1.0) * n[c as usize + 1] / n[c as usize] / c - a) / (1.0 - a);
+        if d > 0.0 && d <= 1.0 { d * c } else { c }
+    }
+
+    /// The denominator of seen words, and 1 − Σ of the lower order over seen words.
+    fn whole(context: &Context<'_>) -> (f64, f64) {
+        let mass: f64 = context.seen().map(|word| Self::discounted(word, context)).sum();
+        let rest = 1.0 - context.seen().map(|word| context.lower[word]).sum::<f64>();
+        let total = context.total();
+        if rest < 1e-9 {
+            (mass, 0.0)
+        } else if 1.0 - mass / total < 1e-9 {
+            // Nothing was discounted: one occurrence more is shared by the words that were not seen.
+            (mass + 1.0, rest)
+        } else {
+            (total, rest)
         }
-        for (gram, &count) in &raw {
-            if gram.len() == config.order || config.bos == Some(gram[0]) {
-                contexts.insert(gram.clone(), count);
-            }
-        }
-        if config.bos.is_none() {
-            for len in 1..config.order.min(tokens.len() + 1) {
-                *contexts.entry(tokens[..len].to_vec()).or_default() += 1;
-            }
-        }
-        if let Some(bos) = config.bos {
-            raw.remove(&vec![bos]);
-            contexts.remove(&vec![bos]);
-        }
-        Self {
-            config,
-            vocab_size: vocab_size as u32,
-            raw,
-            contexts,
-            discounts: report.orders.iter().map(|order| order.discounts.unwrap_or_default()).collect(),
-            k: report.k.unwrap_or(0.0),
-            lambdas: report.orders.iter().map(|order| order.lambdas.clone()).collect(),
+    }
+}
+
+impl Formula for Katz {
+    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
+        match context.len {
+            0 => WittenBell.alpha(word, context),
+            _ => Self::discounted(word, context) / Self::whole(context).0,
         }
     }
 
-    fn used(&self) -> &Map {
-        if self.config.smoothing.counts_contexts() { &self.contexts } else { &self.raw }
-    }
-
-    pub(super) fn count_of_counts(&self, order: usize) -> [u64; 4] {
-        [1, 2, 3, 4].map(|j| {
-            self.used().iter().filter(|(gram, count)| gram.len() == order && **count == j).count() as u64
-        })
-    }
-
-    pub(super) fn grams(&self) -> impl Iterator<Item = (&Vec<u32>, &u64)> {
-        self.raw.iter()
-    }
-
-    /// q(word | context) of a context that does not cross lines.
-    pub(super) fn q(&self, context: &[u32], word: u32) -> f64 {
-        if Some(word) == self.config.bos {
+    fn gamma(&self, word: usize, context: &Context<'_>) -> f64 {
+        if context.len == 0 {
+            return WittenBell.gamma(word, context);
+        }
+        let (whole, rest) = Self::whole(context);
+        if context.counts[word] > 0 || rest == 0.0 {
             return 0.0;
         }
-        let used = self.used();
-        let context = &context[context.len() - context.len().min(self.config.order - 1)..];
-        let count = |word: u32| -> u64 { used.get(&[context, &[word]].concat()).copied().unwrap_or(0) };
-        let counts: Vec<u64> = (0..self.vocab_size).map(count).collect();
-        let total: u64 = counts.iter().sum();
-        let size = f64::from(self.vocab_size - u32::from(self.config.bos.is_some()));
-        let lower = |word: u32| if context.is_empty() { 1.0 / size } else { self.q(&context[1..], word) };
-        let c = counts[word as usize] as f64;
-        let types = counts.iter().filter(|&&count| count > 0).count() as f64;
-        let len = context.len();
-        let t = total as f64;
-        match self.config.smoothing {
-            Smoothing::AddK => (c + self.k) / (t + self.k * size),
-            Smoothing::StupidBackoff if c > 0.0 => c / t,
-            Smoothing::StupidBackoff if len > 0 => 0.4 * lower(word),
-            Smoothing::StupidBackoff | Smoothing::Given => 0.0,
-            _ if total == 0 => lower(word),
-            Smoothing::Mle => c / t,
+        let mass: f64 = context.seen().map(|word| Self::discounted(word, context)).sum();
+        (1.0 - mass / whole) / rest
+    }
+}
+
+struct StupidBackoff;
+
+impl Formula for StupidBackoff {
+    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
+        context.count(word) / context.total()
+    }
+
+    fn gamma(&self, word: usize, context: &Context<'_>) -> f64 {
+        if context.len == 0 || context.counts[word] > 0 { 0.0 } else { 0.4 }
+    }
+
+    fn unseen(&self, context: &Context<'_>) -> Vec<f64> {
+        let factor = if context.len == 0 { 1.0 } else { 0.4 };
+        context.lower.iter().map(|lower| factor * lower).collect()
+    }
+}
+
+type Counts = BTreeMap<Vec<u32>, u64>;
+
+/// A counted text with a formula.
+pub struct Reference {
+    order: usize,
+    vocab_size: u32,
+    bos: Option<u32>,
+    prune: Vec<u32>,
+    raw: Counts,
+    /// The counts of the formula: `raw`, or continuation counts.
+    counts: Counts,
+    count_of_counts: Vec<[u64; 9]>,
+    formula: Box<dyn Formula>,
+}
+
+impl Reference {
+    /// The model of `config` over a text, or lines that each begin with `config.bos`, with the parameters in `report`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a smoothing without a formula.
+    pub fn new(tokens: &[u32], vocab_size: usize, config: &NgramConfig, report: &Report) -> Result<Self> {
+        let orders = report.orders.iter();
+        let discounting = || Discounting {
+            discounts: orders.clone().map(|order| order.discounts.unwrap_or_default()).collect(),
+        };
+        let formula: Box<dyn Formula> = match config.smoothing {
+            Smoothing::Mle => Box::new(Mle),
+            Smoothing::AddK => Box::new(AddK { k: report.k.unwrap_or_default() }),
             Smoothing::JelinekMercer => {
-                let lambda = self.lambdas[len][(t.log2().floor() as usize).min(23)];
-                lambda * c / t + (1.0 - lambda) * lower(word)
+                Box::new(JelinekMercer { lambdas: orders.map(|order| order.lambdas.clone()).collect() })
             }
-            Smoothing::WittenBell => (c + types * lower(word)) / (t + types),
+            Smoothing::WittenBell => Box::new(WittenBell),
             Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => {
-                let d = |count: u64| match count {
-                    0 => 0.0,
-                    count => self.discounts[len][count.min(3) as usize - 1],
-                };
-                // A pruned gram's count goes to the lower order whole.
-                let threshold = u64::from(self.config.prune_threshold(len + 1));
-                let kept = |word: u32| {
-                    threshold == 0
-                        || self.raw.get(&[context, &[word]].concat()).is_some_and(|&count| count > threshold)
-                };
-                let left: f64 = (0..self.vocab_size)
-                    .map(|w| {
-                        let count = counts[w as usize];
-                        if kept(w) { d(count) } else { count as f64 }
-                    })
-                    .sum();
-                let own = if kept(word) { c - d(counts[word as usize]) } else { 0.0 };
-                (own + left * lower(word)) / t
+                Box::new(discounting())
             }
-            Smoothing::Katz => self.katz(context, &counts, word),
+            Smoothing::Katz => Box::new(Katz),
+            Smoothing::StupidBackoff => Box::new(StupidBackoff),
+            Smoothing::Given => return Err(Error::Config("given weights have no formula".into())),
+        };
+        let continuation = matches!(config.smoothing, Smoothing::KneserNey | Smoothing::ModifiedKneserNey);
+        Ok(Self::with_formula(tokens, vocab_size, config, continuation, formula))
+    }
+
+    /// The model of any formula; with `continuation`, an order below the highest counts the different words before an
+    /// n-gram.
+    pub fn with_formula(
+        tokens: &[u32],
+        vocab_size: usize,
+        config: &NgramConfig,
+        continuation: bool,
+        formula: Box<dyn Formula>,
+    ) -> Self {
+        let raw = occurrences(tokens, config);
+        let counts = if continuation { continuations(&raw, tokens, config) } else { raw.clone() };
+        let mut count_of_counts = vec![[0; 9]; config.order];
+        for (gram, &count) in &counts {
+            if let Some(n) = count_of_counts[gram.len() - 1].get_mut(count as usize) {
+                *n += 1;
+            }
+        }
+        Self {
+            order: config.order,
+            vocab_size: vocab_size as u32,
+            bos: config.bos,
+            prune: config.prune.clone(),
+            raw,
+            counts,
+            count_of_counts,
+            formula,
         }
     }
 
-    fn katz(&self, context: &[u32], counts: &[u64], word: u32) -> f64 {
-        let size = f64::from(self.vocab_size - u32::from(self.config.bos.is_some()));
-        let total: u64 = counts.iter().sum();
-        let types = counts.iter().filter(|&&count| count > 0).count() as f64;
-        if context.is_empty() {
-            return (counts[word as usize] as f64 + types / size) / (total as f64 + types);
-        }
-        let mut n = [0.0; 9];
-        for (gram, &count) in &self.raw {
-            if gram.len() == context.len() + 1 && count <= 8 {
-                n[count as usize] += 1.0;
-            }
-        }
-        let a = 8.0 * n[8] / n[1];
-        let worth = |count: u64| {
-            let c = count as f64;
-            if count == 0 || count > 7 || !(0.0..1.0).contains(&a) {
-                return c;
-            }
-            let d = ((c + 1.0) * n[count as usize + 1] / n[count as usize] / c - a) / (1.0 - a);
-            if d > 0.0 && d <= 1.0 { d * c } else { c }
+    /// How often each n-gram of one to `order` words occurs, `<s>` alone left out.
+    pub fn occurrences(&self) -> impl Iterator<Item = (&[u32], u64)> {
+        self.raw.iter().map(|(gram, &count)| (gram.as_slice(), count))
+    }
+
+    /// The number of n-grams of this order that are counted 1, 2, 3 and 4 times.
+    pub fn count_of_counts(&self, order: usize) -> [u64; 4] {
+        [1, 2, 3, 4].map(|count| self.count_of_counts[order - 1][count])
+    }
+
+    /// q(· | context), of a context that does not cross lines.
+    pub fn next(&self, context: &[u32]) -> Vec<f64> {
+        let context = &context[context.len() - context.len().min(self.order - 1)..];
+        let words = 0..self.vocab_size;
+        let vocab = f64::from(self.vocab_size - u32::from(self.bos.is_some()));
+        let predictable = |q: Vec<f64>| -> Vec<f64> {
+            words.clone().zip(q).map(|(word, q)| if Some(word) == self.bos { 0.0 } else { q }).collect()
         };
-        let mass: f64 = counts.iter().map(|&count| worth(count)).sum();
-        let below: f64 =
-            (0..self.vocab_size).filter(|&w| counts[w as usize] > 0).map(|w| self.q(&context[1..], w)).sum();
-        let mut whole = total as f64;
-        if 1.0 - below < 1e-9 {
-            whole = mass;
-        } else if 1.0 - mass / whole < 1e-9 {
-            whole = mass + 1.0;
+        let lower = match context {
+            [] => predictable(vec![1.0 / vocab; self.vocab_size as usize]),
+            [_, shorter @ ..] => self.next(shorter),
+        };
+        let gram = |word: u32| [context, &[word]].concat();
+        let threshold = self.prune.get(context.len()).or(self.prune.last()).copied().unwrap_or(0);
+        let kept = |word: u32| {
+            threshold == 0 || self.raw.get(&gram(word)).is_some_and(|&count| count > u64::from(threshold))
+        };
+        let seen = Context {
+            len: context.len(),
+            counts: words.clone().map(|word| self.counts.get(&gram(word)).copied().unwrap_or(0)).collect(),
+            kept: words.clone().map(kept).collect(),
+            lower,
+            vocab,
+            count_of_counts: &self.count_of_counts[context.len()],
+        };
+        if seen.total() == 0.0 {
+            return predictable(self.formula.unseen(&seen));
         }
-        if counts[word as usize] > 0 {
-            worth(counts[word as usize]) / whole
-        } else if 1.0 - below < 1e-9 {
-            0.0
-        } else {
-            (1.0 - mass / whole) / (1.0 - below) * self.q(&context[1..], word)
+        let q = |word: usize| {
+            self.formula.alpha(word, &seen) + self.formula.gamma(word, &seen) * seen.lower[word]
+        };
+        predictable((0..self.vocab_size as usize).map(q).collect())
+    }
+}
+
+/// How often every n-gram occurs within a line, or the text.
+fn occurrences(tokens: &[u32], config: &NgramConfig) -> Counts {
+    let mut raw = Counts::new();
+    for line in tokens.chunk_by(|_, &next| Some(next) != config.bos) {
+        for len in 1..=config.order {
+            for gram in line.windows(len) {
+                *raw.entry(gram.to_vec()).or_default() += 1;
+            }
         }
     }
+    if let Some(bos) = config.bos {
+        raw.remove([bos].as_slice());
+    }
+    raw
+}
+
+/// N₁₊(· g): the number of different words before every n-gram. Nothing comes before `<s>` and at the highest order, so that
+/// those n-grams keep their occurrences; the beginning of a text without lines counts as one more word.
+fn continuations(raw: &Counts, tokens: &[u32], config: &NgramConfig) -> Counts {
+    let mut counts = Counts::new();
+    for (gram, &count) in raw {
+        if gram.len() > 1 {
+            *counts.entry(gram[1..].to_vec()).or_default() += 1;
+        }
+        if gram.len() == config.order || config.bos == Some(gram[0]) {
+            counts.insert(gram.clone(), count);
+        }
+    }
+    if config.bos.is_none() {
+        for len in 1..config.order.min(tokens.len() + 1) {
+            *counts.entry(tokens[..len].to_vec()).or_default() += 1;
+        }
+    }
+    counts
 }

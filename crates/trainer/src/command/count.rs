@@ -57,7 +57,7 @@ fn check_flags(how: &cli::SmoothingArgs, smoothing: Smoothing, files: &Files) ->
         return Err(Error::usage("--quantize is for .ngram files, and --out names none")
             .hint("only they keep values in few bits"));
     }
-    if how.compat.is_some() && !smoothing.counts_contexts() {
+    if how.compat.is_some() && !smoothing.uses_continuation_counts() {
         return Err(Error::usage(format!("--compat means nothing to --smoothing {name}"))
             .hint("it goes with kneser_ney and modified_kneser_ney"));
     }

@@ -2,19 +2,49 @@
 
 use rayon::prelude::*;
 
-use super::super::config::Report;
-use super::super::header::Weight;
-use super::Estimate;
+use super::{Smoother, leaving};
+use crate::ngram::estimate::Estimate;
+use crate::ngram::header::{Combine, Weight};
+use crate::ngram::report::Report;
+use crate::ngram::statistics::ContextStats;
 
-/// Counts above this are believed.
-const BELIEVED: usize = 7;
+/// Good-Turing discounts for counts up to [`GT_MAX`]; what they leave is shared by the words that were not seen, as in
+/// the shorter context.
+pub(in crate::ngram) struct Katz;
+
+impl Smoother for Katz {
+    fn name(&self) -> &'static str {
+        "katz"
+    }
+
+    /// Single words keep their counts, so words that were never seen get Witten-Bell's share. The back-off weights of longer
+    /// contexts follow in [`Self::finish`].
+    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> Weight {
+        let (total, types) = (context.total as f64, context.types() as f64);
+        match context_len {
+            0 => leaving(types, total + types),
+            _ => Weight { scale: 1.0 / total, backoff: 0.0 },
+        }
+    }
+
+    fn combine(&self) -> Combine {
+        Combine::BackOff
+    }
+
+    fn finish(&self, estimate: &mut Estimate, report: &mut Report) {
+        discount(estimate, report);
+    }
+}
+
+/// Counts above this are not discounted (Katz's k).
+const GT_MAX: usize = 7;
 
 /// The factor d_c of counts 1 to K: ((c*/c) − A)/(1 − A) with c* = (c + 1) n_{c+1}/n_c and A = (K + 1) n_{K+1}/n₁.
 /// A factor outside (0, 1] or without a formula is 1.
-fn factors(n: &[u64; BELIEVED + 1]) -> ([f64; BELIEVED], bool) {
-    let mut factors = [1.0; BELIEVED];
+fn discount_ratios(n: &[u64; GT_MAX + 1]) -> ([f64; GT_MAX], bool) {
+    let mut factors = [1.0; GT_MAX];
     let n = n.map(|n| n as f64);
-    let a = (BELIEVED as f64 + 1.0) * n[BELIEVED] / n[0];
+    let a = (GT_MAX as f64 + 1.0) * n[GT_MAX] / n[0];
     if !(0.0..1.0).contains(&a) {
         return (factors, false);
     }
@@ -32,18 +62,18 @@ fn factors(n: &[u64; BELIEVED + 1]) -> ([f64; BELIEVED], bool) {
 }
 
 /// Replaces counts by discounted ones and gives every context what is left for words that were not seen after it.
-pub(super) fn discount(estimate: &mut Estimate, report: &mut Report) {
+fn discount(estimate: &mut Estimate, report: &mut Report) {
     let mut lower = estimate.level(0, &[]).all();
     for len in 1..estimate.tables.len() {
         let table = &mut estimate.tables[len];
-        let mut n = [0; BELIEVED + 1];
+        let mut n = [0; GT_MAX + 1];
         for &value in &table.values {
             let count = table.numerators[value as usize] as usize;
             if let Some(n) = n.get_mut(count.wrapping_sub(1)) {
                 *n += 1;
             }
         }
-        let (factors, good) = factors(&n);
+        let (factors, good) = discount_ratios(&n);
         if !good {
             report.notices.push(format!(
                 "order {}: some Good-Turing discounts are impossible (counts of counts {n:?}); those counts are \
@@ -69,7 +99,7 @@ pub(super) fn discount(estimate: &mut Estimate, report: &mut Report) {
                 let mass: f64 =
                     table.values[children.clone()].iter().map(|&v| table.numerators[v as usize]).sum();
                 let below: f64 = children.map(|gram| lower[suffixes[gram] as usize]).sum();
-                left_over(scale, mass, below)
+                backoff_weight(scale, mass, below)
             })
             .collect();
         let parents = &mut estimate.tables[len - 1];
@@ -80,7 +110,7 @@ pub(super) fn discount(estimate: &mut Estimate, report: &mut Report) {
 }
 
 /// α(h) = (1 − Σ seen q(w | h)) / (1 − Σ seen q(w | h')), given 1/c(h), Σ discounted counts and Σ seen q(w | h').
-fn left_over(scale: f64, mass: f64, below: f64) -> Weight {
+fn backoff_weight(scale: f64, mass: f64, below: f64) -> Weight {
     const LEAST: f64 = 1e-9;
     let rest = 1.0 - below;
     if rest < LEAST {

@@ -13,9 +13,9 @@
 
 use rayon::prelude::*;
 
-use super::Estimate;
-use crate::ngram::header::{Combine, Weight};
-use crate::ngram::trie::Table;
+use super::estimate::Estimate;
+use super::header::{Combine, Weight};
+use super::trie::Table;
 
 /// Leaves out what raises perplexity by less than the share `threshold`.
 pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {

@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::super::config::Compat;
-use super::super::counts::Counts;
-use super::Discounts;
+use super::counts::Counts;
+
+/// What is subtracted from counts of 1, 2, and 3 or more.
+pub type Discounts = [f64; 3];
 
 /// The counts that a smoother uses.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(crate) struct Statistics {
 
 impl Statistics {
     /// Of occurrences, or with `contexts` of contexts.
-    pub(crate) fn of(counts: &Counts, contexts: bool, compat: Option<Compat>) -> Self {
+    pub(crate) fn new(counts: &Counts, contexts: bool, lmplz: bool) -> Self {
         let order = counts.order();
         let adjusted: Vec<Vec<u32>> = if contexts && order > 1 {
             (0..order - 1).into_par_iter().map(|len| adjusted(counts, len)).collect()
@@ -33,7 +34,7 @@ impl Statistics {
         let mut statistics = Self { adjusted, unigrams, count_of_counts: Vec::new() };
         let count_of_counts = |len| {
             let mut n = [0; 4];
-            for &count in statistics.used(counts, len) {
+            for &count in statistics.adjusted_counts(counts, len) {
                 if let Some(n) = (count as usize).checked_sub(1).and_then(|i| n.get_mut(i)) {
                     *n += 1;
                 }
@@ -41,21 +42,21 @@ impl Statistics {
             n
         };
         statistics.count_of_counts = (0..order).into_par_iter().map(count_of_counts).collect();
-        if compat == Some(Compat::Kenlm) && contexts {
+        if lmplz && contexts {
             statistics.lmplz_quirk(counts);
         }
         statistics
     }
 
     /// The counts of order `len` + 1.
-    pub(crate) fn used<'a>(&'a self, counts: &'a Counts, len: usize) -> &'a [u32] {
+    pub(crate) fn adjusted_counts<'a>(&'a self, counts: &'a Counts, len: usize) -> &'a [u32] {
         match len {
             0 => &self.unigrams,
             _ => self.adjusted.get(len).unwrap_or(&counts.levels[len].counts),
         }
     }
 
-    /// [`Self::used`], the last time: `counts` have none of this order any more.
+    /// [`Self::adjusted_counts`], the last time: `counts` have none of this order any more.
     pub(super) fn take(&mut self, counts: &mut Counts, len: usize) -> Vec<u32> {
         let raw = std::mem::take(&mut counts.levels[len].counts);
         self.adjusted.get_mut(len).map_or(raw, std::mem::take)
@@ -68,7 +69,7 @@ impl Statistics {
         let Some(last) = last_in_suffix_order(counts) else { return };
         for len in 1..order.min(last.len() + 1) {
             let Some(gram) = counts.find(&last[last.len() - len..]) else { continue };
-            let contexts = self.used(counts, len - 1)[gram];
+            let contexts = self.adjusted_counts(counts, len - 1)[gram];
             let raw = counts.levels[len - 1].counts[gram];
             let n = &mut self.count_of_counts[len - 1];
             let mut bump = |count: u32, by: i64| {
@@ -132,19 +133,19 @@ fn last_in_suffix_order(counts: &Counts) -> Option<Vec<u32>> {
 
 /// What a smoother asks about the words after a context.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Context {
+pub struct ContextStats {
     /// Σ counts.
-    pub(crate) total: u64,
+    pub total: u64,
     /// How many of the kept words are counted once, twice, more often.
-    pub(crate) n: [u32; 3],
+    pub n: [u32; 3],
     /// Σ counts of the words that are not kept.
-    pub(crate) pruned: u64,
+    pub pruned: u64,
 }
 
-impl Context {
+impl ContextStats {
     /// Of the words counted `counts`.
     #[inline]
-    pub(crate) fn of(counts: &[u32], keep: Option<&[bool]>) -> Self {
+    pub(crate) fn new(counts: &[u32], keep: Option<&[bool]>) -> Self {
         let mut context = Self::default();
         for (i, &count) in counts.iter().enumerate() {
             context.total += u64::from(count);
@@ -158,12 +159,12 @@ impl Context {
     }
 
     /// T(h): the different words.
-    pub(crate) fn types(&self) -> u64 {
+    pub fn types(&self) -> u64 {
         self.n.iter().map(|&n| u64::from(n)).sum()
     }
 
     /// Σ of what is subtracted: Σ D_j N_j, and the words that are not kept.
-    pub(crate) fn left(&self, discounts: &Discounts) -> f64 {
+    pub fn backoff_mass(&self, discounts: &Discounts) -> f64 {
         let subtracted: f64 = discounts.iter().zip(self.n).map(|(d, n)| d * f64::from(n)).sum();
         subtracted + self.pruned as f64
     }

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 use surprisal_platform::prefetch::prefetch;
 
-use super::super::header::Combine;
-use super::super::trie::Table;
+use super::header::Combine;
+use super::trie::Table;
 
 /// A model on its way to a trie: tables, and the suffix of every gram.
 #[derive(Debug, Clone)]

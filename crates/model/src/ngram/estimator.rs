@@ -1,0 +1,220 @@
+//! From counts to the tables of a model, by any smoother.
+
+use rayon::prelude::*;
+
+use super::config::NgramConfig;
+use super::counts::Counts;
+use super::entropy_pruning;
+use super::estimate::Estimate;
+use super::header::Weight;
+use super::report::{OrderReport, Report};
+use super::smoothing::Smoother;
+use super::statistics::{ContextStats, Statistics};
+use super::trie::Table;
+
+/// How many words share what unigrams leave.
+fn predictable(counts: &Counts, config: &NgramConfig) -> f64 {
+    let closed = config.closed && config.unk.is_some();
+    f64::from(counts.vocab_size - u32::from(counts.bos.is_some()) - u32::from(closed)).max(1.0)
+}
+
+/// Turns counts into a model, whose tables take the places of the counts.
+pub(super) fn smooth(
+    mut counts: Counts,
+    mut statistics: Statistics,
+    config: &NgramConfig,
+    smoother: &dyn Smoother,
+    report: &mut Report,
+) -> Estimate {
+    let order = counts.order();
+    let keep: Vec<Option<Vec<bool>>> = (1..=order).map(|len| survivors(&counts, config, len)).collect();
+    let vocab = predictable(&counts, config);
+    let mut tables = vec![unigrams(&counts, &statistics, config, smoother)];
+    for len in 1..order {
+        let used = statistics.take(&mut counts, len);
+        let weight = |context: &ContextStats| match context.total {
+            0 => Weight { scale: 0.0, backoff: smoother.unseen_context_factor() },
+            _ => smoother.weight(len, context, vocab),
+        };
+        let parents = &counts.levels[len - 1];
+        let (contexts, weights) = weights(&parents.starts, &used, keep[len].as_deref(), weight);
+        let (values, numerators) = values(used, |count| smoother.value(len, count));
+        tables[len - 1].contexts = contexts;
+        tables[len - 1].weights = weights;
+        tables.push(Table { values, numerators, ..Table::default() });
+    }
+    let mut suffixes = Vec::with_capacity(order);
+    for (table, level) in tables.iter_mut().zip(counts.levels) {
+        table.words = level.words;
+        table.starts = level.starts;
+        suffixes.push(level.suffixes);
+    }
+    let mut estimate = Estimate {
+        vocab_size: counts.vocab_size,
+        bos: counts.bos,
+        combine: smoother.combine(),
+        missing: smoother.unseen_context_factor(),
+        tables,
+        suffixes,
+    };
+    smoother.finish(&mut estimate, report);
+    if keep.iter().any(Option::is_some) {
+        estimate.retain(&keep);
+    }
+    if config.prune_entropy > 0.0 {
+        entropy_pruning::prune(&mut estimate, config.prune_entropy);
+    }
+    for (len, order) in report.orders.iter_mut().enumerate() {
+        order.grams = match len {
+            0 => order.counted,
+            _ => estimate.tables[len].values.len() as u64,
+        };
+    }
+    estimate
+}
+
+/// Which grams of order `len` are kept, if any go.
+fn survivors(counts: &Counts, config: &NgramConfig, len: usize) -> Option<Vec<bool>> {
+    let threshold = config.prune_threshold(len);
+    (threshold > 0).then(|| counts.levels[len - 1].counts.iter().map(|&count| count > threshold).collect())
+}
+
+/// The table of single words, which holds probabilities.
+fn unigrams(
+    counts: &Counts,
+    statistics: &Statistics,
+    config: &NgramConfig,
+    smoother: &dyn Smoother,
+) -> Table {
+    let used = statistics.adjusted_counts(counts, 0);
+    let context = ContextStats::new(used, None);
+    let vocab = predictable(counts, config);
+    let Weight { scale, backoff: left } = match context.total {
+        0 => Weight::NONE,
+        _ => smoother.weight(0, &context, vocab),
+    };
+    let value = |count: u32| smoother.value(0, count) * scale;
+    let shared = config.interpolate_unigrams || config.unk.is_none() || config.closed;
+    let each = if shared { left / vocab } else { 0.0 };
+    let (mut values, mut numerators) = values(used.to_vec(), |count| value(count) + each);
+    // Words that are no ordinary ones.
+    let mut special = |word: Option<u32>, probability: f64| {
+        if let Some(word) = word {
+            values[word as usize] = numerators.len() as u32;
+            numerators.push(probability);
+        }
+    };
+    special(counts.bos, 0.0);
+    if config.closed {
+        special(config.unk, 0.0);
+    } else if !shared {
+        let own = config.unk.map_or(0.0, |unk| value(used[unk as usize]));
+        special(config.unk, own + left);
+    }
+    Table { values, numerators, ..Table::default() }
+}
+
+/// Which of the different counts each gram has, in place of the count, and those.
+fn values(mut used: Vec<u32>, value: impl Fn(u32) -> f64) -> (Vec<u32>, Vec<f64>) {
+    // Nearly all counts are small: those have a table, the others are looked up.
+    const SMALL: usize = 1 << 16;
+    type Seen = (Vec<bool>, std::collections::BTreeSet<u32>);
+    let none = || -> Seen { (vec![false; SMALL], [].into()) };
+    let look = |mut seen: Seen, counts: &[u32]| {
+        for &count in counts {
+            match seen.0.get_mut(count as usize) {
+                Some(seen) => *seen = true,
+                None => drop(seen.1.insert(count)),
+            }
+        }
+        seen
+    };
+    let either = |mut a: Seen, b: Seen| {
+        a.0.iter_mut().zip(b.0).for_each(|(a, b)| *a |= b);
+        a.1.extend(b.1);
+        a
+    };
+    let (seen, large) = used.par_chunks(1 << 20).fold(none, look).reduce(none, either);
+    let mut different: Vec<u32> = (0..SMALL as u32).filter(|&count| seen[count as usize]).collect();
+    let mut index = vec![0_u32; SMALL];
+    for (i, &count) in different.iter().enumerate() {
+        index[count as usize] = i as u32;
+    }
+    different.extend(large);
+    let place = |&count: &u32| match index.get(count as usize) {
+        Some(&index) => index,
+        None => different.binary_search(&count).unwrap_or(0) as u32,
+    };
+    used.par_iter_mut().for_each(|count| *count = place(count));
+    (used, different.iter().map(|&count| value(count)).collect())
+}
+
+/// The different weights of contexts, and which one each has.
+fn weights(
+    starts: &[u32],
+    used: &[u32],
+    keep: Option<&[bool]>,
+    weight: impl Fn(&ContextStats) -> Weight + Sync,
+) -> (Vec<u32>, Vec<Weight>) {
+    #[expect(
+        clippy::disallowed_types,
+        reason = "looked up; what is iterated is a list in order of appearance"
+    )]
+    type Known = std::collections::HashMap<ContextStats, u32, foldhash::fast::FixedState>;
+    const SHARE: usize = 1 << 16;
+    let contexts = starts.len().saturating_sub(1);
+    // Each share numbers the contexts that differ; then the numbers become those of one list.
+    let parts: Vec<(Vec<u32>, Vec<ContextStats>)> = (0..contexts.div_ceil(SHARE))
+        .into_par_iter()
+        .map(|share| {
+            let range = share * SHARE..contexts.min((share + 1) * SHARE);
+            let (mut known, mut list) = (Known::default(), Vec::new());
+            let mut look_up = |counts: &[u32], keep: Option<&[bool]>| {
+                let context = ContextStats::new(counts, keep);
+                *known.entry(context).or_insert_with(|| {
+                    list.push(context);
+                    list.len() as u32 - 1
+                })
+            };
+            // Most contexts are followed by one word, a few times.
+            let mut one = [None; 64];
+            let number = |node: usize| {
+                let children = starts[node] as usize..starts[node + 1] as usize;
+                let counts = &used[children.clone()];
+                match (counts, keep) {
+                    (&[count], None) if (count as usize) < one.len() => {
+                        *one[count as usize].get_or_insert_with(|| look_up(counts, None))
+                    }
+                    _ => look_up(counts, keep.map(|keep| &keep[children])),
+                }
+            };
+            (range.map(number).collect(), list)
+        })
+        .collect();
+    let mut all: Vec<ContextStats> = parts.iter().flat_map(|(_, list)| list.iter().copied()).collect();
+    all.sort_unstable();
+    all.dedup();
+    let mut numbers = vec![0; contexts];
+    numbers.par_chunks_mut(SHARE).zip(parts).for_each(|(numbers, (its, list))| {
+        let global: Vec<u32> =
+            list.iter().map(|context| all.binary_search(context).unwrap_or(0) as u32).collect();
+        for (number, its) in numbers.iter_mut().zip(its) {
+            *number = global[its as usize];
+        }
+    });
+    (numbers, all.iter().map(weight).collect())
+}
+
+/// What is known of every order before smoothing.
+pub(super) fn report(counts: &Counts, statistics: &Statistics) -> Vec<OrderReport> {
+    (0..counts.order())
+        .map(|len| OrderReport {
+            counted: match len {
+                0 => counts.levels[0].counts.iter().filter(|&&count| count > 0).count() as u64,
+                _ => counts.levels[len].counts.len() as u64,
+            },
+            count_of_counts: statistics.count_of_counts[len],
+            ..OrderReport::default()
+        })
+        .collect()
+}

@@ -1,0 +1,22 @@
+//! Maximum likelihood.
+
+use super::{Smoother, leaving};
+use crate::ngram::header::Weight;
+use crate::ngram::statistics::ContextStats;
+
+/// q(w | h) = c(hw) / c(h).
+pub(in crate::ngram) struct Mle;
+
+impl Smoother for Mle {
+    fn name(&self) -> &'static str {
+        "mle"
+    }
+
+    fn weight(&self, _: usize, context: &ContextStats, _: f64) -> Weight {
+        leaving(0.0, context.total as f64)
+    }
+
+    fn prunes_by_entropy(&self) -> bool {
+        false
+    }
+}

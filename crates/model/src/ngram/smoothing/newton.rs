@@ -1,0 +1,90 @@
+//! Newton's method within bounds, for parameters that are fitted to held-out text.
+
+/// The gradient of a loss, and its curvature: the lower half of a symmetric matrix, by rows.
+pub(super) type Derivatives = (Vec<f64>, Vec<Vec<f64>>);
+
+/// The point from `x` on, with `bounds` per coordinate, where `loss` stops falling by `tolerance` per step. Each step
+/// follows `derivatives` and is halved until the loss falls.
+pub(super) fn minimise(
+    mut x: Vec<f64>,
+    bounds: &[(f64, f64)],
+    tolerance: f64,
+    loss: impl Fn(&[f64]) -> f64,
+    derivatives: impl Fn(&[f64]) -> Derivatives,
+) -> Vec<f64> {
+    const ROUNDS: usize = 30;
+    let mut best = loss(&x);
+    for _ in 0..ROUNDS {
+        let (gradient, curvature) = derivatives(&x);
+        // A coordinate at its bound that would leave it stays there.
+        let free: Vec<usize> = (0..x.len())
+            .filter(|&i| {
+                !(x[i] <= bounds[i].0 && gradient[i] > 0.0 || x[i] >= bounds[i].1 && gradient[i] < 0.0)
+            })
+            .collect();
+        let Some(step) = cholesky_solve(&curvature, &gradient, &free) else { break };
+        let mut share = 1.0;
+        let better = loop {
+            let mut trial = x.clone();
+            for (&i, step) in free.iter().zip(&step) {
+                trial[i] = (x[i] - share * step).clamp(bounds[i].0, bounds[i].1);
+            }
+            let trial_loss = loss(&trial);
+            if trial_loss < best {
+                break Some((trial, trial_loss));
+            }
+            share /= 2.0;
+            if share < 1e-3 {
+                break None;
+            }
+        };
+        let Some((trial, trial_loss)) = better else { break };
+        let gain = best - trial_loss;
+        (x, best) = (trial, trial_loss);
+        if gain < tolerance {
+            break;
+        }
+    }
+    x
+}
+
+/// Adds one token's part: for −ln q with this gradient of ln q, the gradient and its outer product.
+pub(super) fn add_outer_product((gradient, curvature): &mut Derivatives, of_log_q: &[f64]) {
+    for i in 0..of_log_q.len() {
+        if of_log_q[i] != 0.0 {
+            gradient[i] -= of_log_q[i];
+            for j in 0..=i {
+                curvature[i][j] += of_log_q[i] * of_log_q[j];
+            }
+        }
+    }
+}
+
+/// Solves `A x = b` for the rows and columns `free` of a symmetric A given by its lower half.
+fn cholesky_solve(a: &[Vec<f64>], b: &[f64], free: &[usize]) -> Option<Vec<f64>> {
+    let n = free.len();
+    let mut l = vec![vec![0.0; n]; n];
+    for i in 0..n {
+        for j in 0..=i {
+            let mut sum = a[free[i].max(free[j])][free[i].min(free[j])];
+            if i == j {
+                // A parameter that no token depends on has no curvature.
+                sum += 1e-6 + 1e-9 * sum;
+            }
+            sum -= (0..j).map(|k| l[i][k] * l[j][k]).sum::<f64>();
+            if i == j {
+                l[i][i] = (sum > 0.0).then(|| sum.sqrt())?;
+            } else {
+                l[i][j] = sum / l[j][j];
+            }
+        }
+    }
+    let mut x: Vec<f64> = free.iter().map(|&i| b[i]).collect();
+    for i in 0..n {
+        x[i] = (x[i] - (0..i).map(|k| l[i][k] * x[k]).sum::<f64>()) / l[i][i];
+    }
+    for i in (0..n).rev() {
+        x[i] = (x[i] - (i + 1..n).map(|k| l[k][i] * x[k]).sum::<f64>()) / l[i][i];
+    }
+    Some(x)
+}

@@ -1,0 +1,36 @@
+//! Stupid backoff (Brants et al. 2007).
+
+use super::{Smoother, leaving};
+use crate::ngram::header::{Combine, Weight};
+use crate::ngram::statistics::ContextStats;
+
+const FACTOR: f64 = 0.4;
+
+/// c(hw) / c(h) where hw was seen, else 0.4 times the score of the shorter context: no distribution.
+pub(in crate::ngram) struct StupidBackoff;
+
+impl Smoother for StupidBackoff {
+    fn name(&self) -> &'static str {
+        "stupid_backoff"
+    }
+
+    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> Weight {
+        let total = context.total as f64;
+        match context_len {
+            0 => leaving(0.0, total),
+            _ => Weight { scale: 1.0 / total, backoff: FACTOR },
+        }
+    }
+
+    fn combine(&self) -> Combine {
+        Combine::BackOff
+    }
+
+    fn unseen_context_factor(&self) -> f64 {
+        FACTOR
+    }
+
+    fn prunes_by_entropy(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,19 @@
+//! Witten-Bell smoothing (1991, method C).
+
+use super::{Smoother, leaving};
+use crate::ngram::header::Weight;
+use crate::ngram::statistics::ContextStats;
+
+/// q(w | h) = (c(hw) + T(h) q(w | h')) / (c(h) + T(h)), T(h) being the number of different words after h.
+pub(in crate::ngram) struct WittenBell;
+
+impl Smoother for WittenBell {
+    fn name(&self) -> &'static str {
+        "witten_bell"
+    }
+
+    fn weight(&self, _: usize, context: &ContextStats, _: f64) -> Weight {
+        let (total, types) = (context.total as f64, context.types() as f64);
+        leaving(types, total + types)
+    }
+}
