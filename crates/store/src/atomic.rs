@@ -1,15 +1,15 @@
-//! Files that are either their old selves or their new selves, whenever the power goes.
+//! Atomic writes: after a crash or power loss a file holds either the old content or the new.
 //!
-//! The bytes go to a temporary file in the same folder, which is synced, renamed over the target and made durable by
-//! a sync of the folder. On an error the temporary file is removed; only a crash can leave one behind, under a name
-//! that starts with a dot and ends in `.tmp`, and [`recover`] removes such files.
+//! The bytes go to a temporary file in the same directory, which is synced and renamed over the
+//! target; then the directory is synced. On an error the temporary file is removed. Only a crash
+//! can leave one behind (`.NAME.PROCESS-NUMBER.tmp`); [`recover`] removes it.
 //!
-//! - A new file's mode is 0644 less the umask; one that replaces another has its mode and, where that is allowed, its owner.
-//!   Access lists and other names of the old file (hard links) stay with the old file.
-//! - A symbolic link is followed and stays one. What is no plain file (a pipe, a device) is written to as the bytes come, and
-//!   then nothing of the above holds.
-//! - On Windows a folder cannot be synced through the standard library; there the rename is left to the journal of
-//!   NTFS: after a power loss either file may be found, still never half a file.
+//! - A new file has mode 0644 minus the umask; a replaced file keeps its mode and, if permitted,
+//!   its owner. Access control lists and hard links stay with the old file.
+//! - A symbolic link is followed and stays a link. A pipe or device is written to directly, without
+//!   any of these guarantees.
+//! - On Windows the standard library cannot sync a directory; NTFS journals the rename, so after a
+//!   power loss either file may be found, but never a part of one.
 
 use std::{
     ffi::OsString,
@@ -26,7 +26,7 @@ use crate::{
     write_target::{WriteTarget, folder_of, open_stream},
 };
 
-/// Replaces the file at `path` with `bytes`, or leaves it as it is and returns an error.
+/// Replaces the file at `path` with `bytes`. On an error the old file is unchanged.
 ///
 /// # Errors
 /// [`Error::Io`] with the path and, for a write, the number of bytes.
@@ -37,23 +37,22 @@ pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// A file written piece by piece that appears under its name at [`Writer::commit`] and not before.
-///
-/// Dropped without it, nothing has changed.
+/// A writer of a file that appears at its path when [`Writer::commit`] is called. Dropping the
+/// writer without a commit changes nothing.
 #[derive(Debug)]
 pub struct Writer {
     file: BufWriter<FailPointFile>,
-    /// None where it is written to as the bytes come.
+    /// `None` if the target is a stream, which is written to directly.
     temp: Option<TempFile>,
     target: PathBuf,
     written: u64,
 }
 
 impl Writer {
-    /// Starts a new file that will replace `path`. The folder must exist.
+    /// Starts a file that will replace `path`. The directory must exist.
     ///
     /// # Errors
-    /// [`Error::Io`] if the folder is missing or cannot be written to, or `path` is a folder.
+    /// [`Error::Io`] if the directory is missing or not writable, or `path` is a directory.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         match WriteTarget::resolve(path).map_err(|reason| Error::io("write", path, reason))? {
@@ -74,18 +73,18 @@ impl Writer {
     /// Appends `bytes`.
     ///
     /// # Errors
-    /// [`Error::Io`] with the path and the number of bytes written until then.
+    /// [`Error::Io`] with the path and the number of bytes written so far.
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(|reason| self.failed(reason))?;
         self.written += bytes.len() as u64;
         Ok(())
     }
 
-    /// Makes the file durable under its name and returns its size in bytes.
+    /// Makes the file durable at its path and returns its size in bytes.
     ///
     /// # Errors
-    /// [`Error::Io`]; the old file, if any, is still there. The one exception is a failing sync of the folder after
-    /// the rename: then the new file is there, and may be gone after a power loss.
+    /// [`Error::Io`]; the old file is still there, except when the sync of the directory fails
+    /// after the rename: then the new file is in place but may be lost in a power failure.
     pub fn commit(mut self) -> Result<u64> {
         self.file.flush().map_err(|reason| self.failed(reason))?;
         if let Some(aside) = &self.temp {
@@ -96,12 +95,12 @@ impl Writer {
         Ok(self.written)
     }
 
-    /// [`Self::commit`] of what can be made again and whose reader notices if it is not whole: where it replaces
-    /// nothing, there is nothing to lose, and it does not wait for the disk. After a power loss the new file may be
+    /// Like [`Self::commit`], but skips the sync if no file is replaced. Only for files that can be
+    /// made again and whose reader detects truncation: after a power loss such a file may be
     /// missing or cut short.
     ///
     /// # Errors
-    /// As [`Self::commit`].
+    /// Those of [`Self::commit`].
     pub fn commit_no_fsync_if_new(mut self) -> Result<u64> {
         match &self.temp {
             Some(aside) if fs::symlink_metadata(&self.target).is_err() => {
@@ -118,7 +117,7 @@ impl Writer {
     }
 }
 
-/// For serialisers that want an [`io::Write`]; [`Writer::put`] has the better errors.
+/// For serialisers that need an [`io::Write`]; the errors of [`Writer::put`] say more.
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
@@ -131,12 +130,13 @@ impl Write for Writer {
     }
 }
 
-/// Clears up after crashed writers in `folder`: files `.NAME.PROCESS-NUMBER.tmp` and folders `.NAME.tmp` are removed; a folder
-/// `.NAME.old` goes back to its place if nothing has taken it, else it is removed. The folders are those of a model or a
-/// checkpoint; what else begins with a dot is somebody else's. Only where nobody else writes.
+/// Removes what crashed writers left in `folder`: files `.NAME.PROCESS-NUMBER.tmp` and directories
+/// `.NAME.tmp`. A directory `.NAME.old` is renamed back if `NAME` is missing, and removed
+/// otherwise. Only directories of models (`model`) and checkpoints (`step_…`) are touched. No other
+/// process may be writing there.
 ///
 /// # Errors
-/// [`Error::Io`] if the folder cannot be listed, or something in it not removed or renamed.
+/// [`Error::Io`] if the directory cannot be listed, or an entry cannot be removed or renamed.
 pub fn recover(folder: impl AsRef<Path>) -> Result<()> {
     let folder = folder.as_ref();
     let failed = |reason| Error::io("list", folder, reason);
@@ -163,7 +163,7 @@ pub fn recover(folder: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
-/// Finds out whether files can be made in `folder`: nothing else tells.
+/// Checks that files can be created in `folder`, by creating and removing one.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -177,13 +177,13 @@ fn buffered(file: File) -> BufWriter<FailPointFile> {
     BufWriter::with_capacity(64 << 10, FailPointFile(file))
 }
 
-/// A temporary file's path; dropped, the file is removed if it is still there.
+/// The path of a temporary file; when dropped, the file is removed if it still exists.
 #[derive(Debug)]
 struct TempFile(PathBuf, #[expect(dead_code, reason = "its drop counts")] Pending);
 
 impl Drop for TempFile {
     fn drop(&mut self) {
-        // After a commit there is nothing to remove; after an error there is no one left to tell.
+        // After a commit the file is gone already; errors cannot be reported from here.
         if fault_injection::fail_point(Operation::Remove).is_ok() {
             let _ = fs::remove_file(&self.0);
         }
@@ -197,40 +197,40 @@ fn create_temp_file(target: &Path) -> io::Result<(File, TempFile)> {
     Ok((file, aside))
 }
 
-/// Makes what will become `target`, under a temporary name that is nobody else's.
+/// Creates, with `make`, a file or directory under a unique temporary name beside `target`.
 pub(crate) fn create_temp<T>(
     target: &Path,
     make: impl Fn(&Path) -> io::Result<T>,
 ) -> io::Result<(PathBuf, T, Pending)> {
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let name = target.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_string_lossy();
-    // Long names are cut: the temporary name must stay under the usual limit of 255 bytes.
+    // Long names are cut so that the temporary name stays under the usual limit of 255 bytes.
     let stem: String = name.chars().take(50).collect();
     loop {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let path = target.with_file_name(format!(".{stem}.{}-{serial}.tmp", std::process::id()));
         match Pending::made(&path, || make(&path)) {
             Ok((made, pending)) => return Ok((path, made, pending)),
-            // Left by a crashed process that had the same id.
+            // Left by a crashed process with the same id.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Whether `name` ends as [`create_temp`]'s do before `.tmp`.
+/// Whether `name` ends in `.PROCESS-NUMBER`, as the names of [`create_temp`] do before `.tmp`.
 fn is_serial(name: &str) -> bool {
     let numbers = name.rsplit_once('.').and_then(|(_, end)| end.split_once('-'));
     numbers.is_some_and(|(process, serial)| process.parse::<u32>().is_ok() && serial.parse::<u64>().is_ok())
 }
 
-/// Gives the new `file` the mode of the one that it will replace and, where that is allowed, its owner.
+/// Gives `file` the mode of `target`, which it will replace, and its owner if permitted.
 #[cfg(unix)]
 fn keep_mode(file: &File, target: &Path) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, fchown};
     let (Ok(old), new) = (fs::metadata(target), file.metadata()?) else { return Ok(()) };
     if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-        // Only root may give a file away; a group of one's own it can be given to.
+        // Only root may change the owner; the group may be set to one of the user's own.
         let _ =
             fchown(file, Some(old.uid()), Some(old.gid())).or_else(|_| fchown(file, None, Some(old.gid())));
     }
@@ -243,10 +243,10 @@ fn keep_mode(_file: &File, _target: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Creates a file that must not exist, with mode 0644 less the umask.
+/// Creates a file that must not exist yet, with mode 0644 minus the umask.
 ///
 /// # Errors
-/// Of the system: a file that is there already.
+/// The system's, for example that the file exists.
 pub fn create_new(path: &Path) -> io::Result<File> {
     fault_injection::fail_point(Operation::Create)?;
     let mut options = OpenOptions::new();
@@ -255,7 +255,7 @@ pub fn create_new(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Mode 0644, less the umask, for a file that does not exist yet.
+/// Sets mode 0644 (minus the umask) for a file that will be created.
 pub(crate) fn readable_by_all(options: &mut OpenOptions) {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o644);
@@ -286,7 +286,7 @@ pub(crate) fn remove_folder(path: &Path) -> Result<()> {
         .map_err(|reason| Error::io("remove", path, reason))
 }
 
-/// Makes the names in `folder` durable.
+/// Makes the directory entries of `folder` durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     let synced = fault_injection::fail_point(Operation::Sync).and_then(|()| sync_names(folder));
     synced.map_err(|reason| Error::io("sync", folder, reason))
@@ -295,7 +295,7 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
 #[cfg(unix)]
 fn sync_names(folder: &Path) -> io::Result<()> {
     match File::open(folder)?.sync_all() {
-        // Some network file systems cannot sync a folder and need not.
+        // Some network file systems cannot sync a directory and do not need to.
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
             Ok(())
         }
@@ -309,7 +309,7 @@ fn sync_names(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `.NAME.SUFFIX` beside `NAME`; for a name so long that this would be too long, its hash.
+/// The path `.NAME.SUFFIX` beside `NAME`. A very long name is replaced by its hash.
 pub(crate) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
     let mut sibling = OsString::from(".");

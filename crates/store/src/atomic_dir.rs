@@ -1,4 +1,4 @@
-//! Folders of parts that are written whole, replaced whole, and read only if every byte is as written.
+//! Directories that are written and replaced as a whole, and whose bytes are verified on reading.
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -12,22 +12,22 @@ use crate::{
     write_target::folder_of,
 };
 
-/// The largest part, in bytes.
+/// The largest accepted part, in bytes.
 const MAX_PART_BYTES: u64 = 16 << 30;
 
-/// What a folder is for.
+/// The identity of a directory, recorded in its manifest.
 #[derive(Clone, Copy, Debug)]
 pub struct ManifestId {
-    /// Of what kind the folder is: "surprisal model".
+    /// The kind of directory, for example "surprisal model".
     pub format: &'static str,
-    /// Of the run that it is a checkpoint of.
+    /// The step, for a checkpoint.
     pub step: Option<u64>,
 }
 
-/// Writes the parts and their manifest as the folder `target`, in place of what is there.
+/// Writes the parts and their manifest as the directory `target`, replacing an old one.
 ///
-/// On an error what was there is there again. A crash in the moment between moving the old folder away and the new one in
-/// leaves the old one under its backup name, from which [`crate::atomic::recover`] restores it.
+/// On an error the old directory is restored. After a crash between moving the old directory away
+/// and the new one in, [`crate::atomic::recover`] restores it from its backup name.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -53,18 +53,18 @@ pub fn replace(target: &Path, label: ManifestId, parts: &[(&str, &[u8])]) -> Res
     Ok(())
 }
 
-/// Writes the parts, with no manifest, as the folder `target`, which must not be there or be empty.
+/// Writes the parts, without a manifest, as the directory `target`, which must be missing or empty.
 ///
 /// # Errors
-/// [`Error::Occupied`] where something is there; [`Error::Io`].
+/// [`Error::Occupied`] if `target` is in use; [`Error::Io`].
 pub fn create(target: &Path, parts: &[(&str, &[u8])]) -> Result<()> {
-    // It is the folder behind a link that is replaced.
+    // A link is followed: the directory behind it is replaced.
     let place = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
     let made = create_temp(&place, make);
     let (aside, (), pending) = made.map_err(|reason| Error::io("create the folder", target, reason))?;
     fill_and_move(&aside, parts, None, pending, || {
         if place.exists() {
-            // Refuses what is not an empty folder.
+            // Fails unless it is an empty directory.
             fs::remove_dir(&place).map_err(|_| Error::Occupied { path: target.to_owned() })?;
         }
         rename(&aside, &place)
@@ -76,7 +76,7 @@ fn make(folder: &Path) -> io::Result<()> {
     fault_injection::fail_point(Operation::Create).and_then(|()| fs::create_dir(folder))
 }
 
-/// Writes the parts into the folder `aside` and does `move_in` with it; on an error nothing is left of it.
+/// Writes the parts into the directory `aside` and calls `move_in`; on an error `aside` is removed.
 fn fill_and_move(
     aside: &Path,
     parts: &[(&str, &[u8])],
@@ -87,7 +87,7 @@ fn fill_and_move(
     let moved = fill(aside, parts, manifest).and_then(|()| pending.settle(move_in));
     drop(pending);
     moved.inspect_err(|_| {
-        // The first error is the one to report.
+        // The first error is reported, not this one.
         let _ = remove_folder(aside);
     })
 }
@@ -121,10 +121,10 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     sync(&file).map_err(failed)
 }
 
-/// The parts of a folder, every byte checked against the manifest.
+/// The parts of a directory, every byte verified against the manifest.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::TooLarge`]; [`Error::Malformed`] where a byte is not as it was written.
+/// [`Error::Io`]; [`Error::TooLarge`]; [`Error::Malformed`] if a length or a hash differs.
 pub fn load(path: &Path, label: ManifestId) -> Result<BTreeMap<String, Vec<u8>>> {
     let manifest_path = path.join(manifest::NAME);
     let json = read_bounded(&manifest_path, manifest::MAX_BYTES)?;
@@ -133,7 +133,8 @@ pub fn load(path: &Path, label: ManifestId) -> Result<BTreeMap<String, Vec<u8>>>
     let mut parts = BTreeMap::new();
     for (name, expected) in &manifest.parts {
         let part = path.join(name);
-        // By the listing, not by opening it: a file system that ignores case would find `Model.safetensors`.
+        // The listing decides, not opening: a case-insensitive file system would accept
+        // `Model.safetensors`.
         if !present.contains(name) {
             return Err(Error::io("read", &part, io::ErrorKind::NotFound.into()));
         }
@@ -147,12 +148,12 @@ pub fn load(path: &Path, label: ManifestId) -> Result<BTreeMap<String, Vec<u8>>>
 pub(crate) fn names_in(folder: &Path) -> Result<Vec<String>> {
     let failed = |reason| Error::io("list", folder, reason);
     let names = fs::read_dir(folder).map_err(failed)?.map(|entry| entry.map(|entry| entry.file_name()));
-    // A name that is not UTF-8 is no part's.
+    // No part has a name that is not UTF-8.
     let names = names.filter_map(|name| name.map(|name| name.into_string().ok()).transpose());
     names.collect::<io::Result<_>>().map_err(failed)
 }
 
-/// `path` as messages show it.
+/// `path` in backquotes, for messages.
 pub fn quoted(path: &Path) -> String {
     format!("`{}`", path.display())
 }
@@ -179,7 +180,8 @@ mod tests {
         }
     }
 
-    /// Runs `replace` with the fault at operation 1, 2, 3, ... until it is not reached; returns how often old and new were found.
+    /// Runs `replace` with the fault at operation 1, 2, 3, … until it is not reached; counts how
+    /// often the old and the new directory were found.
     fn outcomes(fault: Fault) -> (usize, usize) {
         let (mut old, mut new) = (0, 0);
         for at in 1.. {
@@ -194,7 +196,8 @@ mod tests {
                 "old" => old += 1,
                 _ => new += 1,
             }
-            // A failure to sync the folder after the rename leaves the backup, which the next writer clears up.
+            // If the sync after the rename fails, the backup remains until the next writer removes
+            // it.
             atomic::recover(base.path()).unwrap();
             assert_eq!(names_in(base.path()).unwrap(), ["model"], "at {at}");
             if !fired {

@@ -1,14 +1,15 @@
-//! Checkpoints: folders `step_00001200`, each with its parts and a manifest of their sizes and hashes.
+//! Checkpoints: directories `step_00001200` with named parts and a manifest of their sizes and
+//! hashes.
 //!
 //! ```text
 //! checkpoints/step_00001200/{model.safetensors, optimizer.safetensors, state.json, manifest.json}
 //! ```
 //!
-//! A checkpoint is written aside, every file synced, the folder synced, renamed, and the parent synced: it is whole or
-//! it is not there. When it is read, every byte of it is checked against the manifest, and the manifest against
-//! itself: a checkpoint with one flipped bit is skipped with the reason, and the one before it is taken.
+//! A checkpoint is written under a temporary name, every file and the directory synced, then
+//! renamed: it is complete or absent. On loading, every byte is checked against the manifest. An
+//! invalid checkpoint is skipped with its reason, and the one before it is used.
 //!
-//! What the parts mean is the trainer's business; here they are bytes.
+//! This module does not interpret the parts.
 
 use std::{
     collections::BTreeMap,
@@ -23,10 +24,10 @@ use crate::{
     manifest::Manifest,
 };
 
-/// A checkpoint that has been read and checked.
+/// A checkpoint that was read and verified.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// The step after which it was made.
+    /// The step after which it was saved.
     pub step: u64,
     /// Its folder.
     pub path: PathBuf,
@@ -35,10 +36,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The part of this name.
+    /// The part named `name`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if there is none.
+    /// [`Error::Malformed`] if it is missing.
     pub fn part(&self, name: &str) -> Result<&[u8]> {
         let part = self.parts.get(name).map(Vec::as_slice);
         part.ok_or_else(|| Error::malformed(quoted(&self.path), &format!("it has no part `{name}`")))
@@ -50,27 +51,28 @@ impl Checkpoint {
 pub struct Skipped {
     /// Its folder.
     pub path: PathBuf,
-    /// Why not.
+    /// Why it cannot be used.
     pub reason: Error,
 }
 
-/// What [`load_newest`] found.
+/// The result of [`load_newest`].
 #[derive(Debug)]
 pub struct Newest {
-    /// The newest checkpoint that is whole.
+    /// The newest valid checkpoint.
     pub checkpoint: Option<Checkpoint>,
-    /// The newer ones that are not, newest first.
+    /// Newer checkpoints that are invalid, newest first.
     pub skipped: Vec<Skipped>,
 }
 
-/// Saves the checkpoint of `step` from its named parts and returns its folder.
+/// Saves the checkpoint of `step` from its named parts and returns its directory.
 ///
-/// `checkpoints` must exist and have one writer (see [`crate::run_dir::RunWriter`]). A whole checkpoint of the same step is
-/// left as it is: a run is deterministic, so it holds the same state. A damaged one is replaced.
+/// `checkpoints` must exist and have one writer (see [`crate::run_dir::RunWriter`]). A valid
+/// checkpoint of the same step is kept, because a deterministic run saves the same state again; a
+/// damaged one is replaced.
 ///
 /// # Errors
-/// [`Error::Io`], after which every earlier checkpoint is as it was and nothing of this one is left; or a part's
-/// name that is not a plain file name.
+/// [`Error::Io`], after which earlier checkpoints are unchanged and nothing of this one remains;
+/// [`Error::Malformed`] for a part whose name is not a plain file name.
 pub fn save(checkpoints: &Path, step: u64, parts: &[(&str, &[u8])]) -> Result<PathBuf> {
     let target = checkpoints.join(name_of(step));
     if load(&target).is_err() {
@@ -79,7 +81,8 @@ pub fn save(checkpoints: &Path, step: u64, parts: &[(&str, &[u8])]) -> Result<Pa
     Ok(target)
 }
 
-/// The checkpoints in a folder as (step, path), newest first, unchecked; none if the folder is not there.
+/// The checkpoints in a directory as (step, path), newest first, not verified; empty if the
+/// directory does not exist.
 ///
 /// # Errors
 /// [`Error::Io`] if the folder cannot be listed.
@@ -94,10 +97,10 @@ pub fn list(checkpoints: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-/// Reads the checkpoint in the folder `path` and checks every byte of it.
+/// Reads and verifies the checkpoint in the directory `path`.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::TooLarge`], or [`Error::Malformed`] with what does not fit.
+/// [`Error::Io`], [`Error::TooLarge`] or [`Error::Malformed`].
 pub fn load(path: &Path) -> Result<Checkpoint> {
     let step = path
         .file_name()
@@ -106,7 +109,8 @@ pub fn load(path: &Path) -> Result<Checkpoint> {
     Ok(Checkpoint { step, path: path.to_owned(), parts: atomic_dir::load(path, manifest_id(step))? })
 }
 
-/// What the manifest of the checkpoint of `step` says: the parts' names and sizes in bytes. `what` names it in errors.
+/// The names and sizes in bytes of the parts, from the manifest of the checkpoint of `step`. `what`
+/// names the manifest in errors.
 ///
 /// # Errors
 /// [`Error::TooLarge`] or [`Error::Malformed`].
@@ -116,11 +120,11 @@ pub fn parse_manifest(what: &str, json: &[u8], step: u64) -> Result<BTreeMap<Str
     Ok(manifest.parts.into_iter().map(|(name, part)| (name, part.bytes)).collect())
 }
 
-/// Reads the newest checkpoint that is whole, and says which newer ones are not and why. Where a run makes new ones and
-/// removes old ones meanwhile, it looks again.
+/// Loads the newest valid checkpoint, and lists the newer invalid ones. If a running writer adds or
+/// removes checkpoints meanwhile, the search is repeated.
 ///
 /// # Errors
-/// [`Error::Io`] if the folder cannot be listed; a checkpoint that cannot be read is skipped.
+/// [`Error::Io`] if the directory cannot be listed; an unreadable checkpoint is only skipped.
 pub fn load_newest(checkpoints: &Path) -> Result<Newest> {
     const LOOKS: usize = 100;
     let mut listed = list(checkpoints)?;
@@ -144,7 +148,8 @@ pub fn load_newest(checkpoints: &Path) -> Result<Newest> {
     }
 }
 
-/// Removes all checkpoints but the newest `last` (at least one) and that of the step `best`, and returns the steps removed.
+/// Removes all checkpoints except the newest `last` (at least one) and that of the step `best`.
+/// Returns the removed steps.
 ///
 /// # Errors
 /// [`Error::Io`] if one cannot be removed.
@@ -159,7 +164,7 @@ pub fn prune_old(checkpoints: &Path, last: usize, best: Option<u64>) -> Result<V
     Ok(removed)
 }
 
-/// Removes a checkpoint: gone as a whole by a rename first, so that a crash leaves no half of it under its name.
+/// Removes a checkpoint. It is renamed first, so that a crash leaves no incomplete checkpoint.
 fn remove(path: &Path) -> Result<()> {
     let aside = sibling(path, "tmp");
     if aside.exists() {
@@ -173,7 +178,7 @@ fn manifest_id(step: u64) -> ManifestId {
     ManifestId { format: "surprisal checkpoint", step: Some(step) }
 }
 
-/// Eight digits, so that the names sort as the steps do; more where a run is longer.
+/// The directory name of a checkpoint: at least eight digits, so that names sort by step.
 fn name_of(step: u64) -> String {
     format!("step_{step:08}")
 }
@@ -309,7 +314,7 @@ mod tests {
             atomic::recover(folder.path()).unwrap();
             let names = names_in(folder.path()).unwrap();
             assert!(names.iter().all(|name| name.starts_with("step_")), "at {at}: {names:?}");
-            // After the crash the run goes on.
+            // After the crash the run continues.
             save(folder.path(), 2, PARTS).unwrap();
             assert_eq!(load_newest(folder.path()).unwrap().checkpoint.unwrap().step, 2);
             if !fired {

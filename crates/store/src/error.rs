@@ -1,4 +1,4 @@
-//! What can go wrong with files, each with the path or the name at fault and, where one helps, a hint.
+//! The error type of file operations, with paths and hints.
 
 use std::{
     borrow::Cow,
@@ -10,60 +10,60 @@ use std::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("cannot {action} `{}`: {reason}", .path.display())]
     Io {
-        /// What was being done, as a verb that the path follows: "read", "write 512 bytes to".
+        /// The failed action, a verb phrase that the path follows: "read", "write 512 bytes to".
         action: Cow<'static, str>,
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The system's error.
         reason: io::Error,
     },
-    /// A new run was to be written where something is already.
+    /// The path of a new run is already in use.
     #[error("`{}` is already there and is not an empty folder", .path.display())]
     Occupied {
-        /// The folder or file in the way.
+        /// The existing directory or file.
         path: PathBuf,
     },
-    /// Another process is writing to the run.
+    /// Another process holds the lock.
     #[error("`{}` is being written to by {owner}", .path.display())]
     Locked {
-        /// The run folder.
+        /// The locked directory or file.
         path: PathBuf,
-        /// The process that holds the lock, as far as it is known.
+        /// The process that holds the lock, if known.
         owner: String,
     },
-    /// A folder that lacks what makes it a run or a model.
+    /// A directory without the file that identifies a run or a model.
     #[error("`{}` is not a {what}: it has no {missing}", .path.display())]
     Missing {
         /// The folder.
         path: PathBuf,
-        /// What it was taken for: "run folder", "model folder".
+        /// The expected kind: "run folder", "model folder".
         what: &'static str,
-        /// The file that is not there, relative to the folder.
+        /// The missing file, relative to the directory.
         missing: &'static str,
         /// What to do about it.
         hint: &'static str,
     },
-    /// Bytes that are not what they claim to be.
+    /// Bytes that do not follow their format.
     #[error("{what} is malformed: {problem}")]
     Malformed {
-        /// The file, or the format where the bytes came from no file.
+        /// The file, or the format if the bytes do not come from a file.
         what: String,
-        /// What is wrong with it.
+        /// The mistake.
         problem: String,
     },
-    /// Something larger than its limit; nothing was allocated for it.
+    /// Data larger than the limit; nothing was allocated for it.
     #[error("{what} is too large: {size} {unit}, at most {limit} are read")]
     TooLarge {
-        /// The file or the part of it.
+        /// The file or the part of a file.
         what: String,
-        /// What it claims to be.
+        /// The claimed size.
         size: u64,
-        /// What is accepted.
+        /// The largest accepted size.
         limit: u64,
-        /// What is counted: "bytes", "tensors".
+        /// The unit: "bytes", "tensors".
         unit: &'static str,
     },
 }
@@ -72,17 +72,17 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// The operating system refused to do `action` to `path`.
+    /// An [`Error::Io`]: `action` on `path` failed for `reason`.
     pub fn io(action: impl Into<Cow<'static, str>>, path: &Path, reason: io::Error) -> Self {
         Self::Io { action: action.into(), path: path.to_owned(), reason }
     }
 
-    /// `what` is not what it should be.
+    /// An [`Error::Malformed`].
     pub fn malformed(what: impl Into<String>, problem: &(impl std::fmt::Display + ?Sized)) -> Self {
         Self::Malformed { what: what.into(), problem: problem.to_string() }
     }
 
-    /// The same, naming the file that the bytes came from.
+    /// The same error, with `path` as the name of the malformed or too large data.
     pub fn in_file(mut self, path: &Path) -> Self {
         if let Self::Malformed { what, .. } | Self::TooLarge { what, .. } = &mut self {
             *what = format!("`{}`", path.display());
@@ -90,19 +90,19 @@ impl Error {
         self
     }
 
-    /// Whether it was standard output that was written to, and whoever read it went away.
+    /// Whether writing to standard output failed because its reader has closed the pipe.
     pub fn is_broken_pipe(&self) -> bool {
         use crate::write_target::WriteTarget;
         matches!(self, Self::Io { reason, path, .. } if reason.kind() == io::ErrorKind::BrokenPipe
             && WriteTarget::resolve(path).is_ok_and(|place| place.is_standard_output()))
     }
 
-    /// What a person can do about it, where there is something to say.
+    /// Advice for the user, if there is any.
     pub fn hint(&self) -> Option<&'static str> {
         use io::ErrorKind as Kind;
         match self {
             Self::Io { path, .. } if path.is_symlink() && !path.exists() => {
-                Some("this link leads nowhere, or in a circle: ls -l shows where to")
+                Some("the link is broken or points to itself: ls -l shows its target")
             }
             Self::Io { reason, .. } => match reason.kind() {
                 Kind::StorageFull => Some("the disk is full: free some space, or write elsewhere"),
@@ -113,11 +113,11 @@ impl Error {
                 Kind::ReadOnlyFilesystem => Some("the file system is read-only: write elsewhere"),
                 Kind::PermissionDenied => Some("check the permissions of the file and of its folder"),
                 Kind::NotFound => Some("check the path"),
-                Kind::IsADirectory => Some("a file is wanted here, this is a folder"),
-                Kind::NotADirectory => Some("a folder is wanted here, this is a file"),
+                Kind::IsADirectory => Some("this is a folder, but a file is expected"),
+                Kind::NotADirectory => Some("this is a file, but a folder is expected"),
                 _ => None,
             },
-            Self::Occupied { .. } => Some("choose another name, or move away what is there"),
+            Self::Occupied { .. } => Some("choose another name, or move the existing file or folder away"),
             Self::Locked { .. } => Some("wait for it to finish or stop it, or choose another folder"),
             Self::Missing { hint, .. } => Some(hint),
             _ => None,

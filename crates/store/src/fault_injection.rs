@@ -1,14 +1,15 @@
-//! Failures on demand: the n-th write, sync or rename fails, or the process dies there.
+//! Fault injection: the n-th write, sync or rename fails, or the process dies there.
 //!
-//! Every operation of this crate that changes the disk first passes through here. A test runs a save with a fault at
-//! operation 1, 2, 3, ... until the save succeeds, and looks each time at what is left, as SQLite's tests do
-//! (<https://sqlite.org/testing.html>, section 3). Two ways to ask for a fault:
+//! Every operation of this crate that changes the disk calls [`fail_point`] first. A test runs a
+//! save with a fault at operation 1, 2, 3, … until the save succeeds, and each time checks what is
+//! left, as SQLite's tests do (<https://sqlite.org/testing.html>, section 3). There are two ways to
+//! inject a fault:
 //!
-//! - [`inject`] in a test of a library: it holds for the calling thread until its guard is dropped;
-//! - the environment variable [`VARIABLE`] for a whole process: `SURPRISAL_FAULT=crash:7`, or `full`, `quota`,
-//!   `readonly`, `error`.
+//! - [`inject`], in unit tests: applies to the calling thread until its guard is dropped;
+//! - the environment variable [`VARIABLE`], for a process: `SURPRISAL_FAULT=crash:7`, or `full`,
+//!   `quota`, `readonly`, `error`.
 //!
-//! With neither, an operation costs one thread-local read and one atomic load more.
+//! Without a fault, an operation costs one thread-local read and one atomic load.
 
 use std::{
     cell::Cell,
@@ -20,21 +21,21 @@ use std::{
     },
 };
 
-/// The environment variable that plans a fault for a process: `KIND:N`, kind `crash`, `full`, `quota`, `readonly` or
-/// `error`.
+/// The environment variable that schedules a fault for the process: `KIND:N`, where KIND is
+/// `crash`, `full`, `quota`, `readonly` or `error`.
 pub const VARIABLE: &str = "SURPRISAL_FAULT";
 
-/// What happens at the planned operation.
+/// The effect of an injected fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails as the operating system would say it; what follows works again.
+    /// The operation fails with this error; later ones succeed.
     Error(io::ErrorKind),
-    /// The process is gone: planned by [`inject`], this and every later operation of the thread does nothing and
-    /// fails, so that no cleaning up happens; planned by [`VARIABLE`], the process aborts.
+    /// The process dies. With [`inject`], this and every later operation of the thread does nothing
+    /// and fails, so that no cleanup happens; with [`VARIABLE`], the process aborts.
     Crash,
 }
 
-/// What is about to be done to the disk.
+/// The kind of disk operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
@@ -55,21 +56,21 @@ thread_local! {
     static SCHEDULED: Cell<Option<ScheduledFault>> = const { Cell::new(None) };
 }
 
-/// A planned fault of this thread; dropped, it is off.
+/// The guard of a scheduled fault of this thread; dropping it cancels the fault.
 #[derive(Debug)]
-#[must_use = "the fault is off again as soon as this is dropped"]
+#[must_use = "dropping the guard cancels the fault"]
 pub struct FaultGuard {
     at: u64,
 }
 
-/// Plans `fault` for the `at`-th operation (the first is 1) of the calling thread.
+/// Schedules `fault` for the `at`-th operation (from 1) of the calling thread.
 pub fn inject(at: u64, fault: Fault) -> FaultGuard {
     SCHEDULED.set(Some(ScheduledFault { at, seen: 0, fault }));
     FaultGuard { at }
 }
 
 impl FaultGuard {
-    /// Whether the planned operation has been reached.
+    /// Whether the scheduled operation was reached.
     pub fn fired(&self) -> bool {
         SCHEDULED.get().is_some_and(|plan| plan.seen >= self.at)
     }
@@ -81,7 +82,7 @@ impl Drop for FaultGuard {
     }
 }
 
-/// What `work` gives with `fault` at its `at`-th operation, and whether it has so many.
+/// Runs `work` with `fault` at its `at`-th operation; also returns whether that was reached.
 #[cfg(test)]
 pub(crate) fn with_fault<T>(at: u64, fault: Fault, work: impl FnOnce() -> T) -> (T, bool) {
     let guard = inject(at, fault);
@@ -89,13 +90,13 @@ pub(crate) fn with_fault<T>(at: u64, fault: Fault, work: impl FnOnce() -> T) -> 
     (outcome, guard.fired())
 }
 
-/// Called before an operation; an error means it must not be done.
+/// Called before every operation. On an error the operation must not be done.
 pub(crate) fn fail_point(operation: Operation) -> io::Result<()> {
     if let Some(mut plan) = SCHEDULED.get() {
         plan.seen += 1;
         SCHEDULED.set(Some(plan));
         let now = match plan.fault {
-            // Removing is how errors are cleaned up after: only a crash stops it.
+            // Removals clean up after an error, so only a crash prevents them.
             Fault::Error(_) => plan.seen == plan.at && operation != Operation::Remove,
             Fault::Crash => plan.seen >= plan.at,
         };
@@ -134,7 +135,7 @@ fn parse(plan: &str) -> Option<(Fault, u64)> {
     Some((fault, at.parse().ok()?))
 }
 
-/// A file each of whose writes counts as an operation.
+/// A file whose every write is a fail point.
 #[derive(Debug)]
 pub(crate) struct FailPointFile(pub(crate) File);
 
@@ -149,10 +150,10 @@ impl Write for FailPointFile {
     }
 }
 
-/// Writes all of `bytes`; where a fault is planned, half of them.
+/// Writes all of `bytes`, or half of them if a fault is scheduled here.
 ///
 /// # Errors
-/// Of the system, or as planned.
+/// The system's, or the injected one.
 pub fn write_checked(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     match fail_point(Operation::Write) {
         Ok(()) => file.write_all(bytes),

@@ -1,16 +1,17 @@
-//! Files that survive crashes: every write that must be whole or not at all, and who may write where.
+//! Files that survive crashes, and locks that admit one writer at a time.
 //!
-//! - [`atomic`]: a file is either its old self or its new self, never half of each.
-//! - [`atomic_dir`], [`manifest`]: folders of parts with a manifest of hashes, replaced whole.
-//! - [`checkpoint`]: such folders by step, the newest whole one loaded.
-//! - [`run_dir`]: the folder of a training run; [`lock`]: one writer at a time.
-//! - [`pending`]: what is half written, for a process that ends in the middle of it.
-//! - [`write_target`]: where the bytes for a path go.
-//! - [`read`]: whole files, and nothing that is none.
-//! - [`fault_injection`]: failures on demand, so that tests can stop a save at every write, sync and rename.
+//! - [`atomic`]: files that hold the old content or the new content after a crash, never a mixture.
+//! - [`atomic_dir`], [`manifest`]: directories with a manifest of hashes, replaced as a whole.
+//! - [`checkpoint`]: such directories by step; the newest valid one is loaded.
+//! - [`run_dir`]: the directory of a training run; [`lock`]: one writer at a time.
+//! - [`pending`]: temporary files to remove when the process is ended.
+//! - [`write_target`]: whether a path is a file to replace or a stream to write to.
+//! - [`read`]: whole regular files, up to a size limit.
+//! - [`fault_injection`]: failures on demand, so that tests can stop a save at every write, sync
+//!   and rename.
 //!
-//! Nothing here prints, and no path found inside a file is ever followed outside that file's folder. What the bytes mean is for
-//! others to know.
+//! This crate prints nothing, does not interpret the bytes, and never follows a path found inside a
+//! file out of that file's directory.
 
 pub mod atomic;
 pub mod atomic_dir;

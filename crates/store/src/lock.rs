@@ -1,7 +1,8 @@
-//! One writer at a time, of a folder or of one file.
+//! Locks that admit one writer at a time to a directory or a file.
 //!
-//! The lock is the operating system's (`flock`, `LockFileEx`) on a file of its own, so it goes with its owner, however
-//! that dies; the file's text, owner and start, only serves the message to the second writer.
+//! The lock is the operating system's (`flock`, `LockFileEx`) on a separate file, so it ends with
+//! its process, however that dies. The file's content (process and start time) is only used in the
+//! message to a second writer.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -16,29 +17,30 @@ use crate::{
     pending::Pending,
 };
 
-/// The lock file's name in a folder.
+/// The name of the lock file in a directory.
 pub(crate) const NAME: &str = "lock";
 
-/// An exclusive lock on a folder or a file, until it is dropped.
+/// An exclusive lock on a directory or a file, released when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    /// Keeps the lock: closing the file releases it.
+    /// Holds the lock: closing the file releases it.
     file: File,
     path: PathBuf,
-    /// Of what is written beside it: the file goes with a process that ends by a signal.
+    /// For a lock beside its target: the lock file is removed if a signal ends the process.
     _pending: Option<Pending>,
 }
 
-/// What the lock file says.
+/// The content of the lock file.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Owner {
     pid: u32,
-    /// Seconds since 1970.
+    /// Unix time in seconds.
     started: u64,
 }
 
 impl Lock {
-    /// Locks `folder`, which is there, by the file `lock` in it. A lock whose owner is dead is taken over.
+    /// Locks the existing directory `folder` by the file `lock` in it. A lock of a dead process is
+    /// taken over.
     ///
     /// # Errors
     /// [`Error::Locked`], or [`Error::Io`].
@@ -46,12 +48,12 @@ impl Lock {
         Self::take(&folder.join(NAME), folder, true)
     }
 
-    /// Locks `target`, a file or a folder that is to be written and may not be there, by a hidden file beside it. Where the file
-    /// system has no locks, nobody is kept away.
+    /// Locks `target`, a file or directory that may not exist yet, by a hidden file beside it. On a
+    /// file system without locks this has no effect.
     ///
     /// # Errors
-    /// [`Error::Locked`]; [`Error::Io`], about `target`, if its folder cannot be written to; [`Error::Occupied`] if the hidden file
-    /// is somebody else's.
+    /// [`Error::Locked`]; [`Error::Io`], about `target`, if its directory is not writable;
+    /// [`Error::Occupied`] if the hidden file is not a lock file.
     pub fn beside(target: &Path) -> Result<Self> {
         let path = sibling(&fs::canonicalize(target).unwrap_or_else(|_| target.to_owned()), NAME);
         if !is_owned(&path) {
@@ -63,7 +65,7 @@ impl Lock {
         })
     }
 
-    /// Refuses a folder that another process has locked.
+    /// Fails if another process has locked `folder`.
     ///
     /// # Errors
     /// [`Error::Locked`].
@@ -71,7 +73,8 @@ impl Lock {
         holder(folder).map_or(Ok(()), |owner| Err(Error::Locked { path: folder.to_owned(), owner }))
     }
 
-    /// Locks the file `path` for `of`, where locks are needed or there are some.
+    /// Locks the file `path` on behalf of `of`. If not `needed`, a file system without locks is
+    /// accepted.
     fn take(path: &Path, of: &Path, needed: bool) -> Result<Self> {
         let failed = |reason| Error::io("lock", path, reason);
         let mut looks = 0;
@@ -81,7 +84,7 @@ impl Lock {
             let mut file =
                 options.read(true).write(true).create(true).truncate(false).open(path).map_err(failed)?;
             match file.try_lock() {
-                // Whoever asks for the holder has it for a moment.
+                // [`holder`] takes a shared lock for a moment.
                 Err(TryLockError::WouldBlock) if looks < 3 => {
                     looks += 1;
                     std::thread::sleep(Duration::from_millis(1));
@@ -93,12 +96,14 @@ impl Lock {
                 Err(TryLockError::Error(reason)) if needed => return Err(failed(reason)),
                 _ => {}
             }
-            // The owner before may have removed the file between our opening and our locking it: then another process
-            // can create and lock a new one, and ours protects nothing.
+            // The previous owner may have removed the file between our opening and locking it.
+            // Another process could then create and lock a new file, so our lock would protect
+            // nothing.
             if !is_still_at(&file, path) {
                 continue;
             }
-            // Removed again if its owner cannot be written down: the disk is full, or no file may have a byte.
+            // The drop removes the file if the owner cannot be recorded, for example on a full
+            // disk.
             let pending = (!needed).then(|| Pending::new(path));
             let mut lock = Self { file, path: path.to_owned(), _pending: pending };
             record_owner(&mut lock.file).map_err(failed)?;
@@ -109,14 +114,15 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Removed while it is held: see `acquire`. If that fails the file stays, unlocked, and harms nobody.
+        // Removed while the lock is held, see `take`. If that fails, an unlocked file remains,
+        // which is harmless.
         if cfg!(unix) {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Who holds the lock of `folder`, if anybody does. A look, which leaves everything as it is.
+/// The holder of the lock of `folder`, if any. Changes nothing.
 pub(crate) fn holder(folder: &Path) -> Option<String> {
     let mut file = File::open(folder.join(NAME)).ok()?;
     match file.try_lock_shared() {
@@ -133,18 +139,20 @@ fn record_owner(file: &mut File) -> io::Result<()> {
     file.write_all(owner.as_bytes())
 }
 
-/// Whether the file `path` is a lock's, by what it says, or is not there. Where locks keep others from reading, it counts as one.
+/// Whether `path` is missing or, by its content, a lock file. On Windows, where a lock prevents
+/// reading, every short file counts as one.
 pub(crate) fn is_owned(path: &Path) -> bool {
     let Ok(there) = fs::symlink_metadata(path) else { return true };
     let is_owner = |text: Vec<u8>| text.iter().zip(br#"{"pid":"#).all(|(byte, wanted)| byte == wanted);
-    // Its owner may remove it meanwhile.
+    // Its owner may remove it in between.
     let read = || fs::read(path).map_or_else(|error| error.kind() == io::ErrorKind::NotFound, is_owner);
     there.is_file() && there.len() < 200 && (cfg!(not(unix)) || read())
 }
 
-/// On Windows the owner's lock also keeps others from reading, so there it is "another process".
+/// A description of the owner recorded in the lock file; "another process" on Windows, where a lock
+/// prevents reading.
 fn describe(file: &mut File) -> String {
-    // Who has just taken it writes down its number next.
+    // A new owner records its process id right after locking.
     for _ in 0..50 {
         let mut text = String::new();
         if file.rewind().and_then(|()| file.take(200).read_to_string(&mut text)).is_err() {
@@ -170,7 +178,7 @@ fn is_still_at(file: &File, path: &Path) -> bool {
 
 #[cfg(not(unix))]
 fn is_still_at(_file: &File, _path: &Path) -> bool {
-    true // never removed there
+    true // lock files are never removed on these systems
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is being written aside just now: to be taken away where the process ends in the middle of it.
+//! Registry of unfinished temporary files, which are removed if the process is ended.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,18 @@ fn paths() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     PATHS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A file or a folder that is worth nothing until it is renamed.
+/// The registration of a temporary file or directory until it is renamed or dropped.
 #[derive(Debug)]
 pub(crate) struct Pending(PathBuf);
 
 impl Pending {
-    /// Of what is made at `path` next.
+    /// Registers `path`, which is created next.
     pub(crate) fn new(path: &Path) -> Self {
         paths().insert(path.to_owned());
         Self(path.to_owned())
     }
 
-    /// What `make` makes at `path`; [`stop_writing`] does not come between that and knowing of it.
+    /// Calls `make` to create `path` and registers it. [`stop_writing`] cannot run in between.
     pub(crate) fn made<T>(path: &Path, make: impl FnOnce() -> io::Result<T>) -> io::Result<(T, Self)> {
         let mut paths = paths();
         let made = make()?;
@@ -31,7 +31,7 @@ impl Pending {
         Ok((made, Self(path.to_owned())))
     }
 
-    /// Does `rename`, in which [`stop_writing`] does not come between two steps.
+    /// Calls `rename`; [`stop_writing`] cannot run during it.
     pub(crate) fn settle<T>(&self, rename: impl FnOnce() -> T) -> T {
         let _held = paths();
         rename()
@@ -44,18 +44,18 @@ impl Drop for Pending {
     }
 }
 
-/// Removes whatever is half written, and keeps every thread from beginning or ending more of it: for a process that ends
-/// now, whatever its other threads are at.
+/// Removes all unfinished files, and blocks every thread that starts or completes one. Called just
+/// before the process ends, while other threads may be running.
 pub fn stop_writing() {
     for _ in 0..500 {
-        // The thread that runs this may be the one that holds it.
+        // The calling thread itself may hold the lock.
         let Ok(paths) = PATHS.try_lock() else {
             std::thread::sleep(Duration::from_millis(1));
             continue;
         };
         for path in paths.iter() {
             if path.is_dir() {
-                // Again, if a file was just being added to it.
+                // Repeated in case a file was added meanwhile.
                 let _ = fs::remove_dir_all(path).or_else(|_| fs::remove_dir_all(path));
             } else {
                 let _ = fs::remove_file(path);

@@ -1,4 +1,4 @@
-//! Reading a file that may be too large, or no file at all.
+//! Reading of whole regular files, with a size limit.
 
 use std::{
     fs::{self, File},
@@ -8,18 +8,17 @@ use std::{
 
 use crate::{Error, Result};
 
-/// What is wrong with a pipe, a device or a socket.
+/// The error text for a pipe, a device or a socket.
 pub(crate) const NOT_REGULAR: &str = "it is a pipe or a device, not a regular file";
 
-/// What to do about a file of text that is not UTF-8.
+/// Advice for a text file that is not UTF-8.
 pub const TO_UTF8: &str = "convert it, for example from Latin-1: iconv -f LATIN1 -t UTF-8 OLD > NEW";
 
-/// The whole file, if it is a regular file of at most `limit` bytes.
-///
-/// Only regular files: a pipe would hang where nobody writes to it.
+/// The content of a regular file of at most `limit` bytes. Pipes are refused because reading one
+/// could wait forever.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::TooLarge`]; [`Error::Malformed`] for what is no regular file.
+/// [`Error::Io`]; [`Error::TooLarge`]; [`Error::Malformed`] if it is not a regular file.
 pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let failed = |reason| Error::io("read", path, reason);
     let length = regular_length(path)?;
@@ -32,7 +31,7 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let reserved = bytes.try_reserve_exact(length as usize + 1);
     reserved.map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
-    // The file may grow while it is read.
+    // The file may grow during reading.
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > limit {
         return Err(too_large(bytes.len() as u64));
@@ -40,18 +39,18 @@ pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The whole file, if it is a regular one.
+/// The content of a regular file of any size.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Malformed`] for a pipe or a device, which may never end.
+/// [`Error::Io`]; [`Error::Malformed`] for a pipe or a device.
 pub fn read_regular(path: impl AsRef<Path>) -> Result<Vec<u8>> {
     read_bounded(path.as_ref(), u64::MAX - 1)
 }
 
-/// As [`read_regular`], of a text.
+/// The content of a regular file, as text.
 ///
 /// # Errors
-/// Also [`Error::Malformed`] where it is not UTF-8.
+/// Those of [`read_regular`]; [`Error::Malformed`] if it is not UTF-8.
 pub fn regular_text(path: impl AsRef<Path>) -> Result<String> {
     let path = path.as_ref();
     String::from_utf8(read_regular(path)?)
@@ -61,7 +60,7 @@ pub fn regular_text(path: impl AsRef<Path>) -> Result<String> {
 /// The length of a regular file.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Malformed`] for what is no regular file.
+/// [`Error::Io`]; [`Error::Malformed`] if it is not a regular file.
 pub fn regular_length(path: &Path) -> Result<u64> {
     let metadata = fs::metadata(path).map_err(|reason| Error::io("read", path, reason))?;
     if metadata.is_dir() {

@@ -1,12 +1,12 @@
-//! The folder of a training run.
+//! The directory of a training run.
 //!
 //! ```text
-//! config.toml      the configuration as it was resolved     metrics.jsonl   one event a line
+//! config.toml      the resolved configuration               metrics.jsonl   one event per line
 //! tokenizer.json   the tokenizer                            report.html     the report
-//! checkpoints/     folders step_00001200 (see `checkpoint`) model/          the finished model
+//! checkpoints/     step_00001200 … (see `checkpoint`)       model/          the finished model
 //! ```
 //!
-//! [`RunFolder`] reads; a [`RunWriter`] is the one process that may write, and holds the folder's lock.
+//! [`RunFolder`] reads it. [`RunWriter`] is its only writer and holds its lock.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -23,20 +23,20 @@ use crate::{
 };
 
 const CONFIG: &str = "config.toml";
-/// The folders that a run has from its first moment.
+/// The subdirectories that are created with the run.
 const SUBFOLDERS: [&str; 2] = ["checkpoints", "model"];
 
-/// The paths of a run, for reading.
+/// A run directory opened for reading.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     root: PathBuf,
 }
 
 impl RunFolder {
-    /// Looks at the run in `path` without locking it.
+    /// Opens the run in `path` without locking it.
     ///
     /// # Errors
-    /// [`Error::Io`] if there is no such folder, [`Error::Missing`] if it is not a run's.
+    /// [`Error::Io`] if the directory does not exist, [`Error::Missing`] if it is not a run.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let root = path.as_ref();
         let metadata = fs::metadata(root).map_err(|reason| Error::io("open", root, reason))?;
@@ -54,12 +54,12 @@ impl RunFolder {
         Ok(Self { root: root.to_owned() })
     }
 
-    /// The process that is writing to the run, as far as it is known; none where the run is left alone.
+    /// A description of the process that is writing to the run, if there is one.
     pub fn writer(&self) -> Option<String> {
         lock::holder(&self.root)
     }
 
-    /// The folder itself.
+    /// The run directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -95,11 +95,11 @@ impl RunFolder {
     }
 }
 
-/// A run folder that this process alone writes to.
+/// A run directory locked for writing by this process.
 #[derive(Debug)]
 pub struct RunWriter {
     folder: RunFolder,
-    /// The folders that this process created, outermost first.
+    /// The directories that this process created, outermost first.
     created: Vec<PathBuf>,
     _lock: Lock,
 }
@@ -113,14 +113,14 @@ impl Deref for RunWriter {
 }
 
 impl RunWriter {
-    /// Starts a new run in `path`, which must not exist or be an empty folder, and locks it. What a run leaves that
-    /// died before its first file counts as empty.
+    /// Starts and locks a new run in `path`, which must be missing, empty, or the remains of a run
+    /// that failed before its first file.
     ///
-    /// `checkpoints/` and `model/` are created at once: a place that cannot be written to shows here, not after an
-    /// hour of training.
+    /// `checkpoints/` and `model/` are created at once, so that a read-only location is found
+    /// before training, not after it.
     ///
     /// # Errors
-    /// [`Error::Occupied`], [`Error::Locked`] or [`Error::Io`]; nothing is left behind then.
+    /// [`Error::Occupied`], [`Error::Locked`] or [`Error::Io`]; nothing is left behind.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let root = path.as_ref();
         refuse_occupied(root)?;
@@ -137,11 +137,11 @@ impl RunWriter {
     fn create_in(root: &Path, created: &mut Vec<PathBuf>) -> Result<Lock> {
         create_folders(root, created)?;
         let lock = Lock::acquire(root)?;
-        // Between the first look and the lock another process may have moved in.
+        // Another process may have started a run between the first check and the lock.
         refuse_occupied(root)?;
         atomic::recover(root)?;
         for name in SUBFOLDERS {
-            // Left by a run that died before its first file: from here on it is ours.
+            // A leftover of a failed start is replaced by a directory of this run.
             remove_if_there(&root.join(name), |path| fs::remove_dir(path))?;
             create_folders(&root.join(name), created)?;
         }
@@ -149,10 +149,10 @@ impl RunWriter {
         Ok(lock)
     }
 
-    /// Continues the run in `path`: locks it and removes the temporary files of a crash.
+    /// Locks the run in `path` to continue it, and removes the temporary files of a crash.
     ///
     /// # Errors
-    /// As [`RunFolder::open`], and [`Error::Locked`].
+    /// Those of [`RunFolder::open`]; [`Error::Locked`].
     pub fn resume(path: impl AsRef<Path>) -> Result<Self> {
         let folder = RunFolder::open(path)?;
         let lock = Lock::acquire(folder.root())?;
@@ -165,8 +165,8 @@ impl RunWriter {
         Ok(Self { folder, created: Vec::new(), _lock: lock })
     }
 
-    /// Removes everything that the run has written, and the folders created for it: for a run that fails before its
-    /// first step. The folder of a resumed run stays as it is.
+    /// Removes all files of a new run and the directories created for it, after a failure before
+    /// the first step. A resumed run is left unchanged.
     ///
     /// # Errors
     /// [`Error::Io`] if something cannot be removed.
@@ -182,13 +182,14 @@ impl RunWriter {
         for path in [self.checkpoints(), self.model()] {
             remove_if_there(&path, |path| fs::remove_dir_all(path))?;
         }
-        // A folder that was there before, or that somebody has put something into, stays.
+        // Directories that existed before, or that are not empty, stay.
         remove_created(&self.created);
         Ok(())
     }
 }
 
-/// `metrics.jsonl`, open for appending. A line is in the file when [`MetricsLog::append`] returns.
+/// `metrics.jsonl`, opened for appending. A line is in the file when [`MetricsLog::append`]
+/// returns.
 #[derive(Debug)]
 pub struct MetricsLog {
     file: File,
@@ -197,8 +198,8 @@ pub struct MetricsLog {
 }
 
 impl MetricsLog {
-    /// Opens the file `path` for appending, cut back to its first `offset` bytes: 0 for a new run, for a resumed one
-    /// what its checkpoint says, so that no step is recorded twice.
+    /// Opens the file `path` for appending, truncated to `offset` bytes: 0 for a new run, the
+    /// offset in the checkpoint for a resumed one, so that no step is recorded twice.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Malformed`] if the file is shorter than `offset`.
@@ -206,14 +207,14 @@ impl MetricsLog {
         let failed = |reason| Error::io("open", &path, reason);
         let mut options = OpenOptions::new();
         atomic::readable_by_all(&mut options);
-        // A pipe would wait for a reader.
+        // Opening a pipe would wait for a reader.
         if fs::metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
             return Err(Error::malformed(format!("`{}`", path.display()), NOT_REGULAR));
         }
         let mut file = options.write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         if length < offset {
-            let problem = format!("it has {length} bytes, the checkpoint was made when it had {offset}");
+            let problem = format!("it has {length} bytes, but it had {offset} when the checkpoint was saved");
             return Err(Error::malformed(format!("`{}`", path.display()), &problem));
         }
         file.set_len(offset).map_err(failed)?;
@@ -221,16 +222,16 @@ impl MetricsLog {
         Ok(Self { file, path, offset })
     }
 
-    /// Appends one line; the newline is added.
+    /// Appends `line` and a newline.
     ///
     /// # Errors
-    /// [`Error::Io`]; what was written of the line is taken back.
+    /// [`Error::Io`]; a partly written line is removed.
     pub fn append(&mut self, line: &str) -> Result<()> {
         let mut bytes = Vec::with_capacity(line.len() + 1);
         bytes.extend_from_slice(line.as_bytes());
         bytes.push(b'\n');
         if let Err(reason) = write_checked(&mut self.file, &bytes) {
-            // Best effort: resuming cuts the file back in any case.
+            // Best effort: resuming truncates the file in any case.
             let _ = self
                 .file
                 .set_len(self.offset)
@@ -241,12 +242,12 @@ impl MetricsLog {
         Ok(())
     }
 
-    /// The length in bytes: what a checkpoint saves, and resuming hands to [`Self::open`].
+    /// The length in bytes, which a checkpoint saves and resuming passes to [`Self::open`].
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Makes the lines durable. Called before a checkpoint that refers to [`Self::offset`].
+    /// Makes the lines durable. Called before saving a checkpoint that refers to [`Self::offset`].
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -256,7 +257,8 @@ impl MetricsLog {
     }
 }
 
-/// Refuses a place that a new run cannot have: what is there and is not an empty folder, or a run that is being written to.
+/// Fails if a new run cannot be started at `root`: it is neither missing nor empty, or it is
+/// locked.
 ///
 /// # Errors
 /// [`Error::Occupied`], [`Error::Locked`] or [`Error::Io`].
@@ -280,8 +282,8 @@ pub fn refuse_occupied(root: impl AsRef<Path>) -> Result<()> {
     Ok(())
 }
 
-/// Whether `entry` is nothing but what a run leaves that dies before its first file: its lock, an empty folder of its
-/// own, half of its config.
+/// Whether `entry` is a leftover of a run that failed before its first file: its lock, an empty
+/// subdirectory, or a temporary config file.
 fn is_failed_start_leftover(entry: &fs::DirEntry) -> bool {
     let name = entry.file_name();
     let Some(name) = name.to_str() else { return false };
@@ -291,7 +293,7 @@ fn is_failed_start_leftover(entry: &fs::DirEntry) -> bool {
         || name.strip_suffix(".tmp").is_some_and(|name| name.starts_with(".config.toml."))
 }
 
-/// As `create_dir_all`, and notes which folders were not there before.
+/// Like `create_dir_all`; appends the new directories to `created`.
 fn create_folders(path: &Path, created: &mut Vec<PathBuf>) -> Result<()> {
     let mut missing: Vec<&Path> =
         path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
@@ -308,7 +310,7 @@ fn create_folders(path: &Path, created: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Removes the folders that are empty, innermost first. A folder that others have put something into stays.
+/// Removes those directories that are empty, innermost first.
 fn remove_created(created: &[PathBuf]) {
     for folder in created.iter().rev() {
         let _ = fs::remove_dir(folder);
@@ -333,7 +335,7 @@ mod tests {
         let run = RunWriter::create(&path).unwrap();
         atomic::write(run.config(), b"[model]\n").unwrap();
         assert!(run.checkpoints().is_dir() && run.model().is_dir());
-        // Who is writing it is named first; there is nothing to go on with before that ends.
+        // The lock is reported first, even when resuming is impossible.
         for error in [RunWriter::create(&path).unwrap_err(), RunWriter::resume(&path).unwrap_err()] {
             assert!(matches!(error, Error::Locked { .. }), "{error}");
         }

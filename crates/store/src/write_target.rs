@@ -1,4 +1,4 @@
-//! Where the bytes for a path go: into a file, there or not, or away as they come. Links are followed.
+//! The target of a write: a file that is replaced, or a stream. Links are followed.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -6,23 +6,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// As many links as Linux follows.
+/// The number of links that Linux follows.
 const MAX_LINKS: usize = 40;
 
-/// What is behind a path.
+/// The kind of target behind a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteTarget {
-    /// A plain file, there or not: replaced whole.
+    /// A regular file, existing or not, which is replaced as a whole.
     File(PathBuf),
-    /// A pipe, a terminal or another device, or what this process was started with as its standard output: written to as it comes.
+    /// A pipe, a terminal or another device, or an inherited standard output: written to directly.
     Stream(PathBuf),
 }
 
 impl WriteTarget {
-    /// What is written to where `path` is to be written.
+    /// Follows links from `path` to the target.
     ///
     /// # Errors
-    /// Of the system; a folder; a disk, which nobody means.
+    /// The system's; also for a directory or a disk, which nobody wants to overwrite.
     pub fn resolve(path: impl AsRef<Path>) -> io::Result<Self> {
         let mut place = path.as_ref().to_owned();
         for _ in 0..=MAX_LINKS {
@@ -31,7 +31,7 @@ impl WriteTarget {
             }
             match fs::read_link(&place) {
                 Ok(target) => place = folder_of(&place).join(target),
-                // No link, or nothing there.
+                // Not a link, or missing.
                 Err(_) => return Self::at(place),
             }
         }
@@ -48,15 +48,15 @@ impl WriteTarget {
         }
     }
 
-    /// Whether this is the standard output of this process.
+    /// Whether this is the standard output of the process.
     pub fn is_standard_output(&self) -> bool {
         matches!(self, Self::Stream(path) if descriptor(path) == Some(1))
     }
 }
 
-/// Opens what is written to as it comes. Waits for the reader of a named pipe.
+/// Opens a stream for writing. Waits for the reader of a named pipe.
 pub(crate) fn open_stream(path: &Path) -> io::Result<File> {
-    // What we were started with is shared, with its place in the file, with whoever writes to it before and after us.
+    // Inherited descriptors are cloned: they share the file position with other writers.
     #[cfg(unix)]
     {
         use std::os::fd::AsFd;
@@ -72,7 +72,8 @@ pub(crate) fn open_stream(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).open(path)
 }
 
-/// The number behind `/dev/fd/1` and `/proc/self/fd/1`. Such a link leads to no path, or to one that is not to be replaced.
+/// The number N of `/dev/fd/N` or `/proc/self/fd/N`. What such a link shows is not a path that may
+/// be replaced.
 fn descriptor(path: &Path) -> Option<u32> {
     let number = path.file_name()?.to_str()?.parse().ok()?;
     let folder = fs::canonicalize(folder_of(path)).ok()?;
@@ -84,7 +85,7 @@ fn is_disk(metadata: &fs::Metadata) -> bool {
     #[cfg(unix)]
     return std::os::unix::fs::FileTypeExt::is_block_device(&metadata.file_type());
     #[cfg(not(unix))]
-    return metadata.is_symlink(); // it was followed
+    return metadata.is_symlink(); // links were followed already
 }
 
 /// What tells the file or folder at `path` from all others, whatever it is called, if there is one.
@@ -100,7 +101,7 @@ pub fn id(path: impl AsRef<Path>) -> Option<PathBuf> {
     fs::canonicalize(path).ok()
 }
 
-/// The folder that `path` is in; `.` for a bare name.
+/// The directory of `path`; `.` for a bare name.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -87,7 +87,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { path, .. } if path.is_symlink() && !path.exists() => {
-                Some("this link leads nowhere, or in a circle: ls -l shows where to".into())
+                Some("the link is broken or points to itself: ls -l shows its target".into())
             }
             Self::Read { .. } => {
                 Some("give text files, directories of them, or nothing for the embedded corpus".into())
