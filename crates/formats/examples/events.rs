@@ -1,4 +1,5 @@
-//! Writes an interrupted and resumed run as TensorBoard events into the folder given, for `tests/read_events.py`.
+//! Writes an interrupted and resumed run as TensorBoard events into the given folder, for
+//! `tests/read_events.py`.
 
 use surprisal_formats::{Result, tensorboard::SummaryWriter};
 
@@ -9,7 +10,7 @@ fn main() -> Result<()> {
         let (seconds, loss) = (1_700_000_000.0 + step as f64, 4.0 / (step + 1) as f64);
         writer.scalars(step, seconds, &[("loss/train", loss), ("a tag of another size", -loss)])?;
     }
-    // Resumed from the checkpoint of step 5: steps 5 to 9 come again, with other values.
+    // Resumed from the checkpoint of step 5: steps 5 to 9 are repeated with other values.
     let mut writer = SummaryWriter::create(&folder, 1_700_000_100.0, Some(5))?;
     for step in 5..300 {
         writer.scalars(step, 1_700_000_100.0 + step as f64, &[("loss/train", 1000.0 + step as f64)])?;

@@ -1,14 +1,14 @@
-//! Files of large arrays: a header of JSON, and sections that can be mapped into memory.
+//! Container files: a JSON header, and sections of bytes that can be memory-mapped.
 //!
 //! ```text
 //! magic: 8 bytes   header length: u32   CRC-32 of the header: u32   header   sections
 //! ```
 //!
-//! The header holds the length and the CRC-32 (that of zip and PNG) of every section; a section starts at the next multiple
-//! of 64, with zeros before it. Numbers are little-endian. Every byte is covered by a checksum, a comparison, or the rule
-//! about zeros: a change of up to 32 bits in a row never goes unnoticed, any other once in 2³² times. A hash that
-//! nobody can forge would protect nothing here, where whoever forges a file can hash it, and takes as long as a tenth of
-//! scoring a text of 4 MB. Lengths are compared with what is there before anything is done with them.
+//! The header contains the length and the CRC-32 (as in zip and PNG) of every section. A section
+//! starts at a multiple of 64 bytes, after zero padding. Numbers are little-endian. Every byte is
+//! covered by a checksum, a comparison or the rule about padding. CRC-32 detects accidental
+//! corruption, not tampering: every change of up to 32 consecutive bits, and any other with
+//! probability 1 − 2⁻³². Lengths are checked against the size of the file before use.
 
 use crc32fast::Hasher;
 use rayon::prelude::*;
@@ -18,26 +18,26 @@ use surprisal_store::Error as StoreError;
 
 use crate::{Error, Result};
 
-/// Where sections may start.
+/// The alignment of sections in bytes.
 const ALIGNMENT: usize = 64;
-/// Magic, length and checksum of the header.
+/// The length in bytes of the magic, the header length and the header checksum.
 const PREFIX: usize = 16;
-/// The longest header.
+/// The largest header in bytes.
 const MAX_HEADER: usize = 1 << 20;
-/// Bytes that one thread takes the checksum of.
+/// Bytes per task of the parallel checksum.
 const CHECKSUM_CHUNK: usize = 1 << 20;
 
-/// A kind of file.
+/// A file format, identified by its magic bytes.
 pub(crate) struct FileFormat {
-    /// The first eight bytes. The last is the version, raised when an older program could misread what a newer one
-    /// writes.
+    /// The first eight bytes. The last is the version, increased when an older program could
+    /// misread the new format.
     pub(crate) magic: &'static [u8; 8],
-    /// What it is called in errors: "the n-gram model".
+    /// The name in errors: "the n-gram model".
     pub(crate) what: &'static str,
 }
 
 impl FileFormat {
-    /// Whether a file that starts with `head` is one, of whatever version.
+    /// Whether `head`, the start of a file, has this format in any version.
     pub(crate) fn matches(&self, head: &[u8]) -> bool {
         head.starts_with(&self.magic[..7])
     }
@@ -57,10 +57,10 @@ struct Section {
     crc32: u32,
 }
 
-/// Hands the bytes of a file to `put`, piece by piece.
+/// Passes the bytes of a file to `put`, in order.
 ///
 /// # Errors
-/// A header that is too long, and those of `put`.
+/// A header that is too large; those of `put`.
 pub(crate) fn write(
     kind: &FileFormat,
     header: &impl Serialize,
@@ -92,7 +92,7 @@ pub(crate) fn write(
 /// The bytes of a file.
 ///
 /// # Errors
-/// A header that is too long.
+/// A header that is too large.
 pub(crate) fn to_bytes(kind: &FileFormat, header: &impl Serialize, sections: &[Bytes]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     write(kind, header, sections, |part| {
@@ -102,11 +102,12 @@ pub(crate) fn to_bytes(kind: &FileFormat, header: &impl Serialize, sections: &[B
     Ok(bytes)
 }
 
-/// What `interpret` makes of the header and the sections of a file, while the sections' checksums are verified: it must
-/// be able to bear any bytes, which it must do anyway where a checksum was made for them.
+/// Returns the result of `interpret` on the header and the sections. It runs in parallel with the
+/// verification of checksums, so `interpret` must accept arbitrary bytes.
 ///
 /// # Errors
-/// [`Malformed`](surprisal_store::Error::Malformed) if a byte is not as it was written; [`TooLarge`](surprisal_store::Error::TooLarge); those of `interpret`.
+/// [`Malformed`](surprisal_store::Error::Malformed) if a checksum does not match;
+/// [`TooLarge`](surprisal_store::Error::TooLarge); those of `interpret`.
 pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
     kind: &FileFormat,
     file: &Bytes,
@@ -117,9 +118,9 @@ pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
     let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| wrong("it ends too early"))?;
     if magic != kind.magic {
         return Err(wrong(if kind.matches(magic) {
-            "it is of another version of the format"
+            "it has another version of the format"
         } else {
-            "it does not start as one"
+            "its first bytes are not those of the format"
         }));
     }
     let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(|| wrong("it ends too early"))?;
@@ -130,7 +131,7 @@ pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
     let (sum, rest) = rest.split_first_chunk::<4>().ok_or_else(|| wrong("it ends too early"))?;
     let header = rest.get(..len as usize).ok_or_else(|| wrong("it ends too early"))?;
     if checksum(header) != u32::from_le_bytes(*sum) {
-        return Err(wrong("its header is not as it was written"));
+        return Err(wrong("header checksum (CRC-32) does not match; the file is corrupt"));
     }
     let header: Header<H> =
         serde_json::from_slice(header).map_err(|error| Error::malformed(kind.what, &error))?;
@@ -141,13 +142,13 @@ pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
         let end = usize::try_from(section.bytes).ok().and_then(|len| start.checked_add(len));
         let end = end.filter(|&end| end <= bytes.len()).ok_or_else(|| wrong("it ends too early"))?;
         if bytes[at..start].iter().any(|&byte| byte != 0) {
-            return Err(wrong("something stands between its sections"));
+            return Err(wrong("there are nonzero bytes between its sections"));
         }
         sections.push(file.slice(start..end));
         at = end;
     }
     if at != bytes.len() {
-        return Err(wrong("something stands after its end"));
+        return Err(wrong("there are bytes after its end"));
     }
     let shared = sections.clone();
     let verify = || {
@@ -156,12 +157,14 @@ pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
         shared.par_iter().zip(&header.sections).position_any(changed)
     };
     match rayon::join(verify, || interpret(header.header, sections)) {
-        (Some(i), _) => Err(wrong(&format!("its section {i} is not as it was written"))),
+        (Some(i), _) => {
+            Err(wrong(&format!("checksum (CRC-32) of section {i} does not match; the file is corrupt")))
+        }
         (None, interpreted) => interpreted,
     }
 }
 
-/// CRC-32 of `bytes`, by all threads.
+/// CRC-32 of `bytes`, computed in parallel.
 fn checksum(bytes: &[u8]) -> u32 {
     let part = |part: &[u8]| {
         let mut hasher = Hasher::new();

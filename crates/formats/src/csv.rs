@@ -1,4 +1,4 @@
-//! `metrics.jsonl` as a table for spreadsheets (RFC 4180).
+//! CSV (RFC 4180) of `metrics.jsonl`, for spreadsheets.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,15 @@ use serde_json::Value;
 
 use crate::{Error, Result};
 
-/// The events of `metrics.jsonl` as CSV: one row an event, one column a key, in the order in which the keys first come.
+/// The events of `metrics.jsonl` as CSV: one row per event, one column per key, in the order of
+/// first appearance.
 ///
-/// A key within a key is joined by a dot (`eval.nats_per_token`), a list is left as JSON; where an event lacks a key
-/// the cell is empty. Numbers stand as they do in the file.
+/// Nested keys are joined by a dot (`eval.nats_per_token`), a list stays JSON, and a missing key
+/// gives an empty cell. Numbers keep their spelling.
 ///
 /// # Errors
-/// [`Malformed`](surprisal_store::Error::Malformed) with the line that is not a JSON object.
+/// [`Malformed`](surprisal_store::Error::Malformed) with the number of a line that is not a JSON
+/// object.
 pub fn from_json_lines(text: &str) -> Result<String> {
     let mut columns: Vec<String> = Vec::new();
     let mut rows = Vec::new();
@@ -54,7 +56,7 @@ fn flatten(key: &str, value: &Value, columns: &mut Vec<String>, cells: &mut BTre
     cells.insert(key.to_owned(), cell);
 }
 
-/// One record: cells with a comma, a quote or a line break are quoted, quotes doubled.
+/// One CSV record. Cells with a comma, a quote or a line break are quoted, and quotes doubled.
 fn line_of<'a>(cells: impl Iterator<Item = &'a str>) -> String {
     let cells = cells.map(|cell| {
         if cell.contains([',', '"', '\n', '\r']) {

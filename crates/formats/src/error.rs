@@ -1,71 +1,71 @@
-//! What can go wrong between bytes and objects, each with the path or the name at fault and, where one helps, a hint.
+//! The error type of readers and writers, with paths, names and hints.
 
 use std::path::Path;
 
 use surprisal_store::Error as StoreError;
 
-/// What to do about a model whose training ran away before it was saved.
+/// Advice for a model whose training had diverged before it was saved.
 pub const DIVERGED_HINT: &str =
     "it diverged: train it again with a lower optim.lr, or use an earlier one of its run's checkpoints/";
 
-/// An error of reading or writing a file that this crate knows.
+/// An error of reading or writing a file.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file itself: it cannot be read or written, or is not what it claims to be.
+    /// A file that cannot be read or written, or that does not follow its format.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A weight that is NaN or infinite.
-    #[error("{what} holds {value} in tensor `{tensor}`, at index {index}")]
+    #[error("{what} contains {value} in tensor `{tensor}`, at index {index}")]
     NonFinite {
         /// The file.
         what: String,
         /// The tensor's name.
         tensor: String,
-        /// The flat index of the first such element.
+        /// The flat index of the first non-finite element.
         index: usize,
         /// NaN, inf or -inf.
         value: f64,
     },
-    /// A tensor of a type that was not asked for.
-    #[error("tensor `{tensor}` is of type {found}, {expected} is wanted")]
+    /// A tensor of a type that the reader does not accept.
+    #[error("tensor `{tensor}` is of type {found}, but {expected} is expected")]
     DType {
         /// The tensor's name.
         tensor: String,
         /// Its type in the file.
         found: String,
-        /// What the reader accepts.
+        /// The accepted types.
         expected: &'static str,
     },
-    /// A line of a text file that is not what it should be.
+    /// A mistake in a line of a text file.
     #[error("{what}, line {line}: {problem}")]
     Line {
-        /// The file, or the format where the bytes came from no file.
+        /// The file, or the format if the bytes do not come from a file.
         what: String,
-        /// From 1.
+        /// The line number, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The mistake.
         problem: String,
-        /// What to do about it.
+        /// The advice.
         hint: &'static str,
     },
-    /// Something that the format has no way to say.
+    /// A model or counts that the format cannot represent.
     #[error("{what} cannot hold this: {problem}")]
     Unsupported {
         /// The format.
         what: &'static str,
-        /// What cannot be said.
+        /// The part that cannot be represented.
         problem: String,
-        /// What to do instead.
+        /// The advice.
         hint: &'static str,
     },
-    /// A model refused what was read.
+    /// The model refused the data.
     #[error(transparent)]
     Model(#[from] surprisal_model::Error),
-    /// A tokenizer refused what was read.
+    /// The tokenizer refused the data.
     #[error(transparent)]
     Text(#[from] surprisal_text::Error),
-    /// The tensor library failed.
+    /// candle failed.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
@@ -78,7 +78,7 @@ impl Error {
         Self::Store(StoreError::malformed(what, problem))
     }
 
-    /// The same, naming the file that the bytes came from.
+    /// The same error, with `path` as the name of the file.
     pub(crate) fn in_file(self, path: &Path) -> Self {
         match self {
             Self::Store(error) => Self::Store(error.in_file(path)),
@@ -89,7 +89,7 @@ impl Error {
         }
     }
 
-    /// What a person can do about it, where there is something to say.
+    /// Advice for the user, if there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),

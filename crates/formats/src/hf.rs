@@ -1,7 +1,7 @@
-//! Hugging Face model folders: `config.json`, `model.safetensors`, and the tokenizer beside them.
+//! Hugging Face model folders: `config.json`, `model.safetensors` and the tokenizer files.
 //!
-//! Read and written for the GPT-2 family ([`Gpt2Config`]) and Llama's ([`LlamaConfig`]). Only safetensors are read: a
-//! `pytorch_model.bin` is a pickle, and reading one runs whatever program is in it.
+//! Supports GPT-2 ([`Gpt2Config`]) and Llama ([`LlamaConfig`]). Only safetensors are read: a
+//! `pytorch_model.bin` is a pickle, and reading one executes code in it.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -26,7 +26,7 @@ pub use llama::{LlamaConfig, RopeParameters};
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
-/// What to do about a folder that lacks a model's files.
+/// Advice for a folder without the files of a model.
 pub const FOLDER_HINT: &str = "give the folder that `save_pretrained` or an export wrote";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
@@ -35,17 +35,17 @@ const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 #[serde(untagged)]
 pub enum HuggingFaceConfig {
-    /// Layer norms, learned positions, GELU.
+    /// Layer norm, learned positions, GELU.
     Gpt2(Gpt2Config),
-    /// RMS norms, turned positions, SwiGLU.
+    /// RMS norm, rotary positions, SwiGLU.
     Llama(LlamaConfig),
 }
 
 impl HuggingFaceConfig {
-    /// Reads `config.json` by its `model_type`.
+    /// Parses `config.json` according to its `model_type`. `what` names the file in errors.
     ///
     /// # Errors
-    /// [`Malformed`](surprisal_store::Error::Malformed) with the field that is not computed here.
+    /// [`Malformed`](surprisal_store::Error::Malformed) naming an unsupported field.
     pub fn parse(what: &str, json: &[u8]) -> Result<Self> {
         #[derive(serde::Deserialize)]
         struct Family {
@@ -64,7 +64,7 @@ impl HuggingFaceConfig {
         Ok(config)
     }
 
-    /// The same model in our words.
+    /// The same architecture as a [`TransformerConfig`].
     pub fn transformer(&self) -> TransformerConfig {
         match self {
             Self::Gpt2(config) => config.transformer(),
@@ -72,7 +72,7 @@ impl HuggingFaceConfig {
         }
     }
 
-    /// The file for one of our models, if one of the families has its parts.
+    /// The `config.json` of a transformer, if GPT-2 or Llama has the same architecture.
     pub fn from_transformer(config: &TransformerConfig) -> Option<Self> {
         Gpt2Config::from_transformer(config)
             .map(Self::Gpt2)
@@ -98,23 +98,23 @@ fn parsed<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T> {
     serde_json::from_slice(json).map_err(|error| Error::malformed(what, &error))
 }
 
-/// A model read from a Hugging Face folder, under our names and in our layout.
+/// A model from a Hugging Face folder, with our names and layout of parameters.
 #[derive(Debug)]
 pub struct HuggingFaceModel {
-    /// Its `config.json`.
+    /// The content of `config.json`.
     pub config: HuggingFaceConfig,
     /// The parameters: `wte.weight`, `h.0.attn.c_attn.weight` of shape (out, in), ...
     pub tensors: BTreeMap<String, Tensor>,
-    /// The bytes of `tokenizer.json`, where there is one; not looked into.
+    /// The bytes of `tokenizer.json`, if present; not parsed.
     pub tokenizer: Option<Vec<u8>>,
 }
 
-/// A tokenizer to be written beside a model.
+/// A tokenizer to write with a model.
 #[derive(Clone, Debug, Default)]
 pub struct HuggingFaceTokenizer {
     /// The bytes of `tokenizer.json`.
     pub json: Vec<u8>,
-    /// The token for what the vocabulary lacks.
+    /// The token for unknown words.
     pub unk: Option<String>,
     /// The token that starts a text.
     pub bos: Option<String>,
@@ -122,11 +122,12 @@ pub struct HuggingFaceTokenizer {
     pub eos: Option<String>,
 }
 
-/// Reads the folder of a model of either family; weights in f64, bf16 or f16 are converted to f32.
+/// Reads a model folder; f64, bf16 and f16 weights are converted to f32.
 ///
 /// # Errors
-/// [`Missing`](surprisal_store::Error::Missing) for a folder without `config.json` or `model.safetensors`, [`Malformed`](surprisal_store::Error::Malformed) for a model that is not
-/// computed here or whose tensors are not those of its configuration, and those of [`read_safetensors`].
+/// [`Missing`](surprisal_store::Error::Missing) without `config.json` or `model.safetensors`;
+/// [`Malformed`](surprisal_store::Error::Malformed) for an unsupported model or tensors that do not
+/// match the configuration; those of [`read_safetensors`].
 pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
     let path = path.as_ref();
     let present = |name: &str| path.join(name).is_file();
@@ -142,7 +143,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
     }
     if !present(WEIGHTS) {
         let hint = if present("model.safetensors.index.json") {
-            "the weights are in several files: save them in one, with `max_shard_size`"
+            "the weights are in several files: save them in one file, with `max_shard_size`"
         } else if present("pytorch_model.bin") {
             "save the model again as safetensors; a pickle runs code when it is read"
         } else {
@@ -158,12 +159,12 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
     Ok(HuggingFaceModel { config, tensors, tokenizer: tokenizer.transpose()? })
 }
 
-/// Writes a folder that `AutoModelForCausalLM.from_pretrained` loads, and with a tokenizer `AutoTokenizer` too.
-///
-/// The folder must not be there, or be empty; it appears whole.
+/// Writes a folder that `AutoModelForCausalLM.from_pretrained` loads, and with a tokenizer
+/// `AutoTokenizer` too. The folder must be missing or empty.
 ///
 /// # Errors
-/// [`Occupied`](surprisal_store::Error::Occupied), [`Io`](surprisal_store::Error::Io), or tensors that are not those of the configuration.
+/// [`Occupied`](surprisal_store::Error::Occupied); [`Io`](surprisal_store::Error::Io); tensors that
+/// do not match the configuration.
 pub fn write(
     path: impl AsRef<Path>,
     config: &HuggingFaceConfig,

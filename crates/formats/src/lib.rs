@@ -1,12 +1,12 @@
-//! Bytes to objects and back: every parser of untrusted bytes.
+//! Readers and writers of file formats, including every parser of untrusted bytes.
 //!
-//! - [`weights`]: safetensors, with limits checked before anything is allocated.
-//! - [`tensorboard`], [`csv`]: the metrics for TensorBoard and for spreadsheets.
-//! - [`arpa`]: n-gram models as the text that other programs read and write.
-//! - [`counts`]: counts of n-grams, for programs and for people, and shards put together.
-//! - [`ngram`]: counted models in files that are mapped and queried where they lie.
-//! - [`hf`]: Hugging Face folders of the GPT-2 family.
-//! - [`model_dir`]: the folder of a finished model of any kind.
+//! - [`weights`]: safetensors; limits are checked before anything is allocated.
+//! - [`tensorboard`], [`csv`]: metrics for TensorBoard and for spreadsheets.
+//! - [`arpa`]: n-gram models as ARPA text files, which other programs read and write.
+//! - [`counts`]: n-gram counts, binary and as text, and merging of shards.
+//! - [`ngram`]: n-gram models as binary files that are queried through a memory map.
+//! - [`hf`]: Hugging Face folders of GPT-2 and Llama models.
+//! - [`model_dir`]: the directory of a finished model.
 //!
 //! Files are read and written through `surprisal-store`.
 

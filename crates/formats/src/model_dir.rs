@@ -1,15 +1,15 @@
-//! The folder of a finished model: `model/` in a run, or wherever one was exported to.
+//! The directory of a finished model: `model/` in a run, or an export.
 //!
 //! ```text
-//! config.json         what the model is: an object with a `kind`
-//! model.safetensors   the parameters of a model trained by gradient, or
-//! model.ngram         the table of a counted one (see `ngram`), or model.arpa
-//! tokenizer.json      what its token ids mean
-//! manifest.json       sizes and hashes of them all
+//! config.json         the model configuration, an object with a `kind`
+//! model.safetensors   the parameters of a neural model, or
+//! model.ngram         an n-gram model (see `ngram`), or model.arpa
+//! tokenizer.json      the tokenizer
+//! manifest.json       sizes and hashes of the other files
 //! ```
 //!
-//! The folder is replaced whole, and read only if every byte is as written. Its tensors are checked against its configuration by
-//! `surprisal_model` before any parameter is set.
+//! The directory is replaced as a whole, and every byte is verified on reading. `surprisal_model`
+//! checks the tensors against the configuration before setting any parameter.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -29,23 +29,23 @@ const NGRAM: &str = "model.ngram";
 const ARPA: &str = "model.arpa";
 const TOKENIZER: &str = "tokenizer.json";
 
-/// A model as it is stored.
+/// A model in its stored form.
 #[derive(Debug)]
 pub struct StoredModel {
-    /// The configuration: an object whose `kind` says what the rest means.
+    /// The configuration, an object with a `kind`.
     pub config: Value,
-    /// What was learnt.
+    /// The parameters.
     pub weights: Weights,
-    /// The bytes of `tokenizer.json`; not looked into here.
+    /// The bytes of `tokenizer.json`; not parsed here.
     pub tokenizer: Vec<u8>,
 }
 
-/// What a model has learnt.
+/// The parameters of a model.
 #[derive(Debug)]
 pub enum Weights {
     /// Parameters by name: `model.safetensors`.
     Tensors(BTreeMap<String, Tensor>),
-    /// The bytes of an n-gram binary: `model.ngram`.
+    /// The bytes of a binary n-gram file: `model.ngram`.
     Ngram(Vec<u8>),
     /// The bytes of an ARPA file: `model.arpa`.
     Arpa(Vec<u8>),
@@ -55,16 +55,17 @@ impl StoredModel {
     /// The configuration's `kind`.
     ///
     /// # Errors
-    /// [`Malformed`](surprisal_store::Error::Malformed) if it has none.
+    /// [`Malformed`](surprisal_store::Error::Malformed) if it is missing.
     pub fn kind(&self) -> Result<&str> {
         let kind = self.config.get("kind").and_then(Value::as_str);
         kind.ok_or_else(|| Error::malformed("the model's config.json", "it has no `kind`"))
     }
 
-    /// Writes the folder `path`, in place of a model that is there.
+    /// Writes the directory `path`, replacing an old model.
     ///
     /// # Errors
-    /// [`Io`](surprisal_store::Error::Io), after which what was there is there again; a configuration without a `kind`.
+    /// [`Io`](surprisal_store::Error::Io), then the old model is unchanged; a configuration without
+    /// a `kind`.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         self.kind()?;
         let mut config =
@@ -83,10 +84,11 @@ impl StoredModel {
         Ok(atomic_dir::replace(path.as_ref(), LABEL, &parts)?)
     }
 
-    /// Reads the model in the folder `path`.
+    /// Reads the model in the directory `path`.
     ///
     /// # Errors
-    /// [`Io`](surprisal_store::Error::Io), [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written, and those of [`from_safetensors`].
+    /// [`Io`](surprisal_store::Error::Io); [`Malformed`](surprisal_store::Error::Malformed) if a
+    /// length or a hash differs; those of [`from_safetensors`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let what = atomic_dir::quoted(path);
@@ -101,7 +103,7 @@ impl StoredModel {
             (None, Some(bytes), None) => Weights::Ngram(bytes),
             (None, None, Some(bytes)) => Weights::Arpa(bytes),
             _ => {
-                let problem = format!("its manifest has not exactly one of {TENSORS}, {NGRAM} and {ARPA}");
+                let problem = format!("its manifest must have exactly one of {TENSORS}, {NGRAM} and {ARPA}");
                 return Err(Error::malformed(&what, &problem));
             }
         };

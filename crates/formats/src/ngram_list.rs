@@ -1,4 +1,4 @@
-//! Lists of n-grams on their way from a text file to a trie: `len` word ids a gram, one gram behind the other.
+//! Lists of n-grams of one length, as parsed from text files and before they become a trie.
 
 use std::cmp::Ordering;
 
@@ -6,38 +6,38 @@ use rayon::prelude::*;
 
 /// The names of special tokens in text files.
 pub(crate) const SPECIALS: [&str; 3] = ["<unk>", "<s>", "</s>"];
-/// How many bytes one task parses.
+/// Bytes of text per parsing task.
 pub(crate) const BYTES_PER_TASK: usize = 1 << 20;
 
-/// Whole lines of a text, in pieces of about [`BYTES_A_TASK`].
+/// Splits a text into chunks of whole lines, of about [`BYTES_PER_TASK`].
 pub(crate) fn chunks(text: &[u8]) -> Vec<&[u8]> {
-    let mut pieces = Vec::new();
+    let mut chunks = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         let cut = rest.get(BYTES_PER_TASK..).and_then(|rest| memchr::memchr(b'\n', rest));
-        let (piece, after) = rest.split_at(cut.map_or(rest.len(), |at| BYTES_PER_TASK + at + 1));
-        pieces.push(piece);
+        let (chunk, after) = rest.split_at(cut.map_or(rest.len(), |at| BYTES_PER_TASK + at + 1));
+        chunks.push(chunk);
         rest = after;
     }
-    pieces
+    chunks
 }
 
-/// A piece of a line for a message: not too much of it.
+/// At most 80 bytes of `text`, for a message.
 pub(crate) fn show(text: &[u8]) -> String {
     String::from_utf8_lossy(&text[..text.len().min(80)]).into_owned()
 }
 
-/// Grams of one length.
+/// A list of n-grams of one length.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NgramList<'a> {
-    /// Words a gram.
+    /// Words per n-gram.
     pub(crate) len: usize,
-    /// Their ids.
+    /// The word ids, `len` per n-gram.
     pub(crate) words: &'a [u32],
 }
 
 impl<'a> NgramList<'a> {
-    /// How many there are.
+    /// The number of n-grams.
     pub(crate) fn count(self) -> usize {
         self.words.len() / self.len
     }
@@ -47,48 +47,50 @@ impl<'a> NgramList<'a> {
         &self.words[index * self.len..(index + 1) * self.len]
     }
 
-    /// In which order the grams are sorted, each told by where it stands now; `None` if they are. `bits` hold an id.
+    /// The permutation that sorts the n-grams, or `None` if they are sorted. Ids have `bits` bits.
     ///
     /// # Errors
-    /// The place of a gram that stands there for the second time.
+    /// The index of the first duplicate n-gram.
     pub(crate) fn argsort(self, bits: u32) -> Result<Option<Vec<u32>>, usize> {
         let next = self.words.get(self.len..).unwrap_or_default().par_chunks_exact(self.len);
         if self.words.par_chunks_exact(self.len).zip(next).all(|(a, b)| a < b) {
             return Ok(None);
         }
-        let places: Vec<u32> = if bits as usize * self.len <= 96 {
-            let key = |(place, gram): (usize, &[u32])| {
+        let order: Vec<u32> = if bits as usize * self.len <= 96 {
+            let key = |(index, gram): (usize, &[u32])| {
                 let words = gram.iter().fold(0_u128, |key, &word| key << bits | u128::from(word));
-                words << 32 | place as u128
+                words << 32 | index as u128
             };
             let mut keys: Vec<u128> = self.words.par_chunks_exact(self.len).enumerate().map(key).collect();
             keys.par_sort_unstable();
             keys.into_par_iter().map(|key| key as u32).collect()
         } else {
-            let mut places: Vec<u32> = (0..self.count() as u32).collect();
-            let gram = |place: u32| self.get(place as usize);
-            places.par_sort_unstable_by(|&a, &b| gram(a).cmp(gram(b)).then(a.cmp(&b)));
-            places
+            let mut order: Vec<u32> = (0..self.count() as u32).collect();
+            let gram = |index: u32| self.get(index as usize);
+            order.par_sort_unstable_by(|&a, &b| gram(a).cmp(gram(b)).then(a.cmp(&b)));
+            order
         };
         let same = |pair: &&[u32]| self.get(pair[0] as usize) == self.get(pair[1] as usize);
-        match places.par_windows(2).filter(same).map(|pair| pair[1] as usize).min() {
+        match order.par_windows(2).filter(same).map(|pair| pair[1] as usize).min() {
             Some(twice) => Err(twice),
-            None => Ok(Some(places)),
+            None => Ok(Some(order)),
         }
     }
 
-    /// The words of the grams in another order.
-    pub(crate) fn permuted(self, places: &[u32]) -> Vec<u32> {
-        let mut words = vec![0; places.len() * self.len];
-        let arrange = |(gram, &place): (&mut [u32], &u32)| gram.copy_from_slice(self.get(place as usize));
-        words.par_chunks_exact_mut(self.len).zip(places).for_each(arrange);
+    /// The word ids of the n-grams, permuted.
+    pub(crate) fn permuted(self, order: &[u32]) -> Vec<u32> {
+        let mut words = vec![0; order.len() * self.len];
+        let arrange = |(gram, &index): (&mut [u32], &u32)| gram.copy_from_slice(self.get(index as usize));
+        words.par_chunks_exact_mut(self.len).zip(order).for_each(arrange);
         words
     }
 
-    /// Where these grams start under each of their contexts, which are grams of one word less; all are sorted.
+    /// The child offsets: where the n-grams of each context in `above` (n-grams one word shorter)
+    /// begin. Both lists are sorted.
     ///
     /// # Errors
-    /// The contexts that `above` lacks, in order: their words, and which of these grams first needs each.
+    /// The word ids of missing contexts, in order, and for each the index of the first n-gram that
+    /// needs it.
     pub(crate) fn child_offsets(self, above: NgramList<'_>) -> Result<Vec<u32>, (Vec<u32>, Vec<usize>)> {
         let mut starts = Vec::with_capacity(above.count() + 1);
         let (mut missing, mut needed): (Vec<u32>, Vec<usize>) = (Vec::new(), Vec::new());
@@ -97,7 +99,7 @@ impl<'a> NgramList<'a> {
             let context = &self.get(index)[..above.len];
             while node < above.count() && above.get(node) < context {
                 node += 1;
-                // What has no continuation starts where the next one does.
+                // A context without continuations starts where the next one does.
                 starts.resize(starts.len().max(node), index as u32);
             }
             if node < above.count() && above.get(node) == context {
@@ -111,7 +113,7 @@ impl<'a> NgramList<'a> {
         if missing.is_empty() { Ok(starts) } else { Err((missing, needed)) }
     }
 
-    /// The place of `gram`, where these are sorted.
+    /// The index of `gram` in a sorted list.
     pub(crate) fn find(self, gram: &[u32]) -> Option<usize> {
         let (mut low, mut high) = (0, self.count());
         while low < high {

@@ -1,4 +1,4 @@
-//! Text made in pieces by all threads and handed on in order.
+//! Parallel production of text chunks, which are written in order.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,33 +8,33 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::token_strings::TextBuffer;
 use crate::{Error, Result};
 
-/// How many lines a piece has: it stays in its thread's cache until it is handed on.
+/// Lines per chunk, few enough that the text stays in the thread's cache until it is written.
 const LINES_PER_CHUNK: usize = 1 << 11;
-/// How many pieces may wait for one before them.
+/// The largest number of chunks that wait for an earlier one.
 const MAX_WAITING: usize = 64;
 
-/// Where pieces go.
+/// Writes chunks of text in order with `put`.
 pub(crate) struct OrderedWriter<F> {
     put: F,
 }
 
-/// What is known of the pieces of a text.
+/// The state of the chunks of a text.
 #[derive(Default)]
 struct Chunks {
-    /// How many were handed on.
+    /// The number of chunks written.
     done: usize,
-    /// Those that wait, by number.
+    /// Waiting chunks by number.
     waiting: BTreeMap<usize, TextBuffer>,
-    /// Whether some thread is handing pieces on.
+    /// Whether a thread is writing.
     busy: bool,
-    /// Memory of pieces that were handed on: new memory costs as much as filling it does.
+    /// Buffers of written chunks, for reuse: page faults of new memory cost as much as filling it.
     spare: Vec<TextBuffer>,
     failure: Option<Error>,
-    /// Whether nothing more will be handed on.
+    /// Whether writing has ended early, by an error or a panic.
     over: bool,
 }
 
-/// The pieces, and those who wait until fewer of them do.
+/// A buffer that puts chunks into order, and threads that wait until it has room.
 #[derive(Default)]
 struct ReorderBuffer {
     chunks: Mutex<Chunks>,
@@ -46,31 +46,32 @@ impl ReorderBuffer {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes piece `n`. If its turn has come it is handed on by this thread, and whatever waited for it.
-    fn take(&self, n: usize, piece: TextBuffer, put: &Mutex<impl FnMut(&[u8]) -> Result<()>>) {
-        let mut pieces = self.chunks();
-        // The piece that all others wait for never waits.
-        while n >= pieces.done + MAX_WAITING && !pieces.over {
-            pieces = self.moved.wait(pieces).unwrap_or_else(PoisonError::into_inner);
+    /// Adds chunk `n`. Unless another thread is writing, this thread writes all chunks that are
+    /// next in order.
+    fn take(&self, n: usize, chunk: TextBuffer, put: &Mutex<impl FnMut(&[u8]) -> Result<()>>) {
+        let mut chunks = self.chunks();
+        // The next chunk in order never waits.
+        while n >= chunks.done + MAX_WAITING && !chunks.over {
+            chunks = self.moved.wait(chunks).unwrap_or_else(PoisonError::into_inner);
         }
-        pieces.waiting.insert(n, piece);
-        if pieces.busy {
+        chunks.waiting.insert(n, chunk);
+        if chunks.busy {
             return;
         }
-        pieces.busy = true;
-        while let Some(piece) = pieces.next() {
-            drop(pieces);
-            let outcome = (put.lock().unwrap_or_else(PoisonError::into_inner))(piece.as_bytes());
-            pieces = self.chunks();
-            pieces.done += 1;
-            pieces.spare.push(piece);
+        chunks.busy = true;
+        while let Some(chunk) = chunks.next() {
+            drop(chunks);
+            let outcome = (put.lock().unwrap_or_else(PoisonError::into_inner))(chunk.as_bytes());
+            chunks = self.chunks();
+            chunks.done += 1;
+            chunks.spare.push(chunk);
             if let Err(failure) = outcome {
-                pieces.failure = Some(failure);
-                pieces.over = true;
+                chunks.failure = Some(failure);
+                chunks.over = true;
             }
             self.moved.notify_all();
         }
-        pieces.busy = false;
+        chunks.busy = false;
     }
 }
 
@@ -80,7 +81,7 @@ impl Chunks {
     }
 }
 
-/// One of the threads that make pieces. Should it panic, nobody waits for the piece that it was making.
+/// The guard of a producing thread: if the thread panics, nobody waits for its chunk.
 struct PanicGuard<'a>(&'a ReorderBuffer);
 
 impl Drop for PanicGuard<'_> {
@@ -97,12 +98,12 @@ impl<F: FnMut(&[u8]) -> Result<()> + Send> OrderedWriter<F> {
         Self { put }
     }
 
-    /// Hands on one piece.
-    pub(crate) fn put(&mut self, piece: &[u8]) -> Result<()> {
-        (self.put)(piece)
+    /// Writes one chunk.
+    pub(crate) fn put(&mut self, chunk: &[u8]) -> Result<()> {
+        (self.put)(chunk)
     }
 
-    /// Hands on the text of `lines` lines, of which `text` appends a range.
+    /// Writes `lines` lines in parallel chunks. `text` appends the lines of a range.
     pub(crate) fn put_parallel(
         &mut self,
         lines: usize,
@@ -118,10 +119,10 @@ impl<F: FnMut(&[u8]) -> Result<()> + Send> OrderedWriter<F> {
                 if start >= lines || queue.chunks().over {
                     return;
                 }
-                let mut piece = queue.chunks().spare.pop().unwrap_or_default();
-                piece.clear();
-                text(start..lines.min(start + LINES_PER_CHUNK), &mut piece);
-                queue.take(n, piece, &put);
+                let mut chunk = queue.chunks().spare.pop().unwrap_or_default();
+                chunk.clear();
+                text(start..lines.min(start + LINES_PER_CHUNK), &mut chunk);
+                queue.take(n, chunk, &put);
             }
         });
         queue.chunks().failure.take().map_or(Ok(()), Err)
@@ -145,24 +146,24 @@ mod tests {
         expected.extend(b"last\n");
         for threads in [1, 3] {
             let mut text = Vec::new();
-            let mut sink = OrderedWriter::new(|piece: &[u8]| {
-                text.extend_from_slice(piece);
+            let mut writer = OrderedWriter::new(|chunk: &[u8]| {
+                text.extend_from_slice(chunk);
                 Ok(())
             });
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                sink.put(b"first\n").unwrap();
-                sink.put_parallel(lines, numbers).unwrap();
-                sink.put(b"last\n").unwrap();
+                writer.put(b"first\n").unwrap();
+                writer.put_parallel(lines, numbers).unwrap();
+                writer.put(b"last\n").unwrap();
             });
             assert!(text == expected.as_bytes(), "{threads}");
         }
         let mut calls = 0;
-        let mut sink = OrderedWriter::new(|_: &[u8]| {
+        let mut writer = OrderedWriter::new(|_: &[u8]| {
             calls += 1;
             Err(Error::malformed("this", "no more"))
         });
-        assert!(sink.put_parallel(lines, numbers).is_err());
+        assert!(writer.put_parallel(lines, numbers).is_err());
         assert_eq!(calls, 1);
     }
 
@@ -171,7 +172,7 @@ mod tests {
         let made = std::panic::catch_unwind(|| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
             let lines = 3 * MAX_WAITING * LINES_PER_CHUNK;
-            let text = |range: Range<usize>, _: &mut TextBuffer| assert!(range.start != 0, "the first piece");
+            let text = |range: Range<usize>, _: &mut TextBuffer| assert!(range.start != 0, "the first chunk");
             pool.install(|| OrderedWriter::new(|_: &[u8]| Ok(())).put_parallel(lines, text))
         });
         assert!(made.is_err());

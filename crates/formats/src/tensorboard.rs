@@ -1,7 +1,8 @@
-//! TensorBoard event files: scalars only, written by hand.
+//! A writer of TensorBoard event files with scalars.
 //!
-//! A file is a sequence of records, each `length: u64 | masked crc32c(length) | data | masked crc32c(data)`, all
-//! little-endian (TensorFlow's TFRecord). The data is a protocol-buffer message `Event`, of which four fields are needed:
+//! A file is a sequence of records `length: u64 | masked crc32c(length) | data | masked
+//! crc32c(data)`, little-endian (TensorFlow's TFRecord). The data is a protocol-buffer message
+//! `Event`, of which these fields are written:
 //!
 //! ```text
 //! Event   { 1: double wall_time  2: int64 step  3: string file_version  5: Summary summary  7: SessionLog session_log }
@@ -17,7 +18,8 @@ use std::{
 
 use surprisal_store::{Error, Result, atomic::create_new, fault_injection::write_checked};
 
-/// An event file, open for appending. A scalar is in the file when [`SummaryWriter::scalars`] returns.
+/// An event file, opened for appending. A scalar is in the file when [`SummaryWriter::scalars`]
+/// returns.
 #[derive(Debug)]
 pub struct SummaryWriter {
     file: File,
@@ -25,10 +27,11 @@ pub struct SummaryWriter {
 }
 
 impl SummaryWriter {
-    /// Starts a new file `events.out.tfevents.SECONDS.PROCESS` in `folder`, which must exist. TensorBoard joins the files of a
-    /// folder; given `resumed_at`, it drops what earlier files say of that step and later ones.
+    /// Starts a new file `events.out.tfevents.SECONDS.PROCESS` in the existing directory `folder`.
+    /// TensorBoard joins the files of a directory. With `resumed_at`, it drops the data of that and
+    /// later steps from earlier files.
     ///
-    /// `seconds` is the time since 1970, as everywhere here.
+    /// All `seconds` in this module are Unix time.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -46,7 +49,7 @@ impl SummaryWriter {
         Ok(writer)
     }
 
-    /// Appends the values of `step` under their tags: `loss/train`, `loss/val`.
+    /// Appends the values of `step` with their tags, for example `loss/train`.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -65,7 +68,7 @@ impl SummaryWriter {
     }
 }
 
-/// A protocol-buffer message being written, field by field.
+/// A protocol-buffer message under construction.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
@@ -74,13 +77,13 @@ impl Message {
         Self::default().double(1, seconds).varint(2, step)
     }
 
-    /// A field's key: its number and the wire type of what follows.
+    /// Appends a field's key: its number and wire type.
     fn key(mut self, field: u8, wire_type: u8) -> Self {
         self.0.push(field << 3 | wire_type);
         self
     }
 
-    /// Seven bits a byte, low ones first; the high bit says that more follow.
+    /// Appends an integer, seven bits per byte, lowest first; the high bit marks that more follow.
     fn raw_varint(mut self, mut value: u64) -> Self {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);
@@ -117,7 +120,7 @@ impl Message {
     }
 }
 
-/// `data` in its frame.
+/// The record of `data`.
 fn record(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
     let mut framed = Vec::with_capacity(data.len() + 16);
@@ -128,12 +131,13 @@ fn record(data: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// A checksum of data that itself holds checksums is weak; TFRecord rotates it by 15 bits and adds a constant.
+/// TFRecord rotates checksums by 15 bits and adds a constant, because a CRC of data that contains
+/// its own CRC is weak.
 fn masked_crc32c(data: &[u8]) -> u32 {
     crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// CRC-32C (Castagnoli; RFC 3720, appendix B.4), bit by bit: a record has some hundred bytes.
+/// CRC-32C (Castagnoli; RFC 3720, appendix B.4), bit by bit, for records of a few hundred bytes.
 fn crc32c(data: &[u8]) -> u32 {
     const REVERSED_POLYNOMIAL: u32 = 0x82f6_3b78;
     let mut crc = u32::MAX;

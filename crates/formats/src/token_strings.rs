@@ -1,7 +1,7 @@
-//! Grams as text: tokens without white space in them, and the words of one context after the other.
+//! Fast output of n-grams as text, with tokens escaped so that they contain no white space.
 //!
-//! Files of counts and models are mostly words: writing one is looking up and copying strings of a few bytes, hundreds of
-//! millions of times. So a short string is found in one place and copied as 32 bytes, whatever its length.
+//! Writing counts and models is mostly copying short strings, hundreds of millions of times. A
+//! short string is therefore stored in a 32-byte slot and copied as 32 bytes, whatever its length.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use surprisal_model::ngram::MAX_ORDER;
 use surprisal_platform::prefetch::prefetch;
 use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
-/// Text with room behind it, where what is copied in pieces of a fixed size may leave something.
+/// A text buffer with spare space behind the text, because copies of a fixed size write beyond it.
 #[derive(Debug, Default)]
 pub(crate) struct TextBuffer {
     bytes: Vec<u8>,
@@ -26,45 +26,45 @@ impl TextBuffer {
         self.len = 0;
     }
 
-    /// The bytes behind the text, `wanted` or more.
+    /// The spare space behind the text, at least `needed` bytes.
     #[inline]
-    fn room(&mut self, wanted: usize) -> &mut [u8] {
-        if self.bytes.len() - self.len < wanted {
-            self.grow(wanted);
+    fn spare(&mut self, needed: usize) -> &mut [u8] {
+        if self.bytes.len() - self.len < needed {
+            self.grow(needed);
         }
         &mut self.bytes[self.len..]
     }
 
     #[cold]
-    fn grow(&mut self, wanted: usize) {
-        self.bytes.resize(2 * self.bytes.len() + wanted, 0);
+    fn grow(&mut self, needed: usize) {
+        self.bytes.resize(2 * self.bytes.len() + needed, 0);
     }
 
     #[inline]
     pub(crate) fn push(&mut self, byte: u8) {
-        self.room(1)[0] = byte;
+        self.spare(1)[0] = byte;
         self.len += 1;
     }
 
     #[inline]
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         let len = bytes.len();
-        let room = &mut self.room(len)[..len];
-        // Most numbers and most words: two copies that overlap.
-        if !(len <= 16 && copy_ends::<8>(bytes, room) || len <= 32 && copy_ends::<16>(bytes, room)) {
-            room.copy_from_slice(bytes);
+        let spare = &mut self.spare(len)[..len];
+        // For most numbers and words: two overlapping copies.
+        if !(len <= 16 && copy_ends::<8>(bytes, spare) || len <= 32 && copy_ends::<16>(bytes, spare)) {
+            spare.copy_from_slice(bytes);
         }
         self.len += len;
     }
 
-    /// What ended in one byte ends in another.
+    /// Replaces the last byte.
     #[inline]
     pub(crate) fn end_in(&mut self, byte: u8) {
         self.bytes[self.len - 1] = byte;
     }
 }
 
-/// Copies the first and the last `N` bytes, if there are as many.
+/// Copies the first and the last `N` bytes; false if there are fewer than `N`.
 #[inline]
 fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) -> bool {
     let (Some(first), Some(last)) = (from.first_chunk::<N>(), from.last_chunk::<N>()) else { return false };
@@ -73,55 +73,55 @@ fn copy_ends<const N: usize>(from: &[u8], to: &mut [u8]) -> bool {
     true
 }
 
-/// A string and a space behind it, if there is room; otherwise where among long ones they stand. The last byte is how many
-/// bytes there are, or [`LONG`].
+/// A string and a space, or the offset of a long string in [`StringTable::long`]. The last byte is
+/// the length with the space, or [`LONG`].
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(32))]
 struct StringSlot([u8; SLOT]);
 
-/// Two to a cache line. Slots of 16 bytes copy less, but of the different words of C sources most are longer (in slots of this
-/// size, one in seven), and a branch that nobody can foresee costs more than copying.
+/// Half a cache line. Slots of 16 bytes copy less, but most distinct words of C sources are longer
+/// (with this size one in seven is), and an unpredictable branch costs more than the copy.
 const SLOT: usize = 32;
 
 const LONG: u8 = u8::MAX;
 
 impl StringSlot {
     fn new(string: &[u8]) -> Self {
-        let mut spelling = Self::default();
-        match spelling.0[..SLOT - 1].get_mut(..=string.len()) {
+        let mut slot = Self::default();
+        match slot.0[..SLOT - 1].get_mut(..=string.len()) {
             Some(bytes) => {
                 bytes[..string.len()].copy_from_slice(string);
                 bytes[string.len()] = b' ';
-                spelling.0[SLOT - 1] = string.len() as u8 + 1;
+                slot.0[SLOT - 1] = string.len() as u8 + 1;
             }
-            None => spelling.0[SLOT - 1] = LONG,
+            None => slot.0[SLOT - 1] = LONG,
         }
-        spelling
+        slot
     }
 
-    /// Of a long string that stands at place `at`.
+    /// The slot of a long string at offset `at`.
     fn long_at(at: usize) -> Self {
-        let mut spelling = Self::default();
-        spelling.0[..8].copy_from_slice(&(at as u64).to_le_bytes());
-        spelling.0[SLOT - 1] = LONG;
-        spelling
+        let mut slot = Self::default();
+        slot.0[..8].copy_from_slice(&(at as u64).to_le_bytes());
+        slot.0[SLOT - 1] = LONG;
+        slot
     }
 
     fn is_long(&self) -> bool {
         self.0[SLOT - 1] == LONG
     }
 
-    /// Where a long string stands.
+    /// The offset of a long string.
     #[inline]
     fn offset(&self) -> usize {
         self.0.first_chunk().map_or(0, |place| u64::from_le_bytes(*place) as usize)
     }
 }
 
-/// Byte strings by number, each with a space behind it.
+/// A table of byte strings by id, each followed by a space.
 pub(crate) struct StringTable {
     short: Vec<StringSlot>,
-    /// Those that are long, one behind the other, each with its length before it.
+    /// The long strings, each preceded by its length.
     long: Vec<u8>,
 }
 
@@ -130,10 +130,10 @@ impl StringTable {
         let short = |id| StringSlot::new(string(id).as_ref());
         let mut short: Vec<StringSlot> = (0..len as u32).into_par_iter().map(short).collect();
         let mut long = Vec::new();
-        for (id, spelling) in short.iter_mut().enumerate().filter(|(_, spelling)| spelling.is_long()) {
+        for (id, slot) in short.iter_mut().enumerate().filter(|(_, slot)| slot.is_long()) {
             let string = string(id as u32);
             let string = string.as_ref();
-            *spelling = StringSlot::long_at(long.len());
+            *slot = StringSlot::long_at(long.len());
             long.extend((string.len() as u64 + 1).to_le_bytes());
             long.extend(string);
             long.push(b' ');
@@ -141,7 +141,7 @@ impl StringTable {
         Self { short, long }
     }
 
-    /// The tokens of `tokenizer`; see [`spell`].
+    /// The tokens of `tokenizer`, spelled by [`spell`].
     pub(crate) fn from_tokenizer(tokenizer: &Tokenizer) -> Self {
         Self::new(tokenizer.vocab_size(), |id| spell(tokenizer, id))
     }
@@ -153,52 +153,52 @@ impl StringTable {
     }
 
     #[inline]
-    fn put_slot(&self, spelling: &StringSlot, text: &mut TextBuffer) {
-        if spelling.is_long() {
-            self.put_long(spelling, text);
+    fn put_slot(&self, slot: &StringSlot, text: &mut TextBuffer) {
+        if slot.is_long() {
+            self.put_long(slot, text);
             return;
         }
-        // All of it, whatever its last byte says: the text goes on behind the string.
-        text.room(SLOT)[..SLOT].copy_from_slice(&spelling.0);
-        text.len += usize::from(spelling.0[SLOT - 1]);
+        // Copies the whole slot; the text then continues after the string.
+        text.spare(SLOT)[..SLOT].copy_from_slice(&slot.0);
+        text.len += usize::from(slot.0[SLOT - 1]);
     }
 
-    fn put_long(&self, spelling: &StringSlot, text: &mut TextBuffer) {
-        let rest = &self.long[spelling.offset()..];
+    fn put_long(&self, slot: &StringSlot, text: &mut TextBuffer) {
+        let rest = &self.long[slot.offset()..];
         let len = rest.first_chunk().map_or(0, |len| u64::from_le_bytes(*len) as usize);
         text.extend(&rest[8..8 + len]);
     }
 
-    /// Asks for where string `id` stands, which is looked at soon.
+    /// Prefetches the slot of string `id`.
     #[inline]
     fn prefetch(&self, id: u32) {
         prefetch(&self.short, id as usize);
     }
 
-    /// Asks for string `id` itself, if it stands elsewhere.
+    /// Prefetches string `id` if it is a long one.
     #[inline]
     fn prefetch_long(&self, id: u32) {
-        let spelling = &self.short[id as usize];
-        if spelling.is_long() {
-            prefetch(&self.long, spelling.offset());
+        let slot = &self.short[id as usize];
+        if slot.is_long() {
+            prefetch(&self.long, slot.offset());
         }
     }
 }
 
-/// The words and the continuations of every order: what a trie and counts have in common.
+/// The n-gram tree that a trie and counts have in common.
 pub(crate) struct NgramTree<'a> {
-    /// The last word of each gram; that of a single word is its number.
+    /// The last word of each n-gram, by order; empty for order 1, where the word is the index.
     pub(crate) words: Vec<&'a [u32]>,
-    /// The continuations of gram i are `starts[i]..starts[i + 1]` of the next order.
+    /// The continuations of n-gram i are `offsets[i]..offsets[i + 1]` of the next order.
     pub(crate) child_offsets: Vec<&'a [u32]>,
     pub(crate) strings: &'a StringTable,
 }
 
-/// How many grams ahead it is asked for a word, and twice as many for where it stands.
+/// Prefetch distance in n-grams: long strings this far ahead, slots twice as far.
 const PREFETCH_DISTANCE: usize = 12;
 
 impl NgramTree<'_> {
-    /// The last word of a gram of `len` + 1 words; asks for those of grams behind it.
+    /// The last word of an n-gram with `len` + 1 words; prefetches words of later n-grams.
     #[inline]
     fn word(&self, len: usize, gram: usize) -> u32 {
         match self.words[len] {
@@ -214,43 +214,43 @@ impl NgramTree<'_> {
     }
 }
 
-/// The context of a gram: its node on every level above, and its words.
+/// The context of an n-gram: its node at every lower order, and its words.
 pub(crate) struct Context {
-    /// How many words.
+    /// The number of words.
     len: usize,
     nodes: [usize; MAX_ORDER],
     words: [StringSlot; MAX_ORDER],
 }
 
 impl Context {
-    /// The context, of `len` words, of `gram`.
-    pub(crate) fn new(shape: &NgramTree<'_>, len: usize, gram: usize) -> Self {
+    /// The context, with `len` words, of n-gram `gram`.
+    pub(crate) fn new(tree: &NgramTree<'_>, len: usize, gram: usize) -> Self {
         let (nodes, words) = ([0; MAX_ORDER], [StringSlot::default(); MAX_ORDER]);
         let mut context = Self { len, nodes, words };
         let mut node = gram;
         for len in (0..len).rev() {
-            let starts = shape.child_offsets[len];
-            node = starts.partition_point(|&start| start as usize <= node) - 1;
+            let offsets = tree.child_offsets[len];
+            node = offsets.partition_point(|&start| start as usize <= node) - 1;
             context.nodes[len] = node;
         }
-        context.spell(shape, 0);
+        context.spell(tree, 0);
         context
     }
 
-    /// The number of this context among those of its length; 0 for the empty one.
+    /// The index of this context among those of its length; 0 for the empty one.
     #[inline]
     pub(crate) fn node(&self) -> usize {
         self.len.checked_sub(1).map_or(0, |last| self.nodes[last])
     }
 
-    /// Moves on to the context of `gram`, which is this one or one behind it.
+    /// Moves to the context of `gram`, which is this or a later one.
     #[inline]
-    pub(crate) fn advance(&mut self, shape: &NgramTree<'_>, gram: usize) {
+    pub(crate) fn advance(&mut self, tree: &NgramTree<'_>, gram: usize) {
         let (mut child, mut changed) = (gram, None);
         for len in (0..self.len).rev() {
-            let starts = shape.child_offsets[len];
+            let offsets = tree.child_offsets[len];
             let before = self.nodes[len];
-            while starts[self.nodes[len] + 1] as usize <= child {
+            while offsets[self.nodes[len] + 1] as usize <= child {
                 self.nodes[len] += 1;
             }
             if self.nodes[len] == before {
@@ -259,37 +259,38 @@ impl Context {
             (child, changed) = (self.nodes[len], Some(len));
         }
         if let Some(from) = changed {
-            self.spell(shape, from);
+            self.spell(tree, from);
         }
     }
 
-    /// Looks up the words from number `from` on.
+    /// Looks up the words from index `from` on.
     #[inline]
-    fn spell(&mut self, shape: &NgramTree<'_>, from: usize) {
+    fn spell(&mut self, tree: &NgramTree<'_>, from: usize) {
         for len in from..self.len {
-            self.words[len] = shape.strings.short[shape.word(len, self.nodes[len]) as usize];
+            self.words[len] = tree.strings.short[tree.word(len, self.nodes[len]) as usize];
         }
     }
 
-    /// Appends the words of `gram`, whose context this is, and a space after each.
+    /// Appends the words of `gram`, which has this context, with a space after each.
     #[inline]
-    pub(crate) fn put(&self, shape: &NgramTree<'_>, gram: usize, text: &mut TextBuffer) {
-        for spelling in &self.words[..self.len] {
-            shape.strings.put_slot(spelling, text);
+    pub(crate) fn put(&self, tree: &NgramTree<'_>, gram: usize, text: &mut TextBuffer) {
+        for slot in &self.words[..self.len] {
+            tree.strings.put_slot(slot, text);
         }
-        shape.strings.put(shape.word(self.len, gram), text);
+        tree.strings.put(tree.word(self.len, gram), text);
     }
 }
 
-/// Token `id` of `tokenizer`: words in line mode as they are, others escaped, the names of special ones kept.
+/// The spelling of token `id` in text files: words in line mode and special tokens plain,
+/// others escaped.
 pub(crate) fn spell(tokenizer: &Tokenizer, id: u32) -> Cow<'_, [u8]> {
-    let as_they_are = tokenizer.kind() == TokenizerKind::Word && tokenizer.mode() == TextMode::Line;
+    let plain = tokenizer.kind() == TokenizerKind::Word && tokenizer.mode() == TextMode::Line;
     let specials = [tokenizer.unk(), tokenizer.bos(), tokenizer.eos()];
-    let spelling = tokenizer.token_bytes(id);
-    if as_they_are || specials.contains(&Some(id)) { spelling } else { escape(&spelling).into() }
+    let bytes = tokenizer.token_bytes(id);
+    if plain || specials.contains(&Some(id)) { bytes } else { escape(&bytes).into() }
 }
 
-/// A token without white space, control characters, and bytes that are no UTF-8.
+/// Escapes white space, control characters, backslashes and bytes that are not UTF-8.
 fn escape(token: &[u8]) -> Vec<u8> {
     let mut escaped = String::new();
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("\\x{byte:02X}")).collect::<String>();
@@ -308,7 +309,7 @@ fn escape(token: &[u8]) -> Vec<u8> {
     escaped.into_bytes()
 }
 
-/// The token that [`escape`] made `escaped` of; `None` if it is of none.
+/// The inverse of [`escape`]; `None` if `escaped` is not valid.
 pub(crate) fn unescape(escaped: &str) -> Option<Vec<u8>> {
     let mut token = Vec::with_capacity(escaped.len());
     let mut parts = escaped.split('\\');
@@ -319,7 +320,7 @@ pub(crate) fn unescape(escaped: &str) -> Option<Vec<u8>> {
                 token.push(u8::from_str_radix(hex.get(..2)?, 16).ok()?);
                 &hex[2..]
             }
-            // Two backslashes have nothing between them.
+            // An empty part between two backslashes.
             None if part.is_empty() => {
                 token.push(b'\\');
                 parts.next()?
@@ -338,10 +339,10 @@ mod tests {
     #[test]
     fn strings_of_any_length_are_put_down_as_they_are() {
         let strings: Vec<Vec<u8>> = (0..40).map(|len| (0..len).map(|i| b'a' + i).collect()).collect();
-        let spellings = StringTable::new(strings.len(), |id| &strings[id as usize]);
+        let table = StringTable::new(strings.len(), |id| &strings[id as usize]);
         let (mut text, mut expected) = (TextBuffer::default(), Vec::new());
         for i in (0..40).chain([30, 31, 29, 32, 0, 39]) {
-            spellings.put(i, &mut text);
+            table.put(i, &mut text);
             text.end_in(b'|');
             text.extend(&strings[i as usize]);
             text.push(b'\n');
@@ -350,7 +351,7 @@ mod tests {
         }
         assert!(text.as_bytes() == expected, "{}", String::from_utf8_lossy(text.as_bytes()));
         text.clear();
-        spellings.put(3, &mut text);
+        table.put(3, &mut text);
         assert_eq!(text.as_bytes(), b"abc ");
     }
 

@@ -1,10 +1,11 @@
-//! Tensors as safetensors, out and in.
+//! Reading and writing of safetensors files.
 //!
-//! Out: the same tensors give the same bytes. The metadata is exactly `{"format":"pt"}`, which `transformers` asks
-//! for; a second key would be written in the order of a random hash.
+//! Writing: the same tensors give the same bytes. The metadata is exactly `{"format":"pt"}`, which
+//! `transformers` requires; the order of several keys would be random.
 //!
-//! In: the file is not trusted. The length of the file and of its header, the number of tensors, repeated names, shapes and
-//! offsets are checked before a tensor is allocated, and a NaN or an infinity is refused by name.
+//! Reading: the file is not trusted. The lengths of the file and its header, the number of tensors,
+//! duplicate names, shapes and offsets are checked before a tensor is allocated. A NaN or an
+//! infinity is an error that names the tensor.
 
 use std::{collections::BTreeMap, fmt, path::Path};
 
@@ -17,25 +18,25 @@ use surprisal_store::{Error as StoreError, atomic_dir::quoted, read::read_bounde
 
 /// The largest file, in bytes.
 const MAX_BYTES: u64 = 16 << 30;
-/// The largest header, in bytes; that of GPT-2 XL has 60 KiB.
+/// The largest header, in bytes; GPT-2 XL's has 60 KiB.
 const MAX_HEADER_BYTES: u64 = 1 << 20;
-/// The most tensors; GPT-2 XL has 580.
+/// The largest number of tensors; GPT-2 XL has 580.
 const MAX_TENSORS: usize = 1 << 13;
 const MAX_DIMENSIONS: usize = 8;
 
-/// Which types a reader accepts.
+/// The tensor types that a reader accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accept {
     /// f32.
     F32,
-    /// f32, and f64, bf16 and f16, which are converted to it.
+    /// f32; f64, bf16 and f16 are converted to it.
     Floats,
 }
 
-/// The tensors as the bytes of a safetensors file; equal tensors give equal bytes.
+/// The bytes of a safetensors file with `tensors`; equal tensors give equal bytes.
 ///
 /// # Errors
-/// What safetensors does not write.
+/// Tensors that the safetensors crate cannot write.
 #[expect(
     clippy::disallowed_types,
     reason = "safetensors takes a HashMap; with one key its order cannot matter"
@@ -49,14 +50,14 @@ pub fn to_safetensors(tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
 /// Reads the safetensors file at `path`; see [`from_safetensors`].
 ///
 /// # Errors
-/// As [`from_safetensors`], and [`Io`](surprisal_store::Error::Io).
+/// Those of [`from_safetensors`]; [`Io`](surprisal_store::Error::Io).
 pub fn read_safetensors(path: impl AsRef<Path>, accept: Accept) -> Result<BTreeMap<String, Tensor>> {
     let path = path.as_ref();
     let bytes = read_bounded(path, MAX_BYTES)?;
     from_safetensors(&quoted(path), &bytes, accept)
 }
 
-/// The name, the shape and the type of every tensor of a file, by name; values are not read.
+/// The name, shape and type of every tensor in a file, sorted by name; values are not read.
 ///
 /// # Errors
 /// [`Io`](surprisal_store::Error::Io), [`TooLarge`](surprisal_store::Error::TooLarge) or [`Malformed`](surprisal_store::Error::Malformed).
@@ -72,7 +73,8 @@ pub fn shapes(path: impl AsRef<Path>) -> Result<Vec<(String, Vec<usize>, String)
     Ok(tensors)
 }
 
-/// The tensors in the bytes of a safetensors file, on the CPU. `what` names it in errors.
+/// The tensors in the bytes of a safetensors file, converted to f32 on the CPU. `what` names the
+/// file in errors.
 ///
 /// # Errors
 /// [`TooLarge`](surprisal_store::Error::TooLarge), [`Malformed`](surprisal_store::Error::Malformed), [`Error::DType`] or [`Error::NonFinite`].
@@ -94,16 +96,16 @@ fn check_size(what: &str, part: &str, size: u64, limit: u64, unit: &'static str)
     Ok(())
 }
 
-/// The limits that the safetensors crate does not have: ours on the header's length and the number of tensors, and
-/// no name twice (it would keep the last).
+/// Checks what the safetensors crate does not: the length of the header, the number of tensors, and
+/// duplicate names, of which the crate would keep the last.
 fn check_header(what: &str, bytes: &[u8]) -> Result<()> {
-    let (length, rest) = bytes
-        .split_first_chunk::<8>()
-        .ok_or_else(|| Error::malformed(what, &format!("{} bytes are too few for a header", bytes.len())))?;
+    let (length, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| {
+        Error::malformed(what, &format!("{} bytes are too short for a header", bytes.len()))
+    })?;
     let length = u64::from_le_bytes(*length);
     check_size(what, "'s header", length, MAX_HEADER_BYTES, "bytes")?;
     let header = rest.get(..length as usize).ok_or_else(|| {
-        let problem = format!("the header claims {length} bytes and {} are there", rest.len());
+        let problem = format!("the header claims {length} bytes, but {} are present", rest.len());
         Error::malformed(what, &problem)
     })?;
     let mut json = serde_json::Deserializer::from_slice(header);
@@ -112,7 +114,8 @@ fn check_header(what: &str, bytes: &[u8]) -> Result<()> {
     check_size(what, "", names, MAX_TENSORS as u64, "tensors")
 }
 
-/// Counts the keys of a JSON object, `__metadata__` aside, and refuses a repeated one. Of too many it remembers no more.
+/// Counts the keys of a JSON object except `__metadata__`, and refuses duplicates. Above the limit,
+/// names are no longer stored.
 struct Names;
 
 impl<'de> Visitor<'de> for Names {
@@ -127,7 +130,7 @@ impl<'de> Visitor<'de> for Names {
         while let Some(name) = map.next_key::<String>()? {
             map.next_value::<IgnoredAny>()?;
             if names.len() <= MAX_TENSORS + 1 && !names.insert(name.clone()) {
-                return Err(serde::de::Error::custom(format!("`{name}` comes twice")));
+                return Err(serde::de::Error::custom(format!("duplicate name `{name}`")));
             }
         }
         names.remove("__metadata__");
@@ -137,7 +140,8 @@ impl<'de> Visitor<'de> for Names {
 
 fn tensor_of(what: &str, name: &str, view: &TensorView, accept: Accept) -> Result<Tensor> {
     if view.shape().len() > MAX_DIMENSIONS {
-        let problem = format!("it has {} dimensions, at most {MAX_DIMENSIONS} are read", view.shape().len());
+        let problem =
+            format!("it has {} dimensions, but at most {MAX_DIMENSIONS} are supported", view.shape().len());
         return Err(Error::malformed(format!("tensor `{name}`"), &problem));
     }
     let expected = match (view.dtype(), accept) {
@@ -149,7 +153,7 @@ fn tensor_of(what: &str, name: &str, view: &TensorView, accept: Accept) -> Resul
         let found = format!("{:?}", view.dtype());
         return Err(Error::DType { tensor: name.to_owned(), found, expected });
     }
-    // safetensors has checked that shape, type and length agree, without overflow.
+    // safetensors has checked that the shape, type and length agree, without overflow.
     let tensor = view.load(&Device::Cpu)?.to_dtype(DType::F32)?;
     let values = tensor.flatten_all()?.to_vec1::<f32>()?;
     match values.iter().position(|value| !value.is_finite()) {

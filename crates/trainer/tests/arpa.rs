@@ -339,7 +339,7 @@ fn any_model_s_own_arpa_file_gives_its_own_number() {
     }
     bench.run(&train).succeeded();
     let said = bench.run(&["export", "run", "--out", "bpe.arpa"]).succeeded().stderr;
-    assert!(said.contains("refuses to read it"), "{said}");
+    assert!(said.contains("cannot read the file"), "{said}");
     bench.run(&["eval", "bpe.arpa", "e.txt"]).refused(1, &["bpe.arpa", "byte pairs", ".ngram"]);
 }
 
@@ -384,7 +384,7 @@ fn a_file_of_odd_words_is_read_again() {
         .collect();
     bench.file("odd.txt", &text);
     let said = count(&bench, "odd.txt", &["--out", "m.ngram", "--out", "m.arpa"]).stderr;
-    assert!(said.contains("KenLM takes one for the other"), "{said}");
+    assert!(said.contains("KenLM does not distinguish them"), "{said}");
     let (exact, found) = (eval(&bench, "m.ngram", "odd.txt"), eval(&bench, "m.arpa", "odd.txt"));
     close(nats(&found), nats(&exact));
     assert_eq!((&found["tokens"], &found["oov"]), (&exact["tokens"], &exact["oov"]));

@@ -1,4 +1,5 @@
-//! From grams as they stood in a file to a model: sorted, with every context a gram, and equal numbers stored once.
+//! Builds a model from the parsed n-grams: sorts them, adds missing contexts, and stores equal
+//! numbers once.
 
 use rayon::prelude::*;
 use surprisal_model::ngram::packed::bits_for;
@@ -10,10 +11,10 @@ use super::{LOG_UNKNOWN, WHAT, line};
 use crate::token_strings::{spell, unescape};
 use crate::{Error, Result, ngram_list::NgramList};
 
-/// The probability of a gram that is yet to be found by backing off.
+/// The mark of an added n-gram whose back-off probability is not computed yet.
 const BACKED_OFF_LATER: f32 = f32::NAN;
 
-/// The model that was parsed.
+/// The model and the tokenizer of a parsed file.
 pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     let tokenizer = tokenizer(&parsed)?;
     let Parsed { words, has, mut orders, smoothing, .. } = parsed;
@@ -23,36 +24,36 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     if let [unk, sentence @ ..] = has.as_slice() {
         if !unk {
             orders[0].log10_probs[0] = LOG_UNKNOWN;
-            let notice = format!("the file has no <unk>: unknown words get log10 q = {LOG_UNKNOWN} instead");
+            let notice = format!("the file has no <unk>: unknown words get log10 q = {LOG_UNKNOWN}");
             report.notices.push(notice);
         }
         if let [.., false] = sentence {
-            let hint = "estimate it again from sentences with their ends; or, if its tokens are no words in sentences, \
-                        export it once more, so that the file says what they are";
-            let problem = "there is no </s> here, so nothing says how likely sentences are to end";
+            let hint = "estimate it again from sentences with their ends; or, if its tokens are not words in sentences, \
+                        export it again, so that the file declares them";
+            let problem = "there is no </s>, so the probability of a sentence end is unknown";
             return Err(line(orders[0].section.line(0), problem, hint));
         }
         if let [false, _] = sentence {
-            report.notices.push("the file has no <s>: sentences begin without any context".into());
+            report.notices.push("the file has no <s>: sentences begin without a context".into());
         }
     }
     let bos = tokenizer.bos();
     if let Some(bos) = bos {
-        // Never predicted, so that nothing is told by a probability of zero.
+        // `<s>` is never predicted, so a log-probability of -inf or -99 carries no information.
         orders[0].log10_probs[bos as usize] = 0.0;
     }
     let bits = bits_for(words.len() as u64 - 1);
     for grams in &mut orders {
-        grams.sort(bits).map_err(|place| {
-            let gram: Vec<&str> = grams.grams().get(place).iter().map(|&id| words[id as usize]).collect();
-            let problem = format!("`{}` stands here for the second time", gram.join(" "));
-            line(grams.section.line(place), problem, "every gram has one line")
+        grams.sort(bits).map_err(|index| {
+            let gram: Vec<&str> = grams.grams().get(index).iter().map(|&id| words[id as usize]).collect();
+            let problem = format!("`{}` is a duplicate", gram.join(" "));
+            line(grams.section.line(index), problem, "every n-gram must have one line")
         })?;
     }
     let grams = orders.par_windows(2).map(|pair| pair[1].grams().child_offsets(pair[0].grams()));
     let mut starts: Vec<Vec<u32>> = match grams.collect() {
         Ok(starts) => starts,
-        // From the longest down: a context that is added needs one itself.
+        // From the highest order down, because an added context needs its own context.
         Err(_) => (1..order)
             .rev()
             .map(|len| {
@@ -70,7 +71,7 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     if added > 0 {
         report
             .notices
-            .push(format!("{added} contexts were no grams; they are now, as likely as backing off says"));
+            .push(format!("added {added} missing context n-grams, with their back-off probabilities"));
         fill(&mut orders);
     }
     report.orders = orders
@@ -82,7 +83,7 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     };
     if !orders.iter().all(finite) {
         report.notices.push(
-            "the file has probabilities or weights of zero (-inf, or -99 as SRILM writes it): what needs them is impossible"
+            "the file has probabilities or weights of zero (-inf, or SRILM's -99): what depends on them gets probability zero"
                 .into(),
         );
     }
@@ -100,11 +101,10 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     Ok((NgramModel::new(config, report, trie), tokenizer))
 }
 
-/// The tokenizer whose tokens the words are.
+/// The tokenizer with these tokens.
 fn tokenizer(parsed: &Parsed<'_>) -> Result<Tokenizer> {
     let Parsed { words, has, kind, unit, .. } = parsed;
-    let wrong =
-        |what: &str| Error::malformed(WHAT, &format!("its tokens are not the {what} that it says they are"));
+    let wrong = |what: &str| Error::malformed(WHAT, &format!("its tokens are not the declared {what}"));
     match (kind, unit) {
         (TokenizerKind::Word, TextMode::Line) => {
             Ok(Tokenizer::from_words(*kind, *unit, words.iter().copied())?)
@@ -129,23 +129,25 @@ impl Order<'_> {
         NgramList { len: self.len, words: &self.words }
     }
 
-    /// Sorts the grams by their words.
+    /// Sorts the n-grams by word ids.
     ///
     /// # Errors
-    /// Nothing was done; the place of a gram that stands there for the second time.
+    /// The index of the first duplicate n-gram; then nothing was sorted.
     fn sort(&mut self, bits: u32) -> Result<(), usize> {
-        if let Some(places) = self.grams().argsort(bits)? {
-            self.words = self.grams().permuted(&places);
-            self.log10_probs = places.par_iter().map(|&place| self.log10_probs[place as usize]).collect();
+        if let Some(permutation) = self.grams().argsort(bits)? {
+            self.words = self.grams().permuted(&permutation);
+            self.log10_probs =
+                permutation.par_iter().map(|&index| self.log10_probs[index as usize]).collect();
             if !self.log10_backoffs.is_empty() {
                 self.log10_backoffs =
-                    places.par_iter().map(|&place| self.log10_backoffs[place as usize]).collect();
+                    permutation.par_iter().map(|&index| self.log10_backoffs[index as usize]).collect();
             }
         }
         Ok(())
     }
 
-    /// Where the grams of this level start under each of the level `above`, which gets the contexts that it lacks.
+    /// The child offsets of `above`: where the n-grams of this order under each context begin.
+    /// Missing contexts are added to `above`.
     fn child_offsets_under(&self, above: &mut Self, bits: u32) -> Vec<u32> {
         let (missing, needed) = match self.grams().child_offsets(above.grams()) {
             Ok(starts) => return starts,
@@ -154,12 +156,12 @@ impl Order<'_> {
         above.words.extend(missing);
         above.log10_probs.resize(above.log10_probs.len() + needed.len(), BACKED_OFF_LATER);
         above.log10_backoffs.resize(above.log10_backoffs.len() + needed.len(), 0.0);
-        // They are different from each other and from what is there.
+        // The added contexts are distinct and new, so there is no duplicate.
         let _ = above.sort(bits);
         self.grams().child_offsets(above.grams()).unwrap_or_default()
     }
 
-    /// The numbers as powers, each once.
+    /// The table of the trie: probabilities and weights, each distinct value once.
     fn table(self, starts: Vec<u32>, order: usize, bos: Option<u32>) -> Table {
         let power = |&log: &f32| 10_f64.powf(f64::from(log));
         let (mut values, logs) = distinct(&self.log10_probs);
@@ -183,9 +185,9 @@ impl Order<'_> {
     }
 }
 
-/// The different numbers, and which one each is.
+/// For each number, the index of its distinct value; and the distinct values.
 fn distinct(numbers: &[f32]) -> (Vec<u32>, Vec<f32>) {
-    let key = |(place, number): (usize, &f32)| u64::from(number.to_bits()) << 32 | place as u64;
+    let key = |(index, number): (usize, &f32)| u64::from(number.to_bits()) << 32 | index as u64;
     let mut keys: Vec<u64> = numbers.par_iter().enumerate().map(key).collect();
     keys.par_sort_unstable();
     let mut indices = vec![0; numbers.len()];
@@ -200,7 +202,7 @@ fn distinct(numbers: &[f32]) -> (Vec<u32>, Vec<f32>) {
     (indices, different)
 }
 
-/// Gives the grams that were added the probabilities that backing off gives them.
+/// Sets the probabilities of added n-grams to their back-off probabilities.
 fn fill(orders: &mut [Order<'_>]) {
     for len in 1..orders.len() {
         let (shorter, level) = orders.split_at_mut(len);
@@ -214,7 +216,7 @@ fn fill(orders: &mut [Order<'_>]) {
     }
 }
 
-/// log10 of the probability of a gram that `orders` do not have.
+/// log10 of the back-off probability of an n-gram that is not in `orders`.
 fn backed_off(orders: &[Order<'_>], mut gram: &[u32]) -> f64 {
     let mut log = 0.0;
     while let [context @ .., _] = gram

@@ -1,4 +1,4 @@
-//! ARPA files: the text in which n-gram programs hand each other back-off models, at any order up to 16.
+//! ARPA files: the common text format of back-off n-gram models, here of orders up to 16.
 //!
 //! ```text
 //! \data\
@@ -6,32 +6,32 @@
 //! ngram 2=1
 //!
 //! \1-grams:
-//! log10 q(w)   w   log10 of the back-off weight of w as a context
+//! log10 q(w)   w   log10 of the back-off weight of context w
 //! \2-grams:
 //! log10 q(w | h)   h w
 //! \end\
 //! ```
 //!
-//! What is written: tabs between columns, spaces between words, every gram of an order sorted by the ids of its words,
-//! numbers as the shortest decimals that are the same 32-bit float, a weight for every gram below the highest order (0
-//! where it is no context). `<s>` has probability 1, as KenLM writes it, although it is never predicted. The logarithm of
-//! zero is `-inf`. Logarithms closer to 0 than 2^-20 are rounded to multiples of 2^-44, which
-//! is finer than a 64-bit probability near 1 can tell apart: so a file that is read and written again stays the same,
-//! byte for byte.
+//! Writing: columns are separated by tabs, words by spaces. The n-grams of an order are sorted by
+//! word ids. Numbers are the shortest decimals that give the same 32-bit float. Every n-gram below
+//! the highest order has a back-off weight (0 if it is not a context). `<s>` has probability 1, as
+//! in KenLM's files, although it is never predicted. The logarithm of zero is `-inf`. Logarithms
+//! closer to 0 than 2^-20 are rounded to multiples of 2^-44, which is finer than the spacing of
+//! 64-bit probabilities near 1, so that reading and writing a file again gives the same bytes.
 //!
-//! Words (in line mode) are written as they are. Other tokens may hold what separates words in this format, so all of
-//! them are escaped: a backslash becomes two, and white space, control characters and bytes that are no UTF-8 become
-//! `\xHH`. The names of special tokens stay. A line before `\data\`, where most programs skip what begins with `#`, says
-//! what such tokens are, and by it they are read back:
+//! Words (in line mode) are written unchanged. Other tokens may contain separators, so they are
+//! escaped: a backslash is doubled; white space, control characters and bytes that are not UTF-8
+//! become `\xHH`. Special tokens keep their names. A line before `\data\`, where most programs skip
+//! lines that begin with `#`, declares the kind of tokens:
 //!
 //! ```text
 //! # tokenizer = char, unit = stream
 //! ```
 //!
-//! Another says of the scores of stupid backoff, which no other program has in such files, that they are no probabilities:
+//! Another line marks the scores of stupid backoff, which are not probabilities:
 //! [`SCORES_DECLARATION`].
 //!
-//! What is read is more than what is written: see [`read`].
+//! Reading accepts more than writing produces: see [`read`].
 
 mod build;
 mod parse;
@@ -46,47 +46,49 @@ use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use crate::{Error, Result, ngram};
 
-/// What it is called where its bytes came from no file.
+/// The name in errors if the bytes do not come from a file.
 const WHAT: &str = "the ARPA file";
-/// The logarithm of zero, as it is written.
+/// The spelling of log10 0.
 const LOG_ZERO: &str = "-inf";
-/// The logarithm of zero in SRILM's files (ngram-format(5)).
+/// log10 0 in SRILM's files (ngram-format(5)).
 const SRILM_LOG_ZERO: f32 = -99.0;
-/// log10 q(`<unk>`) where a file has none: KenLM's.
+/// log10 q(`<unk>`) if a file has none, as in KenLM.
 const LOG_UNKNOWN: f32 = -100.0;
 
 /// Reads the ARPA file `path`.
 ///
 /// # Errors
-/// As [`read`], and [`Io`](surprisal_store::Error::Io).
+/// Those of [`read`]; [`Io`](surprisal_store::Error::Io).
 pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
     let path = path.as_ref();
     let bytes = ngram::map(path)?;
     read(bytes.as_slice()).map_err(|error| error.in_file(path))
 }
 
-/// The model in an ARPA file's bytes, and a word tokenizer in line mode with its words: `<unk>`, `<s>`, `</s>`, then the
-/// others in the order of the file. Another tokenizer where the file says so.
+/// The model in the bytes of an ARPA file, and a word tokenizer in line mode: `<unk>`, `<s>`,
+/// `</s>`, then the other words in the order of the file. A declaration in the file selects another
+/// tokenizer.
 ///
-/// Whatever else stands before `\data\` and after `\end\` is skipped. Columns and words are separated by tabs
-/// and spaces; lines may end in CRLF. Without `<unk>`, that is `<UNK>`; without either, unknown words have
-/// log10 q = -100. A missing weight is 0. `-inf`, and -99 as SRILM has it, are the logarithm of zero. The
-/// grams of an order may stand in any order. A gram whose context is no gram (which pruning by others can
-/// leave) gets it, with the probability that backing off gives it. Numbers are read as 32-bit floats.
+/// Other text before `\data\` and after `\end\` is skipped. Columns and words are separated by tabs
+/// and spaces; lines may end in CRLF. Without `<unk>`, `<UNK>` is used; without both, unknown words
+/// have log10 q = -100. A missing back-off weight is 0. `-inf` and SRILM's -99 are log10 0. The
+/// n-grams of an order may be in any order. A missing context of an n-gram (other programs' pruning
+/// can remove it) is added, with its back-off probability. Numbers are read as 32-bit floats.
 ///
 /// # Errors
-/// [`Error::Line`] with the line and what would be right; [`Malformed`](surprisal_store::Error::Malformed) for what no line is to blame for.
+/// [`Error::Line`] with the line and advice; [`Malformed`](surprisal_store::Error::Malformed) for
+/// mistakes of the file as a whole.
 pub fn read(bytes: &[u8]) -> Result<(NgramModel, Tokenizer)> {
     build::model(parse::parse(bytes)?)
 }
 
-/// How the line starts that says what the tokens are.
+/// The start of the line that declares the kind of tokens.
 pub const DECLARATION_PREFIX: &str = "# tokenizer = ";
 
-/// The line that says that the file's numbers are scores, which do not sum to one.
+/// The line that declares scores that do not sum to one.
 pub const SCORES_DECLARATION: &str = "# scores = stupid_backoff";
 
-/// The line that says what the tokens are, unless they are words in sentences.
+/// The line that declares the kind of tokens; `None` for words in line mode.
 fn declaration(kind: TokenizerKind, unit: TextMode) -> Option<String> {
     let unit = match (kind, unit) {
         (TokenizerKind::Word, TextMode::Line) => return None,

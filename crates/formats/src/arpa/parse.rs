@@ -1,4 +1,4 @@
-//! From the bytes of an ARPA file to the grams of each order, as they stand there.
+//! Parses the bytes of an ARPA file into the n-grams of each order, in the order of the file.
 
 #[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
 use std::collections::HashMap;
@@ -12,40 +12,40 @@ use crate::Result;
 use crate::ngram_list::{BYTES_PER_TASK, SPECIALS, chunks, show};
 use surprisal_store::read::TO_UTF8;
 
-/// Above 0 by no more than this, a logarithm is a rounding error.
+/// A log-probability above 0 by no more than this is a rounding error.
 const ROUNDING: f32 = 1e-6;
-/// Weights outside 10^±this are no weights.
+/// The largest accepted |log10| of a back-off weight.
 const MAX_LOG10_BACKOFF: f32 = 99.0;
 
-/// What stands in a file.
+/// The content of a file.
 pub(super) struct Parsed<'a> {
     /// Words by id.
     pub(super) words: Vec<&'a str>,
-    /// Which special words, the first by id, the file has. Bytes have none apart.
+    /// For each special word, by id, whether the file has it. Byte tokens have no special words.
     pub(super) has: Vec<bool>,
-    /// Index i holds the grams of i + 1 words.
+    /// Index i holds the n-grams of i + 1 words.
     pub(super) orders: Vec<Order<'a>>,
-    /// What the words are.
+    /// The kind of tokens.
     pub(super) kind: TokenizerKind,
     pub(super) unit: TextMode,
-    /// How its numbers were made, as far as the file says.
+    /// The smoothing method, if the file declares it.
     pub(super) smoothing: Smoothing,
 }
 
-/// The grams of one order.
+/// The n-grams of one order.
 pub(super) struct Order<'a> {
-    /// Words a gram.
+    /// Words per n-gram.
     pub(super) len: usize,
-    /// Their ids.
+    /// The word ids, `len` per n-gram.
     pub(super) words: Vec<u32>,
     /// log10 q.
     pub(super) log10_probs: Vec<f32>,
-    /// log10 of the weight; empty for the highest order.
+    /// log10 of the back-off weights; empty for the highest order.
     pub(super) log10_backoffs: Vec<f32>,
     pub(super) section: Section<'a>,
 }
 
-/// The lines below `\k-grams:`.
+/// The section of one order: the lines after `\k-grams:`.
 #[derive(Clone, Copy)]
 pub(super) struct Section<'a> {
     body: &'a [u8],
@@ -54,7 +54,7 @@ pub(super) struct Section<'a> {
 }
 
 impl Section<'_> {
-    /// The line of gram `index`.
+    /// The line number of n-gram `index`.
     pub(super) fn line(&self, index: usize) -> u64 {
         let mut lines = Lines { rest: self.body, number: self.first_line - 1 };
         lines.nth(index).map_or(0, |_| lines.number)
@@ -64,7 +64,7 @@ impl Section<'_> {
 #[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
 type Ids<'a> = HashMap<&'a [u8], u32, foldhash::fast::RandomState>;
 
-/// Reads a file.
+/// Parses a file.
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
     let (kind, unit, smoothing, sections) = sections(bytes)?;
     let order = sections.len();
@@ -85,7 +85,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
                 log10_backoffs: Vec::new(),
                 section,
             };
-            // Lines are sorted one way or the other, so that most words are those of the line before.
+            // The previous line's words are cached: lines are usually sorted, so most words repeat.
             let mut before = [(&b""[..], 0); MAX_ORDER];
             let lines = each_line(body, |line| {
                 let mut fields = fields(line);
@@ -127,18 +127,19 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
     Ok(Parsed { words, has, orders, kind, unit, smoothing })
 }
 
-/// Compares the number of a section's grams with what the header promised.
+/// Compares the number of n-grams with the number in the header.
 fn check_count(section: Section<'_>, len: usize, count: usize) -> Result<()> {
     if count as u64 == section.declared_count && count < u32::MAX as usize {
         return Ok(());
     }
-    let problem = format!("the header promises {} {len}-grams, here are {count}", section.declared_count);
+    let problem = format!("the header says {} {len}-grams, but there are {count}", section.declared_count);
     Err(line(section.first_line - 1, problem, "was the file cut short, or put together from others?"))
 }
 
 type Unigrams<'a> = (Vec<&'a str>, Vec<bool>, Ids<'a>, Order<'a>);
 
-/// The words, and their ids: first `specials`, whether the file has them or not, then the others as they come.
+/// Parses the 1-grams. Ids: first `specials`, present or not, then the other words in the order of
+/// the file.
 fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> Result<Unigrams<'a>> {
     let parts = parse_chunks(section, |body| {
         let mut part = Vec::new();
@@ -157,7 +158,7 @@ fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> R
     let mut has = vec![false; specials.len()];
     let mut ids = Ids::with_capacity_and_hasher(listed.len() + 3, foldhash::fast::RandomState::default());
     ids.extend(specials.iter().zip(0..).map(|(word, id)| (word.as_bytes(), id)));
-    // A text may have had the word: beside <unk> it is one like others.
+    // <UNK> is <unk> only in a file without <unk>; otherwise it is an ordinary word.
     if !has.is_empty() && listed.iter().all(|(word, ..)| *word != b"<unk>") {
         ids.insert(b"<UNK>", 0);
     }
@@ -168,8 +169,8 @@ fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> R
         let id = *ids.entry(word).or_insert(words.len() as u32) as usize;
         let known = has.get(id).copied().unwrap_or(id < words.len());
         if known {
-            let problem = format!("`{}` stands here for the second time", show(word));
-            return Err(line(section.line(index), problem, "every gram has one line"));
+            let problem = format!("`{}` is a duplicate", show(word));
+            return Err(line(section.line(index), problem, "every n-gram must have one line"));
         }
         if let Some(has) = has.get_mut(id) {
             (*has, grams.log10_probs[id], grams.log10_backoffs[id]) = (true, log, weight);
@@ -188,7 +189,7 @@ fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> R
     Ok((words, has, ids, grams))
 }
 
-/// What is wrong with a line, and what to do about it.
+/// A mistake in a line, and advice.
 struct LineError {
     problem: String,
     hint: &'static str,
@@ -196,34 +197,34 @@ struct LineError {
 
 fn too_few_fields(len: usize) -> LineError {
     LineError {
-        problem: format!("a logarithm and {} are wanted", many(len as u64, "word")),
+        problem: format!("a logarithm and {} are expected", many(len as u64, "word")),
         hint: "columns are separated by tabs, words by spaces; was the file cut short?",
     }
 }
 
 fn too_many_fields(len: usize) -> LineError {
     LineError {
-        problem: format!("there is more than a logarithm, {} and a weight", many(len as u64, "word")),
-        hint: "words have no spaces in them, and stand in the section of their number",
+        problem: format!("there are more fields than a logarithm, {} and a weight", many(len as u64, "word")),
+        hint: "words cannot contain spaces, and every n-gram must be in the section of its length",
     }
 }
 
-/// The first column.
+/// Parses the first column.
 #[inline]
 fn log10_prob<'a>(fields: &mut impl Iterator<Item = &'a [u8]>) -> Result<f32, LineError> {
     let field = fields.next().unwrap_or_default();
     let log = number(field).ok_or_else(|| LineError {
-        problem: format!("`{}` is no number", show(field)),
+        problem: format!("`{}` is not a number", show(field)),
         hint: "a line starts with the log10 of a probability",
     })?;
     if log > ROUNDING {
-        let problem = format!("log10 of a probability is never above 0, as {log} is");
-        return Err(LineError { problem, hint: "the file's author is at fault" });
+        let problem = format!("log10 of a probability cannot be above 0, but is {log}");
+        return Err(LineError { problem, hint: "the program that wrote the file made a mistake" });
     }
     Ok(log.min(0.0))
 }
 
-/// The last column, if it is there.
+/// Parses the last column; 0 if it is missing.
 #[inline]
 fn log10_backoff<'a>(
     fields: &mut impl Iterator<Item = &'a [u8]>,
@@ -231,15 +232,15 @@ fn log10_backoff<'a>(
     len: usize,
 ) -> Result<f32, LineError> {
     let Some(field) = fields.next() else { return Ok(0.0) };
-    // One word too many looks like a weight.
+    // An extra word would look like a weight.
     let weight = number(field).filter(|_| fields.next().is_none()).ok_or_else(|| too_many_fields(len))?;
     if top && weight != 0.0 {
-        let problem = format!("a gram of the highest order has a weight of {weight}");
-        let hint = "nothing is longer: is there an order less in the header than in the file?";
+        let problem = format!("an n-gram of the highest order has a back-off weight of {weight}");
+        let hint = "does the header list fewer orders than the file has?";
         return Err(LineError { problem, hint });
     }
     if weight.abs() > MAX_LOG10_BACKOFF && weight != f32::NEG_INFINITY {
-        let problem = format!("a weight of 10^{weight} is impossible");
+        let problem = format!("a back-off weight of 10^{weight} is out of range");
         return Err(LineError { problem, hint: "the last column is the log10 of a back-off weight" });
     }
     Ok(weight)
@@ -254,7 +255,7 @@ fn number(field: &[u8]) -> Option<f32> {
     Some(if number == SRILM_LOG_ZERO { f32::NEG_INFINITY } else { number })
 }
 
-/// What separates columns and words. Nothing else does: a word may have a vertical tab in it.
+/// Whether `byte` separates columns and words; a vertical tab can be part of a word.
 #[inline]
 fn is_separator(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r')
@@ -266,7 +267,8 @@ fn fields(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|&byte| is_separator(byte)).filter(|field| !field.is_empty())
 }
 
-/// Calls `read` with each line that is not blank. Returns the number of lines, or the number of the wrong one, from 0.
+/// Calls `read` with each line that is not blank. Returns the number of lines, or on an error the
+/// index of its line, from 0.
 fn each_line<'a>(
     body: &'a [u8],
     mut read: impl FnMut(&'a [u8]) -> Result<(), LineError>,
@@ -278,7 +280,7 @@ fn each_line<'a>(
     Ok(lines.number)
 }
 
-/// Parses pieces of a section with all threads.
+/// Parses chunks of a section in parallel.
 fn parse_chunks<'a, T: Send>(
     section: Section<'a>,
     parse: impl Fn(&'a [u8]) -> Result<(T, u64), (u64, LineError)> + Sync + Send,
@@ -295,17 +297,16 @@ fn parse_chunks<'a, T: Send>(
     Ok(parts)
 }
 
-/// Lines, one after the other.
+/// An iterator over the lines that are not blank.
 struct Lines<'a> {
     rest: &'a [u8],
-    /// Of the line last read, from 1.
+    /// The number of the line last read, from 1.
     number: u64,
 }
 
 impl<'a> Iterator for Lines<'a> {
     type Item = &'a [u8];
 
-    /// The next line that is not blank.
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
         while !self.rest.is_empty() {
@@ -322,27 +323,27 @@ impl<'a> Iterator for Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// The next line that is not blank, without white space around it.
+    /// The next line that is not blank, trimmed.
     fn next_trimmed(&mut self) -> Option<&'a [u8]> {
         self.next().map(<[u8]>::trim_ascii)
     }
 
-    /// All lines up to one that starts with a backslash.
+    /// The bytes of all lines before the next one that starts with a backslash.
     fn body(&mut self) -> &'a [u8] {
         let all = self.rest;
         let starts = |&at: &usize| at == 0 || all[at - 1] == b'\n';
         let end = memchr::memchr_iter(b'\\', all).find(starts).unwrap_or(all.len());
         let (body, rest) = all.split_at(end);
         self.rest = rest;
-        let newlines = |piece: &[u8]| memchr::memchr_iter(b'\n', piece).count() as u64;
+        let newlines = |chunk: &[u8]| memchr::memchr_iter(b'\n', chunk).count() as u64;
         self.number += body.par_chunks(BYTES_PER_TASK).map(newlines).sum::<u64>();
-        // At the end of the file, a line may have none.
+        // The last line of a file may have no newline.
         self.number += u64::from(body.last().is_some_and(|&last| last != b'\n'));
         body
     }
 }
 
-/// What the line before `\data\` says that the tokens are.
+/// The kind of tokens that `text`, a line before `\data\`, declares.
 fn declared(text: &[u8]) -> Option<(TokenizerKind, TextMode)> {
     const BPE: TokenizerKind = TokenizerKind::Bpe { vocab_size: 0 };
     let kinds = [TokenizerKind::Byte, TokenizerKind::Char, TokenizerKind::Word, BPE];
@@ -350,10 +351,10 @@ fn declared(text: &[u8]) -> Option<(TokenizerKind, TextMode)> {
     all.find(|&(kind, unit)| declaration(kind, unit).is_some_and(|line| line.as_bytes() == text))
 }
 
-/// What the tokens are, and the sections, which must be those that the header promises.
+/// The kind of tokens, the smoothing, and the sections, which must match the header.
 fn sections(bytes: &[u8]) -> Result<(TokenizerKind, TextMode, Smoothing, Vec<Section<'_>>)> {
     let (mut kind, mut unit, mut smoothing) = (TokenizerKind::Word, TextMode::Line, Smoothing::Given);
-    // A byte-order mark is none of the first line.
+    // A byte-order mark is not part of the first line.
     let mut lines = Lines { rest: bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes), number: 0 };
     loop {
         match lines.next_trimmed() {
@@ -363,8 +364,8 @@ fn sections(bytes: &[u8]) -> Result<(TokenizerKind, TextMode, Smoothing, Vec<Sec
                 (kind, unit) = declared(text).unwrap_or((kind, unit));
                 if matches!(kind, TokenizerKind::Bpe { .. }) {
                     let problem =
-                        "its tokens are byte pairs, and the file does not say how texts are cut into them";
-                    let hint = "use the run or the .ngram file that it was written from";
+                        "its tokens are byte pairs, and the file does not contain their merge rules";
+                    let hint = "use the run or the .ngram file from which it was written";
                     return Err(line(lines.number, problem, hint));
                 }
             }
@@ -383,39 +384,39 @@ fn sections(bytes: &[u8]) -> Result<(TokenizerKind, TextMode, Smoothing, Vec<Sec
         }
         let count = count(text, counts.len() + 1);
         counts.push(count.ok_or_else(|| {
-            let problem = format!("`ngram {}=` and how many there are is wanted here", counts.len() + 1);
-            line(lines.number, problem, "orders are listed from 1, each once")
+            let problem = format!("`ngram {}=` and a number are expected here", counts.len() + 1);
+            line(lines.number, problem, "list every order once, from 1")
         })?);
         if counts.len() > MAX_ORDER {
-            let hint = "a longer n-gram was never seen often enough to be worth it";
-            return Err(line(lines.number, format!("orders above {MAX_ORDER} are not read"), hint));
+            let hint = "longer n-grams are too rare to improve a model";
+            return Err(line(lines.number, format!("orders above {MAX_ORDER} are not supported"), hint));
         }
     };
     if counts.is_empty() {
         return Err(line(
             lines.number,
             "no order is listed below \\data\\",
-            "`ngram 1=` and a number is wanted",
+            "`ngram 1=` and a number are expected",
         ));
     }
     let mut sections = Vec::new();
     for (promised, order) in counts.into_iter().zip(1..) {
         if heading != format!("\\{order}-grams:").as_bytes() {
-            let problem = format!("\\{order}-grams: is wanted here, not `{}`", show(heading));
-            return Err(line(lines.number, problem, "every order of the header has its section, in order"));
+            let problem = format!("\\{order}-grams: is expected here, not `{}`", show(heading));
+            return Err(line(lines.number, problem, "every order in the header needs its section, in order"));
         }
         let first_line = lines.number + 1;
         sections.push(Section { body: lines.body(), first_line, declared_count: promised });
         heading = lines.next_trimmed().ok_or_else(|| ends(&lines))?;
     }
     if heading != b"\\end\\" {
-        let problem = format!("\\end\\ is wanted here, not `{}`", show(heading));
-        return Err(line(lines.number, problem, "every order is listed below \\data\\"));
+        let problem = format!("\\end\\ is expected here, not `{}`", show(heading));
+        return Err(line(lines.number, problem, "every order must be listed below \\data\\"));
     }
     Ok((kind, unit, smoothing, sections))
 }
 
-/// The number in `ngram ORDER=NUMBER`.
+/// The number in a line `ngram ORDER=NUMBER`.
 fn count(text: &[u8], order: usize) -> Option<u64> {
     let (of, number) = std::str::from_utf8(text).ok()?.strip_prefix("ngram")?.split_once('=')?;
     (of.trim().parse() == Ok(order)).then(|| number.trim().parse().ok()).flatten()

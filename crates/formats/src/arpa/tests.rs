@@ -105,7 +105,7 @@ fn what_is_missing_is_added() {
     let pruned = "\\data\\\nngram 1=5\nngram 2=1\nngram 3=1\n\\1-grams:\n-1 <unk>\n0 <s> -0.25\n-0.5 </s>\n-0.25 a -0.125\n\
                   -0.5 b -0.0625\n\\2-grams:\n-0.5 <s> a -0.5\n\\3-grams:\n-0.375 a b a\n\\end\\\n";
     let (model, _) = read(pruned.as_bytes()).unwrap();
-    assert!(model.report().notices[0].contains("1 contexts"), "{:?}", model.report());
+    assert!(model.report().notices[0].contains("1 missing context"), "{:?}", model.report());
     for (context, word, expected) in [
         ("a b", "a", -0.375),
         ("a", "b", -0.625),
@@ -134,24 +134,24 @@ fn broken_files_are_refused_with_their_line() {
         (SMALL.replace("ngram 2=3", "ngram 2=3\nngram 2=3"), 4, "`ngram 3=`"),
         (SMALL.replace("ngram 2=3\n", "ngram 2=3\nhello\n"), 4, "`ngram 3=`"),
         (format!("\\data\\\n{long}"), 18, "above 16"),
-        (SMALL.replace("ngram 1=4", "ngram 1=5"), 5, "promises 5 1-grams, here are 4"),
-        (SMALL.replace("ngram 1=4", "ngram 1=18446744073709551615"), 5, "promises"),
-        (SMALL.replace("ngram 2=3", "ngram 2=2"), 11, "promises 2 2-grams, here are 3"),
-        (SMALL.replace("\\1-grams:", "\\2-grams:"), 5, "\\1-grams: is wanted"),
-        (SMALL.replace("\\2-grams:", "\\3-grams:"), 11, "\\2-grams: is wanted"),
-        (SMALL.replace("\\2-grams:\n", ""), 15, "\\2-grams: is wanted"),
-        (SMALL.replace("ngram 2=3\n", ""), 10, "\\end\\ is wanted"),
+        (SMALL.replace("ngram 1=4", "ngram 1=5"), 5, "says 5 1-grams, but there are 4"),
+        (SMALL.replace("ngram 1=4", "ngram 1=18446744073709551615"), 5, "header says"),
+        (SMALL.replace("ngram 2=3", "ngram 2=2"), 11, "says 2 2-grams, but there are 3"),
+        (SMALL.replace("\\1-grams:", "\\2-grams:"), 5, "\\1-grams: is expected"),
+        (SMALL.replace("\\2-grams:", "\\3-grams:"), 11, "\\2-grams: is expected"),
+        (SMALL.replace("\\2-grams:\n", ""), 15, "\\2-grams: is expected"),
+        (SMALL.replace("ngram 2=3\n", ""), 10, "\\end\\ is expected"),
         (SMALL.replace("\\end\\\n", ""), 15, "ends here"),
-        (SMALL.replace("\\end\\", "\\3-grams:"), 16, "\\end\\ is wanted"),
+        (SMALL.replace("\\end\\", "\\3-grams:"), 16, "\\end\\ is expected"),
         (SMALL[..SMALL.len() - 12].into(), 14, "ends here"),
-        (SMALL.replace("-0.25\ta", "-O.25\ta"), 9, "no number"),
-        (SMALL.replace("-0.25\ta", "nan\ta"), 9, "no number"),
-        (SMALL.replace("-0.25\ta", "inf\ta"), 9, "never above 0, as inf is"),
-        (SMALL.replace("-0.25\ta", "0.25\ta"), 9, "never above 0"),
-        (SMALL.replace("a\t-0.125", "a\tinf"), 9, "a weight of 10^inf is impossible"),
-        (SMALL.replace("a\t-0.125", "a\t-300"), 9, "impossible"),
-        (SMALL.replace("a\t-0.125", "a\t-0.125\t7"), 9, "more than a logarithm"),
-        (SMALL.replace("-0.25\ta\t-0.125", "-0.25"), 9, "1 word are wanted"),
+        (SMALL.replace("-0.25\ta", "-O.25\ta"), 9, "is not a number"),
+        (SMALL.replace("-0.25\ta", "nan\ta"), 9, "is not a number"),
+        (SMALL.replace("-0.25\ta", "inf\ta"), 9, "cannot be above 0, but is inf"),
+        (SMALL.replace("-0.25\ta", "0.25\ta"), 9, "cannot be above 0"),
+        (SMALL.replace("a\t-0.125", "a\tinf"), 9, "10^inf is out of range"),
+        (SMALL.replace("a\t-0.125", "a\t-300"), 9, "out of range"),
+        (SMALL.replace("a\t-0.125", "a\t-0.125\t7"), 9, "more fields than a logarithm"),
+        (SMALL.replace("-0.25\ta\t-0.125", "-0.25"), 9, "1 word are expected"),
         (
             SMALL.replace("a\t-0.125\n", "a\t-0.125\n-1\ta\t0\n").replace("1=4", "1=5"),
             10,
@@ -165,11 +165,11 @@ fn broken_files_are_refused_with_their_line() {
         (SMALL.replace("-0.5\t</s>\t0\n", "").replace("1=4", "1=3"), 6, "no </s>"),
         (format!("# tokenizer = bpe, unit = line\n\n{SMALL}"), 1, "byte pairs"),
         (SMALL.replace("<s> a\n", "<s> b\n"), 12, "`b` is not among"),
-        (SMALL.replace("<s> a\n", "<s>\n"), 12, "2 words are wanted"),
-        (SMALL.replace("<s> a\n", "<s> a a\n"), 12, "more than a logarithm"),
+        (SMALL.replace("<s> a\n", "<s>\n"), 12, "2 words are expected"),
+        (SMALL.replace("<s> a\n", "<s> a a\n"), 12, "more fields than a logarithm"),
         (SMALL.replace("<s> a\n", "<s> a\t-0.5\n"), 12, "highest order"),
-        (SMALL.replace("a a\n", "<s> a\n"), 14, "`<s> a` stands here for the second"),
-        (SMALL.replace("-0.125\ta a\n", "\n\n-0.125\ta </s>\n"), 16, "`a </s>` stands here for the second"),
+        (SMALL.replace("a a\n", "<s> a\n"), 14, "`<s> a` is a duplicate"),
+        (SMALL.replace("-0.125\ta a\n", "\n\n-0.125\ta </s>\n"), 16, "`a </s>` is a duplicate"),
     ];
     for (arpa, number, says) in cases {
         match read(arpa.as_bytes()) {

@@ -1,4 +1,5 @@
-//! Writing: level by level, pieces of a level by all threads, handed to the disk in order.
+//! Writes ARPA files: order by order, the lines of an order in parallel chunks that are written in
+//! sequence.
 
 use std::{
     ops::Range,
@@ -16,24 +17,25 @@ use crate::token_strings::{Context, NgramTree, StringTable, TextBuffer};
 use crate::{Error, Result};
 use surprisal_store::atomic;
 
-/// What there is to know of a file that was written.
+/// The result of writing a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// Its size.
+    /// The size of the file in bytes.
     pub bytes: u64,
-    /// What programs, this one or others, cannot read of it or take for something else.
+    /// Notes about content that this or other programs cannot read or misinterpret.
     pub notices: Vec<String>,
 }
 
-/// Writes the file `path`, in place of what is there.
+/// Writes the file `path`, replacing an old one.
 ///
 /// # Errors
-/// [`Io`](surprisal_store::Error::Io), after which what was there is still there; [`Error::Unsupported`] for a model that does not back off: add-k from order 2, whose unseen words all
-/// have the same probability; stupid backoff from order 3, which multiplies by 0.4 where a context was never seen.
+/// [`Io`](surprisal_store::Error::Io), then the old file is unchanged; [`Error::Unsupported`] for a
+/// model that is not a back-off model: add-k from order 2, whose unseen words all have the same
+/// probability; stupid backoff from order 3, which multiplies by 0.4 after an unseen context.
 pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer) -> Result<Written> {
     if tokenizer.vocab_size() != estimate.vocab_size as usize {
         let (tokens, words) = (estimate.vocab_size, tokenizer.vocab_size());
-        let problem = format!("the model has {tokens} tokens, the tokenizer {words}");
+        let problem = format!("the model has {tokens} tokens, but the tokenizer has {words}");
         return Err(Error::malformed("the model", &problem));
     }
     let (kind, unit) = (tokenizer.kind(), tokenizer.mode());
@@ -48,28 +50,28 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     for (len, table) in estimate.tables.iter().enumerate() {
         header += &format!("ngram {}={}\n", len + 1, table.values.len());
     }
-    let mut sink = OrderedWriter::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
-    sink.put(header.as_bytes())?;
-    let zeros = levels(estimate, &StringTable::from_tokenizer(tokenizer), &mut sink)?;
-    sink.put(b"\n\\end\\\n")?;
+    let mut out = OrderedWriter::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
+    out.put(header.as_bytes())?;
+    let zeros = levels(estimate, &StringTable::from_tokenizer(tokenizer), &mut out)?;
+    out.put(b"\n\\end\\\n")?;
     let mut notices = Vec::new();
     if declared.is_some() {
         let of = if unit == TextMode::Stream { "a stream" } else { "lines" };
         let but = match (kind, unit) {
             (TokenizerKind::Bpe { .. }, _) => {
-                "how texts are cut into them it cannot say, so surprisal refuses to read it"
+                "the format has no merge rules, so surprisal cannot read the file"
             }
             (_, TextMode::Stream) => {
-                "KenLM refuses it for want of <s> and </s>, and to others the tokens are words"
+                "KenLM refuses it because <s> and </s> are missing, and other programs take the tokens for words"
             }
-            (_, TextMode::Line) => "to other programs they are words with spaces between them",
+            (_, TextMode::Line) => "other programs take them for words",
         };
         notices.push(format!(
-            "the file's tokens are {kind} tokens of {of}, not words in sentences, and its first line says so; {but}"
+            "the tokens are {kind} tokens of {of}, not words in sentences, as the first line says; {but}"
         ));
     }
     if estimate.missing != 1.0 {
-        let notice = "scores of stupid backoff do not sum to one, and the file says so; other programs take them for probabilities";
+        let notice = "scores of stupid backoff do not sum to one, as the file says; other programs take them for probabilities";
         notices.push(notice.into());
     }
     if zeros {
@@ -78,34 +80,34 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
         notices.push(notice.into());
     }
     if declared.is_none() && tokenizer.words().is_some_and(|mut words| words.any(|word| word == "<UNK>")) {
-        notices.push("the file has the word <UNK> beside <unk>; KenLM takes one for the other".into());
+        notices.push("the file has the word <UNK> besides <unk>; KenLM does not distinguish them".into());
     }
     Ok(Written { bytes: writer.commit_no_fsync_if_new()?, notices })
 }
 
-/// Refuses models that do not back off.
+/// Refuses models that are not back-off models.
 fn supported(estimate: &Estimate) -> Result<()> {
     let order = estimate.tables.len();
     let problem = if estimate.combine == Combine::Longest && order > 1 {
-        "an add-k model does not back off: all unseen words have the same probability"
+        "an add-k model does not back off: it gives all unseen words the same probability"
     } else if estimate.missing != 1.0 && order > 2 {
-        "stupid backoff multiplies by a factor where a context was never seen"
+        "stupid backoff multiplies by a factor after an unseen context"
     } else {
         return Ok(());
     };
-    let hint = "choose another smoothing, or the .ngram format, which holds every model";
+    let hint = "choose another smoothing, or the .ngram format, which supports every model";
     Err(Error::Unsupported { what: "an ARPA file", problem: problem.into(), hint })
 }
 
-/// The text of every level; whether there are probabilities or weights of zero.
+/// Writes the section of every order; returns whether a probability or weight is zero.
 fn levels(
     estimate: &Estimate,
     words: &StringTable,
-    sink: &mut OrderedWriter<impl FnMut(&[u8]) -> Result<()> + Send>,
+    out: &mut OrderedWriter<impl FnMut(&[u8]) -> Result<()> + Send>,
 ) -> Result<bool> {
     let zeros =
         AtomicBool::new(estimate.tables.iter().any(|table| table.weights.iter().any(|w| w.backoff <= 0.0)));
-    let shape = NgramTree {
+    let tree = NgramTree {
         words: estimate.tables.iter().map(|table| table.words.as_slice()).collect(),
         child_offsets: estimate.tables.iter().map(|table| table.starts.as_slice()).collect(),
         strings: words,
@@ -118,13 +120,13 @@ fn levels(
             text.as_bytes().to_vec()
         });
         let probabilities = estimate.level(len, &lower);
-        // What the order above needs is kept as it comes by.
+        // The next order needs these probabilities.
         let above = if len + 1 < estimate.tables.len() { table.values.len() } else { 0 };
         let kept: Vec<AtomicU64> = (0..above).into_par_iter().map(|_| AtomicU64::new(0)).collect();
         let level =
-            LevelWriter { estimate, shape: &shape, len, probabilities, weights, kept: &kept, zeros: &zeros };
-        sink.put(format!("\n\\{}-grams:\n", len + 1).as_bytes())?;
-        sink.put_parallel(table.values.len(), |grams, text| level.text(grams, text))?;
+            LevelWriter { estimate, tree: &tree, len, probabilities, weights, kept: &kept, zeros: &zeros };
+        out.put(format!("\n\\{}-grams:\n", len + 1).as_bytes())?;
+        out.put_parallel(table.values.len(), |grams, text| level.text(grams, text))?;
         lower = kept.into_iter().map(|bits| f64::from_bits(bits.into_inner())).collect();
     }
     Ok(zeros.into_inner())
@@ -132,24 +134,24 @@ fn levels(
 
 struct LevelWriter<'a> {
     estimate: &'a Estimate,
-    shape: &'a NgramTree<'a>,
-    /// Words of a context.
+    tree: &'a NgramTree<'a>,
+    /// The number of words of a context.
     len: usize,
     probabilities: Probabilities<'a>,
     weights: StringTable,
-    /// The bits of the probabilities, if they are wanted.
+    /// The bits of the probabilities, if the next order needs them.
     kept: &'a [AtomicU64],
-    /// A probability was zero.
+    /// Set if a probability is zero.
     zeros: &'a AtomicBool,
 }
 
 impl LevelWriter<'_> {
-    /// Appends the lines of `grams`.
+    /// Appends the lines of the n-grams `grams`.
     fn text(&self, grams: Range<usize>, text: &mut TextBuffer) {
         let contexts = &self.estimate.tables[self.len].contexts;
-        let mut context = Context::new(self.shape, self.len, grams.start);
+        let mut context = Context::new(self.tree, self.len, grams.start);
         for gram in grams {
-            context.advance(self.shape, gram);
+            context.advance(self.tree, gram);
             let probability = self.probabilities.of(context.node(), gram);
             if let Some(kept) = self.kept.get(gram) {
                 kept.store(probability.to_bits(), Ordering::Relaxed);
@@ -163,7 +165,7 @@ impl LevelWriter<'_> {
                 push_log10(probability, text);
             }
             text.push(b'\t');
-            context.put(self.shape, gram, text);
+            context.put(self.tree, gram, text);
             if let Some(&weight) = contexts.get(gram) {
                 text.end_in(b'\t');
                 self.weights.put(weight, text);
@@ -186,7 +188,7 @@ fn push_log10(x: f64, text: &mut TextBuffer) {
     text.extend(decimal.strip_suffix(".0").unwrap_or(decimal).as_bytes());
 }
 
-/// The 32-bit float for a logarithm; see the module about those near 0.
+/// The logarithm as a 32-bit float; values near 0 are rounded as the module describes.
 #[inline]
 fn round(log: f64) -> f32 {
     const NEAR: f64 = 1.0 / (1 << 20) as f64;
@@ -219,7 +221,7 @@ mod tests {
         ] {
             assert_eq!(decimal(x), written);
         }
-        // As the reader does it.
+        // Computed as the reader does.
         let again = |text: &str| decimal(10_f64.powf(f64::from(text.parse::<f32>().unwrap())));
         let mut x = 0.999_999_999_9_f64;
         while x > 1e-60 {

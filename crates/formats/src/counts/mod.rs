@@ -1,8 +1,9 @@
-//! Counts of n-grams as files: binary for programs ([`write()`], [`open`]), one line a gram for people ([`write_tsv`],
-//! [`read_tsv`]); and the counts of a text's parts put together ([`merge`]).
+//! Files of n-gram counts: binary ([`write()`], [`open`]) or as text with one n-gram per line
+//! ([`write_tsv`], [`read_tsv`]); and merging the counts of a text's parts ([`merge`]).
 //!
-//! A binary file is one of sections (`container`): for each order the last words and the counts, in as few bits as the
-//! largest needs, and how many continuations each gram has, in unary; then the vocabulary, as in an n-gram model.
+//! A binary file is a `container`: for each order the last words, the counts (both in as few bits
+//! as the largest value needs) and the number of continuations of each n-gram in unary; then the
+//! vocabulary, as in an n-gram model.
 
 mod tsv;
 
@@ -22,23 +23,23 @@ use crate::{Error, Result};
 use surprisal_store::atomic;
 
 const FORMAT: FileFormat = FileFormat { magic: b"SURPCNT2", what: "the counts file" };
-/// Sections of an order: words, counts, continuations.
+/// Sections per order: words, counts, continuations.
 const SECTIONS_PER_ORDER: usize = 3;
 
-/// Which part of which text counts are of.
+/// The part of a text that was counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// From 1.
+    /// The number of the part, from 1.
     pub number: u32,
-    /// How many parts the text was cut into: 1, and it is the whole text.
+    /// The number of parts of the text; 1 for a whole text.
     pub parts: u32,
-    /// What tells the text from others (`surprisal_text::Corpus::hash`); nothing where it is whole.
+    /// The hash of the text (`surprisal_text::Corpus::hash`); empty for a whole text.
     pub text: String,
 }
 
 impl Part {
-    /// A text that was not cut.
+    /// A whole text.
     pub fn whole() -> Self {
         Self { number: 1, parts: 1, text: String::new() }
     }
@@ -52,7 +53,7 @@ struct Header {
     beginning: Vec<u32>,
     orders: Vec<Order>,
     vocabulary: Vocabulary,
-    /// Files of version 0.1.0's first days do not say.
+    /// Missing in early files of version 0.1.0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     part: Option<Part>,
 }
@@ -61,20 +62,21 @@ struct Header {
 #[serde(deny_unknown_fields)]
 struct Order {
     grams: u32,
-    /// The largest count.
+    /// The largest count of the order.
     largest: u32,
 }
 
-/// Whether a file that starts with `head` holds counts, of whatever version.
+/// Whether `head`, the start of a file, is that of a counts file of any version.
 pub fn has_magic(head: &[u8]) -> bool {
     FORMAT.matches(head)
 }
 
-/// Writes the file `path`, in place of what is there; `part` is what the counts are of, where that is known. Returns its
-/// size in bytes.
+/// Writes the file `path`, replacing an old one, and returns its size in bytes. `part` is the
+/// counted part, if known.
 ///
 /// # Errors
-/// [`Io`](surprisal_store::Error::Io), after which what was there is still there; counts and a tokenizer that do not belong together.
+/// [`Io`](surprisal_store::Error::Io), then the old file is unchanged; counts and a tokenizer that
+/// do not match.
 pub fn write(
     path: impl AsRef<Path>,
     counts: &Counts,
@@ -88,19 +90,20 @@ pub fn write(
     Ok(writer.commit_no_fsync_if_new()?)
 }
 
-/// The bytes of such a file.
+/// The bytes of a binary counts file.
 ///
 /// # Errors
-/// Counts and a tokenizer that do not belong together.
+/// Counts and a tokenizer that do not match.
 pub fn to_bytes(counts: &Counts, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
     let (header, sections) = parts(counts, tokenizer)?;
     container::to_bytes(&FORMAT, &header, &sections)
 }
 
-/// Reads the file `path`, with what its counts are of, if it says so.
+/// Reads the file `path`; also returns the counted part, if the file contains it.
 ///
 /// # Errors
-/// [`Io`](surprisal_store::Error::Io); [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written.
+/// [`Io`](surprisal_store::Error::Io); [`Malformed`](surprisal_store::Error::Malformed) if a
+/// checksum does not match.
 pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer, Option<Part>)> {
     let path = path.as_ref();
     container::read(&FORMAT, &map(path)?, interpret).map_err(|error| error.in_file(path))
@@ -109,7 +112,8 @@ pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer, Option<Part>)>
 /// The counts and the tokenizer in the bytes of a file.
 ///
 /// # Errors
-/// [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written, and for what are no counts.
+/// [`Malformed`](surprisal_store::Error::Malformed) if a checksum does not match or the counts are
+/// inconsistent.
 pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(Counts, Tokenizer)> {
     let (counts, tokenizer, _) = container::read(&FORMAT, &bytes.into(), interpret)?;
     Ok((counts, tokenizer))
@@ -121,10 +125,10 @@ fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokeni
     let tokenizer = header.vocabulary.decode(words.as_slice()).map_err(|error| wrong(&error))?;
     let order = header.orders.len();
     if !(1..=MAX_ORDER).contains(&order) || sections.len() != order * SECTIONS_PER_ORDER {
-        return Err(wrong(&format!("it has {} sections for an order of {order}", sections.len())));
+        return Err(wrong(&format!("it has {} sections, which does not fit order {order}", sections.len())));
     }
     if header.orders[0].grams != header.vocab_size {
-        return Err(wrong(&"the counts of single words do not fit the vocabulary"));
+        return Err(wrong(&"the number of 1-gram counts differs from the size of the vocabulary"));
     }
     let level = |(len, parts): (usize, &[Bytes])| {
         let Order { grams, largest } = header.orders[len];
@@ -134,7 +138,7 @@ fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokeni
             let fits = packed_len(bits, u64::from(grams)) == Some(bytes.as_slice().len());
             fits.then(|| packed::unpack(bits, bytes.as_slice(), grams as usize))
         };
-        // The lengths of all sections together bound how many grams there can be, so this comes first.
+        // Checked first, because the lengths of the sections bound the number of n-grams.
         let starts = match next {
             Some(next) => packed::unpack_starts(unary.as_slice(), grams as usize, next)?,
             None => unary.as_slice().is_empty().then(Vec::new)?,
@@ -151,10 +155,10 @@ fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokeni
         })
     };
     let levels: Option<Vec<Level>> = sections.par_chunks(SECTIONS_PER_ORDER).enumerate().map(level).collect();
-    let levels = levels.ok_or_else(|| wrong(&"its sections are not as long as they should be"))?;
+    let levels = levels.ok_or_else(|| wrong(&"the lengths of its sections are wrong"))?;
     let Header { vocab_size, bos, beginning, part, .. } = header;
     if part.as_ref().is_some_and(|part| !(1..=part.parts).contains(&part.number)) {
-        return Err(wrong(&"it is of a part that there is none of"));
+        return Err(wrong(&"its part number is out of range"));
     }
     let mut counts = Counts { vocab_size, bos, levels, beginning };
     counts.check().and_then(|()| counts.link()).map_err(|error| wrong(&error))?;
@@ -196,23 +200,23 @@ fn word_bits(vocab_size: u32) -> u32 {
     bits_for(u64::from(vocab_size.saturating_sub(1)))
 }
 
-/// Whether these are counts of the tokens of `tokenizer`.
+/// Checks that the counts and the tokenizer have the same tokens.
 fn check_compatible(counts: &Counts, tokenizer: &Tokenizer) -> Result<()> {
     let (tokens, words) = (counts.vocab_size as usize, tokenizer.vocab_size());
     if tokens != words || counts.bos != tokenizer.bos() {
-        let problem = format!("the counts are of {tokens} tokens, the tokenizer has {words}");
+        let problem = format!("the counts have {tokens} tokens, but the tokenizer has {words}");
         return Err(Error::malformed(FORMAT.what, &problem));
     }
     Ok(())
 }
 
-/// The counts of a text whose parts, in order, `shards` are of: those that counting it at once gives.
+/// The counts of a text, from the counts of its parts in order; equal to counting the whole text.
 ///
-/// Words are numbered by first appearance and characters by code point, as learning from the whole text does; shards of
-/// bytes or of BPE must have the same tokenizer.
+/// Words are numbered by first appearance and characters by code point, as in learning from the
+/// whole text. Shards of bytes or BPE must have the same tokenizer.
 ///
 /// # Errors
-/// Shards that do not belong together, and as [`Counts::merge`].
+/// Shards that do not match; those of [`Counts::merge`].
 pub fn merge(shards: Vec<(Counts, Tokenizer)>) -> Result<(Counts, Tokenizer)> {
     let hint = "count all parts with the same tokenizer settings and the same order";
     let unsupported =
@@ -220,7 +224,7 @@ pub fn merge(shards: Vec<(Counts, Tokenizer)>) -> Result<(Counts, Tokenizer)> {
     let Some((_, first)) = shards.first() else { return Err(unsupported("there is nothing to merge")) };
     let (kind, unit) = (first.kind(), first.mode());
     if shards.iter().any(|(_, tokenizer)| tokenizer.mode() != unit) {
-        return Err(unsupported("counts of lines and counts of a stream"));
+        return Err(unsupported("counts of lines and of a stream"));
     }
     let (tokenizer, ids) = if let Some(words) = first.words() {
         let specials = if first.bos().is_some() { 3 } else { 1 };
@@ -247,7 +251,7 @@ pub fn merge(shards: Vec<(Counts, Tokenizer)>) -> Result<(Counts, Tokenizer)> {
     Ok((counts, tokenizer))
 }
 
-/// One list of all words, and the number of each list's words in it.
+/// The union of all words, and each list's word ids in it.
 fn merge_words<'a>(
     specials: &[&'a str],
     lists: &[Vec<&'a str>],

@@ -90,20 +90,20 @@ fn broken_lists_are_refused_with_their_line() {
     let small = "a\t3\nb\t2\na b\t2\nb a\t1\na b a\t1\n";
     for (from, to, number, says) in [
         ("a b a\t1", "a b a 1", 5, "no tab"),
-        ("a\t3", "a\tmany", 1, "`many` is no count"),
-        ("a\t3", "a\t-3", 1, "`-3` is no count"),
-        ("a\t3", "a\t4294967296", 1, "no count"),
+        ("a\t3", "a\tmany", 1, "`many` is not a count"),
+        ("a\t3", "a\t-3", 1, "`-3` is not a count"),
+        ("a\t3", "a\t4294967296", 1, "not a count"),
         ("a\t3", "\t3", 1, "from 1 to 16 words, not 0"),
-        ("b a\t1", "b a\t0", 4, "does not occur"),
-        ("b a\t1", "b c\t1", 4, "`c` is no word"),
-        ("b\t2\n", "\n", 3, "`b` is no word"),
-        ("b\t2", "b\t2\r\nb\t3", 3, "second time"),
-        ("b a\t1", "b a\t1\na b\t1", 5, "second time"),
-        ("b a\t1\n", "", 4, "last words"),
-        ("a b\t2\n", "", 4, "first words"),
-        ("a\t3", "a\t1", 1, "continuations 2 times"),
+        ("b a\t1", "b a\t0", 4, "count of 0"),
+        ("b a\t1", "b c\t1", 4, "`c` has no line"),
+        ("b\t2\n", "\n", 3, "`b` has no line"),
+        ("b\t2", "b\t2\r\nb\t3", 3, "duplicate"),
+        ("b a\t1", "b a\t1\na b\t1", 5, "duplicate"),
+        ("b a\t1\n", "", 4, "its suffix"),
+        ("a b\t2\n", "", 4, "its prefix"),
+        ("a\t3", "a\t1", 1, "sum to 2"),
         ("a b\t2", "a b\t3", 1, ""),
-        ("a b a\t1", "a b a\t3", 3, "continuations 3 times"),
+        ("a b a\t1", "a b a\t3", 3, "sum to 3"),
     ] {
         let text = small.replacen(from, to, 1);
         match read_tsv(text.as_bytes(), None) {

@@ -1,7 +1,7 @@
-//! Counts as lines: the words of a gram with spaces between them, a tab, and how often it occurs.
+//! Counts as text: each line has the words of an n-gram separated by spaces, a tab, and its count.
 //!
-//! Orders follow each other, and grams are sorted by the ids of their words. Every token of the vocabulary has a line,
-//! so that their order is that of the ids. Tokens are spelt as in ARPA files.
+//! Lines are sorted by order, then by word ids. Every token of the vocabulary has a line, so that
+//! the lines give the ids. Tokens are escaped as in ARPA files.
 
 #[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
 use std::collections::HashMap;
@@ -19,17 +19,18 @@ use crate::token_strings::{Context, NgramTree, StringTable, TextBuffer, spell};
 use crate::{Error, Result};
 use surprisal_store::atomic;
 
-/// What it is called where its bytes came from no file.
+/// The name in errors if the bytes do not come from a file.
 const WHAT: &str = "the list of counts";
-/// How the line begins that says which part of a text the counts are of.
+/// The start of the line that names the counted part of a text.
 const PART: &str = "# part ";
 
-/// Writes the file `path`, in place of what is there. Returns its size in bytes.
+/// Writes the file `path`, replacing an old one, and returns its size in bytes.
 ///
-/// Where `part` is a part of a text, the first line says so: it has no tab, so that it is no gram.
+/// For a part of a text, the first line names the part. It has no tab, so it is not an n-gram.
 ///
 /// # Errors
-/// [`Io`](surprisal_store::Error::Io), after which what was there is still there; counts and a tokenizer that do not belong together.
+/// [`Io`](surprisal_store::Error::Io), then the old file is unchanged; counts and a tokenizer that
+/// do not match.
 pub fn write_tsv(
     path: impl AsRef<Path>,
     counts: &Counts,
@@ -38,34 +39,34 @@ pub fn write_tsv(
 ) -> Result<u64> {
     super::check_compatible(counts, tokenizer)?;
     let spellings = StringTable::from_tokenizer(tokenizer);
-    let shape = NgramTree {
+    let tree = NgramTree {
         words: counts.levels.iter().map(|level| level.words.as_slice()).collect(),
         child_offsets: counts.levels.iter().map(|level| level.starts.as_slice()).collect(),
         strings: &spellings,
     };
     let mut writer = atomic::Writer::create(path)?;
-    let mut sink = OrderedWriter::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
+    let mut out = OrderedWriter::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
     if let Some(Part { number, parts, text }) = part.filter(|part| part.parts > 1) {
-        sink.put(format!("{PART}{number} of {parts} of the text {text}\n").as_bytes())?;
+        out.put(format!("{PART}{number} of {parts} of the text {text}\n").as_bytes())?;
     }
     for (len, level) in counts.levels.iter().enumerate() {
-        sink.put_parallel(level.counts.len(), |grams, text| lines(&shape, len, level, grams, text))?;
+        out.put_parallel(level.counts.len(), |grams, text| lines(&tree, len, level, grams, text))?;
     }
     Ok(writer.commit_no_fsync_if_new()?)
 }
 
-fn lines(shape: &NgramTree<'_>, len: usize, level: &Level, grams: Range<usize>, text: &mut TextBuffer) {
-    let mut context = Context::new(shape, len, grams.start);
+fn lines(tree: &NgramTree<'_>, len: usize, level: &Level, grams: Range<usize>, text: &mut TextBuffer) {
+    let mut context = Context::new(tree, len, grams.start);
     for gram in grams {
-        context.advance(shape, gram);
-        context.put(shape, gram, text);
+        context.advance(tree, gram);
+        context.put(tree, gram, text);
         text.end_in(b'\t');
         text.extend(level.counts[gram].to_string().as_bytes());
         text.push(b'\n');
     }
 }
 
-/// What the first line says that the counts are of, if it does.
+/// The counted part of the text that the first line names, if it does.
 pub fn part_of_tsv(bytes: &[u8]) -> Option<Part> {
     let line = bytes.split(|&byte| byte == b'\n').next()?;
     let line = std::str::from_utf8(line).ok()?.trim_end().strip_prefix(PART)?;
@@ -75,20 +76,22 @@ pub fn part_of_tsv(bytes: &[u8]) -> Option<Part> {
     (1..=part.parts).contains(&part.number).then_some(part)
 }
 
-/// Reads a list of counts. Without a tokenizer, its tokens are words in line mode: `<unk>`, `<s>`, `</s>`, then the others
-/// in the order of their lines, whether or not the special ones have lines. With one, they are its tokens.
+/// Reads a list of counts. Its tokens are those of `tokenizer`; without one they are words in line
+/// mode: `<unk>`, `<s>`, `</s>`, with or without lines, then the others in the order of their
+/// lines.
 ///
-/// Lines may stand in any order, end in CRLF, and be blank. Each gram has one, and so have its first and its last words,
-/// all but one; no gram occurs less often than its continuations together. Where the text is one sequence, its first words
-/// are those that occur once more than something comes before them.
+/// Lines may be in any order, end in CRLF, and be blank. Every n-gram must have one line, as must
+/// its prefix and suffix (all words but the last, all but the first). The counts of its
+/// continuations must not add up to more than its own count. If the text is one sequence, its first
+/// words are inferred: they occur once more as a prefix than they follow another word.
 ///
 /// # Errors
-/// [`Error::Line`] with the line and what would be right.
+/// [`Error::Line`] with the line and advice.
 pub fn read_tsv(bytes: &[u8], tokenizer: Option<&Tokenizer>) -> Result<(Counts, Tokenizer)> {
     let rows = rows(bytes)?;
     let order = rows.iter().map(|row| row.len).max().unwrap_or(0);
     if order == 0 {
-        return Err(line(0, "there are no counts".into(), "a line is words, a tab and a count"));
+        return Err(line(0, "there are no counts".into(), "a line has words, a tab and a count"));
     }
     let (tokenizer, ids) = vocabulary(&rows, tokenizer)?;
     let mut orders = Vec::with_capacity(order);
@@ -116,7 +119,7 @@ fn line(line: u64, problem: String, hint: &'static str) -> Error {
 #[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
 type Ids = HashMap<Vec<u8>, u32, foldhash::fast::RandomState>;
 
-/// A line.
+/// A parsed line.
 #[derive(Clone, Copy)]
 struct Row<'a> {
     line: u64,
@@ -132,51 +135,51 @@ fn words_of(gram: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The lines that are not blank.
 fn rows(bytes: &[u8]) -> Result<Vec<Row<'_>>> {
     let mut before = 0_u64;
-    let pieces = chunks(bytes).into_iter().map(|piece| {
-        let lines = memchr::memchr_iter(b'\n', piece).count() as u64;
+    let chunks = chunks(bytes).into_iter().map(|chunk| {
+        let lines = memchr::memchr_iter(b'\n', chunk).count() as u64;
         before += lines;
-        (before - lines, piece)
+        (before - lines, chunk)
     });
-    let pieces: Vec<_> = pieces.collect();
-    let parts: Vec<_> = pieces.into_par_iter().map(rows_of).collect();
+    let chunks: Vec<_> = chunks.collect();
+    let parts: Vec<_> = chunks.into_par_iter().map(rows_of).collect();
     let parts: Result<Vec<_>> = parts.into_iter().collect();
     Ok(parts?.concat())
 }
 
-/// The lines of a piece, before which there are `before`.
-fn rows_of((before, piece): (u64, &[u8])) -> Result<Vec<Row<'_>>> {
-    let lines = (before + 1..).zip(piece.split(|&byte| byte == b'\n'));
+/// The parsed lines of a chunk that `before` lines precede.
+fn rows_of((before, chunk): (u64, &[u8])) -> Result<Vec<Row<'_>>> {
+    let lines = (before + 1..).zip(chunk.split(|&byte| byte == b'\n'));
     let lines = lines.map(|(number, text)| (number, text.strip_suffix(b"\r").unwrap_or(text)));
     let lines = lines.filter(|(number, text)| *number > 1 || part_of_tsv(text).is_none());
     lines.filter(|(_, text)| !text.is_empty()).map(|(number, text)| row(number, text)).collect()
 }
 
 fn row(number: u64, text: &[u8]) -> Result<Row<'_>> {
-    let hint = "a line is words with spaces between them, a tab and a count";
+    let hint = "a line has words separated by spaces, a tab and a count";
     let Some(tab) = memchr::memrchr(b'\t', text) else {
         return Err(line(number, "there is no tab".into(), hint));
     };
     let (words, count) = (&text[..tab], &text[tab + 1..]);
     let parsed = std::str::from_utf8(count).ok().and_then(|count| count.parse().ok());
     let Some(count) = parsed else {
-        let problem = format!("`{}` is no count", show(count));
+        let problem = format!("`{}` is not a count", show(count));
         return Err(line(number, problem, hint));
     };
     let len = words_of(words).count();
     if !(1..=MAX_ORDER).contains(&len) {
-        return Err(line(number, format!("a gram has from 1 to {MAX_ORDER} words, not {len}"), hint));
+        return Err(line(number, format!("an n-gram has from 1 to {MAX_ORDER} words, not {len}"), hint));
     }
     if len > 1 && count == 0 {
         return Err(line(
             number,
-            "a gram that does not occur".into(),
-            "only single words are listed that are not there",
+            "an n-gram with a count of 0".into(),
+            "only single words may have a count of 0",
         ));
     }
     Ok(Row { line: number, words, len, count })
 }
 
-/// The tokenizer, and the ids of its tokens by how they are spelt here.
+/// The tokenizer, and its token ids by spelling.
 fn vocabulary(rows: &[Row<'_>], given: Option<&Tokenizer>) -> Result<(Tokenizer, Ids)> {
     if let Some(given) = given {
         let ids = (0..given.vocab_size() as u32).map(|id| (spell(given, id).into_owned(), id)).collect();
@@ -195,12 +198,12 @@ fn vocabulary(rows: &[Row<'_>], given: Option<&Tokenizer>) -> Result<(Tokenizer,
     Ok((Tokenizer::from_words(TokenizerKind::Word, TextMode::Line, words)?, ids))
 }
 
-/// The grams of one order, sorted.
+/// The sorted n-grams of one order.
 struct Order {
     len: usize,
     words: Vec<u32>,
     counts: Vec<u32>,
-    /// The line of each; 0 for a word that has none.
+    /// The line of each n-gram; 0 for a word without a line.
     lines: Vec<u64>,
 }
 
@@ -211,8 +214,8 @@ impl Order {
         for row in rows() {
             for word in words_of(row.words) {
                 let id = ids.get(word).ok_or_else(|| {
-                    let problem = format!("`{}` is no word that is counted by itself", show(word));
-                    line(row.line, problem, "every word has a line of its own")
+                    let problem = format!("`{}` has no line as a single word", show(word));
+                    line(row.line, problem, "every word must have its own line")
                 })?;
                 order.words.push(*id);
             }
@@ -220,18 +223,14 @@ impl Order {
             order.lines.push(row.line);
         }
         let bits = bits_for(vocab_size as u64 - 1);
-        let places = order.grams().argsort(bits).map_err(|place| {
-            let gram = rows().nth(place).map_or_else(String::new, |row| show(row.words));
-            line(
-                order.lines[place],
-                format!("`{gram}` stands here for the second time"),
-                "every gram has one line",
-            )
+        let permutation = order.grams().argsort(bits).map_err(|index| {
+            let gram = rows().nth(index).map_or_else(String::new, |row| show(row.words));
+            line(order.lines[index], format!("`{gram}` is a duplicate"), "every n-gram must have one line")
         })?;
-        if let Some(places) = places {
-            order.words = order.grams().permuted(&places);
-            order.counts = places.iter().map(|&place| order.counts[place as usize]).collect();
-            order.lines = places.iter().map(|&place| order.lines[place as usize]).collect();
+        if let Some(permutation) = permutation {
+            order.words = order.grams().permuted(&permutation);
+            order.counts = permutation.iter().map(|&index| order.counts[index as usize]).collect();
+            order.lines = permutation.iter().map(|&index| order.lines[index as usize]).collect();
         }
         if len == 1 {
             let (mut counts, mut lines) = (vec![0; vocab_size], vec![0; vocab_size]);
@@ -248,21 +247,21 @@ impl Order {
     }
 }
 
-/// The level of grams of `len` + 1 words, suffixes aside.
+/// The order of n-grams with `len` + 1 words, without suffix links.
 fn level(orders: &[Order], len: usize) -> Result<Level> {
     let order = &orders[len];
     if len > 1 {
         let below = orders[len - 1].grams();
         let lacks = |&gram: &usize| below.find(&order.grams().get(gram)[1..]).is_none();
         if let Some(gram) = (0..order.counts.len()).into_par_iter().find_first(lacks) {
-            let problem = "its last words, all but the first, are not counted".into();
-            return Err(line(order.lines[gram], problem, "a gram that occurs has parts that do"));
+            let problem = "its suffix (all words but the first) has no line".into();
+            return Err(line(order.lines[gram], problem, "every part of an n-gram must have a line"));
         }
     }
     let starts = match orders.get(len + 1) {
         Some(next) => next.grams().child_offsets(order.grams()).map_err(|(_, needed)| {
-            let problem = "its first words, all but the last, are not counted".into();
-            line(next.lines[needed[0]], problem, "a gram that occurs has parts that do")
+            let problem = "its prefix (all words but the last) has no line".into();
+            line(next.lines[needed[0]], problem, "every part of an n-gram must have a line")
         })?,
         None => Vec::new(),
     };
@@ -272,9 +271,15 @@ fn level(orders: &[Order], len: usize) -> Result<Level> {
         let sum: u64 = next.counts[from..to].iter().map(|&count| u64::from(count)).sum();
         if sum > u64::from(order.counts[gram]) {
             let at = if order.lines[gram] == 0 { next.lines[from] } else { order.lines[gram] };
-            let problem =
-                format!("this is counted {} times and its continuations {sum} times", order.counts[gram]);
-            return Err(line(at, problem, "what follows a gram follows it no more often than it occurs"));
+            let problem = format!(
+                "its count is {}, but the counts of its continuations sum to {sum}",
+                order.counts[gram]
+            );
+            return Err(line(
+                at,
+                problem,
+                "continuation counts must not add up to more than the n-gram's count",
+            ));
         }
     }
     let words = if len == 0 {

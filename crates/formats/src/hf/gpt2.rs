@@ -1,8 +1,8 @@
-//! The GPT-2 family: `config.json` and the names and layouts of its weights.
+//! GPT-2: `config.json`, and the names and layouts of weights.
 //!
-//! Our parameters carry GPT-2's names without the prefix `transformer.`. Two layouts differ: Hugging Face's `Conv1D` keeps
-//! a linear layer's weight as (in, out), ours is (out, in); and Hugging Face always has biases, so that a model without
-//! them is written with zeros.
+//! Our parameters have GPT-2's names without the prefix `transformer.`. Hugging Face's `Conv1D`
+//! stores linear weights as (in, out), ours are (out, in). Hugging Face always has biases, so a
+//! model without them is written with zeros.
 
 use std::collections::BTreeMap;
 
@@ -13,59 +13,60 @@ use surprisal_model::neural::TransformerConfig;
 use super::common::{MAX_LAYERS, MAX_SIZE, float32, shaped, sizes_within, unknown};
 use crate::{Error, Result};
 
-/// The fields of GPT-2's `config.json` that decide what is computed, and those that `transformers` wants to see.
+/// The fields of GPT-2's `config.json` that affect the result, and those that `transformers`
+/// requires.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "the fields are those of the file")]
 pub struct Gpt2Config {
     /// Always "gpt2".
     pub model_type: String,
-    /// The class that `transformers` loads: `GPT2LMHeadModel`.
+    /// The `transformers` class: `GPT2LMHeadModel`.
     #[serde(default)]
     pub architectures: Vec<String>,
     /// |V|
     pub vocab_size: usize,
-    /// The longest context.
+    /// The context length in tokens.
     pub n_positions: usize,
-    /// The width.
+    /// The model width.
     pub n_embd: usize,
-    /// How many blocks.
+    /// The number of blocks.
     pub n_layer: usize,
-    /// How many heads a block.
+    /// The number of attention heads.
     pub n_head: usize,
-    /// The width of the hidden layer, 4 `n_embd` where it is null.
+    /// The MLP width; 4 `n_embd` if null.
     pub n_inner: Option<usize>,
-    /// "gelu_new": the tanh form.
+    /// "gelu_new": the tanh approximation.
     #[serde(default = "gelu_new")]
     pub activation_function: String,
-    /// ε of the layer norms.
+    /// ε of layer norm.
     #[serde(default = "default_epsilon")]
     pub layer_norm_epsilon: f64,
-    /// Whether the head is the token embedding.
+    /// Whether the head shares the token embedding.
     #[serde(default = "yes")]
     pub tie_word_embeddings: bool,
-    /// Dropout after the attention's and the hidden layer's projections.
+    /// Dropout on the outputs of attention and MLP.
     #[serde(default)]
     pub resid_pdrop: f64,
-    /// Dropout of the embeddings.
+    /// Dropout on the embeddings.
     #[serde(default)]
     pub embd_pdrop: f64,
-    /// Dropout of the attention weights.
+    /// Dropout on the attention weights.
     #[serde(default)]
     pub attn_pdrop: f64,
-    /// Divides the scores by √(head width); only `true` is computed here.
+    /// Whether scores are divided by √(head width); only `true` is supported.
     #[serde(default = "yes")]
     pub scale_attn_weights: bool,
-    /// Divides the scores by the layer's number too; only `false` is computed here.
+    /// Whether scores are also divided by the layer index; only `false` is supported.
     #[serde(default)]
     pub scale_attn_by_inverse_layer_idx: bool,
-    /// Attention to an encoder; only `false` is computed here.
+    /// Whether there is attention to an encoder; only `false` is supported.
     #[serde(default)]
     pub add_cross_attention: bool,
-    /// The id that starts a text.
+    /// The id of the token that starts a text.
     pub bos_token_id: Option<u32>,
-    /// The id that ends a text.
+    /// The id of the token that ends a text.
     pub eos_token_id: Option<u32>,
-    /// The type of the weights: "float32".
+    /// The type of the weights.
     #[serde(default = "float32", alias = "torch_dtype")]
     pub dtype: String,
 }
@@ -83,7 +84,7 @@ fn yes() -> bool {
 }
 
 impl Gpt2Config {
-    /// The same model in our words.
+    /// The same architecture as a [`TransformerConfig`].
     pub fn transformer(&self) -> TransformerConfig {
         TransformerConfig {
             vocab_size: self.vocab_size,
@@ -98,7 +99,8 @@ impl Gpt2Config {
         }
     }
 
-    /// The file for one of our models, if it has this family's parts (biases may be missing: they become zeros).
+    /// The `config.json` of a transformer, if its architecture is GPT-2's; missing biases become
+    /// zeros.
     pub fn from_transformer(config: &TransformerConfig) -> Option<Self> {
         let default = TransformerConfig::default();
         let ours = config.norm == default.norm
@@ -134,7 +136,7 @@ impl Gpt2Config {
         })
     }
 
-    /// Refuses what is not computed here, with the field.
+    /// Checks that the model is supported; the error names the field.
     pub(super) fn check(&self) -> Result<(), String> {
         sizes_within(&[
             ("vocab_size", self.vocab_size, MAX_SIZE),
@@ -151,12 +153,12 @@ impl Gpt2Config {
             "`n_inner` is not 4 `n_embd`".to_owned()
         } else if !matches!(self.activation_function.as_str(), "gelu_new" | "gelu_pytorch_tanh") {
             let found = self.activation_function.escape_debug();
-            format!("`activation_function` is `{found}`, only `gelu_new` is computed")
+            format!("`activation_function` is `{found}`, but only `gelu_new` is supported")
         } else if self.layer_norm_epsilon.to_bits() != default_epsilon().to_bits() {
-            format!("`layer_norm_epsilon` is {}, only 1e-5 is computed", self.layer_norm_epsilon)
+            format!("`layer_norm_epsilon` is {}, but only 1e-5 is supported", self.layer_norm_epsilon)
         } else if !self.scale_attn_weights || self.scale_attn_by_inverse_layer_idx || self.add_cross_attention
         {
-            "only attention that is scaled by the head's width, to the text itself, is computed".to_owned()
+            "only self-attention that is scaled by the head width is supported".to_owned()
         } else if [self.resid_pdrop, self.embd_pdrop, self.attn_pdrop].iter().any(|p| !(0.0..1.0).contains(p))
         {
             "a dropout probability is not in [0, 1)".to_owned()
@@ -166,7 +168,7 @@ impl Gpt2Config {
         Err(problem)
     }
 
-    /// Our name of every parameter with its shape in our layout, (out, in) for weights of linear layers.
+    /// The name and shape of every parameter in our layout, (out, in) for linear weights.
     pub(super) fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
         let (c, v) = (self.n_embd, self.vocab_size);
         let mut shapes = BTreeMap::from([
@@ -197,12 +199,12 @@ impl Gpt2Config {
     }
 }
 
-/// Whether Hugging Face keeps this parameter the other way round.
+/// Whether Hugging Face stores this parameter transposed.
 fn is_transposed(name: &str) -> bool {
     ["c_attn.weight", "c_proj.weight", "c_fc.weight"].iter().any(|end| name.ends_with(end))
 }
 
-/// Hugging Face's tensors under our names and in our layout; every name and shape is checked before the first is taken.
+/// Converts Hugging Face's tensors to our names and layout. All names and shapes are checked first.
 pub(super) fn import(
     what: &str,
     config: &Gpt2Config,
@@ -211,14 +213,14 @@ pub(super) fn import(
     let mut renamed = BTreeMap::new();
     for (name, tensor) in tensors {
         let ours = name.strip_prefix("transformer.").unwrap_or(name);
-        // The causal mask, which old checkpoints keep among the weights.
+        // The causal mask, which old checkpoints store with the weights.
         if ours.ends_with(".attn.bias") || ours.ends_with(".attn.masked_bias") {
             continue;
         }
         if renamed.insert(ours.to_owned(), tensor).is_some() {
             return Err(Error::malformed(
                 what,
-                &format!("`{ours}` comes with and without the prefix `transformer.`"),
+                &format!("`{ours}` is present with and without the prefix `transformer.`"),
             ));
         }
     }
@@ -247,7 +249,7 @@ pub(super) fn import(
     ours.collect()
 }
 
-/// Our tensors under Hugging Face's names and in its layout; missing biases are zeros.
+/// Converts our tensors to Hugging Face's names and layout; missing biases become zeros.
 pub(super) fn export(
     config: &Gpt2Config,
     tensors: &BTreeMap<String, Tensor>,

@@ -1,7 +1,8 @@
-//! The Llama family: `config.json` and the names of its weights.
+//! Llama: `config.json` and the names of weights.
 //!
-//! Layouts agree ((out, in), RoPE on halves); names do not, and what is one tensor here are several there: queries, keys and
-//! values, and the MLP's gates and values, lie one under another in ours.
+//! Layouts are the same ((out, in), RoPE on halves). Names differ, and some of our tensors are
+//! several of theirs concatenated along the rows: queries, keys and values; and the MLP's gate and
+//! up projections.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,70 +13,71 @@ use surprisal_model::neural::{ActivationKind, NormKind, PositionKind, Transforme
 use super::common::{MAX_LAYERS, MAX_SIZE, float32, shaped, sizes_within, unknown};
 use crate::Result;
 
-/// The angles' part of newer files.
+/// The RoPE section of newer files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RopeParameters {
-    /// The base.
+    /// The base of the frequencies.
     #[serde(default = "default_theta")]
     pub rope_theta: f64,
-    /// "default": angles as Su et al. have them; nothing else is computed here.
+    /// The RoPE variant; only "default" (Su et al. 2021) is supported.
     #[serde(default = "default_rope")]
     pub rope_type: String,
 }
 
-/// The fields of Llama's `config.json` that decide what is computed, and those that `transformers` wants to see.
+/// The fields of Llama's `config.json` that affect the result, and those that `transformers`
+/// requires.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LlamaConfig {
     /// Always "llama".
     pub model_type: String,
-    /// The class that `transformers` loads: `LlamaForCausalLM`.
+    /// The `transformers` class: `LlamaForCausalLM`.
     #[serde(default)]
     pub architectures: Vec<String>,
     /// |V|
     pub vocab_size: usize,
-    /// The longest context.
+    /// The context length in tokens.
     pub max_position_embeddings: usize,
-    /// The width.
+    /// The model width.
     pub hidden_size: usize,
-    /// The width of the MLP.
+    /// The MLP width.
     pub intermediate_size: usize,
-    /// How many blocks.
+    /// The number of blocks.
     pub num_hidden_layers: usize,
-    /// How many heads a block.
+    /// The number of attention heads.
     pub num_attention_heads: usize,
-    /// How many heads of keys and values; as many where it is missing.
+    /// The number of key and value heads; `num_attention_heads` if missing.
     pub num_key_value_heads: Option<usize>,
-    /// The width of a head, where it is said.
+    /// The width of a head, if given.
     pub head_dim: Option<usize>,
     /// "silu".
     #[serde(default = "silu")]
     pub hidden_act: String,
-    /// ε of the norms.
+    /// ε of RMS norm.
     #[serde(default = "default_epsilon")]
     pub rms_norm_eps: f64,
-    /// Whether the head is the token embedding.
+    /// Whether the head shares the token embedding.
     #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// Biases of the attention's layers.
+    /// Whether attention layers have biases.
     #[serde(default)]
     pub attention_bias: bool,
-    /// Biases of the MLP's layers.
+    /// Whether MLP layers have biases.
     #[serde(default)]
     pub mlp_bias: bool,
-    /// The base of the angles, in older files.
+    /// The RoPE base, in older files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_theta: Option<f64>,
-    /// The angles, in newer files.
+    /// The RoPE parameters, in newer files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_parameters: Option<RopeParameters>,
-    /// Stretched angles, in older files; only none are computed here.
+    /// RoPE scaling, in older files; not supported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<serde_json::Value>,
-    /// The id that starts a text.
+    /// The id of the token that starts a text.
     pub bos_token_id: Option<u32>,
-    /// The id that ends a text.
+    /// The id of the token that ends a text.
     pub eos_token_id: Option<u32>,
-    /// The type of the weights: "float32".
+    /// The type of the weights.
     #[serde(default = "float32", alias = "torch_dtype")]
     pub dtype: String,
 }
@@ -106,7 +108,7 @@ impl LlamaConfig {
         newer.or(self.rope_theta).unwrap_or(default_theta())
     }
 
-    /// Refuses what is not computed here, with the field.
+    /// Checks that the model is supported; the error names the field.
     pub(super) fn check(&self) -> Result<(), String> {
         let heads = self.num_attention_heads;
         sizes_within(&[
@@ -121,19 +123,19 @@ impl LlamaConfig {
         let problem = if self.model_type != "llama" {
             format!("`model_type` is `{}`, not `llama`", self.model_type.escape_debug())
         } else if !self.hidden_size.is_multiple_of(heads) || !(self.hidden_size / heads).is_multiple_of(2) {
-            format!("`hidden_size` ({}) does not divide into {heads} heads of even width", self.hidden_size)
+            format!("`hidden_size` ({}) cannot be divided into {heads} heads of even width", self.hidden_size)
         } else if !heads.is_multiple_of(self.kv_heads()) {
-            "`num_attention_heads` is no multiple of `num_key_value_heads`".to_owned()
+            "`num_attention_heads` is not a multiple of `num_key_value_heads`".to_owned()
         } else if self.head_dim.is_some_and(|width| width != self.hidden_size / heads) {
-            "`head_dim` is not `hidden_size` over `num_attention_heads`".to_owned()
+            "`head_dim` is not `hidden_size` / `num_attention_heads`".to_owned()
         } else if self.hidden_act != "silu" {
-            format!("`hidden_act` is `{}`, only `silu` is computed", self.hidden_act.escape_debug())
+            format!("`hidden_act` is `{}`, but only `silu` is supported", self.hidden_act.escape_debug())
         } else if self.attention_bias != self.mlp_bias {
-            "only attention and MLP that both have biases, or neither, are computed".to_owned()
+            "biases are supported only in both attention and MLP, or in neither".to_owned()
         } else if self.rope_scaling.is_some()
             || self.rope_parameters.as_ref().is_some_and(|rope| rope.rope_type != "default")
         {
-            "stretched angles (`rope_scaling`) are not computed".to_owned()
+            "RoPE scaling (`rope_scaling`) is not supported".to_owned()
         } else if !(self.theta() >= 1.0 && self.theta() <= 1e12) {
             format!("`rope_theta` is {}", self.theta())
         } else if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
@@ -144,7 +146,7 @@ impl LlamaConfig {
         Err(problem)
     }
 
-    /// The same model in our words.
+    /// The same architecture as a [`TransformerConfig`].
     pub fn transformer(&self) -> TransformerConfig {
         TransformerConfig {
             vocab_size: self.vocab_size,
@@ -165,7 +167,7 @@ impl LlamaConfig {
         }
     }
 
-    /// The file for one of our models, if it has this family's parts.
+    /// The `config.json` of a transformer, if its architecture is Llama's.
     pub fn from_transformer(config: &TransformerConfig) -> Option<Self> {
         let ours = config.norm == NormKind::Rms
             && config.position == PositionKind::Rope
@@ -201,7 +203,7 @@ impl LlamaConfig {
         })
     }
 
-    /// Our name of every parameter, and the names and shapes of the tensors that lie one under another in it.
+    /// For each of our parameters, the names and shapes of the tensors that it concatenates.
     fn parts(&self) -> BTreeMap<String, Vec<(String, Vec<usize>)>> {
         let (c, v, f) = (self.hidden_size, self.vocab_size, self.intermediate_size);
         let kv = c / self.num_attention_heads * self.kv_heads();
@@ -237,7 +239,7 @@ impl LlamaConfig {
     }
 }
 
-/// Hugging Face's tensors under our names; every name and shape is checked before the first is taken.
+/// Converts Hugging Face's tensors to our names. All names and shapes are checked first.
 pub(super) fn import(
     what: &str,
     config: &LlamaConfig,
@@ -245,7 +247,7 @@ pub(super) fn import(
 ) -> Result<BTreeMap<String, Tensor>> {
     let parts = config.parts();
     let names: BTreeSet<&str> = parts.values().flatten().map(|(theirs, _)| theirs.as_str()).collect();
-    // A tied head may be written all the same, and old files hold the angles.
+    // A tied head may be stored anyway, and old files store the RoPE frequencies.
     let passed_over = |name: &str| {
         (config.tie_word_embeddings && name == "lm_head.weight") || name.ends_with(".rotary_emb.inv_freq")
     };
@@ -264,7 +266,7 @@ pub(super) fn import(
     Ok(ours)
 }
 
-/// Our tensors under Hugging Face's names.
+/// Converts our tensors to Hugging Face's names.
 pub(super) fn export(
     config: &LlamaConfig,
     tensors: &BTreeMap<String, Tensor>,

@@ -1,10 +1,13 @@
-//! Counted models as files that answer queries where they lie: `*.ngram`, and `model.ngram` in a run.
+//! Binary files of n-gram models that are queried through a memory map: `*.ngram`, and
+//! `model.ngram` in a run.
 //!
-//! A file of sections (`container`): the arrays of the trie (`surprisal_model::ngram::Trie`), seven an order, and the
-//! vocabulary. It is mapped into memory, and its checksums are verified when it is opened.
+//! A file is a `container` with the arrays of the trie (`surprisal_model::ngram::Trie`),
+//! [`SECTIONS`](ngram::SECTIONS) per order, and the vocabulary. It is memory-mapped, and its
+//! checksums are verified when it is opened.
 //!
-//! The vocabulary of a char or word tokenizer is its tokens in order, each as its length in bytes (seven bits a byte,
-//! the highest bit set where another follows) and its bytes; that of another tokenizer is its `tokenizer.json`.
+//! The vocabulary of a char or word tokenizer is its tokens in order, each as its length in bytes
+//! (seven bits per byte; the highest bit marks that another byte follows) and its bytes. That of
+//! another tokenizer is its `tokenizer.json`.
 
 use std::{fs::File, path::Path};
 
@@ -23,7 +26,7 @@ pub(crate) use vocabulary::Vocabulary;
 
 const FORMAT: FileFormat = FileFormat { magic: b"SURPNGM4", what: "the n-gram model" };
 
-/// What a file says about itself.
+/// The header of a file.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -33,15 +36,16 @@ struct Header {
     vocabulary: Vocabulary,
 }
 
-/// Whether a file that starts with `head` holds an n-gram model, of whatever version.
+/// Whether `head`, the start of a file, is that of an n-gram model of any version.
 pub fn has_magic(head: &[u8]) -> bool {
     FORMAT.matches(head)
 }
 
-/// Writes the file `path`, in place of what is there. Returns its size in bytes.
+/// Writes the file `path`, replacing an old one, and returns its size in bytes.
 ///
 /// # Errors
-/// [`Io`](surprisal_store::Error::Io), after which what was there is still there; a model and a tokenizer that do not belong together.
+/// [`Io`](surprisal_store::Error::Io), then the old file is unchanged; a model and a tokenizer that
+/// do not match.
 pub fn write(path: impl AsRef<Path>, model: &NgramModel, tokenizer: &Tokenizer) -> Result<u64> {
     let (header, sections) = parts(model, tokenizer)?;
     let mut writer = atomic::Writer::create(path)?;
@@ -49,26 +53,27 @@ pub fn write(path: impl AsRef<Path>, model: &NgramModel, tokenizer: &Tokenizer) 
     Ok(writer.commit_no_fsync_if_new()?)
 }
 
-/// The bytes of such a file.
+/// The bytes of an n-gram file.
 ///
 /// # Errors
-/// A model and a tokenizer that do not belong together.
+/// A model and a tokenizer that do not match.
 pub fn to_bytes(model: &NgramModel, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
     let (header, sections) = parts(model, tokenizer)?;
     container::to_bytes(&FORMAT, &header, &sections)
 }
 
-/// Opens the file `path`, mapped into memory.
+/// Memory-maps the file `path`.
 ///
 /// # Errors
-/// [`Io`](surprisal_store::Error::Io); [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written.
+/// [`Io`](surprisal_store::Error::Io); [`Malformed`](surprisal_store::Error::Malformed) if a
+/// checksum does not match.
 pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
     let path = path.as_ref();
     let bytes = map(path)?;
     from_bytes(bytes).map_err(|error| error.in_file(path))
 }
 
-/// The model and the tokenizer in the bytes of a file, which are shared and not copied.
+/// The model and the tokenizer in the bytes of a file, which are shared, not copied.
 ///
 /// # Errors
 /// [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written.
@@ -98,23 +103,23 @@ fn parts(model: &NgramModel, tokenizer: &Tokenizer) -> Result<(Header, Vec<Bytes
     Ok((header, sections))
 }
 
-/// Whether the tokens of `model` are those of `tokenizer`.
+/// Checks that `model` and `tokenizer` have the same tokens.
 fn check_compatible(model: &NgramModel, tokenizer: &Tokenizer) -> Result<(), String> {
     let (tokens, words) = (model.vocab_size(), tokenizer.vocab_size());
     if tokens != words {
-        return Err(format!("the model has {tokens} tokens, the tokenizer {words}"));
+        return Err(format!("the model has {tokens} tokens, but the tokenizer has {words}"));
     }
     let (trie, config) = (model.trie().header(), model.config());
     if trie.bos != tokenizer.bos() || config.order != trie.levels.len() {
-        return Err("the model's parts are of different models".into());
+        return Err("the parts of the file belong to different models".into());
     }
     Ok(())
 }
 
-/// The bytes of a file, mapped.
+/// The bytes of a memory-mapped file.
 pub(crate) fn map(path: &Path) -> Result<Bytes> {
     let failed = |reason| StoreError::io("read", path, reason);
-    // A map of nothing is refused by some systems.
+    // Some systems refuse an empty map.
     let length = regular_length(path)?;
     if length == 0 {
         return Err(Error::malformed(atomic_dir::quoted(path), "it is empty"));

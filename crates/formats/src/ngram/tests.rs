@@ -205,7 +205,7 @@ fn what_is_no_such_file_is_named() {
     for (content, says) in [
         (&b""[..], "empty"),
         (b"SURPNGM1 and so on", "another version"),
-        (b"\\data\\\nngram 1=3", "does not start as one"),
+        (b"\\data\\\nngram 1=3", "first bytes"),
     ] {
         atomic::write(&path, content).unwrap();
         let error = open(&path).unwrap_err().to_string();

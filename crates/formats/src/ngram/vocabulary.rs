@@ -1,11 +1,11 @@
-//! A tokenizer as bytes that are read at the speed of memory: 300,000 words as JSON would take longer than the model.
+//! Binary encoding of tokenizers: 300,000 words as JSON would take longer to read than the model.
 
 use serde::{Deserialize, Serialize};
 use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use crate::{Error, Result};
 
-/// What the bytes are.
+/// The description of an encoded tokenizer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Vocabulary {
@@ -17,16 +17,16 @@ pub(crate) struct Vocabulary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Form {
-    /// Characters.
+    /// A list of characters.
     Char,
-    /// Words.
+    /// A list of words.
     Word,
     /// A `tokenizer.json`.
     Json,
 }
 
 impl Vocabulary {
-    /// The description of a tokenizer, and its bytes.
+    /// Encodes a tokenizer into a description and bytes.
     pub(crate) fn encode(tokenizer: &Tokenizer) -> Result<(Self, Vec<u8>)> {
         let form = match tokenizer.kind() {
             TokenizerKind::Char => Form::Char,
@@ -48,7 +48,7 @@ impl Vocabulary {
         Ok((Self { form, unit: tokenizer.mode(), tokens }, bytes))
     }
 
-    /// The tokenizer that was described.
+    /// Decodes the tokenizer.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Tokenizer> {
         let kind = match self.form {
             Form::Char => TokenizerKind::Char,
@@ -58,11 +58,14 @@ impl Vocabulary {
         let mut words = Words { rest: bytes, wrong: false, declared_count: self.tokens as usize };
         let tokenizer = Tokenizer::from_stored_words(kind, self.unit, words.by_ref());
         if words.wrong || !words.rest.is_empty() {
-            return Err(Error::malformed("the vocabulary", "it is no list of words"));
+            return Err(Error::malformed("the vocabulary", "it is not a list of words"));
         }
         let tokenizer = tokenizer?;
         if tokenizer.vocab_size() != self.tokens as usize {
-            return Err(Error::malformed("the vocabulary", "it does not have as many words as it says"));
+            return Err(Error::malformed(
+                "the vocabulary",
+                "its number of words differs from the declared one",
+            ));
         }
         Ok(tokenizer)
     }
@@ -76,11 +79,11 @@ fn push_len(mut len: usize, bytes: &mut Vec<u8>) {
     bytes.push(len as u8);
 }
 
-/// Reads words until something is wrong or nothing is left.
+/// An iterator over encoded words, which ends at the first mistake.
 struct Words<'a> {
     rest: &'a [u8],
     wrong: bool,
-    /// How many there are said to be.
+    /// The declared number of words.
     declared_count: usize,
 }
 
@@ -96,7 +99,8 @@ impl<'a> Iterator for Words<'a> {
         word
     }
 
-    /// So that room is made at once, but for no more than there can be: a word has a length and a byte.
+    /// The declared number, but at most as many as `rest` can contain: a word has a length and a
+    /// byte.
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.declared_count.min(self.rest.len() / 2), None)
     }
