@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What each switch of configs/shakespeare_speedrun.toml is worth: one row a switch, taken away by itself, three seeds each.
+"""What each switch of configs/shakespeare_speedrun.toml is worth: one row per switch, which is removed, three seeds each.
 
     cargo build --release
     scripts/ablation.py path/to/tinyshakespeare.txt [steps]
 
-Every row trains the same number of steps on the same text; nats a character on the whole validation text, stride 32.
+Every row trains the same number of steps on the same text; nats per character on the whole validation text, stride 32.
 """
 import json
 import os
@@ -18,7 +18,7 @@ BINARY = os.environ.get("SURPRISAL", os.path.join(ROOT, "target", "release", "su
 CONFIG = os.path.join(ROOT, "configs", "shakespeare_speedrun.toml")
 SEEDS = [1, 2, 3]
 ROWS = {
-    "all of it": [],
+    "nothing": [],
     "layer norm": ["model.norm=layer"],
     "learned positions": ["model.position=learned"],
     "no QK-norm": ["model.qk_norm=false"],
@@ -43,7 +43,7 @@ def train(text, folder, settings):
 
 def main():
     text, steps = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "150"
-    print("| taken away | nats a character | ± | difference | parameters | seconds |\n|---|---|---|---|---|---|")
+    print("| removed | nats per character | ± | difference | parameters | seconds |\n|---|---|---|---|---|---|")
     base = None
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, settings) in enumerate(ROWS.items()):

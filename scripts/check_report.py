@@ -49,7 +49,7 @@ def tooltips(page):
             span = spans.nth(i)
             span.scroll_into_view_if_needed()
             span.hover()
-            assert tip.is_visible() and ("nats" in tip.inner_text() or "impossible" in tip.inner_text()), tip.inner_text()
+            assert tip.is_visible() and ("nats" in tip.inner_text() or "probability zero" in tip.inner_text()), tip.inner_text()
             box, view = tip.bounding_box(), page.viewport_size
             assert box["x"] >= 0 and box["x"] + box["width"] <= view["width"] + 1, (box, view)
         before = tip.inner_text()
@@ -121,7 +121,7 @@ with sync_playwright() as playwright:
         context = browser.new_context(java_script_enabled=False)
         page = context.new_page()
         page.goto(url)
-        assert "nats a token" in page.inner_text("main")
+        assert "nats per token" in page.inner_text("main")
         assert page.locator(".heat span").first.get_attribute("title"), "tooltips without scripts are titles"
         page.emulate_media(media="print")
         printed = page.pdf(print_background=True)

@@ -43,7 +43,7 @@ class Model(nn.Module):
         return self.norm(x)
 
     def forward(self, ids, targets):
-        """The mean loss, in nats a token."""
+        """The mean loss, in nats per token."""
         logits = self.head(self.hidden(ids))
         return F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.view(-1))
 

@@ -20,7 +20,7 @@ print(f"| {name} | {line['parameters']:,} | {e['nats_per_token']:.4f} | {e['perp
       f"{e['bits_per_byte']:.4f} | {seconds:.2f} s |", flush=True)
 PY
 }
-echo '| model | n-grams | nats a token | perplexity | bits a byte | whole run |'
+echo '| model | n-grams | nats per token | perplexity | bits per byte | whole run |'
 echo '|---|---|---|---|---|---|'
 for order in 4 5 6 7 8 9 10; do
   row "characters, KN-$order, by formula" configs/char_kn6.toml --set model.order=$order --set model.tune=false

@@ -22,7 +22,7 @@ print(f"| {name} | {line['parameters']:,} | {number(e['nats_per_token'], '.4f')}
       f"{number(e['bits_per_byte'], '.4f')} | {gap} | {line['train_seconds']:.1f} s |", flush=True)
 PY
 }
-echo '| model | parameters | nats a token | perplexity | bits a byte | gap to H(p) | training |'
+echo '| model | parameters | nats per token | perplexity | bits per byte | gap to H(p) | training |'
 echo '|---|---|---|---|---|---|---|'
 row 'bigram, counted (MLE)' configs/bigram_mle.toml
 row 'bigram, trained' configs/bigram_neural.toml

@@ -29,7 +29,7 @@ def number(entry, digits, scale=1.0):
 
 def cells(variant, difference):
     if variant["nats_per_token"] is None:
-        nats = f"infinite: {variant['zero_probability']['mean']:,.0f} of {variant['tokens']:,.0f} impossible"
+        nats = f"infinite: {variant['zero_probability']['mean']:,.0f} of {variant['tokens']:,.0f} with q = 0"
     else:
         nats = number(variant["nats_per_token"], 4)
     verdict = SHORT.get(difference["verdict"], difference["verdict"]) if difference else ""
@@ -39,7 +39,7 @@ def cells(variant, difference):
 
 
 results = [json.load(open(path / "comparison.json")) for path in arguments.comparisons]
-print("| variant |" + " nats a token | ECE % → after T |" * len(results))
+print("| variant |" + " nats per token | ECE % → after T |" * len(results))
 print("|---|" + "---|---|" * len(results))
 for index, variant in enumerate(results[0]["variants"]):
     name = variant["name"]

@@ -171,7 +171,7 @@ impl Files {
         let known = |format: &str| ["arpa", "ngram", "counts", "tsv"].contains(&format);
         match files.iter().find(|(_, format)| !known(format)) {
             None => Ok(Self(files)),
-            Some((path, _)) => Err(Error::usage(format!("{} does not say what to write", path.display()))
+            Some((path, _)) => Err(Error::usage(format!("{} has no known format", path.display()))
                 .hint("name it .arpa, .ngram, .counts or .tsv")),
         }
     }

@@ -1,4 +1,4 @@
-//! What reports of runs and of comparisons share: calibration cards, coloured passages, samples.
+//! Parts shared by reports of runs and comparisons: calibration, surprisal heatmaps, samples.
 
 use maud::{Markup, html};
 use surprisal_engine::text::many;
@@ -9,21 +9,22 @@ use surprisal_engine::compare::measure::{Calibrated, Measure, Place, Reliability
 use surprisal_engine::data::Prepared;
 use surprisal_engine::error::Result;
 
-/// Surprise that is coloured as strongly as can be, in nats.
+/// The surprisal, in nats, with the strongest colour.
 const MAX_SHOWN_NATS: f64 = 6.0;
-/// A difference that is.
+/// The difference in surprisal, in nats, with the strongest colour.
 const MAX_SHOWN_DIFFERENCE: f64 = 3.0;
-/// Nats a token below which a correction is not worth making: a twentieth of a percent of perplexity.
+/// The smallest saving, in nats per token, that makes a correction worthwhile: 0.05 % of
+/// perplexity.
 const MIN_SAVED_NATS: f64 = 5e-4;
-/// Tokens of training text shown around what a sample shares with it.
+/// Tokens of training text shown before and after the common substring.
 const CONTEXT_TOKENS: usize = 60;
 
-/// The first `digits` of a BLAKE3 hash.
+/// The first `digits` hexadecimal digits of a BLAKE3 hash.
 pub(super) fn hash(bytes: &[u8], digits: usize) -> String {
     format!("{}…", &blake3::hash(bytes).to_hex().as_str()[..digits])
 }
 
-/// A card with a model's reliability diagram and the entropy of its predictions.
+/// A card with a model's reliability diagram and the histogram of the entropy of its predictions.
 pub(super) fn calibration(name: &str, measure: &Measure, vocab_size: usize) -> Result<Markup> {
     let most = (vocab_size as f64).ln();
     Ok(html! {
@@ -49,7 +50,8 @@ fn diagram(calibration: &Calibrated) -> Result<Markup> {
     plot::reliability(&series)
 }
 
-/// Bins in order, those of few tokens joined with the next until they are enough; what is left over goes to the last.
+/// Merges bins of few tokens with the next bin until they have enough; a small last bin is merged
+/// into the one before.
 fn merge_small_bins(bins: &[ReliabilityBin]) -> Vec<ReliabilityBin> {
     let mut groups: Vec<ReliabilityBin> = Vec::new();
     for &bin in bins {
@@ -82,7 +84,7 @@ fn in_words(calibration: &Calibrated) -> String {
         calibration.gaps.brier
     );
     match &calibration.scaled {
-        None => format!("{before}. A token that came was held impossible: no temperature helps."),
+        None => format!("{before}. A token that occurred had probability zero: no temperature helps."),
         Some(scaled) => format!(
             "{before}; at temperature {:.3} ECE {:.2} % (equal mass {:.2} %), Brier {:.4}. {}",
             scaled.temperature,
@@ -94,43 +96,41 @@ fn in_words(calibration: &Calibrated) -> String {
     }
 }
 
-/// What the temperature says of the model, by what it saves on the half of the text that it was not fitted to.
+/// The verdict on a fitted temperature, by its saving on the half of the text that it was not
+/// fitted to.
 fn verdict(scaled: &Scaled, tokens: usize) -> String {
     let saved = scaled.nats_before - scaled.nats_after;
-    // Half of 3.84: below this, a number fitted to so many tokens saves as much by chance (χ², 95 %).
+    // Half of 3.84 (χ², 95 %): one fitted number saves as much on so many tokens by chance.
     let chance = 1.92 / tokens as f64;
     if saved < chance {
-        return "No correction worth making: on the other half it saves no more than chance would."
-            .to_owned();
+        return "No correction is worthwhile: on the other half it saves no more than by chance.".to_owned();
     }
     if saved < MIN_SAVED_NATS {
-        return format!(
-            "No correction worth making: it saves {saved:.5} nats a token, too little to matter."
-        );
+        return format!("No correction is worthwhile: it saves only {saved:.5} nats per token.");
     }
     let sure = if scaled.temperature > 1.0 {
-        "Above 1: it was too sure of itself"
+        "Above 1: the model is overconfident"
     } else {
-        "Below 1: it was too timid"
+        "Below 1: the model is underconfident"
     };
-    format!("{sure}; the correction saves {saved:.4} nats a token.")
+    format!("{sure}; the correction saves {saved:.4} nats per token.")
 }
 
-/// What the marks of the calibration cards are, and their words.
+/// The legend of calibration cards.
 pub(super) fn calibration_legend() -> Markup {
-    let names = ["as it is", "with the temperature fitted on the first half", "as often right as it says"];
+    let names = ["unchanged", "with the temperature fitted on the first half", "perfectly calibrated"];
     html! {
         (plot::reliability_legend(names))
         p.soft {
-            "The larger a dot, the more tokens; the line through it: where its accuracy may lie by chance (95 %). Bins of fewer \
-             than " (MIN_BIN_TOKENS) " tokens are joined with their neighbours. Expected calibration error (ECE): how far confidence \
-             and accuracy are apart, on average over the tokens, in bins of equal width or of equal mass (as many tokens \
+            "Larger dots have more tokens; the line through a dot is the 95 % confidence interval of its accuracy. Bins of fewer \
+             than " (MIN_BIN_TOKENS) " tokens are merged with their neighbours. Expected calibration error (ECE): the difference between confidence \
+             and accuracy, on average over the tokens, in bins of equal width or of equal mass (the same number of tokens \
              each). Brier: the mean squared error of all probabilities."
         }
     }
 }
 
-/// Two models on one passage, and where each of them wins.
+/// A passage with the surprisal of one or two models as colours, and with two their difference.
 pub(super) fn surprisal_heatmap(a: (&str, &[Place]), b: Option<(&str, &[Place])>) -> Markup {
     let is_same = |(x, y): (&Place, &Place)| x.token == y.token;
     let b_of_same = b.filter(|b| a.1.len() == b.1.len() && a.1.iter().zip(b.1).all(is_same));
@@ -138,7 +138,7 @@ pub(super) fn surprisal_heatmap(a: (&str, &[Place]), b: Option<(&str, &[Place])>
         p.soft {
             "0 "
             span.ramp { @for nats in 0..=6 { i style=(strength(f64::from(nats), MAX_SHOWN_NATS)) {} } }
-            " " (MAX_SHOWN_NATS) " nats and more"
+            " " (MAX_SHOWN_NATS) " nats or more"
         }
         div.pair {
             @for (name, places) in [Some(a), b].into_iter().flatten() {
@@ -153,7 +153,7 @@ pub(super) fn surprisal_heatmap(a: (&str, &[Place]), b: Option<(&str, &[Place])>
 }
 
 fn difference(a: (&str, &[Place]), b: (&str, &[Place])) -> Markup {
-    // Two that are both infinite do not differ.
+    // Two infinite surprisals do not differ.
     let gain = |of_a: &Place, of_b: &Place| match (of_a.nats, of_b.nats) {
         (None, None) => 0.0,
         _ => nats(of_b) - nats(of_a),
@@ -163,10 +163,10 @@ fn difference(a: (&str, &[Place]), b: (&str, &[Place])) -> Markup {
     let count = |wins: fn(f64) -> bool| pairs.iter().filter(|pair| wins(pair.2)).count() as u64;
     html! {
         div.card {
-            h3 { "Where each wins" }
+            h3 { "Where each model is better" }
             p.soft {
-                "Blue: " (a.0) " is less surprised (" (many(count(|gain| gain > 0.0), "token")) "). Orange: " (b.0) " is ("
-                (many(count(|gain| gain < 0.0), "token")) "). Full colour: " (MAX_SHOWN_DIFFERENCE) " nats and more."
+                "Blue: " (a.0) " has the lower surprisal (" (many(count(|gain| gain > 0.0), "token")) "). Orange: " (b.0) " is ("
+                (many(count(|gain| gain < 0.0), "token")) "). Full colour: " (MAX_SHOWN_DIFFERENCE) " nats or more."
             }
             div.heat.diff {
                 @for (of_a, of_b, gain) in &pairs {
@@ -183,12 +183,12 @@ fn nats(place: &Place) -> f64 {
     place.nats.unwrap_or(f64::INFINITY)
 }
 
-/// How strongly something is coloured.
+/// The CSS colour strength of a surprisal or difference.
 fn strength(nats: f64, loudest: f64) -> String {
     format!("--s:{:.2}", 0.85 * (nats / loudest).clamp(0.0, 1.0))
 }
 
-/// A token, coloured, with what is to be known of it.
+/// A coloured token with a tooltip.
 fn token(place: &Place, class: Option<&str>, nats: f64, loudest: f64, tip: &str) -> Markup {
     let shown = match place.token.as_str() {
         "\n" => "⏎\n".to_owned(),
@@ -202,7 +202,7 @@ fn token(place: &Place, class: Option<&str>, nats: f64, loudest: f64, tip: &str)
 
 fn tooltip(place: &Place) -> String {
     let mut text = match place.nats {
-        None => format!("{:?}: held impossible", place.token),
+        None => format!("{:?}: probability zero", place.token),
         Some(nats) => format!(
             "{:?}: {nats:.3} nats, {:.3} bits, q = {:.4}",
             place.token,
@@ -217,7 +217,7 @@ fn tooltip(place: &Place) -> String {
     text
 }
 
-/// A text that a model wrote, and the training text that is nearest to it.
+/// A sample, with the part of the training text that it shares the most with.
 pub(super) fn sample(name: &str, sample: &str, data: &Prepared) -> Markup {
     let Prepared { tokenizer, train, val, .. } = data;
     let decode = |ids: &[u32]| tokenizer.decode(ids);
@@ -237,12 +237,13 @@ pub(super) fn sample(name: &str, sample: &str, data: &Prepared) -> Markup {
             @if decode(&ids) == sample {
                 pre { (marked(&ids, common.start, common.len)) }
                 p.soft {
-                    "The longest run that it shares with the training text has " (many(common.len as u64, "token"))
-                    " (marked); a passage of the validation text of the same length shares " (own) ". In the training text:"
+                    "The longest substring shared with the training text has " (many(common.len as u64, "token"))
+                    " (marked); for a passage of the validation text of the same length it has " (own) ". In the training text:"
                 }
                 pre { "…" (marked(&train.ids[from..to], common.at - from, common.len)) "…" }
             } @else {
-                // What was drawn is not what its text is read as, unknown tokens most of all: nothing to compare.
+                // Its tokens are not those of the encoded text, mostly because of unknown tokens,
+                // so they cannot be compared.
                 pre { (sample) }
             }
         }
@@ -283,15 +284,15 @@ mod tests {
     #[test]
     fn a_temperature_is_judged_by_what_it_saves() {
         let timid = verdict(&scaled(0.999, 1e-6), 100_000);
-        assert!(timid.starts_with("No correction worth making") && timid.contains("chance"), "{timid}");
+        assert!(timid.starts_with("No correction is worthwhile") && timid.contains("chance"), "{timid}");
         // So much from so few tokens is chance, and so little from many is too little.
         assert!(verdict(&scaled(1.3, 0.01), 100).contains("no more than chance"));
-        assert!(verdict(&scaled(1.01, 1e-4), 1_000_000).contains("too little to matter"));
+        assert!(verdict(&scaled(1.01, 1e-4), 1_000_000).contains("only 0.00010"));
         assert!(verdict(&scaled(0.9, -0.01), 1000).starts_with("No correction"), "the halves differ");
         assert_eq!(
             verdict(&scaled(1.3, 0.0213), 10_000),
-            "Above 1: it was too sure of itself; the correction saves 0.0213 nats a token."
+            "Above 1: the model is overconfident; the correction saves 0.0213 nats per token."
         );
-        assert!(verdict(&scaled(0.8, 0.02), 10_000).starts_with("Below 1: it was too timid"));
+        assert!(verdict(&scaled(0.8, 0.02), 10_000).starts_with("Below 1: the model is underconfident"));
     }
 }

@@ -15,13 +15,13 @@ use surprisal_engine::compare::summary::{Difference, Row};
 use surprisal_engine::compare::tables;
 use surprisal_engine::error::Result;
 
-/// Cards of calibration and samples, at most so many: a report is to be read.
+/// The largest number of cards with calibration or samples, so that the page stays readable.
 const MAX_CARDS: usize = 40;
 
-/// The page.
+/// The report page of a comparison.
 ///
 /// # Errors
-/// A figure that cannot be drawn; a file that cannot be read.
+/// A figure that cannot be drawn, or a file that cannot be read.
 pub fn render_comparison(comparison: &Comparison) -> Result<String> {
     let Comparison { name, rows, differences, root, .. } = comparison;
     let texts: Vec<&Text> = (0..rows.len()).map(|row| comparison.text(row)).collect();
@@ -32,8 +32,8 @@ pub fn render_comparison(comparison: &Comparison) -> Result<String> {
         (verdicts(differences))
         h2 { "All variants" }
         p.soft {
-            "Less is better everywhere. ECE is the expected calibration error: how far a model's confidence is from how often \
-             it is right, on average. T is the temperature that would correct it best; Brier is the mean squared error of its \
+            "Lower is better in all columns. ECE is the expected calibration error: the difference between a model's confidence and \
+             its accuracy, on average. T is the temperature that corrects it best; Brier is the mean squared error of its \
              probabilities."
         }
         (table("variants", &tables::variants(rows), None))
@@ -57,12 +57,13 @@ fn nats(row: &Row) -> Option<f64> {
     row.number("/eval/nats_per_token").map(|mean| mean.value)
 }
 
-/// What all rows can be set side by side by: a number of theirs and its unit. Nats a token, where all have the same tokens.
+/// The JSON pointer and unit of the loss that all rows can be compared by: nats per token if all
+/// have the same tokens, otherwise bits per byte.
 fn common_scale(rows: &[Row]) -> (&'static str, &'static str) {
     if is_one_text(rows) {
-        ("/eval/nats_per_token", "nats a token")
+        ("/eval/nats_per_token", "nats per token")
     } else {
-        ("/eval/bits_per_byte", "bits a byte")
+        ("/eval/bits_per_byte", "bits per byte")
     }
 }
 
@@ -91,19 +92,19 @@ fn head(rows: &[Row], texts: &[&Text]) -> Markup {
     }
     if let Some(best) = best {
         numbers
-            .push(("least nats a token", nats(best).map_or_else(String::new, |nats| format!("{nats:.4}"))));
+            .push(("least nats per token", nats(best).map_or_else(String::new, |nats| format!("{nats:.4}"))));
     }
     html! {
         (facts(&numbers))
-        @if let Some(best) = best { p { "Least surprised: " strong { (best.name) } "." } }
+        @if let Some(best) = best { p { "Lowest loss: " strong { (best.name) } "." } }
     }
 }
 
-/// What was found, a sentence each.
+/// A sentence per difference.
 fn verdicts(differences: &[Difference]) -> Markup {
     html! {
         @if !differences.is_empty() {
-            h2 { "What was found" }
+            h2 { "Results" }
             ul {
                 @for difference in differences {
                     li {
@@ -116,7 +117,7 @@ fn verdicts(differences: &[Difference]) -> Markup {
     }
 }
 
-/// What a verdict is made from, where there is one.
+/// The numbers behind a verdict, if it was tested.
 fn numbers(difference: &Difference) -> String {
     let (Some(mean), Some(p)) = (difference.seeds, difference.p) else { return String::new() };
     let calibration = difference.ece.map_or_else(
@@ -130,7 +131,7 @@ fn numbers(difference: &Difference) -> String {
         },
     );
     format!(
-        " ({:+.4} nats a token, {} perplexity, p {}{}); {calibration}",
+        " ({:+.4} nats per token, {} perplexity, p {}{}); {calibration}",
         mean.value,
         tables::perplexity_change(mean.value),
         if p < tables::LEAST_P { "" } else { "= " },
@@ -152,20 +153,18 @@ fn loss_plot(rows: &[Row]) -> Result<Markup> {
         .collect();
     let entropy = ranked.iter().filter(|_| is_one_text(rows));
     let entropy = entropy.filter_map(|row| row.number("/eval/source_entropy")).map(|mean| mean.value).next();
-    let mut caption = format!("Validation loss in {unit}, least first");
+    let mut caption = format!("Validation loss in {unit}, lowest first");
     if values.iter().any(|value| value.1 > 0.0) {
         caption.push_str("; lines: the standard error over seeds");
     }
     if entropy.is_some() {
-        caption.push_str("; dashed: H(p), the least there is");
+        caption.push_str("; dashed: H(p), the lower bound");
     }
     if ranked.len() < rows.len() {
         caption.push_str(". Variants whose loss is infinite are left out");
     }
     if !is_one_text(rows) {
-        caption.push_str(
-            ". Their tokens or texts differ, so they stand side by side and none is called the best",
-        );
+        caption.push_str(". Their tokens or texts differ, so none is called the best");
     }
     Ok(html! {
         figure {
@@ -175,19 +174,19 @@ fn loss_plot(rows: &[Row]) -> Result<Markup> {
     })
 }
 
-/// The loss in its parts, as numbers and as bars.
+/// The decomposition of the loss, as a table with bars.
 fn loss_parts(rows: &[Row]) -> Markup {
     let Some(parts) = tables::parts(rows) else { return html! {} };
     let most = rows.iter().filter_map(nats).fold(0.0, f64::max);
     let bars: Vec<Markup> = rows.iter().map(|row| bar(row, most)).collect();
     html! {
-        h2 { "What the loss is made of" }
+        h2 { "Decomposition of the loss" }
         ul.key {
             @for (index, name) in ["H(p)", "approximation", "estimation", "miscalibration"].iter().enumerate() {
                 li { i class={ "swatch p" (index) } {} (name) }
             }
         }
-        p.soft { (format!("All in nats a token; a full bar is {most:.4} of them.")) }
+        p.soft { (format!("All in nats per token; a full bar is {most:.4} nats.")) }
         (table("parts", &parts, Some(("the parts", &bars))))
     }
 }
@@ -210,17 +209,17 @@ fn bar(row: &Row, most: f64) -> Markup {
     }
 }
 
-/// The measurements of a row's first cell.
+/// The diagnostics of a row's first measured run.
 fn first(row: &Row) -> Option<&Measure> {
     row.cells.iter().find_map(|cell| cell.measure.as_ref())
 }
 
 fn calibration(rows: &[Row], texts: &[&Text]) -> Result<Markup> {
     Ok(html! {
-        h2 { "Do they mean what they say?" }
+        h2 { "Calibration: accuracy by confidence (reliability diagrams)" }
         p {
-            "One seed of each, on the second half of the validation text: of the tokens predicted with so much confidence, how \
-             many came?"
+            "One seed of each, on the second half of the validation text: of the tokens predicted with a given confidence, which \
+             share was correct?"
         }
         (cards::calibration_legend())
         div.grid {
@@ -233,7 +232,7 @@ fn calibration(rows: &[Row], texts: &[&Text]) -> Result<Markup> {
     })
 }
 
-/// The best model beside the best of the other making.
+/// A passage scored by the best model and by the best of the other kind (n-gram or neural).
 fn passage(rows: &[Row]) -> Markup {
     let ranked = ranked(rows);
     let Some((best, measure)) = ranked.iter().find_map(|row| Some((*row, first(row)?))) else {
@@ -248,12 +247,14 @@ fn passage(rows: &[Row]) -> Markup {
         .and_then(|row| Some((row.name.as_str(), first(row)?.passage.as_slice())));
     let which = match (is_one_text(rows), rows.iter().all(|row| row.cells.len() > 1 || counted(row))) {
         (false, _) => "two of the models",
-        (true, false) => "the one least surprised in these runs, and that of the other making",
-        (true, true) => "the best model, and the best that was made the other way",
+        (true, false) => {
+            "the model with the lowest loss in these runs, and the best of the other kind (n-gram or neural)"
+        }
+        (true, true) => "the best model, and the best of the other kind (n-gram or neural)",
     };
     html! {
-        h2 { "Where are they surprised?" }
-        p { "From the middle of the validation text: " (which) ". Point at a token for its numbers." }
+        h2 { "Surprisal, token by token" }
+        p { "From the middle of the validation text: " (which) ". Point to a token to see its numbers." }
         (cards::surprisal_heatmap((&best.name, &measure.passage), beside))
     }
 }
@@ -266,7 +267,7 @@ fn samples(rows: &[Row], texts: &[&Text]) -> Markup {
     let samples: Vec<Markup> = rows.iter().zip(texts).take(MAX_CARDS).filter_map(sample).collect();
     html! {
         @if !samples.is_empty() {
-            h2 { "Samples, and what they may have been remembered from" }
+            h2 { "Samples, and the training text that they may repeat" }
             details open {
                 summary { "one seed of each" }
                 div.samples { @for sample in samples { (sample) } }
@@ -282,9 +283,9 @@ fn settings(rows: &[Row], root: &Path) -> Markup {
     };
     let config = |row: &Row| regular_text(root.join(&row.cells.first()?.folder).join("config.toml")).ok();
     html! {
-        h2 { "How it was made" }
+        h2 { "Settings and files" }
         p {
-            "Every run is a folder that " code { "surprisal train" } " would have made, to the bit. Hashes are BLAKE3."
+            "Every run is a folder, identical to the bit to one written by " code { "surprisal train" } ". Hashes are BLAKE3."
         }
         div.runs {
             @for row in rows {

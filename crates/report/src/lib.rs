@@ -1,6 +1,7 @@
-//! The page of a run or a comparison: one HTML file that fetches nothing, its figures SVG within it.
+//! The report page of a run or a comparison: one self-contained HTML file with SVG figures.
 //!
-//! Data in, HTML out: what stands on a page was measured by the engine, and a face writes it where it belongs.
+//! The engine computes the numbers; this crate returns the HTML, and the caller writes it to a
+//! file.
 
 mod cards;
 mod comparison;

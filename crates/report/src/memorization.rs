@@ -1,16 +1,16 @@
-//! Has a sample been written, or remembered? The longest run of tokens that it shares with the training text.
+//! Detection of memorized text: the longest common substring of a sample and the training text.
 
-/// A run of tokens that two texts have in common.
+/// A common substring of two texts, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CommonRun {
-    /// Where it starts in the sample.
+    /// The start index in the sample.
     pub(crate) start: usize,
-    /// Where it starts in the text.
+    /// The start index in the text.
     pub(crate) at: usize,
     pub(crate) len: usize,
 }
 
-/// The longest run that `sample` and `text` share, the first of its length in both: by a suffix array of the sample.
+/// The longest common substring, the first of its length in both, by a suffix array of the sample.
 pub(crate) fn longest_common_substring(sample: &[u32], text: &[u32]) -> CommonRun {
     let mut suffixes: Vec<&[u32]> = (0..sample.len()).map(|start| &sample[start..]).collect();
     suffixes.sort_unstable();
@@ -18,7 +18,7 @@ pub(crate) fn longest_common_substring(sample: &[u32], text: &[u32]) -> CommonRu
     for place in 0..text.len() {
         let rest = &text[place..];
         let after = suffixes.partition_point(|suffix| *suffix < rest);
-        // The suffix that shares most with the text here stands beside where the text would.
+        // The suffix with the longest common prefix is next to the insertion point.
         for suffix in &suffixes[after.saturating_sub(1)..sample.len().min(after + 1)] {
             let len = suffix.iter().zip(rest).take_while(|(a, b)| a == b).count();
             if len > longest {

@@ -1,13 +1,14 @@
-//! The page around a report: one file, nothing fetched, readable without scripts.
+//! The HTML page of a report: one file that loads nothing and is readable without scripts.
 
 use maud::{Markup, PreEscaped, html};
 
 use surprisal_engine::compare::tables::{Cell, Table};
 
-/// The whole file. The policy forbids every request, whatever a text may smuggle in.
+/// The complete HTML file. Its security policy forbids every request, whatever the texts in it
+/// contain.
 pub(super) fn page(title: &str, body: &Markup) -> String {
     let page = html! {
-        // By this and the title a page of ours is known.
+        // This and the title identify our pages.
         (PreEscaped("<!doctype html>"))
         html lang="en" {
             head {
@@ -28,14 +29,14 @@ pub(super) fn page(title: &str, body: &Markup) -> String {
     page.into_string().replace(is_unsafe_in_html, "\u{FFFD}") + "\n"
 }
 
-/// Controls, for which HTML has no place, not even as references, and marks that turn round what stands after them.
+/// Control characters, which HTML cannot contain, and characters that change the text direction.
 fn is_unsafe_in_html(c: char) -> bool {
     let turns =
         matches!(c, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     turns || c.is_control() && !matches!(c, '\n' | '\t')
 }
 
-/// A heading whose signs and short words stay with their neighbours where it is broken.
+/// The heading with non-breaking spaces around words of one or two characters.
 fn nonbreaking(heading: &str) -> String {
     let mut text = String::new();
     let mut short = false;
@@ -50,8 +51,8 @@ fn nonbreaking(heading: &str) -> String {
     text
 }
 
-/// A table that sorts by its headings, which stand as their cells do: words to the left, numbers to the right. `bars` are a
-/// column of markup after the first: its heading, and its cells.
+/// A table that can be sorted by column; words are left-aligned, numbers right-aligned. `bars` is
+/// an extra column after the first: its heading and its cells.
 pub(super) fn table(id: &str, table: &Table, bars: Option<(&str, &[Markup])>) -> Markup {
     let class = |cell: &Cell| matches!(cell, Cell::Words(_)).then_some("words");
     let value = |cell: &Cell| match cell {
@@ -90,7 +91,7 @@ pub(super) fn table(id: &str, table: &Table, bars: Option<(&str, &[Markup])>) ->
     }
 }
 
-/// Numbers that matter most, large.
+/// The most important numbers, in large print.
 pub(super) fn facts(facts: &[(&str, String)]) -> Markup {
     html! {
         dl.facts {
@@ -114,7 +115,7 @@ mod tests {
         ));
         assert_eq!(nonbreaking("+ approximation"), "+\u{a0}approximation");
         assert_eq!(nonbreaking("H(p, q) − H(p)"), "H(p,\u{a0}q)\u{a0}−\u{a0}H(p)");
-        // Nothing to fetch: the only addresses are those of the data: icon and of names inside attributes.
+        // The page has no addresses to load.
         assert!(!page.contains("http://") && !page.contains("https://"));
     }
 }

@@ -1,4 +1,4 @@
-//! Figures as SVG. Colours are few and known, so that the page's style can change them for the dark.
+//! SVG figures. They use a fixed set of colours, which the page's style replaces in dark mode.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use surprisal_engine::compare::measure::ReliabilityBin;
 use surprisal_engine::error::{Error, Result};
 
-/// Colours by index; page.css has their counterparts for the dark. The last is for references.
+/// Colours by index; page.css has the dark variants. The last is for reference lines.
 pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(0x0B, 0x62, 0xB5),
     RGBColor(0xB0, 0x5A, 0x00),
@@ -21,12 +21,12 @@ pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(0x5B, 0x6B, 0x7B),
 ];
 pub(super) const REFERENCE: usize = 5;
-/// Characters of a name at an axis.
+/// The largest number of characters of a name at an axis.
 const MAX_NAME_CHARS: usize = 52;
-/// As many are as wide as a phone; longer ones are set smaller there.
+/// The characters that fit the width of a phone; longer names are set smaller there.
 const PHONE_NAME_CHARS: u32 = 42;
 const MESH: RGBColor = RGBColor(0xD5, 0xDA, 0xE0);
-/// 12 pixels, as SVG counts.
+/// 12 pixels high in the SVG.
 const FONT: (&str, u32) = ("sans-serif", 15);
 
 /// A line of a figure.
@@ -40,14 +40,14 @@ pub(super) struct Series {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Chart<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// An axis: what it is called, from where to where, and about how many labels it has; 0 is for an axis that is not shown.
+/// An axis: its name, range and approximate number of labels (0: the axis is hidden).
 struct Axis<'a> {
     name: &'a str,
     range: Range<f64>,
     labels: usize,
 }
 
-/// How much room a figure leaves: around it, at its right, under it and at its left.
+/// The margins of a figure in pixels: around it, right, below, left.
 struct Margins(u32, u32, u32, u32);
 
 const LARGE: Margins = Margins(8, 20, 44, 62);
@@ -57,7 +57,7 @@ fn figure_error(error: impl std::fmt::Display) -> Error {
     Error::failed(format!("cannot draw a figure: {error}"))
 }
 
-/// Draws into a text.
+/// Draws a figure as SVG text.
 fn svg(size: (u32, u32), label: &str, draw: impl FnOnce(&Area<'_>) -> Result<()>) -> Result<Markup> {
     let mut text = String::new();
     {
@@ -66,7 +66,7 @@ fn svg(size: (u32, u32), label: &str, draw: impl FnOnce(&Area<'_>) -> Result<()>
         area.present().map_err(figure_error)?;
     }
     let label = html! { (label) }.into_string();
-    // The namespace is not needed inside HTML, and the page is to hold no address at all.
+    // HTML does not need the namespace, and the page must not contain an address.
     Ok(PreEscaped(text.replace(" xmlns=\"http://www.w3.org/2000/svg\"", "").replacen(
         "<svg ",
         &format!("<svg role=\"img\" aria-label=\"{label}\" "),
@@ -74,7 +74,7 @@ fn svg(size: (u32, u32), label: &str, draw: impl FnOnce(&Area<'_>) -> Result<()>
     )))
 }
 
-/// A number at an axis, as short as it can be.
+/// The label of an axis value, without trailing zeros.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the library's signature")]
 fn tick(value: &f64) -> String {
     if value.abs() >= 1000.0 {
@@ -85,7 +85,7 @@ fn tick(value: &f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// The range of the values with a little room around it.
+/// The range of the finite values, with a small margin.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
     for value in values.filter(|value| value.is_finite()) {
@@ -99,7 +99,7 @@ fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     (low - room, high + room)
 }
 
-/// Two axes with their mesh, to be drawn into.
+/// A chart with two axes and a mesh.
 fn chart<'a>(area: &Area<'a>, room: &Margins, x: &Axis<'_>, y: &Axis<'_>) -> Result<Chart<'a>> {
     let Margins(margin, right, below, left) = *room;
     let mut chart = ChartBuilder::on(area)
@@ -121,7 +121,7 @@ fn chart<'a>(area: &Area<'a>, room: &Margins, x: &Axis<'_>, y: &Axis<'_>) -> Res
     Ok(chart)
 }
 
-/// A line with a mark at each of its points, where they are few enough to be told apart.
+/// A line, with a mark at each point if there are few.
 fn curve(chart: &mut Chart<'_>, line: &Series) -> Result<()> {
     let colour = COLOURS[line.colour];
     let points = line.points.iter().copied();
@@ -141,7 +141,7 @@ fn curve(chart: &mut Chart<'_>, line: &Series) -> Result<()> {
     drawn.map_err(figure_error)
 }
 
-/// A figure drawn for a desktop and for a phone (`true`), of which the page's style shows one.
+/// A figure drawn for desktops and for phones (`true`); the page's style shows one of them.
 fn wide_and_narrow(
     [wide, narrow]: [(u32, u32); 2],
     label: &str,
@@ -153,7 +153,7 @@ fn wide_and_narrow(
     })
 }
 
-/// Lines over a common axis; dashed ones are references.
+/// A line chart; dashed lines are references.
 pub(super) fn lines(x_name: &str, y_name: &str, series: &[Series]) -> Result<Markup> {
     let points = || series.iter().flat_map(|series| series.points.iter());
     let (x0, x1) = range(points().map(|point| point.0));
@@ -175,7 +175,7 @@ pub(super) fn lines(x_name: &str, y_name: &str, series: &[Series]) -> Result<Mar
     })
 }
 
-/// A mark and what it means.
+/// A legend entry.
 fn legend_item(mark: &Markup, name: &str) -> Markup {
     html! { li { svg width="26" height="12" aria-hidden="true" { (mark) } (name) } }
 }
@@ -191,7 +191,7 @@ fn legend_line(colour: usize, dashed: bool) -> Markup {
     }
 }
 
-/// The lines' names, for under the figure.
+/// The legend of a line chart.
 pub(super) fn legend(series: &[Series]) -> Markup {
     let mark = |line: &Series| {
         let hex = hex(line.colour);
@@ -208,7 +208,8 @@ pub(super) fn legend(series: &[Series]) -> Markup {
     html! { ul.key { @for line in series { (legend_item(&mark(line), &line.name)) } } }
 }
 
-/// The names of what is in a reliability diagram: the first filled, the second a ring, and the diagonal.
+/// The legend of a reliability diagram: the first series is filled, the second rings, then the
+/// diagonal.
 pub(super) fn reliability_legend([first, second, diagonal]: [&str; 3]) -> Markup {
     let filled = html! { circle cx="13" cy="6" r="5" fill=(hex(0)) {} };
     let ring = html! { circle cx="13" cy="6" r="5" fill="none" stroke=(hex(1)) stroke-width="2" {} };
@@ -221,10 +222,10 @@ pub(super) fn reliability_legend([first, second, diagonal]: [&str; 3]) -> Markup
     }
 }
 
-/// Fewer tokens than this say little: their bins are joined.
+/// Bins with fewer tokens are merged.
 pub(super) const MIN_BIN_TOKENS: usize = 20;
 
-/// Where an accuracy may really lie (Wilson's interval of 95 %, as if tokens were independent).
+/// The 95 % confidence interval of an accuracy (Wilson 1927), as if tokens were independent.
 fn wilson_interval(group: &ReliabilityBin) -> (f64, f64) {
     let (n, p, z) = (group.count as f64, group.accuracy, 1.96);
     let whole = 1.0 + z * z / n;
@@ -233,14 +234,14 @@ fn wilson_interval(group: &ReliabilityBin) -> (f64, f64) {
     (middle - half, middle + half)
 }
 
-/// Accuracy by confidence, against the diagonal of a model that is right as often as it says; the area of a dot is its share
-/// of the tokens. The first series is filled, the second rings.
+/// A reliability diagram: accuracy by confidence, with the diagonal of perfect calibration. The
+/// area of a dot is its share of the tokens. The first series is filled, the second rings.
 pub(super) fn reliability(series: &[Vec<ReliabilityBin>]) -> Result<Markup> {
     let most = series.iter().flatten().map(|group| group.count).max().unwrap_or(1);
     svg((280, 270), "accuracy by confidence", |area| {
         let axis = |name| Axis { name, range: 0.0..1.0, labels: 5 };
         let x = axis("confidence: q of the likeliest token");
-        let mut chart = chart(area, &SMALL, &x, &axis("accuracy: how often it came"))?;
+        let mut chart = chart(area, &SMALL, &x, &axis("accuracy"))?;
         let diagonal =
             DashedLineSeries::new([(0.0, 0.0), (1.0, 1.0)], 3, 3, COLOURS[REFERENCE].stroke_width(1));
         chart.draw_series(diagonal).map_err(figure_error)?;
@@ -261,7 +262,7 @@ pub(super) fn reliability(series: &[Vec<ReliabilityBin>]) -> Result<Markup> {
     })
 }
 
-/// Shares in equal parts of 0 to `most`.
+/// A histogram of `counts` in equal bins from 0 to `most`.
 pub(super) fn histogram(counts: &[u64], most: f64, x_name: &str) -> Result<Markup> {
     let total = counts.iter().sum::<u64>().max(1) as f64;
     let highest = counts.iter().max().copied().unwrap_or(1) as f64 / total;
@@ -280,7 +281,7 @@ pub(super) fn histogram(counts: &[u64], most: f64, x_name: &str) -> Result<Marku
     })
 }
 
-/// A dot and its error a line, best first as given; `reference` is drawn through all of them.
+/// A forest plot: a row per name with its value and standard error; `reference` is a vertical line.
 pub(super) fn forest_plot(
     names: &[String],
     values: &[(f64, f64)],
@@ -303,7 +304,7 @@ pub(super) fn forest_plot(
                 .draw_series(DashedLineSeries::new(line, 6, 4, COLOURS[REFERENCE].stroke_width(2)))
                 .map_err(figure_error)?;
         }
-        // Beside its line, or on a phone above it; the first on top.
+        // Names are left of their lines, on phones above them; the first is at the top.
         let (anchor, by) = if narrow { (HPos::Left, (2, -15)) } else { (HPos::Right, (-8, 0)) };
         let size =
             if narrow { FONT.1 * PHONE_NAME_CHARS / PHONE_NAME_CHARS.max(longest as u32) } else { FONT.1 };
@@ -322,7 +323,7 @@ pub(super) fn forest_plot(
     })
 }
 
-/// As much of a name as there is room for.
+/// The name, cut to `most` characters.
 fn shortened(name: &str, most: usize) -> String {
     if name.chars().count() <= most {
         return name.to_owned();
@@ -376,12 +377,12 @@ mod tests {
                 (attribute(wide, "svg", "width"), attribute(narrow, "svg", "width")),
                 (vec![760.0], vec![358.0])
             );
-            // Nothing reaches beyond the paper; letters are at most 8 pixels wide.
+            // Text stays inside the figure; letters are at most 8 pixels wide.
             for x in attribute(narrow, "text", "x") {
                 assert!((0.0..358.0).contains(&x), "{x}");
             }
         }
-        // A name a line, none between them, and no line of the mesh but those of the names.
+        // One name per line, and no other mesh lines.
         let figure = forest_plot(&names, &values, "nats", None).unwrap().into_string();
         assert_eq!(figure.matches("variant number").count(), 12);
         let (wide, _) = figure.split_once("<div class=\"narrow\">").unwrap();
@@ -418,7 +419,7 @@ mod tests {
             lines("step", "nats", &[line(500, 0)]).unwrap().into_string().matches("<circle").count(),
             0
         );
-        // Told apart without colours.
+        // Distinguishable without colours.
         let triangles = lines("step", "nats", &[line(2, 1)]).unwrap().into_string();
         assert!(triangles.contains("<polygon") && !triangles.contains("<circle"));
         let key = legend(&[line(1, 0), line(1, 1)]).into_string();

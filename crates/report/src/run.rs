@@ -23,20 +23,21 @@ use surprisal_engine::outputs;
 use surprisal_engine::runs;
 use surprisal_engine::wording::{duration, many, thousands};
 
-/// The page of the run at `root`, finished or not.
+/// The report page of the run at `root`, finished or not.
 ///
 /// # Errors
-/// A folder that is no run with a model or a checkpoint, or whose texts are gone or others; a page's place that holds something
-/// else.
+/// A folder that is not a run with a model or a checkpoint; texts that are missing or changed; a
+/// path of the page that is used by something else.
 pub fn render_run(root: &Path, ctx: &Context<'_>) -> Result<String> {
     let folder = runs::open(root)?;
-    outputs::file(&folder.report(), &[root])
-        .map_err(|error| error.hint("what is there is no report of ours: move it elsewhere first"))?;
+    outputs::file(&folder.report(), &[root]).map_err(|error| {
+        error.hint("this file is not a report of surprisal: move it to another place first")
+    })?;
     let mut settings = config::load(Some(&folder.config()), &[])?;
     config::check(&mut settings)?;
     let loaded = models::load(root, ctx)?;
     let known = Some(loaded.tokenizer.clone());
-    // Another piece of work, whose events are not this one's.
+    // A context with its own run id, so that reading the texts is not reported as part of this run.
     let reading = Context::new(ctx.pool, ctx.events, ctx.control);
     let data = Prepared::load(&settings.config, true, known, &reading)?;
     let name = data.corpus.as_ref().map_or_else(|| "the text".into(), Corpus::name);
@@ -77,13 +78,13 @@ fn render(
         (summary(loaded, result, data))
         (curves(&events)?)
         @if let Some(own) = &own {
-            h2 { "Does it mean what it says?" }
+            h2 { "Calibration: accuracy by confidence (reliability diagram)" }
             (cards::calibration_legend())
             div.grid { (cards::calibration(&loaded.kind, own, loaded.model.vocab_size())?) }
             (passage(loaded, own, data, pool)?)
         }
         @if let Some(text) = sample {
-            h2 { "A sample, and what it may have been remembered from" }
+            h2 { "A sample, and the training text that it may repeat" }
             (cards::sample("at the end of the run", text, data))
         }
         (settings(root, config)?)
@@ -98,13 +99,13 @@ fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> Markup {
             .map_or("infinite".to_owned(), |value| surprisal_engine::wording::number(value, digits))
     };
     let mut cells = vec![
-        ("nats a token", shown("/eval/nats_per_token", 4)),
+        ("nats per token", shown("/eval/nats_per_token", 4)),
         ("perplexity", shown("/eval/perplexity", 3)),
-        ("bits a byte", shown("/eval/bits_per_byte", 4)),
+        ("bits per byte", shown("/eval/bits_per_byte", 4)),
     ];
     if let (Some(entropy), Some(kl)) = (number("/eval/source_entropy"), number("/eval/kl")) {
-        cells.push(("of that the source's H(p)", format!("{entropy:.4}")));
-        cells.push(("and the model's KL(p‖q)", format!("{kl:.4}")));
+        cells.push(("of which the source's H(p)", format!("{entropy:.4}")));
+        cells.push(("of which the gap KL(p‖q)", format!("{kl:.4}")));
     }
     let unknown = number("/eval/oov").unwrap_or(0.0);
     if unknown > 0.0 {
@@ -113,27 +114,27 @@ fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> Markup {
     }
     let impossible = number("/eval/zero_probability").unwrap_or(0.0);
     if impossible > 0.0 {
-        cells.push(("tokens held impossible", thousands(impossible as u64)));
+        cells.push(("tokens of probability zero", thousands(impossible as u64)));
     }
     cells.push(("parameters", thousands(loaded.model.parameters())));
     cells.push(("training", number("/train_seconds").map_or_else(String::new, duration)));
     html! {
         (facts(&cells))
         p {
-            "Judged on " (many(data.val.scored(), "token"))
-            @if data.val.ids == data.train.ids { ", which are those that it was trained on" }
+            "Evaluated on " (many(data.val.scored(), "token"))
+            @if data.val.ids == data.train.ids { ", which it was also trained on" }
             @else { " of its validation text" }
-            ", each scored once and unsmoothed. Trained on " (many(data.train.scored(), "token")) "; a vocabulary of "
+            ", each scored once, without smoothing. Trained on " (many(data.train.scored(), "token")) "; a vocabulary of "
             (thousands(data.tokenizer.vocab_size() as u64)) " (" (data.tokenizer.kind()) ")."
             @if let Some(perplexity) = number("/eval/perplexity") {
-                " A tenth of a nat less would take perplexity from " (surprisal_engine::wording::number(perplexity, 3)) " to "
+                " 0.1 nats less would change the perplexity from " (surprisal_engine::wording::number(perplexity, 3)) " to "
                 (surprisal_engine::wording::number(perplexity * (-0.1f64).exp(), 3)) "."
             }
         }
     }
 }
 
-/// Objective, NLL and validation by step, with what they can be held against.
+/// The curves of the objective, training NLL and validation NLL by step, with reference lines.
 fn curves(events: &[Value]) -> Result<Markup> {
     let epochs: Vec<&Value> = events.iter().filter(|event| event["event"] == "epoch").collect();
     let line = |pointer: &str| -> Vec<(f64, f64)> {
@@ -162,34 +163,34 @@ fn curves(events: &[Value]) -> Result<Markup> {
     let bigram = bigram.and_then(|event| event.pointer("/eval/nats_per_token")?.as_f64());
     series.extend(level("counted bigram", 4, bigram));
     let entropy = epochs.last().and_then(|event| event.pointer("/eval/source_entropy")?.as_f64());
-    series.extend(level("H(p), the least there is", REFERENCE, entropy));
+    series.extend(level("H(p), the lower bound", REFERENCE, entropy));
     Ok(html! {
-        h2 { "Learning" }
+        h2 { "Learning curves" }
         figure {
-            (plot::lines("step", "nats a token", &series)?)
+            (plot::lines("step", "nats per token", &series)?)
             (plot::legend(&series))
             figcaption {
                 (measured(epochs.len()))
-                " Training: the mean since the last point. Where training goes on falling and validation rises, the model \
-                 learns the text by heart."
+                " Training: the mean since the last point. Where training NLL still falls and validation NLL rises, the model \
+                 is overfitting."
             }
         }
     })
 }
 
-/// How much of a curve was measured, and what is only drawn.
+/// A note on the number of evaluations.
 fn measured(evaluations: usize) -> String {
     match evaluations {
         1 => "One evaluation: one mark, and no curve.".to_owned(),
         2..=8 => format!(
-            "Only {evaluations} evaluations, which are the marks; what happened between them was not measured \
-             (eval.every_steps makes more)."
+            "Only {evaluations} evaluations, at the marks; nothing was measured between them \
+             (set eval.every_steps for more)."
         ),
         _ => format!("{evaluations} evaluations."),
     }
 }
 
-/// The model beside one that was counted on the same text.
+/// A passage scored by the model and by a 5-gram model counted on the same training text.
 fn passage(loaded: &LoadedModel, own: &Measure, data: &Prepared, pool: &Pool) -> Result<Markup> {
     let config = NgramConfig {
         order: 5,
@@ -203,16 +204,16 @@ fn passage(loaded: &LoadedModel, own: &Measure, data: &Prepared, pool: &Pool) ->
     let beside = measure(&counted, data, None, pool)?;
     let beside = beside.as_ref().map(|measure| ("5-gram, Witten-Bell", measure.passage.as_slice()));
     Ok(html! {
-        h2 { "Where is it surprised?" }
+        h2 { "Surprisal, token by token" }
         p {
-            "From the middle of the validation text, beside a 5-gram counted on the same training text (Witten-Bell). Point \
-             at a token for its numbers."
+            "From the middle of the validation text, compared with a 5-gram model of the same training text (Witten-Bell). Point \
+             to a token to see its numbers."
         }
         (cards::surprisal_heatmap((&loaded.kind, &own.passage), beside))
     })
 }
 
-/// The config and the hashes of what was made with it.
+/// The config and the hashes of files.
 fn settings(root: &Path, config: &Config) -> Result<Markup> {
     let files = [
         "config.toml",
@@ -222,7 +223,7 @@ fn settings(root: &Path, config: &Config) -> Result<Markup> {
         "model/model.ngram",
     ];
     Ok(html! {
-        h2 { "How it was made" }
+        h2 { "Settings and files" }
         ul {
             @for name in files {
                 @if let Ok(bytes) = read_regular(root.join(name)) {

@@ -1,12 +1,12 @@
-//! Tables as text.
+//! Plain-text tables.
 
 use surprisal_engine::compare::tables::Table;
 
 use crate::wording::one_line;
 
-/// Columns as wide as their widest cell; the first one to the left, the others to the right.
+/// The rows as text, with the first column left-aligned and the others right-aligned.
 pub(crate) fn align(rows: &[Vec<String>]) -> String {
-    // Before anything is measured: a stand-in may be wider.
+    // Escapes first, because they change the width.
     let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| one_line(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

@@ -1,4 +1,4 @@
-//! `surprisal compare`: does smoothing help on this text, and why?
+//! `surprisal compare`: trains and evaluates variants, and tests their differences.
 
 use surprisal_engine::compare::{Comparison, Options, compare, tables};
 use surprisal_engine::config::{self, Override};
@@ -12,9 +12,9 @@ use crate::output::Output;
 use crate::signals::ShutdownFlag;
 use crate::wording::shown;
 
-/// Said where a signal ends the process at once.
-const STOPPED: &str = "error: stopped by a signal; cells that are finished stay so, those that make steps have a checkpoint\n  \
-                       hint: the same command goes on from here";
+/// The message when a signal ends the process at once.
+const STOPPED: &str = "error: stopped by a signal; finished runs are kept, unfinished ones have a checkpoint\n  \
+                       hint: the same command continues from here";
 
 pub(crate) fn run(
     arguments: &cli::CompareArgs,
@@ -38,10 +38,10 @@ pub(crate) fn run(
     output.end_bar();
     let page = surprisal_report::render_comparison(&comparison)?;
     atomic::write(comparison.root.join(outputs::PAGE), page.as_bytes())?;
-    tell(&comparison, output)
+    print(&comparison, output)
 }
 
-fn tell(comparison: &Comparison, output: &Output) -> Result<()> {
+fn print(comparison: &Comparison, output: &Output) -> Result<()> {
     if output.json() {
         output.record(&comparison.to_json());
         return Ok(());
@@ -57,6 +57,6 @@ fn tell(comparison: &Comparison, output: &Output) -> Result<()> {
     text.push_str(&format!("\n{}\n", tables::legend(rows, !differences.is_empty())));
     output.write_stdout(&text)?;
     let root = shown(&comparison.root);
-    output.info(format!("all of it is in {root}, and the report is report.html there"));
+    output.info(format!("the runs are in {root}, and the report is {root}/report.html"));
     Ok(())
 }

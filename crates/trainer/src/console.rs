@@ -1,4 +1,4 @@
-//! What a person, or a program with `--json`, is told of what happens.
+//! Presentation of the engine's events, as messages or as JSON lines.
 
 use surprisal_engine::config::Loss;
 use surprisal_engine::loss::information;
@@ -14,7 +14,7 @@ use crate::wording::{bytes, duration, many, number, one_line, shown, thousands};
 impl Events for Output {
     fn on(&self, run: RunId, event: &Event) -> Result<()> {
         if !self.is_of(run) {
-            // A cell of a comparison: its lines are in its metrics.jsonl.
+            // A run of a comparison; its events are in its metrics.jsonl.
             if let Event::Noted(note) = event
                 && is_loud(note)
             {
@@ -56,8 +56,8 @@ impl Output {
             Event::Started(started) => {
                 if let Some(entropy) = started.source_entropy {
                     self.info(format!(
-                        "the source of this text is known: its own entropy H(p) is {entropy:.4} nats a token on the \
-                         validation text, and no model can do better"
+                        "the source of this text is known: its entropy H(p) is {entropy:.4} nats per token on the \
+                         validation text, the lower bound for every model"
                     ));
                 }
                 let table =
@@ -71,7 +71,7 @@ impl Output {
             }
             Event::Baseline { model, eval } => self.info(self.table().baseline(model, eval)),
             Event::Planned(planned) => self.plan(planned),
-            Event::Resumed { step } => self.info(format!("going on after step {step}")),
+            Event::Resumed { step } => self.info(format!("resuming after step {step}")),
             Event::Step(step) => {
                 self.on_dashboard(|dashboard| dashboard.step(step));
                 let position = match self.live(|live| live.length) {
@@ -81,7 +81,7 @@ impl Output {
                 self.move_bar(position, || format!("train nll {:.4}", step.train_nll));
             }
             Event::Skipped { step, objective, mean } => self.info(format!(
-                "step {step} is passed over: {objective:.4} nats a token, where {mean:.4} is the running mean"
+                "step {step} is skipped: the objective is {objective:.4} nats per token, but its running mean {mean:.4}"
             )),
             Event::Audited { step, parameters } => self.info(audit(*step, parameters)),
             Event::Evaluated(evaluated) => {
@@ -101,12 +101,12 @@ impl Output {
             }
             Event::Comparing { variants, cells, finished, jobs, threads } => {
                 self.info(format!(
-                    "{}, {}, {finished} of them finished before; {jobs} at a time, on {}",
+                    "{}, {}, {finished} of them already finished; {jobs} at a time, on {}",
                     many(*variants as u64, "variant"),
-                    many(*cells as u64, "cell"),
+                    many(*cells as u64, "run"),
                     many(*threads as u64, "thread")
                 ));
-                self.start_bar((cells - finished) as u64, "cells");
+                self.start_bar((cells - finished) as u64, "runs");
             }
             Event::CellMade(cell) => {
                 self.info(ending(cell));
@@ -119,7 +119,7 @@ impl Output {
             Event::Phase { name, whole } => self.phase(name, *whole),
             Event::Advanced { steps } => self.advance(*steps),
             Event::Counting { name, tokens, vocab_size, memory } => self.info(format!(
-                "{}: {}, vocabulary of {}; counting takes {} at most",
+                "{}: {}, vocabulary of {}; counting needs at most {}",
                 one_line(name),
                 many(*tokens, "token"),
                 thousands(*vocab_size as u64),
@@ -136,7 +136,7 @@ impl Output {
 
     fn plan(&self, planned: &Planned) {
         self.info(format!(
-            "{} with {}; {} an epoch of {} × {}, {} on {}",
+            "{} with {}; {} per epoch of {} × {}, {} on {}",
             planned.kind,
             many(planned.parameters, "parameter"),
             many(planned.steps_an_epoch as u64, "step"),
@@ -150,7 +150,9 @@ impl Output {
             self.info(what);
         }
         if planned.slow_bf16 {
-            self.info("this machine has no AVX512-BF16: bf16 is made by rounding, and no faster than f32");
+            self.info(
+                "this machine has no AVX512-BF16: bf16 is emulated by rounding, and not faster than f32",
+            );
         }
         match planned.length {
             Length::Steps(steps) => self.start_bar(steps as u64, "steps"),
@@ -166,9 +168,11 @@ impl Output {
         let text = one_line(&note.to_string());
         let line = match note {
             Note::LooksLikeConfig(_) => {
-                format!("note: {text}: `train` and `compare` take one first, named .toml")
+                format!(
+                    "note: {text}: `train` and `compare` need the config first, with a name that ends in .toml"
+                )
             }
-            Note::SeedsUnused => "note: --seeds changes nothing: all variants are counted, once each".into(),
+            Note::SeedsUnused => "note: --seeds has no effect: all variants are counted, once each".into(),
             Note::Unknown { .. } | Note::ValidationIsTraining => format!("warning: {text}"),
             Note::SkippedCheckpoint { .. }
             | Note::StoppedEarly { .. }
@@ -180,7 +184,7 @@ impl Output {
     }
 }
 
-/// Whether `--quiet` does not silence it.
+/// Whether the note is printed even with `--quiet`.
 fn is_loud(note: &Note) -> bool {
     matches!(
         note,
@@ -194,7 +198,7 @@ fn is_loud(note: &Note) -> bool {
     )
 }
 
-/// Which parameters are decayed, and which not; and who updates them.
+/// The line about parameter groups: weight decay, and optimizers.
 fn groups(planned: &Planned) -> String {
     let count = |group: Group| format!("{}, {}", many(group.tensors, "tensor"), many(group.values, "value"));
     let decayed = count(planned.decayed);
@@ -209,12 +213,12 @@ fn groups(planned: &Planned) -> String {
     line
 }
 
-/// What a person should know who looks at the objective.
+/// The note about an objective that differs from the NLL.
 fn objective(loss: &Loss, vocab_size: usize) -> Option<String> {
     let compare = "compare the NLL, not the objective";
     let epsilon = loss.label_smoothing;
     if loss.add_k > 0.0 {
-        return Some(format!("targets are smoothed as by adding {} to every count; {compare}", loss.add_k));
+        return Some(format!("targets are smoothed by adding {} to every count; {compare}", loss.add_k));
     }
     if epsilon > 0.0 && loss.smooth_toward == "uniform" {
         return Some(format!(
@@ -239,8 +243,8 @@ fn objective(loss: &Loss, vocab_size: usize) -> Option<String> {
 fn overfitting(turned: &Overfitting) -> String {
     let Overfitting { best_step, best_nats_per_token, nats_per_token, train_nll, evaluations, .. } = turned;
     format!(
-        "note: validation has turned: {best_nats_per_token:.4} nats a token at step {best_step}, {nats_per_token:.4} now, \
-         while training is at {train_nll:.4}. The model is overfitting; the weights of step {best_step} are {}. More \
+        "note: the model is overfitting: validation was {best_nats_per_token:.4} nats per token at step {best_step}, and is {nats_per_token:.4} now, \
+         while training is at {train_nll:.4}. The weights of step {best_step} are {}. More \
          text, more dropout, label smoothing or fewer steps help; train.patience = {evaluations} would stop here",
         if turned.best_is_kept { "kept" } else { "not kept (train.select)" }
     )
@@ -272,8 +276,8 @@ fn ending(cell: &CellMade) -> String {
     let impossible = cell.eval["zero_probability"].as_u64().unwrap_or(0);
     let ended = match (&cell.diverged, nats) {
         (Some(reason), _) => format!("diverged: {reason}"),
-        (None, Some(nats)) => format!("{nats:.4} nats a token"),
-        (None, None) => format!("{} held impossible", many(impossible, "token")),
+        (None, Some(nats)) => format!("{nats:.4} nats per token"),
+        (None, None) => format!("{} of probability zero", many(impossible, "token")),
     };
     format!("{}{seed}: {ended}, {}", cell.name, duration(cell.seconds))
 }
@@ -285,7 +289,7 @@ fn indent(text: &str) -> String {
 fn outcome(summary: &RunSummary) -> String {
     let evaluation = &summary.eval;
     let mut line = format!(
-        "validation: {} nats a token, perplexity {}, {} bits a byte",
+        "validation: {} nats per token, perplexity {}, {} bits per byte",
         number(evaluation.nats_per_token(), 4),
         number(evaluation.perplexity(), 3),
         number(evaluation.bits_per_byte(), 4)

@@ -1,4 +1,4 @@
-//! `train --tui`: a run as it happens, on the terminal's other screen, with a few keys.
+//! The dashboard of `train --tui`, on the terminal's alternate screen.
 
 use std::collections::VecDeque;
 use std::io::{BufWriter, IsTerminal, Read, Stderr, Write};
@@ -23,32 +23,34 @@ use surprisal_engine::{Evaluated, Step};
 use crate::error::{Error, Result};
 use crate::wording::{duration, number, thousands, visible};
 
-/// A picture at most this often.
+/// The minimum time between two drawings.
 const DRAW_INTERVAL: Duration = Duration::from_millis(150);
-/// Lines that are kept for the other screen.
+/// The largest number of log lines.
 const MAX_LINES: usize = 200;
-/// Points of the training curve that are kept: more than a screen can show.
+/// The largest number of points of the training curve, more than a screen can show.
 const MAX_POINTS: usize = 2000;
-/// Columns and rows that are drawn on: terminals may claim any size.
+/// The largest drawn size in columns and rows; a terminal may report any size.
 const MAX_SIZE: (u16, u16) = (1000, 400);
 const ESC: u8 = 0x1b;
 const CTRL_C: u8 = 3;
 
-/// Whether the terminal is ours. There is one of it, and whoever ends the process has to give it back.
+/// Whether the dashboard uses the terminal. Global, because whatever ends the process must restore
+/// the terminal.
 static TERMINAL_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The screen, and what is on it.
+/// The dashboard, shared with the thread that reads keys.
 pub(crate) struct Dashboard(Arc<Mutex<Screen>>);
 
 struct Screen {
     terminal: Terminal<CrosstermBackend<BufWriter<FallibleStderr>>>,
     state: State,
-    /// When it was last told how far the run is.
+    /// The time of the last update of progress.
     updated: Option<Instant>,
     gone: Arc<AtomicBool>,
 }
 
-/// Standard error, and whether it is gone: that is no reason to end a run, so nobody hears of it as an error.
+/// Standard error, with a flag that is set when it fails. Its failure must not stop a run, so no
+/// write returns an error.
 struct FallibleStderr(Stderr, Arc<AtomicBool>);
 
 impl Write for FallibleStderr {
@@ -63,18 +65,18 @@ impl Write for FallibleStderr {
     }
 }
 
-/// What the keys are about.
+/// The input mode.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     #[default]
     Watching,
     Help,
-    /// Whether to stop.
+    /// Asking for confirmation to stop.
     Asking,
     Stopping,
 }
 
-/// What a run has told so far.
+/// The displayed state of the run.
 #[derive(Debug, Default)]
 struct State {
     position: u64,
@@ -90,17 +92,17 @@ struct State {
     lines: VecDeque<String>,
     sample: String,
     mode: Mode,
-    /// Whether keys can be read.
+    /// Whether key input works.
     keys: bool,
-    /// Whether the terminal shows nothing but ASCII.
+    /// Whether the terminal shows only ASCII.
     ascii: bool,
 }
 
-/// Why this terminal cannot be drawn on, in words that follow "and".
+/// Why this terminal cannot be used, worded to follow "but"; `None` if it can.
 pub(crate) fn unusable_terminal() -> Option<&'static str> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     match set("TERM") {
-        _ if !std::io::stderr().is_terminal() => Some("standard error is not one"),
+        _ if !std::io::stderr().is_terminal() => Some("standard error is not a terminal"),
         Some(term) if term == "dumb" => Some("TERM is dumb"),
         None if cfg!(unix) => Some("TERM is not set"),
         _ if set("CI").is_some_and(|ci| ci != "false" && ci != "0") => Some("CI is set"),
@@ -108,7 +110,7 @@ pub(crate) fn unusable_terminal() -> Option<&'static str> {
     }
 }
 
-/// Whether the locale's characters are anything but UTF-8; the variables as POSIX ranks them.
+/// Whether the locale's character set is not UTF-8; variables in POSIX's order of precedence.
 fn is_ascii(variable: impl Fn(&str) -> Option<String>) -> bool {
     let names = ["LC_ALL", "LC_CTYPE", "LANG"];
     let locale = names.into_iter().filter_map(variable).find(|value| !value.is_empty());
@@ -116,17 +118,17 @@ fn is_ascii(variable: impl Fn(&str) -> Option<String>) -> bool {
     cfg!(unix) && !locale.contains("utf-8") && !locale.contains("utf8")
 }
 
-/// Gives the terminal back, once, from whichever thread.
+/// Restores the terminal, once, from any thread.
 fn restore_terminal() {
     if TERMINAL_TAKEN.swap(false, Ordering::SeqCst) {
-        // A terminal that is gone needs nothing back.
+        // Errors are ignored: a closed terminal needs no restoring.
         drop(terminal::disable_raw_mode());
         drop(execute!(std::io::stderr(), LeaveAlternateScreen, Show));
     }
 }
 
 impl Dashboard {
-    /// Takes the other screen, and the keys where there is a keyboard.
+    /// Switches to the alternate screen, and reads keys if there is a keyboard.
     pub(crate) fn open() -> Result<Self> {
         let cannot = |error| Error::failed(format!("cannot draw on this terminal: {error}"));
         let fixed = TerminalOptions { viewport: Viewport::Fixed(Rect::ZERO) };
@@ -135,7 +137,7 @@ impl Dashboard {
         let terminal = Terminal::with_options(backend, fixed).map_err(cannot)?;
         execute!(std::io::stderr(), EnterAlternateScreen, Hide).map_err(cannot)?;
         TERMINAL_TAKEN.store(true, Ordering::SeqCst);
-        // A message about a panic belongs on the screen that stays.
+        // A panic message must be printed on the normal screen.
         let earlier = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             restore_terminal();
@@ -146,7 +148,7 @@ impl Dashboard {
         let screen = Arc::new(Mutex::new(Screen { terminal, state, updated: None, gone }));
         if keys {
             let screen = screen.clone();
-            // Never joined: nothing but a key ends its wait.
+            // Never joined, because it waits for a key.
             let thread = std::thread::Builder::new().name("keys".into()).spawn(move || listen(&screen));
             thread.map_err(|error| {
                 restore_terminal();
@@ -186,7 +188,7 @@ impl Dashboard {
         });
     }
 
-    /// Where training stands, to be drawn with what is next told.
+    /// Records a training step; it is drawn at the next drawing.
     pub(crate) fn step(&mut self, step: &Step) {
         self.with(|screen| {
             screen.state.progress = step.progress;
@@ -204,7 +206,7 @@ impl Dashboard {
         self.change(|state| state.sample = visible(text).into_owned());
     }
 
-    /// The lines that were said, for the screen that stays.
+    /// The log lines, to be printed on the normal screen.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.with(|screen| screen.state.lines.iter().cloned().collect())
     }
@@ -212,7 +214,7 @@ impl Dashboard {
 
 impl Drop for Dashboard {
     fn drop(&mut self) {
-        // Not in the middle of a picture.
+        // Waits for a drawing to end.
         self.with(|_| restore_terminal());
     }
 }
@@ -255,14 +257,14 @@ fn listen(screen: &Mutex<Screen>) {
             let stop = screen.state.key(key);
             screen.draw();
             if stop {
-                // Ends the run as Ctrl-C does where the terminal turns that into a signal.
+                // Ends the run like Ctrl-C, which is not a signal in raw mode.
                 drop(raise(SIGINT));
             }
         }
     }
 }
 
-/// The keys among the bytes that came together. An arrow or a function key is an Esc with more behind it, and left out.
+/// The single keys in `bytes`. Escape sequences of arrow and function keys are dropped.
 fn keys(mut bytes: &[u8]) -> Vec<u8> {
     let mut keys = Vec::new();
     while let [first, rest @ ..] = bytes {
@@ -282,7 +284,7 @@ fn keys(mut bytes: &[u8]) -> Vec<u8> {
 }
 
 impl State {
-    /// What a key does. True when the run is to stop.
+    /// Handles a key; true if the run must stop.
     fn key(&mut self, key: u8) -> bool {
         let was = self.mode;
         self.mode = match (was, key.to_ascii_lowercase()) {
@@ -306,7 +308,7 @@ impl State {
 
     fn step(&mut self, step: &Step) {
         if self.train.len() >= MAX_POINTS {
-            // Every other point: the curve gets coarser as it gets longer.
+            // Drops every other point, so that a longer curve is coarser.
             let mut keep = false;
             self.train.retain(|_| {
                 keep = !keep;
@@ -341,7 +343,7 @@ impl State {
         frame.render_widget(Paragraph::new(self.headline(top)), top);
         self.draw_curves(frame, curves);
         let written = Paragraph::new(self.sample.as_str()).wrap(Wrap { trim: false });
-        frame.render_widget(written.block(Block::bordered().title(" it writes ")), sample);
+        frame.render_widget(written.block(Block::bordered().title(" sample ")), sample);
         self.draw_log(frame, bottom);
         frame.render_widget(Paragraph::new(self.bar(progress.width)), progress);
         frame.render_widget(Paragraph::new(self.footer()), keys);
@@ -357,11 +359,11 @@ impl State {
         }
     }
 
-    /// What is known, most important first, in as many rows as there are; what does not fit is left out.
+    /// The headline, most important numbers first; what does not fit the area is left out.
     fn headline(&self, area: Rect) -> Vec<Line<'static>> {
         let mut parts = vec!["surprisal".to_owned()];
         if let Some((step, nats)) = self.validation.last() {
-            parts.push(format!("step {step:.0}: validation {nats:.4} nats a token"));
+            parts.push(format!("step {step:.0}: validation {nats:.4} nats per token"));
             parts.push(format!("perplexity {}", number(nats.exp(), 3)));
             parts.extend(self.entropy.map(|entropy| format!("{:+.4} to H(p)", nats - entropy)));
         }
@@ -386,7 +388,7 @@ impl State {
         lines.into_iter().map(Line::from).collect()
     }
 
-    /// The last lines that were said, broken where they are longer than the screen is wide.
+    /// Draws the last log lines, wrapped to the width.
     fn draw_log(&self, frame: &mut Frame<'_>, area: Rect) {
         let room = usize::from(area.height.saturating_sub(1));
         let mut rows: VecDeque<Line<'_>> = VecDeque::new();
@@ -403,7 +405,7 @@ impl State {
         );
     }
 
-    /// How far it is, as a bar and as a number, and as much of the rest as there is room for.
+    /// The progress line: a bar, then position, message and remaining time if they fit.
     fn bar(&self, width: u16) -> String {
         if self.length == 0 {
             return " before the first step".to_owned();
@@ -430,7 +432,7 @@ impl State {
         match self.mode {
             Mode::Asking if self.length == 0 => " Stop, with nothing saved?  q or y: yes   Esc or n: no",
             Mode::Asking => " Save and stop?  q or y: yes   Esc or n: no",
-            Mode::Stopping => " Stops after this step.  Ctrl-C: at once, unsaved",
+            Mode::Stopping => " Stops after this step.  Ctrl-C: at once, without saving",
             _ if self.keys => " q stop   ? keys   Ctrl-C stops, too",
             _ => " Ctrl-C stops",
         }
@@ -439,7 +441,7 @@ impl State {
     fn draw_curves(&self, frame: &mut Frame<'_>, area: Rect) {
         let all = || self.train.iter().chain(&self.validation);
         let most = |pick: fn(&(f64, f64)) -> f64| all().map(pick).fold(f64::NEG_INFINITY, f64::max);
-        let block = Block::bordered().title(" nats a token, by step ");
+        let block = Block::bordered().title(" nats per token, by step ");
         if self.train.is_empty() && self.validation.is_empty() {
             frame.render_widget(Paragraph::new("waiting for the first step").block(block), area);
             return;
@@ -450,7 +452,7 @@ impl State {
         let (low, high, last) = (low - room, high + room, most(|point| point.0).max(1.0));
         let floor: Vec<(f64, f64)> =
             self.entropy.iter().flat_map(|&entropy| [(0.0, entropy), (last, entropy)]).collect();
-        // Told apart by what they are drawn with, for eyes and terminals without colours.
+        // Lines have different markers, for terminals and readers without colours.
         let lines = [
             ("H(p)", "──", &floor, Marker::Custom('─'), Color::DarkGray),
             ("training", "⠒⠒", &self.train, Marker::Braille, Color::Yellow),
@@ -481,9 +483,9 @@ fn draw_help(frame: &mut Frame<'_>, over: Rect) {
         "q       stop: asks once, then saves a checkpoint",
         "Ctrl-C  the same without asking; twice: at once",
         "? or h  these keys",
-        "Esc     close this, or go on",
+        "Esc     close this, or continue the run",
         "",
-        "A stopped run goes on with train --resume.",
+        "A stopped run continues with train --resume.",
     ];
     let [area] = Layout::horizontal([Constraint::Length(52)]).flex(Flex::Center).areas(over);
     let [area] = Layout::vertical([Constraint::Length(keys.len() as u16 + 2)]).flex(Flex::Center).areas(area);
@@ -494,7 +496,7 @@ fn draw_help(frame: &mut Frame<'_>, over: Rect) {
     );
 }
 
-/// A line in pieces of at most `width` columns, at spaces where there are any.
+/// Wraps a line to `width` columns, at spaces if possible.
 fn wrap_line(line: &str, width: usize) -> Vec<&str> {
     let (mut pieces, mut from, mut space, mut columns) = (Vec::new(), 0, None, 0);
     for (at, character) in line.char_indices() {
@@ -514,7 +516,7 @@ fn wrap_line(line: &str, width: usize) -> Vec<&str> {
     pieces
 }
 
-/// What stands for a symbol where there is nothing but ASCII; `None` for what is ASCII.
+/// The ASCII replacement of a symbol; `None` for ASCII.
 fn plain(symbol: &str) -> Option<&'static str> {
     Some(match symbol.chars().next()? {
         '\0'..='\x7f' => return None,
@@ -539,7 +541,7 @@ mod tests {
         Step { step, progress: 0.0, train_nll, tokens_per_second, train_seconds }
     }
 
-    /// After `step` steps: one token of so many nats, its source's own too where they are known.
+    /// An evaluation after `step` steps, of one token.
     fn evaluated(step: usize, nats: f64, source_nats: Option<f64>) -> Evaluated {
         Evaluated {
             epoch: 1.0,
@@ -589,7 +591,7 @@ mod tests {
             "1.3 s left",
             "⠒⠒ training  • validation",
             "── H(p)",
-            "nats a token, by step",
+            "nats per token, by step",
             "q stop   ? keys   Ctrl-C stops",
         ] {
             assert!(shown.contains(part), "no «{part}» in\n{shown}");
@@ -597,7 +599,7 @@ mod tests {
         assert!(shown.chars().any(|c| ('\u{2801}'..='\u{28FF}').contains(&c)), "curves\n{shown}");
         let bar = shown.lines().find(|line| line.contains("210/300")).unwrap();
         assert_eq!((bar.matches('█').count(), bar.matches('░').count()), (21, 9), "{bar}");
-        // As small as a terminal may get.
+        // Very small terminals.
         for (width, height) in [(1, 1), (20, 5), (80, 10)] {
             screen(&state, width, height);
         }
@@ -622,7 +624,7 @@ mod tests {
         for (width, height) in [(60, 20), (80, 24), (120, 40)] {
             let shown = screen(&state, width, height);
             for part in [
-                "step 200: validation 2.4000 nats a token",
+                "step 200: validation 2.4000 nats per token",
                 "perplexity 11.023",
                 "123,456 tokens/s",
                 "59 s of training",

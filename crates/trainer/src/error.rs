@@ -1,4 +1,5 @@
-//! What a person reads when something goes wrong: the engine's message, a hint that names this program's flags, and the exit code.
+//! Errors of commands: the engine's message, a hint that names this program's flags, and the exit
+//! code.
 
 use std::fmt;
 
@@ -7,7 +8,7 @@ pub use surprisal_engine::{Error, Kind, Result};
 
 use crate::wording::one_line;
 
-/// A command that failed, as the process ends with it.
+/// The error of a command, with its exit code.
 #[derive(Debug)]
 pub struct CliError {
     failure: Error,
@@ -20,7 +21,8 @@ impl CliError {
         Self { failure, signal }
     }
 
-    /// Whether there is something to tell. A reader of our standard output that went away is no error.
+    /// Whether to print a message. It is not an error if the reader of standard output has closed
+    /// the pipe.
     pub fn is_told(&self) -> bool {
         self.failure.kind != Kind::ClosedPipe
     }
@@ -59,7 +61,8 @@ impl fmt::Display for CliError {
 
 impl std::error::Error for CliError {}
 
-/// Of what was asked for by flags, for which `failure` begins with names of the engine's.
+/// The error with the engine's name at its start replaced by a flag; `flags` has (name, flag)
+/// pairs.
 pub(crate) fn name_flags(mut failure: Error, flags: &[(&str, &str)]) -> Error {
     if let Some((name, flag)) = flags.iter().find(|(name, _)| failure.message.starts_with(name)) {
         failure.message = failure.message.replacen(name, flag, 1);
@@ -67,7 +70,7 @@ pub(crate) fn name_flags(mut failure: Error, flags: &[(&str, &str)]) -> Error {
     failure
 }
 
-/// Of our own standard output; files carry their paths in the errors of the crates that open them.
+/// The error of a write to standard output.
 pub(crate) fn stdout_error(error: std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::BrokenPipe {
         return Error { kind: Kind::ClosedPipe, ..Error::failed("standard output was closed") };
@@ -75,7 +78,7 @@ pub(crate) fn stdout_error(error: std::io::Error) -> Error {
     Error::failed(format!("cannot write to standard output: {error}"))
 }
 
-/// What to do, by the names that this program has for it.
+/// The hint for `advice`, in terms of this program's flags.
 pub(crate) fn words(advice: &Advice) -> String {
     let text = match advice {
         Advice::Set { key } => return format!("did you mean --set {key}=…?"),
@@ -84,8 +87,8 @@ pub(crate) fn words(advice: &Advice) -> String {
         Advice::Compare(path) => return format!("surprisal compare {}", path.display()),
         Advice::OneRun(path) => {
             return format!(
-                "surprisal train {} makes the one run of it; configs/compare_mle_vs_smoothing.toml shows how a \
-                 comparison is written",
+                "surprisal train {} trains this one config; configs/compare_mle_vs_smoothing.toml shows how to write a \
+                 comparison",
                 path.display()
             );
         }
@@ -96,35 +99,33 @@ pub(crate) fn words(advice: &Advice) -> String {
             );
         }
         Advice::OtherSeeds => "give different seeds, for example --seeds 1,2,3",
-        Advice::SeedsOfComparison => "name the seeds there: seeds = [1, 2, 3] in [compare], or --seeds 1,2,3",
+        Advice::SeedsOfComparison => "give the seeds in [compare]: seeds = [1, 2, 3]; or --seeds 1,2,3",
         Advice::JobsThatFit(jobs) => return format!("--jobs {jobs} fits"),
         Advice::OtherComparison => "give another --out, or remove the old comparison",
         Advice::PutBack { of } => {
             let before = of.map_or_else(String::new, |of| format!("{of}: "));
-            return format!(
-                "{before}put them back as they were; or score others that were held out: surprisal eval RUN TEXT"
-            );
+            return format!("{before}restore them; or score other held-out texts: surprisal eval RUN TEXT");
         }
         Advice::MaxUnknown => {
-            "train a new model on this text; --set model.max_unknown=1 goes on all the same, with <unk> in their place"
+            "train a new model on this text; or use <unk> for them: --set model.max_unknown=1"
         }
         Advice::Elsewhere(before, after) => return format!("{before} with --out{after}"),
         Advice::NameEach => "give each --out a name of its own",
         Advice::ResumeOrElsewhere => "continue that run with --resume, or choose another folder with --out",
         Advice::OtherStart => "smooth its counts (add_k), or try another --prompt or --seed",
         Advice::AllowUnknown(lacks) => {
-            return format!("its text had no such {lacks}; --allow-unknown goes on with <unk> in its place");
+            return format!("the training text had no such {lacks}; --allow-unknown replaces it by <unk>");
         }
         Advice::LiteralSpecials => {
             "literal_specials = \"unk\" (in a config's [data]; count --literal-specials unk) reads it as an unknown word, or as a \
-             sentence mark at the end of a line that it belongs to; \"skip\" as white space"
+             sentence mark at the start or end of a line; \"skip\" as white space"
         }
         Advice::TrainConfig => "train it: surprisal train CONFIG.toml",
         Advice::StartFrom => "a run can start from it: surprisal train TEXT --set model.init_from=FOLDER",
         Advice::HuggingFaceFolder => "give the folder that `save_pretrained` or `surprisal export` wrote",
         Advice::Merge => "merge them into one: surprisal merge COUNTS --out MODEL.ngram",
         Advice::ComparisonRuns => {
-            "name one of its runs: the folders in cells/; surprisal compare CONFIG.toml --out FOLDER goes on with it, and \
+            "give one of its runs, a folder in cells/; surprisal compare CONFIG.toml --out FOLDER continues it and \
              writes its report"
         }
         Advice::Tamer { run, lr } => {
@@ -135,16 +136,16 @@ pub(crate) fn words(advice: &Advice) -> String {
             );
         }
         Advice::ResumeRun(path) => {
-            return format!("surprisal train --resume --out {} goes on with it", path.display());
+            return format!("surprisal train --resume --out {} continues it", path.display());
         }
-        Advice::Resume => "--resume with the same --out goes on from here",
+        Advice::Resume => "--resume with the same --out continues from here",
         Advice::CountLess => "count it in parts (--shard, then `merge`), or fewer tokens at a time (--order)",
         Advice::AllParts => "name all parts of one text, 1/N to N/N, in order; --sum adds up any counts",
-        Advice::Again => "the same command begins again",
-        Advice::GoOn => "the same command goes on from here",
+        Advice::Again => "the same command starts again",
+        Advice::GoOn => "the same command continues from here",
         Advice::FewerThreads => {
-            "this user or this shell may have no more threads (ulimit -u) or no memory for them (ulimit -v): ask for \
-             fewer with --threads; --threads 1 needs none but the program's own"
+            "a limit on processes (ulimit -u) or memory (ulimit -v) was reached: use \
+             fewer with --threads; --threads 1 needs no additional thread"
         }
         Advice::Text(text) => text,
     };

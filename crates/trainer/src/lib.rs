@@ -1,6 +1,7 @@
-//! The `surprisal` program: flags, wording, bars, tables, the dashboard. What it does, the engine does.
+//! The command-line program `surprisal`: flags, messages, progress bars, tables and the dashboard,
+//! over the engine.
 //!
-//! [`main`] parses the command line, does what it says, and turns a [`CliError`] into an exit code.
+//! [`main`] parses and runs a command, and turns a [`CliError`] into an exit code.
 
 mod align;
 mod cli;
@@ -32,7 +33,7 @@ use surprisal_engine::store::atomic;
 use surprisal_engine::{Context, RunId, config, outputs};
 use surprisal_platform::threads::Pool;
 
-/// The program: arguments in, exit code out.
+/// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
     let matches = usage::command().try_get_matches();
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
@@ -43,7 +44,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if failure.is_told() {
-                // Standard error may be gone as well; there is nobody left to tell.
+                // If standard error is closed, nothing can be reported.
                 drop(writeln!(std::io::stderr(), "error: {failure}"));
             }
             ExitCode::from(failure.code())
@@ -51,7 +52,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Shows help, or what is wrong with the command line: that quotes what was typed.
+/// Prints help or a usage error; typed text is escaped.
 fn usage_error(error: clap::Error) -> ExitCode {
     let code = ExitCode::from(error.exit_code() as u8);
     if error.use_stderr() {
@@ -68,7 +69,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     let output = Arc::new(Output::new(cli.json, cli.quiet, run));
     signals::survive_size_limits()?;
     let (stop, has_threads) = ShutdownFlag::listen(output.clone())?;
-    // Nobody is refused for threads that nobody asked for.
+    // If the system gives no threads, fails only if threads were requested.
     let wanted = if has_threads || cli.command.threads().is_some() { threads } else { 1 };
     let pool = Pool::global(wanted).map_err(Error::from)?;
     let ctx = Context { run, pool: &pool, events: &*output, control: stop.control() };
@@ -97,7 +98,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
 fn report(root: &Path, ctx: &Context<'_>, output: &Output) -> Result<PathBuf> {
     let html = surprisal_report::render_run(root, ctx)?;
     let path = root.join(outputs::PAGE);
-    // Without the run's lock: it may be going on, and this is nothing of its.
+    // Written without the run's lock, since the run may still be training.
     atomic::write(&path, html.as_bytes())?;
     output.info(format!("the report is {}", wording::shown(&path)));
     Ok(path)

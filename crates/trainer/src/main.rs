@@ -6,9 +6,9 @@ use mimalloc::MiMalloc;
 use surprisal_platform::counting_allocator::{self, CountingAllocator};
 use surprisal_platform::threads;
 
-// Large buffers come and go at every step; glibc's allocator hands them back to the system each time, which doubles
-// the time of a step (measured). Counted, so that `bench` can say how much memory a case takes; two atomic additions an
-// allocation do not show.
+// Every step allocates large buffers. glibc's allocator returns them to the system each time, which
+// doubles the time of a step. Allocations are counted so that `bench` can report memory; the cost
+// is not measurable.
 #[global_allocator]
 static ALLOCATOR: CountingAllocator<MiMalloc> = CountingAllocator::new(MiMalloc);
 

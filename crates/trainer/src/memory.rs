@@ -1,12 +1,13 @@
-//! The end of a process that the system gives no more memory.
+//! The handler for failed memory allocations.
 
 use std::io::Write;
 
-/// Says that the system refuses memory, and ends the program: what comes next would be an abort without a word.
+/// Prints an error about the failed allocation of `bytes` bytes and ends the process, which would
+/// otherwise abort without a message.
 pub fn out_of_memory(bytes: usize) {
     let words = format_args!(
-        "error: the system gives no more memory: {bytes} bytes more were asked for\n  hint: take a smaller text, order or \
-         model, or fewer --threads; a limit may be set (ulimit -v, or that of a container)\n"
+        "error: out of memory: {bytes} more bytes were requested\n  hint: use a smaller text, order or \
+         model, or fewer --threads; a memory limit may be set (ulimit -v, or a container's)\n"
     );
     let _ = std::io::stderr().write_fmt(words);
     surprisal_engine::store::pending::stop_writing();

@@ -1,4 +1,4 @@
-//! The two channels: standard output is data, standard error is for people.
+//! Output: data on standard output, messages for people on standard error.
 
 mod progress;
 
@@ -22,25 +22,25 @@ pub(crate) struct Output {
     bar: Mutex<Option<ProgressBar>>,
     phases: Phases,
     dashboard: Mutex<Option<Dashboard>>,
-    /// Why standard output is gone, once it is.
+    /// The first error of standard output in [`Output::record`].
     stdout_failure: Mutex<Option<Error>>,
-    /// The work whose events are told here.
+    /// The run whose events are shown.
     run: RunId,
     live: Mutex<Live>,
 }
 
-/// What is drawn of the run.
+/// The state of the run's display.
 #[derive(Default)]
 pub(crate) struct Live {
-    /// The table that the run's lines are of.
+    /// The format of the run's table.
     pub(crate) table: Table,
     pub(crate) length: Option<Length>,
-    /// Who is asked for what the dashboard shows.
+    /// The control, by which the dashboard requests samples.
     pub(crate) control: Option<Control>,
 }
 
 impl Output {
-    /// `json`: data are JSON lines. `quiet`: people are told only what went wrong.
+    /// `json`: write data as JSON lines. `quiet`: print only warnings and errors.
     pub(crate) fn new(json: bool, quiet: bool, run: RunId) -> Self {
         Self {
             json,
@@ -66,20 +66,20 @@ impl Output {
         self.json
     }
 
-    /// A line for people, on standard error.
+    /// Prints a line to standard error, unless `--quiet` is given.
     pub(crate) fn info(&self, line: impl AsRef<str>) {
         if !self.quiet {
             self.warn(line);
         }
     }
 
-    /// A line for people that `--quiet` does not silence.
+    /// Prints a line to standard error, also with `--quiet`.
     pub(crate) fn warn(&self, line: impl AsRef<str>) {
         let line = &*visible(line.as_ref());
         if self.on_dashboard(|dashboard| dashboard.log(line)) {
             return;
         }
-        // Nobody can be told that standard error is gone.
+        // An error of standard error cannot be reported.
         let write = || drop(writeln!(std::io::stderr(), "{line}"));
         match self.bar() {
             Some(bar) => bar.suspend(write),
@@ -91,14 +91,13 @@ impl Output {
         self.info(format!("wrote {} ({})", shown(path), bytes(size)));
     }
 
-    /// Opens the dashboard, where standard error is a terminal and nobody asked for less.
+    /// Opens the dashboard if standard error is a usable terminal and neither `--json` nor
+    /// `--quiet` is given.
     pub(crate) fn start_dashboard(&self, control: &Control) -> Result<()> {
         self.live(|live| live.control = Some(control.clone()));
         let unfit = if self.json { Some("--json was given") } else { dashboard::unusable_terminal() };
         if let Some(why) = unfit.or(self.quiet.then_some("--quiet was given")) {
-            self.warn(format!(
-                "note: --tui needs a terminal to draw on, and {why}; here are plain lines instead"
-            ));
+            self.warn(format!("note: --tui needs a terminal, but {why}; plain lines are printed instead"));
             return Ok(());
         }
         let opened = Dashboard::open()?;
@@ -108,7 +107,7 @@ impl Output {
         Ok(())
     }
 
-    /// Gives the terminal back, with the lines that were said on the dashboard.
+    /// Closes the dashboard, and prints its log lines on the restored terminal.
     pub(crate) fn end_dashboard(&self) {
         let closed = self.dashboard.lock().ok().and_then(|mut slot| slot.take());
         if let Some(dashboard) = closed {
@@ -120,7 +119,7 @@ impl Output {
         }
     }
 
-    /// Does something with the dashboard; false where there is none.
+    /// Calls `act` with the dashboard; false if there is none.
     pub(crate) fn on_dashboard(&self, act: impl FnOnce(&mut Dashboard)) -> bool {
         match self.dashboard.lock() {
             Ok(mut slot) => slot.as_mut().map(act).is_some(),
@@ -128,7 +127,7 @@ impl Output {
         }
     }
 
-    /// One JSON line on standard output, when it is asked for.
+    /// Writes one JSON line to standard output, with `--json`.
     pub(crate) fn event(&self, event: &impl Serialize) -> Result<()> {
         if self.json {
             let line = in_json(&serde_json::to_string(event)?).into_owned();
@@ -137,8 +136,8 @@ impl Output {
         Ok(())
     }
 
-    /// [`Self::event`] of work that is more than its audience, and goes on without standard output: what failed comes from
-    /// [`Self::heard`].
+    /// Like [`Self::event`], but a failure does not stop the work; [`Self::stdout_result`] returns
+    /// it.
     pub(crate) fn record(&self, event: &impl Serialize) {
         let mut unheard = self.stdout_failure.lock().unwrap_or_else(PoisonError::into_inner);
         if unheard.is_none()
@@ -146,35 +145,36 @@ impl Output {
                 serde_json::to_value(event).map_err(Error::from).and_then(|e| self.event(&e))
         {
             if failure.kind != Kind::ClosedPipe {
-                self.warn(format!("{}; the work goes on", failure.message));
+                self.warn(format!("{}; the command continues", failure.message));
             }
             *unheard = Some(failure);
         }
     }
 
-    /// Whether standard output took what it was told; else why it did not.
+    /// The result of all [`Self::record`] calls.
     pub(crate) fn stdout_result(&self) -> Result<()> {
         let unheard = self.stdout_failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         unheard.map_or(Ok(()), Err)
     }
 
-    /// Text on standard output, at once, with stand-ins for what would drive a terminal.
+    /// Writes text to standard output and flushes it, with control characters escaped.
     pub(crate) fn write_stdout(&self, text: &str) -> Result<()> {
         self.write_styled(&visible(text))
     }
 
-    /// What a model wrote: to the byte into a pipe or a file, and as [`Self::data`] on a terminal.
+    /// Writes generated text: unchanged into a pipe or a file, as [`Self::write_stdout`] to a
+    /// terminal.
     pub(crate) fn write_sample(&self, text: &str) -> Result<()> {
         if std::io::stdout().is_terminal() { self.write_stdout(text) } else { self.write_styled(text) }
     }
 
-    /// Text with colours of our own, in which everything else was made [`visible`].
+    /// Writes text with our own colour codes; all other text must be [`visible`].
     pub(crate) fn write_styled(&self, text: &str) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
         stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(stdout_error)
     }
 
-    /// Starts a live progress bar of `length` steps; on anything but a terminal nothing is drawn.
+    /// Starts a progress bar of `length` steps; drawn only on a terminal.
     pub(crate) fn start_bar(&self, length: u64, unit: &str) {
         if self.on_dashboard(|dashboard| dashboard.start(length, unit)) || !self.is_live() {
             return;
@@ -187,19 +187,19 @@ impl Output {
         self.show(bar);
     }
 
-    /// How many columns of characters a line for people has: the terminal's, and 80 where there is none.
+    /// The width of message lines in columns: the terminal's, or 80.
     pub(crate) fn width(&self) -> usize {
         const USUAL: usize = 80;
         if !std::io::stderr().is_terminal() {
             return USUAL;
         }
         let columns = ratatui::crossterm::terminal::size().map_or(0, |(columns, _)| usize::from(columns));
-        // A terminal that does not tell says 0; the dashboard has a border.
+        // A terminal of unknown size reports 0; the dashboard has a border.
         let columns = if columns == 0 { USUAL } else { columns };
         if self.on_dashboard(|_| ()) { columns.saturating_sub(2) } else { columns }
     }
 
-    /// Whether a live line can be drawn.
+    /// Whether a progress bar can be drawn.
     fn is_live(&self) -> bool {
         !self.quiet && !self.json && std::io::stderr().is_terminal()
     }
@@ -208,7 +208,7 @@ impl Output {
         self.bar.lock().ok().and_then(|bar| bar.clone())
     }
 
-    /// Shows `bar` until [`Self::end_bar`], and says lines above it.
+    /// Shows `bar` until [`Self::end_bar`]; messages are printed above it.
     fn show(&self, bar: ProgressBar) {
         if let Ok(mut slot) = self.bar.lock() {
             *slot = Some(bar);

@@ -1,5 +1,5 @@
-//! Being asked to stop. What makes steps finishes its step and saves; all else ends at once, and so does everything at the
-//! second signal. A process that ends so leaves no half of a file behind.
+//! Handling of signals. Training finishes its step and saves a checkpoint; other work ends at once,
+//! and so does everything at the second signal. No partly written file is left.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,28 +16,29 @@ use surprisal_platform::mmap;
 use crate::error::{Error, Result};
 use crate::output::Output;
 
-/// How often the thread that waits for signals looks for one.
+/// The interval at which the signal thread checks for a signal.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How long a process may take to end by itself once its last step is saved.
+/// The time that the process may take to end by itself after the last step is saved.
 const EXIT_GRACE: Duration = Duration::from_secs(1);
 
-/// Listens for SIGINT (Ctrl-C), SIGTERM, and SIGHUP (the terminal is gone) unless that was to be ignored.
+/// Listens for SIGINT (Ctrl-C), SIGTERM, and SIGHUP (terminal closed) unless the process was
+/// started with it ignored.
 #[derive(Debug, Default)]
 pub(crate) struct ShutdownFlag {
     which: AtomicUsize,
     control: Control,
-    /// What is said where the process ends while others still work.
+    /// The message printed if the process ends while work is going on.
     message: Mutex<Option<String>>,
 }
 
 impl ShutdownFlag {
-    /// Starts listening, on a thread of its own; false where the system gives none: then every signal ends the process at
-    /// once.
+    /// Starts the listening thread. Returns false if the system gives no thread: then every signal
+    /// ends the process at once.
     pub(crate) fn listen(output: Arc<Output>) -> Result<(Arc<Self>, bool)> {
         let cannot = |error| Error::failed(format!("cannot listen for signals: {error}"));
         let stop = Arc::new(Self::default());
         let heard = Arc::new(AtomicUsize::new(0));
-        // Once the process is about to end, a further signal does not wait for that.
+        // Once set, a signal ends the process immediately.
         let ending = Arc::new(AtomicBool::new(false));
         for signal in signals() {
             flag::register_conditional_shutdown(signal, 128 + signal, ending.clone()).map_err(cannot)?;
@@ -54,7 +55,7 @@ impl ShutdownFlag {
         Ok((stop, started))
     }
 
-    /// The signal that asked to stop, if one did.
+    /// The received signal, if any.
     pub(crate) fn signal(&self) -> Option<u8> {
         match self.which.load(Ordering::SeqCst) {
             0 => None,
@@ -66,7 +67,7 @@ impl ShutdownFlag {
         &self.control
     }
 
-    /// What is to be said where a signal ends the process in the middle of something.
+    /// Sets the message to print if a signal ends the process at once.
     pub(crate) fn set_message(&self, words: impl Into<String>) {
         *self.message.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.into());
     }
@@ -79,7 +80,7 @@ impl ShutdownFlag {
             let again = signal != 0 && self.which.swap(signal, Ordering::SeqCst) != 0;
             let Some(asked) = self.signal() else {
                 if let Some(path) = mmap::truncated_file() {
-                    let hint = "write a new file and rename it over the old one, which then stays whole for its readers";
+                    let hint = "do not change a file in use: write a new file and rename it over the old one";
                     let words = format!(
                         "error: {} was cut short while it was in use\n  hint: {hint}",
                         path.display()
@@ -90,7 +91,7 @@ impl ShutdownFlag {
                 continue;
             };
             self.control.stop();
-            // Those that were at a step have something to say; nobody else has.
+            // Training prints its own message at the end of its step.
             let idles = !self.control.is_at_steps();
             let at_once = again || idles && signal != 0;
             idle = idles.then(|| idle.unwrap_or_else(Instant::now));
@@ -103,7 +104,7 @@ impl ShutdownFlag {
     }
 }
 
-/// Ends the process here and now, whatever its other threads are at, and takes away what is half written.
+/// Ends the process at once, while other threads may run, and removes partly written files.
 fn end(code: i32, output: &Output, words: Option<&String>) -> ! {
     pending::stop_writing();
     output.end_bar();
@@ -114,7 +115,8 @@ fn end(code: i32, output: &Output, words: Option<&String>) -> ! {
     low_level::exit(code)
 }
 
-/// Lets a write past `ulimit -f` fail with an error that names the file, instead of ending the process.
+/// Makes a write beyond `ulimit -f` fail with an error that names the file, instead of ending the
+/// process.
 pub(crate) fn survive_size_limits() -> Result<()> {
     #[cfg(unix)]
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
@@ -131,8 +133,8 @@ fn signals() -> Vec<i32> {
     signals
 }
 
-/// Whether the process was started with `signal` ignored, as `nohup` does with SIGHUP: then the run goes on. Where the
-/// system does not tell (anything but Linux), it counts as ignored.
+/// Whether the process was started with `signal` ignored, as `nohup` does with SIGHUP. On systems
+/// other than Linux, where this is unknown, it counts as ignored.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

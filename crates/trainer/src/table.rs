@@ -1,4 +1,4 @@
-//! The lines a person sees while a model trains: baselines first, then one line an epoch.
+//! The table printed during training: baselines, then a line per evaluation.
 
 use surprisal_engine::{Evaluated, Evaluation};
 
@@ -6,14 +6,14 @@ use crate::wording::{duration, many, number, thousands};
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Table {
-    /// Objective and NLL differ: label smoothing or z-loss is on.
+    /// Whether objective and NLL differ, because of label smoothing or z-loss.
     pub(crate) smoothed: bool,
     pub(crate) gap: bool,
-    /// How many columns of characters there are.
+    /// The width in columns of characters.
     pub(crate) width: usize,
 }
 
-/// A heading, how wide its numbers are, how soon it goes where there is no room (0: never), and its number.
+/// A column: heading, width, drop rank if space is short (highest first; 0: never), and value.
 type Column = (&'static str, usize, u8, fn(&Evaluated) -> String);
 
 const OBJECTIVE: &str = "objective";
@@ -51,7 +51,8 @@ impl Table {
         }
         if evaluation.zero_probability > 0 {
             let impossible = thousands(evaluation.zero_probability);
-            let note = format!("  ({impossible} of {} held impossible)", many(evaluation.tokens, "token"));
+            let note =
+                format!("  ({impossible} of {} have zero probability)", many(evaluation.tokens, "token"));
             if line.chars().count() + note.chars().count() > self.width {
                 line.push('\n');
             }
@@ -60,7 +61,7 @@ impl Table {
         line
     }
 
-    /// The columns that there is something to say in, and room for.
+    /// The columns that have values and fit the width.
     fn columns(self) -> Vec<Column> {
         let wanted = |column: &Column| match column.0 {
             OBJECTIVE => self.smoothed,
@@ -155,7 +156,7 @@ mod tests {
         let impossible = Evaluation { nats: f64::INFINITY, zero_probability: 3, ..evaluation() };
         let table = Table { smoothed: false, gap: false, width: 100 };
         let line = table.baseline("bigram MLE", &impossible);
-        assert!(line.contains("inf") && line.ends_with("(3 of 100 tokens held impossible)"), "{line}");
+        assert!(line.contains("inf") && line.ends_with("(3 of 100 tokens have zero probability)"), "{line}");
         let narrow = Table { width: 80, ..table }.baseline("bigram MLE", &impossible);
         assert!(
             narrow.lines().count() == 2 && narrow.lines().all(|line| line.chars().count() <= 80),

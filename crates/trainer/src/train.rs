@@ -1,4 +1,4 @@
-//! `surprisal train`: from a text file to a perplexity table.
+//! `surprisal train`: trains or counts a model.
 
 use std::path::PathBuf;
 
@@ -16,28 +16,28 @@ use crate::wording::{many, shown};
 const DEFAULT_CONFIG: &str = include_str!("../../../configs/default.toml");
 const AUDITED_STEPS: usize = 2;
 
-/// Runs the command; gives the run that a report is to be made of.
+/// Runs the command; returns the run if a report is to be written.
 pub(crate) fn run(arguments: &cli::TrainArgs, ctx: &Context<'_>, output: &Output) -> Result<Option<PathBuf>> {
     let settings = if arguments.resume { continue_config(arguments)? } else { configure(arguments)? };
-    // Before the texts: a run that has ended needs none.
+    // Checked before reading texts, which a finished run does not need.
     let done = arguments.out.as_ref().filter(|_| arguments.resume).and_then(|out| runs::done(out));
     if let (Some(result), Some(out)) = (done, &arguments.out) {
         output.event(&result)?;
         let steps = many(result["steps"].as_u64().unwrap_or(0), "step");
         let run = shown(out);
-        output.info(format!("{run}: this run is finished ({steps}), and stays as it is"));
+        output.info(format!("{run}: this run is finished ({steps}); it is not changed"));
         let new = format!("surprisal train {run}/config.toml");
         match settings.config.model.kind.as_str() {
             "ngram" | "uniform" => {}
             "transformer" => output.info(format!(
-                "to train on from its weights: surprisal export {run} --format hf --out FOLDER, then {new} --set \
+                "to continue training from its weights: surprisal export {run} --format hf --out FOLDER, then {new} --set \
                  model.init_from=FOLDER --out NEW"
             )),
             _ => output.info(format!("for a longer run: {new} --set train.steps=N --out NEW")),
         }
         if arguments.audit || arguments.tui || !arguments.log.is_empty() {
-            return Err(Error::usage("--log, --audit and --tui mean nothing to a run that is finished")
-                .hint("--report writes its page"));
+            return Err(Error::usage("--log, --audit and --tui have no effect on a finished run")
+                .hint("--report writes its report"));
         }
         return Ok(arguments.report.then(|| out.clone()));
     }
@@ -62,11 +62,11 @@ pub(crate) fn run(arguments: &cli::TrainArgs, ctx: &Context<'_>, output: &Output
     let audit = if arguments.audit { AUDITED_STEPS } else { 0 };
     let request = Request { settings, out: arguments.out.clone(), resume: arguments.resume, audit };
     let run = train::train(request, &ctx)?.run;
-    // One that was made before it stopped is out of date.
+    // An existing report of a resumed run is out of date.
     Ok((arguments.report || run.join(outputs::PAGE).exists()).then_some(run))
 }
 
-/// The configuration that the command line asks for, checked.
+/// The validated configuration from the command line.
 fn configure(arguments: &cli::TrainArgs) -> Result<Loaded> {
     let is_config = |path: &PathBuf| path.extension().is_some_and(|it| it.eq_ignore_ascii_case("toml"));
     let (path, texts) = match arguments.inputs.split_first() {
@@ -90,7 +90,7 @@ fn configure(arguments: &cli::TrainArgs) -> Result<Loaded> {
         config::texts(&loaded, "train")?;
     } else {
         if let Some(set) = set.iter().find(|set| set.set.trim_start().starts_with("data.train=")) {
-            let message = format!("{} and {} both say what to train on", set.said, texts[0].display());
+            let message = format!("{} and {} both give a training text", set.said, texts[0].display());
             return Err(Error::usage(message).hint("keep one of them"));
         }
         loaded.config.data.train = texts.to_vec();
@@ -100,7 +100,8 @@ fn configure(arguments: &cli::TrainArgs) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// Refuses flags that would change nothing, and says which settings do not, and which texts were probably no texts.
+/// Refuses flags without an effect, and prints notes about settings without an effect and texts
+/// that look like configs.
 fn check_use(arguments: &cli::TrainArgs, loaded: &Loaded, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let config = &loaded.config;
     let texts = [&config.data.train[..], &config.data.val].concat();
@@ -126,12 +127,12 @@ fn check_use(arguments: &cli::TrainArgs, loaded: &Loaded, ctx: &Context<'_>, out
         } else {
             " beside the other settings".to_owned()
         };
-        output.warn(format!("note: {name} changes nothing{why}"));
+        output.warn(format!("note: {name} has no effect{why}"));
     }
     Ok(())
 }
 
-/// Whether a setting can change anything beside the others.
+/// Whether a setting has an effect together with the others.
 fn has_effect(name: &str, config: &Config) -> bool {
     let Config { model, optim, train, .. } = config;
     let descends = |kinds: &[&str]| kinds.contains(&optim.kind.as_str());
@@ -157,13 +158,13 @@ fn has_effect(name: &str, config: &Config) -> bool {
     }
 }
 
-/// The configuration of the run in --out, which goes on as it was begun.
+/// The configuration of the run to resume.
 fn continue_config(arguments: &cli::TrainArgs) -> Result<Loaded> {
     let Some(out) = &arguments.out else {
-        return Err(Error::usage("--resume needs --out").hint("name the run folder to go on with"));
+        return Err(Error::usage("--resume needs --out").hint("name the run folder to resume"));
     };
     if !(arguments.inputs.is_empty() && arguments.set.is_empty() && arguments.budget.is_none()) {
-        return Err(Error::usage("--resume takes the run's own settings, and no others")
+        return Err(Error::usage("--resume uses the run's own settings, and cannot change them")
             .hint("start a new run to change settings"));
     }
     train::own_settings(out)

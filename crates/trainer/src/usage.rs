@@ -1,4 +1,4 @@
-//! What clap says of a wrong command line, and what it does not know: configs, texts, and what numbers are.
+//! Error messages for a wrong command line: clap's, with hints about configs, texts and numbers.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use surprisal_engine::config;
 
 /// The definition of the command line.
 pub fn command() -> clap::Command {
-    // What is below zero is a value to be judged, not a flag that nobody knows.
+    // Negative numbers are values, which are checked later, not unknown flags.
     Cli::command().mut_subcommands(|command| {
         command.mut_args(|argument| {
             let is_value = argument.get_action().takes_values() && !argument.is_positional();
@@ -20,7 +20,7 @@ pub fn command() -> clap::Command {
     })
 }
 
-/// The error in plain words, with what to type instead where that is known.
+/// The error message, with a hint what to type instead if known.
 pub fn explain(mut error: clap::Error) -> String {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
@@ -32,16 +32,17 @@ pub fn explain(mut error: clap::Error) -> String {
             let (flag, usage) = (text(ContextKind::InvalidArg), text(ContextKind::Usage));
             // "Usage: surprisal VERB …"
             let verb = usage.split_whitespace().nth(2).unwrap_or_default();
-            // An empty hint: clap would have it passed as a value; where a similar flag is known, that is shown.
+            // An empty hint replaces clap's suggestion to pass it as a value, unless a similar flag
+            // exists.
             if let Some(name) = flag.strip_prefix("--") {
                 let key = config::named(name).filter(|_| matches!(verb, "train" | "compare"));
                 let told = |(of, key)| format!("settings are given as --set {of}.{key}=VALUE");
                 Some(key.map_or(String::new(), told))
             } else if let Some(letter) = flag.strip_prefix('-') {
                 let long = flags(verb, letter);
-                Some(if long.is_empty() { long } else { format!("flags have long names here: {long}") })
+                Some(if long.is_empty() { long } else { format!("only long flags exist here: {long}") })
             } else {
-                (verb == "sample").then(|| "a text to go on from is given as --prompt TEXT".to_owned())
+                (verb == "sample").then(|| "give the beginning of the text as --prompt TEXT".to_owned())
             }
         }
         ErrorKind::InvalidSubcommand => {
@@ -59,7 +60,7 @@ pub fn explain(mut error: clap::Error) -> String {
             error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
         }
     }
-    // What was typed stays on its line.
+    // Quoted input stays on one line.
     let typed = error.context().filter_map(|(kind, value)| match value {
         ContextValue::String(text) => Some((kind, one_line(text))),
         _ => None,
@@ -69,11 +70,11 @@ pub fn explain(mut error: clap::Error) -> String {
     }
     let mut told = error.render().to_string();
     for (theirs, ours) in [
-        ("invalid digit found in string", "a whole number is wanted"),
-        ("cannot parse integer from empty string", "a whole number is wanted"),
+        ("invalid digit found in string", "a whole number is expected"),
+        ("cannot parse integer from empty string", "a whole number is expected"),
         ("number too large to fit in target type", "this number is too large"),
-        ("invalid float literal", "a number is wanted"),
-        ("cannot parse float from empty string", "a number is wanted"),
+        ("invalid float literal", "a number is expected"),
+        ("cannot parse float from empty string", "a number is expected"),
     ] {
         told = told.replace(theirs, ours);
     }

@@ -1,12 +1,12 @@
-//! Numbers, names and texts as people are shown them.
+//! Formatting of numbers, names and texts for people.
 
 use std::borrow::Cow;
 use std::path::Path;
 
 pub use surprisal_engine::wording::{bytes, duration, many, number, thousands};
 
-/// `text` with a visible stand-in for every character that a terminal would obey, or that would hide or reorder
-/// what stands around it. Line ends and tabs stay, and so do the joiners that scripts and emoji are written with.
+/// `text` with control characters and invisible or direction-changing characters replaced by
+/// visible ones. Line ends, tabs and joiners (used by scripts and emoji) are kept.
 pub fn visible(text: &str) -> Cow<'_, str> {
     replace_unsafe(text, |character, shown| match character as u32 {
         control @ 0..0x20 => shown.extend(char::from_u32(0x2400 + control)),
@@ -15,22 +15,22 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// [`visible`] text, whose line ends are shown, too: what is quoted within a line stays on it.
+/// [`visible`] text with line ends escaped, for use within a line.
 pub(crate) fn one_line(text: &str) -> String {
     visible(text).replace('\n', "\\n")
 }
 
-/// The name of a file or a folder within a line.
+/// A path for use within a line.
 pub(crate) fn shown(path: &Path) -> String {
     one_line(&path.display().to_string())
 }
 
-/// Labels, and what stands beside them.
+/// Lines of a label, padded to `width`, and a value.
 pub(crate) fn labelled(lines: &[(impl AsRef<str>, String)], width: usize) -> String {
     lines.iter().map(|(label, value)| format!("{:<width$}{}\n", label.as_ref(), one_line(value))).collect()
 }
 
-/// A line of JSON with the same characters as escapes, which stand for the same values.
+/// A line of JSON with the same characters escaped, which does not change its values.
 pub(crate) fn in_json(line: &str) -> Cow<'_, str> {
     replace_unsafe(line, |character, shown| {
         for unit in character.encode_utf16(&mut [0; 2]) {
@@ -39,7 +39,7 @@ pub(crate) fn in_json(line: &str) -> Cow<'_, str> {
     })
 }
 
-/// `text` with `instead` of every character that must not reach a terminal.
+/// `text` with `instead` applied to every unsafe character.
 fn replace_unsafe(text: &str, instead: impl Fn(char, &mut String)) -> Cow<'_, str> {
     let Some(first) = text.find(drives_a_terminal) else { return text.into() };
     let mut shown = text[..first].to_owned();
@@ -53,7 +53,8 @@ fn replace_unsafe(text: &str, instead: impl Fn(char, &mut String)) -> Cow<'_, st
     shown.into()
 }
 
-/// Controls (C0, DEL, C1), separators of lines and paragraphs, directions, and what has no width and no meaning.
+/// Whether a character is a control (C0, DEL, C1), a line or paragraph separator, a direction mark,
+/// or invisible.
 fn drives_a_terminal(character: char) -> bool {
     let kept = matches!(character, '\n' | '\t');
     let unseen = matches!(character, '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'

@@ -251,7 +251,7 @@ fn q_asks_once_and_then_saves_and_stops() {
     let mut session = Session::small(&bench, &[]);
     let shown = session.sees(STARTED);
     assert!(!echoes(&session.settings()), "keys are no part of the picture");
-    for part in ["q stop", "? keys", "Ctrl-C stops", "tokens/s", "nats a token"] {
+    for part in ["q stop", "? keys", "Ctrl-C stops", "tokens/s", "nats per token"] {
         assert!(shown.contains(part), "no «{part}» in\n{shown}");
     }
     assert!(!shown.contains("H(p)"), "nobody knows the entropy of this text:\n{shown}");

@@ -47,7 +47,7 @@ fn what_is_explained_is_what_is_evaluated() {
         }
     }
     let shown = bench.run(&["explain", "counted", "mlp", "--text", text]).succeeded().stdout;
-    assert!(shown.contains("under each token") && shown.contains("0.1 nats a token less"), "{shown}");
+    assert!(shown.contains("under each token") && shown.contains("0.1 nats per token less"), "{shown}");
     assert!(!shown.contains('\u{1b}'), "no colours into a pipe");
     let colours = bench.run(&["explain", "mlp", "--text", text, "--color", "always"]).succeeded().stdout;
     assert!(colours.contains("\u{1b}[48;5;"));
@@ -118,7 +118,7 @@ fn a_first_token_is_said_to_have_nothing_before_it() {
     let step = |model: &str, step: &str| {
         bench.run(&["explain", model, "--text", "the cat", "--step", step]).succeeded().stdout
     };
-    let why = "the first token has nothing before it, which this model was never trained to read: there every token is \
+    let why = "the first token has no context, which this model was never trained on: there every token is \
                equally likely, as in `eval`";
     for model in ["mlp", "transformer"] {
         let first = step(model, "1");

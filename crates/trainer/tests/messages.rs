@@ -55,15 +55,15 @@ fn a_name_that_is_not_known_is_answered_by_those_that_are() {
             ("count a.txt --out x.arpa --compat srilm", 2, &["'srilm'", "kenlm"], &["variant"]),
             ("export a.txt --out x --format gguf", 2, &["'gguf'", "arpa, ngram, hf"], &[]),
             ("count a.txt --out -", 2, &["'-' for '--out <PATH>'", "/dev/stdout"], &[]),
-            ("train a.txt --out -", 2, &["'-' for '--out <DIR>'", "a name is wanted"], &[]),
+            ("train a.txt --out -", 2, &["'-' for '--out <DIR>'", "a file name is expected"], &[]),
             ("export a.txt --out -", 2, &["/dev/stdout"], &[]),
             (
                 "count a.txt --out x.arpa --smoothing witten_bell --compat kenlm",
                 2,
-                &["witten_bell", "kneser_ney and modified_kneser_ney"],
+                &["witten_bell", "kneser_ney or modified_kneser_ney"],
                 &["alone"],
             ),
-            ("export a.txt --out x", 2, &["x does not say what to write", "--format"], &["\"\""]),
+            ("export a.txt --out x", 2, &["x has no known format", "--format"], &["\"\""]),
             ("train a.txt --log wandb", 2, &["'wandb'", "tensorboard, csv"], &[]),
             ("bench speed", 2, &["'speed'", "loss, ngram, step"], &[]),
             ("trian a.txt", 2, &["'trian'", "'train'"], &[]),
@@ -92,7 +92,7 @@ fn flags_that_are_settings_are_answered_by_set() {
             ("compare a.toml --batch-size 3", 2, &["--set train.batch_size=VALUE"], &[]),
             ("sample m --length 3", 2, &["'--length'"], &["-- --length", "--set"]),
             ("eval m --seed 3", 2, &["'--seed'"], &["-- --seed", "--set"]),
-            ("count a.txt -o x.arpa", 2, &["'-o'", "long names here: --out, --order"], &["-- -o"]),
+            ("count a.txt -o x.arpa", 2, &["'-o'", "only long flags exist here: --out, --order"], &["-- -o"]),
             ("sample m -x", 2, &["'-x'"], &["-- -x"]),
             ("sample m once", 2, &["'once'", "--prompt TEXT"], &[]),
         ],
@@ -123,7 +123,7 @@ fn numbers_out_of_range_are_told_the_range() {
             ("train a.txt --budget -5s", 2, &["--budget -5s", "no amount of time", "90s"], &["unexpected"]),
             ("explain m.ngram --text -s --step 9", 2, &["--step is 9"], &["unexpected"]),
             ("sample m.ngram --prompt -s", 2, &["does not know: \"-s\""], &["unexpected"]),
-            ("sample m.ngram --temperature warm", 2, &["'warm'", "a number is wanted"], &["literal"]),
+            ("sample m.ngram --temperature warm", 2, &["'warm'", "a number is expected"], &["literal"]),
             (
                 "count a.txt --out x.arpa --order 2 --prune 0 0 1 1",
                 2,
@@ -262,13 +262,13 @@ fn two_ways_to_say_one_thing_are_not_chosen_from_in_silence() {
     bench.text("b.txt", 100);
     bench
         .run(&["train", "a.txt", "--set", "data.train=b.txt", "--out", "run"])
-        .refused(2, &["data.train=b.txt and a.txt both say"]);
+        .refused(2, &["data.train=b.txt and a.txt both give"]);
     // A text that is its own validation is said, and no report says otherwise.
     let set = ["--set", "data.val=a.txt", "--set", "model.kind=ngram", "--set", "model.order=2"];
     let ran = bench.run(&[&["train", "a.txt", "--report", "--out", "own"], &set[..]].concat()).succeeded();
     assert!(ran.stderr.contains("the validation text is the training text"), "{}", ran.stderr);
     let page = std::fs::read_to_string(bench.path().join("own/report.html")).unwrap();
-    assert!(page.contains("which are those that it was trained on"), "{page}");
+    assert!(page.contains("which it was also trained on"), "{page}");
     let ran = bench.run(&["eval", "own", "--json"]).succeeded().result();
     assert_eq!(ran["text"], "a.txt");
 }

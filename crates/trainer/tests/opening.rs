@@ -436,11 +436,11 @@ fn a_run_without_its_texts_says_what_its_own_commands_can_do() {
     kill(&bench);
     std::fs::rename(bench.path().join("a.txt"), bench.path().join("b.txt")).unwrap();
     for command in [&["report", "run"][..], &["train", "--resume", "--out", "run"]] {
-        let ran = bench.run(command).refused(1, &["cannot read a.txt", "config.toml says", "put them back"]);
+        let ran = bench.run(command).refused(1, &["cannot read a.txt", "config.toml says", "restore them"]);
         assert!(!ran.stderr.contains("embedded"), "{}", ran.stderr);
     }
     bench.text("a.txt", 150);
-    bench.run(&["report", "run"]).refused(1, &["a.txt has changed", "put them back"]);
+    bench.run(&["report", "run"]).refused(1, &["a.txt has changed", "restore them"]);
 }
 
 #[test]
@@ -580,7 +580,7 @@ fn a_finished_run_says_what_to_type_to_go_on_from_it() {
     let ran = bench.run(&["train", "--resume", "--out", "run"]).succeeded();
     let said = "surprisal export run --format hf --out FOLDER, then surprisal train run/config.toml --set \
                 model.init_from=FOLDER --out NEW";
-    assert!(ran.stderr.contains("this run is finished (12 steps), and stays as it is\n"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("this run is finished (12 steps); it is not changed\n"), "{}", ran.stderr);
     assert!(ran.stderr.contains(said), "{}", ran.stderr);
     // What it says can be typed, and starts where the run has ended.
     bench.run(&["export", "run", "--format", "hf", "--out", "folder"]).succeeded();

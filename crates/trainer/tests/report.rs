@@ -94,20 +94,19 @@ fn words_are_explained_before_they_are_used() {
         let spelt = before.ends_with("xpected calibration error")
             || text[first..].starts_with("ECE is the expected calibration error");
         assert!(spelt, "…{}", &text[first.saturating_sub(100)..first + 60]);
-        for part in ["Brier", "nats a token", "where its accuracy may lie by chance", "fewer than 20 tokens"]
-        {
+        for part in ["Brier", "nats per token", "95 % confidence interval", "fewer than 20 tokens"] {
             assert!(text.contains(part), "no «{part}»");
         }
     }
     let run = page(&bench, "run/report.html");
     let text = read(&run);
-    assert!(text.contains("Only 2 evaluations, which are the marks"), "{text}");
+    assert!(text.contains("Only 2 evaluations, at the marks"), "{text}");
     // Axes say what they count, and in what.
     for axis in [
         "step",
-        "nats a token",
+        "nats per token",
         "confidence: q of the likeliest token",
-        "accuracy: how often it came",
+        "accuracy",
         "entropy of the prediction, nats",
         "% of tokens",
     ] {
@@ -276,13 +275,13 @@ fn the_bars_of_the_loss_have_a_key_and_a_unit() {
     let bench = Bench::new();
     // Two that see as much as the source remembers: its part of the loss needs no counting then.
     let html = comparison(&bench, PARTS);
-    let (_, parts) = html.split_once("What the loss is made of").unwrap();
+    let (_, parts) = html.split_once("Decomposition of the loss").unwrap();
     let (key, rest) = parts.split_once("<table").unwrap();
     for (index, name) in ["H(p)", "approximation", "estimation", "miscalibration"].iter().enumerate() {
         assert!(key.contains(&format!("swatch p{index}\"></i>{name}</li>")), "{key}");
         assert!(rest.contains(&format!("class=\"p{index}\"")));
     }
-    assert!(key.contains("nats a token; a full bar is "), "{key}");
+    assert!(key.contains("nats per token; a full bar is "), "{key}");
 }
 
 #[test]
@@ -296,7 +295,7 @@ fn figures_exist_for_desktops_and_for_phones() {
     let (_, narrow) = html.split_once("<div class=\"narrow\">").unwrap();
     let svg = narrow.split("</svg>").next().unwrap();
     assert!(
-        svg.contains("width=\"358\"") && svg.contains("trigram &lt;i&gt;") && svg.contains("nats a token"),
+        svg.contains("width=\"358\"") && svg.contains("trigram &lt;i&gt;") && svg.contains("nats per token"),
         "{svg}"
     );
     assert!(!html.contains("<i>"), "names are no markup");
@@ -323,10 +322,10 @@ fn variants_of_other_tokens_are_not_ranked_in_nats_a_token() {
     let other = format!("{GRID}\ntokenizer = {{ kind = \"byte\" }}\n");
     let html = comparison(&bench, &other);
     let text = read(&html);
-    assert!(!text.contains("Least surprised") && text.contains("none is called the best"), "{text}");
-    assert!(html.contains("aria-label=\"bits a byte of every variant\""));
+    assert!(!text.contains("Lowest loss") && text.contains("none is called the best"), "{text}");
+    assert!(html.contains("aria-label=\"bits per byte of every variant\""));
     let same = Bench::new();
-    assert!(read(&comparison(&same, GRID)).contains("Least surprised"));
+    assert!(read(&comparison(&same, GRID)).contains("Lowest loss"));
 }
 
 /// The rules of a style sheet: selectors and what is declared for them.

@@ -1,4 +1,4 @@
-//! `surprisal bench`: how fast this machine does the hot parts. Always JSON lines: they are for scripts to compare.
+//! `surprisal bench`: the speed of the hot parts on this machine, always as JSON lines for scripts.
 
 use serde_json::json;
 use surprisal_engine::loss::bench::{Case, default_cases, measure};
@@ -19,12 +19,12 @@ pub(crate) fn run(arguments: &cli::BenchArgs, output: &Output) -> Result<()> {
     }
 }
 
-/// Those of `all` whose name contains what is asked for.
+/// The cases whose name contains the given text.
 fn matching_cases<T>(all: Vec<T>, name: impl Fn(&T) -> String, arguments: &cli::BenchArgs) -> Result<Vec<T>> {
     let names: Vec<String> = all.iter().map(&name).collect();
     let wanted: Vec<T> = all.into_iter().filter(|case| name(case).contains(&arguments.case)).collect();
     if wanted.is_empty() {
-        return Err(Error::usage(format!("no case's name contains \"{}\"", arguments.case))
+        return Err(Error::usage(format!("no case has a name that contains \"{}\"", arguments.case))
             .hint(format!("there are: {}", names.join(", "))));
     }
     Ok(wanted)
@@ -50,7 +50,7 @@ fn counted(arguments: &cli::BenchArgs, output: &Output) -> Result<()> {
     ngram::measure(&wanted, arguments.threads, arguments.seconds, tell)
 }
 
-/// Peak memory is the process's: for that of one case, ask for one.
+/// Peak memory is that of the process, so select one case to measure it.
 fn step(arguments: &cli::BenchArgs, output: &Output) -> Result<()> {
     for case in matching_cases(bench::cases(), |case| case.name.clone(), arguments)? {
         let line = bench::measure(&case, arguments.threads, arguments.seconds)?;

@@ -1,4 +1,4 @@
-//! `surprisal count` and `surprisal merge`: from texts to counts, ARPA files and queryable files, without a run.
+//! `surprisal count` and `surprisal merge`: n-gram counts and models from texts, without a run.
 
 use std::path::PathBuf;
 
@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::wording::many;
 
-/// One of a few names.
+/// Parses the value of an option as an enum.
 fn parse_name<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Result<T> {
     serde_json::from_value(json!(name))
         .map_err(|error| Error::usage(format!("--{option} is \"{name}\"")).hint(error.to_string()))
 }
 
-/// The model that is asked for, and the files to write: everything that can be wrong with them shows before any work.
+/// The requested model and output files; checks all flags before any work.
 fn model_and_files(out: &[PathBuf], order: usize, how: &cli::SmoothingArgs) -> Result<(NgramConfig, Files)> {
     let files = Files::of(out)?;
     let smoothing = how.smoothing.as_deref().unwrap_or(Smoothing::ModifiedKneserNey.name());
@@ -40,7 +40,7 @@ fn wants_model(files: &Files) -> bool {
     files.any(&["arpa", "ngram"])
 }
 
-/// Refuses flags that would change nothing.
+/// Refuses flags without an effect.
 fn check_flags(how: &cli::SmoothingArgs, smoothing: Smoothing, files: &Files) -> Result<()> {
     let name = smoothing.name();
     let model = [
@@ -50,24 +50,24 @@ fn check_flags(how: &cli::SmoothingArgs, smoothing: Smoothing, files: &Files) ->
         ("tune", how.tune),
     ];
     if let Some((flag, _)) = model.iter().find(|(_, given)| *given && !wants_model(files)) {
-        return Err(Error::usage(format!("--{flag} makes a model of counts, and --out names none"))
-            .hint("name an .arpa or .ngram file with --out, or leave the flag away"));
+        return Err(Error::usage(format!("--{flag} is for models, but --out names none"))
+            .hint("name an .arpa or .ngram file with --out, or omit the flag"));
     }
     if how.quantize.is_some() && !files.any(&["ngram"]) {
-        return Err(Error::usage("--quantize is for .ngram files, and --out names none")
-            .hint("only they keep values in few bits"));
+        return Err(Error::usage("--quantize is for .ngram files, but --out names none")
+            .hint("only .ngram files can be quantized"));
     }
     if how.compat.is_some() && !smoothing.uses_continuation_counts() {
-        return Err(Error::usage(format!("--compat means nothing to --smoothing {name}"))
-            .hint("it goes with kneser_ney and modified_kneser_ney"));
+        return Err(Error::usage(format!("--compat has no effect with --smoothing {name}"))
+            .hint("use it with kneser_ney or modified_kneser_ney"));
     }
     if how.tune && !smoothing.is_tunable() {
         let hint = if smoothing == Smoothing::JelinekMercer {
-            "it always chooses its weights on held-out text"
+            "it always fits its weights to held-out text"
         } else {
-            "add_k, absolute, kneser_ney and modified_kneser_ney have something to choose"
+            "use it with add_k, absolute, kneser_ney or modified_kneser_ney"
         };
-        return Err(Error::usage(format!("--tune means nothing to --smoothing {name}")).hint(hint));
+        return Err(Error::usage(format!("--tune has no effect with --smoothing {name}")).hint(hint));
     }
     Ok(())
 }
@@ -78,18 +78,18 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
     let unit: TextMode = parse_name("unit", what.unit.as_deref().unwrap_or("line"))?;
     let kind: TokenizerKind = parse_name("tokenizer", what.tokenizer.as_deref().unwrap_or("word"))?;
     if arguments.literal_specials.is_some() && kind != TokenizerKind::Word {
-        return Err(Error::usage(format!("--literal-specials means nothing to --tokenizer {kind}"))
+        return Err(Error::usage(format!("--literal-specials has no effect with --tokenizer {kind}"))
             .hint("only words can be spelled like special tokens"));
     }
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.texts)?;
     let shard = arguments.shard.as_deref().map(parse_shard).transpose()?;
     if shard.is_some() && wants_model(&files) {
-        return Err(Error::usage("a part of a text is counted, not modelled")
+        return Err(Error::usage("--shard can write only counts (.counts, .tsv)")
             .hint("write .counts files with --out, then `merge` them into a model"));
     }
     if shard.is_some() && unit != TextMode::Line {
         return Err(Error::usage("--shard needs --unit line")
-            .hint("the n-grams of a stream cross from one part into the next"));
+            .hint("the n-grams of a stream cross the borders of parts"));
     }
     let reading = EncodeOptions {
         threads: ctx.pool.threads(),
@@ -97,7 +97,7 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
             "literal-specials",
             arguments.literal_specials.as_deref().unwrap_or("unk"),
         )?,
-        // Where no newline ends the last line, KenLM counts no sentence end either.
+        // Like KenLM, counts no sentence end if the last line has no newline.
         last_line: if how.compat.is_some() { LastLine::Open } else { LastLine::Sentence },
     };
     let data = DataOptions {
@@ -114,8 +114,8 @@ pub(crate) fn merge(arguments: &cli::MergeArgs, ctx: &Context<'_>, output: &Outp
     let (how, what) = (&arguments.how, &arguments.what);
     let (config, files) = model_and_files(&arguments.out, what.order.unwrap_or(MAX_ORDER), how)?;
     if how.tune {
-        return Err(Error::usage("--tune needs the text, and a merge has its counts alone")
-            .hint("`count` the whole text with --tune, or leave it away"));
+        return Err(Error::usage("--tune needs the text, but a merge has only counts")
+            .hint("`count` the whole text with --tune, or omit it"));
     }
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.counts)?;
     let merged = count::merge(&arguments.counts, arguments.sum, ctx)?;
@@ -127,7 +127,7 @@ pub(crate) fn merge(arguments: &cli::MergeArgs, ctx: &Context<'_>, output: &Outp
     ] {
         if let Some(said) = said.filter(|said| *said != is) {
             return Err(Error::usage(format!("--{flag} is {said}, but these counts have {flag} {is}"))
-                .hint("that was decided when they were counted: `count` the text again for another"));
+                .hint("to change it, `count` the text again"));
         }
     }
     write(merged, &files, &config, how.quantize, ctx, output)
@@ -146,7 +146,7 @@ fn write(
     let seconds = output.seconds();
     output.info(format!("{} up to order {order} in {seconds:.1} s", many(grams, "different n-gram")));
     let events = |run: RunId, event: &Event| match event {
-        // What is a key of a config is a flag here.
+        // Replaces the config key by the flag.
         Event::Noted(Note::Text(note)) => {
             output.on(run, &Event::Noted(Note::Text(note.replace("(tune = true finds", "(--tune finds"))))
         }
@@ -163,7 +163,7 @@ fn write(
     }))
 }
 
-/// `2/8` is the second of eight parts.
+/// Parses a shard: `2/8` is the second of eight parts.
 fn parse_shard(text: &str) -> Result<(usize, usize)> {
     let wrong = || Error::usage(format!("--shard is \"{text}\"")).hint("for example 1/4, 2/4, 3/4 and 4/4");
     let (part, parts) = text.split_once('/').ok_or_else(wrong)?;

@@ -1,4 +1,4 @@
-//! `surprisal eval`: one text, one model, one honest number.
+//! `surprisal eval`: scores a text with a model.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ fn calibration_lines(calibration: &Calibrated) -> String {
         ("Brier", format!("{:.4}", calibration.gaps.brier)),
     ];
     match &calibration.scaled {
-        None => lines.push(("temperature", "none helps: a token was held impossible".to_owned())),
+        None => lines.push(("temperature", "none helps: a token had probability zero".to_owned())),
         Some(scaled) => lines.extend([
             ("temperature (1st half)", format!("{:.4}", scaled.temperature)),
             ("ECE with it", percent(scaled.gaps.ece)),
@@ -104,7 +104,8 @@ pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
     if evaluation.zero_probability > 0 {
         let possible = evaluation.tokens - evaluation.zero_probability;
         let nats = evaluation.nats_possible / possible as f64;
-        let nats = if possible == 0 { "none: all are impossible".to_owned() } else { format!("{nats:.4}") };
+        let nats =
+            if possible == 0 { "none: all have probability zero".to_owned() } else { format!("{nats:.4}") };
         lines.push(("zero probability", thousands(evaluation.zero_probability)));
         lines.push(("nats per possible token", nats));
     }

@@ -1,4 +1,5 @@
-//! `surprisal explain`: what models feel, token by token, and the arithmetic behind one of them.
+//! `surprisal explain`: the surprisal of a text, token by token, and the computation of one token's
+//! loss.
 
 mod arithmetic;
 mod show;
@@ -24,19 +25,19 @@ use surprisal_engine::models::{self, LoadedModel, Model};
 use surprisal_engine::platform::threads::Pool;
 use surprisal_engine::sampling::ranking;
 
-/// Why a trained model's first token costs what it costs.
-const STARTS_UNIFORM: &str = "the first token has nothing before it, which this model was never trained to read: there every \
+/// The explanation of a neural model's loss on the first token.
+const STARTS_UNIFORM: &str = "the first token has no context, which this model was never trained on: there every \
                               token is equally likely, as in `eval`";
 
 #[derive(Debug, Clone, Serialize)]
 struct ScoredToken {
     token: String,
-    /// The vocabulary lacks it: the numbers are those of `<unk>`.
+    /// The token is unknown: the numbers are those of `<unk>`.
     unknown: bool,
-    /// Infinite where the model held it impossible, which is null in JSON.
+    /// Infinite for probability zero; null in JSON.
     nats: f64,
     bits: f64,
-    /// 1: the model's first guess.
+    /// The rank of the token by probability, from 1.
     rank: usize,
     likeliest: Vec<Guess>,
 }
@@ -51,25 +52,23 @@ struct Explanation {
     name: String,
     kind: String,
     tokens: Vec<ScoredToken>,
-    /// What `eval` says of a file with this text.
+    /// The evaluation, as `eval` reports for a file with this text.
     evaluation: Evaluation,
-    /// Tokens are words, which stand apart.
+    /// Whether tokens are words, shown with spaces in between.
     words: bool,
-    /// The first token has no context, which such a model has never seen.
+    /// Whether the first token has no context, which the model was not trained on.
     starts_uniform: bool,
 }
 
 pub(crate) fn run(arguments: &cli::ExplainArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     if arguments.text.is_empty() {
-        return Err(
-            Error::usage("--text is empty").hint("give the text to be read, e.g. --text \"Once upon\"")
-        );
+        return Err(Error::usage("--text is empty").hint("give a text, e.g. --text \"Once upon\""));
     }
     if let Some(epsilon) = arguments.smoothing.filter(|epsilon| !(0.0..=1.0).contains(epsilon)) {
         return Err(Error::usage(format!("--smoothing is {epsilon}, but must be from 0 to 1")));
     }
     if arguments.color.is_some() && output.json() {
-        return Err(Error::usage("--color is for people, and --json for programs").hint("leave one away"));
+        return Err(Error::usage("--color has no effect with --json").hint("omit one of them"));
     }
     let mut readings = Vec::new();
     for path in &arguments.models {
@@ -117,10 +116,10 @@ pub(crate) fn run(arguments: &cli::ExplainArgs, ctx: &Context<'_>, output: &Outp
     if colours { output.write_styled(&text) } else { output.write_stdout(&text) }
 }
 
-/// The text as a model's evaluation reads it.
+/// The text, encoded as for an evaluation of a model.
 struct EncodedText {
     tokens: TokenText,
-    /// Every scored token as it stands in the text, and whether it is unknown.
+    /// Every scored token as in the text, and whether it is unknown.
     shown: Vec<(String, bool)>,
 }
 
@@ -138,7 +137,7 @@ impl EncodedText {
         Ok(Self { shown: stood.collect(), tokens })
     }
 
-    /// How many tokens at the front of each sequence are context only.
+    /// The number of tokens at the start of each sequence that are not scored.
     fn from(&self) -> usize {
         usize::from(self.tokens.bos().is_some())
     }
@@ -157,7 +156,7 @@ fn read(
 ) -> Result<Explanation> {
     let (model, tokenizer): (&dyn LanguageModel, _) = (&*loaded.model, &loaded.tokenizer);
     let evaluation = evaluate(model, &text.tokens, tokenizer.unk(), None, pool)?.of_numbers()?;
-    // The evaluation's own numbers, to the last bit.
+    // These are bit-identical to those of the evaluation.
     let log_probs = evaluate::log_probs(model, &text.tokens, pool)?;
     let mut scored = text.shown.iter().zip(&log_probs);
     let mut told = Vec::new();
@@ -188,12 +187,12 @@ impl Explanation {
         let mut heading = format!("{} ({}): ", one_line(&self.name), self.kind);
         if evaluation.scores_only {
             heading.push_str(&format!(
-                "log score {:.4} a token over {tokens}; no perplexity, as these scores do not sum to one\n",
+                "log score {:.4} per token over {tokens}; no perplexity, because these scores do not sum to one\n",
                 -nats
             ));
         } else {
             heading.push_str(&format!(
-                "{} nats a token, perplexity {}, {} bits a byte over {tokens}\n",
+                "{} nats per token, perplexity {}, {} bits per byte over {tokens}\n",
                 number(nats, 4),
                 number(evaluation.perplexity(), 3),
                 number(evaluation.bits_per_byte(), 4)
@@ -209,8 +208,7 @@ impl Explanation {
     }
 }
 
-/// Raw scores of what can stand at `place` of a sequence, before the softmax; a counted model has none, and ln q takes their
-/// place.
+/// The logits at `place` of a sequence, and true; or ln q and false for a model without logits.
 fn scores(loaded: &LoadedModel, ids: &[u32], from: usize, place: usize) -> Result<(Vec<f64>, bool)> {
     Ok(match &loaded.model {
         Model::Neural(lm) if place > 0 => (lm.logits(&ids[lm.context(ids.len(), from, place)..place])?, true),
@@ -218,7 +216,7 @@ fn scores(loaded: &LoadedModel, ids: &[u32], from: usize, place: usize) -> Resul
     })
 }
 
-/// A token in quotes, with what cannot be seen made visible.
+/// A token in quotes, with invisible characters escaped.
 fn quoted(token: &str) -> String {
     format!("\"{}\"", token.escape_debug())
 }

@@ -1,6 +1,7 @@
-//! `surprisal export`: a model in another program's format.
+//! `surprisal export`: writes a model in another format.
 //!
-//! arpa and ngram for counted models; hf, a folder that `transformers` loads, for transformers with the parts of GPT-2 or Llama.
+//! The formats are arpa and ngram for n-gram models; and hf, a folder that `transformers` loads,
+//! for transformers with GPT-2's or Llama's architecture.
 
 use std::path::Path;
 
@@ -24,12 +25,12 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
     let format = arguments.format.clone().unwrap_or_else(|| outputs::suffix(&arguments.out));
     if !matches!(format.as_str(), "arpa" | "ngram" | "hf") {
         let out = arguments.out.display();
-        return Err(Error::usage(format!("{out} does not say what to write"))
-            .hint("say it with --format: arpa, ngram or hf; or name a file .arpa or .ngram"));
+        return Err(Error::usage(format!("{out} has no known format"))
+            .hint("give --format arpa, ngram or hf, or a name that ends in .arpa or .ngram"));
     }
     if arguments.quantize.is_some() && format != "ngram" {
-        return Err(Error::usage(format!("--quantize means nothing to --format {format}"))
-            .hint("only .ngram files keep values in few bits"));
+        return Err(Error::usage(format!("--quantize has no effect with --format {format}"))
+            .hint("only .ngram files can be quantized"));
     }
     let (out, inputs) = (arguments.out.as_path(), [&arguments.model]);
     let _locks = if format == "hf" {
@@ -56,7 +57,7 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
     )
 }
 
-/// Writes a counted model as an arpa or an ngram file; returns its size.
+/// Writes an n-gram model as an arpa or ngram file and returns its size in bytes.
 pub(super) fn write(
     format: &str,
     out: &Path,
@@ -72,7 +73,7 @@ pub(super) fn write(
     Ok(written.bytes)
 }
 
-/// A folder of config.json, model.safetensors and the tokenizer.
+/// Writes a folder with config.json, model.safetensors and the tokenizer.
 fn hugging_face(arguments: &cli::ExportArgs, loaded: &models::LoadedModel, output: &Output) -> Result<()> {
     let neural = loaded.model.neural();
     let config = neural.and_then(|neural| match neural.config() {
@@ -80,9 +81,9 @@ fn hugging_face(arguments: &cli::ExportArgs, loaded: &models::LoadedModel, outpu
         _ => None,
     });
     let (Some(neural), Some(config)) = (neural, config) else {
-        return Err(Error::usage(format!("this {} has no layout of Hugging Face's", loaded.kind)).hint(
-            "transformers have: with layer norms, learned positions and GELU (GPT-2), or norm = \"rms\", position = \"rope\" \
-             and activation = \"swiglu\" (Llama); neither knows qk_norm, softcap or bigram_rows",
+        return Err(Error::usage(format!("this {} has no Hugging Face format", loaded.kind)).hint(
+            "supported are transformers with layer norm, learned positions and GELU (GPT-2), or with norm = \"rms\", position = \"rope\" \
+             and activation = \"swiglu\" (Llama); both without qk_norm, softcap and bigram_rows",
         ));
     };
     let tensors = neural.parameters().iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect();

@@ -1,4 +1,4 @@
-//! `surprisal inspect`: what a file or a folder is, and what it holds.
+//! `surprisal inspect`: describes a file or a folder.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &cli::InspectArgs, ctx: &Context<'_>, output: &Outp
         Kind::HuggingFace => ("hugging_face", tensors(&path.join("model.safetensors"))?),
         Kind::Tokenizer => ("tokenizer", vec![tokens(&Tokenizer::from_json(&read(path)?)?)]),
         Kind::Folder => {
-            // Not looked into: a folder may hold pipes and the whole machine.
+            // Entries are only counted: a folder may contain pipes or a whole file system.
             let entries = std::fs::read_dir(path).map_or(0, Iterator::count);
             ("folder", vec![("entries".into(), thousands(entries as u64))])
         }
@@ -120,7 +120,7 @@ fn model(path: &Path, kind: Kind, ctx: &Context<'_>, output: &Output) -> Result<
         let number = |pointer: &str| record.pointer(pointer).and_then(Value::as_f64);
         if let (Some(nats), Some(perplexity)) = (number("/eval/nats_per_token"), number("/eval/perplexity")) {
             let perplexity = crate::wording::number(perplexity, 3);
-            lines.push(("validation".into(), format!("{nats:.4} nats a token, perplexity {perplexity}")));
+            lines.push(("validation".into(), format!("{nats:.4} nats per token, perplexity {perplexity}")));
         }
         if let (Some(steps), Some(seconds)) = (number("/steps"), number("/train_seconds")) {
             lines.push((
@@ -132,7 +132,7 @@ fn model(path: &Path, kind: Kind, ctx: &Context<'_>, output: &Output) -> Result<
     show(&lines, output)
 }
 
-/// What there is to know of a model beside its size.
+/// Details of a model.
 fn details(loaded: &LoadedModel) -> BTreeMap<String, String> {
     let mut details = BTreeMap::new();
     if let Some(neural) = loaded.model.neural() {
@@ -143,14 +143,14 @@ fn details(loaded: &LoadedModel) -> BTreeMap<String, String> {
     let Some(model) = loaded.model.ngram() else { return details };
     let (settings, report) = (model.config(), model.report());
     details.insert("order".into(), settings.order.to_string());
-    // A file of weights does not say how they came to be.
+    // An ARPA file does not contain its smoothing method.
     if settings.smoothing != Smoothing::Given {
         details.insert("smoothing".into(), settings.smoothing.name().into());
     }
     details.extend(report.k.map(|k| ("k".into(), format!("{k:.6}"))));
     for (index, order) in report.orders.iter().enumerate() {
         let mut line = thousands(order.grams);
-        // What comes from another program's file was not counted here.
+        // Models from other programs' files have no counts of counts.
         if order.counted > 0 {
             let n = order.count_of_counts.map(thousands).join(" ");
             line.push_str(&format!(" (counted 1, 2, 3, 4 times: {n})"));
@@ -174,7 +174,7 @@ fn details(loaded: &LoadedModel) -> BTreeMap<String, String> {
 fn text(path: &Path, kind: Kind, output: &Output) -> Result<()> {
     let cannot = |error: std::io::Error| Error::failed(format!("cannot read {}: {error}", path.display()));
     let mut file = std::fs::File::open(path).map_err(cannot)?;
-    // How often each byte occurs.
+    // Occurrences of each byte.
     let mut counts = [0u64; 256];
     let mut buffer = vec![0u8; 1 << 16];
     let (mut words, mut in_word) = (0u64, false);
@@ -198,7 +198,7 @@ fn text(path: &Path, kind: Kind, output: &Output) -> Result<()> {
     }
     let [lines, carriage_returns, nuls] = [b'\n', b'\r', 0].map(|byte| counts[usize::from(byte)]);
     let size: u64 = counts.iter().sum();
-    // Every byte but a continuation byte starts a character.
+    // Every byte except a continuation byte starts a character.
     let characters = size - counts[0x80..0xC0].iter().sum::<u64>();
     let seen = counts.iter().filter(|&&count| count > 0);
     let distinct = seen.clone().count();
@@ -212,13 +212,13 @@ fn text(path: &Path, kind: Kind, output: &Output) -> Result<()> {
         }));
     }
     let lines = [
-        (if kind == Kind::Binary { "bytes, no UTF-8" } else { "text" }, path.display().to_string()),
+        (if kind == Kind::Binary { "not UTF-8" } else { "text" }, path.display().to_string()),
         ("bytes", format!("{} ({})", thousands(size), bytes(size))),
         ("characters", thousands(characters)),
         ("lines", format!("{} (longest {})", thousands(lines), many(longest_line, "byte"))),
         ("words", thousands(words)),
         ("distinct bytes", thousands(distinct as u64)),
-        ("order-0 entropy", format!("{entropy:.4} bits a byte")),
+        ("order-0 entropy", format!("{entropy:.4} bits per byte")),
         ("CR, NUL", format!("{}, {}", thousands(carriage_returns), thousands(nuls))),
     ];
     output.write_stdout(&labelled(&lines, 18))

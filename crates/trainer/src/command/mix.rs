@@ -1,4 +1,5 @@
-//! `surprisal mix`: models interpolated, q(w | h) = Σ λ_m q_m(w | h), and counted ones written as one that backs off.
+//! `surprisal mix`: interpolates models, q(w | h) = Σ λ_m q_m(w | h), and writes a mixture of
+//! n-gram models as one back-off model.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use surprisal_engine::kind::{Kind, check_texts, note_configs};
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::outputs;
 
-/// What a person asked for, as far as that can be seen without reading a file.
+/// The command line arguments, validated before any model is read.
 struct ValidatedArgs<'a> {
     models: Vec<&'a PathBuf>,
     texts: Vec<PathBuf>,
@@ -36,47 +37,45 @@ impl<'a> ValidatedArgs<'a> {
         if models.len() < 2 {
             let texts: Vec<String> = texts.iter().map(|path| path.display().to_string()).collect();
             let none =
-                if texts.is_empty() { String::new() } else { format!("; no model: {}", texts.join(", ")) };
+                if texts.is_empty() { String::new() } else { format!("; not a model: {}", texts.join(", ")) };
             return Err(Error::usage(format!(
-                "a mixture is of two models or more, not {}{none}",
+                "a mixture needs two models or more, not {}{none}",
                 models.len()
             ))
             .hint("name run folders, ARPA files or .ngram files"));
         }
         let weights = &arguments.weights;
         if weights.is_empty() && arguments.heldout.is_empty() {
-            return Err(Error::usage("nothing says how much each model counts")
-                .hint("give --heldout TEXT, which the weights are to suit, or --weights, one a model"));
+            return Err(Error::usage("no mixture weights")
+                .hint("give --heldout TEXT, to fit the weights to, or --weights, one per model"));
         }
         if !(weights.is_empty() || arguments.heldout.is_empty() || texts.is_empty()) {
-            return Err(Error::usage(
-                "--weights says how much each model counts, so --heldout has no use here",
-            )
-            .hint("leave one of them away"));
+            return Err(Error::usage("--weights gives the weights, so --heldout has no effect here")
+                .hint("omit one of them"));
         }
         let sum: f64 = weights.iter().sum();
         let sound = weights.iter().all(|weight| *weight >= 0.0) && sum > 0.0 && sum.is_finite();
         let fits = weights.is_empty() || sound && weights.len() == models.len();
         if !fits {
             return Err(Error::usage(format!("--weights is {weights:?} for {} models", models.len()))
-                .hint("one weight a model, from 0, in the order of the models"));
+                .hint("give one weight per model, 0 or more, in the order of the models"));
         }
         if let Some(out) = &arguments.out
             && !matches!(outputs::suffix(out).as_str(), "arpa" | "ngram")
         {
-            return Err(Error::usage(format!("{} does not say what to write", out.display()))
+            return Err(Error::usage(format!("{} has no known format", out.display()))
                 .hint("name it .ngram or .arpa"));
         }
         let judged = if texts.is_empty() { &arguments.heldout[..] } else { &[] };
         let texts: Vec<PathBuf> = texts.into_iter().chain(judged).cloned().collect();
         if texts.is_empty() && arguments.out.is_none() {
             return Err(Error::usage("there is nothing to do with the mixture")
-                .hint("name texts to judge it by, or a file to write with --out"));
+                .hint("give texts to evaluate it on, or a file to write with --out"));
         }
         Ok(Self { models, texts, arguments })
     }
 
-    /// Whether the text that judges is the one that chose the weights.
+    /// Whether the evaluated text is the one that the weights were fitted to.
     fn evaluates_on_heldout(&self) -> bool {
         self.arguments.weights.is_empty() && self.texts == self.arguments.heldout
     }
@@ -112,7 +111,7 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
                 &other
             }
         };
-        output.phase("weighing", 0);
+        output.phase("fitting weights", 0);
         let scores: Result<Vec<_>> =
             parts.iter().map(|part| log_probs(part, &heldout.tokens, pool)).collect();
         best_weights(&scores?)
@@ -129,9 +128,10 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
         None => Ok(None),
     };
     if text.is_some() {
-        output.phase("judging", 0);
+        output.phase("evaluating", 0);
     }
-    // Each model by itself, in its own vocabulary, as `eval` has it, and how many of its unknown tokens others know.
+    // Each model's own evaluation, as `eval` reports it, and the number of its unknown tokens that
+    // other models know.
     let mut alone: Vec<(Evaluation, u64)> = Vec::new();
     for ((path, loaded), names) in plan.models.iter().zip(&loaded).zip(&names) {
         let Some(text) = &text else { break };
@@ -154,7 +154,7 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
                 .collect();
             let parts = parts.unwrap_or_default();
             let needed = counted::mix_memory(&parts);
-            output.info(format!("mixing takes {} at most", bytes(needed)));
+            output.info(format!("mixing needs at most {}", bytes(needed)));
             surprisal_engine::memory::check(
                 needed,
                 "mixing these models",
@@ -195,11 +195,11 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
         }));
     }
     let heading = match name {
-        Some(name) if plan.evaluates_on_heldout() => format!("{name}, which the weights were chosen to suit"),
+        Some(name) if plan.evaluates_on_heldout() => format!("{name}, to which the weights were fitted"),
         Some(name) => name,
-        None => "no text to judge by".to_owned(),
+        None => "no text to evaluate on".to_owned(),
     };
-    let header = ["", "weight", "nats a token", "perplexity", "bits a byte", "unknown", "impossible"];
+    let header = ["", "weight", "nats per token", "perplexity", "bits per byte", "unknown", "zero prob."];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     let mut notes = String::new();
     for (i, (path, weight)) in plan.models.iter().zip(weights).enumerate() {
@@ -208,7 +208,7 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
         if let Some(lacking @ 1..) = lacking {
             notes.push_str(&format!(
                 "\n{}: {} of its unknown tokens are known to other models. Alone it scores them as <unk>, as `eval` does; in the \
-                 mixture they are impossible to it, and its loss there is infinite.\n",
+                 mixture it gives them probability zero, with infinite loss.\n",
                 shown(path),
                 thousands(lacking)
             ));
@@ -235,10 +235,10 @@ fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<Str
     row
 }
 
-/// One vocabulary for all models, and what each one's words are called in it.
+/// The union of all vocabularies, and each model's map into it.
 ///
 /// # Errors
-/// Models that cannot be mixed, or not into what is to be written.
+/// Models that cannot be mixed, or not written in the requested format.
 fn merge_vocabularies(
     plan: &ValidatedArgs<'_>,
     loaded: &[LoadedModel],
@@ -256,7 +256,7 @@ fn merge_vocabularies(
                 of(index),
                 other.kind
             ))
-            .hint("leave --out away, or mix counted models"));
+            .hint("omit --out, or mix n-gram models"));
         }
         let tokenizer = &other.tokenizer;
         let read = |tokenizer: &Tokenizer| (token_kind(tokenizer), tokenizer.mode());
@@ -276,11 +276,11 @@ fn merge_vocabularies(
         }
     }
     let Some(lists) = loaded.iter().map(|loaded| loaded.tokenizer.words()).collect::<Option<Vec<_>>>() else {
-        // Bytes are the same everywhere; what byte pairs are is in the tokenizer.
+        // Byte tokenizers are equal; BPE tokenizers must have the same tokenizer.json.
         let bytes = first.to_json()?;
         for (index, other) in loaded.iter().enumerate() {
             if other.tokenizer.to_json()? != bytes {
-                return Err(Error::usage(format!("{} and {} cut words differently", of(0), of(index)))
+                return Err(Error::usage(format!("{} and {} have different BPE merges", of(0), of(index)))
                     .hint("train both with the same tokenizer.json"));
             }
         }
@@ -308,17 +308,17 @@ fn merge_vocabularies(
         let closed = loaded.model.ngram().is_some_and(|model: &NgramModel| model.config().closed);
         if closed && names.lacking() > 0 {
             return Err(Error::usage(format!(
-                "{} has a closed vocabulary, and lacks {} that others have",
+                "{} has a closed vocabulary without {} of other models",
                 of(index),
                 many(names.lacking() as u64, "token")
             ))
-            .hint("count it with model.closed = false, or on the vocabulary of the others"));
+            .hint("count it with model.closed = false, or with the vocabulary of the others"));
         }
     }
     Ok((Tokenizer::from_words(first.kind(), first.mode(), all)?, names))
 }
 
-/// The kind of tokens; how many byte pairs there are is not part of it.
+/// The kind of tokens, without the number of byte pairs.
 fn token_kind(tokenizer: &Tokenizer) -> String {
     match tokenizer.kind() {
         TokenizerKind::Bpe { .. } => "bpe".into(),

@@ -1,4 +1,4 @@
-//! `surprisal sample`: new text, token by token, as it is drawn.
+//! `surprisal sample`: generates text and prints it token by token.
 
 use crate::cli;
 use crate::error::{Error, Result, name_flags};
@@ -16,8 +16,8 @@ pub(crate) fn run(arguments: &cli::SampleArgs, ctx: &Context<'_>, output: &Outpu
     })?;
     let of_chance = [("top-k", top_k.is_some()), ("top-p", top_p.is_some()), ("seed", seed.is_some())];
     if let Some((flag, _)) = of_chance.iter().find(|(_, given)| *given && temperature == 0.0) {
-        let message = format!("--temperature 0 always takes the most likely token: --{flag} changes nothing");
-        return Err(Error::usage(message).hint("leave it away, or take a temperature above 0"));
+        let message = format!("--temperature 0 always takes the most likely token: --{flag} has no effect");
+        return Err(Error::usage(message).hint("omit it, or use a temperature above 0"));
     }
     let seed = seed.unwrap_or(1);
     let loaded = models::load(&arguments.model, ctx)?;

@@ -1,4 +1,5 @@
-//! What work in phases is doing now, and since when: a live line on a terminal, else a line a phase and a few within long ones.
+//! Progress of work in phases: a live line on a terminal, otherwise a line per phase and every ten
+//! seconds of a long phase.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Output;
 
-/// How often a long phase says how far it is where no line can be redrawn.
+/// The interval of progress lines in a long phase without a terminal.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) struct Phases {
@@ -19,13 +20,13 @@ pub(super) struct Phases {
 
 struct Phase {
     name: &'static str,
-    /// How much there is to do; 0 where nobody can tell.
+    /// The number of steps; 0 if unknown.
     whole: u64,
     said: Instant,
 }
 
 impl Phases {
-    /// Nothing is shown before the first phase.
+    /// Starts the clock; nothing is shown before the first phase.
     pub(super) fn new() -> Self {
         let started = Instant::now();
         let phase = Mutex::new(Phase { name: "", whole: 0, said: started });
@@ -34,12 +35,12 @@ impl Phases {
 }
 
 impl Output {
-    /// Seconds since the command began.
+    /// Seconds since the start of the command.
     pub(crate) fn seconds(&self) -> f64 {
         self.phases.started.elapsed().as_secs_f64()
     }
 
-    /// Begins the next phase, of `whole` steps, or of 0 where nobody can tell how far it is.
+    /// Starts the next phase, of `whole` steps (0: unknown).
     pub(crate) fn phase(&self, name: &'static str, whole: u64) {
         self.phases.done.store(0, Ordering::Relaxed);
         if let Ok(mut phase) = self.phases.phase.lock() {
@@ -53,7 +54,7 @@ impl Output {
             self.show(bar.clone());
             bar
         });
-        // Before there is a bar to draw, or it is drawn as that of the phase before.
+        // Set before the style, or the bar is drawn with the values of the previous phase.
         bar.set_position(0);
         bar.set_length(whole);
         bar.set_message(name);
@@ -61,17 +62,17 @@ impl Output {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        // Phases that never report are seen to live by their clock.
+        // Ticks also show that a phase without reports is alive.
         bar.enable_steady_tick(Duration::from_millis(200));
     }
 
-    /// `steps` more are done; from any thread.
+    /// Counts `steps` more as done; callable from any thread.
     pub(crate) fn advance(&self, steps: u64) {
         let done = self.phases.done.fetch_add(steps, Ordering::Relaxed) + steps;
         if let Some(bar) = self.bar() {
             return bar.set_position(done);
         }
-        // Whoever finds it locked has nothing new to say.
+        // If another thread holds the lock, it reports.
         let Ok(mut phase) = self.phases.phase.try_lock() else { return };
         if phase.said.elapsed() >= REPORT_INTERVAL && phase.whole > 0 {
             phase.said = Instant::now();

@@ -36,7 +36,7 @@ fn a_disk_that_fills_up_ends_the_run_and_keeps_the_earlier_checkpoint() {
     assert!(kept.iter().all(|name| name.starts_with("step_")), "debris: {kept:?}");
     let resumed = bench.run(&["train", "--resume", "--out", "saved"]).succeeded();
     let newest: u64 = kept.last().unwrap().trim_start_matches("step_").parse().unwrap();
-    assert!(resumed.stderr.contains(&format!("going on after step {newest}")), "{}", resumed.stderr);
+    assert!(resumed.stderr.contains(&format!("resuming after step {newest}")), "{}", resumed.stderr);
     assert!(!resumed.stderr.contains("skipped"), "{}", resumed.stderr);
     let mut whole = outcome(&bench, "whole");
     let mut other = outcome(&bench, "saved");

@@ -38,7 +38,7 @@ fn divergence_keeps_the_last_good_checkpoint_and_the_batch() {
         // It is whole, and goes to where it went before.
         let again = bench.run(&["train", "--resume", "--out", "run"]);
         let again = again.refused(3, &[&format!("diverged at step {step}")]);
-        assert!(again.stderr.contains(&format!("going on after step {}", step - 1)), "{}", again.stderr);
+        assert!(again.stderr.contains(&format!("resuming after step {}", step - 1)), "{}", again.stderr);
         assert_eq!(diverged(&bench), kept);
         // What is kept is worth going back to.
         bench.run(&["eval", &format!("run/checkpoints/{newest}")]).succeeded();
@@ -107,7 +107,7 @@ fn when_validation_turns_it_is_said_and_the_best_weights_are_kept() {
     let mut arguments = kind.train("run", &more);
     arguments.retain(|argument| argument != "--quiet");
     let ran = bench.run(&borrowed(&arguments)).succeeded();
-    assert!(ran.stderr.contains("note: validation has turned"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("note: the model is overfitting"), "{}", ran.stderr);
     let events = outcome(&bench, "run").events;
     let turned = events.iter().find(|event| event["event"] == "overfitting").unwrap();
     assert!(turned["nats_per_token"].as_f64() > turned["best_nats_per_token"].as_f64(), "{turned}");

@@ -1,4 +1,4 @@
-//! One token's surprise and gradient, worked out by hand with the model's own numbers.
+//! The step-by-step computation of one token's loss and gradient.
 
 use serde_json::json;
 use surprisal_engine::loss::information;
@@ -16,10 +16,10 @@ use surprisal_engine::error::no_numbers;
 use surprisal_engine::models::LoadedModel;
 use surprisal_engine::sampling::ranking;
 
-/// The smoothing shown where nothing says which.
+/// The ε shown if none is given.
 const DEFAULT_EPSILON: f64 = 0.1;
 
-/// Walks from the scores for token number `step` (from 1) to its loss and to the gradient.
+/// Shows how the loss and gradient of token number `step` (from 1) follow from the logits.
 pub(super) fn walk(
     loaded: &LoadedModel,
     name: &str,
@@ -52,7 +52,7 @@ pub(super) fn walk(
     let vocab = z.len() as f64;
     let truth = |id: usize| f64::from(u8::from(id == target));
     let smooth = |id: usize| (1.0 - epsilon) * truth(id) + epsilon / vocab;
-    // A token without a share costs nothing, impossible or not.
+    // A token with target probability 0 adds nothing, even if q = 0.
     let smoothed_loss: f64 =
         (0..z.len()).filter(|&id| smooth(id) > 0.0).map(|id| smooth(id) * (lse - z[id])).sum();
 
@@ -78,7 +78,7 @@ pub(super) fn walk(
         return output.event(&json!({
             "event": "step", "model": name, "step": step, "token": stood, "unknown": unknown, "scores": if are_logits { "logits" } else { "ln q" },
             "max": max, "sum_of_exponentials": sum, "log_sum_exp": lse,
-            // What is infinite is null.
+            // Infinite values become null.
             "nats": nats, "bits": information::bits(nats), "epsilon": epsilon, "smoothed_loss": smoothed_loss,
             "gradient_norm": norm(&truth), "smoothed_gradient_norm": norm(&smooth), "rows": rows,
         }));
@@ -94,13 +94,13 @@ pub(super) fn walk(
         "" => format!("after {}", quoted(&token(ids[0]))),
         tail => format!("after {}", quoted(tail)),
     };
-    let starts_uniform = format!("ln q in the place of logits ({STARTS_UNIFORM})");
+    let starts_uniform = format!("ln q instead of logits ({STARTS_UNIFORM})");
     let what = match are_logits {
         true => "logits z",
         false if loaded.model.neural().is_some() => &starts_uniform,
-        false if lse.abs() < 1e-3 => "ln q in the place of logits (counts have none)",
+        false if lse.abs() < 1e-3 => "ln q instead of logits (counts have none)",
         false => {
-            "ln q in the place of logits; the model's q do not sum to one, these are made to, and differ from `eval`"
+            "ln q instead of logits; the model's q do not sum to one, so they are normalised here and differ from `eval`"
         }
     };
     let mut table = vec![
@@ -124,13 +124,13 @@ pub(super) fn walk(
     let others = z.len() - shown.len();
     let rest: f64 = 1.0 - shown.iter().map(|&id| q[id as usize]).sum::<f64>();
     let mut text = format!(
-        "{name}: token {step} is {} {after}\n\n{what}, the likeliest {} of {}:\n{}",
+        "{name}: token {step} is {} {after}\n\n{what}, the most likely {} of {}:\n{}",
         quoted(&stood),
         shown.len(),
         z.len(),
         align(&table)
     );
-    text.push_str(&format!("   and {others} others share q = {:.5}\n\n", rest.max(0.0)));
+    text.push_str(&format!("   and {others} others sum to q = {:.5}\n\n", rest.max(0.0)));
     let (max, lse) = (number(max, 4), number(lse, 4));
     text.push_str(&format!("max z            = {max}\n"));
     text.push_str(&format!("Σ e^(z − max)    = {sum:.5}\n"));
@@ -154,12 +154,15 @@ pub(super) fn walk(
             String::new()
         } else {
             let never = z.iter().filter(|z| **z == f64::NEG_INFINITY).count() as u64;
-            format!(", since {} held impossible (<s> always is) would get a share", many(never, "token"))
+            format!(
+                ", because {} of probability zero (<s> is always one) would get a share",
+                many(never, "token")
+            )
         }
     ));
     text.push_str(&format!(
-        "The gradient of the loss over z is q − p: it pulls {} up by 1 − q = {:.5} and pushes every other down by its own \
-         q.\nSmoothed it is q − p': it vanishes where q = p', which gives {} no more than {:.5}. |q − p| = {:.5}, |q − p'| = \
+        "The gradient of the loss by z is q − p: descent raises {} by 1 − q = {:.5} and lowers every other by its own \
+         q.\nWith smoothing it is q − p': it vanishes where q = p', which gives {} at most {:.5}. |q − p| = {:.5}, |q − p'| = \
          {:.5}; each sums to zero.\n",
         quoted(&stood),
         1.0 - q[target],

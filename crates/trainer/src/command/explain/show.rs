@@ -1,17 +1,18 @@
-//! Surprise as colours, as digits, and as bars.
+//! Surprisal as colours, digits and bars.
 
 use super::{Explanation, label, quoted};
 use crate::wording::{number, one_line, visible};
 use surprisal_engine::compare::tables::perplexity_change;
 
 const WIDTH: usize = 72;
-/// The length of a bar that stands for this many nats and more.
+/// The length of a full bar, which shows [`MAX_BAR_NATS`] or more.
 const BAR_WIDTH: usize = 12;
 const MAX_BAR_NATS: f64 = 6.0;
-/// Backgrounds of the 256-colour palette from calm to alarmed, one for each nat from 0.
+/// Backgrounds in the 256-colour palette, one for each whole nat from 0.
 const COLOURS: [u8; 8] = [194, 193, 229, 223, 217, 210, 203, 196];
 
-/// The text, each token on the colour of its surprise; or with a digit under each token, where there are no colours.
+/// The text with each token on the colour of its surprisal, or with a digit under each token
+/// without colours.
 pub(super) fn strip(reading: &Explanation, colours: bool) -> String {
     let mut text = String::new();
     let (mut above, mut below) = (String::new(), String::new());
@@ -48,7 +49,7 @@ pub(super) fn strip(reading: &Explanation, colours: bool) -> String {
             above.push_str(&format!("{space}{token:<width$}"));
             below.push_str(&format!("{space}{digit:<width$}"));
         }
-        // A line of the text is one here.
+        // A line end of the text ends the line here.
         if told.token == "⏎" || told.token == "</s>" {
             end(&mut above, &mut below);
         }
@@ -61,10 +62,10 @@ pub(super) fn strip(reading: &Explanation, colours: bool) -> String {
 
 pub(super) fn legend(colours: bool) -> String {
     if !colours {
-        return "under each token its surprise in whole nats, 9: nine and more, !: held impossible\n"
+        return "under each token its surprisal in whole nats (9: nine or more, !: probability zero)\n"
             .to_owned();
     }
-    let mut line = "surprise in nats: ".to_owned();
+    let mut line = "surprisal in nats: ".to_owned();
     for (nats, colour) in COLOURS.iter().enumerate() {
         let more = if nats + 1 == COLOURS.len() { "+" } else { " " };
         line.push_str(&format!("\x1b[48;5;{colour};38;5;16m {nats}{more}\x1b[0m"));
@@ -73,7 +74,7 @@ pub(super) fn legend(colours: bool) -> String {
     line
 }
 
-/// One line a token: every model's nats as a bar, and what it expected instead.
+/// A row per token: each model's nats with a bar, and its most likely tokens.
 pub(super) fn table(readings: &[Explanation]) -> Vec<Vec<String>> {
     let Some(first) = readings.first() else { return Vec::new() };
     let tokens =
@@ -88,7 +89,7 @@ pub(super) fn table(readings: &[Explanation]) -> Vec<Vec<String>> {
         }
         table.push(heading);
         for (index, token) in tokens(&group[0]).iter().enumerate() {
-            // What only some of them lack is unknown in their own column.
+            // A token unknown to only some models is marked in their columns.
             let to_all = group.iter().all(|reading| reading.tokens[index].unknown);
             let mut row = vec![quoted(&label(token, to_all))];
             for reading in group {
@@ -115,7 +116,7 @@ fn short(name: &str) -> String {
     let name = name.trim_end_matches('/');
     let mut parts = name.rsplit('/');
     one_line(match (parts.next(), parts.next()) {
-        // A cell of a comparison: its variant says more than its seed.
+        // A run of a comparison: keeps the variant, because the seed alone does not identify it.
         (Some(last), Some(before)) if last.starts_with("seed-") => {
             &name[name.len() - last.len() - before.len() - 1..]
         }
@@ -124,7 +125,7 @@ fn short(name: &str) -> String {
     })
 }
 
-/// A bar in eighths of a column, as wide as every other.
+/// A bar in eighths of a column, padded to the full width.
 fn bar(nats: f64) -> String {
     const EIGHTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     let eighths = (nats.clamp(0.0, MAX_BAR_NATS) / MAX_BAR_NATS * (8 * BAR_WIDTH) as f64).round() as usize;
@@ -136,7 +137,7 @@ fn bar(nats: f64) -> String {
     bar + &" ".repeat(BAR_WIDTH - width.min(BAR_WIDTH))
 }
 
-/// What a tenth of a nat is worth, on these numbers.
+/// The effect of 0.1 nats per token on these perplexities.
 pub(super) fn tenth_of_a_nat(readings: &[Explanation]) -> String {
     let mut lines = String::new();
     for reading in readings {
@@ -144,7 +145,7 @@ pub(super) fn tenth_of_a_nat(readings: &[Explanation]) -> String {
         if perplexity.is_finite() {
             let less = (reading.evaluation.nats_per_token() - 0.1).exp();
             lines.push_str(&format!(
-                "0.1 nats a token less would take {} from perplexity {} to {}: {}\n",
+                "0.1 nats per token less would change {} from perplexity {} to {}: {}\n",
                 short(&reading.name),
                 number(perplexity, 3),
                 number(less, 3),
