@@ -312,7 +312,7 @@ fn any_model_s_own_arpa_file_gives_its_own_number() {
                 assert!(file.starts_with("\\data\\\n") && !said.contains("note"), "{said}");
             } else {
                 assert!(file.starts_with(&format!("# tokenizer = {tokenizer}, unit = {unit}\n\n\\data\\\n")));
-                let who = if unit == "stream" { "KenLM refuses it" } else { "to other programs" };
+                let who = if unit == "stream" { "KenLM refuses it" } else { "other programs take" };
                 assert!(said.contains(who), "{said}");
             }
             // And what was read is written as it was.

@@ -74,7 +74,7 @@ fn cross_entropy_is_entropy_and_divergence_and_the_parts_are_the_whole() {
     let root = bench.path().join(result["run"].as_str().unwrap());
     let report = std::fs::read_to_string(root.join("report.html")).unwrap();
     assert!(report.len() < 3_000_000 && !report.contains("http://") && !report.contains("https://"));
-    assert!(report.contains("<svg") && report.contains("Where each wins") && report.ends_with("</html>\n"));
+    assert!(report.contains("<svg") && report.contains("Where each model is better") && report.ends_with("</html>\n"));
     let differences = result["differences"].as_array().unwrap();
     assert_eq!(differences.len(), 3, "each against the first");
     assert!(differences.iter().all(|d| d["verdict"] == "not comparable: infinite"));

@@ -490,7 +490,7 @@ fn a_comparison_is_known_whether_it_has_ended_or_not() {
     bench.run(&["compare", "grid.toml", "--out", "grid", "--quiet"]).succeeded();
     for _ in 0..2 {
         for command in [&["report", "grid"][..], &["train", "--resume", "--out", "grid"], &["eval", "grid"]] {
-            let parts = ["the folder of a comparison", "the folders in cells/", "surprisal compare"];
+            let parts = ["the folder of a comparison", "a folder in cells/", "surprisal compare"];
             bench.run(command).refused(1, &parts);
         }
         let shown = bench.run(&["inspect", "grid"]).succeeded().stdout;
