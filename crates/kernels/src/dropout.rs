@@ -1,10 +1,11 @@
-//! Dropout without a stored mask: every element's fate is a function of a counter.
+//! Counter-based dropout: an element is kept if `splitmix64(row_key + position) >> 32 ≥ p·2³²`, so the
+//! backward pass regenerates the mask instead of storing it.
 
 use pulp::{Simd, WithSimd};
 
 use crate::simd::Isa;
 
-/// The output function of SplitMix64 (Steele, Lea & Flood 2014): a bijection of 64-bit words that mixes well.
+/// The output function of SplitMix64 (Steele, Lea & Flood 2014), a bijection of 64-bit words.
 #[inline(always)]
 pub fn splitmix64(x: u64) -> u64 {
     let z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -13,27 +14,27 @@ pub fn splitmix64(x: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Whether the element at `position` of the row named `row` survives; `threshold` is the probability of dropping, in 2⁻³².
+/// Whether the element at `position` of a row is kept; `threshold` is `p·2³²` for dropout rate p.
 #[inline(always)]
-pub fn is_kept(row: u64, position: usize, threshold: u64) -> bool {
-    splitmix64(row.wrapping_add(position as u64)) >> 32 >= threshold
+pub fn is_kept(row_key: u64, position: usize, threshold: u64) -> bool {
+    splitmix64(row_key.wrapping_add(position as u64)) >> 32 >= threshold
 }
 
-/// Multiplies what survives by `scale` and zeroes the rest; each of `rows` names a row of `xs`.
+/// Multiplies kept elements by `scale` and sets the others to 0; `row_keys` has one key per row of `xs`.
 ///
 /// # Panics
-/// If `xs` does not divide among the rows.
-pub fn apply(xs: &mut [f32], rows: &[u64], threshold: u64, scale: f32) {
+/// If the length of `xs` is not a multiple of the number of rows.
+pub fn apply(xs: &mut [f32], row_keys: &[u64], threshold: u64, scale: f32) {
     struct Apply<'a>(&'a mut [f32], &'a [u64], u64, f32);
     impl WithSimd for Apply<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, _: S) {
-            let Self(xs, rows, threshold, scale) = self;
-            let width = xs.len() / rows.len();
-            for (&row, xs) in rows.iter().zip(xs.chunks_exact_mut(width)) {
+            let Self(xs, row_keys, threshold, scale) = self;
+            let width = xs.len() / row_keys.len();
+            for (&key, xs) in row_keys.iter().zip(xs.chunks_exact_mut(width)) {
                 for (i, x) in xs.iter_mut().enumerate() {
-                    *x *= if is_kept(row, i, threshold) { scale } else { 0.0 };
+                    *x *= if is_kept(key, i, threshold) { scale } else { 0.0 };
                 }
             }
         }
@@ -41,8 +42,8 @@ pub fn apply(xs: &mut [f32], rows: &[u64], threshold: u64, scale: f32) {
     if xs.is_empty() {
         return;
     }
-    assert!(xs.len().is_multiple_of(rows.len()));
-    Isa::current().run(Apply(xs, rows, threshold, scale));
+    assert!(xs.len().is_multiple_of(row_keys.len()));
+    Isa::current().run(Apply(xs, row_keys, threshold, scale));
 }
 
 #[cfg(test)]
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_elements_fall_on_every_instruction_set() {
+    fn the_same_elements_are_dropped_on_every_instruction_set() {
         for isa in Isa::available() {
             crate::simd::with_isa(isa, || {
                 let mut xs = vec![1.0; 3 * 37];

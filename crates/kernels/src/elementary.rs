@@ -1,14 +1,14 @@
-//! Elementary functions of single numbers, whose bits may not depend on the machine under [`Isa::PORTABLE`].
+//! Scalar elementary functions that give the same bits on every machine under [`Isa::PORTABLE`].
 //!
-//! The standard library hands them to the platform's C library, which may choose by processor: of a million values of
-//! `exp` by glibc, with and without fused instructions, some 700 differ in the last bit. Portable code asks the `libm`
-//! crate, which is plain Rust.
+//! The standard library calls the platform's C library, whose results can depend on the processor:
+//! about 700 in a million values of glibc's `exp` change in the last bit with FMA. Portable code
+//! uses the `libm` crate, which is plain Rust.
 
 use pulp::Simd;
 
 use crate::simd::Isa;
 
-/// Where the functions come from.
+/// The source of elementary functions: the standard library or `libm`.
 ///
 /// ```
 /// use surprisal_kernels::elementary::Elementary;
@@ -20,12 +20,12 @@ pub struct Elementary {
 }
 
 impl Elementary {
-    /// Those of [`Isa::current`].
+    /// The functions for [`Isa::current`].
     pub fn current() -> Self {
         Self { portable: Isa::current().is_portable() }
     }
 
-    /// Those that a kernel uses on the instruction set that it is compiled for.
+    /// The functions for the instruction set `S`, which is portable if it has one lane.
     #[inline(always)]
     pub fn of<S: Simd>(_: S) -> Self {
         Self { portable: S::F32_LANES == 1 }

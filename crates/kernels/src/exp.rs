@@ -1,26 +1,27 @@
-//! `e^x` in vectors.
+//! Vectorised exp and tanh.
 //!
-//! `x = n ln 2 + r` with `|r| ≤ ln 2 / 2`; `n ln 2` is subtracted in two parts (Cody & Waite), `e^r` is a polynomial of
-//! degree six through Chebyshev nodes (truncation below 0.1 ulp), and `2^n` is added to the exponent bits. Errors
-//! stay below 1.5 ulp. Results under the smallest normal number (`x < -87.33`) are flushed to zero.
+//! Range reduction: `x = n ln 2 + r` with `|r| ≤ ln 2 / 2`, where `n ln 2` is subtracted in two parts
+//! (Cody & Waite). `e^r` is a polynomial of degree six through Chebyshev nodes (truncation below
+//! 0.1 ulp), and `n` is added to the exponent bits. The error is below 1.5 ulp. Subnormal results
+//! (`x < -87.33`) are flushed to zero.
 
 use pulp::{Simd, WithSimd};
 
 use crate::simd::Isa;
 
-/// Below this, `e^x` is not a normal `f32`: it becomes zero.
+/// The least `x` for which `e^x` is a normal `f32`.
 const UNDERFLOW: f32 = -87.336_54;
 
 const LOG2_E: f32 = std::f32::consts::LOG2_E;
-/// ln 2 to eleven bits, so that `n · LN2_HIGH` is exact, and the rest of it.
+/// ln 2 = `LN2_HIGH` + `LN2_LOW`; the high part has few bits, so that `n · LN2_HIGH` is exact.
 const LN2_HIGH: f32 = 355.0 / 512.0;
 const LN2_LOW: f32 = -2.121_944_4e-4;
-/// 1.5 · 2²³: adding it rounds to an integer, which then sits in the low bits.
+/// 1.5 · 2²³: adding it rounds to an integer, which is then in the low bits.
 const ROUND: f32 = 12_582_912.0;
-/// `(e^r - 1 - r) / r²`, lowest order first.
+/// Coefficients of `(e^r - 1 - r) / r²`, lowest degree first.
 const EXP_POLY: [f32; 5] = [0.5, 0.166_665_76, 0.041_666_556, 0.008_363_203, 0.001_392_621_3];
 
-/// `e^r` and the bits to add for `2^n`. Finite for `UNDERFLOW ≤ x ≤ 0`, NaN for NaN, else meaningless.
+/// `e^r`, and `n` shifted to the exponent bits. Valid for `UNDERFLOW ≤ x ≤ 0`; NaN for NaN.
 #[inline(always)]
 fn exp_reduced<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::u32s) {
     let round = simd.splat_f32s(ROUND);
@@ -38,25 +39,25 @@ fn exp_reduced<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::u32s) {
     (p, simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), shift))
 }
 
-/// `e^x` for `x ≤ 0`, which is what a softmax needs: 0 below −87.33, NaN for NaN.
+/// `e^x` for `x ≤ 0`, as a softmax needs it; 0 below −87.33, NaN for NaN.
 #[inline(always)]
 pub fn exp_nonpositive<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let (p, bits) = exp_reduced(simd, x);
     let one = simd.splat_u32s(1.0_f32.to_bits());
-    // 2^n as a float, so that the product hands a NaN in `p` on.
+    // 2^n as a float, so that the product keeps a NaN in `p`.
     let scale = simd.transmute_f32s_u32s(simd.add_u32s(one, bits));
     let y = simd.mul_f32s(p, scale);
     simd.select_f32s(simd.less_than_f32s(x, simd.splat_f32s(UNDERFLOW)), simd.splat_f32s(0.0), y)
 }
 
-/// `tanh x` and its slope `1 − tanh² x`.
+/// `tanh x` and its derivative `1 − tanh² x`.
 ///
-/// With `e = e^{−2|x|}`: `tanh x = sign(x) (1 − e) / (1 + e)`, to about 2 ulp, and a short odd polynomial near zero,
-/// where that difference would cancel; the slope is `4 e / (1 + e)²`, which cancels nowhere.
+/// With `e = e^{−2|x|}`: `tanh x = sign(x) (1 − e) / (1 + e)`, to about 2 ulp, and an odd polynomial
+/// near zero, where `1 − e` would cancel; the derivative is `4 e / (1 + e)²`, without cancellation.
 #[inline(always)]
 pub fn tanh_with_derivative<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let one = simd.splat_f32s(1.0);
-    // Not `abs_f32s`, which ends in a call that is not inlined.
+    // Not `abs_f32s`, which is not inlined.
     let magnitude = simd.and_f32s(x, simd.splat_f32s(f32::from_bits(0x7fff_ffff)));
     let e = exp_nonpositive(simd, simd.mul_f32s(magnitude, simd.splat_f32s(-2.0)));
     let above = simd.add_f32s(one, e);
@@ -70,12 +71,12 @@ pub fn tanh_with_derivative<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) 
     }
     let near = simd.mul_add_e_f32s(simd.mul_f32s(near, square), x, x);
     let tanh = simd.select_f32s(simd.less_than_f32s(magnitude, simd.splat_f32s(0.35)), near, far);
-    let slope = simd.div_f32s(simd.mul_f32s(simd.splat_f32s(4.0), e), simd.mul_f32s(above, above));
-    (tanh, slope)
+    let derivative = simd.div_f32s(simd.mul_f32s(simd.splat_f32s(4.0), e), simd.mul_f32s(above, above));
+    (tanh, derivative)
 }
 
-/// Applies `f` to whole vectors of `xs`, the last one padded with zeros. Mark the closure `#[inline(always)]`: called, not
-/// inlined, it would not be compiled for the instruction set.
+/// Applies `f` to the vectors of `xs`, the last one padded with zeros. The closure needs
+/// `#[inline(always)]`: otherwise it is not compiled for the instruction set.
 #[inline(always)]
 pub fn map_in_place<S: Simd>(simd: S, xs: &mut [f32], f: impl Fn(S::f32s) -> S::f32s) {
     let (vectors, tail) = S::as_mut_simd_f32s(xs);

@@ -1,8 +1,9 @@
-//! Slices in, slices out: everything in Surprisal that is hot and vectorised.
+//! Vectorised numerical kernels on slices, without candle, clock or files.
 //!
-//! No candle here, no clock, no file. A kernel runs serially on the calling thread unless it is handed a
-//! [`Pool`](surprisal_platform::threads::Pool); how it cuts its work never depends on how many threads do it, so results are the same bits
-//! for any thread count. Instruction sets are chosen at run time; every kernel has a portable path.
+//! A kernel runs serially on the calling thread unless it is given a
+//! [`Pool`](surprisal_platform::threads::Pool). The work is divided independently of the number
+//! of threads, so results have the same bits for any thread count. The instruction set is chosen at
+//! run time; every kernel has a portable path.
 
 pub mod activation;
 pub mod attention;

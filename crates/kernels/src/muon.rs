@@ -1,42 +1,43 @@
-//! Muon (Jordan et al. 2024): momentum, then the nearest orthogonal matrix to it, for the hidden matrices of a network.
+//! Muon (Jordan et al. 2024): momentum, orthogonalised by Newton–Schulz, for hidden matrices.
 //!
 //! ```text
-//! m = β m + (1 − β) g        u = (1 − β) g + β m           (Nesterov's look ahead)
+//! m = β m + (1 − β) g        u = (1 − β) g + β m           (Nesterov)
 //! O = NewtonSchulz(u)        θ = (1 − lr · decay) θ − lr · √max(1, rows/columns) · O
 //! ```
 //!
-//! The iteration X ← a X + (b A + c A²) X with A = X Xᵀ drives every singular value of u/‖u‖ to about one (0.7 to 1.2) in five
-//! rounds; its coefficients are tuned for speed, not for convergence to exactly one.
+//! Five steps X ← a X + (b A + c A²) X with A = X Xᵀ, starting from u/‖u‖, bring all singular values
+//! to between 0.7 and 1.2; the coefficients are tuned for speed, not for convergence to 1.
 
 use crate::matmul::{Matrix, MatrixMut, Precision, matmul_with_precision};
 use crate::optim::sum_of_squares;
 
-/// Rounds of the iteration.
+/// Newton–Schulz steps.
 const NS_STEPS: usize = 5;
-/// a, b, c.
+/// The coefficients a, b and c of the iteration.
 const COEFFICIENTS: [f32; 3] = [3.4445, -4.7750, 2.0315];
 
-/// One step of Muon.
+/// Muon for one parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Muon {
     /// Learning rate of this step.
     pub lr: f64,
-    /// β.
+    /// β, the decay of the momentum.
     pub momentum: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Multiplies the gradient first: clipping.
+    /// Factor on the gradient, for clipping.
     pub grad_scale: f64,
-    /// How the products of the iteration read their inputs.
+    /// Input precision of the iteration's matmuls.
     pub precision: Precision,
 }
 
 impl Muon {
-    /// Updates `weights`, a row-major matrix of `columns`, and the momentum `m`. `parts` are the rows of the matrices that
-    /// lie in it one under another (queries, keys and values): each is made orthogonal for itself.
+    /// Updates `weights`, a row-major matrix with `columns` columns, and the momentum `m`. `parts`
+    /// are the numbers of rows of stacked matrices (such as queries, keys and values), each of which
+    /// is orthogonalised by itself.
     ///
     /// # Panics
-    /// If the lengths do not fit together.
+    /// If the lengths do not match.
     pub fn update(
         &self,
         weights: &mut [f32],
@@ -70,13 +71,13 @@ impl Muon {
     }
 }
 
-/// The iteration on a (rows, columns) matrix, in place. A matrix of zeros stays one.
+/// Newton–Schulz iteration on a (rows, columns) matrix, in place. A zero matrix stays zero.
 fn newton_schulz(x: &mut [f32], rows: usize, columns: usize, precision: Precision) {
     let norm = sum_of_squares(x).sqrt() as f32 + 1e-7;
     for x in x.iter_mut() {
         *x /= norm;
     }
-    // The smaller side makes the smaller square: X Xᵀ, or Xᵀ X, and the factor on that side.
+    // The smaller of X Xᵀ and Xᵀ X, and the factor on that side.
     let wide = rows <= columns;
     let n = rows.min(columns);
     let (mut a, mut square, mut next) = (vec![0.0; n * n], vec![0.0; n * n], vec![0.0; x.len()]);
@@ -117,14 +118,14 @@ mod tests {
                 };
                 for i in 0..n {
                     let square: f32 = (0..rows.max(columns)).map(|j| at(i, j) * at(i, j)).sum();
-                    // A row's square is a mean of squared singular values: those of 0.7 to 1.2.
+                    // A row's square is a mean of squared singular values between 0.7 and 1.2.
                     assert!((0.3..1.6).contains(&square), "{rows} x {columns}: row {i} has {square}");
                     for other in 0..i {
                         let product: f32 = (0..rows.max(columns)).map(|j| at(i, j) * at(other, j)).sum();
                         assert!(product.abs() < 0.45, "{rows} x {columns}: rows {i} and {other}: {product}");
                     }
                 }
-                // The inner product with the start is the sum of all singular values, weighed: positive and large.
+                // The inner product with the start is a weighted sum of all singular values.
                 let along: f32 = x.iter().zip(&start).map(|(x, s)| x * s).sum();
                 let norm = (sum_of_squares(&start) as f32).sqrt();
                 assert!(along > norm, "{along} for {norm}");

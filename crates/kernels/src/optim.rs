@@ -1,7 +1,7 @@
-//! The optimisers' passes over flat parameters: AdamW, SGD, gradient sums, averages, and the square of the global norm.
+//! Optimiser updates on flat parameters: AdamW, SGD, gradient sums, EMA, and the squared norm.
 //!
-//! Nothing here is a fused multiply-add or a sum of a width that depends on the machine, so the results are the
-//! same bits on every instruction set.
+//! Results have the same bits on every instruction set: no fused multiply-add is used, and no
+//! sum depends on the vector width.
 
 use std::ops::{Add, AddAssign, Div, Mul, Sub};
 
@@ -10,7 +10,7 @@ use pulp::{Simd, WithSimd};
 use crate::elementary::Elementary;
 use crate::simd::Isa;
 
-/// `f32` for training, `f64` for checking it.
+/// A float type: `f32` for training, `f64` for tests.
 pub trait Real:
     Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> + AddAssign
 {
@@ -42,17 +42,15 @@ impl Real for f64 {
     }
 }
 
-/// One step of AdamW (Loshchilov & Hutter, 2019) for one group of parameters, with PyTorch's order of operations:
+/// AdamW (Loshchilov & Hutter 2019) for one parameter group, in PyTorch's order of operations:
 ///
 /// ```text
-/// g = grad_scale · gradient + l2 · θ          coupled penalty, as Adam with L2 has it
+/// g = grad_scale · gradient + l2 · θ          L2 penalty, uses θ before the decay
 /// θ = (1 - lr · weight_decay) θ               decoupled decay
 /// m = β₁ m + (1 - β₁) g
 /// v = β₂ v + (1 - β₂) g²
 /// θ = θ - lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + eps)
 /// ```
-///
-/// `l2` sees the weights before the decay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Learning rate of this step.
@@ -61,25 +59,25 @@ pub struct AdamW {
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Coupled L2 penalty: the gradient of `l2 / 2 · |θ|²` joins the scaled gradient.
+    /// L2 penalty `l2 / 2 · |θ|²`, whose gradient is added to the scaled gradient.
     pub l2: f64,
-    /// Multiplies the gradient first: clipping and the division by the number of tokens or shards.
+    /// Factor on the gradient, for clipping and for averaging over tokens or shards.
     pub grad_scale: f64,
-    /// The number of this step, from 1: the bias corrections need it.
+    /// The number of this step, from 1, for the bias corrections.
     pub step: u64,
 }
 
 impl AdamW {
-    /// Updates `weights` and the moments `m` and `v` in one pass. All four slices have one length.
+    /// Updates `weights` and the moments `m` and `v` in one pass; all slices have the same length.
     pub fn update<R: Real>(&self, weights: &mut [R], gradient: &[R], m: &mut [R], v: &mut [R]) {
         struct Pass<'a, R>(&'a AdamW, &'a mut [R], &'a [R], &'a mut [R], &'a mut [R]);
         impl<R: Real> WithSimd for Pass<'_, R> {
             type Output = ();
-            // A plain loop: every operation has a vector form, and the compiler finds it under the chosen features.
+            // A plain loop, which the compiler vectorises for the chosen instruction set.
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
                 let Self(rule, weights, gradient, m, v) = self;
@@ -107,31 +105,31 @@ impl AdamW {
     }
 }
 
-/// One step of SGD with momentum (Polyak 1964), with PyTorch's order of operations:
+/// SGD with momentum (Polyak 1964), in PyTorch's order of operations:
 ///
 /// ```text
 /// g = grad_scale · gradient + l2 · θ
-/// m = momentum · m + g                  the first step starts from m = 0
-/// θ = (1 - lr · weight_decay) θ - lr · m            or, Nesterov's: - lr · (g + momentum · m)
+/// m = momentum · m + g                               m = 0 before the first step
+/// θ = (1 - lr · weight_decay) θ - lr · m             Nesterov: - lr · (g + momentum · m)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
     /// Learning rate of this step.
     pub lr: f64,
-    /// Decay of the running sum of gradients; 0: none.
+    /// Decay of the running sum of gradients; 0 for plain SGD.
     pub momentum: f64,
-    /// Look ahead.
+    /// Nesterov momentum.
     pub nesterov: bool,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// Coupled L2 penalty.
+    /// L2 penalty, added to the gradient.
     pub l2: f64,
-    /// Multiplies the gradient first.
+    /// Factor on the gradient.
     pub grad_scale: f64,
 }
 
 impl Sgd {
-    /// Updates `weights` and the momentum `m` in one pass. All slices have one length.
+    /// Updates `weights` and the momentum `m` in one pass; all slices have the same length.
     pub fn update<R: Real>(&self, weights: &mut [R], gradient: &[R], m: &mut [R]) {
         struct Pass<'a, R>(&'a Sgd, &'a mut [R], &'a [R], &'a mut [R]);
         impl<R: Real> WithSimd for Pass<'_, R> {
@@ -155,7 +153,7 @@ impl Sgd {
     }
 }
 
-/// `average[i] += (1 - decay) (weights[i] - average[i])`: the exponential moving average of the weights.
+/// Exponential moving average of the weights: `ema[i] += (1 - decay) (weights[i] - ema[i])`.
 pub fn ema_update(ema: &mut [f32], weights: &[f32], decay: f64) {
     struct EmaUpdate<'a>(&'a mut [f32], &'a [f32], f32);
     impl WithSimd for EmaUpdate<'_> {
@@ -171,7 +169,7 @@ pub fn ema_update(ema: &mut [f32], weights: &[f32], decay: f64) {
     Isa::current().run(EmaUpdate(ema, weights, (1.0 - decay) as f32));
 }
 
-/// `dst[i] += src[i]`: how the gradients of shards are summed, always in shard order.
+/// Elementwise `dst[i] += src[i]`.
 pub fn accumulate(dst: &mut [f32], src: &[f32]) {
     struct Accumulate<'a>(&'a mut [f32], &'a [f32]);
     impl WithSimd for Accumulate<'_> {
@@ -187,7 +185,7 @@ pub fn accumulate(dst: &mut [f32], src: &[f32]) {
     Isa::current().run(Accumulate(dst, src));
 }
 
-/// `Σ xs[i]²` in `f64`, in sixteen interleaved sums: one fixed order on every machine.
+/// `Σ xs[i]²` in `f64`, in sixteen interleaved sums, so that the order is the same on every machine.
 pub fn sum_of_squares(xs: &[f32]) -> f64 {
     struct SumOfSquares<'a>(&'a [f32]);
     impl WithSimd for SumOfSquares<'_> {

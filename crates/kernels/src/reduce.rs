@@ -1,23 +1,21 @@
-//! Reductions over one slice that the softmax family is made of, generic over the instruction set.
+//! Reductions over one slice for softmax-like kernels, generic over the instruction set.
 //!
-//! All are meant for blocks that fit the first-level cache and run inside a [`pulp::WithSimd`] kernel. Four
-//! accumulators hide the latency of the additions; their order depends on the vector width only.
-//!
-//! A closure in here must be inlined, or its vector instructions become calls: closures that are arguments say so, the
-//! others are functions.
+//! They run inside a [`pulp::WithSimd`] kernel, on blocks that fit the L1 cache. Four accumulators
+//! hide the latency of additions; the order of additions depends only on the vector width.
+//! Closures that are arguments need `#[inline(always)]`, or vector instructions become calls.
 
 use pulp::Simd;
 
 use crate::exp::exp_nonpositive;
 
-/// The tail of a slice as one vector, with `fill` in the lanes behind its end.
+/// The tail of a slice as one vector, padded with `fill`.
 #[inline(always)]
 pub fn load_tail<S: Simd>(simd: S, tail: &[f32], fill: f32) -> S::f32s {
     let inside = simd.mask_between_m32s(0, tail.len() as u32).mask();
     simd.select_f32s(inside, simd.partial_load_f32s(tail), simd.splat_f32s(fill))
 }
 
-/// `Σ term(v)` over the vectors of `xs`, the last one filled up with `fill`, four sums side by side.
+/// `Σ term(v)` over the vectors of `xs`, the last one padded with `fill`.
 #[inline(always)]
 fn sum_of<S: Simd>(simd: S, xs: &[f32], fill: f32, term: impl Fn(S::f32s) -> S::f32s) -> f32 {
     let (vectors, tail) = S::as_simd_f32s(xs);
@@ -42,25 +40,26 @@ fn fold_sum<S: Simd>(simd: S, v: [S::f32s; 4]) -> f32 {
     simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(v[0], v[1]), simd.add_f32s(v[2], v[3])))
 }
 
-/// The largest element, −∞ for none. A NaN may be passed over: whoever needs to know looks at the sum of the
-/// exponentials.
+/// The largest element; −∞ if there is none. It may ignore a NaN, which the sum of exponentials shows.
 #[inline(always)]
 pub fn max<S: Simd>(simd: S, xs: &[f32]) -> f32 {
     let (vectors, tail) = S::as_simd_f32s(xs);
-    let mut tops = [simd.splat_f32s(f32::NEG_INFINITY); 4];
+    let mut maxima = [simd.splat_f32s(f32::NEG_INFINITY); 4];
     let (fours, rest) = pulp::as_arrays::<4, _>(vectors);
     for four in fours {
-        for (top, &v) in tops.iter_mut().zip(four) {
-            *top = simd.max_f32s(v, *top);
+        for (m, &v) in maxima.iter_mut().zip(four) {
+            *m = simd.max_f32s(v, *m);
         }
     }
-    for (top, &v) in tops.iter_mut().zip(rest) {
-        *top = simd.max_f32s(v, *top);
+    for (m, &v) in maxima.iter_mut().zip(rest) {
+        *m = simd.max_f32s(v, *m);
     }
     if !tail.is_empty() {
-        tops[3] = simd.max_f32s(load_tail(simd, tail, f32::NEG_INFINITY), tops[3]);
+        maxima[3] = simd.max_f32s(load_tail(simd, tail, f32::NEG_INFINITY), maxima[3]);
     }
-    simd.reduce_max_f32s(simd.max_f32s(simd.max_f32s(tops[0], tops[1]), simd.max_f32s(tops[2], tops[3])))
+    simd.reduce_max_f32s(
+        simd.max_f32s(simd.max_f32s(maxima[0], maxima[1]), simd.max_f32s(maxima[2], maxima[3])),
+    )
 }
 
 /// `Σ xs`.
@@ -75,7 +74,7 @@ pub fn sum<S: Simd>(simd: S, xs: &[f32]) -> f32 {
     )
 }
 
-/// `Σ (xs - shift)`, more precise than subtracting afterwards.
+/// `Σ (xs - shift)`, more accurate than `Σ xs - n · shift`.
 #[inline(always)]
 pub fn sum_shifted<S: Simd>(simd: S, xs: &[f32], shift: f32) -> f32 {
     let by = simd.splat_f32s(shift);
@@ -88,7 +87,7 @@ pub fn sum_shifted<S: Simd>(simd: S, xs: &[f32], shift: f32) -> f32 {
     )
 }
 
-/// `Σ weight` and `Σ weight (xs - shift)`, where a zero weight makes a zero product whatever `xs` holds.
+/// `Σ w` and `Σ w (xs - shift)`; a term with `w = 0` is 0, also where `xs` is infinite or NaN.
 #[inline(always)]
 pub fn weighted_sum_shifted<S: Simd>(simd: S, xs: &[f32], weights: &[f32], shift: f32) -> (f32, f32) {
     let by = simd.splat_f32s(shift);
@@ -113,42 +112,42 @@ fn guarded_product<S: Simd>(simd: S, w: S::f32s, x: S::f32s) -> S::f32s {
     simd.select_f32s(simd.equal_f32s(w, zero), zero, simd.mul_f32s(w, x))
 }
 
-/// `x ← e^{scale · (x − max)}` for every element, returning the sum. `max` must be the largest element and finite
-/// (or the sum is NaN, as it is for a NaN among the elements).
+/// `x ← e^{scale · (x − max)}` for every element; returns the sum. `max` is the largest element. The
+/// sum is NaN if `max` is infinite or an element is NaN.
 #[inline(always)]
 pub fn exp_sum_in_place<S: Simd>(simd: S, xs: &mut [f32], max: f32, scale: f32) -> f32 {
-    let (top, factor) = (simd.splat_f32s(max), simd.splat_f32s(scale));
+    let (max, factor) = (simd.splat_f32s(max), simd.splat_f32s(scale));
     let mut sums = [simd.splat_f32s(0.0); 4];
     let (vectors, tail) = S::as_mut_simd_f32s(xs);
     let (fours, rest) = pulp::as_arrays_mut::<4, _>(vectors);
     for four in fours.iter_mut() {
-        // Four at a time: the polynomial is one long chain of dependent operations.
+        // Four at a time, because the polynomial is a chain of dependent operations.
         for v in four {
-            *v = relative_exp(simd, *v, top, factor);
+            *v = relative_exp(simd, *v, max, factor);
         }
     }
-    // In a loop of its own: with its constants and four sums, the one above has more than AVX2's sixteen registers hold.
+    // A loop of its own: constants and four sums in the loop above need more than AVX2's registers.
     for four in fours {
         for (sum, &v) in sums.iter_mut().zip(&*four) {
             *sum = simd.add_f32s(*sum, v);
         }
     }
     for (sum, v) in sums.iter_mut().zip(rest) {
-        *v = relative_exp(simd, *v, top, factor);
+        *v = relative_exp(simd, *v, max, factor);
         *sum = simd.add_f32s(*sum, *v);
     }
     if !tail.is_empty() {
-        let v = relative_exp(simd, load_tail(simd, tail, f32::NEG_INFINITY), top, factor);
+        let v = relative_exp(simd, load_tail(simd, tail, f32::NEG_INFINITY), max, factor);
         sums[3] = simd.add_f32s(sums[3], v);
         simd.partial_store_f32s(tail, v);
     }
     fold_sum(simd, sums)
 }
 
-/// `e^{factor · (v − top)}`.
+/// `e^{factor · (v − max)}`.
 #[inline(always)]
-fn relative_exp<S: Simd>(simd: S, v: S::f32s, top: S::f32s, factor: S::f32s) -> S::f32s {
-    exp_nonpositive(simd, simd.mul_f32s(simd.sub_f32s(v, top), factor))
+fn relative_exp<S: Simd>(simd: S, v: S::f32s, max: S::f32s, factor: S::f32s) -> S::f32s {
+    exp_nonpositive(simd, simd.mul_f32s(simd.sub_f32s(v, max), factor))
 }
 
 /// `x ← x · factor + offset`.

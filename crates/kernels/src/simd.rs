@@ -1,11 +1,12 @@
-//! Which instruction set the kernels run on: one binary, chosen at run time.
+//! Run-time choice of the instruction set (ISA).
 //!
-//! A kernel is written once, generic over [`pulp::Simd`], as a struct that implements [`pulp::WithSimd`];
-//! [`Isa::run`] compiles it for AVX-512, AVX2 + FMA, NEON and plain scalar code and calls the one chosen.
-//! A kernel that forks over threads asks for [`Isa::current`] once, before it forks, and hands the value on.
+//! A kernel is written once, generic over [`pulp::Simd`], as a struct that implements
+//! [`pulp::WithSimd`]; [`Isa::run`] compiles it for AVX-512, AVX2 + FMA, NEON and plain scalar code
+//! and calls one of these. A kernel that uses several threads reads [`Isa::current`] once, before
+//! it starts them, and passes the value on.
 //!
-//! The environment variable `SURPRISAL_ISA` (`portable`, `neon`, `avx2`, `avx512`) chooses for a whole process;
-//! [`with_isa`] chooses for one call on this thread, which is how tests compare the paths.
+//! The environment variable `SURPRISAL_ISA` (`portable`, `neon`, `avx2`, `avx512`) sets it for a
+//! process; [`with_isa`] sets it for one call on this thread, so that tests can compare the paths.
 //!
 //! ```
 //! use surprisal_kernels::simd::Isa;
@@ -35,7 +36,7 @@ use std::sync::OnceLock;
 
 use pulp::{Arch, WithSimd};
 
-/// An instruction set that this machine has: holding one is the proof that its code may run.
+/// An instruction set that this machine supports.
 #[derive(Clone, Copy, Debug)]
 pub struct Isa(Arch);
 
@@ -44,10 +45,10 @@ thread_local! {
 }
 
 impl Isa {
-    /// Plain scalar code, which every machine runs, to the same bits.
+    /// Plain scalar code; gives the same bits on every machine.
     pub const PORTABLE: Self = Self(Arch::Scalar);
 
-    /// Every instruction set of this machine that the kernels have code for, the best first, portable last.
+    /// All instruction sets of this machine with kernels, the fastest first, portable last.
     pub fn available() -> Vec<Self> {
         let mut found = Vec::new();
         #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
@@ -61,8 +62,8 @@ impl Isa {
         found
     }
 
-    /// The instruction set for this call: [`with_isa`]'s, else `SURPRISAL_ISA`'s, else the machine's best.
-    /// A name that this machine does not have counts as not given.
+    /// The instruction set of [`with_isa`], else of `SURPRISAL_ISA`, else the machine's fastest. A
+    /// name that this machine does not support is ignored.
     #[inline]
     pub fn current() -> Self {
         OVERRIDE.get().unwrap_or_else(Self::process_default)
@@ -72,8 +73,8 @@ impl Isa {
         static DEFAULT: OnceLock<Isa> = OnceLock::new();
         *DEFAULT.get_or_init(|| {
             let available = Self::available();
-            let wanted = std::env::var("SURPRISAL_ISA").unwrap_or_default();
-            let named = available.iter().find(|isa| isa.name() == wanted);
+            let requested = std::env::var("SURPRISAL_ISA").unwrap_or_default();
+            let named = available.iter().find(|isa| isa.name() == requested);
             named.or(available.first()).copied().unwrap_or(Self::PORTABLE)
         })
     }
@@ -91,8 +92,8 @@ impl Isa {
         }
     }
 
-    /// Whether this is [`Self::PORTABLE`], whose numbers are the same bits on every machine. Code that would otherwise call what
-    /// chooses by processor (a C library's `exp`, another crate's sums) asks this first.
+    /// Whether this is [`Self::PORTABLE`]. If so, callers must not use functions whose bits depend
+    /// on the processor (a C library's `exp`, another crate's sums).
     pub fn is_portable(self) -> bool {
         self.name() == Self::PORTABLE.name()
     }
@@ -104,7 +105,7 @@ impl Isa {
     }
 }
 
-/// Calls `f` with [`Isa::current`] set to `isa` on this thread, and puts the old choice back (also on unwinding).
+/// Calls `f` with [`Isa::current`] set to `isa` on this thread; restored afterwards, also on panic.
 pub fn with_isa<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
     struct Restore(Option<Isa>);
     impl Drop for Restore {

@@ -1,13 +1,13 @@
-//! Our own gemm for AVX-512: a register tile of 12 × 32, B packed in panels of 32 columns.
+//! f32 gemm for AVX-512, with a 12 × 32 microkernel; names as in BLIS (MR, NR, KC, NC, jc, pc, ir, jr).
 //!
-//! A tile keeps 24 accumulators; each step along k loads two vectors of B and multiplies them with 12 broadcast elements
-//! of A, which is what the two multipliers of a core can take. B is packed once for all rows and streams from the
-//! second-level cache; A is read where it lies, unless its rows would fight for the same cache lines or its columns are
-//! pages apart. Every element of C is a sum along k in ascending order, in blocks of [`KC`], whatever the shape around
-//! it: cutting a product in parts does not change its bits.
+//! The microkernel has 24 accumulators; each step along k multiplies two vectors of B by 12 broadcast
+//! elements of A, which keeps both FMA units of a core busy. B is packed in panels of [`NR`] columns,
+//! once for all rows, and stays in the L2 cache. A is read in place, unless its rows would conflict
+//! in the L1 cache or its columns are pages apart. Every element of C is a sum along k in ascending
+//! order, in blocks of [`KC`], so dividing a matrix into blocks does not change the bits.
 //!
-//! What a core waits for is memory, not arithmetic, so three things are fetched ahead: the tile of C while its sum is
-//! made, the next rows of a B that is transposed, and the next panel of A.
+//! Memory is the bottleneck, so three things are prefetched: the tile of C during its sum, the next
+//! rows of a transposed B, and the next panel of A.
 
 #![expect(unsafe_code, reason = "vector intrinsics on raw pointers")]
 
@@ -21,24 +21,24 @@ use std::cell::RefCell;
 
 use super::View;
 
-/// Rows of a tile.
+/// Rows of the microkernel's tile.
 pub(super) const MR: usize = 12;
-/// Columns of a tile.
+/// Columns of the microkernel's tile.
 pub(super) const NR: usize = 32;
-/// Longest stretch along k between two visits to C.
+/// Steps along k between two updates of C.
 const KC: usize = 384;
-/// Columns of B packed at a time: with [`KC`], half of a second-level cache.
+/// Columns of a packed block of B, which has KC · NC elements: half of an L2 cache.
 const NC: usize = 384;
-/// From one row of a copied A to the next: an odd number of cache lines.
+/// Row stride of a copied panel of A: an odd number of cache lines.
 const A_STRIDE: usize = KC + 16;
-/// Columns of A further apart than this (4 KiB, a page) are packed.
+/// Column stride of A (4 KiB, a page) above which A is packed.
 const PACK_A_STRIDE: usize = 1024;
-/// An A of more elements than this (half a second-level cache) is fetched ahead.
+/// Number of elements of A (half an L2 cache) above which A is prefetched.
 const PREFETCH_A_LEN: usize = 128 * 1024;
-/// Row strides that are multiples of this (2 KiB) put the rows of a tile into a few sets of the first-level cache.
+/// Row strides that are multiples of this (2 KiB) map the rows of a tile to a few L1 cache sets.
 const L1_CONFLICT_STRIDE: usize = 512;
 
-/// Calls a tile's function for as many rows as there are.
+/// Calls a microkernel with the number of rows as its const parameter.
 macro_rules! dispatch_rows {
     ($rows:expr, $tile:ident($($argument:expr),*)) => {
         match $rows {
@@ -59,7 +59,7 @@ macro_rules! dispatch_rows {
 }
 pub(super) use dispatch_rows;
 
-/// 64 bytes: a vector and a cache line.
+/// A cache line (64 bytes), as long as a vector.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct CacheLine([f32; 16]);
@@ -69,14 +69,14 @@ impl CacheLine {
 }
 
 thread_local! {
-    /// Packed B and packed A of this thread.
+    /// Buffers of this thread for packed B and packed A.
     static PACKED: RefCell<(Vec<CacheLine>, Vec<CacheLine>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
-/// A [`super::Kernel`].
+/// The [`super::Kernel`] for AVX-512F.
 ///
 /// # Safety
-/// As there; the instructions are AVX-512F.
+/// As [`super::Kernel`].
 pub(super) unsafe fn gemm(
     (m, n, k): (usize, usize, usize),
     a: View,
@@ -94,18 +94,18 @@ pub(super) unsafe fn gemm(
             let width = NC.min(n - jc);
             for pc in (0..k).step_by(KC) {
                 let depth = KC.min(k - pc);
-                // SAFETY: the block lies within B, and the buffer holds KC x NC elements.
+                // SAFETY: the block is within B, and the buffer holds KC x NC elements.
                 unsafe { pack_b(b.at(pc, jc), (depth, width), packed_b) };
                 for ir in (0..m).step_by(MR) {
                     let rows = MR.min(m - ir);
-                    // SAFETY: the panel lies within A, and the buffer holds A_STRIDE x MR elements.
+                    // SAFETY: the panel is within A, and the buffer holds A_STRIDE x MR elements.
                     let here = unsafe { prepare_a(a.at(ir, pc), (rows, depth), width, packed_a) };
-                    // The panel that comes next: below, or at the top of the next columns.
+                    // The next panel: below this one, or at the top of the next columns.
                     let next = if ir + MR < m { a.at(ir + MR, pc) } else { a.at(0, pc + depth) };
                     for jr in (0..width).step_by(NR) {
                         if large && next.column_stride == 1 {
-                            let share = jr * depth / width..(jr + NR).min(width) * depth / width;
-                            prefetch_rows(next, MR.min(m), share);
+                            let columns = jr * depth / width..(jr + NR).min(width) * depth / width;
+                            prefetch_rows(next, MR.min(m), columns);
                         }
                         let columns = NR.min(width - jr);
                         // SAFETY: rows and columns stay within C; the panel was packed above.
@@ -125,18 +125,18 @@ pub(super) unsafe fn gemm(
     });
 }
 
-/// The lowest `count` lanes, of two vectors.
+/// Masks of the lowest `count` lanes of two vectors.
 pub(super) fn masks(count: usize) -> (__mmask16, __mmask16) {
     let all = ((1u64 << count) - 1) as u32;
     (all as u16, (all >> 16) as u16)
 }
 
-/// Copies a (depth, width) block into panels of 32 columns, each (depth, 32); missing columns are zero.
+/// Copies a (depth, width) block into panels of 32 columns, each (depth, 32); missing columns are zeros.
 #[target_feature(enable = "avx512f")]
 unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut f32) {
     for jr in (0..width).step_by(NR) {
         let columns = NR.min(width - jr);
-        // SAFETY: the caller's block and buffer; masked lanes are not touched.
+        // SAFETY: the caller's block and buffer; masked lanes are not accessed.
         unsafe {
             let out = out.add(jr * depth);
             let from = b.at(0, jr);
@@ -172,16 +172,16 @@ unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut f32) {
     }
 }
 
-/// Writes the transpose of `rows` (at most 16) rows of `columns` (at most 16) elements, `stride` apart, as `columns`
-/// rows of 16 elements, [`NR`] apart; missing ones are zero.
+/// Transposes `rows` ≤ 16 rows of `columns` ≤ 16 elements, `stride` apart, into `columns` rows of 16
+/// elements, [`NR`] apart; missing elements are zeros.
 #[target_feature(enable = "avx512f")]
 unsafe fn transpose(from: *const f32, stride: usize, (rows, columns): (usize, usize), out: *mut f32) {
     let mask = masks(columns).0;
     let mut r: [__m512; 16] = [_mm512_setzero_ps(); 16];
-    // Loops of fixed length: what is indexed by a variable would not stay in registers.
+    // Loops of fixed length, so that `r` stays in registers.
     for i in 0..16 {
         let here = if i < rows { mask } else { 0 };
-        // SAFETY: `columns` elements of row i if there is one, else nothing; fetching ahead never faults.
+        // SAFETY: `columns` elements of row i if there is one, else none; a prefetch never faults.
         unsafe {
             _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add((i + 16) * stride).cast());
             r[i] = _mm512_maskz_loadu_ps(here, from.wrapping_add(i * stride));
@@ -196,7 +196,7 @@ unsafe fn transpose(from: *const f32, stride: usize, (rows, columns): (usize, us
     }
 }
 
-/// The transpose of sixteen vectors: pairs, fours, then quarters of them.
+/// Transposes sixteen vectors by unpacking pairs, then fours, then shuffling quarters.
 #[target_feature(enable = "avx512f")]
 pub(super) fn transpose_16x16(mut r: [__m512; 16]) -> [__m512; 16] {
     let mut t = r;
@@ -226,7 +226,8 @@ pub(super) fn transpose_16x16(mut r: [__m512; 16]) -> [__m512; 16] {
     r
 }
 
-/// A (rows, depth) panel of A as the tiles should read it, `width` columns of B long: where it is, or a copy in `out`.
+/// Returns A's (rows, depth) panel unchanged, or a copy in `out` when its strides would cause L1 set
+/// conflicts or page-sized jumps. `width` is the number of B's columns that will use it.
 #[target_feature(enable = "avx512f")]
 unsafe fn prepare_a(a: View, (rows, depth): (usize, usize), width: usize, out: *mut f32) -> View {
     let in_rows = a.column_stride == 1;
@@ -247,28 +248,28 @@ unsafe fn prepare_a(a: View, (rows, depth): (usize, usize), width: usize, out: *
     }
 }
 
-/// Fetches the cache lines of a tile of C.
+/// Prefetches a tile of C into the L1 cache.
 fn prefetch_c_tile(c: *const f32, c_stride: usize, rows: usize, columns: usize) {
     for i in 0..rows {
         let row = c.wrapping_add(i * c_stride);
         for at in [0, 16, columns - 1] {
-            // SAFETY: fetching ahead never faults, whatever the address.
+            // SAFETY: a prefetch never faults, whatever the address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(at).cast()) };
         }
     }
 }
 
-/// Fetches some columns of the rows of a panel into the second-level cache.
+/// Prefetches some columns of a panel's rows into the L2 cache.
 fn prefetch_rows(a: View, rows: usize, columns: std::ops::Range<usize>) {
     for i in 0..rows {
         for j in columns.clone().step_by(16) {
-            // SAFETY: fetching ahead never faults, whatever the address.
+            // SAFETY: a prefetch never faults, whatever the address.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(a.at(i, j).data.cast()) };
         }
     }
 }
 
-/// Copies a (rows, depth) panel so that the rows of one column lie together, [`MR`] apart by column.
+/// Copies a (rows, depth) panel column by column, with a column stride of [`MR`].
 #[target_feature(enable = "avx512f")]
 unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut f32) {
     let mask = masks(rows).0;
@@ -300,7 +301,7 @@ unsafe fn microkernel<const R: usize>(
 ) {
     let (low, high) = masks(columns);
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    // SAFETY: the caller's shapes; masked lanes of C are not touched, and those of the packed panel are zeros of our own.
+    // SAFETY: the caller's shapes; masked lanes of C are not accessed, and the panel of B is padded.
     unsafe {
         let mut a_k = a.data;
         let mut b_k = b;

@@ -1,9 +1,9 @@
-//! The gemm of bf16 inputs with f32 sums, for AVX512-BF16: two elements along k a lane and instruction, so twice the
-//! arithmetic of f32 and half the packed memory.
+//! gemm with bf16 inputs and f32 sums for AVX512-BF16: twice the arithmetic of f32 per instruction.
 //!
-//! Both matrices are rounded to bf16 (to nearest, ties to even) while they are packed, as pairs along k: one 32-bit word
-//! holds the elements k (low half) and k + 1 (high half). A tile is that of [`super::avx512`]: 12 × 32, words in place of
-//! floats. Subnormal numbers count as zero, which is how the instruction works.
+//! Packing rounds both matrices to bf16 (to nearest, ties to even), as pairs along k: a 32-bit word
+//! contains the elements k (low half) and k + 1 (high half). The microkernel is that of
+//! [`super::avx512`], 12 × 32, with words in place of floats. The instruction treats subnormal
+//! numbers as zero.
 
 #![expect(unsafe_code, reason = "vector intrinsics on raw pointers")]
 
@@ -18,31 +18,31 @@ use std::cell::RefCell;
 use super::View;
 use super::avx512::{CacheLine, MR, NR, dispatch_rows, masks, transpose_16x16};
 
-/// Longest stretch along k between two visits to C, in pairs.
+/// Pairs along k between two updates of C.
 const KC: usize = 384;
-/// Columns of B packed at a time: with [`KC`], half of a second-level cache.
+/// Columns of a packed block of B, which has KC · NC words: half of an L2 cache.
 const NC: usize = 384;
-/// From one row of a packed A to the next, in pairs: an odd number of cache lines.
+/// Row stride of a packed panel of A, in pairs: an odd number of cache lines.
 const A_STRIDE: usize = KC + 16;
 /// Words of a packed panel of A.
 const PANEL: usize = A_STRIDE * MR;
-/// Rows of A packed at a time: where they lie side by side in memory, whole cache lines of them.
+/// Rows of A packed at a time; if A is column-major, these are whole cache lines.
 const MC: usize = 4 * MR;
 
 thread_local! {
-    /// Packed B and packed A of this thread.
+    /// Buffers of this thread for packed B and packed A.
     static PACKED: RefCell<(Vec<CacheLine>, Vec<CacheLine>)> = const { RefCell::new((Vec::new(), Vec::new())) };
 }
 
-/// Whether this machine has the instructions.
+/// Whether this machine has AVX-512F and AVX512-BF16.
 pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
 }
 
-/// A [`super::Kernel`] on inputs that it rounds.
+/// The [`super::Kernel`] for AVX-512F and AVX512-BF16; rounds its inputs.
 ///
 /// # Safety
-/// As there; the instructions are AVX-512F and AVX512-BF16.
+/// As [`super::Kernel`].
 pub(super) unsafe fn gemm(
     (m, n, k): (usize, usize, usize),
     a: View,
@@ -60,11 +60,11 @@ pub(super) unsafe fn gemm(
             for pc in (0..k).step_by(2 * KC) {
                 let depth = (2 * KC).min(k - pc);
                 let pairs = depth.div_ceil(2);
-                // SAFETY: the block lies within B, and the buffer holds KC x NC words.
+                // SAFETY: the block is within B, and the buffer holds KC x NC words.
                 unsafe { pack_b(b.at(pc, jc), (depth, width), packed_b) };
                 for ic in (0..m).step_by(MC) {
                     let height = MC.min(m - ic);
-                    // SAFETY: the stripe lies within A, and the buffer holds its panels.
+                    // SAFETY: the block is within A, and the buffer holds its panels.
                     let (row_stride, pair_stride) =
                         unsafe { pack_a(a.at(ic, pc), (height, depth), packed_a) };
                     for ir in (0..height).step_by(MR) {
@@ -97,7 +97,7 @@ struct PackedA {
     pair_stride: usize,
 }
 
-/// Where a tile goes.
+/// A tile of C.
 #[derive(Clone, Copy)]
 struct OutputTile {
     c: *mut f32,
@@ -106,13 +106,13 @@ struct OutputTile {
     accumulate: bool,
 }
 
-/// Sixteen words from rows k and k + 1: element i of `low` in the low half of word i, of `high` in the high half.
+/// Sixteen words, of which word i contains element i of `low` and, in its high half, of `high`.
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn interleave(low: __m512i, high: __m512i) -> __m512i {
     _mm512_or_si512(low, _mm512_slli_epi32::<16>(high))
 }
 
-/// The rounded elements of a row, one in each word's low half.
+/// Sixteen rounded elements of a row, each in the low half of a word.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn rounded(row: *const f32, mask: u16) -> __m512i {
     // SAFETY: the caller's: masked lanes are not read. A __m256bh and a __m256i are the same 256 bits.
@@ -122,7 +122,7 @@ unsafe fn rounded(row: *const f32, mask: u16) -> __m512i {
     }
 }
 
-/// Thirty-two elements of one row as sixteen pairs; those from `count` on are zero.
+/// Thirty-two elements of a row as sixteen pairs; elements from `count` on are zeros.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn pairs_of(row: *const f32, count: usize) -> __m512i {
     let (low, high) = masks(count.min(32));
@@ -134,13 +134,13 @@ unsafe fn pairs_of(row: *const f32, count: usize) -> __m512i {
     }
 }
 
-/// Packs a (depth, width) block into panels of 32 columns, each (depth / 2, 32) words; what is missing is zero.
+/// Packs a (depth, width) block into panels of 32 columns, each (depth / 2, 32) words, padded with zeros.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut u32) {
     let pairs = depth.div_ceil(2);
     for jr in (0..width).step_by(NR) {
         let columns = NR.min(width - jr);
-        // SAFETY: the caller's block and buffer; masked lanes are not touched.
+        // SAFETY: the caller's block and buffer; masked lanes are not accessed.
         unsafe {
             let out = out.add(jr * pairs);
             let from = b.at(0, jr);
@@ -175,7 +175,7 @@ unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut u32) {
     }
 }
 
-/// Up to sixteen elements of one row whose columns are apart: those from `half` to `count`.
+/// Up to sixteen elements of a strided row, those before `count - half`, as the low halves of words.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn gathered(row: View, count: usize, half: usize) -> __m512i {
     let mut values = [0.0_f32; 16];
@@ -183,19 +183,19 @@ unsafe fn gathered(row: View, count: usize, half: usize) -> __m512i {
         // SAFETY: the caller's row has `count` elements.
         *value = unsafe { *row.at(0, j).data };
     }
-    // SAFETY: sixteen elements of our own.
+    // SAFETY: sixteen local elements.
     unsafe { rounded(values.as_ptr(), u16::MAX) }
 }
 
-/// Writes `rows` (at most 16) rows of `depth` elements, `stride` apart, as sixteen rows of pairs, [`NR`] apart, as far
-/// as there are pairs; missing ones are zero.
+/// Transposes `rows` ≤ 16 rows of `depth` elements, `stride` apart, into at most sixteen rows of pairs,
+/// [`NR`] apart; missing elements are zeros.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn transpose(from: *const f32, stride: usize, (rows, depth): (usize, usize), out: *mut u32) {
     let mut r = [_mm512_setzero_ps(); 16];
     for i in 0..16 {
         let here = if i < rows { depth } else { 0 };
         let row = from.wrapping_add(i * stride);
-        // SAFETY: `depth` elements of row i if there is one, else nothing; fetching ahead never faults.
+        // SAFETY: `depth` elements of row i if there is one, else none; a prefetch never faults.
         unsafe {
             let ahead = row.wrapping_add(16 * stride);
             _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
@@ -210,12 +210,12 @@ unsafe fn transpose(from: *const f32, stride: usize, (rows, depth): (usize, usiz
     }
 }
 
-/// Packs a (rows, depth) stripe of A in panels of [`MR`] rows, [`PANEL`] apart; returns the strides of rows and pairs within
-/// a panel.
+/// Packs a (rows, depth) block of A in panels of [`MR`] rows, [`PANEL`] words apart; returns the row
+/// and pair strides of a panel.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usize, usize) {
     let pairs = depth.div_ceil(2);
-    // SAFETY: the caller's stripe and buffer; masked lanes are not touched.
+    // SAFETY: the caller's block and buffer; masked lanes are not accessed.
     unsafe {
         if a.column_stride == 1 {
             for i in 0..rows {
@@ -239,7 +239,7 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usiz
                 } else {
                     (gathered(column.transposed(), here, 0), gathered(next.transposed(), second, 0))
                 };
-                // Four words more than there are rows: the next store overwrites them, and after the last there is room.
+                // Writes four words more than MR: the next store overwrites them, and the buffer has room.
                 let into = out.add(ir / MR * PANEL + pair * MR);
                 _mm512_storeu_si512(into.cast(), interleave(low, high));
             }

@@ -1,16 +1,16 @@
-//! A matrix times one vector: what a new token costs in sampling. Memory decides, so nothing is packed.
+//! Matrix–vector product, for generating one token. Limited by memory, so nothing is packed.
 
 use pulp::{Simd, WithSimd};
 
 use crate::simd::Isa;
 
-/// Rows that share the loads of the vector.
+/// Rows computed together, so that each part of the vector is loaded once for all.
 const ROWS: usize = 4;
 
-/// `y += W x` for a row-major `weight` (out, in).
+/// Adds `W x` to `y`, for a row-major `weight` (out, in).
 ///
 /// # Panics
-/// If the lengths do not fit together.
+/// If the lengths do not match.
 pub fn gemv(weight: &[f32], x: &[f32], y: &mut [f32]) {
     assert_eq!(weight.len(), x.len() * y.len());
     if x.is_empty() {
@@ -43,7 +43,7 @@ impl WithSimd for Gemv<'_> {
     }
 }
 
-/// Adds the dot products of `R` rows with `x`.
+/// Adds the dot products of `R` rows with `x` to `y`.
 #[inline(always)]
 fn dot_rows<S: Simd, const R: usize>(simd: S, weight: &[f32], x: &[f32], y: &mut [f32]) {
     let width = x.len();

@@ -1,7 +1,7 @@
-//! The one door to matrix products: `C = A B` or `C += A B` in f32, on strided views.
+//! Matrix multiplication: `C = A B` or `C += A B` in f32, on strided views.
 //!
-//! Behind it stand kernels of our own for AVX-512 and for every machine ([`Isa::PORTABLE`]), and the `gemm` crate for AVX2
-//! and NEON. [`Precision`] says how the inputs are read: as they are, or rounded to bf16.
+//! AVX-512 and [`Isa::PORTABLE`] have kernels in this module; AVX2 and NEON use the `gemm` crate.
+//! With [`Precision::Bf16`], the inputs are rounded to bf16.
 
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -18,7 +18,7 @@ use surprisal_platform::threads::Pool;
 
 use crate::simd::Isa;
 
-/// A matrix that is read.
+/// A read-only view of a matrix.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
     data: &'a [f32],
@@ -29,25 +29,25 @@ pub struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
-    /// A row-major view. `data` holds exactly `rows · columns` elements.
+    /// A row-major view.
     ///
     /// # Panics
-    /// If it does not.
+    /// If `data` does not have `rows · columns` elements.
     pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(data.len(), rows * columns, "a {rows} x {columns} matrix");
         Self { data, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// `columns` of every row of a wider row-major matrix: row i starts at element `i · row_stride` of `data`.
+    /// Some columns of a wider row-major matrix: row i starts at element `i · row_stride` of `data`.
     ///
     /// # Panics
-    /// If the last row would end past the end of `data`.
+    /// If the last row ends past the end of `data`.
     pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         check_strided(data.len(), rows, columns, row_stride);
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
-    /// The same elements with rows and columns swapped; nothing moves.
+    /// The transposed view of the same elements.
     pub fn transposed(self) -> Self {
         Self {
             rows: self.columns,
@@ -59,7 +59,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A row-major matrix that is written.
+/// A mutable view of a row-major matrix.
 #[derive(Debug)]
 pub struct MatrixMut<'a> {
     data: &'a mut [f32],
@@ -69,46 +69,46 @@ pub struct MatrixMut<'a> {
 }
 
 impl<'a> MatrixMut<'a> {
-    /// `data` holds exactly `rows · columns` elements.
+    /// A view of all of `data`.
     ///
     /// # Panics
-    /// If it does not.
+    /// If `data` does not have `rows · columns` elements.
     pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(data.len(), rows * columns, "a {rows} x {columns} matrix");
         Self { data, rows, columns, row_stride: columns }
     }
 
-    /// As [`Matrix::strided`].
+    /// Some columns of a wider matrix, as [`Matrix::strided`].
     ///
     /// # Panics
-    /// If the last row would end past the end of `data`.
+    /// If the last row ends past the end of `data`.
     pub fn strided(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         check_strided(data.len(), rows, columns, row_stride);
         Self { data, rows, columns, row_stride }
     }
 }
 
-/// Whether the last row of a strided view ends within its slice.
+/// Checks that the last row of a strided view ends within its slice.
 fn check_strided(len: usize, rows: usize, columns: usize, row_stride: usize) {
     let fits = rows == 0
         || (columns <= row_stride.max(columns * usize::from(rows == 1))
             && (rows - 1) * row_stride + columns <= len);
-    assert!(fits, "a {rows} x {columns} part, stride {row_stride}");
+    assert!(fits, "a strided {rows} x {columns} matrix, stride {row_stride}");
 }
 
-/// How the inputs of a product are read. Sums are always f32.
+/// Precision of a matmul's inputs. Sums are always f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Precision {
-    /// As they are.
+    /// 32-bit floats.
     #[default]
     F32,
-    /// Rounded to bf16: eight bits of significand, so an error of 2⁻⁹ an element at most; twice as fast where the machine has
-    /// AVX512-BF16, and slower than f32 where it has not.
+    /// Rounded to bf16 (relative error at most 2⁻⁹ per element): twice as fast as f32 with
+    /// AVX512-BF16, slower without.
     Bf16,
 }
 
 impl Precision {
-    /// Whether this machine has instructions for it.
+    /// Whether this machine has instructions for this precision.
     pub fn is_fast(self) -> bool {
         match self {
             Self::F32 => true,
@@ -120,10 +120,10 @@ impl Precision {
     }
 }
 
-/// [`matmul`] of inputs read in `precision`.
+/// [`matmul`] with inputs in `precision`.
 ///
 /// # Panics
-/// If the shapes do not make a product.
+/// If the shapes do not match.
 pub fn matmul_with_precision(
     precision: Precision,
     into: MatrixMut<'_>,
@@ -132,8 +132,11 @@ pub fn matmul_with_precision(
     b: Matrix<'_>,
     pool: Option<&Pool>,
 ) {
-    assert!(into.rows == a.rows && into.columns == b.columns && a.columns == b.rows, "shapes of a product");
-    // Only the portable kernel writes sums of nothing.
+    assert!(
+        into.rows == a.rows && into.columns == b.columns && a.columns == b.rows,
+        "matmul: shapes do not match"
+    );
+    // Only the portable kernel writes zeros for an inner dimension of 0.
     let isa = if a.columns == 0 { Isa::PORTABLE } else { Isa::current() };
     match (precision, isa.name()) {
         #[cfg(target_arch = "x86_64")]
@@ -146,13 +149,8 @@ pub fn matmul_with_precision(
         (Precision::F32, _) => gemm_crate(into, accumulate, a, b, pool),
         (Precision::Bf16, _) => {
             let (a_rounded, b_rounded) = (rounded(a), rounded(b));
-            matmul(
-                into,
-                accumulate,
-                Matrix { data: &a_rounded, ..a },
-                Matrix { data: &b_rounded, ..b },
-                pool,
-            );
+            let (a, b) = (Matrix { data: &a_rounded, ..a }, Matrix { data: &b_rounded, ..b });
+            matmul(into, accumulate, a, b, pool);
         }
     }
 }
@@ -167,29 +165,29 @@ fn rounded(m: Matrix<'_>) -> Vec<f32> {
     m.data.iter().map(|&x| round(x)).collect()
 }
 
-/// `into = a b`, or `into += a b` when `accumulate`.
+/// `into = a b`, or `into += a b` if `accumulate`.
 ///
-/// With a pool, the columns or the rows of the product are shared out; the inner dimension never is, so the bits do not
-/// depend on the pool.
+/// A pool divides the rows or columns of the result among its threads. The inner dimension is never
+/// divided, so the bits do not depend on the pool.
 ///
 /// # Panics
-/// If the shapes do not make a product.
+/// If the shapes do not match.
 pub fn matmul(into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
     matmul_with_precision(Precision::F32, into, accumulate, a, b, pool);
 }
 
-/// A pointer that several threads may hold: each writes elements that no other touches.
+/// A pointer to a matrix of which each thread writes different elements.
 #[derive(Clone, Copy)]
 struct SendPtr(*mut f32);
 
 #[expect(unsafe_code, reason = "parts of one matrix for several threads")]
-// SAFETY: `gemm_parallel` hands each thread rows or columns of its own.
+// SAFETY: `gemm_parallel` gives each thread different rows or columns.
 unsafe impl Send for SendPtr {}
 #[expect(unsafe_code, reason = "parts of one matrix for several threads")]
 // SAFETY: as above.
 unsafe impl Sync for SendPtr {}
 
-/// A strided matrix, as our own kernels take it.
+/// A strided matrix without a length, for the kernels of this module.
 #[derive(Clone, Copy)]
 struct View {
     data: *const f32,
@@ -198,7 +196,7 @@ struct View {
 }
 
 impl View {
-    /// The part that starts at (row, column).
+    /// The submatrix that starts at (row, column).
     fn at(self, row: usize, column: usize) -> Self {
         Self { data: self.data.wrapping_add(row * self.row_stride + column * self.column_stride), ..self }
     }
@@ -208,15 +206,15 @@ impl View {
     }
 }
 
-/// `C = A B` or `C += A B` for A (m, k), B (k, n), C (m, n) of a row stride, given as shape, A, B, C, stride and whether
-/// to add.
+/// A kernel for `C = A B` or `C += A B`, with A (m, k), B (k, n) and C (m, n). Arguments: (m, n, k), A,
+/// B, C, the row stride of C, and whether to accumulate.
 ///
 /// # Safety
-/// The machine has the kernel's instructions; every element of the three shapes lies in memory that may be read, C's in
-/// memory that may be written and that nothing else uses meanwhile.
+/// The machine has the kernel's instructions. All elements of the three matrices are in readable
+/// memory, those of C in writable memory that no other code uses during the call.
 type Kernel = unsafe fn((usize, usize, usize), View, View, *mut f32, usize, bool);
 
-/// Shares a product out over the pool; `kernel` is one whose instructions the machine has.
+/// Runs `kernel`, whose instructions the machine must have, on the threads of the pool.
 #[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
 fn gemm_parallel(
     kernel: Kernel,
@@ -237,39 +235,38 @@ fn gemm_parallel(
     }
     let c = SendPtr(into.data.as_mut_ptr());
     let stride = into.row_stride;
-    // The part of the product in these rows and columns.
-    let part = move |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>| {
+    let block = move |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>| {
         let c = c;
         let (a, b) = (view(a).at(rows.start, 0), view(b).at(0, columns.start));
         let shape = (rows.len(), columns.len(), k);
-        // SAFETY: the constructors checked that each view lies within its slice, a transposed one only swaps strides, and
-        // these are ranges of the product's rows and columns; the machine has the instructions. `into` is borrowed mutably
-        // and no two calls share a row and a column of it.
+        // SAFETY: the constructors checked that each view is within its slice, a transposed one only
+        // swaps strides, and these are ranges of C's rows and columns; the machine has the
+        // instructions. `into` is borrowed mutably and no two calls write the same element of it.
         unsafe {
             kernel(shape, a, b, c.0.wrapping_add(rows.start * stride + columns.start), stride, accumulate)
         }
     };
     let threads = pool.map_or(1, Pool::threads);
     let by_rows = m > n;
-    let (length, unit) = if by_rows { (m, 12) } else { (n, 32) };
-    let share = length.div_ceil(threads).next_multiple_of(unit);
-    let parts = length.div_ceil(share);
-    let of = |i: usize| i * share..length.min((i + 1) * share);
+    let (len, unit) = if by_rows { (m, 12) } else { (n, 32) };
+    let step = len.div_ceil(threads).next_multiple_of(unit);
+    let tasks = len.div_ceil(step);
+    let range = |i: usize| i * step..len.min((i + 1) * step);
     match pool {
-        Some(pool) if parts > 1 => {
-            pool.map(parts, |i| if by_rows { part(of(i), 0..n) } else { part(0..m, of(i)) });
+        Some(pool) if tasks > 1 => {
+            pool.map(tasks, |i| if by_rows { block(range(i), 0..n) } else { block(0..m, range(i)) });
         }
-        _ => part(0..m, 0..n),
+        _ => block(0..m, 0..n),
     }
 }
 
-/// The `gemm` crate, which takes the best instructions of the machine whatever [`Isa::current`] says.
+/// Calls the `gemm` crate, which uses the machine's best instructions and ignores [`Isa::current`].
 #[expect(unsafe_code, reason = "gemm takes pointers and strides")]
 fn gemm_crate(into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
     let MatrixMut { data, rows, columns, row_stride } = into;
     let mut call = |parallelism| {
-        // SAFETY: the constructors checked that each slice reaches to the end of its last row, and a transposed view's
-        // strides only swap, so every index within the shape is within its slice; `data` is borrowed mutably, so nothing overlaps.
+        // SAFETY: the constructors checked that the last row ends within the slice, and transposing
+        // only swaps strides, so every index is in bounds; `data` is borrowed mutably, so nothing overlaps.
         unsafe {
             gemm::gemm(
                 rows,
@@ -306,7 +303,7 @@ mod tests {
     use crate::testing::numbers;
 
     #[test]
-    fn products_of_parts_and_transposes() {
+    fn matmul_of_strided_and_transposed_views() {
         // A is columns 1..3 of a 2 x 4 matrix.
         let wide = [0.0, 1.0, 2.0, 0.0, 0.0, 3.0, 4.0, 0.0];
         let a = Matrix::strided(&wide[1..], 2, 2, 4);
@@ -340,7 +337,7 @@ mod tests {
             (3, 0, 2),
             (3, 2, 0),
         ]);
-        // Strides that the kernel copies or packs A for: rows 2 KiB apart, columns beyond a page.
+        // Strides for which the kernel copies or packs A: rows 2 KiB apart, columns over a page apart.
         shapes.extend([(14, 161, 512), (1030, 40, 20)]);
         for (m, n, k) in shapes {
             let (a, b, start) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));
@@ -385,14 +382,8 @@ mod tests {
                                 isa.name()
                             );
                             let mut c = start.clone();
-                            matmul_with_precision(
-                                Precision::Bf16,
-                                MatrixMut::new(&mut c, m, n),
-                                accumulate,
-                                left,
-                                right,
-                                None,
-                            );
+                            let into = MatrixMut::new(&mut c, m, n);
+                            matmul_with_precision(Precision::Bf16, into, accumulate, left, right, None);
                             for ((c, e), s) in c.iter().zip(&rounded_product).zip(&start) {
                                 let e = e + if accumulate { f64::from(*s) } else { 0.0 };
                                 let close = (f64::from(*c) - e).abs() < 1e-6 * (k as f64 + 4.0);
@@ -406,8 +397,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "part")]
-    fn a_part_past_the_end_is_refused() {
+    #[should_panic(expected = "strided")]
+    fn a_strided_view_past_the_end_is_refused() {
         let _ = Matrix::strided(&[0.0; 5], 2, 2, 4);
     }
 }

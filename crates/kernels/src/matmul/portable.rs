@@ -1,26 +1,26 @@
-//! Our own gemm in plain Rust, to the same bits on every machine.
+//! Portable gemm in plain Rust, with the same bits on every machine.
 //!
-//! A tile keeps 4 × 8 sums in registers while it walks along k. Products are rounded before they are added (no fused
-//! instruction), and every element of C is a sum along k in ascending order, in blocks of [`KC`]. So nothing depends on
-//! the processor, on the compiler's choice of instructions or on how a product is shared out.
+//! A 4 × 8 tile of C is summed in registers. Products are rounded before they are added (no FMA), and
+//! every element of C is a sum along k in ascending order, in blocks of [`KC`]. So the bits do not
+//! depend on the processor, the compiler or the division of C among threads.
 
 #![expect(unsafe_code, reason = "a part of a matrix that several threads write")]
 
 use super::View;
 
-/// Rows of a tile.
+/// Rows of a register tile.
 const MR: usize = 4;
-/// Columns of a tile.
+/// Columns of a register tile.
 const NR: usize = 8;
-/// Longest stretch along k between two visits to C.
+/// Steps along k between two updates of C.
 const KC: usize = 128;
-/// Tiles side by side that share a packed panel of A; their panels of B fill half of a first-level cache.
+/// Adjacent tiles that use one packed panel of A; their panels of B fill half of an L1 cache.
 const TILES: usize = 4;
 
-/// A [`super::Kernel`].
+/// The [`super::Kernel`] for every machine.
 ///
 /// # Safety
-/// As there; every machine has the instructions.
+/// As [`super::Kernel`].
 pub(super) unsafe fn gemm(
     (m, n, k): (usize, usize, usize),
     a: View,
@@ -29,13 +29,13 @@ pub(super) unsafe fn gemm(
     c_stride: usize,
     accumulate: bool,
 ) {
-    // Panels of A and B with k first; rows and columns that a last panel lacks stay as they were and are not written to C.
+    // Panels of A and B, k first. Missing rows and columns contain old values, not written to C.
     let (mut packed_a, mut packed_b) = ([[0.0; MR]; KC], [[[0.0; NR]; KC]; TILES]);
     for pc in (0..k.max(1)).step_by(KC) {
         let depth = KC.min(k - pc);
         let accumulate = accumulate || pc > 0;
         for first in (0..n).step_by(TILES * NR) {
-            // The columns of each tile.
+            // (tile, first column, number of columns)
             let tiles =
                 (first..n).step_by(NR).zip(0..TILES).map(|(column, tile)| (tile, column, NR.min(n - column)));
             for (tile, column, columns) in tiles.clone() {
@@ -55,7 +55,7 @@ pub(super) unsafe fn gemm(
                     }
                     for (i, sums) in sums[..rows].iter().enumerate() {
                         let c = c.wrapping_add((row + i) * c_stride + column);
-                        // SAFETY: `columns` elements of a row of C, which the caller has to itself.
+                        // SAFETY: `columns` elements of a row of C, which only this call writes.
                         let into = unsafe { std::slice::from_raw_parts_mut(c, columns) };
                         into.iter_mut()
                             .zip(sums)
@@ -67,12 +67,12 @@ pub(super) unsafe fn gemm(
     }
 }
 
-/// Copies the first `width` elements of as many rows as `panel` has.
+/// Copies the first `width` elements of each row of `from` to the rows of `panel`.
 ///
 /// # Safety
-/// They lie in memory that may be read.
+/// These elements are in readable memory.
 unsafe fn pack<const N: usize>(panel: &mut [[f32; N]], width: usize, from: View) {
-    // Long loops inside: the panel has few columns.
+    // The longer loop is the inner one.
     for j in 0..width {
         for (i, line) in panel.iter_mut().enumerate() {
             // SAFETY: the caller's.
