@@ -1,7 +1,8 @@
-//! What stands between the two matrices of an MLP: from `u` (N, U) to `a` (N, F).
+//! MLP activations, from `u` (N, U) to `a` (N, F).
 //!
-//! GELU in its tanh form (Hendrycks & Gimpel 2016): ½ u (1 + tanh(√(2/π) (u + 0.044715 u³))). ReLU² (So et al. 2021):
-//! max(u, 0)². SwiGLU (Shazeer 2020): u holds the gate g and the value v side by side, U = 2F, and a = g σ(g) v.
+//! - GELU, tanh form (Hendrycks & Gimpel 2016): a = ½ u (1 + tanh(√(2/π) (u + 0.044715 u³))).
+//! - ReLU² (So et al. 2021): a = max(u, 0)².
+//! - SwiGLU (Shazeer 2020): u is a gate g and an up-projection v, concatenated (U = 2F); a = g σ(g) v.
 
 use pulp::{Simd, WithSimd};
 
@@ -11,47 +12,48 @@ use crate::simd::Isa;
 const SCALE: f32 = 0.797_884_6; // √(2/π)
 const CUBIC: f32 = 0.044715;
 
-/// Which one.
+/// The activation function of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// GPT-2's.
+    /// GELU, as in GPT-2.
     Gelu,
-    /// The square of the positive part.
+    /// ReLU².
     Relu2,
-    /// Llama's: a gate and a value.
+    /// SwiGLU, as in Llama.
     SwiGlu,
 }
 
 impl Activation {
-    /// U for F: how many inputs a row needs for `width` outputs.
+    /// Inputs per row (U) for `width` outputs (F).
     pub fn inputs(self, width: usize) -> usize {
         if self == Self::SwiGlu { 2 * width } else { width }
     }
 
-    /// `a` (N, `width`) from `u` (N, U).
+    /// Writes `a` (N, `width`) from `u` (N, U).
     ///
     /// # Panics
-    /// If the lengths do not fit together.
+    /// If the lengths do not match.
     pub fn forward(self, u: &[f32], width: usize, a: &mut [f32]) {
         assert!(a.len().is_multiple_of(width) && u.len() == self.inputs(a.len()));
         Isa::current().run(Forward { activation: self, u, width, a });
     }
 
-    /// `du` from `u` and `da`; `da` then holds `a` again, which the gradient of the second matrix needs.
+    /// Writes `du` from `u` and `da`, and replaces `da` by the recomputed `a`, which the gradient of the
+    /// second weight needs.
     ///
     /// # Panics
-    /// If the lengths do not fit together.
+    /// If the lengths do not match.
     pub fn backward(self, u: &[f32], width: usize, da: &mut [f32], du: &mut [f32]) {
         assert!(da.len().is_multiple_of(width) && u.len() == self.inputs(da.len()) && u.len() == du.len());
         Isa::current().run(Backward { activation: self, u, width, da, du });
     }
 }
 
-/// σ(x) and 1 − σ(x), neither by a difference that cancels.
+/// σ(x) and 1 − σ(x), without cancellation.
 #[inline(always)]
 fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let one = simd.splat_f32s(1.0);
-    // e^{−|x|} overflows nowhere: σ(|x|) = 1/(1 + e), σ(−|x|) = e/(1 + e).
+    // e = e^{−|x|} cannot overflow: σ(|x|) = 1/(1 + e), σ(−|x|) = e/(1 + e).
     let e = exp_nonpositive(simd, simd.or_f32s(x, simd.splat_f32s(-0.0)));
     let below = simd.less_than_f32s(x, simd.splat_f32s(0.0));
     let large = simd.div_f32s(one, simd.add_f32s(one, e));
@@ -59,8 +61,8 @@ fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     (simd.select_f32s(below, small, large), simd.select_f32s(below, large, small))
 }
 
-/// GELU's value and derivative at `x`. With t = 2 √(2/π) (x + 0.044715 x³), ½ (1 + tanh(t/2)) is σ(t): so they are x σ(t)
-/// and σ(t) + x σ(t) (1 − σ(t)) t'.
+/// GELU and its derivative. With t = 2 √(2/π) (x + 0.044715 x³), ½ (1 + tanh(t/2)) = σ(t), so they are
+/// x σ(t) and σ(t) + x σ(t) (1 − σ(t)) t'.
 #[inline(always)]
 fn gelu<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let (linear, square) = (simd.splat_f32s(2.0 * SCALE), simd.mul_f32s(x, x));
@@ -77,7 +79,7 @@ fn relu2<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     (simd.mul_f32s(positive, positive), simd.add_f32s(positive, positive))
 }
 
-/// x σ(x) and its derivative σ(x) (1 + x (1 − σ(x))).
+/// SiLU, x σ(x), and its derivative σ(x) (1 + x (1 − σ(x))).
 #[inline(always)]
 fn silu<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let (sigma, rest) = sigmoid(simd, x);
@@ -85,7 +87,7 @@ fn silu<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     (simd.mul_f32s(x, sigma), simd.mul_f32s(sigma, simd.mul_add_e_f32s(x, rest, one)))
 }
 
-/// `f` of the vectors of `xs` side by side with those of `into`, which it may read.
+/// `into[i] = f(xs[i], into[i])`, vector by vector.
 #[inline(always)]
 fn zip_into<S: Simd>(simd: S, xs: &[f32], into: &mut [f32], f: impl Fn(S::f32s, S::f32s) -> S::f32s) {
     let ((x, x_tail), (y, y_tail)) = (S::as_simd_f32s(xs), S::as_mut_simd_f32s(into));
@@ -150,7 +152,7 @@ struct Backward<'a> {
     du: &'a mut [f32],
 }
 
-/// `du = da · derivative(u)`, `da = value(u)`.
+/// `du = da · f'(u)` and `da = f(u)`; `f` returns value and derivative.
 #[inline(always)]
 fn elementwise<S: Simd>(
     simd: S,
@@ -200,7 +202,7 @@ impl WithSimd for Backward<'_> {
                 let rows = u.chunks_exact(2 * width).zip(du.chunks_exact_mut(2 * width));
                 for ((u, du), da) in rows.zip(da.chunks_exact_mut(width)) {
                     let ((gate, up), (dgate, dup)) = (u.split_at(width), du.split_at_mut(width));
-                    // dg = da v silu'(g); dv = da silu(g); a = silu(g) v.
+                    // dg = da · v · silu'(g), dv = da · silu(g), a = silu(g) · v
                     dup.copy_from_slice(da);
                     for (da, v) in da.iter_mut().zip(up) {
                         *da *= v;
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn values_and_slopes_follow_the_formulas_on_every_instruction_set() {
+    fn values_and_derivatives_follow_the_formulas_on_every_instruction_set() {
         let xs: Vec<f32> = (-1200..=1200).map(|i| i as f32 / 100.0 + 0.003).collect();
         let n = xs.len();
         for isa in Isa::available() {

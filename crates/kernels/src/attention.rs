@@ -1,13 +1,13 @@
 //! Causal multi-head attention (Vaswani et al. 2017) over packed queries, keys and values.
 //!
 //! ```text
-//! P = softmax(Q Kᵀ / √d) over the positions not in the future      Y = P V
+//! P = softmax(Q Kᵀ / √d), causal      Y = P V
 //! dV = Pᵀ dY      dP = dY Vᵀ      dS = P ∘ (dP − rowsum(dY ∘ Y)) / √d      dQ = dS K      dK = dSᵀ Q
 //! ```
 //!
-//! One row of the batch and one head at a time, and of that a block of queries at a time (Dao et al. 2022), so that no T × T
-//! matrix is ever kept: the forward pass leaves the logarithm of each softmax's denominator, from which the backward pass makes
-//! P again. Heads may share keys and values in groups (Ainslie et al. 2023).
+//! Processes one query block of one head against all visible keys, so no T × T matrix is stored (Dao
+//! et al. 2022). Saves only the log-sum-exp (B, H, T); backward recomputes P. Groups of query heads
+//! may share keys and values (Ainslie et al. 2023).
 
 use pulp::{Simd, WithSimd};
 
@@ -17,38 +17,40 @@ use crate::matmul::{Matrix, MatrixMut, matmul};
 use crate::reduce;
 use crate::simd::Isa;
 
-/// B rows of T tokens; H heads of width d = C / H, and G of keys and values.
+/// Sizes of an attention call: B sequences of T tokens, H query heads of width d = C / H, and G
+/// key-value heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
-    /// B.
+    /// B, sequences.
     pub batch: usize,
-    /// T.
+    /// T, tokens per sequence.
     pub seq_len: usize,
-    /// C.
+    /// C, the width of the model.
     pub n_embd: usize,
-    /// H.
+    /// H, query heads.
     pub n_head: usize,
-    /// G, a divisor of H.
+    /// G, key-value heads; a divisor of H.
     pub n_kv_head: usize,
 }
 
 impl AttentionShape {
-    /// d.
+    /// d, the width of a head.
     pub fn head_dim(&self) -> usize {
         self.n_embd / self.n_head
     }
 
-    /// C + 2·G·d: queries, keys and values side by side.
+    /// C + 2·G·d, the width of a row of concatenated queries, keys and values.
     pub fn packed_width(&self) -> usize {
         self.n_embd + 2 * self.n_kv_head * self.head_dim()
     }
 
-    /// Softmaxes: B · H · T.
+    /// B · H · T, the length of the log-sum-exp.
     pub fn lse_len(&self) -> usize {
         self.batch * self.n_head * self.seq_len
     }
 
-    /// How many queries are worked on together: few enough that what lies in the future is not worth much.
+    /// Queries per block. Scores cover all keys up to the block's last query, so smaller blocks waste
+    /// less on masked positions.
     fn block(&self) -> usize {
         if self.seq_len > 128 { 64 } else { 32 }
     }
@@ -57,7 +59,7 @@ impl AttentionShape {
         1.0 / (self.head_dim() as f32).sqrt()
     }
 
-    /// Where the queries, keys and values of head `h` start in a row.
+    /// Offsets within a row of the query, key and value of head `h`.
     fn offsets(&self, h: usize) -> [usize; 3] {
         let d = self.head_dim();
         let group = h / (self.n_head / self.n_kv_head);
@@ -71,10 +73,11 @@ impl AttentionShape {
     }
 }
 
-/// `qkv` (B, T, C + 2·G·d): queries, keys, values side by side; writes `y` (B, T, C) and `lse` (B, H, T).
+/// Forward pass: from `qkv` (B, T, C + 2·G·d), concatenated queries, keys and values, to `y` (B, T, C)
+/// and `lse` (B, H, T).
 ///
 /// # Panics
-/// If the lengths do not fit together.
+/// If the lengths do not match.
 pub fn causal_attention(shape: AttentionShape, qkv: &[f32], y: &mut [f32], lse: &mut [f32]) {
     shape.check(qkv, y, lse);
     let AttentionShape { batch, seq_len: t, n_embd: c, n_head, .. } = shape;
@@ -103,7 +106,7 @@ pub fn causal_attention(shape: AttentionShape, qkv: &[f32], y: &mut [f32], lse: 
     }
 }
 
-/// Scores to probabilities: row i sees columns 0..=query_start + i.
+/// Causal softmax of a block of scores, in place: row i attends to columns 0..=query_start + i.
 struct Softmax<'a> {
     scores: &'a mut [f32],
     key_end: usize,
@@ -118,20 +121,21 @@ impl WithSimd for Softmax<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let rows = self.scores.chunks_exact_mut(self.key_end).zip(self.lse);
         for (i, (row, lse)) in rows.enumerate() {
-            let (seen, future) = row.split_at_mut(self.query_start + i + 1);
-            let max = reduce::max(simd, seen);
-            let sum = reduce::exp_sum_in_place(simd, seen, max, self.scale);
-            reduce::scale_add_in_place(simd, seen, 1.0 / sum, 0.0);
+            let (visible, future) = row.split_at_mut(self.query_start + i + 1);
+            let max = reduce::max(simd, visible);
+            let sum = reduce::exp_sum_in_place(simd, visible, max, self.scale);
+            reduce::scale_add_in_place(simd, visible, 1.0 / sum, 0.0);
             future.fill(0.0);
             *lse = max * self.scale + Elementary::of(simd).ln_f32(sum);
         }
     }
 }
 
-/// Writes `dqkv` (B, T, C + 2·G·d) from `dy` (B, T, C) and what the forward pass left.
+/// Backward pass: writes `dqkv` (B, T, C + 2·G·d), from `dy` (B, T, C) and the forward pass's arguments
+/// and results.
 ///
 /// # Panics
-/// If the lengths do not fit together.
+/// If the lengths do not match.
 pub fn causal_attention_backward(
     shape: AttentionShape,
     qkv: &[f32],
@@ -152,8 +156,9 @@ pub fn causal_attention_backward(
         for h in 0..n_head {
             let [q, k, v] = shape.offsets(h);
             let lse = &lse[(b * n_head + h) * t..][..t];
-            // The last queries see every key: what they leave is written, what the others leave is added.
-            let mut add = !h.is_multiple_of(n_head / n_kv_head);
+            // The last query block sees every key, so it goes first and overwrites dK and dV, unless an
+            // earlier head of the group did; the other blocks add to them.
+            let mut accumulate = !h.is_multiple_of(n_head / n_kv_head);
             for query_start in (0..t).step_by(block).rev() {
                 let key_end = t.min(query_start + block);
                 let rows = key_end - query_start;
@@ -162,13 +167,8 @@ pub fn causal_attention_backward(
                 let dy_part = Matrix::strided(&dy[query_start * c + h * d..], rows, d, c);
                 let (p, ds) = (&mut probabilities[..rows * key_end], &mut ds[..rows * key_end]);
                 matmul(MatrixMut::new(p, rows, key_end), false, queries, keys.transposed(), None);
-                matmul(
-                    MatrixMut::new(ds, rows, key_end),
-                    false,
-                    dy_part,
-                    part(v, key_end).transposed(),
-                    None,
-                );
+                let values = part(v, key_end).transposed();
+                matmul(MatrixMut::new(ds, rows, key_end), false, dy_part, values, None);
                 Isa::current().run(SoftmaxBackward {
                     p,
                     ds,
@@ -178,23 +178,23 @@ pub fn causal_attention_backward(
                     lse: &lse[query_start..key_end],
                     y: &y[query_start * c + h * d..],
                     dy: &dy[query_start * c + h * d..],
-                    head: d,
-                    width: c,
+                    head_dim: d,
+                    n_embd: c,
                 });
                 let (p, ds) = (Matrix::new(p, rows, key_end), Matrix::new(ds, rows, key_end));
-                let mut out = |at: usize, rows: usize, add: bool, a: Matrix<'_>, b: Matrix<'_>| {
-                    matmul(MatrixMut::strided(&mut dqkv[at..], rows, d, packed), add, a, b, None);
+                let mut out = |at: usize, rows: usize, accumulate: bool, a: Matrix<'_>, b: Matrix<'_>| {
+                    matmul(MatrixMut::strided(&mut dqkv[at..], rows, d, packed), accumulate, a, b, None);
                 };
                 out(query_start * packed + q, rows, false, ds, keys);
-                out(k, key_end, add, ds.transposed(), queries);
-                out(v, key_end, add, p.transposed(), dy_part);
-                add = true;
+                out(k, key_end, accumulate, ds.transposed(), queries);
+                out(v, key_end, accumulate, p.transposed(), dy_part);
+                accumulate = true;
             }
         }
     }
 }
 
-/// Scores to probabilities, and dP to dS, in place.
+/// Turns scores into P, and dP into dS, in place.
 struct SoftmaxBackward<'a> {
     p: &'a mut [f32],
     ds: &'a mut [f32],
@@ -202,21 +202,21 @@ struct SoftmaxBackward<'a> {
     query_start: usize,
     scale: f32,
     lse: &'a [f32],
-    /// This head's columns, rows of `width`.
+    /// Starts at this head's columns; the row stride is `n_embd`.
     y: &'a [f32],
     dy: &'a [f32],
-    head: usize,
-    width: usize,
+    head_dim: usize,
+    n_embd: usize,
 }
 
 impl WithSimd for SoftmaxBackward<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let mut products = vec![0.0; self.head];
+        let mut products = vec![0.0; self.head_dim];
         let rows = self.p.chunks_exact_mut(self.key_end).zip(self.ds.chunks_exact_mut(self.key_end));
         for (i, ((p, ds), &lse)) in rows.zip(self.lse).enumerate() {
-            let at = i * self.width..i * self.width + self.head;
+            let at = i * self.n_embd..i * self.n_embd + self.head_dim;
             for ((product, y), dy) in products.iter_mut().zip(&self.y[at.clone()]).zip(&self.dy[at]) {
                 *product = y * dy;
             }
@@ -225,7 +225,7 @@ impl WithSimd for SoftmaxBackward<'_> {
             let step = {
                 #[inline(always)]
                 |p: S::f32s, ds: S::f32s| {
-                    // At most zero but for rounding.
+                    // At most 0, except for rounding errors.
                     let x = simd.sub_f32s(simd.mul_f32s(p, scale), lse);
                     let p = exp_nonpositive(simd, simd.min_f32s(x, simd.splat_f32s(0.0)));
                     (p, simd.mul_f32s(simd.mul_f32s(p, simd.sub_f32s(ds, delta)), scale))
@@ -248,12 +248,12 @@ impl WithSimd for SoftmaxBackward<'_> {
     }
 }
 
-/// One query over the keys and values of all tokens so far, itself included: what sampling needs with a cache.
+/// Attention of one query over cached keys and values, those of its own token included.
 ///
 /// `q` and `y` (C), `keys` and `values` (T, G·d).
 ///
 /// # Panics
-/// If the lengths do not fit together, or there is no token.
+/// If the lengths do not match, or T = 0.
 pub fn causal_attention_step(
     (n_head, n_kv_head): (usize, usize),
     q: &[f32],
@@ -261,7 +261,7 @@ pub fn causal_attention_step(
     values: &[f32],
     y: &mut [f32],
 ) {
-    struct Attend<'a> {
+    struct Step<'a> {
         n_head: usize,
         n_kv_head: usize,
         q: &'a [f32],
@@ -269,7 +269,7 @@ pub fn causal_attention_step(
         values: &'a [f32],
         y: &'a mut [f32],
     }
-    impl WithSimd for Attend<'_> {
+    impl WithSimd for Step<'_> {
         type Output = ();
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) {
@@ -290,9 +290,9 @@ pub fn causal_attention_step(
                 let sum = reduce::exp_sum_in_place(simd, &mut p, max, 1.0 / (d as f32).sqrt());
                 y.fill(0.0);
                 for (p, value) in p.iter().zip(self.values.chunks_exact(c)) {
-                    let share = p / sum;
+                    let p = p / sum;
                     for (y, v) in y.iter_mut().zip(&value[group * d..]) {
-                        *y += share * v;
+                        *y += p * v;
                     }
                 }
             }
@@ -301,7 +301,7 @@ pub fn causal_attention_step(
     let c = q.len();
     assert!(c.is_multiple_of(n_head) && n_head.is_multiple_of(n_kv_head) && y.len() == c && !keys.is_empty());
     assert!(keys.len() == values.len() && keys.len().is_multiple_of(n_kv_head * (c / n_head)));
-    Isa::current().run(Attend { n_head, n_kv_head, q, keys, values, y });
+    Isa::current().run(Step { n_head, n_kv_head, q, keys, values, y });
 }
 
 #[cfg(test)]
@@ -310,7 +310,7 @@ mod tests {
     use crate::simd::with_isa;
     use crate::testing::numbers;
 
-    /// The definition, in f64.
+    /// The definition in f64.
     fn reference(shape: AttentionShape, qkv: &[f32]) -> Vec<f64> {
         let AttentionShape { batch, seq_len: t, n_embd: c, n_head, .. } = shape;
         let d = c / n_head;
@@ -348,7 +348,7 @@ mod tests {
                 for (a, b) in y.iter().zip(&expected) {
                     assert!((f64::from(*a) - b).abs() < 1e-5, "{a} and {b} ({})", isa.name());
                 }
-                // The last token of the first row, by way of a cache.
+                // The last token of the first sequence, from a cache.
                 let column = |which: usize| -> Vec<f32> {
                     (0..9).flat_map(|i| qkv[(i * 3 + which) * 12..][..12].to_vec()).collect()
                 };

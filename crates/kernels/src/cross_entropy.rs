@@ -1,20 +1,20 @@
-//! Softmax cross-entropy on slices: loss and gradient in one sweep, the gradient written over the logits.
+//! Softmax cross-entropy on slices; the gradient replaces the logits.
 //!
-//! With `u = cap(s·z)`, `lse = ln Σ e^u`, `p = e^{u − lse}`, and a target that is a point mass `a` on class `y` plus a
-//! dense part `d` (label smoothing, a distribution, class weights already multiplied in), one row is
+//! With `u = softcap(s·z)`, `lse = ln Σ e^u`, `p = e^{u − lse}`, and a target that is a hard weight `a`
+//! on class `y` plus a soft target `d` (label smoothing or a distribution, times class weights), the
+//! loss and gradient of a row are
 //!
 //! ```text
 //! ℓ        = a·(lse − u_y) + Σ d_j·(lse − u_j) + ζ·lse²
 //! ∂ℓ/∂u_j  = (a + Σ d + 2ζ·lse)·p_j − d_j − a·[j = y]
 //! ```
 //!
-//! A row is read once and written once: blocks that fit the first-level cache are replaced by exponentials relative to
-//! the block's own maximum (one `exp` an element), and a second sweep over the row, by then in the second-level
-//! cache, rescales them into the gradient. The true class takes the sum of the *other* exponentials, so
-//! that a confident row keeps its small loss and gradient instead of cancelling `1 − p`.
+//! The first pass replaces blocks that fit the L1 cache by exponentials relative to the block's maximum
+//! (one `exp` per element); the second, in the L2 cache, rescales them into the gradient. The target
+//! class uses the sum of the *other* exponentials, so that confident rows do not compute `1 − p` by
+//! cancellation.
 //!
-//! Inputs are taken as valid (lengths, targets in range): the loss crate checks them. What only the sweep can see,
-//! a NaN or +∞ among the logits, comes back as [`RowError`].
+//! The caller checks lengths and target ranges. A NaN or +∞ among the logits is a [`RowError`].
 
 mod group;
 mod row;
@@ -26,54 +26,54 @@ use crate::simd::Isa;
 use row::{RowCoefficients, RowLoss, Scratch};
 use surprisal_platform::threads::Pool;
 
-/// Where label smoothing moves its mass.
+/// The distribution that label smoothing mixes into the target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SmoothingTarget<'a> {
-    /// `ε / V` to every class, the true one included (PyTorch, optax, Liger).
+    /// `ε / V` to every class, the target class included (PyTorch, optax, Liger).
     Uniform,
-    /// `ε / (V − 1)` to every class but the true one (fairseq, Megatron).
+    /// `ε / (V − 1)` to every class except the target class (fairseq, Megatron).
     Others,
     /// `ε / V'` to each of the `V'` classes whose logit is not −∞.
     Unmasked,
-    /// `ε · prior`: length `V` for one prior, `N · V` for one a row.
+    /// `ε · prior`, with length `V` for one prior or `N · V` for one per row.
     Prior(&'a [f32]),
 }
 
-/// What is computed, shared by all rows.
+/// Loss options that are the same for all rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec<'a> {
-    /// `V`: how many classes, and the length of a row.
+    /// `V`, the number of classes.
     pub vocab: usize,
-    /// `ε` in `[0, 1]`.
+    /// `ε` of label smoothing, in `[0, 1]`.
     pub label_smoothing: f64,
-    /// Where `ε` goes.
+    /// Distribution of the mass `ε`.
     pub smoothing_target: SmoothingTarget<'a>,
-    /// `w`, length `V`.
+    /// Class weights `w`, length `V`.
     pub class_weights: Option<&'a [f32]>,
-    /// `ζ`, the coefficient of `lse²`.
+    /// `ζ`, the coefficient of the z-loss `lse²`.
     pub z_loss: f64,
-    /// `s > 0`: logits are multiplied by it.
+    /// `s > 0`, a factor on the logits.
     pub scale: f32,
-    /// `c > 0`: `u = c · tanh(s z / c)`; 0 switches it off. A mask (−∞) stays a mask.
+    /// `c > 0` for `u = c · tanh(s z / c)`, or 0 for none. A mask (−∞) stays −∞.
     pub softcap: f32,
-    /// Rows with this class are skipped: loss 0, gradient 0, logits never read.
+    /// Rows with this target class have loss and gradient 0; their logits are not read.
     pub ignore_index: u32,
 }
 
 impl Spec<'_> {
-    /// The same for rows `first..first + n` of the call, counted from 0.
+    /// The options of rows `first..first + n`, which are then counted from 0.
     pub(crate) fn of_rows(&self, first: usize, n: usize) -> Self {
         match self.smoothing_target {
             SmoothingTarget::Prior(prior) if prior.len() != self.vocab => {
                 let rows = &prior[first * self.vocab..(first + n) * self.vocab];
-                // One row left would read as a prior for all rows, which is the same thing.
+                // If n = 1, this is read as one prior for all rows, which gives the same result.
                 Self { smoothing_target: SmoothingTarget::Prior(rows), ..*self }
             }
             _ => *self,
         }
     }
 
-    /// Plain cross-entropy over `vocab` classes; `u32::MAX` is ignored.
+    /// Cross-entropy over `vocab` classes without options; `ignore_index` is `u32::MAX`.
     pub fn new(vocab: usize) -> Self {
         Self {
             vocab,
@@ -88,12 +88,12 @@ impl Spec<'_> {
     }
 }
 
-/// What each row should have predicted. The kernels take probabilities as `f32`.
+/// Targets of the rows. The kernels take probabilities as `f32`.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a, T = f32> {
-    /// One class a row.
+    /// One class per row.
     Classes(&'a [u32]),
-    /// One distribution a row, row-major `N · V`; taken as it is, summing to one or not.
+    /// One distribution per row, row-major `N · V`; not normalised if its sum is not 1.
     Probabilities(&'a [T]),
 }
 
@@ -112,17 +112,17 @@ impl Targets<'_> {
     }
 }
 
-/// The incoming gradient: what a row's terms are multiplied by in the gradient (not in the sums).
+/// The gradient of the rows' losses: factors on the rows' gradients, not on the summed losses.
 #[derive(Clone, Copy, Debug)]
 pub enum GradOutput<'a> {
-    /// One factor for the cross-entropy terms of every row and one for the z-loss terms.
+    /// The same factors for all rows.
     Scalar {
-        /// Multiplies the cross-entropy part.
+        /// Factor on the cross-entropy.
         ce: f64,
-        /// Multiplies the z-loss part (a weighted mean divides the two by different counts).
+        /// Factor on the z-loss, which differs for a mean over class weights.
         z_term: f64,
     },
-    /// A factor a row, for both.
+    /// One factor per row, for cross-entropy and z-loss.
     PerRow(&'a [f32]),
 }
 
@@ -130,7 +130,7 @@ impl GradOutput<'_> {
     #[inline(always)]
     fn of_row(&self, row: usize) -> RowCoefficients {
         match *self {
-            Self::Scalar { ce: main, z_term: z } => RowCoefficients { ce: main, z_term: z },
+            Self::Scalar { ce, z_term } => RowCoefficients { ce, z_term },
             Self::PerRow(factors) => RowCoefficients { ce: factors[row] as f64, z_term: factors[row] as f64 },
         }
     }
@@ -144,16 +144,16 @@ impl GradOutput<'_> {
     }
 }
 
-/// Sums over rows, in nats, in `f64`, in row order.
+/// Sums over rows, in nats, in row order.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
-    /// `Σ a(lse − u_y) + Σ d(lse − u)`: weighted and smoothed.
+    /// `Σ a(lse − u_y) + Σ d(lse − u)`, with class weights and label smoothing.
     pub ce: f64,
-    /// `Σ ζ lse²`.
+    /// `Σ ζ lse²`, the z-loss.
     pub z_term: f64,
-    /// `Σ lse − u_y`, neither weighted nor smoothed (`Σ q(lse − u)` for probability targets).
+    /// `Σ lse − u_y`, without weights and smoothing (`Σ q(lse − u)` for probability targets).
     pub nll: f64,
-    /// How many rows were not ignored.
+    /// Number of rows that are not ignored.
     pub rows: usize,
 }
 
@@ -166,43 +166,43 @@ impl Totals {
     }
 }
 
-/// A row whose cross-entropy does not exist.
+/// A row of logits whose cross-entropy is undefined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("row {row} of the logits {what}")]
+#[error("the logits of row {row} {what}")]
 pub struct RowError {
-    /// Which row, from 0.
+    /// Index of the row, from 0.
     pub row: usize,
-    /// What is wrong with it.
+    /// The defect.
     pub what: RowDefect,
 }
 
-/// What is wrong with a row of logits.
+/// The defect of a row of logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RowDefect {
     /// At least one NaN.
-    #[error("holds a NaN")]
+    #[error("contain a NaN")]
     Nan,
     /// At least one +∞.
-    #[error("holds +inf")]
+    #[error("contain +inf")]
     PositiveInfinity,
     /// Every class is masked by −∞.
-    #[error("is -inf in every class")]
+    #[error("are -inf for every class")]
     AllMasked,
 }
 
-/// How many rows one task takes: a fixed function of the shape, so that sums do not depend on the threads.
+/// Rows per task; depends only on the shape, so that sums do not depend on the number of threads.
 fn rows_per_task(vocab: usize) -> usize {
     (256 * 1024 / vocab.max(1)).clamp(1, 256)
 }
 
-/// Where logits (`N · V`) come from and where the gradient goes.
+/// Logits (`N · V`) and the buffer for their gradient.
 #[derive(Debug)]
 pub enum LogitsBuffer<'a> {
-    /// Logits that stay as they are, without a gradient.
+    /// Read-only logits, without a gradient.
     Read(&'a [f32]),
-    /// Logits that stay as they are, and the gradient.
+    /// Read-only logits, and a buffer for the gradient.
     Copy(&'a [f32], &'a mut [f32]),
-    /// The gradient takes the place of the logits; without one, what is left is of no use.
+    /// Logits that the gradient replaces; if none is computed, they become unspecified.
     Overwrite(&'a mut [f32]),
 }
 
@@ -233,10 +233,11 @@ impl LogitsBuffer<'_> {
     }
 }
 
-/// The loss of `rows`, and the gradient if there is a `grad_output`; per-row objectives go to `losses` when given.
+/// Computes the loss of `rows`, the gradient if `grad_output` is given, and per-row losses (cross-entropy
+/// plus z-loss) if `losses` is given.
 ///
 /// # Errors
-/// [`RowError`] for the first row that holds a NaN, +∞ or nothing but −∞; where a gradient was to go there is nothing of use.
+/// [`RowError`] for the first row with a NaN, a +∞ or only −∞; the gradient is then unspecified.
 pub fn cross_entropy(
     mut rows: LogitsBuffer<'_>,
     targets: Targets<'_>,
@@ -273,9 +274,9 @@ pub fn cross_entropy(
     Ok(totals)
 }
 
-/// A run of rows, done by one thread.
+/// Consecutive rows, computed by one thread.
 struct Task<'a> {
-    /// The index of the first row, for messages, priors and `grad_output`.
+    /// Index of the first row, for errors, priors and `grad_output`.
     first: usize,
     rows: LogitsBuffer<'a>,
     targets: Targets<'a>,
@@ -302,7 +303,7 @@ impl WithSimd for Task<'_> {
             Targets::Classes(_) if group::fits(spec) => group::ROWS,
             _ => 1,
         };
-        // Loss alone: rows are worked on in a copy.
+        // Without a gradient, the kernels work on a copy.
         let mut copy = if gradient.is_none() { vec![0.0; group.min(n) * vocab] } else { Vec::new() };
         let mut gradient = gradient;
         let mut totals = Totals::default();

@@ -19,5 +19,6 @@ pub mod optim;
 pub mod reduce;
 pub mod rotary;
 pub mod simd;
+pub mod softcap;
 #[cfg(test)]
 mod testing;

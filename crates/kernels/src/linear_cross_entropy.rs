@@ -1,17 +1,17 @@
-//! A linear head and its cross-entropy in one call: hidden states and head weights in, loss and all gradients out.
+//! Fused linear head and cross-entropy: from hidden states and weights to the loss and all gradients.
 //!
-//! With `Z = H Wᵀ + b` (`N · V`), the gradients of the loss are `∂H = G W`, `∂W = Gᵀ H`, `∂b = Σ rows of G`, where
-//! `G = ∂ℓ/∂Z`. Rows are taken in chunks: a chunk of `Z` is computed, turned into its own gradient in place
-//! ([`crate::cross_entropy`]), multiplied on, and forgotten. Never more than one chunk of logits exists.
+//! With `Z = H Wᵀ + b` (`N · V`) and `G = ∂ℓ/∂Z`, the gradients are `∂H = G W`, `∂W = Gᵀ H` and
+//! `∂b = Σ rows of G`. Rows are processed in chunks, so that only one chunk of logits exists, whose
+//! gradient replaces it ([`crate::cross_entropy`]).
 
 use crate::cross_entropy::{GradOutput, LogitsBuffer, RowError, Spec, Targets, Totals, cross_entropy};
 use crate::matmul::{Matrix, MatrixMut, matmul};
 use surprisal_platform::threads::Pool;
 
-/// No chunk of logits is larger than this many elements (30 MiB), unless a single row is.
-const CHUNK_ELEMENTS: usize = 30 * 1024 * 1024 / 4;
+/// Maximum elements of a chunk of logits (30 MiB); a chunk has at least one row.
+const MAX_CHUNK_LEN: usize = 30 * 1024 * 1024 / 4;
 
-/// Where the gradients go; all of it is overwritten.
+/// Buffers for the gradients, which are overwritten.
 #[derive(Debug)]
 pub struct HeadGradients<'a> {
     /// `∂ℓ/∂H`, `N · D`.
@@ -22,7 +22,7 @@ pub struct HeadGradients<'a> {
     pub bias: Option<&'a mut [f32]>,
 }
 
-/// A head: `Z = H Wᵀ + b`.
+/// A linear head, `Z = H Wᵀ + b`.
 #[derive(Clone, Copy, Debug)]
 pub struct Head<'a> {
     /// `H`, row-major `N · D`.
@@ -31,21 +31,22 @@ pub struct Head<'a> {
     pub weight: &'a [f32],
     /// `b`, `V`.
     pub bias: Option<&'a [f32]>,
-    /// `D`.
+    /// `D`, the width of the hidden states.
     pub width: usize,
 }
 
-/// How many rows one chunk of logits has: a fixed function of `V`, so that sums do not depend on the threads.
+/// Rows per chunk; depends only on `V`, so that sums do not depend on the number of threads.
 fn chunk_rows(vocab: usize) -> usize {
-    let rows = CHUNK_ELEMENTS / vocab.max(1);
-    // Whole register tiles of the matrix product where there is room for some.
+    let rows = MAX_CHUNK_LEN / vocab.max(1);
+    // A multiple of the matmul's 12-row register tiles, if there is room for some.
     if rows >= 64 { (rows / 12 * 12).min(4096) } else { rows.max(1) }
 }
 
-/// The loss of the head's logits, and its gradients when `grad_output` and `gradients` are given.
+/// Computes the loss of the head's logits, the gradients if given with a [`GradOutput`], and per-row
+/// losses if `losses` is given.
 ///
 /// # Errors
-/// [`RowError`] for the first row whose logits hold a NaN, +∞ or nothing but −∞; gradients then hold nothing of use.
+/// [`RowError`] for the first row with a NaN, a +∞ or only −∞; the gradients are then unspecified.
 pub fn linear_cross_entropy(
     head: &Head<'_>,
     targets: Targets<'_>,

@@ -1,30 +1,31 @@
-//! Normalisation of rows: layer norm (Ba, Kiros & Hinton 2016) and RMS norm (Zhang & Sennrich 2019).
+//! Layer norm (Ba, Kiros & Hinton 2016) and RMS norm (Zhang & Sennrich 2019) of rows.
 //!
 //! ```text
 //! y = (x − mean) · rstd · w + b      rstd = 1/√(mean of (x − mean)² + ε)
 //! ```
 //!
-//! RMS norm is the same with a mean of zero. Backward, with x_hat = (x − mean) · rstd and dx_hat = dy · w:
-//! dx = rstd (dx_hat − mean(dx_hat) − x_hat · mean(dx_hat x_hat)), dw = Σ_rows dy x_hat, db = Σ_rows dy; RMS norm drops mean(dx_hat).
+//! RMS norm has mean = 0. Backward, with x̂ = (x − mean) · rstd and dx̂ = dy · w:
+//! dx = rstd (dx̂ − mean(dx̂) − x̂ · mean(dx̂ x̂)), dw = Σ_rows dy x̂, db = Σ_rows dy; RMS norm has no
+//! mean(dx̂).
 
 use pulp::{Simd, WithSimd};
 
 use crate::reduce;
 use crate::simd::Isa;
 
-/// What is subtracted before the scale.
+/// The kind of normalisation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormType {
-    /// The row's mean: layer norm.
+    /// Subtracts the row's mean, then divides by the standard deviation.
     LayerNorm,
-    /// Nothing: RMS norm.
+    /// Divides by the root mean square.
     RmsNorm,
 }
 
 /// A normalisation and its parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Norm<'a> {
-    /// Which of the two.
+    /// Layer norm or RMS norm.
     pub norm_type: NormType,
     /// w, (C).
     pub weight: &'a [f32],
@@ -35,10 +36,10 @@ pub struct Norm<'a> {
 }
 
 impl Norm<'_> {
-    /// `x` and `y` (N, C). Returns (mean, rstd) of each row for the backward pass.
+    /// Normalises `x` (N, C) to `y` (N, C); returns (mean, rstd) of each row for the backward pass.
     ///
     /// # Panics
-    /// If the lengths do not fit together.
+    /// If the lengths do not match.
     pub fn forward(&self, x: &[f32], y: &mut [f32]) -> Vec<(f32, f32)> {
         let mut statistics = vec![(0.0, 0.0); x.len() / self.weight.len()];
         assert!(x.len() == y.len() && x.len().is_multiple_of(self.weight.len()));
@@ -47,19 +48,19 @@ impl Norm<'_> {
         statistics
     }
 
-    /// y again, from what [`Self::forward`] returned.
+    /// Recomputes `y` from `x` and the statistics of [`Self::forward`].
     ///
     /// # Panics
-    /// If the lengths do not fit together.
+    /// If the lengths do not match.
     pub fn recompute(&self, x: &[f32], statistics: &[(f32, f32)], y: &mut [f32]) {
         assert!(x.len() == y.len() && x.len() == statistics.len() * self.weight.len());
         Isa::current().run(Recompute { norm: *self, x, y, statistics });
     }
 
-    /// The gradients, from `dy` (N, C) and what [`Self::forward`] returned.
+    /// Adds to the gradients, from `dy` (N, C) and the statistics of [`Self::forward`].
     ///
     /// # Panics
-    /// If the lengths do not fit together.
+    /// If the lengths do not match.
     pub fn backward(&self, x: &[f32], statistics: &[(f32, f32)], dy: &[f32], gradients: NormGradients<'_>) {
         let c = self.weight.len();
         assert!(x.len() == dy.len() && x.len() == gradients.dx.len() && x.len() == statistics.len() * c);
@@ -68,7 +69,7 @@ impl Norm<'_> {
     }
 }
 
-/// The gradients: all are added to.
+/// Gradients of a normalisation, which [`Norm::backward`] adds to.
 #[derive(Debug)]
 pub struct NormGradients<'a> {
     /// (N, C).
@@ -154,10 +155,10 @@ impl WithSimd for Backward<'_> {
         let NormGradients { dx, dw, mut db } = self.gradients;
         let mut rows = vec![0.0; 3 * c];
         let (x_hat, rest) = rows.split_at_mut(c);
-        let (dx_hat, dx_hat_x_hat) = rest.split_at_mut(c);
-        // Lengths that the compiler can see to be equal: no bounds are checked within the loops.
-        let (x_hat, dx_hat, dx_hat_x_hat, dw, weight) =
-            (&mut x_hat[..c], &mut dx_hat[..c], &mut dx_hat_x_hat[..c], &mut dw[..c], &weight[..c]);
+        let (dx_hat, product) = rest.split_at_mut(c);
+        // Slices of the same known length, so that the loops have no bounds checks.
+        let (x_hat, dx_hat, product, dw, weight) =
+            (&mut x_hat[..c], &mut dx_hat[..c], &mut product[..c], &mut dw[..c], &weight[..c]);
         let rows = self.x.chunks_exact(c).zip(self.dy.chunks_exact(c)).zip(dx.chunks_exact_mut(c));
         for (((x, dy), dx), &(mean, rstd)) in rows.zip(self.statistics) {
             let (x, dy, dx) = (&x[..c], &dy[..c], &mut dx[..c]);
@@ -165,7 +166,7 @@ impl WithSimd for Backward<'_> {
                 x_hat[i] = (x[i] - mean) * rstd;
                 dw[i] += dy[i] * x_hat[i];
                 dx_hat[i] = dy[i] * weight[i];
-                dx_hat_x_hat[i] = dx_hat[i] * x_hat[i];
+                product[i] = dx_hat[i] * x_hat[i];
             }
             if let Some(db) = &mut db {
                 for (db, dy) in db.iter_mut().zip(dy) {
@@ -174,9 +175,9 @@ impl WithSimd for Backward<'_> {
             }
             let mean_dx_hat =
                 if norm_type == NormType::LayerNorm { reduce::sum(simd, dx_hat) / c as f32 } else { 0.0 };
-            let mean_dx_hat_x_hat = reduce::sum(simd, dx_hat_x_hat) / c as f32;
+            let mean_product = reduce::sum(simd, product) / c as f32;
             for i in 0..c {
-                dx[i] += rstd * (dx_hat[i] - mean_dx_hat - x_hat[i] * mean_dx_hat_x_hat);
+                dx[i] += rstd * (dx_hat[i] - mean_dx_hat - x_hat[i] * mean_product);
             }
         }
     }

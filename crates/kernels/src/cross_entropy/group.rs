@@ -1,8 +1,7 @@
-//! Several short rows at once.
+//! Cross-entropy of sixteen short rows together.
 //!
-//! A row of 65 classes is five vectors: what one row costs is then not arithmetic but the chain max → exponentials →
-//! sum → logarithm, each waiting for the one before. Sixteen rows go through it step by step, so that the processor
-//! works on one row while it waits for another.
+//! A row of 65 classes is five vectors, so its time is the latency of the chain max → exponentials →
+//! sum → logarithm. Sixteen rows go through each step together, which hides the latency.
 
 use pulp::Simd;
 
@@ -11,17 +10,17 @@ use super::{RowDefect, SmoothingTarget, Spec};
 use crate::elementary::Elementary;
 use crate::reduce;
 
-/// How many rows [`classes`] takes.
+/// Rows per call of [`classes`].
 pub(super) const ROWS: usize = 16;
 
-/// Whether [`classes`] can do the rows of `spec`: short ones, with targets that need nothing made for them.
+/// Whether [`classes`] supports `spec`: short rows, and targets that need no buffer.
 pub(super) fn fits(spec: &Spec<'_>) -> bool {
     let uniform = spec.smoothing_target == SmoothingTarget::Uniform && spec.class_weights.is_none();
     spec.vocab <= 1024 && spec.softcap == 0.0 && (spec.label_smoothing == 0.0 || uniform)
 }
 
-/// The losses of up to [`ROWS`] rows with a true class each; rows of the ignored class must be zeros and stay so. The same
-/// formulas as [`super::row`] has for a row of one block. An error names the row, counted from the first one here.
+/// Losses of up to [`ROWS`] rows with class targets, by the formulas of [`super::row`] for one block.
+/// Ignored rows must be zeros. The row of an error is counted from the first row of the call.
 #[inline(always)]
 pub(super) fn classes<S: Simd>(
     simd: S,
@@ -53,7 +52,7 @@ pub(super) fn classes<S: Simd>(
         }
         sum[i] = reduce::exp_sum_in_place(simd, row, row_max[i], scale);
     }
-    // Here ends what is different for each row: the rest is the same arithmetic sixteen times, which vectorises.
+    // Scalars per row, from here on.
     let (mut target_exp, mut non_target_sum, mut log_sum_shifted) =
         ([0.0_f64; ROWS], [0.0_f64; ROWS], [0.0_f64; ROWS]);
     let mut hard_weight = [1.0 - epsilon; ROWS];
@@ -75,7 +74,7 @@ pub(super) fn classes<S: Simd>(
         non_target_sum[i] = sum[i] as f64 - target_exp[i];
         let confident = target_exp[i] > 0.5 * sum[i] as f64;
         if confident {
-            // Add up the other exponentials themselves rather than cancel.
+            // Sum the other exponentials instead of cancelling.
             let old = std::mem::replace(&mut row[class], 0.0);
             non_target_sum[i] = reduce::sum(simd, row) as f64;
             row[class] = old;
@@ -100,12 +99,12 @@ pub(super) fn classes<S: Simd>(
         let hard = if hard_weight[i] == 0.0 { 0.0 } else { hard_weight[i] * nll };
         let soft = if smooth { epsilon * log_sum_shifted[i] - s * each * deviation[i] as f64 } else { 0.0 };
         losses[i] = RowLoss { ce: hard + soft, z_term: spec.z_loss * lse * lse, nll };
-        let RowCoefficients { ce: main, z_term: z } = given[i];
-        let spread = main * epsilon + 2.0 * z * spec.z_loss * lse;
+        let RowCoefficients { ce, z_term } = given[i];
+        let spread = ce * epsilon + 2.0 * z_term * spec.z_loss * lse;
         let inverse = (non_target_sum[i] + target_exp[i]).recip();
-        factor[i] = (s * (main * hard_weight[i] + spread) * inverse) as f32;
+        factor[i] = (s * (ce * hard_weight[i] + spread) * inverse) as f32;
         let gradient =
-            (spread * target_exp[i] - main * hard_weight[i] * non_target_sum[i]) * inverse - main * each;
+            (spread * target_exp[i] - ce * hard_weight[i] * non_target_sum[i]) * inverse - ce * each;
         at_class[i] = (s * gradient) as f32;
     }
     if let Some(coefficients) = coefficients {

@@ -1,20 +1,20 @@
-//! One row: logits in, loss out, and the gradient (or nothing of use) left in their place.
+//! Cross-entropy of one row; the gradient replaces the logits (without one, they become unspecified).
 
 use pulp::Simd;
 
 use super::target::{SoftTarget, Target};
 use super::{RowDefect, Spec};
 use crate::elementary::Elementary;
-use crate::exp::tanh_with_derivative;
 use crate::reduce;
+use crate::softcap::softcap_with_derivative;
 
-/// How many elements are exponentiated at a time: 256 vectors, at most 16 KiB or half a first-level cache. Each of the
-/// four accumulators then adds 64 numbers, so a block's `f32` sum is good to a few units in the last place.
+/// Elements per block: 256 vectors, at most 16 KiB or half an L1 cache. Each of the four accumulators
+/// adds 64 numbers, so the error of a block's `f32` sum is a few ulp.
 const fn block_len<S: Simd>() -> usize {
     256 * S::F32_LANES
 }
 
-/// Buffers that are kept from row to row.
+/// Buffers that are reused from row to row.
 #[derive(Default)]
 pub(super) struct Scratch {
     pub(super) blocks: Vec<Block>,
@@ -22,14 +22,14 @@ pub(super) struct Scratch {
     pub(super) derivatives: Vec<f32>,
 }
 
-/// What a block's exponentials are relative to, and their sum.
+/// A block's maximum, and the sum of its exponentials relative to it.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
     max: f32,
     sum: f64,
 }
 
-/// What the two parts of a row's gradient are multiplied by.
+/// Factors on the two parts of a row's gradient.
 #[derive(Clone, Copy, Default)]
 pub(super) struct RowCoefficients {
     pub(super) ce: f64,
@@ -44,8 +44,8 @@ pub(super) struct RowLoss {
     pub(super) nll: f64,
 }
 
-/// A row's loss for `target`, which is made of the distribution `q` if it is not one class. Inside the soft cap when there is
-/// one: `u = c tanh(s z / c)`, `∂u/∂z = s (1 − (u/c)²)`.
+/// Loss of a row, soft cap included. `q` is the distribution that `target` was computed from, if it is
+/// not a class.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "one call, all of it needed")]
 pub(super) fn loss<S: Simd>(
@@ -61,15 +61,15 @@ pub(super) fn loss<S: Simd>(
     if spec.softcap == 0.0 {
         return softmax_cross_entropy(simd, logits, target, spec.scale, spec.z_loss, coefficients, blocks, q);
     }
-    // Scratch holds ∂u/∂z until the sweep is done.
     derivatives.clear();
     derivatives.resize(logits.len(), 0.0);
     let ((zs, z_tail), (ds, d_tail)) = (S::as_mut_simd_f32s(logits), S::as_mut_simd_f32s(derivatives));
     for (z, d) in zs.iter_mut().zip(ds) {
-        (*z, *d) = softcap_with_derivative(simd, *z, spec);
+        (*z, *d) = softcap_with_derivative(simd, *z, spec.scale, spec.softcap);
     }
     if !z_tail.is_empty() {
-        let (u, d) = softcap_with_derivative(simd, simd.partial_load_f32s(z_tail), spec);
+        let z = simd.partial_load_f32s(z_tail);
+        let (u, d) = softcap_with_derivative(simd, z, spec.scale, spec.softcap);
         simd.partial_store_f32s(z_tail, u);
         simd.partial_store_f32s(d_tail, d);
     }
@@ -82,20 +82,7 @@ pub(super) fn loss<S: Simd>(
     Ok(loss)
 }
 
-/// `u = c tanh(s z / c)` and `∂u/∂z`.
-#[inline(always)]
-fn softcap_with_derivative<S: Simd>(simd: S, z: S::f32s, spec: &Spec<'_>) -> (S::f32s, S::f32s) {
-    let (low, high) = (simd.splat_f32s(f32::NEG_INFINITY), simd.splat_f32s(f32::INFINITY));
-    let inward = simd.mul_f32s(z, simd.splat_f32s(spec.scale / spec.softcap));
-    let (tanh, slope) = tanh_with_derivative(simd, inward);
-    let u = simd.mul_f32s(simd.splat_f32s(spec.softcap), tanh);
-    // A mask stays a mask (its slope is 0), and +∞ stays visible to the check.
-    let u = simd.select_f32s(simd.equal_f32s(z, low), low, u);
-    let u = simd.select_f32s(simd.equal_f32s(z, high), high, u);
-    (u, simd.mul_f32s(simd.splat_f32s(spec.scale), slope))
-}
-
-/// The sweep itself: `u = scale · z`.
+/// Loss of a row with `u = scale · z`.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "one call, all of it needed")]
 fn softmax_cross_entropy<S: Simd>(
@@ -112,7 +99,7 @@ fn softmax_cross_entropy<S: Simd>(
     let block_len = block_len::<S>();
     let target_logit = target.class.map_or(0.0, |y| logits[y]);
 
-    // First sweep: exponentials relative to each block's maximum, and Σ d (u − max).
+    // First pass: exponentials relative to each block's maximum, and Σ d (u − max).
     let mut row_max = f32::NEG_INFINITY;
     let mut soft = SoftSum::default();
     let mut unsmoothed = SoftSum::default();
@@ -153,7 +140,7 @@ fn softmax_cross_entropy<S: Simd>(
         return Err(RowDefect::AllMasked);
     }
 
-    // The whole row: S relative to its maximum, and the part of it that is not the true class.
+    // The sum relative to the row's maximum, in all and without the target class.
     let by = Elementary::of(simd);
     let relative = |max: f32| if max >= row_max { 1.0 } else { by.exp(s * (max as f64 - row_max as f64)) };
     let sum: f64 = blocks.iter().map(|block| block.sum * relative(block.max)).sum();
@@ -168,7 +155,7 @@ fn softmax_cross_entropy<S: Simd>(
         target_exp = by.exp(s * (target_logit as f64 - row_max as f64));
         non_target_sum = sum - target_exp;
         if target_exp > 0.5 * sum {
-            // Confident: add up the other exponentials themselves rather than cancel.
+            // Confident row: sum the other exponentials instead of cancelling.
             let b = y / block_len;
             let block = &mut logits[b * block_len..];
             let end = block.len().min(block_len);
@@ -187,28 +174,28 @@ fn softmax_cross_entropy<S: Simd>(
     let sum = if target.class.is_some() { non_target_sum + target_exp } else { sum };
     let lse = row_max_u + log_sum_shifted;
     let nll = match target.class {
-        // In this order: max and logit cancel exactly before the logarithm is added.
+        // In this order, the maximum and the logit cancel exactly before the logarithm is added.
         Some(_) => (row_max_u - s * target_logit as f64) + log_sum_shifted,
         None => unsmoothed.cross_entropy(s, row_max_u, log_sum_shifted),
     };
-    let point = if target.hard_weight == 0.0 { 0.0 } else { target.hard_weight * nll };
-    let main = point + soft.cross_entropy(s, row_max_u, log_sum_shifted);
-    let loss = RowLoss { ce: main, z_term: z_loss * lse * lse, nll };
+    let hard = if target.hard_weight == 0.0 { 0.0 } else { target.hard_weight * nll };
+    let ce = hard + soft.cross_entropy(s, row_max_u, log_sum_shifted);
+    let loss = RowLoss { ce, z_term: z_loss * lse * lse, nll };
 
-    // Second sweep: e → s · (A p − d), and the true class from the sum of the others.
-    if let Some(RowCoefficients { ce: main, z_term: z }) = coefficients {
-        let spread = main * soft.mass + 2.0 * z * z_loss * lse;
-        let all = s * (main * target.hard_weight + spread) / sum;
+    // Second pass: gradients s · (A p − d), and the target class from the sum of the others.
+    if let Some(RowCoefficients { ce, z_term }) = coefficients {
+        let spread = ce * soft.mass + 2.0 * z_term * z_loss * lse;
+        let all = s * (ce * target.hard_weight + spread) / sum;
         for (b, block) in logits.chunks_mut(block_len).enumerate() {
             let factor = (all * relative(blocks[b].max)) as f32;
             match target.soft {
                 SoftTarget::None => reduce::scale_add_in_place(simd, block, factor, 0.0),
                 SoftTarget::Constant(each) => {
-                    reduce::scale_add_in_place(simd, block, factor, (-s * main * each) as f32);
+                    reduce::scale_add_in_place(simd, block, factor, (-s * ce * each) as f32);
                 }
                 SoftTarget::Slice { values, factor: d } => {
                     let values = &values[b * block_len..b * block_len + block.len()];
-                    reduce::scale_add_slice_in_place(simd, block, factor, values, (-s * main * d) as f32);
+                    reduce::scale_add_slice_in_place(simd, block, factor, values, (-s * ce * d) as f32);
                 }
             }
         }
@@ -219,21 +206,21 @@ fn softmax_cross_entropy<S: Simd>(
                 SoftTarget::Slice { values, factor } => factor * values[y] as f64,
             };
             let gradient =
-                (spread * target_exp - main * target.hard_weight * non_target_sum) / sum - main * at_class;
+                (spread * target_exp - ce * target.hard_weight * non_target_sum) / sum - ce * at_class;
             logits[y] = (s * gradient) as f32;
         }
     }
     Ok(loss)
 }
 
-/// `Σ d` and `Σ d (z − max)` by blocks, put together once the row's `lse` is known.
+/// `Σ d` and `Σ d (z − max)` over blocks, for the cross-entropy of a soft target.
 #[derive(Default)]
 struct SoftSum {
     mass: f64,
     /// `Σ d (z − block max)`.
     deviation: f64,
     /// `Σ d · block max`.
-    level: f64,
+    max_term: f64,
 }
 
 impl SoftSum {
@@ -242,7 +229,7 @@ impl SoftSum {
         self.mass += mass;
         self.deviation += deviation;
         if mass != 0.0 && max != f32::NEG_INFINITY {
-            self.level += mass * max as f64;
+            self.max_term += mass * max as f64;
         }
     }
 
@@ -253,12 +240,12 @@ impl SoftSum {
         self.push(factor * mass as f64, factor * deviation as f64, max);
     }
 
-    /// `Σ d (lse − u)`, with the two large numbers subtracted first.
+    /// `Σ d (lse − u)`; the two large numbers are subtracted first.
     #[inline(always)]
     fn cross_entropy(&self, s: f64, row_max_u: f64, log_sum_shifted: f64) -> f64 {
         if self.mass == 0.0 && self.deviation == 0.0 {
             return 0.0;
         }
-        (self.mass * row_max_u - s * self.level) + self.mass * log_sum_shifted - s * self.deviation
+        (self.mass * row_max_u - s * self.max_term) + self.mass * log_sum_shifted - s * self.deviation
     }
 }

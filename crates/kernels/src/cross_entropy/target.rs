@@ -1,8 +1,8 @@
-//! Turns the options of a row into the two parts that the sweep knows: a point mass and a soft part.
+//! Targets as a hard weight on one class plus a soft target, class weights included.
 
 use super::{SmoothingTarget, Spec};
 
-/// The soft part of a target, class weights multiplied in.
+/// The soft part of a target, multiplied by class weights.
 #[derive(Clone, Copy)]
 pub(super) enum SoftTarget<'a> {
     /// Nothing.
@@ -13,7 +13,7 @@ pub(super) enum SoftTarget<'a> {
     Slice { values: &'a [f32], factor: f64 },
 }
 
-/// A row's target: `hard_weight` on `class`, and the soft part everywhere.
+/// A row's target: `hard_weight` on `class`, plus `soft` on all classes.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
     pub(super) class: Option<usize>,
@@ -21,7 +21,7 @@ pub(super) struct Target<'a> {
     pub(super) soft: SoftTarget<'a>,
 }
 
-/// The target for a true class, `row` counted over the whole call; `scratch` holds a soft part that has to be made.
+/// The target for a class; `row` counts over all rows, and `scratch` is a buffer for the soft part.
 #[inline(always)]
 pub(super) fn of_class<'a>(
     class: usize,
@@ -36,14 +36,14 @@ pub(super) fn of_class<'a>(
     let (hard_weight, soft) = if epsilon == 0.0 {
         (weight, SoftTarget::None)
     } else if spec.smoothing_target == SmoothingTarget::Others && logits[class] == f32::NEG_INFINITY {
-        // The true class is masked: its two shares below would meet as ∞ − ∞.
+        // The target class is masked: its two terms below would give ∞ − ∞.
         scratch.clear();
         scratch.extend((0..spec.vocab).map(|j| spec.class_weights.map_or(1.0, |w| w[j])));
         scratch[class] = 0.0;
         let each = epsilon / (class_count - 1.0);
         ((1.0 - epsilon) * weight, SoftTarget::Slice { values: scratch, factor: each })
     } else {
-        // Mass ε on the others is mass ε V / (V − 1) on all, with the true class's share given back to it.
+        // Mass ε on the others is mass ε V / (V − 1) on all classes, and less on the target class.
         let (epsilon, each) = match spec.smoothing_target {
             SmoothingTarget::Others => {
                 let epsilon = epsilon * class_count / (class_count - 1.0);
@@ -56,7 +56,7 @@ pub(super) fn of_class<'a>(
             (SmoothingTarget::Uniform | SmoothingTarget::Others, Some(weights)) => {
                 SoftTarget::Slice { values: weights, factor: each }
             }
-            (SmoothingTarget::Unmasked, weights) => match unmasked(logits, weights, scratch) {
+            (SmoothingTarget::Unmasked, weights) => match unmasked_weights(logits, weights, scratch) {
                 Some(values) => SoftTarget::Slice { values, factor: epsilon },
                 None => weights
                     .map_or(SoftTarget::Constant(each), |w| SoftTarget::Slice { values: w, factor: each }),
@@ -78,7 +78,7 @@ pub(super) fn of_class<'a>(
     Target { class: Some(class), hard_weight: hard_weight, soft: soft }
 }
 
-/// The target for a distribution `q`: `w ((1 − ε) q + ε π)`, made in `scratch`.
+/// The target `w ((1 − ε) q + ε π)` for a distribution `q`, written to `scratch`.
 #[inline(always)]
 pub(super) fn of_distribution<'a>(
     q: &'a [f32],
@@ -97,7 +97,7 @@ pub(super) fn of_distribution<'a>(
         SmoothingTarget::Uniform => {
             scratch.extend(q.iter().map(|&q| ((1.0 - epsilon) * q as f64 + epsilon / class_count) as f32));
         }
-        // Each class hands ε of its own mass to the others.
+        // Each class distributes ε of its mass to the others.
         SmoothingTarget::Others => {
             let total: f64 = q.iter().map(|&q| q as f64).sum();
             scratch.extend(q.iter().map(|&q| {
@@ -106,10 +106,10 @@ pub(super) fn of_distribution<'a>(
             }));
         }
         SmoothingTarget::Unmasked => {
-            let open = logits.iter().filter(|&&z| z != f32::NEG_INFINITY).count().max(1) as f64;
+            let unmasked = logits.iter().filter(|&&z| z != f32::NEG_INFINITY).count().max(1) as f64;
             scratch.extend(q.iter().zip(logits).map(|(&q, &z)| {
-                let share = if z == f32::NEG_INFINITY { 0.0 } else { epsilon / open };
-                ((1.0 - epsilon) * q as f64 + share) as f32
+                let mass = if z == f32::NEG_INFINITY { 0.0 } else { epsilon / unmasked };
+                ((1.0 - epsilon) * q as f64 + mass) as f32
             }));
         }
         SmoothingTarget::Prior(prior) => {
@@ -131,16 +131,20 @@ fn prior_row(prior: &[f32], row: usize, vocab: usize) -> &[f32] {
     if prior.len() == vocab { prior } else { &prior[row * vocab..(row + 1) * vocab] }
 }
 
-/// Weights (or ones) over the number of unmasked classes, zero where masked; `None` when nothing is masked.
-fn unmasked<'a>(logits: &[f32], weights: Option<&[f32]>, scratch: &'a mut Vec<f32>) -> Option<&'a [f32]> {
-    let open = logits.iter().filter(|&&z| z != f32::NEG_INFINITY).count();
-    if open == logits.len() || open == 0 {
+/// `w / V'` for the V' unmasked classes (w = 1 without weights), else 0; `None` if none is masked.
+fn unmasked_weights<'a>(
+    logits: &[f32],
+    weights: Option<&[f32]>,
+    scratch: &'a mut Vec<f32>,
+) -> Option<&'a [f32]> {
+    let unmasked = logits.iter().filter(|&&z| z != f32::NEG_INFINITY).count();
+    if unmasked == logits.len() || unmasked == 0 {
         return None;
     }
-    let share = 1.0 / open as f64;
+    let mass = 1.0 / unmasked as f64;
     scratch.clear();
     scratch.extend(logits.iter().enumerate().map(|(j, &z)| {
-        if z == f32::NEG_INFINITY { 0.0 } else { (share * weights.map_or(1.0, |w| w[j] as f64)) as f32 }
+        if z == f32::NEG_INFINITY { 0.0 } else { (mass * weights.map_or(1.0, |w| w[j] as f64)) as f32 }
     }));
     Some(scratch)
 }
