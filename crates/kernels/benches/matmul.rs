@@ -1,7 +1,6 @@
-//! Our own product beside the `gemm` crate's, at the shapes that training has: `cargo bench -p surprisal-kernels`.
-//!
-//! The two alternate, so that a slow moment of the machine meets both. One line a shape: medians in GFLOP/s and their
-//! ratio. Arguments: part of a shape's name, to run only those.
+//! matmul of this crate against the `gemm` crate, at shapes of training. The two alternate. Prints
+//! medians in GFLOP/s and their ratio, one shape per line. Arguments select shapes by part of their
+//! name: `cargo bench -p surprisal-kernels`.
 
 #![allow(clippy::print_stdout, reason = "a bench is a program")]
 
@@ -11,12 +10,12 @@ use surprisal_kernels::matmul::{Matrix, MatrixMut, matmul};
 use surprisal_kernels::simd::{Isa, with_isa};
 use surprisal_platform::threads::Pool;
 
-/// A product: m, n, k, whether A and B are transposed views, whether C is added to, on how many threads.
+/// A matmul: (m, n, k), whether A and B are transposed, whether to accumulate, and the threads.
 struct Shape {
     name: &'static str,
     size: (usize, usize, usize),
     transposed: (bool, bool),
-    add: bool,
+    accumulate: bool,
     threads: usize,
 }
 
@@ -24,14 +23,14 @@ const fn shape(
     name: &'static str,
     size: (usize, usize, usize),
     transposed: (bool, bool),
-    add: bool,
+    accumulate: bool,
     threads: usize,
 ) -> Shape {
-    Shape { name, size, transposed, add, threads }
+    Shape { name, size, transposed, accumulate, threads }
 }
 
-/// The head of a large vocabulary in chunks (logits, over hidden states, over weights), and nanoGPT's small layers
-/// (forward, over inputs, over weights) as one shard of a batch sees them.
+/// The head of a large vocabulary in chunks (logits and both gradients), and nanoGPT's small layers
+/// (forward and both gradients) for one shard of a batch.
 const SHAPES: [Shape; 19] = [
     shape("square", (1024, 1024, 1024), (false, false), false, 1),
     shape("square", (1024, 1024, 1024), (false, false), false, 2),
@@ -55,9 +54,9 @@ const SHAPES: [Shape; 19] = [
 ];
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let selected: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     for shape in SHAPES {
-        if wanted.is_empty() || wanted.iter().any(|w| shape.name.contains(w.as_str())) {
+        if selected.is_empty() || selected.iter().any(|w| shape.name.contains(w.as_str())) {
             compare(&shape);
         }
     }
@@ -77,14 +76,16 @@ fn compare(shape: &Shape) {
     let (a, b) = (view(&a, m, k, shape.transposed.0), view(&b, k, n, shape.transposed.1));
     let Ok(pool) = Pool::new(shape.threads) else { return };
     let pool = (shape.threads > 1).then_some(&pool);
-    // Anything but AVX-512 goes to the gemm crate, which then takes its own best kernel.
+    // AVX2 and NEON use the gemm crate, with the machine's best instructions.
+    let is_gemm = |isa: &Isa| matches!(isa.name(), "avx2" | "neon");
+    let Some(gemm) = Isa::available().into_iter().find(is_gemm) else { return };
     let ours = Isa::available()[0];
     let mut times = [Vec::new(), Vec::new()];
     let start = Instant::now();
     while times[0].len() < 7 || (start.elapsed().as_secs_f64() < 1.0 && times[0].len() < 1001) {
-        for (isa, times) in [ours, Isa::PORTABLE].into_iter().zip(&mut times) {
+        for (isa, times) in [ours, gemm].into_iter().zip(&mut times) {
             let from = Instant::now();
-            with_isa(isa, || matmul(MatrixMut::new(&mut c, m, n), shape.add, a, b, pool));
+            with_isa(isa, || matmul(MatrixMut::new(&mut c, m, n), shape.accumulate, a, b, pool));
             times.push(from.elapsed().as_secs_f64());
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! - GELU, tanh form (Hendrycks & Gimpel 2016): a = ½ u (1 + tanh(√(2/π) (u + 0.044715 u³))).
 //! - ReLU² (So et al. 2021): a = max(u, 0)².
-//! - SwiGLU (Shazeer 2020): u is a gate g and an up-projection v, concatenated (U = 2F); a = g σ(g) v.
+//! - SwiGLU (Shazeer 2020): u is a gate g and an up-projection v (U = 2F); a = g σ(g) v.
 
 use pulp::{Simd, WithSimd};
 
@@ -38,8 +38,7 @@ impl Activation {
         Isa::current().run(Forward { activation: self, u, width, a });
     }
 
-    /// Writes `du` from `u` and `da`, and replaces `da` by the recomputed `a`, which the gradient of the
-    /// second weight needs.
+    /// Writes `du` from `u` and `da`, and replaces `da` by the recomputed `a`.
     ///
     /// # Panics
     /// If the lengths do not match.
@@ -61,8 +60,8 @@ fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     (simd.select_f32s(below, small, large), simd.select_f32s(below, large, small))
 }
 
-/// GELU and its derivative. With t = 2 √(2/π) (x + 0.044715 x³), ½ (1 + tanh(t/2)) = σ(t), so they are
-/// x σ(t) and σ(t) + x σ(t) (1 − σ(t)) t'.
+/// GELU and its derivative. With t = 2 √(2/π) (x + 0.044715 x³), ½ (1 + tanh(t/2)) = σ(t), so they
+/// are x σ(t) and σ(t) + x σ(t) (1 − σ(t)) t'.
 #[inline(always)]
 fn gelu<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let (linear, square) = (simd.splat_f32s(2.0 * SCALE), simd.mul_f32s(x, x));

@@ -5,9 +5,9 @@
 //! dV = Pᵀ dY      dP = dY Vᵀ      dS = P ∘ (dP − rowsum(dY ∘ Y)) / √d      dQ = dS K      dK = dSᵀ Q
 //! ```
 //!
-//! Processes one query block of one head against all visible keys, so no T × T matrix is stored (Dao
-//! et al. 2022). Saves only the log-sum-exp (B, H, T); backward recomputes P. Groups of query heads
-//! may share keys and values (Ainslie et al. 2023).
+//! Processes one query block of one head against all visible keys, so no T × T matrix is stored
+//! (Dao et al. 2022). Saves only the log-sum-exp (B, H, T); backward recomputes P. Groups of query
+//! heads may share keys and values (Ainslie et al. 2023).
 
 use pulp::{Simd, WithSimd};
 
@@ -17,8 +17,7 @@ use crate::matmul::{Matrix, MatrixMut, matmul};
 use crate::reduce;
 use crate::simd::Isa;
 
-/// Sizes of an attention call: B sequences of T tokens, H query heads of width d = C / H, and G
-/// key-value heads.
+/// Sizes of an attention call. The width of a head is d = C / H.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionShape {
     /// B, sequences.
@@ -49,8 +48,7 @@ impl AttentionShape {
         self.batch * self.n_head * self.seq_len
     }
 
-    /// Queries per block. Scores cover all keys up to the block's last query, so smaller blocks waste
-    /// less on masked positions.
+    /// Queries per block. Smaller blocks waste less on masked keys within the block.
     fn block(&self) -> usize {
         if self.seq_len > 128 { 64 } else { 32 }
     }
@@ -73,8 +71,7 @@ impl AttentionShape {
     }
 }
 
-/// Forward pass: from `qkv` (B, T, C + 2·G·d), concatenated queries, keys and values, to `y` (B, T, C)
-/// and `lse` (B, H, T).
+/// Forward pass: `qkv` (B, T, C + 2·G·d) → `y` (B, T, C) and the log-sum-exp `lse` (B, H, T).
 ///
 /// # Panics
 /// If the lengths do not match.
@@ -131,8 +128,7 @@ impl WithSimd for Softmax<'_> {
     }
 }
 
-/// Backward pass: writes `dqkv` (B, T, C + 2·G·d), from `dy` (B, T, C) and the forward pass's arguments
-/// and results.
+/// Backward pass: writes `dqkv`, shaped as `qkv`, from `dy` and the forward pass's results.
 ///
 /// # Panics
 /// If the lengths do not match.
@@ -156,8 +152,8 @@ pub fn causal_attention_backward(
         for h in 0..n_head {
             let [q, k, v] = shape.offsets(h);
             let lse = &lse[(b * n_head + h) * t..][..t];
-            // The last query block sees every key, so it goes first and overwrites dK and dV, unless an
-            // earlier head of the group did; the other blocks add to them.
+            // The last query block sees every key, so it goes first and overwrites dK and dV,
+            // unless an earlier head of the group did; the other blocks add to them.
             let mut accumulate = !h.is_multiple_of(n_head / n_kv_head);
             for query_start in (0..t).step_by(block).rev() {
                 let key_end = t.min(query_start + block);

@@ -1,18 +1,18 @@
 //! Softmax cross-entropy on slices; the gradient replaces the logits.
 //!
-//! With `u = softcap(s·z)`, `lse = ln Σ e^u`, `p = e^{u − lse}`, and a target that is a hard weight `a`
-//! on class `y` plus a soft target `d` (label smoothing or a distribution, times class weights), the
-//! loss and gradient of a row are
+//! With `u = softcap(s·z)`, `lse = ln Σ e^u`, `p = e^{u − lse}`, and a target that is a hard weight
+//! `a` on class `y` plus a soft target `d` (label smoothing or a distribution, times class
+//! weights), the loss and gradient of a row are
 //!
 //! ```text
 //! ℓ        = a·(lse − u_y) + Σ d_j·(lse − u_j) + ζ·lse²
 //! ∂ℓ/∂u_j  = (a + Σ d + 2ζ·lse)·p_j − d_j − a·[j = y]
 //! ```
 //!
-//! The first pass replaces blocks that fit the L1 cache by exponentials relative to the block's maximum
-//! (one `exp` per element); the second, in the L2 cache, rescales them into the gradient. The target
-//! class uses the sum of the *other* exponentials, so that confident rows do not compute `1 − p` by
-//! cancellation.
+//! The first pass replaces blocks that fit the L1 cache by exponentials relative to the block's
+//! maximum (one `exp` per element); the second, in the L2 cache, rescales them into the gradient.
+//! The target class uses the sum of the *other* exponentials, so that confident rows do not compute
+//! `1 − p` by cancellation.
 //!
 //! The caller checks lengths and target ranges. A NaN or +∞ among the logits is a [`RowError`].
 
@@ -233,8 +233,8 @@ impl LogitsBuffer<'_> {
     }
 }
 
-/// Computes the loss of `rows`, the gradient if `grad_output` is given, and per-row losses (cross-entropy
-/// plus z-loss) if `losses` is given.
+/// Computes the loss of `rows`, the gradient if `grad_output` is given, and per-row losses
+/// (cross-entropy plus z-loss) if `losses` is given.
 ///
 /// # Errors
 /// [`RowError`] for the first row with a NaN, a +∞ or only −∞; the gradient is then unspecified.

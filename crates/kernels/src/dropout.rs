@@ -1,5 +1,5 @@
-//! Counter-based dropout: an element is kept if `splitmix64(row_key + position) >> 32 ≥ p·2³²`, so the
-//! backward pass regenerates the mask instead of storing it.
+//! Counter-based dropout: an element is kept if `splitmix64(row_key + position) >> 32 ≥ p·2³²`, so
+//! the backward pass regenerates the mask instead of storing it.
 
 use pulp::{Simd, WithSimd};
 
@@ -20,7 +20,8 @@ pub fn is_kept(row_key: u64, position: usize, threshold: u64) -> bool {
     splitmix64(row_key.wrapping_add(position as u64)) >> 32 >= threshold
 }
 
-/// Multiplies kept elements by `scale` and sets the others to 0; `row_keys` has one key per row of `xs`.
+/// Multiplies kept elements by `scale` and sets the others to 0; `row_keys` has one key per row of
+/// `xs`.
 ///
 /// # Panics
 /// If the length of `xs` is not a multiple of the number of rows.

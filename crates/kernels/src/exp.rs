@@ -1,9 +1,9 @@
 //! Vectorised exp and tanh.
 //!
-//! Range reduction: `x = n ln 2 + r` with `|r| ≤ ln 2 / 2`, where `n ln 2` is subtracted in two parts
-//! (Cody & Waite). `e^r` is a polynomial of degree six through Chebyshev nodes (truncation below
-//! 0.1 ulp), and `n` is added to the exponent bits. The error is below 1.5 ulp. Subnormal results
-//! (`x < -87.33`) are flushed to zero.
+//! Range reduction: `x = n ln 2 + r` with `|r| ≤ ln 2 / 2`, where `n ln 2` is subtracted in two
+//! parts (Cody & Waite). `e^r` is a polynomial of degree six through Chebyshev nodes (truncation
+//! below 0.1 ulp), and `n` is added to the exponent bits. The error is below 1.5 ulp. Subnormal
+//! results (`x < -87.33`) are flushed to zero.
 
 use pulp::{Simd, WithSimd};
 
@@ -44,7 +44,7 @@ fn exp_reduced<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::u32s) {
 pub fn exp_nonpositive<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let (p, bits) = exp_reduced(simd, x);
     let one = simd.splat_u32s(1.0_f32.to_bits());
-    // 2^n as a float, so that the product keeps a NaN in `p`.
+    // 2^n as a float, so that the product propagates a NaN in `p`.
     let scale = simd.transmute_f32s_u32s(simd.add_u32s(one, bits));
     let y = simd.mul_f32s(p, scale);
     simd.select_f32s(simd.less_than_f32s(x, simd.splat_f32s(UNDERFLOW)), simd.splat_f32s(0.0), y)
@@ -52,8 +52,8 @@ pub fn exp_nonpositive<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 
 /// `tanh x` and its derivative `1 − tanh² x`.
 ///
-/// With `e = e^{−2|x|}`: `tanh x = sign(x) (1 − e) / (1 + e)`, to about 2 ulp, and an odd polynomial
-/// near zero, where `1 − e` would cancel; the derivative is `4 e / (1 + e)²`, without cancellation.
+/// With `e = e^{−2|x|}`: `tanh x = sign(x) (1 − e) / (1 + e)`, to about 2 ulp, and an odd
+/// polynomial near zero, where `1 − e` would cancel; the derivative is `4 e / (1 + e)²`.
 #[inline(always)]
 pub fn tanh_with_derivative<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
     let one = simd.splat_f32s(1.0);

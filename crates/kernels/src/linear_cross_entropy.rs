@@ -1,4 +1,4 @@
-//! Fused linear head and cross-entropy: from hidden states and weights to the loss and all gradients.
+//! Fused linear head and cross-entropy, with all gradients.
 //!
 //! With `Z = H Wᵀ + b` (`N · V`) and `G = ∂ℓ/∂Z`, the gradients are `∂H = G W`, `∂W = Gᵀ H` and
 //! `∂b = Σ rows of G`. Rows are processed in chunks, so that only one chunk of logits exists, whose
@@ -42,8 +42,8 @@ fn chunk_rows(vocab: usize) -> usize {
     if rows >= 64 { (rows / 12 * 12).min(4096) } else { rows.max(1) }
 }
 
-/// Computes the loss of the head's logits, the gradients if given with a [`GradOutput`], and per-row
-/// losses if `losses` is given.
+/// Computes the loss of the head's logits, the gradients if given with a [`GradOutput`], and
+/// per-row losses if `losses` is given.
 ///
 /// # Errors
 /// [`RowError`] for the first row with a NaN, a +∞ or only −∞; the gradients are then unspecified.

@@ -5,8 +5,8 @@
 //! O = NewtonSchulz(u)        θ = (1 − lr · decay) θ − lr · √max(1, rows/columns) · O
 //! ```
 //!
-//! Five steps X ← a X + (b A + c A²) X with A = X Xᵀ, starting from u/‖u‖, bring all singular values
-//! to between 0.7 and 1.2; the coefficients are tuned for speed, not for convergence to 1.
+//! Five steps X ← a X + (b A + c A²) X with A = X Xᵀ, starting from u/‖u‖, bring all singular
+//! values to between 0.7 and 1.2; the coefficients are tuned for speed, not for convergence to 1.
 
 use crate::matmul::{Matrix, MatrixMut, Precision, matmul_with_precision};
 use crate::optim::sum_of_squares;
@@ -33,8 +33,7 @@ pub struct Muon {
 
 impl Muon {
     /// Updates `weights`, a row-major matrix with `columns` columns, and the momentum `m`. `parts`
-    /// are the numbers of rows of stacked matrices (such as queries, keys and values), each of which
-    /// is orthogonalised by itself.
+    /// are the rows of stacked matrices, such as queries and keys, each orthogonalised by itself.
     ///
     /// # Panics
     /// If the lengths do not match.

@@ -4,9 +4,8 @@
 //! y = (x − mean) · rstd · w + b      rstd = 1/√(mean of (x − mean)² + ε)
 //! ```
 //!
-//! RMS norm has mean = 0. Backward, with x̂ = (x − mean) · rstd and dx̂ = dy · w:
-//! dx = rstd (dx̂ − mean(dx̂) − x̂ · mean(dx̂ x̂)), dw = Σ_rows dy x̂, db = Σ_rows dy; RMS norm has no
-//! mean(dx̂).
+//! RMS norm has mean = 0. Backward, with x̂ = (x − mean) · rstd and dx̂ = dy · w: dx = rstd (dx̂ −
+//! mean(dx̂) − x̂ · mean(dx̂ x̂)), dw = Σ_rows dy x̂, db = Σ_rows dy; RMS norm has no mean(dx̂).
 
 use pulp::{Simd, WithSimd};
 

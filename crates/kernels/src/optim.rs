@@ -1,7 +1,6 @@
 //! Optimiser updates on flat parameters: AdamW, SGD, gradient sums, EMA, and the squared norm.
 //!
-//! Results have the same bits on every instruction set: no fused multiply-add is used, and no
-//! sum depends on the vector width.
+//! Results have the same bits on every instruction set: without FMA and with a fixed order of sums.
 
 use std::ops::{Add, AddAssign, Div, Mul, Sub};
 
@@ -185,7 +184,7 @@ pub fn accumulate(dst: &mut [f32], src: &[f32]) {
     Isa::current().run(Accumulate(dst, src));
 }
 
-/// `Σ xs[i]²` in `f64`, in sixteen interleaved sums, so that the order is the same on every machine.
+/// `Σ xs[i]²` in `f64`, in sixteen interleaved sums, in the same order on every machine.
 pub fn sum_of_squares(xs: &[f32]) -> f64 {
     struct SumOfSquares<'a>(&'a [f32]);
     impl WithSimd for SumOfSquares<'_> {

@@ -40,7 +40,7 @@ fn fold_sum<S: Simd>(simd: S, v: [S::f32s; 4]) -> f32 {
     simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(v[0], v[1]), simd.add_f32s(v[2], v[3])))
 }
 
-/// The largest element; −∞ if there is none. It may ignore a NaN, which the sum of exponentials shows.
+/// The largest element, or −∞ for an empty slice. It may ignore a NaN.
 #[inline(always)]
 pub fn max<S: Simd>(simd: S, xs: &[f32]) -> f32 {
     let (vectors, tail) = S::as_simd_f32s(xs);
@@ -112,8 +112,8 @@ fn guarded_product<S: Simd>(simd: S, w: S::f32s, x: S::f32s) -> S::f32s {
     simd.select_f32s(simd.equal_f32s(w, zero), zero, simd.mul_f32s(w, x))
 }
 
-/// `x ← e^{scale · (x − max)}` for every element; returns the sum. `max` is the largest element. The
-/// sum is NaN if `max` is infinite or an element is NaN.
+/// `x ← e^{scale · (x − max)}` for every element; returns the sum. `max` is the largest element.
+/// The sum is NaN if `max` is infinite or an element is NaN.
 #[inline(always)]
 pub fn exp_sum_in_place<S: Simd>(simd: S, xs: &mut [f32], max: f32, scale: f32) -> f32 {
     let (max, factor) = (simd.splat_f32s(max), simd.splat_f32s(scale));

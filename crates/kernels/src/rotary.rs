@@ -1,13 +1,12 @@
-//! QK-norm without weights (Henry et al. 2020) and rotary embedding (RoPE, Su et al. 2021) of queries
-//! and keys, each optional.
+//! QK-norm without weights (Henry et al. 2020) and rotary embedding (RoPE, Su et al. 2021).
 //!
 //! ```text
 //! n = x · rstd       rstd = 1/√(mean(x²) + ε)
 //! y_i = n_i cos − n_{i + d/2} sin       y_{i + d/2} = n_{i + d/2} cos + n_i sin
 //! ```
 //!
-//! The angle is t θ^(−2i/d) at position t, with Llama's pairing of halves. The rotation R is orthogonal,
-//! so backward needs only y and rstd: dx = rstd · Rᵀ(dy − y · mean(dy y)).
+//! The angle is t θ^(−2i/d) at position t, with Llama's pairing of halves. The rotation R is
+//! orthogonal, so backward needs only y and rstd: dx = rstd · Rᵀ(dy − y · mean(dy y)).
 
 use pulp::{Simd, WithSimd};
 

@@ -17,8 +17,8 @@ pub fn softcap_backward(y: &[f32], dy: &[f32], cap: f32) -> Vec<f32> {
     y.iter().zip(dy).map(|(y, dy)| dy * derivative(y / cap)).collect()
 }
 
-/// `u = cap · tanh(scale · z / cap)` and `∂u/∂z = scale (1 − (u / cap)²)`. Infinities stay as they are:
-/// −∞ is a mask (its derivative is 0), and +∞ is for the caller to report.
+/// `u = cap · tanh(scale · z / cap)` and `∂u/∂z = scale (1 − (u / cap)²)`. Infinities stay as they
+/// are: −∞ is a mask (its derivative is 0), and +∞ is for the caller to report.
 #[inline(always)]
 pub(crate) fn softcap_with_derivative<S: Simd>(
     simd: S,

@@ -1,6 +1,6 @@
-//! AdamW against PyTorch in `f64`: softmax regression with two decay groups, clipping by the global norm, warm-up and
-//! cosine decay, a hundred steps. `fixtures/adamw.json` says what PyTorch made of it.
-#![expect(clippy::unwrap_used, reason = "a fixture that does not read is a failed test")]
+//! AdamW against PyTorch (`fixtures/adamw.json`) in `f64`: a hundred steps of softmax regression with
+//! two decay groups, clipping by the global norm, warm-up and cosine decay.
+#![expect(clippy::unwrap_used, reason = "an unreadable fixture fails the test")]
 
 use serde_json::Value;
 use surprisal_kernels::optim::AdamW;
@@ -32,10 +32,10 @@ fn loss(x: &[f64], y: &[f64], w: &[f64], b: &[f64]) -> (f64, Vec<f64>, Vec<f64>)
         let logits: Vec<f64> = (0..classes)
             .map(|c| b[c] + (0..features).map(|f| row[f] * w[f * classes + c]).sum::<f64>())
             .collect();
-        let log_sum = logits.iter().map(|z| z.exp()).sum::<f64>().ln();
-        total += log_sum - logits[target as usize];
+        let lse = logits.iter().map(|z| z.exp()).sum::<f64>().ln();
+        total += lse - logits[target as usize];
         for c in 0..classes {
-            let d = ((logits[c] - log_sum).exp() - f64::from(c == target as usize)) / rows as f64;
+            let d = ((logits[c] - lse).exp() - f64::from(c == target as usize)) / rows as f64;
             db[c] += d;
             for f in 0..features {
                 dw[f * classes + c] += row[f] * d;
@@ -61,7 +61,7 @@ fn assert_near(got: &[f64], want: &[f64], what: &str) {
 }
 
 #[test]
-fn a_hundred_steps_as_pytorch_takes_them() {
+fn a_hundred_steps_agree_with_pytorch() {
     let reference: Value = serde_json::from_str(include_str!("fixtures/adamw.json")).unwrap();
     let (x, y) = (flat(&reference["x"]), flat(&reference["y"]));
     let (mut w, mut b) = (flat(&reference["w0"]), flat(&reference["b0"]));

@@ -1,11 +1,11 @@
-//! Every `unsafe` of the workspace is listed in UNSAFE.md with its reason, file by file.
+//! Checks that UNSAFE.md lists every file with `unsafe`, with its count and reason.
 
-#![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Built by parts, or this file would count itself.
+/// In two parts, so that this file does not count itself.
 const WORD: &str = concat!("un", "safe ");
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -20,7 +20,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// How often the keyword opens a block, a function or an implementation.
+/// Number of blocks, functions and implementations that start with the keyword.
 fn count(text: &str) -> usize {
     let code = text.lines().map(|line| line.split("//").next().unwrap_or(""));
     let openings = ["{", "fn ", "impl ", "impl<", "extern "];

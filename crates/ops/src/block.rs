@@ -1,7 +1,6 @@
-//! Half a transformer block, a branch added to the stream: x + attention(norm(x)) or x + mlp(norm(x)).
+//! Residual half-blocks of a transformer: x + attention(norm(x)) or x + mlp(norm(x)).
 //!
-//! Written here from the operations of this crate. Where the context collects all gradients of the parameters, or there is no
-//! backward pass, a half is one fused operation with the same numbers.
+//! A half-block is one fused operation if `can_fuse`, else a composition with the same numbers.
 
 use candle_core::{Result, Tensor};
 
@@ -9,7 +8,7 @@ use crate::layers::{Between, Branch, DropoutConfig, Linear, Norm};
 use crate::{Context, activation, causal_attention, dropout, fusable, fused, unfused};
 
 impl Linear {
-    /// x Wᵀ + b.
+    /// `x Wᵀ + b`.
     ///
     /// # Errors
     /// As [`crate::linear`].
@@ -19,16 +18,16 @@ impl Linear {
 }
 
 impl Norm {
-    /// Each row of `x` (N, C) normalised.
+    /// Normalises each row of `x` (N, C).
     ///
     /// # Errors
-    /// Shapes that do not fit together, or a failure of the tensor library.
+    /// Shapes that do not match, or an error of candle.
     pub fn forward(&self, context: &Context, x: &Tensor) -> Result<Tensor> {
-        let Self { norm_type: centre, weight, bias, eps } = self;
+        let Self { norm_type, weight, bias, eps } = self;
         if fusable(x) {
-            fused::norm(context, *centre, x, weight, bias.as_ref(), *eps)
+            fused::norm(context, *norm_type, x, weight, bias.as_ref(), *eps)
         } else {
-            unfused::norm(*centre, x, weight, bias.as_ref(), *eps)
+            unfused::norm(*norm_type, x, weight, bias.as_ref(), *eps)
         }
     }
 }
@@ -37,7 +36,7 @@ impl Branch {
     /// `x` (B·T, C) of `batch` sequences → (B·T, C).
     ///
     /// # Errors
-    /// Shapes that do not fit together, or a failure of the tensor library.
+    /// Shapes that do not match, or an error of candle.
     pub fn forward(
         &self,
         context: &Context,
@@ -45,7 +44,7 @@ impl Branch {
         batch: usize,
         drop: Option<DropoutConfig>,
     ) -> Result<Tensor> {
-        if fusable(x) && (context.is_inference() || self.is_collected(context)) {
+        if self.can_fuse(context, x) {
             return fused::branch(self, context, x, batch, drop);
         }
         let rows = x.dim(0)?;
@@ -59,23 +58,25 @@ impl Branch {
         x + apply_dropout(self.proj.forward(context, &y)?, batch, drop)?
     }
 
-    /// Whether the gradients of all parameters are collected.
-    fn is_collected(&self, context: &Context) -> bool {
+    /// Whether the fused operation can be used: `x` is f32 on the CPU, and the gradients of all
+    /// parameters are accumulated, or there is no backward pass.
+    fn can_fuse(&self, context: &Context, x: &Tensor) -> bool {
         let Self { norm, inner, proj, .. } = self;
         let weights = [&norm.weight, &inner.weight, &proj.weight].into_iter();
         let biases = [&norm.bias, &inner.bias, &proj.bias].into_iter().flatten();
-        weights.chain(biases).all(|parameter| context.is_accumulated(parameter))
+        let is_accumulated = |parameter| context.is_accumulated(parameter);
+        fusable(x) && (context.is_inference() || weights.chain(biases).all(is_accumulated))
     }
 }
 
-/// `x` (B·T, C), some of it dropped sequence by sequence.
+/// Dropout of `x` (B·T, C), whose rows are `batch` sequences.
 ///
 /// # Errors
 /// As [`dropout`].
 pub fn apply_dropout(x: Tensor, batch: usize, drop: Option<DropoutConfig>) -> Result<Tensor> {
-    let Some(DropoutConfig { p, key: stream }) = drop else { return Ok(x) };
+    let Some(DropoutConfig { p, key }) = drop else { return Ok(x) };
     let shape = x.shape().clone();
-    dropout(&x.reshape((batch, shape.dims()[0] / batch, shape.dims()[1]))?, p, stream)?.reshape(shape)
+    dropout(&x.reshape((batch, shape.dims()[0] / batch, shape.dims()[1]))?, p, key)?.reshape(shape)
 }
 
 #[cfg(test)]

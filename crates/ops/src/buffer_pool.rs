@@ -1,16 +1,16 @@
-//! Memory for what lives within a step: taken and given back many times, so neither asked of the system nor zeroed each time.
+//! Per-thread pool of f32 buffers for temporaries of a step, which avoids allocation and zeroing.
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// How many buffers a thread keeps.
+/// Maximum free buffers per thread.
 const MAX_FREE_BUFFERS: usize = 96;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Numbers that go back to their thread's store when they are dropped.
+/// A buffer that returns to its thread's pool when it is dropped.
 #[derive(Debug)]
 pub(crate) struct PooledBuffer {
     values: Vec<f32>,
@@ -18,11 +18,11 @@ pub(crate) struct PooledBuffer {
 }
 
 impl PooledBuffer {
-    /// `len` numbers of no meaning: for what is overwritten whole.
+    /// A buffer of `len` unspecified values, which the caller must overwrite.
     pub(crate) fn take(len: usize) -> Self {
         let class = size_class(len);
         let found = FREE.with_borrow_mut(|free| {
-            // The newest of the size is the likeliest to be in a cache.
+            // The newest one is most likely in a cache.
             let at = free.iter().rposition(|values| values.len() == class)?;
             Some(free.swap_remove(at))
         });
@@ -30,7 +30,7 @@ impl PooledBuffer {
     }
 }
 
-/// Lengths are rounded up, by an eighth at most, so that batches of many lengths share buffers.
+/// Rounds a length up, by an eighth at most, so that similar lengths use the same buffers.
 fn size_class(len: usize) -> usize {
     let step = (len.max(64).next_power_of_two() / 16).max(16);
     len.next_multiple_of(step)
@@ -53,7 +53,7 @@ impl DerefMut for PooledBuffer {
 impl Drop for PooledBuffer {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.values);
-        // At a thread's end there may be no store any more: then the memory is freed.
+        // At the end of a thread the pool may be gone: then the memory is freed.
         let _ = FREE.try_with(|free| {
             let mut free = free.borrow_mut();
             if free.len() == MAX_FREE_BUFFERS {
@@ -72,11 +72,11 @@ mod tests {
     fn buffers_come_back_and_are_bounded_in_number() {
         let mut first = PooledBuffer::take(1000);
         first.fill(3.0);
-        let place = first.as_ptr();
+        let address = first.as_ptr();
         drop(first);
         let again = PooledBuffer::take(1010);
-        assert_eq!((again.as_ptr(), again.len()), (place, 1010));
-        assert_ne!(PooledBuffer::take(1000).as_ptr(), place, "it is in use");
+        assert_eq!((again.as_ptr(), again.len()), (address, 1010));
+        assert_ne!(PooledBuffer::take(1000).as_ptr(), address, "it is in use");
         drop((0..2 * MAX_FREE_BUFFERS).map(|i| PooledBuffer::take(64 * i)).collect::<Vec<_>>());
         assert_eq!(FREE.with_borrow(Vec::len), MAX_FREE_BUFFERS);
         for len in [0, 1, 63, 64, 65, 1000, 12_345, 1 << 20] {

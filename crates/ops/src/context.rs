@@ -1,49 +1,49 @@
-//! How operations are computed, and what becomes of gradients: said by the caller, kept by each operation as long as the graph lives.
+//! Precision of operations and destination of gradients. Each operation stores its context.
 
 use candle_core::{Result, Tensor};
 use surprisal_kernels::matmul::Precision;
 
 use crate::grad_accumulator::GradAccumulator;
 
-/// How operations are to be computed. The default is f32, with gradients where the tensor library keeps them.
+/// Options of operations. The default is f32, with gradients in candle's `GradStore`.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// How products of linear layers read their inputs, in both passes. Attention and norms stay f32.
+    /// Input precision of linear layers, in both passes. Attention and norms are f32.
     pub precision: Precision,
-    /// What there is of a backward pass.
+    /// Where gradients of parameters go.
     pub backward: Backward,
 }
 
-/// Whether there will be a backward pass, and where it leaves the gradients of parameters.
+/// The destination of the gradients of parameters.
 #[derive(Debug, Clone, Default)]
 pub enum Backward {
-    /// In the store that the tensor library's `backward` returns.
+    /// The store that candle's `backward` returns.
     #[default]
     Store,
-    /// In these buffers, added to what they hold, where they have one for the parameter; else in the store.
+    /// Added to the buffers of an accumulator; the store for a parameter without one.
     Accumulate(GradAccumulator),
-    /// There will be none: a fused operation keeps nothing for it, and trying one is an error.
+    /// None: fused operations save nothing for backward, and a backward pass is an error.
     Never,
 }
 
 impl Context {
-    /// The same, without a backward pass.
+    /// The same context without a backward pass.
     pub fn inference_mode(&self) -> Self {
         Self { backward: Backward::Never, ..*self }
     }
 
-    /// Whether nothing asks for gradients.
+    /// Whether there is no backward pass.
     pub(crate) fn is_inference(&self) -> bool {
         matches!(self.backward, Backward::Never)
     }
 
-    /// Whether the gradient of `parameter` is collected.
+    /// Whether the gradient of `parameter` goes to an accumulator.
     pub(crate) fn is_accumulated(&self, parameter: &Tensor) -> bool {
         matches!(&self.backward, Backward::Accumulate(gradients) if gradients.contains(parameter))
     }
 
-    /// Lets `f` make the gradient of `parameter`: it adds to the slice if it is told so, else overwrites it. Where the gradient
-    /// is collected there is nothing more to hand on; else it is returned.
+    /// Computes the gradient of `parameter` by `f(slice, add)`, which adds to the slice if `add`,
+    /// else overwrites it. Returns the gradient if it does not go to an accumulator.
     pub(crate) fn accumulate_grad(
         &self,
         parameter: &Tensor,
@@ -60,7 +60,7 @@ impl Context {
         Ok(Some(Tensor::from_vec(values, parameter.shape(), parameter.device())?))
     }
 
-    /// [`Self::make`] for an `f` that only adds.
+    /// [`Self::accumulate_grad`] for an `f` that only adds.
     pub(crate) fn add_to_grad(
         &self,
         parameter: &Tensor,

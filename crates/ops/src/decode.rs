@@ -1,4 +1,4 @@
-//! One row, a token at a time or its first tokens at once, on plain slices, for sampling: a graph of tensors would cost more than the arithmetic.
+//! Token-by-token inference for one sequence, on slices, without candle's graph.
 
 use candle_core::{Result, Tensor, bail};
 use surprisal_kernels::matmul::gemv;
@@ -7,28 +7,28 @@ use crate::fused::causal_attention_step;
 use crate::layers::{Between, Branch, KvCache, Linear, Norm};
 use crate::tensor_slice::read;
 
-/// `x += table[row]`.
+/// Embedding lookup added to a slice: `x += table[row]`.
 ///
 /// # Errors
-/// A row that the table has not.
+/// A row out of range.
 pub fn add_row(table: &Tensor, row: usize, x: &mut [f32]) -> Result<()> {
     let found = read(table, |values| {
         let Some(row) = values.chunks_exact(x.len()).nth(row) else { return false };
         x.iter_mut().zip(row).for_each(|(x, r)| *x += r);
         true
     })?;
-    if found { Ok(()) } else { bail!("embedding: there is no row {row} in a table of {:?}", table.dims()) }
+    if found { Ok(()) } else { bail!("embedding: row {row} is not in a table of shape {:?}", table.dims()) }
 }
 
 impl Linear {
-    /// `W x + b`.
+    /// `W x + b` for one row.
     ///
     /// # Errors
-    /// Shapes that do not fit together, or a failure of the tensor library.
+    /// Shapes that do not match, or an error of candle.
     pub fn forward_row(&self, x: &[f32]) -> Result<Vec<f32>> {
         let (out, width) = self.weight.dims2()?;
         if width != x.len() {
-            bail!("linear: an input of {} and a weight of {:?} do not fit", x.len(), self.weight.dims());
+            bail!("linear: input length {} does not match weight {:?}", x.len(), self.weight.dims());
         }
         let mut y = match &self.bias {
             Some(bias) => read(bias, <[f32]>::to_vec)?,
@@ -40,21 +40,21 @@ impl Linear {
 }
 
 impl Norm {
-    /// One row normalised.
+    /// Normalises one row.
     ///
     /// # Errors
-    /// A failure of the tensor library.
+    /// An error of candle.
     pub fn forward_row(&self, x: &[f32]) -> Result<Vec<f32>> {
         Ok(self.run(x)?.0.to_vec())
     }
 }
 
 impl Branch {
-    /// [`Self::forward`] for the token at `position` of one row, the keys and values of whose earlier tokens are in `cache`;
-    /// `x` (C) in place.
+    /// [`Self::forward`] for the token at `position` of one sequence: changes `x` (C) in place.
+    /// `cache` has the keys and values of the earlier tokens.
     ///
     /// # Errors
-    /// Shapes that do not fit together, or a failure of the tensor library.
+    /// Shapes that do not match, or an error of candle.
     pub fn decode_step(&self, x: &mut [f32], position: usize, cache: &mut KvCache) -> Result<()> {
         let u = self.inner.forward_row(&self.norm.forward_row(x)?)?;
         let y = match &self.between {

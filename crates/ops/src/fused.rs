@@ -1,7 +1,7 @@
-//! The operations as fused kernels on the CPU in f32, each with its backward pass.
+//! Operations as fused kernels on the CPU in f32, each with its backward pass.
 //!
-//! What a backward pass needs beyond its arguments lies in the operation itself, which lives as long as the graph. Gradients of
-//! parameters go where the [`Context`](crate::Context) says.
+//! Values saved for backward are stored in the operation, which lives as long as the graph. The
+//! [`Context`](crate::Context) determines where gradients of parameters go.
 
 mod affine;
 mod attention;
@@ -22,11 +22,11 @@ use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
 
 use crate::tensor_slice::read;
 
-/// The numbers of a contiguous f32 argument.
+/// The elements of a contiguous f32 argument.
 fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(values), Some((start, end))) => Ok(&values[start..end]),
-        _ => bail!("a fused operation takes contiguous f32"),
+        _ => bail!("a fused operation needs contiguous f32"),
     }
 }
 
@@ -34,17 +34,17 @@ fn result(values: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shap
     Ok((CpuStorage::F32(values), shape.into()))
 }
 
-/// Runs `f` on the numbers of three tensors.
+/// Calls `f` with the elements of three tensors.
 fn with3<R>(a: &Tensor, b: &Tensor, c: &Tensor, f: impl FnOnce(&[f32], &[f32], &[f32]) -> R) -> Result<R> {
     read(a, |a| read(b, |b| read(c, |c| f(a, b, c))))??
 }
 
-/// Runs `f` on the numbers of two tensors.
+/// Calls `f` with the elements of two tensors.
 fn with2<R>(a: &Tensor, b: &Tensor, f: impl FnOnce(&[f32], &[f32]) -> R) -> Result<R> {
     read(a, |a| read(b, |b| f(a, b)))?
 }
 
-/// Runs `f` on the numbers of a tensor that may be missing.
+/// Calls `f` with the elements of an optional tensor.
 fn with_option<R>(a: Option<&Tensor>, f: impl FnOnce(Option<&[f32]>) -> R) -> Result<R> {
     match a {
         None => Ok(f(None)),

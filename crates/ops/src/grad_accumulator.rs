@@ -1,10 +1,8 @@
-//! Gradients of parameters, summed where they are made.
+//! Gradient accumulation in buffers that live as long as the training run.
 //!
-//! The tensor library's own way with a gradient is a tensor of zeros, a sum with it, and a third
-//! tensor for the result, for each use of each parameter. Under
-//! [`Backward::Accumulate`](crate::Backward::Accumulate) the fused operations add theirs in place
-//! to buffers that live as long as the training run; what plain operations leave in the library's
-//! store is added by [`GradAccumulator::add_grad_store`].
+//! candle allocates two tensors and sums them for each use of each parameter. With
+//! [`Backward::Accumulate`](crate::Backward::Accumulate), the fused operations add in place;
+//! [`GradAccumulator::add_grad_store`] adds those that other operations left in candle's store.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,21 +13,20 @@ use surprisal_kernels::optim::accumulate;
 
 use crate::tensor_slice::read;
 
-/// One buffer a parameter; a clone shares them.
+/// Gradient buffers, one per parameter; clones share them.
 ///
-/// The order of a sum is that of the backward passes: each thread needs buffers of its own for the
-/// same bits every time.
+/// Sums follow the order of backward passes, so reproducible bits need one accumulator per thread.
 #[derive(Debug, Clone)]
 pub struct GradAccumulator(Arc<[(TensorId, Mutex<Buffer>)]>);
 
-/// A gradient, or what is left of the last step's.
+/// A gradient; if not `filled`, the values are those of an earlier step.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
     values: Vec<f32>,
     filled: bool,
 }
 
-/// A gradient that has arrived. While it is held, no backward pass can add to it.
+/// A locked gradient; backward passes wait until it is dropped.
 #[derive(Debug)]
 pub struct Gradient<'a>(MutexGuard<'a, Buffer>);
 
@@ -40,10 +37,10 @@ impl GradAccumulator {
         Self(parameters.into_iter().map(|p| (p.id(), Mutex::new(buffer(p)))).collect())
     }
 
-    /// Adds what is in `store`.
+    /// Adds the gradients of `store`, which candle's `backward` returned.
     ///
     /// # Errors
-    /// A failure of the tensor library.
+    /// An error of candle.
     pub fn add_grad_store(&self, store: &GradStore) -> Result<()> {
         for (id, buffer) in self.0.iter() {
             if let Some(gradient) = store.get_id(*id) {
@@ -53,14 +50,14 @@ impl GradAccumulator {
         Ok(())
     }
 
-    /// Forgets all gradients; the memory stays.
+    /// Marks all gradients as missing; keeps the memory.
     pub fn zero_grad(&self) {
         for (_, buffer) in self.0.iter() {
             lock(buffer).filled = false;
         }
     }
 
-    /// The gradient of parameter `i`, if one has arrived.
+    /// The gradient of parameter `i`, if there is one.
     pub fn get(&self, i: usize) -> Option<Gradient<'_>> {
         let (_, buffer) = self.0.get(i)?;
         Some(lock(buffer)).filter(|buffer| buffer.filled).map(Gradient)
@@ -77,14 +74,13 @@ impl GradAccumulator {
     }
 }
 
-/// Locks, also after a panic that left a gradient half made: a step begins with
-/// [`GradAccumulator::zero_grad`].
+/// Locks a buffer, also after a panic: every step begins with [`GradAccumulator::zero_grad`].
 fn lock(buffer: &Mutex<Buffer>) -> MutexGuard<'_, Buffer> {
     buffer.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Buffer {
-    /// Lets `f` add to the values if it is told so, else overwrite them.
+    /// Calls `f(values, add)`, which adds to the values if `add`, else overwrites them.
     pub(crate) fn accumulate(&mut self, f: impl FnOnce(&mut [f32], bool)) {
         f(&mut self.values, self.filled);
         self.filled = true;
@@ -116,7 +112,7 @@ mod tests {
     use candle_core::{DType, Device, Var};
 
     #[test]
-    fn what_is_collected_is_what_the_store_would_hold() {
+    fn accumulated_gradients_are_those_of_the_store() {
         let var = |values: &[f32], shape: (usize, usize)| {
             Var::from_tensor(&Tensor::from_slice(values, shape, &Device::Cpu).unwrap()).unwrap()
         };
@@ -132,7 +128,7 @@ mod tests {
         let context = Context { backward: Backward::Accumulate(gradients.clone()), ..Context::default() };
         for rounds in [1.0, 2.0] {
             let left = loss(&context).unwrap().backward().unwrap();
-            assert!(left.get(&w).is_none(), "the store gets nothing that is collected");
+            assert!(left.get(&w).is_none(), "accumulated gradients are not in the store");
             gradients.add_grad_store(&left).unwrap();
             for (i, parameter) in [&w, &plain].into_iter().enumerate() {
                 let expected = store.get(parameter).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();

@@ -1,64 +1,64 @@
-//! Parameters that belong together: of a layer, of half a block.
+//! Layers and half-blocks: parameters and options.
 
 use candle_core::Tensor;
 pub use surprisal_kernels::norm::NormType;
 
 use crate::{Activation, Attention, DropoutKey};
 
-/// Weight (out, in) and bias (out).
+/// A linear layer.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    /// (out, in).
+    /// W (out, in).
     pub weight: Tensor,
-    /// (out).
+    /// b (out).
     pub bias: Option<Tensor>,
 }
 
 /// A layer norm or an RMS norm.
 #[derive(Debug, Clone)]
 pub struct Norm {
-    /// Which of the two.
+    /// Layer norm or RMS norm.
     pub norm_type: NormType,
-    /// (C).
+    /// Scale (C).
     pub weight: Tensor,
-    /// (C).
+    /// Shift (C).
     pub bias: Option<Tensor>,
     /// ε.
     pub eps: f64,
 }
 
-/// Dropout of what a branch adds.
+/// Dropout of a branch's output.
 #[derive(Debug, Clone, Copy)]
 pub struct DropoutConfig {
-    /// The probability, not zero.
+    /// Probability, greater than 0.
     pub p: f64,
-    /// Where the bits come from; rows are sequences.
+    /// Key of the mask; rows are sequences.
     pub key: DropoutKey,
 }
 
-/// Half a transformer block: x + proj(between(inner(norm(x)))).
+/// A residual half-block of a transformer: x + proj(between(inner(norm(x)))).
 #[derive(Debug, Clone)]
 pub struct Branch {
-    /// Before the branch.
+    /// Pre-norm.
     pub norm: Norm,
-    /// (U, C): queries, keys and values, or the inputs of an activation.
+    /// Weight (U, C): to queries, keys and values, or to the inputs of an activation.
     pub inner: Linear,
-    /// What stands between the two linear layers.
+    /// The function between the two linear layers.
     pub between: Between,
-    /// (C, F), back to the stream.
+    /// Output projection, weight (C, F).
     pub proj: Linear,
 }
 
-/// From U inputs to F outputs a token.
+/// The function between the linear layers of a [`Branch`], from U inputs to F outputs per token.
 #[derive(Debug, Clone)]
 pub enum Between {
-    /// U = C + 2·G·d, F = C.
+    /// Causal attention: U = C + 2·G·d, F = C.
     Attention(Attention),
-    /// U = F, or 2·F for gates and values.
+    /// An activation: U = F, or 2·F for SwiGLU.
     Activation(Activation),
 }
 
-/// The keys and values (T, G·d) of the tokens that one attention block has read, for sampling.
+/// Key-value cache of one attention block, each (T, G·d).
 #[derive(Debug, Clone, Default)]
 pub struct KvCache {
     pub(crate) keys: Vec<f32>,

@@ -1,11 +1,10 @@
-//! Differentiable operations of the neural models.
+//! Differentiable candle operations for the neural models.
 //!
-//! Every function here takes and returns tensors and passes gradients on to all its floating-point arguments. What has
-//! parameters also takes a [`Context`]: how precisely to compute, and where gradients go.
-//! Each is written a second time, of the tensor library's own differentiable operations: that runs on any device and in
-//! any float type, and is the oracle of every faster version. Several ready-made layers of the
-//! tensor library (its layer norm, its last-dimension softmax, its rotary embedding) have no backward pass and cut
-//! the gradient without a word; nothing here uses them.
+//! Every function here maps tensors to tensors and propagates gradients to all floating-point
+//! arguments. Operations with parameters also take a [`Context`]: precision and where gradients go.
+//! Each operation is a fused kernel (CPU, f32) and a composition of candle's own differentiable
+//! operations, which works on any device and float type and is the oracle in tests. candle's layer
+//! norm, last-dimension softmax and rotary embedding drop the gradient silently, and are not used.
 
 pub mod block;
 mod buffer_pool;
@@ -33,52 +32,52 @@ pub use surprisal_kernels::activation::Activation;
 pub use surprisal_kernels::matmul::Precision;
 pub use surprisal_kernels::rotary::RotaryTables;
 
-/// The heads of causal attention.
+/// Options of causal attention.
 #[derive(Debug, Clone)]
 pub struct Attention {
-    /// Heads of queries.
+    /// Query heads.
     pub n_head: usize,
-    /// Heads of keys and values, each shared by `n_head / n_kv_head` heads of queries.
+    /// Key-value heads, each shared by `n_head / n_kv_head` query heads.
     pub n_kv_head: usize,
-    /// Turns queries and keys by their position (RoPE).
+    /// Tables of rotary embedding (RoPE), if it is used.
     pub rotary: Option<Arc<RotaryTables>>,
-    /// Scales queries and keys to unit mean square (QK-norm).
+    /// Whether queries and keys are scaled to unit mean square (QK-norm).
     pub qk_norm: bool,
 }
 
 impl Attention {
-    /// Heads of their own keys and values, and nothing else.
+    /// Multi-head attention without shared key-value heads, rotary embedding or QK-norm.
     pub fn plain(n_head: usize) -> Self {
         Self { n_head, n_kv_head: n_head, rotary: None, qk_norm: false }
     }
 }
 
-/// Whether the fused kernels take this tensor: they are for the CPU and f32.
+/// Whether the fused kernels support this tensor: f32 on the CPU.
 fn fusable(x: &Tensor) -> bool {
     x.device().is_cpu() && x.dtype() == DType::F32
 }
 
-/// `x Wᵀ + b`: `x` (N, In), `weight` (Out, In), `bias` (Out) → (N, Out).
+/// Linear layer `x Wᵀ + b`: `x` (N, In), `weight` (Out, In), `bias` (Out) → (N, Out).
 ///
 /// # Errors
-/// Shapes that do not fit together, or a failure of the tensor library.
+/// Shapes that do not match, or an error of candle.
 pub fn linear(context: &Context, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if fusable(x) { fused::linear(context, x, weight, bias) } else { unfused::linear(x, weight, bias) }
 }
 
-/// Rows of a table: `ids` (N) u32, `table` (V, C) → (N, C).
+/// Embedding lookup: `ids` (N) u32, `table` (V, C) → (N, C).
 ///
 /// # Errors
-/// An id of V or more, or a failure of the tensor library.
+/// An id of V or more, or an error of candle.
 pub fn embedding(context: &Context, ids: &Tensor, table: &Tensor) -> Result<Tensor> {
     if fusable(table) { fused::embedding(context, ids, table) } else { unfused::embedding(ids, table) }
 }
 
-/// Multi-head causal self-attention: `qkv` (B, T, C + 2·G·d) holds queries, keys and values side by side → (B, T, C), for
-/// G heads of keys and values, d wide.
+/// Multi-head causal self-attention: `qkv` (B, T, C + 2·G·d), concatenated queries, keys and values
+/// → (B, T, C), with G key-value heads of width d.
 ///
 /// # Errors
-/// A width that does not divide among the heads, or a failure of the tensor library.
+/// A width that is not divisible by the number of heads, or an error of candle.
 pub fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Tensor> {
     if fusable(qkv) {
         fused::causal_attention(qkv, attention)
@@ -87,35 +86,35 @@ pub fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Tensor> {
     }
 }
 
-/// An activation along the last dimension: GELU in its tanh form (GPT-2's `gelu_new`) and ReLU² keep the width, SwiGLU takes gates
-/// and values side by side and halves it.
+/// Activation along the last dimension. GELU (tanh form, GPT-2's `gelu_new`) and ReLU² keep the
+/// width; SwiGLU takes concatenated gates and up-projections and halves it.
 ///
 /// # Errors
-/// An odd width of gates and values, or a failure of the tensor library.
+/// An odd width for SwiGLU, or an error of candle.
 pub fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
     if fusable(u) { fused::activation(u, activation) } else { unfused::activation(u, activation) }
 }
 
-/// `cap · tanh(x / cap)`: keeps logits within ± `cap` (Gemma 2).
+/// Soft cap `cap · tanh(x / cap)`, which keeps logits within ± `cap` (Gemma 2).
 ///
 /// # Errors
-/// A failure of the tensor library.
+/// An error of candle.
 pub fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
     if fusable(x) { fused::softcap(x, cap) } else { unfused::softcap(x, cap) }
 }
 
-/// `tanh x`, element by element.
+/// Elementwise `tanh x`.
 ///
 /// # Errors
-/// A failure of the tensor library.
+/// An error of candle.
 pub fn tanh(x: &Tensor) -> Result<Tensor> {
     if fusable(x) && Isa::current().is_portable() { fused::softcap(x, 1.0) } else { x.tanh() }
 }
 
-/// `ln softmax` along the last dimension, without a gradient.
+/// Log-softmax along the last dimension, without a gradient.
 ///
 /// # Errors
-/// A failure of the tensor library.
+/// An error of candle.
 pub fn log_softmax(logits: &Tensor) -> Result<Tensor> {
     if fusable(logits) && Isa::current().is_portable() {
         fused::log_softmax(logits)
@@ -124,19 +123,19 @@ pub fn log_softmax(logits: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Dropout: zeroes an element with probability `p` and divides what it keeps by 1 − `p`.
+/// Dropout: sets an element to 0 with probability `p` and divides the others by 1 − `p`.
 ///
-/// The mask depends on (seed, site, row in the whole batch, position in the row) alone, so it does not change with
-/// the way a batch is cut into shards. It is never stored: the backward pass draws it again.
+/// The mask depends only on (seed, site, row of the whole batch, position in the row), so it does
+/// not depend on the shards of a batch. It is not stored: the backward pass regenerates it.
 ///
 /// # Errors
-/// `p` outside [0, 1), or a failure of the tensor library.
-pub fn dropout(x: &Tensor, p: f64, stream: DropoutKey) -> Result<Tensor> {
+/// `p` outside [0, 1), or an error of candle.
+pub fn dropout(x: &Tensor, p: f64, key: DropoutKey) -> Result<Tensor> {
     if !(0.0..1.0).contains(&p) {
-        bail!("dropout: a probability of {p} is not in [0, 1)");
+        bail!("dropout: the probability {p} is not in [0, 1)");
     }
     if p == 0.0 || x.elem_count() == 0 {
         return Ok(x.clone());
     }
-    if fusable(x) { fused::dropout(x, p, stream) } else { unfused::dropout(x, p, stream) }
+    if fusable(x) { fused::dropout(x, p, key) } else { unfused::dropout(x, p, key) }
 }

@@ -1,33 +1,33 @@
-//! Where the time of a step goes, for `bench step`: each part's nanoseconds on all threads together. Off by default, and then
-//! one load an operation.
+//! Profile of a training step, for `bench step`: the time of each kind of operation, summed over
+//! threads. Off by default; then the cost is one atomic load per operation.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-/// What time is spent on.
+/// The kind of an operation whose time is measured.
 #[derive(Debug, Clone, Copy)]
 pub enum OpKind {
-    /// Products of the forward pass.
+    /// Matmuls of the forward pass.
     Forward,
-    /// Products that make gradients of inputs.
+    /// Matmuls for gradients of inputs.
     InputGradient,
-    /// Products that make gradients of weights.
+    /// Matmuls for gradients of weights.
     WeightGradient,
-    /// Attention, both ways.
+    /// Attention, both passes.
     Attention,
-    /// Norms, both ways.
+    /// Norms, both passes.
     Norm,
-    /// Activations, both ways.
+    /// Activations, both passes.
     Activation,
-    /// Embeddings, both ways.
+    /// Embeddings, both passes.
     Embedding,
-    /// Biases, dropout and residual sums, both ways.
+    /// Biases, dropout and residual sums, both passes.
     Residual,
     /// The head with its cross-entropy.
     Head,
 }
 
-/// The names in reports, in the order of [`Part`].
+/// Names in reports, in the order of [`Part`].
 const NAMES: [&str; 9] = [
     "matmul_forward",
     "matmul_input_gradient",
@@ -43,7 +43,7 @@ const NAMES: [&str; 9] = [
 static ENABLED: AtomicBool = AtomicBool::new(false);
 static NANOSECONDS: [AtomicU64; NAMES.len()] = [const { AtomicU64::new(0) }; NAMES.len()];
 
-/// Starts counting from zero.
+/// Starts measuring, from zero.
 pub fn start() {
     for part in &NANOSECONDS {
         part.store(0, Relaxed);
@@ -51,20 +51,20 @@ pub fn start() {
     ENABLED.store(true, Relaxed);
 }
 
-/// Stops counting; the name of each part and its seconds since [`start`].
+/// Stops measuring; returns the name of each kind and its seconds since [`start`].
 pub fn stop() -> impl Iterator<Item = (&'static str, f64)> {
     ENABLED.store(false, Relaxed);
     NAMES.into_iter().zip(&NANOSECONDS).map(|(name, part)| (name, part.load(Relaxed) as f64 * 1e-9))
 }
 
-/// Runs `f`, and counts its time if counting is on.
+/// Runs `f`, and adds its time to `kind` between [`start`] and [`stop`].
 #[inline]
-pub fn time<R>(part: OpKind, f: impl FnOnce() -> R) -> R {
+pub fn time<R>(kind: OpKind, f: impl FnOnce() -> R) -> R {
     if !ENABLED.load(Relaxed) {
         return f();
     }
     let started = Instant::now();
     let result = f();
-    NANOSECONDS[part as usize].fetch_add(started.elapsed().as_nanos() as u64, Relaxed);
+    NANOSECONDS[kind as usize].fetch_add(started.elapsed().as_nanos() as u64, Relaxed);
     result
 }

@@ -1,25 +1,23 @@
-//! A tensor's numbers as a plain slice.
-//!
-//! On the CPU nothing is copied; from another device the numbers travel to the CPU.
+//! Access to a tensor's elements as a slice, without a copy on the CPU.
 
 use std::cell::RefCell;
 
 use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Storage, Tensor, Var, bail};
 
-/// Hands the numbers of a f32 variable on the CPU to `f` for changing, in row-major order.
+/// Calls `f` with the elements of an f32 variable on the CPU, mutable and in row-major order.
 ///
 /// # Errors
-/// A variable of another type or device, or a failure of the tensor library.
+/// A variable of another type or device, or an error of candle.
 pub fn update(var: &Var, f: impl FnOnce(&mut [f32])) -> Result<()> {
     var.as_tensor().inplace_op1(&Update(RefCell::new(Some(f))))
 }
 
-/// Hands the numbers of a f32 tensor to `f` for reading, in row-major order.
+/// Calls `f` with the elements of an f32 tensor, in row-major order.
 ///
 /// # Errors
-/// A tensor of another type, or a failure of the tensor library.
+/// A tensor of another type, or an error of candle.
 pub fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-    // Gradients of transposed weights come strided: those, and those of other devices, are copied.
+    // Strided tensors, such as gradients of transposed weights, and other devices need a copy.
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     if let Storage::Cpu(CpuStorage::F32(values)) = &*storage
@@ -31,7 +29,7 @@ pub fn read<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     Ok(f(&tensor.flatten_all()?.to_vec1::<f32>()?))
 }
 
-/// Runs a closure once on the storage; the tensor library lends it by way of an operation only.
+/// Runs a closure once on the storage, which candle makes mutable only for an operation.
 struct Update<F>(RefCell<Option<F>>);
 
 impl<F: FnOnce(&mut [f32])> InplaceOp1 for Update<F> {
@@ -40,7 +38,7 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for Update<F> {
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let CpuStorage::F32(values) = storage else { bail!("update: the variable is not of f32") };
+        let CpuStorage::F32(values) = storage else { bail!("update: the variable is not f32") };
         let Some((start, end)) = layout.contiguous_offsets() else {
             bail!("update: the variable is not contiguous")
         };

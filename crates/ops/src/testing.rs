@@ -1,6 +1,6 @@
-//! What the tests of this crate share.
+//! Helpers of this crate's tests.
 
-/// Numbers that look random and are the same everywhere.
+/// Pseudo-random numbers in [−1, 1), the same on every machine.
 pub(crate) fn numbers(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
     (0..count)

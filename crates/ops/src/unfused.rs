@@ -1,6 +1,6 @@
-//! The operations made of the tensor library's own differentiable ones.
+//! Operations composed of candle's differentiable ones, for any device and float type.
 //!
-//! Slow and plain: any device, any float type, and exact gradients. The oracle of the fused operations.
+//! Slow; the oracle of the fused operations.
 
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
@@ -54,10 +54,12 @@ pub(crate) fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Te
     let &Attention { n_head, n_kv_head, ref rotary, qk_norm } = attention;
     let heads = n_head + 2 * n_kv_head;
     if n_kv_head == 0 || n_head % n_kv_head != 0 || packed % heads != 0 {
-        bail!("attention: a width of {packed} does not divide into {n_head} and {n_kv_head} heads");
+        bail!(
+            "attention: a row of {packed} elements is not divisible into {n_head} query heads and {n_kv_head} key and value heads"
+        );
     }
     let d = packed / heads;
-    // (B, T, heads · d) -> (B, heads, T, d); contiguous, because the matrix product takes no other batch strides.
+    // (B, T, heads · d) -> (B, heads, T, d); contiguous, as candle's matmul requires.
     let part = |first: usize, heads: usize| -> Result<Tensor> {
         let part = qkv.narrow(2, first * d, heads * d)?.contiguous()?;
         part.reshape((b, t, heads, d))?.transpose(1, 2)?.contiguous()
@@ -76,7 +78,7 @@ pub(crate) fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Te
         let second = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
         Tensor::cat(&[&first, &second], 3)?.contiguous()
     };
-    // Each group's keys and values, once for every head that shares them.
+    // Repeats keys and values for every query head of a group.
     let repeat_kv = |x: Tensor| -> Result<Tensor> {
         let times = n_head / n_kv_head;
         let x = x.unsqueeze(2)?.expand((b, n_kv_head, times, t, d))?;
@@ -91,7 +93,7 @@ pub(crate) fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Te
     weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, t, n_head * d)) // (B, T, C)
 }
 
-/// Zero where a position may look, −∞ where it would see the future: (T, T).
+/// Causal mask (T, T): 0 where a query may attend to a key, else −∞.
 fn causal_mask(t: usize, dtype: DType, device: &Device) -> Result<Tensor> {
     let mask: Vec<f32> =
         (0..t).flat_map(|i| (0..t).map(move |j| if j <= i { 0.0 } else { f32::NEG_INFINITY })).collect();
@@ -102,7 +104,7 @@ fn causal_mask(t: usize, dtype: DType, device: &Device) -> Result<Tensor> {
 pub(crate) fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
     match activation {
         Activation::Gelu => {
-            // From tanh: the gradient of the tensor library's own GELU rounds its constants to six digits.
+            // Not candle's GELU, whose gradient has constants of six digits.
             let scale = (2.0 / std::f64::consts::PI).sqrt();
             let cubic = ((u.sqr()? * 0.044715)? + 1.0)?; // (u + 0.044715 u³) / u
             let inner = ((u * cubic)? * scale)?;

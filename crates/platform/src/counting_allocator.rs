@@ -1,4 +1,4 @@
-//! An allocator that counts, for benchmarks and tests that state how much memory something takes.
+//! A global allocator that counts allocated bytes, for benchmarks and tests of memory use.
 //!
 //! ```
 //! use std::alloc::System;
@@ -20,19 +20,18 @@ static CURRENT: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 static ON_FAILURE: OnceLock<fn(usize)> = OnceLock::new();
 
-/// Has `tell` called with the number of bytes that the allocator inside could not give, before whoever wanted them knows:
-/// most often that is the program's end. `tell` must not allocate.
-pub fn on_allocation_failure(tell: fn(usize)) {
-    // The first one stays.
-    let _ = ON_FAILURE.set(tell);
+/// Sets a callback for failed allocations, which most often end the program right after it; only
+/// the first call has an effect. Its argument is the size in bytes. It must not allocate.
+pub fn on_allocation_failure(callback: fn(usize)) {
+    let _ = ON_FAILURE.set(callback);
 }
 
-/// Counts the bytes that the allocator inside has given out.
+/// An allocator that counts the bytes allocated by an inner allocator.
 #[derive(Debug)]
 pub struct CountingAllocator<A>(A);
 
 impl<A> CountingAllocator<A> {
-    /// Wraps an allocator; make it the `#[global_allocator]`.
+    /// Wraps `inner`; the result is meant to be the `#[global_allocator]`.
     pub const fn new(inner: A) -> Self {
         Self(inner)
     }
@@ -43,12 +42,12 @@ fn grow(bytes: usize) {
     PEAK.fetch_max(now, Relaxed);
 }
 
-/// `pointer`, to `bytes` bytes if there are any.
+/// Returns `pointer`, and calls the callback if it is null.
 fn report_failure(pointer: *mut u8, bytes: usize) -> *mut u8 {
     if pointer.is_null()
-        && let Some(tell) = ON_FAILURE.get()
+        && let Some(callback) = ON_FAILURE.get()
     {
-        tell(bytes);
+        callback(bytes);
     }
     pointer
 }
@@ -57,9 +56,9 @@ fn shrink(bytes: usize) {
     CURRENT.fetch_sub(bytes, Relaxed);
 }
 
-#[expect(unsafe_code, reason = "what an allocator is")]
-// SAFETY: every method hands its arguments to the inner allocator and returns what that returns, so its guarantees are
-// kept; counting touches no memory but two atomics.
+#[expect(unsafe_code, reason = "the trait of allocators is unsafe")]
+// SAFETY: every method passes its arguments to the inner allocator and returns its result, so its
+// guarantees hold; counting only accesses two atomics.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         grow(layout.size());
@@ -80,7 +79,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both may exist for a moment, while the contents move.
+        // Both blocks may exist while the contents are copied.
         grow(size);
         shrink(layout.size());
         // SAFETY: the caller's contract is the inner allocator's.
@@ -88,13 +87,13 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for CountingAllocator<A> {
     }
 }
 
-/// Runs `f` and says by how many bytes the memory in use rose above where it started, at most; `None` when no
-/// [`CountingAllocator`] is the global allocator. Other threads' allocations count too.
+/// Runs `f` and returns its result and the peak increase of allocated memory in bytes, of all
+/// threads; `None` if no [`CountingAllocator`] is the global allocator.
 pub fn peak_of<R>(f: impl FnOnce() -> R) -> (R, Option<usize>) {
     let before = CURRENT.load(Relaxed);
     PEAK.store(before, Relaxed);
     let result = f();
     let peak = PEAK.load(Relaxed);
-    // A program that got here has allocated: a count of zero means that nobody counts.
+    // Every program has allocated before this, so 0 means that there is no counting allocator.
     (result, (before > 0).then(|| peak.saturating_sub(before)))
 }

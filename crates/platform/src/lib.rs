@@ -1,6 +1,7 @@
-//! The machine under Surprisal: the thread pool, mapped files, prefetching, memory and its limits.
+//! Machine-dependent services: thread pool, memory-mapped files, prefetching, and memory limits.
 //!
-//! Besides `surprisal-kernels` this is the only crate with `unsafe` code; `crates/kernels/UNSAFE.md` lists every block of it.
+//! Only this crate and `surprisal-kernels` have `unsafe` code, listed in
+//! `crates/kernels/UNSAFE.md`.
 
 pub mod counting_allocator;
 pub mod memory;

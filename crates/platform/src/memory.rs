@@ -1,11 +1,11 @@
-//! How much memory this process has and can still get.
+//! Used and available memory of this process.
 
 use std::path::{Path, PathBuf};
 
-/// Memory that this process can still get, in bytes, where the system says so: what is free, within the limits of its shell
-/// (`ulimit -v`, `-d`) and of its container (cgroups).
+/// Memory in bytes that this process can still allocate, if the system reports it: free memory,
+/// limited by `ulimit -v` and `-d` and by control groups (containers).
 pub fn available() -> Option<u64> {
-    // What is resident, not what is mapped: the allocator has asked for much that it has not given out yet.
+    // Resident, not mapped memory: the allocator reserves more than it has given out.
     let used = read_kib(STATUS, "VmRSS:").unwrap_or(0);
     let limits = ["Max address space", "Max data size"];
     let left = limits.map(|limit| Some(soft_limit(limit)?.saturating_sub(used)));
@@ -14,15 +14,16 @@ pub fn available() -> Option<u64> {
     left.into_iter().chain([read_kib("/proc/meminfo", "MemAvailable:"), group]).flatten().min()
 }
 
-/// A limit of this process, in bytes.
+/// A soft limit of this process, in bytes; `None` if unlimited.
 fn soft_limit(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// What the control groups of this process leave it, and those around them: `groups` is /proc/self/cgroup, and `root` where
-/// versions 1 and 2 are mounted. What a group keeps of files can be had for the asking.
+/// Memory that the control groups of this process and their ancestors allow, in bytes. `groups` is
+/// the text of /proc/self/cgroup, and `root` the mount point. A group's file cache counts as
+/// available.
 fn cgroup_available(root: &Path, groups: &str) -> Option<u64> {
     let number = |path: PathBuf| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let mut least = None;
@@ -36,18 +37,18 @@ fn cgroup_available(root: &Path, groups: &str) -> Option<u64> {
         } else {
             continue;
         };
-        // In a container the path may be that of the machine around it, where there is nothing here.
+        // In a container, the path may be the host's and not exist here.
         for group in Path::new(path.trim_start_matches('/')).ancestors() {
             let group = root.join(group);
             let (Some(limit), Some(used)) = (number(group.join(limit)), number(group.join(used))) else {
                 continue;
             };
             let stat = std::fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-            let kept = |name: &str| {
+            let amount = |name: &str| {
                 let line = stat.lines().find_map(|line| line.strip_prefix(prefix)?.strip_prefix(name));
                 line.and_then(|rest| rest.trim().parse::<u64>().ok()).unwrap_or(0)
             };
-            let files = kept("active_file ") + kept("inactive_file ");
+            let files = amount("active_file ") + amount("inactive_file ");
             let left = limit.saturating_sub(used.saturating_sub(files));
             least = Some(least.unwrap_or(left).min(left));
         }
@@ -55,10 +56,10 @@ fn cgroup_available(root: &Path, groups: &str) -> Option<u64> {
     least
 }
 
-/// Where the system says what this process has.
+/// The memory use of this process, on Linux.
 const STATUS: &str = "/proc/self/status";
 
-/// The most memory that this process has held, in bytes, where the system says so.
+/// Peak resident memory of this process, in bytes, if the system reports it.
 pub fn peak() -> Option<u64> {
     read_kib(STATUS, "VmHWM:")
 }
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_narrowest_group_counts_and_what_it_keeps_of_files_is_free() {
+    fn the_narrowest_group_counts_and_its_file_cache_is_available() {
         let root = tempfile::tempdir().unwrap();
         let file = |path: &str, text: &str| {
             let path = root.path().join(path);
@@ -87,7 +88,7 @@ mod tests {
         };
         let left = |groups: &str| cgroup_available(root.path(), groups);
         assert_eq!(left("0::/a/b\n"), None);
-        // Version 2: the group around has the limit.
+        // Version 2: the parent group has the limit.
         file("a/b/memory.max", "max\n");
         file("a/b/memory.current", "10\n");
         file("a/memory.max", "1000\n");

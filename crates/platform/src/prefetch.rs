@@ -1,13 +1,12 @@
-//! Asking for memory before it is needed.
+//! Software prefetching.
 
-/// Asks for the cache line of `slice[at]`, which is then on its way while other work is done. Nothing happens for a place
-/// past the end, and on machines whose instruction for it is not known here.
+/// Prefetches the cache line of `slice[at]`, if it is in range and the processor is x86-64.
 #[inline(always)]
 pub fn prefetch<T>(slice: &[T], at: usize) {
     #[cfg(target_arch = "x86_64")]
     if at < slice.len() {
         #[expect(unsafe_code, reason = "the instruction takes a pointer")]
-        // SAFETY: the place lies within the slice, and fetching ahead never faults; every x86-64 has the instruction.
+        // SAFETY: the index is in range, and every x86-64 has the instruction.
         unsafe {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().add(at).cast());
@@ -22,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_place_may_be_asked_for() {
+    fn any_index_is_allowed() {
         let bytes = [1, 2, 3];
         for at in [0, 2, 3, usize::MAX] {
             prefetch(&bytes, at);

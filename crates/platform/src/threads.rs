@@ -1,22 +1,22 @@
-//! The one thread pool.
+//! The thread pool.
 //!
-//! A training step is one batch shard a thread with serial kernels inside it, so the pool's main verb is
-//! [`Pool::map`]. Two pools fight over the cores: the first [`Pool`] turns candle's own off, by [`disable_candle_pools`].
+//! A training step runs one batch shard per thread, with serial kernels, by [`Pool::map`]. The
+//! first [`Pool`] disables candle's, which would compete for the cores.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, Once, PoisonError};
 
-/// A pool could not be started.
+/// Failure to start a pool.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start {threads} worker threads: {reason}")]
 pub struct PoolError {
-    /// How many threads were asked for.
+    /// Requested number of threads.
     pub threads: usize,
-    /// What the operating system said.
+    /// Message of the operating system.
     pub reason: String,
 }
 
-/// How often [`Pool::map_including_caller`] looks whether all is done before it sleeps: about as long as going to sleep and waking takes.
+/// Spins of [`Pool::map_including_caller`] before it sleeps: about the cost of a wake-up.
 const SPINS: usize = 1 << 12;
 
 /// A fixed number of worker threads.
@@ -26,20 +26,18 @@ pub struct Pool(Workers);
 #[derive(Debug)]
 enum Workers {
     Own(rayon::ThreadPool),
-    /// Those of rayon's global pool: what is computed outside of any pool is computed there, too.
+    /// rayon's global pool, which also runs rayon calls outside of any pool.
     Global(usize),
-    /// The calling thread works alone, where the system gives no other.
+    /// The calling thread alone, if the system cannot start another.
     Caller,
 }
 
 impl Pool {
-    /// Starts `threads` workers (at least one). Where the operating system gives no thread at all, one worker is the
-    /// calling thread.
-    ///
-    /// The first call of a process sets an environment variable: see [`disable_candle_pools`].
+    /// Starts `threads` workers, at least one; if a single one cannot be started, the calling
+    /// thread replaces it. Calls [`disable_candle_pools`].
     ///
     /// # Errors
-    /// When the operating system refuses a thread.
+    /// If the operating system cannot start a thread.
     pub fn new(threads: usize) -> Result<Self, PoolError> {
         disable_candle_pools();
         let threads = threads.max(1);
@@ -50,11 +48,11 @@ impl Pool {
         }
     }
 
-    /// The pool of a program, once for the process: rayon's global one, so that what is computed outside of any pool is computed
-    /// by the same threads. A process that has such a pool already, with whatever threads, gets one of its own.
+    /// The pool of a program: rayon's global pool, so that rayon calls outside of any pool use the
+    /// same threads. Later calls in a process return a separate pool.
     ///
     /// # Errors
-    /// When the operating system refuses a thread.
+    /// If the operating system cannot start a thread.
     pub fn global(threads: usize) -> Result<Self, PoolError> {
         static STARTED: AtomicBool = AtomicBool::new(false);
         if STARTED.swap(true, Ordering::SeqCst) {
@@ -63,8 +61,8 @@ impl Pool {
         disable_candle_pools();
         let threads = threads.max(1);
         let error = |error: rayon::ThreadPoolBuildError| PoolError { threads, reason: error.to_string() };
-        // Tried first: rayon has no second try. Where the system gives no thread at all, what would be computed by others is
-        // computed by the caller, this thread.
+        // Tested first, because rayon's global pool can be built only once. If it fails, this
+        // thread is the pool.
         if threads == 1 && std::thread::Builder::new().spawn(|| {}).is_err() {
             builder(1).use_current_thread().build_global().map_err(error)?;
             return Ok(Self(Workers::Caller));
@@ -73,7 +71,7 @@ impl Pool {
         Ok(Self(Workers::Global(threads)))
     }
 
-    /// How many threads work here.
+    /// The number of threads.
     pub fn threads(&self) -> usize {
         match &self.0 {
             Workers::Own(pool) => pool.current_num_threads(),
@@ -82,13 +80,13 @@ impl Pool {
         }
     }
 
-    /// `f(0), f(1), … f(n − 1)`, run on the workers, returned in index order.
+    /// Computes `f(0), f(1), … f(n − 1)` on the workers; results in index order.
     pub fn map<T: Send>(&self, n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
         use rayon::prelude::*;
         self.install(|| (0..n).into_par_iter().with_max_len(1).map(&f).collect())
     }
 
-    /// `f` on every item of `items` at once, results in order.
+    /// Calls `f` in parallel with the index of and a reference to every item; results in order.
     pub fn map_mut<I: Send, T: Send>(
         &self,
         items: &mut [I],
@@ -100,15 +98,15 @@ impl Pool {
         })
     }
 
-    /// `f` on every item, results in order, the calling thread at work beside all workers but one: for work so short that
-    /// it would end before a worker could have been woken, done it and said so. `f` must not fork: from the calling
-    /// thread, that would reach for another pool.
+    /// Maps `f` over `items` on the calling thread and all workers but one; results in order. For
+    /// tasks so short that waking a worker would take longer. `f` must not use rayon: on the
+    /// calling thread, that would use another pool.
     pub fn map_including_caller<I: Send, T: Send>(&self, items: Vec<I>, f: impl Fn(I) -> T + Sync) -> Vec<T> {
         let count = items.len();
         let helpers = self.threads().min(count).saturating_sub(1);
         let queue = Mutex::new(items.into_iter().enumerate());
         let done = Mutex::new(Vec::with_capacity(count));
-        let at_work = AtomicUsize::new(helpers);
+        let busy = AtomicUsize::new(helpers);
         let work = || {
             loop {
                 let Some((i, item)) = queue.lock().unwrap_or_else(PoisonError::into_inner).next() else {
@@ -123,14 +121,14 @@ impl Pool {
                 for _ in 0..helpers {
                     scope.spawn(|_| {
                         work();
-                        at_work.fetch_sub(1, Ordering::Release);
+                        busy.fetch_sub(1, Ordering::Release);
                     });
                 }
             }
             work();
-            // The others are at their last items: to sleep until they are done would take longer.
+            // The workers are at their last items: sleeping would take longer than they need.
             for _ in 0..if scope.is_some() { SPINS } else { 0 } {
-                if at_work.load(Ordering::Acquire) == 0 {
+                if busy.load(Ordering::Acquire) == 0 {
                     break;
                 }
                 std::hint::spin_loop();
@@ -141,7 +139,7 @@ impl Pool {
         done.into_iter().map(|(_, result)| result).collect()
     }
 
-    /// Runs `f` on the calling thread, with a scope in which workers can be given something to do, if there are any.
+    /// Runs `f` on the calling thread, with a scope for tasks of the workers, if there are any.
     fn in_place_scope<'scope, R>(&self, f: impl FnOnce(Option<&rayon::Scope<'scope>>) -> R) -> R {
         match &self.0 {
             Workers::Own(pool) => pool.in_place_scope(|scope| f(Some(scope))),
@@ -164,23 +162,24 @@ fn builder(threads: usize) -> rayon::ThreadPoolBuilder {
     rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("surprisal-{i}"))
 }
 
-/// Turns candle's own threads off for this process, by setting `CANDLE_NUM_THREADS` to 1 unless the environment has it: candle
-/// has no other switch. [`Pool::new`] calls this.
+/// Disables candle's own threads in this process: sets the environment variable
+/// `CANDLE_NUM_THREADS` to 1 unless it is set, as candle has no other switch.
 ///
-/// Candle adds gradients up and computes other large elementwise operations on threads that are handed one operation at a
-/// time, so the shards of a batch would wait for each other. The numbers are the same bits either way. It reads the variable once,
-/// when it first computes 65 536 elements or more: what computes with candle before it has a pool is only slower.
+/// candle computes gradient sums and other large elementwise operations on a pool that runs one
+/// operation at a time, so shards of a batch would wait for each other; the bits are the same. It
+/// reads the variable once, at the first operation on 65 536 elements or more.
 ///
-/// On Unix, no other thread may read the environment through libc (`getenv`) at the same time; Rust's own readers do no harm.
-/// A program in which one could calls this, or sets the variable, before it starts threads.
+/// On Unix, no other thread may read the environment through libc (`getenv`) during the call;
+/// Rust's own functions are safe. A program in which that can happen must call this, or set the
+/// variable, before it starts threads.
 #[expect(unsafe_code, reason = "the environment is candle's only switch for its threads")]
 pub fn disable_candle_pools() {
     const VARIABLE: &str = "CANDLE_NUM_THREADS";
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if std::env::var_os(VARIABLE).is_none() {
-            // SAFETY: Rust's readers and writers of the environment take turns, and `Once` lets this happen once, where a
-            // process begins to compute; that nothing reads through libc meanwhile is asked of the caller above.
+            // SAFETY: Rust's environment functions lock each other out, and `Once` runs this once,
+            // at the start; the documentation forbids readers through libc.
             unsafe { std::env::set_var(VARIABLE, "1") };
         }
     });
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn share_keeps_the_order_of_items_and_nests_in_a_worker() {
+    fn map_including_caller_keeps_order_and_nests_in_a_worker() {
         let pool = Pool::new(3).unwrap();
         for count in [0, 1, 2, 50] {
             let squares: Vec<usize> = (0..count).map(|i| i * i).collect();

@@ -1,7 +1,7 @@
 //! Cross-entropy of sixteen short rows together.
 //!
-//! A row of 65 classes is five vectors, so its time is the latency of the chain max → exponentials →
-//! sum → logarithm. Sixteen rows go through each step together, which hides the latency.
+//! A row of 65 classes is five vectors, so its time is the latency of the chain max → exponentials
+//! → sum → logarithm. Sixteen rows go through each step together, which hides the latency.
 
 use pulp::Simd;
 
@@ -19,8 +19,8 @@ pub(super) fn fits(spec: &Spec<'_>) -> bool {
     spec.vocab <= 1024 && spec.softcap == 0.0 && (spec.label_smoothing == 0.0 || uniform)
 }
 
-/// Losses of up to [`ROWS`] rows with class targets, by the formulas of [`super::row`] for one block.
-/// Ignored rows must be zeros. The row of an error is counted from the first row of the call.
+/// Losses of up to [`ROWS`] rows with class targets, by the formulas of [`super::row`] for one
+/// block. Ignored rows must be zeros. An error has the index within `rows`.
 #[inline(always)]
 pub(super) fn classes<S: Simd>(
     simd: S,

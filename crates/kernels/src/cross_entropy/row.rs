@@ -1,4 +1,4 @@
-//! Cross-entropy of one row; the gradient replaces the logits (without one, they become unspecified).
+//! Cross-entropy of one row; the gradient or unspecified values replace the logits.
 
 use pulp::Simd;
 
@@ -8,8 +8,8 @@ use crate::elementary::Elementary;
 use crate::reduce;
 use crate::softcap::softcap_with_derivative;
 
-/// Elements per block: 256 vectors, at most 16 KiB or half an L1 cache. Each of the four accumulators
-/// adds 64 numbers, so the error of a block's `f32` sum is a few ulp.
+/// Elements per block: 256 vectors, at most 16 KiB or half an L1 cache. Each of the four
+/// accumulators adds 64 numbers, so the error of a block's `f32` sum is a few ulp.
 const fn block_len<S: Simd>() -> usize {
     256 * S::F32_LANES
 }
@@ -44,8 +44,7 @@ pub(super) struct RowLoss {
     pub(super) nll: f64,
 }
 
-/// Loss of a row, soft cap included. `q` is the distribution that `target` was computed from, if it is
-/// not a class.
+/// Loss of a row, soft cap included. `q` is the unsmoothed target distribution, if there is one.
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "one call, all of it needed")]
 pub(super) fn loss<S: Simd>(

@@ -44,19 +44,17 @@ pub(super) fn of_class<'a>(
         ((1.0 - epsilon) * weight, SoftTarget::Slice { values: scratch, factor: each })
     } else {
         // Mass ε on the others is mass ε V / (V − 1) on all classes, and less on the target class.
-        let (epsilon, each) = match spec.smoothing_target {
-            SmoothingTarget::Others => {
-                let epsilon = epsilon * class_count / (class_count - 1.0);
-                (epsilon, epsilon / class_count)
-            }
-            _ => (epsilon, epsilon / class_count),
+        let epsilon = match spec.smoothing_target {
+            SmoothingTarget::Others => epsilon * class_count / (class_count - 1.0),
+            SmoothingTarget::Uniform | SmoothingTarget::Unmasked | SmoothingTarget::Prior(_) => epsilon,
         };
+        let each = epsilon / class_count;
         let soft = match (spec.smoothing_target, spec.class_weights) {
             (SmoothingTarget::Uniform | SmoothingTarget::Others, None) => SoftTarget::Constant(each),
             (SmoothingTarget::Uniform | SmoothingTarget::Others, Some(weights)) => {
                 SoftTarget::Slice { values: weights, factor: each }
             }
-            (SmoothingTarget::Unmasked, weights) => match unmasked_weights(logits, weights, scratch) {
+            (SmoothingTarget::Unmasked, weights) => match unmasked(logits, weights, scratch) {
                 Some(values) => SoftTarget::Slice { values, factor: epsilon },
                 None => weights
                     .map_or(SoftTarget::Constant(each), |w| SoftTarget::Slice { values: w, factor: each }),
@@ -75,7 +73,7 @@ pub(super) fn of_class<'a>(
         };
         ((1.0 - epsilon) * weight, soft)
     };
-    Target { class: Some(class), hard_weight: hard_weight, soft: soft }
+    Target { class: Some(class), hard_weight, soft }
 }
 
 /// The target `w ((1 − ε) q + ε π)` for a distribution `q`, written to `scratch`.
@@ -132,11 +130,7 @@ fn prior_row(prior: &[f32], row: usize, vocab: usize) -> &[f32] {
 }
 
 /// `w / V'` for the V' unmasked classes (w = 1 without weights), else 0; `None` if none is masked.
-fn unmasked_weights<'a>(
-    logits: &[f32],
-    weights: Option<&[f32]>,
-    scratch: &'a mut Vec<f32>,
-) -> Option<&'a [f32]> {
+fn unmasked<'a>(logits: &[f32], weights: Option<&[f32]>, scratch: &'a mut Vec<f32>) -> Option<&'a [f32]> {
     let unmasked = logits.iter().filter(|&&z| z != f32::NEG_INFINITY).count();
     if unmasked == logits.len() || unmasked == 0 {
         return None;

@@ -1,10 +1,10 @@
-//! f32 gemm for AVX-512, with a 12 × 32 microkernel; names as in BLIS (MR, NR, KC, NC, jc, pc, ir, jr).
+//! f32 gemm for AVX-512 with a 12 × 32 microkernel; names (MR, NR, KC, jc, …) as in BLIS.
 //!
-//! The microkernel has 24 accumulators; each step along k multiplies two vectors of B by 12 broadcast
-//! elements of A, which keeps both FMA units of a core busy. B is packed in panels of [`NR`] columns,
-//! once for all rows, and stays in the L2 cache. A is read in place, unless its rows would conflict
-//! in the L1 cache or its columns are pages apart. Every element of C is a sum along k in ascending
-//! order, in blocks of [`KC`], so dividing a matrix into blocks does not change the bits.
+//! The microkernel has 24 accumulators; each step along k multiplies two vectors of B by 12
+//! broadcast elements of A, which keeps both FMA units of a core busy. B is packed in panels of
+//! [`NR`] columns, once for all rows, and stays in the L2 cache. A is read in place, unless its
+//! rows would conflict in the L1 cache or its columns are pages apart. Every element of C is a sum
+//! along k in ascending order, in blocks of [`KC`], so the bits do not depend on blocks.
 //!
 //! Memory is the bottleneck, so three things are prefetched: the tile of C during its sum, the next
 //! rows of a transposed B, and the next panel of A.
@@ -93,7 +93,7 @@ pub(super) unsafe fn gemm(
         for jc in (0..n).step_by(NC) {
             let width = NC.min(n - jc);
             for pc in (0..k).step_by(KC) {
-                let depth = KC.min(k - pc);
+                let (depth, accumulate) = (KC.min(k - pc), accumulate || pc > 0);
                 // SAFETY: the block is within B, and the buffer holds KC x NC elements.
                 unsafe { pack_b(b.at(pc, jc), (depth, width), packed_b) };
                 for ir in (0..m).step_by(MR) {
@@ -115,7 +115,7 @@ pub(super) unsafe fn gemm(
                             let b = packed_b.add(jr * depth);
                             dispatch_rows!(
                                 rows,
-                                microkernel(depth, here, b, c, c_stride, columns, accumulate || pc > 0)
+                                microkernel(depth, here, b, c, c_stride, columns, accumulate)
                             );
                         }
                     }
@@ -131,7 +131,7 @@ pub(super) fn masks(count: usize) -> (__mmask16, __mmask16) {
     (all as u16, (all >> 16) as u16)
 }
 
-/// Copies a (depth, width) block into panels of 32 columns, each (depth, 32); missing columns are zeros.
+/// Copies a (depth, width) block into zero-padded panels, each (depth, 32).
 #[target_feature(enable = "avx512f")]
 unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut f32) {
     for jr in (0..width).step_by(NR) {
@@ -172,8 +172,8 @@ unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut f32) {
     }
 }
 
-/// Transposes `rows` ≤ 16 rows of `columns` ≤ 16 elements, `stride` apart, into `columns` rows of 16
-/// elements, [`NR`] apart; missing elements are zeros.
+/// Transposes `rows` ≤ 16 rows of `columns` ≤ 16 elements, `stride` apart, into `columns` rows of
+/// 16 elements, [`NR`] apart; missing elements are zeros.
 #[target_feature(enable = "avx512f")]
 unsafe fn transpose(from: *const f32, stride: usize, (rows, columns): (usize, usize), out: *mut f32) {
     let mask = masks(columns).0;
@@ -226,8 +226,8 @@ pub(super) fn transpose_16x16(mut r: [__m512; 16]) -> [__m512; 16] {
     r
 }
 
-/// Returns A's (rows, depth) panel unchanged, or a copy in `out` when its strides would cause L1 set
-/// conflicts or page-sized jumps. `width` is the number of B's columns that will use it.
+/// Returns A's (rows, depth) panel unchanged, or a copy in `out` when its strides would cause L1
+/// set conflicts or page-sized jumps. `width` is the number of B's columns that will use it.
 #[target_feature(enable = "avx512f")]
 unsafe fn prepare_a(a: View, (rows, depth): (usize, usize), width: usize, out: *mut f32) -> View {
     let in_rows = a.column_stride == 1;
@@ -301,7 +301,7 @@ unsafe fn microkernel<const R: usize>(
 ) {
     let (low, high) = masks(columns);
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    // SAFETY: the caller's shapes; masked lanes of C are not accessed, and the panel of B is padded.
+    // SAFETY: the caller's shapes; masked lanes of C are not accessed; B is padded.
     unsafe {
         let mut a_k = a.data;
         let mut b_k = b;

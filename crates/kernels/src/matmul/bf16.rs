@@ -2,8 +2,7 @@
 //!
 //! Packing rounds both matrices to bf16 (to nearest, ties to even), as pairs along k: a 32-bit word
 //! contains the elements k (low half) and k + 1 (high half). The microkernel is that of
-//! [`super::avx512`], 12 × 32, with words in place of floats. The instruction treats subnormal
-//! numbers as zero.
+//! [`super::avx512`], 12 × 32, on words. Subnormal numbers count as zero.
 
 #![expect(unsafe_code, reason = "vector intrinsics on raw pointers")]
 
@@ -73,7 +72,7 @@ pub(super) unsafe fn gemm(
                         let a = PackedA { data, row_stride, pair_stride };
                         for jr in (0..width).step_by(NR) {
                             let columns = NR.min(width - jr);
-                            // SAFETY: rows and columns stay within C; both panels were packed above.
+                            // SAFETY: rows and columns are within C; both panels are packed.
                             unsafe {
                                 let c = c.add((ic + ir) * c_stride + jc + jr);
                                 let b = packed_b.add(jr * pairs);
@@ -115,7 +114,7 @@ fn interleave(low: __m512i, high: __m512i) -> __m512i {
 /// Sixteen rounded elements of a row, each in the low half of a word.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn rounded(row: *const f32, mask: u16) -> __m512i {
-    // SAFETY: the caller's: masked lanes are not read. A __m256bh and a __m256i are the same 256 bits.
+    // SAFETY: the caller's: masked lanes are not read. __m256bh and __m256i are the same bits.
     unsafe {
         let half: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, row)));
         _mm512_cvtepu16_epi32(half)
@@ -126,7 +125,7 @@ unsafe fn rounded(row: *const f32, mask: u16) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn pairs_of(row: *const f32, count: usize) -> __m512i {
     let (low, high) = masks(count.min(32));
-    // SAFETY: the caller's: masked lanes are not read. A __m512bh and a __m512i are the same 512 bits.
+    // SAFETY: the caller's: masked lanes are not read. __m512bh and __m512i are the same bits.
     unsafe {
         let (first, second) =
             (_mm512_maskz_loadu_ps(low, row), _mm512_maskz_loadu_ps(high, row.wrapping_add(16)));
@@ -134,7 +133,7 @@ unsafe fn pairs_of(row: *const f32, count: usize) -> __m512i {
     }
 }
 
-/// Packs a (depth, width) block into panels of 32 columns, each (depth / 2, 32) words, padded with zeros.
+/// Packs a (depth, width) block into zero-padded panels of (depth / 2, 32) words.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut u32) {
     let pairs = depth.div_ceil(2);
@@ -175,7 +174,7 @@ unsafe fn pack_b(b: View, (depth, width): (usize, usize), out: *mut u32) {
     }
 }
 
-/// Up to sixteen elements of a strided row, those before `count - half`, as the low halves of words.
+/// The first `count - half` elements, at most 16, of a strided row, as low halves of words.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn gathered(row: View, count: usize, half: usize) -> __m512i {
     let mut values = [0.0_f32; 16];
@@ -187,8 +186,8 @@ unsafe fn gathered(row: View, count: usize, half: usize) -> __m512i {
     unsafe { rounded(values.as_ptr(), u16::MAX) }
 }
 
-/// Transposes `rows` ≤ 16 rows of `depth` elements, `stride` apart, into at most sixteen rows of pairs,
-/// [`NR`] apart; missing elements are zeros.
+/// Transposes `rows` ≤ 16 rows of `depth` elements, `stride` apart, into at most sixteen rows of
+/// pairs, [`NR`] apart; missing elements are zeros.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn transpose(from: *const f32, stride: usize, (rows, depth): (usize, usize), out: *mut u32) {
     let mut r = [_mm512_setzero_ps(); 16];
@@ -210,8 +209,8 @@ unsafe fn transpose(from: *const f32, stride: usize, (rows, depth): (usize, usiz
     }
 }
 
-/// Packs a (rows, depth) block of A in panels of [`MR`] rows, [`PANEL`] words apart; returns the row
-/// and pair strides of a panel.
+/// Packs a (rows, depth) block of A in panels of [`MR`] rows, [`PANEL`] words apart; returns the
+/// row and pair strides of a panel.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usize, usize) {
     let pairs = depth.div_ceil(2);
@@ -239,7 +238,7 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usiz
                 } else {
                     (gathered(column.transposed(), here, 0), gathered(next.transposed(), second, 0))
                 };
-                // Writes four words more than MR: the next store overwrites them, and the buffer has room.
+                // Writes four words too many, which the next store overwrites; the buffer has room.
                 let into = out.add(ir / MR * PANEL + pair * MR);
                 _mm512_storeu_si512(into.cast(), interleave(low, high));
             }
@@ -252,7 +251,8 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut u32) -> (usiz
 unsafe fn microkernel<const R: usize>(pairs: usize, a: PackedA, b: *const u32, into: OutputTile) {
     let (low, high) = masks(into.columns);
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
-    // SAFETY: the caller's shapes; masked lanes of C are not touched. A __m512bh and a __m512i are the same 512 bits.
+    // SAFETY: the caller's shapes; masked lanes of C are not accessed. __m512bh and __m512i are the
+    // same bits.
     unsafe {
         for i in 0..R {
             _mm_prefetch::<_MM_HINT_T0>(into.c.wrapping_add(i * into.c_stride).cast());

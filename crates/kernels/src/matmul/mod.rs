@@ -38,7 +38,8 @@ impl<'a> Matrix<'a> {
         Self { data, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// Some columns of a wider row-major matrix: row i starts at element `i · row_stride` of `data`.
+    /// Some columns of a wider row-major matrix: row i starts at element `i · row_stride` of
+    /// `data`.
     ///
     /// # Panics
     /// If the last row ends past the end of `data`.
@@ -206,8 +207,8 @@ impl View {
     }
 }
 
-/// A kernel for `C = A B` or `C += A B`, with A (m, k), B (k, n) and C (m, n). Arguments: (m, n, k), A,
-/// B, C, the row stride of C, and whether to accumulate.
+/// A kernel for `C = A B` or `C += A B`, with A (m, k), B (k, n) and C (m, n). Arguments: (m, n,
+/// k), A, B, C, the row stride of C, and whether to accumulate.
 ///
 /// # Safety
 /// The machine has the kernel's instructions. All elements of the three matrices are in readable
@@ -239,8 +240,8 @@ fn gemm_parallel(
         let c = c;
         let (a, b) = (view(a).at(rows.start, 0), view(b).at(0, columns.start));
         let shape = (rows.len(), columns.len(), k);
-        // SAFETY: the constructors checked that each view is within its slice, a transposed one only
-        // swaps strides, and these are ranges of C's rows and columns; the machine has the
+        // SAFETY: the constructors checked that each view is within its slice, a transposed one
+        // only swaps strides, and these are ranges of C's rows and columns; the machine has the
         // instructions. `into` is borrowed mutably and no two calls write the same element of it.
         unsafe {
             kernel(shape, a, b, c.0.wrapping_add(rows.start * stride + columns.start), stride, accumulate)
@@ -266,7 +267,7 @@ fn gemm_crate(into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>, b: Matrix<'_
     let MatrixMut { data, rows, columns, row_stride } = into;
     let mut call = |parallelism| {
         // SAFETY: the constructors checked that the last row ends within the slice, and transposing
-        // only swaps strides, so every index is in bounds; `data` is borrowed mutably, so nothing overlaps.
+        // only swaps strides, so every index is in bounds; `data` is borrowed mutably.
         unsafe {
             gemm::gemm(
                 rows,
@@ -337,7 +338,7 @@ mod tests {
             (3, 0, 2),
             (3, 2, 0),
         ]);
-        // Strides for which the kernel copies or packs A: rows 2 KiB apart, columns over a page apart.
+        // The kernel copies or packs A for strides of 2 KiB, or over a page.
         shapes.extend([(14, 161, 512), (1030, 40, 20)]);
         for (m, n, k) in shapes {
             let (a, b, start) = (numbers(m * k, 1), numbers(k * n, 2), numbers(m * n, 3));

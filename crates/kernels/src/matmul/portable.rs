@@ -1,8 +1,8 @@
 //! Portable gemm in plain Rust, with the same bits on every machine.
 //!
-//! A 4 × 8 tile of C is summed in registers. Products are rounded before they are added (no FMA), and
-//! every element of C is a sum along k in ascending order, in blocks of [`KC`]. So the bits do not
-//! depend on the processor, the compiler or the division of C among threads.
+//! A 4 × 8 tile of C is summed in registers. Products are rounded before they are added (no FMA),
+//! and every element of C is a sum along k in ascending order, in blocks of [`KC`]. So the bits do
+//! not depend on the processor, the compiler or the division of C among threads.
 
 #![expect(unsafe_code, reason = "a part of a matrix that several threads write")]
 

@@ -1,4 +1,4 @@
-//! Half a block as one operation against the same half made of several.
+//! Tests of half-blocks: one fused operation against a composition.
 
 use std::sync::Arc;
 
@@ -27,13 +27,8 @@ impl Made {
         Linear { weight: self.get(&[out, width]), bias: bias.then(|| self.get(&[out])) }
     }
 
-    fn norm(&mut self, centre: NormType, width: usize, bias: bool) -> Norm {
-        Norm {
-            norm_type: centre,
-            weight: self.get(&[width]),
-            bias: bias.then(|| self.get(&[width])),
-            eps: 1e-5,
-        }
+    fn norm(&mut self, norm_type: NormType, width: usize, bias: bool) -> Norm {
+        Norm { norm_type, weight: self.get(&[width]), bias: bias.then(|| self.get(&[width])), eps: 1e-5 }
     }
 }
 
@@ -41,11 +36,11 @@ fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-/// The value and the gradients of the input and of all parameters, both ways.
+/// Compares the value and the gradients of the input and all parameters.
 fn agree(made: &Made, x: &Var, precision: Precision, forward: impl Fn(&Context, &Tensor) -> Result<Tensor>) {
     let weights = Tensor::from_vec(numbers(x.elem_count(), 99), x.shape(), &Device::Cpu).unwrap();
     let run = |backward: Backward| {
-        // A block's input is the result of something.
+        // The block's input is the output of another operation, as in a model.
         let y = forward(&Context { precision, backward }, &(x.as_tensor() * 1.0).unwrap()).unwrap();
         let store = (&y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
         (values(&y), store)
@@ -69,24 +64,24 @@ fn agree(made: &Made, x: &Var, precision: Precision, forward: impl Fn(&Context, 
     if precision == Precision::F32 {
         near(&inference, &apart, "inference");
     }
-    assert!(none.is_err(), "nothing was kept for a backward pass");
+    assert!(none.is_err(), "no activations are saved in inference mode");
 }
 
 #[test]
-fn one_operation_has_the_numbers_of_several() {
+fn the_fused_operation_agrees_with_the_composition() {
     let (b, t, c) = (3, 5, 8);
-    let stream = DropoutKey { seed: 1, site: 4, first_row: 2 };
+    let key = DropoutKey { seed: 1, site: 4, first_row: 2 };
     for precision in [Precision::F32, Precision::Bf16] {
-        for (centre, bias, drop, turned) in [
+        for (norm_type, bias, drop, modern) in [
             (NormType::LayerNorm, true, None, false),
-            (NormType::RmsNorm, false, Some(DropoutConfig { p: 0.25, key: stream }), true),
-            (NormType::LayerNorm, true, Some(DropoutConfig { p: 0.5, key: stream }), true),
+            (NormType::RmsNorm, false, Some(DropoutConfig { p: 0.25, key }), true),
+            (NormType::LayerNorm, true, Some(DropoutConfig { p: 0.5, key }), true),
         ] {
             let x =
                 Var::from_tensor(&Tensor::from_vec(numbers(b * t * c, 7), (b * t, c), &Device::Cpu).unwrap())
                     .unwrap();
-            let angles = turned.then(|| Arc::new(RotaryTables::new(t, 4, 10.0)));
-            let attention = Attention { n_head: 2, n_kv_head: 1, rotary: angles, qk_norm: turned };
+            let rotary = modern.then(|| Arc::new(RotaryTables::new(t, 4, 10.0)));
+            let attention = Attention { n_head: 2, n_kv_head: 1, rotary, qk_norm: modern };
             let activations = [Activation::Gelu, Activation::Relu2, Activation::SwiGlu];
             let mlp = activations.map(|kind| (kind.inputs(12), Between::Activation(kind), 12));
             for (inputs, between, outputs) in
@@ -94,7 +89,7 @@ fn one_operation_has_the_numbers_of_several() {
             {
                 let mut made = Made { vars: Vec::new() };
                 let branch = Branch {
-                    norm: made.norm(centre, c, bias),
+                    norm: made.norm(norm_type, c, bias),
                     inner: made.linear(inputs, c, bias),
                     between,
                     proj: made.linear(c, outputs, bias),

@@ -1,18 +1,18 @@
-//! An operation of an input, a weight and perhaps a bias. The tensor library has one interface for two arguments and one for
-//! three; here they are one.
+//! One interface for candle operations with an input, a weight and an optional bias: candle has one
+//! trait for two arguments and another for three.
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::{result, slice};
 
-/// Gradients of the input, the weight and the bias; none for a parameter whose gradient is collected.
+/// Gradients of input, weight and bias; `None` for an accumulated gradient.
 pub(super) type InputWeightBiasGrads = (Tensor, Option<Tensor>, Option<Tensor>);
 
-/// What such an operation computes.
+/// An operation of an input, a weight and an optional bias.
 pub(super) trait InputWeightBiasOp: Send + Sync {
     const NAME: &'static str;
 
-    /// The output and its shape, from contiguous numbers.
+    /// The output and its shape, from contiguous slices.
     fn forward(
         &self,
         x: (&[f32], &Shape),
@@ -31,7 +31,7 @@ pub(super) trait InputWeightBiasOp: Send + Sync {
 
 struct OpAdapter<T>(T);
 
-/// A storage and how it lies there.
+/// A storage and its layout.
 type Argument<'a> = (&'a CpuStorage, &'a Layout);
 
 impl<T: InputWeightBiasOp> OpAdapter<T> {
@@ -104,7 +104,7 @@ impl<T: InputWeightBiasOp> CustomOp3 for OpAdapter<T> {
     }
 }
 
-/// Applies `op`.
+/// Applies `op` to candle tensors.
 pub(super) fn apply(
     op: impl InputWeightBiasOp + 'static,
     x: &Tensor,

@@ -1,7 +1,8 @@
-//! Half a transformer block as one operation of the graph: the stream in, the stream with what was added out.
+//! One residual half-block, (B·T, C) → (B·T, C), as one autograd operation.
 //!
-//! Every edge of the tensor library's graph costs a tensor of zeros, a sum and a new tensor for its gradient, so the fewer edges
-//! the better. Parameters are no arguments here: the [`Context`] has to collect all their gradients. What is cheap to make again (norms, activations) is not kept.
+//! candle allocates and sums gradient tensors per graph edge, so fewer edges are faster. Parameters
+//! are not arguments of the operation: the [`Context`] must accumulate their gradients. Norms and
+//! activations are recomputed in the backward pass.
 
 use std::sync::OnceLock;
 
@@ -17,12 +18,12 @@ use crate::tensor_slice::read;
 use crate::{Context, Precision};
 
 impl Norm {
-    /// Runs `f` on the kernel's norm.
+    /// Calls `f` with the kernel's norm.
     fn with<R>(&self, f: impl FnOnce(norm::Norm<'_>) -> R) -> Result<R> {
-        let (centre, eps) = (self.norm_type, self.eps as f32);
+        let (norm_type, eps) = (self.norm_type, self.eps as f32);
         read(&self.weight, |weight| {
             with_option(self.bias.as_ref(), |bias| {
-                time(OpKind::Norm, || f(norm::Norm { norm_type: centre, weight, bias, eps }))
+                time(OpKind::Norm, || f(norm::Norm { norm_type, weight, bias, eps }))
             })
         })?
     }
@@ -66,7 +67,7 @@ impl Linear {
         Ok(y)
     }
 
-    /// `into += x Wᵀ + b`, with dropout of what is added.
+    /// `into += dropout(x Wᵀ + b)`, where `x` is `rows` sequences.
     fn add_to(
         &self,
         precision: Precision,
@@ -75,9 +76,9 @@ impl Linear {
         rows: usize,
         into: &mut [f32],
     ) -> Result<()> {
-        if let Some(DropoutConfig { p, key: stream }) = drop {
+        if let Some(DropoutConfig { p, key }) = drop {
             let mut y = self.run(precision, x)?;
-            elementwise::drop_in_place(&mut y, rows, p, stream);
+            elementwise::drop_in_place(&mut y, rows, p, key);
             time(OpKind::Residual, || surprisal_kernels::optim::accumulate(into, &y));
             return Ok(());
         }
@@ -89,7 +90,7 @@ impl Linear {
         }
     }
 
-    /// dx; the parameters' gradients go where they are collected.
+    /// Returns dx and accumulates the parameters' gradients.
     fn gradient(&self, context: &Context, x: &[f32], dy: &[f32]) -> Result<PooledBuffer> {
         self.weight_gradient(context, x, dy)?;
         self.input_gradient(context.precision, dy)
@@ -107,21 +108,21 @@ impl Linear {
     }
 }
 
-/// What comes back to the branch: the stream's gradient, less what dropout took.
+/// The gradient of the branch's output, before dropout.
 fn branch_gradient(dy: &[f32], rows: usize, drop: Option<DropoutConfig>) -> std::borrow::Cow<'_, [f32]> {
     match drop {
         None => dy.into(),
-        Some(DropoutConfig { p, key: stream }) => {
+        Some(DropoutConfig { p, key }) => {
             let mut dy = dy.to_vec();
-            elementwise::drop_in_place(&mut dy, rows, p, stream);
+            elementwise::drop_in_place(&mut dy, rows, p, key);
             dy.into()
         }
     }
 }
 
 impl Between {
-    /// What becomes of `u`, rows of `inputs` elements of `batch` sequences, and what attention's backward pass needs besides.
-    /// Attention scales and turns `u`.
+    /// Output for `u`, rows of `inputs` elements of `batch` sequences, and the values that
+    /// attention saves for backward. Attention changes `u` in place (QK-norm and rotary embedding).
     fn run(
         &self,
         batch: usize,
@@ -132,8 +133,8 @@ impl Between {
             Self::Attention(attention) => {
                 let shape = attention.shape(batch, u.len() / (batch * inputs), inputs)?;
                 let mut y = PooledBuffer::take(batch * shape.seq_len * shape.n_embd);
-                let kept = attention.run(shape, u, &mut y);
-                Ok((y, Some(kept)))
+                let saved = attention.run(shape, u, &mut y);
+                Ok((y, Some(saved)))
             }
             Self::Activation(activation) => {
                 let gates = activation.inputs(1);
@@ -146,18 +147,18 @@ impl Between {
 }
 
 impl Branch {
-    /// [`Self::forward`] for the first tokens of one row at once: `x` (T, C) in place, attention's keys and values into an
-    /// empty `cache`.
+    /// [`Self::forward`] for the first T tokens of one sequence: changes `x` (T, C) in place and
+    /// appends attention's keys and values to `cache`, which must be empty.
     ///
     /// # Errors
-    /// Shapes that do not fit together, or a failure of the tensor library.
+    /// Shapes that do not match, or an error of candle.
     pub fn prefill(&self, x: &mut [f32], cache: &mut KvCache) -> Result<()> {
         let Self { norm, inner, between, proj } = self;
         let (inputs, width) = (inner.weight.dim(0)?, proj.weight.dim(1)?);
         let (normed, _) = norm.run(x)?;
         let mut u = inner.run(Precision::F32, &normed)?;
-        let (y, kept) = between.run(1, inputs, &mut u)?;
-        if kept.is_some() {
+        let (y, saved) = between.run(1, inputs, &mut u)?;
+        if saved.is_some() {
             for row in u.chunks_exact(inputs) {
                 let (keys, values) = row[width..].split_at((inputs - width) / 2);
                 cache.keys.extend_from_slice(keys);
@@ -168,7 +169,7 @@ impl Branch {
     }
 }
 
-/// A branch, and how it is applied.
+/// A branch as a candle operation.
 struct BranchOp {
     branch: Branch,
     context: Context,
@@ -178,10 +179,10 @@ struct BranchOp {
 }
 
 struct SavedActivations {
-    /// The norm's.
+    /// Mean and rstd per row, of the norm.
     statistics: Vec<(f32, f32)>,
     u: PooledBuffer,
-    /// The result of attention, and what it kept; that of an activation is made again.
+    /// Output of attention and its saved values; an activation is recomputed.
     attended: Option<(PooledBuffer, SavedSoftmax)>,
 }
 
@@ -198,11 +199,11 @@ impl CustomOp1 for BranchOp {
         let (normed, statistics) = norm.run(x)?;
         let mut u = inner.run(precision, &normed)?;
         std::mem::drop(normed);
-        let (y, kept) = between.run(batch, inner.weight.dim(0)?, &mut u)?;
+        let (y, saved) = between.run(batch, inner.weight.dim(0)?, &mut u)?;
         let mut out = time(OpKind::Residual, || x.to_vec());
         proj.add_to(precision, &y, drop, batch, &mut out)?;
         if !context.is_inference() {
-            let attended = kept.map(|kept| (y, kept));
+            let attended = saved.map(|saved| (y, saved));
             let _ = self.saved.set(SavedActivations { statistics, u, attended });
         }
         result(out, layout.shape().clone())
@@ -212,23 +213,23 @@ impl CustomOp1 for BranchOp {
         let Branch { norm, inner, between, proj } = &self.branch;
         let Self { ref context, batch, drop, .. } = *self;
         let Some(SavedActivations { statistics, u, attended }) = self.saved.get() else {
-            bail!("block: nothing was kept for a backward pass")
+            bail!("block: no activations were saved for the backward pass")
         };
         let inputs = inner.weight.dim(0)?;
         let dx = with2(x, dout, |x, dout| -> Result<Vec<f32>> {
             let dbranch = branch_gradient(dout, batch, drop);
             let mut du = PooledBuffer::take(u.len());
             match (between, attended) {
-                (Between::Attention(attention), Some((y, kept))) => {
+                (Between::Attention(attention), Some((y, saved))) => {
                     let dy = proj.gradient(context, y, &dbranch)?;
                     let shape = attention.shape(batch, u.len() / (batch * inputs), inputs)?;
-                    attention.gradient(shape, u, y, kept, &dy, &mut du);
+                    attention.gradient(shape, u, y, saved, &dy, &mut du);
                 }
-                (Between::Attention(_), None) => bail!("block: attention kept nothing"),
+                (Between::Attention(_), None) => bail!("block: attention saved no softmax"),
                 (Between::Activation(activation), _) => {
                     let mut a = proj.input_gradient(context.precision, &dbranch)?;
                     let hidden = inputs / activation.inputs(1);
-                    // The gradient of the activation's value becomes the value itself.
+                    // Replaces the gradient of `a` by `a`.
                     time(OpKind::Activation, || activation.backward(u, hidden, &mut a, &mut du));
                     proj.weight_gradient(context, &a, &dbranch)?;
                 }
@@ -253,7 +254,7 @@ pub(crate) fn branch(
 ) -> Result<Tensor> {
     let rows = x.dim(0)?;
     if batch == 0 || !rows.is_multiple_of(batch) {
-        bail!("block: {rows} rows are not {batch} sequences");
+        bail!("block: {rows} rows cannot be divided into {batch} sequences");
     }
     let (branch, context) = (branch.clone(), context.clone());
     x.contiguous()?.apply_op1(BranchOp { branch, context, batch, drop, saved: OnceLock::new() })

@@ -1,9 +1,9 @@
-//! What is done element by element: activations, dropout, the logits' soft cap.
+//! Elementwise operations: activations, dropout and soft cap; and log-softmax.
 
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
 use surprisal_kernels::activation::Activation;
 use surprisal_kernels::elementary::Elementary;
-use surprisal_kernels::{dropout, exp};
+use surprisal_kernels::{dropout, softcap};
 
 use super::{result, slice, with2};
 use crate::DropoutKey;
@@ -46,16 +46,16 @@ pub(crate) fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
     let inputs = u.dims().last().copied().unwrap_or(0);
     let width = inputs / activation.inputs(1);
     if width == 0 || inputs != activation.inputs(width) {
-        bail!("activation: rows of {inputs} do not divide into gates and values");
+        bail!("activation: a row of {inputs} elements is not divisible into gates and up-projections");
     }
     u.contiguous()?.apply_op1(ActivationOp { activation, width })
 }
 
-/// Dropout in place, of rows along the first dimension.
-pub(super) fn drop_in_place(x: &mut [f32], rows: usize, p: f64, stream: DropoutKey) {
+/// Dropout in place; `x` has `rows` rows along the first dimension.
+pub(super) fn drop_in_place(x: &mut [f32], rows: usize, p: f64, key: DropoutKey) {
     time(OpKind::Residual, || {
-        let names: Vec<u64> = (0..rows).map(|row| stream.row(row)).collect();
-        dropout::apply(x, &names, DropoutKey::threshold(p), (1.0 / (1.0 - p)) as f32);
+        let keys: Vec<u64> = (0..rows).map(|row| key.row(row)).collect();
+        dropout::apply(x, &keys, DropoutKey::threshold(p), (1.0 / (1.0 - p)) as f32);
     });
 }
 
@@ -83,11 +83,11 @@ impl CustomOp1 for DropoutOp {
 }
 
 /// See [`crate::dropout`].
-pub(crate) fn dropout(x: &Tensor, p: f64, stream: DropoutKey) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(DropoutOp { p, key: stream })
+pub(crate) fn dropout(x: &Tensor, p: f64, key: DropoutKey) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(DropoutOp { p, key })
 }
 
-/// y = cap · tanh(x / cap).
+/// `y = cap · tanh(x / cap)`.
 struct SoftcapOp {
     cap: f32,
 }
@@ -98,23 +98,13 @@ impl CustomOp1 for SoftcapOp {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut y: Vec<f32> = slice(x, layout)?.iter().map(|x| x / self.cap).collect();
-        time(OpKind::Head, || exp::tanh_in_place(&mut y));
-        for y in &mut y {
-            *y *= self.cap;
-        }
+        let mut y = slice(x, layout)?.to_vec();
+        time(OpKind::Head, || softcap::softcap_in_place(&mut y, self.cap));
         result(y, layout.shape().clone())
     }
 
     fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx: Vec<f32> = with2(y, dy, |y, dy| {
-            // dy (1 − tanh²)
-            let slope = |y: f32| {
-                let share = y / self.cap;
-                (1.0 - share) * (1.0 + share)
-            };
-            y.iter().zip(dy).map(|(&y, dy)| dy * slope(y)).collect()
-        })?;
+        let dx = with2(y, dy, |y, dy| softcap::softcap_backward(y, dy, self.cap))?;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of a table.
+//! Embedding lookup.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 
@@ -50,7 +50,7 @@ pub(crate) fn embedding(context: &Context, ids: &Tensor, table: &Tensor) -> Resu
     let ids = ids.to_vec1::<u32>()?;
     let rows = table.dim(0)?;
     if let Some(id) = ids.iter().find(|&&id| id as usize >= rows) {
-        bail!("embedding: there is no row {id} in a table of {rows}");
+        bail!("embedding: row {id} is not in a table of {rows} rows");
     }
     table.contiguous()?.apply_op1(EmbeddingOp { context: context.clone(), ids })
 }

@@ -1,4 +1,4 @@
-//! `x Wᵀ (+ b)`.
+//! Linear layer, `x Wᵀ + b`.
 
 use candle_core::{Result, Shape, Tensor, bail};
 use surprisal_kernels::matmul::{Matrix, MatrixMut, Precision, matmul_with_precision};
@@ -24,12 +24,12 @@ pub(super) fn forward(
     add_matmul(precision, x, weight, bias.is_some(), y, out);
 }
 
-/// Y = X Wᵀ, or Y += X Wᵀ.
+/// Y = X Wᵀ, or Y += X Wᵀ if `accumulate`.
 pub(super) fn add_matmul(
     precision: Precision,
     x: &[f32],
     weight: &[f32],
-    add: bool,
+    accumulate: bool,
     y: &mut [f32],
     out: usize,
 ) {
@@ -37,14 +37,8 @@ pub(super) fn add_matmul(
     let rows = x.len() / width;
     time(OpKind::Forward, || {
         let weight = Matrix::new(weight, out, width).transposed();
-        matmul_with_precision(
-            precision,
-            MatrixMut::new(y, rows, out),
-            add,
-            Matrix::new(x, rows, width),
-            weight,
-            None,
-        );
+        let (x, y) = (Matrix::new(x, rows, width), MatrixMut::new(y, rows, out));
+        matmul_with_precision(precision, y, accumulate, x, weight, None);
     });
 }
 
@@ -59,7 +53,7 @@ pub(super) fn input_gradient(precision: Precision, weight: &[f32], dy: &[f32], d
     });
 }
 
-/// dW = dYᵀ X and db = Σ dY; those that are not collected are returned.
+/// dW = dYᵀ X and db = Σ dY; returns those that are not accumulated.
 pub(super) fn weight_gradient(
     context: &Context,
     weight: &Tensor,
@@ -69,10 +63,10 @@ pub(super) fn weight_gradient(
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let (out, width) = weight.dims2()?;
     let rows = dy.len() / out;
-    let dw = context.accumulate_grad(weight, |dw, add| {
+    let dw = context.accumulate_grad(weight, |dw, accumulate| {
         time(OpKind::WeightGradient, || {
             let (dy, x) = (Matrix::new(dy, rows, out).transposed(), Matrix::new(x, rows, width));
-            matmul_with_precision(context.precision, MatrixMut::new(dw, out, width), add, dy, x, None);
+            matmul_with_precision(context.precision, MatrixMut::new(dw, out, width), accumulate, dy, x, None);
         });
     })?;
     let db = match bias {
@@ -131,16 +125,12 @@ pub(crate) fn linear(
 ) -> Result<Tensor> {
     let ((_, width), (out, inner)) = (x.dims2()?, weight.dims2()?);
     if width != inner || bias.is_some_and(|bias| bias.dims() != [out]) {
-        bail!(
-            "linear: an input of {:?} and a weight of {:?} (and its bias) do not fit",
-            x.dims(),
-            weight.dims()
-        );
+        bail!("linear: shapes of input {:?}, weight {:?} and bias do not match", x.dims(), weight.dims());
     }
     affine::apply(LinearOp { context: context.clone() }, x, weight, bias)
 }
 
-/// Σ of `bias` to every row of `y`.
+/// Adds `bias` to every row of `y`.
 pub(super) fn add_bias(y: &mut [f32], bias: &Tensor) -> Result<()> {
     read(bias, |bias| {
         for row in y.chunks_exact_mut(bias.len()) {

@@ -1,4 +1,4 @@
-//! Layer norm and RMS norm; each keeps every row's mean and 1/σ.
+//! Layer norm and RMS norm; saves mean and rstd per row.
 
 use std::sync::OnceLock;
 
@@ -29,7 +29,7 @@ impl InputWeightBiasOp for NormOp {
         let mut y = vec![0.0; x.len()];
         let norm = norm::Norm { norm_type: self.norm_type, weight, bias, eps: self.eps };
         let statistics = time(OpKind::Norm, || norm.forward(x, &mut y));
-        // An operation runs forward once.
+        // `set` cannot fail: forward runs once per operation.
         let _ = self.statistics.set(statistics);
         Ok((y, shape.clone()))
     }
@@ -53,8 +53,8 @@ impl InputWeightBiasOp for NormOp {
     }
 }
 
-/// Adds to `dx`; dw and db are returned where they are not collected.
-#[expect(clippy::too_many_arguments, reason = "all that a norm's gradient is made of")]
+/// Adds to `dx`; returns those of dw and db that are not accumulated.
+#[expect(clippy::too_many_arguments, reason = "the inputs of a norm's gradient")]
 pub(super) fn gradient(
     context: &Context,
     norm_type: NormType,
@@ -90,11 +90,7 @@ pub(crate) fn norm(
 ) -> Result<Tensor> {
     let width = x.dims2()?.1;
     if weight.dims() != [width] || bias.is_some_and(|bias| bias.dims() != [width]) {
-        bail!(
-            "norm: an input of {:?} and a weight of {:?} (and its bias) do not fit",
-            x.dims(),
-            weight.dims()
-        );
+        bail!("norm: shapes of input {:?}, weight {:?} and bias do not match", x.dims(), weight.dims());
     }
     let op = NormOp { context: context.clone(), norm_type, eps: eps as f32, statistics: OnceLock::new() };
     affine::apply(op, x, weight, bias)

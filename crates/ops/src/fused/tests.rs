@@ -1,4 +1,4 @@
-//! The fused operations against the composed ones in f64: values and every gradient.
+//! Tests of the fused operations against the unfused ones in f64: values and all gradients.
 
 use std::sync::Arc;
 
@@ -10,8 +10,7 @@ use crate::layers::{KvCache, NormType};
 use crate::testing::numbers;
 use crate::{Activation, Attention, Context, DropoutKey, RotaryTables, unfused};
 
-/// Runs `f` in f32 and the oracle in f64 on the same arguments, weighs the outputs at random, and compares outputs
-/// and gradients.
+/// Compares `f` in f32 with `oracle` in f64: outputs, and gradients of a weighted sum of them.
 fn agree(
     shapes: &[&[usize]],
     f: impl Fn(&[Tensor]) -> Result<Tensor>,
@@ -76,14 +75,14 @@ fn embedding_agrees() {
 #[test]
 fn norms_agree() {
     for (n, c) in [(1, 2), (4, 19), (9, 64)] {
-        for (centre, bias) in
+        for (norm_type, bias) in
             [(NormType::LayerNorm, false), (NormType::LayerNorm, true), (NormType::RmsNorm, false)]
         {
             let shapes = [&[n, c][..], &[c], &[c]];
             agree(
                 &shapes[..if bias { 3 } else { 2 }],
-                |a| norm(&Context::default(), centre, &a[0], &a[1], a.get(2), 1e-5),
-                |a| unfused::norm(centre, &a[0], &a[1], a.get(2), 1e-5),
+                |a| norm(&Context::default(), norm_type, &a[0], &a[1], a.get(2), 1e-5),
+                |a| unfused::norm(norm_type, &a[0], &a[1], a.get(2), 1e-5),
             );
         }
     }
@@ -94,9 +93,9 @@ fn attention_agrees() {
     for (b, t, n_head, n_kv_head, d) in
         [(1, 1, 1, 1, 2), (2, 5, 3, 3, 4), (3, 17, 2, 1, 8), (1, 70, 4, 2, 6), (1, 150, 2, 2, 4)]
     {
-        let turned = Some(Arc::new(RotaryTables::new(t + 3, d, 100.0)));
-        for (angles, qk_norm) in [(None, false), (turned.clone(), false), (None, true), (turned, true)] {
-            let attention = Attention { n_head, n_kv_head, rotary: angles, qk_norm };
+        let rotary = Some(Arc::new(RotaryTables::new(t + 3, d, 100.0)));
+        for (rotary, qk_norm) in [(None, false), (rotary.clone(), false), (None, true), (rotary, true)] {
+            let attention = Attention { n_head, n_kv_head, rotary, qk_norm };
             agree(
                 &[&[b, t, (n_head + 2 * n_kv_head) * d]],
                 |a| crate::causal_attention(&a[0], &attention),
@@ -111,8 +110,8 @@ fn attention_agrees() {
 #[test]
 fn attention_token_by_token_is_attention() {
     let (t, d) = (9, 4);
-    let angles = Some(Arc::new(RotaryTables::new(t, d, 100.0)));
-    let attention = Attention { n_head: 4, n_kv_head: 2, rotary: angles, qk_norm: true };
+    let rotary = Some(Arc::new(RotaryTables::new(t, d, 100.0)));
+    let attention = Attention { n_head: 4, n_kv_head: 2, rotary, qk_norm: true };
     let qkv = Tensor::from_vec(numbers(t * 32, 5), (1, t, 32), &Device::Cpu).unwrap();
     let whole: Vec<f32> =
         crate::causal_attention(&qkv, &attention).unwrap().flatten_all().unwrap().to_vec1().unwrap();
@@ -141,8 +140,8 @@ fn activations_agree() {
 
 #[test]
 fn dropout_and_softcap_agree() {
-    let stream = DropoutKey { seed: 5, site: 2, first_row: 3 };
-    agree(&[&[3, 5, 7]], |a| crate::dropout(&a[0], 0.3, stream), |a| unfused::dropout(&a[0], 0.3, stream));
+    let key = DropoutKey { seed: 5, site: 2, first_row: 3 };
+    agree(&[&[3, 5, 7]], |a| crate::dropout(&a[0], 0.3, key), |a| unfused::dropout(&a[0], 0.3, key));
     agree(
         &[&[4, 9]],
         |a| crate::softcap(&(&a[0] * 20.0)?, 15.0),
@@ -151,7 +150,7 @@ fn dropout_and_softcap_agree() {
 }
 
 #[test]
-fn what_portable_code_does_for_the_tensor_library_agrees_with_it() {
+fn portable_replacements_of_candle_operations_agree_with_them() {
     let portable = |f: fn(&Tensor) -> Result<Tensor>, x: &Tensor| with_isa(Isa::PORTABLE, || f(x));
     agree(&[&[4, 9]], |a| portable(crate::tanh, &a[0]), |a| a[0].tanh());
     let x = (Tensor::from_vec(numbers(36, 3), (2, 2, 9), &Device::Cpu).unwrap() * 9.0).unwrap();

@@ -44,8 +44,8 @@ fn gradients_agree_with_differences() {
     });
     check_gradients(&[var(&[3, 4], 1), var(&[4], 2)], |v| norm(NormType::RmsNorm, &v[0], &v[1], None, 1e-5));
     check_gradients(&[var(&[2, 3, 12], 1)], |v| causal_attention(&v[0], &Attention::plain(2)));
-    let angles = Some(std::sync::Arc::new(crate::RotaryTables::new(3, 4, 10.0)));
-    let modern = Attention { n_head: 2, n_kv_head: 1, rotary: angles, qk_norm: true };
+    let rotary = Some(std::sync::Arc::new(crate::RotaryTables::new(3, 4, 10.0)));
+    let modern = Attention { n_head: 2, n_kv_head: 1, rotary, qk_norm: true };
     check_gradients(&[var(&[2, 3, 16], 1)], |v| causal_attention(&v[0], &modern));
     for kind in [Activation::Gelu, Activation::Relu2, Activation::SwiGlu] {
         check_gradients(&[var(&[4, 6], 1)], |v| activation(&(v[0].as_tensor() * 3.0)?, kind));
@@ -53,8 +53,8 @@ fn gradients_agree_with_differences() {
     check_gradients(&[var(&[2, 3], 1)], |v| softcap(&(v[0].as_tensor() * 3.0)?, 2.0));
     let ids = Tensor::new(&[1u32, 0, 1, 3], &Device::Cpu).unwrap();
     check_gradients(&[var(&[4, 3], 1)], |v| embedding(&ids, &v[0]));
-    let stream = DropoutKey { seed: 1, site: 2, first_row: 3 };
-    check_gradients(&[var(&[2, 3, 4], 1)], |v| dropout(&v[0], 0.4, stream));
+    let key = DropoutKey { seed: 1, site: 2, first_row: 3 };
+    check_gradients(&[var(&[2, 3, 4], 1)], |v| dropout(&v[0], 0.4, key));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn dropout_does_not_depend_on_the_sharding() {
 #[test]
 fn dropout_refuses_a_probability_of_one() {
     let x = Tensor::ones((2, 3), DType::F32, &Device::Cpu).unwrap();
-    let stream = DropoutKey { seed: 0, site: 0, first_row: 0 };
-    assert!(crate::dropout(&x, 1.0, stream).is_err());
-    assert!(crate::dropout(&x, f64::NAN, stream).is_err());
+    let key = DropoutKey { seed: 0, site: 0, first_row: 0 };
+    assert!(crate::dropout(&x, 1.0, key).is_err());
+    assert!(crate::dropout(&x, f64::NAN, key).is_err());
 }
