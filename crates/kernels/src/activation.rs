@@ -6,7 +6,7 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::exp::exp_nonpositive;
+use crate::exp::sigmoid;
 use crate::simd::Isa;
 
 const SCALE: f32 = 0.797_884_6; // √(2/π)
@@ -46,18 +46,6 @@ impl Activation {
         assert!(da.len().is_multiple_of(width) && u.len() == self.inputs(da.len()) && u.len() == du.len());
         Isa::current().run(Backward { activation: self, u, width, da, du });
     }
-}
-
-/// σ(x) and 1 − σ(x), without cancellation.
-#[inline(always)]
-fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
-    let one = simd.splat_f32s(1.0);
-    // e = e^{−|x|} cannot overflow: σ(|x|) = 1/(1 + e), σ(−|x|) = e/(1 + e).
-    let e = exp_nonpositive(simd, simd.or_f32s(x, simd.splat_f32s(-0.0)));
-    let below = simd.less_than_f32s(x, simd.splat_f32s(0.0));
-    let large = simd.div_f32s(one, simd.add_f32s(one, e));
-    let small = simd.mul_f32s(e, large);
-    (simd.select_f32s(below, small, large), simd.select_f32s(below, large, small))
 }
 
 /// GELU and its derivative. With t = 2 √(2/π) (x + 0.044715 x³), ½ (1 + tanh(t/2)) = σ(t), so they

@@ -75,6 +75,18 @@ pub fn tanh_with_derivative<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) 
     (tanh, derivative)
 }
 
+/// σ(x) and 1 − σ(x), without cancellation.
+#[inline(always)]
+pub fn sigmoid<S: Simd>(simd: S, x: S::f32s) -> (S::f32s, S::f32s) {
+    let one = simd.splat_f32s(1.0);
+    // e = e^{−|x|} cannot overflow: σ(|x|) = 1/(1 + e), σ(−|x|) = e/(1 + e).
+    let e = exp_nonpositive(simd, simd.or_f32s(x, simd.splat_f32s(-0.0)));
+    let below = simd.less_than_f32s(x, simd.splat_f32s(0.0));
+    let large = simd.div_f32s(one, simd.add_f32s(one, e));
+    let small = simd.mul_f32s(e, large);
+    (simd.select_f32s(below, small, large), simd.select_f32s(below, large, small))
+}
+
 /// Applies `f` to the vectors of `xs`, the last one padded with zeros. The closure needs
 /// `#[inline(always)]`: otherwise it is not compiled for the instruction set.
 #[inline(always)]

@@ -16,6 +16,7 @@ pub mod matmul;
 pub mod muon;
 pub mod norm;
 pub mod optim;
+pub mod recurrent;
 pub mod reduce;
 pub mod rotary;
 pub mod simd;

@@ -10,6 +10,7 @@ mod elementwise;
 mod embedding;
 mod linear;
 mod norm;
+mod recurrent;
 
 pub(crate) use attention::{causal_attention, causal_attention_step};
 pub(crate) use block::branch;
@@ -17,6 +18,7 @@ pub(crate) use elementwise::{activation, dropout, log_softmax, softcap};
 pub(crate) use embedding::embedding;
 pub(crate) use linear::linear;
 pub(crate) use norm::norm;
+pub(crate) use recurrent::recurrent;
 
 use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
 

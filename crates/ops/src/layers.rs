@@ -36,6 +36,19 @@ pub struct DropoutConfig {
     pub key: DropoutKey,
 }
 
+/// The weights of an LSTM or GRU layer of width H, in PyTorch's order of gates and under its names.
+#[derive(Debug, Clone)]
+pub struct RecurrentWeights {
+    /// (G·H, In).
+    pub weight_ih: Tensor,
+    /// (G·H, H).
+    pub weight_hh: Tensor,
+    /// (G·H).
+    pub bias_ih: Tensor,
+    /// (G·H).
+    pub bias_hh: Tensor,
+}
+
 /// A residual half-block of a transformer: x + proj(between(inner(norm(x)))).
 #[derive(Debug, Clone)]
 pub struct Branch {

@@ -15,6 +15,7 @@ mod fused;
 pub mod grad_accumulator;
 pub mod layers;
 pub mod profile;
+pub mod recurrent;
 pub mod tensor_slice;
 #[cfg(test)]
 mod testing;

@@ -15,6 +15,8 @@ pub enum OpKind {
     WeightGradient,
     /// Attention, both passes.
     Attention,
+    /// Recurrences with their matmuls, both passes.
+    Recurrence,
     /// Norms, both passes.
     Norm,
     /// Activations, both passes.
@@ -28,11 +30,12 @@ pub enum OpKind {
 }
 
 /// Names in reports, in the order of [`Part`].
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "matmul_forward",
     "matmul_input_gradient",
     "matmul_weight_gradient",
     "attention",
+    "recurrence",
     "norm",
     "activation",
     "embedding",

@@ -6,8 +6,10 @@ use candle_core::{D, DType, Device, Result, Tensor, bail};
 
 use surprisal_kernels::dropout::is_kept;
 use surprisal_kernels::norm::NormType;
+use surprisal_kernels::recurrent::Cell;
 use surprisal_kernels::rotary;
 
+use crate::layers::RecurrentWeights;
 use crate::{Activation, Attention, DropoutKey};
 
 /// See [`crate::linear`].
@@ -124,6 +126,46 @@ pub(crate) fn activation(u: &Tensor, activation: Activation) -> Result<Tensor> {
 /// See [`crate::softcap`].
 pub(crate) fn softcap(x: &Tensor, cap: f64) -> Result<Tensor> {
     (x / cap)?.tanh()? * cap
+}
+
+/// See [`crate::recurrent::recurrent`]; `state` as there.
+pub(crate) fn recurrent(
+    cell: Cell,
+    x: &Tensor,
+    rows: usize,
+    weights: &RecurrentWeights,
+    state: Option<&[f32]>,
+) -> Result<(Tensor, Vec<f32>)> {
+    let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh } = weights;
+    let (width, steps) = (weight_hh.dim(1)?, x.dim(0)? / rows);
+    let all = linear(x, weight_ih, Some(bias_ih))?.reshape((rows, steps, ()))?;
+    let sigmoid = |x: Tensor| ((x * 0.5)?.tanh()? + 1.0)? * 0.5; // bounded, so that no gradient is ∞ · 0
+    let state = match state {
+        Some(state) => Tensor::from_slice(state, (rows, cell.states() * width), x.device())?,
+        None => Tensor::zeros((rows, cell.states() * width), DType::F32, x.device())?,
+    };
+    let mut states = state.to_dtype(x.dtype())?.chunk(cell.states(), 1)?;
+    let mut outputs = Vec::with_capacity(steps);
+    for t in 0..steps {
+        let inputs = all.narrow(1, t, 1)?.squeeze(1)?.chunk(cell.gates(), 1)?;
+        let shares = linear(&states[0].contiguous()?, weight_hh, Some(bias_hh))?.chunk(cell.gates(), 1)?;
+        let a = |gate: usize| &inputs[gate] + &shares[gate];
+        match cell {
+            Cell::Lstm => {
+                let (i, f, g, o) = (sigmoid(a(0)?)?, sigmoid(a(1)?)?, a(2)?.tanh()?, sigmoid(a(3)?)?);
+                let c = ((f * &states[1])? + (i * g)?)?;
+                states = vec![(o * c.tanh()?)?, c];
+            }
+            Cell::Gru => {
+                let (r, z) = (sigmoid(a(0)?)?, sigmoid(a(1)?)?);
+                let n = (&inputs[2] + (r * &shares[2])?)?.tanh()?;
+                states = vec![(&n + (z * (&states[0] - &n)?)?)?];
+            }
+        }
+        outputs.push(states[0].clone());
+    }
+    let after = Tensor::cat(&states, 1)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+    Ok((Tensor::stack(&outputs, 1)?.reshape((rows * steps, width))?, after))
 }
 
 /// See [`crate::dropout`].

@@ -60,7 +60,7 @@ macro_rules! dispatch_rows {
 pub(super) use dispatch_rows;
 
 /// A cache line (64 bytes), as long as a vector.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub(super) struct CacheLine([f32; 16]);
 
@@ -69,8 +69,10 @@ impl CacheLine {
 }
 
 thread_local! {
-    /// Buffers of this thread for packed B and packed A.
-    static PACKED: RefCell<(Vec<CacheLine>, Vec<CacheLine>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    /// Packed block of B of this thread.
+    static PACKED_B: RefCell<Vec<CacheLine>> = const { RefCell::new(Vec::new()) };
+    /// Packed panel of A of this thread.
+    static PACKED_A: RefCell<Vec<CacheLine>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The [`super::Kernel`] for AVX-512F.
@@ -78,24 +80,93 @@ thread_local! {
 /// # Safety
 /// As [`super::Kernel`].
 pub(super) unsafe fn gemm(
-    (m, n, k): (usize, usize, usize),
+    shape: (usize, usize, usize),
     a: View,
     b: View,
     c: *mut f32,
     c_stride: usize,
     accumulate: bool,
 ) {
-    PACKED.with_borrow_mut(|(packed_b, packed_a)| {
-        packed_b.resize(KC * NC / 16, CacheLine::ZERO);
+    PACKED_B.with_borrow_mut(|packed| {
+        packed.resize(KC * NC / 16, CacheLine::ZERO);
+        let packed = packed.as_mut_ptr().cast::<f32>();
+        // SAFETY: the block lies within B, and the buffer holds KC x NC elements; the rest is the
+        // caller's.
+        unsafe {
+            gemm_blocks(shape, a, c, c_stride, accumulate, |(pc, jc), block| {
+                pack_b(b.at(pc, jc), block, packed);
+                packed
+            });
+        }
+    });
+}
+
+/// Packs B (k, n) whole, block after block as [`gemm_packed`] reads them.
+///
+/// # Safety
+/// The machine has AVX-512F, and B lies in memory that may be read.
+pub(super) unsafe fn pack(b: View, (k, n): (usize, usize), out: &mut Vec<CacheLine>) {
+    out.resize(k * n.next_multiple_of(NR) / 16, CacheLine::ZERO);
+    let mut at = out.as_mut_ptr().cast::<f32>();
+    for jc in (0..n).step_by(NC) {
+        let width = NC.min(n - jc);
+        for pc in (0..k).step_by(KC) {
+            let depth = KC.min(k - pc);
+            // SAFETY: the block lies within B; the sizes of all blocks add up to the buffer's.
+            unsafe {
+                pack_b(b.at(pc, jc), (depth, width), at);
+                at = at.add(depth * width.next_multiple_of(NR));
+            }
+        }
+    }
+}
+
+/// [`gemm`] with a B that [`pack`] has packed, to the same bits.
+///
+/// # Safety
+/// As there; `packed` is of a B of this shape.
+pub(super) unsafe fn gemm_packed(
+    shape: (usize, usize, usize),
+    a: View,
+    packed: &[CacheLine],
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: bool,
+) {
+    let mut at = packed.as_ptr().cast::<f32>();
+    // SAFETY: the blocks come in the order and in the sizes in which they were packed; the rest is
+    // the caller's.
+    unsafe {
+        gemm_blocks(shape, a, c, c_stride, accumulate, |_, (depth, width)| {
+            let here = at;
+            at = at.wrapping_add(depth * width.next_multiple_of(NR));
+            here
+        });
+    }
+}
+
+/// The product, block by block of B. `packed_b` gives the panels of the block that starts at a (row,
+/// column) of B and has a (depth, width).
+///
+/// # Safety
+/// As for [`gemm`]; `packed_b` returns readable panels.
+unsafe fn gemm_blocks(
+    (m, n, k): (usize, usize, usize),
+    a: View,
+    c: *mut f32,
+    c_stride: usize,
+    accumulate: bool,
+    mut packed_b: impl FnMut((usize, usize), (usize, usize)) -> *const f32,
+) {
+    PACKED_A.with_borrow_mut(|packed_a| {
         packed_a.resize(A_STRIDE * MR / 16, CacheLine::ZERO);
-        let (packed_b, packed_a) = (packed_b.as_mut_ptr().cast::<f32>(), packed_a.as_mut_ptr().cast::<f32>());
+        let packed_a = packed_a.as_mut_ptr().cast::<f32>();
         let large = m * k > PREFETCH_A_LEN;
         for jc in (0..n).step_by(NC) {
             let width = NC.min(n - jc);
             for pc in (0..k).step_by(KC) {
-                let (depth, accumulate) = (KC.min(k - pc), accumulate || pc > 0);
-                // SAFETY: the block is within B, and the buffer holds KC x NC elements.
-                unsafe { pack_b(b.at(pc, jc), (depth, width), packed_b) };
+                let depth = KC.min(k - pc);
+                let packed_b = packed_b((pc, jc), (depth, width));
                 for ir in (0..m).step_by(MR) {
                     let rows = MR.min(m - ir);
                     // SAFETY: the panel is within A, and the buffer holds A_STRIDE x MR elements.

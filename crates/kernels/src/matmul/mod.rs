@@ -58,6 +58,10 @@ impl<'a> Matrix<'a> {
             ..self
         }
     }
+
+    fn view(self) -> View {
+        View { data: self.data.as_ptr(), row_stride: self.row_stride, column_stride: self.column_stride }
+    }
 }
 
 /// A mutable view of a row-major matrix.
@@ -177,6 +181,71 @@ pub fn matmul(into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>, b: Matrix<'_
     matmul_with_precision(Precision::F32, into, accumulate, a, b, pool);
 }
 
+/// The right-hand matrix of several products, packed once where the kernel for this machine packs it.
+#[derive(Debug)]
+pub struct Packed<'a> {
+    matrix: Matrix<'a>,
+    /// Empty on other instruction sets.
+    #[cfg(target_arch = "x86_64")]
+    panels: Vec<avx512::CacheLine>,
+}
+
+#[cfg(target_arch = "x86_64")]
+thread_local! {
+    /// The memory of the last [`Packed`] that this thread dropped.
+    static PANELS: std::cell::RefCell<Vec<avx512::CacheLine>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+impl<'a> Packed<'a> {
+    /// Packs `matrix`.
+    pub fn new(matrix: Matrix<'a>) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let mut panels = Vec::new();
+            if Isa::current().name() == "avx512" {
+                panels = PANELS.take();
+                // SAFETY: the machine has the instructions, and the view lies within its slice.
+                #[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
+                unsafe {
+                    avx512::pack(matrix.view(), (matrix.rows, matrix.columns), &mut panels);
+                }
+            }
+            Self { matrix, panels }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        Self { matrix }
+    }
+
+    /// `into = a b`, or `into += a b` when `accumulate`, in f32 and on this thread, to the bits of [`matmul`].
+    ///
+    /// # Panics
+    /// If the shapes do not make a product.
+    pub fn matmul(&self, into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>) {
+        let Matrix { rows, columns, .. } = self.matrix;
+        assert!(into.rows == a.rows && into.columns == columns && a.columns == rows, "shapes of a product");
+        #[cfg(target_arch = "x86_64")]
+        if !self.panels.is_empty() {
+            let c = into.data.as_mut_ptr();
+            let shape = (a.rows, columns, rows);
+            // SAFETY: only a machine with AVX-512 packs; the constructors checked that the views lie within their slices.
+            #[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
+            unsafe {
+                avx512::gemm_packed(shape, a.view(), &self.panels, c, into.row_stride, accumulate);
+            }
+            return;
+        }
+        matmul(into, accumulate, a, self.matrix, None);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Drop for Packed<'_> {
+    fn drop(&mut self) {
+        // At a thread's end there may be no store any more: then the memory is freed.
+        let _ = PANELS.try_with(|spare| spare.replace(std::mem::take(&mut self.panels)));
+    }
+}
+
 /// A pointer to a matrix of which each thread writes different elements.
 #[derive(Clone, Copy)]
 struct SendPtr(*mut f32);
@@ -225,11 +294,6 @@ fn gemm_parallel(
     b: Matrix<'_>,
     pool: Option<&Pool>,
 ) {
-    let view = |m: Matrix<'_>| View {
-        data: m.data.as_ptr(),
-        row_stride: m.row_stride,
-        column_stride: m.column_stride,
-    };
     let (m, n, k) = (a.rows, b.columns, a.columns);
     if m == 0 || n == 0 {
         return;
@@ -238,7 +302,7 @@ fn gemm_parallel(
     let stride = into.row_stride;
     let block = move |rows: std::ops::Range<usize>, columns: std::ops::Range<usize>| {
         let c = c;
-        let (a, b) = (view(a).at(rows.start, 0), view(b).at(0, columns.start));
+        let (a, b) = (a.view().at(rows.start, 0), b.view().at(0, columns.start));
         let shape = (rows.len(), columns.len(), k);
         // SAFETY: the constructors checked that each view is within its slice, a transposed one
         // only swaps strides, and these are ranges of C's rows and columns; the machine has the
@@ -382,6 +446,10 @@ mod tests {
                                 "{m} x {n} x {k} {}: other bits with two threads",
                                 isa.name()
                             );
+                            let mut by_panels = start.clone();
+                            let into = MatrixMut::new(&mut by_panels, m, n);
+                            Packed::new(right).matmul(into, accumulate, left);
+                            assert!(by_panels == c, "{m} x {n} x {k} {}: other bits if packed", isa.name());
                             let mut c = start.clone();
                             let into = MatrixMut::new(&mut c, m, n);
                             matmul_with_precision(Precision::Bf16, into, accumulate, left, right, None);

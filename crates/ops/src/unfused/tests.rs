@@ -53,6 +53,16 @@ fn gradients_agree_with_differences() {
     check_gradients(&[var(&[2, 3], 1)], |v| softcap(&(v[0].as_tensor() * 3.0)?, 2.0));
     let ids = Tensor::new(&[1u32, 0, 1, 3], &Device::Cpu).unwrap();
     check_gradients(&[var(&[4, 3], 1)], |v| embedding(&ids, &v[0]));
+    for cell in [Cell::Lstm, Cell::Gru] {
+        let all = cell.gates() * 3;
+        let inputs = [var(&[6, 2], 1), var(&[all, 2], 2), var(&[all, 3], 3), var(&[all], 4), var(&[all], 5)];
+        let start = vec![0.25; 2 * cell.states() * 3];
+        check_gradients(&inputs, |v| {
+            let [weight_ih, weight_hh, bias_ih, bias_hh] = [1, 2, 3, 4].map(|i| v[i].as_tensor().clone());
+            let weights = RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh };
+            Ok(recurrent(cell, &v[0], 2, &weights, Some(&start))?.0)
+        });
+    }
     let key = DropoutKey { seed: 1, site: 2, first_row: 3 };
     check_gradients(&[var(&[2, 3, 4], 1)], |v| dropout(&v[0], 0.4, key));
 }

@@ -1,0 +1,505 @@
+//! The recurrence of an LSTM or a GRU layer, and back-propagation through it.
+//!
+//! Gates, their order and their biases are PyTorch's. With the input's share x = W_ih x_t + b_ih
+//! and the state's share s = W_hh h + b_hh, both in one part of width H per gate:
+//!
+//! ```text
+//! LSTM (Hochreiter & Schmidhuber 1997; forget gate: Gers et al. 2000), gates i f g o:
+//!   i, f, o = σ(x + s)    g = tanh(x + s)    c' = f c + i g    h' = o tanh(c')
+//! GRU (Cho et al. 2014, with the reset after the product), gates r z n:
+//!   r, z = σ(x + s)       n = tanh(x + r s)                    h' = (1 − z) n + z h
+//! ```
+//!
+//! Arrays are ordered by time, then by row: a step is contiguous.
+
+use pulp::{Simd, WithSimd};
+
+use crate::exp::{sigmoid, tanh_with_derivative};
+use crate::matmul::{Matrix, MatrixMut, Packed, gemv};
+use crate::simd::Isa;
+
+/// A kind of recurrent layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell {
+    /// Long short-term memory.
+    Lstm,
+    /// Gated recurrent unit.
+    Gru,
+}
+
+impl Cell {
+    /// The number of gates G.
+    pub fn gates(self) -> usize {
+        match self {
+            Self::Lstm => 4,
+            Self::Gru => 3,
+        }
+    }
+
+    /// The vectors of a state: h, and for an LSTM c.
+    pub fn states(self) -> usize {
+        match self {
+            Self::Lstm => 2,
+            Self::Gru => 1,
+        }
+    }
+}
+
+/// The sizes of a recurrence over B rows and T steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Recurrence {
+    /// The layer's kind.
+    pub cell: Cell,
+    /// B.
+    pub rows: usize,
+    /// T.
+    pub steps: usize,
+    /// H.
+    pub width: usize,
+}
+
+impl Recurrence {
+    /// The elements of one state vector of all rows, B·H.
+    fn state(self) -> usize {
+        self.rows * self.width
+    }
+
+    /// The elements of all gates of one step, B·G·H.
+    fn gates(self) -> usize {
+        self.cell.gates() * self.state()
+    }
+
+    fn check(self, weight: &[f32], gates: &[f32], states: [&[f32]; 2]) {
+        assert_eq!(weight.len(), self.cell.gates() * self.width * self.width, "weight_hh");
+        assert_eq!(gates.len(), self.steps * self.gates(), "gates");
+        assert!(states.iter().all(|s| s.len() == (self.steps + 1) * self.state()), "states");
+    }
+
+    /// All steps. `weight` (G·H, H) and `bias` (G·H) are those of the state's share. `gates` (T, B,
+    /// G·H) holds the input's share and becomes the gates. `h` (T + 1, B, H) begins with the state
+    /// before the first step and is filled with the states after each. So is `inner`, with c, for
+    /// an LSTM; for a GRU its last T blocks become the state's share of n.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    pub fn forward(self, weight: &[f32], bias: &[f32], gates: &mut [f32], h: &mut [f32], inner: &mut [f32]) {
+        self.check(weight, gates, [h, inner]);
+        let Self { cell, rows, width, .. } = self;
+        let (state, isa) = (self.state(), Isa::current());
+        let all = cell.gates() * width;
+        let matrix = Matrix::new(weight, all, width).transposed();
+        // One row is a matrix times a vector, for which nothing is packed.
+        let packed = (rows > 1).then(|| Packed::new(matrix));
+        let add_product = |h: &[f32], into: &mut [f32]| match &packed {
+            None => gemv(weight, h, into),
+            Some(packed) => {
+                packed.matmul(MatrixMut::new(into, rows, all), true, Matrix::new(h, rows, width));
+            }
+        };
+        let mut share = vec![0.0; if cell == Cell::Gru { rows * all } else { 0 }];
+        for (t, gates) in gates.chunks_exact_mut(rows * all).enumerate() {
+            let (h, h_next) = h[t * state..(t + 2) * state].split_at_mut(state);
+            let (c, inner) = inner[t * state..(t + 2) * state].split_at_mut(state);
+            match cell {
+                Cell::Lstm => {
+                    add_product(h, gates);
+                    isa.run(LstmForward { width, bias, gates, c, c_next: inner, h_next });
+                }
+                Cell::Gru => {
+                    share.fill(0.0);
+                    add_product(h, &mut share);
+                    isa.run(GruForward { width, bias, gates, share: &share, h, inner, h_next });
+                }
+            }
+        }
+    }
+
+    /// The gradients of both shares, from what [`Self::forward`] left in `gates`, `h` and `inner`.
+    /// `dh` (T + 1, B, H) holds the gradients of the states after each step in its last T blocks,
+    /// and is used up. `dgates` (T, B, G·H) becomes the gradient of the input's share, and for a
+    /// GRU `dshare` that of the state's share; for an LSTM they are the same, and `dshare` is
+    /// empty. The state before the first step gets no gradient: back-propagation is truncated
+    /// there.
+    ///
+    /// # Panics
+    /// If the lengths do not fit together.
+    #[expect(clippy::too_many_arguments, reason = "the arrays of a recurrence and their gradients")]
+    pub fn backward(
+        self,
+        weight: &[f32],
+        gates: &[f32],
+        h: &[f32],
+        inner: &[f32],
+        dh: &mut [f32],
+        dgates: &mut [f32],
+        dshare: &mut [f32],
+    ) {
+        self.check(weight, gates, [h, inner]);
+        self.check(weight, dgates, [dh, inner]);
+        let Self { cell, rows, steps, width } = self;
+        let (state, isa) = (self.state(), Isa::current());
+        let all = cell.gates() * width;
+        assert_eq!(dshare.len(), if cell == Cell::Gru { dgates.len() } else { 0 }, "dshare");
+        let packed = Packed::new(Matrix::new(weight, all, width));
+        let mut dc = vec![0.0; if cell == Cell::Lstm { state } else { 0 }];
+        for t in (0..steps).rev() {
+            let of = |step: usize| step * rows * all..(step + 1) * rows * all;
+            let (dh_before, dh) = dh[t * state..(t + 2) * state].split_at_mut(state);
+            let (before, after) = (t * state..(t + 1) * state, (t + 1) * state..(t + 2) * state);
+            let (gates, dgates) = (&gates[of(t)], &mut dgates[of(t)]);
+            let dshare = match cell {
+                Cell::Lstm => {
+                    let (c, c_next) = (&inner[before], &inner[after]);
+                    isa.run(LstmBackward { width, gates, c, c_next, dh, dc: &mut dc, dgates });
+                    dgates
+                }
+                Cell::Gru => {
+                    let (h, inner, dshare) = (&h[before], &inner[after], &mut dshare[of(t)]);
+                    isa.run(GruBackward { width, gates, h, inner, dh, dh_before, dgates, dshare });
+                    dshare
+                }
+            };
+            if t > 0 {
+                let into = MatrixMut::new(dh_before, rows, width);
+                packed.matmul(into, true, Matrix::new(dshare, rows, all));
+            }
+        }
+    }
+}
+
+/// The place of a vector in a row: part `part` of `width` elements, from `at` on.
+#[inline(always)]
+fn place<S: Simd>(width: usize, part: usize, at: usize) -> std::ops::Range<usize> {
+    part * width + at..part * width + width.min(at + S::F32_LANES)
+}
+
+/// A whole vector, or the last elements of a part.
+#[inline(always)]
+fn load<S: Simd>(simd: S, xs: &[f32], place: std::ops::Range<usize>) -> S::f32s {
+    match S::as_simd_f32s(&xs[place]) {
+        ([whole], _) => *whole,
+        (_, tail) => simd.partial_load_f32s(tail),
+    }
+}
+
+#[inline(always)]
+fn store<S: Simd>(simd: S, xs: &mut [f32], place: std::ops::Range<usize>, value: S::f32s) {
+    match S::as_mut_simd_f32s(&mut xs[place]) {
+        ([whole], _) => *whole = value,
+        (_, tail) => simd.partial_store_f32s(tail, value),
+    }
+}
+
+/// 1 − x.
+#[inline(always)]
+fn rest<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    simd.sub_f32s(simd.splat_f32s(1.0), x)
+}
+
+/// dy σ (1 − σ): the gradient through y = σ(x).
+#[inline(always)]
+fn through_sigmoid<S: Simd>(simd: S, sigma: S::f32s, dy: S::f32s) -> S::f32s {
+    simd.mul_f32s(dy, simd.mul_f32s(sigma, rest(simd, sigma)))
+}
+
+/// dy (1 − y²): the gradient through y = tanh(x).
+#[inline(always)]
+fn through_tanh<S: Simd>(simd: S, y: S::f32s, dy: S::f32s) -> S::f32s {
+    simd.mul_f32s(dy, rest(simd, simd.mul_f32s(y, y)))
+}
+
+struct LstmForward<'a> {
+    width: usize,
+    bias: &'a [f32],
+    gates: &'a mut [f32],
+    c: &'a [f32],
+    c_next: &'a mut [f32],
+    h_next: &'a mut [f32],
+}
+
+impl WithSimd for LstmForward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { width, bias, gates, c, c_next, h_next } = self;
+        for (row, gates) in gates.chunks_exact_mut(4 * width).enumerate() {
+            for at in (0..width).step_by(S::F32_LANES) {
+                let of: [_; 4] = std::array::from_fn(|part| place::<S>(width, part, at));
+                let here = place::<S>(width, row, at);
+                let mut a = [simd.splat_f32s(0.0); 4];
+                for (a, of) in a.iter_mut().zip(&of) {
+                    *a = simd.add_f32s(load(simd, gates, of.clone()), load(simd, bias, of.clone()));
+                }
+                let (i, f, o) = (sigmoid(simd, a[0]).0, sigmoid(simd, a[1]).0, sigmoid(simd, a[3]).0);
+                let g = tanh_with_derivative(simd, a[2]).0;
+                for (of, gate) in of.into_iter().zip([i, f, g, o]) {
+                    store(simd, gates, of, gate);
+                }
+                let c = simd.mul_add_e_f32s(f, load(simd, c, here.clone()), simd.mul_f32s(i, g));
+                store(simd, c_next, here.clone(), c);
+                store(simd, h_next, here, simd.mul_f32s(o, tanh_with_derivative(simd, c).0));
+            }
+        }
+    }
+}
+
+struct LstmBackward<'a> {
+    width: usize,
+    gates: &'a [f32],
+    c: &'a [f32],
+    c_next: &'a [f32],
+    dh: &'a [f32],
+    dc: &'a mut [f32],
+    dgates: &'a mut [f32],
+}
+
+impl WithSimd for LstmBackward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { width, gates, c, c_next, dh, dc, dgates } = self;
+        let rows = gates.chunks_exact(4 * width).zip(dgates.chunks_exact_mut(4 * width));
+        for (row, (gates, dgates)) in rows.enumerate() {
+            for at in (0..width).step_by(S::F32_LANES) {
+                let of: [_; 4] = std::array::from_fn(|part| place::<S>(width, part, at));
+                let here = place::<S>(width, row, at);
+                let mut gate = [simd.splat_f32s(0.0); 4];
+                for (gate, of) in gate.iter_mut().zip(&of) {
+                    *gate = load(simd, gates, of.clone());
+                }
+                let [i, f, g, o] = gate;
+                let (tanh, slope) = tanh_with_derivative(simd, load(simd, c_next, here.clone()));
+                let dh = load(simd, dh, here.clone());
+                let through = simd.mul_f32s(simd.mul_f32s(dh, o), slope);
+                let dcell = simd.add_f32s(load(simd, dc, here.clone()), through);
+                let di = through_sigmoid(simd, i, simd.mul_f32s(dcell, g));
+                let df = through_sigmoid(simd, f, simd.mul_f32s(dcell, load(simd, c, here.clone())));
+                let dg = through_tanh(simd, g, simd.mul_f32s(dcell, i));
+                let do_ = through_sigmoid(simd, o, simd.mul_f32s(dh, tanh));
+                for (of, gradient) in of.into_iter().zip([di, df, dg, do_]) {
+                    store(simd, dgates, of, gradient);
+                }
+                store(simd, dc, here, simd.mul_f32s(dcell, f));
+            }
+        }
+    }
+}
+
+struct GruForward<'a> {
+    width: usize,
+    bias: &'a [f32],
+    gates: &'a mut [f32],
+    share: &'a [f32],
+    h: &'a [f32],
+    inner: &'a mut [f32],
+    h_next: &'a mut [f32],
+}
+
+impl WithSimd for GruForward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { width, bias, gates, share, h, inner, h_next } = self;
+        let rows = gates.chunks_exact_mut(3 * width).zip(share.chunks_exact(3 * width));
+        for (row, (gates, share)) in rows.enumerate() {
+            for at in (0..width).step_by(S::F32_LANES) {
+                let of: [_; 3] = std::array::from_fn(|part| place::<S>(width, part, at));
+                let here = place::<S>(width, row, at);
+                let mut a = [simd.splat_f32s(0.0); 3];
+                for (a, of) in a.iter_mut().zip(&of) {
+                    *a = simd.add_f32s(load(simd, share, of.clone()), load(simd, bias, of.clone()));
+                }
+                store(simd, inner, here.clone(), a[2]);
+                let [r_of, z_of, n_of] = of;
+                let r = sigmoid(simd, simd.add_f32s(a[0], load(simd, gates, r_of.clone()))).0;
+                let (z, keep) = sigmoid(simd, simd.add_f32s(a[1], load(simd, gates, z_of.clone())));
+                let n =
+                    tanh_with_derivative(simd, simd.mul_add_e_f32s(r, a[2], load(simd, gates, n_of.clone())))
+                        .0;
+                for (of, gate) in [(r_of, r), (z_of, z), (n_of, n)] {
+                    store(simd, gates, of, gate);
+                }
+                let old = simd.mul_f32s(z, load(simd, h, here.clone()));
+                store(simd, h_next, here, simd.mul_add_e_f32s(keep, n, old));
+            }
+        }
+    }
+}
+
+struct GruBackward<'a> {
+    width: usize,
+    gates: &'a [f32],
+    h: &'a [f32],
+    inner: &'a [f32],
+    dh: &'a [f32],
+    dh_before: &'a mut [f32],
+    dgates: &'a mut [f32],
+    dshare: &'a mut [f32],
+}
+
+impl WithSimd for GruBackward<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { width, gates, h, inner, dh, dh_before, dgates, dshare } = self;
+        let gradients = dgates.chunks_exact_mut(3 * width).zip(dshare.chunks_exact_mut(3 * width));
+        for (row, (gates, (dgates, dshare))) in gates.chunks_exact(3 * width).zip(gradients).enumerate() {
+            for at in (0..width).step_by(S::F32_LANES) {
+                let [r_of, z_of, n_of] = std::array::from_fn(|part| place::<S>(width, part, at));
+                let here = place::<S>(width, row, at);
+                let (r, z) = (load(simd, gates, r_of.clone()), load(simd, gates, z_of.clone()));
+                let n = load(simd, gates, n_of.clone());
+                let dh = load(simd, dh, here.clone());
+                let dn = through_tanh(simd, n, simd.mul_f32s(dh, rest(simd, z)));
+                let apart = simd.sub_f32s(load(simd, h, here.clone()), n);
+                let dz = through_sigmoid(simd, z, simd.mul_f32s(dh, apart));
+                let dr = through_sigmoid(simd, r, simd.mul_f32s(dn, load(simd, inner, here.clone())));
+                for (of, gradient) in [(r_of.clone(), dr), (z_of.clone(), dz), (n_of.clone(), dn)] {
+                    store(simd, dgates, of, gradient);
+                }
+                for (of, gradient) in [(r_of, dr), (z_of, dz), (n_of, simd.mul_f32s(dn, r))] {
+                    store(simd, dshare, of, gradient);
+                }
+                let before = simd.mul_add_e_f32s(dh, z, load(simd, dh_before, here.clone()));
+                store(simd, dh_before, here, before);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::with_isa;
+    use crate::testing::numbers;
+
+    /// The module's formulas in f64: the sum over all steps of `out` times the states after them.
+    /// `x` is the input's share; `state` (B, states·H) holds h and c side by side.
+    fn reference(
+        sizes: Recurrence,
+        weight: &[f64],
+        bias: &[f64],
+        x: &[f64],
+        state: &[f64],
+        out: &[f64],
+    ) -> f64 {
+        let Recurrence { cell, rows, steps, width } = sizes;
+        let all = cell.gates() * width;
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let mut sum = 0.0;
+        for row in 0..rows {
+            let start = &state[row * cell.states() * width..(row + 1) * cell.states() * width];
+            let (mut h, mut c) = (start[..width].to_vec(), start[start.len() - width..].to_vec());
+            for t in 0..steps {
+                let x = &x[(t * rows + row) * all..][..all];
+                let share: Vec<f64> = (0..all)
+                    .map(|k| bias[k] + (0..width).map(|j| weight[k * width + j] * h[j]).sum::<f64>())
+                    .collect();
+                for j in 0..width {
+                    let a = |gate: usize| x[gate * width + j] + share[gate * width + j];
+                    match cell {
+                        Cell::Lstm => {
+                            c[j] = sigmoid(a(1)) * c[j] + sigmoid(a(0)) * a(2).tanh();
+                            h[j] = sigmoid(a(3)) * c[j].tanh();
+                        }
+                        Cell::Gru => {
+                            let z = sigmoid(a(1));
+                            let n = (x[2 * width + j] + sigmoid(a(0)) * share[2 * width + j]).tanh();
+                            h[j] = (1.0 - z) * n + z * h[j];
+                        }
+                    }
+                    sum += out[(t * rows + row) * width + j] * h[j];
+                }
+            }
+        }
+        sum
+    }
+
+    /// `weight`, `bias`, `x`, `state` and `out` as in [`reference`].
+    fn arguments(sizes: Recurrence) -> [Vec<f32>; 5] {
+        let Recurrence { cell, rows, steps, width } = sizes;
+        let all = cell.gates() * width;
+        let lengths =
+            [all * width, all, steps * rows * all, rows * cell.states() * width, steps * rows * width];
+        let mut seed = 0;
+        lengths.map(|length| {
+            seed += 1;
+            numbers(length, seed)
+        })
+    }
+
+    /// The sum, the gradient of the input's share, and that of the state's share.
+    fn run(sizes: Recurrence, [weight, bias, x, state, out]: &[Vec<f32>; 5]) -> (f64, Vec<f32>, Vec<f32>) {
+        let Recurrence { cell, rows, steps, width } = sizes;
+        let block = rows * width;
+        let mut gates = x.clone();
+        let [mut h, mut inner, mut dh] = std::array::from_fn(|_| vec![0.0; (steps + 1) * block]);
+        for (row, state) in state.chunks_exact(cell.states() * width).enumerate() {
+            h[row * width..(row + 1) * width].copy_from_slice(&state[..width]);
+            inner[row * width..(row + 1) * width].copy_from_slice(&state[state.len() - width..]);
+        }
+        sizes.forward(weight, bias, &mut gates, &mut h, &mut inner);
+        let sum = h[block..].iter().zip(out).map(|(h, out)| f64::from(*h) * f64::from(*out)).sum();
+        dh[block..].copy_from_slice(out);
+        let mut dgates = vec![0.0; x.len()];
+        let mut dshare = vec![0.0; if cell == Cell::Gru { x.len() } else { 0 }];
+        sizes.backward(weight, &gates, &h, &inner, &mut dh, &mut dgates, &mut dshare);
+        let dshare = if cell == Cell::Gru { dshare } else { dgates.clone() };
+        (sum, dgates, dshare)
+    }
+
+    #[test]
+    fn sums_and_gradients_follow_the_formulas_on_every_instruction_set() {
+        for cell in [Cell::Lstm, Cell::Gru] {
+            for (rows, steps, width) in [(1, 1, 1), (1, 5, 9), (3, 4, 7), (5, 3, 16), (2, 2, 19)] {
+                let sizes = Recurrence { cell, rows, steps, width };
+                let arguments = arguments(sizes);
+                let exact: [Vec<f64>; 5] =
+                    std::array::from_fn(|i| arguments[i].iter().copied().map(f64::from).collect());
+                let value = |e: &[Vec<f64>; 5]| reference(sizes, &e[0], &e[1], &e[2], &e[3], &e[4]);
+                // (f(x + ε) − f(x − ε)) / 2ε in every element of an argument.
+                let differences = |which: usize| -> Vec<f64> {
+                    let mut moved = exact.clone();
+                    (0..exact[which].len())
+                        .map(|i| {
+                            let start = exact[which][i];
+                            let [above, below] = [1e-5, -1e-5].map(|by| {
+                                moved[which][i] = start + by;
+                                value(&moved)
+                            });
+                            moved[which][i] = start;
+                            (above - below) / 2e-5
+                        })
+                        .collect()
+                };
+                let (of_bias, of_x) = (differences(1), differences(2));
+                for isa in Isa::available() {
+                    let (sum, dgates, dshare) = with_isa(isa, || run(sizes, &arguments));
+                    let near = |a: f64, b: f64| {
+                        assert!((a - b).abs() < 1e-5 * (1.0 + b.abs()), "{sizes:?} {}: {a} {b}", isa.name());
+                    };
+                    near(sum, value(&exact));
+                    for (a, b) in dgates.iter().zip(&of_x) {
+                        near(f64::from(*a), *b);
+                    }
+                    for (k, b) in of_bias.iter().enumerate() {
+                        near(dshare.iter().skip(k).step_by(of_bias.len()).map(|d| f64::from(*d)).sum(), *b);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn portable_bits_are_the_same_everywhere() {
+        let mut bits = 0_u64;
+        for (cell, rows) in [(Cell::Lstm, 1), (Cell::Lstm, 3), (Cell::Gru, 1), (Cell::Gru, 3)] {
+            let sizes = Recurrence { cell, rows, steps: 4, width: 7 };
+            let (sum, dgates, dshare) = with_isa(Isa::PORTABLE, || run(sizes, &arguments(sizes)));
+            for value in [sum].into_iter().chain(dgates.into_iter().chain(dshare).map(f64::from)) {
+                bits = bits.rotate_left(5) ^ value.to_bits();
+            }
+        }
+        assert_eq!(bits, 0, "{bits:#x}");
+    }
+}
