@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """One training step side by side with PyTorch: one run on one machine, alternating, two threads each, medians and ratios.
 
-A step is forward, backward, clipping by the global norm and AdamW on nanoGPT's two character-level shapes. The PyTorch model
-(nanogpt.py) is of the same shape and steps with PyTorch's fused AdamW and its own clipping. Run it with the interpreter of a
-virtual environment that has PyTorch:
+A step is forward, backward, clipping by the global norm and AdamW on nanoGPT's two character-level shapes, and on an LSTM whose
+state goes on from step to step. The PyTorch model (nanogpt.py, torch.nn.LSTM) is of the same shape and steps with PyTorch's fused
+AdamW and its own clipping. Run it with the interpreter of a virtual environment that has PyTorch:
 
     cargo build --release
-    /path/to/venv/bin/python scripts/bench_step.py [rounds] [cpu | 10m] [modes, of eager,compiled,bf16,compiled_bf16]
+    /path/to/venv/bin/python scripts/bench_step.py [rounds] [cpu | 10m | lstm] [modes, of eager,compiled,bf16,compiled_bf16]
 
 Each measurement is a process of its own, so that peak memory is that of one case. Prints one JSON line a shape.
 """
@@ -21,11 +21,31 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BINARY = os.environ.get("SURPRISAL", os.path.join(ROOT, "target", "release", "surprisal"))
 THREADS = 2
-SHAPES = {  # batch, tokens, layers, heads, width, seconds a measurement
+SHAPES = {  # batch, tokens, layers, heads (0: an LSTM), width, seconds per measurement
     "cpu": (12, 64, 4, 4, 128, 3.0),
     "10m": (64, 256, 6, 6, 384, 5.0),
+    "lstm": (64, 12, 2, 0, 128, 3.0),
 }
 VOCAB = 65
+
+
+def lstm(layers, width):
+    """An embedding, an LSTM and a head; each call goes on from the state after the one before (truncated back-propagation)."""
+    from torch import nn
+
+    class Lstm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token, self.head = nn.Embedding(VOCAB, width), nn.Linear(width, VOCAB)
+            self.rnn, self.state = nn.LSTM(width, width, layers, batch_first=True), None
+
+        def forward(self, ids, targets):
+            """The mean loss, in nats per token."""
+            hidden, state = self.rnn(self.token(ids), self.state)
+            self.state = tuple(part.detach() for part in state)
+            return nn.functional.cross_entropy(self.head(hidden).view(-1, VOCAB), targets.view(-1))
+
+    return Lstm()
 
 
 def theirs(shape, mode):
@@ -36,7 +56,7 @@ def theirs(shape, mode):
     torch.set_num_threads(THREADS)
     torch.manual_seed(1)
     batch, tokens, layers, heads, width, seconds = SHAPES[shape]
-    model = Model(VOCAB, tokens, layers, heads, width)
+    model = Model(VOCAB, tokens, layers, heads, width) if heads else lstm(layers, width)
     matrices = [p for p in model.parameters() if p.dim() == 2]
     rest = [p for p in model.parameters() if p.dim() != 2]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
@@ -53,7 +73,7 @@ def theirs(shape, mode):
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
-    for _ in range(3 if shape == "cpu" else 1):
+    for _ in range(1 if shape == "10m" else 3):
         step()
     times, start = [], time.perf_counter()
     while len(times) < 3 or time.perf_counter() - start < seconds:

@@ -17,34 +17,43 @@ use crate::streams::{Purpose, stream};
 use crate::train::optimiser::Optimiser;
 use crate::train::step::Step;
 
-/// A shape and a precision.
+/// A model's shape, a batch and a precision.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// Rows.
     pub batch_size: usize,
     /// The shape.
-    pub model: TransformerConfig,
+    pub model: NeuralConfig,
     /// How products read their inputs.
     pub precision: Precision,
+    /// Floating-point operations of a step.
+    pub flop: f64,
 }
 
 /// nanoGPT's two shapes for characters of Shakespeare: the laptop's (0.80 M) and the GPU's (10.65 M).
 pub fn cases() -> Vec<Case> {
-    let shapes = [("cpu", 12, 64, 4, 4, 128), ("10m", 64, 256, 6, 6, 384)];
+    let transformer = |block_size, n_layer, n_head, n_embd| TransformerConfig {
+        vocab_size: 65,
+        block_size,
+        n_layer,
+        n_head,
+        n_embd,
+        ..TransformerConfig::default()
+    };
+    let mut shapes = Vec::new();
+    for (name, batch_size, config) in
+        [("cpu", 12, transformer(64, 4, 4, 128)), ("10m", 64, transformer(256, 6, 6, 384))]
+    {
+        let flop = flop(&config, batch_size * config.block_size);
+        shapes.push((name, batch_size, NeuralConfig::Transformer(config), flop));
+    }
     let mut cases = Vec::new();
-    for (name, batch_size, block_size, n_layer, n_head, n_embd) in shapes {
+    for (name, batch_size, model, flop) in shapes {
         for (suffix, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
-            let model = TransformerConfig {
-                vocab_size: 65,
-                block_size,
-                n_layer,
-                n_head,
-                n_embd,
-                ..TransformerConfig::default()
-            };
-            cases.push(Case { name: format!("{name}/{suffix}"), batch_size, model, precision });
+            let (name, model) = (format!("{name}/{suffix}"), model.clone());
+            cases.push(Case { name, batch_size, model, precision, flop });
         }
     }
     cases
@@ -59,7 +68,7 @@ pub fn cases() -> Vec<Case> {
 pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let pool = Pool::new(threads)?;
     let mut init = stream(1, Purpose::Init);
-    let neural = Neural::new(&NeuralConfig::Transformer(case.model.clone()), &mut init)?;
+    let neural = Neural::new(&case.model, &mut init)?;
     let settings = config::Optim::default();
     let mut optimiser = Optimiser::new(&neural, &settings, case.precision, threads.min(case.batch_size))?;
     let loss = CrossEntropy::new();
@@ -101,11 +110,12 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     shares.insert("optimiser".into(), update_share.into());
     let rest = 1.0 - shares.values().filter_map(Value::as_f64).sum::<f64>();
     shares.insert("rest".into(), rest.into());
-    let tokens = case.batch_size * case.model.block_size;
-    let gflop_per_s = flop(&case.model, tokens) / median * 1e-9;
+    let block_size = case.model.block_size();
+    let tokens = case.batch_size * block_size;
+    let gflop_per_s = case.flop / median * 1e-9;
     Ok(json!({
-        "event": "bench", "name": case.name, "batch_size": case.batch_size, "block_size": case.model.block_size,
-        "n_layer": case.model.n_layer, "n_embd": case.model.n_embd, "threads": threads, "runs": times.len(),
+        "event": "bench", "name": case.name, "batch_size": case.batch_size, "block_size": block_size,
+        "model": case.model, "threads": threads, "runs": times.len(),
         "median_ms": 1e3 * median, "best_ms": 1e3 * times[0], "tokens_per_s": tokens as f64 / median,
         "gflop_per_s": gflop_per_s, "fraction_of_f32_peak": gflop_per_s / peak_gflop_per_s(&pool),
         "peak_bytes": surprisal_platform::memory::peak(), "fast": precision.is_fast(), "shares": shares,
@@ -114,16 +124,17 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
 
 /// Random tokens, the same every time.
 fn batch(case: &Case) -> Batch {
-    let (rows, cols) = (case.batch_size, case.model.block_size);
+    let (rows, cols) = (case.batch_size, case.model.block_size());
     let mut random = stream(1, Purpose::Sampling);
-    let mut tokens =
-        || (0..rows * cols).map(|_| random.random_range(0..case.model.vocab_size as u32)).collect::<Vec<_>>();
+    let mut tokens = || {
+        (0..rows * cols).map(|_| random.random_range(0..case.model.vocab_size() as u32)).collect::<Vec<_>>()
+    };
     let (inputs, targets) = (tokens(), tokens());
     Batch { inputs, targets, rows, cols, targets_count: rows * cols }
 }
 
-/// Floating-point operations of a step: six a weight of a matrix and token, twelve a pair of positions that see each other and
-/// channel.
+/// Floating-point operations of a step: six per weight of a matrix and token, twelve per pair of
+/// positions that see each other and channel.
 fn flop(model: &TransformerConfig, tokens: usize) -> f64 {
     let (c, l, t) = (model.n_embd as f64, model.n_layer as f64, model.block_size as f64);
     let weights = l * 12.0 * c * c + model.vocab_size as f64 * c;
