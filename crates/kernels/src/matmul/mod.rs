@@ -181,7 +181,8 @@ pub fn matmul(into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>, b: Matrix<'_
     matmul_with_precision(Precision::F32, into, accumulate, a, b, pool);
 }
 
-/// The right-hand matrix of several products, packed once where the kernel for this machine packs it.
+/// The right-hand matrix of several products, packed once where the kernel for this machine packs
+/// it.
 #[derive(Debug)]
 pub struct Packed<'a> {
     matrix: Matrix<'a>,
@@ -216,7 +217,8 @@ impl<'a> Packed<'a> {
         Self { matrix }
     }
 
-    /// `into = a b`, or `into += a b` when `accumulate`, in f32 and on this thread, to the bits of [`matmul`].
+    /// `into = a b`, or `into += a b` when `accumulate`, in f32 and on this thread, to the bits of
+    /// [`matmul`].
     ///
     /// # Panics
     /// If the shapes do not make a product.
@@ -227,7 +229,8 @@ impl<'a> Packed<'a> {
         if !self.panels.is_empty() {
             let c = into.data.as_mut_ptr();
             let shape = (a.rows, columns, rows);
-            // SAFETY: only a machine with AVX-512 packs; the constructors checked that the views lie within their slices.
+            // SAFETY: only a machine with AVX-512 packs; the constructors checked that the views
+            // lie within their slices.
             #[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
             unsafe {
                 avx512::gemm_packed(shape, a.view(), &self.panels, c, into.row_stride, accumulate);

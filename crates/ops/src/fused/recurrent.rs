@@ -13,7 +13,7 @@ use super::{linear, result};
 use crate::Context;
 use crate::buffer_pool::PooledBuffer;
 use crate::layers::RecurrentWeights;
-use crate::profile::{Part, time};
+use crate::profile::{OpKind, time};
 use crate::tensor_slice::read;
 
 struct Op {
@@ -44,7 +44,7 @@ fn swap(from: &[f32], outer: usize, middle: usize, into: &mut [f32]) {
 /// `x` (B·T, C) row by row → (T·B, C) step by step.
 fn by_time(x: &Tensor, sizes: Recurrence) -> Result<PooledBuffer> {
     let mut y = PooledBuffer::take(x.elem_count());
-    read(x, |x| time(Part::Recurrence, || swap(x, sizes.steps, sizes.rows, &mut y)))?;
+    read(x, |x| time(OpKind::Recurrence, || swap(x, sizes.steps, sizes.rows, &mut y)))?;
     Ok(y)
 }
 
@@ -76,10 +76,10 @@ pub(crate) fn recurrent(
         inner[of_row].copy_from_slice(&state[state.len() - width..]);
     }
     super::with2(weight_hh, bias_hh, |weight, bias| {
-        time(Part::Recurrence, || sizes.forward(weight, bias, &mut gates, &mut h, &mut inner));
+        time(OpKind::Recurrence, || sizes.forward(weight, bias, &mut gates, &mut h, &mut inner));
     })?;
     let mut y = vec![0.0; steps * block];
-    time(Part::Recurrence, || swap(&h[block..], rows, steps, &mut y));
+    time(OpKind::Recurrence, || swap(&h[block..], rows, steps, &mut y));
     let mut after = Vec::with_capacity(rows * cell.states() * width);
     for row in 0..rows {
         let of_row = steps * block + row * width..steps * block + (row + 1) * width;
@@ -114,11 +114,11 @@ impl CustomOp1 for Op {
         let block = rows * width;
         let mut dh = PooledBuffer::take((steps + 1) * block);
         dh[..block].fill(0.0);
-        read(dy, |dy| time(Part::Recurrence, || swap(dy, steps, rows, &mut dh[block..])))?;
+        read(dy, |dy| time(OpKind::Recurrence, || swap(dy, steps, rows, &mut dh[block..])))?;
         let mut dgates = PooledBuffer::take(gates.len());
         let mut dshare = PooledBuffer::take(if cell == Cell::Gru { gates.len() } else { 0 });
         read(weight_hh, |weight| {
-            time(Part::Recurrence, || {
+            time(OpKind::Recurrence, || {
                 sizes.backward(weight, gates, h, inner, &mut dh, &mut dgates, &mut dshare);
             });
         })?;
@@ -137,7 +137,7 @@ impl CustomOp1 for Op {
             );
         })?;
         let mut dx = vec![0.0; dinputs.len()];
-        time(Part::Recurrence, || swap(&dinputs, rows, steps, &mut dx));
+        time(OpKind::Recurrence, || swap(&dinputs, rows, steps, &mut dx));
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }

@@ -64,7 +64,7 @@ fn the_fused_layer_has_the_numbers_of_the_composed_one() {
                 with_isa(isa, || {
                     let what = |name: &str| format!("{cell:?} {rows} x {steps} {}: {name}", isa.name());
                     let gradients = GradAccumulator::new(single[1..].iter().map(Var::as_tensor));
-                    let backward = Backward::Collect(gradients.clone());
+                    let backward = Backward::Accumulate(gradients.clone());
                     let (h, after, left) = run(&Context { backward, ..Context::default() }, &single);
                     close(&h, &expected.0, &what("h"));
                     close(&after, &expected.1, &what("state"));
@@ -166,7 +166,7 @@ fn two_layers_and_their_gradients_are_pytorchs() {
         let get = |name: &str| vars.iter().find(|(n, _)| *n == name).unwrap().1.as_tensor().clone();
         let gradients = GradAccumulator::new(vars.iter().map(|(_, var)| var.as_tensor()));
         let backward =
-            if dtype == DType::F32 { Backward::Collect(gradients.clone()) } else { Backward::Store };
+            if dtype == DType::F32 { Backward::Accumulate(gradients.clone()) } else { Backward::Store };
         let context = Context { backward, ..Context::default() };
         let ids: Vec<u32> = flat(&case["ids"]).into_iter().map(|id| id as u32).collect();
         // Tokens of each row from `from` on.
