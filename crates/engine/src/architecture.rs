@@ -1,9 +1,12 @@
 //! The model that a config asks for.
 
-use surprisal_formats::hf::{self, HuggingFaceModel};
-use surprisal_model::neural::{NeuralConfig, NormKind, TransformerConfig};
+use std::sync::Arc;
 
-use crate::config::Config;
+use surprisal_formats::hf::{self, HuggingFaceModel};
+use surprisal_model::neural::{NeuralConfig, NormKind, TransformerConfig, Windows};
+use surprisal_text::{Batches, TokenText};
+
+use crate::config::{self, Config};
 use crate::error::{Error, Result};
 
 /// The neural model that `config` asks for.
@@ -38,6 +41,15 @@ pub(crate) fn neural_config(config: &Config, vocab_size: usize) -> Result<Neural
         keys.insert("norm_eps".into(), 1e-6.into());
     }
     keys.try_into().map_err(|error| Error::usage(format!("[model]: {}", error.message())))
+}
+
+/// The batches of a text for a model that is trained in such windows.
+pub(crate) fn batches(text: &Arc<TokenText>, train: &config::Train, windows: Windows) -> Result<Batches> {
+    let (text, streams) = (text.clone(), train.batch_size * train.grad_accumulation);
+    Ok(match windows {
+        Windows::Shuffled => Batches::new(text, train.block_size, train.seed)?,
+        Windows::Following { .. } => Batches::following(text, train.block_size, streams, train.seed)?,
+    })
 }
 
 /// The model that a run is to start from; an error where the folder is no model that can be read.

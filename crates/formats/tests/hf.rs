@@ -64,7 +64,7 @@ fn llamas_layout_is_read_and_written_byte_for_byte() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama_tiny");
     let model = hf::read(&fixture).unwrap();
     let config = model.config.transformer();
-    assert_eq!((config.n_layer, config.n_head, config.kv_heads(), config.hidden()), (2, 3, 3, 64));
+    assert_eq!((config.n_layer, config.n_head, config.kv_heads(), config.mlp_width()), (2, 3, 3, 64));
     assert!(config.norm == NormKind::Rms && config.position == PositionKind::Rope && !config.tied);
     assert_eq!(model.tensors["h.1.attn.c_attn.weight"].dims(), [72, 24]);
     assert_eq!(model.tensors["h.0.mlp.c_fc.weight"].dims(), [128, 24]);

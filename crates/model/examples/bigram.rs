@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use surprisal_loss::CrossEntropy;
 use surprisal_loss::information::perplexity;
 use surprisal_model::LanguageModel;
-use surprisal_model::neural::{Mode, Neural, NeuralConfig, NeuralLm};
+use surprisal_model::neural::{BigramConfig, Mode, Neural, NeuralConfig, NeuralLm};
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -61,7 +61,7 @@ fn said(name: &str, model: &dyn LanguageModel, tokens: &[u32]) -> Result<String>
 /// A table of logits that minimises `loss`, with all of the text in every step.
 fn trained(tokens: &[u32], vocab_size: usize, loss: &CrossEntropy) -> Result<NeuralLm> {
     let positions = tokens.len() - 1;
-    let config = NeuralConfig::Bigram { vocab_size, block_size: positions };
+    let config = NeuralConfig::Bigram(BigramConfig { vocab_size, block_size: positions });
     let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1))?;
     let inputs = Tensor::from_slice(&tokens[..positions], (1, positions), &Device::Cpu)?; // (1, T)
     let targets = Tensor::from_slice(&tokens[1..], positions, &Device::Cpu)?; // (T)

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor, Var};
 use surprisal_loss::{CrossEntropy, Targets, reference};
 use surprisal_model::LanguageModel;
-use surprisal_model::neural::{Mode, Neural, NeuralConfig};
+use surprisal_model::neural::{BigramConfig, MlpConfig, Mode, Neural, NeuralConfig};
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_ops::{Context, embedding, linear, tanh};
 
@@ -45,7 +45,8 @@ fn by_definition(logits: &[f64], v: usize, targets: &[u32]) -> (f64, Vec<f64>) {
 /// The mean loss of a neural model of these weights, whose logits are f32.
 fn neural_loss(config: &NeuralConfig, weights: BTreeMap<String, Tensor>, tokens: &[u32]) -> f64 {
     let neural = Neural::from_tensors(config, weights).unwrap();
-    let inputs = Tensor::new(&[&tokens[..tokens.len() - 1]], &Device::Cpu).unwrap();
+    let inputs =
+        Tensor::from_slice(&tokens[..tokens.len() - 1], (1, tokens.len() - 1), &Device::Cpu).unwrap();
     let logits = neural.forward(&inputs, &Mode::Evaluate).unwrap().logits().unwrap();
     let logits = logits.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap();
     by_definition(&logits, config.vocab_size(), &tokens[1..]).0
@@ -88,7 +89,7 @@ fn the_trained_bigram_and_its_gradient_follow_the_definition() {
     for (a, b) in by_hand.iter().flatten().zip(sums.iter().flatten()) {
         near(*a, *b, 1e-12);
     }
-    let config = NeuralConfig::Bigram { vocab_size: v, block_size: tokens.len() };
+    let config = NeuralConfig::Bigram(BigramConfig { vocab_size: v, block_size: tokens.len() });
     let table = tensor(&table.concat(), &[v, v]).to_dtype(DType::F32).unwrap();
     let weights = BTreeMap::from([("table.weight".to_owned(), table)]);
     near(lesson, neural_loss(&config, weights, &ids(&tokens)), 1e-5);
@@ -139,8 +140,13 @@ fn the_mlp_and_its_gradient_are_those_of_candle_in_f64() {
     }
 
     let block_size = tokens.len();
-    let config =
-        NeuralConfig::Mlp { vocab_size: v, block_size, context: CONTEXT, n_embd: N_EMBD, n_hidden: N_HIDDEN };
+    let config = NeuralConfig::Mlp(MlpConfig {
+        vocab_size: v,
+        block_size,
+        context: CONTEXT,
+        n_embd: N_EMBD,
+        n_hidden: N_HIDDEN,
+    });
     let weights = shapes
         .iter()
         .zip(&vars)

@@ -8,7 +8,8 @@ use candle_core::{D, DType, Device, Tensor};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use surprisal_model::neural::{
-    ActivationKind, Mode, Neural, NeuralConfig, NeuralLm, NormKind, PositionKind, TransformerConfig,
+    ActivationKind, BigramConfig, MlpConfig, Mode, Neural, NeuralConfig, NeuralLm, NormKind, PositionKind,
+    RecurrentConfig, TransformerConfig,
 };
 use surprisal_model::{Error, LanguageModel};
 
@@ -35,9 +36,19 @@ fn configs() -> Vec<NeuralConfig> {
         bigram_rows: 50,
         ..shape.clone()
     };
+    let recurrent = RecurrentConfig {
+        vocab_size: V,
+        block_size: BLOCK,
+        n_layer: 2,
+        n_embd: 5,
+        n_hidden: 7,
+        dropout: 0.0,
+    };
     vec![
-        NeuralConfig::Bigram { vocab_size: V, block_size: BLOCK },
-        NeuralConfig::Mlp { vocab_size: V, block_size: BLOCK, context: 3, n_embd: 4, n_hidden: 9 },
+        NeuralConfig::Lstm(recurrent.clone()),
+        NeuralConfig::Gru(recurrent),
+        NeuralConfig::Bigram(BigramConfig { vocab_size: V, block_size: BLOCK }),
+        NeuralConfig::Mlp(MlpConfig { vocab_size: V, block_size: BLOCK, context: 3, n_embd: 4, n_hidden: 9 }),
         NeuralConfig::Transformer(modern),
         NeuralConfig::Transformer(TransformerConfig { activation: ActivationKind::Relu2, ..shape.clone() }),
         NeuralConfig::Transformer(shape.clone()),
@@ -100,7 +111,7 @@ fn every_parameter_gets_a_finite_gradient_that_is_not_zero() {
 #[test]
 fn a_plain_optimiser_trains_a_transformer() {
     use candle_nn::{AdamW, Optimizer, ParamsAdamW};
-    let neural = Neural::new(&configs()[4], &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
+    let neural = Neural::new(&configs()[6], &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
     let variables = neural.parameters().iter().map(|parameter| parameter.var.clone()).collect();
     let mut optimiser = AdamW::new(variables, ParamsAdamW { lr: 1e-2, ..ParamsAdamW::default() }).unwrap();
     let text = text(2 * BLOCK + 1);

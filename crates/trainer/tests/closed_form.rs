@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use surprisal_kernels::optim::AdamW;
 use surprisal_loss::{CrossEntropy, Reduction};
 use surprisal_model::LanguageModel;
-use surprisal_model::neural::{Mode, Neural, NeuralConfig, NeuralLm, Output};
+use surprisal_model::neural::{BigramConfig, Mode, Neural, NeuralConfig, NeuralLm, Output};
 use surprisal_model::ngram::{NgramConfig, NgramModel};
 
 const V: usize = 7;
@@ -31,7 +31,7 @@ fn text() -> Vec<u32> {
 
 /// Trains the table on every pair at once.
 fn trained(text: &[u32], epsilon: f64, steps: u64) -> NeuralLm {
-    let config = NeuralConfig::Bigram { vocab_size: V, block_size: text.len() };
+    let config = NeuralConfig::Bigram(BigramConfig { vocab_size: V, block_size: text.len() });
     let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
     let n = text.len() - 1;
     let inputs = Tensor::from_slice(&text[..n], (1, n), &Device::Cpu).unwrap();

@@ -6,7 +6,7 @@ use rand::Rng;
 use serde_json::{Map, Value, json};
 use surprisal_kernels::matmul::{Matrix, MatrixMut, matmul_with_precision};
 use surprisal_loss::CrossEntropy;
-use surprisal_model::neural::{Neural, NeuralConfig, TransformerConfig};
+use surprisal_model::neural::{Neural, NeuralConfig, RecurrentConfig, TransformerConfig};
 use surprisal_ops::{Precision, profile};
 use surprisal_platform::threads::Pool;
 use surprisal_text::Batch;
@@ -15,7 +15,7 @@ use crate::config;
 use crate::error::Result;
 use crate::streams::{Purpose, stream};
 use crate::train::optimiser::Optimiser;
-use crate::train::step::Step;
+use crate::train::step::{Hidden, Step};
 
 /// A model's shape, a batch and a precision.
 #[derive(Debug, Clone)]
@@ -56,6 +56,13 @@ pub fn cases() -> Vec<Case> {
             cases.push(Case { name, batch_size, model, precision, flop });
         }
     }
+    let (vocab_size, n) = (65, 128);
+    let config =
+        RecurrentConfig { vocab_size, block_size: 12, n_layer: 2, n_embd: n, n_hidden: n, dropout: 0.0 };
+    // Six per weight and token: two layers of eight matrices, and the head.
+    let flop = (6 * 64 * config.block_size * (2 * 8 * n * n + vocab_size * n)) as f64;
+    let (name, model) = ("lstm/f32".to_owned(), NeuralConfig::Lstm(config));
+    cases.push(Case { name, batch_size: 64, model, precision: Precision::F32, flop });
     cases
 }
 
@@ -69,6 +76,7 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let pool = Pool::new(threads)?;
     let mut init = stream(1, Purpose::Init);
     let neural = Neural::new(&case.model, &mut init)?;
+    let mut hidden = Hidden::new(neural.windows(), case.batch_size);
     let settings = config::Optim::default();
     let mut optimiser = Optimiser::new(&neural, &settings, case.precision, threads.min(case.batch_size))?;
     let loss = CrossEntropy::new();
@@ -78,7 +86,7 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let mut update_seconds = 0.0;
     let mut run = || -> Result<f64> {
         let started = Instant::now();
-        step.gradients(&batch, 1, &mut optimiser.gradients)?;
+        step.gradients(&batch, 1, &mut optimiser.gradients, &mut hidden)?;
         let gathered = Instant::now();
         let norm = optimiser.gather(&neural, &pool)?;
         optimiser.update(&neural, settings.lr, norm, &pool)?;
@@ -130,7 +138,7 @@ fn batch(case: &Case) -> Batch {
         (0..rows * cols).map(|_| random.random_range(0..case.model.vocab_size() as u32)).collect::<Vec<_>>()
     };
     let (inputs, targets) = (tokens(), tokens());
-    Batch { inputs, targets, rows, cols, targets_count: rows * cols }
+    Batch { inputs, targets, rows, cols, targets_count: rows * cols, begins: false }
 }
 
 /// Floating-point operations of a step: six per weight of a matrix and token, twelve per pair of

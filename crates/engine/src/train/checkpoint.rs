@@ -52,6 +52,9 @@ pub(crate) struct Saver<'a> {
     saved_step: Option<usize>,
 }
 
+/// The states of a recurrent network, (streams · width).
+const HIDDEN: &str = "hidden";
+
 const SOON: Duration = Duration::from_secs(5);
 
 impl<'a> Saver<'a> {
@@ -113,6 +116,11 @@ impl<'a> Saver<'a> {
             ("optimizer.safetensors", &optimizer),
             ("state.json", &state_json),
         ];
+        let hidden = Tensor::from_slice(&state.hidden.values, state.hidden.values.len(), &Device::Cpu)?;
+        let hidden = to_safetensors(&BTreeMap::from([(HIDDEN.to_owned(), hidden)]))?;
+        if !state.hidden.values.is_empty() {
+            parts.push(("hidden.safetensors", &hidden));
+        }
         parts.extend(best.as_deref().map(|best| ("best.safetensors", best)));
         checkpoint::save(&self.folder.checkpoints(), step as u64, &parts)?;
         checkpoint::prune_old(&self.folder.checkpoints(), self.settings.keep, None)?;
@@ -132,6 +140,12 @@ pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
                 *values = take(&mut tensors, prefix, parameter)?;
             }
         }
+    }
+    if !state.hidden.values.is_empty() {
+        let hidden = read(checkpoint, "hidden.safetensors")?.remove(HIDDEN);
+        let hidden = hidden.filter(|it| it.elem_count() == state.hidden.values.len());
+        let missing = || Error::failed("the checkpoint has no hidden state of this run's batches");
+        state.hidden.values = hidden.ok_or_else(missing)?.flatten_all()?.to_vec1::<f32>()?;
     }
     state.optimiser.step = kept.step;
     state.position = kept.position;

@@ -173,7 +173,8 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<Str
     {
         return Ok(Vec::new());
     }
-    let batches = surprisal_text::Batches::new(data.train.clone(), train.block_size, train.seed)?;
+    let neural = crate::architecture::neural_config(&loaded.config, data.tokenizer.vocab_size())?;
+    let batches = crate::architecture::batches(&data.train, train, neural.windows())?;
     let Length::Steps(steps) = Length::of(train, &batches) else { return Ok(Vec::new()) };
     let mut notices = Vec::new();
     let said = config::LENGTHS.iter().find_map(|key| loaded.said(&format!("train.{key}")));

@@ -16,7 +16,7 @@ use super::optimiser::Optimiser;
 use super::record::Record;
 use super::spikes::Spikes;
 use super::state::{Best, State};
-use super::step::{Step, Sums};
+use super::step::{Hidden, Step, Sums};
 use super::targets::SoftTargets;
 use super::weights::{restore, weights};
 use crate::config::{Config, Shards};
@@ -59,17 +59,19 @@ impl Trainer<'_, '_> {
         let config = self.config;
         let train = &config.train;
         let parameters = neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum();
-        let batches = Batches::new(self.data.train.clone(), train.block_size, train.seed)?;
+        let batches = crate::architecture::batches(&self.data.train, train, neural.windows())?;
         let length = Length::of(train, &batches);
         let vocab_size = self.data.tokenizer.vocab_size();
         let loss = SoftTargets::prepare(&config.loss, &self.data.train, vocab_size, self.ctx.pool)?;
         self.introduce(&neural, &batches, length, parameters)?;
 
         let optimiser = Optimiser::new(&neural, &config.optim, precision(config), shards(config))?;
+        let windows = neural.windows();
         neural.stop_when(self.ctx.control.flag());
         let mut state = State {
             lm: NeuralLm { neural, stride: config.eval.stride.unwrap_or(1) },
             optimiser,
+            hidden: Hidden::new(windows, train.batch_size * train.grad_accumulation),
             position: Position::default(),
             recent: Sums::default(),
             best: None,
@@ -229,7 +231,8 @@ impl Trainer<'_, '_> {
         let portion = state.position.batches(batches, &config.train, step);
         let mut made = divergence::Update { done: step, objective: f64::NAN, norm: f64::NAN, lr };
         let masks = dropout_seed(config.train.seed, step);
-        let sums = match update.gradients(&portion, masks, &mut state.optimiser.gradients) {
+        let sums = match update.gradients(&portion, masks, &mut state.optimiser.gradients, &mut state.hidden)
+        {
             Ok(sums) => {
                 made.norm = state.optimiser.gather(&state.lm.neural, self.ctx.pool)?;
                 made.objective = sums.objective / sums.tokens as f64;

@@ -27,7 +27,7 @@ impl Rule {
     fn of(kind: &str, parameter: &Parameter) -> Self {
         match kind {
             "sgd" => Self::Sgd,
-            "muon" if !parameter.hidden.is_empty() => Self::Muon,
+            "muon" if !parameter.hidden_matrix_rows.is_empty() => Self::Muon,
             _ => Self::AdamW,
         }
     }
@@ -161,7 +161,7 @@ impl Optimiser {
                     };
                     let columns = parameter.var.dims()[1];
                     parameter.update(|weights| {
-                        rule.update(weights, gradient, &mut slot.m, columns, &parameter.hidden);
+                        rule.update(weights, gradient, &mut slot.m, columns, &parameter.hidden_matrix_rows);
                     })?;
                 }
             }

@@ -5,7 +5,7 @@ use surprisal_model::neural::NeuralLm;
 use super::length::Position;
 use super::optimiser::{Optimiser, Slot};
 use super::spikes::Spikes;
-use super::step::Sums;
+use super::step::{Hidden, Sums};
 use crate::error::Result;
 
 /// What changes from step to step: all that a checkpoint has to hold.
@@ -13,6 +13,8 @@ pub(crate) struct State {
     pub(crate) lm: NeuralLm,
     pub(crate) optimiser: Optimiser,
     pub(crate) position: Position,
+    /// What a network with a state has read so far, in training.
+    pub(crate) hidden: Hidden,
     /// Sums since the last reported line.
     pub(crate) recent: Sums,
     /// The best evaluation so far: nats a token, its step, and the weights.

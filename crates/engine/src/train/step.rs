@@ -4,10 +4,13 @@
 //! kernel needs to fork. Shards are cut by row and summed by index: the result depends on how many shards there are,
 //! which the config says, and never on how many threads compute them.
 
+use std::ops::Range;
+
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 use surprisal_loss::confidence::confidence_penalty;
 use surprisal_loss::{CrossEntropy, Loss, Reduction};
-use surprisal_model::neural::{Mode, Neural, Output};
+use surprisal_model::neural::{Mode, Neural, Output, Windows};
 use surprisal_ops::grad_accumulator::GradAccumulator;
 use surprisal_ops::profile::{OpKind, time};
 use surprisal_ops::{Backward, Context, Precision};
@@ -35,6 +38,30 @@ impl Sums {
     }
 }
 
+/// The states of a recurrent network between updates: one row for each stream of the text, all of
+/// them zero where texts begin. A network without a state has rows of width 0.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hidden {
+    pub(crate) width: usize,
+    /// (streams, width).
+    pub(crate) values: Vec<f32>,
+}
+
+impl Hidden {
+    pub(crate) fn new(windows: Windows, streams: usize) -> Self {
+        let width = match windows {
+            Windows::Shuffled => 0,
+            Windows::Following { state_width } => state_width,
+        };
+        Self { width, values: vec![0.0; streams * width] }
+    }
+
+    /// The states of some of the streams.
+    fn rows(&self, streams: Range<usize>) -> Range<usize> {
+        streams.start * self.width..streams.end * self.width
+    }
+}
+
 pub(crate) struct Step<'a> {
     pub(crate) neural: &'a Neural,
     pub(crate) loss: &'a CrossEntropy,
@@ -49,12 +76,13 @@ pub(crate) struct Step<'a> {
 
 impl Step<'_> {
     /// The gradient of the mean objective over all tokens of `batches`, shard by shard in `gradients`, one each; they are
-    /// to be summed in order.
+    /// to be summed in order. The rows of all batches are the streams of `hidden`, which goes on.
     pub(crate) fn gradients(
         &self,
         batches: &[Batch],
         dropout_seed: u64,
         gradients: &mut [GradAccumulator],
+        hidden: &mut Hidden,
     ) -> Result<Sums> {
         let tokens: usize = batches.iter().map(|batch| batch.targets_count).sum();
         if tokens == 0 {
@@ -67,22 +95,33 @@ impl Step<'_> {
         let mut sums = Sums::default();
         let mut first_row = 0;
         for batch in batches {
+            if batch.begins {
+                let rows = hidden.rows(first_row..first_row + batch.rows);
+                hidden.values.get_mut(rows).unwrap_or_default().fill(0.0);
+            }
+            let before = &*hidden;
             let results = self.pool.map_mut(gradients, |shard, own| {
                 let rows = batch.rows * shard / shards..batch.rows * (shard + 1) / shards;
-                if rows.is_empty() {
-                    return Ok(Sums::default());
+                if rows.is_empty() || batch.cols == 0 {
+                    return Ok((Sums::default(), 0..0, Vec::new()));
                 }
                 let backward = Backward::Accumulate(own.clone());
                 let context = Context { precision: self.precision, backward };
                 let mode = Mode::Train { dropout_seed, first_row: first_row + rows.start };
-                let (store, part) = self.shard(&context, &loss, scale, batch, rows, &mode)?;
+                let streams = before.rows(first_row + rows.start..first_row + rows.end);
+                let state = before.values.get(streams.clone()).filter(|state| !state.is_empty());
+                let (store, part, after) = self.shard(&context, &loss, scale, batch, rows, state, &mode)?;
                 // What plain operations and the head left.
                 own.add_grad_store(&store)?;
-                Ok(part)
+                Ok((part, streams, after))
             });
             for result in results {
-                let part: Result<Sums> = result;
-                sums.add(&part?);
+                let result: Result<(Sums, Range<usize>, Vec<f32>)> = result;
+                let (part, streams, after) = result?;
+                sums.add(&part);
+                if !after.is_empty() {
+                    hidden.values[streams].copy_from_slice(&after);
+                }
             }
             first_row += batch.rows;
         }
@@ -95,9 +134,10 @@ impl Step<'_> {
         loss: &CrossEntropy,
         scale: f64,
         batch: &Batch,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
+        state: Option<&[f32]>,
         mode: &Mode,
-    ) -> Result<(candle_core::backprop::GradStore, Sums)> {
+    ) -> Result<(GradStore, Sums, Vec<f32>)> {
         let cells = rows.start * batch.cols..rows.end * batch.cols;
         let ids = Tensor::from_slice(&batch.inputs[cells.clone()], (rows.len(), batch.cols), &Device::Cpu)?; // (B, T)
         let (own_inputs, own_targets) = (&batch.inputs[cells.clone()], &batch.targets[cells]);
@@ -105,14 +145,14 @@ impl Step<'_> {
         let soft = self.targets.map(|soft| soft.of_rows(loss, own_inputs, own_targets, batch.cols));
         let soft = soft.transpose()?;
         let loss = soft.as_ref().unwrap_or(loss);
-        let output = self.neural.forward_in(context, &ids, mode)?;
+        let (output, after) = self.neural.forward_in(context, &ids, state, mode)?;
         if self.penalty > 0.0 {
             let logits = output.logits_in(context)?;
             let Loss { value, objective_sum, nll_sum, count, .. } = loss.apply(&logits, &targets)?;
             let penalty = confidence_penalty(&logits, own_targets, self.penalty, scale)?;
             let objective = objective_sum + penalty.sum;
             let store = (value + penalty.value)?.backward()?;
-            return Ok((store, Sums { objective, nll: nll_sum, tokens: count }));
+            return Ok((store, Sums { objective, nll: nll_sum, tokens: count }, after));
         }
         let applied = time(OpKind::Head, || match output {
             Output::Logits(logits) => loss.apply(&logits, &targets),
@@ -121,6 +161,6 @@ impl Step<'_> {
             }
         });
         let Loss { value, objective_sum, nll_sum, count, .. } = applied?;
-        Ok((value.backward()?, Sums { objective: objective_sum, nll: nll_sum, tokens: count }))
+        Ok((value.backward()?, Sums { objective: objective_sum, nll: nll_sum, tokens: count }, after))
     }
 }

@@ -115,12 +115,12 @@ fn add_k_rows(followed: &[u64], k: f64, inputs: &[u32], targets: &[u32]) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::super::optimiser::Optimiser;
-    use super::super::step::Step;
+    use super::super::step::{Hidden, Step};
     use super::*;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
     use surprisal_kernels::optim::AdamW;
-    use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
+    use surprisal_model::neural::{BigramConfig, Neural, NeuralConfig, NeuralLm};
     use surprisal_ops::Precision;
     use surprisal_text::Batch;
 
@@ -143,7 +143,7 @@ mod tests {
     fn trained(settings: &config::Loss, text: &TokenText) -> NeuralLm {
         let pool = Pool::new(2).unwrap();
         let cols = text.ids.len() - 1;
-        let config = NeuralConfig::Bigram { vocab_size: V, block_size: cols };
+        let config = NeuralConfig::Bigram(BigramConfig { vocab_size: V, block_size: cols });
         let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
         let (loss, targets) = SoftTargets::prepare(settings, text, V, &pool).unwrap();
         let batch = Batch {
@@ -152,6 +152,7 @@ mod tests {
             rows: 1,
             cols,
             targets_count: cols,
+            begins: true,
         };
         let mut optimiser = Optimiser::new(&neural, &config::Optim::default(), Precision::F32, 1).unwrap();
         let (mut m, mut v) = (vec![0f32; V * V], vec![0f32; V * V]);
@@ -166,7 +167,9 @@ mod tests {
                 precision: Precision::F32,
                 pool: &pool,
             };
-            update.gradients(std::slice::from_ref(&batch), 0, &mut optimiser.gradients).unwrap();
+            update
+                .gradients(std::slice::from_ref(&batch), 0, &mut optimiser.gradients, &mut Hidden::default())
+                .unwrap();
             let table = &neural.parameters()[0];
             let gradient = optimiser.gradients[0].get(0).unwrap().to_vec();
             let lr = 0.3 * (1.0 - step as f64 / (steps + 1) as f64);

@@ -108,7 +108,7 @@ impl Gpt2Config {
             && config.position == default.position
             && config.activation == default.activation
             && config.kv_heads() == config.n_head
-            && config.hidden() == 4 * config.n_embd
+            && config.mlp_width() == 4 * config.n_embd
             && !config.qk_norm
             && config.softcap == 0.0
             && config.bigram_rows == 0;

@@ -181,7 +181,7 @@ impl LlamaConfig {
             vocab_size: config.vocab_size,
             max_position_embeddings: config.block_size,
             hidden_size: config.n_embd,
-            intermediate_size: config.hidden(),
+            intermediate_size: config.mlp_width(),
             num_hidden_layers: config.n_layer,
             num_attention_heads: config.n_head,
             num_key_value_heads: Some(config.kv_heads()),

@@ -4,26 +4,59 @@
 //! (1 − ε) · MLE + ε/|V|.
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 use surprisal_ops::Context;
 
-use super::Output;
-use super::init::{Init, Source};
+use super::config::Kind;
+use super::transformer_config::saturating_product;
+use super::{Architecture, Init, Mode, Output, ParameterBuilder};
 use crate::Result;
+
+/// The sizes of a bigram table.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BigramConfig {
+    /// |V|.
+    pub vocab_size: usize,
+    /// Tokens per window of text.
+    pub block_size: usize,
+}
+
+impl Kind for BigramConfig {
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        vec![("vocab_size", self.vocab_size), ("block_size", self.block_size)]
+    }
+
+    fn parameters(&self) -> u64 {
+        saturating_product(&[self.vocab_size, self.vocab_size])
+    }
+
+    fn activations(&self) -> u64 {
+        saturating_product(&[4, self.vocab_size])
+    }
+
+    fn build(&self, parameters: &mut ParameterBuilder<'_>) -> Result<Box<dyn Architecture>> {
+        // All zero is the uniform distribution, and the problem is convex: no symmetry to break.
+        let shape = [self.vocab_size, self.vocab_size];
+        Ok(Box::new(Bigram { table: parameters.get("table.weight", &shape, Init::Constant(0.0))? }))
+    }
+}
 
 /// logits = table\[w\].
 #[derive(Debug)]
-pub(super) struct Bigram {
+struct Bigram {
     table: Tensor, // (V, V)
 }
 
-impl Bigram {
-    pub(super) fn new(vocab_size: usize, source: &mut Source<'_>) -> Result<Self> {
-        // All zero is the uniform distribution, and the problem is convex: nothing has to be broken by chance.
-        Ok(Self { table: source.get("table.weight", &[vocab_size, vocab_size], Init::Constant(0.0))? })
-    }
-
-    pub(super) fn forward(&self, context: &Context, ids: &Tensor) -> Result<Output> {
+impl Architecture for Bigram {
+    fn forward(
+        &self,
+        context: &Context,
+        ids: &Tensor,
+        _state: Option<&[f32]>,
+        _mode: &Mode,
+    ) -> Result<(Output, Vec<f32>)> {
         let logits = surprisal_ops::embedding(context, &ids.flatten_all()?, &self.table)?; // (B·T, V)
-        Ok(Output::Logits(logits))
+        Ok((Output::Logits(logits), Vec::new()))
     }
 }

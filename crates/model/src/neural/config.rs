@@ -1,53 +1,96 @@
-//! The sizes of a neural model.
+//! The kind and the sizes of a neural model.
 
 use serde::{Deserialize, Serialize};
 
-use super::shape::{TransformerConfig, product};
+use surprisal_ops::recurrent::Cell;
+
+use super::transformer_config::saturating_product;
+use super::{
+    Architecture, BigramConfig, CustomConfig, MlpConfig, ParameterBuilder, RecurrentConfig,
+    TransformerConfig, Windows,
+};
 use crate::{Error, Result};
 
 /// A neural model's kind and sizes.
+///
+/// As JSON or TOML it is one flat object with a `kind`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum NeuralConfig {
     /// A table of logits: row w holds the logits of what follows w.
-    Bigram {
-        /// |V|.
-        vocab_size: usize,
-        /// Tokens a window of text.
-        block_size: usize,
-    },
+    Bigram(BigramConfig),
     /// Bengio et al. (2003): the embeddings of the last tokens side by side, a tanh layer, a softmax.
-    Mlp {
-        /// |V|.
-        vocab_size: usize,
-        /// Tokens a window of text.
-        block_size: usize,
-        /// How many tokens before the predicted one it sees: n − 1 of a neural n-gram.
-        context: usize,
-        /// Width of an embedding.
-        n_embd: usize,
-        /// tanh units.
-        n_hidden: usize,
-    },
+    Mlp(MlpConfig),
     /// Decoder-only, pre-norm.
     Transformer(TransformerConfig),
+    /// Long short-term memory.
+    Lstm(RecurrentConfig),
+    /// Gated recurrent units.
+    Gru(RecurrentConfig),
+    /// An architecture from outside this crate.
+    Custom(CustomConfig),
+}
+
+/// The facts about one kind of network that follow from its config alone.
+pub(super) trait Kind {
+    /// The sizes that must be at least one, `vocab_size` and `block_size` first.
+    fn sizes(&self) -> Vec<(&'static str, usize)>;
+    /// [`Error::Config`] with the first setting that is impossible whatever the sizes.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+    /// Weights of all matrices and tables, without biases and norms; saturating.
+    fn parameters(&self) -> u64;
+    /// Floats per token that a training step holds at its peak; saturating.
+    fn activations(&self) -> u64;
+    /// How training cuts the text into windows.
+    fn windows(&self) -> Windows {
+        Windows::Shuffled
+    }
+    /// The network, with every parameter taken from `parameters`.
+    fn build(&self, parameters: &mut ParameterBuilder<'_>) -> Result<Box<dyn Architecture>>;
 }
 
 impl NeuralConfig {
-    /// |V|.
-    pub fn vocab_size(&self) -> usize {
+    /// What every kind has in common: the one place that lists them all.
+    fn with<R>(&self, f: impl FnOnce(&dyn Kind) -> R) -> R {
         match self {
-            Self::Bigram { vocab_size, .. } | Self::Mlp { vocab_size, .. } => *vocab_size,
-            Self::Transformer(config) => config.vocab_size,
+            Self::Bigram(config) => f(config),
+            Self::Mlp(config) => f(config),
+            Self::Transformer(config) => f(config),
+            Self::Lstm(config) => f(&(Cell::Lstm, config)),
+            Self::Gru(config) => f(&(Cell::Gru, config)),
+            Self::Custom(config) => f(config),
         }
     }
 
-    /// The most tokens a row may have.
+    /// |V|.
+    pub fn vocab_size(&self) -> usize {
+        self.with(|kind| kind.sizes()[0].1)
+    }
+
+    /// Tokens per window: the most that a network without a state can see.
     pub fn block_size(&self) -> usize {
-        match self {
-            Self::Bigram { block_size, .. } | Self::Mlp { block_size, .. } => *block_size,
-            Self::Transformer(config) => config.block_size,
-        }
+        self.with(|kind| kind.sizes()[1].1)
+    }
+
+    /// The same kind for |V| = `vocab_size` and windows of `block_size` tokens.
+    #[must_use]
+    pub fn sized(mut self, vocab_size: usize, block_size: usize) -> Self {
+        let (v, t) = match &mut self {
+            Self::Bigram(config) => (&mut config.vocab_size, &mut config.block_size),
+            Self::Mlp(config) => (&mut config.vocab_size, &mut config.block_size),
+            Self::Transformer(config) => (&mut config.vocab_size, &mut config.block_size),
+            Self::Lstm(config) | Self::Gru(config) => (&mut config.vocab_size, &mut config.block_size),
+            Self::Custom(config) => (&mut config.vocab_size, &mut config.block_size),
+        };
+        (*v, *t) = (vocab_size, block_size);
+        self
+    }
+
+    /// How training cuts the text into windows, and whether a state goes from one to the next.
+    pub fn windows(&self) -> Windows {
+        self.with(|kind| kind.windows())
     }
 
     /// Whether this describes a model.
@@ -56,68 +99,38 @@ impl NeuralConfig {
     /// [`Error::Config`] with the first size that does not.
     pub fn check(&self) -> Result<()> {
         let wrong = |message: String| Err(Error::Config(message));
-        let sizes: &[(&str, usize)] = match self {
-            Self::Bigram { vocab_size, block_size } => {
-                &[("vocab_size", *vocab_size), ("block_size", *block_size)]
-            }
-            Self::Mlp { vocab_size, block_size, context, n_embd, n_hidden } => &[
-                ("vocab_size", *vocab_size),
-                ("block_size", *block_size),
-                ("context", *context),
-                ("n_embd", *n_embd),
-                ("n_hidden", *n_hidden),
-            ],
-            Self::Transformer(config) => &config.sizes(),
-        };
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+        if let Some((name, _)) = self.with(|kind| kind.sizes()).iter().find(|(_, size)| *size == 0) {
             return wrong(format!("{name} must be at least 1"));
         }
         if self.vocab_size() > u32::MAX as usize {
             return wrong(format!("a vocabulary of {} is too large", self.vocab_size()));
         }
-        if self.parameters() > 1 << 40 {
+        if self.with(|kind| kind.parameters()) > 1 << 40 {
             return wrong("a model of more than 2^40 parameters is too large".into());
         }
-        if let Self::Transformer(config) = self {
-            config.check()?;
-        }
-        Ok(())
+        self.with(|kind| kind.check())
     }
 
-    /// How many parameters such a model has (biases of a transformer aside), saturating.
-    fn parameters(&self) -> u64 {
-        match *self {
-            Self::Bigram { vocab_size, .. } => product(&[vocab_size, vocab_size]),
-            Self::Mlp { vocab_size, context, n_embd, n_hidden, .. } => {
-                product(&[vocab_size.saturating_add(1), n_embd])
-                    .saturating_add(product(&[context, n_embd, n_hidden]))
-                    .saturating_add(product(&[n_hidden, vocab_size]))
-            }
-            Self::Transformer(ref config) => config.parameters(),
-        }
+    /// The network, with its parameters.
+    pub(super) fn build(&self, parameters: &mut ParameterBuilder<'_>) -> Result<Box<dyn Architecture>> {
+        self.with(|kind| kind.build(parameters))
     }
 
-    /// About how many bytes one training step takes at its peak: weights, gradients, two moments, a copy of the best,
-    /// and the activations of `batch_size` rows of `block_size`. For refusing what cannot fit before it is allocated.
+    /// An estimate, in bytes, of what one training step takes at its peak: weights, gradients, two
+    /// moments, a copy of the best, and the activations of `batch_size` rows of `block_size` tokens.
+    /// For refusing what cannot fit before it is allocated.
     pub fn estimate_bytes(&self, batch_size: usize, block_size: usize) -> u64 {
-        let activations = match *self {
-            Self::Bigram { vocab_size, .. } => product(&[4, vocab_size]),
-            Self::Mlp { vocab_size, context, n_embd, n_hidden, .. } => product(&[3, context, n_embd])
-                .saturating_add(product(&[6, n_hidden]))
-                .saturating_add(product(&[2, vocab_size])),
-            Self::Transformer(ref config) => config.activations(),
-        };
-        let cells = product(&[batch_size, block_size]);
-        self.parameters()
+        let tokens = saturating_product(&[batch_size, block_size]);
+        self.with(|kind| kind.parameters())
             .saturating_mul(6)
-            .saturating_add(activations.saturating_mul(cells))
+            .saturating_add(self.with(|kind| kind.activations()).saturating_mul(tokens))
             .saturating_mul(4)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::shape::{ActivationKind, NormKind, PositionKind};
+    use super::super::transformer_config::{ActivationKind, NormKind, PositionKind};
     use super::*;
 
     #[test]
@@ -126,7 +139,7 @@ mod tests {
         let good = NeuralConfig::Transformer(shape.clone());
         assert!(good.check().is_ok());
         // nanoGPT's count for this shape, 0.80 M without and 8,192 positions.
-        assert_eq!(good.parameters(), 65 * 128 + 64 * 128 + 12 * 4 * 128 * 128);
+        assert_eq!(good.with(|kind| kind.parameters()), 65 * 128 + 64 * 128 + 12 * 4 * 128 * 128);
         let estimate = good.estimate_bytes(12, 64);
         assert!((20_000_000..300_000_000).contains(&estimate), "{estimate}");
         for bad in [
@@ -143,15 +156,16 @@ mod tests {
             assert!(matches!(bad.check(), Err(Error::Config { .. })), "{bad:?}");
         }
         let gated = TransformerConfig { activation: ActivationKind::Swiglu, ..shape };
-        assert_eq!(gated.hidden(), 352);
-        let huge = NeuralConfig::Bigram { vocab_size: usize::MAX, block_size: 8 };
+        assert_eq!(gated.mlp_width(), 352);
+        let huge = NeuralConfig::Bigram(BigramConfig { vocab_size: usize::MAX, block_size: 8 });
         assert!(huge.check().is_err());
         assert_eq!(huge.estimate_bytes(usize::MAX, usize::MAX), u64::MAX);
     }
 
     #[test]
     fn a_config_is_tagged_by_kind() {
-        let json = serde_json::to_value(NeuralConfig::Bigram { vocab_size: 3, block_size: 8 }).unwrap();
+        let json = serde_json::to_value(NeuralConfig::Bigram(BigramConfig { vocab_size: 3, block_size: 8 }))
+            .unwrap();
         assert_eq!(json, serde_json::json!({ "kind": "bigram", "vocab_size": 3, "block_size": 8 }));
         // What an older run wrote: the switches keep their defaults, and nothing unknown is passed over.
         let old = serde_json::json!({ "kind": "transformer", "vocab_size": 9, "block_size": 8, "n_layer": 2, "n_head": 2,

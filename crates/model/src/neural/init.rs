@@ -12,45 +12,62 @@ use crate::{Error, Result};
 
 /// How a tensor starts.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Init {
+pub enum Init {
     /// All the same.
     Constant(f32),
     /// N(0, std²).
     Normal(f64),
+    /// Of a tensor in `parts` equal parts, one is `value` and the rest zero.
+    Part {
+        /// How many parts.
+        parts: usize,
+        /// Which of them, from 0.
+        part: usize,
+        /// Its value.
+        value: f32,
+    },
 }
 
 enum Weights<'a> {
     Random(&'a mut ChaCha8Rng),
-    Given(BTreeMap<String, Tensor>),
+    Loaded(BTreeMap<String, Tensor>),
 }
 
-/// Makes the parameters of a model, in the order they are asked for.
-pub(super) struct Source<'a> {
+/// Makes the parameters of a network one by one: with initial weights, or with weights that were saved.
+#[expect(missing_debug_implementations, reason = "it lives for one call")]
+pub struct ParameterBuilder<'a> {
     weights: Weights<'a>,
     made: Vec<Parameter>,
 }
 
-impl<'a> Source<'a> {
+impl<'a> ParameterBuilder<'a> {
     pub(super) fn random(rng: &'a mut ChaCha8Rng) -> Self {
         Self { weights: Weights::Random(rng), made: Vec::new() }
     }
 
-    pub(super) fn given(tensors: BTreeMap<String, Tensor>) -> Self {
-        Self { weights: Weights::Given(tensors), made: Vec::new() }
+    pub(super) fn loaded(tensors: BTreeMap<String, Tensor>) -> Self {
+        Self { weights: Weights::Loaded(tensors), made: Vec::new() }
     }
 
     /// The parameter `name` of that shape. Tensors of two dimensions decay.
-    pub(super) fn get(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// A saved tensor that is missing or has another shape, by name.
+    pub fn get(&mut self, name: &str, shape: &[usize], init: Init) -> Result<Tensor> {
         let tensor = match &mut self.weights {
             Weights::Random(rng) => {
-                let count = shape.iter().product();
+                let count: usize = shape.iter().product();
                 let values = match init {
                     Init::Constant(value) => vec![value; count],
+                    Init::Part { parts, part, value } => {
+                        let of = |i: usize| if i * parts / count == part { value } else { 0.0 };
+                        (0..count).map(of).collect()
+                    }
                     Init::Normal(std) => (0..count).map(|_| (normal(rng) * std) as f32).collect(),
                 };
                 Tensor::from_vec(values, shape, &Device::Cpu)?
             }
-            Weights::Given(tensors) => {
+            Weights::Loaded(tensors) => {
                 let tensor = tensors
                     .remove(name)
                     .ok_or_else(|| Error::Config(format!("the weights have no `{name}`")))?;
@@ -66,28 +83,30 @@ impl<'a> Source<'a> {
         };
         let var = Var::from_tensor(&tensor)?;
         let tensor = var.as_tensor().clone();
-        self.made.push(Parameter { name: name.to_owned(), var, decay: shape.len() == 2, hidden: Vec::new() });
+        self.made.push(Parameter {
+            name: name.to_owned(),
+            var,
+            decay: shape.len() == 2,
+            hidden_matrix_rows: Vec::new(),
+        });
         Ok(tensor)
     }
 
     /// [`Self::get`] for a hidden layer's weight: matrices of `rows` one under another.
-    pub(super) fn hidden(
-        &mut self,
-        name: &str,
-        shape: [usize; 2],
-        init: Init,
-        rows: &[usize],
-    ) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn hidden(&mut self, name: &str, shape: [usize; 2], init: Init, rows: &[usize]) -> Result<Tensor> {
         let tensor = self.get(name, &shape, init)?;
         if let Some(made) = self.made.last_mut() {
-            made.hidden = rows.to_vec();
+            made.hidden_matrix_rows = rows.to_vec();
         }
         Ok(tensor)
     }
 
     /// All parameters made; weights that nobody asked for are an error.
     pub(super) fn finish(self) -> Result<Vec<Parameter>> {
-        if let Weights::Given(tensors) = &self.weights
+        if let Weights::Loaded(tensors) = &self.weights
             && let Some(name) = tensors.keys().next()
         {
             return Err(Error::Config(format!("the weights have a `{name}`, which this model has not")));

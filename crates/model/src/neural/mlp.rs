@@ -7,14 +7,81 @@
 //! Inside a window of text, positions before its start have an embedding of their own, row V of the table.
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 use surprisal_ops::{Context, embedding, linear, tanh};
 
-use super::init::{Init, Source};
-use super::{NeuralConfig, Output};
-use crate::{Error, Result};
+use super::config::Kind;
+use super::transformer_config::saturating_product;
+use super::{Architecture, Init, Mode, Output, ParameterBuilder};
+use crate::Result;
+
+/// The sizes of an MLP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MlpConfig {
+    /// |V|.
+    pub vocab_size: usize,
+    /// Tokens per window of text.
+    pub block_size: usize,
+    /// Width of an embedding.
+    pub n_embd: usize,
+    /// tanh units.
+    pub n_hidden: usize,
+    /// How many tokens before the predicted one it sees: n − 1 of a neural n-gram.
+    pub context: usize,
+}
+
+impl Default for MlpConfig {
+    fn default() -> Self {
+        Self { vocab_size: 0, block_size: 0, n_embd: 32, n_hidden: 256, context: 8 }
+    }
+}
+
+impl Kind for MlpConfig {
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let Self { vocab_size, block_size, n_embd, n_hidden, context } = *self;
+        vec![
+            ("vocab_size", vocab_size),
+            ("block_size", block_size),
+            ("context", context),
+            ("n_embd", n_embd),
+            ("n_hidden", n_hidden),
+        ]
+    }
+
+    fn parameters(&self) -> u64 {
+        let Self { vocab_size, n_embd, n_hidden, context, .. } = *self;
+        saturating_product(&[vocab_size.saturating_add(1), n_embd])
+            .saturating_add(saturating_product(&[context, n_embd, n_hidden]))
+            .saturating_add(saturating_product(&[n_hidden, vocab_size]))
+    }
+
+    fn activations(&self) -> u64 {
+        saturating_product(&[3, self.context, self.n_embd])
+            .saturating_add(saturating_product(&[6, self.n_hidden]))
+            .saturating_add(saturating_product(&[2, self.vocab_size]))
+    }
+
+    fn build(&self, parameters: &mut ParameterBuilder<'_>) -> Result<Box<dyn Architecture>> {
+        let Self { vocab_size, n_embd, n_hidden, context, .. } = *self;
+        // Variance kept from layer to layer: 1/√(inputs), and the gain of tanh, 5/3.
+        let fan_in = |inputs: usize, gain: f64| Init::Normal(gain / (inputs as f64).sqrt());
+        let inputs = context * n_embd;
+        Ok(Box::new(Mlp {
+            vocab_size,
+            context,
+            wte: parameters.get("wte.weight", &[vocab_size + 1, n_embd], Init::Normal(1.0))?,
+            hidden: parameters.get("hidden.weight", &[n_hidden, inputs], fan_in(inputs, 5.0 / 3.0))?,
+            hidden_bias: parameters.get("hidden.bias", &[n_hidden], Init::Constant(0.0))?,
+            // Small, so that the first predictions are nearly uniform.
+            head: parameters.get("head.weight", &[vocab_size, n_hidden], fan_in(n_hidden, 0.1))?,
+            head_bias: parameters.get("head.bias", &[vocab_size], Init::Constant(0.0))?,
+        }))
+    }
+}
 
 #[derive(Debug)]
-pub(super) struct Mlp {
+struct Mlp {
     vocab_size: usize,
     context: usize,
     wte: Tensor,         // (V + 1, C)
@@ -24,30 +91,14 @@ pub(super) struct Mlp {
     head_bias: Tensor,   // (V)
 }
 
-impl Mlp {
-    pub(super) fn new(config: &NeuralConfig, source: &mut Source<'_>) -> Result<Self> {
-        let &NeuralConfig::Mlp { vocab_size, context, n_embd, n_hidden, .. } = config else {
-            return Err(Error::Config("not an MLP".into()));
-        };
-        // Variance kept from layer to layer: 1/√(inputs), and the gain of tanh, 5/3.
-        let fan_in = |inputs: usize, gain: f64| Init::Normal(gain / (inputs as f64).sqrt());
-        Ok(Self {
-            vocab_size,
-            context,
-            wte: source.get("wte.weight", &[vocab_size + 1, n_embd], Init::Normal(1.0))?,
-            hidden: source.get(
-                "hidden.weight",
-                &[n_hidden, context * n_embd],
-                fan_in(context * n_embd, 5.0 / 3.0),
-            )?,
-            hidden_bias: source.get("hidden.bias", &[n_hidden], Init::Constant(0.0))?,
-            // Small, so that the first predictions are nearly uniform.
-            head: source.get("head.weight", &[vocab_size, n_hidden], fan_in(n_hidden, 0.1))?,
-            head_bias: source.get("head.bias", &[vocab_size], Init::Constant(0.0))?,
-        })
-    }
-
-    pub(super) fn forward(&self, context: &Context, ids: &Tensor) -> Result<Output> {
+impl Architecture for Mlp {
+    fn forward(
+        &self,
+        context: &Context,
+        ids: &Tensor,
+        _state: Option<&[f32]>,
+        _mode: &Mode,
+    ) -> Result<(Output, Vec<f32>)> {
         let (b, t) = ids.dims2()?;
         let n = self.context;
         let rows = ids.to_vec2::<u32>()?;
@@ -64,6 +115,7 @@ impl Mlp {
         let x = embedding(context, &windows, &self.wte)?; // (B·T·n, C)
         let x = x.reshape((b * t, ()))?; // (B·T, n·C)
         let hidden = tanh(&linear(context, &x, &self.hidden, Some(&self.hidden_bias))?)?; // (B·T, H)
-        Ok(Output::Head { hidden, weight: self.head.clone(), bias: Some(self.head_bias.clone()) })
+        let output = Output::Head { hidden, weight: self.head.clone(), bias: Some(self.head_bias.clone()) };
+        Ok((output, Vec::new()))
     }
 }

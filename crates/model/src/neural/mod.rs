@@ -1,18 +1,21 @@
-//! Models found by gradient descent: a table of logits, Bengio's MLP, and a transformer.
+//! Models found by gradient descent: a table of logits, Bengio's MLP, recurrent networks, and a
+//! transformer; or an architecture from outside ([`Blueprint`]).
 //!
 //! A model is device-agnostic candle code over the differentiable operations of `surprisal_ops`. It ends in hidden
 //! states and the weights of its head (or in logits, where it has no head), never in a loss: what is minimised is
 //! decided elsewhere.
 
+mod architecture;
 mod bigram;
 mod config;
 mod init;
-mod lm;
 mod mlp;
 mod parameter;
+mod recurrent;
 mod session;
-mod shape;
+mod sliding_window;
 mod transformer;
+mod transformer_config;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,13 +25,17 @@ use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use surprisal_ops::Context;
 
+pub use architecture::{Architecture, Blueprint, CustomConfig, Reader, Registry, Windows};
+pub use bigram::BigramConfig;
 pub use config::NeuralConfig;
-pub use lm::NeuralLm;
+pub use init::{Init, ParameterBuilder};
+pub use mlp::MlpConfig;
 pub use parameter::Parameter;
-pub use shape::{ActivationKind, NormKind, PositionKind, TransformerConfig};
+pub use recurrent::RecurrentConfig;
+pub use sliding_window::NeuralLm;
+pub use transformer_config::{ActivationKind, NormKind, PositionKind, TransformerConfig};
 
 use crate::{Error, Result};
-use init::Source;
 
 /// Whether a model is learning or being judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +68,17 @@ pub enum Output {
 }
 
 impl Output {
+    /// The output of some of the positions (B·T).
+    pub(crate) fn rows(&self, first: usize, count: usize) -> Result<Self> {
+        let rows = |x: &Tensor| x.narrow(0, first, count)?.contiguous();
+        Ok(match self {
+            Self::Logits(logits) => Self::Logits(rows(logits)?),
+            Self::Head { hidden, weight, bias } => {
+                Self::Head { hidden: rows(hidden)?, weight: weight.clone(), bias: bias.clone() }
+            }
+        })
+    }
+
     /// (B·T, V).
     ///
     /// # Errors
@@ -83,22 +101,14 @@ impl Output {
     }
 }
 
-/// The three architectures.
-#[derive(Debug)]
-enum Architecture {
-    Bigram(bigram::Bigram),
-    Mlp(mlp::Mlp),
-    Transformer(transformer::Transformer),
-}
-
 /// A neural language model and its parameters.
 ///
 /// ```
 /// # use candle_core::{Device, Tensor};
 /// # use rand::SeedableRng;
-/// use surprisal_model::neural::{Mode, Neural, NeuralConfig};
+/// use surprisal_model::neural::{MlpConfig, Mode, Neural, NeuralConfig};
 /// # fn main() -> surprisal_model::Result<()> {
-/// let config = NeuralConfig::Mlp { vocab_size: 5, block_size: 8, context: 3, n_embd: 4, n_hidden: 16 };
+/// let config = NeuralConfig::Mlp(MlpConfig { vocab_size: 5, block_size: 8, context: 3, n_embd: 4, n_hidden: 16 });
 /// let neural = Neural::new(&config, &mut rand_chacha::ChaCha8Rng::seed_from_u64(1))?;
 /// let ids = Tensor::new(&[[0u32, 3, 1, 4]], &Device::Cpu)?; // one row
 /// assert_eq!(neural.forward(&ids, &Mode::Evaluate)?.logits()?.dims(), [4, 5]);
@@ -108,7 +118,7 @@ enum Architecture {
 #[derive(Debug)]
 pub struct Neural {
     config: NeuralConfig,
-    architecture: Architecture,
+    architecture: Box<dyn Architecture>,
     parameters: Vec<Parameter>,
     stop: Arc<AtomicBool>,
 }
@@ -124,7 +134,7 @@ impl Neural {
     /// # Errors
     /// A configuration that describes no model; a failure of the tensor library.
     pub fn new(config: &NeuralConfig, init: &mut ChaCha8Rng) -> Result<Self> {
-        Self::build(config, Source::random(init))
+        Self::build(config, ParameterBuilder::random(init))
     }
 
     /// A model with the given weights: exactly those it has, each in its shape.
@@ -132,21 +142,13 @@ impl Neural {
     /// # Errors
     /// A tensor that is missing, left over or misshapen, by name; nothing is built then.
     pub fn from_tensors(config: &NeuralConfig, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
-        Self::build(config, Source::given(tensors))
+        Self::build(config, ParameterBuilder::loaded(tensors))
     }
 
-    fn build(config: &NeuralConfig, mut source: Source<'_>) -> Result<Self> {
+    fn build(config: &NeuralConfig, mut parameters: ParameterBuilder<'_>) -> Result<Self> {
         config.check()?;
-        let architecture = match config {
-            NeuralConfig::Bigram { vocab_size, .. } => {
-                Architecture::Bigram(bigram::Bigram::new(*vocab_size, &mut source)?)
-            }
-            NeuralConfig::Mlp { .. } => Architecture::Mlp(mlp::Mlp::new(config, &mut source)?),
-            NeuralConfig::Transformer(config) => {
-                Architecture::Transformer(transformer::Transformer::new(config, &mut source)?)
-            }
-        };
-        let parameters = source.finish()?;
+        let architecture = config.build(&mut parameters)?;
+        let parameters = parameters.finish()?;
         Ok(Self { config: config.clone(), architecture, parameters, stop: Arc::default() })
     }
 
@@ -179,32 +181,42 @@ impl Neural {
         Ok(scores.iter().all(|score| score.is_finite()))
     }
 
-    /// What follows each of `ids` (B, T), T ≤ block_size, each position seeing itself and those before it in its row.
-    ///
-    /// # Errors
-    /// Rows that are too long; a failure of the tensor library.
-    pub fn forward(&self, ids: &Tensor, mode: &Mode) -> Result<Output> {
-        self.forward_in(&Context::default(), ids, mode)
+    /// How training cuts the text into windows, and whether a state goes from one to the next.
+    pub fn windows(&self) -> Windows {
+        self.config.windows()
     }
 
-    /// [`Self::forward`], computed as `context` says; to evaluate, nothing is kept for gradients whatever it says.
+    /// The output for each of `ids` (B, T), T ≤ `block_size`: each position sees itself and those
+    /// before it in its row, and a network with a state ([`Windows::Following`]) starts from none
+    /// and takes rows of any length.
+    ///
+    /// # Errors
+    /// Rows that are too long; a failure of candle.
+    pub fn forward(&self, ids: &Tensor, mode: &Mode) -> Result<Output> {
+        self.forward_in(&Context::default(), ids, None, mode).map(|(output, _)| output)
+    }
+
+    /// [`Self::forward`], computed as `context` requires, from the `state` (B, `state_width`) after
+    /// earlier windows; also the state after this one. In an evaluation nothing is saved for
+    /// gradients, whatever the context.
     ///
     /// # Errors
     /// As [`Self::forward`].
-    pub fn forward_in(&self, context: &Context, ids: &Tensor, mode: &Mode) -> Result<Output> {
-        let (_, t) = ids.dims2()?;
-        if t > self.config.block_size() {
-            let block_size = self.config.block_size();
+    pub fn forward_in(
+        &self,
+        context: &Context,
+        ids: &Tensor,
+        state: Option<&[f32]>,
+        mode: &Mode,
+    ) -> Result<(Output, Vec<f32>)> {
+        let ((_, t), block_size) = (ids.dims2()?, self.config.block_size());
+        if t > block_size && self.windows() == Windows::Shuffled {
             return Err(Error::Config(format!("{t} tokens do not fit a block of {block_size}")));
         }
         let context = match mode {
             Mode::Evaluate => &context.inference_mode(),
             Mode::Train { .. } => context,
         };
-        match &self.architecture {
-            Architecture::Bigram(model) => model.forward(context, ids),
-            Architecture::Mlp(model) => model.forward(context, ids),
-            Architecture::Transformer(model) => model.forward(context, ids, mode),
-        }
+        self.architecture.forward(context, ids, state, mode)
     }
 }

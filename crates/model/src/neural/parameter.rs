@@ -15,7 +15,7 @@ pub struct Parameter {
     pub decay: bool,
     /// The rows of each hidden matrix that lies in this tensor, one under another; none for embeddings, heads, biases and
     /// norms. Some optimisers treat hidden matrices as matrices.
-    pub hidden: Vec<usize>,
+    pub hidden_matrix_rows: Vec<usize>,
 }
 
 impl Parameter {

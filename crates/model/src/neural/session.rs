@@ -1,13 +1,17 @@
-//! Sampling with a key-value cache: a new token costs one position, not the whole context again.
+//! Reading a text token by token, for sampling: with the state of a recurrent network, or with a
+//! key-value cache. A new token costs one position, not the whole context again.
 //!
 //! When the text has filled the block, the last half of it is read again from position zero and the cache has room once
 //! more. So a token is predicted from at least half a block of context, at the price of re-reading half a block, at once,
 //! every half block.
 
+use candle_core::{Device, Tensor};
 use surprisal_kernels::elementary::Elementary;
+use surprisal_ops::Context;
 use surprisal_ops::layers::KvCache;
 
 use super::transformer::Transformer;
+use super::{Mode, Neural};
 use crate::{Result, Session, check_tokens};
 
 /// A text being read by a transformer.
@@ -17,7 +21,7 @@ pub(super) struct CachedSession<'a> {
     /// ln q of every token where nothing was read.
     start: Vec<f64>,
     /// The tokens in the caches, from position zero.
-    read: Vec<u32>,
+    cached_tokens: Vec<u32>,
     caches: Vec<KvCache>,
     /// The logits of what follows them.
     last: Option<Vec<f32>>,
@@ -25,28 +29,35 @@ pub(super) struct CachedSession<'a> {
 
 impl<'a> CachedSession<'a> {
     pub(super) fn new(transformer: &'a Transformer, block_size: usize, start: Vec<f64>) -> Self {
-        Self { transformer, block_size, start, read: Vec::new(), caches: transformer.caches(), last: None }
+        Self {
+            transformer,
+            block_size,
+            start,
+            cached_tokens: Vec::new(),
+            caches: transformer.caches(),
+            last: None,
+        }
     }
 
     /// Reads the first tokens of a row at once.
-    fn fill(&mut self, tokens: &[u32]) -> Result<()> {
+    fn prefill(&mut self, tokens: &[u32]) -> Result<()> {
         self.caches = self.transformer.caches();
-        self.last = Some(self.transformer.fill(tokens, &mut self.caches)?);
-        self.read = tokens.to_vec();
+        self.last = Some(self.transformer.prefill(tokens, &mut self.caches)?);
+        self.cached_tokens = tokens.to_vec();
         Ok(())
     }
 
-    fn push(&mut self, token: u32) -> Result<()> {
+    fn decode_step(&mut self, token: u32) -> Result<()> {
         let block_size = self.block_size;
-        if self.read.len() == block_size {
+        if self.cached_tokens.len() == block_size {
             // With a block of one token there is nothing to keep.
-            let mut kept = self.read.split_off(block_size - block_size / 2);
+            let mut kept = self.cached_tokens.split_off(block_size - block_size / 2);
             kept.push(token);
-            return self.fill(&kept);
+            return self.prefill(&kept);
         }
-        let (before, position) = (self.read.last().copied(), self.read.len());
-        self.last = Some(self.transformer.next(before, token, position, &mut self.caches)?);
-        self.read.push(token);
+        let (before, position) = (self.cached_tokens.last().copied(), self.cached_tokens.len());
+        self.last = Some(self.transformer.decode_step(before, token, position, &mut self.caches)?);
+        self.cached_tokens.push(token);
         Ok(())
     }
 }
@@ -56,21 +67,46 @@ impl Session for CachedSession<'_> {
         check_tokens(tokens, self.start.len())?;
         // What lies further back than a block would be forgotten on the way: it is not read at all.
         let recent = &tokens[tokens.len().saturating_sub(self.block_size)..];
-        if self.read.is_empty() && !recent.is_empty() {
-            self.fill(recent)?;
+        if self.cached_tokens.is_empty() && !recent.is_empty() {
+            self.prefill(recent)?;
         } else {
             for &token in recent {
-                self.push(token)?;
+                self.decode_step(token)?;
             }
         }
         match &self.last {
             None => Ok(self.start.clone()),
-            Some(logits) => {
-                let by = Elementary::current();
-                let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let sum: f64 = logits.iter().map(|&z| by.exp(f64::from(z - max))).sum();
-                Ok(logits.iter().map(|&z| f64::from(z - max) - by.ln(sum)).collect())
-            }
+            Some(logits) => Ok(log_softmax(logits)),
         }
     }
+}
+
+/// A text being read by a network with a state.
+pub(super) struct StateSession<'a> {
+    pub(super) neural: &'a Neural,
+    pub(super) state: Option<Vec<f32>>,
+    /// ln q(· | everything so far).
+    pub(super) next: Vec<f64>,
+}
+
+impl Session for StateSession<'_> {
+    fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
+        check_tokens(tokens, self.next.len())?;
+        if !tokens.is_empty() {
+            let ids = Tensor::from_slice(tokens, (1, tokens.len()), &Device::Cpu)?;
+            let (context, mode) = (Context::default(), Mode::Evaluate);
+            let (output, state) = self.neural.forward_in(&context, &ids, self.state.as_deref(), &mode)?;
+            let last = output.rows(tokens.len() - 1, 1)?.logits()?.flatten_all()?.to_vec1::<f32>()?;
+            (self.next, self.state) = (log_softmax(&last), Some(state));
+        }
+        Ok(self.next.clone())
+    }
+}
+
+/// ln softmax of one row of logits, in f64.
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let by = Elementary::current();
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&z| by.exp(f64::from(z - max))).sum();
+    logits.iter().map(|&z| f64::from(z - max) - by.ln(sum)).collect()
 }

@@ -12,19 +12,19 @@ use surprisal_ops::decode::add_row;
 use surprisal_ops::layers::{Between, Branch, DropoutConfig, KvCache, Linear, Norm, NormType};
 use surprisal_ops::{Activation, Attention, Context, DropoutKey, RotaryTables, embedding};
 
-use super::init::{Init, Source};
-use super::shape::{ActivationKind, NormKind, PositionKind, TransformerConfig};
-use super::{Mode, Output};
-use crate::Result;
+use super::session::CachedSession;
+use super::transformer_config::{ActivationKind, NormKind, PositionKind, TransformerConfig};
+use super::{Architecture, Init, Mode, Output, ParameterBuilder};
+use crate::{Result, Session};
 
 /// Embeds the token with the one before it: a table of pairs, shared where there are fewer rows than pairs.
 #[derive(Debug)]
-struct Pairs {
+struct HashedBigramEmbedding {
     table: Tensor, // (rows, C)
     vocab_size: u64,
 }
 
-impl Pairs {
+impl HashedBigramEmbedding {
     /// The row of `id` after `before`; the first token of a row comes after none.
     fn row(&self, before: Option<u32>, id: u32) -> u32 {
         let pair = before.map_or(self.vocab_size, u64::from) * self.vocab_size + u64::from(id);
@@ -38,10 +38,11 @@ impl Pairs {
 
 #[derive(Debug)]
 pub(super) struct Transformer {
+    block_size: usize,
     dropout: f64,
     wte: Tensor,         // (V, C)
     wpe: Option<Tensor>, // (block_size, C)
-    pairs: Option<Pairs>,
+    pairs: Option<HashedBigramEmbedding>,
     /// Attention and MLP of each block in turn.
     h: Vec<Branch>,
     ln_f: Norm,
@@ -50,12 +51,12 @@ pub(super) struct Transformer {
 }
 
 /// Asks for the parameters of a transformer.
-struct Maker<'a, 'b> {
+struct TransformerBuilder<'a, 'b> {
     config: &'a TransformerConfig,
-    source: &'a mut Source<'b>,
+    source: &'a mut ParameterBuilder<'b>,
 }
 
-impl Maker<'_, '_> {
+impl TransformerBuilder<'_, '_> {
     /// A hidden layer: matrices of `rows` one under another.
     fn linear(&mut self, name: &str, rows: &[usize], width: usize, init: Init) -> Result<Linear> {
         let out = rows.iter().sum();
@@ -79,7 +80,7 @@ impl Maker<'_, '_> {
 
     fn block(&mut self, i: usize, angles: Option<&Arc<RotaryTables>>) -> Result<[Branch; 2]> {
         let config = self.config;
-        let (c, f) = (config.n_embd, config.hidden());
+        let (c, f) = (config.n_embd, config.mlp_width());
         let kv = c / config.n_head * config.kv_heads();
         let std = Init::Normal(STD);
         // Two additions a block to the residual stream: their sum keeps its variance (GPT-2), or starts at nothing.
@@ -120,7 +121,7 @@ impl Maker<'_, '_> {
 const STD: f64 = 0.02;
 
 impl Transformer {
-    pub(super) fn new(config: &TransformerConfig, source: &mut Source<'_>) -> Result<Self> {
+    pub(super) fn new(config: &TransformerConfig, source: &mut ParameterBuilder<'_>) -> Result<Self> {
         let &TransformerConfig { vocab_size, block_size, n_layer, n_head, n_embd: c, .. } = config;
         let std = Init::Normal(STD);
         let wte = source.get("wte.weight", &[vocab_size, c], std)?;
@@ -135,14 +136,24 @@ impl Transformer {
             // Pairs start at nothing: the sum is the token's embedding alone.
             rows => Some(source.get("bigram.weight", &[rows, c], Init::Constant(0.0))?),
         };
-        let pairs = pairs.map(|table| Pairs { table, vocab_size: vocab_size as u64 });
-        let mut maker = Maker { config, source };
+        let pairs = pairs.map(|table| HashedBigramEmbedding { table, vocab_size: vocab_size as u64 });
+        let mut maker = TransformerBuilder { config, source };
         let blocks = (0..n_layer).map(|i| maker.block(i, angles.as_ref())).collect::<Result<Vec<_>>>()?;
         let ln_f = maker.norm("ln_f")?;
         let weight =
             if config.tied { wte.clone() } else { source.get("lm_head.weight", &[vocab_size, c], std)? };
         let (h, lm_head) = (blocks.into_iter().flatten().collect(), Linear { weight, bias: None });
-        Ok(Self { dropout: config.dropout, wte, wpe, pairs, h, ln_f, lm_head, softcap: config.softcap })
+        Ok(Self {
+            block_size,
+            dropout: config.dropout,
+            wte,
+            wpe,
+            pairs,
+            h,
+            ln_f,
+            lm_head,
+            softcap: config.softcap,
+        })
     }
 
     /// An empty cache for each half of a block.
@@ -152,7 +163,7 @@ impl Transformer {
 
     /// The logits (V) of what follows `id`, which came after `before` and stands at `position` of a row whose earlier tokens
     /// are in `caches`.
-    pub(super) fn next(
+    pub(super) fn decode_step(
         &self,
         before: Option<u32>,
         id: u32,
@@ -168,7 +179,7 @@ impl Transformer {
     }
 
     /// The logits (V) of what follows `ids`, the first tokens of a row, which go into the empty `caches`.
-    pub(super) fn fill(&self, ids: &[u32], caches: &mut [KvCache]) -> Result<Vec<f32>> {
+    pub(super) fn prefill(&self, ids: &[u32], caches: &mut [KvCache]) -> Result<Vec<f32>> {
         let c = self.wte.dim(1)?;
         let mut x = vec![0.0; ids.len() * c]; // (T, C)
         let mut before = None;
@@ -231,11 +242,19 @@ impl Transformer {
                 let stream = DropoutKey { seed: dropout_seed, site, first_row };
                 Some(DropoutConfig { p: self.dropout, key: stream })
             }
-            _ => None,
+            Mode::Train { .. } | Mode::Evaluate => None,
         }
     }
+}
 
-    pub(super) fn forward(&self, context: &Context, ids: &Tensor, mode: &Mode) -> Result<Output> {
+impl Architecture for Transformer {
+    fn forward(
+        &self,
+        context: &Context,
+        ids: &Tensor,
+        _state: Option<&[f32]>,
+        mode: &Mode,
+    ) -> Result<(Output, Vec<f32>)> {
         let (b, _) = ids.dims2()?;
         let drop = |site| self.drop(*mode, site);
         let mut x = surprisal_ops::block::apply_dropout(self.embed(context, ids)?, b, drop(0))?; // (B·T, C)
@@ -245,8 +264,14 @@ impl Transformer {
         let hidden = self.ln_f.forward(context, &x)?; // (B·T, C)
         if self.softcap > 0.0 {
             let logits = self.lm_head.forward(context, &hidden)?; // (B·T, V)
-            return Ok(Output::Logits(surprisal_ops::softcap(&logits, self.softcap)?));
+            return Ok((Output::Logits(surprisal_ops::softcap(&logits, self.softcap)?), Vec::new()));
         }
-        Ok(Output::Head { hidden, weight: self.lm_head.weight.clone(), bias: None })
+        let output = Output::Head { hidden, weight: self.lm_head.weight.clone(), bias: None };
+        Ok((output, Vec::new()))
+    }
+
+    /// With a key-value cache: see `session.rs`.
+    fn session(&self, uniform: Vec<f64>) -> Option<Box<dyn Session + '_>> {
+        Some(Box::new(CachedSession::new(self, self.block_size, uniform)))
     }
 }

@@ -78,7 +78,11 @@ fn hugging_face(arguments: &cli::ExportArgs, loaded: &models::LoadedModel, outpu
     let neural = loaded.model.neural();
     let config = neural.and_then(|neural| match neural.config() {
         NeuralConfig::Transformer(config) => HuggingFaceConfig::from_transformer(config),
-        _ => None,
+        NeuralConfig::Bigram(_)
+        | NeuralConfig::Mlp(_)
+        | NeuralConfig::Lstm(_)
+        | NeuralConfig::Gru(_)
+        | NeuralConfig::Custom(_) => None,
     });
     let (Some(neural), Some(config)) = (neural, config) else {
         return Err(Error::usage(format!("this {} has no Hugging Face format", loaded.kind)).hint(

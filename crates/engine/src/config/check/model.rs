@@ -8,7 +8,7 @@ use surprisal_model::ngram::Smoothing;
 use super::{Loaded, one_of, within};
 use crate::error::Result;
 
-const KINDS: [&str; 5] = ["uniform", "ngram", "bigram", "mlp", "transformer"];
+const KINDS: [&str; 7] = ["uniform", "ngram", "bigram", "mlp", "transformer", "lstm", "gru"];
 
 /// The kinds of model that a key of `[model]` means something to.
 fn owners(key: &str) -> &'static [&'static str] {
@@ -26,7 +26,8 @@ fn owners(key: &str) -> &'static [&'static str] {
         | "interpolate_unigrams"
         | "closed" => &["ngram"],
         "context" => &["mlp"],
-        "n_embd" | "n_hidden" => &["mlp", "transformer"],
+        "n_embd" | "n_hidden" => &["mlp", "transformer", "lstm", "gru"],
+        "n_layer" | "dropout" => &["transformer", "lstm", "gru"],
         _ => &["transformer"],
     }
 }
@@ -66,6 +67,12 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
             model.context.get_or_insert(8);
             model.n_embd.get_or_insert(32);
             model.n_hidden.get_or_insert(256);
+        }
+        "lstm" | "gru" => {
+            model.n_layer.get_or_insert(2);
+            model.n_embd.get_or_insert(128);
+            model.n_hidden.get_or_insert(128);
+            model.dropout.get_or_insert(0.0);
         }
         "transformer" if model.init_from.is_some() => {}
         "transformer" => {

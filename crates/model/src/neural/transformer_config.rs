@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::config::Kind;
+use super::transformer::Transformer;
+use super::{Architecture, ParameterBuilder};
 use crate::{Error, Result};
 
 /// The norm before each branch and before the head.
@@ -123,7 +126,7 @@ impl TransformerConfig {
     }
 
     /// Width of the MLP.
-    pub fn hidden(&self) -> usize {
+    pub fn mlp_width(&self) -> usize {
         match (self.n_hidden, self.activation) {
             // 8/3: three matrices of it have the weights of two of 4 C; whole cache lines of them.
             (0, ActivationKind::Swiglu) => (8 * self.n_embd).div_ceil(3).next_multiple_of(16),
@@ -132,9 +135,14 @@ impl TransformerConfig {
         }
     }
 
-    /// The sizes that must be at least one.
-    pub(super) fn sizes(&self) -> [(&'static str, usize); 5] {
-        [
+    fn hidden_saturating(&self) -> usize {
+        if self.n_embd > 1 << 40 { usize::MAX } else { self.mlp_width() }
+    }
+}
+
+impl Kind for TransformerConfig {
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        vec![
             ("vocab_size", self.vocab_size),
             ("block_size", self.block_size),
             ("n_layer", self.n_layer),
@@ -143,8 +151,7 @@ impl TransformerConfig {
         ]
     }
 
-    /// Refuses what no size can mend.
-    pub(super) fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let wrong = |message: String| Err(Error::Config(message));
         let (n_head, n_embd, kv) = (self.n_head, self.n_embd, self.kv_heads());
         if !n_embd.is_multiple_of(n_head) {
@@ -154,11 +161,12 @@ impl TransformerConfig {
             return wrong(format!("n_head = {n_head} cannot share n_kv_head = {kv} evenly"));
         }
         if self.position == PositionKind::Rope && !(n_embd / n_head).is_multiple_of(2) {
-            return wrong(format!("heads {} wide cannot be turned in pairs", n_embd / n_head));
+            return wrong(format!(
+                "position = \"rope\" needs an even head width (n_embd / n_head), not {}",
+                n_embd / n_head
+            ));
         }
-        if !(0.0..1.0).contains(&self.dropout) {
-            return wrong(format!("dropout = {} is not in [0, 1)", self.dropout));
-        }
+        check_dropout(self.dropout)?;
         let real = |x: f64, low: f64| x.is_finite() && x >= low;
         if !real(self.norm_eps, 0.0) || !real(self.rope_theta, 1.0) || !real(self.softcap, 0.0) {
             return wrong("norm_eps, rope_theta or softcap is out of range".into());
@@ -169,8 +177,7 @@ impl TransformerConfig {
         Ok(())
     }
 
-    /// How many parameters (norms and biases aside), saturating.
-    pub(super) fn parameters(&self) -> u64 {
+    fn parameters(&self) -> u64 {
         let Self { vocab_size, block_size, n_layer, n_embd, .. } = *self;
         let embedded = (if self.tied { 1 } else { 2 } * vocab_size as u128
             + self.bigram_rows as u128
@@ -178,26 +185,37 @@ impl TransformerConfig {
         .min(u128::from(u64::MAX)) as usize;
         // Without the division, which n_head = 0 would make impossible: at most what as many heads of keys have.
         let mlp = if self.activation == ActivationKind::Swiglu { 3 } else { 2 };
-        product(&[embedded, n_embd])
-            .saturating_add(product(&[4, n_layer, n_embd, n_embd]))
-            .saturating_add(product(&[mlp, n_layer, n_embd, self.hidden_saturating()]))
+        saturating_product(&[embedded, n_embd])
+            .saturating_add(saturating_product(&[4, n_layer, n_embd, n_embd]))
+            .saturating_add(saturating_product(&[mlp, n_layer, n_embd, self.hidden_saturating()]))
     }
 
-    fn hidden_saturating(&self) -> usize {
-        if self.n_embd > 1 << 40 { usize::MAX } else { self.hidden() }
-    }
-
-    /// Floats kept for the backward pass, a token.
-    pub(super) fn activations(&self) -> u64 {
+    fn activations(&self) -> u64 {
         let gates = if self.activation == ActivationKind::Swiglu { 2 } else { 1 };
-        product(&[10, self.n_layer, self.n_embd])
-            .saturating_add(product(&[gates, self.n_layer.saturating_add(4), self.hidden_saturating()]))
-            .saturating_add(product(&[2, self.n_layer, self.n_head]))
-            .saturating_add(product(&[4, self.vocab_size]))
+        saturating_product(&[10, self.n_layer, self.n_embd])
+            .saturating_add(saturating_product(&[
+                gates,
+                self.n_layer.saturating_add(4),
+                self.hidden_saturating(),
+            ]))
+            .saturating_add(saturating_product(&[2, self.n_layer, self.n_head]))
+            .saturating_add(saturating_product(&[4, self.vocab_size]))
+    }
+
+    fn build(&self, parameters: &mut ParameterBuilder<'_>) -> Result<Box<dyn Architecture>> {
+        Ok(Box::new(Transformer::new(self, parameters)?))
     }
 }
 
+/// Dropout is a probability less than one.
+pub(super) fn check_dropout(dropout: f64) -> Result<()> {
+    if (0.0..1.0).contains(&dropout) {
+        return Ok(());
+    }
+    Err(Error::Config(format!("dropout = {dropout} is not in [0, 1)")))
+}
+
 /// A product that saturates.
-pub(super) fn product(factors: &[usize]) -> u64 {
+pub(super) fn saturating_product(factors: &[usize]) -> u64 {
     factors.iter().fold(1, |product: u64, &factor| product.saturating_mul(factor as u64))
 }

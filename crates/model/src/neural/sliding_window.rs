@@ -1,17 +1,19 @@
-//! A neural model as a distribution over the next token: windows over a text.
+//! A neural model as a distribution over the next token: windows over a text, or one reading of it
+//! from beginning to end where the network has a state.
 
 use std::sync::atomic::Ordering;
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
+use surprisal_ops::Context;
 use surprisal_ops::tensor_slice::read;
 
-use super::session::CachedSession;
-use super::{Architecture, Mode, Neural};
+use super::session::StateSession;
+use super::{Mode, Neural, Windows};
 use crate::{Error, LanguageModel, Replay, Result, Session, check_tokens, scored};
 
 /// About how many tokens one task scores: fixed, so that nothing depends on the number of threads.
-const TOKENS_A_TASK: usize = 2048;
+const TOKENS_PER_TASK: usize = 2048;
 
 /// A neural model that reads a text through windows of its block size.
 ///
@@ -20,13 +22,16 @@ const TOKENS_A_TASK: usize = 2048;
 /// tokens of context. The very first token of a text has no context at all, and such a model was never trained to
 /// predict without one: it gets the uniform distribution. (In line mode the first token is `<s>`, which is not scored.)
 ///
+/// A network with a state ([`Windows::Following`]) reads the text once, from its beginning, and has no
+/// window: every token is scored with all tokens before it.
+///
 /// Windows are computed on the current rayon pool; the result does not depend on how many threads that has.
 ///
 /// ```
 /// # use rand::SeedableRng;
-/// # use surprisal_model::{LanguageModel, neural::{Neural, NeuralConfig, NeuralLm}};
+/// # use surprisal_model::{LanguageModel, neural::{BigramConfig, Neural, NeuralConfig, NeuralLm}};
 /// # fn main() -> surprisal_model::Result<()> {
-/// let config = NeuralConfig::Bigram { vocab_size: 4, block_size: 8 };
+/// let config = NeuralConfig::Bigram(BigramConfig { vocab_size: 4, block_size: 8 });
 /// let neural = Neural::new(&config, &mut rand_chacha::ChaCha8Rng::seed_from_u64(1))?;
 /// let log_probs = NeuralLm { neural, stride: 8 }.log_probs(&[2, 0, 1], 0)?;
 /// assert!(log_probs.iter().all(|l| (l + 4f64.ln()).abs() < 1e-6)); // it has learned nothing yet
@@ -37,7 +42,7 @@ const TOKENS_A_TASK: usize = 2048;
 pub struct NeuralLm {
     /// The model.
     pub neural: Neural,
-    /// How far the window moves, from 1 to the block size.
+    /// How far the window moves, from 1 to the block size; of no effect on a network with a state.
     pub stride: usize,
 }
 
@@ -49,6 +54,50 @@ struct Window {
 }
 
 impl NeuralLm {
+    /// Whether the network sees only the last `block_size` tokens.
+    fn has_window(&self) -> bool {
+        self.neural.windows() == Windows::Shuffled
+    }
+
+    /// The part of `context` that the next token is predicted from.
+    fn seen<'a>(&self, context: &'a [u32]) -> &'a [u32] {
+        let most = if self.has_window() { self.neural.config().block_size() } else { context.len() };
+        &context[context.len().saturating_sub(most)..]
+    }
+
+    fn check_stop(&self) -> Result<()> {
+        if self.neural.stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
+    }
+
+    /// Reads `tokens` from their beginning with the state carried along, and hands `visit` each index
+    /// i ≥ `from.max(1)` with ln q(· | `tokens[..i]`).
+    fn read_on(&self, tokens: &[u32], from: usize, mut visit: impl FnMut(usize, &[f32])) -> Result<()> {
+        /// Rows of logits per task.
+        const ROWS: usize = 256;
+        let (vocab_size, mut state, mut at) = (self.vocab_size(), None, 1);
+        let (context, mode) = (Context::default(), Mode::Evaluate);
+        while at < tokens.len() {
+            self.check_stop()?;
+            let end = tokens.len().min(at + TOKENS_PER_TASK);
+            let ids = Tensor::from_slice(&tokens[at - 1..end - 1], (1, end - at), &Device::Cpu)?;
+            let (output, after) = self.neural.forward_in(&context, &ids, state.as_deref(), &mode)?;
+            let first = at.max(from);
+            let starts: Vec<usize> = (first..end).step_by(ROWS).collect();
+            let rows = |&start: &usize| -> Result<Tensor> {
+                let part = output.rows(start - at, ROWS.min(end - start))?;
+                Ok(surprisal_ops::log_softmax(&part.logits_in(&context.inference_mode())?)?)
+            };
+            let parts: Vec<Result<Tensor>> = starts.par_iter().map(rows).collect();
+            for (start, part) in starts.into_iter().zip(parts) {
+                read(&part?, |values| {
+                    values.chunks_exact(vocab_size).zip(start..).for_each(|(row, i)| visit(i, row));
+                })?;
+            }
+            (state, at) = (Some(after), end);
+        }
+        Ok(())
+    }
+
     fn uniform(&self) -> f64 {
         -(self.vocab_size() as f64).ln()
     }
@@ -59,7 +108,7 @@ impl NeuralLm {
     /// As [`LanguageModel::next`].
     pub fn logits(&self, context: &[u32]) -> Result<Vec<f64>> {
         check_tokens(context, self.vocab_size())?;
-        let row = &context[context.len().saturating_sub(self.neural.config().block_size())..];
+        let row = self.seen(context);
         let ids = Tensor::from_slice(row, (1, row.len()), &Device::Cpu)?;
         let logits = self.neural.forward(&ids, &Mode::Evaluate)?.logits()?.detach();
         let last: Vec<f32> = logits.get(row.len().saturating_sub(1))?.to_vec1()?;
@@ -68,6 +117,9 @@ impl NeuralLm {
 
     /// Where the context begins that a token at `place` is scored with in a text of `len` tokens, scored from `from`.
     pub fn context(&self, len: usize, from: usize, place: usize) -> usize {
+        if !self.has_window() {
+            return 0;
+        }
         self.windows(from, len)
             .iter()
             .find(|window| place < window.targets.1)
@@ -92,9 +144,7 @@ impl NeuralLm {
 
     /// ln q of rows of inputs (all of one length): (B, T, V) as rows of f32.
     fn log_softmax(&self, inputs: &[&[u32]]) -> Result<Tensor> {
-        if self.neural.stop.load(Ordering::Relaxed) {
-            return Err(Error::Stopped);
-        }
+        self.check_stop()?;
         let t = inputs.first().map_or(0, |row| row.len());
         let ids: Vec<u32> = inputs.iter().flat_map(|row| row.iter().copied()).collect();
         let ids = Tensor::from_vec(ids, (inputs.len(), t), &Device::Cpu)?;
@@ -104,7 +154,7 @@ impl NeuralLm {
 
     /// Runs of windows of one length, in tasks of a fixed size.
     fn tasks<'a>(&self, windows: &'a [Window]) -> Vec<&'a [Window]> {
-        let most = (TOKENS_A_TASK / self.neural.config().block_size()).max(1);
+        let most = (TOKENS_PER_TASK / self.neural.config().block_size()).max(1);
         windows
             .chunk_by(|a, b| a.targets.1 - a.start == b.targets.1 - b.start)
             .flat_map(|run| run.chunks(most))
@@ -144,6 +194,10 @@ impl LanguageModel for NeuralLm {
         if from == 0 && !tokens.is_empty() {
             scores.push(self.uniform());
         }
+        if !self.has_window() {
+            self.read_on(tokens, from, |i, row| scores.push(f64::from(row[tokens[i] as usize])))?;
+            return Ok(scores);
+        }
         let windows = self.windows(from, tokens.len());
         let tasks = self.tasks(&windows);
         let parts: Vec<Result<Vec<f64>>> =
@@ -161,9 +215,16 @@ impl LanguageModel for NeuralLm {
         if from == 0 && !tokens.is_empty() {
             visit(0, &vec![self.uniform(); self.vocab_size()]);
         }
+        let mut row = vec![0.0; self.vocab_size()];
+        let mut visit = |i: usize, values: &[f32]| {
+            row.iter_mut().zip(values).for_each(|(wide, &value)| *wide = f64::from(value));
+            visit(i, &row);
+        };
+        if !self.has_window() {
+            return self.read_on(tokens, from, visit);
+        }
         let windows = self.windows(from, tokens.len());
         let mut at = from.max(1);
-        let mut row = vec![0.0; self.vocab_size()];
         for tasks in self.tasks(&windows).chunks(TASKS) {
             let rows = |task: &&[Window]| {
                 let mut rows = Vec::new();
@@ -171,9 +232,8 @@ impl LanguageModel for NeuralLm {
             };
             let parts: Vec<Result<Vec<f32>>> = tasks.par_iter().map(rows).collect();
             for part in parts {
-                for values in part?.chunks_exact(row.len()) {
-                    row.iter_mut().zip(values).for_each(|(wide, &value)| *wide = f64::from(value));
-                    visit(at, &row);
+                for values in part?.chunks_exact(self.vocab_size()) {
+                    visit(at, values);
                     at += 1;
                 }
             }
@@ -187,7 +247,7 @@ impl LanguageModel for NeuralLm {
         from: usize,
         visit: &mut dyn FnMut(usize, &[f64]),
     ) -> Result<()> {
-        let block_size = self.neural.config().block_size();
+        let block_size = if self.has_window() { self.neural.config().block_size() } else { TOKENS_PER_TASK };
         let mut scores = vec![Vec::new(); sequences.len()];
         // Sequences of one window and one length go through the model together.
         let mut short: Vec<usize> = Vec::new();
@@ -202,7 +262,7 @@ impl LanguageModel for NeuralLm {
         short.sort_by_key(|&i| (sequences[i].len(), i));
         for group in short.chunk_by(|&a, &b| sequences[a].len() == sequences[b].len()) {
             let len = sequences[group[0]].len();
-            for task in group.chunks((TOKENS_A_TASK / len).max(1)) {
+            for task in group.chunks((TOKENS_PER_TASK / len).max(1)) {
                 let joined: Vec<u32> = task.iter().flat_map(|&i| sequences[i].iter().copied()).collect();
                 let window =
                     |row: usize| Window { start: row * len, targets: (row * len + from, (row + 1) * len) };
@@ -224,21 +284,18 @@ impl LanguageModel for NeuralLm {
         if context.is_empty() {
             return Ok(vec![self.uniform(); self.vocab_size()]);
         }
-        let block_size = self.neural.config().block_size();
-        let row = &context[context.len().saturating_sub(block_size)..];
+        let row = self.seen(context);
         let log_probs = self.log_softmax(&[row])?;
         let last: Vec<f32> = log_probs.get(row.len() - 1)?.to_vec1()?;
         Ok(last.into_iter().map(f64::from).collect())
     }
 
-    /// For a transformer, with a key-value cache: see `session.rs`.
     fn session(&self) -> Result<Box<dyn Session + '_>> {
-        match &self.neural.architecture {
-            Architecture::Transformer(transformer) => {
-                let block_size = self.neural.config().block_size();
-                Ok(Box::new(CachedSession::new(transformer, block_size, self.next(&[])?)))
-            }
-            _ => Ok(Box::new(Replay { model: self, tokens: Vec::new() })),
+        let uniform = vec![self.uniform(); self.vocab_size()];
+        if !self.has_window() {
+            return Ok(Box::new(StateSession { neural: &self.neural, state: None, next: uniform }));
         }
+        let own = self.neural.architecture.session(uniform);
+        Ok(own.unwrap_or_else(|| Box::new(Replay { model: self, tokens: Vec::new() })))
     }
 }

@@ -1,0 +1,181 @@
+//! The kinds of neural network: what each one is, and the door for one that this crate does not know.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use surprisal_ops::Context;
+
+use super::config::Kind;
+use super::{Mode, Output, ParameterBuilder};
+use crate::{Error, Result, Session};
+
+/// A neural network with its parameters: token ids in, logits (or what they are made of) out.
+///
+/// One file implements it for each kind; [`NeuralConfig::build`](super::NeuralConfig) is the one
+/// place that knows them all. A kind from outside comes through a [`Blueprint`].
+pub trait Architecture: Debug + Send + Sync {
+    /// The output for each of `ids` (B, T), and the state after the last column.
+    ///
+    /// `state` is (B, `state_width`), row-major, or none for a text that begins; it is data, so no
+    /// gradient flows into it (truncated back-propagation through time). A network without a state
+    /// is given none and returns an empty one.
+    ///
+    /// # Errors
+    /// A failure of candle.
+    fn forward(
+        &self,
+        context: &Context,
+        ids: &Tensor,
+        state: Option<&[f32]>,
+        mode: &Mode,
+    ) -> Result<(Output, Vec<f32>)>;
+
+    /// A reader of one text, token by token, where the network has a faster one than running
+    /// [`Self::forward`] over its whole context. `uniform` is the answer before the first token.
+    fn session(&self, uniform: Vec<f64>) -> Option<Box<dyn Session + '_>> {
+        let _ = uniform;
+        None
+    }
+}
+
+/// How a network reads a text in training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Windows {
+    /// Windows are independent, and shuffled.
+    Shuffled,
+    /// Each row of a batch continues the text of the same row of the batch before, and its state.
+    Following {
+        /// Numbers in the state of one row.
+        state_width: usize,
+    },
+}
+
+/// What a network from outside this crate is made from: the settings of [`CustomConfig`] as an
+/// object that can build it.
+pub trait Blueprint: Debug + Send + Sync {
+    /// The name under which a [`Registry`] finds it again.
+    fn name(&self) -> &str;
+
+    /// Its settings, which are saved with the model.
+    fn settings(&self) -> Value;
+
+    /// How many parameters it has for |V| = `vocab_size`, where that should be checked against the
+    /// machine's memory beforehand.
+    fn parameters(&self, vocab_size: usize) -> u64 {
+        vocab_size as u64
+    }
+
+    /// How many floats per token a training step holds at its peak, for the same purpose.
+    fn activations(&self, vocab_size: usize) -> u64 {
+        4 * vocab_size as u64
+    }
+
+    /// How training cuts the text into windows, and whether a state goes from one to the next.
+    fn windows(&self) -> Windows {
+        Windows::Shuffled
+    }
+
+    /// Makes the network for |V| = `vocab_size` and windows of `block_size` tokens, taking every
+    /// parameter from `parameters`.
+    ///
+    /// # Errors
+    /// Settings that describe no network; a failure of candle.
+    fn build(
+        &self,
+        vocab_size: usize,
+        block_size: usize,
+        parameters: &mut ParameterBuilder<'_>,
+    ) -> Result<Box<dyn Architecture>>;
+}
+
+/// Makes a blueprint of the settings that were saved.
+pub type Reader = fn(&Value) -> Result<Arc<dyn Blueprint>>;
+
+/// The networks from outside by name, for opening models of them.
+#[derive(Debug, Clone, Default)]
+pub struct Registry(BTreeMap<String, Reader>);
+
+impl Registry {
+    /// Adds the kind `name`.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, reader: Reader) -> Self {
+        self.0.insert(name.into(), reader);
+        self
+    }
+}
+
+/// The config of a network from outside: its sizes, its name and its settings.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomConfig {
+    /// |V|.
+    #[serde(default)]
+    pub vocab_size: usize,
+    /// Tokens per window of text.
+    #[serde(default)]
+    pub block_size: usize,
+    /// [`Blueprint::name`].
+    pub name: String,
+    /// [`Blueprint::settings`].
+    #[serde(default)]
+    pub settings: Value,
+    #[serde(skip)]
+    blueprint: Option<Arc<dyn Blueprint>>,
+}
+
+impl PartialEq for CustomConfig {
+    fn eq(&self, other: &Self) -> bool {
+        (self.vocab_size, self.block_size, &self.name, &self.settings)
+            == (other.vocab_size, other.block_size, &other.name, &other.settings)
+    }
+}
+
+impl CustomConfig {
+    /// The config of what `blueprint` describes.
+    pub fn new(vocab_size: usize, block_size: usize, blueprint: Arc<dyn Blueprint>) -> Self {
+        let (name, settings) = (blueprint.name().to_owned(), blueprint.settings());
+        Self { vocab_size, block_size, name, settings, blueprint: Some(blueprint) }
+    }
+
+    /// Finds the blueprint by its name, where the config came from a file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings that the registered reader refuses.
+    pub fn resolve(&mut self, registry: &Registry) -> Result<()> {
+        if let (None, Some(read)) = (&self.blueprint, registry.0.get(&self.name)) {
+            self.blueprint = Some(read(&self.settings)?);
+        }
+        Ok(())
+    }
+}
+
+impl Kind for CustomConfig {
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        vec![("vocab_size", self.vocab_size), ("block_size", self.block_size)]
+    }
+
+    fn parameters(&self) -> u64 {
+        self.blueprint.as_ref().map_or(0, |blueprint| blueprint.parameters(self.vocab_size))
+    }
+
+    fn activations(&self) -> u64 {
+        self.blueprint.as_ref().map_or(0, |blueprint| blueprint.activations(self.vocab_size))
+    }
+
+    fn windows(&self) -> Windows {
+        self.blueprint.as_ref().map_or(Windows::Shuffled, |blueprint| blueprint.windows())
+    }
+
+    fn build(&self, parameters: &mut ParameterBuilder<'_>) -> Result<Box<dyn Architecture>> {
+        let unknown = || {
+            let name = &self.name;
+            Error::Config(format!("`{name}` is an architecture from outside, and no registry has it here"))
+        };
+        let blueprint = self.blueprint.as_ref().ok_or_else(unknown)?;
+        blueprint.build(self.vocab_size, self.block_size, parameters)
+    }
+}
