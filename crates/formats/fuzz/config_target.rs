@@ -1,11 +1,11 @@
-//! What is fuzzed of the trainer: the config. Apart from targets.rs, because only the trainer can test it.
+//! The fuzz target of configs, separate from targets.rs because only the trainer can test it.
 
 use surprisal_engine::config;
 
-/// A config that is accepted survives being saved, and is accepted again as the same.
+/// An accepted config is saved and accepted again unchanged.
 pub(crate) fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    // Of what is fuzzed the first line is an override.
+    // The first line of the input is an override.
     let (set, text) = text.split_once('\n').unwrap_or(("", text));
     let sets: Vec<_> = set.contains('=').then(|| set.into()).into_iter().collect();
     let Ok(mut loaded) = config::parse("config.toml", text, &sets) else { return };

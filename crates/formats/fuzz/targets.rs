@@ -1,7 +1,7 @@
-//! What is fuzzed: every parser of untrusted bytes, each with what must hold for the bytes it accepts.
+//! Fuzz targets: every parser of untrusted bytes, with the properties of accepted input.
 //!
-//! One file for two uses: `fuzz_targets/` hands it what libFuzzer finds, `tests/mutations.rs` a bounded number of mutations of the
-//! seeds.
+//! Used by `fuzz_targets/` with libFuzzer's inputs and by `tests/mutations.rs` with a bounded
+//! number of mutations of the seeds.
 
 use std::path::{Component, Path};
 
@@ -16,7 +16,7 @@ use surprisal_model::ngram::NgramModel;
 use surprisal_store::checkpoint;
 use surprisal_text::{Corpus, DataOptions, TextMode, Tokenizer, TokenizerKind};
 
-/// Weights that are accepted are written and read again as the same.
+/// Accepted weights are written and read back unchanged.
 pub(crate) fn safetensors(data: &[u8]) {
     for accept in [Accept::F32, Accept::Floats] {
         let Ok(tensors) = from_safetensors("the test", data, accept) else { continue };
@@ -31,7 +31,7 @@ pub(crate) fn safetensors(data: &[u8]) {
     }
 }
 
-/// A manifest that is accepted names files of its own folder only.
+/// An accepted manifest names only files of its own folder.
 pub(crate) fn manifest(data: &[u8]) {
     let Ok(parts) = checkpoint::parse_manifest("manifest.json", data, 7) else { return };
     for name in parts.keys() {
@@ -40,7 +40,7 @@ pub(crate) fn manifest(data: &[u8]) {
     }
 }
 
-/// A configuration that is accepted has sizes that can be computed with.
+/// An accepted configuration has sizes that can be computed with.
 pub(crate) fn hf_config(data: &[u8]) {
     let Ok(config) = HuggingFaceConfig::parse("config.json", data) else { return };
     let model = config.transformer();
@@ -50,7 +50,7 @@ pub(crate) fn hf_config(data: &[u8]) {
     assert_eq!(again.expect("what was written can be read"), config);
 }
 
-/// A tokenizer that is accepted is written and read again as the same, and reads and writes any text.
+/// An accepted tokenizer is written and read back unchanged, and encodes and decodes any text.
 pub(crate) fn tokenizer(data: &[u8]) {
     let Ok(tokenizer) = Tokenizer::from_json(data) else { return };
     let written = tokenizer.to_json().expect("what was read can be written");
@@ -65,7 +65,8 @@ pub(crate) fn tokenizer(data: &[u8]) {
     tokenizer.decode(&[0, u32::MAX, 7]);
 }
 
-/// A text is split at every place, or refused; no byte is lost, and bytes and characters come back.
+/// A text is split at every position, or refused; no byte is lost, and bytes and characters decode
+/// to the text.
 #[expect(clippy::disallowed_methods, reason = "a text to be read at once need not survive a power loss")]
 pub(crate) fn text(data: &[u8]) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -103,7 +104,7 @@ pub(crate) fn text(data: &[u8]) {
     }
 }
 
-/// A model that is accepted answers, and comes back from the bytes that it is written to.
+/// An accepted model answers queries, and is read back from its bytes.
 pub(crate) fn ngram(data: &[u8]) {
     let Ok((model, tokenizer)) = ngram_binary::from_bytes(data.to_vec()) else { return };
     answers(&model, &tokenizer);
@@ -111,13 +112,13 @@ pub(crate) fn ngram(data: &[u8]) {
     ngram_binary::from_bytes(written).expect("what was written can be read");
 }
 
-/// The same for the text form.
+/// The same for ARPA files.
 pub(crate) fn arpa(data: &[u8]) {
     let Ok((model, tokenizer)) = arpa_file::read(data) else { return };
     answers(&model, &tokenizer);
 }
 
-/// Every word after a few contexts has a logarithm of a probability.
+/// After a few contexts, every word has a log-probability.
 fn answers(model: &NgramModel, tokenizer: &Tokenizer) {
     let last = tokenizer.vocab_size() as u32 - 1;
     for context in [&[][..], &[last], &[0, last, 0, last, 0]] {
@@ -127,7 +128,7 @@ fn answers(model: &NgramModel, tokenizer: &Tokenizer) {
     }
 }
 
-/// Counts that are accepted are well-formed, and come back from what they are written to.
+/// Accepted counts are consistent, and are read back from their bytes.
 pub(crate) fn counts(data: &[u8]) {
     let Ok((counts, tokenizer)) = counts_file::from_bytes(data.to_vec()) else { return };
     counts.check().expect("counts that are accepted fit together");

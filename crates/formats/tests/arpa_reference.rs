@@ -1,4 +1,5 @@
-//! Against ARPA files that KenLM's lmplz wrote: read them, and estimate the same models from the same texts.
+//! Comparison with ARPA files of KenLM's lmplz: they are read, and the same models estimated from
+//! the same texts.
 
 #![expect(
     clippy::print_stderr,
@@ -14,7 +15,7 @@ use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{Compat, NgramConfig, Smoothing, estimate};
 use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
-/// Where the reference files are, if they are.
+/// The folder of the reference files, if present.
 fn references() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/reference/kenlm");
     if !path.is_dir() {
@@ -32,7 +33,7 @@ fn arpa_files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// (log10 q, log10 weight) by gram.
+/// (log10 q, log10 back-off weight) by n-gram.
 fn grams(text: &str) -> BTreeMap<String, (f64, Option<f64>)> {
     let columns =
         text.lines().map(|line| line.split('\t').collect::<Vec<_>>()).filter(|columns| columns.len() > 1);
@@ -60,7 +61,7 @@ fn every_reference_is_read_and_written_with_the_same_numbers() {
     }
 }
 
-/// A text as lmplz reads it: words by first appearance, every line a sentence.
+/// A text as lmplz reads it: words numbered by first appearance, every line a sentence.
 fn lines(text: &str) -> (Vec<u32>, Tokenizer) {
     let separates = |c: char| matches!(c, '\0' | '\t' | '\n' | '\r' | ' ');
     let mut words = vec!["<unk>", "<s>", "</s>"];

@@ -1,4 +1,4 @@
-//! Damaged checkpoints: no flipped bit and no cut is loaded in silence.
+//! Damaged checkpoints: every flipped bit and every truncation is detected.
 
 #![cfg(test)]
 
@@ -8,13 +8,13 @@ use candle_core::{Device, Tensor};
 use surprisal_formats::weights;
 use surprisal_store::checkpoint;
 
-/// Writes `bytes` as they are, without the care that a test of damage does not need.
+/// Writes `bytes` without crash safety, which a test of damage does not need.
 #[expect(clippy::disallowed_methods, reason = "a thousand damaged files need not survive a power loss")]
 fn damage(path: &Path, bytes: &[u8]) {
     fs::write(path, bytes).unwrap();
 }
 
-/// A small generator of test positions: Knuth's linear congruential one (MMIX).
+/// A random generator of test positions: Knuth's linear congruential one (MMIX).
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *state >> 33
@@ -28,8 +28,8 @@ fn a_checkpoint(folder: &Path) -> std::path::PathBuf {
     checkpoint::save(folder, 12, &[("model.safetensors", &model), ("state.json", state)]).unwrap()
 }
 
-/// `fixtures/checkpoint_v1` was written by Python's `json`, `safetensors` and `blake3`, and stays as it is: what version 1 wrote
-/// must load for ever.
+/// `fixtures/checkpoint_v1` was written by Python's `json`, `safetensors` and `blake3` and must not
+/// change: checkpoints of version 1 must always load.
 #[test]
 fn a_checkpoint_of_version_1_loads() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoint_v1");
@@ -51,7 +51,7 @@ fn no_flipped_bit_is_loaded() {
     for name in ["manifest.json", "state.json", "model.safetensors"] {
         let file = path.join(name);
         let original = fs::read(&file).unwrap();
-        // Every bit of what has structure, and some of the weights.
+        // Every bit of structured data, and some of the weights.
         let bits: Vec<usize> = if name == "model.safetensors" {
             (0..1500).map(|_| next(&mut state) as usize % (original.len() * 8)).collect()
         } else {

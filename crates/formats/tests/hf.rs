@@ -71,7 +71,7 @@ fn llamas_layout_is_read_and_written_byte_for_byte() {
     let theirs = read_safetensors(fixture.join("model.safetensors"), Accept::F32).unwrap();
     let keys = model.tensors["h.0.attn.c_attn.weight"].narrow(0, 24, 24).unwrap();
     assert_eq!(values(&keys), values(&theirs["model.layers.0.self_attn.k_proj.weight"]));
-    // Through our own words and back.
+    // Converted to our configuration and back.
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("exported");
     let again = HuggingFaceConfig::from_transformer(&config).unwrap();
@@ -123,7 +123,7 @@ fn a_model_without_biases_is_written_with_zeros() {
     assert_eq!(values(&back.tensors["h.0.attn.c_attn.bias"]), vec![0.0; 72]);
 }
 
-/// The fixture with its tensors and its configuration changed.
+/// Reads the fixture with changed tensors and configuration.
 fn changed(
     folder: &Path,
     tensors: impl FnOnce(&mut BTreeMap<String, Tensor>),

@@ -1,5 +1,5 @@
-//! Safetensors files made to break a reader: each is refused with a typed error, within a second and within bounded memory.
-//! In a process of their own, because they look at its peak memory.
+//! Hostile safetensors files: each is refused with a typed error, within a second and within
+//! bounded memory. They have a process of their own because peak memory is measured.
 
 use std::time::{Duration, Instant};
 
@@ -78,7 +78,7 @@ fn every_hostile_file_is_refused_soon_and_within_memory() {
             "a header of 2^63 bytes" | "a header of 2^64 - 1 bytes" | "a header of 100 MB" => {
                 matches!(error, Error::Store(StoreError::TooLarge { unit: "bytes", .. }))
             }
-            // Refused by the length of the header or by the count, whichever comes first.
+            // Refused by the header length or the number of tensors.
             "20,000 tensors of no elements" => matches!(error, Error::Store(StoreError::TooLarge { .. })),
             "a type that is not f32" => matches!(error, Error::DType { .. }),
             "a NaN" | "an infinity" => matches!(error, Error::NonFinite { index: 1, .. }),
@@ -91,7 +91,8 @@ fn every_hostile_file_is_refused_soon_and_within_memory() {
     }
 }
 
-/// The worst that fits into the limits: a header of numbers, which take many times their text when they are parsed.
+/// The worst case within the limits: a header of numbers, whose parsed form is many times larger
+/// than the text.
 #[test]
 fn a_header_within_the_limit_costs_bounded_memory() {
     let shape = format!("[{}0]", "0,".repeat(500_000));
@@ -106,7 +107,7 @@ fn a_header_within_the_limit_costs_bounded_memory() {
     }
 }
 
-/// The peak resident memory of this process in bytes, where the system tells.
+/// The peak resident memory of this process in bytes, if the system reports it.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -123,7 +124,8 @@ fn every_truncation_and_every_flip_in_the_header_is_an_error_or_says_the_same_of
     for bit in 0..(bytes.len() - 20) * 8 {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        // A flipped name or shape can make another valid file: hashes and the model's own list of names catch that.
+        // A flipped bit in a name or shape can give another valid file; hashes and the model's list
+        // of names detect that.
         if let Ok(tensors) = from_safetensors("the test", &flipped, Accept::F32) {
             let elements: usize = tensors.values().map(candle_core::Tensor::elem_count).sum();
             assert_eq!((tensors.len(), elements), (original.len(), 5), "bit {bit}");

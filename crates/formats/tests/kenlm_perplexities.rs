@@ -1,4 +1,5 @@
-//! tinyshakespeare under modified Kneser-Ney of several orders: the perplexities that KenLM's lmplz and query report.
+//! The perplexities of tinyshakespeare under modified Kneser-Ney models, as reported by KenLM's
+//! lmplz and query.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use surprisal_model::ngram::{Compat, NgramConfig, NgramModel, Smoothing};
 use surprisal_store::atomic;
 use surprisal_text::{Corpus, DataOptions, EncodeOptions, TextMode, TokenizerKind, encode_files};
 
-/// Training and test text as KenLM was given them.
+/// The training and test text that KenLM read.
 fn texts(corpus: &str, text: &str) -> (String, String) {
     if corpus.contains("whitespace words") {
         let end: usize = text.split_inclusive('\n').take(36_000).map(str::len).sum();
@@ -68,8 +69,9 @@ fn perplexities_are_kenlms() {
         let mut scores = Vec::new();
         model.each_log_probs(&lines, 1, &mut |_, log_probs| scores.push(log_probs.to_vec())).unwrap();
         for (line, log_probs) in lines.iter().zip(scores) {
-            // query adds up a line in single precision. On the one line of 111,541 characters that costs 1.4e-4 of the
-            // perplexity (11.98324 for 11.98493 at order 2), so it is done here, too.
+            // query sums a line in single precision, which costs 1.4e-4 of the perplexity on the
+            // one line of 111,541 characters (11.98324 for 11.98493 at order 2), so this test does
+            // the same.
             let mut sum = 0.0_f32;
             for (&word, log_prob) in line[1..].iter().zip(log_probs) {
                 let log10 = log_prob / std::f64::consts::LN_10;

@@ -1,4 +1,5 @@
-//! The fuzz targets without a fuzzer: each takes the same few thousand mutations of its seeds on every run.
+//! The fuzz targets without a fuzzer: each gets the same few thousand mutations of its seeds in
+//! every run.
 
 #![cfg(test)]
 

@@ -1,4 +1,4 @@
-"""Reads what `examples/events.rs` writes with TensorBoard's own reader. Needs `pip install tensorboard`.
+"""Reads the output of `examples/events.rs` with TensorBoard's own reader. Needs `pip install tensorboard`.
 
     cargo run -p surprisal-formats --example events -- FOLDER && python crates/formats/tests/read_events.py FOLDER
 """

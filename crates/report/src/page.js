@@ -1,5 +1,5 @@
 (() => {
-  // Tables sort by any column; what has no number comes last either way.
+  // Tables sort by any column; cells without a number come last in both directions.
   for (const table of document.querySelectorAll("table.sortable")) {
     const heads = [...table.tHead.rows[0].cells];
     heads.forEach((head, column) => {
@@ -24,7 +24,7 @@
       });
     });
   }
-  // Tooltips: by mouse, by touch and by keyboard. The title attribute is what there is without scripts.
+  // Tooltips by mouse, touch and keyboard. Without scripts the title attribute is shown.
   const tip = document.createElement("div");
   tip.id = "tip";
   tip.role = "status";
@@ -51,7 +51,7 @@
     heat.addEventListener("mouseover", on);
     heat.addEventListener("click", on);
     heat.addEventListener("mouseleave", () => { tip.hidden = true; });
-    // One stop for the tab key; arrows go on from there.
+    // The tab key reaches the passage once; arrow keys move within it.
     heat.tabIndex = 0;
     let at = -1;
     heat.addEventListener("keydown", (event) => {

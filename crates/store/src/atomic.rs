@@ -415,7 +415,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         write(&path, b"x").unwrap();
-        // The umask cannot be asked for without changing it: a file of the standard library shows it.
+        // The umask cannot be read without changing it, but a file from the standard library shows
+        // it.
         let other = folder.path().join("other");
         #[expect(clippy::disallowed_methods, reason = "to learn the umask")]
         fs::write(&other, b"x").unwrap();

@@ -43,7 +43,7 @@ pub enum Error {
         what: &'static str,
         /// The missing file, relative to the directory.
         missing: &'static str,
-        /// What to do about it.
+        /// The advice.
         hint: &'static str,
     },
     /// Bytes that do not follow their format.

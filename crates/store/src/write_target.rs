@@ -88,14 +88,14 @@ fn is_disk(metadata: &fs::Metadata) -> bool {
     return metadata.is_symlink(); // links were followed already
 }
 
-/// What tells the file or folder at `path` from all others, whatever it is called, if there is one.
+/// The identity of the file or directory at `path`, the same for all its names, if it exists.
 #[cfg(unix)]
 pub fn id(path: impl AsRef<Path>) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     fs::metadata(path).ok().map(|there| (there.dev(), there.ino()))
 }
 
-/// What tells the file or folder at `path` from all others, whatever it is called, if there is one.
+/// The identity of the file or directory at `path`, the same for all its names, if it exists.
 #[cfg(not(unix))]
 pub fn id(path: impl AsRef<Path>) -> Option<PathBuf> {
     fs::canonicalize(path).ok()

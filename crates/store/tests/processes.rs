@@ -1,6 +1,8 @@
-//! What only a process of its own can show: a full disk, a umask, a lock whose owner was killed, a crash for real.
+//! Tests that need separate processes: a full disk, a umask, a lock whose owner was killed, a real
+//! crash.
 //!
-//! Without [`ROLE`] this is the test; with it, one of the processes that the test starts. The ways to limit and kill them are Unix's.
+//! Without [`ROLE`] this program is the test; with it, a process started by the test. Limits and
+//! kills are specific to Unix.
 
 #![cfg(test)]
 
@@ -40,7 +42,7 @@ mod unix {
 
     const PART: [u8; 1 << 14] = [7; 1 << 14];
 
-    /// What a process of the test does.
+    /// Runs a process of the test.
     pub(super) fn play(role: &str, folder: &Path) -> Result<(), Error> {
         match role {
             "save" => checkpoint::save(folder, 2, &[("model.safetensors", &PART), ("state.json", b"{}")])
@@ -55,7 +57,7 @@ mod unix {
         }
     }
 
-    /// This program in `role`, after the shell has run `setting`.
+    /// A command that runs `setting` in a shell and then this program in `role`.
     fn process(setting: &str, role: &str, folder: &Path) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{setting}; exec \"$0\"")]).arg(std::env::current_exe().unwrap());
@@ -87,7 +89,8 @@ mod unix {
     pub(super) fn a_full_disk_leaves_the_earlier_checkpoint_and_no_debris() {
         let folder = tempfile::tempdir().unwrap();
         checkpoint::save(folder.path(), 1, &[("state.json", b"{}")]).unwrap();
-        // A file may have at most 8 blocks (of 512 bytes or of 1024); without the trap the signal would kill the process.
+        // At most 8 blocks per file (of 512 or 1024 bytes); without the trap the signal would kill
+        // the process.
         let (output, stderr) = output(&mut process("trap '' XFSZ; ulimit -f 8", "save", folder.path()));
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains("write 16384 bytes to") && stderr.contains("model.safetensors"), "{stderr}");

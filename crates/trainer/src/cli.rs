@@ -227,7 +227,7 @@ pub(crate) struct CountArgs {
     /// The kind of n-grams.
     #[command(flatten)]
     pub(crate) what: NgramArgs,
-    /// How to smooth.
+    /// The smoothing options.
     #[command(flatten)]
     pub(crate) how: SmoothingArgs,
     /// What to do with words spelled like special tokens: unk, skip (KenLM's --skip_symbols) or
@@ -248,7 +248,7 @@ pub(crate) struct MergeArgs {
     /// The file to write, by its name: .arpa, .ngram (binary), .counts or .tsv (repeatable).
     #[arg(long, value_name = "PATH", required = true, value_parser = out())]
     pub(crate) out: Vec<PathBuf>,
-    /// How to smooth.
+    /// The smoothing options.
     #[command(flatten)]
     pub(crate) how: SmoothingArgs,
     /// The expected kind of n-grams; an error if the counts differ.

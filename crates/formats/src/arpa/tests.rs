@@ -1,4 +1,5 @@
-//! What is written comes back, what others write is read, and what is broken is refused with its line.
+//! Written files are read back, files of other programs are read, and broken files are refused with
+//! the line.
 
 use proptest::prelude::*;
 use surprisal_model::LanguageModel;
@@ -101,7 +102,7 @@ fn what_is_missing_is_added() {
     assert!((log10(&no_unk, "", "b") + 100.0).abs() < 1e-9);
     assert!(again(&no_unk).contains("-100\t<unk>\t0\n"));
 
-    // a b a is there, but neither a b nor b a.
+    // The file has `a b a`, but neither `a b` nor `b a`.
     let pruned = "\\data\\\nngram 1=5\nngram 2=1\nngram 3=1\n\\1-grams:\n-1 <unk>\n0 <s> -0.25\n-0.5 </s>\n-0.25 a -0.125\n\
                   -0.5 b -0.0625\n\\2-grams:\n-0.5 <s> a -0.5\n\\3-grams:\n-0.375 a b a\n\\end\\\n";
     let (model, _) = read(pruned.as_bytes()).unwrap();
@@ -273,7 +274,7 @@ fn every_smoother_that_backs_off_comes_back_the_same() {
 
 #[test]
 fn sections_of_many_pieces_are_sorted_and_counted_right() {
-    // Over a megabyte a section, in an order that is not sorted, with a wrong line at the end.
+    // Sections of over a megabyte, not sorted, with a wrong line at the end.
     let mut text: Vec<u32> = vec![1];
     text.extend(
         (0..200_000_u64).map(|i| 3 + (i * i % 4_294_967_291 * 2_654_435_761 % 4_294_967_291 % 400) as u32),
@@ -349,7 +350,7 @@ proptest! {
         ),
         seed in 0_u32..100,
     ) {
-        // What separates words cannot be within one.
+        // Words cannot contain separators.
         let words = words.into_iter().chain(["w".to_owned()]);
         let words: Vec<String> = words.filter(|word| !word.contains([' ', '\r', '\t'])).collect();
         let all = SPECIALS.into_iter().chain(words.iter().map(String::as_str));

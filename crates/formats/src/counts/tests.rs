@@ -1,4 +1,5 @@
-//! Counts come back from both kinds of files, shards are the text, and what is broken is refused.
+//! Counts are read back from both formats, merged shards equal the text, and broken files are
+//! refused.
 
 use serde_json::{Value, json};
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, from_counts};
@@ -43,7 +44,7 @@ fn tsv(counts: &Counts, tokenizer: &Tokenizer) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// What a forger does to a file's header and sections.
+/// A change of a file's header and sections, with valid checksums.
 type Change = dyn Fn(&mut Value, &mut Vec<Bytes>);
 
 #[test]
@@ -74,7 +75,7 @@ fn lines_of_words_need_no_tokenizer() {
     assert!(text.contains("\nthe cat\t3\n") && text.contains("\n<s> the cat\t2\n"), "{text}");
     let mut lines: Vec<&str> = text.lines().collect();
     lines.reverse();
-    // The order of the words is that of their lines.
+    // Words are in the order of their lines.
     let (first, rest) = lines.split_at(lines.len() - counts.vocab_size as usize);
     let rest: Vec<&str> = rest.iter().rev().copied().collect();
     let shuffled = [first, &rest].concat().join("\r\n\r\n").replace("<unk>\t0", "");
@@ -111,7 +112,7 @@ fn broken_lists_are_refused_with_their_line() {
                 assert!(problem.contains(says) && !hint.is_empty(), "{problem} for\n{text}");
                 assert_eq!(line, number, "{problem} for\n{text}");
             }
-            // Three times a, and three times a b, is possible.
+            // Counts of 3 for `a` and for `a b` are possible.
             Ok(_) if says.is_empty() => {}
             other => panic!("{says}: {other:?} of\n{text}"),
         }
@@ -181,7 +182,7 @@ fn headers_and_sections_that_lie_are_refused() {
     }
     for fill in [0xFF_u8, 0xAA, 0] {
         for section in 0..9 {
-            // Not necessarily refused, but never a panic.
+            // It may be accepted, but must not panic.
             let _ = forged(&|_, sections| {
                 sections[section] = vec![fill; sections[section].as_slice().len()].into();
             });
@@ -200,7 +201,7 @@ fn shards_of_lines_give_the_same_bytes_as_the_whole() {
                 let shards = bounds.windows(2).map(|cut| {
                     let (counts, tokenizer) =
                         counted(&lines[cut[0]..cut[1]].concat(), kind, TextMode::Line, order);
-                    // As another process would hand it on.
+                    // As if from another process.
                     from_bytes(to_bytes(&counts, &tokenizer).unwrap()).unwrap()
                 });
                 let (merged, words) = merge(shards.collect()).unwrap();

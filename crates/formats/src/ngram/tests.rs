@@ -1,4 +1,4 @@
-//! Files come back as they were, and nothing else is read.
+//! Files are read back unchanged, and other files are refused.
 
 use serde_json::{Value, json};
 use surprisal_model::ngram::Smoothing;
@@ -138,7 +138,7 @@ fn every_truncation_and_five_thousand_flips_are_refused() {
     }
 }
 
-/// What a forger does to a file's header and sections.
+/// A change of a file's header and sections, with valid checksums.
 type Change = fn(&mut Value, &mut Vec<Bytes>);
 
 #[test]

@@ -1,4 +1,4 @@
-//! A bounded number of mutations of seeds, the same on every run.
+//! A bounded number of mutations of seeds, the same in every run.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ impl Chance {
     }
 }
 
-/// What breaks parsers: limits of integers, structure, and bytes that are no text.
+/// Bytes that often break parsers: limits of integers, structure, and invalid UTF-8.
 const PIECES: &[&[u8]] = &[
     b"0",
     b"-1",
@@ -49,7 +49,8 @@ const PIECES: &[&[u8]] = &[
     b"\xef\xbb\xbf",
 ];
 
-/// One to four changes, each a flipped bit, a cut, an insertion, a repetition or a piece from another place.
+/// One to four changes: a flipped bit, a cut, an insertion, a repetition, or a part of another
+/// seed.
 fn mutate(seed: &[u8], chance: &mut Chance) -> Vec<u8> {
     let mut bytes = seed.to_vec();
     for _ in 0..=chance.below(4) {
@@ -71,10 +72,11 @@ fn mutate(seed: &[u8], chance: &mut Chance) -> Vec<u8> {
     bytes
 }
 
-/// How long any input may take.
+/// The time limit for an input.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// Hands the seeds in `folder` and their mutations to `target`, which panics where something does not hold.
+/// Passes the seeds in `folder` and their mutations to `target`, which panics if a property does
+/// not hold.
 pub(crate) fn survives(folder: &Path, target: impl Fn(&[u8])) {
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -91,7 +93,7 @@ pub(crate) fn survives(folder: &Path, target: impl Fn(&[u8])) {
                 started.elapsed()
             };
             let mut took = clock();
-            // What is slow by itself is slow again; what waited for a busy machine is not.
+            // Repeated, because only an input that is slow by itself is slow again.
             for _ in 0..3 {
                 took = if took < LIMIT { took } else { clock() };
             }
