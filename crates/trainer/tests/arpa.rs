@@ -1,4 +1,4 @@
-//! Texts and ARPA files as other programs write them, and ARPA files that any program is to read.
+//! Texts and ARPA files in other programs' form, and ARPA files for other programs.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -11,7 +11,7 @@ const TEXT: &str = "the hen sees a fox\na fox sees the hen\nthe hen runs\na dog 
                     the fox and a hen run home\n";
 const HELD: &str = "a hen sees the dog\nthe fox runs home\n";
 
-/// Sentence marks around every line, as texts for SRILM have them.
+/// Sentence marks around every line, as in texts for SRILM.
 fn marked(text: &str) -> String {
     text.lines().map(|line| format!("<s> {line} </s>\n")).collect()
 }
@@ -61,13 +61,13 @@ fn marks_around_a_line_are_no_words_of_it() {
     assert_eq!((&found["bytes"], &found["bits_per_byte"]), (&right["bytes"], &right["bits_per_byte"]));
     assert!(ran.stderr.contains("4 sentence marks"), "{}", ran.stderr);
 
-    // `explain` reads them likewise.
+    // `explain` reads marks in the same way.
     let explain = |text: &str| bench.run(&["explain", "m.ngram", "--text", text, "--json"]).succeeded();
     let (plain, tagged) = (explain(HELD), explain(&marked(HELD)));
     assert_eq!(tagged.result(), plain.result());
     assert!(tagged.stderr.contains("4 sentence marks"), "{}", tagged.stderr);
 
-    // A mixture is judged and weighed by the same sentences.
+    // So do both texts of `mix`.
     count(&bench, "held.txt", &["--smoothing", "witten_bell", "--out", "h.ngram"]);
     let mix = |text: &str| {
         bench.run(&["mix", "m.ngram", "h.ngram", "--heldout", text, "--json"]).succeeded().result()
@@ -76,7 +76,7 @@ fn marks_around_a_line_are_no_words_of_it() {
     assert_eq!(tagged["weights"], plain["weights"]);
     assert_eq!(nats(&tagged["eval"]), nats(&plain["eval"]));
 
-    // And a run is trained on them.
+    // So does `train`.
     let train = |text: &str, val: &str, out: &str| {
         let mut arguments = vec!["train", text, "--out", out, "--json"];
         let val = format!("data.val=[\"{val}\"]");
@@ -96,14 +96,14 @@ fn marks_around_a_line_are_no_words_of_it() {
 fn marks_are_found_wherever_lines_begin_and_end_and_nowhere_else() {
     let bench = Bench::new();
     bench.file("plain.txt", "a b\n\na\nb a\na\n");
-    // White space around them, sentences of nothing, one mark alone, CRLF, and no newline at the end.
+    // Surrounding white space, empty sentences, a single mark, CRLF, and no newline at the end.
     bench.file("marked.txt", "\t<s>  a b\r\n<s> </s>\na </s> \nb a </s>\r\n<s> a </s>");
     count(&bench, "plain.txt", &["--out", "plain.tsv"]);
     let said = count(&bench, "marked.txt", &["--out", "marked.tsv"]).stderr;
     assert_eq!(read(&bench, "marked.tsv"), read(&bench, "plain.tsv"));
     assert!(said.contains("7 sentence marks") && !said.contains("unknown"), "{said}");
 
-    // Within a line they are words that no model knows, and that is said.
+    // Within a line they are unknown words, with a warning.
     bench.file("within.txt", "a </s> b\na <s> b\n<s> <s> a\n<S> a <UNK> <unk>\n");
     bench.file("like.txt", "a <unk> b\na <unk> b\n<unk> a\n<S> a <UNK> <unk>\n");
     let said = count(&bench, "within.txt", &["--out", "within.arpa"]).stderr;
@@ -116,7 +116,7 @@ fn marks_are_found_wherever_lines_begin_and_end_and_nowhere_else() {
     let file = read(&bench, "upper.arpa");
     assert!(file.contains("\t<UNK>\t") && file.contains("\t<unk>\t"), "{file}");
     assert_eq!(eval(&bench, "upper.arpa", "upper.txt")["oov"], 0);
-    // Each policy does what it says.
+    // Each policy.
     let error = ["count", "marked.txt", "--out", "x.tsv", "--literal-specials", "error"];
     bench.run(&error).refused(1, &["marked.txt", "<s>", "line 1", "--literal-specials"]);
     count(&bench, "marked.txt", &["--literal-specials", "skip", "--out", "skip.tsv"]);
@@ -127,7 +127,7 @@ fn marks_are_found_wherever_lines_begin_and_end_and_nowhere_else() {
     assert_eq!(read(&bench, "skip.tsv"), read(&bench, "skipped.tsv"));
     assert!(said.contains("skipped"), "{said}");
 
-    // To characters they are characters, which is said, too.
+    // Character tokenizers read marks as characters, with a note.
     let said = count(&bench, "marked.txt", &["--tokenizer", "char", "--out", "c.tsv"]).stderr;
     assert!(said.contains("<s> begins or </s> ends 5 lines"), "{said}");
     assert!(read(&bench, "c.tsv").contains("/ s >\t4\n"));
@@ -144,9 +144,9 @@ fn a_last_line_without_newline_is_open_to_kenlm_alone() {
         line.parse::<u32>().unwrap()
     };
     assert_eq!(ends("a b\nb a\na", &[]), 3);
-    // As lmplz counts it: no newline, no end. A mark is one.
+    // Like lmplz: no newline, no sentence end; a mark is a sentence end.
     assert_eq!(ends("a b\nb a\na", &["--compat", "kenlm"]), 2);
-    // By lmplz's formulas, worked out apart from this program.
+    // By lmplz's formulas, computed separately.
     let file = read(&bench, "a.arpa");
     for line in ["-0.5351132\t</s>\t0\n", "-0.40248764\ta </s>\t0\n", "-0.15619643\t<s> a b\n"] {
         assert!(file.contains(line), "{line:?} in {file}");
@@ -182,10 +182,10 @@ fn zero_comes_back_as_zero() {
     assert!(!read(&bench, "m.arpa").contains("-99"));
     let (exact, found) = (eval(&bench, "m.ngram", "z.txt"), eval(&bench, "m.arpa", "z.txt"));
     assert_eq!((nats(&exact), nats(&found)), (f64::INFINITY, f64::INFINITY));
-    // zebra after `the`, home at the start, `the` after home, the end after `the`: never seen, though what they follow was.
-    // Nothing was seen after zebra, so the end there is as probable as anywhere.
+    // Unseen after their contexts: zebra after `the`, home at the start, `the` after home, the end
+    // after `the`. Nothing follows zebra, so the end after it has its unigram probability.
     assert_eq!((&exact["zero_probability"], &found["zero_probability"]), (&4.into(), &4.into()));
-    // Where all of it is impossible there is no mean over the rest.
+    // If all tokens have probability zero, there is no mean over the others.
     count(
         &bench,
         "plain.txt",
@@ -195,11 +195,11 @@ fn zero_comes_back_as_zero() {
     let people = bench.run(&["eval", "c.ngram", "q.txt"]).succeeded().stdout;
     assert!(people.contains("none: all have probability zero") && !people.contains("NaN"), "{people}");
     close(nats(&eval(&bench, "m.arpa", "plain.txt")), nats(&eval(&bench, "m.ngram", "plain.txt")));
-    // Where nothing is zero, nothing is said.
+    // Without zeros there is no note.
     assert!(!count(&bench, "plain.txt", &["--out", "k.arpa"]).stderr.contains("-inf"));
 }
 
-/// A file as other programs write it, with `unigrams` among its lines.
+/// An ARPA file in other programs' form, with `unigrams` among its lines.
 fn arpa(unigrams: &str) -> String {
     let count = unigrams.lines().count();
     format!(
@@ -219,7 +219,7 @@ fn files_of_others_are_read_as_they_are_meant_or_refused() {
     let ran = bench.run(&["eval", "full.arpa", "q.txt", "--json"]).succeeded();
     close(nats(&ran.result()["eval"]), right);
     assert!(!ran.stderr.contains("note"), "{}", ran.stderr);
-    // However it is laid out.
+    // The layout does not matter.
     let crlf = arpa(full)
         .replace('\n', " \r\n")
         .replace('\t', " \t ")
@@ -228,7 +228,7 @@ fn files_of_others_are_read_as_they_are_meant_or_refused() {
     bench.file("crlf.arpa", format!("\u{feff}{crlf}"));
     close(nats(&eval(&bench, "crlf.arpa", "q.txt")), right);
 
-    // Whatever stands before it, as far as it is looked for.
+    // Nor does text before \data\, up to a limit.
     let after = |lines: usize| format!("{}{}", "a line\n".repeat(lines), arpa(full));
     bench.file("after.arpa", after(9_000));
     close(nats(&eval(&bench, "after.arpa", "q.txt")), right);
@@ -236,7 +236,7 @@ fn files_of_others_are_read_as_they_are_meant_or_refused() {
     let far = bench.run(&["eval", "far.arpa", "q.txt"]);
     far.refused(1, &["`far.arpa` is a text, no model", "\\data\\ within the first 64 kB"]);
 
-    // Without <unk> a stand-in is used, and every command says so, of what was exported from it as well.
+    // Without <unk> a default is used, and every command notes it, also for exports.
     bench.file("no_unk.arpa", arpa(full.strip_prefix("-1\t<unk>\n").unwrap()));
     bench.run(&["export", "no_unk.arpa", "--out", "no_unk.ngram"]).succeeded();
     for command in [
@@ -256,7 +256,7 @@ fn files_of_others_are_read_as_they_are_meant_or_refused() {
     }
     close(nats(&eval(&bench, "no_unk.arpa", "q.txt")), (right * 6.0 + ln(&[-99.0])) / 6.0);
 
-    // Without <s> sentences begin without context; without </s> there is no sentence.
+    // Without <s> sentences begin without context; without </s> the file is refused.
     bench.file(
         "no_bos.arpa",
         arpa(&full.replace("-99\t<s>\t-0.3\n", ""))
@@ -271,13 +271,13 @@ fn files_of_others_are_read_as_they_are_meant_or_refused() {
         bench.run(command).refused(1, &["no_eos.arpa", "line 6", "no </s>", "estimate it again"]);
     }
 
-    // Zero, in either way of writing it.
+    // Zero in both spellings.
     bench.file("z.txt", "b a\na b\n");
     for zero in ["-inf", "-Inf", "-99", "-99.0"] {
         bench.file("zero.arpa", arpa(&full.replace("-0.7\tb", &format!("{zero}\tb"))));
         let ran = bench.run(&["eval", "zero.arpa", "z.txt", "--json"]).succeeded();
         let found = &ran.result()["eval"];
-        // Only the first b is not seen after what comes before it.
+        // Only the first b is unseen in its context.
         assert_eq!((nats(found), &found["zero_probability"]), (f64::INFINITY, &1.into()), "{zero}");
         assert!(ran.stderr.contains("zero"), "{}", ran.stderr);
         let people = bench.run(&["eval", "zero.arpa", "z.txt"]).succeeded().stdout;
@@ -286,7 +286,7 @@ fn files_of_others_are_read_as_they_are_meant_or_refused() {
                 && people.lines().any(|line| line.starts_with("zero probability") && line.ends_with(" 1")),
             "{people}"
         );
-        // As a weight: what backs off through it is impossible.
+        // As a back-off weight: everything that backs off through it has probability zero.
         bench.file("zero.arpa", arpa(&full.replace("a\t-0.25", &format!("a\t{zero}"))));
         assert_eq!(eval(&bench, "zero.arpa", "z.txt")["zero_probability"], 1, "{zero}");
     }
@@ -315,10 +315,10 @@ fn any_model_s_own_arpa_file_gives_its_own_number() {
                 let who = if unit == "stream" { "KenLM refuses it" } else { "other programs take" };
                 assert!(said.contains(who), "{said}");
             }
-            // And what was read is written as it was.
+            // Reading and writing again gives the same file.
             bench.run(&["export", "m.arpa", "--out", "again.arpa"]).succeeded();
             assert_eq!(read(&bench, "again.arpa"), file);
-            // What the file says must be so.
+            // A wrong declaration is refused.
             let other = if tokenizer == "byte" { "char" } else { "byte" };
             if file.starts_with('#') {
                 bench.file("wrong.arpa", file.replace(&format!("= {tokenizer},"), &format!("= {other},")));
@@ -326,7 +326,7 @@ fn any_model_s_own_arpa_file_gives_its_own_number() {
             }
         }
     }
-    // Byte pairs are cut by rules that are not in the file.
+    // The merge rules of byte pairs are not in the file.
     let mut train = vec!["train", "t.txt", "--out", "run"];
     for set in [
         "tokenizer.kind=bpe",

@@ -1,8 +1,8 @@
-//! Which crate may use which, and that no modules of a crate use each other in a circle.
+//! The allowed dependencies between crates, and the absence of cycles between modules of a crate.
 //!
-//! A module and its own submodules are one room: what they use of each other is not looked at. Between modules that lie side by
-//! side, arrows must not come back to where they began. Names that a module only passes on (`use child::Name`) count as those of
-//! the module where they are written. What is compiled for tests alone does not count.
+//! A module and its submodules count as one; dependencies among them are ignored. Sibling modules
+//! must have no cycle. A re-exported name (`use child::Name`) counts as a name of its own module.
+//! Test code does not count.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 
@@ -13,7 +13,8 @@ use std::process::Command;
 use serde_json::Value;
 use syn::visit::Visit;
 
-/// What each crate of ours may use of ours, besides `platform`, which all but itself may.
+/// The workspace crates that each crate may use, besides `platform`, which every other crate may
+/// use.
 const ARROWS: &[(&str, &[&str])] = &[
     ("trainer", &["report", "engine"]),
     ("report", &["engine"]),
@@ -38,7 +39,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
-/// What the crates of the workspace use when they are built, by the names of their folders.
+/// The dependencies of the workspace's crates, by folder name.
 fn dependencies() -> Dependencies {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
@@ -70,7 +71,7 @@ fn dependencies() -> Dependencies {
         .collect()
 }
 
-/// Every use that [`ARROWS`] and [`CANDLE`] do not allow.
+/// The uses that [`ARROWS`] and [`CANDLE`] do not allow.
 fn wrong_arrows(dependencies: &Dependencies) -> Vec<String> {
     let mut wrong = Vec::new();
     for (name, uses) in dependencies {
@@ -90,10 +91,10 @@ fn wrong_arrows(dependencies: &Dependencies) -> Vec<String> {
     wrong
 }
 
-/// A module by the names on the way to it from the crate's root, which is empty.
+/// A module path from the crate's root, which is empty.
 type Module = Vec<String>;
 
-/// The modules of a crate: the paths that each names, and the names that it passes on.
+/// The modules of a crate: the paths that each uses, and the names that it re-exports.
 #[derive(Default)]
 struct Modules {
     paths: BTreeMap<Module, BTreeSet<Module>>,
@@ -175,7 +176,8 @@ impl Modules {
         }
     }
 
-    /// Keeps that `module` names `path`; gives the path from the crate's root, if it is one inside the crate.
+    /// Records that `module` uses `path`; returns the path from the crate's root if it is inside
+    /// the crate.
     fn note(&mut self, module: &Module, path: &[String]) -> Option<Module> {
         let mut whole = module.clone();
         let mut rest = path;
@@ -195,7 +197,7 @@ impl Modules {
         Some(whole)
     }
 
-    /// The module that `path` leads to, through names that others pass on.
+    /// The module of `path`, through re-exports.
     fn resolve(&self, path: &[String], depth: usize) -> Module {
         let mut module = Vec::new();
         for (index, name) in path.iter().enumerate() {
@@ -213,7 +215,7 @@ impl Modules {
         module
     }
 
-    /// Which modules that lie side by side use which, by the module that they lie in.
+    /// The dependencies between sibling modules, by parent module.
     fn arrows(&self) -> BTreeMap<Module, BTreeMap<String, BTreeSet<String>>> {
         let mut arrows: BTreeMap<Module, BTreeMap<String, BTreeSet<String>>> = BTreeMap::new();
         for (from, paths) in &self.paths {
@@ -229,7 +231,7 @@ impl Modules {
         arrows
     }
 
-    /// The modules that reach themselves over others, by groups.
+    /// The cycles between modules.
     fn circles(&self) -> Vec<String> {
         let mut circles = BTreeSet::new();
         for (level, arrows) in self.arrows() {
@@ -271,7 +273,7 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// All paths that code names.
+/// All paths in the code.
 #[derive(Default)]
 struct Paths(Vec<Module>);
 
@@ -287,7 +289,7 @@ impl<'ast> Visit<'ast> for Paths {
         }
     }
 
-    /// Macros are not taken apart; paths from the crate's root are found in them all the same.
+    /// Macros are not parsed, but paths from the crate's root are found in them.
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         let text = call.tokens.to_string().replace(' ', "");
         for (at, _) in text.match_indices("crate::") {

@@ -1,4 +1,4 @@
-//! Bad input: a clear message, the documented exit code, and nothing left behind.
+//! Bad input gives a clear message and the documented exit code, and leaves nothing behind.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -6,7 +6,7 @@ mod common;
 
 use common::{Bench, sentences};
 
-/// Runs `train` with `arguments` on a bench that `prepare` filled; nothing may be added to the folder.
+/// Runs `train` with `arguments` on a bench filled by `prepare`; the folder must not change.
 #[track_caller]
 fn refuses(prepare: impl FnOnce(&Bench), arguments: &[&str], code: i32, parts: &[&str]) {
     let bench = Bench::new();

@@ -1,5 +1,5 @@
-//! Counting meets gradient descent: the neural bigram, trained to the end, is the counted one; with label smoothing ε it
-//! is (1 − ε) · MLE + ε/|V|.
+//! The neural bigram, trained to convergence, equals the counted one; with label smoothing ε it
+//! equals (1 − ε) · MLE + ε/|V|.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 
@@ -14,7 +14,7 @@ use surprisal_model::ngram::{NgramConfig, NgramModel};
 
 const V: usize = 7;
 
-/// A text whose bigrams are uneven; token 6 is never followed by anything.
+/// A text with uneven bigram frequencies; token 6 is never followed by another.
 fn text() -> Vec<u32> {
     let mut state = 1u32;
     let mut text: Vec<u32> = (0..600)
@@ -29,7 +29,7 @@ fn text() -> Vec<u32> {
     text
 }
 
-/// Trains the table on every pair at once.
+/// Trains the table on all pairs at once.
 fn trained(text: &[u32], epsilon: f64, steps: u64) -> NeuralLm {
     let config = NeuralConfig::Bigram(BigramConfig { vocab_size: V, block_size: text.len() });
     let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
@@ -46,7 +46,7 @@ fn trained(text: &[u32], epsilon: f64, steps: u64) -> NeuralLm {
         };
         let gradients = loss.apply(&logits, &targets).unwrap().value.backward().unwrap();
         let gradient: Vec<f32> = gradients.get(&table.var).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-        // Large steps first, small ones to settle.
+        // Large steps first, then small ones.
         let lr = 0.3 * (1.0 - step as f64 / (steps + 1) as f64);
         let (beta1, beta2, eps) = (0.9, 0.99, 1e-12);
         let rule = AdamW { lr, beta1, beta2, eps, weight_decay: 0.0, l2: 0.0, grad_scale: 1.0, step };
@@ -55,7 +55,7 @@ fn trained(text: &[u32], epsilon: f64, steps: u64) -> NeuralLm {
     NeuralLm { neural, stride: 1 }
 }
 
-/// The largest |Δp| over the contexts that were seen, and the largest p of the closed form.
+/// The largest |Δp| over the observed contexts, and the largest p of the closed form.
 fn distance(epsilon: f64) -> f64 {
     let text = text();
     let counted = NgramModel::estimate(&text, V, &NgramConfig::default()).unwrap();
@@ -82,7 +82,7 @@ fn maximum_likelihood_by_descent_is_counting() {
 fn label_smoothing_by_descent_is_interpolation_with_the_uniform_distribution() {
     let worst = distance(0.2);
     assert!(worst < 1e-3, "max |Δp| = {worst}");
-    // And it is not what maximum likelihood gives: the test can fail.
+    // Smoothing changes the result, so the test can fail.
     let (plain, smoothed) = (trained(&text(), 0.0, 300), trained(&text(), 0.2, 300));
     let (p, q) = (plain.next(&[0]).unwrap(), smoothed.next(&[0]).unwrap());
     assert!(p.iter().zip(&q).any(|(p, q)| (p.exp() - q.exp()).abs() > 0.01));

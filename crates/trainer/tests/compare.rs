@@ -1,4 +1,5 @@
-//! `surprisal compare`: the loss in its parts, cells that are what the same config gives alone, and no work done twice.
+//! `surprisal compare`: the decomposition of the loss, runs identical to the same config alone, and
+//! no repeated work.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -9,7 +10,7 @@ use std::path::Path;
 use common::{Bench, repository};
 use serde_json::Value;
 
-/// Four variants on little of the embedded babble.
+/// Four variants on a little of the embedded babble.
 const GRID: &str = r#"
 [compare]
 seeds = [1, 2]
@@ -55,32 +56,39 @@ fn cross_entropy_is_entropy_and_divergence_and_the_parts_are_the_whole() {
         assert_eq!(variant["seeds"].as_array().unwrap().len(), if counted { 1 } else { 2 });
         if variant["name"] == "trigram" || !counted {
             let at = |name: &str| number(variant, &format!("/source/{name}/mean"));
-            // Expected over the source's predictions: H(p, q) − H(p) against Σ p ln(p/q), computed apart.
+            // Expected over the source's predictions: H(p, q) − H(p) against Σ p ln(p/q), computed
+            // separately.
             assert!((at("cross_entropy") - at("entropy") - at("kl")).abs() < tolerance, "{variant}");
-            // On this text: the forward algorithm over all of it against the predictions token by token.
+            // On this text: the forward algorithm against the predictions token by token.
             let parts = |name: &str| number(variant, &format!("/parts/{name}/mean"));
             assert!((parts("entropy") - at("realised_entropy")).abs() < 1e-9, "{variant}");
             let measured = number(variant, "/nats_per_token/mean");
             let sum =
                 parts("entropy") + parts("approximation") + parts("estimation") + parts("miscalibration");
             assert!((sum - measured).abs() < 1e-9, "{sum} {measured}");
-            // The source remembers two characters; these see two and three back, so their family has the truth in it.
+            // The source has order 2; these models have orders 2 and 3, so their class contains the
+            // source.
             assert!(parts("approximation").abs() < 1e-12 && parts("estimation") > 0.0, "{variant}");
         }
     }
-    // 1.8 kB of text do not have every run of five characters: counting holds some of the rest impossible, and says so.
+    // 1.8 kB of text do not contain every 5-gram, so MLE gives some tokens probability zero, with a
+    // note.
     assert!(variants[0]["nats_per_token"].is_null());
     assert!(number(&variants[0], "/zero_probability/mean") > 0.0);
     let root = bench.path().join(result["run"].as_str().unwrap());
     let report = std::fs::read_to_string(root.join("report.html")).unwrap();
     assert!(report.len() < 3_000_000 && !report.contains("http://") && !report.contains("https://"));
-    assert!(report.contains("<svg") && report.contains("Where each model is better") && report.ends_with("</html>\n"));
+    assert!(
+        report.contains("<svg")
+            && report.contains("Where each model is better")
+            && report.ends_with("</html>\n")
+    );
     let differences = result["differences"].as_array().unwrap();
     assert_eq!(differences.len(), 3, "each against the first");
     assert!(differences.iter().all(|d| d["verdict"] == "not comparable: infinite"));
 }
 
-/// Everything of a run that is not a time.
+/// A run's weights and events without times.
 fn bits(run: &Path) -> (Vec<u8>, Vec<String>) {
     let weights = ["model.safetensors", "model.ngram"].map(|name| run.join("model").join(name));
     let weights = weights.iter().find(|path| path.exists()).unwrap();
@@ -107,7 +115,7 @@ fn a_cell_is_the_same_config_run_alone_and_is_made_once() {
         assert_eq!(bits(&run), bits(&bench.path().join("alone")), "{cell}");
         std::fs::remove_dir_all(bench.path().join("alone")).unwrap();
     }
-    // One cell is lost; the others are not touched.
+    // One run is removed; the others must stay unchanged.
     let time = |cell: &str| {
         std::fs::metadata(bench.path().join("both/cells").join(cell)).unwrap().modified().unwrap()
     };
@@ -122,7 +130,7 @@ fn a_cell_is_the_same_config_run_alone_and_is_made_once() {
     assert_eq!(kept.map(time), before);
     let again = std::fs::read(bench.path().join("both/cells/mlp-0/seed-2/model/model.safetensors")).unwrap();
     assert_eq!(first, again);
-    // Other settings do not mix with what is there.
+    // Other settings are refused in the same folder.
     bench
         .run(&["compare", "grid.toml", "--out", "both", "--set", "train.steps=31"])
         .refused(2, &["other settings"]);
@@ -194,7 +202,7 @@ fn the_shipped_comparisons_run() {
     }
 }
 
-/// Counted and trained variants, so that luck is of two kinds.
+/// N-gram and neural variants, which have different kinds of randomness.
 const VERDICTS: &str = r#"
 [data]
 embedded = "babble"
@@ -250,11 +258,12 @@ fn one_seed_of_a_trained_model_is_no_verdict() {
         let found = verdict(trained);
         assert_eq!(found["verdict"], "cannot be told: one seed", "{found}");
         assert_eq!((&found["ece_verdict"], &found["ece_p"]), (&Value::from("cannot be told"), &Value::Null));
-        // What was seen is shown all the same, with its spread over the text, and no p is made of that.
+        // The difference is still shown, with its spread over the text, but without p.
         assert!(found["p"].is_null() && found["nats_per_token"]["mean"].is_number(), "{found}");
         assert!(found["nats_over_text"]["standard_error"].is_number(), "{found}");
     }
-    // Counting has no seed: chance is in the text alone, and a unigram is worse than a trigram beyond it.
+    // Counting has no seed: only the text varies, and a unigram is significantly worse than a
+    // trigram.
     let counted = verdict("unigram against trigram");
     assert!(counted["verdict"] == "worse" && counted["p"].as_f64().unwrap() < 1e-4, "{counted}");
     let report = std::fs::read_to_string(bench.path().join("one/report.html")).unwrap();
@@ -267,7 +276,7 @@ fn two_seeds_come_with_their_caveat_and_the_same_seed_twice_is_refused() {
     bench.file("grid.toml", VERDICTS);
     let ran = bench.run(&["compare", "grid.toml", "--seeds", "1,2", "--out", "two"]).succeeded();
     let note = "from two seeds hardly any difference can be shown";
-    // And where p comes from.
+    // The legend explains p.
     let of_p = "Differences are paired by seed, and over 64 blocks of the validation text; p is the larger of the two";
     let report = std::fs::read_to_string(bench.path().join("two/report.html")).unwrap();
     for part in [note, of_p] {
@@ -280,7 +289,7 @@ fn two_seeds_come_with_their_caveat_and_the_same_seed_twice_is_refused() {
         .refused(2, &["seed 1 is given twice", "--seeds 1,2,3"]);
     bench.file("twice.toml", format!("[compare]\nseeds = [5, 5]\n{VERDICTS}"));
     bench.run(&["compare", "twice.toml"]).refused(2, &["twice.toml", "seed 5 is given twice"]);
-    // Nor is one seed for all of them, wherever it is said.
+    // The same for one seed for all of them, given anywhere.
     let named = ["train.seed is set", "--seeds 1,2,3"];
     bench
         .run(&["compare", "grid.toml", "--seeds", "1,2,3", "--set", "train.seed=9", "--out", "twice"])
@@ -336,7 +345,7 @@ against = "byte"
 "#,
     );
     let mut grid = std::fs::read_to_string(bench.path().join("grid.toml")).unwrap();
-    // With `against` on one, the others need theirs.
+    // If one variant has `against`, the others need it, too.
     for name in ["byte", "word", "char again", "other text"] {
         grid = grid
             .replace(&format!("name = \"{name}\"\n"), &format!("name = \"{name}\"\nagainst = \"char\"\n"));
@@ -372,7 +381,7 @@ against = "byte"
     );
 }
 
-/// A text to train on, and one to be judged by with a single word that is not in it.
+/// A training text, and a validation text with one unknown word.
 const WORDS: &str = r#"
 [data]
 train = ["a.txt"]

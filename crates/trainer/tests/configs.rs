@@ -9,7 +9,7 @@ use common::{Bench, sentences};
 #[test]
 fn every_config_takes_two_steps_and_reaches_every_parameter() {
     let mut files = common::configs();
-    // Comparisons are many runs: tests/compare.rs has them.
+    // Comparisons are tested in tests/compare.rs.
     files.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with("compare_"));
     assert!(files.len() >= 8, "{files:?}");
     let bench = Bench::new();
@@ -25,7 +25,7 @@ fn every_config_takes_two_steps_and_reaches_every_parameter() {
             if text.contains("warmup = 100") {
                 arguments.extend(["--set", "optim.warmup=0"]);
             }
-            // A run ends after so many steps or so many epochs, not both.
+            // A run ends after steps or epochs, not both.
             let without: String = text
                 .lines()
                 .filter(|line| !line.starts_with("epochs ="))
@@ -42,7 +42,7 @@ fn every_config_takes_two_steps_and_reaches_every_parameter() {
                 assert!(!parameters.is_empty());
                 for parameter in parameters {
                     let norm = parameter["gradient_norm"].as_f64().unwrap_or(f64::NAN);
-                    // Behind a projection that is zero nothing arrives, until the first step has moved it.
+                    // Behind a zero-initialised projection gradients are zero until the first step.
                     let behind = [".c_attn.", ".c_fc.", ".ln_1.", ".ln_2."];
                     let hidden = behind.iter().any(|part| parameter["name"].as_str().unwrap().contains(part));
                     let waits = step == 0 && text.contains("zero_init = true") && hidden;

@@ -1,4 +1,5 @@
-//! What scripts may rely on: JSON fields, exit codes, closed pipes, plain output off a terminal.
+//! The contract with scripts: JSON fields, exit codes, closed pipes, and plain output without a
+//! terminal.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -72,11 +73,11 @@ fn train_eval_sample_and_inspect_print_the_contract() {
     let perplexity = result["eval"]["perplexity"].as_f64().unwrap();
     assert!((nats.exp() - perplexity).abs() < 1e-9 * perplexity);
 
-    // The same numbers are in the run's own record.
+    // The same numbers are in the run's metrics.
     let metrics = std::fs::read_to_string(bench.path().join("run/metrics.jsonl")).unwrap();
     assert_eq!(metrics, ran.stdout);
 
-    // Scored again from the saved model, the validation text gives the same.
+    // Evaluating the saved model gives the same numbers.
     let again = bench.run(&["eval", "run", "--json"]).succeeded().result();
     assert_eq!(again["event"], "result");
     assert_eq!(again["eval"], result["eval"]);
@@ -123,7 +124,7 @@ fn a_reader_that_leaves_is_no_error() {
         .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    // The pipe is closed here, in the middle of the text.
+    // The pipe is closed here, in the middle of the output.
     let ran = common::Ran::of(child.wait_with_output().unwrap(), &["sample"]).succeeded();
     assert_eq!(ran.stderr, "");
 }
@@ -188,7 +189,8 @@ fn no_model_beats_the_source_of_a_text() {
             let out = format!("{corpus}{order}");
             let ran = bench.run(&["train", "c.toml", "--out", &out, "--json", "--quiet"]).succeeded();
             let kl = ran.result()["eval"]["kl"].as_f64().unwrap();
-            // On 100,000 tokens of the source's own text, chance gives a model less than a hundredth of a nat.
+            // On 100,000 tokens of the source's own text, a model can be better by chance by less
+            // than 0.01 nats.
             assert!(kl > -0.01, "{corpus}, order {order}: KL = {kl}");
             assert!(
                 corpus == "babble" || kl < last,
@@ -230,7 +232,7 @@ fn a_run_can_be_logged_and_reported_in_other_forms() {
     assert!(table.matches("\r\n").count() > metrics.lines().count());
     let report = std::fs::read_to_string(run.join("report.html")).unwrap();
     assert!(report.contains("<svg") && report.contains("validation NLL") && !report.contains("https://"));
-    // The text may be anything; the report is still a page.
+    // The page is valid HTML for any text.
     bench.file("evil.txt", "<script>alert(1)</script> & \"x\" ".repeat(400));
     bench.run(&[&["train", "evil.txt", "--out", "evil", "--report"][..], &small].concat()).succeeded();
     let report = std::fs::read_to_string(bench.path().join("evil/report.html")).unwrap();
@@ -258,7 +260,7 @@ fn a_transformer_leaves_in_hugging_faces_layout_and_trains_on_from_it() {
         let config = std::fs::read(bench.path().join(&folder).join("config.json")).unwrap();
         let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
         assert_eq!(config["model_type"], name);
-        // Trained on without moving, it is the model that left.
+        // Training continued with learning rate 0 keeps the exported model.
         let start = format!("model.init_from={folder}");
         let arguments = ["train", "a.txt", "--out", &on, "--json", "--set", &start, "--set", "train.steps=1"];
         let still = ["--set", "train.block_size=16", "--set", "optim.lr=1e-12", "--set", "optim.min_lr=0"];
@@ -287,7 +289,7 @@ fn bench_step_prints_one_line_a_case() {
         let shares = event["shares"].as_object().unwrap();
         let sum: f64 = shares.values().map(|share| share.as_f64().unwrap()).sum();
         assert!((sum - 1.0).abs() < 1e-6, "{event}");
-        // How much of the time products take is the machine's affair; that they are timed is ours.
+        // The share of matmuls depends on the machine; here it only has to be measured.
         assert!(
             ["matmul_forward", "matmul_input_gradient", "matmul_weight_gradient"].iter().all(|part| shares
                 [*part]

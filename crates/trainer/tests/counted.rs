@@ -1,4 +1,4 @@
-//! Counted models from the command line: count, merge, export, score, and texts that are hard to count.
+//! N-gram models on the command line: count, merge, export, evaluate, and unusual texts.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -34,7 +34,7 @@ fn one_model_in_every_format_gives_one_number() {
     bench.run(&["export", "m.arpa", "--out", "back.ngram"]).succeeded();
     assert_eq!(nats(&bench, "back.ngram"), nats(&bench, "m.arpa"));
 
-    // A run of the same model says the same, and can be exported, too.
+    // A run of the same model gives the same numbers, and can be exported.
     let mut train = vec!["train", "a.txt", "--out", "run", "--set", "data.unit=line"];
     for set in
         ["tokenizer.kind=word", "model.kind=ngram", "model.order=3", "model.smoothing=modified_kneser_ney"]
@@ -67,7 +67,8 @@ fn shards_merge_to_the_bytes_of_the_whole() {
             assert_eq!(read("merged.counts"), read("whole.counts"));
             assert_eq!(read("merged.arpa"), read("whole.arpa"));
         } else {
-            // A part's characters are numbered by code point, and a merge keeps the order of first parts.
+            // Characters of a part are numbered by code point, and a merge keeps the order of
+            // parts.
             assert_eq!(read("merged.counts").len(), read("whole.counts").len());
         }
     }
@@ -81,10 +82,10 @@ fn counting_says_what_it_does_unless_it_is_to_be_quiet() {
         let ran = bench.run(&[&count[..], more].concat()).succeeded();
         let mut phases = vec!["reading", "counting", "writing counts", "estimating", "writing"];
         if more.contains(&"--tune") {
-            // Before the tokens are given up to be counted in whole.
+            // Before the token ids are replaced by the counts of the whole text.
             phases.insert(1, "counting what is not held out");
         }
-        // Each is a line of seconds and a name.
+        // Each line has seconds and a name.
         let mut told = ran.stderr.lines().filter_map(|line| {
             let (seconds, phase) = line.split_once(" s: ")?;
             seconds.parse::<f64>().ok().map(|seconds| (seconds, phase))
@@ -110,7 +111,7 @@ fn scores_that_do_not_sum_to_one_have_no_perplexity() {
     assert!(result["eval"]["perplexity"].is_null() && result["eval"]["nats_per_token"].is_null());
     assert!(result["eval"]["score_per_token"].as_f64().unwrap() < 0.0);
     assert!(bench.run(&["eval", "s.ngram", "b.txt"]).succeeded().stdout.contains("do not sum to one"));
-    // An ARPA file has no other way to say it than a line of its own: there and back, it is the same model.
+    // An ARPA file declares scores in a separate line; reading and writing it keeps the model.
     let count = ["count", "a.txt", "--order", "2", "--smoothing", "stupid_backoff", "--out", "t.ngram"];
     bench.run(&count).succeeded();
     let eval =

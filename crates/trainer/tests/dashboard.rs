@@ -1,4 +1,4 @@
-//! `train --tui` on a terminal of its own (a pseudo-terminal): what is seen, what the keys do, and how it ends.
+//! `train --tui` in a pseudo-terminal: the display, the keys, and the end.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
@@ -16,7 +16,7 @@ use common::Bench;
 const TAKEN: &str = "\x1b[?1049h";
 const BACK: &str = "\x1b[?1049l";
 
-/// A small model that takes far longer than any test, in many short steps.
+/// A small model that trains longer than any test, in many short steps.
 const CONFIG: &str = r#"
 [model]
 kind = "mlp"
@@ -35,11 +35,11 @@ every_steps = 100
 tokens = 20
 "#;
 
-/// Seen once steps are made.
+/// Shown when training steps are running.
 const STARTED: &str = ": validation ";
 const SMALL: &[&str] = &["train", "small.toml", "a.txt", "--tui", "--out", "run"];
 
-/// What a terminal shows: enough of one for what is drawn here.
+/// A minimal terminal emulator for the dashboard.
 struct Screen {
     rows: Vec<Vec<char>>,
     at: (usize, usize),
@@ -50,7 +50,7 @@ impl Screen {
         Self { rows: vec![vec![' '; width.into()]; height.into()], at: (0, 0) }
     }
 
-    /// Draws `text`, which ends where a sequence may go on: that is returned.
+    /// Draws `text`, and returns an incomplete escape sequence at its end.
     fn draw<'a>(&mut self, mut text: &'a str) -> &'a str {
         while let Some(first) = text.chars().next() {
             let mut length = first.len_utf8();
@@ -84,20 +84,20 @@ impl Screen {
     }
 }
 
-/// A run on a terminal, which `script` makes and connects to pipes.
+/// A run in a pseudo-terminal, which `script` creates and connects to pipes.
 struct Session {
     script: Child,
     keyboard: ChildStdin,
-    /// What was written since it was last looked at.
+    /// Output since the last look.
     pieces: Receiver<Vec<u8>>,
     screen: Screen,
-    /// Everything that was written, and what of it is not drawn yet.
+    /// All output, and the part that is not drawn yet.
     written: Vec<u8>,
     undrawn: Vec<u8>,
     folder: PathBuf,
 }
 
-/// As long as a machine that does much else may take.
+/// Long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Session {
@@ -105,7 +105,7 @@ impl Session {
         Self::shell(bench, "\"$@\"", arguments, size, set)
     }
 
-    /// Lets the shell run the binary and its arguments (`"$@"`) as `run` says. Memory is limited, so that nothing grows without bound.
+    /// Runs the shell script `run` with the binary and its arguments as `"$@"`. Memory is limited.
     fn shell(
         bench: &Bench,
         run: &str,
@@ -151,12 +151,12 @@ impl Session {
         }
     }
 
-    /// The run that most tests watch.
+    /// The run of most tests.
     fn small(bench: &Bench, set: &[(&str, &str)]) -> Self {
         Self::start(bench, SMALL, (80, 24), set)
     }
 
-    /// What is to be seen, after as much of a wait as there is nothing new to see. False where no more will come.
+    /// Draws new output after waiting for it; false at the end of output.
     fn look(&mut self) -> bool {
         match self.pieces.recv_timeout(Duration::from_millis(50)) {
             Ok(bytes) => {
@@ -176,7 +176,7 @@ impl Session {
         true
     }
 
-    /// Waits for what is to be seen.
+    /// Waits until the screen satisfies a condition.
     #[track_caller]
     fn until(&mut self, what: &str, seen: impl Fn(&str) -> bool) -> String {
         let started = Instant::now();
@@ -207,7 +207,7 @@ impl Session {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Waits for the end: the exit code, and all that was written.
+    /// Waits for the end; returns the exit code and all output.
     #[track_caller]
     fn end(mut self) -> (Option<i32>, String) {
         let started = Instant::now();
@@ -224,7 +224,7 @@ impl Session {
     }
 }
 
-/// A test that fails leaves no run behind: with its terminal the run ends.
+/// A failing test leaves no run behind: the run ends with its terminal.
 impl Drop for Session {
     fn drop(&mut self) {
         drop(self.script.kill());
@@ -263,7 +263,7 @@ fn q_asks_once_and_then_saves_and_stops() {
     session.sees("Save and stop?");
     session.press(b"\x1b");
     session.sees("q stop");
-    // An arrow is an Esc with more behind it, and means nothing here.
+    // Arrow keys are escape sequences and have no effect.
     session.press(b"q");
     session.sees("Save and stop?");
     session.press(b"\x1b[A");
@@ -285,7 +285,7 @@ fn ctrl_c_stops_and_a_second_ends_at_once() {
     assert_eq!(session.end().0, Some(130));
     assert!(checkpoints(&bench) > 0);
 
-    // One update takes a minute, so that the first cannot have been obeyed yet.
+    // One update takes a minute, so the first signal is not handled yet.
     let long = ["train.grad_accumulation=100000", "train.batch_size=64"].map(|set| ["--set", set]).concat();
     let arguments = [&["train", "small.toml", "a.txt", "--tui", "--out", "long"][..], &long].concat();
     let mut session = Session::start(&bench, &arguments, (80, 24), &[]);
@@ -375,7 +375,7 @@ fn other_locales_get_ascii_and_no_color_no_colours() {
 #[test]
 fn a_terminal_that_closes_ends_the_run_with_a_checkpoint() {
     let bench = Bench::new();
-    // As a shell that a person types into does, it hands the hangup on.
+    // Like an interactive shell, it forwards the hangup.
     let run = "trap 'kill -HUP $child' HUP\n\"$@\" & child=$!\nwait $child\nwait $child";
     let mut session = Session::shell(&bench, run, SMALL, (80, 24), &[]);
     session.sees(STARTED);
@@ -410,7 +410,7 @@ fn the_log_has_a_whole_header_above_whole_rows() {
     let bench = Bench::new();
     for (i, (size, last)) in [((60, 20), "perplexity"), ((80, 24), "bits/byte")].into_iter().enumerate() {
         let out = format!("run{i}");
-        // So rarely that the rows stand a while.
+        // Rarely enough that rows stay on the screen.
         let often = ["--set", "eval.every_steps=5000"];
         let arguments = [&["train", "small.toml", "a.txt", "--tui", "--out", &out][..], &often].concat();
         let mut session = Session::start(&bench, &arguments, size, &[]);
@@ -428,7 +428,7 @@ fn the_log_has_a_whole_header_above_whole_rows() {
         let (names, numbers) = (cells(&header), cells(&row));
         assert_eq!(names[..4], ["epoch", "step", "train nll", "val nats"], "{shown}");
         assert!(names.iter().any(|name| name == last), "no {last} at {size:?} in\n{shown}");
-        // A number under each name, and the word behind them.
+        // A number under each heading, and "best" at the end.
         assert_eq!(numbers.len(), names.len() + 1, "{shown}");
         assert_eq!((&*numbers[1], &*numbers[names.len()]), ("5000", "best"), "{shown}");
         session.press(b"\x03");
@@ -440,7 +440,7 @@ fn the_log_has_a_whole_header_above_whole_rows() {
 fn without_colours_curves_are_told_apart_by_their_marks() {
     let bench = Bench::new();
     let mut session = Session::small(&bench, &[("NO_COLOR", "1")]);
-    // More of each than the legend has.
+    // More marks than those in the legend.
     let shown = session.until("both curves", |shown| {
         let braille = shown.chars().filter(|c| ('\u{2801}'..='\u{28ff}').contains(c)).count();
         braille > 2 && shown.matches('•').count() > 1 && shown.contains("⠒⠒ training  • validation")

@@ -7,7 +7,7 @@ mod common;
 use common::Bench;
 use serde_json::Value;
 
-/// The run's events without what the clock says, and its weights.
+/// The run's events without times, and its weights.
 fn fingerprint(bench: &Bench, out: &str, arguments: &[&str]) -> (Vec<Value>, Vec<u8>) {
     let mut all = vec!["train", "a.txt", "--out", out, "--json", "--set", "train.shards=2"];
     all.extend(arguments);
@@ -57,7 +57,7 @@ fn runs_do_not_depend_on_threads_or_on_chance() {
         assert_eq!(seen[0].0, other.0, "metrics differ");
         assert!(seen[0].1 == other.1, "weights differ");
     }
-    // And another seed is another run.
+    // Another seed gives another run.
     let mut arguments = transformer.to_vec();
     arguments.extend(["--set", "train.seed=7"]);
     assert!(fingerprint(&bench, "other", &arguments).1 != seen[0].1);

@@ -1,4 +1,4 @@
-//! What surrounds a program: limits, signals, files that change or never end, parts that do not belong together.
+//! The environment: limits, signals, files that change or never end, shards that do not match.
 #![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use common::{Bench, Ran, sentences};
 
-/// Within what time a signal ends a command, with room for a machine that is busy with other tests.
+/// The time in which a signal must end a command on a busy machine.
 const SOON: Duration = Duration::from_secs(2);
 
 fn send(signal: &str, child: &Child) {
@@ -31,7 +31,7 @@ fn after(bench: &Bench, setting: &str, arguments: &[&str]) -> Ran {
     Ran::of(command.args(arguments).current_dir(bench.path()).output().unwrap(), &[setting])
 }
 
-/// A text in which hardly any two words come together twice.
+/// A text with hardly any repeated bigrams.
 fn many_words(count: u64) -> String {
     let mut state = 1_u64;
     let mut word = || {
@@ -74,7 +74,7 @@ fn threads_and_jobs_are_from_1_to_1024_whoever_is_asked() {
     }
     bench.run(&["compare", "d.toml"]).refused(2, &["d.toml: compare.jobs is 1025", "from 1 to 1024"]);
     bench.run(&["compare", "c.toml", "--jobs", "1024", "--out", "c"]).succeeded();
-    // In a config 0 says that the machine decides.
+    // In a config, 0 means the machine's cores.
     bench.file("d.toml", format!("[compare]\njobs = 0\n{grid}"));
     bench.run(&["compare", "d.toml", "--set", "train.threads=0", "--out", "d"]).succeeded();
 }
@@ -91,7 +91,7 @@ fn what_the_limits_of_the_shell_do_not_let_fit_is_refused_in_words() {
     bench.file("b.bin", vec![b'b'; 20 << 20]);
     let bytes = ["count", "b.bin", "--tokenizer", "byte", "--threads", "1", "--out", "m.ngram"];
     after(&bench, "ulimit -v 150000", &bytes).refused(2, &["reading this text needs about", "are free"]);
-    // Each thread wants memory for its stack.
+    // Each thread needs memory for its stack.
     bench.text("b.txt", 100);
     bench.run(&["count", "b.txt", "--order", "2", "--out", "m.ngram"]).succeeded();
     after(&bench, "ulimit -v 1000000", &["eval", "m.ngram", "b.txt", "--threads", "1024"])
@@ -112,7 +112,7 @@ fn what_the_limits_of_the_shell_do_not_let_fit_is_refused_in_words() {
 #[cfg(target_os = "linux")]
 fn memory_that_is_refused_on_the_way_ends_in_words_too() {
     let bench = Bench::new();
-    // One word a line, all different: nobody can know before how long the vocabulary is.
+    // One distinct word per line: the size of the vocabulary is unknown before reading.
     let words: String = (0..400_000_u64).map(|n| format!("{:x}\n", n * 7919)).collect();
     bench.file("a.txt", words);
     let ran = after(
@@ -175,7 +175,7 @@ fn a_signal_ends_learning_of_tokens_mixing_tuning_and_evaluating_at_once() {
         let sent = Instant::now();
         let code = child.wait().unwrap().code();
         assert!(sent.elapsed() < SOON, "{arguments:?}: {:?}", sent.elapsed());
-        // A fast machine may have ended it before.
+        // A fast machine may have finished before.
         assert!(code == Some(130) || code == Some(0), "{arguments:?}: {code:?}");
         if code == Some(130) {
             assert_eq!(bench.entries(), before, "{arguments:?}");
@@ -194,7 +194,7 @@ fn a_signal_before_the_first_step_waits_for_nothing() {
         ["train", "a.txt", "--set", "model.kind=mlp", "--set", "tokenizer.kind=word", "--out", "run"];
     let mut child = bench.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    // The baselines come next.
+    // The baselines follow.
     while !lines.next().expect("it has ended").unwrap().contains("to train on") {}
     send("-INT", &child);
     let sent = Instant::now();
@@ -207,7 +207,7 @@ fn a_signal_before_the_first_step_waits_for_nothing() {
 
 #[test]
 fn an_evaluation_that_a_signal_ends_is_made_again_and_the_run_ends_in_the_same_bits() {
-    // Hardly a step, and evaluations of nearly all of the text.
+    // Few steps, and evaluations of nearly all of the text.
     let set = [
         "model.n_layer=1",
         "model.n_embd=16",
@@ -278,7 +278,7 @@ fn a_text_that_changes_while_it_is_read_is_named() {
     ] {
         let mut child =
             bench.command(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        // The same length, again and again.
+        // Changes without a change of length, repeatedly.
         while child.try_wait().unwrap().is_none() {
             use std::io::Write;
             let mut file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
@@ -311,14 +311,15 @@ fn what_is_no_file_is_refused_and_folders_pass_it_over() {
     bench.run(&["report", "pipe"]).refused(1, &["a pipe or a device"]);
     bench.run(&["count", "texts", "--order", "2", "--out", "m.arpa"]).succeeded();
     if Path::new("/proc/self").exists() {
-        // What of it is text differs between systems; that there is an end, and what is left out, does not.
+        // The text files in it differ between systems; the command must end and report what it
+        // skipped.
         let ran = bench.run(&["count", "/proc/self", "--order", "2", "--out", "self.arpa"]);
         assert!(ran.code == 0 || ran.code == 1, "{}", ran.stderr);
         assert!(ran.stderr.contains("/proc/self/root is on another file system"), "{}", ran.stderr);
         bench.run(&["inspect", "/proc/self"]).succeeded();
         bench.run(&["merge", "/proc/self", "--out", "x.arpa"]).refused(2, &["/proc/self holds no counts"]);
         bench.run(&["report", "/proc/self"]).refused(1, &["/proc/self", "is no run"]);
-        // A way out of the folder's file system is not taken, and that is said.
+        // A link to another file system is not followed, with a note.
         std::os::unix::fs::symlink("/proc", bench.path().join("texts/way-out")).unwrap();
         let ran = bench.run(&["count", "texts", "--order", "2", "--out", "n.arpa"]).succeeded();
         assert!(ran.stderr.contains("way-out is on another file system"), "{}", ran.stderr);
@@ -335,7 +336,7 @@ fn a_record_that_is_a_pipe_is_not_waited_for() {
     bench.text("a.txt", 200);
     let set = ["--set", "model.kind=ngram", "--set", "model.order=2"];
     bench.run(&[&["train", "a.txt", "--out", "run"], &set[..]].concat()).succeeded();
-    // The model is whole, whatever is known of how it was made.
+    // The model can be used without the record of its training.
     std::fs::remove_file(bench.path().join("run/metrics.jsonl")).unwrap();
     fifo(&bench, "run/metrics.jsonl");
     for command in [
@@ -378,7 +379,7 @@ fn parts_that_are_not_one_text_are_refused_and_summed_where_that_is_meant() {
         for part in 1..=3 {
             count("a.txt", &format!("{part}/3"), &format!("a{part}.{ending}"));
         }
-        // The first difference is in the first part: the others have the same bytes in both texts.
+        // The texts differ only in the first part; the others have the same bytes.
         count("b.txt", "2/3", &format!("b2.{ending}"));
         count("a.txt", "2/2", &format!("h2.{ending}"));
         let merge = |parts: &[&str], more: &[&str]| {
@@ -410,7 +411,7 @@ fn parts_that_are_not_one_text_are_refused_and_summed_where_that_is_meant() {
         copy("a1", "c1").unwrap();
         merge(&["a1", "c1", "a2", "a3"], &[]).refused(2, &["is part 1 of 3 where part 2 of 3 should be"]);
     }
-    // Whole texts are no parts, and what comes of all parts is whole again.
+    // Whole texts are not parts, and a merge of all parts is whole again.
     bench.run(&["count", "a.txt", "--order", "2", "--out", "w.counts"]).succeeded();
     bench.run(&["merge", "a1.counts", "a2.counts", "a3.counts", "--out", "v.counts"]).succeeded();
     let read = |name: &str| std::fs::read(bench.path().join(name)).unwrap();
@@ -418,7 +419,7 @@ fn parts_that_are_not_one_text_are_refused_and_summed_where_that_is_meant() {
     bench.run(&["merge", "w.counts", "v.counts", "--out", "m.arpa"]).refused(2, &["a whole text", "--sum"]);
     let ran = bench.run(&["merge", "w.counts", "--out", "m.arpa"]).succeeded();
     assert!(!ran.stderr.contains("does not say"), "{}", ran.stderr);
-    // What a sum is of, nobody can say.
+    // The text of a sum is unknown.
     bench.run(&["merge", "w.counts", "v.counts", "--sum", "--out", "s.counts"]).succeeded();
     let ran = bench.run(&["merge", "s.counts", "--out", "m.arpa"]).succeeded();
     assert!(ran.stderr.contains("s.counts does not say which part of which text"), "{}", ran.stderr);
@@ -438,7 +439,8 @@ fn a_model_that_is_cut_short_while_it_is_read_ends_the_command_in_words() {
         (0..60_000_u64).map(|n| format!("w{} w{} w{n}\n", n * n % 997, n * 7919 % 30011)).collect();
     bench.file("a.txt", words);
     bench.run(&["count", "a.txt", "--order", "4", "--out", "m.ngram"]).succeeded();
-    // What is read once is read at once: many times the model makes it last until it is cut.
+    // A memory-mapped file is read at once; many repetitions make the command last until the file
+    // is cut.
     let many: Vec<&str> = std::iter::repeat_n("a.txt", 40).collect();
     for arguments in [
         &[&["eval", "m.ngram"], &many[..]].concat()[..],
@@ -455,7 +457,7 @@ fn a_model_that_is_cut_short_while_it_is_read_ends_the_command_in_words() {
     let arguments = ["sample", "m.ngram", "--tokens", "100000000", "--temperature", "1"];
     let mut child = bench.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
-    // It is at work.
+    // The command is running.
     stdout.read_exact(&mut [0; 100]).unwrap();
     cut(&bench);
     let reader = std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
@@ -474,7 +476,7 @@ fn without_threads_there_is_a_hint_and_one_is_enough() {
     std::fs::set_permissions(bench.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let root = Command::new("id").arg("-u").output().is_ok_and(|id| id.stdout == b"0\n");
     let run = |arguments: &[&str]| {
-        // Limits are nothing to root. A user who has no process yet may have this one and no more.
+        // Limits do not apply to root, so another user runs the command.
         let user = if root { "setpriv --reuid=54321 --clear-groups --" } else { "" };
         let line = format!("ulimit -u 1 && exec {user} ./surprisal \"$@\"");
         let mut command = Command::new("bash");

@@ -1,4 +1,4 @@
-//! `surprisal explain`: the same numbers as an evaluation, and arithmetic that adds up.
+//! `surprisal explain`: the numbers of an evaluation, and consistent arithmetic.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 
@@ -7,7 +7,7 @@ mod common;
 use common::Bench;
 use serde_json::Value;
 
-/// A counted and a trained model of the same text.
+/// An n-gram model and a neural model of the same text.
 fn models(bench: &Bench) {
     bench.text("a.txt", 300);
     let counted = ["--set", "model.kind=ngram", "--set", "model.order=3", "--set", "model.smoothing=add_k"];
@@ -85,7 +85,7 @@ fn the_arithmetic_of_a_step_adds_up() {
         for key in ["gradient", "smoothed_gradient"] {
             assert!(of(key).iter().sum::<f64>().abs() < 1e-9, "{key} sums to zero");
         }
-        // The smoothed loss is H(p', q), whose slope along z is q − p'.
+        // The smoothed loss is H(p', q), with gradient q − p'.
         let each = 0.2 / rows.len() as f64;
         let smoothed: f64 = rows
             .iter()
@@ -95,7 +95,7 @@ fn the_arithmetic_of_a_step_adds_up() {
     }
     let shown = bench.run(&["explain", "mlp", "--text", "the cat", "--step", "5"]).succeeded().stdout;
     assert!(shown.contains("log-sum-exp") && shown.contains("q − p'") && shown.contains("nats ="), "{shown}");
-    // Without a share even what is impossible costs nothing.
+    // A token with target probability 0 adds nothing, even if q = 0.
     bench.run(&["count", "a.txt", "--order", "2", "--smoothing", "mle", "--out", "m.ngram"]).succeeded();
     let plain = ["explain", "m.ngram", "--text", "the cat", "--step", "1", "--smoothing", "0"];
     let step = bench.run(&[&plain[..], &["--json"]].concat()).succeeded().result();
@@ -124,14 +124,14 @@ fn a_first_token_is_said_to_have_nothing_before_it() {
         let first = step(model, "1");
         assert!(first.starts_with(&format!("{model}: token 1 is \"t\" with nothing before it\n")), "{first}");
         assert!(first.contains(why) && !first.contains("counts have none"), "{first}");
-        // In the words of the list.
+        // The same explanation as in the list.
         let list = bench.run(&["explain", model, "--text", "the cat"]).succeeded().stdout;
         assert!(list.contains(why), "{list}");
         let second = step(model, "2");
         assert!(second.contains("token 2 is \"h\" after \"t\"\n\nlogits z"), "{second}");
         assert!(!second.contains("nothing before"), "{second}");
     }
-    // A counted model has no logits, and has seen how texts and lines begin.
+    // N-gram models have no logits, and have observed the beginnings of texts and lines.
     let counted = step("counted", "1");
     assert!(counted.starts_with("counted: token 1 is \"t\" with nothing before it\n"), "{counted}");
     assert!(counted.contains("(counts have none)") && !counted.contains("never trained"), "{counted}");

@@ -1,6 +1,6 @@
-//! What an earlier program wrote is read, gone on with and written again: to the same numbers, bits and bytes.
+//! Files of an earlier version are read, resumed and written again with the same numbers and bytes.
 //!
-//! `fixtures/write.py` says what lies in `fixtures/` and how it was made.
+//! `fixtures/write.py` describes the files in `fixtures/` and how they were made.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use common::{Bench, Ran, repository, skipped};
 use serde_json::Value;
 
-/// A copy of what the program of commit e62ad18 left, which is then the working folder, and what it said.
+/// A copy of the files of commit e62ad18 as the working folder, and the expected output.
 fn fixture() -> (Bench, Value) {
     let bench = Bench::new();
     copy(Path::new(&repository("crates/trainer/tests/fixtures/e62ad18")), bench.path());
@@ -39,7 +39,7 @@ fn words(value: &Value) -> Vec<&str> {
     value.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect()
 }
 
-/// The kind of this processor, for numbers that depend on it.
+/// The class of this processor, for results that depend on it.
 fn processor() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     return match (is_x86_feature_detected!("avx512f"), is_x86_feature_detected!("fma")) {
@@ -51,7 +51,7 @@ fn processor() -> &'static str {
     return "another";
 }
 
-/// The first place where `now` lacks what was said before, or says something else. It may say more.
+/// The first position where `now` differs from `before`; additional keys are allowed.
 fn difference(before: &Value, now: &Value) -> Option<String> {
     let within = |key: &str, before: &Value, now: Option<&Value>| {
         difference(before, now.unwrap_or(&Value::Null)).map(|found| format!("{key}: {found}"))
@@ -67,7 +67,7 @@ fn difference(before: &Value, now: &Value) -> Option<String> {
     }
 }
 
-/// Runs the commands that `chosen` takes by their first words, and compares what they say and the weights that they write.
+/// Runs the selected commands, and compares their results and weights.
 fn say_the_same(chosen: impl Fn(&str, &str) -> bool) {
     let (_, expected) = fixture();
     let mut commands = 0;

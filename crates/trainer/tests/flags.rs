@@ -1,4 +1,5 @@
-//! Every flag acts or is refused: each command is run without and with each of its flags, and something differs.
+//! Every flag has an effect or is refused: each command is run without and with each flag, and the
+//! outcomes differ.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -12,7 +13,7 @@ use std::process::Stdio;
 use common::{Bench, Ran};
 use serde_json::Value;
 
-/// Command, flag, a command line without it, and what is added, or another line.
+/// Command, flag, a command line without it, and the addition or another command line.
 const CASES: &[(&str, &str, &str, &str)] = &[
     ("train", "set", "train c.toml a.txt --out r", "--set train.seed=7"),
     ("train", "out", "train c.toml a.txt", "--out elsewhere"),
@@ -77,7 +78,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("bench", "case", "bench step --case cpu/f32 --seconds 0", "bench step --case cpu/bf16 --seconds 0"),
 ];
 
-/// A command line of each command, for the flags that all of them have.
+/// A command line of each command, for flags that all commands have.
 const PLAIN: [(&str, &str); 12] = [
     ("train", "train c.toml a.txt --out r"),
     ("eval", "eval net b.txt"),
@@ -123,7 +124,7 @@ name = "mlp"
 use = "c.toml"
 "#;
 
-/// A folder with a text, models, counts, configs and a run, to be copied for each try.
+/// A folder with a text, models, counts, configs and a run, to be copied for each case.
 fn prepared() -> Bench {
     let bench = Bench::new();
     bench.text("a.txt", 120);
@@ -173,7 +174,7 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// Everything that a try says and leaves, without what the clock says.
+/// All output and files of a command, without times.
 fn outcome(prepared: &Bench, line: &str) -> (i32, String, String, BTreeMap<String, String>) {
     let bench = copied(prepared);
     let ran = run(&bench, line);
@@ -217,7 +218,7 @@ fn every_flag_acts_or_is_refused() {
         CASES.iter().map(|(verb, flag, ..)| (verb.to_string(), flag.to_string())).collect();
     assert_eq!(tried, known, "a flag has no case here, or a case no flag");
     let prepared = prepared();
-    // The same line is tried once.
+    // Each line is run once.
     let mut plain = BTreeMap::new();
     for &(verb, flag, line, with) in CASES {
         let without = plain.entry(line).or_insert_with(|| outcome(&prepared, line));
@@ -293,9 +294,9 @@ fn flags_that_have_nothing_to_act_on_are_refused() {
         run(&bench, line).refused(2, &[flag]);
         assert!(files(bench.path()) == before, "{line} left something behind");
     }
-    // What is said again of counts, and is so, is no mistake.
+    // Repeating true properties of counts is not an error.
     run(&bench, "merge a.counts --out o.arpa --order 2 --tokenizer word --unit line").succeeded();
-    // A setting of a comparison is for all its variants; one that changes nothing in a run is said.
+    // In a comparison, a setting applies to all variants; a setting without an effect gets a note.
     for (line, idle, acts) in [
         (
             "train a.txt --set model.kind=ngram --set train.batch_size=3 --set train.seed=3 --out r",
@@ -333,7 +334,7 @@ fn gradients_are_listed_after_a_resumption_too() {
     bench.text("a.txt", 120);
     bench.file("c.toml", CONFIG);
     let every = "--set train.steps=1000000 --set checkpoint.every_steps=2 --set eval.every_steps=2";
-    // The first step that is listed, of a run that is then killed.
+    // The first listed step of a run that is then killed.
     let listed = |line: &str, event: &str| {
         let arguments: Vec<&str> = line.split(' ').collect();
         let mut command = bench.command(&arguments);

@@ -1,5 +1,5 @@
-//! Configs, texts and outputs made to break a program: each is refused in words, within a second and within bounded
-//! memory, and nothing is left behind; what looks hostile and is only odd is trained on.
+//! Hostile configs, texts and outputs: each is refused with a message, within a second and within
+//! bounded memory, and nothing is left behind. Unusual but valid texts are trained on.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use common::{Bench, Ran, sentences};
 
-/// What a refusal may take. Starting the process and its threads is part of it.
+/// The time limit of a refusal, including the start of the process and its threads.
 const TIME: Duration = Duration::from_secs(1);
-/// Resident memory beyond the size of the files.
+/// The limit of resident memory, in addition to the size of the files.
 const MEMORY: u64 = 64 << 20;
 
-/// Runs the binary and watches its memory; returns its end, its peak (where the system tells) and its time.
+/// Runs the binary; returns the result, peak memory (if the system reports it) and time.
 fn watched(bench: &Bench, arguments: &[&str]) -> (Ran, Option<u64>, Duration) {
     let started = Instant::now();
     let mut child = bench.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -39,7 +39,8 @@ fn watched(bench: &Bench, arguments: &[&str]) -> (Ran, Option<u64>, Duration) {
     (Ran::of(child.wait_with_output().unwrap(), arguments), peak, time)
 }
 
-/// The bench is as it was, and the process ended as it should: soon, small and in words.
+/// Checks that files are unchanged and that the process ended quickly, with little memory and a
+/// message.
 #[track_caller]
 fn refuses(name: &str, bench: &Bench, arguments: &[&str], code: i32, parts: &[&str]) {
     let before = bench.entries();
@@ -201,7 +202,7 @@ fn outputs_that_lead_elsewhere() {
     assert_eq!(std::fs::read_to_string(bench.path().join("mine/precious")).unwrap(), "mine");
 }
 
-/// 2^18 is where the reader's buffer ends.
+/// The reader's buffer ends at 2^18.
 fn at_the_buffers_end(bytes: &[u8]) -> Vec<u8> {
     let mut text = sentences(20_000).into_bytes();
     let at = (1 << 18) - 1;
@@ -259,7 +260,7 @@ fn texts_that_are_no_files() {
         link("circle", "circle");
         refuses("a link to itself", &bench, &["train", "circle"], 1, &["circle"]);
         refuses("a file without a size", &bench, &["train", "/proc/self/status"], 1, &["/proc/self/status"]);
-        // Each folder in itself, twice: 2^64 paths, one folder.
+        // Two links to the folder itself: 2^64 paths, one folder.
         link(".", "nothing/x");
         link(".", "nothing/y");
         refuses("a maze of links", &bench, &["train", "nothing"], 1, &["nothing", "no text file"]);
@@ -305,12 +306,12 @@ fn odd_texts_are_trained_on() {
         assert!(ran.stderr.contains(note), "{name}: {}", ran.stderr);
         let result = ran.result();
         assert!(result["eval"]["nats_per_token"].as_f64().unwrap() > -1e-9, "{name}: {result}");
-        // A token takes some bytes in each of several forms.
+        // A token takes several bytes in each of several forms.
         assert!(peak.is_none_or(|peak| peak < MEMORY + 40 * size), "{name} took {} MiB", peak.unwrap() >> 20);
     }
 }
 
-/// What a command said it would take at most, in bytes.
+/// The memory estimate that a command printed, in bytes.
 fn stated(stderr: &str) -> u64 {
     let line = stderr.lines().find_map(|line| line.strip_suffix(" at most")).unwrap();
     let mut words = line.rsplit(' ');
@@ -331,7 +332,7 @@ fn a_line_of_100_mb_is_counted() {
     }
     let tokens = words.iter().filter(|&&byte| byte == b' ').count();
     let characters = (0..SIZE).map(|i| b'a' + (scattered(i) >> 40) as u8 % 26).collect();
-    // Words that are all different, one that is the text (which has to be cut, and says so), and characters.
+    // Distinct words, one word as long as the text (which is cut, with a note), and characters.
     let cases: [(&str, Vec<u8>, u64, &str); 3] = [
         ("word", words, tokens as u64, ""),
         ("word", b"w".repeat(SIZE), 6, "cut in 5 places"),
@@ -344,7 +345,7 @@ fn a_line_of_100_mb_is_counted() {
         let arguments = ["count", "a.txt", "--order", "3", "--tokenizer", tokenizer, "--out", "m.counts"];
         let (ran, peak, time) = watched(&bench, &arguments);
         if ran.code == 2 && ran.stderr.contains("of memory") {
-            // A machine that has too little is told so.
+            // A machine with too little memory gets a message.
             continue;
         }
         let ran = ran.succeeded();
@@ -357,7 +358,8 @@ fn a_line_of_100_mb_is_counted() {
         assert_eq!(counted.parse::<u64>().unwrap(), tokens + 1, "{}", ran.stderr);
         assert_eq!(ran.stderr.contains("cut in"), !note.is_empty(), "{}", ran.stderr);
         assert!(ran.stderr.contains(note), "{}", ran.stderr);
-        // What is stated is for counting; the text's tokens or its vocabulary, as long as the text, are there before.
+        // The estimate is for counting; the token ids or the vocabulary, of the size of the text,
+        // exist before.
         assert!(peak < stated + MEMORY + 9 * SIZE as u64, "took {} MiB", peak >> 20);
         assert!(tokenizer == "word" || peak < stated, "took {} MiB of {}", peak >> 20, stated >> 20);
     }

@@ -1,4 +1,4 @@
-//! Messages say what was wrong in the user's words, and what to type.
+//! Messages describe the mistake in the user's words and say what to type.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -10,7 +10,7 @@ fn run(bench: &Bench, line: &str) -> Ran {
     bench.run(&line.split(' ').collect::<Vec<_>>())
 }
 
-/// What must be in a message, and what must not.
+/// A command line, its exit code, and texts that its message must and must not contain.
 type Told<'a> = (&'a str, i32, &'a [&'a str], &'a [&'a str]);
 
 #[track_caller]
@@ -144,7 +144,7 @@ fn numbers_out_of_range_are_told_the_range() {
             ),
         ],
     );
-    // As the message says.
+    // As the message suggests.
     run(&bench, "count --out x.arpa --order 2 --prune 0 1 -- a.txt").succeeded();
     run(&bench, "explain m.ngram --text the --step 1 --smoothing 1").succeeded();
 }
@@ -263,7 +263,7 @@ fn two_ways_to_say_one_thing_are_not_chosen_from_in_silence() {
     bench
         .run(&["train", "a.txt", "--set", "data.train=b.txt", "--out", "run"])
         .refused(2, &["data.train=b.txt and a.txt both give"]);
-    // A text that is its own validation is said, and no report says otherwise.
+    // Validation on the training text gives a warning, and the report mentions it.
     let set = ["--set", "data.val=a.txt", "--set", "model.kind=ngram", "--set", "model.order=2"];
     let ran = bench.run(&[&["train", "a.txt", "--report", "--out", "own"], &set[..]].concat()).succeeded();
     assert!(ran.stderr.contains("the validation text is the training text"), "{}", ran.stderr);

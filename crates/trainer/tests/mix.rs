@@ -1,4 +1,4 @@
-//! Models interpolated from the command line, and written as one.
+//! Mixtures on the command line, and mixtures written as one model.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -8,7 +8,7 @@ use common::{Bench, sentences};
 use serde_json::Value;
 use surprisal_model::{LanguageModel, best_weights};
 
-/// Two texts of different words, what is to be held out of both, and a text to judge by.
+/// Two texts of different words, a held-out text of both, and a text for evaluation.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.text("a.txt", 200);
@@ -41,7 +41,7 @@ fn close(a: f64, b: f64, by: f64) {
 #[test]
 fn weights_are_those_of_the_library_and_the_mixture_is_no_worse_than_its_parts() {
     let bench = bench();
-    // Of one vocabulary, so that the models can be asked as they are.
+    // Models with one vocabulary, which need no mapping.
     bench.file("both.txt", format!("{}{}", sentences(200), sentences(40).to_uppercase()));
     count(&bench, "both.txt", "a.ngram", &[]);
     count(&bench, "both.txt", "b.ngram", &["--smoothing", "witten_bell"]);
@@ -82,7 +82,7 @@ fn weights_are_those_of_the_library_and_the_mixture_is_no_worse_than_its_parts()
     let other = bench.run(&[&arguments[..], &["c.txt"]].concat()).succeeded().result();
     assert_eq!((&other["weights"], &other["text_is_heldout"]), (&result["weights"], &false.into()));
     close(nats(&other["models"][0]), eval(&bench, "a.ngram", "c.txt"), 1e-12);
-    // For people.
+    // Plain output.
     let ran = bench.run(&["mix", "a.ngram", "b.ngram", "--heldout", "held.txt"]).succeeded();
     assert!(
         ran.stdout.contains("weights were fitted") && ran.stdout.contains("the mixture"),
@@ -117,7 +117,7 @@ fn one_static_model_is_written_and_read_by_everything() {
         assert_eq!((&written["path"], &written["bytes"]), (&out.into(), &size.into()));
         // In an ARPA file numbers are rounded.
         close(eval(&bench, out, "held.txt"), nats(written), 1e-6);
-        // It is nearly the mixture.
+        // The one model is close to the mixture.
         close(nats(written), nats(&result), 0.05);
         assert_eq!(result["eval"]["oov"], 4);
         results.push(result);
@@ -132,7 +132,7 @@ fn one_static_model_is_written_and_read_by_everything() {
         bench.run(&["eval", model, "held.txt", "--calibration"]).succeeded();
     }
     bench.run(&["export", "m.ngram", "--quantize", "8", "--out", "q.ngram"]).succeeded();
-    // It can be a part again.
+    // It can be mixed again.
     bench.run(&["mix", "m.arpa", "c.ngram", "--weights", "1,3", "--out", "again.ngram"]).succeeded();
     let text = String::from_utf8(read("m.arpa")).unwrap();
     assert!(text.contains("the cat") && text.contains("the cow"));
@@ -233,7 +233,7 @@ fn what_cannot_be_mixed_is_refused_and_leaves_nothing() {
     bench.run(&["mix", "word.ngram", "b.ngram", "c.txt"]).refused(2, &["--heldout", "--weights"]);
     bench.run(&["mix", "word.ngram", "b.ngram", "--weights", "1,1"]).refused(2, &["nothing to do"]);
     bench.run(&["mix", "word.ngram", "b.ngram", "--heldout", "empty.txt"]).refused(1, &["empty.txt"]);
-    // The same words twice are no conflict, closed or not.
+    // Equal vocabularies can be mixed, closed or not.
     bench.run(&["mix", "closed", "word.ngram", "--heldout", "held.txt"]).succeeded();
     assert_eq!(bench.entries(), before);
 }

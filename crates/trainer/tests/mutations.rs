@@ -1,4 +1,5 @@
-//! The config's fuzz target without a fuzzer: the same few thousand mutations of every file in configs/ on every run.
+//! The config's fuzz target without a fuzzer: the same few thousand mutations of every file in
+//! configs/ in every run.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 

@@ -1,4 +1,4 @@
-//! One number for one thing: a text under a model costs the same whoever says it.
+//! The loss of a text under a model is the same number in every command.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -17,7 +17,7 @@ use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_platform::threads::Pool;
 use surprisal_text::{Corpus, DataOptions, EncodeOptions, TextMode, Tokenizer, TokenizerKind};
 
-/// Sentences that a model is counted on.
+/// Sentences for the n-gram models.
 const PARK: &str =
     "a fox ran in the park\nthe fox saw a duck\na duck swam in the pond\nthe duck saw the fox\n";
 
@@ -37,7 +37,7 @@ fn count(bench: &Bench, text: &str, out: &str, more: &[&str]) {
     bench.run(&[&["count", text, "--order", "2", "--out", out, "-q"], more].concat()).succeeded();
 }
 
-/// The tokens of an `explain` as they stand in the text, with a `?` behind unknown ones.
+/// The tokens in the output of `explain`, with a `?` after unknown ones.
 fn tokens(event: &Value) -> Vec<String> {
     let shown = |token: &Value| {
         let mark = if token["unknown"] == true { "?" } else { "" };
@@ -46,7 +46,7 @@ fn tokens(event: &Value) -> Vec<String> {
     event["tokens"].as_array().unwrap().iter().map(shown).collect()
 }
 
-/// What `explain` adds up to.
+/// The sum of the nats in the output of `explain`.
 fn sum(event: &Value) -> f64 {
     event["tokens"].as_array().unwrap().iter().map(|token| number(token, "/nats")).sum()
 }
@@ -69,7 +69,7 @@ fn explain_reads_sentences_as_eval_does() {
         assert_eq!(event["eval"], evaluated);
         assert_eq!(event["nats_per_token"], evaluated["nats_per_token"]);
         close(sum(&event), number(&evaluated, "/nats_per_token") * expected.len() as f64, 1e-9);
-        // Each step is a token of that list, and costs what it costs there.
+        // Each step has the token and the loss of the list.
         for (index, token) in event["tokens"].as_array().unwrap().iter().enumerate() {
             let step = (index + 1).to_string();
             let explain = ["explain", "m.ngram", "--text", text, "--step", &step, "--json"];
@@ -89,7 +89,7 @@ fn explain_reads_sentences_as_eval_does() {
         shown.contains("ma\u{1b}[0m \u{1b}[48;5;") && shown.contains("mheron (unknown)\u{1b}[0m"),
         "{shown}"
     );
-    // A word that one model knows and another does not stands in one row.
+    // A word that only one model knows has one row.
     bench.file("lake.txt", PARK.replace("fox", "heron"));
     count(&bench, "lake.txt", "lake.ngram", &[]);
     let both = ["explain", "m.ngram", "lake.ngram", "--text", "a heron swam"];
@@ -128,7 +128,7 @@ fn a_token_without_context_costs_what_eval_says_and_why_is_said() {
         if tokenizer == "word" {
             assert!(shown.contains("  the cat sees a yak. (unknown) "), "{shown}");
         }
-        // Behind the first windows, a token's arithmetic has the context that it was scored with.
+        // After the first window, the arithmetic of a token uses the context of its evaluation.
         let last = (count as usize).to_string();
         let step =
             bench.run(&["explain", &out, "--text", text, "--step", &last, "--json"]).succeeded().result();
@@ -150,7 +150,8 @@ fn scores_that_are_no_probabilities_have_no_perplexity_in_explain_either() {
     assert!(shown.contains("do not sum to one"), "{shown}");
 }
 
-/// Training that runs away leaves weights that are no numbers, or too large to be added up: all of them, or a token's.
+/// Diverged training leaves weights that are NaN or too large to be summed: all of them, or one
+/// token's.
 #[test]
 fn a_model_that_gives_no_numbers_gives_none_anywhere() {
     let bench = Bench::new();
@@ -170,7 +171,7 @@ fn a_model_that_gives_no_numbers_gives_none_anywhere() {
         let (config, tokenizer) = (good.config.clone(), good.tokenizer.clone());
         StoredModel { config, weights: Weights::Tensors(weights), tokenizer }.save(&model).unwrap();
     };
-    // Among the tokens that are not looked at when a model is opened.
+    // A weight that is not checked when a model is opened.
     let (vocab_size, width) = weights["wte.weight"].dims2().unwrap();
     let last = Tokenizer::from_json(&good.tokenizer).unwrap().token(vocab_size as u32 - 1);
     assert!(vocab_size > 16 && last.chars().count() == 1, "{vocab_size} {last:?}");
@@ -204,7 +205,7 @@ fn a_model_that_gives_no_numbers_gives_none_anywhere() {
     spoilt.insert("wte.weight".into(), Tensor::from_vec(values, (vocab_size, width), &Device::Cpu).unwrap());
     save(spoilt);
     for command in scoring {
-        // The report computes losses, as training does.
+        // The report computes losses, like training.
         let code = if command == report { 3 } else { 1 };
         bench.run(command).refused(code, &["no numbers", "it diverged", "lower optim.lr"]);
     }
@@ -230,7 +231,7 @@ fn a_mixture_says_of_its_models_what_eval_says() {
     let shown = bench.run(&arguments).succeeded().stdout;
     assert!(shown.contains("unknown") && !shown.contains("inf "), "{shown}");
     assert!(shown.contains("park.ngram: 2 of its unknown tokens are known to other models"), "{shown}");
-    // With one vocabulary there is nothing to explain.
+    // With one vocabulary there is no explanation.
     let shown = bench.run(&["mix", "park.ngram", "park.ngram", "--heldout", "held.txt"]).succeeded().stdout;
     assert!(!shown.contains("known to other models"), "{shown}");
 }
@@ -240,7 +241,7 @@ fn a_mixture_is_no_worse_than_its_best_model_on_the_text_that_chose_it() {
     let bench = Bench::new();
     bench.text("a.txt", 300);
     bench.text("held.txt", 40);
-    // A good model and one of few words' context: the best weights lie on the border, or near it.
+    // A good model and models of short context: the best weights are at or near the border.
     for (order, more) in [("5", "witten_bell"), ("1", "mle"), ("2", "add_k")] {
         let out = format!("m{order}.ngram");
         let count = ["count", "a.txt", "--unit", "stream", "--tokenizer", "char", "--order", order, "-q"];
@@ -252,7 +253,7 @@ fn a_mixture_is_no_worse_than_its_best_model_on_the_text_that_chose_it() {
     for index in 0..3 {
         assert!(best <= number(&result, &format!("/models/{index}/eval/nats_per_token")) + 1e-9, "{result}");
     }
-    // Whoever moves the weights a little, or all the way, does not do better.
+    // Small and large changes of the weights give no lower loss.
     let weights: Vec<f64> = (0..3).map(|index| number(&result, &format!("/weights/{index}"))).collect();
     for index in 0..3 {
         for share in [0.001, 0.1, 1.0] {
@@ -271,14 +272,14 @@ fn a_mixture_is_no_worse_than_its_best_model_on_the_text_that_chose_it() {
                 "--json",
             ];
             let eval = bench.run(&mix).succeeded().result()["eval"].clone();
-            // Infinite, where a model alone holds a token impossible, is no better.
+            // An infinite loss, if a single model gives a token probability zero, is not lower.
             let nats = eval["nats_per_token"].as_f64().unwrap_or(f64::INFINITY);
             assert!(best <= nats + 1e-8, "{moved:?}: {best} {nats}");
         }
     }
 }
 
-/// A run of 14 digits or more, which nobody reads.
+/// Whether a text has a number of 14 or more digits.
 fn has_long_number(text: &str) -> bool {
     let digits: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { ' ' }).collect();
     digits.split(' ').any(|run| run.len() >= 14)
@@ -287,14 +288,14 @@ fn has_long_number(text: &str) -> bool {
 #[test]
 fn long_perplexities_have_an_exponent() {
     let bench = Bench::new();
-    // Nearly all is c.
+    // Nearly all probability is on c.
     let grams = "-90 <unk>\n-99 <s>\n-80 a\n-70 </s>\n0 c\n";
     bench.file(
         "m.arpa",
         format!("\\data\\\nngram 1=5\n\n\\1-grams:\n{}\n\\end\\\n", grams.replace(' ', "\t")),
     );
     bench.file("t.txt", "a a\nb\n");
-    // (80 + 80 + 70 + 90 + 70) / 5 = 78 orders of ten.
+    // (80 + 80 + 70 + 90 + 70) / 5 = 78 orders of magnitude.
     close(number(&eval(&bench, "m.arpa", "t.txt"), "/nats_per_token"), 78.0 * 10_f64.ln(), 1e-6);
     for arguments in [
         &["eval", "m.arpa", "t.txt"][..],
@@ -340,14 +341,14 @@ fn a_text_that_is_mostly_unknown_is_said_first_and_aloud() {
         "{}",
         ran.stderr
     );
-    // A word or two is what happens.
+    // Texts of one or two words.
     for arguments in [
         &["eval", "m.ngram", "near.txt", "-q"][..],
         &["explain", "m.ngram", "--text", "the fox saw a heron in the park", "-q"],
     ] {
         assert_eq!(bench.run(arguments).succeeded().stderr, "");
     }
-    // Validation, by characters and by words, and what the report of it says.
+    // Validation by characters and by words, and its report.
     bench.file("greek.txt", "η αλεπού έτρεξε στο πάρκο\nthe fox\n".repeat(3));
     for (tokenizer, unit) in [("char", "stream"), ("word", "line")] {
         let sets =
@@ -369,7 +370,7 @@ fn a_text_that_is_mostly_unknown_is_said_first_and_aloud() {
     }
 }
 
-/// Numbers from 0 to below `n`, the same on every machine.
+/// Reproducible random numbers.
 struct Random(u64);
 
 impl Random {
@@ -382,7 +383,7 @@ impl Random {
         items[self.below(items.len())]
     }
 
-    /// A text of known and unknown words, with all that happens at the ends of lines.
+    /// A text of known and unknown words, with various line ends.
     fn text(&mut self, words: &[&str], most: usize) -> String {
         let mut text = String::new();
         for _ in 0..=self.below(most) {
@@ -399,7 +400,7 @@ impl Random {
 const WORDS: [&str; 8] = ["a", "fox", "saw", "the", "pond", "né", "日本", "."];
 const ALIEN: [&str; 11] = ["a", "fox", "saw", "the", "pond", "né", "日本", ".", "heron", "жук", "<unk>"];
 
-/// A counted model of random making, with the tokenizer it reads with.
+/// A random n-gram model and its tokenizer.
 fn random_model(bench: &Bench, random: &mut Random, name: &str) -> PathBuf {
     let training = bench.file("training.txt", random.text(&WORDS, 40) + " a fox saw the pond\n");
     let unit = random.of(&[TextMode::Line, TextMode::Stream]);
@@ -417,7 +418,7 @@ fn random_model(bench: &Bench, random: &mut Random, name: &str) -> PathBuf {
         unk: tokenizer.unk(),
         ..NgramConfig::default()
     };
-    // Not every text has what every smoothing needs.
+    // Some texts lack the counts that a smoothing method needs.
     let config = match NgramModel::estimate(&text.ids, tokenizer.vocab_size(), &config) {
         Ok(_) => config,
         Err(_) => NgramConfig { smoothing: Smoothing::WittenBell, ..config },
@@ -428,7 +429,7 @@ fn random_model(bench: &Bench, random: &mut Random, name: &str) -> PathBuf {
     path
 }
 
-/// What an evaluation in this process says of the text.
+/// The evaluation of the text in this process.
 fn evaluated(path: &Path, text: &Path) -> (Value, Tokenizer) {
     let (model, tokenizer) = surprisal_formats::ngram::open(path).unwrap();
     let tokens = surprisal_text::encode_files(&[text.to_owned()], &tokenizer, EncodeOptions::default())
@@ -468,7 +469,7 @@ fn explain_is_eval_for_200_random_models_and_texts() {
                 .map(|token| token["token"].as_str().unwrap())
                 .collect();
             assert_eq!(unknown.len() as u64, expected["oov"], "{text:?}");
-            // What is shown of them stood in the text.
+            // The shown tokens are in the text.
             let parts: Vec<&str> = match tokenizer.kind() {
                 TokenizerKind::Word => text.split_ascii_whitespace().collect(),
                 _ => text.split("").filter(|part| !part.is_empty()).collect(),
@@ -476,7 +477,7 @@ fn explain_is_eval_for_200_random_models_and_texts() {
             let lacks =
                 |part: &&str| tokenizer.unk().is_some_and(|unk| tokenizer.encode(part).unwrap() == [unk]);
             assert_eq!(unknown, parts.into_iter().filter(lacks).collect::<Vec<_>>(), "{text:?}");
-            // An infinite token is null, and so is their sum.
+            // An infinite surprisal is null, and so is the sum.
             let sum: Option<f64> = told.iter().map(|token| token["nats"].as_f64()).sum();
             let rate = expected["nats_per_token"].as_f64();
             let rate = rate.or(expected["score_per_token"].as_f64().map(|score| -score));
@@ -485,19 +486,19 @@ fn explain_is_eval_for_200_random_models_and_texts() {
                 close(sum, rate * told.len() as f64, 1e-9);
             }
         }
-        // And one of them by the command itself.
+        // One of them also by the command alone.
         let name = names[batch % TOGETHER];
         assert_eq!(eval(&bench, name, "t.txt"), evaluated(&bench.path().join(name), &file).0);
     }
 }
 
-/// One comparison of 24 random models, held against explain, eval and the report.
+/// Compares one comparison of 24 random models with explain, eval and the report.
 fn shows_one_number(seed: u64) {
     const SMOOTHINGS: [&str; 7] =
         ["mle", "add_k", "jelinek_mercer", "witten_bell", "absolute", "kneser_ney", "modified_kneser_ney"];
     let bench = Bench::new();
     let mut random = Random(seed);
-    // Long enough for a window.
+    // Longer than a window.
     let mut long = |words: &[&str], most: usize| {
         std::iter::repeat_with(|| random.text(words, most))
             .find(|text| text.split_whitespace().count() > most / 3)
@@ -541,7 +542,7 @@ fn shows_one_number(seed: u64) {
         let record = std::fs::read_to_string(bench.path().join(cell).join("cell.json")).unwrap();
         let record: Value = serde_json::from_str(&record).unwrap();
         assert_eq!(record["result"]["eval"], event["eval"], "{cell}");
-        // The coloured passage is the second half of so short a text.
+        // The coloured passage of such a short text is its second half.
         let told = event["tokens"].as_array().unwrap();
         let passage = record["measure"]["passage"].as_array().unwrap();
         assert_eq!(passage.len(), told.len() - told.len() / 2);
@@ -554,7 +555,7 @@ fn shows_one_number(seed: u64) {
             assert_eq!(place["token"] == unknown, token["unknown"] == true, "{cell} {place} {token}");
         }
     }
-    // A run by itself: the log, eval and the report.
+    // A single run: its log, eval and report.
     for cell in [cells[0], cells[5]] {
         let evaluated = bench.run(&["eval", cell, "--json"]).succeeded().result()["eval"].clone();
         let run = std::fs::read_to_string(bench.path().join(cell).join("metrics.jsonl")).unwrap();

@@ -1,4 +1,4 @@
-//! What is opened is known by its content; runs that have not ended are opened, too; changed texts are noticed.
+//! Files are recognised by content; unfinished runs can be opened; changed texts are detected.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -28,7 +28,7 @@ fn train(bench: &Bench, more: &[&str]) -> common::Ran {
     bench.run(&arguments)
 }
 
-/// Makes a finished run one that was killed after its newest checkpoint.
+/// Makes a finished run look killed after its newest checkpoint.
 fn kill(bench: &Bench) {
     let run = bench.path().join("run");
     std::fs::remove_dir_all(run.join("model")).unwrap();
@@ -38,7 +38,7 @@ fn kill(bench: &Bench) {
     std::fs::write(metrics, lines.join("\n") + "\n").unwrap();
 }
 
-/// The best evaluation in the record up to `step`: its step and nats a token.
+/// The best evaluation in the record up to `step`: its step and nats per token.
 fn best(bench: &Bench, step: u64) -> (u64, f64) {
     let text = std::fs::read_to_string(bench.path().join("run/metrics.jsonl")).unwrap();
     let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -48,7 +48,7 @@ fn best(bench: &Bench, step: u64) -> (u64, f64) {
     judged.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap()
 }
 
-/// Every file below `folder` with its bytes and the time of its last change.
+/// Every file in `folder` with its bytes and modification time.
 fn everything(folder: &Path) -> Vec<(String, Vec<u8>, std::time::SystemTime)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -91,7 +91,7 @@ fn an_arpa_file_and_an_ngram_file_are_known_by_any_name() {
         bench.file(name, &ngram);
         assert_eq!(eval(name), eval("m.ngram"), "{name}");
     }
-    // And side by side, where models and texts stand in one list.
+    // In one list of models and texts.
     let mixed = bench.run(&["mix", "m.lm", "x", "a.txt", "--weights", "1,1", "--json"]).succeeded().result();
     let nats = mixed["eval"]["nats_per_token"].as_f64().unwrap();
     assert!((nats - expected["nats_per_token"].as_f64().unwrap()).abs() < 1e-6);
@@ -144,7 +144,7 @@ fn what_is_no_model_is_named_with_what_to_do() {
         }
     }
     bench.run(&["eval", "run/model/model.safetensors"]).refused(1, &["tensors", "folder"]);
-    // A report is of a run, whatever else there is.
+    // Reports are only for runs.
     for (path, part) in [
         ("cmp", "a comparison"),
         ("run/model", "a model's folder"),
@@ -153,13 +153,13 @@ fn what_is_no_model_is_named_with_what_to_do() {
     ] {
         bench.run(&["report", path]).refused(1, &[path, "is no run", part, "hint"]);
     }
-    // What a file starts with says what it was to be, though one of its words is no UTF-8.
+    // The beginning of a file shows its kind, even if a later word is not UTF-8.
     let mut damaged = std::fs::read(bench.path().join("a.arpa")).unwrap();
     let at = damaged.windows(3).position(|bytes| bytes == b"cat").unwrap();
     damaged[at] = 0xE9;
     bench.file("latin1.lm", damaged);
     bench.run(&["eval", "latin1.lm", "a.txt"]).refused(1, &["latin1.lm", "line "]);
-    // In a list with texts a file of counts is no text, either.
+    // A counts file is not a text, also in a list of texts.
     bench
         .run(&["mix", "a.arpa", "counts.arpa", "a.txt", "--weights", "1,1"])
         .refused(1, &["counts.arpa", "merge"]);
@@ -185,7 +185,7 @@ fn weights_and_packed_files_are_no_texts() {
         .refused(1, &["a gzip file", "decompress it first"]);
     bench.run(&["eval", "run", "packed.txt"]).refused(1, &["a gzip file", "decompress it first"]);
     assert!(!bench.path().join("x.arpa").exists() && !bench.path().join("other").exists());
-    // A text about ARPA files, a list of words with numbers and a config can be learnt from.
+    // A text about ARPA files, a list of words with numbers and a config can be training texts.
     bench.file("about.txt", format!("Such a file begins so:\n\\data\\\nngram 1=3\n{}", sentences(20)));
     bench.file("list.txt", "the cat\t3\na dog\t2\n".repeat(20));
     for name in ["about.txt", "list.txt", "small.toml"] {
@@ -208,10 +208,10 @@ fn inspect_says_what_a_file_is() {
     let arpa = inspect("m.arpa");
     assert!(arpa.contains("an ARPA file") && arpa.contains("<unk> <s> </s>"), "{arpa}");
     assert!(!arpa.contains("counted 1, 2, 3, 4 times"), "{arpa}");
-    // Nor does the file say how its weights were smoothed, as one of ours does.
+    // Other programs' ARPA files do not contain the smoothing method.
     assert!(!arpa.contains("smoothing") && json("m.arpa")["details"].get("smoothing").is_none(), "{arpa}");
     assert_eq!(json("m.ngram")["details"]["smoothing"], "modified_kneser_ney");
-    // The numbers are those of the file's own header.
+    // The numbers are those in the header of the file.
     let text = std::fs::read_to_string(bench.path().join("m.arpa")).unwrap();
     let number = |order: &str| text.lines().find_map(|line| line.strip_prefix(order)).unwrap().to_owned();
     let details = &json("m.arpa")["details"];
@@ -222,7 +222,7 @@ fn inspect_says_what_a_file_is() {
     for counts in ["m.counts", "m.tsv"] {
         let told = json(counts);
         assert_eq!(told["kind"], "counts");
-        // Each of 200 lines ends once, and every other word is followed by another or by the end.
+        // Each of 200 lines has one end, and every other word is followed by a word or the end.
         assert!(told["details"]["2-grams"].as_str().unwrap().contains("different, counted"), "{told}");
         assert_eq!(told["details"], json("m.counts")["details"]);
     }
@@ -263,7 +263,7 @@ fn a_stopped_run_opens_with_its_best_weights() {
     train(&bench, &["--quiet"]).succeeded();
     let whole = best(&bench, 12);
     kill(&bench);
-    // Evaluations are of steps 4 and 8, the newest checkpoint of step 9.
+    // Evaluations are at steps 4 and 8, the newest checkpoint at step 9.
     std::fs::remove_dir_all(bench.path().join("run/checkpoints/step_00000012")).unwrap();
     let (step, nats) = best(&bench, 9);
     let said = format!(
@@ -291,7 +291,7 @@ fn a_stopped_run_opens_with_its_best_weights() {
     bench.run(&["report", "run"]).succeeded();
     let report = std::fs::read_to_string(bench.path().join("run/report.html")).unwrap();
     assert!(report.contains(&said) && report.contains(&format!("{nats:.4}")), "the report does not say it");
-    // It goes on to where it was.
+    // Resumed, it ends like the original run.
     bench.run(&["train", "--resume", "--out", "run", "--quiet"]).succeeded();
     let told = bench.run(&["inspect", "run", "--json"]).succeeded().result();
     assert_eq!(told["record"]["eval"]["nats_per_token"].as_f64().unwrap(), whole.1);
@@ -334,7 +334,7 @@ fn what_is_made_of_a_stopped_run_is_made_of_its_best_weights() {
 fn a_checkpoint_opens_with_its_own_weights() {
     let bench = bench();
     train(&bench, &["--quiet", "--set", "checkpoint.keep=10"]).succeeded();
-    // Evaluations are of steps 4, 8 and 12, checkpoints of every third.
+    // Evaluations are at steps 4, 8 and 12, checkpoints at every third step.
     let at_12 = bench.run(&["eval", "run/checkpoints/step_00000012", "--json"]).succeeded();
     assert!(at_12.stderr.contains("weights of step 12 (validation "), "{}", at_12.stderr);
     assert_eq!(at_12.result()["eval"], bench.run(&["eval", "run", "--json"]).succeeded().result()["eval"]);
@@ -344,7 +344,7 @@ fn a_checkpoint_opens_with_its_own_weights() {
     let mut inside = bench.command(&["sample", "step_00000009/", "--tokens", "3"]);
     inside.current_dir(bench.path().join("run/checkpoints"));
     common::Ran::of(inside.output().unwrap(), &["sample"]).succeeded();
-    // Away from its run it has no tokenizer.
+    // Outside of its run it has no tokenizer.
     std::fs::rename(bench.path().join("run/checkpoints/step_00000009"), bench.path().join("step_00000009"))
         .unwrap();
     bench.run(&["sample", "step_00000009"]).refused(1, &["run folder"]);
@@ -389,7 +389,7 @@ fn averaged_weights_are_what_is_opened() {
     kill(&bench);
     let eval = bench.run(&["eval", "run", "--json"]).succeeded().result();
     assert_eq!(eval["eval"]["nats_per_token"].as_f64().unwrap(), judged.1);
-    // A run that was never judged has averages, too: those of step 3 are not the weights of step 3.
+    // A run without an evaluation has averages, too; those of step 3 differ from its weights.
     let averaged = bench.run(&["eval", "run/checkpoints/step_00000003", "--json"]).succeeded().result();
     let config = bench.path().join("run/config.toml");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -417,7 +417,7 @@ fn a_diverged_run_opens_and_says_so() {
         assert!(ran.stderr.contains(&said), "{command:?}: {}", ran.stderr);
     }
     assert_eq!(bench.run(&["inspect", "run", "--json"]).succeeded().result()["state"], "diverged");
-    // A state that gives no numbers is no checkpoint. What is to be typed does what it says.
+    // A state with invalid numbers is not a valid checkpoint. The suggested command works.
     std::fs::remove_dir_all(bench.path().join("run")).unwrap();
     let far = ["--set", "optim.lr=1e9", "--set", "optim.min_lr=1e9", "--set", "optim.grad_clip=0"];
     let typed = "surprisal train run/config.toml --set optim.lr=1.0e8 --out NEW";
@@ -453,7 +453,7 @@ fn a_report_of_a_run_that_had_stopped_is_made_again_at_its_end() {
     assert!(page().contains("this run is not finished"));
     bench.run(&["train", "--resume", "--out", "run", "--quiet"]).succeeded();
     assert!(!page().contains("this run is not finished"));
-    // Whoever wants no report gets none.
+    // Without --report there is no report.
     kill(&bench);
     std::fs::remove_file(bench.path().join("run/report.html")).unwrap();
     bench.run(&["train", "--resume", "--out", "run", "--quiet"]).succeeded();
@@ -468,7 +468,7 @@ fn a_run_that_started_from_a_model_is_reported_on_without_it() {
     let from = ["train", "a.txt", "--out", "on", "-q", "--set", "model.init_from=hf", "--set"];
     let sets = ["train.steps=3", "--set", "train.block_size=16", "--set", "eval.stride=8"];
     bench.run(&[&from[..], &sets].concat()).succeeded();
-    // Another model under its name has other tokens: the run's texts are still what they were.
+    // Another model at its path has other tokens; the run's texts are unchanged.
     bench.text("b.txt", 3);
     std::fs::remove_dir_all(bench.path().join("hf")).unwrap();
     bench.run(&["report", "on"]).succeeded();
@@ -495,7 +495,7 @@ fn a_comparison_is_known_whether_it_has_ended_or_not() {
         }
         let shown = bench.run(&["inspect", "grid"]).succeeded().stdout;
         assert!(shown.contains("the folder of a comparison") && shown.contains("cells/"), "{shown}");
-        // As one that was stopped.
+        // Like a stopped one.
         for name in ["comparison.json", "report.html"] {
             let _ = std::fs::remove_file(bench.path().join("grid").join(name));
         }
@@ -554,7 +554,7 @@ fn a_finished_run_is_left_alone_by_resume() {
         let trained = train(&bench, &[&["--quiet", "--json"], more].concat()).succeeded().result();
         assert!(steps.is_none_or(|steps| trained["steps"] == steps));
         let before = everything(&bench.path().join("run"));
-        // Its text is not needed any more.
+        // A finished run does not need its text.
         std::fs::rename(bench.path().join("a.txt"), bench.path().join("b.txt")).unwrap();
         let ran = bench.run(&["train", "--resume", "--out", "run", "--json"]).succeeded();
         let said = format!("this run is finished ({} steps)", trained["steps"]);
@@ -562,7 +562,7 @@ fn a_finished_run_is_left_alone_by_resume() {
         assert_eq!(ran.result(), trained);
         assert_eq!(everything(&bench.path().join("run")), before);
         std::fs::rename(bench.path().join("b.txt"), bench.path().join("a.txt")).unwrap();
-        // A model that is damaged is not finished: it is made again.
+        // A damaged model is not finished and is made again.
         let weights = bench.path().join("run/model/model.safetensors");
         let whole = std::fs::read(&weights).unwrap();
         std::fs::write(&weights, &whole[..100]).unwrap();
@@ -582,13 +582,13 @@ fn a_finished_run_says_what_to_type_to_go_on_from_it() {
                 model.init_from=FOLDER --out NEW";
     assert!(ran.stderr.contains("this run is finished (12 steps); it is not changed\n"), "{}", ran.stderr);
     assert!(ran.stderr.contains(said), "{}", ran.stderr);
-    // What it says can be typed, and starts where the run has ended.
+    // The suggested command works, and starts from the end of the run.
     bench.run(&["export", "run", "--format", "hf", "--out", "folder"]).succeeded();
     let on = ["train", "run/config.toml", "--set", "model.init_from=folder", "--out", "new", "--json"];
     let hardly = ["--set", "train.steps=1", "--set", "optim.lr=1e-9"];
     let on = bench.run(&[&on[..], &hardly].concat()).succeeded().result();
     assert!((nats(&on) - nats(&judged)).abs() < 1e-4, "{} {}", nats(&on), nats(&judged));
-    // No other trained model can be started from yet.
+    // Other neural models cannot be a start yet.
     bench
         .run(&["train", "a.txt", "--out", "mlp", "--set", "model.kind=mlp", "--set", "train.steps=3"])
         .succeeded();
@@ -633,20 +633,20 @@ fn a_changed_text_is_not_called_the_validation_split() {
             for command in [&["eval", run][..], &["report", run]] {
                 bench.run(command).refused(1, &["has changed since the run was made", "hint"]);
             }
-            // A text that is named is what it is.
+            // An explicitly named text is accepted.
             bench.run(&["eval", run, "a.txt"]).succeeded();
         }
         let tokens = |text: &str| text.len() - (0.9 * text.len() as f64) as usize;
         bench.file("a.txt", &longer);
         let change = format!("had {} tokens and has {} now", tokens(&text), tokens(&longer));
         bench.run(&["eval", run]).refused(1, &["its validation split", &change]);
-        // Where only the training part is another, the judgement stands, and the report does not.
+        // If only the training part has changed, the evaluation is valid, but the report is not.
         bench.file("a.txt", text.replacen("the", "teh", 1));
         bench.run(&["eval", run]).succeeded();
         bench.run(&["report", run]).refused(1, &["its training split has other tokens now"]);
         bench.file("a.txt", &text);
         bench.run(&["eval", run]).succeeded();
-        // The config may say another text, a part of the training text.
+        // The config may name another text, a part of the training text.
         let config = bench.path().join(run).join("config.toml");
         let settings = std::fs::read_to_string(&config).unwrap();
         bench.file("part.txt", &text[..text.len() / 2]);
@@ -655,7 +655,7 @@ fn a_changed_text_is_not_called_the_validation_split() {
             bench.run(&[command, run]).refused(1, &["part.txt has changed", "hint"]);
         }
         std::fs::write(&config, settings).unwrap();
-        // A run of an older version knows only how many tokens there were.
+        // A run of an older version knows only the number of tokens.
         let metrics = bench.path().join(run).join("metrics.jsonl");
         let record = std::fs::read_to_string(&metrics).unwrap();
         let mut lines: Vec<Value> = record.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -1,5 +1,5 @@
-//! Where a command writes: nothing that it reads is replaced, nor anything else that is not of this program's making; links,
-//! modes, pipes and devices stay what they are; of two writers one goes on.
+//! Output paths: no input and no foreign file is replaced; links, modes, pipes and devices are
+//! kept; of two writers, one is refused.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 
 use common::{Bench, Ran};
 
-/// A text, the model of it in both forms, and its counts.
+/// A text, its n-gram model in both formats, and its counts.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.text("a.txt", 60);
@@ -29,7 +29,8 @@ fn read(bench: &Bench, name: impl AsRef<Path>) -> Vec<u8> {
     std::fs::read(bench.path().join(name)).unwrap()
 }
 
-/// The command is refused with code 2 in words that hold `parts`, before any work, and every file stays as it was.
+/// Checks that the command is refused with code 2 and a message with `parts`, before any work, and
+/// that every file is unchanged.
 #[track_caller]
 fn refuses(bench: &Bench, arguments: &[&str], parts: &[&str]) {
     let state = || -> Vec<(String, Option<Vec<u8>>)> {
@@ -45,7 +46,7 @@ fn refuses(bench: &Bench, arguments: &[&str], parts: &[&str]) {
 #[test]
 fn what_a_command_reads_it_does_not_replace() {
     let bench = bench();
-    // Its name says that it is to be replaced by a model; it is a text all the same.
+    // Despite its name it is a text.
     bench.text("text.arpa", 20);
     std::fs::create_dir(bench.path().join("d")).unwrap();
     let read_by = "is read by this command";
@@ -67,7 +68,7 @@ fn what_a_command_reads_it_does_not_replace() {
         refuses(&bench, &["count", "text.arpa", "--out", "hard.arpa"], &["hard.arpa", read_by]);
         refuses(&bench, &["count", "soft.arpa", "--out", "text.arpa"], &["text.arpa", read_by]);
     }
-    // Two outputs are one file.
+    // Two outputs are the same file.
     refuses(&bench, &["count", "a.txt", "--out", "x.arpa", "--out", "d/../x.arpa"], &["x.arpa", "one file"]);
 }
 
@@ -91,7 +92,7 @@ fn nothing_is_written_into_a_folder_that_is_read_whole() {
     refuses(&bench, &["compare", "grid.toml", "texts", "--out", "texts/grid"], &within);
     bench.run(&["compare", "grid.toml", "texts", "--out", "texts"]).refused(1, &["texts", "already there"]);
     assert_eq!(std::fs::read_dir(bench.path().join("texts")).unwrap().count(), 3);
-    // What is hidden is not read.
+    // Hidden files are not read.
     bench.run(&["count", "texts", "--order", "2", "--out", "texts/.hidden/m.arpa", "--quiet"]).succeeded();
     bench.run(&["count", "texts", "--order", "2", "--out", "m.arpa", "--quiet"]).succeeded();
     assert_eq!(read(&bench, "m.arpa"), read(&bench, "texts/.hidden/m.arpa"));
@@ -122,7 +123,7 @@ fn a_place_where_nothing_can_be_written_is_refused_before_the_work() {
         let ran = bench.run(&arguments).refused(1, &["too long"]);
         assert!(!ran.stderr.contains("reading"), "{}", ran.stderr);
     }
-    // As long as a name may be.
+    // A name of the maximum length.
     let longest = format!("{}.arpa", "x".repeat(250));
     bench.run(&["export", "m.ngram", "--out", &longest]).succeeded();
     assert_eq!(read(&bench, longest), read(&bench, "m.arpa"));
@@ -152,7 +153,7 @@ fn only_what_a_file_of_ours_was_is_replaced() {
         &["export", "m.ngram", "--format", "arpa", "--out", "a.txt"],
         &["a.txt", "is left alone"],
     );
-    // An empty file, and whatever of ours.
+    // An empty file, and all kinds of our files.
     bench.file("empty.arpa", "");
     for (name, before) in [
         ("empty.arpa", None),
@@ -168,14 +169,14 @@ fn only_what_a_file_of_ours_was_is_replaced() {
             assert_eq!(read(&bench, name), model);
         }
     }
-    // Counts of all kinds of tokens are known again.
+    // Counts of all kinds of tokens are recognised.
     for tokenizer in ["byte", "char", "word"] {
         for _ in 0..2 {
             let count = ["count", "a.txt", "--order", "2", "--tokenizer", tokenizer, "--quiet", "--out"];
             bench.run(&[&count[..], &[&format!("{tokenizer}.tsv")]].concat()).succeeded();
         }
     }
-    // One file of a model's folder is not the model.
+    // One file of a model folder is not a model.
     let train = ["train", "a.txt", "--set", "model.kind=ngram", "--set", "model.order=2", "--quiet"];
     bench.run(&[&train[..], &["--out", "run"]].concat()).succeeded();
     let inner = "run/model/model.ngram";
@@ -220,7 +221,7 @@ fn folders_with_something_in_them_are_left_alone() {
     let report = read(&bench, "cells/report.html");
     assert_eq!(report, b"mine");
     assert_eq!(read(&bench, "locked/lock"), b"mine");
-    // A comparison's own folder is gone on with; a page of somebody else's is not replaced.
+    // A comparison's own folder is resumed; a foreign page is not replaced.
     bench.run(&["compare", "grid.toml", "a.txt", "--out", "grid"]).succeeded();
     assert_eq!(
         bench.run(&["compare", "grid.toml", "a.txt", "--out", "grid", "--json"]).succeeded().events().len(),
@@ -243,7 +244,7 @@ fn folders_with_something_in_them_are_left_alone() {
     bench.run(&["export", "r", "--format", "hf", "--out", "r"]).refused(2, &["`r` is read by this command"]);
     bench.run(&["export", "r", "--format", "hf", "--out", "mine"]).refused(1, &["mine", "already there"]);
     bench.run(&["export", "r", "--format", "hf", "--out", "no/hf"]).refused(1, &["no/hf"]);
-    // Hidden folders beside it may be somebody's.
+    // Hidden folders beside it may be foreign.
     bench.file(".hf.tmp/precious", "mine");
     bench.file("r/.draft.tmp", "mine");
     bench.file("r/.old.old/precious", "mine");
@@ -259,7 +260,7 @@ fn folders_with_something_in_them_are_left_alone() {
     bench.run(&["report", "r"]).refused(2, &["report.html", "left alone"]);
 }
 
-/// No hidden file is left, whatever happened.
+/// Checks that no hidden file is left.
 #[cfg(unix)]
 fn no_debris(bench: &Bench) {
     let left: Vec<String> =
@@ -296,10 +297,10 @@ fn links_are_followed_and_modes_stay() {
         bench.run(&["export", "m.ngram", "--out", "link.arpa", "--quiet"]).succeeded();
         assert_eq!(std::fs::metadata(at("store/real.arpa")).unwrap().permissions().mode() & 0o7777, mode);
     }
-    // Who made a file read-only wants to keep it.
+    // A read-only file is protected by its owner.
     std::fs::set_permissions(at("store/real.arpa"), std::fs::Permissions::from_mode(0o444)).unwrap();
     refuses(&bench, &["export", "m.ngram", "--out", "link.arpa"], &["link.arpa", "read-only"]);
-    // Another name of the same file keeps what it had.
+    // Another hard link of the file keeps the old content.
     bench.file("one.arpa", b"\\data\\\nngram 1=1\n");
     std::fs::hard_link(at("one.arpa"), at("other.arpa")).unwrap();
     bench.run(&["export", "m.ngram", "--out", "one.arpa", "--quiet"]).succeeded();
@@ -311,7 +312,7 @@ fn links_are_followed_and_modes_stay() {
     assert_eq!(std::fs::read_dir(at("store")).unwrap().count(), 2);
 }
 
-/// The binary with its standard output in `file`, by the shell's `redirection`.
+/// The binary with its standard output redirected to `file` by the shell.
 #[cfg(unix)]
 fn shell(bench: &Bench, script: &str) -> Ran {
     let mut command = Command::new("bash");
@@ -326,7 +327,7 @@ fn pipes_and_devices_are_written_to() {
     let bench = bench();
     let model = String::from_utf8(read(&bench, "m.arpa")).unwrap();
     let at = |name: &str| bench.path().join(name);
-    // A pipe with a name, for every command that writes a file.
+    // A named pipe, for every command that writes a file.
     for (command, expected) in [
         (&["count", "a.txt", "--order", "2"][..], &model),
         (&["merge", "m.counts"], &model),
@@ -342,7 +343,7 @@ fn pipes_and_devices_are_written_to() {
         assert!(std::fs::symlink_metadata(at("pipe.arpa")).unwrap().file_type().is_fifo());
         std::fs::remove_file(at("pipe.arpa")).unwrap();
     }
-    // A device, by its name or by a link.
+    // A device, by name or link.
     symlink("/dev/null", at("null.ngram")).unwrap();
     for out in ["/dev/null", "null.ngram"] {
         bench.run(&["count", "a.txt", "--order", "2", "--out", out]).succeeded();
@@ -353,7 +354,7 @@ fn pipes_and_devices_are_written_to() {
         shell(&bench, "\"$0\" export m.ngram --out /dev/stdout --quiet | cat").succeeded().stdout,
         model
     );
-    // Into a file among other things, wherever the shell put it.
+    // Into a file with other content, at the shell's position.
     if cfg!(target_os = "linux") {
         shell(&bench, "(echo before; \"$0\" export m.ngram --out /dev/stdout -q; echo after) >all.txt")
             .succeeded();
@@ -366,7 +367,7 @@ fn pipes_and_devices_are_written_to() {
         let ran = shell(&bench, "\"$0\" export m.ngram --out /dev/full --format arpa");
         ran.refused(1, &["/dev/full", "No space left"]);
     }
-    // Nobody wants to read more: no error.
+    // A reader that closes the pipe early is not an error.
     let ran =
         shell(&bench, "set -o pipefail; \"$0\" export m.ngram --out /dev/stdout -q | head -c 1 >/dev/null");
     assert_eq!((ran.succeeded().stderr.as_str(), bench.entries().contains(&"lock".into())), ("", false));
@@ -395,7 +396,7 @@ fn names_are_bytes() {
         assert_eq!(read(&bench, &arpa), read(&bench, "m.arpa"));
     }
     run(&["mix", "m.ngram", "m.ngram", "--weights", "1,1", "--json"], &arpa);
-    // Names that look alike on a screen are not the same.
+    // Names that look the same are different.
     let other = odd(b"o/\xfe\xff.arpa");
     let mut two = bench.command(&["count", "a.txt", "--order", "2", "--out"]);
     Ran::of(two.arg(&arpa).arg("--out").arg(&other).output().unwrap(), &[]).succeeded();
@@ -428,7 +429,7 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// A process that has its output for itself, for as long as nobody reads the pipe that it writes to first.
+/// A process that holds the lock of its output until a pipe, which it writes first, is read.
 #[cfg(unix)]
 struct Held(Child);
 
@@ -457,7 +458,7 @@ fn of_two_writers_of_one_file_the_second_is_refused_and_a_dead_ones_lock_is_take
     let bench = bench();
     let at = |name: &str| bench.path().join(name);
     assert!(Command::new("mkfifo").arg(at("pipe.counts")).status().unwrap().success());
-    // Held up by the pipe: it is written first.
+    // Blocked by the pipe, which is written first.
     let mut command =
         bench.command(&["count", "a.txt", "--order", "2", "--out", "pipe.counts", "--out", "x.arpa"]);
     let first = Held(command.stderr(Stdio::null()).spawn().unwrap());
@@ -465,7 +466,7 @@ fn of_two_writers_of_one_file_the_second_is_refused_and_a_dead_ones_lock_is_take
     let process = format!("process {}", first.0.id());
     let named = ["`x.arpa` is being written to by", &process, "hint"];
     for _ in 0..1000 {
-        // Until the owner has written down who it is.
+        // Until the owner is recorded.
         if std::fs::read(at(".x.arpa.lock")).is_ok_and(|text| text.ends_with(b"}")) {
             break;
         }
@@ -482,7 +483,7 @@ fn of_two_writers_of_one_file_the_second_is_refused_and_a_dead_ones_lock_is_take
     assert!(at(".x.arpa.lock").exists(), "a killed process leaves its lock");
     bench.run(&["count", "a.txt", "--order", "2", "--out", "x.arpa"]).succeeded();
     assert_eq!(read(&bench, "x.arpa"), read(&bench, "m.arpa"));
-    // A hidden file of somebody else's with this name is no lock.
+    // A foreign hidden file with this name is not a lock.
     bench.file(".x.arpa.lock", "mine");
     bench
         .run(&["count", "a.txt", "--order", "2", "--out", "x.arpa"])
@@ -603,7 +604,7 @@ fn events_that_nobody_could_take_are_an_error_at_the_end() {
     assert_eq!(read(&bench, "full/model/manifest.json"), read(&bench, "whole/model/manifest.json"));
     shell(&bench, &format!("set -o pipefail; \"$0\" {train} closed | head -n 1 >/dev/null")).succeeded();
     assert_eq!(read(&bench, "closed/model/manifest.json"), read(&bench, "whole/model/manifest.json"));
-    // A comparison is whole, too.
+    // A comparison is complete, too.
     bench.file("grid.toml", "[[variant]]\nname = \"a\"\n[variant.model]\nkind = \"uniform\"\n");
     let compare = "compare grid.toml a.txt --json -q --out";
     shell(&bench, &format!("\"$0\" {compare} grid >/dev/full")).refused(1, &[full]);
@@ -634,7 +635,7 @@ fn files_of_ours_are_replaced_whatever_their_tokens_and_those_of_others_are_not(
         bench.run(arguments).succeeded();
         bench.run(arguments).succeeded();
     }
-    // What only begins like one of ours.
+    // Files that only begin like ours.
     for (name, text) in [
         ("vocab.arpa", "<unk>\t0\n<s>\t0\n▁the\t-3.2\n"),
         ("gloss.tsv", "<unk>\tunknown word\nfoo\tbar\n"),
@@ -658,7 +659,7 @@ fn a_whole_model_is_not_made_again_where_the_end_of_its_record_is_lost() {
     let cut = &record[..=record.trim_end().rfind('\n').unwrap()];
     std::fs::write(&metrics, cut).unwrap();
     let model = std::fs::read(bench.path().join("run/model/model.ngram")).unwrap();
-    // Of the same settings and texts it is made again to the same bits, as after a crash.
+    // With the same settings and texts it gives the same bits again, as after a crash.
     bench.run(&["train", "--resume", "--out", "run"]).succeeded();
     assert_eq!(std::fs::read(bench.path().join("run/model/model.ngram")).unwrap(), model);
     let config = bench.path().join("run/config.toml");

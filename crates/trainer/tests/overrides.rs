@@ -1,4 +1,5 @@
-//! What the user says replaces what a config or a default says; what is wrong is said in the user's words.
+//! Settings on the command line replace those of configs and defaults; messages quote the user's
+//! words.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -8,7 +9,7 @@ use common::{Bench, Ran};
 use surprisal::error::CliError;
 use surprisal_engine::config::{Config, Loaded, Override, check, load, parse};
 
-/// A config as it is resolved, with what there is to say about it.
+/// The resolved config, with notes.
 fn resolved(file: &str, set: &[&str]) -> Result<Loaded, CliError> {
     let set: Vec<Override> = set.iter().map(|set| Override::said("--set ", set)).collect();
     let mut loaded = parse("c.toml", file, &set)?;
@@ -25,7 +26,7 @@ fn refused(file: &str, set: &[&str], parts: &[&str]) {
     }
 }
 
-/// Trains a very small model; `more` comes last.
+/// Trains a very small model; `more` is appended.
 fn train(bench: &Bench, more: &[&str]) -> Ran {
     let small = ["--set", "model.kind=mlp", "--set", "model.n_hidden=8", "--set", "sample.tokens=0", "--set"];
     let all = [&["train"], more, &small, &["eval.every_epochs=0"]].concat();
@@ -46,7 +47,7 @@ fn a_config_without_overrides_is_what_it_says() {
         configs += 1;
     }
     assert!(configs >= 10, "{configs}");
-    // What was refused as contradictory within one file still is.
+    // Contradictions within one file are still refused.
     refused("[train]\nsteps = 3\nepochs = 1.0\n", &[], &["both", "steps", "epochs"]);
     refused(
         "[train]\nblock_size = 8\n[eval]\nstride = 9\n",
@@ -59,7 +60,7 @@ fn a_config_without_overrides_is_what_it_says() {
 fn the_length_that_is_said_replaces_the_one_of_the_config() {
     let bench = Bench::new();
     bench.text("own.txt", 60);
-    // The default config has steps; so has the file.
+    // The default config has steps, and so does the file.
     let ran = train(&bench, &["own.txt", "--set", "train.epochs=1", "--out", "a"]).succeeded();
     assert!(ran.stderr.contains("train.steps = 2400 gives way to --set train.epochs=1"), "{}", ran.stderr);
     let config = std::fs::read_to_string(bench.path().join("a/config.toml")).unwrap();
@@ -71,7 +72,7 @@ fn the_length_that_is_said_replaces_the_one_of_the_config() {
     let ran =
         train(&bench, &["e.toml", "own.txt", "--set", "train.steps=2", "--json", "--out", "d"]).succeeded();
     assert_eq!(ran.result()["steps"], 2);
-    // What is said twice is a contradiction.
+    // Two contradicting flags.
     train(&bench, &["own.txt", "--budget", "1s", "--set", "train.steps=3"])
         .refused(2, &["--budget 1s", "--set train.steps=3", "both"]);
     refused(
@@ -79,7 +80,7 @@ fn the_length_that_is_said_replaces_the_one_of_the_config() {
         &["train.epochs=1", "train.steps=3"],
         &["--set train.epochs=1", "--set train.steps=3", "both"],
     );
-    // The same key twice is no contradiction: the last counts.
+    // The same key twice is allowed: the last one counts.
     assert_eq!(resolved("", &["train.steps=3", "train.steps=5"]).unwrap().config.train.steps, Some(5));
     bench
         .run(&["train", "own.txt", "--set", "model.kind=ngram", "--budget", "1s"])
@@ -106,18 +107,18 @@ fn strides_ramps_shards_and_rates_follow() {
             .any(|n| n.contains("eval.stride = 4 follows --set train.block_size=8; it was 32"))
     );
     assert_eq!(small.notices.len(), 5, "{:?}", small.notices);
-    // What fits stays, and nothing is said.
+    // A valid setting is kept without a note.
     let fits = resolved(file, &["train.block_size=32", "train.steps=100"]).unwrap();
     assert_eq!((fits.config.eval.stride, fits.config.train.ramp_steps), (Some(32), 100));
     assert_eq!(fits.notices, [""; 0]);
-    // No window stands still, whoever says so.
+    // A stride of 0 is refused everywhere.
     refused("", &["eval.stride=0"], &["--set eval.stride=0: eval.stride is 0", "from 1 to 64"]);
     refused("[eval]\nstride = 0\n", &[], &["eval.stride is 0"]);
     assert_eq!(resolved("[train]\nblock_size = 7\n", &[]).unwrap().config.eval.stride, Some(4));
-    // What is said does not follow.
+    // An explicit setting is not adapted.
     let said = ["train.block_size=8", "eval.stride=16"];
     refused(file, &said, &["--set eval.stride=16", "from 1 to 8", "train.block_size"]);
-    // A default follows what the file says, where it would be refused otherwise.
+    // A default follows the file's setting if it would otherwise be invalid.
     let low = resolved("[optim]\nlr = 1e-5\n", &[]).unwrap().config.optim.min_lr;
     assert!((low - 1e-6).abs() < 1e-15, "{low}");
     refused("[optim]\nlr = 1e-5\nmin_lr = 1e-4\n", &[], &["optim.min_lr", "optim.lr"]);
@@ -131,7 +132,7 @@ fn a_stride_that_nothing_says_is_half_a_block_and_said_where_that_changes() {
         assert_eq!(loaded.config.eval.stride, Some(stride));
         assert_eq!(loaded.notices, [format!("eval.stride = {stride} follows --set {set}; it was 32")]);
     }
-    // The same block has the same stride; what is said is known; a counted model has none.
+    // The same block has the same stride; explicit settings are kept; n-gram models have no stride.
     assert_eq!(resolved("", &["model.kind=ngram", "train.block_size=8"]).unwrap().notices, [""; 0]);
     assert_eq!(resolved("", &["train.block_size=64"]).unwrap().notices, [""; 0]);
     let said = resolved("", &["train.block_size=8", "eval.stride=3"]).unwrap();
@@ -166,12 +167,12 @@ fn what_cannot_stand_beside_what_is_said_gives_way() {
     assert_eq!(of(pruned, &["model.smoothing=mle"]).config.model.prune, None);
     let ramp = "[train]\nbatch_start = 2\nramp_steps = 9\n";
     assert_eq!(of(ramp, &["train.ramp_steps=0"]).config.train.batch_start, None);
-    // Whatever the order, what is said of a model is said of the kind that is said.
+    // In any order, model settings apply to the given kind.
     let model = of("[model]\nn_layer = 3\n", &["model.order=4", "model.kind=ngram"]).config.model;
     assert_eq!((model.kind.as_str(), model.order, model.n_layer), ("ngram", Some(4), None));
-    // The kind that it is already changes nothing.
+    // Setting the current kind has no effect.
     assert_eq!(of("[model]\nn_layer = 3\n", &["model.kind=transformer"]).config.model.n_layer, Some(3));
-    // A file's keys of the other kind do not go in silence; those of the default config, which nobody wrote, do.
+    // Keys of another kind in a file get a note; those of the default config do not.
     let bench = Bench::new();
     let file = bench.file("m.toml", "[model]\nn_layer = 3\nn_embd = 16\n[optim]\nlr = 0.1\n");
     let set = ["model.kind=mlp", "model.n_embd=8"].map(|set| Override::said("--set ", set));
@@ -181,7 +182,7 @@ fn what_cannot_stand_beside_what_is_said_gives_way() {
         ["what is of another model gives way to --set model.kind=mlp: model.n_layer = 3"]
     );
     assert!(load(Some(&file), &["model.kind=transformer".into()]).unwrap().notices.is_empty());
-    // Two sayings that exclude each other are refused.
+    // Two contradicting settings are refused.
     refused("", &["loss.add_k=1", "loss.label_smoothing=0.1"], &["both"]);
 }
 
@@ -211,7 +212,8 @@ fn a_warm_up_fits_the_length_that_is_said() {
     let ran =
         train(&bench, &["c.toml", "own.txt", "--set", "train.epochs=1", "--json", "--out", "b"]).succeeded();
     assert_eq!(warmup("b"), ran.result()["steps"].as_u64().unwrap() as usize / 10);
-    // What is said stays, and what comes of it is said; a length that the warm-up fits into changes nothing.
+    // Explicit settings are kept and adaptations are noted; a length that contains the warm-up
+    // changes nothing.
     let more =
         ["--set", "train.steps=30", "--set", "optim.warmup=50", "--set", "eval.every_steps=40", "--out", "d"];
     let ran = train(&bench, &[&["c.toml", "own.txt"][..], &more].concat()).succeeded();
@@ -224,7 +226,7 @@ fn a_warm_up_fits_the_length_that_is_said() {
     assert_eq!(warmup("d"), 50);
     train(&bench, &["c.toml", "own.txt", "--set", "train.steps=101", "--out", "e"]).succeeded();
     assert_eq!(warmup("e"), 100);
-    // A file on its own is taken at its word.
+    // A file alone is taken literally.
     bench.file("own.toml", "[data]\ntrain = [\"own.txt\"]\n[model]\nkind = \"bigram\"\n[train]\nsteps = 20\n[sample]\ntokens = 0\n");
     let ran = bench.run(&["train", "own.toml", "--out", "f"]).succeeded();
     assert!(ran.stderr.contains("never reaches optim.lr"), "{}", ran.stderr);
@@ -303,7 +305,7 @@ fn what_is_no_toml_is_said_with_what_to_type() {
     let to_utf8 = "iconv -f LATIN1 -t UTF-8";
     bench.run(&["train", "l.toml"]).refused(2, &["l.toml:2: this is not UTF-8", to_utf8]);
     refused("[data]\ntrain = [a.txt, \"b.txt\"]\n", &[], &["c.toml:2: ", "train = [\"a.txt\", \"b.txt\"]"]);
-    // On a command line quotes and brackets are not needed.
+    // The command line needs no quotes and brackets.
     let set = ["tokenizer.kind=bpe", "train.budget=45", "data.train=own.txt", "model.kind=transformer"];
     let config = resolved("[tokenizer]\nvocab_size = 300\nkind = \"bpe\"\n", &set).unwrap().config;
     assert_eq!((config.tokenizer.kind.as_str(), config.tokenizer.vocab_size), ("bpe", Some(300)));
@@ -425,7 +427,7 @@ fn texts_that_are_not_there_are_named_with_their_line() {
     bench.text("own.txt", 20);
     bench.file("c.toml", "[train]\nsteps = 1\n[data]\ntrain = [\"gone.txt\"]\n");
     bench.run(&["train", "c.toml"]).refused(2, &["c.toml:4: data.train names gone.txt", "hint"]);
-    // In a list over several lines, its own.
+    // In a list over several lines, the line of the entry.
     bench.file("l.toml", "[data]\ntrain = [\n  \"own.txt\",  # there\n  \"gone.txt\",\n]\n");
     bench.run(&["train", "l.toml"]).refused(2, &["l.toml:4: data.train names gone.txt"]);
     bench.file("v.toml", "[data]\nval = [\"gone.txt\"]\n");

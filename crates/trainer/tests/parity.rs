@@ -1,5 +1,5 @@
-//! The transformer against numbers computed elsewhere: GPT-2 and Llama as `transformers` computes them in f64 (PyTorch 2.15,
-//! dropout 0): logits, the label-smoothed loss of the next token, and every parameter's gradient.
+//! The transformer compared with reference numbers: logits, the label-smoothed loss and every
+//! parameter's gradient of GPT-2 and Llama in `transformers` in f64 (PyTorch 2.15, dropout 0).
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 
@@ -23,7 +23,7 @@ fn transposed(values: &[f64], columns: usize) -> Vec<f64> {
     (0..columns).flat_map(|c| (0..rows).map(move |r| values[r * columns + c])).collect()
 }
 
-/// What Hugging Face calls our parameter `name`: the tensors that lie one under another in it.
+/// The Hugging Face tensors that our parameter `name` concatenates.
 fn theirs(name: &str) -> Vec<String> {
     let Some((layer, part)) = name.strip_prefix("h.").and_then(|rest| rest.split_once('.')) else {
         return vec![
@@ -51,7 +51,7 @@ fn gpt2_tiny_has_the_logits_the_loss_and_the_gradients_of_the_reference() {
     agrees("gpt2_tiny", 28, |reference, parameter, columns| {
         let expected = doubles(reference, &format!("grad.transformer.{parameter}"));
         let linear = parameter.contains(".attn.") || parameter.contains(".mlp.");
-        // Hugging Face's Conv1D keeps (in, out).
+        // Hugging Face's Conv1D stores (in, out).
         if linear && parameter.ends_with(".weight") { transposed(&expected, columns) } else { expected }
     });
 }
@@ -63,7 +63,8 @@ fn llama_tiny_has_the_logits_the_loss_and_the_gradients_of_the_reference() {
     });
 }
 
-/// `gradient` finds a parameter's in the reference, given its name and its number of rows.
+/// Compares with a reference; `gradient` returns a parameter's reference gradient, given its name
+/// and number of rows.
 fn agrees(fixture: &str, parameters: usize, gradient: impl Fn(&SafeTensors<'_>, &str, usize) -> Vec<f64>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/fixtures").join(fixture);
     let model = hf::read(&folder).unwrap();
@@ -97,7 +98,7 @@ fn agrees(fixture: &str, parameters: usize, gradient: impl Fn(&SafeTensors<'_>, 
     let worst = logits.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
     assert!(worst < 1e-4, "logits differ by {worst:e}");
 
-    // Each token but a row's first is predicted from those before it.
+    // Each token but the first of a row is predicted from those before it.
     let targets: Vec<u32> =
         (0..b * t).map(|i| if i % t == t - 1 { surprisal_loss::IGNORE } else { ids[i + 1] }).collect();
     let targets = Tensor::from_slice(&targets, b * t, &Device::Cpu).unwrap();

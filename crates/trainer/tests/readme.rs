@@ -1,4 +1,5 @@
-//! The READMEs: what they tell a newcomer to type works, stands where it is looked for, and promises what its seeds can show.
+//! The READMEs: their commands work, their sections exist, and their claims fit the number of
+//! seeds.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -16,14 +17,15 @@ fn readme(name: &str) -> String {
     std::fs::read_to_string(repository(name)).unwrap()
 }
 
-/// A section: all below its heading.
+/// The text below a heading.
 fn section<'a>(readme: &'a str, heading: &str) -> &'a str {
     let (_, rest) =
         readme.split_once(&format!("\n## {heading}\n")).unwrap_or_else(|| panic!("no «{heading}»"));
     rest.split("\n## ").next().unwrap()
 }
 
-/// The lines of code blocks that call the program, as a shell takes them apart; without what may be left out.
+/// The program's command lines in code blocks, split into words, without the parts that are
+/// optional.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("    surprisal "));
     lines
@@ -77,7 +79,7 @@ fn a_newcomer_reads_first_who_it_is_for_and_how_to_train_on_own_text() {
     for part in ["cargo install --locked --path crates/trainer", "surprisal train book.txt --tui"] {
         assert!(own.contains(&format!("\n    {part} ")), "no «{part}»");
     }
-    // Nothing is called by its name before it is said how to get it.
+    // The installed program is not used before its installation is described.
     assert!(!section(&readme, "Two commands").contains("    surprisal "));
     assert!(readme.contains("(data/README.md#words)"));
     let teaching = self::readme("data/README.md");
@@ -143,7 +145,7 @@ fn seeds(comparison: &Table) -> usize {
     comparison["compare"]["seeds"].as_array().unwrap().len()
 }
 
-/// Whether one of its variants is trained: what that comes to is a matter of seeds.
+/// Whether a variant is neural: then results depend on seeds.
 fn is_trained(config: &Table) -> bool {
     let kind = config.get("model").and_then(|model| model.get("kind")).and_then(Value::as_str);
     kind != Some("ngram")
@@ -200,7 +202,7 @@ fn demonstrations_promise_what_their_seeds_can_show() {
         }
     }
     assert_eq!(verdicts, 1);
-    // The same for the comparisons elsewhere: none is to be run with one seed.
+    // The same for other comparisons: none is to be run with one seed.
     let (before, _) = readme.split_once("## Teach").unwrap();
     assert!(!before.contains("--seeds 1"), "one seed shows nothing");
 }

@@ -1,4 +1,4 @@
-//! `report.html`: what its figures, tables and words say. What only a browser can tell is in scripts/check_report.py.
+//! `report.html`: figures, tables and texts. scripts/check_report.py tests it in a browser.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use common::Bench;
 use serde_json::Value;
 
-/// Three variants, one of them trained, on a short text.
+/// Three variants, one of them neural, on a short text.
 const GRID: &str = r#"
 [compare]
 seeds = [1, 2]
@@ -61,7 +61,7 @@ fn comparison(bench: &Bench, grid: &str) -> String {
     page(bench, "c/report.html")
 }
 
-/// What a reader reads: the body's text without tags.
+/// The text of the body without tags.
 fn read(html: &str) -> String {
     let (_, body) = html.split_once("<body>").unwrap();
     let (body, _) = body.split_once("<script>").unwrap();
@@ -101,7 +101,7 @@ fn words_are_explained_before_they_are_used() {
     let run = page(&bench, "run/report.html");
     let text = read(&run);
     assert!(text.contains("Only 2 evaluations, at the marks"), "{text}");
-    // Axes say what they count, and in what.
+    // Axes have names and units.
     for axis in [
         "step",
         "nats per token",
@@ -121,7 +121,7 @@ fn a_sample_is_shown_with_its_unknown_tokens() {
     bench.run(&["train", "a.txt", "--out", "run", "-q", "--set", "model.kind=ngram"]).succeeded();
     let metrics = bench.path().join("run/metrics.jsonl");
     let record = std::fs::read_to_string(&metrics).unwrap();
-    // What shares a run of tokens with the training text has it marked; `<unk>` is not read as what it was drawn as.
+    // The common substring is marked; `<unk>` is not encoded as the unknown token.
     for (drawn, shown) in [
         ("ggthe old man.", "<mark>the old man</mark>."),
         ("the <unk>old", "<pre>the &lt;unk&gt;old</pre></div>"),
@@ -156,7 +156,7 @@ fn tables_have_keys_units_and_headings_above_their_cells() {
     }
 }
 
-/// One variant of a text whose source is known, beside two of a text whose source nobody knows.
+/// A variant on a text of known entropy, and two on a text without.
 const MIXED: &str = r#"
 [compare]
 seeds = [1, 2]
@@ -184,7 +184,7 @@ data = { train = [], embedded = "babble", train_fraction = 0.02 }
 model = { kind = "ngram", order = 3, smoothing = "witten_bell" }
 "#;
 
-/// The rows of a table: by heading what is read, and what it sorts by.
+/// The rows of a table: by heading, the shown text and the sort value.
 fn cells<'a>(html: &'a str, id: &str) -> Vec<BTreeMap<String, (&'a str, Option<f64>)>> {
     let (_, table) = html.split_once(&format!("id=\"{id}\"")).unwrap();
     let table = table.split("</table>").next().unwrap();
@@ -233,7 +233,7 @@ fn numbers_stand_under_their_headings_and_sort_by_what_they_are() {
             let told = told.pointer(pointer).and_then(Value::as_f64).map(|value| times * value);
             assert!(told.is_some() && close(row[heading].1, told), "{heading}: {:?}, {told:?}", row[heading]);
         }
-        // A gap that nobody knows is not infinite.
+        // An unknown gap is not infinite.
         let gap = row["gap to H(p)"];
         if told["name"] == "babble" {
             assert!(gap.1.unwrap() > 0.0 && gap.0 == format!("{:+.4}", gap.1.unwrap()), "{gap:?}");
@@ -273,7 +273,7 @@ fn numbers_stand_under_their_headings_and_sort_by_what_they_are() {
 #[test]
 fn the_bars_of_the_loss_have_a_key_and_a_unit() {
     let bench = Bench::new();
-    // Two that see as much as the source remembers: its part of the loss needs no counting then.
+    // Two models of the source's order: their approximation error is known to be zero.
     let html = comparison(&bench, PARTS);
     let (_, parts) = html.split_once("Decomposition of the loss").unwrap();
     let (key, rest) = parts.split_once("<table").unwrap();
@@ -299,7 +299,7 @@ fn figures_exist_for_desktops_and_for_phones() {
         "{svg}"
     );
     assert!(!html.contains("<i>"), "names are no markup");
-    // Every dot of a reliability diagram has its interval, and none of them is a point of a zigzag.
+    // Every dot of a reliability diagram has a vertical interval, and dots are not connected.
     for figure in html.split("aria-label=\"accuracy by confidence\"").skip(1) {
         let figure = figure.split("</svg>").next().unwrap();
         let dots = figure.matches("<circle").count();
@@ -328,13 +328,13 @@ fn variants_of_other_tokens_are_not_ranked_in_nats_a_token() {
     assert!(read(&comparison(&same, GRID)).contains("Lowest loss"));
 }
 
-/// The rules of a style sheet: selectors and what is declared for them.
+/// The rules of a style sheet: selectors and declarations.
 fn rules(css: &str) -> Vec<(&str, &str)> {
     let pieces = css.split('}').filter_map(|piece| piece.rsplit_once('{'));
     pieces.map(|(before, declared)| (before.rsplit(['{', '/']).next().unwrap().trim(), declared)).collect()
 }
 
-/// What is declared for a selector, in all rules that have it.
+/// The declarations of a selector.
 fn declared(css: &str, selector: &str) -> String {
     let of = |(selectors, _): &(&str, &str)| selectors.split(',').any(|one| one.trim() == selector);
     rules(css).into_iter().filter(of).map(|(_, declared)| declared).collect()
@@ -352,14 +352,14 @@ fn pages_break_beside_rows_and_figures_and_words_stand_to_the_left() {
     for whole in ["tr", "thead", "figure", ".card"] {
         assert!(declared(print, whole).contains("break-inside: avoid"), "{whole}");
     }
-    // A heading of words stands where its cells stand.
+    // Headings are aligned like their cells.
     for cell in ["th.words", "td.words"] {
         assert!(declared(screen, cell).contains("text-align: left"), "{cell}");
     }
     for cell in ["th", "td"] {
         assert!(declared(screen, cell).contains("text-align: right"), "{cell}");
     }
-    // Where a table goes on to a side, a shadow says so, and stays where the edge is.
+    // A shadow marks the edge behind which a table continues.
     let scroll = declared(screen, ".scroll");
     for part in ["overflow-x: auto", "linear-gradient(to left, var(--shade), transparent)", "scroll, scroll"]
     {
@@ -373,7 +373,7 @@ fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
     tag.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split('"').next())
 }
 
-/// How many figures for phones there are, all of whose words end before the figure does.
+/// The number of figures for phones; checks that all texts fit into them.
 #[track_caller]
 fn fitting(html: &str) -> usize {
     let figures =
@@ -384,12 +384,12 @@ fn fitting(html: &str) -> usize {
             let words =
                 rest.split("</text>").next().unwrap().trim().replace("&lt;", "<").replace("&gt;", ">");
             let number = |name| attribute(tag, name).unwrap().parse::<f64>().unwrap();
-            // What is turned runs along the other side.
+            // Rotated text runs along the other axis.
             let (at, room) = match attribute(tag, "transform") {
                 Some(_) => (number("y"), 300.0),
                 None => (number("x"), 358.0),
             };
-            // About 8 pixels a letter of 12.
+            // About 8 pixels per letter at size 12.
             let width = number("font-size") / 12.0 * 8.0 * words.chars().count() as f64;
             let from = match attribute(tag, "text-anchor").unwrap() {
                 "start" => at,
@@ -404,7 +404,7 @@ fn fitting(html: &str) -> usize {
 
 #[test]
 fn words_in_figures_for_phones_are_not_cut() {
-    // Two names of the shipped comparisons, and one that has to be shortened.
+    // Two names of the shipped comparisons, and one that must be shortened.
     for name in [
         "transformer, 50 epochs, ε 0.05, decay 0.1",
         "transformer, 50 epochs, ε 0.1 toward kneser_ney",

@@ -1,4 +1,4 @@
-//! Resuming needs a run, and takes its settings as they are. What comes of it is in survive/.
+//! Resuming needs a run and keeps its settings. The results of resuming are tested in survive/.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 

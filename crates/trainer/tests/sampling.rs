@@ -1,4 +1,4 @@
-//! What a sample starts with, what a prompt may hold, and texts that a model to start from does not know.
+//! The start of samples, valid prompts, and texts with tokens unknown to the initial model.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 
@@ -29,7 +29,7 @@ fn sample(bench: &Bench, model: &str, seed: u64, more: &[&str]) -> String {
     bench.run(&all).succeeded().result()["text"].as_str().unwrap().to_owned()
 }
 
-/// What is written without chance.
+/// A sample without randomness.
 fn greedy(bench: &Bench, model: &str) -> String {
     let all = ["sample", model, "--tokens", "12", "--json", "--temperature", "0"];
     bench.run(&all).succeeded().result()["text"].as_str().unwrap().to_owned()
@@ -68,7 +68,7 @@ fn a_sample_without_a_prompt_starts_as_a_line_does() {
             assert!(!whole.contains('\u{FFFD}') && !whole.contains("<unk>"), "{out}: {written:?}");
         }
         assert!(lines.contains(&greedy(&bench, out).chars().next().unwrap()));
-        // The same start as at the end of training, from what the run keeps.
+        // The same start as at the end of training, from the run's record.
         let shown = events.iter().find(|event| event["event"] == "sample").unwrap();
         let again = ["--tokens", "30", "--temperature", "0.8", "--seed", "1337", "--json"];
         let again = bench.run(&[&["sample", out][..], &again].concat()).succeeded().result();
@@ -107,14 +107,14 @@ fn a_trained_model_never_starts_with_the_unknown() {
             assert!(!written.starts_with("<unk>") && !written.starts_with('\n'), "{out}: {written:?}");
         }
     }
-    // A run from before this was kept starts after a line's end all the same.
+    // A run of an older version without this record starts after a line end.
     let metrics = bench.path().join("char/metrics.jsonl");
     let text = std::fs::read_to_string(&metrics).unwrap();
     let before = sample(&bench, "char", 5, &[]);
     assert!(text.lines().next().unwrap().contains("\"opening\""));
     std::fs::write(&metrics, text.replacen("\"opening\"", "\"closing\"", 1)).unwrap();
     assert_eq!(sample(&bench, "char", 5, &[]), before);
-    // A record that another vocabulary's run has left is not believed.
+    // A record with ids outside of the vocabulary is ignored.
     std::fs::write(&metrics, text.replacen("\"before\":[", "\"before\":[9999,", 1)).unwrap();
     assert_eq!(sample(&bench, "char", 5, &[]), before);
     // Models of sentences start sentences.
@@ -149,7 +149,7 @@ fn a_prompt_that_the_model_does_not_know_is_refused_by_name() {
             bench.run(&["sample", model, "--prompt", prompt, "--allow-unknown", "--tokens", "3"]).succeeded();
         assert!(ran.stdout.starts_with("the "), "{}", ran.stdout);
     }
-    // What is known goes on as it did; bytes know everything.
+    // A known prompt is continued as before; bytes know every prompt.
     let ran = bench.run(&["sample", "char", "--prompt", "the cat", "--tokens", "5"]).succeeded();
     assert!(ran.stdout.starts_with("the cat"), "{}", ran.stdout);
     bench.run(&["sample", "byte", "--prompt", "Ω", "--tokens", "3"]).succeeded();
@@ -163,7 +163,7 @@ fn numbers_out_of_range_are_refused_in_our_words() {
     bench.run(&["sample", "run", "--temperature", "-1"]).refused(2, &["--temperature is -1", "0 or more"]);
     bench.run(&["sample", "run", "--top-p", "-0.5"]).refused(2, &["--top-p is -0.5"]);
     bench.run(&["sample", "run", "--seed", "-3"]).refused(2, &["--seed"]);
-    // The same seeds as in a config.
+    // The same range of seeds as in a config.
     bench.run(&["sample", "run", "--seed", "9223372036854775807", "--tokens", "1"]).succeeded();
     bench.run(&["sample", "run", "--seed", "9223372036854775808"]).refused(2, &["9223372036854775807"]);
 }
@@ -191,7 +191,7 @@ fn a_model_is_not_started_from_on_a_text_that_it_does_not_know() {
     assert!(ran.stderr.contains(&format!("tokens: \"{most}\" ")), "{}", ran.stderr);
     assert!(!bench.path().join("on").exists());
     on("wide.txt", &["model.max_unknown=0.1"]).refused(2, &["unknown"]);
-    // A few are said, and so is a kind of tokens that is not the model's.
+    // A few unknown tokens get a warning, and so does another kind of tokens.
     let ran = on("few.txt", &["tokenizer.kind=word"]).succeeded();
     assert!(ran.stderr.contains("\"δ\" 6×"), "{}", ran.stderr);
     let note = "brings its own tokens (char); tokenizer.kind = word is not used";
@@ -199,7 +199,7 @@ fn a_model_is_not_started_from_on_a_text_that_it_does_not_know() {
     std::fs::remove_dir_all(bench.path().join("on")).unwrap();
     on("wide.txt", &["model.max_unknown=1"]).succeeded();
     std::fs::remove_dir_all(bench.path().join("on")).unwrap();
-    // Without its tokenizer nothing says what its tokens are.
+    // Without its tokenizer the meaning of its tokens is unknown.
     std::fs::remove_file(bench.path().join("hf/tokenizer.json")).unwrap();
     on("a.txt", &["model.kind=transformer"]).refused(2, &["no tokenizer.json", "hint"]);
     let bad = ["train.steps=1", "model.max_unknown=0.5"];
@@ -208,7 +208,7 @@ fn a_model_is_not_started_from_on_a_text_that_it_does_not_know() {
         .refused(2, &["model.max_unknown means nothing"]);
 }
 
-/// The model that is started from has its share of unknown tokens counted to the token, and a tenth is the most by default.
+/// Unknown tokens for an initial model are counted exactly; by default at most a tenth is allowed.
 #[test]
 fn a_tenth_of_a_text_may_be_unknown_by_default() {
     let bench = Bench::new();

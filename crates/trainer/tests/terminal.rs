@@ -1,4 +1,4 @@
-//! Text never drives the terminal: what texts, names, options and configs say is shown, not obeyed.
+//! Texts, names, options and configs cannot control the terminal: special characters are escaped.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 #![cfg(unix)]
@@ -14,7 +14,8 @@ use common::{Bench, Ran, sentences};
 use serde_json::Value;
 use surprisal::wording::visible;
 
-/// Controls but line ends and tabs, directions, separators, and what has no width.
+/// Whether a character is a control (except line end and tab), a direction mark, a separator or
+/// invisible.
 fn drives(character: char) -> bool {
     let code = character as u32;
     let control = code < 0x20 && !matches!(character, '\n' | '\t') || (0x7f..0xa0).contains(&code);
@@ -22,7 +23,7 @@ fn drives(character: char) -> bool {
     control || directions || matches!(code, 0x2028 | 0x2029 | 0x200b | 0xfeff | 0xfff9..=0xfffb)
 }
 
-/// Every character below U+0100 and every one that drives, apart and in words that terminals obey.
+/// Every character below U+0100 and every special one, alone and in escape sequences.
 fn hostile() -> String {
     let mut text: String = (1..0x100).chain(0x2000..0x2070).filter_map(char::from_u32).collect();
     text.push_str("\u{61c}\u{180e}\u{feff}\u{fff9}\u{e0041}");
@@ -64,14 +65,14 @@ fn nothing_that_drives_a_terminal_is_shown_as_it_is() {
         assert_eq!(visible(&character.to_string()), format!("\\u{{{code:x}}}"));
     }
     assert_eq!(visible("\x1b[31m\x7f\u{9b}2J\r\n\t"), "␛[31m␡\\u{9b}2J␍\n\t");
-    // Nothing that people write is touched, and nothing is copied for it.
+    // Ordinary text is unchanged and not copied.
     for text in ["", "žluťoučký кінь 馬 ", "می\u{200c}خواهم", "👩\u{200d}🚀", "e\u{301}\u{a0}\u{ad}"]
     {
         assert!(matches!(visible(text), Cow::Borrowed(same) if same == text));
     }
 }
 
-/// A text of lines and of all that is hostile, and a model of its characters.
+/// A text with all special characters, and a character model of it.
 fn bench() -> Bench {
     let bench = Bench::new();
     bench.file("a.txt", format!("{}\n{}\n{}", sentences(40), hostile(), sentences(10)));
@@ -103,19 +104,19 @@ fn texts_are_shown() {
     }
     let explained = shown(&bench, &["explain", "m.ngram", "--text", "a\x1b[31mb\u{9b}\u{202e}c"]).succeeded();
     assert!(explained.stdout.contains("a␛[31mb\\u{9b}\\u{202e}c"), "{}", explained.stdout);
-    // The values in JSON are the text's own.
+    // The values in JSON are unchanged.
     let read = shown(&bench, &["explain", "m.ngram", "--text", &text, "--json"]).succeeded().result();
     let tokens = read["tokens"].as_array().unwrap().iter();
     let marked = text.replace('\n', "⏎").replace('\t', "⇥").replace(' ', "␣");
     assert_eq!(tokens.map(|token| token["token"].as_str().unwrap()).collect::<String>(), marked);
-    // Its own colours stay, and nothing else is obeyed.
+    // Its own colours are kept, and everything else is escaped.
     let explain = ["explain", "m.ngram", "--text", &text, "--color", "always"];
     let coloured = bench.run(&explain).succeeded().stdout;
     assert!(coloured.contains("\x1b[48;5;") && coloured.contains("␛[31m".chars().next().unwrap()));
     safe("colours", &without_colours(&coloured));
 }
 
-/// Without the sequences that `explain` colours with.
+/// The text without the colours of `explain`.
 fn without_colours(text: &str) -> String {
     let mut plain = text.replace("\x1b[0m", "");
     while let Some(at) = plain.find("\x1b[48;5;") {
@@ -142,7 +143,8 @@ fn only_sample_into_a_pipe_or_a_file_is_raw() {
 #[test]
 fn names_are_shown() {
     let bench = bench();
-    // No name has a NUL or a slash; 120 bytes at a time fit, and not all of them are UTF-8.
+    // File names cannot have NUL or a slash; they have at most 120 bytes here, not all of them
+    // UTF-8.
     let bytes: Vec<u8> = (1..=255).filter(|byte| *byte != b'/').collect();
     let mut names: Vec<Vec<u8>> = bytes.chunks(60).map(<[u8]>::to_vec).collect();
     names.push("\x1b]0;t\x07\u{9b}2J\u{202e}\u{2066}\u{2028}".into());
@@ -229,7 +231,7 @@ fn options_are_shown() {
     let bench = bench();
     let all = hostile();
     for value in all.chars().map(String::from).chain(["\x1b]0;title\x07".to_owned(), all.clone()]) {
-        // A letter first: what begins with a dash is a flag.
+        // A letter first, because a dash would begin a flag.
         let (word, set) = (format!("x{value}"), format!("a.{value}b=3"));
         let flag = format!("--x{value}");
         for arguments in [&["train", "--set", &set][..], &["count", "a.txt", "--smoothing", &word]] {
@@ -285,7 +287,7 @@ fn configs_are_shown() {
     assert_eq!(json["variants"][0]["name"], Value::from("v\u{1b}[31m\u{9b}\u{202e}"));
 }
 
-/// The same on a terminal, which `script` lends.
+/// The same in a terminal, created by `script`.
 #[test]
 fn on_a_terminal_samples_are_shown_too() {
     let bench = bench();
@@ -295,7 +297,7 @@ fn on_a_terminal_samples_are_shown_too() {
         let mut script = Command::new("script");
         script.args(["-q", "-e", "-c", &line, "/dev/null"]).current_dir(bench.path()).stdin(Stdio::null());
         let output = script.output().ok().filter(|output| output.status.code() != Some(127))?;
-        // The terminal's driver ends lines with both.
+        // The terminal driver turns line ends into CRLF.
         Some(String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n"))
     };
     if on_a_terminal("--version").is_none_or(|told| !told.starts_with("surprisal ")) {

@@ -1,4 +1,4 @@
-//! What the black-box tests share: the binary, run in an empty folder.
+//! Shared parts of the black-box tests, which run the binary in an empty folder.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(
     unreachable_pub,
@@ -96,14 +96,15 @@ impl Ran {
         }
     }
 
-    /// The process did its work.
+    /// Checks that the process succeeded.
     #[track_caller]
     pub fn succeeded(self) -> Self {
         assert_eq!(self.code, 0, "surprisal {}\n{}", self.arguments, self.stderr);
         self
     }
 
-    /// The process refused with `code`, in words that hold every one of `parts`, and did not panic.
+    /// Checks that the process ended with `code` and a message that contains all `parts`, without a
+    /// panic.
     #[track_caller]
     pub fn refused(self, code: i32, parts: &[&str]) -> Self {
         assert_eq!(self.code, code, "surprisal {}\n{}{}", self.arguments, self.stdout, self.stderr);
@@ -130,7 +131,7 @@ impl Ran {
     }
 }
 
-/// A text that lies beside the project, or `None` after saying aloud that the test is skipped.
+/// A text outside of the project, or `None` after printing that the test is skipped.
 pub fn shared(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared").join(name);
     if path.exists() {
@@ -140,7 +141,7 @@ pub fn shared(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// Says aloud that a test is skipped, and why.
+/// Prints that a test is skipped, and why.
 pub fn skipped(why: &str) {
     eprintln!("SKIPPED: {why}");
 }

@@ -1,4 +1,5 @@
-//! Every bit counts: of thousands flipped in checkpoints and models of every kind, none is loaded in silence.
+//! Bit flips: of thousands in checkpoints and models of every kind, none is loaded without an
+//! error.
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use surprisal_store::checkpoint;
 
 use crate::runs::{Chance, KINDS, assert_same, borrowed, names, outcome};
 
-/// Flips a bit of the file, hands it to `check`, and puts it back.
+/// Flips a bit of the file, calls `check`, and restores the file.
 fn flipped(path: &Path, original: &[u8], bit: usize, check: impl FnOnce()) {
     let mut bytes = original.to_vec();
     bytes[bit / 8] ^= 1 << (bit % 8);
@@ -88,7 +89,8 @@ fn a_damaged_checkpoint_is_skipped_aloud_and_the_run_ends_in_the_same_bits() {
             let bit = chance.below(bytes.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
             std::fs::write(&path, bytes).unwrap();
-            // As a run that was killed before its model was written; a finished one is left alone.
+            // Like a run that was killed before its model was written; a finished run is not
+            // changed.
             std::fs::remove_dir_all(bench.path().join("run/model")).unwrap();
             let ran = bench.run(&["train", "--resume", "--out", "run", "--quiet"]).succeeded();
             assert!(

@@ -1,4 +1,5 @@
-//! The n-th operation on the disk fails, or is where the process dies, for n = 1, 2, 3, … until the run gets through.
+//! The n-th disk operation fails, or the process dies there, for n = 1, 2, 3, … until the run
+//! succeeds.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -6,7 +7,7 @@ use crate::common::Ran;
 use crate::runs::{KINDS, Kind, Outcome, assert_same, borrowed, finish, go_on, is_begun, names, outcome};
 
 const FAULT: &str = "SURPRISAL_FAULT";
-/// Shorter than the runs that are killed: every operation of this one is tried.
+/// Shorter than the killed runs, because every operation is tried.
 const SHORT: &[&str] =
     &["train.steps=4", "checkpoint.every_steps=2", "eval.every_steps=2", "checkpoint.keep=1"];
 
@@ -15,12 +16,12 @@ fn train(kind: &Kind, out: &str) -> Vec<String> {
     kind.train(out, if counted { &[] } else { SHORT })
 }
 
-/// Runs `kind` with a fault of each sort at every operation, then goes on without; returns how many operations there are.
+/// Runs `kind` with a fault at every operation, then resumes it; returns the number of operations.
 fn every_operation(kind: &Kind, fault: &str, check: impl Fn(&Ran, usize)) -> usize {
     let bench = kind.bench();
     bench.run(&borrowed(&train(kind, "whole"))).succeeded();
     let whole: Outcome = outcome(&bench, "whole");
-    // A few operations may fail and do no harm: the temporary file that is gone already cannot be removed.
+    // A few operations may fail without harm, such as removing a temporary file.
     let mut harmless = 0;
     for at in 1..1000 {
         let out = format!("{fault}{at}");
@@ -38,7 +39,7 @@ fn every_operation(kind: &Kind, fault: &str, check: impl Fn(&Ran, usize)) -> usi
         if is_begun(&bench, &out) {
             finish(kind, &bench, &out, 1 + at % 3);
         } else {
-            // Nothing was lost, and nothing is in the way.
+            // Nothing was lost, and nothing prevents a new run.
             bench.run(&borrowed(&train(kind, &out))).succeeded();
         }
         assert_same(&whole, &outcome(&bench, &out), &format!("after a {fault} at operation {at}"));
@@ -101,13 +102,13 @@ fn a_used_up_quota_and_a_read_only_file_system_are_said_and_leave_the_earlier_ch
                 .output()
                 .unwrap();
             if output.status.success() {
-                // An operation that a run can do without, or one past its end.
+                // An operation that may fail, or one after the last.
                 continue;
             }
             Ran::of(output, &[]).refused(1, &[words, &out]);
             let folder = bench.path().join(&out);
             kept += usize::from(!names(&folder.join("checkpoints")).is_empty());
-            // A run that had nothing worth keeping leaves nothing.
+            // A run without progress leaves nothing.
             assert_eq!(folder.exists(), is_begun(&bench, &out));
             bench.run(&borrowed(&go_on(kind, &bench, &out))).succeeded();
         }

@@ -1,6 +1,6 @@
-//! Disks for real: one of a mebibyte, a read-only one, a limit on the size of a file, and two writers.
+//! Real disks: one of a mebibyte, a read-only one, a limit on file size, and two writers.
 //!
-//! A file system of one's own needs the right to mount; where that is missing the test says so and is skipped.
+//! Mounting a file system needs permission; without it the test is skipped.
 
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::common::{Bench, Ran};
 use crate::runs::{KINDS, assert_same, borrowed, names, outcome};
 
-/// Runs `script` in a mount namespace of its own; `None`, said aloud, where that is not allowed.
+/// Runs `script` in its own mount namespace; `None`, with a message, if that is not permitted.
 fn in_a_namespace(bench: &Bench, script: &str, arguments: &[String]) -> Option<Output> {
     let may = Command::new("unshare").args(["-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
     if !may.is_ok_and(|output| output.status.success()) {
@@ -25,7 +25,7 @@ fn a_disk_that_fills_up_ends_the_run_and_keeps_the_earlier_checkpoint() {
     let kind = &KINDS[2];
     let bench = kind.bench();
     bench.run(&borrowed(&kind.train("whole", &["checkpoint.keep=1000"]))).succeeded();
-    // Every checkpoint is kept until the disk is full; what is left of the run is then taken to where there is space.
+    // Every checkpoint is kept until the disk is full; then the run is moved to a larger disk.
     let script = "mkdir small; mount -t tmpfs -o size=1m tmpfs small; \
                   status=0; \"$0\" \"$@\" || status=$?; cp -r small/run saved; exit $status";
     let arguments = kind.train("small/run", &["checkpoint.keep=1000", "checkpoint.every_steps=1"]);
@@ -71,7 +71,7 @@ fn a_limit_on_the_size_of_a_file_is_an_error_and_not_a_death() {
     let kind = &KINDS[2];
     let bench = kind.bench();
     let mut command = Command::new("sh");
-    // 8 blocks: enough for the config, too little for the weights. The signal that comes with it is left as it is.
+    // 8 blocks: enough for the config, too few for the weights. The signal SIGXFSZ is not changed.
     command.args(["-c", "ulimit -f 8; exec \"$0\" \"$@\""]).arg(bench.command(&[]).get_program());
     command.args(kind.train("run", &[])).current_dir(bench.path());
     let ran = Ran::of(command.output().unwrap(), &["train"]);

@@ -1,4 +1,4 @@
-//! Loss that runs away: stopped at the step, with code 3, the last good checkpoint and the batch that did it.
+//! Divergence: the run stops at the step, with code 3, the last good checkpoint, and the batch.
 
 use serde_json::Value;
 
@@ -13,7 +13,7 @@ fn diverged(bench: &Bench) -> Value {
 
 #[test]
 fn divergence_keeps_the_last_good_checkpoint_and_the_batch() {
-    // The modern transformer's logits have a cap: its loss stays finite whatever happens.
+    // The modern transformer has capped logits, so its loss stays finite.
     for kind in &KINDS[1..3] {
         let bench = kind.bench();
         let away =
@@ -35,19 +35,19 @@ fn divergence_keeps_the_last_good_checkpoint_and_the_batch() {
         }
         let newest = names(&bench.path().join("run/checkpoints")).pop().unwrap();
         assert_eq!(newest, format!("step_{:08}", step - 1));
-        // It is whole, and goes to where it went before.
+        // The run can be resumed, and diverges again at the same step.
         let again = bench.run(&["train", "--resume", "--out", "run"]);
         let again = again.refused(3, &[&format!("diverged at step {step}")]);
         assert!(again.stderr.contains(&format!("resuming after step {}", step - 1)), "{}", again.stderr);
         assert_eq!(diverged(&bench), kept);
-        // What is kept is worth going back to.
+        // The kept checkpoint is usable.
         bench.run(&["eval", &format!("run/checkpoints/{newest}")]).succeeded();
     }
 }
 
 #[test]
 fn without_a_checkpoint_so_far_the_best_weights_are_kept() {
-    // It gives no numbers, but the best weights so far do.
+    // The last weights are invalid, but the best ones are not.
     for kind in &KINDS[1..3] {
         let bench = kind.bench();
         let away = ["optim.lr=1e9", "optim.min_lr=1e9", "optim.skip_spikes=0", "checkpoint.every_steps=0"];
@@ -60,7 +60,7 @@ fn without_a_checkpoint_so_far_the_best_weights_are_kept() {
 
 #[test]
 fn a_spike_is_passed_over_if_the_config_says_so_and_otherwise_not() {
-    // The middle of the text is of another language.
+    // The middle of the text is in another language.
     let kind = &KINDS[1];
     let bench = kind.bench();
     let text = std::fs::read_to_string(bench.path().join("a.txt")).unwrap();
@@ -92,7 +92,7 @@ fn a_spike_is_passed_over_if_the_config_says_so_and_otherwise_not() {
 fn when_validation_turns_it_is_said_and_the_best_weights_are_kept() {
     let kind = &KINDS[1];
     let bench = kind.bench();
-    // Little text, many passes: learnt by heart.
+    // Little text and many epochs give overfitting.
     bench.text("a.txt", 12);
     bench.text("b.txt", 40);
     let more = [
@@ -118,14 +118,14 @@ fn when_validation_turns_it_is_said_and_the_best_weights_are_kept() {
         .map(|event| event["eval"]["nats_per_token"].as_f64().unwrap())
         .fold(f64::INFINITY, f64::min);
     assert_eq!(events.last().unwrap()["eval"]["nats_per_token"].as_f64().unwrap(), best);
-    // With patience it would have stopped there.
+    // With patience the run stops there.
     let patient = kind.train("patient", &[&more[..], &["train.patience=3"]].concat());
     bench.run(&borrowed(&patient)).succeeded();
     assert_eq!(outcome(&bench, "patient").events.last().unwrap()["steps"], turned["step"]);
 }
 
-/// A training loss that has risen with the validation loss is no overfitting: the steps at which it is to be said, and those
-/// at which it is not, although validation has turned.
+/// The steps with an overfitting note, and those without one because the training loss rose as
+/// well.
 fn turns(events: &[Value]) -> [Vec<u64>; 2] {
     let (mut best, mut stale, mut turns) = (f64::INFINITY, 0, [Vec::new(), Vec::new()]);
     for event in events.iter().filter(|event| event["event"] == "epoch") {
@@ -156,7 +156,8 @@ fn overfitting_is_said_where_only_validation_has_risen() {
     assert!(!risen.is_empty(), "validation never turned");
 }
 
-/// Out of patience at a checkpoint, killed before the model was written: the run must not train on.
+/// A run that ended by patience at a checkpoint and was killed before the model was written must
+/// not train further.
 #[test]
 fn a_run_resumed_where_it_lost_its_patience_ends_there() {
     let kind = &KINDS[1];

@@ -1,4 +1,4 @@
-//! Strange places to run in: umasks, no home, another locale and time zone, a working folder that nobody may write to.
+//! Unusual environments: umasks, no home, other locales and time zones, a read-only working folder.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -29,7 +29,7 @@ fn the_umask_decides_who_may_read_and_write() {
         for name in ["", "model", "checkpoints"] {
             assert_eq!(mode(name), folder, "{name:?} under umask {umask}");
         }
-        // Appended to by its owner alone, like everything else.
+        // Writable only by its owner, like other files.
         assert_eq!(mode("metrics.jsonl"), file, "metrics.jsonl under umask {umask}");
     }
 }
@@ -73,7 +73,7 @@ fn a_working_folder_that_cannot_be_written_to_is_no_obstacle_and_a_run_in_it_is_
     permit(&out, 0o777);
     let program = bench.command(&[]).get_program().to_owned();
     let run = |arguments: &[String]| {
-        // Root may write everywhere: then the run is made by nobody.
+        // Root may write everywhere, so the run belongs to `nobody`.
         let mut command = Command::new(if unprivileged { program.as_os_str() } else { "setpriv".as_ref() });
         if !unprivileged {
             command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(&program);
@@ -82,7 +82,7 @@ fn a_working_folder_that_cannot_be_written_to_is_no_obstacle_and_a_run_in_it_is_
     };
     let folder = out.path().join("run");
     match run(&kind.train(folder.to_str().unwrap(), &[])) {
-        // The binary may lie where nobody cannot read it.
+        // The binary may be where `nobody` cannot read it.
         Ok(output) if output.status.success() || unprivileged => {
             Ran::of(output, &["train"]).succeeded();
             let refused = Ran::of(run(&kind.train("run", &[])).unwrap(), &["train"]);

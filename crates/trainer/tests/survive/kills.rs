@@ -1,6 +1,6 @@
-//! SIGKILL at a random moment, any number of times; then the run goes on and ends in the bits of one never touched.
+//! SIGKILL at random moments; the resumed run ends with the same bits as an undisturbed one.
 //!
-//! `SURPRISAL_KILLS` sets how many (scripts/kills.sh asks for 300).
+//! `SURPRISAL_KILLS` sets the number of kills (300 in scripts/kills.sh).
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,13 @@ use crate::runs::{
     Chance, KINDS, Kind, assert_same, borrowed, finish, go_on, is_finished, outcome, set_threads,
 };
 
-/// How many kills a kind of model.
+/// The number of kills per kind of model.
 fn wanted() -> usize {
     std::env::var("SURPRISAL_KILLS").map_or(12, |text| text.parse().unwrap())
 }
 
-/// Kills runs of `kind` until enough were hit in the middle; every one of them is finished and compared.
+/// Kills runs of `kind` until enough were hit during training; each is resumed to the end and
+/// compared.
 fn survives(kind: &Kind) {
     let bench = kind.bench();
     let started = Instant::now();
@@ -27,7 +28,7 @@ fn survives(kind: &Kind) {
         assert!(runs < 20 * wanted(), "only {kills} of {runs} runs could be killed before they were done");
         let out = format!("killed{runs}");
         let mut hit = 0;
-        // Now and then the run that goes on is killed, too.
+        // Sometimes the resumed run is killed, too.
         for _ in 0..=chance.below(3) {
             let arguments = go_on(kind, &bench, &out);
             let mut child = bench.command(&borrowed(&arguments)).spawn().unwrap();
@@ -35,7 +36,7 @@ fn survives(kind: &Kind) {
             child.kill().unwrap();
             child.wait().unwrap();
             if is_finished(&bench, &out) {
-                // The machine is faster than it was.
+                // The machine is faster than before.
                 length *= 0.9;
                 break;
             }
@@ -83,7 +84,7 @@ fn a_run_is_only_resumed_as_it_was_begun() {
     let bench = kind.bench();
     bench.run(&borrowed(&kind.train("run", &[]))).succeeded();
     let whole = outcome(&bench, "run");
-    // As if it had been killed before its model was written; a finished one is left alone.
+    // Like a run that was killed before its model was written; a finished run is not changed.
     std::fs::remove_dir_all(bench.path().join("run/model")).unwrap();
     let resume = ["train", "--resume", "--out", "run"];
     let text = std::fs::read_to_string(bench.path().join("a.txt")).unwrap();
@@ -94,7 +95,7 @@ fn a_run_is_only_resumed_as_it_was_begun() {
     let settings = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, settings.replace("seed = 1337", "seed = 1338")).unwrap();
     bench.run(&resume).refused(1, &["the settings in config.toml have changed", "hint"]);
-    // Where the text lies and how often to save decide nothing.
+    // The path of the text and the frequency of checkpoints do not matter.
     bench.file("b.txt", &text);
     let moved = settings.replace("a.txt", "b.txt").replace("every_steps = 7", "every_steps = 9");
     assert_ne!(moved, settings);

@@ -1,6 +1,7 @@
-//! Runs that survive: killed, interrupted, out of disk, in strange places, on any number of threads.
+//! Robust runs: killed, interrupted, out of disk space, in unusual environments, on any number of
+//! threads.
 //!
-//! The binary is run as a person runs it, in a folder of its own, and what it leaves is compared to the byte.
+//! The binary runs as for a user, in its own folder, and its files are compared byte by byte.
 
 #![allow(
     clippy::unwrap_used,

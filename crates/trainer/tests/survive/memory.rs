@@ -1,4 +1,5 @@
-//! Memory stays where it is: a slope below a kibibyte a step over 20,000 steps with evaluation and checkpoints.
+//! Memory does not grow: the slope is below a kibibyte per step over 20,000 steps with evaluations
+//! and checkpoints.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ fn slope(samples: &[(f64, f64)]) -> f64 {
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_does_not_grow_with_the_steps() {
-    // The transformer: its graphs, dropout and evaluation allocate most.
+    // The transformer allocates most: graphs, dropout and evaluation.
     let kind = &KINDS[2];
     let bench = kind.bench();
     let more = [
@@ -49,7 +50,7 @@ fn memory_does_not_grow_with_the_steps() {
         }
     }
     assert!(child.wait().unwrap().success());
-    // The first tenth is warm-up: buffers that grow to their size and stay.
+    // The first tenth is warm-up, in which buffers reach their size.
     samples.retain(|sample| sample.0 >= 2000.0);
     assert!(samples.len() > 25, "only {} samples", samples.len());
     let slope = slope(&samples);

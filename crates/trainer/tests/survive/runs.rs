@@ -1,4 +1,4 @@
-//! Short runs of every kind of model, and what they leave.
+//! Short runs of every kind of model, and their files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::common::{Bench, Ran};
 
-/// A kind of run, small enough to be run a hundred times.
+/// A kind of run, small enough for a hundred repetitions.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// Lines of text.
@@ -15,7 +15,8 @@ pub(crate) struct Kind {
     set: &'static [&'static str],
 }
 
-/// Counted, MLP, transformers of both generations: with dropout, gradient accumulation, and evaluations between the checkpoints.
+/// N-gram, MLP, old and modern transformers: with dropout, gradient accumulation, and evaluations
+/// between checkpoints.
 pub(crate) const KINDS: [Kind; 4] = [
     Kind {
         name: "counted",
@@ -86,7 +87,7 @@ const COMMON: &[&str] = &[
 ];
 
 impl Kind {
-    /// A bench with the run's text in it.
+    /// A bench with the text of the run.
     pub(crate) fn bench(&self) -> Bench {
         let bench = Bench::new();
         bench.text("a.txt", self.lines);
@@ -107,8 +108,8 @@ pub(crate) fn borrowed(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
 }
 
-/// What a run leaves: its events without what the clock says, and the bytes of its model and of its newest
-/// checkpoint's tensors.
+/// The results of a run: its events without times, and the bytes of its model and of the tensors in
+/// its newest checkpoint.
 #[derive(PartialEq)]
 pub(crate) struct Outcome {
     pub(crate) events: Vec<Value>,
@@ -130,7 +131,7 @@ pub(crate) fn outcome(bench: &Bench, out: &str) -> Outcome {
     let newest = names(&root.join("checkpoints")).pop();
     if let Some(newest) = newest {
         collect(&root.join("checkpoints").join(&newest), &newest, &mut files);
-        // These hold how long the training took.
+        // These files contain the training time.
         files.retain(|name, _| !name.starts_with(&newest) || name.ends_with(".safetensors"));
     }
     Outcome { events, files }
@@ -164,19 +165,19 @@ pub(crate) fn assert_same(whole: &Outcome, other: &Outcome, when: &str) {
     }
 }
 
-/// Whether the run in `out` has been begun, so that it can be resumed: before its config is there, it has not.
+/// Whether the run in `out` can be resumed: it has a config.
 pub(crate) fn is_begun(bench: &Bench, out: &str) -> bool {
     bench.path().join(out).join("config.toml").exists()
 }
 
-/// Whether the run in `out` has said its last word.
+/// Whether the run in `out` is finished.
 pub(crate) fn is_finished(bench: &Bench, out: &str) -> bool {
     std::fs::read_to_string(bench.path().join(out).join("metrics.jsonl")).is_ok_and(|text| {
         text.ends_with('\n') && text.lines().last().is_some_and(|line| line.contains("\"result\""))
     })
 }
 
-/// The command that goes on with `out`, or begins it again where there was nothing yet.
+/// The command that resumes `out`, or starts it if it does not exist.
 pub(crate) fn go_on(kind: &Kind, bench: &Bench, out: &str) -> Vec<String> {
     if is_begun(bench, out) {
         ["train", "--resume", "--out", out, "--quiet"].map(String::from).into()
@@ -185,7 +186,7 @@ pub(crate) fn go_on(kind: &Kind, bench: &Bench, out: &str) -> Vec<String> {
     }
 }
 
-/// Goes on with `out` on another number of threads, to the end.
+/// Finishes `out` with another number of threads.
 pub(crate) fn finish(kind: &Kind, bench: &Bench, out: &str, threads: usize) -> Ran {
     set_threads(bench, out, threads);
     bench.run(&borrowed(&go_on(kind, bench, out))).succeeded()
@@ -209,7 +210,7 @@ pub(crate) fn set_threads(bench: &Bench, out: &str, threads: usize) {
     std::fs::write(path, changed).unwrap();
 }
 
-/// A small generator of test positions: Knuth's linear congruential one (MMIX).
+/// A random generator of test positions: Knuth's linear congruential one (MMIX).
 pub(crate) struct Chance(pub(crate) u64);
 
 impl Chance {
@@ -218,7 +219,7 @@ impl Chance {
         (self.0 >> 33) as usize % limit.max(1)
     }
 
-    /// From 0 to 1.
+    /// A number from 0 to 1.
     pub(crate) fn fraction(&mut self) -> f64 {
         self.below(1 << 20) as f64 / f64::from(1 << 20)
     }

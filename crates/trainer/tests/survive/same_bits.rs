@@ -31,7 +31,7 @@ fn weights_and_metrics_depend_on_the_seed_and_not_on_threads_or_chance() {
             }
             by_seed.push(first.unwrap());
         }
-        // What is counted has no seed; everything else has another one.
+        // Counting has no seed; the other models differ.
         let differ = |a: usize, b: usize| by_seed[a].files != by_seed[b].files;
         let trained = kind.name != "counted";
         assert_eq!([differ(0, 1), differ(1, 2), differ(0, 2)], [trained; 3], "{}", kind.name);

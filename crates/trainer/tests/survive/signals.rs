@@ -1,4 +1,5 @@
-//! SIGINT, SIGTERM, SIGHUP: the first ends the run after its step and a checkpoint, the second ends it at once.
+//! SIGINT, SIGTERM, SIGHUP: the first ends the run after its step with a checkpoint, the second
+//! ends it at once.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ fn send(signal: &str, child: &Child) {
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// Waits until the run in `out` has a checkpoint: it is in the middle of its steps then.
+/// Waits for the first checkpoint in `out`; then steps are running.
 fn wait_for_a_checkpoint(bench: &Bench, out: &str) {
     let checkpoints = bench.path().join(out).join("checkpoints");
     let started = Instant::now();
@@ -53,7 +54,7 @@ fn an_interrupted_run_has_a_checkpoint_of_its_last_step_and_ends_in_the_same_bit
 fn the_second_signal_ends_the_process_at_once() {
     let bench = Bench::new();
     bench.text("a.txt", 3000);
-    // One update takes a minute, so that the first signal cannot have been obeyed yet.
+    // One update takes a minute, so the first signal is not handled yet.
     let arguments = [
         "train",
         "a.txt",
@@ -71,7 +72,7 @@ fn the_second_signal_ends_the_process_at_once() {
         "data.val_fraction=0.01",
     ];
     let mut child = bench.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
-    // The header of the table is the last thing before the first step.
+    // The table header is the last output before the first step.
     let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("weight decay") {
@@ -87,7 +88,7 @@ fn the_second_signal_ends_the_process_at_once() {
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130));
     assert!(sent.elapsed() < Duration::from_secs(1), "{:?}", sent.elapsed());
-    // And nothing is in the way of going on.
+    // Nothing prevents resuming.
     assert!(bench.path().join("run/config.toml").exists());
 }
 
@@ -136,7 +137,7 @@ fn standard_output_and_error_may_close_or_fill_up_and_the_run_goes_on() {
         ("closed", ">&- 2>&-", 0),
         ("a reader that goes away", "| head -n 1 >/dev/null", 0),
         ("no standard error", "2>&- >/dev/null", 0),
-        // The run is whole; who was to read its events does not have them.
+        // The run is complete, but its events had no reader.
         ("full", ">/dev/full 2>/dev/null", 1),
     ];
     for (i, (name, closing, code)) in closings.into_iter().enumerate() {
