@@ -165,7 +165,7 @@ fn difference(a: (&str, &[Place]), b: (&str, &[Place])) -> Markup {
         div.card {
             h3 { "Where each model is better" }
             p.soft {
-                "Blue: " (a.0) " has the lower surprisal (" (many(count(|gain| gain > 0.0), "token")) "). Orange: " (b.0) " is ("
+                "Blue: " (a.0) " has the lower surprisal (" (many(count(|gain| gain > 0.0), "token")) "). Orange: " (b.0) " has it ("
                 (many(count(|gain| gain < 0.0), "token")) "). Full colour: " (MAX_SHOWN_DIFFERENCE) " nats or more."
             }
             div.heat.diff {
