@@ -62,7 +62,7 @@ struct Section {
 /// # Errors
 /// A header that is too large; those of `put`.
 pub(crate) fn write(
-    kind: &FileFormat,
+    format: &FileFormat,
     header: &impl Serialize,
     sections: &[Bytes],
     mut put: impl FnMut(&[u8]) -> Result<()>,
@@ -72,11 +72,11 @@ pub(crate) fn write(
         Section { bytes: bytes.len() as u64, crc32: checksum(bytes) }
     });
     let header = Header { header, sections: described.collect() };
-    let header = serde_json::to_vec(&header).map_err(|error| Error::malformed(kind.what, &error))?;
+    let header = serde_json::to_vec(&header).map_err(|error| Error::malformed(format.what, &error))?;
     if header.len() > MAX_HEADER {
-        return Err(too_large(kind, header.len() as u64));
+        return Err(too_large(format, header.len() as u64));
     }
-    put(kind.magic)?;
+    put(format.magic)?;
     put(&(header.len() as u32).to_le_bytes())?;
     put(&checksum(&header).to_le_bytes())?;
     put(&header)?;
@@ -93,9 +93,9 @@ pub(crate) fn write(
 ///
 /// # Errors
 /// A header that is too large.
-pub(crate) fn to_bytes(kind: &FileFormat, header: &impl Serialize, sections: &[Bytes]) -> Result<Vec<u8>> {
+pub(crate) fn to_bytes(format: &FileFormat, header: &impl Serialize, sections: &[Bytes]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    write(kind, header, sections, |part| {
+    write(format, header, sections, |part| {
         bytes.extend_from_slice(part);
         Ok(())
     })?;
@@ -109,46 +109,46 @@ pub(crate) fn to_bytes(kind: &FileFormat, header: &impl Serialize, sections: &[B
 /// [`Malformed`](surprisal_store::Error::Malformed) if a checksum does not match;
 /// [`TooLarge`](surprisal_store::Error::TooLarge); those of `interpret`.
 pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
-    kind: &FileFormat,
+    format: &FileFormat,
     file: &Bytes,
     interpret: impl FnOnce(H, Vec<Bytes>) -> Result<T> + Send,
 ) -> Result<T> {
     let bytes = file.as_slice();
-    let wrong = |problem: &str| Error::malformed(kind.what, problem);
-    let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| wrong("it ends too early"))?;
-    if magic != kind.magic {
-        return Err(wrong(if kind.matches(magic) {
+    let malformed = |problem: &str| Error::malformed(format.what, problem);
+    let (magic, rest) = bytes.split_first_chunk::<8>().ok_or_else(|| malformed("it ends too early"))?;
+    if magic != format.magic {
+        return Err(malformed(if format.matches(magic) {
             "it has another version of the format"
         } else {
             "its first bytes are not those of the format"
         }));
     }
-    let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(|| wrong("it ends too early"))?;
+    let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(|| malformed("it ends too early"))?;
     let len = u32::from_le_bytes(*len);
     if len as usize > MAX_HEADER {
-        return Err(too_large(kind, len.into()));
+        return Err(too_large(format, len.into()));
     }
-    let (sum, rest) = rest.split_first_chunk::<4>().ok_or_else(|| wrong("it ends too early"))?;
-    let header = rest.get(..len as usize).ok_or_else(|| wrong("it ends too early"))?;
+    let (sum, rest) = rest.split_first_chunk::<4>().ok_or_else(|| malformed("it ends too early"))?;
+    let header = rest.get(..len as usize).ok_or_else(|| malformed("it ends too early"))?;
     if checksum(header) != u32::from_le_bytes(*sum) {
-        return Err(wrong("header checksum (CRC-32) does not match; the file is corrupt"));
+        return Err(malformed("header checksum (CRC-32) does not match; the file is corrupt"));
     }
     let header: Header<H> =
-        serde_json::from_slice(header).map_err(|error| Error::malformed(kind.what, &error))?;
+        serde_json::from_slice(header).map_err(|error| Error::malformed(format.what, &error))?;
     let mut sections = Vec::with_capacity(header.sections.len());
     let mut at = PREFIX + len as usize;
     for section in &header.sections {
         let start = aligned(at);
         let end = usize::try_from(section.bytes).ok().and_then(|len| start.checked_add(len));
-        let end = end.filter(|&end| end <= bytes.len()).ok_or_else(|| wrong("it ends too early"))?;
+        let end = end.filter(|&end| end <= bytes.len()).ok_or_else(|| malformed("it ends too early"))?;
         if bytes[at..start].iter().any(|&byte| byte != 0) {
-            return Err(wrong("there are nonzero bytes between its sections"));
+            return Err(malformed("there are nonzero bytes between its sections"));
         }
         sections.push(file.slice(start..end));
         at = end;
     }
     if at != bytes.len() {
-        return Err(wrong("there are bytes after its end"));
+        return Err(malformed("there are bytes after its end"));
     }
     let shared = sections.clone();
     let verify = || {
@@ -158,7 +158,7 @@ pub(crate) fn read<H: DeserializeOwned + Send, T: Send>(
     };
     match rayon::join(verify, || interpret(header.header, sections)) {
         (Some(i), _) => {
-            Err(wrong(&format!("checksum (CRC-32) of section {i} does not match; the file is corrupt")))
+            Err(malformed(&format!("checksum (CRC-32) of section {i} does not match; the file is corrupt")))
         }
         (None, interpreted) => interpreted,
     }
@@ -182,7 +182,7 @@ fn aligned(at: usize) -> usize {
     at.next_multiple_of(ALIGNMENT)
 }
 
-fn too_large(kind: &FileFormat, size: u64) -> Error {
-    let what = format!("the header of {}", kind.what);
+fn too_large(format: &FileFormat, size: u64) -> Error {
+    let what = format!("the header of {}", format.what);
     StoreError::TooLarge { what, size, limit: MAX_HEADER as u64, unit: "bytes" }.into()
 }

@@ -15,14 +15,14 @@ pub(crate) fn longest_common_substring(sample: &[u32], text: &[u32]) -> CommonRu
     let mut suffixes: Vec<&[u32]> = (0..sample.len()).map(|start| &sample[start..]).collect();
     suffixes.sort_unstable();
     let (mut longest, mut at) = (0, 0);
-    for place in 0..text.len() {
-        let rest = &text[place..];
+    for index in 0..text.len() {
+        let rest = &text[index..];
         let after = suffixes.partition_point(|suffix| *suffix < rest);
         // The suffix with the longest common prefix is next to the insertion point.
         for suffix in &suffixes[after.saturating_sub(1)..sample.len().min(after + 1)] {
             let len = suffix.iter().zip(rest).take_while(|(a, b)| a == b).count();
             if len > longest {
-                (longest, at) = (len, place);
+                (longest, at) = (len, index);
             }
         }
     }

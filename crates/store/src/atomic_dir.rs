@@ -59,17 +59,17 @@ pub fn replace(target: &Path, label: ManifestId, parts: &[(&str, &[u8])]) -> Res
 /// [`Error::Occupied`] if `target` is in use; [`Error::Io`].
 pub fn create(target: &Path, parts: &[(&str, &[u8])]) -> Result<()> {
     // A link is followed: the directory behind it is replaced.
-    let place = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-    let made = create_temp(&place, make);
+    let real_path = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+    let made = create_temp(&real_path, make);
     let (aside, (), pending) = made.map_err(|reason| Error::io("create the folder", target, reason))?;
     fill_and_move(&aside, parts, None, pending, || {
-        if place.exists() {
+        if real_path.exists() {
             // Fails unless it is an empty directory.
-            fs::remove_dir(&place).map_err(|_| Error::Occupied { path: target.to_owned() })?;
+            fs::remove_dir(&real_path).map_err(|_| Error::Occupied { path: target.to_owned() })?;
         }
-        rename(&aside, &place)
+        rename(&aside, &real_path)
     })?;
-    sync_folder(folder_of(&place))
+    sync_folder(folder_of(&real_path))
 }
 
 fn make(folder: &Path) -> io::Result<()> {

@@ -24,15 +24,15 @@ impl WriteTarget {
     /// # Errors
     /// The system's; also for a directory or a disk, which nobody wants to overwrite.
     pub fn resolve(path: impl AsRef<Path>) -> io::Result<Self> {
-        let mut place = path.as_ref().to_owned();
+        let mut current = path.as_ref().to_owned();
         for _ in 0..=MAX_LINKS {
-            if descriptor(&place).is_some() {
-                return Ok(Self::Stream(place));
+            if descriptor(&current).is_some() {
+                return Ok(Self::Stream(current));
             }
-            match fs::read_link(&place) {
-                Ok(target) => place = folder_of(&place).join(target),
+            match fs::read_link(&current) {
+                Ok(target) => current = folder_of(&current).join(target),
                 // Not a link, or missing.
-                Err(_) => return Self::at(place),
+                Err(_) => return Self::at(current),
             }
         }
         Err(io::Error::other("too many links"))

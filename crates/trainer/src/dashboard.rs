@@ -498,12 +498,12 @@ fn draw_help(frame: &mut Frame<'_>, over: Rect) {
 
 /// Wraps a line to `width` columns, at spaces if possible.
 fn wrap_line(line: &str, width: usize) -> Vec<&str> {
-    let (mut pieces, mut from, mut space, mut columns) = (Vec::new(), 0, None, 0);
+    let (mut lines, mut from, mut space, mut columns) = (Vec::new(), 0, None, 0);
     for (at, character) in line.char_indices() {
         let own = Span::raw(&line[at..at + character.len_utf8()]).width();
         if columns + own > width && at > from {
             let end = space.take().unwrap_or(at);
-            pieces.push(&line[from..end]);
+            lines.push(&line[from..end]);
             from = end;
             columns = Span::raw(&line[from..at]).width();
         }
@@ -512,8 +512,8 @@ fn wrap_line(line: &str, width: usize) -> Vec<&str> {
             space = Some(at + 1);
         }
     }
-    pieces.push(&line[from..]);
-    pieces
+    lines.push(&line[from..]);
+    lines
 }
 
 /// The ASCII replacement of a symbol; `None` for ASCII.

@@ -70,8 +70,8 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     signals::survive_size_limits()?;
     let (stop, has_threads) = ShutdownFlag::listen(output.clone())?;
     // If the system gives no threads, fails only if threads were requested.
-    let wanted = if has_threads || cli.command.threads().is_some() { threads } else { 1 };
-    let pool = Pool::global(wanted).map_err(Error::from)?;
+    let workers = if has_threads || cli.command.threads().is_some() { threads } else { 1 };
+    let pool = Pool::global(workers).map_err(Error::from)?;
     let ctx = Context { run, pool: &pool, events: &*output, control: stop.control() };
     let result = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &ctx, &output)

@@ -63,12 +63,12 @@ impl Table {
 
     /// The columns that have values and fit the width.
     fn columns(self) -> Vec<Column> {
-        let wanted = |column: &Column| match column.0 {
+        let has_values = |column: &Column| match column.0 {
             OBJECTIVE => self.smoothed,
             GAP => self.gap,
             _ => true,
         };
-        let mut columns: Vec<Column> = COLUMNS.into_iter().filter(wanted).collect();
+        let mut columns: Vec<Column> = COLUMNS.into_iter().filter(has_values).collect();
         let needed = |columns: &[Column]| columns.iter().map(|column| column.1 + 2).sum::<usize>() - 2;
         for rank in (1..=5).rev() {
             if needed(&columns) + BEST.len() > self.width {

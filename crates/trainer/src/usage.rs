@@ -36,8 +36,8 @@ pub fn explain(mut error: clap::Error) -> String {
             // exists.
             if let Some(name) = flag.strip_prefix("--") {
                 let key = config::named(name).filter(|_| matches!(verb, "train" | "compare"));
-                let told = |(of, key)| format!("settings are given as --set {of}.{key}=VALUE");
-                Some(key.map_or(String::new(), told))
+                let message = |(of, key)| format!("settings are given as --set {of}.{key}=VALUE");
+                Some(key.map_or(String::new(), message))
             } else if let Some(letter) = flag.strip_prefix('-') {
                 let long = flags(verb, letter);
                 Some(if long.is_empty() { long } else { format!("only long flags exist here: {long}") })
@@ -68,7 +68,7 @@ pub fn explain(mut error: clap::Error) -> String {
     for (kind, text) in typed.collect::<Vec<_>>() {
         error.insert(kind, ContextValue::String(text));
     }
-    let mut told = error.render().to_string();
+    let mut message = error.render().to_string();
     for (theirs, ours) in [
         ("invalid digit found in string", "a whole number is expected"),
         ("cannot parse integer from empty string", "a whole number is expected"),
@@ -76,9 +76,9 @@ pub fn explain(mut error: clap::Error) -> String {
         ("invalid float literal", "a number is expected"),
         ("cannot parse float from empty string", "a number is expected"),
     ] {
-        told = told.replace(theirs, ours);
+        message = message.replace(theirs, ours);
     }
-    told
+    message
 }
 
 /// The flags of a command that start with `letter`.

@@ -120,15 +120,18 @@ pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(Counts, Tokenizer)> {
 }
 
 fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokenizer, Option<Part>)> {
-    let wrong = |problem: &dyn std::fmt::Display| Error::malformed(FORMAT.what, &problem.to_string());
-    let Some(words) = sections.pop() else { return Err(wrong(&"it has no vocabulary")) };
-    let tokenizer = header.vocabulary.decode(words.as_slice()).map_err(|error| wrong(&error))?;
+    let malformed = |problem: &dyn std::fmt::Display| Error::malformed(FORMAT.what, &problem.to_string());
+    let Some(words) = sections.pop() else { return Err(malformed(&"it has no vocabulary")) };
+    let tokenizer = header.vocabulary.decode(words.as_slice()).map_err(|error| malformed(&error))?;
     let order = header.orders.len();
     if !(1..=MAX_ORDER).contains(&order) || sections.len() != order * SECTIONS_PER_ORDER {
-        return Err(wrong(&format!("it has {} sections, which does not fit order {order}", sections.len())));
+        return Err(malformed(&format!(
+            "it has {} sections, which does not fit order {order}",
+            sections.len()
+        )));
     }
     if header.orders[0].grams != header.vocab_size {
-        return Err(wrong(&"the number of 1-gram counts differs from the size of the vocabulary"));
+        return Err(malformed(&"the number of 1-gram counts differs from the size of the vocabulary"));
     }
     let level = |(len, parts): (usize, &[Bytes])| {
         let Order { grams, largest } = header.orders[len];
@@ -155,13 +158,13 @@ fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokeni
         })
     };
     let levels: Option<Vec<Level>> = sections.par_chunks(SECTIONS_PER_ORDER).enumerate().map(level).collect();
-    let levels = levels.ok_or_else(|| wrong(&"the lengths of its sections are wrong"))?;
+    let levels = levels.ok_or_else(|| malformed(&"the lengths of its sections are wrong"))?;
     let Header { vocab_size, bos, beginning, part, .. } = header;
     if part.as_ref().is_some_and(|part| !(1..=part.parts).contains(&part.number)) {
-        return Err(wrong(&"its part number is out of range"));
+        return Err(malformed(&"its part number is out of range"));
     }
     let mut counts = Counts { vocab_size, bos, levels, beginning };
-    counts.check().and_then(|()| counts.link()).map_err(|error| wrong(&error))?;
+    counts.check().and_then(|()| counts.link()).map_err(|error| malformed(&error))?;
     check_compatible(&counts, &tokenizer)?;
     Ok((counts, tokenizer, part))
 }

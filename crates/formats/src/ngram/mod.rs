@@ -78,13 +78,13 @@ pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
 /// # Errors
 /// [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written.
 pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(NgramModel, Tokenizer)> {
-    let wrong = |problem: &dyn std::fmt::Display| Error::malformed(FORMAT.what, &problem.to_string());
+    let malformed = |problem: &dyn std::fmt::Display| Error::malformed(FORMAT.what, &problem.to_string());
     container::read(&FORMAT, &bytes.into(), |header: Header, mut sections| {
-        let Some(words) = sections.pop() else { return Err(wrong(&"it has no vocabulary")) };
-        let tokenizer = header.vocabulary.decode(words.as_slice()).map_err(|error| wrong(&error))?;
-        let trie = Trie::from_sections(header.trie, &sections).map_err(|error| wrong(&error))?;
+        let Some(words) = sections.pop() else { return Err(malformed(&"it has no vocabulary")) };
+        let tokenizer = header.vocabulary.decode(words.as_slice()).map_err(|error| malformed(&error))?;
+        let trie = Trie::from_sections(header.trie, &sections).map_err(|error| malformed(&error))?;
         let model = NgramModel::new(header.config, header.report, trie);
-        check_compatible(&model, &tokenizer).map_err(|problem| wrong(&problem))?;
+        check_compatible(&model, &tokenizer).map_err(|problem| malformed(&problem))?;
         Ok((model, tokenizer))
     })
 }

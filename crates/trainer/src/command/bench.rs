@@ -22,12 +22,12 @@ pub(crate) fn run(arguments: &cli::BenchArgs, output: &Output) -> Result<()> {
 /// The cases whose name contains the given text.
 fn matching_cases<T>(all: Vec<T>, name: impl Fn(&T) -> String, arguments: &cli::BenchArgs) -> Result<Vec<T>> {
     let names: Vec<String> = all.iter().map(&name).collect();
-    let wanted: Vec<T> = all.into_iter().filter(|case| name(case).contains(&arguments.case)).collect();
-    if wanted.is_empty() {
+    let matching: Vec<T> = all.into_iter().filter(|case| name(case).contains(&arguments.case)).collect();
+    if matching.is_empty() {
         return Err(Error::usage(format!("no case has a name that contains \"{}\"", arguments.case))
             .hint(format!("there are: {}", names.join(", "))));
     }
-    Ok(wanted)
+    Ok(matching)
 }
 
 fn loss(arguments: &cli::BenchArgs, output: &Output) -> Result<()> {
@@ -45,9 +45,9 @@ fn loss(arguments: &cli::BenchArgs, output: &Output) -> Result<()> {
 }
 
 fn counted(arguments: &cli::BenchArgs, output: &Output) -> Result<()> {
-    let wanted = matching_cases(ngram::CASES.to_vec(), |&name| name.to_owned(), arguments)?;
+    let matching = matching_cases(ngram::CASES.to_vec(), |&name| name.to_owned(), arguments)?;
     let tell = |line| output.write_stdout(&format!("{line}\n"));
-    ngram::measure(&wanted, arguments.threads, arguments.seconds, tell)
+    ngram::measure(&matching, arguments.threads, arguments.seconds, tell)
 }
 
 /// Peak memory is that of the process, so select one case to measure it.

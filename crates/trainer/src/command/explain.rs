@@ -130,11 +130,11 @@ impl EncodedText {
         ctx.notes(&read.notices)?;
         let tokens = read.tokens;
         let scored = (0..).zip(&tokens.ids).filter(|(_, id)| Some(**id) != tokens.bos());
-        let stood = scored.map(|(place, &id)| match unknown.remove(&place) {
+        let shown = scored.map(|(position, &id)| match unknown.remove(&position) {
             Some(word) => (word, true),
             None => (tokenizer.token(id), false),
         });
-        Ok(Self { shown: stood.collect(), tokens })
+        Ok(Self { shown: shown.collect(), tokens })
     }
 
     /// The number of tokens at the start of each sequence that are not scored.
@@ -159,12 +159,12 @@ fn read(
     // These are bit-identical to those of the evaluation.
     let log_probs = evaluate::log_probs(model, &text.tokens, pool)?;
     let mut scored = text.shown.iter().zip(&log_probs);
-    let mut told = Vec::new();
+    let mut tokens = Vec::new();
     for ids in text.tokens.sequences() {
         model.distributions(ids, text.from(), &mut |i, row| {
             let Some(((token, unknown), log_prob)) = scored.next() else { return };
             let guess = |&id: &u32| Guess { token: tokenizer.token(id), probability: row[id as usize].exp() };
-            told.push(ScoredToken {
+            tokens.push(ScoredToken {
                 token: token.clone(),
                 unknown: *unknown,
                 nats: -log_prob,
@@ -176,7 +176,7 @@ fn read(
     }
     let starts_uniform = text.from() == 0 && loaded.model.neural().is_some();
     let words = tokenizer.kind() == TokenizerKind::Word;
-    Ok(Explanation { name, kind: loaded.kind.clone(), tokens: told, evaluation, words, starts_uniform })
+    Ok(Explanation { name, kind: loaded.kind.clone(), tokens, evaluation, words, starts_uniform })
 }
 
 impl Explanation {
@@ -208,11 +208,13 @@ impl Explanation {
     }
 }
 
-/// The logits at `place` of a sequence, and true; or ln q and false for a model without logits.
-fn scores(loaded: &LoadedModel, ids: &[u32], from: usize, place: usize) -> Result<(Vec<f64>, bool)> {
+/// The logits at `position` of a sequence, and true; or ln q and false for a model without logits.
+fn scores(loaded: &LoadedModel, ids: &[u32], from: usize, position: usize) -> Result<(Vec<f64>, bool)> {
     Ok(match &loaded.model {
-        Model::Neural(lm) if place > 0 => (lm.logits(&ids[lm.context(ids.len(), from, place)..place])?, true),
-        model => (model.next(&ids[..place])?, false),
+        Model::Neural(lm) if position > 0 => {
+            (lm.logits(&ids[lm.context(ids.len(), from, position)..position])?, true)
+        }
+        model => (model.next(&ids[..position])?, false),
     })
 }
 

@@ -31,15 +31,16 @@ pub(super) fn walk(
     let text = EncodedText::new(loaded, &arguments.text, ctx)?;
     note_unknown(&text.tokens, "the text", name, ctx)?;
     let from = text.from();
-    let mut scored = text.tokens.sequences().flat_map(|ids| (from..ids.len()).map(move |place| (ids, place)));
-    let Some((ids, place)) = step.checked_sub(1).and_then(|before| scored.nth(before)) else {
+    let mut scored =
+        text.tokens.sequences().flat_map(|ids| (from..ids.len()).map(move |position| (ids, position)));
+    let Some((ids, position)) = step.checked_sub(1).and_then(|before| scored.nth(before)) else {
         return Err(Error::usage(format!(
             "--step is {step}, but the text has tokens 1 to {}",
             text.shown.len()
         )));
     };
-    let target = ids[place] as usize;
-    let (z, are_logits) = scores(loaded, ids, from, place)?;
+    let target = ids[position] as usize;
+    let (z, are_logits) = scores(loaded, ids, from, position)?;
     let epsilon = arguments.smoothing.unwrap_or(DEFAULT_EPSILON);
     let max = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = z.iter().map(|z| (z - max).exp()).sum();
@@ -83,7 +84,7 @@ pub(super) fn walk(
             "gradient_norm": norm(&truth), "smoothed_gradient_norm": norm(&smooth), "rows": rows,
         }));
     }
-    let before = text.shown[step - 1 - (place - from)..step - 1].iter();
+    let before = text.shown[step - 1 - (position - from)..step - 1].iter();
     let before: Vec<String> = before.map(|(token, unknown)| label(token, *unknown)).collect();
     let space = if loaded.tokenizer.kind() == TokenizerKind::Word { " " } else { "" };
     let before = before.join(space);

@@ -25,14 +25,14 @@ pub(super) fn strip(reading: &Explanation, colours: bool) -> String {
         above.clear();
         below.clear();
     };
-    for told in &reading.tokens {
-        let token = label(&told.token, told.unknown).replace('\t', "⇥");
+    for scored in &reading.tokens {
+        let token = label(&scored.token, scored.unknown).replace('\t', "⇥");
         let token = visible(&token);
         let width = token.chars().count().max(1);
         let space = if reading.words && !above.is_empty() { " " } else { "" };
         if colours {
-            let colour = if told.nats.is_finite() {
-                COLOURS[(told.nats.max(0.0) as usize).min(COLOURS.len() - 1)]
+            let colour = if scored.nats.is_finite() {
+                COLOURS[(scored.nats.max(0.0) as usize).min(COLOURS.len() - 1)]
             } else {
                 201
             };
@@ -42,7 +42,7 @@ pub(super) fn strip(reading: &Explanation, colours: bool) -> String {
                 end(&mut above, &mut below);
             }
             let space = if above.is_empty() { "" } else { space };
-            let digit = match told.nats {
+            let digit = match scored.nats {
                 nats if nats.is_infinite() => '!',
                 nats => char::from(b'0' + (nats.max(0.0) as u8).min(9)),
             };
@@ -50,7 +50,7 @@ pub(super) fn strip(reading: &Explanation, colours: bool) -> String {
             below.push_str(&format!("{space}{digit:<width$}"));
         }
         // A line end of the text ends the line here.
-        if told.token == "⏎" || told.token == "</s>" {
+        if scored.token == "⏎" || scored.token == "</s>" {
             end(&mut above, &mut below);
         }
     }
@@ -78,7 +78,7 @@ pub(super) fn legend(colours: bool) -> String {
 pub(super) fn table(readings: &[Explanation]) -> Vec<Vec<String>> {
     let Some(first) = readings.first() else { return Vec::new() };
     let tokens =
-        |reading: &Explanation| reading.tokens.iter().map(|told| told.token.clone()).collect::<Vec<_>>();
+        |reading: &Explanation| reading.tokens.iter().map(|scored| scored.token.clone()).collect::<Vec<_>>();
     let together = readings.iter().all(|reading| tokens(reading) == tokens(first));
     let groups: Vec<&[Explanation]> = if together { vec![readings] } else { readings.chunks(1).collect() };
     let mut table = Vec::new();
@@ -93,16 +93,16 @@ pub(super) fn table(readings: &[Explanation]) -> Vec<Vec<String>> {
             let to_all = group.iter().all(|reading| reading.tokens[index].unknown);
             let mut row = vec![quoted(&label(token, to_all))];
             for reading in group {
-                let told = &reading.tokens[index];
-                let unknown = if told.unknown && !to_all { "unknown " } else { "" };
-                let expected: Vec<String> = told
+                let scored = &reading.tokens[index];
+                let unknown = if scored.unknown && !to_all { "unknown " } else { "" };
+                let expected: Vec<String> = scored
                     .likeliest
                     .iter()
                     .map(|guess| format!("{} {:.0} %", quoted(&guess.token), 100.0 * guess.probability))
                     .collect();
                 row.extend([
-                    format!("{unknown}{}", number(told.nats, 3)),
-                    bar(told.nats),
+                    format!("{unknown}{}", number(scored.nats, 3)),
+                    bar(scored.nats),
                     expected.join("  "),
                 ]);
             }
