@@ -5,8 +5,10 @@
 //! `Event`, of which these fields are written:
 //!
 //! ```text
-//! Event   { 1: double wall_time  2: int64 step  3: string file_version  5: Summary summary  7: SessionLog session_log }
-//! Summary { 1: repeated Value value }   Value { 1: string tag  2: float simple_value }   SessionLog { 1: enum status }
+//! Event   { 1: double wall_time  2: int64 step  3: string file_version
+//!           5: Summary summary  7: SessionLog session_log }
+//! Summary { 1: repeated Value value }   Value { 1: string tag  2: float simple_value }
+//! SessionLog { 1: enum status }
 //! ```
 //!
 //! Field numbers: `tensorflow/core/util/event.proto` and `tensorflow/core/framework/summary.proto`.

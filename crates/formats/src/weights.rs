@@ -60,7 +60,8 @@ pub fn read_safetensors(path: impl AsRef<Path>, accept: Accept) -> Result<BTreeM
 /// The name, shape and type of every tensor in a file, sorted by name; values are not read.
 ///
 /// # Errors
-/// [`Io`](surprisal_store::Error::Io), [`TooLarge`](surprisal_store::Error::TooLarge) or [`Malformed`](surprisal_store::Error::Malformed).
+/// [`Io`](surprisal_store::Error::Io), [`TooLarge`](surprisal_store::Error::TooLarge) or
+/// [`Malformed`](surprisal_store::Error::Malformed).
 pub fn shapes(path: impl AsRef<Path>) -> Result<Vec<(String, Vec<usize>, String)>> {
     let what = quoted(path.as_ref());
     let bytes = map(path.as_ref())?;
@@ -77,7 +78,8 @@ pub fn shapes(path: impl AsRef<Path>) -> Result<Vec<(String, Vec<usize>, String)
 /// file in errors.
 ///
 /// # Errors
-/// [`TooLarge`](surprisal_store::Error::TooLarge), [`Malformed`](surprisal_store::Error::Malformed), [`Error::DType`] or [`Error::NonFinite`].
+/// [`TooLarge`](surprisal_store::Error::TooLarge),
+/// [`Malformed`](surprisal_store::Error::Malformed), [`Error::DType`] or [`Error::NonFinite`].
 pub fn from_safetensors(what: &str, bytes: &[u8], accept: Accept) -> Result<BTreeMap<String, Tensor>> {
     check_header(what, bytes)?;
     let file = SafeTensors::deserialize(bytes).map_err(|error| Error::malformed(what, &error))?;

@@ -1,5 +1,6 @@
-//! Hugging Face folders: `fixtures/gpt2_tiny` was written by `transformers` 5.23.0 (`GPT2LMHeadModel.save_pretrained`, 2 layers,
-//! 3 heads, 24 wide, 40 tokens, random weights), and `fixtures/llama_tiny` likewise (`LlamaForCausalLM`).
+//! Hugging Face folders: `fixtures/gpt2_tiny` was written by `transformers` 5.23.0
+//! (`GPT2LMHeadModel.save_pretrained`, 2 layers, 3 heads, 24 wide, 40 tokens, random weights), and
+//! `fixtures/llama_tiny` likewise (`LlamaForCausalLM`).
 
 #![cfg(test)]
 

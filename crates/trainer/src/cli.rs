@@ -87,7 +87,8 @@ pub(crate) struct TrainArgs {
     /// ones.
     #[arg(long)]
     pub(crate) audit: bool,
-    /// Also write the metrics as TensorBoard events (RUN/tensorboard) or as a table (RUN/metrics.csv).
+    /// Also write the metrics as TensorBoard events (RUN/tensorboard) or as a table
+    /// (RUN/metrics.csv).
     #[arg(long, value_name = "FORMATS", value_delimiter = ',')]
     pub(crate) log: Vec<LogFormat>,
     /// Show a full-screen dashboard: learning curves, speed and samples.
@@ -285,7 +286,8 @@ pub(crate) struct SmoothingArgs {
     /// Fit discounts (or k) to the last part of the text instead of using a formula.
     #[arg(long)]
     pub(crate) tune: bool,
-    /// Store probabilities and weights of an .ngram file in this many bits (2 to 16; try 8 first) instead of exactly.
+    /// Store probabilities and weights of an .ngram file in this many bits (2 to 16; try 8 first)
+    /// instead of exactly.
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub(crate) quantize: Option<u32>,
     /// Worker threads (default: the machine's cores); the result does not depend on them.
@@ -325,7 +327,8 @@ pub(crate) struct ExportArgs {
     /// --out).
     #[arg(long, value_name = "FORMAT", value_parser = ["arpa", "ngram", "hf"], hide_possible_values = true)]
     pub(crate) format: Option<String>,
-    /// Store probabilities and weights of an .ngram file in this many bits (2 to 16; try 8 first) instead of exactly.
+    /// Store probabilities and weights of an .ngram file in this many bits (2 to 16; try 8 first)
+    /// instead of exactly.
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub(crate) quantize: Option<u32>,
     /// The file or folder to write.

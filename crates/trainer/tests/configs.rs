@@ -1,4 +1,5 @@
-//! Every file in configs/ runs, and every parameter of its model is reached by a finite, non-zero gradient.
+//! Every file in configs/ runs, and every parameter of its model is reached by a finite, non-zero
+//! gradient.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails where something is wrong")]
 

@@ -1,4 +1,5 @@
-//! The same seed gives the same bits: over 1, 2, 3 and 8 threads, twice each, for three kinds and three seeds.
+//! The same seed gives the same bits: over 1, 2, 3 and 8 threads, twice each, for three kinds and
+//! three seeds.
 
 use crate::runs::{KINDS, assert_same, borrowed, outcome};
 
