@@ -167,24 +167,27 @@ impl Recurrence {
     }
 }
 
-/// The place of a vector in a row: part `part` of `width` elements, from `at` on.
+/// Where a vector lies: from and to.
+type Place = (usize, usize);
+
+/// The place in part `part` of a row of parts of `width` elements, from `at` on.
 #[inline(always)]
-fn place<S: Simd>(width: usize, part: usize, at: usize) -> std::ops::Range<usize> {
-    part * width + at..part * width + width.min(at + S::F32_LANES)
+fn place<S: Simd>(width: usize, part: usize, at: usize) -> Place {
+    (part * width + at, part * width + width.min(at + S::F32_LANES))
 }
 
 /// A whole vector, or the last elements of a part.
 #[inline(always)]
-fn load<S: Simd>(simd: S, xs: &[f32], place: std::ops::Range<usize>) -> S::f32s {
-    match S::as_simd_f32s(&xs[place]) {
+fn load<S: Simd>(simd: S, xs: &[f32], (from, to): Place) -> S::f32s {
+    match S::as_simd_f32s(&xs[from..to]) {
         ([whole], _) => *whole,
         (_, tail) => simd.partial_load_f32s(tail),
     }
 }
 
 #[inline(always)]
-fn store<S: Simd>(simd: S, xs: &mut [f32], place: std::ops::Range<usize>, value: S::f32s) {
-    match S::as_mut_simd_f32s(&mut xs[place]) {
+fn store<S: Simd>(simd: S, xs: &mut [f32], (from, to): Place, value: S::f32s) {
+    match S::as_mut_simd_f32s(&mut xs[from..to]) {
         ([whole], _) => *whole = value,
         (_, tail) => simd.partial_store_f32s(tail, value),
     }
@@ -227,16 +230,16 @@ impl WithSimd for LstmForward<'_> {
                 let of: [_; 4] = std::array::from_fn(|part| place::<S>(width, part, at));
                 let here = place::<S>(width, row, at);
                 let mut a = [simd.splat_f32s(0.0); 4];
-                for (a, of) in a.iter_mut().zip(&of) {
-                    *a = simd.add_f32s(load(simd, gates, of.clone()), load(simd, bias, of.clone()));
+                for (a, of) in a.iter_mut().zip(of) {
+                    *a = simd.add_f32s(load(simd, gates, of), load(simd, bias, of));
                 }
                 let (i, f, o) = (sigmoid(simd, a[0]).0, sigmoid(simd, a[1]).0, sigmoid(simd, a[3]).0);
                 let g = tanh_with_derivative(simd, a[2]).0;
                 for (of, gate) in of.into_iter().zip([i, f, g, o]) {
                     store(simd, gates, of, gate);
                 }
-                let c = simd.mul_add_e_f32s(f, load(simd, c, here.clone()), simd.mul_f32s(i, g));
-                store(simd, c_next, here.clone(), c);
+                let c = simd.mul_add_e_f32s(f, load(simd, c, here), simd.mul_f32s(i, g));
+                store(simd, c_next, here, c);
                 store(simd, h_next, here, simd.mul_f32s(o, tanh_with_derivative(simd, c).0));
             }
         }
@@ -264,19 +267,19 @@ impl WithSimd for LstmBackward<'_> {
                 let of: [_; 4] = std::array::from_fn(|part| place::<S>(width, part, at));
                 let here = place::<S>(width, row, at);
                 let mut gate = [simd.splat_f32s(0.0); 4];
-                for (gate, of) in gate.iter_mut().zip(&of) {
-                    *gate = load(simd, gates, of.clone());
+                for (gate, of) in gate.iter_mut().zip(of) {
+                    *gate = load(simd, gates, of);
                 }
                 let [i, f, g, o] = gate;
-                let (tanh, slope) = tanh_with_derivative(simd, load(simd, c_next, here.clone()));
-                let dh = load(simd, dh, here.clone());
+                let (tanh, slope) = tanh_with_derivative(simd, load(simd, c_next, here));
+                let dh = load(simd, dh, here);
                 let through = simd.mul_f32s(simd.mul_f32s(dh, o), slope);
-                let dcell = simd.add_f32s(load(simd, dc, here.clone()), through);
+                let dcell = simd.add_f32s(load(simd, dc, here), through);
                 let di = through_sigmoid(simd, i, simd.mul_f32s(dcell, g));
-                let df = through_sigmoid(simd, f, simd.mul_f32s(dcell, load(simd, c, here.clone())));
+                let df = through_sigmoid(simd, f, simd.mul_f32s(dcell, load(simd, c, here)));
                 let dg = through_tanh(simd, g, simd.mul_f32s(dcell, i));
-                let do_ = through_sigmoid(simd, o, simd.mul_f32s(dh, tanh));
-                for (of, gradient) in of.into_iter().zip([di, df, dg, do_]) {
+                let d_o = through_sigmoid(simd, o, simd.mul_f32s(dh, tanh));
+                for (of, gradient) in of.into_iter().zip([di, df, dg, d_o]) {
                     store(simd, dgates, of, gradient);
                 }
                 store(simd, dc, here, simd.mul_f32s(dcell, f));
@@ -306,20 +309,18 @@ impl WithSimd for GruForward<'_> {
                 let of: [_; 3] = std::array::from_fn(|part| place::<S>(width, part, at));
                 let here = place::<S>(width, row, at);
                 let mut a = [simd.splat_f32s(0.0); 3];
-                for (a, of) in a.iter_mut().zip(&of) {
-                    *a = simd.add_f32s(load(simd, share, of.clone()), load(simd, bias, of.clone()));
+                for (a, of) in a.iter_mut().zip(of) {
+                    *a = simd.add_f32s(load(simd, share, of), load(simd, bias, of));
                 }
-                store(simd, inner, here.clone(), a[2]);
+                store(simd, inner, here, a[2]);
                 let [r_of, z_of, n_of] = of;
-                let r = sigmoid(simd, simd.add_f32s(a[0], load(simd, gates, r_of.clone()))).0;
-                let (z, keep) = sigmoid(simd, simd.add_f32s(a[1], load(simd, gates, z_of.clone())));
-                let n =
-                    tanh_with_derivative(simd, simd.mul_add_e_f32s(r, a[2], load(simd, gates, n_of.clone())))
-                        .0;
+                let r = sigmoid(simd, simd.add_f32s(a[0], load(simd, gates, r_of))).0;
+                let (z, keep) = sigmoid(simd, simd.add_f32s(a[1], load(simd, gates, z_of)));
+                let n = tanh_with_derivative(simd, simd.mul_add_e_f32s(r, a[2], load(simd, gates, n_of))).0;
                 for (of, gate) in [(r_of, r), (z_of, z), (n_of, n)] {
                     store(simd, gates, of, gate);
                 }
-                let old = simd.mul_f32s(z, load(simd, h, here.clone()));
+                let old = simd.mul_f32s(z, load(simd, h, here));
                 store(simd, h_next, here, simd.mul_add_e_f32s(keep, n, old));
             }
         }
@@ -347,20 +348,20 @@ impl WithSimd for GruBackward<'_> {
             for at in (0..width).step_by(S::F32_LANES) {
                 let [r_of, z_of, n_of] = std::array::from_fn(|part| place::<S>(width, part, at));
                 let here = place::<S>(width, row, at);
-                let (r, z) = (load(simd, gates, r_of.clone()), load(simd, gates, z_of.clone()));
-                let n = load(simd, gates, n_of.clone());
-                let dh = load(simd, dh, here.clone());
+                let (r, z) = (load(simd, gates, r_of), load(simd, gates, z_of));
+                let n = load(simd, gates, n_of);
+                let dh = load(simd, dh, here);
                 let dn = through_tanh(simd, n, simd.mul_f32s(dh, rest(simd, z)));
-                let apart = simd.sub_f32s(load(simd, h, here.clone()), n);
+                let apart = simd.sub_f32s(load(simd, h, here), n);
                 let dz = through_sigmoid(simd, z, simd.mul_f32s(dh, apart));
-                let dr = through_sigmoid(simd, r, simd.mul_f32s(dn, load(simd, inner, here.clone())));
-                for (of, gradient) in [(r_of.clone(), dr), (z_of.clone(), dz), (n_of.clone(), dn)] {
+                let dr = through_sigmoid(simd, r, simd.mul_f32s(dn, load(simd, inner, here)));
+                for (of, gradient) in [(r_of, dr), (z_of, dz), (n_of, dn)] {
                     store(simd, dgates, of, gradient);
                 }
                 for (of, gradient) in [(r_of, dr), (z_of, dz), (n_of, simd.mul_f32s(dn, r))] {
                     store(simd, dshare, of, gradient);
                 }
-                let before = simd.mul_add_e_f32s(dh, z, load(simd, dh_before, here.clone()));
+                let before = simd.mul_add_e_f32s(dh, z, load(simd, dh_before, here));
                 store(simd, dh_before, here, before);
             }
         }

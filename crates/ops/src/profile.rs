@@ -29,7 +29,7 @@ pub enum OpKind {
     Head,
 }
 
-/// Names in reports, in the order of [`Part`].
+/// Names in reports, in the order of [`OpKind`].
 const NAMES: [&str; 10] = [
     "matmul_forward",
     "matmul_input_gradient",

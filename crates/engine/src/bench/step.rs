@@ -32,7 +32,8 @@ pub struct Case {
     pub flop: f64,
 }
 
-/// nanoGPT's two shapes for characters of Shakespeare: the laptop's (0.80 M) and the GPU's (10.65 M).
+/// nanoGPT's two shapes for characters of Shakespeare, the laptop's (0.80 M) and the GPU's (10.65 M),
+/// and an LSTM of two layers.
 pub fn cases() -> Vec<Case> {
     let transformer = |block_size, n_layer, n_head, n_embd| TransformerConfig {
         vocab_size: 65,
@@ -49,6 +50,12 @@ pub fn cases() -> Vec<Case> {
         let flop = flop(&config, batch_size * config.block_size);
         shapes.push((name, batch_size, NeuralConfig::Transformer(config), flop));
     }
+    let (vocab_size, n) = (65, 128);
+    let config =
+        RecurrentConfig { vocab_size, block_size: 12, n_layer: 2, n_embd: n, n_hidden: n, dropout: 0.0 };
+    // Six per weight and token: two layers of eight matrices, and the head.
+    let flop = (6 * 64 * config.block_size * (2 * 8 * n * n + vocab_size * n)) as f64;
+    shapes.push(("lstm", 64, NeuralConfig::Lstm(config), flop));
     let mut cases = Vec::new();
     for (name, batch_size, model, flop) in shapes {
         for (suffix, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
@@ -56,13 +63,6 @@ pub fn cases() -> Vec<Case> {
             cases.push(Case { name, batch_size, model, precision, flop });
         }
     }
-    let (vocab_size, n) = (65, 128);
-    let config =
-        RecurrentConfig { vocab_size, block_size: 12, n_layer: 2, n_embd: n, n_hidden: n, dropout: 0.0 };
-    // Six per weight and token: two layers of eight matrices, and the head.
-    let flop = (6 * 64 * config.block_size * (2 * 8 * n * n + vocab_size * n)) as f64;
-    let (name, model) = ("lstm/f32".to_owned(), NeuralConfig::Lstm(config));
-    cases.push(Case { name, batch_size: 64, model, precision: Precision::F32, flop });
     cases
 }
 
