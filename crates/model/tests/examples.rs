@@ -31,3 +31,11 @@ fn the_written_out_gpt_learns_and_is_the_librarys() {
     assert!((entropy..entropy + 0.02).contains(nats), "{nats}, and the entropy is {entropy}");
     assert!(*apart < 1e-5, "{apart}");
 }
+
+#[test]
+fn the_lesson_from_scratch_ends_in_the_order_that_it_teaches() {
+    let numbers = numbers("from_scratch");
+    let [_, uniform, counted, smoothed, trained, mlp] = numbers[..] else { panic!("{numbers:?}") };
+    assert!(counted.is_infinite(), "a pair that was never seen: {counted}");
+    assert!(mlp < 0.8 * smoothed && smoothed < uniform && (trained - smoothed).abs() < 0.1, "{numbers:?}");
+}
