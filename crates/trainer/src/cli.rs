@@ -283,7 +283,7 @@ pub(crate) struct SmoothingArgs {
     /// Reproduce another program's numbers exactly: kenlm, with kneser_ney and modified_kneser_ney.
     #[arg(long, value_name = "PROGRAM", value_parser = ["kenlm"], hide_possible_values = true)]
     pub(crate) compat: Option<String>,
-    /// Fit discounts (or k) to the last part of the text instead of using a formula.
+    /// Fit discounts, k or α to the last part of the text instead of using formulas and defaults.
     #[arg(long)]
     pub(crate) tune: bool,
     /// Store probabilities and weights of an .ngram file in this many bits (2 to 16; try 8 first)

@@ -151,6 +151,7 @@ fn has_effect(name: &str, config: &Config) -> bool {
         "data.embedded" => config.data.train.is_empty(),
         "sample.temperature" => config.sample.tokens > 0,
         "model.k" => smoothing == Some(Smoothing::AddK) && !tuned,
+        "model.alpha" => smoothing == Some(Smoothing::Dirichlet) && !tuned,
         "model.tune" => smoothing.is_some_and(Smoothing::is_tunable),
         "model.heldout" => tuned || smoothing == Some(Smoothing::JelinekMercer),
         "model.compat" => smoothing.is_some_and(Smoothing::uses_continuation_counts),

@@ -34,7 +34,7 @@ const GIVES_WAY: [(&str, &[&str], When); 14] = [
         c.model.n_kv_head.is_some_and(|kv| !c.model.n_head.unwrap_or(4).is_multiple_of(kv))
     }),
     ("model.smoothing", &["model.prune", "model.prune_entropy"], is_no_ngram),
-    ("model.order", &["model.prune"], is_no_ngram),
+    ("model.order", &["model.prune", "model.alpha"], is_no_ngram),
 ];
 
 /// What means nothing to counted models.

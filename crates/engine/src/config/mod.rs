@@ -130,7 +130,9 @@ section! {
         smoothing: Option<String>,
         /// ngram with add_k: what is added to every count.
         k: Option<f64>,
-        /// ngram: choose k, or the discounts, to suit a held-out part of the training text.
+        /// ngram with dirichlet: the strength of the shorter context per order, the last for all higher orders.
+        alpha: Option<Vec<f64>>,
+        /// ngram: choose k, α, or the discounts, to suit a held-out part of the training text.
         tune: Option<bool>,
         /// ngram: which share of the training text that is; the model is counted from all of it.
         heldout: Option<f64>,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counts::check_order;
 use super::smoothing::add_k::AddK;
+use super::smoothing::dirichlet::Dirichlet;
 use super::smoothing::discounting::Discounting;
 use super::smoothing::jelinek_mercer::JelinekMercer;
 use super::smoothing::katz::Katz;
@@ -27,6 +28,8 @@ pub enum Smoothing {
     JelinekMercer,
     /// (c(hw) + T(h) q(w | h')) / (c(h) + T(h)), T(h) the different words seen after h (Witten and Bell 1991). Never fails.
     WittenBell,
+    /// (c(hw) + α q(w | h')) / (c(h) + α), one α per order: a Dirichlet prior with mean q(· | h') (MacKay and Peto 1995).
+    Dirichlet,
     /// (c(hw) − D) / c(h) + D T(h)/c(h) q(w | h'), D = n₁/(n₁ + 2n₂) an order (Ney, Essen and Kneser 1994).
     Absolute,
     /// Absolute discounting in which a lower order counts contexts instead of occurrences (Kneser and Ney 1995).
@@ -49,6 +52,7 @@ impl Smoothing {
         Self::AddK,
         Self::JelinekMercer,
         Self::WittenBell,
+        Self::Dirichlet,
         Self::Absolute,
         Self::KneserNey,
         Self::ModifiedKneserNey,
@@ -64,6 +68,7 @@ impl Smoothing {
             Self::AddK => Box::new(AddK { k: config.k }),
             Self::JelinekMercer => Box::new(JelinekMercer::default()),
             Self::WittenBell => Box::new(WittenBell),
+            Self::Dirichlet => Box::new(Dirichlet { alpha: config.alpha.clone() }),
             Self::Absolute => Box::new(Discounting::absolute(fallback, tune)),
             Self::KneserNey => Box::new(Discounting::kneser_ney(fallback, tune)),
             Self::ModifiedKneserNey => Box::new(Discounting::modified_kneser_ney(fallback, tune)),
@@ -130,7 +135,10 @@ pub struct NgramConfig {
     pub smoothing: Smoothing,
     /// What add-k adds, unless it is tuned.
     pub k: f64,
-    /// Chooses k, or the discounts, to suit held-out text instead of a formula.
+    /// Dirichlet's α per order, unless they are tuned; the last is that of all higher orders, and without any all are 50.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub alpha: Vec<f64>,
+    /// Fits k, α or the discounts to held-out text.
     pub tune: bool,
     /// Which share of the training text is held out for tuning; the model is counted from all of it afterwards.
     pub heldout: f64,
@@ -162,6 +170,7 @@ impl Default for NgramConfig {
             order: 2,
             smoothing: Smoothing::Mle,
             k: 1.0,
+            alpha: Vec::new(),
             tune: false,
             heldout: 0.05,
             fallback: [0.5, 1.0, 1.5],

@@ -134,6 +134,20 @@ impl Formula for WittenBell {
     }
 }
 
+struct Dirichlet {
+    alpha: Vec<f64>,
+}
+
+impl Formula for Dirichlet {
+    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
+        context.count(word) / (context.total() + self.alpha[context.len])
+    }
+
+    fn gamma(&self, _: usize, context: &Context<'_>) -> f64 {
+        self.alpha[context.len] / (context.total() + self.alpha[context.len])
+    }
+}
+
 /// Absolute discounting, and with continuation counts Kneser-Ney.
 struct Discounting {
     discounts: Vec<[f64; 3]>,
@@ -261,6 +275,9 @@ impl Reference {
                 Box::new(JelinekMercer { lambdas: orders.map(|order| order.lambdas.clone()).collect() })
             }
             Smoothing::WittenBell => Box::new(WittenBell),
+            Smoothing::Dirichlet => {
+                Box::new(Dirichlet { alpha: orders.map(|order| order.alpha.unwrap_or_default()).collect() })
+            }
             Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => {
                 Box::new(discounting())
             }

@@ -31,6 +31,9 @@ pub struct OrderReport {
     /// What is subtracted from counts of 1, 2, and 3 or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discounts: Option<[f64; 3]>,
+    /// The α of Dirichlet smoothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
     /// λ by the logarithm of the context's count (Jelinek-Mercer).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lambdas: Vec<f64>,

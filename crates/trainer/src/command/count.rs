@@ -63,9 +63,10 @@ fn check_flags(how: &cli::SmoothingArgs, smoothing: Smoothing, files: &Files) ->
     }
     if how.tune && !smoothing.is_tunable() {
         let hint = if smoothing == Smoothing::JelinekMercer {
-            "it always fits its weights to held-out text"
+            "it always fits its weights to held-out text".to_owned()
         } else {
-            "use it with add_k, absolute, kneser_ney or modified_kneser_ney"
+            let tunable = Smoothing::ALL.into_iter().filter(|other| other.is_tunable()).map(Smoothing::name);
+            format!("use it with one of: {}", tunable.collect::<Vec<_>>().join(", "))
         };
         return Err(Error::usage(format!("--tune has no effect with --smoothing {name}")).hint(hint));
     }

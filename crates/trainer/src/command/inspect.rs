@@ -147,6 +147,7 @@ fn details(loaded: &LoadedModel) -> BTreeMap<String, String> {
     if settings.smoothing != Smoothing::Given {
         details.insert("smoothing".into(), settings.smoothing.name().into());
     }
+    details.extend(report.smoother.iter().map(|name| ("smoothing".into(), name.clone())));
     details.extend(report.k.map(|k| ("k".into(), format!("{k:.6}"))));
     for (index, order) in report.orders.iter().enumerate() {
         let mut line = thousands(order.grams);
@@ -157,6 +158,9 @@ fn details(loaded: &LoadedModel) -> BTreeMap<String, String> {
         }
         if let Some([one, two, three]) = order.discounts {
             line.push_str(&format!("; discounts {one:.4} {two:.4} {three:.4} by {}", order.from));
+        }
+        if let Some(alpha) = order.alpha {
+            line.push_str(&format!("; alpha {alpha:.4}"));
         }
         details.insert(format!("{}-grams", index + 1), line);
     }

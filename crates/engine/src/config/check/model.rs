@@ -17,6 +17,7 @@ fn owners(key: &str) -> &'static [&'static str] {
         "order"
         | "smoothing"
         | "k"
+        | "alpha"
         | "tune"
         | "heldout"
         | "fallback"
@@ -166,6 +167,7 @@ fn ngram(loaded: &Loaded) -> Result<()> {
     let key = match model {
         model if model.prune.is_some() => "prune",
         model if model.prune_entropy.is_some() => "prune_entropy",
+        model if model.alpha.is_some() => "alpha",
         _ => "smoothing",
     };
     let config = model.ngram(None, None)?;

@@ -3,6 +3,7 @@
 //! Each is one file with an `impl` of [`Smoother`], a variant of [`Smoothing`](super::Smoothing) and its match arm.
 
 pub(super) mod add_k;
+pub(super) mod dirichlet;
 pub(super) mod discounting;
 pub(super) mod jelinek_mercer;
 pub(super) mod katz;
