@@ -186,7 +186,7 @@ unsafe fn gemm_blocks(
                             let b = packed_b.add(jr * depth);
                             dispatch_rows!(
                                 rows,
-                                microkernel(depth, here, b, c, c_stride, columns, accumulate)
+                                microkernel(depth, here, b, c, c_stride, columns, accumulate || pc > 0)
                             );
                         }
                     }
