@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use surprisal_text::{Corpus, DataOptions, EncodeOptions, TokenText, Tokenizer};
 
-use crate::config::{Config, cores};
+use crate::config::{Config, TokenizerType, cores};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event, Note};
 use crate::kind;
@@ -72,10 +72,7 @@ impl Prepared {
 
     fn read(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
         let corpus = if begun { own_corpus(config)? } else { corpus(config)? };
-        let kind = config
-            .tokenizer
-            .kind()
-            .ok_or_else(|| Error::usage(format!("tokenizer.kind is \"{}\"", config.tokenizer.kind)))?;
+        let kind = config.tokenizer.kind();
         crate::memory::check_text(corpus.bytes(), kind)?;
         let known = if known.is_some() { known } else { start_tokenizer(config)? };
         let (tokenizer, train) = match known {
@@ -114,11 +111,11 @@ impl Prepared {
 /// The tokenizer of the model that the run starts from, if it starts from one: its tokens are that model's.
 fn start_tokenizer(config: &Config) -> Result<Option<Tokenizer>> {
     let Some(folder) = &config.model.init_from else { return Ok(None) };
-    match (crate::architecture::start(config)?.tokenizer, config.tokenizer.kind.as_str()) {
+    match (crate::architecture::start(config)?.tokenizer, config.tokenizer.kind) {
         (Some(bytes), _) => Ok(Some(Tokenizer::from_json(&bytes)?)),
         // Bytes are the same to everyone.
-        (None, "byte") => Ok(None),
-        (None, _) => Err(Error::usage(format!(
+        (None, TokenizerType::Byte) => Ok(None),
+        (None, TokenizerType::Char | TokenizerType::Word | TokenizerType::Bpe) => Err(Error::usage(format!(
             "model.init_from is {}, which has no tokenizer.json: nothing says what the model's tokens are",
             folder.display()
         ))

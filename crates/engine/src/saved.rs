@@ -81,7 +81,7 @@ pub(crate) fn model(
     best: bool,
 ) -> Result<(Value, BTreeMap<String, Tensor>, Unfinished)> {
     let kept: Kept = state(checkpoint)?;
-    let (selects, averages) = (config.train.select == "best", config.optim.ema > 0.0);
+    let (selects, averages) = (config.train.select == config::Select::Best, config.optim.ema > 0.0);
     // Where weights are averaged, the averages are what was judged and kept.
     let fits = |step| if selects { best || step == kept.step } else { !averages && step == kept.step };
     let judged = kept.best.filter(|(_, step)| fits(*step));

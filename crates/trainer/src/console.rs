@@ -1,6 +1,6 @@
 //! Presentation of the engine's events, as messages or as JSON lines.
 
-use surprisal_engine::config::Loss;
+use surprisal_engine::config::{Loss, SmoothToward};
 use surprisal_engine::loss::information;
 use surprisal_engine::{
     CellMade, Control, Event, Events, Group, Length, Note, Overfitting, ParameterAudit, Planned, Result,
@@ -220,19 +220,21 @@ fn objective(loss: &Loss, vocab_size: usize) -> Option<String> {
     if loss.add_k > 0.0 {
         return Some(format!("targets are smoothed by adding {} to every count; {compare}", loss.add_k));
     }
-    if epsilon > 0.0 && loss.smooth_toward == "uniform" {
-        return Some(format!(
-            "label smoothing {epsilon}: the objective cannot fall below {:.4} nats, the entropy of the smoothed target; \
-             {compare}",
-            information::smoothed_floor(epsilon, vocab_size).unwrap_or(f64::NAN)
-        ));
-    }
     if epsilon > 0.0 {
-        let toward = match loss.smooth_toward.as_str() {
-            "unigram" => "the unigram distribution of the training text".to_owned(),
-            _ => format!("a Kneser-Ney model of order {}", loss.smooth_order),
-        };
-        return Some(format!("label smoothing {epsilon} toward {toward}; {compare}"));
+        return Some(match loss.smooth_toward {
+            SmoothToward::Uniform => format!(
+                "label smoothing {epsilon}: the objective cannot fall below {:.4} nats, the entropy of the smoothed target; \
+                 {compare}",
+                information::smoothed_floor(epsilon, vocab_size).unwrap_or(f64::NAN)
+            ),
+            SmoothToward::Unigram => format!(
+                "label smoothing {epsilon} toward the unigram distribution of the training text; {compare}"
+            ),
+            SmoothToward::KneserNey => format!(
+                "label smoothing {epsilon} toward a Kneser-Ney model of order {}; {compare}",
+                loss.smooth_order
+            ),
+        });
     }
     if loss.confidence_penalty > 0.0 {
         return Some(format!("confidence penalty {}: {compare}", loss.confidence_penalty));

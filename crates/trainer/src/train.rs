@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use surprisal_engine::config::{self, Config, Loaded, Override, Schedule};
+use surprisal_engine::config::{self, Config, Loaded, OptimKind, Override, Schedule, SmoothToward};
 use surprisal_engine::model::ngram::Smoothing;
 use surprisal_engine::train::{self, Csv, Request, TensorBoard};
 use surprisal_engine::{Context, Event, Events, RunId, kind, outputs, runs};
@@ -135,18 +135,18 @@ fn check_use(arguments: &cli::TrainArgs, loaded: &Loaded, ctx: &Context<'_>, out
 /// Whether a setting has an effect together with the others.
 fn has_effect(name: &str, config: &Config) -> bool {
     let Config { model, optim, train, .. } = config;
-    let descends = |kinds: &[&str]| kinds.contains(&optim.kind.as_str());
+    let descends = |kinds: &[OptimKind]| kinds.contains(&optim.kind);
     let smoothing = Smoothing::ALL.into_iter().find(|kind| Some(kind.name()) == model.smoothing.as_deref());
     let tuned = model.tune == Some(true);
     match name {
-        "optim.momentum" => descends(&["sgd", "muon"]),
-        "optim.nesterov" => descends(&["sgd"]),
-        "optim.muon_lr" => descends(&["muon"]),
-        "optim.betas" | "optim.eps" => descends(&["adamw", "muon"]),
+        "optim.momentum" => descends(&[OptimKind::Sgd, OptimKind::Muon]),
+        "optim.nesterov" => descends(&[OptimKind::Sgd]),
+        "optim.muon_lr" => descends(&[OptimKind::Muon]),
+        "optim.betas" | "optim.eps" => descends(&[OptimKind::AdamW, OptimKind::Muon]),
         "optim.cooldown" => optim.schedule == Schedule::Wsd,
         "optim.min_lr" => optim.schedule != Schedule::Constant,
         "train.ramp_steps" => train.batch_start.is_some() || train.block_start.is_some(),
-        "loss.smooth_order" => config.loss.smooth_toward == "kneser_ney",
+        "loss.smooth_order" => config.loss.smooth_toward == SmoothToward::KneserNey,
         "data.val_fraction" => config.data.val.is_empty(),
         "data.embedded" => config.data.train.is_empty(),
         "sample.temperature" => config.sample.tokens > 0,

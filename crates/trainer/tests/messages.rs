@@ -120,7 +120,7 @@ fn numbers_out_of_range_are_told_the_range() {
             ("sample m.ngram --tokens -1", 2, &["'-1'", "whole number"], &["invalid digit", "-- -1"]),
             ("sample m.ngram --tokens 1.5", 2, &["'1.5'", "whole number"], &["invalid digit"]),
             ("sample m.ngram --tokens 99999999999999999999", 2, &["too large"], &["target type"]),
-            ("train a.txt --budget -5s", 2, &["--budget -5s", "no amount of time", "90s"], &["unexpected"]),
+            ("train a.txt --budget -5s", 2, &["--budget -5s", "not a duration", "90s"], &["unexpected"]),
             ("explain m.ngram --text -s --step 9", 2, &["--step is 9"], &["unexpected"]),
             ("sample m.ngram --prompt -s", 2, &["does not know: \"-s\""], &["unexpected"]),
             ("sample m.ngram --temperature warm", 2, &["'warm'", "a number is expected"], &["literal"]),

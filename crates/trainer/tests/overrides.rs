@@ -7,7 +7,9 @@ mod common;
 
 use common::{Bench, Ran};
 use surprisal::error::CliError;
-use surprisal_engine::config::{Config, Loaded, Override, check, load, parse};
+use surprisal_engine::config::{
+    Config, Loaded, OptimKind, Override, SmoothToward, TokenizerType, check, load, parse,
+};
 
 /// The resolved config, with notes.
 fn resolved(file: &str, set: &[&str]) -> Result<Loaded, CliError> {
@@ -156,10 +158,10 @@ fn what_cannot_stand_beside_what_is_said_gives_way() {
     assert_eq!(bpe.notices, ["tokenizer.vocab_size = 300 gives way to --set tokenizer.kind=char"]);
     let smooth = "[loss]\nlabel_smoothing = 0.1\nsmooth_toward = \"unigram\"\n";
     assert_eq!(of(smooth, &["loss.add_k=2"]).config.loss.label_smoothing, 0.0);
-    assert_eq!(of(smooth, &["loss.label_smoothing=0"]).config.loss.smooth_toward, "uniform");
+    assert_eq!(of(smooth, &["loss.label_smoothing=0"]).config.loss.smooth_toward, SmoothToward::Uniform);
     assert_eq!(of(smooth, &["model.kind=ngram"]).config.loss.label_smoothing, 0.0);
     assert_eq!(of("[loss]\nadd_k = 1.0\n", &["loss.label_smoothing=0.2"]).config.loss.add_k, 0.0);
-    assert_eq!(of("[optim]\nkind = \"muon\"\n", &["model.kind=mlp"]).config.optim.kind, "adamw");
+    assert_eq!(of("[optim]\nkind = \"muon\"\n", &["model.kind=mlp"]).config.optim.kind, OptimKind::AdamW);
     let rope = "[model]\nposition = \"rope\"\nrope_theta = 500.0\n";
     assert_eq!(of(rope, &["model.position=learned"]).config.model.rope_theta, None);
     let pruned = "[model]\nkind = \"ngram\"\norder = 3\nsmoothing = \"kneser_ney\"\nprune = [0, 1, 2]\n";
@@ -308,8 +310,8 @@ fn what_is_no_toml_is_said_with_what_to_type() {
     // The command line needs no quotes and brackets.
     let set = ["tokenizer.kind=bpe", "train.budget=45", "data.train=own.txt", "model.kind=transformer"];
     let config = resolved("[tokenizer]\nvocab_size = 300\nkind = \"bpe\"\n", &set).unwrap().config;
-    assert_eq!((config.tokenizer.kind.as_str(), config.tokenizer.vocab_size), ("bpe", Some(300)));
-    assert_eq!(config.train.budget.as_deref(), Some("45"));
+    assert_eq!((config.tokenizer.kind, config.tokenizer.vocab_size), (TokenizerType::Bpe, Some(300)));
+    assert_eq!(config.train.budget.map(String::from).as_deref(), Some("45"));
     assert_eq!(config.data.train, [std::path::PathBuf::from("own.txt")]);
 }
 

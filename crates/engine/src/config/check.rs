@@ -4,7 +4,9 @@ use std::ops::RangeInclusive;
 
 mod model;
 
-use super::{Loaded, Shards, parse_duration};
+use surprisal_source::Source;
+
+use super::{Loaded, OptimKind, Shards, SmoothToward, TokenizerType, words};
 use crate::error::{Error, Result};
 
 /// Checks every value and fills in the defaults that depend on the kind of model and on the machine.
@@ -59,9 +61,7 @@ fn one_of(loaded: &Loaded, section: &str, key: &str, value: &str, known: &[&str]
     if known.contains(&value) {
         return Ok(());
     }
-    Err(loaded
-        .complain(section, key, format!("is \"{value}\""))
-        .hint(format!("one of: {}", known.join(", "))))
+    Err(loaded.complain(section, key, format!("is \"{value}\"")).hint(words::one_of(value, known)))
 }
 
 fn data(loaded: &Loaded) -> Result<()> {
@@ -70,14 +70,15 @@ fn data(loaded: &Loaded) -> Result<()> {
         within(loaded, "data", "val_fraction", config.data.val_fraction, 1e-6..=0.9)?;
     }
     within(loaded, "data", "train_fraction", config.data.train_fraction, 1e-6..=1.0)?;
-    one_of(loaded, "tokenizer", "kind", &config.tokenizer.kind, &["byte", "char", "word", "bpe"])?;
-    match (config.tokenizer.kind.as_str(), config.tokenizer.vocab_size) {
-        ("bpe", Some(size)) => within(loaded, "tokenizer", "vocab_size", size, 260..=1 << 20),
-        (_, None) => Ok(()),
-        (kind, Some(_)) => Err(loaded
-            .complain("tokenizer", "vocab_size", format!("means nothing to kind = \"{kind}\""))
-            .hint("only bpe has a chosen size; the others take what the text has")),
+    one_of(loaded, "data", "embedded", &config.data.embedded, Source::names())?;
+    let Some(size) = config.tokenizer.vocab_size else { return Ok(()) };
+    if config.tokenizer.kind == TokenizerType::Bpe {
+        return within(loaded, "tokenizer", "vocab_size", size, 260..=1 << 20);
     }
+    let kind = config.tokenizer.kind();
+    Err(loaded
+        .complain("tokenizer", "vocab_size", format!("means nothing to kind = \"{kind}\""))
+        .hint("only bpe has a chosen size; the others take what the text has"))
 }
 
 fn loss(loaded: &Loaded) -> Result<()> {
@@ -87,13 +88,6 @@ fn loss(loaded: &Loaded) -> Result<()> {
     within(loaded, "loss", "add_k", config.loss.add_k, 0.0..=1e12)?;
     within(loaded, "loss", "confidence_penalty", config.loss.confidence_penalty, 0.0..=100.0)?;
     within(loaded, "loss", "smooth_order", config.loss.smooth_order, 1..=16)?;
-    one_of(
-        loaded,
-        "loss",
-        "smooth_toward",
-        &config.loss.smooth_toward,
-        &["uniform", "unigram", "kneser_ney"],
-    )?;
     if config.model.is_counted() && !config.loss.is_plain() {
         let parts = [
             ("label_smoothing", config.loss.label_smoothing),
@@ -111,7 +105,7 @@ fn loss(loaded: &Loaded) -> Result<()> {
             .complain("loss", "add_k", "and loss.label_smoothing cannot both say how much to smooth")
             .hint("keep one of them"));
     }
-    if config.loss.smooth_toward != "uniform" && config.loss.label_smoothing == 0.0 {
+    if config.loss.smooth_toward != SmoothToward::Uniform && config.loss.label_smoothing == 0.0 {
         return Err(loaded
             .complain("loss", "smooth_toward", "has nothing to move: loss.label_smoothing is 0")
             .hint("for example label_smoothing = 0.1"));
@@ -121,7 +115,6 @@ fn loss(loaded: &Loaded) -> Result<()> {
 
 fn optim(loaded: &Loaded) -> Result<()> {
     let optim = &loaded.config.optim;
-    one_of(loaded, "optim", "kind", &optim.kind, &["adamw", "sgd", "muon"])?;
     within(loaded, "optim", "lr", optim.lr, 1e-12..=1e9)?;
     at_most(within(loaded, "optim", "min_lr", optim.min_lr, 0.0..=optim.lr), "optim.lr")?;
     within(loaded, "optim", "weight_decay", optim.weight_decay, 0.0..=1e6)?;
@@ -132,7 +125,7 @@ fn optim(loaded: &Loaded) -> Result<()> {
     within(loaded, "optim", "momentum", optim.momentum, 0.0..=0.999_999_9)?;
     within(loaded, "optim", "muon_lr", optim.muon_lr, 1e-12..=1e9)?;
     within(loaded, "optim", "ema", optim.ema, 0.0..=0.999_999_9)?;
-    if optim.kind == "muon" && loaded.config.model.kind != "transformer" {
+    if optim.kind == OptimKind::Muon && loaded.config.model.kind != "transformer" {
         return Err(loaded
             .complain(
                 "optim",
@@ -173,13 +166,6 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     if let Some(steps) = train.steps {
         within(loaded, "train", "steps", steps, 1..=1 << 40)?;
     }
-    if let Some(budget) = &train.budget
-        && parse_duration(budget).is_none()
-    {
-        return Err(loaded
-            .complain("train", "budget", format!("is \"{budget}\", which is no amount of time"))
-            .hint("for example 90s, 3min or 1h30min"));
-    }
     within(loaded, "train", "batch_size", train.batch_size, 1..=1 << 20)?;
     within(loaded, "train", "grad_accumulation", train.grad_accumulation, 1..=1 << 20)?;
     within(loaded, "train", "block_size", train.block_size, 1..=1 << 20)?;
@@ -188,8 +174,6 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     if train.threads != 0 {
         within(loaded, "train", "threads", train.threads, THREADS)?;
     }
-    one_of(loaded, "train", "select", &train.select, &["best", "last"])?;
-    one_of(loaded, "train", "precision", &train.precision, &["f32", "bf16"])?;
     let shards = match train.shards {
         Shards::Fixed(shards) => {
             at_most(within(loaded, "train", "shards", shards, 1..=train.batch_size), "train.batch_size")?;

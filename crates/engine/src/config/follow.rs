@@ -3,8 +3,8 @@
 use surprisal_model::neural::PositionKind;
 use toml::{Table, Value};
 
-use super::Config;
 use super::keys::{self, Override, convert, insert};
+use super::{Config, OptimKind, TokenizerType};
 use crate::error::{Error, Result};
 
 /// How long to train is one decision with three spellings.
@@ -23,12 +23,12 @@ const GIVES_WAY: [(&str, &[&str], When); 14] = [
     ("train.steps", &["train.epochs", "train.budget"], |_| true),
     ("train.budget", &["train.epochs", "train.steps"], |_| true),
     ("train.ramp_steps", &["train.batch_start", "train.block_start"], |c| c.train.ramp_steps == 0),
-    ("tokenizer.kind", &["tokenizer.vocab_size"], |c| c.tokenizer.kind != "bpe"),
+    ("tokenizer.kind", &["tokenizer.vocab_size"], |c| c.tokenizer.kind != TokenizerType::Bpe),
     ("loss.add_k", &["loss.label_smoothing", "loss.smooth_toward"], |c| c.loss.add_k > 0.0),
     ("loss.label_smoothing", &["loss.add_k"], |c| c.loss.label_smoothing > 0.0),
     ("loss.label_smoothing", &["loss.smooth_toward"], |c| c.loss.label_smoothing == 0.0),
     ("model.kind", &LOSS, |c| c.model.is_counted()),
-    ("model.kind", &["optim.kind"], |c| c.model.kind != "transformer" && c.optim.kind == "muon"),
+    ("model.kind", &["optim.kind"], |c| c.model.kind != "transformer" && c.optim.kind == OptimKind::Muon),
     ("model.position", &["model.rope_theta"], |c| c.model.position != Some(PositionKind::Rope)),
     ("model.n_head", &["model.n_kv_head"], |c| {
         c.model.n_kv_head.is_some_and(|kv| !c.model.n_head.unwrap_or(4).is_multiple_of(kv))

@@ -157,7 +157,7 @@ fn apply(table: &mut Table, override_: &Override) -> Result<()> {
         .filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| text.clone());
-    let mut first = None;
+    let mut why = String::new();
     // Neither a text (char, 45) nor a list of one needs its quotes or brackets on a command line.
     for value in [parsed.clone(), text, toml::Value::Array(vec![parsed])] {
         let mut with = table.clone();
@@ -167,12 +167,17 @@ fn apply(table: &mut Table, override_: &Override) -> Result<()> {
                 *table = with;
                 return Ok(());
             }
-            Err(error) => first = first.or(Some(error)),
+            Err(error) => {
+                let message = error.message();
+                // That a text is none of the known ones says more than that a number is no text.
+                if why.is_empty() || ["unknown variant", "is \""].iter().any(|it| message.starts_with(it)) {
+                    message.clone_into(&mut why);
+                }
+            }
         }
     }
-    let message = first.map_or_else(String::new, |error| error.message().to_owned());
     let place = format!("{said}: ");
-    Err(words::reworded(&place, Some((section.to_owned(), key.to_owned())), &message, true))
+    Err(words::reworded(&place, Some((section.to_owned(), key.to_owned())), &why, true))
 }
 
 #[cfg(test)]

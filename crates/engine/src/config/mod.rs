@@ -40,7 +40,7 @@ use surprisal_text::{LastLine, LiteralSpecials, TextMode, TokenizerKind};
 
 use crate::error::{Error, Result};
 
-pub use budget::parse_duration;
+pub use budget::Budget;
 pub use check::check;
 pub use check::{cores, texts, threads};
 pub use follow::LENGTHS;
@@ -96,25 +96,38 @@ section! {
     }
 }
 
+/// `tokenizer.kind`: what a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenizerType {
+    /// A byte.
+    Byte,
+    /// A character.
+    Char,
+    /// A word.
+    Word,
+    /// A part of a word, by byte-pair encoding.
+    Bpe,
+}
+
 section! {
     /// `[tokenizer]`
     Tokenizer {
         /// byte, char, word or bpe.
-        kind: String = "char".into(),
+        kind: TokenizerType = TokenizerType::Char,
         /// The size of a bpe vocabulary.
         vocab_size: Option<usize>,
     }
 }
 
 impl Tokenizer {
-    /// The text crate's name for it; `None` for a kind it does not have.
-    pub fn kind(&self) -> Option<TokenizerKind> {
-        match self.kind.as_str() {
-            "byte" => Some(TokenizerKind::Byte),
-            "char" => Some(TokenizerKind::Char),
-            "word" => Some(TokenizerKind::Word),
-            "bpe" => Some(TokenizerKind::Bpe { vocab_size: self.vocab_size.unwrap_or(1024) }),
-            _ => None,
+    /// The kind with its vocabulary size, 1024 where none is set.
+    pub fn kind(&self) -> TokenizerKind {
+        match self.kind {
+            TokenizerType::Byte => TokenizerKind::Byte,
+            TokenizerType::Char => TokenizerKind::Char,
+            TokenizerType::Word => TokenizerKind::Word,
+            TokenizerType::Bpe => TokenizerKind::Bpe { vocab_size: self.vocab_size.unwrap_or(1024) },
         }
     }
 }
@@ -213,6 +226,18 @@ impl Model {
     }
 }
 
+/// `loss.smooth_toward`: the distribution π that label smoothing moves mass to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SmoothToward {
+    /// 1/|V| for every token.
+    Uniform,
+    /// The unigram distribution of the training text.
+    Unigram,
+    /// The row of a Kneser-Ney model for the context.
+    KneserNey,
+}
+
 section! {
     /// `[loss]`
     #[expect(clippy::struct_field_names, reason = "z-loss is what the field calls it")]
@@ -220,7 +245,7 @@ section! {
         /// ε: the target becomes p' = (1 − ε) p + ε π.
         label_smoothing: f64,
         /// π: uniform (1/|V|), unigram (of the training text), or kneser_ney (the row of a counted model for the context).
-        smooth_toward: String = "uniform".into(),
+        smooth_toward: SmoothToward = SmoothToward::Uniform,
         /// How many tokens an n-gram of that counted model has.
         smooth_order: usize = 2,
         /// k: instead of one ε, ε_h = k|V| / (c(h) + k|V|) toward uniform after token h, which is what adding k to every
@@ -255,11 +280,23 @@ pub enum Schedule {
     Wsd,
 }
 
+/// `optim.kind`: the update rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimKind {
+    /// Adam with decoupled decay (Loshchilov & Hutter 2019).
+    AdamW,
+    /// Stochastic gradient descent, with momentum.
+    Sgd,
+    /// Muon for hidden matrices, AdamW for the rest.
+    Muon,
+}
+
 section! {
     /// `[optim]`
     Optim {
         /// adamw, sgd, or muon (for hidden matrices, with adamw for the rest).
-        kind: String = "adamw".into(),
+        kind: OptimKind = OptimKind::AdamW,
         /// The peak learning rate.
         lr: f64 = 1e-3,
         /// Where the schedule ends.
@@ -304,6 +341,35 @@ pub enum Shards {
     Fixed(usize),
 }
 
+/// `train.precision`: the number format of the inputs of linear layers' matmuls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// As they are.
+    F32,
+    /// Rounded to bf16; sums stay f32.
+    Bf16,
+}
+
+impl From<Precision> for surprisal_ops::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// `train.select`: the weights that a run ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Select {
+    /// Those with the lowest validation loss of all evaluations.
+    Best,
+    /// Those of the last step.
+    Last,
+}
+
 section! {
     /// `[train]`
     Train {
@@ -312,7 +378,7 @@ section! {
         /// How many updates, instead of epochs.
         steps: Option<usize>,
         /// How much training time, instead of either: "3min".
-        budget: Option<String>,
+        budget: Option<Budget>,
         /// Windows (or lines) a batch.
         batch_size: usize = 12,
         /// Batches an update: gradients are summed over them.
@@ -332,11 +398,11 @@ section! {
         /// Batch shards, each computed on one thread; results depend on this, never on threads.
         shards: Shards = Shards::Auto,
         /// f32, or bf16 for the inputs of the linear layers' products (sums and everything else stay f32).
-        precision: String = "f32".into(),
+        precision: Precision = Precision::F32,
         /// Stop after so many evaluations without a better validation loss; 0: never.
         patience: usize,
         /// Which weights a run ends with: best (of its evaluations) or last.
-        select: String = "best".into(),
+        select: Select = Select::Best,
     }
 }
 

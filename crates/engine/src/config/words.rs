@@ -74,6 +74,15 @@ fn meant(section: Option<&str>, wrong: &str) -> Option<Key> {
     })
 }
 
+/// The names that a value can have, first the one that was probably meant.
+pub(super) fn one_of(wrong: &str, known: &[&str]) -> String {
+    let wrong = normal(wrong);
+    let near = |name: &&&str| levenshtein(&wrong, name) <= name.len().max(wrong.len()) / 2;
+    let meant = known.iter().filter(near).min_by_key(|name| levenshtein(&wrong, name));
+    let meant = meant.map_or_else(String::new, |name| format!("did you mean \"{name}\"? "));
+    format!("{meant}one of: {}", known.join(", "))
+}
+
 /// TOML's own message with file and line, reworded where there are plainer words.
 pub(crate) fn explain(name: &str, text: &str, error: &toml::de::Error) -> Error {
     let Some(span) = error.span() else {
@@ -81,10 +90,13 @@ pub(crate) fn explain(name: &str, text: &str, error: &toml::de::Error) -> Error 
     };
     let line = line_at(text, span.start);
     let place = format!("{name}:{line}: ");
-    if toml::de::DeTable::parse(text).is_ok() {
-        return reworded(&place, Some(key_at(text, span.start)), error.message(), false);
-    }
     let message = error.message().trim();
+    if toml::de::DeTable::parse(text).is_ok() {
+        let given = text.get(span.clone()).unwrap_or_default();
+        let of_enum = format!("invalid type: {given}, expected a string");
+        let message = if message == "wanted string or table" { &of_enum } else { message };
+        return reworded(&place, Some(key_at(text, span.start)), message, false);
+    }
     if text.trim_start().starts_with('{') {
         return Error::usage(format!("{place}this is JSON, and a config is TOML"))
             .hint("a section is a line like [train], and a key below it a line like steps = 300");
@@ -141,8 +153,11 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
     }
     let full = if section.is_empty() { name } else { format!("{section}.{name}") };
     if let (true, Some((wrong, known))) = (message.starts_with("unknown variant"), quoted.split_first()) {
-        return Error::usage(format!("{place}{full} is \"{}\"", short(wrong)))
-            .hint(format!("one of: {}", known.join(", ")));
+        return Error::usage(format!("{place}{full} is \"{}\"", short(wrong))).hint(one_of(wrong, known));
+    }
+    // A type of ours has said it of its key.
+    if message.starts_with("is \"") {
+        return Error::usage(format!("{place}{full} {message}"));
     }
     if message.contains("untagged enum Shards") {
         return Error::usage(format!("{place}{full} takes a whole number from 1, or \"auto\""));
@@ -160,7 +175,7 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
         "usize" | "u32" => "a whole number that is not negative",
         "any valid TOML value" => "a whole number, 9223372036854775807 at most",
         "a boolean" => "true or false",
-        "a string" | "path string" => "a text, in quotes",
+        "a string" | "string only" | "path string" => "a text, in quotes",
         _ if expected.contains("struct") => "a section of keys",
         _ if expected.contains("sequence") || expected.contains("array") => "a list, in brackets",
         other => other,

@@ -2,13 +2,13 @@
 
 use surprisal_text::Batches;
 
-use crate::config::{self, parse_duration};
+use crate::config;
 use crate::events::Length;
 
 impl Length {
     pub(crate) fn of(train: &config::Train, batches: &Batches) -> Self {
-        if let Some(budget) = train.budget.as_deref().and_then(parse_duration) {
-            return Self::Budget(budget);
+        if let Some(budget) = &train.budget {
+            return Self::Budget(budget.duration());
         }
         if let Some(steps) = train.steps {
             return Self::Steps(steps);

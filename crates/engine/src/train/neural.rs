@@ -19,7 +19,7 @@ use super::state::{Best, State};
 use super::step::{Hidden, Step, Sums};
 use super::targets::SoftTargets;
 use super::weights::{restore, weights};
-use crate::config::{Config, Shards};
+use crate::config::{Config, Select, Shards};
 use crate::control::Requests;
 use crate::data::Prepared;
 use crate::error::{Advice, Error, Kind, Result};
@@ -137,7 +137,7 @@ impl Trainer<'_, '_> {
             })?,
         };
         let older = |best: &&Best| best.step != state.optimiser.step;
-        let kept = |best: &&Best| train.select == "best" && (older(best) || config.optim.ema > 0.0);
+        let kept = |best: &&Best| train.select == Select::Best && (older(best) || config.optim.ema > 0.0);
         if let Some(best) = state.best.as_ref().filter(kept) {
             if older(&best) {
                 self.ctx.note(Note::KeptBest { step: best.step, nats_per_token: best.nats_per_token })?;
@@ -295,5 +295,5 @@ fn shards(config: &Config) -> usize {
 }
 
 pub(crate) fn precision(config: &Config) -> Precision {
-    if config.train.precision == "bf16" { Precision::Bf16 } else { Precision::F32 }
+    config.train.precision.into()
 }

@@ -12,7 +12,7 @@ use surprisal_ops::Precision;
 use surprisal_ops::grad_accumulator::{GradAccumulator, Gradient};
 use surprisal_platform::threads::Pool;
 
-use crate::config;
+use crate::config::{self, OptimKind};
 use crate::error::{Error, Result};
 use crate::events::Group;
 
@@ -24,11 +24,11 @@ enum Rule {
 }
 
 impl Rule {
-    fn of(kind: &str, parameter: &Parameter) -> Self {
+    fn of(kind: OptimKind, parameter: &Parameter) -> Self {
         match kind {
-            "sgd" => Self::Sgd,
-            "muon" if !parameter.hidden_matrix_rows.is_empty() => Self::Muon,
-            _ => Self::AdamW,
+            OptimKind::Sgd => Self::Sgd,
+            OptimKind::Muon if !parameter.hidden_matrix_rows.is_empty() => Self::Muon,
+            OptimKind::AdamW | OptimKind::Muon => Self::AdamW,
         }
     }
 }
@@ -75,7 +75,7 @@ impl Optimiser {
     ) -> Result<Self> {
         let parameters = neural.parameters();
         let slot = |parameter: &Parameter| -> Result<Slot> {
-            let rule = Rule::of(&settings.kind, parameter);
+            let rule = Rule::of(settings.kind, parameter);
             let zeros = |wanted: bool| vec![0.0; if wanted { parameter.var.elem_count() } else { 0 }];
             let average = if settings.ema > 0.0 { parameter.read(<[f32]>::to_vec)? } else { Vec::new() };
             Ok(Slot {
@@ -193,6 +193,7 @@ pub(crate) fn groups(neural: &Neural, settings: &config::Optim) -> (Group, Group
         let (tensors, values) = group.fold((0, 0), |(t, n), p| (t + 1, n + p.var.elem_count() as u64));
         Group { tensors, values }
     };
-    let muon = (settings.kind == "muon").then(|| group(&|p| Rule::of("muon", p) == Rule::Muon));
+    let muon =
+        (settings.kind == OptimKind::Muon).then(|| group(&|p| Rule::of(OptimKind::Muon, p) == Rule::Muon));
     (group(&|p| p.decay), group(&|p| !p.decay), muon)
 }

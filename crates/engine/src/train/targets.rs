@@ -12,7 +12,7 @@ use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_platform::threads::Pool;
 use surprisal_text::TokenText;
 
-use crate::config;
+use crate::config::{self, SmoothToward};
 use crate::error::Result;
 
 /// Targets that depend on the context.
@@ -52,17 +52,17 @@ impl SoftTargets {
         if settings.label_smoothing == 0.0 {
             return Ok((loss, None));
         }
-        match settings.smooth_toward.as_str() {
-            "unigram" => {
+        match settings.smooth_toward {
+            SmoothToward::Unigram => {
                 let (log_probs, by) = (counted(1, Smoothing::Mle)?.next(&[])?, Elementary::current());
                 let unigram: Vec<f64> = log_probs.iter().map(|log_prob| by.exp(*log_prob)).collect();
                 Ok((loss.smooth_toward(Toward::Prior(unigram.into()))?, None))
             }
-            "kneser_ney" => {
+            SmoothToward::KneserNey => {
                 let model = counted(settings.smooth_order, Smoothing::KneserNey)?;
                 Ok((loss, Some(Self::Rows(Box::new(model)))))
             }
-            _ => Ok((loss, None)),
+            SmoothToward::Uniform => Ok((loss, None)),
         }
     }
 
@@ -211,8 +211,11 @@ mod tests {
 
     #[test]
     fn toward_the_unigram_is_jelinek_and_mercer_with_a_fixed_weight() {
-        let settings =
-            config::Loss { label_smoothing: 0.3, smooth_toward: "unigram".into(), ..config::Loss::default() };
+        let settings = config::Loss {
+            label_smoothing: 0.3,
+            smooth_toward: SmoothToward::Unigram,
+            ..config::Loss::default()
+        };
         let text = text();
         let unigram: Vec<f64> =
             counted(&text, 1, Smoothing::Mle, 1.0).next(&[]).unwrap().iter().map(|q| q.exp()).collect();
@@ -227,7 +230,7 @@ mod tests {
     fn toward_kneser_and_ney_is_interpolation_with_their_row() {
         let settings = config::Loss {
             label_smoothing: 0.4,
-            smooth_toward: "kneser_ney".into(),
+            smooth_toward: SmoothToward::KneserNey,
             ..config::Loss::default()
         };
         let text = text();

@@ -4,6 +4,7 @@ use surprisal_model::neural::Neural;
 use surprisal_text::Batches;
 
 use super::{Trainer, precision, shards};
+use crate::config::Select;
 use crate::error::Result;
 use crate::evaluation::Evaluation;
 use crate::events::{Evaluated, Event, Length, Overfitting, ParameterAudit, Planned, Sampled};
@@ -129,7 +130,7 @@ impl Trainer<'_, '_> {
             best_nats_per_token: best.nats_per_token,
             nats_per_token,
             train_nll,
-            best_is_kept: self.config.train.select == "best",
+            best_is_kept: self.config.train.select == Select::Best,
             evaluations: TURNED,
         }))
     }
