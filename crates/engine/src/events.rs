@@ -351,7 +351,7 @@ pub struct Planned {
     /// Hidden matrices that Muon updates, where it does.
     pub muon: Option<Group>,
     /// What is minimised.
-    pub loss: crate::config::Loss,
+    pub loss: surprisal_loss::ObjectiveConfig,
     /// |V|.
     pub vocab_size: usize,
     /// Whether H(p) of the validation text is known.

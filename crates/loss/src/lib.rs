@@ -16,12 +16,14 @@ pub mod confidence;
 mod error;
 pub mod information;
 mod linear;
+mod objective;
 mod options;
 pub mod reference;
 mod slices;
 mod tensor;
 
 pub use error::{LossError, Result};
+pub use objective::{ObjectiveConfig, ObjectiveError, SmoothToward};
 pub use options::{CrossEntropy, IGNORE, Numbers, Reduction, Toward};
 pub use slices::Value;
 pub use surprisal_kernels::cross_entropy::{RowDefect, RowError, Targets};

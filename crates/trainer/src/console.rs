@@ -1,6 +1,6 @@
 //! Presentation of the engine's events, as messages or as JSON lines.
 
-use surprisal_engine::config::{Loss, SmoothToward};
+use surprisal_engine::config::{ObjectiveConfig, SmoothToward};
 use surprisal_engine::loss::information;
 use surprisal_engine::{
     CellMade, Control, Event, Events, Group, Length, Note, Overfitting, ParameterAudit, Planned, Result,
@@ -214,7 +214,7 @@ fn groups(planned: &Planned) -> String {
 }
 
 /// The note about an objective that differs from the NLL.
-fn objective(loss: &Loss, vocab_size: usize) -> Option<String> {
+fn objective(loss: &ObjectiveConfig, vocab_size: usize) -> Option<String> {
     let compare = "compare the NLL, not the objective";
     let epsilon = loss.label_smoothing;
     if loss.add_k > 0.0 {

@@ -4,9 +4,10 @@ use std::ops::RangeInclusive;
 
 mod model;
 
+use surprisal_loss::ObjectiveError;
 use surprisal_source::Source;
 
-use super::{Loaded, OptimKind, Shards, SmoothToward, TokenizerType, words};
+use super::{Loaded, OptimKind, Shards, TokenizerType, words};
 use crate::error::{Error, Result};
 
 /// Checks every value and fills in the defaults that depend on the kind of model and on the machine.
@@ -82,33 +83,19 @@ fn data(loaded: &Loaded) -> Result<()> {
 }
 
 fn loss(loaded: &Loaded) -> Result<()> {
-    let config = &loaded.config;
-    within(loaded, "loss", "label_smoothing", config.loss.label_smoothing, 0.0..=1.0)?;
-    within(loaded, "loss", "z_loss", config.loss.z_loss, 0.0..=1.0)?;
-    within(loaded, "loss", "add_k", config.loss.add_k, 0.0..=1e12)?;
-    within(loaded, "loss", "confidence_penalty", config.loss.confidence_penalty, 0.0..=100.0)?;
-    within(loaded, "loss", "smooth_order", config.loss.smooth_order, 1..=16)?;
-    if config.model.is_counted() && !config.loss.is_plain() {
-        let parts = [
-            ("label_smoothing", config.loss.label_smoothing),
-            ("add_k", config.loss.add_k),
-            ("confidence_penalty", config.loss.confidence_penalty),
-            ("z_loss", config.loss.z_loss),
-        ];
-        let key = parts.iter().find(|(_, value)| *value != 0.0).map_or("label_smoothing", |(key, _)| key);
+    let loss = &loaded.config.loss;
+    loss.check().map_err(|error| {
+        let complaint = loaded.complain("loss", error.key(), error.to_string());
+        match error {
+            ObjectiveError::Exclusive { .. } => complaint.hint("keep one of them"),
+            ObjectiveError::NoEffect { needs, .. } => complaint.hint(format!("for example {needs} = 0.1")),
+            ObjectiveError::Range { .. } => complaint,
+        }
+    })?;
+    if let Some(key) = loss.first_change().filter(|_| loaded.config.model.is_counted()) {
         return Err(loaded
             .complain("loss", key, "means nothing to a counted model")
             .hint("counts are smoothed by model.smoothing, e.g. \"add_k\""));
-    }
-    if config.loss.add_k > 0.0 && config.loss.label_smoothing > 0.0 {
-        return Err(loaded
-            .complain("loss", "add_k", "and loss.label_smoothing cannot both say how much to smooth")
-            .hint("keep one of them"));
-    }
-    if config.loss.smooth_toward != SmoothToward::Uniform && config.loss.label_smoothing == 0.0 {
-        return Err(loaded
-            .complain("loss", "smooth_toward", "has nothing to move: loss.label_smoothing is 0")
-            .hint("for example label_smoothing = 0.1"));
     }
     Ok(())
 }
@@ -269,7 +256,7 @@ mod tests {
             (&["loss.label_smoothing=1.5"][..], "from 0 to 1"),
             (&["loss.label_smoothing=nan"][..], "NaN"),
             (&["loss.smooth_toward=bigram"][..], "bigram"),
-            (&["loss.smooth_toward=unigram"][..], "nothing to move"),
+            (&["loss.smooth_toward=unigram"][..], "no effect"),
             (&["loss.add_k=1", "loss.label_smoothing=0.1"][..], "both"),
             (&["model.kind=ngram", "loss.add_k=1"][..], "loss.add_k means nothing"),
             (&["optim.lr=-1"][..], "optim.lr"),

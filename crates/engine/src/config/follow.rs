@@ -17,7 +17,7 @@ fn is_no_ngram(config: &Config) -> bool {
     config.model.kind == "ngram" && config.model.ngram(None, None).is_ok_and(|ngram| ngram.check().is_err())
 }
 
-/// What is said, what of the file cannot stand beside it, and when not.
+/// What is said, what of the file (a key, or a whole section) cannot stand beside it, and when not.
 const GIVES_WAY: [(&str, &[&str], When); 14] = [
     ("train.epochs", &["train.steps", "train.budget"], |_| true),
     ("train.steps", &["train.epochs", "train.budget"], |_| true),
@@ -27,7 +27,7 @@ const GIVES_WAY: [(&str, &[&str], When); 14] = [
     ("loss.add_k", &["loss.label_smoothing", "loss.smooth_toward"], |c| c.loss.add_k > 0.0),
     ("loss.label_smoothing", &["loss.add_k"], |c| c.loss.label_smoothing > 0.0),
     ("loss.label_smoothing", &["loss.smooth_toward"], |c| c.loss.label_smoothing == 0.0),
-    ("model.kind", &LOSS, |c| c.model.is_counted()),
+    ("model.kind", &["loss"], |c| c.model.is_counted()),
     ("model.kind", &["optim.kind"], |c| c.model.kind != "transformer" && c.optim.kind == OptimKind::Muon),
     ("model.position", &["model.rope_theta"], |c| c.model.position != Some(PositionKind::Rope)),
     ("model.n_head", &["model.n_kv_head"], |c| {
@@ -36,10 +36,6 @@ const GIVES_WAY: [(&str, &[&str], When); 14] = [
     ("model.smoothing", &["model.prune", "model.prune_entropy"], is_no_ngram),
     ("model.order", &["model.prune", "model.alpha"], is_no_ngram),
 ];
-
-/// What means nothing to counted models.
-const LOSS: [&str; 5] =
-    ["loss.label_smoothing", "loss.smooth_toward", "loss.add_k", "loss.confidence_penalty", "loss.z_loss"];
 
 /// What is at most as large as something else, and keeps its share of it where that becomes smaller.
 const AT_MOST: [(&str, &str); 6] = [
@@ -86,6 +82,11 @@ pub(super) fn follow(
     let defaults = table_of(&Config::default())?;
     for (by, names, when) in GIVES_WAY {
         let Some(by) = said(by).filter(|_| when(&config)) else { continue };
+        let keys_of = |section: &str| match table.get(section).and_then(Value::as_table) {
+            Some(keys) => keys.keys().map(|key| format!("{section}.{key}")).collect(),
+            None => vec![section.to_owned()],
+        };
+        let names: Vec<String> = names.iter().flat_map(|name| keys_of(name)).collect();
         for name in names.iter().filter(|name| said(name).is_none()) {
             let Some((section, key)) = name.split_once('.') else { continue };
             let section = table.get_mut(section).and_then(Value::as_table_mut);

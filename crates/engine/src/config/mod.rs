@@ -47,6 +47,7 @@ pub use follow::LENGTHS;
 pub use keys::Override;
 pub use load::{Loaded, load, parse};
 pub(crate) use load::{of_table, read as read_text};
+pub use surprisal_loss::{ObjectiveConfig, SmoothToward};
 pub use words::named;
 pub(crate) use words::{explain, line_of_key};
 
@@ -61,7 +62,7 @@ pub struct Config {
     /// What to train.
     pub model: Model,
     /// What to minimise.
-    pub loss: Loss,
+    pub loss: ObjectiveConfig,
     /// How to minimise it.
     pub optim: Optim,
     /// How long and in what portions.
@@ -223,46 +224,6 @@ impl Model {
     /// The keys that are set.
     pub(crate) fn keys(&self) -> Result<toml::Table> {
         toml::Table::try_from(self).map_err(|error| Error::usage(error.to_string()))
-    }
-}
-
-/// `loss.smooth_toward`: the distribution π that label smoothing moves mass to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SmoothToward {
-    /// 1/|V| for every token.
-    Uniform,
-    /// The unigram distribution of the training text.
-    Unigram,
-    /// The row of a Kneser-Ney model for the context.
-    KneserNey,
-}
-
-section! {
-    /// `[loss]`
-    #[expect(clippy::struct_field_names, reason = "z-loss is what the field calls it")]
-    Loss {
-        /// ε: the target becomes p' = (1 − ε) p + ε π.
-        label_smoothing: f64,
-        /// π: uniform (1/|V|), unigram (of the training text), or kneser_ney (the row of a counted model for the context).
-        smooth_toward: SmoothToward = SmoothToward::Uniform,
-        /// How many tokens an n-gram of that counted model has.
-        smooth_order: usize = 2,
-        /// k: instead of one ε, ε_h = k|V| / (c(h) + k|V|) toward uniform after token h, which is what adding k to every
-        /// count does.
-        add_k: f64,
-        /// β: −β H(q) is added, a reward for hesitating.
-        confidence_penalty: f64,
-        /// Weight of the squared log-partition, which keeps logits from drifting.
-        z_loss: f64,
-    }
-}
-
-impl Loss {
-    /// Whether the objective is the NLL and nothing else.
-    pub fn is_plain(&self) -> bool {
-        let parts = [self.label_smoothing, self.add_k, self.confidence_penalty, self.z_loss];
-        parts.iter().all(|part| *part == 0.0)
     }
 }
 

@@ -6,13 +6,12 @@
 //! ε_h = k|V| / (c(h) + k|V|) for context h it is add-k: each is what a table trained to the end converges to.
 
 use surprisal_kernels::elementary::Elementary;
-use surprisal_loss::{CrossEntropy, IGNORE, Toward};
+use surprisal_loss::{CrossEntropy, IGNORE, ObjectiveConfig, SmoothToward, Toward};
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_platform::threads::Pool;
 use surprisal_text::TokenText;
 
-use crate::config::{self, SmoothToward};
 use crate::error::Result;
 
 /// Targets that depend on the context.
@@ -26,15 +25,12 @@ pub(crate) enum SoftTargets {
 impl SoftTargets {
     /// The loss that `settings` ask for, and the targets that it cannot know by itself.
     pub(crate) fn prepare(
-        settings: &config::Loss,
+        settings: &ObjectiveConfig,
         text: &TokenText,
         vocab_size: usize,
         pool: &Pool,
     ) -> Result<(CrossEntropy, Option<Self>)> {
-        let loss = CrossEntropy::new()
-            .label_smoothing(settings.label_smoothing)?
-            .z_loss(settings.z_loss)?
-            .ignore_index(IGNORE);
+        let loss = settings.cross_entropy()?;
         let counted = |order, smoothing| {
             let config = NgramConfig { order, smoothing, bos: text.bos(), ..NgramConfig::default() };
             pool.install(|| NgramModel::estimate(&text.ids, vocab_size, &config))
@@ -124,6 +120,8 @@ mod tests {
     use surprisal_ops::Precision;
     use surprisal_text::Batch;
 
+    use crate::config;
+
     const V: usize = 7;
 
     /// Seven tokens whose bigrams are uneven; all are followed by something.
@@ -140,7 +138,7 @@ mod tests {
     }
 
     /// Trains a table to the end, by the very steps that `train` makes.
-    fn trained(settings: &config::Loss, text: &TokenText) -> NeuralLm {
+    fn trained(settings: &ObjectiveConfig, text: &TokenText) -> NeuralLm {
         let pool = Pool::new(2).unwrap();
         let cols = text.ids.len() - 1;
         let config = NeuralConfig::Bigram(BigramConfig { vocab_size: V, block_size: cols });
@@ -190,7 +188,7 @@ mod tests {
     }
 
     /// The largest |Δp| between the trained table and `closed(context, maximum likelihood)`, over all contexts.
-    fn distance(settings: &config::Loss, closed: impl Fn(u32, &[f64]) -> Vec<f64>) -> f64 {
+    fn distance(settings: &ObjectiveConfig, closed: impl Fn(u32, &[f64]) -> Vec<f64>) -> f64 {
         let text = text();
         let neural = trained(settings, &text);
         let mle = counted(&text, 2, Smoothing::Mle, 1.0);
@@ -211,10 +209,10 @@ mod tests {
 
     #[test]
     fn toward_the_unigram_is_jelinek_and_mercer_with_a_fixed_weight() {
-        let settings = config::Loss {
+        let settings = ObjectiveConfig {
             label_smoothing: 0.3,
             smooth_toward: SmoothToward::Unigram,
-            ..config::Loss::default()
+            ..ObjectiveConfig::default()
         };
         let text = text();
         let unigram: Vec<f64> =
@@ -228,10 +226,10 @@ mod tests {
 
     #[test]
     fn toward_kneser_and_ney_is_interpolation_with_their_row() {
-        let settings = config::Loss {
+        let settings = ObjectiveConfig {
             label_smoothing: 0.4,
             smooth_toward: SmoothToward::KneserNey,
-            ..config::Loss::default()
+            ..ObjectiveConfig::default()
         };
         let text = text();
         let prior = counted(&text, 2, Smoothing::KneserNey, 1.0);
@@ -241,7 +239,7 @@ mod tests {
 
     #[test]
     fn epsilon_by_context_is_add_k() {
-        let settings = config::Loss { add_k: 2.5, ..config::Loss::default() };
+        let settings = ObjectiveConfig { add_k: 2.5, ..ObjectiveConfig::default() };
         let text = text();
         let add_k = counted(&text, 2, Smoothing::AddK, 2.5);
         let worst = distance(&settings, |context, _| probabilities(&add_k, context));
@@ -251,7 +249,7 @@ mod tests {
     #[test]
     fn the_confidence_penalty_settles_where_its_gradient_vanishes() {
         let beta = 0.2;
-        let settings = config::Loss { confidence_penalty: beta, ..config::Loss::default() };
+        let settings = ObjectiveConfig { confidence_penalty: beta, ..ObjectiveConfig::default() };
         let text = text();
         let neural = trained(&settings, &text);
         let mle = counted(&text, 2, Smoothing::Mle, 1.0);
