@@ -1,5 +1,6 @@
-//! Criterion benches of the loss in place: `cargo bench -p surprisal-loss`. The numbers of the README come from
-//! `surprisal bench loss` and `scripts/bench_loss.py`; these watch for changes between two versions.
+//! Criterion benches of the loss in place: `cargo bench -p surprisal-loss`. The numbers of the
+//! README come from `surprisal bench loss` and `scripts/bench_loss.py`; these watch for changes
+//! between two versions.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ fn in_place(criterion: &mut Criterion) {
                 bencher.iter_batched_ref(
                     || logits.clone(),
                     |logits| {
-                        loss.gradient_in_place(logits, vocab, Targets::Classes(&targets))
+                        loss.forward_backward_in_place(logits, vocab, Targets::Classes(&targets))
                             .map(|value| value.loss)
                     },
                     BatchSize::LargeInput,

@@ -1,5 +1,6 @@
-//! How fast the losses are here: cases, a clock and a median. The program that prints them installs
-//! [`surprisal_platform::counting_allocator::CountingAllocator`] to have the memory counted too.
+//! Benchmark of the losses on this machine. A program that installs
+//! [`surprisal_platform::counting_allocator::CountingAllocator`] as its allocator also gets the
+//! memory used.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use surprisal_platform::threads::Pool;
 use crate::error::{LossError, Result};
 use crate::options::CrossEntropy;
 
-/// What is timed.
+/// The operation that is timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Variant {
     /// Slices: loss and gradient, in place over the logits.
@@ -23,11 +24,11 @@ pub enum Variant {
     Evaluate,
     /// candle: `apply`, then `backward()`.
     Candle,
-    /// candle-nn's own `loss::cross_entropy`, then `backward()`: what there was before.
+    /// candle-nn's `loss::cross_entropy`, then `backward()`: the baseline.
     CandleNn,
-    /// Slices: hidden states and head in, loss and both gradients out.
+    /// Slices: loss of a linear head, with the gradients of hidden states and weights.
     Linear,
-    /// No loss: `N · V` numbers copied by the same threads, the machine's bandwidth.
+    /// No loss: `N · V` numbers copied by the same threads, for the memory bandwidth.
     Copy,
 }
 
@@ -45,7 +46,7 @@ impl Variant {
     }
 }
 
-/// A shape and what to do with it.
+/// An operation with its sizes.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// `N`.
@@ -54,28 +55,30 @@ pub struct Case {
     pub vocab: usize,
     /// `D`, for [`Variant::Linear`].
     pub width: usize,
-    /// What is timed.
+    /// The operation.
     pub variant: Variant,
     /// `ε`.
     pub label_smoothing: f64,
 }
 
-/// What came out.
+/// Result of a benchmark.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
-    /// How often it was timed.
+    /// Number of timed runs.
     pub runs: usize,
-    /// The middle run, in milliseconds.
+    /// Median time of a run, in milliseconds.
     pub median_ms: f64,
-    /// The fastest run, in milliseconds.
+    /// Shortest time of a run, in milliseconds.
     pub best_ms: f64,
-    /// The traffic that the case cannot avoid (logits read, gradient written) over the median, in 10⁹ bytes a second.
+    /// Least memory traffic (logits read, gradient written) over the median time, in 10⁹ bytes per
+    /// second.
     pub gb_per_s: f64,
-    /// The most memory in use beyond the inputs, and for [`Variant::Linear`] the two gradients; `None` if uncounted.
+    /// Peak memory beyond the inputs (and, for [`Variant::Linear`], the two gradients) in bytes;
+    /// `None` without the counting allocator.
     pub extra_bytes: Option<usize>,
 }
 
-/// The cases of the tables: a large vocabulary, characters, and a head of 384.
+/// The usual cases: a large vocabulary, characters, and linear heads.
 pub fn default_cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (rows, vocab) in [(4096, 50257), (8192, 65)] {
@@ -92,7 +95,8 @@ pub fn default_cases() -> Vec<Case> {
     cases
 }
 
-/// Times one case on `threads` threads for about `seconds`, at least three runs after one that warms up.
+/// Times one case on `threads` threads for about `seconds`: at least three runs after a warm-up
+/// run.
 ///
 /// # Errors
 /// When the pool cannot start or a shape cannot be computed.
@@ -108,7 +112,11 @@ pub fn measure(case: Case, threads: usize, seconds: f64) -> Result<Measured> {
             let mut logits = vec![0.0; elements];
             Box::new(move || {
                 refill(&mut logits, &pool);
-                timed(|| Ok(options.gradient_in_place(&mut logits, vocab, Targets::Classes(&classes))?.loss))
+                timed(|| {
+                    Ok(options
+                        .forward_backward_in_place(&mut logits, vocab, Targets::Classes(&classes))?
+                        .loss)
+                })
             })
         }
         Variant::Evaluate => {
@@ -178,7 +186,7 @@ pub fn measure(case: Case, threads: usize, seconds: f64) -> Result<Measured> {
     })
 }
 
-/// How long a run took, and the most memory that it had, if that is counted.
+/// The time of a run and its peak memory in bytes, if that is counted.
 type Run = (Duration, Option<usize>);
 
 fn timed(work: impl FnOnce() -> Result<f64>) -> Result<Run> {
@@ -194,8 +202,8 @@ fn filled(elements: usize, pool: &Pool) -> Vec<f32> {
     logits
 }
 
-/// Uneven logits of about ±4, the same in every run; written by all threads, as a model's product leaves them in their
-/// caches.
+/// Writes varied logits of about ±4, the same in every run. All threads write, so that the logits
+/// are in their caches as after a matmul.
 fn refill(logits: &mut [f32], pool: &Pool) {
     let pattern: Vec<f32> = (0..65_521_u32)
         .map(|i| {

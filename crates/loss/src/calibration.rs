@@ -1,9 +1,9 @@
-//! Does a model that says 80 % get 80 % right?
+//! Calibration: are predictions with probability 0.8 right in 80 % of cases?
 //!
-//! Push every prediction's log-probabilities with what came true into a [`Calibration`], then ask for the
-//! [`Report`]: expected calibration error (Naeini et al. 2015; Guo et al. 2017) over bins of equal width and of equal
-//! mass, the Brier score (Brier 1950), and the reliability tables behind the errors. [`temperature`] fits the one number
-//! that repairs most over-confidence.
+//! A [`Calibration`] collects predictions and their true classes. Its [`Report`] has the expected
+//! calibration error (Naeini et al. 2015; Guo et al. 2017) over bins of equal width and of equal
+//! mass, with their reliability tables, and the Brier score (Brier 1950). [`temperature`] fits the
+//! number that corrects most over-confidence.
 //!
 //! ```
 //! use surprisal_loss::calibration::Calibration;
@@ -21,48 +21,49 @@ pub mod temperature;
 
 use crate::error::{LossError, Result};
 
-/// The customary number of bins.
+/// The usual number of bins.
 pub const BINS: usize = 15;
 
-/// Predictions, each reduced to what calibration needs.
+/// Predictions with their true classes, reduced to confidences and successes.
 #[derive(Clone, Debug, Default)]
 pub struct Calibration {
     predictions: Vec<Prediction>,
     brier_sum: f64,
 }
 
-/// The likeliest class's probability, and 1 if it came true, else 0.
+/// The likeliest class's probability, and 1 if it is the true class, else 0.
 type Prediction = (f64, f64);
 
 /// Predictions of similar confidence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bin {
-    /// Confidences in here are above this (the first bin includes it) …
+    /// The lowest confidence, excluded but in the first bin.
     pub from: f64,
-    /// … and at most this.
+    /// The highest confidence, included.
     pub to: f64,
-    /// How many predictions.
+    /// Number of predictions.
     pub count: usize,
     /// Their mean confidence; NaN when empty.
     pub confidence: f64,
-    /// The share of them that came true; NaN when empty.
+    /// The share of them that is right; NaN when empty.
     pub accuracy: f64,
 }
 
-/// How well confidence matches success.
+/// A calibration report: confidence against accuracy.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// How many predictions.
+    /// Number of predictions.
     pub count: usize,
-    /// The share whose likeliest class came true.
+    /// The share whose likeliest class is the true one.
     pub accuracy: f64,
     /// The mean probability of the likeliest class.
     pub confidence: f64,
     /// `Σ_bins count/N · |accuracy − confidence|` over bins of equal width.
     pub ece_equal_width: f64,
-    /// The same over bins that hold equally many predictions, by rank of confidence.
+    /// The same over bins of equally many predictions, sorted by confidence.
     pub ece_equal_mass: f64,
-    /// `Σ_classes (p − [true])²`, mean over predictions: 0 is perfect, 2 is certain and wrong.
+    /// Brier score, the mean of `Σ_classes (p − [true])²`: from 0, perfect, to 2, certain and
+    /// wrong.
     pub brier: f64,
     /// The reliability table, equal width.
     pub equal_width: Vec<Bin>,
@@ -71,13 +72,13 @@ pub struct Report {
 }
 
 impl Calibration {
-    /// No predictions yet.
+    /// A collection without predictions.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a prediction: the natural logarithms of all classes' probabilities, and the class that came true. Among
-    /// equally likely classes the first counts as predicted.
+    /// Adds a prediction: the natural logarithms of all classes' probabilities, and the true class.
+    /// Of equally likely classes the first one is predicted.
     ///
     /// # Errors
     /// When `target` is no class, or the probabilities do not sum to one within 10⁻³.
@@ -96,7 +97,7 @@ impl Calibration {
                 (best, confidence) = (class, p);
             }
         }
-        // Written so that a NaN fails too.
+        // Written so that NaN fails, too.
         if (sum - 1.0).abs() <= 1e-3 {
             self.predictions.push((confidence.min(1.0), f64::from(u8::from(best == target as usize))));
             self.brier_sum += squares;
@@ -106,17 +107,17 @@ impl Calibration {
         }
     }
 
-    /// How many predictions were pushed.
+    /// Number of predictions.
     pub fn len(&self) -> usize {
         self.predictions.len()
     }
 
-    /// Whether none was.
+    /// Whether there are no predictions.
     pub fn is_empty(&self) -> bool {
         self.predictions.is_empty()
     }
 
-    /// The report over `bins` bins ([`BINS`] is customary).
+    /// Report over `bins` bins, usually [`BINS`].
     ///
     /// # Errors
     /// When there are no predictions or no bins.
@@ -152,8 +153,8 @@ impl Calibration {
     fn equal_mass(&self, bins: usize) -> Vec<Bin> {
         let mut sorted = self.predictions.clone();
         sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
-        // Predictions of one confidence (a table of counts has few) may fall into two bins: each is as right as all of
-        // them are on the mean, whatever the order in which they came.
+        // Predictions of equal confidence may be in two bins: each has the mean accuracy of all of
+        // them, so that the report does not depend on their order.
         let mut shares = Vec::with_capacity(sorted.len());
         for equal in sorted.chunk_by(|a, b| a.0 == b.0) {
             let right: f64 = equal.iter().map(|prediction| prediction.1).sum();
@@ -192,7 +193,7 @@ fn expected_error(bins: &[Bin], count: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// Two classes, the first with probability `p`; whether it comes true alternates so as to be right `right` of `n`
+    /// Adds `n` predictions of two classes, the first with probability `p`; it is true `right`
     /// times.
     fn push(calibration: &mut Calibration, p: f64, n: usize, right: usize) {
         for i in 0..n {

@@ -1,8 +1,8 @@
-//! What can be wrong with a loss.
+//! Errors of a cross-entropy.
 
 use surprisal_kernels::cross_entropy::RowError;
 
-/// Why a loss could not be built or computed.
+/// An error in the options or the arguments of a loss.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LossError {
@@ -11,9 +11,9 @@ pub enum LossError {
     Option {
         /// The option's name.
         option: &'static str,
-        /// What it may be.
+        /// Its range.
         range: &'static str,
-        /// What it was.
+        /// Its value.
         value: f64,
     },
     /// An element of a vector option outside its range.
@@ -21,21 +21,21 @@ pub enum LossError {
     Element {
         /// The option's name.
         option: &'static str,
-        /// Which element.
+        /// The element's index.
         index: usize,
-        /// What it may be.
+        /// Its range.
         range: &'static str,
-        /// What it was.
+        /// Its value.
         value: f64,
     },
     /// Two lengths that must agree.
     #[error("{what} must have {expected} elements, got {got}")]
     Length {
-        /// Whose length.
+        /// The argument.
         what: &'static str,
-        /// What it must be.
+        /// The length it must have.
         expected: usize,
-        /// What it was.
+        /// Its length.
         got: usize,
     },
     /// A class that does not exist.
@@ -43,11 +43,11 @@ pub enum LossError {
         "target of row {row} is class {target}, but there are {classes} classes (0..{classes}); rows to skip need ignore_index = {target}"
     )]
     Target {
-        /// Which row.
+        /// The row.
         row: usize,
-        /// The class given.
+        /// The class.
         target: i64,
-        /// `V`.
+        /// The number of classes.
         classes: usize,
     },
     /// A probability target that is not a finite number of at least zero.
@@ -55,14 +55,14 @@ pub enum LossError {
         "target distribution of row {row} gives class {class} the mass {value}; it must be finite and at least 0"
     )]
     Mass {
-        /// Which row.
+        /// The row.
         row: usize,
-        /// Which class.
+        /// The class.
         class: usize,
-        /// The mass given.
+        /// Its mass.
         value: f64,
     },
-    /// Logits without a cross-entropy.
+    /// A row of logits without a cross-entropy.
     #[error("{0}; -inf masks a class, but a row needs one finite logit and no NaN")]
     Row(#[from] RowError),
     /// Options that exclude each other.
@@ -71,17 +71,17 @@ pub enum LossError {
     /// A tensor of the wrong shape or type.
     #[error("{what} must be {expected}, got {got}")]
     Tensor {
-        /// Which tensor.
+        /// The tensor.
         what: &'static str,
-        /// What it must be.
+        /// The shape or type it must have.
         expected: &'static str,
-        /// What it was.
+        /// Its shape or type.
         got: String,
     },
-    /// candle failed.
+    /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
-/// Shorthand.
+/// Result of a loss.
 pub type Result<T> = std::result::Result<T, LossError>;

@@ -7,6 +7,15 @@
 //! H(p, q)   = −Σ p ln q            cross-entropy, never below H(p)
 //! KL(p‖q)   =  Σ p ln (p / q)      = H(p, q) − H(p)
 //! ```
+//!
+//! ```
+//! use surprisal_loss::information::{cross_entropy, entropy, kl, perplexity};
+//! let (truth, model) = ([0.5, 0.25, 0.25], [0.25, 0.25, 0.5]);
+//! let (entropy, divergence) = (entropy(&truth)?, kl(&truth, &model)?);
+//! assert!((cross_entropy(&truth, &model)? - (entropy + divergence)).abs() < 1e-12);
+//! assert!((perplexity(entropy) - 8f64.sqrt()).abs() < 1e-12);
+//! # Ok::<(), surprisal_loss::LossError>(())
+//! ```
 
 use surprisal_kernels::elementary::Elementary;
 
@@ -30,38 +39,41 @@ pub fn cross_entropy(p: &[f64], q: &[f64]) -> Result<f64> {
     Ok(-p.iter().zip(q).filter(|&(&p, _)| p > 0.0).map(|(&p, &q)| p * q.ln()).sum::<f64>())
 }
 
-/// `KL(p‖q) = Σ p ln (p / q)`, at least 0, and 0 only for `p = q`; infinite where `q` is zero and `p` is not.
+/// `KL(p‖q) = Σ p ln (p / q)`, at least 0, and 0 only for `p = q`; infinite where `q` is zero and
+/// `p` is not.
 ///
 /// # Errors
 /// When `p` or `q` is not a distribution, or their lengths differ.
 pub fn kl(p: &[f64], q: &[f64]) -> Result<f64> {
     pair(p, q)?;
-    // p ln(p/q) − p + q has no negative term, and the extra parts sum to nothing: no rounding below zero.
+    // The terms p ln(p/q) − p + q are never negative, and −p + q sums to 0: rounding gives no sum
+    // below 0.
     let term = |(&p, &q): (&f64, &f64)| if p > 0.0 { p * (p / q).ln() - p + q } else { q };
     Ok(p.iter().zip(q).map(term).sum::<f64>().max(0.0))
 }
 
-/// `e^nats`: how many equally likely choices are as surprising.
+/// Perplexity, `e^nats`: the number of equally likely choices with this entropy.
 pub fn perplexity(nats: f64) -> f64 {
     Elementary::current().exp(nats)
 }
 
-/// Nats to bits.
+/// Bits of an amount of nats.
 pub fn bits(nats: f64) -> f64 {
     nats / std::f64::consts::LN_2
 }
 
-/// Bits to nats.
+/// Nats of an amount of bits.
 pub fn nats(bits: f64) -> f64 {
     bits * std::f64::consts::LN_2
 }
 
-/// The total surprisal of a text over its length in bytes, in bits: comparable between tokenizers. NaN for no bytes.
+/// Bits per byte: a text's total surprisal over its length in bytes, comparable between tokenizers.
+/// NaN for no bytes.
 pub fn bits_per_byte(total_nats: f64, bytes: u64) -> f64 {
     if bytes == 0 { f64::NAN } else { bits(total_nats) / bytes as f64 }
 }
 
-/// The least value that a uniformly smoothed objective can take, `H((1 − ε) δ + ε / V)`: a perfect model's training loss.
+/// Minimum of a uniformly smoothed objective: the entropy of the target, `H((1 − ε) δ + ε / V)`.
 ///
 /// # Errors
 /// When `epsilon` is not in `[0, 1]` or there are no classes.
@@ -77,13 +89,13 @@ pub fn smoothed_floor(epsilon: f64, vocab: usize) -> Result<f64> {
     Ok(term(1.0 - epsilon + each) + (vocab - 1) as f64 * term(each))
 }
 
-/// `ln Σ e^x`, −∞ for nothing.
+/// `ln Σ e^x`; −∞ for no numbers.
 pub fn log_sum_exp(xs: &[f64]) -> f64 {
     let max = xs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if max.is_infinite() { max } else { max + xs.iter().map(|x| (x - max).exp()).sum::<f64>().ln() }
 }
 
-/// Turns logits into log-probabilities that sum to one.
+/// Log-probabilities of logits.
 pub fn log_softmax(logits: &[f64]) -> Vec<f64> {
     let total = log_sum_exp(logits);
     logits.iter().map(|z| z - total).collect()
@@ -95,7 +107,7 @@ fn pair(p: &[f64], q: &[f64]) -> Result<()> {
     distribution("q", q)
 }
 
-/// Non-negative and summing to one within a millionth.
+/// Checks that `p` is non-negative and sums to 1 within 10⁻⁶.
 fn distribution(option: &'static str, p: &[f64]) -> Result<()> {
     if let Some(index) = p.iter().position(|&p| !(p.is_finite() && p >= 0.0)) {
         return Err(LossError::Element { option, index, range: "finite and at least 0", value: p[index] });

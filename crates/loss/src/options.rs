@@ -2,91 +2,95 @@
 
 use std::sync::Arc;
 
-use surprisal_kernels::cross_entropy::{SmoothingTarget as KernelToward, Spec};
+use surprisal_kernels::cross_entropy::{SmoothingTarget as KernelTarget, Spec};
 use surprisal_platform::threads::Pool;
 
 use crate::error::{LossError, Result};
 
-/// The class that marks a row to skip, unless [`CrossEntropy::ignore_index`] says otherwise.
-pub const IGNORE: u32 = u32::MAX;
+/// The class of rows to skip, unless [`CrossEntropy::ignore_index`] sets another.
+pub const IGNORE_INDEX: u32 = u32::MAX;
 
-/// How rows become one number.
+/// The reduction of the rows' losses to one number.
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 pub enum Reduction {
-    /// One loss a row; 0 for ignored rows.
+    /// One loss per row; 0 for ignored rows.
     None,
     /// The sum over rows.
     Sum,
-    /// The sum over rows divided by their number, ignored rows not counted. With class weights and class targets it is
-    /// divided by the sum of the true classes' weights instead, as PyTorch does; the z-loss part always by the number
-    /// of rows. When nothing is left to divide by (every row ignored), loss and gradient are 0.
+    /// The sum over rows divided by the number of rows that are not ignored. With class weights and
+    /// class targets it is divided by the sum of the true classes' weights instead, as in PyTorch;
+    /// the z-loss always by the number of rows. Where every row is ignored, loss and gradient are
+    /// 0.
     #[default]
     Mean,
-    /// The sum over rows times this factor: what one shard of a larger batch needs.
+    /// The sum over rows times this factor: for one shard of a larger batch.
     Scaled(f64),
 }
 
-/// Where label smoothing moves its mass `ε`.
+/// The distribution that label smoothing moves the mass `ε` to.
 ///
 /// ```
-/// # use surprisal_loss::{CrossEntropy, Targets, Toward};
+/// # use surprisal_loss::{CrossEntropy, SmoothingTarget, Targets};
 /// # fn main() -> surprisal_loss::Result<()> {
 /// let unigram = vec![0.7, 0.2, 0.1];
-/// let loss = CrossEntropy::new().label_smoothing(0.1)?.smooth_toward(Toward::Prior(unigram.into()))?;
+/// let prior = SmoothingTarget::Prior(unigram.into());
+/// let loss = CrossEntropy::new().label_smoothing(0.1)?.smooth_toward(prior)?;
 /// let value = loss.evaluate(&[0.0, 0.0, 0.0], 3, Targets::Classes(&[1]), None)?;
-/// assert!((value.loss - 3f64.ln()).abs() < 1e-6); // of equal logits, whatever is asked for
+/// assert!((value.loss - 3f64.ln()).abs() < 1e-6); // equal logits: ln |V| for every target
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug, Default)]
-pub enum Toward {
-    /// `ε / V` to every class, the true one included: PyTorch's, optax's and Liger's convention.
+pub enum SmoothingTarget {
+    /// `ε / V` to every class, the true one included: the convention of PyTorch, optax and Liger.
     #[default]
     Uniform,
-    /// `ε / (V − 1)` to every class but the true one: fairseq's and Megatron's convention.
+    /// `ε / (V − 1)` to every class but the true one: the convention of fairseq and Megatron.
     Others,
-    /// `ε / V'` to each of the `V'` classes of the row whose logit is not −∞. With [`Toward::Uniform`] a masked class
-    /// still gets mass, which makes the loss infinite.
+    /// `ε / V'` to each of the row's `V'` classes whose logit is not −∞. [`Self::Uniform`] gives
+    /// mass to masked classes, too, which makes the loss infinite.
     Unmasked,
-    /// `ε · prior`: `V` probabilities for all rows (a unigram model), or `N · V` for one distribution a row (an n-gram
-    /// model's rows).
-    Prior(Numbers),
+    /// `ε · prior`: `V` probabilities for all rows (a unigram model), or `N · V`, one distribution
+    /// per row (an n-gram model's predictions).
+    Prior(DualPrecision),
 }
 
-/// Numbers in both precisions, shared between clones: made of a `Vec`, as [`Toward`] shows.
+/// Numbers in `f64` and `f32`, shared between clones; made from a `Vec`.
 #[derive(Clone, Debug)]
-pub struct Numbers {
-    pub(crate) exact: Arc<[f64]>,
-    pub(crate) single: Arc<[f32]>,
+pub struct DualPrecision {
+    pub(crate) f64s: Arc<[f64]>,
+    pub(crate) f32s: Arc<[f32]>,
 }
 
-impl From<Vec<f64>> for Numbers {
+impl From<Vec<f64>> for DualPrecision {
     fn from(values: Vec<f64>) -> Self {
-        Self { single: values.iter().map(|&v| v as f32).collect(), exact: values.into() }
+        Self { f32s: values.iter().map(|&v| v as f32).collect(), f64s: values.into() }
     }
 }
 
-impl From<Vec<f32>> for Numbers {
+impl From<Vec<f32>> for DualPrecision {
     fn from(values: Vec<f32>) -> Self {
-        Self { exact: values.iter().map(|&v| v as f64).collect(), single: values.into() }
+        Self { f64s: values.iter().map(|&v| v as f64).collect(), f32s: values.into() }
     }
 }
 
-/// Softmax cross-entropy and everything that modifies it. Build it once, apply it to every batch.
+/// Softmax cross-entropy with its options: built once, applied to every batch.
 ///
 /// ```
 /// use surprisal_loss::{CrossEntropy, Reduction};
 /// # fn main() -> Result<(), surprisal_loss::LossError> {
 /// let loss = CrossEntropy::new().label_smoothing(0.1)?.z_loss(1e-4)?.reduction(Reduction::Mean);
+/// // Rare classes count more, and logits stay within ±30 after a temperature of 2.
+/// let weighted = CrossEntropy::new().class_weights(vec![1.0, 1.0, 5.0])?.scale(0.5)?.softcap(30.0)?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
 pub struct CrossEntropy {
     pub(crate) label_smoothing: f64,
-    pub(crate) toward: Toward,
+    pub(crate) toward: SmoothingTarget,
     pub(crate) ignore_index: i64,
-    pub(crate) class_weights: Option<Numbers>,
+    pub(crate) class_weights: Option<DualPrecision>,
     pub(crate) z_loss: f64,
     pub(crate) scale: f64,
     pub(crate) softcap: f64,
@@ -98,8 +102,8 @@ impl Default for CrossEntropy {
     fn default() -> Self {
         Self {
             label_smoothing: 0.0,
-            toward: Toward::Uniform,
-            ignore_index: IGNORE as i64,
+            toward: SmoothingTarget::Uniform,
+            ignore_index: IGNORE_INDEX as i64,
             class_weights: None,
             z_loss: 0.0,
             scale: 1.0,
@@ -111,12 +115,14 @@ impl Default for CrossEntropy {
 }
 
 impl CrossEntropy {
-    /// Plain cross-entropy, mean over the rows, [`IGNORE`] ignored, on the calling thread.
+    /// Plain cross-entropy: the mean over the rows but those of class [`IGNORE_INDEX`], on the
+    /// calling thread.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Label smoothing: the target keeps `1 − ε` of its mass, `ε` goes where [`Self::smooth_toward`] says.
+    /// Label smoothing (Szegedy et al. 2016): the target keeps `1 − ε` of its mass, and `ε` goes to
+    /// the distribution of [`Self::smooth_toward`].
     ///
     /// # Errors
     /// When `epsilon` is not in `[0, 1]`.
@@ -126,38 +132,39 @@ impl CrossEntropy {
         Ok(self)
     }
 
-    /// Where label smoothing moves its mass.
+    /// The distribution that label smoothing moves mass to; uniform unless set.
     ///
     /// # Errors
     /// When a prior holds a negative or non-finite number.
-    pub fn smooth_toward(mut self, toward: Toward) -> Result<Self> {
-        if let Toward::Prior(prior) = &toward {
+    pub fn smooth_toward(mut self, toward: SmoothingTarget) -> Result<Self> {
+        if let SmoothingTarget::Prior(prior) = &toward {
             nonnegative("prior", prior)?;
         }
         self.toward = toward;
         Ok(self)
     }
 
-    /// Rows with this target are skipped: loss 0, gradient 0, logits never read. It may be a class, negative, or
-    /// anything else; the ignored class stays in the softmax of the other rows. Class targets only: with probability
-    /// targets no row is skipped.
+    /// The target of rows to skip: their loss and gradient are 0, their logits are never read. It
+    /// may be a class (which stays in the softmax of the other rows) or any other integer. Only for
+    /// class targets: with probability targets no row is skipped.
     pub fn ignore_index(mut self, index: impl Into<i64>) -> Self {
         self.ignore_index = index.into();
         self
     }
 
-    /// A weight for each class: the term of class `j` in every row is multiplied by `w_j`.
+    /// Weights of the classes: in every row the term of class `j` is multiplied by `w_j`.
     ///
     /// # Errors
     /// When a weight is negative or not finite.
-    pub fn class_weights(mut self, weights: impl Into<Numbers>) -> Result<Self> {
+    pub fn class_weights(mut self, weights: impl Into<DualPrecision>) -> Result<Self> {
         let weights = weights.into();
         nonnegative("class_weights", &weights)?;
         self.class_weights = Some(weights);
         Ok(self)
     }
 
-    /// Adds `coefficient · (ln Σ e^u)²` to every row, which keeps logits from drifting (PaLM's auxiliary loss).
+    /// Z-loss (Chowdhery et al. 2022, PaLM): adds `coefficient · (ln Σ e^u)²` to every row, which
+    /// keeps logits from drifting.
     ///
     /// # Errors
     /// When `coefficient` is negative or not finite.
@@ -172,7 +179,7 @@ impl CrossEntropy {
         Ok(self)
     }
 
-    /// Multiplies the logits by `scale` (an inverse temperature) before the softmax.
+    /// Scale of the logits before the softmax: an inverse temperature.
     ///
     /// # Errors
     /// When `scale` is not positive and finite.
@@ -182,8 +189,8 @@ impl CrossEntropy {
         Ok(self)
     }
 
-    /// Squashes the scaled logits into `(−cap, cap)`: `u = cap · tanh(scale · z / cap)`, Gemma 2's final soft cap.
-    /// A mask (−∞) stays a mask.
+    /// Soft cap of the scaled logits (Gemma 2): `u = cap · tanh(scale · z / cap)`, within `(−cap,
+    /// cap)`. A mask (−∞) stays a mask.
     ///
     /// # Errors
     /// When `cap` is not positive and finite.
@@ -193,30 +200,31 @@ impl CrossEntropy {
         Ok(self)
     }
 
-    /// How rows become one number; [`Reduction::Mean`] unless set.
+    /// The reduction of the rows; [`Reduction::Mean`] unless set.
     pub fn reduction(mut self, reduction: Reduction) -> Self {
         self.reduction = reduction;
         self
     }
 
-    /// Works on the threads of `pool` instead of the calling thread. The result is the same, bit for bit.
+    /// Pool whose threads compute, instead of the calling thread. The result is the same, bit for
+    /// bit.
     pub fn pool(mut self, pool: Arc<Pool>) -> Self {
         self.pool = Some(pool);
         self
     }
 
-    /// What the kernels need to know, for `vocab` classes.
+    /// The options as the kernels take them, for `vocab` classes.
     pub(crate) fn spec(&self, vocab: usize) -> Spec<'_> {
         Spec {
             vocab,
             label_smoothing: self.label_smoothing,
             smoothing_target: match &self.toward {
-                Toward::Uniform => KernelToward::Uniform,
-                Toward::Others => KernelToward::Others,
-                Toward::Unmasked => KernelToward::Unmasked,
-                Toward::Prior(prior) => KernelToward::Prior(&prior.single),
+                SmoothingTarget::Uniform => KernelTarget::Uniform,
+                SmoothingTarget::Others => KernelTarget::Others,
+                SmoothingTarget::Unmasked => KernelTarget::Unmasked,
+                SmoothingTarget::Prior(prior) => KernelTarget::Prior(&prior.f32s),
             },
-            class_weights: self.class_weights.as_ref().map(|weights| &*weights.single),
+            class_weights: self.class_weights.as_ref().map(|weights| &*weights.f32s),
             z_loss: self.z_loss,
             scale: self.scale as f32,
             softcap: self.softcap as f32,
@@ -224,13 +232,13 @@ impl CrossEntropy {
         }
     }
 
-    /// The class number that the ignore index has in `u32` targets; one outside `u32` is spelt [`IGNORE`] there.
+    /// The ignore index in `u32` targets; one that `u32` cannot hold becomes [`IGNORE_INDEX`].
     pub(crate) fn ignored_class(&self) -> u32 {
-        u32::try_from(self.ignore_index).unwrap_or(IGNORE)
+        u32::try_from(self.ignore_index).unwrap_or(IGNORE_INDEX)
     }
 }
 
-/// Also as `f32`, which the kernels compute in.
+/// Whether `value` is positive and finite, also as the `f32` that the kernels compute with.
 fn positive(value: f64) -> bool {
     (value as f32) > 0.0 && (value as f32).is_finite()
 }
@@ -239,16 +247,16 @@ fn in_range(option: &'static str, value: f64, range: &'static str, inside: bool)
     if inside { Ok(()) } else { Err(LossError::Option { option, range, value }) }
 }
 
-/// And finite, also as `f32`.
+/// Whether `value` is at least 0 and finite, also as `f32`.
 pub(crate) fn is_nonnegative(value: f64) -> bool {
     value >= 0.0 && (value as f32).is_finite()
 }
 
-fn nonnegative(option: &'static str, numbers: &Numbers) -> Result<()> {
-    match numbers.exact.iter().position(|&value| !is_nonnegative(value)) {
+fn nonnegative(option: &'static str, numbers: &DualPrecision) -> Result<()> {
+    match numbers.f64s.iter().position(|&value| !is_nonnegative(value)) {
         None => Ok(()),
         Some(index) => {
-            let value = numbers.exact[index];
+            let value = numbers.f64s[index];
             Err(LossError::Element { option, index, range: "finite and at least 0", value })
         }
     }

@@ -1,42 +1,42 @@
-//! The definition, in `f64`, written to be read: the oracle that every other path is tested against.
+//! The definition of the cross-entropy, in `f64`, written to be read: every other path is tested
+//! against it.
 //!
-//! With `u_j = cap(s z_j)`, `lse = ln Σ e^{u_j}` and `p_j = e^{u_j − lse}`, a row with target distribution `t` (after
-//! smoothing), class weights `w` and z-loss coefficient `ζ` has
+//! With `u_j = cap(s z_j)`, `lse = ln Σ e^{u_j}` and `p_j = e^{u_j − lse}`, a row with target
+//! distribution `t` (after smoothing), class weights `w` and z-loss coefficient `ζ` has
 //!
 //! ```text
 //! ℓ       = Σ_j w_j t_j (lse − u_j) + ζ lse²
 //! ∂ℓ/∂z_j = ((Σ_k w_k t_k + 2 ζ lse) p_j − w_j t_j) · ∂u_j/∂z_j
 //! ```
 //!
-//! where `0 · ∞ = 0`, so that masked classes (`z_j = −∞`) without mass cost nothing. Smoothing replaces `t` by
-//! `(1 − ε) t + ε π`, with `π` uniform (Szegedy et al. 2016, as PyTorch), uniform over the other classes (fairseq),
-//! uniform over the classes that are not masked, or a prior.
+//! where `0 · ∞ = 0`, so that masked classes (`z_j = −∞`) without mass cost nothing. Smoothing
+//! replaces `t` by `(1 − ε) t + ε π`, with `π` a [`SmoothingTarget`].
 
 use surprisal_kernels::cross_entropy::{self, RowDefect, RowError};
 
 use crate::error::Result;
-use crate::options::{CrossEntropy, Reduction, Toward};
+use crate::options::{CrossEntropy, Reduction, SmoothingTarget};
 
-/// What each row should have predicted, probabilities as `f64`.
+/// Targets whose probabilities are `f64`.
 pub type Targets<'a> = cross_entropy::Targets<'a, f64>;
 
-/// What the definition gives.
+/// Loss, gradient and sums, as defined.
 #[derive(Clone, Debug)]
 pub struct Reference {
     /// The reduced loss; under [`Reduction::None`] the sum.
     pub loss: f64,
-    /// Each row's objective, 0 where ignored.
+    /// Each row's objective; 0 where ignored.
     pub losses: Vec<f64>,
-    /// Each row's negative log likelihood, neither smoothed nor weighted, 0 where ignored.
+    /// Each row's negative log likelihood, neither smoothed nor weighted; 0 where ignored.
     pub nll: Vec<f64>,
-    /// How many rows were not ignored.
+    /// Rows that are not ignored.
     pub count: usize,
-    /// The gradient of the loss over the logits, row-major, times `upstream`.
+    /// Gradient of the loss with respect to the logits, row-major, times the upstream gradient.
     pub gradient: Vec<f64>,
 }
 
-/// Loss and gradient of `logits`, row-major `N · vocab`. `upstream` is the gradient that comes in: `N` numbers under
-/// [`Reduction::None`], else one.
+/// Loss and gradient of `logits`, row-major `N · vocab`. `upstream`, the gradient of the result,
+/// has `N` numbers under [`Reduction::None`], else one.
 ///
 /// # Errors
 /// Wrong lengths, a target out of range, a row that holds a NaN, +∞ or nothing but −∞.
@@ -50,13 +50,13 @@ pub fn cross_entropy(
     let rows = options.check(logits.len(), vocab, targets)?;
     let per_row = options.reduction == Reduction::None;
     crate::slices::check_length("upstream", upstream.len(), if per_row { rows } else { 1 })?;
-    let weight = |j: usize| options.class_weights.as_ref().map_or(1.0, |weights| weights.exact[j]);
+    let weight = |j: usize| options.class_weights.as_ref().map_or(1.0, |weights| weights.f64s[j]);
     let valid = |i: usize| match targets {
         Targets::Classes(classes) => classes[i] != options.ignored_class(),
         Targets::Probabilities(_) => true,
     };
 
-    // What the sums over rows are multiplied by.
+    // Factors of the sums over rows.
     let count = (0..rows).filter(|&i| valid(i)).count();
     let (main_factor, z_factor) = match options.reduction {
         Reduction::None | Reduction::Sum => (1.0, 1.0),
@@ -118,7 +118,7 @@ pub fn cross_entropy(
     Ok(out)
 }
 
-/// `0 · ∞ = 0`.
+/// `mass · surprisal` with `0 · ∞ = 0`.
 fn times(mass: f64, surprisal: f64) -> f64 {
     if mass == 0.0 { 0.0 } else { mass * surprisal }
 }
@@ -132,7 +132,7 @@ fn capped(options: &CrossEntropy, z: f64) -> f64 {
     }
 }
 
-/// `(1 − ε) t + ε π`.
+/// The smoothed target of a row: `(1 − ε) t + ε π`.
 pub(crate) fn smoothed(options: &CrossEntropy, t: &[f64], row: usize, z: &[f64]) -> Vec<f64> {
     let (epsilon, vocab) = (options.label_smoothing, t.len());
     if epsilon == 0.0 {
@@ -143,12 +143,12 @@ pub(crate) fn smoothed(options: &CrossEntropy, t: &[f64], row: usize, z: &[f64])
     (0..vocab)
         .map(|j| {
             let toward = match &options.toward {
-                Toward::Uniform => 1.0 / vocab as f64,
-                Toward::Others => (total - t[j]) / (vocab - 1) as f64,
-                Toward::Unmasked if z[j] == f64::NEG_INFINITY => 0.0,
-                Toward::Unmasked => 1.0 / open as f64,
-                Toward::Prior(prior) if prior.exact.len() == vocab => prior.exact[j],
-                Toward::Prior(prior) => prior.exact[row * vocab + j],
+                SmoothingTarget::Uniform => 1.0 / vocab as f64,
+                SmoothingTarget::Others => (total - t[j]) / (vocab - 1) as f64,
+                SmoothingTarget::Unmasked if z[j] == f64::NEG_INFINITY => 0.0,
+                SmoothingTarget::Unmasked => 1.0 / open as f64,
+                SmoothingTarget::Prior(prior) if prior.f64s.len() == vocab => prior.f64s[j],
+                SmoothingTarget::Prior(prior) => prior.f64s[row * vocab + j],
             };
             (1.0 - epsilon) * t[j] + epsilon * toward
         })
@@ -178,17 +178,17 @@ fn softmax(u: &[f64]) -> std::result::Result<Softmax, RowDefect> {
 }
 
 impl Softmax {
-    /// `Σ_{k ≠ j} e^{u_k − max}`, added up rather than subtracted.
+    /// `Σ_{k ≠ j} e^{u_k − max}`, summed without `j` instead of subtracting it, which would cancel.
     fn others(&self, u: &[f64], j: usize) -> f64 {
         u.iter().enumerate().filter(|&(k, _)| k != j).map(|(_, u)| (u - self.max).exp()).sum()
     }
 
-    /// `lse − u_j`. The likeliest class takes `ln(1 + Σ others)`, which stays exact where it is tiny.
+    /// `lse − u_j`; for the likeliest class as `ln(1 + Σ others)`, which is accurate near 0.
     fn surprisal(&self, u: &[f64], j: usize) -> f64 {
         if u[j] >= self.max { self.others(u, j).ln_1p() } else { (self.max - u[j]) + self.sum.ln() }
     }
 
-    /// `mass · p_j − d`, without cancelling when `p_j` is near one.
+    /// `mass · p_j − d`, without cancellation where `p_j` is near 1.
     fn centred(&self, u: &[f64], p: f64, mass: f64, d: f64, j: usize) -> f64 {
         if p > 0.5 { (mass - d) * p - d * (self.others(u, j) / self.sum) } else { mass * p - d }
     }

@@ -1,37 +1,37 @@
-//! The loss on slices: checks, denominators, then the kernels.
+//! The cross-entropy on slices: checks, reduction factors, kernels.
 
 use surprisal_kernels::cross_entropy::{GradOutput, LogitsBuffer, Targets, Totals, cross_entropy};
 
 use crate::error::{LossError, Result};
-use crate::options::{CrossEntropy, Reduction, Toward, is_nonnegative};
+use crate::options::{CrossEntropy, Reduction, SmoothingTarget, is_nonnegative};
 
-/// What one call computed, in nats.
+/// Sums of one application, in nats.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Value {
+pub struct LossSums {
     /// The reduced loss; under [`Reduction::None`] the sum.
     pub loss: f64,
-    /// The sum of the rows' objectives: weighted, smoothed, with the z-loss.
+    /// The sum of the rows' objectives: weighted and smoothed, with z-loss.
     pub objective_sum: f64,
     /// The sum of the rows' negative log likelihoods, neither weighted nor smoothed.
     pub nll_sum: f64,
-    /// How many rows were not ignored.
+    /// Rows that are not ignored.
     pub count: usize,
 }
 
-/// What a sum over rows is multiplied by, the cross-entropy part and the z-loss part.
+/// Factors of the sums over rows: of the cross-entropy and of the z-loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Factors {
+pub(crate) struct ReductionFactors {
     pub(crate) main: f64,
     pub(crate) z: f64,
 }
 
-impl Factors {
+impl ReductionFactors {
     pub(crate) fn upstream(self) -> GradOutput<'static> {
         GradOutput::Scalar { ce: self.main, z_term: self.z }
     }
 
-    pub(crate) fn value(self, totals: Totals) -> Value {
-        Value {
+    pub(crate) fn value(self, totals: Totals) -> LossSums {
+        LossSums {
             loss: self.main * totals.ce + self.z * totals.z_term,
             objective_sum: totals.ce + totals.z_term,
             nll_sum: totals.nll,
@@ -41,7 +41,7 @@ impl Factors {
 }
 
 impl CrossEntropy {
-    /// The loss of `logits`, row-major `N · vocab`. `losses`, when given, takes each row's objective.
+    /// Loss of `logits`, row-major `N · vocab`. `losses` receives each row's objective.
     ///
     /// # Errors
     /// Wrong lengths, a target out of range, a row that holds a NaN, +∞ or nothing but −∞.
@@ -51,7 +51,7 @@ impl CrossEntropy {
         vocab: usize,
         targets: Targets<'_>,
         losses: Option<&mut [f32]>,
-    ) -> Result<Value> {
+    ) -> Result<LossSums> {
         let rows = self.check(logits.len(), vocab, targets)?;
         check_length("losses", losses.as_deref().map_or(rows, <[f32]>::len), rows)?;
         let spec = self.spec(vocab);
@@ -60,12 +60,17 @@ impl CrossEntropy {
         Ok(self.factors(targets, vocab).value(totals))
     }
 
-    /// The loss of `logits`, which are overwritten by its gradient. No other memory is used but a few kilobytes a
-    /// thread.
+    /// Loss of `logits`, which are overwritten with its gradient. Needs no other memory but a few
+    /// kilobytes per thread.
     ///
     /// # Errors
-    /// As [`Self::evaluate`]; when it is a row's content, `logits` holds nothing of use afterwards.
-    pub fn gradient_in_place(&self, logits: &mut [f32], vocab: usize, targets: Targets<'_>) -> Result<Value> {
+    /// As [`Self::evaluate`]; after an error in a row's logits, `logits` has no meaning.
+    pub fn forward_backward_in_place(
+        &self,
+        logits: &mut [f32],
+        vocab: usize,
+        targets: Targets<'_>,
+    ) -> Result<LossSums> {
         self.check(logits.len(), vocab, targets)?;
         let factors = self.factors(targets, vocab);
         let (spec, pool) = (self.spec(vocab), self.pool.as_deref());
@@ -74,7 +79,7 @@ impl CrossEntropy {
         Ok(factors.value(totals))
     }
 
-    /// Checks shapes and targets; returns the number of rows.
+    /// Checks shapes and targets; gives the number of rows.
     pub(crate) fn check<T: Copy + Into<f64>>(
         &self,
         elements: usize,
@@ -84,7 +89,7 @@ impl CrossEntropy {
         if vocab == 0 {
             return Err(LossError::Conflict("logits need at least one class"));
         }
-        if self.label_smoothing > 0.0 && matches!(self.toward, Toward::Others) && vocab == 1 {
+        if self.label_smoothing > 0.0 && matches!(self.toward, SmoothingTarget::Others) && vocab == 1 {
             return Err(LossError::Conflict("smoothing toward the other classes needs at least two classes"));
         }
         let rows = match targets {
@@ -94,12 +99,12 @@ impl CrossEntropy {
         let expected = rows.checked_mul(vocab).ok_or(LossError::Conflict("rows times classes overflows"))?;
         check_length("logits", elements, expected)?;
         if let Some(weights) = &self.class_weights {
-            check_length("class_weights", weights.single.len(), vocab)?;
+            check_length("class_weights", weights.f32s.len(), vocab)?;
         }
-        if let Toward::Prior(prior) = &self.toward
-            && prior.single.len() != vocab
+        if let SmoothingTarget::Prior(prior) = &self.toward
+            && prior.f32s.len() != vocab
         {
-            check_length("prior", prior.single.len(), expected)?;
+            check_length("prior", prior.f32s.len(), expected)?;
         }
         match targets {
             Targets::Classes(classes) => {
@@ -119,9 +124,9 @@ impl CrossEntropy {
         Ok(rows)
     }
 
-    /// The reduction as factors on sums over rows; [`Reduction::None`] counts as a sum.
-    pub(crate) fn factors<T>(&self, targets: Targets<'_, T>, vocab: usize) -> Factors {
-        let same = |factor| Factors { main: factor, z: factor };
+    /// The reduction as factors of sums over rows; [`Reduction::None`] is a sum here.
+    pub(crate) fn factors<T>(&self, targets: Targets<'_, T>, vocab: usize) -> ReductionFactors {
+        let same = |factor| ReductionFactors { main: factor, z: factor };
         match self.reduction {
             Reduction::None | Reduction::Sum => same(1.0),
             Reduction::Scaled(factor) => same(factor),
@@ -133,13 +138,13 @@ impl CrossEntropy {
                         let weight = self
                             .class_weights
                             .as_ref()
-                            .map_or(rows, |weights| valid.map(|&class| weights.exact[class as usize]).sum());
+                            .map_or(rows, |weights| valid.map(|&class| weights.f64s[class as usize]).sum());
                         (weight, rows)
                     }
                     Targets::Probabilities(q) => ((q.len() / vocab) as f64, (q.len() / vocab) as f64),
                 };
                 let inverse = |n: f64| if n > 0.0 { 1.0 / n } else { 0.0 };
-                Factors { main: inverse(weight), z: inverse(rows) }
+                ReductionFactors { main: inverse(weight), z: inverse(rows) }
             }
         }
     }

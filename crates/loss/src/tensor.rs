@@ -1,4 +1,4 @@
-//! The loss on candle tensors: `apply`.
+//! The cross-entropy of logits in candle tensors.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Storage, Tensor, WithDType};
 use surprisal_kernels::cross_entropy::{LogitsBuffer, Targets, cross_entropy};
@@ -6,28 +6,29 @@ use surprisal_kernels::cross_entropy::{LogitsBuffer, Targets, cross_entropy};
 use crate::error::{LossError, Result};
 use crate::options::{CrossEntropy, Reduction};
 use crate::reference;
-use crate::slices::Value;
+use crate::slices::LossSums;
 
-/// A loss that `backward()` can start from, and the sums behind it.
+/// A differentiable loss with the sums that it is made of.
 #[derive(Clone, Debug)]
 pub struct Loss {
-    /// The reduced loss, a scalar; under [`Reduction::None`] one number a row, shape `(N)`. Differentiable.
+    /// The reduced loss, a scalar to call `backward()` on; under [`Reduction::None`] of shape
+    /// `(N)`.
     pub value: Tensor,
-    /// The sum of the rows' objectives (weighted, smoothed, with z-loss), in nats.
+    /// The sum of the rows' objectives (weighted and smoothed, with z-loss), in nats.
     pub objective_sum: f64,
     /// The sum of the rows' negative log likelihoods, neither weighted nor smoothed, in nats.
     pub nll_sum: f64,
-    /// How many rows were not ignored.
+    /// Rows that are not ignored.
     pub count: usize,
 }
 
 impl Loss {
-    pub(crate) fn new(value: Tensor, sums: Value) -> Self {
+    pub(crate) fn new(value: Tensor, sums: LossSums) -> Self {
         Self { value, objective_sum: sums.objective_sum, nll_sum: sums.nll_sum, count: sums.count }
     }
 }
 
-/// Targets, off the tensor.
+/// Targets copied from a tensor.
 pub(crate) enum OwnedTargets<T> {
     Classes(Vec<u32>),
     Probabilities(Vec<T>),
@@ -48,8 +49,8 @@ impl<T: WithDType> OwnedTargets<T> {
                 }
                 let class = |(row, target): (usize, i64)| match u32::try_from(target) {
                     Ok(class) => Ok(class),
-                    // A negative ignore index has no class number: any number out of range stands for it.
-                    Err(_) if target == options.ignore_index => Ok(crate::IGNORE),
+                    // `u32` cannot hold a negative ignore index.
+                    Err(_) if target == options.ignore_index => Ok(crate::IGNORE_INDEX),
                     Err(_) => Err(LossError::Target { row, target, classes: vocab }),
                 };
                 let wide = targets.to_dtype(DType::I64)?.to_vec1::<i64>()?;
@@ -74,10 +75,12 @@ impl<T: WithDType> OwnedTargets<T> {
 }
 
 impl CrossEntropy {
-    /// The loss of `logits`, shape `(N, V)`, against `targets`: classes (integers, shape `(N)`) or distributions
-    /// (floats, shape `(N, V)`, constants to the gradient). f32, f64, f16 or bf16; half types compute in f32.
+    /// Loss of `logits`, shape `(N, V)`, against `targets`: classes (integers, shape `(N)`) or
+    /// distributions (floats, shape `(N, V)`, constants to the gradient). Logits are f32, f64, f16
+    /// or bf16; half types compute in f32.
     ///
-    /// The gradient is made together with the loss when `logits` is part of a graph, and costs one tensor of its shape.
+    /// Where `logits` is part of a graph, the gradient, a tensor of its shape, is made with the
+    /// loss.
     ///
     /// # Errors
     /// Wrong shapes or types, a target out of range, a row that holds a NaN, +∞ or nothing but −∞.
@@ -87,7 +90,7 @@ impl CrossEntropy {
             return Err(LossError::Tensor { what: "logits", expected: "of shape (N, V)", got });
         };
         if !logits.device().is_cpu() {
-            return self.apply_composed(logits, targets);
+            return self.apply_unfused(logits, targets);
         }
         match logits.dtype() {
             DType::F64 => self.apply_f64(logits, &OwnedTargets::read(self, targets, rows, vocab)?, vocab),
@@ -130,13 +133,13 @@ impl CrossEntropy {
         Ok(Loss::new(with_gradient(logits, value, gradient)?, sums))
     }
 
-    /// Through the reference: f64 is for checking, not for speed.
+    /// By the reference: f64 is for checks, not for speed.
     fn apply_f64(&self, logits: &Tensor, targets: &OwnedTargets<f64>, vocab: usize) -> Result<Loss> {
         let z = logits.flatten_all()?.to_vec1::<f64>()?;
         let per_row = self.reduction == Reduction::None;
         let ones = vec![1.0; if per_row { logits.dims()[0] } else { 1 }];
         let out = reference::cross_entropy(self, &z, vocab, targets.view(), &ones)?;
-        let sums = Value {
+        let sums = LossSums {
             loss: out.loss,
             objective_sum: out.losses.iter().sum(),
             nll_sum: out.nll.iter().sum(),
@@ -148,7 +151,7 @@ impl CrossEntropy {
     }
 }
 
-/// The losses of the rows, where they are wanted, else their reduction.
+/// A tensor of the rows' losses where they are given, else of their reduction.
 pub(crate) fn reduced<T: WithDType>(rows: Option<Vec<T>>, loss: T, device: &Device) -> Result<Tensor> {
     Ok(match rows {
         Some(losses) => {
@@ -159,7 +162,8 @@ pub(crate) fn reduced<T: WithDType>(rows: Option<Vec<T>>, loss: T, device: &Devi
     })
 }
 
-/// Runs `f` on the elements of a f32 tensor: on its own memory when it is contiguous on the CPU, else on a copy.
+/// Runs `f` on the elements of a f32 tensor: on its memory where it is contiguous on the CPU, else
+/// on a copy.
 pub(crate) fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) -> Result<R> {
     let dense = tensor.to_device(&Device::Cpu)?.contiguous()?;
     let (storage, layout) = dense.storage_and_layout();
@@ -171,21 +175,23 @@ pub(crate) fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> Result<R>) 
     f(&data[from..to])
 }
 
-/// `value` as a node of the graph whose gradient over `argument` is `gradient` times what comes in.
+/// `value` as a function of `argument` whose gradient is `gradient`.
 pub(crate) fn with_gradient(argument: &Tensor, value: Tensor, gradient: Option<Tensor>) -> Result<Tensor> {
     match gradient {
-        Some(gradient) if argument.track_op() => Ok(argument.apply_op1(Known { value, gradient })?),
+        Some(gradient) if argument.track_op() => {
+            Ok(argument.apply_op1(PrecomputedGradOp { value, gradient })?)
+        }
         _ => Ok(value),
     }
 }
 
-/// A value whose gradient was computed with it: forward hands the one out, backward the other.
-struct Known {
+/// A value and its gradient, computed before: forward returns the one, backward the other.
+struct PrecomputedGradOp {
     value: Tensor,
     gradient: Tensor,
 }
 
-impl CustomOp1 for Known {
+impl CustomOp1 for PrecomputedGradOp {
     fn name(&self) -> &'static str {
         "cross-entropy"
     }
@@ -199,7 +205,7 @@ impl CustomOp1 for Known {
     }
 }
 
-/// The memory of a small tensor, copied out for a custom op to return.
+/// A copy of a small tensor's memory, as a custom op returns it.
 pub(crate) fn stored(value: &Tensor) -> candle_core::Result<(CpuStorage, Shape)> {
     let storage = match value.dtype() {
         DType::F64 => CpuStorage::F64(value.flatten_all()?.to_vec1()?),
@@ -208,12 +214,12 @@ pub(crate) fn stored(value: &Tensor) -> candle_core::Result<(CpuStorage, Shape)>
     Ok((storage, value.shape().clone()))
 }
 
-/// `gradient · upstream`, `upstream` being a scalar or one number a row of `gradient`.
+/// `gradient · upstream`, where `upstream` is a scalar or has one number per row of `gradient`.
 pub(crate) fn scaled(gradient: &Tensor, upstream: &Tensor) -> candle_core::Result<Tensor> {
     if upstream.rank() == 1 {
         return gradient.broadcast_mul(&upstream.unsqueeze(1)?);
     }
     let factor = upstream.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-    // backward() starts from one: the gradient is then handed on as it is.
+    // `backward()` starts from 1, where no product is needed.
     if factor.to_bits() == 1.0_f64.to_bits() { Ok(gradient.clone()) } else { gradient.affine(factor, 0.0) }
 }

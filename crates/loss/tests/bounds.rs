@@ -1,11 +1,14 @@
-//! The last value that is taken and the first that is not, of every check; and what decides between two ways.
+//! The last value that is taken and the first that is not, of every check; and what decides between
+//! two ways.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use candle_core::{DType, Device, Tensor, Var};
 use surprisal_loss::calibration::{Calibration, temperature};
-use surprisal_loss::confidence::confidence_penalty;
-use surprisal_loss::{CrossEntropy, LossError, Numbers, Reduction, Targets, Toward, information, reference};
+use surprisal_loss::confidence_penalty::confidence_penalty;
+use surprisal_loss::{
+    CrossEntropy, DualPrecision, LossError, Reduction, SmoothingTarget, Targets, information, reference,
+};
 
 const INF: f64 = f64::INFINITY;
 
@@ -47,9 +50,9 @@ fn options_end_where_they_say() {
     for (w, fits) in
         [(0.0, true), (1e38, true), (-1e-300, false), (1e39, false), (INF, false), (f64::NAN, false)]
     {
-        let numbers = || Numbers::from(vec![0.5, w]);
+        let numbers = || DualPrecision::from(vec![0.5, w]);
         assert_eq!(new().class_weights(numbers()).is_ok(), fits, "{w}");
-        assert_eq!(new().smooth_toward(Toward::Prior(numbers())).is_ok(), fits, "{w}");
+        assert_eq!(new().smooth_toward(SmoothingTarget::Prior(numbers())).is_ok(), fits, "{w}");
     }
     let error = new().class_weights(vec![0.5, -1.0]).unwrap_err();
     assert!(matches!(error, LossError::Element { index: 1, .. }), "{error}");
@@ -57,7 +60,8 @@ fn options_end_where_they_say() {
 
 #[test]
 fn one_class_has_no_others_to_smooth_toward_unless_nothing_is_moved() {
-    let others = |epsilon| new().label_smoothing(epsilon).unwrap().smooth_toward(Toward::Others).unwrap();
+    let others =
+        |epsilon| new().label_smoothing(epsilon).unwrap().smooth_toward(SmoothingTarget::Others).unwrap();
     assert_eq!(evaluate(&others(0.0), &[3.0, 1.0], 1, &[0, 0]).unwrap(), 0.0);
     assert!(matches!(evaluate(&others(1e-9), &[3.0], 1, &[0]), Err(LossError::Conflict(_))));
     assert!(evaluate(&others(0.5), &[3.0, 1.0], 2, &[0]).is_ok());
@@ -106,7 +110,7 @@ fn targets_and_lengths_end_where_they_say() {
     assert!(matches!(ragged, Err(LossError::Length { what: "target distributions", .. })));
     // One prior for all rows, or one a row; nothing between.
     for (length, fits) in [(1, false), (2, true), (3, false), (4, true), (6, false)] {
-        let prior = Toward::Prior(vec![0.5; length].into());
+        let prior = SmoothingTarget::Prior(vec![0.5; length].into());
         let options = new().label_smoothing(0.1).unwrap().smooth_toward(prior).unwrap();
         assert_eq!(evaluate(&options, &[0.0; 4], 2, &[0, 1]).is_ok(), fits, "{length}");
         let weighted = new().class_weights(vec![1.0; length]).unwrap();
@@ -133,7 +137,7 @@ fn weights_that_sum_to_nothing_give_nothing_and_small_ones_do_count() {
     assert!((reference(1e-6) - 2_f64.ln()).abs() < 1e-12);
     // The z-loss is divided by the rows that count, whatever they weigh.
     let z = weighted(0.0).z_loss(0.5).unwrap();
-    let rows = evaluate(&z, &[0.0; 6], 2, &[0, 0, surprisal_loss::IGNORE]).unwrap();
+    let rows = evaluate(&z, &[0.0; 6], 2, &[0, 0, surprisal_loss::IGNORE_INDEX]).unwrap();
     assert!((rows - 0.5 * 2_f64.ln().powi(2)).abs() < 1e-7, "{rows}");
 }
 
@@ -265,7 +269,7 @@ fn the_first_of_equals_is_predicted_and_edges_belong_to_the_bin_below() {
 
 #[test]
 fn temperatures_end_where_they_say() {
-    use temperature::{LIMIT, fit, split};
+    use temperature::{LIMIT, fit, fit_held_out};
     // Wrong whatever it is: as flat as may be. Right whatever it is: as sharp as may be.
     assert!((fit(&[3.0, 0.0], 2, &[1]).unwrap() / LIMIT - 1.0).abs() < 1e-9);
     assert!((fit(&[3.0, 0.0], 2, &[0]).unwrap() * LIMIT - 1.0).abs() < 1e-9);
@@ -282,7 +286,7 @@ fn temperatures_end_where_they_say() {
     assert!(matches!(fit(&[], 0, &[0]), Err(LossError::Conflict(_))));
     assert!(matches!(fit(&[], 2, &[]), Err(LossError::Conflict(_))));
     assert!(fit(&[0.0, 0.0], 2, &[2]).is_err() && fit(&[0.0, 0.0], 2, &[1]).is_ok());
-    assert_eq!(split(&[1.0, 0.0, 1.0, 0.0, 0.0, 1.0], 2, &[0, 0, 1]).unwrap().after.count, 2);
+    assert_eq!(fit_held_out(&[1.0, 0.0, 1.0, 0.0, 0.0, 1.0], 2, &[0, 0, 1]).unwrap().after.count, 2);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Gradients: the reference against finite differences for every pair of options, and the fast paths against the
-//! reference.
+//! Gradients: the reference against finite differences for every pair of options, and the fast
+//! paths against the reference.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
@@ -7,7 +7,7 @@ mod common;
 
 use candle_core::{DType, Device, Tensor, Var};
 use common::{ROWS, VOCAB, assert_close, doubles, pairs, problem};
-use surprisal_loss::{CrossEntropy, Reduction, Toward, reference};
+use surprisal_loss::{CrossEntropy, Reduction, SmoothingTarget, reference};
 
 /// What comes in: one number a row, of which the first serves when there is only one.
 const UPSTREAM: [f64; ROWS] = [0.75, -1.5, 0.25, 2.0, -0.5];
@@ -81,7 +81,7 @@ fn candle_op_agrees_with_the_reference_for_every_pair_of_options() {
                 Kind::Probabilities => Tensor::from_slice(&q, (ROWS, VOCAB), &Device::Cpu).unwrap(),
             };
             let fused = options.apply(&z, &targets).unwrap();
-            let composed = options.apply_composed(&z, &targets).unwrap();
+            let composed = options.apply_unfused(&z, &targets).unwrap();
             for (loss, tolerance) in [(fused, 1e-6), (composed, 4e-6)] {
                 let (value, gradient) = weighted(&loss.value, &z);
                 assert!((value - want).abs() < 1e-5 * want.abs().max(1.0), "{name}: {value} not {want}");
@@ -138,13 +138,14 @@ fn backward_twice_gives_the_same_gradient() {
 #[test]
 fn composed_treats_masks_and_defects_as_the_kernels_do() {
     let inf = f32::INFINITY;
-    let targets = Tensor::from_slice(&[1_u32, 0, surprisal_loss::IGNORE], 3, &Device::Cpu).unwrap();
+    let targets = Tensor::from_slice(&[1_u32, 0, surprisal_loss::IGNORE_INDEX], 3, &Device::Cpu).unwrap();
     let rows = [[0.5, 1.0, -inf, 2.0], [-inf, 0.1, 0.2, -1.0], [f32::NAN; 4]];
     let z = Var::from_tensor(&Tensor::new(&rows, &Device::Cpu).unwrap()).unwrap();
-    let unmasked = CrossEntropy::new().label_smoothing(0.1).unwrap().smooth_toward(Toward::Unmasked).unwrap();
+    let unmasked =
+        CrossEntropy::new().label_smoothing(0.1).unwrap().smooth_toward(SmoothingTarget::Unmasked).unwrap();
     for options in [CrossEntropy::new(), CrossEntropy::new().softcap(5.0).unwrap(), unmasked] {
         let options = options.reduction(Reduction::None);
-        let both = [options.apply(&z, &targets).unwrap(), options.apply_composed(&z, &targets).unwrap()];
+        let both = [options.apply(&z, &targets).unwrap(), options.apply_unfused(&z, &targets).unwrap()];
         let [fused, composed] = both.map(|loss| {
             let first = loss.value.get(0).unwrap();
             let gradient = first.backward().unwrap().get(&z).unwrap().flatten_all().unwrap();
@@ -161,7 +162,7 @@ fn composed_treats_masks_and_defects_as_the_kernels_do() {
         let target = Tensor::new(&[0_u32], &Device::Cpu).unwrap();
         for options in [CrossEntropy::new(), CrossEntropy::new().softcap(5.0).unwrap()] {
             let fused = options.apply(&z, &target).unwrap_err().to_string();
-            assert_eq!(fused, options.apply_composed(&z, &target).unwrap_err().to_string());
+            assert_eq!(fused, options.apply_unfused(&z, &target).unwrap_err().to_string());
         }
     }
 }

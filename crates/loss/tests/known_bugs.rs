@@ -1,4 +1,5 @@
-//! Bugs that users met in other frameworks, one test each. The names in brackets are their issue trackers'.
+//! Bugs that users met in other frameworks, one test each. The names in brackets are their issue
+//! trackers'.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
@@ -6,13 +7,15 @@ mod common;
 
 use candle_core::{Device, Tensor, Var};
 use common::{assert_close, doubles, noise, problem};
-use surprisal_loss::{CrossEntropy, IGNORE, LossError, Reduction, RowDefect, Targets, Toward, reference};
+use surprisal_loss::{
+    CrossEntropy, IGNORE_INDEX, LossError, Reduction, RowDefect, SmoothingTarget, Targets, reference,
+};
 
 const INF: f32 = f32::INFINITY;
 
 fn gradient(options: &CrossEntropy, logits: &[f32], vocab: usize, classes: &[u32]) -> (f64, Vec<f32>) {
     let mut buffer = logits.to_vec();
-    let value = options.gradient_in_place(&mut buffer, vocab, Targets::Classes(classes)).unwrap();
+    let value = options.forward_backward_in_place(&mut buffer, vocab, Targets::Classes(classes)).unwrap();
     (value.loss, buffer)
 }
 
@@ -22,7 +25,7 @@ fn all_rows_ignored_is_zero_with_zero_gradient() {
     for reduction in [Reduction::Mean, Reduction::Sum, Reduction::Scaled(0.5)] {
         let options =
             CrossEntropy::new().label_smoothing(0.1).unwrap().z_loss(1e-3).unwrap().reduction(reduction);
-        let (loss, gradient) = gradient(&options, &[1.0, 2.0, 3.0, 4.0], 2, &[IGNORE, IGNORE]);
+        let (loss, gradient) = gradient(&options, &[1.0, 2.0, 3.0, 4.0], 2, &[IGNORE_INDEX, IGNORE_INDEX]);
         assert!(loss == 0.0 && gradient == [0.0; 4], "{reduction:?}: {loss} {gradient:?}");
     }
     let empty = CrossEntropy::new().evaluate(&[], 3, Targets::Classes(&[]), None).unwrap();
@@ -33,7 +36,7 @@ fn all_rows_ignored_is_zero_with_zero_gradient() {
 #[test]
 fn nan_in_ignored_rows_is_never_read() {
     let mut logits = vec![f32::NAN, INF, -INF, 0.5, 1.0, -2.0, f32::NAN, f32::NAN, f32::NAN];
-    let classes = [IGNORE, 2, IGNORE];
+    let classes = [IGNORE_INDEX, 2, IGNORE_INDEX];
     let (loss, all) = gradient(&CrossEntropy::new().softcap(30.0).unwrap(), &logits, 3, &classes);
     let (alone, row) = gradient(&CrossEntropy::new().softcap(30.0).unwrap(), &logits[3..6], 3, &[2]);
     assert!((loss - alone).abs() < f64::EPSILON);
@@ -55,7 +58,11 @@ fn a_whole_block_of_masks_costs_nothing() {
         let targets = reference::Targets::Classes(&classes);
         for options in [
             CrossEntropy::new(),
-            CrossEntropy::new().label_smoothing(0.1).unwrap().smooth_toward(Toward::Unmasked).unwrap(),
+            CrossEntropy::new()
+                .label_smoothing(0.1)
+                .unwrap()
+                .smooth_toward(SmoothingTarget::Unmasked)
+                .unwrap(),
         ] {
             let want = reference::cross_entropy(&options, &doubles(&logits), vocab, targets, &[1.0]).unwrap();
             let (loss, got) = gradient(&options, &logits, vocab, &[class]);
@@ -87,8 +94,8 @@ fn confident_rows_keep_their_loss_and_true_class_gradient() {
     }
 }
 
-/// [pytorch#111484, #108345, #85005] Offsets beyond 2³¹ elements. Nearly all rows are ignored, so the 8.6 GB are only
-/// addresses.
+/// [pytorch#111484, #108345, #85005] Offsets beyond 2³¹ elements. Nearly all rows are ignored, so
+/// the 8.6 GB are only addresses.
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn offsets_beyond_two_to_the_31() {
@@ -102,7 +109,7 @@ fn offsets_beyond_two_to_the_31() {
     }
     drop(probe);
     let mut logits = vec![0.0_f32; elements];
-    let mut classes = vec![IGNORE; rows];
+    let mut classes = vec![IGNORE_INDEX; rows];
     logits[elements - 2] = 5.0;
     classes[rows - 1] = vocab as u32 - 2;
     let value = CrossEntropy::new().evaluate(&logits, vocab, Targets::Classes(&classes), None).unwrap();
@@ -111,17 +118,17 @@ fn offsets_beyond_two_to_the_31() {
     assert_eq!(value.count, 1);
 }
 
-/// [pytorch#69339, #72056, tinygrad#3570] Smoothing, weights and ignore_index together: the ignored row must not matter,
-/// in the sum or in what it is divided by.
+/// [pytorch#69339, #72056, tinygrad#3570] Smoothing, weights and ignore_index together: the ignored
+/// row must not matter, in the sum or in what it is divided by.
 #[test]
 fn smoothing_with_weights_and_ignore_equals_leaving_the_row_out() {
     let weights: Vec<f64> = vec![0.3, 0.6, 1.5, 0.9];
-    for toward in [Toward::Uniform, Toward::Others] {
+    for toward in [SmoothingTarget::Uniform, SmoothingTarget::Others] {
         for ignored in [-100, -1, 2, 77] {
             let options =
                 CrossEntropy::new().label_smoothing(0.15).unwrap().smooth_toward(toward.clone()).unwrap();
             let options = options.class_weights(weights.clone()).unwrap().ignore_index(ignored);
-            let spelt = u32::try_from(ignored).unwrap_or(IGNORE);
+            let spelt = u32::try_from(ignored).unwrap_or(IGNORE_INDEX);
             let (logits, ..) = problem(8, 3, 4, 2.0);
             let (loss, all) = gradient(&options, &logits, 4, &[0, spelt, 3]);
             let kept = [&logits[..4], &logits[8..]].concat();
@@ -137,7 +144,7 @@ fn smoothing_with_weights_and_ignore_equals_leaving_the_row_out() {
 #[test]
 fn padding_is_not_counted_in_the_mean() {
     let z = Tensor::from_vec(vec![1.0_f32, 2.0, 0.5, 0.5], (2, 2), &Device::Cpu).unwrap();
-    let targets = Tensor::from_vec(vec![0_u32, IGNORE], 2, &Device::Cpu).unwrap();
+    let targets = Tensor::from_vec(vec![0_u32, IGNORE_INDEX], 2, &Device::Cpu).unwrap();
     let loss = CrossEntropy::new().apply(&z, &targets).unwrap();
     let want = (1.0 + 1.0_f64.exp()).ln();
     assert!((loss.value.to_scalar::<f32>().unwrap() as f64 - want).abs() < 1e-6);
@@ -169,13 +176,15 @@ fn fused_head_without_reduction_uses_the_incoming_gradient() {
     }
 }
 
-/// [optax#896, #1762, pytorch#31829] A masked class without mass: 0 · ∞ is NaN, in the value or in its gradient.
+/// [optax#896, #1762, pytorch#31829] A masked class without mass: 0 · ∞ is NaN, in the value or in
+/// its gradient.
 #[test]
 fn masked_class_without_mass_is_free() {
     let logits = [0.5, -INF, 1.0];
     let mut buffer = logits.to_vec();
     let q = [0.25, 0.0, 0.75];
-    let value = CrossEntropy::new().gradient_in_place(&mut buffer, 3, Targets::Probabilities(&q)).unwrap();
+    let value =
+        CrossEntropy::new().forward_backward_in_place(&mut buffer, 3, Targets::Probabilities(&q)).unwrap();
     let want = (0.5_f64.exp() + 1.0_f64.exp()).ln() - 0.25 * 0.5 - 0.75;
     assert!((value.loss - want).abs() < 1e-6 && (value.nll_sum - want).abs() < 1e-6, "{}", value.loss);
     assert!(buffer.iter().all(|g| g.is_finite()) && buffer[1] == 0.0);
@@ -198,7 +207,8 @@ fn small_gaps_between_large_logits_survive() {
 #[test]
 fn the_two_smoothing_conventions_differ_by_their_factor() {
     let (logits, classes, _) = problem(10, 4, 2, 3.0);
-    let others = CrossEntropy::new().label_smoothing(0.1).unwrap().smooth_toward(Toward::Others).unwrap();
+    let others =
+        CrossEntropy::new().label_smoothing(0.1).unwrap().smooth_toward(SmoothingTarget::Others).unwrap();
     let uniform = CrossEntropy::new().label_smoothing(0.2).unwrap();
     let (a, b) = (gradient(&others, &logits, 2, &classes), gradient(&uniform, &logits, 2, &classes));
     assert!((a.0 - b.0).abs() < 1e-12);
@@ -210,7 +220,7 @@ fn the_two_smoothing_conventions_differ_by_their_factor() {
 fn bad_input_is_refused_by_name() {
     let loss = CrossEntropy::new();
     let error =
-        |result: Result<_, LossError>| result.map(|_: surprisal_loss::Value| ()).unwrap_err().to_string();
+        |result: Result<_, LossError>| result.map(|_: surprisal_loss::LossSums| ()).unwrap_err().to_string();
     let z = [0.0; 6];
     let text = error(loss.evaluate(&z, 3, Targets::Classes(&[0, 3]), None));
     assert!(text.contains("row 1") && text.contains("class 3"), "{text}");
@@ -229,7 +239,8 @@ fn bad_input_is_refused_by_name() {
     assert!(CrossEntropy::new().class_weights(vec![1.0, -1.0]).is_err());
     assert!(CrossEntropy::new().scale(0.0).is_err() && CrossEntropy::new().softcap(-1.0).is_err());
     assert!(CrossEntropy::new().z_loss(f64::INFINITY).is_err());
-    let one = CrossEntropy::new().label_smoothing(0.1).unwrap().smooth_toward(Toward::Others).unwrap();
+    let one =
+        CrossEntropy::new().label_smoothing(0.1).unwrap().smooth_toward(SmoothingTarget::Others).unwrap();
     assert!(one.evaluate(&[0.0], 1, Targets::Classes(&[0]), None).is_err());
     let wrong = CrossEntropy::new().class_weights(vec![1.0, 1.0]).unwrap();
     assert!(error(wrong.evaluate(&z, 3, Targets::Classes(&[0, 1]), None)).contains("class_weights"));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor, Var};
 use common::{ROWS, VOCAB, assert_close, doubles, noise, pairs};
-use surprisal_loss::{CrossEntropy, Loss, Reduction, Toward};
+use surprisal_loss::{CrossEntropy, Loss, Reduction, SmoothingTarget};
 use surprisal_platform::threads::Pool;
 
 struct Head {
@@ -116,7 +116,7 @@ fn a_prior_a_row_follows_its_rows_through_the_chunks() {
     let (rows, vocab) = (4100, 3);
     let prior: Vec<f64> = (0..rows * vocab).map(|i| (i % 7) as f64 / 9.0).collect();
     let options = CrossEntropy::new().label_smoothing(0.4).unwrap();
-    let options = options.smooth_toward(Toward::Prior(prior.into())).unwrap();
+    let options = options.smooth_toward(SmoothingTarget::Prior(prior.into())).unwrap();
     agree(&Head::new(35, rows, vocab, 2, false), &options, "prior rows");
 }
 
@@ -149,7 +149,8 @@ fn without_a_graph_no_gradient_is_made_and_the_value_is_the_same() {
 
 #[test]
 fn views_and_frozen_parts_are_taken_as_they_are() {
-    // A transposed weight, hidden states cut out of a larger tensor, and a weight that is not trained.
+    // A transposed weight, hidden states cut out of a larger tensor, and a weight that is not
+    // trained.
     let head = Head::new(41, 12, 9, 5, false);
     let wide = Tensor::cat(&[head.hidden.as_tensor(), head.hidden.as_tensor()], 1).unwrap();
     let cut = wide.narrow(1, 5, 5).unwrap();

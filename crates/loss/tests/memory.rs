@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use surprisal_kernels::cross_entropy::GradOutput;
 use surprisal_kernels::linear_cross_entropy::{Head, HeadGradients, linear_cross_entropy};
-use surprisal_loss::{CrossEntropy, Targets, Toward};
+use surprisal_loss::{CrossEntropy, SmoothingTarget, Targets};
 use surprisal_platform::counting_allocator::{CountingAllocator, peak_of};
 use surprisal_platform::threads::Pool;
 
@@ -26,10 +26,10 @@ fn in_place_takes_a_mebibyte_and_a_head_one_chunk() {
     let targets = Targets::Classes(&targets);
     let smooth = |toward| CrossEntropy::new().label_smoothing(0.1).unwrap().smooth_toward(toward).unwrap();
     let weights = vec![0.5_f32; VOCAB];
-    let everything = smooth(Toward::Unmasked).z_loss(1e-4).unwrap().softcap(30.0).unwrap();
+    let everything = smooth(SmoothingTarget::Unmasked).z_loss(1e-4).unwrap().softcap(30.0).unwrap();
     for (name, options) in [
         ("plain", CrossEntropy::new()),
-        ("smoothed", smooth(Toward::Uniform)),
+        ("smoothed", smooth(SmoothingTarget::Uniform)),
         ("everything", everything.class_weights(weights).unwrap()),
     ] {
         let options = options.pool(Arc::clone(&pool));
@@ -40,13 +40,14 @@ fn in_place_takes_a_mebibyte_and_a_head_one_chunk() {
         for i in 0..64 {
             logits[i * VOCAB + i * 701] = 1.0;
         }
-        let (value, extra) = peak_of(|| options.gradient_in_place(&mut logits, VOCAB, targets));
+        let (value, extra) = peak_of(|| options.forward_backward_in_place(&mut logits, VOCAB, targets));
         assert_eq!(value.unwrap().count, 64);
         let extra = extra.unwrap();
         assert!(extra <= MIB, "{name}: {extra} bytes");
     }
 
-    // More rows than a chunk holds: the two gradients are the caller's, and beyond them there is one chunk of logits.
+    // More rows than a chunk holds: the two gradients are the caller's, and beyond them there is
+    // one chunk of logits.
     let (rows, width) = (200_usize, 8);
     let hidden: Vec<f32> = (0..rows * width).map(|i| (i % 7) as f32 / 7.0).collect();
     let weight: Vec<f32> = (0..VOCAB * width).map(|i| (i % 11) as f32 / 11.0).collect();

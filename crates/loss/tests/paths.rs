@@ -1,4 +1,5 @@
-//! Paths that must agree: instruction sets, numbers of threads, random problems against the reference.
+//! Paths that must agree: instruction sets, numbers of threads, random problems against the
+//! reference.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use common::{assert_close, doubles, noise, pairs, problem};
 use proptest::prelude::*;
 use surprisal_kernels::simd::{Isa, with_isa};
-use surprisal_loss::{CrossEntropy, IGNORE, Reduction, Targets, Toward, reference};
+use surprisal_loss::{CrossEntropy, IGNORE_INDEX, Reduction, SmoothingTarget, Targets, reference};
 use surprisal_platform::threads::Pool;
 
 /// Sizes around vector widths (1, 8, 16, 64) and the block of 4096.
@@ -17,13 +18,14 @@ const VOCABS: [usize; 12] = [1, 2, 7, 15, 16, 17, 65, 127, 4095, 4096, 4097, 900
 
 fn run(options: &CrossEntropy, logits: &[f32], vocab: usize, targets: Targets<'_>) -> (f64, Vec<f32>) {
     let mut buffer = logits.to_vec();
-    let value = options.gradient_in_place(&mut buffer, vocab, targets).unwrap();
+    let value = options.forward_backward_in_place(&mut buffer, vocab, targets).unwrap();
     let alone = options.evaluate(logits, vocab, targets, None).unwrap();
     assert_eq!(alone, value, "loss alone and loss with gradient");
     (value.loss, buffer)
 }
 
-/// Makes rows sum to one, so that gradients are differences of numbers below one and tolerances mean something.
+/// Makes rows sum to one, so that gradients are differences of numbers below one and tolerances
+/// mean something.
 fn normalise(q: &mut [f32], vocab: usize) {
     for row in q.chunks_mut(vocab) {
         let mass: f32 = row.iter().sum();
@@ -142,10 +144,12 @@ fn problems() -> impl Strategy<Value = Problem> {
 impl Problem {
     fn options(&self) -> CrossEntropy {
         let toward = match self.toward {
-            0 => Toward::Uniform,
-            1 if self.vocab > 1 => Toward::Others,
-            2 => Toward::Prior((0..self.vocab).map(|j| 1.0 / (j + 2) as f64).collect::<Vec<_>>().into()),
-            _ => Toward::Unmasked,
+            0 => SmoothingTarget::Uniform,
+            1 if self.vocab > 1 => SmoothingTarget::Others,
+            2 => SmoothingTarget::Prior(
+                (0..self.vocab).map(|j| 1.0 / (j + 2) as f64).collect::<Vec<_>>().into(),
+            ),
+            _ => SmoothingTarget::Unmasked,
         };
         let mut options =
             CrossEntropy::new().label_smoothing(self.epsilon).unwrap().smooth_toward(toward).unwrap();
@@ -165,8 +169,9 @@ impl Problem {
         }
     }
 
-    /// What the gradient's scale is at least, for a tolerance of 1e-5. Against a distribution, or a smoothed class, it is a
-    /// difference of two numbers that are each rounded to `f32`: two units in the last place of the largest they can be.
+    /// What the gradient's scale is at least, for a tolerance of 1e-5. Against a distribution, or a
+    /// smoothed class, it is a difference of two numbers that are each rounded to `f32`: two units
+    /// in the last place of the largest they can be.
     fn rounding(&self, targets: &Targets<'_>) -> f64 {
         let cancels = self.epsilon > 0.0 || matches!(targets, Targets::Probabilities(_));
         let weight = if self.weighted { 2.0 } else { 1.0 };
@@ -174,8 +179,9 @@ impl Problem {
         if cancels { 2.0 * f64::from(f32::EPSILON) * self.scale * weight * factor / 1e-5 } else { 0.0 }
     }
 
-    /// What the loss may be off by because its terms cancel: when so much mass goes to the others that the true class is
-    /// left with less than an even share, its own term is subtracted from a sum of differences of `f32` logits.
+    /// What the loss may be off by because its terms cancel: when so much mass goes to the others
+    /// that the true class is left with less than an even share, its own term is subtracted from a
+    /// sum of differences of `f32` logits.
     fn cancelled(&self) -> f64 {
         let classes = self.vocab as f64;
         if self.toward != 1 || self.epsilon * classes <= classes - 1.0 {
@@ -196,7 +202,7 @@ impl Problem {
         }
         normalise(&mut q, self.vocab);
         if self.seed.is_multiple_of(3) {
-            classes[0] = IGNORE;
+            classes[0] = IGNORE_INDEX;
         }
         (logits, classes, q)
     }

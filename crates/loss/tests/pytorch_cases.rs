@@ -11,8 +11,8 @@ use surprisal_loss::{Reduction, Targets, reference};
 fn classes(case: &Case) -> Option<Vec<u32>> {
     match &case.targets {
         CaseTargets::Classes(classes) => {
-            // A negative ignore index is spelt IGNORE among u32 targets.
-            Some(classes.iter().map(|&c| u32::try_from(c).unwrap_or(surprisal_loss::IGNORE)).collect())
+            // A negative ignore index is IGNORE_INDEX among u32 targets.
+            Some(classes.iter().map(|&c| u32::try_from(c).unwrap_or(surprisal_loss::IGNORE_INDEX)).collect())
         }
         CaseTargets::Probabilities(_) => None,
     }
@@ -86,7 +86,7 @@ fn slices_match_in_place() {
         };
         let mut logits: Vec<f32> = case.logits.iter().map(|&z| z as f32).collect();
         let alone = case.options.evaluate(&logits, case.vocab, targets, None).unwrap();
-        let value = case.options.gradient_in_place(&mut logits, case.vocab, targets).unwrap();
+        let value = case.options.forward_backward_in_place(&mut logits, case.vocab, targets).unwrap();
         assert_eq!(alone, value, "{}: the loss alone and with its gradient", case.name);
         let want = case.loss[0];
         assert!((value.loss - want).abs() <= 1e-5 * want.abs().max(1e-1), "{}: {}", case.name, value.loss);

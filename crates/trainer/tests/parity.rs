@@ -100,7 +100,7 @@ fn agrees(fixture: &str, parameters: usize, gradient: impl Fn(&SafeTensors<'_>, 
 
     // Each token but the first of a row is predicted from those before it.
     let targets: Vec<u32> =
-        (0..b * t).map(|i| if i % t == t - 1 { surprisal_loss::IGNORE } else { ids[i + 1] }).collect();
+        (0..b * t).map(|i| if i % t == t - 1 { surprisal_loss::IGNORE_INDEX } else { ids[i + 1] }).collect();
     let targets = Tensor::from_slice(&targets, b * t, &Device::Cpu).unwrap();
     let loss = CrossEntropy::new().label_smoothing(0.1).unwrap().reduction(Reduction::Mean);
     let mode = Mode::Train { dropout_seed: 1, first_row: 0 };

@@ -305,7 +305,7 @@ fn calibrate(kept: &[f32], vocab: usize, targets: &[u32], whole: bool) -> Result
         }
         (calibration.report(BINS)?, None)
     } else {
-        let split = temperature::split(kept, vocab, targets)?;
+        let split = temperature::fit_held_out(kept, vocab, targets)?;
         let saved = whole.then(|| saved(kept, vocab, targets, split.temperature));
         let scaled = Scaled {
             temperature: split.temperature,

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
-use surprisal_loss::confidence::confidence_penalty;
+use surprisal_loss::confidence_penalty::confidence_penalty;
 use surprisal_loss::{CrossEntropy, Loss, Reduction};
 use surprisal_model::neural::{Mode, Neural, Output, Windows};
 use surprisal_ops::grad_accumulator::GradAccumulator;

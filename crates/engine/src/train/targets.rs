@@ -6,7 +6,7 @@
 //! ε_h = k|V| / (c(h) + k|V|) for context h it is add-k: each is what a table trained to the end converges to.
 
 use surprisal_kernels::elementary::Elementary;
-use surprisal_loss::{CrossEntropy, IGNORE, ObjectiveConfig, SmoothToward, Toward};
+use surprisal_loss::{CrossEntropy, IGNORE_INDEX, ObjectiveConfig, SmoothToward, SmoothingTarget};
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_platform::threads::Pool;
@@ -52,7 +52,7 @@ impl SoftTargets {
             SmoothToward::Unigram => {
                 let (log_probs, by) = (counted(1, Smoothing::Mle)?.next(&[])?, Elementary::current());
                 let unigram: Vec<f64> = log_probs.iter().map(|log_prob| by.exp(*log_prob)).collect();
-                Ok((loss.smooth_toward(Toward::Prior(unigram.into()))?, None))
+                Ok((loss.smooth_toward(SmoothingTarget::Prior(unigram.into()))?, None))
             }
             SmoothToward::KneserNey => {
                 let model = counted(settings.smooth_order, Smoothing::KneserNey)?;
@@ -74,7 +74,7 @@ impl SoftTargets {
             Self::Rows(model) => prior_rows(model, inputs, cols)?,
             Self::AddK { followed, k } => add_k_rows(followed, *k, inputs, targets),
         };
-        Ok(loss.clone().smooth_toward(Toward::Prior(rows.into()))?)
+        Ok(loss.clone().smooth_toward(SmoothingTarget::Prior(rows.into()))?)
     }
 }
 
@@ -101,7 +101,7 @@ fn add_k_rows(followed: &[u64], k: f64, inputs: &[u32], targets: &[u32]) -> Vec<
         let epsilon = added / (followed[before as usize] as f64 + added);
         let start = rows.len();
         rows.resize(start + vocab_size, (epsilon / vocab_size as f64) as f32);
-        if target != IGNORE {
+        if target != IGNORE_INDEX {
             rows[start + target as usize] += (1.0 - epsilon) as f32;
         }
     }

@@ -1,41 +1,42 @@
 //! Temperature scaling (Guo et al. 2017): one number that divides all logits.
 //!
-//! With `β = 1/T`, the negative log likelihood `Σ lse(β z) − β z_y` is convex in `β`, and its slope is
-//! `Σ E_p[z] − z_y`: bisection finds where it crosses zero.
+//! With `β = 1/T`, the negative log likelihood `Σ lse(β z) − β z_y` is convex in `β`, with
+//! derivative `Σ E_p[z] − z_y`, whose zero is found by bisection.
 
 use super::{BINS, Calibration, Report};
 use crate::error::{LossError, Result};
 use crate::information::log_softmax;
 
-/// Temperatures are sought between `1 / LIMIT` and `LIMIT`; data that wants to go beyond gets the end.
+/// Fitted temperatures are between `1 / LIMIT` and `LIMIT`.
 pub const LIMIT: f64 = 100.0;
 
-/// What one temperature, fitted on the first half, does to the second.
+/// A temperature fitted on the first half of the rows, and its effect on the second half.
 #[derive(Clone, Debug)]
-pub struct Split {
-    /// Fitted on the first half. Above 1: the model was over-confident.
+pub struct HeldOutFit {
+    /// The temperature; above 1 for an over-confident model.
     pub temperature: f64,
-    /// The second half's mean negative log likelihood as it was, in nats.
+    /// Mean negative log likelihood without the temperature, in nats.
     pub nll_before: f64,
-    /// And with the temperature.
+    /// Mean negative log likelihood with the temperature, in nats.
     pub nll_after: f64,
-    /// The second half's calibration as it was.
+    /// Calibration without the temperature.
     pub before: Report,
-    /// And with the temperature.
+    /// Calibration with the temperature.
     pub after: Report,
 }
 
-/// The temperature under which `logits` (or log-probabilities), row-major `N · vocab`, make `targets` likeliest.
+/// The temperature that minimises the negative log likelihood of `targets` under `logits` (or
+/// log-probabilities), row-major `N · vocab`.
 ///
 /// # Errors
 /// When there is nothing to fit, lengths disagree, a target is no class, or a logit is NaN or +∞.
 pub fn fit(logits: &[f32], vocab: usize, targets: &[u32]) -> Result<f64> {
     check(logits, vocab, targets)?;
-    // In ln β, where the interval is symmetric.
+    // Bisection in ln β, where the interval is symmetric.
     let (mut low, mut high) = (-LIMIT.ln(), LIMIT.ln());
     for _ in 0..60 {
         let middle = f64::midpoint(low, high);
-        if slope(logits, vocab, targets, middle.exp()) > 0.0 {
+        if nll_derivative(logits, vocab, targets, middle.exp()) > 0.0 {
             high = middle;
         } else {
             low = middle;
@@ -44,11 +45,12 @@ pub fn fit(logits: &[f32], vocab: usize, targets: &[u32]) -> Result<f64> {
     Ok((-f64::midpoint(low, high)).exp())
 }
 
-/// Fits on the first half of the rows (in order: neighbours in a text are alike) and reports on the second.
+/// Fits on the first half of the rows and reports on the second. The halves are not shuffled,
+/// because neighbouring tokens of a text are correlated.
 ///
 /// # Errors
-/// As [`fit`]; there must be two rows.
-pub fn split(logits: &[f32], vocab: usize, targets: &[u32]) -> Result<Split> {
+/// As [`fit`]; fewer than two rows.
+pub fn fit_held_out(logits: &[f32], vocab: usize, targets: &[u32]) -> Result<HeldOutFit> {
     check(logits, vocab, targets)?;
     let half = targets.len() / 2;
     let (fit_logits, logits) = logits.split_at(half * vocab);
@@ -56,7 +58,7 @@ pub fn split(logits: &[f32], vocab: usize, targets: &[u32]) -> Result<Split> {
     let temperature = fit(fit_logits, vocab, fit_targets)?;
     let (nll_before, before) = assess(logits, vocab, targets, 1.0)?;
     let (nll_after, after) = assess(logits, vocab, targets, temperature)?;
-    Ok(Split { temperature, nll_before, nll_after, before, after })
+    Ok(HeldOutFit { temperature, nll_before, nll_after, before, after })
 }
 
 /// Mean negative log likelihood and calibration at a temperature.
@@ -72,8 +74,8 @@ fn assess(logits: &[f32], vocab: usize, targets: &[u32], temperature: f64) -> Re
     Ok((nll / targets.len() as f64, calibration.report(BINS)?))
 }
 
-/// `Σ E_p[z] − z_y` at `β`.
-fn slope(logits: &[f32], vocab: usize, targets: &[u32], beta: f64) -> f64 {
+/// Derivative `Σ E_p[z] − z_y` of the negative log likelihood at `β`.
+fn nll_derivative(logits: &[f32], vocab: usize, targets: &[u32], beta: f64) -> f64 {
     let rows = logits.chunks_exact(vocab).zip(targets);
     rows.map(|(row, &target)| {
         let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max) as f64;
@@ -112,7 +114,8 @@ fn check(logits: &[f32], vocab: usize, targets: &[u32]) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Rows of three classes whose true class is drawn, by a fixed low-discrepancy rule, from softmax(z).
+    /// Rows of three classes whose true class is drawn, by a fixed low-discrepancy rule, from
+    /// softmax(z).
     fn sample(n: usize) -> (Vec<f32>, Vec<u32>) {
         let (mut logits, mut targets) = (Vec::new(), Vec::new());
         for i in 0..n {
@@ -141,7 +144,7 @@ mod tests {
     fn repairs_the_other_half() {
         let (logits, targets) = sample(8000);
         let bold: Vec<f32> = logits.iter().map(|z| z * 4.0).collect();
-        let split = split(&bold, 3, &targets).unwrap();
+        let split = fit_held_out(&bold, 3, &targets).unwrap();
         assert!(split.temperature > 3.0 && split.nll_after < split.nll_before);
         assert!(split.after.ece_equal_width < 0.2 * split.before.ece_equal_width, "{split:?}");
         assert_eq!(split.after.count, 4000);
@@ -160,6 +163,6 @@ mod tests {
         assert!(fit(&[1.0, f32::NAN], 2, &[0]).is_err());
         assert!(fit(&[1.0, f32::NEG_INFINITY], 2, &[1]).is_err());
         assert!(fit(&[1.0], 2, &[1]).is_err());
-        assert!(split(&[1.0, 2.0], 2, &[1]).is_err());
+        assert!(fit_held_out(&[1.0, 2.0], 2, &[1]).is_err());
     }
 }

@@ -2,7 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "test code; each binary uses its own part")]
 
 use serde_json::Value;
-use surprisal_loss::{CrossEntropy, Reduction, Toward};
+use surprisal_loss::{CrossEntropy, Reduction, SmoothingTarget};
 
 /// One of the 148 cases that PyTorch 2.15 computed in float64 (fixtures/cross_entropy.json).
 pub(crate) struct Case {
@@ -82,7 +82,8 @@ fn numbers(value: &Value) -> Vec<f64> {
     }
 }
 
-/// Small, uneven numbers that need no generator: about uniform in `[-1, 1)`, a function of `seed` and `i`.
+/// Small, uneven numbers that need no generator: about uniform in `[-1, 1)`, a function of `seed`
+/// and `i`.
 pub(crate) fn noise(seed: u64, i: usize) -> f64 {
     let mut x = (seed ^ 0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9).wrapping_add(i as u64);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -90,8 +91,8 @@ pub(crate) fn noise(seed: u64, i: usize) -> f64 {
     ((x ^ (x >> 31)) >> 11) as f64 / (1_u64 << 52) as f64 - 1.0
 }
 
-/// Fails with `what` unless every element of `got` is within `tolerance` times the largest of `want` (at least
-/// `scale`).
+/// Fails with `what` unless every element of `got` is within `tolerance` times the largest of
+/// `want` (at least `scale`).
 pub(crate) fn assert_close(got: &[f64], want: &[f64], tolerance: f64, scale: f64, what: &str) {
     assert_eq!(got.len(), want.len(), "{what}");
     let scale = want.iter().filter(|w| w.is_finite()).fold(scale, |m, w| m.max(w.abs()));
@@ -108,22 +109,25 @@ pub(crate) type Setting = (&'static str, fn(CrossEntropy) -> CrossEntropy);
 pub(crate) const VOCAB: usize = 7;
 pub(crate) const ROWS: usize = 5;
 
-/// One setting of every option, for [`VOCAB`] classes; those with the same first word exclude each other.
+/// One setting of every option, for [`VOCAB`] classes; those with the same first word exclude each
+/// other.
 pub(crate) fn settings() -> Vec<Setting> {
     vec![
         ("plain", |loss| loss),
         ("smooth uniform", |loss| loss.label_smoothing(0.2).unwrap()),
-        ("smooth others", |loss| loss.label_smoothing(0.2).unwrap().smooth_toward(Toward::Others).unwrap()),
+        ("smooth others", |loss| {
+            loss.label_smoothing(0.2).unwrap().smooth_toward(SmoothingTarget::Others).unwrap()
+        }),
         ("smooth unmasked", |loss| {
-            loss.label_smoothing(0.2).unwrap().smooth_toward(Toward::Unmasked).unwrap()
+            loss.label_smoothing(0.2).unwrap().smooth_toward(SmoothingTarget::Unmasked).unwrap()
         }),
         ("smooth prior", |loss| {
             let prior: Vec<f64> = (0..VOCAB).map(|j| (j + 1) as f64 / 28.0).collect();
-            loss.label_smoothing(0.3).unwrap().smooth_toward(Toward::Prior(prior.into())).unwrap()
+            loss.label_smoothing(0.3).unwrap().smooth_toward(SmoothingTarget::Prior(prior.into())).unwrap()
         }),
         ("smooth rows", |loss| {
             let prior: Vec<f64> = (0..ROWS * VOCAB).map(|i| (i * i % 11) as f64 / 40.0).collect();
-            loss.label_smoothing(0.3).unwrap().smooth_toward(Toward::Prior(prior.into())).unwrap()
+            loss.label_smoothing(0.3).unwrap().smooth_toward(SmoothingTarget::Prior(prior.into())).unwrap()
         }),
         ("smooth all", |loss| loss.label_smoothing(1.0).unwrap()),
         ("weights", |loss| {
@@ -154,7 +158,8 @@ pub(crate) fn pairs() -> Vec<(String, CrossEntropy)> {
     pairs
 }
 
-/// Logits of about ±`spread`, and class and probability targets to go with them. Class 3 is among the classes.
+/// Logits of about ±`spread`, and class and probability targets to go with them. Class 3 is among
+/// the classes.
 pub(crate) fn problem(seed: u64, rows: usize, vocab: usize, spread: f64) -> (Vec<f32>, Vec<u32>, Vec<f32>) {
     let logits = (0..rows * vocab).map(|i| (spread * noise(seed, i)) as f32).collect();
     let classes = (0..rows).map(|i| ((seed as usize + 3 + 5 * i) % vocab) as u32).collect();

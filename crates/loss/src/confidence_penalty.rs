@@ -1,7 +1,8 @@
-//! The confidence penalty (Pereyra et al. 2017): −β H(q) added to every row, which rewards a model for hesitating.
+//! The confidence penalty (Pereyra et al. 2017): −β H(q) added to every row, which rewards
+//! uncertain predictions.
 //!
-//! With `q = softmax(z)`, `∂(−H)/∂z_j = q_j (ln q_j + H)`. Label smoothing pulls q toward the uniform distribution by
-//! KL(u‖q), this one by KL(q‖u): it leaves the tail of q alone.
+//! With `q = softmax(z)`, `∂(−H)/∂z_j = q_j (ln q_j + H)`. Label smoothing adds KL(u‖q) to the
+//! uniform distribution u, this penalty KL(q‖u), which hardly changes the improbable classes of q.
 
 use candle_core::{DType, Shape, Tensor};
 use surprisal_kernels::elementary::Elementary;
@@ -9,7 +10,7 @@ use surprisal_kernels::elementary::Elementary;
 use crate::error::{LossError, Result};
 use crate::tensor::{with_f32, with_gradient};
 
-/// The penalty of a batch: a part of its objective.
+/// The penalty of a batch, to add to its objective.
 #[derive(Clone, Debug)]
 pub struct Penalty {
     /// `scale · Σ −β H(q)`, a differentiable scalar.
@@ -18,11 +19,11 @@ pub struct Penalty {
     pub sum: f64,
 }
 
-/// `−β H(softmax(logits))` summed over rows of `logits`, shape `(N, V)`; rows whose target is [`crate::IGNORE`] are passed
-/// over.
+/// `−β H(softmax(logits))` summed over the rows of `logits`, shape `(N, V)`, but those whose target
+/// is [`crate::IGNORE_INDEX`].
 ///
 /// # Errors
-/// Wrong shapes or types; `beta` negative or not finite; logits that are no numbers.
+/// Wrong shapes or types; `beta` negative or not finite.
 pub fn confidence_penalty(logits: &Tensor, targets: &[u32], beta: f64, scale: f64) -> Result<Penalty> {
     let &[rows, vocab] = logits.dims() else {
         let got = format!("shape {:?}", logits.dims());
@@ -39,7 +40,7 @@ pub fn confidence_penalty(logits: &Tensor, targets: &[u32], beta: f64, scale: f6
         let mut sum = 0.0;
         let mut q = vec![0.0; vocab];
         let both = logits.chunks_exact(vocab).zip(gradient.chunks_exact_mut(vocab)).zip(targets);
-        for ((row, gradient), _) in both.filter(|(_, target)| **target != crate::IGNORE) {
+        for ((row, gradient), _) in both.filter(|(_, target)| **target != crate::IGNORE_INDEX) {
             sum += of_row(row, gradient, &mut q, beta, beta * scale);
         }
         Ok(sum)
@@ -90,8 +91,8 @@ mod tests {
         let flat: Vec<f32> = rows.concat().iter().map(|&z| z as f32).collect();
         let logits = Var::from_vec(flat, (3, 4), &Device::Cpu).unwrap();
         let (beta, scale) = (0.7, 0.25);
-        // The last row is passed over.
-        let made = confidence_penalty(logits.as_tensor(), &[0, 3, crate::IGNORE], beta, scale).unwrap();
+        // The last row is ignored.
+        let made = confidence_penalty(logits.as_tensor(), &[0, 3, crate::IGNORE_INDEX], beta, scale).unwrap();
         let expected = penalty(&rows[0], beta) + penalty(&rows[1], beta);
         assert!((made.sum - expected).abs() < 1e-6, "{} {expected}", made.sum);
         assert!((f64::from(made.value.to_scalar::<f32>().unwrap()) - scale * expected).abs() < 1e-6);

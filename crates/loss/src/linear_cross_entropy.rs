@@ -1,4 +1,4 @@
-//! The loss of a linear head on candle tensors: `apply_linear`.
+//! The cross-entropy of a linear head in candle tensors, without all logits in memory at once.
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Shape, Tensor};
 use surprisal_kernels::cross_entropy::{GradOutput, Totals};
@@ -9,14 +9,16 @@ use crate::options::{CrossEntropy, Reduction};
 use crate::tensor::{Loss, OwnedTargets, reduced, scaled, stored, with_f32};
 
 impl CrossEntropy {
-    /// The loss of the logits `hidden · weightᵀ + bias`, which are never all in memory: `hidden` of shape `(N, D)`,
-    /// `weight` `(V, D)`, `bias` `(V)`, `targets` as for [`CrossEntropy::apply`].
+    /// Loss of the logits `hidden · weightᵀ + bias`, which are never all in memory: `hidden` has
+    /// shape `(N, D)`, `weight` `(V, D)`, `bias` `(V)`; `targets` are those of
+    /// [`CrossEntropy::apply`].
     ///
-    /// The gradients of all three are made together with the loss (under [`Reduction::None`], where they depend on what
-    /// comes in, in the backward pass from recomputed logits).
+    /// The gradients of all three are made with the loss; under [`Reduction::None`], where they
+    /// depend on the upstream gradient, in the backward pass from recomputed logits.
     ///
     /// # Errors
-    /// Wrong shapes or types, a target out of range, logits that hold a NaN, +∞ or nothing but −∞ in a row.
+    /// Wrong shapes or types, a target out of range, logits that hold a NaN, +∞ or nothing but −∞
+    /// in a row.
     pub fn apply_linear(
         &self,
         hidden: &Tensor,
@@ -40,7 +42,8 @@ impl CrossEntropy {
         let bias = bias.map(single).transpose()?;
         let targets = OwnedTargets::read(self, targets, rows, vocab)?;
         self.check(rows * vocab, vocab, targets.view())?;
-        let call = Call { options: self.clone(), targets, rows, vocab, width, biased: bias.is_some() };
+        let call =
+            LinearCrossEntropy { options: self.clone(), targets, rows, vocab, width, biased: bias.is_some() };
         call.run(&hidden, &weight, bias.as_ref())
     }
 }
@@ -55,8 +58,8 @@ fn matrix(what: &'static str, tensor: &Tensor) -> Result<(usize, usize)> {
     }
 }
 
-/// One application: everything but the tensors.
-struct Call {
+/// One application without its tensors.
+struct LinearCrossEntropy {
     options: CrossEntropy,
     targets: OwnedTargets<f32>,
     rows: usize,
@@ -65,14 +68,14 @@ struct Call {
     biased: bool,
 }
 
-/// `∂H`, `∂W` and, with a bias, `∂b`.
-struct Made {
+/// Gradients with respect to hidden states, weights and bias.
+struct GradTensors {
     hidden: Tensor,
     weight: Tensor,
     bias: Option<Tensor>,
 }
 
-impl Call {
+impl LinearCrossEntropy {
     fn run(self, hidden: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Loss> {
         let factors = self.options.factors(self.targets.view(), self.vocab);
         let tracked = hidden.track_op() || weight.track_op() || bias.is_some_and(Tensor::track_op);
@@ -85,9 +88,9 @@ impl Call {
         if !tracked {
             return Ok(Loss::new(value, sums));
         }
-        // An operation has three arguments or two: without a bias, the third is empty.
+        // The op always has three arguments: a missing bias is an empty tensor.
         let empty = Tensor::zeros(0, DType::F32, hidden.device())?;
-        let op = HeadLoss { value, made, call: self };
+        let op = LinearCrossEntropyOp { value, made, call: self };
         Ok(Loss::new(hidden.apply_op3(weight, bias.unwrap_or(&empty), op)?, sums))
     }
 
@@ -98,7 +101,7 @@ impl Call {
         bias: Option<&Tensor>,
         upstream: Option<GradOutput<'_>>,
         losses: Option<&mut [f32]>,
-    ) -> Result<(Totals, Option<Made>)> {
+    ) -> Result<(Totals, Option<GradTensors>)> {
         let spec = self.options.spec(self.vocab);
         let (targets, pool) = (self.targets.view(), self.options.pool.as_deref());
         let bias = bias.map(|bias| bias.flatten_all()?.to_vec1::<f32>()).transpose()?;
@@ -120,7 +123,7 @@ impl Call {
             return Ok((totals, None));
         }
         let device = hidden.device();
-        let made = Made {
+        let made = GradTensors {
             hidden: Tensor::from_vec(over_hidden, hidden.shape(), device)?,
             weight: Tensor::from_vec(over_weight, weight.shape(), device)?,
             bias: over_bias.map(|b| Tensor::from_vec(b, self.vocab, device)).transpose()?,
@@ -129,14 +132,14 @@ impl Call {
     }
 }
 
-/// The graph's node: the loss, and its gradients once they are known.
-struct HeadLoss {
-    call: Call,
+/// The loss as a node of the graph, with its gradients unless they depend on the upstream gradient.
+struct LinearCrossEntropyOp {
+    call: LinearCrossEntropy,
     value: Tensor,
-    made: Option<Made>,
+    made: Option<GradTensors>,
 }
 
-impl CustomOp3 for HeadLoss {
+impl CustomOp3 for LinearCrossEntropyOp {
     fn name(&self) -> &'static str {
         "linear-cross-entropy"
     }
@@ -161,16 +164,16 @@ impl CustomOp3 for HeadLoss {
         _: &Tensor,
         upstream: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        if let Some(Made { hidden, weight, bias }) = &self.made {
+        if let Some(GradTensors { hidden, weight, bias }) = &self.made {
             let bias = bias.as_ref().map(|bias| scaled(bias, upstream)).transpose()?;
             return Ok((Some(scaled(hidden, upstream)?), Some(scaled(weight, upstream)?), bias));
         }
-        // One number a row comes in, and only now is it known.
+        // Under `Reduction::None` the upstream gradient has one number per row.
         let factors = upstream.to_vec1::<f32>()?;
         let bias = self.call.biased.then_some(bias);
         let made = self.call.compute(hidden, weight, bias, Some(GradOutput::PerRow(&factors)), None);
         let (_, made) = made.map_err(candle_core::Error::wrap)?;
-        let Made { hidden, weight, bias } =
+        let GradTensors { hidden, weight, bias } =
             made.ok_or_else(|| candle_core::Error::msg("no gradient was made"))?;
         Ok((Some(hidden), Some(weight), bias))
     }
