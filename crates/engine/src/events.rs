@@ -230,7 +230,7 @@ pub enum Event {
         /// Rows of the table.
         variants: usize,
         /// Runs.
-        cells: usize,
+        trials: usize,
         /// Of them finished before.
         finished: usize,
         /// How many at a time.
@@ -240,7 +240,7 @@ pub enum Event {
     },
     /// A cell of a comparison is made.
     #[serde(rename = "cell")]
-    CellMade(CellMade),
+    TrialFinished(TrialFinished),
     /// The next part of work that makes no run.
     #[serde(skip)]
     Phase {
@@ -288,7 +288,7 @@ impl Event {
             | Self::Evaluated(_)
             | Self::Overfitting(_)
             | Self::Finished(_)
-            | Self::CellMade(_) => true,
+            | Self::TrialFinished(_) => true,
             Self::Sampled(sampled) => sampled.step.is_none(),
             _ => false,
         }
@@ -498,7 +498,7 @@ pub struct RunSummary {
 
 /// How a cell of a comparison ended.
 #[derive(Debug, Clone, Serialize)]
-pub struct CellMade {
+pub struct TrialFinished {
     /// The variant's name.
     pub name: String,
     /// The run's.

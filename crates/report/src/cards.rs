@@ -5,7 +5,9 @@ use surprisal_engine::text::many;
 
 use super::memorization::longest_common_substring;
 use super::plot::{self, MIN_BIN_TOKENS};
-use surprisal_engine::compare::measure::{Calibrated, Measure, Place, ReliabilityBin, Scaled};
+use surprisal_engine::compare::diagnostics::{
+    CalibrationSummary, Diagnostics, ReliabilityBin, TokenSurprisal, WithTemperature,
+};
 use surprisal_engine::data::Prepared;
 use surprisal_engine::error::Result;
 
@@ -25,7 +27,7 @@ pub(super) fn hash(bytes: &[u8], digits: usize) -> String {
 }
 
 /// A card with a model's reliability diagram and the histogram of the entropy of its predictions.
-pub(super) fn calibration(name: &str, measure: &Measure, vocab_size: usize) -> Result<Markup> {
+pub(super) fn calibration(name: &str, measure: &Diagnostics, vocab_size: usize) -> Result<Markup> {
     let most = (vocab_size as f64).ln();
     Ok(html! {
         div.card.calibration {
@@ -35,7 +37,7 @@ pub(super) fn calibration(name: &str, measure: &Measure, vocab_size: usize) -> R
                 p.soft { (in_words(calibration)) }
             }
             figure.small {
-                (plot::histogram(&measure.entropies, most, "entropy of the prediction, nats")?)
+                (plot::histogram(&measure.entropy_histogram, most, "entropy of the prediction, nats")?)
                 figcaption {
                     (format!("Mean entropy of its predictions: {:.3} nats, of ln |V| = {most:.3}.", measure.entropy))
                 }
@@ -44,7 +46,7 @@ pub(super) fn calibration(name: &str, measure: &Measure, vocab_size: usize) -> R
     })
 }
 
-fn diagram(calibration: &Calibrated) -> Result<Markup> {
+fn diagram(calibration: &CalibrationSummary) -> Result<Markup> {
     let mut series = vec![merge_small_bins(&calibration.gaps.reliability)];
     series.extend(calibration.scaled.as_ref().map(|scaled| merge_small_bins(&scaled.gaps.reliability)));
     plot::reliability(&series)
@@ -76,7 +78,7 @@ fn merge_bins(a: ReliabilityBin, b: ReliabilityBin) -> ReliabilityBin {
     ReliabilityBin { confidence, accuracy, count }
 }
 
-fn in_words(calibration: &Calibrated) -> String {
+fn in_words(calibration: &CalibrationSummary) -> String {
     let before = format!(
         "ECE {:.2} % (equal mass {:.2} %), Brier {:.4}",
         100.0 * calibration.gaps.ece,
@@ -98,7 +100,7 @@ fn in_words(calibration: &Calibrated) -> String {
 
 /// The verdict on a fitted temperature, by its saving on the half of the text that it was not
 /// fitted to.
-fn verdict(scaled: &Scaled, tokens: usize) -> String {
+fn verdict(scaled: &WithTemperature, tokens: usize) -> String {
     let saved = scaled.nats_before - scaled.nats_after;
     // Half of 3.84 (χ², 95 %): one fitted number saves as much on so many tokens by chance.
     let chance = 1.92 / tokens as f64;
@@ -131,8 +133,11 @@ pub(super) fn calibration_legend() -> Markup {
 }
 
 /// A passage with the surprisal of one or two models as colours, and with two their difference.
-pub(super) fn surprisal_heatmap(a: (&str, &[Place]), b: Option<(&str, &[Place])>) -> Markup {
-    let is_same = |(x, y): (&Place, &Place)| x.token == y.token;
+pub(super) fn surprisal_heatmap(
+    a: (&str, &[TokenSurprisal]),
+    b: Option<(&str, &[TokenSurprisal])>,
+) -> Markup {
+    let is_same = |(x, y): (&TokenSurprisal, &TokenSurprisal)| x.token == y.token;
     let b_of_same = b.filter(|b| a.1.len() == b.1.len() && a.1.iter().zip(b.1).all(is_same));
     html! {
         p.soft {
@@ -152,13 +157,13 @@ pub(super) fn surprisal_heatmap(a: (&str, &[Place]), b: Option<(&str, &[Place])>
     }
 }
 
-fn difference(a: (&str, &[Place]), b: (&str, &[Place])) -> Markup {
+fn difference(a: (&str, &[TokenSurprisal]), b: (&str, &[TokenSurprisal])) -> Markup {
     // Two infinite surprisals do not differ.
-    let gain = |of_a: &Place, of_b: &Place| match (of_a.nats, of_b.nats) {
+    let gain = |of_a: &TokenSurprisal, of_b: &TokenSurprisal| match (of_a.nats, of_b.nats) {
         (None, None) => 0.0,
         _ => nats(of_b) - nats(of_a),
     };
-    let pairs: Vec<(&Place, &Place, f64)> =
+    let pairs: Vec<(&TokenSurprisal, &TokenSurprisal, f64)> =
         a.1.iter().zip(b.1).map(|(of_a, of_b)| (of_a, of_b, gain(of_a, of_b))).collect();
     let count = |wins: fn(f64) -> bool| pairs.iter().filter(|pair| wins(pair.2)).count() as u64;
     html! {
@@ -179,7 +184,7 @@ fn difference(a: (&str, &[Place]), b: (&str, &[Place])) -> Markup {
     }
 }
 
-fn nats(place: &Place) -> f64 {
+fn nats(place: &TokenSurprisal) -> f64 {
     place.nats.unwrap_or(f64::INFINITY)
 }
 
@@ -189,18 +194,18 @@ fn strength(nats: f64, loudest: f64) -> String {
 }
 
 /// A coloured token with a tooltip.
-fn token(place: &Place, class: Option<&str>, nats: f64, loudest: f64, tip: &str) -> Markup {
+fn token(place: &TokenSurprisal, class: Option<&str>, nats: f64, loudest: f64, tip: &str) -> Markup {
     let shown = match place.token.as_str() {
         "\n" => "⏎\n".to_owned(),
         other => other.replace('\t', "⇥"),
     };
     html! {
-        @if place.apart { " " }
+        @if place.space_before { " " }
         span class=[class] style=(strength(nats, loudest)) title=(tip) { (shown) }
     }
 }
 
-fn tooltip(place: &Place) -> String {
+fn tooltip(place: &TokenSurprisal) -> String {
     let mut text = match place.nats {
         None => format!("{:?}: probability zero", place.token),
         Some(nats) => format!(
@@ -252,7 +257,7 @@ pub(super) fn sample(name: &str, sample: &str, data: &Prepared) -> Markup {
 
 #[cfg(test)]
 mod tests {
-    use surprisal_engine::compare::measure::Gaps;
+    use surprisal_engine::compare::diagnostics::CalibrationErrors;
 
     use super::*;
 
@@ -271,12 +276,12 @@ mod tests {
         assert!(merge_small_bins(&[]).is_empty());
     }
 
-    fn scaled(temperature: f64, saved: f64) -> Scaled {
-        Scaled {
+    fn scaled(temperature: f64, saved: f64) -> WithTemperature {
+        WithTemperature {
             temperature,
             nats_before: 2.0,
             nats_after: 2.0 - saved,
-            gaps: Gaps { ece: 0.01, ece_equal_mass: 0.01, brier: 0.5, reliability: Vec::new() },
+            gaps: CalibrationErrors { ece: 0.01, ece_equal_mass: 0.01, brier: 0.5, reliability: Vec::new() },
             saved: None,
         }
     }

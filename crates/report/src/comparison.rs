@@ -9,10 +9,10 @@ use super::cards::{self, hash};
 use super::page::{facts, page, table};
 use super::plot;
 use surprisal_engine::compare::Comparison;
-use surprisal_engine::compare::cell::{Finished, Text};
-use surprisal_engine::compare::measure::Measure;
-use surprisal_engine::compare::summary::{Difference, Row};
+use surprisal_engine::compare::diagnostics::Diagnostics;
+use surprisal_engine::compare::summary::{Difference, VariantSummary};
 use surprisal_engine::compare::tables;
+use surprisal_engine::compare::trial::{SharedText, TrialRecord};
 use surprisal_engine::error::Result;
 
 /// The largest number of cards with calibration or samples, so that the page stays readable.
@@ -24,7 +24,7 @@ const MAX_CARDS: usize = 40;
 /// A figure that cannot be drawn, or a file that cannot be read.
 pub fn render_comparison(comparison: &Comparison) -> Result<String> {
     let Comparison { name, rows, differences, root, .. } = comparison;
-    let texts: Vec<&Text> = (0..rows.len()).map(|row| comparison.text(row)).collect();
+    let texts: Vec<&SharedText> = (0..rows.len()).map(|row| comparison.text(row)).collect();
     let texts = texts.as_slice();
     let body = html! {
         h1 { (name) }
@@ -53,13 +53,13 @@ pub fn render_comparison(comparison: &Comparison) -> Result<String> {
     Ok(page(&format!("{name} · Surprisal"), &body))
 }
 
-fn nats(row: &Row) -> Option<f64> {
+fn nats(row: &VariantSummary) -> Option<f64> {
     row.number("/eval/nats_per_token").map(|mean| mean.value)
 }
 
 /// The JSON pointer and unit of the loss that all rows can be compared by: nats per token if all
 /// have the same tokens, otherwise bits per byte.
-fn common_scale(rows: &[Row]) -> (&'static str, &'static str) {
+fn common_scale(rows: &[VariantSummary]) -> (&'static str, &'static str) {
     if is_one_text(rows) {
         ("/eval/nats_per_token", "nats per token")
     } else {
@@ -67,21 +67,21 @@ fn common_scale(rows: &[Row]) -> (&'static str, &'static str) {
     }
 }
 
-fn is_one_text(rows: &[Row]) -> bool {
-    rows.windows(2).all(|pair| pair[0].judged_by == pair[1].judged_by)
+fn is_one_text(rows: &[VariantSummary]) -> bool {
+    rows.windows(2).all(|pair| pair[0].evaluated_on == pair[1].evaluated_on)
 }
 
 /// Rows whose loss is finite, best first.
-fn ranked(rows: &[Row]) -> Vec<&Row> {
+fn ranked(rows: &[VariantSummary]) -> Vec<&VariantSummary> {
     let (pointer, _) = common_scale(rows);
-    let mut finite: Vec<(&Row, f64)> =
+    let mut finite: Vec<(&VariantSummary, f64)> =
         rows.iter().filter_map(|row| Some((row, row.number(pointer)?.value))).collect();
     finite.sort_by(|a, b| a.1.total_cmp(&b.1));
     finite.into_iter().map(|(row, _)| row).collect()
 }
 
-fn head(rows: &[Row], texts: &[&Text]) -> Markup {
-    let cells: usize = rows.iter().map(|row| row.cells.len()).sum();
+fn head(rows: &[VariantSummary], texts: &[&SharedText]) -> Markup {
+    let cells: usize = rows.iter().map(|row| row.trials.len()).sum();
     let mut numbers = vec![("variants", rows.len().to_string()), ("runs", cells.to_string())];
     let ranked = ranked(rows);
     let best = ranked.first().filter(|_| is_one_text(rows));
@@ -119,7 +119,7 @@ fn verdicts(differences: &[Difference]) -> Markup {
 
 /// The numbers behind a verdict, if it was tested.
 fn numbers(difference: &Difference) -> String {
-    let (Some(mean), Some(p)) = (difference.seeds, difference.p) else { return String::new() };
+    let (Some(mean), Some(p)) = (difference.over_seeds, difference.p_holm) else { return String::new() };
     let calibration = difference.ece.map_or_else(
         || "calibration cannot be compared".to_owned(),
         |ece| {
@@ -134,12 +134,12 @@ fn numbers(difference: &Difference) -> String {
         " ({:+.4} nats per token, {} perplexity, p {}{}); {calibration}",
         mean.value,
         tables::perplexity_change(mean.value),
-        if p < tables::LEAST_P { "" } else { "= " },
+        if p < tables::MIN_P { "" } else { "= " },
         tables::p_value(p)
     )
 }
 
-fn loss_plot(rows: &[Row]) -> Result<Markup> {
+fn loss_plot(rows: &[VariantSummary]) -> Result<Markup> {
     let ranked = ranked(rows);
     if ranked.is_empty() {
         return Ok(html! {});
@@ -149,7 +149,7 @@ fn loss_plot(rows: &[Row]) -> Result<Markup> {
     let values: Vec<(f64, f64)> = ranked
         .iter()
         .filter_map(|row| row.number(pointer))
-        .map(|mean| (mean.value, mean.error.unwrap_or(0.0)))
+        .map(|mean| (mean.value, mean.std_error.unwrap_or(0.0)))
         .collect();
     let entropy = ranked.iter().filter(|_| is_one_text(rows));
     let entropy = entropy.filter_map(|row| row.number("/eval/source_entropy")).map(|mean| mean.value).next();
@@ -175,7 +175,7 @@ fn loss_plot(rows: &[Row]) -> Result<Markup> {
 }
 
 /// The decomposition of the loss, as a table with bars.
-fn loss_parts(rows: &[Row]) -> Markup {
+fn loss_parts(rows: &[VariantSummary]) -> Markup {
     let Some(parts) = tables::parts(rows) else { return html! {} };
     let most = rows.iter().filter_map(nats).fold(0.0, f64::max);
     let bars: Vec<Markup> = rows.iter().map(|row| bar(row, most)).collect();
@@ -191,14 +191,14 @@ fn loss_parts(rows: &[Row]) -> Markup {
     }
 }
 
-fn bar(row: &Row, most: f64) -> Markup {
+fn bar(row: &VariantSummary, most: f64) -> Markup {
     let part =
-        |number: fn(&Finished) -> Option<f64>| row.mean(number).map_or(0.0, |mean| mean.value.max(0.0));
+        |number: fn(&TrialRecord) -> Option<f64>| row.mean(number).map_or(0.0, |mean| mean.value.max(0.0));
     let widths = [
-        part(|cell| Some(cell.parts?.entropy)),
-        part(|cell| cell.parts?.approximation),
-        part(|cell| Some(cell.parts?.estimation)),
-        part(|cell| Some(cell.parts?.miscalibration)),
+        part(|cell| Some(cell.decomposition?.entropy)),
+        part(|cell| cell.decomposition?.approximation),
+        part(|cell| Some(cell.decomposition?.estimation)),
+        part(|cell| Some(cell.decomposition?.miscalibration)),
     ];
     html! {
         div.stack aria-hidden="true" {
@@ -210,11 +210,11 @@ fn bar(row: &Row, most: f64) -> Markup {
 }
 
 /// The diagnostics of a row's first measured run.
-fn first(row: &Row) -> Option<&Measure> {
-    row.cells.iter().find_map(|cell| cell.measure.as_ref())
+fn first(row: &VariantSummary) -> Option<&Diagnostics> {
+    row.trials.iter().find_map(|cell| cell.diagnostics.as_ref())
 }
 
-fn calibration(rows: &[Row], texts: &[&Text]) -> Result<Markup> {
+fn calibration(rows: &[VariantSummary], texts: &[&SharedText]) -> Result<Markup> {
     Ok(html! {
         h2 { "Calibration: accuracy by confidence (reliability diagrams)" }
         p {
@@ -233,19 +233,19 @@ fn calibration(rows: &[Row], texts: &[&Text]) -> Result<Markup> {
 }
 
 /// A passage scored by the best model and by the best of the other kind (n-gram or neural).
-fn passage(rows: &[Row]) -> Markup {
+fn passage(rows: &[VariantSummary]) -> Markup {
     let ranked = ranked(rows);
     let Some((best, measure)) = ranked.iter().find_map(|row| Some((*row, first(row)?))) else {
         return html! {};
     };
-    let counted = |row: &Row| row.cells.first().is_some_and(|cell| cell.kind == "ngram");
+    let counted = |row: &VariantSummary| row.trials.first().is_some_and(|cell| cell.kind == "ngram");
     let beside = ranked
         .iter()
         .filter(|row| row.name != best.name)
         .find(|row| counted(row) != counted(best))
         .or_else(|| ranked.get(1))
         .and_then(|row| Some((row.name.as_str(), first(row)?.passage.as_slice())));
-    let which = match (is_one_text(rows), rows.iter().all(|row| row.cells.len() > 1 || counted(row))) {
+    let which = match (is_one_text(rows), rows.iter().all(|row| row.trials.len() > 1 || counted(row))) {
         (false, _) => "two of the models",
         (true, false) => {
             "the model with the lowest loss in these runs, and the best of the other kind (n-gram or neural)"
@@ -259,9 +259,9 @@ fn passage(rows: &[Row]) -> Markup {
     }
 }
 
-fn samples(rows: &[Row], texts: &[&Text]) -> Markup {
-    let sample = |(row, text): (&Row, &&Text)| {
-        let sample = row.cells.first()?.sample.as_ref().filter(|sample| !sample.is_empty())?;
+fn samples(rows: &[VariantSummary], texts: &[&SharedText]) -> Markup {
+    let sample = |(row, text): (&VariantSummary, &&SharedText)| {
+        let sample = row.trials.first()?.sample.as_ref().filter(|sample| !sample.is_empty())?;
         Some(cards::sample(&row.name, sample, &text.data))
     };
     let samples: Vec<Markup> = rows.iter().zip(texts).take(MAX_CARDS).filter_map(sample).collect();
@@ -276,12 +276,13 @@ fn samples(rows: &[Row], texts: &[&Text]) -> Markup {
     }
 }
 
-fn settings(rows: &[Row], root: &Path) -> Markup {
-    let model = |cell: &Finished| {
+fn settings(rows: &[VariantSummary], root: &Path) -> Markup {
+    let model = |cell: &TrialRecord| {
         let mut files = ["model/model.safetensors", "model/model.ngram"].iter();
         files.find_map(|name| read_regular(root.join(&cell.folder).join(name)).ok())
     };
-    let config = |row: &Row| regular_text(root.join(&row.cells.first()?.folder).join("config.toml")).ok();
+    let config =
+        |row: &VariantSummary| regular_text(root.join(&row.trials.first()?.folder).join("config.toml")).ok();
     html! {
         h2 { "Settings and files" }
         p {
@@ -292,7 +293,7 @@ fn settings(rows: &[Row], root: &Path) -> Markup {
                 details {
                     summary { (row.name) }
                     ul {
-                        @for cell in &row.cells {
+                        @for cell in &row.trials {
                             li {
                                 (cell.folder.display())
                                 @if let Some(bytes) = model(cell) { ": " code { (hash(&bytes, 24)) } }

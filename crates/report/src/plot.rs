@@ -8,7 +8,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use surprisal_engine::compare::measure::ReliabilityBin;
+use surprisal_engine::compare::diagnostics::ReliabilityBin;
 use surprisal_engine::error::{Error, Result};
 
 /// Colours by index; page.css has the dark variants. The last is for reference lines.

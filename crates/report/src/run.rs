@@ -13,7 +13,7 @@ use super::cards::{self, hash};
 use super::page::{facts, page};
 use super::plot::{self, REFERENCE, Series};
 use surprisal_engine::Context;
-use surprisal_engine::compare::measure::{Measure, measure};
+use surprisal_engine::compare::diagnostics::{Diagnostics, measure};
 use surprisal_engine::config::{self, Config};
 use surprisal_engine::data::Prepared;
 use surprisal_engine::error::Result;
@@ -191,7 +191,7 @@ fn measured(evaluations: usize) -> String {
 }
 
 /// A passage scored by the model and by a 5-gram model counted on the same training text.
-fn passage(loaded: &LoadedModel, own: &Measure, data: &Prepared, pool: &Pool) -> Result<Markup> {
+fn passage(loaded: &LoadedModel, own: &Diagnostics, data: &Prepared, pool: &Pool) -> Result<Markup> {
     let config = NgramConfig {
         order: 5,
         smoothing: Smoothing::WittenBell,

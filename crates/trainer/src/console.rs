@@ -3,8 +3,8 @@
 use surprisal_engine::config::{ObjectiveConfig, SmoothToward};
 use surprisal_engine::loss::information;
 use surprisal_engine::{
-    CellMade, Control, Event, Events, Group, Length, Note, Overfitting, ParameterAudit, Planned, Result,
-    RunId, RunSummary,
+    Control, Event, Events, Group, Length, Note, Overfitting, ParameterAudit, Planned, Result, RunId,
+    RunSummary, TrialFinished,
 };
 
 use crate::output::Output;
@@ -99,7 +99,7 @@ impl Output {
                 }
                 self.on_dashboard(|dashboard| dashboard.sample(&sampled.text));
             }
-            Event::Comparing { variants, cells, finished, jobs, threads } => {
+            Event::Comparing { variants, trials: cells, finished, jobs, threads } => {
                 self.info(format!(
                     "{}, {}, {finished} of them already finished; {jobs} at a time, on {}",
                     many(*variants as u64, "variant"),
@@ -108,7 +108,7 @@ impl Output {
                 ));
                 self.start_bar((cells - finished) as u64, "runs");
             }
-            Event::CellMade(cell) => {
+            Event::TrialFinished(cell) => {
                 self.info(ending(cell));
                 if let Some(bar) = self.bar() {
                     bar.inc(1);
@@ -272,7 +272,7 @@ fn audit(step: usize, parameters: &[ParameterAudit]) -> String {
     text
 }
 
-fn ending(cell: &CellMade) -> String {
+fn ending(cell: &TrialFinished) -> String {
     let seed = if cell.seeded { format!(", seed {}", cell.seed) } else { String::new() };
     let nats = cell.eval["nats_per_token"].as_f64();
     let impossible = cell.eval["zero_probability"].as_u64().unwrap_or(0);

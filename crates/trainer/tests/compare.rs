@@ -246,7 +246,7 @@ fn one_seed_of_a_trained_model_is_no_verdict() {
     bench.file("grid.toml", VERDICTS);
     let ran = bench.run(&["compare", "grid.toml", "--seeds", "1", "--out", "one"]).succeeded();
     assert!(
-        ran.stdout.contains("one seed of a trained model tells nothing beyond these very runs"),
+        ran.stdout.contains("one seed of a trained model is not enough for a test"),
         "{}",
         ran.stdout
     );
@@ -256,8 +256,8 @@ fn one_seed_of_a_trained_model_is_no_verdict() {
     let verdict = |name: &str| differences.iter().find(|difference| difference["name"] == name).unwrap();
     for trained in ["mlp, smoothed", "trigram against mlp"] {
         let found = verdict(trained);
-        assert_eq!(found["verdict"], "cannot be told: one seed", "{found}");
-        assert_eq!((&found["ece_verdict"], &found["ece_p"]), (&Value::from("cannot be told"), &Value::Null));
+        assert_eq!(found["verdict"], "not tested: one seed", "{found}");
+        assert_eq!((&found["ece_verdict"], &found["ece_p"]), (&Value::from("not tested"), &Value::Null));
         // The difference is still shown, with its spread over the text, but without p.
         assert!(found["p"].is_null() && found["nats_per_token"]["mean"].is_number(), "{found}");
         assert!(found["nats_over_text"]["standard_error"].is_number(), "{found}");
@@ -267,7 +267,7 @@ fn one_seed_of_a_trained_model_is_no_verdict() {
     let counted = verdict("unigram against trigram");
     assert!(counted["verdict"] == "worse" && counted["p"].as_f64().unwrap() < 1e-4, "{counted}");
     let report = std::fs::read_to_string(bench.path().join("one/report.html")).unwrap();
-    assert!(report.contains("cannot be told: one seed"));
+    assert!(report.contains("not tested: one seed"));
 }
 
 #[test]
@@ -361,7 +361,7 @@ against = "byte"
     ] {
         let found = of(name);
         assert_eq!(found["verdict"], verdict);
-        assert_eq!(found["ece_verdict"], "cannot be told");
+        assert_eq!(found["ece_verdict"], "not tested");
         assert!(found["nats_per_token"].is_null() && found["p"].is_null(), "{found}");
     }
     assert!(of("char again")["p"].is_number() && of("byte, less")["verdict"] == "worse", "{result}");
@@ -372,7 +372,7 @@ against = "byte"
     assert!(bits("byte").is_finite() && bits("char").is_finite());
     let table = bench.run(&["compare", "grid.toml", "--out", "k"]).succeeded().stdout;
     assert!(
-        table.contains("\"byte\" and \"char\" have different tokens, so nats a token do not compare"),
+        table.contains("\"byte\" and \"char\" have different tokens, so nats per token do not compare"),
         "{table}"
     );
     assert!(
@@ -418,9 +418,9 @@ fn what_an_unknown_word_would_cost_to_spell_is_said_to_be_missing() {
     // Words and line ends.
     let tokens = judged_by.split_whitespace().count() + judged_by.lines().count();
     for part in [
-        "word: 1 unknown validation token, read as <unk>\n".to_owned(),
+        "word: 1 unknown validation token, scored as <unk>\n".to_owned(),
         format!(
-            "word: its bits a byte leave out what 1 of {tokens} tokens, unknown to it, would cost to spell\n"
+            "word: its bits per byte leave out the cost of spelling 1 of {tokens} tokens, which are unknown to it\n"
         ),
     ] {
         assert!(table.contains(&part), "no «{part}» in {table}");
@@ -448,7 +448,7 @@ fn trained_variants_of_other_tokens_are_not_compared() {
     assert_eq!(differences.len(), 2);
     for difference in differences {
         assert_eq!(difference["verdict"], "not comparable: other tokens");
-        assert_eq!(difference["ece_verdict"], "cannot be told");
+        assert_eq!(difference["ece_verdict"], "not tested");
         assert!(difference["p"].is_null() && difference["nats_per_token"].is_null(), "{difference}");
     }
 }

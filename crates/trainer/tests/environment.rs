@@ -104,7 +104,7 @@ fn what_the_limits_of_the_shell_do_not_let_fit_is_refused_in_words() {
     bench.file("c.toml", grid);
     let compare = ["compare", "c.toml", "--jobs", "4", "--out", "c"];
     after(&bench, "ulimit -v 200000", &compare)
-        .refused(2, &["making 4 cells at a time needs about", "--jobs"]);
+        .refused(2, &["training 4 runs at a time needs about", "--jobs"]);
     assert_eq!(bench.entries(), ["a.txt", "b.bin", "b.txt", "c.toml"]);
 }
 

@@ -220,9 +220,9 @@ fn numbers_stand_under_their_headings_and_sort_by_what_they_are() {
         assert_eq!(row["variant"], (told["name"].as_str().unwrap(), None));
         assert_eq!(row["n"].1, Some(told["seeds"].as_array().unwrap().len() as f64));
         for (heading, pointer, times) in [
-            ("nats a token", "/nats_per_token/mean", 1.0),
+            ("nats per token", "/nats_per_token/mean", 1.0),
             ("perplexity", "/perplexity/mean", 1.0),
-            ("bits a byte", "/bits_per_byte/mean", 1.0),
+            ("bits per byte", "/bits_per_byte/mean", 1.0),
             ("ECE %", "/ece/mean", 100.0),
             ("ECE % after T", "/ece_after_temperature/mean", 100.0),
             ("T", "/temperature/mean", 1.0),
@@ -263,7 +263,7 @@ fn numbers_stand_under_their_headings_and_sort_by_what_they_are() {
     assert_eq!((parts[0]["+ approximation"], parts[0]["KL by itself"]), (("–", None), ("–", None)));
     let sum =
         ["H(p)", "+ approximation", "+ estimation", "+ miscalibration"].map(|part| parts[2][part].1.unwrap());
-    assert!(close(parts[2]["= nats a token"].1, Some(sum.iter().sum())), "{sum:?}");
+    assert!(close(parts[2]["= nats per token"].1, Some(sum.iter().sum())), "{sum:?}");
     assert!(close(
         parts[2]["KL by itself"].1,
         told.pointer("/variants/2/source/kl/mean").and_then(Value::as_f64)

@@ -1,16 +1,16 @@
-//! Does smoothing help on this text, and why?
+//! Comparisons: variants of a config × seeds, with paired differences.
 //!
-//! A grid of variants × seeds, each cell a run of its own: the same folder, the same bits, as if [`train()`](crate::train()) had
-//! made it. Several are made at a time, all on the threads of one pool; one that is finished is never made again. All models are
-//! judged by one reading of the validation text ([`measure`]).
+//! Each trial is a run of its own, with the same files and bits as by [`train()`](crate::train()).
+//! Several are made at a time on the threads of one pool; finished ones are not made again. All models
+//! are evaluated on the same validation text ([`diagnostics`]).
 
-pub mod cell;
-mod grid;
-pub mod measure;
+pub mod diagnostics;
+pub mod oracle;
+mod spec;
 pub mod statistics;
 pub mod summary;
 pub mod tables;
-pub mod truth;
+pub mod trial;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,18 +25,18 @@ use surprisal_store::run_dir::refuse_occupied;
 use crate::config::{self, Override};
 use crate::data::Prepared;
 use crate::error::{Advice, Error, Kind, Result};
-use crate::events::{CellMade, Context, Event, Note};
+use crate::events::{Context, Event, Note, TrialFinished};
 use crate::memory;
 use crate::outputs;
 use crate::train;
-use cell::{Cell, Finished, Text};
-use grid::{Grid, Variant};
-use summary::{Difference, Row};
+use spec::{ComparisonSpec, Variant};
+use summary::{Difference, VariantSummary};
+use trial::{SharedText, Trial, TrialRecord};
 
-/// What is left of a comparison beside its cells, and the page.
-const TOLD: &str = "comparison.json";
+/// The file of a comparison's results.
+const RESULTS: &str = "comparison.json";
 
-/// What is to be compared.
+/// The request of a comparison.
 ///
 /// ```
 /// use surprisal_engine::compare::{Options, compare};
@@ -65,44 +65,44 @@ const TOLD: &str = "comparison.json";
 pub struct Options {
     /// The comparison's file: shared settings, variants, grids, seeds.
     pub config: PathBuf,
-    /// Texts to train on and to be judged by, instead of the config's own.
+    /// Texts to train on and to validate with, instead of the config's.
     pub texts: Vec<PathBuf>,
-    /// What is said of every variant beside the file.
+    /// Overrides of every variant's settings.
     pub set: Vec<Override>,
-    /// The seeds, instead of the config's own.
+    /// Seeds, instead of the config's.
     pub seeds: Vec<u64>,
-    /// How many cells at a time, instead of as many as the machine has cores.
+    /// Number of trials at a time, instead of the number of cores.
     pub jobs: Option<usize>,
-    /// Where its runs are kept, instead of in `runs/` by the config's name.
+    /// Folder of its runs, instead of `runs/` and the config's name.
     pub out: Option<PathBuf>,
 }
 
-/// What a comparison found. While it lives, no other process writes to its folder.
+/// Results of a comparison. While it exists, no other process writes to its folder.
 #[derive(Debug)]
 pub struct Comparison {
-    /// The config's name.
+    /// Name of the config file.
     pub name: String,
     /// Its folder.
     pub root: PathBuf,
     /// Its seeds.
     pub seeds: Vec<u64>,
-    /// A row a variant.
-    pub rows: Vec<Row>,
-    /// What each row is compared with.
+    /// One for each variant.
+    pub rows: Vec<VariantSummary>,
+    /// Paired differences between variants.
     pub differences: Vec<Difference>,
-    /// How long it took this time.
+    /// Duration of this call, in seconds.
     pub wall_seconds: f64,
-    texts: Vec<Text>,
+    texts: Vec<SharedText>,
     _lock: Lock,
 }
 
 impl Comparison {
-    /// The text that row `row` was made on.
-    pub fn text(&self, row: usize) -> &Text {
+    /// The text of variant `row`.
+    pub fn text(&self, row: usize) -> &SharedText {
         &self.texts[self.rows[row].text]
     }
 
-    /// All numbers: what comparison.json holds.
+    /// All numbers, as in comparison.json.
     pub fn to_json(&self) -> Value {
         json!({
             "event": "result", "name": self.name, "seeds": self.seeds, "run": self.root.display().to_string(),
@@ -113,53 +113,53 @@ impl Comparison {
     }
 }
 
-/// Makes a comparison, or what is missing of one.
+/// Makes the trials of a comparison that are missing, and compares all.
 ///
 /// # Errors
-/// What is wrong with the file, or with a variant's settings or texts, before any work; what went wrong with a cell, by its name;
-/// [`Control::stop`](crate::Control::stop).
+/// An error in the file, or in a variant's settings or texts, before any training; a trial's failure,
+/// with the variant's name; [`Control::stop`](crate::Control::stop).
 pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
     let started = std::time::Instant::now();
-    let grid = Grid::load(options)?;
+    let grid = ComparisonSpec::load(options)?;
     let root = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&grid.name));
     refuse_foreign(&root)?;
-    let (cells, texts) = plan(&grid, &root, ctx)?;
-    if !options.seeds.is_empty() && cells.iter().all(|cell| cell.loaded.config.model.is_counted()) {
+    let (trials, texts) = plan(&grid, &root, ctx)?;
+    if !options.seeds.is_empty() && trials.iter().all(|trial| trial.loaded.config.model.is_counted()) {
         ctx.note(Note::SeedsUnused)?;
     }
     let mut finished = Vec::new();
-    for cell in &cells {
-        finished.push(cell.finished(&root, &texts[cell.text].data)?);
+    for trial in &trials {
+        finished.push(trial.finished(&root, &texts[trial.text].data)?);
     }
-    let waiting: Vec<usize> = (0..cells.len()).filter(|&index| finished[index].is_none()).collect();
-    // What is wrong with a cell shows when it is made.
-    let needed = |cell: &Cell| train::memory(&cell.loaded.config, &texts[cell.text].data).unwrap_or(0);
-    let needed = waiting.iter().map(|&index| needed(&cells[index])).max().unwrap_or(0);
+    let waiting: Vec<usize> = (0..trials.len()).filter(|&index| finished[index].is_none()).collect();
+    // An error in a trial's settings appears when it is made.
+    let needed = |trial: &Trial| train::memory(&trial.loaded.config, &texts[trial.text].data).unwrap_or(0);
+    let needed = waiting.iter().map(|&index| needed(&trials[index])).max().unwrap_or(0);
     let jobs = jobs(&grid, waiting.len(), needed, ctx)?;
     std::fs::create_dir_all(&root)
         .map_err(|error| Error::failed(format!("cannot create {}: {error}", root.display())))?;
-    // Nothing is left of a folder in which nothing can be written.
+    // A folder without write access is not left behind.
     let lock = Lock::acquire(&root).inspect_err(|_| drop(std::fs::remove_dir(&root)))?;
     outputs::file(&root.join(outputs::PAGE), &[&options.config])?;
     ctx.tell(&Event::Comparing {
         variants: grid.variants.len(),
-        cells: cells.len(),
-        finished: cells.len() - waiting.len(),
+        trials: trials.len(),
+        finished: trials.len() - waiting.len(),
         jobs,
         threads: ctx.pool.threads(),
     })?;
-    let make = |index: usize| make(&cells[index], &texts, &grid, &root, ctx);
+    let make = |index: usize| make(&trials[index], &texts, &grid, &root, ctx);
     for (index, made) in work(&waiting, make, jobs, ctx)? {
         finished[index] = Some(made);
     }
-    let mut rows: Vec<Row> = Vec::new();
-    for (cell, finished) in cells.iter().zip(finished) {
-        if cell.variant == rows.len() {
-            let Variant { name, against, .. } = grid.variants[cell.variant].clone();
-            let judged_by = texts[cell.text].judged_by.clone();
-            rows.push(Row { name, against, text: cell.text, judged_by, cells: Vec::new() });
+    let mut rows: Vec<VariantSummary> = Vec::new();
+    for (trial, finished) in trials.iter().zip(finished) {
+        if trial.variant == rows.len() {
+            let Variant { name, against, .. } = grid.variants[trial.variant].clone();
+            let evaluated_on = texts[trial.text].evaluated_on.clone();
+            rows.push(VariantSummary { name, against, text: trial.text, evaluated_on, trials: Vec::new() });
         }
-        rows[cell.variant].cells.extend(finished);
+        rows[trial.variant].trials.extend(finished);
     }
     let comparison = Comparison {
         differences: summary::differences(&rows),
@@ -172,18 +172,18 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
         _lock: lock,
     };
     let json = serde_json::to_vec_pretty(&comparison.to_json())?;
-    atomic::write(comparison.root.join(TOLD), &json)?;
+    atomic::write(comparison.root.join(RESULTS), &json)?;
     Ok(comparison)
 }
 
-/// How many of `cells` are made at a time: as many as was said, or as there are cores for, and memory, of which each of them has
-/// `needed`.
-fn jobs(grid: &Grid, cells: usize, needed: u64, ctx: &Context<'_>) -> Result<usize> {
-    let jobs = grid.jobs.unwrap_or_else(config::cores).min(cells).max(1);
+/// Number of trials at a time: the configured one, or as many as there are cores and memory for; each
+/// needs `needed` bytes.
+fn jobs(grid: &ComparisonSpec, trials: usize, needed: u64, ctx: &Context<'_>) -> Result<usize> {
+    let jobs = grid.jobs.unwrap_or_else(config::cores).min(trials).max(1);
     let fit =
         surprisal_platform::memory::available().map_or(jobs, |free| (free / needed.max(1)).max(1) as usize);
     if jobs > fit && grid.jobs.is_some() {
-        let what = format!("making {jobs} cells at a time");
+        let what = format!("training {jobs} runs at a time");
         memory::check(needed * jobs as u64, &what, Advice::JobsThatFit(fit))?;
     } else if jobs > fit {
         ctx.note(Note::MemoryForJobs(fit))?;
@@ -191,31 +191,32 @@ fn jobs(grid: &Grid, cells: usize, needed: u64, ctx: &Context<'_>) -> Result<usi
     Ok(jobs.min(fit))
 }
 
-/// Refuses a folder that is there and is no comparison's, finished or not, and one that another process writes to.
+/// Refuses an existing folder that is not a comparison's, or that another process writes to.
 fn refuse_foreign(root: &Path) -> Result<()> {
     Lock::refuse_held(root)?;
     let ours = |entry: std::io::Result<std::fs::DirEntry>| {
         entry.is_ok_and(|entry| {
-            ["cells", TOLD, outputs::PAGE, "lock"].iter().any(|name| entry.file_name() == *name)
+            ["cells", RESULTS, outputs::PAGE, "lock"].iter().any(|name| entry.file_name() == *name)
         })
     };
     let begun = std::fs::read_dir(root).is_ok_and(|mut entries| entries.all(ours));
-    let ended = regular_text(root.join(TOLD)).is_ok_and(|json| json.contains("\"differences\":"));
+    let ended = regular_text(root.join(RESULTS)).is_ok_and(|json| json.contains("\"differences\":"));
     if ended || begun && root.join("cells").is_dir() { Ok(()) } else { Ok(refuse_occupied(root)?) }
 }
 
-/// All cells, and the texts that they share: whatever is wrong with one shows before any work.
-fn plan(grid: &Grid, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Cell>, Vec<Text>)> {
-    let mut cells = Vec::new();
+/// All trials, and the texts that they share. Errors in settings and texts appear here, before any
+/// training.
+fn plan(grid: &ComparisonSpec, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Trial>, Vec<SharedText>)> {
+    let mut trials = Vec::new();
     let mut texts = Vec::new();
     let mut known: BTreeMap<String, usize> = BTreeMap::new();
     let mut folders: Vec<PathBuf> = Vec::new();
     let mut notices: Vec<String> = Vec::new();
     for (index, variant) in grid.variants.iter().enumerate() {
-        let folder = grid::folder_name(&variant.name, &folders);
+        let folder = spec::folder_name(&variant.name, &folders);
         folders.push(folder.clone());
         for &seed in &grid.seeds {
-            let mut loaded = variant.cell(seed)?;
+            let mut loaded = variant.trial_config(seed)?;
             let config = &loaded.config;
             let key = format!("{:?} {:?}", config.data, config.tokenizer);
             let text = match known.get(&key) {
@@ -223,7 +224,7 @@ fn plan(grid: &Grid, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Cell>, Vec<T
                 None => {
                     outputs::writable(root, &[&config.data.train[..], &config.data.val].concat())?;
                     let data = Prepared::load(config, false, None, ctx)?;
-                    texts.push(Text::of(config, data)?);
+                    texts.push(SharedText::new(config, data)?);
                     known.insert(key, texts.len() - 1);
                     texts.len() - 1
                 }
@@ -236,46 +237,58 @@ fn plan(grid: &Grid, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Cell>, Vec<T
                     notices.push(notice.clone());
                 }
             }
-            // A model that is counted has no use for a seed.
+            // Count-based models do not depend on the seed.
             let seeded = !loaded.config.model.is_counted();
             let folder = if seeded { folder.join(format!("seed-{seed}")) } else { folder.clone() };
-            cells.push(Cell { variant: index, seed, loaded, folder: Path::new("cells").join(folder), text });
+            trials.push(Trial {
+                variant: index,
+                seed,
+                loaded,
+                folder: Path::new("cells").join(folder),
+                text,
+            });
             if !seeded {
                 break;
             }
         }
     }
-    Ok((cells, texts))
+    Ok((trials, texts))
 }
 
-fn make(cell: &Cell, texts: &[Text], grid: &Grid, root: &Path, ctx: &Context<'_>) -> Result<Finished> {
+fn make(
+    trial: &Trial,
+    texts: &[SharedText],
+    grid: &ComparisonSpec,
+    root: &Path,
+    ctx: &Context<'_>,
+) -> Result<TrialRecord> {
     let began = std::time::Instant::now();
-    let name = &grid.variants[cell.variant].name;
-    let finished = cell
-        .make(root, &texts[cell.text], &Context::new(ctx.pool, ctx.events, ctx.control))
-        .map_err(|failure| failure.within(format_args!("\"{name}\", seed {}", cell.seed)))?;
-    ctx.tell(&Event::CellMade(CellMade {
+    let name = &grid.variants[trial.variant].name;
+    let finished = trial
+        .run(root, &texts[trial.text], &Context::new(ctx.pool, ctx.events, ctx.control))
+        .map_err(|failure| failure.within(format_args!("\"{name}\", seed {}", trial.seed)))?;
+    ctx.tell(&Event::TrialFinished(TrialFinished {
         name: name.clone(),
-        seed: cell.seed,
+        seed: trial.seed,
         run: finished.folder.clone(),
         diverged: finished.diverged.clone(),
         eval: finished.result["eval"].clone(),
         seconds: began.elapsed().as_secs_f64(),
-        seeded: !cell.loaded.config.model.is_counted(),
+        seeded: !trial.loaded.config.model.is_counted(),
     }))?;
     Ok(finished)
 }
 
-/// Makes the cells that are not there yet, several at a time, each driven by a thread of its own, all on the threads of one pool.
-/// A failure ends the work once the others are done.
+/// Makes the missing trials, several at a time: a thread starts each, and all use the threads of one
+/// pool. After a failure no further trial starts.
 fn work(
     waiting: &[usize],
-    make: impl Fn(usize) -> Result<Finished> + Sync,
+    make: impl Fn(usize) -> Result<TrialRecord> + Sync,
     jobs: usize,
     ctx: &Context<'_>,
-) -> Result<Vec<(usize, Finished)>> {
+) -> Result<Vec<(usize, TrialRecord)>> {
     let next = AtomicUsize::new(0);
-    let worker = || -> Result<Vec<(usize, Finished)>> {
+    let worker = || -> Result<Vec<(usize, TrialRecord)>> {
         let mut made = Vec::new();
         while !ctx.control.is_stopped() {
             let Some(&index) = waiting.get(next.fetch_add(1, Ordering::SeqCst)) else { break };
@@ -286,14 +299,15 @@ fn work(
     let made = std::thread::scope(|scope| -> Result<Vec<_>> {
         let mut handles = Vec::new();
         for job in 0..jobs {
-            let spawned = std::thread::Builder::new().name(format!("cell-{job}")).spawn_scoped(scope, worker);
+            let spawned =
+                std::thread::Builder::new().name(format!("trial-{job}")).spawn_scoped(scope, worker);
             handles.push(spawned.map_err(|error| Error::failed(format!("cannot start a thread: {error}")))?);
         }
-        let panicked = |_| Err(Error::failed("a cell's thread panicked"));
+        let panicked = |_| Err(Error::failed("a run's thread panicked"));
         Ok(handles.into_iter().map(|handle| handle.join().unwrap_or_else(panicked)).collect())
     })?;
     if ctx.control.is_stopped() {
-        let message = "stopped; cells that are finished stay so, those that make steps have a checkpoint";
+        let message = "stopped; finished runs are kept, the others have a checkpoint";
         return Err(Error { kind: Kind::Stopped, ..Error::failed(message).hint(Advice::GoOn) });
     }
     let made = made.into_iter().collect::<Result<Vec<_>>>()?;

@@ -1,4 +1,4 @@
-//! Means, their standard errors, and whether a paired difference is more than chance.
+//! Means, standard errors, Student's t-test and Holm's adjustment.
 
 use serde::Serialize;
 
@@ -8,16 +8,16 @@ pub struct Mean {
     /// The mean.
     #[serde(rename = "mean")]
     pub value: f64,
-    /// s/√n; `None` for fewer than two.
+    /// Standard error s/√n; `None` for fewer than two values.
     #[serde(rename = "standard_error")]
-    pub error: Option<f64>,
-    /// Of how many.
+    pub std_error: Option<f64>,
+    /// Number of values.
     pub n: usize,
 }
 
 impl Mean {
-    /// `None` for no values.
-    pub fn of(values: &[f64]) -> Option<Self> {
+    /// Mean and standard error; `None` for no values.
+    pub fn from_values(values: &[f64]) -> Option<Self> {
         let n = values.len();
         if n == 0 {
             return None;
@@ -27,25 +27,26 @@ impl Mean {
             let squares: f64 = values.iter().map(|x| (x - mean) * (x - mean)).sum();
             (squares / (n - 1) as f64 / n as f64).sqrt()
         });
-        Some(Self { value: mean, error, n })
+        Some(Self { value: mean, std_error: error, n })
     }
 
-    /// The two-sided p-value of Student's t test that the true mean is zero; `None` where there is nothing to tell it from.
-    pub fn p_value(&self) -> Option<f64> {
-        let error = self.error?;
+    /// Two-sided p-value of Student's t-test that the true mean is 0; `None` for fewer than two values.
+    pub fn t_test_p(&self) -> Option<f64> {
+        let error = self.std_error?;
         if error == 0.0 {
             return Some(if self.value == 0.0 { 1.0 } else { 0.0 });
         }
-        Some(student_two_sided(self.value / error, (self.n - 1) as f64))
+        Some(t_two_sided_p(self.value / error, (self.n - 1) as f64))
     }
 }
 
-/// P(|t| ≥ |x|) of Student's distribution: the regularised incomplete beta function I_z(ν/2, 1/2) at z = ν/(ν + x²).
-pub fn student_two_sided(x: f64, degrees: f64) -> f64 {
+/// Two-sided p-value P(|t| ≥ |x|) of Student's t distribution: the regularised incomplete beta function
+/// I_z(ν/2, 1/2) at z = ν/(ν + x²).
+pub fn t_two_sided_p(x: f64, degrees: f64) -> f64 {
     incomplete_beta(degrees / 2.0, 0.5, degrees / (degrees + x * x))
 }
 
-/// What stands for zero where it would be divided by.
+/// Replaces zero in a divisor.
 const TINY: f64 = 1e-300;
 
 /// I_x(a, b), by the continued fraction (Abramowitz and Stegun 26.5.8, evaluated by Lentz's method).
@@ -80,7 +81,7 @@ fn clamp(value: f64) -> f64 {
     if value.abs() < TINY { TINY } else { value }
 }
 
-/// ln Γ(x) for x > 0: Stirling's series after stepping up to where it is accurate.
+/// ln Γ(x) for x > 0: Stirling's series, after raising x to where the series is accurate.
 fn ln_gamma(mut x: f64) -> f64 {
     let mut below = 0.0;
     while x < 12.0 {
@@ -93,7 +94,7 @@ fn ln_gamma(mut x: f64) -> f64 {
     (x - 0.5) * x.ln() - x + 0.5 * (2.0 * std::f64::consts::PI).ln() + series - below
 }
 
-/// Holm's step-down adjustment: p-values that keep their meaning though many were looked at.
+/// P-values adjusted for multiple comparisons (Holm 1979).
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
@@ -116,29 +117,29 @@ mod tests {
 
     #[test]
     fn means_and_their_errors() {
-        let mean = Mean::of(&[1.0, 2.0, 4.0]).unwrap();
+        let mean = Mean::from_values(&[1.0, 2.0, 4.0]).unwrap();
         close(mean.value, 7.0 / 3.0);
-        close(mean.error.unwrap(), (7.0f64 / 3.0 / 3.0).sqrt());
-        assert_eq!(Mean::of(&[5.0]).unwrap(), Mean { value: 5.0, error: None, n: 1 });
-        assert_eq!(Mean::of(&[]), None);
-        assert_eq!(Mean::of(&[2.0, 2.0]).unwrap().p_value(), Some(0.0));
-        assert_eq!(Mean::of(&[0.0, 0.0]).unwrap().p_value(), Some(1.0));
+        close(mean.std_error.unwrap(), (7.0f64 / 3.0 / 3.0).sqrt());
+        assert_eq!(Mean::from_values(&[5.0]).unwrap(), Mean { value: 5.0, std_error: None, n: 1 });
+        assert_eq!(Mean::from_values(&[]), None);
+        assert_eq!(Mean::from_values(&[2.0, 2.0]).unwrap().t_test_p(), Some(0.0));
+        assert_eq!(Mean::from_values(&[0.0, 0.0]).unwrap().t_test_p(), Some(1.0));
     }
 
     #[test]
     fn students_distribution_has_its_closed_forms() {
         // ν = 1 is Cauchy's distribution, ν = 2 algebraic, and ν = 4 as well.
         for x in [0.1, 0.7, 1.0, 2.5, 12.0] {
-            close(student_two_sided(x, 1.0), 1.0 - 2.0 / std::f64::consts::PI * f64::atan(x));
-            close(student_two_sided(-x, 2.0), 1.0 - x / (2.0 + x * x).sqrt());
+            close(t_two_sided_p(x, 1.0), 1.0 - 2.0 / std::f64::consts::PI * f64::atan(x));
+            close(t_two_sided_p(-x, 2.0), 1.0 - x / (2.0 + x * x).sqrt());
             let z = x / (4.0 + x * x).sqrt();
-            close(student_two_sided(x, 4.0), 1.0 - z * (1.5 - 0.5 * z * z));
+            close(t_two_sided_p(x, 4.0), 1.0 - z * (1.5 - 0.5 * z * z));
         }
         // The 97.5 % points of the tables.
         for (degrees, point) in [(4.0, 2.776445105197799), (63.0, 1.998340542520741)] {
-            close(student_two_sided(point, degrees), 0.05);
+            close(t_two_sided_p(point, degrees), 0.05);
         }
-        close(student_two_sided(0.0, 7.0), 1.0);
+        close(t_two_sided_p(0.0, 7.0), 1.0);
     }
 
     #[test]

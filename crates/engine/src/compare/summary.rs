@@ -1,170 +1,173 @@
-//! From cells to rows and paired differences.
+//! Summaries of variants over their trials, and paired differences.
 
 use serde_json::{Value, json};
 
-use super::cell::{Finished, JudgedBy};
-use super::measure::{BLOCKS, Calibrated, Measure, Scaled};
+use super::diagnostics::{BLOCKS, CalibrationSummary, Diagnostics, WithTemperature};
 use super::statistics::{Mean, holm};
+use super::trial::{EvaluatedOn, TrialRecord};
 
-/// Differences are called real below this chance of seeing them, or larger ones, where there are none.
-pub const LEVEL: f64 = 0.05;
+/// Significance level: differences with a smaller p-value are reported as differences.
+pub const SIGNIFICANCE_LEVEL: f64 = 0.05;
 
-/// A variant and its cells.
+/// A variant with its trials.
 #[derive(Debug)]
-pub struct Row {
-    /// What it is called.
+pub struct VariantSummary {
+    /// Name of the variant.
     pub name: String,
-    /// What it is compared with.
+    /// Name of the variant that it is compared with.
     pub against: Option<String>,
-    /// Which of the comparison's texts it was made on.
+    /// Index of the comparison's text.
     pub(super) text: usize,
-    /// Hashes of what it was judged by: two rows compare token by token only where both are the same.
-    pub judged_by: JudgedBy,
+    /// Hashes of tokenizer and validation tokens.
+    pub evaluated_on: EvaluatedOn,
     /// Sorted by seed.
-    pub cells: Vec<Finished>,
+    pub trials: Vec<TrialRecord>,
 }
 
-impl Row {
-    /// The mean of a number over the seeds; `None` if a seed lacks it.
-    pub fn mean(&self, number: impl Fn(&Finished) -> Option<f64>) -> Option<Mean> {
-        let values: Option<Vec<f64>> = self.cells.iter().map(number).collect();
-        Mean::of(&values?)
+impl VariantSummary {
+    /// Mean of a number over the seeds; `None` if a seed lacks it.
+    pub fn mean(&self, number: impl Fn(&TrialRecord) -> Option<f64>) -> Option<Mean> {
+        let values: Option<Vec<f64>> = self.trials.iter().map(number).collect();
+        Mean::from_values(&values?)
     }
 
-    /// The mean of a number of the results.
+    /// Mean of a number of the runs' results.
     pub fn number(&self, pointer: &str) -> Option<Mean> {
-        self.mean(|cell| cell.number(pointer))
+        self.mean(|trial| trial.number(pointer))
     }
 
-    /// The mean of a number of what was measured.
-    pub fn measured(&self, number: impl Fn(&Measure) -> Option<f64>) -> Option<Mean> {
-        self.mean(|cell| number(cell.measure.as_ref()?))
+    /// Mean of a number of the diagnostics.
+    pub fn measured(&self, number: impl Fn(&Diagnostics) -> Option<f64>) -> Option<Mean> {
+        self.mean(|trial| number(trial.diagnostics.as_ref()?))
     }
 
-    /// The mean of a number of their calibration.
-    pub fn calibrated(&self, number: fn(&Calibrated) -> f64) -> Option<Mean> {
-        self.mean(|cell| Some(number(cell.calibration()?)))
+    /// Mean of a number of the calibration.
+    pub fn calibrated(&self, number: fn(&CalibrationSummary) -> f64) -> Option<Mean> {
+        self.mean(|trial| Some(number(trial.calibration()?)))
     }
 
-    /// The mean of a number of their calibration with a temperature.
-    pub fn scaled(&self, number: fn(&Scaled) -> f64) -> Option<Mean> {
-        self.mean(|cell| Some(number(cell.calibration()?.scaled.as_ref()?)))
+    /// Mean of a number of the calibration with a temperature.
+    pub fn scaled(&self, number: fn(&WithTemperature) -> f64) -> Option<Mean> {
+        self.mean(|trial| Some(number(trial.calibration()?.scaled.as_ref()?)))
     }
 
-    /// The mean number of impossible tokens, and of how many.
-    pub fn impossible(&self) -> Option<(f64, f64)> {
-        let most = self.cells.iter().map(Finished::impossible).max()?;
-        let mean = self.mean(|cell| Some(cell.impossible() as f64))?.value;
+    /// Mean number of tokens with probability zero, and number of tokens; `None` where all are 0.
+    pub fn zero_probability(&self) -> Option<(f64, f64)> {
+        let most = self.trials.iter().map(TrialRecord::zero_probability).max()?;
+        let mean = self.mean(|trial| Some(trial.zero_probability() as f64))?.value;
         (most > 0).then_some((mean, self.number("/eval/tokens")?.value))
     }
 
-    /// Whether another seed would give another model.
+    /// Whether its models depend on the seed.
     fn is_trained(&self) -> bool {
-        self.cells.iter().any(|cell| !matches!(cell.kind.as_str(), "ngram" | "uniform"))
+        self.trials.iter().any(|trial| !matches!(trial.kind.as_str(), "ngram" | "uniform"))
     }
 
-    /// How many of its runs have no model.
+    /// Number of diverged runs.
     pub fn diverged(&self) -> usize {
-        self.cells.iter().filter(|cell| cell.diverged.is_some()).count()
+        self.trials.iter().filter(|trial| trial.diverged.is_some()).count()
     }
 }
 
-/// Why a token of one variant is no token of the other.
+/// The reason why losses per token of two variants do not compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Apart {
-    /// Their tokenizers differ: a nat a token of one is not a nat a token of the other.
+pub enum Incomparable {
+    /// Their tokenizers differ.
     Tokens,
-    /// They were judged by different validation texts.
+    /// Their validation texts differ.
     Texts,
 }
 
 /// A variant minus what it is compared with.
 #[derive(Debug, Clone)]
 pub struct Difference {
-    /// What it is called.
+    /// Name of the variant.
     pub name: String,
-    /// What it is compared with.
+    /// Name of the variant that it is compared with.
     pub against: String,
-    /// Why nats a token (and calibration, which is a token's too) do not compare.
-    pub apart: Option<Apart>,
-    /// Whether one of the two is trained, so that its seed is a part of its luck.
+    /// The reason why the two do not compare, if any.
+    pub incomparable: Option<Incomparable>,
+    /// Whether one of the two depends on the seed.
     trained: bool,
-    /// Of nats a token, over the seeds that both have; `None` where one is infinite or they are `apart`.
-    pub seeds: Option<Mean>,
+    /// Difference in nats per token over the seeds of both; `None` where one is infinite or they do not
+    /// compare.
+    pub over_seeds: Option<Mean>,
     /// The same difference over blocks of the validation text, averaged over seeds.
-    pub text: Option<Mean>,
-    /// The larger of the two p-values, adjusted for how many comparisons there are (Holm).
-    pub p: Option<f64>,
-    /// Of the expected calibration error, over seeds.
+    pub over_blocks: Option<Mean>,
+    /// The larger of the two p-values, adjusted for the number of comparisons (Holm).
+    pub p_holm: Option<f64>,
+    /// Difference in expected calibration error, over seeds.
     pub ece: Option<Mean>,
-    /// Of the calibration, adjusted.
-    pub ece_p: Option<f64>,
-    /// Mean squared error of the probabilities.
+    /// P-value of that difference, adjusted (Holm).
+    pub ece_p_holm: Option<f64>,
+    /// Difference in Brier score, over seeds.
     pub brier: Option<Mean>,
 }
 
 impl Difference {
-    fn of(row: &Row, other: &Row) -> Self {
+    fn new(row: &VariantSummary, other: &VariantSummary) -> Self {
         let mut pairs = Vec::new();
-        for cell in &row.cells {
-            // What has no seed is paired with every seed.
-            let same = |other: &&Finished| other.seed == cell.seed;
-            let partner = other.cells.iter().find(same).or(match other.cells.as_slice() {
+        for trial in &row.trials {
+            // A model that does not depend on the seed is paired with every seed.
+            let same = |other: &&TrialRecord| other.seed == trial.seed;
+            let partner = other.trials.iter().find(same).or(match other.trials.as_slice() {
                 [only] => Some(only),
                 _ => None,
             });
-            pairs.extend(partner.map(|partner| (cell, partner)));
+            pairs.extend(partner.map(|partner| (trial, partner)));
         }
-        if let ([only], true) = (row.cells.as_slice(), other.cells.len() > 1) {
-            pairs = other.cells.iter().map(|partner| (only, partner)).collect();
+        if let ([only], true) = (row.trials.as_slice(), other.trials.len() > 1) {
+            pairs = other.trials.iter().map(|partner| (only, partner)).collect();
         }
-        let apart = match (&row.judged_by, &other.judged_by) {
-            (a, b) if a.tokenizer != b.tokenizer => Some(Apart::Tokens),
-            (a, b) if a.validation != b.validation => Some(Apart::Texts),
+        let apart = match (&row.evaluated_on, &other.evaluated_on) {
+            (a, b) if a.tokenizer != b.tokenizer => Some(Incomparable::Tokens),
+            (a, b) if a.validation != b.validation => Some(Incomparable::Texts),
             _ => None,
         };
         if apart.is_some() {
             pairs.clear();
         }
-        let paired = |number: &dyn Fn(&Finished) -> Option<f64>| {
+        let paired = |number: &dyn Fn(&TrialRecord) -> Option<f64>| {
             let differences: Option<Vec<f64>> =
                 pairs.iter().map(|(a, b)| Some(number(a)? - number(b)?)).collect();
-            Mean::of(&differences?)
+            Mean::from_values(&differences?)
         };
         let blocks: Option<Vec<f64>> = (0..BLOCKS)
             .map(|block| {
-                let of = |cell: &Finished| cell.measure.as_ref()?.blocks.get(block).copied().flatten();
+                let of =
+                    |trial: &TrialRecord| trial.diagnostics.as_ref()?.blocks.get(block).copied().flatten();
                 Some(paired(&of)?.value)
             })
             .collect();
         Self {
             name: row.name.clone(),
             against: other.name.clone(),
-            apart,
+            incomparable: apart,
             trained: row.is_trained() || other.is_trained(),
-            seeds: paired(&Finished::nats),
-            text: blocks.and_then(|blocks| Mean::of(&blocks)),
-            p: None,
-            ece: paired(&|cell| Some(cell.calibration()?.gaps.ece)),
-            ece_p: None,
-            brier: paired(&|cell| Some(cell.calibration()?.gaps.brier)),
+            over_seeds: paired(&TrialRecord::nats_per_token),
+            over_blocks: blocks.and_then(|blocks| Mean::from_values(&blocks)),
+            p_holm: None,
+            ece: paired(&|trial| Some(trial.calibration()?.gaps.ece)),
+            ece_p_holm: None,
+            brier: paired(&|trial| Some(trial.calibration()?.gaps.brier)),
         }
     }
 
-    /// Whether a trained variant has one seed here: what it is beyond this one pair of runs, nobody can tell.
+    /// Whether a trained variant has only one seed, so that the spread over seeds is not known.
     pub fn has_one_seed(&self) -> bool {
-        self.trained && self.seeds.is_some_and(|mean| mean.n == 1)
+        self.trained && self.over_seeds.is_some_and(|mean| mean.n == 1)
     }
 
-    /// Whether the spread over seeds is known from two of them alone: Student's t with one degree of freedom.
+    /// Whether a trained variant has only two seeds: a t-test with one degree of freedom.
     pub fn has_two_seeds(&self) -> bool {
-        self.trained && self.seeds.is_some_and(|mean| mean.n == 2)
+        self.trained && self.over_seeds.is_some_and(|mean| mean.n == 2)
     }
 
-    /// The larger of two p-values, since neither kind of chance may be the explanation; `None` where one is not known.
+    /// The larger of the p-values over seeds and over blocks, as chance in either may explain the
+    /// difference; `None` for a trained variant with one seed.
     fn p_value(&self) -> Option<f64> {
-        let text = self.text.and_then(|mean| mean.p_value());
-        let seeds = self.seeds.and_then(|mean| mean.p_value());
+        let text = self.over_blocks.and_then(|mean| mean.t_test_p());
+        let seeds = self.over_seeds.and_then(|mean| mean.t_test_p());
         match (seeds, text) {
             _ if self.has_one_seed() => None,
             (Some(a), Some(b)) => Some(a.max(b)),
@@ -172,33 +175,33 @@ impl Difference {
         }
     }
 
-    /// In words, which way it falls.
+    /// The result of the test in words.
     pub fn verdict(&self) -> &'static str {
-        match (self.seeds, self.p) {
-            _ if self.apart == Some(Apart::Tokens) => "not comparable: other tokens",
-            _ if self.apart == Some(Apart::Texts) => "not comparable: other validation text",
-            _ if self.has_one_seed() => "cannot be told: one seed",
+        match (self.over_seeds, self.p_holm) {
+            _ if self.incomparable == Some(Incomparable::Tokens) => "not comparable: other tokens",
+            _ if self.incomparable == Some(Incomparable::Texts) => "not comparable: other validation text",
+            _ if self.has_one_seed() => "not tested: one seed",
             (None, _) => "not comparable: infinite",
-            (Some(mean), Some(p)) if p < LEVEL && mean.value < 0.0 => "better",
-            (Some(mean), Some(p)) if p < LEVEL && mean.value > 0.0 => "worse",
+            (Some(mean), Some(p)) if p < SIGNIFICANCE_LEVEL && mean.value < 0.0 => "better",
+            (Some(mean), Some(p)) if p < SIGNIFICANCE_LEVEL && mean.value > 0.0 => "worse",
             (Some(_), Some(_)) => "no difference shown",
-            (Some(_), None) => "cannot be told",
+            (Some(_), None) => "not tested: too few runs",
         }
     }
 
-    /// In words, which way calibration falls.
+    /// The result of the test of calibration in words.
     pub fn ece_verdict(&self) -> &'static str {
-        match (self.ece, self.ece_p) {
-            (Some(mean), Some(p)) if p < LEVEL && mean.value < 0.0 => "better calibrated",
-            (Some(mean), Some(p)) if p < LEVEL && mean.value > 0.0 => "worse calibrated",
+        match (self.ece, self.ece_p_holm) {
+            (Some(mean), Some(p)) if p < SIGNIFICANCE_LEVEL && mean.value < 0.0 => "better calibrated",
+            (Some(mean), Some(p)) if p < SIGNIFICANCE_LEVEL && mean.value > 0.0 => "worse calibrated",
             (Some(_), Some(_)) => "no difference shown",
-            _ => "cannot be told",
+            _ => "not tested",
         }
     }
 }
 
-/// All comparisons that were asked for; with the first row where none was.
-pub fn differences(rows: &[Row]) -> Vec<Difference> {
+/// The differences that variants name; where none does, those between each variant and the first.
+pub fn differences(rows: &[VariantSummary]) -> Vec<Difference> {
     let asked = rows.iter().any(|row| row.against.is_some());
     let mut all = Vec::new();
     for (index, row) in rows.iter().enumerate() {
@@ -207,30 +210,30 @@ pub fn differences(rows: &[Row]) -> Vec<Difference> {
             None if !asked && index > 0 => rows.first(),
             None => None,
         };
-        all.extend(other.map(|other| Difference::of(row, other)));
+        all.extend(other.map(|other| Difference::new(row, other)));
     }
     let adjust = |p_values: Vec<Option<f64>>| {
         let mut adjusted = holm(&p_values.iter().copied().flatten().collect::<Vec<_>>()).into_iter();
         p_values.into_iter().map(move |p| p.and_then(|_| adjusted.next())).collect::<Vec<_>>()
     };
     let nats = adjust(all.iter().map(Difference::p_value).collect());
-    let ece = adjust(all.iter().map(|d| d.ece.and_then(|mean| mean.p_value())).collect());
+    let ece = adjust(all.iter().map(|d| d.ece.and_then(|mean| mean.t_test_p())).collect());
     for ((difference, p), ece_p) in all.iter_mut().zip(nats).zip(ece) {
-        (difference.p, difference.ece_p) = (p, ece_p);
+        (difference.p_holm, difference.ece_p_holm) = (p, ece_p);
     }
     all
 }
 
-pub(super) fn row_json(row: &Row) -> Value {
-    let truth = |number: fn(&super::measure::AgainstTruth) -> Option<f64>| {
-        row.measured(|measure| number(measure.truth.as_ref()?))
+pub(super) fn row_json(row: &VariantSummary) -> Value {
+    let truth = |number: fn(&super::diagnostics::SourceComparison) -> Option<f64>| {
+        row.measured(|measure| number(measure.source.as_ref()?))
     };
-    let known = row.cells.iter().any(|cell| cell.measure.as_ref().is_some_and(|m| m.truth.is_some()));
+    let known = row.trials.iter().any(|trial| trial.diagnostics.as_ref().is_some_and(|m| m.source.is_some()));
     let mut value = json!({
         "name": row.name,
-        "seeds": row.cells.iter().map(|cell| cell.seed).collect::<Vec<_>>(),
-        "runs": row.cells.iter().map(|cell| &cell.folder).collect::<Vec<_>>(),
-        "kind": row.cells.first().map(|cell| &cell.kind),
+        "seeds": row.trials.iter().map(|trial| trial.seed).collect::<Vec<_>>(),
+        "runs": row.trials.iter().map(|trial| &trial.folder).collect::<Vec<_>>(),
+        "kind": row.trials.first().map(|trial| &trial.kind),
         "diverged": row.diverged(),
         "nats_per_token": row.number("/eval/nats_per_token"),
         "perplexity": row.number("/eval/perplexity"),
@@ -255,12 +258,12 @@ pub(super) fn row_json(row: &Row) -> Value {
             "realised_entropy": truth(|t| Some(t.realised_entropy)),
         });
         value["parts"] = json!({
-            "entropy": row.mean(|cell| Some(cell.parts?.entropy)),
-            "approximation": row.mean(|cell| cell.parts?.approximation),
-            "approximation_uncertainty": row.mean(|cell| Some(cell.parts?.approximation_uncertainty)).map(|m| m.value),
-            "estimation": row.mean(|cell| Some(cell.parts?.estimation)),
-            "miscalibration": row.mean(|cell| Some(cell.parts?.miscalibration)),
-            "sum": row.mean(|cell| Some(cell.parts?.sum())),
+            "entropy": row.mean(|trial| Some(trial.decomposition?.entropy)),
+            "approximation": row.mean(|trial| trial.decomposition?.approximation),
+            "approximation_uncertainty": row.mean(|trial| Some(trial.decomposition?.approximation_uncertainty)).map(|m| m.value),
+            "estimation": row.mean(|trial| Some(trial.decomposition?.estimation)),
+            "miscalibration": row.mean(|trial| Some(trial.decomposition?.miscalibration)),
+            "sum": row.mean(|trial| Some(trial.decomposition?.sum())),
         });
     }
     value
@@ -269,10 +272,10 @@ pub(super) fn row_json(row: &Row) -> Value {
 pub(super) fn difference_json(difference: &Difference) -> Value {
     json!({
         "name": difference.name, "against": difference.against,
-        "nats_per_token": difference.seeds,
-        "nats_over_text": difference.text,
-        "p": difference.p, "verdict": difference.verdict(),
-        "ece": difference.ece, "ece_p": difference.ece_p, "ece_verdict": difference.ece_verdict(),
+        "nats_per_token": difference.over_seeds,
+        "nats_over_text": difference.over_blocks,
+        "p": difference.p_holm, "verdict": difference.verdict(),
+        "ece": difference.ece, "ece_p": difference.ece_p_holm, "ece_verdict": difference.ece_verdict(),
         "brier": difference.brier,
     })
 }

@@ -9,7 +9,7 @@ use crate::error::{Result, name_flags};
 use crate::output::Output;
 use crate::wording::{labelled, number, thousands};
 use surprisal_engine::Context;
-use surprisal_engine::compare::measure::{Calibrated, measure};
+use surprisal_engine::compare::diagnostics::{CalibrationSummary, measure};
 use surprisal_engine::data::{Prepared, note_unknown};
 use surprisal_engine::evaluate::{Evaluation, evaluate};
 use surprisal_engine::models;
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
     output.write_stdout(&lines)
 }
 
-fn calibration_lines(calibration: &Calibrated) -> String {
+fn calibration_lines(calibration: &CalibrationSummary) -> String {
     let percent = |x: f64| format!("{:.2} %", 100.0 * x);
     let mut lines = vec![
         ("accuracy (2nd half)", percent(calibration.accuracy)),

@@ -1,4 +1,4 @@
-//! Everything a comparison wants to know of a model beside its perplexity, from one reading of the validation text.
+//! Diagnostics of a model beside its perplexity, from one pass over the validation text.
 
 use serde::{Deserialize, Serialize};
 use surprisal_loss::calibration::{BINS, Bin, Calibration, Report, temperature};
@@ -7,123 +7,128 @@ use surprisal_model::LanguageModel;
 use surprisal_platform::threads::Pool;
 use surprisal_text::TokenizerKind;
 
-use super::truth::Truth;
+use super::oracle::SourceOracle;
 use crate::data::Prepared;
 use crate::error::Result;
 use crate::sampling::ranking;
 
-/// The text in so many blocks of neighbouring tokens: what is alike lies together, so blocks are nearly independent where
-/// tokens are not.
+/// Number of contiguous blocks of the text for the paired t-test: neighbouring tokens are correlated,
+/// block means are nearly independent.
 pub const BLOCKS: usize = 64;
-/// At most so many log-probabilities are kept for fitting a temperature (256 MiB of f32).
-const MOST_KEPT: usize = 1 << 26;
-const ENTROPY_BARS: usize = 24;
-/// Tokens of the passage that a report colours.
-const PASSAGE: usize = 700;
-/// Likeliest tokens told of each place in it.
-const LIKELIEST: usize = 3;
+/// Maximum number of log-probabilities stored to fit a temperature (256 MiB of f32).
+const MAX_LOG_PROBS: usize = 1 << 26;
+/// Bins of the histogram of entropies.
+const ENTROPY_BINS: usize = 24;
+/// Tokens of the passage for which a report shows every surprisal.
+const PASSAGE_TOKENS: usize = 700;
+/// Number of likeliest tokens stored for each token of the passage.
+const TOP_K: usize = 3;
 
-/// What was measured.
+/// Diagnostics of a model on the validation text.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Measure {
-    /// Mean nats of each block; `None` where a token was impossible.
+pub struct Diagnostics {
+    /// Mean loss of each block, in nats per token; `None` where it is infinite.
     pub blocks: Vec<Option<f64>>,
     /// Mean entropy of the predictions, in nats.
     pub entropy: f64,
-    /// How many predictions have an entropy in each of equal parts from 0 to ln |V|.
-    pub entropies: Vec<u64>,
-    /// Whether the probabilities mean what they say; `None` where there is too little to judge.
-    pub calibration: Option<Calibrated>,
-    /// Against the source, where it is known.
-    pub truth: Option<AgainstTruth>,
+    /// Numbers of predictions by entropy, in bins of equal width from 0 to ln |V|.
+    #[serde(rename = "entropies")]
+    pub entropy_histogram: Vec<u64>,
+    /// Calibration; `None` for fewer than two tokens.
+    pub calibration: Option<CalibrationSummary>,
+    /// Comparison with the source, where it is known.
+    #[serde(rename = "truth")]
+    pub source: Option<SourceComparison>,
     /// A part of the text, token by token.
-    pub passage: Vec<Place>,
+    pub passage: Vec<TokenSurprisal>,
 }
 
 /// Calibration on the second half of the text, before and after a temperature fitted on the first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Calibrated {
-    /// Predictions judged.
+pub struct CalibrationSummary {
+    /// Number of predictions.
     pub tokens: usize,
-    /// How often the likeliest token came.
+    /// Share of predictions whose likeliest token is the true one.
     pub accuracy: f64,
-    /// The mean probability of the likeliest token.
+    /// Mean probability of the likeliest token.
     pub confidence: f64,
-    /// As it is.
+    /// Errors without a temperature.
     #[serde(flatten)]
-    pub gaps: Gaps,
-    /// `None` where a token that came was impossible: no temperature helps.
-    pub scaled: Option<Scaled>,
+    pub gaps: CalibrationErrors,
+    /// Results with a temperature; `None` where a token has probability zero under every temperature.
+    pub scaled: Option<WithTemperature>,
 }
 
-/// With the temperature.
+/// Calibration with a fitted temperature.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Scaled {
-    /// What logits are divided by.
+pub struct WithTemperature {
+    /// The temperature, by which logits are divided.
     pub temperature: f64,
-    /// Nats a token without it.
+    /// Nats per token without it.
     pub nats_before: f64,
-    /// Nats a token with it.
+    /// Nats per token with it.
     pub nats_after: f64,
-    /// With it.
+    /// Errors with it.
     #[serde(flatten)]
-    pub gaps: Gaps,
-    /// Mean nats that the temperature saves over the whole text, where all of it was kept.
+    pub gaps: CalibrationErrors,
+    /// Reduction of the loss over the whole text, in nats per token; `None` for a text of which only a
+    /// part was stored.
     pub saved: Option<f64>,
 }
 
-/// How far probabilities are from what they say.
+/// Errors of predicted probabilities.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Gaps {
-    /// Expected calibration error.
+pub struct CalibrationErrors {
+    /// Expected calibration error, over bins of equal width.
     pub ece: f64,
-    /// The same over bins of equally many predictions.
+    /// Expected calibration error over bins of equally many predictions.
     pub ece_equal_mass: f64,
-    /// Mean squared error of the probabilities.
+    /// Brier score: squared error of the probabilities.
     pub brier: f64,
-    /// Confidence and accuracy, bin by bin.
+    /// Reliability diagram: the bins that are not empty.
     pub reliability: Vec<ReliabilityBin>,
 }
 
-/// A filled bin of equal width.
+/// A bin of a reliability diagram.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ReliabilityBin {
-    /// The mean probability of the likeliest token.
+    /// Mean probability of the likeliest token.
     pub confidence: f64,
-    /// How often the likeliest token came.
+    /// Share of predictions whose likeliest token is the true one.
     pub accuracy: f64,
-    /// How many predictions.
+    /// Number of predictions.
     pub count: usize,
 }
 
-/// Against the source's own predictions, in nats a token, over all places of the text: expected values, not what came.
+/// Comparison with the source's predictions, in nats per token: means over the text of expectations
+/// under the source.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AgainstTruth {
+pub struct SourceComparison {
     /// Mean H(p).
     pub entropy: f64,
     /// Mean H(p, q) = −Σ p ln q; `None`: infinite.
     pub cross_entropy: Option<f64>,
     /// Mean KL(p‖q) = Σ p ln(p/q) − p + q, computed on its own; `None`: infinite.
     pub kl: Option<f64>,
-    /// −ln p of what came, added up token by token.
+    /// Mean −ln p of the text's tokens.
     pub realised_entropy: f64,
 }
 
-/// A token of the passage and how surprising it was.
+/// A token of the passage with its surprisal.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Place {
-    /// As text.
+pub struct TokenSurprisal {
+    /// The token as text.
     pub token: String,
-    /// A word, with a space before it.
-    #[serde(default)]
-    pub apart: bool,
-    /// `None`: impossible.
+    /// Whether a space is before it.
+    #[serde(rename = "apart", default)]
+    pub space_before: bool,
+    /// Surprisal in nats; `None` for probability zero.
     pub nats: Option<f64>,
-    /// What was likelier.
+    /// The likeliest tokens, with their probabilities.
     pub likeliest: Vec<(String, f32)>,
 }
 
-impl From<Report> for Gaps {
+impl From<Report> for CalibrationErrors {
     fn from(report: Report) -> Self {
         let filled = report.equal_width.iter().filter(|bin| bin.count > 0);
         let filled = filled.map(|&Bin { confidence, accuracy, count, .. }| ReliabilityBin {
@@ -140,10 +145,10 @@ impl From<Report> for Gaps {
     }
 }
 
-/// Sums while the text is read.
-struct Reading<'a> {
+/// Sums over the tokens read so far.
+struct DiagnosticsAccumulator<'a> {
     data: &'a Prepared,
-    truth: Option<&'a Truth>,
+    truth: Option<&'a SourceOracle>,
     tokens: usize,
     index: usize,
     blocks: Vec<(f64, usize)>,
@@ -153,14 +158,14 @@ struct Reading<'a> {
     targets: Vec<u32>,
     keep: usize,
     expected: (f64, f64, f64, f64),
-    passage: Vec<Place>,
+    passage: Vec<TokenSurprisal>,
     passage_from: usize,
 }
 
-impl Reading<'_> {
-    /// One prediction: ln q(· | context) in `row`, and what came.
+impl DiagnosticsAccumulator<'_> {
+    /// Adds a prediction, ln q(· | context), and the true token.
     fn push(&mut self, row: &[f64], token: u32) {
-        // f32 models sum to one only nearly; what is compared with a truth should do so exactly.
+        // The probabilities of f32 models sum to 1 only approximately.
         let total = log_sum_exp(row);
         let nats = total - row[token as usize];
         let block = &mut self.blocks[self.index * BLOCKS / self.tokens];
@@ -171,8 +176,8 @@ impl Reading<'_> {
         }
         self.entropy += entropy;
         let most = (row.len() as f64).ln().max(f64::MIN_POSITIVE);
-        let bar = (entropy / most * ENTROPY_BARS as f64) as usize;
-        self.entropies[bar.min(ENTROPY_BARS - 1)] += 1;
+        let bar = (entropy / most * ENTROPY_BINS as f64) as usize;
+        self.entropies[bar.min(ENTROPY_BINS - 1)] += 1;
         if self.targets.len() < self.keep {
             self.kept.extend(row.iter().map(|value| (value - total) as f32));
             self.targets.push(token);
@@ -180,7 +185,7 @@ impl Reading<'_> {
         if let Some(truth) = self.truth {
             let (entropy, cross, kl, realised) = &mut self.expected;
             let mut left = 1.0;
-            for (candidate, p) in truth.at(self.index) {
+            for (candidate, p) in truth.next_tokens(self.index) {
                 let log_q = row[candidate as usize] - total;
                 let q = log_q.exp();
                 *entropy -= p * p.ln();
@@ -188,29 +193,29 @@ impl Reading<'_> {
                 *kl += p * (p / q).ln() - p + q;
                 left -= q;
             }
-            // What the model gives to the impossible.
+            // The probability of tokens that the source cannot produce.
             *kl += left;
-            *realised += truth.nats(self.index, token);
+            *realised += truth.surprisal(self.index, token);
         }
-        if (self.passage_from..self.passage_from + PASSAGE).contains(&self.index) {
+        if (self.passage_from..self.passage_from + PASSAGE_TOKENS).contains(&self.index) {
             let tokenizer = &self.data.tokenizer;
             let likeliest = ranking(row, 0..row.len() as u32)
                 .iter()
-                .take(LIKELIEST)
+                .take(TOP_K)
                 .map(|&id| (tokenizer.token(id), (row[id as usize] - total).exp() as f32))
                 .collect();
-            // As an evaluation scores it: f32 models sum to one only nearly.
+            // Not normalised, as in an evaluation.
             let nats = Some(-row[token as usize]).filter(|nats| nats.is_finite());
             let token = text_of(self.data, token);
             let after_word = self.passage.last().is_some_and(|last| last.token != "\n");
             let apart = tokenizer.kind() == TokenizerKind::Word && after_word && token != "\n";
-            self.passage.push(Place { token, apart, nats, likeliest });
+            self.passage.push(TokenSurprisal { token, space_before: apart, nats, likeliest });
         }
         self.index += 1;
     }
 }
 
-/// A token as a reader of the text would see it; the end of a line is one.
+/// A token as text; the end of a sentence is a newline.
 fn text_of(data: &Prepared, token: u32) -> String {
     if Some(token) == data.tokenizer.eos() {
         return "\n".to_owned();
@@ -218,30 +223,30 @@ fn text_of(data: &Prepared, token: u32) -> String {
     data.tokenizer.decode(&[token])
 }
 
-/// Reads the validation text with `model`. Scores that are no distribution have nothing to be measured here.
+/// Diagnostics of `model` on the validation text; `None` for a model that is not a distribution.
 ///
 /// # Errors
-/// As the model's.
+/// A failure of the model.
 pub fn measure(
     model: &dyn LanguageModel,
     data: &Prepared,
-    truth: Option<&Truth>,
+    truth: Option<&SourceOracle>,
     pool: &Pool,
-) -> Result<Option<Measure>> {
+) -> Result<Option<Diagnostics>> {
     if !model.is_distribution() {
         return Ok(None);
     }
     let tokens = data.val.scored() as usize;
     let vocab = model.vocab_size();
-    let keep = tokens.min(MOST_KEPT / vocab.max(1));
-    let mut reading = Reading {
+    let keep = tokens.min(MAX_LOG_PROBS / vocab.max(1));
+    let mut reading = DiagnosticsAccumulator {
         data,
         truth,
         tokens,
         index: 0,
         blocks: vec![(0.0, 0); BLOCKS],
         entropy: 0.0,
-        entropies: vec![0; ENTROPY_BARS],
+        entropies: vec![0; ENTROPY_BINS],
         kept: Vec::with_capacity(keep * vocab),
         targets: Vec::with_capacity(keep),
         keep,
@@ -275,12 +280,12 @@ pub fn measure(
     let mean = |(sum, count): &(f64, usize)| (sum / *count as f64).is_finite().then(|| sum / *count as f64);
     let finite = |sum: f64| sum.is_finite().then_some(sum / t);
     let (entropy, cross, kl, realised) = reading.expected;
-    Ok(Some(Measure {
+    Ok(Some(Diagnostics {
         blocks: reading.blocks.iter().map(mean).collect(),
         entropy: reading.entropy / t,
-        entropies: reading.entropies,
+        entropy_histogram: reading.entropies,
         calibration: calibrate(&reading.kept, vocab, &reading.targets, keep == tokens)?,
-        truth: truth.map(|_| AgainstTruth {
+        source: truth.map(|_| SourceComparison {
             entropy: entropy / t,
             cross_entropy: finite(cross),
             kl: finite(kl),
@@ -290,7 +295,7 @@ pub fn measure(
     }))
 }
 
-fn calibrate(kept: &[f32], vocab: usize, targets: &[u32], whole: bool) -> Result<Option<Calibrated>> {
+fn calibrate(kept: &[f32], vocab: usize, targets: &[u32], whole: bool) -> Result<Option<CalibrationSummary>> {
     if targets.len() < 2 {
         return Ok(None);
     }
@@ -306,8 +311,8 @@ fn calibrate(kept: &[f32], vocab: usize, targets: &[u32], whole: bool) -> Result
         (calibration.report(BINS)?, None)
     } else {
         let split = temperature::fit_held_out(kept, vocab, targets)?;
-        let saved = whole.then(|| saved(kept, vocab, targets, split.temperature));
-        let scaled = Scaled {
+        let saved = whole.then(|| temperature_gain(kept, vocab, targets, split.temperature));
+        let scaled = WithTemperature {
             temperature: split.temperature,
             nats_before: split.nll_before,
             nats_after: split.nll_after,
@@ -317,11 +322,11 @@ fn calibrate(kept: &[f32], vocab: usize, targets: &[u32], whole: bool) -> Result
         (split.before, Some(scaled))
     };
     let Report { count: tokens, accuracy, confidence, .. } = before;
-    Ok(Some(Calibrated { tokens, accuracy, confidence, gaps: before.into(), scaled }))
+    Ok(Some(CalibrationSummary { tokens, accuracy, confidence, gaps: before.into(), scaled }))
 }
 
-/// Mean of ln q_T(w) − ln q(w): q_T ∝ q^(1/T).
-fn saved(log_probs: &[f32], vocab: usize, targets: &[u32], temperature: f64) -> f64 {
+/// Mean of ln q_T(w) − ln q(w), with q_T ∝ q^(1/T).
+fn temperature_gain(log_probs: &[f32], vocab: usize, targets: &[u32], temperature: f64) -> f64 {
     let rows = log_probs.chunks_exact(vocab).zip(targets);
     let mut scaled = vec![0.0; vocab];
     let total: f64 = rows

@@ -1,5 +1,5 @@
-//! What is known of a text whose source is known: the probability of every next token, and the best that a family of
-//! models could do.
+//! The source of a text as an oracle: the probability of every next token, and the least loss of any
+//! model with a given context length.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -14,41 +14,42 @@ use crate::config::Config;
 use crate::data;
 use crate::error::Result;
 
-/// The best member of a family that the source is not in is counted on so many bytes of fresh text from the source.
+/// Bytes of the fresh text from the source that the best model of an order is counted on.
 const FRESH_BYTES: usize = 8_000_000;
-/// The seed of that text; the embedded corpora have 1.
+/// Seed of that text; the embedded corpora have 1.
 const FRESH_SEED: u64 = 2;
-/// The highest order for which that text is long enough.
-const HIGHEST_ORDER: usize = 6;
+/// The highest order that is counted on that text.
+const MAX_ORDER: usize = 6;
 
-/// p(· | everything before) at each token of the validation text.
+/// The distribution p(· | all tokens before) at each token of the validation text.
 #[derive(Debug)]
-pub struct Truth {
-    /// Where the entries of a token start; one more than there are tokens.
-    starts: Vec<u32>,
+pub struct SourceOracle {
+    /// Offset of each token's entries in `tokens` and `probabilities`; one more than there are tokens.
+    offsets: Vec<u32>,
     tokens: Vec<u32>,
     probabilities: Vec<f64>,
     name: String,
     markov_order: Option<usize>,
-    /// By order: ln q* of each token.
-    best: Mutex<BTreeMap<usize, Option<Best>>>,
+    /// By order.
+    best: Mutex<BTreeMap<usize, Option<BestInClass>>>,
 }
 
-/// How well the best member of a family does on the validation text.
+/// Loss on the validation text of the best model of an order.
 #[derive(Debug, Clone, Copy)]
-pub struct Best {
+pub struct BestInClass {
     /// Σ −ln q*(w).
-    pub nats: f64,
-    /// How far off that may be, as it was counted on finite text: parameters / (2 tokens), in nats a token. Zero: exact.
+    pub total_nll: f64,
+    /// Its uncertainty in nats per token, parameters / (2 tokens) of the text that it was counted on; 0
+    /// where it is exact.
     pub uncertainty: f64,
 }
 
-impl Truth {
-    /// `None` where the source is not known, or its characters are not the tokens.
+impl SourceOracle {
+    /// Predictions of the source; `None` where it is not known, or its characters are not the tokens.
     ///
     /// # Errors
     /// A failure of the source.
-    pub fn of(config: &Config, tokenizer: &Tokenizer, val: &TokenText) -> Result<Option<Self>> {
+    pub fn new(config: &Config, tokenizer: &Tokenizer, val: &TokenText) -> Result<Option<Self>> {
         if !matches!(tokenizer.kind(), TokenizerKind::Byte | TokenizerKind::Char)
             || val.bos().is_some()
             || !config.data.train.is_empty()
@@ -60,7 +61,7 @@ impl Truth {
             .map(|byte| tokenizer.encode(char::from(byte).encode_utf8(&mut [0; 4])).ok()?.first().copied())
             .collect();
         let mut truth = Self {
-            starts: vec![0],
+            offsets: vec![0],
             tokens: Vec::new(),
             probabilities: Vec::new(),
             name: config.data.embedded.clone(),
@@ -76,42 +77,43 @@ impl Truth {
                 }
                 truth.probabilities.push(probability);
             }
-            truth.starts.push(truth.tokens.len() as u32);
+            truth.offsets.push(truth.tokens.len() as u32);
         });
-        // A source that does not write ASCII has no predictions; one whose text is cut elsewhere has others.
-        if !known.unwrap_or(false) || outside || truth.starts.len() != val.ids.len() + 1 {
+        // Only sources of ASCII text have predictions, and only for their own validation text.
+        if !known.unwrap_or(false) || outside || truth.offsets.len() != val.ids.len() + 1 {
             return Ok(None);
         }
         Ok(Some(truth))
     }
 
-    /// The tokens that can come at place `index`, with their probabilities.
-    pub fn at(&self, index: usize) -> impl Iterator<Item = (u32, f64)> + Clone {
-        let span = self.starts[index] as usize..self.starts[index + 1] as usize;
+    /// The possible tokens at position `index`, with their probabilities.
+    pub fn next_tokens(&self, index: usize) -> impl Iterator<Item = (u32, f64)> + Clone {
+        let span = self.offsets[index] as usize..self.offsets[index + 1] as usize;
         self.tokens[span.clone()].iter().copied().zip(self.probabilities[span].iter().copied())
     }
 
-    /// The best of all models that see `order − 1` tokens back, where it can be known: the source itself where that sees
-    /// no further; else, for low orders, what counting fresh text from the source converges to.
+    /// The best of all models with a context of `order − 1` tokens: the source itself where its context
+    /// is no longer; else, for low orders, an n-gram model of fresh text from the source; `None` for
+    /// high orders.
     ///
     /// # Errors
     /// A failure of the source.
-    pub fn best(
+    pub fn best_in_class(
         &self,
         order: usize,
         tokenizer: &Tokenizer,
         val: &TokenText,
         pool: &Pool,
-    ) -> Result<Option<Best>> {
-        // Held while it is counted: whoever asks for the same waits instead of counting again.
+    ) -> Result<Option<BestInClass>> {
+        // Locked while counting, so that other threads wait instead of counting again.
         let mut known = self.best.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(best) = known.get(&order) {
             return Ok(*best);
         }
         let best = if self.markov_order.is_some_and(|back| order > back) {
-            let nats = (0..val.ids.len()).map(|index| self.nats(index, val.ids[index])).sum();
-            Some(Best { nats, uncertainty: 0.0 })
-        } else if (1..=HIGHEST_ORDER).contains(&order) {
+            let nats = (0..val.ids.len()).map(|index| self.surprisal(index, val.ids[index])).sum();
+            Some(BestInClass { total_nll: nats, uncertainty: 0.0 })
+        } else if (1..=MAX_ORDER).contains(&order) {
             self.count(order, tokenizer, val, pool)?
         } else {
             None
@@ -120,9 +122,9 @@ impl Truth {
         Ok(best)
     }
 
-    /// −ln p of `token` at place `index`.
-    pub fn nats(&self, index: usize, token: u32) -> f64 {
-        let p = self.at(index).filter(|(other, _)| *other == token).map(|(_, p)| p).sum::<f64>();
+    /// −ln p of `token` at position `index`.
+    pub fn surprisal(&self, index: usize, token: u32) -> f64 {
+        let p = self.next_tokens(index).filter(|(other, _)| *other == token).map(|(_, p)| p).sum::<f64>();
         -p.ln()
     }
 
@@ -132,17 +134,17 @@ impl Truth {
         tokenizer: &Tokenizer,
         val: &TokenText,
         pool: &Pool,
-    ) -> Result<Option<Best>> {
+    ) -> Result<Option<BestInClass>> {
         let Some(source) = Source::embedded(&self.name) else { return Ok(None) };
         let text = source.sample(FRESH_SEED, FRESH_BYTES);
         let Ok(ids) = tokenizer.encode(&text) else { return Ok(None) };
-        // Nothing is impossible under it, and at this size smoothing moves next to nothing.
+        // Witten-Bell gives every token a probability and hardly changes counts of this size.
         let config = NgramConfig { order, smoothing: Smoothing::WittenBell, ..NgramConfig::default() };
         let model = pool.install(|| NgramModel::estimate(&ids, tokenizer.vocab_size(), &config))?;
         let highest = model.report().orders.last().map_or(0, |order| order.grams);
         let log_probs = pool.install(|| model.log_probs(&val.ids, 0))?;
-        Ok(Some(Best {
-            nats: -log_probs.iter().sum::<f64>(),
+        Ok(Some(BestInClass {
+            total_nll: -log_probs.iter().sum::<f64>(),
             uncertainty: highest as f64 / (2.0 * ids.len() as f64),
         }))
     }

@@ -1,4 +1,4 @@
-//! The file of a comparison: what is shared, the variants, the grids inside them.
+//! The specification of a comparison: a config file with shared settings, variants and their grids.
 //!
 //! ```toml
 //! [compare]
@@ -28,8 +28,8 @@ use super::Options;
 use crate::config::{self, LENGTHS, Loaded, Override};
 use crate::error::{Advice, Error, Result};
 
-/// More cells than this are a mistake.
-const MOST_CELLS: usize = 10_000;
+/// Maximum number of trials.
+const MAX_TRIALS: usize = 10_000;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,29 +39,29 @@ struct Section {
 }
 
 #[derive(Debug)]
-pub(crate) struct Grid {
-    /// The file's name without its ending.
+pub(crate) struct ComparisonSpec {
+    /// File name without its extension.
     pub(crate) name: String,
     pub(crate) seeds: Vec<u64>,
     pub(crate) jobs: Option<usize>,
     pub(crate) variants: Vec<Variant>,
 }
 
-/// One row of the table.
+/// A variant: a config without a seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Variant {
     pub(crate) name: String,
     pub(crate) against: Option<String>,
-    /// Where it is from, and what stands there.
+    /// The file that it is from, and its text.
     file: PathBuf,
     text: Arc<str>,
-    /// Its settings, but for the seed, and what the command line sets instead.
+    /// Its settings without the seed, and the overrides.
     table: toml::Table,
     set: Vec<Override>,
 }
 
-impl Grid {
-    /// Reads the file and applies the command line.
+impl ComparisonSpec {
+    /// Reads the file and applies the request's overrides.
     pub(crate) fn load(arguments: &Options) -> Result<Self> {
         let path = &arguments.config;
         let shown = path.display();
@@ -92,7 +92,7 @@ impl Grid {
         if seeds.is_empty() {
             return Err(Error::usage(format!("{shown}: compare.seeds is empty")));
         }
-        // One run counted twice would be evidence of nothing, and look like much.
+        // The same run twice would make differences look more certain.
         if let Some(twice) =
             seeds.iter().enumerate().find_map(|(index, seed)| seeds[..index].contains(seed).then_some(seed))
         {
@@ -110,12 +110,12 @@ impl Grid {
                 return Err(named(Error::usage("is no table".to_owned())));
             };
             variants.extend(expand(entry, &shared, path, &text, arguments).map_err(named)?);
-            if variants.len() * seeds.len() > MOST_CELLS {
-                return Err(Error::usage(format!("{shown} asks for more than {MOST_CELLS} cells")));
+            if variants.len() * seeds.len() > MAX_TRIALS {
+                return Err(Error::usage(format!("{shown} asks for more than {MAX_TRIALS} runs")));
             }
         }
         let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        // 0 says that the machine decides.
+        // 0 means as many as the machine has cores.
         let own = section.jobs.filter(|jobs| *jobs > 0).map(|jobs| (format!("{shown}: compare.jobs"), jobs));
         let jobs = arguments.jobs.map(|jobs| ("jobs".to_owned(), jobs)).or(own);
         let jobs = jobs.map(|(said, jobs)| config::threads(&said, Some(jobs))).transpose()?;
@@ -146,8 +146,8 @@ impl Grid {
 }
 
 impl Variant {
-    /// The config of one cell, checked. A model that is counted has no use for a seed, and all seeds give the same.
-    pub(crate) fn cell(&self, seed: u64) -> Result<Loaded> {
+    /// The checked config of one trial.
+    pub(crate) fn trial_config(&self, seed: u64) -> Result<Loaded> {
         let named = |failure: Error, line: Option<usize>| {
             let line = line.map_or_else(String::new, |line| format!(":{line}"));
             failure.within(format_args!("{}{line}: \"{}\"", self.file.display(), self.name))
@@ -158,7 +158,7 @@ impl Variant {
         config::check(&mut loaded).map_err(|failure| named(failure, None))?;
         for key in ["train", "val"] {
             let data = |table: &toml::Table| table.get("data")?.get(key).cloned();
-            // What all variants share stands on a line of the file.
+            // Settings that all variants share are on a line of the file.
             let is_shared = || self.text.parse().is_ok_and(|file| data(&file) == data(&self.table));
             let is_of_file = || loaded.said(&format!("data.{key}")).is_none() && is_shared();
             let paths = if key == "val" { &loaded.config.data.val } else { &loaded.config.data.train };
@@ -182,7 +182,7 @@ fn section<'a>(table: &'a mut toml::Table, name: &str) -> &'a mut toml::Table {
     }
 }
 
-/// One `[[variant]]` as the variants of its grid.
+/// The variants of one `[[variant]]`: one for each point of its grid.
 fn expand(
     mut entry: toml::Table,
     shared: &toml::Table,
@@ -235,7 +235,7 @@ fn expand(
                 values.iter().map(move |value| point.iter().copied().chain([(key, value)]).collect())
             })
             .collect();
-        if points.is_empty() || points.len() > MOST_CELLS {
+        if points.is_empty() || points.len() > MAX_TRIALS {
             return Err(Error::usage(format!("grid.\"{key}\" leaves {} variants", points.len())));
         }
     }
@@ -272,11 +272,11 @@ fn expand(
         .collect()
 }
 
-/// `over` takes precedence, key by key; another kind of model starts from its own defaults.
+/// Merges `over` into `table`, key by key; another kind of model starts from its own defaults.
 fn merge(table: &mut toml::Table, over: &toml::Table) {
     for (name, value) in over {
         let toml::Value::Table(keys) = value else {
-            // Not a section: the check of the config will say so.
+            // Not a section: the config's check refuses it.
             table.insert(name.clone(), value.clone());
             continue;
         };
@@ -293,7 +293,7 @@ fn merge(table: &mut toml::Table, over: &toml::Table) {
     }
 }
 
-/// A name with every `{section.key}` replaced by its value.
+/// Replaces every `{section.key}` in a name by its value.
 fn fill(name: &str, table: &toml::Table) -> Result<String> {
     let mut filled = String::new();
     let mut rest = name;
@@ -319,7 +319,7 @@ fn shown(value: &toml::Value) -> String {
     }
 }
 
-/// A name as a folder: letters, digits and dashes.
+/// A folder name from letters, digits and dashes that is not `taken`.
 pub(crate) fn folder_name(name: &str, taken: &[PathBuf]) -> PathBuf {
     let mut slug = String::new();
     for character in name.chars() {
@@ -340,7 +340,7 @@ pub(crate) fn folder_name(name: &str, taken: &[PathBuf]) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn load(text: &str, set: &[&str]) -> Result<Grid> {
+    fn load(text: &str, set: &[&str]) -> Result<ComparisonSpec> {
         use std::io::Write;
         let folder = tempfile::tempdir().unwrap();
         let mut base = std::fs::OpenOptions::new()
@@ -354,7 +354,7 @@ mod tests {
         let mut file = std::fs::OpenOptions::new().create_new(true).write(true).open(&path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let set = set.iter().map(Override::from).collect();
-        Grid::load(&Options { config: path, set, ..Options::default() })
+        ComparisonSpec::load(&Options { config: path, set, ..Options::default() })
     }
 
     const GRID: &str = r#"
@@ -383,11 +383,11 @@ train = { epochs = 2 }
         let against: Vec<_> = grid.variants.iter().map(|variant| variant.against.as_deref()).collect();
         assert_eq!(against, [None, None, None, Some("e0 d0"), Some("e0 d0.1")]);
         assert_eq!(grid.seeds, [3, 4]);
-        let config = grid.variants[4].cell(9).unwrap().config;
+        let config = grid.variants[4].trial_config(9).unwrap().config;
         assert_eq!((config.model.kind.as_str(), config.model.n_embd), ("mlp", Some(12)));
         assert_eq!((config.train.epochs, config.train.steps, config.train.batch_size), (Some(2.0), None, 5));
         assert_eq!((config.train.seed, config.optim.lr, config.loss.label_smoothing), (9, 0.01, 0.1));
-        let counted = grid.variants[0].cell(1).unwrap().config;
+        let counted = grid.variants[0].trial_config(1).unwrap().config;
         assert_eq!((counted.model.order, counted.model.n_embd), (Some(3), None));
     }
 
@@ -409,7 +409,7 @@ train = { epochs = 2 }
             );
         }
         let wrong = load("[[variant]]\nname = \"a\"\noptim = { lrr = 1 }\n", &[]).unwrap();
-        assert!(wrong.variants[0].cell(1).unwrap_err().message.contains("lrr"));
+        assert!(wrong.variants[0].trial_config(1).unwrap_err().message.contains("lrr"));
     }
 
     #[test]

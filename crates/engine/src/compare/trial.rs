@@ -1,0 +1,243 @@
+//! A trial of a comparison: the run of one variant with one seed, and its diagnostics.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use surprisal_platform::threads::Pool;
+use surprisal_store::atomic;
+use surprisal_store::read::regular_text;
+
+use super::diagnostics::{CalibrationSummary, Diagnostics, measure};
+use super::oracle::SourceOracle;
+use crate::config::{Config, Loaded};
+use crate::data::Prepared;
+use crate::error::{Advice, Error, Kind, Result};
+use crate::events::Context;
+use crate::identity::{Identity, text_hash};
+use crate::models;
+use crate::runs;
+use crate::train;
+
+/// Hashes (BLAKE3) of the tokenizer and the validation tokens: where both are equal, losses per token
+/// compare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvaluatedOn {
+    /// Hash of the tokenizer.
+    pub tokenizer: blake3::Hash,
+    /// Hash of the validation tokens, in hexadecimal digits.
+    pub validation: String,
+}
+
+/// The file of a finished trial, in the run's folder.
+const RECORD: &str = "cell.json";
+
+/// A text that trials share.
+#[derive(Debug)]
+pub struct SharedText {
+    /// Tokens and tokenizer.
+    pub data: Prepared,
+    /// The source's predictions, where the source is known.
+    pub oracle: Option<SourceOracle>,
+    /// Hashes of tokenizer and validation tokens.
+    pub evaluated_on: EvaluatedOn,
+}
+
+impl SharedText {
+    /// Adds the predictions of the source and the hashes to `data`.
+    ///
+    /// # Errors
+    /// A failure of the source.
+    pub fn new(config: &Config, data: Prepared) -> Result<Self> {
+        let oracle = SourceOracle::new(config, &data.tokenizer, &data.val)?;
+        let tokenizer = blake3::hash(&data.tokenizer.to_json()?);
+        let evaluated_on = EvaluatedOn { tokenizer, validation: text_hash(&data.val) };
+        Ok(Self { data, oracle, evaluated_on })
+    }
+}
+
+/// A run of a comparison.
+pub struct Trial {
+    /// Index of the variant.
+    pub variant: usize,
+    /// The run's seed.
+    pub seed: u64,
+    /// The run's settings.
+    pub loaded: Loaded,
+    /// The run's folder, relative to the comparison's.
+    pub folder: PathBuf,
+    /// Index of the text.
+    pub text: usize,
+}
+
+/// Results of a finished trial: the content of its cell.json.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TrialRecord {
+    identity: Identity,
+    /// Kind of the model.
+    pub kind: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// The message of a divergence, after which there is no model.
+    pub diverged: Option<String>,
+    /// The `result` event of the run, as in its metrics.jsonl.
+    pub result: Value,
+    /// The sample at the end of the run.
+    pub sample: Option<String>,
+    /// Diagnostics on the validation text; `None` for a model that is not a distribution.
+    #[serde(rename = "measure")]
+    pub diagnostics: Option<Diagnostics>,
+    /// The parts of the loss, where the source is known.
+    #[serde(rename = "parts")]
+    pub decomposition: Option<LossDecomposition>,
+    /// The run's folder, relative to the comparison's.
+    pub folder: PathBuf,
+}
+
+/// Decomposition of the loss: H(p, q) = H(p) + approximation + estimation + miscalibration, in nats per
+/// token of the validation text.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LossDecomposition {
+    /// H(p), the entropy of the source.
+    pub entropy: f64,
+    /// Approximation error: the excess loss of the best model with the same context length; `None` where
+    /// it is not known.
+    pub approximation: Option<f64>,
+    /// Uncertainty of the approximation error.
+    pub approximation_uncertainty: f64,
+    /// Estimation error: the excess loss from learning on finite text; includes the approximation error
+    /// where that is not known.
+    pub estimation: f64,
+    /// The part that one temperature, fitted on the first half of the text, would remove.
+    pub miscalibration: f64,
+}
+
+impl LossDecomposition {
+    /// The sum of all parts: the cross-entropy.
+    pub fn sum(&self) -> f64 {
+        self.entropy + self.approximation.unwrap_or(0.0) + self.estimation + self.miscalibration
+    }
+}
+
+impl TrialRecord {
+    /// A number of the run's result; `None` where it is infinite or missing.
+    pub fn number(&self, pointer: &str) -> Option<f64> {
+        self.result.pointer(pointer).and_then(Value::as_f64)
+    }
+
+    /// The loss in nats per token.
+    pub fn nats_per_token(&self) -> Option<f64> {
+        self.number("/eval/nats_per_token")
+    }
+
+    /// Calibration of the predictions.
+    pub fn calibration(&self) -> Option<&CalibrationSummary> {
+        self.diagnostics.as_ref()?.calibration.as_ref()
+    }
+
+    /// Number of tokens with probability zero.
+    pub fn zero_probability(&self) -> u64 {
+        self.result.pointer("/eval/zero_probability").and_then(Value::as_u64).unwrap_or(0)
+    }
+}
+
+impl Trial {
+    fn identity(&self, data: &Prepared) -> Result<Identity> {
+        Identity::of(&self.loaded.text, &data.tokenizer, &data.train, &data.val)
+    }
+
+    /// Record of this trial, if it is finished.
+    ///
+    /// # Errors
+    /// A folder with a run of other settings or texts.
+    pub fn finished(&self, root: &Path, data: &Prepared) -> Result<Option<TrialRecord>> {
+        let folder = root.join(&self.folder);
+        let wanted = self.identity(data)?;
+        let other = || {
+            Error::usage(format!("{} holds a run of other settings or other texts", folder.display()))
+                .hint(Advice::OtherComparison)
+        };
+        if let Ok(text) = regular_text(folder.join(RECORD))
+            && let Ok(record) = serde_json::from_str::<TrialRecord>(&text)
+        {
+            return if record.identity == wanted { Ok(Some(record)) } else { Err(other()) };
+        }
+        match regular_text(folder.join("config.toml")) {
+            Ok(begun) if Identity::of(&begun, &data.tokenizer, &data.train, &data.val)? != wanted => {
+                Err(other())
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Makes the run, or resumes one that was begun, and computes the diagnostics of its model.
+    ///
+    /// # Errors
+    /// As a run's, but for divergence, which is a result.
+    pub fn run(&self, root: &Path, text: &SharedText, ctx: &Context<'_>) -> Result<TrialRecord> {
+        let folder = root.join(&self.folder);
+        let config = &self.loaded.config;
+        let mut finished = TrialRecord {
+            identity: self.identity(&text.data)?,
+            kind: config.model.kind.clone(),
+            seed: self.seed,
+            diverged: None,
+            result: Value::Null,
+            sample: None,
+            diagnostics: None,
+            decomposition: None,
+            folder: self.folder.clone(),
+        };
+        match train::train_into(&folder, &self.loaded, &text.data, ctx) {
+            Err(failure) if failure.kind == Kind::Diverged => finished.diverged = Some(failure.message),
+            Err(failure) => return Err(failure),
+            Ok(()) => {
+                let loaded = ctx.pool.install(|| models::load(&folder, ctx))?;
+                finished.result = loaded
+                    .last_result()
+                    .ok_or_else(|| Error::failed(format!("{} has no result", folder.display())))?;
+                finished.sample = runs::sample(&folder);
+                finished.diagnostics = measure(&*loaded.model, &text.data, text.oracle.as_ref(), ctx.pool)?;
+                finished.decomposition = decompose(&finished, config, text, ctx.pool)?;
+            }
+        }
+        atomic::write(folder.join(RECORD), &serde_json::to_vec(&finished)?)?;
+        Ok(finished)
+    }
+}
+
+/// The n of the n-grams that a model sees: its context length plus one.
+fn order(config: &Config) -> Option<usize> {
+    let model = &config.model;
+    match model.kind.as_str() {
+        "ngram" => model.order,
+        "bigram" => Some(2),
+        "mlp" => model.context.map(|context| context + 1),
+        "transformer" => Some(config.train.block_size + 1),
+        _ => None,
+    }
+}
+
+fn decompose(
+    finished: &TrialRecord,
+    config: &Config,
+    text: &SharedText,
+    pool: &Pool,
+) -> Result<Option<LossDecomposition>> {
+    let (Some(truth), Some(nats)) = (&text.oracle, finished.nats_per_token()) else { return Ok(None) };
+    let Some(entropy) = finished.number("/eval/source_entropy") else { return Ok(None) };
+    let Some(saved) = finished.calibration().and_then(|c| c.scaled.as_ref()?.saved) else { return Ok(None) };
+    let data = &text.data;
+    let best = match order(config) {
+        Some(order) => truth.best_in_class(order, &data.tokenizer, &data.val, pool)?,
+        None => None,
+    };
+    let approximation = best.map(|best| best.total_nll / data.val.scored() as f64 - entropy);
+    Ok(Some(LossDecomposition {
+        entropy,
+        approximation,
+        approximation_uncertainty: best.map_or(0.0, |best| best.uncertainty),
+        estimation: nats - entropy - approximation.unwrap_or(0.0) - saved,
+        miscalibration: saved,
+    }))
+}
