@@ -39,8 +39,12 @@ fn main() -> Result<()> {
     let again = Control::new();
     let ctx = Context::new(&pool, &Silent, &again);
     println!("it opens: {}", models::load(&folder, &ctx)?.kind);
-    let request =
-        Request { settings: own_settings(&folder)?, out: Some(folder.clone()), resume: true, audit: 0 };
+    let request = Request {
+        settings: own_settings(&folder)?,
+        out: Some(folder.clone()),
+        resume: true,
+        ..Request::default()
+    };
     println!("and goes on, to {} steps", train(request, &ctx)?.steps);
     drop(std::fs::remove_dir_all(folder));
     Ok(())

@@ -60,7 +60,8 @@ pub(crate) fn run(arguments: &cli::TrainArgs, ctx: &Context<'_>, output: &Output
         output.start_dashboard(ctx.control)?;
     }
     let audit = if arguments.audit { AUDITED_STEPS } else { 0 };
-    let request = Request { settings, out: arguments.out.clone(), resume: arguments.resume, audit };
+    let (out, resume) = (arguments.out.clone(), arguments.resume);
+    let request = Request { settings, out, resume, audit, ..Request::default() };
     let run = train::train(request, &ctx)?.run;
     // An existing report of a resumed run is out of date.
     Ok((arguments.report || run.join(outputs::PAGE).exists()).then_some(run))

@@ -245,11 +245,7 @@ fn one_seed_of_a_trained_model_is_no_verdict() {
     let bench = Bench::new();
     bench.file("grid.toml", VERDICTS);
     let ran = bench.run(&["compare", "grid.toml", "--seeds", "1", "--out", "one"]).succeeded();
-    assert!(
-        ran.stdout.contains("one seed of a trained model is not enough for a test"),
-        "{}",
-        ran.stdout
-    );
+    assert!(ran.stdout.contains("one seed of a trained model is not enough for a test"), "{}", ran.stdout);
     let result =
         bench.run(&["compare", "grid.toml", "--seeds", "1", "--out", "one", "--json"]).succeeded().result();
     let differences = result["differences"].as_array().unwrap();

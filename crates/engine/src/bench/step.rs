@@ -5,15 +5,16 @@ use std::time::Instant;
 use rand::Rng;
 use serde_json::{Map, Value, json};
 use surprisal_kernels::matmul::{Matrix, MatrixMut, matmul_with_precision};
-use surprisal_loss::CrossEntropy;
+use surprisal_loss::ObjectiveConfig;
 use surprisal_model::neural::{Neural, NeuralConfig, RecurrentConfig, TransformerConfig};
 use surprisal_ops::{Precision, profile};
 use surprisal_platform::threads::Pool;
-use surprisal_text::Batch;
+use surprisal_text::{Batch, TokenText};
 
 use crate::config;
 use crate::error::Result;
 use crate::streams::{Purpose, stream};
+use crate::train::objective::ConfiguredObjective;
 use crate::train::optimiser::Optimiser;
 use crate::train::step::{Hidden, Step};
 
@@ -79,9 +80,10 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let mut hidden = Hidden::new(neural.windows(), case.batch_size);
     let settings = config::Optim::default();
     let mut optimiser = Optimiser::new(&neural, &settings, case.precision, threads.min(case.batch_size))?;
-    let loss = CrossEntropy::new();
+    let (plain, no_text) = (ObjectiveConfig::default(), TokenText::default());
+    let objective = ConfiguredObjective::new(&plain, &no_text, 0, &pool)?;
     let precision = case.precision;
-    let step = Step { neural: &neural, loss: &loss, targets: None, penalty: 0.0, precision, pool: &pool };
+    let step = Step { neural: &neural, objective: &objective, precision, pool: &pool };
     let batch = [batch(case)];
     let mut update_seconds = 0.0;
     let mut run = || -> Result<f64> {

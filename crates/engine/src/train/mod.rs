@@ -7,16 +7,17 @@ mod divergence;
 pub(crate) mod length;
 mod logs;
 mod neural;
+pub(crate) mod objective;
 pub(crate) mod optimiser;
 mod record;
 mod spikes;
 mod state;
 pub(crate) mod step;
-mod targets;
 mod weights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::NeuralConfig;
@@ -38,6 +39,7 @@ use crate::sampling::{Opening, Sampling};
 use crate::saved;
 use crate::wording::many;
 pub use logs::{Csv, TensorBoard};
+pub use objective::{Objective, Shard};
 use record::Record;
 
 /// What [`train`] is to do.
@@ -67,6 +69,9 @@ pub struct Request {
     pub resume: bool,
     /// Tell every parameter's gradient and update of so many first steps ([`Event::Audited`]).
     pub audit: usize,
+    /// The objective of a neural model, instead of the one in [`config::Config::loss`]. It is not
+    /// saved: a run that is resumed needs the same again.
+    pub objective: Option<Arc<dyn Objective>>,
 }
 
 /// Trains, or counts, a model: reads the texts, makes a run folder, tells what happens, saves and judges the model.
@@ -93,9 +98,10 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
         }
         _ => (open_folder(&request)?, None),
     };
-    let Request { resume, audit, .. } = request;
+    let Request { resume, audit, ref objective, .. } = request;
     let from = checkpoint.as_ref();
-    let run = Run { loaded, data: &data, folder: &folder, from, ctx, resume, audit, started };
+    let objective = objective.as_ref();
+    let run = Run { loaded, data: &data, folder: &folder, from, ctx, resume, audit, objective, started };
     match run.train(neural) {
         // Nothing that was worth keeping yet: leave no debris. After a divergence the batch is.
         Err(failure) if !resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
@@ -149,7 +155,8 @@ pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Prepared, ctx: &Con
         (RunWriter::create(out)?, None)
     };
     let (folder, from, started) = (&folder, checkpoint.as_ref(), std::time::Instant::now());
-    Run { loaded, data, folder, from, ctx, resume: false, audit: 0, started }.train(neural).map(drop)
+    let run = Run { loaded, data, folder, from, ctx, resume: false, audit: 0, objective: None, started };
+    run.train(neural).map(drop)
 }
 
 /// About how much memory it takes to train what `config` says, in bytes.
@@ -239,6 +246,7 @@ struct Run<'a> {
     /// Whether that was asked for: then a whole model of other settings or texts is not made again.
     resume: bool,
     audit: usize,
+    objective: Option<&'a Arc<dyn Objective>>,
     started: std::time::Instant,
 }
 
@@ -294,6 +302,7 @@ impl Run<'_> {
                     ctx,
                     record: &mut record,
                     audit: self.audit,
+                    objective: self.objective,
                     folder,
                     saver: checkpoint::Saver::new(folder, &config.checkpoint, &identity),
                     last: None,

@@ -1,8 +1,8 @@
 //! Training by gradient descent: the loop, and nothing but the loop.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use surprisal_loss::CrossEntropy;
 use surprisal_model::neural::{Neural, NeuralLm};
 use surprisal_ops::Precision;
 use surprisal_store::checkpoint::Checkpoint;
@@ -12,12 +12,12 @@ use surprisal_text::Batches;
 use super::checkpoint::{self, Saver};
 use super::divergence;
 use super::length::Position;
+use super::objective::{ConfiguredObjective, Objective};
 use super::optimiser::Optimiser;
 use super::record::Record;
 use super::spikes::Spikes;
 use super::state::{Best, State};
 use super::step::{Hidden, Step, Sums};
-use super::targets::SoftTargets;
 use super::weights::{restore, weights};
 use crate::config::{Config, Select, Shards};
 use crate::control::Requests;
@@ -38,6 +38,8 @@ pub(crate) struct Trainer<'a, 'r> {
     pub(crate) config: &'a Config,
     pub(crate) data: &'a Prepared,
     pub(crate) ctx: &'a Context<'a>,
+    /// The objective, instead of the configured one.
+    pub(crate) objective: Option<&'a Arc<dyn Objective>>,
     pub(crate) record: &'a mut Record<'r>,
     /// How many steps' gradients and updates are still to be listed.
     pub(crate) audit: usize,
@@ -62,7 +64,13 @@ impl Trainer<'_, '_> {
         let batches = crate::architecture::batches(&self.data.train, train, neural.windows())?;
         let length = Length::of(train, &batches);
         let vocab_size = self.data.tokenizer.vocab_size();
-        let loss = SoftTargets::prepare(&config.loss, &self.data.train, vocab_size, self.ctx.pool)?;
+        let objective: Arc<dyn Objective> = match self.objective {
+            Some(objective) => objective.clone(),
+            None => {
+                let (loss, text) = (&config.loss, &self.data.train);
+                Arc::new(ConfiguredObjective::new(loss, text, vocab_size, self.ctx.pool)?)
+            }
+        };
         self.introduce(&neural, &batches, length, parameters)?;
 
         let optimiser = Optimiser::new(&neural, &config.optim, precision(config), shards(config))?;
@@ -103,7 +111,7 @@ impl Trainer<'_, '_> {
             while self.ctx.control.is_paused() {
                 std::thread::sleep(PAUSE);
             }
-            self.step(&mut state, &batches, &loss, length)
+            self.step(&mut state, &batches, &*objective, length)
                 .or_else(|failure| self.keep_last_good(&state, failure))?;
             let step = state.optimiser.step;
             if let Some(evaluation) = self.judge(&mut state, &batches, length)? {
@@ -214,7 +222,7 @@ impl Trainer<'_, '_> {
         &mut self,
         state: &mut State,
         batches: &Batches,
-        (loss, targets): &(CrossEntropy, Option<SoftTargets>),
+        objective: &dyn Objective,
         length: Length,
     ) -> Result<()> {
         let started = Instant::now();
@@ -224,10 +232,8 @@ impl Trainer<'_, '_> {
             Length::Steps(steps) => config.optim.rate_of(step, steps),
             Length::Budget(_) => config.optim.rate(step, length.progress(step, state.train_seconds)),
         };
-        let (targets, penalty) = (targets.as_ref(), config.loss.confidence_penalty);
         let precision = precision(config);
-        let update =
-            Step { neural: &state.lm.neural, loss, targets, penalty, precision, pool: self.ctx.pool };
+        let update = Step { neural: &state.lm.neural, objective, precision, pool: self.ctx.pool };
         let portion = state.position.batches(batches, &config.train, step);
         let mut made = divergence::Update { done: step, objective: f64::NAN, norm: f64::NAN, lr };
         let masks = dropout_seed(config.train.seed, step);

@@ -8,16 +8,14 @@ use std::ops::Range;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
-use surprisal_loss::confidence_penalty::confidence_penalty;
-use surprisal_loss::{CrossEntropy, Loss, Reduction};
-use surprisal_model::neural::{Mode, Neural, Output, Windows};
+use surprisal_loss::Loss;
+use surprisal_model::neural::{Mode, Neural, Windows};
 use surprisal_ops::grad_accumulator::GradAccumulator;
-use surprisal_ops::profile::{OpKind, time};
 use surprisal_ops::{Backward, Context, Precision};
 use surprisal_platform::threads::Pool;
 use surprisal_text::Batch;
 
-use super::targets::SoftTargets;
+use super::objective::{Objective, Shard};
 use crate::error::{Error, Result};
 
 /// Sums over the tokens of one update.
@@ -64,11 +62,7 @@ impl Hidden {
 
 pub(crate) struct Step<'a> {
     pub(crate) neural: &'a Neural,
-    pub(crate) loss: &'a CrossEntropy,
-    /// What the loss is to be given with every batch.
-    pub(crate) targets: Option<&'a SoftTargets>,
-    /// β of the confidence penalty.
-    pub(crate) penalty: f64,
+    pub(crate) objective: &'a dyn Objective,
     /// How the products of the linear layers read their inputs.
     pub(crate) precision: Precision,
     pub(crate) pool: &'a Pool,
@@ -89,7 +83,6 @@ impl Step<'_> {
             return Err(Error::failed("a batch has no token to predict"));
         }
         let scale = 1.0 / tokens as f64;
-        let loss = self.loss.clone().reduction(Reduction::Scaled(scale));
         gradients.iter().for_each(GradAccumulator::zero_grad);
         let shards = gradients.len();
         let mut sums = Sums::default();
@@ -110,7 +103,7 @@ impl Step<'_> {
                 let mode = Mode::Train { dropout_seed, first_row: first_row + rows.start };
                 let streams = before.rows(first_row + rows.start..first_row + rows.end);
                 let state = before.values.get(streams.clone()).filter(|state| !state.is_empty());
-                let (store, part, after) = self.shard(&context, &loss, scale, batch, rows, state, &mode)?;
+                let (store, part, after) = self.shard(&context, scale, batch, rows, state, &mode)?;
                 // What plain operations and the head left.
                 own.add_grad_store(&store)?;
                 Ok((part, streams, after))
@@ -131,7 +124,6 @@ impl Step<'_> {
     fn shard(
         &self,
         context: &Context,
-        loss: &CrossEntropy,
         scale: f64,
         batch: &Batch,
         rows: Range<usize>,
@@ -140,27 +132,10 @@ impl Step<'_> {
     ) -> Result<(GradStore, Sums, Vec<f32>)> {
         let cells = rows.start * batch.cols..rows.end * batch.cols;
         let ids = Tensor::from_slice(&batch.inputs[cells.clone()], (rows.len(), batch.cols), &Device::Cpu)?; // (B, T)
-        let (own_inputs, own_targets) = (&batch.inputs[cells.clone()], &batch.targets[cells]);
-        let targets = Tensor::from_slice(own_targets, rows.len() * batch.cols, &Device::Cpu)?; // (B·T)
-        let soft = self.targets.map(|soft| soft.of_rows(loss, own_inputs, own_targets, batch.cols));
-        let soft = soft.transpose()?;
-        let loss = soft.as_ref().unwrap_or(loss);
         let (output, after) = self.neural.forward_in(context, &ids, state, mode)?;
-        if self.penalty > 0.0 {
-            let logits = output.logits_in(context)?;
-            let Loss { value, objective_sum, nll_sum, count, .. } = loss.apply(&logits, &targets)?;
-            let penalty = confidence_penalty(&logits, own_targets, self.penalty, scale)?;
-            let objective = objective_sum + penalty.sum;
-            let store = (value + penalty.value)?.backward()?;
-            return Ok((store, Sums { objective, nll: nll_sum, tokens: count }, after));
-        }
-        let applied = time(OpKind::Head, || match output {
-            Output::Logits(logits) => loss.apply(&logits, &targets),
-            Output::Head { hidden, weight, bias } => {
-                loss.apply_linear(&hidden, &weight, bias.as_ref(), &targets)
-            }
-        });
-        let Loss { value, objective_sum, nll_sum, count, .. } = applied?;
+        let (inputs, targets) = (&batch.inputs[cells.clone()], &batch.targets[cells]);
+        let shard = Shard { output: &output, context, inputs, targets, cols: batch.cols, scale };
+        let Loss { value, objective_sum, nll_sum, count, .. } = self.objective.loss(&shard)?;
         Ok((value.backward()?, Sums { objective: objective_sum, nll: nll_sum, tokens: count }, after))
     }
 }

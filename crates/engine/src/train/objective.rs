@@ -1,84 +1,177 @@
-//! What a step is trained toward where that is more than one token and a constant: the unigram distribution, the row of a
-//! counted model, or add-k's own interpolation.
+//! Training objectives: the one that a config describes, and the trait for others.
 //!
-//! Label smoothing is a counted smoother in disguise (Malagutti et al. 2024). Toward the uniform distribution it is
-//! interpolation with it; toward the unigram distribution it is Jelinek and Mercer's with a fixed weight; and with
-//! ε_h = k|V| / (c(h) + k|V|) for context h it is add-k: each is what a table trained to the end converges to.
+//! Label smoothing is related to the smoothing of n-gram models (Malagutti et al. 2024): a bigram table
+//! trained to convergence is the maximum likelihood estimate interpolated with π; toward the unigram
+//! distribution that is Jelinek-Mercer smoothing with a fixed weight; and with
+//! ε_h = k|V| / (c(h) + k|V|) after token h it is add-k smoothing.
 
+use std::fmt::Debug;
+
+use candle_core::{Device, Tensor};
 use surprisal_kernels::elementary::Elementary;
-use surprisal_loss::{CrossEntropy, IGNORE_INDEX, ObjectiveConfig, SmoothToward, SmoothingTarget};
+use surprisal_loss::confidence_penalty::confidence_penalty;
+use surprisal_loss::{
+    CrossEntropy, IGNORE_INDEX, Loss, ObjectiveConfig, Reduction, SmoothToward, SmoothingTarget,
+};
 use surprisal_model::LanguageModel;
+use surprisal_model::neural::Output;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
+use surprisal_ops::Context;
+use surprisal_ops::profile::{OpKind, time};
 use surprisal_platform::threads::Pool;
 use surprisal_text::TokenText;
 
 use crate::error::Result;
 
+/// A part of an update's batch, of N = rows · cols tokens, with the model's output for it.
+#[derive(Debug)]
+pub struct Shard<'a> {
+    /// The output: logits (N, V), or hidden states and the weights of a linear head.
+    pub output: &'a Output,
+    /// The context for operations with gradients, as for [`Output::logits_in`].
+    pub context: &'a Context,
+    /// Input tokens, row-major.
+    pub inputs: &'a [u32],
+    /// The token after each of them, or [`IGNORE_INDEX`].
+    pub targets: &'a [u32],
+    /// Tokens per row.
+    pub cols: usize,
+    /// One over the number of targets of the whole update.
+    pub scale: f64,
+}
+
+/// What training minimises.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use surprisal_engine::loss::{CrossEntropy, Loss, Reduction};
+/// use surprisal_engine::train::{Objective, Shard};
+///
+/// /// Cross-entropy with the soft cap of Gemma 2.
+/// #[derive(Debug)]
+/// struct Capped;
+///
+/// impl Objective for Capped {
+///     fn loss(&self, shard: &Shard<'_>) -> surprisal_engine::Result<Loss> {
+///         let logits = shard.output.logits_in(shard.context)?;
+///         let targets = Tensor::new(shard.targets, &Device::Cpu)?;
+///         let loss = CrossEntropy::new().softcap(30.0)?.reduction(Reduction::Scaled(shard.scale));
+///         Ok(loss.apply(&logits, &targets)?)
+///     }
+/// }
+/// ```
+pub trait Objective: Debug + Send + Sync {
+    /// The loss of a shard: `value` is `scale` times the sum over its targets, the rest are sums.
+    ///
+    /// # Errors
+    /// A failure to compute the loss; logits that are not finite are [`Kind::Diverged`](crate::Kind).
+    fn loss(&self, shard: &Shard<'_>) -> Result<Loss>;
+}
+
+/// The objective that a config describes, with what it needs of the training text.
+#[derive(Debug)]
+pub(crate) struct ConfiguredObjective {
+    cross_entropy: CrossEntropy,
+    soft_targets: Option<SoftTargets>,
+    confidence_penalty: f64,
+}
+
 /// Targets that depend on the context.
-pub(crate) enum SoftTargets {
-    /// ε of the mass goes to this model's row.
-    Rows(Box<NgramModel>),
-    /// Add-k over the token before: how often each was followed by anything, and k.
+#[derive(Debug)]
+enum SoftTargets {
+    /// ε of the mass goes to this model's prediction.
+    Prediction(Box<NgramModel>),
+    /// Add-k after the token before: how often each token was followed by any, and k.
     AddK { followed: Vec<u64>, k: f64 },
 }
 
-impl SoftTargets {
-    /// The loss that `settings` ask for, and the targets that it cannot know by itself.
-    pub(crate) fn prepare(
-        settings: &ObjectiveConfig,
+impl ConfiguredObjective {
+    pub(crate) fn new(
+        config: &ObjectiveConfig,
         text: &TokenText,
         vocab_size: usize,
         pool: &Pool,
-    ) -> Result<(CrossEntropy, Option<Self>)> {
-        let loss = settings.cross_entropy()?;
-        let counted = |order, smoothing| {
-            let config = NgramConfig { order, smoothing, bos: text.bos(), ..NgramConfig::default() };
-            pool.install(|| NgramModel::estimate(&text.ids, vocab_size, &config))
-        };
-        if settings.add_k > 0.0 {
-            let mut followed = vec![0; vocab_size];
-            for sequence in text.sequences() {
-                for &token in &sequence[..sequence.len() - 1] {
-                    followed[token as usize] += 1;
-                }
-            }
-            // The rows hold the whole target: all of the mass is moved.
-            return Ok((loss.label_smoothing(1.0)?, Some(Self::AddK { followed, k: settings.add_k })));
-        }
-        if settings.label_smoothing == 0.0 {
-            return Ok((loss, None));
-        }
-        match settings.smooth_toward {
-            SmoothToward::Unigram => {
-                let (log_probs, by) = (counted(1, Smoothing::Mle)?.next(&[])?, Elementary::current());
-                let unigram: Vec<f64> = log_probs.iter().map(|log_prob| by.exp(*log_prob)).collect();
-                Ok((loss.smooth_toward(SmoothingTarget::Prior(unigram.into()))?, None))
-            }
-            SmoothToward::KneserNey => {
-                let model = counted(settings.smooth_order, Smoothing::KneserNey)?;
-                Ok((loss, Some(Self::Rows(Box::new(model)))))
-            }
-            SmoothToward::Uniform => Ok((loss, None)),
-        }
-    }
-
-    /// `loss` for rows of `cols` tokens, with the targets that belong to them.
-    pub(crate) fn of_rows(
-        &self,
-        loss: &CrossEntropy,
-        inputs: &[u32],
-        targets: &[u32],
-        cols: usize,
-    ) -> Result<CrossEntropy> {
-        let rows = match self {
-            Self::Rows(model) => prior_rows(model, inputs, cols)?,
-            Self::AddK { followed, k } => add_k_rows(followed, *k, inputs, targets),
-        };
-        Ok(loss.clone().smooth_toward(SmoothingTarget::Prior(rows.into()))?)
+    ) -> Result<Self> {
+        let (cross_entropy, soft_targets) = prepare(config, text, vocab_size, pool)?;
+        Ok(Self { cross_entropy, soft_targets, confidence_penalty: config.confidence_penalty })
     }
 }
 
-/// π(· | the row so far) for each input, one after the other.
+impl Objective for ConfiguredObjective {
+    fn loss(&self, shard: &Shard<'_>) -> Result<Loss> {
+        let &Shard { output, context, targets: classes, scale, .. } = shard;
+        let targets = Tensor::from_slice(classes, classes.len(), &Device::Cpu)?; // (N)
+        let loss = self.cross_entropy.clone().reduction(Reduction::Scaled(scale));
+        let loss = match &self.soft_targets {
+            Some(soft) => loss.smooth_toward(SmoothingTarget::Prior(soft.rows(shard)?.into()))?,
+            None => loss,
+        };
+        if self.confidence_penalty > 0.0 {
+            let logits = output.logits_in(context)?;
+            let Loss { value, objective_sum, nll_sum, count, .. } = loss.apply(&logits, &targets)?;
+            let penalty = confidence_penalty(&logits, classes, self.confidence_penalty, scale)?;
+            let (value, objective_sum) = ((value + penalty.value)?, objective_sum + penalty.sum);
+            return Ok(Loss { value, objective_sum, nll_sum, count });
+        }
+        Ok(time(OpKind::Head, || match output {
+            Output::Logits(logits) => loss.apply(logits, &targets),
+            Output::Head { hidden, weight, bias } => {
+                loss.apply_linear(hidden, weight, bias.as_ref(), &targets)
+            }
+        })?)
+    }
+}
+
+/// The cross-entropy of `config`, and the targets that depend on the context.
+fn prepare(
+    config: &ObjectiveConfig,
+    text: &TokenText,
+    vocab_size: usize,
+    pool: &Pool,
+) -> Result<(CrossEntropy, Option<SoftTargets>)> {
+    let loss = config.cross_entropy()?;
+    let counted = |order, smoothing| {
+        let config = NgramConfig { order, smoothing, bos: text.bos(), ..NgramConfig::default() };
+        pool.install(|| NgramModel::estimate(&text.ids, vocab_size, &config))
+    };
+    if config.add_k > 0.0 {
+        let mut followed = vec![0; vocab_size];
+        for sequence in text.sequences() {
+            for &token in &sequence[..sequence.len() - 1] {
+                followed[token as usize] += 1;
+            }
+        }
+        // The rows are whole targets: all of the mass is moved to them.
+        return Ok((loss.label_smoothing(1.0)?, Some(SoftTargets::AddK { followed, k: config.add_k })));
+    }
+    if config.label_smoothing == 0.0 {
+        return Ok((loss, None));
+    }
+    match config.smooth_toward {
+        SmoothToward::Uniform => Ok((loss, None)),
+        SmoothToward::Unigram => {
+            let (log_probs, by) = (counted(1, Smoothing::Mle)?.next(&[])?, Elementary::current());
+            let unigram: Vec<f64> = log_probs.iter().map(|log_prob| by.exp(*log_prob)).collect();
+            Ok((loss.smooth_toward(SmoothingTarget::Prior(unigram.into()))?, None))
+        }
+        SmoothToward::KneserNey => {
+            let model = counted(config.smooth_order, Smoothing::KneserNey)?;
+            Ok((loss, Some(SoftTargets::Prediction(Box::new(model)))))
+        }
+    }
+}
+
+impl SoftTargets {
+    /// A distribution for each of the shard's tokens, (N, V).
+    fn rows(&self, shard: &Shard<'_>) -> Result<Vec<f32>> {
+        match self {
+            Self::Prediction(model) => prior_rows(model, shard.inputs, shard.cols),
+            Self::AddK { followed, k } => Ok(add_k_rows(followed, *k, shard.inputs, shard.targets)),
+        }
+    }
+}
+
+/// The model's prediction after each input, (N, V); contexts start with each row.
 fn prior_rows(model: &NgramModel, inputs: &[u32], cols: usize) -> Result<Vec<f32>> {
     let mut rows = Vec::with_capacity(inputs.len() * model.vocab_size());
     let by = Elementary::current();
@@ -92,7 +185,7 @@ fn prior_rows(model: &NgramModel, inputs: &[u32], cols: usize) -> Result<Vec<f32
     Ok(rows)
 }
 
-/// (1 − ε_h) δ + ε_h / |V| for each input h and what came after it.
+/// The target (1 − ε_h) δ + ε_h / |V| for each input h and the token after it, (N, V).
 fn add_k_rows(followed: &[u64], k: f64, inputs: &[u32], targets: &[u32]) -> Vec<f32> {
     let vocab_size = followed.len();
     let added = k * vocab_size as f64;
@@ -124,7 +217,7 @@ mod tests {
 
     const V: usize = 7;
 
-    /// Seven tokens whose bigrams are uneven; all are followed by something.
+    /// A text of seven tokens with uneven bigram counts.
     fn text() -> TokenText {
         let mut state = 1u32;
         let draw = |_| {
@@ -137,13 +230,13 @@ mod tests {
         text
     }
 
-    /// Trains a table to the end, by the very steps that `train` makes.
+    /// A bigram table trained to convergence, by the same steps as in training.
     fn trained(settings: &ObjectiveConfig, text: &TokenText) -> NeuralLm {
         let pool = Pool::new(2).unwrap();
         let cols = text.ids.len() - 1;
         let config = NeuralConfig::Bigram(BigramConfig { vocab_size: V, block_size: cols });
         let neural = Neural::new(&config, &mut ChaCha8Rng::seed_from_u64(1)).unwrap();
-        let (loss, targets) = SoftTargets::prepare(settings, text, V, &pool).unwrap();
+        let objective = ConfiguredObjective::new(settings, text, V, &pool).unwrap();
         let batch = Batch {
             inputs: text.ids[..cols].to_vec(),
             targets: text.ids[1..].to_vec(),
@@ -156,15 +249,8 @@ mod tests {
         let (mut m, mut v) = (vec![0f32; V * V], vec![0f32; V * V]);
         let steps = 1500;
         for step in 1..=steps {
-            let penalty = settings.confidence_penalty;
-            let update = Step {
-                neural: &neural,
-                loss: &loss,
-                targets: targets.as_ref(),
-                penalty,
-                precision: Precision::F32,
-                pool: &pool,
-            };
+            let precision = Precision::F32;
+            let update = Step { neural: &neural, objective: &objective, precision, pool: &pool };
             update
                 .gradients(std::slice::from_ref(&batch), 0, &mut optimiser.gradients, &mut Hidden::default())
                 .unwrap();
@@ -219,7 +305,7 @@ mod tests {
             counted(&text, 1, Smoothing::Mle, 1.0).next(&[]).unwrap().iter().map(|q| q.exp()).collect();
         let worst = distance(&settings, |_, p| mixed(0.3, p, &unigram));
         assert!(worst < 1e-3, "max |Δp| = {worst}");
-        // It is not smoothing toward the uniform distribution: the test can fail.
+        // Smoothing toward the uniform distribution gives something else.
         let uniform = vec![1.0 / V as f64; V];
         assert!(distance(&settings, |_, p| mixed(0.3, p, &uniform)) > 0.01);
     }
@@ -262,7 +348,7 @@ mod tests {
                 assert!(slope.abs() < 1e-3, "{slope} at p = {p}, q = {q}");
             }
             let of = |d: &[f64]| d.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln()).sum::<f64>();
-            assert!(of(&q) > of(&p), "the penalised model hesitates more");
+            assert!(of(&q) > of(&p), "the penalised model is less certain");
         }
     }
 }
