@@ -241,7 +241,7 @@ mod tests {
                     activation.forward(&u, n, &mut a);
                     let (mut da, mut du) = (vec![2.0; n], vec![0.0; u.len()]);
                     activation.backward(&u, n, &mut da, &mut du);
-                    assert_eq!(a, da, "the backward pass makes the value again");
+                    assert_eq!(a, da, "the backward pass recomputes the value");
                     for i in 0..n {
                         let x = f64::from(xs[i]);
                         let expected = reference(activation, x);

@@ -93,7 +93,7 @@ impl Spec<'_> {
 pub enum Targets<'a, T = f32> {
     /// One class per row.
     Classes(&'a [u32]),
-    /// One distribution per row, row-major `N · V`; not normalised if its sum is not 1.
+    /// One distribution per row, row-major `N · V`; its sum need not be 1.
     Probabilities(&'a [T]),
 }
 

@@ -1,8 +1,8 @@
 //! Scalar elementary functions that give the same bits on every machine under [`Isa::PORTABLE`].
 //!
-//! The standard library calls the platform's C library, whose results can depend on the processor:
-//! about 700 in a million values of glibc's `exp` change in the last bit with FMA. Portable code
-//! uses the `libm` crate, which is plain Rust.
+//! The standard library calls the C library, whose results can depend on the processor: of a
+//! million values of glibc's `exp`, about 700 differ in the last bit between processors with and
+//! without FMA. Portable code uses the `libm` crate, which is plain Rust.
 
 use pulp::Simd;
 

@@ -1,9 +1,8 @@
 //! Vectorised numerical kernels on slices, without candle, clock or files.
 //!
 //! A kernel runs serially on the calling thread unless it is given a
-//! [`Pool`](surprisal_platform::threads::Pool). The work is divided independently of the number
-//! of threads, so results have the same bits for any thread count. The instruction set is chosen at
-//! run time; every kernel has a portable path.
+//! [`Pool`](surprisal_platform::threads::Pool); results have the same bits for any number of
+//! threads. The instruction set is chosen at run time; every kernel has a portable path.
 
 pub mod activation;
 pub mod attention;

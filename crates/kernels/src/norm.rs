@@ -1,11 +1,11 @@
 //! Layer norm (Ba, Kiros & Hinton 2016) and RMS norm (Zhang & Sennrich 2019) of rows.
 //!
 //! ```text
-//! y = (x − mean) · rstd · w + b      rstd = 1/√(mean of (x − mean)² + ε)
+//! y = x̂ · w + b      x̂ = (x − mean) · rstd      rstd = 1/√(mean((x − mean)²) + ε)
+//! dx = rstd (dx̂ − mean(dx̂) − x̂ · mean(dx̂ x̂))      dx̂ = dy · w      dw = Σ dy x̂      db = Σ dy
 //! ```
 //!
-//! RMS norm has mean = 0. Backward, with x̂ = (x − mean) · rstd and dx̂ = dy · w: dx = rstd (dx̂ −
-//! mean(dx̂) − x̂ · mean(dx̂ x̂)), dw = Σ_rows dy x̂, db = Σ_rows dy; RMS norm has no mean(dx̂).
+//! RMS norm has mean = 0, and its dx has no mean(dx̂).
 
 use pulp::{Simd, WithSimd};
 

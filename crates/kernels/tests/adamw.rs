@@ -1,5 +1,5 @@
-//! AdamW against PyTorch (`fixtures/adamw.json`) in `f64`: a hundred steps of softmax regression with
-//! two decay groups, clipping by the global norm, warm-up and cosine decay.
+//! AdamW against PyTorch (`fixtures/adamw.json`) in `f64`: a hundred steps of softmax regression
+//! with two decay groups, clipping by the global norm, warm-up and cosine decay.
 #![expect(clippy::unwrap_used, reason = "an unreadable fixture fails the test")]
 
 use serde_json::Value;

@@ -4,7 +4,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::layers::{Between, Branch, DropoutConfig, Linear, Norm};
+use crate::layers::{Branch, BranchKind, DropoutConfig, Linear, Norm};
 use crate::{Context, activation, causal_attention, dropout, fusable, fused, unfused};
 
 impl Linear {
@@ -49,11 +49,11 @@ impl Branch {
         }
         let rows = x.dim(0)?;
         let u = self.inner.forward(context, &self.norm.forward(context, x)?)?; // (B·T, U)
-        let y = match &self.between {
-            Between::Attention(attention) => {
+        let y = match &self.kind {
+            BranchKind::Attention(attention) => {
                 causal_attention(&u.reshape((batch, rows / batch, ()))?, attention)?.reshape((rows, ()))?
             }
-            Between::Activation(kind) => activation(&u, *kind)?,
+            BranchKind::Activation(kind) => activation(&u, *kind)?,
         }; // (B·T, F)
         x + apply_dropout(self.proj.forward(context, &y)?, batch, drop)?
     }

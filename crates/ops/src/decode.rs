@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor, bail};
 use surprisal_kernels::matmul::gemv;
 
 use crate::fused::causal_attention_step;
-use crate::layers::{Between, Branch, KvCache, Linear, Norm};
+use crate::layers::{Branch, BranchKind, KvCache, Linear, Norm};
 use crate::tensor_slice::read;
 
 /// Embedding lookup added to a slice: `x += table[row]`.
@@ -57,9 +57,9 @@ impl Branch {
     /// Shapes that do not match, or an error of candle.
     pub fn decode_step(&self, x: &mut [f32], position: usize, cache: &mut KvCache) -> Result<()> {
         let u = self.inner.forward_row(&self.norm.forward_row(x)?)?;
-        let y = match &self.between {
-            Between::Attention(attention) => causal_attention_step(attention, &u, position, cache)?,
-            Between::Activation(activation) => {
+        let y = match &self.kind {
+            BranchKind::Attention(attention) => causal_attention_step(attention, &u, position, cache)?,
+            BranchKind::Activation(activation) => {
                 let hidden = u.len() / activation.inputs(1);
                 let mut a = vec![0.0; hidden];
                 activation.forward(&u, hidden, &mut a);

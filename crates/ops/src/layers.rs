@@ -49,7 +49,7 @@ pub struct RecurrentWeights {
     pub bias_hh: Tensor,
 }
 
-/// A residual half-block of a transformer: x + proj(between(inner(norm(x)))).
+/// A residual half-block of a transformer: x + proj(kind(inner(norm(x)))).
 #[derive(Debug, Clone)]
 pub struct Branch {
     /// Pre-norm.
@@ -57,14 +57,14 @@ pub struct Branch {
     /// Weight (U, C): to queries, keys and values, or to the inputs of an activation.
     pub inner: Linear,
     /// The function between the two linear layers.
-    pub between: Between,
+    pub kind: BranchKind,
     /// Output projection, weight (C, F).
     pub proj: Linear,
 }
 
 /// The function between the linear layers of a [`Branch`], from U inputs to F outputs per token.
 #[derive(Debug, Clone)]
-pub enum Between {
+pub enum BranchKind {
     /// Causal attention: U = C + 2·G·d, F = C.
     Attention(Attention),
     /// An activation: U = F, or 2·F for SwiGLU.

@@ -178,7 +178,7 @@ pub fn disable_candle_pools() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         if std::env::var_os(VARIABLE).is_none() {
-            // SAFETY: Rust's environment functions lock each other out, and `Once` runs this once,
+            // SAFETY: Rust's environment functions exclude each other, and `Once` runs this once,
             // at the start; the documentation forbids readers through libc.
             unsafe { std::env::set_var(VARIABLE, "1") };
         }

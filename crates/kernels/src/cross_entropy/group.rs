@@ -52,7 +52,7 @@ pub(super) fn classes<S: Simd>(
         }
         sum[i] = reduce::exp_sum_in_place(simd, row, row_max[i], scale);
     }
-    // Scalars per row, from here on.
+    // From here on, all rows have the same scalar operations, which vectorise.
     let (mut target_exp, mut non_target_sum, mut log_sum_shifted) =
         ([0.0_f64; ROWS], [0.0_f64; ROWS], [0.0_f64; ROWS]);
     let mut hard_weight = [1.0 - epsilon; ROWS];

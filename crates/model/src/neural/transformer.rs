@@ -9,7 +9,7 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use surprisal_kernels::elementary::Elementary;
 use surprisal_ops::decode::add_row;
-use surprisal_ops::layers::{Between, Branch, DropoutConfig, KvCache, Linear, Norm, NormType};
+use surprisal_ops::layers::{Branch, BranchKind, DropoutConfig, KvCache, Linear, Norm, NormType};
 use surprisal_ops::{Activation, Attention, Context, DropoutKey, RotaryTables, embedding};
 
 use super::session::CachedSession;
@@ -104,13 +104,13 @@ impl TransformerBuilder<'_, '_> {
             Branch {
                 norm: self.norm(&format!("h.{i}.ln_1"))?,
                 inner: self.linear(&format!("h.{i}.attn.c_attn"), &[c, kv, kv], c, std)?,
-                between: Between::Attention(attention),
+                kind: BranchKind::Attention(attention),
                 proj: self.linear(&format!("h.{i}.attn.c_proj"), &[c], c, std_proj)?,
             },
             Branch {
                 norm: self.norm(&format!("h.{i}.ln_2"))?,
                 inner: self.linear(&format!("h.{i}.mlp.c_fc"), &inputs, c, std)?,
-                between: Between::Activation(activation),
+                kind: BranchKind::Activation(activation),
                 proj: self.linear(&format!("h.{i}.mlp.c_proj"), &[c], f, std_proj)?,
             },
         ])

@@ -83,15 +83,15 @@ fn the_fused_operation_agrees_with_the_composition() {
             let rotary = modern.then(|| Arc::new(RotaryTables::new(t, 4, 10.0)));
             let attention = Attention { n_head: 2, n_kv_head: 1, rotary, qk_norm: modern };
             let activations = [Activation::Gelu, Activation::Relu2, Activation::SwiGlu];
-            let mlp = activations.map(|kind| (kind.inputs(12), Between::Activation(kind), 12));
-            for (inputs, between, outputs) in
-                [(c + 8, Between::Attention(attention), c)].into_iter().chain(mlp)
+            let mlp = activations.map(|kind| (kind.inputs(12), BranchKind::Activation(kind), 12));
+            for (inputs, kind, outputs) in
+                [(c + 8, BranchKind::Attention(attention), c)].into_iter().chain(mlp)
             {
                 let mut made = Made { vars: Vec::new() };
                 let branch = Branch {
                     norm: made.norm(norm_type, c, bias),
                     inner: made.linear(inputs, c, bias),
-                    between,
+                    kind,
                     proj: made.linear(c, outputs, bias),
                 };
                 agree(&made, &x, precision, |context, x| branch.forward(context, x, b, drop));

@@ -12,7 +12,7 @@ use surprisal_kernels::norm;
 use super::attention::SavedSoftmax;
 use super::{elementwise, linear, result, slice, with_option, with2};
 use crate::buffer_pool::PooledBuffer;
-use crate::layers::{Between, Branch, DropoutConfig, KvCache, Linear, Norm};
+use crate::layers::{Branch, BranchKind, DropoutConfig, KvCache, Linear, Norm};
 use crate::profile::{OpKind, time};
 use crate::tensor_slice::read;
 use crate::{Context, Precision};
@@ -120,7 +120,7 @@ fn branch_gradient(dy: &[f32], rows: usize, drop: Option<DropoutConfig>) -> std:
     }
 }
 
-impl Between {
+impl BranchKind {
     /// Output for `u`, rows of `inputs` elements of `batch` sequences, and the values that
     /// attention saves for backward. Attention changes `u` in place (QK-norm and rotary embedding).
     fn run(
@@ -153,11 +153,11 @@ impl Branch {
     /// # Errors
     /// Shapes that do not match, or an error of candle.
     pub fn prefill(&self, x: &mut [f32], cache: &mut KvCache) -> Result<()> {
-        let Self { norm, inner, between, proj } = self;
+        let Self { norm, inner, kind, proj } = self;
         let (inputs, width) = (inner.weight.dim(0)?, proj.weight.dim(1)?);
         let (normed, _) = norm.run(x)?;
         let mut u = inner.run(Precision::F32, &normed)?;
-        let (y, saved) = between.run(1, inputs, &mut u)?;
+        let (y, saved) = kind.run(1, inputs, &mut u)?;
         if saved.is_some() {
             for row in u.chunks_exact(inputs) {
                 let (keys, values) = row[width..].split_at((inputs - width) / 2);
@@ -192,14 +192,14 @@ impl CustomOp1 for BranchOp {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Branch { norm, inner, between, proj } = &self.branch;
+        let Branch { norm, inner, kind, proj } = &self.branch;
         let Self { ref context, batch, drop, .. } = *self;
         let precision = context.precision;
         let x = slice(x, layout)?;
         let (normed, statistics) = norm.run(x)?;
         let mut u = inner.run(precision, &normed)?;
         std::mem::drop(normed);
-        let (y, saved) = between.run(batch, inner.weight.dim(0)?, &mut u)?;
+        let (y, saved) = kind.run(batch, inner.weight.dim(0)?, &mut u)?;
         let mut out = time(OpKind::Residual, || x.to_vec());
         proj.add_to(precision, &y, drop, batch, &mut out)?;
         if !context.is_inference() {
@@ -210,7 +210,7 @@ impl CustomOp1 for BranchOp {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
-        let Branch { norm, inner, between, proj } = &self.branch;
+        let Branch { norm, inner, kind, proj } = &self.branch;
         let Self { ref context, batch, drop, .. } = *self;
         let Some(SavedActivations { statistics, u, attended }) = self.saved.get() else {
             bail!("block: no activations were saved for the backward pass")
@@ -219,14 +219,14 @@ impl CustomOp1 for BranchOp {
         let dx = with2(x, dout, |x, dout| -> Result<Vec<f32>> {
             let dbranch = branch_gradient(dout, batch, drop);
             let mut du = PooledBuffer::take(u.len());
-            match (between, attended) {
-                (Between::Attention(attention), Some((y, saved))) => {
+            match (kind, attended) {
+                (BranchKind::Attention(attention), Some((y, saved))) => {
                     let dy = proj.gradient(context, y, &dbranch)?;
                     let shape = attention.shape(batch, u.len() / (batch * inputs), inputs)?;
                     attention.gradient(shape, u, y, saved, &dy, &mut du);
                 }
-                (Between::Attention(_), None) => bail!("block: attention saved no softmax"),
-                (Between::Activation(activation), _) => {
+                (BranchKind::Attention(_), None) => bail!("block: attention saved no softmax"),
+                (BranchKind::Activation(activation), _) => {
                     let mut a = proj.input_gradient(context.precision, &dbranch)?;
                     let hidden = inputs / activation.inputs(1);
                     // Replaces the gradient of `a` by `a`.
