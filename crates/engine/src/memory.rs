@@ -3,7 +3,7 @@
 use crate::error::{Advice, Error, Result};
 use crate::wording::bytes;
 use surprisal_platform::memory;
-use surprisal_text::TokenizerKind;
+use surprisal_text::{Granularity, TokenizerKind};
 
 /// Refuses work that needs more memory than there is.
 ///
@@ -31,10 +31,10 @@ pub fn check(needed: u64, what: &str, hint: impl Into<Advice>) -> Result<()> {
 /// As [`check`].
 pub fn check_text(bytes: u64, kind: TokenizerKind) -> Result<()> {
     // An id has four bytes, and they are there twice when the pieces of a text are put together.
-    let needed = match kind {
-        TokenizerKind::Byte => bytes.saturating_mul(8),
-        TokenizerKind::Char => bytes.saturating_mul(2),
-        TokenizerKind::Word | TokenizerKind::Bpe { .. } => bytes / 2,
+    let needed = match kind.granularity() {
+        Granularity::Byte => bytes.saturating_mul(8),
+        Granularity::Char => bytes.saturating_mul(2),
+        Granularity::Word | Granularity::Subword => bytes / 2,
     };
     check(needed, "reading this text", "read less of it")
 }

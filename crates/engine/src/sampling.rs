@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
-use surprisal_text::{EncodeOptions, Tokenizer, TokenizerKind, encode_text};
+use surprisal_text::{EncodeOptions, Granularity, Tokenizer, TokenizerKind, encode_text};
 
 use crate::error::{Advice, Error, Result};
 
@@ -176,7 +176,7 @@ impl Opening {
                 listed.join(", ")
             ))
             .hint(Advice::AllowUnknown(
-                if tokenizer.kind() == TokenizerKind::Char { "character" } else { "word" }.into(),
+                if tokenizer.granularity() == Granularity::Char { "character" } else { "word" }.into(),
             )));
         }
         Ok(Self { before: Vec::new(), first: tokenizer.encode(prompt)? })

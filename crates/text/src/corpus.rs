@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use crate::chunks::{Span, TextChunk};
 use crate::encode::{encode, learn_words, train, unknown_words};
@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::files::{find_files, name, split_at};
 use crate::numbers::many;
 use crate::parallel::{TextWarnings, for_each_chunk};
-use crate::{EncodeOptions, TextMode, TokenText, Tokenizer, TokenizerKind};
+use crate::{Codec, EncodeOptions, TextMode, TokenText, Tokenizer, TokenizerKind, TrainingText};
 use surprisal_source::Source;
 
 /// The seed and the size of every embedded corpus: they are the same text for everyone.
@@ -228,6 +228,21 @@ impl Corpus {
     /// Text that is not UTF-8 (unless tokens are bytes), a vocabulary that is too large.
     pub fn train_tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
         train(kind, self.mode, &self.train, self.encode_options)
+    }
+
+    /// Trains a codec from outside this crate on the training split alone.
+    ///
+    /// # Errors
+    /// As [`Codec::learn`] and [`Tokenizer::custom`]; a codec with another mode than the corpus.
+    pub fn train_codec(&self, mut codec: Box<dyn Codec>) -> Result<Tokenizer> {
+        if codec.mode() != self.mode {
+            let (own, other) = (codec.mode(), self.mode);
+            return Err(Error::Setting(format!(
+                "the codec is for {own:?} mode, and the text is in {other:?} mode"
+            )));
+        }
+        codec.learn(&TrainingText { spans: &self.train, threads: self.encode_options.threads })?;
+        Tokenizer::custom(Arc::from(codec))
     }
 
     /// Trains a tokenizer and encodes the training split with it; for words that is one options of the text.

@@ -8,10 +8,13 @@ use crate::chunks::{Span, TextChunk, TextChunks};
 use crate::error::{Error, Result};
 use crate::parallel::{TextWarnings, for_each_chunk};
 use crate::tokenizer::{
-    Key, LOAD_PADDING, LocalVocab, MAX_VOCABULARY, PreToken, TokenizerModel, Vocab, VocabLookup,
-    is_separator, map_to_vocab, merge_vocabs, pre_tokenize, special_tokens, train_bpe, train_chars,
+    Key, LOAD_PADDING, LocalVocab, MAX_VOCABULARY, PreToken, TokenizerModel, Vocab, VocabLookup, WordCodec,
+    is_separator, map_to_vocab, merge_vocabs, pre_tokenize, special_tokens,
 };
-use crate::{EncodeOptions, LastLine, LiteralSpecials, TextMode, TokenText, Tokenizer, TokenizerKind};
+use crate::{
+    EncodeOptions, Granularity, LastLine, LiteralSpecials, TextMode, TokenText, Tokenizer, TokenizerKind,
+    TrainingText,
+};
 
 /// The ids of a chunk.
 struct EncodedChunk {
@@ -29,15 +32,10 @@ pub(crate) fn train(
     spans: &[Span],
     options: EncodeOptions,
 ) -> Result<Tokenizer> {
-    let codec = match kind {
-        TokenizerKind::Byte => TokenizerModel::Byte,
-        TokenizerKind::Char => TokenizerModel::Char(train_chars(mode, spans, options.threads)?),
-        TokenizerKind::Word => return Ok(learn_words(spans, mode, options)?.0),
-        TokenizerKind::Bpe { vocab_size } => {
-            TokenizerModel::Bpe(Box::new(train_bpe(vocab_size, mode, TextChunks::new(spans))?))
-        }
-    };
-    Ok(Tokenizer { model: codec, mode })
+    if kind == TokenizerKind::Word {
+        return Ok(learn_words(spans, mode, options)?.0);
+    }
+    Tokenizer::learn(kind, mode, &TrainingText { spans, threads: options.threads })
 }
 
 /// The tokens of `spans` under a vocabulary that is there already.
@@ -46,7 +44,7 @@ pub(crate) fn encode(
     tokenizer: &Tokenizer,
     options: EncodeOptions,
 ) -> Result<(TokenText, TextWarnings)> {
-    if let TokenizerModel::Word(vocab) = &tokenizer.model
+    if let TokenizerModel::Word(WordCodec { vocab, .. }) = &tokenizer.model
         && !vocab.is_indexed()
         && is_short(spans, vocab)
     {
@@ -57,11 +55,10 @@ pub(crate) fn encode(
         options.threads,
         || Ok(Vec::new()),
         |encoded: &mut Vec<EncodedChunk>, warnings, chunk| {
-            let ids = match &tokenizer.model {
-                TokenizerModel::Word(vocab) => {
-                    encode_words(chunk, tokenizer.mode, options, encoded.last(), warnings, vocab)?
-                }
-                _ => encode_chunk(chunk, tokenizer, options, warnings)?,
+            let ids = if let TokenizerModel::Word(words) = &tokenizer.model {
+                encode_words(chunk, words.mode, options, encoded.last(), warnings, &words.vocab)?
+            } else {
+                encode_chunk(chunk, tokenizer, options, warnings)?
             };
             encoded.push(EncodedChunk { index: chunk.index, ids });
             Ok(())
@@ -70,7 +67,7 @@ pub(crate) fn encode(
     let text = concatenate(encoded, &[], tokenizer, spans, warnings);
     Ok((
         text,
-        warnings.ignore_cuts_if(matches!(tokenizer.model, TokenizerModel::Byte | TokenizerModel::Char(_))),
+        warnings.ignore_cuts_if(matches!(tokenizer.granularity(), Granularity::Byte | Granularity::Char)),
     ))
 }
 
@@ -88,7 +85,7 @@ fn encode_without_index(
     tokenizer: &Tokenizer,
     options: EncodeOptions,
 ) -> Result<(TokenText, TextWarnings)> {
-    let (locals, encoded, warnings) = encode_local(spans, tokenizer.mode, options)?;
+    let (locals, encoded, warnings) = encode_local(spans, tokenizer.mode(), options)?;
     let maps = map_to_vocab(&locals, vocab.words());
     Ok((concatenate(encoded, &maps, tokenizer, spans, warnings), warnings))
 }
@@ -102,7 +99,7 @@ pub(crate) fn learn_words(
     let (locals, encoded, mut warnings) = encode_local(spans, mode, options)?;
     warnings.uppercase_unk = locals.iter().any(|one| one.contains(b"<UNK>"));
     let (vocab, maps) = merge_vocabs(locals)?;
-    let tokenizer = Tokenizer { model: TokenizerModel::Word(vocab), mode };
+    let tokenizer = Tokenizer { model: TokenizerModel::Word(WordCodec { vocab, mode }) };
     let text = concatenate(encoded, &maps, &tokenizer, spans, warnings);
     Ok((tokenizer, text, warnings))
 }
@@ -287,15 +284,15 @@ fn encode_chunk(
     warnings: &mut TextWarnings,
 ) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
-    let bytes = matches!(tokenizer.model, TokenizerModel::Byte);
+    let bytes = if let TokenizerModel::Byte(codec) = &tokenizer.model { Some(codec) } else { None };
     // The whole chunk is checked first, so that an error says where in the file it is.
-    let text = if bytes { "" } else { chunk.text()? };
-    let append = |from: usize, to: usize, ids: &mut Vec<u32>| {
-        if bytes {
-            tokenizer.encode_bytes(&chunk.bytes[from..to], ids);
-            return Ok(());
+    let text = if bytes.is_some() { "" } else { chunk.text()? };
+    let append = |from: usize, to: usize, ids: &mut Vec<u32>| -> Result<()> {
+        match bytes {
+            Some(codec) => codec.encode_bytes(&chunk.bytes[from..to], ids),
+            None => tokenizer.encode_into(&text[from..to], ids)?,
         }
-        tokenizer.encode_into(&text[from..to], ids)
+        Ok(())
     };
     match (tokenizer.bos(), tokenizer.eos()) {
         (Some(bos), Some(eos)) => {
@@ -331,26 +328,29 @@ pub(crate) fn unknown_words(
     end: usize,
 ) -> Result<BTreeMap<usize, String>> {
     let (mut found, mut start) = (BTreeMap::new(), 0);
-    if tokenizer.unk().is_none() {
-        return Ok(found);
-    }
+    let Some(unk) = tokenizer.unk() else { return Ok(found) };
     for chunk in TextChunks::new(spans) {
         let mut chunk = chunk?;
         let mut unknown = BTreeMap::new();
         let warnings = &mut TextWarnings::default();
-        let ids = if let TokenizerModel::Word(vocab) = &tokenizer.model {
-            let specials = special_tokens(tokenizer.mode).len() as u32;
-            let noting = UnknownRecorder { vocab, unknown: &mut unknown, num_special_tokens: specials };
-            encode_words(&mut chunk, tokenizer.mode, options, None, warnings, noting)?
+        let ids = if let TokenizerModel::Word(WordCodec { vocab, mode }) = &tokenizer.model {
+            let num_special_tokens = special_tokens(*mode).len() as u32;
+            let recorder = UnknownRecorder { vocab, unknown: &mut unknown, num_special_tokens };
+            encode_words(&mut chunk, *mode, options, None, warnings, recorder)?
         } else {
             let ids = encode_chunk(&chunk, tokenizer, options, warnings)?;
-            let line = tokenizer.mode == TextMode::Line;
-            let places = (0..ids.len()).filter(|&at| !(line && matches!(ids[at], BOS | EOS)));
-            let chars = chunk.text()?.chars().filter(|&c| !(line && c == '\n'));
-            unknown.extend(places.zip(chars.map(String::from)));
+            let marks = [tokenizer.bos(), tokenizer.eos()];
+            let positions = (0..ids.len()).filter(|&at| !marks.contains(&Some(ids[at])));
+            if tokenizer.granularity() == Granularity::Char {
+                let line = tokenizer.mode() == TextMode::Line;
+                let chars = chunk.text()?.chars().filter(|&c| !(line && c == '\n'));
+                unknown.extend(positions.zip(chars.map(String::from)));
+            } else {
+                unknown.extend(positions.map(|at| (at, tokenizer.token(unk))));
+            }
             ids
         };
-        unknown.retain(|&at, _| at + start < end && ids.get(at) == Some(&0));
+        unknown.retain(|&at, _| at + start < end && ids.get(at) == Some(&unk));
         found.extend(unknown.into_iter().map(|(at, word)| (at + start, word)));
         start += ids.len();
     }
@@ -444,7 +444,7 @@ mod tests {
             let stored = Tokenizer::from_stored_words(TokenizerKind::Word, mode, words.iter().map(String::as_bytes)).unwrap();
             let options = EncodeOptions { threads, literal_specials, ..EncodeOptions::default() };
             let (a, b) = (encode(&span, &indexed, options).unwrap(), encode(&span, &stored, options).unwrap());
-            let TokenizerModel::Word(vocab) = &stored.model else { panic!("words") };
+            let TokenizerModel::Word(WordCodec { vocab, .. }) = &stored.model else { panic!("words") };
             prop_assert_eq!(vocab.is_indexed(), !is_short(&span, vocab));
             prop_assert_eq!(&a.0.ids, &b.0.ids);
             prop_assert_eq!((a.0.oov, a.0.lines, a.0.bytes, a.1), (b.0.oov, b.0.lines, b.0.bytes, b.1));
@@ -468,7 +468,7 @@ mod tests {
         for (tokenizer, has_index) in [(locals, false), (indexed, true)] {
             let read = encode(&span, &tokenizer, EncodeOptions::default()).unwrap();
             assert!(
-                matches!(&tokenizer.model, TokenizerModel::Word(vocab) if vocab.is_indexed() == has_index)
+                matches!(&tokenizer.model, TokenizerModel::Word(words) if words.vocab.is_indexed() == has_index)
             );
             assert_eq!(read.0.ids, expected);
         }

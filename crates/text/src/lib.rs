@@ -23,7 +23,9 @@ pub use encode_options::{EncodeOptions, LastLine, LiteralSpecials};
 pub use error::{Error, Result};
 pub use numbers::{many, thousands};
 pub use token_text::TokenText;
-pub use tokenizer::{Tokenizer, TokenizerKind};
+pub use tokenizer::{
+    Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, Tokenizer, TokenizerKind, TrainingText,
+};
 
 /// How a text is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use surprisal_loss::calibration::{BINS, Bin, Calibration, Report, temperature};
 use surprisal_loss::information::log_sum_exp;
 use surprisal_model::LanguageModel;
 use surprisal_platform::threads::Pool;
-use surprisal_text::TokenizerKind;
+use surprisal_text::Granularity;
 
 use super::oracle::SourceOracle;
 use crate::data::Prepared;
@@ -208,7 +208,7 @@ impl DiagnosticsAccumulator<'_> {
             let nats = Some(-row[token as usize]).filter(|nats| nats.is_finite());
             let token = text_of(self.data, token);
             let after_word = self.passage.last().is_some_and(|last| last.token != "\n");
-            let apart = tokenizer.kind() == TokenizerKind::Word && after_word && token != "\n";
+            let apart = tokenizer.granularity() == Granularity::Word && after_word && token != "\n";
             self.passage.push(TokenSurprisal { token, space_before: apart, nats, likeliest });
         }
         self.index += 1;

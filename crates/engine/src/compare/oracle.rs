@@ -8,7 +8,7 @@ use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_platform::threads::Pool;
 use surprisal_source::Source;
-use surprisal_text::{TokenText, Tokenizer, TokenizerKind};
+use surprisal_text::{Granularity, TokenText, Tokenizer};
 
 use crate::config::Config;
 use crate::data;
@@ -50,7 +50,7 @@ impl SourceOracle {
     /// # Errors
     /// A failure of the source.
     pub fn new(config: &Config, tokenizer: &Tokenizer, val: &TokenText) -> Result<Option<Self>> {
-        if !matches!(tokenizer.kind(), TokenizerKind::Byte | TokenizerKind::Char)
+        if !matches!(tokenizer.granularity(), Granularity::Byte | Granularity::Char)
             || val.bos().is_some()
             || !config.data.train.is_empty()
         {

@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 use surprisal_model::ngram::packed::bits_for;
 use surprisal_model::ngram::{Combine, NgramConfig, NgramModel, OrderReport, Report, Table, Trie, Weight};
-use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
+use surprisal_text::{Granularity, TextMode, Tokenizer, TokenizerKind};
 
 use super::parse::{Order, Parsed};
 use super::{LOG_UNKNOWN, WHAT, line};
@@ -105,16 +105,16 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
 fn tokenizer(parsed: &Parsed<'_>) -> Result<Tokenizer> {
     let Parsed { words, has, kind, unit, .. } = parsed;
     let wrong = |what: &str| Error::malformed(WHAT, &format!("its tokens are not the declared {what}"));
-    match (kind, unit) {
-        (TokenizerKind::Word, TextMode::Line) => {
-            Ok(Tokenizer::from_words(*kind, *unit, words.iter().copied())?)
-        }
-        (TokenizerKind::Byte, _) => {
+    if (*kind, *unit) == (TokenizerKind::Word, TextMode::Line) {
+        return Ok(Tokenizer::from_words(*kind, *unit, words.iter().copied())?);
+    }
+    match kind.granularity() {
+        Granularity::Byte => {
             let tokenizer = Tokenizer::new_bytes(*unit);
             let all = (0..tokenizer.vocab_size() as u32).map(|id| spell(&tokenizer, id));
             if all.eq(words.iter().map(|word| word.as_bytes())) { Ok(tokenizer) } else { Err(wrong("bytes")) }
         }
-        _ => {
+        Granularity::Char | Granularity::Word | Granularity::Subword => {
             let (specials, others) = words.split_at(has.len());
             let others = others.iter().map(|word| String::from_utf8(unescape(word)?).ok());
             let others: Vec<String> = others.collect::<Option<_>>().ok_or_else(|| wrong("escaped tokens"))?;

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 use surprisal_model::ngram::{MAX_ORDER, Smoothing};
-use surprisal_text::{TextMode, TokenizerKind, many};
+use surprisal_text::{Granularity, TextMode, TokenizerKind, many};
 
-use super::{SCORES_DECLARATION, SRILM_LOG_ZERO, declaration, line};
+use super::{SCORES_DECLARATION, SRILM_LOG_ZERO, DECLARATION_PREFIX, line};
 use crate::Result;
 use crate::ngram_list::{BYTES_PER_TASK, SPECIALS, chunks, show};
 use surprisal_store::read::TO_UTF8;
@@ -68,10 +68,10 @@ type Ids<'a> = HashMap<&'a [u8], u32, foldhash::fast::RandomState>;
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
     let (kind, unit, smoothing, sections) = sections(bytes)?;
     let order = sections.len();
-    let specials = match (kind, unit) {
-        (TokenizerKind::Byte, _) => &[],
-        (_, TextMode::Stream) => &SPECIALS[..1],
-        (_, TextMode::Line) => &SPECIALS[..],
+    let specials = match unit {
+        _ if kind.granularity() == Granularity::Byte => &[],
+        TextMode::Stream => &SPECIALS[..1],
+        TextMode::Line => &SPECIALS[..],
     };
     let (words, has, ids, unigrams) = unigrams(sections[0], order == 1, specials)?;
     let mut orders = vec![unigrams];
@@ -343,12 +343,16 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The kind of tokens that `text`, a line before `\data\`, declares.
-fn declared(text: &[u8]) -> Option<(TokenizerKind, TextMode)> {
-    const BPE: TokenizerKind = TokenizerKind::Bpe { vocab_size: 0 };
-    let kinds = [TokenizerKind::Byte, TokenizerKind::Char, TokenizerKind::Word, BPE];
-    let mut all = kinds.into_iter().flat_map(|kind| [(kind, TextMode::Line), (kind, TextMode::Stream)]);
-    all.find(|&(kind, unit)| declaration(kind, unit).is_some_and(|line| line.as_bytes() == text))
+/// The kind and mode of tokens that a line before `\data\` declares; no kind if it is not built in.
+fn declared(text: &[u8]) -> Option<(Option<TokenizerKind>, TextMode)> {
+    let (kind, unit) =
+        std::str::from_utf8(text).ok()?.strip_prefix(DECLARATION_PREFIX)?.split_once(", unit = ")?;
+    let mode = match unit {
+        "line" => TextMode::Line,
+        "stream" => TextMode::Stream,
+        _ => return None,
+    };
+    Some((TokenizerKind::BUILT_IN.into_iter().find(|known| known.name() == kind), mode))
 }
 
 /// The kind of tokens, the smoothing, and the sections, which must match the header.
@@ -360,16 +364,16 @@ fn sections(bytes: &[u8]) -> Result<(TokenizerKind, TextMode, Smoothing, Vec<Sec
         match lines.next_trimmed() {
             Some(b"\\data\\") => break,
             Some(text) if text == SCORES_DECLARATION.as_bytes() => smoothing = Smoothing::StupidBackoff,
-            Some(text) if text.starts_with(b"# tokenizer") => {
-                (kind, unit) = declared(text).unwrap_or((kind, unit));
-                if matches!(kind, TokenizerKind::Bpe { .. }) {
-                    let problem =
-                        "its tokens are byte pairs, and the file does not contain their merge rules";
+            Some(text) => {
+                let Some((found, mode)) = declared(text) else { continue };
+                let listed = found.filter(|kind| kind.granularity() != Granularity::Subword);
+                let Some(listed) = listed else {
+                    let problem = "its tokens are byte pairs or of a custom tokenizer, and the file does not contain the rules for them";
                     let hint = "use the run or the .ngram file from which it was written";
                     return Err(line(lines.number, problem, hint));
-                }
+                };
+                (kind, unit) = (listed, mode);
             }
-            Some(_) => {}
             None => {
                 return Err(line(lines.number, "there is no \\data\\", "is this an ARPA file, unpacked?"));
             }

@@ -9,7 +9,7 @@ use std::{
 
 use rayon::prelude::*;
 use surprisal_model::ngram::{Combine, Estimate, Probabilities};
-use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
+use surprisal_text::{Granularity, TextMode, Tokenizer};
 
 use super::{LOG_ZERO, SCORES_DECLARATION, declaration};
 use crate::ordered_writer::OrderedWriter;
@@ -57,14 +57,16 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     let mut notices = Vec::new();
     if declared.is_some() {
         let of = if unit == TextMode::Stream { "a stream" } else { "lines" };
-        let but = match (kind, unit) {
-            (TokenizerKind::Bpe { .. }, _) => {
-                "the format has no merge rules, so surprisal cannot read the file"
+        let but = match (kind.granularity(), unit) {
+            (Granularity::Subword, _) => {
+                "the format has no rules for cutting texts into them, so surprisal cannot read the file"
             }
-            (_, TextMode::Stream) => {
+            (Granularity::Byte | Granularity::Char | Granularity::Word, TextMode::Stream) => {
                 "KenLM refuses it because <s> and </s> are missing, and other programs take the tokens for words"
             }
-            (_, TextMode::Line) => "other programs take them for words",
+            (Granularity::Byte | Granularity::Char | Granularity::Word, TextMode::Line) => {
+                "other programs take them for words"
+            }
         };
         notices.push(format!(
             "the tokens are {kind} tokens of {of}, not words in sentences, as the first line says; {but}"

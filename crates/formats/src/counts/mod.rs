@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use surprisal_model::ngram::packed::{self, Bytes, bits_for, packed_len};
 use surprisal_model::ngram::{Counts, Level, MAX_ORDER, Shard};
-use surprisal_text::{Tokenizer, TokenizerKind};
+use surprisal_text::{Granularity, Tokenizer};
 
 use crate::container::{self, FileFormat};
 use crate::ngram::{Vocabulary, map};
@@ -237,7 +237,7 @@ pub fn merge(shards: Vec<(Counts, Tokenizer)>) -> Result<(Counts, Tokenizer)> {
             .map(|(_, tokenizer)| Some(tokenizer.words().filter(|_| tokenizer.kind() == kind)?.collect()))
             .collect();
         let lists = lists.ok_or_else(|| unsupported("counts of different kinds of tokens"))?;
-        let (words, ids) = merge_words(&specials, &lists, kind == TokenizerKind::Char);
+        let (words, ids) = merge_words(&specials, &lists, first.granularity() == Granularity::Char);
         (Tokenizer::from_words(kind, unit, words)?, ids)
     } else {
         let json = first.to_json()?;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, from_counts};
-use surprisal_text::{Corpus, DataOptions, TextMode};
+use surprisal_text::{Corpus, DataOptions, TextMode, TokenizerKind};
 
 use super::*;
 

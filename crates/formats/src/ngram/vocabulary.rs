@@ -17,32 +17,26 @@ pub(crate) struct Vocabulary {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Form {
-    /// A list of characters.
-    Char,
-    /// A list of words.
-    Word,
     /// A `tokenizer.json`.
     Json,
+    /// The strings of a vocabulary that is a list of them.
+    #[serde(untagged)]
+    List(TokenizerKind),
 }
 
 impl Vocabulary {
     /// Encodes a tokenizer into a description and bytes.
     pub(crate) fn encode(tokenizer: &Tokenizer) -> Result<(Self, Vec<u8>)> {
-        let form = match tokenizer.kind() {
-            TokenizerKind::Char => Form::Char,
-            TokenizerKind::Word => Form::Word,
-            TokenizerKind::Byte | TokenizerKind::Bpe { .. } => Form::Json,
-        };
-        let bytes = match tokenizer.words() {
+        let (form, bytes) = match tokenizer.words() {
             Some(words) => {
                 let mut bytes = Vec::new();
                 for word in words {
                     push_len(word.len(), &mut bytes);
                     bytes.extend_from_slice(word.as_bytes());
                 }
-                bytes
+                (Form::List(tokenizer.kind()), bytes)
             }
-            None => tokenizer.to_json()?,
+            None => (Form::Json, tokenizer.to_json()?),
         };
         let tokens = tokenizer.vocab_size() as u32;
         Ok((Self { form, unit: tokenizer.mode(), tokens }, bytes))
@@ -51,8 +45,7 @@ impl Vocabulary {
     /// Decodes the tokenizer.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Tokenizer> {
         let kind = match self.form {
-            Form::Char => TokenizerKind::Char,
-            Form::Word => TokenizerKind::Word,
+            Form::List(kind) => kind,
             Form::Json => return Ok(Tokenizer::from_json(bytes)?),
         };
         let mut words = Words { rest: bytes, wrong: false, declared_count: self.tokens as usize };

@@ -1,228 +1,375 @@
-//! Tokenizers: byte, char, word, and byte-level BPE.
+//! Tokenizers: byte, char, word, and byte-level BPE, and others through the trait [`Codec`].
 //!
-//! All four are saved as a `tokenizer.json` that Hugging Face `tokenizers` loads and that gives the same ids there. The
-//! first three are encoded by code of our own, which is faster and reads bytes that are no UTF-8; a test holds it
-//! against the library.
+//! The built-in four are saved as a `tokenizer.json` that Hugging Face `tokenizers` loads and that
+//! gives the same ids there. The first three have code of their own here, which is faster and reads
+//! bytes that are not UTF-8; tests compare it with the library.
 //!
-//! Ids: special tokens first (`<unk>` = 0 for char and word; then `<s>`, `</s>` in line mode), then characters by code
-//! point, words by first appearance, bytes by value. Byte ids are the bytes themselves, with the special tokens after
-//! them.
+//! Ids: special tokens first (`<unk>` = 0 for char and word; then `<s>`, `</s>` in line mode), then
+//! characters by code point, words by first appearance. A byte is its own id, and the special tokens
+//! follow the bytes.
+//!
+//! A new built-in tokenizer is a file here that implements [`Codec`], a variant of [`TokenizerKind`]
+//! and one of `TokenizerModel`, with their match arms, and a reader in `READERS`.
 
 mod arena;
+mod bpe;
+mod byte;
 mod byte_level;
-mod chars;
+mod char;
+mod codec;
 mod json;
 mod key;
 mod merge;
 mod pre_tokenizer;
 mod vocab;
-mod words;
+mod word;
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::TextMode;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-pub(crate) use byte_level::train_bpe;
-pub(crate) use chars::train as train_chars;
+use arena::StringArena;
+pub use codec::{Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, TrainingText};
 pub(crate) use key::Key;
 pub(crate) use merge::{LocalVocab, map_to_vocab, merge_vocabs};
 pub(crate) use pre_tokenizer::{LOAD_PADDING, PreToken, is_separator, pre_tokenize};
 pub(crate) use vocab::{Vocab, VocabLookup, special_tokens};
+pub(crate) use word::WordCodec;
 
-/// `<unk>`, `<s>`, `</s>`: the names of the special tokens.
+/// The names of the special tokens.
 pub(crate) const UNK: &str = "<unk>";
 pub(crate) const BOS: &str = "<s>";
 pub(crate) const EOS: &str = "</s>";
 
-/// The largest vocabulary: what a model of toy size could use at all.
+/// The largest vocabulary.
 pub(crate) const MAX_VOCABULARY: usize = 1 << 24;
 
-/// What a token is.
+/// The kind of a tokenizer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenizerKind {
-    /// A byte.
+    /// A token is a byte.
     Byte,
-    /// A character.
+    /// A token is a character.
     Char,
-    /// What stands between white space (NUL, tab, newline, carriage return, space); in stream mode a newline is a
-    /// token, too.
+    /// A token is a string between white space (NUL, tab, newline, carriage return, space); in
+    /// stream mode a newline is a token, too.
     Word,
-    /// A chunk of a word, found by byte-pair encoding (Sennrich et al. 2016) over bytes.
+    /// A token is a part of a word, by byte-pair encoding over bytes (Sennrich et al. 2016).
     Bpe {
-        /// How many tokens there are to be.
+        /// The number of tokens.
         vocab_size: usize,
     },
+    /// The kind of a [`Codec`] from outside this crate, by name.
+    #[serde(untagged, skip_deserializing)]
+    Custom(#[serde(skip_deserializing)] &'static str),
 }
 
-impl fmt::Display for TokenizerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Byte => "byte",
-            Self::Char => "char",
-            Self::Word => "word",
-            Self::Bpe { .. } => "bpe",
+impl TokenizerKind {
+    /// The built-in kinds; BPE stands with a size of 0.
+    pub const BUILT_IN: [Self; 4] = [Self::Byte, Self::Char, Self::Word, Self::Bpe { vocab_size: 0 }];
+
+    fn describe(self) -> (&'static str, Granularity) {
+        match self {
+            Self::Byte => ("byte", Granularity::Byte),
+            Self::Char => ("char", Granularity::Char),
+            Self::Word => ("word", Granularity::Word),
+            Self::Bpe { .. } => ("bpe", Granularity::Subword),
+            Self::Custom(name) => (name, Granularity::Subword),
+        }
+    }
+
+    /// The name, as in a config's `tokenizer.kind`.
+    pub fn name(self) -> &'static str {
+        self.describe().0
+    }
+
+    /// The amount of text in one token.
+    pub fn granularity(self) -> Granularity {
+        self.describe().1
+    }
+
+    /// A codec of this kind after `fill` gave it its vocabulary.
+    fn build(
+        self,
+        mode: TextMode,
+        fill: impl FnOnce(&mut dyn Codec) -> Result<()>,
+    ) -> Result<TokenizerModel> {
+        fn filled<C: Codec>(mut codec: C, fill: impl FnOnce(&mut dyn Codec) -> Result<()>) -> Result<C> {
+            fill(&mut codec)?;
+            Ok(codec)
+        }
+        Ok(match self {
+            Self::Byte => TokenizerModel::Byte(filled(byte::ByteCodec::new(mode), fill)?),
+            Self::Char => TokenizerModel::Char(filled(char::CharCodec::new(mode), fill)?),
+            Self::Word => TokenizerModel::Word(filled(WordCodec::new(mode), fill)?),
+            Self::Bpe { vocab_size } => {
+                TokenizerModel::Bpe(filled(bpe::BpeCodec::new(vocab_size, mode), fill)?)
+            }
+            Self::Custom(name) => {
+                return Err(Error::Setting(format!("\"{name}\" is not a built-in tokenizer")));
+            }
         })
     }
 }
 
-/// Cuts text into tokens and puts it together again.
+impl fmt::Display for TokenizerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A codec with static dispatch for the built-in kinds.
+#[derive(Debug, Clone)]
+pub(crate) enum TokenizerModel {
+    Byte(byte::ByteCodec),
+    Char(char::CharCodec),
+    Word(WordCodec),
+    Bpe(bpe::BpeCodec),
+    Custom(Arc<dyn Codec>),
+}
+
+impl TokenizerModel {
+    pub(crate) fn codec(&self) -> &dyn Codec {
+        match self {
+            Self::Byte(codec) => codec,
+            Self::Char(codec) => codec,
+            Self::Word(codec) => codec,
+            Self::Bpe(codec) => codec,
+            Self::Custom(codec) => codec.as_ref(),
+        }
+    }
+}
+
+/// The readers of the built-in codecs' files.
+const READERS: &[json::Reader] =
+    &[byte::ByteCodec::from_json, char::CharCodec::from_json, WordCodec::from_json, bpe::BpeCodec::from_json];
+
+/// A tokenizer: turns text into token ids and back.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     pub(crate) model: TokenizerModel,
-    pub(crate) mode: TextMode,
-}
-
-/// The four ways.
-#[derive(Debug, Clone)]
-pub(crate) enum TokenizerModel {
-    Byte,
-    Char(Vocab),
-    Word(Vocab),
-    Bpe(Box<tokenizers::Tokenizer>),
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`.
+    /// The tokenizer of a codec from outside this crate.
     ///
-    /// Only the components that these tokenizers are made of are accepted, and limits are checked first: the file may
-    /// come from anywhere.
+    /// [`Self::to_json`] saves it together with its name, and [`Self::from_json_with`] loads it
+    /// from there with a registry of loaders; [`Self::from_json`] refuses it.
     ///
     /// # Errors
-    /// [`crate::Error::Tokenizer`].
+    /// A kind other than [`TokenizerKind::Custom`], an empty or too large vocabulary, special ids
+    /// outside of it, `<s>` or `</s>` missing in line mode or present in stream mode.
+    pub fn custom(codec: Arc<dyn Codec>) -> Result<Self> {
+        let (kind, size, ids) = (codec.kind(), codec.vocab_size(), codec.special_ids());
+        if !matches!(kind, TokenizerKind::Custom(_)) {
+            return json::refuse(format!("the kind of a custom codec is TokenizerKind::Custom, not {kind}"));
+        }
+        if size == 0 {
+            return json::refuse(format!("the codec \"{kind}\" has no tokens"));
+        }
+        if size > MAX_VOCABULARY {
+            return Err(Error::VocabularyTooLarge { size, limit: MAX_VOCABULARY });
+        }
+        let line = codec.mode() == TextMode::Line;
+        if ids.bos.is_some() != line || ids.eos.is_some() != line {
+            return json::refuse(format!("the codec \"{kind}\" needs <s> and </s> in line mode only"));
+        }
+        if [ids.unk, ids.bos, ids.eos].into_iter().flatten().any(|id| id as usize >= size) {
+            return json::refuse(format!("the codec \"{kind}\" has a special id that is not below {size}"));
+        }
+        Ok(Self { model: TokenizerModel::Custom(codec) })
+    }
+
+    /// The byte tokenizer.
+    pub fn new_bytes(mode: TextMode) -> Self {
+        Self { model: TokenizerModel::Byte(byte::ByteCodec::new(mode)) }
+    }
+
+    /// The tokenizer of a built-in kind that learns from `text`.
+    pub(crate) fn learn(kind: TokenizerKind, mode: TextMode, text: &TrainingText<'_>) -> Result<Self> {
+        Ok(Self { model: kind.build(mode, |codec| codec.learn(text))? })
+    }
+
+    /// The char or word tokenizer whose [`Self::words`] these are.
+    ///
+    /// # Errors
+    /// Another kind, words that do not start with the special tokens, a duplicate, a word that is
+    /// not one character for char, too many words.
+    pub fn from_words<'a>(
+        kind: TokenizerKind,
+        mode: TextMode,
+        words: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self> {
+        let words = words.into_iter().map(str::as_bytes);
+        let tokenizer = Self::from_stored_words(kind, mode, words)?;
+        match tokenizer.codec().vocab().and_then(Vocab::first_duplicate) {
+            Some(word) => Err(json::duplicate(word)),
+            None => Ok(tokenizer),
+        }
+    }
+
+    /// [`Self::from_words`] for words from a file with a checksum, which are taken to be distinct.
+    ///
+    /// The hash index is built at its first use, and never for one short text. Of a duplicate, the
+    /// first has its id.
+    ///
+    /// # Errors
+    /// The others of [`Self::from_words`]; bytes that are not UTF-8.
+    pub fn from_stored_words<'a>(
+        kind: TokenizerKind,
+        mode: TextMode,
+        words: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Self> {
+        let vocab = StringArena::from_bytes(words)?.into();
+        Ok(Self { model: kind.build(mode, |codec| codec.set_vocab(vocab))? })
+    }
+
+    /// Reads the `tokenizer.json` of a built-in tokenizer.
+    ///
+    /// The file may come from anywhere: limits are checked first, and only components that the
+    /// built-in tokenizers use are accepted.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
-        json::read(bytes)
+        Self::from_json_with(bytes, &CodecRegistry::default())
+    }
+
+    /// [`Self::from_json`] that also reads the custom codecs in `registry`.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`]; an error of the loader.
+    pub fn from_json_with(bytes: &[u8], registry: &CodecRegistry) -> Result<Self> {
+        json::read(bytes, READERS, registry)
     }
 
     /// The bytes of a `tokenizer.json`, the same for the same tokenizer.
     ///
     /// # Errors
-    /// A failure of the library.
+    /// A failure of the codec.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        json::write(self)
+        json::write(&self.model)
     }
 
-    /// What its tokens are.
+    /// Its codec.
+    pub fn codec(&self) -> &dyn Codec {
+        self.model.codec()
+    }
+
+    /// The kind.
     pub fn kind(&self) -> TokenizerKind {
-        match &self.model {
-            TokenizerModel::Byte => TokenizerKind::Byte,
-            TokenizerModel::Char(_) => TokenizerKind::Char,
-            TokenizerModel::Word(_) => TokenizerKind::Word,
-            TokenizerModel::Bpe(_) => TokenizerKind::Bpe { vocab_size: self.vocab_size() },
-        }
+        self.codec().kind()
     }
 
-    /// How it reads texts.
+    /// The way it reads texts.
     pub fn mode(&self) -> TextMode {
-        self.mode
+        self.codec().mode()
     }
 
-    /// |V|.
+    /// The amount of text in one token.
+    pub fn granularity(&self) -> Granularity {
+        self.codec().granularity()
+    }
+
+    /// |V|, the number of tokens.
     pub fn vocab_size(&self) -> usize {
-        match &self.model {
-            TokenizerModel::Byte => 256 + if self.mode == TextMode::Line { 2 } else { 0 },
-            TokenizerModel::Char(vocab) | TokenizerModel::Word(vocab) => vocab.words().len(),
-            TokenizerModel::Bpe(bpe) => bpe.get_vocab_size(true),
-        }
+        self.codec().vocab_size()
     }
 
-    /// `<unk>`: what stands for everything that the vocabulary lacks (char and word).
+    /// `<unk>`, the token of everything outside the vocabulary, if there is one.
     pub fn unk(&self) -> Option<u32> {
-        matches!(self.model, TokenizerModel::Char(_) | TokenizerModel::Word(_)).then_some(0)
+        self.codec().special_ids().unk
     }
 
     /// `<s>`, in line mode.
     pub fn bos(&self) -> Option<u32> {
-        (self.mode == TextMode::Line).then_some(match self.model {
-            TokenizerModel::Byte => 256,
-            TokenizerModel::Char(_) | TokenizerModel::Word(_) => 1,
-            TokenizerModel::Bpe(_) => 0,
-        })
+        self.codec().special_ids().bos
     }
 
     /// `</s>`, in line mode.
     pub fn eos(&self) -> Option<u32> {
-        self.bos().map(|bos| bos + 1)
+        self.codec().special_ids().eos
     }
 
-    /// The ids of `text`, without `<s>` and `</s>`. In line mode newlines are left out; they are what lines end with.
+    /// The strings of the vocabulary by id, special tokens included (char and word only).
+    pub fn words(&self) -> Option<impl Iterator<Item = &str>> {
+        Some(self.codec().vocab()?.words().iter())
+    }
+
+    /// The ids of `text`, without `<s>` and `</s>`. In line mode newlines are left out.
     ///
     /// # Errors
-    /// A failure of the library.
+    /// A failure of the codec.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         self.encode_into(text, &mut ids)?;
         Ok(ids)
     }
 
-    /// Appends what [`Self::encode`] gives.
+    /// Appends what [`Self::encode`] returns, and checks the ids of a custom codec.
     pub(crate) fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
-        match &self.model {
-            TokenizerModel::Byte => self.encode_bytes(text.as_bytes(), ids),
-            TokenizerModel::Char(vocab) => chars::encode(vocab, self.mode, text, ids),
-            TokenizerModel::Word(vocab) => words::encode(vocab, self.mode, text, ids)?,
-            TokenizerModel::Bpe(bpe) => byte_level::encode_bpe(bpe, self.mode, text, ids)?,
+        let from = ids.len();
+        self.codec().encode(text, ids)?;
+        if let TokenizerModel::Custom(codec) = &self.model {
+            let (size, SpecialIds { bos, eos, .. }) = (codec.vocab_size(), codec.special_ids());
+            let wrong = |&&id: &&u32| id as usize >= size || Some(id) == bos || Some(id) == eos;
+            if let Some(id) = ids[from..].iter().find(wrong) {
+                let kind = codec.kind();
+                return json::refuse(format!(
+                    "the codec \"{kind}\" encoded a text with the id {id} of {size}"
+                ));
+            }
         }
         Ok(())
     }
 
-    /// [`Self::encode_into`] of bytes that need not be text (byte tokenizer only).
-    pub(crate) fn encode_bytes(&self, bytes: &[u8], ids: &mut Vec<u32>) {
-        let wanted = bytes.iter().filter(|&&byte| self.mode == TextMode::Stream || byte != b'\n');
-        ids.extend(wanted.map(|&byte| u32::from(byte)));
-    }
-
-    /// The text of `ids`. `<s>` is left out and `</s>` becomes a newline; bytes that are no UTF-8 become U+FFFD.
+    /// The text of `ids`: `<s>` is left out, `</s>` is a newline, bytes that are not UTF-8 become
+    /// U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
+        let SpecialIds { bos, eos, .. } = self.codec().special_ids();
+        let is_mark = |id: &u32| Some(*id) == bos || Some(*id) == eos;
         let mut text = String::new();
-        let mut start = 0;
-        for (i, &id) in ids.iter().enumerate() {
-            if Some(id) == self.bos() || Some(id) == self.eos() {
-                self.decode_plain(&ids[start..i], &mut text);
-                if Some(id) == self.eos() {
-                    text.push('\n');
-                }
-                start = i + 1;
+        for part in ids.split_inclusive(is_mark) {
+            let (mark, plain) = match part.split_last() {
+                Some((last, plain)) if is_mark(last) => (Some(*last), plain),
+                _ => (None, part),
+            };
+            self.codec().decode(plain, &mut text);
+            if mark.is_some() && mark == eos {
+                text.push('\n');
             }
         }
-        self.decode_plain(&ids[start..], &mut text);
         text
     }
 
-    /// [`Self::decode`] of ids without `<s>` and `</s>`.
-    fn decode_plain(&self, ids: &[u32], text: &mut String) {
-        if let TokenizerModel::Word(vocab) = &self.model {
-            for &id in ids {
-                let word = vocab.words().get(id as usize).unwrap_or("\u{FFFD}");
-                if !(text.is_empty() || text.ends_with('\n') || word == "\n") {
-                    text.push(' ');
-                }
-                text.push_str(word);
-            }
-            return;
-        }
-        let mut bytes = Vec::new();
-        for &id in ids {
-            bytes.extend_from_slice(&self.token_bytes(id));
-        }
-        text.push_str(&String::from_utf8_lossy(&bytes));
+    /// The bytes of a token; the name of `<s>` and `</s>`; empty for an id outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> Cow<'_, [u8]> {
+        self.mark_name(id).map_or_else(|| self.codec().token_bytes(id), |name| name.as_bytes().into())
     }
 
-    /// How a token is shown to a person: newlines and spaces made visible.
+    fn mark_name(&self, id: u32) -> Option<&'static str> {
+        let SpecialIds { bos, eos, .. } = self.codec().special_ids();
+        if Some(id) == bos {
+            return Some(BOS);
+        }
+        (Some(id) == eos).then_some(EOS)
+    }
+
+    /// A token as it is shown to a person, with visible newlines, tabs and spaces.
     pub fn token(&self, id: u32) -> String {
-        if Some(id) == self.bos() {
-            return BOS.into();
+        if let Some(name) = self.mark_name(id) {
+            return name.into();
         }
-        if Some(id) == self.eos() {
-            return EOS.into();
-        }
-        if let TokenizerModel::Byte = self.model
-            && (128..256).contains(&id)
+        if self.granularity() == Granularity::Byte
+            && let [byte @ 128..=255] = *self.codec().token_bytes(id)
         {
-            return format!("0x{id:02X}");
+            return format!("0x{byte:02X}");
         }
         self.decode(&[id]).replace('\n', "⏎").replace('\t', "⇥").replace(' ', "␣")
     }

@@ -7,7 +7,7 @@ use surprisal_platform::prefetch::prefetch;
 
 use super::arena::StringArena;
 use super::key::{Key, LOOKUP_BATCH, MAX_INLINE, fold};
-use super::{BOS, EOS, MAX_VOCABULARY, UNK};
+use super::{BOS, EOS, MAX_VOCABULARY, UNK, json};
 use crate::TextMode;
 use crate::error::Result;
 
@@ -21,7 +21,7 @@ pub(crate) fn special_tokens(mode: TextMode) -> &'static [&'static str] {
 
 /// A vocabulary.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Vocab {
+pub struct Vocab {
     words: StringArena,
     /// Made when something is looked up for the first time.
     index: OnceLock<HashIndex>,
@@ -49,14 +49,26 @@ impl Vocab {
     }
 
     fn index(&self) -> &HashIndex {
-        self.index.get_or_init(|| HashIndex::of(&self.words).0)
+        self.index.get_or_init(|| HashIndex::from_arena(&self.words).0)
     }
 
     /// The first word that was there before.
     pub(crate) fn first_duplicate(&self) -> Option<&str> {
-        let (index, again) = HashIndex::of(&self.words);
+        let (index, again) = HashIndex::from_arena(&self.words);
         self.index.get_or_init(|| index);
         again.and_then(|id| self.words.get(id))
+    }
+
+    /// The first word after the special tokens that is not `valid`.
+    ///
+    /// # Errors
+    /// Words that do not start with the special tokens.
+    pub(super) fn first_invalid(&self, mode: TextMode, valid: impl Fn(&str) -> bool) -> Result<Option<&str>> {
+        let names = special_tokens(mode);
+        if !self.words.iter().take(names.len()).eq(names.iter().copied()) {
+            return json::refuse(format!("its first tokens are not {}", names.join(", ")));
+        }
+        Ok(self.words.iter().skip(names.len()).find(|word| !valid(word)))
     }
 
     /// Has the memory fetched that [`Self::find`] will look at: looking up a word is waiting for it, and looking up those that
@@ -144,15 +156,15 @@ impl HashIndex {
     }
 
     /// The index of `words`, where a word that is there again has the id of the first; and the first id of such a word.
-    fn of(from_arena: &StringArena) -> (Self, Option<usize>) {
-        let mut index = Self::with_capacity(from_arena.len());
+    fn from_arena(words: &StringArena) -> (Self, Option<usize>) {
+        let mut index = Self::with_capacity(words.len());
         let mut again = None;
-        let mut ahead = from_arena.keyed().skip(LOOKUP_BATCH);
-        for (id, (key, word)) in from_arena.keyed().enumerate() {
+        let mut ahead = words.keyed().skip(LOOKUP_BATCH);
+        for (id, (key, word)) in words.keyed().enumerate() {
             if let Some((key, _)) = ahead.next() {
                 index.prefetch(key);
             }
-            if index.find(from_arena, key, word.as_bytes()).is_none() {
+            if index.find(words, key, word.as_bytes()).is_none() {
                 index.put(slot(key, id as u32));
             } else {
                 again = again.or(Some(id));

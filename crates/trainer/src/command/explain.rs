@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 use surprisal_engine::loss::information;
 use surprisal_engine::model::LanguageModel;
-use surprisal_engine::text::{TokenText, TokenizerKind, encode_text};
+use surprisal_engine::text::{Granularity, TokenText, encode_text};
 
 use crate::align::align;
 use crate::cli;
@@ -175,7 +175,7 @@ fn read(
         })?;
     }
     let starts_uniform = text.from() == 0 && loaded.model.neural().is_some();
-    let words = tokenizer.kind() == TokenizerKind::Word;
+    let words = tokenizer.granularity() == Granularity::Word;
     Ok(Explanation { name, kind: loaded.kind.clone(), tokens, evaluation, words, starts_uniform })
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde_json::json;
 use surprisal_engine::model::ngram::{self as counted, NgramModel, Part};
 use surprisal_engine::model::{LanguageModel, Mixture, Renamed, Renaming, best_weights};
-use surprisal_engine::text::{Tokenizer, TokenizerKind, encode_files};
+use surprisal_engine::text::{Tokenizer, encode_files};
 
 use crate::align::align;
 use crate::cli;
@@ -259,11 +259,11 @@ fn merge_vocabularies(
             .hint("omit --out, or mix n-gram models"));
         }
         let tokenizer = &other.tokenizer;
-        let read = |tokenizer: &Tokenizer| (token_kind(tokenizer), tokenizer.mode());
+        let read = |tokenizer: &Tokenizer| (tokenizer.kind().name(), tokenizer.mode());
         if read(tokenizer) != read(first) {
             let as_read = |tokenizer: &Tokenizer| match tokenizer.bos() {
-                Some(_) => format!("{} tokens, line by line", token_kind(tokenizer)),
-                None => format!("{} tokens of a stream", token_kind(tokenizer)),
+                Some(_) => format!("{} tokens, line by line", tokenizer.kind().name()),
+                None => format!("{} tokens of a stream", tokenizer.kind().name()),
             };
             return Err(Error::usage(format!(
                 "{} reads {}, and {} reads {}",
@@ -316,12 +316,4 @@ fn merge_vocabularies(
         }
     }
     Ok((Tokenizer::from_words(first.kind(), first.mode(), all)?, names))
-}
-
-/// The kind of tokens, without the number of byte pairs.
-fn token_kind(tokenizer: &Tokenizer) -> String {
-    match tokenizer.kind() {
-        TokenizerKind::Bpe { .. } => "bpe".into(),
-        kind => kind.to_string(),
-    }
 }

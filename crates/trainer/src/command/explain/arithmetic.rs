@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use surprisal_engine::loss::information;
-use surprisal_engine::text::TokenizerKind;
+use surprisal_engine::text::Granularity;
 
 use super::{EncodedText, STARTS_UNIFORM, label, quoted, scores};
 use crate::align::align;
@@ -86,7 +86,7 @@ pub(super) fn walk(
     }
     let before = text.shown[step - 1 - (position - from)..step - 1].iter();
     let before: Vec<String> = before.map(|(token, unknown)| label(token, *unknown)).collect();
-    let space = if loaded.tokenizer.kind() == TokenizerKind::Word { " " } else { "" };
+    let space = if loaded.tokenizer.granularity() == Granularity::Word { " " } else { "" };
     let before = before.join(space);
     let stood = label(stood, *unknown);
     let tail: String = before.chars().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect();

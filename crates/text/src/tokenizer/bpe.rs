@@ -1,0 +1,180 @@
+//! Byte-level BPE (Sennrich et al. 2016) by the Hugging Face `tokenizers` library.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
+use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{AddedToken, Tokenizer as Library, TokenizerBuilder};
+
+use super::byte_level::{byte_to_unicode, check_byte_level, is_bytes_only, unicode_to_byte};
+use super::codec::{Codec, SpecialIds, TrainingText};
+use super::json::{JsonFile, refuse, to_bytes};
+use super::{BOS, EOS, TokenizerKind, TokenizerModel, special_tokens};
+use crate::TextMode;
+use crate::error::{Error, Result};
+
+/// The BPE tokenizer: `<s>` and `</s>` in line mode, then bytes, then merged strings.
+#[derive(Debug, Clone)]
+pub(crate) struct BpeCodec {
+    library: Box<Library>,
+    /// The vocabulary size that training aims at.
+    target_size: usize,
+    mode: TextMode,
+}
+
+fn library_error(error: impl std::fmt::Display) -> Error {
+    Error::Tokenizer(error.to_string())
+}
+
+impl BpeCodec {
+    pub(super) fn new(target_size: usize, mode: TextMode) -> Self {
+        Self { library: Box::new(Library::new(BPE::default())), target_size, mode }
+    }
+
+    /// A text that contains "<s>" contains three characters, not a special token.
+    fn set_library(&mut self, mut library: Library) {
+        library.set_encode_special_tokens(true);
+        *self.library = library;
+    }
+
+    pub(super) fn from_json(file: &mut JsonFile<'_>) -> Result<Option<TokenizerModel>> {
+        if !file.is("BPE", &["ByteLevel"]) || is_bytes_only(file) {
+            return Ok(None);
+        }
+        check_byte_level(file)?;
+        if !matches!(file.decoder(), Some("ByteLevel")) {
+            return refuse("a byte-level BPE needs a ByteLevel decoder");
+        }
+        if !matches!(file.post_processor(), None | Some("ByteLevel")) {
+            return refuse("it has a post-processor, which this program does not use");
+        }
+        // A byte without a token would be lost from every text, and its bits with it.
+        let vocab = file.vocab.words();
+        let known: BTreeSet<&str> = vocab.iter().collect();
+        let lacks = |byte: &u8| !known.contains(byte_to_unicode(*byte).to_string().as_str());
+        if let Some(byte) = (0..=255u8).find(lacks) {
+            return refuse(format!("its vocabulary lacks the byte 0x{byte:02X}"));
+        }
+        if file.mode == TextMode::Line && !vocab.iter().take(2).eq([BOS, EOS]) {
+            return refuse("its first tokens are not <s>, </s>");
+        }
+        check_merges(&file.model().merges, &known)?;
+        let mut codec = Self::new(vocab.len(), file.mode);
+        codec.set_library(Library::from_bytes(file.bytes).map_err(library_error)?);
+        Ok(Some(TokenizerModel::Bpe(codec)))
+    }
+}
+
+impl Codec for BpeCodec {
+    fn kind(&self) -> TokenizerKind {
+        TokenizerKind::Bpe { vocab_size: self.vocab_size() }
+    }
+
+    fn mode(&self) -> TextMode {
+        self.mode
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.library.get_vocab_size(true)
+    }
+
+    fn special_ids(&self) -> SpecialIds {
+        SpecialIds::sentence_marks(self.mode, 0)
+    }
+
+    fn learn(&mut self, text: &TrainingText<'_>) -> Result<()> {
+        // All special tokens but <unk>: every byte is in the vocabulary.
+        let names = &special_tokens(self.mode)[1..];
+        let smallest = 256 + names.len();
+        if self.target_size < smallest {
+            let given = self.target_size;
+            let problem = format!("a byte-level BPE vocabulary has at least {smallest} tokens, not {given}");
+            return Err(Error::Setting(problem));
+        }
+        let mut tokenizer = TokenizerBuilder::<
+            BPE,
+            tokenizers::NormalizerWrapper,
+            ByteLevel,
+            tokenizers::PostProcessorWrapper,
+            ByteLevelDecoder,
+        >::new()
+        .with_model(BPE::default())
+        .with_normalizer(None)
+        .with_pre_tokenizer(Some(ByteLevel::new(false, false, true)))
+        .with_post_processor(None)
+        .with_decoder(Some(ByteLevelDecoder::default()))
+        .build()
+        .map_err(library_error)?;
+        let mut trainer = BpeTrainerBuilder::new()
+            .vocab_size(self.target_size)
+            .min_frequency(2)
+            .show_progress(false)
+            .special_tokens(names.iter().map(|name| AddedToken::from(*name, true)).collect())
+            // Every byte gets a token, even if the training text lacks it.
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build();
+        // The library's iterator cannot fail, so a failure of ours is returned afterwards.
+        let (mut failure, mode) = (None, self.mode);
+        let texts = text.chunks().map_while(|text| text.map_err(|error| failure = Some(error)).ok());
+        let lines = texts.flat_map(move |text| match mode {
+            TextMode::Stream => vec![text],
+            TextMode::Line => text.lines().map(str::to_owned).collect(),
+        });
+        tokenizer.train(&mut trainer, lines).map_err(library_error)?;
+        match failure {
+            Some(error) => Err(error),
+            None => {
+                self.set_library(tokenizer.into());
+                Ok(())
+            }
+        }
+    }
+
+    fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let mut encode = |text: &str| -> Result<()> {
+            let encoding = self.library.encode_fast(text, false).map_err(library_error)?;
+            ids.extend_from_slice(encoding.get_ids());
+            Ok(())
+        };
+        match self.mode {
+            TextMode::Stream => encode(text),
+            TextMode::Line => text.lines().try_for_each(encode),
+        }
+    }
+
+    fn token_bytes(&self, id: u32) -> Cow<'_, [u8]> {
+        let token = self.library.id_to_token(id).unwrap_or_default();
+        token.chars().filter_map(unicode_to_byte).collect::<Vec<u8>>().into()
+    }
+
+    fn save(&self) -> Result<Vec<u8>> {
+        // A `Value` has its keys in order.
+        to_bytes(&serde_json::to_value(&self.library).map_err(library_error)?)
+    }
+}
+
+/// Checks that every merge is of two tokens into a third.
+///
+/// The library panics at a merge that is longer than any token.
+fn check_merges(merges: &Value, known: &BTreeSet<&str>) -> Result<()> {
+    let Some(merges) = merges.as_array() else { return refuse("its merges are not a list") };
+    for merge in merges {
+        // A pair, or two tokens with a space between them.
+        let pair = match merge {
+            Value::String(text) => text.split_once(' '),
+            Value::Array(pair) => match pair.as_slice() {
+                [Value::String(a), Value::String(b)] => Some((a.as_str(), b.as_str())),
+                _ => None,
+            },
+            _ => None,
+        };
+        let Some((a, b)) = pair else { return refuse("one of its merges is not a pair of tokens") };
+        if !(known.contains(a) && known.contains(b) && known.contains(format!("{a}{b}").as_str())) {
+            return refuse(format!("its merge of {a:?} and {b:?} is not of tokens into a token"));
+        }
+    }
+    Ok(())
+}
