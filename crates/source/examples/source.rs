@@ -1,4 +1,5 @@
-//! Writes a sample of an embedded source: `cargo run -p surprisal-source --example source -- stories 1 2000`.
+//! Prints a sample of an embedded source:
+//! `cargo run -p surprisal-source --example source -- stories 1 2000`.
 
 use std::io::Write;
 
@@ -18,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let rate = source.entropy_rate();
     writeln!(
         out,
-        "# {} bytes, {nats:.6} nats a character, entropy rate {rate:.6}, scored in {:.2?}",
+        "# {} bytes, {nats:.6} nats per character, entropy rate {rate:.6}, scored in {:.2?}",
         text.len(),
         started.elapsed()
     )?;

@@ -1,43 +1,43 @@
-//! What can be wrong with a source, or with a text that is said to come from it.
+//! Errors of sources and of texts scored under them.
 
-/// A source's error.
+/// An error of a source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A source file that is not well formed.
+    /// A malformed source file.
     #[error("line {line} of the source: {problem}")]
     Parse {
         /// The line, from 1.
         line: usize,
-        /// What is wrong, and what would be right.
+        /// The problem, and what is expected.
         problem: String,
     },
-    /// A text that the source cannot have written.
+    /// A text of probability zero under the source.
     #[error(
-        "the source cannot have written this: at byte {offset}, after `{before}`, it does not go on with `{found}`"
+        "the source cannot generate this text: at byte {offset}, after `{before}`, `{found}` has probability zero"
     )]
     Impossible {
-        /// The first impossible byte, counted from the beginning of the prefix.
+        /// The position of the first impossible byte, from the start of the prefix.
         offset: usize,
         /// The text before it.
         before: String,
-        /// The character that cannot come.
+        /// The impossible character.
         found: char,
     },
-    /// A source whose next characters are asked for, and that writes characters of several bytes.
-    #[error("next characters are known for sources that write ASCII only")]
+    /// Next-character probabilities of a source with characters of several bytes.
+    #[error("next-character probabilities need a source of ASCII characters only")]
     NotAscii,
-    /// A text that could have come about in too many ways to be followed.
-    #[error("at byte {offset} the text could have been written in more than {limit} ways")]
+    /// A text with too many possible states of the grammar.
+    #[error("at byte {offset} the text has more than {limit} possible derivations")]
     Ambiguous {
-        /// Where, in bytes from the beginning of the prefix.
+        /// The position in bytes from the start of the prefix.
         offset: usize,
-        /// How many ways are followed.
+        /// The maximum number of states.
         limit: usize,
     },
 }
 
-/// A result whose error is a source's [`enum@Error`].
+/// A result with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -45,9 +45,9 @@ impl Error {
         Self::Parse { line, problem: problem.into() }
     }
 
-    /// The byte at `offset` of `prefix` and `text` together cannot come.
+    /// The error for an impossible byte at `offset` of `prefix` and `text` together.
     pub(super) fn impossible(prefix: &str, text: &str, offset: usize) -> Self {
-        // Only the neighbourhood is copied: the texts may be large.
+        // Only the last bytes before it are copied: the texts may be large.
         let (whole, base) = if offset < prefix.len() { (prefix, 0) } else { (text, prefix.len()) };
         let boundary =
             |index: usize| (0..=index).rev().find(|index| whole.is_char_boundary(*index)).unwrap_or(0);

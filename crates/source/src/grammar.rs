@@ -1,4 +1,4 @@
-//! Stories told by weighted choices.
+//! Stories from weighted choices.
 //!
 //! ```text
 //! grammar
@@ -17,12 +17,13 @@
 //!   3 "a kettle" "a map" 2 "nothing"
 //! ```
 //!
-//! A rule is a list of alternatives, each with its weight (1 where none stands). In an alternative `<opening>` is another rule;
-//! `<hero = hero>` draws a row of a table and remembers it, and `<friend = hero except hero>` draws another one;
-//! `<hero.name>` is a cell of the row drawn, `<^hero.name>` the same with a capital. When the start rule ends it begins anew.
+//! A rule is a list of alternatives, each with its weight (default 1). In an alternative,
+//! `<opening>` is another rule; `<hero = hero>` draws a row of a table and stores it in a variable;
+//! `<friend = hero except hero>` draws a different row; `<hero.name>` is a cell of the stored row,
+//! and `<^hero.name>` the same with a capital. When the start rule ends, it starts again.
 //!
-//! No rule can contain itself, so the grammar is a finite automaton (`automaton`): that makes the probability of any
-//! text computable in one pass (`forward`).
+//! No rule can contain itself, so the grammar is a finite automaton (`automaton`), and the
+//! probability of any text is computed in one pass (`forward`).
 
 mod automaton;
 mod entropy;
@@ -49,7 +50,7 @@ impl Grammar {
         Ok(Self { automaton: automaton::compile(&parser::parse(lines)?)? })
     }
 
-    /// Whole stories, at least `min_bytes` bytes of them.
+    /// Whole stories of at least `min_bytes` bytes together.
     pub fn sample(&self, seed: u64, min_bytes: usize) -> String {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut text = String::with_capacity(min_bytes + 1024);
@@ -74,14 +75,16 @@ impl Grammar {
         }
     }
 
-    /// Expected surprisal of the choices of a story over its expected length, in nats a character: the entropy rate, if no
-    /// text has two derivations, and above it otherwise (`grammar/entropy.rs`).
+    /// The expected surprisal of a story's choices over its expected length, in nats per character.
+    ///
+    /// An upper bound on the entropy rate, exact if no text has two derivations.
     pub fn entropy_rate(&self) -> f64 {
         let story = entropy::expected(&self.automaton);
         story.nats / story.characters
     }
 
-    /// Runs the forward algorithm over `prefix` and `text`; `visit` sees it before each byte, with the byte's place.
+    /// Runs the forward algorithm over `prefix` and `text`, with a call of `visit` before each
+    /// byte.
     fn forward(
         &self,
         prefix: &str,
@@ -111,7 +114,7 @@ impl Grammar {
         Ok(if text.is_empty() { 0.0 } else { before - whole.log_probability() })
     }
 
-    /// What can come at each place of `text`.
+    /// Calls `visit` with the next-character distribution at each position of `text`.
     pub(super) fn predictions(&self, prefix: &str, text: &str, visit: &mut Visit<'_>) -> Result<()> {
         let next = |offset, forward: &Forward<'_>| {
             if offset >= prefix.len() {
@@ -123,7 +126,7 @@ impl Grammar {
     }
 }
 
-/// An index with the probability given for it; the probabilities sum to one.
+/// Draws an index with these probabilities, which sum to one.
 fn draw(random: &mut ChaCha8Rng, probabilities: impl Iterator<Item = f64>) -> usize {
     let mut left: f64 = random.random();
     let mut last = 0;
@@ -134,6 +137,6 @@ fn draw(random: &mut ChaCha8Rng, probabilities: impl Iterator<Item = f64>) -> us
             break;
         }
     }
-    // Rounding may leave a little after the last: it is the last's.
+    // A remainder from rounding goes to the last index.
     last
 }

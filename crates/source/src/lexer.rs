@@ -1,8 +1,8 @@
-//! Source files cut into lines of tokens: words, weights, quoted strings. `#` begins a comment.
+//! Cuts source files into lines of tokens: words, weights, quoted strings. `#` starts a comment.
 
 use super::{Error, Result};
 
-/// Source files are small; anything larger was not meant to be one.
+/// The largest source file that is read.
 const MAX_BYTES: usize = 1 << 20;
 const MAX_WEIGHT: f64 = 1e9;
 
@@ -10,7 +10,7 @@ const MAX_WEIGHT: f64 = 1e9;
 pub(super) enum Token {
     Word(String),
     Weight(f64),
-    /// A quoted string, its `\n`, `\"` and `\\` replaced.
+    /// A quoted string, with `\n`, `\"` and `\\` replaced.
     Text(String),
     Colon,
 }
@@ -24,7 +24,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// The strings of `tokens` with the weights before them, 1 where there is none.
+    /// The strings of `tokens` with their weights, which precede them and default to 1.
     pub(super) fn weighted(&self, tokens: &[Token]) -> Result<Vec<(f64, String)>> {
         let mut strings = Vec::new();
         let mut weight = None;
@@ -42,7 +42,7 @@ impl Line {
     }
 }
 
-/// All lines that are not empty.
+/// The lines that are not empty.
 pub(super) fn lines(text: &str) -> Result<Vec<Line>> {
     if text.len() > MAX_BYTES {
         let problem = format!("the file has {} bytes, at most {MAX_BYTES} are read", text.len());

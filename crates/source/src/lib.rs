@@ -1,13 +1,13 @@
-//! Sources of known entropy: where the text comes from a program, its exact probability is known, and so is the least
-//! cross-entropy that any model can reach on it.
+//! Sources of known entropy: programs that generate text whose exact probability they can compute.
 //!
-//! A source is an endless stream of characters. Every sample of it can be scored under the source itself, -ln p(text | what came
-//! before), exactly, by the forward algorithm (Rabiner, "A tutorial on hidden Markov models", 1989, section III.A): this is the
-//! H(p) of H(p, q) = H(p) + KL(p‖q), and what a model's loss has above it is the model's own error.
+//! A source is an endless stream of characters. The forward algorithm (Rabiner, "A tutorial on
+//! hidden Markov models", 1989, section III.A) gives the exact -ln p(text | text before) of a
+//! sample: the H(p) in H(p, q) = H(p) + KL(p‖q), which no model's cross-entropy can be below on
+//! average.
 //!
-//! Two kinds, both read from small text files (`data/README.md` describes the format):
-//! - [`grammar`]: stories told by weighted choices, with characters who are remembered and referred to;
-//! - [`markov`]: a Markov chain over characters, whose entropy rate has a closed form.
+//! There are two kinds, both read from small text files (format: `data/README.md`):
+//! - [`grammar`]: stories from weighted choices, with variables that are drawn and referred to;
+//! - [`markov`]: a Markov chain over characters.
 
 mod error;
 pub mod grammar;
@@ -18,16 +18,16 @@ pub use error::{Error, Result};
 
 use self::{grammar::Grammar, lexer::Token, markov::Markov};
 
-/// The sources that are part of the program: name and text.
+/// The name and text of each embedded source.
 const EMBEDDED: &[(&str, &str)] = &[
     ("stories", include_str!("../sources/stories.source")),
     ("babble", include_str!("../sources/babble.source")),
 ];
 
-/// What is told of each place of a text: the characters that can come there, with their probabilities.
+/// A callback for each position of a text, with the possible characters and their probabilities.
 pub type Visit<'a> = dyn FnMut(&[(char, f64)]) + 'a;
 
-/// A program that writes text, and knows how probable each text is.
+/// A generator of text with exact probabilities.
 #[derive(Debug)]
 pub struct Source(Kind);
 
@@ -44,13 +44,13 @@ impl Source {
         NAMES
     }
 
-    /// The embedded source of this name, if there is one.
+    /// The embedded source with this name, if there is one.
     pub fn embedded(name: &str) -> Option<Self> {
         let (_, text) = EMBEDDED.iter().find(|(known, _)| *known == name)?;
         Self::parse(text).ok()
     }
 
-    /// Reads a source file: its first word, `grammar` or `markov`, says which kind it is.
+    /// Reads a source file, whose first word is its kind: `grammar` or `markov`.
     ///
     /// # Errors
     /// [`Error::Parse`] with the line.
@@ -67,7 +67,8 @@ impl Source {
         Ok(Self(kind))
     }
 
-    /// A text of at least `min_bytes` bytes that ends where a story or a line does; the same for the same seed on every machine.
+    /// A text of at least `min_bytes` bytes that ends with a story or a line. The same seed gives
+    /// the same text on every machine.
     pub fn sample(&self, seed: u64, min_bytes: usize) -> String {
         match &self.0 {
             Kind::Grammar(grammar) => grammar.sample(seed, min_bytes),
@@ -75,12 +76,13 @@ impl Source {
         }
     }
 
-    /// -ln p(`text` | `prefix`) in nats: the probability that the stream, having begun with `prefix`, goes on with `text`.
+    /// -ln p(`text` | `prefix`) in nats, where `prefix` is the start of the stream and may be
+    /// empty.
     ///
-    /// Both may be cut anywhere. An empty prefix is the beginning of the stream. Takes time linear in both lengths.
+    /// Both may end anywhere. The time is linear in both lengths.
     ///
     /// # Errors
-    /// [`Error::Impossible`] with the place where the source cannot have written this.
+    /// [`Error::Impossible`] with the first position of probability zero.
     pub fn nats(&self, prefix: &str, text: &str) -> Result<f64> {
         match &self.0 {
             Kind::Grammar(grammar) => grammar.nats(prefix, text),
@@ -88,12 +90,12 @@ impl Source {
         }
     }
 
-    /// p(· | everything before) for every character of `text`, which comes after `prefix`: `visit` is given the characters
-    /// that can come there with their probabilities, which sum to one.
+    /// Calls `visit` with p(· | all text before) for every character of `text`, which follows
+    /// `prefix`: the possible characters and their probabilities, which sum to one.
     ///
     /// # Errors
-    /// [`Error::Impossible`], as [`Self::nats`]; [`Error::NotAscii`] for a source that writes anything else, as then a byte is
-    /// not a character.
+    /// [`Error::Impossible`], as [`Self::nats`]; [`Error::NotAscii`] for a source with other
+    /// characters.
     pub fn predictions(&self, prefix: &str, text: &str, visit: &mut Visit<'_>) -> Result<()> {
         match &self.0 {
             Kind::Grammar(grammar) => grammar.predictions(prefix, text, visit),
@@ -101,7 +103,7 @@ impl Source {
         }
     }
 
-    /// How many characters back a Markov chain remembers; `None` for a grammar, whose memory has no such bound.
+    /// The order of a Markov chain; `None` for a grammar, whose context has no fixed length.
     pub fn markov_order(&self) -> Option<usize> {
         match &self.0 {
             Kind::Grammar(_) => None,
@@ -109,11 +111,11 @@ impl Source {
         }
     }
 
-    /// The entropy rate in nats a character, in closed form.
+    /// The entropy rate in nats per character, in closed form.
     ///
-    /// A Markov chain's is Σ π(s) Σ -p(c|s) ln p(c|s), with π the stationary distribution of its contexts s. A grammar's is the
-    /// expected surprisal of a story's choices over its expected length; that is the entropy rate as long as no text has two
-    /// derivations, and an upper bound otherwise.
+    /// For a Markov chain it is Σ π(s) Σ -p(c|s) ln p(c|s), with π the stationary distribution of
+    /// its contexts s. For a grammar it is the expected surprisal of a story's choices over its
+    /// expected length: an upper bound, and exact if no text has two derivations.
     pub fn entropy_rate(&self) -> f64 {
         match &self.0 {
             Kind::Grammar(grammar) => grammar.entropy_rate(),

@@ -3,13 +3,13 @@
 //! ```text
 //! markov
 //! order 2
-//! start "\n"                   # the stream begins as if after a line
-//! "a": 3 "n" 2 "r" " "         # after a, whatever was before it
+//! start "\n"                   # the stream starts as if after a line
+//! "a": 3 "n" 2 "r" " "         # after a, for any character before it
 //! "ta": 5 "l" "n"              # but after ta, this
 //! ```
 //!
-//! The longest context that fits decides. There must be contexts that the chain can reach from everywhere; then it has one
-//! stationary distribution π, and the entropy rate is Σ π(s) H(row of s).
+//! The longest matching context is used. Some context must be reachable from every context; then
+//! the chain has one stationary distribution π, and the entropy rate is Σ π(s) H(row of s).
 
 use std::collections::BTreeMap;
 
@@ -24,12 +24,12 @@ use super::{
 const MAX_ORDER: usize = 8;
 const MAX_STATES: usize = 512;
 
-/// A chain whose states are the reachable contexts; state 0 is the beginning.
+/// A chain whose states are the reachable contexts; state 0 is the start.
 #[derive(Debug)]
 pub struct Markov {
     order: usize,
     rows: Vec<Vec<Transition>>,
-    /// The states that the chain never leaves once it is in one of them; each leads to each.
+    /// The recurrent class: states that lead to each other and to no others.
     recurrent: Vec<usize>,
 }
 
@@ -57,7 +57,7 @@ impl Markov {
                 [Token::Text(context), Token::Colon, row @ ..] if !row.is_empty() => {
                     let row = parse_row(line, row)?;
                     if contexts.insert(context.clone(), row).is_some() {
-                        let problem = format!("the context \"{}\" comes twice", context.escape_debug());
+                        let problem = format!("the context \"{}\" is a duplicate", context.escape_debug());
                         return Err(Error::parse(line.number, problem));
                     }
                 }
@@ -73,7 +73,7 @@ impl Markov {
         Self::compile(order, &start, &contexts).map_err(|problem| Error::parse(last, problem))
     }
 
-    /// The reachable contexts, breadth first from the start.
+    /// Numbers the reachable contexts breadth first from the start.
     fn compile(
         order: usize,
         start: &str,
@@ -103,13 +103,13 @@ impl Markov {
             }
             rows.push(transitions);
         }
-        // If there is a class of states that all lead to, none of its states leads to a root outside of it, and all lead to a
-        // root inside of it: the last root is inside.
+        // If a class can be reached from every state, its states lead to no root outside it and to
+        // every root inside it, so the last root is inside.
         let reachable: Vec<_> = (0..rows.len()).map(|state| reachable(&rows, state)).collect();
         let root = (0..rows.len()).fold(0, |root, state| if reachable[state][root] { root } else { state });
         if let Some(state) = (0..rows.len()).find(|state| !reachable[*state][root]) {
             return Err(format!(
-                "from \"{}\" there is no way to \"{}\", nor back: there are two chains in one",
+                "there is no way to \"{1}\" from \"{0}\": the file has two separate chains",
                 states[state].escape_debug(),
                 states[root].escape_debug()
             ));
@@ -118,7 +118,7 @@ impl Markov {
         Ok(Self { order, rows, recurrent })
     }
 
-    /// A text of at least `min_bytes` bytes that ends with a line, or exactly there if the chain has no line ends.
+    /// A text of at least `min_bytes` bytes that ends with a line if the chain has line ends.
     pub fn sample(&self, seed: u64, min_bytes: usize) -> String {
         let mut recurring = self.recurrent.iter().flat_map(|state| &self.rows[*state]);
         let has_lines = recurring.any(|step| step.character == '\n');
@@ -128,7 +128,7 @@ impl Markov {
         while text.len() < min_bytes || (has_lines && !text.is_empty() && !text.ends_with('\n')) {
             let row = &self.rows[state];
             let mut left: f64 = random.random();
-            // Rounding may leave a little after the last: it is the last's.
+            // A remainder from rounding goes to the last one.
             let drawn = row.iter().find(|step| {
                 left -= step.probability;
                 left < 0.0
@@ -140,7 +140,8 @@ impl Markov {
         text
     }
 
-    /// Follows `prefix` and `text`, whose state is known at each step; `visit` is given the row of each step of `text`, and the step.
+    /// Follows the states of `prefix` and `text`; `visit` gets the row and the step of each
+    /// character of `text`.
     fn follow(
         &self,
         prefix: &str,
@@ -172,12 +173,12 @@ impl Markov {
         Ok(nats)
     }
 
-    /// How many characters back it remembers.
+    /// The number of characters in a full context.
     pub(super) fn order(&self) -> usize {
         self.order
     }
 
-    /// What can come at each place of `text`: the row of its state.
+    /// Calls `visit` with the next-character distribution at each position of `text`.
     pub(super) fn predictions(&self, prefix: &str, text: &str, visit: &mut Visit<'_>) -> Result<()> {
         self.follow(prefix, text, |row, _| {
             let next: Vec<(char, f64)> = row.iter().map(|step| (step.character, step.probability)).collect();
@@ -189,7 +190,7 @@ impl Markov {
         })
     }
 
-    /// Σ π(s) H(row of s), in nats a character.
+    /// The entropy rate Σ π(s) H(row of s), in nats per character.
     pub fn entropy_rate(&self) -> f64 {
         let entropy = |state: &usize| {
             self.rows[*state].iter().map(|step| -step.probability * step.probability.ln()).sum::<f64>()
@@ -197,9 +198,9 @@ impl Markov {
         self.stationary().iter().zip(&self.recurrent).map(|(share, state)| share * entropy(state)).sum()
     }
 
-    /// The stationary distribution over the recurrent states, in their order, by state reduction, which never subtracts and so
-    /// loses no digits (Grassmann, Taksar and Heyman, "Regenerative analysis and steady state distributions for Markov
-    /// chains", 1985).
+    /// The stationary distribution over the recurrent states, in their order, by state reduction,
+    /// which has no subtractions and so no cancellation (Grassmann, Taksar and Heyman,
+    /// "Regenerative analysis and steady state distributions for Markov chains", 1985).
     fn stationary(&self) -> Vec<f64> {
         let n = self.recurrent.len();
         let mut p = vec![vec![0.0; n]; n];
@@ -229,7 +230,7 @@ impl Markov {
     }
 }
 
-/// Which states can be reached from `start`, itself among them.
+/// Whether each state can be reached from `start`, which itself can.
 fn reachable(rows: &[Vec<Transition>], start: usize) -> Vec<bool> {
     let mut reached = vec![false; rows.len()];
     let mut pending = vec![start];
@@ -255,7 +256,10 @@ fn parse_row(line: &Line, tokens: &[Token]) -> Result<Vec<(char, f64)>> {
             ));
         };
         if row.iter().any(|(known, _)| *known == character) {
-            return Err(Error::parse(line.number, format!("\"{}\" comes twice", character.escape_debug())));
+            return Err(Error::parse(
+                line.number,
+                format!("\"{}\" is a duplicate", character.escape_debug()),
+            ));
         }
         row.push((character, weight));
     }

@@ -1,4 +1,5 @@
-//! Sources of known entropy: probabilities that can be added up by hand, closed forms, and the embedded ones.
+//! Sources of known entropy: probabilities computed by hand, closed forms, and the embedded
+//! sources.
 
 #![cfg(test)]
 
@@ -32,7 +33,7 @@ fn total(source: &Source, alphabet: &[char], prefix: &str, text: &mut String, le
     sum
 }
 
-/// Ambiguous on purpose: `ab` is one word or two, and `b` is remembered or not.
+/// Ambiguous on purpose: `ab` is one word or two, and `b` is a stored cell or not.
 const TOY: &str = r#"
 grammar
 start s
@@ -98,13 +99,15 @@ fn predictions_sum_to_one_and_multiply_to_the_probability_of_the_text() {
 #[test]
 fn every_derivation_is_counted() {
     let source = source(TOY);
-    // The weights of s are 3, 2, 1 and 0.5 of 6.5. A first `a`: a row of t (2 of 3), or either word with `a`.
+    // The weights of s are 3, 2, 1 and 0.5 of 6.5. A first `a`: a row of t (2 of 3), or either word
+    // with `a`.
     let a = 3.0 / 6.5 * 2.0 / 3.0 + 3.0 / 6.5;
     assert!((probability(&source, "", "a") - a).abs() < 1e-12);
     // `ab`: the word, and two ways of a<b>; the row a-b continues with B or cB only.
     let ab = 2.0 / 6.5 + 1.0 / 6.5;
     assert!((probability(&source, "", "ab") - ab).abs() < 1e-12);
-    // `aba`: after `ab` from any of the three a new story with `a`; not after the first half of `abc`.
+    // `aba`: after `ab` from any of the three a new story with `a`; not after the first half of
+    // `abc`.
     let aba = (2.0 / 6.5 + 0.5 / 6.5) * a;
     assert!((probability(&source, "", "aba") - aba).abs() < 1e-12);
     assert!((probability(&source, "ab", "a") - aba / ab).abs() < 1e-12);
@@ -146,7 +149,7 @@ fn the_closed_form_of_a_chain_is_the_sampled_mean() {
     let h = |p: f64| -p * p.ln() - (1.0 - p) * (1.0 - p).ln();
     let expected = 2.0 / 3.0 * h(0.25) + 1.0 / 3.0 * h(0.5);
     assert!((two.entropy_rate() - expected).abs() < 1e-14);
-    // One that only goes round has none.
+    // A deterministic cycle has none.
     let round = source("markov\norder 1\nstart \"a\"\n\"a\": \"b\"\n\"b\": \"c\"\n\"c\": \"a\"\n");
     assert!(round.entropy_rate().abs() < 1e-15);
 
@@ -165,7 +168,8 @@ fn the_closed_form_of_a_chain_is_the_sampled_mean() {
     }
 }
 
-/// No other distribution codes a source's text better than the source: here its own unigram, fitted to the very text.
+/// No other distribution has a lower cross-entropy on a source's text, not even a unigram fitted to
+/// it.
 #[test]
 fn a_fitted_unigram_does_not_beat_the_source() {
     for name in Source::names() {
@@ -206,7 +210,7 @@ fn the_stories_have_the_entropy_and_the_size_they_were_made_for() {
     let stories = Source::embedded("stories").unwrap();
     let text = stories.sample(1, 200_000);
     let rate = stories.nats("", &text).unwrap() / text.len() as f64;
-    assert!((0.15..0.3).contains(&rate), "{rate} nats a character");
+    assert!((0.15..0.3).contains(&rate), "{rate} nats per character");
     let words: std::collections::BTreeSet<String> = text
         .split(|c: char| !c.is_alphabetic())
         .filter(|word| !word.is_empty())
@@ -292,8 +296,8 @@ fn malformed_sources_are_refused_with_their_line() {
         ("markov\norder 0.5\n".into(), 2, "the order is"),
         ("markov\norder 9\n".into(), 2, "the order is"),
         ("markov\norder 1\nstart \"a\"\n\"a\": \"bc\"\n".into(), 4, "not one character"),
-        ("markov\norder 1\nstart \"a\"\n\"a\": \"b\" \"b\"\n".into(), 4, "comes twice"),
-        ("markov\norder 1\nstart \"a\"\n\"a\": \"b\"\n\"a\": \"b\"\n".into(), 5, "comes twice"),
+        ("markov\norder 1\nstart \"a\"\n\"a\": \"b\" \"b\"\n".into(), 4, "is a duplicate"),
+        ("markov\norder 1\nstart \"a\"\n\"a\": \"b\"\n\"a\": \"b\"\n".into(), 5, "is a duplicate"),
         ("markov\norder 1\nstart \"a\"\n\"a\": \"b\"\n".into(), 4, "what follows \"b\""),
         (
             "markov\norder 1\nstart \"a\"\n\"a\": \"b\" \"c\"\n\"b\": \"b\"\n\"c\": \"c\"\n".into(),

@@ -1,9 +1,11 @@
-//! How long it takes to make word ids of a text: one JSON line a round and thread count.
+//! Timings of word tokenization: one JSON line per round and thread count.
 //!
-//! `cargo run --release -p surprisal-text --example words -- TEXT [ROUNDS] [THREADS,...] [line|stream]`
+//! `cargo run --release -p surprisal-text --example words -- TEXT [ROUNDS] [THREADS,...]
+//! [line|stream]`
 //!
-//! `learn` reads the text, makes the vocabulary and the ids; `write` and `read` are `tokenizer.json`; `encode` is the
-//! text again under the vocabulary that was read back. CPU seconds and peak memory are the kernel's (Linux only).
+//! `learn` reads the text and makes the vocabulary and the ids; `write` and `read` are for
+//! `tokenizer.json`; `encode` encodes the text again with the vocabulary that was read back. CPU
+//! seconds and peak memory come from the kernel (Linux only).
 #![expect(clippy::print_stdout, reason = "its output")]
 
 use std::path::PathBuf;
@@ -60,7 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!(
                 "{}",
                 serde_json::json!({
-                    "text": text.file_name().map(|name| name.to_string_lossy()), "mode": mode, "threads": threads,
+                    "text": text.file_name().map(|name| name.to_string_lossy()), "unit": mode, "threads": threads,
                     "bytes": tokens.bytes, "tokens": tokens.ids.len(), "vocabulary": tokenizer.vocab_size(),
                     "learn_seconds": wall, "learn_ns_per_token": 1e9 * wall / n, "learn_cpu_ns_per_token": 1e9 * cpu / n,
                     "learn_mb_per_second": tokens.bytes as f64 / 1e6 / wall, "peak_bytes_per_byte": peak / tokens.bytes as f64,
@@ -73,7 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// User and system time of this process, in hundredths of a second.
+/// User and system time of this process in seconds, in steps of 1/100.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();

@@ -1,17 +1,16 @@
-//! Batches for gradient descent: every training token once an epoch, in an order that the seed decides.
+//! Batches for gradient descent: every training token once per epoch, in an order given by the seed.
 //!
-//! A batch is a pure function of (seed, epoch, rows). So a resumed run needs no saved generator, and nothing depends
-//! on who asks first.
+//! A batch is a pure function of (seed, epoch, rows), so a checkpoint needs no generator state.
 //!
-//! *Stream*: the text's targets are cut into windows of `block_size` from an offset that is redrawn each epoch, and the
-//! windows are shuffled without replacement. The very first token of a text has no context, so it is the one token that
-//! is never a target. *Line*: a row is a line, or a part of one that is longer than `block_size`; shorter rows are
+//! *Stream*: the targets are cut into windows of `block_size` from an offset that is drawn anew each
+//! epoch, and the windows are shuffled. The first token of a text has no context and is never a
+//! target. *Line*: a row is a line, or a part of a line longer than `block_size`; shorter rows are
 //! padded.
 //!
-//! For a model that carries a state from window to window ([`Batches::following`]) the rows of a batch
-//! are parallel streams, and each batch continues the rows of the one before. *Stream*: the text is cut
-//! into as many contiguous parts as there are rows. *Line*: as many shuffled lines are read side by
-//! side until the longest of them ends, then the next ones begin.
+//! For a model with a state that is carried between windows ([`Batches::following`]), the rows of a
+//! batch are parallel streams that continue the rows of the previous batch. *Stream*: the text is
+//! cut into one contiguous part per row. *Line*: one shuffled line per row is read until the longest
+//! ends, then the next group of lines starts.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -22,31 +21,31 @@ use rand_chacha::ChaCha8Rng;
 use crate::error::{Error, Result};
 use crate::{TextMode, TokenText};
 
-/// The target of a cell that has none: padding.
+/// The target value of padding, which has no loss.
 pub const IGNORE_INDEX: u32 = u32::MAX;
 
-/// The stream id of the data order under a run's seed.
+/// The ChaCha stream of the data order under a run's seed.
 const SHUFFLE_STREAM: u64 = 100;
 
-/// Rows of inputs and the tokens that follow them.
+/// Inputs and targets of one training step, both (rows, cols).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// (rows · cols) token ids.
     pub inputs: Vec<u32>,
-    /// (rows · cols) next tokens, [`IGNORE_INDEX`] where there is none.
+    /// (rows · cols) next-token ids, [`IGNORE_INDEX`] where there is none.
     pub targets: Vec<u32>,
-    /// B.
+    /// B, the batch size.
     pub rows: usize,
-    /// T: at most `block_size`; shorter where no row of the batch is as long.
+    /// T, the length of the longest row, at most `block_size`.
     pub cols: usize,
-    /// How many targets are tokens.
+    /// The number of targets without padding.
     pub targets_count: usize,
-    /// Whether its rows begin a text, or follow those of the batch before.
+    /// Whether its rows start a text, or continue those of the previous batch.
     pub begins: bool,
 }
 
 impl Batch {
-    /// The same targets in rows of at most `cols` tokens: each row is cut into parts, which no longer see each other.
+    /// The same targets in rows of at most `cols` tokens; the parts of a row share no context.
     ///
     /// # Panics
     /// If `cols` is 0.
@@ -74,19 +73,19 @@ impl Batch {
     }
 }
 
-/// Where the targets of a row lie in the ids.
+/// The positions of a row's targets in the ids.
 type Row = Range<usize>;
 
-/// `targets` in rows of at most `block_size`.
+/// Cuts `targets` into rows of at most `block_size`.
 fn into_rows(targets: Range<usize>, block_size: usize) -> impl Iterator<Item = Row> {
     targets.clone().step_by(block_size).map(move |at| at..targets.end.min(at.saturating_add(block_size)))
 }
 
-/// The rows of an epoch in the order they are seen.
+/// The rows of an epoch in training order.
 #[derive(Debug)]
 struct Order {
     rows: Vec<Row>,
-    /// For each window of all streams, whether texts begin there; none where every row does.
+    /// For each window of all streams, whether texts start there; empty if every row starts one.
     begins: Vec<bool>,
 }
 
@@ -96,11 +95,11 @@ pub struct Batches {
     text: Arc<TokenText>,
     block_size: usize,
     seed: u64,
-    /// The rows of line mode, which are the same every epoch; whole lines for streams.
+    /// The rows of line mode, the same in every epoch; whole lines for parallel streams.
     lines: Vec<Row>,
-    /// How many rows follow each other side by side; none: rows are independent.
+    /// The number of parallel streams; `None` for independent rows.
     streams: Option<usize>,
-    /// The order of the epoch asked for last.
+    /// The last epoch that was used, and its rows in order.
     order: Mutex<Option<(u64, Arc<Order>)>>,
 }
 
@@ -108,13 +107,13 @@ impl Batches {
     /// Batches of rows of at most `block_size` tokens.
     ///
     /// # Errors
-    /// A text without a token to predict; rows of no tokens.
+    /// A text without a token to predict; a `block_size` of 0.
     pub fn new(text: Arc<TokenText>, block_size: usize, seed: u64) -> Result<Self> {
         Self::build(text, block_size, None, seed)
     }
 
-    /// Batches whose rows follow each other in `streams` parallel streams, `streams` being a multiple of
-    /// every batch's rows. Rows that have ended while others go on are empty.
+    /// Batches whose rows continue each other in `streams` parallel streams, a multiple of the rows of
+    /// every batch. A row is empty after its text has ended.
     ///
     /// # Errors
     /// As [`Self::new`]; no stream.
@@ -157,7 +156,7 @@ impl Batches {
         rng
     }
 
-    /// How many rows `epoch` (from 0) has.
+    /// The number of rows of `epoch` (from 0).
     pub fn rows(&self, epoch: u64) -> usize {
         match (self.text.mode, self.streams) {
             (TextMode::Line, None) => self.lines.len(),
@@ -171,12 +170,12 @@ impl Batches {
         }
     }
 
-    /// Where the first whole window of an epoch starts among the targets.
+    /// The start of the first whole window of an epoch, in targets.
     fn offset(&self, rng: &mut ChaCha8Rng) -> usize {
         rng.random_range(0..self.block_size).min(self.text.ids.len() - 1)
     }
 
-    /// The rows `range` of `epoch`; those beyond the epoch's end are missing.
+    /// The rows `range` of `epoch`, without those after its end.
     pub fn batch(&self, epoch: u64, range: Range<usize>) -> Batch {
         let order = self.order(epoch);
         let end = range.end.min(order.rows.len());
@@ -200,9 +199,9 @@ impl Batches {
         batch
     }
 
-    /// The rows of an epoch in the order they are seen.
+    /// The rows of an epoch in training order.
     fn order(&self, epoch: u64) -> Arc<Order> {
-        // A poisoned lock only means that another thread panicked between two whole values.
+        // After a panic elsewhere the value is still whole.
         let mut kept = self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((of, order)) = kept.as_ref()
             && *of == epoch
@@ -245,8 +244,8 @@ impl Batches {
         order
     }
 
-    /// Windows of the texts whose targets are `parts`, at most `streams` of them, read side by side: the
-    /// first window has `offset` tokens where that is not 0, the others `block_size`.
+    /// Windows of parallel texts with the targets `parts`, at most `streams` of them. The first window
+    /// has `offset` tokens unless that is 0, the others have `block_size`.
     fn side_by_side(&self, parts: &[Row], offset: usize, streams: usize) -> Order {
         let longest = parts.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         let first = (offset > 0).then_some(0..offset);
@@ -263,7 +262,7 @@ impl Batches {
     }
 }
 
-/// The shuffle of Fisher and Yates.
+/// Fisher-Yates shuffle.
 fn shuffled(mut rows: Vec<Row>, rng: &mut ChaCha8Rng) -> Vec<Row> {
     for i in (1..rows.len()).rev() {
         rows.swap(i, rng.random_range(0..=i));
@@ -350,7 +349,7 @@ mod tests {
             text.ids = (0..total as u32).collect();
             if line {
                 (text.bos, text.lines) = (Some(0), lens.len() as u64);
-                // Each line begins with <s>, whose id is 0.
+                // Each line starts with <s>, whose id is 0.
                 let mut start = 0;
                 for len in &lens {
                     text.ids[start] = 0;
@@ -371,7 +370,7 @@ mod tests {
                     let last = &mut last[first % streams + i];
                     for (&target, &input) in targets.iter().zip(inputs).filter(|(target, _)| **target != IGNORE_INDEX) {
                         seen.push(target);
-                        // What follows follows the very token before it.
+                        // A continued row starts with the last target of the previous one.
                         if let (Some(last), false) = (*last, batch.begins && input == inputs[0]) {
                             prop_assert_eq!(input, last);
                         }
@@ -390,7 +389,7 @@ mod tests {
         let text = stream((0..1000).collect());
         let make = |seed| Batches::new(text.clone(), 16, seed).unwrap();
         let (a, b) = (make(1), make(1));
-        // Asked in another order.
+        // In another order.
         let late = b.batch(3, 8..12);
         let early = b.batch(0, 0..4);
         assert_eq!(a.batch(0, 0..4), early);

@@ -1,8 +1,8 @@
-//! Reading texts in chunks: bounded memory whatever the size of the file.
+//! Reads texts in chunks, in bounded memory.
 //!
-//! A chunk ends where every tokenizer of this crate would cut anyway, after a newline that no white space follows, so
-//! tokenising chunk by chunk gives what tokenising the whole text gives. A "line" longer than [`LONGEST`] is cut after
-//! a space, or between two characters if it has none.
+//! A chunk ends where every built-in tokenizer cuts: after a newline that no white space follows.
+//! So the tokens of the chunks are those of the whole text. A line longer than [`MAX_LINE_BYTES`]
+//! is cut after a space, or between two characters if it has none.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,15 +13,15 @@ use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 
-/// How much is read at a time.
+/// The number of bytes read at a time.
 pub(crate) const CHUNK_BYTES: usize = 1 << 18;
-/// How long a line may be before it is cut somewhere else.
+/// The longest line that is not cut.
 const MAX_LINE_BYTES: usize = 1 << 24;
 
-/// Where text lies.
+/// The storage of a text.
 #[derive(Debug, Clone)]
 pub(crate) enum Location {
-    /// `changed` is when its bytes were last changed, and `len` how many there were, as it was found.
+    /// A file, with its length and modification time when it was found.
     File {
         path: PathBuf,
         len: u64,
@@ -65,7 +65,7 @@ impl Span {
         }
     }
 
-    /// Whether its file is as it was found: what was read of it since then is of one text.
+    /// Checks that the file has not changed since it was found, so that all reads saw one text.
     ///
     /// # Errors
     /// [`Error::Changed`].
@@ -96,20 +96,20 @@ impl Span {
     }
 }
 
-/// Some bytes of a text, and where they lie in it.
+/// Consecutive bytes of a text.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TextChunk {
     pub(crate) bytes: Vec<u8>,
-    /// How many chunks came before it.
+    /// The number of chunks before it.
     pub(crate) index: usize,
-    /// A line begins where it begins: false only within a line that had to be cut.
+    /// Whether it starts at the start of a line; not so only within a line that was cut.
     pub(crate) starts_line: bool,
-    /// A line ends where it ends.
+    /// Whether it ends at the end of a line.
     pub(crate) ends_line: bool,
-    /// It ends within a word that had to be cut.
+    /// Whether it ends within a word that was cut.
     pub(crate) ends_mid_word: bool,
     span: Arc<Span>,
-    /// Where it starts in the file.
+    /// Its start in the file, in bytes.
     offset: u64,
 }
 
@@ -117,7 +117,7 @@ impl TextChunk {
     /// The bytes as text.
     ///
     /// # Errors
-    /// Where they are not UTF-8, to the byte.
+    /// [`Error::InvalidUtf8`] with the position of the first wrong byte.
     pub(crate) fn text(&self) -> Result<&str> {
         std::str::from_utf8(&self.bytes).map_err(|error| {
             let at = error.valid_up_to();
@@ -135,9 +135,9 @@ impl TextChunk {
         self.span.name()
     }
 
-    /// The line of the file, from 1, that the byte `at` of this chunk is on.
+    /// The line in the file, from 1, of the byte `at` of this chunk.
     ///
-    /// Only errors ask, so the file is read again up to here; nothing counts lines while all is well.
+    /// Reads the file again up to here. Only errors need it, so lines are not counted otherwise.
     pub(crate) fn line(&self, at: usize) -> u64 {
         let newlines = |bytes: &[u8]| memchr::memchr_iter(b'\n', bytes).count() as u64;
         let before = Span { location: self.span.location.clone(), start: 0, end: self.offset };
@@ -151,22 +151,22 @@ impl TextChunk {
     }
 }
 
-/// The chunks of several spans, one after the other. No chunk crosses from one file to the next.
+/// Iterator over the chunks of several spans; no chunk crosses from one file to the next.
 pub(crate) struct TextChunks {
     spans: VecDeque<Span>,
     open: Option<OpenSpan>,
-    /// How many chunks there were.
+    /// The number of chunks returned.
     count: usize,
 }
 
 struct OpenSpan {
     span: Arc<Span>,
     reader: Box<dyn Read + Send>,
-    /// Read but not handed out yet.
+    /// Bytes that were read and not yet returned.
     rest: Vec<u8>,
-    /// Where `rest` starts in the file.
+    /// The start of `rest` in the file.
     offset: u64,
-    /// Whether `rest` starts with a line.
+    /// Whether `rest` starts at the start of a line.
     starts_line: bool,
     ended: bool,
 }
@@ -176,7 +176,7 @@ impl TextChunks {
         Self { spans: spans.iter().cloned().collect(), open: None, count: 0 }
     }
 
-    /// Makes `chunk` the next one, in the memory that it has; false when there is none. Nothing follows a failure.
+    /// Reads the next chunk into the memory of `chunk`; false at the end. An error ends the text.
     pub(crate) fn read_into(&mut self, chunk: &mut TextChunk) -> Result<bool> {
         let filled = self.try_read_into(chunk);
         if filled.is_err() {
@@ -185,12 +185,12 @@ impl TextChunks {
         filled
     }
 
-    /// How many chunks were handed out.
+    /// The number of chunks returned so far.
     pub(crate) fn handed_out(&self) -> usize {
         self.count
     }
 
-    /// Ends the text here.
+    /// Ends the iterator.
     pub(crate) fn stop(&mut self) {
         self.open = None;
         self.spans.clear();
@@ -237,10 +237,10 @@ impl OpenSpan {
     fn advance(&mut self, chunk: &mut TextChunk) -> Result<bool> {
         let bytes = &mut chunk.bytes;
         bytes.clear();
-        // With what is left of the chunk before, which is a line or less.
+        // Room for the rest of the previous chunk, which is at most a line.
         bytes.reserve_exact(CHUNK_BYTES + CHUNK_BYTES / 8);
         bytes.append(&mut self.rest);
-        // Searched already without finding a place to cut.
+        // The bytes already searched for a cut point.
         let mut searched = 0;
         let at = loop {
             if let Some(at) = cut_point(bytes, searched, self.ended) {
@@ -273,8 +273,8 @@ impl OpenSpan {
     }
 }
 
-/// Where to cut `pending`, if there is a place; `searched` bytes are known to hold none. Unless the text has ended,
-/// something is left after the cut.
+/// The position to cut `pending` at, if there is one after the `searched` bytes. Some bytes follow
+/// it unless the text has ended.
 fn cut_point(pending: &[u8], searched: usize, ended: bool) -> Option<usize> {
     if ended {
         return (!pending.is_empty()).then_some(pending.len());

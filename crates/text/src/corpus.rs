@@ -1,4 +1,4 @@
-//! Which texts to read, and where training ends and validation begins.
+//! Training and validation texts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,24 +13,24 @@ use crate::parallel::{TextWarnings, for_each_chunk};
 use crate::{Codec, EncodeOptions, TextMode, TokenText, Tokenizer, TokenizerKind, TrainingText};
 use surprisal_source::Source;
 
-/// The seed and the size of every embedded corpus: they are the same text for everyone.
+/// The seed and the size of every embedded corpus, fixed so that its text is the same everywhere.
 const EMBEDDED_SEED: u64 = 1;
 const EMBEDDED_BYTES: usize = 1_000_000;
 
-/// What to read.
+/// The texts to read, and the options of reading them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DataOptions {
-    /// Training texts: files, or directories of them (recursively, in the order of their names).
+    /// Training texts: files, or directories (recursively, in the order of their names).
     pub train: Vec<PathBuf>,
-    /// Validation texts; empty: the end of the training texts.
+    /// Validation texts; if empty, validation is the end of the training texts.
     pub val: Vec<PathBuf>,
-    /// Which share of the bytes is validation when `val` is empty.
+    /// The fraction of the bytes that is validation when `val` is empty.
     pub val_fraction: f64,
-    /// Which share of the training text is used, from its beginning; 0 is all of it, as 1 is.
+    /// The fraction of the training text that is used, from its start; 0 and 1 are all of it.
     pub train_fraction: f64,
-    /// How texts are read.
+    /// The way texts become sequences.
     pub mode: TextMode,
-    /// How texts are read, in detail.
+    /// Options of encoding.
     pub encode_options: EncodeOptions,
 }
 
@@ -42,34 +42,34 @@ pub struct Corpus {
     encode_options: EncodeOptions,
     train: Vec<Span>,
     val: Vec<Span>,
-    /// Of a part of a text: all of it.
+    /// The whole text if `train` is a part of it.
     whole: Vec<Span>,
-    /// What was found out when the texts were looked for.
+    /// Notices from finding the files.
     file_notices: Vec<String>,
-    /// What was warnings in either when it was read.
+    /// Warnings about training and validation text, once they have been read.
     warnings: [OnceLock<TextWarnings>; 2],
     notices: OnceLock<Vec<String>>,
-    /// How many tokens it takes to learn from the training text.
+    /// The minimum number of training tokens.
     min_tokens: u64,
-    /// Whether the validation text is a share of the training text.
+    /// Whether validation is the end of the training text.
     split: bool,
     source: Option<KnownSource>,
 }
 
-/// A text whose source is known.
+/// A text with its source.
 #[derive(Debug)]
 struct KnownSource {
     source: Source,
     text: String,
-    /// Where validation starts, if it is the end of the text.
+    /// The start of validation, if it is the end of the text.
     split: Option<usize>,
 }
 
 impl Corpus {
-    /// Finds the texts and splits them. They are read only as far as that needs.
+    /// Finds the texts and splits them; reads only the bytes around the split.
     ///
     /// # Errors
-    /// A path that is not there, a directory without text, texts that are empty or too short to split.
+    /// A missing path, a directory without text, texts that are empty or too short to split.
     pub fn load(options: &DataOptions) -> Result<Self> {
         let found = find_files(&options.train)?;
         let name = name(&options.train, found.spans.len());
@@ -78,11 +78,13 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// All of the training texts and no validation text; or of `parts` parts only `part`, from 1. Parts are about equally
-    /// long, end where a line ends, and are the whole when they are put together; one may be empty.
+    /// All of the training texts and no validation text, or shard `(part, parts)` of them, from 1.
+    ///
+    /// Shards have about the same length, end with a line, and together are the whole; one may be
+    /// empty.
     ///
     /// # Errors
-    /// As [`Self::load`]; a part that there is none of.
+    /// As [`Self::load`]; a shard number out of range.
     pub fn whole(options: &DataOptions, shard: Option<(usize, usize)>) -> Result<Self> {
         let found = find_files(&options.train)?;
         let mut train = found.spans;
@@ -99,7 +101,7 @@ impl Corpus {
             }
             let at = |part: usize| (u128::from(total) * part as u128 / parts as u128) as u64;
             let (before, _) = split_at(&train, at(part), TextMode::Line)?;
-            // From where the part before it ends.
+            // From the end of the previous part.
             let (_, own) = split_at(&before, at(part - 1), TextMode::Line)?;
             corpus.whole = std::mem::replace(&mut train, own);
             corpus.name = format!("part {part} of {parts} of {}", corpus.name);
@@ -109,10 +111,10 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// A corpus that comes with the program.
+    /// The embedded corpus `name`, a sample of a source.
     ///
     /// # Errors
-    /// A name that there is none of.
+    /// An unknown name.
     pub fn embedded(name: &str, options: &DataOptions) -> Result<Self> {
         let Some(source) = Source::embedded(name) else {
             return Err(Error::NoSuchCorpus(name.to_owned()));
@@ -146,7 +148,7 @@ impl Corpus {
         let mut corpus = Self::new(name, files, options);
         corpus.split = options.val.is_empty();
         if corpus.split {
-            // Counted from the start, as nanoGPT does, so that splits agree to the byte.
+            // From the start, as in nanoGPT, so that splits are the same to the byte.
             let wanted = ((1.0 - options.val_fraction) * total as f64) as u64;
             let (train, val) = split_at(&corpus.train, wanted, options.mode)?;
             (corpus.train, corpus.val) = (train, val);
@@ -165,7 +167,7 @@ impl Corpus {
         }
         let too_short = |part: &str| Error::TooShort {
             name: corpus.name.clone(),
-            message: format!("nothing of it is left for {part}"),
+            message: format!("there is no text left for {part}"),
             split: corpus.split,
         };
         if corpus.train.iter().all(|span| span.len() == 0) {
@@ -177,14 +179,14 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// What tells one text from another: a hash (BLAKE3, hexadecimal) of all of its bytes, also where only a part of them is
-    /// to be read.
+    /// A hash (BLAKE3, hexadecimal) of all bytes of the training text; of the whole text for a
+    /// shard.
     ///
     /// # Errors
     /// A text that cannot be read.
     pub fn hash(&self) -> Result<String> {
         let spans = if self.whole.is_empty() { &self.train } else { &self.whole };
-        // By all threads: of each chunk, and then of what that gives.
+        // The hash of the chunks' hashes, so that threads share the work.
         let hash = |hashes: &mut Vec<_>, _: &mut TextWarnings, chunk: &mut TextChunk| {
             hashes.push((chunk.index, *blake3::hash(&chunk.bytes).as_bytes()));
             Ok(())
@@ -196,23 +198,24 @@ impl Corpus {
         Ok(blake3::hash(&joined).to_hex().to_string())
     }
 
-    /// How many bytes of text are read for training and for validation.
+    /// The number of bytes for training and validation together.
     pub fn bytes(&self) -> u64 {
         self.train.iter().chain(&self.val).map(Span::len).sum()
     }
 
-    /// What the text is called.
+    /// The name of the text.
     pub fn name(&self) -> String {
         self.name.clone()
     }
 
-    /// What a person should know about the text, as the first call finds it: to be asked after the text has been
-    /// encoded, or it is read once more for this alone.
+    /// Notices about the text for the user, computed at the first call.
+    ///
+    /// A call before the text was encoded reads it once more.
     pub fn notices(&self) -> &[String] {
         self.notices.get_or_init(|| {
             let mut all = TextWarnings::default();
             for (warnings, spans) in self.warnings.iter().zip([&self.train, &self.val]) {
-                // What cannot be read is no notice, but an error of whoever needs the text.
+                // A text that cannot be read is an error of encoding it, not a notice.
                 let look =
                     || for_each_chunk(spans, self.encode_options.threads, || Ok(()), |(), _, _| Ok(()));
                 all += *warnings
@@ -225,7 +228,7 @@ impl Corpus {
     /// Trains a tokenizer on the training split alone.
     ///
     /// # Errors
-    /// Text that is not UTF-8 (unless tokens are bytes), a vocabulary that is too large.
+    /// Text that is not UTF-8 (except for bytes), a vocabulary that is too large.
     pub fn train_tokenizer(&self, kind: TokenizerKind) -> Result<Tokenizer> {
         train(kind, self.mode, &self.train, self.encode_options)
     }
@@ -245,7 +248,7 @@ impl Corpus {
         Tokenizer::custom(Arc::from(codec))
     }
 
-    /// Trains a tokenizer and encodes the training split with it; for words that is one options of the text.
+    /// Trains a tokenizer and encodes the training split; words need one pass over the text.
     ///
     /// # Errors
     /// As [`Self::train_tokenizer`] and [`Self::encode_train`].
@@ -275,7 +278,7 @@ impl Corpus {
             return Err(Error::TooShort {
                 name: self.name.clone(),
                 message: format!(
-                    "{} to train on, and the first has no context",
+                    "it has {} to train on, and the first has no context",
                     many(text.scored(), "token")
                 ),
                 split: self.split,
@@ -301,7 +304,8 @@ impl Corpus {
         Ok(text)
     }
 
-    /// What stands in the training split where its tokens are `<unk>`, by the place of the token, up to the place `end`.
+    /// The text of every `<unk>` token of the training split, by token position, for positions
+    /// below `end`.
     ///
     /// # Errors
     /// As [`Self::encode_train`].
@@ -309,7 +313,8 @@ impl Corpus {
         unknown_words(&self.train, tokenizer, self.encode_options, end)
     }
 
-    /// What stands in the validation split where its tokens are `<unk>`, by the place of the token, up to the place `end`.
+    /// The text of every `<unk>` token of the validation split, by token position, for positions
+    /// below `end`.
     ///
     /// # Errors
     /// As [`Self::encode_val`].
@@ -317,7 +322,7 @@ impl Corpus {
         unknown_words(&self.val, tokenizer, self.encode_options, end)
     }
 
-    /// −ln p(validation text | training text) in nats, where the source of both is known.
+    /// −ln p(validation text | training text) in nats; `None` if the source is not known.
     ///
     /// # Errors
     /// A failure of the source.
@@ -326,8 +331,9 @@ impl Corpus {
         Ok(Some(source.nats(&text[..*split], &text[*split..])?))
     }
 
-    /// p(· | all text before) for every character of the validation text, where its source is known: `visit` is given the
-    /// characters that can come with their probabilities. False where the source is not known.
+    /// Calls `visit` with p(· | all text before) for every character of the validation text.
+    ///
+    /// Returns false if the source is not known.
     ///
     /// # Errors
     /// A failure of the source.
@@ -337,24 +343,24 @@ impl Corpus {
         Ok(true)
     }
 
-    /// The source that the text was sampled from, where it is known.
+    /// The source that the text was sampled from, if it is known.
     pub fn source(&self) -> Option<&Source> {
         self.source.as_ref().map(|known| &known.source)
     }
 }
 
-/// A text to evaluate a model on.
+/// An encoded text for evaluation.
 #[derive(Debug)]
 pub struct EvaluationText {
-    /// Its tokens.
+    /// The tokens.
     pub tokens: TokenText,
-    /// What it is called.
+    /// The name.
     pub name: String,
-    /// What a person should know: how it was found, and how marks and names of special tokens in it were read.
+    /// Notices for the user, about finding the files and about special-token names in the text.
     pub notices: Vec<String>,
 }
 
-/// Encodes files (or directories) with a tokenizer that is there already.
+/// Encodes files or directories with a trained tokenizer.
 ///
 /// # Errors
 /// As [`Corpus::load`] and [`Corpus::encode_val`].
@@ -369,10 +375,10 @@ pub fn encode_files(
     Ok(text)
 }
 
-/// The tokens of `text`, the same as of a file that holds it, and what stands where they are `<unk>`, by place.
+/// Encodes `text` like a file with this content, and returns the text of every `<unk>` by position.
 ///
 /// # Errors
-/// As [`encode_files`]; `name` is what the text is called in them.
+/// As [`encode_files`], with `name` as the text's name.
 pub fn encode_text(
     name: &str,
     text: &str,

@@ -1,4 +1,4 @@
-//! Texts to token ids, on several threads: chunks are encoded as they come and put together in their order.
+//! Encodes texts on several threads: chunk by chunk, and then joined in the order of the text.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ struct EncodedChunk {
     ids: Vec<u32>,
 }
 
-/// Learns the vocabulary of `spans`, the training text.
+/// Trains a built-in tokenizer on `spans`.
 ///
 /// # Errors
 /// Text that is not UTF-8 (except for bytes), a vocabulary that is too large, a failure to read.
@@ -38,7 +38,7 @@ pub(crate) fn train(
     Tokenizer::learn(kind, mode, &TrainingText { spans, threads: options.threads })
 }
 
-/// The tokens of `spans` under a vocabulary that is there already.
+/// Encodes `spans` with a trained tokenizer.
 pub(crate) fn encode(
     spans: &[Span],
     tokenizer: &Tokenizer,
@@ -71,14 +71,14 @@ pub(crate) fn encode(
     ))
 }
 
-/// Whether `spans` have so few words that an index of all of the vocabulary's would hardly be used.
+/// Whether `spans` have so few words that an index of the whole vocabulary is not worth building.
 fn is_short(spans: &[Span], vocab: &Vocab) -> bool {
     let bytes: u64 = spans.iter().map(Span::len).sum();
     bytes < 8 * vocab.words().len() as u64 && bytes < MAX_VOCABULARY as u64
 }
 
-/// [`encode`] without an index of the vocabulary: the text's own words get ids of their own first, and the vocabulary is
-/// read once to see which of them it has.
+/// [`encode`] without an index of the vocabulary: the text's words get local ids, and one pass over
+/// the vocabulary maps them.
 fn encode_without_index(
     spans: &[Span],
     vocab: &Vocab,
@@ -90,7 +90,7 @@ fn encode_without_index(
     Ok((concatenate(encoded, &maps, tokenizer, spans, warnings), warnings))
 }
 
-/// The word tokenizer of `spans`, and their tokens, from options them once.
+/// Learns the words of `spans` and encodes them in one pass over the text.
 pub(crate) fn learn_words(
     spans: &[Span],
     mode: TextMode,
@@ -104,7 +104,7 @@ pub(crate) fn learn_words(
     Ok((tokenizer, text, warnings))
 }
 
-/// What each thread locals of the words of `spans`, and wrote down by ids of its own.
+/// Encodes the words of `spans` with local ids, from a vocabulary per thread.
 fn encode_local(
     spans: &[Span],
     mode: TextMode,
@@ -126,10 +126,11 @@ fn encode_local(
     Ok((locals, encoded, warnings))
 }
 
+/// Ids of word tokenizers in line mode.
 const BOS: u32 = 1;
 const EOS: u32 = 2;
 
-/// A vocabulary that writes down what it does not know, by the place of the token that it becomes.
+/// A lookup that records unknown words by the position of their token.
 struct UnknownRecorder<'a> {
     vocab: &'a Vocab,
     unknown: &'a mut BTreeMap<usize, String>,
@@ -144,36 +145,36 @@ impl VocabLookup for UnknownRecorder<'_> {
     fn id(&mut self, key: Key, word: &[u8], at: usize) -> Result<Option<u32>> {
         let id = self.vocab.find(key, word);
         if id.is_none_or(|id| id < self.num_special_tokens) {
-            // A word that becomes no token is overwritten by the next, which has its place.
+            // A word without a token is overwritten by the next, which gets the same position.
             self.unknown.insert(at, String::from_utf8_lossy(word).into_owned());
         }
         Ok(id)
     }
 }
 
-/// Writes down the words of a chunk.
+/// Encodes the words of a chunk.
 struct WordEncoder<'a, V> {
-    vocabulary: V,
+    lookup: V,
     chunk: &'a TextChunk,
     literal_specials: LiteralSpecials,
     mode: TextMode,
     num_special_tokens: u32,
     ids: Vec<u32>,
     warnings: &'a mut TextWarnings,
-    /// The text ends in the mark `</s>`, without a newline.
+    /// Whether the text ends with the mark `</s>` and no newline.
     ends_with_eos_mark: bool,
 }
 
 impl<V: VocabLookup> WordEncoder<'_, V> {
     #[inline]
-    fn take(&mut self, part: PreToken) -> Result<()> {
-        if self.mode == TextMode::Line && part.is_newline() {
+    fn push(&mut self, token: PreToken) -> Result<()> {
+        if self.mode == TextMode::Line && token.is_newline() {
             self.ids.extend_from_slice(&[EOS, BOS]);
             return Ok(());
         }
-        let word = part.bytes(&self.chunk.bytes);
-        match self.vocabulary.id(part.key, word, self.ids.len())? {
-            Some(id) if id < self.num_special_tokens => return self.special_lookalike(id, word, part.at),
+        let word = token.bytes(&self.chunk.bytes);
+        match self.lookup.id(token.key, word, self.ids.len())? {
+            Some(id) if id < self.num_special_tokens => return self.special_lookalike(id, word, token.at),
             id => self.ids.push(id.unwrap_or(0)),
         }
         Ok(())
@@ -183,7 +184,7 @@ impl<V: VocabLookup> WordEncoder<'_, V> {
     fn special_lookalike(&mut self, id: u32, word: &[u8], at: usize) -> Result<()> {
         if self.literal_specials == LiteralSpecials::Unk && self.is_sentence_mark(id, at, at + word.len()) {
             self.warnings.sentence_marks += 1;
-            // With what is between it and the sentence.
+            // Together with the blank between the mark and the sentence.
             let beside = match id {
                 BOS => Some(at + word.len()),
                 _ if self.ids.last() == Some(&BOS) => None,
@@ -208,16 +209,16 @@ impl<V: VocabLookup> WordEncoder<'_, V> {
         Ok(())
     }
 
-    /// Whether the special token `id` in bytes `from..to` says what is so anyway: `<s>` before everything else on its line,
-    /// or `</s>` behind it.
+    /// Whether the name of special token `id` in bytes `from..to` is a sentence mark: `<s>` at the
+    /// start of a line or `</s>` at its end.
     fn is_sentence_mark(&mut self, id: u32, from: usize, to: usize) -> bool {
-        let warnings = |byte: &&u8| **byte == b'\n' || !is_separator(**byte);
+        let not_blank = |byte: &&u8| **byte == b'\n' || !is_separator(**byte);
         match id {
             BOS => self.chunk.bytes[..from]
                 .iter()
-                .rfind(warnings)
+                .rfind(not_blank)
                 .map_or(self.chunk.starts_line, |&byte| byte == b'\n'),
-            EOS => self.chunk.bytes[to..].iter().find(warnings).map_or_else(
+            EOS => self.chunk.bytes[to..].iter().find(not_blank).map_or_else(
                 || {
                     self.ends_with_eos_mark = self.chunk.ends_line;
                     self.ends_with_eos_mark
@@ -229,25 +230,25 @@ impl<V: VocabLookup> WordEncoder<'_, V> {
     }
 }
 
-/// The tokens of a chunk that are words; leaves [`PAD`] behind its bytes.
+/// Encodes a chunk as words; leaves [`LOAD_PADDING`] after its bytes.
 fn encode_words(
     chunk: &mut TextChunk,
     mode: TextMode,
     options: EncodeOptions,
     last: Option<&EncodedChunk>,
     warnings: &mut TextWarnings,
-    vocabulary: impl VocabLookup,
+    lookup: impl VocabLookup,
 ) -> Result<Vec<u32>> {
     chunk.text()?;
     let len = chunk.bytes.len();
     let newline = chunk.bytes.last() == Some(&b'\n');
     chunk.bytes.extend_from_slice(&LOAD_PADDING);
     let chunk = &*chunk;
-    // Chunks of a text are much alike.
+    // Chunks of a text have about the same number of tokens.
     let ids = Vec::with_capacity(last.map_or(len / 4, |last| last.ids.len() + last.ids.len() / 8));
     let (literal, specials) = (options.literal_specials, special_tokens(mode).len() as u32);
     let mut words = WordEncoder {
-        vocabulary,
+        lookup,
         chunk,
         literal_specials: literal,
         mode,
@@ -260,12 +261,12 @@ fn encode_words(
     if lines && chunk.starts_line {
         words.ids.push(BOS);
     }
-    pre_tokenize(&chunk.bytes, |parts| {
-        words.vocabulary.vocab().prefetch(parts.iter().map(|part| part.key));
-        parts.iter().try_for_each(|&part| words.take(part))
+    pre_tokenize(&chunk.bytes, |tokens| {
+        words.lookup.vocab().prefetch(tokens.iter().map(|token| token.key));
+        tokens.iter().try_for_each(|&token| words.push(token))
     })?;
     if lines && newline {
-        // The last newline began a line that is not there, or is the next chunk's.
+        // The line after the last newline belongs to the next chunk, or does not exist.
         words.ids.pop();
     } else if lines
         && chunk.ends_line
@@ -276,7 +277,7 @@ fn encode_words(
     Ok(words.ids)
 }
 
-/// The tokens of a chunk that are not words.
+/// Encodes a chunk with any tokenizer but words.
 fn encode_chunk(
     chunk: &TextChunk,
     tokenizer: &Tokenizer,
@@ -285,7 +286,7 @@ fn encode_chunk(
 ) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
     let bytes = if let TokenizerModel::Byte(codec) = &tokenizer.model { Some(codec) } else { None };
-    // The whole chunk is checked first, so that an error says where in the file it is.
+    // The whole chunk is checked first, so that an error has the position in the file.
     let text = if bytes.is_some() { "" } else { chunk.text()? };
     let append = |from: usize, to: usize, ids: &mut Vec<u32>| -> Result<()> {
         match bytes {
@@ -317,7 +318,8 @@ fn encode_chunk(
     Ok(ids)
 }
 
-/// What stands in `spans` where their tokens are `<unk>`, by the place of the token, up to the place `end`.
+/// The text of every `<unk>` token of `spans`, by token position, for positions below `end`;
+/// `<unk>` itself if the tokens are neither words nor characters.
 ///
 /// # Errors
 /// As [`encode`]'s.
@@ -357,7 +359,7 @@ pub(crate) fn unknown_words(
     Ok(found)
 }
 
-/// Whether a line begins with the word `<s>` or ends with the word `</s>`.
+/// Whether a line starts with the word `<s>` or ends with the word `</s>`.
 fn has_marks(line: &[u8]) -> bool {
     let line = line.trim_ascii();
     let alone = |beside: Option<&u8>| beside.is_none_or(u8::is_ascii_whitespace);
@@ -365,7 +367,7 @@ fn has_marks(line: &[u8]) -> bool {
         || line.strip_suffix(b"</s>").is_some_and(|rest| alone(rest.last()))
 }
 
-/// The chunks that each thread encoded, as one text; with `maps` from each thread's ids to the final ones.
+/// Joins the chunks that each thread encoded; `maps` are from each thread's ids to the final ones.
 fn concatenate(
     encoded: Vec<Vec<EncodedChunk>>,
     maps: &[Vec<u32>],
@@ -397,7 +399,7 @@ fn concatenate(
 
 fn join_chunks(parts: Vec<(usize, EncodedChunk)>, maps: &[Vec<u32>]) -> Vec<u32> {
     let mut joined = vec![0; parts.iter().map(|(_, part)| part.ids.len()).sum()];
-    // Each part goes to its own place in the text, and its memory back as soon as it is there.
+    // The memory of each part is freed as soon as it is copied.
     let mut rest = joined.as_mut_slice();
     let places = parts.into_iter().map(|(thread, EncodedChunk { ids, .. })| {
         let place;

@@ -1,27 +1,28 @@
-//! How texts become tokens, beyond the tokenizer's own rules.
+//! Options of encoding beyond the tokenizer's own rules.
 
 use serde::{Deserialize, Serialize};
 
-/// How texts are read; the default is one thread and no surprises.
+/// Options of encoding; the default is one thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EncodeOptions {
-    /// How many threads of the current rayon pool read, at most; 0 is one. The tokens are the same for any number.
+    /// The maximum number of threads of the current rayon pool; 0 is one. It changes no result.
     pub threads: usize,
-    /// What to do with words that are spelled like special tokens.
+    /// The treatment of words spelled like special tokens.
     pub literal_specials: LiteralSpecials,
-    /// What a last line without a newline is.
+    /// The treatment of a last line without a newline.
     pub last_line: LastLine,
 }
 
-/// How a word tokenizer reads a word that is spelled like one of its special tokens: `<unk>`, and in line mode `<s>`
-/// and `</s>`. No such word ever becomes the token of that name; to the other tokenizers it is only characters.
+/// The treatment, by a word tokenizer, of a word spelled like one of its special tokens: `<unk>`,
+/// and in line mode `<s>` and `</s>`. It never becomes the special token. Other tokenizers read it
+/// as characters.
 ///
-/// Texts for other programs often have their sentences between `<s>` and `</s>`. The first word of a line that is `<s>`
-/// and the last one that is `</s>` say what is so anyway, and are no words unless this is an error.
+/// Texts for other programs often have their sentences between `<s>` and `</s>`. A first word `<s>`
+/// and a last word `</s>` of a line are left out, except with [`Self::Error`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LiteralSpecials {
-    /// A word that the vocabulary lacks.
+    /// An unknown word.
     #[default]
     Unk,
     /// White space, as KenLM's `lmplz --skip_symbols` reads it.
@@ -30,13 +31,13 @@ pub enum LiteralSpecials {
     Error,
 }
 
-/// What a file's last line is in line mode when no newline ends it.
+/// The treatment, in line mode, of a file's last line when no newline ends it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LastLine {
-    /// A sentence like any other.
+    /// A sentence like the others.
     #[default]
     Sentence,
-    /// The start of one, without `</s>`, as KenLM's `lmplz` counts it.
+    /// The start of a sentence, without `</s>`, as in KenLM's `lmplz`.
     Open,
 }

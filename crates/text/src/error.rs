@@ -1,80 +1,80 @@
-//! What can be wrong with a text or a tokenizer.
+//! Errors of texts and tokenizers.
 
 use std::path::PathBuf;
 
 use surprisal_source::Source;
 
-/// A text's error. [`Error::hint`] says what to do about it.
+/// An error of a text or a tokenizer. [`Error::hint`] gives advice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// The operating system cannot read a path.
     #[error("cannot read {}: {reason}", .path.display())]
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         reason: std::io::Error,
     },
-    /// A directory (with everything below it) that holds no text file.
-    #[error("{} has no text file in it", .0.display())]
+    /// A directory without a text file in it or under it.
+    #[error("{} contains no text file", .0.display())]
     NoText(PathBuf),
     /// Neither a file nor a directory.
     #[error("{} is neither a plain file nor a directory", .0.display())]
     NotAFile(PathBuf),
-    /// Bytes that are no characters.
+    /// Bytes that are not UTF-8.
     #[error("{} is not valid UTF-8: byte {byte:#04x} at offset {offset} (line {line})", .name)]
     InvalidUtf8 {
         /// The file.
         name: String,
-        /// Where, in bytes from the start of the file.
+        /// The position in bytes from the start of the file.
         offset: u64,
         /// The byte.
         byte: u8,
-        /// On which line, from 1.
+        /// The line, from 1.
         line: u64,
     },
-    /// A word that is spelled like a special token, where that was to be an error.
+    /// A word spelled like a special token, with `LiteralSpecials::Error`.
     #[error("{name} has the word {token} on line {line}, which is the name of a special token")]
     LiteralSpecial {
         /// The file.
         name: String,
-        /// On which line, from 1.
+        /// The line, from 1.
         line: u64,
         /// The word.
         token: String,
     },
-    /// Too little text to do anything with.
+    /// A text without content.
     #[error("{0} is empty")]
     Empty(String),
-    /// Too little text to train and to validate.
+    /// A text that is too short to train or to validate.
     #[error("{name} is too short: {message}")]
     TooShort {
         /// The text.
         name: String,
-        /// What it is too short for.
+        /// The reason.
         message: String,
-        /// Whether a share of it was held out for validation.
+        /// Whether a part of it was held out for validation.
         split: bool,
     },
-    /// The texts changed while they were being read.
+    /// A file that changed while it was read.
     #[error("{} was changed while it was being read", .0.display())]
     Changed(PathBuf),
-    /// A tokenizer.json that cannot be used.
+    /// A tokenizer.json, word list or codec that cannot be used.
     #[error("unusable tokenizer: {0}")]
     Tokenizer(String),
-    /// More tokens than ids.
+    /// A vocabulary with more than 2^24 tokens.
     #[error("the vocabulary has {size} tokens, more than {limit}")]
     VocabularyTooLarge {
-        /// How many there are.
+        /// The number of tokens.
         size: usize,
-        /// How many there may be.
+        /// The maximum.
         limit: usize,
     },
     /// An embedded corpus that does not exist.
     #[error("there is no embedded corpus named \"{0}\"")]
     NoSuchCorpus(String),
-    /// A setting that means nothing.
+    /// A setting with an invalid value.
     #[error("{0}")]
     Setting(String),
     /// A source of known entropy failed.
@@ -83,38 +83,38 @@ pub enum Error {
 }
 
 impl Error {
-    /// What a person can do about it.
+    /// Advice to the user.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { path, .. } if path.is_symlink() && !path.exists() => {
                 Some("the link is broken or points to itself: ls -l shows its target".into())
             }
             Self::Read { .. } => {
-                Some("give text files, directories of them, or nothing for the embedded corpus".into())
+                Some("give text files or directories, or nothing for the embedded corpus".into())
             }
             Self::NotAFile(_) => {
                 Some("pipes and devices are not read: write the text to a file first".into())
             }
             Self::Changed(_) => {
-                Some("run it again when nothing writes to the file, or on a copy of it".into())
+                Some("run it again when no program writes to the file, or use a copy of it".into())
             }
-            Self::NoText(_) => Some("text files are those without NUL bytes at their start".into()),
-            Self::InvalidUtf8 { .. } => {
-                Some("tokenizer.kind = \"byte\" reads any bytes; or convert the file to UTF-8".into())
-            }
-            Self::Empty(_) => Some("give a text that has something in it".into()),
+            Self::NoText(_) => Some("a text file has no NUL bytes at its start".into()),
+            Self::InvalidUtf8 { .. } => Some(
+                "convert the file to UTF-8, or use tokenizer.kind = \"byte\", which reads any bytes".into(),
+            ),
+            Self::Empty(_) => Some("give a text that is not empty".into()),
             Self::TooShort { split: true, .. } => {
-                Some("give more text, or hold out another share of it (data.val_fraction)".into())
+                Some("give more text, or hold out another part of it (data.val_fraction)".into())
             }
             Self::TooShort { .. } => Some("give more text".into()),
             Self::NoSuchCorpus(_) => Some(format!("there are: {}", Source::names().join(", "))),
             Self::VocabularyTooLarge { .. } => {
-                Some("tokenizer.kind = \"bpe\" has a size of your choice".into())
+                Some("with tokenizer.kind = \"bpe\" you choose the size".into())
             }
             _ => None,
         }
     }
 }
 
-/// A result whose error is a text's [`enum@Error`].
+/// A result with this crate's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,4 +1,4 @@
-//! Finding text files, and where a split falls in them.
+//! Finds text files and splits them.
 
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata};
@@ -10,10 +10,10 @@ use crate::chunks::{Location, Span};
 use crate::error::{Error, Result};
 use crate::numbers::many;
 
-/// How many bytes at the start of a file tell whether it is text.
+/// The number of bytes at the start of a file that must have no NUL if it is text.
 const SNIFF_BYTES: u64 = 1024;
 
-/// What to call `files` files that were found below `paths`.
+/// A name for `files` files that were found under `paths`.
 pub(crate) fn name(paths: &[PathBuf], files: usize) -> String {
     match paths {
         [only] if files == 1 => only.display().to_string(),
@@ -22,12 +22,12 @@ pub(crate) fn name(paths: &[PathBuf], files: usize) -> String {
     }
 }
 
-/// What lies below some paths.
+/// The text files under some paths.
 #[derive(Default)]
 pub(crate) struct FoundFiles {
-    /// The text files, whole.
+    /// The whole files.
     pub(crate) spans: Vec<Span>,
-    /// Of directories that lie on another file system than the one that they were found in: those are not looked into.
+    /// One notice per directory that was left out because it is on another file system.
     pub(crate) notices: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ impl FoundFiles {
     }
 }
 
-/// The files below `paths`.
+/// Finds the text files under `paths`.
 pub(crate) fn find_files(paths: &[PathBuf]) -> Result<FoundFiles> {
     let mut found = FoundFiles::default();
     for path in paths {
@@ -51,7 +51,7 @@ pub(crate) fn find_files(paths: &[PathBuf]) -> Result<FoundFiles> {
                 return Err(Error::NoText(path.clone()));
             }
         } else if metadata.is_file() {
-            // Opened once now, so that an unreadable file shows before any work.
+            // Opened once now, so that an unreadable file is an error before any work.
             File::open(path).map_err(|reason| Error::Read { path: path.clone(), reason })?;
             found.add(path.clone(), &metadata);
         } else {
@@ -61,11 +61,11 @@ pub(crate) fn find_files(paths: &[PathBuf]) -> Result<FoundFiles> {
     Ok(found)
 }
 
-/// How deep directories may lie in each other.
+/// The maximum depth of directories.
 const MAX_DEPTH: usize = 64;
 
-/// Reads each directory once: links can make a circle, and two of them a maze; and none on another file system, where
-/// /proc and the disks of other machines begin.
+/// Adds the text files of a directory. Reads each directory once, because links can form cycles,
+/// and none on another file system, such as /proc or a network disk.
 fn walk(
     folder: &Path,
     depth: usize,
@@ -90,7 +90,7 @@ fn walk(
         }
         if metadata.is_dir() && device(&metadata) != on {
             found.notices.push(format!(
-                "{} is on another file system and was left out; name it, too, to have it read",
+                "{} is on another file system and was left out; name it as well if it should be read",
                 path.display()
             ));
         } else if metadata.is_dir() && depth < MAX_DEPTH {
@@ -102,7 +102,7 @@ fn walk(
     Ok(())
 }
 
-/// On which file system something lies, where the system says so.
+/// The number of the file system that an entry is on; 0 where it is not known.
 #[cfg(unix)]
 fn device(metadata: &Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::dev(metadata)
@@ -113,7 +113,8 @@ fn device(_: &Metadata) -> u64 {
     0
 }
 
-/// Whether a file in a directory looks like text: no NUL at its start. A file named outright is always read.
+/// Whether a file in a directory looks like text: no NUL at its start. Files named by the user are
+/// not checked.
 fn is_text(path: &Path) -> Result<bool> {
     let cannot = |reason| Error::Read { path: path.to_owned(), reason };
     let mut start = Vec::new();
@@ -121,7 +122,8 @@ fn is_text(path: &Path) -> Result<bool> {
     Ok(!start.contains(&0))
 }
 
-/// Cuts `files` after `wanted` bytes: at the next start of a character, or of a line in line mode.
+/// Splits `files` after `wanted` bytes, at the next start of a character, or of a line in line
+/// mode.
 pub(crate) fn split_at(files: &[Span], wanted: u64, mode: TextMode) -> Result<(Vec<Span>, Vec<Span>)> {
     let (mut train, mut val) = (Vec::new(), Vec::new());
     let mut before = 0;
@@ -139,7 +141,7 @@ pub(crate) fn split_at(files: &[Span], wanted: u64, mode: TextMode) -> Result<(V
     Ok((train, val))
 }
 
-/// The first place at or after `at` where a split may fall.
+/// The first position at or after `at` where the span may be split.
 fn boundary(span: &Span, at: u64, mode: TextMode) -> Result<u64> {
     // From one byte before: a newline there makes `at` itself the start of a line.
     let from = at - 1;

@@ -1,7 +1,7 @@
-//! Texts: reading, cutting into tokens, splitting, batching.
+//! Texts: reading, tokenizers, train/validation splits, batches.
 //!
-//! Files are streamed: memory holds the token ids and a bounded buffer, never the text. This is the only crate that
-//! sees the `tokenizers` library.
+//! Files are streamed: memory holds the token ids and a bounded buffer, never the text. No other
+//! crate uses the `tokenizers` library.
 
 mod batches;
 mod chunks;
@@ -27,13 +27,13 @@ pub use tokenizer::{
     Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, Tokenizer, TokenizerKind, TrainingText,
 };
 
-/// How a text is read.
+/// The way a text becomes sequences of tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextMode {
     /// One sequence of tokens, newlines included.
     #[default]
     Stream,
-    /// Each line is a sentence of its own between `<s>` and `</s>`; contexts do not cross lines.
+    /// Each line is a sequence between `<s>` and `</s>`; contexts do not cross lines.
     Line,
 }

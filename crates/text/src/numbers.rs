@@ -1,6 +1,6 @@
-//! Numbers as people read them.
+//! Numbers for messages.
 
-/// 1234567 as "1,234,567".
+/// A number with commas: "1,234,567".
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
@@ -13,7 +13,7 @@ pub fn thousands(number: u64) -> String {
     grouped
 }
 
-/// So many things: "1 token", "2,000 tokens".
+/// A number with its noun: "1 token", "2,000 tokens".
 pub fn many(number: u64, thing: &str) -> String {
     format!("{} {thing}{}", thousands(number), if number == 1 { "" } else { "s" })
 }

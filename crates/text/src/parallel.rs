@@ -1,4 +1,5 @@
-//! Several threads over the chunks of a text. Who takes which chunk is left to chance; nothing may depend on it.
+//! Processes the chunks of a text on several threads. Which thread takes which chunk is random, so
+//! no result may depend on it.
 
 use std::ops::AddAssign;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,23 +11,23 @@ use crate::chunks::{CHUNK_BYTES, Span, TextChunk, TextChunks};
 use crate::error::{Error, Result};
 use crate::numbers::many;
 
-/// What a person should know about a text.
+/// Counts of unusual things in a text, from which notices for the user are made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct TextWarnings {
     /// Carriage returns before a newline.
     pub(crate) carriage_returns: u64,
     pub(crate) nuls: u64,
-    /// Words that are spelled like special tokens, where words are tokens; but for the next.
+    /// Words spelled like special tokens, for word tokenizers; without `sentence_marks`.
     pub(crate) special_lookalikes: u64,
-    /// `<s>` at the beginning and `</s>` at the end of lines that are sentences.
+    /// `<s>` at the start and `</s>` at the end of lines, for word tokenizers in line mode.
     pub(crate) sentence_marks: u64,
-    /// What they take, which is nothing of the sentences.
+    /// Bytes of these marks, which are not part of the sentences.
     pub(crate) mark_bytes: u64,
-    /// Lines with such marks where tokens are no words.
+    /// Lines with such marks, for other tokenizers.
     pub(crate) marked_lines: u64,
-    /// `<UNK>` is among the words that were learnt.
+    /// Whether `<UNK>` is one of the learned words.
     pub(crate) uppercase_unk: bool,
-    /// Places without white space where a text had to be cut all the same.
+    /// Cuts in very long lines without white space.
     pub(crate) mid_word_cuts: u64,
 }
 
@@ -44,12 +45,12 @@ impl AddAssign for TextWarnings {
 }
 
 impl TextWarnings {
-    /// What matters where a text may be cut anywhere, or where no word may be.
+    /// Without `mid_word_cuts` if `anywhere`: the tokenizer may cut between any two characters.
     pub(crate) fn ignore_cuts_if(self, anywhere: bool) -> Self {
         Self { mid_word_cuts: if anywhere { 0 } else { self.mid_word_cuts }, ..self }
     }
 
-    /// In words, with what becomes of `literal` special tokens.
+    /// The notices for the user; `literal` is the treatment of `special_lookalikes`.
     pub(crate) fn notices(self, literal: LiteralSpecials) -> Vec<String> {
         let mut notices = Vec::new();
         if self.carriage_returns > 0 {
@@ -64,31 +65,31 @@ impl TextWarnings {
         if self.mid_word_cuts > 0 {
             let places = many(self.mid_word_cuts, "place");
             notices.push(format!(
-                "16 MiB without a line's end or a space: cut in {places}; no word crosses them"
+                "no line end or space in 16 MiB: the text is cut in {places}, also within words"
             ));
         }
         notices.extend(self.mark_notices(literal));
         if self.uppercase_unk {
             notices.push(
-                "<UNK> is a word like others here, apart from <unk>; some programs take one for the other"
+                "the text has the word <UNK>, which is not <unk> here; some programs do not distinguish them"
                     .into(),
             );
         }
         notices
     }
 
-    /// The notices that say how marks and names of special tokens in a text were read.
+    /// The notices about marks and names of special tokens in a text.
     pub(crate) fn mark_notices(self, literal: LiteralSpecials) -> Vec<String> {
         let mut notices = Vec::new();
         if self.sentence_marks > 0 {
             notices.push(format!(
-                "recognised {}: <s> that begins a line and </s> that ends one are no words of it",
+                "recognised {}: <s> at the start of a line and </s> at its end are not words of the text",
                 many(self.sentence_marks, "sentence mark")
             ));
         }
         if self.marked_lines > 0 {
             notices.push(format!(
-                "<s> begins or </s> ends {}; these are characters of the text here, no sentence marks",
+                "<s> starts or </s> ends {}; this tokenizer reads them as characters, not as sentence marks",
                 many(self.marked_lines, "line")
             ));
         }
@@ -116,11 +117,13 @@ impl TextWarnings {
     }
 }
 
-/// Calls `work` with every chunk of `spans`, on up to `threads` threads of the current rayon pool, each with a state of its own
-/// that `make` makes; the chunks that one thread gets are in order. Gives the states, and what was warnings on the way.
+/// Calls `work` with every chunk of `spans` on up to `threads` threads of the current rayon pool.
+///
+/// Each thread has a state made by `make` and gets its chunks in order. Returns the states and the
+/// warnings about the text.
 ///
 /// # Errors
-/// The failure that is first in the text, whatever the number of threads.
+/// The first error in the text, for any number of threads.
 pub(crate) fn for_each_chunk<State: Send>(
     spans: &[Span],
     threads: usize,
@@ -146,7 +149,7 @@ pub(crate) fn for_each_chunk<State: Send>(
             warnings.count_bytes(&chunk.bytes);
             warnings.mid_word_cuts += u64::from(chunk.ends_mid_word);
             if let Err(error) = work(&mut state, &mut warnings, &mut chunk) {
-                // The others finish the chunks they have: an earlier one may fail as well.
+                // The other threads finish their chunks: an earlier chunk may fail as well.
                 lock(&chunks).stop();
                 return Err((chunk.index, error));
             }
@@ -172,7 +175,7 @@ pub(crate) fn for_each_chunk<State: Send>(
     }
 }
 
-/// Locks, also after a panic elsewhere, which goes on its own way.
+/// Locks `mutex`, also after a panic of another thread.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -181,7 +184,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    /// Runs `f` in a pool of its own.
+    /// Runs `f` in a new pool.
     fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
     }

@@ -4,20 +4,20 @@ use std::ops::Range;
 
 use crate::TextMode;
 
-/// The tokens of a text, and what is needed to report on it.
+/// The tokens of a text, with the counts for evaluation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenText {
-    /// The ids. In line mode `<s>` and `</s>` stand around every line.
+    /// The ids; in line mode with `<s>` and `</s>` around every line.
     pub ids: Vec<u32>,
-    /// Bytes of the text as it was read, without marks around its sentences.
+    /// The bytes of the text, without sentence marks in it.
     pub bytes: u64,
-    /// How it was read.
+    /// The way it was read.
     pub mode: TextMode,
-    /// Tokens that the vocabulary lacks.
+    /// The number of `<unk>` tokens.
     pub oov: u64,
     /// `<s>` in line mode.
     pub(crate) bos: Option<u32>,
-    /// How many `<s>` there are.
+    /// The number of `<s>` tokens.
     pub(crate) lines: u64,
 }
 
@@ -27,8 +27,7 @@ impl TokenText {
         self.sequences_in(0..self.ids.len())
     }
 
-    /// Those of [`Self::sequences`] that begin at the places `range`, found without looking at what is before or, but for the
-    /// end of the last one, behind them.
+    /// The sequences that start in `range`. Only the ids of these sequences are read.
     pub fn sequences_in(&self, range: Range<usize>) -> impl Iterator<Item = &[u32]> {
         let next = |from: usize, end: usize| {
             let among = self.ids.get(from..end).unwrap_or_default();
@@ -46,12 +45,12 @@ impl TokenText {
         })
     }
 
-    /// `<s>`, where lines are sentences.
+    /// `<s>`, in line mode.
     pub fn bos(&self) -> Option<u32> {
         self.bos
     }
 
-    /// How many tokens an evaluation scores: all but the `<s>`, which are context only.
+    /// The number of tokens that an evaluation scores: all but `<s>`, which is only context.
     pub fn scored(&self) -> u64 {
         self.ids.len() as u64 - self.lines
     }

@@ -1,5 +1,5 @@
-//! Files that call themselves tokenizer.json: each is refused with a typed error, within a second and within bounded
-//! memory. In a process of their own, because they look at its peak memory.
+//! Invalid tokenizer.json files: each is refused with a typed error, within a second and in bounded
+//! memory. The tests need a process of their own, because they read its peak memory.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails where something is wrong")]
 
@@ -26,7 +26,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         serde_json::to_vec(&value).unwrap()
     };
     let id = |value: &Value, token: &str| value["model"]["vocab"][token].as_u64().unwrap();
-    // One level below what the parser itself refuses, and far above it.
+    // Below the parser's depth limit, and far above it.
     let nested = |depth| format!("{{\"model\":{}{}}}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
     let regex =
         json!({ "type": "Split", "pattern": { "Regex": "(a+)+$" }, "behavior": "Removed", "invert": false });
@@ -137,8 +137,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// The file that is handed to the library has to be the one that was checked: with a key twice, two readers may take
-/// different ones.
+/// The library must read the same file as the checks: of a duplicate key, two parsers may take
+/// different values.
 #[test]
 fn a_key_that_comes_twice_is_refused() {
     let bpe =
@@ -170,7 +170,7 @@ fn every_hostile_file_is_refused_soon_and_within_memory() {
     }
 }
 
-/// The worst that fits into the limits: small values, which take many times their text when they are parsed.
+/// The worst case within the limits: small values, which need many times their text in memory.
 #[test]
 fn a_file_within_the_limit_costs_bounded_memory() {
     let bytes = format!("{{\"model\":[{}0]}}", "0,".repeat(2_000_000)).into_bytes();
@@ -183,7 +183,7 @@ fn a_file_within_the_limit_costs_bounded_memory() {
     }
 }
 
-/// The peak resident memory of this process in bytes, where the system tells.
+/// The peak resident memory of this process in bytes (Linux only).
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

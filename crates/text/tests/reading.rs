@@ -1,4 +1,4 @@
-//! Words and their ids against a reading of the text in ten lines, whatever the number of threads.
+//! Words and their ids against a plain implementation, for any number of threads.
 
 #![cfg(test)]
 
@@ -30,7 +30,7 @@ fn corpus(files: &[PathBuf], mode: TextMode, reading: EncodeOptions) -> Corpus {
     Corpus::load(&options).unwrap()
 }
 
-/// The vocabulary and the ids of texts, the plain way.
+/// The vocabulary and the ids of texts, by a plain implementation.
 fn plainly(texts: &[&str], mode: TextMode, literal: LiteralSpecials) -> (Vec<String>, Vec<u32>) {
     let mut tokens: Vec<String> = vec!["<unk>".into()];
     if mode == TextMode::Line {
@@ -44,7 +44,7 @@ fn plainly(texts: &[&str], mode: TextMode, literal: LiteralSpecials) -> (Vec<Str
             line.split(['\0', '\t', '\n', '\r', ' ']).filter(|word| !word.is_empty()).collect();
         if mode == TextMode::Line {
             ids.push(1);
-            // Marks of a sentence say what is so anyway.
+            // Sentence marks are no words.
             words = words.strip_prefix(&["<s>"]).unwrap_or(&words).to_vec();
             words = words.strip_suffix(&["</s>"]).unwrap_or(&words).to_vec();
         } else if line.ends_with('\n') {

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use surprisal_model::ngram::{MAX_ORDER, Smoothing};
 use surprisal_text::{Granularity, TextMode, TokenizerKind, many};
 
-use super::{SCORES_DECLARATION, SRILM_LOG_ZERO, DECLARATION_PREFIX, line};
+use super::{DECLARATION_PREFIX, SCORES_DECLARATION, SRILM_LOG_ZERO, line};
 use crate::Result;
 use crate::ngram_list::{BYTES_PER_TASK, SPECIALS, chunks, show};
 use surprisal_store::read::TO_UTF8;

@@ -1,17 +1,17 @@
-//! A grammar as a finite automaton: every use of a rule is a copy of it, with the place to go on from there.
+//! A grammar as a finite automaton: each use of a rule is a copy of it with its own successor node.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::parser::{Alternative, ParsedGrammar, Rule, Segment};
 use crate::{Error, Result};
 
-/// Where a story begins, and where it goes when it has ended.
+/// The node where a story starts, and the successor of its end.
 pub(super) const START: u32 = 0;
 
-/// Nodes and the ways out of choices, together.
+/// The maximum number of nodes and alternatives together.
 const MAX_SIZE: usize = 1 << 19;
 const MAX_DEPTH: usize = 64;
-/// A byte each in [`Memory`].
+/// Each variable has one byte in [`Memory`].
 pub(super) const MAX_VARIABLES: usize = 8;
 
 #[derive(Debug)]
@@ -22,13 +22,13 @@ pub(super) struct Automaton {
 
 #[derive(Debug)]
 pub(super) enum Node {
-    /// Writes a text.
+    /// Emits a text.
     Text { text: Arc<str>, next: u32 },
-    /// Writes a cell of the row that a variable holds.
+    /// Emits a cell of a variable's row.
     Cell { variable: u8, table: u32, column: u32, capital: bool, next: u32 },
-    /// Goes on at one of these, with these probabilities.
+    /// Continues at one of these nodes, with these probabilities.
     Choice(Vec<(f64, u32)>),
-    /// Draws a row that is not that of `except` and remembers it.
+    /// Draws a row other than that of `except` and stores it in a variable.
     Draw { variable: u8, table: u32, except: Option<u8>, next: u32 },
 }
 
@@ -36,11 +36,11 @@ pub(super) enum Node {
 struct Table {
     /// Probabilities, summing to one.
     probabilities: Vec<f64>,
-    /// By row and column, as written and with a capital.
+    /// By row and column: the text as in the file, and with a capital.
     cells: Vec<Vec<[String; 2]>>,
 }
 
-/// The row that each variable holds, a byte each; 0 before the first draw.
+/// The rows of all variables: one byte each, the row + 1, or 0 before the first draw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Memory(u64);
 
@@ -56,33 +56,33 @@ impl Memory {
 }
 
 impl Automaton {
-    /// What a node writes; nothing if it is no writing one.
+    /// The text that a node emits; empty for choices and draws.
     pub(super) fn text(&self, node: u32, memory: Memory) -> &str {
         match &self.nodes[node as usize] {
             Node::Text { text, .. } => text,
             Node::Cell { variable, .. } => memory.row(*variable).map_or("", |row| self.cell(node, row)),
-            _ => "",
+            Node::Choice(_) | Node::Draw { .. } => "",
         }
     }
 
-    /// What a [`Node::Cell`] writes where its variable holds `row`.
+    /// The text that a [`Node::Cell`] emits for a row of its variable.
     pub(super) fn cell(&self, node: u32, row: usize) -> &str {
         let Node::Cell { table, column, capital, .. } = &self.nodes[node as usize] else { return "" };
         let row = self.tables[*table as usize].cells.get(row);
         row.map_or("", |row| &row[*column as usize][usize::from(*capital)])
     }
 
-    /// The row that a drawing node with `except` may not draw.
+    /// The row that a [`Node::Draw`] with `except` must not draw.
     pub(super) fn excluded(&self, node: u32, memory: Memory) -> Option<usize> {
         let Node::Draw { except: Some(except), .. } = &self.nodes[node as usize] else { return None };
         memory.row(*except)
     }
 
-    /// The rows that a drawing node may draw, with their probabilities: any but `excluded`.
+    /// The rows of a [`Node::Draw`] without `excluded`, with their probabilities.
     pub(super) fn rows(&self, node: u32, excluded: Option<usize>) -> impl Iterator<Item = (u8, f64)> {
         let probabilities = match &self.nodes[node as usize] {
             Node::Draw { table, .. } => self.tables[*table as usize].probabilities.as_slice(),
-            _ => &[],
+            Node::Text { .. } | Node::Cell { .. } | Node::Choice(_) => &[],
         };
         let left: f64 = 1.0 - excluded.and_then(|row| probabilities.get(row)).unwrap_or(&0.0);
         let rows = probabilities.iter().enumerate().filter(move |(row, _)| Some(*row) != excluded);
@@ -93,7 +93,7 @@ impl Automaton {
 pub(super) fn compile(script: &ParsedGrammar) -> Result<Automaton> {
     let mut compiler = Compiler {
         script,
-        // The place of the start: a choice of one, filled in at the end.
+        // The start node, a choice of one that is filled in at the end.
         nodes: vec![Node::Choice(Vec::new())],
         size: 0,
         variables: BTreeMap::new(),
@@ -132,12 +132,12 @@ struct Compiler<'a> {
     size: usize,
     /// The number and the table of each variable.
     variables: BTreeMap<&'a str, (u8, usize)>,
-    /// Rules that have been compiled, by what follows them.
+    /// The first nodes of compiled rules, by rule and successor node.
     known: BTreeMap<(usize, u32), u32>,
 }
 
 impl<'a> Compiler<'a> {
-    /// The node where a rule begins that goes on at `next`.
+    /// The first node of a copy of `rule` that continues at `next`.
     fn rule(&mut self, rule: usize, next: u32) -> Result<u32> {
         if let Some(node) = self.known.get(&(rule, next)) {
             return Ok(*node);
@@ -158,7 +158,7 @@ impl<'a> Compiler<'a> {
         Ok(node)
     }
 
-    /// From the last piece to the first, as each must know where the next begins.
+    /// Compiles the segments from last to first, because each needs the first node of the next.
     fn alternative(&mut self, alternative: &'a Alternative, next: u32) -> Result<u32> {
         let line = alternative.line;
         let mut next = next;
@@ -201,7 +201,7 @@ impl<'a> Compiler<'a> {
         found.ok_or_else(|| Error::parse(line, format!("there is no rule `{name}`")))
     }
 
-    /// The number and the table of a variable, which is new or has been drawn from the same table.
+    /// The number and the table of a variable, which is new or was drawn from the same table.
     fn variable(&mut self, name: &'a str, table: &str, line: usize) -> Result<(u8, usize)> {
         let found = self.script.tables.iter().position(|known| known.name == table);
         let table = found.ok_or_else(|| Error::parse(line, format!("there is no table `{table}`")))?;
@@ -248,9 +248,13 @@ impl<'a> Compiler<'a> {
         empty
     }
 
-    /// Follows the rules in the order of the text and returns the variables (a bit each) that are certainly drawn after `rule`
-    /// when `drawn` are before; a cell of any other variable is an error. So is a rule that contains itself (`open` are the
-    /// rules around this one), and one that is nested deeper than any story needs.
+    /// Checks that variables are drawn before they are used, and returns the variables, one bit
+    /// each, that every alternative of `rule` has drawn if `drawn` were drawn before.
+    ///
+    /// `open` are the rules around this one.
+    ///
+    /// # Errors
+    /// A cell of a variable that may not be drawn; a rule that contains itself; too deep nesting.
     fn check(
         &mut self,
         rule: usize,

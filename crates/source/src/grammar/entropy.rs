@@ -1,28 +1,28 @@
 //! The entropy rate of a grammar in closed form.
 //!
-//! A story is a renewal of the process, so the rate is the expected surprisal of the choices of one story over the expected
-//! number of its characters. Neither needs the stories themselves: both are sums over the nodes of expected visits, which flow
-//! from choice to choice, and of the chance of each row in each variable on these visits, which flows along.
+//! Stories are independent, so the rate is the expected surprisal of one story's choices over its
+//! expected number of characters (renewal-reward theorem). Both are sums over nodes of the expected
+//! visits, with the probability of each row of each variable on these visits.
 //!
-//! The choices determine the text. Where the text determines the choices too, this is the entropy rate; where it has two
-//! derivations, it is above the entropy rate by what the text leaves open.
+//! If the text determines the choices, this is the entropy rate. If a text has several derivations,
+//! it is larger, by the entropy of the derivation given the text.
 
 use super::automaton::{Automaton, MAX_VARIABLES, Node, START};
 
-/// What is expected of one story.
+/// Expectations over one story.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Expected {
-    /// Surprisal of its choices, in nats.
+    /// The surprisal of its choices, in nats.
     pub(super) nats: f64,
-    /// Its length.
+    /// Its length in characters.
     pub(super) characters: f64,
 }
 
-/// Expected visits of a node in a story.
+/// The expected number of visits of a node in a story.
 #[derive(Clone, Default)]
 struct Visits {
     all: f64,
-    /// By variable and row: the visits on which the variable holds the row.
+    /// By variable and row: the visits with this row in the variable.
     rows: [Vec<f64>; MAX_VARIABLES],
 }
 
@@ -38,15 +38,15 @@ impl Visits {
     }
 }
 
-/// One pass over the nodes. A node comes after the nodes it leads to, except that all ends lead back to [`START`], which is
-/// visited once.
+/// Computes the expectations in one pass, from the last node to the first: a node has a higher
+/// number than its successors, except [`START`], which follows every end and is visited once.
 pub(super) fn expected(automaton: &Automaton) -> Expected {
     let mut visits = vec![Visits::default(); automaton.nodes.len()];
     let mut expected = Expected::default();
     let once = Visits { all: 1.0, ..Visits::default() };
     visit(automaton, START, &once, &mut visits, &mut expected);
     for node in (1..automaton.nodes.len()).rev() {
-        // Taken, not borrowed: it is needed no more, and only the nodes of one frontier hold rows at a time.
+        // Taken, to free its rows after this node.
         let here = std::mem::take(&mut visits[node]);
         visit(automaton, node as u32, &here, &mut visits, &mut expected);
     }
@@ -76,7 +76,7 @@ fn visit(automaton: &Automaton, node: u32, here: &Visits, visits: &mut [Visits],
             let mut after = here.clone();
             let drawn = &mut after.rows[*variable as usize];
             drawn.clear();
-            // By the row that may not come, if any: the other rows share its probability.
+            // By excluded row, whose probability is shared by the other rows.
             let excluded: Vec<(Option<usize>, f64)> = match except {
                 Some(except) => here.rows[*except as usize]
                     .iter()
@@ -108,15 +108,16 @@ fn entropy_term(probability: f64) -> f64 {
 mod tests {
     use crate::Source;
 
-    /// −ln p of each story and its length; stories are independent of one another.
+    /// −ln p and the length of each story; stories are independent.
     fn stories(source: &Source, bytes: usize) -> Vec<(f64, f64)> {
         let text = source.sample(7, bytes);
         let story = |story: &str| (source.nats("", story).unwrap(), story.chars().count() as f64);
         text.split_inclusive('\n').map(story).collect()
     }
 
-    /// How many standard errors the sampled surprisal lies above `rate`: of the sum of nats − rate · characters over the
-    /// stories, whose expectation is zero (the delta method for a ratio of means).
+    /// The deviation of the sampled surprisal from `rate` in standard errors of the sum over
+    /// stories of nats − rate · characters, whose expectation is zero (delta method for a ratio of
+    /// means).
     fn deviation(source: &Source, rate: f64, bytes: usize) -> f64 {
         let excess: Vec<f64> =
             stories(source, bytes).iter().map(|(nats, characters)| nats - rate * characters).collect();
@@ -131,14 +132,15 @@ mod tests {
             let rate = source.entropy_rate();
             let deviation = deviation(&source, rate, 1_000_000);
             assert!(deviation.abs() < 4.0, "{name}: {deviation} standard errors");
-            // The test can fail: a rate off by 2 % is found out.
+            // The test has power: it detects an error of 2 %.
             assert!(self::deviation(&source, rate * 1.02, 1_000_000) < -4.0);
         }
     }
 
     #[test]
     fn expectations_by_hand() {
-        // The draws: ln 2 for v; then w is the other row, for nothing. Then 1 of 4 a `bb`, else nothing.
+        // The draws: ln 2 for v; then w is the other row, with probability 1. Then `bb` in 1 of 4
+        // cases.
         let source = "grammar\nstart s\ntable t: x\n \"a\"\n \"éaa\"\nrule s\n \"<v = t><v.x><w = t except v><w.x><b>.\"\nrule b\n \"bb\" 3 \"\"";
         let nats = 2f64.ln() + 0.25 * 4f64.ln() + 0.75 * (4f64 / 3.0).ln();
         let rate = Source::parse(source).unwrap().entropy_rate();
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn two_derivations_are_above_the_entropy() {
-        // One text, written in two ways: no entropy, but a choice.
+        // One text with two derivations: no entropy, but a choice.
         let source = Source::parse("grammar\nstart s\nrule s\n \"ab\" \"a<b>\"\nrule b\n \"b\"").unwrap();
         assert!((source.entropy_rate() - 2f64.ln() / 2.0).abs() < 1e-15);
         assert!(source.nats("", "ababab").unwrap().abs() < 1e-15);

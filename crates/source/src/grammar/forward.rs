@@ -1,22 +1,23 @@
-//! The forward algorithm: the probability of a text, over all the ways in which it can have been written.
+//! The forward algorithm: the probability of a text, summed over all its derivations.
 //!
-//! α(s), the probability of the text so far and of standing in state s, is kept for the states where it is not zero. After a
-//! choice there are as many as there are alternatives; after a few characters nearly always one again.
+//! α(s) is the joint probability of the text so far and state s, stored for the states where it is
+//! not zero. A choice adds a state per alternative; a few characters later nearly always one is
+//! left.
 
 use super::automaton::{Automaton, Memory, Node, START};
 use crate::{Error, Result};
 
-/// The most states followed at once.
+/// The maximum number of states with α > 0.
 const MAX_STATES: usize = 1 << 16;
 
-/// In the middle of what `node` writes, with what is remembered.
+/// A position within the text that `node` emits, with the variables' rows.
 #[derive(Clone, Copy, Debug)]
 struct State {
     node: u32,
-    /// The bytes of the node's text that have been written.
+    /// The number of bytes of the node's text so far.
     written: u32,
     memory: Memory,
-    /// α, scaled so that the sum over all states is 1 after each character.
+    /// α, scaled after each byte so that the sum over all states is 1.
     alpha: f64,
 }
 
@@ -24,7 +25,7 @@ pub(super) struct Forward<'a> {
     automaton: &'a Automaton,
     states: Vec<State>,
     next: Vec<State>,
-    /// ln of the product of the scales.
+    /// The logarithm of the product of the scales.
     log_probability: f64,
 }
 
@@ -40,12 +41,12 @@ impl<'a> Forward<'a> {
         self.log_probability
     }
 
-    /// Whether the last byte could not come.
+    /// Whether the last byte had probability zero.
     pub(super) fn is_impossible(&self) -> bool {
         self.states.is_empty()
     }
 
-    /// The characters that can come next, in their order, with their probabilities.
+    /// The possible next characters, sorted, with their probabilities.
     pub(super) fn next(&self) -> Result<Vec<(char, f64)>> {
         let mut by_byte = [0.0; 128];
         for state in &self.states {
@@ -58,7 +59,7 @@ impl<'a> Forward<'a> {
         Ok(possible.map(|(byte, weight)| (byte as u8 as char, weight / total)).collect())
     }
 
-    /// Reads one more byte, which stands at `offset`. Over bytes the result is the same as over characters.
+    /// Reads the byte at `offset`. The result over bytes is the same as over characters.
     pub(super) fn advance(&mut self, byte: u8, offset: usize) -> Result<()> {
         self.next.clear();
         let mut entered = false;
@@ -78,7 +79,7 @@ impl<'a> Forward<'a> {
             }
         }
         std::mem::swap(&mut self.states, &mut self.next);
-        // Two ways can meet only where a node is entered.
+        // States can become equal only where a node is entered.
         if entered {
             self.merge();
         }
@@ -90,9 +91,9 @@ impl<'a> Forward<'a> {
         Ok(())
     }
 
-    /// Adds up the states that are the same.
+    /// Merges equal states.
     fn merge(&mut self) {
-        // Stable, so that sums are always taken in the same order.
+        // A stable sort, so that the order of the sums is fixed.
         self.states.sort_by_key(|state| (state.node, state.written, state.memory));
         self.states.dedup_by(|later, earlier| {
             let same =
@@ -105,7 +106,8 @@ impl<'a> Forward<'a> {
     }
 }
 
-/// Adds the writing nodes that are reached from `node` without writing. Ends, as no story is empty.
+/// Adds the emitting nodes that are reachable from `node` through choices and draws. Terminates
+/// because no story is empty.
 fn add_reachable(
     automaton: &Automaton,
     node: u32,

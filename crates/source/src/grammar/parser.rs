@@ -1,4 +1,4 @@
-//! Lines to rules and tables.
+//! Parses lines into rules and tables.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::{
     lexer::{Line, Token},
 };
 
-/// What a grammar file says.
+/// The content of a grammar file.
 #[derive(Debug)]
 pub(super) struct ParsedGrammar {
     pub(super) start: String,
@@ -41,11 +41,11 @@ pub(super) enum Segment {
 pub(super) struct Table {
     pub(super) name: String,
     pub(super) columns: Vec<String>,
-    /// Weight and cells of each row.
+    /// The weight and the cells of each row.
     pub(super) rows: Vec<(f64, Vec<String>)>,
 }
 
-/// What the indented lines belong to.
+/// The rule or table that indented lines belong to.
 enum OpenBlock {
     Nothing,
     Rule(Rule),
@@ -112,7 +112,7 @@ fn close(open: OpenBlock, rules: &mut Vec<Rule>, tables: &mut Vec<Table>) -> Res
             rules.push(rule);
         }
         OpenBlock::Table(table, line) => {
-            // A row's number is remembered in a byte.
+            // A row's number is stored in a byte.
             if table.rows.is_empty() || table.rows.len() > 255 {
                 return Err(Error::parse(line, format!("the table `{}` needs 1 to 255 rows", table.name)));
             }
@@ -152,7 +152,7 @@ fn add_row(table: &mut Table, line: &Line) -> Result<()> {
     Ok(())
 }
 
-/// An alternative's text, cut at its `<...>`.
+/// Cuts an alternative's text at its `<...>`.
 fn pieces(line: usize, text: &str) -> Result<Vec<Segment>> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -161,7 +161,7 @@ fn pieces(line: usize, text: &str) -> Result<Vec<Segment>> {
         let end = tag
             .strip_prefix('<')
             .and_then(|inside| inside.find(['<', '>']).filter(|end| inside[*end..].starts_with('>')));
-        let end = end.ok_or_else(|| Error::parse(line, "a `<` without its `>`, or the other way round"))?;
+        let end = end.ok_or_else(|| Error::parse(line, "a `<` without its `>`, or a `>` without its `<`"))?;
         if !before.is_empty() {
             pieces.push(Segment::Text(before.into()));
         }

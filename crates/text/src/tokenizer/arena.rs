@@ -1,10 +1,10 @@
-//! Strings one behind the other in one allocation.
+//! Strings in one allocation.
 
 use super::MAX_VOCABULARY;
 use super::key::Key;
 use crate::error::{Error, Result};
 
-/// Strings by number, one behind the other.
+/// Strings by id, concatenated.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StringArena {
     text: String,
@@ -36,7 +36,7 @@ impl StringArena {
         (0..self.len()).filter_map(|id| self.get(id))
     }
 
-    /// What word `id` is looked up by.
+    /// The lookup key of word `id`.
     #[inline]
     pub(crate) fn key(&self, id: usize) -> Option<Key> {
         let end = *self.ends.get(id)?;
@@ -44,7 +44,7 @@ impl StringArena {
         Some(Key::at(self.text.as_bytes(), start..end))
     }
 
-    /// All of them with their keys.
+    /// All words with their keys.
     pub(crate) fn keyed(&self) -> impl Iterator<Item = (Key, &str)> {
         let mut start = 0;
         self.ends.iter().map(move |&end| {
@@ -53,13 +53,13 @@ impl StringArena {
         })
     }
 
-    /// A list of words as bytes, checked to be UTF-8 all at once.
+    /// The strings of a list of bytes, checked to be UTF-8 all at once.
     ///
     /// # Errors
-    /// More than [`MAX_VOCABULARY`]; a word that is no text.
+    /// More than [`MAX_VOCABULARY`] words; a word that is not UTF-8.
     pub(crate) fn from_bytes<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Self> {
         let count = words.size_hint().0.min(MAX_VOCABULARY);
-        // Memory that is not used is not touched.
+        // Pages of the capacity that are not used are never faulted in.
         let (mut bytes, mut ends) = (Vec::with_capacity(16 * count), Vec::with_capacity(count));
         for word in words {
             if ends.len() >= MAX_VOCABULARY {
@@ -70,12 +70,12 @@ impl StringArena {
         }
         match String::from_utf8(bytes) {
             Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => Ok(Self { text, ends }),
-            _ => Err(Error::Tokenizer("one of its words is no UTF-8 text".into())),
+            _ => Err(Error::Tokenizer("one of its words is not UTF-8".into())),
         }
     }
 
     /// # Errors
-    /// More than [`MAX_VOCABULARY`].
+    /// More than [`MAX_VOCABULARY`] words.
     #[inline]
     pub(crate) fn push(&mut self, word: &str) -> Result<u32> {
         let id = self.len();

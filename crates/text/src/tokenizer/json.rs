@@ -47,7 +47,7 @@ pub(super) fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::Tokenizer(error.to_string()))
 }
 
-/// The model of a vocab: written straight from it, because it may have millions of words.
+/// The model of a [`Vocab`], serialized without a copy because it may have millions of words.
 #[derive(Serialize)]
 pub(super) struct WordLevel<'a> {
     #[serde(rename = "type")]
@@ -67,7 +67,7 @@ fn by_id<S: Serializer>(words: &StringArena, serializer: S) -> Result<S::Ok, S::
     serializer.collect_map(words.iter().zip(0u32..))
 }
 
-/// The file whose special tokens have the ids from `first` on.
+/// Writes a file whose special tokens have the ids from `first` on.
 pub(super) fn write_file(
     specials: &[&str],
     first: u32,
@@ -180,7 +180,7 @@ impl JsonFile<'_> {
     }
 }
 
-/// The tokens, with ids 0..n, each once.
+/// The tokens, with the distinct ids 0..n.
 #[derive(Default)]
 struct ParsedVocab(Vocab);
 
@@ -190,7 +190,7 @@ impl<'de> Deserialize<'de> for ParsedVocab {
     }
 }
 
-/// A key that is read in place where no escape stands in it.
+/// A key, borrowed from the file if it has no escapes.
 #[derive(Deserialize)]
 struct Token<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -231,9 +231,9 @@ impl<'de> Visitor<'de> for VocabVisitor {
     }
 }
 
-/// Of a word that stands in a vocabulary twice.
+/// The error for a word that occurs twice in a vocabulary.
 pub(super) fn duplicate(word: &str) -> Error {
-    Error::Tokenizer(format!("{word:?} stands in it twice"))
+    Error::Tokenizer(format!("{word:?} is in the vocabulary twice"))
 }
 
 /// Reads a file with the `readers` of the built-in codecs, or the loader of a custom one.
@@ -281,7 +281,7 @@ fn added_tokens(added: &Value) -> Result<TextMode> {
     let added = added.as_array().map_or(&[][..], Vec::as_slice);
     let mut names = Vec::new();
     for token in added {
-        // The library would find an ordinary one in a text; in a text these names are only text.
+        // The library would recognise the name in a text; here it is only text.
         if token["special"] != json!(true) {
             return refuse(format!("its added token {} is not special", token["content"]));
         }
@@ -290,7 +290,7 @@ fn added_tokens(added: &Value) -> Result<TextMode> {
             Some(name @ (UNK | BOS | EOS | "<|endoftext|>")) => names.push(name),
             _ => {
                 return refuse(format!(
-                    "it has an added token {}, which means nothing here",
+                    "it has an added token {}, which this program does not use",
                     token["content"]
                 ));
             }

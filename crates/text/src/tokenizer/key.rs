@@ -1,20 +1,19 @@
-//! What a word is looked up by.
+//! Lookup keys of words.
 
 use std::ops::Range;
 
-/// How many parts are handed out at a time. Looking up a word is waiting for memory; that of many words is waiting
-/// once.
+/// The number of lookups that are prefetched together, to overlap their cache misses.
 pub(crate) const LOOKUP_BATCH: usize = 64;
 
-/// What a word is looked up by: its own bytes if it has eight or fewer (zeros behind them), otherwise a hash.
+/// The lookup key of a word: its bytes, zero-padded, if there are at most eight, otherwise a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) bits: u64,
-    /// Of the word, in bytes.
+    /// The length of the word in bytes.
     pub(crate) len: usize,
 }
 
-/// Words up to this long are their own key.
+/// The length up to which the key contains the word itself.
 pub(super) const MAX_INLINE: usize = 8;
 
 impl Key {
@@ -36,20 +35,20 @@ impl Key {
         Self { bits: fold(bits ^ part(chunks.remainder())), len: word.len() }
     }
 
-    /// Of the word at `place` in `bytes`: most are short, and have eight bytes to be loaded at once.
+    /// The key of the word at `range` in `bytes`, by one load of eight bytes for most words.
     #[inline]
-    pub(super) fn at(bytes: &[u8], place: Range<usize>) -> Self {
-        match bytes.get(place.start..).and_then(|rest| rest.first_chunk()) {
-            Some(eight) if (1..=MAX_INLINE).contains(&place.len()) => {
-                let behind = 8 * (MAX_INLINE - place.len());
-                Self { bits: u64::from_le_bytes(*eight) << behind >> behind, len: place.len() }
+    pub(super) fn at(bytes: &[u8], range: Range<usize>) -> Self {
+        match bytes.get(range.start..).and_then(|rest| rest.first_chunk()) {
+            Some(eight) if (1..=MAX_INLINE).contains(&range.len()) => {
+                let behind = 8 * (MAX_INLINE - range.len());
+                Self { bits: u64::from_le_bytes(*eight) << behind >> behind, len: range.len() }
             }
-            _ => Self::new(&bytes[place]),
+            _ => Self::new(&bytes[range]),
         }
     }
 }
 
-/// Both halves of a product with the golden ratio's digits: every bit of `x` reaches every bit of the hash.
+/// A hash of `x`: XOR of both halves of its 128-bit product with the golden ratio's digits.
 #[inline]
 pub(super) fn fold(x: u64) -> u64 {
     let product = u128::from(x ^ 0x243F_6A88_85A3_08D3) * u128::from(0x9E37_79B9_7F4A_7C15_u64);

@@ -1,4 +1,4 @@
-//! One vocabulary out of those that several threads found, numbered by first appearance in the whole text.
+//! Merges the vocabularies of several threads; ids are by first appearance in the whole text.
 
 use rayon::prelude::*;
 
@@ -8,18 +8,18 @@ use super::vocab::{Vocab, VocabLookup, special_tokens};
 use crate::TextMode;
 use crate::error::Result;
 
-/// The words that one thread locals.
+/// The words that one thread observed.
 #[derive(Debug)]
 pub(crate) struct LocalVocab {
     vocab: Vocab,
-    /// Where each was locals first, in order: by chunk, then by token. The special tokens at 0.
+    /// The first position of each word, in order: chunk << 32 | token. 0 for special tokens.
     first_seen: Vec<u64>,
     chunk_bits: u64,
 }
 
 impl LocalVocab {
-    /// With room for the words of a text of so many bytes, as long as it is short: what grows is copied, and memory that is
-    /// touched for the first time costs more than what is done with it.
+    /// Empty, with a capacity for a text of so many bytes, up to a limit: growing copies, and first
+    /// page faults cost more than the lookups.
     pub(crate) fn with_capacity(mode: TextMode, bytes: u64) -> Result<Self> {
         let words = (bytes / 32).min(1 << 18) as usize;
         let mut first = Vec::with_capacity(words);
@@ -31,7 +31,7 @@ impl LocalVocab {
         self.vocab.find(Key::new(word), word).is_some()
     }
 
-    /// Begins the text's chunk number `chunk`.
+    /// Starts the chunk with this index.
     pub(crate) fn start_chunk(&mut self, chunk: usize) {
         self.chunk_bits = (chunk as u64) << 32;
     }
@@ -48,15 +48,15 @@ impl VocabLookup for &mut LocalVocab {
             return Ok(Some(id));
         }
         self.first_seen.push(self.chunk_bits | at as u64);
-        // The whole chunk has been checked to be UTF-8.
+        // The chunk is known to be UTF-8.
         self.vocab.insert(key, &String::from_utf8_lossy(word)).map(Some)
     }
 }
 
-/// For each of `locals` the ids that `words` has for its words; 0, which stands for the unknown, for those it lacks.
+/// For each of `locals` the ids of its words in `words`; 0, `<unk>`, for words not in it.
 ///
-/// Nearly all of `words` are words that nobody locals: a bit for each hash of one that was locals, in a map that stays in the
-/// cache, says so of most.
+/// Nearly all of `words` were not observed. A bit set of the hashes of observed words, which stays
+/// in the cache, excludes most of them (a Bloom filter with one hash).
 pub(crate) fn map_to_vocab(locals: &[LocalVocab], words: &StringArena) -> Vec<Vec<u32>> {
     const BITS: u32 = 20;
     let place = |key: Key| {
@@ -81,16 +81,17 @@ pub(crate) fn map_to_vocab(locals: &[LocalVocab], words: &StringArena) -> Vec<Ve
         .collect();
     let mut ids: Vec<Vec<Option<u32>>> = locals.iter().map(|one| vec![None; one.first_seen.len()]).collect();
     for (n, local, id) in found {
-        // A word that is there again is the first one.
+        // A duplicate has the id of its first occurrence.
         ids[n][local as usize].get_or_insert(id);
     }
     ids.into_iter().map(|ids| ids.into_iter().map(Option::unwrap_or_default).collect()).collect()
 }
 
-/// The vocabulary, and for each of `locals` the final ids by its own; none where they are the same.
+/// The merged vocabulary, and for each of `locals` the map from its ids to the final ones; no maps
+/// where the ids are the same.
 ///
-/// Each list is in the order of the text, so a word belongs to the thread that locals it earliest: each looks its words up in
-/// the others' tables, all at once. The lists merged by place, without words that belong to others, are the vocabulary.
+/// A word is owned by the thread that observed it first, which all threads find in parallel by
+/// lookups in each other's vocabularies. A merge of the lists by position gives the final ids.
 ///
 /// # Errors
 /// A vocabulary that is too large.
@@ -101,13 +102,13 @@ pub(crate) fn merge_vocabs(mut locals: Vec<LocalVocab>) -> Result<(Vocab, Vec<Ve
         return Ok((only.vocab, Vec::new()));
     }
     let owners: Vec<_> = locals.par_iter().map(|own| owners(own, &locals)).collect();
-    // Room for all of them, if they were different: memory that is not used is not touched.
+    // Enough for no duplicates: pages that are not used are never faulted in.
     let mut words = StringArena::with_capacity(
         locals.iter().map(|one| one.first_seen.len()).sum(),
         locals.iter().map(|one| one.vocab.words().num_bytes()).sum(),
     );
     let mut maps: Vec<Vec<u32>> = locals.iter().map(|one| Vec::with_capacity(one.first_seen.len())).collect();
-    // The thread whose next word comes first gives it: a word of its own gets the next id, and another's has one.
+    // The next word in the text: its owner gives it the next id; for another thread it has one.
     loop {
         let next = |thread: usize| Some((*locals[thread].first_seen.get(maps[thread].len())?, thread));
         let Some((_, thread)) = (0..locals.len()).filter_map(next).min() else { break };
@@ -120,7 +121,7 @@ pub(crate) fn merge_vocabs(mut locals: Vec<LocalVocab>) -> Result<(Vocab, Vec<Ve
     Ok((words.into(), maps))
 }
 
-/// For each word of `own` the thread of `locals` that locals it first, and its id there.
+/// For each word of `own` the index of the vocabulary that observed it first, and its id there.
 fn owners(own: &LocalVocab, locals: &[LocalVocab]) -> Vec<(usize, u32)> {
     let mut ahead = own.vocab.words().keyed().map(|(key, _)| key).skip(LOOKUP_BATCH);
     let owner = |(key, word): (Key, &str)| {

@@ -5,11 +5,11 @@
 //! bytes that are not UTF-8; tests compare it with the library.
 //!
 //! Ids: special tokens first (`<unk>` = 0 for char and word; then `<s>`, `</s>` in line mode), then
-//! characters by code point, words by first appearance. A byte is its own id, and the special tokens
-//! follow the bytes.
+//! characters by code point, words by first appearance. A byte is its own id, and the special
+//! tokens follow the bytes.
 //!
-//! A new built-in tokenizer is a file here that implements [`Codec`], a variant of [`TokenizerKind`]
-//! and one of `TokenizerModel`, with their match arms, and a reader in `READERS`.
+//! A new built-in tokenizer is a file here that implements [`Codec`], a variant of
+//! [`TokenizerKind`] and one of `TokenizerModel`, with their match arms, and a reader in `READERS`.
 
 mod arena;
 mod bpe;

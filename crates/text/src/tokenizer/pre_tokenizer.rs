@@ -1,20 +1,20 @@
-//! Cutting bytes into words, eight at a time.
+//! Cuts bytes into words, eight at a time.
 //!
-//! The separators are KenLM's: NUL, tab, newline, carriage return and space. All of them, and 28 other control
-//! characters that are hardly ever met, are below 0x21; eight bytes are tested for that in four operations
-//! (Mycroft's zero-byte trick, shifted), and a word of up to eight bytes is its own key for looking it up.
+//! The separators are KenLM's: NUL, tab, newline, carriage return and space. They are all below
+//! 0x21, and the 28 other bytes below 0x21 are rare. Eight bytes are tested for this in four
+//! operations (Mycroft's zero-byte trick, shifted).
 
 use super::key::{Key, LOOKUP_BATCH};
 use crate::error::Result;
 
-/// Bytes that must stand behind the text so that eight can be loaded anywhere in it.
+/// Padding after the text, so that eight bytes can be loaded at any position of it.
 pub(crate) const LOAD_PADDING: [u8; 8] = [0; 8];
 
-/// A word of a text, or a newline.
+/// A word of a text, or a newline, before the vocabulary lookup.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PreToken {
     pub(crate) key: Key,
-    /// Where it is.
+    /// Its position in bytes.
     pub(crate) at: usize,
 }
 
@@ -39,16 +39,17 @@ fn load(padded: &[u8], at: usize) -> u64 {
     padded[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// How many of eight bytes come before the first one below 0x21; `None` if there is none.
+/// The index in eight bytes of the first one below 0x21.
 #[inline]
 fn before_control(bits: u64) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
-    // A borrow can mark a byte too many, but only above one that is rightly marked.
+    // A borrow can mark a wrong byte, but only above a correctly marked one.
     let marks = bits.wrapping_sub(0x21 * ONES) & !bits & (0x80 * ONES);
     (marks != 0).then(|| (marks.trailing_zeros() / 8) as usize)
 }
 
-/// Hands the words and newlines of `padded`, a text with [`PAD`] behind it, to `take`, up to [`BATCH`] at a time.
+/// Calls `take` with the words and newlines of `padded`, a text followed by [`LOAD_PADDING`], about
+/// [`LOOKUP_BATCH`] at a time.
 pub(crate) fn pre_tokenize(padded: &[u8], mut take: impl FnMut(&[PreToken]) -> Result<()>) -> Result<()> {
     let end = padded.len() - LOAD_PADDING.len();
     // A step finds a word and a newline at most.
@@ -78,7 +79,7 @@ pub(crate) fn pre_tokenize(padded: &[u8], mut take: impl FnMut(&[PreToken]) -> R
     take(&tokens[..count])
 }
 
-/// Where the word that begins at `at` ends.
+/// The end of the word that starts at `at`.
 fn word_end(padded: &[u8], mut at: usize) -> usize {
     loop {
         match before_control(load(padded, at)) {

@@ -1,4 +1,4 @@
-//! The four tokenizers against the library. Hostile files: `tests/hostile_tokenizer.rs`.
+//! The built-in tokenizers against the library. Hostile files: `tests/hostile_tokenizer.rs`.
 
 use proptest::prelude::*;
 

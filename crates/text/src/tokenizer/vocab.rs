@@ -1,5 +1,5 @@
-//! Strings and their ids: a byte arena and an index over it, so that a vocabulary of millions of words is three
-//! allocations, and a look-up allocates nothing.
+//! Strings and their ids: a string arena with a hash index, so that a vocabulary of millions of
+//! words has three allocations and a lookup allocates nothing.
 
 use std::sync::OnceLock;
 
@@ -11,7 +11,7 @@ use super::{BOS, EOS, MAX_VOCABULARY, UNK, json};
 use crate::TextMode;
 use crate::error::Result;
 
-/// The special tokens of a vocab, whose ids come first.
+/// The names of the special tokens, which have the first ids of a [`Vocab`].
 pub(crate) fn special_tokens(mode: TextMode) -> &'static [&'static str] {
     match mode {
         TextMode::Stream => &[UNK],
@@ -19,16 +19,16 @@ pub(crate) fn special_tokens(mode: TextMode) -> &'static [&'static str] {
     }
 }
 
-/// A vocabulary.
+/// A vocabulary of strings.
 #[derive(Debug, Clone, Default)]
 pub struct Vocab {
     words: StringArena,
-    /// Made when something is looked up for the first time.
+    /// Built at the first lookup.
     index: OnceLock<HashIndex>,
 }
 
 impl Vocab {
-    /// One with the special tokens, and room for `words` words.
+    /// The special tokens alone, with a capacity for `words` words.
     pub(crate) fn new(mode: TextMode, words: usize) -> Result<Self> {
         let room = words.min(MAX_VOCABULARY);
         let index = OnceLock::from(HashIndex::with_capacity(room));
@@ -43,7 +43,7 @@ impl Vocab {
         &self.words
     }
 
-    /// Whether looking a word up would make the index first.
+    /// Whether the index has been built.
     pub(crate) fn is_indexed(&self) -> bool {
         self.index.get().is_some()
     }
@@ -52,7 +52,7 @@ impl Vocab {
         self.index.get_or_init(|| HashIndex::from_arena(&self.words).0)
     }
 
-    /// The first word that was there before.
+    /// The first word that occurs a second time.
     pub(crate) fn first_duplicate(&self) -> Option<&str> {
         let (index, again) = HashIndex::from_arena(&self.words);
         self.index.get_or_init(|| index);
@@ -71,8 +71,7 @@ impl Vocab {
         Ok(self.words.iter().skip(names.len()).find(|word| !valid(word)))
     }
 
-    /// Has the memory fetched that [`Self::find`] will look at: looking up a word is waiting for it, and looking up those that
-    /// are on their way is waiting once.
+    /// Prefetches the index slots for [`Self::find`] of many words, to overlap their cache misses.
     #[inline]
     pub(crate) fn prefetch(&self, keys: impl Iterator<Item = Key>) {
         let index = self.index();
@@ -84,7 +83,7 @@ impl Vocab {
         self.index().find(&self.words, key, word)
     }
 
-    /// Adds a word that [`Self::find`] did not find.
+    /// Adds a word that [`Self::find`] does not find.
     #[cold]
     pub(crate) fn insert(&mut self, key: Key, word: &str) -> Result<u32> {
         let id = self.words.push(word)?;
@@ -94,7 +93,7 @@ impl Vocab {
         Ok(id)
     }
 
-    /// The id of a word, added if need be; and whether it was.
+    /// The id of a word, which is added if it is new, and whether it was added.
     pub(crate) fn add(&mut self, word: &str) -> Result<(u32, bool)> {
         let key = Key::new(word.as_bytes());
         match self.find(key, word.as_bytes()) {
@@ -104,11 +103,11 @@ impl Vocab {
     }
 }
 
-/// Ids of words: known ones, or new ones as well.
+/// A lookup of word ids, which may add new words.
 pub(crate) trait VocabLookup {
     fn vocab(&self) -> &Vocab;
 
-    /// The id of a word, the chunk's token number `at`, if it has one.
+    /// The id of a word if it has one; `at` is the position of its token in the chunk.
     fn id(&mut self, key: Key, word: &[u8], at: usize) -> Result<Option<u32>>;
 }
 
@@ -123,39 +122,40 @@ impl VocabLookup for &Vocab {
     }
 }
 
-/// Of words that are all different.
+/// The words must be distinct.
 impl From<StringArena> for Vocab {
     fn from(words: StringArena) -> Self {
         Self { words, index: OnceLock::new() }
     }
 }
 
-/// The ids of [`Words`], by word: linear probing, at most two thirds full.
+/// A hash index over a [`StringArena`]: linear probing, load at most 2/3.
 #[derive(Debug, Clone)]
 struct HashIndex {
     slots: Vec<Slot>,
 }
 
-/// The bits of a word's key, its length, and one more than its id. Without a word all is zero, as new memory is without being
-/// touched.
+/// The bits of a word's key; then its length << 32 | its id + 1. An empty slot is zero, like memory
+/// that has never been written.
 type Slot = [u64; 2];
 
 fn slot(key: Key, id: u32) -> Slot {
     [key.bits, length(key) << 32 | u64::from(id + 1)]
 }
 
-/// As slots hold it, in 32 bits.
+/// The length as stored in a slot, in 32 bits.
 fn length(key: Key) -> u64 {
     key.len.min(u32::MAX as usize) as u64
 }
 
 impl HashIndex {
-    /// Room for `words` words.
+    /// An empty index with a capacity for `words` words.
     fn with_capacity(words: usize) -> Self {
         Self { slots: vec![[0; 2]; (words + words / 2 + 1).next_power_of_two().max(1 << 10)] }
     }
 
-    /// The index of `words`, where a word that is there again has the id of the first; and the first id of such a word.
+    /// The index of `words`, in which a duplicate has the id of its first occurrence, and the id of
+    /// the first duplicate.
     fn from_arena(words: &StringArena) -> (Self, Option<usize>) {
         let mut index = Self::with_capacity(words.len());
         let mut again = None;
@@ -173,7 +173,7 @@ impl HashIndex {
         (index, again)
     }
 
-    /// Where the search for a key begins.
+    /// The slot where the search for a key starts.
     #[inline]
     fn home_slot(&self, bits: u64) -> usize {
         (fold(bits) >> (64 - self.slots.len().trailing_zeros())) as usize
@@ -201,7 +201,7 @@ impl HashIndex {
         }
     }
 
-    /// Adds a word that is not there yet, of which there are now `id` + 1.
+    /// Adds a new word, the last of `id` + 1.
     fn add(&mut self, key: Key, id: u32) {
         if (id as usize + 1) * 3 > self.slots.len() * 2 {
             let bigger = Self { slots: vec![[0; 2]; self.slots.len() * 2] };
