@@ -32,7 +32,7 @@ impl Line {
             match token {
                 Token::Weight(value) if weight.is_none() => weight = Some(*value),
                 Token::Text(text) => strings.push((weight.take().unwrap_or(1.0), text.clone())),
-                _ => return Err(Error::parse(self.number, "a weight or a quoted string belongs here")),
+                _ => return Err(Error::parse(self.number, "a weight or a quoted string is expected here")),
             }
         }
         if weight.is_some() {

@@ -87,7 +87,7 @@ impl Markov {
             let row = (0..=context.len())
                 .filter(|index| context.is_char_boundary(*index))
                 .find_map(|index| contexts.get(&context[index..]))
-                .ok_or_else(|| format!("nothing says what follows \"{}\"", context.escape_debug()))?;
+                .ok_or_else(|| format!("no context matches \"{}\"", context.escape_debug()))?;
             let total: f64 = row.iter().map(|(_, weight)| weight).sum();
             let mut transitions = Vec::new();
             for (character, weight) in row {

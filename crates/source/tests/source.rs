@@ -298,7 +298,7 @@ fn malformed_sources_are_refused_with_their_line() {
         ("markov\norder 1\nstart \"a\"\n\"a\": \"bc\"\n".into(), 4, "not one character"),
         ("markov\norder 1\nstart \"a\"\n\"a\": \"b\" \"b\"\n".into(), 4, "is a duplicate"),
         ("markov\norder 1\nstart \"a\"\n\"a\": \"b\"\n\"a\": \"b\"\n".into(), 5, "is a duplicate"),
-        ("markov\norder 1\nstart \"a\"\n\"a\": \"b\"\n".into(), 4, "what follows \"b\""),
+        ("markov\norder 1\nstart \"a\"\n\"a\": \"b\"\n".into(), 4, "no context matches \"b\""),
         (
             "markov\norder 1\nstart \"a\"\n\"a\": \"b\" \"c\"\n\"b\": \"b\"\n\"c\": \"c\"\n".into(),
             6,

@@ -2,7 +2,7 @@
 //!
 //! A batch is a pure function of (seed, epoch, rows), so a checkpoint needs no generator state.
 //!
-//! *Stream*: the targets are cut into windows of `block_size` from an offset that is drawn anew each
+//! *Stream*: the targets are cut into windows of `block_size` from an offset that is redrawn each
 //! epoch, and the windows are shuffled. The first token of a text has no context and is never a
 //! target. *Line*: a row is a line, or a part of a line longer than `block_size`; shorter rows are
 //! padded.

@@ -114,7 +114,7 @@ fn a_custom_codec_learns_encodes_decodes_and_is_saved() {
 
 #[test]
 fn a_wrong_custom_codec_is_refused() {
-    /// Whose ids, kind or mode are wrong.
+    /// A codec with wrong ids, kind or mode.
     #[derive(Debug)]
     struct Wrong(TwoChars, SpecialIds, TokenizerKind, u32);
     impl Codec for Wrong {

@@ -316,7 +316,7 @@ impl<'a> Compiler<'a> {
     fn check_drawn(&self, name: &str, drawn: u64, line: usize) -> Result<()> {
         let (number, _) = self.drawn(name, line)?;
         if drawn >> number & 1 == 0 {
-            let problem = format!("`{name}` may not have been drawn when the text comes here");
+            let problem = format!("`{name}` may not have been drawn at this point");
             return Err(Error::parse(line, problem));
         }
         Ok(())

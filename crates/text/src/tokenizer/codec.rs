@@ -19,7 +19,7 @@ pub enum Granularity {
     Char,
     /// A word; words of a line are separated by spaces.
     Word,
-    /// Any other string; how a text is cut cannot be told from the tokens alone.
+    /// Any other string; the tokens alone do not determine how a text is cut.
     Subword,
 }
 
@@ -91,7 +91,7 @@ pub trait Codec: fmt::Debug + Send + Sync {
 
     /// Appends the ids of `text`. In line mode newlines are no tokens and are left out.
     ///
-    /// A long text comes in chunks, which end between lines wherever possible.
+    /// Long texts are passed in chunks, which end between lines where possible.
     ///
     /// # Errors
     /// A failure of the codec.

@@ -71,7 +71,7 @@ pub enum TokenizerKind {
 }
 
 impl TokenizerKind {
-    /// The built-in kinds; BPE stands with a size of 0.
+    /// The built-in kinds; BPE has a size of 0.
     pub const BUILT_IN: [Self; 4] = [Self::Byte, Self::Char, Self::Word, Self::Bpe { vocab_size: 0 }];
 
     fn describe(self) -> (&'static str, Granularity) {
