@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use candle_core::{Device, Tensor};
 use serde_json::Value;
 use surprisal_engine::compare::{Comparison, Options, compare};
+use surprisal_engine::loss::{CrossEntropy, Loss, Reduction};
 use surprisal_engine::platform::threads::Pool;
 use surprisal_engine::store::atomic;
-use surprisal_engine::train::{Request, train};
+use surprisal_engine::train::{Objective, Request, Shard, train};
 use surprisal_engine::{Context, Control, Event, Kind, Result, RunId, RunSummary, config, models};
 
 /// Model, tokenizer and precision differ: what one run used must not be another's.
@@ -215,4 +217,46 @@ fn a_run_makes_a_checkpoint_and_a_sample_when_it_is_asked_and_waits_while_it_is_
     assert!(started.elapsed() >= std::time::Duration::from_millis(150), "it was to wait");
     let heard = heard.into_inner().unwrap();
     assert_eq!(heard, ["asked", "sample at Some(3)", "checkpoint 3"]);
+}
+
+/// Label smoothing, from outside of the engine.
+#[derive(Debug)]
+struct Smoothed(f64);
+
+impl Objective for Smoothed {
+    fn loss(&self, shard: &Shard<'_>) -> Result<Loss> {
+        let targets = Tensor::new(shard.targets, &Device::Cpu)?;
+        let loss = CrossEntropy::new().label_smoothing(self.0)?.reduction(Reduction::Scaled(shard.scale));
+        Ok(loss.apply(&shard.output.logits_in(shard.context)?, &targets)?)
+    }
+}
+
+#[test]
+fn an_objective_of_the_request_replaces_the_configured_one() {
+    let base = tempfile::tempdir().unwrap();
+    let pool = Pool::new(2).unwrap();
+    let losses = |name: &str, epsilon: f64, objective: Option<Arc<dyn Objective>>| {
+        let set = ["model.kind=bigram", "train.steps=5", "train.shards=2", "eval.every_steps=5"]
+            .map(config::Override::from);
+        let text = format!("[loss]\nlabel_smoothing = {epsilon}\n");
+        let mut settings = config::parse("a run of the test", &text, &set).unwrap();
+        config::check(&mut settings).unwrap();
+        let found = Mutex::new(Vec::new());
+        let events = |_: RunId, event: &Event| {
+            if let Event::Evaluated(it) = event {
+                found
+                    .lock()
+                    .unwrap()
+                    .push([it.objective, it.train_nll, it.eval.nats_per_token()].map(f64::to_bits));
+            }
+            Ok(())
+        };
+        let request =
+            Request { settings, out: Some(base.path().join(name)), objective, ..Request::default() };
+        train(request, &Context::new(&pool, &events, &Control::new())).unwrap();
+        found.into_inner().unwrap()
+    };
+    let configured = losses("configured", 0.1, None);
+    assert_eq!(losses("custom", 0.0, Some(Arc::new(Smoothed(0.1)))), configured);
+    assert_ne!(losses("plain", 0.0, None), configured);
 }
