@@ -14,8 +14,10 @@ fn main() -> Result<()> {
     let pool = Pool::new(2)?;
     let events = |_: RunId, event: &Event| {
         match event {
-            Event::Baseline { model, eval } => println!("{model}: {:.3} nats a token", eval.nats_per_token()),
-            Event::Evaluated(e) => println!("step {}: {:.3} nats a token", e.step, e.eval.nats_per_token()),
+            Event::Baseline { model, eval } => {
+                println!("{model}: {:.3} nats per token", eval.nats_per_token())
+            }
+            Event::Evaluated(e) => println!("step {}: {:.3} nats per token", e.step, e.eval.nats_per_token()),
             Event::Sampled(sampled) => println!("it writes: {:?}", sampled.text),
             _ => {}
         }

@@ -1,10 +1,9 @@
-//! The way back into a piece of work: to stop it, to pause it, to ask it for a checkpoint or a sample.
+//! Control of running work: stop, pause, checkpoint, sample.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-/// What a run is asked to do while it runs. One a run (or one a comparison, for all its runs); clones are the same one, from any
-/// thread.
+/// Control of a run, or of all runs of a comparison. Clones control the same run, from any thread.
 ///
 /// ```
 /// use surprisal_engine::Control;
@@ -23,18 +22,19 @@ struct Asked {
     paused: AtomicBool,
     checkpoints: AtomicU64,
     samples: AtomicU64,
-    /// How many threads are at steps that end in a checkpoint.
+    /// Number of threads at steps, after which a stop makes a checkpoint.
     steps: AtomicUsize,
 }
 
 impl Control {
-    /// Nothing is asked for yet.
+    /// A control without requests.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Ends the work: training after its step and a checkpoint, so that it can go on from there; evaluations, which are made
-    /// again then, and texts being written at once. The work's error is of [`Kind::Stopped`](crate::Kind::Stopped).
+    /// Stops the work: training after its step and a checkpoint to resume from; evaluations (which
+    /// are repeated after resuming) and sampling at once. The work's error is
+    /// [`Kind::Stopped`](crate::Kind::Stopped).
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::SeqCst);
     }
@@ -44,7 +44,7 @@ impl Control {
         self.0.stop.load(Ordering::SeqCst)
     }
 
-    /// Holds training between two steps, until [`Self::go_on`] or [`Self::stop`].
+    /// Pauses training after the step, until [`Self::go_on`] or [`Self::stop`].
     pub fn pause(&self) {
         self.0.paused.store(true, Ordering::SeqCst);
     }
@@ -54,17 +54,17 @@ impl Control {
         self.0.paused.store(false, Ordering::SeqCst);
     }
 
-    /// Asks for a checkpoint after the step.
+    /// Requests a checkpoint after the step.
     pub fn checkpoint(&self) {
         self.0.checkpoints.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Asks for a little of what the model writes by now: [`Event::Sampled`](crate::Event::Sampled) after the step.
+    /// Requests a sample after the step: [`Event::Sampled`](crate::Event::Sampled).
     pub fn sample(&self) {
         self.0.samples.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Whether a run is at steps that end in a checkpoint: it ends by itself soon after [`Self::stop`], and has something to say.
+    /// Whether a run is at steps: after [`Self::stop`] it soon ends by itself, with a checkpoint.
     pub fn is_at_steps(&self) -> bool {
         self.0.steps.load(Ordering::SeqCst) > 0
     }
@@ -77,13 +77,13 @@ impl Control {
         self.0.paused.load(Ordering::SeqCst) && !self.is_stopped()
     }
 
-    /// From now on, and until what is given is dropped, a stop waits for the step.
+    /// Marks a run as being at steps until the result is dropped.
     pub(crate) fn steps(&self) -> Steps {
         self.0.steps.fetch_add(1, Ordering::SeqCst);
         Steps(self.clone())
     }
 
-    /// How often checkpoints and samples were asked for.
+    /// Numbers of requests so far.
     pub(crate) fn asked(&self) -> Requests {
         let [checkpoints, samples] =
             [&self.0.checkpoints, &self.0.samples].map(|count| count.load(Ordering::SeqCst));
@@ -91,7 +91,7 @@ impl Control {
     }
 }
 
-/// While it lives, a stop waits for the end of a step.
+/// Mark of a run that is at steps, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Steps(Control);
 
@@ -101,7 +101,7 @@ impl Drop for Steps {
     }
 }
 
-/// What was asked for so far: each run remembers what of it it has done.
+/// Numbers of requests; each run remembers how many it has answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Requests {
     pub(crate) checkpoints: u64,

@@ -1,4 +1,5 @@
-//! Counting n-grams, without a run: from texts, or from the counts of their parts, to files of counts and of models.
+//! N-gram counting without a run: from texts, or counts of their parts, to files of counts and
+//! models.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -14,24 +15,26 @@ use crate::events::{Context, Event, Note};
 use crate::kind::{self, Kind};
 use crate::{memory, outputs};
 
-/// Counts, and what they are of.
+/// Counts of a text.
 #[derive(Debug)]
 pub struct Counted {
-    /// Of all orders.
+    /// N-gram counts of all orders.
     pub counts: Counts,
-    /// Of their tokens.
+    /// Tokenizer of the text.
     pub tokenizer: Tokenizer,
-    /// Which part of a text was counted, where that is known.
+    /// Part of the text that was counted, where that is known.
     pub part: Option<Part>,
-    /// What is held out of the text, and the counts of the rest: a model that chooses something chooses it by them.
+    /// Counts without the held-out tokens, and those tokens, for the choice of parameters.
     tuning: Option<(Counts, Vec<u32>)>,
 }
 
-/// Counts the training texts of `data`, or part `i` of `n` where `shard` is `(i, n)`, for what `model` is to be: up to its order,
-/// and with something held out where it asks for that. Tells of [`Event::Phase`] and [`Event::Counting`].
+/// Counts of the training texts of `data`, or of part `i` of `n` where `shard` is `(i, n)`, up to
+/// the order of `model`, with tokens held out where it needs them. Emits [`Event::Phase`] and
+/// [`Event::Counting`].
 ///
 /// # Errors
-/// Texts that cannot be read or that do not fit into memory; an order that there is not; a subscriber's.
+/// Texts that cannot be read or do not fit into memory; an order out of range; a subscriber's
+/// error.
 pub fn count(
     data: &DataOptions,
     kind: TokenizerKind,
@@ -53,7 +56,7 @@ pub fn count(
     memory::check(memory, "counting this text", Advice::CountLess)?;
     let of = |tokens: Cow<'_, [u32]>, what| -> Result<Counts> {
         ctx.phase(what, Counts::PASSES * tokens.len() as u64)?;
-        // Whoever cannot hear it is asked again at the next phase.
+        // An error of the subscriber comes again with the next phase.
         let done = |steps| drop(ctx.tell(&Event::Advanced { steps }));
         let counted =
             ctx.pool.install(|| Counts::of_watched(tokens, vocab_size, model.order, model.bos, &done));
@@ -61,7 +64,7 @@ pub fn count(
     };
     let tuning = if model.needs_heldout() {
         let at = model.heldout_from(&text.ids);
-        Some((of(text.ids[..at].into(), "counting what is not held out")?, text.ids[at..].to_vec()))
+        Some((of(text.ids[..at].into(), "counting all but the held-out tokens")?, text.ids[at..].to_vec()))
     } else {
         None
     };
@@ -69,18 +72,19 @@ pub fn count(
     let part = match shard {
         None => Part::whole(),
         Some((number, parts)) => {
-            ctx.phase("reading the whole text, to know its parts again", 0)?;
+            ctx.phase("hashing the whole text, to recognise its parts", 0)?;
             Part { number: number as u32, parts: parts as u32, text: corpus.hash()? }
         }
     };
     Ok(Counted { counts, tokenizer, part: Some(part), tuning })
 }
 
-/// Adds up the counts in files: all parts of one text in their order, or, for a `sum`, whatever they are of.
+/// Sum of the counts in files: of all parts of one text in their order, or, for a `sum`, of any
+/// texts.
 ///
 /// # Errors
-/// Files that hold no counts, or counts of other tokens; parts that are there twice, missing, in another order, or of different
-/// texts; a subscriber's.
+/// Files without counts, or of other tokens; parts that are duplicate, missing, in another order,
+/// or of different texts; a subscriber's error.
 pub fn merge(paths: &[PathBuf], sum: bool, ctx: &Context<'_>) -> Result<Counted> {
     ctx.phase("reading counts", 0)?;
     let (mut shards, mut parts) = (Vec::new(), Vec::new());
@@ -95,10 +99,10 @@ pub fn merge(paths: &[PathBuf], sum: bool, ctx: &Context<'_>) -> Result<Counted>
     Ok(Counted { counts, tokenizer, part, tuning: None })
 }
 
-/// The counts in a file that is of `kind`.
+/// The counts in a file of `kind`.
 ///
 /// # Errors
-/// A file of anything else, or of what is malformed.
+/// A file without counts, or a malformed one.
 pub fn open(path: &Path, kind: Kind) -> Result<Counted> {
     let (counts, tokenizer, part) = match kind {
         Kind::Counts => counts::open(path)?,
@@ -109,14 +113,14 @@ pub fn open(path: &Path, kind: Kind) -> Result<Counted> {
             (counts, tokenizer, counts::part_of_tsv(&bytes))
         }
         kind => {
-            let message = format!("{} holds no counts: it is {}", path.display(), kind.words().0);
-            return Err(Error::usage(message).hint("what is merged are counts: .counts or .tsv"));
+            let message = format!("{} has no counts: it is {}", path.display(), kind.words().0);
+            return Err(Error::usage(message).hint("give counts: .counts or .tsv"));
         }
     };
     Ok(Counted { counts, tokenizer, part, tuning: None })
 }
 
-/// What the parts of one text are together: all of it, if that is known.
+/// Checks that parts are all of one text; gives the whole, if that is known.
 fn together(paths: &[PathBuf], parts: &[Option<Part>], ctx: &Context<'_>) -> Result<Option<Part>> {
     let wrong = |path: &Path, what: String| {
         Err(Error::usage(format!("{} {what}", path.display())).hint(Advice::AllParts))
@@ -124,11 +128,12 @@ fn together(paths: &[PathBuf], parts: &[Option<Part>], ctx: &Context<'_>) -> Res
     let place = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
     for (index, path) in paths.iter().enumerate() {
         if paths[..index].iter().any(|other| place(other) == place(path)) {
-            return wrong(path, "is there twice".into());
+            return wrong(path, "is given twice".into());
         }
     }
     let known: Vec<&Part> = parts.iter().flatten().collect();
-    // Older files, sums, lists that somebody made; the list of a whole text says nothing either.
+    // Older files, sums, and lists from other programs do not name their part; nor do whole texts
+    // in TSV.
     if let Some(unknown) = parts.iter().position(Option::is_none) {
         let path = &paths[unknown];
         if paths.len() > 1 || path.extension().is_none_or(|extension| extension != "tsv") {
@@ -157,7 +162,7 @@ fn together(paths: &[PathBuf], parts: &[Option<Part>], ctx: &Context<'_>) -> Res
     }
 }
 
-/// The files to write, and what their names say that they are to hold.
+/// Output files, with their formats by file extension.
 #[derive(Debug)]
 pub struct Files(Vec<(PathBuf, String)>);
 
@@ -165,7 +170,7 @@ impl Files {
     /// Files for counts (.counts, .tsv) and for models of them (.arpa, .ngram).
     ///
     /// # Errors
-    /// A name that says nothing of this.
+    /// A name with another extension.
     pub fn of(paths: &[PathBuf]) -> Result<Self> {
         let files: Vec<_> = paths.iter().map(|path| (path.clone(), outputs::suffix(path))).collect();
         let known = |format: &str| ["arpa", "ngram", "counts", "tsv"].contains(&format);
@@ -176,7 +181,7 @@ impl Files {
         }
     }
 
-    /// Whether one of them is to hold one of `formats`.
+    /// Whether a file has one of `formats`.
     pub fn any(&self, formats: &[&str]) -> bool {
         self.0.iter().any(|(_, format)| formats.contains(&format.as_str()))
     }
@@ -187,11 +192,11 @@ impl Files {
 }
 
 impl Counted {
-    /// Writes everything that is asked for, a model as `config` says, values and weights of .ngram files in `quantize` bits; gives
-    /// the files and their sizes. Tells of [`Event::Phase`] and [`Event::Wrote`].
+    /// Writes all files, with models of `config` and the values of .ngram files in `quantize` bits;
+    /// gives the files and their sizes in bytes. Emits [`Event::Phase`] and [`Event::Wrote`].
     ///
     /// # Errors
-    /// A model that cannot be; a file that cannot be written; a subscriber's.
+    /// Settings that do not fit; a file that cannot be written; a subscriber's error.
     pub fn write(
         self,
         files: &Files,

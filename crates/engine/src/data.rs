@@ -1,4 +1,4 @@
-//! From the config's texts to tokens, with everything that a person should know about them.
+//! Texts of a config as tokens, with notes on them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use crate::events::{Context, Event, Note};
 use crate::kind;
 use crate::wording::thousands;
 
-/// Texts ready to train on and to be judged by.
+/// Tokens to train on and to validate with.
 #[derive(Debug)]
 pub struct Prepared {
-    /// How text becomes tokens.
+    /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// The training text.
     pub train: Arc<TokenText>,
     /// The validation text.
     pub val: TokenText,
-    /// −ln p(validation text | training text) under the text's own source, where that is known.
+    /// −ln p(validation text | training text) under the texts' source, where that is known.
     pub source_nats: Option<f64>,
-    /// Where they came from, where that is to be asked again.
+    /// The texts that the tokens are from, if still needed.
     pub corpus: Option<Corpus>,
 }
 
-/// How the config has texts read.
+/// Options for reading the config's texts.
 pub fn reading(config: &Config) -> EncodeOptions {
     EncodeOptions {
         threads: if config.train.threads == 0 { cores() } else { config.train.threads },
@@ -56,16 +56,16 @@ pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
 
 pub(crate) fn own_corpus(config: &Config) -> Result<Corpus> {
     corpus(config).map_err(|failure| {
-        failure.hint(Advice::PutBack { of: Some("the run's own texts are where its config.toml says") })
+        failure.hint(Advice::PutBack { of: Some("the run's own texts are named in its config.toml") })
     })
 }
 
 impl Prepared {
-    /// Reads, trains the tokenizer on the training split alone, and encodes both splits. For a run that was `begun`, the texts
-    /// are its own, and so is a tokenizer that is `known`.
+    /// Reads the texts, learns the tokenizer from the training split alone unless it is `known`,
+    /// and encodes both splits. `begun`: the texts are those of an existing run.
     ///
     /// # Errors
-    /// Whatever is wrong with the texts, with the file and a hint.
+    /// An error in the texts, with the file and a hint.
     pub fn load(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
         ctx.pool.install(|| Self::read(config, begun, known, ctx))
     }
@@ -108,23 +108,23 @@ impl Prepared {
     }
 }
 
-/// The tokenizer of the model that the run starts from, if it starts from one: its tokens are that model's.
+/// Tokenizer of the model that the run starts from, if it starts from one.
 fn start_tokenizer(config: &Config) -> Result<Option<Tokenizer>> {
     let Some(folder) = &config.model.init_from else { return Ok(None) };
     match (crate::architecture::start(config)?.tokenizer, config.tokenizer.kind) {
         (Some(bytes), _) => Ok(Some(Tokenizer::from_json(&bytes)?)),
-        // Bytes are the same to everyone.
+        // Byte tokenizers are all the same.
         (None, TokenizerType::Byte) => Ok(None),
         (None, TokenizerType::Char | TokenizerType::Word | TokenizerType::Bpe) => Err(Error::usage(format!(
-            "model.init_from is {}, which has no tokenizer.json: nothing says what the model's tokens are",
+            "model.init_from is {}, which has no tokenizer.json: the model's tokens are not known",
             folder.display()
         ))
-        .hint("put the tokenizer.json that it was trained with into the folder")),
+        .hint("put the model's tokenizer.json into the folder")),
     }
 }
 
-/// Refuses a text of which more than the share `most` is unknown to the model that the run starts from: it would learn to
-/// write `<unk>`, and its perplexity would look good.
+/// Refuses a text of which more than the share `most` is unknown to the model that the run starts
+/// from: the model would learn to predict `<unk>`, at a low perplexity.
 fn check_known(
     corpus: &Corpus,
     tokenizer: &Tokenizer,
@@ -136,7 +136,7 @@ fn check_known(
         return Ok(());
     }
     let share = text.oov as f64 / text.scored() as f64;
-    // The first million tokens tell what it is.
+    // Examples are from the first million tokens.
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for part in corpus.unknown_train(tokenizer, 1_000_000)?.into_values() {
         *counts.entry(part).or_default() += 1;
@@ -159,10 +159,10 @@ fn check_known(
     ctx.note(Note::Text(said))
 }
 
-/// Warns of a text of which a quarter or more is unknown to `model`: what is measured there says little of the text.
+/// Emits a note if at least a quarter of a text is unknown to `model`.
 ///
 /// # Errors
-/// The subscriber's.
+/// An error of the subscriber.
 pub fn note_unknown(tokens: &TokenText, text: &str, model: &str, ctx: &Context<'_>) -> Result<()> {
     let (oov, scored) = (tokens.oov, tokens.scored());
     if 4 * oov < scored || oov == 0 {

@@ -1,4 +1,4 @@
-//! What goes wrong: what happened, in facts, and what can be done about it.
+//! Errors of the engine, with advice on what to do.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,98 +6,98 @@ use std::path::PathBuf;
 use surprisal_formats::{DIVERGED_HINT, hf::FOLDER_HINT};
 use surprisal_loss::LossError;
 
-/// What kind of failure it is.
+/// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// What was asked for cannot be: settings, or too little memory for them. Nothing was started.
+    /// Invalid settings, or too little memory for them. No work was started.
     Usage,
     /// The work failed.
     Failed,
-    /// Loss or gradient norm stopped being finite.
+    /// The loss or the gradient norm is not finite.
     Diverged,
-    /// [`Control::stop`](crate::Control::stop) ended the work.
+    /// Stopped by [`Control::stop`](crate::Control::stop).
     Stopped,
-    /// Whoever was written to, by a pipe, went away.
+    /// The reader of a pipe has closed it.
     ClosedPipe,
 }
 
-/// What can be done about an error. A program says it in words of its own, with the options by which it is done there.
+/// Advice on an error, which a program words with its own options.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Advice {
-    /// In words, which name no option.
+    /// Advice in words that name no option.
     Text(String),
-    /// To write elsewhere: what is said before the option for that, and after it.
+    /// Write elsewhere: the words before and after the option for that.
     Elsewhere(&'static str, &'static str),
-    /// Another name for each file.
+    /// Give each file another name.
     NameEach,
-    /// To go on with the run that is there, or to write elsewhere.
+    /// Resume the existing run, or write elsewhere.
     ResumeOrElsewhere,
-    /// An override that says `section.key`.
+    /// Override `section.key`.
     Set {
-        /// What was probably meant.
+        /// The key that was probably meant.
         key: String,
     },
-    /// How overrides are written.
+    /// Write overrides in their form.
     SetForm,
-    /// What a comparison has of its own: seeds and jobs.
+    /// Set seeds and jobs of the comparison instead.
     OfComparison,
-    /// The file is that of a comparison.
+    /// Compare with this file.
     Compare(PathBuf),
-    /// The file is that of one run.
+    /// Train with this file.
     OneRun(PathBuf),
-    /// The config comes before the text.
+    /// Give the config before the text.
     ConfigFirst(PathBuf),
-    /// Seeds that differ.
+    /// Give different seeds.
     OtherSeeds,
-    /// Where the seeds of a comparison are said.
+    /// Set the seeds of the comparison.
     SeedsOfComparison,
-    /// So many cells at a time fit into memory.
+    /// Make this number of runs at a time.
     JobsThatFit(usize),
-    /// The comparison's folder has other runs.
+    /// Write the comparison elsewhere.
     OtherComparison,
-    /// The run's texts are to be put back.
+    /// Restore the run's texts.
     PutBack {
-        /// What is said first.
+        /// The words before that.
         of: Option<&'static str>,
     },
-    /// To go on although the text is unknown to the model.
+    /// Allow more unknown tokens.
     MaxUnknown,
-    /// To smooth, or to begin elsewhere.
+    /// Smooth, or begin with another text.
     OtherStart,
-    /// To let unknown words through.
+    /// Allow unknown words or characters.
     AllowUnknown(String),
-    /// To read names of special tokens in a text in another way.
+    /// Set how names of special tokens in a text are read.
     LiteralSpecials,
-    /// To train what a file says.
+    /// Train with this config.
     TrainConfig,
-    /// To start a run from a folder.
+    /// Start a run from this folder.
     StartFrom,
-    /// To give the folder of a model as Hugging Face's libraries keep it.
+    /// Give a folder in Hugging Face's layout.
     HuggingFaceFolder,
-    /// To merge counts.
+    /// Merge counts.
     Merge,
-    /// Fewer threads, or none beside the caller's.
+    /// Use fewer threads.
     FewerThreads,
-    /// To go on with a comparison, or to name one of its runs.
+    /// Continue the comparison, or name one of its runs.
     ComparisonRuns,
-    /// The run diverged: to train a calmer one.
+    /// Train again with a lower learning rate.
     Tamer {
         /// The run's folder.
         run: PathBuf,
         /// A learning rate to try.
         lr: f64,
     },
-    /// To go on with the run in this folder.
+    /// Resume the run in this folder.
     ResumeRun(PathBuf),
-    /// To go on with the run just stopped.
+    /// Resume the run just stopped.
     Resume,
-    /// To count a text in parts, or fewer tokens at a time.
+    /// Count the text in parts.
     CountLess,
-    /// To name all parts of one text in their order, or to add up any.
+    /// Name all parts of one text in their order, or add up any counts.
     AllParts,
-    /// To do the same again.
+    /// Start again.
     Again,
-    /// To do the same again, which goes on from here.
+    /// Start again, which continues.
     GoOn,
 }
 
@@ -107,36 +107,36 @@ impl<T: Into<String>> From<T> for Advice {
     }
 }
 
-/// Why the engine stops before its work is done.
+/// An error of the engine.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// What kind of failure.
+    /// The kind.
     pub kind: Kind,
-    /// What happened, without a trailing full stop.
+    /// The message, without a full stop.
     pub message: String,
-    /// What can be done about it.
+    /// Advice on what to do.
     pub advice: Option<Advice>,
 }
 
 impl Error {
-    /// Something was asked for that cannot be.
+    /// An error in the request.
     pub fn usage(message: impl Into<String>) -> Self {
         Self { kind: Kind::Usage, message: message.into(), advice: None }
     }
 
-    /// Work that failed.
+    /// A failure of the work.
     pub fn failed(message: impl Into<String>) -> Self {
         Self { kind: Kind::Failed, message: message.into(), advice: None }
     }
 
-    /// Adds what can be done about it.
+    /// Adds advice.
     pub fn hint(mut self, advice: impl Into<Advice>) -> Self {
         self.advice = Some(advice.into());
         self
     }
 
-    /// The same with other words before its own.
+    /// Adds a place before the message.
     pub fn within(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
@@ -146,7 +146,7 @@ impl Error {
 /// A result of the engine.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The error and its sources, joined by colons, each said once.
+/// Messages of an error and its sources, joined by colons, without repetition.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut message = error.to_string();
     let mut source = error.source();
@@ -161,7 +161,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     message
 }
 
-/// What to say of scores that are NaN.
+/// The error of a model whose scores are NaN.
 pub fn no_numbers(model: &str) -> Error {
     Error::failed(format!("{model} gives no numbers: its scores are NaN or infinite")).hint(DIVERGED_HINT)
 }
@@ -231,7 +231,7 @@ impl From<surprisal_text::Error> for Error {
 impl From<LossError> for Error {
     fn from(error: LossError) -> Self {
         match error {
-            // Logits that are no numbers are what divergence looks like from inside the loss.
+            // Logits that are not finite come from divergence.
             LossError::Row(_) | LossError::Element { option: "logits", .. } => {
                 Self { kind: Kind::Diverged, ..no_numbers("this model") }
             }

@@ -1,4 +1,4 @@
-//! One evaluation for every model: each token scored exactly once, unsmoothed, and nothing dropped in silence.
+//! The evaluation of every model: each token is scored exactly once, without smoothing.
 
 use surprisal_model::LanguageModel;
 use surprisal_platform::threads::Pool;
@@ -7,14 +7,15 @@ use surprisal_text::TokenText;
 use crate::error::Result;
 pub use crate::evaluation::Evaluation;
 
-/// At how many places the sequences (lines) begin that one task scores: fixed, so that sums do not depend on the number of
+/// Tokens per task, by where sequences begin. Fixed, so that sums do not depend on the number of
 /// threads.
-const PLACES_A_TASK: usize = 1 << 13;
+const TOKENS_PER_TASK: usize = 1 << 13;
 
-/// Scores `text` with `model`. `source_nats` is −ln p of the same text under its source, where known.
+/// Evaluation of `model` on `text`. `source_nats` is −ln p of the text under its source, where
+/// known.
 ///
 /// # Errors
-/// As the model's.
+/// A failure of the model.
 pub fn evaluate(
     model: &dyn LanguageModel,
     text: &TokenText,
@@ -36,7 +37,7 @@ pub fn evaluate(
 /// ln q of every token that [`evaluate`] scores, in order.
 ///
 /// # Errors
-/// As the model's.
+/// A failure of the model.
 pub fn log_probs(model: &dyn LanguageModel, text: &TokenText, pool: &Pool) -> Result<Vec<f64>> {
     let parts = batches(model, text, pool, |part: &mut Vec<f64>, _, log_probs| {
         part.extend_from_slice(log_probs);
@@ -44,7 +45,7 @@ pub fn log_probs(model: &dyn LanguageModel, text: &TokenText, pool: &Pool) -> Re
     Ok(parts.concat())
 }
 
-/// Scores `text` batch by batch; `add` is given the scored tokens of each sequence and their ln q.
+/// Scores `text` in batches; `add` receives the scored tokens of each sequence and their ln q.
 fn batches<Part: Default + Send>(
     model: &dyn LanguageModel,
     text: &TokenText,
@@ -59,9 +60,9 @@ fn batches<Part: Default + Send>(
         add(&mut part, &only[from..], &pool.install(|| model.log_probs(only, from))?);
         return Ok(vec![part]);
     }
-    let parts = pool.map(text.ids.len().div_ceil(PLACES_A_TASK), |task| {
-        let first = task * PLACES_A_TASK;
-        let batch: Vec<&[u32]> = text.sequences_in(first..first + PLACES_A_TASK).collect();
+    let parts = pool.map(text.ids.len().div_ceil(TOKENS_PER_TASK), |task| {
+        let first = task * TOKENS_PER_TASK;
+        let batch: Vec<&[u32]> = text.sequences_in(first..first + TOKENS_PER_TASK).collect();
         let mut part = Part::default();
         model
             .each_log_probs(&batch, from, &mut |i, log_probs| add(&mut part, &batch[i][from..], log_probs))?;

@@ -1,4 +1,4 @@
-//! What an evaluation comes to, as sums; what people read of it follows from them.
+//! Results of an evaluation: sums, and the rates derived from them.
 
 use serde::{Serialize, Serializer};
 use serde_json::json;
@@ -7,10 +7,10 @@ use surprisal_loss::information;
 use crate::error::{Result, no_numbers};
 use crate::wording::{number, thousands};
 
-/// What was measured. Sums are kept; rates are derived when printed.
+/// Sums of an evaluation.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Evaluation {
-    /// Σ −ln q over all tokens (infinite when one had probability zero).
+    /// Σ −ln q over all tokens; infinite where one has probability zero.
     pub nats: f64,
     /// The same without out-of-vocabulary tokens.
     pub nats_in_vocabulary: f64,
@@ -18,15 +18,15 @@ pub struct Evaluation {
     pub nats_possible: f64,
     /// Tokens scored.
     pub tokens: u64,
-    /// Bytes of the text they came from.
+    /// Bytes of the text.
     pub bytes: u64,
-    /// Tokens that the vocabulary lacks.
+    /// Tokens that are not in the vocabulary.
     pub oov: u64,
-    /// Tokens that the model held impossible.
+    /// Tokens with probability zero.
     pub zero_probability: u64,
-    /// −ln p of the text under its own source, where that is known.
+    /// −ln p of the text under its source, where that is known.
     pub source_nats: Option<f64>,
-    /// The model's scores do not sum to one: they are no nats, and have no perplexity.
+    /// Whether the model's scores are not normalised: they are no nats and have no perplexity.
     pub scores_only: bool,
 }
 
@@ -36,17 +36,17 @@ impl Evaluation {
         self.nats / self.tokens as f64
     }
 
-    /// exp(L); NaN, in JSON null, for scores that are no probabilities.
+    /// Perplexity exp(L); NaN for scores that are not normalised.
     pub fn perplexity(&self) -> f64 {
         if self.scores_only { f64::NAN } else { information::perplexity(self.nats_per_token()) }
     }
 
-    /// What compares across tokenizers: Σ nats / (ln 2 · bytes).
+    /// Bits per byte, Σ nats / (ln 2 · bytes), comparable across tokenizers.
     pub fn bits_per_byte(&self) -> f64 {
         if self.scores_only { f64::NAN } else { information::bits_per_byte(self.nats, self.bytes) }
     }
 
-    /// Perplexity over the tokens that the vocabulary has.
+    /// Perplexity over the tokens in the vocabulary.
     pub fn perplexity_excluding_oov(&self) -> f64 {
         if self.scores_only {
             return f64::NAN;
@@ -54,15 +54,15 @@ impl Evaluation {
         information::perplexity(self.nats_in_vocabulary / (self.tokens - self.oov) as f64)
     }
 
-    /// The evaluation, unless the model has diverged.
+    /// The evaluation, if its loss is a number.
     ///
     /// # Errors
-    /// Scores that are NaN.
+    /// A loss that is NaN, from a model that has diverged.
     pub fn of_numbers(self) -> Result<Self> {
         if self.nats.is_nan() { Err(no_numbers("this model")) } else { Ok(self) }
     }
 
-    /// What to know of a perplexity where tokens are unknown: how many, and the perplexity of the others.
+    /// A message on unknown tokens: their number, and the perplexity of the others.
     pub fn unknown(&self) -> Option<String> {
         let without = self.perplexity_excluding_oov();
         let others = if without.is_nan() { "none".to_owned() } else { number(without, 3) };
@@ -70,7 +70,7 @@ impl Evaluation {
         (self.oov > 0).then(|| format!("{unknown}; perplexity without them {others}"))
     }
 
-    /// H(p): the source's own nats a token on this text.
+    /// H(p): the source's loss on this text, in nats per token.
     pub fn source_entropy(&self) -> Option<f64> {
         self.source_nats.map(|nats| nats / self.tokens as f64)
     }
@@ -83,7 +83,7 @@ impl Evaluation {
 }
 
 impl Serialize for Evaluation {
-    /// What is no number is null: JSON has neither infinity nor NaN.
+    /// Infinity and NaN become null in JSON.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let nats = self.nats_per_token();
         let mut fields = json!({

@@ -1,4 +1,4 @@
-//! What happens in a piece of work, as data; and what a person should know of it.
+//! Events of training, counting and comparing, as data.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,24 +17,25 @@ use crate::identity::Identity;
 use crate::sampling::Opening;
 use crate::wording::{many, thousands};
 
-/// Which piece of work an event is of: a number that is given once in a process.
+/// Number of a run, unique within the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId(u64);
 
 impl RunId {
-    /// One that no other work of this process has.
+    /// A new number.
     pub fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// Is told what happens. Closures over a [`RunId`] and an [`Event`] are subscribers, too.
+/// A subscriber of events. Closures over a [`RunId`] and an [`Event`] are subscribers, too.
 pub trait Events: Sync {
-    /// Called in order for each run; several runs call from their own threads.
+    /// Receives an event. Events of one run come in order; several runs call from their own
+    /// threads.
     ///
     /// # Errors
-    /// What ends the run: one that must not, keeps its errors.
+    /// An error, which ends the run.
     fn on(&self, run: RunId, event: &Event) -> Result<()>;
 }
 
@@ -44,7 +45,7 @@ impl<F: Fn(RunId, &Event) -> Result<()> + Sync> Events for F {
     }
 }
 
-/// Hears nothing.
+/// A subscriber that ignores all events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 
@@ -54,8 +55,8 @@ impl Events for Silent {
     }
 }
 
-/// What a piece of work is given beside its settings: threads to work on, who is told of it, and the way back into it. Nothing
-/// else of a process decides what it does.
+/// The context of a run: its threads, subscriber and control. A run depends on nothing else of the
+/// process.
 ///
 /// ```
 /// use surprisal_engine::{Context, Control, Event, RunId, platform::threads::Pool};
@@ -72,23 +73,23 @@ impl Events for Silent {
 /// ```
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// Which work this is.
+    /// Number of the run.
     pub run: RunId,
-    /// Its threads; other work may share them.
+    /// Threads, which other runs may share.
     pub pool: &'a Pool,
-    /// Who is told what happens.
+    /// The subscriber.
     pub events: &'a dyn Events,
-    /// The way back.
+    /// The control.
     pub control: &'a Control,
 }
 
 impl<'a> Context<'a> {
-    /// Of a new piece of work.
+    /// Context of a new run.
     pub fn new(pool: &'a Pool, events: &'a dyn Events, control: &'a Control) -> Self {
         Self { run: RunId::next(), pool, events, control }
     }
 
-    /// Tells of an event.
+    /// Emits an event.
     ///
     /// # Errors
     /// The subscriber's.
@@ -96,7 +97,7 @@ impl<'a> Context<'a> {
         self.events.on(self.run, event)
     }
 
-    /// Tells what a person should know.
+    /// Emits a note.
     ///
     /// # Errors
     /// The subscriber's.
@@ -104,7 +105,7 @@ impl<'a> Context<'a> {
         self.tell(&Event::Noted(note))
     }
 
-    /// Tells that the next part of some work begins: [`Event::Phase`].
+    /// Emits [`Event::Phase`]: the next part of some work begins.
     ///
     /// # Errors
     /// The subscriber's.
@@ -112,7 +113,7 @@ impl<'a> Context<'a> {
         self.tell(&Event::Phase { name, whole })
     }
 
-    /// Tells what was noticed, in words.
+    /// Emits notes in words.
     ///
     /// # Errors
     /// The subscriber's.
@@ -121,7 +122,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// What happens. As JSON ([`Serialize`]) an event that is recorded is a line of the run's metrics.jsonl.
+/// An event. Recorded events are lines of the run's metrics.jsonl, by [`Serialize`].
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -129,7 +130,7 @@ pub enum Event {
     /// The texts are read and encoded; nothing is written yet.
     #[serde(skip)]
     Texts {
-        /// The training text's.
+        /// Name of the training text.
         name: String,
         /// Tokens to train on.
         train_tokens: u64,
@@ -139,120 +140,120 @@ pub enum Event {
         val_tokens: u64,
         /// Bytes to validate.
         val_bytes: u64,
-        /// How they were cut into tokens.
+        /// Kind of the tokenizer.
         tokenizer: TokenizerKind,
         /// |V|.
         vocab_size: usize,
     },
-    /// The run has its folder.
+    /// The run's folder is open.
     #[serde(skip)]
     Opened {
         /// The folder.
         folder: PathBuf,
-        /// The step of the checkpoint that it goes on from.
+        /// Step of the checkpoint that the run resumes from.
         resumed_at: Option<u64>,
     },
     /// A new run begins.
     #[serde(rename = "start")]
     Started(Started),
-    /// A model counted in an instant, to hold the run's own against.
+    /// A count-based model on the same texts, for comparison.
     Baseline {
         /// Its name.
         model: &'static str,
-        /// Its loss on the validation text.
+        /// Its evaluation on the validation text.
         eval: Evaluation,
     },
     /// The model is counted and saved.
     #[serde(skip)]
     Counted {
-        /// "3-gram kneser_ney".
+        /// Name such as "3-gram kneser_ney".
         name: String,
-        /// N-grams.
+        /// Number of n-grams.
         parameters: u64,
         /// Its loss on the validation text.
         eval: Evaluation,
     },
-    /// What training is about to do.
+    /// Training is about to begin.
     #[serde(skip)]
     Planned(Planned),
-    /// The run goes on after so many steps.
+    /// The run resumes from a checkpoint.
     #[serde(skip)]
     Resumed {
-        /// Steps made before.
+        /// Number of steps before.
         step: usize,
     },
-    /// A step was made, or passed over.
+    /// A step was made or skipped.
     #[serde(skip)]
     Step(Step),
-    /// An update was passed over: its objective was far from the running mean.
+    /// An update was skipped: its objective was far above the running mean.
     Skipped {
-        /// Which.
+        /// The step.
         step: usize,
-        /// Nats a token.
+        /// Objective in nats per token.
         objective: f64,
-        /// The running mean.
+        /// Running mean of the objective.
         mean: f64,
     },
-    /// Every parameter's gradient and update in one of the first steps.
+    /// The gradient and update of every parameter in one of the first steps.
     #[serde(rename = "audit")]
     Audited {
-        /// Which.
+        /// The step.
         step: usize,
-        /// One each.
+        /// One for each parameter.
         parameters: Vec<ParameterAudit>,
     },
-    /// The validation text was scored.
+    /// The model was evaluated on the validation text.
     #[serde(rename = "epoch")]
     Evaluated(Evaluated),
-    /// The validation loss has turned while the training loss falls.
+    /// The validation loss rises while the training loss falls.
     Overfitting(Overfitting),
     /// The last step is made.
     #[serde(skip)]
     Trained,
-    /// A little of what the model writes.
+    /// A sample from the model.
     #[serde(rename = "sample")]
     Sampled(Sampled),
-    /// A checkpoint is whole.
+    /// A checkpoint is saved.
     #[serde(skip)]
     Checkpointed {
-        /// Of the state after this step.
+        /// Step after which it was made.
         step: usize,
     },
-    /// What a person should know.
+    /// A note for the user.
     #[serde(skip)]
     Noted(Note),
-    /// The model is saved and judged.
+    /// The model is saved and evaluated.
     #[serde(rename = "result")]
     Finished(RunSummary),
-    /// What a comparison is about to make.
+    /// A comparison is about to train.
     #[serde(skip)]
     Comparing {
-        /// Rows of the table.
+        /// Number of variants.
         variants: usize,
-        /// Runs.
+        /// Number of runs.
         trials: usize,
-        /// Of them finished before.
+        /// Number of runs finished before.
         finished: usize,
-        /// How many at a time.
+        /// Number of runs at a time.
         jobs: usize,
-        /// On so many threads together.
+        /// Number of threads of all runs.
         threads: usize,
     },
-    /// A cell of a comparison is made.
+    /// A run of a comparison is finished.
     #[serde(rename = "cell")]
     TrialFinished(TrialFinished),
-    /// The next part of work that makes no run.
+    /// The next part of some work without a run.
     #[serde(skip)]
     Phase {
-        /// What is done now.
+        /// Name of the part.
         name: &'static str,
-        /// In how many steps; 0 where nobody can tell.
+        /// Number of steps; 0 where unknown.
         whole: u64,
     },
-    /// More steps of the phase are done, on whichever thread.
+    /// More steps of the phase are done; comes from any thread.
     #[serde(skip)]
     Advanced {
-        /// How many.
+        /// Number of steps.
         steps: u64,
     },
     /// A text is about to be counted.
@@ -260,19 +261,19 @@ pub enum Event {
     Counting {
         /// The text's name.
         name: String,
-        /// To be counted.
+        /// Number of tokens.
         tokens: u64,
         /// |V|.
         vocab_size: usize,
-        /// Bytes of memory that it takes at most.
+        /// Upper bound of the memory, in bytes.
         memory: u64,
     },
     /// A file is written.
     #[serde(skip)]
     Wrote {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Its size.
+        /// Its size in bytes.
         bytes: u64,
     },
 }
@@ -295,14 +296,14 @@ impl Event {
     }
 }
 
-/// What a run's record begins with.
+/// The first event of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Started {
-    /// Of this library.
+    /// Version of this library.
     pub version: &'static str,
-    /// The model's.
+    /// Kind of the model.
     pub kind: String,
-    /// The tokenizer's kind.
+    /// Kind of the tokenizer.
     pub tokenizer: String,
     /// |V|.
     pub vocab_size: usize,
@@ -310,83 +311,83 @@ pub struct Started {
     pub train_tokens: u64,
     /// Tokens to validate.
     pub val_tokens: u64,
-    /// Of the run's random streams.
+    /// Seed of the random streams.
     pub seed: u64,
     /// Hashes (BLAKE3, hexadecimal) of the tokens of "train" and "val".
     pub texts: BTreeMap<&'static str, String>,
     /// How a text without a prompt starts.
     pub opening: Opening,
-    /// Whose run it is.
+    /// Fingerprint of settings and texts.
     pub identity: Identity,
-    /// H(p) of the validation text, where its source is known, in nats a token.
+    /// H(p) of the validation text in nats per token, where its source is known.
     #[serde(skip)]
     pub source_entropy: Option<f64>,
 }
 
-/// What training is about to do.
+/// The plan of a training run.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    /// The model's kind.
+    /// Kind of the model.
     pub kind: String,
     /// Numbers in its parameters.
     pub parameters: u64,
-    /// Steps an epoch, once batches have grown to their size.
+    /// Steps per epoch, once batches have their full size.
     pub steps_an_epoch: usize,
-    /// Rows an update.
+    /// Rows per update.
     pub rows: usize,
-    /// Tokens a row.
+    /// Tokens per row.
     pub block_size: usize,
-    /// Parts that a batch is cut into.
+    /// Shards per batch.
     pub shards: usize,
-    /// How many work.
+    /// Number of threads.
     pub threads: usize,
-    /// Decoupled decay of matrices and embeddings.
+    /// Decoupled weight decay of matrices and embeddings.
     pub weight_decay: f64,
-    /// Coupled decay of the same.
+    /// L2 penalty of the same.
     pub l2: f64,
-    /// Matrices and embeddings.
+    /// Parameters with decay: matrices and embeddings.
     pub decayed: Group,
-    /// The rest.
+    /// Parameters without decay.
     pub plain: Group,
-    /// Hidden matrices that Muon updates, where it does.
+    /// Hidden matrices that Muon updates, if it is the optimizer.
     pub muon: Option<Group>,
-    /// What is minimised.
+    /// Options of the objective.
     pub loss: surprisal_loss::ObjectiveConfig,
     /// |V|.
     pub vocab_size: usize,
     /// Whether H(p) of the validation text is known.
     pub source_known: bool,
-    /// bf16 is asked for and made by rounding: this machine is no faster with it.
+    /// Whether bf16 is configured, but not faster on this machine.
     pub slow_bf16: bool,
-    /// When it ends.
+    /// Length of the run.
     pub length: Length,
 }
 
-/// When a run ends.
+/// Length of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Length {
-    /// After so many updates.
+    /// Number of updates.
     Steps(usize),
-    /// After so much training time. The learning rate then follows the clock, so such a run is not repeatable to the
+    /// Training time. The learning rate depends on it, so such a run is not reproducible to the
     /// bit.
     Budget(Duration),
 }
 
-/// Some of the parameters.
+/// A group of parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Group {
-    /// How many.
+    /// Number of tensors.
     pub tensors: u64,
-    /// Numbers in them.
+    /// Number of values.
     pub values: u64,
 }
 
-/// One parameter in one step.
+/// The audit of one parameter in one step.
 #[derive(Debug, Clone, Serialize)]
 pub struct ParameterAudit {
-    /// As in the model's file.
+    /// Name in the model's file.
     pub name: String,
-    /// Numbers in it.
+    /// Number of values.
     pub values: usize,
     /// ‖θ‖ before the step.
     pub weight_norm: f64,
@@ -394,124 +395,124 @@ pub struct ParameterAudit {
     pub gradient_norm: f64,
     /// ‖Δθ‖ of the step.
     pub update_norm: f64,
-    /// What looks wrong, if anything.
+    /// A likely problem, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flag: Option<&'static str>,
 }
 
-/// Where training stands after a step.
+/// Progress after a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[expect(clippy::struct_field_names, reason = "the number of a step is its step, in every record")]
 pub struct Step {
-    /// Steps made.
+    /// Number of steps.
     pub step: usize,
-    /// From 0 to 1.
+    /// Share of the run, from 0 to 1.
     pub progress: f64,
-    /// Mean −ln q of the training tokens since the last evaluation, in nats.
+    /// Mean −ln q of the training tokens since the last evaluation, in nats per token.
     pub train_nll: f64,
-    /// The pace so far.
+    /// Tokens per second so far.
     pub tokens_per_second: f64,
-    /// Time spent on steps so far.
+    /// Training time so far.
     pub train_seconds: f64,
 }
 
-/// What an evaluation found.
+/// Results of an evaluation during training.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Evaluated {
-    /// Epochs done, with the part of the current one.
+    /// Number of epochs, with the part of the current one.
     pub epoch: f64,
-    /// Steps made.
+    /// Number of steps.
     pub step: usize,
-    /// Mean of what was minimised since the last evaluation, in nats a token.
+    /// Mean objective since the last evaluation, in nats per token.
     pub objective: f64,
-    /// Mean unsmoothed −ln q of the same tokens.
+    /// Mean −ln q of the same tokens.
     pub train_nll: f64,
-    /// Of the validation text.
+    /// Evaluation on the validation text.
     pub eval: Evaluation,
-    /// Better than all before.
+    /// Whether it is the best so far.
     pub best: bool,
-    /// Time spent on steps.
+    /// Training time.
     pub train_seconds: f64,
-    /// The pace so far.
+    /// Tokens per second so far.
     pub tokens_per_second: f64,
-    /// Training time still to come, at that pace.
+    /// Estimate of the remaining training time.
     #[serde(skip)]
     pub left_seconds: f64,
 }
 
-/// The validation loss has turned.
+/// A validation loss that rises while the training loss falls.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Overfitting {
-    /// Now.
+    /// The current step.
     pub step: usize,
-    /// When it was lowest.
+    /// Step with the lowest validation loss.
     pub best_step: usize,
-    /// What it was then.
+    /// Lowest validation loss, in nats per token.
     pub best_nats_per_token: f64,
-    /// What it is.
+    /// Current validation loss.
     pub nats_per_token: f64,
-    /// What training is at.
+    /// Current training loss.
     pub train_nll: f64,
-    /// Whether the best weights are those that the run ends with.
+    /// Whether the run ends with the best weights.
     #[serde(skip)]
     pub best_is_kept: bool,
-    /// Evaluations since.
+    /// Evaluations since the best.
     #[serde(skip)]
     pub evaluations: usize,
 }
 
-/// A text that the model wrote.
+/// A sampled text.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sampled {
-    /// What it wrote.
+    /// The text.
     pub text: String,
-    /// Of the draw.
+    /// Sampling temperature.
     pub temperature: f64,
-    /// Of the draw.
+    /// Seed of the draws.
     pub seed: u64,
-    /// The step that it was asked for at; none at the end of a run.
+    /// Step of a requested sample; `None` at the end of a run.
     #[serde(skip)]
     pub step: Option<usize>,
 }
 
-/// What a run comes to.
+/// Results of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct RunSummary {
-    /// Of the validation text.
+    /// Evaluation on the validation text.
     pub eval: Evaluation,
-    /// Numbers in its parameters, or n-grams.
+    /// Number of parameters, or of n-grams.
     pub parameters: u64,
-    /// Time spent on steps, or on counting.
+    /// Time of training or counting.
     pub train_seconds: f64,
-    /// Time spent on everything.
+    /// Time of the whole run.
     pub wall_seconds: f64,
-    /// The pace.
+    /// Tokens per second of training time.
     pub tokens_per_second: f64,
-    /// How often the text was seen.
+    /// Number of epochs.
     pub epochs: f64,
-    /// Steps made.
+    /// Number of steps.
     pub steps: usize,
     /// The run's folder.
     #[serde(serialize_with = "displayed")]
     pub run: PathBuf,
 }
 
-/// How a cell of a comparison ended.
+/// Results of a run of a comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrialFinished {
-    /// The variant's name.
+    /// Name of the variant.
     pub name: String,
-    /// The run's.
+    /// Seed of the run.
     pub seed: u64,
-    /// Its folder, in the comparison's.
+    /// Its folder, relative to the comparison's.
     pub run: PathBuf,
-    /// Why there is no model.
+    /// The message of a divergence, after which there is no model.
     pub diverged: Option<String>,
-    /// Of the validation text.
+    /// Evaluation on the validation text.
     pub eval: serde_json::Value,
-    /// How long it took.
+    /// Duration.
     pub seconds: f64,
-    /// Whether other seeds would give other models.
+    /// Whether the model depends on the seed.
     #[serde(skip)]
     pub seeded: bool,
 }
@@ -520,62 +521,62 @@ fn displayed<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, 
     serializer.collect_str(&path.display())
 }
 
-/// What a person should know. [`fmt::Display`] says it.
+/// A note for the user, in words by [`fmt::Display`].
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Note {
-    /// What was noticed of a text, of settings or of a model, in words.
+    /// A note in words on a text, settings or a model.
     Text(String),
-    /// The model that the run starts from brings its own tokens.
+    /// The model that the run starts from has another tokenizer than the config.
     OwnTokens {
-        /// They are.
+        /// The model's tokenizer.
         own: TokenizerKind,
-        /// The config asks for.
+        /// The config's tokenizer.
         asked: TokenizerKind,
     },
-    /// A quarter of a text or more is unknown.
+    /// At least a quarter of a text's tokens are unknown.
     Unknown {
-        /// The text's name.
+        /// Name of the text.
         text: String,
-        /// To whom.
+        /// Name of the model.
         model: String,
-        /// How many.
+        /// Number of unknown tokens.
         oov: u64,
-        /// Of how many.
+        /// Number of tokens.
         tokens: u64,
     },
     /// The validation text is the training text.
     ValidationIsTraining,
     /// A text that looks like a config.
     LooksLikeConfig(PathBuf),
-    /// A run that kept no hash of this text.
+    /// A run without a hash of this text.
     NoHash(String),
-    /// A checkpoint that is not whole.
+    /// A checkpoint that is not complete.
     SkippedCheckpoint {
-        /// Where.
+        /// Its folder.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The run's patience is over.
+    /// Training stopped by `train.patience`.
     StoppedEarly {
         /// Evaluations without a better one.
         patience: usize,
     },
-    /// The weights kept are not the last ones.
+    /// The run ends with earlier weights than the last.
     KeptBest {
-        /// Of which step they are.
+        /// Their step.
         step: usize,
-        /// Their loss, in nats a token.
+        /// Their validation loss, in nats per token.
         nats_per_token: f64,
     },
-    /// The sample could not be ended.
+    /// Sampling ended early.
     SampleEnded(String),
-    /// Seeds were given to a comparison of counted models.
+    /// Seeds were given to a comparison of models that do not depend on them.
     SeedsUnused,
-    /// How many cells of a comparison fit into memory at a time.
+    /// Number of runs of a comparison that fit into memory at a time.
     MemoryForJobs(usize),
-    /// A file of counts that does not say what they are of.
+    /// A file of counts without the part of the text that it is of.
     UnknownPart(PathBuf),
 }
 
@@ -585,25 +586,25 @@ impl fmt::Display for Note {
             Self::Text(note) => f.write_str(note),
             Self::OwnTokens { own, asked } => write!(
                 f,
-                "the model of model.init_from brings its own tokens ({own}); tokenizer.kind = {asked} is not used"
+                "the model of model.init_from has its own tokenizer ({own}); tokenizer.kind = {asked} is not used"
             ),
             Self::Unknown { text, model, oov, tokens } => write!(
                 f,
-                "{} of {text} is unknown to {model}: {} of {} ({:.0} %). What follows says little of this text: \
-                 all that is unknown is one token, <unk>",
+                "{} of {text} is unknown to {model}: {} of {} ({:.0} %). The loss says little of this text: all \
+                 unknown words are one token, <unk>",
                 if 2 * oov > *tokens { "most" } else { "much" },
                 thousands(*oov),
                 many(*tokens, "token"),
                 100.0 * *oov as f64 / *tokens as f64
             ),
-            Self::ValidationIsTraining => {
-                f.write_str("the validation text is the training text: its loss says nothing of other texts")
-            }
+            Self::ValidationIsTraining => f.write_str(
+                "the validation text is the training text: its loss says nothing about other texts",
+            ),
             Self::LooksLikeConfig(path) => {
                 write!(f, "{} is read as a text, but looks like a config", path.display())
             }
             Self::NoHash(name) => {
-                write!(f, "the run has no hash of {name}: that it is still the same is not certain")
+                write!(f, "the run has no hash of {name}: whether it has changed is not checked")
             }
             Self::SkippedCheckpoint { path, reason } => {
                 write!(f, "skipped the checkpoint {}: {reason}", path.display())
@@ -614,16 +615,16 @@ impl fmt::Display for Note {
             ),
             Self::KeptBest { step, nats_per_token } => write!(
                 f,
-                "the model of step {step} had the lowest validation loss, {nats_per_token:.4} nats a token, and is the \
-                 one kept"
+                "the model of step {step} had the lowest validation loss, {nats_per_token:.4} nats per token, and is \
+                 kept"
             ),
             Self::SampleEnded(why) => write!(f, "the sample ends early: {why}"),
-            Self::SeedsUnused => f.write_str("seeds change nothing: all variants are counted, once each"),
+            Self::SeedsUnused => f.write_str("seeds have no effect: all variants are counted, once each"),
             Self::MemoryForJobs(jobs) => write!(f, "there is memory for {jobs} at a time"),
             Self::UnknownPart(path) => write!(
                 f,
-                "{} does not say which part of which text it is: whether parts are missing, there twice or in another \
-                 order is not checked",
+                "{} does not say which part of which text it is of: missing, duplicate or reordered parts are not \
+                 detected",
                 path.display()
             ),
         }

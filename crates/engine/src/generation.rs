@@ -1,4 +1,4 @@
-//! New text from a model, token by token.
+//! Generation of text, token by token.
 
 use surprisal_model::LanguageModel;
 use surprisal_text::Tokenizer;
@@ -8,11 +8,11 @@ use crate::sampling::{Opening, Sampling};
 use crate::streams::{Purpose, stream};
 use crate::wording::many;
 
-/// Draws `tokens` tokens after `opening` and hands each piece of text to `emit` as soon as it is whole characters.
-/// Returns how many were drawn. What of the opening is to be shown is emitted first.
+/// Draws `tokens` tokens after `opening` and passes the text to `emit` in chunks of whole
+/// characters, the opening's first. Gives the number of tokens drawn.
 ///
 /// # Errors
-/// `emit`'s; a model that gives no numbers, or holds every next token impossible.
+/// An error of `emit`; predictions that are NaN, or all of probability zero.
 pub fn write(
     model: &dyn LanguageModel,
     tokenizer: &Tokenizer,
@@ -31,7 +31,7 @@ pub fn write(
     if opening.first.is_empty() {
         Opening::choose(tokenizer, &opening.before, &mut log_probs);
     }
-    // Decoded afresh from the last line start, so that tokens which are parts of characters or words come out whole.
+    // Decoded from the start of the line, because tokens may be parts of characters or words.
     let mut pending = opening.first.clone();
     let mut shown = String::new();
     for drawn in 0..tokens {
@@ -41,7 +41,7 @@ pub fn write(
                 return Err(no_numbers("this model"));
             }
             return Err(Error::failed(format!(
-                "after {} the model holds every next token impossible",
+                "after {} every next token has probability zero",
                 many(drawn as u64, "token")
             ))
             .hint(Advice::OtherStart));
@@ -64,8 +64,7 @@ pub fn write(
     Ok(tokens)
 }
 
-/// Emits what has become readable since the last call. A character whose bytes are not all there yet waits, unless
-/// this is the end.
+/// Emits the new text since the last call, but for an incomplete last character unless `end`.
 fn flush(
     tokenizer: &Tokenizer,
     pending: &[u32],

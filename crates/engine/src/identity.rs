@@ -1,14 +1,14 @@
-//! What a run is: the settings and the texts that decide its numbers, as two hashes that every checkpoint keeps.
+//! Fingerprint of a run: hashes of the settings and texts that its results depend on.
 //!
-//! A run goes on as it was begun, or not at all: a text that was edited overnight would otherwise be trained on in
-//! silence, from a position that means nothing in it.
+//! Every checkpoint has it, so that a run resumes only with the settings and texts that it began
+//! with.
 
 use serde::{Deserialize, Serialize};
 use surprisal_text::{TokenText, Tokenizer};
 
 use crate::error::{Error, Result};
 
-/// Hashes (BLAKE3, hexadecimal) of what must stay the same.
+/// Hashes (BLAKE3, hexadecimal) of a run's settings and texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
@@ -17,9 +17,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of a run whose config.toml is `text`.
-    ///
-    /// What decides no number is left out: the number of threads, when to save, and where the texts lie.
+    /// Fingerprint of a run whose config.toml is `text`, without the settings that do not affect
+    /// results: threads, checkpoints and the paths of texts.
     pub(crate) fn of(text: &str, tokenizer: &Tokenizer, train: &TokenText, val: &TokenText) -> Result<Self> {
         let mut settings: toml::Table = toml::from_str(text)
             .map_err(|error| Error::failed(format!("cannot read the run's config: {error}")))?;
@@ -40,12 +39,12 @@ impl Identity {
         Ok(Self { settings, texts: texts.finalize().to_hex().to_string() })
     }
 
-    /// Refuses to go on from a checkpoint of another run.
+    /// Refuses a checkpoint of another run.
     pub(crate) fn check(&self, checkpoint: &Self) -> Result<()> {
         let (what, hint) = if self.texts != checkpoint.texts {
-            ("the texts", "bring back the texts as they were, or start a new run")
+            ("the texts", "restore the texts, or start a new run")
         } else if self.settings != checkpoint.settings {
-            ("the settings in config.toml", "bring back the config as it was, or start a new run")
+            ("the settings in config.toml", "restore the config, or start a new run")
         } else {
             return Ok(());
         };
@@ -53,14 +52,14 @@ impl Identity {
     }
 }
 
-/// The hash of a text alone: what a run's record keeps of each of its two.
+/// Hash of a text's tokens.
 pub(crate) fn text_hash(text: &TokenText) -> String {
     let mut hasher = blake3::Hasher::new();
     hash(text, &mut hasher);
     hasher.finalize().to_hex().to_string()
 }
 
-/// Feeds `hasher` the tokens of `text` and their number.
+/// Adds the tokens of `text` and their number to `hasher`.
 fn hash(text: &TokenText, hasher: &mut blake3::Hasher) {
     hasher.update(&(text.ids.len() as u64).to_le_bytes());
     let mut buffer = Vec::with_capacity(4 * 4096);

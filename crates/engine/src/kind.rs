@@ -1,4 +1,4 @@
-//! What a path is, by what it holds and never by its name; and why it will not do where something else is wanted.
+//! Kinds of files and folders, told apart by content, never by name.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,12 +13,14 @@ use surprisal_store::read::read_regular;
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Note};
 
+/// Bytes read from the start of a file to recognise it.
 const HEAD: u64 = 1 << 16;
-/// The byte-order mark, which some programs put before UTF-8.
+/// The byte-order mark that some programs write before UTF-8.
 const BOM: &[u8] = b"\xef\xbb\xbf";
-const LONGEST_CONFIG: u64 = 1 << 20;
+/// Size of the largest config.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
 
-/// What a file or a folder is.
+/// The kind of a file or a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The folder of a run, finished or not.
@@ -29,40 +31,40 @@ pub enum Kind {
     Model,
     /// A folder in Hugging Face's layout.
     HuggingFace,
-    /// A folder of anything else.
+    /// Another folder.
     Folder,
-    /// A counted model in our own format.
+    /// An n-gram model in our own format.
     Ngram,
-    /// `preface`: something stands before `\data\`, so it could be a text about such files.
+    /// An ARPA file.
     Arpa {
-        /// Something does.
+        /// Whether it has lines before `\data\`, so that it may be a text about such files.
         preface: bool,
     },
-    /// Counts in our own format.
+    /// Counts in our own binary format.
     Counts,
-    /// Counts as lines.
+    /// Counts as lines of text.
     CountsTsv,
-    /// Tensors alone.
+    /// Tensors without a config.
     Safetensors,
-    /// A tokenizer's file.
+    /// A tokenizer.json.
     Tokenizer,
     /// A config.
     Config,
     /// The folder of a comparison.
     Comparison,
-    /// What else is not opened: what it is called, and what to do about it.
+    /// A known kind that is not read: its name, and what to do instead.
     Other(&'static str, &'static str),
-    /// Nothing.
+    /// An empty file.
     Empty,
     /// A pipe, a device, a socket.
     Special,
-    /// Whatever else is UTF-8.
+    /// Other UTF-8.
     Text,
-    /// No UTF-8, and nothing that is known.
+    /// Other bytes.
     Binary,
 }
 
-/// How files start that no command opens.
+/// First bytes, names and advice for known kinds that are not read.
 const OTHERS: [(&[u8], &str, &str); 8] = [
     (b"mmap lm ", "a KenLM binary (probing or trie), which is not read yet", "use its ARPA file"),
     (b"\x1f\x8b", "a gzip file", "decompress it first (gunzip)"),
@@ -75,10 +77,10 @@ const OTHERS: [(&[u8], &str, &str); 8] = [
 ];
 
 impl Kind {
-    /// Looks at `path`.
+    /// The kind of `path`.
     ///
     /// # Errors
-    /// A path that is not there, or cannot be read.
+    /// A path that does not exist or cannot be read.
     pub fn of(path: &Path) -> Result<Self> {
         let cannot = |reason| StoreError::Io { action: "open".into(), path: path.to_owned(), reason };
         let metadata = std::fs::metadata(path).map_err(cannot)?;
@@ -111,7 +113,7 @@ impl Kind {
         if let Some(preface) = preface(&text) {
             return Ok(Self::Arpa { preface });
         }
-        // A character that is cut at the end is none that is wrong.
+        // The last character may be cut.
         if std::str::from_utf8(&head).is_err_and(|error| error.error_len().is_some()) {
             return Ok(Self::Binary);
         }
@@ -128,7 +130,7 @@ impl Kind {
             return Ok(Self::Tokenizer);
         }
         let sections = |line: &str| line.starts_with(['[', '{']);
-        if !text.lines().any(sections) || metadata.len() > LONGEST_CONFIG {
+        if !text.lines().any(sections) || metadata.len() > MAX_CONFIG_BYTES {
             return Ok(Self::Text);
         }
         file.read_to_end(&mut head).map_err(cannot)?;
@@ -158,12 +160,12 @@ impl Kind {
         }
     }
 
-    /// Whether it was meant as a model, rather than as a text or a folder of texts.
+    /// Whether it is neither a text nor a folder of texts.
     pub fn is_model(self) -> bool {
         !matches!(self, Self::Folder | Self::Empty | Self::Special | Self::Text | Self::Binary)
     }
 
-    /// What it is called, and what to do with it where a model is wanted.
+    /// Name in words, and what to do with it where a model is expected.
     pub fn words(self) -> (&'static str, Option<Advice>) {
         let (name, advice): (_, Advice) = match self {
             Self::Run => return ("the folder of a run", None),
@@ -171,54 +173,52 @@ impl Kind {
             Self::Model => return ("a model's folder", None),
             Self::Ngram => return ("an n-gram model (.ngram)", None),
             Self::Arpa { .. } => return ("an ARPA file", None),
-            Self::HuggingFace => {
-                ("a Hugging Face folder, which is imported and not opened", Advice::StartFrom)
-            }
-            Self::Counts | Self::CountsTsv => ("a file of counts, which are no model", Advice::Merge),
-            Self::Safetensors => ("a file of tensors (safetensors), which alone are no model", WHOLE.into()),
-            Self::Tokenizer => ("a tokenizer, which is no model", WHOLE.into()),
-            Self::Config => ("a config, which is no model", Advice::TrainConfig),
+            Self::HuggingFace => ("a Hugging Face folder, which has to be imported", Advice::StartFrom),
+            Self::Counts | Self::CountsTsv => ("a file of counts, not a model", Advice::Merge),
+            Self::Safetensors => ("a file of tensors (safetensors) without its config", WHOLE.into()),
+            Self::Tokenizer => ("a tokenizer, not a model", WHOLE.into()),
+            Self::Config => ("a config, not a model", Advice::TrainConfig),
             Self::Comparison => ("the folder of a comparison", Advice::ComparisonRuns),
             Self::Other(name, hint) => (name, hint.into()),
-            Self::Folder => ("a folder without a model: it has no model/manifest.json", WANTED.into()),
+            Self::Folder => ("a folder without a model: there is no model/manifest.json", WANTED.into()),
             Self::Empty => ("empty", WANTED.into()),
             Self::Special => ("a pipe or a device, not a regular file", FILE_FIRST.into()),
-            Self::Binary => ("neither a text in UTF-8 nor a model that is known", WANTED.into()),
+            Self::Binary => ("neither text in UTF-8 nor a known model format", WANTED.into()),
             Self::Text => (
-                "a text, no model (an ARPA file has its \\data\\ within the first 64 kB)",
-                "the model comes first; training and counting make one of a text".into(),
+                "a text, not a model (an ARPA file has \\data\\ within the first 64 kB)",
+                "give the model first; train or count one from the text".into(),
             ),
         };
         (name, Some(advice))
     }
 
-    /// The failure of `path` to be what is wanted.
+    /// The error for `path`, where another kind is expected.
     pub fn refuse(self, path: &Path) -> Error {
         let (what, advice) = self.words();
         Error { advice, ..Error::failed(format!("`{}` is {what}", path.display())) }
     }
 }
 
-const WHOLE: &str = "name the folder in which it was written";
-const FILE_FIRST: &str = "pipes and devices are not read: write what comes from it to a file first";
+const WHOLE: &str = "give the folder that it is in";
+const FILE_FIRST: &str = "pipes and devices are not read: write the data to a file first";
 const WANTED: &str = "give the folder of a run, an ARPA file or an .ngram file";
 
-/// Refuses what is certainly no text among `paths`. What cannot be read is left to whoever reads it.
+/// Checks that `paths` are not certainly something other than texts. Unreadable ones pass.
 ///
 /// # Errors
-/// The first of them.
+/// The first path that is not a text.
 pub fn check_texts(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         let kind = Kind::of(path).unwrap_or(Kind::Text);
         if matches!(kind, Kind::Comparison | Kind::Other(..)) {
             return Err(kind.refuse(path));
         }
-        // Lists of words with their counts, configs and what stands around `\data\` are read as texts, too.
+        // Lists of words with counts, configs and texts about ARPA files are texts, too.
         let readable =
             matches!(kind, Kind::CountsTsv | Kind::Tokenizer | Kind::Arpa { preface: true } | Kind::Config);
         if kind.is_model() && !readable {
             let (what, _) = kind.words();
-            let what = what.split_once(", which").map_or(what, |(what, _)| what);
+            let what = what.split_once(", ").map_or(what, |(what, _)| what);
             let problem = format!("`{}` is {what}: these are weights or counts, not text", path.display());
             return Err(Error::failed(problem).hint("give the text itself"));
         }
@@ -226,16 +226,16 @@ pub fn check_texts(paths: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// Notes which of `paths`, given as texts, are configs.
+/// Emits a note for each of `paths`, given as texts, that is a config.
 ///
 /// # Errors
-/// The subscriber's.
+/// An error of the subscriber.
 pub fn note_configs(paths: &[PathBuf], ctx: &Context<'_>) -> Result<()> {
     let configs = paths.iter().filter(|path| Kind::of(path).is_ok_and(|kind| kind == Kind::Config));
     configs.cloned().try_for_each(|path| ctx.note(Note::LooksLikeConfig(path)))
 }
 
-/// Whether a comparison was begun in the folder `path`: its cells are runs, of variants or of their seeds.
+/// Whether a comparison was begun in the folder `path`.
 fn has_cells(path: &Path) -> bool {
     let inside = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|it| it.path());
     let is_run = |path: &Path| path.join("config.toml").is_file();
@@ -252,7 +252,7 @@ fn is_config(bytes: &[u8]) -> bool {
     table.is_some_and(|table| table.iter().any(is_section))
 }
 
-/// Whether a line says how many n-grams of an order there are.
+/// Whether a line of an ARPA file gives the number of n-grams of an order.
 fn is_header(line: &str) -> bool {
     let number = line.strip_prefix("ngram").and_then(|line| line.split_once('='));
     number.is_some_and(|(order, count)| {
@@ -260,7 +260,7 @@ fn is_header(line: &str) -> bool {
     })
 }
 
-/// Whether `text` starts an ARPA file, and then whether something stands before it.
+/// Whether there are lines before `\data\`; `None` where `text` does not start an ARPA file.
 fn preface(text: &str) -> Option<bool> {
     let mut preface = false;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -268,7 +268,7 @@ fn preface(text: &str) -> Option<bool> {
         if line == "\\data\\" {
             return lines.next().is_none_or(is_header).then_some(preface);
         }
-        // What the writer of this program declares of its tokens is a part of the file.
+        // Lines that this program writes before `\data\` do not count.
         preface |= !(line.starts_with(arpa::DECLARATION_PREFIX) || line == arpa::SCORES_DECLARATION);
     }
     None

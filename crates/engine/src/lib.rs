@@ -1,9 +1,10 @@
-//! Tiny language models, from counted bigrams to small transformers, trained, judged and compared by one number: the
-//! surprisal of the next token, −ln q(w | context), averaged over text that the model has not seen.
+//! Tiny language models, from n-gram counts to small transformers: training, evaluation and
+//! comparison by the surprisal of the next token, −ln q(w | context), averaged over unseen text.
 //!
-//! Everything that `surprisal` does without printing: a face (a command line, a page, another language) calls [`train()`],
-//! [`compare()`](compare::compare) or [`models::load`], is told what happens as [`Events`], and answers through a [`Control`].
-//! Several runs share a process and nothing else; a [`Context`] is all that they are given from outside.
+//! The library behind `surprisal`, which prints nothing: a program calls [`train()`],
+//! [`compare()`](compare::compare) or [`models::load`], receives [`Events`] and controls the work
+//! through a [`Control`]. A [`Context`] is all that a run depends on beside its request, so several
+//! can share a process.
 
 mod architecture;
 pub mod bench;
@@ -43,7 +44,7 @@ pub use {
     surprisal_text as text,
 };
 
-/// Of this library: what runs record.
+/// Version of this library, which runs record.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[cfg(doctest)]

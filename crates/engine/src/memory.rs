@@ -1,16 +1,15 @@
-//! Whether a model fits, asked before anything is allocated.
+//! Checks that work fits into memory, before anything is allocated.
 
 use crate::error::{Advice, Error, Result};
 use crate::wording::bytes;
 use surprisal_platform::memory;
 use surprisal_text::{Granularity, TokenizerKind};
 
-/// Refuses work that needs more memory than there is.
-///
-/// Where the system does not say how much there is (anything but Linux), the limit is what no machine has.
+/// Refuses work that needs more memory than is available, or than 4 TiB where that is not known
+/// (systems other than Linux).
 ///
 /// # Errors
-/// With both amounts and `hint`, which says what to make smaller.
+/// Too little memory, with both amounts and `hint`, which says what to make smaller.
 pub fn check(needed: u64, what: &str, hint: impl Into<Advice>) -> Result<()> {
     let available = memory::available().unwrap_or(1 << 42);
     if needed <= available {
@@ -24,13 +23,13 @@ pub fn check(needed: u64, what: &str, hint: impl Into<Advice>) -> Result<()> {
     .hint(hint))
 }
 
-/// Refuses to read so much text that its tokens alone take more memory than there is. For words that is a guess on the low
-/// side: how long they are is not known before.
+/// Refuses to read a text whose tokens need more memory than is available; a low estimate for
+/// words, whose length is not known.
 ///
 /// # Errors
 /// As [`check`].
 pub fn check_text(bytes: u64, kind: TokenizerKind) -> Result<()> {
-    // An id has four bytes, and they are there twice when the pieces of a text are put together.
+    // An id has four bytes and exists twice when the chunks of a text are joined.
     let needed = match kind.granularity() {
         Granularity::Byte => bytes.saturating_mul(8),
         Granularity::Char => bytes.saturating_mul(2),

@@ -1,5 +1,4 @@
-//! Where a command is to write, looked at before any work: nothing that the command reads is replaced, and nothing else that
-//! is not of this program's making.
+//! Checks of output paths before any work: neither inputs nor foreign files are replaced.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -14,11 +13,10 @@ use surprisal_store::{atomic, run_dir};
 use crate::error::{Advice, Error, Result};
 use crate::kind::Kind;
 
-/// The page of a run or a comparison.
+/// File name of the report of a run or a comparison.
 pub const PAGE: &str = "report.html";
 
-/// What the name of `path` says that it is to hold, in small letters; of a pipe or a device, whose name says nothing, an ARPA
-/// file.
+/// The file extension of `path` in lower case; "arpa" for a pipe or a device without one.
 pub fn suffix(path: &Path) -> String {
     match path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase() {
         none if none.is_empty() && matches!(WriteTarget::resolve(path), Ok(WriteTarget::Stream(_))) => {
@@ -28,10 +26,10 @@ pub fn suffix(path: &Path) -> String {
     }
 }
 
-/// Looks at the files that a command is to write, and keeps other processes from writing them until the locks are dropped.
+/// Checks the files that a command writes and locks them against other processes.
 ///
 /// # Errors
-/// A place where nothing can be written, or where something would be lost; [`StoreError::Locked`].
+/// A path that cannot be written, or where something would be lost; [`StoreError::Locked`].
 pub fn files<'a>(
     outputs: impl IntoIterator<Item = &'a Path>,
     inputs: &[impl AsRef<Path>],
@@ -51,7 +49,7 @@ pub fn files<'a>(
     targets.iter().map(|target| Ok(Lock::beside(target)?)).collect()
 }
 
-/// Looks at one file to be written; where it will be, or `None` for a stream.
+/// Checks one file to be written; gives its resolved path, or `None` for a stream.
 ///
 /// # Errors
 /// As [`files`], but for locks.
@@ -66,7 +64,7 @@ pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>>
     let target = match place {
         Ok(WriteTarget::Stream(_)) => return Ok(None),
         Ok(WriteTarget::File(target)) => target,
-        // Said of the folder.
+        // The error below names the folder.
         Err(_) if kind == Some(ErrorKind::NotADirectory) => path.to_owned(),
         Err(reason) => {
             return Err(StoreError::Io { action: "write to".into(), path: path.to_owned(), reason }.into());
@@ -95,7 +93,7 @@ pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>>
     if there.is_none() {
         return Ok(Some(target));
     }
-    // Its folder's permissions are all that replacing it takes; who may not write to it is not to replace it either.
+    // Replacing needs only permission to write to the folder; a read-only file is not replaced.
     let read_only = std::fs::metadata(&target).is_ok_and(|there| there.permissions().readonly())
         || File::options().append(true).open(&target).is_err();
     let ours = is_ours(&target)?;
@@ -107,7 +105,7 @@ pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>>
     Ok(Some(target))
 }
 
-/// Whether the file at `path` is empty or of a kind that is written by `--out`, or a report.
+/// Whether the file at `path` is empty, or a model, counts or a report as this library writes them.
 fn is_ours(path: &Path) -> Result<bool> {
     Ok(match Kind::of(path)? {
         Kind::Empty | Kind::Ngram | Kind::Counts | Kind::Arpa { preface: false } => true,
@@ -115,7 +113,7 @@ fn is_ours(path: &Path) -> Result<bool> {
             let mut start = Vec::new();
             let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
             let start = String::from_utf8_lossy(&start);
-            // The first line of a part, or the first token of words, characters or bytes, which other lists of counts lack.
+            // The first line of a part, or the first token of words, characters or bytes.
             let of_counts = ["# part ", "<unk>\t", "\\x00\t"].iter().any(|first| start.starts_with(first));
             let is_page = path.file_name().is_some_and(|name| name == PAGE)
                 && start.starts_with("<!doctype html>")
@@ -126,7 +124,7 @@ fn is_ours(path: &Path) -> Result<bool> {
     })
 }
 
-/// Looks at a folder that a command is to create: whether its place is free, and can be written to.
+/// Checks that a folder can be created.
 ///
 /// # Errors
 /// As [`files`].
@@ -141,14 +139,15 @@ pub fn new_folder(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
     writable(path, inputs)
 }
 
-/// Whether the folder `path`, there or not, can be written to, and is not within a folder of texts.
+/// Checks that the folder `path`, existing or not, can be written to and is not in a folder of
+/// texts.
 ///
 /// # Errors
 /// As [`files`].
 pub fn writable(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
     let there = path.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(Path::new("."));
     inputs.iter().try_for_each(|input| refuse_inside(path, there, input.as_ref()))?;
-    // A name that is too long is refused wherever it is looked for.
+    // The system refuses a name that is too long.
     let mut names = path.strip_prefix(there).unwrap_or(path).iter();
     let is_refusal = |reason: &std::io::Error| reason.kind() != ErrorKind::NotFound;
     let refused = names.find_map(|name| there.join(name).symlink_metadata().err().filter(is_refusal));
@@ -159,9 +158,9 @@ pub fn writable(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
     probed.map_err(|error| Error::from(error).within(format_args!("cannot create `{}`", path.display())))
 }
 
-/// Refuses `path`, which is to be written in `folder`, where the texts of a folder `input` would have it among them.
+/// Refuses `path` in `folder` if it would be among the texts of the folder `input`.
 fn refuse_inside(path: &Path, folder: &Path, input: &Path) -> Result<()> {
-    // A model is read by the names of its files; a folder of texts whole, but for what is hidden.
+    // Of a folder of texts, all files are read but hidden ones; of a model, files of known names.
     let parts = ["config.toml", "config.json", "manifest.json"];
     let (Ok(folder), Ok(whole)) = (folder.canonicalize(), input.canonicalize()) else { return Ok(()) };
     let Ok(within) = folder.strip_prefix(&whole) else { return Ok(()) };

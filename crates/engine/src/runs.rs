@@ -1,4 +1,4 @@
-//! Runs as others find them: finished, being written, stopped or diverged; and whether their texts are still theirs.
+//! Existing runs: their state, results and samples, and whether their texts have changed.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ fn events(root: &Path) -> String {
     regular_text(root.join("metrics.jsonl")).unwrap_or_default()
 }
 
-/// The text that the run at `root` wrote last.
+/// The last sample of the run at `root`.
 pub(crate) fn sample(root: &Path) -> Option<String> {
     let events = events(root);
     let mut events = events.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
@@ -28,43 +28,43 @@ pub(crate) fn sample(root: &Path) -> Option<String> {
     sample["text"].as_str().map(str::to_owned)
 }
 
-/// What the record of the run at `root` says of its start; null where it says nothing.
+/// The start event of the run at `root`; null where there is none.
 pub fn start(root: &Path) -> Value {
     serde_json::from_str(events(root).lines().next().unwrap_or_default()).unwrap_or_default()
 }
 
-/// The result of the run at `root`, which is finished if it has one.
+/// The result event of the run at `root`, if it is finished.
 pub fn result(root: &Path) -> Option<Value> {
     let last: Value = serde_json::from_str(events(root).lines().last()?).ok()?;
     (last["event"] == "result" && root.join("model/manifest.json").is_file()).then_some(last)
 }
 
-/// [`result`], if the model is whole, too: then there is nothing left to do, and nothing to be touched.
+/// [`result`], if the model is complete, too.
 pub fn done(root: &Path) -> Option<Value> {
     result(root).filter(|_| StoredModel::load(root.join("model")).is_ok())
 }
 
-/// Refuses to make a model again in the place of a whole one, unless its record began with the same settings and texts: then
-/// it is the same to the bit.
+/// Refuses to replace a complete model, unless its run has the same settings and texts: then the
+/// new one is the same to the bit.
 ///
 /// # Errors
-/// A whole model at `root` that is, or may be, of another `identity`.
+/// A complete model at `root` that is, or may be, of another `identity`.
 pub(crate) fn refuse_whole(root: &Path, identity: &Identity) -> Result<()> {
     let begun = serde_json::from_value::<Identity>(start(root)["identity"].clone()).ok();
     if begun.as_ref() == Some(identity) || StoredModel::load(root.join("model")).is_err() {
         return Ok(());
     }
     let message = format!(
-        "{} has a whole model and no checkpoint, and metrics.jsonl does not say that it is of these settings and texts",
+        "{} has a complete model and no checkpoint, and metrics.jsonl does not show that it is of these settings and texts",
         root.display()
     );
     Err(Error::failed(message).hint(Advice::Elsewhere(
-        "bring back metrics.jsonl, config.toml and the texts as they were; or train into another folder",
+        "restore metrics.jsonl, config.toml and the texts; or train into another folder",
         "",
     )))
 }
 
-/// Where the run in `folder` stands: a word for programs, and what follows "this run".
+/// State of the run in `folder`: a keyword, and the same in words that continue "this run".
 pub fn state(folder: &RunFolder) -> (&'static str, String) {
     let diverged = || {
         let text = regular_text(folder.root().join("diverged.json")).ok()?;
@@ -81,15 +81,15 @@ pub fn state(folder: &RunFolder) -> (&'static str, String) {
     }
 }
 
-/// What to do about the run at `root`, which diverged: its settings are its own, so that a calmer run is another one.
+/// Advice for the diverged run at `root`: a new run with a lower learning rate.
 pub(crate) fn tamer(root: &Path, config: &Config) -> Advice {
     Advice::Tamer { run: root.to_owned(), lr: config.optim.lr / 10.0 }
 }
 
-/// Opens the folder of a run.
+/// The folder of the run at `root`.
 ///
 /// # Errors
-/// What is none, with what it is.
+/// A path of anything else.
 pub fn open(root: &Path) -> Result<RunFolder> {
     let kind = Kind::of(root)?;
     let advice = match kind {
@@ -97,11 +97,12 @@ pub fn open(root: &Path) -> Result<RunFolder> {
         Kind::Config | Kind::Comparison | Kind::Other(..) => kind.words().1,
         _ => Some("give the folder that training wrote".into()),
     };
-    let message = format!("`{}` is no run, but {}", root.display(), kind.words().0);
+    let message = format!("`{}` is not a run, but {}", root.display(), kind.words().0);
     Err(Error { advice, ..Error::failed(message) })
 }
 
-/// The best weights so far of the run at `path`, or the weights of the checkpoint there; whose they are is said.
+/// The best weights so far of the run at `path`, or the weights of the checkpoint there, with a
+/// note.
 pub(crate) fn unfinished(
     path: &Path,
     is_checkpoint: bool,
@@ -121,7 +122,7 @@ pub(crate) fn unfinished(
         let lacks = if config.model.is_counted() {
             "its model is not counted yet"
         } else {
-            "it has no whole checkpoint yet"
+            "it has no complete checkpoint yet"
         };
         return Err(Error::failed(format!(
             "there are no weights in {}: this run {state}, and {lacks}",
@@ -139,18 +140,18 @@ pub(crate) fn unfinished(
     let vocab_size = Tokenizer::from_json(&tokenizer)?.vocab_size();
     let (model, tensors, mut unfinished) = saved::model(checkpoint, &config, vocab_size, !is_checkpoint)?;
     let judged = match unfinished.validation {
-        Some(nats) if is_checkpoint => format!("validation {nats:.4} nats a token"),
-        Some(nats) => format!("the best so far, validation {nats:.4} nats a token"),
-        None => "not judged yet".into(),
+        Some(nats) if is_checkpoint => format!("validation {nats:.4} nats per token"),
+        Some(nats) => format!("the best so far, validation {nats:.4} nats per token"),
+        None => "not evaluated yet".into(),
     };
     let [step, reached] = [unfinished.step, unfinished.reached].map(|step| thousands(step as u64));
-    let later = if step == reached { String::new() } else { format!("; it has come to step {reached}") };
+    let later = if step == reached { String::new() } else { format!("; the run has reached step {reached}") };
     unfinished.note = format!("this run {state}: these are its weights of step {step} ({judged}{later})");
     ctx.note(Note::Text(unfinished.note.clone()))?;
     Ok((StoredModel { config: model, weights: Weights::Tensors(tensors), tokenizer }, folder, unfinished))
 }
 
-/// What texts of their own to validate on are called.
+/// Name of separate validation texts.
 pub fn named(val: &[PathBuf]) -> Option<String> {
     match val {
         [] => None,
@@ -159,11 +160,11 @@ pub fn named(val: &[PathBuf]) -> Option<String> {
     }
 }
 
-/// Refuses a text that is not the one whose `part`, "train" or "val", the run in `folder` knows; `name` is that of the training
-/// text, and `val` names what validates beside it.
+/// Refuses a text with other tokens than the `part`, "train" or "val", of the run in `folder`.
+/// `name` is that of the training text, and `val` are the separate validation texts.
 ///
 /// # Errors
-/// A text of other tokens: what would be called validation may have been trained on.
+/// A text with other tokens, which may contain what the model was trained on.
 pub fn check_text(
     folder: &RunFolder,
     (name, val): (&str, &[PathBuf]),
@@ -176,7 +177,7 @@ pub fn check_text(
     let name = of_its_own.as_deref().unwrap_or(name);
     let (had, has) = (start[format!("{part}_tokens")].as_u64().unwrap_or(text.scored()), text.scored());
     let kept = start["texts"][part].as_str();
-    // Older runs kept only how many tokens there were.
+    // Older runs recorded only the number of tokens.
     if kept.map_or(had == has, |hash| hash == text_hash(text)) {
         if kept.is_none() {
             ctx.note(Note::NoHash(name.to_owned()))?;
@@ -194,7 +195,7 @@ pub fn check_text(
         _ => "its training split",
     };
     Err(Error::failed(format!(
-        "{name} has changed since the run was made: {what} {change}, and may hold what was trained on"
+        "{name} has changed since the run was made: {what} {change}, and may contain training text"
     ))
     .hint(Advice::PutBack { of: None }))
 }

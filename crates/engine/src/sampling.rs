@@ -1,4 +1,4 @@
-//! Drawing a token from a distribution: temperature, top-k, nucleus; and what a text starts with.
+//! Sampling of tokens: temperature, top-k, top-p; and the opening of a text.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use surprisal_text::{EncodeOptions, Granularity, Tokenizer, TokenizerKind, encod
 
 use crate::error::{Advice, Error, Result};
 
-/// How to draw.
+/// Settings of sampling.
 ///
 /// ```
 /// # use rand::SeedableRng;
@@ -21,16 +21,17 @@ use crate::error::{Advice, Error, Result};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// q'(w) ∝ q(w)^(1/T); 0 takes the most likely token.
+    /// Temperature T, q'(w) ∝ q(w)^(1/T); 0 takes the most likely token.
     pub temperature: f64,
-    /// Keep only so many of the most likely tokens.
+    /// Top-k: the number of most likely tokens to draw from.
     pub top_k: Option<usize>,
-    /// Keep the fewest of the most likely tokens that reach this mass (Holtzman et al. 2020).
+    /// Top-p: draw from the fewest of the most likely tokens that reach this probability (Holtzman
+    /// et al. 2020).
     pub top_p: Option<f64>,
 }
 
 impl Sampling {
-    /// Checks the three settings.
+    /// Checked settings.
     ///
     /// # Errors
     /// A negative or non-finite temperature, `top_k` of zero, `top_p` outside (0, 1].
@@ -50,9 +51,8 @@ impl Sampling {
         Ok(Self { temperature, top_k, top_p })
     }
 
-    /// Draws from `log_probs` (natural logarithms; −∞ is never drawn). Uses one random number whatever happens.
-    ///
-    /// `None` when no token is possible.
+    /// A token drawn from `log_probs`, natural logarithms; `None` where all are −∞. Always uses one
+    /// random number.
     pub fn draw(&self, log_probs: &[f64], rng: &mut impl Rng) -> Option<u32> {
         let uniform: f64 = rng.random();
         let possible = |&token: &u32| log_probs[token as usize] > f64::NEG_INFINITY;
@@ -90,31 +90,32 @@ impl Sampling {
     }
 }
 
-/// `tokens`, those likeliest by `row` first; equal ones by their number, so that the order is always the same.
+/// `tokens` by decreasing probability in `row`; equally likely ones by their id.
 pub fn ranking(row: &[f64], tokens: impl Iterator<Item = u32>) -> Vec<u32> {
     let mut order: Vec<u32> = tokens.collect();
     order.sort_by(|&a, &b| row[b as usize].total_cmp(&row[a as usize]).then(a.cmp(&b)));
     order
 }
 
-/// What comes before the first token that is drawn.
+/// Tokens before the first one that is drawn.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
-    /// Read, but not shown: the end of a line.
+    /// Context that is not part of the text: the end of a line.
     pub before: Vec<u32>,
-    /// Shown: a prompt, or the first character or word of a text without lines.
+    /// Beginning of the text: a prompt, or the first character or word of a text without lines.
     pub first: Vec<u32>,
 }
 
 impl Opening {
-    /// As the lines of the training text start; as the text itself starts, where it is one line. A model of sentences
-    /// knows their start, and one of an unknown text (`None`) is taken to have read lines.
+    /// The opening without a prompt: the start of a line, or that of the training text where it has
+    /// no lines. A model of sentences has `<s>` for it; an unknown training text (`None`) is taken
+    /// to have lines.
     ///
     /// # Errors
     /// Tokens that cannot be decoded.
     pub fn of(tokenizer: &Tokenizer, train: Option<&[u32]>) -> Result<Self> {
-        /// A character may be several tokens.
-        const LONGEST: usize = 4;
+        /// Most tokens of a character.
+        const MAX_TOKENS_PER_CHAR: usize = 4;
         let mut opening = Self::default();
         if tokenizer.bos().is_some() {
             return Ok(opening);
@@ -126,7 +127,7 @@ impl Opening {
         if opening.before.is_empty() || !followed.contains(&opening.before[0]) {
             let known = train.iter().copied().filter(|id| Some(*id) != tokenizer.unk());
             opening.before.clear();
-            for id in known.take(LONGEST) {
+            for id in known.take(MAX_TOKENS_PER_CHAR) {
                 opening.first.push(id);
                 if !tokenizer.decode(&opening.first).ends_with('\u{FFFD}') {
                     break;
@@ -136,26 +137,26 @@ impl Opening {
         Ok(opening)
     }
 
-    /// Whether `tokenizer` has such tokens.
+    /// Whether all tokens are in the vocabulary of `tokenizer`.
     pub fn is_of(&self, tokenizer: &Tokenizer) -> bool {
         self.before.iter().chain(&self.first).all(|&id| (id as usize) < tokenizer.vocab_size())
     }
 
-    /// What a person gives to go on from.
+    /// The opening of a prompt.
     ///
     /// # Errors
-    /// A prompt of several lines, or with what the model does not know.
+    /// A prompt of several lines for a model of lines, or with unknown words or characters.
     pub fn prompt(tokenizer: &Tokenizer, prompt: &str, allow_unknown: bool) -> Result<Self> {
         if tokenizer.bos().is_some() && prompt.trim_end_matches(['\n', '\r']).contains('\n') {
-            return Err(Error::usage("the prompt has several lines, and this model writes line by line")
+            return Err(Error::usage("the prompt has several lines, and this model generates single lines")
                 .hint("give the beginning of one line"));
         }
-        // The mark before a sentence is no word of it, here as in texts; what stands behind its end is another's.
+        // `<s>` is not a word of the sentence, and after `</s>` the sentence is over.
         let prompt = if tokenizer.bos().is_some() && tokenizer.kind() == TokenizerKind::Word {
             let words = prompt.trim();
             if words.ends_with("</s>") {
                 return Err(Error::usage(
-                    "the prompt ends with </s>: there is nothing of its sentence to go on with",
+                    "the prompt ends with </s>, the end of a sentence: nothing can follow",
                 ));
             }
             words
@@ -165,14 +166,14 @@ impl Opening {
         } else {
             prompt
         };
-        // A prompt without tokens is none, and no error.
+        // A prompt without tokens is not an error.
         let unknown =
             encode_text("the prompt", prompt, tokenizer, EncodeOptions::default()).map(|(_, all)| all);
         let unknown: BTreeSet<String> = unknown.unwrap_or_default().into_values().collect();
         if !(unknown.is_empty() || allow_unknown) {
             let listed: Vec<String> = unknown.iter().map(|part| format!("{part:?}")).collect();
             return Err(Error::usage(format!(
-                "the prompt has what the model does not know: {}",
+                "the prompt has words or characters that the model does not know: {}",
                 listed.join(", ")
             ))
             .hint(Advice::AllowUnknown(
@@ -182,7 +183,8 @@ impl Opening {
         Ok(Self { before: Vec::new(), first: tokenizer.encode(prompt)? })
     }
 
-    /// The first token of a text that nothing is given of is neither unknown nor an empty line, if there is a choice.
+    /// Excludes `<unk>` and the end of a line as the first token of a text, unless nothing else is
+    /// possible.
     pub fn choose(tokenizer: &Tokenizer, before: &[u32], log_probs: &mut Vec<f64>) {
         let mut chosen = log_probs.clone();
         for id in before.iter().copied().chain(tokenizer.unk()) {

@@ -1,13 +1,14 @@
-//! The learning rate over a run: linear warm-up, then a shape.
+//! Learning rate schedules: linear warm-up, then constant, cosine, linear or warm-up-stable-decay.
 
 use surprisal_kernels::elementary::Elementary;
 
 use crate::config::{Optim, Schedule};
 
 impl Optim {
-    /// The rate at 0-based `step`, when `progress` (0 to 1) of the run after warm-up is done.
+    /// The learning rate at 0-based `step`, at `progress` (0 to 1) of the run after warm-up.
     ///
-    /// Warm-up is (step + 1)/(warmup + 1) of the peak, as nanoGPT's, so that step 0 already moves.
+    /// Warm-up is (step + 1)/(warmup + 1) of the peak, as in nanoGPT, so that step 0 has a rate
+    /// above 0.
     pub(crate) fn rate(&self, step: usize, progress: f64) -> f64 {
         if step < self.warmup {
             return self.lr * (step + 1) as f64 / (self.warmup + 1) as f64;

@@ -1,4 +1,4 @@
-//! Every random number comes from a named stream: one ChaCha8 key a run, one stream id a purpose.
+//! Random streams: one ChaCha8 key per run, one stream id per purpose.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -10,7 +10,7 @@ pub(crate) enum Purpose {
     Sampling,
 }
 
-/// The stream of `purpose` under `seed`. Streams of one seed never overlap.
+/// Generator of `purpose` under `seed`. Streams of one seed never overlap.
 pub(crate) fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(match purpose {
@@ -21,12 +21,12 @@ pub(crate) fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
     rng
 }
 
-/// A seed for the dropout masks of one step: a function of the run's seed and the step alone, so that a resumed run
-/// draws what an unbroken one would have drawn.
+/// Seed of the dropout masks of one step, which depends only on the run's seed and the step, so
+/// that a resumed run has the same masks.
 pub(crate) fn dropout_seed(seed: u64, step: usize) -> u64 {
     use rand::RngCore;
     let mut rng = stream(seed, Purpose::Dropout);
-    // Two 32-bit words a step.
+    // Two 32-bit words per step.
     rng.set_word_pos(2 * step as u128);
     rng.next_u64()
 }

@@ -1,8 +1,8 @@
-//! Numbers as people are shown them.
+//! Numbers as text.
 
 pub use surprisal_text::{many, thousands};
 
-/// Seconds as people say them.
+/// A duration, such as "1 min 05 s".
 pub fn duration(seconds: f64) -> String {
     if seconds < 10.0 {
         return format!("{seconds:.1} s");
@@ -15,7 +15,7 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
-/// Bytes as people say them.
+/// An amount of memory, such as "1.5 kB".
 pub fn bytes(count: u64) -> String {
     match count as f64 {
         c if c < 1e3 => format!("{count} B"),
@@ -26,14 +26,14 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// A number with so many `digits` behind the point; one of a million and more, as a perplexity can be, with an exponent.
+/// A number with `digits` decimals; from a million with an exponent.
 pub fn number(value: f64, digits: usize) -> String {
     if value.is_finite() && value.abs() >= 1e6 {
         return format!("{value:.3e}");
     }
     let shown = format!("{value:.digits$}");
     match shown.strip_prefix('-') {
-        // What is rounded to zero has no sign.
+        // Zero has no sign.
         Some(zero) if zero.bytes().all(|byte| matches!(byte, b'0' | b'.')) => zero.to_owned(),
         _ => shown,
     }

@@ -234,7 +234,7 @@ fn files_of_others_are_read_as_they_are_meant_or_refused() {
     close(nats(&eval(&bench, "after.arpa", "q.txt")), right);
     bench.file("far.arpa", after(10_000));
     let far = bench.run(&["eval", "far.arpa", "q.txt"]);
-    far.refused(1, &["`far.arpa` is a text, no model", "\\data\\ within the first 64 kB"]);
+    far.refused(1, &["`far.arpa` is a text, not a model", "\\data\\ within the first 64 kB"]);
 
     // Without <unk> a default is used, and every command notes it, also for exports.
     bench.file("no_unk.arpa", arpa(full.strip_prefix("-1\t<unk>\n").unwrap()));

@@ -83,7 +83,7 @@ fn counting_says_what_it_does_unless_it_is_to_be_quiet() {
         let mut phases = vec!["reading", "counting", "writing counts", "estimating", "writing"];
         if more.contains(&"--tune") {
             // Before the token ids are replaced by the counts of the whole text.
-            phases.insert(1, "counting what is not held out");
+            phases.insert(1, "counting all but the held-out tokens");
         }
         // Each line has seconds and a name.
         let mut told = ran.stderr.lines().filter_map(|line| {

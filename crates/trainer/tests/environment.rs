@@ -317,8 +317,8 @@ fn what_is_no_file_is_refused_and_folders_pass_it_over() {
         assert!(ran.code == 0 || ran.code == 1, "{}", ran.stderr);
         assert!(ran.stderr.contains("/proc/self/root is on another file system"), "{}", ran.stderr);
         bench.run(&["inspect", "/proc/self"]).succeeded();
-        bench.run(&["merge", "/proc/self", "--out", "x.arpa"]).refused(2, &["/proc/self holds no counts"]);
-        bench.run(&["report", "/proc/self"]).refused(1, &["/proc/self", "is no run"]);
+        bench.run(&["merge", "/proc/self", "--out", "x.arpa"]).refused(2, &["/proc/self has no counts"]);
+        bench.run(&["report", "/proc/self"]).refused(1, &["/proc/self", "is not a run"]);
         // A link to another file system is not followed, with a note.
         std::os::unix::fs::symlink("/proc", bench.path().join("texts/way-out")).unwrap();
         let ran = bench.run(&["count", "texts", "--order", "2", "--out", "n.arpa"]).succeeded();
@@ -389,8 +389,8 @@ fn parts_that_are_not_one_text_are_refused_and_summed_where_that_is_meant() {
         };
         merge(&["a1", "a2", "a3"], &[]).succeeded();
         for (parts, says) in [
-            (&["a1", "a1"][..], "is there twice"),
-            (&["a1", "a2", "a3", "a2"], "is there twice"),
+            (&["a1", "a1"][..], "is given twice"),
+            (&["a1", "a2", "a3", "a2"], "is given twice"),
             (&["a1", "a3", "a2"], "is part 3 of 3 where part 2 of 3 should be"),
             (&["a1", "a2"], "the last of 3 should be part 3"),
             (&["a2", "a3"], "where part 1 of 3 should be"),

@@ -129,11 +129,11 @@ fn what_is_no_model_is_named_with_what_to_do() {
         ("zst.arpa", &["a zstd file", "decompress it first"]),
         ("torch.pt", &["a zip file", "safetensors"]),
         ("empty.arpa", &["is empty", "hint"]),
-        ("latin1", &["neither a text in UTF-8", "hint"]),
+        ("latin1", &["neither text in UTF-8", "hint"]),
         ("hf", &["a Hugging Face folder", "model.init_from"]),
         ("cmp", &["a comparison", "cells"]),
         ("texts", &["a folder without a model", "hint"]),
-        ("a.txt", &["a text, no model", "the model comes first"]),
+        ("a.txt", &["a text, not a model", "give the model first"]),
         ("run/config.toml", &["a config", "surprisal train"]),
         ("run/checkpoints", &["the checkpoints of a run", "one of them"]),
         ("run/tokenizer.json", &["a tokenizer", "folder"]),
@@ -151,7 +151,7 @@ fn what_is_no_model_is_named_with_what_to_do() {
         ("a.txt", "a text"),
         ("a.arpa", "an ARPA file"),
     ] {
-        bench.run(&["report", path]).refused(1, &[path, "is no run", part, "hint"]);
+        bench.run(&["report", path]).refused(1, &[path, "is not a run", part, "hint"]);
     }
     // The beginning of a file shows its kind, even if a later word is not UTF-8.
     let mut damaged = std::fs::read(bench.path().join("a.arpa")).unwrap();
@@ -267,7 +267,7 @@ fn a_stopped_run_opens_with_its_best_weights() {
     std::fs::remove_dir_all(bench.path().join("run/checkpoints/step_00000012")).unwrap();
     let (step, nats) = best(&bench, 9);
     let said = format!(
-        "this run is not finished: these are its weights of step {step} (the best so far, validation {nats:.4} nats a token; it has come to step 9)"
+        "this run is not finished: these are its weights of step {step} (the best so far, validation {nats:.4} nats per token; the run has reached step 9)"
     );
     let before = everything(&bench.path().join("run"));
     let eval = bench.run(&["eval", "run", "--json"]).succeeded();
@@ -339,7 +339,7 @@ fn a_checkpoint_opens_with_its_own_weights() {
     assert!(at_12.stderr.contains("weights of step 12 (validation "), "{}", at_12.stderr);
     assert_eq!(at_12.result()["eval"], bench.run(&["eval", "run", "--json"]).succeeded().result()["eval"]);
     let at_9 = bench.run(&["eval", "run/checkpoints/step_00000009", "--json"]).succeeded();
-    assert!(at_9.stderr.contains("weights of step 9 (not judged yet)"), "{}", at_9.stderr);
+    assert!(at_9.stderr.contains("weights of step 9 (not evaluated yet)"), "{}", at_9.stderr);
     assert_ne!(at_9.result()["eval"], at_12.result()["eval"]);
     let mut inside = bench.command(&["sample", "step_00000009/", "--tokens", "3"]);
     inside.current_dir(bench.path().join("run/checkpoints"));
@@ -377,7 +377,7 @@ fn a_run_that_keeps_its_last_weights_opens_with_them() {
     kill(&bench);
     std::fs::remove_dir_all(bench.path().join("run/checkpoints/step_00000012")).unwrap();
     let ran = bench.run(&["eval", "run"]).succeeded();
-    assert!(ran.stderr.contains("weights of step 9 (not judged yet)"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("weights of step 9 (not evaluated yet)"), "{}", ran.stderr);
 }
 
 #[test]
@@ -423,7 +423,7 @@ fn a_diverged_run_opens_and_says_so() {
     let typed = "surprisal train run/config.toml --set optim.lr=1.0e8 --out NEW";
     train(&bench, &far).refused(3, &["diverged at step", "there was no checkpoint yet", typed]);
     for command in [&["eval", "run"], &["report", "run"]] {
-        bench.run(command).refused(1, &["diverged at step", "no whole checkpoint", typed]);
+        bench.run(command).refused(1, &["diverged at step", "no complete checkpoint", typed]);
     }
     bench.run(&["train", "--resume", "--out", "run"]).refused(3, &["diverged at step", typed]);
     bench.run(&["train", "run/config.toml", "--set", "optim.lr=1e-3", "--out", "new"]).succeeded();
@@ -509,7 +509,7 @@ fn a_run_without_weights_says_what_it_lacks() {
     kill(&bench);
     std::fs::remove_dir_all(bench.path().join("run/checkpoints")).unwrap();
     for command in [&["eval", "run"][..], &["sample", "run"], &["inspect", "run"]] {
-        bench.run(command).refused(1, &["not finished", "no whole checkpoint yet", "--resume --out run"]);
+        bench.run(command).refused(1, &["not finished", "no complete checkpoint yet", "--resume --out run"]);
     }
     bench.run(&["train", "a.txt", "--out", "counted", "--quiet", "--set", "model.kind=ngram"]).succeeded();
     std::fs::remove_dir_all(bench.path().join("counted/model")).unwrap();

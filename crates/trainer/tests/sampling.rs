@@ -194,7 +194,7 @@ fn a_model_is_not_started_from_on_a_text_that_it_does_not_know() {
     // A few unknown tokens get a warning, and so does another kind of tokens.
     let ran = on("few.txt", &["tokenizer.kind=word"]).succeeded();
     assert!(ran.stderr.contains("\"δ\" 6×"), "{}", ran.stderr);
-    let note = "brings its own tokens (char); tokenizer.kind = word is not used";
+    let note = "has its own tokenizer (char); tokenizer.kind = word is not used";
     assert!(ran.stderr.contains(note), "{}", ran.stderr);
     std::fs::remove_dir_all(bench.path().join("on")).unwrap();
     on("wide.txt", &["model.max_unknown=1"]).succeeded();

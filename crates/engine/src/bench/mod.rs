@@ -1,4 +1,4 @@
-//! What can be timed: a step of training, a counted model. (The loss has benches of its own, in its crate.)
+//! Benchmarks of a training step and of an n-gram model.
 
 pub mod ngram;
 pub mod step;

@@ -1,4 +1,4 @@
-//! Estimating a counted model and asking it.
+//! Benchmark of an n-gram model: estimation and queries.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -15,17 +15,18 @@ use crate::error::Result;
 const VOCAB: usize = 10_000;
 const TOKENS: usize = 1_000_000;
 const ORDER: usize = 5;
-/// Contexts whose whole distribution is asked for.
+/// Contexts whose whole distribution is computed.
 const CONTEXTS: usize = 20;
 
-/// What is timed, by name.
+/// Names of the cases.
 pub const CASES: [&str; 5] = ["estimate", "batch", "point", "distribution", "distribution_by_points"];
 
-/// Times each of `wanted`, names of [`CASES`], for about `seconds`, at least three times after one that warms up; `tell` is given
-/// each as it is done, an object for programs; its `units` are words, tokens or contexts a run.
+/// Times each of `wanted`, names of [`CASES`], for about `seconds`: at least three runs after a
+/// warm-up run. `tell` receives each result, a JSON object whose `units` are words, tokens or
+/// contexts per run.
 ///
 /// # Errors
-/// The model's; `tell`'s.
+/// A failure of the model; an error of `tell`.
 pub fn measure(
     wanted: &[&'static str],
     threads: usize,
@@ -92,7 +93,7 @@ pub fn measure(
     Ok(())
 }
 
-/// Words of which few are frequent, each leaning on the one before: n-grams that repeat, as a language's do.
+/// Words with a skewed distribution that depends on the word before, so that n-grams repeat.
 fn text() -> Vec<u32> {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut word = 0_u32;
@@ -108,7 +109,7 @@ fn text() -> Vec<u32> {
     (0..TOKENS + TOKENS / 10).map(next).collect()
 }
 
-/// Median time of `run`, after one that warms up.
+/// Median time of `run`, after a warm-up run.
 fn clock(seconds: f64, mut run: impl FnMut() -> Result<()>) -> Result<Duration> {
     run()?;
     let (mut times, started) = (Vec::new(), Instant::now());

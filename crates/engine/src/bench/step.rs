@@ -1,4 +1,5 @@
-//! How long one training step takes, and where its time goes: forward, backward, clipping, AdamW on random tokens.
+//! How long one training step takes, and where its time goes: forward, backward, clipping, AdamW on
+//! random tokens.
 
 use std::time::Instant;
 
@@ -33,8 +34,8 @@ pub struct Case {
     pub flop: f64,
 }
 
-/// nanoGPT's two shapes for characters of Shakespeare, the laptop's (0.80 M) and the GPU's (10.65 M),
-/// and an LSTM of two layers.
+/// nanoGPT's two shapes for characters of Shakespeare, the laptop's (0.80 M) and the GPU's (10.65
+/// M), and an LSTM of two layers.
 pub fn cases() -> Vec<Case> {
     let transformer = |block_size, n_layer, n_head, n_embd| TransformerConfig {
         vocab_size: 65,
@@ -67,9 +68,10 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Times `case` for about `seconds`, at least three steps after two that warm up. Gives an object for programs: milliseconds and
-/// the pace; `gflop_per_s` over what the threads reach together in products of 384³ in f32; the most memory that the process has
-/// held so far; and shares of the threads' time, of 1.
+/// Times `case` for about `seconds`, at least three steps after two that warm up. Gives an object
+/// for programs: milliseconds and the pace; `gflop_per_s` over what the threads reach together in
+/// products of 384³ in f32; the most memory that the process has held so far; and shares of the
+/// threads' time, of 1.
 ///
 /// # Errors
 /// A failure of the tensor library.

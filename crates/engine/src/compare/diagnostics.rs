@@ -12,8 +12,8 @@ use crate::data::Prepared;
 use crate::error::Result;
 use crate::sampling::ranking;
 
-/// Number of contiguous blocks of the text for the paired t-test: neighbouring tokens are correlated,
-/// block means are nearly independent.
+/// Number of contiguous blocks of the text for the paired t-test: neighbouring tokens are
+/// correlated, block means are nearly independent.
 pub const BLOCKS: usize = 64;
 /// Maximum number of log-probabilities stored to fit a temperature (256 MiB of f32).
 const MAX_LOG_PROBS: usize = 1 << 26;
@@ -55,7 +55,8 @@ pub struct CalibrationSummary {
     /// Errors without a temperature.
     #[serde(flatten)]
     pub gaps: CalibrationErrors,
-    /// Results with a temperature; `None` where a token has probability zero under every temperature.
+    /// Results with a temperature; `None` where a token has probability zero under every
+    /// temperature.
     pub scaled: Option<WithTemperature>,
 }
 
@@ -71,8 +72,8 @@ pub struct WithTemperature {
     /// Errors with it.
     #[serde(flatten)]
     pub gaps: CalibrationErrors,
-    /// Reduction of the loss over the whole text, in nats per token; `None` for a text of which only a
-    /// part was stored.
+    /// Reduction of the loss over the whole text, in nats per token; `None` for a text of which
+    /// only a part was stored.
     pub saved: Option<f64>,
 }
 

@@ -1,8 +1,8 @@
 //! Comparisons: variants of a config × seeds, with paired differences.
 //!
 //! Each trial is a run of its own, with the same files and bits as by [`train()`](crate::train()).
-//! Several are made at a time on the threads of one pool; finished ones are not made again. All models
-//! are evaluated on the same validation text ([`diagnostics`]).
+//! Several are made at a time on the threads of one pool; finished ones are not made again. All
+//! models are evaluated on the same validation text ([`diagnostics`]).
 
 pub mod diagnostics;
 pub mod oracle;
@@ -116,8 +116,8 @@ impl Comparison {
 /// Makes the trials of a comparison that are missing, and compares all.
 ///
 /// # Errors
-/// An error in the file, or in a variant's settings or texts, before any training; a trial's failure,
-/// with the variant's name; [`Control::stop`](crate::Control::stop).
+/// An error in the file, or in a variant's settings or texts, before any training; a trial's
+/// failure, with the variant's name; [`Control::stop`](crate::Control::stop).
 pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
     let started = std::time::Instant::now();
     let grid = ComparisonSpec::load(options)?;
@@ -176,8 +176,8 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
     Ok(comparison)
 }
 
-/// Number of trials at a time: the configured one, or as many as there are cores and memory for; each
-/// needs `needed` bytes.
+/// Number of trials at a time: the configured one, or as many as there are cores and memory for;
+/// each needs `needed` bytes.
 fn jobs(grid: &ComparisonSpec, trials: usize, needed: u64, ctx: &Context<'_>) -> Result<usize> {
     let jobs = grid.jobs.unwrap_or_else(config::cores).min(trials).max(1);
     let fit =
@@ -279,8 +279,8 @@ fn make(
     Ok(finished)
 }
 
-/// Makes the missing trials, several at a time: a thread starts each, and all use the threads of one
-/// pool. After a failure no further trial starts.
+/// Makes the missing trials, several at a time: a thread starts each, and all use the threads of
+/// one pool. After a failure no further trial starts.
 fn work(
     waiting: &[usize],
     make: impl Fn(usize) -> Result<TrialRecord> + Sync,

@@ -1,5 +1,5 @@
-//! The source of a text as an oracle: the probability of every next token, and the least loss of any
-//! model with a given context length.
+//! The source of a text as an oracle: the probability of every next token, and the least loss of
+//! any model with a given context length.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -24,7 +24,8 @@ const MAX_ORDER: usize = 6;
 /// The distribution p(· | all tokens before) at each token of the validation text.
 #[derive(Debug)]
 pub struct SourceOracle {
-    /// Offset of each token's entries in `tokens` and `probabilities`; one more than there are tokens.
+    /// Offset of each token's entries in `tokens` and `probabilities`; one more than there are
+    /// tokens.
     offsets: Vec<u32>,
     tokens: Vec<u32>,
     probabilities: Vec<f64>,
@@ -39,13 +40,14 @@ pub struct SourceOracle {
 pub struct BestInClass {
     /// Σ −ln q*(w).
     pub total_nll: f64,
-    /// Its uncertainty in nats per token, parameters / (2 tokens) of the text that it was counted on; 0
-    /// where it is exact.
+    /// Its uncertainty in nats per token, parameters / (2 tokens) of the text that it was counted
+    /// on; 0 where it is exact.
     pub uncertainty: f64,
 }
 
 impl SourceOracle {
-    /// Predictions of the source; `None` where it is not known, or its characters are not the tokens.
+    /// Predictions of the source; `None` where it is not known, or its characters are not the
+    /// tokens.
     ///
     /// # Errors
     /// A failure of the source.
@@ -92,9 +94,9 @@ impl SourceOracle {
         self.tokens[span.clone()].iter().copied().zip(self.probabilities[span].iter().copied())
     }
 
-    /// The best of all models with a context of `order − 1` tokens: the source itself where its context
-    /// is no longer; else, for low orders, an n-gram model of fresh text from the source; `None` for
-    /// high orders.
+    /// The best of all models with a context of `order − 1` tokens: the source itself where its
+    /// context is no longer; else, for low orders, an n-gram model of fresh text from the source;
+    /// `None` for high orders.
     ///
     /// # Errors
     /// A failure of the source.

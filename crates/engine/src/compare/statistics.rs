@@ -30,7 +30,8 @@ impl Mean {
         Some(Self { value: mean, std_error: error, n })
     }
 
-    /// Two-sided p-value of Student's t-test that the true mean is 0; `None` for fewer than two values.
+    /// Two-sided p-value of Student's t-test that the true mean is 0; `None` for fewer than two
+    /// values.
     pub fn t_test_p(&self) -> Option<f64> {
         let error = self.std_error?;
         if error == 0.0 {
@@ -40,8 +41,8 @@ impl Mean {
     }
 }
 
-/// Two-sided p-value P(|t| ≥ |x|) of Student's t distribution: the regularised incomplete beta function
-/// I_z(ν/2, 1/2) at z = ν/(ν + x²).
+/// Two-sided p-value P(|t| ≥ |x|) of Student's t distribution: the regularised incomplete beta
+/// function I_z(ν/2, 1/2) at z = ν/(ν + x²).
 pub fn t_two_sided_p(x: f64, degrees: f64) -> f64 {
     incomplete_beta(degrees / 2.0, 0.5, degrees / (degrees + x * x))
 }
@@ -49,7 +50,8 @@ pub fn t_two_sided_p(x: f64, degrees: f64) -> f64 {
 /// Replaces zero in a divisor.
 const TINY: f64 = 1e-300;
 
-/// I_x(a, b), by the continued fraction (Abramowitz and Stegun 26.5.8, evaluated by Lentz's method).
+/// I_x(a, b), by the continued fraction (Abramowitz and Stegun 26.5.8, evaluated by Lentz's
+/// method).
 fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {
         return x.clamp(0.0, 1.0);

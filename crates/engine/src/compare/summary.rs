@@ -89,8 +89,8 @@ pub struct Difference {
     pub incomparable: Option<Incomparable>,
     /// Whether one of the two depends on the seed.
     trained: bool,
-    /// Difference in nats per token over the seeds of both; `None` where one is infinite or they do not
-    /// compare.
+    /// Difference in nats per token over the seeds of both; `None` where one is infinite or they do
+    /// not compare.
     pub over_seeds: Option<Mean>,
     /// The same difference over blocks of the validation text, averaged over seeds.
     pub over_blocks: Option<Mean>,

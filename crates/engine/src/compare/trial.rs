@@ -19,8 +19,8 @@ use crate::models;
 use crate::runs;
 use crate::train;
 
-/// Hashes (BLAKE3) of the tokenizer and the validation tokens: where both are equal, losses per token
-/// compare.
+/// Hashes (BLAKE3) of the tokenizer and the validation tokens: where both are equal, losses per
+/// token compare.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvaluatedOn {
     /// Hash of the tokenizer.
@@ -94,19 +94,19 @@ pub struct TrialRecord {
     pub folder: PathBuf,
 }
 
-/// Decomposition of the loss: H(p, q) = H(p) + approximation + estimation + miscalibration, in nats per
-/// token of the validation text.
+/// Decomposition of the loss: H(p, q) = H(p) + approximation + estimation + miscalibration, in nats
+/// per token of the validation text.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossDecomposition {
     /// H(p), the entropy of the source.
     pub entropy: f64,
-    /// Approximation error: the excess loss of the best model with the same context length; `None` where
-    /// it is not known.
+    /// Approximation error: the excess loss of the best model with the same context length; `None`
+    /// where it is not known.
     pub approximation: Option<f64>,
     /// Uncertainty of the approximation error.
     pub approximation_uncertainty: f64,
-    /// Estimation error: the excess loss from learning on finite text; includes the approximation error
-    /// where that is not known.
+    /// Estimation error: the excess loss from learning on finite text; includes the approximation
+    /// error where that is not known.
     pub estimation: f64,
     /// The part that one temperature, fitted on the first half of the text, would remove.
     pub miscalibration: f64,

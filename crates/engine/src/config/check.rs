@@ -1,4 +1,4 @@
-//! Refuses settings that cannot work, before any work is done, and fills in what depends on other settings.
+//! Checks of settings before any work, and defaults that depend on other settings.
 
 use std::ops::RangeInclusive;
 
@@ -10,10 +10,10 @@ use surprisal_source::Source;
 use super::{Loaded, OptimKind, Shards, TokenizerType, words};
 use crate::error::{Error, Result};
 
-/// Checks every value and fills in the defaults that depend on the kind of model and on the machine.
+/// Checks every value and sets the defaults that depend on the kind of model and on the machine.
 ///
 /// # Errors
-/// The first value that cannot work, with its file and line (or override) and a hint.
+/// The first invalid value, with its file and line (or override) and a hint.
 pub fn check(loaded: &mut Loaded) -> Result<()> {
     model::model(loaded)?;
     data(loaded)?;
@@ -23,19 +23,19 @@ pub fn check(loaded: &mut Loaded) -> Result<()> {
     rest(loaded)
 }
 
-/// The texts that `data.key` names must be there: a path in a config is easily one of another folder.
+/// Checks that the texts of `data.key`, "train" or "val", exist.
 ///
 /// # Errors
-/// The first that is not, with where it was named.
+/// The first one that does not, with its file and line (or override).
 pub fn texts(loaded: &Loaded, key: &str) -> Result<()> {
     let data = &loaded.config.data;
     let paths = if key == "val" { &data.val } else { &data.train };
     let Some(entry) = paths.iter().position(|path| !path.exists()) else { return Ok(()) };
     let here = std::env::current_dir().map_or_else(|_| ".".into(), |here| here.display().to_string());
-    let message = format!("names {}, which is not there", paths[entry].display());
+    let message = format!("names {}, which does not exist", paths[entry].display());
     Err(loaded
         .complain_of_entry("data", key, Some(entry), &message)
-        .hint(format!("paths start from the folder that the command runs in, {here}")))
+        .hint(format!("paths are relative to the current folder, {here}")))
 }
 
 fn within<T: PartialOrd + std::fmt::Display>(
@@ -45,7 +45,7 @@ fn within<T: PartialOrd + std::fmt::Display>(
     value: T,
     range: RangeInclusive<T>,
 ) -> Result<()> {
-    // NaN is in no range.
+    // No range contains NaN.
     if range.contains(&value) {
         return Ok(());
     }
@@ -53,9 +53,9 @@ fn within<T: PartialOrd + std::fmt::Display>(
     Err(loaded.complain(section, key, message))
 }
 
-/// Names the key that the upper end of [`within`]'s range is the value of.
+/// Adds the key whose value is the upper limit.
 fn at_most(checked: Result<()>, most: &str) -> Result<()> {
-    checked.map_err(|failure| failure.hint(format!("it can be as large as {most} at most")))
+    checked.map_err(|failure| failure.hint(format!("it can be at most as large as {most}")))
 }
 
 fn one_of(loaded: &Loaded, section: &str, key: &str, value: &str, known: &[&str]) -> Result<()> {
@@ -79,7 +79,7 @@ fn data(loaded: &Loaded) -> Result<()> {
     let kind = config.tokenizer.kind();
     Err(loaded
         .complain("tokenizer", "vocab_size", format!("means nothing to kind = \"{kind}\""))
-        .hint("only bpe has a chosen size; the others take what the text has"))
+        .hint("only bpe has a chosen size; for the others it follows from the text"))
 }
 
 fn loss(loaded: &Loaded) -> Result<()> {
@@ -122,7 +122,7 @@ fn optim(loaded: &Loaded) -> Result<()> {
             .hint("take adamw"));
     }
     if optim.skip_spikes != 0.0 {
-        // At 1 every second update would be one.
+        // At 1 every second update would be a spike.
         within(loaded, "optim", "skip_spikes", optim.skip_spikes, 1.01..=1e9)?;
     }
     for beta in optim.betas {
@@ -172,7 +172,7 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     Ok(())
 }
 
-/// Batches and windows that grow.
+/// Checks batches and windows that grow.
 fn ramp(loaded: &Loaded) -> Result<()> {
     let train = &loaded.config.train;
     within(loaded, "train", "ramp_steps", train.ramp_steps, 0..=1 << 40)?;
@@ -185,8 +185,8 @@ fn ramp(loaded: &Loaded) -> Result<()> {
             at_most(within(loaded, "train", key, start, 1..=size), most)?;
             if train.ramp_steps == 0 {
                 return Err(loaded
-                    .complain("train", key, "has no steps to grow in")
-                    .hint("say how many with train.ramp_steps"));
+                    .complain("train", key, "needs steps to grow")
+                    .hint("set their number with train.ramp_steps"));
             }
         }
     }
@@ -204,13 +204,13 @@ fn rest(loaded: &mut Loaded) -> Result<()> {
     within(loaded, "checkpoint", "every_minutes", config.checkpoint.every_minutes, 0.0..=1e9)
 }
 
-/// How many threads a command may have, and how many cells a comparison may make at a time.
+/// Numbers of threads, and of runs that a comparison may make at a time.
 pub(crate) const THREADS: RangeInclusive<usize> = 1..=1024;
 
-/// `asked`, or as many as the machine has cores; `what` asks for them.
+/// `asked`, or the number of cores. `what` names the setting in errors.
 ///
 /// # Errors
-/// A number that no machine has use for.
+/// A number out of range.
 pub fn threads(what: &str, asked: Option<usize>) -> Result<usize> {
     match asked {
         Some(asked) if !THREADS.contains(&asked) => Err(Error::usage(format!(
@@ -222,7 +222,7 @@ pub fn threads(what: &str, asked: Option<usize>) -> Result<usize> {
     }
 }
 
-/// The machine's cores, as the operating system lends them to this process.
+/// Number of cores that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(*THREADS.end())
 }

@@ -1,4 +1,4 @@
-//! What is said on the command line replaces what the file or a default says, and what depends on it follows.
+//! Overrides replace settings of the file, and settings that depend on those follow.
 
 use surprisal_model::neural::PositionKind;
 use toml::{Table, Value};
@@ -7,17 +7,17 @@ use super::keys::{self, Override, convert, insert};
 use super::{Config, OptimKind, TokenizerType};
 use crate::error::{Error, Result};
 
-/// How long to train is one decision with three spellings.
+/// Keys of `[train]` for the length of a run, of which only one can be set.
 pub const LENGTHS: [&str; 3] = ["epochs", "steps", "budget"];
 
 type When = fn(&Config) -> bool;
 
-/// The model that is counted cannot be.
+/// Whether the n-gram model is not possible.
 fn is_no_ngram(config: &Config) -> bool {
     config.model.kind == "ngram" && config.model.ngram(None, None).is_ok_and(|ngram| ngram.check().is_err())
 }
 
-/// What is said, what of the file (a key, or a whole section) cannot stand beside it, and when not.
+/// An override, the keys or section of the file that give way to it, and the condition.
 const GIVES_WAY: [(&str, &[&str], When); 14] = [
     ("train.epochs", &["train.steps", "train.budget"], |_| true),
     ("train.steps", &["train.epochs", "train.budget"], |_| true),
@@ -37,7 +37,8 @@ const GIVES_WAY: [(&str, &[&str], When); 14] = [
     ("model.order", &["model.prune", "model.alpha"], is_no_ngram),
 ];
 
-/// What is at most as large as something else, and keeps its share of it where that becomes smaller.
+/// Pairs of a limit and a setting below it, which shrinks in proportion when the limit is
+/// overridden.
 const AT_MOST: [(&str, &str); 6] = [
     ("train.block_size", "eval.stride"),
     ("train.block_size", "train.block_start"),
@@ -61,8 +62,8 @@ fn number(table: &Table, name: &str) -> Option<f64> {
     value.as_float().or_else(|| value.as_integer().map(|value| value as f64))
 }
 
-/// Settles what `overrides`, which `table` has already, mean for what only `file` or a default says; gives what there is to
-/// say about it.
+/// Adapts settings of `file` and defaults to `overrides`, which are in `table` already; gives the
+/// config and notices about changes.
 ///
 /// # Errors
 /// Two overrides that contradict each other.

@@ -1,4 +1,4 @@
-//! Keys of a config, one by one: how they are named, and how a value gets to its place.
+//! Overrides of single keys of a config.
 
 use toml::Table;
 
@@ -10,7 +10,7 @@ pub(super) fn convert(table: &Table) -> Result<Config> {
     table.clone().try_into().map_err(|error| words::of_keys(table, &error))
 }
 
-/// What is said of one key beside the file, and instead of it.
+/// An override of one key of a config.
 ///
 /// ```
 /// # fn main() -> surprisal_engine::Result<()> {
@@ -23,23 +23,23 @@ pub(super) fn convert(table: &Table) -> Result<Config> {
 pub struct Override {
     /// `section.key=value`; a text value needs no quotes.
     pub set: String,
-    /// How messages name it: as the person said it.
+    /// Its name in messages: as the user wrote it.
     pub said: String,
 }
 
 impl Override {
-    /// `set`, which was said with `before` in front of it, as a command line has its options.
+    /// An override that the user wrote as `before` and `set`, such as an option of a command line.
     pub fn said(before: &str, set: &str) -> Self {
         Self { set: set.to_owned(), said: format!("{before}{}", short(set)) }
     }
 
-    /// The `section.key` of it.
+    /// Its `section.key`.
     pub fn key(&self) -> &str {
         self.set.split('=').next().unwrap_or_default().trim()
     }
 }
 
-/// The last of `overrides` that is of `section.key`, as it was said.
+/// The last of `overrides` of `name`, a `section.key`, as the user wrote it.
 pub(super) fn said(overrides: &[Override], name: &str) -> Option<String> {
     overrides.iter().rev().find(|set| set.key() == name).map(|set| set.said.clone())
 }
@@ -50,19 +50,19 @@ impl<T: AsRef<str>> From<T> for Override {
     }
 }
 
-/// Puts a value in its place; `None` where its section is none.
+/// Inserts a value; `None` where its section is not a table.
 pub(super) fn insert(table: &mut Table, section: &str, key: &str, value: toml::Value) -> Option<()> {
     let name = section;
     let section = table.entry(name).or_insert_with(|| toml::Value::Table(Table::new())).as_table_mut()?;
     match (name, key) {
-        // Another kind of model has other sizes: it starts from its own defaults, not from the file's.
+        // Another kind of model starts from its own defaults, not from the file's settings.
         ("model", "kind") => {
             let default = Config::default().model.kind.into();
             if *section.get(key).unwrap_or(&default) != value {
                 section.clear();
             }
         }
-        // The sizes and switches are the folder's, not the file's.
+        // Sizes and options are those of the imported model.
         ("model", "init_from") => section.retain(|key, _| matches!(key, "kind" | "dropout" | "max_unknown")),
         _ => {}
     }

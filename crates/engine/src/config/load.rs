@@ -1,4 +1,5 @@
-//! From a file and overrides to a [`Config`]: defaults < file < overrides, every mistake with its line.
+//! Loading of a [`Config`] from a file and overrides (defaults < file < overrides), with lines in
+//! errors.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +12,10 @@ use super::keys::{self, Override, insert};
 use super::words::{self, explain, line_of_key};
 use crate::error::{Advice, Error, Result};
 
-/// The largest config file that is read: configs are a screen long.
+/// Size of the largest config file that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// A configuration and where it came from.
+/// A config with its origin.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
     /// All settings.
@@ -23,24 +24,24 @@ pub struct Loaded {
     pub path: Option<PathBuf>,
     /// The file's text, for pointing at lines.
     pub text: String,
-    /// What was said beside it.
+    /// The overrides.
     pub overrides: Vec<Override>,
-    /// What a person should know: which settings gave way to others.
+    /// Notices about settings that gave way to others.
     pub notices: Vec<String>,
 }
 
 impl Loaded {
-    /// The override of `section.key`, as it was typed, if there is one.
+    /// The override of a `section.key`, as the user wrote it.
     pub(crate) fn said(&self, name: &str) -> Option<String> {
         keys::said(&self.overrides, name)
     }
 
-    /// A complaint about `section.key`, with its place: `file:line`, the override, or none (a default).
+    /// An error of `section.key`, with its place: the override, or `file:line`.
     pub(crate) fn complain(&self, section: &str, key: &str, message: impl AsRef<str>) -> Error {
         self.complain_of_entry(section, key, None, message.as_ref())
     }
 
-    /// As [`Self::complain`], of one entry of a list.
+    /// As [`Self::complain`], for one entry of a list.
     pub(crate) fn complain_of_entry(
         &self,
         section: &str,
@@ -80,7 +81,7 @@ pub fn load(path: Option<&Path>, overrides: &[Override]) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// As [`load`], from a text that is in hand.
+/// As [`load`], from the text of a file.
 ///
 /// # Errors
 /// As [`load`].
@@ -94,10 +95,10 @@ pub fn parse(name: &str, text: &str, overrides: &[Override]) -> Result<Loaded> {
     Ok(Loaded { text: text.to_owned(), ..of_table(&file, overrides)? })
 }
 
-/// As [`parse`], from keys without lines.
+/// As [`parse`], from a table.
 pub(crate) fn of_table(file: &Table, overrides: &[Override]) -> Result<Loaded> {
     let mut table = file.clone();
-    // Another kind of model starts from its own defaults: whatever else is said of the model is said of that one.
+    // `model.kind` first, as it replaces the file's settings of the model.
     let mut ordered: Vec<&Override> = overrides.iter().collect();
     ordered.sort_by_key(|set| match set.key() {
         "model.kind" => 0,
@@ -129,7 +130,7 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     })
 }
 
-/// Sets one key of the table, if a config can have it so.
+/// Applies an override to `table`, if its value fits.
 fn apply(table: &mut Table, override_: &Override) -> Result<()> {
     let (set, said) = (override_.set.as_str(), override_.said.as_str());
     let wrong = || {
@@ -153,12 +154,12 @@ fn apply(table: &mut Table, override_: &Override) -> Result<()> {
     let text = toml::Value::String(value.to_owned());
     let parsed = toml::from_str::<Table>(&format!("value = {value}"))
         .ok()
-        // A value that goes on with another key is no value.
+        // Not if another key follows the value.
         .filter(|table| table.len() == 1)
         .and_then(|mut table| table.remove("value"))
         .unwrap_or_else(|| text.clone());
     let mut why = String::new();
-    // Neither a text (char, 45) nor a list of one needs its quotes or brackets on a command line.
+    // Strings and lists of one need no quotes and brackets on a command line.
     for value in [parsed.clone(), text, toml::Value::Array(vec![parsed])] {
         let mut with = table.clone();
         insert(&mut with, section, key, value).ok_or_else(wrong)?;
@@ -169,7 +170,7 @@ fn apply(table: &mut Table, override_: &Override) -> Result<()> {
             }
             Err(error) => {
                 let message = error.message();
-                // That a text is none of the known ones says more than that a number is no text.
+                // "unknown variant" is a better message than "not a string".
                 if why.is_empty() || ["unknown variant", "is \""].iter().any(|it| message.starts_with(it)) {
                     message.clone_into(&mut why);
                 }

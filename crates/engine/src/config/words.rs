@@ -1,11 +1,11 @@
-//! What is wrong with a config, in the words of whoever wrote it, and what was probably meant.
+//! Error messages of configs, with the name that was probably meant.
 
 use strsim::levenshtein;
 
 use super::Config;
 use crate::error::{Advice, Error};
 
-/// The sections and names of our keys, and what other programs call them.
+/// Sections and keys, with their names in other programs.
 const OTHER_NAMES: [(&str, &str, &str); 21] = [
     ("optim", "lr", "learning_rate max_lr"),
     ("optim", "warmup", "warmup_steps warmup_iters"),
@@ -35,7 +35,7 @@ type Key = (String, String);
 fn keys() -> Vec<Key> {
     let sections = toml::Table::try_from(Config::default()).unwrap_or_default();
     let known = |section: &String| {
-        // What a key that there is none of is answered with is the list of those that there are.
+        // The error of an unknown key lists all keys.
         let error = toml::from_str::<Config>(&format!("{section}.\"\" = 0")).err();
         let listed = error.map_or_else(String::new, |error| error.message().to_owned());
         let names: Vec<String> = listed.split('`').skip(3).step_by(2).map(str::to_owned).collect();
@@ -44,7 +44,7 @@ fn keys() -> Vec<Key> {
     sections.keys().flat_map(known).collect()
 }
 
-/// Every key, by its own name and by those that other programs have for it.
+/// Every key by its name and by its names in other programs.
 fn names() -> Vec<(String, Key)> {
     let others = OTHER_NAMES.iter().flat_map(|&(section, key, names)| {
         names.split(' ').map(move |name| (name.to_owned(), (section.to_owned(), key.to_owned())))
@@ -52,18 +52,18 @@ fn names() -> Vec<(String, Key)> {
     keys().into_iter().map(|key| (key.1.clone(), key)).chain(others).collect()
 }
 
-/// A name as keys are written. None is as long as this, and nothing is near to it.
+/// A name in the form of keys; at most 64 characters, more than any key has.
 fn normal(name: &str) -> String {
     name.chars().take(64).collect::<String>().to_ascii_lowercase().replace('-', "_")
 }
 
-/// The key of that name, in whatever section, or the one that another program calls so.
+/// The section and key of a name, also of a name from another program.
 pub fn named(wrong: &str) -> Option<Key> {
     let wrong = normal(wrong);
     names().into_iter().find(|(name, _)| *name == wrong).map(|(_, key)| key)
 }
 
-/// The key that was probably meant by `wrong`, which `section` has not.
+/// The key that was probably meant by `wrong`, which is not in `section`.
 fn meant(section: Option<&str>, wrong: &str) -> Option<Key> {
     named(wrong).or_else(|| {
         let wrong = normal(wrong);
@@ -74,7 +74,7 @@ fn meant(section: Option<&str>, wrong: &str) -> Option<Key> {
     })
 }
 
-/// The names that a value can have, first the one that was probably meant.
+/// A hint with all known names, the one that was probably meant first.
 pub(super) fn one_of(wrong: &str, known: &[&str]) -> String {
     let wrong = normal(wrong);
     let near = |name: &&&str| levenshtein(&wrong, name) <= name.len().max(wrong.len()) / 2;
@@ -83,7 +83,7 @@ pub(super) fn one_of(wrong: &str, known: &[&str]) -> String {
     format!("{meant}one of: {}", known.join(", "))
 }
 
-/// TOML's own message with file and line, reworded where there are plainer words.
+/// An error of TOML with file and line, in plainer words where possible.
 pub(crate) fn explain(name: &str, text: &str, error: &toml::de::Error) -> Error {
     let Some(span) = error.span() else {
         return reworded(&format!("{name}: "), None, error.message(), false);
@@ -115,23 +115,24 @@ pub(crate) fn explain(name: &str, text: &str, error: &toml::de::Error) -> Error 
     }
 }
 
-/// What keys, which have no lines, cannot be a config for.
+/// An error of a table, which has no lines.
 pub(super) fn of_keys(table: &toml::Table, error: &toml::de::Error) -> Error {
     let text = toml::to_string(table).unwrap_or_default();
     let again = toml::from_str::<Config>(&text).err().and_then(|error| error.span());
     reworded("", again.map(|span| key_at(&text, span.start)), error.message(), false)
 }
 
-/// As much of a text as a message can bear.
+/// A text cut to the length for a message.
 pub(super) fn short(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
+    const MAX_CHARS: usize = 200;
+    match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
 }
 
-/// What serde has against a value or a key, for people. `key` is where it stands; `set`: on the command line.
+/// A message of serde about a value or a key, in plain words. `key` is its place; `set`: on the
+/// command line.
 pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) -> Error {
     let (section, name) = key.unwrap_or_default();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
@@ -140,7 +141,7 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
         let of = if inside { format!(" in [{section}]") } else { String::new() };
         let failure = Error::usage(format!("{place}unknown field `{}`{of}", short(wrong)));
         let section_meant = known.iter().find(|known| !inside && levenshtein(&normal(wrong), known) <= 2);
-        // On the command line what comes before the point is a section.
+        // In an override, the name before the point is a section.
         if let Some(meant) = section_meant.filter(|_| set || named(wrong).is_none()) {
             return failure.hint(format!("did you mean [{meant}]?"));
         }
@@ -155,7 +156,7 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
     if let (true, Some((wrong, known))) = (message.starts_with("unknown variant"), quoted.split_first()) {
         return Error::usage(format!("{place}{full} is \"{}\"", short(wrong))).hint(one_of(wrong, known));
     }
-    // A type of ours has said it of its key.
+    // Types of this crate have messages that continue the key.
     if message.starts_with("is \"") {
         return Error::usage(format!("{place}{full} {message}"));
     }
@@ -171,7 +172,7 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
     let takes = match expected {
         "f64" => "a number",
         "u64" => "a whole number from 0 to 9223372036854775807",
-        // Each has its own least and largest, which are said of a number that is one.
+        // The check names the limits of each key.
         "usize" | "u32" => "a whole number that is not negative",
         "any valid TOML value" => "a whole number, 9223372036854775807 at most",
         "a boolean" => "true or false",
@@ -192,14 +193,14 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
     Error::usage(format!("{place}{full} takes {takes}, and this is {}", short(&given)))
 }
 
-/// What is wrong with a line that is no TOML, and how it is written, where that can be told.
+/// The mistake in a line that is not TOML and the corrected line, for common mistakes.
 fn mistyped(line: &str) -> Option<(&'static str, String)> {
     let Some((key, value)) = line.split_once('=') else {
         let (key, value) = line.split_once(':')?;
         let (key, value) = (key.trim(), value.trim());
         let is_key = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
         return (is_key && !value.is_empty())
-            .then(|| ("a key and its value stand around a =", format!("{key} = {value}")));
+            .then(|| ("a key and its value need a = between them", format!("{key} = {value}")));
     };
     let (key, value) = (key.trim(), value.split('#').next().unwrap_or_default().trim());
     let is_toml = |value: &str| format!("{key} = {value}").parse::<toml::Table>().is_ok();
@@ -220,12 +221,12 @@ fn mistyped(line: &str) -> Option<(&'static str, String)> {
     let list = value.strip_prefix('[').and_then(|value| value.strip_suffix(']')).unwrap_or_default();
     let list = list.split(',').map(element).collect::<Vec<_>>().join(", ");
     let ways = [
-        ("true and false are written small", lower),
+        ("true and false have small letters", lower),
         ("a number is written with a point", value.replace(',', ".")),
         ("texts in a list need quotes", format!("[{list}]")),
         ("a text value needs quotes", format!("{value:?}")),
     ];
-    // What is quoted or opened already is wrong in another way.
+    // A value that begins with a quote or a bracket has another mistake.
     let is_whole = value.starts_with('[') && value.ends_with(']');
     let fits = |right: &str| right.starts_with('[') == is_whole && is_toml(right);
     let (what, right) = ways.into_iter().find(|(_, right)| fits(right))?;
@@ -236,7 +237,7 @@ pub(super) fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// The section and the key that stand, with their value, around a byte offset.
+/// Section and key at a byte offset.
 fn key_at(text: &str, offset: usize) -> Key {
     let Ok(table) = toml::de::DeTable::parse(text) else { return Key::default() };
     for (section, value) in table.get_ref() {
@@ -256,7 +257,7 @@ fn key_at(text: &str, offset: usize) -> Key {
     Key::default()
 }
 
-/// The line on which `section.key` stands; or that entry of its list.
+/// The line of `section.key`, or of an entry of its list.
 pub(crate) fn line_of_key(text: &str, section: &str, key: &str, entry: Option<usize>) -> Option<usize> {
     let table = toml::de::DeTable::parse(text).ok()?;
     let (_, value) = table.get_ref().iter().find(|(name, _)| name.get_ref().as_ref() == section)?;

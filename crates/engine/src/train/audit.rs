@@ -1,10 +1,10 @@
-//! The gradient audit: does every parameter learn?
+//! Gradient audit: every parameter's gradient and update in the first steps, with likely problems.
 //!
-//! Several tensor libraries have layers that cut gradients without a word; the loss still falls, because the head
-//! learns. So the first steps of a run can list every parameter's gradient and update, and say what looks wrong.
+//! An operation without a backward pass cuts gradients silently: the loss still falls, because
+//! other parameters learn.
 
-/// What looks wrong with `values` numbers of those norms, per value (root mean square) so that large matrices are not suspicious
-/// for their size.
+/// A likely problem of a parameter with `values` numbers and these norms. Gradients are compared
+/// per value (root mean square), so that the size of a matrix does not matter.
 pub(crate) fn flag(values: usize, weight: f64, gradient: f64, update: f64) -> Option<&'static str> {
     let gradient = gradient / (values as f64).sqrt();
     if !gradient.is_finite() {

@@ -1,4 +1,4 @@
-//! What is kept when training diverges: the batch that did it, and a checkpoint from before it.
+//! Divergence: saves the batch of the failed update, and a checkpoint from before it.
 
 use serde_json::json;
 use surprisal_store::{atomic, checkpoint, run_dir::RunWriter};
@@ -9,17 +9,17 @@ use super::record::Record;
 use super::state::State;
 use crate::error::{Error, Kind, Result};
 
-/// The file in the run folder that holds the batch.
+/// The file of the batch in the run's folder.
 const NAME: &str = "diverged.json";
 
-/// The update that was not made, or should not have been.
+/// An update that led to divergence.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Update {
-    /// Updates before it.
+    /// Number of updates before it.
     pub(crate) done: usize,
-    /// Nats a token.
+    /// Objective in nats per token.
     pub(crate) objective: f64,
-    /// Of the gradient, before clipping.
+    /// Norm of the gradient before clipping.
     pub(crate) norm: f64,
     pub(crate) lr: f64,
 }
@@ -27,18 +27,18 @@ pub(crate) struct Update {
 impl Update {
     pub(crate) fn failure(self) -> Error {
         let Self { done, objective, norm, lr } = self;
-        // The loss was a number; what it led to is none.
+        // A finite loss can still lead to parameters that are not finite.
         let is_number = objective.is_finite() && norm.is_finite();
-        let then = if is_number { ", and then a model that gives no numbers" } else { "" };
+        let then = if is_number { ", and then parameters that are not finite" } else { "" };
         let message = format!(
-            "training diverged at step {}: objective {objective} nats a token, gradient norm {norm}, learning rate \
+            "training diverged at step {}: objective {objective} nats per token, gradient norm {norm}, learning rate \
              {lr:.3e}{then}",
             done + 1
         );
         Error { kind: Kind::Diverged, ..Error::failed(message) }
     }
 
-    /// Writes the batches of this update, as tokens and as text, beside the run's other files.
+    /// Writes the batches of this update, as tokens and as text, into the run's folder.
     pub(crate) fn keep(self, batches: &[Batch], tokenizer: &Tokenizer, folder: &RunWriter) -> Result<()> {
         let mut rows = Vec::new();
         for batch in batches {
@@ -47,7 +47,7 @@ impl Update {
                 rows.push(json!({ "text": tokenizer.decode(inputs), "inputs": inputs, "targets": targets }));
             }
         }
-        // What is no number becomes null: JSON has no other word for it.
+        // NaN and infinity become null in JSON.
         let kept = json!({
             "step": self.done + 1, "objective": self.objective, "gradient_norm": self.norm, "lr": self.lr, "rows": rows,
         });
@@ -57,10 +57,10 @@ impl Update {
     }
 }
 
-/// Makes sure that there is a checkpoint to go back to, and says which.
+/// Saves a checkpoint if there is none, and names the newest one in words.
 ///
-/// The parameters are those from before the update that failed. They are saved only where no earlier checkpoint is, which
-/// would be further from what went wrong, and only if they give numbers, or there are better ones to be saved with them.
+/// The parameters are those before the failed update. They are saved only if there is no earlier
+/// checkpoint, and if they are finite or there are best weights to save with them.
 pub(crate) fn last_good(
     state: &State,
     saver: &mut Saver,
@@ -71,7 +71,7 @@ pub(crate) fn last_good(
         record.save(state, saver)?;
     }
     let kept = match checkpoint::list(&folder.checkpoints())?.first() {
-        Some((step, path)) => format!("the checkpoint of step {step} is in {}", path.display()),
+        Some((step, path)) => format!("the checkpoint of step {step} is {}", path.display()),
         None => "there was no checkpoint yet".to_owned(),
     };
     Ok(format!("{kept}, the batch in {}", folder.root().join(NAME).display()))

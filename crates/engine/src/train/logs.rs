@@ -1,4 +1,4 @@
-//! The metrics in other forms: events for TensorBoard while a run goes on, a table for spreadsheets at its end.
+//! Exporters of metrics: TensorBoard event files during a run, a CSV table at its end.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -14,7 +14,7 @@ use crate::events::{Event, Events, RunId, RunSummary};
 
 pub(crate) const FOLDER: &str = "tensorboard";
 
-/// Tag and place in the event.
+/// Tags, with JSON pointers into events.
 const SCALARS: [(&str, &str); 8] = [
     ("loss/objective", "/objective"),
     ("loss/train_nll", "/train_nll"),
@@ -26,8 +26,8 @@ const SCALARS: [(&str, &str); 8] = [
     ("speed/tokens_per_second", "/tokens_per_second"),
 ];
 
-/// Writes event files that TensorBoard reads into the folder of the run that it is told of first: evaluations, and the result of
-/// a model that is counted at once.
+/// A subscriber that writes TensorBoard event files into the folder of the first run: evaluations,
+/// and the result of a count-based model.
 ///
 /// ```
 /// # use surprisal_engine::{Context, Control, platform::threads::Pool, train::TensorBoard};
@@ -73,7 +73,7 @@ impl Events for TensorBoard {
             let folder = log.folder.join(FOLDER);
             std::fs::create_dir_all(&folder)
                 .map_err(|error| Error::failed(format!("cannot create {}: {error}", folder.display())))?;
-            // TensorBoard counts what comes after the checkpoint's step as new.
+            // TensorBoard discards earlier events from this step on.
             let resumed_at = log.resumed_at.map(|step| step + 1);
             log.writer = Some(SummaryWriter::create(&folder, seconds, resumed_at)?);
         }
@@ -84,7 +84,8 @@ impl Events for TensorBoard {
     }
 }
 
-/// Writes metrics.csv, the record as a table, into the folder of every run that is finished.
+/// A subscriber that writes metrics.csv, the event log as a table, into the folder of a finished
+/// run.
 ///
 /// ```
 /// # use surprisal_engine::{Context, Control, platform::threads::Pool, train::Csv};

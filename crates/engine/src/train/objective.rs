@@ -1,9 +1,9 @@
 //! Training objectives: the one that a config describes, and the trait for others.
 //!
-//! Label smoothing is related to the smoothing of n-gram models (Malagutti et al. 2024): a bigram table
-//! trained to convergence is the maximum likelihood estimate interpolated with π; toward the unigram
-//! distribution that is Jelinek-Mercer smoothing with a fixed weight; and with
-//! ε_h = k|V| / (c(h) + k|V|) after token h it is add-k smoothing.
+//! Label smoothing is related to the smoothing of n-gram models (Malagutti et al. 2024): a bigram
+//! table trained to convergence is the maximum likelihood estimate interpolated with π; toward the
+//! unigram distribution that is Jelinek-Mercer smoothing with a fixed weight; and with ε_h = k|V| /
+//! (c(h) + k|V|) after token h it is add-k smoothing.
 
 use std::fmt::Debug;
 
@@ -64,7 +64,8 @@ pub trait Objective: Debug + Send + Sync {
     /// The loss of a shard: `value` is `scale` times the sum over its targets, the rest are sums.
     ///
     /// # Errors
-    /// A failure to compute the loss; logits that are not finite are [`Kind::Diverged`](crate::Kind).
+    /// A failure to compute the loss; logits that are not finite are
+    /// [`Kind::Diverged`](crate::Kind).
     fn loss(&self, shard: &Shard<'_>) -> Result<Loss>;
 }
 
@@ -273,7 +274,8 @@ mod tests {
         NgramModel::estimate(&text.ids, V, &config).unwrap()
     }
 
-    /// The largest |Δp| between the trained table and `closed(context, maximum likelihood)`, over all contexts.
+    /// The largest |Δp| between the trained table and `closed(context, maximum likelihood)`, over
+    /// all contexts.
     fn distance(settings: &ObjectiveConfig, closed: impl Fn(u32, &[f64]) -> Vec<f64>) -> f64 {
         let text = text();
         let neural = trained(settings, &text);

@@ -1,9 +1,9 @@
-//! The optimisers over the parameters of a model, with all their state in plain vectors that a checkpoint can hold.
+//! Optimizers of a model's parameters, with their state in plain vectors for checkpoints.
 //!
-//! Decay is decoupled (Loshchilov & Hutter 2019) and applies to matrices and embeddings only. `l2` adds the gradient of
-//! ½·l2·‖θ‖² of the same parameters to theirs, which is the MAP estimate under a Gaussian prior; under Adam the two
-//! are not the same, because Adam rescales whatever is in the gradient. Muon is for the hidden matrices; what is no hidden
-//! matrix (embeddings, head, norms, biases) is left to AdamW beside it.
+//! Weight decay is decoupled (Loshchilov & Hutter 2019) and applies to matrices and embeddings
+//! only. `l2` adds the gradient of ½·l2·‖θ‖² of the same parameters: the MAP estimate under a
+//! Gaussian prior. Under Adam, which rescales gradients, the two differ. Muon is for hidden
+//! matrices, beside AdamW for embeddings, head, norms and biases.
 
 use surprisal_kernels::muon::Muon;
 use surprisal_kernels::optim;
@@ -33,11 +33,11 @@ impl Rule {
     }
 }
 
-/// One parameter's state; what its rule does not need is empty.
+/// State of one parameter; vectors that its rule does not need are empty.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Slot {
     rule: Rule,
-    /// Running mean of the gradient (SGD: its running sum).
+    /// Running mean of the gradient; for SGD its running sum.
     pub(crate) m: Vec<f32>,
     /// Running mean of its square.
     pub(crate) v: Vec<f32>,
@@ -45,7 +45,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// The state by name, as a checkpoint holds it.
+    /// The state with the name prefixes of a checkpoint.
     pub(crate) fn state(&self) -> [(&'static str, &Vec<f32>); 3] {
         [("m.", &self.m), ("v.", &self.v), ("average.", &self.average)]
     }
@@ -59,7 +59,7 @@ impl Slot {
 pub(crate) struct Optimiser {
     settings: config::Optim,
     precision: Precision,
-    /// In the order of the model's parameters.
+    /// One for each parameter, in the model's order.
     pub(crate) slots: Vec<Slot>,
     /// The gradients of each shard; after [`Self::gather`], their sum is in the first that has any.
     pub(crate) gradients: Vec<GradAccumulator>,
@@ -91,10 +91,10 @@ impl Optimiser {
         Ok(Self { settings: settings.clone(), precision, slots, gradients, step: 0 })
     }
 
-    /// Sums the shards' gradients and returns their global norm; parameters are not touched yet.
+    /// Sums the shards' gradients and gives their global norm.
     ///
     /// # Errors
-    /// A parameter that no shard has a gradient for: something cut the graph.
+    /// A parameter without a gradient.
     pub(crate) fn gather(&self, neural: &Neural, pool: &Pool) -> Result<f64> {
         let parameters = neural.parameters();
         let squares = pool.map(parameters.len(), |i| {
@@ -107,7 +107,7 @@ impl Optimiser {
             }
             Ok(optim::sum_of_squares(&sum))
         });
-        // Summed in the parameters' order, so that the norm is the same bits for any number of threads.
+        // Summed in the parameters' order, so that the norm does not depend on threads.
         let mut total = 0.0;
         for square in squares {
             total += square?;
@@ -119,8 +119,8 @@ impl Optimiser {
         self.gradients.iter().find_map(|shard| shard.get(i))
     }
 
-    /// Clips to `grad_clip` by the global `norm` and updates every parameter in place. `lr` is the scheduled rate; Muon's own
-    /// follows the same schedule.
+    /// Clips gradients to `grad_clip` by the global `norm` and updates every parameter. `lr` is the
+    /// scheduled rate; Muon's rate follows the same schedule.
     pub(crate) fn update(&mut self, neural: &Neural, lr: f64, norm: f64, pool: &Pool) -> Result<()> {
         self.step += 1;
         let Self { settings, precision, slots, gradients, step } = self;
@@ -166,7 +166,7 @@ impl Optimiser {
                 }
             }
             if settings.ema > 0.0 {
-                // Young averages forget faster, or they would remember the initial weights for long.
+                // EMA warm-up: otherwise the initial weights would dominate for long.
                 let decay = settings.ema.min((1.0 + step as f64) / (10.0 + step as f64));
                 parameter.read(|weights| optim::ema_update(&mut slot.average, weights, decay))?;
             }
@@ -175,7 +175,7 @@ impl Optimiser {
         results.into_iter().collect()
     }
 
-    /// Exchanges the weights with their running means, where there are any; a second call puts them back.
+    /// Swaps the weights with their running means, if there are any; a second call swaps them back.
     pub(crate) fn swap_average(&mut self, neural: &Neural) -> Result<()> {
         for (parameter, slot) in neural.parameters().iter().zip(&mut self.slots) {
             if !slot.average.is_empty() {
@@ -186,7 +186,7 @@ impl Optimiser {
     }
 }
 
-/// The parameters that decay, those that do not, and those that Muon updates.
+/// Groups of parameters: with decay, without, and those that Muon updates.
 pub(crate) fn groups(neural: &Neural, settings: &config::Optim) -> (Group, Group, Option<Group>) {
     let group = |which: &dyn Fn(&Parameter) -> bool| {
         let group = neural.parameters().iter().filter(|parameter| which(parameter));

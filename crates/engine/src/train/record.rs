@@ -1,4 +1,4 @@
-//! The record of a run: its events as JSON lines in `metrics.jsonl`, and on to whoever listens.
+//! Event log of a run: events as JSON lines in `metrics.jsonl`, and to the subscriber.
 
 use surprisal_store::run_dir::MetricsLog;
 
@@ -17,21 +17,21 @@ impl<'a> Record<'a> {
         Self { metrics, ctx }
     }
 
-    /// Appends one event, if it is for the record, and tells it.
+    /// Appends an event to the file, if it is recorded, and emits it.
     pub(crate) fn event(&mut self, event: &Event) -> Result<()> {
         if event.is_recorded() {
-            // By way of a value, whose keys are in order.
+            // A `Value` has its keys in alphabetical order.
             let line = serde_json::to_value(event)?;
             self.metrics.append(&line.to_string())?;
         }
         if matches!(event, Event::Finished(_)) {
-            // Who makes something of all of it finds all of it.
+            // Subscribers of the last event may read the whole file.
             self.metrics.sync()?;
         }
         self.ctx.tell(event)
     }
 
-    /// Makes a checkpoint of `state`, which keeps how long the record is: its lines are made durable first.
+    /// Makes a checkpoint of `state` with the length of the file, which is synced first.
     pub(crate) fn save(&mut self, state: &State, saver: &mut Saver<'_>) -> Result<()> {
         self.metrics.sync()?;
         if saver.save(state, self.metrics.offset())? {

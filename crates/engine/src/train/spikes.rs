@@ -1,17 +1,18 @@
-//! Batches whose loss is far above the others', passed over if the config says so (`optim.skip_spikes`).
+//! Detection of loss spikes: updates whose objective is far above its running mean are skipped if
+//! `optim.skip_spikes` is set.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 
-/// The running mean looks back over about so many updates.
+/// Updates that the running mean extends over.
 const MEMORY: f64 = 50.0;
-/// Updates before anything is judged: the first losses fall fast.
+/// Updates without detection: the first losses fall fast.
 const WARM: u64 = 20;
-/// So many in a row are no spike: the run has left the track.
-const MOST: u32 = 20;
+/// Maximum number of spikes in a row; more are a divergence.
+const MAX_IN_A_ROW: u32 = 20;
 
-/// The running mean of the objective, nats a token.
+/// The running mean of the objective, in nats per token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Spikes {
@@ -21,22 +22,23 @@ pub(crate) struct Spikes {
 }
 
 impl Spikes {
-    /// The mean that `objective` is more than `factor` times above, if it is a spike; else takes it into the mean.
+    /// The running mean, if `objective` is a spike: more than `factor` times the mean. Otherwise
+    /// updates the mean.
     ///
     /// # Errors
-    /// As divergence, when there is one spike after the other.
+    /// [`Kind::Diverged`] after too many spikes in a row.
     pub(crate) fn judge(&mut self, objective: f64, factor: f64) -> Result<Option<f64>> {
         if factor > 0.0 && self.seen >= WARM && objective > factor * self.mean {
             self.in_a_row += 1;
-            if self.in_a_row > MOST {
+            if self.in_a_row > MAX_IN_A_ROW {
                 let message =
-                    format!("{MOST} updates in a row were passed over as spikes (optim.skip_spikes)");
+                    format!("{MAX_IN_A_ROW} updates in a row were skipped as spikes (optim.skip_spikes)");
                 return Err(Error { kind: Kind::Diverged, ..Error::failed(message) });
             }
             return Ok(Some(self.mean));
         }
         self.seen += 1;
-        // The plain mean at first, then one that forgets.
+        // The mean of all updates at first, then an exponential moving average.
         self.mean += (objective - self.mean) / (self.seen as f64).min(MEMORY);
         self.in_a_row = 0;
         Ok(None)
@@ -67,7 +69,7 @@ mod tests {
         for _ in 0..WARM {
             spikes.judge(1.0, 1.5).unwrap();
         }
-        for _ in 0..MOST {
+        for _ in 0..MAX_IN_A_ROW {
             assert!(spikes.judge(1e6, 1.5).unwrap().is_some());
         }
         assert_eq!(spikes.judge(1e6, 1.5).unwrap_err().kind, Kind::Diverged);
