@@ -390,7 +390,7 @@ fn no_grid_finds_better_dirichlet_strengths_than_tuning() {
         let least = nats(&counted(&best), train.len());
         assert!(least < nats(&counted(&plain.alpha), train.len()), "{best:?}");
         for i in 0..order {
-            for factor in [0.01, 0.3, 0.8, 0.97, 1.03, 1.25, 3.0, 100.0] {
+            for factor in [1e-4, 0.01, 0.3, 0.8, 0.97, 1.03, 1.25, 3.0, 100.0, 1e5] {
                 let mut moved = best.clone();
                 moved[i] *= factor;
                 let moved_nats = nats(&counted(&moved), train.len());

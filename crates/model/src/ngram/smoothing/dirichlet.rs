@@ -56,14 +56,21 @@ impl Smoother for Dirichlet {
     }
 }
 
-/// The α with the least −Σ ln q over held-out text, by ln α.
+/// The α with the least −Σ ln q over held-out text, by ln α. The loss can have several minima (α of single words for
+/// characters: near 0 or without bound), so that the best of three starts is taken.
 fn tuned(heldout: &Heldout, start: &[f64]) -> Vec<f64> {
     let bounds = vec![(1e-4_f64.ln(), 1e8_f64.ln()); start.len()];
-    let x = start.iter().zip(&bounds).map(|(alpha, bounds)| alpha.ln().clamp(bounds.0, bounds.1)).collect();
     let alphas = |x: &[f64]| -> Vec<f64> { x.iter().map(|x| x.exp()).collect() };
     let loss = |x: &[f64]| loss(heldout, &alphas(x));
     let derivatives = |x: &[f64]| derivatives(heldout, &alphas(x));
-    alphas(&minimise(x, &bounds, 1e-7 * heldout.len() as f64, loss, derivatives))
+    let from = |start: &[f64]| {
+        let x =
+            start.iter().zip(&bounds).map(|(alpha, bounds)| alpha.ln().clamp(bounds.0, bounds.1)).collect();
+        minimise(x, &bounds, 1e-7 * heldout.len() as f64, loss, derivatives)
+    };
+    let starts = [start, &vec![1.0; start.len()], &vec![1000.0; start.len()]];
+    let found = starts.map(|start| from(start)).into_iter().min_by(|a, b| loss(a).total_cmp(&loss(b)));
+    found.map_or_else(|| start.to_vec(), |x| alphas(&x))
 }
 
 /// −Σ ln q, in nats.
