@@ -59,7 +59,7 @@ pub fn count(
         // An error of the subscriber comes again with the next phase.
         let done = |steps| drop(ctx.tell(&Event::Advanced { steps }));
         let counted =
-            ctx.pool.install(|| Counts::of_watched(tokens, vocab_size, model.order, model.bos, &done));
+            ctx.pool.install(|| Counts::new_with_progress(tokens, vocab_size, model.order, model.bos, &done));
         Ok(counted?)
     };
     let tuning = if model.needs_heldout() {

@@ -122,7 +122,7 @@ pub(crate) fn arpa(data: &[u8]) {
 fn answers(model: &NgramModel, tokenizer: &Tokenizer) {
     let last = tokenizer.vocab_size() as u32 - 1;
     for context in [&[][..], &[last], &[0, last, 0, last, 0]] {
-        let next = model.next(context).expect("words of the vocabulary have successors");
+        let next = model.next_log_probs(context).expect("words of the vocabulary have successors");
         assert_eq!(next.len(), tokenizer.vocab_size());
         assert!(next.iter().all(|log_q| !log_q.is_nan()), "no number after {context:?}");
     }

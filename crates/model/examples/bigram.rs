@@ -41,7 +41,7 @@ fn main() -> Result<()> {
 
     let mut apart: f64 = 0.0;
     for &token in &tokens[..tokens.len() - 1] {
-        let (q, p) = (smoothed.next(&[token])?, counted.next(&[token])?);
+        let (q, p) = (smoothed.next_log_probs(&[token])?, counted.next_log_probs(&[token])?);
         for (q, p) in q.iter().zip(p) {
             let expected = (1.0 - epsilon) * p.exp() + epsilon / vocab_size as f64;
             apart = apart.max((q.exp() - expected).abs());

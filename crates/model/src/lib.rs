@@ -8,11 +8,11 @@ mod error;
 mod mixture;
 pub mod neural;
 pub mod ngram;
-mod renaming;
+mod vocab_map;
 
 pub use error::{Error, Result};
 pub use mixture::{Mixture, best_weights};
-pub use renaming::{Renamed, Renaming};
+pub use vocab_map::{MappedModel, VocabMap};
 
 /// A distribution over the next token given all the tokens before it.
 ///
@@ -38,7 +38,7 @@ pub trait LanguageModel: Send + Sync {
     ///
     /// # Errors
     /// As [`Self::log_probs`].
-    fn next(&self, context: &[u32]) -> Result<Vec<f64>>;
+    fn next_log_probs(&self, context: &[u32]) -> Result<Vec<f64>>;
 
     /// ln q(· | `tokens[..i]`) for every i in `from..tokens.len()`, in order: [`Self::log_probs`] with all that did not come,
     /// too. `visit` is given i and the distribution.
@@ -48,7 +48,12 @@ pub trait LanguageModel: Send + Sync {
     ///
     /// # Errors
     /// As [`Self::log_probs`].
-    fn distributions(&self, tokens: &[u32], from: usize, visit: &mut dyn FnMut(usize, &[f64])) -> Result<()> {
+    fn for_each_distribution(
+        &self,
+        tokens: &[u32],
+        from: usize,
+        visit: &mut dyn FnMut(usize, &[f64]),
+    ) -> Result<()> {
         let read = tokens.get(..from).ok_or(Error::FromOutOfRange { from, len: tokens.len() })?;
         if from == tokens.len() {
             return Ok(());
@@ -84,12 +89,12 @@ pub trait LanguageModel: Send + Sync {
 
     /// Starts reading a text from its beginning, for sampling token by token.
     ///
-    /// The default keeps the tokens and calls [`Self::next`]; a transformer keeps keys and values instead.
+    /// The default keeps the tokens and calls [`Self::next_log_probs`]; a transformer keeps keys and values instead.
     ///
     /// # Errors
-    /// As [`Self::next`].
+    /// As [`Self::next_log_probs`].
     fn session(&self) -> Result<Box<dyn Session + '_>> {
-        Ok(Box::new(Replay { model: self, tokens: Vec::new() }))
+        Ok(Box::new(RecomputeSession { model: self, tokens: Vec::new() }))
     }
 }
 
@@ -98,20 +103,20 @@ pub trait Session {
     /// Appends `tokens` and returns ln q(· | everything so far).
     ///
     /// # Errors
-    /// As [`LanguageModel::next`].
+    /// As [`LanguageModel::next_log_probs`].
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>>;
 }
 
 /// The session of a model that has nothing to remember but its context.
-struct Replay<'a, M: ?Sized> {
+struct RecomputeSession<'a, M: ?Sized> {
     model: &'a M,
     tokens: Vec<u32>,
 }
 
-impl<M: LanguageModel + ?Sized> Session for Replay<'_, M> {
+impl<M: LanguageModel + ?Sized> Session for RecomputeSession<'_, M> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
         self.tokens.extend_from_slice(tokens);
-        self.model.next(&self.tokens)
+        self.model.next_log_probs(&self.tokens)
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Mixture<'a> {
 }
 
 /// ln Σ λ e^x, with the largest term taken out.
-fn log_sum(weights: &[f64], log_probs: impl Iterator<Item = f64> + Clone) -> f64 {
+fn weighted_log_sum_exp(weights: &[f64], log_probs: impl Iterator<Item = f64> + Clone) -> f64 {
     let top = log_probs.clone().fold(f64::NEG_INFINITY, f64::max);
     if top == f64::NEG_INFINITY {
         return top;
@@ -51,7 +51,7 @@ impl<'a> Mixture<'a> {
         {
             return wrong(format!("{weights:?} are no weights of {} models", models.len()));
         }
-        Ok(Self { models, weights: to_one(weights.to_vec()) })
+        Ok(Self { models, weights: normalised(weights.to_vec()) })
     }
 
     /// λ.
@@ -62,7 +62,9 @@ impl<'a> Mixture<'a> {
     /// Mixes, element by element, what every model answers.
     fn mix(&self, answers: &[Vec<f64>]) -> Vec<f64> {
         let len = answers.first().map_or(0, Vec::len);
-        (0..len).map(|i| log_sum(&self.weights, answers.iter().map(|answer| answer[i]))).collect()
+        (0..len)
+            .map(|i| weighted_log_sum_exp(&self.weights, answers.iter().map(|answer| answer[i])))
+            .collect()
     }
 }
 
@@ -72,13 +74,13 @@ struct Fit {
     /// Mean ln q of the tokens that some model holds possible.
     log_likelihood: f64,
     /// Its slope along each weight: the mean of r = q_m / q.
-    slope: Vec<f64>,
+    gradient: Vec<f64>,
     /// Minus its second derivatives: the mean of r rᵀ.
     curvature: Vec<Vec<f64>>,
 }
 
 impl Fit {
-    fn at(weights: Vec<f64>, log_probs: &[Vec<f64>]) -> Self {
+    fn evaluate(weights: Vec<f64>, log_probs: &[Vec<f64>]) -> Self {
         let n = weights.len();
         let (mut sum, mut tokens) = (0.0, 0.0);
         let (mut slope, mut curvature) = (vec![0.0; n], vec![vec![0.0; n]; n]);
@@ -87,7 +89,7 @@ impl Fit {
             if log_probs.iter().all(|of| of[i] == f64::NEG_INFINITY) {
                 continue;
             }
-            let mixed = log_sum(&weights, log_probs.iter().map(|of| of[i]));
+            let mixed = weighted_log_sum_exp(&weights, log_probs.iter().map(|of| of[i]));
             sum += mixed;
             tokens += 1.0;
             ratios.iter_mut().zip(log_probs).for_each(|(ratio, of)| *ratio = (of[i] - mixed).exp());
@@ -97,18 +99,18 @@ impl Fit {
             }
         }
         slope.iter_mut().chain(curvature.iter_mut().flatten()).for_each(|sum| *sum /= tokens);
-        Self { weights, log_likelihood: sum / tokens, slope, curvature }
+        Self { weights, log_likelihood: sum / tokens, gradient: slope, curvature }
     }
 
     /// How much likelier the best weights can be at most, in nats a token: ln is concave, and the slope along λ itself is 1.
     fn gap(&self) -> f64 {
-        self.slope.iter().copied().fold(f64::NEG_INFINITY, f64::max) - 1.0
+        self.gradient.iter().copied().fold(f64::NEG_INFINITY, f64::max) - 1.0
     }
 
     /// Where the parabola through this point is best: weight moves between two models at a time until none does.
     fn target(&self) -> Vec<f64> {
         const SWEEPS: usize = 1000;
-        let (mut target, mut slope, bend) = (self.weights.clone(), self.slope.clone(), &self.curvature);
+        let (mut target, mut slope, bend) = (self.weights.clone(), self.gradient.clone(), &self.curvature);
         for _ in 0..SWEEPS {
             let mut moved = 0.0_f64;
             for (m, k) in (0..target.len()).flat_map(|m| (0..m).map(move |k| (m, k))) {
@@ -134,9 +136,9 @@ impl Fit {
 pub fn best_weights(log_probs: &[Vec<f64>]) -> Vec<f64> {
     const GAP: f64 = 1e-10;
     const ROUNDS: usize = 200;
-    const LEAST: f64 = 1e-11;
+    const MIN_WEIGHT: f64 = 1e-11;
     let n = log_probs.len();
-    let mut fit = Fit::at(vec![1.0 / n as f64; n], log_probs);
+    let mut fit = Fit::evaluate(vec![1.0 / n as f64; n], log_probs);
     if fit.log_likelihood.is_nan() {
         return fit.weights;
     }
@@ -148,7 +150,7 @@ pub fn best_weights(log_probs: &[Vec<f64>]) -> Vec<f64> {
         let mut shorter = (0..40).map(|halved| {
             let way = fit.weights.iter().zip(&target);
             let weights = way.map(|(from, to)| from + 0.5_f64.powi(halved) * (to - from)).collect();
-            Fit::at(to_one(weights), log_probs)
+            Fit::evaluate(normalised(weights), log_probs)
         });
         // Near the end the likelihood is flat to the last bit, and the gap still closes.
         let better = |next: &Fit| {
@@ -158,11 +160,11 @@ pub fn best_weights(log_probs: &[Vec<f64>]) -> Vec<f64> {
         let Some(next) = shorter.find(better) else { break };
         fit = next;
     }
-    to_one(fit.weights.iter().map(|weight| weight.max(LEAST)).collect())
+    normalised(fit.weights.iter().map(|weight| weight.max(MIN_WEIGHT)).collect())
 }
 
 /// The weights, made to sum to one.
-fn to_one(weights: Vec<f64>) -> Vec<f64> {
+fn normalised(weights: Vec<f64>) -> Vec<f64> {
     let sum: f64 = weights.iter().sum();
     weights.iter().map(|weight| weight / sum).collect()
 }
@@ -181,8 +183,8 @@ impl LanguageModel for Mixture<'_> {
         Ok(self.mix(&answers?))
     }
 
-    fn next(&self, context: &[u32]) -> Result<Vec<f64>> {
-        let answers: Result<Vec<_>> = self.models.iter().map(|model| model.next(context)).collect();
+    fn next_log_probs(&self, context: &[u32]) -> Result<Vec<f64>> {
+        let answers: Result<Vec<_>> = self.models.iter().map(|model| model.next_log_probs(context)).collect();
         Ok(self.mix(&answers?))
     }
 
@@ -205,17 +207,17 @@ impl LanguageModel for Mixture<'_> {
 
     fn session(&self) -> Result<Box<dyn Session + '_>> {
         let sessions: Result<Vec<_>> = self.models.iter().map(|model| model.session()).collect();
-        Ok(Box::new(Mixed { mixture: self, sessions: sessions? }))
+        Ok(Box::new(MixtureSession { mixture: self, sessions: sessions? }))
     }
 }
 
 /// A text that all models of a mixture read.
-struct Mixed<'a> {
+struct MixtureSession<'a> {
     mixture: &'a Mixture<'a>,
     sessions: Vec<Box<dyn Session + 'a>>,
 }
 
-impl Session for Mixed<'_> {
+impl Session for MixtureSession<'_> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
         let answers: Result<Vec<_>> = self.sessions.iter_mut().map(|session| session.feed(tokens)).collect();
         Ok(self.mixture.mix(&answers?))
@@ -250,11 +252,11 @@ mod tests {
         assert!((mixture.weights().iter().sum::<f64>() - 1.0).abs() < 1e-12);
         let mut session = mixture.session().unwrap();
         for end in [0, 1, 5, 300] {
-            let next = mixture.next(&heldout[..end.min(200)]).unwrap();
+            let next = mixture.next_log_probs(&heldout[..end.min(200)]).unwrap();
             assert!((next.iter().map(|q| q.exp()).sum::<f64>() - 1.0).abs() < 1e-12);
         }
         let fed = session.feed(&heldout[..7]).unwrap();
-        assert_eq!(fed, mixture.next(&heldout[..7]).unwrap());
+        assert_eq!(fed, mixture.next_log_probs(&heldout[..7]).unwrap());
     }
 
     #[test]

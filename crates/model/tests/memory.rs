@@ -6,8 +6,10 @@ use std::alloc::System;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use surprisal_model::Renaming;
-use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, Part, mix, mix_memory};
+use surprisal_model::VocabMap;
+use surprisal_model::ngram::{
+    Counts, MixtureComponent, NgramConfig, NgramModel, static_mixture, static_mixture_memory,
+};
 use surprisal_platform::counting_allocator::{CountingAllocator, peak_of};
 
 #[global_allocator]
@@ -29,7 +31,7 @@ fn what_is_stated_is_enough() {
         [("different", &different), ("every other", &every_other), ("one", &one), ("rare", &rare)]
     {
         for order in [2, 3, 5, 8] {
-            let (counts, peak) = peak_of(|| Counts::of(text, VOCAB as usize, order, None).unwrap());
+            let (counts, peak) = peak_of(|| Counts::new(text, VOCAB as usize, order, None).unwrap());
             let (peak, stated) = (peak.unwrap() as u64, Counts::memory(text.len(), VOCAB as usize, order));
             assert!(peak <= stated, "{name}, order {order}: {peak} of {stated} bytes");
             assert_eq!(
@@ -41,10 +43,10 @@ fn what_is_stated_is_enough() {
     let config = NgramConfig { order: 4, ..NgramConfig::default() };
     let models = [&different, &rare]
         .map(|text| NgramModel::estimate(&text[..1 << 18], VOCAB as usize, &config).unwrap());
-    let names = Renaming::new((0..VOCAB).collect(), VOCAB as usize, None).unwrap();
-    let parts = models.each_ref().map(|model| Part { model, weight: 0.5, names: &names });
-    let (mixed, peak) = peak_of(|| mix(&parts, None).unwrap());
-    let (peak, stated) = (peak.unwrap() as u64, mix_memory(&parts));
+    let names = VocabMap::new((0..VOCAB).collect(), VOCAB as usize, None).unwrap();
+    let parts = models.each_ref().map(|model| MixtureComponent { model, weight: 0.5, map: &names });
+    let (mixed, peak) = peak_of(|| static_mixture(&parts, None).unwrap());
+    let (peak, stated) = (peak.unwrap() as u64, static_mixture_memory(&parts));
     assert!(peak <= stated, "mixing: {peak} of {stated} bytes");
     assert!(mixed.parameters() > models[0].parameters());
 }

@@ -77,7 +77,7 @@ fn distributions_say_of_what_came_what_log_probs_say() {
             let lm = model(&config, stride);
             let expected = lm.log_probs(&text, from).unwrap();
             let mut places = Vec::new();
-            lm.distributions(&text, from, &mut |i, row| {
+            lm.for_each_distribution(&text, from, &mut |i, row| {
                 assert_eq!(row[text[i] as usize], expected[i - from], "{config:?} {stride} at {i}");
                 assert!((row.iter().map(|q| q.exp()).sum::<f64>() - 1.0).abs() < 1e-5);
                 places.push(i);
@@ -138,7 +138,7 @@ fn windows_score_each_token_once_from_the_context_they_promise() {
         let scores = lm.log_probs(&text, 0).unwrap();
         assert_eq!(scores.len(), text.len());
         for i in 0..text.len() {
-            let next = lm.next(&text[..i]).unwrap();
+            let next = lm.next_log_probs(&text[..i]).unwrap();
             let sum: f64 = next.iter().map(|p| p.exp()).sum();
             assert!((sum - 1.0).abs() < 1e-5, "{config:?}: {sum}");
             assert!((scores[i] - next[text[i] as usize]).abs() < 1e-4, "{config:?} token {i}");
@@ -182,14 +182,14 @@ fn a_session_says_what_next_says_and_goes_on_past_the_block() {
         let mut session = lm.session().unwrap();
         let mut fed = session.feed(&text[..2]).unwrap();
         for i in 2..BLOCK {
-            let next = lm.next(&text[..i]).unwrap();
+            let next = lm.next_log_probs(&text[..i]).unwrap();
             assert!(fed.iter().zip(&next).all(|(a, b)| (a - b).abs() < 1e-4), "{config:?} after {i} tokens");
             fed = session.feed(&text[i..=i]).unwrap();
         }
         // One more than fits: the last half of the block is read again, and this token after it.
         let fed = session.feed(&text[BLOCK..=BLOCK]).unwrap();
         if matches!(config, NeuralConfig::Transformer(_)) {
-            let next = lm.next(&text[BLOCK / 2..=BLOCK]).unwrap();
+            let next = lm.next_log_probs(&text[BLOCK / 2..=BLOCK]).unwrap();
             assert!(fed.iter().zip(&next).all(|(a, b)| (a - b).abs() < 1e-4), "{config:?}");
         }
         for token in &text[BLOCK + 1..] {
@@ -228,7 +228,7 @@ fn weights_come_back_exactly_or_not_at_all() {
         };
         let again = Neural::from_tensors(&config, tensors()).unwrap();
         let again = NeuralLm { neural: again, stride: 1 };
-        assert_eq!(again.next(&text(5)).unwrap(), lm.next(&text(5)).unwrap());
+        assert_eq!(again.next_log_probs(&text(5)).unwrap(), lm.next_log_probs(&text(5)).unwrap());
         let name = lm.neural.parameters()[0].name.clone();
         let refuse = |change: &dyn Fn(&mut BTreeMap<String, Tensor>)| {
             let mut tensors = tensors();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use surprisal_model::ngram::reference::{Context, Formula, Reference};
 use surprisal_model::ngram::{
-    ContextStats, Heldout, NgramConfig, NgramModel, Report, Smoother, Smoothing, Tuning, Weight,
+    ContextStats, ContextWeights, Heldout, NgramConfig, NgramModel, Report, Smoother, Smoothing, Tuning,
 };
 use surprisal_model::{Error, LanguageModel};
 
@@ -34,9 +34,9 @@ impl Smoother for MyWittenBell {
         "my_witten_bell"
     }
 
-    fn weight(&self, _: usize, context: &ContextStats, _: f64) -> Weight {
+    fn weight(&self, _: usize, context: &ContextStats, _: f64) -> ContextWeights {
         let (total, types) = (context.total as f64, context.types() as f64);
-        Weight { scale: 1.0 / (total + types), backoff: types / (total + types) }
+        ContextWeights { scale: 1.0 / (total + types), backoff: types / (total + types) }
     }
 }
 
@@ -73,8 +73,8 @@ impl Smoother for Share {
         "share"
     }
 
-    fn weight(&self, _: usize, context: &ContextStats, _: f64) -> Weight {
-        Weight { scale: (1.0 - self.lower) / context.total as f64, backoff: self.lower }
+    fn weight(&self, _: usize, context: &ContextStats, _: f64) -> ContextWeights {
+        ContextWeights { scale: (1.0 - self.lower) / context.total as f64, backoff: self.lower }
     }
 
     fn check(&self, _order: usize) -> Result<(), Error> {
@@ -126,7 +126,7 @@ fn a_new_formula_is_fitted_and_agrees_with_its_reference() {
     assert!(nats(&model) < nats(&poor));
     let reference = Reference::with_formula(&train, VOCAB, &config, false, Box::new(fitted));
     for context in [&[][..], &test[..1], &test[..9], &[11, 3]] {
-        for (log_q, q) in model.next(context).unwrap().iter().zip(reference.next(context)) {
+        for (log_q, q) in model.next_log_probs(context).unwrap().iter().zip(reference.next(context)) {
             assert!((log_q.exp() - q).abs() < 1e-12, "{context:?}: {} {q}", log_q.exp());
         }
     }

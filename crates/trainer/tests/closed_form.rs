@@ -62,8 +62,8 @@ fn distance(epsilon: f64) -> f64 {
     let neural = trained(&text, epsilon, 1500);
     let mut worst = 0.0f64;
     for context in 0..6 {
-        let mle = counted.next(&[context]).unwrap();
-        let found = neural.next(&[context]).unwrap();
+        let mle = counted.next_log_probs(&[context]).unwrap();
+        let found = neural.next_log_probs(&[context]).unwrap();
         for (p, q) in mle.iter().zip(&found) {
             let expected = (1.0 - epsilon) * p.exp() + epsilon / V as f64;
             worst = worst.max((expected - q.exp()).abs());
@@ -84,6 +84,6 @@ fn label_smoothing_by_descent_is_interpolation_with_the_uniform_distribution() {
     assert!(worst < 1e-3, "max |Δp| = {worst}");
     // Smoothing changes the result, so the test can fail.
     let (plain, smoothed) = (trained(&text(), 0.0, 300), trained(&text(), 0.2, 300));
-    let (p, q) = (plain.next(&[0]).unwrap(), smoothed.next(&[0]).unwrap());
+    let (p, q) = (plain.next_log_probs(&[0]).unwrap(), smoothed.next_log_probs(&[0]).unwrap());
     assert!(p.iter().zip(&q).any(|(p, q)| (p.exp() - q.exp()).abs() > 0.01));
 }

@@ -64,7 +64,7 @@ pub fn measure(
             "distribution" => {
                 let all = || {
                     for context in &contexts {
-                        black_box(model.next(context)?);
+                        black_box(model.next_log_probs(context)?);
                     }
                     Ok(())
                 };

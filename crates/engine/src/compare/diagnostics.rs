@@ -259,7 +259,7 @@ pub fn measure(
     let (mut start, mut unknown) = (0, Vec::new());
     for sequence in data.val.sequences() {
         pool.install(|| {
-            model.distributions(sequence, from, &mut |i, row| {
+            model.for_each_distribution(sequence, from, &mut |i, row| {
                 let place = reading.passage.len();
                 reading.push(row, sequence[i]);
                 if reading.passage.len() > place && Some(sequence[i]) == data.tokenizer.unk() {

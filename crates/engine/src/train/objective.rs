@@ -151,7 +151,7 @@ fn prepare(
     match config.smooth_toward {
         SmoothToward::Uniform => Ok((loss, None)),
         SmoothToward::Unigram => {
-            let (log_probs, by) = (counted(1, Smoothing::Mle)?.next(&[])?, Elementary::current());
+            let (log_probs, by) = (counted(1, Smoothing::Mle)?.next_log_probs(&[])?, Elementary::current());
             let unigram: Vec<f64> = log_probs.iter().map(|log_prob| by.exp(*log_prob)).collect();
             Ok((loss.smooth_toward(SmoothingTarget::Prior(unigram.into()))?, None))
         }
@@ -266,7 +266,7 @@ mod tests {
     }
 
     fn probabilities(model: &dyn LanguageModel, context: u32) -> Vec<f64> {
-        model.next(&[context]).unwrap().iter().map(|log_prob| log_prob.exp()).collect()
+        model.next_log_probs(&[context]).unwrap().iter().map(|log_prob| log_prob.exp()).collect()
     }
 
     fn counted(text: &TokenText, order: usize, smoothing: Smoothing, k: f64) -> NgramModel {
@@ -303,8 +303,12 @@ mod tests {
             ..ObjectiveConfig::default()
         };
         let text = text();
-        let unigram: Vec<f64> =
-            counted(&text, 1, Smoothing::Mle, 1.0).next(&[]).unwrap().iter().map(|q| q.exp()).collect();
+        let unigram: Vec<f64> = counted(&text, 1, Smoothing::Mle, 1.0)
+            .next_log_probs(&[])
+            .unwrap()
+            .iter()
+            .map(|q| q.exp())
+            .collect();
         let worst = distance(&settings, |_, p| mixed(0.3, p, &unigram));
         assert!(worst < 1e-3, "max |Δp| = {worst}");
         // Smoothing toward the uniform distribution gives something else.

@@ -3,7 +3,9 @@
 
 use rayon::prelude::*;
 use surprisal_model::ngram::packed::bits_for;
-use surprisal_model::ngram::{Combine, NgramConfig, NgramModel, OrderReport, Report, Table, Trie, Weight};
+use surprisal_model::ngram::{
+    BackoffScheme, ContextWeights, NgramConfig, NgramModel, OrderReport, Report, Trie, UnpackedLevel,
+};
 use surprisal_text::{Granularity, TextMode, Tokenizer, TokenizerKind};
 
 use super::parse::{Order, Parsed};
@@ -92,7 +94,7 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
     let trie = Trie::pack(
         words.len() as u32,
         bos,
-        Combine::BackOff,
+        BackoffScheme::BackOff,
         smoothing.unseen_context_factor(),
         false,
         tables,
@@ -162,7 +164,7 @@ impl Order<'_> {
     }
 
     /// The table of the trie: probabilities and weights, each distinct value once.
-    fn table(self, starts: Vec<u32>, order: usize, bos: Option<u32>) -> Table {
+    fn table(self, starts: Vec<u32>, order: usize, bos: Option<u32>) -> UnpackedLevel {
         let power = |&log: &f32| 10_f64.powf(f64::from(log));
         let (mut values, logs) = distinct(&self.log10_probs);
         let mut numerators: Vec<f64> = logs.iter().map(power).collect();
@@ -171,7 +173,7 @@ impl Order<'_> {
             numerators.push(0.0);
         }
         let (contexts, logs) = distinct(&self.log10_backoffs);
-        let weights = logs.iter().map(|log| Weight { scale: 1.0, backoff: power(log) }).collect();
+        let weights = logs.iter().map(|log| ContextWeights { scale: 1.0, backoff: power(log) }).collect();
         let words = if self.len == 1 {
             Vec::new()
         } else {
@@ -181,7 +183,14 @@ impl Order<'_> {
             starts.is_empty() == (self.len == order),
             "the highest order alone has no continuations"
         );
-        Table { words, starts, values, numerators, contexts, weights }
+        UnpackedLevel {
+            words,
+            child_offsets: starts,
+            value_ids: values,
+            distinct_values: numerators,
+            weight_ids: contexts,
+            distinct_weights: weights,
+        }
     }
 }
 

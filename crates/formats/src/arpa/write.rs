@@ -8,7 +8,7 @@ use std::{
 };
 
 use rayon::prelude::*;
-use surprisal_model::ngram::{Combine, Estimate, Probabilities};
+use surprisal_model::ngram::{BackoffScheme, Estimate, Probabilities};
 use surprisal_text::{Granularity, TextMode, Tokenizer};
 
 use super::{LOG_ZERO, SCORES_DECLARATION, declaration};
@@ -43,12 +43,12 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     let mut writer = atomic::Writer::create(path)?;
     supported(estimate)?;
     let mut header = declared.as_ref().map_or_else(String::new, |line| format!("{line}\n\n"));
-    if estimate.missing != 1.0 {
+    if estimate.unseen_context_factor != 1.0 {
         header += &format!("{SCORES_DECLARATION}\n\n");
     }
     header += "\\data\\\n";
     for (len, table) in estimate.tables.iter().enumerate() {
-        header += &format!("ngram {}={}\n", len + 1, table.values.len());
+        header += &format!("ngram {}={}\n", len + 1, table.value_ids.len());
     }
     let mut out = OrderedWriter::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
     out.put(header.as_bytes())?;
@@ -72,7 +72,7 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
             "the tokens are {kind} tokens of {of}, not words in sentences, as the first line says; {but}"
         ));
     }
-    if estimate.missing != 1.0 {
+    if estimate.unseen_context_factor != 1.0 {
         let notice = "scores of stupid backoff do not sum to one, as the file says; other programs take them for probabilities";
         notices.push(notice.into());
     }
@@ -90,9 +90,9 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
 /// Refuses models that are not back-off models.
 fn supported(estimate: &Estimate) -> Result<()> {
     let order = estimate.tables.len();
-    let problem = if estimate.combine == Combine::Longest && order > 1 {
+    let problem = if estimate.scheme == BackoffScheme::LongestOnly && order > 1 {
         "an add-k model does not back off: it gives all unseen words the same probability"
-    } else if estimate.missing != 1.0 && order > 2 {
+    } else if estimate.unseen_context_factor != 1.0 && order > 2 {
         "stupid backoff multiplies by a factor after an unseen context"
     } else {
         return Ok(());
@@ -107,28 +107,29 @@ fn levels(
     words: &StringTable,
     out: &mut OrderedWriter<impl FnMut(&[u8]) -> Result<()> + Send>,
 ) -> Result<bool> {
-    let zeros =
-        AtomicBool::new(estimate.tables.iter().any(|table| table.weights.iter().any(|w| w.backoff <= 0.0)));
+    let zeros = AtomicBool::new(
+        estimate.tables.iter().any(|table| table.distinct_weights.iter().any(|w| w.backoff <= 0.0)),
+    );
     let tree = NgramTree {
         words: estimate.tables.iter().map(|table| table.words.as_slice()).collect(),
-        child_offsets: estimate.tables.iter().map(|table| table.starts.as_slice()).collect(),
+        child_offsets: estimate.tables.iter().map(|table| table.child_offsets.as_slice()).collect(),
         strings: words,
     };
     let mut lower: Vec<f64> = Vec::new();
     for (len, table) in estimate.tables.iter().enumerate() {
-        let weights = StringTable::new(table.weights.len(), |weight| {
+        let weights = StringTable::new(table.distinct_weights.len(), |weight| {
             let mut text = TextBuffer::default();
-            push_log10(table.weights[weight as usize].backoff, &mut text);
+            push_log10(table.distinct_weights[weight as usize].backoff, &mut text);
             text.as_bytes().to_vec()
         });
         let probabilities = estimate.level(len, &lower);
         // The next order needs these probabilities.
-        let above = if len + 1 < estimate.tables.len() { table.values.len() } else { 0 };
+        let above = if len + 1 < estimate.tables.len() { table.value_ids.len() } else { 0 };
         let kept: Vec<AtomicU64> = (0..above).into_par_iter().map(|_| AtomicU64::new(0)).collect();
         let level =
             LevelWriter { estimate, tree: &tree, len, probabilities, weights, kept: &kept, zeros: &zeros };
         out.put(format!("\n\\{}-grams:\n", len + 1).as_bytes())?;
-        out.put_parallel(table.values.len(), |grams, text| level.text(grams, text))?;
+        out.put_parallel(table.value_ids.len(), |grams, text| level.text(grams, text))?;
         lower = kept.into_iter().map(|bits| f64::from_bits(bits.into_inner())).collect();
     }
     Ok(zeros.into_inner())
@@ -150,7 +151,7 @@ struct LevelWriter<'a> {
 impl LevelWriter<'_> {
     /// Appends the lines of the n-grams `grams`.
     fn text(&self, grams: Range<usize>, text: &mut TextBuffer) {
-        let contexts = &self.estimate.tables[self.len].contexts;
+        let contexts = &self.estimate.tables[self.len].weight_ids;
         let mut context = Context::new(self.tree, self.len, grams.start);
         for gram in grams {
             context.advance(self.tree, gram);

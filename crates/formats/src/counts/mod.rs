@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, path::Path};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use surprisal_model::ngram::packed::{self, Bytes, bits_for, packed_len};
-use surprisal_model::ngram::{Counts, Level, MAX_ORDER, Shard};
+use surprisal_model::ngram::{Counts, MAX_ORDER, OrderCounts, Shard};
 use surprisal_text::{Granularity, Tokenizer};
 
 use crate::container::{self, FileFormat};
@@ -150,21 +150,22 @@ fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokeni
             0 => words.as_slice().is_empty().then(Vec::new)?,
             _ => array(word_bits(header.vocab_size), words)?,
         };
-        Some(Level {
+        Some(OrderCounts {
             words,
             counts: array(bits_for(u64::from(largest)), counts)?,
-            starts,
-            suffixes: Vec::new(),
+            child_offsets: starts,
+            suffix_links: Vec::new(),
         })
     };
-    let levels: Option<Vec<Level>> = sections.par_chunks(SECTIONS_PER_ORDER).enumerate().map(level).collect();
+    let levels: Option<Vec<OrderCounts>> =
+        sections.par_chunks(SECTIONS_PER_ORDER).enumerate().map(level).collect();
     let levels = levels.ok_or_else(|| malformed(&"the lengths of its sections are wrong"))?;
     let Header { vocab_size, bos, beginning, part, .. } = header;
     if part.as_ref().is_some_and(|part| !(1..=part.parts).contains(&part.number)) {
         return Err(malformed(&"its part number is out of range"));
     }
-    let mut counts = Counts { vocab_size, bos, levels, beginning };
-    counts.check().and_then(|()| counts.link()).map_err(|error| malformed(&error))?;
+    let mut counts = Counts { vocab_size, bos, levels, text_prefix: beginning };
+    counts.check().and_then(|()| counts.build_suffix_links()).map_err(|error| malformed(&error))?;
     check_compatible(&counts, &tokenizer)?;
     Ok((counts, tokenizer, part))
 }
@@ -172,14 +173,14 @@ fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokeni
 fn parts(counts: &Counts, tokenizer: &Tokenizer) -> Result<(Header, Vec<Bytes>)> {
     check_compatible(counts, tokenizer)?;
     let (vocabulary, words) = Vocabulary::encode(tokenizer)?;
-    let order = |level: &Level| Order {
+    let order = |level: &OrderCounts| Order {
         grams: level.counts.len() as u32,
         largest: level.counts.iter().copied().max().unwrap_or(0),
     };
     let header = Header {
         vocab_size: counts.vocab_size,
         bos: counts.bos,
-        beginning: counts.beginning.clone(),
+        beginning: counts.text_prefix.clone(),
         orders: counts.levels.iter().map(order).collect(),
         vocabulary,
         part: None,
@@ -190,8 +191,8 @@ fn parts(counts: &Counts, tokenizer: &Tokenizer) -> Result<(Header, Vec<Bytes>)>
                 |bits, values: &[u32]| packed::pack(bits, values.iter().map(|&value| u64::from(value)));
             let words =
                 if len == 0 { Vec::new() } else { numbers(word_bits(counts.vocab_size), &level.words) };
-            let top = level.starts.is_empty();
-            let unary = if top { Vec::new() } else { packed::pack_unary(&level.starts) };
+            let top = level.child_offsets.is_empty();
+            let unary = if top { Vec::new() } else { packed::pack_unary(&level.child_offsets) };
             [words, numbers(bits_for(u64::from(order.largest)), &level.counts), unary].map(Bytes::from)
         });
     let mut sections: Vec<Bytes> = sections.collect();

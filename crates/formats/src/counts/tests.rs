@@ -19,7 +19,7 @@ fn counted(text: &str, kind: TokenizerKind, unit: TextMode, order: usize) -> (Co
     let corpus = Corpus::load(&options).unwrap();
     let tokenizer = corpus.train_tokenizer(kind).unwrap();
     let ids = corpus.encode_train(&tokenizer).unwrap().ids;
-    (Counts::of(&ids, tokenizer.vocab_size(), order, tokenizer.bos()).unwrap(), tokenizer)
+    (Counts::new(&ids, tokenizer.vocab_size(), order, tokenizer.bos()).unwrap(), tokenizer)
 }
 
 fn every_kind(order: usize) -> Vec<(Counts, Tokenizer)> {

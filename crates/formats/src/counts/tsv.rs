@@ -9,7 +9,7 @@ use std::{ops::Range, path::Path};
 
 use rayon::prelude::*;
 use surprisal_model::ngram::packed::bits_for;
-use surprisal_model::ngram::{Counts, Level, MAX_ORDER};
+use surprisal_model::ngram::{Counts, MAX_ORDER, OrderCounts};
 use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use super::Part;
@@ -41,7 +41,7 @@ pub fn write_tsv(
     let spellings = StringTable::from_tokenizer(tokenizer);
     let tree = NgramTree {
         words: counts.levels.iter().map(|level| level.words.as_slice()).collect(),
-        child_offsets: counts.levels.iter().map(|level| level.starts.as_slice()).collect(),
+        child_offsets: counts.levels.iter().map(|level| level.child_offsets.as_slice()).collect(),
         strings: &spellings,
     };
     let mut writer = atomic::Writer::create(path)?;
@@ -55,7 +55,7 @@ pub fn write_tsv(
     Ok(writer.commit_no_fsync_if_new()?)
 }
 
-fn lines(tree: &NgramTree<'_>, len: usize, level: &Level, grams: Range<usize>, text: &mut TextBuffer) {
+fn lines(tree: &NgramTree<'_>, len: usize, level: &OrderCounts, grams: Range<usize>, text: &mut TextBuffer) {
     let mut context = Context::new(tree, len, grams.start);
     for gram in grams {
         context.advance(tree, gram);
@@ -103,11 +103,11 @@ pub fn read_tsv(bytes: &[u8], tokenizer: Option<&Tokenizer>) -> Result<(Counts, 
         levels.push(level(&orders, len)?);
     }
     let vocab_size = tokenizer.vocab_size() as u32;
-    let mut counts = Counts { vocab_size, bos: tokenizer.bos(), levels, beginning: Vec::new() };
+    let mut counts = Counts { vocab_size, bos: tokenizer.bos(), levels, text_prefix: Vec::new() };
     counts.check()?;
-    counts.link()?;
+    counts.build_suffix_links()?;
     if counts.bos.is_none() {
-        counts.beginning = counts.first_words();
+        counts.text_prefix = counts.first_words();
     }
     Ok((counts, tokenizer))
 }
@@ -248,7 +248,7 @@ impl Order {
 }
 
 /// The order of n-grams with `len` + 1 words, without suffix links.
-fn level(orders: &[Order], len: usize) -> Result<Level> {
+fn level(orders: &[Order], len: usize) -> Result<OrderCounts> {
     let order = &orders[len];
     if len > 1 {
         let below = orders[len - 1].grams();
@@ -287,5 +287,5 @@ fn level(orders: &[Order], len: usize) -> Result<Level> {
     } else {
         order.words.par_chunks_exact(order.len).map(|gram| gram[order.len - 1]).collect()
     };
-    Ok(Level { words, counts: order.counts.clone(), starts, suffixes: Vec::new() })
+    Ok(OrderCounts { words, counts: order.counts.clone(), child_offsets: starts, suffix_links: Vec::new() })
 }

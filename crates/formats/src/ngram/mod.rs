@@ -127,7 +127,7 @@ pub(crate) fn map(path: &Path) -> Result<Bytes> {
     let file = File::open(path).map_err(failed)?;
     let mapped = MappedFile::open(&file, path).map_err(failed)?;
     let len = mapped.as_ref().len();
-    Ok(Bytes::of(std::sync::Arc::new(mapped), 0..len))
+    Ok(Bytes::new(std::sync::Arc::new(mapped), 0..len))
 }
 
 #[cfg(test)]

@@ -66,8 +66,8 @@ impl ngram::Smoother for ThreeQuarters {
         "three_quarters"
     }
 
-    fn weight(&self, _: usize, context: &ngram::ContextStats, _: f64) -> ngram::Weight {
-        ngram::Weight { scale: 0.75 / context.total as f64, backoff: 0.25 }
+    fn weight(&self, _: usize, context: &ngram::ContextStats, _: f64) -> ngram::ContextWeights {
+        ngram::ContextWeights { scale: 0.75 / context.total as f64, backoff: 0.25 }
     }
 }
 
@@ -192,7 +192,7 @@ fn sections_that_lie_give_wrong_answers_and_no_panic() {
             });
             let (model, _) = from_bytes(forged).unwrap();
             model.log_probs(&[1, 3, 4, 5, 6, 0, 2, 3], 0).unwrap();
-            model.next(&[3, 4]).unwrap();
+            model.next_log_probs(&[3, 4]).unwrap();
             let _ = model.trie().to_estimate();
         }
     }

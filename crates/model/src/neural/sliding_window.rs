@@ -10,7 +10,7 @@ use surprisal_ops::tensor_slice::read;
 
 use super::session::StateSession;
 use super::{Mode, Neural, Windows};
-use crate::{Error, LanguageModel, Replay, Result, Session, check_tokens, scored};
+use crate::{Error, LanguageModel, RecomputeSession, Result, Session, check_tokens, scored};
 
 /// About how many tokens one task scores: fixed, so that nothing depends on the number of threads.
 const TOKENS_PER_TASK: usize = 2048;
@@ -105,7 +105,7 @@ impl NeuralLm {
     /// What the last of `context`, of which there is at least one token, makes of every next one before the softmax.
     ///
     /// # Errors
-    /// As [`LanguageModel::next`].
+    /// As [`LanguageModel::next_log_probs`].
     pub fn logits(&self, context: &[u32]) -> Result<Vec<f64>> {
         check_tokens(context, self.vocab_size())?;
         let row = self.seen(context);
@@ -208,7 +208,12 @@ impl LanguageModel for NeuralLm {
         Ok(scores)
     }
 
-    fn distributions(&self, tokens: &[u32], from: usize, visit: &mut dyn FnMut(usize, &[f64])) -> Result<()> {
+    fn for_each_distribution(
+        &self,
+        tokens: &[u32],
+        from: usize,
+        visit: &mut dyn FnMut(usize, &[f64]),
+    ) -> Result<()> {
         /// How many tasks are in memory at once.
         const TASKS: usize = 16;
         scored(tokens, from, self.vocab_size())?;
@@ -279,7 +284,7 @@ impl LanguageModel for NeuralLm {
         Ok(())
     }
 
-    fn next(&self, context: &[u32]) -> Result<Vec<f64>> {
+    fn next_log_probs(&self, context: &[u32]) -> Result<Vec<f64>> {
         check_tokens(context, self.vocab_size())?;
         if context.is_empty() {
             return Ok(vec![self.uniform(); self.vocab_size()]);
@@ -296,6 +301,6 @@ impl LanguageModel for NeuralLm {
             return Ok(Box::new(StateSession { neural: &self.neural, state: None, next: uniform }));
         }
         let own = self.neural.architecture.session(uniform);
-        Ok(own.unwrap_or_else(|| Box::new(Replay { model: self, tokens: Vec::new() })))
+        Ok(own.unwrap_or_else(|| Box::new(RecomputeSession { model: self, tokens: Vec::new() })))
     }
 }

@@ -11,8 +11,8 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 
 use super::MAX_ORDER;
-use super::level::Level;
-use super::sort::{Text, fresh};
+use super::order_counts::OrderCounts;
+use super::suffix_array::{SuffixSorter, zeros};
 use crate::{Error, Result, check_tokens};
 
 /// How often every n-gram occurs.
@@ -20,7 +20,7 @@ use crate::{Error, Result, check_tokens};
 /// ```
 /// # use surprisal_model::ngram::{Counts, NgramConfig, from_counts};
 /// # fn main() -> surprisal_model::Result<()> {
-/// let counts = Counts::of(&[0, 1, 0, 1, 0], 2, 2, None)?;
+/// let counts = Counts::new(&[0, 1, 0, 1, 0], 2, 2, None)?;
 /// let pair = counts.find(&[0, 1]).expect("it occurs");
 /// assert_eq!(counts.levels[1].counts[pair], 2);
 /// let (model, _) = from_counts(counts, &NgramConfig::default(), None)?; // maximum likelihood
@@ -35,9 +35,9 @@ pub struct Counts {
     /// `<s>`, where lines are sentences: it begins every sequence and is context only.
     pub bos: Option<u32>,
     /// Index i holds the grams of i + 1 words.
-    pub levels: Vec<Level>,
+    pub levels: Vec<OrderCounts>,
     /// Without `<s>`: the first words of the text, one less than the order, which nothing comes before.
-    pub beginning: Vec<u32>,
+    pub text_prefix: Vec<u32>,
 }
 
 impl Counts {
@@ -45,8 +45,8 @@ impl Counts {
     ///
     /// # Errors
     /// [`Error::Config`] for an impossible order or too long a text; a token outside the vocabulary.
-    pub fn of(tokens: &[u32], vocab_size: usize, order: usize, bos: Option<u32>) -> Result<Self> {
-        Self::of_watched(tokens, vocab_size, order, bos, &|_| ())
+    pub fn new(tokens: &[u32], vocab_size: usize, order: usize, bos: Option<u32>) -> Result<Self> {
+        Self::new_with_progress(tokens, vocab_size, order, bos, &|_| ())
     }
 
     /// [`Self::of`], for those who want to know how far it is: whenever a part is done with, the thread that did it calls
@@ -55,7 +55,7 @@ impl Counts {
     ///
     /// # Errors
     /// As [`Self::of`].
-    pub fn of_watched<'a>(
+    pub fn new_with_progress<'a>(
         tokens: impl Into<Cow<'a, [u32]>>,
         vocab_size: usize,
         order: usize,
@@ -69,7 +69,7 @@ impl Counts {
             let message = format!("{} tokens are too many to count at once; count shards", tokens.len());
             return Err(Error::Config(message));
         }
-        let text = Text::new(&tokens, vocab_size, order, bos, done);
+        let text = SuffixSorter::new(&tokens, vocab_size, order, bos, done);
         let (mut levels, sorted) = text.levels();
         drop(text);
         let beginning = match bos {
@@ -78,10 +78,10 @@ impl Counts {
         };
         let memory = match tokens {
             Cow::Owned(tokens) => tokens,
-            Cow::Borrowed(tokens) => fresh(if order > 2 { tokens.len() } else { 0 }),
+            Cow::Borrowed(tokens) => zeros(if order > 2 { tokens.len() } else { 0 }),
         };
-        sorted.suffixes(&mut levels, memory);
-        Ok(Self { vocab_size: vocab_size as u32, bos, levels, beginning })
+        sorted.build_links(&mut levels, memory);
+        Ok(Self { vocab_size: vocab_size as u32, bos, levels, text_prefix: beginning })
     }
 
     /// How often counting passes over the text: to sort its positions, and to write down the grams that begin there.
@@ -117,12 +117,12 @@ impl Counts {
     }
 
     /// The words of gram `index` of `order` words.
-    pub fn gram(&self, order: usize, index: usize) -> Vec<u32> {
+    pub fn words(&self, order: usize, index: usize) -> Vec<u32> {
         let mut words = vec![0; order];
         let mut node = index;
         for len in (1..order).rev() {
             words[len] = self.levels[len].words[node];
-            let starts = &self.levels[len - 1].starts;
+            let starts = &self.levels[len - 1].child_offsets;
             node = starts.partition_point(|&start| start as usize <= node) - 1;
         }
         words[0] = node as u32;
@@ -133,16 +133,16 @@ impl Counts {
     ///
     /// # Errors
     /// [`Error::Config`] for a gram whose suffix is none.
-    pub fn link(&mut self) -> Result<()> {
+    pub fn build_suffix_links(&mut self) -> Result<()> {
         for len in 1..self.order() {
             let (below, rest) = self.levels.split_at_mut(len);
             let (parents, level) = (&below[len - 1], &mut rest[0]);
             if len == 1 {
-                level.suffixes = level.words.clone();
+                level.suffix_links = level.words.clone();
                 continue;
             }
             let suffix_of = |node: usize| -> Result<Vec<u32>> {
-                let shorter = parents.suffixes[node] as usize;
+                let shorter = parents.suffix_links[node] as usize;
                 let found = parents.children(node).map(|gram| {
                     let found = find_child(&below[len - 2], parents, shorter, level.words[gram]);
                     found.map(|found| found as u32).ok_or_else(|| {
@@ -152,8 +152,8 @@ impl Counts {
                 found.collect()
             };
             let nodes: Result<Vec<Vec<u32>>> =
-                (0..parents.starts.len() - 1).into_par_iter().map(suffix_of).collect();
-            level.suffixes = nodes?.concat();
+                (0..parents.child_offsets.len() - 1).into_par_iter().map(suffix_of).collect();
+            level.suffix_links = nodes?.concat();
         }
         Ok(())
     }
@@ -164,14 +164,14 @@ impl Counts {
         let mut first = Vec::new();
         for len in 1..self.order() {
             let mut preceded = vec![0_u64; self.levels[len - 1].counts.len()];
-            for (&suffix, &count) in self.levels[len].suffixes.iter().zip(&self.levels[len].counts) {
+            for (&suffix, &count) in self.levels[len].suffix_links.iter().zip(&self.levels[len].counts) {
                 preceded[suffix as usize] += u64::from(count);
             }
             let counts = self.levels[len - 1].counts.iter().zip(preceded);
             if let Some(gram) =
                 counts.map(|(&count, preceded)| u64::from(count) > preceded).position(|first| first)
             {
-                first = self.gram(len, gram);
+                first = self.words(len, gram);
             }
         }
         first
@@ -185,7 +185,7 @@ impl Counts {
         let wrong = |message: String| Err(Error::Config(message));
         check_order(self.order())?;
         let room = if self.bos.is_some() { 0 } else { self.order() - 1 };
-        if self.beginning.len() > room || self.beginning.iter().any(|&word| word >= self.vocab_size) {
+        if self.text_prefix.len() > room || self.text_prefix.iter().any(|&word| word >= self.vocab_size) {
             return wrong("the first words of the text are impossible".into());
         }
         let vocab = self.vocab_size as usize;
@@ -202,12 +202,12 @@ impl Counts {
             let shapes = (len == 0 || level.words.len() == grams)
                 && match next {
                     Some(next) => {
-                        level.starts.len() == grams + 1
-                            && level.starts[0] == 0
-                            && level.starts[grams] == next
-                            && level.starts.is_sorted()
+                        level.child_offsets.len() == grams + 1
+                            && level.child_offsets[0] == 0
+                            && level.child_offsets[grams] == next
+                            && level.child_offsets.is_sorted()
                     }
-                    None => level.starts.is_empty(),
+                    None => level.child_offsets.is_empty(),
                 };
             if !shapes {
                 return wrong(format!("the counts of order {} do not fit together", len + 1));
@@ -247,7 +247,7 @@ pub(super) fn check_order(order: usize) -> Result<()> {
 }
 
 /// The child of `node` (in `level`) by `word`, in `next`.
-pub(super) fn find_child(level: &Level, next: &Level, node: usize, word: u32) -> Option<usize> {
+pub(super) fn find_child(level: &OrderCounts, next: &OrderCounts, node: usize, word: u32) -> Option<usize> {
     let children = level.children(node);
     let at = next.words[children.clone()].binary_search(&word).ok()?;
     Some(children.start + at)

@@ -14,8 +14,8 @@
 use rayon::prelude::*;
 
 use super::estimate::Estimate;
-use super::header::{Combine, Weight};
-use super::trie::Table;
+use super::header::{BackoffScheme, ContextWeights};
+use super::trie::UnpackedLevel;
 
 /// Leaves out what raises perplexity by less than the share `threshold`.
 pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
@@ -32,12 +32,12 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
     for len in (1..order).rev() {
         let parents = &estimate.tables[len - 1];
         let (lower, own) = (&probabilities[len - 1], &probabilities[len]);
-        let suffixes = &estimate.suffixes[len];
+        let suffixes = &estimate.suffix_links[len];
         let judge = |node: usize| -> Vec<bool> {
             let children = parents.children(node);
             let left = 1.0 - own[children.clone()].iter().sum::<f64>();
             let below = 1.0 - children.clone().map(|gram| lower[suffixes[gram] as usize]).sum::<f64>();
-            let backoff = parents.weights[parents.contexts[node] as usize].backoff;
+            let backoff = parents.distinct_weights[parents.weight_ids[node] as usize].backoff;
             let stays = |gram: usize| {
                 let (q, q_lower) = (own[gram], lower[suffixes[gram] as usize]);
                 let new = (left.max(0.0) + q) / (below.max(0.0) + q_lower);
@@ -49,9 +49,10 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
             };
             children.map(|gram| needed.get(gram).copied().unwrap_or(false) || stays(gram)).collect()
         };
-        let kept: Vec<bool> = (0..parents.starts.len() - 1).into_par_iter().flat_map_iter(judge).collect();
-        needed = vec![false; parents.values.len()];
-        for node in 0..parents.starts.len() - 1 {
+        let kept: Vec<bool> =
+            (0..parents.child_offsets.len() - 1).into_par_iter().flat_map_iter(judge).collect();
+        needed = vec![false; parents.value_ids.len()];
+        for node in 0..parents.child_offsets.len() - 1 {
             for gram in parents.children(node).filter(|&gram| kept[gram]) {
                 needed[node] = true;
                 needed[suffixes[gram] as usize] = true;
@@ -60,20 +61,20 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
         keep[len] = Some(kept);
     }
     // From here on every gram's probability is its own number.
-    estimate.combine = Combine::BackOff;
+    estimate.scheme = BackoffScheme::BackOff;
     for (len, own) in probabilities.iter().enumerate() {
         let table = &mut estimate.tables[len];
-        table.values = (0..own.len() as u32).collect();
-        table.numerators.clone_from(own);
+        table.value_ids = (0..own.len() as u32).collect();
+        table.distinct_values.clone_from(own);
     }
     for len in 1..order {
         let (lower, own) = (&probabilities[len - 1], &probabilities[len]);
-        let (parents, suffixes) = (&estimate.tables[len - 1], &estimate.suffixes[len]);
+        let (parents, suffixes) = (&estimate.tables[len - 1], &estimate.suffix_links[len]);
         let weight = |node: usize| {
             let is_kept = |gram: &usize| keep[len].as_ref().is_none_or(|keep| keep[*gram]);
             let mut kept = parents.children(node).filter(is_kept).peekable();
             if kept.peek().is_none() {
-                return Weight::NONE;
+                return ContextWeights::NONE;
             }
             let (mut seen, mut below) = (0.0, 0.0);
             for gram in kept {
@@ -81,15 +82,16 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
                 below += lower[suffixes[gram] as usize];
             }
             let backoff = if 1.0 - below > 1e-12 { ((1.0 - seen) / (1.0 - below)).max(0.0) } else { 0.0 };
-            Weight { scale: 1.0, backoff }
+            ContextWeights { scale: 1.0, backoff }
         };
-        let weights: Vec<Weight> = (0..parents.starts.len() - 1).into_par_iter().map(weight).collect();
+        let weights: Vec<ContextWeights> =
+            (0..parents.child_offsets.len() - 1).into_par_iter().map(weight).collect();
         let parents = &mut estimate.tables[len - 1];
-        parents.contexts = (0..weights.len() as u32).collect();
-        parents.weights = weights;
+        parents.weight_ids = (0..weights.len() as u32).collect();
+        parents.distinct_weights = weights;
     }
     estimate.retain(&keep);
-    estimate.tables.iter_mut().for_each(Table::compact);
+    estimate.tables.iter_mut().for_each(UnpackedLevel::compact);
 }
 
 /// ln q of every gram's words one after the other: how often a context is met.

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 use surprisal_platform::prefetch::prefetch;
 
-use super::header::Combine;
-use super::trie::Table;
+use super::header::BackoffScheme;
+use super::trie::UnpackedLevel;
 
 /// A model on its way to a trie: tables, and the suffix of every gram.
 #[derive(Debug, Clone)]
@@ -14,23 +14,26 @@ pub struct Estimate {
     /// `<s>`.
     pub bos: Option<u32>,
     /// How values and lower orders combine.
-    pub combine: Combine,
+    pub scheme: BackoffScheme,
     /// The factor for contexts that were never seen.
-    pub missing: f64,
+    pub unseen_context_factor: f64,
     /// One table an order.
-    pub tables: Vec<Table>,
+    pub tables: Vec<UnpackedLevel>,
     /// Each gram without its first word, as its index in the order below; none for order 1.
-    pub suffixes: Vec<Vec<u32>>,
+    pub suffix_links: Vec<Vec<u32>>,
 }
 
 impl Estimate {
     /// The probabilities of the grams of order `len` + 1, from those of the order below.
     pub fn level<'a>(&'a self, len: usize, lower: &'a [f64]) -> Probabilities<'a> {
         let uniform = 1.0 / f64::from(self.vocab_size - u32::from(self.bos.is_some())).max(1.0);
-        let suffixes =
-            if len > 0 && self.combine == Combine::Interpolate { self.suffixes[len].as_slice() } else { &[] };
+        let suffixes = if len > 0 && self.scheme == BackoffScheme::Interpolate {
+            self.suffix_links[len].as_slice()
+        } else {
+            &[]
+        };
         let parents = len.checked_sub(1).map(|parent| &self.tables[parent]);
-        Probabilities { table: &self.tables[len], parents, suffixes, combine: self.combine, lower, uniform }
+        Probabilities { table: &self.tables[len], parents, suffixes, combine: self.scheme, lower, uniform }
     }
 
     /// Drops the grams that are not kept. What is kept has its prefixes and suffixes kept.
@@ -50,21 +53,21 @@ impl Estimate {
             };
             let table = &mut self.tables[len];
             filter(&mut table.words);
-            filter(&mut table.values);
-            if !table.contexts.is_empty() {
-                filter(&mut table.contexts);
+            filter(&mut table.value_ids);
+            if !table.weight_ids.is_empty() {
+                filter(&mut table.weight_ids);
             }
-            if !table.starts.is_empty() {
-                let end = table.starts.pop();
-                filter(&mut table.starts);
+            if !table.child_offsets.is_empty() {
+                let end = table.child_offsets.pop();
+                filter(&mut table.child_offsets);
                 // A node that is dropped has no kept children, so the next node's start is where they would end.
-                table.starts.extend(end);
+                table.child_offsets.extend(end);
             }
-            filter(&mut self.suffixes[len]);
+            filter(&mut self.suffix_links[len]);
             if let Some(below) = &below {
-                self.suffixes[len].iter_mut().for_each(|suffix| *suffix = below[*suffix as usize]);
+                self.suffix_links[len].iter_mut().for_each(|suffix| *suffix = below[*suffix as usize]);
             }
-            if let Some(parents) = len.checked_sub(1).map(|parent| &mut self.tables[parent].starts) {
+            if let Some(parents) = len.checked_sub(1).map(|parent| &mut self.tables[parent].child_offsets) {
                 for start in parents {
                     *start = renumbered.get(*start as usize).copied().unwrap_or(next);
                 }
@@ -77,10 +80,10 @@ impl Estimate {
 /// The probabilities of the grams of one order.
 #[derive(Debug, Clone, Copy)]
 pub struct Probabilities<'a> {
-    table: &'a Table,
-    parents: Option<&'a Table>,
+    table: &'a UnpackedLevel,
+    parents: Option<&'a UnpackedLevel>,
     suffixes: &'a [u32],
-    combine: Combine,
+    combine: BackoffScheme,
     lower: &'a [f64],
     uniform: f64,
 }
@@ -90,26 +93,26 @@ impl Probabilities<'_> {
     #[inline]
     pub fn of(&self, node: usize, gram: usize) -> f64 {
         /// How many grams ahead the probability of a suffix is asked for.
-        const AHEAD: usize = 16;
-        let value = self.table.numerators[self.table.values[gram] as usize];
+        const PREFETCH_DISTANCE: usize = 16;
+        let value = self.table.distinct_values[self.table.value_ids[gram] as usize];
         let Some(parents) = self.parents else { return value };
         let lower = match self.combine {
-            Combine::BackOff => 0.0,
-            Combine::Interpolate => {
-                if let Some(&suffix) = self.suffixes.get(gram + AHEAD) {
+            BackoffScheme::BackOff => 0.0,
+            BackoffScheme::Interpolate => {
+                if let Some(&suffix) = self.suffixes.get(gram + PREFETCH_DISTANCE) {
                     prefetch(self.lower, suffix as usize);
                 }
                 self.lower[self.suffixes[gram] as usize]
             }
-            Combine::Longest => self.uniform,
+            BackoffScheme::LongestOnly => self.uniform,
         };
-        self.combine.with(Some(value), parents.weights[parents.contexts[node] as usize], lower)
+        self.combine.combine(Some(value), parents.distinct_weights[parents.weight_ids[node] as usize], lower)
     }
 
     /// Of all grams.
     pub fn all(&self) -> Vec<f64> {
-        let starts = self.parents.map_or(&[][..], |parents| &parents.starts);
-        let grams = (0..self.table.values.len()).into_par_iter();
+        let starts = self.parents.map_or(&[][..], |parents| &parents.child_offsets);
+        let grams = (0..self.table.value_ids.len()).into_par_iter();
         // Each task finds the context of its first gram, and walks on from there.
         let of = |node: &mut Option<usize>, gram: usize| {
             let found = || starts.partition_point(|&start| start as usize <= gram).saturating_sub(1);

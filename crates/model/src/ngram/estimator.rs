@@ -6,11 +6,11 @@ use super::config::NgramConfig;
 use super::counts::Counts;
 use super::entropy_pruning;
 use super::estimate::Estimate;
-use super::header::Weight;
+use super::header::ContextWeights;
 use super::report::{OrderReport, Report};
 use super::smoothing::Smoother;
 use super::statistics::{ContextStats, Statistics};
-use super::trie::Table;
+use super::trie::UnpackedLevel;
 
 /// How many words share what unigrams leave.
 fn predictable(counts: &Counts, config: &NgramConfig) -> f64 {
@@ -33,29 +33,30 @@ pub(super) fn smooth(
     for len in 1..order {
         let used = statistics.take(&mut counts, len);
         let weight = |context: &ContextStats| match context.total {
-            0 => Weight { scale: 0.0, backoff: smoother.unseen_context_factor() },
+            0 => ContextWeights { scale: 0.0, backoff: smoother.unseen_context_factor() },
             _ => smoother.weight(len, context, vocab),
         };
         let parents = &counts.levels[len - 1];
-        let (contexts, weights) = weights(&parents.starts, &used, keep[len].as_deref(), weight);
-        let (values, numerators) = values(used, |count| smoother.value(len, count));
-        tables[len - 1].contexts = contexts;
-        tables[len - 1].weights = weights;
-        tables.push(Table { values, numerators, ..Table::default() });
+        let (weight_ids, distinct_weights) =
+            distinct_weights(&parents.child_offsets, &used, keep[len].as_deref(), weight);
+        let (value_ids, distinct_values) = distinct_values(used, |count| smoother.value(len, count));
+        tables[len - 1].weight_ids = weight_ids;
+        tables[len - 1].distinct_weights = distinct_weights;
+        tables.push(UnpackedLevel { value_ids, distinct_values, ..UnpackedLevel::default() });
     }
-    let mut suffixes = Vec::with_capacity(order);
+    let mut suffix_links = Vec::with_capacity(order);
     for (table, level) in tables.iter_mut().zip(counts.levels) {
         table.words = level.words;
-        table.starts = level.starts;
-        suffixes.push(level.suffixes);
+        table.child_offsets = level.child_offsets;
+        suffix_links.push(level.suffix_links);
     }
     let mut estimate = Estimate {
         vocab_size: counts.vocab_size,
         bos: counts.bos,
-        combine: smoother.combine(),
-        missing: smoother.unseen_context_factor(),
+        scheme: smoother.scheme(),
+        unseen_context_factor: smoother.unseen_context_factor(),
         tables,
-        suffixes,
+        suffix_links,
     };
     smoother.finish(&mut estimate, report);
     if keep.iter().any(Option::is_some) {
@@ -67,7 +68,7 @@ pub(super) fn smooth(
     for (len, order) in report.orders.iter_mut().enumerate() {
         order.grams = match len {
             0 => order.counted,
-            _ => estimate.tables[len].values.len() as u64,
+            _ => estimate.tables[len].value_ids.len() as u64,
         };
     }
     estimate
@@ -85,23 +86,23 @@ fn unigrams(
     statistics: &Statistics,
     config: &NgramConfig,
     smoother: &dyn Smoother,
-) -> Table {
+) -> UnpackedLevel {
     let used = statistics.adjusted_counts(counts, 0);
     let context = ContextStats::new(used, None);
     let vocab = predictable(counts, config);
-    let Weight { scale, backoff: left } = match context.total {
-        0 => Weight::NONE,
+    let ContextWeights { scale, backoff: left } = match context.total {
+        0 => ContextWeights::NONE,
         _ => smoother.weight(0, &context, vocab),
     };
     let value = |count: u32| smoother.value(0, count) * scale;
     let shared = config.interpolate_unigrams || config.unk.is_none() || config.closed;
     let each = if shared { left / vocab } else { 0.0 };
-    let (mut values, mut numerators) = values(used.to_vec(), |count| value(count) + each);
+    let (mut value_ids, mut distinct_values) = distinct_values(used.to_vec(), |count| value(count) + each);
     // Words that are no ordinary ones.
     let mut special = |word: Option<u32>, probability: f64| {
         if let Some(word) = word {
-            values[word as usize] = numerators.len() as u32;
-            numerators.push(probability);
+            value_ids[word as usize] = distinct_values.len() as u32;
+            distinct_values.push(probability);
         }
     };
     special(counts.bos, 0.0);
@@ -111,11 +112,11 @@ fn unigrams(
         let own = config.unk.map_or(0.0, |unk| value(used[unk as usize]));
         special(config.unk, own + left);
     }
-    Table { values, numerators, ..Table::default() }
+    UnpackedLevel { value_ids, distinct_values, ..UnpackedLevel::default() }
 }
 
 /// Which of the different counts each gram has, in place of the count, and those.
-fn values(mut used: Vec<u32>, value: impl Fn(u32) -> f64) -> (Vec<u32>, Vec<f64>) {
+fn distinct_values(mut used: Vec<u32>, value: impl Fn(u32) -> f64) -> (Vec<u32>, Vec<f64>) {
     // Nearly all counts are small: those have a table, the others are looked up.
     const SMALL: usize = 1 << 16;
     type Seen = (Vec<bool>, std::collections::BTreeSet<u32>);
@@ -150,12 +151,12 @@ fn values(mut used: Vec<u32>, value: impl Fn(u32) -> f64) -> (Vec<u32>, Vec<f64>
 }
 
 /// The different weights of contexts, and which one each has.
-fn weights(
+fn distinct_weights(
     starts: &[u32],
     used: &[u32],
     keep: Option<&[bool]>,
-    weight: impl Fn(&ContextStats) -> Weight + Sync,
-) -> (Vec<u32>, Vec<Weight>) {
+    weight: impl Fn(&ContextStats) -> ContextWeights + Sync,
+) -> (Vec<u32>, Vec<ContextWeights>) {
     #[expect(
         clippy::disallowed_types,
         reason = "looked up; what is iterated is a list in order of appearance"

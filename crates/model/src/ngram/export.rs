@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::estimate::Estimate;
-use super::header::Combine;
-use super::trie::{Table, Trie};
+use super::header::BackoffScheme;
+use super::trie::{Trie, UnpackedLevel};
 use crate::{Error, Result};
 
 impl Trie {
@@ -20,24 +20,24 @@ impl Trie {
         let mut suffixes: Vec<Vec<u32>> = Vec::with_capacity(tables.len());
         for len in 0..tables.len() {
             suffixes.push(match len {
-                _ if header.combine != Combine::Interpolate => Vec::new(),
+                _ if header.scheme != BackoffScheme::Interpolate => Vec::new(),
                 0 => Vec::new(),
                 1 => tables[1].words.clone(),
-                _ => search(&tables, &suffixes[len - 1], len)?,
+                _ => find_suffix_links(&tables, &suffixes[len - 1], len)?,
             });
         }
         Ok(Estimate {
             vocab_size: header.vocab_size,
             bos: header.bos,
-            combine: header.combine,
-            missing: header.missing,
+            scheme: header.scheme,
+            unseen_context_factor: header.unseen_context_factor,
             tables,
-            suffixes,
+            suffix_links: suffixes,
         })
     }
 
     /// The tables of this model, every index of which is one.
-    pub(super) fn tables(&self) -> Result<Vec<Table>> {
+    pub(super) fn tables(&self) -> Result<Vec<UnpackedLevel>> {
         let tables = self.unpack();
         for (len, table) in tables.iter().enumerate() {
             check(table, tables.get(len + 1), self.header().vocab_size)
@@ -48,27 +48,27 @@ impl Trie {
 }
 
 /// Whether every index of `table` is one.
-fn check(table: &Table, above: Option<&Table>, vocab_size: u32) -> Result<(), &'static str> {
+fn check(table: &UnpackedLevel, above: Option<&UnpackedLevel>, vocab_size: u32) -> Result<(), &'static str> {
     let within = |indices: &[u32], len: usize| indices.par_iter().all(|&i| (i as usize) < len);
     if !within(&table.words, vocab_size as usize) {
         return Err("have a word outside the vocabulary");
     }
-    if !within(&table.values, table.numerators.len()) {
+    if !within(&table.value_ids, table.distinct_values.len()) {
         return Err("have no value");
     }
     let Some(above) = above else { return Ok(()) };
-    if !within(&table.contexts, table.weights.len()) {
+    if !within(&table.weight_ids, table.distinct_weights.len()) {
         return Err("have no weight");
     }
-    let end = table.starts.last().map_or(0, |&end| end as usize);
-    if end != above.values.len() || !table.starts.is_sorted() {
+    let end = table.child_offsets.last().map_or(0, |&end| end as usize);
+    if end != above.value_ids.len() || !table.child_offsets.is_sorted() {
         return Err("have impossible continuations");
     }
     Ok(())
 }
 
 /// The suffixes of order `len` + 1: under the context's suffix stands the gram's.
-fn search(tables: &[Table], parents: &[u32], len: usize) -> Result<Vec<u32>> {
+fn find_suffix_links(tables: &[UnpackedLevel], parents: &[u32], len: usize) -> Result<Vec<u32>> {
     const SHARE: usize = 1 << 14;
     let (lower, shorter, words) = (&tables[len - 2], &tables[len - 1], &tables[len].words);
     let parts = (0..parents.len().div_ceil(SHARE)).into_par_iter().map(|share| {

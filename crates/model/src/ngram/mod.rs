@@ -10,8 +10,7 @@
 //!
 //! When lines are sentences, `<s>` is context and never predicted: it has probability zero, and |V| does not count it.
 
-mod batch;
-mod code;
+mod batch_scoring;
 mod config;
 mod counts;
 mod entropy_pruning;
@@ -20,17 +19,18 @@ mod estimator;
 mod export;
 mod header;
 mod heldout;
-mod level;
-mod merge;
-mod mix;
+mod merge_counts;
+mod order_counts;
 pub mod packed;
+mod prefix_code;
 mod quantize;
 pub mod reference;
 mod report;
 mod smoothing;
-mod sort;
+mod static_mixture;
 mod statistics;
-mod suffixes;
+mod suffix_array;
+mod suffix_links;
 mod trie;
 mod uniform;
 mod view;
@@ -42,15 +42,15 @@ use rayon::prelude::*;
 pub use config::{Compat, NgramConfig, Smoothing};
 pub use counts::Counts;
 pub use estimate::{Estimate, Probabilities};
-pub use header::{Combine, Header, LevelHeader, Weight};
+pub use header::{BackoffScheme, ContextWeights, Header, LevelHeader};
 pub use heldout::{Heldout, OrderStats};
-pub use level::Level;
-pub use merge::Shard;
-pub use mix::{Part, mix, mix_memory};
+pub use merge_counts::Shard;
+pub use order_counts::OrderCounts;
 pub use report::{OrderReport, Report};
 pub use smoothing::{Smoother, Tuning};
+pub use static_mixture::{MixtureComponent, static_mixture, static_mixture_memory};
 pub use statistics::{ContextStats, Discounts};
-pub use trie::{SECTIONS, Table, Trie};
+pub use trie::{SECTIONS, Trie, UnpackedLevel};
 pub use uniform::Uniform;
 pub use view::{State, View};
 
@@ -109,10 +109,10 @@ fn estimate_with(
     smoother: &mut dyn Smoother,
 ) -> Result<(Estimate, Report)> {
     config.check_with(smoother)?;
-    let counts = Counts::of(tokens, vocab_size, config.order, config.bos)?;
+    let counts = Counts::new(tokens, vocab_size, config.order, config.bos)?;
     let part = if config.tunes(smoother) {
         let at = config.heldout_from(tokens);
-        Some((Counts::of(&tokens[..at], vocab_size, config.order, config.bos)?, &tokens[at..]))
+        Some((Counts::new(&tokens[..at], vocab_size, config.order, config.bos)?, &tokens[at..]))
     } else {
         None
     };
@@ -153,7 +153,7 @@ impl Estimate {
     /// # Errors
     /// [`Error::Config`] when the tables do not fit together.
     pub fn into_trie(self) -> Result<Trie> {
-        Trie::pack(self.vocab_size, self.bos, self.combine, self.missing, true, self.tables)
+        Trie::pack(self.vocab_size, self.bos, self.scheme, self.unseen_context_factor, true, self.tables)
     }
 }
 
@@ -226,7 +226,7 @@ impl NgramModel {
 }
 
 /// How many tokens one task scores: fixed, so that nothing depends on the number of threads.
-const TOKENS_A_TASK: usize = 1 << 14;
+const TOKENS_PER_TASK: usize = 1 << 14;
 
 impl LanguageModel for NgramModel {
     fn vocab_size(&self) -> usize {
@@ -234,21 +234,21 @@ impl LanguageModel for NgramModel {
     }
 
     fn is_distribution(&self) -> bool {
-        self.trie.header().missing == 1.0
+        self.trie.header().unseen_context_factor == 1.0
     }
 
     fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
         let scored = scored(tokens, from, self.vocab_size())?;
         let view = self.trie.view();
-        let parts = scored.par_chunks(TOKENS_A_TASK).enumerate().map(|(i, part)| {
-            let mut state = view.state_after(&tokens[..from + i * TOKENS_A_TASK]);
+        let parts = scored.par_chunks(TOKENS_PER_TASK).enumerate().map(|(i, part)| {
+            let mut state = view.state_after(&tokens[..from + i * TOKENS_PER_TASK]);
             view.log_probs(&mut state, part)
         });
         let parts: Vec<Vec<f64>> = parts.collect();
         Ok(parts.concat())
     }
 
-    fn next(&self, context: &[u32]) -> Result<Vec<f64>> {
+    fn next_log_probs(&self, context: &[u32]) -> Result<Vec<f64>> {
         check_tokens(context, self.vocab_size())?;
         let view = self.trie.view();
         let mut distribution = vec![0.0; self.vocab_size()];
@@ -270,18 +270,18 @@ impl LanguageModel for NgramModel {
     }
 
     fn session(&self) -> Result<Box<dyn Session + '_>> {
-        Ok(Box::new(Reading { model: self, view: self.trie.view(), state: State::EMPTY }))
+        Ok(Box::new(NgramSession { model: self, view: self.trie.view(), state: State::EMPTY }))
     }
 }
 
 /// A text that an n-gram model reads token by token.
-struct Reading<'a> {
+struct NgramSession<'a> {
     model: &'a NgramModel,
     view: View<'a>,
     state: State,
 }
 
-impl Session for Reading<'_> {
+impl Session for NgramSession<'_> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
         check_tokens(tokens, self.model.vocab_size())?;
         for &token in tokens {

@@ -22,7 +22,7 @@ pub struct Bytes {
 
 impl Bytes {
     /// The bytes `range` of `owner`; what lies past its end is left off.
-    pub fn of(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) -> Self {
+    pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) -> Self {
         let len = (*owner).as_ref().len();
         let end = range.end.min(len);
         Self { owner, range: range.start.min(end)..end }
@@ -113,22 +113,22 @@ fn word_at(bytes: &[u8], at: usize) -> u64 {
 
 /// Packs `values` into elements of `bits` bits.
 pub fn pack(bits: u32, values: impl Iterator<Item = u64>) -> Vec<u8> {
-    let mut packer = Packer::with_room(bits, values.size_hint().0);
+    let mut packer = BitWriter::with_capacity(bits, values.size_hint().0);
     values.for_each(|value| packer.push(value, bits));
     packer.finish()
 }
 
 /// Writes numbers bit by bit.
 #[derive(Debug)]
-pub struct Packer {
+pub struct BitWriter {
     bytes: Vec<u8>,
     word: u64,
     filled: u32,
 }
 
-impl Packer {
+impl BitWriter {
     /// With room for `len` elements of `bits` bits.
-    pub fn with_room(bits: u32, len: usize) -> Self {
+    pub fn with_capacity(bits: u32, len: usize) -> Self {
         Self { bytes: Vec::with_capacity(len * bits as usize / 8 + 2 * PADDING), word: 0, filled: 0 }
     }
 
@@ -162,51 +162,51 @@ pub fn unpack(bits: u32, bytes: &[u8], len: usize) -> Vec<u32> {
 }
 
 /// How many starts share a base.
-const STARTS: usize = 32;
+const BASE_STEP: usize = 32;
 /// Bits of a base.
-const BASE: u32 = 32;
+const BASE_BITS: u32 = 32;
 
 /// Where the children of each node start and end. Of every `STARTS` starts the first one is kept as a base, and each start
 /// as its distance from that: a field of the node's own record, which is at hand when its children are wanted.
 #[derive(Clone, Copy, Debug)]
-pub struct Starts<'a> {
+pub struct ChildOffsets<'a> {
     bases: Packed<'a>,
-    distances: Packed<'a>,
+    deltas: Packed<'a>,
     nodes: usize,
 }
 
 /// How wide distances must be to hold `starts`.
-pub fn distance_bits(starts: &[u32]) -> u32 {
-    let widest = starts.chunks(STARTS).map(|block| block[block.len() - 1] - block[0]).max();
+pub fn delta_bits(starts: &[u32]) -> u32 {
+    let widest = starts.chunks(BASE_STEP).map(|block| block[block.len() - 1] - block[0]).max();
     bits_for(u64::from(widest.unwrap_or(0)))
 }
 
 /// The distance of each start from its base.
-pub fn distances(starts: &[u32]) -> impl Iterator<Item = u32> {
-    starts.chunks(STARTS).flat_map(|block| block.iter().map(|start| start - block[0]))
+pub fn deltas(starts: &[u32]) -> impl Iterator<Item = u32> {
+    starts.chunks(BASE_STEP).flat_map(|block| block.iter().map(|start| start - block[0]))
 }
 
 /// Packs the bases of `starts`.
 pub fn pack_bases(starts: &[u32]) -> Vec<u8> {
-    pack(BASE, starts.iter().step_by(STARTS).map(|&start| u64::from(start)))
+    pack(BASE_BITS, starts.iter().step_by(BASE_STEP).map(|&start| u64::from(start)))
 }
 
 /// How long the bytes of the bases are for `nodes` nodes, which have one start more.
 pub fn bases_len(nodes: u64) -> Option<usize> {
-    packed_len(BASE, nodes.checked_add(1)?.div_ceil(STARTS as u64))
+    packed_len(BASE_BITS, nodes.checked_add(1)?.div_ceil(BASE_STEP as u64))
 }
 
-impl<'a> Starts<'a> {
+impl<'a> ChildOffsets<'a> {
     /// Reads what [`pack_bases`] wrote for `nodes` nodes, with their distances.
-    pub fn new(bases: &'a [u8], distances: Packed<'a>, nodes: usize) -> Self {
-        Self { bases: Packed::new(bases, BASE), distances, nodes }
+    pub fn new(bases: &'a [u8], deltas: Packed<'a>, nodes: usize) -> Self {
+        Self { bases: Packed::new(bases, BASE_BITS), deltas, nodes }
     }
 
     /// Asks for where the children of `node` are.
     #[inline]
     pub fn prefetch(self, node: usize) {
-        self.bases.prefetch(node / STARTS);
-        self.distances.prefetch(node);
+        self.bases.prefetch(node / BASE_STEP);
+        self.deltas.prefetch(node);
     }
 
     /// The children of `node`.
@@ -217,7 +217,7 @@ impl<'a> Starts<'a> {
 
     #[inline]
     fn start(self, node: usize) -> usize {
-        (self.bases.get(node / STARTS) + self.distances.get(node)) as usize
+        (self.bases.get(node / BASE_STEP) + self.deltas.get(node)) as usize
     }
 }
 
@@ -290,9 +290,9 @@ mod tests {
             }
             let bases = pack_bases(&starts);
             prop_assert_eq!(bases_len(counts.len() as u64), Some(bases.len()));
-            let bits = distance_bits(&starts);
-            let bytes = pack(bits, distances(&starts).map(u64::from));
-            let packed = Starts::new(&bases, Packed::new(&bytes, bits), counts.len());
+            let bits = delta_bits(&starts);
+            let bytes = pack(bits, deltas(&starts).map(u64::from));
+            let packed = ChildOffsets::new(&bases, Packed::new(&bytes, bits), counts.len());
             for (node, pair) in starts.windows(2).enumerate() {
                 prop_assert_eq!(packed.children(node), pair[0] as usize..pair[1] as usize);
             }
@@ -318,7 +318,7 @@ mod tests {
             bits in any::<u32>(),
             node in 0_usize..100,
         ) {
-            let _ = Starts::new(&bytes, Packed::new(&bytes, bits), 100).children(node);
+            let _ = ChildOffsets::new(&bytes, Packed::new(&bytes, bits), 100).children(node);
             let _ = Packed::field(&bytes, 40, 17, 23).get(node);
             let _ = unpack_starts(&bytes, node, bytes.len());
         }

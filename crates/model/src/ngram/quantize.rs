@@ -9,8 +9,8 @@
 
 use rayon::prelude::*;
 
-use super::header::{Combine, Weight};
-use super::trie::{Table, Trie, distinct};
+use super::header::{BackoffScheme, ContextWeights};
+use super::trie::{Trie, UnpackedLevel, distinct};
 use crate::{Error, Result};
 
 /// Rounds of Lloyd's iteration: little moves after a dozen.
@@ -26,7 +26,7 @@ impl Trie {
             return Err(Error::Config(format!("{bits} bits to quantise to, not from 2 to 16")));
         }
         let header = self.header();
-        let (codes, interpolates) = (1 << bits, header.combine == Combine::Interpolate);
+        let (codes, interpolates) = (1 << bits, header.scheme == BackoffScheme::Interpolate);
         let mut tables = self.unpack();
         for table in tables.iter_mut().skip(1) {
             quantize_values(table, codes);
@@ -34,54 +34,63 @@ impl Trie {
         for len in 1..tables.len() {
             let (lower, upper) = tables.split_at_mut(len);
             if interpolates {
-                rescale(&mut lower[len - 1], &upper[0]);
+                renormalise(&mut lower[len - 1], &upper[0]);
             }
             quantize_weights(&mut lower[len - 1], codes);
         }
-        Self::pack(header.vocab_size, header.bos, header.combine, header.missing, header.complete, tables)
+        Self::pack(
+            header.vocab_size,
+            header.bos,
+            header.scheme,
+            header.unseen_context_factor,
+            header.suffix_closed,
+            tables,
+        )
     }
 }
 
-fn quantize_values(table: &mut Table, codes: usize) {
-    let points: Vec<[f64; 2]> = table.numerators.iter().map(|&value| [value, 0.0]).collect();
+fn quantize_values(table: &mut UnpackedLevel, codes: usize) {
+    let points: Vec<[f64; 2]> = table.distinct_values.iter().map(|&value| [value, 0.0]).collect();
     let uses = |grams: f64, [value, _]: [f64; 2]| grams * value.max(1e-3);
-    if let Some(means) = cluster(&points, &mut table.values, uses, codes) {
-        table.numerators = means.into_iter().map(|[value, _]| value).collect();
+    if let Some(means) = kmeans(&points, &mut table.value_ids, uses, codes) {
+        table.distinct_values = means.into_iter().map(|[value, _]| value).collect();
     }
 }
 
-fn quantize_weights(table: &mut Table, codes: usize) {
-    let points: Vec<[f64; 2]> = table.weights.iter().map(|weight| [weight.scale, weight.backoff]).collect();
+fn quantize_weights(table: &mut UnpackedLevel, codes: usize) {
+    let points: Vec<[f64; 2]> =
+        table.distinct_weights.iter().map(|weight| [weight.scale, weight.backoff]).collect();
     let uses = |contexts: f64, [scale, _]: [f64; 2]| contexts / scale.max(1e-12);
-    if let Some(means) = cluster(&points, &mut table.contexts, uses, codes) {
-        table.weights = means.into_iter().map(|[scale, backoff]| Weight { scale, backoff }).collect();
+    if let Some(means) = kmeans(&points, &mut table.weight_ids, uses, codes) {
+        table.distinct_weights =
+            means.into_iter().map(|[scale, backoff]| ContextWeights { scale, backoff }).collect();
     }
 }
 
 /// Sets the scale of each context so that its words and its backoff add up to one. Scales and backoffs are rounded to
 /// 1/256 of a nat first, finer than any cluster, so that they stay few.
-fn rescale(parents: &mut Table, children: &Table) {
+fn renormalise(parents: &mut UnpackedLevel, children: &UnpackedLevel) {
     let round = |x: f64| if x > 0.0 { (x.ln() * 256.0).round() as i64 } else { i64::MIN };
     let spread = |x: i64| if x == i64::MIN { 0.0 } else { (x as f64 / 256.0).exp() };
-    let pairs: Vec<(i64, i64)> = (0..parents.contexts.len())
+    let pairs: Vec<(i64, i64)> = (0..parents.weight_ids.len())
         .into_par_iter()
         .map(|node| {
-            let weight = parents.weights[parents.contexts[node] as usize];
-            let values = &children.values[parents.children(node)];
-            let mass: f64 = values.iter().map(|&value| children.numerators[value as usize]).sum();
+            let weight = parents.distinct_weights[parents.weight_ids[node] as usize];
+            let values = &children.value_ids[parents.children(node)];
+            let mass: f64 = values.iter().map(|&value| children.distinct_values[value as usize]).sum();
             let scale = if mass > 0.0 { (1.0 - weight.backoff).max(0.0) / mass } else { weight.scale };
             (round(scale), round(weight.backoff))
         })
         .collect();
     let (contexts, different) = distinct(&pairs);
-    let weight = |(scale, backoff)| Weight { scale: spread(scale), backoff: spread(backoff) };
-    parents.contexts = contexts;
-    parents.weights = different.into_iter().map(weight).collect();
+    let weight = |(scale, backoff)| ContextWeights { scale: spread(scale), backoff: spread(backoff) };
+    parents.weight_ids = contexts;
+    parents.distinct_weights = different.into_iter().map(weight).collect();
 }
 
 /// Puts non-negative `points` into `codes` clusters, if there are more, and hands each of `of_each` its point's cluster; the
 /// means. A point is used as often as `uses` says, from how many have it.
-fn cluster(
+fn kmeans(
     points: &[[f64; 2]],
     of_each: &mut [u32],
     uses: impl Fn(f64, [f64; 2]) -> f64,

@@ -9,7 +9,7 @@
 //! let (text, config) = ([0, 1, 0, 1, 1], NgramConfig { smoothing: Smoothing::WittenBell, ..NgramConfig::default() });
 //! let fast = NgramModel::estimate(&text, 3, &config)?;
 //! let slow = Reference::new(&text, 3, &config, fast.report())?;
-//! for (ln_q, q) in fast.next(&[0])?.iter().zip(slow.next(&[0])) {
+//! for (ln_q, q) in fast.next_log_probs(&[0])?.iter().zip(slow.next(&[0])) {
 //!     assert!((ln_q.exp() - q).abs() < 1e-12);
 //! }
 //! # Ok(())

@@ -11,7 +11,7 @@ pub type Discounts = [f64; 3];
 #[derive(Debug)]
 pub(crate) struct Statistics {
     /// For Kneser-Ney: an order below the highest counts the different words before a gram, N₁₊(· g).
-    adjusted: Vec<Vec<u32>>,
+    continuation_counts: Vec<Vec<u32>>,
     /// The unigram counts without `<s>`.
     unigrams: Vec<u32>,
     /// How many grams of each order are counted 1, 2, 3, 4 times.
@@ -20,10 +20,10 @@ pub(crate) struct Statistics {
 
 impl Statistics {
     /// Of occurrences, or with `contexts` of contexts.
-    pub(crate) fn new(counts: &Counts, contexts: bool, lmplz: bool) -> Self {
+    pub(crate) fn new(counts: &Counts, use_continuation: bool, lmplz: bool) -> Self {
         let order = counts.order();
-        let adjusted: Vec<Vec<u32>> = if contexts && order > 1 {
-            (0..order - 1).into_par_iter().map(|len| adjusted(counts, len)).collect()
+        let adjusted: Vec<Vec<u32>> = if use_continuation && order > 1 {
+            (0..order - 1).into_par_iter().map(|len| continuation_counts(counts, len)).collect()
         } else {
             Vec::new()
         };
@@ -31,7 +31,7 @@ impl Statistics {
         if let Some(bos) = counts.bos {
             unigrams[bos as usize] = 0;
         }
-        let mut statistics = Self { adjusted, unigrams, count_of_counts: Vec::new() };
+        let mut statistics = Self { continuation_counts: adjusted, unigrams, count_of_counts: Vec::new() };
         let count_of_counts = |len| {
             let mut n = [0; 4];
             for &count in statistics.adjusted_counts(counts, len) {
@@ -42,7 +42,7 @@ impl Statistics {
             n
         };
         statistics.count_of_counts = (0..order).into_par_iter().map(count_of_counts).collect();
-        if lmplz && contexts {
+        if lmplz && use_continuation {
             statistics.lmplz_quirk(counts);
         }
         statistics
@@ -52,14 +52,14 @@ impl Statistics {
     pub(crate) fn adjusted_counts<'a>(&'a self, counts: &'a Counts, len: usize) -> &'a [u32] {
         match len {
             0 => &self.unigrams,
-            _ => self.adjusted.get(len).unwrap_or(&counts.levels[len].counts),
+            _ => self.continuation_counts.get(len).unwrap_or(&counts.levels[len].counts),
         }
     }
 
     /// [`Self::adjusted_counts`], the last time: `counts` have none of this order any more.
     pub(super) fn take(&mut self, counts: &mut Counts, len: usize) -> Vec<u32> {
         let raw = std::mem::take(&mut counts.levels[len].counts);
-        self.adjusted.get_mut(len).map_or(raw, std::mem::take)
+        self.continuation_counts.get_mut(len).map_or(raw, std::mem::take)
     }
 
     /// lmplz takes the last n-gram in suffix order into the statistics of its suffixes' orders with raw counts: those
@@ -84,10 +84,10 @@ impl Statistics {
 }
 
 /// The counts of contexts of order `len` + 1.
-fn adjusted(counts: &Counts, len: usize) -> Vec<u32> {
+fn continuation_counts(counts: &Counts, len: usize) -> Vec<u32> {
     let level = &counts.levels[len];
     let mut adjusted = vec![0_u32; level.counts.len()];
-    for &suffix in &counts.levels[len + 1].suffixes {
+    for &suffix in &counts.levels[len + 1].suffix_links {
         adjusted[suffix as usize] += 1;
     }
     match counts.bos {
@@ -95,13 +95,13 @@ fn adjusted(counts: &Counts, len: usize) -> Vec<u32> {
         Some(bos) => {
             let mut range = bos as usize..bos as usize + 1;
             for level in &counts.levels[..len] {
-                range = level.starts[range.start] as usize..level.starts[range.end] as usize;
+                range = level.child_offsets[range.start] as usize..level.child_offsets[range.end] as usize;
             }
             adjusted[range.clone()].copy_from_slice(&level.counts[range]);
         }
         // The beginning of the text comes before its first words.
         None => {
-            let beginning = counts.beginning.get(..=len).and_then(|gram| counts.find(gram));
+            let beginning = counts.text_prefix.get(..=len).and_then(|gram| counts.find(gram));
             if let Some(gram) = beginning {
                 adjusted[gram] += 1;
             }
@@ -120,7 +120,7 @@ fn last_in_suffix_order(counts: &Counts) -> Option<Vec<u32>> {
     for len in 1..order {
         let level = &counts.levels[len];
         for (index, _) in level.words.iter().enumerate().filter(|&(_, &word)| word == highest) {
-            let gram = counts.gram(len + 1, index);
+            let gram = counts.words(len + 1, index);
             if (len + 1 == order || Some(gram[0]) == counts.bos)
                 && last.as_ref().is_none_or(|last| last.iter().rev().lt(gram.iter().rev()))
             {

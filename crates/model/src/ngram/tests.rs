@@ -18,7 +18,7 @@ fn a_bigram_is_a_ratio_of_counts() {
     // a b a b a c
     let text = [0, 1, 0, 1, 0, 2];
     let model = model(&text, 4, &config(2, Smoothing::Mle, None));
-    let p = |context: &[u32], word: usize| model.next(context).unwrap()[word].exp();
+    let p = |context: &[u32], word: usize| model.next_log_probs(context).unwrap()[word].exp();
     assert!((p(&[0], 1) - 2.0 / 3.0).abs() < 1e-15);
     assert!((p(&[0], 2) - 1.0 / 3.0).abs() < 1e-15);
     assert!((p(&[3, 1], 0) - 1.0).abs() < 1e-15);
@@ -36,7 +36,7 @@ fn add_k_adds_k() {
     let text = [0, 1, 0, 1, 0, 2];
     let config = NgramConfig { k: 0.5, ..config(2, Smoothing::AddK, None) };
     let model = model(&text, 4, &config);
-    let p = |context: &[u32], word: usize| model.next(context).unwrap()[word].exp();
+    let p = |context: &[u32], word: usize| model.next_log_probs(context).unwrap()[word].exp();
     assert!((p(&[0], 1) - 2.5 / 5.0).abs() < 1e-15);
     assert!((p(&[0], 0) - 0.5 / 5.0).abs() < 1e-15);
     assert!((p(&[3], 2) - 0.25).abs() < 1e-15);
@@ -47,13 +47,13 @@ fn lines_are_counted_between_their_ends() {
     // <s> = 0, </s> = 1: "a b", "", "b"
     let lines = [0, 2, 3, 1, 0, 1, 0, 3, 1];
     let model = model(&lines, 4, &config(2, Smoothing::Mle, Some(0)));
-    let first = model.next(&[0]).unwrap();
+    let first = model.next_log_probs(&[0]).unwrap();
     for word in 1..4 {
         assert!((first[word].exp() - 1.0 / 3.0).abs() < 1e-15);
     }
     assert_eq!(first[0], f64::NEG_INFINITY);
     // A new line forgets the old one.
-    assert_eq!(model.next(&[0, 2, 1, 0]).unwrap(), first);
+    assert_eq!(model.next_log_probs(&[0, 2, 1, 0]).unwrap(), first);
     assert_eq!(model.parameters(), 4 + 5);
 }
 
@@ -82,7 +82,9 @@ fn impossible_requests_are_errors() {
     assert!(matches!(outside, Err(Error::TokenOutOfRange { token: 2, index: 1, vocab_size: 2 })));
     let model = model(&text, 2, &plain(2));
     assert!(
-        model.next(&[5]).is_err() && model.log_probs(&[0], 2).is_err() && model.log_probs(&[7], 0).is_err()
+        model.next_log_probs(&[5]).is_err()
+            && model.log_probs(&[0], 2).is_err()
+            && model.log_probs(&[7], 0).is_err()
     );
 }
 
@@ -118,7 +120,7 @@ proptest! {
     #[test]
     fn counts_are_those_of_a_map((tokens, vocab_size, bos) in texts(), order in 1_usize..7) {
         let config = config(order, Smoothing::KneserNey, bos);
-        let counts = Counts::of(&tokens, vocab_size, order, bos).unwrap();
+        let counts = Counts::new(&tokens, vocab_size, order, bos).unwrap();
         prop_assert!(counts.check().is_ok());
         let statistics = Statistics::new(&counts, true, false);
         let report = Report { orders: estimator::report(&counts, &statistics), ..Report::default() };
@@ -127,10 +129,10 @@ proptest! {
         for (gram, count) in reference.occurrences() {
             let index = counts.find(gram).unwrap();
             prop_assert_eq!(u64::from(counts.levels[gram.len() - 1].counts[index]), count, "{:?}", gram);
-            prop_assert_eq!(&counts.gram(gram.len(), index)[..], gram);
+            prop_assert_eq!(&counts.words(gram.len(), index)[..], gram);
             if gram.len() > 1 {
-                let suffix = counts.levels[gram.len() - 1].suffixes[index] as usize;
-                prop_assert_eq!(&counts.gram(gram.len() - 1, suffix)[..], &gram[1..]);
+                let suffix = counts.levels[gram.len() - 1].suffix_links[index] as usize;
+                prop_assert_eq!(&counts.words(gram.len() - 1, suffix)[..], &gram[1..]);
             }
             found += 1;
         }
@@ -140,8 +142,8 @@ proptest! {
             prop_assert_eq!(report.orders[len - 1].count_of_counts, reference.count_of_counts(len));
         }
         let mut linked = counts.clone();
-        linked.levels.iter_mut().for_each(|level| level.suffixes.clear());
-        linked.link().unwrap();
+        linked.levels.iter_mut().for_each(|level| level.suffix_links.clear());
+        linked.build_suffix_links().unwrap();
         prop_assert_eq!(linked, counts);
     }
 
@@ -188,7 +190,7 @@ fn pruning_by_entropy_drops_grams_keeps_sums_and_costs_little() {
             let model = model(&train, 24, &NgramConfig { prune_entropy, ..full.clone() });
             sizes.push(model.parameters());
             for context in contexts(&text, 24, None, 4) {
-                let sum: f64 = model.next(&context).unwrap().iter().map(|q| q.exp()).sum();
+                let sum: f64 = model.next_log_probs(&context).unwrap().iter().map(|q| q.exp()).sum();
                 assert!((sum - 1.0).abs() < 1e-9, "{smoothing:?} {prune_entropy} {context:?}: {sum}");
             }
             let nats = |model: &NgramModel| -model.log_probs(&text, 0).unwrap().iter().sum::<f64>() / 5000.0;
@@ -207,7 +209,7 @@ fn sampled(model: &NgramModel, len: usize) -> Vec<u32> {
     for _ in 0..len {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let mut rest = (state >> 11) as f64 / (1_u64 << 53) as f64;
-        let next = model.next(&text).unwrap();
+        let next = model.next_log_probs(&text).unwrap();
         let drawn = next.iter().position(|log_q| {
             rest -= log_q.exp();
             rest < 0.0
@@ -249,7 +251,7 @@ fn check_distributions(
     contexts: &[Vec<u32>],
 ) -> std::result::Result<(), TestCaseError> {
     for context in contexts {
-        let next = model.next(context).unwrap();
+        let next = model.next_log_probs(context).unwrap();
         let sum: f64 = next.iter().map(|log_q| log_q.exp()).sum();
         let smoothing = model.config().smoothing;
         if model.is_distribution() {
@@ -281,8 +283,8 @@ fn counting_passes_over_every_position_and_changes_nothing_by_telling() {
             positions.fetch_add(more, std::sync::atomic::Ordering::Relaxed);
         };
         // Given away, not lent.
-        let counts = Counts::of_watched(text.clone(), 101, order, bos, &done).unwrap();
-        assert_eq!(counts, Counts::of(&text, 101, order, bos).unwrap());
+        let counts = Counts::new_with_progress(text.clone(), 101, order, bos, &done).unwrap();
+        assert_eq!(counts, Counts::new(&text, 101, order, bos).unwrap());
         assert_eq!(positions.into_inner(), Counts::PASSES * text.len() as u64);
     }
 }
@@ -291,7 +293,7 @@ fn counting_passes_over_every_position_and_changes_nothing_by_telling() {
 fn long_orders_and_large_vocabularies_sort_beyond_one_record() {
     // 21 bits a word: four words a record; order 11 needs three rounds.
     let words: Vec<u32> = (0..3000_u32).map(|i| (i % 7) * (i / 1000 + 1) * 99_991 % 2_000_000).collect();
-    let counts = Counts::of(&words, 2_000_000, 11, None).unwrap();
+    let counts = Counts::new(&words, 2_000_000, 11, None).unwrap();
     counts.check().unwrap();
     let mut map = std::collections::BTreeMap::<&[u32], u32>::new();
     for len in 1..=11 {
@@ -331,7 +333,7 @@ fn eight_bits_are_nearly_the_same_model() {
     // 0.2 % of perplexity.
     assert!((nats(&small) - exact).abs() < 0.002, "{} and {exact}", nats(&small));
     for context in [&train[..2], &test[..2], &[]] {
-        let sum: f64 = small.next(context).unwrap().iter().map(|log_prob| log_prob.exp()).sum();
+        let sum: f64 = small.next_log_probs(context).unwrap().iter().map(|log_prob| log_prob.exp()).sum();
         assert!((sum - 1.0).abs() < 0.02, "{sum}");
     }
     // With a code for each value nothing changes but the last digits of the weights.
@@ -343,15 +345,19 @@ fn eight_bits_are_nearly_the_same_model() {
 #[test]
 fn one_repeated_word_and_orders_above_the_length() {
     let text = vec![3_u32; 50_000];
-    let counts = Counts::of(&text, 4, MAX_ORDER, None).unwrap();
+    let counts = Counts::new(&text, 4, MAX_ORDER, None).unwrap();
     assert_eq!(counts.levels[MAX_ORDER - 1].counts, [50_000 - 15]);
     for smoothing in Smoothing::ALL {
         let one = model(&[0], 3, &config(MAX_ORDER, smoothing, None));
-        let sum: f64 = one.next(&[0, 1]).unwrap().iter().map(|q| q.exp()).sum();
+        let sum: f64 = one.next_log_probs(&[0, 1]).unwrap().iter().map(|q| q.exp()).sum();
         assert!((sum - 1.0).abs() < 1e-9 || smoothing == Smoothing::StupidBackoff, "{smoothing:?}");
         let empty = model(&[], 3, &config(3, smoothing, None));
         assert!(
-            empty.next(&[1]).unwrap().iter().all(|q| q.is_finite() || smoothing == Smoothing::StupidBackoff)
+            empty
+                .next_log_probs(&[1])
+                .unwrap()
+                .iter()
+                .all(|q| q.is_finite() || smoothing == Smoothing::StupidBackoff)
         );
     }
 }

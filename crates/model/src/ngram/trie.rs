@@ -17,9 +17,9 @@
 use rayon::prelude::*;
 
 use super::MAX_ORDER;
-use super::header::{Combine, GUIDE, Header, LevelHeader, Weight};
+use super::header::{BackoffScheme, ContextWeights, Header, LevelHeader, SPARSE_INDEX_STEP};
 use super::packed::{
-    Bytes, Packed, Packer, Starts, bases_len, bits_for, distance_bits, distances, pack, pack_bases,
+    BitWriter, Bytes, ChildOffsets, Packed, bases_len, bits_for, delta_bits, deltas, pack, pack_bases,
     packed_len,
 };
 use super::view::{LevelView, View};
@@ -27,42 +27,44 @@ use crate::{Error, Result};
 
 /// One order, unpacked. Level 1 has an entry for every word of the vocabulary, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Table {
+pub struct UnpackedLevel {
     /// The last word of each gram; grams are sorted by all their words. Not kept for level 1.
     pub words: Vec<u32>,
     /// The continuations of gram i are `starts[i]..starts[i + 1]` of the next level; empty at the highest order.
-    pub starts: Vec<u32>,
-    /// Index into `numerators` of each gram.
-    pub values: Vec<u32>,
+    pub child_offsets: Vec<u32>,
+    /// Index into `distinct_values` of each gram.
+    pub value_ids: Vec<u32>,
     /// The different values.
-    pub numerators: Vec<f64>,
-    /// Index into `weights` of each gram as a context; empty at the highest order.
-    pub contexts: Vec<u32>,
+    pub distinct_values: Vec<f64>,
+    /// Index into `distinct_weights` of each gram as a context; empty at the highest order.
+    pub weight_ids: Vec<u32>,
     /// The different weights.
-    pub weights: Vec<Weight>,
+    pub distinct_weights: Vec<ContextWeights>,
 }
 
-impl Table {
+impl UnpackedLevel {
     /// The continuations of gram `i` in the next order.
     pub(super) fn children(&self, i: usize) -> std::ops::Range<usize> {
-        self.starts[i] as usize..self.starts[i + 1] as usize
+        self.child_offsets[i] as usize..self.child_offsets[i + 1] as usize
     }
 
     /// Numbers and weights that no gram has any more, or that are the same, are kept once.
     pub(super) fn compact(&mut self) {
         let used: Vec<u64> =
-            self.values.iter().map(|&value| self.numerators[value as usize].to_bits()).collect();
+            self.value_ids.iter().map(|&value| self.distinct_values[value as usize].to_bits()).collect();
         let (values, different) = distinct(&used);
-        self.values = values;
-        self.numerators = different.into_iter().map(f64::from_bits).collect();
-        let bits = |weight: Weight| (weight.scale.to_bits(), weight.backoff.to_bits());
+        self.value_ids = values;
+        self.distinct_values = different.into_iter().map(f64::from_bits).collect();
+        let bits = |weight: ContextWeights| (weight.scale.to_bits(), weight.backoff.to_bits());
         let used: Vec<_> =
-            self.contexts.iter().map(|&context| bits(self.weights[context as usize])).collect();
+            self.weight_ids.iter().map(|&context| bits(self.distinct_weights[context as usize])).collect();
         let (contexts, different) = distinct(&used);
-        self.contexts = contexts;
-        let weight =
-            |(scale, backoff)| Weight { scale: f64::from_bits(scale), backoff: f64::from_bits(backoff) };
-        self.weights = different.into_iter().map(weight).collect();
+        self.weight_ids = contexts;
+        let weight = |(scale, backoff)| ContextWeights {
+            scale: f64::from_bits(scale),
+            backoff: f64::from_bits(backoff),
+        };
+        self.distinct_weights = different.into_iter().map(weight).collect();
     }
 }
 
@@ -82,19 +84,19 @@ pub const SECTIONS: usize = 5;
 #[derive(Debug, Clone)]
 pub struct Trie {
     header: Header,
-    levels: Vec<Level>,
+    levels: Vec<PackedLevel>,
 }
 
 #[derive(Debug, Clone)]
-struct Level {
+struct PackedLevel {
     /// Records of word, value, context and the distance of its continuations from their base, so that a gram that was found
     /// is at hand with all it has. Below the highest order one record more says where the last continuations end.
     grams: Bytes,
-    numerators: Vec<f64>,
-    weights: Vec<Weight>,
+    distinct_values: Vec<f64>,
+    distinct_weights: Vec<ContextWeights>,
     bases: Bytes,
     /// The word of every [`GUIDE`]th gram: most of a search among many grams stays in this, which is small.
-    guide: Bytes,
+    sparse_index: Bytes,
 }
 
 impl Trie {
@@ -105,48 +107,48 @@ impl Trie {
     pub fn pack(
         vocab_size: u32,
         bos: Option<u32>,
-        combine: Combine,
-        missing: f64,
-        complete: bool,
-        tables: Vec<Table>,
+        scheme: BackoffScheme,
+        unseen_context_factor: f64,
+        suffix_closed: bool,
+        tables: Vec<UnpackedLevel>,
     ) -> Result<Self> {
         let header = Header {
             vocab_size,
             bos,
-            combine,
-            missing,
-            complete,
+            scheme,
+            unseen_context_factor,
+            suffix_closed,
             levels: tables
                 .iter()
                 .map(|table| LevelHeader {
-                    grams: table.values.len() as u32,
-                    values: table.numerators.len() as u32,
-                    weights: table.weights.len() as u32,
-                    distance_bits: distance_bits(&table.starts),
+                    grams: table.value_ids.len() as u32,
+                    values: table.distinct_values.len() as u32,
+                    weights: table.distinct_weights.len() as u32,
+                    delta_bits: delta_bits(&table.child_offsets),
                 })
                 .collect(),
         };
         header.check()?;
         let order = tables.len();
-        let pack_level = |(index, table): (usize, Table)| {
+        let pack_level = |(index, table): (usize, UnpackedLevel)| {
             let (bits, top) = (header.bits(index), index + 1 == order);
             let records = header.records(index);
-            let mut packer = Packer::with_room(bits.record(), records);
-            let mut distances = distances(&table.starts);
+            let mut packer = BitWriter::with_capacity(bits.record(), records);
+            let mut deltas = deltas(&table.child_offsets);
             for gram in 0..records {
                 let field = |values: &[u32]| u64::from(values.get(gram).copied().unwrap_or(0));
                 packer.push(field(&table.words), bits.word);
-                packer.push(field(&table.values), bits.value);
-                packer.push(field(&table.contexts), bits.context);
-                packer.push(u64::from(distances.next().unwrap_or(0)), bits.distance);
+                packer.push(field(&table.value_ids), bits.value);
+                packer.push(field(&table.weight_ids), bits.context);
+                packer.push(u64::from(deltas.next().unwrap_or(0)), bits.delta);
             }
-            let guide = table.words.iter().step_by(GUIDE).map(|&word| u64::from(word));
-            Level {
+            let sparse_index = table.words.iter().step_by(SPARSE_INDEX_STEP).map(|&word| u64::from(word));
+            PackedLevel {
                 grams: packer.finish().into(),
-                bases: if top { Vec::new() } else { pack_bases(&table.starts) }.into(),
-                guide: pack(bits.word, guide).into(),
-                numerators: table.numerators,
-                weights: table.weights,
+                bases: if top { Vec::new() } else { pack_bases(&table.child_offsets) }.into(),
+                sparse_index: pack(bits.word, sparse_index).into(),
+                distinct_values: table.distinct_values,
+                distinct_weights: table.distinct_weights,
             }
         };
         let levels = tables.into_par_iter().enumerate().map(pack_level).collect();
@@ -172,21 +174,21 @@ impl Trie {
             let got = sections[i].as_slice().len();
             return Err(Error::Config(format!("section {i} has {got} bytes, not {}", wanted[i])));
         }
-        let level = |parts: &[Bytes]| Level {
+        let level = |parts: &[Bytes]| PackedLevel {
             grams: parts[0].clone(),
-            numerators: floats(parts[1].as_slice()),
-            weights: floats(parts[2].as_slice())
+            distinct_values: floats(parts[1].as_slice()),
+            distinct_weights: floats(parts[2].as_slice())
                 .chunks_exact(2)
-                .map(|pair| Weight { scale: pair[0], backoff: pair[1] })
+                .map(|pair| ContextWeights { scale: pair[0], backoff: pair[1] })
                 .collect(),
             bases: parts[3].clone(),
-            guide: parts[4].clone(),
+            sparse_index: parts[4].clone(),
         };
-        let levels: Vec<Level> = sections.chunks_exact(SECTIONS).map(level).collect();
+        let levels: Vec<PackedLevel> = sections.chunks_exact(SECTIONS).map(level).collect();
         let usable = |x: f64| x.is_finite() && x >= 0.0;
         for (index, level) in levels.iter().enumerate() {
-            let weights = level.weights.iter().flat_map(|weight| [weight.scale, weight.backoff]);
-            if !level.numerators.iter().copied().chain(weights).all(usable) {
+            let weights = level.distinct_weights.iter().flat_map(|weight| [weight.scale, weight.backoff]);
+            if !level.distinct_values.iter().copied().chain(weights).all(usable) {
                 return Err(Error::Config(format!("a value of order {} is no probability", index + 1)));
             }
         }
@@ -207,13 +209,13 @@ impl Trie {
             .iter()
             .flat_map(|level| {
                 let weights =
-                    level.weights.iter().flat_map(|weight| [weight.scale, weight.backoff]).collect();
+                    level.distinct_weights.iter().flat_map(|weight| [weight.scale, weight.backoff]).collect();
                 [
                     level.grams.clone(),
-                    little(level.numerators.clone()),
+                    little(level.distinct_values.clone()),
                     little(weights),
                     level.bases.clone(),
-                    level.guide.clone(),
+                    level.sparse_index.clone(),
                 ]
             })
             .collect()
@@ -227,42 +229,42 @@ impl Trie {
             let above = self.header.levels.get(index + 1).map_or(0, |next| next.grams as usize);
             let field = |offset, width| Packed::field(level.grams.as_slice(), bits.record(), offset, width);
             LevelView {
-                grams,
+                len: grams,
                 words: field(0, bits.word),
                 values: field(bits.word, bits.value),
-                numerators: &level.numerators,
-                contexts: field(bits.word + bits.value, bits.context),
-                weights: &level.weights,
-                starts: Starts::new(
+                distinct_values: &level.distinct_values,
+                weight_ids: field(bits.word + bits.value, bits.context),
+                distinct_weights: &level.distinct_weights,
+                child_offsets: ChildOffsets::new(
                     level.bases.as_slice(),
-                    field(bits.word + bits.value + bits.context, bits.distance),
+                    field(bits.word + bits.value + bits.context, bits.delta),
                     grams,
                 ),
-                guide: Packed::new(level.guide.as_slice(), bits.word),
-                above,
+                sparse_index: Packed::new(level.sparse_index.as_slice(), bits.word),
+                next_len: above,
             }
         });
         View { header: &self.header, levels: levels.collect() }
     }
 
     /// Back to tables.
-    pub fn unpack(&self) -> Vec<Table> {
+    pub fn unpack(&self) -> Vec<UnpackedLevel> {
         let view = self.view();
         let table = |index: usize| {
             let (level, top) = (&view.levels[index], index + 1 == view.levels.len());
-            let all = |packed: Packed<'_>| (0..level.grams).map(|i| packed.get(i) as u32).collect();
-            let mut starts = Vec::new();
+            let all = |packed: Packed<'_>| (0..level.len).map(|i| packed.get(i) as u32).collect();
+            let mut child_offsets = Vec::new();
             if !top {
-                starts.push(0);
-                starts.extend((0..level.grams).map(|node| level.children(node).end as u32));
+                child_offsets.push(0);
+                child_offsets.extend((0..level.len).map(|node| level.children(node).end as u32));
             }
-            Table {
+            UnpackedLevel {
                 words: if index == 0 { Vec::new() } else { all(level.words) },
-                starts,
-                values: all(level.values),
-                numerators: level.numerators.to_vec(),
-                contexts: if top { Vec::new() } else { all(level.contexts) },
-                weights: level.weights.to_vec(),
+                child_offsets,
+                value_ids: all(level.values),
+                distinct_values: level.distinct_values.to_vec(),
+                weight_ids: if top { Vec::new() } else { all(level.weight_ids) },
+                distinct_weights: level.distinct_weights.to_vec(),
             }
         };
         (0..view.levels.len()).map(table).collect()
@@ -278,12 +280,12 @@ struct Bits {
     word: u32,
     value: u32,
     context: u32,
-    distance: u32,
+    delta: u32,
 }
 
 impl Bits {
     fn record(&self) -> u32 {
-        self.word + self.value + self.context + self.distance
+        self.word + self.value + self.context + self.delta
     }
 }
 
@@ -295,7 +297,7 @@ impl Header {
             word: if index == 0 { 0 } else { largest(self.vocab_size) },
             value: largest(level.values),
             context: if top { 0 } else { largest(level.weights) },
-            distance: if top { 0 } else { level.distance_bits },
+            delta: if top { 0 } else { level.delta_bits },
         }
     }
 
@@ -320,11 +322,14 @@ impl Header {
         if self.bos.is_some_and(|bos| bos >= self.vocab_size) {
             return Err(Error::Config("<s> lies outside the vocabulary".into()));
         }
-        if self.levels.iter().any(|level| level.distance_bits > u32::BITS) {
+        if self.levels.iter().any(|level| level.delta_bits > u32::BITS) {
             return Err(Error::Config("distances wider than any start".into()));
         }
-        if !(self.missing.is_finite() && self.missing >= 0.0) {
-            return Err(Error::Config(format!("a factor of {} for unseen contexts", self.missing)));
+        if !(self.unseen_context_factor.is_finite() && self.unseen_context_factor >= 0.0) {
+            return Err(Error::Config(format!(
+                "a factor of {} for unseen contexts",
+                self.unseen_context_factor
+            )));
         }
         Ok(())
     }
@@ -340,13 +345,13 @@ impl Header {
             let grams = u64::from(level.grams);
             let bits = self.bits(index);
             let bases = if index + 1 == self.levels.len() { Some(0) } else { bases_len(grams) };
-            let guide = if index == 0 { 0 } else { grams.div_ceil(GUIDE as u64) };
+            let sparse_len = if index == 0 { 0 } else { grams.div_ceil(SPARSE_INDEX_STEP as u64) };
             lens.extend([
                 packed_len(bits.record(), self.records(index) as u64).ok_or_else(too_large)?,
                 level.values as usize * 8,
                 level.weights as usize * 16,
                 bases.ok_or_else(too_large)?,
-                packed_len(bits.word, guide).ok_or_else(too_large)?,
+                packed_len(bits.word, sparse_len).ok_or_else(too_large)?,
             ]);
         }
         Ok(lens)

@@ -36,7 +36,7 @@ impl LanguageModel for Uniform {
         Ok(scored(tokens, from, self.vocab_size)?.iter().map(log_prob).collect())
     }
 
-    fn next(&self, context: &[u32]) -> Result<Vec<f64>> {
+    fn next_log_probs(&self, context: &[u32]) -> Result<Vec<f64>> {
         check_tokens(context, self.vocab_size)?;
         let mut distribution = vec![self.log_prob(); self.vocab_size];
         if let Some(bos) = self.bos {

@@ -1,8 +1,8 @@
 //! Questions to a [`super::Trie`]: a word after a text, the words seen after a context, the whole distribution.
 
 use super::MAX_ORDER;
-use super::header::{Combine, GUIDE, Header, Weight};
-use super::packed::{Packed, Starts};
+use super::header::{BackoffScheme, ContextWeights, Header, SPARSE_INDEX_STEP};
+use super::packed::{ChildOffsets, Packed};
 
 /// A [`Trie`](super::Trie) with its sections at hand.
 #[derive(Debug, Clone)]
@@ -13,45 +13,45 @@ pub struct View<'a> {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LevelView<'a> {
-    pub(super) grams: usize,
+    pub(super) len: usize,
     pub(super) words: Packed<'a>,
     pub(super) values: Packed<'a>,
-    pub(super) numerators: &'a [f64],
-    pub(super) contexts: Packed<'a>,
-    pub(super) weights: &'a [Weight],
-    pub(super) starts: Starts<'a>,
-    pub(super) guide: Packed<'a>,
-    pub(super) above: usize,
+    pub(super) distinct_values: &'a [f64],
+    pub(super) weight_ids: Packed<'a>,
+    pub(super) distinct_weights: &'a [ContextWeights],
+    pub(super) child_offsets: ChildOffsets<'a>,
+    pub(super) sparse_index: Packed<'a>,
+    pub(super) next_len: usize,
 }
 
 impl LevelView<'_> {
     #[inline]
     pub(super) fn value(&self, gram: usize) -> f64 {
-        self.numerators.get(self.values.get(gram) as usize).copied().unwrap_or(0.0)
+        self.distinct_values.get(self.values.get(gram) as usize).copied().unwrap_or(0.0)
     }
 
     #[inline]
-    pub(super) fn weight(&self, gram: usize) -> Weight {
-        self.weights.get(self.contexts.get(gram) as usize).copied().unwrap_or(Weight::NONE)
+    pub(super) fn weight(&self, gram: usize) -> ContextWeights {
+        self.distinct_weights.get(self.weight_ids.get(gram) as usize).copied().unwrap_or(ContextWeights::NONE)
     }
 
     #[inline]
     pub(super) fn children(&self, node: usize) -> std::ops::Range<usize> {
-        let range = self.starts.children(node);
-        range.start.min(self.above)..range.end.min(self.above)
+        let range = self.child_offsets.children(node);
+        range.start.min(self.next_len)..range.end.min(self.next_len)
     }
 
     /// The gram of `word` among `range`.
     #[inline]
     pub(super) fn find(&self, range: std::ops::Range<usize>, word: u32) -> Option<usize> {
-        let mut range = within_reach(range, word);
+        let mut range = possible_range(range, word);
         if range.is_empty() {
             return None;
         }
-        if let Some(places) = guided(&range) {
-            range = guided_to(last_up_to(self.guide, places, word), &range);
+        if let Some(places) = sparse_range(&range) {
+            range = narrowed_range(predecessor(self.sparse_index, places, word), &range);
         }
-        let found = last_up_to(self.words, range, word);
+        let found = predecessor(self.words, range, word);
         (self.words.get(found) == u64::from(word)).then_some(found)
     }
 }
@@ -59,26 +59,27 @@ impl LevelView<'_> {
 /// What can be `word` of the grams `range`: words ascend, so that before it come at most those whose numbers are lower. Words
 /// are numbered as they appear, and frequent ones early: most of the searches that would be long are not.
 #[inline]
-pub(super) fn within_reach(range: std::ops::Range<usize>, word: u32) -> std::ops::Range<usize> {
+pub(super) fn possible_range(range: std::ops::Range<usize>, word: u32) -> std::ops::Range<usize> {
     range.start..range.end.min(range.start + word as usize + 1)
 }
 
 /// The places of the guide from which a search among the grams `range` begins, if they are many.
 #[inline]
-pub(super) fn guided(range: &std::ops::Range<usize>) -> Option<std::ops::Range<usize>> {
-    (range.len() > 2 * GUIDE).then(|| range.start / GUIDE..(range.end - 1) / GUIDE + 1)
+pub(super) fn sparse_range(range: &std::ops::Range<usize>) -> Option<std::ops::Range<usize>> {
+    (range.len() > 2 * SPARSE_INDEX_STEP)
+        .then(|| range.start / SPARSE_INDEX_STEP..(range.end - 1) / SPARSE_INDEX_STEP + 1)
 }
 
 /// What is left of the grams `range` when `place` is the last of the guide that is not behind the word.
 #[inline]
-pub(super) fn guided_to(place: usize, range: &std::ops::Range<usize>) -> std::ops::Range<usize> {
-    range.start.max(place * GUIDE)..range.end.min((place + 1) * GUIDE)
+pub(super) fn narrowed_range(place: usize, range: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+    range.start.max(place * SPARSE_INDEX_STEP)..range.end.min((place + 1) * SPARSE_INDEX_STEP)
 }
 
 /// The last of `places` whose word is not behind `word`, or the first of them: halving, without a branch that depends on
 /// what is read. `words` ascend from the second place on.
 #[inline]
-fn last_up_to(words: Packed<'_>, places: std::ops::Range<usize>, word: u32) -> usize {
+fn predecessor(words: Packed<'_>, places: std::ops::Range<usize>, word: u32) -> usize {
     let (mut low, mut len) = (places.start, places.len());
     while len > 1 {
         let half = len / 2;
@@ -124,11 +125,11 @@ impl View<'_> {
     /// q(`word` | the text that led to `state`), and the state after the word.
     #[inline]
     pub fn score(&self, state: &State, word: u32) -> (f64, State) {
-        let Header { combine, missing, complete, .. } = *self.header;
+        let Header { scheme, unseen_context_factor, suffix_closed, .. } = *self.header;
         let order = self.levels.len();
         let mut next = State::EMPTY;
         // How many words the longest gram has that ends with this one.
-        let mut matched = 1;
+        let mut ngram_length = 1;
         if order > 1 {
             next.nodes[0] = word;
         }
@@ -138,29 +139,29 @@ impl View<'_> {
             return (0.0, next);
         }
         next.len = (state.len + 1).min(order - 1);
-        let longest = combine == Combine::Longest && state.len > 0;
+        let longest = scheme == BackoffScheme::LongestOnly && state.len > 0;
         let mut probability = if longest { self.uniform() } else { self.unigram(word) };
         for (len, &node) in state.nodes[..state.len].iter().enumerate() {
             if node == NONE {
-                if complete && missing == 1.0 {
+                if suffix_closed && unseen_context_factor == 1.0 {
                     break;
                 }
-                probability *= missing;
+                probability *= unseen_context_factor;
                 continue;
             }
             let (level, above) = (&self.levels[len], &self.levels[len + 1]);
             let weight = level.weight(node as usize);
-            let found = if complete && matched <= len {
+            let found = if suffix_closed && ngram_length <= len {
                 None
             } else {
                 above.find(level.children(node as usize), word)
             };
-            let speaks = combine != Combine::Longest || len + 1 == state.len;
+            let speaks = scheme != BackoffScheme::LongestOnly || len + 1 == state.len;
             if speaks {
-                probability = combine.with(found.map(|gram| above.value(gram)), weight, probability);
+                probability = scheme.combine(found.map(|gram| above.value(gram)), weight, probability);
             }
             if let Some(gram) = found {
-                matched = len + 2;
+                ngram_length = len + 2;
                 if len + 1 < order - 1 {
                     next.nodes[len + 1] = gram as u32;
                 }
@@ -204,8 +205,8 @@ impl View<'_> {
     /// and only words that were seen in one of the contexts are computed: with B the product of the backoffs so far, each
     /// keeps q / B, to which a longer context only adds.
     pub fn distribution(&self, state: &State, log_unigrams: &[f64], out: &mut [f64]) {
-        let Header { combine, missing, bos, .. } = *self.header;
-        let uniform = (combine == Combine::Longest && state.len > 0).then(|| self.uniform());
+        let Header { scheme, unseen_context_factor, bos, .. } = *self.header;
+        let uniform = (scheme == BackoffScheme::LongestOnly && state.len > 0).then(|| self.uniform());
         let mut factor = 1.0_f64;
         // Whether words that no context has seen have any probability left.
         let mut rest = true;
@@ -213,11 +214,11 @@ impl View<'_> {
         let mut seen: Vec<(u32, f64)> = Vec::new();
         out.fill(0.0);
         for (len, &node) in state.nodes[..state.len].iter().enumerate() {
-            if combine == Combine::Longest && len + 1 < state.len {
+            if scheme == BackoffScheme::LongestOnly && len + 1 < state.len {
                 continue;
             }
             if node == NONE {
-                factor *= missing;
+                factor *= unseen_context_factor;
                 continue;
             }
             let (level, above) = (&self.levels[len], &self.levels[len + 1]);
@@ -239,7 +240,7 @@ impl View<'_> {
                     *place = seen.len() as f64;
                 }
                 let ratio = &mut seen[*place as usize - 1].1;
-                *ratio = if combine == Combine::BackOff { share } else { *ratio + share };
+                *ratio = if scheme == BackoffScheme::BackOff { share } else { *ratio + share };
             }
         }
         let log_factor = if rest { factor.ln() } else { f64::NEG_INFINITY };

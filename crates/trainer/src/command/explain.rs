@@ -161,7 +161,7 @@ fn read(
     let mut scored = text.shown.iter().zip(&log_probs);
     let mut tokens = Vec::new();
     for ids in text.tokens.sequences() {
-        model.distributions(ids, text.from(), &mut |i, row| {
+        model.for_each_distribution(ids, text.from(), &mut |i, row| {
             let Some(((token, unknown), log_prob)) = scored.next() else { return };
             let guess = |&id: &u32| Guess { token: tokenizer.token(id), probability: row[id as usize].exp() };
             tokens.push(ScoredToken {
@@ -214,7 +214,7 @@ fn scores(loaded: &LoadedModel, ids: &[u32], from: usize, position: usize) -> Re
         Model::Neural(lm) if position > 0 => {
             (lm.logits(&ids[lm.context(ids.len(), from, position)..position])?, true)
         }
-        model => (model.next(&ids[..position])?, false),
+        model => (model.next_log_probs(&ids[..position])?, false),
     })
 }
 

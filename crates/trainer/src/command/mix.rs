@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::json;
-use surprisal_engine::model::ngram::{self as counted, NgramModel, Part};
-use surprisal_engine::model::{LanguageModel, Mixture, Renamed, Renaming, best_weights};
+use surprisal_engine::model::ngram::{self as counted, MixtureComponent, NgramModel};
+use surprisal_engine::model::{LanguageModel, MappedModel, Mixture, VocabMap, best_weights};
 use surprisal_engine::text::{Tokenizer, encode_files};
 
 use crate::align::align;
@@ -99,8 +99,8 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
         Ok::<_, Error>(text)
     };
     let text = if plan.texts.is_empty() { None } else { Some(read(&plan.texts)?) };
-    let parts = loaded.iter().zip(&names).map(|(loaded, names)| Ok(Renamed::new(&*loaded.model, names)?));
-    let parts: Vec<Renamed<'_>> = parts.collect::<Result<_>>()?;
+    let parts = loaded.iter().zip(&names).map(|(loaded, names)| Ok(MappedModel::new(&*loaded.model, names)?));
+    let parts: Vec<MappedModel<'_>> = parts.collect::<Result<_>>()?;
     let weights = if arguments.weights.is_empty() {
         let other;
         let heldout = match &text {
@@ -146,21 +146,23 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
     let fixed = match &arguments.out {
         Some(out) => {
             output.phase("mixing", 0);
-            let parts: Option<Vec<Part<'_>>> = loaded
+            let parts: Option<Vec<MixtureComponent<'_>>> = loaded
                 .iter()
                 .zip(&names)
                 .zip(weights)
-                .map(|((loaded, names), &weight)| Some(Part { model: loaded.model.ngram()?, weight, names }))
+                .map(|((loaded, names), &weight)| {
+                    Some(MixtureComponent { model: loaded.model.ngram()?, weight, map: names })
+                })
                 .collect();
             let parts = parts.unwrap_or_default();
-            let needed = counted::mix_memory(&parts);
+            let needed = counted::static_mixture_memory(&parts);
             output.info(format!("mixing needs at most {}", bytes(needed)));
             surprisal_engine::memory::check(
                 needed,
                 "mixing these models",
                 "prune them first, with `count --prune`",
             )?;
-            let model = pool.install(|| counted::mix(&parts, unk))?;
+            let model = pool.install(|| counted::static_mixture(&parts, unk))?;
             ctx.notes(&model.report().notices)?;
             let judged = judge(&model)?;
             output.phase("writing", 0);
@@ -242,7 +244,7 @@ fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<Str
 fn merge_vocabularies(
     plan: &ValidatedArgs<'_>,
     loaded: &[LoadedModel],
-) -> Result<(Tokenizer, Vec<Renaming>)> {
+) -> Result<(Tokenizer, Vec<VocabMap>)> {
     let of = |index: usize| plan.models[index].display();
     let first = &loaded[0].tokenizer;
     for (index, other) in loaded.iter().enumerate() {
@@ -285,7 +287,7 @@ fn merge_vocabularies(
             }
         }
         let size = first.vocab_size();
-        let same = || Renaming::new((0..size as u32).collect(), size, None);
+        let same = || VocabMap::new((0..size as u32).collect(), size, None);
         return Ok((first.clone(), loaded.iter().map(|_| same()).collect::<Result<_, _>>()?));
     };
     let (mut all, mut known) = (Vec::new(), BTreeMap::new());
@@ -302,8 +304,8 @@ fn merge_vocabularies(
         })
         .collect();
     let names = ids.into_iter().zip(loaded);
-    let names = names.map(|(ids, loaded)| Ok(Renaming::new(ids, all.len(), loaded.tokenizer.unk())?));
-    let names: Vec<Renaming> = names.collect::<Result<_>>()?;
+    let names = names.map(|(ids, loaded)| Ok(VocabMap::new(ids, all.len(), loaded.tokenizer.unk())?));
+    let names: Vec<VocabMap> = names.collect::<Result<_>>()?;
     for (index, (names, loaded)) in names.iter().zip(loaded).enumerate() {
         let closed = loaded.model.ngram().is_some_and(|model: &NgramModel| model.config().closed);
         if closed && names.lacking() > 0 {

@@ -1,7 +1,7 @@
 //! Additive smoothing (Lidstone; Laplace for k = 1).
 
-use super::{Smoother, Tuning, leaving};
-use crate::ngram::header::{Combine, Weight};
+use super::{Smoother, Tuning, backing_off};
+use crate::ngram::header::{BackoffScheme, ContextWeights};
 use crate::ngram::heldout::Heldout;
 use crate::ngram::report::Report;
 use crate::ngram::statistics::ContextStats;
@@ -17,8 +17,8 @@ impl Smoother for AddK {
         "add_k"
     }
 
-    fn weight(&self, _: usize, context: &ContextStats, vocab: f64) -> Weight {
-        leaving(self.k * vocab, context.total as f64 + self.k * vocab)
+    fn weight(&self, _: usize, context: &ContextStats, vocab: f64) -> ContextWeights {
+        backing_off(self.k * vocab, context.total as f64 + self.k * vocab)
     }
 
     fn check(&self, _order: usize) -> Result<()> {
@@ -39,8 +39,8 @@ impl Smoother for AddK {
         report.k = Some(self.k);
     }
 
-    fn combine(&self) -> Combine {
-        Combine::Longest
+    fn scheme(&self) -> BackoffScheme {
+        BackoffScheme::LongestOnly
     }
 
     fn prunes_by_entropy(&self) -> bool {

@@ -1,8 +1,8 @@
 //! Hierarchical Dirichlet smoothing (MacKay and Peto 1995).
 
 use super::newton::{Derivatives, add_outer_product, minimise};
-use super::{Smoother, Tuning, leaving};
-use crate::ngram::header::Weight;
+use super::{Smoother, Tuning, backing_off};
+use crate::ngram::header::ContextWeights;
 use crate::ngram::heldout::{Heldout, OrderStats};
 use crate::ngram::report::Report;
 use crate::ngram::statistics::ContextStats;
@@ -23,9 +23,9 @@ impl Smoother for Dirichlet {
         "dirichlet"
     }
 
-    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> Weight {
+    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> ContextWeights {
         let alpha = self.alpha[context_len];
-        leaving(alpha, context.total as f64 + alpha)
+        backing_off(alpha, context.total as f64 + alpha)
     }
 
     fn check(&self, order: usize) -> Result<()> {

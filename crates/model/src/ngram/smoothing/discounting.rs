@@ -1,8 +1,8 @@
 //! Absolute discounting (Ney, Essen and Kneser 1994) and its Kneser-Ney forms (1995; Chen and Goodman 1998).
 
 use super::newton::{Derivatives, add_outer_product, minimise};
-use super::{Smoother, Tuning, leaving};
-use crate::ngram::header::Weight;
+use super::{Smoother, Tuning, backing_off};
+use crate::ngram::header::ContextWeights;
 use crate::ngram::heldout::{Heldout, OrderStats};
 use crate::ngram::report::Report;
 use crate::ngram::statistics::{ContextStats, Discounts};
@@ -91,8 +91,8 @@ impl Smoother for Discounting {
         discounted(&self.discounts[context_len], count)
     }
 
-    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> Weight {
-        leaving(context.backoff_mass(&self.discounts[context_len]), context.total as f64)
+    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> ContextWeights {
+        backing_off(context.backoff_mass(&self.discounts[context_len]), context.total as f64)
     }
 
     fn tuning(&self) -> Tuning {

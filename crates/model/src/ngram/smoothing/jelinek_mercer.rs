@@ -2,7 +2,7 @@
 
 use super::{Smoother, Tuning};
 use crate::ngram::MAX_ORDER;
-use crate::ngram::header::Weight;
+use crate::ngram::header::ContextWeights;
 use crate::ngram::heldout::Heldout;
 use crate::ngram::report::Report;
 use crate::ngram::statistics::ContextStats;
@@ -26,9 +26,9 @@ impl Smoother for JelinekMercer {
         "jelinek_mercer"
     }
 
-    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> Weight {
+    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> ContextWeights {
         let lambda = self.lambdas[context_len][bucket(context.total)];
-        Weight { scale: lambda / context.total as f64, backoff: 1.0 - lambda }
+        ContextWeights { scale: lambda / context.total as f64, backoff: 1.0 - lambda }
     }
 
     fn tuning(&self) -> Tuning {

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::{Smoother, leaving};
+use super::{Smoother, backing_off};
 use crate::ngram::estimate::Estimate;
-use crate::ngram::header::{Combine, Weight};
+use crate::ngram::header::{BackoffScheme, ContextWeights};
 use crate::ngram::report::Report;
 use crate::ngram::statistics::ContextStats;
 
@@ -19,16 +19,16 @@ impl Smoother for Katz {
 
     /// Single words keep their counts, so words that were never seen get Witten-Bell's share. The back-off weights of longer
     /// contexts follow in [`Self::finish`].
-    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> Weight {
+    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> ContextWeights {
         let (total, types) = (context.total as f64, context.types() as f64);
         match context_len {
-            0 => leaving(types, total + types),
-            _ => Weight { scale: 1.0 / total, backoff: 0.0 },
+            0 => backing_off(types, total + types),
+            _ => ContextWeights { scale: 1.0 / total, backoff: 0.0 },
         }
     }
 
-    fn combine(&self) -> Combine {
-        Combine::BackOff
+    fn scheme(&self) -> BackoffScheme {
+        BackoffScheme::BackOff
     }
 
     fn finish(&self, estimate: &mut Estimate, report: &mut Report) {
@@ -67,8 +67,8 @@ fn discount(estimate: &mut Estimate, report: &mut Report) {
     for len in 1..estimate.tables.len() {
         let table = &mut estimate.tables[len];
         let mut n = [0; GT_MAX + 1];
-        for &value in &table.values {
-            let count = table.numerators[value as usize] as usize;
+        for &value in &table.value_ids {
+            let count = table.distinct_values[value as usize] as usize;
             if let Some(n) = n.get_mut(count.wrapping_sub(1)) {
                 *n += 1;
             }
@@ -81,47 +81,49 @@ fn discount(estimate: &mut Estimate, report: &mut Report) {
                 len + 1
             ));
         }
-        for value in &mut table.numerators {
+        for value in &mut table.distinct_values {
             if let Some(factor) = factors.get((*value as usize).wrapping_sub(1)) {
                 *value *= factor;
             }
         }
         let (table, parents) = (&estimate.tables[len], &estimate.tables[len - 1]);
-        let suffixes = &estimate.suffixes[len];
-        let weights: Vec<Weight> = (0..parents.starts.len() - 1)
+        let suffixes = &estimate.suffix_links[len];
+        let weights: Vec<ContextWeights> = (0..parents.child_offsets.len() - 1)
             .into_par_iter()
             .map(|node| {
                 let children = parents.children(node);
                 if children.is_empty() {
-                    return Weight::NONE;
+                    return ContextWeights::NONE;
                 }
-                let scale = parents.weights[parents.contexts[node] as usize].scale;
-                let mass: f64 =
-                    table.values[children.clone()].iter().map(|&v| table.numerators[v as usize]).sum();
+                let scale = parents.distinct_weights[parents.weight_ids[node] as usize].scale;
+                let mass: f64 = table.value_ids[children.clone()]
+                    .iter()
+                    .map(|&v| table.distinct_values[v as usize])
+                    .sum();
                 let below: f64 = children.map(|gram| lower[suffixes[gram] as usize]).sum();
                 backoff_weight(scale, mass, below)
             })
             .collect();
         let parents = &mut estimate.tables[len - 1];
-        parents.contexts = (0..weights.len() as u32).collect();
-        parents.weights = weights;
+        parents.weight_ids = (0..weights.len() as u32).collect();
+        parents.distinct_weights = weights;
         lower = estimate.level(len, &lower).all();
     }
 }
 
 /// α(h) = (1 − Σ seen q(w | h)) / (1 − Σ seen q(w | h')), given 1/c(h), Σ discounted counts and Σ seen q(w | h').
-fn backoff_weight(scale: f64, mass: f64, below: f64) -> Weight {
+fn backoff_weight(scale: f64, mass: f64, below: f64) -> ContextWeights {
     const LEAST: f64 = 1e-9;
     let rest = 1.0 - below;
     if rest < LEAST {
         // Every word that can follow was seen: nothing is left, and nothing needs any.
-        return Weight { scale: 1.0 / mass, backoff: 0.0 };
+        return ContextWeights { scale: 1.0 / mass, backoff: 0.0 };
     }
     let left = 1.0 - mass * scale;
     if left >= LEAST {
-        return Weight { scale, backoff: left / rest };
+        return ContextWeights { scale, backoff: left / rest };
     }
     // No count was discounted: what was never seen gets the share of one more occurrence.
     let scale = 1.0 / (mass + 1.0);
-    Weight { scale, backoff: (1.0 - mass * scale) / rest }
+    ContextWeights { scale, backoff: (1.0 - mass * scale) / rest }
 }

@@ -1,7 +1,7 @@
 //! Maximum likelihood.
 
-use super::{Smoother, leaving};
-use crate::ngram::header::Weight;
+use super::{Smoother, backing_off};
+use crate::ngram::header::ContextWeights;
 use crate::ngram::statistics::ContextStats;
 
 /// q(w | h) = c(hw) / c(h).
@@ -12,8 +12,8 @@ impl Smoother for Mle {
         "mle"
     }
 
-    fn weight(&self, _: usize, context: &ContextStats, _: f64) -> Weight {
-        leaving(0.0, context.total as f64)
+    fn weight(&self, _: usize, context: &ContextStats, _: f64) -> ContextWeights {
+        backing_off(0.0, context.total as f64)
     }
 
     fn prunes_by_entropy(&self) -> bool {

@@ -13,7 +13,7 @@ pub(super) mod stupid_backoff;
 pub(super) mod witten_bell;
 
 use super::estimate::Estimate;
-use super::header::{Combine, Weight};
+use super::header::{BackoffScheme, ContextWeights};
 use super::heldout::Heldout;
 use super::report::Report;
 use super::statistics::ContextStats;
@@ -35,7 +35,7 @@ pub trait Smoother: Sync {
     /// The share of one context in its own counts and in the lower order; it was followed by at least one word.
     ///
     /// `context_len` is the number of words of the context, 0 for single words; `vocab` the number of predictable words.
-    fn weight(&self, context_len: usize, context: &ContextStats, vocab: f64) -> Weight;
+    fn weight(&self, context_len: usize, context: &ContextStats, vocab: f64) -> ContextWeights;
 
     /// The value of an n-gram of `context_len` + 1 words with this count: by default the count.
     fn value(&self, _context_len: usize, count: u32) -> f64 {
@@ -60,8 +60,8 @@ pub trait Smoother: Sync {
     fn fit(&mut self, _heldout: Option<&Heldout>, _report: &mut Report) {}
 
     /// How the value of an n-gram and the lower order combine.
-    fn combine(&self) -> Combine {
-        Combine::Interpolate
+    fn scheme(&self) -> BackoffScheme {
+        BackoffScheme::Interpolate
     }
 
     /// Whether orders below the highest count the different words before an n-gram (Kneser-Ney) instead of its occurrences.
@@ -101,6 +101,6 @@ pub enum Tuning {
 }
 
 /// The weight of a context that gives `left` of `total` to the lower order.
-fn leaving(left: f64, total: f64) -> Weight {
-    Weight { scale: 1.0 / total, backoff: left / total }
+fn backing_off(left: f64, total: f64) -> ContextWeights {
+    ContextWeights { scale: 1.0 / total, backoff: left / total }
 }

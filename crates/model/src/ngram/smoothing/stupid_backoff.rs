@@ -1,7 +1,7 @@
 //! Stupid backoff (Brants et al. 2007).
 
-use super::{Smoother, leaving};
-use crate::ngram::header::{Combine, Weight};
+use super::{Smoother, backing_off};
+use crate::ngram::header::{BackoffScheme, ContextWeights};
 use crate::ngram::statistics::ContextStats;
 
 const FACTOR: f64 = 0.4;
@@ -14,16 +14,16 @@ impl Smoother for StupidBackoff {
         "stupid_backoff"
     }
 
-    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> Weight {
+    fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> ContextWeights {
         let total = context.total as f64;
         match context_len {
-            0 => leaving(0.0, total),
-            _ => Weight { scale: 1.0 / total, backoff: FACTOR },
+            0 => backing_off(0.0, total),
+            _ => ContextWeights { scale: 1.0 / total, backoff: FACTOR },
         }
     }
 
-    fn combine(&self) -> Combine {
-        Combine::BackOff
+    fn scheme(&self) -> BackoffScheme {
+        BackoffScheme::BackOff
     }
 
     fn unseen_context_factor(&self) -> f64 {

@@ -1,7 +1,7 @@
 //! Witten-Bell smoothing (1991, method C).
 
-use super::{Smoother, leaving};
-use crate::ngram::header::Weight;
+use super::{Smoother, backing_off};
+use crate::ngram::header::ContextWeights;
 use crate::ngram::statistics::ContextStats;
 
 /// q(w | h) = (c(hw) + T(h) q(w | h')) / (c(h) + T(h)), T(h) being the number of different words after h.
@@ -12,8 +12,8 @@ impl Smoother for WittenBell {
         "witten_bell"
     }
 
-    fn weight(&self, _: usize, context: &ContextStats, _: f64) -> Weight {
+    fn weight(&self, _: usize, context: &ContextStats, _: f64) -> ContextWeights {
         let (total, types) = (context.total as f64, context.types() as f64);
-        leaving(types, total + types)
+        backing_off(types, total + types)
     }
 }

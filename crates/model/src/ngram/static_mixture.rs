@@ -17,35 +17,35 @@
 use rayon::prelude::*;
 
 use super::config::{NgramConfig, Smoothing};
-use super::header::{Combine, Weight};
+use super::header::{BackoffScheme, ContextWeights};
 use super::report::{OrderReport, Report};
-use super::trie::{Table, Trie};
+use super::trie::{Trie, UnpackedLevel};
 use super::view::{State, View};
 use super::{MAX_ORDER, NgramModel};
-use crate::{Error, LanguageModel, Renaming, Result};
+use crate::{Error, LanguageModel, Result, VocabMap};
 
 /// A model of a mixture.
 ///
 /// ```
-/// # use surprisal_model::{LanguageModel, Renaming, ngram::{NgramConfig, NgramModel, Part, mix}};
+/// # use surprisal_model::{LanguageModel, VocabMap, ngram::{MixtureComponent, NgramConfig, NgramModel, static_mixture}};
 /// # fn main() -> surprisal_model::Result<()> {
-/// let names = Renaming::new(vec![0, 1], 2, None)?; // both call their words alike
+/// let map = VocabMap::new(vec![0, 1], 2, None)?; // the words have the same ids in both
 /// let [a, b] = [[0, 1, 0, 1], [0, 0, 0, 1]].map(|text| NgramModel::estimate(&text, 2, &NgramConfig::default()));
 /// let (a, b) = (a?, b?);
-/// let part = |model| Part { model, weight: 0.5, names: &names };
-/// let mixed = mix(&[part(&a), part(&b)], None)?;
+/// let part = |model| MixtureComponent { model, weight: 0.5, map: &map };
+/// let mixed = static_mixture(&[part(&a), part(&b)], None)?;
 /// assert!((mixed.log_probs(&[0, 1], 1)?[0] - (2.0 / 3.0f64).ln()).abs() < 1e-6); // half of 1 and half of 1/3
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy)]
-pub struct Part<'a> {
+pub struct MixtureComponent<'a> {
     /// What answers.
     pub model: &'a NgramModel,
     /// λ, from 0; those of a mixture are made to sum to one.
     pub weight: f64,
     /// What its words are called in the mixture.
-    pub names: &'a Renaming,
+    pub map: &'a VocabMap,
 }
 
 /// The static mixture of `parts`, whose words are those of one vocabulary; `unk` is its `<unk>`.
@@ -56,16 +56,16 @@ pub struct Part<'a> {
 /// # Errors
 /// [`Error::Config`]: no parts, impossible weights, names of different vocabularies, scores that are no distribution, lines
 /// mixed with streams, more grams of an order than there can be.
-pub fn mix(parts: &[Part<'_>], unk: Option<u32>) -> Result<NgramModel> {
+pub fn static_mixture(parts: &[MixtureComponent<'_>], unk: Option<u32>) -> Result<NgramModel> {
     let (vocab_size, bos) = check(parts)?;
     let sum: f64 = parts.iter().map(|part| part.weight).sum();
-    let parts: Vec<Part<'_>> = parts
+    let parts: Vec<MixtureComponent<'_>> = parts
         .iter()
         .filter(|part| part.weight > 0.0)
-        .map(|part| Part { weight: part.weight / sum, ..*part })
+        .map(|part| MixtureComponent { weight: part.weight / sum, ..*part })
         .collect();
     let mut levels = union(&parts, vocab_size)?;
-    answer(&parts, bos, &mut levels);
+    compute_probabilities(&parts, bos, &mut levels);
     let mut report = Report::default();
     let unigrams: f64 = levels[0].probabilities.iter().sum();
     // What was rounded, as in ARPA files, sums to one only nearly.
@@ -78,42 +78,42 @@ pub fn mix(parts: &[Part<'_>], unk: Option<u32>) -> Result<NgramModel> {
     }
     let mut complete = true;
     for len in 1..levels.len() {
-        complete &= back_off(&mut levels, len);
+        complete &= compute_backoffs(&mut levels, len);
     }
     report.orders = levels
         .iter()
         .map(|level| OrderReport { grams: level.probabilities.len() as u64, ..OrderReport::default() })
         .collect();
     let order = levels.len();
-    let mut tables: Vec<Table> = levels.into_iter().map(Level::table).collect();
-    tables.iter_mut().for_each(Table::compact);
-    let trie = Trie::pack(vocab_size as u32, bos, Combine::BackOff, 1.0, complete, tables)?;
+    let mut tables: Vec<UnpackedLevel> = levels.into_iter().map(MergedLevel::table).collect();
+    tables.iter_mut().for_each(UnpackedLevel::compact);
+    let trie = Trie::pack(vocab_size as u32, bos, BackoffScheme::BackOff, 1.0, complete, tables)?;
     let config = NgramConfig { order, smoothing: Smoothing::Given, bos, unk, ..NgramConfig::default() };
     Ok(NgramModel::new(config, report, trie))
 }
 
 /// How much memory [`mix`] takes at its worst, in bytes, besides that of the parts: where they share no grams.
-pub fn mix_memory(parts: &[Part<'_>]) -> u64 {
-    let grams = |part: &Part<'_>| -> u64 {
+pub fn static_mixture_memory(parts: &[MixtureComponent<'_>]) -> u64 {
+    let grams = |part: &MixtureComponent<'_>| -> u64 {
         part.model.trie().header().levels.iter().map(|level| u64::from(level.grams)).sum()
     };
-    let words = parts.iter().map(|part| part.names.vocab_size() as u64).max().unwrap_or(0);
+    let words = parts.iter().map(|part| part.map.vocab_size() as u64).max().unwrap_or(0);
     // A gram's word, start, probability, back-off and suffix; its value and weight, and both sorted to be stored once; and
     // what the file holds of it.
     80 * (words + parts.iter().map(grams).sum::<u64>())
 }
 
 /// The size of the vocabulary, and `<s>`.
-fn check(parts: &[Part<'_>]) -> Result<(usize, Option<u32>)> {
+fn check(parts: &[MixtureComponent<'_>]) -> Result<(usize, Option<u32>)> {
     let wrong = |message: String| Err(Error::Config(message));
     let Some(first) = parts.first() else { return wrong("a mixture of no models".into()) };
-    let bos = |part: &Part<'_>| {
+    let bos = |part: &MixtureComponent<'_>| {
         let own = part.model.trie().header().bos;
-        own.and_then(|bos| part.names.ids().get(bos as usize).copied())
+        own.and_then(|bos| part.map.ids().get(bos as usize).copied())
     };
     for part in parts {
-        let (size, named) = (part.model.vocab_size(), part.names.ids().len());
-        if size != named || part.names.vocab_size() != first.names.vocab_size() {
+        let (size, named) = (part.model.vocab_size(), part.map.ids().len());
+        if size != named || part.map.vocab_size() != first.map.vocab_size() {
             return wrong(format!("names of {named} words for a model of {size}, or of another mixture"));
         }
         if !part.model.is_distribution() {
@@ -128,21 +128,21 @@ fn check(parts: &[Part<'_>]) -> Result<(usize, Option<u32>)> {
         let weights: Vec<f64> = parts.iter().map(|part| part.weight).collect();
         return wrong(format!("{weights:?} are no weights"));
     }
-    Ok((first.names.vocab_size(), bos(first)))
+    Ok((first.map.vocab_size(), bos(first)))
 }
 
 /// The grams of one order.
 #[derive(Default)]
-struct Level {
+struct MergedLevel {
     /// The last word of each gram; for order 1, gram i is word i.
     words: Vec<u32>,
     /// Where the continuations of each start in the next order; empty at the highest.
-    starts: Vec<u32>,
+    child_offsets: Vec<u32>,
     probabilities: Vec<f64>,
     /// β of each as a context, once it is known.
     backoffs: Vec<f64>,
     /// The longest gram that each ends with, itself aside, once it is known.
-    suffixes: Vec<Suffix>,
+    suffix_links: Vec<Suffix>,
 }
 
 /// A gram of `len` words and its index among those; none where `len` is 0.
@@ -152,34 +152,39 @@ struct Suffix {
     index: u32,
 }
 
-impl Level {
+impl MergedLevel {
     fn children(&self, node: usize) -> std::ops::Range<usize> {
-        self.starts[node] as usize..self.starts[node + 1] as usize
+        self.child_offsets[node] as usize..self.child_offsets[node + 1] as usize
     }
 
-    fn table(self) -> Table {
+    fn table(self) -> UnpackedLevel {
         // Each its own value; what is equal is then stored once.
         let own = |len: usize| (0..len as u32).collect();
-        Table {
-            values: own(self.probabilities.len()),
-            numerators: self.probabilities,
-            contexts: own(self.backoffs.len()),
-            weights: self.backoffs.into_iter().map(|backoff| Weight { scale: 1.0, backoff }).collect(),
+        UnpackedLevel {
+            value_ids: own(self.probabilities.len()),
+            distinct_values: self.probabilities,
+            weight_ids: own(self.backoffs.len()),
+            distinct_weights: self
+                .backoffs
+                .into_iter()
+                .map(|backoff| ContextWeights { scale: 1.0, backoff })
+                .collect(),
             words: self.words,
-            starts: self.starts,
+            child_offsets: self.child_offsets,
         }
     }
 }
 
 /// The grams that any of the parts has, in order.
-fn union(parts: &[Part<'_>], vocab_size: usize) -> Result<Vec<Level>> {
-    let tables: Result<Vec<Vec<Table>>> = parts.iter().map(|part| part.model.trie().tables()).collect();
+fn union(parts: &[MixtureComponent<'_>], vocab_size: usize) -> Result<Vec<MergedLevel>> {
+    let tables: Result<Vec<Vec<UnpackedLevel>>> =
+        parts.iter().map(|part| part.model.trie().tables()).collect();
     let tables = tables?;
     let order = tables.iter().map(Vec::len).max().unwrap_or(1);
-    let mut levels = vec![Level::default()];
+    let mut levels = vec![MergedLevel::default()];
     let mut contexts = vocab_size;
     // What each part's grams of the last order are called here.
-    let mut numbers: Vec<Vec<u32>> = parts.iter().map(|part| part.names.ids().to_vec()).collect();
+    let mut numbers: Vec<Vec<u32>> = parts.iter().map(|part| part.map.ids().to_vec()).collect();
     for len in 1..order {
         // A gram is its context's number and its word.
         let keys: Vec<Vec<u64>> = parts
@@ -193,7 +198,7 @@ fn union(parts: &[Part<'_>], vocab_size: usize) -> Result<Vec<Level>> {
                 let grams = |(node, &context): (usize, &u32)| {
                     let words = &table.words[above.children(node)];
                     let key = move |&word: &u32| {
-                        u64::from(context) << 32 | u64::from(part.names.ids()[word as usize])
+                        u64::from(context) << 32 | u64::from(part.map.ids()[word as usize])
                     };
                     words.iter().map(key)
                 };
@@ -220,31 +225,34 @@ fn union(parts: &[Part<'_>], vocab_size: usize) -> Result<Vec<Level>> {
             *start = sum;
         }
         contexts = all.len();
-        levels[len - 1].starts = starts;
-        levels.push(Level { words: all.into_iter().map(|key| key as u32).collect(), ..Level::default() });
+        levels[len - 1].child_offsets = starts;
+        levels.push(MergedLevel {
+            words: all.into_iter().map(|key| key as u32).collect(),
+            ..MergedLevel::default()
+        });
     }
     Ok(levels)
 }
 
 /// Fills in what the mixture says of every gram.
-fn answer(parts: &[Part<'_>], bos: Option<u32>, levels: &mut [Level]) {
+fn compute_probabilities(parts: &[MixtureComponent<'_>], bos: Option<u32>, levels: &mut [MergedLevel]) {
     const SHARE: usize = 64;
-    let vocab_size = parts.first().map_or(0, |part| part.names.vocab_size());
-    let parts: Vec<(&Part<'_>, View<'_>)> =
+    let vocab_size = parts.first().map_or(0, |part| part.map.vocab_size());
+    let parts: Vec<(&MixtureComponent<'_>, View<'_>)> =
         parts.iter().map(|part| (part, part.model.trie().view())).collect();
     let grams = &*levels;
     let shares = (0..vocab_size.div_ceil(SHARE)).into_par_iter().with_max_len(1).map(|share| {
-        let mut walk = Walk {
+        let mut walk = TrieTraversal {
             parts: &parts,
             bos,
             levels: grams,
             states: vec![State::EMPTY; (grams.len() + 1) * parts.len()],
-            answers: vec![Vec::new(); grams.len()],
+            probabilities: vec![Vec::new(); grams.len()],
         };
         for word in share * SHARE..vocab_size.min((share + 1) * SHARE) {
             walk.gram(0, word, word as u32);
         }
-        walk.answers
+        walk.probabilities
     });
     let shares: Vec<Vec<Vec<f64>>> = shares.collect();
     for (len, level) in levels.iter_mut().enumerate() {
@@ -253,29 +261,29 @@ fn answer(parts: &[Part<'_>], bos: Option<u32>, levels: &mut [Level]) {
 }
 
 /// A walk over all grams that begin with some words. The order of the grams is that of the walk.
-struct Walk<'a> {
-    parts: &'a [(&'a Part<'a>, View<'a>)],
+struct TrieTraversal<'a> {
+    parts: &'a [(&'a MixtureComponent<'a>, View<'a>)],
     bos: Option<u32>,
-    levels: &'a [Level],
+    levels: &'a [MergedLevel],
     /// Of each part after 0, 1, 2, … words of the gram.
     states: Vec<State>,
-    answers: Vec<Vec<f64>>,
+    probabilities: Vec<Vec<f64>>,
 }
 
-impl Walk<'_> {
+impl TrieTraversal<'_> {
     /// Gram `index` of `len` + 1 words and all that begin with it.
     fn gram(&mut self, len: usize, index: usize, word: u32) {
         let parts = self.parts.len();
         let mut mixed = 0.0;
         for (i, (part, view)) in self.parts.iter().enumerate() {
-            let Some((own, lacking)) = part.names.own(word) else { continue };
+            let Some((own, lacking)) = part.map.own(word) else { continue };
             let (probability, state) = view.score(&self.states[len * parts + i], own);
             self.states[(len + 1) * parts + i] = state;
             if !lacking && Some(word) != self.bos {
                 mixed += part.weight * probability;
             }
         }
-        self.answers[len].push(mixed);
+        self.probabilities[len].push(mixed);
         if let Some(above) = self.levels.get(len + 1) {
             for gram in self.levels[len].children(index) {
                 self.gram(len + 1, gram, above.words[gram]);
@@ -286,7 +294,7 @@ impl Walk<'_> {
 
 /// q(`word` | the context that ends with `suffix`), which has at most as many words as are complete in `levels`, and the
 /// longest gram that this word and its context end with.
-fn lower(levels: &[Level], mut suffix: Suffix, word: u32) -> (Suffix, f64) {
+fn lower(levels: &[MergedLevel], mut suffix: Suffix, word: u32) -> (Suffix, f64) {
     let mut factor = 1.0;
     while suffix.len > 0 {
         let (len, node) = (suffix.len as usize, suffix.index as usize);
@@ -298,35 +306,35 @@ fn lower(levels: &[Level], mut suffix: Suffix, word: u32) -> (Suffix, f64) {
         }
         factor *= level.backoffs[node];
         // Of a single word there is none.
-        suffix = level.suffixes.get(node).copied().unwrap_or_default();
+        suffix = level.suffix_links.get(node).copied().unwrap_or_default();
     }
     (Suffix { len: 1, index: word }, factor * levels[0].probabilities[word as usize])
 }
 
 /// A context's weight, and what its grams are multiplied by where their sum leaves no other way to one.
-struct Left {
+struct ContextNormalizer {
     backoff: f64,
     scale: f64,
 }
 
 /// Below this, 1 − Σ q has lost too many digits for a ratio.
-const FEW_DIGITS: f64 = 1e-6;
+const MIN_REST: f64 = 1e-6;
 /// What rounding leaves of nothing.
-const NOTHING: f64 = 1e-14;
+const ROUNDING_ERROR: f64 = 1e-14;
 
 /// Finds the weights of all contexts of `len` words, and the suffixes of the grams that go on from them. Whether those suffixes
 /// are all one word shorter.
-fn back_off(levels: &mut [Level], len: usize) -> bool {
+fn compute_backoffs(levels: &mut [MergedLevel], len: usize) -> bool {
     const SHARE: usize = 1 << 10;
     let (below, rest) = levels.split_at_mut(len);
     let (contexts, grams) = (&below[len - 1], &mut rest[0]);
-    let nodes = contexts.starts.len() - 1;
+    let nodes = contexts.child_offsets.len() - 1;
     let shares = (0..nodes.div_ceil(SHARE)).into_par_iter().map(|share| {
         let (mut suffixes, mut left) = (Vec::new(), Vec::new());
         for node in share * SHARE..nodes.min((share + 1) * SHARE) {
             let children = contexts.children(node);
-            let suffix = contexts.suffixes.get(node).copied().unwrap_or_default();
-            let (mut seen, mut shorter) = (Sum::default(), Sum::default());
+            let suffix = contexts.suffix_links.get(node).copied().unwrap_or_default();
+            let (mut seen, mut shorter) = (CompensatedSum::default(), CompensatedSum::default());
             for gram in children.clone() {
                 let (found, probability) = lower(below, suffix, grams.words[gram]);
                 suffixes.push(found);
@@ -334,8 +342,8 @@ fn back_off(levels: &mut [Level], len: usize) -> bool {
                 shorter.add(probability);
             }
             let words = &grams.words[children];
-            left.push(weight(seen.total(), shorter.total(), || {
-                let mut unseen = Sum::default();
+            left.push(normalizer(seen.total(), shorter.total(), || {
+                let mut unseen = CompensatedSum::default();
                 for word in 0..below[0].probabilities.len() as u32 {
                     if words.binary_search(&word).is_err() {
                         unseen.add(lower(below, suffix, word).1);
@@ -346,42 +354,46 @@ fn back_off(levels: &mut [Level], len: usize) -> bool {
         }
         (suffixes, left)
     });
-    let (suffixes, left): (Vec<Vec<Suffix>>, Vec<Vec<Left>>) = shares.unzip();
-    grams.suffixes = suffixes.concat();
-    let left: Vec<Left> = left.into_iter().flatten().collect();
+    let (suffixes, left): (Vec<Vec<Suffix>>, Vec<Vec<ContextNormalizer>>) = shares.unzip();
+    grams.suffix_links = suffixes.concat();
+    let left: Vec<ContextNormalizer> = left.into_iter().flatten().collect();
     for (node, left) in left.iter().enumerate() {
         if left.scale != 1.0 {
             grams.probabilities[contexts.children(node)].iter_mut().for_each(|q| *q *= left.scale);
         }
     }
     below[len - 1].backoffs = left.into_iter().map(|left| left.backoff).collect();
-    grams.suffixes.par_iter().all(|suffix| usize::from(suffix.len) == len)
+    grams.suffix_links.par_iter().all(|suffix| usize::from(suffix.len) == len)
 }
 
 /// What a context leaves, whose words have `seen` together, and `shorter` after the shorter context; `unseen` adds up what
 /// all others have there.
-fn weight(seen: f64, shorter: f64, unseen: impl FnOnce() -> f64) -> Left {
-    let to_one = if seen > 0.0 && (seen - 1.0).abs() > NOTHING { 1.0 / seen } else { 1.0 };
+fn normalizer(seen: f64, shorter: f64, unseen: impl FnOnce() -> f64) -> ContextNormalizer {
+    let to_one = if seen > 0.0 && (seen - 1.0).abs() > ROUNDING_ERROR { 1.0 / seen } else { 1.0 };
     if seen == 0.0 && shorter == 0.0 {
-        return Left { backoff: 1.0, scale: 1.0 };
+        return ContextNormalizer { backoff: 1.0, scale: 1.0 };
     }
     let rest = 1.0 - seen;
-    if rest < NOTHING {
-        return Left { backoff: 0.0, scale: to_one };
+    if rest < ROUNDING_ERROR {
+        return ContextNormalizer { backoff: 0.0, scale: to_one };
     }
-    let shorter_rest = if 1.0 - shorter < FEW_DIGITS { unseen() } else { 1.0 - shorter };
+    let shorter_rest = if 1.0 - shorter < MIN_REST { unseen() } else { 1.0 - shorter };
     let backoff = rest / shorter_rest;
-    if backoff.is_finite() { Left { backoff, scale: 1.0 } } else { Left { backoff: 0.0, scale: to_one } }
+    if backoff.is_finite() {
+        ContextNormalizer { backoff, scale: 1.0 }
+    } else {
+        ContextNormalizer { backoff: 0.0, scale: to_one }
+    }
 }
 
 /// A sum that keeps the digits of what is small (Neumaier 1974).
 #[derive(Default)]
-struct Sum {
+struct CompensatedSum {
     sum: f64,
     lost: f64,
 }
 
-impl Sum {
+impl CompensatedSum {
     fn add(&mut self, x: f64) {
         let sum = self.sum + x;
         self.lost += if self.sum.abs() >= x.abs() { (self.sum - sum) + x } else { (x - sum) + self.sum };

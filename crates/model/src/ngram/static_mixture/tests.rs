@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ngram::testing::numbered;
-use crate::{Mixture, Renamed};
+use crate::{MappedModel, Mixture};
 
 const UNK: u32 = 0;
 
@@ -21,7 +21,7 @@ fn read(lines: &[Vec<u8>], all: Option<&[u8]>, config: &NgramConfig) -> Read {
 }
 
 /// The names of all, and those of each among them.
-fn renamings(reads: &[Read]) -> Vec<Renaming> {
+fn vocab_maps(reads: &[Read]) -> Vec<VocabMap> {
     let mut all: Vec<u8> = Vec::new();
     for read in reads {
         all.extend(read.names.iter().filter(|name| !all.contains(name)).copied().collect::<Vec<_>>());
@@ -29,15 +29,16 @@ fn renamings(reads: &[Read]) -> Vec<Renaming> {
     let id = |name: &u8| all.iter().position(|other| other == name).unwrap() as u32;
     reads
         .iter()
-        .map(|read| Renaming::new(read.names.iter().map(id).collect(), all.len(), Some(UNK)).unwrap())
+        .map(|read| VocabMap::new(read.names.iter().map(id).collect(), all.len(), Some(UNK)).unwrap())
         .collect()
 }
 
-fn static_of(reads: &[Read], names: &[Renaming], weights: &[f64]) -> NgramModel {
+fn static_of(reads: &[Read], names: &[VocabMap], weights: &[f64]) -> NgramModel {
     let parts = reads.iter().zip(names).zip(weights);
-    let parts: Vec<Part<'_>> =
-        parts.map(|((read, names), &weight)| Part { model: &read.model, weight, names }).collect();
-    mix(&parts, Some(UNK)).unwrap()
+    let parts: Vec<MixtureComponent<'_>> = parts
+        .map(|((read, names), &weight)| MixtureComponent { model: &read.model, weight, map: names })
+        .collect();
+    static_mixture(&parts, Some(UNK)).unwrap()
 }
 
 /// The contexts that a model knows, each with the words seen after it.
@@ -58,13 +59,13 @@ fn contexts(model: &NgramModel) -> Vec<(Vec<u32>, Vec<u32>)> {
 }
 
 fn probabilities(model: &dyn LanguageModel, context: &[u32]) -> Vec<f64> {
-    model.next(context).unwrap().into_iter().map(f64::exp).collect()
+    model.next_log_probs(context).unwrap().into_iter().map(f64::exp).collect()
 }
 
 /// Every context sums to one, and every gram is what the models say of it.
 fn check_static(
     reads: &[Read],
-    names: &[Renaming],
+    names: &[VocabMap],
     weights: &[f64],
     strange: &[Vec<u32>],
 ) -> Result<(), TestCaseError> {
@@ -73,7 +74,7 @@ fn check_static(
         .iter()
         .zip(names)
         .map(|(read, names)| {
-            Box::new(Renamed::new(&read.model, names).unwrap()) as Box<dyn LanguageModel + '_>
+            Box::new(MappedModel::new(&read.model, names).unwrap()) as Box<dyn LanguageModel + '_>
         })
         .collect();
     let exact = Mixture::new(exact, weights).unwrap();
@@ -141,7 +142,7 @@ proptest! {
         let reads: Vec<Read> = texts.iter().map(|(lines, config)| read(lines, Some(&all), config)).collect();
         let mut weights = weights[..reads.len()].to_vec();
         weights[0] += 0.1;
-        check_static(&reads, &renamings(&reads), &weights, &strange)?;
+        check_static(&reads, &vocab_maps(&reads), &weights, &strange)?;
     }
 
     #[test]
@@ -153,14 +154,14 @@ proptest! {
         // A word that is <unk> to a model may have more after it than without context, where unigrams are discounted to nothing.
         let read = |(lines, config): &(Vec<Vec<u8>>, NgramConfig)| read(lines, None, &NgramConfig { interpolate_unigrams: true, ..config.clone() });
         let reads: Vec<Read> = texts.iter().map(read).collect();
-        check_static(&reads, &renamings(&reads), &weights[..reads.len()], &strange)?;
+        check_static(&reads, &vocab_maps(&reads), &weights[..reads.len()], &strange)?;
     }
 
     #[test]
     fn streams(texts in prop::collection::vec((lines(10..15), config()), 2..3), strange in strange()) {
         let reads: Vec<Read> =
             texts.iter().map(|(lines, config)| read(lines, None, &NgramConfig { bos: None, interpolate_unigrams: true, ..config.clone() })).collect();
-        check_static(&reads, &renamings(&reads), &[0.4, 0.6], &strange)?;
+        check_static(&reads, &vocab_maps(&reads), &[0.4, 0.6], &strange)?;
     }
 
     #[test]
@@ -168,7 +169,7 @@ proptest! {
         // Add-k alone does not back off: what it leaves is uniform.
         prop_assume!(config.smoothing != Smoothing::AddK);
         let reads = [read(&lines, None, &config), read(&lines, None, &config)];
-        let mixed = static_of(&reads, &renamings(&reads), &[0.3, 0.7]);
+        let mixed = static_of(&reads, &vocab_maps(&reads), &[0.3, 0.7]);
         let size = mixed.vocab_size() as u32;
         let strange = strange.iter().map(|context| context.iter().map(|word| word % size).collect());
         for context in contexts(&mixed).into_iter().map(|(context, _)| context).chain(strange) {
@@ -182,20 +183,20 @@ proptest! {
 
 /// <unk> a b c; a b; a b c, but no b c: another program's pruning.
 fn gappy() -> NgramModel {
-    let table = |words: &[u32], starts: &[u32], q: &[f64], backoffs: &[f64]| Table {
+    let table = |words: &[u32], starts: &[u32], q: &[f64], backoffs: &[f64]| UnpackedLevel {
         words: words.to_vec(),
-        starts: starts.to_vec(),
-        values: (0..q.len() as u32).collect(),
-        numerators: q.to_vec(),
-        contexts: (0..backoffs.len() as u32).collect(),
-        weights: backoffs.iter().map(|&backoff| Weight { scale: 1.0, backoff }).collect(),
+        child_offsets: starts.to_vec(),
+        value_ids: (0..q.len() as u32).collect(),
+        distinct_values: q.to_vec(),
+        weight_ids: (0..backoffs.len() as u32).collect(),
+        distinct_weights: backoffs.iter().map(|&backoff| ContextWeights { scale: 1.0, backoff }).collect(),
     };
     let tables = vec![
         table(&[], &[0, 0, 1, 1, 1], &[0.1, 0.3, 0.3, 0.3], &[1.0, 0.5 / 0.7, 1.0, 1.0]),
         table(&[2], &[0, 1], &[0.5], &[0.4 / 0.7]),
         table(&[3], &[], &[0.6], &[]),
     ];
-    let trie = Trie::pack(4, None, Combine::BackOff, 1.0, false, tables).unwrap();
+    let trie = Trie::pack(4, None, BackoffScheme::BackOff, 1.0, false, tables).unwrap();
     let config =
         NgramConfig { order: 3, smoothing: Smoothing::Given, unk: Some(0), ..NgramConfig::default() };
     NgramModel::new(config, Report::default(), trie)
@@ -211,28 +212,28 @@ fn grams_without_suffixes_are_mixed_too() {
     let alone = [Read { model: gappy(), names: names.clone() }];
     let both = [Read { model: gappy(), names: names.clone() }, Read { model: other, names }];
     let strange = [vec![1, 2], vec![3, 1, 2], vec![2, 2], vec![0, 1]];
-    check_static(&alone, &renamings(&alone), &[1.0], &strange).unwrap();
-    check_static(&both, &renamings(&both), &[0.5, 0.5], &strange).unwrap();
+    check_static(&alone, &vocab_maps(&alone), &[1.0], &strange).unwrap();
+    check_static(&both, &vocab_maps(&both), &[0.5, 0.5], &strange).unwrap();
 }
 
 #[test]
 fn what_is_no_distribution_is_made_one() {
     // As read from a file that says anything: unigrams sum to 2, the bigrams after `a` to 3.
-    let table = |words: &[u32], starts: &[u32], q: &[f64]| Table {
+    let table = |words: &[u32], starts: &[u32], q: &[f64]| UnpackedLevel {
         words: words.to_vec(),
-        starts: starts.to_vec(),
-        values: (0..q.len() as u32).collect(),
-        numerators: q.to_vec(),
-        contexts: vec![0; if starts.is_empty() { 0 } else { q.len() }],
-        weights: vec![Weight { scale: 1.0, backoff: 7.0 }],
+        child_offsets: starts.to_vec(),
+        value_ids: (0..q.len() as u32).collect(),
+        distinct_values: q.to_vec(),
+        weight_ids: vec![0; if starts.is_empty() { 0 } else { q.len() }],
+        distinct_weights: vec![ContextWeights { scale: 1.0, backoff: 7.0 }],
     };
     let tables = vec![table(&[], &[0, 0, 2, 2], &[0.0, 1.0, 1.0]), table(&[1, 2], &[], &[1.0, 2.0])];
-    let trie = Trie::pack(3, None, Combine::BackOff, 1.0, false, tables).unwrap();
+    let trie = Trie::pack(3, None, BackoffScheme::BackOff, 1.0, false, tables).unwrap();
     let config =
         NgramConfig { order: 2, smoothing: Smoothing::Given, unk: Some(0), ..NgramConfig::default() };
     let model = NgramModel::new(config, Report::default(), trie);
     let reads = [Read { model, names: vec![0, 1, 2] }];
-    let mixed = static_of(&reads, &renamings(&reads), &[1.0]);
+    let mixed = static_of(&reads, &vocab_maps(&reads), &[1.0]);
     for context in [&[][..], &[0], &[1], &[2]] {
         assert!((probabilities(&mixed, context).iter().sum::<f64>() - 1.0).abs() < 1e-12, "{context:?}");
     }
@@ -251,7 +252,7 @@ fn ratios_of_almost_nothing_keep_their_digits() {
         let blunt = NgramModel::estimate(&text, 5, &NgramConfig { order: 1, ..config }).unwrap();
         let names: Vec<u8> = (0..5).collect();
         let reads = [Read { model: sharp, names: names.clone() }, Read { model: blunt, names }];
-        check_static(&reads, &renamings(&reads), &[1.0 - tiny, tiny], &[vec![4, 1], vec![2, 1]]).unwrap();
+        check_static(&reads, &vocab_maps(&reads), &[1.0 - tiny, tiny], &[vec![4, 1], vec![2, 1]]).unwrap();
     }
 }
 
@@ -262,15 +263,15 @@ fn what_cannot_be_mixed_is_refused() {
     let sound = read(&lines, None, &config);
     let stream = read(&lines, None, &NgramConfig { bos: None, ..config.clone() });
     let scores = read(&lines, None, &NgramConfig { smoothing: Smoothing::StupidBackoff, ..config });
-    let names = Renaming::new((0..5).collect(), 5, Some(UNK)).unwrap();
-    let other = Renaming::new((0..4).collect(), 4, Some(UNK)).unwrap();
+    let names = VocabMap::new((0..5).collect(), 5, Some(UNK)).unwrap();
+    let other = VocabMap::new((0..4).collect(), 4, Some(UNK)).unwrap();
     let part = |read: &'static str, weight| {
         let model = match read {
             "scores" => &scores.model,
             "stream" => &stream.model,
             _ => &sound.model,
         };
-        Part { model, weight, names: if read == "other" { &other } else { &names } }
+        MixtureComponent { model, weight, map: if read == "other" { &other } else { &names } }
     };
     for (parts, says) in [
         (vec![], "no models"),
@@ -281,7 +282,7 @@ fn what_cannot_be_mixed_is_refused() {
         (vec![part("sound", 1.0), part("stream", 1.0)], "stream"),
         (vec![part("sound", 1.0), part("other", 1.0)], "names"),
     ] {
-        let error = mix(&parts, Some(UNK)).unwrap_err().to_string();
+        let error = static_mixture(&parts, Some(UNK)).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
 }

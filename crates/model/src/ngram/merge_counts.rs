@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::counts::Counts;
-use super::level::Level;
+use super::order_counts::OrderCounts;
 use crate::{Error, Result};
 
 /// The counts of one part, and how its words are to be called.
@@ -13,10 +13,10 @@ use crate::{Error, Result};
 /// # fn main() -> surprisal_model::Result<()> {
 /// // Two files of lines, `<s>` being word 0, that call their words alike.
 /// let (one, two) = ([0, 1, 2, 0, 2], [0, 1]);
-/// let [a, b] = [&one[..], &two[..]].map(|text| Counts::of(text, 3, 2, Some(0)));
+/// let [a, b] = [&one[..], &two[..]].map(|text| Counts::new(text, 3, 2, Some(0)));
 /// let (a, b, ids) = (a?, b?, [0, 1, 2]);
 /// let merged = Counts::merge(&[Shard { counts: &a, ids: &ids }, Shard { counts: &b, ids: &ids }], 3)?;
-/// assert_eq!(merged, Counts::of(&[0, 1, 2, 0, 2, 0, 1], 3, 2, Some(0))?);
+/// assert_eq!(merged, Counts::new(&[0, 1, 2, 0, 2, 0, 1], 3, 2, Some(0))?);
 /// # Ok(())
 /// # }
 /// ```
@@ -50,22 +50,23 @@ impl Counts {
         let mut counts = vec![0; vocab_size];
         for shard in shards {
             for (&id, &count) in shard.ids.iter().zip(&shard.counts.levels[0].counts) {
-                add(&mut counts[id as usize], count)?;
+                add_count(&mut counts[id as usize], count)?;
             }
         }
         // The new number of each shard's grams of the order last merged.
         let mut numbers: Vec<Vec<u32>> = shards.iter().map(|shard| shard.ids.to_vec()).collect();
-        let mut levels = vec![Level { counts, ..Level::default() }];
+        let mut levels = vec![OrderCounts { counts, ..OrderCounts::default() }];
         for len in 1..order {
-            let (level, starts, next) = join(shards, len, &numbers, levels[len - 1].counts.len())?;
-            levels[len - 1].starts = starts;
+            let (level, starts, next) = merge_order(shards, len, &numbers, levels[len - 1].counts.len())?;
+            levels[len - 1].child_offsets = starts;
             levels.push(level);
             numbers = next;
         }
         // That of the first part; parts with nothing in them see less of it.
-        let beginning = shards.iter().max_by_key(|shard| shard.counts.beginning.len()).unwrap_or(first);
-        let beginning = beginning.counts.beginning.iter().map(|&word| beginning.ids[word as usize]).collect();
-        Ok(Self { vocab_size: vocab_size as u32, bos, levels, beginning })
+        let beginning = shards.iter().max_by_key(|shard| shard.counts.text_prefix.len()).unwrap_or(first);
+        let beginning =
+            beginning.counts.text_prefix.iter().map(|&word| beginning.ids[word as usize]).collect();
+        Ok(Self { vocab_size: vocab_size as u32, bos, levels, text_prefix: beginning })
     }
 }
 
@@ -85,19 +86,19 @@ impl Shard<'_> {
     }
 }
 
-fn add(sum: &mut u32, count: u32) -> Result<()> {
+fn add_count(sum: &mut u32, count: u32) -> Result<()> {
     let message = || "a gram occurs more often than a count can tell".into();
     *sum = sum.checked_add(count).ok_or_else(|| Error::Config(message()))?;
     Ok(())
 }
 
 /// The grams of `len` + 1 words of all shards, where they start under those of `len` words, and the new number of each.
-fn join(
+fn merge_order(
     shards: &[Shard<'_>],
     len: usize,
     contexts: &[Vec<u32>],
     parents: usize,
-) -> Result<(Level, Vec<u32>, Vec<Vec<u32>>)> {
+) -> Result<(OrderCounts, Vec<u32>, Vec<Vec<u32>>)> {
     // What a gram is (its context's new number and its word), then where it stands: shard and index.
     let mut grams: Vec<(u64, u64)> = Vec::new();
     for (s, (shard, contexts)) in shards.iter().zip(contexts).enumerate() {
@@ -112,7 +113,7 @@ fn join(
     grams.par_sort_unstable();
     let mut next: Vec<Vec<u32>> =
         shards.iter().map(|shard| vec![0; shard.counts.levels[len].words.len()]).collect();
-    let (mut level, mut starts) = (Level::default(), Vec::with_capacity(parents + 1));
+    let (mut level, mut starts) = (OrderCounts::default(), Vec::with_capacity(parents + 1));
     for same in grams.chunk_by(|a, b| a.0 == b.0) {
         let number = level.words.len() as u32;
         let (context, word) = ((same[0].0 >> 32) as usize, same[0].0 as u32);
@@ -121,14 +122,14 @@ fn join(
         let mut count = 0;
         for &(_, place) in same {
             let (shard, gram) = ((place >> 32) as usize, place as u32 as usize);
-            add(&mut count, shards[shard].counts.levels[len].counts[gram])?;
+            add_count(&mut count, shards[shard].counts.levels[len].counts[gram])?;
             next[shard][gram] = number;
         }
         let (shard, gram) = ((same[0].1 >> 32) as usize, same[0].1 as u32 as usize);
-        let suffix = shards[shard].counts.levels[len].suffixes[gram] as usize;
+        let suffix = shards[shard].counts.levels[len].suffix_links[gram] as usize;
         level.words.push(word);
         level.counts.push(count);
-        level.suffixes.push(contexts[shard][suffix]);
+        level.suffix_links.push(contexts[shard][suffix]);
     }
     starts.resize(parents + 1, level.words.len() as u32);
     Ok((level, starts, next))
@@ -155,14 +156,14 @@ mod tests {
             order in 1_usize..7,
         ) {
             let (tokens, names) = numbered(&lines);
-            let whole = Counts::of(&tokens, names.len(), order, Some(BOS)).unwrap();
+            let whole = Counts::new(&tokens, names.len(), order, Some(BOS)).unwrap();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(lines.len())).collect();
             cuts.extend([0, lines.len()]);
             cuts.sort_unstable();
             let parts: Vec<_> = cuts.windows(2).map(|cut| {
                 let (tokens, own) = numbered(&lines[cut[0]..cut[1]]);
                 let ids: Vec<u32> = own.iter().map(|name| names.iter().position(|other| other == name).unwrap() as u32).collect();
-                (Counts::of(&tokens, own.len(), order, Some(BOS)).unwrap(), ids)
+                (Counts::new(&tokens, own.len(), order, Some(BOS)).unwrap(), ids)
             }).collect();
             let shards: Vec<Shard<'_>> = parts.iter().map(|(counts, ids)| Shard { counts, ids }).collect();
             prop_assert_eq!(Counts::merge(&shards, names.len()).unwrap(), whole);
@@ -172,9 +173,9 @@ mod tests {
 
     #[test]
     fn what_does_not_belong_together_is_refused() {
-        let lines = Counts::of(&[1, 3, 2], 4, 2, Some(1)).unwrap();
-        let stream = Counts::of(&[1, 3, 2], 4, 2, None).unwrap();
-        let longer = Counts::of(&[1, 3, 2], 4, 3, Some(1)).unwrap();
+        let lines = Counts::new(&[1, 3, 2], 4, 2, Some(1)).unwrap();
+        let stream = Counts::new(&[1, 3, 2], 4, 2, None).unwrap();
+        let longer = Counts::new(&[1, 3, 2], 4, 3, Some(1)).unwrap();
         let ids = [0, 1, 2, 3];
         let shard = |counts| Shard { counts, ids: &ids[..] };
         for (wrong, says) in [

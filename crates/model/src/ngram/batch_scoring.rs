@@ -8,23 +8,23 @@
 
 use std::ops::Range;
 
-use super::header::Combine;
+use super::header::BackoffScheme;
 use super::packed::Packed;
-use super::view::{NONE, State, View, guided, guided_to, within_reach};
+use super::view::{NONE, State, View, narrowed_range, possible_range, sparse_range};
 
 /// Words a block.
 const BLOCK: usize = 512;
 /// How many places ahead it is asked for where the continuations of their contexts start.
-const AHEAD: usize = 8;
+const PREFETCH_DISTANCE: usize = 8;
 /// So few words lie in the cache lines of the first and the last, mostly: they are asked for at once, and searched at once
 /// when they are there.
-const NEAR: u32 = 9;
+const LINEAR_LEN: u32 = 9;
 
 /// A search among the continuations of a context.
 #[derive(Clone, Copy, Default)]
 struct Search {
     /// Place in the block.
-    place: u32,
+    index: u32,
     word: u32,
     /// What is left to be searched.
     low: u32,
@@ -45,7 +45,7 @@ impl Search {
     /// Asks for what the next step will look at.
     #[inline]
     fn prefetch(&self, words: Packed<'_>) {
-        if self.len <= NEAR {
+        if self.len <= LINEAR_LEN {
             words.prefetch(self.low as usize);
             words.prefetch((self.low + self.len).saturating_sub(1) as usize);
         } else {
@@ -76,7 +76,7 @@ fn search(mut open: &mut [Search], words: Packed<'_>, mut done: impl FnMut(&Sear
         let mut i = 0;
         while i < open.len() {
             let search = &mut open[i];
-            if search.len > NEAR {
+            if search.len > LINEAR_LEN {
                 search.halve(words);
                 search.prefetch(words);
                 i += 1;
@@ -117,7 +117,7 @@ impl View<'_> {
 
     /// ln q of each of `words`, forgetting what was before at each of the places `starts`.
     fn scores(&self, state: &mut State, words: &[u32], mut starts: &[usize]) -> Vec<f64> {
-        let mut block = Block::new(self.order(), words.len().min(BLOCK));
+        let mut block = QueryBlock::new(self.order(), words.len().min(BLOCK));
         let mut scores = Vec::with_capacity(words.len());
         for (number, words) in words.chunks(BLOCK).enumerate() {
             let first = number * BLOCK;
@@ -132,24 +132,24 @@ impl View<'_> {
 }
 
 /// Where each place of a block stands.
-struct Block {
+struct QueryBlock {
     probabilities: Vec<f64>,
     /// How many words of context each place has; one more than places, the last is the state after the block.
-    known: Vec<usize>,
+    context_lens: Vec<usize>,
     /// For k from 1: the grams of k words that end before each place, and after the last.
     nodes: Vec<Vec<u32>>,
     searches: Vec<Search>,
-    guided: Vec<Search>,
+    sparse_searches: Vec<Search>,
 }
 
-impl Block {
+impl QueryBlock {
     fn new(order: usize, words: usize) -> Self {
         Self {
             probabilities: vec![0.0; words],
-            known: vec![0; words + 1],
+            context_lens: vec![0; words + 1],
             nodes: vec![vec![NONE; words + 1]; order],
             searches: Vec::with_capacity(words),
-            guided: Vec::with_capacity(words),
+            sparse_searches: Vec::with_capacity(words),
         }
     }
 
@@ -161,24 +161,24 @@ impl Block {
         starts: impl Iterator<Item = usize>,
     ) {
         let order = view.order();
-        self.begin(view, state, words, starts);
+        self.start(view, state, words, starts);
         for len in 1..order {
-            self.find(view, len, words);
-            self.add(view, len, words);
+            self.find_ngrams(view, len, words);
+            self.add_order(view, len, words);
         }
         *state = State::EMPTY;
         let end = words.len();
-        state.len = self.known[end];
+        state.len = self.context_lens[end];
         for (node, nodes) in state.nodes[..state.len].iter_mut().zip(&self.nodes) {
             *node = nodes[end];
         }
     }
 
     /// Unigrams, and how much context there is.
-    fn begin(&mut self, view: &View<'_>, state: &State, words: &[u32], starts: impl Iterator<Item = usize>) {
+    fn start(&mut self, view: &View<'_>, state: &State, words: &[u32], starts: impl Iterator<Item = usize>) {
         let most = view.order() - 1;
-        let longest = view.header.combine == Combine::Longest;
-        self.known[0] = state.len;
+        let longest = view.header.scheme == BackoffScheme::LongestOnly;
+        self.context_lens[0] = state.len;
         for (nodes, &node) in self.nodes.iter_mut().zip(&state.nodes) {
             nodes[0] = node;
         }
@@ -186,82 +186,85 @@ impl Block {
         for (place, &word) in words.iter().enumerate() {
             // A sequence without words starts where the next one does.
             while starts.next_if_eq(&place).is_some() {
-                self.known[place] = 0;
+                self.context_lens[place] = 0;
             }
             self.nodes[0][place + 1] = word;
             let begins = Some(word) == view.header.bos;
             self.probabilities[place] = if begins {
                 0.0
-            } else if longest && self.known[place] > 0 {
+            } else if longest && self.context_lens[place] > 0 {
                 view.uniform()
             } else {
                 view.unigram(word)
             };
-            self.known[place + 1] = (if begins { 1 } else { self.known[place] + 1 }).min(most);
+            self.context_lens[place + 1] = (if begins { 1 } else { self.context_lens[place] + 1 }).min(most);
         }
     }
 
     /// The grams of `len` + 1 words.
-    fn find(&mut self, view: &View<'_>, len: usize, words: &[u32]) {
+    fn find_ngrams(&mut self, view: &View<'_>, len: usize, words: &[u32]) {
         let (level, above) = (&view.levels[len - 1], &view.levels[len]);
         let (shorter, longer) = self.nodes.split_at_mut(len);
         let (contexts, found) = (&shorter[len - 1], &mut longer[0]);
         self.searches.clear();
         for (place, &word) in words.iter().enumerate() {
-            if let Some(&context) = contexts.get(place + AHEAD).filter(|&&context| context != NONE) {
-                level.starts.prefetch(context as usize);
+            if let Some(&context) =
+                contexts.get(place + PREFETCH_DISTANCE).filter(|&&context| context != NONE)
+            {
+                level.child_offsets.prefetch(context as usize);
             }
             found[place + 1] = NONE;
             let context = contexts[place];
             // What is unseen after a shorter context is unseen after a longer one.
-            let hopeless = view.header.complete && contexts[place + 1] == NONE;
-            if self.known[place] < len || context == NONE || hopeless || Some(word) == view.header.bos {
+            let hopeless = view.header.suffix_closed && contexts[place + 1] == NONE;
+            if self.context_lens[place] < len || context == NONE || hopeless || Some(word) == view.header.bos
+            {
                 continue;
             }
-            let among = within_reach(level.children(context as usize), word);
+            let among = possible_range(level.children(context as usize), word);
             if !among.is_empty() {
-                let mut search = Search { place: place as u32, word, ..Search::default() };
+                let mut search = Search { index: place as u32, word, ..Search::default() };
                 search.search(among, above.words);
                 self.searches.push(search);
             }
         }
         // First among some of the words, where there are many.
-        self.guided.clear();
+        self.sparse_searches.clear();
         for (index, search) in self.searches.iter().enumerate() {
-            if let Some(places) = guided(&search.range()) {
-                let mut wide = Search { place: index as u32, ..*search };
-                wide.search(places, above.guide);
-                self.guided.push(wide);
+            if let Some(places) = sparse_range(&search.range()) {
+                let mut wide = Search { index: index as u32, ..*search };
+                wide.search(places, above.sparse_index);
+                self.sparse_searches.push(wide);
             }
         }
         let searches = &mut self.searches;
-        search(&mut self.guided, above.guide, |wide| {
-            let search = &mut searches[wide.place as usize];
-            search.search(guided_to(wide.low as usize, &search.range()), above.words);
+        search(&mut self.sparse_searches, above.sparse_index, |wide| {
+            let search = &mut searches[wide.index as usize];
+            search.search(narrowed_range(wide.low as usize, &search.range()), above.words);
         });
         search(searches, above.words, |search| {
             if above.words.get(search.low as usize) == u64::from(search.word) {
-                found[search.place as usize + 1] = search.low;
+                found[search.index as usize + 1] = search.low;
             }
         });
     }
 
     /// What contexts of `len` words have to say.
-    fn add(&mut self, view: &View<'_>, len: usize, words: &[u32]) {
-        let combine = view.header.combine;
+    fn add_order(&mut self, view: &View<'_>, len: usize, words: &[u32]) {
+        let scheme = view.header.scheme;
         let (level, above) = (&view.levels[len - 1], &view.levels[len]);
         for (place, &word) in words.iter().enumerate() {
-            if self.known[place] < len || Some(word) == view.header.bos {
+            if self.context_lens[place] < len || Some(word) == view.header.bos {
                 continue;
             }
             let probability = &mut self.probabilities[place];
             let context = self.nodes[len - 1][place];
             if context == NONE {
-                *probability *= view.header.missing;
-            } else if combine != Combine::Longest || self.known[place] == len {
+                *probability *= view.header.unseen_context_factor;
+            } else if scheme != BackoffScheme::LongestOnly || self.context_lens[place] == len {
                 let gram = self.nodes[len][place + 1];
                 let value = (gram != NONE).then(|| above.value(gram as usize));
-                *probability = combine.with(value, level.weight(context as usize), *probability);
+                *probability = scheme.combine(value, level.weight(context as usize), *probability);
             }
         }
     }

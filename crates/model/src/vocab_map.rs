@@ -8,24 +8,24 @@ use crate::{Error, LanguageModel, Result, Session, check_tokens};
 /// probability would count once for every such word: to a model that lacks it, it is impossible.
 ///
 /// ```
-/// # use surprisal_model::{LanguageModel, Renamed, Renaming, ngram::Uniform};
+/// # use surprisal_model::{LanguageModel, MappedModel, VocabMap, ngram::Uniform};
 /// # fn main() -> surprisal_model::Result<()> {
 /// // Two words, <unk> and one more, are words 0 and 2 of three.
-/// let (model, names) = (Uniform::new(2, None), Renaming::new(vec![0, 2], 3, Some(0))?);
-/// let next = Renamed::new(&model, &names)?.next(&[1])?;
+/// let (model, names) = (Uniform::new(2, None), VocabMap::new(vec![0, 2], 3, Some(0))?);
+/// let next = MappedModel::new(&model, &names)?.next_log_probs(&[1])?;
 /// assert_eq!(next, [0.5f64.ln(), f64::NEG_INFINITY, 0.5f64.ln()]);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Renaming {
+pub struct VocabMap {
     /// The larger vocabulary's id of each own word.
     ids: Vec<u32>,
     /// The own id of each word of the larger one, and whether it is there only as `<unk>`.
     own: Vec<(u32, bool)>,
 }
 
-impl Renaming {
+impl VocabMap {
     /// Calls word `i` of a vocabulary `ids[i]` in one of `vocab_size` words; `unk` is the smaller one's own `<unk>`.
     ///
     /// # Errors
@@ -72,52 +72,52 @@ impl Renaming {
     }
 }
 
-/// A model that is asked, and answers, in a larger vocabulary: see [`Renaming`].
+/// A model that is asked, and answers, in a larger vocabulary: see [`VocabMap`].
 #[derive(Clone, Copy)]
-pub struct Renamed<'a> {
+pub struct MappedModel<'a> {
     model: &'a dyn LanguageModel,
-    names: &'a Renaming,
+    map: &'a VocabMap,
 }
 
-impl<'a> Renamed<'a> {
+impl<'a> MappedModel<'a> {
     /// `model` under the `names` of its words.
     ///
     /// # Errors
     /// [`Error::Config`] for names of another vocabulary.
-    pub fn new(model: &'a dyn LanguageModel, names: &'a Renaming) -> Result<Self> {
+    pub fn new(model: &'a dyn LanguageModel, names: &'a VocabMap) -> Result<Self> {
         let (size, named) = (model.vocab_size(), names.ids.len());
         if size != named {
             return Err(Error::Config(format!("names of {named} words for a model of {size}")));
         }
-        Ok(Self { model, names })
+        Ok(Self { model, map: names })
     }
 
     fn own(&self, tokens: &[u32]) -> Result<Vec<u32>> {
-        check_tokens(tokens, self.names.vocab_size())?;
-        Ok(tokens.iter().filter_map(|&token| self.names.own(token)).map(|(own, _)| own).collect())
+        check_tokens(tokens, self.map.vocab_size())?;
+        Ok(tokens.iter().filter_map(|&token| self.map.own(token)).map(|(own, _)| own).collect())
     }
 
     /// What the model lacks is impossible.
     fn without_lacking(&self, tokens: &[u32], log_probs: &mut [f64]) {
         for (&token, log_prob) in tokens.iter().zip(log_probs) {
-            if self.names.own(token).is_some_and(|(_, lacking)| lacking) {
+            if self.map.own(token).is_some_and(|(_, lacking)| lacking) {
                 *log_prob = f64::NEG_INFINITY;
             }
         }
     }
 
-    fn spread(&self, own: &[f64]) -> Vec<f64> {
-        let mut all = vec![f64::NEG_INFINITY; self.names.vocab_size()];
-        for (&id, &log_prob) in self.names.ids.iter().zip(own) {
+    fn to_outer(&self, own: &[f64]) -> Vec<f64> {
+        let mut all = vec![f64::NEG_INFINITY; self.map.vocab_size()];
+        for (&id, &log_prob) in self.map.ids.iter().zip(own) {
             all[id as usize] = log_prob;
         }
         all
     }
 }
 
-impl LanguageModel for Renamed<'_> {
+impl LanguageModel for MappedModel<'_> {
     fn vocab_size(&self) -> usize {
-        self.names.vocab_size()
+        self.map.vocab_size()
     }
 
     fn is_distribution(&self) -> bool {
@@ -130,13 +130,19 @@ impl LanguageModel for Renamed<'_> {
         Ok(log_probs)
     }
 
-    fn next(&self, context: &[u32]) -> Result<Vec<f64>> {
-        Ok(self.spread(&self.model.next(&self.own(context)?)?))
+    fn next_log_probs(&self, context: &[u32]) -> Result<Vec<f64>> {
+        Ok(self.to_outer(&self.model.next_log_probs(&self.own(context)?)?))
     }
 
-    fn distributions(&self, tokens: &[u32], from: usize, visit: &mut dyn FnMut(usize, &[f64])) -> Result<()> {
+    fn for_each_distribution(
+        &self,
+        tokens: &[u32],
+        from: usize,
+        visit: &mut dyn FnMut(usize, &[f64]),
+    ) -> Result<()> {
         let own = self.own(tokens)?;
-        self.model.distributions(&own, from, &mut |i, distribution| visit(i, &self.spread(distribution)))
+        self.model
+            .for_each_distribution(&own, from, &mut |i, distribution| visit(i, &self.to_outer(distribution)))
     }
 
     fn each_log_probs(
@@ -156,19 +162,19 @@ impl LanguageModel for Renamed<'_> {
     }
 
     fn session(&self) -> Result<Box<dyn Session + '_>> {
-        Ok(Box::new(Reading { model: self, session: self.model.session()? }))
+        Ok(Box::new(MappedSession { model: self, session: self.model.session()? }))
     }
 }
 
-struct Reading<'a> {
-    model: &'a Renamed<'a>,
+struct MappedSession<'a> {
+    model: &'a MappedModel<'a>,
     session: Box<dyn Session + 'a>,
 }
 
-impl Session for Reading<'_> {
+impl Session for MappedSession<'_> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
         let own = self.session.feed(&self.model.own(tokens)?)?;
-        Ok(self.model.spread(&own))
+        Ok(self.model.to_outer(&own))
     }
 }
 
@@ -180,20 +186,22 @@ mod tests {
     #[test]
     fn what_is_lacking_is_unknown_before_and_impossible_after() {
         // <unk> a b, in a vocabulary of <unk> x b y a.
-        let names = Renaming::new(vec![0, 4, 2], 5, Some(0)).unwrap();
+        let names = VocabMap::new(vec![0, 4, 2], 5, Some(0)).unwrap();
         assert_eq!((names.vocab_size(), names.lacking()), (5, 2));
         let config = NgramConfig { smoothing: Smoothing::WittenBell, unk: Some(0), ..NgramConfig::default() };
         let model = NgramModel::estimate(&[1, 2, 1, 0, 1, 1, 2], 3, &config).unwrap();
-        let renamed = Renamed::new(&model, &names).unwrap();
+        let renamed = MappedModel::new(&model, &names).unwrap();
         let own = model.log_probs(&[1, 0, 2, 0], 0).unwrap();
         let scores = renamed.log_probs(&[4, 3, 2, 1], 0).unwrap();
         assert_eq!(scores, [own[0], f64::NEG_INFINITY, own[2], f64::NEG_INFINITY]);
         renamed.each_log_probs(&[&[4, 3, 2, 1]], 0, &mut |_, own| assert_eq!(own, scores)).unwrap();
-        let next = renamed.next(&[4, 1]).unwrap();
+        let next = renamed.next_log_probs(&[4, 1]).unwrap();
         assert_eq!(renamed.session().unwrap().feed(&[4, 1]).unwrap(), next);
-        let own = model.next(&[1, 0]).unwrap();
+        let own = model.next_log_probs(&[1, 0]).unwrap();
         assert_eq!(next, [own[0], f64::NEG_INFINITY, own[2], f64::NEG_INFINITY, own[1]]);
-        renamed.distributions(&[4, 3, 2], 2, &mut |i, row| assert_eq!((i, row), (2, &next[..]))).unwrap();
+        renamed
+            .for_each_distribution(&[4, 3, 2], 2, &mut |i, row| assert_eq!((i, row), (2, &next[..])))
+            .unwrap();
         assert!(renamed.log_probs(&[5], 0).is_err() && renamed.log_probs(&[1], 2).is_err());
     }
 
@@ -202,9 +210,9 @@ mod tests {
         for (ids, unk) in
             [(vec![0, 3], Some(0)), (vec![1, 1], Some(0)), (vec![0, 1], None), (vec![0, 1], Some(2))]
         {
-            assert!(Renaming::new(ids, 3, unk).is_err());
+            assert!(VocabMap::new(ids, 3, unk).is_err());
         }
-        let names = Renaming::new(vec![1, 0], 2, None).unwrap();
-        assert!(Renamed::new(&crate::ngram::Uniform::new(3, None), &names).is_err());
+        let names = VocabMap::new(vec![1, 0], 2, None).unwrap();
+        assert!(MappedModel::new(&crate::ngram::Uniform::new(3, None), &names).is_err());
     }
 }

@@ -9,16 +9,16 @@ const PREFIX: u32 = 2;
 
 /// A code for numbers from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Code {
+pub(super) struct PrefixCode {
     /// The first number of each class.
     bases: [u32; 4],
     /// How many bits a distance has in each class.
     widths: [u32; 4],
 }
 
-impl Code {
+impl PrefixCode {
     /// The code with the fewest bits for numbers that occur `frequencies` times.
-    pub(super) fn of(frequencies: impl Iterator<Item = u32>) -> Self {
+    pub(super) fn new(frequencies: impl Iterator<Item = u32>) -> Self {
         let sum = |sum: &mut u64, frequency: u32| {
             *sum += u64::from(frequency);
             Some(*sum)
@@ -35,7 +35,7 @@ impl Code {
                     let mut bits = total * u64::from(PREFIX);
                     for class in 0..4 {
                         let end = bases.get(class + 1).copied().unwrap_or(u64::MAX);
-                        let (start, end) = (at(&below, bases[class]), at(&below, end));
+                        let (start, end) = (cumulative(&below, bases[class]), cumulative(&below, end));
                         bits += (end - start) * u64::from(widths[class]);
                     }
                     if bits < best.0 {
@@ -69,7 +69,7 @@ impl Code {
     }
 }
 
-fn at(below: &[u64], index: u64) -> u64 {
+fn cumulative(below: &[u64], index: u64) -> u64 {
     below[usize::try_from(index).map_or(below.len() - 1, |index| index.min(below.len() - 1))]
 }
 
@@ -81,7 +81,7 @@ mod tests {
     fn codes_come_back_and_keep_the_order() {
         for (n, skew) in [(1, 1), (5, 1), (300, 7), (70_000, 1000), (1_000_000, 3)] {
             let frequencies: Vec<u32> = (0..n).map(|i| 1 + skew * 1000 / (i + 1)).collect();
-            let code = Code::of(frequencies.iter().copied());
+            let code = PrefixCode::new(frequencies.iter().copied());
             let mut before = None;
             for value in (0..n).step_by(1 + n as usize / 5000) {
                 let (bits, len) = code.encode(value);
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn frequent_numbers_are_short() {
         let frequencies: Vec<u32> = (0..100_000).map(|i| 10_000_000 / (i + 1)).collect();
-        let code = Code::of(frequencies.iter().copied());
+        let code = PrefixCode::new(frequencies.iter().copied());
         let bits: f64 =
             (0..).zip(&frequencies).map(|(v, &f)| f64::from(code.encode(v).1) * f64::from(f)).sum();
         assert!(bits / frequencies.iter().map(|&f| f64::from(f)).sum::<f64>() < 13.0);
