@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use surprisal_formats::hf::{self, HuggingFaceModel};
-use surprisal_model::neural::{NeuralConfig, NormKind, TransformerConfig, Windows};
+use surprisal_model::neural::{NeuralConfig, TransformerConfig, Windows};
 use surprisal_text::{Batches, TokenText};
 
 use crate::config::{self, Config};
@@ -15,8 +15,8 @@ pub(crate) fn neural_config(config: &Config, vocab_size: usize) -> Result<Neural
     let block_size = config.train.block_size;
     if model.init_from.is_some() {
         let start = start(config)?;
-        let transformer =
-            TransformerConfig { dropout: model.dropout.unwrap_or(0.0), ..start.config.transformer() };
+        let dropout = model.transformer().map_or(0.0, |transformer| transformer.dropout);
+        let transformer = TransformerConfig { dropout, ..start.config.transformer() };
         if transformer.vocab_size != vocab_size {
             return Err(Error::usage(format!(
                 "model.init_from has a vocabulary of {}, and the tokenizer one of {vocab_size}",
@@ -32,15 +32,8 @@ pub(crate) fn neural_config(config: &Config, vocab_size: usize) -> Result<Neural
         }
         return Ok(NeuralConfig::Transformer(transformer));
     }
-    // The keys of the section are those of the model; `config::check` has filled in what belongs to the kind.
-    let mut keys = model.keys()?;
-    keys.insert("vocab_size".into(), (vocab_size as i64).into());
-    keys.insert("block_size".into(), (block_size as i64).into());
-    // Each norm has the ε of its first model: GPT-2 and Llama.
-    if model.norm == Some(NormKind::Rms) {
-        keys.insert("norm_eps".into(), 1e-6.into());
-    }
-    keys.try_into().map_err(|error| Error::usage(format!("[model]: {}", error.message())))
+    let neural = model.neural().ok_or_else(|| Error::failed(format!("a {} is counted", model.kind())))?;
+    Ok(neural.clone().sized(vocab_size, block_size))
 }
 
 /// The batches of a text for a model that is trained in such windows.

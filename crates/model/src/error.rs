@@ -28,6 +28,16 @@ pub enum Error {
         /// What is wrong and what would be right.
         String,
     ),
+    /// A setting that is impossible.
+    #[error("{key} {problem}")]
+    Setting {
+        /// Its key in a config.
+        key: &'static str,
+        /// What is wrong, to be read after the key.
+        problem: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// Somebody asked for an end.
     #[error("it was stopped")]
     Stopped,
@@ -38,3 +48,16 @@ pub enum Error {
 
 /// A result whose error is a model's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn setting(key: &'static str, problem: impl Into<String>) -> Self {
+        Self::Setting { key, problem: problem.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, text: impl Into<String>) -> Self {
+        if let Self::Setting { hint, .. } = &mut self {
+            *hint = Some(text.into());
+        }
+        self
+    }
+}

@@ -4,12 +4,14 @@
 //! transformer implement one trait, [`LanguageModel`], and pass through one evaluation. This crate knows no
 //! objective, no file, no clock and no global random generator.
 
+mod config;
 mod error;
 mod mixture;
 pub mod neural;
 pub mod ngram;
 mod vocab_map;
 
+pub use config::ModelConfig;
 pub use error::{Error, Result};
 pub use mixture::{Mixture, best_weights};
 pub use vocab_map::{MappedModel, VocabMap};

@@ -27,13 +27,13 @@ pub(crate) fn run(arguments: &cli::TrainArgs, ctx: &Context<'_>, output: &Output
         let run = shown(out);
         output.info(format!("{run}: this run is finished ({steps}); it is not changed"));
         let new = format!("surprisal train {run}/config.toml");
-        match settings.config.model.kind.as_str() {
-            "ngram" | "uniform" => {}
-            "transformer" => output.info(format!(
-                "to continue training from its weights: surprisal export {run} --format hf --out FOLDER, then {new} --set \
+        if settings.config.model.transformer().is_some() {
+            output.info(format!(
+                "to train on from its weights: surprisal export {run} --format hf --out FOLDER, then {new} --set \
                  model.init_from=FOLDER --out NEW"
-            )),
-            _ => output.info(format!("for a longer run: {new} --set train.steps=N --out NEW")),
+            ));
+        } else if !settings.config.model.is_counted() {
+            output.info(format!("for a longer run: {new} --set train.steps=N --out NEW"));
         }
         if arguments.audit || arguments.tui || !arguments.log.is_empty() {
             return Err(Error::usage("--log, --audit and --tui have no effect on a finished run")
@@ -107,7 +107,7 @@ fn check_use(arguments: &cli::TrainArgs, loaded: &Loaded, ctx: &Context<'_>, out
     let config = &loaded.config;
     let texts = [&config.data.train[..], &config.data.val].concat();
     kind::note_configs(&texts, ctx)?;
-    let kind = config.model.kind.as_str();
+    let kind = config.model.kind();
     let counted = config.model.is_counted();
     for (flag, given) in [("budget", arguments.budget.is_some()), ("audit", arguments.audit)] {
         if given && counted {
@@ -137,8 +137,8 @@ fn check_use(arguments: &cli::TrainArgs, loaded: &Loaded, ctx: &Context<'_>, out
 fn has_effect(name: &str, config: &Config) -> bool {
     let Config { model, optim, train, .. } = config;
     let descends = |kinds: &[OptimKind]| kinds.contains(&optim.kind);
-    let smoothing = Smoothing::ALL.into_iter().find(|kind| Some(kind.name()) == model.smoothing.as_deref());
-    let tuned = model.tune == Some(true);
+    let ngram = model.ngram(None, None).unwrap_or_default();
+    let (smoothing, tuned) = (ngram.smoothing, ngram.tune);
     match name {
         "optim.momentum" => descends(&[OptimKind::Sgd, OptimKind::Muon]),
         "optim.nesterov" => descends(&[OptimKind::Sgd]),
@@ -151,11 +151,11 @@ fn has_effect(name: &str, config: &Config) -> bool {
         "data.val_fraction" => config.data.val.is_empty(),
         "data.embedded" => config.data.train.is_empty(),
         "sample.temperature" => config.sample.tokens > 0,
-        "model.k" => smoothing == Some(Smoothing::AddK) && !tuned,
-        "model.alpha" => smoothing == Some(Smoothing::Dirichlet) && !tuned,
-        "model.tune" => smoothing.is_some_and(Smoothing::is_tunable),
-        "model.heldout" => tuned || smoothing == Some(Smoothing::JelinekMercer),
-        "model.compat" => smoothing.is_some_and(Smoothing::uses_continuation_counts),
+        "model.k" => smoothing == Smoothing::AddK && !tuned,
+        "model.alpha" => smoothing == Smoothing::Dirichlet && !tuned,
+        "model.tune" => smoothing.is_tunable(),
+        "model.heldout" => tuned || smoothing == Smoothing::JelinekMercer,
+        "model.compat" => smoothing.uses_continuation_counts(),
         _ => true,
     }
 }

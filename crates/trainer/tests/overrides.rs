@@ -163,17 +163,25 @@ fn what_cannot_stand_beside_what_is_said_gives_way() {
     assert_eq!(of("[loss]\nadd_k = 1.0\n", &["loss.label_smoothing=0.2"]).config.loss.add_k, 0.0);
     assert_eq!(of("[optim]\nkind = \"muon\"\n", &["model.kind=mlp"]).config.optim.kind, OptimKind::AdamW);
     let rope = "[model]\nposition = \"rope\"\nrope_theta = 500.0\n";
-    assert_eq!(of(rope, &["model.position=learned"]).config.model.rope_theta, None);
+    let learned = of(rope, &["model.position=learned"]).config;
+    assert_eq!(learned.model.transformer().unwrap().rope_theta, 10_000.0);
     let pruned = "[model]\nkind = \"ngram\"\norder = 3\nsmoothing = \"kneser_ney\"\nprune = [0, 1, 2]\n";
-    assert_eq!(of(pruned, &["model.order=2"]).config.model.prune, None);
-    assert_eq!(of(pruned, &["model.smoothing=mle"]).config.model.prune, None);
+    assert_eq!(
+        of(pruned, &["model.order=2"]).config.model.ngram(None, None).unwrap().prune,
+        Vec::<u32>::new()
+    );
+    assert_eq!(
+        of(pruned, &["model.smoothing=mle"]).config.model.ngram(None, None).unwrap().prune,
+        Vec::<u32>::new()
+    );
     let ramp = "[train]\nbatch_start = 2\nramp_steps = 9\n";
     assert_eq!(of(ramp, &["train.ramp_steps=0"]).config.train.batch_start, None);
     // In any order, model settings apply to the given kind.
     let model = of("[model]\nn_layer = 3\n", &["model.order=4", "model.kind=ngram"]).config.model;
-    assert_eq!((model.kind.as_str(), model.order, model.n_layer), ("ngram", Some(4), None));
+    assert_eq!(model.ngram(None, None).unwrap().order, 4);
     // Setting the current kind has no effect.
-    assert_eq!(of("[model]\nn_layer = 3\n", &["model.kind=transformer"]).config.model.n_layer, Some(3));
+    let same = of("[model]\nn_layer = 3\n", &["model.kind=transformer"]).config.model;
+    assert_eq!(same.transformer().unwrap().n_layer, 3);
     // Keys of another kind in a file get a note; those of the default config do not.
     let bench = Bench::new();
     let file = bench.file("m.toml", "[model]\nn_layer = 3\nn_embd = 16\n[optim]\nlr = 0.1\n");

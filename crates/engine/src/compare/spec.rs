@@ -339,6 +339,7 @@ pub(crate) fn folder_name(name: &str, taken: &[PathBuf]) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use surprisal_model::neural::NeuralConfig;
 
     fn load(text: &str, set: &[&str]) -> Result<ComparisonSpec> {
         use std::io::Write;
@@ -384,11 +385,12 @@ train = { epochs = 2 }
         assert_eq!(against, [None, None, None, Some("e0 d0"), Some("e0 d0.1")]);
         assert_eq!(grid.seeds, [3, 4]);
         let config = grid.variants[4].trial_config(9).unwrap().config;
-        assert_eq!((config.model.kind.as_str(), config.model.n_embd), ("mlp", Some(12)));
+        let Some(NeuralConfig::Mlp(mlp)) = config.model.neural() else { panic!("{:?}", config.model) };
+        assert_eq!(mlp.n_embd, 12);
         assert_eq!((config.train.epochs, config.train.steps, config.train.batch_size), (Some(2.0), None, 5));
         assert_eq!((config.train.seed, config.optim.lr, config.loss.label_smoothing), (9, 0.01, 0.1));
         let counted = grid.variants[0].trial_config(1).unwrap().config;
-        assert_eq!((counted.model.order, counted.model.n_embd), (Some(3), None));
+        assert_eq!(counted.model.ngram(None, None).map(|it| it.order), Some(3));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use surprisal_model::ModelConfig;
+use surprisal_model::neural::NeuralConfig;
 use surprisal_platform::threads::Pool;
 use surprisal_store::atomic;
 use surprisal_store::read::regular_text;
@@ -179,7 +181,7 @@ impl Trial {
         let config = &self.loaded.config;
         let mut finished = TrialRecord {
             identity: self.identity(&text.data)?,
-            kind: config.model.kind.clone(),
+            kind: config.model.kind().to_owned(),
             seed: self.seed,
             diverged: None,
             result: Value::Null,
@@ -208,13 +210,16 @@ impl Trial {
 
 /// The n of the n-grams that a model sees: its context length plus one.
 fn order(config: &Config) -> Option<usize> {
-    let model = &config.model;
-    match model.kind.as_str() {
-        "ngram" => model.order,
-        "bigram" => Some(2),
-        "mlp" => model.context.map(|context| context + 1),
-        "transformer" => Some(config.train.block_size + 1),
-        _ => None,
+    match &config.model.config {
+        ModelConfig::Uniform => None,
+        ModelConfig::Ngram(ngram) => Some(ngram.order),
+        ModelConfig::Neural(neural) => match neural {
+            NeuralConfig::Bigram(_) => Some(2),
+            NeuralConfig::Mlp(mlp) => Some(mlp.context + 1),
+            NeuralConfig::Transformer(_) => Some(config.train.block_size + 1),
+            // They see all that came before.
+            NeuralConfig::Lstm(_) | NeuralConfig::Gru(_) | NeuralConfig::Custom(_) => None,
+        },
     }
 }
 

@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 mod model;
 
 use surprisal_loss::ObjectiveError;
+use surprisal_model::ModelConfig;
+use surprisal_model::neural::{NeuralConfig, Windows};
 use surprisal_source::Source;
 
-use super::{Loaded, OptimKind, Shards, TokenizerType, words};
+use super::{Loaded, Model, OptimKind, Shards, TokenizerType, words};
 use crate::error::{Error, Result};
 
 /// Checks every value and sets the defaults that depend on the kind of model and on the machine.
@@ -112,12 +114,12 @@ fn optim(loaded: &Loaded) -> Result<()> {
     within(loaded, "optim", "momentum", optim.momentum, 0.0..=0.999_999_9)?;
     within(loaded, "optim", "muon_lr", optim.muon_lr, 1e-12..=1e9)?;
     within(loaded, "optim", "ema", optim.ema, 0.0..=0.999_999_9)?;
-    if optim.kind == OptimKind::Muon && loaded.config.model.kind != "transformer" {
+    if optim.kind == OptimKind::Muon && !has_hidden_matrices(&loaded.config.model) {
         return Err(loaded
             .complain(
                 "optim",
                 "kind",
-                format!("muon has no hidden matrices in a {}", loaded.config.model.kind),
+                format!("muon has no hidden matrices in a {}", loaded.config.model.kind()),
             )
             .hint("take adamw"));
     }
@@ -172,6 +174,20 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     Ok(())
 }
 
+/// Whether Muon has something to update.
+pub(super) fn has_hidden_matrices(model: &Model) -> bool {
+    match &model.config {
+        ModelConfig::Uniform | ModelConfig::Ngram(_) => false,
+        ModelConfig::Neural(neural) => match neural {
+            NeuralConfig::Bigram(_) | NeuralConfig::Mlp(_) => false,
+            NeuralConfig::Transformer(_)
+            | NeuralConfig::Lstm(_)
+            | NeuralConfig::Gru(_)
+            | NeuralConfig::Custom(_) => true,
+        },
+    }
+}
+
 /// Checks batches and windows that grow.
 fn ramp(loaded: &Loaded) -> Result<()> {
     let train = &loaded.config.train;
@@ -181,6 +197,12 @@ fn ramp(loaded: &Loaded) -> Result<()> {
         ("block_start", train.block_start, train.block_size),
     ] {
         if let Some(start) = start {
+            if loaded.config.model.neural().is_some_and(|neural| neural.windows() != Windows::Shuffled) {
+                let message = format!("means nothing to a {}", loaded.config.model.kind());
+                return Err(loaded
+                    .complain("train", key, message)
+                    .hint("its windows follow each other, so they keep their size"));
+            }
             let most = if key == "batch_start" { "train.batch_size" } else { "train.block_size" };
             at_most(within(loaded, "train", key, start, 1..=size), most)?;
             if train.ramp_steps == 0 {
@@ -229,7 +251,7 @@ pub fn cores() -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::load;
+    use super::super::{load, resolved};
     use super::*;
 
     fn verdict(set: &[&str]) -> Result<Loaded> {
@@ -240,7 +262,8 @@ mod tests {
     #[test]
     fn the_defaults_are_fine_and_become_definite() {
         let config = verdict(&[]).unwrap().config;
-        assert_eq!(config.model.n_layer, Some(4));
+        assert_eq!(config.model.transformer().map(|it| it.n_layer), Some(4));
+        assert!(resolved(&config).unwrap().contains("n_layer = 4"));
         assert_eq!(config.eval.stride, Some(32));
         assert!(matches!(config.train.shards, Shards::Fixed(n) if n >= 1));
         assert_eq!(config.train.epochs, Some(1.0));
@@ -273,8 +296,14 @@ mod tests {
             (&["model.n_kv_head=3"][..], "n_kv_head"),
             (&["model.norm=batch"][..], "batch"),
             (&["model.rope_theta=100"][..], "rope"),
-            (&["model.position=rope", "model.n_embd=12", "model.n_head=4"][..], "pairs"),
+            (&["model.position=rope", "model.n_embd=12", "model.n_head=4"][..], "even head width"),
             (&["model.softcap=-1"][..], "softcap"),
+            (
+                &["model.kind=lstm", "train.batch_start=2", "train.ramp_steps=9"][..],
+                "means nothing to a lstm",
+            ),
+            (&["model.kind=gru", "model.n_head=2"][..], "n_head"),
+            (&["model.vocab_size=9"][..], "vocab_size"),
             (&["optim.ema=1"][..], "optim.ema"),
             (&["optim.cooldown=0"][..], "cooldown"),
             (&["optim.kind=muon", "model.kind=mlp"][..], "muon"),

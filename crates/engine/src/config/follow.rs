@@ -3,6 +3,7 @@
 use surprisal_model::neural::PositionKind;
 use toml::{Table, Value};
 
+use super::check::has_hidden_matrices;
 use super::keys::{self, Override, convert, insert};
 use super::{Config, OptimKind, TokenizerType};
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ type When = fn(&Config) -> bool;
 
 /// Whether the n-gram model is not possible.
 fn is_no_ngram(config: &Config) -> bool {
-    config.model.kind == "ngram" && config.model.ngram(None, None).is_ok_and(|ngram| ngram.check().is_err())
+    config.model.ngram(None, None).is_some_and(|ngram| ngram.check().is_err())
 }
 
 /// An override, the keys or section of the file that give way to it, and the condition.
@@ -28,10 +29,12 @@ const GIVES_WAY: [(&str, &[&str], When); 14] = [
     ("loss.label_smoothing", &["loss.add_k"], |c| c.loss.label_smoothing > 0.0),
     ("loss.label_smoothing", &["loss.smooth_toward"], |c| c.loss.label_smoothing == 0.0),
     ("model.kind", &["loss"], |c| c.model.is_counted()),
-    ("model.kind", &["optim.kind"], |c| c.model.kind != "transformer" && c.optim.kind == OptimKind::Muon),
-    ("model.position", &["model.rope_theta"], |c| c.model.position != Some(PositionKind::Rope)),
+    ("model.kind", &["optim.kind"], |c| !has_hidden_matrices(&c.model) && c.optim.kind == OptimKind::Muon),
+    ("model.position", &["model.rope_theta"], |c| {
+        c.model.transformer().is_none_or(|t| t.position != PositionKind::Rope)
+    }),
     ("model.n_head", &["model.n_kv_head"], |c| {
-        c.model.n_kv_head.is_some_and(|kv| !c.model.n_head.unwrap_or(4).is_multiple_of(kv))
+        c.model.transformer().is_some_and(|t| !t.n_head.is_multiple_of(t.kv_heads()))
     }),
     ("model.smoothing", &["model.prune", "model.prune_entropy"], is_no_ngram),
     ("model.order", &["model.prune", "model.alpha"], is_no_ngram),

@@ -57,7 +57,7 @@ pub(super) fn insert(table: &mut Table, section: &str, key: &str, value: toml::V
     match (name, key) {
         // Another kind of model starts from its own defaults, not from the file's settings.
         ("model", "kind") => {
-            let default = Config::default().model.kind.into();
+            let default = Config::default().model.kind().into();
             if *section.get(key).unwrap_or(&default) != value {
                 section.clear();
             }

@@ -29,13 +29,12 @@ mod check;
 mod follow;
 mod keys;
 mod load;
+mod model;
 mod words;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use surprisal_model::neural::{ActivationKind, NormKind, PositionKind};
-use surprisal_model::ngram::NgramConfig;
 use surprisal_text::{LastLine, LiteralSpecials, TextMode, TokenizerKind};
 
 use crate::error::{Error, Result};
@@ -47,6 +46,7 @@ pub use follow::LENGTHS;
 pub use keys::Override;
 pub use load::{Loaded, load, parse};
 pub(crate) use load::{of_table, read as read_text};
+pub use model::Model;
 pub use surprisal_loss::{ObjectiveConfig, SmoothToward};
 pub use words::named;
 pub(crate) use words::{explain, line_of_key};
@@ -130,100 +130,6 @@ impl Tokenizer {
             TokenizerType::Word => TokenizerKind::Word,
             TokenizerType::Bpe => TokenizerKind::Bpe { vocab_size: self.vocab_size.unwrap_or(1024) },
         }
-    }
-}
-
-section! {
-    /// `[model]`: flat, so that a mistyped key is found on its line; [`check`] refuses keys of another kind.
-    Model {
-        /// uniform, ngram, bigram, mlp or transformer.
-        kind: String = "transformer".into(),
-        /// ngram: how many tokens an n-gram has.
-        order: Option<usize>,
-        /// ngram: mle, add_k, …
-        smoothing: Option<String>,
-        /// ngram with add_k: what is added to every count.
-        k: Option<f64>,
-        /// ngram with dirichlet: the strength of the shorter context per order, the last for all higher orders.
-        alpha: Option<Vec<f64>>,
-        /// ngram: choose k, α, or the discounts, to suit a held-out part of the training text.
-        tune: Option<bool>,
-        /// ngram: which share of the training text that is; the model is counted from all of it.
-        heldout: Option<f64>,
-        /// ngram: discounts of counts of 1, 2, 3 and more for orders where the formula fails.
-        fallback: Option<[f64; 3]>,
-        /// ngram: "kenlm" takes over lmplz's quirk of statistics.
-        compat: Option<String>,
-        /// ngram: leave out grams of order i + 1 that occur no more often than `prune[i]`.
-        prune: Option<Vec<u32>>,
-        /// ngram: leave out grams whose loss raises perplexity by less than this share.
-        prune_entropy: Option<f64>,
-        /// ngram: give every word a share of what unigrams leave, instead of all of it to `<unk>`.
-        interpolate_unigrams: Option<bool>,
-        /// ngram: unknown words have probability zero.
-        closed: Option<bool>,
-        /// transformer: blocks.
-        n_layer: Option<usize>,
-        /// transformer: attention heads.
-        n_head: Option<usize>,
-        /// mlp, transformer: width of the embeddings.
-        n_embd: Option<usize>,
-        /// mlp: width of the hidden layer; transformer: of the MLPs.
-        n_hidden: Option<usize>,
-        /// mlp: how many tokens before the predicted one it sees (n − 1 of a neural n-gram).
-        context: Option<usize>,
-        /// transformer: share of activations dropped in training.
-        dropout: Option<f64>,
-        /// transformer: biases in linear layers and norms.
-        bias: Option<bool>,
-        /// transformer: one matrix for the token embedding and the head.
-        tied: Option<bool>,
-        /// transformer: heads of keys and values, each shared by n_head / n_kv_head heads.
-        n_kv_head: Option<usize>,
-        /// transformer: layer or rms.
-        norm: Option<NormKind>,
-        /// transformer: learned or rope.
-        position: Option<PositionKind>,
-        /// transformer with rope: the base of its angles.
-        rope_theta: Option<f64>,
-        /// transformer: scale queries and keys to unit mean square.
-        qk_norm: Option<bool>,
-        /// transformer: gelu, relu2 or swiglu.
-        activation: Option<ActivationKind>,
-        /// transformer: start the projections back to the stream at zero.
-        zero_init: Option<bool>,
-        /// transformer: keep logits within ± this.
-        softcap: Option<f64>,
-        /// transformer: rows of a table that embeds each token with the one before it.
-        bigram_rows: Option<usize>,
-        /// transformer: the folder of a model to start from, in Hugging Face's layout or our own.
-        init_from: Option<PathBuf>,
-        /// transformer with init_from: go on with a text of which at most this share is unknown to that model (0.1).
-        max_unknown: Option<f64>,
-    }
-}
-
-impl Model {
-    /// Whether it is counted instead of trained step by step: then it has no use for a seed.
-    pub fn is_counted(&self) -> bool {
-        matches!(self.kind.as_str(), "ngram" | "uniform")
-    }
-
-    /// What the section says about an n-gram model.
-    ///
-    /// # Errors
-    /// Keys that such a model has not; a smoothing or a quirk that there is not.
-    pub fn ngram(&self, bos: Option<u32>, unk: Option<u32>) -> Result<NgramConfig> {
-        let mut keys = self.keys()?;
-        keys.remove("kind");
-        let config: NgramConfig =
-            keys.try_into().map_err(|error| Error::usage(format!("[model]: {}", error.message())))?;
-        Ok(NgramConfig { bos, unk, ..config })
-    }
-
-    /// The keys that are set.
-    pub(crate) fn keys(&self) -> Result<toml::Table> {
-        toml::Table::try_from(self).map_err(|error| Error::usage(error.to_string()))
     }
 }
 

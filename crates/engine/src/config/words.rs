@@ -3,6 +3,7 @@
 use strsim::levenshtein;
 
 use super::Config;
+use super::model::{key_in, of_key, other_kind};
 use crate::error::{Advice, Error};
 
 /// Sections and keys, with their names in other programs.
@@ -88,14 +89,22 @@ pub(crate) fn explain(name: &str, text: &str, error: &toml::de::Error) -> Error 
     let Some(span) = error.span() else {
         return reworded(&format!("{name}: "), None, error.message(), false);
     };
-    let line = line_at(text, span.start);
+    let (line, message) = (line_at(text, span.start), error.message().trim());
     let place = format!("{name}:{line}: ");
-    let message = error.message().trim();
     if toml::de::DeTable::parse(text).is_ok() {
         let given = text.get(span.clone()).unwrap_or_default();
         let of_enum = format!("invalid type: {given}, expected a string");
         let message = if message == "wanted string or table" { &of_enum } else { message };
-        return reworded(&place, Some(key_at(text, span.start)), message, false);
+        let key = key_at(text, span.start);
+        // [model] is read as a whole; its errors name the key.
+        let named = key_in(message).filter(|_| key.0 == "model" || key == (String::new(), "model".into()));
+        if let Some((named, line)) =
+            named.and_then(|named| Some((named, line_of_key(text, "model", named, None)?)))
+        {
+            let place = format!("{name}:{line}: ");
+            return reworded(&place, Some(("model".into(), named.into())), message, false);
+        }
+        return reworded(&place, Some(key), message, false);
     }
     if text.trim_start().starts_with('{') {
         return Error::usage(format!("{place}this is JSON, and a config is TOML"))
@@ -151,6 +160,15 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
             Some((of, key)) => failure.hint(format!("did you mean `{key}` in [{of}]?")),
             None => failure.hint(format!("there are: {}", known.join(", "))),
         };
+    }
+    // Keys of [model] belong to some of its kinds.
+    if let Some((key, rest)) = other_kind(message) {
+        let (kind, owners) = rest.split_once(", it belongs to ").unwrap_or((rest, ""));
+        return Error::usage(format!("{place}model.{key} means nothing to {kind}"))
+            .hint(format!("it belongs to: {}", owners.trim_matches('`')));
+    }
+    if let Some((key, message)) = of_key(message) {
+        return reworded(place, Some(("model".into(), key.into())), message, set);
     }
     let full = if section.is_empty() { name } else { format!("{section}.{name}") };
     if let (true, Some((wrong, known))) = (message.starts_with("unknown variant"), quoted.split_first()) {

@@ -44,21 +44,24 @@ pub(super) fn train(
     let (started, pool) = (Instant::now(), ctx.pool);
     let vocab_size = data.tokenizer.vocab_size();
     let bos = data.val.bos();
-    let (model, parameters, name): (Box<dyn LanguageModel>, u64, String) = if config.model.kind == "uniform" {
-        save(folder, &data.tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(Vec::new()))?;
-        (Box::new(Uniform::new(vocab_size, bos)), 0, "uniform".into())
-    } else {
-        let settings = config.model.ngram(bos, data.tokenizer.unk())?;
-        let model = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &settings))?;
-        ctx.notes(&model.report().notices)?;
-        let mut description = serde_json::to_value(model.config())?;
-        description["kind"] = json!("ngram");
-        let weights = Weights::Ngram(ngram::to_bytes(&model, &data.tokenizer)?);
-        save(folder, &data.tokenizer, description, weights)?;
-        let parameters = model.parameters();
-        let name = format!("{}-gram {}", settings.order, settings.smoothing.name());
-        (Box::new(model), parameters, name)
-    };
+    let (model, parameters, name): (Box<dyn LanguageModel>, u64, String) =
+        match config.model.ngram(bos, data.tokenizer.unk()) {
+            None => {
+                save(folder, &data.tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(Vec::new()))?;
+                (Box::new(Uniform::new(vocab_size, bos)), 0, "uniform".into())
+            }
+            Some(settings) => {
+                let model = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &settings))?;
+                ctx.notes(&model.report().notices)?;
+                let mut description = serde_json::to_value(model.config())?;
+                description["kind"] = json!("ngram");
+                let weights = Weights::Ngram(ngram::to_bytes(&model, &data.tokenizer)?);
+                save(folder, &data.tokenizer, description, weights)?;
+                let parameters = model.parameters();
+                let name = format!("{}-gram {}", settings.order, settings.smoothing.name());
+                (Box::new(model), parameters, name)
+            }
+        };
     let train_seconds = started.elapsed().as_secs_f64();
     let evaluation = evaluate(model.as_ref(), &data.val, data.tokenizer.unk(), data.source_nats, pool)?;
     record.event(&Event::Counted { name, parameters, eval: evaluation })?;

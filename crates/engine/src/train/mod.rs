@@ -163,8 +163,8 @@ pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Prepared, ctx: &Con
 pub(crate) fn memory(config: &Config, data: &Prepared) -> Result<u64> {
     let vocab_size = data.tokenizer.vocab_size();
     if config.model.is_counted() {
-        let ngram = config.model.ngram(None, None)?;
-        return Ok(Counts::memory(data.train.ids.len(), vocab_size, ngram.order));
+        let order = config.model.ngram(None, None).map_or(1, |ngram| ngram.order);
+        return Ok(Counts::memory(data.train.ids.len(), vocab_size, order));
     }
     let neural = crate::architecture::neural_config(config, vocab_size)?;
     Ok(neural.estimate_bytes(config.train.batch_size, config.train.block_size))
@@ -223,7 +223,7 @@ fn check(config: &Config, data: &Prepared) -> Result<Option<NeuralConfig>> {
     }
     let hint =
         "make the model (n_layer, n_embd), the batch (batch_size, block_size) or the vocabulary smaller";
-    crate::memory::check(needed, &format!("training this {}", config.model.kind), hint)?;
+    crate::memory::check(needed, &format!("training this {}", config.model.kind()), hint)?;
     let neural = crate::architecture::neural_config(config, data.tokenizer.vocab_size())?;
     let (tokens, block_size) = (data.train.ids.len(), config.train.block_size);
     if data.train.mode == surprisal_text::TextMode::Stream && tokens <= block_size {
@@ -279,7 +279,7 @@ impl Run<'_> {
         if from.is_none() {
             record.event(&Event::Started(Started {
                 version: env!("CARGO_PKG_VERSION"),
-                kind: config.model.kind.clone(),
+                kind: config.model.kind().to_owned(),
                 tokenizer: data.tokenizer.kind().to_string(),
                 vocab_size: data.tokenizer.vocab_size(),
                 train_tokens: data.train.scored(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use candle_core::Tensor;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use surprisal_ops::Context;
 
-use super::config::Kind;
+use super::config::{Kind, text_sizes};
 use super::{Mode, Output, ParameterBuilder};
 use crate::{Error, Result, Session};
 
@@ -154,8 +155,8 @@ impl CustomConfig {
 }
 
 impl Kind for CustomConfig {
-    fn sizes(&self) -> Vec<(&'static str, usize)> {
-        vec![("vocab_size", self.vocab_size), ("block_size", self.block_size)]
+    fn sizes(&self) -> Vec<(&'static str, usize, RangeInclusive<usize>)> {
+        text_sizes(self.vocab_size, self.block_size).into()
     }
 
     fn parameters(&self) -> u64 {

@@ -3,11 +3,13 @@
 //! Trained to the end without decay it is the counted maximum-likelihood bigram; with label smoothing ε it is
 //! (1 − ε) · MLE + ε/|V|.
 
+use std::ops::RangeInclusive;
+
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use surprisal_ops::Context;
 
-use super::config::Kind;
+use super::config::{Kind, text_sizes};
 use super::transformer_config::saturating_product;
 use super::{Architecture, Init, Mode, Output, ParameterBuilder};
 use crate::Result;
@@ -23,8 +25,8 @@ pub struct BigramConfig {
 }
 
 impl Kind for BigramConfig {
-    fn sizes(&self) -> Vec<(&'static str, usize)> {
-        vec![("vocab_size", self.vocab_size), ("block_size", self.block_size)]
+    fn sizes(&self) -> Vec<(&'static str, usize, RangeInclusive<usize>)> {
+        text_sizes(self.vocab_size, self.block_size).into()
     }
 
     fn parameters(&self) -> u64 {

@@ -1,5 +1,8 @@
 //! The kind and the sizes of a neural model.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use surprisal_ops::recurrent::Cell;
@@ -33,9 +36,9 @@ pub enum NeuralConfig {
 
 /// The facts about one kind of network that follow from its config alone.
 pub(super) trait Kind {
-    /// The sizes that must be at least one, `vocab_size` and `block_size` first.
-    fn sizes(&self) -> Vec<(&'static str, usize)>;
-    /// [`Error::Config`] with the first setting that is impossible whatever the sizes.
+    /// Every size with its key and the range it must be in, `vocab_size` and `block_size` first.
+    fn sizes(&self) -> Vec<(&'static str, usize, RangeInclusive<usize>)>;
+    /// [`Error::Setting`] with the first setting that is impossible for another reason.
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -61,6 +64,18 @@ impl NeuralConfig {
             Self::Lstm(config) => f(&(Cell::Lstm, config)),
             Self::Gru(config) => f(&(Cell::Gru, config)),
             Self::Custom(config) => f(config),
+        }
+    }
+
+    /// The `kind` of this one, as configs have it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Bigram(_) => "bigram",
+            Self::Mlp(_) => "mlp",
+            Self::Transformer(_) => "transformer",
+            Self::Lstm(_) => "lstm",
+            Self::Gru(_) => "gru",
+            Self::Custom(_) => "custom",
         }
     }
 
@@ -96,19 +111,17 @@ impl NeuralConfig {
     /// Whether this describes a model.
     ///
     /// # Errors
-    /// [`Error::Config`] with the first size that does not.
+    /// [`Error::Setting`] with the first setting that is impossible; [`Error::Config`] where all of
+    /// them together are too much.
     pub fn check(&self) -> Result<()> {
-        let wrong = |message: String| Err(Error::Config(message));
-        if let Some((name, _)) = self.with(|kind| kind.sizes()).iter().find(|(_, size)| *size == 0) {
-            return wrong(format!("{name} must be at least 1"));
+        for (key, size, range) in self.with(|kind| kind.sizes()) {
+            within(key, size, range)?;
         }
-        if self.vocab_size() > u32::MAX as usize {
-            return wrong(format!("a vocabulary of {} is too large", self.vocab_size()));
-        }
+        self.with(|kind| kind.check())?;
         if self.with(|kind| kind.parameters()) > 1 << 40 {
-            return wrong("a model of more than 2^40 parameters is too large".into());
+            return Err(Error::Config("a model of more than 2^40 parameters is too large".into()));
         }
-        self.with(|kind| kind.check())
+        Ok(())
     }
 
     /// The network, with its parameters.
@@ -126,6 +139,27 @@ impl NeuralConfig {
             .saturating_add(self.with(|kind| kind.activations()).saturating_mul(tokens))
             .saturating_mul(4)
     }
+}
+
+/// Refuses a value that is outside its range; NaN is in none.
+pub(super) fn within<T: PartialOrd + Display>(
+    key: &'static str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (start, end) = range.into_inner();
+    Err(Error::setting(key, format!("is {value}, but must be from {start} to {end}")))
+}
+
+/// The sizes of every kind.
+pub(super) fn text_sizes(
+    vocab_size: usize,
+    block_size: usize,
+) -> [(&'static str, usize, RangeInclusive<usize>); 2] {
+    [("vocab_size", vocab_size, 1..=u32::MAX as usize), ("block_size", block_size, 1..=1 << 20)]
 }
 
 #[cfg(test)]
@@ -153,7 +187,7 @@ mod tests {
             TransformerConfig { n_embd: usize::MAX, ..shape.clone() },
         ] {
             let bad = NeuralConfig::Transformer(bad);
-            assert!(matches!(bad.check(), Err(Error::Config { .. })), "{bad:?}");
+            assert!(matches!(bad.check(), Err(Error::Setting { .. })), "{bad:?}");
         }
         let gated = TransformerConfig { activation: ActivationKind::Swiglu, ..shape };
         assert_eq!(gated.mlp_width(), 352);

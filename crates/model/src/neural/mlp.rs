@@ -6,12 +6,14 @@
 //!
 //! Inside a window of text, positions before its start have an embedding of their own, row V of the table.
 
+use std::ops::RangeInclusive;
+
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use surprisal_ops::{Context, embedding, linear, tanh};
 
-use super::config::Kind;
-use super::transformer_config::saturating_product;
+use super::config::{Kind, text_sizes};
+use super::transformer_config::{MAX_WIDTH, saturating_product};
 use super::{Architecture, Init, Mode, Output, ParameterBuilder};
 use crate::Result;
 
@@ -38,15 +40,14 @@ impl Default for MlpConfig {
 }
 
 impl Kind for MlpConfig {
-    fn sizes(&self) -> Vec<(&'static str, usize)> {
-        let Self { vocab_size, block_size, n_embd, n_hidden, context } = *self;
-        vec![
-            ("vocab_size", vocab_size),
-            ("block_size", block_size),
-            ("context", context),
-            ("n_embd", n_embd),
-            ("n_hidden", n_hidden),
-        ]
+    fn sizes(&self) -> Vec<(&'static str, usize, RangeInclusive<usize>)> {
+        let mut sizes = Vec::from(text_sizes(self.vocab_size, self.block_size));
+        sizes.extend([
+            ("context", self.context, 1..=4096),
+            ("n_embd", self.n_embd, 1..=MAX_WIDTH),
+            ("n_hidden", self.n_hidden, 1..=1 << 24),
+        ]);
+        sizes
     }
 
     fn parameters(&self) -> u64 {

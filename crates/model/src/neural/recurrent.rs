@@ -8,13 +8,15 @@
 //! The state goes from window to window, in training too: gradients stop at the start of a window
 //! (truncated back-propagation through time, Williams & Peng 1990), what was read does not.
 
+use std::ops::RangeInclusive;
+
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use surprisal_ops::recurrent::{Cell, RecurrentWeights, recurrent};
 use surprisal_ops::{Context, DropoutKey, dropout, embedding};
 
-use super::config::Kind;
-use super::transformer_config::{check_dropout, saturating_product};
+use super::config::{Kind, text_sizes};
+use super::transformer_config::{MAX_LAYERS, MAX_WIDTH, check_dropout, saturating_product};
 use super::{Architecture, Init, Mode, Output, ParameterBuilder, Windows};
 use crate::Result;
 
@@ -44,15 +46,15 @@ impl Default for RecurrentConfig {
 }
 
 impl Kind for (Cell, &RecurrentConfig) {
-    fn sizes(&self) -> Vec<(&'static str, usize)> {
-        let RecurrentConfig { vocab_size, block_size, n_layer, n_embd, n_hidden, .. } = *self.1;
-        vec![
-            ("vocab_size", vocab_size),
-            ("block_size", block_size),
-            ("n_layer", n_layer),
-            ("n_embd", n_embd),
-            ("n_hidden", n_hidden),
-        ]
+    fn sizes(&self) -> Vec<(&'static str, usize, RangeInclusive<usize>)> {
+        let config = self.1;
+        let mut sizes = Vec::from(text_sizes(config.vocab_size, config.block_size));
+        sizes.extend([
+            ("n_layer", config.n_layer, 1..=MAX_LAYERS),
+            ("n_embd", config.n_embd, 1..=MAX_WIDTH),
+            ("n_hidden", config.n_hidden, 1..=1 << 24),
+        ]);
+        sizes
     }
 
     fn check(&self) -> Result<()> {

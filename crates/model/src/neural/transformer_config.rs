@@ -1,8 +1,10 @@
 //! The sizes and switches of a transformer.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
-use super::config::Kind;
+use super::config::{Kind, text_sizes, within};
 use super::transformer::Transformer;
 use super::{Architecture, ParameterBuilder};
 use crate::{Error, Result};
@@ -141,40 +143,44 @@ impl TransformerConfig {
 }
 
 impl Kind for TransformerConfig {
-    fn sizes(&self) -> Vec<(&'static str, usize)> {
-        vec![
-            ("vocab_size", self.vocab_size),
-            ("block_size", self.block_size),
-            ("n_layer", self.n_layer),
-            ("n_head", self.n_head),
-            ("n_embd", self.n_embd),
-        ]
+    fn sizes(&self) -> Vec<(&'static str, usize, RangeInclusive<usize>)> {
+        let mut sizes = Vec::from(text_sizes(self.vocab_size, self.block_size));
+        sizes.extend([
+            ("n_layer", self.n_layer, 1..=MAX_LAYERS),
+            ("n_head", self.n_head, 1..=1024),
+            ("n_embd", self.n_embd, 1..=MAX_WIDTH),
+            ("n_hidden", self.n_hidden, 0..=1 << 24),
+            ("n_kv_head", self.n_kv_head, 0..=1024),
+            ("bigram_rows", self.bigram_rows, 0..=1 << 24),
+        ]);
+        sizes
     }
 
     fn check(&self) -> Result<()> {
-        let wrong = |message: String| Err(Error::Config(message));
-        let (n_head, n_embd, kv) = (self.n_head, self.n_embd, self.kv_heads());
+        let (n_head, n_embd, n_kv_head) = (self.n_head, self.n_embd, self.kv_heads());
         if !n_embd.is_multiple_of(n_head) {
-            return wrong(format!("n_embd = {n_embd} cannot be shared evenly by n_head = {n_head}"));
+            let below = (n_embd / n_head * n_head).max(n_head);
+            let divisors = (1..=n_embd).filter(|divisor| n_embd.is_multiple_of(*divisor));
+            let divisor = divisors.min_by_key(|divisor| divisor.abs_diff(n_head)).unwrap_or(1);
+            let problem =
+                format!("does not fit: n_embd = {n_embd} is no multiple of n_head = {n_head} heads");
+            return Err(Error::setting("n_embd", problem).hint(format!(
+                "take n_head = {divisor}, or n_embd = {below} or another multiple of n_head"
+            )));
         }
-        if !n_head.is_multiple_of(kv) {
-            return wrong(format!("n_head = {n_head} cannot share n_kv_head = {kv} evenly"));
+        if !n_head.is_multiple_of(n_kv_head) {
+            let problem = format!("is {n_kv_head}, which does not divide n_head = {n_head}");
+            return Err(Error::setting("n_kv_head", problem).hint("take a divisor of n_head"));
         }
-        if self.position == PositionKind::Rope && !(n_embd / n_head).is_multiple_of(2) {
-            return wrong(format!(
-                "position = \"rope\" needs an even head width (n_embd / n_head), not {}",
-                n_embd / n_head
-            ));
+        let head_width = n_embd / n_head;
+        if self.position == PositionKind::Rope && !head_width.is_multiple_of(2) {
+            let problem = format!("= \"rope\" needs an even head width (n_embd / n_head), not {head_width}");
+            return Err(Error::setting("position", problem).hint("take an even n_embd / n_head"));
         }
         check_dropout(self.dropout)?;
-        let real = |x: f64, low: f64| x.is_finite() && x >= low;
-        if !real(self.norm_eps, 0.0) || !real(self.rope_theta, 1.0) || !real(self.softcap, 0.0) {
-            return wrong("norm_eps, rope_theta or softcap is out of range".into());
-        }
-        if self.n_hidden > 1 << 24 || self.bigram_rows > 1 << 31 {
-            return wrong("n_hidden or bigram_rows is too large".into());
-        }
-        Ok(())
+        within("norm_eps", self.norm_eps, 0.0..=1.0)?;
+        within("rope_theta", self.rope_theta, 1.0..=1e12)?;
+        within("softcap", self.softcap, 0.0..=1e6)
     }
 
     fn parameters(&self) -> u64 {
@@ -207,12 +213,14 @@ impl Kind for TransformerConfig {
     }
 }
 
-/// Dropout is a probability less than one.
+/// The most layers of a network.
+pub(super) const MAX_LAYERS: usize = 256;
+/// The widest embedding.
+pub(super) const MAX_WIDTH: usize = 1 << 20;
+
+/// Refuses a dropout that is no probability, or leaves nearly nothing.
 pub(super) fn check_dropout(dropout: f64) -> Result<()> {
-    if (0.0..1.0).contains(&dropout) {
-        return Ok(());
-    }
-    Err(Error::Config(format!("dropout = {dropout} is not in [0, 1)")))
+    within("dropout", dropout, 0.0..=0.99)
 }
 
 /// A product that saturates.

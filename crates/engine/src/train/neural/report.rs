@@ -29,7 +29,7 @@ impl Trainer<'_, '_> {
         let train = &config.train;
         let (decayed, plain, muon) = groups(neural, &config.optim);
         self.record.event(&Event::Planned(Planned {
-            kind: config.model.kind.clone(),
+            kind: config.model.kind().to_owned(),
             parameters,
             steps_an_epoch: length::updates(batches, train, 0, train.ramp_steps),
             rows: train.batch_size * train.grad_accumulation,

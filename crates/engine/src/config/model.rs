@@ -1,0 +1,270 @@
+//! `[model]`: one flat section for every kind of model.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use surprisal_model::ModelConfig;
+use surprisal_model::neural::{NeuralConfig, TransformerConfig};
+use surprisal_model::ngram::{NgramConfig, Smoothing};
+use toml::{Table, Value};
+
+use crate::error::{Error, Result};
+
+/// `[model]`: the kind, its own settings, and what training starts from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// What to count or to train; sizes that the text decides are not set yet.
+    pub config: ModelConfig,
+    /// The folder of a transformer to start from, in Hugging Face's layout or our own.
+    pub init_from: Option<PathBuf>,
+    /// With `init_from`: the largest share of the text that may be unknown to that model (0.1).
+    pub max_unknown: Option<f64>,
+    /// The keys that `config.toml` names: those that were written, and after the check those whose
+    /// default every reader should see.
+    pub(super) named: BTreeSet<String>,
+}
+
+/// The keys that are not the model's own.
+const BESIDE: [&str; 3] = ["kind", "init_from", "max_unknown"];
+
+/// Sizes that other sections decide.
+const ELSEWHERE: [&str; 2] = ["vocab_size", "block_size"];
+
+/// The order of keys in a written section; others follow.
+const ORDER: [&str; 28] = [
+    "order",
+    "smoothing",
+    "k",
+    "alpha",
+    "tune",
+    "heldout",
+    "fallback",
+    "compat",
+    "prune",
+    "prune_entropy",
+    "interpolate_unigrams",
+    "closed",
+    "n_layer",
+    "n_head",
+    "n_embd",
+    "n_hidden",
+    "context",
+    "dropout",
+    "bias",
+    "tied",
+    "n_kv_head",
+    "norm",
+    "position",
+    "rope_theta",
+    "qk_norm",
+    "activation",
+    "zero_init",
+    "softcap",
+];
+
+impl Default for Model {
+    fn default() -> Self {
+        let config = ModelConfig::Neural(NeuralConfig::Transformer(TransformerConfig::default()));
+        Self { config, init_from: None, max_unknown: None, named: BTreeSet::new() }
+    }
+}
+
+impl From<ModelConfig> for Model {
+    fn from(config: ModelConfig) -> Self {
+        let mut model = Self { config, ..Self::default() };
+        model.name_defaults();
+        model
+    }
+}
+
+impl Model {
+    /// The name of its kind.
+    pub fn kind(&self) -> &'static str {
+        self.config.kind()
+    }
+
+    /// Whether it is counted instead of trained step by step: then it has no use for a seed.
+    pub fn is_counted(&self) -> bool {
+        self.config.is_counted()
+    }
+
+    /// The n-gram model, with the ids of two special tokens, where it is one.
+    pub fn ngram(&self, bos: Option<u32>, unk: Option<u32>) -> Option<NgramConfig> {
+        match &self.config {
+            ModelConfig::Ngram(ngram) => Some(NgramConfig { bos, unk, ..ngram.clone() }),
+            ModelConfig::Uniform | ModelConfig::Neural(_) => None,
+        }
+    }
+
+    /// The neural model, where it is one.
+    pub fn neural(&self) -> Option<&NeuralConfig> {
+        match &self.config {
+            ModelConfig::Neural(neural) => Some(neural),
+            ModelConfig::Uniform | ModelConfig::Ngram(_) => None,
+        }
+    }
+
+    /// The transformer, where it is one.
+    pub fn transformer(&self) -> Option<&TransformerConfig> {
+        match self.neural()? {
+            NeuralConfig::Transformer(transformer) => Some(transformer),
+            NeuralConfig::Bigram(_)
+            | NeuralConfig::Mlp(_)
+            | NeuralConfig::Lstm(_)
+            | NeuralConfig::Gru(_)
+            | NeuralConfig::Custom(_) => None,
+        }
+    }
+
+    /// Whether `key` was written.
+    pub(super) fn names(&self, key: &str) -> bool {
+        self.named.contains(key)
+    }
+
+    /// Names the defaults that every reader of a run's `config.toml` should see.
+    pub(super) fn name_defaults(&mut self) {
+        let keys: &[&str] = match &self.config {
+            ModelConfig::Uniform | ModelConfig::Neural(NeuralConfig::Bigram(_)) => &[],
+            ModelConfig::Ngram(ngram) if ngram.smoothing == Smoothing::AddK => &["order", "smoothing", "k"],
+            ModelConfig::Ngram(_) => &["order", "smoothing"],
+            ModelConfig::Neural(NeuralConfig::Mlp(_)) => &["context", "n_embd", "n_hidden"],
+            ModelConfig::Neural(NeuralConfig::Lstm(_) | NeuralConfig::Gru(_)) => {
+                &["n_layer", "n_embd", "n_hidden", "dropout"]
+            }
+            ModelConfig::Neural(NeuralConfig::Transformer(_)) if self.init_from.is_some() => &[],
+            ModelConfig::Neural(NeuralConfig::Transformer(_)) => {
+                &["n_layer", "n_head", "n_embd", "dropout", "bias", "tied"]
+            }
+            ModelConfig::Neural(NeuralConfig::Custom(_)) => &["name", "settings"],
+        };
+        self.named.extend(keys.iter().map(|&key| key.to_owned()));
+    }
+}
+
+/// The keys that a kind has in a config.
+fn keys_of(kind: &str) -> Vec<String> {
+    // What a key that there is none of is answered with is the list of those that there are.
+    let wrong = Table::from_iter([("kind".to_owned(), Value::from(kind)), (String::new(), Value::from(0))]);
+    let error = wrong.try_into::<ModelConfig>().err().map_or_else(String::new, |error| error.to_string());
+    let keys = error.split('`').skip(3).step_by(2).filter(|key| !ELSEWHERE.contains(key));
+    keys.map(str::to_owned).collect()
+}
+
+/// The kinds of model that have the key `key`.
+pub(super) fn owners(key: &str) -> Vec<&'static str> {
+    ModelConfig::KINDS.into_iter().filter(|kind| keys_of(kind).iter().any(|of| of == key)).collect()
+}
+
+impl<'de> Deserialize<'de> for Model {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let mut keys = Table::deserialize(deserializer)?;
+        let kind = match keys.remove("kind") {
+            Some(Value::String(kind)) => kind,
+            Some(other) => return Err(at("kind", &wrong_type(&other, "a string"))),
+            None => Self::default().kind().to_owned(),
+        };
+        if !ModelConfig::KINDS.contains(&kind.as_str()) {
+            return Err(D::Error::unknown_variant(&kind, &ModelConfig::KINDS));
+        }
+        let mut beside = |key: &str| keys.remove(key);
+        let init_from = match beside("init_from") {
+            Some(Value::String(path)) => Some(PathBuf::from(path)),
+            Some(other) => return Err(at("init_from", &wrong_type(&other, "path string"))),
+            None => None,
+        };
+        let max_unknown = match beside("max_unknown") {
+            Some(Value::Float(share)) => Some(share),
+            Some(Value::Integer(share)) => Some(share as f64),
+            Some(other) => return Err(at("max_unknown", &wrong_type(&other, "f64"))),
+            None => None,
+        };
+        let known = keys_of(&kind);
+        if let Some(key) = keys.keys().find(|key| !known.contains(key)) {
+            let mut all: Vec<String> = BESIDE.map(str::to_owned).into();
+            all.extend(ModelConfig::KINDS.into_iter().flat_map(keys_of));
+            let mut seen = BTreeSet::new();
+            all.retain(|key| seen.insert(key.clone()));
+            let all = all.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+            let owner = owners(key);
+            return Err(D::Error::custom(if owner.is_empty() {
+                format!("unknown field `{key}`, expected one of {all}")
+            } else {
+                format!("`{key}` means nothing to kind = \"{kind}\", it belongs to `{}`", owner.join(", "))
+            }));
+        }
+        let named = keys.keys().cloned().collect();
+        let read = |keys: &Table| {
+            let mut keys = keys.clone();
+            keys.insert("kind".into(), Value::from(kind.as_str()));
+            // Each norm has the ε of its first model: GPT-2 and Llama.
+            if keys.get("norm").and_then(Value::as_str) == Some("rms") {
+                keys.entry("norm_eps").or_insert(1e-6.into());
+            }
+            keys.try_into::<ModelConfig>()
+        };
+        let config = read(&keys).map_err(|error| {
+            // Each key alone: which of them is it?
+            let alone = |(key, value): (&String, &Value)| {
+                let error = read(&Table::from_iter([(key.clone(), value.clone())])).err()?;
+                Some(at(key, error.message()))
+            };
+            keys.iter().find_map(alone).unwrap_or_else(|| D::Error::custom(error.message()))
+        })?;
+        Ok(Self { config, init_from, max_unknown, named })
+    }
+}
+
+/// An error that says of which key it is; [`of_key`] reads that.
+fn at<E: serde::de::Error>(key: &str, message: &str) -> E {
+    E::custom(format!("[model] {key}: {message}"))
+}
+
+/// The key of an error that [`at`] made, and its message.
+pub(super) fn of_key(message: &str) -> Option<(&str, &str)> {
+    message.strip_prefix("[model] ")?.split_once(": ")
+}
+
+/// The key of an error about a key of another kind, and the rest of the message.
+pub(super) fn other_kind(message: &str) -> Option<(&str, &str)> {
+    message.strip_prefix('`')?.split_once("` means nothing to ")
+}
+
+/// The key that an error of this section is about.
+pub(super) fn key_in(message: &str) -> Option<&str> {
+    if message.starts_with("unknown variant") {
+        return Some("kind");
+    }
+    let unknown = || message.strip_prefix("unknown field `")?.split('`').next();
+    of_key(message).or_else(|| other_kind(message)).map(|(key, _)| key).or_else(unknown)
+}
+
+fn wrong_type(value: &Value, expected: &str) -> String {
+    format!("invalid type: {} `{value}`, expected {expected}", value.type_str())
+}
+
+impl Serialize for Model {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let keys = Table::try_from(&self.config).map_err(serde::ser::Error::custom)?;
+        let mut section = serializer.serialize_map(None)?;
+        section.serialize_entry("kind", self.kind())?;
+        let ordered = ORDER.iter().filter_map(|&key| keys.get_key_value(key));
+        let rest = keys.iter().filter(|(key, _)| !ORDER.contains(&key.as_str()));
+        for (key, value) in ordered.chain(rest).filter(|(key, _)| self.named.contains(*key)) {
+            section.serialize_entry(key, value)?;
+        }
+        if let Some(path) = &self.init_from {
+            section.serialize_entry("init_from", path)?;
+        }
+        if let Some(share) = self.max_unknown {
+            section.serialize_entry("max_unknown", &share)?;
+        }
+        section.end()
+    }
+}
+
+/// The keys that are written.
+pub(crate) fn table(model: &Model) -> Result<Table> {
+    Table::try_from(model).map_err(|error| Error::usage(error.to_string()))
+}
