@@ -291,7 +291,7 @@ mod tests {
         let timid = verdict(&scaled(0.999, 1e-6), 100_000);
         assert!(timid.starts_with("No correction is worthwhile") && timid.contains("chance"), "{timid}");
         // So much from so few tokens is chance, and so little from many is too little.
-        assert!(verdict(&scaled(1.3, 0.01), 100).contains("no more than chance"));
+        assert!(verdict(&scaled(1.3, 0.01), 100).contains("no more than by chance"));
         assert!(verdict(&scaled(1.01, 1e-4), 1_000_000).contains("only 0.00010"));
         assert!(verdict(&scaled(0.9, -0.01), 1000).starts_with("No correction"), "the halves differ");
         assert_eq!(

@@ -156,13 +156,9 @@ fn broken_files_are_refused_with_their_line() {
         (
             SMALL.replace("a\t-0.125\n", "a\t-0.125\n-1\ta\t0\n").replace("1=4", "1=5"),
             10,
-            "`a` stands here for the second",
+            "`a` is a duplicate",
         ),
-        (
-            SMALL.replace("<unk>", "<UNK>").replace("\ta\t", "\t<UNK>\t"),
-            9,
-            "`<UNK>` stands here for the second",
-        ),
+        (SMALL.replace("<unk>", "<UNK>").replace("\ta\t", "\t<UNK>\t"), 9, "`<UNK>` is a duplicate"),
         (SMALL.replace("-0.5\t</s>\t0\n", "").replace("1=4", "1=3"), 6, "no </s>"),
         (format!("# tokenizer = bpe, unit = line\n\n{SMALL}"), 1, "byte pairs"),
         (SMALL.replace("<s> a\n", "<s> b\n"), 12, "`b` is not among"),
