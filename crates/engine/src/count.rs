@@ -89,7 +89,7 @@ pub fn merge(paths: &[PathBuf], sum: bool, ctx: &Context<'_>) -> Result<Counted>
     ctx.phase("reading counts", 0)?;
     let (mut shards, mut parts) = (Vec::new(), Vec::new());
     for path in paths {
-        let Counted { counts, tokenizer, part, .. } = open(path, Kind::of(path)?)?;
+        let Counted { counts, tokenizer, part, .. } = open(path, Kind::detect(path)?)?;
         shards.push((counts, tokenizer));
         parts.push(part);
     }
@@ -171,7 +171,7 @@ impl Files {
     ///
     /// # Errors
     /// A name with another extension.
-    pub fn of(paths: &[PathBuf]) -> Result<Self> {
+    pub fn new(paths: &[PathBuf]) -> Result<Self> {
         let files: Vec<_> = paths.iter().map(|path| (path.clone(), outputs::suffix(path))).collect();
         let known = |format: &str| ["arpa", "ngram", "counts", "tsv"].contains(&format);
         match files.iter().find(|(_, format)| !known(format)) {

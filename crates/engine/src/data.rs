@@ -13,7 +13,7 @@ use crate::wording::thousands;
 
 /// Tokens to train on and to validate with.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct Dataset {
     /// The tokenizer.
     pub tokenizer: Tokenizer,
     /// The training text.
@@ -60,7 +60,7 @@ pub(crate) fn own_corpus(config: &Config) -> Result<Corpus> {
     })
 }
 
-impl Prepared {
+impl Dataset {
     /// Reads the texts, learns the tokenizer from the training split alone unless it is `known`,
     /// and encodes both splits. `begun`: the texts are those of an existing run.
     ///

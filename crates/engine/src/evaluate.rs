@@ -26,8 +26,8 @@ pub fn evaluate(
     let parts = batches(model, text, pool, |part: &mut Evaluation, tokens, log_probs| {
         part.add(&sum(tokens, log_probs, unk));
     })?;
-    let scores_only = !model.is_distribution();
-    let mut evaluation = Evaluation { bytes: text.bytes, source_nats, scores_only, ..Evaluation::default() };
+    let unnormalized = !model.is_distribution();
+    let mut evaluation = Evaluation { bytes: text.bytes, source_nats, unnormalized, ..Evaluation::default() };
     for part in &parts {
         evaluation.add(part);
     }
@@ -74,16 +74,16 @@ fn batches<Part: Default + Send>(
 fn sum(tokens: &[u32], log_probs: &[f64], unk: Option<u32>) -> Evaluation {
     let mut sum = Evaluation { tokens: tokens.len() as u64, ..Evaluation::default() };
     for (&token, &log_prob) in tokens.iter().zip(log_probs) {
-        sum.nats -= log_prob;
+        sum.total_nll -= log_prob;
         if log_prob == f64::NEG_INFINITY {
             sum.zero_probability += 1;
         } else {
-            sum.nats_possible -= log_prob;
+            sum.nll_nonzero -= log_prob;
         }
         if Some(token) == unk {
             sum.oov += 1;
         } else {
-            sum.nats_in_vocabulary -= log_prob;
+            sum.nll_in_vocabulary -= log_prob;
         }
     }
     sum

@@ -11,11 +11,11 @@ use crate::wording::{number, thousands};
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Evaluation {
     /// Σ −ln q over all tokens; infinite where one has probability zero.
-    pub nats: f64,
+    pub total_nll: f64,
     /// The same without out-of-vocabulary tokens.
-    pub nats_in_vocabulary: f64,
+    pub nll_in_vocabulary: f64,
     /// The same over the tokens of non-zero probability.
-    pub nats_possible: f64,
+    pub nll_nonzero: f64,
     /// Tokens scored.
     pub tokens: u64,
     /// Bytes of the text.
@@ -27,39 +27,39 @@ pub struct Evaluation {
     /// −ln p of the text under its source, where that is known.
     pub source_nats: Option<f64>,
     /// Whether the model's scores are not normalised: they are no nats and have no perplexity.
-    pub scores_only: bool,
+    pub unnormalized: bool,
 }
 
 impl Evaluation {
     /// L = −(1/T) Σ ln q(w_t | w_<t).
     pub fn nats_per_token(&self) -> f64 {
-        self.nats / self.tokens as f64
+        self.total_nll / self.tokens as f64
     }
 
     /// Perplexity exp(L); NaN for scores that are not normalised.
     pub fn perplexity(&self) -> f64 {
-        if self.scores_only { f64::NAN } else { information::perplexity(self.nats_per_token()) }
+        if self.unnormalized { f64::NAN } else { information::perplexity(self.nats_per_token()) }
     }
 
     /// Bits per byte, Σ nats / (ln 2 · bytes), comparable across tokenizers.
     pub fn bits_per_byte(&self) -> f64 {
-        if self.scores_only { f64::NAN } else { information::bits_per_byte(self.nats, self.bytes) }
+        if self.unnormalized { f64::NAN } else { information::bits_per_byte(self.total_nll, self.bytes) }
     }
 
     /// Perplexity over the tokens in the vocabulary.
     pub fn perplexity_excluding_oov(&self) -> f64 {
-        if self.scores_only {
+        if self.unnormalized {
             return f64::NAN;
         }
-        information::perplexity(self.nats_in_vocabulary / (self.tokens - self.oov) as f64)
+        information::perplexity(self.nll_in_vocabulary / (self.tokens - self.oov) as f64)
     }
 
     /// The evaluation, if its loss is a number.
     ///
     /// # Errors
     /// A loss that is NaN, from a model that has diverged.
-    pub fn of_numbers(self) -> Result<Self> {
-        if self.nats.is_nan() { Err(no_numbers("this model")) } else { Ok(self) }
+    pub fn checked(self) -> Result<Self> {
+        if self.total_nll.is_nan() { Err(no_numbers("this model")) } else { Ok(self) }
     }
 
     /// A message on unknown tokens: their number, and the perplexity of the others.
@@ -77,7 +77,7 @@ impl Evaluation {
 
     /// KL(p‖q) = H(p, q) − H(p), as measured on this text.
     pub fn kl(&self) -> Option<f64> {
-        let entropy = self.source_entropy().filter(|_| !self.scores_only);
+        let entropy = self.source_entropy().filter(|_| !self.unnormalized);
         entropy.map(|entropy| self.nats_per_token() - entropy)
     }
 }
@@ -87,7 +87,7 @@ impl Serialize for Evaluation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let nats = self.nats_per_token();
         let mut fields = json!({
-            "nats_per_token": if self.scores_only { f64::NAN } else { nats },
+            "nats_per_token": if self.unnormalized { f64::NAN } else { nats },
             "perplexity": self.perplexity(),
             "bits_per_byte": self.bits_per_byte(),
             "tokens": self.tokens,
@@ -97,7 +97,7 @@ impl Serialize for Evaluation {
             "perplexity_excluding_oov": self.perplexity_excluding_oov(),
             "zero_probability": self.zero_probability,
         });
-        if self.scores_only && nats.is_finite() {
+        if self.unnormalized && nats.is_finite() {
             fields["score_per_token"] = (-nats).into();
         }
         if let Some(entropy) = self.source_entropy() {
@@ -112,9 +112,9 @@ impl Serialize for Evaluation {
 
 impl Evaluation {
     pub(crate) fn add(&mut self, other: &Self) {
-        self.nats += other.nats;
-        self.nats_in_vocabulary += other.nats_in_vocabulary;
-        self.nats_possible += other.nats_possible;
+        self.total_nll += other.total_nll;
+        self.nll_in_vocabulary += other.nll_in_vocabulary;
+        self.nll_nonzero += other.nll_nonzero;
         self.tokens += other.tokens;
         self.oov += other.oov;
         self.zero_probability += other.zero_probability;

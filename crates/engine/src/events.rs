@@ -13,7 +13,7 @@ use surprisal_text::TokenizerKind;
 use crate::control::Control;
 use crate::error::Result;
 use crate::evaluation::Evaluation;
-use crate::identity::Identity;
+use crate::fingerprint::RunFingerprint;
 use crate::sampling::Opening;
 use crate::wording::{many, thousands};
 
@@ -318,7 +318,7 @@ pub struct Started {
     /// How a text without a prompt starts.
     pub opening: Opening,
     /// Fingerprint of settings and texts.
-    pub identity: Identity,
+    pub identity: RunFingerprint,
     /// H(p) of the validation text in nats per token, where its source is known.
     #[serde(skip)]
     pub source_entropy: Option<f64>,
@@ -332,7 +332,7 @@ pub struct Planned {
     /// Numbers in its parameters.
     pub parameters: u64,
     /// Steps per epoch, once batches have their full size.
-    pub steps_an_epoch: usize,
+    pub steps_per_epoch: usize,
     /// Rows per update.
     pub rows: usize,
     /// Tokens per row.
@@ -360,12 +360,12 @@ pub struct Planned {
     /// Whether bf16 is configured, but not faster on this machine.
     pub slow_bf16: bool,
     /// Length of the run.
-    pub length: Length,
+    pub length: StopCriterion,
 }
 
 /// Length of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Length {
+pub enum StopCriterion {
     /// Number of updates.
     Steps(usize),
     /// Training time. The learning rate depends on it, so such a run is not reproducible to the

@@ -4,8 +4,8 @@ use surprisal_model::LanguageModel;
 use surprisal_text::Tokenizer;
 
 use crate::error::{Advice, Error, Result, no_numbers};
+use crate::rng::{RngStream, rng_for};
 use crate::sampling::{Opening, Sampling};
-use crate::streams::{Purpose, stream};
 use crate::wording::many;
 
 /// Draws `tokens` tokens after `opening` and passes the text to `emit` in chunks of whole
@@ -13,7 +13,7 @@ use crate::wording::many;
 ///
 /// # Errors
 /// An error of `emit`; predictions that are NaN, or all of probability zero.
-pub fn write(
+pub fn generate(
     model: &dyn LanguageModel,
     tokenizer: &Tokenizer,
     opening: &Opening,
@@ -22,7 +22,7 @@ pub fn write(
     seed: u64,
     mut emit: impl FnMut(&str) -> Result<()>,
 ) -> Result<usize> {
-    let mut rng = stream(seed, Purpose::Sampling);
+    let mut rng = rng_for(seed, RngStream::Sampling);
     let lines = tokenizer.bos();
     let start: Vec<u32> = lines.into_iter().collect();
     let context = [&start, &opening.before, &opening.first].map(Vec::as_slice).concat();

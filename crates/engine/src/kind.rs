@@ -81,7 +81,7 @@ impl Kind {
     ///
     /// # Errors
     /// A path that does not exist or cannot be read.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub fn detect(path: &Path) -> Result<Self> {
         let cannot = |reason| StoreError::Io { action: "open".into(), path: path.to_owned(), reason };
         let metadata = std::fs::metadata(path).map_err(cannot)?;
         if metadata.is_dir() {
@@ -209,7 +209,7 @@ const WANTED: &str = "give the folder of a run, an ARPA file or an .ngram file";
 /// The first path that is not a text.
 pub fn check_texts(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
-        let kind = Kind::of(path).unwrap_or(Kind::Text);
+        let kind = Kind::detect(path).unwrap_or(Kind::Text);
         if matches!(kind, Kind::Comparison | Kind::Other(..)) {
             return Err(kind.refuse(path));
         }
@@ -231,7 +231,7 @@ pub fn check_texts(paths: &[PathBuf]) -> Result<()> {
 /// # Errors
 /// An error of the subscriber.
 pub fn note_configs(paths: &[PathBuf], ctx: &Context<'_>) -> Result<()> {
-    let configs = paths.iter().filter(|path| Kind::of(path).is_ok_and(|kind| kind == Kind::Config));
+    let configs = paths.iter().filter(|path| Kind::detect(path).is_ok_and(|kind| kind == Kind::Config));
     configs.cloned().try_for_each(|path| ctx.note(Note::LooksLikeConfig(path)))
 }
 

@@ -128,7 +128,7 @@ pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
         Ok(LoadedModel { model, tokenizer, kind: "ngram".into(), config, folder: None, unfinished: None })
     };
     // Beside a model's own folder there may be no run: then there is no text of its own to evaluate on.
-    let (stored, folder, unfinished) = match Kind::of(path)? {
+    let (stored, folder, unfinished) = match Kind::detect(path)? {
         Kind::Arpa { .. } => return of_file(arpa::open(path)?),
         Kind::Ngram => return of_file(ngram::open(path)?),
         Kind::Model => (StoredModel::load(path)?, None, None),
@@ -247,7 +247,7 @@ impl LoadedModel {
         };
         match recorded().filter(|opening| opening.is_of(&self.tokenizer)) {
             Some(opening) => Ok(opening),
-            None => Opening::of(&self.tokenizer, None),
+            None => Opening::new(&self.tokenizer, None),
         }
     }
 

@@ -107,7 +107,7 @@ pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>>
 
 /// Whether the file at `path` is empty, or a model, counts or a report as this library writes them.
 fn is_ours(path: &Path) -> Result<bool> {
-    Ok(match Kind::of(path)? {
+    Ok(match Kind::detect(path)? {
         Kind::Empty | Kind::Ngram | Kind::Counts | Kind::Arpa { preface: false } => true,
         kind @ (Kind::CountsTsv | Kind::Text) => {
             let mut start = Vec::new();

@@ -11,7 +11,7 @@ use surprisal_text::{TokenText, Tokenizer};
 use crate::config::{self, Config};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Note};
-use crate::identity::{Identity, text_hash};
+use crate::fingerprint::{RunFingerprint, text_hash};
 use crate::kind::Kind;
 use crate::saved::{self, Unfinished};
 use crate::wording::thousands;
@@ -49,8 +49,8 @@ pub fn done(root: &Path) -> Option<Value> {
 ///
 /// # Errors
 /// A complete model at `root` that is, or may be, of another `identity`.
-pub(crate) fn refuse_whole(root: &Path, identity: &Identity) -> Result<()> {
-    let begun = serde_json::from_value::<Identity>(start(root)["identity"].clone()).ok();
+pub(crate) fn refuse_whole(root: &Path, identity: &RunFingerprint) -> Result<()> {
+    let begun = serde_json::from_value::<RunFingerprint>(start(root)["identity"].clone()).ok();
     if begun.as_ref() == Some(identity) || StoredModel::load(root.join("model")).is_err() {
         return Ok(());
     }
@@ -91,7 +91,7 @@ pub(crate) fn tamer(root: &Path, config: &Config) -> Advice {
 /// # Errors
 /// A path of anything else.
 pub fn open(root: &Path) -> Result<RunFolder> {
-    let kind = Kind::of(root)?;
+    let kind = Kind::detect(root)?;
     let advice = match kind {
         Kind::Run => return Ok(RunFolder::open(root)?),
         Kind::Config | Kind::Comparison | Kind::Other(..) => kind.words().1,

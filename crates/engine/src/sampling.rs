@@ -113,7 +113,7 @@ impl Opening {
     ///
     /// # Errors
     /// Tokens that cannot be decoded.
-    pub fn of(tokenizer: &Tokenizer, train: Option<&[u32]>) -> Result<Self> {
+    pub fn new(tokenizer: &Tokenizer, train: Option<&[u32]>) -> Result<Self> {
         /// Most tokens of a character.
         const MAX_TOKENS_PER_CHAR: usize = 4;
         let mut opening = Self::default();
@@ -199,11 +199,11 @@ impl Opening {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::streams::{Purpose, stream};
+    use crate::rng::{RngStream, rng_for};
 
     fn shares(sampling: Sampling, probs: &[f64]) -> Vec<f64> {
         let log_probs: Vec<f64> = probs.iter().map(|p| p.ln()).collect();
-        let mut rng = stream(7, Purpose::Sampling);
+        let mut rng = rng_for(7, RngStream::Sampling);
         let mut counts = vec![0u32; probs.len()];
         for _ in 0..20_000 {
             counts[sampling.draw(&log_probs, &mut rng).unwrap() as usize] += 1;
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn zero_temperature_is_greedy_and_the_impossible_stays_so() {
         let greedy = Sampling::new(0.0, None, None).unwrap();
-        let mut rng = stream(1, Purpose::Sampling);
+        let mut rng = rng_for(1, RngStream::Sampling);
         assert_eq!(greedy.draw(&[-1.0, -0.5, -0.5], &mut rng), Some(1));
         assert_eq!(greedy.draw(&[f64::NEG_INFINITY; 3], &mut rng), None);
     }

@@ -14,7 +14,7 @@ use surprisal_store::run_dir::RunFolder;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::events::{Context, Note};
-use crate::identity::Identity;
+use crate::fingerprint::RunFingerprint;
 
 /// What of `state.json` matters here.
 #[derive(Debug, Deserialize)]
@@ -24,7 +24,7 @@ struct Kept {
     train_seconds: f64,
     metrics: u64,
     #[serde(default)]
-    identity: Option<Identity>,
+    identity: Option<RunFingerprint>,
     #[serde(default)]
     model: Option<NeuralConfig>,
 }
@@ -58,7 +58,7 @@ pub(crate) fn newest(folder: &RunFolder, ctx: &Context<'_>) -> Result<Option<Che
 ///
 /// # Errors
 /// A checkpoint that is of another run than `identity`.
-pub(crate) fn metrics_offset(checkpoint: &Checkpoint, identity: &Identity) -> Result<u64> {
+pub(crate) fn metrics_offset(checkpoint: &Checkpoint, identity: &RunFingerprint) -> Result<u64> {
     let kept: Kept = state(checkpoint)?;
     if let Some(begun) = &kept.identity {
         identity.check(begun)?;

@@ -8,7 +8,7 @@ use super::plot::{self, MIN_BIN_TOKENS};
 use surprisal_engine::compare::diagnostics::{
     CalibrationSummary, Diagnostics, ReliabilityBin, TokenSurprisal, WithTemperature,
 };
-use surprisal_engine::data::Prepared;
+use surprisal_engine::data::Dataset;
 use surprisal_engine::error::Result;
 
 /// The surprisal, in nats, with the strongest colour.
@@ -223,8 +223,8 @@ fn tooltip(place: &TokenSurprisal) -> String {
 }
 
 /// A sample, with the part of the training text that it shares the most with.
-pub(super) fn sample(name: &str, sample: &str, data: &Prepared) -> Markup {
-    let Prepared { tokenizer, train, val, .. } = data;
+pub(super) fn sample(name: &str, sample: &str, data: &Dataset) -> Markup {
+    let Dataset { tokenizer, train, val, .. } = data;
     let decode = |ids: &[u32]| tokenizer.decode(ids);
     let marked = |ids: &[u32], start: usize, len: usize| {
         let (before, rest) = ids.split_at(start);

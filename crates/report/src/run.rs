@@ -15,7 +15,7 @@ use super::plot::{self, REFERENCE, Series};
 use surprisal_engine::Context;
 use surprisal_engine::compare::diagnostics::{Diagnostics, measure};
 use surprisal_engine::config::{self, Config};
-use surprisal_engine::data::Prepared;
+use surprisal_engine::data::Dataset;
 use surprisal_engine::error::Result;
 use surprisal_engine::evaluate::evaluate;
 use surprisal_engine::models::{self, LoadedModel};
@@ -39,7 +39,7 @@ pub fn render_run(root: &Path, ctx: &Context<'_>) -> Result<String> {
     let known = Some(loaded.tokenizer.clone());
     // A context with its own run id, so that reading the texts is not reported as part of this run.
     let reading = Context::new(ctx.pool, ctx.events, ctx.control);
-    let data = Prepared::load(&settings.config, true, known, &reading)?;
+    let data = Dataset::load(&settings.config, true, known, &reading)?;
     let name = data.corpus.as_ref().map_or_else(|| "the text".into(), Corpus::name);
     let names = (name.as_str(), settings.config.data.val.as_slice());
     runs::check_text(&folder, names, "val", &data.val, ctx)?;
@@ -50,7 +50,7 @@ pub fn render_run(root: &Path, ctx: &Context<'_>) -> Result<String> {
             let seconds = loaded.unfinished.as_ref().map(|unfinished| unfinished.train_seconds);
             let unk = data.tokenizer.unk();
             let eval = evaluate(&*loaded.model, &data.val, unk, data.source_nats, ctx.pool)?;
-            json!({ "eval": eval.of_numbers()?, "train_seconds": seconds })
+            json!({ "eval": eval.checked()?, "train_seconds": seconds })
         }
     };
     render(root, &settings.config, &loaded, &result, &data, ctx.pool)
@@ -61,7 +61,7 @@ fn render(
     config: &Config,
     loaded: &LoadedModel,
     result: &Value,
-    data: &Prepared,
+    data: &Dataset,
     pool: &Pool,
 ) -> Result<String> {
     let metrics = regular_text(root.join("metrics.jsonl")).unwrap_or_default();
@@ -92,7 +92,7 @@ fn render(
     Ok(page(&format!("{name} · Surprisal"), &body))
 }
 
-fn summary(loaded: &LoadedModel, result: &Value, data: &Prepared) -> Markup {
+fn summary(loaded: &LoadedModel, result: &Value, data: &Dataset) -> Markup {
     let number = |pointer: &str| result.pointer(pointer).and_then(Value::as_f64);
     let shown = |pointer: &str, digits: usize| {
         number(pointer)
@@ -191,7 +191,7 @@ fn measured(evaluations: usize) -> String {
 }
 
 /// A passage scored by the model and by a 5-gram model counted on the same training text.
-fn passage(loaded: &LoadedModel, own: &Diagnostics, data: &Prepared, pool: &Pool) -> Result<Markup> {
+fn passage(loaded: &LoadedModel, own: &Diagnostics, data: &Dataset, pool: &Pool) -> Result<Markup> {
     let config = NgramConfig {
         order: 5,
         smoothing: Smoothing::WittenBell,

@@ -3,8 +3,8 @@
 use surprisal_engine::config::{ObjectiveConfig, SmoothToward};
 use surprisal_engine::loss::information;
 use surprisal_engine::{
-    Control, Event, Events, Group, Length, Note, Overfitting, ParameterAudit, Planned, Result, RunId,
-    RunSummary, TrialFinished,
+    Control, Event, Events, Group, Note, Overfitting, ParameterAudit, Planned, Result, RunId, RunSummary,
+    StopCriterion, TrialFinished,
 };
 
 use crate::output::Output;
@@ -75,7 +75,7 @@ impl Output {
             Event::Step(step) => {
                 self.on_dashboard(|dashboard| dashboard.step(step));
                 let position = match self.live(|live| live.length) {
-                    Some(Length::Budget(_)) => step.train_seconds as u64,
+                    Some(StopCriterion::Budget(_)) => step.train_seconds as u64,
                     _ => step.step as u64,
                 };
                 self.move_bar(position, || format!("train nll {:.4}", step.train_nll));
@@ -139,7 +139,7 @@ impl Output {
             "{} with {}; {} per epoch of {} × {}, {} on {}",
             planned.kind,
             many(planned.parameters, "parameter"),
-            many(planned.steps_an_epoch as u64, "step"),
+            many(planned.steps_per_epoch as u64, "step"),
             planned.rows,
             many(planned.block_size as u64, "token"),
             many(planned.shards as u64, "shard"),
@@ -155,8 +155,8 @@ impl Output {
             );
         }
         match planned.length {
-            Length::Steps(steps) => self.start_bar(steps as u64, "steps"),
-            Length::Budget(budget) => self.start_bar(budget.as_secs().max(1), "s"),
+            StopCriterion::Steps(steps) => self.start_bar(steps as u64, "steps"),
+            StopCriterion::Budget(budget) => self.start_bar(budget.as_secs().max(1), "s"),
         }
         let (smoothed, gap) = (!planned.loss.is_plain(), planned.source_known);
         let table = Table { smoothed, gap, width: self.width() };

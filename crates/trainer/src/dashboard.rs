@@ -548,7 +548,7 @@ mod tests {
             step,
             objective: nats + 0.1,
             train_nll: nats + 0.1,
-            eval: Evaluation { nats, tokens: 1, source_nats, ..Evaluation::default() },
+            eval: Evaluation { total_nll: nats, tokens: 1, source_nats, ..Evaluation::default() },
             best: true,
             train_seconds: 3.0,
             tokens_per_second: 12345.0,

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use surprisal_engine::{Control, Length, RunId};
+use surprisal_engine::{Control, RunId, StopCriterion};
 
 use self::progress::Phases;
 use crate::dashboard::{self, Dashboard};
@@ -34,7 +34,7 @@ pub(crate) struct Output {
 pub(crate) struct Live {
     /// The format of the run's table.
     pub(crate) table: Table,
-    pub(crate) length: Option<Length>,
+    pub(crate) length: Option<StopCriterion>,
     /// The control, by which the dashboard requests samples.
     pub(crate) control: Option<Control>,
 }

@@ -99,9 +99,9 @@ mod tests {
 
     fn evaluation() -> Evaluation {
         Evaluation {
-            nats: 200.0,
-            nats_in_vocabulary: 200.0,
-            nats_possible: 200.0,
+            total_nll: 200.0,
+            nll_in_vocabulary: 200.0,
+            nll_nonzero: 200.0,
             tokens: 100,
             bytes: 100,
             source_nats: Some(150.0),
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn an_infinite_loss_is_explained() {
-        let impossible = Evaluation { nats: f64::INFINITY, zero_probability: 3, ..evaluation() };
+        let impossible = Evaluation { total_nll: f64::INFINITY, zero_probability: 3, ..evaluation() };
         let table = Table { smoothed: false, gap: false, width: 100 };
         let line = table.baseline("bigram MLE", &impossible);
         assert!(line.contains("inf") && line.ends_with("(3 of 100 tokens have zero probability)"), "{line}");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use surprisal_engine::config::{self, Config, Loaded, OptimKind, Override, Schedule, SmoothToward};
+use surprisal_engine::config::{self, Config, Loaded, LrSchedule, OptimKind, Override, SmoothToward};
 use surprisal_engine::model::ngram::Smoothing;
 use surprisal_engine::train::{self, Csv, Request, TensorBoard};
 use surprisal_engine::{Context, Event, Events, RunId, kind, outputs, runs};
@@ -144,8 +144,8 @@ fn has_effect(name: &str, config: &Config) -> bool {
         "optim.nesterov" => descends(&[OptimKind::Sgd]),
         "optim.muon_lr" => descends(&[OptimKind::Muon]),
         "optim.betas" | "optim.eps" => descends(&[OptimKind::AdamW, OptimKind::Muon]),
-        "optim.cooldown" => optim.schedule == Schedule::Wsd,
-        "optim.min_lr" => optim.schedule != Schedule::Constant,
+        "optim.cooldown" => optim.schedule == LrSchedule::Wsd,
+        "optim.min_lr" => optim.schedule != LrSchedule::Constant,
         "train.ramp_steps" => train.batch_start.is_some() || train.block_start.is_some(),
         "loss.smooth_order" => config.loss.smooth_toward == SmoothToward::KneserNey,
         "data.val_fraction" => config.data.val.is_empty(),

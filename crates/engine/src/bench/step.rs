@@ -14,7 +14,7 @@ use surprisal_text::{Batch, TokenText};
 
 use crate::config;
 use crate::error::Result;
-use crate::streams::{Purpose, stream};
+use crate::rng::{RngStream, rng_for};
 use crate::train::objective::ConfiguredObjective;
 use crate::train::optimiser::Optimiser;
 use crate::train::step::{Hidden, Step};
@@ -77,7 +77,7 @@ pub fn cases() -> Vec<Case> {
 /// A failure of the tensor library.
 pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let pool = Pool::new(threads)?;
-    let mut init = stream(1, Purpose::Init);
+    let mut init = rng_for(1, RngStream::Init);
     let neural = Neural::new(&case.model, &mut init)?;
     let mut hidden = Hidden::new(neural.windows(), case.batch_size);
     let settings = config::Optim::default();
@@ -92,7 +92,7 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
         let started = Instant::now();
         step.gradients(&batch, 1, &mut optimiser.gradients, &mut hidden)?;
         let gathered = Instant::now();
-        let norm = optimiser.gather(&neural, &pool)?;
+        let norm = optimiser.reduce_gradients(&neural, &pool)?;
         optimiser.update(&neural, settings.lr, norm, &pool)?;
         update_seconds += gathered.elapsed().as_secs_f64();
         Ok(started.elapsed().as_secs_f64())
@@ -137,7 +137,7 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
 /// Random tokens, the same every time.
 fn batch(case: &Case) -> Batch {
     let (rows, cols) = (case.batch_size, case.model.block_size());
-    let mut random = stream(1, Purpose::Sampling);
+    let mut random = rng_for(1, RngStream::Sampling);
     let mut tokens = || {
         (0..rows * cols).map(|_| random.random_range(0..case.model.vocab_size() as u32)).collect::<Vec<_>>()
     };

@@ -8,7 +8,7 @@ use surprisal_platform::threads::Pool;
 use surprisal_text::Granularity;
 
 use super::oracle::SourceOracle;
-use crate::data::Prepared;
+use crate::data::Dataset;
 use crate::error::Result;
 use crate::sampling::ranking;
 
@@ -148,7 +148,7 @@ impl From<Report> for CalibrationErrors {
 
 /// Sums over the tokens read so far.
 struct DiagnosticsAccumulator<'a> {
-    data: &'a Prepared,
+    data: &'a Dataset,
     truth: Option<&'a SourceOracle>,
     tokens: usize,
     index: usize,
@@ -217,7 +217,7 @@ impl DiagnosticsAccumulator<'_> {
 }
 
 /// A token as text; the end of a sentence is a newline.
-fn text_of(data: &Prepared, token: u32) -> String {
+fn text_of(data: &Dataset, token: u32) -> String {
     if Some(token) == data.tokenizer.eos() {
         return "\n".to_owned();
     }
@@ -230,7 +230,7 @@ fn text_of(data: &Prepared, token: u32) -> String {
 /// A failure of the model.
 pub fn measure(
     model: &dyn LanguageModel,
-    data: &Prepared,
+    data: &Dataset,
     truth: Option<&SourceOracle>,
     pool: &Pool,
 ) -> Result<Option<Diagnostics>> {

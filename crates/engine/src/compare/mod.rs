@@ -23,7 +23,7 @@ use surprisal_store::read::regular_text;
 use surprisal_store::run_dir::refuse_occupied;
 
 use crate::config::{self, Override};
-use crate::data::Prepared;
+use crate::data::Dataset;
 use crate::error::{Advice, Error, Kind, Result};
 use crate::events::{Context, Event, Note, TrialFinished};
 use crate::memory;
@@ -223,7 +223,7 @@ fn plan(grid: &ComparisonSpec, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Tr
                 Some(&text) => text,
                 None => {
                     outputs::writable(root, &[&config.data.train[..], &config.data.val].concat())?;
-                    let data = Prepared::load(config, false, None, ctx)?;
+                    let data = Dataset::load(config, false, None, ctx)?;
                     texts.push(SharedText::new(config, data)?);
                     known.insert(key, texts.len() - 1);
                     texts.len() - 1

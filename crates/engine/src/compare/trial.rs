@@ -13,10 +13,10 @@ use surprisal_store::read::regular_text;
 use super::diagnostics::{CalibrationSummary, Diagnostics, measure};
 use super::oracle::SourceOracle;
 use crate::config::{Config, Loaded};
-use crate::data::Prepared;
+use crate::data::Dataset;
 use crate::error::{Advice, Error, Kind, Result};
 use crate::events::Context;
-use crate::identity::{Identity, text_hash};
+use crate::fingerprint::{RunFingerprint, text_hash};
 use crate::models;
 use crate::runs;
 use crate::train;
@@ -38,7 +38,7 @@ const RECORD: &str = "cell.json";
 #[derive(Debug)]
 pub struct SharedText {
     /// Tokens and tokenizer.
-    pub data: Prepared,
+    pub data: Dataset,
     /// The source's predictions, where the source is known.
     pub oracle: Option<SourceOracle>,
     /// Hashes of tokenizer and validation tokens.
@@ -50,7 +50,7 @@ impl SharedText {
     ///
     /// # Errors
     /// A failure of the source.
-    pub fn new(config: &Config, data: Prepared) -> Result<Self> {
+    pub fn new(config: &Config, data: Dataset) -> Result<Self> {
         let oracle = SourceOracle::new(config, &data.tokenizer, &data.val)?;
         let tokenizer = blake3::hash(&data.tokenizer.to_json()?);
         let evaluated_on = EvaluatedOn { tokenizer, validation: text_hash(&data.val) };
@@ -75,7 +75,7 @@ pub struct Trial {
 /// Results of a finished trial: the content of its cell.json.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TrialRecord {
-    identity: Identity,
+    identity: RunFingerprint,
     /// Kind of the model.
     pub kind: String,
     /// The run's seed.
@@ -144,15 +144,15 @@ impl TrialRecord {
 }
 
 impl Trial {
-    fn identity(&self, data: &Prepared) -> Result<Identity> {
-        Identity::of(&self.loaded.text, &data.tokenizer, &data.train, &data.val)
+    fn identity(&self, data: &Dataset) -> Result<RunFingerprint> {
+        RunFingerprint::new(&self.loaded.text, &data.tokenizer, &data.train, &data.val)
     }
 
     /// Record of this trial, if it is finished.
     ///
     /// # Errors
     /// A folder with a run of other settings or texts.
-    pub fn finished(&self, root: &Path, data: &Prepared) -> Result<Option<TrialRecord>> {
+    pub fn finished(&self, root: &Path, data: &Dataset) -> Result<Option<TrialRecord>> {
         let folder = root.join(&self.folder);
         let wanted = self.identity(data)?;
         let other = || {
@@ -165,7 +165,7 @@ impl Trial {
             return if record.identity == wanted { Ok(Some(record)) } else { Err(other()) };
         }
         match regular_text(folder.join("config.toml")) {
-            Ok(begun) if Identity::of(&begun, &data.tokenizer, &data.train, &data.val)? != wanted => {
+            Ok(begun) if RunFingerprint::new(&begun, &data.tokenizer, &data.train, &data.val)? != wanted => {
                 Err(other())
             }
             _ => Ok(None),

@@ -36,7 +36,7 @@ pub fn texts(loaded: &Loaded, key: &str) -> Result<()> {
     let here = std::env::current_dir().map_or_else(|_| ".".into(), |here| here.display().to_string());
     let message = format!("names {}, which does not exist", paths[entry].display());
     Err(loaded
-        .complain_of_entry("data", key, Some(entry), &message)
+        .error_at_entry("data", key, Some(entry), &message)
         .hint(format!("paths are relative to the current folder, {here}")))
 }
 
@@ -52,7 +52,7 @@ fn within<T: PartialOrd + std::fmt::Display>(
         return Ok(());
     }
     let message = format!("is {value}, but must be from {} to {}", range.start(), range.end());
-    Err(loaded.complain(section, key, message))
+    Err(loaded.error_at(section, key, message))
 }
 
 /// Adds the key whose value is the upper limit.
@@ -64,7 +64,7 @@ fn one_of(loaded: &Loaded, section: &str, key: &str, value: &str, known: &[&str]
     if known.contains(&value) {
         return Ok(());
     }
-    Err(loaded.complain(section, key, format!("is \"{value}\"")).hint(words::one_of(value, known)))
+    Err(loaded.error_at(section, key, format!("is \"{value}\"")).hint(words::one_of(value, known)))
 }
 
 fn data(loaded: &Loaded) -> Result<()> {
@@ -80,14 +80,14 @@ fn data(loaded: &Loaded) -> Result<()> {
     }
     let kind = config.tokenizer.kind();
     Err(loaded
-        .complain("tokenizer", "vocab_size", format!("means nothing to kind = \"{kind}\""))
+        .error_at("tokenizer", "vocab_size", format!("means nothing to kind = \"{kind}\""))
         .hint("only bpe has a chosen size; for the others it follows from the text"))
 }
 
 fn loss(loaded: &Loaded) -> Result<()> {
     let loss = &loaded.config.loss;
     loss.check().map_err(|error| {
-        let complaint = loaded.complain("loss", error.key(), error.to_string());
+        let complaint = loaded.error_at("loss", error.key(), error.to_string());
         match error {
             ObjectiveError::Exclusive { .. } => complaint.hint("keep one of them"),
             ObjectiveError::NoEffect { needs, .. } => complaint.hint(format!("for example {needs} = 0.1")),
@@ -96,7 +96,7 @@ fn loss(loaded: &Loaded) -> Result<()> {
     })?;
     if let Some(key) = loss.first_change().filter(|_| loaded.config.model.is_counted()) {
         return Err(loaded
-            .complain("loss", key, "means nothing to a counted model")
+            .error_at("loss", key, "means nothing to a counted model")
             .hint("counts are smoothed by model.smoothing, e.g. \"add_k\""));
     }
     Ok(())
@@ -116,7 +116,7 @@ fn optim(loaded: &Loaded) -> Result<()> {
     within(loaded, "optim", "ema", optim.ema, 0.0..=0.999_999_9)?;
     if optim.kind == OptimKind::Muon && !has_hidden_matrices(&loaded.config.model) {
         return Err(loaded
-            .complain(
+            .error_at(
                 "optim",
                 "kind",
                 format!("muon has no hidden matrices in a {}", loaded.config.model.kind()),
@@ -143,7 +143,7 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     let given: Vec<&str> = lengths.iter().filter(|(_, given)| *given).map(|(key, _)| *key).collect();
     if given.len() > 1 {
         return Err(loaded
-            .complain("train", given[1], format!("and train.{} cannot both say how long to train", given[0]))
+            .error_at("train", given[1], format!("and train.{} cannot both say how long to train", given[0]))
             .hint("keep one of epochs, steps, budget"));
     }
     if given.is_empty() {
@@ -200,14 +200,14 @@ fn ramp(loaded: &Loaded) -> Result<()> {
             if loaded.config.model.neural().is_some_and(|neural| neural.windows() != Windows::Shuffled) {
                 let message = format!("means nothing to a {}", loaded.config.model.kind());
                 return Err(loaded
-                    .complain("train", key, message)
+                    .error_at("train", key, message)
                     .hint("its windows follow each other, so they keep their size"));
             }
             let most = if key == "batch_start" { "train.batch_size" } else { "train.block_size" };
             at_most(within(loaded, "train", key, start, 1..=size), most)?;
             if train.ramp_steps == 0 {
                 return Err(loaded
-                    .complain("train", key, "needs steps to grow")
+                    .error_at("train", key, "needs steps to grow")
                     .hint("set their number with train.ramp_steps"));
             }
         }

@@ -37,12 +37,12 @@ impl Loaded {
     }
 
     /// An error of `section.key`, with its place: the override, or `file:line`.
-    pub(crate) fn complain(&self, section: &str, key: &str, message: impl AsRef<str>) -> Error {
-        self.complain_of_entry(section, key, None, message.as_ref())
+    pub(crate) fn error_at(&self, section: &str, key: &str, message: impl AsRef<str>) -> Error {
+        self.error_at_entry(section, key, None, message.as_ref())
     }
 
-    /// As [`Self::complain`], for one entry of a list.
-    pub(crate) fn complain_of_entry(
+    /// As [`Self::error_at`], for one entry of a list.
+    pub(crate) fn error_at_entry(
         &self,
         section: &str,
         key: &str,
@@ -206,9 +206,9 @@ mod tests {
         let file = write("[model]\nn_head = 3\n\n[train]\nseed = 1\n");
         let loaded = load(Some(file.path()), &["train.seed=2".into()]).unwrap();
         assert!(
-            loaded.complain("model", "n_head", "is odd").message.contains(".toml:2: model.n_head is odd")
+            loaded.error_at("model", "n_head", "is odd").message.contains(".toml:2: model.n_head is odd")
         );
-        assert!(loaded.complain("train", "seed", "is even").message.starts_with("train.seed=2: "));
-        assert_eq!(loaded.complain("train", "steps", "is missing").message, "train.steps is missing");
+        assert!(loaded.error_at("train", "seed", "is even").message.starts_with("train.seed=2: "));
+        assert_eq!(loaded.error_at("train", "steps", "is missing").message, "train.steps is missing");
     }
 }

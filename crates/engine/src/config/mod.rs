@@ -136,7 +136,7 @@ impl Tokenizer {
 /// The learning rate after its warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Schedule {
+pub enum LrSchedule {
     /// Stays at the peak.
     Constant,
     /// Half a cosine from the peak to the minimum (Loshchilov & Hutter 2017, without restarts).
@@ -171,7 +171,7 @@ section! {
         /// Steps of linear warm-up.
         warmup: usize = 100,
         /// What becomes of the rate then.
-        schedule: Schedule = Schedule::Cosine,
+        schedule: LrSchedule = LrSchedule::Cosine,
         /// wsd: the last share of the run, in which the rate falls.
         cooldown: f64 = 0.4,
         /// sgd, muon: decay of the running gradient.

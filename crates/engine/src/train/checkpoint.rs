@@ -14,18 +14,18 @@ use surprisal_store::checkpoint::{self, Checkpoint};
 use surprisal_store::run_dir::RunWriter;
 
 use super::length::Position;
-use super::spikes::Spikes;
-use super::state::{Best, State};
+use super::loss_spikes::SpikeDetector;
+use super::state::{Best, TrainState};
 use super::step::Sums;
 use super::weights::{restore, weights};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::identity::Identity;
+use crate::fingerprint::RunFingerprint;
 use crate::saved::{self, read};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Kept {
+struct SavedState {
     step: usize,
     position: Position,
     recent: Sums,
@@ -35,19 +35,19 @@ struct Kept {
     tokens: u64,
     metrics: u64,
     #[serde(default)]
-    spikes: Spikes,
+    spikes: SpikeDetector,
     /// Which run this is of; checkpoints of version 0.1.0's first days do not say.
     #[serde(default)]
-    identity: Option<Identity>,
+    identity: Option<RunFingerprint>,
     /// What the weights are of; where it is not said, config.toml says it.
     #[serde(default)]
     model: Option<NeuralConfig>,
 }
 
-pub(crate) struct Saver<'a> {
+pub(crate) struct Checkpointer<'a> {
     folder: &'a RunWriter,
     settings: &'a config::Checkpoint,
-    identity: &'a Identity,
+    identity: &'a RunFingerprint,
     saved_at: Instant,
     saved_step: Option<usize>,
 }
@@ -57,11 +57,11 @@ const HIDDEN: &str = "hidden";
 
 const SOON: Duration = Duration::from_secs(5);
 
-impl<'a> Saver<'a> {
+impl<'a> Checkpointer<'a> {
     pub(crate) fn new(
         folder: &'a RunWriter,
         settings: &'a config::Checkpoint,
-        identity: &'a Identity,
+        identity: &'a RunFingerprint,
     ) -> Self {
         Self { folder, settings, identity, saved_at: Instant::now(), saved_step: None }
     }
@@ -82,18 +82,18 @@ impl<'a> Saver<'a> {
     ///
     /// # Errors
     /// A file that cannot be written; every earlier checkpoint is whole then.
-    pub(crate) fn save(&mut self, state: &State, metrics: u64) -> Result<bool> {
+    pub(crate) fn save(&mut self, state: &TrainState, metrics: u64) -> Result<bool> {
         let step = state.optimiser.step;
         if self.saved_step == Some(step) {
             return Ok(false);
         }
         let neural = &state.lm.neural;
-        let kept = Kept {
+        let kept = SavedState {
             step,
             position: state.position,
             recent: state.recent,
             best: state.best.as_ref().map(|best| (best.nats_per_token, best.step)),
-            stale: state.stale,
+            stale: state.evals_since_best,
             train_seconds: state.train_seconds,
             tokens: state.tokens,
             metrics,
@@ -129,8 +129,8 @@ impl<'a> Saver<'a> {
     }
 }
 
-pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
-    let kept: Kept = saved::state(checkpoint)?;
+pub(crate) fn resume(state: &mut TrainState, checkpoint: &Checkpoint) -> Result<()> {
+    let kept: SavedState = saved::state(checkpoint)?;
     let neural = &state.lm.neural;
     restore(neural, &unpack_weights(neural, checkpoint, "model.safetensors")?)?;
     let mut tensors = read(checkpoint, "optimizer.safetensors")?;
@@ -157,7 +157,7 @@ pub(crate) fn resume(state: &mut State, checkpoint: &Checkpoint) -> Result<()> {
         }
         None => None,
     };
-    state.stale = kept.stale;
+    state.evals_since_best = kept.stale;
     state.train_seconds = kept.train_seconds;
     state.tokens = kept.tokens;
     state.spikes = kept.spikes;
@@ -203,7 +203,7 @@ mod tests {
         let identity = serde_json::from_str(r#"{ "settings": "", "texts": "" }"#).unwrap();
         let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
         let settings = config::Checkpoint { every_steps: 0, every_minutes: 0.5, keep: 2 };
-        let mut saver = Saver::new(&folder, &settings, &identity);
+        let mut saver = Checkpointer::new(&folder, &settings, &identity);
         assert!(!saver.due(7, true), "too soon");
         saver.saved_at = ago(5);
         assert_eq!([false, true].map(|judged| saver.due(7, judged)), [false, true]);
@@ -212,7 +212,7 @@ mod tests {
         saver.saved_at = ago(30);
         assert!(saver.due(7, false));
         let by_steps = config::Checkpoint { every_steps: 4, every_minutes: 0.0, keep: 2 };
-        saver = Saver { settings: &by_steps, saved_step: None, ..saver };
+        saver = Checkpointer { settings: &by_steps, saved_step: None, ..saver };
         assert_eq!([7, 8].map(|step| saver.due(step, true)), [false, true], "no clock counts");
     }
 }

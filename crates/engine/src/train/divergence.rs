@@ -4,9 +4,9 @@ use serde_json::json;
 use surprisal_store::{atomic, checkpoint, run_dir::RunWriter};
 use surprisal_text::{Batch, Tokenizer};
 
-use super::checkpoint::Saver;
-use super::record::Record;
-use super::state::State;
+use super::checkpoint::Checkpointer;
+use super::event_log::EventLog;
+use super::state::TrainState;
 use crate::error::{Error, Kind, Result};
 
 /// The file of the batch in the run's folder.
@@ -62,9 +62,9 @@ impl Update {
 /// The parameters are those before the failed update. They are saved only if there is no earlier
 /// checkpoint, and if they are finite or there are best weights to save with them.
 pub(crate) fn last_good(
-    state: &State,
-    saver: &mut Saver,
-    record: &mut Record<'_>,
+    state: &TrainState,
+    saver: &mut Checkpointer,
+    record: &mut EventLog<'_>,
     folder: &RunWriter,
 ) -> Result<String> {
     if checkpoint::list(&folder.checkpoints())?.is_empty() && (state.best.is_some() || state.is_finite()?) {

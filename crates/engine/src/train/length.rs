@@ -3,10 +3,10 @@
 use surprisal_text::Batches;
 
 use crate::config;
-use crate::events::Length;
+use crate::events::StopCriterion;
 
-impl Length {
-    pub(crate) fn of(train: &config::Train, batches: &Batches) -> Self {
+impl StopCriterion {
+    pub(crate) fn new(train: &config::Train, batches: &Batches) -> Self {
         if let Some(budget) = &train.budget {
             return Self::Budget(budget.duration());
         }
@@ -40,13 +40,13 @@ impl Length {
 /// `block_size`, over the first `ramp_steps` updates. Small batches and short contexts teach as much at first and cost
 /// less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Size {
+pub(crate) struct BatchShape {
     pub(crate) rows: usize,
     /// Tokens a row at most: rows of the text are cut into halves, quarters, … so that none is wasted.
     pub(crate) cols: usize,
 }
 
-impl Size {
+impl BatchShape {
     /// Of the update after `step` others.
     pub(crate) fn at(train: &config::Train, step: usize) -> Self {
         let full = Self { rows: train.batch_size, cols: train.block_size };
@@ -66,7 +66,7 @@ impl Size {
 
 /// Rows of the text in the update after `step` others.
 fn rows_at(train: &config::Train, step: usize) -> usize {
-    Size::at(train, step).rows * train.grad_accumulation
+    BatchShape::at(train, step).rows * train.grad_accumulation
 }
 
 /// Updates in an epoch that begins after `step` of them.
@@ -95,7 +95,7 @@ impl Position {
         train: &config::Train,
         step: usize,
     ) -> Vec<surprisal_text::Batch> {
-        let Size { rows, cols } = Size::at(train, step);
+        let BatchShape { rows, cols } = BatchShape::at(train, step);
         let end = (self.row + rows_at(train, step)).min(batches.rows(self.epoch));
         let of = |first: usize| batches.batch(self.epoch, first..end.min(first + rows)).cut(cols);
         (self.row..end).step_by(rows).map(of).collect()
@@ -139,10 +139,11 @@ mod tests {
 
     #[test]
     fn sizes_grow_to_the_full_ones_and_stay() {
-        let sizes: Vec<_> = (0..8).map(|step| Size::at(&ramped(), step)).map(|s| (s.rows, s.cols)).collect();
+        let sizes: Vec<_> =
+            (0..8).map(|step| BatchShape::at(&ramped(), step)).map(|s| (s.rows, s.cols)).collect();
         assert_eq!(sizes, [(2, 4), (3, 4), (4, 8), (5, 8), (6, 16), (7, 16), (8, 16), (8, 16)]);
         let plain = config::Train::default();
-        assert_eq!(Size::at(&plain, 0), Size { rows: plain.batch_size, cols: plain.block_size });
+        assert_eq!(BatchShape::at(&plain, 0), BatchShape { rows: plain.batch_size, cols: plain.block_size });
     }
 
     #[test]
@@ -157,7 +158,7 @@ mod tests {
             let mut seen = Vec::new();
             loop {
                 let portion = at.batches(&batches, &train, step);
-                assert!(portion.iter().all(|batch| batch.cols <= Size::at(&train, step).cols));
+                assert!(portion.iter().all(|batch| batch.cols <= BatchShape::at(&train, step).cols));
                 seen.extend(portion.into_iter().flat_map(|batch| batch.targets));
                 let ends = at.advance(&batches, &train, step);
                 step += 1;
@@ -171,7 +172,7 @@ mod tests {
             seen.sort_unstable();
             assert_eq!(seen, (1..1000).collect::<Vec<u32>>());
         }
-        let length = Length::of(&config::Train { epochs: Some(3.0), ..train }, &batches);
-        assert_eq!(length, Length::Steps(step));
+        let length = StopCriterion::new(&config::Train { epochs: Some(3.0), ..train }, &batches);
+        assert_eq!(length, StopCriterion::Steps(step));
     }
 }

@@ -2,15 +2,15 @@
 
 pub(crate) mod audit;
 pub(crate) mod checkpoint;
-mod counted;
+mod count_based;
 mod divergence;
+mod event_log;
+mod exporters;
 pub(crate) mod length;
-mod logs;
+mod loss_spikes;
 mod neural;
 pub(crate) mod objective;
 pub(crate) mod optimiser;
-mod record;
-mod spikes;
 mod state;
 pub(crate) mod step;
 mod weights;
@@ -28,19 +28,19 @@ use surprisal_store::checkpoint::Checkpoint;
 use surprisal_store::run_dir::{MetricsLog, RunFolder, RunWriter};
 
 use crate::config::{self, Config, Loaded};
-use crate::data::Prepared;
+use crate::data::Dataset;
 use crate::error::{Error, Kind, Result};
-use crate::events::{Context, Event, Length, Note, RunSummary, Sampled, Started};
+use crate::events::{Context, Event, Note, RunSummary, Sampled, Started, StopCriterion};
+use crate::fingerprint::{RunFingerprint, text_hash};
 use crate::generation;
-use crate::identity::{Identity, text_hash};
 use crate::outputs;
 use crate::runs;
 use crate::sampling::{Opening, Sampling};
 use crate::saved;
 use crate::wording::many;
-pub use logs::{Csv, TensorBoard};
+use event_log::EventLog;
+pub use exporters::{Csv, TensorBoard};
 pub use objective::{Objective, Shard};
-use record::Record;
 
 /// What [`train`] is to do.
 ///
@@ -85,7 +85,7 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
         check_place(&request)?;
     }
     // Everything that can be wrong with the texts shows before anything is written.
-    let data = Prepared::load(&request.settings.config, request.resume, None, ctx)?;
+    let data = Dataset::load(&request.settings.config, request.resume, None, ctx)?;
     let follows = fit_length(&mut request.settings, &data)?;
     let loaded = &request.settings;
     ctx.notes(&[loaded.notices.as_slice(), &follows].concat())?;
@@ -106,7 +106,7 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
         // Nothing that was worth keeping yet: leave no debris. After a divergence the batch is.
         Err(failure) if !resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
             // Not there, most often; what cannot be removed is in the way of no later run.
-            drop(std::fs::remove_dir_all(folder.root().join(logs::FOLDER)));
+            drop(std::fs::remove_dir_all(folder.root().join(exporters::FOLDER)));
             folder.rollback()?;
             Err(failure)
         }
@@ -142,7 +142,7 @@ fn check_place(request: &Request) -> Result<()> {
 
 /// Trains what `loaded` says into `out`, which is created, or gone on with where it is there: one cell of a comparison,
 /// the same to the bit as the same config run alone.
-pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Prepared, ctx: &Context<'_>) -> Result<()> {
+pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Dataset, ctx: &Context<'_>) -> Result<()> {
     if runs::done(out).is_some() {
         return Ok(());
     }
@@ -160,7 +160,7 @@ pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Prepared, ctx: &Con
 }
 
 /// About how much memory it takes to train what `config` says, in bytes.
-pub(crate) fn memory(config: &Config, data: &Prepared) -> Result<u64> {
+pub(crate) fn memory(config: &Config, data: &Dataset) -> Result<u64> {
     let vocab_size = data.tokenizer.vocab_size();
     if config.model.is_counted() {
         let order = config.model.ngram(None, None).map_or(1, |ngram| ngram.order);
@@ -172,7 +172,7 @@ pub(crate) fn memory(config: &Config, data: &Prepared) -> Result<u64> {
 
 /// Makes a warm-up that only the config asks for fit a length of the run that was said; gives what there is to say about
 /// what the run is too short for.
-pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<String>> {
+pub(crate) fn fit_length(loaded: &mut Loaded, data: &Dataset) -> Result<Vec<String>> {
     let train = &loaded.config.train;
     let tokens = data.train.ids.len();
     if loaded.config.model.is_counted()
@@ -182,7 +182,7 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<Str
     }
     let neural = crate::architecture::neural_config(&loaded.config, data.tokenizer.vocab_size())?;
     let batches = crate::architecture::batches(&data.train, train, neural.windows())?;
-    let Length::Steps(steps) = Length::of(train, &batches) else { return Ok(Vec::new()) };
+    let StopCriterion::Steps(steps) = StopCriterion::new(train, &batches) else { return Ok(Vec::new()) };
     let mut notices = Vec::new();
     let said = config::LENGTHS.iter().find_map(|key| loaded.said(&format!("train.{key}")));
     let (warmup, tenth) = (loaded.config.optim.warmup, steps / 10);
@@ -214,7 +214,7 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Prepared) -> Result<Vec<Str
 }
 
 /// Checks what is to be trained against the data and the machine's memory; gives its shape, if it is not counted.
-fn check(config: &Config, data: &Prepared) -> Result<Option<NeuralConfig>> {
+fn check(config: &Config, data: &Dataset) -> Result<Option<NeuralConfig>> {
     let needed = memory(config, data)?;
     if config.model.is_counted() {
         let hint = "make the order (model.order) or the text (data.train_fraction) smaller";
@@ -238,7 +238,7 @@ fn check(config: &Config, data: &Prepared) -> Result<Option<NeuralConfig>> {
 
 struct Run<'a> {
     loaded: &'a Loaded,
-    data: &'a Prepared,
+    data: &'a Dataset,
     folder: &'a RunWriter,
     /// What it goes on from.
     from: Option<&'a Checkpoint>,
@@ -258,7 +258,7 @@ impl Run<'_> {
             Some(_) => loaded.text.clone(),
             None => config::resolved(config)?,
         };
-        let identity = Identity::of(&text, &data.tokenizer, &data.train, &data.val)?;
+        let identity = RunFingerprint::new(&text, &data.tokenizer, &data.train, &data.val)?;
         if self.resume && from.is_none() {
             runs::refuse_whole(folder.root(), &identity)?;
         }
@@ -273,7 +273,7 @@ impl Run<'_> {
                 0
             }
         };
-        let mut record = Record::new(MetricsLog::open(folder.metrics(), offset)?, ctx);
+        let mut record = EventLog::new(MetricsLog::open(folder.metrics(), offset)?, ctx);
         let (root, resumed_at) = (folder.root().to_owned(), from.map(|checkpoint| checkpoint.step));
         record.event(&Event::Opened { folder: root, resumed_at })?;
         if from.is_none() {
@@ -286,14 +286,14 @@ impl Run<'_> {
                 val_tokens: data.val.scored(),
                 seed: config.train.seed,
                 texts: BTreeMap::from([("train", text_hash(&data.train)), ("val", text_hash(&data.val))]),
-                opening: Opening::of(&data.tokenizer, Some(&data.train.ids))?,
+                opening: Opening::new(&data.tokenizer, Some(&data.train.ids))?,
                 identity: identity.clone(),
                 source_entropy: data.source_nats.map(|nats| nats / data.val.scored() as f64),
             }))?;
-            counted::baselines(data, ctx.pool, &mut record)?;
+            count_based::baselines(data, ctx.pool, &mut record)?;
         }
         let (model, mut summary): (Box<dyn LanguageModel>, RunSummary) = match neural {
-            None => counted::train(config, data, folder, ctx, &mut record)?,
+            None => count_based::train(config, data, folder, ctx, &mut record)?,
             Some(neural) => {
                 let neural = weights::initialise(config, &neural)?;
                 let mut trainer = neural::Trainer {
@@ -304,7 +304,7 @@ impl Run<'_> {
                     audit: self.audit,
                     objective: self.objective,
                     folder,
-                    saver: checkpoint::Saver::new(folder, &config.checkpoint, &identity),
+                    saver: checkpoint::Checkpointer::new(folder, &config.checkpoint, &identity),
                     last: None,
                     done: ctx.control.asked(),
                 };
@@ -319,7 +319,7 @@ impl Run<'_> {
     }
 
     /// A short sample, so that a person sees what the numbers mean.
-    fn sample(&self, model: &dyn LanguageModel, record: &mut Record<'_>) -> Result<()> {
+    fn sample(&self, model: &dyn LanguageModel, record: &mut EventLog<'_>) -> Result<()> {
         let Self { loaded: Loaded { config, .. }, data, ctx, .. } = *self;
         if config.sample.tokens == 0 {
             return Ok(());
@@ -332,9 +332,9 @@ impl Run<'_> {
             Ok(())
         };
         let (tokens, seed) = (config.sample.tokens, config.train.seed);
-        let opening = Opening::of(&data.tokenizer, Some(&data.train.ids))?;
+        let opening = Opening::new(&data.tokenizer, Some(&data.train.ids))?;
         if let Err(failure) =
-            generation::write(model, &data.tokenizer, &opening, tokens, sampling, seed, emit)
+            generation::generate(model, &data.tokenizer, &opening, tokens, sampling, seed, emit)
         {
             ctx.note(Note::SampleEnded(failure.message))?;
         }

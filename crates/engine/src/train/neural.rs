@@ -9,25 +9,25 @@ use surprisal_store::checkpoint::Checkpoint;
 use surprisal_store::run_dir::RunWriter;
 use surprisal_text::Batches;
 
-use super::checkpoint::{self, Saver};
+use super::checkpoint::{self, Checkpointer};
 use super::divergence;
+use super::event_log::EventLog;
 use super::length::Position;
+use super::loss_spikes::SpikeDetector;
 use super::objective::{ConfiguredObjective, Objective};
 use super::optimiser::Optimiser;
-use super::record::Record;
-use super::spikes::Spikes;
-use super::state::{Best, State};
+use super::state::{Best, TrainState};
 use super::step::{Hidden, Step, Sums};
 use super::weights::{restore, weights};
 use crate::config::{Config, Select, Shards};
 use crate::control::Requests;
-use crate::data::Prepared;
+use crate::data::Dataset;
 use crate::error::{Advice, Error, Kind, Result};
 use crate::evaluate::evaluate;
 use crate::evaluation::Evaluation;
-use crate::events::{self, Context, Event, Length, Note, RunSummary};
+use crate::events::{self, Context, Event, Note, RunSummary, StopCriterion};
+use crate::rng::dropout_seed;
 use crate::runs;
-use crate::streams::dropout_seed;
 
 mod report;
 
@@ -36,15 +36,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) struct Trainer<'a, 'r> {
     pub(crate) config: &'a Config,
-    pub(crate) data: &'a Prepared,
+    pub(crate) data: &'a Dataset,
     pub(crate) ctx: &'a Context<'a>,
     /// The objective, instead of the configured one.
     pub(crate) objective: Option<&'a Arc<dyn Objective>>,
-    pub(crate) record: &'a mut Record<'r>,
+    pub(crate) record: &'a mut EventLog<'r>,
     /// How many steps' gradients and updates are still to be listed.
     pub(crate) audit: usize,
     pub(crate) folder: &'a RunWriter,
-    pub(crate) saver: Saver<'a>,
+    pub(crate) saver: Checkpointer<'a>,
     /// The update made last, and its place in the data.
     pub(crate) last: Option<(Position, divergence::Update)>,
     /// What of the control's requests is done.
@@ -62,7 +62,7 @@ impl Trainer<'_, '_> {
         let train = &config.train;
         let parameters = neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum();
         let batches = crate::architecture::batches(&self.data.train, train, neural.windows())?;
-        let length = Length::of(train, &batches);
+        let length = StopCriterion::new(train, &batches);
         let vocab_size = self.data.tokenizer.vocab_size();
         let objective: Arc<dyn Objective> = match self.objective {
             Some(objective) => objective.clone(),
@@ -76,17 +76,17 @@ impl Trainer<'_, '_> {
         let optimiser = Optimiser::new(&neural, &config.optim, precision(config), shards(config))?;
         let windows = neural.windows();
         neural.stop_when(self.ctx.control.flag());
-        let mut state = State {
+        let mut state = TrainState {
             lm: NeuralLm { neural, stride: config.eval.stride.unwrap_or(1) },
             optimiser,
             hidden: Hidden::new(windows, train.batch_size * train.grad_accumulation),
             position: Position::default(),
             recent: Sums::default(),
             best: None,
-            stale: 0,
+            evals_since_best: 0,
             train_seconds: 0.0,
             tokens: 0,
-            spikes: Spikes::default(),
+            spikes: SpikeDetector::default(),
         };
         if let Some(checkpoint) = from {
             checkpoint::resume(&mut state, checkpoint)?;
@@ -176,7 +176,12 @@ impl Trainer<'_, '_> {
 
     /// Evaluates if that is due after the step made last. `None` where it is not, or where a signal ends it: then it is due
     /// when the run goes on.
-    fn judge(&mut self, state: &mut State, batches: &Batches, length: Length) -> Result<Option<Evaluation>> {
+    fn judge(
+        &mut self,
+        state: &mut TrainState,
+        batches: &Batches,
+        length: StopCriterion,
+    ) -> Result<Option<Evaluation>> {
         let (eval, step) = (&self.config.eval, state.optimiser.step);
         let done = length.progress(step, state.train_seconds) >= 1.0;
         let asked = eval.every_steps > 0 && step.is_multiple_of(eval.every_steps);
@@ -188,13 +193,13 @@ impl Trainer<'_, '_> {
         self.report(state, batches, length).or_else(|failure| self.keep_last_good(state, failure))
     }
 
-    fn out_of_patience(&self, state: &State) -> bool {
+    fn out_of_patience(&self, state: &TrainState) -> bool {
         let patience = self.config.train.patience;
-        patience > 0 && state.stale >= patience
+        patience > 0 && state.evals_since_best >= patience
     }
 
     /// Divergence may show in the parameters before it shows in a loss.
-    fn check_finite(&self, state: &State, batches: &Batches) -> Result<()> {
+    fn check_finite(&self, state: &TrainState, batches: &Batches) -> Result<()> {
         match self.last {
             Some(last) if !state.is_finite()? => Err(self.diverged(last, batches)?),
             _ => Ok(()),
@@ -209,7 +214,7 @@ impl Trainer<'_, '_> {
     }
 
     /// Adds to a divergence what can be gone back to; any other failure stays as it is.
-    fn keep_last_good<T>(&mut self, state: &State, mut failure: Error) -> Result<T> {
+    fn keep_last_good<T>(&mut self, state: &TrainState, mut failure: Error) -> Result<T> {
         if failure.kind == Kind::Diverged {
             let kept = divergence::last_good(state, &mut self.saver, self.record, self.folder)?;
             failure.message.push_str(&format!("; {kept}"));
@@ -220,17 +225,17 @@ impl Trainer<'_, '_> {
 
     fn step(
         &mut self,
-        state: &mut State,
+        state: &mut TrainState,
         batches: &Batches,
         objective: &dyn Objective,
-        length: Length,
+        length: StopCriterion,
     ) -> Result<()> {
         let started = Instant::now();
         let config = self.config;
         let step = state.optimiser.step;
         let lr = match length {
-            Length::Steps(steps) => config.optim.rate_of(step, steps),
-            Length::Budget(_) => config.optim.rate(step, length.progress(step, state.train_seconds)),
+            StopCriterion::Steps(steps) => config.optim.rate_of(step, steps),
+            StopCriterion::Budget(_) => config.optim.rate(step, length.progress(step, state.train_seconds)),
         };
         let precision = precision(config);
         let update = Step { neural: &state.lm.neural, objective, precision, pool: self.ctx.pool };
@@ -240,7 +245,7 @@ impl Trainer<'_, '_> {
         let sums = match update.gradients(&portion, masks, &mut state.optimiser.gradients, &mut state.hidden)
         {
             Ok(sums) => {
-                made.norm = state.optimiser.gather(&state.lm.neural, self.ctx.pool)?;
+                made.norm = state.optimiser.reduce_gradients(&state.lm.neural, self.ctx.pool)?;
                 made.objective = sums.objective / sums.tokens as f64;
                 sums
             }
@@ -251,7 +256,7 @@ impl Trainer<'_, '_> {
             made.keep(&portion, &self.data.tokenizer, self.folder)?;
             return Err(made.failure());
         }
-        let spike = state.spikes.judge(made.objective, config.optim.skip_spikes);
+        let spike = state.spikes.observe(made.objective, config.optim.skip_spikes);
         self.last = Some((state.position, made));
         if let Some(mean) = spike.or_else(|failure| {
             made.keep(&portion, &self.data.tokenizer, self.folder)?;

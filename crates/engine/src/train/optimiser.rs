@@ -24,7 +24,7 @@ enum Rule {
 }
 
 impl Rule {
-    fn of(kind: OptimKind, parameter: &Parameter) -> Self {
+    fn for_parameter(kind: OptimKind, parameter: &Parameter) -> Self {
         match kind {
             OptimKind::Sgd => Self::Sgd,
             OptimKind::Muon if !parameter.hidden_matrix_rows.is_empty() => Self::Muon,
@@ -41,17 +41,17 @@ pub(crate) struct Slot {
     pub(crate) m: Vec<f32>,
     /// Running mean of its square.
     pub(crate) v: Vec<f32>,
-    pub(crate) average: Vec<f32>,
+    pub(crate) ema: Vec<f32>,
 }
 
 impl Slot {
     /// The state with the name prefixes of a checkpoint.
     pub(crate) fn state(&self) -> [(&'static str, &Vec<f32>); 3] {
-        [("m.", &self.m), ("v.", &self.v), ("average.", &self.average)]
+        [("m.", &self.m), ("v.", &self.v), ("average.", &self.ema)]
     }
 
     pub(crate) fn state_mut(&mut self) -> [(&'static str, &mut Vec<f32>); 3] {
-        [("m.", &mut self.m), ("v.", &mut self.v), ("average.", &mut self.average)]
+        [("m.", &mut self.m), ("v.", &mut self.v), ("average.", &mut self.ema)]
     }
 }
 
@@ -61,7 +61,7 @@ pub(crate) struct Optimiser {
     precision: Precision,
     /// One for each parameter, in the model's order.
     pub(crate) slots: Vec<Slot>,
-    /// The gradients of each shard; after [`Self::gather`], their sum is in the first that has any.
+    /// The gradients of each shard; after [`Self::reduce_gradients`], their sum is in the first that has any.
     pub(crate) gradients: Vec<GradAccumulator>,
     pub(crate) step: usize,
 }
@@ -75,14 +75,14 @@ impl Optimiser {
     ) -> Result<Self> {
         let parameters = neural.parameters();
         let slot = |parameter: &Parameter| -> Result<Slot> {
-            let rule = Rule::of(settings.kind, parameter);
+            let rule = Rule::for_parameter(settings.kind, parameter);
             let zeros = |wanted: bool| vec![0.0; if wanted { parameter.var.elem_count() } else { 0 }];
             let average = if settings.ema > 0.0 { parameter.read(<[f32]>::to_vec)? } else { Vec::new() };
             Ok(Slot {
                 rule,
                 m: zeros(rule != Rule::Sgd || settings.momentum > 0.0),
                 v: zeros(rule == Rule::AdamW),
-                average,
+                ema: average,
             })
         };
         let slots = parameters.iter().map(slot).collect::<Result<_>>()?;
@@ -95,7 +95,7 @@ impl Optimiser {
     ///
     /// # Errors
     /// A parameter without a gradient.
-    pub(crate) fn gather(&self, neural: &Neural, pool: &Pool) -> Result<f64> {
+    pub(crate) fn reduce_gradients(&self, neural: &Neural, pool: &Pool) -> Result<f64> {
         let parameters = neural.parameters();
         let squares = pool.map(parameters.len(), |i| {
             let mut parts = self.gradients.iter().filter_map(|shard| shard.get(i));
@@ -168,7 +168,7 @@ impl Optimiser {
             if settings.ema > 0.0 {
                 // EMA warm-up: otherwise the initial weights would dominate for long.
                 let decay = settings.ema.min((1.0 + step as f64) / (10.0 + step as f64));
-                parameter.read(|weights| optim::ema_update(&mut slot.average, weights, decay))?;
+                parameter.read(|weights| optim::ema_update(&mut slot.ema, weights, decay))?;
             }
             Ok(())
         });
@@ -176,10 +176,10 @@ impl Optimiser {
     }
 
     /// Swaps the weights with their running means, if there are any; a second call swaps them back.
-    pub(crate) fn swap_average(&mut self, neural: &Neural) -> Result<()> {
+    pub(crate) fn swap_ema(&mut self, neural: &Neural) -> Result<()> {
         for (parameter, slot) in neural.parameters().iter().zip(&mut self.slots) {
-            if !slot.average.is_empty() {
-                parameter.update(|weights| weights.swap_with_slice(&mut slot.average))?;
+            if !slot.ema.is_empty() {
+                parameter.update(|weights| weights.swap_with_slice(&mut slot.ema))?;
             }
         }
         Ok(())
@@ -193,7 +193,7 @@ pub(crate) fn groups(neural: &Neural, settings: &config::Optim) -> (Group, Group
         let (tensors, values) = group.fold((0, 0), |(t, n), p| (t + 1, n + p.var.elem_count() as u64));
         Group { tensors, values }
     };
-    let muon =
-        (settings.kind == OptimKind::Muon).then(|| group(&|p| Rule::of(OptimKind::Muon, p) == Rule::Muon));
+    let muon = (settings.kind == OptimKind::Muon)
+        .then(|| group(&|p| Rule::for_parameter(OptimKind::Muon, p) == Rule::Muon));
     (group(&|p| p.decay), group(&|p| !p.decay), muon)
 }

@@ -3,13 +3,13 @@
 use surprisal_model::neural::NeuralLm;
 
 use super::length::Position;
+use super::loss_spikes::SpikeDetector;
 use super::optimiser::{Optimiser, Slot};
-use super::spikes::Spikes;
 use super::step::{Hidden, Sums};
 use crate::error::Result;
 
 /// What changes from step to step: all that a checkpoint has to hold.
-pub(crate) struct State {
+pub(crate) struct TrainState {
     pub(crate) lm: NeuralLm,
     pub(crate) optimiser: Optimiser,
     pub(crate) position: Position,
@@ -20,13 +20,13 @@ pub(crate) struct State {
     /// The best evaluation so far: nats a token, its step, and the weights.
     pub(crate) best: Option<Best>,
     /// Evaluations since the best one.
-    pub(crate) stale: usize,
+    pub(crate) evals_since_best: usize,
     pub(crate) train_seconds: f64,
     pub(crate) tokens: u64,
-    pub(crate) spikes: Spikes,
+    pub(crate) spikes: SpikeDetector,
 }
 
-impl State {
+impl TrainState {
     /// Whether the model gives numbers, and the optimiser's state is some.
     pub(crate) fn is_finite(&self) -> Result<bool> {
         let mut kept = self.optimiser.slots.iter().flat_map(Slot::state).flat_map(|(_, values)| values);

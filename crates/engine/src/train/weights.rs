@@ -4,7 +4,7 @@ use surprisal_model::neural::{Neural, NeuralConfig};
 
 use crate::config::Config;
 use crate::error::Result;
-use crate::streams::{Purpose, stream};
+use crate::rng::{RngStream, rng_for};
 
 /// A new model from the run's seed, or the one that the run is to start from.
 pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neural> {
@@ -13,7 +13,7 @@ pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neura
         let neural = Neural::from_tensors(neural, tensors)?;
         return crate::models::check_finite(&neural, path).map(|()| neural);
     }
-    let mut init = stream(config.train.seed, Purpose::Init);
+    let mut init = rng_for(config.train.seed, RngStream::Init);
     Ok(Neural::new(neural, &mut init)?)
 }
 

@@ -21,7 +21,7 @@ fn parse_name<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Resul
 
 /// The requested model and output files; checks all flags before any work.
 fn model_and_files(out: &[PathBuf], order: usize, how: &cli::SmoothingArgs) -> Result<(NgramConfig, Files)> {
-    let files = Files::of(out)?;
+    let files = Files::new(out)?;
     let smoothing = how.smoothing.as_deref().unwrap_or(Smoothing::ModifiedKneserNey.name());
     let config = NgramConfig {
         order,

@@ -10,7 +10,7 @@ use crate::output::Output;
 use crate::wording::{labelled, number, thousands};
 use surprisal_engine::Context;
 use surprisal_engine::compare::diagnostics::{CalibrationSummary, measure};
-use surprisal_engine::data::{Prepared, note_unknown};
+use surprisal_engine::data::{Dataset, note_unknown};
 use surprisal_engine::evaluate::{Evaluation, evaluate};
 use surprisal_engine::models;
 
@@ -26,12 +26,12 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
     note_unknown(&text.tokens, &text.name, &arguments.model.display().to_string(), ctx)?;
     let started = std::time::Instant::now();
     let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), source_nats, pool)?;
-    let evaluation = evaluation.of_numbers()?;
+    let evaluation = evaluation.checked()?;
     let seconds = started.elapsed().as_secs_f64();
     let name = text.name;
     let calibration = if arguments.calibration {
         let (tokenizer, train) = (loaded.tokenizer, Arc::default());
-        let data = Prepared { tokenizer, train, val: text.tokens, source_nats: None, corpus: None };
+        let data = Dataset { tokenizer, train, val: text.tokens, source_nats: None, corpus: None };
         measure(&*loaded.model, &data, None, pool)?.and_then(|measure| measure.calibration)
     } else {
         None
@@ -86,7 +86,7 @@ pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
         ("perplexity", number(evaluation.perplexity(), 4)),
         ("bits per byte", number(evaluation.bits_per_byte(), 4)),
     ];
-    if evaluation.scores_only {
+    if evaluation.unnormalized {
         lines.truncate(3);
         lines.push(("log score per token", format!("{:.4}", -evaluation.nats_per_token())));
         lines.push(("perplexity", "none: these scores do not sum to one".to_owned()));
@@ -103,7 +103,7 @@ pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
     }
     if evaluation.zero_probability > 0 {
         let possible = evaluation.tokens - evaluation.zero_probability;
-        let nats = evaluation.nats_possible / possible as f64;
+        let nats = evaluation.nll_nonzero / possible as f64;
         let nats =
             if possible == 0 { "none: all have probability zero".to_owned() } else { format!("{nats:.4}") };
         lines.push(("zero probability", thousands(evaluation.zero_probability)));

@@ -155,7 +155,7 @@ fn read(
     pool: &Pool,
 ) -> Result<Explanation> {
     let (model, tokenizer): (&dyn LanguageModel, _) = (&*loaded.model, &loaded.tokenizer);
-    let evaluation = evaluate(model, &text.tokens, tokenizer.unk(), None, pool)?.of_numbers()?;
+    let evaluation = evaluate(model, &text.tokens, tokenizer.unk(), None, pool)?.checked()?;
     // These are bit-identical to those of the evaluation.
     let log_probs = evaluate::log_probs(model, &text.tokens, pool)?;
     let mut scored = text.shown.iter().zip(&log_probs);
@@ -185,7 +185,7 @@ impl Explanation {
         let nats = evaluation.nats_per_token();
         let tokens = many(evaluation.tokens, "token");
         let mut heading = format!("{} ({}): ", one_line(&self.name), self.kind);
-        if evaluation.scores_only {
+        if evaluation.unnormalized {
             heading.push_str(&format!(
                 "log score {:.4} per token over {tokens}; no perplexity, because these scores do not sum to one\n",
                 -nats

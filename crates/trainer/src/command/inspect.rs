@@ -24,7 +24,7 @@ type Lines = Vec<(String, String)>;
 
 pub(crate) fn run(arguments: &cli::InspectArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let path = &arguments.path;
-    let kind = Kind::of(path)?;
+    let kind = Kind::detect(path)?;
     let (name, lines) = match kind {
         Kind::Run | Kind::Checkpoint | Kind::Model | Kind::Ngram | Kind::Arpa { .. } => {
             return model(path, kind, ctx, output);

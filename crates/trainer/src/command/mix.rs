@@ -32,7 +32,7 @@ impl<'a> ValidatedArgs<'a> {
     fn new(arguments: &'a cli::MixArgs) -> Result<Self> {
         let (mut models, mut texts): (Vec<&PathBuf>, Vec<&PathBuf>) = (Vec::new(), Vec::new());
         for path in &arguments.inputs {
-            if Kind::of(path)?.is_model() { models.push(path) } else { texts.push(path) }
+            if Kind::detect(path)?.is_model() { models.push(path) } else { texts.push(path) }
         }
         if models.len() < 2 {
             let texts: Vec<String> = texts.iter().map(|path| path.display().to_string()).collect();
@@ -140,7 +140,7 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
         let own = encode_files(&plan.texts, &loaded.tokenizer, loaded.reading())?.tokens;
         note_unknown(&own, &text.name, &path.display().to_string(), ctx)?;
         let evaluation = evaluate(&*loaded.model, &own, loaded.tokenizer.unk(), None, pool)?;
-        alone.push((evaluation.of_numbers()?, lacking));
+        alone.push((evaluation.checked()?, lacking));
     }
     let mixed = judge(&mixture)?;
     let fixed = match &arguments.out {

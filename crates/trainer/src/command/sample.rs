@@ -4,7 +4,7 @@ use crate::cli;
 use crate::error::{Error, Result, name_flags};
 use crate::output::Output;
 use surprisal_engine::Context;
-use surprisal_engine::generation::write;
+use surprisal_engine::generation::generate;
 use surprisal_engine::models;
 use surprisal_engine::sampling::{Opening, Sampling};
 
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &cli::SampleArgs, ctx: &Context<'_>, output: &Outpu
     let started = std::time::Instant::now();
     let mut text = String::new();
     let drawn =
-        write(&*loaded.model, &loaded.tokenizer, &opening, arguments.tokens, sampling, seed, |piece| {
+        generate(&*loaded.model, &loaded.tokenizer, &opening, arguments.tokens, sampling, seed, |piece| {
             text.push_str(piece);
             if output.json() { Ok(()) } else { output.write_sample(piece) }
         })?;

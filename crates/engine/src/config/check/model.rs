@@ -17,19 +17,19 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
     if model.init_from.is_some() {
         if let Some(key) = table(model)?.keys().find(|key| !BESIDE_INIT_FROM.contains(&key.as_str())) {
             return Err(loaded
-                .complain("model", key, "is what the folder of model.init_from says")
+                .error_at("model", key, "is what the folder of model.init_from says")
                 .hint("with init_from, leave out everything but kind and dropout"));
         }
         if model.transformer().is_none() {
             let message = format!("means nothing to kind = \"{}\"", model.kind());
-            return Err(loaded.complain("model", "init_from", message).hint("it belongs to: transformer"));
+            return Err(loaded.error_at("model", "init_from", message).hint("it belongs to: transformer"));
         }
     } else if model.max_unknown.is_some() {
-        return Err(loaded.complain("model", "max_unknown", "means nothing without model.init_from"));
+        return Err(loaded.error_at("model", "max_unknown", "means nothing without model.init_from"));
     }
     model.max_unknown.map_or(Ok(()), |share| within(loaded, "model", "max_unknown", share, 0.0..=1.0))?;
     if model.names("rope_theta") && model.transformer().is_none_or(|it| it.position != PositionKind::Rope) {
-        return Err(loaded.complain("model", "rope_theta", "means nothing without position = \"rope\""));
+        return Err(loaded.error_at("model", "rope_theta", "means nothing without position = \"rope\""));
     }
     match &model.config {
         ModelConfig::Uniform => {}
@@ -38,7 +38,7 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
             within(loaded, "model", "k", ngram.k, 1e-12..=1e12)?;
             let blamed = ["prune", "prune_entropy", "alpha"].into_iter().find(|key| model.names(key));
             let key = blamed.unwrap_or("smoothing");
-            ngram.check().map_err(|error| loaded.complain("model", key, format!("cannot be: {error}")))?;
+            ngram.check().map_err(|error| loaded.error_at("model", key, format!("cannot be: {error}")))?;
         }
         ModelConfig::Neural(neural) => {
             // The sizes that other sections decide are checked there.
@@ -47,7 +47,7 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
                 // Where only the other of two keys was given, it is the one to talk about.
                 let said = |key: &str| loaded.said(&format!("model.{key}")).is_some();
                 let swap = key == "n_embd" && said("n_head") && !said(key);
-                let complaint = loaded.complain("model", if swap { "n_head" } else { key }, problem);
+                let complaint = loaded.error_at("model", if swap { "n_head" } else { key }, problem);
                 return Err(match hint {
                     Some(hint) => complaint.hint(hint),
                     None => complaint,

@@ -7,13 +7,13 @@ use super::{Trainer, precision, shards};
 use crate::config::Select;
 use crate::error::Result;
 use crate::evaluation::Evaluation;
-use crate::events::{Evaluated, Event, Length, Overfitting, ParameterAudit, Planned, Sampled};
-use crate::generation::write;
+use crate::events::{Evaluated, Event, Overfitting, ParameterAudit, Planned, Sampled, StopCriterion};
+use crate::generation::generate;
 use crate::sampling::{Opening, Sampling};
 use crate::train::audit;
 use crate::train::length;
 use crate::train::optimiser::groups;
-use crate::train::state::{Best, State};
+use crate::train::state::{Best, TrainState};
 use crate::train::step::Sums;
 use crate::train::weights::weights;
 
@@ -22,7 +22,7 @@ impl Trainer<'_, '_> {
         &mut self,
         neural: &Neural,
         batches: &Batches,
-        length: Length,
+        length: StopCriterion,
         parameters: u64,
     ) -> Result<()> {
         let config = self.config;
@@ -31,7 +31,7 @@ impl Trainer<'_, '_> {
         self.record.event(&Event::Planned(Planned {
             kind: config.model.kind().to_owned(),
             parameters,
-            steps_an_epoch: length::updates(batches, train, 0, train.ramp_steps),
+            steps_per_epoch: length::updates(batches, train, 0, train.ramp_steps),
             rows: train.batch_size * train.grad_accumulation,
             block_size: train.block_size,
             shards: shards(config),
@@ -50,7 +50,7 @@ impl Trainer<'_, '_> {
     }
 
     /// The gradient audit of the step just made; `before` are the weights it started from.
-    pub(super) fn list_gradients(&mut self, state: &State, before: &[Vec<f32>]) -> Result<()> {
+    pub(super) fn list_gradients(&mut self, state: &TrainState, before: &[Vec<f32>]) -> Result<()> {
         let mut listed = Vec::new();
         for (i, (parameter, before)) in state.lm.neural.parameters().iter().zip(before).enumerate() {
             let update: Vec<f32> =
@@ -71,15 +71,15 @@ impl Trainer<'_, '_> {
     /// the evaluation.
     pub(super) fn report(
         &mut self,
-        state: &mut State,
+        state: &mut TrainState,
         batches: &Batches,
-        length: Length,
+        length: StopCriterion,
     ) -> Result<Option<Evaluation>> {
         // A running mean of the weights, where there is one, is what is judged and kept.
-        state.optimiser.swap_average(&state.lm.neural)?;
+        state.optimiser.swap_ema(&state.lm.neural)?;
         let evaluation = match self.evaluate(&state.lm) {
             Err(_) if self.ctx.control.is_stopped() => {
-                state.optimiser.swap_average(&state.lm.neural)?;
+                state.optimiser.swap_ema(&state.lm.neural)?;
                 return Ok(None);
             }
             evaluation => evaluation?,
@@ -92,11 +92,11 @@ impl Trainer<'_, '_> {
         let best = state.best.as_ref().is_none_or(|best| nats_per_token < best.nats_per_token);
         if best {
             state.best = Some(Best { nats_per_token, step, weights: weights(&state.lm.neural)? });
-            state.stale = 0;
+            state.evals_since_best = 0;
         } else {
-            state.stale += 1;
+            state.evals_since_best += 1;
         }
-        state.optimiser.swap_average(&state.lm.neural)?;
+        state.optimiser.swap_ema(&state.lm.neural)?;
         let tokens = state.recent.tokens as f64;
         let train_nll = state.recent.nll / tokens;
         self.record.event(&Event::Evaluated(Evaluated {
@@ -117,11 +117,12 @@ impl Trainer<'_, '_> {
 
     /// Says so once validation has turned: several evaluations since the best, while the training text is fitted
     /// better than the validation text.
-    fn notice_overfitting(&mut self, state: &State, train_nll: f64, nats_per_token: f64) -> Result<()> {
+    fn notice_overfitting(&mut self, state: &TrainState, train_nll: f64, nats_per_token: f64) -> Result<()> {
         const TURNED: usize = 3;
         // A training loss that has risen, too, is no overfitting.
         let is_fitted = |best: &&Best| train_nll < nats_per_token && train_nll < best.nats_per_token;
-        let Some(best) = state.best.as_ref().filter(|_| state.stale == TURNED).filter(is_fitted) else {
+        let Some(best) = state.best.as_ref().filter(|_| state.evals_since_best == TURNED).filter(is_fitted)
+        else {
             return Ok(());
         };
         self.record.event(&Event::Overfitting(Overfitting {
@@ -136,18 +137,18 @@ impl Trainer<'_, '_> {
     }
 
     /// A little of what the model writes by now.
-    pub(super) fn sample(&mut self, state: &State) -> Result<()> {
+    pub(super) fn sample(&mut self, state: &TrainState) -> Result<()> {
         const TOKENS: usize = 160;
         const TEMPERATURE: f64 = 0.8;
         let (data, step) = (self.data, state.optimiser.step);
-        let opening = Opening::of(&data.tokenizer, Some(&data.train.ids))?;
+        let opening = Opening::new(&data.tokenizer, Some(&data.train.ids))?;
         let (sampling, seed) = (Sampling::new(TEMPERATURE, None, None)?, step as u64);
         let mut text = String::new();
         let emit = |piece: &str| {
             text.push_str(piece);
             Ok(())
         };
-        match write(&state.lm, &data.tokenizer, &opening, TOKENS, sampling, seed, emit) {
+        match generate(&state.lm, &data.tokenizer, &opening, TOKENS, sampling, seed, emit) {
             // Nobody waits for the rest of it.
             Err(_) if self.ctx.control.is_stopped() => Ok(()),
             written => {

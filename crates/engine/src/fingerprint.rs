@@ -11,15 +11,15 @@ use crate::error::{Error, Result};
 /// Hashes (BLAKE3, hexadecimal) of a run's settings and texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Identity {
+pub struct RunFingerprint {
     settings: String,
     texts: String,
 }
 
-impl Identity {
+impl RunFingerprint {
     /// Fingerprint of a run whose config.toml is `text`, without the settings that do not affect
     /// results: threads, checkpoints and the paths of texts.
-    pub(crate) fn of(text: &str, tokenizer: &Tokenizer, train: &TokenText, val: &TokenText) -> Result<Self> {
+    pub(crate) fn new(text: &str, tokenizer: &Tokenizer, train: &TokenText, val: &TokenText) -> Result<Self> {
         let mut settings: toml::Table = toml::from_str(text)
             .map_err(|error| Error::failed(format!("cannot read the run's config: {error}")))?;
         settings.remove("checkpoint");

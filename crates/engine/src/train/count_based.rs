@@ -10,16 +10,16 @@ use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
 use surprisal_platform::threads::Pool;
 use surprisal_store::run_dir::RunWriter;
 
-use super::record::Record;
+use super::event_log::EventLog;
 use crate::config::Config;
-use crate::data::Prepared;
+use crate::data::Dataset;
 use crate::error::Result;
 use crate::evaluate::evaluate;
 use crate::events::{Context, Event, RunSummary};
 use crate::models::save;
 
 /// The instant baselines on the same validation text, before anything is trained.
-pub(super) fn baselines(data: &Prepared, pool: &Pool, record: &mut Record<'_>) -> Result<()> {
+pub(super) fn baselines(data: &Dataset, pool: &Pool, record: &mut EventLog<'_>) -> Result<()> {
     let vocab_size = data.tokenizer.vocab_size();
     let bos = data.val.bos();
     let uniform: Box<dyn LanguageModel> = Box::new(Uniform::new(vocab_size, bos));
@@ -36,10 +36,10 @@ pub(super) fn baselines(data: &Prepared, pool: &Pool, record: &mut Record<'_>) -
 
 pub(super) fn train(
     config: &Config,
-    data: &Prepared,
+    data: &Dataset,
     folder: &RunWriter,
     ctx: &Context<'_>,
-    record: &mut Record<'_>,
+    record: &mut EventLog<'_>,
 ) -> Result<(Box<dyn LanguageModel>, RunSummary)> {
     let (started, pool) = (Instant::now(), ctx.pool);
     let vocab_size = data.tokenizer.vocab_size();

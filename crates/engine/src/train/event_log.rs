@@ -2,17 +2,17 @@
 
 use surprisal_store::run_dir::MetricsLog;
 
-use super::checkpoint::Saver;
-use super::state::State;
+use super::checkpoint::Checkpointer;
+use super::state::TrainState;
 use crate::error::Result;
 use crate::events::{Context, Event};
 
-pub(crate) struct Record<'a> {
+pub(crate) struct EventLog<'a> {
     metrics: MetricsLog,
     ctx: &'a Context<'a>,
 }
 
-impl<'a> Record<'a> {
+impl<'a> EventLog<'a> {
     pub(crate) fn new(metrics: MetricsLog, ctx: &'a Context<'a>) -> Self {
         Self { metrics, ctx }
     }
@@ -32,7 +32,7 @@ impl<'a> Record<'a> {
     }
 
     /// Makes a checkpoint of `state` with the length of the file, which is synced first.
-    pub(crate) fn save(&mut self, state: &State, saver: &mut Saver<'_>) -> Result<()> {
+    pub(crate) fn save(&mut self, state: &TrainState, saver: &mut Checkpointer<'_>) -> Result<()> {
         self.metrics.sync()?;
         if saver.save(state, self.metrics.offset())? {
             self.event(&Event::Checkpointed { step: state.optimiser.step })?;

@@ -15,19 +15,19 @@ const MAX_IN_A_ROW: u32 = 20;
 /// The running mean of the objective, in nats per token.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Spikes {
+pub(crate) struct SpikeDetector {
     mean: f64,
     seen: u64,
     in_a_row: u32,
 }
 
-impl Spikes {
+impl SpikeDetector {
     /// The running mean, if `objective` is a spike: more than `factor` times the mean. Otherwise
     /// updates the mean.
     ///
     /// # Errors
     /// [`Kind::Diverged`] after too many spikes in a row.
-    pub(crate) fn judge(&mut self, objective: f64, factor: f64) -> Result<Option<f64>> {
+    pub(crate) fn observe(&mut self, objective: f64, factor: f64) -> Result<Option<f64>> {
         if factor > 0.0 && self.seen >= WARM && objective > factor * self.mean {
             self.in_a_row += 1;
             if self.in_a_row > MAX_IN_A_ROW {
@@ -51,27 +51,27 @@ mod tests {
 
     #[test]
     fn a_spike_is_found_and_does_not_move_the_mean() {
-        let mut spikes = Spikes::default();
+        let mut spikes = SpikeDetector::default();
         for _ in 0..30 {
-            assert_eq!(spikes.judge(2.0, 1.5).unwrap(), None);
+            assert_eq!(spikes.observe(2.0, 1.5).unwrap(), None);
         }
-        assert_eq!(spikes.judge(3.1, 1.5).unwrap(), Some(2.0));
-        assert_eq!(spikes.judge(2.9, 1.5).unwrap(), None);
+        assert_eq!(spikes.observe(3.1, 1.5).unwrap(), Some(2.0));
+        assert_eq!(spikes.observe(2.9, 1.5).unwrap(), None);
         let mut off = spikes;
-        assert_eq!(off.judge(1e9, 0.0).unwrap(), None, "0 is off");
+        assert_eq!(off.observe(1e9, 0.0).unwrap(), None, "0 is off");
     }
 
     #[test]
     fn the_first_updates_are_not_judged_and_a_row_of_spikes_is_divergence() {
-        let mut spikes = Spikes::default();
-        assert_eq!(spikes.judge(1.0, 1.5).unwrap(), None);
-        assert_eq!(spikes.judge(100.0, 1.5).unwrap(), None);
+        let mut spikes = SpikeDetector::default();
+        assert_eq!(spikes.observe(1.0, 1.5).unwrap(), None);
+        assert_eq!(spikes.observe(100.0, 1.5).unwrap(), None);
         for _ in 0..WARM {
-            spikes.judge(1.0, 1.5).unwrap();
+            spikes.observe(1.0, 1.5).unwrap();
         }
         for _ in 0..MAX_IN_A_ROW {
-            assert!(spikes.judge(1e6, 1.5).unwrap().is_some());
+            assert!(spikes.observe(1e6, 1.5).unwrap().is_some());
         }
-        assert_eq!(spikes.judge(1e6, 1.5).unwrap_err().kind, Kind::Diverged);
+        assert_eq!(spikes.observe(1e6, 1.5).unwrap_err().kind, Kind::Diverged);
     }
 }

@@ -4,19 +4,19 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Purpose {
+pub(crate) enum RngStream {
     Init,
     Dropout,
     Sampling,
 }
 
 /// Generator of `purpose` under `seed`. Streams of one seed never overlap.
-pub(crate) fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
+pub(crate) fn rng_for(seed: u64, purpose: RngStream) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(match purpose {
-        Purpose::Init => 1,
-        Purpose::Dropout => 2,
-        Purpose::Sampling => 3,
+        RngStream::Init => 1,
+        RngStream::Dropout => 2,
+        RngStream::Sampling => 3,
     });
     rng
 }
@@ -25,7 +25,7 @@ pub(crate) fn stream(seed: u64, purpose: Purpose) -> ChaCha8Rng {
 /// that a resumed run has the same masks.
 pub(crate) fn dropout_seed(seed: u64, step: usize) -> u64 {
     use rand::RngCore;
-    let mut rng = stream(seed, Purpose::Dropout);
+    let mut rng = rng_for(seed, RngStream::Dropout);
     // Two 32-bit words per step.
     rng.set_word_pos(2 * step as u128);
     rng.next_u64()
@@ -38,10 +38,10 @@ mod tests {
 
     #[test]
     fn purposes_and_steps_differ_and_repeat() {
-        let draw = |seed, purpose| stream(seed, purpose).next_u64();
-        assert_eq!(draw(1, Purpose::Init), draw(1, Purpose::Init));
-        assert_ne!(draw(1, Purpose::Init), draw(1, Purpose::Sampling));
-        assert_ne!(draw(1, Purpose::Init), draw(2, Purpose::Init));
+        let draw = |seed, purpose| rng_for(seed, purpose).next_u64();
+        assert_eq!(draw(1, RngStream::Init), draw(1, RngStream::Init));
+        assert_ne!(draw(1, RngStream::Init), draw(1, RngStream::Sampling));
+        assert_ne!(draw(1, RngStream::Init), draw(2, RngStream::Init));
         assert_eq!(dropout_seed(1, 7), dropout_seed(1, 7));
         assert_ne!(dropout_seed(1, 7), dropout_seed(1, 8));
     }
