@@ -1,4 +1,4 @@
-//! The model that a config asks for.
+//! The neural model of a config.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(crate) fn neural_config(config: &Config, vocab_size: usize) -> Result<Neural
     Ok(neural.clone().sized(vocab_size, block_size))
 }
 
-/// The batches of a text for a model that is trained in such windows.
+/// The batches of a text for a model trained in such windows.
 pub(crate) fn batches(text: &Arc<TokenText>, train: &config::Train, windows: Windows) -> Result<Batches> {
     let (text, streams) = (text.clone(), train.batch_size * train.grad_accumulation);
     Ok(match windows {
@@ -45,7 +45,7 @@ pub(crate) fn batches(text: &Arc<TokenText>, train: &config::Train, windows: Win
     })
 }
 
-/// The model that a run is to start from; an error where the folder is no model that can be read.
+/// The model of `model.init_from`, which a run starts from.
 pub(crate) fn start(config: &Config) -> Result<HuggingFaceModel> {
     let Some(path) = &config.model.init_from else {
         return Err(Error::failed("there is no model.init_from"));

@@ -1,4 +1,4 @@
-//! Models on disk: saving one into a run, and loading whatever MODEL is on the command line.
+//! Models on disk: saving into a run, and loading from runs, checkpoints, folders and files.
 
 use std::path::{Path, PathBuf};
 
@@ -20,37 +20,37 @@ use crate::runs;
 use crate::sampling::Opening;
 use crate::saved::Unfinished;
 
-/// A model and what is needed to use it.
+/// A model with its tokenizer and origin.
 pub struct LoadedModel {
-    /// The shape.
+    /// The model.
     pub model: Model,
-    /// Of the tokenizer.
+    /// The tokenizer.
     pub tokenizer: Tokenizer,
-    /// What kind of model it is, for people.
+    /// Kind of the model in words.
     pub kind: String,
     config: Config,
-    /// The run that it belongs to.
+    /// Folder of its run.
     pub folder: Option<RunFolder>,
-    /// Of weights from a checkpoint: whose they are.
+    /// Origin of weights from a checkpoint.
     pub unfinished: Option<Unfinished>,
 }
 
-/// A model of either making.
+/// A model that can be saved in a run.
 pub enum Model {
-    /// Every token alike.
+    /// All tokens are equally likely.
     Uniform(Uniform),
-    /// Of n-grams.
-    Counted(Box<NgramModel>),
-    /// Trained by gradient descent.
+    /// An n-gram model.
+    Ngram(Box<NgramModel>),
+    /// A neural network.
     Neural(Box<NeuralLm>),
 }
 
 impl Model {
-    /// How many numbers or n-grams it has.
+    /// Number of parameters, or of n-grams.
     pub fn parameters(&self) -> u64 {
         match self {
             Self::Uniform(_) => 0,
-            Self::Counted(model) => model.parameters(),
+            Self::Ngram(model) => model.parameters(),
             Self::Neural(model) => model.neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum(),
         }
     }
@@ -58,7 +58,7 @@ impl Model {
     /// The n-gram model, if it is one.
     pub fn ngram(&self) -> Option<&NgramModel> {
         match self {
-            Self::Counted(model) => Some(model),
+            Self::Ngram(model) => Some(model),
             Self::Uniform(_) | Self::Neural(_) => None,
         }
     }
@@ -67,7 +67,7 @@ impl Model {
     pub fn neural(&self) -> Option<&Neural> {
         match self {
             Self::Neural(model) => Some(&model.neural),
-            Self::Uniform(_) | Self::Counted(_) => None,
+            Self::Uniform(_) | Self::Ngram(_) => None,
         }
     }
 }
@@ -78,7 +78,7 @@ impl std::ops::Deref for Model {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::Uniform(model) => model,
-            Self::Counted(model) => model.as_ref(),
+            Self::Ngram(model) => model.as_ref(),
             Self::Neural(model) => model.as_ref(),
         }
     }
@@ -108,26 +108,26 @@ pub fn load(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
     loaded.model.neural().map_or(Ok(()), |neural| check_finite(neural, path)).map(|()| loaded)
 }
 
-/// Refuses a model, from `path`, whose scores are no numbers.
+/// Refuses a model from `path` whose parameters are not finite.
 pub(crate) fn check_finite(neural: &Neural, path: &Path) -> Result<()> {
     if neural.is_finite()? { Ok(()) } else { Err(no_numbers(&format!("the model in {}", path.display()))) }
 }
 
-/// The model at `path`, whatever its name: a run's, or the best of a run so far, which is said; a checkpoint's; a model's
-/// own folder; a file.
+/// The model at `path`, told apart by content: of a run (with a note, the best so far, if it is not
+/// finished), of a checkpoint, of a model folder or of a file.
 ///
 /// # Errors
-/// A path that is no model, with what it is; files that are damaged.
+/// A path of something else; damaged files.
 pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
     let of_file = |(model, tokenizer): (NgramModel, Tokenizer)| {
-        // What stands in for what a file of another program lacked.
+        // Notices about values that were missing in a file of another program.
         if matches!(model.config().smoothing, Smoothing::Given | Smoothing::StupidBackoff) {
             ctx.notes(&model.report().notices)?;
         }
-        let (model, config) = (Model::Counted(Box::new(model)), Config::default());
+        let (model, config) = (Model::Ngram(Box::new(model)), Config::default());
         Ok(LoadedModel { model, tokenizer, kind: "ngram".into(), config, folder: None, unfinished: None })
     };
-    // Beside a model's own folder there may be no run: then there is no text of its own to evaluate on.
+    // A model folder may be without a run: then it has no text to evaluate on.
     let (stored, folder, unfinished) = match Kind::detect(path)? {
         Kind::Arpa { .. } => return of_file(arpa::open(path)?),
         Kind::Ngram => return of_file(ngram::open(path)?),
@@ -158,7 +158,7 @@ pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
             if own.vocab_size() != tokenizer.vocab_size() {
                 return Err(damaged("its tokenizer.json is another model's".into()));
             }
-            Model::Counted(Box::new(model))
+            Model::Ngram(Box::new(model))
         }
         Weights::Tensors(tensors) => {
             let neural: NeuralConfig =
@@ -181,10 +181,10 @@ pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
 }
 
 impl LoadedModel {
-    /// Makes a windowed model move its window by `stride` tokens.
+    /// Sets the stride of a windowed model, in tokens.
     ///
     /// # Errors
-    /// A model without a window; a stride that it cannot make.
+    /// A model without a window; a stride out of range.
     pub fn set_stride(&mut self, stride: usize) -> Result<()> {
         let Model::Neural(lm) = &mut self.model else {
             return Err(Error::usage(format!("a stride means nothing to this {} model", self.kind))
@@ -200,15 +200,15 @@ impl LoadedModel {
         Ok(())
     }
 
-    /// How it has texts read.
+    /// Options for reading texts.
     pub fn reading(&self) -> EncodeOptions {
         data::reading(&self.config)
     }
 
-    /// `texts`, or the run's own validation text, and −ln p of it under its own source, where that is known.
+    /// `texts`, or the run's validation text, with −ln p under its source where that is known.
     ///
     /// # Errors
-    /// Texts that cannot be read, or are not those of the run.
+    /// Texts that cannot be read, or have changed since the run.
     pub fn evaluation_text(
         &self,
         texts: &[PathBuf],
@@ -236,7 +236,7 @@ impl LoadedModel {
         Ok((EvaluationText { tokens, name, notices }, corpus.source_nats_val()?))
     }
 
-    /// How a text that is written without a prompt starts: as the run's record has it, from the training text.
+    /// The opening of a sample without a prompt, from the run's training text.
     ///
     /// # Errors
     /// Tokens that cannot be decoded.

@@ -1,4 +1,4 @@
-//! What a checkpoint says of its run, and the weights in it, for those who do not go on with it.
+//! Checkpoints as models: the weights of a run that is not finished, and its state.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::events::{Context, Note};
 use crate::fingerprint::RunFingerprint;
 
-/// What of `state.json` matters here.
+/// The fields of `state.json` that are used here.
 #[derive(Debug, Deserialize)]
 struct Kept {
     step: usize,
@@ -29,22 +29,22 @@ struct Kept {
     model: Option<NeuralConfig>,
 }
 
-/// Whose weights they are that come from a checkpoint.
+/// Origin of weights from a checkpoint.
 #[derive(Debug, Serialize)]
 pub struct Unfinished {
-    /// Of the weights.
+    /// Step of the weights.
     pub step: usize,
-    /// Nats a token of the validation text, where they were judged.
+    /// Their validation loss in nats per token, if they were evaluated.
     pub validation: Option<f64>,
-    /// How far the run was, and how long that took.
+    /// Step that the run had reached.
     pub reached: usize,
-    /// How long that took.
+    /// Training time until then.
     pub train_seconds: f64,
-    /// All of it, for people.
+    /// The same in words.
     pub note: String,
 }
 
-/// The newest checkpoint that is whole; what was skipped, and why, is said.
+/// The newest complete checkpoint; emits a note for each one skipped.
 pub(crate) fn newest(folder: &RunFolder, ctx: &Context<'_>) -> Result<Option<Checkpoint>> {
     let found = checkpoint::load_newest(&folder.checkpoints())?;
     for skipped in &found.skipped {
@@ -54,10 +54,10 @@ pub(crate) fn newest(folder: &RunFolder, ctx: &Context<'_>) -> Result<Option<Che
     Ok(found.checkpoint)
 }
 
-/// How long metrics.jsonl was when `checkpoint` was made.
+/// Length of metrics.jsonl when `checkpoint` was made.
 ///
 /// # Errors
-/// A checkpoint that is of another run than `identity`.
+/// A checkpoint of another run than `identity`.
 pub(crate) fn metrics_offset(checkpoint: &Checkpoint, identity: &RunFingerprint) -> Result<u64> {
     let kept: Kept = state(checkpoint)?;
     if let Some(begun) = &kept.identity {
@@ -66,14 +66,14 @@ pub(crate) fn metrics_offset(checkpoint: &Checkpoint, identity: &RunFingerprint)
     Ok(kept.metrics)
 }
 
-/// What `state.json` says, or as much of it as `T` asks for.
+/// The content of `state.json`, or a part of it.
 pub(crate) fn state<T: DeserializeOwned>(checkpoint: &Checkpoint) -> Result<T> {
     serde_json::from_slice(checkpoint.part("state.json")?)
         .map_err(|error| Error::failed(format!("{}/state.json: {error}", checkpoint.path.display())))
 }
 
-/// What the run would keep if it ended at `checkpoint`, as a model's `config.json` and tensors; without `best`, the weights
-/// of that very step.
+/// The model that the run would end with at `checkpoint`, as `config.json` and tensors; without
+/// `best`, the weights of that step.
 pub(crate) fn model(
     checkpoint: &Checkpoint,
     config: &config::Config,
@@ -82,7 +82,7 @@ pub(crate) fn model(
 ) -> Result<(Value, BTreeMap<String, Tensor>, Unfinished)> {
     let kept: Kept = state(checkpoint)?;
     let (selects, averages) = (config.train.select == config::Select::Best, config.optim.ema > 0.0);
-    // Where weights are averaged, the averages are what was judged and kept.
+    // Where weights are averaged, the averages were evaluated and stored.
     let fits = |step| if selects { best || step == kept.step } else { !averages && step == kept.step };
     let judged = kept.best.filter(|(_, step)| fits(*step));
     let tensors = match judged {

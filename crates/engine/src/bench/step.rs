@@ -1,5 +1,4 @@
-//! How long one training step takes, and where its time goes: forward, backward, clipping, AdamW on
-//! random tokens.
+//! Benchmark of a training step (forward, backward, clipping, AdamW) on random tokens.
 
 use std::time::Instant;
 
@@ -28,7 +27,7 @@ pub struct Case {
     pub batch_size: usize,
     /// The shape.
     pub model: NeuralConfig,
-    /// How products read their inputs.
+    /// Input precision of linear layers.
     pub precision: Precision,
     /// Floating-point operations of a step.
     pub flop: f64,
@@ -68,13 +67,13 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Times `case` for about `seconds`, at least three steps after two that warm up. Gives an object
-/// for programs: milliseconds and the pace; `gflop_per_s` over what the threads reach together in
-/// products of 384³ in f32; the most memory that the process has held so far; and shares of the
-/// threads' time, of 1.
+/// Times `case` for about `seconds`: at least three steps after two warm-up steps. Gives a JSON
+/// object with times, tokens and floating-point operations per second, these also as a fraction of
+/// an f32 matmul of 384³ on all threads, the peak memory of the process in bytes, and shares of the
+/// threads' time.
 ///
 /// # Errors
-/// A failure of the tensor library.
+/// An error of candle.
 pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let pool = Pool::new(threads)?;
     let mut init = rng_for(1, RngStream::Init);
@@ -107,7 +106,7 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     }
     times.sort_by(f64::total_cmp);
     let median = times[times.len() / 2];
-    // The clocks of the parts cost time themselves: their steps are others.
+    // The clocks of the parts cost time, so their steps are separate.
     let profiled = times.len().min(10);
     let before = Instant::now();
     profile::start();
@@ -153,7 +152,7 @@ fn flop(model: &TransformerConfig, tokens: usize) -> f64 {
     tokens as f64 * (6.0 * weights + 12.0 * l * c * (t + 1.0) / 2.0)
 }
 
-/// What the threads reach together, each on a product of its own that fits its caches.
+/// Floating-point performance of all threads, each with a matmul in its caches.
 fn peak_gflop_per_s(pool: &Pool) -> f64 {
     const N: usize = 384;
     const ROUNDS: usize = 20;

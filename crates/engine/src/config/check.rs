@@ -96,7 +96,7 @@ fn loss(loaded: &Loaded) -> Result<()> {
     })?;
     if let Some(key) = loss.first_change().filter(|_| loaded.config.model.is_counted()) {
         return Err(loaded
-            .error_at("loss", key, "means nothing to a counted model")
+            .error_at("loss", key, "means nothing to a count-based model")
             .hint("counts are smoothed by model.smoothing, e.g. \"add_k\""));
     }
     Ok(())
@@ -275,7 +275,7 @@ mod tests {
             (&["model.n_embd=130", "model.n_head=4"][..], "heads"),
             (&["model.kind=transfromer"][..], "transfromer"),
             (&["model.kind=mlp", "model.n_layer=3"][..], "means nothing"),
-            (&["model.kind=ngram", "loss.label_smoothing=0.1"][..], "counted"),
+            (&["model.kind=ngram", "loss.label_smoothing=0.1"][..], "count-based"),
             (&["loss.label_smoothing=1.5"][..], "from 0 to 1"),
             (&["loss.label_smoothing=nan"][..], "NaN"),
             (&["loss.smooth_toward=bigram"][..], "bigram"),

@@ -1,10 +1,10 @@
-//! What a run is told to do, as one TOML file for every kind of model.
+//! Config of a run, one TOML file for every kind of model.
 //!
-//! [`Config`] is what the person may write, with every default filled in; it is saved whole as the run's
-//! `config.toml`, and reading that back gives the same run. [`load`] turns a file plus overrides into one,
-//! and [`check`] refuses what cannot work, both with the file, the line and a hint.
+//! [`load`] reads a [`Config`] from a file and overrides, and [`check`] checks it; errors have the
+//! file, the line and a hint. The checked config is saved as the run's `config.toml`, which gives
+//! the same run again.
 
-/// A section of a config: its keys, each with its type and, where it is not the type's own, its default.
+/// Defines a section of a config: keys with types, and defaults other than the type's.
 macro_rules! section {
     (@default) => { Default::default() };
     (@default $default:expr) => { $default };
@@ -51,27 +51,27 @@ pub use surprisal_loss::{ObjectiveConfig, SmoothToward};
 pub use words::named;
 pub(crate) use words::{explain, line_of_key};
 
-/// Every setting of a run.
+/// All settings of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What to read.
+    /// Texts.
     pub data: Data,
-    /// How to cut it into tokens.
+    /// Tokenizer.
     pub tokenizer: Tokenizer,
-    /// What to train.
+    /// Model.
     pub model: Model,
-    /// What to minimise.
+    /// Objective.
     pub loss: ObjectiveConfig,
-    /// How to minimise it.
+    /// Optimizer.
     pub optim: Optim,
-    /// How long and in what portions.
+    /// Length, batches and seed.
     pub train: Train,
-    /// How to judge it.
+    /// Evaluation.
     pub eval: Eval,
-    /// What to write at the end.
+    /// Sample at the end of a run.
     pub sample: Sample,
-    /// When to save.
+    /// Checkpoints.
     pub checkpoint: Checkpoint,
 }
 
@@ -82,11 +82,11 @@ section! {
         train: Vec<PathBuf>,
         /// Validation texts; empty: the last `val_fraction` of the training text.
         val: Vec<PathBuf>,
-        /// How much of the text's end is held out when `val` is empty.
+        /// Share of the text, at its end, that is held out when `val` is empty.
         val_fraction: f64 = 0.1,
-        /// Which share of the training text is used, from its beginning: learning curves.
+        /// Share of the training text that is used, from its beginning.
         train_fraction: f64 = 1.0,
-        /// One stream of tokens, or one sentence a line.
+        /// stream (one sequence of tokens) or line (one sentence per line).
         unit: TextMode = TextMode::Stream,
         /// Words spelled like special tokens: unk (unknown words), skip (white space) or error.
         literal_specials: LiteralSpecials = LiteralSpecials::Unk,
@@ -133,17 +133,17 @@ impl Tokenizer {
     }
 }
 
-/// The learning rate after its warm-up.
+/// Learning rate schedule after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LrSchedule {
-    /// Stays at the peak.
+    /// The peak rate.
     Constant,
     /// Half a cosine from the peak to the minimum (Loshchilov & Hutter 2017, without restarts).
     Cosine,
-    /// A straight line from the peak to the minimum.
+    /// Linear from the peak to the minimum.
     Linear,
-    /// Warm-up, stable, decay: the peak, then a straight line to the minimum (Hu et al. 2024).
+    /// Warm-up, stable, decay: the peak, then linear to the minimum (Hu et al. 2024).
     Wsd,
 }
 
@@ -170,40 +170,42 @@ section! {
         min_lr: f64 = 1e-4,
         /// Steps of linear warm-up.
         warmup: usize = 100,
-        /// What becomes of the rate then.
+        /// Schedule after the warm-up.
         schedule: LrSchedule = LrSchedule::Cosine,
-        /// wsd: the last share of the run, in which the rate falls.
+        /// wsd: share of the run, at its end, in which the rate falls.
         cooldown: f64 = 0.4,
-        /// sgd, muon: decay of the running gradient.
+        /// sgd, muon: momentum.
         momentum: f64 = 0.95,
-        /// sgd: look ahead (Nesterov).
+        /// sgd: Nesterov momentum.
         nesterov: bool,
         /// muon: the peak learning rate of the hidden matrices, on the same schedule as lr.
         muon_lr: f64 = 0.02,
-        /// Decay of a running mean of the weights, which is what is evaluated and kept; 0: none.
+        /// Decay of an exponential moving average of the weights, which is evaluated and saved; 0:
+        /// none.
         ema: f64,
-        /// Decoupled decay, of matrices and embeddings only: θ ← (1 − lr·decay) θ.
+        /// Decoupled weight decay of matrices and embeddings: θ ← (1 − lr·decay) θ.
         weight_decay: f64 = 0.1,
-        /// Coupled ½·l2·‖θ‖² added to the objective of the same parameters: the MAP estimate under a Gaussian prior.
+        /// Adds ½·l2·‖θ‖² of the same parameters to the objective: the MAP estimate under a
+        /// Gaussian prior.
         l2: f64,
         /// Decay rates of the two moment estimates.
         betas: [f64; 2] = [0.9, 0.99],
-        /// What keeps the division finite.
+        /// Added to the divisor.
         eps: f64 = 1e-8,
         /// The largest global gradient norm; 0: no clipping.
         grad_clip: f64 = 1.0,
-        /// Pass over updates whose objective is more than so many times its running mean; 0: make every update.
+        /// Skip updates whose objective is more than this many times its running mean; 0: none.
         skip_spikes: f64,
     }
 }
 
-/// How many shards a batch is cut into.
+/// Number of shards of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Shards {
-    /// As many as the machine has cores.
+    /// The number of cores.
     Auto,
-    /// Exactly so many.
+    /// This number.
     #[serde(untagged)]
     Fixed(usize),
 }
@@ -240,41 +242,41 @@ pub enum Select {
 section! {
     /// `[train]`
     Train {
-        /// How often every training token is seen.
+        /// Number of passes over the training text.
         epochs: Option<f64>,
-        /// How many updates, instead of epochs.
+        /// Number of updates, instead of epochs.
         steps: Option<usize>,
-        /// How much training time, instead of either: "3min".
+        /// Training time, instead of either: "3min".
         budget: Option<Budget>,
-        /// Windows (or lines) a batch.
+        /// Windows (or lines) per batch.
         batch_size: usize = 12,
-        /// Batches an update: gradients are summed over them.
+        /// Batches per update, whose gradients are summed.
         grad_accumulation: usize = 1,
-        /// Tokens a window.
+        /// Tokens per window.
         block_size: usize = 64,
-        /// Windows a batch at first, growing to `batch_size` over `ramp_steps` updates.
+        /// Windows per batch at first, growing to `batch_size` over `ramp_steps` updates.
         batch_start: Option<usize>,
-        /// Tokens a window at first, doubling up to `block_size` over `ramp_steps` updates.
+        /// Tokens per window at first, doubling up to `block_size` over `ramp_steps` updates.
         block_start: Option<usize>,
-        /// How many updates `batch_start` and `block_start` take to grow.
+        /// Number of updates in which batches and windows grow.
         ramp_steps: usize,
-        /// Where every random stream starts.
+        /// Seed of all random streams.
         seed: u64 = 1337,
-        /// Worker threads; 0: the machine's cores. Results do not depend on it.
+        /// Worker threads; 0: the number of cores. Results do not depend on it.
         threads: usize,
-        /// Batch shards, each computed on one thread; results depend on this, never on threads.
+        /// Shards of a batch, computed on one thread each; results depend on it.
         shards: Shards = Shards::Auto,
-        /// f32, or bf16 for the inputs of the linear layers' products (sums and everything else stay f32).
+        /// f32, or bf16 for the inputs of linear layers' matmuls (all else is f32).
         precision: Precision = Precision::F32,
-        /// Stop after so many evaluations without a better validation loss; 0: never.
+        /// Stop after this many evaluations without a better validation loss; 0: never.
         patience: usize,
-        /// Which weights a run ends with: best (of its evaluations) or last.
+        /// Weights that a run ends with: best (of its evaluations) or last.
         select: Select = Select::Best,
     }
 }
 
 impl Train {
-    /// What `eval.stride` is where nothing says it.
+    /// Default of `eval.stride`.
     pub(crate) fn half_block(&self) -> usize {
         self.block_size.div_ceil(2)
     }
@@ -283,11 +285,11 @@ impl Train {
 section! {
     /// `[eval]`
     Eval {
-        /// How far a windowed model's window moves (default: half its block).
+        /// Tokens between the windows of a windowed model (default: half a block).
         stride: Option<usize>,
-        /// Evaluate every so many steps as well; 0: never by steps.
+        /// Steps between evaluations; 0: not by steps.
         every_steps: usize,
-        /// Evaluate every so many epochs; 0: only by steps and at the end.
+        /// Epochs between evaluations; 0: only by steps and at the end.
         every_epochs: u64 = 1,
     }
 }
@@ -295,9 +297,9 @@ section! {
 section! {
     /// `[sample]`
     Sample {
-        /// How many tokens to write at the end of a run; 0: none.
+        /// Number of tokens; 0: no sample.
         tokens: usize = 240,
-        /// Below 1 plays safe, above 1 wanders.
+        /// Temperature.
         temperature: f64 = 0.8,
     }
 }
@@ -305,19 +307,19 @@ section! {
 section! {
     /// `[checkpoint]`
     Checkpoint {
-        /// Save every so many steps; 0: never by steps.
+        /// Steps between checkpoints; 0: not by steps.
         every_steps: usize,
-        /// Save every so many minutes; 0: never by time.
+        /// Minutes between checkpoints; 0: not by time.
         every_minutes: f64 = 5.0,
-        /// How many of the newest to keep, beside the best.
+        /// Number of newest checkpoints to keep; each also has the best weights so far.
         keep: usize = 2,
     }
 }
 
-/// What config.toml holds: every setting, with the defaults filled in.
+/// The text of config.toml: all settings, with their defaults.
 ///
 /// # Errors
-/// Settings that TOML cannot hold.
+/// Settings that TOML cannot represent.
 pub fn resolved(config: &Config) -> Result<String> {
     toml::to_string(config).map_err(|error| Error::failed(format!("cannot write the config: {error}")))
 }

@@ -1,7 +1,7 @@
-//! A training run as bytes, and back: everything that decides what the next step does.
+//! Checkpoints of a training run: the state that the next steps depend on, saved and loaded.
 //!
-//! The order of batches and the dropout masks are functions of the seed, the epoch and the step, so positions are all
-//! that has to be kept of them. A run that goes on from a checkpoint ends in the same bits as one never interrupted.
+//! The order of batches and the dropout masks are functions of seed, epoch and step, so only
+//! positions are saved. A resumed run ends in the same bits as one without interruption.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -36,10 +36,10 @@ struct SavedState {
     metrics: u64,
     #[serde(default)]
     spikes: SpikeDetector,
-    /// Which run this is of; checkpoints of version 0.1.0's first days do not say.
+    /// Fingerprint of the run; missing in the oldest checkpoints.
     #[serde(default)]
     identity: Option<RunFingerprint>,
-    /// What the weights are of; where it is not said, config.toml says it.
+    /// Config of the model; where it is missing, config.toml has it.
     #[serde(default)]
     model: Option<NeuralConfig>,
 }
@@ -55,6 +55,7 @@ pub(crate) struct Checkpointer<'a> {
 /// The states of a recurrent network, (streams · width).
 const HIDDEN: &str = "hidden";
 
+/// Least age of a run at its first checkpoint.
 const SOON: Duration = Duration::from_secs(5);
 
 impl<'a> Checkpointer<'a> {
@@ -66,8 +67,8 @@ impl<'a> Checkpointer<'a> {
         Self { folder, settings, identity, saved_at: Instant::now(), saved_step: None }
     }
 
-    /// Whether it is time for the next checkpoint after `step`. The first one comes soon after the first evaluation, so that
-    /// others can open what the run has so far.
+    /// Whether a checkpoint is due after `step`. The first one is made soon after the first
+    /// evaluation, so that other processes can open the run.
     pub(crate) fn due(&self, step: usize, judged: bool) -> bool {
         let steps = self.settings.every_steps;
         let minutes = self.settings.every_minutes;
@@ -78,10 +79,11 @@ impl<'a> Checkpointer<'a> {
             || (minutes > 0.0 && self.saved_at.elapsed() >= Duration::from_secs_f64(minutes * 60.0))
     }
 
-    /// Saves `state`, and whether there was anything to save; `metrics` is the length of metrics.jsonl, already durable.
+    /// Saves `state`, unless it was saved before; gives whether it was saved. `metrics` is the
+    /// length of metrics.jsonl, which is synced.
     ///
     /// # Errors
-    /// A file that cannot be written; every earlier checkpoint is whole then.
+    /// A file that cannot be written; earlier checkpoints stay complete.
     pub(crate) fn save(&mut self, state: &TrainState, metrics: u64) -> Result<bool> {
         let step = state.optimiser.step;
         if self.saved_step == Some(step) {
@@ -105,7 +107,7 @@ impl<'a> Checkpointer<'a> {
         let model = pack(neural, current.iter().map(|values| vec![("", values)]))?;
         let optimizer = pack(neural, state.optimiser.slots.iter().map(|slot| slot.state().to_vec()))?;
         let state_json = serde_json::to_vec_pretty(&kept)?;
-        // The best weights are most often older than the current ones, and a run must not lose them.
+        // The best weights are usually older than the current ones.
         let best = state
             .best
             .as_ref()
@@ -164,7 +166,7 @@ pub(crate) fn resume(state: &mut TrainState, checkpoint: &Checkpoint) -> Result<
     Ok(())
 }
 
-/// Values of every parameter under their prefixes, as safetensors; what is empty is left out.
+/// Values of every parameter as safetensors, with name prefixes; empty ones are left out.
 fn pack<'a>(
     neural: &Neural,
     groups: impl Iterator<Item = Vec<(&'static str, &'a Vec<f32>)>>,
@@ -179,7 +181,7 @@ fn pack<'a>(
     Ok(to_safetensors(&tensors)?)
 }
 
-/// The values of `parameter` under `prefix`: they must be there, in its shape.
+/// The values of `parameter` with a name prefix, in its shape.
 fn take(tensors: &mut BTreeMap<String, Tensor>, prefix: &str, parameter: &Parameter) -> Result<Vec<f32>> {
     let name = format!("{prefix}{}", parameter.name);
     let missing = || Error::failed(format!("the checkpoint has no `{name}` of this model's shape"));

@@ -1,4 +1,4 @@
-//! Models that are counted, not trained: the baselines of every run, and `kind = "ngram"` itself.
+//! Count-based models: the baselines of every run, and runs of such models.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::evaluate::evaluate;
 use crate::events::{Context, Event, RunSummary};
 use crate::models::save;
 
-/// The instant baselines on the same validation text, before anything is trained.
+/// Evaluates uniform, unigram and bigram baselines on the validation text.
 pub(super) fn baselines(data: &Dataset, pool: &Pool, record: &mut EventLog<'_>) -> Result<()> {
     let vocab_size = data.tokenizer.vocab_size();
     let bos = data.val.bos();

@@ -1,4 +1,4 @@
-//! How long a run is: epochs, steps or time; and where in the data it stands.
+//! Length of a run, sizes of its batches, and its position in the data.
 
 use surprisal_text::Batches;
 
@@ -26,7 +26,7 @@ impl StopCriterion {
         }
     }
 
-    /// Training time still to come, at the pace so far.
+    /// Estimate of the remaining training time.
     pub(crate) fn left_seconds(self, step: usize, train_seconds: f64) -> f64 {
         match self {
             Self::Steps(steps) if step > 0 => train_seconds / step as f64 * steps.saturating_sub(step) as f64,
@@ -36,18 +36,18 @@ impl StopCriterion {
     }
 }
 
-/// How large an update is: batches grow from `batch_start` rows to `batch_size`, and rows from `block_start` tokens to
-/// `block_size`, over the first `ramp_steps` updates. Small batches and short contexts teach as much at first and cost
-/// less.
+/// Shape of the batches of an update. Rows grow from `batch_start` to `batch_size`, and their
+/// lengths from `block_start` to `block_size`, over the first `ramp_steps` updates: small batches
+/// and short contexts are as good at first and cost less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BatchShape {
     pub(crate) rows: usize,
-    /// Tokens a row at most: rows of the text are cut into halves, quarters, … so that none is wasted.
+    /// Maximum number of tokens per row: rows of the text are cut into halves, quarters and so on.
     pub(crate) cols: usize,
 }
 
 impl BatchShape {
-    /// Of the update after `step` others.
+    /// Shape for the update after `step` others.
     pub(crate) fn at(train: &config::Train, step: usize) -> Self {
         let full = Self { rows: train.batch_size, cols: train.block_size };
         let ramp = train.ramp_steps;
@@ -57,19 +57,19 @@ impl BatchShape {
         let start = train.batch_start.unwrap_or(full.rows).min(full.rows);
         let rows = start + (full.rows - start) * step / ramp;
         let block_start = train.block_start.unwrap_or(full.cols).clamp(1, full.cols);
-        // How often the window is halved at first, and how often still.
+        // How often the window is halved at first, and at this step.
         let halvings = (full.cols / block_start).ilog2() as usize;
         let left = halvings - (halvings + 1) * step / ramp;
         Self { rows, cols: full.cols.div_ceil(1 << left) }
     }
 }
 
-/// Rows of the text in the update after `step` others.
+/// Number of rows of the text in the update after `step` others.
 fn rows_at(train: &config::Train, step: usize) -> usize {
     BatchShape::at(train, step).rows * train.grad_accumulation
 }
 
-/// Updates in an epoch that begins after `step` of them.
+/// Number of updates in an epoch that begins after `step` updates.
 pub(crate) fn updates(batches: &Batches, train: &config::Train, epoch: u64, step: usize) -> usize {
     let (mut left, mut updates) = (batches.rows(epoch), 0);
     while left > 0 && step + updates < train.ramp_steps {
@@ -79,8 +79,8 @@ pub(crate) fn updates(batches: &Batches, train: &config::Train, epoch: u64, step
     updates + left.div_ceil(train.batch_size * train.grad_accumulation)
 }
 
-/// The next update's place in the data. With the seed and the number of updates it says everything about the order, so it
-/// is all that a checkpoint needs to keep.
+/// Position of the next update in the data. With the seed and the number of updates it determines
+/// the order of batches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Position {
     pub(crate) epoch: u64,
@@ -88,7 +88,7 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// The batches of the next update, which `step` others were made before.
+    /// The batches of the update after `step` others.
     pub(crate) fn batches(
         self,
         batches: &Batches,
@@ -101,7 +101,7 @@ impl Position {
         (self.row..end).step_by(rows).map(of).collect()
     }
 
-    /// Moves on by one update, which `step` others were made before; true when that ends an epoch.
+    /// Advances by the update after `step` others; true when that ends an epoch.
     pub(crate) fn advance(&mut self, batches: &Batches, train: &config::Train, step: usize) -> bool {
         self.row += rows_at(train, step);
         let ends = self.row >= batches.rows(self.epoch);
@@ -111,7 +111,7 @@ impl Position {
         ends
     }
 
-    /// Epochs done, with the part of the current one.
+    /// Number of epochs, with the part of the current one.
     pub(crate) fn epochs(self, batches: &Batches) -> f64 {
         self.epoch as f64 + self.row as f64 / batches.rows(self.epoch) as f64
     }

@@ -1,4 +1,4 @@
-//! Training: from texts to a saved model, and the record of how it came to be.
+//! Training and counting: from texts to a saved model with its event log.
 
 pub(crate) mod audit;
 pub(crate) mod checkpoint;
@@ -42,7 +42,7 @@ use event_log::EventLog;
 pub use exporters::{Csv, TensorBoard};
 pub use objective::{Objective, Shard};
 
-/// What [`train`] is to do.
+/// The request of a run.
 ///
 /// ```
 /// use surprisal_engine::train::{Request, train};
@@ -62,29 +62,31 @@ pub use objective::{Objective, Shard};
 pub struct Request {
     /// The settings, checked ([`config::check`]).
     pub settings: Loaded,
-    /// The run's folder; none: the next free one in `runs/`, by the name of the config or the text.
+    /// The run's folder; `None`: the next free one in `runs/`, named after the config or the text.
     pub out: Option<PathBuf>,
-    /// Go on with the run that is there from its newest whole checkpoint, with these settings, which are its own
-    /// ([`own_settings`]).
+    /// Whether to resume the run in that folder from its newest complete checkpoint; the settings
+    /// are its own, from [`own_settings`].
     pub resume: bool,
-    /// Tell every parameter's gradient and update of so many first steps ([`Event::Audited`]).
+    /// Number of first steps whose gradients and updates are emitted ([`Event::Audited`]).
     pub audit: usize,
     /// The objective of a neural model, instead of the one in [`config::Config::loss`]. It is not
     /// saved: a run that is resumed needs the same again.
     pub objective: Option<Arc<dyn Objective>>,
 }
 
-/// Trains, or counts, a model: reads the texts, makes a run folder, tells what happens, saves and judges the model.
+/// Trains or counts a model: reads the texts, makes a run folder, emits events, evaluates and
+/// saves.
 ///
 /// # Errors
-/// Whatever is wrong with settings or texts, before anything is written; a machine too small; a file that cannot be written;
-/// divergence ([`Kind::Diverged`]); [`Control::stop`](crate::Control::stop) ([`Kind::Stopped`]).
+/// Errors in settings or texts, and too little memory, before anything is written; a file that
+/// cannot be written; [`Kind::Diverged`]; [`Kind::Stopped`] after
+/// [`Control::stop`](crate::Control::stop).
 pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let started = std::time::Instant::now();
     if !request.resume {
         check_place(&request)?;
     }
-    // Everything that can be wrong with the texts shows before anything is written.
+    // Errors in the texts appear before anything is written.
     let data = Dataset::load(&request.settings.config, request.resume, None, ctx)?;
     let follows = fit_length(&mut request.settings, &data)?;
     let loaded = &request.settings;
@@ -103,9 +105,9 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let objective = objective.as_ref();
     let run = Run { loaded, data: &data, folder: &folder, from, ctx, resume, audit, objective, started };
     match run.train(neural) {
-        // Nothing that was worth keeping yet: leave no debris. After a divergence the batch is.
+        // A run without a checkpoint leaves nothing, except after a divergence.
         Err(failure) if !resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
-            // Not there, most often; what cannot be removed is in the way of no later run.
+            // The folder rarely exists, and a failure to remove it does no harm.
             drop(std::fs::remove_dir_all(folder.root().join(exporters::FOLDER)));
             folder.rollback()?;
             Err(failure)
@@ -114,10 +116,10 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     }
 }
 
-/// The settings of the run at `root`, to go on with it.
+/// The settings of the run at `root`, for resuming it.
 ///
 /// # Errors
-/// A folder that is no run.
+/// A folder that is not a run.
 pub fn own_settings(root: &Path) -> Result<Loaded> {
     let folder = runs::open(root)?;
     let mut loaded = config::load(Some(&folder.config()), &[])?;
@@ -140,8 +142,8 @@ fn check_place(request: &Request) -> Result<()> {
     }
 }
 
-/// Trains what `loaded` says into `out`, which is created, or gone on with where it is there: one cell of a comparison,
-/// the same to the bit as the same config run alone.
+/// Trains `loaded` into the folder `out`, or resumes the run there: a trial of a comparison, the
+/// same to the bit as a run of the same config.
 pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Dataset, ctx: &Context<'_>) -> Result<()> {
     if runs::done(out).is_some() {
         return Ok(());
@@ -159,7 +161,7 @@ pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Dataset, ctx: &Cont
     run.train(neural).map(drop)
 }
 
-/// About how much memory it takes to train what `config` says, in bytes.
+/// Estimate of the memory for training `config`, in bytes.
 pub(crate) fn memory(config: &Config, data: &Dataset) -> Result<u64> {
     let vocab_size = data.tokenizer.vocab_size();
     if config.model.is_counted() {
@@ -170,8 +172,8 @@ pub(crate) fn memory(config: &Config, data: &Dataset) -> Result<u64> {
     Ok(neural.estimate_bytes(config.train.batch_size, config.train.block_size))
 }
 
-/// Makes a warm-up that only the config asks for fit a length of the run that was said; gives what there is to say about
-/// what the run is too short for.
+/// Shortens a warm-up from the config for a run whose length was overridden; gives notices about
+/// settings that the run is too short for.
 pub(crate) fn fit_length(loaded: &mut Loaded, data: &Dataset) -> Result<Vec<String>> {
     let train = &loaded.config.train;
     let tokens = data.train.ids.len();
@@ -213,7 +215,7 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Dataset) -> Result<Vec<Stri
     Ok(notices)
 }
 
-/// Checks what is to be trained against the data and the machine's memory; gives its shape, if it is not counted.
+/// Checks memory and the length of the text; gives the config of a neural model.
 fn check(config: &Config, data: &Dataset) -> Result<Option<NeuralConfig>> {
     let needed = memory(config, data)?;
     if config.model.is_counted() {
@@ -240,10 +242,11 @@ struct Run<'a> {
     loaded: &'a Loaded,
     data: &'a Dataset,
     folder: &'a RunWriter,
-    /// What it goes on from.
+    /// The checkpoint to resume from.
     from: Option<&'a Checkpoint>,
     ctx: &'a Context<'a>,
-    /// Whether that was asked for: then a whole model of other settings or texts is not made again.
+    /// Whether resuming was requested: then a complete model of other settings or texts is not
+    /// replaced.
     resume: bool,
     audit: usize,
     objective: Option<&'a Arc<dyn Objective>>,
@@ -262,8 +265,8 @@ impl Run<'_> {
         if self.resume && from.is_none() {
             runs::refuse_whole(folder.root(), &identity)?;
         }
-        // The files that a run has from its first moment; a resumed run has them, and its record is cut back to where the
-        // checkpoint was made.
+        // A new run writes its first files; a resumed run has them, and its event log is cut to its
+        // length at the checkpoint.
         let offset = match from {
             Some(checkpoint) => saved::metrics_offset(checkpoint, &identity)?,
             None => {
@@ -318,7 +321,7 @@ impl Run<'_> {
         Ok(summary)
     }
 
-    /// A short sample, so that a person sees what the numbers mean.
+    /// Emits a sample from the model.
     fn sample(&self, model: &dyn LanguageModel, record: &mut EventLog<'_>) -> Result<()> {
         let Self { loaded: Loaded { config, .. }, data, ctx, .. } = *self;
         if config.sample.tokens == 0 {
@@ -342,7 +345,7 @@ impl Run<'_> {
     }
 }
 
-/// Creates the run folder that was asked for, or the next free one in `runs/`.
+/// Creates the requested run folder, or the next free one in `runs/`.
 fn open_folder(request: &Request) -> Result<RunWriter> {
     if let Some(out) = &request.out {
         return Ok(RunWriter::create(out)?);
@@ -355,7 +358,7 @@ fn open_folder(request: &Request) -> Result<RunWriter> {
             continue;
         }
         match RunWriter::create(path) {
-            // Another run has taken it meanwhile.
+            // Another process has taken the name.
             Err(StoreError::Occupied { .. } | StoreError::Locked { .. }) => {}
             created => return Ok(created?),
         }
@@ -363,7 +366,7 @@ fn open_folder(request: &Request) -> Result<RunWriter> {
     Err(Error::failed("every name in runs/ is taken"))
 }
 
-/// What a run is called that nobody named.
+/// Default name of a run.
 fn name(loaded: &Loaded) -> String {
     let first = loaded.path.as_ref().or(loaded.config.data.train.first());
     let stem = first.and_then(|path| path.file_stem());

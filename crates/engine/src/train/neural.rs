@@ -1,4 +1,4 @@
-//! Training by gradient descent: the loop, and nothing but the loop.
+//! The loop of training by gradient descent.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ use crate::runs;
 
 mod report;
 
-/// How often a run that is paused looks whether it may go on.
+/// Interval in which a paused run checks its control.
 const PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) struct Trainer<'a, 'r> {
@@ -41,18 +41,18 @@ pub(crate) struct Trainer<'a, 'r> {
     /// The objective, instead of the configured one.
     pub(crate) objective: Option<&'a Arc<dyn Objective>>,
     pub(crate) record: &'a mut EventLog<'r>,
-    /// How many steps' gradients and updates are still to be listed.
+    /// Number of steps whose gradients and updates are still to be emitted.
     pub(crate) audit: usize,
     pub(crate) folder: &'a RunWriter,
     pub(crate) saver: Checkpointer<'a>,
-    /// The update made last, and its place in the data.
+    /// The last update, with its position in the data.
     pub(crate) last: Option<(Position, divergence::Update)>,
-    /// What of the control's requests is done.
+    /// Requests of the control that were answered.
     pub(crate) done: Requests,
 }
 
 impl Trainer<'_, '_> {
-    /// Trains `neural` to the end and leaves the best weights in it.
+    /// Trains `neural` to the end; gives the model with the selected weights.
     pub(crate) fn run(
         &mut self,
         mut neural: Neural,
@@ -92,9 +92,9 @@ impl Trainer<'_, '_> {
             checkpoint::resume(&mut state, checkpoint)?;
             self.record.event(&Event::Resumed { step: state.optimiser.step })?;
         }
-        // Until the model is saved.
+        // Held until the model is saved.
         let _steps = self.ctx.control.steps();
-        // Nothing, unless a signal came into the last evaluation before the checkpoint.
+        // Repeats the evaluation that a stop interrupted before the checkpoint, if any.
         let mut last = if from.is_some() && state.recent.tokens > 0 {
             self.judge(&mut state, &batches, length)?
         } else {
@@ -104,7 +104,8 @@ impl Trainer<'_, '_> {
             // Nothing has changed since the checkpoint, or since the beginning.
             return Err(stopped(state.optimiser.step));
         }
-        // Asked before each step, not after: a run that is resumed where it had lost its patience ends there, too.
+        // Patience is checked before each step, so that a resumed run that had ended by it ends,
+        // too.
         while length.progress(state.optimiser.step, state.train_seconds) < 1.0
             && !self.out_of_patience(&state)
         {
@@ -124,7 +125,7 @@ impl Trainer<'_, '_> {
             let wanted = stop || asked.checkpoints > self.done.checkpoints;
             self.done = asked;
             if self.saver.due(step, state.best.is_some()) || wanted {
-                // A checkpoint that is not worth going back to would push out one that is.
+                // A checkpoint that is not finite must not replace a good one.
                 self.check_finite(&state, &batches)
                     .or_else(|failure| self.keep_last_good(&state, failure))?;
                 self.record.save(&state, &mut self.saver)?;
@@ -139,7 +140,7 @@ impl Trainer<'_, '_> {
         }
         let mut evaluation = match last {
             Some(evaluation) => evaluation,
-            // Resumed after its last step, which its checkpoint is of.
+            // Resumed after its last step.
             None => self.evaluate(&state.lm).map_err(|failure| {
                 if self.ctx.control.is_stopped() { stopped(state.optimiser.step) } else { failure }
             })?,
@@ -174,8 +175,8 @@ impl Trainer<'_, '_> {
         Ok((state.lm, summary))
     }
 
-    /// Evaluates if that is due after the step made last. `None` where it is not, or where a signal ends it: then it is due
-    /// when the run goes on.
+    /// Evaluates if that is due after the last step. `None` where it is not, or where a stop
+    /// interrupts it: then it is due when the run is resumed.
     fn judge(
         &mut self,
         state: &mut TrainState,
@@ -198,7 +199,7 @@ impl Trainer<'_, '_> {
         patience > 0 && state.evals_since_best >= patience
     }
 
-    /// Divergence may show in the parameters before it shows in a loss.
+    /// Checks the state, as divergence may appear in parameters before it appears in a loss.
     fn check_finite(&self, state: &TrainState, batches: &Batches) -> Result<()> {
         match self.last {
             Some(last) if !state.is_finite()? => Err(self.diverged(last, batches)?),
@@ -206,14 +207,14 @@ impl Trainer<'_, '_> {
         }
     }
 
-    /// The failure that the update made last turned out to be, once its batch is kept.
+    /// The error of a last update that led to divergence; saves its batch.
     fn diverged(&self, (at, made): (Position, divergence::Update), batches: &Batches) -> Result<Error> {
         let portion = at.batches(batches, &self.config.train, made.done);
         made.keep(&portion, &self.data.tokenizer, self.folder)?;
         Ok(made.failure())
     }
 
-    /// Adds to a divergence what can be gone back to; any other failure stays as it is.
+    /// Adds the last good checkpoint to the error of a divergence.
     fn keep_last_good<T>(&mut self, state: &TrainState, mut failure: Error) -> Result<T> {
         if failure.kind == Kind::Diverged {
             let kept = divergence::last_good(state, &mut self.saver, self.record, self.folder)?;
@@ -262,7 +263,7 @@ impl Trainer<'_, '_> {
             made.keep(&portion, &self.data.tokenizer, self.folder)?;
             Err(failure)
         })? {
-            // Counted without being made: weights and moments stay as they are.
+            // The step counts, but weights and moments do not change.
             state.optimiser.step += 1;
             let (step, objective) = (state.optimiser.step, made.objective);
             self.record.event(&Event::Skipped { step, objective, mean })?;

@@ -1,4 +1,4 @@
-//! What changes while a run trains.
+//! State of a training run.
 
 use surprisal_model::neural::NeuralLm;
 
@@ -8,16 +8,16 @@ use super::optimiser::{Optimiser, Slot};
 use super::step::{Hidden, Sums};
 use crate::error::Result;
 
-/// What changes from step to step: all that a checkpoint has to hold.
+/// Everything that changes from step to step, which a checkpoint saves.
 pub(crate) struct TrainState {
     pub(crate) lm: NeuralLm,
     pub(crate) optimiser: Optimiser,
     pub(crate) position: Position,
-    /// What a network with a state has read so far, in training.
+    /// States of a recurrent network.
     pub(crate) hidden: Hidden,
-    /// Sums since the last reported line.
+    /// Sums since the last evaluation.
     pub(crate) recent: Sums,
-    /// The best evaluation so far: nats a token, its step, and the weights.
+    /// The best evaluation so far.
     pub(crate) best: Option<Best>,
     /// Evaluations since the best one.
     pub(crate) evals_since_best: usize,
@@ -27,7 +27,7 @@ pub(crate) struct TrainState {
 }
 
 impl TrainState {
-    /// Whether the model gives numbers, and the optimiser's state is some.
+    /// Whether parameters and optimizer state are finite.
     pub(crate) fn is_finite(&self) -> Result<bool> {
         let mut kept = self.optimiser.slots.iter().flat_map(Slot::state).flat_map(|(_, values)| values);
         Ok(kept.all(|value| value.is_finite()) && self.lm.neural.is_finite()?)

@@ -1,8 +1,9 @@
-//! One update's gradients: shards of a batch, one a thread, summed in a fixed order.
+//! Gradients of an update, data parallel: shards of a batch on one thread each, summed in a fixed
+//! order.
 //!
-//! Each shard is a candle graph of its own with serial kernels inside, so the graph's cost is paid in parallel and no
-//! kernel needs to fork. Shards are cut by row and summed by index: the result depends on how many shards there are,
-//! which the config says, and never on how many threads compute them.
+//! Each shard is a candle graph with serial kernels, so that the overhead of the graph is parallel,
+//! too. Shards are rows of the batch: the result depends on the number of shards in the config,
+//! never on the number of threads.
 
 use std::ops::Range;
 
@@ -21,9 +22,9 @@ use crate::error::{Error, Result};
 /// Sums over the tokens of one update.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Sums {
-    /// Σ of what is minimised (smoothed, with z-loss).
+    /// Sum of the objective.
     pub(crate) objective: f64,
-    /// Σ −ln q of the true tokens, unsmoothed.
+    /// Sum of −ln q of the true tokens.
     pub(crate) nll: f64,
     pub(crate) tokens: usize,
 }
@@ -36,8 +37,8 @@ impl Sums {
     }
 }
 
-/// The states of a recurrent network between updates: one row for each stream of the text, all of
-/// them zero where texts begin. A network without a state has rows of width 0.
+/// States of a recurrent network between updates: one row for each stream of the text, zero where
+/// texts begin. Width 0 for a network without a state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hidden {
     pub(crate) width: usize,
@@ -54,7 +55,7 @@ impl Hidden {
         Self { width, values: vec![0.0; streams * width] }
     }
 
-    /// The states of some of the streams.
+    /// Indices of the states of `streams`.
     fn rows(&self, streams: Range<usize>) -> Range<usize> {
         streams.start * self.width..streams.end * self.width
     }
@@ -63,14 +64,14 @@ impl Hidden {
 pub(crate) struct Step<'a> {
     pub(crate) neural: &'a Neural,
     pub(crate) objective: &'a dyn Objective,
-    /// How the products of the linear layers read their inputs.
+    /// Input precision of linear layers.
     pub(crate) precision: Precision,
     pub(crate) pool: &'a Pool,
 }
 
 impl Step<'_> {
-    /// The gradient of the mean objective over all tokens of `batches`, shard by shard in `gradients`, one each; they are
-    /// to be summed in order. The rows of all batches are the streams of `hidden`, which goes on.
+    /// Gradients of the mean objective over all tokens of `batches`, one accumulator per shard, to
+    /// be summed in order. The rows of the batches are the streams of `hidden`, which is updated.
     pub(crate) fn gradients(
         &self,
         batches: &[Batch],
@@ -104,7 +105,7 @@ impl Step<'_> {
                 let streams = before.rows(first_row + rows.start..first_row + rows.end);
                 let state = before.values.get(streams.clone()).filter(|state| !state.is_empty());
                 let (store, part, after) = self.shard(&context, scale, batch, rows, state, &mode)?;
-                // What plain operations and the head left.
+                // Gradients of candle operations and of the head.
                 own.add_grad_store(&store)?;
                 Ok((part, streams, after))
             });

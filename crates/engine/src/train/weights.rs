@@ -1,4 +1,4 @@
-//! The weights of a model: their beginning, and copies of them.
+//! Weights of a model: initialisation and copies.
 
 use surprisal_model::neural::{Neural, NeuralConfig};
 
@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::rng::{RngStream, rng_for};
 
-/// A new model from the run's seed, or the one that the run is to start from.
+/// A new model from the run's seed, or the one of `model.init_from`.
 pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neural> {
     if let Some(path) = &config.model.init_from {
         let tensors = crate::architecture::start(config)?.tensors;

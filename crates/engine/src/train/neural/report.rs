@@ -1,4 +1,4 @@
-//! What a run tells of itself: what it is about to do, where it stands, what looks wrong.
+//! Events of a training run: plan, evaluations, audits, samples.
 
 use surprisal_model::neural::Neural;
 use surprisal_text::Batches;
@@ -49,7 +49,7 @@ impl Trainer<'_, '_> {
         }))
     }
 
-    /// The gradient audit of the step just made; `before` are the weights it started from.
+    /// Emits the gradient audit of the last step; `before` are the weights before it.
     pub(super) fn list_gradients(&mut self, state: &TrainState, before: &[Vec<f32>]) -> Result<()> {
         let mut listed = Vec::new();
         for (i, (parameter, before)) in state.lm.neural.parameters().iter().zip(before).enumerate() {
@@ -67,15 +67,15 @@ impl Trainer<'_, '_> {
         self.record.event(&Event::Audited { step, parameters: listed })
     }
 
-    /// Evaluates, tells of it, keeps the weights when they are the best; `None`, and nothing of this, where a signal ends
-    /// the evaluation.
+    /// Evaluates, emits the result and stores the weights if they are the best; `None` where a stop
+    /// interrupts the evaluation.
     pub(super) fn report(
         &mut self,
         state: &mut TrainState,
         batches: &Batches,
         length: StopCriterion,
     ) -> Result<Option<Evaluation>> {
-        // A running mean of the weights, where there is one, is what is judged and kept.
+        // Where there is a running mean of the weights, it is evaluated and stored.
         state.optimiser.swap_ema(&state.lm.neural)?;
         let evaluation = match self.evaluate(&state.lm) {
             Err(_) if self.ctx.control.is_stopped() => {
@@ -115,11 +115,11 @@ impl Trainer<'_, '_> {
         Ok(Some(evaluation))
     }
 
-    /// Says so once validation has turned: several evaluations since the best, while the training text is fitted
-    /// better than the validation text.
+    /// Emits overfitting: several evaluations since the best one, and a training loss below the
+    /// validation loss.
     fn notice_overfitting(&mut self, state: &TrainState, train_nll: f64, nats_per_token: f64) -> Result<()> {
         const TURNED: usize = 3;
-        // A training loss that has risen, too, is no overfitting.
+        // If the training loss has risen, too, it is not overfitting.
         let is_fitted = |best: &&Best| train_nll < nats_per_token && train_nll < best.nats_per_token;
         let Some(best) = state.best.as_ref().filter(|_| state.evals_since_best == TURNED).filter(is_fitted)
         else {
@@ -136,7 +136,7 @@ impl Trainer<'_, '_> {
         }))
     }
 
-    /// A little of what the model writes by now.
+    /// Emits a sample of the model.
     pub(super) fn sample(&mut self, state: &TrainState) -> Result<()> {
         const TOKENS: usize = 160;
         const TEMPERATURE: f64 = 0.8;
@@ -149,7 +149,7 @@ impl Trainer<'_, '_> {
             Ok(())
         };
         match generate(&state.lm, &data.tokenizer, &opening, TOKENS, sampling, seed, emit) {
-            // Nobody waits for the rest of it.
+            // A stopped run needs no sample.
             Err(_) if self.ctx.control.is_stopped() => Ok(()),
             written => {
                 written?;
