@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     let events = |_: RunId, event: &Event| {
         match event {
             Event::Baseline { model, eval } => {
-                println!("{model}: {:.3} nats per token", eval.nats_per_token())
+                println!("{model}: {:.3} nats per token", eval.nats_per_token());
             }
             Event::Evaluated(e) => println!("step {}: {:.3} nats per token", e.step, e.eval.nats_per_token()),
             Event::Sampled(sampled) => println!("it writes: {:?}", sampled.text),

@@ -161,7 +161,7 @@ pub fn measure(case: Case, threads: usize, seconds: f64) -> Result<Measured> {
                     let share = elements.div_ceil(pool.threads()).max(1);
                     let parts = from.chunks(share).zip(into.chunks_mut(share)).collect();
                     pool.map_including_caller(parts, |(from, into): (&[f32], &mut [f32])| {
-                        into.copy_from_slice(from)
+                        into.copy_from_slice(from);
                     });
                     Ok(0.0)
                 })
