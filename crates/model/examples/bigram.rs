@@ -1,7 +1,8 @@
-//! One distribution found twice: the bigram that is counted, and the bigram that gradient descent ends in.
+//! One distribution found twice: by counting bigrams and by gradient descent.
 //!
-//! Both minimise the cross-entropy of the text. Counting does it in closed form: q(b | a) = count(a b) / count(a). A table of
-//! logits is moved along −(q − p) until it stands still. With label smoothing ε it ends in (1 − ε) · counted + ε/|V|.
+//! Both minimise the cross-entropy of the text. Counting does it in closed form: q(b | a) = count(a
+//! b) / count(a). Gradient descent moves a table of logits along −(q − p) until it converges. With
+//! label smoothing ε it converges to (1 − ε) · counted + ε/|V|.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 
@@ -30,14 +31,14 @@ fn main() -> Result<()> {
 
     let config = NgramConfig { order: 2, smoothing: Smoothing::Mle, ..NgramConfig::default() };
     let counted = NgramModel::estimate(&tokens, vocab_size, &config)?;
-    println!("{}", said("counted", &counted, &tokens)?);
+    println!("{}", summary("counted", &counted, &tokens)?);
 
     let plain = trained(&tokens, vocab_size, &CrossEntropy::new())?;
-    println!("{}", said("by gradient", &plain, &tokens)?);
+    println!("{}", summary("by gradient", &plain, &tokens)?);
 
     let epsilon = 0.1;
     let smoothed = trained(&tokens, vocab_size, &CrossEntropy::new().label_smoothing(epsilon)?)?;
-    println!("{}", said("by gradient, smoothed", &smoothed, &tokens)?);
+    println!("{}", summary("by gradient, smoothed", &smoothed, &tokens)?);
 
     let mut apart: f64 = 0.0;
     for &token in &tokens[..tokens.len() - 1] {
@@ -47,15 +48,15 @@ fn main() -> Result<()> {
             apart = apart.max((q.exp() - expected).abs());
         }
     }
-    println!("{apart:.0e} is the most that q lies from (1 − ε) · counted + ε/|V|");
+    println!("{apart:.0e} is the largest difference of q from (1 − ε) · counted + ε/|V|");
     Ok(())
 }
 
-/// −(1/T) Σ ln q(w_t | w_<t) of all tokens but the first, before which there is none.
-fn said(name: &str, model: &dyn LanguageModel, tokens: &[u32]) -> Result<String> {
+/// −(1/T) Σ ln q(w_t | w_<t) of all tokens but the first, which has no context.
+fn summary(name: &str, model: &dyn LanguageModel, tokens: &[u32]) -> Result<String> {
     let log_probs = model.log_probs(tokens, 1)?;
     let nats = -log_probs.iter().sum::<f64>() / log_probs.len() as f64;
-    Ok(format!("{nats:.4} nats a token, perplexity {:.2}: {name}", perplexity(nats)))
+    Ok(format!("{nats:.4} nats per token, perplexity {:.2}: {name}", perplexity(nats)))
 }
 
 /// A table of logits that minimises `loss`, with all of the text in every step.

@@ -1,4 +1,4 @@
-//! What can go wrong in a model.
+//! Errors of models.
 
 /// A model's error.
 #[derive(Debug, thiserror::Error)]
@@ -9,44 +9,44 @@ pub enum Error {
     TokenOutOfRange {
         /// The token id.
         token: u32,
-        /// Where in the sequence it stands.
+        /// Its index in the sequence.
         index: usize,
         /// The size of the vocabulary.
         vocab_size: usize,
     },
-    /// `from` lies past the end of the tokens.
+    /// `from` is past the end of the tokens.
     #[error("cannot score from position {from}: there are {len} tokens")]
     FromOutOfRange {
-        /// The first position asked for.
+        /// The first position to score.
         from: usize,
-        /// How many tokens there are.
+        /// The number of tokens.
         len: usize,
     },
-    /// A configuration that describes no model.
+    /// A configuration or other input that is no model.
     #[error("{0}")]
     Config(
         /// What is wrong and what would be right.
         String,
     ),
-    /// A setting that is impossible.
+    /// An invalid setting.
     #[error("{key} {problem}")]
     Setting {
         /// Its key in a config.
         key: &'static str,
-        /// What is wrong, to be read after the key.
+        /// What is wrong, as the predicate of a sentence whose subject is the key.
         problem: String,
         /// What to do about it.
         hint: Option<String>,
     },
-    /// Somebody asked for an end.
+    /// The work was stopped on request.
     #[error("it was stopped")]
     Stopped,
-    /// The tensor library failed.
+    /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
-/// A result whose error is a model's [`enum@Error`].
+/// A result with a model's [`enum@Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {

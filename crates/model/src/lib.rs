@@ -1,8 +1,8 @@
 //! Language models: distributions over the next token given all the tokens before it.
 //!
-//! Counting and gradient descent are two ways to minimise the same cross-entropy, so a bigram table of counts and a
-//! transformer implement one trait, [`LanguageModel`], and pass through one evaluation. This crate knows no
-//! objective, no file, no clock and no global random generator.
+//! Counting and gradient descent are two ways to minimise the same cross-entropy, so a table of
+//! bigram counts and a transformer implement one trait, [`LanguageModel`], and are evaluated by the
+//! same code. This crate knows no objective, no file, no clock and no global random generator.
 
 mod config;
 mod error;
@@ -18,13 +18,13 @@ pub use vocab_map::{MappedModel, VocabMap};
 
 /// A distribution over the next token given all the tokens before it.
 ///
-/// All log-probabilities are natural logarithms (nats). An impossible token has `f64::NEG_INFINITY`, which an
-/// evaluation counts and reports, never drops.
+/// All log-probabilities are natural logarithms (nats). A token of probability zero has
+/// `f64::NEG_INFINITY`; an evaluation counts and reports it and never drops it.
 pub trait LanguageModel: Send + Sync {
     /// |V|: tokens are `0..vocab_size`.
     fn vocab_size(&self) -> usize;
 
-    /// Whether q sums to one. A model whose scores do not (stupid backoff) has no perplexity, and an evaluation gives none.
+    /// Whether q sums to one. Scores that do not (stupid backoff) have no perplexity.
     fn is_distribution(&self) -> bool {
         true
     }
@@ -32,21 +32,20 @@ pub trait LanguageModel: Send + Sync {
     /// ln q(`tokens[i]` | `tokens[..i]`) for every i in `from..tokens.len()`.
     ///
     /// # Errors
-    /// A token outside the vocabulary, `from` past the end, or a failure of the tensor library.
+    /// A token outside the vocabulary, `from` past the end, or an error of candle.
     fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>>;
 
-    /// ln q(· | `context`): the whole next-token distribution, of length [`Self::vocab_size`]; its exponentials sum
-    /// to one.
+    /// ln q(· | `context`): the next-token distribution, of length [`Self::vocab_size`]; its
+    /// exponentials sum to one.
     ///
     /// # Errors
     /// As [`Self::log_probs`].
     fn next_log_probs(&self, context: &[u32]) -> Result<Vec<f64>>;
 
-    /// ln q(· | `tokens[..i]`) for every i in `from..tokens.len()`, in order: [`Self::log_probs`] with all that did not come,
-    /// too. `visit` is given i and the distribution.
+    /// Visits, for each i in `from..tokens.len()` in order, i and ln q(· | `tokens[..i]`), with the
+    /// contexts of [`Self::log_probs`].
     ///
-    /// The default reads the text as a session does; a model that scores in windows overrides it, so that both see the same
-    /// contexts.
+    /// The default reads the text with a session; a model that scores in windows overrides it.
     ///
     /// # Errors
     /// As [`Self::log_probs`].
@@ -71,7 +70,8 @@ pub trait LanguageModel: Send + Sync {
         Ok(())
     }
 
-    /// [`Self::log_probs`] of many independent sequences (the lines of a text), handed to `visit` in order, each with its number.
+    /// [`Self::log_probs`] of many independent sequences (the lines of a text): calls `visit` with
+    /// the index of each sequence, in order, and its result.
     ///
     /// The default scores them one by one; a model that computes in batches overrides it.
     ///
@@ -89,9 +89,10 @@ pub trait LanguageModel: Send + Sync {
         Ok(())
     }
 
-    /// Starts reading a text from its beginning, for sampling token by token.
+    /// A session at the beginning of a text, for sampling token by token.
     ///
-    /// The default keeps the tokens and calls [`Self::next_log_probs`]; a transformer keeps keys and values instead.
+    /// The default stores the tokens and calls [`Self::next_log_probs`]; a transformer stores keys
+    /// and values instead.
     ///
     /// # Errors
     /// As [`Self::next_log_probs`].
@@ -100,16 +101,16 @@ pub trait LanguageModel: Send + Sync {
     }
 }
 
-/// A text being read (or written) token by token.
+/// A text that is read (or generated) token by token.
 pub trait Session {
-    /// Appends `tokens` and returns ln q(· | everything so far).
+    /// Appends `tokens` and returns ln q(· | all tokens so far).
     ///
     /// # Errors
     /// As [`LanguageModel::next_log_probs`].
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>>;
 }
 
-/// The session of a model that has nothing to remember but its context.
+/// The session of a model without a state: it computes each distribution from all the tokens.
 struct RecomputeSession<'a, M: ?Sized> {
     model: &'a M,
     tokens: Vec<u32>,
@@ -122,7 +123,7 @@ impl<M: LanguageModel + ?Sized> Session for RecomputeSession<'_, M> {
     }
 }
 
-/// Refuses tokens outside the vocabulary, naming the first.
+/// Checks that all tokens are in the vocabulary; the error has the first that is not.
 ///
 /// # Errors
 /// [`Error::TokenOutOfRange`].
@@ -133,7 +134,7 @@ pub fn check_tokens(tokens: &[u32], vocab_size: usize) -> Result<()> {
     }
 }
 
-/// The `tokens` from place `from` on, all of which are in the vocabulary.
+/// The `tokens` from index `from` on, after a check that all are in the vocabulary.
 fn scored(tokens: &[u32], from: usize, vocab_size: usize) -> Result<&[u32]> {
     check_tokens(tokens, vocab_size)?;
     tokens.get(from..).ok_or(Error::FromOutOfRange { from, len: tokens.len() })

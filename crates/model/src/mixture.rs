@@ -1,4 +1,4 @@
-//! Linear interpolation of any models: q(w | h) = Σ λ_m q_m(w | h), with the λ under which held-out text is likeliest.
+//! Linear interpolation of any models: q(w | h) = Σ λ_m q_m(w | h), λ fitted to held-out text.
 
 use crate::{Error, LanguageModel, Result, Session};
 
@@ -18,7 +18,7 @@ pub struct Mixture<'a> {
     weights: Vec<f64>,
 }
 
-/// ln Σ λ e^x, with the largest term taken out.
+/// ln Σ λ e^x, computed relative to the largest term.
 fn weighted_log_sum_exp(weights: &[f64], log_probs: impl Iterator<Item = f64> + Clone) -> f64 {
     let top = log_probs.clone().fold(f64::NEG_INFINITY, f64::max);
     if top == f64::NEG_INFINITY {
@@ -33,13 +33,14 @@ fn weighted_log_sum_exp(weights: &[f64], log_probs: impl Iterator<Item = f64> + 
 }
 
 impl<'a> Mixture<'a> {
-    /// Mixes `models` by `weights`, which are from 0 and are made to sum to one.
+    /// Mixes `models` by non-negative `weights`, which are divided by their sum.
     ///
     /// # Errors
-    /// [`Error::Config`] without models, for models of different vocabularies, and for impossible weights.
+    /// [`Error::Config`] without models, for models of different vocabularies, and for invalid
+    /// weights.
     pub fn new(models: Vec<Box<dyn LanguageModel + 'a>>, weights: &[f64]) -> Result<Self> {
         let wrong = |message: String| Err(Error::Config(message));
-        let Some(first) = models.first() else { return wrong("a mixture of no models".into()) };
+        let Some(first) = models.first() else { return wrong("a mixture needs a model".into()) };
         let size = first.vocab_size();
         if let Some(other) = models.iter().map(|model| model.vocab_size()).find(|&other| other != size) {
             return wrong(format!("models of {size} and of {other} tokens cannot be mixed"));
@@ -54,12 +55,12 @@ impl<'a> Mixture<'a> {
         Ok(Self { models, weights: normalised(weights.to_vec()) })
     }
 
-    /// λ.
+    /// λ of each model; they sum to one.
     pub fn weights(&self) -> &[f64] {
         &self.weights
     }
 
-    /// Mixes, element by element, what every model answers.
+    /// The mixture, element by element, of the log-probabilities of every model.
     fn mix(&self, answers: &[Vec<f64>]) -> Vec<f64> {
         let len = answers.first().map_or(0, Vec::len);
         (0..len)
@@ -68,14 +69,14 @@ impl<'a> Mixture<'a> {
     }
 }
 
-/// A point on the way to the best weights.
+/// The mean log-likelihood and its derivatives at some weights.
 struct Fit {
     weights: Vec<f64>,
-    /// Mean ln q of the tokens that some model holds possible.
+    /// Mean ln q of the tokens to which some model gives a probability above zero.
     log_likelihood: f64,
-    /// Its slope along each weight: the mean of r = q_m / q.
+    /// By each weight: the mean of r = q_m / q.
     gradient: Vec<f64>,
-    /// Minus its second derivatives: the mean of r rᵀ.
+    /// Minus the second derivatives: the mean of r rᵀ.
     curvature: Vec<Vec<f64>>,
 }
 
@@ -102,19 +103,21 @@ impl Fit {
         Self { weights, log_likelihood: sum / tokens, gradient: slope, curvature }
     }
 
-    /// How much likelier the best weights can be at most, in nats a token: ln is concave, and the slope along λ itself is 1.
+    /// An upper bound of what the best weights gain, in nats per token: ln is concave, and the
+    /// derivative along λ itself is 1.
     fn gap(&self) -> f64 {
         self.gradient.iter().copied().fold(f64::NEG_INFINITY, f64::max) - 1.0
     }
 
-    /// Where the parabola through this point is best: weight moves between two models at a time until none does.
+    /// The maximum of the quadratic approximation, found by moving weight between two models at a
+    /// time.
     fn target(&self) -> Vec<f64> {
         const SWEEPS: usize = 1000;
         let (mut target, mut slope, bend) = (self.weights.clone(), self.gradient.clone(), &self.curvature);
         for _ in 0..SWEEPS {
             let mut moved = 0.0_f64;
             for (m, k) in (0..target.len()).flat_map(|m| (0..m).map(move |k| (m, k))) {
-                // Nothing bends between two models that are the same.
+                // Two equal models have no curvature between them.
                 let across = (bend[m][m] - 2.0 * bend[m][k] + bend[k][k]).max(f64::MIN_POSITIVE);
                 let step = ((slope[m] - slope[k]) / across).max(-target[m]).min(target[k]);
                 target[m] += step;
@@ -130,9 +133,10 @@ impl Fit {
     }
 }
 
-/// The weights of a mixture under which held-out tokens are likeliest, given ln q of each token under each model, by
-/// sequential quadratic programming (Kim et al. 2020): mean ln q is within 10⁻⁹ nats of the best there is. No weight is
-/// quite zero, so what one model alone knows stays possible. Tokens that every model holds impossible say nothing.
+/// The mixture weights with the greatest likelihood of held-out tokens, from ln q of each token
+/// under each model: sequential quadratic programming (Kim et al. 2020), until mean ln q is within
+/// 10⁻⁹ nats of the maximum. Every weight is above zero, so that no token that one model can
+/// predict has probability zero. Tokens of probability zero under every model are left out.
 pub fn best_weights(log_probs: &[Vec<f64>]) -> Vec<f64> {
     const GAP: f64 = 1e-10;
     const ROUNDS: usize = 200;
@@ -152,7 +156,8 @@ pub fn best_weights(log_probs: &[Vec<f64>]) -> Vec<f64> {
             let weights = way.map(|(from, to)| from + 0.5_f64.powi(halved) * (to - from)).collect();
             Fit::evaluate(normalised(weights), log_probs)
         });
-        // Near the end the likelihood is flat to the last bit, and the gap still closes.
+        // Near the maximum the likelihood no longer changes in its last bit, while the gap still
+        // closes.
         let better = |next: &Fit| {
             let gain = next.log_likelihood - fit.log_likelihood;
             gain > 0.0 || gain > -1e-12 && next.gap() < fit.gap()
@@ -163,7 +168,7 @@ pub fn best_weights(log_probs: &[Vec<f64>]) -> Vec<f64> {
     normalised(fit.weights.iter().map(|weight| weight.max(MIN_WEIGHT)).collect())
 }
 
-/// The weights, made to sum to one.
+/// The weights divided by their sum.
 fn normalised(weights: Vec<f64>) -> Vec<f64> {
     let sum: f64 = weights.iter().sum();
     weights.iter().map(|weight| weight / sum).collect()

@@ -1,43 +1,44 @@
-//! Models of different vocabularies, asked in the words of one that has them all.
+//! Models of different vocabularies, used with the token ids of one vocabulary that contains all.
 
 use crate::{Error, LanguageModel, Result, Session, check_tokens};
 
-/// What the words of a vocabulary are called in a larger one.
+/// A map from the ids of a vocabulary to those of a larger one.
 ///
-/// A word that only the larger one has is `<unk>` where it is context. It is not `<unk>` where it is predicted, or that
-/// probability would count once for every such word: to a model that lacks it, it is impossible.
+/// A word that is only in the larger one is `<unk>` as context. As a prediction it has probability
+/// zero: that of `<unk>` would count once for every such word.
 ///
 /// ```
 /// # use surprisal_model::{LanguageModel, MappedModel, VocabMap, ngram::Uniform};
 /// # fn main() -> surprisal_model::Result<()> {
-/// // Two words, <unk> and one more, are words 0 and 2 of three.
-/// let (model, names) = (Uniform::new(2, None), VocabMap::new(vec![0, 2], 3, Some(0))?);
-/// let next = MappedModel::new(&model, &names)?.next_log_probs(&[1])?;
+/// // The words of a model, <unk> and one more, are words 0 and 2 of three.
+/// let (model, map) = (Uniform::new(2, None), VocabMap::new(vec![0, 2], 3, Some(0))?);
+/// let next = MappedModel::new(&model, &map)?.next_log_probs(&[1])?;
 /// assert_eq!(next, [0.5f64.ln(), f64::NEG_INFINITY, 0.5f64.ln()]);
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VocabMap {
-    /// The larger vocabulary's id of each own word.
+    /// The outer id of each inner word.
     ids: Vec<u32>,
-    /// The own id of each word of the larger one, and whether it is there only as `<unk>`.
+    /// The inner id of each outer word, and whether it is `<unk>` because the word is missing.
     own: Vec<(u32, bool)>,
 }
 
 impl VocabMap {
-    /// Calls word `i` of a vocabulary `ids[i]` in one of `vocab_size` words; `unk` is the smaller one's own `<unk>`.
+    /// Maps inner word `i` to `ids[i]`, one of `vocab_size` outer words; `unk` is the inner
+    /// `<unk>`.
     ///
     /// # Errors
-    /// [`Error::Config`] for ids that are not all different or not in the larger vocabulary, and for words that only that one
-    /// has where there is no `<unk>`.
+    /// [`Error::Config`] for duplicate ids, ids outside the outer vocabulary, and outer words that
+    /// are missing in an inner vocabulary without `<unk>`.
     pub fn new(ids: Vec<u32>, vocab_size: usize, unk: Option<u32>) -> Result<Self> {
         let wrong = |message: &str| Err(Error::Config(message.into()));
         let mut own: Vec<Option<u32>> = vec![None; vocab_size];
         for (word, &id) in (0..).zip(&ids) {
             match own.get_mut(id as usize) {
                 Some(place @ None) => *place = Some(word),
-                _ => return wrong("words cannot be renamed like this"),
+                _ => return wrong("token ids must be different and within the larger vocabulary"),
             }
         }
         let unk = unk.filter(|&unk| (unk as usize) < ids.len());
@@ -47,32 +48,33 @@ impl VocabMap {
             .collect();
         match own {
             Some(own) => Ok(Self { ids, own }),
-            None => wrong("a vocabulary without <unk> has nothing to call other words by"),
+            None => wrong("a vocabulary without <unk> cannot stand for words that it does not have"),
         }
     }
 
-    /// The larger vocabulary's id of each word of the smaller one.
+    /// The outer id of each inner word.
     pub fn ids(&self) -> &[u32] {
         &self.ids
     }
 
-    /// |V| of the larger vocabulary.
+    /// |V| of the outer vocabulary.
     pub fn vocab_size(&self) -> usize {
         self.own.len()
     }
 
-    /// How many words only the larger vocabulary has.
+    /// The number of outer words that the inner vocabulary does not have.
     pub fn lacking(&self) -> usize {
         self.own.len() - self.ids.len()
     }
 
-    /// The own word for one of the larger vocabulary as context, and whether it is `<unk>` because it is lacking.
+    /// The inner id of an outer word as context, and whether it is `<unk>` because the word is
+    /// missing.
     pub fn own(&self, id: u32) -> Option<(u32, bool)> {
         self.own.get(id as usize).copied()
     }
 }
 
-/// A model that is asked, and answers, in a larger vocabulary: see [`VocabMap`].
+/// A model used with the ids of a larger vocabulary; see [`VocabMap`].
 #[derive(Clone, Copy)]
 pub struct MappedModel<'a> {
     model: &'a dyn LanguageModel,
@@ -80,14 +82,14 @@ pub struct MappedModel<'a> {
 }
 
 impl<'a> MappedModel<'a> {
-    /// `model` under the `names` of its words.
+    /// `model` with the outer ids of `map`.
     ///
     /// # Errors
-    /// [`Error::Config`] for names of another vocabulary.
+    /// [`Error::Config`] for a map of another vocabulary.
     pub fn new(model: &'a dyn LanguageModel, names: &'a VocabMap) -> Result<Self> {
         let (size, named) = (model.vocab_size(), names.ids.len());
         if size != named {
-            return Err(Error::Config(format!("names of {named} words for a model of {size}")));
+            return Err(Error::Config(format!("a map of {named} words for a model of {size}")));
         }
         Ok(Self { model, map: names })
     }
@@ -97,7 +99,7 @@ impl<'a> MappedModel<'a> {
         Ok(tokens.iter().filter_map(|&token| self.map.own(token)).map(|(own, _)| own).collect())
     }
 
-    /// What the model lacks is impossible.
+    /// Sets the log-probability of missing words to −∞.
     fn without_lacking(&self, tokens: &[u32], log_probs: &mut [f64]) {
         for (&token, log_prob) in tokens.iter().zip(log_probs) {
             if self.map.own(token).is_some_and(|(_, lacking)| lacking) {
@@ -106,7 +108,7 @@ impl<'a> MappedModel<'a> {
         }
     }
 
-    fn to_outer(&self, own: &[f64]) -> Vec<f64> {
+    fn outer(&self, own: &[f64]) -> Vec<f64> {
         let mut all = vec![f64::NEG_INFINITY; self.map.vocab_size()];
         for (&id, &log_prob) in self.map.ids.iter().zip(own) {
             all[id as usize] = log_prob;
@@ -131,7 +133,7 @@ impl LanguageModel for MappedModel<'_> {
     }
 
     fn next_log_probs(&self, context: &[u32]) -> Result<Vec<f64>> {
-        Ok(self.to_outer(&self.model.next_log_probs(&self.own(context)?)?))
+        Ok(self.outer(&self.model.next_log_probs(&self.own(context)?)?))
     }
 
     fn for_each_distribution(
@@ -142,7 +144,7 @@ impl LanguageModel for MappedModel<'_> {
     ) -> Result<()> {
         let own = self.own(tokens)?;
         self.model
-            .for_each_distribution(&own, from, &mut |i, distribution| visit(i, &self.to_outer(distribution)))
+            .for_each_distribution(&own, from, &mut |i, distribution| visit(i, &self.outer(distribution)))
     }
 
     fn each_log_probs(
@@ -174,7 +176,7 @@ struct MappedSession<'a> {
 impl Session for MappedSession<'_> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
         let own = self.session.feed(&self.model.own(tokens)?)?;
-        Ok(self.model.to_outer(&own))
+        Ok(self.model.outer(&own))
     }
 }
 

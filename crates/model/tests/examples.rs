@@ -4,7 +4,8 @@
 
 use std::process::Command;
 
-/// The first number of each line that the example prints; `cargo test` has built it beside the tests.
+/// The first number of each line that the example prints; `cargo test` has built it beside the
+/// tests.
 fn numbers(name: &str) -> Vec<f64> {
     let tests = std::env::current_exe().unwrap();
     let example = tests.parent().unwrap().with_file_name("examples").join(name);

@@ -1,4 +1,4 @@
-//! Whether counting and mixing take as much memory as they say at most, counted by the allocator.
+//! The stated memory of counting and mixing, against the allocator's peak.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 

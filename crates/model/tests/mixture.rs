@@ -1,4 +1,4 @@
-//! The best weights of a mixture are the best: held against a search, and against the bound that concavity gives.
+//! The best weights of a mixture, against a search and against the bound that concavity gives.
 
 use surprisal_model::best_weights;
 
@@ -28,7 +28,7 @@ fn two_models_get_the_weights_that_a_search_finds() {
     let mut random = Random(1);
     for round in 0..200 {
         let tokens = 1 + (random.next() * 40.0) as usize;
-        // From much alike to far apart, and sometimes one is better everywhere.
+        // From similar to different models; sometimes one is better everywhere.
         let apart = 10_f64.powf(4.0 * random.next() - 3.0);
         let lead = if round % 3 == 0 { apart } else { 0.0 };
         let a: Vec<f64> = (0..tokens).map(|_| random.next().ln()).collect();
@@ -61,13 +61,14 @@ fn no_weights_of_many_models_can_be_better_by_more_than_the_bound() {
         let mut models: Vec<Vec<f64>> = (0..n)
             .map(|m| (0..TOKENS).map(|_| random.next().ln() * (1.0 + 0.2 * f64::from(m))).collect())
             .collect();
-        // Two that are the same, two that nearly are, and one that knows nothing.
+        // Two equal models, two nearly equal ones, and one of probability zero everywhere.
         models.push(models[0].clone());
         models.push(models[1].iter().map(|q| q - 1e-7).collect());
         models.push(vec![f64::NEG_INFINITY; TOKENS]);
         let weights = best_weights(&models);
         assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-12 && weights.iter().all(|w| *w > 0.0));
-        // ln is concave: no mixture is likelier by more than the steepest slope less the weights' own, which is 1.
+        // ln is concave: no weights gain more than the largest derivative less 1, that along λ
+        // itself.
         let slope = |of: &Vec<f64>| {
             (0..TOKENS).map(|i| of[i].exp() / mixed(&weights, &models, i)).sum::<f64>() / TOKENS as f64
         };

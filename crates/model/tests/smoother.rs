@@ -1,4 +1,4 @@
-//! A smoother of one's own, through the public interface alone.
+//! A smoother from outside of the library, through the public interface alone.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
@@ -26,7 +26,7 @@ fn text(len: usize, mut state: u64) -> Vec<u32> {
     text
 }
 
-/// The built-in Witten-Bell formula, written again.
+/// The formula of the built-in Witten-Bell.
 struct MyWittenBell;
 
 impl Smoother for MyWittenBell {
@@ -81,7 +81,7 @@ impl Smoother for Share {
         if self.lower > 0.0 && self.lower < 1.0 {
             return Ok(());
         }
-        Err(Error::Config(format!("a share is from 0 to 1, not {}", self.lower)))
+        Err(Error::Config(format!("a share must be from 0 to 1, not {}", self.lower)))
     }
 
     fn tuning(&self) -> Tuning {

@@ -1,10 +1,8 @@
-//! Many point queries at once.
+//! Point queries in batches, which hides cache misses.
 //!
-//! What a point query costs is waiting: for the place where a context's continuations start, for each word that the
-//! search among them looks at. One query's loads wait for each other, those of different words of a text do not, if they
-//! are asked for order by order: the grams of k + 1 words that end at every place of a block need only the grams of k
-//! words that end there. So each step below is a loop over the block, and each search asks for what it will look at next
-//! and leaves: when its turn comes again, that has arrived.
+//! A block of queries advances order by order, since the (k + 1)-grams that end at each position
+//! need only the k-grams that end there. Each step of a binary search prefetches its next probe
+//! before the next query has its turn.
 
 use std::ops::Range;
 
@@ -12,21 +10,21 @@ use super::header::BackoffScheme;
 use super::packed::Packed;
 use super::view::{NONE, State, View, narrowed_range, possible_range, sparse_range};
 
-/// Words a block.
+/// Words per block.
 const BLOCK: usize = 512;
-/// How many places ahead it is asked for where the continuations of their contexts start.
+/// How many words ahead child offsets are prefetched.
 const PREFETCH_DISTANCE: usize = 8;
-/// So few words lie in the cache lines of the first and the last, mostly: they are asked for at once, and searched at once
-/// when they are there.
+/// A range of at most so many words is mostly in the cache lines of its first and last word: those
+/// are prefetched, and then it is searched to the end.
 const LINEAR_LEN: u32 = 9;
 
 /// A search among the continuations of a context.
 #[derive(Clone, Copy, Default)]
 struct Search {
-    /// Place in the block.
+    /// The index in the block.
     index: u32,
     word: u32,
-    /// What is left to be searched.
+    /// The range that remains.
     low: u32,
     len: u32,
 }
@@ -36,13 +34,13 @@ impl Search {
         self.low as usize..(self.low + self.len) as usize
     }
 
-    /// Begins to search `among` some of `words`.
+    /// Starts a search of `words` in the range `among`.
     fn search(&mut self, among: Range<usize>, words: Packed<'_>) {
         (self.low, self.len) = (among.start as u32, among.len() as u32);
         self.prefetch(words);
     }
 
-    /// Asks for what the next step will look at.
+    /// Prefetches what the next step reads.
     #[inline]
     fn prefetch(&self, words: Packed<'_>) {
         if self.len <= LINEAR_LEN {
@@ -58,7 +56,7 @@ impl Search {
         (self.low + self.len / 2) as usize
     }
 
-    /// Halves what is left; `words` ascend from the second place on. No branch depends on what is read.
+    /// Halves the range, without a branch; from the second on, `words` ascend.
     #[inline]
     fn halve(&mut self, words: Packed<'_>) {
         let middle = self.middle();
@@ -68,8 +66,8 @@ impl Search {
     }
 }
 
-/// Halves what is left of each of `open` in turn, until it is one place, and hands it to `done`: the last place whose word
-/// is not behind the wanted one, or the first place.
+/// Halves the ranges of `open` in turn. A range of one word is passed to `done`: the last whose
+/// word is at most the query's, or the first.
 #[inline]
 fn search(mut open: &mut [Search], words: Packed<'_>, mut done: impl FnMut(&Search)) {
     while !open.is_empty() {
@@ -94,13 +92,13 @@ fn search(mut open: &mut [Search], words: Packed<'_>, mut done: impl FnMut(&Sear
 }
 
 impl View<'_> {
-    /// ln q of each of `words`, read on from `state`: to the bit what [`Self::score`] gives word by word.
+    /// ln q of each of `words` after `state`, with the same bits as [`Self::score`] word by word.
     pub fn log_probs(&self, state: &mut State, words: &[u32]) -> Vec<f64> {
         self.scores(state, words, &[])
     }
 
-    /// Hands `visit` the number of each sequence and ln q of its words from place `from` on, each read from its beginning.
-    /// Sequences shorter than `from` have none.
+    /// Visits the index of each sequence and ln q of its words from index `from` on, each sequence
+    /// with a context of its own. Sequences shorter than `from` have none.
     pub fn each_log_probs(&self, sequences: &[&[u32]], from: usize, mut visit: impl FnMut(usize, &[f64])) {
         let words = sequences.concat();
         let mut starts = Vec::with_capacity(sequences.len());
@@ -115,7 +113,7 @@ impl View<'_> {
         }
     }
 
-    /// ln q of each of `words`, forgetting what was before at each of the places `starts`.
+    /// ln q of each of `words`, where the context is reset at each of the indices `starts`.
     fn scores(&self, state: &mut State, words: &[u32], mut starts: &[usize]) -> Vec<f64> {
         let mut block = QueryBlock::new(self.order(), words.len().min(BLOCK));
         let mut scores = Vec::with_capacity(words.len());
@@ -131,12 +129,12 @@ impl View<'_> {
     }
 }
 
-/// Where each place of a block stands.
+/// The state of a block of queries.
 struct QueryBlock {
     probabilities: Vec<f64>,
-    /// How many words of context each place has; one more than places, the last is the state after the block.
+    /// The context length of each word; one more than words, the last is the state after the block.
     context_lens: Vec<usize>,
-    /// For k from 1: the grams of k words that end before each place, and after the last.
+    /// For k from 1: the k-grams that end before each word, and after the last.
     nodes: Vec<Vec<u32>>,
     searches: Vec<Search>,
     sparse_searches: Vec<Search>,
@@ -174,96 +172,97 @@ impl QueryBlock {
         }
     }
 
-    /// Unigrams, and how much context there is.
+    /// Sets unigram probabilities and context lengths.
     fn start(&mut self, view: &View<'_>, state: &State, words: &[u32], starts: impl Iterator<Item = usize>) {
         let most = view.order() - 1;
-        let longest = view.header.scheme == BackoffScheme::LongestOnly;
+        let longest_only = view.header.scheme == BackoffScheme::LongestOnly;
         self.context_lens[0] = state.len;
         for (nodes, &node) in self.nodes.iter_mut().zip(&state.nodes) {
             nodes[0] = node;
         }
         let mut starts = starts.peekable();
-        for (place, &word) in words.iter().enumerate() {
-            // A sequence without words starts where the next one does.
-            while starts.next_if_eq(&place).is_some() {
-                self.context_lens[place] = 0;
+        for (position, &word) in words.iter().enumerate() {
+            // A sequence without words starts at the same index as the next one.
+            while starts.next_if_eq(&position).is_some() {
+                self.context_lens[position] = 0;
             }
-            self.nodes[0][place + 1] = word;
+            self.nodes[0][position + 1] = word;
             let begins = Some(word) == view.header.bos;
-            self.probabilities[place] = if begins {
+            self.probabilities[position] = if begins {
                 0.0
-            } else if longest && self.context_lens[place] > 0 {
+            } else if longest_only && self.context_lens[position] > 0 {
                 view.uniform()
             } else {
                 view.unigram(word)
             };
-            self.context_lens[place + 1] = (if begins { 1 } else { self.context_lens[place] + 1 }).min(most);
+            self.context_lens[position + 1] =
+                (if begins { 1 } else { self.context_lens[position] + 1 }).min(most);
         }
     }
 
-    /// The grams of `len` + 1 words.
+    /// Finds the n-grams of `len` + 1 words.
     fn find_ngrams(&mut self, view: &View<'_>, len: usize, words: &[u32]) {
-        let (level, above) = (&view.levels[len - 1], &view.levels[len]);
+        let (level, higher) = (&view.levels[len - 1], &view.levels[len]);
         let (shorter, longer) = self.nodes.split_at_mut(len);
         let (contexts, found) = (&shorter[len - 1], &mut longer[0]);
         self.searches.clear();
-        for (place, &word) in words.iter().enumerate() {
+        for (position, &word) in words.iter().enumerate() {
             if let Some(&context) =
-                contexts.get(place + PREFETCH_DISTANCE).filter(|&&context| context != NONE)
+                contexts.get(position + PREFETCH_DISTANCE).filter(|&&context| context != NONE)
             {
                 level.child_offsets.prefetch(context as usize);
             }
-            found[place + 1] = NONE;
-            let context = contexts[place];
-            // What is unseen after a shorter context is unseen after a longer one.
-            let hopeless = view.header.suffix_closed && contexts[place + 1] == NONE;
-            if self.context_lens[place] < len || context == NONE || hopeless || Some(word) == view.header.bos
+            found[position + 1] = NONE;
+            let context = contexts[position];
+            // A word unseen after a shorter context is unseen after a longer one.
+            let unseen = view.header.suffix_closed && contexts[position + 1] == NONE;
+            if self.context_lens[position] < len || context == NONE || unseen || Some(word) == view.header.bos
             {
                 continue;
             }
             let among = possible_range(level.children(context as usize), word);
             if !among.is_empty() {
-                let mut search = Search { index: place as u32, word, ..Search::default() };
-                search.search(among, above.words);
+                let mut search = Search { index: position as u32, word, ..Search::default() };
+                search.search(among, higher.words);
                 self.searches.push(search);
             }
         }
-        // First among some of the words, where there are many.
+        // Long ranges are searched in the sparse index first.
         self.sparse_searches.clear();
         for (index, search) in self.searches.iter().enumerate() {
-            if let Some(places) = sparse_range(&search.range()) {
-                let mut wide = Search { index: index as u32, ..*search };
-                wide.search(places, above.sparse_index);
-                self.sparse_searches.push(wide);
+            if let Some(range) = sparse_range(&search.range()) {
+                let mut sparse = Search { index: index as u32, ..*search };
+                sparse.search(range, higher.sparse_index);
+                self.sparse_searches.push(sparse);
             }
         }
         let searches = &mut self.searches;
-        search(&mut self.sparse_searches, above.sparse_index, |wide| {
-            let search = &mut searches[wide.index as usize];
-            search.search(narrowed_range(wide.low as usize, &search.range()), above.words);
+        search(&mut self.sparse_searches, higher.sparse_index, |sparse| {
+            let search = &mut searches[sparse.index as usize];
+            search.search(narrowed_range(sparse.low as usize, &search.range()), higher.words);
         });
-        search(searches, above.words, |search| {
-            if above.words.get(search.low as usize) == u64::from(search.word) {
+        search(searches, higher.words, |search| {
+            if higher.words.get(search.low as usize) == u64::from(search.word) {
                 found[search.index as usize + 1] = search.low;
             }
         });
     }
 
-    /// What contexts of `len` words have to say.
+    /// Combines the weights of contexts of `len` words with the lower order.
     fn add_order(&mut self, view: &View<'_>, len: usize, words: &[u32]) {
         let scheme = view.header.scheme;
-        let (level, above) = (&view.levels[len - 1], &view.levels[len]);
-        for (place, &word) in words.iter().enumerate() {
-            if self.context_lens[place] < len || Some(word) == view.header.bos {
+        let (level, higher) = (&view.levels[len - 1], &view.levels[len]);
+        for (position, &word) in words.iter().enumerate() {
+            if self.context_lens[position] < len || Some(word) == view.header.bos {
                 continue;
             }
-            let probability = &mut self.probabilities[place];
-            let context = self.nodes[len - 1][place];
+            let probability = &mut self.probabilities[position];
+            let context = self.nodes[len - 1][position];
             if context == NONE {
                 *probability *= view.header.unseen_context_factor;
-            } else if scheme != BackoffScheme::LongestOnly || self.context_lens[place] == len {
-                let gram = self.nodes[len][place + 1];
-                let value = (gram != NONE).then(|| above.value(gram as usize));
+            } else if scheme != BackoffScheme::LongestOnly || self.context_lens[position] == len {
+                let gram = self.nodes[len][position + 1];
+                let value = (gram != NONE).then(|| higher.value(gram as usize));
                 *probability = scheme.combine(value, level.weight(context as usize), *probability);
             }
         }

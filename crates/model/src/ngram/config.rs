@@ -1,4 +1,4 @@
-//! What a person can choose about a counted model, and what the estimator has to say about it.
+//! The configuration of an n-gram model.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,39 +14,44 @@ use super::smoothing::witten_bell::WittenBell;
 use super::smoothing::{Smoother, Tuning};
 use crate::{Error, Result};
 
-/// How counts become probabilities.
+/// The smoothing method.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Smoothing {
-    /// c(hw) / c(h): maximum likelihood. What was never seen is impossible.
+    /// c(hw) / c(h): maximum likelihood. Unseen words have probability zero.
     #[default]
     Mle,
     /// (c(hw) + k) / (c(h) + k |V|), of the longest context alone (Lidstone; Laplace for k = 1).
     AddK,
-    /// λ c(hw)/c(h) + (1 − λ) q(w | h'), λ by EM on held-out text for contexts of about the same count (Jelinek and
-    /// Mercer 1980).
+    /// λ c(hw)/c(h) + (1 − λ) q(w | h'), with λ by EM on held-out text, per order and magnitude of
+    /// c(h) (Jelinek and Mercer 1980).
     JelinekMercer,
-    /// (c(hw) + T(h) q(w | h')) / (c(h) + T(h)), T(h) the different words seen after h (Witten and Bell 1991). Never fails.
+    /// (c(hw) + T(h) q(w | h')) / (c(h) + T(h)), with T(h) different words after h (Witten and Bell
+    /// 1991).
     WittenBell,
-    /// (c(hw) + α q(w | h')) / (c(h) + α), one α per order: a Dirichlet prior with mean q(· | h') (MacKay and Peto 1995).
+    /// (c(hw) + α q(w | h')) / (c(h) + α), α per order: a Dirichlet prior with mean q(· | h')
+    /// (MacKay and Peto 1995).
     Dirichlet,
-    /// (c(hw) − D) / c(h) + D T(h)/c(h) q(w | h'), D = n₁/(n₁ + 2n₂) an order (Ney, Essen and Kneser 1994).
+    /// (c(hw) − D) / c(h) + D T(h)/c(h) q(w | h'), D = n₁/(n₁ + 2n₂) per order (Ney, Essen and
+    /// Kneser 1994).
     Absolute,
-    /// Absolute discounting in which a lower order counts contexts instead of occurrences (Kneser and Ney 1995).
+    /// Absolute discounting; lower orders count different contexts, not occurrences (Kneser and Ney
+    /// 1995).
     KneserNey,
-    /// Kneser-Ney with three discounts an order, for counts of 1, 2 and more (Chen and Goodman 1998).
+    /// Kneser-Ney with three discounts per order, for counts of 1, 2 and more (Chen and Goodman
+    /// 1998).
     ModifiedKneserNey,
-    /// Good-Turing discounts for counts up to 7; the rest backs off (Katz 1987).
+    /// Good-Turing discounts for counts up to 7, and back-off (Katz 1987).
     Katz,
-    /// c(hw)/c(h) where seen, else 0.4 times the score of the shorter context (Brants et al. 2007). Scores do not sum to
-    /// one: this is not a distribution, and has no perplexity.
+    /// c(hw)/c(h) where hw was seen, else 0.4 times the score of the shorter context (Brants et al.
+    /// 2007). Scores do not sum to one: this is not a distribution and has no perplexity.
     StupidBackoff,
-    /// Whatever the file did that the probabilities were read from: nothing can be estimated this way.
+    /// Weights from a file, a mixture or a [`Smoother`] from outside of this list.
     Given,
 }
 
 impl Smoothing {
-    /// All that estimate.
+    /// All but [`Self::Given`].
     pub const ALL: [Self; Self::Given as usize] = [
         Self::Mle,
         Self::AddK,
@@ -93,32 +98,32 @@ impl Smoothing {
         self.default_smoother().map_or(1.0, |smoother| smoother.unseen_context_factor())
     }
 
-    /// Whether its probabilities sum to one.
+    /// Whether probabilities sum to one.
     pub fn is_distribution(self) -> bool {
         self.unseen_context_factor() == 1.0
     }
 
-    /// Whether [`NgramConfig::tune`] chooses its parameters.
+    /// Whether [`NgramConfig::tune`] fits its parameters.
     pub fn is_tunable(self) -> bool {
         self.default_smoother().is_some_and(|smoother| smoother.tuning() == Tuning::OnRequest)
     }
 
-    /// Whether lower orders count contexts instead of occurrences.
+    /// Whether lower orders count different contexts instead of occurrences.
     pub fn uses_continuation_counts(self) -> bool {
         self.default_smoother().is_some_and(|smoother| smoother.uses_continuation_counts())
     }
 }
 
-/// Another program whose numbers are to be reproduced, its quirks included.
+/// Another program whose numbers are reproduced exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compat {
-    /// KenLM's lmplz takes the raw counts of the last n-gram's suffixes into its statistics, so that its discounts depend
-    /// on the order of a small corpus.
+    /// KenLM's lmplz uses raw counts for the suffixes of the last n-gram in its statistics, so that
+    /// discounts of a small corpus depend on its order.
     Kenlm,
 }
 
-/// What to count and how to smooth it.
+/// The order and smoothing of an n-gram model.
 ///
 /// ```
 /// # use surprisal_model::ngram::{NgramConfig, Smoothing};
@@ -129,37 +134,41 @@ pub enum Compat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NgramConfig {
-    /// How many tokens an n-gram has, from 1.
+    /// The number of tokens of the longest n-gram, from 1.
     pub order: usize,
-    /// How counts become probabilities.
+    /// The smoothing method.
     pub smoothing: Smoothing,
-    /// What add-k adds, unless it is tuned.
+    /// The k of add-k, unless it is tuned.
     pub k: f64,
-    /// Dirichlet's α per order, unless they are tuned; the last is that of all higher orders, and without any all are 50.
+    /// The α of Dirichlet smoothing per order, unless they are tuned; the last applies to all
+    /// higher orders. Empty: 50 for all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub alpha: Vec<f64>,
     /// Fits k, α or the discounts to held-out text.
     pub tune: bool,
-    /// Which share of the training text is held out for tuning; the model is counted from all of it afterwards.
+    /// The held-out fraction of the training text for tuning; afterwards all of the text is
+    /// counted.
     pub heldout: f64,
-    /// Discounts for orders whose own cannot be computed.
+    /// Discounts of orders for which the formula has no solution.
     pub fallback: [f64; 3],
-    /// Another program's quirks.
+    /// Another program whose numbers are reproduced exactly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compat: Option<Compat>,
-    /// Grams of order i + 1 that occur no more often than `prune[i]` are left out; the last counts for all higher orders.
+    /// Removes n-grams of order i + 1 that occur `prune[i]` times or less; the last applies to all
+    /// higher orders.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prune: Vec<u32>,
-    /// Grams are left out whose loss raises the model's perplexity by less than this share (Stolcke 1998).
+    /// Removes n-grams whose removal raises perplexity by less than this fraction (Stolcke 1998).
     pub prune_entropy: f64,
-    /// Gives every word of the vocabulary a share of what unigrams leave; otherwise `<unk>` has it all (SRILM's way).
+    /// Shares the back-off mass of unigrams over the whole vocabulary; otherwise `<unk>` gets all
+    /// of it (as in SRILM).
     pub interpolate_unigrams: bool,
-    /// Nothing outside the vocabulary can occur: `<unk>` has probability zero.
+    /// `<unk>` has probability zero: no word is outside the vocabulary.
     pub closed: bool,
-    /// `<s>`, where lines are sentences.
+    /// The id of `<s>`, where lines are sentences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bos: Option<u32>,
-    /// `<unk>`, where there is one.
+    /// The id of `<unk>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unk: Option<u32>,
 }
@@ -186,7 +195,7 @@ impl Default for NgramConfig {
 }
 
 impl NgramConfig {
-    /// Whether there can be such a model.
+    /// Checks that such a model exists.
     ///
     /// # Errors
     /// [`Error::Config`] with what would be right.
@@ -202,41 +211,41 @@ impl NgramConfig {
         self.smoothing.smoother(self).ok_or_else(|| {
             let known = Smoothing::ALL.map(Smoothing::name).join(", ");
             Error::Config(format!(
-                "smoothing is one of {known}; \"given\" is what a model from an ARPA file has"
+                "smoothing must be one of {known}; \"given\" is for models from files and mixtures"
             ))
         })
     }
 
-    /// [`Self::check`] for a smoother that stands for [`Self::smoothing`].
+    /// [`Self::check`] for a smoother instead of [`Self::smoothing`].
     pub(super) fn check_with(&self, smoother: &dyn Smoother) -> Result<()> {
         let wrong = |message: String| Err(Error::Config(message));
         check_order(self.order)?;
         smoother.check(self.order)?;
         if !(self.heldout > 0.0 && self.heldout <= 0.5) {
-            return wrong(format!("heldout is a share from above 0 to 0.5, not {}", self.heldout));
+            return wrong(format!("heldout must be a fraction above 0 and up to 0.5, not {}", self.heldout));
         }
         if let Some((j, d)) = (1..).zip(self.fallback).find(|&(j, d)| !(0.0..=f64::from(j)).contains(&d)) {
-            return wrong(format!("a discount of counts of {j} is from 0 to {j}, not {d}"));
+            return wrong(format!("a discount of counts of {j} must be from 0 to {j}, not {d}"));
         }
         if self.prune.len() > self.order {
             let (given, order) = (self.prune.len(), self.order);
-            return wrong(format!("prune has a threshold an order, {order} at most here, not {given}"));
+            return wrong(format!("prune has one threshold per order, at most {order} here, not {given}"));
         }
         if !self.prune.is_sorted() {
             return wrong(format!(
-                "prune has thresholds none lower than the one before, not {:?}",
+                "prune needs thresholds of which none is lower than the one before, not {:?}",
                 self.prune
             ));
         }
         if self.prune.first().is_some_and(|&first| first > 0) {
-            return wrong("prune starts with 0: every word of the vocabulary keeps its unigram".into());
+            return wrong("prune must start with 0: every word of the vocabulary keeps its unigram".into());
         }
         if !(self.prune_entropy.is_finite() && self.prune_entropy >= 0.0) {
-            return wrong(format!("prune_entropy is a share from 0, not {}", self.prune_entropy));
+            return wrong(format!("prune_entropy must be a fraction from 0, not {}", self.prune_entropy));
         }
         let pruned = self.prune.iter().any(|&threshold| threshold > 0);
         if pruned && !smoother.prunes_by_count() {
-            let hint = "pruning by count needs discounts whose mass can move: absolute or Kneser-Ney";
+            let hint = "pruning by count needs a smoothing with discounts: absolute or Kneser-Ney";
             return wrong(format!("{hint}, not {}", smoother.name()));
         }
         if self.prune_entropy > 0.0 && !smoother.prunes_by_entropy() {
@@ -246,12 +255,12 @@ impl NgramConfig {
         Ok(())
     }
 
-    /// Whether some of its numbers are chosen to suit held-out text.
+    /// Whether parameters are fitted to held-out text.
     pub fn needs_heldout(&self) -> bool {
         self.smoothing.smoother(self).is_some_and(|smoother| self.tunes(smoother.as_ref()))
     }
 
-    /// Whether this smoother reads held-out text here.
+    /// Whether this smoother reads held-out text in this configuration.
     pub(super) fn tunes(&self, smoother: &dyn Smoother) -> bool {
         match smoother.tuning() {
             Tuning::Never => false,
@@ -260,7 +269,7 @@ impl NgramConfig {
         }
     }
 
-    /// Where in a text the held-out part starts: at the beginning of a line, where there are lines.
+    /// Where the held-out part of a text starts: at the beginning of a line, where there are lines.
     pub fn heldout_from(&self, tokens: &[u32]) -> usize {
         let at = ((1.0 - self.heldout) * tokens.len() as f64) as usize;
         match self.bos {
@@ -271,7 +280,7 @@ impl NgramConfig {
         }
     }
 
-    /// The raw count up to which grams of `order` words are left out.
+    /// The raw count up to which n-grams of `order` words are removed.
     pub(super) fn prune_threshold(&self, order: usize) -> u32 {
         self.prune.get(order - 1).or(self.prune.last()).copied().unwrap_or(0)
     }

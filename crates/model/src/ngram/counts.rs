@@ -1,10 +1,9 @@
-//! Counting the n-grams of every order in one sort.
+//! Counts of the n-grams of all orders, from one truncated suffix array.
 //!
-//! An n-gram is a place in the text, so all of them are counted by sorting the places by the words that begin there and
-//! walking over the result once: where two neighbours differ in their k-th word, a k-gram and all longer ones begin. No
-//! hash table of n-grams, and the result is already the trie: the continuations of a context lie together, and a context
-//! is the parent of its grams. What smoothing needs besides, the *suffix* of each gram (without its first word), is
-//! found without searching: it is the gram that begins one place later.
+//! Where the longest common prefix with the previous suffix is k words, new (k + 1)-grams and
+//! longer ones begin. The result is already the trie: the continuations of a context are adjacent.
+//! The *suffix link* of an n-gram (the n-gram without its first word) is found without a search: it
+//! begins at the next position of the text.
 
 use std::borrow::Cow;
 
@@ -15,7 +14,7 @@ use super::order_counts::OrderCounts;
 use super::suffix_array::{SuffixSorter, zeros};
 use crate::{Error, Result, check_tokens};
 
-/// How often every n-gram occurs.
+/// The number of occurrences of every n-gram.
 ///
 /// ```
 /// # use surprisal_model::ngram::{Counts, NgramConfig, from_counts};
@@ -34,27 +33,29 @@ pub struct Counts {
     pub vocab_size: u32,
     /// `<s>`, where lines are sentences: it begins every sequence and is context only.
     pub bos: Option<u32>,
-    /// Index i holds the grams of i + 1 words.
+    /// Index i has the n-grams of i + 1 words.
     pub levels: Vec<OrderCounts>,
-    /// Without `<s>`: the first words of the text, one less than the order, which nothing comes before.
+    /// Without `<s>`: the first order − 1 words of the text, which nothing precedes.
     pub text_prefix: Vec<u32>,
 }
 
 impl Counts {
-    /// Counts the grams of up to `order` words of `tokens`: one text, or lines that each begin with `bos`.
+    /// Counts n-grams of up to `order` words of `tokens`: one text, or lines that each begin with
+    /// `bos`.
     ///
     /// # Errors
-    /// [`Error::Config`] for an impossible order or too long a text; a token outside the vocabulary.
+    /// [`Error::Config`] for an invalid order or a text that is too long; a token outside the
+    /// vocabulary.
     pub fn new(tokens: &[u32], vocab_size: usize, order: usize, bos: Option<u32>) -> Result<Self> {
         Self::new_with_progress(tokens, vocab_size, order, bos, &|_| ())
     }
 
-    /// [`Self::of`], for those who want to know how far it is: whenever a part is done with, the thread that did it calls
-    /// `done` with the number of positions in it. Every position is done with [`Self::PASSES`] times, so all calls add up to
-    /// that many times the length of `tokens`. Where those are owned, not borrowed, their memory is used again.
+    /// [`Self::new`] with progress: each thread calls `done` with the number of positions it
+    /// finished. All calls sum to [`Self::PASSES`] times the length of `tokens`. The memory of
+    /// owned tokens is reused.
     ///
     /// # Errors
-    /// As [`Self::of`].
+    /// As [`Self::new`].
     pub fn new_with_progress<'a>(
         tokens: impl Into<Cow<'a, [u32]>>,
         vocab_size: usize,
@@ -72,7 +73,7 @@ impl Counts {
         let text = SuffixSorter::new(&tokens, vocab_size, order, bos, done);
         let (mut levels, sorted) = text.levels();
         drop(text);
-        let beginning = match bos {
+        let text_prefix = match bos {
             Some(_) => Vec::new(),
             None => tokens[..tokens.len().min(order - 1)].to_vec(),
         };
@@ -81,32 +82,33 @@ impl Counts {
             Cow::Borrowed(tokens) => zeros(if order > 2 { tokens.len() } else { 0 }),
         };
         sorted.build_links(&mut levels, memory);
-        Ok(Self { vocab_size: vocab_size as u32, bos, levels, text_prefix: beginning })
+        Ok(Self { vocab_size: vocab_size as u32, bos, levels, text_prefix })
     }
 
-    /// How often counting passes over the text: to sort its positions, and to write down the grams that begin there.
+    /// Passes over the text: to sort its positions, and to store the n-grams that begin there.
     pub const PASSES: u64 = 2;
 
-    /// How much memory counting `tokens` tokens up to `order` takes at its worst, in bytes.
+    /// The peak memory of counting `tokens` tokens up to `order`, in bytes.
     pub fn memory(tokens: usize, vocab_size: usize, order: usize) -> u64 {
-        // A place, its shape and its gram, and at every place a new gram of every order from 2: word, count, start, suffix.
-        // And records of the most frequent words, which are at every other place at most, or repeat themselves.
+        // Per position: itself, its LCP entry, its n-gram, and one new n-gram of every order from 2
+        // (word, count, child offset, suffix link); and sort keys of the most frequent word, at
+        // most at every other position.
         let grams = (order as u64 - 1) * tokens as u64;
         tokens as u64 * (4 + 2 + 4 + 16 / 2) + grams * 16 + vocab_size as u64 * 12
     }
 
-    /// The longest gram.
+    /// The length of the longest n-gram.
     pub fn order(&self) -> usize {
         self.levels.len()
     }
 
-    /// How many different grams of all orders there are.
+    /// The number of different n-grams of all orders.
     pub fn grams(&self) -> u64 {
         let seen = self.levels[0].counts.iter().filter(|&&count| count > 0).count();
         seen as u64 + self.levels[1..].iter().map(|level| level.words.len() as u64).sum::<u64>()
     }
 
-    /// The index of `gram` among those of its length.
+    /// The index of `gram` among the n-grams of its length.
     pub fn find(&self, gram: &[u32]) -> Option<usize> {
         let (&first, rest) = gram.split_first()?;
         let mut node = (first < self.vocab_size).then_some(first as usize)?;
@@ -116,7 +118,7 @@ impl Counts {
         Some(node)
     }
 
-    /// The words of gram `index` of `order` words.
+    /// The words of n-gram `index` of order `order`.
     pub fn words(&self, order: usize, index: usize) -> Vec<u32> {
         let mut words = vec![0; order];
         let mut node = index;
@@ -129,10 +131,11 @@ impl Counts {
         words
     }
 
-    /// Finds every gram's suffix by searching: for counts that were not made from a text, and pass [`Self::check`].
+    /// Finds all suffix links by search: for counts that were not made from a text and pass
+    /// [`Self::check`].
     ///
     /// # Errors
-    /// [`Error::Config`] for a gram whose suffix is none.
+    /// [`Error::Config`] for an n-gram whose suffix is missing.
     pub fn build_suffix_links(&mut self) -> Result<()> {
         for len in 1..self.order() {
             let (below, rest) = self.levels.split_at_mut(len);
@@ -146,7 +149,7 @@ impl Counts {
                 let found = parents.children(node).map(|gram| {
                     let found = find_child(&below[len - 2], parents, shorter, level.words[gram]);
                     found.map(|found| found as u32).ok_or_else(|| {
-                        Error::Config(format!("a {}-gram is counted whose last {len} words are not", len + 1))
+                        Error::Config(format!("the last {len} words of a {}-gram are not counted", len + 1))
                     })
                 });
                 found.collect()
@@ -158,8 +161,8 @@ impl Counts {
         Ok(())
     }
 
-    /// Without `<s>`, the first words of the text, one less than the order: of the grams of a length, all occurrences but
-    /// the one at the beginning have something before them.
+    /// Without `<s>`, the first order − 1 words of the text: of the n-grams of each length, only
+    /// the occurrence at the beginning is not preceded by a word.
     pub fn first_words(&self) -> Vec<u32> {
         let mut first = Vec::new();
         for len in 1..self.order() {
@@ -177,7 +180,7 @@ impl Counts {
         first
     }
 
-    /// Whether these are well-formed counts, suffixes aside: for those read from a file.
+    /// Checks counts from a file, suffix links aside.
     ///
     /// # Errors
     /// [`Error::Config`] with what is wrong.
@@ -186,7 +189,7 @@ impl Counts {
         check_order(self.order())?;
         let room = if self.bos.is_some() { 0 } else { self.order() - 1 };
         if self.text_prefix.len() > room || self.text_prefix.iter().any(|&word| word >= self.vocab_size) {
-            return wrong("the first words of the text are impossible".into());
+            return wrong("the first words of the text are invalid".into());
         }
         let vocab = self.vocab_size as usize;
         let first = &self.levels[0];
@@ -194,7 +197,7 @@ impl Counts {
             || !first.words.is_empty()
             || self.bos.is_some_and(|bos| bos >= self.vocab_size)
         {
-            return wrong("the counts of single words do not fit the vocabulary".into());
+            return wrong("the number of single words is not that of the vocabulary".into());
         }
         for (len, level) in self.levels.iter().enumerate() {
             let grams = level.counts.len();
@@ -210,10 +213,10 @@ impl Counts {
                     None => level.child_offsets.is_empty(),
                 };
             if !shapes {
-                return wrong(format!("the counts of order {} do not fit together", len + 1));
+                return wrong(format!("the arrays of order {} have inconsistent lengths", len + 1));
             }
             if len > 0 && level.counts.contains(&0) {
-                return wrong(format!("a {}-gram is counted that does not occur", len + 1));
+                return wrong(format!("a {}-gram has count 0", len + 1));
             }
             if level.words.iter().any(|&word| word >= self.vocab_size) {
                 return wrong(format!("the counts of order {} have a word outside the vocabulary", len + 1));
@@ -246,7 +249,7 @@ pub(super) fn check_order(order: usize) -> Result<()> {
     Err(Error::Config(format!("an n-gram has from 1 to {MAX_ORDER} tokens, not {order}")))
 }
 
-/// The child of `node` (in `level`) by `word`, in `next`.
+/// The child `word` of `node`: `node` is in `level`, the child in `next`.
 pub(super) fn find_child(level: &OrderCounts, next: &OrderCounts, node: usize, word: u32) -> Option<usize> {
     let children = level.children(node);
     let at = next.words[children.clone()].binary_search(&word).ok()?;

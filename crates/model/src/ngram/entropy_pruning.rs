@@ -1,15 +1,15 @@
-//! Pruning by relative entropy (Stolcke 1998): a gram goes if the model hardly changes without it.
+//! Pruning by relative entropy (Stolcke 1998): removes n-grams that hardly change the model.
 //!
-//! Without hw, w backs off in h, and the back-off weight of h becomes
-//! b' = (N + q(w | h)) / (D + q(w | h')) with N = 1 − Σ seen q(· | h), D = 1 − Σ seen q(· | h'). The relative entropy
-//! between the two models is
+//! Without hw, w backs off in h, and the back-off weight of h becomes b' = (N + q(w | h)) / (D +
+//! q(w | h')) with N = 1 − Σ seen q(· | h), D = 1 − Σ seen q(· | h'). The relative entropy between
+//! the two models is
 //!
 //! ```text
 //! −q(h) · { q(w | h) · [ln q(w | h') + ln b' − ln q(w | h)] + N · [ln b' − ln b] }
 //! ```
 //!
-//! and the gram goes if e to that power raises the perplexity by less than the threshold. A gram that a longer one needs,
-//! as its context or as its suffix, stays: so every suffix of a gram remains one.
+//! and the n-gram is removed if e to that power raises perplexity by less than the threshold. The
+//! context and the suffix of a kept n-gram are kept.
 
 use rayon::prelude::*;
 
@@ -17,7 +17,7 @@ use super::estimate::Estimate;
 use super::header::{BackoffScheme, ContextWeights};
 use super::trie::UnpackedLevel;
 
-/// Leaves out what raises perplexity by less than the share `threshold`.
+/// Removes n-grams whose removal raises perplexity by less than the fraction `threshold`.
 pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
     let order = estimate.tables.len();
     let mut probabilities = vec![estimate.level(0, &[]).all()];
@@ -27,7 +27,7 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
     }
     let histories = histories(estimate, &probabilities);
     let mut keep: Vec<Option<Vec<bool>>> = vec![None; order];
-    // Which grams of the order at hand the kept ones above need.
+    // The n-grams of this order that kept longer ones need.
     let mut needed: Vec<bool> = Vec::new();
     for len in (1..order).rev() {
         let parents = &estimate.tables[len - 1];
@@ -44,7 +44,7 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
                 let of_rest = if left > 0.0 { left * (new.ln() - backoff.ln()) } else { 0.0 };
                 let change =
                     -histories[len - 1][node].exp() * (q * (q_lower.ln() + new.ln() - q.ln()) + of_rest);
-                // What cannot be judged stays.
+                // Keeps an n-gram whose change is not a number.
                 change.exp_m1() >= threshold || change.is_nan()
             };
             children.map(|gram| needed.get(gram).copied().unwrap_or(false) || stays(gram)).collect()
@@ -60,7 +60,7 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
         }
         keep[len] = Some(kept);
     }
-    // From here on every gram's probability is its own number.
+    // From here on the value of every n-gram is its probability.
     estimate.scheme = BackoffScheme::BackOff;
     for (len, own) in probabilities.iter().enumerate() {
         let table = &mut estimate.tables[len];
@@ -94,7 +94,7 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
     estimate.tables.iter_mut().for_each(UnpackedLevel::compact);
 }
 
-/// ln q of every gram's words one after the other: how often a context is met.
+/// ln q of the words of every n-gram in sequence: the log-probability of a context.
 fn histories(estimate: &Estimate, probabilities: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let mut first: Vec<f64> = probabilities[0].iter().map(|q| q.ln()).collect();
     if let Some(bos) = estimate.bos {

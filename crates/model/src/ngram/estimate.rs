@@ -1,4 +1,4 @@
-//! What smoothing makes: the tables of all orders, and the probabilities that follow from them.
+//! The tables that smoothing makes, and the probabilities that follow from them.
 
 use rayon::prelude::*;
 use surprisal_platform::prefetch::prefetch;
@@ -6,7 +6,7 @@ use surprisal_platform::prefetch::prefetch;
 use super::header::BackoffScheme;
 use super::trie::UnpackedLevel;
 
-/// A model on its way to a trie: tables, and the suffix of every gram.
+/// A model before it is packed: tables with suffix links.
 #[derive(Debug, Clone)]
 pub struct Estimate {
     /// |V|.
@@ -15,16 +15,16 @@ pub struct Estimate {
     pub bos: Option<u32>,
     /// How values and lower orders combine.
     pub scheme: BackoffScheme,
-    /// The factor for contexts that were never seen.
+    /// The factor of the lower order where a context was never seen.
     pub unseen_context_factor: f64,
-    /// One table an order.
+    /// One table per order.
     pub tables: Vec<UnpackedLevel>,
-    /// Each gram without its first word, as its index in the order below; none for order 1.
+    /// The index of each n-gram without its first word, in the order below; empty for order 1.
     pub suffix_links: Vec<Vec<u32>>,
 }
 
 impl Estimate {
-    /// The probabilities of the grams of order `len` + 1, from those of the order below.
+    /// The probabilities of the n-grams of order `len` + 1, from those of the order below.
     pub fn level<'a>(&'a self, len: usize, lower: &'a [f64]) -> Probabilities<'a> {
         let uniform = 1.0 / f64::from(self.vocab_size - u32::from(self.bos.is_some())).max(1.0);
         let suffixes = if len > 0 && self.scheme == BackoffScheme::Interpolate {
@@ -36,7 +36,7 @@ impl Estimate {
         Probabilities { table: &self.tables[len], parents, suffixes, combine: self.scheme, lower, uniform }
     }
 
-    /// Drops the grams that are not kept. What is kept has its prefixes and suffixes kept.
+    /// Removes n-grams. The prefix and the suffix of a kept n-gram are kept.
     pub(super) fn retain(&mut self, keep: &[Option<Vec<bool>>]) {
         let mut below: Option<Vec<u32>> = None;
         for (len, kept) in keep.iter().enumerate() {
@@ -60,7 +60,8 @@ impl Estimate {
             if !table.child_offsets.is_empty() {
                 let end = table.child_offsets.pop();
                 filter(&mut table.child_offsets);
-                // A node that is dropped has no kept children, so the next node's start is where they would end.
+                // A removed node has no kept children, so the next node's offset is where they
+                // would end.
                 table.child_offsets.extend(end);
             }
             filter(&mut self.suffix_links[len]);
@@ -77,7 +78,7 @@ impl Estimate {
     }
 }
 
-/// The probabilities of the grams of one order.
+/// The probabilities of the n-grams of one order.
 #[derive(Debug, Clone, Copy)]
 pub struct Probabilities<'a> {
     table: &'a UnpackedLevel,
@@ -89,10 +90,10 @@ pub struct Probabilities<'a> {
 }
 
 impl Probabilities<'_> {
-    /// Of `gram`, a continuation of context `node` (0 for a single word).
+    /// That of n-gram `gram`, a continuation of context `node` (0 for a single word).
     #[inline]
     pub fn of(&self, node: usize, gram: usize) -> f64 {
-        /// How many grams ahead the probability of a suffix is asked for.
+        /// How many n-grams ahead the probability of a suffix is prefetched.
         const PREFETCH_DISTANCE: usize = 16;
         let value = self.table.distinct_values[self.table.value_ids[gram] as usize];
         let Some(parents) = self.parents else { return value };
@@ -109,11 +110,11 @@ impl Probabilities<'_> {
         self.combine.combine(Some(value), parents.distinct_weights[parents.weight_ids[node] as usize], lower)
     }
 
-    /// Of all grams.
+    /// Those of all n-grams.
     pub fn all(&self) -> Vec<f64> {
         let starts = self.parents.map_or(&[][..], |parents| &parents.child_offsets);
         let grams = (0..self.table.value_ids.len()).into_par_iter();
-        // Each task finds the context of its first gram, and walks on from there.
+        // Each task finds the context of its first n-gram and advances from there.
         let of = |node: &mut Option<usize>, gram: usize| {
             let found = || starts.partition_point(|&start| start as usize <= gram).saturating_sub(1);
             let mut at = node.unwrap_or_else(found);

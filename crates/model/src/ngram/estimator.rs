@@ -1,4 +1,4 @@
-//! From counts to the tables of a model, by any smoother.
+//! From counts to the tables of a model, with any smoother.
 
 use rayon::prelude::*;
 
@@ -12,13 +12,13 @@ use super::smoothing::Smoother;
 use super::statistics::{ContextStats, Statistics};
 use super::trie::UnpackedLevel;
 
-/// How many words share what unigrams leave.
+/// The number of predictable words.
 fn predictable(counts: &Counts, config: &NgramConfig) -> f64 {
     let closed = config.closed && config.unk.is_some();
     f64::from(counts.vocab_size - u32::from(counts.bos.is_some()) - u32::from(closed)).max(1.0)
 }
 
-/// Turns counts into a model, whose tables take the places of the counts.
+/// Turns counts into a model, reusing their memory.
 pub(super) fn smooth(
     mut counts: Counts,
     mut statistics: Statistics,
@@ -74,13 +74,13 @@ pub(super) fn smooth(
     estimate
 }
 
-/// Which grams of order `len` are kept, if any go.
+/// The n-grams of order `len` that are kept, if any are pruned.
 fn survivors(counts: &Counts, config: &NgramConfig, len: usize) -> Option<Vec<bool>> {
     let threshold = config.prune_threshold(len);
     (threshold > 0).then(|| counts.levels[len - 1].counts.iter().map(|&count| count > threshold).collect())
 }
 
-/// The table of single words, which holds probabilities.
+/// The table of single words, whose values are probabilities.
 fn unigrams(
     counts: &Counts,
     statistics: &Statistics,
@@ -98,7 +98,7 @@ fn unigrams(
     let shared = config.interpolate_unigrams || config.unk.is_none() || config.closed;
     let each = if shared { left / vocab } else { 0.0 };
     let (mut value_ids, mut distinct_values) = distinct_values(used.to_vec(), |count| value(count) + each);
-    // Words that are no ordinary ones.
+    // <s> and <unk>.
     let mut special = |word: Option<u32>, probability: f64| {
         if let Some(word) = word {
             value_ids[word as usize] = distinct_values.len() as u32;
@@ -115,9 +115,9 @@ fn unigrams(
     UnpackedLevel { value_ids, distinct_values, ..UnpackedLevel::default() }
 }
 
-/// Which of the different counts each gram has, in place of the count, and those.
+/// The index of each count among the distinct values, and those.
 fn distinct_values(mut used: Vec<u32>, value: impl Fn(u32) -> f64) -> (Vec<u32>, Vec<f64>) {
-    // Nearly all counts are small: those have a table, the others are looked up.
+    // Nearly all counts are small and use a table; the others are looked up.
     const SMALL: usize = 1 << 16;
     type Seen = (Vec<bool>, std::collections::BTreeSet<u32>);
     let none = || -> Seen { (vec![false; SMALL], [].into()) };
@@ -150,7 +150,7 @@ fn distinct_values(mut used: Vec<u32>, value: impl Fn(u32) -> f64) -> (Vec<u32>,
     (used, different.iter().map(|&count| value(count)).collect())
 }
 
-/// The different weights of contexts, and which one each has.
+/// The index of each context's weights among the distinct weights, and those.
 fn distinct_weights(
     starts: &[u32],
     used: &[u32],
@@ -164,7 +164,7 @@ fn distinct_weights(
     type Known = std::collections::HashMap<ContextStats, u32, foldhash::fast::FixedState>;
     const SHARE: usize = 1 << 16;
     let contexts = starts.len().saturating_sub(1);
-    // Each share numbers the contexts that differ; then the numbers become those of one list.
+    // Each share numbers its distinct contexts; then the numbers are mapped to one list.
     let parts: Vec<(Vec<u32>, Vec<ContextStats>)> = (0..contexts.div_ceil(SHARE))
         .into_par_iter()
         .map(|share| {
@@ -177,7 +177,7 @@ fn distinct_weights(
                     list.len() as u32 - 1
                 })
             };
-            // Most contexts are followed by one word, a few times.
+            // Most contexts are followed by one word only, a few times.
             let mut one = [None; 64];
             let number = |node: usize| {
                 let children = starts[node] as usize..starts[node + 1] as usize;
@@ -206,7 +206,7 @@ fn distinct_weights(
     (numbers, all.iter().map(weight).collect())
 }
 
-/// What is known of every order before smoothing.
+/// The statistics of every order before smoothing.
 pub(super) fn report(counts: &Counts, statistics: &Statistics) -> Vec<OrderReport> {
     (0..counts.order())
         .map(|len| OrderReport {

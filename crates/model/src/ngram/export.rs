@@ -1,4 +1,4 @@
-//! From the queryable form back to tables with suffixes, which is what a model is written out from.
+//! From a trie back to tables with suffix links, from which models are written.
 
 use rayon::prelude::*;
 
@@ -8,12 +8,12 @@ use super::trie::{Trie, UnpackedLevel};
 use crate::{Error, Result};
 
 impl Trie {
-    /// The tables of this model with the suffix of every gram, found by searching.
+    /// The tables of this model, with suffix links found by search.
     ///
-    /// A model that backs off needs no suffixes and may lack some: then there are none.
+    /// A model that backs off needs no links, and some n-grams may lack one: it gets none.
     ///
     /// # Errors
-    /// [`Error::Config`] when the contents are not those of a model: they may come from a file.
+    /// [`Error::Config`] for inconsistent contents, which may come from a file.
     pub fn to_estimate(&self) -> Result<Estimate> {
         let header = self.header();
         let tables = self.tables()?;
@@ -36,18 +36,18 @@ impl Trie {
         })
     }
 
-    /// The tables of this model, every index of which is one.
+    /// The tables of this model, with valid indices.
     pub(super) fn tables(&self) -> Result<Vec<UnpackedLevel>> {
         let tables = self.unpack();
         for (len, table) in tables.iter().enumerate() {
             check(table, tables.get(len + 1), self.header().vocab_size)
-                .map_err(|problem| Error::Config(format!("the grams of order {} {problem}", len + 1)))?;
+                .map_err(|problem| Error::Config(format!("the n-grams of order {} {problem}", len + 1)))?;
         }
         Ok(tables)
     }
 }
 
-/// Whether every index of `table` is one.
+/// Checks every index of `table`.
 fn check(table: &UnpackedLevel, above: Option<&UnpackedLevel>, vocab_size: u32) -> Result<(), &'static str> {
     let within = |indices: &[u32], len: usize| indices.par_iter().all(|&i| (i as usize) < len);
     if !within(&table.words, vocab_size as usize) {
@@ -62,12 +62,12 @@ fn check(table: &UnpackedLevel, above: Option<&UnpackedLevel>, vocab_size: u32) 
     }
     let end = table.child_offsets.last().map_or(0, |&end| end as usize);
     if end != above.value_ids.len() || !table.child_offsets.is_sorted() {
-        return Err("have impossible continuations");
+        return Err("have inconsistent continuations");
     }
     Ok(())
 }
 
-/// The suffixes of order `len` + 1: under the context's suffix stands the gram's.
+/// The suffix links of order `len` + 1: the link of hw is the child w of h's link.
 fn find_suffix_links(tables: &[UnpackedLevel], parents: &[u32], len: usize) -> Result<Vec<u32>> {
     const SHARE: usize = 1 << 14;
     let (lower, shorter, words) = (&tables[len - 2], &tables[len - 1], &tables[len].words);
@@ -81,7 +81,7 @@ fn find_suffix_links(tables: &[UnpackedLevel], parents: &[u32], len: usize) -> R
                     .binary_search(&word)
                     .map_err(|_| Error::Config(format!("a {}-gram has no suffix", len + 1)))?;
                 part.push((range.start + at) as u32);
-                // The next word is a larger one.
+                // The next word is larger.
                 range.start += at + 1;
             }
         }

@@ -1,22 +1,23 @@
-//! What there is to know of a [`Trie`](super::Trie) besides its arrays, and how what they hold combines.
+//! The sizes of a [`Trie`](super::Trie), and the formula that combines its weights.
 
 use serde::{Deserialize, Serialize};
 
-/// How a seen gram's value and the lower order combine.
+/// How the value of a seen n-gram and the lower order combine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackoffScheme {
-    /// The value is added to what backs off.
+    /// q = value · scale + backoff · lower.
     Interpolate,
-    /// A seen gram is its value alone.
+    /// q = value · scale for a seen n-gram, else backoff · lower.
     BackOff,
-    /// Only the longest context speaks; what it leaves goes to the uniform distribution (add-k).
+    /// Only the longest context is used; its back-off mass goes to the uniform distribution
+    /// (add-k).
     #[serde(rename = "longest")]
     LongestOnly,
 }
 
 impl BackoffScheme {
-    /// q(w | h) from the gram's value if it was seen, the context's weight, and q(w | h').
+    /// q(w | h) from the value of a seen n-gram, the context's weights, and q(w | h').
     #[inline]
     pub(super) fn combine(self, value: Option<f64>, weight: ContextWeights, lower: f64) -> f64 {
         match value {
@@ -27,21 +28,21 @@ impl BackoffScheme {
     }
 }
 
-/// What a context does with its words.
+/// The weights of a context h.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ContextWeights {
-    /// Multiplies the values of the grams seen in it.
+    /// The factor of the values of n-grams hw.
     pub scale: f64,
-    /// Multiplies the lower order.
+    /// The factor of the lower order q(w | h').
     pub backoff: f64,
 }
 
 impl ContextWeights {
-    /// A context that was never followed by anything: the lower order answers.
+    /// A context that was never followed by a word: the lower order alone.
     pub const NONE: Self = Self { scale: 0.0, backoff: 1.0 };
 }
 
-/// The shape of a [`Trie`](super::Trie): with the bytes of its sections, all there is to it.
+/// All of a [`Trie`](super::Trie) but the bytes of its sections.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
@@ -52,30 +53,32 @@ pub struct Header {
     /// How values and lower orders combine.
     #[serde(rename = "combine")]
     pub scheme: BackoffScheme,
-    /// What the lower order is multiplied by where the context was never seen.
+    /// The factor of the lower order where the context was never seen.
     #[serde(rename = "missing")]
     pub unseen_context_factor: f64,
-    /// Whether every gram's suffix is a gram too, so that a word unseen in a context is unseen in every longer one.
+    /// Whether the suffix of every n-gram is in the model, so that a word unseen in a context is
+    /// unseen in every longer one.
     #[serde(rename = "complete")]
     pub suffix_closed: bool,
-    /// One entry an order.
+    /// One entry per order.
     pub levels: Vec<LevelHeader>,
 }
 
-/// The shape of one order.
+/// The sizes of one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LevelHeader {
-    /// How many grams.
+    /// The number of n-grams.
     pub grams: u32,
-    /// How many different values.
+    /// The number of different values.
     pub values: u32,
-    /// How many different weights.
+    /// The number of different weights.
     pub weights: u32,
-    /// How wide the distances of [`Starts`](super::packed::Starts) are; 0 at the highest order.
+    /// The bits of a delta of [`ChildOffsets`](super::packed::ChildOffsets); 0 at the highest
+    /// order.
     #[serde(rename = "distance_bits")]
     pub delta_bits: u32,
 }
 
-/// Every how many grams the guide has a word.
+/// The sparse index has the word of every so many n-grams.
 pub(super) const SPARSE_INDEX_STEP: usize = 32;

@@ -1,24 +1,24 @@
 //! Held-out text, to which a smoother's parameters are fitted.
 //!
-//! Each token is reduced to its count and its context's statistics per order, of which its probability is a function;
-//! parameters minimise −Σ ln q over them.
+//! Each token is reduced to its count and context statistics per order; parameters minimise −Σ ln q
+//! over them.
 
 use super::counts::{Counts, find_child};
 use super::statistics::{ContextStats, Statistics};
 
-/// Parameters are fitted to this many tokens at most.
+/// The most tokens that parameters are fitted to.
 const MAX_TOKENS: usize = 400_000;
 
-/// The counts of a held-out token in one order, after a context that was seen.
+/// The count of a held-out token in one order, with the statistics of its context, which was seen.
 #[derive(Debug, Clone, Copy)]
 pub struct OrderStats {
-    /// How often the token follows the context; 0 where it never did.
+    /// How often the token follows the context; may be 0.
     pub count: u32,
-    /// The words after the context.
+    /// The counts after the context.
     pub context: ContextStats,
 }
 
-/// Text that the counts do not include, as statistics.
+/// Held-out text as statistics of the counted text.
 #[derive(Debug)]
 pub struct Heldout {
     orders: Vec<OrderStats>,
@@ -28,12 +28,12 @@ pub struct Heldout {
 }
 
 impl Heldout {
-    /// Reduces `tokens`, which `counts` and their `statistics` do not include.
+    /// Reduces `tokens`, which `counts` and `statistics` do not include.
     pub(super) fn new(tokens: &[u32], counts: &Counts, statistics: &Statistics, uniform: f64) -> Self {
         let order = counts.order();
         let root = ContextStats::new(statistics.adjusted_counts(counts, 0), None);
         let mut heldout = Self { orders: Vec::new(), ends: Vec::new(), uniform };
-        // The grams that the text so far ends with, shortest first.
+        // The n-grams at the end of the text so far, shortest first.
         let mut nodes: Vec<usize> = Vec::new();
         for &token in tokens.iter().take(MAX_TOKENS) {
             if Some(token) == counts.bos {
@@ -54,7 +54,7 @@ impl Heldout {
                 }
                 let found = find_child(level, above, node, token);
                 heldout.orders.push(OrderStats { count: found.map_or(0, |gram| used[gram]), context });
-                // The prefix of a gram that is known is known: lengths have no gaps.
+                // The prefix of a known n-gram is known, so lengths have no gaps.
                 if let Some(gram) = found
                     && next.len() == len + 1
                 {
@@ -78,7 +78,7 @@ impl Heldout {
         self.ends.is_empty()
     }
 
-    /// Of each token, the orders whose context was seen, single words first.
+    /// The orders of each token whose contexts were seen, from single words on.
     pub fn tokens(&self) -> impl Iterator<Item = &[OrderStats]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| &self.orders[start as usize..end as usize])

@@ -1,4 +1,4 @@
-//! Counts of the parts of a text put together, as if the text had been counted at once.
+//! The sum of the counts of parts of a text, equal to the counts of the whole text.
 
 use rayon::prelude::*;
 
@@ -6,12 +6,12 @@ use super::counts::Counts;
 use super::order_counts::OrderCounts;
 use crate::{Error, Result};
 
-/// The counts of one part, and how its words are to be called.
+/// The counts of one part, with a map of its token ids.
 ///
 /// ```
 /// # use surprisal_model::ngram::{Counts, Shard};
 /// # fn main() -> surprisal_model::Result<()> {
-/// // Two files of lines, `<s>` being word 0, that call their words alike.
+/// // Two files of lines, `<s>` being word 0, with the same ids for the same words.
 /// let (one, two) = ([0, 1, 2, 0, 2], [0, 1]);
 /// let [a, b] = [&one[..], &two[..]].map(|text| Counts::new(text, 3, 2, Some(0)));
 /// let (a, b, ids) = (a?, b?, [0, 1, 2]);
@@ -22,18 +22,18 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Shard<'a> {
-    /// What was counted.
+    /// The counts of the part.
     pub counts: &'a Counts,
     /// The new id of each word, all different.
     pub ids: &'a [u32],
 }
 
 impl Counts {
-    /// The counts of the text whose parts, in order, `shards` are of.
+    /// The counts of a text from those of its parts, in order.
     ///
     /// # Errors
-    /// [`Error::Config`]: no shard; shards of different orders, some with `<s>` and some without; an id outside
-    /// `vocab_size`, or one for two words; counts too large.
+    /// [`Error::Config`]: no shard; shards of different orders, or only some with `<s>`; ids that are
+    /// duplicate or outside `vocab_size`; counts that are too large.
     pub fn merge(shards: &[Shard<'_>], vocab_size: usize) -> Result<Self> {
         let wrong = |message: &str| Err(Error::Config(message.into()));
         let Some(first) = shards.first() else { return wrong("there are no counts to merge") };
@@ -53,20 +53,20 @@ impl Counts {
                 add_count(&mut counts[id as usize], count)?;
             }
         }
-        // The new number of each shard's grams of the order last merged.
+        // The new index of each shard's n-grams of the order merged last.
         let mut numbers: Vec<Vec<u32>> = shards.iter().map(|shard| shard.ids.to_vec()).collect();
         let mut levels = vec![OrderCounts { counts, ..OrderCounts::default() }];
         for len in 1..order {
-            let (level, starts, next) = merge_order(shards, len, &numbers, levels[len - 1].counts.len())?;
-            levels[len - 1].child_offsets = starts;
+            let (level, child_offsets, next) =
+                merge_order(shards, len, &numbers, levels[len - 1].counts.len())?;
+            levels[len - 1].child_offsets = child_offsets;
             levels.push(level);
             numbers = next;
         }
-        // That of the first part; parts with nothing in them see less of it.
-        let beginning = shards.iter().max_by_key(|shard| shard.counts.text_prefix.len()).unwrap_or(first);
-        let beginning =
-            beginning.counts.text_prefix.iter().map(|&word| beginning.ids[word as usize]).collect();
-        Ok(Self { vocab_size: vocab_size as u32, bos, levels, text_prefix: beginning })
+        // The prefix of the first part; parts without text have a shorter one.
+        let first = shards.iter().max_by_key(|shard| shard.counts.text_prefix.len()).unwrap_or(first);
+        let text_prefix = first.counts.text_prefix.iter().map(|&word| first.ids[word as usize]).collect();
+        Ok(Self { vocab_size: vocab_size as u32, bos, levels, text_prefix })
     }
 }
 
@@ -80,26 +80,27 @@ impl Shard<'_> {
         let free =
             |&id: &u32| taken.get_mut(id as usize).is_some_and(|taken| !std::mem::replace(taken, true));
         if self.ids.len() != self.counts.vocab_size as usize || !self.ids.iter().all(free) {
-            return Err(Error::Config("words cannot be renumbered like this".into()));
+            return Err(Error::Config("token ids must be different and within the merged vocabulary".into()));
         }
         Ok(())
     }
 }
 
 fn add_count(sum: &mut u32, count: u32) -> Result<()> {
-    let message = || "a gram occurs more often than a count can tell".into();
+    let message = || "an n-gram occurs 2³² times or more".into();
     *sum = sum.checked_add(count).ok_or_else(|| Error::Config(message()))?;
     Ok(())
 }
 
-/// The grams of `len` + 1 words of all shards, where they start under those of `len` words, and the new number of each.
+/// The merged n-grams of `len` + 1 words, the child offsets of those of `len` words, and the new
+/// index of each.
 fn merge_order(
     shards: &[Shard<'_>],
     len: usize,
     contexts: &[Vec<u32>],
     parents: usize,
 ) -> Result<(OrderCounts, Vec<u32>, Vec<Vec<u32>>)> {
-    // What a gram is (its context's new number and its word), then where it stands: shard and index.
+    // Key: the new index of the context, and the word. Value: shard and index.
     let mut grams: Vec<(u64, u64)> = Vec::new();
     for (s, (shard, contexts)) in shards.iter().zip(contexts).enumerate() {
         let (above, level) = (&shard.counts.levels[len - 1], &shard.counts.levels[len]);
@@ -113,12 +114,12 @@ fn merge_order(
     grams.par_sort_unstable();
     let mut next: Vec<Vec<u32>> =
         shards.iter().map(|shard| vec![0; shard.counts.levels[len].words.len()]).collect();
-    let (mut level, mut starts) = (OrderCounts::default(), Vec::with_capacity(parents + 1));
+    let (mut level, mut child_offsets) = (OrderCounts::default(), Vec::with_capacity(parents + 1));
     for same in grams.chunk_by(|a, b| a.0 == b.0) {
         let number = level.words.len() as u32;
         let (context, word) = ((same[0].0 >> 32) as usize, same[0].0 as u32);
-        // Contexts up to this one that nothing followed so far.
-        starts.resize(starts.len().max(context + 1), number);
+        // Contexts before this one without continuations.
+        child_offsets.resize(child_offsets.len().max(context + 1), number);
         let mut count = 0;
         for &(_, place) in same {
             let (shard, gram) = ((place >> 32) as usize, place as u32 as usize);
@@ -131,8 +132,8 @@ fn merge_order(
         level.counts.push(count);
         level.suffix_links.push(contexts[shard][suffix]);
     }
-    starts.resize(parents + 1, level.words.len() as u32);
-    Ok((level, starts, next))
+    child_offsets.resize(parents + 1, level.words.len() as u32);
+    Ok((level, child_offsets, next))
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
-//! Counted models: the next token's probability from how often it followed the same context.
+//! N-gram models: the next token's probability from how often it followed the same context.
 //!
-//! Maximum likelihood is a ratio of counts, q(w | h) = c(hw) / c(h): it is what minimises the cross-entropy of the
-//! training text, in closed form. Everything else here says how much of that to believe ([`Smoothing`]): a smoother
-//! takes something from what was seen and hands it to the shorter context, down to the uniform distribution.
+//! Maximum likelihood is a ratio of counts, q(w | h) = c(hw) / c(h), and minimises the
+//! cross-entropy of the training text in closed form. A [`Smoother`] moves some of that probability
+//! to the shorter context, and so on down to the uniform distribution.
 //!
-//! [`Counts`] are made by sorting places, [`Estimate`] turns them into a model, and [`Trie`] answers queries. Where a
-//! text begins, contexts are as short as the text so far. A context that was never seen has nothing to say: the longest
-//! of its suffixes that was seen is used instead; add-k answers with the uniform distribution, as its formula says.
+//! [`Counts`] come from a suffix array, [`Estimate`] turns them into a model, and [`Trie`] answers
+//! queries. At the beginning of a text, contexts are as short as the text so far. Instead of a
+//! context that was never seen, the longest of its suffixes that was seen is used; add-k gives the
+//! uniform distribution, as its formula says.
 //!
-//! When lines are sentences, `<s>` is context and never predicted: it has probability zero, and |V| does not count it.
+//! When lines are sentences, `<s>` is context only: it has probability zero, and |V| does not count
+//! it.
 
 mod batch_scoring;
 mod config;
@@ -57,7 +59,7 @@ pub use view::{State, View};
 use crate::{Error, LanguageModel, Result, Session, check_tokens, scored};
 use statistics::Statistics;
 
-/// The longest n-gram.
+/// The highest order.
 pub const MAX_ORDER: usize = 16;
 
 /// An n-gram model.
@@ -65,7 +67,7 @@ pub const MAX_ORDER: usize = 16;
 /// ```
 /// # use surprisal_model::{LanguageModel, ngram::{NgramConfig, NgramModel, Smoothing}};
 /// # fn main() -> surprisal_model::Result<()> {
-/// // What came after 0: 1 twice. Add-1 with a vocabulary of 3 makes that (2 + 1) / (2 + 3).
+/// // After 0, 1 occurs twice. Add-1 with a vocabulary of 3 makes that (2 + 1) / (2 + 3).
 /// let config = NgramConfig { smoothing: Smoothing::AddK, k: 1.0, ..NgramConfig::default() };
 /// let model = NgramModel::estimate(&[0, 1, 0, 1, 0], 3, &config)?;
 /// assert!((model.log_probs(&[0, 1], 1)?[0] - 0.6f64.ln()).abs() < 1e-6);
@@ -88,7 +90,7 @@ pub fn estimate(tokens: &[u32], vocab_size: usize, config: &NgramConfig) -> Resu
     estimate_with(tokens, vocab_size, config, config.smoother()?.as_mut())
 }
 
-/// Smooths `counts`; what is tuned is tuned on the last of `tuning`, with the counts of the text before it.
+/// Smooths `counts`. `tuning` is held-out text with the counts of the text before it.
 ///
 /// # Errors
 /// [`Error::Config`].
@@ -148,7 +150,7 @@ fn from_counts_with(
 }
 
 impl Estimate {
-    /// The queryable form.
+    /// Packs the model for queries.
     ///
     /// # Errors
     /// [`Error::Config`] when the tables do not fit together.
@@ -167,10 +169,11 @@ impl NgramModel {
         Ok(Self::new(config.clone(), report, estimate.into_trie()?))
     }
 
-    /// Counts `tokens` and smooths them by a smoother that [`Smoothing`] does not have, in place of `config.smoothing`.
+    /// Counts `tokens` and smooths them with a smoother from outside of [`Smoothing`], instead of
+    /// `config.smoothing`.
     ///
-    /// The model is saved like one of [`Smoothing::Given`] weights, with the smoother's name in its [`Report`]; `smoother`
-    /// has the fitted parameters afterwards.
+    /// The model is saved as [`Smoothing::Given`], with the smoother's name in its [`Report`];
+    /// afterwards `smoother` has the fitted parameters.
     ///
     /// # Errors
     /// As [`estimate`].
@@ -199,22 +202,22 @@ impl NgramModel {
         Ok(Self::new(self.config.clone(), self.report.clone(), self.trie.quantized(bits)?))
     }
 
-    /// What it was told.
+    /// The configuration it was estimated with.
     pub fn config(&self) -> &NgramConfig {
         &self.config
     }
 
-    /// What its estimator found.
+    /// The parameters and statistics that the estimator found.
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// What answers.
+    /// The n-grams with their weights.
     pub fn trie(&self) -> &Trie {
         &self.trie
     }
 
-    /// How many n-grams of all orders it holds.
+    /// The number of n-grams of all orders.
     pub fn parameters(&self) -> u64 {
         self.report.orders.iter().map(|order| order.grams).sum()
     }
@@ -225,7 +228,7 @@ impl NgramModel {
     }
 }
 
-/// How many tokens one task scores: fixed, so that nothing depends on the number of threads.
+/// Tokens per task: constant, so that nothing depends on the number of threads.
 const TOKENS_PER_TASK: usize = 1 << 14;
 
 impl LanguageModel for NgramModel {

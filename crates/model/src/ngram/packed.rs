@@ -1,10 +1,9 @@
-//! Arrays of small integers, packed bit by bit into bytes that may be memory or a mapped file.
+//! Arrays of small integers, packed bit by bit into bytes in memory or in a mapped file.
 //!
-//! [`Packed`] gives every element the same number of bits. [`Starts`] stores where each node's children start, mostly as
-//! short distances.
+//! [`Packed`] gives every element the same number of bits. [`ChildOffsets`] stores offsets by frame
+//! of reference: a base per block, and deltas of few bits.
 //!
-//! Bytes may come from a file that lies: no read panics. An element past the end is 0, and what is out of range is made
-//! an empty range by the caller.
+//! Bytes may come from a damaged file: no read panics. An element past the end is 0.
 
 use std::fmt;
 use std::ops::Range;
@@ -21,14 +20,14 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// The bytes `range` of `owner`; what lies past its end is left off.
+    /// The bytes `range` of `owner`, up to its end.
     pub fn new(owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize>) -> Self {
         let len = (*owner).as_ref().len();
         let end = range.end.min(len);
         Self { owner, range: range.start.min(end)..end }
     }
 
-    /// A part of these bytes; what lies past their end is left off.
+    /// A part of these bytes, up to their end.
     pub fn slice(&self, range: Range<usize>) -> Self {
         let at = |i: usize| self.range.start.saturating_add(i).min(self.range.end);
         Self { owner: Arc::clone(&self.owner), range: at(range.start)..at(range.end).max(at(range.start)) }
@@ -53,18 +52,18 @@ impl fmt::Debug for Bytes {
     }
 }
 
-/// How many bits hold every number up to `largest`.
+/// The bits of every number up to `largest`.
 pub fn bits_for(largest: u64) -> u32 {
     64 - largest.leading_zeros()
 }
 
-/// Bytes that reads may touch past the last element: a read takes eight at once.
+/// Bytes after the last element: a read takes eight at once.
 const PADDING: usize = 8;
 
-/// The widest element.
+/// The most bits of an element.
 pub const MAX_BITS: u32 = 56;
 
-/// How long the bytes of `len` elements are.
+/// The length of `len` packed elements in bytes.
 pub fn packed_len(bits: u32, len: u64) -> Option<usize> {
     let bytes = len.checked_mul(u64::from(bits))?.div_ceil(8);
     usize::try_from(bytes).ok()?.checked_add(PADDING)
@@ -86,12 +85,13 @@ impl<'a> Packed<'a> {
         Self::field(bytes, bits, 0, bits)
     }
 
-    /// The fields of `bits` bits (at most [`MAX_BITS`]) that start `offset` bits into records of `stride` bits.
+    /// The fields of `bits` bits (at most [`MAX_BITS`]) that start `offset` bits into records of
+    /// `stride` bits.
     pub fn field(bytes: &'a [u8], stride: u32, offset: u32, bits: u32) -> Self {
         Self { bytes, stride: stride as usize, offset: offset as usize, mask: (1 << bits.min(MAX_BITS)) - 1 }
     }
 
-    /// Asks for the memory of element `index` before it is needed.
+    /// Prefetches element `index`.
     #[inline]
     pub fn prefetch(self, index: usize) {
         prefetch(self.bytes, (index * self.stride + self.offset) >> 3);
@@ -113,9 +113,9 @@ fn word_at(bytes: &[u8], at: usize) -> u64 {
 
 /// Packs `values` into elements of `bits` bits.
 pub fn pack(bits: u32, values: impl Iterator<Item = u64>) -> Vec<u8> {
-    let mut packer = BitWriter::with_capacity(bits, values.size_hint().0);
-    values.for_each(|value| packer.push(value, bits));
-    packer.finish()
+    let mut writer = BitWriter::with_capacity(bits, values.size_hint().0);
+    values.for_each(|value| writer.push(value, bits));
+    writer.finish()
 }
 
 /// Writes numbers bit by bit.
@@ -127,12 +127,12 @@ pub struct BitWriter {
 }
 
 impl BitWriter {
-    /// With room for `len` elements of `bits` bits.
+    /// With capacity for `len` elements of `bits` bits.
     pub fn with_capacity(bits: u32, len: usize) -> Self {
         Self { bytes: Vec::with_capacity(len * bits as usize / 8 + 2 * PADDING), word: 0, filled: 0 }
     }
 
-    /// Appends the lowest `bits` (at most [`MAX_BITS`]) of `value`, which has no more.
+    /// Appends `value`, which has at most `bits` bits (at most [`MAX_BITS`]).
     #[inline]
     pub fn push(&mut self, value: u64, bits: u32) {
         debug_assert!(bits <= MAX_BITS, "an element is read with eight bytes");
@@ -142,12 +142,12 @@ impl BitWriter {
         if self.filled >= 64 {
             self.bytes.extend(self.word.to_le_bytes());
             self.filled -= 64;
-            // What did not fit; a shift by all 64 bits would be no shift.
+            // The remaining bits; a shift by 64 would be no shift.
             self.word = if self.filled == 0 { 0 } else { value >> (bits - self.filled) };
         }
     }
 
-    /// All that was written, with room behind it for reads of eight bytes.
+    /// The bytes, padded for reads of eight bytes.
     pub fn finish(mut self) -> Vec<u8> {
         self.bytes.extend(&self.word.to_le_bytes()[..self.filled.div_ceil(8) as usize]);
         self.bytes.extend([0; PADDING]);
@@ -155,19 +155,19 @@ impl BitWriter {
     }
 }
 
-/// All of `len` packed elements.
+/// The `len` packed elements.
 pub fn unpack(bits: u32, bytes: &[u8], len: usize) -> Vec<u32> {
     let packed = Packed::new(bytes, bits);
     (0..len).into_par_iter().map(|i| packed.get(i) as u32).collect()
 }
 
-/// How many starts share a base.
+/// Offsets per base.
 const BASE_STEP: usize = 32;
 /// Bits of a base.
 const BASE_BITS: u32 = 32;
 
-/// Where the children of each node start and end. Of every `STARTS` starts the first one is kept as a base, and each start
-/// as its distance from that: a field of the node's own record, which is at hand when its children are wanted.
+/// The child offsets of nodes (frame-of-reference coding): every [`BASE_STEP`]th offset is a base,
+/// and each offset is its delta from the last base, a field of the node's own record.
 #[derive(Clone, Copy, Debug)]
 pub struct ChildOffsets<'a> {
     bases: Packed<'a>,
@@ -175,34 +175,34 @@ pub struct ChildOffsets<'a> {
     nodes: usize,
 }
 
-/// How wide distances must be to hold `starts`.
-pub fn delta_bits(starts: &[u32]) -> u32 {
-    let widest = starts.chunks(BASE_STEP).map(|block| block[block.len() - 1] - block[0]).max();
+/// The bits of the largest delta of `offsets`.
+pub fn delta_bits(offsets: &[u32]) -> u32 {
+    let widest = offsets.chunks(BASE_STEP).map(|block| block[block.len() - 1] - block[0]).max();
     bits_for(u64::from(widest.unwrap_or(0)))
 }
 
-/// The distance of each start from its base.
-pub fn deltas(starts: &[u32]) -> impl Iterator<Item = u32> {
-    starts.chunks(BASE_STEP).flat_map(|block| block.iter().map(|start| start - block[0]))
+/// The delta of each offset from its base.
+pub fn deltas(offsets: &[u32]) -> impl Iterator<Item = u32> {
+    offsets.chunks(BASE_STEP).flat_map(|block| block.iter().map(|start| start - block[0]))
 }
 
-/// Packs the bases of `starts`.
-pub fn pack_bases(starts: &[u32]) -> Vec<u8> {
-    pack(BASE_BITS, starts.iter().step_by(BASE_STEP).map(|&start| u64::from(start)))
+/// Packs the bases of `offsets`.
+pub fn pack_bases(offsets: &[u32]) -> Vec<u8> {
+    pack(BASE_BITS, offsets.iter().step_by(BASE_STEP).map(|&start| u64::from(start)))
 }
 
-/// How long the bytes of the bases are for `nodes` nodes, which have one start more.
+/// The length of the bases of `nodes` nodes in bytes; there is one offset more.
 pub fn bases_len(nodes: u64) -> Option<usize> {
     packed_len(BASE_BITS, nodes.checked_add(1)?.div_ceil(BASE_STEP as u64))
 }
 
 impl<'a> ChildOffsets<'a> {
-    /// Reads what [`pack_bases`] wrote for `nodes` nodes, with their distances.
+    /// Reads what [`pack_bases`] wrote for `nodes` nodes, with their deltas.
     pub fn new(bases: &'a [u8], deltas: Packed<'a>, nodes: usize) -> Self {
         Self { bases: Packed::new(bases, BASE_BITS), deltas, nodes }
     }
 
-    /// Asks for where the children of `node` are.
+    /// Prefetches the child offsets of `node`.
     #[inline]
     pub fn prefetch(self, node: usize) {
         self.bases.prefetch(node / BASE_STEP);
@@ -221,8 +221,8 @@ impl<'a> ChildOffsets<'a> {
     }
 }
 
-/// Packs where children start as counts in unary, one bit a child and a zero after each node's (Jacobson 1989): the fewest
-/// bits, for what is read from its beginning to its end.
+/// Packs offsets as the unary number of children of each node, one bit per child and a zero after
+/// each node (Jacobson 1989): the fewest bits, for sequential reads.
 pub fn pack_unary(starts: &[u32]) -> Vec<u8> {
     let nodes = starts.len().saturating_sub(1);
     let children = starts.last().map_or(0, |&end| end as usize);
@@ -236,8 +236,8 @@ pub fn pack_unary(starts: &[u32]) -> Vec<u8> {
     unary
 }
 
-/// Where children start, from the counts in unary that [`pack_unary`] wrote; `None` if they are not those of `nodes`
-/// nodes with `children` children.
+/// The offsets that [`pack_unary`] wrote; `None` if they are not those of `nodes` nodes with
+/// `children` children.
 pub fn unpack_starts(unary: &[u8], nodes: usize, children: usize) -> Option<Vec<u32>> {
     if unary.len() != packed_len(1, nodes as u64 + children as u64)? {
         return None;

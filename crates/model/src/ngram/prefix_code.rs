@@ -1,23 +1,24 @@
-//! An order-preserving code that gives frequent words few bits, so that a record of the sort holds more words.
+//! An order-preserving prefix code that is short for frequent words, so that a sort key holds more
+//! of them.
 //!
-//! Words are numbered by first appearance (or by frequency), so small numbers are frequent. A number is written as two bits
-//! that say its class, and its distance from the start of the class: codes of different lengths, none a prefix of another,
-//! that compare as the numbers do.
+//! Words are numbered by first appearance (or by frequency), so small numbers are frequent. A code
+//! is two bits for the class of a number, and its distance from the first of the class. Codes
+//! compare like the numbers.
 
 /// Bits of the class.
 const PREFIX: u32 = 2;
 
-/// A code for numbers from 0.
+/// A code of numbers from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PrefixCode {
     /// The first number of each class.
     bases: [u32; 4],
-    /// How many bits a distance has in each class.
+    /// The bits of a distance in each class.
     widths: [u32; 4],
 }
 
 impl PrefixCode {
-    /// The code with the fewest bits for numbers that occur `frequencies` times.
+    /// The code with the fewest bits for numbers with these frequencies.
     pub(super) fn new(frequencies: impl Iterator<Item = u32>) -> Self {
         let sum = |sum: &mut u64, frequency: u32| {
             *sum += u64::from(frequency);
@@ -39,7 +40,7 @@ impl PrefixCode {
                         bits += (end - start) * u64::from(widths[class]);
                     }
                     if bits < best.0 {
-                        // A base past all numbers is never used.
+                        // A base above all numbers is never used.
                         let bases = bases.map(|base| base.min(u64::from(u32::MAX)) as u32);
                         best = (bits, Self { bases, widths });
                     }
@@ -49,7 +50,7 @@ impl PrefixCode {
         best.1
     }
 
-    /// The code of `value`, and its length.
+    /// The code of `value`, and its length in bits.
     #[inline]
     pub(super) fn encode(&self, value: u32) -> (u64, u32) {
         let class = usize::from(value >= self.bases[1])
@@ -59,7 +60,7 @@ impl PrefixCode {
         ((class as u64) << width | u64::from(value - self.bases[class]), width + PREFIX)
     }
 
-    /// The number whose code the highest bits of `bits` are, and the code's length.
+    /// The number whose code begins `bits`, and the length of the code.
     #[inline]
     pub(super) fn decode(&self, bits: u128) -> (u32, u32) {
         let class = (bits >> (128 - PREFIX)) as usize;

@@ -1,11 +1,11 @@
-//! Fewer bits for values and weights: a smaller file for a slightly different model.
+//! Quantised values and weights: a smaller file for a slightly different model.
 //!
-//! An order keeps at most 2^b different values, and as many pairs of scale and backoff. They are chosen by Lloyd's
-//! iteration (k-means) on logarithms, since a model is judged by those. Each counts as often as it is used in a text like the
-//! one that was counted: a gram's value is about its count, and a context's scale about one over its count. A cluster's
-//! value is the mean of its members, of their logarithms: an arithmetic one would make texts likelier than they are.
-//! Unigrams stay as they are. Between the two steps each context's scale is
-//! set anew, so that its own words and its backoff add up to one again; what the weights' own rounding leaves is the error.
+//! Each order gets at most 2^b values and as many (scale, backoff) pairs, by k-means on logarithms.
+//! Points are weighted by their use in a text like the counted one: an n-gram's value is about its
+//! count, and a context's scale about one over its count. A cluster's value is the geometric mean
+//! of its members; the arithmetic mean would be biased upwards in ln q. Unigrams are not quantised.
+//! After the values, each context's scale is set so that its words and its back-off sum to one; the
+//! rounding of weights remains as the error.
 
 use rayon::prelude::*;
 
@@ -13,17 +13,18 @@ use super::header::{BackoffScheme, ContextWeights};
 use super::trie::{Trie, UnpackedLevel, distinct};
 use crate::{Error, Result};
 
-/// Rounds of Lloyd's iteration: little moves after a dozen.
+/// Iterations of k-means (Lloyd's).
 const ROUNDS: usize = 12;
 
 impl Trie {
-    /// The same grams with values and weights of at most `bits` bits each (2 to 16) from order 2 on.
+    /// The same n-grams with values and weights of at most `bits` bits each (2 to 16) from order 2
+    /// on.
     ///
     /// # Errors
     /// [`Error::Config`] for another number of bits.
     pub fn quantized(&self, bits: u32) -> Result<Self> {
         if !(2..=16).contains(&bits) {
-            return Err(Error::Config(format!("{bits} bits to quantise to, not from 2 to 16")));
+            return Err(Error::Config(format!("quantisation needs 2 to 16 bits, not {bits}")));
         }
         let header = self.header();
         let (codes, interpolates) = (1 << bits, header.scheme == BackoffScheme::Interpolate);
@@ -67,8 +68,8 @@ fn quantize_weights(table: &mut UnpackedLevel, codes: usize) {
     }
 }
 
-/// Sets the scale of each context so that its words and its backoff add up to one. Scales and backoffs are rounded to
-/// 1/256 of a nat first, finer than any cluster, so that they stay few.
+/// Sets the scale of each context so that its words and its back-off sum to one. Both are rounded
+/// to 1/256 of a nat, finer than any cluster, so that few are distinct.
 fn renormalise(parents: &mut UnpackedLevel, children: &UnpackedLevel) {
     let round = |x: f64| if x > 0.0 { (x.ln() * 256.0).round() as i64 } else { i64::MIN };
     let spread = |x: i64| if x == i64::MIN { 0.0 } else { (x as f64 / 256.0).exp() };
@@ -88,8 +89,8 @@ fn renormalise(parents: &mut UnpackedLevel, children: &UnpackedLevel) {
     parents.distinct_weights = different.into_iter().map(weight).collect();
 }
 
-/// Puts non-negative `points` into `codes` clusters, if there are more, and hands each of `of_each` its point's cluster; the
-/// means. A point is used as often as `uses` says, from how many have it.
+/// Clusters non-negative `points`, if there are more than `codes`; replaces each point index in
+/// `of_each` by its cluster and returns the means. `uses` weights a point, given its frequency.
 fn kmeans(
     points: &[[f64; 2]],
     of_each: &mut [u32],
@@ -104,10 +105,10 @@ fn kmeans(
         frequencies[point as usize] += 1.0;
     }
     let uses: Vec<f64> = frequencies.into_iter().zip(points).map(|(n, &point)| uses(n, point)).collect();
-    // Zero is far from everything and stays a cluster of its own.
+    // Zero is far from all other points and stays a cluster of its own.
     let log = |x: f64| x.max(1e-300).ln();
     let places: Vec<[f64; 2]> = points.iter().map(|point| point.map(log)).collect();
-    // The most used points to begin with; the earlier of two that are used equally.
+    // The initial centres are the most used points.
     let mut by_use: Vec<usize> = (0..points.len()).collect();
     by_use.sort_by(|&a, &b| uses[b].total_cmp(&uses[a]));
     let mut centres: Vec<[f64; 2]> = by_use[..codes].iter().map(|&point| places[point]).collect();

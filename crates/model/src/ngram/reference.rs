@@ -1,7 +1,7 @@
 //! The smoothers as their formulas: recursion over a map of counts in f64, slow and easy to check.
 //!
-//! This is the oracle of the tests: it shares no code with the fast models. `closed` and `interpolate_unigrams` are not
-//! modelled.
+//! This is the oracle of the tests: it shares no code with the fast models. `closed` and
+//! `interpolate_unigrams` are not modelled.
 //!
 //! ```
 //! # use surprisal_model::{LanguageModel, ngram::{NgramConfig, NgramModel, Smoothing, reference::Reference}};
@@ -21,21 +21,22 @@ use std::collections::BTreeMap;
 use super::{NgramConfig, Report, Smoothing};
 use crate::{Error, Result};
 
-/// A smoothing method: q(w | h) = alpha(w, h) + gamma(w, h) · q(w | h'), h' being the context h without its first word.
+/// A smoothing method: q(w | h) = alpha(w, h) + gamma(w, h) · q(w | h'), with h' the context h
+/// without its first word.
 pub trait Formula {
-    /// What the word gets from its own count after the context.
+    /// The word's own share, from its count after the context.
     fn alpha(&self, word: usize, context: &Context<'_>) -> f64;
 
     /// The factor of the lower order.
     fn gamma(&self, word: usize, context: &Context<'_>) -> f64;
 
-    /// q(· | h) where nothing was seen after h: by default that of the lower order.
+    /// q(· | h) where no word was seen after h: by default q(· | h').
     fn unseen(&self, context: &Context<'_>) -> Vec<f64> {
         context.lower.clone()
     }
 }
 
-/// What was seen after a context.
+/// The counts after a context h.
 #[derive(Debug, Clone)]
 pub struct Context<'a> {
     /// The number of words of the context.
@@ -154,7 +155,8 @@ struct Discounting {
 }
 
 impl Discounting {
-    /// What the word's count loses to the lower order: its discount, or all of it where the n-gram was pruned.
+    /// The count that goes to the lower order: the discount, or all of it where the n-gram was
+    /// pruned.
     fn taken(&self, word: usize, context: &Context<'_>) -> f64 {
         match context.counts[word] {
             0 => 0.0,
@@ -197,7 +199,7 @@ impl Katz {
         if rest < 1e-9 {
             (mass, 0.0)
         } else if 1.0 - mass / total < 1e-9 {
-            // Nothing was discounted: one occurrence more is shared by the words that were not seen.
+            // Nothing was discounted: unseen words share one more occurrence.
             (mass + 1.0, rest)
         } else {
             (total, rest)
@@ -259,7 +261,8 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// The model of `config` over a text, or lines that each begin with `config.bos`, with the parameters in `report`.
+    /// The model of `config` over a text, or lines that each begin with `config.bos`, with the
+    /// parameters in `report`.
     ///
     /// # Errors
     /// [`Error::Config`] for a smoothing without a formula.
@@ -289,8 +292,8 @@ impl Reference {
         Ok(Self::with_formula(tokens, vocab_size, config, continuation, formula))
     }
 
-    /// The model of any formula; with `continuation`, an order below the highest counts the different words before an
-    /// n-gram.
+    /// The model of any formula; with `continuation`, an order below the highest counts the
+    /// different words before an n-gram.
     pub fn with_formula(
         tokens: &[u32],
         vocab_size: usize,
@@ -318,7 +321,7 @@ impl Reference {
         }
     }
 
-    /// How often each n-gram of one to `order` words occurs, `<s>` alone left out.
+    /// The count of each n-gram of 1 to `order` words, without `<s>` alone.
     pub fn occurrences(&self) -> impl Iterator<Item = (&[u32], u64)> {
         self.raw.iter().map(|(gram, &count)| (gram.as_slice(), count))
     }
@@ -379,8 +382,9 @@ fn occurrences(tokens: &[u32], config: &NgramConfig) -> Counts {
     raw
 }
 
-/// N₁₊(· g): the number of different words before every n-gram. Nothing comes before `<s>` and at the highest order, so that
-/// those n-grams keep their occurrences; the beginning of a text without lines counts as one more word.
+/// N₁₊(· g): the number of different words before every n-gram. Those that begin with `<s>` and
+/// those of the highest order keep their occurrences; the beginning of a text without lines is one
+/// more word.
 fn continuations(raw: &Counts, tokens: &[u32], config: &NgramConfig) -> Counts {
     let mut counts = Counts::new();
     for (gram, &count) in raw {

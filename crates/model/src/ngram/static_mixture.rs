@@ -1,18 +1,17 @@
-//! A mixture of counted models as one model that backs off.
+//! Static mixtures: a mixture of n-gram models as one model that backs off (SRILM's).
 //!
-//! The exact mixture q(w | h) = Σ λ_m q_m(w | h) asks every model at every token. Its static form (SRILM's) stores what it
-//! says about the grams that any of them has,
+//! The exact mixture q(w | h) = Σ λ_m q_m(w | h) needs every model for every token. The static one
+//! stores it for the n-grams of all models, and backs off elsewhere:
 //!
 //! ```text
-//! q(w | h) = Σ λ_m q_m(w | h)         hw a gram of any model, each q_m as m answers, backed off where it must
+//! q(w | h) = Σ λ_m q_m(w | h)         hw an n-gram of any model
 //! q(w | h) = β(h) · q(w | h')         else, h' being h without its first word
 //! β(h) = (1 − Σ_seen q(w | h)) / (1 − Σ_seen q(w | h'))
 //! ```
 //!
-//! so that every context sums to one. It differs from the exact mixture in what no model has seen after h alone: there each
-//! model would back off by a weight of its own, and here all do by one. Where a context is a gram of one model only, that
-//! weight leans to it. And what a model has seen after `<unk>` speaks of the words that it lacks only in contexts which some
-//! model has grams of. A model that does not back off (add-k) is changed most.
+//! Every context sums to one. The two differ only where hw is in no model: in the exact mixture
+//! each model backs off with its own weight, here all with one, which is closest to the models that
+//! have h as a context. A model that does not back off (add-k) differs most.
 
 use rayon::prelude::*;
 
@@ -24,7 +23,7 @@ use super::view::{State, View};
 use super::{MAX_ORDER, NgramModel};
 use crate::{Error, LanguageModel, Result, VocabMap};
 
-/// A model of a mixture.
+/// One model of a mixture.
 ///
 /// ```
 /// # use surprisal_model::{LanguageModel, VocabMap, ngram::{MixtureComponent, NgramConfig, NgramModel, static_mixture}};
@@ -34,28 +33,28 @@ use crate::{Error, LanguageModel, Result, VocabMap};
 /// let (a, b) = (a?, b?);
 /// let part = |model| MixtureComponent { model, weight: 0.5, map: &map };
 /// let mixed = static_mixture(&[part(&a), part(&b)], None)?;
-/// assert!((mixed.log_probs(&[0, 1], 1)?[0] - (2.0 / 3.0f64).ln()).abs() < 1e-6); // half of 1 and half of 1/3
+/// assert!((mixed.log_probs(&[0, 1], 1)?[0] - (2.0 / 3.0f64).ln()).abs() < 1e-6); // mean of 1 and 1/3
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct MixtureComponent<'a> {
-    /// What answers.
+    /// The model.
     pub model: &'a NgramModel,
-    /// λ, from 0; those of a mixture are made to sum to one.
+    /// λ, from 0; the weights of a mixture are divided by their sum.
     pub weight: f64,
-    /// What its words are called in the mixture.
+    /// The ids of its words in the mixture.
     pub map: &'a VocabMap,
 }
 
-/// The static mixture of `parts`, whose words are those of one vocabulary; `unk` is its `<unk>`.
+/// The static mixture of `parts`, whose maps lead to one vocabulary; `unk` is its `<unk>`.
 ///
-/// To a model that lacks a word, the word is impossible after every context, and `<unk>` as context. A part of weight 0 adds
-/// no grams.
+/// A word that a model does not have has probability zero under it, and is `<unk>` as context. A
+/// part of weight 0 adds no n-grams.
 ///
 /// # Errors
-/// [`Error::Config`]: no parts, impossible weights, names of different vocabularies, scores that are no distribution, lines
-/// mixed with streams, more grams of an order than there can be.
+/// [`Error::Config`]: no parts, invalid weights, maps to different vocabularies, scores that are not a
+/// distribution, lines mixed with streams, 2³² or more n-grams of an order.
 pub fn static_mixture(parts: &[MixtureComponent<'_>], unk: Option<u32>) -> Result<NgramModel> {
     let (vocab_size, bos) = check(parts)?;
     let sum: f64 = parts.iter().map(|part| part.weight).sum();
@@ -68,7 +67,7 @@ pub fn static_mixture(parts: &[MixtureComponent<'_>], unk: Option<u32>) -> Resul
     compute_probabilities(&parts, bos, &mut levels);
     let mut report = Report::default();
     let unigrams: f64 = levels[0].probabilities.iter().sum();
-    // What was rounded, as in ARPA files, sums to one only nearly.
+    // Unigrams rounded in a file, as in ARPA's, sum to one only approximately.
     if unigrams > 0.0 && (unigrams - 1.0).abs() > 1e-10 {
         levels[0].probabilities.iter_mut().for_each(|probability| *probability /= unigrams);
         if (unigrams - 1.0).abs() > 1e-3 {
@@ -92,21 +91,22 @@ pub fn static_mixture(parts: &[MixtureComponent<'_>], unk: Option<u32>) -> Resul
     Ok(NgramModel::new(config, report, trie))
 }
 
-/// How much memory [`mix`] takes at its worst, in bytes, besides that of the parts: where they share no grams.
+/// The peak memory of [`static_mixture`] besides the parts, in bytes: that of parts that share no
+/// n-grams.
 pub fn static_mixture_memory(parts: &[MixtureComponent<'_>]) -> u64 {
     let grams = |part: &MixtureComponent<'_>| -> u64 {
         part.model.trie().header().levels.iter().map(|level| u64::from(level.grams)).sum()
     };
     let words = parts.iter().map(|part| part.map.vocab_size() as u64).max().unwrap_or(0);
-    // A gram's word, start, probability, back-off and suffix; its value and weight, and both sorted to be stored once; and
-    // what the file holds of it.
+    // Per n-gram: word, offset, probability, back-off and link; its value and weights, both sorted
+    // to remove duplicates; and its record in the file.
     80 * (words + parts.iter().map(grams).sum::<u64>())
 }
 
 /// The size of the vocabulary, and `<s>`.
 fn check(parts: &[MixtureComponent<'_>]) -> Result<(usize, Option<u32>)> {
     let wrong = |message: String| Err(Error::Config(message));
-    let Some(first) = parts.first() else { return wrong("a mixture of no models".into()) };
+    let Some(first) = parts.first() else { return wrong("a mixture needs a model".into()) };
     let bos = |part: &MixtureComponent<'_>| {
         let own = part.model.trie().header().bos;
         own.and_then(|bos| part.map.ids().get(bos as usize).copied())
@@ -114,10 +114,10 @@ fn check(parts: &[MixtureComponent<'_>]) -> Result<(usize, Option<u32>)> {
     for part in parts {
         let (size, named) = (part.model.vocab_size(), part.map.ids().len());
         if size != named || part.map.vocab_size() != first.map.vocab_size() {
-            return wrong(format!("names of {named} words for a model of {size}, or of another mixture"));
+            return wrong(format!("a map of {named} words for a model of {size}, or to another vocabulary"));
         }
         if !part.model.is_distribution() {
-            return wrong("scores that do not sum to one, as stupid backoff's, cannot be mixed".into());
+            return wrong("scores that do not sum to one, such as stupid backoff's, cannot be mixed".into());
         }
         if bos(part) != bos(first) {
             return wrong("models of lines and of a stream cannot be mixed".into());
@@ -126,26 +126,26 @@ fn check(parts: &[MixtureComponent<'_>]) -> Result<(usize, Option<u32>)> {
     let sum: f64 = parts.iter().map(|part| part.weight).sum();
     if !(parts.iter().all(|part| part.weight >= 0.0) && sum > 0.0 && sum.is_finite()) {
         let weights: Vec<f64> = parts.iter().map(|part| part.weight).collect();
-        return wrong(format!("{weights:?} are no weights"));
+        return wrong(format!("mixture weights must be from 0 and not all 0, not {weights:?}"));
     }
     Ok((first.map.vocab_size(), bos(first)))
 }
 
-/// The grams of one order.
+/// The n-grams of one order.
 #[derive(Default)]
 struct MergedLevel {
-    /// The last word of each gram; for order 1, gram i is word i.
+    /// The last word of each n-gram; for order 1, n-gram i is word i.
     words: Vec<u32>,
-    /// Where the continuations of each start in the next order; empty at the highest.
+    /// Where the continuations of each begin in the next order; empty at the highest.
     child_offsets: Vec<u32>,
     probabilities: Vec<f64>,
     /// β of each as a context, once it is known.
     backoffs: Vec<f64>,
-    /// The longest gram that each ends with, itself aside, once it is known.
+    /// The longest proper suffix of each that is an n-gram, once it is known.
     suffix_links: Vec<Suffix>,
 }
 
-/// A gram of `len` words and its index among those; none where `len` is 0.
+/// An n-gram of `len` words by its index; none where `len` is 0.
 #[derive(Clone, Copy, Default)]
 struct Suffix {
     len: u8,
@@ -158,7 +158,7 @@ impl MergedLevel {
     }
 
     fn table(self) -> UnpackedLevel {
-        // Each its own value; what is equal is then stored once.
+        // Every n-gram has its own value here; duplicates are removed later.
         let own = |len: usize| (0..len as u32).collect();
         UnpackedLevel {
             value_ids: own(self.probabilities.len()),
@@ -175,7 +175,7 @@ impl MergedLevel {
     }
 }
 
-/// The grams that any of the parts has, in order.
+/// The n-grams of all parts, in order.
 fn union(parts: &[MixtureComponent<'_>], vocab_size: usize) -> Result<Vec<MergedLevel>> {
     let tables: Result<Vec<Vec<UnpackedLevel>>> =
         parts.iter().map(|part| part.model.trie().tables()).collect();
@@ -183,10 +183,10 @@ fn union(parts: &[MixtureComponent<'_>], vocab_size: usize) -> Result<Vec<Merged
     let order = tables.iter().map(Vec::len).max().unwrap_or(1);
     let mut levels = vec![MergedLevel::default()];
     let mut contexts = vocab_size;
-    // What each part's grams of the last order are called here.
+    // The index in the mixture of each part's n-grams of the order before.
     let mut numbers: Vec<Vec<u32>> = parts.iter().map(|part| part.map.ids().to_vec()).collect();
     for len in 1..order {
-        // A gram is its context's number and its word.
+        // Key: the index of the context, and the word.
         let keys: Vec<Vec<u64>> = parts
             .iter()
             .zip(&tables)
@@ -209,7 +209,7 @@ fn union(parts: &[MixtureComponent<'_>], vocab_size: usize) -> Result<Vec<Merged
         all.par_sort_unstable();
         all.dedup();
         if all.len() >= u32::MAX as usize {
-            return Err(Error::Config(format!("{} grams of one order are too many", all.len())));
+            return Err(Error::Config(format!("{} n-grams of one order are too many", all.len())));
         }
         numbers = keys
             .into_par_iter()
@@ -234,7 +234,7 @@ fn union(parts: &[MixtureComponent<'_>], vocab_size: usize) -> Result<Vec<Merged
     Ok(levels)
 }
 
-/// Fills in what the mixture says of every gram.
+/// Computes the mixture's probability of every n-gram.
 fn compute_probabilities(parts: &[MixtureComponent<'_>], bos: Option<u32>, levels: &mut [MergedLevel]) {
     const SHARE: usize = 64;
     let vocab_size = parts.first().map_or(0, |part| part.map.vocab_size());
@@ -260,18 +260,18 @@ fn compute_probabilities(parts: &[MixtureComponent<'_>], bos: Option<u32>, level
     }
 }
 
-/// A walk over all grams that begin with some words. The order of the grams is that of the walk.
+/// A depth-first traversal of the n-grams that begin with some words.
 struct TrieTraversal<'a> {
     parts: &'a [(&'a MixtureComponent<'a>, View<'a>)],
     bos: Option<u32>,
     levels: &'a [MergedLevel],
-    /// Of each part after 0, 1, 2, … words of the gram.
+    /// The state of each part after 0, 1, 2, … words of the n-gram.
     states: Vec<State>,
     probabilities: Vec<Vec<f64>>,
 }
 
 impl TrieTraversal<'_> {
-    /// Gram `index` of `len` + 1 words and all that begin with it.
+    /// Visits n-gram `index` of `len` + 1 words and all that begin with it.
     fn gram(&mut self, len: usize, index: usize, word: u32) {
         let parts = self.parts.len();
         let mut mixed = 0.0;
@@ -292,8 +292,8 @@ impl TrieTraversal<'_> {
     }
 }
 
-/// q(`word` | the context that ends with `suffix`), which has at most as many words as are complete in `levels`, and the
-/// longest gram that this word and its context end with.
+/// q(`word` | the context that ends with `suffix`), for a suffix whose continuations are complete
+/// in `levels`, and the longest n-gram that the context and the word end with.
 fn lower(levels: &[MergedLevel], mut suffix: Suffix, word: u32) -> (Suffix, f64) {
     let mut factor = 1.0;
     while suffix.len > 0 {
@@ -305,25 +305,25 @@ fn lower(levels: &[MergedLevel], mut suffix: Suffix, word: u32) -> (Suffix, f64)
             return (Suffix { len: suffix.len + 1, index: gram as u32 }, factor * above.probabilities[gram]);
         }
         factor *= level.backoffs[node];
-        // Of a single word there is none.
+        // A single word has no suffix.
         suffix = level.suffix_links.get(node).copied().unwrap_or_default();
     }
     (Suffix { len: 1, index: word }, factor * levels[0].probabilities[word as usize])
 }
 
-/// A context's weight, and what its grams are multiplied by where their sum leaves no other way to one.
+/// The back-off weight of a context, and a factor of its n-grams where only that makes the sum one.
 struct ContextNormalizer {
     backoff: f64,
     scale: f64,
 }
 
-/// Below this, 1 − Σ q has lost too many digits for a ratio.
+/// Below this, 1 − Σ q has too few digits for a ratio.
 const MIN_REST: f64 = 1e-6;
-/// What rounding leaves of nothing.
+/// Rounding errors of 1 − Σ q.
 const ROUNDING_ERROR: f64 = 1e-14;
 
-/// Finds the weights of all contexts of `len` words, and the suffixes of the grams that go on from them. Whether those suffixes
-/// are all one word shorter.
+/// Computes the back-off weights of all contexts of `len` words and the suffix links of their
+/// continuations; whether all links are to n-grams one word shorter.
 fn compute_backoffs(levels: &mut [MergedLevel], len: usize) -> bool {
     const SHARE: usize = 1 << 10;
     let (below, rest) = levels.split_at_mut(len);
@@ -366,8 +366,8 @@ fn compute_backoffs(levels: &mut [MergedLevel], len: usize) -> bool {
     grams.suffix_links.par_iter().all(|suffix| usize::from(suffix.len) == len)
 }
 
-/// What a context leaves, whose words have `seen` together, and `shorter` after the shorter context; `unseen` adds up what
-/// all others have there.
+/// The weights of a context: its words sum to `seen`, and to `shorter` in the shorter context;
+/// `unseen` sums all other words there.
 fn normalizer(seen: f64, shorter: f64, unseen: impl FnOnce() -> f64) -> ContextNormalizer {
     let to_one = if seen > 0.0 && (seen - 1.0).abs() > ROUNDING_ERROR { 1.0 / seen } else { 1.0 };
     if seen == 0.0 && shorter == 0.0 {
@@ -386,7 +386,7 @@ fn normalizer(seen: f64, shorter: f64, unseen: impl FnOnce() -> f64) -> ContextN
     }
 }
 
-/// A sum that keeps the digits of what is small (Neumaier 1974).
+/// A compensated sum (Neumaier 1974).
 #[derive(Default)]
 struct CompensatedSum {
     sum: f64,
@@ -405,7 +405,7 @@ impl CompensatedSum {
     }
 }
 
-// A suffix's length is one byte.
+// The length of a suffix is one byte.
 const _: () = assert!(MAX_ORDER <= u8::MAX as usize);
 
 #[cfg(test)]

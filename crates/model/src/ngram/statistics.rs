@@ -1,25 +1,26 @@
-//! What smoothers ask of counts: those of contexts instead of occurrences, totals, and how many counts are 1, 2, 3, 4.
+//! The counts and context statistics that smoothers use.
 
 use rayon::prelude::*;
 
 use super::counts::Counts;
 
-/// What is subtracted from counts of 1, 2, and 3 or more.
+/// The discounts of counts of 1, 2, and 3 or more.
 pub type Discounts = [f64; 3];
 
-/// The counts that a smoother uses.
+/// Adjusted counts, and counts of counts.
 #[derive(Debug)]
 pub(crate) struct Statistics {
-    /// For Kneser-Ney: an order below the highest counts the different words before a gram, N₁₊(· g).
+    /// Kneser-Ney: below the highest order, the number of different words before an n-gram, N₁₊(·
+    /// g).
     continuation_counts: Vec<Vec<u32>>,
     /// The unigram counts without `<s>`.
     unigrams: Vec<u32>,
-    /// How many grams of each order are counted 1, 2, 3, 4 times.
+    /// The number of n-grams of each order with counts of 1, 2, 3, 4.
     pub(crate) count_of_counts: Vec<[u64; 4]>,
 }
 
 impl Statistics {
-    /// Of occurrences, or with `contexts` of contexts.
+    /// Of occurrences, or with `use_continuation` of continuation counts; `lmplz` reproduces KenLM.
     pub(crate) fn new(counts: &Counts, use_continuation: bool, lmplz: bool) -> Self {
         let order = counts.order();
         let adjusted: Vec<Vec<u32>> = if use_continuation && order > 1 {
@@ -56,14 +57,14 @@ impl Statistics {
         }
     }
 
-    /// [`Self::adjusted_counts`], the last time: `counts` have none of this order any more.
+    /// [`Self::adjusted_counts`], which moves those of this order out of `counts`.
     pub(super) fn take(&mut self, counts: &mut Counts, len: usize) -> Vec<u32> {
         let raw = std::mem::take(&mut counts.levels[len].counts);
         self.continuation_counts.get_mut(len).map_or(raw, std::mem::take)
     }
 
-    /// lmplz takes the last n-gram in suffix order into the statistics of its suffixes' orders with raw counts: those
-    /// suffixes are finished only after the statistics are.
+    /// Like lmplz, uses the raw counts of the suffixes of the last n-gram in suffix order: lmplz
+    /// finishes those suffixes only after its statistics.
     fn lmplz_quirk(&mut self, counts: &Counts) {
         let order = counts.order();
         let Some(last) = last_in_suffix_order(counts) else { return };
@@ -83,7 +84,7 @@ impl Statistics {
     }
 }
 
-/// The counts of contexts of order `len` + 1.
+/// The continuation counts of order `len` + 1.
 fn continuation_counts(counts: &Counts, len: usize) -> Vec<u32> {
     let level = &counts.levels[len];
     let mut adjusted = vec![0_u32; level.counts.len()];
@@ -91,7 +92,7 @@ fn continuation_counts(counts: &Counts, len: usize) -> Vec<u32> {
         adjusted[suffix as usize] += 1;
     }
     match counts.bos {
-        // Nothing comes before <s>: what begins with it keeps its occurrences.
+        // Nothing precedes <s>: what begins with it keeps its occurrences.
         Some(bos) => {
             let mut range = bos as usize..bos as usize + 1;
             for level in &counts.levels[..len] {
@@ -99,7 +100,7 @@ fn continuation_counts(counts: &Counts, len: usize) -> Vec<u32> {
             }
             adjusted[range.clone()].copy_from_slice(&level.counts[range]);
         }
-        // The beginning of the text comes before its first words.
+        // The beginning of the text precedes its first words.
         None => {
             let beginning = counts.text_prefix.get(..=len).and_then(|gram| counts.find(gram));
             if let Some(gram) = beginning {
@@ -110,7 +111,8 @@ fn continuation_counts(counts: &Counts, len: usize) -> Vec<u32> {
     adjusted
 }
 
-/// Of the longest grams, and the shorter ones that begin with `<s>`, the last when they are compared from their ends.
+/// The last in suffix order (compared from the end) of the longest n-grams and of those that begin
+/// with `<s>`.
 fn last_in_suffix_order(counts: &Counts) -> Option<Vec<u32>> {
     let order = counts.order();
     let highest = (0..counts.vocab_size)
@@ -131,19 +133,19 @@ fn last_in_suffix_order(counts: &Counts) -> Option<Vec<u32>> {
     last
 }
 
-/// What a smoother asks about the words after a context.
+/// The counts after one context, summed up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContextStats {
-    /// Σ counts.
+    /// c(h) = Σ c(hw).
     pub total: u64,
-    /// How many of the kept words are counted once, twice, more often.
+    /// The number of words with counts of 1, 2, and 3 or more, pruned ones left out.
     pub n: [u32; 3],
-    /// Σ counts of the words that are not kept.
+    /// Σ counts of the pruned words.
     pub pruned: u64,
 }
 
 impl ContextStats {
-    /// Of the words counted `counts`.
+    /// Sums up `counts`; words that are not kept are pruned.
     #[inline]
     pub(crate) fn new(counts: &[u32], keep: Option<&[bool]>) -> Self {
         let mut context = Self::default();
@@ -158,12 +160,12 @@ impl ContextStats {
         context
     }
 
-    /// T(h): the different words.
+    /// T(h), the number of different words.
     pub fn types(&self) -> u64 {
         self.n.iter().map(|&n| u64::from(n)).sum()
     }
 
-    /// Σ of what is subtracted: Σ D_j N_j, and the words that are not kept.
+    /// The back-off mass: Σ D_j N_j and the counts of pruned words.
     pub fn backoff_mass(&self, discounts: &Discounts) -> f64 {
         let subtracted: f64 = discounts.iter().zip(self.n).map(|(d, n)| d * f64::from(n)).sum();
         subtracted + self.pruned as f64

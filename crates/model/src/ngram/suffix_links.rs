@@ -1,4 +1,4 @@
-//! Which gram each gram is without its first word.
+//! Suffix links: the index of each n-gram without its first word.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -6,14 +6,15 @@ use rayon::prelude::*;
 
 use super::order_counts::OrderCounts;
 
-/// How many words a sorted place shares with the one before it, and how many it has.
+/// The longest common prefix with the preceding suffix, and the suffix length, in tokens, at most
+/// `order`. A suffix ends before the next `<s>`.
 #[derive(Clone, Copy, Default)]
 pub(super) struct LcpEntry {
     pub(super) lcp: u8,
     pub(super) len: u8,
 }
 
-/// The places of the words from one on; once they are sorted, with their shapes.
+/// The suffixes that begin with some range of words; their LCPs once they are sorted.
 pub(super) struct Bucket<'a> {
     pub(super) positions: &'a mut [u32],
     pub(super) lcps: &'a mut [LcpEntry],
@@ -22,23 +23,24 @@ pub(super) struct Bucket<'a> {
 impl Bucket<'_> {
     #[inline]
     pub(super) fn entries(&self) -> impl Iterator<Item = (usize, LcpEntry)> {
-        self.positions.iter().zip(&*self.lcps).map(|(&place, &shape)| (place as usize, shape))
+        self.positions.iter().zip(&*self.lcps).map(|(&position, &entry)| (position as usize, entry))
     }
 }
 
-/// The places in the order of what begins there.
+/// The suffix array with its LCPs.
 pub(super) struct SortedSuffixes {
     pub(super) positions: Vec<u32>,
     pub(super) lcps: Vec<LcpEntry>,
-    /// Of the buckets.
+    /// Of each bucket.
     pub(super) sizes: Vec<usize>,
-    /// For each order, how many grams stand in the buckets before each.
+    /// Per order, the number of n-grams before each bucket.
     pub(super) before: Vec<Vec<u32>>,
 }
 
 impl SortedSuffixes {
-    /// A gram's suffix begins one place later: the grams of each order by place are those of the next order's suffixes. Until
-    /// now there is a place of each gram instead. `memory` has an element a place, of any value.
+    /// Replaces a position of each n-gram by its suffix link: the suffix begins at the next
+    /// position, so the n-grams of each order by position are the links of the next order. `memory`
+    /// has one element per position, of any value.
     pub(super) fn build_links(mut self, levels: &mut [OrderCounts], memory: Vec<u32>) {
         if let Some(level) = levels.get_mut(1) {
             level.suffix_links.clone_from(&level.words);
@@ -48,9 +50,9 @@ impl SortedSuffixes {
         for len in 1..levels.len().saturating_sub(1) {
             buckets.par_iter().zip(&self.before[len]).for_each(|(bucket, &before)| {
                 let mut id = before.wrapping_sub(1);
-                for (place, shape) in bucket.entries().filter(|(_, shape)| usize::from(shape.len) > len) {
-                    id = id.wrapping_add(u32::from(usize::from(shape.lcp) <= len));
-                    ids[place].store(id, Ordering::Relaxed);
+                for (position, entry) in bucket.entries().filter(|(_, entry)| usize::from(entry.len) > len) {
+                    id = id.wrapping_add(u32::from(usize::from(entry.lcp) <= len));
+                    ids[position].store(id, Ordering::Relaxed);
                 }
             });
             levels[len + 1]
@@ -61,17 +63,17 @@ impl SortedSuffixes {
     }
 }
 
-/// The parts of these sizes.
+/// The buckets of these sizes.
 pub(super) fn cut_buckets<'a>(
-    places: &'a mut [u32],
-    shapes: &'a mut [LcpEntry],
+    positions: &'a mut [u32],
+    lcps: &'a mut [LcpEntry],
     sizes: &[usize],
 ) -> Vec<Bucket<'a>> {
-    let parts = cut(places, sizes).into_iter().zip(cut(shapes, sizes));
-    parts.map(|(places, shapes)| Bucket { positions: places, lcps: shapes }).collect()
+    let parts = cut(positions, sizes).into_iter().zip(cut(lcps, sizes));
+    parts.map(|(positions, lcps)| Bucket { positions, lcps }).collect()
 }
 
-/// Cuts an array into parts of these sizes.
+/// Splits an array into parts of these sizes.
 pub(super) fn cut<'a, T>(mut array: &'a mut [T], sizes: &[usize]) -> Vec<&'a mut [T]> {
     let mut parts = Vec::with_capacity(sizes.len());
     for &size in sizes {

@@ -1,7 +1,7 @@
 //! Texts for tests.
 
-/// Lines of words as ids, each line after `bos`, if there is one, and before id 2: a word's place among `names`, which
-/// grow by those that are new, in the order in which they appear.
+/// Lines of words as ids, each line after `bos`, if there is one, and before id 2. The id of a word
+/// is its index in `names`, to which new words are appended.
 pub(crate) fn numbered(lines: &[Vec<u8>], mut names: Vec<u8>, bos: Option<u32>) -> (Vec<u32>, Vec<u8>) {
     let mut tokens = Vec::new();
     for line in lines {

@@ -1,4 +1,4 @@
-//! Counted models against hand-made numbers, against the oracle, and as distributions.
+//! N-gram models against numbers by hand, against the reference, and as distributions.
 
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ fn a_bigram_is_a_ratio_of_counts() {
     assert!((p(&[0], 2) - 1.0 / 3.0).abs() < 1e-15);
     assert!((p(&[3, 1], 0) - 1.0).abs() < 1e-15);
     assert_eq!(p(&[1], 1), 0.0);
-    // Never seen: the unigram answers.
+    // Never seen: the unigram is used.
     assert!((p(&[3], 0) - 0.5).abs() < 1e-15);
     assert!((p(&[], 1) - 1.0 / 3.0).abs() < 1e-15);
     let scored = model.log_probs(&text, 0).unwrap();
@@ -52,7 +52,7 @@ fn lines_are_counted_between_their_ends() {
         assert!((first[word].exp() - 1.0 / 3.0).abs() < 1e-15);
     }
     assert_eq!(first[0], f64::NEG_INFINITY);
-    // A new line forgets the old one.
+    // A new line does not see the old one.
     assert_eq!(model.next_log_probs(&[0, 2, 1, 0]).unwrap(), first);
     assert_eq!(model.parameters(), 4 + 5);
 }
@@ -88,7 +88,7 @@ fn impossible_requests_are_errors() {
     );
 }
 
-/// A random text over five words, or lines of it: with `<s>` = 0 and `</s>` = 1.
+/// A random text over five words, or lines of it with `<s>` = 0 and `</s>` = 1.
 fn texts() -> impl Strategy<Value = (Vec<u32>, usize, Option<u32>)> {
     let stream = prop::collection::vec(0_u32..5, 1..120).prop_map(|tokens| (tokens, 6, None));
     let line = prop::collection::vec(prop_oneof![4 => 2_u32..5, 1 => Just(6)], 0..9);
@@ -99,7 +99,7 @@ fn texts() -> impl Strategy<Value = (Vec<u32>, usize, Option<u32>)> {
     prop_oneof![stream, lines]
 }
 
-/// Contexts that occur, that do not, and that begin a line.
+/// Contexts that occur, contexts that do not, and beginnings of lines.
 fn contexts(tokens: &[u32], vocab_size: usize, bos: Option<u32>, order: usize) -> Vec<Vec<u32>> {
     let mut contexts = vec![Vec::new(), vec![vocab_size as u32 - 1], vec![2, 5, 3, 2, 2, 5]];
     for end in (0..=tokens.len()).step_by(1 + tokens.len() / 12) {
@@ -194,7 +194,7 @@ fn pruning_by_entropy_drops_grams_keeps_sums_and_costs_little() {
                 assert!((sum - 1.0).abs() < 1e-9, "{smoothing:?} {prune_entropy} {context:?}: {sum}");
             }
             let nats = |model: &NgramModel| -model.log_probs(&text, 0).unwrap().iter().sum::<f64>() / 5000.0;
-            // On text of the model's own, every gram that went costs less than the threshold.
+            // On text of the model's own, every removed n-gram costs less than the threshold.
             let bound = 2.0 * prune_entropy * (whole.parameters() - model.parameters()) as f64 + 1e-9;
             let cost = nats(&model) - nats(&whole);
             assert!(cost < bound, "{smoothing:?} {prune_entropy}: {cost} against {bound}");
@@ -219,10 +219,10 @@ fn sampled(model: &NgramModel, len: usize) -> Vec<u32> {
     text
 }
 
-/// Scores in batches are those of word after word, to the bit, across blocks and from any place.
+/// Batches give the same bits as word-by-word scores, across blocks and from any position.
 fn check_batches(model: &NgramModel, tokens: &[u32]) -> Result<(), TestCaseError> {
     let view = model.trie().view();
-    // What follows what is new at every seam, and words are skipped.
+    // Skips words, so that unseen n-grams occur at every block boundary.
     let text: Vec<u32> = tokens.iter().copied().cycle().step_by(tokens.len() % 3 + 1).take(1100).collect();
     let mut state = State::EMPTY;
     let mut scores = Vec::new();
@@ -236,7 +236,7 @@ fn check_batches(model: &NgramModel, tokens: &[u32]) -> Result<(), TestCaseError
     let together = [view.log_probs(&mut batch, head), view.log_probs(&mut batch, tail)].concat();
     prop_assert_eq!(together, scores);
     prop_assert_eq!(batch, state);
-    // Sequences of 0, 1, 2, … words, each on its own.
+    // Sequences of 0, 1, 2, … words.
     let sequences: Vec<&[u32]> = (0..40).map(|i| &text[i * (i - i.min(1)) / 2..][..i]).collect();
     let apart = sequences.iter().map(|words| view.log_probs(&mut State::EMPTY.clone(), words));
     let mut together = Vec::new();
@@ -282,7 +282,7 @@ fn counting_passes_over_every_position_and_changes_nothing_by_telling() {
         let done = |more| {
             positions.fetch_add(more, std::sync::atomic::Ordering::Relaxed);
         };
-        // Given away, not lent.
+        // Owned tokens.
         let counts = Counts::new_with_progress(text.clone(), 101, order, bos, &done).unwrap();
         assert_eq!(counts, Counts::new(&text, 101, order, bos).unwrap());
         assert_eq!(positions.into_inner(), Counts::PASSES * text.len() as u64);
@@ -291,7 +291,7 @@ fn counting_passes_over_every_position_and_changes_nothing_by_telling() {
 
 #[test]
 fn long_orders_and_large_vocabularies_sort_beyond_one_record() {
-    // 21 bits a word: four words a record; order 11 needs three rounds.
+    // 21 bits per word: four words per key; order 11 needs three more comparisons.
     let words: Vec<u32> = (0..3000_u32).map(|i| (i % 7) * (i / 1000 + 1) * 99_991 % 2_000_000).collect();
     let counts = Counts::new(&words, 2_000_000, 11, None).unwrap();
     counts.check().unwrap();
@@ -336,7 +336,7 @@ fn eight_bits_are_nearly_the_same_model() {
         let sum: f64 = small.next_log_probs(context).unwrap().iter().map(|log_prob| log_prob.exp()).sum();
         assert!((sum - 1.0).abs() < 0.02, "{sum}");
     }
-    // With a code for each value nothing changes but the last digits of the weights.
+    // With a code for each value only the last digits of the weights change.
     let same = nats(&model.quantized(16).unwrap());
     assert!((same - exact).abs() < 1e-3, "{same} and {exact}");
     assert!(model.quantized(1).is_err() && model.quantized(17).is_err());
@@ -385,7 +385,7 @@ fn no_grid_finds_better_dirichlet_strengths_than_tuning() {
     for order in [1, 2, 4] {
         let nats =
             |model: &NgramModel, from: usize| -model.log_probs(&text, from).unwrap().iter().sum::<f64>();
-        // The part that was tuned on is at the end, where the grid is judged, too.
+        // Tuning uses the last part of the text, and the grid is evaluated on it.
         let plain = NgramConfig { alpha: vec![2.0, 3.0], ..config(order, Smoothing::Dirichlet, None) };
         let plain = NgramConfig { alpha: plain.alpha[..order.min(2)].to_vec(), ..plain };
         let share = heldout.len() as f64 / text.len() as f64;

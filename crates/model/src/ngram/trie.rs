@@ -1,18 +1,19 @@
-//! The queryable form of a counted model: a forward trie in packed arrays, in memory or mapped from a file.
+//! An n-gram model for queries: a forward trie in packed arrays, in memory or in a mapped file.
 //!
-//! Level k holds the k-grams in order of their words, so that the continuations of a context lie together: a point query
-//! searches among them, and the whole distribution reads them in a row. What a gram and a context contribute is
+//! Level k has the k-grams in order of their words, so that the continuations of a context are
+//! adjacent: a point query searches them, and a distribution reads them in sequence. The formula is
 //!
 //! ```text
 //! q(w | h) = value(hw) · scale(h) + backoff(h) · q(w | h')     hw seen, interpolated
-//! q(w | h) = value(hw) · scale(h)                              hw seen, backed off
+//! q(w | h) = value(hw) · scale(h)                              hw seen, backing off
 //! q(w | h) = backoff(h) · q(w | h')                            hw unseen, h a context
-//! q(w | h) = missing · q(w | h')                               h never seen as a context (missing = 1 for a distribution)
+//! q(w | h) = unseen_context_factor · q(w | h')                 h never seen as a context
 //! ```
 //!
-//! with h' the context without its first word, and level 1 holding q(w) itself. Values and (scale, backoff) pairs are
-//! few, because counts are: an element stores the index of its value, in as many bits as that needs, and the table holds
-//! it as an f64. Nothing is rounded, and the sum over all words is one to the last digits of an f64.
+//! with h' the context without its first word, and q(w) itself in level 1. Counts are mostly small,
+//! so values and (scale, backoff) pairs repeat: an n-gram stores an index, in as many bits as
+//! needed, and a table has the f64. Nothing is rounded, so that sums over all words are one to the
+//! last digits of an f64.
 
 use rayon::prelude::*;
 
@@ -28,27 +29,28 @@ use crate::{Error, Result};
 /// One order, unpacked. Level 1 has an entry for every word of the vocabulary, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct UnpackedLevel {
-    /// The last word of each gram; grams are sorted by all their words. Not kept for level 1.
+    /// The last word of each n-gram; n-grams are sorted by all their words. Empty in level 1.
     pub words: Vec<u32>,
-    /// The continuations of gram i are `starts[i]..starts[i + 1]` of the next level; empty at the highest order.
+    /// The continuations of n-gram i are `child_offsets[i]..child_offsets[i + 1]` of the next
+    /// level; empty at the highest order.
     pub child_offsets: Vec<u32>,
-    /// Index into `distinct_values` of each gram.
+    /// The index into `distinct_values` of each n-gram.
     pub value_ids: Vec<u32>,
     /// The different values.
     pub distinct_values: Vec<f64>,
-    /// Index into `distinct_weights` of each gram as a context; empty at the highest order.
+    /// The index into `distinct_weights` of each n-gram as a context; empty at the highest order.
     pub weight_ids: Vec<u32>,
     /// The different weights.
     pub distinct_weights: Vec<ContextWeights>,
 }
 
 impl UnpackedLevel {
-    /// The continuations of gram `i` in the next order.
+    /// The continuations of n-gram `i` in the next order.
     pub(super) fn children(&self, i: usize) -> std::ops::Range<usize> {
         self.child_offsets[i] as usize..self.child_offsets[i + 1] as usize
     }
 
-    /// Numbers and weights that no gram has any more, or that are the same, are kept once.
+    /// Removes values and weights that are duplicate or unused.
     pub(super) fn compact(&mut self) {
         let used: Vec<u64> =
             self.value_ids.iter().map(|&value| self.distinct_values[value as usize].to_bits()).collect();
@@ -68,7 +70,7 @@ impl UnpackedLevel {
     }
 }
 
-/// Which of the different ones each of `values` is, and those in order.
+/// The index of each value among the distinct values, and those in order.
 pub(super) fn distinct<T: Ord + Copy + Send + Sync>(values: &[T]) -> (Vec<u32>, Vec<T>) {
     let mut different = values.to_vec();
     different.par_sort_unstable();
@@ -77,10 +79,10 @@ pub(super) fn distinct<T: Ord + Copy + Send + Sync>(values: &[T]) -> (Vec<u32>, 
     (values.par_iter().map(place).collect(), different)
 }
 
-/// The sections of one order: its grams, its values, its weights, where continuations start, and some of its words.
+/// The sections of one order: n-grams, values, weights, bases of child offsets, sparse index.
 pub const SECTIONS: usize = 5;
 
-/// A counted model that answers queries.
+/// An n-gram model for queries.
 #[derive(Debug, Clone)]
 pub struct Trie {
     header: Header,
@@ -89,18 +91,20 @@ pub struct Trie {
 
 #[derive(Debug, Clone)]
 struct PackedLevel {
-    /// Records of word, value, context and the distance of its continuations from their base, so that a gram that was found
-    /// is at hand with all it has. Below the highest order one record more says where the last continuations end.
+    /// Records of word, value, weights and the delta of the child offset, so that one cache miss
+    /// gets all fields. Below the highest order, one more record has the end of the last
+    /// continuations.
     grams: Bytes,
     distinct_values: Vec<f64>,
     distinct_weights: Vec<ContextWeights>,
     bases: Bytes,
-    /// The word of every [`GUIDE`]th gram: most of a search among many grams stays in this, which is small.
+    /// The word of every [`SPARSE_INDEX_STEP`]th n-gram, small enough for the cache, where long
+    /// searches begin.
     sparse_index: Bytes,
 }
 
 impl Trie {
-    /// Packs `tables`, one an order.
+    /// Packs `tables`, one per order.
     ///
     /// # Errors
     /// [`Error::Config`] when the tables do not fit together.
@@ -133,18 +137,18 @@ impl Trie {
         let pack_level = |(index, table): (usize, UnpackedLevel)| {
             let (bits, top) = (header.bits(index), index + 1 == order);
             let records = header.records(index);
-            let mut packer = BitWriter::with_capacity(bits.record(), records);
+            let mut writer = BitWriter::with_capacity(bits.record(), records);
             let mut deltas = deltas(&table.child_offsets);
             for gram in 0..records {
                 let field = |values: &[u32]| u64::from(values.get(gram).copied().unwrap_or(0));
-                packer.push(field(&table.words), bits.word);
-                packer.push(field(&table.value_ids), bits.value);
-                packer.push(field(&table.weight_ids), bits.context);
-                packer.push(u64::from(deltas.next().unwrap_or(0)), bits.delta);
+                writer.push(field(&table.words), bits.word);
+                writer.push(field(&table.value_ids), bits.value);
+                writer.push(field(&table.weight_ids), bits.context);
+                writer.push(u64::from(deltas.next().unwrap_or(0)), bits.delta);
             }
             let sparse_index = table.words.iter().step_by(SPARSE_INDEX_STEP).map(|&word| u64::from(word));
             PackedLevel {
-                grams: packer.finish().into(),
+                grams: writer.finish().into(),
                 bases: if top { Vec::new() } else { pack_bases(&table.child_offsets) }.into(),
                 sparse_index: pack(bits.word, sparse_index).into(),
                 distinct_values: table.distinct_values,
@@ -155,24 +159,24 @@ impl Trie {
         Ok(Self { header, levels })
     }
 
-    /// A trie from its header and sections, as [`Self::sections`] gave them.
+    /// A trie from its header and the sections that [`Self::sections`] returned.
     ///
     /// # Errors
-    /// [`Error::Config`] when a section is not as long as the header says. What the sections hold is not looked at: no
-    /// content makes a query panic.
+    /// [`Error::Config`] for a section of another length than the header's, and for values that are
+    /// no probabilities. Other contents are not checked: no content makes a query panic.
     pub fn from_sections(header: Header, sections: &[Bytes]) -> Result<Self> {
         header.check()?;
-        let wanted = header.section_lens()?;
-        if wanted.len() != sections.len() {
+        let expected = header.section_lens()?;
+        if expected.len() != sections.len() {
             return Err(Error::Config(format!(
                 "there are {} sections, not {}",
                 sections.len(),
-                wanted.len()
+                expected.len()
             )));
         }
-        if let Some(i) = (0..wanted.len()).find(|&i| sections[i].as_slice().len() != wanted[i]) {
+        if let Some(i) = (0..expected.len()).find(|&i| sections[i].as_slice().len() != expected[i]) {
             let got = sections[i].as_slice().len();
-            return Err(Error::Config(format!("section {i} has {got} bytes, not {}", wanted[i])));
+            return Err(Error::Config(format!("section {i} has {got} bytes, not {}", expected[i])));
         }
         let level = |parts: &[Bytes]| PackedLevel {
             grams: parts[0].clone(),
@@ -189,18 +193,21 @@ impl Trie {
         for (index, level) in levels.iter().enumerate() {
             let weights = level.distinct_weights.iter().flat_map(|weight| [weight.scale, weight.backoff]);
             if !level.distinct_values.iter().copied().chain(weights).all(usable) {
-                return Err(Error::Config(format!("a value of order {} is no probability", index + 1)));
+                return Err(Error::Config(format!(
+                    "order {} has a value that is not a probability",
+                    index + 1
+                )));
             }
         }
         Ok(Self { header, levels })
     }
 
-    /// The shape.
+    /// The sizes and the scheme.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The bytes of every section: [`SECTIONS`] an order. What is large is shared, not copied.
+    /// The bytes of every section, [`SECTIONS`] per order; large ones are shared, not copied.
     pub fn sections(&self) -> Vec<Bytes> {
         let little = |values: Vec<f64>| {
             Bytes::from(values.into_iter().flat_map(f64::to_le_bytes).collect::<Vec<u8>>())
@@ -221,12 +228,12 @@ impl Trie {
             .collect()
     }
 
-    /// A view to ask questions of.
+    /// A view for queries.
     pub fn view(&self) -> View<'_> {
         let levels = self.levels.iter().enumerate().map(|(index, level)| {
             let bits = self.header.bits(index);
             let grams = self.header.levels[index].grams as usize;
-            let above = self.header.levels.get(index + 1).map_or(0, |next| next.grams as usize);
+            let next_len = self.header.levels.get(index + 1).map_or(0, |next| next.grams as usize);
             let field = |offset, width| Packed::field(level.grams.as_slice(), bits.record(), offset, width);
             LevelView {
                 len: grams,
@@ -241,13 +248,13 @@ impl Trie {
                     grams,
                 ),
                 sparse_index: Packed::new(level.sparse_index.as_slice(), bits.word),
-                next_len: above,
+                next_len,
             }
         });
         View { header: &self.header, levels: levels.collect() }
     }
 
-    /// Back to tables.
+    /// The unpacked levels.
     pub fn unpack(&self) -> Vec<UnpackedLevel> {
         let view = self.view();
         let table = |index: usize| {
@@ -275,7 +282,7 @@ fn floats(bytes: &[u8]) -> Vec<f64> {
     bytes.as_chunks::<8>().0.iter().map(|&chunk| f64::from_le_bytes(chunk)).collect()
 }
 
-/// How wide the fields of a record are.
+/// The bits of the fields of a record.
 struct Bits {
     word: u32,
     value: u32,
@@ -301,7 +308,7 @@ impl Header {
         }
     }
 
-    /// How many records an order has.
+    /// The number of records of an order.
     fn records(&self, index: usize) -> usize {
         self.levels[index].grams as usize + usize::from(index + 1 < self.levels.len())
     }
@@ -320,10 +327,10 @@ impl Header {
             )));
         }
         if self.bos.is_some_and(|bos| bos >= self.vocab_size) {
-            return Err(Error::Config("<s> lies outside the vocabulary".into()));
+            return Err(Error::Config("<s> is outside the vocabulary".into()));
         }
         if self.levels.iter().any(|level| level.delta_bits > u32::BITS) {
-            return Err(Error::Config("distances wider than any start".into()));
+            return Err(Error::Config("child offsets of more than 32 bits".into()));
         }
         if !(self.unseen_context_factor.is_finite() && self.unseen_context_factor >= 0.0) {
             return Err(Error::Config(format!(
@@ -334,12 +341,12 @@ impl Header {
         Ok(())
     }
 
-    /// How many bytes each section has.
+    /// The length of each section in bytes.
     ///
     /// # Errors
-    /// [`Error::Config`] for a shape that no memory could hold.
+    /// [`Error::Config`] for sizes above any memory's.
     pub fn section_lens(&self) -> Result<Vec<usize>> {
-        let too_large = || Error::Config("the sizes are impossible".into());
+        let too_large = || Error::Config("the sections are too large for this machine".into());
         let mut lens = Vec::new();
         for (index, level) in self.levels.iter().enumerate() {
             let grams = u64::from(level.grams);

@@ -1,8 +1,8 @@
-//! The model that knows nothing.
+//! The uniform distribution.
 
 use crate::{LanguageModel, Result, check_tokens, scored};
 
-/// q(w | h) = 1/|V|: the cross-entropy of every text is ln |V|, the line to be below.
+/// q(w | h) = 1/|V|: the cross-entropy of every text is ln |V|.
 ///
 /// ```
 /// # use surprisal_model::{LanguageModel, ngram::Uniform};
@@ -15,7 +15,7 @@ pub struct Uniform {
 }
 
 impl Uniform {
-    /// Over `vocab_size` tokens; `<s>`, where there is one, is never predicted.
+    /// Over `vocab_size` tokens; `<s>` has probability zero.
     pub fn new(vocab_size: usize, bos: Option<u32>) -> Self {
         Self { vocab_size, bos }
     }

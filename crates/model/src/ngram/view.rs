@@ -1,10 +1,10 @@
-//! Questions to a [`super::Trie`]: a word after a text, the words seen after a context, the whole distribution.
+//! Queries of a [`super::Trie`]: one word after a text, and whole distributions.
 
 use super::MAX_ORDER;
 use super::header::{BackoffScheme, ContextWeights, Header, SPARSE_INDEX_STEP};
 use super::packed::{ChildOffsets, Packed};
 
-/// A [`Trie`](super::Trie) with its sections at hand.
+/// A [`Trie`](super::Trie) for queries.
 #[derive(Debug, Clone)]
 pub struct View<'a> {
     pub(super) header: &'a Header,
@@ -41,46 +41,46 @@ impl LevelView<'_> {
         range.start.min(self.next_len)..range.end.min(self.next_len)
     }
 
-    /// The gram of `word` among `range`.
+    /// The n-gram of `word` in `range`.
     #[inline]
     pub(super) fn find(&self, range: std::ops::Range<usize>, word: u32) -> Option<usize> {
         let mut range = possible_range(range, word);
         if range.is_empty() {
             return None;
         }
-        if let Some(places) = sparse_range(&range) {
-            range = narrowed_range(predecessor(self.sparse_index, places, word), &range);
+        if let Some(sparse) = sparse_range(&range) {
+            range = narrowed_range(predecessor(self.sparse_index, sparse, word), &range);
         }
         let found = predecessor(self.words, range, word);
         (self.words.get(found) == u64::from(word)).then_some(found)
     }
 }
 
-/// What can be `word` of the grams `range`: words ascend, so that before it come at most those whose numbers are lower. Words
-/// are numbered as they appear, and frequent ones early: most of the searches that would be long are not.
+/// The part of `range` in which `word` can be: words ascend, so at most `word` n-grams precede it.
+/// Ids follow first appearance, so that frequent words have low ones and searches are short.
 #[inline]
 pub(super) fn possible_range(range: std::ops::Range<usize>, word: u32) -> std::ops::Range<usize> {
     range.start..range.end.min(range.start + word as usize + 1)
 }
 
-/// The places of the guide from which a search among the grams `range` begins, if they are many.
+/// The part of the sparse index for a search in `range`, if that is long.
 #[inline]
 pub(super) fn sparse_range(range: &std::ops::Range<usize>) -> Option<std::ops::Range<usize>> {
     (range.len() > 2 * SPARSE_INDEX_STEP)
         .then(|| range.start / SPARSE_INDEX_STEP..(range.end - 1) / SPARSE_INDEX_STEP + 1)
 }
 
-/// What is left of the grams `range` when `place` is the last of the guide that is not behind the word.
+/// The part of `range` to search after index `index` of the sparse index was found.
 #[inline]
-pub(super) fn narrowed_range(place: usize, range: &std::ops::Range<usize>) -> std::ops::Range<usize> {
-    range.start.max(place * SPARSE_INDEX_STEP)..range.end.min((place + 1) * SPARSE_INDEX_STEP)
+pub(super) fn narrowed_range(index: usize, range: &std::ops::Range<usize>) -> std::ops::Range<usize> {
+    range.start.max(index * SPARSE_INDEX_STEP)..range.end.min((index + 1) * SPARSE_INDEX_STEP)
 }
 
-/// The last of `places` whose word is not behind `word`, or the first of them: halving, without a branch that depends on
-/// what is read. `words` ascend from the second place on.
+/// The last of `range` whose word is at most `word`, or the first: a branch-free binary search.
+/// From the second on, `words` ascend.
 #[inline]
-fn predecessor(words: Packed<'_>, places: std::ops::Range<usize>, word: u32) -> usize {
-    let (mut low, mut len) = (places.start, places.len());
+fn predecessor(words: Packed<'_>, range: std::ops::Range<usize>, word: u32) -> usize {
+    let (mut low, mut len) = (range.start, range.len());
     while len > 1 {
         let half = len / 2;
         let right = words.get(low + half) <= u64::from(word);
@@ -93,7 +93,7 @@ fn predecessor(words: Packed<'_>, places: std::ops::Range<usize>, word: u32) -> 
 /// No node.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// What a model remembers of the text so far: the grams that it ends with, shortest first.
+/// The n-grams that a text ends with, shortest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
     pub(super) nodes: [u32; MAX_ORDER - 1],
@@ -106,7 +106,7 @@ impl State {
 }
 
 impl View<'_> {
-    /// The longest gram.
+    /// The length of the longest n-gram.
     pub fn order(&self) -> usize {
         self.levels.len()
     }
@@ -117,7 +117,7 @@ impl View<'_> {
         self.levels[0].value(word as usize)
     }
 
-    /// 1 / (how many words can be predicted).
+    /// One over the number of predictable words.
     pub fn uniform(&self) -> f64 {
         1.0 / f64::from((self.header.vocab_size - u32::from(self.header.bos.is_some())).max(1))
     }
@@ -128,19 +128,19 @@ impl View<'_> {
         let Header { scheme, unseen_context_factor, suffix_closed, .. } = *self.header;
         let order = self.levels.len();
         let mut next = State::EMPTY;
-        // How many words the longest gram has that ends with this one.
+        // The length of the longest n-gram that ends with this word.
         let mut ngram_length = 1;
         if order > 1 {
             next.nodes[0] = word;
         }
         if Some(word) == self.header.bos {
-            // A sentence begins, and nothing before it counts.
+            // A sentence begins: the context before it is dropped.
             next.len = 1.min(order - 1);
             return (0.0, next);
         }
         next.len = (state.len + 1).min(order - 1);
-        let longest = scheme == BackoffScheme::LongestOnly && state.len > 0;
-        let mut probability = if longest { self.uniform() } else { self.unigram(word) };
+        let longest_only = scheme == BackoffScheme::LongestOnly && state.len > 0;
+        let mut probability = if longest_only { self.uniform() } else { self.unigram(word) };
         for (len, &node) in state.nodes[..state.len].iter().enumerate() {
             if node == NONE {
                 if suffix_closed && unseen_context_factor == 1.0 {
@@ -149,16 +149,16 @@ impl View<'_> {
                 probability *= unseen_context_factor;
                 continue;
             }
-            let (level, above) = (&self.levels[len], &self.levels[len + 1]);
+            let (level, higher) = (&self.levels[len], &self.levels[len + 1]);
             let weight = level.weight(node as usize);
             let found = if suffix_closed && ngram_length <= len {
                 None
             } else {
-                above.find(level.children(node as usize), word)
+                higher.find(level.children(node as usize), word)
             };
-            let speaks = scheme != BackoffScheme::LongestOnly || len + 1 == state.len;
-            if speaks {
-                probability = scheme.combine(found.map(|gram| above.value(gram)), weight, probability);
+            let combines = scheme != BackoffScheme::LongestOnly || len + 1 == state.len;
+            if combines {
+                probability = scheme.combine(found.map(|gram| higher.value(gram)), weight, probability);
             }
             if let Some(gram) = found {
                 ngram_length = len + 2;
@@ -170,7 +170,7 @@ impl View<'_> {
         (probability, next)
     }
 
-    /// The state after `context`, which needs no more than its last words.
+    /// The state after `context`, of which only the last order − 1 words are read.
     pub fn state_after(&self, context: &[u32]) -> State {
         let order = self.levels.len();
         let mut state = State::EMPTY;
@@ -181,7 +181,7 @@ impl View<'_> {
             used = &used[at..];
         }
         for len in 1..=used.len() {
-            // The gram of the last `len` words, from its first word on.
+            // The n-gram of the last `len` words.
             let gram = &used[used.len() - len..];
             state.nodes[len - 1] = self.find(gram).map_or(NONE, |node| node as u32);
         }
@@ -189,7 +189,7 @@ impl View<'_> {
         state
     }
 
-    /// The index of `gram` among those of its length.
+    /// The index of `gram` among the n-grams of its length.
     pub fn find(&self, gram: &[u32]) -> Option<usize> {
         let (&first, rest) = gram.split_first()?;
         let mut node = (first < self.header.vocab_size).then_some(first as usize)?;
@@ -199,18 +199,20 @@ impl View<'_> {
         Some(node)
     }
 
-    /// Writes ln q(· | the text that led to `state`) to `out`, of length |V|; `log_unigrams` is ln q(·) without context.
+    /// Writes ln q(· | the text that led to `state`) to `out`, of length |V|; `log_unigrams` is ln
+    /// q(·) without context.
     ///
-    /// Instead of |V| point queries, the unigrams are scaled once by all that backs off (an addition to their logarithms),
-    /// and only words that were seen in one of the contexts are computed: with B the product of the backoffs so far, each
-    /// keeps q / B, to which a longer context only adds.
+    /// Unigrams are scaled once by the product B of all back-off weights (an addition to
+    /// logarithms). Only words seen in one of the contexts are computed: each as q / B, to which a
+    /// longer context adds.
     pub fn distribution(&self, state: &State, log_unigrams: &[f64], out: &mut [f64]) {
         let Header { scheme, unseen_context_factor, bos, .. } = *self.header;
         let uniform = (scheme == BackoffScheme::LongestOnly && state.len > 0).then(|| self.uniform());
         let mut factor = 1.0_f64;
-        // Whether words that no context has seen have any probability left.
+        // Whether unseen words have probability left.
         let mut rest = true;
-        // Seen words with q / factor; until the end, `out` holds where in this list a word is, counted from 1.
+        // Seen words with q / factor. Until the end, `out` has the index of a word in this list,
+        // plus one.
         let mut seen: Vec<(u32, f64)> = Vec::new();
         out.fill(0.0);
         for (len, &node) in state.nodes[..state.len].iter().enumerate() {
@@ -221,25 +223,25 @@ impl View<'_> {
                 factor *= unseen_context_factor;
                 continue;
             }
-            let (level, above) = (&self.levels[len], &self.levels[len + 1]);
+            let (level, higher) = (&self.levels[len], &self.levels[len + 1]);
             let weight = level.weight(node as usize);
             if weight.backoff > 0.0 {
                 factor *= weight.backoff;
             } else {
-                // Nothing of the lower orders is left: start anew.
+                // Nothing goes to the lower orders: their values are dropped.
                 seen.drain(..).for_each(|(word, _)| out[word as usize] = 0.0);
                 (factor, rest) = (1.0, false);
             }
             for gram in level.children(node as usize) {
-                let word = above.words.get(gram) as u32;
-                let Some(place) = out.get_mut(word as usize) else { continue };
-                let share = above.value(gram) * weight.scale / factor;
-                if *place == 0.0 {
+                let word = higher.words.get(gram) as u32;
+                let Some(index) = out.get_mut(word as usize) else { continue };
+                let share = higher.value(gram) * weight.scale / factor;
+                if *index == 0.0 {
                     let lower = if rest { uniform.unwrap_or_else(|| self.unigram(word)) } else { 0.0 };
                     seen.push((word, lower));
-                    *place = seen.len() as f64;
+                    *index = seen.len() as f64;
                 }
-                let ratio = &mut seen[*place as usize - 1].1;
+                let ratio = &mut seen[*index as usize - 1].1;
                 *ratio = if scheme == BackoffScheme::BackOff { share } else { *ratio + share };
             }
         }

@@ -48,7 +48,7 @@ impl Smoother for AddK {
     }
 }
 
-/// The k with which the longest contexts predict best: golden-section search over ln k.
+/// The k with the least −Σ ln q over held-out text: golden-section search over ln k.
 fn best_k(heldout: &Heldout) -> f64 {
     let vocab = 1.0 / heldout.uniform();
     let loss = |log_k: f64| {

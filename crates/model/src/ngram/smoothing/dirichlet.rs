@@ -8,14 +8,15 @@ use crate::ngram::report::Report;
 use crate::ngram::statistics::ContextStats;
 use crate::{Error, Result};
 
-/// q(w | h) = (c(hw) + α q(w | h')) / (c(h) + α), with one α per order: the posterior predictive distribution under a
-/// Dirichlet prior with mean q(· | h') and strength α.
+/// q(w | h) = (c(hw) + α q(w | h')) / (c(h) + α), with one α per order: the posterior predictive
+/// distribution under a Dirichlet prior with mean q(· | h') and strength α.
 pub(in crate::ngram) struct Dirichlet {
     /// α per order; the last is that of all higher orders.
     pub(in crate::ngram) alpha: Vec<f64>,
 }
 
-/// The α of every order where none is given. Those fitted to words and characters are mostly from 10 to 1000.
+/// The α of every order where none is given. Those fitted to words and characters are mostly from
+/// 10 to 1000.
 const DEFAULT: f64 = 50.0;
 
 impl Smoother for Dirichlet {
@@ -32,12 +33,12 @@ impl Smoother for Dirichlet {
         if self.alpha.len() > order {
             let given = self.alpha.len();
             return Err(Error::Config(format!(
-                "alpha has one number per order, {order} at most here, not {given}"
+                "alpha has one number per order, at most {order} here, not {given}"
             )));
         }
         match self.alpha.iter().find(|alpha| !(alpha.is_finite() && **alpha > 0.0)) {
             None => Ok(()),
-            Some(alpha) => Err(Error::Config(format!("alpha has finite numbers above 0, not {alpha}"))),
+            Some(alpha) => Err(Error::Config(format!("alpha needs finite numbers above 0, not {alpha}"))),
         }
     }
 
@@ -56,8 +57,9 @@ impl Smoother for Dirichlet {
     }
 }
 
-/// The α with the least −Σ ln q over held-out text, by ln α. The loss can have several minima (α of single words for
-/// characters: near 0 or without bound), so that the best of three starts is taken.
+/// The α with the least −Σ ln q over held-out text, by ln α. The loss can have several minima (for
+/// characters, with the α of single words near 0 or without bound), so that the best of three
+/// starts is taken.
 fn tuned(heldout: &Heldout, start: &[f64]) -> Vec<f64> {
     let bounds = vec![(1e-4_f64.ln(), 1e8_f64.ln()); start.len()];
     let alphas = |x: &[f64]| -> Vec<f64> { x.iter().map(|x| x.exp()).collect() };
@@ -69,7 +71,7 @@ fn tuned(heldout: &Heldout, start: &[f64]) -> Vec<f64> {
         minimise(x, &bounds, 1e-7 * heldout.len() as f64, loss, derivatives)
     };
     let starts = [start, &vec![1.0; start.len()], &vec![1000.0; start.len()]];
-    let found = starts.map(|start| from(start)).into_iter().min_by(|a, b| loss(a).total_cmp(&loss(b)));
+    let found = starts.map(from).into_iter().min_by(|a, b| loss(a).total_cmp(&loss(b)));
     found.map_or_else(|| start.to_vec(), |x| alphas(&x))
 }
 
@@ -83,7 +85,8 @@ fn loss(heldout: &Heldout, alphas: &[f64]) -> f64 {
     heldout.tokens().map(|orders| -probability(orders).ln()).sum()
 }
 
-/// The gradient of the loss by ln α, and Σ ∇q ∇qᵀ / q². With r = α/(c(h) + α), dq = r dq' + r (q' − q) d ln α.
+/// The gradient of the loss by ln α, and Σ ∇q ∇qᵀ / q². With r = α/(c(h) + α), dq = r dq' + r (q' −
+/// q) d ln α.
 fn derivatives(heldout: &Heldout, alphas: &[f64]) -> Derivatives {
     let n = alphas.len();
     let mut sums = (vec![0.0; n], vec![vec![0.0; n]; n]);
@@ -98,7 +101,9 @@ fn derivatives(heldout: &Heldout, alphas: &[f64]) -> Derivatives {
             slope[..len].iter_mut().for_each(|slope| *slope *= share);
             slope[len] = share * (lower - q);
         }
-        slope.iter_mut().for_each(|slope| *slope /= q);
+        for slope in &mut slope {
+            *slope /= q;
+        }
         add_outer_product(&mut sums, &slope);
     }
     sums

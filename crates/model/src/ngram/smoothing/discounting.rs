@@ -1,4 +1,5 @@
-//! Absolute discounting (Ney, Essen and Kneser 1994) and its Kneser-Ney forms (1995; Chen and Goodman 1998).
+//! Absolute discounting (Ney, Essen and Kneser 1994) and its Kneser-Ney forms (1995; Chen and
+//! Goodman 1998).
 
 use super::newton::{Derivatives, add_outer_product, minimise};
 use super::{Smoother, Tuning, backing_off};
@@ -61,8 +62,8 @@ impl Discounting {
         orders.iter_mut().enumerate().map(of_order).collect()
     }
 
-    /// The discounts with the least −Σ ln q over held-out text, 0 ≤ D_j ≤ j. As q is linear in each discount, the outer
-    /// products of its gradient are the curvature.
+    /// The discounts with the least −Σ ln q over held-out text, 0 ≤ D_j ≤ j. As q is linear in each
+    /// discount, the outer products of its gradient are the curvature.
     fn tuned(&self, heldout: &Heldout, start: &[Discounts]) -> Vec<Discounts> {
         const LEAST: f64 = 1e-4;
         let order = start.len();
@@ -172,10 +173,11 @@ fn derivatives(
     sums
 }
 
-/// Chen and Goodman's discounts (1998, eq. 26): with Y = n₁/(n₁ + 2n₂), D_j = j − (j + 1) Y n_{j+1}/n_j.
+/// Chen and Goodman's discounts (1998, eq. 26): with Y = n₁/(n₁ + 2n₂), D_j = j − (j + 1) Y
+/// n_{j+1}/n_j.
 ///
-/// `None` where n₁, n₂ or n₃ is zero or a discount is outside [0, j], as in small or duplicated texts, and nearly always
-/// when tokens are characters.
+/// `None` where n₁, n₂ or n₃ is zero or a discount is outside [0, j], as in small or duplicated
+/// texts, and nearly always when tokens are characters.
 fn chen_goodman_discounts(n: [u64; 4]) -> Option<Discounts> {
     if n[..3].contains(&0) {
         return None;
@@ -188,7 +190,8 @@ fn chen_goodman_discounts(n: [u64; 4]) -> Option<Discounts> {
     possible.then_some(discounts)
 }
 
-/// Ney, Essen and Kneser's discount D = n₁/(n₁ + 2n₂), for every count. `None` where n₁ or n₂ is zero.
+/// Ney, Essen and Kneser's discount D = n₁/(n₁ + 2n₂), for every count. `None` where n₁ or n₂ is
+/// zero.
 fn ney_discount(n: [u64; 4]) -> Option<Discounts> {
     (n[0] > 0 && n[1] > 0).then(|| [n[0] as f64 / (n[0] + 2 * n[1]) as f64; 3])
 }

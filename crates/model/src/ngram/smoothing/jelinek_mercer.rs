@@ -47,8 +47,9 @@ impl Smoother for JelinekMercer {
     }
 }
 
-/// λ by expectation-maximisation: of the held-out probability that reaches an order, the share that comes from its own
-/// counts. The likelihood never falls; it ends when it rises by less than 10⁻⁶ nats per token.
+/// λ by expectation-maximisation: of the held-out probability that reaches an order, the share that
+/// comes from its own counts. The likelihood never falls; it ends when it rises by less than 10⁻⁶
+/// nats per token.
 fn best_lambdas(heldout: &Heldout, order: usize) -> Vec<Vec<f64>> {
     const ROUNDS: usize = 100;
     let mut lambdas = vec![vec![0.5; BUCKETS]; order];
@@ -67,7 +68,8 @@ fn best_lambdas(heldout: &Heldout, order: usize) -> Vec<Vec<f64>> {
                 parts[len] = (lambda * ratio, q);
             }
             loss -= q.ln();
-            // From the highest order down: the share of the probability that comes from this order or a lower one.
+            // From the highest order down: the share of the probability that comes from this order
+            // or a lower one.
             let mut reach = 1.0 / q;
             for (len, at) in orders.iter().enumerate().rev() {
                 let bucket = bucket(at.context.total);

@@ -1,4 +1,4 @@
-//! Katz's back-off (1987): Good-Turing discounts for small counts, and what they leave for the words never seen.
+//! Katz's back-off (1987): Good-Turing discounts for small counts.
 
 use rayon::prelude::*;
 
@@ -8,8 +8,8 @@ use crate::ngram::header::{BackoffScheme, ContextWeights};
 use crate::ngram::report::Report;
 use crate::ngram::statistics::ContextStats;
 
-/// Good-Turing discounts for counts up to [`GT_MAX`]; what they leave is shared by the words that were not seen, as in
-/// the shorter context.
+/// Good-Turing discounts for counts up to [`GT_MAX`]; the back-off mass is shared over unseen words
+/// as in the shorter context.
 pub(in crate::ngram) struct Katz;
 
 impl Smoother for Katz {
@@ -17,8 +17,8 @@ impl Smoother for Katz {
         "katz"
     }
 
-    /// Single words keep their counts, so words that were never seen get Witten-Bell's share. The back-off weights of longer
-    /// contexts follow in [`Self::finish`].
+    /// Single words keep their counts, and unseen ones get Witten-Bell's share. The back-off
+    /// weights of longer contexts are computed in [`Self::finish`].
     fn weight(&self, context_len: usize, context: &ContextStats, _: f64) -> ContextWeights {
         let (total, types) = (context.total as f64, context.types() as f64);
         match context_len {
@@ -39,8 +39,8 @@ impl Smoother for Katz {
 /// Counts above this are not discounted (Katz's k).
 const GT_MAX: usize = 7;
 
-/// The factor d_c of counts 1 to K: ((c*/c) − A)/(1 − A) with c* = (c + 1) n_{c+1}/n_c and A = (K + 1) n_{K+1}/n₁.
-/// A factor outside (0, 1] or without a formula is 1.
+/// The discount ratio d_c of counts 1 to K: ((c*/c) − A)/(1 − A) with c* = (c + 1) n_{c+1}/n_c and
+/// A = (K + 1) n_{K+1}/n₁. A ratio outside (0, 1] or without a formula is 1.
 fn discount_ratios(n: &[u64; GT_MAX + 1]) -> ([f64; GT_MAX], bool) {
     let mut factors = [1.0; GT_MAX];
     let n = n.map(|n| n as f64);
@@ -61,7 +61,7 @@ fn discount_ratios(n: &[u64; GT_MAX + 1]) -> ([f64; GT_MAX], bool) {
     (factors, good)
 }
 
-/// Replaces counts by discounted ones and gives every context what is left for words that were not seen after it.
+/// Discounts counts, and gives every context a back-off weight for the words not seen after it.
 fn discount(estimate: &mut Estimate, report: &mut Report) {
     let mut lower = estimate.level(0, &[]).all();
     for len in 1..estimate.tables.len() {
@@ -111,19 +111,20 @@ fn discount(estimate: &mut Estimate, report: &mut Report) {
     }
 }
 
-/// α(h) = (1 − Σ seen q(w | h)) / (1 − Σ seen q(w | h')), given 1/c(h), Σ discounted counts and Σ seen q(w | h').
+/// α(h) = (1 − Σ seen q(w | h)) / (1 − Σ seen q(w | h')), given 1/c(h), Σ discounted counts and Σ
+/// seen q(w | h').
 fn backoff_weight(scale: f64, mass: f64, below: f64) -> ContextWeights {
     const LEAST: f64 = 1e-9;
     let rest = 1.0 - below;
     if rest < LEAST {
-        // Every word that can follow was seen: nothing is left, and nothing needs any.
+        // Every word that can follow was seen: there is no back-off mass.
         return ContextWeights { scale: 1.0 / mass, backoff: 0.0 };
     }
     let left = 1.0 - mass * scale;
     if left >= LEAST {
         return ContextWeights { scale, backoff: left / rest };
     }
-    // No count was discounted: what was never seen gets the share of one more occurrence.
+    // No count was discounted: unseen words get the share of one more occurrence.
     let scale = 1.0 / (mass + 1.0);
     ContextWeights { scale, backoff: (1.0 - mass * scale) / rest }
 }

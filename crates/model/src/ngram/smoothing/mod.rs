@@ -1,6 +1,7 @@
-//! Smoothers: what a count is worth, and how much of the probability a context leaves to the shorter one.
+//! The built-in smoothers.
 //!
-//! Each is one file with an `impl` of [`Smoother`], a variant of [`Smoothing`](super::Smoothing) and its match arm.
+//! Each is one file with an `impl` of [`Smoother`], a variant of [`Smoothing`](super::Smoothing)
+//! and its match arm.
 
 pub(super) mod add_k;
 pub(super) mod dirichlet;
@@ -19,22 +20,23 @@ use super::report::Report;
 use super::statistics::ContextStats;
 use crate::Result;
 
-/// A smoothing method as its formula: with c the count, h the context and h' the context without its first word,
+/// A smoothing method. With c the count, h the context and h' the context without its first word,
 ///
 /// ```text
 /// q(w | h) = value(c(hw)) · scale(h) + backoff(h) · q(w | h')
 /// ```
 ///
-/// and the uniform distribution as the lower order of single words. [`Self::weight`] gives (scale, backoff), which must make
-/// q sum to one. The other methods have defaults. Values are computed once per different count and weights once per
-/// different [`ContextStats`], so that calls through this trait cost no time.
+/// and the lower order of single words is the uniform distribution. [`Self::weight`] returns
+/// (scale, backoff), which must make q sum to one; the other methods have defaults. Values are
+/// computed once per distinct count and weights once per distinct [`ContextStats`], so dynamic
+/// dispatch costs no time.
 pub trait Smoother: Sync {
     /// The name in configurations, reports and model files.
     fn name(&self) -> &'static str;
 
-    /// The share of one context in its own counts and in the lower order; it was followed by at least one word.
+    /// The weights of a context that was followed by at least one word.
     ///
-    /// `context_len` is the number of words of the context, 0 for single words; `vocab` the number of predictable words.
+    /// `context_len` is its length, 0 for single words; `vocab` is the number of predictable words.
     fn weight(&self, context_len: usize, context: &ContextStats, vocab: f64) -> ContextWeights;
 
     /// The value of an n-gram of `context_len` + 1 words with this count: by default the count.
@@ -55,8 +57,8 @@ pub trait Smoother: Sync {
         Tuning::Never
     }
 
-    /// Sets the parameters from the counts of counts in `report` and, where there is some, from held-out text; writes them
-    /// into `report`.
+    /// Sets the parameters from the counts of counts in `report` and from held-out text, if there
+    /// is any; writes them into `report`.
     fn fit(&mut self, _heldout: Option<&Heldout>, _report: &mut Report) {}
 
     /// How the value of an n-gram and the lower order combine.
@@ -64,13 +66,14 @@ pub trait Smoother: Sync {
         BackoffScheme::Interpolate
     }
 
-    /// Whether orders below the highest count the different words before an n-gram (Kneser-Ney) instead of its occurrences.
+    /// Whether lower orders count the different words before an n-gram (Kneser-Ney), not
+    /// occurrences.
     fn uses_continuation_counts(&self) -> bool {
         false
     }
 
-    /// The factor of the lower order where a context of one word or more was never seen: 1 in every distribution. With
-    /// another factor the scores do not sum to one.
+    /// The factor of the lower order where a context was never seen: 1 for a distribution. With
+    /// another factor, scores do not sum to one.
     fn unseen_context_factor(&self) -> f64 {
         1.0
     }
@@ -80,12 +83,12 @@ pub trait Smoother: Sync {
         false
     }
 
-    /// Whether every context leaves something to the lower order, so that n-grams can be pruned by relative entropy.
+    /// Whether every context has back-off mass, so that n-grams can be pruned by relative entropy.
     fn prunes_by_entropy(&self) -> bool {
         true
     }
 
-    /// Changes the whole estimate, for formulas that need the probabilities of the lower order (Katz).
+    /// Changes the whole estimate, for formulas with probabilities of the lower order (Katz).
     fn finish(&self, _estimate: &mut Estimate, _report: &mut Report) {}
 }
 
@@ -100,7 +103,7 @@ pub enum Tuning {
     Always,
 }
 
-/// The weight of a context that gives `left` of `total` to the lower order.
+/// The weights of a context that gives `left` of `total` to the lower order.
 fn backing_off(left: f64, total: f64) -> ContextWeights {
     ContextWeights { scale: 1.0 / total, backoff: left / total }
 }

@@ -3,8 +3,8 @@
 /// The gradient of a loss, and its curvature: the lower half of a symmetric matrix, by rows.
 pub(super) type Derivatives = (Vec<f64>, Vec<Vec<f64>>);
 
-/// The point from `x` on, with `bounds` per coordinate, where `loss` stops falling by `tolerance` per step. Each step
-/// follows `derivatives` and is halved until the loss falls.
+/// A local minimum of `loss` within `bounds` from `x`: ends when a step gains less than
+/// `tolerance`. Each step follows `derivatives` and is halved until the loss falls.
 pub(super) fn minimise(
     mut x: Vec<f64>,
     bounds: &[(f64, f64)],
@@ -16,7 +16,7 @@ pub(super) fn minimise(
     let mut best = loss(&x);
     for _ in 0..ROUNDS {
         let (gradient, curvature) = derivatives(&x);
-        // A coordinate at its bound that would leave it stays there.
+        // A coordinate at its bound that would leave it is fixed.
         let free: Vec<usize> = (0..x.len())
             .filter(|&i| {
                 !(x[i] <= bounds[i].0 && gradient[i] > 0.0 || x[i] >= bounds[i].1 && gradient[i] < 0.0)
@@ -48,7 +48,7 @@ pub(super) fn minimise(
     x
 }
 
-/// Adds one token's part: for −ln q with this gradient of ln q, the gradient and its outer product.
+/// Adds one token to the derivatives of −ln q: its gradient, and the outer product as curvature.
 pub(super) fn add_outer_product((gradient, curvature): &mut Derivatives, of_log_q: &[f64]) {
     for i in 0..of_log_q.len() {
         if of_log_q[i] != 0.0 {

@@ -6,7 +6,7 @@ use crate::ngram::statistics::ContextStats;
 
 const FACTOR: f64 = 0.4;
 
-/// c(hw) / c(h) where hw was seen, else 0.4 times the score of the shorter context: no distribution.
+/// c(hw) / c(h) where hw was seen, else 0.4 times the score of the shorter context.
 pub(in crate::ngram) struct StupidBackoff;
 
 impl Smoother for StupidBackoff {

@@ -4,7 +4,8 @@ use super::{Smoother, backing_off};
 use crate::ngram::header::ContextWeights;
 use crate::ngram::statistics::ContextStats;
 
-/// q(w | h) = (c(hw) + T(h) q(w | h')) / (c(h) + T(h)), T(h) being the number of different words after h.
+/// q(w | h) = (c(hw) + T(h) q(w | h')) / (c(h) + T(h)), T(h) being the number of different words
+/// after h.
 pub(in crate::ngram) struct WittenBell;
 
 impl Smoother for WittenBell {

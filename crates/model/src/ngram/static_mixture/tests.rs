@@ -8,7 +8,7 @@ use crate::{MappedModel, Mixture};
 
 const UNK: u32 = 0;
 
-/// A text as a model of it sees it: `<unk>`, `<s>`, `</s>`, then names by first appearance.
+/// A model with its vocabulary: `<unk>`, `<s>`, `</s>`, then names by first appearance.
 struct Read {
     model: NgramModel,
     names: Vec<u8>,
@@ -20,7 +20,7 @@ fn read(lines: &[Vec<u8>], all: Option<&[u8]>, config: &NgramConfig) -> Read {
     Read { model: NgramModel::estimate(&tokens, names.len(), config).unwrap(), names }
 }
 
-/// The names of all, and those of each among them.
+/// Maps to the vocabulary of all names.
 fn vocab_maps(reads: &[Read]) -> Vec<VocabMap> {
     let mut all: Vec<u8> = Vec::new();
     for read in reads {
@@ -41,7 +41,7 @@ fn static_of(reads: &[Read], names: &[VocabMap], weights: &[f64]) -> NgramModel 
     static_mixture(&parts, Some(UNK)).unwrap()
 }
 
-/// The contexts that a model knows, each with the words seen after it.
+/// The contexts of a model, each with the words seen after it.
 fn contexts(model: &NgramModel) -> Vec<(Vec<u32>, Vec<u32>)> {
     let tables = model.trie().tables().unwrap();
     let mut found = Vec::new();
@@ -62,7 +62,7 @@ fn probabilities(model: &dyn LanguageModel, context: &[u32]) -> Vec<f64> {
     model.next_log_probs(context).unwrap().into_iter().map(f64::exp).collect()
 }
 
-/// Every context sums to one, and every gram is what the models say of it.
+/// Every context sums to one, and every n-gram has the probability of the exact mixture.
 fn check_static(
     reads: &[Read],
     names: &[VocabMap],
@@ -91,7 +91,7 @@ fn check_static(
             let (said, meant) = (said[word as usize], meant[word as usize]);
             prop_assert!((said - meant).abs() < 1e-12, "{context:?} {word}: {said} {meant}");
         }
-        // What the models hold possible stays so.
+        // What is possible under the exact mixture is possible here.
         for (word, (said, meant)) in said.iter().zip(&meant).enumerate() {
             prop_assert!(*said > 0.0 || *meant < 1e-12, "{context:?} {word}: {said} {meant}");
         }
@@ -110,7 +110,8 @@ fn config() -> impl Strategy<Value = NgramConfig> {
                 order,
                 smoothing,
                 prune_entropy: if prunes { pruned } else { 0.0 },
-                // Add-k without it holds words possible after contexts that are impossible without any.
+                // Without it, add-k has possible words after contexts that are impossible without
+                // context.
                 interpolate_unigrams: interpolate_unigrams || smoothing == Smoothing::AddK,
                 heldout: 0.3,
                 bos: Some(1),
@@ -122,7 +123,7 @@ fn config() -> impl Strategy<Value = NgramConfig> {
 }
 
 fn lines(names: std::ops::Range<u8>) -> impl Strategy<Value = Vec<Vec<u8>>> {
-    // Now and then a word is <unk>, which then is context like others.
+    // Now and then a word is <unk>, which is a context like others.
     let word = prop_oneof![10 => names, 1 => Just(0_u8)];
     prop::collection::vec(prop::collection::vec(word, 0..7), 1..9)
 }
@@ -151,7 +152,8 @@ proptest! {
         weights in prop::collection::vec(0.01_f64..1.0, 3),
         strange in strange(),
     ) {
-        // A word that is <unk> to a model may have more after it than without context, where unigrams are discounted to nothing.
+        // After <unk> a word may be more likely than without context, where unigrams are discounted
+        // to 0.
         let read = |(lines, config): &(Vec<Vec<u8>>, NgramConfig)| read(lines, None, &NgramConfig { interpolate_unigrams: true, ..config.clone() });
         let reads: Vec<Read> = texts.iter().map(read).collect();
         check_static(&reads, &vocab_maps(&reads), &weights[..reads.len()], &strange)?;
@@ -166,7 +168,7 @@ proptest! {
 
     #[test]
     fn a_model_with_itself_is_that_model(lines in lines(10..15), config in config(), strange in strange()) {
-        // Add-k alone does not back off: what it leaves is uniform.
+        // Add-k alone does not back off: its back-off mass is uniform.
         prop_assume!(config.smoothing != Smoothing::AddK);
         let reads = [read(&lines, None, &config), read(&lines, None, &config)];
         let mixed = static_of(&reads, &vocab_maps(&reads), &[0.3, 0.7]);
@@ -218,7 +220,7 @@ fn grams_without_suffixes_are_mixed_too() {
 
 #[test]
 fn what_is_no_distribution_is_made_one() {
-    // As read from a file that says anything: unigrams sum to 2, the bigrams after `a` to 3.
+    // As from a damaged file: unigrams sum to 2, the bigrams after `a` to 3.
     let table = |words: &[u32], starts: &[u32], q: &[f64]| UnpackedLevel {
         words: words.to_vec(),
         child_offsets: starts.to_vec(),
@@ -242,7 +244,8 @@ fn what_is_no_distribution_is_made_one() {
 
 #[test]
 fn ratios_of_almost_nothing_keep_their_digits() {
-    // After `a`, nearly everything is `b` or `c`, in both orders; what is left of either is a ratio of rounding errors.
+    // After `a`, nearly everything is `b` or `c`, in both orders: the rest is a ratio of rounding
+    // errors.
     for tiny in [1e-5, 1e-9, 1e-13, 0.0] {
         let mut text = [1, 2, 1, 3].repeat(50);
         text.extend([0, 4]);
