@@ -6,7 +6,7 @@ use serde_json::Value;
 use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_formats::{arpa, ngram};
 use surprisal_model::LanguageModel;
-use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm};
+use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, Registry};
 use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
 use surprisal_store::run_dir::{RunFolder, RunWriter};
 use surprisal_text::{EncodeOptions, EvaluationText, Tokenizer, encode_files};
@@ -104,7 +104,15 @@ pub(crate) fn save_neural(folder: &RunWriter, tokenizer: &Tokenizer, neural: &Ne
 /// # Errors
 /// As [`look`]; a model that diverged.
 pub fn load(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
-    let loaded = look(path, ctx)?;
+    load_with(path, &Registry::default(), ctx)
+}
+
+/// [`load`] for models whose architecture may be one of `registry`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<LoadedModel> {
+    let loaded = look_with(path, registry, ctx)?;
     loaded.model.neural().map_or(Ok(()), |neural| check_finite(neural, path)).map(|()| loaded)
 }
 
@@ -119,6 +127,10 @@ pub(crate) fn check_finite(neural: &Neural, path: &Path) -> Result<()> {
 /// # Errors
 /// A path of something else; damaged files.
 pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
+    look_with(path, &Registry::default(), ctx)
+}
+
+fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<LoadedModel> {
     let of_file = |(model, tokenizer): (NgramModel, Tokenizer)| {
         // Notices about values that were missing in a file of another program.
         if matches!(model.config().smoothing, Smoothing::Given | Smoothing::StupidBackoff) {
@@ -161,8 +173,9 @@ pub fn look(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
             Model::Ngram(Box::new(model))
         }
         Weights::Tensors(tensors) => {
-            let neural: NeuralConfig =
+            let mut neural: NeuralConfig =
                 serde_json::from_value(stored.config).map_err(|error| damaged(error.to_string()))?;
+            neural.resolve(registry)?;
             let neural = Neural::from_tensors(&neural, tensors)?;
             let half = neural.config().block_size().div_ceil(2);
             let stride = folder.as_ref().and(config.eval.stride).unwrap_or(half);

@@ -19,9 +19,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use surprisal_model::LanguageModel;
-use surprisal_model::neural::NeuralConfig;
+use surprisal_model::neural::{Blueprint, CustomConfig, NeuralConfig};
 use surprisal_model::ngram::Counts;
+use surprisal_model::{LanguageModel, ModelConfig};
 use surprisal_store::Error as StoreError;
 use surprisal_store::atomic;
 use surprisal_store::checkpoint::Checkpoint;
@@ -72,6 +72,10 @@ pub struct Request {
     /// The objective of a neural model, instead of the one in [`config::Config::loss`]. It is not
     /// saved: a run that is resumed needs the same again.
     pub objective: Option<Arc<dyn Objective>>,
+    /// The architecture of a neural model, instead of the one in [`config::Config::model`]. The run's
+    /// `config.toml` has its name and settings; resuming needs it again, and opening the model a
+    /// [`Registry`](surprisal_model::neural::Registry) ([`models::load_with`](crate::models::load_with)).
+    pub architecture: Option<Arc<dyn Blueprint>>,
 }
 
 /// Trains or counts a model: reads the texts, makes a run folder, emits events, evaluates and
@@ -85,6 +89,10 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let started = std::time::Instant::now();
     if !request.resume {
         check_place(&request)?;
+    }
+    if let Some(blueprint) = &request.architecture {
+        let custom = NeuralConfig::Custom(CustomConfig::new(0, 0, blueprint.clone()));
+        request.settings.config.model = ModelConfig::Neural(custom).into();
     }
     // Errors in the texts appear before anything is written.
     let data = Dataset::load(&request.settings.config, request.resume, None, ctx)?;

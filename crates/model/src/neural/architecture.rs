@@ -122,7 +122,7 @@ pub struct CustomConfig {
     /// [`Blueprint::name`].
     pub name: String,
     /// [`Blueprint::settings`].
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub settings: Value,
     #[serde(skip)]
     blueprint: Option<Arc<dyn Blueprint>>,
@@ -142,11 +142,7 @@ impl CustomConfig {
         Self { vocab_size, block_size, name, settings, blueprint: Some(blueprint) }
     }
 
-    /// Finds the blueprint by its name, where the config came from a file.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for settings that the registered reader refuses.
-    pub fn resolve(&mut self, registry: &Registry) -> Result<()> {
+    pub(super) fn resolve(&mut self, registry: &Registry) -> Result<()> {
         if let (None, Some(read)) = (&self.blueprint, registry.0.get(&self.name)) {
             self.blueprint = Some(read(&self.settings)?);
         }

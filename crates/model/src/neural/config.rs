@@ -9,7 +9,7 @@ use surprisal_ops::recurrent::Cell;
 
 use super::transformer_config::saturating_product;
 use super::{
-    Architecture, BigramConfig, CustomConfig, MlpConfig, ParameterBuilder, RecurrentConfig,
+    Architecture, BigramConfig, CustomConfig, MlpConfig, ParameterBuilder, RecurrentConfig, Registry,
     TransformerConfig, Windows,
 };
 use crate::{Error, Result};
@@ -77,6 +77,14 @@ impl NeuralConfig {
             Self::Gru(_) => "gru",
             Self::Custom(_) => "custom",
         }
+    }
+
+    /// Finds the blueprint of an architecture from outside, where the config came from a file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for settings that the registered reader refuses.
+    pub fn resolve(&mut self, registry: &Registry) -> Result<()> {
+        if let Self::Custom(custom) = self { custom.resolve(registry) } else { Ok(()) }
     }
 
     /// |V|.
