@@ -1,4 +1,5 @@
-//! Counts a trigram model, writes it as an .ngram file, and scores sentences with what the file gives back.
+//! Counts a trigram model, writes it as an .ngram file, and scores sentences with what the file
+//! gives back.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 

@@ -1,4 +1,5 @@
-//! Stops a run from another thread; its checkpoint opens as a model, and the run goes on from there.
+//! Stops a run from another thread; its checkpoint opens as a model, and the run goes on from
+//! there.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 

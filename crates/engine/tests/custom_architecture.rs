@@ -1,5 +1,5 @@
-//! An architecture from outside, by the public API alone: trained, evaluated, sampled, saved, opened
-//! again.
+//! An architecture from outside, by the public API alone: trained, evaluated, sampled, saved,
+//! opened again.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 

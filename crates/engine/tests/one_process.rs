@@ -1,4 +1,5 @@
-//! Several runs and a comparison at once in one process: each one's events, files and bits are those of the run alone.
+//! Several runs and a comparison at once in one process: each one's events, files and bits are
+//! those of the run alone.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]
 
@@ -58,7 +59,8 @@ fn untimed(value: &mut Value) {
 }
 
 fn run(text: &str, out: &Path, pool: &Pool, heard: &Heard, control: &Control) -> (RunId, Result<RunSummary>) {
-    // The first checkpoint would come after some seconds: on a slow machine there would be one more.
+    // The first checkpoint would come after some seconds: on a slow machine there would be one
+    // more.
     let unclocked = ["checkpoint.every_minutes=0".into()];
     let mut settings = config::parse("a run of the test", text, &unclocked).unwrap();
     config::check(&mut settings).unwrap();
@@ -85,7 +87,8 @@ fn comparison(file: &Path, out: &Path, pool: &Pool, heard: &Heard) -> (RunId, Co
     (ctx.run, compare(&options, &ctx).unwrap())
 }
 
-/// Every file of a folder but locks and what holds times: metrics are compared without them, and so are cells.
+/// Every file of a folder but locks and what holds times: metrics are compared without them, and so
+/// are cells.
 fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];

@@ -1,7 +1,7 @@
 //! Three language models from nothing: no library but Rust's own, every gradient written out.
 //!
-//! A language model is a distribution q over the next token given the tokens before it. It is judged
-//! by the cross-entropy of text that it has not seen, in nats per token, or the perplexity:
+//! A language model is a distribution q over the next token given the tokens before it. It is
+//! judged by the cross-entropy of text that it has not seen, in nats per token, or the perplexity:
 //!
 //! ```text
 //! L = −(1/T) Σ_t ln q(w_t | w_<t)        perplexity = e^L

@@ -1,7 +1,9 @@
-//! A GPT, and the loop that trains it: all that a transformer language model is, from single operations.
+//! A GPT, and the loop that trains it: all that a transformer language model is, from single
+//! operations.
 //!
-//! The text comes from a grammar, so its entropy H(p) is known, and what the model has still to learn is seen:
-//! H(p, q) = H(p) + KL(p‖q). At the end the library's transformer is given the weights: it says the same.
+//! The text comes from a grammar, so its entropy H(p) is known, and what the model has still to
+//! learn is seen: H(p, q) = H(p) + KL(p‖q). At the end the library's transformer is given the
+//! weights: it says the same.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 

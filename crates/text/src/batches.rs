@@ -1,4 +1,5 @@
-//! Batches for gradient descent: every training token once per epoch, in an order given by the seed.
+//! Batches for gradient descent: every training token once per epoch, in an order given by the
+//! seed.
 //!
 //! A batch is a pure function of (seed, epoch, rows), so a checkpoint needs no generator state.
 //!
@@ -9,8 +10,8 @@
 //!
 //! For a model with a state that is carried between windows ([`Batches::following`]), the rows of a
 //! batch are parallel streams that continue the rows of the previous batch. *Stream*: the text is
-//! cut into one contiguous part per row. *Line*: one shuffled line per row is read until the longest
-//! ends, then the next group of lines starts.
+//! cut into one contiguous part per row. *Line*: one shuffled line per row is read until the
+//! longest ends, then the next group of lines starts.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -112,8 +113,8 @@ impl Batches {
         Self::build(text, block_size, None, seed)
     }
 
-    /// Batches whose rows continue each other in `streams` parallel streams, a multiple of the rows of
-    /// every batch. A row is empty after its text has ended.
+    /// Batches whose rows continue each other in `streams` parallel streams, a multiple of the rows
+    /// of every batch. A row is empty after its text has ended.
     ///
     /// # Errors
     /// As [`Self::new`]; no stream.
@@ -244,8 +245,8 @@ impl Batches {
         order
     }
 
-    /// Windows of parallel texts with the targets `parts`, at most `streams` of them. The first window
-    /// has `offset` tokens unless that is 0, the others have `block_size`.
+    /// Windows of parallel texts with the targets `parts`, at most `streams` of them. The first
+    /// window has `offset` tokens unless that is 0, the others have `block_size`.
     fn side_by_side(&self, parts: &[Row], offset: usize, streams: usize) -> Order {
         let longest = parts.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         let first = (offset > 0).then_some(0..offset);

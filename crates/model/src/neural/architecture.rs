@@ -1,4 +1,5 @@
-//! The kinds of neural network: what each one is, and the door for one that this crate does not know.
+//! The kinds of neural network: what each one is, and the door for one that this crate does not
+//! know.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

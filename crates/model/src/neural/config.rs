@@ -22,7 +22,8 @@ use crate::{Error, Result};
 pub enum NeuralConfig {
     /// A table of logits: row w holds the logits of what follows w.
     Bigram(BigramConfig),
-    /// Bengio et al. (2003): the embeddings of the last tokens side by side, a tanh layer, a softmax.
+    /// Bengio et al. (2003): the embeddings of the last tokens side by side, a tanh layer, a
+    /// softmax.
     Mlp(MlpConfig),
     /// Decoder-only, pre-norm.
     Transformer(TransformerConfig),
@@ -138,8 +139,8 @@ impl NeuralConfig {
     }
 
     /// An estimate, in bytes, of what one training step takes at its peak: weights, gradients, two
-    /// moments, a copy of the best, and the activations of `batch_size` rows of `block_size` tokens.
-    /// For refusing what cannot fit before it is allocated.
+    /// moments, a copy of the best, and the activations of `batch_size` rows of `block_size`
+    /// tokens. For refusing what cannot fit before it is allocated.
     pub fn estimate_bytes(&self, batch_size: usize, block_size: usize) -> u64 {
         let tokens = saturating_product(&[batch_size, block_size]);
         self.with(|kind| kind.parameters())
@@ -209,7 +210,8 @@ mod tests {
         let json = serde_json::to_value(NeuralConfig::Bigram(BigramConfig { vocab_size: 3, block_size: 8 }))
             .unwrap();
         assert_eq!(json, serde_json::json!({ "kind": "bigram", "vocab_size": 3, "block_size": 8 }));
-        // What an older run wrote: the switches keep their defaults, and nothing unknown is passed over.
+        // What an older run wrote: the switches keep their defaults, and nothing unknown is passed
+        // over.
         let old = serde_json::json!({ "kind": "transformer", "vocab_size": 9, "block_size": 8, "n_layer": 2, "n_head": 2,
             "n_embd": 8, "dropout": 0.0, "bias": true, "tied": false });
         let config: NeuralConfig = serde_json::from_value(old.clone()).unwrap();

@@ -1,4 +1,4 @@
-//! Where initial weights come from: a seeded stream, or tensors that were saved.
+//! Initial weights, from a seeded random stream or from saved tensors.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use surprisal_kernels::elementary::Elementary;
 use super::Parameter;
 use crate::{Error, Result};
 
-/// How a tensor starts.
+/// Initial values of a tensor.
 #[derive(Debug, Clone, Copy)]
 pub enum Init {
-    /// All the same.
+    /// One value.
     Constant(f32),
     /// N(0, std²).
     Normal(f64),
-    /// Of a tensor in `parts` equal parts, one is `value` and the rest zero.
+    /// `value` in one of `parts` equal parts of the tensor, 0 in the others.
     Part {
-        /// How many parts.
+        /// Number of parts.
         parts: usize,
-        /// Which of them, from 0.
+        /// Index of the part.
         part: usize,
-        /// Its value.
+        /// Value in that part.
         value: f32,
     },
 }
@@ -33,7 +33,7 @@ enum Weights<'a> {
     Loaded(BTreeMap<String, Tensor>),
 }
 
-/// Makes the parameters of a network one by one: with initial weights, or with weights that were saved.
+/// Source of a network's parameters, with initial or saved weights.
 #[expect(missing_debug_implementations, reason = "it lives for one call")]
 pub struct ParameterBuilder<'a> {
     weights: Weights<'a>,
@@ -92,7 +92,7 @@ impl<'a> ParameterBuilder<'a> {
         Ok(tensor)
     }
 
-    /// [`Self::get`] for a hidden layer's weight: matrices of `rows` one under another.
+    /// [`Self::get`] for a hidden layer's weight: matrices with `rows` rows each, stacked.
     ///
     /// # Errors
     /// As [`Self::get`].
@@ -104,7 +104,7 @@ impl<'a> ParameterBuilder<'a> {
         Ok(tensor)
     }
 
-    /// All parameters made; weights that nobody asked for are an error.
+    /// All parameters; saved weights that were not taken are an error.
     pub(super) fn finish(self) -> Result<Vec<Parameter>> {
         if let Weights::Loaded(tensors) = &self.weights
             && let Some(name) = tensors.keys().next()
@@ -115,8 +115,7 @@ impl<'a> ParameterBuilder<'a> {
     }
 }
 
-/// A standard normal number, by the method of Box & Muller (1958); two uniforms each, so that a stream's position says
-/// how many have been drawn.
+/// A standard normal number (Box & Muller 1958) from exactly two uniforms.
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     // In (0, 1], so that the logarithm is finite.
     let radius = 1.0 - rng.random::<f64>();

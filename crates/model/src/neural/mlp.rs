@@ -4,7 +4,8 @@
 //! h = tanh([e(w_{t−1}), …, e(w_{t−n+1})] H + d)      logits = h Uᵀ + b
 //! ```
 //!
-//! Inside a window of text, positions before its start have an embedding of their own, row V of the table.
+//! Inside a window of text, positions before its start have an embedding of their own, row V of the
+//! table.
 
 use std::ops::RangeInclusive;
 

@@ -1,9 +1,9 @@
 //! Models found by gradient descent: a table of logits, Bengio's MLP, recurrent networks, and a
 //! transformer; or an architecture from outside ([`Blueprint`]).
 //!
-//! A model is device-agnostic candle code over the differentiable operations of `surprisal_ops`. It ends in hidden
-//! states and the weights of its head (or in logits, where it has no head), never in a loss: what is minimised is
-//! decided elsewhere.
+//! A network is device-agnostic candle code over the differentiable operations of `surprisal_ops`.
+//! Its output is hidden states with the weights of its head, or logits, and never a loss: the
+//! objective is the caller's.
 
 mod architecture;
 mod bigram;
@@ -37,21 +37,21 @@ pub use transformer_config::{ActivationKind, NormKind, PositionKind, Transformer
 
 use crate::{Error, Result};
 
-/// Whether a model is learning or being judged.
+/// Training or evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// No dropout, and nothing kept for gradients.
+    /// No dropout, and nothing saved for backward.
     Evaluate,
     /// With dropout.
     Train {
-        /// Names the masks of this step.
+        /// Seed of this step's dropout masks.
         dropout_seed: u64,
-        /// Index in the whole batch of the first row given: masks do not depend on how a batch is cut into shards.
+        /// Index of the first given row in the whole batch, so that masks do not depend on shards.
         first_row: usize,
     },
 }
 
-/// What a model computes for a batch: logits, or what they are made of, so that a loss can avoid ever holding them.
+/// Output for a batch: logits, or the factors of them, so that a loss need not hold them.
 #[derive(Debug, Clone)]
 pub enum Output {
     /// (B·T, V).
@@ -82,12 +82,12 @@ impl Output {
     /// (B·T, V).
     ///
     /// # Errors
-    /// A failure of the tensor library.
+    /// A failure of candle.
     pub fn logits(&self) -> Result<Tensor> {
         self.logits_in(&Context::default())
     }
 
-    /// [`Self::logits`], computed as `context` says.
+    /// [`Self::logits`] with the precision and gradient sink of `context`.
     ///
     /// # Errors
     /// As [`Self::logits`].
@@ -132,7 +132,7 @@ impl Neural {
     /// A model with the initial weights that `init` draws.
     ///
     /// # Errors
-    /// A configuration that describes no model; a failure of the tensor library.
+    /// An invalid configuration; a failure of candle.
     pub fn new(config: &NeuralConfig, init: &mut ChaCha8Rng) -> Result<Self> {
         Self::build(config, ParameterBuilder::random(init))
     }
@@ -152,21 +152,21 @@ impl Neural {
         Ok(Self { config: config.clone(), architecture, parameters, stop: Arc::default() })
     }
 
-    /// Its sizes.
+    /// Kind and sizes.
     pub fn config(&self) -> &NeuralConfig {
         &self.config
     }
 
-    /// Its parameters, always in the same order.
+    /// Parameters, always in the same order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
-    /// Whether every parameter is a number, and every score of a short text: weights of a run that diverged may be numbers, and
-    /// too large to be added up.
+    /// Whether all parameters and the logits of a short text are finite: weights of a diverged run
+    /// may be finite and too large to add up.
     ///
     /// # Errors
-    /// A failure of the tensor library.
+    /// A failure of candle.
     pub fn is_finite(&self) -> Result<bool> {
         const LONGEST: usize = 16;
         for parameter in &self.parameters {
@@ -181,7 +181,7 @@ impl Neural {
         Ok(scores.iter().all(|score| score.is_finite()))
     }
 
-    /// How training cuts the text into windows, and whether a state goes from one to the next.
+    /// Kind of windows that training cuts the text into, and the width of the state between them.
     pub fn windows(&self) -> Windows {
         self.config.windows()
     }

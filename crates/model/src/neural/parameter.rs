@@ -1,4 +1,4 @@
-//! A named tensor that learns.
+//! Trainable tensors.
 
 use candle_core::Var;
 
@@ -13,24 +13,24 @@ pub struct Parameter {
     pub var: Var,
     /// Whether weight decay applies: to matrices and embeddings, not to biases and norms.
     pub decay: bool,
-    /// The rows of each hidden matrix that lies in this tensor, one under another; none for embeddings, heads, biases and
-    /// norms. Some optimisers treat hidden matrices as matrices.
+    /// Rows of each hidden matrix stacked in this tensor, for optimisers of matrices (Muon); empty
+    /// for embeddings, heads, biases and norms.
     pub hidden_matrix_rows: Vec<usize>,
 }
 
 impl Parameter {
-    /// Hands the values to `f` for changing in place, in row-major order.
+    /// Calls `f` with the values, row-major, to change them in place.
     ///
     /// # Errors
-    /// A failure of the tensor library.
+    /// A failure of candle.
     pub fn update(&self, f: impl FnOnce(&mut [f32])) -> Result<()> {
         Ok(surprisal_ops::tensor_slice::update(&self.var, f)?)
     }
 
-    /// Hands the values to `f` for reading.
+    /// Calls `f` with the values, row-major.
     ///
     /// # Errors
-    /// A failure of the tensor library.
+    /// A failure of candle.
     pub fn read<R>(&self, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
         Ok(surprisal_ops::tensor_slice::read(&self.var, f)?)
     }

@@ -1,9 +1,8 @@
 //! Reading a text token by token, for sampling: with the state of a recurrent network, or with a
 //! key-value cache. A new token costs one position, not the whole context again.
 //!
-//! When the text has filled the block, the last half of it is read again from position zero and the cache has room once
-//! more. So a token is predicted from at least half a block of context, at the price of re-reading half a block, at once,
-//! every half block.
+//! A full cache is filled again with the last half block from position zero, so a token has at
+//! least half a block of context, and half a block is recomputed every half block.
 
 use candle_core::{Device, Tensor};
 use surprisal_kernels::elementary::Elementary;
@@ -18,12 +17,12 @@ use crate::{Result, Session, check_tokens};
 pub(super) struct CachedSession<'a> {
     transformer: &'a Transformer,
     block_size: usize,
-    /// ln q of every token where nothing was read.
+    /// ln q of every token before the first.
     start: Vec<f64>,
     /// The tokens in the caches, from position zero.
     cached_tokens: Vec<u32>,
     caches: Vec<KvCache>,
-    /// The logits of what follows them.
+    /// Logits of the next token.
     last: Option<Vec<f32>>,
 }
 
@@ -39,7 +38,7 @@ impl<'a> CachedSession<'a> {
         }
     }
 
-    /// Reads the first tokens of a row at once.
+    /// Fills empty caches with the first tokens of a row.
     fn prefill(&mut self, tokens: &[u32]) -> Result<()> {
         self.caches = self.transformer.caches();
         self.last = Some(self.transformer.prefill(tokens, &mut self.caches)?);
@@ -50,7 +49,6 @@ impl<'a> CachedSession<'a> {
     fn decode_step(&mut self, token: u32) -> Result<()> {
         let block_size = self.block_size;
         if self.cached_tokens.len() == block_size {
-            // With a block of one token there is nothing to keep.
             let mut kept = self.cached_tokens.split_off(block_size - block_size / 2);
             kept.push(token);
             return self.prefill(&kept);
@@ -65,7 +63,7 @@ impl<'a> CachedSession<'a> {
 impl Session for CachedSession<'_> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
         check_tokens(tokens, self.start.len())?;
-        // What lies further back than a block would be forgotten on the way: it is not read at all.
+        // Earlier tokens would be out of the cache by the end.
         let recent = &tokens[tokens.len().saturating_sub(self.block_size)..];
         if self.cached_tokens.is_empty() && !recent.is_empty() {
             self.prefill(recent)?;

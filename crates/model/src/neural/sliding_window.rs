@@ -12,20 +12,20 @@ use super::session::StateSession;
 use super::{Mode, Neural, Windows};
 use crate::{Error, LanguageModel, RecomputeSession, Result, Session, check_tokens, scored};
 
-/// About how many tokens one task scores: fixed, so that nothing depends on the number of threads.
+/// Tokens per scoring task, about: fixed, so that results do not depend on the number of threads.
 const TOKENS_PER_TASK: usize = 2048;
 
 /// A neural model that reads a text through windows of its block size.
 ///
-/// When scoring from the start of a text, the first window scores `block_size` tokens; each further window moves on by
-/// [`Self::stride`] tokens and scores those, so every token but the first window's has at least `block_size − stride`
-/// tokens of context. The very first token of a text has no context at all, and such a model was never trained to
-/// predict without one: it gets the uniform distribution. (In line mode the first token is `<s>`, which is not scored.)
+/// The first window of a text scores `block_size` tokens. Each further window moves by
+/// [`Self::stride`] tokens and scores those, so they have at least `block_size − stride` tokens of
+/// context. The first token of a text has no context, which the model was never trained for, and
+/// gets the uniform distribution; in line mode it is `<s>` and not scored.
 ///
-/// A network with a state ([`Windows::Following`]) reads the text once, from its beginning, and has no
-/// window: every token is scored with all tokens before it.
+/// A network with a state ([`Windows::Following`]) reads the text once, from its beginning, and has
+/// no window: all tokens before a token are its context.
 ///
-/// Windows are computed on the current rayon pool; the result does not depend on how many threads that has.
+/// Windows are computed on the current rayon pool; results do not depend on its number of threads.
 ///
 /// ```
 /// # use rand::SeedableRng;
@@ -42,11 +42,11 @@ const TOKENS_PER_TASK: usize = 2048;
 pub struct NeuralLm {
     /// The model.
     pub neural: Neural,
-    /// How far the window moves, from 1 to the block size; of no effect on a network with a state.
+    /// Tokens that the window moves by, from 1 to the block size; unused with a state.
     pub stride: usize,
 }
 
-/// Scores `targets` with the tokens before them, back to `start`, as context.
+/// Targets to score, with the tokens from `start` on as context.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     start: usize,
@@ -69,8 +69,8 @@ impl NeuralLm {
         if self.neural.stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
     }
 
-    /// Reads `tokens` from their beginning with the state carried along, and hands `visit` each index
-    /// i ≥ `from.max(1)` with ln q(· | `tokens[..i]`).
+    /// Reads `tokens` from their beginning with the state carried along, and hands `visit` each
+    /// index i ≥ `from.max(1)` with ln q(· | `tokens[..i]`).
     fn read_on(&self, tokens: &[u32], from: usize, mut visit: impl FnMut(usize, &[f32])) -> Result<()> {
         /// Rows of logits per task.
         const ROWS: usize = 256;
@@ -102,7 +102,7 @@ impl NeuralLm {
         -(self.vocab_size() as f64).ln()
     }
 
-    /// What the last of `context`, of which there is at least one token, makes of every next one before the softmax.
+    /// Logits of the next token after `context`, which has at least one token.
     ///
     /// # Errors
     /// As [`LanguageModel::next_log_probs`].
@@ -115,7 +115,8 @@ impl NeuralLm {
         Ok(last.into_iter().map(f64::from).collect())
     }
 
-    /// Where the context begins that a token at `place` is scored with in a text of `len` tokens, scored from `from`.
+    /// Start of the context of the token at index `place`, in a text of `len` tokens scored from
+    /// `from`.
     pub fn context(&self, len: usize, from: usize, place: usize) -> usize {
         if !self.has_window() {
             return 0;
@@ -142,7 +143,7 @@ impl NeuralLm {
         windows
     }
 
-    /// ln q of rows of inputs (all of one length): (B, T, V) as rows of f32.
+    /// ln q after each input (B, T), all rows of one length: (B·T, V).
     fn log_softmax(&self, inputs: &[&[u32]]) -> Result<Tensor> {
         self.check_stop()?;
         let t = inputs.first().map_or(0, |row| row.len());
@@ -152,7 +153,7 @@ impl NeuralLm {
         Ok(surprisal_ops::log_softmax(&logits)?) // (B·T, V)
     }
 
-    /// Runs of windows of one length, in tasks of a fixed size.
+    /// Windows of equal length, in tasks of a fixed size.
     fn tasks<'a>(&self, windows: &'a [Window]) -> Vec<&'a [Window]> {
         let most = (TOKENS_PER_TASK / self.neural.config().block_size()).max(1);
         windows
@@ -161,7 +162,8 @@ impl NeuralLm {
             .collect()
     }
 
-    /// Hands `visit` every target of `windows`, whose inputs all have the same length, and ln q(· | the tokens before).
+    /// Calls `visit` with every target of `windows`, whose inputs have one length, and its ln q(· |
+    /// context).
     fn score(&self, tokens: &[u32], windows: &[Window], mut visit: impl FnMut(u32, &[f32])) -> Result<()> {
         let inputs: Vec<&[u32]> = windows.iter().map(|w| &tokens[w.start..w.targets.1 - 1]).collect();
         let (t, vocab_size) = (inputs.first().map_or(0, |row| row.len()), self.vocab_size());
@@ -214,7 +216,7 @@ impl LanguageModel for NeuralLm {
         from: usize,
         visit: &mut dyn FnMut(usize, &[f64]),
     ) -> Result<()> {
-        /// How many tasks are in memory at once.
+        /// Tasks in memory at once.
         const TASKS: usize = 16;
         scored(tokens, from, self.vocab_size())?;
         if from == 0 && !tokens.is_empty() {

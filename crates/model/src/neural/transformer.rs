@@ -1,8 +1,9 @@
-//! A decoder-only transformer written as nanoGPT writes it: GPT-2's (Radford et al. 2019) by default, Llama's and a speedrunner's by
-//! switches.
+//! A decoder-only transformer with nanoGPT's names: GPT-2 (Radford et al. 2019) by default, Llama's
+//! and a speedrun's variants by switches.
 //!
-//! Shapes: B rows, T tokens a row, C = `n_embd`, V tokens. A linear layer's weight is (out, in). Where nanoGPT drops
-//! attention probabilities, this does not: only the outputs of the embedding, the attention and the MLP are dropped.
+//! Shapes: B rows, T tokens per row, C = `n_embd`, V tokens. A linear layer's weight is (out, in).
+//! Dropout is on the outputs of the embedding, the attention and the MLP, not on attention
+//! probabilities as in nanoGPT.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::transformer_config::{ActivationKind, NormKind, PositionKind, Transfor
 use super::{Architecture, Init, Mode, Output, ParameterBuilder};
 use crate::{Result, Session};
 
-/// Embeds the token with the one before it: a table of pairs, shared where there are fewer rows than pairs.
+/// An embedding of each token with the one before it, hashed where it has fewer rows than pairs.
 #[derive(Debug)]
 struct HashedBigramEmbedding {
     table: Tensor, // (rows, C)
@@ -25,7 +26,7 @@ struct HashedBigramEmbedding {
 }
 
 impl HashedBigramEmbedding {
-    /// The row of `id` after `before`; the first token of a row comes after none.
+    /// Row of `id` after `before`, which is none for the first token of a row.
     fn row(&self, before: Option<u32>, id: u32) -> u32 {
         let pair = before.map_or(self.vocab_size, u64::from) * self.vocab_size + u64::from(id);
         let rows = self.table.dims()[0] as u64;
@@ -43,21 +44,21 @@ pub(super) struct Transformer {
     wte: Tensor,         // (V, C)
     wpe: Option<Tensor>, // (block_size, C)
     pairs: Option<HashedBigramEmbedding>,
-    /// Attention and MLP of each block in turn.
+    /// Attention and MLP of block 0, then of block 1, ….
     h: Vec<Branch>,
     ln_f: Norm,
     lm_head: Linear, // (V, C); wte itself when tied
     softcap: f64,
 }
 
-/// Asks for the parameters of a transformer.
+/// Takes the parameters of a transformer from a [`ParameterBuilder`].
 struct TransformerBuilder<'a, 'b> {
     config: &'a TransformerConfig,
     source: &'a mut ParameterBuilder<'b>,
 }
 
 impl TransformerBuilder<'_, '_> {
-    /// A hidden layer: matrices of `rows` one under another.
+    /// A linear layer of hidden matrices with `rows` rows each, stacked.
     fn linear(&mut self, name: &str, rows: &[usize], width: usize, init: Init) -> Result<Linear> {
         let out = rows.iter().sum();
         let weight = self.source.hidden(&format!("{name}.weight"), [out, width], init, rows)?;
@@ -83,7 +84,8 @@ impl TransformerBuilder<'_, '_> {
         let (c, f) = (config.n_embd, config.mlp_width());
         let kv = c / config.n_head * config.kv_heads();
         let std = Init::Normal(STD);
-        // Two additions a block to the residual stream: their sum keeps its variance (GPT-2), or starts at nothing.
+        // Two additions a block to the residual stream: their sum keeps its variance (GPT-2), or
+        // starts at nothing.
         let std_proj = if config.zero_init {
             Init::Constant(0.0)
         } else {
@@ -156,13 +158,13 @@ impl Transformer {
         })
     }
 
-    /// An empty cache for each half of a block.
+    /// An empty key-value cache for each half-block.
     pub(super) fn caches(&self) -> Vec<KvCache> {
         vec![KvCache::default(); self.h.len()]
     }
 
-    /// The logits (V) of what follows `id`, which came after `before` and stands at `position` of a row whose earlier tokens
-    /// are in `caches`.
+    /// Logits (V) after `id` at `position` of a row, which follows `before`; the earlier tokens are
+    /// in `caches`.
     pub(super) fn decode_step(
         &self,
         before: Option<u32>,
@@ -178,7 +180,7 @@ impl Transformer {
         self.head(&x)
     }
 
-    /// The logits (V) of what follows `ids`, the first tokens of a row, which go into the empty `caches`.
+    /// Logits (V) after `ids`, the first tokens of a row, which fill the empty `caches`.
     pub(super) fn prefill(&self, ids: &[u32], caches: &mut [KvCache]) -> Result<Vec<f32>> {
         let c = self.wte.dim(1)?;
         let mut x = vec![0.0; ids.len() * c]; // (T, C)
@@ -204,7 +206,7 @@ impl Transformer {
         Ok(())
     }
 
-    /// The logits (V) of one position.
+    /// Logits (V) of one position.
     fn head(&self, x: &[f32]) -> Result<Vec<f32>> {
         let mut logits = self.lm_head.forward_row(&self.ln_f.forward_row(x)?)?;
         if self.softcap > 0.0 {
@@ -216,7 +218,7 @@ impl Transformer {
         Ok(logits)
     }
 
-    /// tok_emb + pos_emb (+ what the pairs say): (B·T, C).
+    /// tok_emb + pos_emb + bigram_emb: (B·T, C).
     fn embed(&self, context: &Context, ids: &Tensor) -> Result<Tensor> {
         let (b, t) = ids.dims2()?;
         let flat = ids.flatten_all()?;
@@ -235,7 +237,7 @@ impl Transformer {
         Ok(x)
     }
 
-    /// Dropout at one `site` of the model, which tells its masks apart.
+    /// Dropout at the place numbered `site`, which has masks of its own.
     fn drop(&self, mode: Mode, site: u64) -> Option<DropoutConfig> {
         match mode {
             Mode::Train { dropout_seed, first_row } if self.dropout > 0.0 => {

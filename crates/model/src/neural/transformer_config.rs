@@ -1,4 +1,4 @@
-//! The sizes and switches of a transformer.
+//! Sizes and switches of a transformer.
 
 use std::ops::RangeInclusive;
 
@@ -20,18 +20,18 @@ pub enum NormKind {
     Rms,
 }
 
-/// How the model knows where a token stands.
+/// Position encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PositionKind {
     /// A learned embedding of every position.
     #[default]
     Learned,
-    /// Queries and keys are turned by their position (Su et al. 2021).
+    /// Rotary embedding (RoPE) of queries and keys (Su et al. 2021).
     Rope,
 }
 
-/// What stands between the matrices of an MLP.
+/// Activation function of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActivationKind {
@@ -40,7 +40,7 @@ pub enum ActivationKind {
     Gelu,
     /// max(x, 0)² (So et al. 2021).
     Relu2,
-    /// A gate: silu(g) · v (Shazeer 2020).
+    /// SwiGLU: silu(gate) · up (Shazeer 2020).
     Swiglu,
 }
 
@@ -61,37 +61,37 @@ pub struct TransformerConfig {
     pub block_size: usize,
     /// Blocks.
     pub n_layer: usize,
-    /// Attention heads a block.
+    /// Attention heads per block.
     pub n_head: usize,
-    /// Heads of keys and values, each shared by `n_head / n_kv_head` heads; 0: as many as `n_head`.
+    /// Heads of keys and values, each for `n_head / n_kv_head` heads of queries; 0: `n_head`.
     pub n_kv_head: usize,
     /// Width of the residual stream.
     pub n_embd: usize,
-    /// Width of the MLP; 0: 4 · `n_embd`, or what has the same number of weights with a gate.
+    /// Width of the MLP; 0: 4 · `n_embd`, or with SwiGLU the width of as many weights.
     pub n_hidden: usize,
-    /// Share of activations dropped in training, after the embeddings, the attention and the MLP.
+    /// Dropout probability after the embeddings, the attention and the MLP.
     pub dropout: f64,
     /// Biases in linear layers and layer norms.
     pub bias: bool,
-    /// The token embedding is the head, too.
+    /// Weight tying: the token embedding is the head.
     pub tied: bool,
-    /// Which norm.
+    /// Kind of norm.
     pub norm: NormKind,
-    /// Its ε.
+    /// ε of the norm.
     pub norm_eps: f64,
-    /// Which positions.
+    /// Position encoding.
     pub position: PositionKind,
-    /// θ of the turned positions.
+    /// Base θ of the rotary embedding's angles.
     pub rope_theta: f64,
-    /// Queries and keys have unit mean square.
+    /// QK-norm: queries and keys scaled to unit mean square.
     pub qk_norm: bool,
-    /// Which activation.
+    /// Activation of the MLP.
     pub activation: ActivationKind,
-    /// The projections back to the stream start at zero.
+    /// Zero initial weights of the projections back to the residual stream.
     pub zero_init: bool,
-    /// Logits stay within ± this; 0: no limit.
+    /// Soft cap of the logits, which stay within ± this; 0: none.
     pub softcap: f64,
-    /// Rows of a table that embeds each token with the one before it; 0: none.
+    /// Rows of the hashed bigram embedding; 0: none.
     pub bigram_rows: usize,
 }
 
@@ -189,7 +189,8 @@ impl Kind for TransformerConfig {
             + self.bigram_rows as u128
             + if self.position == PositionKind::Learned { block_size as u128 } else { 0 })
         .min(u128::from(u64::MAX)) as usize;
-        // Without the division, which n_head = 0 would make impossible: at most what as many heads of keys have.
+        // Without the division, which n_head = 0 would make impossible: at most what as many heads
+        // of keys have.
         let mlp = if self.activation == ActivationKind::Swiglu { 3 } else { 2 };
         saturating_product(&[embedded, n_embd])
             .saturating_add(saturating_product(&[4, n_layer, n_embd, n_embd]))
@@ -218,12 +219,12 @@ pub(super) const MAX_LAYERS: usize = 256;
 /// The widest embedding.
 pub(super) const MAX_WIDTH: usize = 1 << 20;
 
-/// Refuses a dropout that is no probability, or leaves nearly nothing.
+/// Refuses a dropout outside [0, 0.99].
 pub(super) fn check_dropout(dropout: f64) -> Result<()> {
     within("dropout", dropout, 0.0..=0.99)
 }
 
-/// A product that saturates.
+/// Saturating product.
 pub(super) fn saturating_product(factors: &[usize]) -> u64 {
     factors.iter().fold(1, |product: u64, &factor| product.saturating_mul(factor as u64))
 }
