@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Counted models side by side with KenLM: alternating rounds on one machine, medians and ratios, wall time and memory.
+"""N-gram models side by side with KenLM: alternating rounds on one machine, medians and ratios, wall time and memory.
 
     cargo build --release
     scripts/bench_ngram.py --kenlm DIR_OF_LMPLZ [--score TEXT] [--memory 80% --memory 1G] TEXT...

@@ -30,7 +30,7 @@ torch.set_num_threads(2)
 
 @torch.no_grad()
 def theirs(model):
-    """Tokens a second."""
+    """Tokens per second."""
     ids = torch.randint(0, VOCAB, (1, BLOCK))
     start = time.perf_counter()
     for _ in range(TOKENS):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Counted models on tinyshakespeare, the last tenth of it held back: discounts by formula and tuned, characters and words.
+# N-gram models on tinyshakespeare, the last tenth of it held back: discounts by formula and tuned, characters and words.
 #
 #   scripts/ngram_results.sh path/to/tinyshakespeare.txt
 set -euo pipefail

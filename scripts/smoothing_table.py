@@ -4,7 +4,7 @@
     surprisal compare configs/compare_mle_vs_smoothing.toml input.txt --out runs/smoothing-shakespeare
     python scripts/smoothing_table.py runs/smoothing runs/smoothing-shakespeare [--without "decay 0.1"]
 
-Nats a token and ECE with their standard errors over seeds; behind the nats what `compare` concludes about the difference to what
+Nats per token and ECE with their standard errors over seeds; behind the nats what `compare` concludes about the difference to what
 the variant is compared with: better, worse, or = where no difference is shown.
 """
 

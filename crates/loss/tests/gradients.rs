@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use common::{ROWS, VOCAB, assert_close, doubles, pairs, problem};
 use surprisal_loss::{CrossEntropy, Reduction, SmoothingTarget, reference};
 
-/// What comes in: one number a row, of which the first serves when there is only one.
+/// Upstream gradient: one number per row, of which the first serves when there is only one.
 const UPSTREAM: [f64; ROWS] = [0.75, -1.5, 0.25, 2.0, -0.5];
 
 enum Kind {

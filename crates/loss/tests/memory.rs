@@ -1,4 +1,4 @@
-//! How much memory the losses take beyond what they are given, counted by the allocator.
+//! Memory of the losses beyond their inputs, counted by the allocator.
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 

@@ -169,7 +169,7 @@ impl Problem {
         }
     }
 
-    /// What the gradient's scale is at least, for a tolerance of 1e-5. Against a distribution, or a
+    /// The least scale of the gradient, for a tolerance of 1e-5. Against a distribution, or a
     /// smoothed class, it is a difference of two numbers that are each rounded to `f32`: two units
     /// in the last place of the largest they can be.
     fn rounding(&self, targets: &Targets<'_>) -> f64 {
@@ -179,7 +179,7 @@ impl Problem {
         if cancels { 2.0 * f64::from(f32::EPSILON) * self.scale * weight * factor / 1e-5 } else { 0.0 }
     }
 
-    /// What the loss may be off by because its terms cancel: when so much mass goes to the others
+    /// Error of the loss from terms that cancel: when so much mass goes to the others
     /// that the true class is left with less than an even share, its own term is subtracted from a
     /// sum of differences of `f32` logits.
     fn cancelled(&self) -> f64 {

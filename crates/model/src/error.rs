@@ -25,7 +25,7 @@ pub enum Error {
     /// A configuration or other input that is no model.
     #[error("{0}")]
     Config(
-        /// What is wrong and what would be right.
+        /// The fault, and what would be right.
         String,
     ),
     /// An invalid setting.
@@ -35,7 +35,7 @@ pub enum Error {
         key: &'static str,
         /// What is wrong, as the predicate of a sentence whose subject is the key.
         problem: String,
-        /// What to do about it.
+        /// Advice.
         hint: Option<String>,
     },
     /// The work was stopped on request.

@@ -1,6 +1,6 @@
 //! The lesson `examples/from_scratch.rs` has the numbers of this library, which it does not use.
 //!
-//! Counted models and the f64 loss agree to 1e-9, and so does the MLP when it is put together in
+//! N-gram models and the f64 loss agree to 1e-9, and so does the MLP when it is put together in
 //! f64 from candle's operations, gradients included. `Neural` computes in f32 and agrees to 1e-5.
 
 #![allow(clippy::unwrap_used, reason = "a test fails where something is wrong")]

@@ -117,8 +117,8 @@ pub(crate) struct EvalArgs {
     /// Text files or directories (default: the validation text of the run).
     #[arg(value_name = "TEXT")]
     pub(crate) texts: Vec<PathBuf>,
-    /// How far the window of a windowed model moves: except in the first window, each token is
-    /// scored with at least block_size − N tokens of context (default: the run's own).
+    /// Tokens that the window of a windowed model moves by: except in the first window, each token
+    /// is scored with at least block_size − N tokens of context (default: the run's own).
     #[arg(long, value_name = "N")]
     pub(crate) stride: Option<usize>,
     /// Worker threads (default: the machine's cores); the result does not depend on them.
@@ -231,7 +231,7 @@ pub(crate) struct CountArgs {
     /// The smoothing options.
     #[command(flatten)]
     pub(crate) how: SmoothingArgs,
-    /// What to do with words spelled like special tokens: unk, skip (KenLM's --skip_symbols) or
+    /// Treatment of words spelled like special tokens: unk, skip (KenLM's --skip_symbols) or
     /// error (default: unk, except that <s> at the start of a line and </s> at the end mark the
     /// sentence).
     #[arg(long, value_name = "POLICY", value_parser = ["unk", "skip", "error"])]
@@ -265,7 +265,7 @@ pub(crate) struct NgramArgs {
     /// The kind of tokens: byte, char or word (default: word; for merge, that of the counts).
     #[arg(long, value_name = "KIND", value_parser = ["byte", "char", "word"], hide_possible_values = true)]
     pub(crate) tokenizer: Option<String>,
-    /// How texts are read: line (sentences between <s> and </s>) or stream (default: line; for
+    /// Reading of texts: line (sentences between <s> and </s>) or stream (default: line; for
     /// merge, that of the counts).
     #[arg(long, value_name = "UNIT", value_parser = ["line", "stream"], hide_possible_values = true)]
     pub(crate) unit: Option<String>,

@@ -72,9 +72,10 @@ pub struct Request {
     /// The objective of a neural model, instead of the one in [`config::Config::loss`]. It is not
     /// saved: a run that is resumed needs the same again.
     pub objective: Option<Arc<dyn Objective>>,
-    /// The architecture of a neural model, instead of the one in [`config::Config::model`]. The run's
-    /// `config.toml` has its name and settings; resuming needs it again, and opening the model a
-    /// [`Registry`](surprisal_model::neural::Registry) ([`models::load_with`](crate::models::load_with)).
+    /// The architecture of a neural model, instead of the one in [`config::Config::model`]. The
+    /// run's `config.toml` has its name and settings; resuming needs it again, and opening the
+    /// model a [`Registry`](surprisal_model::neural::Registry)
+    /// ([`models::load_with`](crate::models::load_with)).
     pub architecture: Option<Arc<dyn Blueprint>>,
 }
 

@@ -61,7 +61,8 @@ pub(crate) struct Optimiser {
     precision: Precision,
     /// One for each parameter, in the model's order.
     pub(crate) slots: Vec<Slot>,
-    /// The gradients of each shard; after [`Self::reduce_gradients`], their sum is in the first that has any.
+    /// The gradients of each shard; after [`Self::reduce_gradients`], their sum is in the first
+    /// that has any.
     pub(crate) gradients: Vec<GradAccumulator>,
     pub(crate) step: usize,
 }

@@ -76,7 +76,7 @@ pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
 /// The model and the tokenizer in the bytes of a file, which are shared, not copied.
 ///
 /// # Errors
-/// [`Malformed`](surprisal_store::Error::Malformed) for any byte that is not as it was written.
+/// [`Malformed`](surprisal_store::Error::Malformed) for any byte whose checksum does not match.
 pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(NgramModel, Tokenizer)> {
     let malformed = |problem: &dyn std::fmt::Display| Error::malformed(FORMAT.what, &problem.to_string());
     container::read(&FORMAT, &bytes.into(), |header: Header, mut sections| {

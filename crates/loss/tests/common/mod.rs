@@ -1,4 +1,4 @@
-//! What several test files share.
+//! Shared by several test files.
 #![allow(dead_code, clippy::unwrap_used, reason = "test code; each binary uses its own part")]
 
 use serde_json::Value;
@@ -105,7 +105,7 @@ pub(crate) fn assert_close(got: &[f64], want: &[f64], tolerance: f64, scale: f64
 /// An option of the builder, under a name for messages.
 pub(crate) type Setting = (&'static str, fn(CrossEntropy) -> CrossEntropy);
 
-/// How many classes [`settings`] are made for, and the most rows.
+/// Number of classes of [`settings`], and the most rows.
 pub(crate) const VOCAB: usize = 7;
 pub(crate) const ROWS: usize = 5;
 

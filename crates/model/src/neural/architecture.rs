@@ -44,7 +44,7 @@ pub trait Architecture: Debug + Send + Sync {
     }
 }
 
-/// How a network reads a text in training.
+/// Kind of windows in which training reads a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windows {
     /// Windows are independent, and shuffled.
@@ -56,7 +56,7 @@ pub enum Windows {
     },
 }
 
-/// What a network from outside this crate is made from: the settings of [`CustomConfig`] as an
+/// Description of a network from outside this crate: the settings of [`CustomConfig`] as an
 /// object that can build it.
 pub trait Blueprint: Debug + Send + Sync {
     /// The name under which a [`Registry`] finds it again.
@@ -65,18 +65,18 @@ pub trait Blueprint: Debug + Send + Sync {
     /// Its settings, which are saved with the model.
     fn settings(&self) -> Value;
 
-    /// How many parameters it has for |V| = `vocab_size`, where that should be checked against the
+    /// Number of parameters for |V| = `vocab_size`, where that should be checked against the
     /// machine's memory beforehand.
     fn parameters(&self, vocab_size: usize) -> u64 {
         vocab_size as u64
     }
 
-    /// How many floats per token a training step holds at its peak, for the same purpose.
+    /// Floats per token that a training step holds at its peak, for the same purpose.
     fn activations(&self, vocab_size: usize) -> u64 {
         4 * vocab_size as u64
     }
 
-    /// How training cuts the text into windows, and whether a state goes from one to the next.
+    /// Kind of windows, and the width of the state between them.
     fn windows(&self) -> Windows {
         Windows::Shuffled
     }

@@ -47,7 +47,7 @@ pub(super) trait Kind {
     fn parameters(&self) -> u64;
     /// Floats per token that a training step holds at its peak; saturating.
     fn activations(&self) -> u64;
-    /// How training cuts the text into windows.
+    /// Kind of windows that training cuts the text into.
     fn windows(&self) -> Windows {
         Windows::Shuffled
     }
@@ -56,7 +56,7 @@ pub(super) trait Kind {
 }
 
 impl NeuralConfig {
-    /// What every kind has in common: the one place that lists them all.
+    /// `f` of what every kind has in common: the one place that lists all kinds.
     fn with<R>(&self, f: impl FnOnce(&dyn Kind) -> R) -> R {
         match self {
             Self::Bigram(config) => f(config),
@@ -112,7 +112,7 @@ impl NeuralConfig {
         self
     }
 
-    /// How training cuts the text into windows, and whether a state goes from one to the next.
+    /// Kind of windows that training cuts the text into, and the width of the state between them.
     pub fn windows(&self) -> Windows {
         self.with(|kind| kind.windows())
     }

@@ -30,7 +30,7 @@ pub struct MlpConfig {
     pub n_embd: usize,
     /// tanh units.
     pub n_hidden: usize,
-    /// How many tokens before the predicted one it sees: n − 1 of a neural n-gram.
+    /// Tokens before the predicted one that it sees: n − 1 of a neural n-gram.
     pub context: usize,
 }
 
