@@ -79,6 +79,11 @@ fn a_killed_run_of_muon_in_bf16_with_averaged_weights_ends_in_the_same_bits() {
 }
 
 #[test]
+fn a_killed_recurrent_run_ends_in_the_same_bits() {
+    survives(&KINDS[4]);
+}
+
+#[test]
 fn a_run_is_only_resumed_as_it_was_begun() {
     let kind = &KINDS[1];
     let bench = kind.bench();

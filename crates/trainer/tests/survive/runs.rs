@@ -15,9 +15,9 @@ pub(crate) struct Kind {
     set: &'static [&'static str],
 }
 
-/// N-gram, MLP, old and modern transformers: with dropout, gradient accumulation, and evaluations
+/// N-gram, MLP, old and modern transformers, LSTM: with dropout, gradient accumulation, and evaluations
 /// between checkpoints.
-pub(crate) const KINDS: [Kind; 4] = [
+pub(crate) const KINDS: [Kind; 5] = [
     Kind {
         name: "counted",
         lines: 3000,
@@ -72,6 +72,18 @@ pub(crate) const KINDS: [Kind; 4] = [
             "train.block_start=4",
             "train.ramp_steps=30",
             "train.steps=60",
+        ],
+    },
+    Kind {
+        name: "recurrent",
+        lines: 150,
+        set: &[
+            "model.kind=lstm",
+            "model.n_embd=8",
+            "model.n_hidden=12",
+            "model.dropout=0.1",
+            "train.steps=60",
+            "train.grad_accumulation=2",
         ],
     },
 ];
