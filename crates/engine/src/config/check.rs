@@ -5,11 +5,10 @@ use std::ops::RangeInclusive;
 mod model;
 
 use surprisal_loss::ObjectiveError;
-use surprisal_model::ModelConfig;
-use surprisal_model::neural::{NeuralConfig, Windows};
+use surprisal_model::neural::Windows;
 use surprisal_source::Source;
 
-use super::{Loaded, Model, OptimKind, Shards, TokenizerType, words};
+use super::{Loaded, OptimKind, Shards, TokenizerType, words};
 use crate::error::{Error, Result};
 
 /// Checks every value and sets the defaults that depend on the kind of model and on the machine.
@@ -114,7 +113,7 @@ fn optim(loaded: &Loaded) -> Result<()> {
     within(loaded, "optim", "momentum", optim.momentum, 0.0..=0.999_999_9)?;
     within(loaded, "optim", "muon_lr", optim.muon_lr, 1e-12..=1e9)?;
     within(loaded, "optim", "ema", optim.ema, 0.0..=0.999_999_9)?;
-    if optim.kind == OptimKind::Muon && !has_hidden_matrices(&loaded.config.model) {
+    if optim.kind == OptimKind::Muon && !loaded.config.model.has_hidden_matrices() {
         return Err(loaded
             .error_at(
                 "optim",
@@ -172,20 +171,6 @@ fn train(loaded: &mut Loaded) -> Result<()> {
     };
     loaded.config.train.shards = Shards::Fixed(shards);
     Ok(())
-}
-
-/// Whether Muon has something to update.
-pub(super) fn has_hidden_matrices(model: &Model) -> bool {
-    match &model.config {
-        ModelConfig::Uniform | ModelConfig::Ngram(_) => false,
-        ModelConfig::Neural(neural) => match neural {
-            NeuralConfig::Bigram(_) | NeuralConfig::Mlp(_) => false,
-            NeuralConfig::Transformer(_)
-            | NeuralConfig::Lstm(_)
-            | NeuralConfig::Gru(_)
-            | NeuralConfig::Custom(_) => true,
-        },
-    }
 }
 
 /// Checks batches and windows that grow.

@@ -3,7 +3,6 @@
 use surprisal_model::neural::PositionKind;
 use toml::{Table, Value};
 
-use super::check::has_hidden_matrices;
 use super::keys::{self, Override, convert, insert};
 use super::{Config, OptimKind, TokenizerType};
 use crate::error::{Error, Result};
@@ -29,7 +28,7 @@ const GIVES_WAY: [(&str, &[&str], When); 14] = [
     ("loss.label_smoothing", &["loss.add_k"], |c| c.loss.label_smoothing > 0.0),
     ("loss.label_smoothing", &["loss.smooth_toward"], |c| c.loss.label_smoothing == 0.0),
     ("model.kind", &["loss"], |c| c.model.is_counted()),
-    ("model.kind", &["optim.kind"], |c| !has_hidden_matrices(&c.model) && c.optim.kind == OptimKind::Muon),
+    ("model.kind", &["optim.kind"], |c| !c.model.has_hidden_matrices() && c.optim.kind == OptimKind::Muon),
     ("model.position", &["model.rope_theta"], |c| {
         c.model.transformer().is_none_or(|t| t.position != PositionKind::Rope)
     }),

@@ -118,6 +118,20 @@ impl Model {
         }
     }
 
+    /// Whether it has hidden matrices, which Muon is for.
+    pub(super) fn has_hidden_matrices(&self) -> bool {
+        match &self.config {
+            ModelConfig::Uniform | ModelConfig::Ngram(_) => false,
+            ModelConfig::Neural(neural) => match neural {
+                NeuralConfig::Bigram(_) | NeuralConfig::Mlp(_) => false,
+                NeuralConfig::Transformer(_)
+                | NeuralConfig::Lstm(_)
+                | NeuralConfig::Gru(_)
+                | NeuralConfig::Custom(_) => true,
+            },
+        }
+    }
+
     /// Whether `key` was written.
     pub(super) fn names(&self, key: &str) -> bool {
         self.named.contains(key)

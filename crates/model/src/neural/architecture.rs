@@ -1,24 +1,17 @@
-//! The kinds of neural network: what each one is, and the door for one that this crate does not
-//! know.
+//! The trait of neural networks.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use surprisal_ops::Context;
 
-use super::config::{Kind, text_sizes};
-use super::{Mode, Output, ParameterBuilder};
-use crate::{Error, Result, Session};
+use super::{Mode, Output};
+use crate::{Result, Session};
 
 /// A neural network with its parameters: token ids in, logits (or what they are made of) out.
 ///
 /// One file implements it for each kind; [`NeuralConfig::build`](super::NeuralConfig) is the one
-/// place that knows them all. A kind from outside comes through a [`Blueprint`].
+/// place that knows them all. A kind from outside comes through a [`Blueprint`](super::Blueprint).
 pub trait Architecture: Debug + Send + Sync {
     /// The output for each of `ids` (B, T), and the state after the last column.
     ///
@@ -54,126 +47,4 @@ pub enum Windows {
         /// Numbers in the state of one row.
         state_width: usize,
     },
-}
-
-/// Description of a network from outside this crate: the settings of [`CustomConfig`] as an
-/// object that can build it.
-pub trait Blueprint: Debug + Send + Sync {
-    /// The name under which a [`Registry`] finds it again.
-    fn name(&self) -> &str;
-
-    /// Its settings, which are saved with the model.
-    fn settings(&self) -> Value;
-
-    /// Number of parameters for |V| = `vocab_size`, where that should be checked against the
-    /// machine's memory beforehand.
-    fn parameters(&self, vocab_size: usize) -> u64 {
-        vocab_size as u64
-    }
-
-    /// Floats per token that a training step holds at its peak, for the same purpose.
-    fn activations(&self, vocab_size: usize) -> u64 {
-        4 * vocab_size as u64
-    }
-
-    /// Kind of windows, and the width of the state between them.
-    fn windows(&self) -> Windows {
-        Windows::Shuffled
-    }
-
-    /// Makes the network for |V| = `vocab_size` and windows of `block_size` tokens, taking every
-    /// parameter from `parameters`.
-    ///
-    /// # Errors
-    /// Settings that describe no network; a failure of candle.
-    fn build(
-        &self,
-        vocab_size: usize,
-        block_size: usize,
-        parameters: &mut ParameterBuilder<'_>,
-    ) -> Result<Box<dyn Architecture>>;
-}
-
-/// Makes a blueprint of the settings that were saved.
-pub type Reader = fn(&Value) -> Result<Arc<dyn Blueprint>>;
-
-/// The networks from outside by name, for opening models of them.
-#[derive(Debug, Clone, Default)]
-pub struct Registry(BTreeMap<String, Reader>);
-
-impl Registry {
-    /// Adds the kind `name`.
-    #[must_use]
-    pub fn with(mut self, name: impl Into<String>, reader: Reader) -> Self {
-        self.0.insert(name.into(), reader);
-        self
-    }
-}
-
-/// The config of a network from outside: its sizes, its name and its settings.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CustomConfig {
-    /// |V|.
-    #[serde(default)]
-    pub vocab_size: usize,
-    /// Tokens per window of text.
-    #[serde(default)]
-    pub block_size: usize,
-    /// [`Blueprint::name`].
-    pub name: String,
-    /// [`Blueprint::settings`].
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub settings: Value,
-    #[serde(skip)]
-    blueprint: Option<Arc<dyn Blueprint>>,
-}
-
-impl PartialEq for CustomConfig {
-    fn eq(&self, other: &Self) -> bool {
-        (self.vocab_size, self.block_size, &self.name, &self.settings)
-            == (other.vocab_size, other.block_size, &other.name, &other.settings)
-    }
-}
-
-impl CustomConfig {
-    /// The config of what `blueprint` describes.
-    pub fn new(vocab_size: usize, block_size: usize, blueprint: Arc<dyn Blueprint>) -> Self {
-        let (name, settings) = (blueprint.name().to_owned(), blueprint.settings());
-        Self { vocab_size, block_size, name, settings, blueprint: Some(blueprint) }
-    }
-
-    pub(super) fn resolve(&mut self, registry: &Registry) -> Result<()> {
-        if let (None, Some(read)) = (&self.blueprint, registry.0.get(&self.name)) {
-            self.blueprint = Some(read(&self.settings)?);
-        }
-        Ok(())
-    }
-}
-
-impl Kind for CustomConfig {
-    fn sizes(&self) -> Vec<(&'static str, usize, RangeInclusive<usize>)> {
-        text_sizes(self.vocab_size, self.block_size).into()
-    }
-
-    fn parameters(&self) -> u64 {
-        self.blueprint.as_ref().map_or(0, |blueprint| blueprint.parameters(self.vocab_size))
-    }
-
-    fn activations(&self) -> u64 {
-        self.blueprint.as_ref().map_or(0, |blueprint| blueprint.activations(self.vocab_size))
-    }
-
-    fn windows(&self) -> Windows {
-        self.blueprint.as_ref().map_or(Windows::Shuffled, |blueprint| blueprint.windows())
-    }
-
-    fn build(&self, parameters: &mut ParameterBuilder<'_>) -> Result<Box<dyn Architecture>> {
-        let unknown = || {
-            let name = &self.name;
-            Error::Config(format!("`{name}` is an architecture from outside, and no registry has it here"))
-        };
-        let blueprint = self.blueprint.as_ref().ok_or_else(unknown)?;
-        blueprint.build(self.vocab_size, self.block_size, parameters)
-    }
 }

@@ -9,8 +9,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use surprisal_ops::Context;
 
-use super::config::{Kind, text_sizes};
-use super::transformer_config::saturating_product;
+use super::kind::{Kind, saturating_product, text_sizes};
 use super::{Architecture, Init, Mode, Output, ParameterBuilder};
 use crate::Result;
 

@@ -1,13 +1,10 @@
 //! The kind and the sizes of a neural model.
 
-use std::fmt::Display;
-use std::ops::RangeInclusive;
-
 use serde::{Deserialize, Serialize};
 
 use surprisal_ops::recurrent::Cell;
 
-use super::transformer_config::saturating_product;
+use super::kind::{Kind, saturating_product, within};
 use super::{
     Architecture, BigramConfig, CustomConfig, MlpConfig, ParameterBuilder, RecurrentConfig, Registry,
     TransformerConfig, Windows,
@@ -33,26 +30,6 @@ pub enum NeuralConfig {
     Gru(RecurrentConfig),
     /// An architecture from outside this crate.
     Custom(CustomConfig),
-}
-
-/// The facts about one kind of network that follow from its config alone.
-pub(super) trait Kind {
-    /// Every size with its key and the range it must be in, `vocab_size` and `block_size` first.
-    fn sizes(&self) -> Vec<(&'static str, usize, RangeInclusive<usize>)>;
-    /// [`Error::Setting`] with the first setting that is impossible for another reason.
-    fn check(&self) -> Result<()> {
-        Ok(())
-    }
-    /// Weights of all matrices and tables, without biases and norms; saturating.
-    fn parameters(&self) -> u64;
-    /// Floats per token that a training step holds at its peak; saturating.
-    fn activations(&self) -> u64;
-    /// Kind of windows that training cuts the text into.
-    fn windows(&self) -> Windows {
-        Windows::Shuffled
-    }
-    /// The network, with every parameter taken from `parameters`.
-    fn build(&self, parameters: &mut ParameterBuilder<'_>) -> Result<Box<dyn Architecture>>;
 }
 
 impl NeuralConfig {
@@ -148,27 +125,6 @@ impl NeuralConfig {
             .saturating_add(self.with(|kind| kind.activations()).saturating_mul(tokens))
             .saturating_mul(4)
     }
-}
-
-/// Refuses a value that is outside its range; NaN is in none.
-pub(super) fn within<T: PartialOrd + Display>(
-    key: &'static str,
-    value: T,
-    range: RangeInclusive<T>,
-) -> Result<()> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    let (start, end) = range.into_inner();
-    Err(Error::setting(key, format!("is {value}, but must be from {start} to {end}")))
-}
-
-/// The sizes of every kind.
-pub(super) fn text_sizes(
-    vocab_size: usize,
-    block_size: usize,
-) -> [(&'static str, usize, RangeInclusive<usize>); 2] {
-    [("vocab_size", vocab_size, 1..=u32::MAX as usize), ("block_size", block_size, 1..=1 << 20)]
 }
 
 #[cfg(test)]

@@ -13,8 +13,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use surprisal_ops::{Context, embedding, linear, tanh};
 
-use super::config::{Kind, text_sizes};
-use super::transformer_config::{MAX_WIDTH, saturating_product};
+use super::kind::{Kind, MAX_WIDTH, saturating_product, text_sizes};
 use super::{Architecture, Init, Mode, Output, ParameterBuilder};
 use crate::Result;
 

@@ -8,12 +8,14 @@
 mod architecture;
 mod bigram;
 mod config;
+mod custom;
 mod init;
+mod kind;
 mod mlp;
 mod parameter;
 mod recurrent;
-mod session;
 mod sliding_window;
+mod state_session;
 mod transformer;
 mod transformer_config;
 
@@ -25,9 +27,10 @@ use candle_core::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 use surprisal_ops::Context;
 
-pub use architecture::{Architecture, Blueprint, CustomConfig, Reader, Registry, Windows};
+pub use architecture::{Architecture, Windows};
 pub use bigram::BigramConfig;
 pub use config::NeuralConfig;
+pub use custom::{Blueprint, CustomConfig, Reader, Registry};
 pub use init::{Init, ParameterBuilder};
 pub use mlp::MlpConfig;
 pub use parameter::Parameter;

@@ -15,8 +15,7 @@ use serde::{Deserialize, Serialize};
 use surprisal_ops::recurrent::{Cell, RecurrentWeights, recurrent};
 use surprisal_ops::{Context, DropoutKey, dropout, embedding};
 
-use super::config::{Kind, text_sizes};
-use super::transformer_config::{MAX_LAYERS, MAX_WIDTH, check_dropout, saturating_product};
+use super::kind::{Kind, MAX_LAYERS, MAX_WIDTH, check_dropout, saturating_product, text_sizes};
 use super::{Architecture, Init, Mode, Output, ParameterBuilder, Windows};
 use crate::Result;
 

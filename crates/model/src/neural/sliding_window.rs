@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use surprisal_ops::Context;
 use surprisal_ops::tensor_slice::read;
 
-use super::session::StateSession;
+use super::state_session::StateSession;
 use super::{Mode, Neural, Windows};
 use crate::{Error, LanguageModel, RecomputeSession, Result, Session, check_tokens, scored};
 

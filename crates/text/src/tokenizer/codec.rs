@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{TokenizerKind, Vocab, json};
+use super::{TokenizerKind, Vocab};
 use crate::TextMode;
 use crate::chunks::{Span, TextChunks};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The amount of text in one token. Spacing, wording and memory estimates depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,7 @@ pub trait Codec: fmt::Debug + Send + Sync {
     /// Replaces the vocabulary of a built-in codec whose tokens are a list of strings.
     #[doc(hidden)]
     fn set_vocab(&mut self, _: Vocab) -> Result<()> {
-        json::refuse(format!("a {} vocabulary is not a list of words", self.kind()))
+        Err(Error::Tokenizer(format!("a {} vocabulary is not a list of words", self.kind())))
     }
 }
 

@@ -7,9 +7,9 @@ use surprisal_platform::prefetch::prefetch;
 
 use super::arena::StringArena;
 use super::key::{Key, LOOKUP_BATCH, MAX_INLINE, fold};
-use super::{BOS, EOS, MAX_VOCABULARY, UNK, json};
+use super::{BOS, EOS, MAX_VOCABULARY, UNK};
 use crate::TextMode;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The names of the special tokens, which have the first ids of a [`Vocab`].
 pub(crate) fn special_tokens(mode: TextMode) -> &'static [&'static str] {
@@ -66,7 +66,7 @@ impl Vocab {
     pub(super) fn first_invalid(&self, mode: TextMode, valid: impl Fn(&str) -> bool) -> Result<Option<&str>> {
         let names = special_tokens(mode);
         if !self.words.iter().take(names.len()).eq(names.iter().copied()) {
-            return json::refuse(format!("its first tokens are not {}", names.join(", ")));
+            return Err(Error::Tokenizer(format!("its first tokens are not {}", names.join(", "))));
         }
         Ok(self.words.iter().skip(names.len()).find(|word| !valid(word)))
     }
