@@ -183,9 +183,9 @@ mod tests {
             (vec![], "no counts"),
             (vec![shard(&lines), shard(&stream)], "stream"),
             (vec![shard(&lines), shard(&longer)], "orders"),
-            (vec![Shard { counts: &lines, ids: &[0, 1, 2, 4] }], "renumbered"),
-            (vec![Shard { counts: &lines, ids: &[0, 1, 2, 2] }], "renumbered"),
-            (vec![Shard { counts: &lines, ids: &[0, 1, 2] }], "renumbered"),
+            (vec![Shard { counts: &lines, ids: &[0, 1, 2, 4] }], "token ids"),
+            (vec![Shard { counts: &lines, ids: &[0, 1, 2, 2] }], "token ids"),
+            (vec![Shard { counts: &lines, ids: &[0, 1, 2] }], "token ids"),
         ] {
             let error = Counts::merge(&wrong, 4).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");

@@ -277,13 +277,13 @@ fn what_cannot_be_mixed_is_refused() {
         MixtureComponent { model, weight, map: if read == "other" { &other } else { &names } }
     };
     for (parts, says) in [
-        (vec![], "no models"),
+        (vec![], "needs a model"),
         (vec![part("sound", 0.0)], "weights"),
         (vec![part("sound", f64::NAN)], "weights"),
         (vec![part("sound", 1.0), part("sound", -1.0)], "weights"),
         (vec![part("sound", 1.0), part("scores", 1.0)], "stupid backoff"),
         (vec![part("sound", 1.0), part("stream", 1.0)], "stream"),
-        (vec![part("sound", 1.0), part("other", 1.0)], "names"),
+        (vec![part("sound", 1.0), part("other", 1.0)], "a map of"),
     ] {
         let error = static_mixture(&parts, Some(UNK)).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
