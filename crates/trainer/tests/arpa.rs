@@ -129,7 +129,7 @@ fn marks_are_found_wherever_lines_begin_and_end_and_nowhere_else() {
 
     // Character tokenizers read marks as characters, with a note.
     let said = count(&bench, "marked.txt", &["--tokenizer", "char", "--out", "c.tsv"]).stderr;
-    assert!(said.contains("<s> begins or </s> ends 5 lines"), "{said}");
+    assert!(said.contains("<s> starts or </s> ends 5 lines"), "{said}");
     assert!(read(&bench, "c.tsv").contains("/ s >\t4\n"));
 }
 

@@ -372,7 +372,7 @@ against = "byte"
         "{table}"
     );
     assert!(
-        table.contains("\"other text\" and \"char\" were judged by different validation texts"),
+        table.contains("\"other text\" and \"char\" have different validation texts"),
         "{table}"
     );
 }

@@ -436,7 +436,7 @@ fn a_run_without_its_texts_says_what_its_own_commands_can_do() {
     kill(&bench);
     std::fs::rename(bench.path().join("a.txt"), bench.path().join("b.txt")).unwrap();
     for command in [&["report", "run"][..], &["train", "--resume", "--out", "run"]] {
-        let ran = bench.run(command).refused(1, &["cannot read a.txt", "config.toml says", "restore them"]);
+        let ran = bench.run(command).refused(1, &["cannot read a.txt", "named in its config.toml", "restore them"]);
         assert!(!ran.stderr.contains("embedded"), "{}", ran.stderr);
     }
     bench.text("a.txt", 150);
@@ -664,7 +664,7 @@ fn a_changed_text_is_not_called_the_validation_split() {
         std::fs::write(&metrics, old).unwrap();
         let ran = bench.run(&["eval", run, "--quiet"]).succeeded();
         assert!(
-            ran.stderr.contains("no hash of a.txt") && ran.stderr.contains("not certain"),
+            ran.stderr.contains("no hash of a.txt") && ran.stderr.contains("is not checked"),
             "{}",
             ran.stderr
         );

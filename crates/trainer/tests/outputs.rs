@@ -666,10 +666,10 @@ fn a_whole_model_is_not_made_again_where_the_end_of_its_record_is_lost() {
     let settings = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&metrics, cut).unwrap();
     std::fs::write(&config, settings.replace("order = 2", "order = 3")).unwrap();
-    bench.run(&["train", "--resume", "--out", "run"]).refused(1, &["whole model", "metrics.jsonl"]);
+    bench.run(&["train", "--resume", "--out", "run"]).refused(1, &["complete model", "metrics.jsonl"]);
     std::fs::write(&config, settings).unwrap();
     std::fs::remove_file(&metrics).unwrap();
-    bench.run(&["train", "--resume", "--out", "run"]).refused(1, &["whole model", "metrics.jsonl"]);
+    bench.run(&["train", "--resume", "--out", "run"]).refused(1, &["complete model", "metrics.jsonl"]);
     assert_eq!(std::fs::read(bench.path().join("run/model/model.ngram")).unwrap(), model);
     std::fs::write(&metrics, record).unwrap();
     bench.run(&["train", "--resume", "--out", "run"]).succeeded();

@@ -97,7 +97,7 @@ pub(crate) fn explain(name: &str, text: &str, error: &toml::de::Error) -> Error 
         let message = if message == "wanted string or table" { &of_enum } else { message };
         let key = key_at(text, span.start);
         // [model] is read as a whole; its errors name the key.
-        let named = key_in(message).filter(|_| key.0 == "model" || key == (String::new(), "model".into()));
+        let named = key_in(message).filter(|_| key.0.is_empty() || key.0 == "model");
         if let Some((named, line)) =
             named.and_then(|named| Some((named, line_of_key(text, "model", named, None)?)))
         {
