@@ -371,10 +371,7 @@ against = "byte"
         table.contains("\"byte\" and \"char\" have different tokens, so nats per token do not compare"),
         "{table}"
     );
-    assert!(
-        table.contains("\"other text\" and \"char\" have different validation texts"),
-        "{table}"
-    );
+    assert!(table.contains("\"other text\" and \"char\" have different validation texts"), "{table}");
 }
 
 /// A training text, and a validation text with one unknown word.

@@ -313,9 +313,8 @@ fn odd_texts_are_trained_on() {
 
 /// The memory estimate that a command printed, in bytes.
 fn stated(stderr: &str) -> u64 {
-    let line = stderr.lines().find_map(|line| line.strip_suffix(" at most")).unwrap();
-    let mut words = line.rsplit(' ');
-    let (unit, number) = (words.next().unwrap(), words.next().unwrap());
+    let (_, size) = stderr.lines().find_map(|line| line.split_once("counting needs at most ")).unwrap();
+    let (number, unit) = size.split_once(' ').unwrap();
     let unit = ["B", "kB", "MB", "GB"].iter().position(|&other| other == unit).unwrap();
     (number.parse::<f64>().unwrap() * 1000_f64.powi(unit as i32)) as u64
 }

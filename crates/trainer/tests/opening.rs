@@ -436,7 +436,8 @@ fn a_run_without_its_texts_says_what_its_own_commands_can_do() {
     kill(&bench);
     std::fs::rename(bench.path().join("a.txt"), bench.path().join("b.txt")).unwrap();
     for command in [&["report", "run"][..], &["train", "--resume", "--out", "run"]] {
-        let ran = bench.run(command).refused(1, &["cannot read a.txt", "named in its config.toml", "restore them"]);
+        let ran =
+            bench.run(command).refused(1, &["cannot read a.txt", "named in its config.toml", "restore them"]);
         assert!(!ran.stderr.contains("embedded"), "{}", ran.stderr);
     }
     bench.text("a.txt", 150);
