@@ -154,7 +154,7 @@ fn tensors_that_are_not_the_configurations_are_refused_by_name() {
     refused(&|all| drop(all.remove("transformer.h.1.ln_2.bias")), "`h.1.ln_2.bias` is missing");
     refused(
         &|all| drop(all.insert("transformer.h.2.ln_1.bias".into(), zeros(&[24]))),
-        "`h.2.ln_1.bias` belongs to no",
+        "`h.2.ln_1.bias` does not belong",
     );
     refused(
         &|all| drop(all.insert("transformer.wpe.weight".into(), zeros(&[15, 24]))),
