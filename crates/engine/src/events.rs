@@ -315,7 +315,7 @@ pub struct Started {
     pub seed: u64,
     /// Hashes (BLAKE3, hexadecimal) of the tokens of "train" and "val".
     pub texts: BTreeMap<&'static str, String>,
-    /// How a text without a prompt starts.
+    /// Start of a text without a prompt.
     pub opening: Opening,
     /// Fingerprint of settings and texts.
     pub identity: RunFingerprint,

@@ -31,7 +31,7 @@ struct LogLinearBlueprint {
 }
 
 impl Blueprint for LogLinearBlueprint {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "log_linear"
     }
 

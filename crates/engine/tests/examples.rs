@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-/// What the example prints; `cargo test` has built it beside the tests.
+/// Output of the example; `cargo test` has built it beside the tests.
 fn shown(name: &str) -> String {
     let tests = std::env::current_exe().unwrap();
     let example = tests.parent().unwrap().with_file_name("examples").join(name);

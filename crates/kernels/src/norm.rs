@@ -25,7 +25,7 @@ pub enum NormType {
 #[derive(Debug, Clone, Copy)]
 pub struct Norm<'a> {
     /// Layer norm or RMS norm.
-    pub norm_type: NormType,
+    pub kind: NormType,
     /// w, (C).
     pub weight: &'a [f32],
     /// b, (C).
@@ -90,11 +90,11 @@ impl WithSimd for Forward<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Norm { norm_type, weight, bias, eps } = self.norm;
+        let Norm { kind, weight, bias, eps } = self.norm;
         let c = weight.len();
         let rows = self.x.chunks_exact(c).zip(self.y.chunks_exact_mut(c)).zip(self.statistics);
         for ((x, y), statistics) in rows {
-            let mean = if norm_type == NormType::LayerNorm { reduce::sum(simd, x) / c as f32 } else { 0.0 };
+            let mean = if kind == NormType::LayerNorm { reduce::sum(simd, x) / c as f32 } else { 0.0 };
             for (y, x) in y.iter_mut().zip(x) {
                 *y = (x - mean) * (x - mean);
             }
@@ -149,7 +149,7 @@ impl WithSimd for Backward<'_> {
     type Output = ();
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Norm { norm_type, weight, .. } = self.norm;
+        let Norm { kind, weight, .. } = self.norm;
         let c = weight.len();
         let NormGradients { dx, dw, mut db } = self.gradients;
         let mut rows = vec![0.0; 3 * c];
@@ -173,7 +173,7 @@ impl WithSimd for Backward<'_> {
                 }
             }
             let mean_dx_hat =
-                if norm_type == NormType::LayerNorm { reduce::sum(simd, dx_hat) / c as f32 } else { 0.0 };
+                if kind == NormType::LayerNorm { reduce::sum(simd, dx_hat) / c as f32 } else { 0.0 };
             let mean_product = reduce::sum(simd, product) / c as f32;
             for i in 0..c {
                 dx[i] += rstd * (dx_hat[i] - mean_dx_hat - x_hat[i] * mean_product);

@@ -6,9 +6,13 @@ use crate::exp::{tanh_in_place, tanh_with_derivative};
 
 /// `xs[i] = cap · tanh(xs[i] / cap)`.
 pub fn softcap_in_place(xs: &mut [f32], cap: f32) {
-    xs.iter_mut().for_each(|x| *x /= cap);
+    for x in &mut *xs {
+        *x /= cap;
+    }
     tanh_in_place(xs);
-    xs.iter_mut().for_each(|x| *x *= cap);
+    for x in xs {
+        *x *= cap;
+    }
 }
 
 /// `dx = dy (1 − (y / cap)²)`, from the output `y` of [`softcap_in_place`].

@@ -79,7 +79,7 @@ impl Gpt {
         let weight = |name: &str| self.0[&format!("{name}.weight")].as_tensor();
         let norm = |x: &Tensor, name: &str| {
             let (centre, weight) = (NormType::LayerNorm, weight(name).clone());
-            Norm { norm_type: centre, weight, bias: None, eps: 1e-5 }.forward(&context, x)
+            Norm { kind: centre, weight, bias: None, eps: 1e-5 }.forward(&context, x)
         };
         let matrix = |x: &Tensor, name: &str| linear(&context, x, weight(name), None);
 

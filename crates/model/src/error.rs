@@ -33,7 +33,7 @@ pub enum Error {
     Setting {
         /// Its key in a config.
         key: &'static str,
-        /// What is wrong, as the predicate of a sentence whose subject is the key.
+        /// The fault, as the predicate of a sentence whose subject is the key.
         problem: String,
         /// Advice.
         hint: Option<String>,

@@ -23,11 +23,11 @@ impl Norm {
     /// # Errors
     /// Shapes that do not match, or an error of candle.
     pub fn forward(&self, context: &Context, x: &Tensor) -> Result<Tensor> {
-        let Self { norm_type, weight, bias, eps } = self;
+        let Self { kind, weight, bias, eps } = self;
         if fusable(x) {
-            fused::norm(context, *norm_type, x, weight, bias.as_ref(), *eps)
+            fused::norm(context, *kind, x, weight, bias.as_ref(), *eps)
         } else {
-            unfused::norm(*norm_type, x, weight, bias.as_ref(), *eps)
+            unfused::norm(*kind, x, weight, bias.as_ref(), *eps)
         }
     }
 }

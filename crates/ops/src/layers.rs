@@ -18,7 +18,7 @@ pub struct Linear {
 #[derive(Debug, Clone)]
 pub struct Norm {
     /// Layer norm or RMS norm.
-    pub norm_type: NormType,
+    pub kind: NormType,
     /// Scale (C).
     pub weight: Tensor,
     /// Shift (C).

@@ -28,13 +28,13 @@ pub(crate) fn embedding(ids: &Tensor, table: &Tensor) -> Result<Tensor> {
 
 /// See [`crate::layers::Norm`].
 pub(crate) fn norm(
-    norm_type: NormType,
+    kind: NormType,
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
     eps: f64,
 ) -> Result<Tensor> {
-    let centred = match norm_type {
+    let centred = match kind {
         NormType::LayerNorm => x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?,
         NormType::RmsNorm => x.clone(),
     };

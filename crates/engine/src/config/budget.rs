@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::words::short;
 
-/// A duration that is saved in the spelling that was read: at most a year, in hours, minutes and seconds.
+/// A duration that is saved in the spelling that was read: at most a year, in hours, minutes and
+/// seconds.
 ///
 /// ```
 /// use surprisal_engine::config::Budget;

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// `[model]`: the kind, its own settings, and what training starts from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
-    /// What to count or to train; sizes that the text decides are not set yet.
+    /// Kind and settings; sizes that the text decides are not set yet.
     pub config: ModelConfig,
     /// The folder of a transformer to start from, in Hugging Face's layout or our own.
     pub init_from: Option<PathBuf>,

@@ -40,7 +40,7 @@ pub struct Shard<'a> {
     pub scale: f64,
 }
 
-/// What training minimises.
+/// An objective, which training minimises.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

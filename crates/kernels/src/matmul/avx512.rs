@@ -145,8 +145,8 @@ pub(super) unsafe fn gemm_packed(
     }
 }
 
-/// The product, block by block of B. `packed_b` gives the panels of the block that starts at a (row,
-/// column) of B and has a (depth, width).
+/// The product, block by block of B. `packed_b` gives the panels of the block that starts at a
+/// (row, column) of B and has a (depth, width).
 ///
 /// # Safety
 /// As for [`gemm`]; `packed_b` returns readable panels.

@@ -311,7 +311,7 @@ fn gemm_parallel(
         // only swaps strides, and these are ranges of C's rows and columns; the machine has the
         // instructions. `into` is borrowed mutably and no two calls write the same element of it.
         unsafe {
-            kernel(shape, a, b, c.0.wrapping_add(rows.start * stride + columns.start), stride, accumulate)
+            kernel(shape, a, b, c.0.wrapping_add(rows.start * stride + columns.start), stride, accumulate);
         }
     };
     let threads = pool.map_or(1, Pool::threads);

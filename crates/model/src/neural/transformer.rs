@@ -152,7 +152,7 @@ impl TransformerBuilder<'_, '_> {
         let bias = (bias && norm == NormKind::Layer)
             .then(|| self.source.get(&format!("{name}.bias"), &[n_embd], Init::Constant(0.0)));
         let centre = if norm == NormKind::Layer { NormType::LayerNorm } else { NormType::RmsNorm };
-        Ok(Norm { norm_type: centre, weight, bias: bias.transpose()?, eps: norm_eps })
+        Ok(Norm { kind: centre, weight, bias: bias.transpose()?, eps: norm_eps })
     }
 
     fn block(&mut self, i: usize, angles: Option<&Arc<RotaryTables>>) -> Result<[Branch; 2]> {

@@ -12,7 +12,7 @@ use super::view::{NONE, State, View, narrowed_range, possible_range, sparse_rang
 
 /// Words per block.
 const BLOCK: usize = 512;
-/// How many words ahead child offsets are prefetched.
+/// Prefetch distance of child offsets, in words.
 const PREFETCH_DISTANCE: usize = 8;
 /// A range of at most so many words is mostly in the cache lines of its first and last word: those
 /// are prefetched, and then it is searched to the end.

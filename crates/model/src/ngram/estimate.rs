@@ -13,7 +13,7 @@ pub struct Estimate {
     pub vocab_size: u32,
     /// `<s>`.
     pub bos: Option<u32>,
-    /// How values and lower orders combine.
+    /// Combination of values with lower orders.
     pub scheme: BackoffScheme,
     /// The factor of the lower order where a context was never seen.
     pub unseen_context_factor: f64,
@@ -93,7 +93,7 @@ impl Probabilities<'_> {
     /// That of n-gram `gram`, a continuation of context `node` (0 for a single word).
     #[inline]
     pub fn of(&self, node: usize, gram: usize) -> f64 {
-        /// How many n-grams ahead the probability of a suffix is prefetched.
+        /// Prefetch distance of the probability of a suffix, in n-grams.
         const PREFETCH_DISTANCE: usize = 16;
         let value = self.table.distinct_values[self.table.value_ids[gram] as usize];
         let Some(parents) = self.parents else { return value };

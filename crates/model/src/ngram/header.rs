@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How the value of a seen n-gram and the lower order combine.
+/// Combination of the value of a seen n-gram with the lower order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackoffScheme {
@@ -50,7 +50,7 @@ pub struct Header {
     pub vocab_size: u32,
     /// `<s>`, which is context only.
     pub bos: Option<u32>,
-    /// How values and lower orders combine.
+    /// Combination of values with lower orders.
     #[serde(rename = "combine")]
     pub scheme: BackoffScheme,
     /// The factor of the lower order where the context was never seen.

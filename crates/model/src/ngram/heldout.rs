@@ -12,7 +12,7 @@ const MAX_TOKENS: usize = 400_000;
 /// The count of a held-out token in one order, with the statistics of its context, which was seen.
 #[derive(Debug, Clone, Copy)]
 pub struct OrderStats {
-    /// How often the token follows the context; may be 0.
+    /// Count of the token after the context; may be 0.
     pub count: u32,
     /// The counts after the context.
     pub context: ContextStats,

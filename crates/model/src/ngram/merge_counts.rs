@@ -32,8 +32,8 @@ impl Counts {
     /// The counts of a text from those of its parts, in order.
     ///
     /// # Errors
-    /// [`Error::Config`]: no shard; shards of different orders, or only some with `<s>`; ids that are
-    /// duplicate or outside `vocab_size`; counts that are too large.
+    /// [`Error::Config`]: no shard; shards of different orders, or only some with `<s>`; ids that
+    /// are duplicate or outside `vocab_size`; counts that are too large.
     pub fn merge(shards: &[Shard<'_>], vocab_size: usize) -> Result<Self> {
         let wrong = |message: &str| Err(Error::Config(message.into()));
         let Some(first) = shards.first() else { return wrong("there are no counts to merge") };

@@ -366,7 +366,7 @@ impl Reference {
     }
 }
 
-/// How often every n-gram occurs within a line, or the text.
+/// Count of every n-gram within a line, or the text.
 fn occurrences(tokens: &[u32], config: &NgramConfig) -> Counts {
     let mut raw = Counts::new();
     for line in tokens.chunk_by(|_, &next| Some(next) != config.bos) {

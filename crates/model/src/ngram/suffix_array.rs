@@ -25,7 +25,7 @@ use super::suffix_links::{Bucket, LcpEntry, SortedSuffixes, cut, cut_buckets};
 const BUCKETS: usize = 1024;
 /// The number of chunks of the text while positions are put into buckets.
 const CHUNKS: usize = 16;
-/// How many positions ahead tokens are prefetched.
+/// Prefetch distance of tokens, in positions.
 const PREFETCH_DISTANCE: usize = 16;
 
 /// A text to sort.

@@ -20,10 +20,10 @@ use crate::{Context, Precision};
 impl Norm {
     /// Calls `f` with the kernel's norm.
     fn with<R>(&self, f: impl FnOnce(norm::Norm<'_>) -> R) -> Result<R> {
-        let (norm_type, eps) = (self.norm_type, self.eps as f32);
+        let (kind, eps) = (self.kind, self.eps as f32);
         read(&self.weight, |weight| {
             with_option(self.bias.as_ref(), |bias| {
-                time(OpKind::Norm, || f(norm::Norm { norm_type, weight, bias, eps }))
+                time(OpKind::Norm, || f(norm::Norm { kind, weight, bias, eps }))
             })
         })?
     }
@@ -51,7 +51,7 @@ impl Norm {
     ) -> Result<()> {
         let (weight, bias, eps) = (&self.weight, self.bias.as_ref(), self.eps as f32);
         read(weight, |values| {
-            super::norm::gradient(context, self.norm_type, eps, (weight, values), bias, statistics, x, dy, dx)
+            super::norm::gradient(context, self.kind, eps, (weight, values), bias, statistics, x, dy, dx)
         })??;
         Ok(())
     }

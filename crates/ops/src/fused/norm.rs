@@ -12,7 +12,7 @@ use crate::profile::{OpKind, time};
 
 struct NormOp {
     context: Context,
-    norm_type: NormType,
+    kind: NormType,
     eps: f32,
     statistics: OnceLock<Vec<(f32, f32)>>,
 }
@@ -27,7 +27,7 @@ impl InputWeightBiasOp for NormOp {
         bias: Option<&[f32]>,
     ) -> Result<(Vec<f32>, Shape)> {
         let mut y = vec![0.0; x.len()];
-        let norm = norm::Norm { norm_type: self.norm_type, weight, bias, eps: self.eps };
+        let norm = norm::Norm { kind: self.kind, weight, bias, eps: self.eps };
         let statistics = time(OpKind::Norm, || norm.forward(x, &mut y));
         // `set` cannot fail: forward runs once per operation.
         let _ = self.statistics.set(statistics);
@@ -46,7 +46,7 @@ impl InputWeightBiasOp for NormOp {
             let mut dx = vec![0.0; x.len()];
             let (context, parameters) = (&self.context, (weight, values));
             let (dw, db) =
-                gradient(context, self.norm_type, self.eps, parameters, bias, statistics, x, dy, &mut dx)?;
+                gradient(context, self.kind, self.eps, parameters, bias, statistics, x, dy, &mut dx)?;
             Ok((dx, dw, db))
         })??;
         Ok((Tensor::from_vec(dx, x.shape(), x.device())?, dw, db))
@@ -57,7 +57,7 @@ impl InputWeightBiasOp for NormOp {
 #[expect(clippy::too_many_arguments, reason = "the inputs of a norm's gradient")]
 pub(super) fn gradient(
     context: &Context,
-    norm_type: NormType,
+    kind: NormType,
     eps: f32,
     (weight, values): (&Tensor, &[f32]),
     bias: Option<&Tensor>,
@@ -66,7 +66,7 @@ pub(super) fn gradient(
     dy: &[f32],
     dx: &mut [f32],
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let norm = norm::Norm { norm_type: norm_type, weight: values, bias: None, eps };
+    let norm = norm::Norm { kind, weight: values, bias: None, eps };
     let mut sums = vec![0.0; if bias.is_some() { values.len() } else { 0 }];
     let dw = context.add_to_grad(weight, |dw| {
         let db = bias.map(|_| sums.as_mut_slice());
@@ -82,7 +82,7 @@ pub(super) fn gradient(
 /// See [`crate::layers::Norm`].
 pub(crate) fn norm(
     context: &Context,
-    norm_type: NormType,
+    kind: NormType,
     x: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
@@ -92,6 +92,6 @@ pub(crate) fn norm(
     if weight.dims() != [width] || bias.is_some_and(|bias| bias.dims() != [width]) {
         bail!("norm: shapes of input {:?}, weight {:?} and bias do not match", x.dims(), weight.dims());
     }
-    let op = NormOp { context: context.clone(), norm_type, eps: eps as f32, statistics: OnceLock::new() };
+    let op = NormOp { context: context.clone(), kind, eps: eps as f32, statistics: OnceLock::new() };
     affine::apply(op, x, weight, bias)
 }

@@ -25,7 +25,7 @@ struct Op {
     kept: Option<Kept>,
 }
 
-/// What the backward pass needs: the arrays of [`Recurrence::forward`].
+/// Saved for backward: the arrays of [`Recurrence::forward`].
 struct Kept {
     gates: PooledBuffer,
     h: PooledBuffer,

@@ -75,14 +75,14 @@ fn embedding_agrees() {
 #[test]
 fn norms_agree() {
     for (n, c) in [(1, 2), (4, 19), (9, 64)] {
-        for (norm_type, bias) in
+        for (kind, bias) in
             [(NormType::LayerNorm, false), (NormType::LayerNorm, true), (NormType::RmsNorm, false)]
         {
             let shapes = [&[n, c][..], &[c], &[c]];
             agree(
                 &shapes[..if bias { 3 } else { 2 }],
-                |a| norm(&Context::default(), norm_type, &a[0], &a[1], a.get(2), 1e-5),
-                |a| unfused::norm(norm_type, &a[0], &a[1], a.get(2), 1e-5),
+                |a| norm(&Context::default(), kind, &a[0], &a[1], a.get(2), 1e-5),
+                |a| unfused::norm(kind, &a[0], &a[1], a.get(2), 1e-5),
             );
         }
     }

@@ -123,7 +123,7 @@ fn add_reachable(
         }
         match &automaton.nodes[node as usize] {
             Node::Text { .. } | Node::Cell { .. } => {
-                states.push(State { node, written: 0, memory, alpha: weight })
+                states.push(State { node, written: 0, memory, alpha: weight });
             }
             Node::Choice(choices) => {
                 pending

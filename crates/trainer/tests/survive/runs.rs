@@ -15,8 +15,8 @@ pub(crate) struct Kind {
     set: &'static [&'static str],
 }
 
-/// N-gram, MLP, old and modern transformers, LSTM: with dropout, gradient accumulation, and evaluations
-/// between checkpoints.
+/// N-gram, MLP, old and modern transformers, LSTM: with dropout, gradient accumulation, and
+/// evaluations between checkpoints.
 pub(crate) const KINDS: [Kind; 5] = [
     Kind {
         name: "counted",

@@ -8,7 +8,7 @@ use super::super::model::table;
 use super::{Loaded, within};
 use crate::error::Result;
 
-/// What `[model]` may have beside `init_from`.
+/// Keys that `[model]` may have with `init_from`.
 const BESIDE_INIT_FROM: [&str; 4] = ["kind", "init_from", "dropout", "max_unknown"];
 
 /// Checks the section and names the defaults that a run's `config.toml` should show.

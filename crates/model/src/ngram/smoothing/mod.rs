@@ -61,7 +61,7 @@ pub trait Smoother: Sync {
     /// is any; writes them into `report`.
     fn fit(&mut self, _heldout: Option<&Heldout>, _report: &mut Report) {}
 
-    /// How the value of an n-gram and the lower order combine.
+    /// Combination of the value of an n-gram with the lower order.
     fn scheme(&self) -> BackoffScheme {
         BackoffScheme::Interpolate
     }
