@@ -72,7 +72,7 @@ fn the_fused_operation_agrees_with_the_composition() {
     let (b, t, c) = (3, 5, 8);
     let key = DropoutKey { seed: 1, site: 4, first_row: 2 };
     for precision in [Precision::F32, Precision::Bf16] {
-        for (kind, bias, drop, modern) in [
+        for (norm, bias, drop, modern) in [
             (NormType::LayerNorm, true, None, false),
             (NormType::RmsNorm, false, Some(DropoutConfig { p: 0.25, key }), true),
             (NormType::LayerNorm, true, Some(DropoutConfig { p: 0.5, key }), true),
@@ -89,7 +89,7 @@ fn the_fused_operation_agrees_with_the_composition() {
             {
                 let mut made = Made { vars: Vec::new() };
                 let branch = Branch {
-                    norm: made.norm(kind, c, bias),
+                    norm: made.norm(norm, c, bias),
                     inner: made.linear(inputs, c, bias),
                     kind,
                     proj: made.linear(c, outputs, bias),
