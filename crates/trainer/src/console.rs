@@ -239,6 +239,9 @@ fn objective(loss: &ObjectiveConfig, vocab_size: usize) -> Option<String> {
     if loss.confidence_penalty > 0.0 {
         return Some(format!("confidence penalty {}: {compare}", loss.confidence_penalty));
     }
+    if loss.z_loss > 0.0 {
+        return Some(format!("z-loss {}: {compare}", loss.z_loss));
+    }
     None
 }
 

@@ -169,12 +169,34 @@ impl LlamaConfig {
 
     /// The `config.json` of a transformer, if its architecture is Llama's.
     pub fn from_transformer(config: &TransformerConfig) -> Option<Self> {
-        let ours = config.norm == NormKind::Rms
-            && config.position == PositionKind::Rope
-            && config.activation == ActivationKind::Swiglu
-            && !config.qk_norm
-            && config.softcap == 0.0
-            && config.bigram_rows == 0;
+        // Every field is named, so that a new switch has to be decided here.
+        let &TransformerConfig {
+            vocab_size: _,
+            block_size: _,
+            n_layer: _,
+            n_head: _,
+            n_kv_head: _,
+            n_embd: _,
+            n_hidden: _,
+            dropout: _,
+            bias: _,
+            tied: _,
+            norm,
+            norm_eps: _,
+            position,
+            rope_theta: _,
+            qk_norm,
+            activation,
+            zero_init: _,
+            softcap,
+            bigram_rows,
+        } = config;
+        let ours = norm == NormKind::Rms
+            && position == PositionKind::Rope
+            && activation == ActivationKind::Swiglu
+            && !qk_norm
+            && softcap == 0.0
+            && bigram_rows == 0;
         ours.then(|| Self {
             model_type: "llama".to_owned(),
             architectures: vec!["LlamaForCausalLM".to_owned()],

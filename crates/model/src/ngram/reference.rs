@@ -288,7 +288,18 @@ impl Reference {
             Smoothing::StupidBackoff => Box::new(StupidBackoff),
             Smoothing::Given => return Err(Error::Config("given weights have no formula".into())),
         };
-        let continuation = matches!(config.smoothing, Smoothing::KneserNey | Smoothing::ModifiedKneserNey);
+        let continuation = match config.smoothing {
+            Smoothing::KneserNey | Smoothing::ModifiedKneserNey => true,
+            Smoothing::Mle
+            | Smoothing::AddK
+            | Smoothing::JelinekMercer
+            | Smoothing::WittenBell
+            | Smoothing::Dirichlet
+            | Smoothing::Absolute
+            | Smoothing::Katz
+            | Smoothing::StupidBackoff
+            | Smoothing::Given => false,
+        };
         Ok(Self::with_formula(tokens, vocab_size, config, continuation, formula))
     }
 

@@ -9,7 +9,8 @@
 //! tokens follow the bytes.
 //!
 //! A new built-in tokenizer is a file here that implements [`Codec`], a variant of
-//! [`TokenizerKind`] and one of `TokenizerModel`, with their match arms, and a reader in `READERS`.
+//! [`TokenizerKind`] and one of `TokenizerModel`, with their match arms, a reader in `READERS`,
+//! and an entry in `BUILT_IN`.
 
 mod arena;
 mod bpe;
