@@ -158,7 +158,7 @@ fn tensors_that_are_not_the_configurations_are_refused_by_name() {
     );
     refused(
         &|all| drop(all.insert("transformer.wpe.weight".into(), zeros(&[15, 24]))),
-        "`wpe.weight` is [15, 24]",
+        "`wpe.weight` has shape [15, 24]",
     );
     refused(&|all| drop(all.insert("wpe.weight".into(), zeros(&[16, 24]))), "with and without the prefix");
     refused(&|all| drop(all.insert("lm_head.weight".into(), zeros(&[40, 24]))), "`lm_head.weight` differs");

@@ -127,13 +127,13 @@ fn numbers_out_of_range_are_told_the_range() {
             (
                 "count a.txt --out x.arpa --order 2 --prune 0 0 1 1",
                 2,
-                &["2 at most", "not 4"],
-                &["none lower"],
+                &["at most 2", "not 4"],
+                &["none is lower"],
             ),
             (
                 "count a.txt --out x.arpa --order 3 --prune 0 2 1",
                 2,
-                &["none lower", "[0, 2, 1]"],
+                &["none is lower", "[0, 2, 1]"],
                 &["at most"],
             ),
             (

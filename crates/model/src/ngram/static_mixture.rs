@@ -53,8 +53,8 @@ pub struct MixtureComponent<'a> {
 /// part of weight 0 adds no n-grams.
 ///
 /// # Errors
-/// [`Error::Config`]: no parts, invalid weights, maps to different vocabularies, scores that are not
-/// a distribution, lines mixed with streams, 2³² or more n-grams of an order.
+/// [`Error::Config`]: no parts, invalid weights, maps to different vocabularies, scores that are
+/// not a distribution, lines mixed with streams, 2³² or more n-grams of an order.
 pub fn static_mixture(parts: &[MixtureComponent<'_>], unk: Option<u32>) -> Result<NgramModel> {
     let (vocab_size, bos) = check(parts)?;
     let sum: f64 = parts.iter().map(|part| part.weight).sum();
