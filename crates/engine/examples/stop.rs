@@ -5,7 +5,7 @@
 
 use surprisal_engine::platform::threads::Pool;
 use surprisal_engine::train::{Request, own_settings, train};
-use surprisal_engine::{Context, Control, Event, Kind, Result, RunId, Silent, config, models};
+use surprisal_engine::{Context, Control, Event, ExitKind, Result, RunId, Silent, config, models};
 
 fn main() -> Result<()> {
     let text =
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
     };
     let request = Request { settings, out: Some(folder.clone()), ..Request::default() };
     match train(request, &Context::new(&pool, &events, &control)) {
-        Err(stopped) if stopped.kind == Kind::Stopped => println!("{stopped}"),
+        Err(stopped) if stopped.kind == ExitKind::Stopped => println!("{stopped}"),
         other => println!("it was to be stopped: {other:?}"),
     }
     drop(events);

@@ -9,7 +9,7 @@ use surprisal_text::{Batches, TokenText};
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
 
-/// The neural model that `config` asks for.
+/// The neural model that `config` describes.
 pub(crate) fn neural_config(config: &Config, vocab_size: usize) -> Result<NeuralConfig> {
     let model = &config.model;
     let block_size = config.train.block_size;
@@ -36,7 +36,7 @@ pub(crate) fn neural_config(config: &Config, vocab_size: usize) -> Result<Neural
     Ok(neural.clone().sized(vocab_size, block_size))
 }
 
-/// The batches of a text for a model trained in such windows.
+/// The batches of a text for a model trained in windows of the kind `windows`.
 pub(crate) fn batches(text: &Arc<TokenText>, train: &config::Train, windows: Windows) -> Result<Batches> {
     let (text, streams) = (text.clone(), train.batch_size * train.grad_accumulation);
     Ok(match windows {

@@ -14,10 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 /// assert!(control.is_stopped());
 /// ```
 #[derive(Debug, Clone, Default)]
-pub struct Control(Arc<Asked>);
+pub struct Control(Arc<ControlState>);
 
 #[derive(Debug, Default)]
-struct Asked {
+struct ControlState {
     stop: Arc<AtomicBool>,
     paused: AtomicBool,
     checkpoints: AtomicU64,
@@ -34,7 +34,7 @@ impl Control {
 
     /// Stops the work: training after its step and a checkpoint to resume from; evaluations (which
     /// are repeated after resuming) and sampling at once. The work's error is
-    /// [`Kind::Stopped`](crate::Kind::Stopped).
+    /// [`ExitKind::Stopped`](crate::ExitKind::Stopped).
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::SeqCst);
     }
@@ -44,13 +44,13 @@ impl Control {
         self.0.stop.load(Ordering::SeqCst)
     }
 
-    /// Pauses training after the step, until [`Self::go_on`] or [`Self::stop`].
+    /// Pauses training after the step, until [`Self::resume`] or [`Self::stop`].
     pub fn pause(&self) {
         self.0.paused.store(true, Ordering::SeqCst);
     }
 
     /// Ends a pause.
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.0.paused.store(false, Ordering::SeqCst);
     }
 
@@ -84,7 +84,7 @@ impl Control {
     }
 
     /// Numbers of requests so far.
-    pub(crate) fn asked(&self) -> Requests {
+    pub(crate) fn requests(&self) -> Requests {
         let [checkpoints, samples] =
             [&self.0.checkpoints, &self.0.samples].map(|count| count.load(Ordering::SeqCst));
         Requests { checkpoints, samples }

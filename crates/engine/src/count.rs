@@ -52,12 +52,12 @@ pub fn count(
     let model = NgramConfig { bos: tokenizer.bos(), unk: tokenizer.unk(), ..model.clone() };
     let vocab_size = tokenizer.vocab_size();
     let memory = Counts::memory(text.ids.len(), vocab_size, model.order);
-    ctx.tell(&Event::Counting { name: corpus.name(), tokens: text.scored(), vocab_size, memory })?;
+    ctx.emit(&Event::Counting { name: corpus.name(), tokens: text.scored(), vocab_size, memory })?;
     memory::check(memory, "counting this text", Advice::CountLess)?;
     let of = |tokens: Cow<'_, [u32]>, what| -> Result<Counts> {
         ctx.phase(what, Counts::PASSES * tokens.len() as u64)?;
         // An error of the subscriber comes again with the next phase.
-        let done = |steps| drop(ctx.tell(&Event::Advanced { steps }));
+        let done = |steps| drop(ctx.emit(&Event::Advanced { steps }));
         let counted =
             ctx.pool.install(|| Counts::new_with_progress(tokens, vocab_size, model.order, model.bos, &done));
         Ok(counted?)
@@ -93,7 +93,7 @@ pub fn merge(paths: &[PathBuf], sum: bool, ctx: &Context<'_>) -> Result<Counted>
         shards.push((counts, tokenizer));
         parts.push(part);
     }
-    let part = if sum { None } else { together(paths, &parts, ctx)? };
+    let part = if sum { None } else { whole_of_parts(paths, &parts, ctx)? };
     ctx.phase("merging", 0)?;
     let (counts, tokenizer) = ctx.pool.install(|| counts::merge(shards))?;
     Ok(Counted { counts, tokenizer, part, tuning: None })
@@ -121,7 +121,7 @@ pub fn open(path: &Path, kind: Kind) -> Result<Counted> {
 }
 
 /// Checks that parts are all of one text; gives the whole, if that is known.
-fn together(paths: &[PathBuf], parts: &[Option<Part>], ctx: &Context<'_>) -> Result<Option<Part>> {
+fn whole_of_parts(paths: &[PathBuf], parts: &[Option<Part>], ctx: &Context<'_>) -> Result<Option<Part>> {
     let wrong = |path: &Path, what: String| {
         Err(Error::usage(format!("{} {what}", path.display())).hint(Advice::AllParts))
     };
@@ -211,7 +211,7 @@ impl Counted {
         let mut written = Vec::new();
         let mut done = |path: &Path, bytes: u64| {
             written.push((path.to_owned(), bytes));
-            ctx.tell(&Event::Wrote { path: path.to_owned(), bytes })
+            ctx.emit(&Event::Wrote { path: path.to_owned(), bytes })
         };
         if files.any(&["counts", "tsv"]) {
             ctx.phase("writing counts", 0)?;

@@ -88,7 +88,7 @@ impl Dataset {
         }
         ctx.notes(corpus.notices())?;
         let source_nats = corpus.source_nats_val()?;
-        ctx.tell(&Event::Texts {
+        ctx.emit(&Event::Texts {
             name: corpus.name(),
             train_tokens: train.scored(),
             train_bytes: train.bytes,
@@ -99,7 +99,7 @@ impl Dataset {
         })?;
         note_unknown(&val, "the validation text", "the vocabulary", ctx)?;
         if config.model.init_from.is_some() && tokenizer.kind() != kind {
-            ctx.note(Note::OwnTokens { own: tokenizer.kind(), asked: kind })?;
+            ctx.note(Note::OwnTokens { own: tokenizer.kind(), requested: kind })?;
         }
         if train.ids == val.ids {
             ctx.note(Note::ValidationIsTraining)?;

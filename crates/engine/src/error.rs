@@ -8,7 +8,7 @@ use surprisal_loss::LossError;
 
 /// The kind of an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ExitKind {
     /// Invalid settings, or too little memory for them. No work was started.
     Usage,
     /// The work failed.
@@ -18,7 +18,7 @@ pub enum Kind {
     /// Stopped by [`Control::stop`](crate::Control::stop).
     Stopped,
     /// The reader of a pipe has closed it.
-    ClosedPipe,
+    BrokenPipe,
 }
 
 /// Advice on an error, which a program words with its own options.
@@ -97,8 +97,8 @@ pub enum Advice {
     AllParts,
     /// Start again.
     Again,
-    /// Start again, which continues.
-    GoOn,
+    /// Start again with the same command, which resumes the work.
+    Continue,
 }
 
 impl<T: Into<String>> From<T> for Advice {
@@ -112,7 +112,7 @@ impl<T: Into<String>> From<T> for Advice {
 #[error("{message}")]
 pub struct Error {
     /// The kind.
-    pub kind: Kind,
+    pub kind: ExitKind,
     /// The message, without a full stop.
     pub message: String,
     /// Advice on what to do.
@@ -122,12 +122,12 @@ pub struct Error {
 impl Error {
     /// An error in the request.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Usage, message: message.into(), advice: None }
+        Self { kind: ExitKind::Usage, message: message.into(), advice: None }
     }
 
     /// A failure of the work.
     pub fn failed(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Failed, message: message.into(), advice: None }
+        Self { kind: ExitKind::Failed, message: message.into(), advice: None }
     }
 
     /// Adds advice.
@@ -136,9 +136,9 @@ impl Error {
         self
     }
 
-    /// Adds a place before the message.
-    pub fn within(mut self, place: impl fmt::Display) -> Self {
-        self.message = format!("{place}: {}", self.message);
+    /// Puts a file, line or key before the message.
+    pub fn within(mut self, location: impl fmt::Display) -> Self {
+        self.message = format!("{location}: {}", self.message);
         self
     }
 }
@@ -201,7 +201,7 @@ impl From<surprisal_store::Error> for Error {
             _ => None,
         };
         let advice = advice.or(error.hint().map(Advice::from));
-        let kind = if error.is_broken_pipe() { Kind::ClosedPipe } else { Kind::Failed };
+        let kind = if error.is_broken_pipe() { ExitKind::BrokenPipe } else { ExitKind::Failed };
         Self { kind, message: chain(&error), advice }
     }
 }
@@ -212,7 +212,7 @@ impl From<surprisal_formats::Error> for Error {
             surprisal_formats::Error::Store(error) => error.into(),
             error => {
                 let advice = error.hint().map(Advice::from);
-                Self { kind: Kind::Failed, message: chain(&error), advice }
+                Self { kind: ExitKind::Failed, message: chain(&error), advice }
             }
         }
     }
@@ -224,7 +224,7 @@ impl From<surprisal_text::Error> for Error {
             surprisal_text::Error::LiteralSpecial { .. } => Some(Advice::LiteralSpecials),
             error => error.hint().map(Advice::Text),
         };
-        Self { kind: Kind::Failed, message: chain(&error), advice }
+        Self { kind: ExitKind::Failed, message: chain(&error), advice }
     }
 }
 
@@ -233,7 +233,7 @@ impl From<LossError> for Error {
         match error {
             // Logits that are not finite come from divergence.
             LossError::Row(_) | LossError::Element { option: "logits", .. } => {
-                Self { kind: Kind::Diverged, ..no_numbers("this model") }
+                Self { kind: ExitKind::Diverged, ..no_numbers("this model") }
             }
             error => Self::failed(chain(&error)),
         }

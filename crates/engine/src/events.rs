@@ -93,7 +93,7 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     /// The subscriber's.
-    pub fn tell(&self, event: &Event) -> Result<()> {
+    pub fn emit(&self, event: &Event) -> Result<()> {
         self.events.on(self.run, event)
     }
 
@@ -102,7 +102,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// The subscriber's.
     pub fn note(&self, note: Note) -> Result<()> {
-        self.tell(&Event::Noted(note))
+        self.emit(&Event::Noted(note))
     }
 
     /// Emits [`Event::Phase`]: the next part of some work begins.
@@ -110,7 +110,7 @@ impl<'a> Context<'a> {
     /// # Errors
     /// The subscriber's.
     pub fn phase(&self, name: &'static str, whole: u64) -> Result<()> {
-        self.tell(&Event::Phase { name, whole })
+        self.emit(&Event::Phase { name, whole })
     }
 
     /// Emits notes in words.
@@ -250,7 +250,7 @@ pub enum Event {
         /// Number of steps; 0 where unknown.
         whole: u64,
     },
-    /// More steps of the phase are done; comes from any thread.
+    /// Progress of the phase; emitted from any thread.
     #[serde(skip)]
     Advanced {
         /// Number of steps.
@@ -532,7 +532,7 @@ pub enum Note {
         /// The model's tokenizer.
         own: TokenizerKind,
         /// The config's tokenizer.
-        asked: TokenizerKind,
+        requested: TokenizerKind,
     },
     /// At least a quarter of a text's tokens are unknown.
     Unknown {
@@ -584,7 +584,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(note) => f.write_str(note),
-            Self::OwnTokens { own, asked } => write!(
+            Self::OwnTokens { own, requested: asked } => write!(
                 f,
                 "the model of model.init_from has its own tokenizer ({own}); tokenizer.kind = {asked} is not used"
             ),

@@ -160,7 +160,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is neither a text nor a folder of texts.
+    /// Whether this is neither a text nor a folder of texts.
     pub fn is_model(self) -> bool {
         !matches!(self, Self::Folder | Self::Empty | Self::Special | Self::Text | Self::Binary)
     }
@@ -203,7 +203,7 @@ const WHOLE: &str = "give the folder that it is in";
 const FILE_FIRST: &str = "pipes and devices are not read: write the data to a file first";
 const WANTED: &str = "give the folder of a run, an ARPA file or an .ngram file";
 
-/// Checks that `paths` are not certainly something other than texts. Unreadable ones pass.
+/// Refuses `paths` that are certainly not texts. Unreadable ones pass.
 ///
 /// # Errors
 /// The first path that is not a text.

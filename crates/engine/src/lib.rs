@@ -32,7 +32,7 @@ pub mod train;
 pub mod wording;
 
 pub use control::Control;
-pub use error::{Advice, Error, Kind, Result};
+pub use error::{Advice, Error, ExitKind, Result};
 pub use evaluation::Evaluation;
 pub use events::*;
 pub use saved::Unfinished;

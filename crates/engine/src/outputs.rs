@@ -160,7 +160,7 @@ pub fn writable(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
 
 /// Refuses `path` in `folder` if it would be among the texts of the folder `input`.
 fn refuse_inside(path: &Path, folder: &Path, input: &Path) -> Result<()> {
-    // Of a folder of texts, all files are read but hidden ones; of a model, files of known names.
+    // All files of a text folder but hidden ones are read; of a model, only certain names.
     let parts = ["config.toml", "config.json", "manifest.json"];
     let (Ok(folder), Ok(whole)) = (folder.canonicalize(), input.canonicalize()) else { return Ok(()) };
     let Ok(within) = folder.strip_prefix(&whole) else { return Ok(()) };

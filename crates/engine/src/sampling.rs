@@ -107,8 +107,8 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// The opening without a prompt: the start of a line, or that of the training text where it has
-    /// no lines. A model of sentences has `<s>` for it; an unknown training text (`None`) is taken
+    /// The opening without a prompt: `<s>` in line mode, otherwise the start of a line, or the
+    /// start of the training text if it has no lines. An unknown training text (`None`) is assumed
     /// to have lines.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use crate::fingerprint::RunFingerprint;
 
 /// The fields of `state.json` that are used here.
 #[derive(Debug, Deserialize)]
-struct Kept {
+struct SavedFields {
     step: usize,
     best: Option<(f64, usize)>,
     train_seconds: f64,
@@ -59,7 +59,7 @@ pub(crate) fn newest(folder: &RunFolder, ctx: &Context<'_>) -> Result<Option<Che
 /// # Errors
 /// A checkpoint of another run than `identity`.
 pub(crate) fn metrics_offset(checkpoint: &Checkpoint, identity: &RunFingerprint) -> Result<u64> {
-    let kept: Kept = state(checkpoint)?;
+    let kept: SavedFields = state(checkpoint)?;
     if let Some(begun) = &kept.identity {
         identity.check(begun)?;
     }
@@ -80,7 +80,7 @@ pub(crate) fn model(
     vocab_size: usize,
     best: bool,
 ) -> Result<(Value, BTreeMap<String, Tensor>, Unfinished)> {
-    let kept: Kept = state(checkpoint)?;
+    let kept: SavedFields = state(checkpoint)?;
     let (selects, averages) = (config.train.select == config::Select::Best, config.optim.ema > 0.0);
     // Where weights are averaged, the averages were evaluated and stored.
     let fits = |step| if selects { best || step == kept.step } else { !averages && step == kept.step };

@@ -14,7 +14,7 @@ use surprisal_engine::loss::{CrossEntropy, Loss, Reduction};
 use surprisal_engine::platform::threads::Pool;
 use surprisal_engine::store::atomic;
 use surprisal_engine::train::{Objective, Request, Shard, train};
-use surprisal_engine::{Context, Control, Event, Kind, Result, RunId, RunSummary, config, models};
+use surprisal_engine::{Context, Control, Event, ExitKind, Result, RunId, RunSummary, config, models};
 
 /// Model, tokenizer and precision differ: what one run used must not be another's.
 const RUNS: [(&str, &str); 3] = [
@@ -156,7 +156,7 @@ fn runs_and_a_comparison_at_once_are_those_of_each_alone() {
             let (id, result) = run.join().unwrap();
             match result {
                 Ok(summary) => assert_eq!(summary.run, place("together", name)),
-                Err(error) => assert_eq!((error.kind, name), (Kind::Stopped, "stopped"), "{error}"),
+                Err(error) => assert_eq!((error.kind, name), (ExitKind::Stopped, "stopped"), "{error}"),
             }
             assert_eq!(&together.0.lock().unwrap()[&id], expected, "{name}");
         }
@@ -204,7 +204,7 @@ fn a_run_makes_a_checkpoint_and_a_sample_when_it_is_asked_and_waits_while_it_is_
                 let later = control.clone();
                 std::thread::spawn(move || {
                     std::thread::sleep(std::time::Duration::from_millis(150));
-                    later.go_on();
+                    later.resume();
                 });
                 heard.lock().unwrap().push("asked".to_owned());
             }

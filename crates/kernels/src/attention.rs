@@ -123,7 +123,7 @@ impl WithSimd for Softmax<'_> {
             let sum = reduce::exp_sum_in_place(simd, visible, max, self.scale);
             reduce::scale_add_in_place(simd, visible, 1.0 / sum, 0.0);
             future.fill(0.0);
-            *lse = max * self.scale + Elementary::of(simd).ln_f32(sum);
+            *lse = max * self.scale + Elementary::new(simd).ln_f32(sum);
         }
     }
 }

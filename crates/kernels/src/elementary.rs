@@ -27,7 +27,7 @@ impl Elementary {
 
     /// The functions for the instruction set `S`, which is portable if it has one lane.
     #[inline(always)]
-    pub fn of<S: Simd>(_: S) -> Self {
+    pub fn new<S: Simd>(_: S) -> Self {
         Self { portable: S::F32_LANES == 1 }
     }
 }

@@ -80,7 +80,7 @@ impl AdamW {
             #[inline(always)]
             fn with_simd<S: Simd>(self, simd: S) {
                 let Self(rule, weights, gradient, m, v) = self;
-                let by = Elementary::of(simd);
+                let by = Elementary::new(simd);
                 let (real, step) = (R::from_f64, rule.step.max(1) as f64);
                 let (scale, l2, eps) = (real(rule.grad_scale), real(rule.l2), real(rule.eps));
                 let (beta1, one_minus_beta1) = (real(rule.beta1), real(1.0 - rule.beta1));

@@ -88,7 +88,7 @@ impl Recurrence {
         let (state, isa) = (self.state(), Isa::current());
         let all = cell.gates() * width;
         let matrix = Matrix::new(weight, all, width).transposed();
-        // One row is a matrix times a vector, for which nothing is packed.
+        // With one row each step is a gemv, which needs no packing.
         let packed = (rows > 1).then(|| Packed::new(matrix));
         let add_product = |h: &[f32], into: &mut [f32]| match &packed {
             None => gemv(weight, h, into),
@@ -167,18 +167,18 @@ impl Recurrence {
     }
 }
 
-/// Where a vector lies: from and to.
-type Place = (usize, usize);
+/// Index range (from, to) of a vector or of the last elements of a part.
+type Lanes = (usize, usize);
 
-/// The place in part `part` of a row of parts of `width` elements, from `at` on.
+/// Index range of elements `at..` of part `part`, where parts have `width` elements.
 #[inline(always)]
-fn place<S: Simd>(width: usize, part: usize, at: usize) -> Place {
+fn lanes<S: Simd>(width: usize, part: usize, at: usize) -> Lanes {
     (part * width + at, part * width + width.min(at + S::F32_LANES))
 }
 
 /// A whole vector, or the last elements of a part.
 #[inline(always)]
-fn load<S: Simd>(simd: S, xs: &[f32], (from, to): Place) -> S::f32s {
+fn load<S: Simd>(simd: S, xs: &[f32], (from, to): Lanes) -> S::f32s {
     match S::as_simd_f32s(&xs[from..to]) {
         ([whole], _) => *whole,
         (_, tail) => simd.partial_load_f32s(tail),
@@ -186,7 +186,7 @@ fn load<S: Simd>(simd: S, xs: &[f32], (from, to): Place) -> S::f32s {
 }
 
 #[inline(always)]
-fn store<S: Simd>(simd: S, xs: &mut [f32], (from, to): Place, value: S::f32s) {
+fn store<S: Simd>(simd: S, xs: &mut [f32], (from, to): Lanes, value: S::f32s) {
     match S::as_mut_simd_f32s(&mut xs[from..to]) {
         ([whole], _) => *whole = value,
         (_, tail) => simd.partial_store_f32s(tail, value),
@@ -227,8 +227,8 @@ impl WithSimd for LstmForward<'_> {
         let Self { width, bias, gates, c, c_next, h_next } = self;
         for (row, gates) in gates.chunks_exact_mut(4 * width).enumerate() {
             for at in (0..width).step_by(S::F32_LANES) {
-                let of: [_; 4] = std::array::from_fn(|part| place::<S>(width, part, at));
-                let here = place::<S>(width, row, at);
+                let of: [_; 4] = std::array::from_fn(|part| lanes::<S>(width, part, at));
+                let here = lanes::<S>(width, row, at);
                 let mut a = [simd.splat_f32s(0.0); 4];
                 for (a, of) in a.iter_mut().zip(of) {
                     *a = simd.add_f32s(load(simd, gates, of), load(simd, bias, of));
@@ -264,8 +264,8 @@ impl WithSimd for LstmBackward<'_> {
         let rows = gates.chunks_exact(4 * width).zip(dgates.chunks_exact_mut(4 * width));
         for (row, (gates, dgates)) in rows.enumerate() {
             for at in (0..width).step_by(S::F32_LANES) {
-                let of: [_; 4] = std::array::from_fn(|part| place::<S>(width, part, at));
-                let here = place::<S>(width, row, at);
+                let of: [_; 4] = std::array::from_fn(|part| lanes::<S>(width, part, at));
+                let here = lanes::<S>(width, row, at);
                 let mut gate = [simd.splat_f32s(0.0); 4];
                 for (gate, of) in gate.iter_mut().zip(of) {
                     *gate = load(simd, gates, of);
@@ -306,8 +306,8 @@ impl WithSimd for GruForward<'_> {
         let rows = gates.chunks_exact_mut(3 * width).zip(share.chunks_exact(3 * width));
         for (row, (gates, share)) in rows.enumerate() {
             for at in (0..width).step_by(S::F32_LANES) {
-                let of: [_; 3] = std::array::from_fn(|part| place::<S>(width, part, at));
-                let here = place::<S>(width, row, at);
+                let of: [_; 3] = std::array::from_fn(|part| lanes::<S>(width, part, at));
+                let here = lanes::<S>(width, row, at);
                 let mut a = [simd.splat_f32s(0.0); 3];
                 for (a, of) in a.iter_mut().zip(of) {
                     *a = simd.add_f32s(load(simd, share, of), load(simd, bias, of));
@@ -346,8 +346,8 @@ impl WithSimd for GruBackward<'_> {
         let gradients = dgates.chunks_exact_mut(3 * width).zip(dshare.chunks_exact_mut(3 * width));
         for (row, (gates, (dgates, dshare))) in gates.chunks_exact(3 * width).zip(gradients).enumerate() {
             for at in (0..width).step_by(S::F32_LANES) {
-                let [r_of, z_of, n_of] = std::array::from_fn(|part| place::<S>(width, part, at));
-                let here = place::<S>(width, row, at);
+                let [r_of, z_of, n_of] = std::array::from_fn(|part| lanes::<S>(width, part, at));
+                let here = lanes::<S>(width, row, at);
                 let (r, z) = (load(simd, gates, r_of), load(simd, gates, z_of));
                 let n = load(simd, gates, n_of);
                 let dh = load(simd, dh, here);

@@ -125,7 +125,7 @@ impl Calibration {
         if bins == 0 || self.is_empty() {
             return Err(LossError::Conflict("a calibration report needs predictions and bins"));
         }
-        let all = Bin::of(0.0, 1.0, &self.predictions);
+        let all = Bin::from_predictions(0.0, 1.0, &self.predictions);
         let (equal_width, equal_mass) = (self.equal_width(bins), self.equal_mass(bins));
         Ok(Report {
             count: all.count,
@@ -147,7 +147,7 @@ impl Calibration {
             parts[k.saturating_sub(1).min(bins - 1)].push(prediction);
         }
         let edge = |k: usize| k as f64 / bins as f64;
-        parts.iter().enumerate().map(|(k, part)| Bin::of(edge(k), edge(k + 1), part)).collect()
+        parts.iter().enumerate().map(|(k, part)| Bin::from_predictions(edge(k), edge(k + 1), part)).collect()
     }
 
     fn equal_mass(&self, bins: usize) -> Vec<Bin> {
@@ -166,7 +166,7 @@ impl Calibration {
         parts
             .filter(|part| !part.is_empty())
             .map(|part| {
-                let bin = Bin::of(from, part[part.len() - 1].0, part);
+                let bin = Bin::from_predictions(from, part[part.len() - 1].0, part);
                 from = bin.to;
                 bin
             })
@@ -175,7 +175,7 @@ impl Calibration {
 }
 
 impl Bin {
-    fn of(from: f64, to: f64, predictions: &[Prediction]) -> Self {
+    fn from_predictions(from: f64, to: f64, predictions: &[Prediction]) -> Self {
         let count = predictions.len();
         let mean = |sum: f64| sum / count as f64;
         let confidence = mean(predictions.iter().map(|prediction| prediction.0).sum());

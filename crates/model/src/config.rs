@@ -25,7 +25,7 @@ pub enum ModelConfig {
     Uniform,
     /// Counted n-grams.
     Ngram(NgramConfig),
-    /// Trained by gradient descent; its kinds are beside these.
+    /// Trained by gradient descent; the kinds are those of [`NeuralConfig`].
     #[serde(untagged)]
     Neural(NeuralConfig),
 }
@@ -35,7 +35,7 @@ impl ModelConfig {
     pub const KINDS: [&'static str; 8] =
         ["uniform", "ngram", "bigram", "mlp", "transformer", "lstm", "gru", "custom"];
 
-    /// The `kind` of this one.
+    /// The value of `kind` in a config.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Uniform => "uniform",
@@ -44,7 +44,7 @@ impl ModelConfig {
         }
     }
 
-    /// Whether it is counted, not trained step by step: then it has no use for a seed.
+    /// Whether the model is not trained in steps, so that it does not depend on a seed.
     pub fn is_counted(&self) -> bool {
         match self {
             Self::Uniform | Self::Ngram(_) => true,

@@ -22,10 +22,10 @@ pub enum Error {
         /// The number of tokens.
         len: usize,
     },
-    /// A configuration or other input that is no model.
+    /// A configuration or other input from which no model can be built.
     #[error("{0}")]
     Config(
-        /// The fault, and what would be right.
+        /// The problem, and what is expected.
         String,
     ),
     /// An invalid setting.
@@ -33,7 +33,7 @@ pub enum Error {
     Setting {
         /// Its key in a config.
         key: &'static str,
-        /// The fault, as the predicate of a sentence whose subject is the key.
+        /// The problem, as the predicate of a sentence with the key as subject.
         problem: String,
         /// Advice.
         hint: Option<String>,

@@ -113,16 +113,21 @@ impl Fit {
     /// time.
     fn target(&self) -> Vec<f64> {
         const SWEEPS: usize = 1000;
-        let (mut target, mut slope, bend) = (self.weights.clone(), self.gradient.clone(), &self.curvature);
+        let (mut target, mut gradient, curvature) =
+            (self.weights.clone(), self.gradient.clone(), &self.curvature);
         for _ in 0..SWEEPS {
             let mut moved = 0.0_f64;
             for (m, k) in (0..target.len()).flat_map(|m| (0..m).map(move |k| (m, k))) {
                 // Two equal models have no curvature between them.
-                let across = (bend[m][m] - 2.0 * bend[m][k] + bend[k][k]).max(f64::MIN_POSITIVE);
-                let step = ((slope[m] - slope[k]) / across).max(-target[m]).min(target[k]);
+                let across =
+                    (curvature[m][m] - 2.0 * curvature[m][k] + curvature[k][k]).max(f64::MIN_POSITIVE);
+                let step = ((gradient[m] - gradient[k]) / across).max(-target[m]).min(target[k]);
                 target[m] += step;
                 target[k] -= step;
-                slope.iter_mut().zip(bend).for_each(|(slope, row)| *slope -= step * (row[m] - row[k]));
+                gradient
+                    .iter_mut()
+                    .zip(curvature)
+                    .for_each(|(slope, row)| *slope -= step * (row[m] - row[k]));
                 moved = moved.max(step.abs());
             }
             if moved < 1e-15 {

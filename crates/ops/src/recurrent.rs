@@ -1,8 +1,8 @@
 //! LSTM and GRU layers.
 //!
-//! On the CPU in f32 a layer is one fused operation if there is no backward pass or the context
-//! collects the gradients of all four parameters, and its input's share of all steps is one matrix
-//! product. Else it is composed of candle's operations.
+//! In f32 on the CPU, a layer is one fused operation if there is no backward pass or the context
+//! accumulates the gradients of all four parameters; W_ih x + b_ih of all steps is one matmul.
+//! Otherwise it is composed of candle's operations.
 
 use candle_core::{Result, Tensor, bail};
 
@@ -60,9 +60,9 @@ pub fn recurrent(
     if !fits {
         bail!("recurrent: an input of {:?}, weights and a state that do not fit: {weights:?}", x.dims());
     }
-    let collected =
+    let accumulated =
         [weight_ih, weight_hh, bias_ih, bias_hh].iter().all(|parameter| context.is_accumulated(parameter));
-    if fusable(x) && (context.is_inference() || collected) {
+    if fusable(x) && (context.is_inference() || accumulated) {
         fused::recurrent(context, cell, x, rows, weights, state)
     } else {
         unfused::recurrent(cell, x, rows, weights, state)

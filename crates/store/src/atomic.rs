@@ -117,7 +117,7 @@ impl Writer {
     }
 }
 
-/// For serialisers that need an [`io::Write`]; the errors of [`Writer::put`] say more.
+/// For serialisers that need an [`io::Write`]; the errors of [`Writer::put`] are more precise.
 impl Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;

@@ -22,7 +22,7 @@ impl WriteTarget {
     /// Follows links from `path` to the target.
     ///
     /// # Errors
-    /// The system's; also for a directory or a disk, which nobody wants to overwrite.
+    /// The system's error; also an error for a directory or a disk.
     pub fn resolve(path: impl AsRef<Path>) -> io::Result<Self> {
         let mut current = path.as_ref().to_owned();
         for _ in 0..=MAX_LINKS {

@@ -246,13 +246,13 @@ fn encode_words(
     let chunk = &*chunk;
     // Chunks of a text have about the same number of tokens.
     let ids = Vec::with_capacity(last.map_or(len / 4, |last| last.ids.len() + last.ids.len() / 8));
-    let (literal, specials) = (options.literal_specials, special_tokens(mode).len() as u32);
+    let (literal, num_special_tokens) = (options.literal_specials, special_tokens(mode).len() as u32);
     let mut words = WordEncoder {
         lookup,
         chunk,
         literal_specials: literal,
         mode,
-        num_special_tokens: specials,
+        num_special_tokens,
         ids,
         warnings,
         ends_with_eos_mark: false,

@@ -28,7 +28,7 @@ pub(crate) fn run(
     let options = Options {
         config: arguments.config.clone(),
         texts: arguments.texts.clone(),
-        set: arguments.set.iter().map(|set| Override::said("--set ", set)).collect(),
+        set: arguments.set.iter().map(|set| Override::new("--set ", set)).collect(),
         seeds: arguments.seeds.clone(),
         jobs: arguments.jobs,
         out: arguments.out.clone(),

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use surprisal_engine::Advice;
-pub use surprisal_engine::{Error, Kind, Result};
+pub use surprisal_engine::{Error, ExitKind, Result};
 
 use crate::wording::one_line;
 
@@ -17,24 +17,24 @@ pub struct CliError {
 
 impl CliError {
     pub(crate) fn new(failure: Error, signal: Option<u8>) -> Self {
-        let signal = signal.filter(|_| failure.kind == Kind::Stopped);
+        let signal = signal.filter(|_| failure.kind == ExitKind::Stopped);
         Self { failure, signal }
     }
 
     /// Whether to print a message. It is not an error if the reader of standard output has closed
     /// the pipe.
-    pub fn is_told(&self) -> bool {
-        self.failure.kind != Kind::ClosedPipe
+    pub fn is_reported(&self) -> bool {
+        self.failure.kind != ExitKind::BrokenPipe
     }
 
     /// The process's exit code.
     pub fn code(&self) -> u8 {
         match self.failure.kind {
-            Kind::ClosedPipe => 0,
-            Kind::Failed => 1,
-            Kind::Usage => 2,
-            Kind::Diverged => 3,
-            Kind::Stopped => 128 + self.signal.unwrap_or(0),
+            ExitKind::BrokenPipe => 0,
+            ExitKind::Failed => 1,
+            ExitKind::Usage => 2,
+            ExitKind::Diverged => 3,
+            ExitKind::Stopped => 128 + self.signal.unwrap_or(0),
         }
     }
 }
@@ -73,7 +73,7 @@ pub(crate) fn name_flags(mut failure: Error, flags: &[(&str, &str)]) -> Error {
 /// The error of a write to standard output.
 pub(crate) fn stdout_error(error: std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::BrokenPipe {
-        return Error { kind: Kind::ClosedPipe, ..Error::failed("standard output was closed") };
+        return Error { kind: ExitKind::BrokenPipe, ..Error::failed("standard output was closed") };
     }
     Error::failed(format!("cannot write to standard output: {error}"))
 }
@@ -142,7 +142,7 @@ pub(crate) fn words(advice: &Advice) -> String {
         Advice::CountLess => "count it in parts (--shard, then `merge`), or fewer tokens at a time (--order)",
         Advice::AllParts => "name all parts of one text, 1/N to N/N, in order; --sum adds up any counts",
         Advice::Again => "the same command starts again",
-        Advice::GoOn => "the same command continues from here",
+        Advice::Continue => "the same command continues from here",
         Advice::FewerThreads => {
             "a limit on processes (ulimit -u) or memory (ulimit -v) was reached: use \
              fewer with --threads; --threads 1 needs no additional thread"

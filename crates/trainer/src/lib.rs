@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            if failure.is_told() {
+            if failure.is_reported() {
                 // If standard error is closed, nothing can be reported.
                 drop(writeln!(std::io::stderr(), "error: {failure}"));
             }

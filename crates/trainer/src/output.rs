@@ -12,7 +12,7 @@ use surprisal_engine::{Control, RunId, StopCriterion};
 
 use self::progress::Phases;
 use crate::dashboard::{self, Dashboard};
-use crate::error::{Error, Kind, Result, stdout_error};
+use crate::error::{Error, ExitKind, Result, stdout_error};
 use crate::table::Table;
 use crate::wording::{bytes, in_json, shown, visible};
 
@@ -144,7 +144,7 @@ impl Output {
             && let Err(failure) =
                 serde_json::to_value(event).map_err(Error::from).and_then(|e| self.event(&e))
         {
-            if failure.kind != Kind::ClosedPipe {
+            if failure.kind != ExitKind::BrokenPipe {
                 self.warn(format!("{}; the command continues", failure.message));
             }
             *unheard = Some(failure);

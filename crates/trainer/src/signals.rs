@@ -27,7 +27,7 @@ const EXIT_GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct ShutdownFlag {
     which: AtomicUsize,
     control: Control,
-    /// The message printed if the process ends while work is going on.
+    /// The message printed if the process ends before its work is finished.
     message: Mutex<Option<String>>,
 }
 

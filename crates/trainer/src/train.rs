@@ -78,10 +78,10 @@ fn configure(arguments: &cli::TrainArgs) -> Result<Loaded> {
         return Err(Error::usage(format!("{} cannot be used as a text: it is a config", second.display()))
             .hint("give one config, first"));
     }
-    let mut set: Vec<Override> = arguments.set.iter().map(|set| Override::said("--set ", set)).collect();
+    let mut set: Vec<Override> = arguments.set.iter().map(|set| Override::new("--set ", set)).collect();
     set.extend(arguments.budget.as_ref().map(|budget| Override {
         set: format!("train.budget={budget}"),
-        ..Override::said("--budget ", budget)
+        ..Override::new("--budget ", budget)
     }));
     let mut loaded = match path {
         Some(_) => config::load(path, &set)?,
@@ -91,7 +91,7 @@ fn configure(arguments: &cli::TrainArgs) -> Result<Loaded> {
         config::texts(&loaded, "train")?;
     } else {
         if let Some(set) = set.iter().find(|set| set.set.trim_start().starts_with("data.train=")) {
-            let message = format!("{} and {} both give a training text", set.said, texts[0].display());
+            let message = format!("{} and {} both give a training text", set.as_written, texts[0].display());
             return Err(Error::usage(message).hint("keep one of them"));
         }
         loaded.config.data.train = texts.to_vec();

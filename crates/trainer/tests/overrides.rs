@@ -13,7 +13,7 @@ use surprisal_engine::config::{
 
 /// The resolved config, with notes.
 fn resolved(file: &str, set: &[&str]) -> Result<Loaded, CliError> {
-    let set: Vec<Override> = set.iter().map(|set| Override::said("--set ", set)).collect();
+    let set: Vec<Override> = set.iter().map(|set| Override::new("--set ", set)).collect();
     let mut loaded = parse("c.toml", file, &set)?;
     check(&mut loaded)?;
     Ok(loaded)
@@ -185,7 +185,7 @@ fn what_cannot_stand_beside_what_is_said_gives_way() {
     // Keys of another kind in a file get a note; those of the default config do not.
     let bench = Bench::new();
     let file = bench.file("m.toml", "[model]\nn_layer = 3\nn_embd = 16\n[optim]\nlr = 0.1\n");
-    let set = ["model.kind=mlp", "model.n_embd=8"].map(|set| Override::said("--set ", set));
+    let set = ["model.kind=mlp", "model.n_embd=8"].map(|set| Override::new("--set ", set));
     let loaded = load(Some(&file), &set).unwrap();
     assert_eq!(
         loaded.notices,

@@ -22,13 +22,13 @@ const CONTEXTS: usize = 20;
 pub const CASES: [&str; 5] = ["estimate", "batch", "point", "distribution", "distribution_by_points"];
 
 /// Times each of `wanted`, names of [`CASES`], for about `seconds`: at least three runs after a
-/// warm-up run. `tell` receives each result, a JSON object whose `units` are words, tokens or
-/// contexts per run.
+/// warm-up run. Calls `tell` with each result, a JSON object with `units` per run: words, tokens or
+/// contexts.
 ///
 /// # Errors
 /// A failure of the model; an error of `tell`.
 pub fn measure(
-    wanted: &[&'static str],
+    cases: &[&'static str],
     threads: usize,
     seconds: f64,
     mut tell: impl FnMut(Value) -> Result<()>,
@@ -43,7 +43,7 @@ pub fn measure(
     let view = model.trie().view();
     let contexts: Vec<&[u32]> =
         test.chunks_exact(test.len() / CONTEXTS).map(|chunk| &chunk[chunk.len() - ORDER..]).collect();
-    for &name in wanted {
+    for &name in cases {
         let (median, units) = match name {
             "estimate" => (clock(seconds, || Ok(estimate().map(drop)?))?, TOKENS),
             "batch" => {

@@ -1,7 +1,7 @@
 //! Comparisons: variants of a config × seeds, with paired differences.
 //!
-//! Each trial is a run of its own, with the same files and bits as by [`train()`](crate::train()).
-//! Several are made at a time on the threads of one pool; finished ones are not made again. All
+//! Each trial is a separate run with the same files and bits as by [`train()`](crate::train()).
+//! Several trials run at a time on the threads of one pool; finished ones are not repeated. All
 //! models are evaluated on the same validation text ([`diagnostics`]).
 
 pub mod diagnostics;
@@ -24,7 +24,7 @@ use surprisal_store::run_dir::refuse_occupied;
 
 use crate::config::{self, Override};
 use crate::data::Dataset;
-use crate::error::{Advice, Error, Kind, Result};
+use crate::error::{Advice, Error, ExitKind, Result};
 use crate::events::{Context, Event, Note, TrialFinished};
 use crate::memory;
 use crate::outputs;
@@ -113,7 +113,7 @@ impl Comparison {
     }
 }
 
-/// Makes the trials of a comparison that are missing, and compares all.
+/// Runs the missing trials of a comparison, then compares all.
 ///
 /// # Errors
 /// An error in the file, or in a variant's settings or texts, before any training; a trial's
@@ -132,7 +132,7 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
         finished.push(trial.finished(&root, &texts[trial.text].data)?);
     }
     let waiting: Vec<usize> = (0..trials.len()).filter(|&index| finished[index].is_none()).collect();
-    // An error in a trial's settings appears when it is made.
+    // An error in a trial's settings is reported when the trial starts.
     let needed = |trial: &Trial| train::memory(&trial.loaded.config, &texts[trial.text].data).unwrap_or(0);
     let needed = waiting.iter().map(|&index| needed(&trials[index])).max().unwrap_or(0);
     let jobs = jobs(&grid, waiting.len(), needed, ctx)?;
@@ -141,7 +141,7 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
     // A folder without write access is not left behind.
     let lock = Lock::acquire(&root).inspect_err(|_| drop(std::fs::remove_dir(&root)))?;
     outputs::file(&root.join(outputs::PAGE), &[&options.config])?;
-    ctx.tell(&Event::Comparing {
+    ctx.emit(&Event::Comparing {
         variants: grid.variants.len(),
         trials: trials.len(),
         finished: trials.len() - waiting.len(),
@@ -204,8 +204,8 @@ fn refuse_foreign(root: &Path) -> Result<()> {
     if ended || begun && root.join("cells").is_dir() { Ok(()) } else { Ok(refuse_occupied(root)?) }
 }
 
-/// All trials, and the texts that they share. Errors in settings and texts appear here, before any
-/// training.
+/// All trials and the texts that they share. Errors in settings and texts are reported here, before
+/// any training.
 fn plan(grid: &ComparisonSpec, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Trial>, Vec<SharedText>)> {
     let mut trials = Vec::new();
     let mut texts = Vec::new();
@@ -267,7 +267,7 @@ fn make(
     let finished = trial
         .run(root, &texts[trial.text], &Context::new(ctx.pool, ctx.events, ctx.control))
         .map_err(|failure| failure.within(format_args!("\"{name}\", seed {}", trial.seed)))?;
-    ctx.tell(&Event::TrialFinished(TrialFinished {
+    ctx.emit(&Event::TrialFinished(TrialFinished {
         name: name.clone(),
         seed: trial.seed,
         run: finished.folder.clone(),
@@ -308,7 +308,7 @@ fn work(
     })?;
     if ctx.control.is_stopped() {
         let message = "stopped; finished runs are kept, the others have a checkpoint";
-        return Err(Error { kind: Kind::Stopped, ..Error::failed(message).hint(Advice::GoOn) });
+        return Err(Error { kind: ExitKind::Stopped, ..Error::failed(message).hint(Advice::Continue) });
     }
     let made = made.into_iter().collect::<Result<Vec<_>>>()?;
     Ok(made.into_iter().flatten().collect())

@@ -160,7 +160,7 @@ impl Variant {
             let data = |table: &toml::Table| table.get("data")?.get(key).cloned();
             // Settings that all variants share are on a line of the file.
             let is_shared = || self.text.parse().is_ok_and(|file| data(&file) == data(&self.table));
-            let is_of_file = || loaded.said(&format!("data.{key}")).is_none() && is_shared();
+            let is_of_file = || loaded.override_as_written(&format!("data.{key}")).is_none() && is_shared();
             let paths = if key == "val" { &loaded.config.data.val } else { &loaded.config.data.train };
             let entry = || paths.iter().position(|path| !path.exists());
             let line = || config::line_of_key(&self.text, "data", key, entry()).filter(|_| is_of_file());
@@ -406,7 +406,7 @@ train = { epochs = 2 }
         ] {
             let failure = load(text, &[]).unwrap_err();
             assert!(
-                failure.kind == crate::Kind::Usage && failure.message.contains(part),
+                failure.kind == crate::ExitKind::Usage && failure.message.contains(part),
                 "{text}: {failure}"
             );
         }

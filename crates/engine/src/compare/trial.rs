@@ -14,7 +14,7 @@ use super::diagnostics::{CalibrationSummary, Diagnostics, measure};
 use super::oracle::SourceOracle;
 use crate::config::{Config, Loaded};
 use crate::data::Dataset;
-use crate::error::{Advice, Error, Kind, Result};
+use crate::error::{Advice, Error, ExitKind, Result};
 use crate::events::Context;
 use crate::fingerprint::{RunFingerprint, text_hash};
 use crate::models;
@@ -172,7 +172,7 @@ impl Trial {
         }
     }
 
-    /// Makes the run, or resumes one that was begun, and computes the diagnostics of its model.
+    /// Trains, or resumes an unfinished run, and computes the diagnostics of the model.
     ///
     /// # Errors
     /// As a run's, but for divergence, which is a result.
@@ -191,7 +191,7 @@ impl Trial {
             folder: self.folder.clone(),
         };
         match train::train_into(&folder, &self.loaded, &text.data, ctx) {
-            Err(failure) if failure.kind == Kind::Diverged => finished.diverged = Some(failure.message),
+            Err(failure) if failure.kind == ExitKind::Diverged => finished.diverged = Some(failure.message),
             Err(failure) => return Err(failure),
             Ok(()) => {
                 let loaded = ctx.pool.install(|| models::load(&folder, ctx))?;
@@ -217,7 +217,7 @@ fn order(config: &Config) -> Option<usize> {
             NeuralConfig::Bigram(_) => Some(2),
             NeuralConfig::Mlp(mlp) => Some(mlp.context + 1),
             NeuralConfig::Transformer(_) => Some(config.train.block_size + 1),
-            // They see all that came before.
+            // Their context has no fixed length.
             NeuralConfig::Lstm(_) | NeuralConfig::Gru(_) | NeuralConfig::Custom(_) => None,
         },
     }

@@ -27,7 +27,7 @@ pub fn check(loaded: &mut Loaded) -> Result<()> {
 /// Checks that the texts of `data.key`, "train" or "val", exist.
 ///
 /// # Errors
-/// The first one that does not, with its file and line (or override).
+/// The first missing text, with its file and line (or override).
 pub fn texts(loaded: &Loaded, key: &str) -> Result<()> {
     let data = &loaded.config.data;
     let paths = if key == "val" { &data.val } else { &data.train };
@@ -214,12 +214,12 @@ fn rest(loaded: &mut Loaded) -> Result<()> {
 /// Numbers of threads, and of runs that a comparison may make at a time.
 pub(crate) const THREADS: RangeInclusive<usize> = 1..=1024;
 
-/// `asked`, or the number of cores. `what` names the setting in errors.
+/// `asked`, or the number of cores by default. `what` is the setting's name in errors.
 ///
 /// # Errors
 /// A number out of range.
-pub fn threads(what: &str, asked: Option<usize>) -> Result<usize> {
-    match asked {
+pub fn threads(what: &str, requested: Option<usize>) -> Result<usize> {
+    match requested {
         Some(asked) if !THREADS.contains(&asked) => Err(Error::usage(format!(
             "{what} is {asked}, but must be from {} to {}",
             THREADS.start(),
@@ -296,7 +296,7 @@ mod tests {
             (&["model.init_from=there", "model.n_layer=3"][..], "n_layer"),
         ] {
             let failure = verdict(set).unwrap_err();
-            assert_eq!(failure.kind, crate::Kind::Usage, "{failure}");
+            assert_eq!(failure.kind, crate::ExitKind::Usage, "{failure}");
             assert!(failure.message.contains(part), "{set:?}: {failure}");
         }
     }

@@ -74,7 +74,7 @@ pub(super) fn follow(
     table: &mut Table,
     overrides: &[Override],
 ) -> Result<(Config, Vec<String>)> {
-    let said = |name: &str| keys::said(overrides, name);
+    let said = |name: &str| keys::as_written(overrides, name);
     let lengths: Vec<String> = LENGTHS.iter().filter_map(|key| said(&format!("train.{key}"))).collect();
     if let [first, second, ..] = lengths.as_slice() {
         return Err(Error::usage(format!("{first} and {second} cannot both say how long to train"))

@@ -24,13 +24,13 @@ pub struct Override {
     /// `section.key=value`; a text value needs no quotes.
     pub set: String,
     /// Its name in messages: as the user wrote it.
-    pub said: String,
+    pub as_written: String,
 }
 
 impl Override {
     /// An override that the user wrote as `before` and `set`, such as an option of a command line.
-    pub fn said(before: &str, set: &str) -> Self {
-        Self { set: set.to_owned(), said: format!("{before}{}", short(set)) }
+    pub fn new(before: &str, set: &str) -> Self {
+        Self { set: set.to_owned(), as_written: format!("{before}{}", short(set)) }
     }
 
     /// Its `section.key`.
@@ -40,13 +40,13 @@ impl Override {
 }
 
 /// The last of `overrides` of `name`, a `section.key`, as the user wrote it.
-pub(super) fn said(overrides: &[Override], name: &str) -> Option<String> {
-    overrides.iter().rev().find(|set| set.key() == name).map(|set| set.said.clone())
+pub(super) fn as_written(overrides: &[Override], name: &str) -> Option<String> {
+    overrides.iter().rev().find(|set| set.key() == name).map(|set| set.as_written.clone())
 }
 
 impl<T: AsRef<str>> From<T> for Override {
     fn from(set: T) -> Self {
-        Self::said("", set.as_ref())
+        Self::new("", set.as_ref())
     }
 }
 

@@ -32,8 +32,8 @@ pub struct Loaded {
 
 impl Loaded {
     /// The override of a `section.key`, as the user wrote it.
-    pub(crate) fn said(&self, name: &str) -> Option<String> {
-        keys::said(&self.overrides, name)
+    pub(crate) fn override_as_written(&self, name: &str) -> Option<String> {
+        keys::as_written(&self.overrides, name)
     }
 
     /// An error of `section.key`, with its place: the override, or `file:line`.
@@ -54,7 +54,7 @@ impl Loaded {
             Some(format!("{}:{line}", self.path.as_ref()?.display()))
         };
         let complaint = Error::usage(format!("{section}.{key} {message}"));
-        match self.said(&format!("{section}.{key}")).or_else(line) {
+        match self.override_as_written(&format!("{section}.{key}")).or_else(line) {
             Some(place) => complaint.within(place),
             None => complaint,
         }
@@ -69,7 +69,9 @@ pub fn load(path: Option<&Path>, overrides: &[Override]) -> Result<Loaded> {
     let text = path.map_or_else(|| Ok(String::new()), read)?;
     let name = path.map_or_else(|| "the defaults".to_owned(), |path| path.display().to_string());
     let mut loaded = Loaded { path: path.map(Path::to_owned), ..parse(&name, &text, overrides)? };
-    if let Some(by) = loaded.said("model.kind").or_else(|| loaded.said("model.init_from")) {
+    if let Some(by) =
+        loaded.override_as_written("model.kind").or_else(|| loaded.override_as_written("model.init_from"))
+    {
         let [file, now] = [toml::from_str::<Config>(&text).unwrap_or_default(), loaded.config.clone()]
             .map(|config| Table::try_from(config.model).unwrap_or_default());
         let gone = file.iter().filter(|(key, _)| !now.contains_key(*key));
@@ -132,7 +134,7 @@ pub(crate) fn read(path: &Path) -> Result<String> {
 
 /// Applies an override to `table`, if its value fits.
 fn apply(table: &mut Table, override_: &Override) -> Result<()> {
-    let (set, said) = (override_.set.as_str(), override_.said.as_str());
+    let (set, said) = (override_.set.as_str(), override_.as_written.as_str());
     let wrong = || {
         let name = set.trim_start_matches("--").split('=').next().unwrap_or_default().trim();
         let hint = match words::named(name).filter(|_| !name.contains('.')) {
@@ -197,7 +199,7 @@ mod tests {
         for set in ["train", "train.batch_size", ".a=1", "train.batch_size=many", "train.epoch=3"] {
             let failure = load(None, &[set.into()]).unwrap_err();
             assert!(failure.message.contains(set), "{failure}");
-            assert_eq!(failure.kind, crate::Kind::Usage);
+            assert_eq!(failure.kind, crate::ExitKind::Usage);
         }
     }
 

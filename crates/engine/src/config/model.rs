@@ -12,24 +12,24 @@ use toml::{Table, Value};
 
 use crate::error::{Error, Result};
 
-/// `[model]`: the kind, its own settings, and what training starts from.
+/// `[model]`: the kind, the settings of this kind, and the model that training starts from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
-    /// Kind and settings; sizes that the text decides are not set yet.
+    /// Kind and settings; sizes that depend on the text are not set yet.
     pub config: ModelConfig,
     /// The folder of a transformer to start from, in Hugging Face's layout or our own.
     pub init_from: Option<PathBuf>,
-    /// With `init_from`: the largest share of the text that may be unknown to that model (0.1).
+    /// With `init_from`: maximum fraction of the text's tokens that model does not know (0.1).
     pub max_unknown: Option<f64>,
-    /// The keys that `config.toml` names: those that were written, and after the check those whose
-    /// default every reader should see.
+    /// Keys written to `config.toml`: those that the user set, and after the check some defaults
+    /// ([`Self::name_defaults`]).
     pub(super) named: BTreeSet<String>,
 }
 
-/// The keys that are not the model's own.
+/// Keys of `[model]` that are not settings of a kind.
 const BESIDE: [&str; 3] = ["kind", "init_from", "max_unknown"];
 
-/// Sizes that other sections decide.
+/// Sizes set by other sections.
 const ELSEWHERE: [&str; 2] = ["vocab_size", "block_size"];
 
 /// The order of keys in a written section; others follow.
@@ -85,12 +85,12 @@ impl Model {
         self.config.kind()
     }
 
-    /// Whether it is counted instead of trained step by step: then it has no use for a seed.
+    /// Whether the model is not trained in steps, so that it does not depend on a seed.
     pub fn is_counted(&self) -> bool {
         self.config.is_counted()
     }
 
-    /// The n-gram model, with the ids of two special tokens, where it is one.
+    /// The n-gram model's settings, with the ids of `<s>` and `<unk>`; `None` for another kind.
     pub fn ngram(&self, bos: Option<u32>, unk: Option<u32>) -> Option<NgramConfig> {
         match &self.config {
             ModelConfig::Ngram(ngram) => Some(NgramConfig { bos, unk, ..ngram.clone() }),
@@ -98,7 +98,7 @@ impl Model {
         }
     }
 
-    /// The neural model, where it is one.
+    /// The neural model's settings; `None` for another kind.
     pub fn neural(&self) -> Option<&NeuralConfig> {
         match &self.config {
             ModelConfig::Neural(neural) => Some(neural),
@@ -106,7 +106,7 @@ impl Model {
         }
     }
 
-    /// The transformer, where it is one.
+    /// The transformer's settings; `None` for another kind.
     pub fn transformer(&self) -> Option<&TransformerConfig> {
         match self.neural()? {
             NeuralConfig::Transformer(transformer) => Some(transformer),
@@ -118,7 +118,7 @@ impl Model {
         }
     }
 
-    /// Whether it has hidden matrices, which Muon is for.
+    /// Whether the model has hidden matrices, which Muon can update.
     pub(super) fn has_hidden_matrices(&self) -> bool {
         match &self.config {
             ModelConfig::Uniform | ModelConfig::Ngram(_) => false,
@@ -132,7 +132,7 @@ impl Model {
         }
     }
 
-    /// Whether `key` was written.
+    /// Whether `config.toml` contains `key`.
     pub(super) fn names(&self, key: &str) -> bool {
         self.named.contains(key)
     }
@@ -159,7 +159,7 @@ impl Model {
 
 /// The keys that a kind has in a config.
 fn keys_of(kind: &str) -> Vec<String> {
-    // What a key that there is none of is answered with is the list of those that there are.
+    // Serde's error for an unknown key lists all known keys.
     let wrong = Table::from_iter([("kind".to_owned(), Value::from(kind)), (String::new(), Value::from(0))]);
     let error = wrong.try_into::<ModelConfig>().err().map_or_else(String::new, |error| error.to_string());
     let keys = error.split('`').skip(3).step_by(2).filter(|key| !ELSEWHERE.contains(key));
@@ -219,7 +219,7 @@ impl<'de> Deserialize<'de> for Model {
             keys.try_into::<ModelConfig>()
         };
         let config = read(&keys).map_err(|error| {
-            // Each key alone: which of them is it?
+            // Finds the key of the error by parsing each key alone.
             let alone = |(key, value): (&String, &Value)| {
                 let error = read(&Table::from_iter([(key.clone(), value.clone())])).err()?;
                 Some(at(key, error.message()))
@@ -230,12 +230,12 @@ impl<'de> Deserialize<'de> for Model {
     }
 }
 
-/// An error that says of which key it is; [`of_key`] reads that.
+/// An error whose message contains its key, for [`of_key`].
 fn at<E: serde::de::Error>(key: &str, message: &str) -> E {
     E::custom(format!("[model] {key}: {message}"))
 }
 
-/// The key of an error that [`at`] made, and its message.
+/// Key and message of an error from [`at`].
 pub(super) fn of_key(message: &str) -> Option<(&str, &str)> {
     message.strip_prefix("[model] ")?.split_once(": ")
 }

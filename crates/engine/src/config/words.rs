@@ -140,15 +140,15 @@ pub(super) fn short(text: &str) -> String {
     }
 }
 
-/// A message of serde about a value or a key, in plain words. `key` is its place; `set`: on the
-/// command line.
-pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) -> Error {
+/// A serde message about a value or a key, in plain words. `key` is its section and name; `set`:
+/// the value is from the command line.
+pub(super) fn reworded(location: &str, key: Option<Key>, message: &str, set: bool) -> Error {
     let (section, name) = key.unwrap_or_default();
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if let (true, Some((wrong, known))) = (message.starts_with("unknown field"), quoted.split_first()) {
         let inside = !section.is_empty() && section != *wrong;
         let of = if inside { format!(" in [{section}]") } else { String::new() };
-        let failure = Error::usage(format!("{place}unknown field `{}`{of}", short(wrong)));
+        let failure = Error::usage(format!("{location}unknown field `{}`{of}", short(wrong)));
         let section_meant = known.iter().find(|known| !inside && levenshtein(&normal(wrong), known) <= 2);
         // In an override, the name before the point is a section.
         if let Some(meant) = section_meant.filter(|_| set || named(wrong).is_none()) {
@@ -164,28 +164,28 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
     // Keys of [model] belong to some of its kinds.
     if let Some((key, rest)) = other_kind(message) {
         let (kind, owners) = rest.split_once(", it belongs to ").unwrap_or((rest, ""));
-        return Error::usage(format!("{place}model.{key} means nothing to {kind}"))
+        return Error::usage(format!("{location}model.{key} means nothing to {kind}"))
             .hint(format!("it belongs to: {}", owners.trim_matches('`')));
     }
     if let Some((key, message)) = of_key(message) {
-        return reworded(place, Some(("model".into(), key.into())), message, set);
+        return reworded(location, Some(("model".into(), key.into())), message, set);
     }
     let full = if section.is_empty() { name } else { format!("{section}.{name}") };
     if let (true, Some((wrong, known))) = (message.starts_with("unknown variant"), quoted.split_first()) {
-        return Error::usage(format!("{place}{full} is \"{}\"", short(wrong))).hint(one_of(wrong, known));
+        return Error::usage(format!("{location}{full} is \"{}\"", short(wrong))).hint(one_of(wrong, known));
     }
     // Types of this crate have messages that continue the key.
     if message.starts_with("is \"") {
-        return Error::usage(format!("{place}{full} {message}"));
+        return Error::usage(format!("{location}{full} {message}"));
     }
     if message.contains("untagged enum Shards") {
-        return Error::usage(format!("{place}{full} takes a whole number from 1, or \"auto\""));
+        return Error::usage(format!("{location}{full} takes a whole number from 1, or \"auto\""));
     }
     let parts =
         message.trim().strip_prefix("invalid type: ").or(message.trim().strip_prefix("invalid value: "));
     let known = parts.and_then(|parts| parts.split_once(", expected ")).filter(|_| !full.is_empty());
     let Some((given, expected)) = known else {
-        return Error::usage(format!("{place}{}", short(message.trim())));
+        return Error::usage(format!("{location}{}", short(message.trim())));
     };
     let takes = match expected {
         "f64" => "a number",
@@ -208,7 +208,7 @@ pub(super) fn reworded(place: &str, key: Option<Key>, message: &str, set: bool) 
             given.replace("string ", "the text ").replace('`', "").replace(" as i128", "")
         }
     };
-    Error::usage(format!("{place}{full} takes {takes}, and this is {}", short(&given)))
+    Error::usage(format!("{location}{full} takes {takes}, and this is {}", short(&given)))
 }
 
 /// The mistake in a line that is not TOML and the corrected line, for common mistakes.

@@ -7,7 +7,7 @@ use surprisal_text::{Batch, Tokenizer};
 use super::checkpoint::Checkpointer;
 use super::event_log::EventLog;
 use super::state::TrainState;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ExitKind, Result};
 
 /// The file of the batch in the run's folder.
 const NAME: &str = "diverged.json";
@@ -35,7 +35,7 @@ impl Update {
              {lr:.3e}{then}",
             done + 1
         );
-        Error { kind: Kind::Diverged, ..Error::failed(message) }
+        Error { kind: ExitKind::Diverged, ..Error::failed(message) }
     }
 
     /// Writes the batches of this update, as tokens and as text, into the run's folder.

@@ -28,7 +28,7 @@ impl<'a> EventLog<'a> {
             // Subscribers of the last event may read the whole file.
             self.metrics.sync()?;
         }
-        self.ctx.tell(event)
+        self.ctx.emit(event)
     }
 
     /// Makes a checkpoint of `state` with the length of the file, which is synced first.

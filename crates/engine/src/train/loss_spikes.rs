@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ExitKind, Result};
 
 /// Updates that the running mean extends over.
 const MEMORY: f64 = 50.0;
@@ -26,14 +26,14 @@ impl SpikeDetector {
     /// updates the mean.
     ///
     /// # Errors
-    /// [`Kind::Diverged`] after too many spikes in a row.
+    /// [`ExitKind::Diverged`] after too many spikes in a row.
     pub(crate) fn observe(&mut self, objective: f64, factor: f64) -> Result<Option<f64>> {
         if factor > 0.0 && self.seen >= WARM && objective > factor * self.mean {
             self.in_a_row += 1;
             if self.in_a_row > MAX_IN_A_ROW {
                 let message =
                     format!("{MAX_IN_A_ROW} updates in a row were skipped as spikes (optim.skip_spikes)");
-                return Err(Error { kind: Kind::Diverged, ..Error::failed(message) });
+                return Err(Error { kind: ExitKind::Diverged, ..Error::failed(message) });
             }
             return Ok(Some(self.mean));
         }
@@ -72,6 +72,6 @@ mod tests {
         for _ in 0..MAX_IN_A_ROW {
             assert!(spikes.observe(1e6, 1.5).unwrap().is_some());
         }
-        assert_eq!(spikes.observe(1e6, 1.5).unwrap_err().kind, Kind::Diverged);
+        assert_eq!(spikes.observe(1e6, 1.5).unwrap_err().kind, ExitKind::Diverged);
     }
 }

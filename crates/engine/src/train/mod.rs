@@ -29,7 +29,7 @@ use surprisal_store::run_dir::{MetricsLog, RunFolder, RunWriter};
 
 use crate::config::{self, Config, Loaded};
 use crate::data::Dataset;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ExitKind, Result};
 use crate::events::{Context, Event, Note, RunSummary, Sampled, Started, StopCriterion};
 use crate::fingerprint::{RunFingerprint, text_hash};
 use crate::generation;
@@ -84,12 +84,12 @@ pub struct Request {
 ///
 /// # Errors
 /// Errors in settings or texts, and too little memory, before anything is written; a file that
-/// cannot be written; [`Kind::Diverged`]; [`Kind::Stopped`] after
+/// cannot be written; [`ExitKind::Diverged`]; [`ExitKind::Stopped`] after
 /// [`Control::stop`](crate::Control::stop).
 pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let started = std::time::Instant::now();
     if !request.resume {
-        check_place(&request)?;
+        check_folder(&request)?;
     }
     if let Some(blueprint) = &request.architecture {
         let custom = NeuralConfig::Custom(CustomConfig::new(0, 0, blueprint.clone()));
@@ -115,7 +115,7 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let run = Run { loaded, data: &data, folder: &folder, from, ctx, resume, audit, objective, started };
     match run.train(neural) {
         // A run without a checkpoint leaves nothing, except after a divergence.
-        Err(failure) if !resume && failure.kind != Kind::Diverged && !has_model(&folder) => {
+        Err(failure) if !resume && failure.kind != ExitKind::Diverged && !has_model(&folder) => {
             // The folder rarely exists, and a failure to remove it does no harm.
             drop(std::fs::remove_dir_all(folder.root().join(exporters::FOLDER)));
             folder.rollback()?;
@@ -136,7 +136,7 @@ pub fn own_settings(root: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
-fn check_place(request: &Request) -> Result<()> {
+fn check_folder(request: &Request) -> Result<()> {
     let data = &request.settings.config.data;
     let inputs = [&data.train[..], &data.val].concat();
     // config.toml, which names them, is UTF-8.
@@ -195,10 +195,10 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Dataset) -> Result<Vec<Stri
     let batches = crate::architecture::batches(&data.train, train, neural.windows())?;
     let StopCriterion::Steps(steps) = StopCriterion::new(train, &batches) else { return Ok(Vec::new()) };
     let mut notices = Vec::new();
-    let said = config::LENGTHS.iter().find_map(|key| loaded.said(&format!("train.{key}")));
+    let said = config::LENGTHS.iter().find_map(|key| loaded.override_as_written(&format!("train.{key}")));
     let (warmup, tenth) = (loaded.config.optim.warmup, steps / 10);
     if warmup > 0 && warmup >= steps {
-        notices.push(match said.filter(|_| loaded.said("optim.warmup").is_none()) {
+        notices.push(match said.filter(|_| loaded.override_as_written("optim.warmup").is_none()) {
             Some(said) => {
                 loaded.config.optim.warmup = tenth;
                 format!("optim.warmup = {tenth}, a tenth of the run, follows {said}; it was {warmup}")
@@ -214,7 +214,7 @@ pub(crate) fn fit_length(loaded: &mut Loaded, data: &Dataset) -> Result<Vec<Stri
         ("eval.every_steps", loaded.config.eval.every_steps),
         ("checkpoint.every_steps", loaded.config.checkpoint.every_steps),
     ] {
-        if let Some(said) = loaded.said(key).filter(|_| every > steps) {
+        if let Some(said) = loaded.override_as_written(key).filter(|_| every > steps) {
             notices.push(format!(
                 "{said} is more than the run's {}: only its end counts",
                 many(steps as u64, "step")
@@ -318,7 +318,7 @@ impl Run<'_> {
                     folder,
                     saver: checkpoint::Checkpointer::new(folder, &config.checkpoint, &identity),
                     last: None,
-                    done: ctx.control.asked(),
+                    done: ctx.control.requests(),
                 };
                 let (lm, summary) = trainer.run(neural, from)?;
                 (Box::new(lm), summary)

@@ -22,7 +22,7 @@ use super::weights::{restore, weights};
 use crate::config::{Config, Select, Shards};
 use crate::control::Requests;
 use crate::data::Dataset;
-use crate::error::{Advice, Error, Kind, Result};
+use crate::error::{Advice, Error, ExitKind, Result};
 use crate::evaluate::evaluate;
 use crate::evaluation::Evaluation;
 use crate::events::{self, Context, Event, Note, RunSummary, StopCriterion};
@@ -96,7 +96,7 @@ impl Trainer<'_, '_> {
         let _steps = self.ctx.control.steps();
         // Repeats the evaluation that a stop interrupted before the checkpoint, if any.
         let mut last = if from.is_some() && state.recent.tokens > 0 {
-            self.judge(&mut state, &batches, length)?
+            self.evaluate_if_due(&mut state, &batches, length)?
         } else {
             None
         };
@@ -104,8 +104,8 @@ impl Trainer<'_, '_> {
             // Nothing has changed since the checkpoint, or since the beginning.
             return Err(stopped(state.optimiser.step));
         }
-        // Patience is checked before each step, so that a resumed run that had ended by it ends,
-        // too.
+        // Patience is checked before each step, so that a run that it has ended stops at once if
+        // resumed.
         while length.progress(state.optimiser.step, state.train_seconds) < 1.0
             && !self.out_of_patience(&state)
         {
@@ -115,10 +115,10 @@ impl Trainer<'_, '_> {
             self.step(&mut state, &batches, &*objective, length)
                 .or_else(|failure| self.keep_last_good(&state, failure))?;
             let step = state.optimiser.step;
-            if let Some(evaluation) = self.judge(&mut state, &batches, length)? {
+            if let Some(evaluation) = self.evaluate_if_due(&mut state, &batches, length)? {
                 last = Some(evaluation);
             }
-            let (stop, asked) = (self.ctx.control.is_stopped(), self.ctx.control.asked());
+            let (stop, asked) = (self.ctx.control.is_stopped(), self.ctx.control.requests());
             if asked.samples > self.done.samples && !stop {
                 self.sample(&state)?;
             }
@@ -175,9 +175,9 @@ impl Trainer<'_, '_> {
         Ok((state.lm, summary))
     }
 
-    /// Evaluates if that is due after the last step. `None` where it is not, or where a stop
-    /// interrupts it: then it is due when the run is resumed.
-    fn judge(
+    /// Evaluates if an evaluation is due. `None` if it is not, or if a stop interrupts it: then it
+    /// is repeated on resume.
+    fn evaluate_if_due(
         &mut self,
         state: &mut TrainState,
         batches: &Batches,
@@ -216,7 +216,7 @@ impl Trainer<'_, '_> {
 
     /// Adds the last good checkpoint to the error of a divergence.
     fn keep_last_good<T>(&mut self, state: &TrainState, mut failure: Error) -> Result<T> {
-        if failure.kind == Kind::Diverged {
+        if failure.kind == ExitKind::Diverged {
             let kept = divergence::last_good(state, &mut self.saver, self.record, self.folder)?;
             failure.message.push_str(&format!("; {kept}"));
             failure.advice = Some(runs::tamer(self.folder.root(), self.config));
@@ -250,7 +250,7 @@ impl Trainer<'_, '_> {
                 made.objective = sums.objective / sums.tokens as f64;
                 sums
             }
-            Err(failure) if failure.kind == Kind::Diverged => Sums::default(),
+            Err(failure) if failure.kind == ExitKind::Diverged => Sums::default(),
             Err(failure) => return Err(failure),
         };
         if !(made.objective.is_finite() && made.norm.is_finite()) {
@@ -299,7 +299,7 @@ fn stopped(step: usize) -> Error {
         0 => ("stopped before the first step".to_owned(), Advice::Again),
         _ => (format!("stopped after step {step}; the checkpoint is saved"), Advice::Resume),
     };
-    Error { kind: Kind::Stopped, message, advice: Some(advice) }
+    Error { kind: ExitKind::Stopped, message, advice: Some(advice) }
 }
 
 fn shards(config: &Config) -> usize {

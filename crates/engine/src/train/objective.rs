@@ -65,7 +65,7 @@ pub trait Objective: Debug + Send + Sync {
     ///
     /// # Errors
     /// A failure to compute the loss; logits that are not finite are
-    /// [`Kind::Diverged`](crate::Kind).
+    /// [`ExitKind::Diverged`](crate::ExitKind).
     fn loss(&self, shard: &Shard<'_>) -> Result<Loss>;
 }
 

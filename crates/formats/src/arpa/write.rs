@@ -155,7 +155,7 @@ impl LevelWriter<'_> {
         let mut context = Context::new(self.tree, self.len, grams.start);
         for gram in grams {
             context.advance(self.tree, gram);
-            let probability = self.probabilities.of(context.node(), gram);
+            let probability = self.probabilities.probability(context.node(), gram);
             if let Some(kept) = self.kept.get(gram) {
                 kept.store(probability.to_bits(), Ordering::Relaxed);
             }

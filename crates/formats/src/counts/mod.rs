@@ -143,7 +143,7 @@ fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokeni
         };
         // Checked first, because the lengths of the sections bound the number of n-grams.
         let starts = match next {
-            Some(next) => packed::unpack_starts(unary.as_slice(), grams as usize, next)?,
+            Some(next) => packed::unpack_unary(unary.as_slice(), grams as usize, next)?,
             None => unary.as_slice().is_empty().then(Vec::new)?,
         };
         let words = match len {

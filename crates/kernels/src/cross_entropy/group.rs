@@ -56,7 +56,7 @@ pub(super) fn classes<S: Simd>(
     let (mut target_exp, mut non_target_sum, mut log_sum_shifted) =
         ([0.0_f64; ROWS], [0.0_f64; ROWS], [0.0_f64; ROWS]);
     let mut hard_weight = [1.0 - epsilon; ROWS];
-    let by = Elementary::of(simd);
+    let by = Elementary::new(simd);
     for (i, row) in rows.chunks_exact_mut(vocab).enumerate().take(ROWS) {
         if classes[i] == spec.ignore_index {
             continue;

@@ -140,7 +140,7 @@ fn softmax_cross_entropy<S: Simd>(
     }
 
     // The sum relative to the row's maximum, in all and without the target class.
-    let by = Elementary::of(simd);
+    let by = Elementary::new(simd);
     let relative = |max: f32| if max >= row_max { 1.0 } else { by.exp(s * (max as f64 - row_max as f64)) };
     let sum: f64 = blocks.iter().map(|block| block.sum * relative(block.max)).sum();
     if sum.is_nan() {

@@ -121,10 +121,10 @@ pub(super) unsafe fn pack(b: View, (k, n): (usize, usize), out: &mut Vec<CacheLi
     }
 }
 
-/// [`gemm`] with a B that [`pack`] has packed, to the same bits.
+/// [`gemm`] with a B packed by [`pack`]; the result has the same bits.
 ///
 /// # Safety
-/// As there; `packed` is of a B of this shape.
+/// As for [`gemm`]; `packed` is from a B of this shape.
 pub(super) unsafe fn gemm_packed(
     shape: (usize, usize, usize),
     a: View,
@@ -145,8 +145,8 @@ pub(super) unsafe fn gemm_packed(
     }
 }
 
-/// The product, block by block of B. `packed_b` gives the panels of the block that starts at a
-/// (row, column) of B and has a (depth, width).
+/// Gemm with blocks of B from `packed_b`, which returns the packed panels of the block at (row,
+/// column) with size (depth, width).
 ///
 /// # Safety
 /// As for [`gemm`]; `packed_b` returns readable panels.

@@ -181,8 +181,7 @@ pub fn matmul(into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>, b: Matrix<'_
     matmul_with_precision(Precision::F32, into, accumulate, a, b, pool);
 }
 
-/// The right-hand matrix of several products, packed once where the kernel for this machine packs
-/// it.
+/// The right-hand matrix of several matmuls, packed once if this machine's kernel packs it.
 #[derive(Debug)]
 pub struct Packed<'a> {
     matrix: Matrix<'a>,
@@ -221,7 +220,7 @@ impl<'a> Packed<'a> {
     /// [`matmul`].
     ///
     /// # Panics
-    /// If the shapes do not make a product.
+    /// If the shapes do not match.
     pub fn matmul(&self, into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>) {
         let Matrix { rows, columns, .. } = self.matrix;
         assert!(into.rows == a.rows && into.columns == columns && a.columns == rows, "shapes of a product");
@@ -244,7 +243,7 @@ impl<'a> Packed<'a> {
 #[cfg(target_arch = "x86_64")]
 impl Drop for Packed<'_> {
     fn drop(&mut self) {
-        // At a thread's end there may be no store any more: then the memory is freed.
+        // While the thread ends, its thread-local may be gone: then the memory is freed.
         let _ = PANELS.try_with(|spare| spare.replace(std::mem::take(&mut self.panels)));
     }
 }

@@ -8,10 +8,10 @@ use surprisal_ops::Context;
 use super::{Mode, Output};
 use crate::{Result, Session};
 
-/// A neural network with its parameters: token ids in, logits (or what they are made of) out.
+/// A neural network with its parameters: token ids in, logits (or hidden states and head) out.
 ///
-/// One file implements it for each kind; [`NeuralConfig::build`](super::NeuralConfig) is the one
-/// place that knows them all. A kind from outside comes through a [`Blueprint`](super::Blueprint).
+/// Each kind has its own file; [`NeuralConfig`](super::NeuralConfig) lists all kinds. Other crates
+/// add kinds through a [`Blueprint`](super::Blueprint).
 pub trait Architecture: Debug + Send + Sync {
     /// The output for each of `ids` (B, T), and the state after the last column.
     ///
@@ -29,8 +29,8 @@ pub trait Architecture: Debug + Send + Sync {
         mode: &Mode,
     ) -> Result<(Output, Vec<f32>)>;
 
-    /// A reader of one text, token by token, where the network has a faster one than running
-    /// [`Self::forward`] over its whole context. `uniform` is the answer before the first token.
+    /// A session that is faster than [`Self::forward`] over the whole context for each token, if
+    /// the network has one. `uniform` is the distribution before the first token.
     fn session(&self, uniform: Vec<f64>) -> Option<Box<dyn Session + '_>> {
         let _ = uniform;
         None

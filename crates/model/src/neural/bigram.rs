@@ -1,7 +1,7 @@
-//! The bigram as a neural network: one row of logits a token.
+//! The bigram as a neural network: one row of logits per token.
 //!
-//! Trained to the end without decay it is the counted maximum-likelihood bigram; with label
-//! smoothing ε it is (1 − ε) · MLE + ε/|V|.
+//! Trained to convergence without weight decay, it equals the maximum-likelihood bigram from
+//! counts; with label smoothing ε it is (1 − ε) · MLE + ε/|V|.
 
 use std::ops::RangeInclusive;
 

@@ -33,7 +33,7 @@ pub enum NeuralConfig {
 }
 
 impl NeuralConfig {
-    /// `f` of what every kind has in common: the one place that lists all kinds.
+    /// Calls `f` with the config as [`Kind`].
     fn with<R>(&self, f: impl FnOnce(&dyn Kind) -> R) -> R {
         match self {
             Self::Bigram(config) => f(config),
@@ -45,7 +45,7 @@ impl NeuralConfig {
         }
     }
 
-    /// The `kind` of this one, as configs have it.
+    /// The value of `kind` in a config.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Bigram(_) => "bigram",
@@ -57,7 +57,7 @@ impl NeuralConfig {
         }
     }
 
-    /// Finds the blueprint of an architecture from outside, where the config came from a file.
+    /// Finds the blueprint of a custom architecture in `registry`, if the config is from a file.
     ///
     /// # Errors
     /// [`Error::Config`] for settings that the registered reader refuses.
@@ -115,9 +115,9 @@ impl NeuralConfig {
         self.with(|kind| kind.build(parameters))
     }
 
-    /// An estimate, in bytes, of what one training step takes at its peak: weights, gradients, two
-    /// moments, a copy of the best, and the activations of `batch_size` rows of `block_size`
-    /// tokens. For refusing what cannot fit before it is allocated.
+    /// Estimated peak memory of a training step in bytes: weights, gradients, two moments, a copy
+    /// of the best weights, and activations of `batch_size` rows of `block_size` tokens. Checked
+    /// before allocating.
     pub fn estimate_bytes(&self, batch_size: usize, block_size: usize) -> u64 {
         let tokens = saturating_product(&[batch_size, block_size]);
         self.with(|kind| kind.parameters())

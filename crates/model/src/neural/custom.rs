@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// Description of a network from outside this crate: the settings of [`CustomConfig`] as an
 /// object that can build it.
 pub trait Blueprint: Debug + Send + Sync {
-    /// The name under which a [`Registry`] finds it again.
+    /// The name of the architecture in a [`Registry`].
     fn name(&self) -> &str;
 
     /// Its settings, which are saved with the model.
@@ -27,7 +27,7 @@ pub trait Blueprint: Debug + Send + Sync {
         vocab_size as u64
     }
 
-    /// Floats per token that a training step holds at its peak, for the same purpose.
+    /// Floats per token at the peak of a training step, for the same check.
     fn activations(&self, vocab_size: usize) -> u64 {
         4 * vocab_size as u64
     }
@@ -50,7 +50,7 @@ pub trait Blueprint: Debug + Send + Sync {
     ) -> Result<Box<dyn Architecture>>;
 }
 
-/// Makes a blueprint of the settings that were saved.
+/// Builds a blueprint from saved settings.
 pub type Reader = fn(&Value) -> Result<Arc<dyn Blueprint>>;
 
 /// The networks from outside by name, for opening models of them.
@@ -93,7 +93,7 @@ impl PartialEq for CustomConfig {
 }
 
 impl CustomConfig {
-    /// The config of what `blueprint` describes.
+    /// A config for the architecture of `blueprint`.
     pub fn new(vocab_size: usize, block_size: usize, blueprint: Arc<dyn Blueprint>) -> Self {
         let (name, settings) = (blueprint.name().to_owned(), blueprint.settings());
         Self { vocab_size, block_size, name, settings, blueprint: Some(blueprint) }

@@ -1,4 +1,4 @@
-//! The facts that a network's config alone decides, for every kind of network.
+//! Properties of each kind of network that depend on its config alone.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::{Architecture, ParameterBuilder, Windows};
 use crate::{Error, Result};
 
-/// The facts about one kind of network that follow from its config alone.
+/// Properties of one kind of network that depend on its config alone.
 pub(super) trait Kind {
     /// Every size with its key and the range it must be in, `vocab_size` and `block_size` first.
     fn sizes(&self) -> Vec<(&'static str, usize, RangeInclusive<usize>)>;
@@ -16,7 +16,7 @@ pub(super) trait Kind {
     }
     /// Weights of all matrices and tables, without biases and norms; saturating.
     fn parameters(&self) -> u64;
-    /// Floats per token that a training step holds at its peak; saturating.
+    /// Floats per token at the peak of a training step; saturating.
     fn activations(&self) -> u64;
     /// Kind of windows that training cuts the text into.
     fn windows(&self) -> Windows {

@@ -54,7 +54,7 @@ pub enum Mode {
     },
 }
 
-/// Output for a batch: logits, or the factors of them, so that a loss need not hold them.
+/// Output for a batch: logits, or hidden states and head, so that a loss need not store logits.
 #[derive(Debug, Clone)]
 pub enum Output {
     /// (B·T, V).
@@ -140,10 +140,10 @@ impl Neural {
         Self::build(config, ParameterBuilder::random(init))
     }
 
-    /// A model with the given weights: exactly those it has, each in its shape.
+    /// A model with the given weights, which must have the names and shapes of its parameters.
     ///
     /// # Errors
-    /// A tensor that is missing, left over or misshapen, by name; nothing is built then.
+    /// A missing, unknown or wrongly shaped tensor, by name.
     pub fn from_tensors(config: &NeuralConfig, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         Self::build(config, ParameterBuilder::loaded(tensors))
     }
@@ -171,13 +171,13 @@ impl Neural {
     /// # Errors
     /// A failure of candle.
     pub fn is_finite(&self) -> Result<bool> {
-        const LONGEST: usize = 16;
+        const MAX_TOKENS: usize = 16;
         for parameter in &self.parameters {
             if !parameter.read(|values| values.iter().all(|value| value.is_finite()))? {
                 return Ok(false);
             }
         }
-        let (t, vocab_size) = (self.config.block_size().min(LONGEST), self.config.vocab_size());
+        let (t, vocab_size) = (self.config.block_size().min(MAX_TOKENS), self.config.vocab_size());
         let ids: Vec<u32> = (0..t).map(|place| (place * vocab_size / t) as u32).collect();
         let ids = Tensor::from_vec(ids, (1, t), &Device::Cpu)?;
         let scores: Vec<f32> = self.forward(&ids, &Mode::Evaluate)?.logits()?.flatten_all()?.to_vec1()?;

@@ -1,5 +1,5 @@
-//! A neural model as a distribution over the next token: windows over a text, or one reading of it
-//! from beginning to end where the network has a state.
+//! A neural model as a distribution over the next token: by windows over a text, or, for a network
+//! with a state, by one pass over it.
 
 use std::sync::atomic::Ordering;
 
@@ -69,8 +69,8 @@ impl NeuralLm {
         if self.neural.stop.load(Ordering::Relaxed) { Err(Error::Stopped) } else { Ok(()) }
     }
 
-    /// Reads `tokens` from their beginning with the state carried along, and hands `visit` each
-    /// index i ≥ `from.max(1)` with ln q(· | `tokens[..i]`).
+    /// Processes `tokens` from the start with a carried state, and calls `visit` for each i ≥
+    /// `from.max(1)` with i and ln q(· | `tokens[..i]`).
     fn read_on(&self, tokens: &[u32], from: usize, mut visit: impl FnMut(usize, &[f32])) -> Result<()> {
         /// Rows of logits per task.
         const ROWS: usize = 256;
@@ -117,13 +117,13 @@ impl NeuralLm {
 
     /// Start of the context of the token at index `place`, in a text of `len` tokens scored from
     /// `from`.
-    pub fn context(&self, len: usize, from: usize, place: usize) -> usize {
+    pub fn context(&self, len: usize, from: usize, index: usize) -> usize {
         if !self.has_window() {
             return 0;
         }
         self.windows(from, len)
             .iter()
-            .find(|window| place < window.targets.1)
+            .find(|window| index < window.targets.1)
             .map_or(0, |window| window.start)
     }
 

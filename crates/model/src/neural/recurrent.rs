@@ -5,8 +5,8 @@
 //! x = wte[w]     x = cell_l(x, state_l)  for each layer l     logits = x Uᵀ + b
 //! ```
 //!
-//! The state goes from window to window, in training too: gradients stop at the start of a window
-//! (truncated back-propagation through time, Williams & Peng 1990), what was read does not.
+//! Training carries the state from window to window, but no gradient flows back across a window's
+//! start (truncated back-propagation through time, Williams & Peng 1990).
 
 use std::ops::RangeInclusive;
 

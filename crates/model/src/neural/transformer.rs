@@ -22,7 +22,7 @@ use super::{Architecture, Init, Mode, Output, ParameterBuilder};
 use crate::{Error, Result, Session};
 use session::CachedSession;
 
-/// An embedding of each token with the one before it, hashed where it has fewer rows than pairs.
+/// Embedding of bigrams (previous token, token), hashed if it has fewer rows than there are pairs.
 #[derive(Debug)]
 struct HashedBigramEmbedding {
     table: Tensor, // (rows, C)
@@ -30,12 +30,12 @@ struct HashedBigramEmbedding {
 }
 
 impl HashedBigramEmbedding {
-    /// Row of `id` after `before`, which is none for the first token of a row.
+    /// Table row of the bigram (`before`, `id`); `before` is `None` for the first token of a row.
     fn row(&self, before: Option<u32>, id: u32) -> u32 {
         let pair = before.map_or(self.vocab_size, u64::from) * self.vocab_size + u64::from(id);
         let rows = self.table.dims()[0] as u64;
         let all = (self.vocab_size + 1) * self.vocab_size;
-        // Fibonacci hashing, where not every pair has a row of its own.
+        // Fibonacci hashing, if there are more pairs than rows.
         let mixed = if all <= rows { pair } else { pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20 };
         (mixed % rows) as u32
     }
@@ -88,8 +88,8 @@ impl Kind for TransformerConfig {
             + self.bigram_rows as u128
             + if self.position == PositionKind::Learned { block_size as u128 } else { 0 })
         .min(u128::from(u64::MAX)) as usize;
-        // Without the division, which n_head = 0 would make impossible: at most what as many heads
-        // of keys have.
+        // Attention counts 4 C² per layer, an upper bound: the exact number needs a division by
+        // n_head, which may be 0 here.
         let mlp = if self.activation == ActivationKind::Swiglu { 3 } else { 2 };
         saturating_product(&[embedded, n_embd])
             .saturating_add(saturating_product(&[4, n_layer, n_embd, n_embd]))
@@ -211,7 +211,7 @@ impl Transformer {
         };
         let pairs = match config.bigram_rows {
             0 => None,
-            // Pairs start at nothing: the sum is the token's embedding alone.
+            // Zeros: at first the sum is the token's embedding alone.
             rows => Some(source.get("bigram.weight", &[rows, c], Init::Constant(0.0))?),
         };
         let pairs = pairs.map(|table| HashedBigramEmbedding { table, vocab_size: vocab_size as u64 });
@@ -313,7 +313,7 @@ impl Transformer {
         Ok(x)
     }
 
-    /// Dropout at the place numbered `site`, which has masks of its own.
+    /// Dropout number `site` of the model; each has its own masks.
     fn drop(&self, mode: Mode, site: u64) -> Option<DropoutConfig> {
         match mode {
             Mode::Train { dropout_seed, first_row } if self.dropout > 0.0 => {

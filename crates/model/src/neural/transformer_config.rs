@@ -123,7 +123,7 @@ impl TransformerConfig {
     /// Width of the MLP.
     pub fn mlp_width(&self) -> usize {
         match (self.n_hidden, self.activation) {
-            // 8/3: three matrices of it have the weights of two of 4 C; whole cache lines of them.
+            // 8/3 C: three matrices have the weights of two with 4 C; rounded up to cache lines.
             (0, ActivationKind::Swiglu) => (8 * self.n_embd).div_ceil(3).next_multiple_of(16),
             (0, _) => 4 * self.n_embd,
             (n_hidden, _) => n_hidden,

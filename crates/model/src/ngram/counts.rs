@@ -138,8 +138,8 @@ impl Counts {
     /// [`Error::Config`] for an n-gram whose suffix is missing.
     pub fn build_suffix_links(&mut self) -> Result<()> {
         for len in 1..self.order() {
-            let (below, rest) = self.levels.split_at_mut(len);
-            let (parents, level) = (&below[len - 1], &mut rest[0]);
+            let (lower_levels, rest) = self.levels.split_at_mut(len);
+            let (parents, level) = (&lower_levels[len - 1], &mut rest[0]);
             if len == 1 {
                 level.suffix_links = level.words.clone();
                 continue;
@@ -147,7 +147,7 @@ impl Counts {
             let suffix_of = |node: usize| -> Result<Vec<u32>> {
                 let shorter = parents.suffix_links[node] as usize;
                 let found = parents.children(node).map(|gram| {
-                    let found = find_child(&below[len - 2], parents, shorter, level.words[gram]);
+                    let found = find_child(&lower_levels[len - 2], parents, shorter, level.words[gram]);
                     found.map(|found| found as u32).ok_or_else(|| {
                         Error::Config(format!("the last {len} words of a {}-gram are not counted", len + 1))
                     })

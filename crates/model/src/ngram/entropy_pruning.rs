@@ -35,13 +35,14 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
         let suffixes = &estimate.suffix_links[len];
         let judge = |node: usize| -> Vec<bool> {
             let children = parents.children(node);
-            let left = 1.0 - own[children.clone()].iter().sum::<f64>();
-            let below = 1.0 - children.clone().map(|gram| lower[suffixes[gram] as usize]).sum::<f64>();
+            let backoff_mass = 1.0 - own[children.clone()].iter().sum::<f64>();
+            let unseen_lower_mass =
+                1.0 - children.clone().map(|gram| lower[suffixes[gram] as usize]).sum::<f64>();
             let backoff = parents.distinct_weights[parents.weight_ids[node] as usize].backoff;
             let stays = |gram: usize| {
                 let (q, q_lower) = (own[gram], lower[suffixes[gram] as usize]);
-                let new = (left.max(0.0) + q) / (below.max(0.0) + q_lower);
-                let of_rest = if left > 0.0 { left * (new.ln() - backoff.ln()) } else { 0.0 };
+                let new = (backoff_mass.max(0.0) + q) / (unseen_lower_mass.max(0.0) + q_lower);
+                let of_rest = if backoff_mass > 0.0 { backoff_mass * (new.ln() - backoff.ln()) } else { 0.0 };
                 let change =
                     -histories[len - 1][node].exp() * (q * (q_lower.ln() + new.ln() - q.ln()) + of_rest);
                 // Keeps an n-gram whose change is not a number.
@@ -76,12 +77,16 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
             if kept.peek().is_none() {
                 return ContextWeights::NONE;
             }
-            let (mut seen, mut below) = (0.0, 0.0);
+            let (mut seen, mut seen_lower_mass) = (0.0, 0.0);
             for gram in kept {
                 seen += own[gram];
-                below += lower[suffixes[gram] as usize];
+                seen_lower_mass += lower[suffixes[gram] as usize];
             }
-            let backoff = if 1.0 - below > 1e-12 { ((1.0 - seen) / (1.0 - below)).max(0.0) } else { 0.0 };
+            let backoff = if 1.0 - seen_lower_mass > 1e-12 {
+                ((1.0 - seen) / (1.0 - seen_lower_mass)).max(0.0)
+            } else {
+                0.0
+            };
             ContextWeights { scale: 1.0, backoff }
         };
         let weights: Vec<ContextWeights> =

@@ -33,12 +33,19 @@ impl Estimate {
             &[]
         };
         let parents = len.checked_sub(1).map(|parent| &self.tables[parent]);
-        Probabilities { table: &self.tables[len], parents, suffixes, combine: self.scheme, lower, uniform }
+        Probabilities {
+            table: &self.tables[len],
+            parents,
+            suffix_links: suffixes,
+            scheme: self.scheme,
+            lower,
+            uniform,
+        }
     }
 
     /// Removes n-grams. The prefix and the suffix of a kept n-gram are kept.
     pub(super) fn retain(&mut self, keep: &[Option<Vec<bool>>]) {
-        let mut below: Option<Vec<u32>> = None;
+        let mut lower_ids: Option<Vec<u32>> = None;
         for (len, kept) in keep.iter().enumerate() {
             let Some(kept) = kept else { continue };
             let mut renumbered = vec![0_u32; kept.len()];
@@ -65,15 +72,15 @@ impl Estimate {
                 table.child_offsets.extend(end);
             }
             filter(&mut self.suffix_links[len]);
-            if let Some(below) = &below {
-                self.suffix_links[len].iter_mut().for_each(|suffix| *suffix = below[*suffix as usize]);
+            if let Some(lower_ids) = &lower_ids {
+                self.suffix_links[len].iter_mut().for_each(|suffix| *suffix = lower_ids[*suffix as usize]);
             }
             if let Some(parents) = len.checked_sub(1).map(|parent| &mut self.tables[parent].child_offsets) {
                 for start in parents {
                     *start = renumbered.get(*start as usize).copied().unwrap_or(next);
                 }
             }
-            below = Some(renumbered);
+            lower_ids = Some(renumbered);
         }
     }
 }
@@ -83,8 +90,8 @@ impl Estimate {
 pub struct Probabilities<'a> {
     table: &'a UnpackedLevel,
     parents: Option<&'a UnpackedLevel>,
-    suffixes: &'a [u32],
-    combine: BackoffScheme,
+    suffix_links: &'a [u32],
+    scheme: BackoffScheme,
     lower: &'a [f64],
     uniform: f64,
 }
@@ -92,22 +99,22 @@ pub struct Probabilities<'a> {
 impl Probabilities<'_> {
     /// That of n-gram `gram`, a continuation of context `node` (0 for a single word).
     #[inline]
-    pub fn of(&self, node: usize, gram: usize) -> f64 {
+    pub fn probability(&self, node: usize, gram: usize) -> f64 {
         /// Prefetch distance of the probability of a suffix, in n-grams.
         const PREFETCH_DISTANCE: usize = 16;
         let value = self.table.distinct_values[self.table.value_ids[gram] as usize];
         let Some(parents) = self.parents else { return value };
-        let lower = match self.combine {
+        let lower = match self.scheme {
             BackoffScheme::BackOff => 0.0,
             BackoffScheme::Interpolate => {
-                if let Some(&suffix) = self.suffixes.get(gram + PREFETCH_DISTANCE) {
+                if let Some(&suffix) = self.suffix_links.get(gram + PREFETCH_DISTANCE) {
                     prefetch(self.lower, suffix as usize);
                 }
-                self.lower[self.suffixes[gram] as usize]
+                self.lower[self.suffix_links[gram] as usize]
             }
             BackoffScheme::LongestOnly => self.uniform,
         };
-        self.combine.combine(Some(value), parents.distinct_weights[parents.weight_ids[node] as usize], lower)
+        self.scheme.combine(Some(value), parents.distinct_weights[parents.weight_ids[node] as usize], lower)
     }
 
     /// Those of all n-grams.
@@ -122,7 +129,7 @@ impl Probabilities<'_> {
                 at += 1;
             }
             *node = Some(at);
-            self.of(at, gram)
+            self.probability(at, gram)
         };
         grams.with_min_len(1 << 12).map_init(|| None, of).collect()
     }

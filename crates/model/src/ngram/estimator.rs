@@ -90,13 +90,13 @@ fn unigrams(
     let used = statistics.adjusted_counts(counts, 0);
     let context = ContextStats::new(used, None);
     let vocab = predictable(counts, config);
-    let ContextWeights { scale, backoff: left } = match context.total {
+    let ContextWeights { scale, backoff: backoff_mass } = match context.total {
         0 => ContextWeights::NONE,
         _ => smoother.weight(0, &context, vocab),
     };
     let value = |count: u32| smoother.value(0, count) * scale;
     let shared = config.interpolate_unigrams || config.unk.is_none() || config.closed;
-    let each = if shared { left / vocab } else { 0.0 };
+    let each = if shared { backoff_mass / vocab } else { 0.0 };
     let (mut value_ids, mut distinct_values) = distinct_values(used.to_vec(), |count| value(count) + each);
     // <s> and <unk>.
     let mut special = |word: Option<u32>, probability: f64| {
@@ -110,12 +110,12 @@ fn unigrams(
         special(config.unk, 0.0);
     } else if !shared {
         let own = config.unk.map_or(0.0, |unk| value(used[unk as usize]));
-        special(config.unk, own + left);
+        special(config.unk, own + backoff_mass);
     }
     UnpackedLevel { value_ids, distinct_values, ..UnpackedLevel::default() }
 }
 
-/// The index of each count among the distinct values, and those.
+/// For each count its index among the distinct values, and these values.
 fn distinct_values(mut used: Vec<u32>, value: impl Fn(u32) -> f64) -> (Vec<u32>, Vec<f64>) {
     // Nearly all counts are small and use a table; the others are looked up.
     const SMALL: usize = 1 << 16;
@@ -152,7 +152,7 @@ fn distinct_values(mut used: Vec<u32>, value: impl Fn(u32) -> f64) -> (Vec<u32>,
 
 /// The index of each context's weights among the distinct weights, and those.
 fn distinct_weights(
-    starts: &[u32],
+    child_offsets: &[u32],
     used: &[u32],
     keep: Option<&[bool]>,
     weight: impl Fn(&ContextStats) -> ContextWeights + Sync,
@@ -163,7 +163,7 @@ fn distinct_weights(
     )]
     type Known = std::collections::HashMap<ContextStats, u32, foldhash::fast::FixedState>;
     const SHARE: usize = 1 << 16;
-    let contexts = starts.len().saturating_sub(1);
+    let contexts = child_offsets.len().saturating_sub(1);
     // Each share numbers its distinct contexts; then the numbers are mapped to one list.
     let parts: Vec<(Vec<u32>, Vec<ContextStats>)> = (0..contexts.div_ceil(SHARE))
         .into_par_iter()
@@ -180,7 +180,7 @@ fn distinct_weights(
             // Most contexts are followed by one word only, a few times.
             let mut one = [None; 64];
             let number = |node: usize| {
-                let children = starts[node] as usize..starts[node + 1] as usize;
+                let children = child_offsets[node] as usize..child_offsets[node + 1] as usize;
                 let counts = &used[children.clone()];
                 match (counts, keep) {
                     (&[count], None) if (count as usize) < one.len() => {

@@ -48,7 +48,7 @@ impl Trie {
 }
 
 /// Checks every index of `table`.
-fn check(table: &UnpackedLevel, above: Option<&UnpackedLevel>, vocab_size: u32) -> Result<(), &'static str> {
+fn check(table: &UnpackedLevel, higher: Option<&UnpackedLevel>, vocab_size: u32) -> Result<(), &'static str> {
     let within = |indices: &[u32], len: usize| indices.par_iter().all(|&i| (i as usize) < len);
     if !within(&table.words, vocab_size as usize) {
         return Err("have a word outside the vocabulary");
@@ -56,12 +56,12 @@ fn check(table: &UnpackedLevel, above: Option<&UnpackedLevel>, vocab_size: u32) 
     if !within(&table.value_ids, table.distinct_values.len()) {
         return Err("have no value");
     }
-    let Some(above) = above else { return Ok(()) };
+    let Some(higher) = higher else { return Ok(()) };
     if !within(&table.weight_ids, table.distinct_weights.len()) {
         return Err("have no weight");
     }
     let end = table.child_offsets.last().map_or(0, |&end| end as usize);
-    if end != above.value_ids.len() || !table.child_offsets.is_sorted() {
+    if end != higher.value_ids.len() || !table.child_offsets.is_sorted() {
         return Err("have inconsistent continuations");
     }
     Ok(())

@@ -46,13 +46,13 @@ impl Heldout {
             });
             let mut next = vec![token as usize];
             for (len, &node) in nodes.iter().enumerate().take(order - 1) {
-                let (level, above) = (&counts.levels[len], &counts.levels[len + 1]);
+                let (level, higher) = (&counts.levels[len], &counts.levels[len + 1]);
                 let used = statistics.adjusted_counts(counts, len + 1);
                 let context = ContextStats::new(&used[level.children(node)], None);
                 if context.total == 0 {
                     break;
                 }
-                let found = find_child(level, above, node, token);
+                let found = find_child(level, higher, node, token);
                 heldout.orders.push(OrderStats { count: found.map_or(0, |gram| used[gram]), context });
                 // The prefix of a known n-gram is known, so lengths have no gaps.
                 if let Some(gram) = found

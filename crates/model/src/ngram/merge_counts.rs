@@ -103,9 +103,9 @@ fn merge_order(
     // Key: the new index of the context, and the word. Value: shard and index.
     let mut grams: Vec<(u64, u64)> = Vec::new();
     for (s, (shard, contexts)) in shards.iter().zip(contexts).enumerate() {
-        let (above, level) = (&shard.counts.levels[len - 1], &shard.counts.levels[len]);
+        let (lower_level, level) = (&shard.counts.levels[len - 1], &shard.counts.levels[len]);
         for (node, &context) in contexts.iter().enumerate() {
-            grams.extend(above.children(node).map(|gram| {
+            grams.extend(lower_level.children(node).map(|gram| {
                 let word = shard.ids[level.words[gram] as usize];
                 (u64::from(context) << 32 | u64::from(word), (s as u64) << 32 | gram as u64)
             }));

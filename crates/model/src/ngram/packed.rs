@@ -223,12 +223,12 @@ impl<'a> ChildOffsets<'a> {
 
 /// Packs offsets as the unary number of children of each node, one bit per child and a zero after
 /// each node (Jacobson 1989): the fewest bits, for sequential reads.
-pub fn pack_unary(starts: &[u32]) -> Vec<u8> {
-    let nodes = starts.len().saturating_sub(1);
-    let children = starts.last().map_or(0, |&end| end as usize);
+pub fn pack_unary(child_offsets: &[u32]) -> Vec<u8> {
+    let nodes = child_offsets.len().saturating_sub(1);
+    let children = child_offsets.last().map_or(0, |&end| end as usize);
     let mut unary = vec![0_u8; (nodes + children).div_ceil(8) + PADDING];
     let mut bit = 0;
-    for pair in starts.windows(2) {
+    for pair in child_offsets.windows(2) {
         let end = bit + (pair[1] - pair[0]) as usize;
         set_ones(&mut unary, bit..end);
         bit = end + 1;
@@ -238,7 +238,7 @@ pub fn pack_unary(starts: &[u32]) -> Vec<u8> {
 
 /// The offsets that [`pack_unary`] wrote; `None` if they are not those of `nodes` nodes with
 /// `children` children.
-pub fn unpack_starts(unary: &[u8], nodes: usize, children: usize) -> Option<Vec<u32>> {
+pub fn unpack_unary(unary: &[u8], nodes: usize, children: usize) -> Option<Vec<u32>> {
     if unary.len() != packed_len(1, nodes as u64 + children as u64)? {
         return None;
     }
@@ -307,9 +307,9 @@ mod tests {
             }
             let children = starts[starts.len() - 1] as usize;
             let unary = pack_unary(&starts);
-            prop_assert_eq!(unpack_starts(&unary, counts.len(), children), Some(starts.clone()));
-            prop_assert_eq!(unpack_starts(&unary, counts.len(), children + 1), None);
-            prop_assert!(children == 0 || unpack_starts(&unary, counts.len() + 1, children - 1).is_none());
+            prop_assert_eq!(unpack_unary(&unary, counts.len(), children), Some(starts.clone()));
+            prop_assert_eq!(unpack_unary(&unary, counts.len(), children + 1), None);
+            prop_assert!(children == 0 || unpack_unary(&unary, counts.len() + 1, children - 1).is_none());
         }
 
         #[test]
@@ -320,7 +320,7 @@ mod tests {
         ) {
             let _ = ChildOffsets::new(&bytes, Packed::new(&bytes, bits), 100).children(node);
             let _ = Packed::field(&bytes, 40, 17, 23).get(node);
-            let _ = unpack_starts(&bytes, node, bytes.len());
+            let _ = unpack_unary(&bytes, node, bytes.len());
         }
     }
 }

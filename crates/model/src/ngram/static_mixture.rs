@@ -192,11 +192,11 @@ fn union(parts: &[MixtureComponent<'_>], vocab_size: usize) -> Result<Vec<Merged
             .zip(&tables)
             .zip(&numbers)
             .map(|((part, tables), numbers)| {
-                let (Some(above), Some(table)) = (tables.get(len - 1), tables.get(len)) else {
+                let (Some(lower_table), Some(table)) = (tables.get(len - 1), tables.get(len)) else {
                     return Vec::new();
                 };
                 let grams = |(node, &context): (usize, &u32)| {
-                    let words = &table.words[above.children(node)];
+                    let words = &table.words[lower_table.children(node)];
                     let key = move |&word: &u32| {
                         u64::from(context) << 32 | u64::from(part.map.ids()[word as usize])
                     };
@@ -284,9 +284,9 @@ impl TrieTraversal<'_> {
             }
         }
         self.probabilities[len].push(mixed);
-        if let Some(above) = self.levels.get(len + 1) {
+        if let Some(higher) = self.levels.get(len + 1) {
             for gram in self.levels[len].children(index) {
-                self.gram(len + 1, gram, above.words[gram]);
+                self.gram(len + 1, gram, higher.words[gram]);
             }
         }
     }
@@ -298,11 +298,11 @@ fn lower(levels: &[MergedLevel], mut suffix: Suffix, word: u32) -> (Suffix, f64)
     let mut factor = 1.0;
     while suffix.len > 0 {
         let (len, node) = (suffix.len as usize, suffix.index as usize);
-        let (level, above) = (&levels[len - 1], &levels[len]);
+        let (level, higher) = (&levels[len - 1], &levels[len]);
         let children = level.children(node);
-        if let Ok(at) = above.words[children.clone()].binary_search(&word) {
+        if let Ok(at) = higher.words[children.clone()].binary_search(&word) {
             let gram = children.start + at;
-            return (Suffix { len: suffix.len + 1, index: gram as u32 }, factor * above.probabilities[gram]);
+            return (Suffix { len: suffix.len + 1, index: gram as u32 }, factor * higher.probabilities[gram]);
         }
         factor *= level.backoffs[node];
         // A single word has no suffix.
@@ -326,43 +326,43 @@ const ROUNDING_ERROR: f64 = 1e-14;
 /// continuations; whether all links are to n-grams one word shorter.
 fn compute_backoffs(levels: &mut [MergedLevel], len: usize) -> bool {
     const SHARE: usize = 1 << 10;
-    let (below, rest) = levels.split_at_mut(len);
-    let (contexts, grams) = (&below[len - 1], &mut rest[0]);
+    let (lower_levels, rest) = levels.split_at_mut(len);
+    let (contexts, grams) = (&lower_levels[len - 1], &mut rest[0]);
     let nodes = contexts.child_offsets.len() - 1;
     let shares = (0..nodes.div_ceil(SHARE)).into_par_iter().map(|share| {
-        let (mut suffixes, mut left) = (Vec::new(), Vec::new());
+        let (mut suffixes, mut normalizers) = (Vec::new(), Vec::new());
         for node in share * SHARE..nodes.min((share + 1) * SHARE) {
             let children = contexts.children(node);
             let suffix = contexts.suffix_links.get(node).copied().unwrap_or_default();
             let (mut seen, mut shorter) = (CompensatedSum::default(), CompensatedSum::default());
             for gram in children.clone() {
-                let (found, probability) = lower(below, suffix, grams.words[gram]);
+                let (found, probability) = lower(lower_levels, suffix, grams.words[gram]);
                 suffixes.push(found);
                 seen.add(grams.probabilities[gram]);
                 shorter.add(probability);
             }
             let words = &grams.words[children];
-            left.push(normalizer(seen.total(), shorter.total(), || {
+            normalizers.push(normalizer(seen.total(), shorter.total(), || {
                 let mut unseen = CompensatedSum::default();
-                for word in 0..below[0].probabilities.len() as u32 {
+                for word in 0..lower_levels[0].probabilities.len() as u32 {
                     if words.binary_search(&word).is_err() {
-                        unseen.add(lower(below, suffix, word).1);
+                        unseen.add(lower(lower_levels, suffix, word).1);
                     }
                 }
                 unseen.total()
             }));
         }
-        (suffixes, left)
+        (suffixes, normalizers)
     });
-    let (suffixes, left): (Vec<Vec<Suffix>>, Vec<Vec<ContextNormalizer>>) = shares.unzip();
+    let (suffixes, normalizers): (Vec<Vec<Suffix>>, Vec<Vec<ContextNormalizer>>) = shares.unzip();
     grams.suffix_links = suffixes.concat();
-    let left: Vec<ContextNormalizer> = left.into_iter().flatten().collect();
-    for (node, left) in left.iter().enumerate() {
-        if left.scale != 1.0 {
-            grams.probabilities[contexts.children(node)].iter_mut().for_each(|q| *q *= left.scale);
+    let normalizers: Vec<ContextNormalizer> = normalizers.into_iter().flatten().collect();
+    for (node, normalizer) in normalizers.iter().enumerate() {
+        if normalizer.scale != 1.0 {
+            grams.probabilities[contexts.children(node)].iter_mut().for_each(|q| *q *= normalizer.scale);
         }
     }
-    below[len - 1].backoffs = left.into_iter().map(|left| left.backoff).collect();
+    lower_levels[len - 1].backoffs = normalizers.into_iter().map(|left| left.backoff).collect();
     grams.suffix_links.par_iter().all(|suffix| usize::from(suffix.len) == len)
 }
 

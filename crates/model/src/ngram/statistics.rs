@@ -20,7 +20,7 @@ pub(crate) struct Statistics {
 }
 
 impl Statistics {
-    /// Of occurrences, or with `use_continuation` of continuation counts; `lmplz` reproduces KenLM.
+    /// Counts occurrences, or with `use_continuation` different words before; `lmplz`: as KenLM.
     pub(crate) fn new(counts: &Counts, use_continuation: bool, lmplz: bool) -> Self {
         let order = counts.order();
         let adjusted: Vec<Vec<u32>> = if use_continuation && order > 1 {

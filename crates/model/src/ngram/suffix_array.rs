@@ -35,7 +35,7 @@ pub(super) struct SuffixSorter<'a> {
     vocab_size: usize,
     bos: Option<u32>,
     order: usize,
-    /// Of each word.
+    /// Frequency of each word.
     frequencies: Vec<u32>,
     code: PrefixCode,
     /// The lowest bits of a sort key, which hold the position.

@@ -31,7 +31,7 @@ impl Bucket<'_> {
 pub(super) struct SortedSuffixes {
     pub(super) positions: Vec<u32>,
     pub(super) lcps: Vec<LcpEntry>,
-    /// Of each bucket.
+    /// Number of suffixes in each bucket.
     pub(super) sizes: Vec<usize>,
     /// Per order, the number of n-grams before each bucket.
     pub(super) before: Vec<Vec<u32>>,

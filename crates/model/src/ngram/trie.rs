@@ -238,7 +238,7 @@ impl Trie {
             LevelView {
                 len: grams,
                 words: field(0, bits.word),
-                values: field(bits.word, bits.value),
+                value_ids: field(bits.word, bits.value),
                 distinct_values: &level.distinct_values,
                 weight_ids: field(bits.word + bits.value, bits.context),
                 distinct_weights: &level.distinct_weights,
@@ -268,7 +268,7 @@ impl Trie {
             UnpackedLevel {
                 words: if index == 0 { Vec::new() } else { all(level.words) },
                 child_offsets,
-                value_ids: all(level.values),
+                value_ids: all(level.value_ids),
                 distinct_values: level.distinct_values.to_vec(),
                 weight_ids: if top { Vec::new() } else { all(level.weight_ids) },
                 distinct_weights: level.distinct_weights.to_vec(),

@@ -15,7 +15,7 @@ pub struct View<'a> {
 pub(super) struct LevelView<'a> {
     pub(super) len: usize,
     pub(super) words: Packed<'a>,
-    pub(super) values: Packed<'a>,
+    pub(super) value_ids: Packed<'a>,
     pub(super) distinct_values: &'a [f64],
     pub(super) weight_ids: Packed<'a>,
     pub(super) distinct_weights: &'a [ContextWeights],
@@ -27,7 +27,7 @@ pub(super) struct LevelView<'a> {
 impl LevelView<'_> {
     #[inline]
     pub(super) fn value(&self, gram: usize) -> f64 {
-        self.distinct_values.get(self.values.get(gram) as usize).copied().unwrap_or(0.0)
+        self.distinct_values.get(self.value_ids.get(gram) as usize).copied().unwrap_or(0.0)
     }
 
     #[inline]

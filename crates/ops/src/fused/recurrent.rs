@@ -1,8 +1,8 @@
 //! An LSTM or GRU layer as one operation of the graph.
 //!
-//! Within it everything is ordered by time, so that each step is contiguous, and so are the states
-//! before all steps: then the gradients of the weights and of the input are one product each.
-//! Parameters are no arguments: the [`Context`] has to collect all their gradients.
+//! Arrays are ordered by time, so that each step, and the states before all steps, are contiguous:
+//! the gradients of the weights and of the input are one matmul each. Parameters are not arguments
+//! of the op, so the [`Context`] must accumulate all their gradients.
 
 use std::sync::Mutex;
 
@@ -16,17 +16,17 @@ use crate::layers::RecurrentWeights;
 use crate::profile::{OpKind, time};
 use crate::tensor_slice::read;
 
-struct Op {
+struct RecurrentOp {
     context: Context,
     weights: RecurrentWeights,
     sizes: Recurrence,
     /// The output, until the operation runs.
     y: Mutex<Vec<f32>>,
-    kept: Option<Kept>,
+    saved: Option<SavedStates>,
 }
 
 /// Saved for backward: the arrays of [`Recurrence::forward`].
-struct Kept {
+struct SavedStates {
     gates: PooledBuffer,
     h: PooledBuffer,
     inner: PooledBuffer,
@@ -88,12 +88,12 @@ pub(crate) fn recurrent(
             after.extend_from_slice(&inner[of_row]);
         }
     }
-    let kept = (!context.is_inference()).then_some(Kept { gates, h, inner });
+    let kept = (!context.is_inference()).then_some(SavedStates { gates, h, inner });
     let (context, weights) = (context.clone(), weights.clone());
-    Ok((x.apply_op1(Op { context, weights, sizes, y: Mutex::new(y), kept })?, after))
+    Ok((x.apply_op1(RecurrentOp { context, weights, sizes, y: Mutex::new(y), saved: kept })?, after))
 }
 
-impl CustomOp1 for Op {
+impl CustomOp1 for RecurrentOp {
     fn name(&self) -> &'static str {
         "recurrent"
     }
@@ -105,8 +105,8 @@ impl CustomOp1 for Op {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let Self { ref context, sizes, ref kept, .. } = *self;
-        let Some(Kept { gates, h, inner }) = kept else {
+        let Self { ref context, sizes, saved: ref kept, .. } = *self;
+        let Some(SavedStates { gates, h, inner }) = kept else {
             bail!("recurrent: nothing was kept for a backward pass")
         };
         let RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh } = &self.weights;

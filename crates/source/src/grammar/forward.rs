@@ -112,11 +112,11 @@ fn add_reachable(
     automaton: &Automaton,
     node: u32,
     memory: Memory,
-    weight: f64,
+    alpha: f64,
     states: &mut Vec<State>,
     offset: usize,
 ) -> Result<()> {
-    let mut pending = vec![(node, memory, weight)];
+    let mut pending = vec![(node, memory, alpha)];
     while let Some((node, memory, weight)) = pending.pop() {
         if states.len() + pending.len() >= MAX_STATES {
             return Err(Error::Ambiguous { offset, limit: MAX_STATES });

@@ -127,7 +127,7 @@ fn close(open: OpenBlock, rules: &mut Vec<Rule>, tables: &mut Vec<Table>) -> Res
 
 fn add_alternatives(rule: &mut Rule, line: &Line) -> Result<()> {
     for (weight, text) in line.weighted(&line.tokens)? {
-        let pieces = pieces(line.number, &text)?;
+        let pieces = parse_segments(line.number, &text)?;
         rule.alternatives.push(Alternative { line: line.number, weight, segments: pieces });
     }
     Ok(())
@@ -153,7 +153,7 @@ fn add_row(table: &mut Table, line: &Line) -> Result<()> {
 }
 
 /// Cuts an alternative's text at its `<...>`.
-fn pieces(line: usize, text: &str) -> Result<Vec<Segment>> {
+fn parse_segments(line: usize, text: &str) -> Result<Vec<Segment>> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find(['<', '>']) {
@@ -166,7 +166,7 @@ fn pieces(line: usize, text: &str) -> Result<Vec<Segment>> {
             pieces.push(Segment::Text(before.into()));
         }
         let inside = &tag[1..=end];
-        pieces.push(piece(inside).ok_or_else(|| {
+        pieces.push(parse_segment(inside).ok_or_else(|| {
             let problem = "it is none of `<rule>`, `<name.column>`, `<^name.column>`, `<name = table>`, `<name = table except name>`";
             Error::parse(line, format!("`<{}>`: {problem}", inside.escape_debug()))
         })?);
@@ -178,7 +178,7 @@ fn pieces(line: usize, text: &str) -> Result<Vec<Segment>> {
     Ok(pieces)
 }
 
-fn piece(inside: &str) -> Option<Segment> {
+fn parse_segment(inside: &str) -> Option<Segment> {
     let name = |word: &str| {
         let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         plain.then(|| word.to_owned())

@@ -69,7 +69,7 @@ fn by_id<S: Serializer>(words: &StringArena, serializer: S) -> Result<S::Ok, S::
 
 /// Writes a file whose special tokens have the ids from `first` on.
 pub(super) fn write_file(
-    specials: &[&str],
+    special_tokens: &[&str],
     first: u32,
     pre_tokenizer: Value,
     decoder: Value,
@@ -97,7 +97,7 @@ pub(super) fn write_file(
         version: "1.0",
         truncation: (),
         padding: (),
-        added_tokens: (first..).zip(specials).map(token).collect(),
+        added_tokens: (first..).zip(special_tokens).map(token).collect(),
         normalizer: (),
         pre_tokenizer,
         post_processor: (),

@@ -108,7 +108,7 @@ pub(crate) fn merge_vocabs(mut locals: Vec<LocalVocab>) -> Result<(Vocab, Vec<Ve
         locals.iter().map(|one| one.vocab.words().num_bytes()).sum(),
     );
     let mut maps: Vec<Vec<u32>> = locals.iter().map(|one| Vec::with_capacity(one.first_seen.len())).collect();
-    // The next word in the text: its owner gives it the next id; for another thread it has one.
+    // In text order: the owner adds the word with a new id; other threads look it up.
     loop {
         let next = |thread: usize| Some((*locals[thread].first_seen.get(maps[thread].len())?, thread));
         let Some((_, thread)) = (0..locals.len()).filter_map(next).min() else { break };

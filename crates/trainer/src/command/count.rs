@@ -181,7 +181,7 @@ mod tests {
     fn shards_are_counted_from_one() {
         assert_eq!(parse_shard("2/8").unwrap(), (2, 8));
         for wrong in ["0/4", "5/4", "1", "a/b", "1/0", "-1/2", "1/99999"] {
-            assert_eq!(parse_shard(wrong).unwrap_err().kind, crate::error::Kind::Usage, "{wrong}");
+            assert_eq!(parse_shard(wrong).unwrap_err().kind, crate::error::ExitKind::Usage, "{wrong}");
         }
     }
 }

@@ -22,14 +22,14 @@ struct Phase {
     name: &'static str,
     /// The number of steps; 0 if unknown.
     whole: u64,
-    said: Instant,
+    reported_at: Instant,
 }
 
 impl Phases {
     /// Starts the clock; nothing is shown before the first phase.
     pub(super) fn new() -> Self {
         let started = Instant::now();
-        let phase = Mutex::new(Phase { name: "", whole: 0, said: started });
+        let phase = Mutex::new(Phase { name: "", whole: 0, reported_at: started });
         Self { started, phase, done: AtomicU64::new(0) }
     }
 }
@@ -44,7 +44,7 @@ impl Output {
     pub(crate) fn phase(&self, name: &'static str, whole: u64) {
         self.phases.done.store(0, Ordering::Relaxed);
         if let Ok(mut phase) = self.phases.phase.lock() {
-            *phase = Phase { name, whole, said: Instant::now() };
+            *phase = Phase { name, whole, reported_at: Instant::now() };
         }
         if !self.is_live() {
             return self.info(format!("{:.1} s: {name}", self.seconds()));
@@ -74,8 +74,8 @@ impl Output {
         }
         // If another thread holds the lock, it reports.
         let Ok(mut phase) = self.phases.phase.try_lock() else { return };
-        if phase.said.elapsed() >= REPORT_INTERVAL && phase.whole > 0 {
-            phase.said = Instant::now();
+        if phase.reported_at.elapsed() >= REPORT_INTERVAL && phase.whole > 0 {
+            phase.reported_at = Instant::now();
             let percent = 100 * done / phase.whole;
             self.info(format!("{:.1} s: {}, {percent} %", self.seconds(), phase.name));
         }

@@ -1,4 +1,4 @@
-//! The rules of `[model]` that are not the model's own.
+//! Checks of `[model]` beyond those of the model's own settings.
 
 use surprisal_model::Error as ModelError;
 use surprisal_model::ModelConfig;
@@ -44,8 +44,8 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
             // The sizes that other sections decide are checked there.
             // A model that is too large for any machine is refused with the machine's memory.
             if let Err(ModelError::Setting { key, problem, hint }) = neural.clone().sized(1, 1).check() {
-                // Where only the other of two keys was given, it is the one to talk about.
-                let said = |key: &str| loaded.said(&format!("model.{key}")).is_some();
+                // If the user set only n_head, the error is about n_head, not about n_embd.
+                let said = |key: &str| loaded.override_as_written(&format!("model.{key}")).is_some();
                 let swap = key == "n_embd" && said("n_head") && !said(key);
                 let complaint = loaded.error_at("model", if swap { "n_head" } else { key }, problem);
                 return Err(match hint {

@@ -153,9 +153,9 @@ fn derivatives(
         let mut q = heldout.uniform();
         for (len, (at, discounts)) in orders.iter().zip(discounts).enumerate() {
             let total = at.context.total as f64;
-            let left = at.context.backoff_mass(discounts) / total;
+            let backoff_weight = at.context.backoff_mass(discounts) / total;
             for slope in &mut slope {
-                *slope *= left;
+                *slope *= backoff_weight;
             }
             for j in 0..3 {
                 slope[index(len, j)] += f64::from(at.context.n[j]) * q / total;
@@ -163,7 +163,7 @@ fn derivatives(
             if at.count > 0 {
                 slope[index(len, at.count.min(3) as usize - 1)] -= 1.0 / total;
             }
-            q = discounted(discounts, at.count) / total + left * q;
+            q = discounted(discounts, at.count) / total + backoff_weight * q;
         }
         for slope in &mut slope {
             *slope /= q;

@@ -100,8 +100,8 @@ fn discount(estimate: &mut Estimate, report: &mut Report) {
                     .iter()
                     .map(|&v| table.distinct_values[v as usize])
                     .sum();
-                let below: f64 = children.map(|gram| lower[suffixes[gram] as usize]).sum();
-                backoff_weight(scale, mass, below)
+                let seen_lower_mass: f64 = children.map(|gram| lower[suffixes[gram] as usize]).sum();
+                backoff_weight(scale, mass, seen_lower_mass)
             })
             .collect();
         let parents = &mut estimate.tables[len - 1];
@@ -113,16 +113,16 @@ fn discount(estimate: &mut Estimate, report: &mut Report) {
 
 /// α(h) = (1 − Σ seen q(w | h)) / (1 − Σ seen q(w | h')), given 1/c(h), Σ discounted counts and Σ
 /// seen q(w | h').
-fn backoff_weight(scale: f64, mass: f64, below: f64) -> ContextWeights {
+fn backoff_weight(scale: f64, mass: f64, seen_lower_mass: f64) -> ContextWeights {
     const LEAST: f64 = 1e-9;
-    let rest = 1.0 - below;
+    let rest = 1.0 - seen_lower_mass;
     if rest < LEAST {
         // Every word that can follow was seen: there is no back-off mass.
         return ContextWeights { scale: 1.0 / mass, backoff: 0.0 };
     }
-    let left = 1.0 - mass * scale;
-    if left >= LEAST {
-        return ContextWeights { scale, backoff: left / rest };
+    let backoff_mass = 1.0 - mass * scale;
+    if backoff_mass >= LEAST {
+        return ContextWeights { scale, backoff: backoff_mass / rest };
     }
     // No count was discounted: unseen words get the share of one more occurrence.
     let scale = 1.0 / (mass + 1.0);

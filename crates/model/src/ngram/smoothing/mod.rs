@@ -104,6 +104,6 @@ pub enum Tuning {
 }
 
 /// The weights of a context that gives `left` of `total` to the lower order.
-fn backing_off(left: f64, total: f64) -> ContextWeights {
-    ContextWeights { scale: 1.0 / total, backoff: left / total }
+fn backing_off(backoff_mass: f64, total: f64) -> ContextWeights {
+    ContextWeights { scale: 1.0 / total, backoff: backoff_mass / total }
 }
