@@ -1,6 +1,6 @@
 //! Fault injection: the n-th write, sync or rename fails, or the process dies there.
 //!
-//! Every operation of this crate that changes the disk calls [`fail_point`] first. A test runs a
+//! Every operation of this crate that changes the disk calls `fail_point` first. A test runs a
 //! save with a fault at operation 1, 2, 3, … until the save succeeds, and each time checks what is
 //! left, as SQLite's tests do (<https://sqlite.org/testing.html>, section 3). There are two ways to
 //! inject a fault:

@@ -166,7 +166,7 @@ const BASE_STEP: usize = 32;
 /// Bits of a base.
 const BASE_BITS: u32 = 32;
 
-/// The child offsets of nodes (frame-of-reference coding): every [`BASE_STEP`]th offset is a base,
+/// The child offsets of nodes (frame-of-reference coding): every `BASE_STEP`th offset is a base,
 /// and each offset is its delta from the last base, a field of the node's own record.
 #[derive(Clone, Copy, Debug)]
 pub struct ChildOffsets<'a> {
