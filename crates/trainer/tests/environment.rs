@@ -178,7 +178,7 @@ fn a_signal_ends_learning_of_tokens_mixing_tuning_and_evaluating_at_once() {
         // A fast machine may have finished before.
         assert!(code == Some(130) || code == Some(0), "{arguments:?}: {code:?}");
         if code == Some(130) && bench.path().join("n.ngram").exists() {
-            // The signal came between the end of the file and that of the process: the file is whole.
+            // The signal came after the file was complete and before the process ended.
             bench.run(&["inspect", "n.ngram"]).succeeded();
             std::fs::remove_file(bench.path().join("n.ngram")).unwrap();
         }
