@@ -1,6 +1,7 @@
 //! Limits and checks shared by the model families.
 
 use candle_core::Tensor;
+use surprisal_model::neural::TransformerConfig;
 
 use crate::{Error, Result};
 
@@ -41,4 +42,31 @@ pub(super) fn shaped<'a>(
         None => format!("tensor `{name}` is missing"),
     };
     Err(Error::malformed(what, &problem))
+}
+
+/// Whether a transformer has none of the switches that no other program's format has. Every field
+/// is named, so that a new switch has to be decided here.
+pub(super) fn has_only_common_switches(config: &TransformerConfig) -> bool {
+    let &TransformerConfig {
+        vocab_size: _,
+        block_size: _,
+        n_layer: _,
+        n_head: _,
+        n_kv_head: _,
+        n_embd: _,
+        n_hidden: _,
+        dropout: _,
+        bias: _,
+        tied: _,
+        norm: _,
+        norm_eps: _,
+        position: _,
+        rope_theta: _,
+        qk_norm,
+        activation: _,
+        zero_init: _,
+        softcap,
+        bigram_rows,
+    } = config;
+    !qk_norm && softcap == 0.0 && bigram_rows == 0
 }

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use surprisal_model::neural::TransformerConfig;
 
-use super::common::{MAX_LAYERS, MAX_SIZE, float32, shaped, sizes_within, unknown};
+use super::common::{MAX_LAYERS, MAX_SIZE, float32, has_only_common_switches, shaped, sizes_within, unknown};
 use crate::{Error, Result};
 
 /// The fields of GPT-2's `config.json` that affect the result, and those that `transformers`
@@ -102,38 +102,14 @@ impl Gpt2Config {
     /// The `config.json` of a transformer, if its architecture is GPT-2's; missing biases become
     /// zeros.
     pub fn from_transformer(config: &TransformerConfig) -> Option<Self> {
-        // Every field is named, so that a new switch has to be decided here.
-        let &TransformerConfig {
-            vocab_size: _,
-            block_size: _,
-            n_layer: _,
-            n_head,
-            n_kv_head: _,
-            n_embd,
-            n_hidden: _,
-            dropout: _,
-            bias: _,
-            tied: _,
-            norm,
-            norm_eps,
-            position,
-            rope_theta: _,
-            qk_norm,
-            activation,
-            zero_init: _,
-            softcap,
-            bigram_rows,
-        } = config;
         let default = TransformerConfig::default();
-        let ours = norm == default.norm
-            && norm_eps == default.norm_eps
-            && position == default.position
-            && activation == default.activation
-            && config.kv_heads() == n_head
-            && config.mlp_width() == 4 * n_embd
-            && !qk_norm
-            && softcap == 0.0
-            && bigram_rows == 0;
+        let ours = config.norm == default.norm
+            && config.norm_eps == default.norm_eps
+            && config.position == default.position
+            && config.activation == default.activation
+            && config.kv_heads() == config.n_head
+            && config.mlp_width() == 4 * config.n_embd
+            && has_only_common_switches(config);
         ours.then(|| Self {
             model_type: "gpt2".to_owned(),
             architectures: vec!["GPT2LMHeadModel".to_owned()],

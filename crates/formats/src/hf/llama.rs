@@ -10,7 +10,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use surprisal_model::neural::{ActivationKind, NormKind, PositionKind, TransformerConfig};
 
-use super::common::{MAX_LAYERS, MAX_SIZE, float32, shaped, sizes_within, unknown};
+use super::common::{MAX_LAYERS, MAX_SIZE, float32, has_only_common_switches, shaped, sizes_within, unknown};
 use crate::Result;
 
 /// The RoPE section of newer files.
@@ -169,34 +169,10 @@ impl LlamaConfig {
 
     /// The `config.json` of a transformer, if its architecture is Llama's.
     pub fn from_transformer(config: &TransformerConfig) -> Option<Self> {
-        // Every field is named, so that a new switch has to be decided here.
-        let &TransformerConfig {
-            vocab_size: _,
-            block_size: _,
-            n_layer: _,
-            n_head: _,
-            n_kv_head: _,
-            n_embd: _,
-            n_hidden: _,
-            dropout: _,
-            bias: _,
-            tied: _,
-            norm,
-            norm_eps: _,
-            position,
-            rope_theta: _,
-            qk_norm,
-            activation,
-            zero_init: _,
-            softcap,
-            bigram_rows,
-        } = config;
-        let ours = norm == NormKind::Rms
-            && position == PositionKind::Rope
-            && activation == ActivationKind::Swiglu
-            && !qk_norm
-            && softcap == 0.0
-            && bigram_rows == 0;
+        let ours = config.norm == NormKind::Rms
+            && config.position == PositionKind::Rope
+            && config.activation == ActivationKind::Swiglu
+            && has_only_common_switches(config);
         ours.then(|| Self {
             model_type: "llama".to_owned(),
             architectures: vec!["LlamaForCausalLM".to_owned()],
