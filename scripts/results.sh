@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Reproduces the results table of scripts/README.md: one row a model on the embedded stories, and, where a copy of
+# Reproduces the results table of scripts/README.md: one row per model on the embedded stories, and, where a copy of
 # tinyshakespeare is given as the first argument, nanoGPT's laptop recipe over three seeds.
 #
 #   scripts/results.sh [path/to/tinyshakespeare.txt]
@@ -27,7 +27,11 @@ echo '|---|---|---|---|---|---|---|'
 row 'bigram, counted (MLE)' configs/bigram_mle.toml
 row 'bigram, trained' configs/bigram_neural.toml
 row '5-gram, add-0.01' configs/bigram_mle.toml --set model.order=5 --set model.smoothing=add_k --set model.k=0.01
+row '6-gram, Dirichlet' configs/char_dirichlet.toml
+row '6-gram, Kneser-Ney' configs/char_kn6.toml
 row 'MLP, 8 characters' configs/mlp.toml
+row 'LSTM' configs/lstm.toml
+row 'GRU' configs/gru.toml
 row 'transformer' configs/default.toml
 row 'transformer, label smoothing 0.1' configs/default.toml --set loss.label_smoothing=0.1
 if [ $# -ge 1 ]; then
