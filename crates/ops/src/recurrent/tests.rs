@@ -37,16 +37,15 @@ fn values(tensor: &Tensor) -> Vec<f64> {
 
 fn close(a: &[f64], b: &[f64], what: &str) {
     assert_eq!(a.len(), b.len(), "{what}");
-    let scale = b.iter().fold(1.0f64, |m, x| m.max(x.abs()));
     for (x, y) in a.iter().zip(b) {
-        assert!((x - y).abs() < 5e-6 * scale, "{what}: {x} and {y}");
+        assert!((x - y).abs() < 5e-6 * y.abs().max(1.0), "{what}: {x} and {y}");
     }
 }
 
 #[test]
 fn the_fused_layer_has_the_numbers_of_the_composed_one() {
     for cell in CELLS {
-        for (rows, steps, inputs, width) in [(1, 1, 1, 1), (1, 6, 3, 5), (4, 3, 7, 16), (3, 5, 9, 21)] {
+        for (rows, steps, inputs, width) in [(1, 1, 1, 1), (1, 6, 3, 19), (2, 4, 5, 7), (4, 3, 7, 16), (3, 5, 9, 21)] {
             let single = variables(cell, rows * steps, inputs, width);
             let double =
                 single.each_ref().map(|v| Var::from_tensor(&v.to_dtype(DType::F64).unwrap()).unwrap());
