@@ -7,7 +7,7 @@ use candle_core::{Device, Var};
 use super::*;
 use crate::grad_accumulator::GradAccumulator;
 use crate::layers::NormType;
-use crate::testing::numbers;
+use crate::testing::{numbers, var};
 use crate::{Activation, Attention, Backward, DropoutKey, Precision, RotaryTables};
 
 struct Made {
@@ -16,10 +16,8 @@ struct Made {
 
 impl Made {
     fn get(&mut self, shape: &[usize]) -> Tensor {
-        let values = numbers(shape.iter().product(), self.vars.len() as u32 + 1);
-        let var = Var::from_tensor(&(Tensor::from_vec(values, shape, &Device::Cpu).unwrap() * 0.5).unwrap())
-            .unwrap();
-        self.vars.push(var);
+        let var = var(shape, self.vars.len() as u32 + 1);
+        self.vars.push(Var::from_tensor(&(var.as_tensor() * 0.5).unwrap()).unwrap());
         self.vars.last().unwrap().as_tensor().clone()
     }
 
@@ -77,9 +75,7 @@ fn the_fused_operation_agrees_with_the_composition() {
             (NormType::RmsNorm, false, Some(DropoutConfig { p: 0.25, key }), true),
             (NormType::LayerNorm, true, Some(DropoutConfig { p: 0.5, key }), true),
         ] {
-            let x =
-                Var::from_tensor(&Tensor::from_vec(numbers(b * t * c, 7), (b * t, c), &Device::Cpu).unwrap())
-                    .unwrap();
+            let x = var(&[b * t, c], 7);
             let rotary = modern.then(|| Arc::new(RotaryTables::new(t, 4, 10.0)));
             let attention = Attention { n_head: 2, n_kv_head: 1, rotary, qk_norm: modern };
             let activations = [Activation::Gelu, Activation::Relu2, Activation::SwiGlu];

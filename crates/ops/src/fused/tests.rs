@@ -7,7 +7,7 @@ use surprisal_kernels::simd::{Isa, with_isa};
 
 use super::*;
 use crate::layers::{KvCache, NormType};
-use crate::testing::numbers;
+use crate::testing::{self, double, numbers, values, var};
 use crate::{Activation, Attention, Context, DropoutKey, RotaryTables, unfused};
 
 /// Compares `f` in f32 with `oracle` in f64: outputs, and gradients of a weighted sum of them.
@@ -16,16 +16,8 @@ fn agree(
     f: impl Fn(&[Tensor]) -> Result<Tensor>,
     oracle: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) {
-    let single: Vec<Var> = shapes
-        .iter()
-        .zip(1..)
-        .map(|(shape, seed)| {
-            let values = numbers(shape.iter().product(), seed);
-            Var::from_tensor(&Tensor::from_vec(values, *shape, &Device::Cpu).unwrap()).unwrap()
-        })
-        .collect();
-    let double: Vec<Var> =
-        single.iter().map(|v| Var::from_tensor(&v.to_dtype(DType::F64).unwrap()).unwrap()).collect();
+    let single: Vec<Var> = shapes.iter().zip(1..).map(|(shape, seed)| var(shape, seed)).collect();
+    let double: Vec<Var> = single.iter().map(double).collect();
     let tensors = |vars: &[Var]| vars.iter().map(|v| v.as_tensor().clone()).collect::<Vec<_>>();
     let (y, z) = (f(&tensors(&single)).unwrap(), oracle(&tensors(&double)).unwrap());
     close(&y, &z, "value");
@@ -39,12 +31,7 @@ fn agree(
 
 fn close(a: &Tensor, b: &Tensor, what: &str) {
     assert_eq!(a.dims(), b.dims(), "{what}");
-    let a: Vec<f64> = a.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-    let b: Vec<f64> = b.flatten_all().unwrap().to_vec1().unwrap();
-    let scale = b.iter().fold(1.0f64, |m, x| m.max(x.abs()));
-    for (x, y) in a.iter().zip(&b) {
-        assert!((x - y).abs() < 5e-6 * scale, "{what}: {x} and {y}");
-    }
+    testing::close(&values(a), &values(b), what);
 }
 
 #[test]

@@ -1,19 +1,14 @@
 //! The fused operation against the composed one, and what cutting rows and time does to it.
 
-use candle_core::{DType, Device, Var};
+use candle_core::Var;
 use surprisal_kernels::simd::{Isa, with_isa};
 
 use super::*;
 use crate::Backward;
 use crate::grad_accumulator::GradAccumulator;
-use crate::testing::numbers;
+use crate::testing::{close, double, numbers, values, var};
 
 const CELLS: [Cell; 2] = [Cell::Lstm, Cell::Gru];
-
-fn var(shape: &[usize], seed: u32) -> Var {
-    let values = numbers(shape.iter().product(), seed);
-    Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap()
-}
 
 /// x (B·T, In), then the weights in their order.
 fn variables(cell: Cell, n: usize, inputs: usize, width: usize) -> [Var; 5] {
@@ -31,24 +26,14 @@ fn weights(vars: &[Var; 5]) -> RecurrentWeights {
     RecurrentWeights { weight_ih, weight_hh, bias_ih, bias_hh }
 }
 
-fn values(tensor: &Tensor) -> Vec<f64> {
-    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
-}
-
-fn close(a: &[f64], b: &[f64], what: &str) {
-    assert_eq!(a.len(), b.len(), "{what}");
-    for (x, y) in a.iter().zip(b) {
-        assert!((x - y).abs() < 5e-6 * y.abs().max(1.0), "{what}: {x} and {y}");
-    }
-}
-
 #[test]
 fn the_fused_layer_has_the_numbers_of_the_composed_one() {
     for cell in CELLS {
-        for (rows, steps, inputs, width) in [(1, 1, 1, 1), (1, 6, 3, 19), (2, 4, 5, 7), (4, 3, 7, 16), (3, 5, 9, 21)] {
+        for (rows, steps, inputs, width) in
+            [(1, 1, 1, 1), (1, 6, 3, 19), (2, 4, 5, 7), (4, 3, 7, 16), (3, 5, 9, 21)]
+        {
             let single = variables(cell, rows * steps, inputs, width);
-            let double =
-                single.each_ref().map(|v| Var::from_tensor(&v.to_dtype(DType::F64).unwrap()).unwrap());
+            let double = single.each_ref().map(double);
             let start = numbers(rows * cell.states() * width, 9);
             let upstream = var(&[rows * steps, width], 10);
             let run = |context: &Context, vars: &[Var; 5]| {
