@@ -3,7 +3,6 @@
 //! Values saved for backward are stored in the operation, which lives as long as the graph. The
 //! [`Context`](crate::Context) determines where gradients of parameters go.
 
-mod affine;
 mod attention;
 mod block;
 mod elementwise;
@@ -20,7 +19,7 @@ pub(crate) use linear::linear;
 pub(crate) use norm::norm;
 pub(crate) use recurrent::recurrent;
 
-use candle_core::{CpuStorage, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 use crate::tensor_slice::read;
 
@@ -34,6 +33,18 @@ fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
 
 fn result(values: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> {
     Ok((CpuStorage::F32(values), shape.into()))
+}
+
+/// Gradients of input, weight and bias; `None` for an accumulated gradient.
+type InputWeightBiasGrads = (Option<Tensor>, Option<Tensor>, Option<Tensor>);
+
+/// Applies an operation of an input, a weight and a bias; an empty tensor stands for no bias.
+fn apply_with_bias<T>(op: T, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>
+where
+    T: CustomOp3 + Send + Sync + 'static,
+{
+    let bias = bias.map_or_else(|| Tensor::zeros(0, DType::F32, x.device()), Tensor::contiguous)?;
+    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias, op)
 }
 
 /// Calls `f` with the elements of three tensors.

@@ -84,10 +84,14 @@ impl Linear {
         }
         let out = self.weight.dim(0)?;
         read(&self.weight, |weight| linear::add_matmul(precision, x, weight, true, into, out))?;
-        match &self.bias {
-            None => Ok(()),
-            Some(bias) => time(OpKind::Residual, || linear::add_bias(into, bias)),
-        }
+        let Some(bias) = &self.bias else { return Ok(()) };
+        read(bias, |bias| {
+            time(OpKind::Residual, || {
+                for row in into.chunks_exact_mut(bias.len()) {
+                    row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+                }
+            });
+        })
     }
 
     /// Returns dx and accumulates the parameters' gradients.

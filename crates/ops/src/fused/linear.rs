@@ -1,13 +1,11 @@
 //! Linear layer, `x Wᵀ + b`.
 
-use candle_core::{Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use surprisal_kernels::matmul::{Matrix, MatrixMut, Precision, matmul_with_precision};
 
-use super::affine::{self, InputWeightBiasGrads, InputWeightBiasOp};
-use super::with2;
+use super::{InputWeightBiasGrads, apply_with_bias, result, slice, with2};
 use crate::Context;
 use crate::profile::{OpKind, time};
-use crate::tensor_slice::read;
 
 /// Y = X Wᵀ + b for `weight` (Out, In).
 pub(super) fn forward(
@@ -86,33 +84,40 @@ struct LinearOp {
     context: Context,
 }
 
-impl InputWeightBiasOp for LinearOp {
-    const NAME: &'static str = "linear";
-
-    fn forward(
-        &self,
-        (x, x_shape): (&[f32], &Shape),
-        (weight, weight_shape): (&[f32], &Shape),
-        bias: Option<&[f32]>,
-    ) -> Result<(Vec<f32>, Shape)> {
-        let (rows, out) = (x_shape.dims2()?.0, weight_shape.dims2()?.0);
-        let mut y = vec![0.0; rows * out];
-        forward(self.context.precision, x, weight, bias, &mut y, out);
-        Ok((y, (rows, out).into()))
+impl CustomOp3 for LinearOp {
+    fn name(&self) -> &'static str {
+        "linear"
     }
 
-    fn backward(
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
+        bias: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, out) = (xl.shape().dims2()?.0, wl.shape().dims2()?.0);
+        let (x, weight, bias) = (slice(x, xl)?, slice(weight, wl)?, slice(bias, bl)?);
+        let mut y = vec![0.0; rows * out];
+        forward(self.context.precision, x, weight, (!bias.is_empty()).then_some(bias), &mut y, out);
+        result(y, (rows, out))
+    }
+
+    fn bwd(
         &self,
         x: &Tensor,
         weight: &Tensor,
-        bias: Option<&Tensor>,
+        bias: &Tensor,
+        _: &Tensor,
         dy: &Tensor,
     ) -> Result<InputWeightBiasGrads> {
-        let out = weight.dim(0)?;
+        let (out, bias) = (weight.dim(0)?, (bias.elem_count() > 0).then_some(bias));
         let (dw, db) = with2(x, dy, |x, dy| weight_gradient(&self.context, weight, bias, x, dy))??;
         let mut dx = vec![0.0; x.elem_count()];
         with2(weight, dy, |weight, dy| input_gradient(self.context.precision, weight, dy, &mut dx, out))?;
-        Ok((Tensor::from_vec(dx, x.shape(), x.device())?, dw, db))
+        Ok((Some(Tensor::from_vec(dx, x.shape(), x.device())?), dw, db))
     }
 }
 
@@ -127,14 +132,5 @@ pub(crate) fn linear(
     if width != inner || bias.is_some_and(|bias| bias.dims() != [out]) {
         bail!("linear: shapes of input {:?}, weight {:?} and bias do not match", x.dims(), weight.dims());
     }
-    affine::apply(LinearOp { context: context.clone() }, x, weight, bias)
-}
-
-/// Adds `bias` to every row of `y`.
-pub(super) fn add_bias(y: &mut [f32], bias: &Tensor) -> Result<()> {
-    read(bias, |bias| {
-        for row in y.chunks_exact_mut(bias.len()) {
-            row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-        }
-    })
+    apply_with_bias(LinearOp { context: context.clone() }, x, weight, bias)
 }

@@ -2,11 +2,10 @@
 
 use std::sync::OnceLock;
 
-use candle_core::{Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use surprisal_kernels::norm::{self, NormGradients, NormType};
 
-use super::affine::{self, InputWeightBiasGrads, InputWeightBiasOp};
-use super::with3;
+use super::{InputWeightBiasGrads, apply_with_bias, result, slice, with3};
 use crate::Context;
 use crate::profile::{OpKind, time};
 
@@ -17,39 +16,46 @@ struct NormOp {
     statistics: OnceLock<Vec<(f32, f32)>>,
 }
 
-impl InputWeightBiasOp for NormOp {
-    const NAME: &'static str = "norm";
+impl CustomOp3 for NormOp {
+    fn name(&self) -> &'static str {
+        "norm"
+    }
 
-    fn forward(
+    fn cpu_fwd(
         &self,
-        (x, shape): (&[f32], &Shape),
-        (weight, _): (&[f32], &Shape),
-        bias: Option<&[f32]>,
-    ) -> Result<(Vec<f32>, Shape)> {
+        x: &CpuStorage,
+        xl: &Layout,
+        weight: &CpuStorage,
+        wl: &Layout,
+        bias: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, weight, bias) = (slice(x, xl)?, slice(weight, wl)?, slice(bias, bl)?);
+        let bias = (!bias.is_empty()).then_some(bias);
         let mut y = vec![0.0; x.len()];
         let norm = norm::Norm { kind: self.kind, weight, bias, eps: self.eps };
         let statistics = time(OpKind::Norm, || norm.forward(x, &mut y));
         // `set` cannot fail: forward runs once per operation.
         let _ = self.statistics.set(statistics);
-        Ok((y, shape.clone()))
+        result(y, xl.shape().clone())
     }
 
-    fn backward(
+    fn bwd(
         &self,
         x: &Tensor,
         weight: &Tensor,
-        bias: Option<&Tensor>,
+        bias: &Tensor,
+        _: &Tensor,
         dy: &Tensor,
     ) -> Result<InputWeightBiasGrads> {
         let Some(statistics) = self.statistics.get() else { bail!("norm: backward before forward") };
-        let (dx, dw, db) = with3(x, weight, dy, |x, values, dy| -> Result<_> {
-            let mut dx = vec![0.0; x.len()];
+        let bias = (bias.elem_count() > 0).then_some(bias);
+        let mut dx = vec![0.0; x.elem_count()];
+        let (dw, db) = with3(x, weight, dy, |x, values, dy| {
             let (context, parameters) = (&self.context, (weight, values));
-            let (dw, db) =
-                gradient(context, self.kind, self.eps, parameters, bias, statistics, x, dy, &mut dx)?;
-            Ok((dx, dw, db))
+            gradient(context, self.kind, self.eps, parameters, bias, statistics, x, dy, &mut dx)
         })??;
-        Ok((Tensor::from_vec(dx, x.shape(), x.device())?, dw, db))
+        Ok((Some(Tensor::from_vec(dx, x.shape(), x.device())?), dw, db))
     }
 }
 
@@ -93,5 +99,5 @@ pub(crate) fn norm(
         bail!("norm: shapes of input {:?}, weight {:?} and bias do not match", x.dims(), weight.dims());
     }
     let op = NormOp { context: context.clone(), kind, eps: eps as f32, statistics: OnceLock::new() };
-    affine::apply(op, x, weight, bias)
+    apply_with_bias(op, x, weight, bias)
 }
