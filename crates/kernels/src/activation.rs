@@ -99,32 +99,22 @@ impl WithSimd for Forward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { activation, u, width, a } = self;
+        let (gelu, relu2, swiglu) = (
+            #[inline(always)]
+            |x, _| gelu(simd, x).0,
+            #[inline(always)]
+            |x, _| relu2(simd, x).0,
+            #[inline(always)]
+            |g, v| simd.mul_f32s(silu(simd, g).0, v),
+        );
         match activation {
-            Activation::Gelu => zip_into(
-                simd,
-                u,
-                a,
-                #[inline(always)]
-                |x, _| gelu(simd, x).0,
-            ),
-            Activation::Relu2 => zip_into(
-                simd,
-                u,
-                a,
-                #[inline(always)]
-                |x, _| relu2(simd, x).0,
-            ),
+            Activation::Gelu => zip_into(simd, u, a, gelu),
+            Activation::Relu2 => zip_into(simd, u, a, relu2),
             Activation::SwiGlu => {
                 for (u, a) in u.chunks_exact(2 * width).zip(a.chunks_exact_mut(width)) {
                     let (gate, up) = u.split_at(width);
                     a.copy_from_slice(up);
-                    zip_into(
-                        simd,
-                        gate,
-                        a,
-                        #[inline(always)]
-                        |g, v| simd.mul_f32s(silu(simd, g).0, v),
-                    );
+                    zip_into(simd, gate, a, swiglu);
                 }
             }
         }
@@ -168,23 +158,17 @@ impl WithSimd for Backward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { activation, u, width, da, du } = self;
+        let (gelu, relu2, silu) = (
+            #[inline(always)]
+            |x| gelu(simd, x),
+            #[inline(always)]
+            |x| relu2(simd, x),
+            #[inline(always)]
+            |x| silu(simd, x),
+        );
         match activation {
-            Activation::Gelu => elementwise(
-                simd,
-                u,
-                da,
-                du,
-                #[inline(always)]
-                |x| gelu(simd, x),
-            ),
-            Activation::Relu2 => elementwise(
-                simd,
-                u,
-                da,
-                du,
-                #[inline(always)]
-                |x| relu2(simd, x),
-            ),
+            Activation::Gelu => elementwise(simd, u, da, du, gelu),
+            Activation::Relu2 => elementwise(simd, u, da, du, relu2),
             Activation::SwiGlu => {
                 let rows = u.chunks_exact(2 * width).zip(du.chunks_exact_mut(2 * width));
                 for ((u, du), da) in rows.zip(da.chunks_exact_mut(width)) {
@@ -194,14 +178,7 @@ impl WithSimd for Backward<'_> {
                     for (da, v) in da.iter_mut().zip(up) {
                         *da *= v;
                     }
-                    elementwise(
-                        simd,
-                        gate,
-                        da,
-                        dgate,
-                        #[inline(always)]
-                        |g| silu(simd, g),
-                    );
+                    elementwise(simd, gate, da, dgate, silu);
                     for ((a, dup), up) in da.iter_mut().zip(dup).zip(up) {
                         *dup *= *a;
                         *a *= up;
