@@ -1,6 +1,7 @@
 //! Residual half-blocks of a transformer: x + attention(norm(x)) or x + mlp(norm(x)).
 //!
-//! A half-block is one fused operation if `can_fuse`, else a composition with the same numbers.
+//! A half-block is one fused operation if `Context::can_fuse`, else a composition with the same
+//! numbers.
 
 use candle_core::{Result, Tensor};
 
@@ -44,7 +45,10 @@ impl Branch {
         batch: usize,
         drop: Option<DropoutConfig>,
     ) -> Result<Tensor> {
-        if self.can_fuse(context, x) {
+        let Self { norm, inner, proj, .. } = self;
+        let weights = [&norm.weight, &inner.weight, &proj.weight];
+        let biases = [&norm.bias, &inner.bias, &proj.bias];
+        if fusable(x) && context.can_fuse(weights.into_iter().chain(biases.into_iter().flatten())) {
             return fused::branch(self, context, x, batch, drop);
         }
         let rows = x.dim(0)?;
@@ -56,16 +60,6 @@ impl Branch {
             BranchKind::Activation(kind) => activation(&u, *kind)?,
         }; // (B·T, F)
         x + apply_dropout(self.proj.forward(context, &y)?, batch, drop)?
-    }
-
-    /// Whether the fused operation can be used: `x` is f32 on the CPU, and the gradients of all
-    /// parameters are accumulated, or there is no backward pass.
-    fn can_fuse(&self, context: &Context, x: &Tensor) -> bool {
-        let Self { norm, inner, proj, .. } = self;
-        let weights = [&norm.weight, &inner.weight, &proj.weight].into_iter();
-        let biases = [&norm.bias, &inner.bias, &proj.bias].into_iter().flatten();
-        let is_accumulated = |parameter| context.is_accumulated(parameter);
-        fusable(x) && (context.is_inference() || weights.chain(biases).all(is_accumulated))
     }
 }
 

@@ -37,9 +37,14 @@ impl Context {
         matches!(self.backward, Backward::Never)
     }
 
-    /// Whether the gradient of `parameter` goes to an accumulator.
-    pub(crate) fn is_accumulated(&self, parameter: &Tensor) -> bool {
-        matches!(&self.backward, Backward::Accumulate(gradients) if gradients.contains(parameter))
+    /// Whether one fused operation can have all `parameters` without candle's graph: there is no
+    /// backward pass, or their gradients are accumulated.
+    pub(crate) fn can_fuse<'a>(&self, parameters: impl IntoIterator<Item = &'a Tensor>) -> bool {
+        match &self.backward {
+            Backward::Store => false,
+            Backward::Accumulate(gradients) => parameters.into_iter().all(|p| gradients.contains(p)),
+            Backward::Never => true,
+        }
     }
 
     /// Computes the gradient of `parameter` by `f(slice, add)`, which adds to the slice if `add`,

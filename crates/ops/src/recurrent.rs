@@ -60,9 +60,7 @@ pub fn recurrent(
     if !fits {
         bail!("recurrent: an input of {:?}, weights and a state that do not fit: {weights:?}", x.dims());
     }
-    let accumulated =
-        [weight_ih, weight_hh, bias_ih, bias_hh].iter().all(|parameter| context.is_accumulated(parameter));
-    if fusable(x) && (context.is_inference() || accumulated) {
+    if fusable(x) && context.can_fuse([weight_ih, weight_hh, bias_ih, bias_hh]) {
         fused::recurrent(context, cell, x, rows, weights, state)
     } else {
         unfused::recurrent(cell, x, rows, weights, state)
