@@ -294,7 +294,7 @@ impl WithSimd for Task<'_> {
         let vocab = spec.vocab;
         let n = rows.len() / vocab.max(1);
         let mut scratch = Scratch::default();
-        let (source, gradient) = match rows {
+        let (source, mut gradient) = match rows {
             LogitsBuffer::Read(logits) => (Some(logits), None),
             LogitsBuffer::Copy(logits, gradient) => (Some(logits), Some(gradient)),
             LogitsBuffer::Overwrite(logits) => (None, Some(logits)),
@@ -305,7 +305,6 @@ impl WithSimd for Task<'_> {
         };
         // Without a gradient, the kernels work on a copy.
         let mut copy = if gradient.is_none() { vec![0.0; group.min(n) * vocab] } else { Vec::new() };
-        let mut gradient = gradient;
         let mut totals = Totals::default();
         let mut coefficients = [RowCoefficients::default(); group::ROWS];
         let mut results = [RowLoss::default(); group::ROWS];

@@ -64,14 +64,9 @@ impl Recurrence {
         self.rows * self.width
     }
 
-    /// The elements of all gates of one step, B·G·H.
-    fn gates(self) -> usize {
-        self.cell.gates() * self.state()
-    }
-
     fn check(self, weight: &[f32], gates: &[f32], states: [&[f32]; 2]) {
         assert_eq!(weight.len(), self.cell.gates() * self.width * self.width, "weight_hh");
-        assert_eq!(gates.len(), self.steps * self.gates(), "gates");
+        assert_eq!(gates.len(), self.steps * self.cell.gates() * self.state(), "gates");
         assert!(states.iter().all(|s| s.len() == (self.steps + 1) * self.state()), "states");
     }
 

@@ -127,14 +127,9 @@ impl CustomOp1 for RecurrentOp {
         let inputs = by_time(x, sizes)?;
         linear::weight_gradient(context, weight_ih, Some(bias_ih), &inputs, &dgates)?;
         let mut dinputs = inputs;
+        let all = cell.gates() * width;
         read(weight_ih, |weight| {
-            linear::input_gradient(
-                context.precision,
-                weight,
-                &dgates,
-                &mut dinputs,
-                gates.len() / (steps * rows),
-            );
+            linear::input_gradient(context.precision, weight, &dgates, &mut dinputs, all);
         })?;
         let mut dx = vec![0.0; dinputs.len()];
         time(OpKind::Recurrence, || swap(&dinputs, rows, steps, &mut dx));
