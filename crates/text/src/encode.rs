@@ -1,6 +1,7 @@
 //! Encodes texts on several threads: chunk by chunk, and then joined in the order of the text.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -8,7 +9,7 @@ use crate::chunks::{Span, TextChunk, TextChunks};
 use crate::error::{Error, Result};
 use crate::parallel::{TextWarnings, for_each_chunk};
 use crate::tokenizer::{
-    Key, LOAD_PADDING, LocalVocab, MAX_VOCABULARY, PreToken, TokenizerModel, Vocab, VocabLookup, WordCodec,
+    ByteCodec, Key, LOAD_PADDING, LocalVocab, MAX_VOCABULARY, PreToken, Vocab, VocabLookup, WordCodec,
     is_separator, map_to_vocab, merge_vocabs, pre_tokenize, special_tokens,
 };
 use crate::{
@@ -44,7 +45,8 @@ pub(crate) fn encode(
     tokenizer: &Tokenizer,
     options: EncodeOptions,
 ) -> Result<(TokenText, TextWarnings)> {
-    if let TokenizerModel::Word(WordCodec { vocab, .. }) = &tokenizer.model
+    let words = tokenizer.codec_as::<WordCodec>();
+    if let Some(WordCodec { vocab, .. }) = words
         && !vocab.is_indexed()
         && is_short(spans, vocab)
     {
@@ -55,7 +57,7 @@ pub(crate) fn encode(
         options.threads,
         || Ok(Vec::new()),
         |encoded: &mut Vec<EncodedChunk>, warnings, chunk| {
-            let ids = if let TokenizerModel::Word(words) = &tokenizer.model {
+            let ids = if let Some(words) = words {
                 encode_words(chunk, words.mode, options, encoded.last(), warnings, &words.vocab)?
             } else {
                 encode_chunk(chunk, tokenizer, options, warnings)?
@@ -99,7 +101,7 @@ pub(crate) fn learn_words(
     let (locals, encoded, mut warnings) = encode_local(spans, mode, options)?;
     warnings.uppercase_unk = locals.iter().any(|one| one.contains(b"<UNK>"));
     let (vocab, maps) = merge_vocabs(locals)?;
-    let tokenizer = Tokenizer { model: TokenizerModel::Word(WordCodec { vocab, mode }) };
+    let tokenizer = Tokenizer::built_in(Arc::new(WordCodec { vocab, mode }));
     let text = concatenate(encoded, &maps, &tokenizer, spans, warnings);
     Ok((tokenizer, text, warnings))
 }
@@ -285,7 +287,7 @@ fn encode_chunk(
     warnings: &mut TextWarnings,
 ) -> Result<Vec<u32>> {
     let mut ids = Vec::new();
-    let bytes = if let TokenizerModel::Byte(codec) = &tokenizer.model { Some(codec) } else { None };
+    let bytes = tokenizer.codec_as::<ByteCodec>();
     // The whole chunk is checked first, so that an error has the position in the file.
     let text = if bytes.is_some() { "" } else { chunk.text()? };
     let append = |from: usize, to: usize, ids: &mut Vec<u32>| -> Result<()> {
@@ -335,7 +337,7 @@ pub(crate) fn unknown_words(
         let mut chunk = chunk?;
         let mut unknown = BTreeMap::new();
         let warnings = &mut TextWarnings::default();
-        let ids = if let TokenizerModel::Word(WordCodec { vocab, mode }) = &tokenizer.model {
+        let ids = if let Some(WordCodec { vocab, mode }) = tokenizer.codec_as() {
             let num_special_tokens = special_tokens(*mode).len() as u32;
             let recorder = UnknownRecorder { vocab, unknown: &mut unknown, num_special_tokens };
             encode_words(&mut chunk, *mode, options, None, warnings, recorder)?
@@ -446,7 +448,7 @@ mod tests {
             let stored = Tokenizer::from_stored_words(TokenizerKind::Word, mode, words.iter().map(String::as_bytes)).unwrap();
             let options = EncodeOptions { threads, literal_specials, ..EncodeOptions::default() };
             let (a, b) = (encode(&span, &indexed, options).unwrap(), encode(&span, &stored, options).unwrap());
-            let TokenizerModel::Word(WordCodec { vocab, .. }) = &stored.model else { panic!("words") };
+            let WordCodec { vocab, .. } = stored.codec_as().unwrap();
             prop_assert_eq!(vocab.is_indexed(), !is_short(&span, vocab));
             prop_assert_eq!(&a.0.ids, &b.0.ids);
             prop_assert_eq!((a.0.oov, a.0.lines, a.0.bytes, a.1), (b.0.oov, b.0.lines, b.0.bytes, b.1));
@@ -469,9 +471,7 @@ mod tests {
         assert_eq!(indexed.encode("a b").unwrap(), [3, 4]);
         for (tokenizer, has_index) in [(locals, false), (indexed, true)] {
             let read = encode(&span, &tokenizer, EncodeOptions::default()).unwrap();
-            assert!(
-                matches!(&tokenizer.model, TokenizerModel::Word(words) if words.vocab.is_indexed() == has_index)
-            );
+            assert_eq!(tokenizer.codec_as::<WordCodec>().unwrap().vocab.is_indexed(), has_index);
             assert_eq!(read.0.ids, expected);
         }
     }

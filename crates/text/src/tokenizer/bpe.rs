@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
@@ -12,7 +13,7 @@ use tokenizers::{AddedToken, Tokenizer as Library, TokenizerBuilder};
 use super::byte_level::{byte_to_unicode, check_byte_level, is_bytes_only, unicode_to_byte};
 use super::codec::{Codec, SpecialIds, TrainingText};
 use super::json::{JsonFile, refuse, to_bytes};
-use super::{BOS, EOS, TokenizerKind, TokenizerModel, special_tokens};
+use super::{BOS, EOS, TokenizerKind, special_tokens};
 use crate::TextMode;
 use crate::error::{Error, Result};
 
@@ -40,7 +41,7 @@ impl BpeCodec {
         *self.library = library;
     }
 
-    pub(super) fn from_json(file: &mut JsonFile<'_>) -> Result<Option<TokenizerModel>> {
+    pub(super) fn from_json(file: &mut JsonFile<'_>) -> Result<Option<Arc<dyn Codec>>> {
         if !file.is("BPE", &["ByteLevel"]) || is_bytes_only(file) {
             return Ok(None);
         }
@@ -64,7 +65,7 @@ impl BpeCodec {
         check_merges(&file.model().merges, &known)?;
         let mut codec = Self::new(vocab.len(), file.mode);
         codec.set_library(Library::from_bytes(file.bytes).map_err(library_error)?);
-        Ok(Some(TokenizerModel::Bpe(codec)))
+        Ok(Some(Arc::new(codec)))
     }
 }
 

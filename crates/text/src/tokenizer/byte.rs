@@ -1,13 +1,14 @@
 //! Bytes as tokens: the id of a byte is its value.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::{Map, json};
 
 use super::byte_level::{byte_to_unicode, check_byte_level, is_bytes_only};
 use super::codec::{Codec, SpecialIds, TrainingText};
 use super::json::{JsonFile, refuse, write_file};
-use super::{TokenizerKind, TokenizerModel, special_tokens};
+use super::{TokenizerKind, special_tokens};
 use crate::TextMode;
 use crate::error::Result;
 
@@ -28,7 +29,7 @@ impl ByteCodec {
         ids.extend(kept.map(|&byte| u32::from(byte)));
     }
 
-    pub(super) fn from_json(file: &mut JsonFile<'_>) -> Result<Option<TokenizerModel>> {
+    pub(super) fn from_json(file: &mut JsonFile<'_>) -> Result<Option<Arc<dyn Codec>>> {
         if !is_bytes_only(file) {
             return Ok(None);
         }
@@ -37,7 +38,7 @@ impl ByteCodec {
         if !file.vocab.words().iter().eq(bytes) {
             return refuse("a byte vocabulary must have the 256 bytes, in order");
         }
-        Ok(Some(TokenizerModel::Byte(Self { mode: file.mode })))
+        Ok(Some(Arc::new(Self { mode: file.mode })))
     }
 }
 

@@ -1,14 +1,15 @@
 //! Characters as tokens, by code point.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::json;
 
+use super::TokenizerKind;
 use super::codec::{Codec, SpecialIds, TrainingText};
 use super::json::{JsonFile, WordLevel, refuse, write_file};
 use super::key::Key;
 use super::vocab::{Vocab, special_tokens};
-use super::{TokenizerKind, TokenizerModel};
 use crate::TextMode;
 use crate::error::Result;
 use crate::parallel::for_each_chunk;
@@ -28,7 +29,7 @@ impl CharCodec {
         Self { vocab: Vocab::default(), mode }
     }
 
-    pub(super) fn from_json(file: &mut JsonFile<'_>) -> Result<Option<TokenizerModel>> {
+    pub(super) fn from_json(file: &mut JsonFile<'_>) -> Result<Option<Arc<dyn Codec>>> {
         if !file.is("WordLevel", &["FixedLength"]) {
             return Ok(None);
         }
@@ -37,7 +38,7 @@ impl CharCodec {
         }
         let mut codec = Self::new(file.mode);
         codec.set_vocab(std::mem::take(&mut file.vocab))?;
-        Ok(Some(TokenizerModel::Char(codec)))
+        Ok(Some(Arc::new(codec)))
     }
 }
 

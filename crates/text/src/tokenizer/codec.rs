@@ -1,5 +1,6 @@
 //! The trait of tokenizers, and the registry that loads tokenizers defined outside this crate.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -65,7 +66,7 @@ impl TrainingText<'_> {
 /// Ids are 0..`vocab_size`, special tokens included. [`crate::Tokenizer`] adds `<s>` and `</s>`
 /// around lines, so no other method sees or makes them. A codec of another crate is used with
 /// [`crate::Tokenizer::custom`] or [`crate::Corpus::train_codec`].
-pub trait Codec: fmt::Debug + Send + Sync {
+pub trait Codec: Any + fmt::Debug + Send + Sync {
     /// The kind; [`TokenizerKind::Custom`] with its name for a codec of another crate.
     fn kind(&self) -> TokenizerKind;
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::arena::StringArena;
 use super::codec::CodecRegistry;
-use super::{BOS, EOS, Tokenizer, TokenizerKind, TokenizerModel, UNK, Vocab};
+use super::{BOS, Codec, EOS, Tokenizer, TokenizerKind, UNK, Vocab};
 use crate::TextMode;
 use crate::error::{Error, Result};
 
@@ -28,15 +29,15 @@ fn check_size(bytes: &[u8]) -> Result<()> {
 }
 
 /// The reader of one built-in codec: `None` for a file of another codec.
-pub(super) type Reader = fn(&mut JsonFile<'_>) -> Result<Option<TokenizerModel>>;
+pub(super) type Reader = fn(&mut JsonFile<'_>) -> Result<Option<Arc<dyn Codec>>>;
 
 /// Writes a file, which is never larger than [`read`] accepts.
-pub(super) fn write(model: &TokenizerModel) -> Result<Vec<u8>> {
-    let mut bytes = model.codec().save()?;
-    if let TokenizerKind::Custom(name) = model.codec().kind() {
+pub(super) fn write(codec: &dyn Codec) -> Result<Vec<u8>> {
+    let mut bytes = codec.save()?;
+    if let TokenizerKind::Custom(name) = codec.kind() {
         let state = serde_json::from_slice(&bytes)
             .map_err(|error| Error::Tokenizer(format!("the codec \"{name}\" saved no JSON: {error}")))?;
-        let codec = CustomCodec { name: name.into(), mode: model.codec().mode(), state };
+        let codec = CustomCodec { name: name.into(), mode: codec.mode(), state };
         bytes = to_bytes(&json!({ "custom_codec": codec }))?;
     }
     check_size(&bytes)?;
@@ -264,8 +265,8 @@ pub(super) fn read(bytes: &[u8], readers: &[Reader], registry: &CodecRegistry) -
     let mode = added_tokens(&fields.added_tokens)?;
     let mut file = JsonFile { bytes, mode, vocab, fields };
     for reader in readers {
-        if let Some(model) = reader(&mut file)? {
-            return Ok(Tokenizer { model });
+        if let Some(codec) = reader(&mut file)? {
+            return Ok(Tokenizer::built_in(codec));
         }
     }
     let name = |part: &Value| part.as_str().unwrap_or("none").to_owned();

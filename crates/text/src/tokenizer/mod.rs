@@ -9,8 +9,7 @@
 //! tokens follow the bytes.
 //!
 //! A new built-in tokenizer is a file here that implements [`Codec`], a variant of
-//! [`TokenizerKind`] and one of `TokenizerModel`, with their match arms, a reader in `READERS`,
-//! and an entry in `BUILT_IN`.
+//! [`TokenizerKind`] with its match arms and an entry in `BUILT_IN`, and a reader in `READERS`.
 
 mod arena;
 mod bpe;
@@ -25,6 +24,7 @@ mod pre_tokenizer;
 mod vocab;
 mod word;
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -35,6 +35,7 @@ use crate::TextMode;
 use crate::error::{Error, Result};
 
 use arena::StringArena;
+pub(crate) use byte::ByteCodec;
 pub use codec::{Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, TrainingText};
 pub(crate) use key::Key;
 pub(crate) use merge::{LocalVocab, map_to_vocab, merge_vocabs};
@@ -95,23 +96,13 @@ impl TokenizerKind {
         self.describe().1
     }
 
-    /// A codec of this kind after `fill` gave it its vocabulary.
-    fn build(
-        self,
-        mode: TextMode,
-        fill: impl FnOnce(&mut dyn Codec) -> Result<()>,
-    ) -> Result<TokenizerModel> {
-        fn filled<C: Codec>(mut codec: C, fill: impl FnOnce(&mut dyn Codec) -> Result<()>) -> Result<C> {
-            fill(&mut codec)?;
-            Ok(codec)
-        }
+    /// A codec of this kind, before it has a vocabulary.
+    fn new_codec(self, mode: TextMode) -> Result<Box<dyn Codec>> {
         Ok(match self {
-            Self::Byte => TokenizerModel::Byte(filled(byte::ByteCodec::new(mode), fill)?),
-            Self::Char => TokenizerModel::Char(filled(char::CharCodec::new(mode), fill)?),
-            Self::Word => TokenizerModel::Word(filled(WordCodec::new(mode), fill)?),
-            Self::Bpe { vocab_size } => {
-                TokenizerModel::Bpe(filled(bpe::BpeCodec::new(vocab_size, mode), fill)?)
-            }
+            Self::Byte => Box::new(ByteCodec::new(mode)),
+            Self::Char => Box::new(char::CharCodec::new(mode)),
+            Self::Word => Box::new(WordCodec::new(mode)),
+            Self::Bpe { vocab_size } => Box::new(bpe::BpeCodec::new(vocab_size, mode)),
             Self::Custom(name) => {
                 return Err(Error::Setting(format!("\"{name}\" is not a built-in tokenizer")));
             }
@@ -125,36 +116,16 @@ impl fmt::Display for TokenizerKind {
     }
 }
 
-/// A codec with static dispatch for the built-in kinds.
-#[derive(Debug, Clone)]
-pub(crate) enum TokenizerModel {
-    Byte(byte::ByteCodec),
-    Char(char::CharCodec),
-    Word(WordCodec),
-    Bpe(bpe::BpeCodec),
-    Custom(Arc<dyn Codec>),
-}
-
-impl TokenizerModel {
-    pub(crate) fn codec(&self) -> &dyn Codec {
-        match self {
-            Self::Byte(codec) => codec,
-            Self::Char(codec) => codec,
-            Self::Word(codec) => codec,
-            Self::Bpe(codec) => codec,
-            Self::Custom(codec) => codec.as_ref(),
-        }
-    }
-}
-
 /// The readers of the built-in codecs' files.
 const READERS: &[json::Reader] =
-    &[byte::ByteCodec::from_json, char::CharCodec::from_json, WordCodec::from_json, bpe::BpeCodec::from_json];
+    &[ByteCodec::from_json, char::CharCodec::from_json, WordCodec::from_json, bpe::BpeCodec::from_json];
 
 /// A tokenizer: turns text into token ids and back.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    pub(crate) model: TokenizerModel,
+    codec: Arc<dyn Codec>,
+    /// Whether the codec is from outside this crate, so that its ids are checked.
+    is_custom: bool,
 }
 
 impl Tokenizer {
@@ -184,17 +155,23 @@ impl Tokenizer {
         if [ids.unk, ids.bos, ids.eos].into_iter().flatten().any(|id| id as usize >= size) {
             return json::refuse(format!("the codec \"{kind}\" has a special id that is not below {size}"));
         }
-        Ok(Self { model: TokenizerModel::Custom(codec) })
+        Ok(Self { codec, is_custom: true })
+    }
+
+    pub(crate) fn built_in(codec: Arc<dyn Codec>) -> Self {
+        Self { codec, is_custom: false }
     }
 
     /// The byte tokenizer.
     pub fn new_bytes(mode: TextMode) -> Self {
-        Self { model: TokenizerModel::Byte(byte::ByteCodec::new(mode)) }
+        Self::built_in(Arc::new(ByteCodec::new(mode)))
     }
 
     /// The tokenizer of a built-in kind that learns from `text`.
     pub(crate) fn learn(kind: TokenizerKind, mode: TextMode, text: &TrainingText<'_>) -> Result<Self> {
-        Ok(Self { model: kind.build(mode, |codec| codec.learn(text))? })
+        let mut codec = kind.new_codec(mode)?;
+        codec.learn(text)?;
+        Ok(Self::built_in(codec.into()))
     }
 
     /// The char or word tokenizer whose [`Self::words`] these are.
@@ -227,8 +204,9 @@ impl Tokenizer {
         mode: TextMode,
         words: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Self> {
-        let vocab = StringArena::from_bytes(words)?.into();
-        Ok(Self { model: kind.build(mode, |codec| codec.set_vocab(vocab))? })
+        let mut codec = kind.new_codec(mode)?;
+        codec.set_vocab(StringArena::from_bytes(words)?.into())?;
+        Ok(Self::built_in(codec.into()))
     }
 
     /// Reads the `tokenizer.json` of a built-in tokenizer.
@@ -255,12 +233,17 @@ impl Tokenizer {
     /// # Errors
     /// A failure of the codec.
     pub fn to_json(&self) -> Result<Vec<u8>> {
-        json::write(&self.model)
+        json::write(self.codec())
     }
 
     /// Its codec.
     pub fn codec(&self) -> &dyn Codec {
-        self.model.codec()
+        self.codec.as_ref()
+    }
+
+    /// Its codec if that is a `C`.
+    pub(crate) fn codec_as<C: Codec>(&self) -> Option<&C> {
+        (self.codec() as &dyn Any).downcast_ref()
     }
 
     /// The kind.
@@ -317,11 +300,11 @@ impl Tokenizer {
     pub(crate) fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         let from = ids.len();
         self.codec().encode(text, ids)?;
-        if let TokenizerModel::Custom(codec) = &self.model {
-            let (size, SpecialIds { bos, eos, .. }) = (codec.vocab_size(), codec.special_ids());
+        if self.is_custom {
+            let (size, SpecialIds { bos, eos, .. }) = (self.vocab_size(), self.codec().special_ids());
             let wrong = |&&id: &&u32| id as usize >= size || Some(id) == bos || Some(id) == eos;
             if let Some(id) = ids[from..].iter().find(wrong) {
-                let kind = codec.kind();
+                let kind = self.kind();
                 return json::refuse(format!(
                     "the codec \"{kind}\" encoded a text with the id {id} of {size}"
                 ));

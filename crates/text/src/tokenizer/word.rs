@@ -1,14 +1,15 @@
 //! Words as tokens, by first appearance.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::TokenizerKind;
 use super::codec::{Codec, SpecialIds, TrainingText};
 use super::json::{JsonFile, WordLevel, refuse, write_file};
 use super::pre_tokenizer::{LOAD_PADDING, pre_tokenize};
 use super::vocab::{Vocab, special_tokens};
-use super::{TokenizerKind, TokenizerModel};
 use crate::TextMode;
 use crate::error::Result;
 
@@ -29,7 +30,7 @@ impl WordCodec {
         Self { vocab: Vocab::default(), mode }
     }
 
-    pub(super) fn from_json(file: &mut JsonFile<'_>) -> Result<Option<TokenizerModel>> {
+    pub(super) fn from_json(file: &mut JsonFile<'_>) -> Result<Option<Arc<dyn Codec>>> {
         if !file.is("WordLevel", &["Split", "Sequence"]) {
             return Ok(None);
         }
@@ -38,7 +39,7 @@ impl WordCodec {
         }
         let mut codec = Self::new(file.mode);
         codec.set_vocab(std::mem::take(&mut file.vocab))?;
-        Ok(Some(TokenizerModel::Word(codec)))
+        Ok(Some(Arc::new(codec)))
     }
 }
 
