@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use serde::de::{Deserialize, Deserializer, Error as _};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use surprisal_model::ModelConfig;
 use surprisal_model::neural::{NeuralConfig, TransformerConfig};
@@ -33,36 +33,9 @@ const BESIDE: [&str; 3] = ["kind", "init_from", "max_unknown"];
 const ELSEWHERE: [&str; 2] = ["vocab_size", "block_size"];
 
 /// The order of keys in a written section; others follow.
-const ORDER: [&str; 28] = [
-    "order",
-    "smoothing",
-    "k",
-    "alpha",
-    "tune",
-    "heldout",
-    "fallback",
-    "compat",
-    "prune",
-    "prune_entropy",
-    "interpolate_unigrams",
-    "closed",
-    "n_layer",
-    "n_head",
-    "n_embd",
-    "n_hidden",
-    "context",
-    "dropout",
-    "bias",
-    "tied",
-    "n_kv_head",
-    "norm",
-    "position",
-    "rope_theta",
-    "qk_norm",
-    "activation",
-    "zero_init",
-    "softcap",
-];
+const ORDER: &str = "order smoothing k alpha tune heldout fallback compat prune prune_entropy \
+    interpolate_unigrams closed n_layer n_head n_embd n_hidden context dropout bias tied \
+    n_kv_head norm position rope_theta qk_norm activation zero_init softcap";
 
 impl Default for Model {
     fn default() -> Self {
@@ -174,26 +147,13 @@ pub(super) fn owners(key: &str) -> Vec<&'static str> {
 impl<'de> Deserialize<'de> for Model {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let mut keys = Table::deserialize(deserializer)?;
-        let kind = match keys.remove("kind") {
-            Some(Value::String(kind)) => kind,
-            Some(other) => return Err(at("kind", &wrong_type(&other, "a string"))),
-            None => Self::default().kind().to_owned(),
-        };
+        let kind: Option<String> = take(&mut keys, "kind")?;
+        let kind = kind.unwrap_or_else(|| Self::default().kind().to_owned());
         if !ModelConfig::KINDS.contains(&kind.as_str()) {
             return Err(D::Error::unknown_variant(&kind, &ModelConfig::KINDS));
         }
-        let mut beside = |key: &str| keys.remove(key);
-        let init_from = match beside("init_from") {
-            Some(Value::String(path)) => Some(PathBuf::from(path)),
-            Some(other) => return Err(at("init_from", &wrong_type(&other, "path string"))),
-            None => None,
-        };
-        let max_unknown = match beside("max_unknown") {
-            Some(Value::Float(share)) => Some(share),
-            Some(Value::Integer(share)) => Some(share as f64),
-            Some(other) => return Err(at("max_unknown", &wrong_type(&other, "f64"))),
-            None => None,
-        };
+        let init_from = take(&mut keys, "init_from")?;
+        let max_unknown = take(&mut keys, "max_unknown")?;
         let known = keys_of(&kind);
         if let Some(key) = keys.keys().find(|key| !known.contains(key)) {
             let mut all: Vec<String> = BESIDE.map(str::to_owned).into();
@@ -230,6 +190,15 @@ impl<'de> Deserialize<'de> for Model {
     }
 }
 
+/// Removes the value of `key`, if there is one.
+fn take<T: DeserializeOwned, E: serde::de::Error>(
+    keys: &mut Table,
+    key: &str,
+) -> std::result::Result<Option<T>, E> {
+    let value = keys.remove(key).map(Value::try_into).transpose();
+    value.map_err(|error| at(key, error.message()))
+}
+
 /// An error whose message contains its key, for [`of_key`].
 fn at<E: serde::de::Error>(key: &str, message: &str) -> E {
     E::custom(format!("[model] {key}: {message}"))
@@ -254,17 +223,13 @@ pub(super) fn key_in(message: &str) -> Option<&str> {
     of_key(message).or_else(|| other_kind(message)).map(|(key, _)| key).or_else(unknown)
 }
 
-fn wrong_type(value: &Value, expected: &str) -> String {
-    format!("invalid type: {} `{value}`, expected {expected}", value.type_str())
-}
-
 impl Serialize for Model {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let keys = Table::try_from(&self.config).map_err(serde::ser::Error::custom)?;
         let mut section = serializer.serialize_map(None)?;
         section.serialize_entry("kind", self.kind())?;
-        let ordered = ORDER.iter().filter_map(|&key| keys.get_key_value(key));
-        let rest = keys.iter().filter(|(key, _)| !ORDER.contains(&key.as_str()));
+        let ordered = ORDER.split(' ').filter_map(|key| keys.get_key_value(key));
+        let rest = keys.iter().filter(|(key, _)| !ORDER.split(' ').any(|other| other == *key));
         for (key, value) in ordered.chain(rest).filter(|(key, _)| self.named.contains(*key)) {
             section.serialize_entry(key, value)?;
         }
