@@ -93,7 +93,37 @@ impl ConfiguredObjective {
         vocab_size: usize,
         pool: &Pool,
     ) -> Result<Self> {
-        let (cross_entropy, soft_targets) = prepare(config, text, vocab_size, pool)?;
+        let mut cross_entropy = config.cross_entropy()?;
+        let mut soft_targets = None;
+        let counted = |order, smoothing| {
+            let config = NgramConfig { order, smoothing, bos: text.bos(), ..NgramConfig::default() };
+            pool.install(|| NgramModel::estimate(&text.ids, vocab_size, &config))
+        };
+        if config.add_k > 0.0 {
+            let mut followed = vec![0; vocab_size];
+            for sequence in text.sequences() {
+                for &token in &sequence[..sequence.len() - 1] {
+                    followed[token as usize] += 1;
+                }
+            }
+            // The rows are whole targets: all of the mass is moved to them.
+            cross_entropy = cross_entropy.label_smoothing(1.0)?;
+            soft_targets = Some(SoftTargets::AddK { followed, k: config.add_k });
+        } else if config.label_smoothing > 0.0 {
+            match config.smooth_toward {
+                SmoothToward::Uniform => {}
+                SmoothToward::Unigram => {
+                    let log_probs = counted(1, Smoothing::Mle)?.next_log_probs(&[])?;
+                    let by = Elementary::current();
+                    let unigram: Vec<f64> = log_probs.iter().map(|log_prob| by.exp(*log_prob)).collect();
+                    cross_entropy = cross_entropy.smooth_toward(SmoothingTarget::Prior(unigram.into()))?;
+                }
+                SmoothToward::KneserNey => {
+                    let model = counted(config.smooth_order, Smoothing::KneserNey)?;
+                    soft_targets = Some(SoftTargets::Prediction(Box::new(model)));
+                }
+            }
+        }
         Ok(Self { cross_entropy, soft_targets, confidence_penalty: config.confidence_penalty })
     }
 }
@@ -120,45 +150,6 @@ impl Objective for ConfiguredObjective {
                 loss.apply_linear(hidden, weight, bias.as_ref(), &targets)
             }
         })?)
-    }
-}
-
-/// The cross-entropy of `config`, and the targets that depend on the context.
-fn prepare(
-    config: &ObjectiveConfig,
-    text: &TokenText,
-    vocab_size: usize,
-    pool: &Pool,
-) -> Result<(CrossEntropy, Option<SoftTargets>)> {
-    let loss = config.cross_entropy()?;
-    let counted = |order, smoothing| {
-        let config = NgramConfig { order, smoothing, bos: text.bos(), ..NgramConfig::default() };
-        pool.install(|| NgramModel::estimate(&text.ids, vocab_size, &config))
-    };
-    if config.add_k > 0.0 {
-        let mut followed = vec![0; vocab_size];
-        for sequence in text.sequences() {
-            for &token in &sequence[..sequence.len() - 1] {
-                followed[token as usize] += 1;
-            }
-        }
-        // The rows are whole targets: all of the mass is moved to them.
-        return Ok((loss.label_smoothing(1.0)?, Some(SoftTargets::AddK { followed, k: config.add_k })));
-    }
-    if config.label_smoothing == 0.0 {
-        return Ok((loss, None));
-    }
-    match config.smooth_toward {
-        SmoothToward::Uniform => Ok((loss, None)),
-        SmoothToward::Unigram => {
-            let (log_probs, by) = (counted(1, Smoothing::Mle)?.next_log_probs(&[])?, Elementary::current());
-            let unigram: Vec<f64> = log_probs.iter().map(|log_prob| by.exp(*log_prob)).collect();
-            Ok((loss.smooth_toward(SmoothingTarget::Prior(unigram.into()))?, None))
-        }
-        SmoothToward::KneserNey => {
-            let model = counted(config.smooth_order, Smoothing::KneserNey)?;
-            Ok((loss, Some(SoftTargets::Prediction(Box::new(model)))))
-        }
     }
 }
 
@@ -295,47 +286,39 @@ mod tests {
         p.iter().zip(prior).map(|(p, prior)| (1.0 - epsilon) * p + epsilon * prior).collect()
     }
 
+    /// The converged bigram probabilities, by context and maximum likelihood estimate.
+    type ClosedForm<'a> = &'a dyn Fn(u32, &[f64]) -> Vec<f64>;
+
     #[test]
-    fn toward_the_unigram_is_jelinek_and_mercer_with_a_fixed_weight() {
-        let settings = ObjectiveConfig {
-            label_smoothing: 0.3,
-            smooth_toward: SmoothToward::Unigram,
+    fn trained_tables_are_smoothed_bigrams() {
+        let text = text();
+        let toward = |label_smoothing, smooth_toward| ObjectiveConfig {
+            label_smoothing,
+            smooth_toward,
             ..ObjectiveConfig::default()
         };
-        let text = text();
-        let unigram: Vec<f64> = counted(&text, 1, Smoothing::Mle, 1.0)
-            .next_log_probs(&[])
-            .unwrap()
-            .iter()
-            .map(|q| q.exp())
-            .collect();
-        let worst = distance(&settings, |_, p| mixed(0.3, p, &unigram));
-        assert!(worst < 1e-3, "max |Δp| = {worst}");
+        let unigram = probabilities(&counted(&text, 1, Smoothing::Mle, 1.0), 0);
+        let kneser_ney = counted(&text, 2, Smoothing::KneserNey, 1.0);
+        let add_k = counted(&text, 2, Smoothing::AddK, 2.5);
+        let cases: [(&str, ObjectiveConfig, ClosedForm); 3] = [
+            ("Jelinek-Mercer with a fixed weight", toward(0.3, SmoothToward::Unigram), &|_, p| {
+                mixed(0.3, p, &unigram)
+            }),
+            ("interpolation with Kneser-Ney", toward(0.4, SmoothToward::KneserNey), &|context, p| {
+                mixed(0.4, p, &probabilities(&kneser_ney, context))
+            }),
+            ("add-k", ObjectiveConfig { add_k: 2.5, ..ObjectiveConfig::default() }, &|context, _| {
+                probabilities(&add_k, context)
+            }),
+        ];
+        for (name, settings, closed) in cases {
+            let worst = distance(&settings, closed);
+            assert!(worst < 1e-3, "{name}: max |Δp| = {worst}");
+        }
         // Smoothing toward the uniform distribution gives something else.
         let uniform = vec![1.0 / V as f64; V];
-        assert!(distance(&settings, |_, p| mixed(0.3, p, &uniform)) > 0.01);
-    }
-
-    #[test]
-    fn toward_kneser_and_ney_is_interpolation_with_their_row() {
-        let settings = ObjectiveConfig {
-            label_smoothing: 0.4,
-            smooth_toward: SmoothToward::KneserNey,
-            ..ObjectiveConfig::default()
-        };
-        let text = text();
-        let prior = counted(&text, 2, Smoothing::KneserNey, 1.0);
-        let worst = distance(&settings, |context, p| mixed(0.4, p, &probabilities(&prior, context)));
-        assert!(worst < 1e-3, "max |Δp| = {worst}");
-    }
-
-    #[test]
-    fn epsilon_by_context_is_add_k() {
-        let settings = ObjectiveConfig { add_k: 2.5, ..ObjectiveConfig::default() };
-        let text = text();
-        let add_k = counted(&text, 2, Smoothing::AddK, 2.5);
-        let worst = distance(&settings, |context, _| probabilities(&add_k, context));
-        assert!(worst < 1e-3, "max |Δp| = {worst}");
+        let worst = distance(&toward(0.3, SmoothToward::Unigram), |_, p| mixed(0.3, p, &uniform));
+        assert!(worst > 0.01);
     }
 
     #[test]
