@@ -102,11 +102,7 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     ctx.notes(&[loaded.notices.as_slice(), &follows].concat())?;
     let neural = check(&loaded.config, &data)?;
     let (folder, checkpoint) = match &request.out {
-        Some(out) if request.resume => {
-            let folder = RunWriter::resume(out)?;
-            let checkpoint = saved::newest(&folder, ctx)?;
-            (folder, checkpoint)
-        }
+        Some(out) if request.resume => resume(out, ctx)?,
         _ => (open_folder(&request)?, None),
     };
     let Request { resume, audit, ref objective, .. } = request;
@@ -158,16 +154,18 @@ pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Dataset, ctx: &Cont
         return Ok(());
     }
     let neural = check(&loaded.config, data)?;
-    let (folder, checkpoint) = if RunFolder::open(out).is_ok() {
-        let folder = RunWriter::resume(out)?;
-        let checkpoint = saved::newest(&folder, ctx)?;
-        (folder, checkpoint)
-    } else {
-        (RunWriter::create(out)?, None)
-    };
+    let begun = RunFolder::open(out).is_ok();
+    let (folder, checkpoint) = if begun { resume(out, ctx)? } else { (RunWriter::create(out)?, None) };
     let (folder, from, started) = (&folder, checkpoint.as_ref(), std::time::Instant::now());
     let run = Run { loaded, data, folder, from, ctx, resume: false, audit: 0, objective: None, started };
     run.train(neural).map(drop)
+}
+
+/// The run in `out`, locked, and its newest complete checkpoint.
+fn resume(out: &Path, ctx: &Context<'_>) -> Result<(RunWriter, Option<Checkpoint>)> {
+    let folder = RunWriter::resume(out)?;
+    let checkpoint = saved::newest(&folder, ctx)?;
+    Ok((folder, checkpoint))
 }
 
 /// Estimate of the memory for training `config`, in bytes.
