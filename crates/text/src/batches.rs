@@ -20,6 +20,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
+use crate::parallel::lock;
 use crate::{TextMode, TokenText};
 
 /// The target value of padding, which has no loss.
@@ -83,7 +84,7 @@ fn into_rows(targets: Range<usize>, block_size: usize) -> impl Iterator<Item = R
 }
 
 /// The rows of an epoch in training order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Order {
     rows: Vec<Row>,
     /// For each window of all streams, whether texts start there; empty if every row starts one.
@@ -202,8 +203,7 @@ impl Batches {
 
     /// The rows of an epoch in training order.
     fn order(&self, epoch: u64) -> Arc<Order> {
-        // After a panic elsewhere the value is still whole.
-        let mut kept = self.order.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut kept = lock(&self.order);
         if let Some((of, order)) = kept.as_ref()
             && *of == epoch
         {
@@ -212,16 +212,14 @@ impl Batches {
         let mut rng = self.generator(epoch);
         let order = Arc::new(match (self.text.mode, self.streams) {
             (TextMode::Line, None) => {
-                Order { rows: shuffled(self.lines.clone(), &mut rng), begins: Vec::new() }
+                Order { rows: shuffled(self.lines.clone(), &mut rng), ..Order::default() }
             }
             (TextMode::Stream, None) => {
                 let offset = self.offset(&mut rng);
                 let first = (offset > 0).then_some(1..1 + offset);
                 let rest = into_rows(1 + offset..self.text.ids.len(), self.block_size);
-                Order {
-                    rows: shuffled(first.into_iter().chain(rest).collect(), &mut rng),
-                    begins: Vec::new(),
-                }
+                let rows = first.into_iter().chain(rest).collect();
+                Order { rows: shuffled(rows, &mut rng), ..Order::default() }
             }
             (TextMode::Stream, Some(streams)) => {
                 let offset = self.offset(&mut rng);
@@ -232,7 +230,7 @@ impl Batches {
             }
             (TextMode::Line, Some(streams)) => {
                 let lines = shuffled(self.lines.clone(), &mut rng);
-                let mut order = Order { rows: Vec::new(), begins: Vec::new() };
+                let mut order = Order::default();
                 for group in lines.chunks(streams) {
                     let Order { rows, begins } = self.side_by_side(group, 0, streams);
                     order.rows.extend(rows);

@@ -28,17 +28,9 @@ fn ids_are_the_librarys_and_survive_saving() {
             let tokenizer = train(kind, mode);
             let again = Tokenizer::from_json(&tokenizer.to_json().unwrap()).unwrap();
             assert_eq!(again.to_json().unwrap(), tokenizer.to_json().unwrap(), "{kind} {mode:?}");
-            assert_eq!(
-                (again.kind(), again.mode(), again.vocab_size(), again.unk(), again.bos(), again.eos()),
-                (
-                    tokenizer.kind(),
-                    mode,
-                    tokenizer.vocab_size(),
-                    tokenizer.unk(),
-                    tokenizer.bos(),
-                    tokenizer.eos()
-                )
-            );
+            let sizes = |one: &Tokenizer| (one.kind(), one.vocab_size(), one.unk(), one.bos(), one.eos());
+            assert_eq!(sizes(&again), sizes(&tokenizer));
+            assert_eq!([again.mode(), tokenizer.mode()], [mode; 2]);
             let theirs = library(&tokenizer);
             assert_eq!(theirs.get_vocab_size(true), tokenizer.vocab_size(), "{kind} {mode:?}");
             for line in ["the cat sat.", "  où\tça? \"xyz\" 123", "日本 the", ""] {
