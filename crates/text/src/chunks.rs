@@ -66,9 +66,6 @@ impl Span {
     }
 
     /// Checks that the file has not changed since it was found, so that all reads saw one text.
-    ///
-    /// # Errors
-    /// [`Error::Changed`].
     fn check_unchanged(&self) -> Result<()> {
         match &self.location {
             Location::File { path, len, changed } => match std::fs::metadata(path) {

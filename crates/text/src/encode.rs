@@ -322,9 +322,6 @@ fn encode_chunk(
 
 /// The text of every `<unk>` token of `spans`, by token position, for positions below `end`;
 /// `<unk>` itself if the tokens are neither words nor characters.
-///
-/// # Errors
-/// As [`encode`]'s.
 pub(crate) fn unknown_words(
     spans: &[Span],
     tokenizer: &Tokenizer,
