@@ -369,8 +369,8 @@ mod tests {
     use crate::simd::with_isa;
     use crate::testing::numbers;
 
-    /// The weights and bias of the state's share, the input's share x, the state (B, states·H) before
-    /// the first step, and the gradients of the states after each.
+    /// The weights and bias of the state's share, the input's share x, the state (B, states·H)
+    /// before the first step, and the gradients of the states after each.
     fn arguments(sizes: Recurrence) -> [Vec<f32>; 5] {
         let Recurrence { cell, rows, steps, width } = sizes;
         let all = cell.gates() * width;
@@ -383,8 +383,8 @@ mod tests {
         })
     }
 
-    /// The sum of `out` times the states after all steps, the gradient of the input's share, and that
-    /// of the state's share.
+    /// The sum of `out` times the states after all steps, the gradient of the input's share, and
+    /// that of the state's share.
     fn run(sizes: Recurrence, [weight, bias, x, state, out]: &[Vec<f32>; 5]) -> (f64, Vec<f32>, Vec<f32>) {
         let Recurrence { cell, rows, steps, width } = sizes;
         let block = rows * width;

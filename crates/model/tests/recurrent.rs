@@ -101,8 +101,8 @@ fn logits_and_gradients_are_those_of_pytorch() {
                 let (output, after) = neural.forward_in(&context, &ids, state.as_deref(), &mode).unwrap();
                 logits.push(output.logits_in(&context).unwrap());
                 near(&values(&logits[window]), &expected["logits"], 1e-6, "logits");
-                // (B, layers, parts, H), where PyTorch has (parts, layers, B, H); the parts are h, and
-                // for an LSTM c.
+                // (B, layers, parts, H), where PyTorch has (parts, layers, B, H); the parts are h,
+                // and for an LSTM c.
                 let parts = expected["state"].as_array().unwrap().len();
                 let shape = (size("rows"), size("n_layer"), parts, size("n_hidden"));
                 let states = Tensor::from_slice(&after, shape, &Device::Cpu).unwrap();
