@@ -31,7 +31,7 @@ const RUNS: [(&str, &str); 3] = [
         "[model]\nkind = \"bigram\"\n[train]\nsteps = 100000\nshards = 2\n[eval]\nevery_epochs = 0\nevery_steps = 30\n[sample]\ntokens = 0\n",
     ),
 ];
-const COMPARISON: &str = "[compare]\nseeds = [1, 2]\njobs = 2\n[train]\nsteps = 6\nshards = 2\nblock_size = 16\n[eval]\nevery_epochs = 0\n[sample]\ntokens = 10\n[[variant]]\nname = \"plain\"\nmodel = { kind = \"mlp\", n_hidden = 8, n_embd = 8 }\n[[variant]]\nname = \"smoothed\"\nmodel = { kind = \"mlp\", n_hidden = 8, n_embd = 8 }\nloss = { label_smoothing = 0.2 }\n";
+const COMPARISON: &str = "[compare]\nseeds = [1, 2]\njobs = 2\n[train]\nsteps = 6\nshards = 2\nblock_size = 16\n[eval]\nevery_epochs = 0\n[checkpoint]\nevery_minutes = 0.0\n[sample]\ntokens = 10\n[[variant]]\nname = \"plain\"\nmodel = { kind = \"mlp\", n_hidden = 8, n_embd = 8 }\n[[variant]]\nname = \"smoothed\"\nmodel = { kind = \"mlp\", n_hidden = 8, n_embd = 8 }\nloss = { label_smoothing = 0.2 }\n";
 
 /// Events of everything that happens, by run.
 #[derive(Default)]
