@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use surprisal_model::ngram::reference::{Context, Formula, Reference};
+use surprisal_model::ngram::reference::{Formula, Reference};
 use surprisal_model::ngram::{
     ContextStats, ContextWeights, Heldout, NgramConfig, NgramModel, Report, Smoother, Smoothing, Tuning,
 };
@@ -103,16 +103,6 @@ impl Smoother for Share {
     }
 }
 
-impl Formula for Share {
-    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
-        (1.0 - self.lower) * context.counts[word] as f64 / context.total()
-    }
-
-    fn gamma(&self, _: usize, _: &Context<'_>) -> f64 {
-        self.lower
-    }
-}
-
 #[test]
 fn a_new_formula_is_fitted_and_agrees_with_its_reference() {
     let (train, test) = (text(3000, 1), text(2000, 3));
@@ -124,7 +114,11 @@ fn a_new_formula_is_fitted_and_agrees_with_its_reference() {
     let poor = NgramModel::estimate_with(&train, VOCAB, &fixed, &mut Share { lower: 0.99 }).unwrap();
     let nats = |model: &NgramModel| -model.log_probs(&test, 0).unwrap().iter().sum::<f64>();
     assert!(nats(&model) < nats(&poor));
-    let reference = Reference::with_formula(&train, VOCAB, &config, false, Box::new(fitted));
+    let formula = Formula::new(move |word, context| {
+        let own = context.counts[word] as f64 / context.total();
+        (1.0 - fitted.lower) * own + fitted.lower * context.lower[word]
+    });
+    let reference = Reference::with_formula(&train, VOCAB, &config, formula);
     for context in [&[][..], &test[..1], &test[..9], &[11, 3]] {
         for (log_q, q) in model.next_log_probs(context).unwrap().iter().zip(reference.next(context)) {
             assert!((log_q.exp() - q).abs() < 1e-12, "{context:?}: {} {q}", log_q.exp());

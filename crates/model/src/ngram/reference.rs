@@ -21,18 +21,88 @@ use std::collections::BTreeMap;
 use super::{NgramConfig, Report, Smoothing};
 use crate::{Error, Result};
 
-/// A smoothing method: q(w | h) = alpha(w, h) + gamma(w, h) · q(w | h'), with h' the context h
-/// without its first word.
-pub trait Formula {
-    /// The word's own share, from its count after the context.
-    fn alpha(&self, word: usize, context: &Context<'_>) -> f64;
+/// q(w | h) of a word w after a context h, as a function of w and the counts after h.
+type Q = Box<dyn Fn(usize, &Context<'_>) -> f64>;
 
-    /// The factor of the lower order.
-    fn gamma(&self, word: usize, context: &Context<'_>) -> f64;
+/// A smoothing method.
+pub struct Formula {
+    /// Where some word was seen after h.
+    seen: Q,
+    /// Where none was.
+    unseen: Q,
+    /// Whether an order below the highest counts the different words before an n-gram.
+    continuation: bool,
+}
 
-    /// q(· | h) where no word was seen after h: by default q(· | h').
-    fn unseen(&self, context: &Context<'_>) -> Vec<f64> {
-        context.lower.clone()
+impl Formula {
+    /// `seen` over the words' occurrences; where no word was seen after h, q(· | h'), with h' the
+    /// context h without its first word.
+    pub fn new(seen: impl Fn(usize, &Context<'_>) -> f64 + 'static) -> Self {
+        Self { seen: Box::new(seen), unseen: Box::new(|w, h| h.lower[w]), continuation: false }
+    }
+
+    /// The formula of a smoothing with its parameters in `report`.
+    fn from_report(smoothing: Smoothing, report: &Report) -> Result<Self> {
+        let (orders, k) = (report.orders.clone(), report.k.unwrap_or_default());
+        Ok(match smoothing {
+            Smoothing::Mle => Self::new(|w, h| h.count(w) / h.total()),
+            Smoothing::AddK => Self {
+                unseen: Box::new(|_, h| 1.0 / h.vocab),
+                ..Self::new(move |w, h| (h.count(w) + k) / (h.total() + k * h.vocab))
+            },
+            Smoothing::JelinekMercer => Self::new(move |w, h| {
+                let lambda = orders[h.len].lambdas[(h.total().log2().floor() as usize).min(23)];
+                lambda * h.count(w) / h.total() + (1.0 - lambda) * h.lower[w]
+            }),
+            Smoothing::WittenBell => Self::new(witten_bell),
+            Smoothing::Dirichlet => Self::new(move |w, h| {
+                let alpha = orders[h.len].alpha.unwrap_or_default();
+                (h.count(w) + alpha * h.lower[w]) / (h.total() + alpha)
+            }),
+            Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => {
+                let seen = Self::new(move |w, h| {
+                    let discounts = orders[h.len].discounts.unwrap_or_default();
+                    let backoff = (0..h.counts.len()).map(|w| h.discount(w, discounts)).sum::<f64>();
+                    (h.count(w) - h.discount(w, discounts) + backoff * h.lower[w]) / h.total()
+                });
+                Self { continuation: smoothing != Smoothing::Absolute, ..seen }
+            }
+            Smoothing::Katz => Self::new(katz),
+            Smoothing::StupidBackoff => Self {
+                unseen: Box::new(|w, h| if h.len == 0 { h.lower[w] } else { 0.4 * h.lower[w] }),
+                ..Self::new(|w, h| match h.counts[w] {
+                    0 if h.len == 0 => 0.0,
+                    0 => 0.4 * h.lower[w],
+                    count => count as f64 / h.total(),
+                })
+            },
+            Smoothing::Given => return Err(Error::Config("given weights have no formula".into())),
+        })
+    }
+}
+
+fn witten_bell(w: usize, h: &Context<'_>) -> f64 {
+    (h.count(w) + h.types() * h.lower[w]) / (h.total() + h.types())
+}
+
+fn katz(w: usize, h: &Context<'_>) -> f64 {
+    if h.len == 0 {
+        return witten_bell(w, h);
+    }
+    let mass: f64 = h.seen().map(|w| h.good_turing(w)).sum();
+    let rest = 1.0 - h.seen().map(|w| h.lower[w]).sum::<f64>();
+    let whole = if rest < 1e-9 {
+        mass
+    } else if 1.0 - mass / h.total() < 1e-9 {
+        // Nothing was discounted: unseen words share one more occurrence.
+        mass + 1.0
+    } else {
+        h.total()
+    };
+    match h.counts[w] {
+        0 if rest < 1e-9 => 0.0,
+        0 => (1.0 - mass / whole) * h.lower[w] / rest,
+        _ => h.good_turing(w) / whole,
     }
 }
 
@@ -71,177 +141,27 @@ impl Context<'_> {
     fn seen(&self) -> impl Iterator<Item = usize> {
         (0..self.counts.len()).filter(|&word| self.counts[word] > 0)
     }
-}
 
-struct Mle;
-
-impl Formula for Mle {
-    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
-        context.count(word) / context.total()
-    }
-
-    fn gamma(&self, _: usize, _: &Context<'_>) -> f64 {
-        0.0
-    }
-}
-
-struct AddK {
-    k: f64,
-}
-
-impl Formula for AddK {
-    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
-        (context.count(word) + self.k) / (context.total() + self.k * context.vocab)
-    }
-
-    fn gamma(&self, _: usize, _: &Context<'_>) -> f64 {
-        0.0
-    }
-
-    fn unseen(&self, context: &Context<'_>) -> Vec<f64> {
-        vec![1.0 / context.vocab; context.counts.len()]
-    }
-}
-
-struct JelinekMercer {
-    lambdas: Vec<Vec<f64>>,
-}
-
-impl JelinekMercer {
-    fn lambda(&self, context: &Context<'_>) -> f64 {
-        self.lambdas[context.len][(context.total().log2().floor() as usize).min(23)]
-    }
-}
-
-impl Formula for JelinekMercer {
-    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
-        self.lambda(context) * context.count(word) / context.total()
-    }
-
-    fn gamma(&self, _: usize, context: &Context<'_>) -> f64 {
-        1.0 - self.lambda(context)
-    }
-}
-
-struct WittenBell;
-
-impl Formula for WittenBell {
-    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
-        context.count(word) / (context.total() + context.types())
-    }
-
-    fn gamma(&self, _: usize, context: &Context<'_>) -> f64 {
-        context.types() / (context.total() + context.types())
-    }
-}
-
-struct Dirichlet {
-    alpha: Vec<f64>,
-}
-
-impl Formula for Dirichlet {
-    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
-        context.count(word) / (context.total() + self.alpha[context.len])
-    }
-
-    fn gamma(&self, _: usize, context: &Context<'_>) -> f64 {
-        self.alpha[context.len] / (context.total() + self.alpha[context.len])
-    }
-}
-
-/// Absolute discounting, and with continuation counts Kneser-Ney.
-struct Discounting {
-    discounts: Vec<[f64; 3]>,
-}
-
-impl Discounting {
     /// The count that goes to the lower order: the discount, or all of it where the n-gram was
     /// pruned.
-    fn taken(&self, word: usize, context: &Context<'_>) -> f64 {
-        match context.counts[word] {
+    fn discount(&self, word: usize, discounts: [f64; 3]) -> f64 {
+        match self.counts[word] {
             0 => 0.0,
-            count if !context.kept[word] => count as f64,
-            count => self.discounts[context.len][count.min(3) as usize - 1],
+            count if !self.kept[word] => count as f64,
+            count => discounts[count.min(3) as usize - 1],
         }
     }
-}
 
-impl Formula for Discounting {
-    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
-        (context.count(word) - self.taken(word, context)) / context.total()
-    }
-
-    fn gamma(&self, _: usize, context: &Context<'_>) -> f64 {
-        (0..context.counts.len()).map(|word| self.taken(word, context)).sum::<f64>() / context.total()
-    }
-}
-
-struct Katz;
-
-impl Katz {
     /// Good-Turing's discounted count.
-    fn discounted(word: usize, context: &Context<'_>) -> f64 {
-        let c = context.count(word);
-        let n = context.count_of_counts.map(|n| n as f64);
+    fn good_turing(&self, word: usize) -> f64 {
+        let c = self.count(word);
+        let n = self.count_of_counts.map(|n| n as f64);
         let a = 8.0 * n[8] / n[1];
         if c == 0.0 || c > 7.0 || !(0.0..1.0).contains(&a) {
             return c;
         }
         let d = ((c + 1.0) * n[c as usize + 1] / n[c as usize] / c - a) / (1.0 - a);
         if d > 0.0 && d <= 1.0 { d * c } else { c }
-    }
-
-    /// The denominator of seen words, and 1 − Σ of the lower order over seen words.
-    fn whole(context: &Context<'_>) -> (f64, f64) {
-        let mass: f64 = context.seen().map(|word| Self::discounted(word, context)).sum();
-        let rest = 1.0 - context.seen().map(|word| context.lower[word]).sum::<f64>();
-        let total = context.total();
-        if rest < 1e-9 {
-            (mass, 0.0)
-        } else if 1.0 - mass / total < 1e-9 {
-            // Nothing was discounted: unseen words share one more occurrence.
-            (mass + 1.0, rest)
-        } else {
-            (total, rest)
-        }
-    }
-}
-
-impl Formula for Katz {
-    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
-        match context.len {
-            0 => WittenBell.alpha(word, context),
-            _ => Self::discounted(word, context) / Self::whole(context).0,
-        }
-    }
-
-    fn gamma(&self, word: usize, context: &Context<'_>) -> f64 {
-        if context.len == 0 {
-            return WittenBell.gamma(word, context);
-        }
-        let (whole, rest) = Self::whole(context);
-        if context.counts[word] > 0 || rest == 0.0 {
-            return 0.0;
-        }
-        let mass: f64 = context.seen().map(|word| Self::discounted(word, context)).sum();
-        (1.0 - mass / whole) / rest
-    }
-}
-
-struct StupidBackoff;
-
-impl Formula for StupidBackoff {
-    fn alpha(&self, word: usize, context: &Context<'_>) -> f64 {
-        context.count(word) / context.total()
-    }
-
-    fn gamma(&self, word: usize, context: &Context<'_>) -> f64 {
-        if context.len == 0 || context.counts[word] > 0 { 0.0 } else { 0.4 }
-    }
-
-    fn unseen(&self, context: &Context<'_>) -> Vec<f64> {
-        let factor = if context.len == 0 { 1.0 } else { 0.4 };
-        context.lower.iter().map(|lower| factor * lower).collect()
     }
 }
 
@@ -257,7 +177,7 @@ pub struct Reference {
     /// The counts of the formula: `raw`, or continuation counts.
     counts: Counts,
     count_of_counts: Vec<[u64; 9]>,
-    formula: Box<dyn Formula>,
+    formula: Formula,
 }
 
 impl Reference {
@@ -267,53 +187,14 @@ impl Reference {
     /// # Errors
     /// [`Error::Config`] for a smoothing without a formula.
     pub fn new(tokens: &[u32], vocab_size: usize, config: &NgramConfig, report: &Report) -> Result<Self> {
-        let orders = report.orders.iter();
-        let discounting = || Discounting {
-            discounts: orders.clone().map(|order| order.discounts.unwrap_or_default()).collect(),
-        };
-        let formula: Box<dyn Formula> = match config.smoothing {
-            Smoothing::Mle => Box::new(Mle),
-            Smoothing::AddK => Box::new(AddK { k: report.k.unwrap_or_default() }),
-            Smoothing::JelinekMercer => {
-                Box::new(JelinekMercer { lambdas: orders.map(|order| order.lambdas.clone()).collect() })
-            }
-            Smoothing::WittenBell => Box::new(WittenBell),
-            Smoothing::Dirichlet => {
-                Box::new(Dirichlet { alpha: orders.map(|order| order.alpha.unwrap_or_default()).collect() })
-            }
-            Smoothing::Absolute | Smoothing::KneserNey | Smoothing::ModifiedKneserNey => {
-                Box::new(discounting())
-            }
-            Smoothing::Katz => Box::new(Katz),
-            Smoothing::StupidBackoff => Box::new(StupidBackoff),
-            Smoothing::Given => return Err(Error::Config("given weights have no formula".into())),
-        };
-        let continuation = match config.smoothing {
-            Smoothing::KneserNey | Smoothing::ModifiedKneserNey => true,
-            Smoothing::Mle
-            | Smoothing::AddK
-            | Smoothing::JelinekMercer
-            | Smoothing::WittenBell
-            | Smoothing::Dirichlet
-            | Smoothing::Absolute
-            | Smoothing::Katz
-            | Smoothing::StupidBackoff
-            | Smoothing::Given => false,
-        };
-        Ok(Self::with_formula(tokens, vocab_size, config, continuation, formula))
+        let formula = Formula::from_report(config.smoothing, report)?;
+        Ok(Self::with_formula(tokens, vocab_size, config, formula))
     }
 
-    /// The model of any formula; with `continuation`, an order below the highest counts the
-    /// different words before an n-gram.
-    pub fn with_formula(
-        tokens: &[u32],
-        vocab_size: usize,
-        config: &NgramConfig,
-        continuation: bool,
-        formula: Box<dyn Formula>,
-    ) -> Self {
+    /// The model of any formula.
+    pub fn with_formula(tokens: &[u32], vocab_size: usize, config: &NgramConfig, formula: Formula) -> Self {
         let raw = occurrences(tokens, config);
-        let counts = if continuation { continuations(&raw, tokens, config) } else { raw.clone() };
+        let counts = if formula.continuation { continuations(&raw, tokens, config) } else { raw.clone() };
         let mut count_of_counts = vec![[0; 9]; config.order];
         for (gram, &count) in &counts {
             if let Some(n) = count_of_counts[gram.len() - 1].get_mut(count as usize) {
@@ -367,13 +248,8 @@ impl Reference {
             vocab,
             count_of_counts: &self.count_of_counts[context.len()],
         };
-        if seen.total() == 0.0 {
-            return predictable(self.formula.unseen(&seen));
-        }
-        let q = |word: usize| {
-            self.formula.alpha(word, &seen) + self.formula.gamma(word, &seen) * seen.lower[word]
-        };
-        predictable((0..self.vocab_size as usize).map(q).collect())
+        let q = if seen.total() == 0.0 { &self.formula.unseen } else { &self.formula.seen };
+        predictable((0..self.vocab_size as usize).map(|word| q(word, &seen)).collect())
     }
 }
 
