@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use surprisal_ops::Context;
 
-use super::kind::{Kind, saturating_product, text_sizes};
+use super::kind::{Kind, text_sizes};
 use super::{Architecture, Init, Mode, Output, ParameterBuilder};
 use crate::Result;
 
@@ -28,12 +28,12 @@ impl Kind for BigramConfig {
         text_sizes(self.vocab_size, self.block_size).into()
     }
 
-    fn parameters(&self) -> u64 {
-        saturating_product(&[self.vocab_size, self.vocab_size])
+    fn parameters(&self) -> f64 {
+        (self.vocab_size as f64).powi(2)
     }
 
-    fn activations(&self) -> u64 {
-        saturating_product(&[4, self.vocab_size])
+    fn activations(&self) -> f64 {
+        4.0 * self.vocab_size as f64
     }
 
     fn build(&self, parameters: &mut ParameterBuilder<'_>) -> Result<Box<dyn Architecture>> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use surprisal_ops::recurrent::Cell;
 
-use super::kind::{Kind, saturating_product, within};
+use super::kind::{Kind, within};
 use super::{
     Architecture, BigramConfig, CustomConfig, MlpConfig, ParameterBuilder, RecurrentConfig, Registry,
     TransformerConfig, Windows,
@@ -104,7 +104,7 @@ impl NeuralConfig {
             within(key, size, range)?;
         }
         self.with(|kind| kind.check())?;
-        if self.with(|kind| kind.parameters()) > 1 << 40 {
+        if self.with(|kind| kind.parameters()) > 2_f64.powi(40) {
             return Err(Error::Config("a model of more than 2^40 parameters is too large".into()));
         }
         Ok(())
@@ -119,11 +119,9 @@ impl NeuralConfig {
     /// of the best weights, and activations of `batch_size` rows of `block_size` tokens. Checked
     /// before allocating.
     pub fn estimate_bytes(&self, batch_size: usize, block_size: usize) -> u64 {
-        let tokens = saturating_product(&[batch_size, block_size]);
-        self.with(|kind| kind.parameters())
-            .saturating_mul(6)
-            .saturating_add(self.with(|kind| kind.activations()).saturating_mul(tokens))
-            .saturating_mul(4)
+        let tokens = batch_size as f64 * block_size as f64;
+        let floats = self.with(|kind| 6.0 * kind.parameters() + kind.activations() * tokens);
+        (4.0 * floats) as u64
     }
 }
 
@@ -138,7 +136,7 @@ mod tests {
         let good = NeuralConfig::Transformer(shape.clone());
         assert!(good.check().is_ok());
         // nanoGPT's count for this shape, 0.80 M without and 8,192 positions.
-        assert_eq!(good.with(|kind| kind.parameters()), 65 * 128 + 64 * 128 + 12 * 4 * 128 * 128);
+        assert_eq!(good.with(|kind| kind.parameters()), f64::from((65 + 64) * 128 + 12 * 4 * 128 * 128));
         let estimate = good.estimate_bytes(12, 64);
         assert!((20_000_000..300_000_000).contains(&estimate), "{estimate}");
         for bad in [

@@ -112,12 +112,12 @@ impl Kind for CustomConfig {
         text_sizes(self.vocab_size, self.block_size).into()
     }
 
-    fn parameters(&self) -> u64 {
-        self.blueprint.as_ref().map_or(0, |blueprint| blueprint.parameters(self.vocab_size))
+    fn parameters(&self) -> f64 {
+        self.blueprint.as_ref().map_or(0.0, |blueprint| blueprint.parameters(self.vocab_size) as f64)
     }
 
-    fn activations(&self) -> u64 {
-        self.blueprint.as_ref().map_or(0, |blueprint| blueprint.activations(self.vocab_size))
+    fn activations(&self) -> f64 {
+        self.blueprint.as_ref().map_or(0.0, |blueprint| blueprint.activations(self.vocab_size) as f64)
     }
 
     fn windows(&self) -> Windows {

@@ -14,10 +14,11 @@ pub(super) trait Kind {
     fn check(&self) -> Result<()> {
         Ok(())
     }
-    /// Weights of all matrices and tables, without biases and norms; saturating.
-    fn parameters(&self) -> u64;
-    /// Floats per token at the peak of a training step; saturating.
-    fn activations(&self) -> u64;
+    /// Weights of all matrices and tables, without biases and norms; `f64`, so that no size is too
+    /// large to multiply.
+    fn parameters(&self) -> f64;
+    /// Floats per token at the peak of a training step.
+    fn activations(&self) -> f64;
     /// Kind of windows that training cuts the text into.
     fn windows(&self) -> Windows {
         Windows::Shuffled
@@ -55,9 +56,4 @@ pub(super) const MAX_WIDTH: usize = 1 << 20;
 /// Refuses a dropout outside [0, 0.99].
 pub(super) fn check_dropout(dropout: f64) -> Result<()> {
     within("dropout", dropout, 0.0..=0.99)
-}
-
-/// Saturating product.
-pub(super) fn saturating_product(factors: &[usize]) -> u64 {
-    factors.iter().fold(1, |product: u64, &factor| product.saturating_mul(factor as u64))
 }

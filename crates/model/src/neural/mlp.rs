@@ -13,7 +13,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use surprisal_ops::{Context, embedding, linear, tanh};
 
-use super::kind::{Kind, MAX_WIDTH, saturating_product, text_sizes};
+use super::kind::{Kind, MAX_WIDTH, text_sizes};
 use super::{Architecture, Init, Mode, Output, ParameterBuilder};
 use crate::Result;
 
@@ -50,17 +50,16 @@ impl Kind for MlpConfig {
         sizes
     }
 
-    fn parameters(&self) -> u64 {
-        let Self { vocab_size, n_embd, n_hidden, context, .. } = *self;
-        saturating_product(&[vocab_size.saturating_add(1), n_embd])
-            .saturating_add(saturating_product(&[context, n_embd, n_hidden]))
-            .saturating_add(saturating_product(&[n_hidden, vocab_size]))
+    fn parameters(&self) -> f64 {
+        let [v, c, h, n] =
+            [self.vocab_size, self.n_embd, self.n_hidden, self.context].map(|size| size as f64);
+        (v + 1.0) * c + n * c * h + h * v
     }
 
-    fn activations(&self) -> u64 {
-        saturating_product(&[3, self.context, self.n_embd])
-            .saturating_add(saturating_product(&[6, self.n_hidden]))
-            .saturating_add(saturating_product(&[2, self.vocab_size]))
+    fn activations(&self) -> f64 {
+        let [v, c, h, n] =
+            [self.vocab_size, self.n_embd, self.n_hidden, self.context].map(|size| size as f64);
+        3.0 * n * c + 6.0 * h + 2.0 * v
     }
 
     fn build(&self, parameters: &mut ParameterBuilder<'_>) -> Result<Box<dyn Architecture>> {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use surprisal_ops::recurrent::{Cell, RecurrentWeights, recurrent};
 use surprisal_ops::{Context, DropoutKey, dropout, embedding};
 
-use super::kind::{Kind, MAX_LAYERS, MAX_WIDTH, check_dropout, saturating_product, text_sizes};
+use super::kind::{Kind, MAX_LAYERS, MAX_WIDTH, check_dropout, text_sizes};
 use super::{Architecture, Init, Mode, Output, ParameterBuilder, Windows};
 use crate::Result;
 
@@ -60,22 +60,18 @@ impl Kind for (Cell, &RecurrentConfig) {
         check_dropout(self.1.dropout)
     }
 
-    fn parameters(&self) -> u64 {
-        let (gates, &RecurrentConfig { vocab_size, n_layer, n_embd, n_hidden, .. }) =
-            (self.0.gates(), self.1);
-        let width = n_embd.saturating_add(n_hidden);
-        let above = saturating_product(&[2 * gates, n_layer.saturating_sub(1), n_hidden, n_hidden]);
-        saturating_product(&[vocab_size, width])
-            .saturating_add(saturating_product(&[gates, n_hidden, width]))
-            .saturating_add(above)
+    fn parameters(&self) -> f64 {
+        let RecurrentConfig { vocab_size, n_layer, n_embd, n_hidden, .. } = *self.1;
+        let [gates, v, l, c, h] =
+            [self.0.gates(), vocab_size, n_layer, n_embd, n_hidden].map(|size| size as f64);
+        v * (c + h) + gates * h * (c + h) + 2.0 * gates * (l - 1.0).max(0.0) * h * h
     }
 
-    fn activations(&self) -> u64 {
-        let (gates, &RecurrentConfig { vocab_size, n_layer, n_embd, n_hidden, .. }) =
-            (self.0.gates(), self.1);
-        saturating_product(&[3 * gates, n_layer, n_hidden])
-            .saturating_add(saturating_product(&[2, n_embd]))
-            .saturating_add(saturating_product(&[4, vocab_size]))
+    fn activations(&self) -> f64 {
+        let RecurrentConfig { vocab_size, n_layer, n_embd, n_hidden, .. } = *self.1;
+        let [gates, v, l, c, h] =
+            [self.0.gates(), vocab_size, n_layer, n_embd, n_hidden].map(|size| size as f64);
+        3.0 * gates * l * h + 2.0 * c + 4.0 * v
     }
 
     fn windows(&self) -> Windows {

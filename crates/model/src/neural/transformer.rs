@@ -16,7 +16,7 @@ use surprisal_ops::decode::add_row;
 use surprisal_ops::layers::{Branch, BranchKind, DropoutConfig, KvCache, Linear, Norm, NormType};
 use surprisal_ops::{Activation, Attention, Context, DropoutKey, RotaryTables, embedding};
 
-use super::kind::{Kind, MAX_LAYERS, MAX_WIDTH, check_dropout, saturating_product, text_sizes, within};
+use super::kind::{Kind, MAX_LAYERS, MAX_WIDTH, check_dropout, text_sizes, within};
 use super::transformer_config::{ActivationKind, NormKind, PositionKind, TransformerConfig};
 use super::{Architecture, Init, Mode, Output, ParameterBuilder};
 use crate::{Error, Result, Session};
@@ -82,30 +82,22 @@ impl Kind for TransformerConfig {
         within("softcap", self.softcap, 0.0..=1e6)
     }
 
-    fn parameters(&self) -> u64 {
-        let Self { vocab_size, block_size, n_layer, n_embd, .. } = *self;
-        let embedded = (if self.tied { 1 } else { 2 } * vocab_size as u128
-            + self.bigram_rows as u128
-            + if self.position == PositionKind::Learned { block_size as u128 } else { 0 })
-        .min(u128::from(u64::MAX)) as usize;
+    fn parameters(&self) -> f64 {
+        let [v, t, l, c, f] = [self.vocab_size, self.block_size, self.n_layer, self.n_embd, self.mlp_width()]
+            .map(|size| size as f64);
+        let positions = if self.position == PositionKind::Learned { t } else { 0.0 };
+        let embedded = if self.tied { v } else { 2.0 * v } + self.bigram_rows as f64 + positions;
         // Attention counts 4 C² per layer, an upper bound: the exact number needs a division by
         // n_head, which may be 0 here.
-        let mlp = if self.activation == ActivationKind::Swiglu { 3 } else { 2 };
-        saturating_product(&[embedded, n_embd])
-            .saturating_add(saturating_product(&[4, n_layer, n_embd, n_embd]))
-            .saturating_add(saturating_product(&[mlp, n_layer, n_embd, self.hidden_saturating()]))
+        let mlp = if self.activation == ActivationKind::Swiglu { 3.0 } else { 2.0 };
+        embedded * c + 4.0 * l * c * c + mlp * l * c * f
     }
 
-    fn activations(&self) -> u64 {
-        let gates = if self.activation == ActivationKind::Swiglu { 2 } else { 1 };
-        saturating_product(&[10, self.n_layer, self.n_embd])
-            .saturating_add(saturating_product(&[
-                gates,
-                self.n_layer.saturating_add(4),
-                self.hidden_saturating(),
-            ]))
-            .saturating_add(saturating_product(&[2, self.n_layer, self.n_head]))
-            .saturating_add(saturating_product(&[4, self.vocab_size]))
+    fn activations(&self) -> f64 {
+        let [v, heads, l, c, f] = [self.vocab_size, self.n_head, self.n_layer, self.n_embd, self.mlp_width()]
+            .map(|size| size as f64);
+        let gates = if self.activation == ActivationKind::Swiglu { 2.0 } else { 1.0 };
+        10.0 * l * c + gates * (l + 4.0) * f + 2.0 * l * heads + 4.0 * v
     }
 
     fn build(&self, parameters: &mut ParameterBuilder<'_>) -> Result<Box<dyn Architecture>> {

@@ -124,13 +124,9 @@ impl TransformerConfig {
     pub fn mlp_width(&self) -> usize {
         match (self.n_hidden, self.activation) {
             // 8/3 C: three matrices have the weights of two with 4 C; rounded up to cache lines.
-            (0, ActivationKind::Swiglu) => (8 * self.n_embd).div_ceil(3).next_multiple_of(16),
-            (0, _) => 4 * self.n_embd,
+            (0, ActivationKind::Swiglu) => self.n_embd.saturating_mul(8).div_ceil(3).next_multiple_of(16),
+            (0, _) => self.n_embd.saturating_mul(4),
             (n_hidden, _) => n_hidden,
         }
-    }
-
-    pub(super) fn hidden_saturating(&self) -> usize {
-        if self.n_embd > 1 << 40 { usize::MAX } else { self.mlp_width() }
     }
 }
