@@ -16,6 +16,9 @@ pub use error::{Error, Result};
 pub use mixture::{Mixture, best_weights};
 pub use vocab_map::{MappedModel, VocabMap};
 
+/// A function that is called with the index of a position or a sequence, and log-probabilities.
+pub type Visit<'a> = dyn FnMut(usize, &[f64]) + 'a;
+
 /// A distribution over the next token given all the tokens before it.
 ///
 /// All log-probabilities are natural logarithms (nats). A token of probability zero has
@@ -49,12 +52,7 @@ pub trait LanguageModel: Send + Sync {
     ///
     /// # Errors
     /// As [`Self::log_probs`].
-    fn for_each_distribution(
-        &self,
-        tokens: &[u32],
-        from: usize,
-        visit: &mut dyn FnMut(usize, &[f64]),
-    ) -> Result<()> {
+    fn for_each_distribution(&self, tokens: &[u32], from: usize, visit: &mut Visit<'_>) -> Result<()> {
         let read = tokens.get(..from).ok_or(Error::FromOutOfRange { from, len: tokens.len() })?;
         if from == tokens.len() {
             return Ok(());
@@ -77,12 +75,7 @@ pub trait LanguageModel: Send + Sync {
     ///
     /// # Errors
     /// As [`Self::log_probs`].
-    fn each_log_probs(
-        &self,
-        sequences: &[&[u32]],
-        from: usize,
-        visit: &mut dyn FnMut(usize, &[f64]),
-    ) -> Result<()> {
+    fn each_log_probs(&self, sequences: &[&[u32]], from: usize, visit: &mut Visit<'_>) -> Result<()> {
         for (i, tokens) in sequences.iter().enumerate() {
             visit(i, &self.log_probs(tokens, from)?);
         }

@@ -1,6 +1,6 @@
 //! Linear interpolation of any models: q(w | h) = Σ λ_m q_m(w | h), λ fitted to held-out text.
 
-use crate::{Error, LanguageModel, Result, Session};
+use crate::{Error, LanguageModel, Result, Session, Visit};
 
 /// A mixture of models over one vocabulary.
 ///
@@ -198,12 +198,7 @@ impl LanguageModel for Mixture<'_> {
         Ok(self.mix(&answers?))
     }
 
-    fn each_log_probs(
-        &self,
-        sequences: &[&[u32]],
-        from: usize,
-        visit: &mut dyn FnMut(usize, &[f64]),
-    ) -> Result<()> {
+    fn each_log_probs(&self, sequences: &[&[u32]], from: usize, visit: &mut Visit<'_>) -> Result<()> {
         let mut answers = vec![Vec::new(); sequences.len()];
         for model in &self.models {
             let mut hear = |i: usize, log_probs: &[f64]| answers[i].push(log_probs.to_vec());

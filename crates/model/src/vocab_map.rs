@@ -1,6 +1,6 @@
 //! Models of different vocabularies, used with the token ids of one vocabulary that contains all.
 
-use crate::{Error, LanguageModel, Result, Session, check_tokens};
+use crate::{Error, LanguageModel, Result, Session, Visit, check_tokens};
 
 /// A map from the ids of a vocabulary to those of a larger one.
 ///
@@ -136,23 +136,13 @@ impl LanguageModel for MappedModel<'_> {
         Ok(self.outer(&self.model.next_log_probs(&self.own(context)?)?))
     }
 
-    fn for_each_distribution(
-        &self,
-        tokens: &[u32],
-        from: usize,
-        visit: &mut dyn FnMut(usize, &[f64]),
-    ) -> Result<()> {
+    fn for_each_distribution(&self, tokens: &[u32], from: usize, visit: &mut Visit<'_>) -> Result<()> {
         let own = self.own(tokens)?;
         self.model
             .for_each_distribution(&own, from, &mut |i, distribution| visit(i, &self.outer(distribution)))
     }
 
-    fn each_log_probs(
-        &self,
-        sequences: &[&[u32]],
-        from: usize,
-        visit: &mut dyn FnMut(usize, &[f64]),
-    ) -> Result<()> {
+    fn each_log_probs(&self, sequences: &[&[u32]], from: usize, visit: &mut Visit<'_>) -> Result<()> {
         let own: Result<Vec<Vec<u32>>> = sequences.iter().map(|tokens| self.own(tokens)).collect();
         let own = own?;
         let own: Vec<&[u32]> = own.iter().map(Vec::as_slice).collect();

@@ -10,7 +10,7 @@ use surprisal_ops::tensor_slice::read;
 
 use super::state_session::StateSession;
 use super::{Mode, Neural, Windows};
-use crate::{Error, LanguageModel, RecomputeSession, Result, Session, check_tokens, scored};
+use crate::{Error, LanguageModel, RecomputeSession, Result, Session, Visit, check_tokens, scored};
 
 /// Tokens per scoring task, about: fixed, so that results do not depend on the number of threads.
 const TOKENS_PER_TASK: usize = 2048;
@@ -210,12 +210,7 @@ impl LanguageModel for NeuralLm {
         Ok(scores)
     }
 
-    fn for_each_distribution(
-        &self,
-        tokens: &[u32],
-        from: usize,
-        visit: &mut dyn FnMut(usize, &[f64]),
-    ) -> Result<()> {
+    fn for_each_distribution(&self, tokens: &[u32], from: usize, visit: &mut Visit<'_>) -> Result<()> {
         /// Tasks in memory at once.
         const TASKS: usize = 16;
         scored(tokens, from, self.vocab_size())?;
@@ -248,12 +243,7 @@ impl LanguageModel for NeuralLm {
         Ok(())
     }
 
-    fn each_log_probs(
-        &self,
-        sequences: &[&[u32]],
-        from: usize,
-        visit: &mut dyn FnMut(usize, &[f64]),
-    ) -> Result<()> {
+    fn each_log_probs(&self, sequences: &[&[u32]], from: usize, visit: &mut Visit<'_>) -> Result<()> {
         let block_size = if self.has_window() { self.neural.config().block_size() } else { TOKENS_PER_TASK };
         let mut scores = vec![Vec::new(); sequences.len()];
         // Sequences of one window and one length go through the model together.

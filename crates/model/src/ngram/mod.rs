@@ -56,7 +56,7 @@ pub use trie::{SECTIONS, Trie, UnpackedLevel};
 pub use uniform::Uniform;
 pub use view::{State, View};
 
-use crate::{Error, LanguageModel, Result, Session, check_tokens, scored};
+use crate::{Error, LanguageModel, Result, Session, Visit, check_tokens, scored};
 use statistics::Statistics;
 
 /// The highest order.
@@ -259,12 +259,7 @@ impl LanguageModel for NgramModel {
         Ok(distribution)
     }
 
-    fn each_log_probs(
-        &self,
-        sequences: &[&[u32]],
-        from: usize,
-        visit: &mut dyn FnMut(usize, &[f64]),
-    ) -> Result<()> {
+    fn each_log_probs(&self, sequences: &[&[u32]], from: usize, visit: &mut Visit<'_>) -> Result<()> {
         for tokens in sequences {
             scored(tokens, from, self.vocab_size())?;
         }
