@@ -237,7 +237,7 @@ mod tests {
     fn models(text: &[u32]) -> Vec<Box<dyn LanguageModel>> {
         let mut models: Vec<Box<dyn LanguageModel>> = vec![Box::new(Uniform::new(9, None))];
         for (order, smoothing) in [(1, Smoothing::Mle), (3, Smoothing::Mle), (2, Smoothing::WittenBell)] {
-            let config = NgramConfig { order, smoothing, ..NgramConfig::default() };
+            let config = NgramConfig::new(order, smoothing);
             models.push(Box::new(NgramModel::estimate(text, 9, &config).unwrap()));
         }
         models

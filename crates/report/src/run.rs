@@ -193,11 +193,9 @@ fn measured(evaluations: usize) -> String {
 /// A passage scored by the model and by a 5-gram model counted on the same training text.
 fn passage(loaded: &LoadedModel, own: &Diagnostics, data: &Dataset, pool: &Pool) -> Result<Markup> {
     let config = NgramConfig {
-        order: 5,
-        smoothing: Smoothing::WittenBell,
         bos: data.val.bos(),
         unk: data.tokenizer.unk(),
-        ..NgramConfig::default()
+        ..NgramConfig::new(5, Smoothing::WittenBell)
     };
     let vocab_size = data.tokenizer.vocab_size();
     let counted = pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &config))?;

@@ -36,8 +36,7 @@ pub fn measure(
     let pool = Pool::new(threads)?;
     let text = text();
     let (train, test) = text.split_at(TOKENS);
-    let config =
-        NgramConfig { order: ORDER, smoothing: Smoothing::ModifiedKneserNey, ..NgramConfig::default() };
+    let config = NgramConfig::new(ORDER, Smoothing::ModifiedKneserNey);
     let estimate = || pool.install(|| NgramModel::estimate(train, VOCAB, &config));
     let model = estimate()?;
     let view = model.trie().view();

@@ -141,7 +141,7 @@ impl SourceOracle {
         let text = source.sample(FRESH_SEED, FRESH_BYTES);
         let Ok(ids) = tokenizer.encode(&text) else { return Ok(None) };
         // Witten-Bell gives every token a probability and hardly changes counts of this size.
-        let config = NgramConfig { order, smoothing: Smoothing::WittenBell, ..NgramConfig::default() };
+        let config = NgramConfig::new(order, Smoothing::WittenBell);
         let model = pool.install(|| NgramModel::estimate(&ids, tokenizer.vocab_size(), &config))?;
         let highest = model.report().orders.last().map_or(0, |order| order.grams);
         let log_probs = pool.install(|| model.log_probs(&val.ids, 0))?;

@@ -96,7 +96,7 @@ impl ConfiguredObjective {
         let mut cross_entropy = config.cross_entropy()?;
         let mut soft_targets = None;
         let counted = |order, smoothing| {
-            let config = NgramConfig { order, smoothing, bos: text.bos(), ..NgramConfig::default() };
+            let config = NgramConfig { bos: text.bos(), ..NgramConfig::new(order, smoothing) };
             pool.install(|| NgramModel::estimate(&text.ids, vocab_size, &config))
         };
         if config.add_k > 0.0 {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     fn counted(text: &TokenText, order: usize, smoothing: Smoothing, k: f64) -> NgramModel {
-        let config = NgramConfig { order, smoothing, k, ..NgramConfig::default() };
+        let config = NgramConfig { k, ..NgramConfig::new(order, smoothing) };
         NgramModel::estimate(&text.ids, V, &config).unwrap()
     }
 

@@ -99,7 +99,7 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
         false,
         tables,
     )?;
-    let config = NgramConfig { order, smoothing, bos, unk: tokenizer.unk(), ..NgramConfig::default() };
+    let config = NgramConfig { bos, unk: tokenizer.unk(), ..NgramConfig::new(order, smoothing) };
     Ok((NgramModel::new(config, report, trie), tokenizer))
 }
 

@@ -235,13 +235,11 @@ fn every_smoother_that_backs_off_comes_back_the_same() {
     for smoothing in Smoothing::ALL {
         for order in [1, 2, 3, 5, 16] {
             let config = NgramConfig {
-                order,
-                smoothing,
                 bos: Some(1),
                 unk: Some(0),
                 heldout: 0.3,
                 compat: Some(Compat::Kenlm),
-                ..NgramConfig::default()
+                ..NgramConfig::new(order, smoothing)
             };
             let (estimate, report) = estimate(&lines(5, 60), 14, &config).unwrap();
             let refused = smoothing == Smoothing::AddK && order > 1
@@ -276,13 +274,7 @@ fn sections_of_many_pieces_are_sorted_and_counted_right() {
         (0..200_000_u64).map(|i| 3 + (i * i % 4_294_967_291 * 2_654_435_761 % 4_294_967_291 % 400) as u32),
     );
     let tokenizer = words(403);
-    let config = NgramConfig {
-        order: 3,
-        smoothing: Smoothing::WittenBell,
-        bos: Some(1),
-        unk: Some(0),
-        ..NgramConfig::default()
-    };
+    let config = NgramConfig { bos: Some(1), unk: Some(0), ..NgramConfig::new(3, Smoothing::WittenBell) };
     let (estimate, _) = estimate(&text, 403, &config).unwrap();
     let written = self::text(&estimate, &tokenizer);
     assert!(again(&written) == written);
@@ -306,7 +298,7 @@ fn sections_of_many_pieces_are_sorted_and_counted_right() {
 fn tokens_that_are_no_words_are_escaped() {
     let tokenizer = Tokenizer::from_json(&byte_tokenizer()).unwrap();
     let text: Vec<u32> = b"a b\\\n\xFFa b".iter().map(|&byte| u32::from(byte)).collect();
-    let config = NgramConfig { order: 2, smoothing: Smoothing::WittenBell, ..NgramConfig::default() };
+    let config = NgramConfig::new(2, Smoothing::WittenBell);
     let (estimate, _) = estimate(&text, 256, &config).unwrap();
     let written = self::text(&estimate, &tokenizer);
     for gram in ["\t\\xFF a\n", "\ta \\x20\n", "\tb \\\\\n", "\t\\\\ \\x0A\n"] {
@@ -354,9 +346,7 @@ proptest! {
             Tokenizer::from_words(surprisal_text::TokenizerKind::Word, surprisal_text::TextMode::Line, all).unwrap();
         let len = tokenizer.vocab_size() as u32;
         let ids: Vec<u32> = lines(seed, 30).into_iter().map(|id| if id < 3 { id } else { 3 + id % (len - 3) }).collect();
-        let config = NgramConfig {
-            order: 3, smoothing: Smoothing::WittenBell, bos: Some(1), unk: Some(0), ..NgramConfig::default()
-        };
+        let config = NgramConfig { bos: Some(1), unk: Some(0), ..NgramConfig::new(3, Smoothing::WittenBell) };
         let (estimate, report) = estimate(&ids, len as usize, &config).unwrap();
         let written = text(&estimate, &tokenizer);
         prop_assert_eq!(again(&written), written.clone());

@@ -208,11 +208,9 @@ fn shards_of_lines_give_the_same_bytes_as_the_whole() {
                 assert_eq!(to_bytes(&merged, &words).unwrap(), to_bytes(&whole, &tokenizer).unwrap());
                 let model = |counts: &Counts| {
                     let config = NgramConfig {
-                        order,
-                        smoothing: Smoothing::ModifiedKneserNey,
                         bos: Some(1),
                         unk: Some(0),
-                        ..NgramConfig::default()
+                        ..NgramConfig::new(order, Smoothing::ModifiedKneserNey)
                     };
                     let (estimate, report) = from_counts(counts.clone(), &config, None).unwrap();
                     NgramModel::new(config, report, estimate.into_trie().unwrap())

@@ -15,13 +15,8 @@ fn word_model(order: usize) -> (NgramModel, Tokenizer) {
         text.extend((0..line % 7).map(|i| 3 + (i * i + line) % 4));
         text.push(2);
     }
-    let config = NgramConfig {
-        order,
-        smoothing: Smoothing::ModifiedKneserNey,
-        bos: Some(1),
-        unk: Some(0),
-        ..NgramConfig::default()
-    };
+    let config =
+        NgramConfig { bos: Some(1), unk: Some(0), ..NgramConfig::new(order, Smoothing::ModifiedKneserNey) };
     (NgramModel::estimate(&text, words.len(), &config).unwrap(), tokenizer)
 }
 

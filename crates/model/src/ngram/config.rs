@@ -127,7 +127,7 @@ pub enum Compat {
 ///
 /// ```
 /// # use surprisal_model::ngram::{NgramConfig, Smoothing};
-/// let config = NgramConfig { order: 5, smoothing: Smoothing::ModifiedKneserNey, ..NgramConfig::default() };
+/// let config = NgramConfig::new(5, Smoothing::ModifiedKneserNey);
 /// assert!(config.check().is_ok());
 /// assert!(NgramConfig { order: 0, ..config }.check().is_err());
 /// ```
@@ -195,6 +195,11 @@ impl Default for NgramConfig {
 }
 
 impl NgramConfig {
+    /// The defaults of all other settings.
+    pub fn new(order: usize, smoothing: Smoothing) -> Self {
+        Self { order, smoothing, ..Self::default() }
+    }
+
     /// Checks that such a model exists.
     ///
     /// # Errors

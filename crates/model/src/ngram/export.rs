@@ -99,7 +99,7 @@ mod tests {
     fn searched_suffixes_are_those_of_the_text() {
         let text: Vec<u32> = (0..3000_u32).map(|i| i * i % 101 * i % 13).collect();
         for smoothing in Smoothing::ALL {
-            let config = NgramConfig { order: 4, smoothing, heldout: 0.2, ..NgramConfig::default() };
+            let config = NgramConfig { heldout: 0.2, ..NgramConfig::new(4, smoothing) };
             let (estimate, _) = estimate(&text, 13, &config).unwrap();
             let back = estimate.clone().into_trie().unwrap().to_estimate().unwrap();
             let (mut lower, mut lower_back) = (Vec::new(), Vec::new());

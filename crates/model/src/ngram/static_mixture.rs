@@ -87,7 +87,7 @@ pub fn static_mixture(parts: &[MixtureComponent<'_>], unk: Option<u32>) -> Resul
     let mut tables: Vec<UnpackedLevel> = levels.into_iter().map(MergedLevel::table).collect();
     tables.iter_mut().for_each(UnpackedLevel::compact);
     let trie = Trie::pack(vocab_size as u32, bos, BackoffScheme::BackOff, 1.0, complete, tables)?;
-    let config = NgramConfig { order, smoothing: Smoothing::Given, bos, unk, ..NgramConfig::default() };
+    let config = NgramConfig { bos, unk, ..NgramConfig::new(order, Smoothing::Given) };
     Ok(NgramModel::new(config, report, trie))
 }
 

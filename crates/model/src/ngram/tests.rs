@@ -6,7 +6,7 @@ use super::reference::Reference;
 use super::*;
 
 fn config(order: usize, smoothing: Smoothing, bos: Option<u32>) -> NgramConfig {
-    NgramConfig { order, smoothing, bos, heldout: 0.3, ..NgramConfig::default() }
+    NgramConfig { bos, heldout: 0.3, ..NgramConfig::new(order, smoothing) }
 }
 
 fn model(tokens: &[u32], vocab_size: usize, config: &NgramConfig) -> NgramModel {

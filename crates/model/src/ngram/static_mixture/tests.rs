@@ -199,16 +199,14 @@ fn gappy() -> NgramModel {
         table(&[3], &[], &[0.6], &[]),
     ];
     let trie = Trie::pack(4, None, BackoffScheme::BackOff, 1.0, false, tables).unwrap();
-    let config =
-        NgramConfig { order: 3, smoothing: Smoothing::Given, unk: Some(0), ..NgramConfig::default() };
+    let config = NgramConfig { unk: Some(0), ..NgramConfig::new(3, Smoothing::Given) };
     NgramModel::new(config, Report::default(), trie)
 }
 
 #[test]
 fn grams_without_suffixes_are_mixed_too() {
     let text: Vec<u32> = (0..90_u32).map(|i| 1 + i * i % 7 % 3).collect();
-    let config =
-        NgramConfig { order: 2, smoothing: Smoothing::WittenBell, unk: Some(0), ..NgramConfig::default() };
+    let config = NgramConfig { unk: Some(0), ..NgramConfig::new(2, Smoothing::WittenBell) };
     let other = NgramModel::estimate(&text, 4, &config).unwrap();
     let names: Vec<u8> = (0..4).collect();
     let alone = [Read { model: gappy(), names: names.clone() }];
@@ -231,8 +229,7 @@ fn what_is_no_distribution_is_made_one() {
     };
     let tables = vec![table(&[], &[0, 0, 2, 2], &[0.0, 1.0, 1.0]), table(&[1, 2], &[], &[1.0, 2.0])];
     let trie = Trie::pack(3, None, BackoffScheme::BackOff, 1.0, false, tables).unwrap();
-    let config =
-        NgramConfig { order: 2, smoothing: Smoothing::Given, unk: Some(0), ..NgramConfig::default() };
+    let config = NgramConfig { unk: Some(0), ..NgramConfig::new(2, Smoothing::Given) };
     let model = NgramModel::new(config, Report::default(), trie);
     let reads = [Read { model, names: vec![0, 1, 2] }];
     let mixed = static_of(&reads, &vocab_maps(&reads), &[1.0]);
@@ -249,8 +246,7 @@ fn ratios_of_almost_nothing_keep_their_digits() {
     for tiny in [1e-5, 1e-9, 1e-13, 0.0] {
         let mut text = [1, 2, 1, 3].repeat(50);
         text.extend([0, 4]);
-        let config =
-            NgramConfig { order: 3, smoothing: Smoothing::Mle, unk: Some(0), ..NgramConfig::default() };
+        let config = NgramConfig { unk: Some(0), ..NgramConfig::new(3, Smoothing::Mle) };
         let sharp = NgramModel::estimate(&text[..200], 5, &config).unwrap();
         let blunt = NgramModel::estimate(&text, 5, &NgramConfig { order: 1, ..config }).unwrap();
         let names: Vec<u8> = (0..5).collect();
