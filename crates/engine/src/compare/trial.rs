@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use surprisal_model::ModelConfig;
-use surprisal_model::neural::NeuralConfig;
 use surprisal_platform::threads::Pool;
 use surprisal_store::atomic;
 use surprisal_store::read::regular_text;
@@ -213,13 +212,7 @@ fn order(config: &Config) -> Option<usize> {
     match &config.model.config {
         ModelConfig::Uniform => None,
         ModelConfig::Ngram(ngram) => Some(ngram.order),
-        ModelConfig::Neural(neural) => match neural {
-            NeuralConfig::Bigram(_) => Some(2),
-            NeuralConfig::Mlp(mlp) => Some(mlp.context + 1),
-            NeuralConfig::Transformer(_) => Some(config.train.block_size + 1),
-            // Their context has no fixed length.
-            NeuralConfig::Lstm(_) | NeuralConfig::Gru(_) | NeuralConfig::Custom(_) => None,
-        },
+        ModelConfig::Neural(neural) => neural.context(config.train.block_size).map(|context| context + 1),
     }
 }
 

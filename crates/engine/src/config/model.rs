@@ -93,16 +93,7 @@ impl Model {
 
     /// Whether the model has hidden matrices, which Muon can update.
     pub(super) fn has_hidden_matrices(&self) -> bool {
-        match &self.config {
-            ModelConfig::Uniform | ModelConfig::Ngram(_) => false,
-            ModelConfig::Neural(neural) => match neural {
-                NeuralConfig::Bigram(_) | NeuralConfig::Mlp(_) => false,
-                NeuralConfig::Transformer(_)
-                | NeuralConfig::Lstm(_)
-                | NeuralConfig::Gru(_)
-                | NeuralConfig::Custom(_) => true,
-            },
-        }
+        self.neural().is_some_and(NeuralConfig::has_hidden_matrices)
     }
 
     /// Whether `config.toml` contains `key`.

@@ -75,6 +75,25 @@ impl NeuralConfig {
         self.with(|kind| kind.sizes()[1].1)
     }
 
+    /// Whether it has hidden matrices, which Muon can update.
+    pub fn has_hidden_matrices(&self) -> bool {
+        match self {
+            Self::Bigram(_) | Self::Mlp(_) => false,
+            Self::Transformer(_) | Self::Lstm(_) | Self::Gru(_) | Self::Custom(_) => true,
+        }
+    }
+
+    /// Tokens before the predicted one that it sees, in windows of `block_size` tokens; `None`
+    /// where their number is not fixed.
+    pub fn context(&self, block_size: usize) -> Option<usize> {
+        match self {
+            Self::Bigram(_) => Some(1),
+            Self::Mlp(mlp) => Some(mlp.context),
+            Self::Transformer(_) => Some(block_size),
+            Self::Lstm(_) | Self::Gru(_) | Self::Custom(_) => None,
+        }
+    }
+
     /// The same kind for |V| = `vocab_size` and windows of `block_size` tokens.
     #[must_use]
     pub fn sized(mut self, vocab_size: usize, block_size: usize) -> Self {
