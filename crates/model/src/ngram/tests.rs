@@ -14,32 +14,30 @@ fn model(tokens: &[u32], vocab_size: usize, config: &NgramConfig) -> NgramModel 
 }
 
 #[test]
-fn a_bigram_is_a_ratio_of_counts() {
+fn small_models_have_the_numbers_of_a_calculation_by_hand() {
     // a b a b a c
     let text = [0, 1, 0, 1, 0, 2];
-    let model = model(&text, 4, &config(2, Smoothing::Mle, None));
-    let p = |context: &[u32], word: usize| model.next_log_probs(context).unwrap()[word].exp();
-    assert!((p(&[0], 1) - 2.0 / 3.0).abs() < 1e-15);
-    assert!((p(&[0], 2) - 1.0 / 3.0).abs() < 1e-15);
-    assert!((p(&[3, 1], 0) - 1.0).abs() < 1e-15);
-    assert_eq!(p(&[1], 1), 0.0);
-    // Never seen: the unigram is used.
-    assert!((p(&[3], 0) - 0.5).abs() < 1e-15);
-    assert!((p(&[], 1) - 1.0 / 3.0).abs() < 1e-15);
-    let scored = model.log_probs(&text, 0).unwrap();
+    let mle = model(&text, 4, &config(2, Smoothing::Mle, None));
+    let add_half = model(&text, 4, &NgramConfig { k: 0.5, ..config(2, Smoothing::AddK, None) });
+    let by_hand: [(&NgramModel, &[u32], usize, f64); 9] = [
+        (&mle, &[0], 1, 2.0 / 3.0),
+        (&mle, &[0], 2, 1.0 / 3.0),
+        (&mle, &[3, 1], 0, 1.0),
+        (&mle, &[1], 1, 0.0),
+        // Never seen: the unigram is used.
+        (&mle, &[3], 0, 0.5),
+        (&mle, &[], 1, 1.0 / 3.0),
+        (&add_half, &[0], 1, 2.5 / 5.0),
+        (&add_half, &[0], 0, 0.5 / 5.0),
+        (&add_half, &[3], 2, 0.25),
+    ];
+    for (model, context, word, q) in by_hand {
+        let got = model.next_log_probs(context).unwrap()[word].exp();
+        assert!((got - q).abs() < 1e-15, "{context:?} {word}: {got} {q}");
+    }
+    let scored = mle.log_probs(&text, 0).unwrap();
     assert!((scored[0] - 0.5f64.ln()).abs() < 1e-15 && (scored[5] - (1.0f64 / 3.0).ln()).abs() < 1e-15);
-    assert_eq!(model.log_probs(&[0, 0], 1).unwrap(), [f64::NEG_INFINITY]);
-}
-
-#[test]
-fn add_k_adds_k() {
-    let text = [0, 1, 0, 1, 0, 2];
-    let config = NgramConfig { k: 0.5, ..config(2, Smoothing::AddK, None) };
-    let model = model(&text, 4, &config);
-    let p = |context: &[u32], word: usize| model.next_log_probs(context).unwrap()[word].exp();
-    assert!((p(&[0], 1) - 2.5 / 5.0).abs() < 1e-15);
-    assert!((p(&[0], 0) - 0.5 / 5.0).abs() < 1e-15);
-    assert!((p(&[3], 2) - 0.25).abs() < 1e-15);
+    assert_eq!(mle.log_probs(&[0, 0], 1).unwrap(), [f64::NEG_INFINITY]);
 }
 
 #[test]
