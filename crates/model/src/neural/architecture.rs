@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use candle_core::Tensor;
 use surprisal_ops::Context;
 
-use super::{Mode, Output};
+use super::{Mode, Pass};
 use crate::{Result, Session};
 
 /// A neural network with its parameters: token ids in, logits (or hidden states and head) out.
@@ -21,13 +21,7 @@ pub trait Architecture: Debug + Send + Sync {
     ///
     /// # Errors
     /// A failure of candle.
-    fn forward(
-        &self,
-        context: &Context,
-        ids: &Tensor,
-        state: Option<&[f32]>,
-        mode: &Mode,
-    ) -> Result<(Output, Vec<f32>)>;
+    fn forward(&self, context: &Context, ids: &Tensor, state: Option<&[f32]>, mode: &Mode) -> Result<Pass>;
 
     /// A session that is faster than [`Self::forward`] over the whole context for each token, if
     /// the network has one. `uniform` is the distribution before the first token.

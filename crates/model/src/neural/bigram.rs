@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use surprisal_ops::Context;
 
 use super::kind::{Kind, text_sizes};
-use super::{Architecture, Init, Mode, Output, ParameterBuilder};
+use super::{Architecture, Init, Mode, Output, ParameterBuilder, Pass};
 use crate::Result;
 
 /// The sizes of a bigram table.
@@ -50,13 +50,7 @@ struct Bigram {
 }
 
 impl Architecture for Bigram {
-    fn forward(
-        &self,
-        context: &Context,
-        ids: &Tensor,
-        _state: Option<&[f32]>,
-        _mode: &Mode,
-    ) -> Result<(Output, Vec<f32>)> {
+    fn forward(&self, context: &Context, ids: &Tensor, _state: Option<&[f32]>, _mode: &Mode) -> Result<Pass> {
         let logits = surprisal_ops::embedding(context, &ids.flatten_all()?, &self.table)?; // (B·T, V)
         Ok((Output::Logits(logits), Vec::new()))
     }

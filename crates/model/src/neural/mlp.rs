@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use surprisal_ops::{Context, embedding, linear, tanh};
 
 use super::kind::{Kind, MAX_WIDTH, text_sizes};
-use super::{Architecture, Init, Mode, Output, ParameterBuilder};
+use super::{Architecture, Init, Mode, Output, ParameterBuilder, Pass};
 use crate::Result;
 
 /// The sizes of an MLP.
@@ -92,13 +92,7 @@ struct Mlp {
 }
 
 impl Architecture for Mlp {
-    fn forward(
-        &self,
-        context: &Context,
-        ids: &Tensor,
-        _state: Option<&[f32]>,
-        _mode: &Mode,
-    ) -> Result<(Output, Vec<f32>)> {
+    fn forward(&self, context: &Context, ids: &Tensor, _state: Option<&[f32]>, _mode: &Mode) -> Result<Pass> {
         let (b, t) = ids.dims2()?;
         let n = self.context;
         let rows = ids.to_vec2::<u32>()?;

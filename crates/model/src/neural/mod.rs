@@ -104,6 +104,9 @@ impl Output {
     }
 }
 
+/// The result of a forward pass: the output, and the state after the last column.
+pub type Pass = (Output, Vec<f32>);
+
 /// A neural language model and its parameters.
 ///
 /// ```
@@ -211,7 +214,7 @@ impl Neural {
         ids: &Tensor,
         state: Option<&[f32]>,
         mode: &Mode,
-    ) -> Result<(Output, Vec<f32>)> {
+    ) -> Result<Pass> {
         let ((_, t), block_size) = (ids.dims2()?, self.config.block_size());
         if t > block_size && self.windows() == Windows::Shuffled {
             return Err(Error::Config(format!("{t} tokens do not fit a block of {block_size}")));

@@ -16,7 +16,7 @@ use surprisal_ops::recurrent::{Cell, RecurrentWeights, recurrent};
 use surprisal_ops::{Context, DropoutKey, dropout, embedding};
 
 use super::kind::{Kind, MAX_LAYERS, MAX_WIDTH, check_dropout, text_sizes};
-use super::{Architecture, Init, Mode, Output, ParameterBuilder, Windows};
+use super::{Architecture, Init, Mode, Output, ParameterBuilder, Pass, Windows};
 use crate::Result;
 
 /// The sizes of an LSTM or a GRU.
@@ -146,13 +146,7 @@ fn forget_bias(cell: Cell) -> Init {
 }
 
 impl Architecture for Recurrent {
-    fn forward(
-        &self,
-        context: &Context,
-        ids: &Tensor,
-        state: Option<&[f32]>,
-        mode: &Mode,
-    ) -> Result<(Output, Vec<f32>)> {
+    fn forward(&self, context: &Context, ids: &Tensor, state: Option<&[f32]>, mode: &Mode) -> Result<Pass> {
         let (b, _) = ids.dims2()?;
         let (width, all) = (self.layer_width(), self.layers.len() * self.layer_width());
         let drop = |x: Tensor, site: u64| match *mode {

@@ -18,7 +18,7 @@ use surprisal_ops::{Activation, Attention, Context, DropoutKey, RotaryTables, em
 
 use super::kind::{Kind, MAX_LAYERS, MAX_WIDTH, check_dropout, text_sizes, within};
 use super::transformer_config::{ActivationKind, NormKind, PositionKind, TransformerConfig};
-use super::{Architecture, Init, Mode, Output, ParameterBuilder};
+use super::{Architecture, Init, Mode, Output, ParameterBuilder, Pass};
 use crate::{Error, Result, Session};
 use session::CachedSession;
 
@@ -318,13 +318,7 @@ impl Transformer {
 }
 
 impl Architecture for Transformer {
-    fn forward(
-        &self,
-        context: &Context,
-        ids: &Tensor,
-        _state: Option<&[f32]>,
-        mode: &Mode,
-    ) -> Result<(Output, Vec<f32>)> {
+    fn forward(&self, context: &Context, ids: &Tensor, _state: Option<&[f32]>, mode: &Mode) -> Result<Pass> {
         let (b, _) = ids.dims2()?;
         let drop = |site| self.drop(*mode, site);
         let mut x = surprisal_ops::block::apply_dropout(self.embed(context, ids)?, b, drop(0))?; // (B·T, C)
