@@ -3,15 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::counts::check_order;
-use super::smoothing::add_k::AddK;
-use super::smoothing::dirichlet::Dirichlet;
-use super::smoothing::discounting::Discounting;
-use super::smoothing::jelinek_mercer::JelinekMercer;
-use super::smoothing::katz::Katz;
-use super::smoothing::mle::Mle;
-use super::smoothing::stupid_backoff::StupidBackoff;
-use super::smoothing::witten_bell::WittenBell;
-use super::smoothing::{Smoother, Tuning};
+use super::smoothing::{
+    Smoother, Tuning, add_k::AddK, dirichlet::Dirichlet, discounting::Discounting,
+    jelinek_mercer::JelinekMercer, katz::Katz, mle::Mle, stupid_backoff::StupidBackoff,
+    witten_bell::WittenBell,
+};
 use crate::{Error, Result};
 
 /// The smoothing method.

@@ -2,15 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::config::NgramConfig;
-use super::counts::Counts;
-use super::entropy_pruning;
-use super::estimate::Estimate;
-use super::header::ContextWeights;
-use super::report::{OrderReport, Report};
-use super::smoothing::Smoother;
-use super::statistics::{ContextStats, Statistics};
-use super::trie::UnpackedLevel;
+use super::statistics::Statistics;
+use super::{
+    ContextStats, ContextWeights, Counts, Estimate, NgramConfig, OrderReport, Report, Smoother,
+    UnpackedLevel, entropy_pruning,
+};
 
 /// The number of predictable words.
 fn predictable(counts: &Counts, config: &NgramConfig) -> f64 {

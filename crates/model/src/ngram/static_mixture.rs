@@ -15,12 +15,10 @@
 
 use rayon::prelude::*;
 
-use super::config::{NgramConfig, Smoothing};
-use super::header::{BackoffScheme, ContextWeights};
-use super::report::{OrderReport, Report};
-use super::trie::{Trie, UnpackedLevel};
-use super::view::{State, View};
-use super::{MAX_ORDER, NgramModel};
+use super::{
+    BackoffScheme, ContextWeights, MAX_ORDER, NgramConfig, NgramModel, OrderReport, Report, Smoothing, State,
+    Trie, UnpackedLevel, View,
+};
 use crate::{Error, LanguageModel, Result, VocabMap};
 
 /// One model of a mixture.

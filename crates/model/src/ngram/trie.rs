@@ -165,18 +165,15 @@ impl Trie {
     /// [`Error::Config`] for a section of another length than the header's, and for values that are
     /// no probabilities. Other contents are not checked: no content makes a query panic.
     pub fn from_sections(header: Header, sections: &[Bytes]) -> Result<Self> {
+        let wrong = |message: String| Err(Error::Config(message));
         header.check()?;
         let expected = header.section_lens()?;
         if expected.len() != sections.len() {
-            return Err(Error::Config(format!(
-                "there are {} sections, not {}",
-                sections.len(),
-                expected.len()
-            )));
+            return wrong(format!("there are {} sections, not {}", sections.len(), expected.len()));
         }
         if let Some(i) = (0..expected.len()).find(|&i| sections[i].as_slice().len() != expected[i]) {
             let got = sections[i].as_slice().len();
-            return Err(Error::Config(format!("section {i} has {got} bytes, not {}", expected[i])));
+            return wrong(format!("section {i} has {got} bytes, not {}", expected[i]));
         }
         let level = |parts: &[Bytes]| PackedLevel {
             grams: parts[0].clone(),
@@ -193,10 +190,7 @@ impl Trie {
         for (index, level) in levels.iter().enumerate() {
             let weights = level.distinct_weights.iter().flat_map(|weight| [weight.scale, weight.backoff]);
             if !level.distinct_values.iter().copied().chain(weights).all(usable) {
-                return Err(Error::Config(format!(
-                    "order {} has a value that is not a probability",
-                    index + 1
-                )));
+                return wrong(format!("order {} has a value that is not a probability", index + 1));
             }
         }
         Ok(Self { header, levels })
@@ -314,29 +308,21 @@ impl Header {
     }
 
     fn check(&self) -> Result<()> {
+        let wrong = |message: String| Err(Error::Config(message));
         if !(1..=MAX_ORDER).contains(&self.levels.len()) {
-            return Err(Error::Config(format!(
-                "an order of {}, not from 1 to {MAX_ORDER}",
-                self.levels.len()
-            )));
+            return wrong(format!("an order of {}, not from 1 to {MAX_ORDER}", self.levels.len()));
         }
         if self.levels[0].grams != self.vocab_size {
-            return Err(Error::Config(format!(
-                "{} unigrams for {} words",
-                self.levels[0].grams, self.vocab_size
-            )));
+            return wrong(format!("{} unigrams for {} words", self.levels[0].grams, self.vocab_size));
         }
         if self.bos.is_some_and(|bos| bos >= self.vocab_size) {
-            return Err(Error::Config("<s> is outside the vocabulary".into()));
+            return wrong("<s> is outside the vocabulary".into());
         }
         if self.levels.iter().any(|level| level.delta_bits > u32::BITS) {
-            return Err(Error::Config("child offsets of more than 32 bits".into()));
+            return wrong("child offsets of more than 32 bits".into());
         }
         if !(self.unseen_context_factor.is_finite() && self.unseen_context_factor >= 0.0) {
-            return Err(Error::Config(format!(
-                "a factor of {} for unseen contexts",
-                self.unseen_context_factor
-            )));
+            return wrong(format!("a factor of {} for unseen contexts", self.unseen_context_factor));
         }
         Ok(())
     }

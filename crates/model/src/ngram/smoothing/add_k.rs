@@ -1,10 +1,7 @@
 //! Additive smoothing (Lidstone; Laplace for k = 1).
 
 use super::{Smoother, Tuning, backing_off};
-use crate::ngram::header::{BackoffScheme, ContextWeights};
-use crate::ngram::heldout::Heldout;
-use crate::ngram::report::Report;
-use crate::ngram::statistics::ContextStats;
+use crate::ngram::{BackoffScheme, ContextStats, ContextWeights, Heldout, OrderStats, Report};
 use crate::{Error, Result};
 
 /// q(w | h) = (c(hw) + k) / (c(h) + k |V|), of the longest context alone.
@@ -53,7 +50,7 @@ fn best_k(heldout: &Heldout) -> f64 {
     let vocab = 1.0 / heldout.uniform();
     let loss = |log_k: f64| {
         let k = log_k.exp();
-        let nats = |orders: &[crate::ngram::heldout::OrderStats]| {
+        let nats = |orders: &[OrderStats]| {
             let longest = orders[orders.len() - 1];
             ((longest.context.total as f64 + k * vocab) / (f64::from(longest.count) + k)).ln()
         };

@@ -2,10 +2,7 @@
 
 use super::newton::{Derivatives, add_outer_product, minimise};
 use super::{Smoother, Tuning, backing_off};
-use crate::ngram::header::ContextWeights;
-use crate::ngram::heldout::{Heldout, OrderStats};
-use crate::ngram::report::Report;
-use crate::ngram::statistics::ContextStats;
+use crate::ngram::{ContextStats, ContextWeights, Heldout, OrderStats, Report};
 use crate::{Error, Result};
 
 /// q(w | h) = (c(hw) + α q(w | h')) / (c(h) + α), with one α per order: the posterior predictive

@@ -3,10 +3,7 @@
 
 use super::newton::{Derivatives, add_outer_product, minimise};
 use super::{Smoother, Tuning, backing_off};
-use crate::ngram::header::ContextWeights;
-use crate::ngram::heldout::{Heldout, OrderStats};
-use crate::ngram::report::Report;
-use crate::ngram::statistics::{ContextStats, Discounts};
+use crate::ngram::{ContextStats, ContextWeights, Discounts, Heldout, OrderReport, OrderStats, Report};
 
 /// q(w | h) = (c(hw) − D) / c(h) + Σ D / c(h) · q(w | h'), with discounts per order.
 pub(in crate::ngram) struct Discounting {
@@ -40,7 +37,7 @@ impl Discounting {
     /// The discounts by formula, or the fallback with a notice, written into `report`.
     fn by_formula(&self, report: &mut Report) -> Vec<Discounts> {
         let Report { orders, notices, .. } = report;
-        let of_order = |(len, order): (usize, &mut crate::ngram::report::OrderReport)| {
+        let of_order = |(len, order): (usize, &mut OrderReport)| {
             let n = order.count_of_counts;
             let (found, fallback) = if self.three {
                 (chen_goodman_discounts(n), self.fallback)

@@ -1,11 +1,7 @@
 //! Jelinek-Mercer interpolation (1980).
 
 use super::{Smoother, Tuning};
-use crate::ngram::MAX_ORDER;
-use crate::ngram::header::ContextWeights;
-use crate::ngram::heldout::Heldout;
-use crate::ngram::report::Report;
-use crate::ngram::statistics::ContextStats;
+use crate::ngram::{ContextStats, ContextWeights, Heldout, MAX_ORDER, Report};
 
 /// q(w | h) = λ c(hw)/c(h) + (1 − λ) q(w | h'), with one λ per order and [`bucket`] of c(h).
 #[derive(Default)]

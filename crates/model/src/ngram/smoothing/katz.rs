@@ -3,10 +3,7 @@
 use rayon::prelude::*;
 
 use super::{Smoother, backing_off};
-use crate::ngram::estimate::Estimate;
-use crate::ngram::header::{BackoffScheme, ContextWeights};
-use crate::ngram::report::Report;
-use crate::ngram::statistics::ContextStats;
+use crate::ngram::{BackoffScheme, ContextStats, ContextWeights, Estimate, Report};
 
 /// Good-Turing discounts for counts up to [`GT_MAX`]; the back-off mass is shared over unseen words
 /// as in the shorter context.

@@ -1,8 +1,7 @@
 //! Maximum likelihood.
 
 use super::{Smoother, backing_off};
-use crate::ngram::header::ContextWeights;
-use crate::ngram::statistics::ContextStats;
+use crate::ngram::{ContextStats, ContextWeights};
 
 /// q(w | h) = c(hw) / c(h).
 pub(in crate::ngram) struct Mle;

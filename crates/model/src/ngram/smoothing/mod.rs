@@ -13,11 +13,7 @@ mod newton;
 pub(super) mod stupid_backoff;
 pub(super) mod witten_bell;
 
-use super::estimate::Estimate;
-use super::header::{BackoffScheme, ContextWeights};
-use super::heldout::Heldout;
-use super::report::Report;
-use super::statistics::ContextStats;
+use super::{BackoffScheme, ContextStats, ContextWeights, Estimate, Heldout, Report};
 use crate::Result;
 
 /// A smoothing method. With c the count, h the context and h' the context without its first word,

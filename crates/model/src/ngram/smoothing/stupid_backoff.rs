@@ -1,8 +1,7 @@
 //! Stupid backoff (Brants et al. 2007).
 
 use super::{Smoother, backing_off};
-use crate::ngram::header::{BackoffScheme, ContextWeights};
-use crate::ngram::statistics::ContextStats;
+use crate::ngram::{BackoffScheme, ContextStats, ContextWeights};
 
 const FACTOR: f64 = 0.4;
 

@@ -1,8 +1,7 @@
 //! Witten-Bell smoothing (1991, method C).
 
 use super::{Smoother, backing_off};
-use crate::ngram::header::ContextWeights;
-use crate::ngram::statistics::ContextStats;
+use crate::ngram::{ContextStats, ContextWeights};
 
 /// q(w | h) = (c(hw) + T(h) q(w | h')) / (c(h) + T(h)), T(h) being the number of different words
 /// after h.
