@@ -309,12 +309,6 @@ fn lower(levels: &[MergedLevel], mut suffix: Suffix, word: u32) -> (Suffix, f64)
     (Suffix { len: 1, index: word }, factor * levels[0].probabilities[word as usize])
 }
 
-/// The back-off weight of a context, and a factor of its n-grams where only that makes the sum one.
-struct ContextNormalizer {
-    backoff: f64,
-    scale: f64,
-}
-
 /// Below this, 1 − Σ q has too few digits for a ratio.
 const MIN_REST: f64 = 1e-6;
 /// Rounding errors of 1 − Σ q.
@@ -352,9 +346,9 @@ fn compute_backoffs(levels: &mut [MergedLevel], len: usize) -> bool {
         }
         (suffixes, normalizers)
     });
-    let (suffixes, normalizers): (Vec<Vec<Suffix>>, Vec<Vec<ContextNormalizer>>) = shares.unzip();
+    let (suffixes, normalizers): (Vec<Vec<Suffix>>, Vec<Vec<ContextWeights>>) = shares.unzip();
     grams.suffix_links = suffixes.concat();
-    let normalizers: Vec<ContextNormalizer> = normalizers.into_iter().flatten().collect();
+    let normalizers: Vec<ContextWeights> = normalizers.into_iter().flatten().collect();
     for (node, normalizer) in normalizers.iter().enumerate() {
         if normalizer.scale != 1.0 {
             grams.probabilities[contexts.children(node)].iter_mut().for_each(|q| *q *= normalizer.scale);
@@ -366,21 +360,21 @@ fn compute_backoffs(levels: &mut [MergedLevel], len: usize) -> bool {
 
 /// The weights of a context: its words sum to `seen`, and to `shorter` in the shorter context;
 /// `unseen` sums all other words there.
-fn normalizer(seen: f64, shorter: f64, unseen: impl FnOnce() -> f64) -> ContextNormalizer {
+fn normalizer(seen: f64, shorter: f64, unseen: impl FnOnce() -> f64) -> ContextWeights {
     let to_one = if seen > 0.0 && (seen - 1.0).abs() > ROUNDING_ERROR { 1.0 / seen } else { 1.0 };
     if seen == 0.0 && shorter == 0.0 {
-        return ContextNormalizer { backoff: 1.0, scale: 1.0 };
+        return ContextWeights { backoff: 1.0, scale: 1.0 };
     }
     let rest = 1.0 - seen;
     if rest < ROUNDING_ERROR {
-        return ContextNormalizer { backoff: 0.0, scale: to_one };
+        return ContextWeights { backoff: 0.0, scale: to_one };
     }
     let shorter_rest = if 1.0 - shorter < MIN_REST { unseen() } else { 1.0 - shorter };
     let backoff = rest / shorter_rest;
     if backoff.is_finite() {
-        ContextNormalizer { backoff, scale: 1.0 }
+        ContextWeights { backoff, scale: 1.0 }
     } else {
-        ContextNormalizer { backoff: 0.0, scale: to_one }
+        ContextWeights { backoff: 0.0, scale: to_one }
     }
 }
 

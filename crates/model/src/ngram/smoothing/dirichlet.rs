@@ -1,8 +1,8 @@
 //! Hierarchical Dirichlet smoothing (MacKay and Peto 1995).
 
-use super::newton::{Derivatives, add_outer_product, minimise};
+use super::newton::{self, Derivatives, minimise};
 use super::{Smoother, Tuning, backing_off};
-use crate::ngram::{ContextStats, ContextWeights, Heldout, OrderStats, Report};
+use crate::ngram::{ContextStats, ContextWeights, Heldout, Report};
 use crate::{Error, Result};
 
 /// q(w | h) = (c(hw) + α q(w | h')) / (c(h) + α), with one α per order: the posterior predictive
@@ -74,34 +74,19 @@ fn tuned(heldout: &Heldout, start: &[f64]) -> Vec<f64> {
 
 /// −Σ ln q, in nats.
 fn loss(heldout: &Heldout, alphas: &[f64]) -> f64 {
-    let probability = |orders: &[OrderStats]| {
-        orders.iter().zip(alphas).fold(heldout.uniform(), |q, (at, alpha)| {
-            (f64::from(at.count) + alpha * q) / (at.context.total as f64 + alpha)
-        })
-    };
-    heldout.tokens().map(|orders| -probability(orders).ln()).sum()
+    newton::loss(heldout, |len, at, lower| {
+        (f64::from(at.count) + alphas[len] * lower) / (at.context.total as f64 + alphas[len])
+    })
 }
 
-/// The gradient of the loss by ln α, and Σ ∇q ∇qᵀ / q². With r = α/(c(h) + α), dq = r dq' + r (q' −
-/// q) d ln α.
+/// The derivatives of the loss by ln α. With r = α/(c(h) + α), dq = r dq' + r (q' − q) d ln α.
 fn derivatives(heldout: &Heldout, alphas: &[f64]) -> Derivatives {
-    let n = alphas.len();
-    let mut sums = (vec![0.0; n], vec![vec![0.0; n]; n]);
-    let mut slope = vec![0.0; n];
-    for orders in heldout.tokens() {
-        slope.fill(0.0);
-        let mut q = heldout.uniform();
-        for (len, (at, alpha)) in orders.iter().zip(alphas).enumerate() {
-            let all = at.context.total as f64 + alpha;
-            let (lower, share) = (q, alpha / all);
-            q = f64::from(at.count) / all + share * lower;
-            slope[..len].iter_mut().for_each(|slope| *slope *= share);
-            slope[len] = share * (lower - q);
-        }
-        for slope in &mut slope {
-            *slope /= q;
-        }
-        add_outer_product(&mut sums, &slope);
-    }
-    sums
+    newton::derivatives(heldout, alphas.len(), |len, at, lower, slope| {
+        let all = at.context.total as f64 + alphas[len];
+        let share = alphas[len] / all;
+        let q = f64::from(at.count) / all + share * lower;
+        slope[..len].iter_mut().for_each(|slope| *slope *= share);
+        slope[len] = share * (lower - q);
+        q
+    })
 }

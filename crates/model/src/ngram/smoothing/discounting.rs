@@ -1,9 +1,9 @@
 //! Absolute discounting (Ney, Essen and Kneser 1994) and its Kneser-Ney forms (1995; Chen and
 //! Goodman 1998).
 
-use super::newton::{Derivatives, add_outer_product, minimise};
+use super::newton::{self, Derivatives, minimise};
 use super::{Smoother, Tuning, backing_off};
-use crate::ngram::{ContextStats, ContextWeights, Discounts, Heldout, OrderReport, OrderStats, Report};
+use crate::ngram::{ContextStats, ContextWeights, Discounts, Heldout, OrderReport, Report};
 
 /// q(w | h) = (c(hw) − D) / c(h) + Σ D / c(h) · q(w | h'), with discounts per order.
 pub(in crate::ngram) struct Discounting {
@@ -127,47 +127,33 @@ fn discounted(discounts: &Discounts, count: u32) -> f64 {
 
 /// −Σ ln q with these discounts, in nats.
 fn loss(heldout: &Heldout, discounts: &[Discounts]) -> f64 {
-    let probability = |orders: &[OrderStats]| {
-        orders.iter().zip(discounts).fold(heldout.uniform(), |q, (at, discounts)| {
-            (discounted(discounts, at.count) + at.context.backoff_mass(discounts) * q)
-                / at.context.total as f64
-        })
-    };
-    heldout.tokens().map(|orders| -probability(orders).ln()).sum()
+    newton::loss(heldout, |len, at, lower| {
+        let backoff_mass = at.context.backoff_mass(&discounts[len]);
+        (discounted(&discounts[len], at.count) + backoff_mass * lower) / at.context.total as f64
+    })
 }
 
-/// The gradient of the loss by the n discounts, and Σ ∇q ∇qᵀ / q².
+/// The derivatives of the loss by the n discounts.
 fn derivatives(
     heldout: &Heldout,
     discounts: &[Discounts],
     n: usize,
     index: impl Fn(usize, usize) -> usize,
 ) -> Derivatives {
-    let mut sums = (vec![0.0; n], vec![vec![0.0; n]; n]);
-    let mut slope = vec![0.0; n];
-    for orders in heldout.tokens() {
-        slope.fill(0.0);
-        let mut q = heldout.uniform();
-        for (len, (at, discounts)) in orders.iter().zip(discounts).enumerate() {
-            let total = at.context.total as f64;
-            let backoff_weight = at.context.backoff_mass(discounts) / total;
-            for slope in &mut slope {
-                *slope *= backoff_weight;
-            }
-            for j in 0..3 {
-                slope[index(len, j)] += f64::from(at.context.n[j]) * q / total;
-            }
-            if at.count > 0 {
-                slope[index(len, at.count.min(3) as usize - 1)] -= 1.0 / total;
-            }
-            q = discounted(discounts, at.count) / total + backoff_weight * q;
+    newton::derivatives(heldout, n, |len, at, lower, slope| {
+        let total = at.context.total as f64;
+        let backoff_weight = at.context.backoff_mass(&discounts[len]) / total;
+        for slope in &mut *slope {
+            *slope *= backoff_weight;
         }
-        for slope in &mut slope {
-            *slope /= q;
+        for j in 0..3 {
+            slope[index(len, j)] += f64::from(at.context.n[j]) * lower / total;
         }
-        add_outer_product(&mut sums, &slope);
-    }
-    sums
+        if at.count > 0 {
+            slope[index(len, at.count.min(3) as usize - 1)] -= 1.0 / total;
+        }
+        discounted(&discounts[len], at.count) / total + backoff_weight * lower
+    })
 }
 
 /// Chen and Goodman's discounts (1998, eq. 26): with Y = n₁/(n₁ + 2n₂), D_j = j − (j + 1) Y

@@ -1,5 +1,7 @@
 //! Newton's method within bounds, for parameters that are fitted to held-out text.
 
+use crate::ngram::{Heldout, OrderStats};
+
 /// The gradient of a loss, and its curvature: the lower half of a symmetric matrix, by rows.
 pub(super) type Derivatives = (Vec<f64>, Vec<Vec<f64>>);
 
@@ -48,16 +50,39 @@ pub(super) fn minimise(
     x
 }
 
-/// Adds one token to the derivatives of −ln q: its gradient, and the outer product as curvature.
-pub(super) fn add_outer_product((gradient, curvature): &mut Derivatives, of_log_q: &[f64]) {
-    for i in 0..of_log_q.len() {
-        if of_log_q[i] != 0.0 {
-            gradient[i] -= of_log_q[i];
+/// −Σ ln q over `heldout`, in nats; `q` has an order's probability of a token, from its index, its
+/// counts, and the probability of the order below.
+pub(super) fn loss(heldout: &Heldout, q: impl Fn(usize, &OrderStats, f64) -> f64) -> f64 {
+    let probability = |orders: &[OrderStats]| {
+        orders.iter().enumerate().fold(heldout.uniform(), |lower, (len, at)| q(len, at, lower))
+    };
+    heldout.tokens().map(|orders| -probability(orders).ln()).sum()
+}
+
+/// The gradient of [`loss`] by `n` parameters, and Σ ∇q ∇qᵀ / q² as its curvature; `q` also turns
+/// the gradient of the order below into its own.
+pub(super) fn derivatives(
+    heldout: &Heldout,
+    n: usize,
+    q: impl Fn(usize, &OrderStats, f64, &mut [f64]) -> f64,
+) -> Derivatives {
+    let (mut gradient, mut curvature) = (vec![0.0; n], vec![vec![0.0; n]; n]);
+    let mut slope = vec![0.0; n];
+    for orders in heldout.tokens() {
+        slope.fill(0.0);
+        let along = |lower, (len, at)| q(len, at, lower, &mut slope);
+        let whole = orders.iter().enumerate().fold(heldout.uniform(), along);
+        for slope in &mut slope {
+            *slope /= whole;
+        }
+        for i in (0..n).filter(|&i| slope[i] != 0.0) {
+            gradient[i] -= slope[i];
             for j in 0..=i {
-                curvature[i][j] += of_log_q[i] * of_log_q[j];
+                curvature[i][j] += slope[i] * slope[j];
             }
         }
     }
+    (gradient, curvature)
 }
 
 /// Solves `A x = b` for the rows and columns `free` of a symmetric A given by its lower half.
