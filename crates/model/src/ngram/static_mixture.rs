@@ -359,7 +359,8 @@ fn compute_backoffs(levels: &mut [MergedLevel], len: usize) -> bool {
 }
 
 /// The weights of a context: its words sum to `seen`, and to `shorter` in the shorter context;
-/// `unseen` sums all other words there.
+/// `unseen` sums all other words there. The scale is a factor of its n-grams, and not 1 only where
+/// no back-off makes the sum one.
 fn normalizer(seen: f64, shorter: f64, unseen: impl FnOnce() -> f64) -> ContextWeights {
     let to_one = if seen > 0.0 && (seen - 1.0).abs() > ROUNDING_ERROR { 1.0 / seen } else { 1.0 };
     if seen == 0.0 && shorter == 0.0 {
