@@ -8,7 +8,8 @@ AdamW and its own clipping. Run it with the interpreter of a virtual environment
     cargo build --release
     /path/to/venv/bin/python scripts/bench_step.py [rounds] [cpu | 10m | lstm] [modes, of eager,compiled,bf16,compiled_bf16]
 
-Each measurement is a process of its own, so that peak memory is that of one case. Prints one JSON line a shape.
+Each measurement is a process of its own, so that peak memory is that of one case. Prints one JSON line per shape. With
+SURPRISAL_ISA=avx2 PyTorch's kernels, too, are those of a processor with AVX2.
 """
 import json
 import os
@@ -21,6 +22,9 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BINARY = os.environ.get("SURPRISAL", os.path.join(ROOT, "target", "release", "surprisal"))
 THREADS = 2
+if os.environ.get("SURPRISAL_ISA") == "avx2":
+    # Read when PyTorch is imported.
+    os.environ.update(ATEN_CPU_CAPABILITY="avx2", MKL_ENABLE_INSTRUCTIONS="AVX2", ONEDNN_MAX_CPU_ISA="AVX2")
 SHAPES = {  # batch, tokens, layers, heads (0: an LSTM), width, seconds per measurement
     "cpu": (12, 64, 4, 4, 128, 3.0),
     "10m": (64, 256, 6, 6, 384, 5.0),

@@ -3,7 +3,7 @@
 //! The microkernel has 24 accumulators; each step along k multiplies two vectors of B by 12
 //! broadcast elements of A, which keeps both FMA units of a core busy. B is packed in panels of
 //! [`NR`] columns, once for all rows, and stays in the L2 cache. A is read in place, unless its
-//! rows would conflict in the L1 cache or its columns are pages apart. Every element of C is a sum
+//! rows or columns would conflict in the L1 cache or its columns are pages apart. Every element of C is a sum
 //! along k in ascending order, in blocks of [`KC`], so the bits do not depend on blocks.
 //!
 //! Memory is the bottleneck, so three things are prefetched: the tile of C during its sum, the next
@@ -27,6 +27,9 @@ pub(super) const MR: usize = 12;
 pub(super) const NR: usize = 32;
 /// Steps along k between two updates of C.
 const KC: usize = 384;
+/// Steps along k between two visits of a tile within a block, which keeps its sums: a panel of A of so many columns
+/// stays in the L1 cache, also where another thread of the core uses half of it.
+const KR: usize = 192;
 /// Columns of a packed block of B, which has KC · NC elements: half of an L2 cache.
 const NC: usize = 384;
 /// Row stride of a copied panel of A: an odd number of cache lines.
@@ -35,7 +38,7 @@ const A_STRIDE: usize = KC + 16;
 const PACK_A_STRIDE: usize = 1024;
 /// Number of elements of A (half an L2 cache) above which A is prefetched.
 const PREFETCH_A_LEN: usize = 128 * 1024;
-/// Row strides that are multiples of this (2 KiB) map the rows of a tile to a few L1 cache sets.
+/// Strides that are multiples of this (2 KiB) map the rows or columns of a panel to a few L1 cache sets.
 const L1_CONFLICT_STRIDE: usize = 512;
 
 /// Calls a microkernel with the number of rows as its const parameter.
@@ -71,7 +74,7 @@ impl CacheLine {
 thread_local! {
     /// Packed block of B of this thread.
     static PACKED_B: RefCell<Vec<CacheLine>> = const { RefCell::new(Vec::new()) };
-    /// Packed panel of A of this thread.
+    /// Packed panel of A of this thread, and the sums of the tiles of a panel of C.
     static PACKED_A: RefCell<Vec<CacheLine>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -159,8 +162,9 @@ unsafe fn gemm_blocks(
     mut packed_b: impl FnMut((usize, usize), (usize, usize)) -> *const f32,
 ) {
     PACKED_A.with_borrow_mut(|packed_a| {
-        packed_a.resize(A_STRIDE * MR / 16, CacheLine::ZERO);
+        packed_a.resize((A_STRIDE + NC) * MR / 16, CacheLine::ZERO);
         let packed_a = packed_a.as_mut_ptr().cast::<f32>();
+        let sums = packed_a.wrapping_add(A_STRIDE * MR);
         let large = m * k > PREFETCH_A_LEN;
         for jc in (0..n).step_by(NC) {
             let width = NC.min(n - jc);
@@ -169,25 +173,34 @@ unsafe fn gemm_blocks(
                 let packed_b = packed_b((pc, jc), (depth, width));
                 for ir in (0..m).step_by(MR) {
                     let rows = MR.min(m - ir);
-                    // SAFETY: the panel is within A, and the buffer holds A_STRIDE x MR elements.
+                    // SAFETY: the panel is within A, and the buffer starts with A_STRIDE x MR elements.
                     let here = unsafe { prepare_a(a.at(ir, pc), (rows, depth), width, packed_a) };
                     // The next panel: below this one, or at the top of the next columns.
                     let next = if ir + MR < m { a.at(ir + MR, pc) } else { a.at(0, pc + depth) };
-                    for jr in (0..width).step_by(NR) {
-                        if large && next.column_stride == 1 {
-                            let columns = jr * depth / width..(jr + NR).min(width) * depth / width;
-                            prefetch_rows(next, MR.min(m), columns);
-                        }
-                        let columns = NR.min(width - jr);
-                        // SAFETY: rows and columns stay within C; the panel was packed above.
-                        unsafe {
-                            let c = c.add(ir * c_stride + jc + jr);
-                            prefetch_c_tile(c, c_stride, rows, columns);
-                            let b = packed_b.add(jr * depth);
-                            dispatch_rows!(
-                                rows,
-                                microkernel(depth, here, b, c, c_stride, columns, accumulate || pc > 0)
-                            );
+                    for kr in (0..depth).step_by(KR) {
+                        let steps = KR.min(depth - kr);
+                        let (first, last) = (kr == 0, kr + steps == depth);
+                        for jr in (0..width).step_by(NR) {
+                            if large && first && next.column_stride == 1 {
+                                let columns = jr * depth / width..(jr + NR).min(width) * depth / width;
+                                prefetch_rows(next, MR.min(m), columns);
+                            }
+                            let columns = NR.min(width - jr);
+                            // SAFETY: rows and columns stay within C; the panels were packed above; the buffer
+                            // of sums has a tile for each jr.
+                            unsafe {
+                                let c = c.add(ir * c_stride + jc + jr);
+                                if last {
+                                    prefetch_c_tile(c, c_stride, rows, columns);
+                                }
+                                let (a, b) = (here.at(0, kr), packed_b.add(jr * depth + kr * NR));
+                                let sums = Sums { at: sums.add(jr * MR), first, last };
+                                let accumulate = accumulate || pc > 0;
+                                dispatch_rows!(
+                                    rows,
+                                    microkernel(steps, a, b, sums, c, c_stride, columns, accumulate)
+                                );
+                            }
                         }
                     }
                 }
@@ -302,7 +315,9 @@ pub(super) fn transpose_16x16(mut r: [__m512; 16]) -> [__m512; 16] {
 #[target_feature(enable = "avx512f")]
 unsafe fn prepare_a(a: View, (rows, depth): (usize, usize), width: usize, out: *mut f32) -> View {
     let in_rows = a.column_stride == 1;
-    if in_rows && a.row_stride.is_multiple_of(L1_CONFLICT_STRIDE) && width > 4 * NR {
+    let conflicts =
+        |stride: usize, reuses: usize| stride.is_multiple_of(L1_CONFLICT_STRIDE) && width > reuses * NR;
+    if in_rows && conflicts(a.row_stride, 4) {
         for i in 0..rows {
             // SAFETY: the caller's panel; row i of the buffer.
             unsafe {
@@ -310,7 +325,9 @@ unsafe fn prepare_a(a: View, (rows, depth): (usize, usize), width: usize, out: *
             }
         }
         View { data: out, row_stride: A_STRIDE, column_stride: 1 }
-    } else if in_rows || (a.row_stride == 1 && a.column_stride <= PACK_A_STRIDE) {
+    } else if in_rows
+        || a.row_stride == 1 && a.column_stride <= PACK_A_STRIDE && !conflicts(a.column_stride, 1)
+    {
         a
     } else {
         // SAFETY: the caller's.
@@ -360,11 +377,21 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut f32) {
     }
 }
 
+/// The sums of a tile (R, [`NR`]) between two visits, and whether this is the first or the last of them.
+#[derive(Clone, Copy)]
+struct Sums {
+    at: *mut f32,
+    first: bool,
+    last: bool,
+}
+
 #[target_feature(enable = "avx512f")]
+#[expect(clippy::too_many_arguments, reason = "the parts of a matmul")]
 unsafe fn microkernel<const R: usize>(
     depth: usize,
     a: View,
     b: *const f32,
+    kept: Sums,
     c: *mut f32,
     c_stride: usize,
     columns: usize,
@@ -374,6 +401,12 @@ unsafe fn microkernel<const R: usize>(
     let mut sums = [[_mm512_setzero_ps(); 2]; R];
     // SAFETY: the caller's shapes; masked lanes of C are not accessed; B is padded.
     unsafe {
+        if !kept.first {
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let at = kept.at.add(i * NR);
+                *sums = [_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(16))];
+            }
+        }
         let mut a_k = a.data;
         let mut b_k = b;
         for _ in 0..depth {
@@ -385,6 +418,14 @@ unsafe fn microkernel<const R: usize>(
             }
             a_k = a_k.wrapping_add(a.column_stride);
             b_k = b_k.add(NR);
+        }
+        if !kept.last {
+            for (i, sums) in sums.iter().enumerate() {
+                let at = kept.at.add(i * NR);
+                _mm512_storeu_ps(at, sums[0]);
+                _mm512_storeu_ps(at.add(16), sums[1]);
+            }
+            return;
         }
         let one = _mm512_set1_ps(1.0);
         for (i, sums) in sums.iter_mut().enumerate() {

@@ -32,19 +32,33 @@ struct SavedStates {
     inner: PooledBuffer,
 }
 
-/// `into` (`outer`, `middle`, C) from the transpose (`middle`, `outer`, C).
-fn swap(from: &[f32], outer: usize, middle: usize, into: &mut [f32]) {
+/// The vectors of an array (`middle`, `outer`, C), in the order of its transpose (`outer`, `middle`, C).
+fn transposed(from: &[f32], outer: usize, middle: usize) -> impl Iterator<Item = &[f32]> {
     let c = from.len() / (outer * middle);
-    for (i, into) in into.chunks_exact_mut(c).enumerate() {
+    (0..outer * middle).map(move |i| {
         let at = (i % middle * outer + i / middle) * c;
-        into.copy_from_slice(&from[at..at + c]);
-    }
+        &from[at..at + c]
+    })
+}
+
+/// [`transposed`] as an array of its own, whose memory is written once.
+fn transpose(from: &[f32], outer: usize, middle: usize) -> Vec<f32> {
+    let mut into = Vec::with_capacity(from.len());
+    transposed(from, outer, middle).for_each(|row| into.extend_from_slice(row));
+    into
+}
+
+fn transpose_into(from: &[f32], outer: usize, middle: usize, into: &mut [f32]) {
+    let c = from.len() / (outer * middle);
+    into.chunks_exact_mut(c)
+        .zip(transposed(from, outer, middle))
+        .for_each(|(into, row)| into.copy_from_slice(row));
 }
 
 /// `x` (B·T, C) row by row → (T·B, C) step by step.
 fn by_time(x: &Tensor, sizes: Recurrence) -> Result<PooledBuffer> {
     let mut y = PooledBuffer::take(x.elem_count());
-    read(x, |x| time(OpKind::Recurrence, || swap(x, sizes.steps, sizes.rows, &mut y)))?;
+    read(x, |x| time(OpKind::Recurrence, || transpose_into(x, sizes.steps, sizes.rows, &mut y)))?;
     Ok(y)
 }
 
@@ -78,8 +92,7 @@ pub(crate) fn recurrent(
     super::with2(weight_hh, bias_hh, |weight, bias| {
         time(OpKind::Recurrence, || sizes.forward(weight, bias, &mut gates, &mut h, &mut inner));
     })?;
-    let mut y = vec![0.0; steps * block];
-    time(OpKind::Recurrence, || swap(&h[block..], rows, steps, &mut y));
+    let y = time(OpKind::Recurrence, || transpose(&h[block..], rows, steps));
     let mut after = Vec::with_capacity(rows * cell.states() * width);
     for row in 0..rows {
         let of_row = steps * block + row * width..steps * block + (row + 1) * width;
@@ -114,7 +127,7 @@ impl CustomOp1 for RecurrentOp {
         let block = rows * width;
         let mut dh = PooledBuffer::take((steps + 1) * block);
         dh[..block].fill(0.0);
-        read(dy, |dy| time(OpKind::Recurrence, || swap(dy, steps, rows, &mut dh[block..])))?;
+        read(dy, |dy| time(OpKind::Recurrence, || transpose_into(dy, steps, rows, &mut dh[block..])))?;
         let mut dgates = PooledBuffer::take(gates.len());
         let mut dshare = PooledBuffer::take(if cell == Cell::Gru { gates.len() } else { 0 });
         read(weight_hh, |weight| {
@@ -131,8 +144,7 @@ impl CustomOp1 for RecurrentOp {
         read(weight_ih, |weight| {
             linear::input_gradient(context.precision, weight, &dgates, &mut dinputs, all);
         })?;
-        let mut dx = vec![0.0; dinputs.len()];
-        time(OpKind::Recurrence, || swap(&dinputs, rows, steps, &mut dx));
+        let dx = time(OpKind::Recurrence, || transpose(&dinputs, rows, steps));
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }
