@@ -3,8 +3,8 @@
 //! The microkernel has 24 accumulators; each step along k multiplies two vectors of B by 12
 //! broadcast elements of A, which keeps both FMA units of a core busy. B is packed in panels of
 //! [`NR`] columns, once for all rows, and stays in the L2 cache. A is read in place, unless its
-//! rows or columns would conflict in the L1 cache or its columns are pages apart. Every element of C is a sum
-//! along k in ascending order, in blocks of [`KC`], so the bits do not depend on blocks.
+//! rows or columns would conflict in the L1 cache or its columns are pages apart. Every element of
+//! C is a sum along k in ascending order, in blocks of [`KC`], so the bits do not depend on blocks.
 //!
 //! Memory is the bottleneck, so three things are prefetched: the tile of C during its sum, the next
 //! rows of a transposed B, and the next panel of A.
@@ -27,8 +27,8 @@ pub(super) const MR: usize = 12;
 pub(super) const NR: usize = 32;
 /// Steps along k between two updates of C.
 const KC: usize = 384;
-/// Steps along k between two visits of a tile within a block, which keeps its sums: a panel of A of so many columns
-/// stays in the L1 cache, also where another thread of the core uses half of it.
+/// Steps along k between two visits of a tile within a block, which keeps its sums: a panel of A of
+/// so many columns stays in the L1 cache, also where another thread of the core uses half of it.
 const KR: usize = 192;
 /// Columns of a packed block of B, which has KC · NC elements: half of an L2 cache.
 const NC: usize = 384;
@@ -38,7 +38,8 @@ const A_STRIDE: usize = KC + 16;
 const PACK_A_STRIDE: usize = 1024;
 /// Number of elements of A (half an L2 cache) above which A is prefetched.
 const PREFETCH_A_LEN: usize = 128 * 1024;
-/// Strides that are multiples of this (2 KiB) map the rows or columns of a panel to a few L1 cache sets.
+/// Strides that are multiples of this (2 KiB) map the rows or columns of a panel to a few L1 cache
+/// sets.
 const L1_CONFLICT_STRIDE: usize = 512;
 
 /// Calls a microkernel with the number of rows as its const parameter.
@@ -173,7 +174,8 @@ unsafe fn gemm_blocks(
                 let packed_b = packed_b((pc, jc), (depth, width));
                 for ir in (0..m).step_by(MR) {
                     let rows = MR.min(m - ir);
-                    // SAFETY: the panel is within A, and the buffer starts with A_STRIDE x MR elements.
+                    // SAFETY: the panel is within A, and the buffer starts with A_STRIDE x MR
+                    // elements.
                     let here = unsafe { prepare_a(a.at(ir, pc), (rows, depth), width, packed_a) };
                     // The next panel: below this one, or at the top of the next columns.
                     let next = if ir + MR < m { a.at(ir + MR, pc) } else { a.at(0, pc + depth) };
@@ -186,8 +188,8 @@ unsafe fn gemm_blocks(
                                 prefetch_rows(next, MR.min(m), columns);
                             }
                             let columns = NR.min(width - jr);
-                            // SAFETY: rows and columns stay within C; the panels were packed above; the buffer
-                            // of sums has a tile for each jr.
+                            // SAFETY: rows and columns stay within C; the panels were packed above;
+                            // the buffer of sums has a tile for each jr.
                             unsafe {
                                 let c = c.add(ir * c_stride + jc + jr);
                                 if last {
@@ -377,7 +379,8 @@ unsafe fn pack_a(a: View, (rows, depth): (usize, usize), out: *mut f32) {
     }
 }
 
-/// The sums of a tile (R, [`NR`]) between two visits, and whether this is the first or the last of them.
+/// The sums of a tile (R, [`NR`]) between two visits, and whether this is the first or the last of
+/// them.
 #[derive(Clone, Copy)]
 struct Sums {
     at: *mut f32,

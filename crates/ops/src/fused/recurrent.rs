@@ -32,7 +32,8 @@ struct SavedStates {
     inner: PooledBuffer,
 }
 
-/// The vectors of an array (`middle`, `outer`, C), in the order of its transpose (`outer`, `middle`, C).
+/// The vectors of an array (`middle`, `outer`, C), in the order of its transpose (`outer`,
+/// `middle`, C).
 fn transposed(from: &[f32], outer: usize, middle: usize) -> impl Iterator<Item = &[f32]> {
     let c = from.len() / (outer * middle);
     (0..outer * middle).map(move |i| {
