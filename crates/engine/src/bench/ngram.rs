@@ -21,7 +21,7 @@ const CONTEXTS: usize = 20;
 /// Names of the cases.
 pub const CASES: [&str; 5] = ["estimate", "batch", "point", "distribution", "distribution_by_points"];
 
-/// Times each of `wanted`, names of [`CASES`], for about `seconds`: at least three runs after a
+/// Times each of `cases`, names of [`CASES`], for about `seconds`: at least three runs after a
 /// warm-up run. Calls `tell` with each result, a JSON object with `units` per run: words, tokens or
 /// contexts.
 ///

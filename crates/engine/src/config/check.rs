@@ -214,7 +214,7 @@ fn rest(loaded: &mut Loaded) -> Result<()> {
 /// Numbers of threads, and of runs that a comparison may make at a time.
 pub(crate) const THREADS: RangeInclusive<usize> = 1..=1024;
 
-/// `asked`, or the number of cores by default. `what` is the setting's name in errors.
+/// `requested`, or the number of cores by default. `what` is the setting's name in errors.
 ///
 /// # Errors
 /// A number out of range.

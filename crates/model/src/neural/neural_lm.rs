@@ -115,7 +115,7 @@ impl NeuralLm {
         Ok(last.into_iter().map(f64::from).collect())
     }
 
-    /// Start of the context of the token at index `place`, in a text of `len` tokens scored from
+    /// Start of the context of the token at `index`, in a text of `len` tokens scored from
     /// `from`.
     pub fn context(&self, len: usize, from: usize, index: usize) -> usize {
         if !self.has_window() {

@@ -99,7 +99,7 @@ pub enum Tuning {
     Always,
 }
 
-/// The weights of a context that gives `left` of `total` to the lower order.
+/// The weights of a context that gives `backoff_mass` of `total` to the lower order.
 fn backing_off(backoff_mass: f64, total: f64) -> ContextWeights {
     ContextWeights { scale: 1.0 / total, backoff: backoff_mass / total }
 }
