@@ -128,6 +128,23 @@ fn a_new_formula_is_fitted_and_agrees_with_its_reference() {
     assert_eq!(model.vocab_size(), VOCAB);
 }
 
+/// One less than every count.
+struct Less;
+
+impl Smoother for Less {
+    fn name(&self) -> &'static str {
+        "less"
+    }
+
+    fn value(&self, _: usize, count: u32) -> f64 {
+        f64::from(count) - 1.0
+    }
+
+    fn weight(&self, _: usize, context: &ContextStats, _: f64) -> ContextWeights {
+        ContextWeights { scale: 1.0 / context.total as f64, backoff: 0.5 }
+    }
+}
+
 #[test]
 fn wrong_parameters_and_pruning_are_refused() {
     let estimate = |config: &NgramConfig, smoother: &mut dyn Smoother| {
@@ -135,6 +152,8 @@ fn wrong_parameters_and_pruning_are_refused() {
     };
     let config = NgramConfig::default();
     assert!(estimate(&config, &mut Share { lower: 1.5 }).contains("not 1.5"));
+    // Token 11 is never counted, and would have a negative probability.
+    assert!(estimate(&config, &mut Less).contains("less: order 1 has a value that is not a probability"));
     let pruned = NgramConfig { prune: vec![0, 1], ..config };
     assert!(estimate(&pruned, &mut MyWittenBell).contains("my_witten_bell"));
 }

@@ -176,7 +176,7 @@ impl NgramModel {
     /// afterwards `smoother` has the fitted parameters.
     ///
     /// # Errors
-    /// As [`estimate`].
+    /// As [`estimate`]; a smoother that gives a negative value or weight, or one that is no number.
     pub fn estimate_with(
         tokens: &[u32],
         vocab_size: usize,
@@ -186,7 +186,9 @@ impl NgramModel {
         let (estimate, mut report) = estimate_with(tokens, vocab_size, config, smoother)?;
         report.smoother = Some(smoother.name().into());
         let config = NgramConfig { smoothing: Smoothing::Given, ..config.clone() };
-        Ok(Self::new(config, report, estimate.into_trie()?))
+        let trie = estimate.into_trie()?;
+        trie.check_values().map_err(|error| Error::Config(format!("{}: {error}", smoother.name())))?;
+        Ok(Self::new(config, report, trie))
     }
 
     /// A model from its parts.

@@ -185,15 +185,21 @@ impl Trie {
             bases: parts[3].clone(),
             sparse_index: parts[4].clone(),
         };
-        let levels: Vec<PackedLevel> = sections.chunks_exact(SECTIONS).map(level).collect();
+        let trie = Self { header, levels: sections.chunks_exact(SECTIONS).map(level).collect() };
+        trie.check_values()?;
+        Ok(trie)
+    }
+
+    /// Checks that no value or weight is negative, infinite or NaN.
+    pub(super) fn check_values(&self) -> Result<()> {
         let usable = |x: f64| x.is_finite() && x >= 0.0;
-        for (index, level) in levels.iter().enumerate() {
+        for (level, order) in self.levels.iter().zip(1..) {
             let weights = level.distinct_weights.iter().flat_map(|weight| [weight.scale, weight.backoff]);
             if !level.distinct_values.iter().copied().chain(weights).all(usable) {
-                return wrong(format!("order {} has a value that is not a probability", index + 1));
+                return Err(Error::Config(format!("order {order} has a value that is not a probability")));
             }
         }
-        Ok(Self { header, levels })
+        Ok(())
     }
 
     /// The sizes and the scheme.
