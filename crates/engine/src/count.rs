@@ -5,9 +5,8 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use surprisal_formats::counts::Part;
-use surprisal_formats::{arpa, counts, ngram};
+use surprisal_formats::{arpa, counts, file, ngram};
 use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, from_counts};
-use surprisal_store::read::read_regular;
 use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind};
 
 use crate::error::{Advice, Error, Result};
@@ -44,7 +43,12 @@ pub fn count(
 ) -> Result<Counted> {
     kind::check_texts(&data.train)?;
     kind::note_configs(&data.train, ctx)?;
-    let corpus = ctx.pool.install(|| Corpus::whole(data, shard))?;
+    // Words are learned and encoded in one pass.
+    let mut data = data.clone();
+    data.once = kind == TokenizerKind::Word;
+    data.inputs.any_bytes |= kind == TokenizerKind::Byte;
+    data.inputs.limit = Some(memory::largest_text(kind));
+    let corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
     memory::check_text(corpus.bytes(), kind)?;
     ctx.phase("reading", 0)?;
     let (tokenizer, text) = ctx.pool.install(|| corpus.tokenize_train(kind))?;
@@ -104,13 +108,18 @@ pub fn merge(paths: &[PathBuf], sum: bool, ctx: &Context<'_>) -> Result<Counted>
 /// # Errors
 /// A file without counts, or a malformed one.
 pub fn open(path: &Path, kind: Kind) -> Result<Counted> {
+    let content = |kind: Kind| matches!(kind, Kind::CountsTsv | Kind::Text | Kind::Special);
+    let bytes = if content(kind) { Some(file::read(path)?) } else { None };
+    let bytes = bytes.as_ref().map_or(&[][..], |bytes| bytes.as_slice());
+    let within = |error| Error::from(error).within(path.display());
+    // A pipe is known by its content.
+    let kind = if kind == Kind::Special { Kind::of_bytes(bytes) } else { kind };
     let (counts, tokenizer, part) = match kind {
-        Kind::Counts => counts::open(path)?,
+        Kind::Counts if bytes.is_empty() => counts::open(path)?,
+        Kind::Counts => counts::from_bytes(bytes.to_vec()).map_err(within)?,
         Kind::CountsTsv | Kind::Text => {
-            let bytes = read_regular(path)?;
-            let (counts, tokenizer) =
-                counts::read_tsv(&bytes, None).map_err(|error| Error::from(error).within(path.display()))?;
-            (counts, tokenizer, counts::part_of_tsv(&bytes))
+            let (counts, tokenizer) = counts::read_tsv(bytes, None).map_err(within)?;
+            (counts, tokenizer, counts::part_of_tsv(bytes))
         }
         kind => {
             let message = format!("{} has no counts: it is {}", path.display(), kind.words().0);

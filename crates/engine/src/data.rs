@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use surprisal_text::{Corpus, DataOptions, EncodeOptions, TokenText, Tokenizer};
+use surprisal_text::{Corpus, DataOptions, EncodeOptions, InputOptions, TextMode, TokenText, Tokenizer};
 
 use crate::config::{Config, TokenizerType, cores};
 use crate::error::{Advice, Error, Result};
@@ -35,6 +35,21 @@ pub fn reading(config: &Config) -> EncodeOptions {
     }
 }
 
+/// Options of finding and cleaning the config's texts, for a tokenizer of any bytes or of text.
+pub fn inputs(config: &Config, any_bytes: bool) -> InputOptions {
+    let data = &config.data;
+    InputOptions {
+        field: data.field.clone(),
+        include: data.include.clone(),
+        exclude: data.exclude.clone(),
+        invalid: data.invalid,
+        normalize: data.normalize,
+        any_bytes,
+        as_stored: data.reader == 1,
+        ..InputOptions::default()
+    }
+}
+
 pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
     let data = &config.data;
     kind::check_texts(&data.train)?;
@@ -42,9 +57,14 @@ pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
     let options = DataOptions {
         train: data.train.clone(),
         val: data.val.clone(),
+        inputs: inputs(config, config.tokenizer.kind == TokenizerType::Byte),
+        once: false,
+        mark_documents: data.unit.is_none(),
+        split: data.split,
+        split_seed: data.split_seed,
         val_fraction: data.val_fraction,
         train_fraction: data.train_fraction,
-        mode: data.unit,
+        mode: data.unit.unwrap_or(TextMode::Stream),
         encode_options: reading(config),
     };
     if data.train.is_empty() {
@@ -94,6 +114,7 @@ impl Dataset {
             train_bytes: train.bytes,
             val_tokens: val.scored(),
             val_bytes: val.bytes,
+            split: corpus.split(),
             tokenizer: tokenizer.kind(),
             vocab_size: tokenizer.vocab_size(),
         })?;
@@ -103,9 +124,24 @@ impl Dataset {
         }
         if train.ids == val.ids {
             ctx.note(Note::ValidationIsTraining)?;
+        } else if !begun && !config.data.train.is_empty() {
+            note_parts(&corpus, ctx)?;
         }
         Ok(Self { tokenizer, train: Arc::new(train), val, source_nats, corpus: Some(corpus) })
     }
+}
+
+/// Emits notes on a validation text that is not like the training text, or partly the same.
+fn note_parts(corpus: &Corpus, ctx: &Context<'_>) -> Result<()> {
+    if let Some(difference) = corpus.tail_difference()?.filter(|difference| difference.is_gross()) {
+        ctx.note(Note::TailDiffers(difference))?;
+    }
+    let shared = corpus.shared_passages()?;
+    // Phrases and headings that a text repeats are not many.
+    if shared.bytes * 100 >= shared.of && shared.bytes > 0 {
+        ctx.note(Note::SharedPassages(shared))?;
+    }
+    Ok(())
 }
 
 /// Tokenizer of the model that the run starts from, if it starts from one.

@@ -68,6 +68,8 @@ pub enum Advice {
     AllowUnknown(String),
     /// Set how names of special tokens in a text are read.
     LiteralSpecials,
+    /// Set how bytes that are no text are read.
+    InvalidBytes,
     /// Train with this config.
     TrainConfig,
     /// Start a run from this folder.
@@ -210,6 +212,7 @@ impl From<surprisal_formats::Error> for Error {
     fn from(error: surprisal_formats::Error) -> Self {
         match error {
             surprisal_formats::Error::Store(error) => error.into(),
+            surprisal_formats::Error::Text(error) => error.into(),
             error => {
                 let advice = error.hint().map(Advice::from);
                 Self { kind: ExitKind::Failed, message: chain(&error), advice }
@@ -222,6 +225,10 @@ impl From<surprisal_text::Error> for Error {
     fn from(error: surprisal_text::Error) -> Self {
         let advice = match &error {
             surprisal_text::Error::LiteralSpecial { .. } => Some(Advice::LiteralSpecials),
+            surprisal_text::Error::InvalidUtf8 { .. }
+            | surprisal_text::Error::InvalidUtf16 { .. }
+            | surprisal_text::Error::InvalidRecord { .. }
+            | surprisal_text::Error::Nul { .. } => Some(Advice::InvalidBytes),
             error => error.hint().map(Advice::Text),
         };
         Self { kind: ExitKind::Failed, message: chain(&error), advice }

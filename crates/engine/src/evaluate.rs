@@ -79,6 +79,7 @@ fn sum(tokens: &[u32], log_probs: &[f64], unk: Option<u32>) -> Evaluation {
             sum.zero_probability += 1;
         } else {
             sum.nll_nonzero -= log_prob;
+            sum.nll_squares += log_prob * log_prob;
         }
         if Some(token) == unk {
             sum.oov += 1;

@@ -16,6 +16,8 @@ pub struct Evaluation {
     pub nll_in_vocabulary: f64,
     /// The same over the tokens of non-zero probability.
     pub nll_nonzero: f64,
+    /// The sum of squares of the same.
+    pub nll_squares: f64,
     /// Tokens scored.
     pub tokens: u64,
     /// Bytes of the text.
@@ -34,6 +36,15 @@ impl Evaluation {
     /// L = −(1/T) Σ ln q(w_t | w_<t).
     pub fn nats_per_token(&self) -> f64 {
         self.total_nll / self.tokens as f64
+    }
+
+    /// Half the width of the 95 % interval of the loss in nats per token, as if tokens were
+    /// independent; tokens of probability zero are left out. Infinite for a single token.
+    pub fn half_width(&self) -> f64 {
+        let tokens = (self.tokens - self.zero_probability) as f64;
+        let mean = self.nll_nonzero / tokens;
+        let variance = (self.nll_squares / tokens - mean * mean).max(0.0) * tokens / (tokens - 1.0);
+        if tokens > 1.0 { 1.96 * (variance / tokens).sqrt() } else { f64::INFINITY }
     }
 
     /// Perplexity exp(L); NaN for scores that are not normalised.
@@ -115,6 +126,7 @@ impl Evaluation {
         self.total_nll += other.total_nll;
         self.nll_in_vocabulary += other.nll_in_vocabulary;
         self.nll_nonzero += other.nll_nonzero;
+        self.nll_squares += other.nll_squares;
         self.tokens += other.tokens;
         self.oov += other.oov;
         self.zero_probability += other.zero_probability;

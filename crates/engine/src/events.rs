@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use surprisal_platform::threads::Pool;
-use surprisal_text::TokenizerKind;
+use surprisal_text::{SharedPassages, Split, TailDifference, TokenizerKind};
 
 use crate::control::Control;
 use crate::error::Result;
@@ -140,6 +140,8 @@ pub enum Event {
         val_tokens: u64,
         /// Bytes to validate.
         val_bytes: u64,
+        /// Rule by which validation was held out of the training text, if it was.
+        split: Option<Split>,
         /// Kind of the tokenizer.
         tokenizer: TokenizerKind,
         /// |V|.
@@ -547,6 +549,17 @@ pub enum Note {
     },
     /// The validation text is the training text.
     ValidationIsTraining,
+    /// The held-out end of a text is not like the rest.
+    TailDiffers(TailDifference),
+    /// Passages of the validation text are in the training text.
+    SharedPassages(SharedPassages),
+    /// The validation text is too small to judge by: half the width of a 95 % interval of its loss.
+    SmallValidation {
+        /// Tokens to validate.
+        tokens: u64,
+        /// In nats per token.
+        half_width: f64,
+    },
     /// A text that looks like a config.
     LooksLikeConfig(PathBuf),
     /// A run without a hash of this text.
@@ -599,6 +612,29 @@ impl fmt::Display for Note {
             ),
             Self::ValidationIsTraining => f.write_str(
                 "the validation text is the training text: its loss says nothing about other texts",
+            ),
+            Self::TailDiffers(TailDifference { tail, random }) => write!(
+                f,
+                "the held-out end of the text is not like the rest: their characters differ by {tail:.2} (total \
+                 variation), and by {random:.2} between lines drawn at random, as where lines are sorted. The \
+                 validation loss judges another text than the model learns; data.split = \"lines\" or \"blocks\" \
+                 holds out text from everywhere"
+            ),
+            Self::SharedPassages(SharedPassages { bytes, of }) => write!(
+                f,
+                "{:.1} % of the validation text ({} of {}) are passages that are in the training text, too: its \
+                 loss says less about new text",
+                100.0 * *bytes as f64 / *of as f64,
+                thousands(*bytes),
+                many(*of, "byte")
+            ),
+            Self::SmallValidation { tokens, half_width } => write!(
+                f,
+                "the validation text has {}, too few to judge by: its loss is certain to ±{half_width:.2} nats per \
+                 token (95 %), ±{:.0} % of the perplexity. Give more text, hold out more (data.val_fraction), or \
+                 compare count-based models",
+                many(*tokens, "token"),
+                100.0 * half_width.exp_m1()
             ),
             Self::LooksLikeConfig(path) => {
                 write!(f, "{} is read as a text, but looks like a config", path.display())

@@ -9,7 +9,8 @@ use crate::sampling::{Opening, Sampling};
 use crate::wording::many;
 
 /// Draws `tokens` tokens after `opening` and passes the text to `emit` in chunks of whole
-/// characters, the opening's first. Gives the number of tokens drawn.
+/// characters, the opening's first. Stops at the end of a document. Gives the number of tokens
+/// drawn.
 ///
 /// # Errors
 /// An error of `emit`; predictions that are NaN, or all of probability zero.
@@ -46,7 +47,11 @@ pub fn generate(
             ))
             .hint(Advice::OtherStart));
         };
-        if lines.is_some() && Some(token) == tokenizer.eos() {
+        if Some(token) == tokenizer.eos() {
+            if lines.is_none() {
+                flush(tokenizer, &pending, &mut shown, true, &mut emit)?;
+                return Ok(drawn + 1);
+            }
             flush(tokenizer, &pending, &mut shown, true, &mut emit)?;
             emit("\n")?;
             pending.clear();

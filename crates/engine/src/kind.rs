@@ -9,6 +9,7 @@ use surprisal_formats::{arpa, counts, ngram};
 use surprisal_store::Error as StoreError;
 use surprisal_store::checkpoint;
 use surprisal_store::read::read_regular;
+use surprisal_text::{Compression, is_standard_input, open_converted};
 
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Note};
@@ -65,12 +66,8 @@ pub enum Kind {
 }
 
 /// First bytes, names and advice for known kinds that are not read.
-const OTHERS: [(&[u8], &str, &str); 8] = [
+const OTHERS: [(&[u8], &str, &str); 4] = [
     (b"mmap lm ", "a KenLM binary (probing or trie), which is not read yet", "use its ARPA file"),
-    (b"\x1f\x8b", "a gzip file", "decompress it first (gunzip)"),
-    (b"BZh91AY&SY", "a bzip2 file", "decompress it first (bunzip2)"),
-    (b"\xfd7zXZ\0", "an xz file", "decompress it first (unxz)"),
-    (b"\x28\xb5\x2f\xfd", "a zstd file", "decompress it first (unzstd)"),
     (b"PK\x03\x04", "a zip file, as PyTorch's .pt are", "save the model as safetensors, or unzip it"),
     (b"GGUF", "a GGUF file", "use the safetensors that it was made from"),
     (b"\x80\x02", "a Python pickle", "save the model as safetensors; a pickle runs code when it is read"),
@@ -83,6 +80,9 @@ impl Kind {
     /// A path that does not exist or cannot be read.
     pub fn detect(path: &Path) -> Result<Self> {
         let cannot = |reason| StoreError::Io { action: "open".into(), path: path.to_owned(), reason };
+        if is_standard_input(path) {
+            return Ok(Self::Special);
+        }
         let metadata = std::fs::metadata(path).map_err(cannot)?;
         if metadata.is_dir() {
             return Ok(Self::of_folder(path));
@@ -90,32 +90,78 @@ impl Kind {
         if !metadata.is_file() {
             return Ok(Self::Special);
         }
-        let mut head = Vec::new();
         let mut file = File::open(path).map_err(cannot)?;
-        file.by_ref().take(HEAD).read_to_end(&mut head).map_err(cannot)?;
+        let mut head = Vec::new();
+        let opened = match open_converted(path) {
+            Err(surprisal_text::Error::Damaged { format, .. }) => return Ok(Self::damaged(format)),
+            opened => opened?,
+        };
+        let Some(text) = opened else {
+            file.by_ref().take(HEAD).read_to_end(&mut head).map_err(cannot)?;
+            let kind = Self::of_head(&head, metadata.len());
+            if kind != Self::Config || metadata.len() > MAX_CONFIG_BYTES {
+                return Ok(if kind == Self::Config { Self::Text } else { kind });
+            }
+            file.read_to_end(&mut head).map_err(cannot)?;
+            return Ok(if is_config(&head) { kind } else { Self::Text });
+        };
+        match text
+            .take(HEAD)
+            .read_to_end(&mut head)
+            .map_err(|error| surprisal_text::Error::of_io(path, error))
+        {
+            Err(surprisal_text::Error::Damaged { format, .. }) => Ok(Self::damaged(format)),
+            Err(error) => Err(error.into()),
+            Ok(_) => Ok(Self::of_bytes(&head)),
+        }
+    }
+
+    /// The kind of a file of this compressed format that is damaged.
+    fn damaged(format: Compression) -> Self {
+        let hint = "it may be cut off: download or compress it again";
+        match format {
+            Compression::Gzip => Self::Other("a damaged gzip file", hint),
+            Compression::Bzip2 => Self::Other("a damaged bzip2 file", hint),
+            Compression::Xz => Self::Other("a damaged xz file", hint),
+            Compression::Zstd => Self::Other("a damaged zstd file", hint),
+        }
+    }
+
+    /// The kind of a file with the content `bytes`, of which the first are enough.
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        // Configs and tensors are read from plain files only.
+        match Self::of_head(&bytes[..bytes.len().min(HEAD as usize)], 0) {
+            Self::Config => Self::Text,
+            kind => kind,
+        }
+    }
+
+    /// The kind of a file of `len` bytes that starts with `head`; [`Self::Config`] if it may be
+    /// one.
+    fn of_head(head: &[u8], len: u64) -> Self {
         let header = head.first_chunk::<8>().map_or(u64::MAX, |length| u64::from_le_bytes(*length));
-        if header < metadata.len() && head.get(8) == Some(&b'{') {
-            return Ok(Self::Safetensors);
+        if header < len && head.get(8) == Some(&b'{') {
+            return Self::Safetensors;
         }
         if head.is_empty() {
-            return Ok(Self::Empty);
+            return Self::Empty;
         }
-        if ngram::has_magic(&head) {
-            return Ok(Self::Ngram);
+        if ngram::has_magic(head) {
+            return Self::Ngram;
         }
-        if counts::has_magic(&head) {
-            return Ok(Self::Counts);
+        if counts::has_magic(head) {
+            return Self::Counts;
         }
         if let Some((_, name, hint)) = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
-            return Ok(Self::Other(name, hint));
+            return Self::Other(name, hint);
         }
-        let text = String::from_utf8_lossy(head.strip_prefix(BOM).unwrap_or(&head)).into_owned();
+        let text = String::from_utf8_lossy(head.strip_prefix(BOM).unwrap_or(head)).into_owned();
         if let Some(preface) = preface(&text) {
-            return Ok(Self::Arpa { preface });
+            return Self::Arpa { preface };
         }
         // The last character may be cut.
-        if std::str::from_utf8(&head).is_err_and(|error| error.error_len().is_some()) {
-            return Ok(Self::Binary);
+        if std::str::from_utf8(head).is_err_and(|error| error.error_len().is_some()) {
+            return Self::Binary;
         }
         let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).take(100).peekable();
         let counted = |line: &str| {
@@ -124,17 +170,13 @@ impl Kind {
                 || counts::part_of_tsv(line.as_bytes()).is_some()
         };
         if lines.peek().is_some() && lines.all(counted) {
-            return Ok(Self::CountsTsv);
+            return Self::CountsTsv;
         }
         if text.starts_with('{') && text.contains("\"added_tokens\"") {
-            return Ok(Self::Tokenizer);
+            return Self::Tokenizer;
         }
         let sections = |line: &str| line.starts_with(['[', '{']);
-        if !text.lines().any(sections) || metadata.len() > MAX_CONFIG_BYTES {
-            return Ok(Self::Text);
-        }
-        file.read_to_end(&mut head).map_err(cannot)?;
-        Ok(if is_config(&head) { Self::Config } else { Self::Text })
+        if text.lines().any(sections) { Self::Config } else { Self::Text }
     }
 
     fn of_folder(path: &Path) -> Self {
@@ -182,7 +224,7 @@ impl Kind {
             Self::Other(name, hint) => (name, hint.into()),
             Self::Folder => ("a folder without a model: there is no model/manifest.json", WANTED.into()),
             Self::Empty => ("empty", WANTED.into()),
-            Self::Special => ("a pipe or a device, not a regular file", FILE_FIRST.into()),
+            Self::Special => ("a pipe or a device, which can be read only once", FILE_FIRST.into()),
             Self::Binary => ("neither text in UTF-8 nor a known model format", WANTED.into()),
             Self::Text => (
                 "a text, not a model (an ARPA file has \\data\\ within the first 64 kB)",
@@ -200,7 +242,7 @@ impl Kind {
 }
 
 const WHOLE: &str = "give the folder that it is in";
-const FILE_FIRST: &str = "pipes and devices are not read: write the data to a file first";
+const FILE_FIRST: &str = "write the data to a file first";
 const WANTED: &str = "give the folder of a run, an ARPA file or an .ngram file";
 
 /// Refuses `paths` that are certainly not texts. Unreadable ones pass.

@@ -29,11 +29,20 @@ pub fn check(needed: u64, what: &str, hint: impl Into<Advice>) -> Result<()> {
 /// # Errors
 /// As [`check`].
 pub fn check_text(bytes: u64, kind: TokenizerKind) -> Result<()> {
+    check((bytes as f64 * memory_per_byte(kind)) as u64, "reading this text", "read less of it")
+}
+
+/// The number of bytes of the largest text that [`check_text`] accepts.
+pub(crate) fn largest_text(kind: TokenizerKind) -> u64 {
+    (memory::available().unwrap_or(1 << 42) as f64 / memory_per_byte(kind)) as u64
+}
+
+/// The bytes of memory for a byte of text.
+fn memory_per_byte(kind: TokenizerKind) -> f64 {
     // An id has four bytes and exists twice when the chunks of a text are joined.
-    let needed = match kind.granularity() {
-        Granularity::Byte => bytes.saturating_mul(8),
-        Granularity::Char => bytes.saturating_mul(2),
-        Granularity::Word | Granularity::Subword => bytes / 2,
-    };
-    check(needed, "reading this text", "read less of it")
+    match kind.granularity() {
+        Granularity::Byte => 8.0,
+        Granularity::Char => 2.0,
+        Granularity::Word | Granularity::Subword => 0.5,
+    }
 }

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use surprisal_formats::model_dir::{StoredModel, Weights};
-use surprisal_formats::{arpa, ngram};
+use surprisal_formats::{arpa, file, ngram};
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, Registry};
 use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
 use surprisal_store::run_dir::{RunFolder, RunWriter};
-use surprisal_text::{EncodeOptions, EvaluationText, Tokenizer, encode_files};
+use surprisal_text::{
+    EncodeOptions, EvaluationText, InputOptions, InvalidBytes, NormalForm, Tokenizer, encode_files, is_pipe,
+};
 
 use crate::config::{self, Config};
 use crate::data;
@@ -143,6 +145,15 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
     let (stored, folder, unfinished) = match Kind::detect(path)? {
         Kind::Arpa { .. } => return of_file(arpa::open(path)?),
         Kind::Ngram => return of_file(ngram::open(path)?),
+        Kind::Special => {
+            let bytes = file::read(path)?;
+            let within = |error: surprisal_formats::Error| Error::from(error).within(path.display());
+            return match Kind::of_bytes(bytes.as_slice()) {
+                Kind::Arpa { .. } => of_file(arpa::read(bytes.as_slice()).map_err(within)?),
+                Kind::Ngram => of_file(ngram::from_bytes(bytes).map_err(within)?),
+                kind => Err(kind.refuse(path)),
+            };
+        }
         Kind::Model => (StoredModel::load(path)?, None, None),
         Kind::Run if path.join("model/manifest.json").is_file() => {
             (StoredModel::load(path.join("model"))?, RunFolder::open(path).ok(), None)
@@ -213,24 +224,36 @@ impl LoadedModel {
         Ok(())
     }
 
+    /// Options of finding and cleaning texts that `given` leaves at their defaults: those of the
+    /// run.
+    pub fn inputs(&self, given: InputOptions) -> InputOptions {
+        let data = &self.config.data;
+        let normalize = if given.normalize == NormalForm::None { data.normalize } else { given.normalize };
+        let invalid = if given.invalid == InvalidBytes::Error { data.invalid } else { given.invalid };
+        InputOptions { normalize, invalid, ..given }
+    }
+
     /// Options for reading texts.
     pub fn reading(&self) -> EncodeOptions {
         data::reading(&self.config)
     }
 
-    /// `texts`, or the run's validation text, with −ln p under its source where that is known.
+    /// `texts` as `inputs` says, or the run's validation text, with −ln p under its source where
+    /// that is known.
     ///
     /// # Errors
     /// Texts that cannot be read, or have changed since the run.
     pub fn evaluation_text(
         &self,
         texts: &[PathBuf],
+        inputs: &InputOptions,
         ctx: &Context<'_>,
     ) -> Result<(EvaluationText, Option<f64>)> {
         if !texts.is_empty() {
             kind::check_texts(texts)?;
             kind::note_configs(texts, ctx)?;
-            let text = ctx.pool.install(|| encode_files(texts, &self.tokenizer, self.reading()))?;
+            let encode = || encode_files(texts, &self.tokenizer, inputs, self.reading());
+            let text = ctx.pool.install(encode)?;
             ctx.notes(&text.notices)?;
             return Ok((text, None));
         }
@@ -239,6 +262,11 @@ impl LoadedModel {
                 Error::usage("a model outside a run has no text of its own").hint("name the texts to score")
             );
         };
+        let data = &self.config.data;
+        if let Some(pipe) = data.train.iter().chain(&data.val).find(|path| is_pipe(path)) {
+            let message = format!("the run's texts came from {}, which cannot be read again", pipe.display());
+            return Err(Error::failed(message).hint("name the texts to score"));
+        }
         let corpus = data::own_corpus(&self.config)?;
         let tokens = ctx.pool.install(|| corpus.encode_val(&self.tokenizer))?;
         let (whole, val) = (corpus.name(), &self.config.data.val);

@@ -9,6 +9,7 @@ use surprisal_store::lock::Lock;
 use surprisal_store::read::regular_text;
 use surprisal_store::write_target::{WriteTarget, folder_of, id};
 use surprisal_store::{atomic, run_dir};
+use surprisal_text::Compression;
 
 use crate::error::{Advice, Error, Result};
 use crate::kind::Kind;
@@ -16,8 +17,11 @@ use crate::kind::Kind;
 /// File name of the report of a run or a comparison.
 pub const PAGE: &str = "report.html";
 
-/// The file extension of `path` in lower case; "arpa" for a pipe or a device without one.
+/// The file extension of `path` in lower case, before that of a compressed format; "arpa" for a
+/// pipe or a device without one.
 pub fn suffix(path: &Path) -> String {
+    let inner = Compression::by_name(path).and_then(|_| path.file_stem()).map(Path::new);
+    let path = inner.unwrap_or(path);
     match path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase() {
         none if none.is_empty() && matches!(WriteTarget::resolve(path), Ok(WriteTarget::Stream(_))) => {
             "arpa".to_owned()

@@ -107,9 +107,9 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// The opening without a prompt: `<s>` in line mode, otherwise the start of a line, or the
-    /// start of the training text if it has no lines. An unknown training text (`None`) is assumed
-    /// to have lines.
+    /// The opening without a prompt: `<s>` in line mode, `</s>` in document mode, otherwise the
+    /// start of a line, or the start of the training text if it has no lines. An unknown training
+    /// text (`None`) is assumed to have lines.
     ///
     /// # Errors
     /// Tokens that cannot be decoded.
@@ -117,7 +117,9 @@ impl Opening {
         /// Most tokens of a character.
         const MAX_TOKENS_PER_CHAR: usize = 4;
         let mut opening = Self::default();
-        if tokenizer.bos().is_some() {
+        if tokenizer.eos().is_some() {
+            // After the end of another document, or of no line: `generate` adds <s>.
+            opening.before.extend(tokenizer.eos().filter(|_| tokenizer.bos().is_none()));
             return Ok(opening);
         }
         opening.before = tokenizer.encode("\n")?;

@@ -106,7 +106,8 @@ fn an_architecture_from_outside_trains_samples_and_opens_again() {
         let run = train(request, &ctx).unwrap();
         let registry = Registry::default().with("log_linear", read);
         let loaded = models::load_with(&out, &registry, &ctx).unwrap();
-        let (text, source_nats) = loaded.evaluation_text(&[], &ctx).unwrap();
+        let (text, source_nats) =
+            loaded.evaluation_text(&[], &surprisal_text::InputOptions::default(), &ctx).unwrap();
         let unk = loaded.tokenizer.unk();
         let evaluation = evaluate(&*loaded.model, &text.tokens, unk, source_nats, &pool).unwrap();
         assert_eq!(evaluation.nats_per_token(), run.eval.nats_per_token());

@@ -130,7 +130,7 @@ fn answers(model: &NgramModel, tokenizer: &Tokenizer) {
 
 /// Accepted counts are consistent, and are read back from their bytes.
 pub(crate) fn counts(data: &[u8]) {
-    let Ok((counts, tokenizer)) = counts_file::from_bytes(data.to_vec()) else { return };
+    let Ok((counts, tokenizer, _)) = counts_file::from_bytes(data.to_vec()) else { return };
     counts.check().expect("counts that are accepted fit together");
     let written = counts_file::to_bytes(&counts, &tokenizer).expect("what was read can be written");
     assert_eq!(counts_file::from_bytes(written).expect("what was written can be read").0, counts);

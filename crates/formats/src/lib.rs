@@ -15,6 +15,7 @@ mod container;
 pub mod counts;
 pub mod csv;
 mod error;
+pub mod file;
 pub mod hf;
 pub mod model_dir;
 pub mod ngram;

@@ -13,7 +13,7 @@ use candle_core::{DType, Device, Tensor, safetensors::Load};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use crate::{Error, Result, ngram::map};
+use crate::{Error, Result, file};
 use surprisal_store::{Error as StoreError, atomic_dir::quoted, read::read_bounded};
 
 /// The largest file, in bytes.
@@ -64,7 +64,7 @@ pub fn read_safetensors(path: impl AsRef<Path>, accept: Accept) -> Result<BTreeM
 /// [`Malformed`](surprisal_store::Error::Malformed).
 pub fn shapes(path: impl AsRef<Path>) -> Result<Vec<(String, Vec<usize>, String)>> {
     let what = quoted(path.as_ref());
-    let bytes = map(path.as_ref())?;
+    let bytes = file::read(path.as_ref())?;
     check_header(&what, bytes.as_slice())?;
     let file = SafeTensors::deserialize(bytes.as_slice()).map_err(|error| Error::malformed(what, &error))?;
     let described =

@@ -7,7 +7,9 @@ use serde_json::Value;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{Compat, NgramConfig, NgramModel, Smoothing};
 use surprisal_store::atomic;
-use surprisal_text::{Corpus, DataOptions, EncodeOptions, TextMode, TokenizerKind, encode_files};
+use surprisal_text::{
+    Corpus, DataOptions, EncodeOptions, InputOptions, TextMode, TokenizerKind, encode_files,
+};
 
 /// The training and test text that KenLM read.
 fn texts(corpus: &str, text: &str) -> (String, String) {
@@ -63,7 +65,9 @@ fn perplexities_are_kenlms() {
             ..NgramConfig::default()
         };
         let model = NgramModel::estimate(&tokens.ids, tokenizer.vocab_size(), &config).unwrap();
-        let test = encode_files(&[test], &tokenizer, EncodeOptions::default()).unwrap().tokens;
+        let test = encode_files(&[test], &tokenizer, &InputOptions::default(), EncodeOptions::default())
+            .unwrap()
+            .tokens;
         let (mut logs, mut unknown, mut count, mut oov) = (0.0, 0.0, 0_u64, 0_u64);
         let lines: Vec<&[u32]> = test.sequences().collect();
         let mut scores = Vec::new();

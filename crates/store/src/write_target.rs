@@ -9,12 +9,16 @@ use std::{
 /// The number of links that Linux follows.
 const MAX_LINKS: usize = 40;
 
+/// The path that stands for standard output.
+const STANDARD_OUTPUT: &str = "-";
+
 /// The kind of target behind a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteTarget {
     /// A regular file, existing or not, which is replaced as a whole.
     File(PathBuf),
-    /// A pipe, a terminal or another device, or an inherited standard output: written to directly.
+    /// A pipe, a terminal or another device, or an inherited standard output (also as `-`): written
+    /// to directly.
     Stream(PathBuf),
 }
 
@@ -69,12 +73,20 @@ pub(crate) fn open_stream(path: &Path) -> io::Result<File> {
             return Ok(ours?.into());
         }
     }
+    #[cfg(windows)]
+    if descriptor(path) == Some(1) {
+        use std::os::windows::io::AsHandle;
+        return Ok(io::stdout().as_handle().try_clone_to_owned()?.into());
+    }
     OpenOptions::new().append(true).open(path)
 }
 
-/// The number N of `/dev/fd/N` or `/proc/self/fd/N`. What such a link shows is not a path that may
-/// be replaced.
+/// The number N of `/dev/fd/N` or `/proc/self/fd/N`; 1 of `-`. What such a link shows is not a path
+/// that may be replaced.
 fn descriptor(path: &Path) -> Option<u32> {
+    if path == Path::new(STANDARD_OUTPUT) {
+        return Some(1);
+    }
     let number = path.file_name()?.to_str()?.parse().ok()?;
     let folder = fs::canonicalize(folder_of(path)).ok()?;
     let own = folder == Path::new("/dev/fd") || folder.starts_with("/proc") && folder.ends_with("fd");

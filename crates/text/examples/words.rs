@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use surprisal_text::{
-    Corpus, DataOptions, EncodeOptions, LiteralSpecials, TextMode, Tokenizer, TokenizerKind, encode_files,
+    Corpus, DataOptions, EncodeOptions, InputOptions, LiteralSpecials, TextMode, Tokenizer, TokenizerKind,
+    encode_files,
 };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,7 +54,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let again = Tokenizer::from_json(&json)?;
             let read = start.elapsed().as_secs_f64();
             let start = Instant::now();
-            let encoded = encode_files(std::slice::from_ref(&text), &again, encode_options)?.tokens;
+            let encoded =
+                encode_files(std::slice::from_ref(&text), &again, &InputOptions::default(), encode_options)?
+                    .tokens;
             let encode = start.elapsed().as_secs_f64();
             if encoded.ids != tokens.ids {
                 return Err("the tokens differ".into());

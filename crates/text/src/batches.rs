@@ -20,7 +20,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
-use crate::parallel::lock;
+use crate::warnings::lock;
 use crate::{TextMode, TokenText};
 
 /// The target value of padding, which has no loss.
@@ -163,7 +163,7 @@ impl Batches {
         match (self.text.mode, self.streams) {
             (TextMode::Line, None) => self.lines.len(),
             (TextMode::Line, Some(_)) => self.order(epoch).rows.len(),
-            (TextMode::Stream, streams) => {
+            (TextMode::Stream | TextMode::Document, streams) => {
                 let streams = streams.unwrap_or(1);
                 let targets = (self.text.ids.len() - 1).div_ceil(streams);
                 let offset = self.offset(&mut self.generator(epoch)).min(targets);
@@ -214,14 +214,14 @@ impl Batches {
             (TextMode::Line, None) => {
                 Order { rows: shuffled(self.lines.clone(), &mut rng), ..Order::default() }
             }
-            (TextMode::Stream, None) => {
+            (TextMode::Stream | TextMode::Document, None) => {
                 let offset = self.offset(&mut rng);
                 let first = (offset > 0).then_some(1..1 + offset);
                 let rest = into_rows(1 + offset..self.text.ids.len(), self.block_size);
                 let rows = first.into_iter().chain(rest).collect();
                 Order { rows: shuffled(rows, &mut rng), ..Order::default() }
             }
-            (TextMode::Stream, Some(streams)) => {
+            (TextMode::Stream | TextMode::Document, Some(streams)) => {
                 let offset = self.offset(&mut rng);
                 let len = self.text.ids.len();
                 let each = (len - 1).div_ceil(streams);

@@ -3,6 +3,8 @@
 //! A chunk ends where every built-in tokenizer cuts: after a newline that no white space follows.
 //! So the tokens of the chunks are those of the whole text. A line longer than [`MAX_LINE_BYTES`]
 //! is cut after a space, or between two characters if it has none.
+//!
+//! What is passed on has been cleaned, and has only the lines or records of its part of a split.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,12 +13,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::clean::{Cleaning, InvalidBytes, first_invalid};
 use crate::error::{Error, Result};
+use crate::records::{RECORD_END, Source};
+use crate::selection::Selection;
+use crate::stream::{Spool, Stream, check_unchanged};
+use crate::utf16::LONE_SURROGATE;
+use crate::warnings::{TextWarnings, lock};
 
 /// The number of bytes read at a time.
 pub(crate) const CHUNK_BYTES: usize = 1 << 18;
 /// The longest line that is not cut.
 const MAX_LINE_BYTES: usize = 1 << 24;
+/// The number of chunks at the start of each text that are checked for composed letters.
+const NFC_CHUNKS: usize = 4;
 
 /// The storage of a text.
 #[derive(Debug, Clone)]
@@ -31,6 +41,10 @@ pub(crate) enum Location {
         name: String,
         text: Arc<[u8]>,
     },
+    /// A converted text, and its temporary copy.
+    Spooled(Stream, Arc<Spool>),
+    /// A text that is converted while it is read, once.
+    Stream(Stream),
 }
 
 impl Default for Location {
@@ -45,50 +59,89 @@ pub(crate) struct Span {
     pub(crate) location: Location,
     pub(crate) start: u64,
     pub(crate) end: u64,
+    pub(crate) cleaning: Cleaning,
+    /// Whether its end is the end of a document.
+    pub(crate) ends_document: bool,
+    /// The units that are read, if not all.
+    pub(crate) selection: Option<Selection>,
 }
 
 impl Span {
     /// All of a text in memory.
     pub(crate) fn from_text(name: &str, text: &str) -> Self {
         let place = Location::Memory { name: name.to_owned(), text: text.as_bytes().into() };
-        Self { location: place, start: 0, end: text.len() as u64 }
+        Self { location: place, end: text.len() as u64, ends_document: true, ..Self::default() }
     }
 
+    /// The length in bytes; 0 for a stream, whose length is not known.
     pub(crate) fn len(&self) -> u64 {
         self.end - self.start
+    }
+
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.location, Location::Stream(_))
+    }
+
+    /// Whether it is certain that it has no text.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0 && !self.is_stream()
+    }
+
+    /// The conversion of a converted text.
+    fn stream(&self) -> Option<&Stream> {
+        match &self.location {
+            Location::Stream(stream) | Location::Spooled(stream, _) => Some(stream),
+            Location::File { .. } | Location::Memory { .. } => None,
+        }
+    }
+
+    /// Whether it consists of records, each with [`RECORD_END`] after it.
+    pub(crate) fn has_records(&self) -> bool {
+        self.stream().is_some_and(|stream| stream.field.is_some())
     }
 
     pub(crate) fn name(&self) -> String {
         match &self.location {
             Location::File { path, .. } => path.display().to_string(),
             Location::Memory { name, .. } => name.clone(),
+            Location::Stream(stream) | Location::Spooled(stream, _) => stream.name.clone(),
         }
     }
 
     /// Checks that the file has not changed since it was found, so that all reads saw one text.
     fn check_unchanged(&self) -> Result<()> {
         match &self.location {
-            Location::File { path, len, changed } => match std::fs::metadata(path) {
-                Ok(now) if (now.len(), now.modified().ok()) == (*len, *changed) => Ok(()),
-                _ => Err(Error::Changed(path.clone())),
-            },
-            Location::Memory { .. } => Ok(()),
+            Location::File { path, len, changed } => check_unchanged(path, *len, *changed),
+            Location::Stream(stream) => stream.check_unchanged(),
+            Location::Memory { .. } | Location::Spooled(..) => Ok(()),
         }
     }
 
-    pub(crate) fn open(&self) -> Result<Box<dyn Read + Send>> {
-        match &self.location {
+    pub(crate) fn open(&self) -> Result<Source> {
+        Ok(match &self.location {
             Location::File { path, .. } => {
                 let cannot = |reason| Error::Read { path: path.clone(), reason };
                 let mut file = File::open(path).map_err(cannot)?;
                 file.seek(SeekFrom::Start(self.start)).map_err(cannot)?;
-                Ok(Box::new(file.take(self.len())))
+                Box::new(file.take(self.len()))
             }
             Location::Memory { text, .. } => {
                 let mut text = Cursor::new(text.clone());
                 text.set_position(self.start);
-                Ok(Box::new(text.take(self.len())))
+                Box::new(text.take(self.len()))
             }
+            Location::Spooled(_, spool) => Box::new(spool.reader(self.start, self.end)),
+            Location::Stream(stream) => stream.open()?,
+        })
+    }
+
+    /// The counts of the conversion of a text that has been read to its end.
+    fn found(&self) -> TextWarnings {
+        match &self.location {
+            // Its parts have it once.
+            Location::Spooled(_, spool) if self.start == 0 => spool.found,
+            Location::Stream(stream) => *lock(&stream.found),
+            _ => TextWarnings::default(),
         }
     }
 }
@@ -105,9 +158,15 @@ pub(crate) struct TextChunk {
     pub(crate) ends_line: bool,
     /// Whether it ends within a word that was cut.
     pub(crate) ends_mid_word: bool,
+    /// Whether it ends at the end of a document.
+    pub(crate) ends_document: bool,
     span: Arc<Span>,
     /// Its start in the file, in bytes.
     offset: u64,
+    /// The number of newlines of a stream before it.
+    lines_before: u64,
+    /// The number of units of a selection before it.
+    units_before: u64,
 }
 
 impl TextChunk {
@@ -116,15 +175,19 @@ impl TextChunk {
     /// # Errors
     /// [`Error::InvalidUtf8`] with the position of the first wrong byte.
     pub(crate) fn text(&self) -> Result<&str> {
-        std::str::from_utf8(&self.bytes).map_err(|error| {
-            let at = error.valid_up_to();
-            Error::InvalidUtf8 {
-                name: self.name(),
-                offset: self.offset + at as u64,
-                byte: self.bytes[at],
-                line: self.line(at),
+        std::str::from_utf8(&self.bytes).map_err(|error| self.invalid(error.valid_up_to()))
+    }
+
+    /// The error for a byte that is no text.
+    fn invalid(&self, at: usize) -> Error {
+        let (name, line) = (self.name(), self.line(at));
+        match self.bytes[at] {
+            LONE_SURROGATE if self.span.stream().is_some_and(|stream| stream.is_utf16) => {
+                Error::InvalidUtf16 { name, line }
             }
-        })
+            0 => Error::Nul { name, line },
+            byte => Error::InvalidUtf8 { name, offset: self.offset + at as u64, byte, line },
+        }
     }
 
     /// The name of the file.
@@ -132,19 +195,85 @@ impl TextChunk {
         self.span.name()
     }
 
-    /// The line in the file, from 1, of the byte `at` of this chunk.
+    /// The line in the file, from 1, of the byte `at` of this chunk; the number of the record for
+    /// records.
     ///
     /// Reads the file again up to here. Only errors need it, so lines are not counted otherwise.
     pub(crate) fn line(&self, at: usize) -> u64 {
-        let newlines = |bytes: &[u8]| memchr::memchr_iter(b'\n', bytes).count() as u64;
-        let before = Span { location: self.span.location.clone(), start: 0, end: self.offset };
-        let mut lines = 1 + newlines(&self.bytes[..at]);
+        let end = if self.span.has_records() { RECORD_END } else { b'\n' };
+        let ends = |bytes: &[u8]| memchr::memchr_iter(end, bytes).count() as u64;
+        let mut lines = 1 + self.lines_before + ends(&self.bytes[..at]);
+        if self.span.is_stream() {
+            return lines;
+        }
+        let before = Span { location: self.span.location.clone(), end: self.offset, ..Span::default() };
         let Ok(mut reader) = before.open() else { return lines };
         let mut buffer = vec![0; CHUNK_BYTES];
         while let Ok(count @ 1..) = reader.read(&mut buffer) {
-            lines += newlines(&buffer[..count]);
+            lines += ends(&buffer[..count]);
         }
         lines
+    }
+
+    /// Calls `visit` with the text as it is to be encoded: cleaned, without the units of another
+    /// part of a split, and one record at a time. Uses `piece` for the records.
+    pub(crate) fn visit(
+        &mut self,
+        piece: &mut Self,
+        warnings: &mut TextWarnings,
+        mut visit: impl FnMut(&mut Self, &mut TextWarnings) -> Result<()>,
+    ) -> Result<()> {
+        let span = Arc::clone(&self.span);
+        let records = span.has_records();
+        if let Some(selection) = &span.selection {
+            // Before the selection, so that the position is that in the file.
+            let Cleaning { invalid, any_bytes, keep_nuls, .. } = span.cleaning;
+            if invalid == InvalidBytes::Error
+                && !(any_bytes || records)
+                && let Some(at) = first_invalid(&self.bytes, keep_nuls)
+            {
+                return Err(self.invalid(at));
+            }
+            selection.retain(&mut self.bytes, self.units_before);
+        }
+        if !records {
+            return self.visit_cleaned(warnings, &mut visit);
+        }
+        let mut starts_line = self.starts_line;
+        let mut offset = self.offset;
+        let count = memchr::memchr_iter(RECORD_END, &self.bytes).count() as u64;
+        for (number, part) in (0..).zip(self.bytes.split_inclusive(|&byte| byte == RECORD_END)) {
+            let (text, ended) = part.strip_suffix(&[RECORD_END]).map_or((part, false), |text| (text, true));
+            piece.bytes.clear();
+            piece.bytes.extend_from_slice(text);
+            (piece.index, piece.offset, piece.span) = (self.index, offset, Arc::clone(&span));
+            piece.lines_before = if span.is_stream() { self.lines_before + number.min(count) } else { 0 };
+            (piece.starts_line, piece.ends_document) = (starts_line, ended);
+            // Without text, its last line was ended in an earlier chunk.
+            piece.ends_line = if ended { !text.is_empty() } else { self.ends_line };
+            piece.ends_mid_word = !ended && self.ends_mid_word;
+            piece.visit_cleaned(warnings, &mut visit)?;
+            starts_line = true;
+            offset += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn visit_cleaned(
+        &mut self,
+        warnings: &mut TextWarnings,
+        visit: &mut impl FnMut(&mut Self, &mut TextWarnings) -> Result<()>,
+    ) -> Result<()> {
+        let cleaning = self.span.cleaning;
+        if let Err(at) = cleaning.clean(&mut self.bytes, self.index < NFC_CHUNKS, warnings) {
+            return Err(self.invalid(at));
+        }
+        if self.bytes.is_empty() && !self.ends_document {
+            return Ok(());
+        }
+        warnings.bytes += self.bytes.len() as u64;
+        warnings.mid_word_cuts += u64::from(self.ends_mid_word);
+        visit(self, warnings)
     }
 }
 
@@ -154,6 +283,10 @@ pub(crate) struct TextChunks {
     open: Option<OpenSpan>,
     /// The number of chunks returned.
     count: usize,
+    /// The counts of the conversions of the texts that have ended.
+    pub(crate) found: TextWarnings,
+    /// Pieces of a chunk that the iterator has not returned.
+    pieces: VecDeque<TextChunk>,
 }
 
 struct OpenSpan {
@@ -166,11 +299,14 @@ struct OpenSpan {
     /// Whether `rest` starts at the start of a line.
     starts_line: bool,
     ended: bool,
+    lines: u64,
+    units: u64,
 }
 
 impl TextChunks {
     pub(crate) fn new(spans: &[Span]) -> Self {
-        Self { spans: spans.iter().cloned().collect(), open: None, count: 0 }
+        let (open, found, pieces) = (None, TextWarnings::default(), VecDeque::new());
+        Self { spans: spans.iter().cloned().collect(), open, count: 0, found, pieces }
     }
 
     /// Reads the next chunk into the memory of `chunk`; false at the end. An error ends the text.
@@ -191,6 +327,7 @@ impl TextChunks {
     pub(crate) fn stop(&mut self) {
         self.open = None;
         self.spans.clear();
+        self.pieces.clear();
     }
 
     fn try_read_into(&mut self, chunk: &mut TextChunk) -> Result<bool> {
@@ -202,6 +339,7 @@ impl TextChunks {
                     return Ok(true);
                 }
                 current.span.check_unchanged()?;
+                self.found += current.span.found();
                 self.open = None;
             }
             let Some(span) = self.spans.pop_front() else { return Ok(false) };
@@ -211,21 +349,38 @@ impl TextChunks {
                 offset: span.start,
                 starts_line: true,
                 ended: false,
+                lines: 0,
+                units: 0,
                 span: Arc::new(span),
             });
         }
     }
 }
 
+/// The chunks as they are to be encoded.
 impl Iterator for TextChunks {
     type Item = Result<TextChunk>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let mut chunk = TextChunk::default();
-        match self.read_into(&mut chunk) {
-            Ok(true) => Some(Ok(chunk)),
-            Ok(false) => None,
-            Err(error) => Some(Err(error)),
+        loop {
+            if let Some(piece) = self.pieces.pop_front() {
+                return Some(Ok(piece));
+            }
+            let mut chunk = TextChunk::default();
+            match self.read_into(&mut chunk) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+            let pieces = &mut self.pieces;
+            let keep = |piece: &mut TextChunk, _: &mut TextWarnings| {
+                pieces.push_back(std::mem::take(piece));
+                Ok(())
+            };
+            if let Err(error) = chunk.visit(&mut TextChunk::default(), &mut TextWarnings::default(), keep) {
+                self.stop();
+                return Some(Err(error));
+            }
         }
     }
 }
@@ -240,7 +395,7 @@ impl OpenSpan {
         // The bytes already searched for a cut point.
         let mut searched = 0;
         let at = loop {
-            if let Some(at) = cut_point(bytes, searched, self.ended) {
+            if let Some(at) = cut_point(bytes, searched, self.ended, self.span.has_records()) {
                 break at;
             }
             if self.ended {
@@ -251,18 +406,39 @@ impl OpenSpan {
             let count = (&mut self.reader)
                 .take(CHUNK_BYTES as u64)
                 .read_to_end(bytes)
-                .map_err(|reason| Error::Read { path: PathBuf::from(self.span.name()), reason })?;
+                .map_err(|reason| Error::of_io(&self.span.name(), reason))?;
             self.ended = count < CHUNK_BYTES;
-            if self.ended && self.offset + (bytes.len() as u64) < self.span.end {
-                return Err(Error::Changed(PathBuf::from(self.span.name())));
+            let read = self.offset + bytes.len() as u64;
+            match &self.span.location {
+                Location::Stream(stream) if stream.limit.is_some_and(|limit| read > limit) => {
+                    return Err(Error::TooLarge { name: stream.name.clone(), read });
+                }
+                Location::Stream(_) => {}
+                _ if self.ended && read < self.span.end => {
+                    return Err(Error::Changed(PathBuf::from(self.span.name())));
+                }
+                _ => {}
             }
         };
         self.rest.extend_from_slice(&bytes[at..]);
         bytes.truncate(at);
-        let newline = bytes.last() == Some(&b'\n');
+        let newline = match bytes.last() {
+            Some(&RECORD_END) => self.span.has_records(),
+            last => last == Some(&b'\n'),
+        };
+        let last = self.ended && self.rest.is_empty();
         chunk.offset = self.offset;
         chunk.starts_line = std::mem::replace(&mut self.starts_line, newline);
-        chunk.ends_line = newline || (self.ended && self.rest.is_empty());
+        chunk.ends_line = newline || last;
+        chunk.ends_document = last && self.span.ends_document;
+        (chunk.lines_before, chunk.units_before) = (self.lines, self.units);
+        if let Some(stream) = self.span.stream().filter(|_| self.span.is_stream()) {
+            let end = if stream.field.is_some() { RECORD_END } else { b'\n' };
+            self.lines += memchr::memchr_iter(end, bytes).count() as u64;
+        }
+        if let Some(selection) = &self.span.selection {
+            self.units += selection.units(bytes);
+        }
         chunk.ends_mid_word = !chunk.ends_line && bytes.last() != Some(&b' ');
         chunk.span = self.span.clone();
         self.offset += at as u64;
@@ -272,12 +448,16 @@ impl OpenSpan {
 
 /// The position to cut `pending` at, if there is one after the `searched` bytes. Some bytes follow
 /// it unless the text has ended.
-fn cut_point(pending: &[u8], searched: usize, ended: bool) -> Option<usize> {
+fn cut_point(pending: &[u8], searched: usize, ended: bool, records: bool) -> Option<usize> {
     if ended {
         return (!pending.is_empty()).then_some(pending.len());
     }
     let from = searched.saturating_sub(1).max(1);
-    let safe = |at: usize| pending[at - 1] == b'\n' && pending[at].is_ascii_graphic();
+    let safe = |at: usize| match pending[at - 1] {
+        b'\n' => pending[at].is_ascii_graphic(),
+        RECORD_END => records,
+        _ => false,
+    };
     if let Some(at) = (from..pending.len()).rev().find(|&at| safe(at)) {
         return Some(at);
     }
@@ -335,7 +515,9 @@ mod tests {
         let at = 13 * 40_000 + 5;
         bytes[at] = 0xC3;
         std::io::Write::write_all(&mut file.as_file(), &bytes).unwrap();
-        let found = crate::files::find_files(&[file.path().to_owned()]).unwrap().spans;
+        let found = crate::inputs::find(&[file.path().to_owned()], &crate::InputOptions::default(), false)
+            .unwrap()
+            .spans;
         let error =
             TextChunks::new(&found).find_map(|chunk| chunk.and_then(|p| p.text().map(drop)).err()).unwrap();
         assert!(

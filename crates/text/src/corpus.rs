@@ -7,10 +7,16 @@ use std::sync::{Arc, OnceLock};
 use crate::chunks::{Span, TextChunk};
 use crate::encode::{encode, learn_words, train, unknown_words};
 use crate::error::{Error, Result};
-use crate::files::{find_files, name, split_at};
+use crate::inputs::{Found, find, name};
 use crate::numbers::many;
-use crate::parallel::{TextWarnings, for_each_chunk};
-use crate::{Codec, EncodeOptions, TextMode, TokenText, Tokenizer, TokenizerKind, TrainingText};
+use crate::overlap::{SharedPassages, TailDifference, shared_passages, tail_difference};
+use crate::parallel::for_each_chunk;
+use crate::split::{split, split_at};
+use crate::warnings::TextWarnings;
+use crate::{
+    Codec, EncodeOptions, Granularity, InputOptions, Split, TextMode, TokenText, Tokenizer, TokenizerKind,
+    TrainingText,
+};
 use surprisal_source::Source;
 
 /// The seed and the size of every embedded corpus, fixed so that its text is the same everywhere.
@@ -20,11 +26,23 @@ const EMBEDDED_BYTES: usize = 1_000_000;
 /// The texts to read, and the options of reading them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DataOptions {
-    /// Training texts: files, or directories (recursively, in the order of their names).
+    /// Training texts: files, directories (recursively, in the order of their names), pipes, or `-`
+    /// for standard input. Each file is read once, also if it has several names.
     pub train: Vec<PathBuf>,
-    /// Validation texts; if empty, validation is the end of the training texts.
+    /// Validation texts; if empty, validation is a part of the training texts.
     pub val: Vec<PathBuf>,
-    /// The fraction of the bytes that is validation when `val` is empty.
+    /// Options of reading all these texts.
+    pub inputs: InputOptions,
+    /// Whether [`Corpus::whole`] is read only once, so that what has to be converted needs no
+    /// temporary copy.
+    pub once: bool,
+    /// Whether several documents in stream mode get marks between them: document mode.
+    pub mark_documents: bool,
+    /// The rule by which a part is held out when `val` is empty.
+    pub split: Split,
+    /// The seed of random splits.
+    pub split_seed: u64,
+    /// The fraction of the text that is validation when `val` is empty.
     pub val_fraction: f64,
     /// The fraction of the training text that is used, from its start; 0 and 1 are all of it.
     pub train_fraction: f64,
@@ -51,8 +69,8 @@ pub struct Corpus {
     notices: OnceLock<Vec<String>>,
     /// The minimum number of training tokens.
     min_tokens: u64,
-    /// Whether validation is the end of the training text.
-    split: bool,
+    /// The rule by which validation was held out of the training text, if it was.
+    split: Option<Split>,
     source: Option<KnownSource>,
 }
 
@@ -71,11 +89,9 @@ impl Corpus {
     /// # Errors
     /// A missing path, a directory without text, texts that are empty or too short to split.
     pub fn load(options: &DataOptions) -> Result<Self> {
-        let found = find_files(&options.train)?;
+        let found = find(&options.train, &options.inputs, false)?;
         let name = name(&options.train, found.spans.len());
-        let mut corpus = Self::split(name, found.spans, options)?;
-        corpus.file_notices.splice(..0, found.notices);
-        Ok(corpus)
+        Self::divide(name, found, options)
     }
 
     /// All of the training texts and no validation text, or shard `(part, parts)` of them, from 1.
@@ -86,15 +102,14 @@ impl Corpus {
     /// # Errors
     /// As [`Self::load`]; a shard number out of range.
     pub fn whole(options: &DataOptions, shard: Option<(usize, usize)>) -> Result<Self> {
-        let found = find_files(&options.train)?;
-        let mut train = found.spans;
-        let total: u64 = train.iter().map(Span::len).sum();
-        let name = name(&options.train, train.len());
-        if total == 0 {
+        let found = find(&options.train, &options.inputs, options.once && shard.is_none())?;
+        let name = name(&options.train, found.spans.len());
+        if found.spans.iter().all(Span::is_empty) {
             return Err(Error::Empty(name));
         }
-        let mut corpus = Self::new(name, Vec::new(), options);
-        corpus.file_notices = found.notices;
+        let mut corpus = Self::new(name, found, options);
+        let mut train = std::mem::take(&mut corpus.train);
+        let total: u64 = train.iter().map(Span::len).sum();
         if let Some((part, parts)) = shard {
             if !(1..=parts).contains(&part) {
                 return Err(Error::Setting(format!("there is no part {part} of {parts}")));
@@ -121,44 +136,67 @@ impl Corpus {
         };
         let text = source.sample(EMBEDDED_SEED, EMBEDDED_BYTES);
         let name = format!("{name} (embedded)");
-        let span = Span::from_text(&name, &text);
-        let mut corpus = Self::split(name, vec![span], options)?;
-        let split =
-            options.val.is_empty().then(|| corpus.val.first().map_or(text.len(), |span| span.start as usize));
+        let found = Found { spans: vec![Span::from_text(&name, &text)], ..Found::default() };
+        let mut corpus = Self::divide(name, found, options)?;
+        let split = (corpus.split == Some(Split::Tail))
+            .then(|| corpus.val.first().map_or(text.len(), |span| span.start as usize));
         corpus.source = Some(KnownSource { source, text, split });
         Ok(corpus)
     }
 
-    fn new(name: String, train: Vec<Span>, options: &DataOptions) -> Self {
+    fn new(name: String, found: Found, options: &DataOptions) -> Self {
+        let mark_documents = options.mark_documents && found.has_documents && !options.inputs.as_stored;
+        let mode = match options.mode {
+            TextMode::Stream if mark_documents => TextMode::Document,
+            mode => mode,
+        };
+        let mut file_notices = found.notices;
+        if mode == TextMode::Stream && found.has_documents && !options.inputs.as_stored {
+            file_notices.push(
+                "several documents are read as one stream without marks between them; \
+                 data.unit = \"document\" has marks"
+                    .into(),
+            );
+        }
         Self {
             name,
-            mode: options.mode,
+            mode,
             encode_options: options.encode_options,
-            train,
+            train: in_mode(found.spans, mode, &options.inputs),
+            file_notices,
             min_tokens: 2,
             ..Self::default()
         }
     }
 
-    fn split(name: String, files: Vec<Span>, options: &DataOptions) -> Result<Self> {
-        let total: u64 = files.iter().map(Span::len).sum();
-        if total == 0 {
+    fn divide(name: String, mut found: Found, options: &DataOptions) -> Result<Self> {
+        if found.spans.iter().all(Span::is_empty) {
             return Err(Error::Empty(name));
         }
-        let mut corpus = Self::new(name, files, options);
-        corpus.split = options.val.is_empty();
-        if corpus.split {
-            // From the start, as in nanoGPT, so that splits are the same to the byte.
-            let wanted = ((1.0 - options.val_fraction) * total as f64) as u64;
-            let (train, val) = split_at(&corpus.train, wanted, options.mode)?;
-            (corpus.train, corpus.val) = (train, val);
+        let val = if options.val.is_empty() {
+            None
         } else {
-            let found = find_files(&options.val)?;
-            corpus.file_notices = found.notices;
-            corpus.val = found.spans;
-            if corpus.val.iter().all(|span| span.len() == 0) {
-                return Err(Error::Empty(crate::files::name(&options.val, corpus.val.len())));
+            let val = find(&options.val, &options.inputs, false)?;
+            if val.spans.iter().all(Span::is_empty) {
+                return Err(Error::Empty(crate::inputs::name(&options.val, val.spans.len())));
             }
+            found.has_documents |= val.has_documents;
+            found.notices.extend(val.notices);
+            Some(val.spans)
+        };
+        let mut corpus = Self::new(name, found, options);
+        if let Some(val) = val {
+            corpus.val = in_mode(val, corpus.mode, &options.inputs);
+        } else {
+            corpus.split = Some(options.split);
+            (corpus.train, corpus.val) = split(
+                &corpus.train,
+                options.split,
+                options.split_seed,
+                options.val_fraction,
+                corpus.mode,
+                &corpus.name,
+            )?;
         }
         if options.train_fraction > 0.0 && options.train_fraction < 1.0 {
             let whole: u64 = corpus.train.iter().map(Span::len).sum();
@@ -168,12 +206,12 @@ impl Corpus {
         let too_short = |part: &str| Error::TooShort {
             name: corpus.name.clone(),
             message: format!("there is no text left for {part}"),
-            split: corpus.split,
+            split: corpus.split.is_some(),
         };
-        if corpus.train.iter().all(|span| span.len() == 0) {
+        if corpus.train.iter().all(Span::is_empty) {
             return Err(too_short("training"));
         }
-        if corpus.val.iter().all(|span| span.len() == 0) {
+        if corpus.val.iter().all(Span::is_empty) {
             return Err(too_short("validation"));
         }
         Ok(corpus)
@@ -201,6 +239,35 @@ impl Corpus {
     /// The number of bytes for training and validation together.
     pub fn bytes(&self) -> u64 {
         self.train.iter().chain(&self.val).map(Span::len).sum()
+    }
+
+    /// The way texts become sequences.
+    pub fn mode(&self) -> TextMode {
+        self.mode
+    }
+
+    /// The rule by which validation was held out of the training text, if it was.
+    pub fn split(&self) -> Option<Split> {
+        self.split
+    }
+
+    /// Passages of the validation text that are also in the training text.
+    ///
+    /// # Errors
+    /// A text that cannot be read.
+    pub fn shared_passages(&self) -> Result<SharedPassages> {
+        shared_passages(&self.train, &self.val, self.encode_options.threads)
+    }
+
+    /// The difference between the end of a text, where that is held out, and the rest.
+    ///
+    /// # Errors
+    /// A text that cannot be read.
+    pub fn tail_difference(&self) -> Result<Option<TailDifference>> {
+        match self.split {
+            Some(Split::Tail) => tail_difference(&self.train, &self.val).map(Some),
+            Some(Split::Blocks | Split::Lines | Split::Documents | Split::Files) | None => Ok(None),
+        }
     }
 
     /// The name of the text.
@@ -281,7 +348,7 @@ impl Corpus {
                     "it has {} to train on, and the first has no context",
                     many(text.scored(), "token")
                 ),
-                split: self.split,
+                split: self.split.is_some(),
             });
         }
         Ok(text)
@@ -298,7 +365,7 @@ impl Corpus {
             return Err(Error::TooShort {
                 name: self.name.clone(),
                 message: "no token is left to validate on".into(),
-                split: self.split,
+                split: self.split.is_some(),
             });
         }
         Ok(text)
@@ -360,19 +427,59 @@ pub struct EvaluationText {
     pub notices: Vec<String>,
 }
 
-/// Encodes files or directories with a trained tokenizer.
+/// `spans` as texts of `mode`.
+fn in_mode(mut spans: Vec<Span>, mode: TextMode, inputs: &InputOptions) -> Vec<Span> {
+    for span in &mut spans {
+        span.cleaning.crlf_is_newline = mode == TextMode::Line && !inputs.as_stored;
+    }
+    spans
+}
+
+/// Texts that were found, and can be encoded with several tokenizers.
+#[derive(Debug)]
+pub struct Texts {
+    name: String,
+    spans: Vec<Span>,
+    notices: Vec<String>,
+    inputs: InputOptions,
+}
+
+impl Texts {
+    /// Finds texts. With `once`, they are encoded only once, and a pipe needs no temporary copy.
+    ///
+    /// # Errors
+    /// As [`Corpus::load`].
+    pub fn open(paths: &[PathBuf], inputs: &InputOptions, once: bool) -> Result<Self> {
+        let found = find(paths, inputs, once)?;
+        let name = name(paths, found.spans.len());
+        Ok(Self { name, spans: found.spans, notices: found.notices, inputs: inputs.clone() })
+    }
+
+    /// Encodes the texts.
+    ///
+    /// # Errors
+    /// As [`Corpus::encode_val`].
+    pub fn encode(&self, tokenizer: &Tokenizer, options: EncodeOptions) -> Result<EvaluationText> {
+        let spans = in_mode(self.spans.clone(), tokenizer.mode(), &self.inputs);
+        let mut text = evaluation_text(self.name.clone(), &spans, tokenizer, options)?;
+        text.notices.splice(..0, self.notices.clone());
+        Ok(text)
+    }
+}
+
+/// Encodes texts with a trained tokenizer, in one pass.
 ///
 /// # Errors
-/// As [`Corpus::load`] and [`Corpus::encode_val`].
+/// As [`Texts::open`] and [`Texts::encode`].
 pub fn encode_files(
     paths: &[PathBuf],
     tokenizer: &Tokenizer,
+    inputs: &InputOptions,
     options: EncodeOptions,
 ) -> Result<EvaluationText> {
-    let found = find_files(paths)?;
-    let mut text = evaluation_text(name(paths, found.spans.len()), &found.spans, tokenizer, options)?;
-    text.notices.splice(..0, found.notices);
-    Ok(text)
+    let any_bytes = inputs.any_bytes || tokenizer.granularity() == Granularity::Byte;
+    let inputs = InputOptions { any_bytes, ..inputs.clone() };
+    Texts::open(paths, &inputs, true)?.encode(tokenizer, options)
 }
 
 /// Encodes `text` like a file with this content, and returns the text of every `<unk>` by position.
@@ -385,7 +492,9 @@ pub fn encode_text(
     tokenizer: &Tokenizer,
     options: EncodeOptions,
 ) -> Result<(EvaluationText, BTreeMap<usize, String>)> {
-    let spans = [Span::from_text(name, text)];
+    let mut span = Span::from_text(name, text);
+    span.cleaning.keep_nuls = true;
+    let spans = in_mode(vec![span], tokenizer.mode(), &InputOptions::default());
     let encoded = evaluation_text(name.to_owned(), &spans, tokenizer, options)?;
     Ok((encoded, unknown_words(&spans, tokenizer, options, usize::MAX)?))
 }
@@ -400,7 +509,9 @@ fn evaluation_text(
     if tokens.scored() == 0 {
         return Err(Error::Empty(name));
     }
-    Ok(EvaluationText { tokens, name, notices: warnings.mark_notices(options.literal_specials) })
+    let mut notices = warnings.cleaning_notices();
+    notices.extend(warnings.mark_notices(options.literal_specials));
+    Ok(EvaluationText { tokens, name, notices })
 }
 
 #[cfg(test)]

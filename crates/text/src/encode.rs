@@ -7,11 +7,12 @@ use rayon::prelude::*;
 
 use crate::chunks::{Span, TextChunk, TextChunks};
 use crate::error::{Error, Result};
-use crate::parallel::{TextWarnings, for_each_chunk};
+use crate::parallel::for_each_chunk;
 use crate::tokenizer::{
     ByteCodec, Key, LOAD_PADDING, LocalVocab, MAX_VOCABULARY, PreToken, Vocab, VocabLookup, WordCodec,
     is_separator, map_to_vocab, merge_vocabs, pre_tokenize, special_tokens,
 };
+use crate::warnings::TextWarnings;
 use crate::{
     EncodeOptions, Granularity, LastLine, LiteralSpecials, TextMode, TokenText, Tokenizer, TokenizerKind,
     TrainingText,
@@ -62,21 +63,32 @@ pub(crate) fn encode(
             } else {
                 encode_chunk(chunk, tokenizer, options, warnings)?
             };
-            encoded.push(EncodedChunk { index: chunk.index, ids });
+            push(encoded, chunk.index, ids);
             Ok(())
         },
     )?;
-    let text = concatenate(encoded, &[], tokenizer, spans, warnings);
+    let warnings = warnings.with_line_ends_if(words.is_some());
+    let text = concatenate(encoded, &[], tokenizer, warnings);
     Ok((
         text,
         warnings.ignore_cuts_if(matches!(tokenizer.granularity(), Granularity::Byte | Granularity::Char)),
     ))
 }
 
+/// Adds the ids of a chunk, or of a further record of it.
+fn push(encoded: &mut Vec<EncodedChunk>, index: usize, ids: Vec<u32>) {
+    match encoded.last_mut() {
+        Some(last) if last.index == index => last.ids.extend(ids),
+        _ => encoded.push(EncodedChunk { index, ids }),
+    }
+}
+
 /// Whether `spans` have so few words that an index of the whole vocabulary is not worth building.
 fn is_short(spans: &[Span], vocab: &Vocab) -> bool {
     let bytes: u64 = spans.iter().map(Span::len).sum();
-    bytes < 8 * vocab.words().len() as u64 && bytes < MAX_VOCABULARY as u64
+    !spans.iter().any(Span::is_stream)
+        && bytes < 8 * vocab.words().len() as u64
+        && bytes < MAX_VOCABULARY as u64
 }
 
 /// [`encode`] without an index of the vocabulary: the text's words get local ids, and one pass over
@@ -89,7 +101,7 @@ fn encode_without_index(
 ) -> Result<(TokenText, TextWarnings)> {
     let (locals, encoded, warnings) = encode_local(spans, tokenizer.mode(), options)?;
     let maps = map_to_vocab(&locals, vocab.words());
-    Ok((concatenate(encoded, &maps, tokenizer, spans, warnings), warnings))
+    Ok((concatenate(encoded, &maps, tokenizer, warnings), warnings))
 }
 
 /// Learns the words of `spans` and encodes them in one pass over the text.
@@ -102,7 +114,7 @@ pub(crate) fn learn_words(
     warnings.uppercase_unk = locals.iter().any(|one| one.contains(b"<UNK>"));
     let (vocab, maps) = merge_vocabs(locals)?;
     let tokenizer = Tokenizer::built_in(Arc::new(WordCodec { vocab, mode }));
-    let text = concatenate(encoded, &maps, &tokenizer, spans, warnings);
+    let text = concatenate(encoded, &maps, &tokenizer, warnings);
     Ok((tokenizer, text, warnings))
 }
 
@@ -118,19 +130,22 @@ fn encode_local(
         options.threads,
         || Ok((LocalVocab::with_capacity(mode, bytes / options.threads.max(1) as u64)?, Vec::new())),
         |(locals, encoded): &mut (LocalVocab, Vec<EncodedChunk>), warnings, chunk| {
-            locals.start_chunk(chunk.index);
+            let before = encoded.last().filter(|last| last.index == chunk.index);
+            locals.start_piece(chunk.index, before.map_or(0, |last| last.ids.len()));
             let ids = encode_words(chunk, mode, options, encoded.last(), warnings, locals)?;
-            encoded.push(EncodedChunk { index: chunk.index, ids });
+            push(encoded, chunk.index, ids);
             Ok(())
         },
     )?;
     let (locals, encoded) = states.into_iter().unzip();
-    Ok((locals, encoded, warnings))
+    Ok((locals, encoded, warnings.with_line_ends_if(true)))
 }
 
 /// Ids of word tokenizers in line mode.
 const BOS: u32 = 1;
 const EOS: u32 = 2;
+/// The id of `</s>` of word tokenizers in document mode.
+const DOCUMENT_EOS: u32 = 1;
 
 /// A lookup that records unknown words by the position of their token.
 struct UnknownRecorder<'a> {
@@ -214,6 +229,9 @@ impl<V: VocabLookup> WordEncoder<'_, V> {
     /// Whether the name of special token `id` in bytes `from..to` is a sentence mark: `<s>` at the
     /// start of a line or `</s>` at its end.
     fn is_sentence_mark(&mut self, id: u32, from: usize, to: usize) -> bool {
+        if self.mode != TextMode::Line {
+            return false;
+        }
         let not_blank = |byte: &&u8| **byte == b'\n' || !is_separator(**byte);
         match id {
             BOS => self.chunk.bytes[..from]
@@ -276,6 +294,9 @@ fn encode_words(
     {
         words.ids.push(EOS);
     }
+    if mode == TextMode::Document && chunk.ends_document {
+        words.ids.push(DOCUMENT_EOS);
+    }
     Ok(words.ids)
 }
 
@@ -315,7 +336,10 @@ fn encode_chunk(
                 start = end;
             }
         }
-        _ => append(0, chunk.bytes.len(), &mut ids)?,
+        (_, eos) => {
+            append(0, chunk.bytes.len(), &mut ids)?;
+            ids.extend(eos.filter(|_| chunk.ends_document));
+        }
     }
     Ok(ids)
 }
@@ -343,8 +367,8 @@ pub(crate) fn unknown_words(
             let marks = [tokenizer.bos(), tokenizer.eos()];
             let positions = (0..ids.len()).filter(|&at| !marks.contains(&Some(ids[at])));
             if tokenizer.granularity() == Granularity::Char {
-                let line = tokenizer.mode() == TextMode::Line;
-                let chars = chunk.text()?.chars().filter(|&c| !(line && c == '\n'));
+                let newlines = tokenizer.mode().keeps_newlines();
+                let chars = chunk.text()?.chars().filter(|&c| newlines || c != '\n');
                 unknown.extend(positions.zip(chars.map(String::from)));
             } else {
                 unknown.extend(positions.map(|at| (at, tokenizer.token(unk))));
@@ -371,7 +395,6 @@ fn concatenate(
     encoded: Vec<Vec<EncodedChunk>>,
     maps: &[Vec<u32>],
     tokenizer: &Tokenizer,
-    spans: &[Span],
     warnings: TextWarnings,
 ) -> TokenText {
     let mut parts: Vec<(usize, EncodedChunk)> = Vec::new();
@@ -383,11 +406,14 @@ fn concatenate(
         [(_, only)] if maps.is_empty() => std::mem::take(&mut only.ids),
         _ => join_chunks(parts, maps),
     };
-    let bytes: u64 = spans.iter().map(Span::len).sum();
     let count =
         |id: Option<u32>| id.map_or(0, |id| ids.par_iter().filter(|&&other| other == id).count() as u64);
     TokenText {
-        bytes: if warnings.mark_bytes < bytes { bytes - warnings.mark_bytes } else { bytes },
+        bytes: if warnings.mark_bytes < warnings.bytes {
+            warnings.bytes - warnings.mark_bytes
+        } else {
+            warnings.bytes
+        },
         mode: tokenizer.mode(),
         oov: count(tokenizer.unk()),
         bos: tokenizer.bos(),

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use surprisal_source::Source;
 
+use crate::compression::Compression;
+use crate::numbers::many;
+
 /// An error of a text or a tokenizer. [`Error::hint`] gives advice.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,12 +19,83 @@ pub enum Error {
         /// The operating system's error.
         reason: std::io::Error,
     },
-    /// A directory without a text file in it or under it.
-    #[error("{} contains no text file", .0.display())]
-    NoText(PathBuf),
-    /// Neither a file nor a directory.
-    #[error("{} is neither a plain file nor a directory", .0.display())]
+    /// A directory without a text file that is chosen, in it or under it.
+    #[error("{} contains no text file", .path.display())]
+    NoText {
+        /// The directory.
+        path: PathBuf,
+        /// The number of binary files in it.
+        binaries: usize,
+    },
+    /// A disk or another special file that is not read.
+    #[error("{} is neither a file, a directory nor a pipe", .0.display())]
     NotAFile(PathBuf),
+    /// A compressed file that is damaged or cut off.
+    #[error("{name} is a damaged {} file: {reason}", .format.name())]
+    Damaged {
+        /// The file.
+        name: String,
+        /// The compressed format.
+        format: Compression,
+        /// The decompressor's error.
+        reason: String,
+    },
+    /// A failure to write a temporary copy.
+    #[error("cannot write a temporary copy of {name} to {}: {reason}", .folder.display())]
+    Spool {
+        /// The text.
+        name: String,
+        /// The folder of temporary files.
+        folder: PathBuf,
+        /// The operating system's error.
+        reason: std::io::Error,
+    },
+    /// A record without the wanted text.
+    #[error("{name}, line {line}: {problem}")]
+    Record {
+        /// The file.
+        name: String,
+        /// The line, from 1.
+        line: u64,
+        /// The problem.
+        problem: String,
+        /// Advice.
+        hint: Option<String>,
+    },
+    /// A record with bytes that are not UTF-8, or NULs.
+    #[error("{name}, line {line}: byte {byte:#04x} is not valid text")]
+    InvalidRecord {
+        /// The file.
+        name: String,
+        /// The line, from 1.
+        line: u64,
+        /// The byte.
+        byte: u8,
+    },
+    /// A stream that is larger than the memory for it.
+    #[error("{name} is too large for this machine's memory: {} were read and it has more", many(*.read, "byte"))]
+    TooLarge {
+        /// The stream.
+        name: String,
+        /// The number of bytes read.
+        read: u64,
+    },
+    /// A code unit of UTF-16 that is no character.
+    #[error("{name} is not valid UTF-16: half a character on line {line}")]
+    InvalidUtf16 {
+        /// The file.
+        name: String,
+        /// The line, from 1.
+        line: u64,
+    },
+    /// A NUL in a text.
+    #[error("{name} has a NUL on line {line}: it is binary, or a damaged text")]
+    Nul {
+        /// The file.
+        name: String,
+        /// The line, from 1.
+        line: u64,
+    },
     /// Bytes that are not UTF-8.
     #[error("{} is not valid UTF-8: byte {byte:#04x} at offset {offset} (line {line})", .name)]
     InvalidUtf8 {
@@ -83,6 +157,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// The error of reading the text `name`: another of these, if a converter made it.
+    pub fn of_io(name: impl Into<PathBuf>, reason: std::io::Error) -> Self {
+        reason.downcast::<Self>().unwrap_or_else(|reason| Self::Read { path: name.into(), reason })
+    }
+
     /// Advice to the user.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -92,15 +171,30 @@ impl Error {
             Self::Read { .. } => {
                 Some("give text files or directories, or nothing for the embedded corpus".into())
             }
-            Self::NotAFile(_) => {
-                Some("pipes and devices are not read: write the text to a file first".into())
+            Self::NotAFile(_) => Some("give files, directories, or - for standard input".into()),
+            Self::Damaged { format, .. } => {
+                let name = format.name();
+                Some(format!("it may be cut off: {name} -t checks it; download or compress it again"))
             }
+            Self::Spool { .. } => Some(
+                "the environment variable TMPDIR names another folder for temporary files, with more space"
+                    .into(),
+            ),
+            Self::Record { hint, .. } => hint.clone(),
+            Self::TooLarge { .. } => Some("count a part of it, or split it into shards".into()),
             Self::Changed(_) => {
                 Some("run it again when no program writes to the file, or use a copy of it".into())
             }
-            Self::NoText(_) => Some("a text file has no NUL bytes at its start".into()),
-            Self::InvalidUtf8 { .. } => Some(
-                "convert the file to UTF-8, or use tokenizer.kind = \"byte\", which reads any bytes".into(),
+            Self::NoText { binaries: 0, .. } => Some("hidden and empty files are not read".into()),
+            Self::NoText { binaries, .. } => {
+                Some(format!("it has {}; a text has no NULs", many(*binaries as u64, "binary file")))
+            }
+            Self::InvalidUtf8 { .. }
+            | Self::InvalidUtf16 { .. }
+            | Self::InvalidRecord { .. }
+            | Self::Nul { .. } => Some(
+                "data.invalid = \"replace\" or \"skip-line\" reads the rest; tokenizer.kind = \"byte\" reads any bytes"
+                    .into(),
             ),
             Self::Empty(_) => Some("give a text that is not empty".into()),
             Self::TooShort { split: true, .. } => {

@@ -5,23 +5,37 @@
 
 mod batches;
 mod chunks;
+mod clean;
+mod compression;
 mod corpus;
 mod encode;
 mod encode_options;
 mod error;
-mod files;
+mod inputs;
 mod numbers;
+mod overlap;
 mod parallel;
+mod records;
+mod selection;
+mod split;
+mod stream;
 mod token_text;
 mod tokenizer;
+mod utf16;
+mod warnings;
 
 use serde::{Deserialize, Serialize};
 
 pub use batches::{Batch, Batches, IGNORE_INDEX};
-pub use corpus::{Corpus, DataOptions, EvaluationText, encode_files, encode_text};
+pub use clean::{InvalidBytes, NormalForm};
+pub use compression::{Compression, Compressor};
+pub use corpus::{Corpus, DataOptions, EvaluationText, Texts, encode_files, encode_text};
 pub use encode_options::{EncodeOptions, LastLine, LiteralSpecials};
 pub use error::{Error, Result};
+pub use inputs::{InputOptions, STANDARD_INPUT, is_pipe, is_standard_input, open_converted};
 pub use numbers::{many, thousands};
+pub use overlap::{SharedPassages, TailDifference};
+pub use split::Split;
 pub use token_text::TokenText;
 pub use tokenizer::{
     Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, Tokenizer, TokenizerKind, TrainingText,
@@ -36,4 +50,16 @@ pub enum TextMode {
     Stream,
     /// Each line is a sequence between `<s>` and `</s>`; contexts do not cross lines.
     Line,
+    /// One sequence of tokens, newlines included, with `</s>` after each document.
+    Document,
+}
+
+impl TextMode {
+    /// Whether newlines are tokens, not ends of sequences.
+    pub fn keeps_newlines(self) -> bool {
+        match self {
+            Self::Stream | Self::Document => true,
+            Self::Line => false,
+        }
+    }
 }

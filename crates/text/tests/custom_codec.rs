@@ -55,7 +55,7 @@ impl Codec for TwoChars {
     }
 
     fn special_ids(&self) -> SpecialIds {
-        SpecialIds { unk: Some(0), ..SpecialIds::sentence_marks(self.mode, 1) }
+        SpecialIds { unk: Some(0), ..SpecialIds::marks(self.mode, 1) }
     }
 
     fn learn(&mut self, text: &TrainingText<'_>) -> Result<()> {
@@ -145,7 +145,7 @@ fn a_wrong_custom_codec_is_refused() {
         }
     }
     let make = |mode, ids, kind, id| Tokenizer::custom(Arc::new(Wrong(TwoChars::new(mode), ids, kind, id)));
-    let (none, marks) = (SpecialIds::default(), SpecialIds::sentence_marks(TextMode::Line, 1));
+    let (none, marks) = (SpecialIds::default(), SpecialIds::marks(TextMode::Line, 1));
     assert!(make(TextMode::Line, none, KIND, 0).is_err());
     assert!(make(TextMode::Stream, marks, KIND, 0).is_err());
     assert!(make(TextMode::Stream, SpecialIds { unk: Some(3), ..none }, KIND, 0).is_err());

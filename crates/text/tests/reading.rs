@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use surprisal_text::{
-    Corpus, DataOptions, EncodeOptions, Error, LastLine, LiteralSpecials, TextMode, TokenText, Tokenizer,
-    TokenizerKind, encode_files,
+    Corpus, DataOptions, EncodeOptions, Error, InputOptions, LastLine, LiteralSpecials, TextMode, TokenText,
+    Tokenizer, TokenizerKind, encode_files,
 };
 use tempfile::TempDir;
 
@@ -19,10 +19,16 @@ fn file(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
+/// NULs separate words, as in KenLM.
+fn inputs() -> InputOptions {
+    InputOptions { keep_nuls: true, ..InputOptions::default() }
+}
+
 fn corpus(files: &[PathBuf], mode: TextMode, reading: EncodeOptions) -> Corpus {
     let options = DataOptions {
         train: files.to_vec(),
         val: files.to_vec(),
+        inputs: inputs(),
         mode,
         encode_options: reading,
         ..DataOptions::default()
@@ -115,7 +121,7 @@ fn ids_are_by_first_appearance_for_any_number_of_threads() {
                 assert!(trained.to_json().unwrap() == tokenizer.to_json().unwrap());
                 let again = Tokenizer::from_json(&tokenizer.to_json().unwrap()).unwrap();
                 assert!(corpus.encode_train(&again).unwrap() == text);
-                assert!(encode_files(&files, &again, reading).unwrap().tokens == text);
+                assert!(encode_files(&files, &again, &inputs(), reading).unwrap().tokens == text);
                 let nul = corpus.notices().iter().any(|notice| notice.contains("NUL"));
                 let special = corpus.notices().iter().any(|notice| notice.contains("special tokens"));
                 assert!(nul && special, "{:?}", corpus.notices());
@@ -166,7 +172,7 @@ fn names_of_special_tokens_are_unknown_skipped_or_refused() {
     }
     let tokenizer = learn(TextMode::Line, LiteralSpecials::Skip).unwrap().0;
     let reading = EncodeOptions { literal_specials: LiteralSpecials::Error, ..EncodeOptions::default() };
-    assert!(encode_files(&[path], &tokenizer, reading).is_err());
+    assert!(encode_files(&[path], &tokenizer, &inputs(), reading).is_err());
 }
 
 #[test]

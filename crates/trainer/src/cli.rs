@@ -100,6 +100,12 @@ pub(crate) struct TrainArgs {
     /// Train for this time instead of epochs or steps, e.g. 90s, 3min, 1h30min.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) budget: Option<String>,
+    /// The validation text, instead of a part of the training text (repeatable).
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) val: Vec<PathBuf>,
+    /// Options of reading texts.
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -114,7 +120,8 @@ pub(crate) enum LogFormat {
 pub(crate) struct EvalArgs {
     /// A run folder, an .arpa file or an n-gram binary.
     pub(crate) model: PathBuf,
-    /// Text files or directories (default: the validation text of the run).
+    /// Text files, directories, pipes or - for standard input (default: the validation text of the
+    /// run).
     #[arg(value_name = "TEXT")]
     pub(crate) texts: Vec<PathBuf>,
     /// Tokens that the window of a windowed model moves by: except in the first window, each token
@@ -128,6 +135,9 @@ pub(crate) struct EvalArgs {
     /// after the temperature fitted to the first half.
     #[arg(long)]
     pub(crate) calibration: bool,
+    /// Options of reading texts.
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -216,11 +226,12 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CountArgs {
-    /// Text files or directories.
+    /// Text files, directories, pipes or - for standard input.
     #[arg(value_name = "TEXT", required = true)]
     pub(crate) texts: Vec<PathBuf>,
-    /// The file to write, by its name: .arpa, .ngram (binary), .counts or .tsv (repeatable).
-    #[arg(long, value_name = "PATH", required = true, value_parser = out())]
+    /// The file to write, by its name: .arpa, .ngram (binary), .counts or .tsv, compressed with
+    /// .gz, .bz2, .xz or .zst after that; - is standard output, in ARPA (repeatable).
+    #[arg(long, value_name = "PATH", required = true)]
     pub(crate) out: Vec<PathBuf>,
     /// Count only part I of N of the text, for `merge`; only for texts in lines.
     #[arg(long, value_name = "I/N")]
@@ -236,6 +247,9 @@ pub(crate) struct CountArgs {
     /// sentence).
     #[arg(long, value_name = "POLICY", value_parser = ["unk", "skip", "error"])]
     pub(crate) literal_specials: Option<String>,
+    /// Options of reading texts.
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -246,8 +260,9 @@ pub(crate) struct MergeArgs {
     /// Sum any counts: parts of different texts, missing parts or duplicate parts.
     #[arg(long)]
     pub(crate) sum: bool,
-    /// The file to write, by its name: .arpa, .ngram (binary), .counts or .tsv (repeatable).
-    #[arg(long, value_name = "PATH", required = true, value_parser = out())]
+    /// The file to write, by its name: .arpa, .ngram (binary), .counts or .tsv, compressed with
+    /// .gz, .bz2, .xz or .zst after that; - is standard output, in ARPA (repeatable).
+    #[arg(long, value_name = "PATH", required = true)]
     pub(crate) out: Vec<PathBuf>,
     /// The smoothing options.
     #[command(flatten)]
@@ -265,9 +280,9 @@ pub(crate) struct NgramArgs {
     /// The kind of tokens: byte, char or word (default: word; for merge, that of the counts).
     #[arg(long, value_name = "KIND", value_parser = ["byte", "char", "word"], hide_possible_values = true)]
     pub(crate) tokenizer: Option<String>,
-    /// Reading of texts: line (sentences between <s> and </s>) or stream (default: line; for
-    /// merge, that of the counts).
-    #[arg(long, value_name = "UNIT", value_parser = ["line", "stream"], hide_possible_values = true)]
+    /// Reading of texts: line (sentences between <s> and </s>), stream, or document (a stream with
+    /// </s> after each document; default: line; for merge, that of the counts).
+    #[arg(long, value_name = "UNIT", value_parser = ["line", "stream", "document"], hide_possible_values = true)]
     pub(crate) unit: Option<String>,
 }
 
@@ -312,8 +327,11 @@ pub(crate) struct MixArgs {
     /// Write one n-gram model, an .ngram or .arpa file by its name: all n-grams of all models, each
     /// with its probability in the mixture. The others back off with one weight per context, so the
     /// model differs slightly from the mixture.
-    #[arg(long, value_name = "PATH", value_parser = out())]
+    #[arg(long, value_name = "PATH")]
     pub(crate) out: Option<PathBuf>,
+    /// Options of reading texts.
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
@@ -332,7 +350,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub(crate) quantize: Option<u32>,
     /// The file or folder to write.
-    #[arg(long, value_name = "PATH", value_parser = out())]
+    #[arg(long, value_name = "PATH")]
     pub(crate) out: PathBuf,
 }
 
@@ -367,12 +385,35 @@ fn threshold(text: &str) -> Result<u32, String> {
         .map_err(|_| "a count is a whole number; texts come before the flags, or after `--`".to_owned())
 }
 
-/// The parser of an output path, which cannot be `-`.
+/// The parser of a folder to be written, which cannot be `-`.
 fn out() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().try_map(|path| match path.to_str() {
-        Some("-") => Err("a file name is expected; the name of standard output is /dev/stdout"),
+        Some("-") => Err("a folder is written, which cannot go to standard output"),
         _ => Ok(path),
     })
+}
+
+/// Options of reading texts.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Reading texts")]
+pub(crate) struct ReadingArgs {
+    /// The field of JSON lines (a key, or a path such as meta.text) or the column of CSV and TSV
+    /// that is the text; each record is a document.
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) field: Option<String>,
+    /// Read only the files in directories that match this pattern, e.g. '*.md' (repeatable).
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// Leave out the files in directories that match this pattern (repeatable).
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+    /// Treatment of bytes that are not UTF-8, and of NULs: error (the default), replace (by U+FFFD)
+    /// or skip-line.
+    #[arg(long, value_name = "POLICY", value_parser = ["error", "replace", "skip-line"], hide_possible_values = true)]
+    pub(crate) invalid: Option<String>,
+    /// The Unicode normal form that the text is brought to: none (the default) or nfc.
+    #[arg(long, value_name = "FORM", value_parser = ["none", "nfc"], hide_possible_values = true)]
+    pub(crate) normalize: Option<String>,
 }
 
 /// The parser of a seed, with the same range as in a config.

@@ -2,6 +2,7 @@
 
 use surprisal_engine::config::{ObjectiveConfig, SmoothToward};
 use surprisal_engine::loss::information;
+use surprisal_engine::text::Split;
 use surprisal_engine::{
     Control, Event, Events, Group, Note, Overfitting, ParameterAudit, Planned, Result, RunId, RunSummary,
     StopCriterion, TrialFinished,
@@ -39,11 +40,20 @@ impl Output {
                 train_bytes,
                 val_tokens,
                 val_bytes,
+                split,
                 tokenizer,
                 vocab_size,
             } => {
+                let held_out = match split {
+                    Some(Split::Tail) => ", the end of it",
+                    Some(Split::Blocks) => ", blocks from all over it",
+                    Some(Split::Lines) => ", lines from all over it",
+                    Some(Split::Documents) => ", documents from all over it",
+                    Some(Split::Files) => ", some of its files",
+                    None => "",
+                };
                 self.info(format!(
-                    "{}: {} ({}) to train on, {} ({}) to validate; {tokenizer} vocabulary of {}",
+                    "{}: {} ({}) to train on, {} ({}) to validate{held_out}; {tokenizer} vocabulary of {}",
                     one_line(name),
                     many(*train_tokens, "token"),
                     bytes(*train_bytes),

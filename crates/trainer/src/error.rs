@@ -120,6 +120,10 @@ pub(crate) fn words(advice: &Advice) -> String {
             "literal_specials = \"unk\" (in a config's [data]; count --literal-specials unk) reads it as an unknown word, or as a \
              sentence mark at the start or end of a line; \"skip\" as white space"
         }
+        Advice::InvalidBytes => {
+            "--invalid replace (in a config: data.invalid) puts U+FFFD in its place, and --invalid skip-line leaves out \
+             such lines; or convert the text to UTF-8; a byte tokenizer reads any bytes"
+        }
         Advice::TrainConfig => "train it: surprisal train CONFIG.toml",
         Advice::StartFrom => "a run can start from it: surprisal train TEXT --set model.init_from=FOLDER",
         Advice::HuggingFaceFolder => "give the folder that `save_pretrained` or `surprisal export` wrote",

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
 use surprisal_engine::config::{self, Config, Loaded, LrSchedule, OptimKind, Override, SmoothToward};
 use surprisal_engine::model::ngram::Smoothing;
 use surprisal_engine::train::{self, Csv, Request, TensorBoard};
@@ -83,6 +84,17 @@ fn configure(arguments: &cli::TrainArgs) -> Result<Loaded> {
         set: format!("train.budget={budget}"),
         ..Override::new("--budget ", budget)
     }));
+    let reading = &arguments.reading;
+    let lists = [("include", &reading.include), ("exclude", &reading.exclude)];
+    let single =
+        [("field", &reading.field), ("invalid", &reading.invalid), ("normalize", &reading.normalize)];
+    // JSON's texts and lists are TOML's, too.
+    let single = single.into_iter().filter_map(|(key, value)| Some((key, json!(value.as_ref()?))));
+    let lists = lists.into_iter().filter(|(_, list)| !list.is_empty()).map(|(key, list)| (key, json!(list)));
+    set.extend(single.chain(lists).map(|(key, value)| Override {
+        set: format!("data.{key}={value}"),
+        ..Override::new(&format!("--{key} "), &value.to_string())
+    }));
     let mut loaded = match path {
         Some(_) => config::load(path, &set)?,
         None => config::parse("the default config", DEFAULT_CONFIG, &set)?,
@@ -95,6 +107,10 @@ fn configure(arguments: &cli::TrainArgs) -> Result<Loaded> {
             return Err(Error::usage(message).hint("keep one of them"));
         }
         loaded.config.data.train = texts.to_vec();
+    }
+    if !arguments.val.is_empty() {
+        loaded.config.data.val.clone_from(&arguments.val);
+        (loaded.config.data.split, loaded.config.data.split_seed) = Default::default();
     }
     config::texts(&loaded, "val")?;
     config::check(&mut loaded)?;
@@ -165,7 +181,11 @@ fn continue_config(arguments: &cli::TrainArgs) -> Result<Loaded> {
     let Some(out) = &arguments.out else {
         return Err(Error::usage("--resume needs --out").hint("name the run folder to resume"));
     };
-    if !(arguments.inputs.is_empty() && arguments.set.is_empty() && arguments.budget.is_none()) {
+    let cli::ReadingArgs { field, include, exclude, invalid, normalize } = &arguments.reading;
+    let reads = field.is_some() || invalid.is_some() || normalize.is_some();
+    let files = [&arguments.inputs, &arguments.val].iter().any(|paths| !paths.is_empty());
+    let patterns = [&arguments.set, include, exclude].iter().any(|list| !list.is_empty());
+    if files || patterns || reads || arguments.budget.is_some() {
         return Err(Error::usage("--resume uses the run's own settings, and cannot change them")
             .hint("start a new run to change settings"));
     }

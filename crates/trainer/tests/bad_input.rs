@@ -88,14 +88,18 @@ fn invalid_utf8_is_located_and_byte_is_suggested() {
 }
 
 #[test]
-fn crlf_is_kept_and_noted_and_a_nul_is_noted() {
+fn crlf_is_kept_and_noted_and_a_nul_is_refused() {
     let bench = Bench::new();
     bench.file("a.txt", sentences(40).replace('\n', "\r\n"));
     let ran = bench.run(&["train", "a.txt", "--set", "model.kind=uniform"]).succeeded();
     assert!(ran.stderr.contains("CRLF"), "{}", ran.stderr);
     bench.file("b.txt", sentences(40).replace("nothing", "no\0thing"));
-    let ran = bench.run(&["train", "b.txt", "--set", "model.kind=uniform"]).succeeded();
-    assert!(ran.stderr.contains("NUL"), "{}", ran.stderr);
+    bench
+        .run(&["train", "b.txt", "--set", "model.kind=uniform"])
+        .refused(1, &["b.txt", "NUL", "line", "--invalid"]);
+    let replaced = ["train", "b.txt", "--set", "model.kind=uniform", "--invalid", "replace"];
+    let ran = bench.run(&replaced).succeeded();
+    assert!(ran.stderr.contains("became U+FFFD"), "{}", ran.stderr);
 }
 
 #[test]

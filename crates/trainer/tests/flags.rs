@@ -23,6 +23,17 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("train", "tui", "train c.toml a.txt --out r", "--tui"),
     ("train", "report", "train c.toml a.txt --out r", "--report"),
     ("train", "budget", "train c.toml a.txt --out r", "--budget 0.05s"),
+    ("train", "val", "train c.toml a.txt --out r", "--val b.txt"),
+    ("train", "field", "train c.toml t.jsonl --out r", "--field text"),
+    ("train", "include", "train c.toml d --out r", "--include *.md"),
+    ("train", "exclude", "train c.toml d --out r", "--exclude *.md"),
+    ("train", "invalid", "train c.toml dirty.txt --out r", "--invalid replace"),
+    ("train", "normalize", "train c.toml nfd.txt --out r", "--normalize nfc"),
+    ("eval", "field", "eval net t.jsonl", "--field text"),
+    ("eval", "include", "eval net d", "--include *.md"),
+    ("eval", "exclude", "eval net d", "--exclude *.md"),
+    ("eval", "invalid", "eval net dirty.txt", "--invalid skip-line"),
+    ("eval", "normalize", "eval net nfd.txt", "--normalize nfc"),
     ("eval", "stride", "eval net b.txt", "--stride 16"),
     ("eval", "threads", "eval net b.txt", "--threads 0"),
     ("eval", "calibration", "eval net b.txt", "--calibration"),
@@ -44,6 +55,11 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("compare", "out", "compare g.toml", "--out elsewhere"),
     ("count", "out", "count a.txt --order 2 --out o.ngram", "--out p.arpa"),
     ("count", "shard", "count a.txt --order 2 --out o.counts", "--shard 1/2"),
+    ("count", "field", "count t.jsonl --order 2 --out o.ngram", "--field text"),
+    ("count", "include", "count d --order 2 --out o.ngram", "--include *.md"),
+    ("count", "exclude", "count d --order 2 --out o.ngram", "--exclude *.md"),
+    ("count", "invalid", "count dirty.txt --order 2 --out o.ngram", "--invalid replace"),
+    ("count", "normalize", "count nfd.txt --order 2 --out o.ngram", "--normalize nfc"),
     ("count", "order", "count a.txt --out o.ngram", "--order 2"),
     ("count", "tokenizer", "count a.txt --order 2 --out o.ngram", "--tokenizer char"),
     ("count", "unit", "count a.txt --order 2 --out o.ngram", "--unit stream"),
@@ -66,6 +82,11 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("merge", "sum", "merge a.counts a.counts --out o.ngram", "--sum"),
     ("merge", "quantize", "merge a.counts --out o.ngram", "--quantize 4"),
     ("merge", "threads", "merge a.counts --out o.ngram", "--threads 0"),
+    ("mix", "field", "mix m.ngram n.ngram --heldout t.jsonl", "--field text"),
+    ("mix", "include", "mix m.ngram n.ngram --heldout d", "--include *.md"),
+    ("mix", "exclude", "mix m.ngram n.ngram --heldout d", "--exclude *.md"),
+    ("mix", "invalid", "mix m.ngram n.ngram --heldout dirty.txt", "--invalid replace"),
+    ("mix", "normalize", "mix m.ngram n.ngram --heldout nfd.txt", "--normalize nfc"),
     ("mix", "heldout", "mix m.ngram n.ngram b.txt", "--heldout b.txt"),
     ("mix", "weights", "mix m.ngram n.ngram b.txt", "--weights 1,2"),
     ("mix", "out", "mix m.ngram n.ngram --heldout b.txt", "--out o.ngram"),
@@ -132,6 +153,13 @@ fn prepared() -> Bench {
         common::sentences(160).lines().skip(120).map(|line| format!("{line}\n")).collect();
     bench.file("b.txt", later.concat());
     bench.file("special.txt", "a <unk> b\nb <unk> a\nb a c\nc a\n");
+    let lines = common::sentences(60);
+    let records = lines.lines().map(|line| serde_json::json!({ "text": line }).to_string() + "\n");
+    bench.file("t.jsonl", records.collect::<String>());
+    bench.file("d/a.txt", &lines);
+    bench.file("d/b.md", common::sentences(90));
+    bench.file("dirty.txt", [lines.as_bytes(), b"the d\xFFg sees\n"].concat());
+    bench.file("nfd.txt", lines.replace("cat", "ca\u{301}t"));
     bench.file("c.toml", CONFIG);
     bench.file("g.toml", GRID);
     for line in [
@@ -332,6 +360,13 @@ fn flags_that_have_nothing_to_act_on_are_refused() {
 fn gradients_are_listed_after_a_resumption_too() {
     let bench = Bench::new();
     bench.text("a.txt", 120);
+    let lines = common::sentences(60);
+    let records = lines.lines().map(|line| serde_json::json!({ "text": line }).to_string() + "\n");
+    bench.file("t.jsonl", records.collect::<String>());
+    bench.file("d/a.txt", &lines);
+    bench.file("d/b.md", common::sentences(90));
+    bench.file("dirty.txt", [lines.as_bytes(), b"the d\xFFg sees\n"].concat());
+    bench.file("nfd.txt", lines.replace("cat", "ca\u{301}t"));
     bench.file("c.toml", CONFIG);
     let every = "--set train.steps=1000000 --set checkpoint.every_steps=2 --set eval.every_steps=2";
     // The first listed step of a run that is then killed.

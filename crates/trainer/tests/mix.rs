@@ -59,9 +59,14 @@ fn weights_are_those_of_the_library_and_the_mixture_is_no_worse_than_its_parts()
         };
         let (model, tokenizer) = open(path).unwrap();
         let held = std::slice::from_ref(&held);
-        let text = surprisal_text::encode_files(held, &tokenizer, surprisal_text::EncodeOptions::default())
-            .unwrap()
-            .tokens;
+        let text = surprisal_text::encode_files(
+            held,
+            &tokenizer,
+            &surprisal_text::InputOptions::default(),
+            surprisal_text::EncodeOptions::default(),
+        )
+        .unwrap()
+        .tokens;
         let lines: Vec<&[u32]> = text.sequences().collect();
         let mut own = Vec::new();
         model.each_log_probs(&lines, 1, &mut |_, log_probs| own.extend_from_slice(log_probs)).unwrap();

@@ -432,9 +432,14 @@ fn random_model(bench: &Bench, random: &mut Random, name: &str) -> PathBuf {
 /// The evaluation of the text in this process.
 fn evaluated(path: &Path, text: &Path) -> (Value, Tokenizer) {
     let (model, tokenizer) = surprisal_formats::ngram::open(path).unwrap();
-    let tokens = surprisal_text::encode_files(&[text.to_owned()], &tokenizer, EncodeOptions::default())
-        .unwrap()
-        .tokens;
+    let tokens = surprisal_text::encode_files(
+        &[text.to_owned()],
+        &tokenizer,
+        &surprisal_text::InputOptions::default(),
+        EncodeOptions::default(),
+    )
+    .unwrap()
+    .tokens;
     let pool = Pool::new(1).unwrap();
     let model: &dyn LanguageModel = &model;
     let evaluation =
@@ -470,6 +475,10 @@ fn explain_is_eval_for_200_random_models_and_texts() {
                 .collect();
             assert_eq!(unknown.len() as u64, expected["oov"], "{text:?}");
             // The shown tokens are in the text.
+            let text = match tokenizer.mode() {
+                TextMode::Line => text.replace("\r\n", "\n"),
+                TextMode::Stream | TextMode::Document => text.clone(),
+            };
             let parts: Vec<&str> = match tokenizer.kind() {
                 TokenizerKind::Word => text.split_ascii_whitespace().collect(),
                 _ => text.split("").filter(|part| !part.is_empty()).collect(),

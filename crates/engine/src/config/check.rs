@@ -1,12 +1,14 @@
 //! Checks of settings before any work, and defaults that depend on other settings.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 
 mod model;
 
 use surprisal_loss::ObjectiveError;
 use surprisal_model::neural::Windows;
 use surprisal_source::Source;
+use surprisal_text::{Split, is_standard_input};
 
 use super::{Loaded, OptimKind, Shards, TokenizerType, words};
 use crate::error::{Error, Result};
@@ -31,7 +33,8 @@ pub fn check(loaded: &mut Loaded) -> Result<()> {
 pub fn texts(loaded: &Loaded, key: &str) -> Result<()> {
     let data = &loaded.config.data;
     let paths = if key == "val" { &data.val } else { &data.train };
-    let Some(entry) = paths.iter().position(|path| !path.exists()) else { return Ok(()) };
+    let missing = |path: &PathBuf| !path.exists() && !is_standard_input(path);
+    let Some(entry) = paths.iter().position(missing) else { return Ok(()) };
     let here = std::env::current_dir().map_or_else(|_| ".".into(), |here| here.display().to_string());
     let message = format!("names {}, which does not exist", paths[entry].display());
     Err(loaded
@@ -71,6 +74,12 @@ fn data(loaded: &Loaded) -> Result<()> {
     if config.data.val.is_empty() {
         within(loaded, "data", "val_fraction", config.data.val_fraction, 1e-6..=0.9)?;
     }
+    if !config.data.val.is_empty() && config.data.split != Split::Tail {
+        return Err(loaded
+            .error_at("data", "split", "has no effect beside data.val")
+            .hint("keep one of them"));
+    }
+    within(loaded, "data", "reader", config.data.reader, 1..=2)?;
     within(loaded, "data", "train_fraction", config.data.train_fraction, 1e-6..=1.0)?;
     one_of(loaded, "data", "embedded", &config.data.embedded, Source::names())?;
     let Some(size) = config.tokenizer.vocab_size else { return Ok(()) };

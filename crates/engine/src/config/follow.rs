@@ -18,7 +18,8 @@ fn is_no_ngram(config: &Config) -> bool {
 }
 
 /// An override, the keys or section of the file that give way to it, and the condition.
-const GIVES_WAY: [(&str, &[&str], When); 14] = [
+const GIVES_WAY: [(&str, &[&str], When); 15] = [
+    ("data.val", &["data.split", "data.split_seed"], |c| !c.data.val.is_empty()),
     ("train.epochs", &["train.steps", "train.budget"], |_| true),
     ("train.steps", &["train.epochs", "train.budget"], |_| true),
     ("train.budget", &["train.epochs", "train.steps"], |_| true),

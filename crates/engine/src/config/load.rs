@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use surprisal_store::read::TO_UTF8;
 use toml::Table;
 
-use super::Config;
 use super::follow::follow;
 use super::keys::{self, Override, insert};
 use super::words::{self, explain, line_of_key};
+use super::{Config, RESOLVED_HEADING};
 use crate::error::{Advice, Error, Result};
 
 /// Size of the largest config file that is read.
@@ -88,12 +88,18 @@ pub fn load(path: Option<&Path>, overrides: &[Override]) -> Result<Loaded> {
 /// # Errors
 /// As [`load`].
 pub fn parse(name: &str, text: &str, overrides: &[Override]) -> Result<Loaded> {
-    let file: Table = toml::from_str(text).map_err(|error| explain(name, text, &error))?;
+    let mut file: Table = toml::from_str(text).map_err(|error| explain(name, text, &error))?;
     if file.contains_key("compare") || file.contains_key("variant") {
         return Err(Error::usage(format!("{name} is a comparison, not the config of one run"))
             .hint(Advice::Compare(name.into())));
     }
     toml::from_str::<Config>(text).map_err(|error| explain(name, text, &error))?;
+    // Runs of the first version read texts in their own way.
+    if text.starts_with(RESOLVED_HEADING)
+        && let Some(data) = file.get_mut("data").and_then(toml::Value::as_table_mut)
+    {
+        data.entry("reader").or_insert(toml::Value::Integer(1));
+    }
     Ok(Loaded { text: text.to_owned(), ..of_table(&file, overrides)? })
 }
 

@@ -35,7 +35,7 @@ mod words;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use surprisal_text::{LastLine, LiteralSpecials, TextMode, TokenizerKind};
+use surprisal_text::{InvalidBytes, LastLine, LiteralSpecials, NormalForm, Split, TextMode, TokenizerKind};
 
 use crate::error::{Error, Result};
 
@@ -78,16 +78,34 @@ pub struct Config {
 section! {
     /// `[data]`
     Data {
-        /// Text files or directories; empty: the embedded corpus.
+        /// Text files, directories, pipes or - (standard input); empty: the embedded corpus.
         train: Vec<PathBuf>,
-        /// Validation texts; empty: the last `val_fraction` of the training text.
+        /// Validation texts; empty: a part of the training text.
         val: Vec<PathBuf>,
-        /// Share of the text, at its end, that is held out when `val` is empty.
+        /// Part of the text that is held out when `val` is empty: tail (its end), blocks, lines,
+        /// documents or files.
+        split: Split = Split::Tail,
+        /// Seed of the other splits than tail.
+        split_seed: u64 = 1,
+        /// Share of the text that is held out when `val` is empty.
         val_fraction: f64 = 0.1,
         /// Share of the training text that is used, from its beginning.
         train_fraction: f64 = 1.0,
-        /// stream (one sequence of tokens) or line (one sentence per line).
-        unit: TextMode = TextMode::Stream,
+        /// stream (one sequence of tokens), line (one sentence per line) or document (a stream with
+        /// a mark after each document); default: document where there are several, or else stream.
+        unit: Option<TextMode>,
+        /// Field of JSON lines, or column of CSV and TSV, that is the text; none: plain text.
+        field: Option<String>,
+        /// Patterns of the files that are read in directories; empty: all.
+        include: Vec<String>,
+        /// Patterns of files that are left out.
+        exclude: Vec<String>,
+        /// Bytes that are not UTF-8, and NULs: error, replace (by U+FFFD) or skip-line.
+        invalid: InvalidBytes = InvalidBytes::Error,
+        /// Unicode normal form that the text is brought to: none or nfc.
+        normalize: NormalForm = NormalForm::None,
+        /// Rules of reading: 2, or 1 for runs of versions that read bytes as they are stored.
+        reader: u8 = 2,
         /// Words spelled like special tokens: unk (unknown words), skip (white space) or error.
         literal_specials: LiteralSpecials = LiteralSpecials::Unk,
         /// A last line without a newline: sentence (like any other) or open (without `</s>`).
@@ -315,6 +333,9 @@ section! {
         keep: usize = 2,
     }
 }
+
+/// The first line of a run's config.toml.
+pub(crate) const RESOLVED_HEADING: &str = "# The settings of this run, with every default filled in.";
 
 /// The text of config.toml: all settings, with their defaults.
 ///

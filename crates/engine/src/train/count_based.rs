@@ -7,7 +7,6 @@ use surprisal_formats::model_dir::Weights;
 use surprisal_formats::ngram;
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
-use surprisal_platform::threads::Pool;
 use surprisal_store::run_dir::RunWriter;
 
 use super::event_log::EventLog;
@@ -15,11 +14,16 @@ use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::Result;
 use crate::evaluate::evaluate;
-use crate::events::{Context, Event, RunSummary};
+use crate::events::{Context, Event, Note, RunSummary};
 use crate::models::save;
 
+/// The half-width of a loss, in nats per token, from which a validation text is too small: 10 % of
+/// the perplexity.
+const MAX_HALF_WIDTH: f64 = 0.1;
+
 /// Evaluates uniform, unigram and bigram baselines on the validation text.
-pub(super) fn baselines(data: &Dataset, pool: &Pool, record: &mut EventLog<'_>) -> Result<()> {
+pub(super) fn baselines(data: &Dataset, ctx: &Context<'_>, record: &mut EventLog<'_>) -> Result<()> {
+    let pool = ctx.pool;
     let vocab_size = data.tokenizer.vocab_size();
     let bos = data.val.bos();
     let uniform: Box<dyn LanguageModel> = Box::new(Uniform::new(vocab_size, bos));
@@ -30,6 +34,10 @@ pub(super) fn baselines(data: &Dataset, pool: &Pool, record: &mut EventLog<'_>) 
     for (name, model) in [("uniform", uniform), ("unigram", counted(1)?), ("bigram MLE", counted(2)?)] {
         let evaluation = evaluate(model.as_ref(), &data.val, data.tokenizer.unk(), data.source_nats, pool)?;
         record.event(&Event::Baseline { model: name, eval: evaluation })?;
+        if name == "unigram" && evaluation.half_width() > MAX_HALF_WIDTH {
+            let (tokens, half_width) = (evaluation.tokens, evaluation.half_width());
+            ctx.note(Note::SmallValidation { tokens, half_width })?;
+        }
     }
     Ok(())
 }

@@ -49,11 +49,10 @@ pub use objective::{Objective, Shard};
 /// use surprisal_engine::{Context, Control, Silent, config, platform::threads::Pool};
 /// # fn main() -> surprisal_engine::Result<()> {
 /// # let folder = std::env::temp_dir().join(format!("surprisal-request-{}", std::process::id()));
-/// let mut settings = config::parse("mine", "[model]\nkind = \"bigram\"\n[train]\nsteps = 2\n", &[])?;
-/// config::check(&mut settings)?;
-/// let request = Request { settings, out: Some(folder.clone()), ..Request::default() };
-/// let run = train(request, &Context::new(&Pool::new(1)?, &Silent, &Control::new()))?;
-/// assert_eq!(run.steps, 2);
+/// let mut settings = config::parse("mine", "[model]\nkind = \"bigram\"\n[train]\nsteps = 2\n",
+/// &[])?; config::check(&mut settings)?; let request = Request { settings, out:
+/// Some(folder.clone()), ..Request::default() }; let run = train(request,
+/// &Context::new(&Pool::new(1)?, &Silent, &Control::new()))?; assert_eq!(run.steps, 2);
 /// # drop(std::fs::remove_dir_all(folder));
 /// # Ok(())
 /// # }
@@ -179,14 +178,13 @@ pub(crate) fn memory(config: &Config, data: &Dataset) -> Result<u64> {
     Ok(neural.estimate_bytes(config.train.batch_size, config.train.block_size))
 }
 
-/// Shortens a warm-up from the config for a run whose length was overridden; gives notices about
-/// settings that the run is too short for.
+/// Fills in the unit of the texts, and shortens a warm-up from the config for a run whose length
+/// was overridden; gives notices about settings that the run is too short for.
 pub(crate) fn fit_length(loaded: &mut Loaded, data: &Dataset) -> Result<Vec<String>> {
+    loaded.config.data.unit = Some(data.train.mode);
     let train = &loaded.config.train;
     let tokens = data.train.ids.len();
-    if loaded.config.model.is_counted()
-        || data.train.mode == surprisal_text::TextMode::Stream && tokens <= train.block_size
-    {
+    if loaded.config.model.is_counted() || data.train.mode.keeps_newlines() && tokens <= train.block_size {
         return Ok(Vec::new());
     }
     let neural = crate::architecture::neural_config(&loaded.config, data.tokenizer.vocab_size())?;
@@ -235,7 +233,7 @@ fn check(config: &Config, data: &Dataset) -> Result<Option<NeuralConfig>> {
     crate::memory::check(needed, &format!("training this {}", config.model.kind()), hint)?;
     let neural = crate::architecture::neural_config(config, data.tokenizer.vocab_size())?;
     let (tokens, block_size) = (data.train.ids.len(), config.train.block_size);
-    if data.train.mode == surprisal_text::TextMode::Stream && tokens <= block_size {
+    if data.train.mode.keeps_newlines() && tokens <= block_size {
         return Err(Error::failed(format!(
             "the training text has {}, too few for one window of block_size = {block_size}",
             many(tokens as u64, "token")
@@ -277,7 +275,7 @@ impl Run<'_> {
         let offset = match from {
             Some(checkpoint) => saved::metrics_offset(checkpoint, &identity)?,
             None => {
-                let heading = "# The settings of this run, with every default filled in.";
+                let heading = config::RESOLVED_HEADING;
                 atomic::write(folder.config(), format!("{heading}\n\n{text}").as_bytes())?;
                 atomic::write(folder.tokenizer(), &data.tokenizer.to_json()?)?;
                 0
@@ -300,7 +298,7 @@ impl Run<'_> {
                 identity: identity.clone(),
                 source_entropy: data.source_nats.map(|nats| nats / data.val.scored() as f64),
             }))?;
-            count_based::baselines(data, ctx.pool, &mut record)?;
+            count_based::baselines(data, ctx, &mut record)?;
         }
         let (model, mut summary): (Box<dyn LanguageModel>, RunSummary) = match neural {
             None => count_based::train(config, data, folder, ctx, &mut record)?,

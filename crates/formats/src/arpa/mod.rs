@@ -44,7 +44,7 @@ use std::path::Path;
 use surprisal_model::ngram::NgramModel;
 use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
-use crate::{Error, Result, ngram};
+use crate::{Error, Result, file};
 
 /// The name in errors if the bytes do not come from a file.
 const WHAT: &str = "the ARPA file";
@@ -61,7 +61,7 @@ const LOG_UNKNOWN: f32 = -100.0;
 /// Those of [`read`]; [`Io`](surprisal_store::Error::Io).
 pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
     let path = path.as_ref();
-    let bytes = ngram::map(path)?;
+    let bytes = file::read(path)?;
     read(bytes.as_slice()).map_err(|error| error.in_file(path))
 }
 
@@ -94,6 +94,7 @@ fn declaration(kind: TokenizerKind, unit: TextMode) -> Option<String> {
         (TokenizerKind::Word, TextMode::Line) => return None,
         (_, TextMode::Line) => "line",
         (_, TextMode::Stream) => "stream",
+        (_, TextMode::Document) => "document",
     };
     Some(format!("{DECLARATION_PREFIX}{kind}, unit = {unit}"))
 }

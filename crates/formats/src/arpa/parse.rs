@@ -72,6 +72,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
         _ if kind.granularity() == Granularity::Byte => &[],
         TextMode::Stream => &SPECIALS[..1],
         TextMode::Line => &SPECIALS[..],
+        TextMode::Document => &["<unk>", "</s>"],
     };
     let (words, has, ids, unigrams) = unigrams(sections[0], order == 1, specials)?;
     let mut orders = vec![unigrams];
@@ -350,6 +351,7 @@ fn declared(text: &[u8]) -> Option<(Option<TokenizerKind>, TextMode)> {
     let mode = match unit {
         "line" => TextMode::Line,
         "stream" => TextMode::Stream,
+        "document" => TextMode::Document,
         _ => return None,
     };
     Some((TokenizerKind::BUILT_IN.into_iter().find(|known| known.name() == kind), mode))

@@ -12,10 +12,10 @@ use surprisal_model::ngram::{BackoffScheme, Estimate, Probabilities};
 use surprisal_text::{Granularity, TextMode, Tokenizer};
 
 use super::{LOG_ZERO, SCORES_DECLARATION, declaration};
+use crate::file::FileWriter;
 use crate::ordered_writer::OrderedWriter;
 use crate::token_strings::{Context, NgramTree, StringTable, TextBuffer};
 use crate::{Error, Result};
-use surprisal_store::atomic;
 
 /// The result of writing a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     }
     let (kind, unit) = (tokenizer.kind(), tokenizer.mode());
     let declared = declaration(kind, unit);
-    let mut writer = atomic::Writer::create(path)?;
+    let mut writer = FileWriter::create(path)?;
     supported(estimate)?;
     let mut header = declared.as_ref().map_or_else(String::new, |line| format!("{line}\n\n"));
     if estimate.unseen_context_factor != 1.0 {
@@ -50,20 +50,25 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     for (len, table) in estimate.tables.iter().enumerate() {
         header += &format!("ngram {}={}\n", len + 1, table.value_ids.len());
     }
-    let mut out = OrderedWriter::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
+    let mut out = OrderedWriter::new(|bytes: &[u8]| writer.put(bytes));
     out.put(header.as_bytes())?;
     let zeros = levels(estimate, &StringTable::from_tokenizer(tokenizer), &mut out)?;
     out.put(b"\n\\end\\\n")?;
     let mut notices = Vec::new();
     if declared.is_some() {
-        let of = if unit == TextMode::Stream { "a stream" } else { "lines" };
+        let of = match unit {
+            TextMode::Stream => "a stream",
+            TextMode::Line => "lines",
+            TextMode::Document => "documents",
+        };
         let but = match (kind.granularity(), unit) {
             (Granularity::Subword, _) => {
                 "the format has no rules for cutting texts into them, so surprisal cannot read the file"
             }
-            (Granularity::Byte | Granularity::Char | Granularity::Word, TextMode::Stream) => {
-                "KenLM refuses it because <s> and </s> are missing, and other programs take the tokens for words"
-            }
+            (
+                Granularity::Byte | Granularity::Char | Granularity::Word,
+                TextMode::Stream | TextMode::Document,
+            ) => "KenLM refuses it because <s> is missing, and other programs take the tokens for words",
             (Granularity::Byte | Granularity::Char | Granularity::Word, TextMode::Line) => {
                 "other programs take them for words"
             }
@@ -84,7 +89,7 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     if declared.is_none() && tokenizer.words().is_some_and(|mut words| words.any(|word| word == "<UNK>")) {
         notices.push("the file has the word <UNK> besides <unk>; KenLM does not distinguish them".into());
     }
-    Ok(Written { bytes: writer.commit_no_fsync_if_new()?, notices })
+    Ok(Written { bytes: writer.commit()?, notices })
 }
 
 /// Refuses models that are not back-off models.

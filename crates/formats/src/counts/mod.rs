@@ -18,9 +18,9 @@ use surprisal_model::ngram::{Counts, MAX_ORDER, OrderCounts, Shard};
 use surprisal_text::{Granularity, Tokenizer};
 
 use crate::container::{self, FileFormat};
-use crate::ngram::{Vocabulary, map};
+use crate::file::{self, FileWriter};
+use crate::ngram::Vocabulary;
 use crate::{Error, Result};
-use surprisal_store::atomic;
 
 const FORMAT: FileFormat = FileFormat { magic: b"SURPCNT2", what: "the counts file" };
 /// Sections per order: words, counts, continuations.
@@ -85,9 +85,9 @@ pub fn write(
 ) -> Result<u64> {
     let (mut header, sections) = parts(counts, tokenizer)?;
     header.part = part.cloned();
-    let mut writer = atomic::Writer::create(path)?;
-    container::write(&FORMAT, &header, &sections, |bytes| Ok(writer.put(bytes)?))?;
-    Ok(writer.commit_no_fsync_if_new()?)
+    let mut writer = FileWriter::create(path)?;
+    container::write(&FORMAT, &header, &sections, |bytes| writer.put(bytes))?;
+    writer.commit()
 }
 
 /// The bytes of a binary counts file.
@@ -106,17 +106,16 @@ pub fn to_bytes(counts: &Counts, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
 /// checksum does not match.
 pub fn open(path: impl AsRef<Path>) -> Result<(Counts, Tokenizer, Option<Part>)> {
     let path = path.as_ref();
-    container::read(&FORMAT, &map(path)?, interpret).map_err(|error| error.in_file(path))
+    container::read(&FORMAT, &file::read(path)?, interpret).map_err(|error| error.in_file(path))
 }
 
-/// The counts and the tokenizer in the bytes of a file.
+/// The counts, the tokenizer and the counted part in the bytes of a file.
 ///
 /// # Errors
 /// [`Malformed`](surprisal_store::Error::Malformed) if a checksum does not match or the counts are
 /// inconsistent.
-pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(Counts, Tokenizer)> {
-    let (counts, tokenizer, _) = container::read(&FORMAT, &bytes.into(), interpret)?;
-    Ok((counts, tokenizer))
+pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<(Counts, Tokenizer, Option<Part>)> {
+    container::read(&FORMAT, &bytes.into(), interpret)
 }
 
 fn interpret(header: Header, mut sections: Vec<Bytes>) -> Result<(Counts, Tokenizer, Option<Part>)> {
@@ -228,10 +227,11 @@ pub fn merge(shards: Vec<(Counts, Tokenizer)>) -> Result<(Counts, Tokenizer)> {
     let Some((_, first)) = shards.first() else { return Err(unsupported("there is nothing to merge")) };
     let (kind, unit) = (first.kind(), first.mode());
     if shards.iter().any(|(_, tokenizer)| tokenizer.mode() != unit) {
-        return Err(unsupported("counts of lines and of a stream"));
+        return Err(unsupported("counts of different units of text"));
     }
     let (tokenizer, ids) = if let Some(words) = first.words() {
-        let specials = if first.bos().is_some() { 3 } else { 1 };
+        let marks = [first.unk(), first.bos(), first.eos()];
+        let specials = marks.iter().flatten().count();
         let specials: Vec<&str> = words.take(specials).collect();
         let lists: Option<Vec<Vec<&str>>> = shards
             .iter()

@@ -6,6 +6,7 @@ use surprisal_model::ngram::{NgramConfig, NgramModel, Smoothing, from_counts};
 use surprisal_text::{Corpus, DataOptions, TextMode, TokenizerKind};
 
 use super::*;
+use surprisal_store::atomic;
 
 const LINES: &str = "the cat sat\n\nthe cat ate the mat\na cat\nthe mat sat on the cat\non a mat\n";
 
@@ -202,7 +203,8 @@ fn shards_of_lines_give_the_same_bytes_as_the_whole() {
                     let (counts, tokenizer) =
                         counted(&lines[cut[0]..cut[1]].concat(), kind, TextMode::Line, order);
                     // As if from another process.
-                    from_bytes(to_bytes(&counts, &tokenizer).unwrap()).unwrap()
+                    let (counts, tokenizer, _) = from_bytes(to_bytes(&counts, &tokenizer).unwrap()).unwrap();
+                    (counts, tokenizer)
                 });
                 let (merged, words) = merge(shards.collect()).unwrap();
                 assert_eq!(to_bytes(&merged, &words).unwrap(), to_bytes(&whole, &tokenizer).unwrap());

@@ -13,11 +13,11 @@ use surprisal_model::ngram::{Counts, MAX_ORDER, OrderCounts};
 use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use super::Part;
+use crate::file::FileWriter;
 use crate::ngram_list::{NgramList, SPECIALS, chunks, show};
 use crate::ordered_writer::OrderedWriter;
 use crate::token_strings::{Context, NgramTree, StringTable, TextBuffer, spell};
 use crate::{Error, Result};
-use surprisal_store::atomic;
 
 /// The name in errors if the bytes do not come from a file.
 const WHAT: &str = "the list of counts";
@@ -44,15 +44,15 @@ pub fn write_tsv(
         child_offsets: counts.levels.iter().map(|level| level.child_offsets.as_slice()).collect(),
         strings: &spellings,
     };
-    let mut writer = atomic::Writer::create(path)?;
-    let mut out = OrderedWriter::new(|bytes: &[u8]| Ok(writer.put(bytes)?));
+    let mut writer = FileWriter::create(path)?;
+    let mut out = OrderedWriter::new(|bytes: &[u8]| writer.put(bytes));
     if let Some(Part { number, parts, text }) = part.filter(|part| part.parts > 1) {
         out.put(format!("{PART}{number} of {parts} of the text {text}\n").as_bytes())?;
     }
     for (len, level) in counts.levels.iter().enumerate() {
         out.put_parallel(level.counts.len(), |grams, text| lines(&tree, len, level, grams, text))?;
     }
-    Ok(writer.commit_no_fsync_if_new()?)
+    writer.commit()
 }
 
 fn lines(tree: &NgramTree<'_>, len: usize, level: &OrderCounts, grams: Range<usize>, text: &mut TextBuffer) {

@@ -9,17 +9,16 @@
 //! (seven bits per byte; the highest bit marks that another byte follows) and its bytes. That of
 //! another tokenizer is its `tokenizer.json`.
 
-use std::{fs::File, path::Path};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::{self, NgramConfig, NgramModel, Report, Trie, packed::Bytes};
-use surprisal_platform::mmap::MappedFile;
 use surprisal_text::Tokenizer;
 
 use crate::container::{self, FileFormat};
+use crate::file::{self, FileWriter};
 use crate::{Error, Result};
-use surprisal_store::{Error as StoreError, atomic, atomic_dir, read::regular_length};
 
 mod vocabulary;
 pub(crate) use vocabulary::Vocabulary;
@@ -48,9 +47,9 @@ pub fn has_magic(head: &[u8]) -> bool {
 /// do not match.
 pub fn write(path: impl AsRef<Path>, model: &NgramModel, tokenizer: &Tokenizer) -> Result<u64> {
     let (header, sections) = parts(model, tokenizer)?;
-    let mut writer = atomic::Writer::create(path)?;
-    container::write(&FORMAT, &header, &sections, |bytes| Ok(writer.put(bytes)?))?;
-    Ok(writer.commit_no_fsync_if_new()?)
+    let mut writer = FileWriter::create(path)?;
+    container::write(&FORMAT, &header, &sections, |bytes| writer.put(bytes))?;
+    writer.commit()
 }
 
 /// The bytes of an n-gram file.
@@ -69,7 +68,7 @@ pub fn to_bytes(model: &NgramModel, tokenizer: &Tokenizer) -> Result<Vec<u8>> {
 /// checksum does not match.
 pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
     let path = path.as_ref();
-    let bytes = map(path)?;
+    let bytes = file::read(path)?;
     from_bytes(bytes).map_err(|error| error.in_file(path))
 }
 
@@ -114,20 +113,6 @@ fn check_compatible(model: &NgramModel, tokenizer: &Tokenizer) -> Result<(), Str
         return Err("the parts of the file belong to different models".into());
     }
     Ok(())
-}
-
-/// The bytes of a memory-mapped file.
-pub(crate) fn map(path: &Path) -> Result<Bytes> {
-    let failed = |reason| StoreError::io("read", path, reason);
-    // Some systems refuse an empty map.
-    let length = regular_length(path)?;
-    if length == 0 {
-        return Err(Error::malformed(atomic_dir::quoted(path), "it is empty"));
-    }
-    let file = File::open(path).map_err(failed)?;
-    let mapped = MappedFile::open(&file, path).map_err(failed)?;
-    let len = mapped.as_ref().len();
-    Ok(Bytes::new(std::sync::Arc::new(mapped), 0..len))
 }
 
 #[cfg(test)]

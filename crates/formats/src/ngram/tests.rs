@@ -5,6 +5,7 @@ use surprisal_model::ngram::Smoothing;
 use surprisal_text::{TextMode, TokenizerKind};
 
 use super::*;
+use surprisal_store::{Error as StoreError, atomic};
 
 fn word_model(order: usize) -> (NgramModel, Tokenizer) {
     let words = ["<unk>", "<s>", "</s>", "a", "b", "é", "longer"];

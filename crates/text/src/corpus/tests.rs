@@ -71,7 +71,7 @@ fn directories_are_read_in_order_without_what_is_no_text() {
     assert_eq!(train + &val, "first second");
     file(folder.path(), "none/image", [0, 1]);
     let error = Corpus::load(&options(&[folder.path().join("none")], TextMode::Stream)).unwrap_err();
-    assert!(matches!(error, Error::NoText(_)), "{error}");
+    assert!(matches!(error, Error::NoText { binaries: 1, .. }), "{error}");
 }
 
 #[test]

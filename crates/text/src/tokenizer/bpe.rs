@@ -13,7 +13,7 @@ use tokenizers::{AddedToken, Tokenizer as Library, TokenizerBuilder};
 use super::byte_level::{byte_to_unicode, check_byte_level, is_bytes_only, unicode_to_byte};
 use super::codec::{Codec, SpecialIds, TrainingText};
 use super::json::{JsonFile, refuse, to_bytes};
-use super::{BOS, EOS, TokenizerKind, special_tokens};
+use super::{TokenizerKind, special_tokens};
 use crate::TextMode;
 use crate::error::{Error, Result};
 
@@ -59,8 +59,9 @@ impl BpeCodec {
         if let Some(byte) = (0..=255u8).find(lacks) {
             return refuse(format!("its vocabulary lacks the byte 0x{byte:02X}"));
         }
-        if file.mode == TextMode::Line && !vocab.iter().take(2).eq([BOS, EOS]) {
-            return refuse("its first tokens are not <s>, </s>");
+        let marks = &special_tokens(file.mode)[1..];
+        if !vocab.iter().take(marks.len()).eq(marks.iter().copied()) {
+            return refuse(format!("its first tokens are not {}", marks.join(", ")));
         }
         check_merges(&file.model().merges, &known)?;
         let mut codec = Self::new(vocab.len(), file.mode);
@@ -83,7 +84,7 @@ impl Codec for BpeCodec {
     }
 
     fn special_ids(&self) -> SpecialIds {
-        SpecialIds::sentence_marks(self.mode, 0)
+        SpecialIds::marks(self.mode, 0)
     }
 
     fn learn(&mut self, text: &TrainingText<'_>) -> Result<()> {
@@ -121,7 +122,7 @@ impl Codec for BpeCodec {
         let (mut failure, mode) = (None, self.mode);
         let texts = text.chunks().map_while(|text| text.map_err(|error| failure = Some(error)).ok());
         let lines = texts.flat_map(move |text| match mode {
-            TextMode::Stream => vec![text],
+            TextMode::Stream | TextMode::Document => vec![text],
             TextMode::Line => text.lines().map(str::to_owned).collect(),
         });
         tokenizer.train(&mut trainer, lines).map_err(library_error)?;
@@ -141,7 +142,7 @@ impl Codec for BpeCodec {
             Ok(())
         };
         match self.mode {
-            TextMode::Stream => encode(text),
+            TextMode::Stream | TextMode::Document => encode(text),
             TextMode::Line => text.lines().try_for_each(encode),
         }
     }

@@ -25,7 +25,7 @@ impl ByteCodec {
 
     /// [`Codec::encode`] of bytes that need not be UTF-8.
     pub(crate) fn encode_bytes(&self, bytes: &[u8], ids: &mut Vec<u32>) {
-        let kept = bytes.iter().filter(|&&byte| self.mode == TextMode::Stream || byte != b'\n');
+        let kept = bytes.iter().filter(|&&byte| self.mode.keeps_newlines() || byte != b'\n');
         ids.extend(kept.map(|&byte| u32::from(byte)));
     }
 
@@ -52,11 +52,12 @@ impl Codec for ByteCodec {
     }
 
     fn vocab_size(&self) -> usize {
-        256 + if self.mode == TextMode::Line { 2 } else { 0 }
+        // All special tokens but <unk>: every byte is in the vocabulary.
+        255 + special_tokens(self.mode).len()
     }
 
     fn special_ids(&self) -> SpecialIds {
-        SpecialIds::sentence_marks(self.mode, 256)
+        SpecialIds::marks(self.mode, 256)
     }
 
     fn learn(&mut self, _: &TrainingText<'_>) -> Result<()> {

@@ -56,7 +56,7 @@ impl Codec for CharCodec {
     }
 
     fn special_ids(&self) -> SpecialIds {
-        SpecialIds { unk: Some(0), ..SpecialIds::sentence_marks(self.mode, 1) }
+        SpecialIds { unk: Some(0), ..SpecialIds::marks(self.mode, 1) }
     }
 
     fn learn(&mut self, text: &TrainingText<'_>) -> Result<()> {
@@ -74,7 +74,7 @@ impl Codec for CharCodec {
         self.vocab = Vocab::new(self.mode, 0)?;
         let mut buffer = [0; 4];
         for code in 0..=u32::from(char::MAX) {
-            let c = char::from_u32(code).filter(|&c| self.mode == TextMode::Stream || c != '\n');
+            let c = char::from_u32(code).filter(|&c| self.mode.keeps_newlines() || c != '\n');
             let Some(c) = c else { continue };
             if sets.iter().any(|set| set[code as usize / 64] >> (code % 64) & 1 == 1) {
                 self.vocab.add(c.encode_utf8(&mut buffer))?;
@@ -89,7 +89,7 @@ impl Codec for CharCodec {
             let bytes = c.encode_utf8(&mut buffer).as_bytes();
             self.vocab.find(Key::new(bytes), bytes).unwrap_or(0)
         };
-        for c in text.chars().filter(|&c| self.mode == TextMode::Stream || c != '\n') {
+        for c in text.chars().filter(|&c| self.mode.keeps_newlines() || c != '\n') {
             ids.push(find(c));
         }
         Ok(())

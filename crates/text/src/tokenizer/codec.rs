@@ -31,15 +31,19 @@ pub struct SpecialIds {
     pub unk: Option<u32>,
     /// `<s>`, before each line in line mode.
     pub bos: Option<u32>,
-    /// `</s>`, after each line in line mode.
+    /// `</s>`, after each line in line mode and after each document in document mode.
     pub eos: Option<u32>,
 }
 
 impl SpecialIds {
-    /// `<s>` and `</s>` with the ids `first` and `first + 1` in line mode, and no `<unk>`.
-    pub fn sentence_marks(mode: TextMode, first: u32) -> Self {
-        let line = mode == TextMode::Line;
-        Self { unk: None, bos: line.then_some(first), eos: line.then_some(first + 1) }
+    /// The marks that `mode` has, `<s>` and then `</s>`, with ids from `first` on, and no `<unk>`.
+    pub fn marks(mode: TextMode, first: u32) -> Self {
+        let (bos, eos) = match mode {
+            TextMode::Stream => (None, None),
+            TextMode::Line => (Some(first), Some(first + 1)),
+            TextMode::Document => (None, Some(first)),
+        };
+        Self { unk: None, bos, eos }
     }
 }
 
@@ -81,7 +85,7 @@ pub trait Codec: Any + fmt::Debug + Send + Sync {
     /// |V|, the number of tokens.
     fn vocab_size(&self) -> usize;
 
-    /// The special tokens. Line mode needs `<s>` and `</s>`; stream mode has neither.
+    /// The special tokens: `<s>` in line mode alone, `</s>` in line and document mode.
     fn special_ids(&self) -> SpecialIds;
 
     /// Replaces the vocabulary with that of `text`.

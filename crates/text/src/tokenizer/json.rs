@@ -300,6 +300,7 @@ fn added_tokens(added: &Value) -> Result<TextMode> {
     match (names.contains(&BOS), names.contains(&EOS)) {
         (true, true) => Ok(TextMode::Line),
         (false, false) => Ok(TextMode::Stream),
-        _ => refuse("it has only one of <s> and </s>"),
+        (false, true) => Ok(TextMode::Document),
+        (true, false) => refuse("it has <s> without </s>"),
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct LocalVocab {
     vocab: Vocab,
     /// The first position of each word, in order: chunk << 32 | token. 0 for special tokens.
     first_seen: Vec<u64>,
-    chunk_bits: u64,
+    piece_bits: u64,
 }
 
 impl LocalVocab {
@@ -24,16 +24,16 @@ impl LocalVocab {
         let words = (bytes / 32).min(1 << 18) as usize;
         let mut first = Vec::with_capacity(words);
         first.resize(special_tokens(mode).len(), 0);
-        Ok(Self { vocab: Vocab::new(mode, words)?, first_seen: first, chunk_bits: 0 })
+        Ok(Self { vocab: Vocab::new(mode, words)?, first_seen: first, piece_bits: 0 })
     }
 
     pub(crate) fn contains(&self, word: &[u8]) -> bool {
         self.vocab.find(Key::new(word), word).is_some()
     }
 
-    /// Starts the chunk with this index.
-    pub(crate) fn start_chunk(&mut self, chunk: usize) {
-        self.chunk_bits = (chunk as u64) << 32;
+    /// Starts a piece of the chunk with this index, after `tokens` tokens of the chunk.
+    pub(crate) fn start_piece(&mut self, chunk: usize, tokens: usize) {
+        self.piece_bits = (chunk as u64) << 32 | tokens as u64;
     }
 }
 
@@ -47,7 +47,7 @@ impl VocabLookup for &mut LocalVocab {
         if let Some(id) = self.vocab.find(key, word) {
             return Ok(Some(id));
         }
-        self.first_seen.push(self.chunk_bits | at as u64);
+        self.first_seen.push(self.piece_bits + at as u64);
         // The chunk is known to be UTF-8.
         self.vocab.insert(key, &String::from_utf8_lossy(word)).map(Some)
     }

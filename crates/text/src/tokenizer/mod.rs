@@ -4,9 +4,9 @@
 //! gives the same ids there. The first three have code of their own here, which is faster and reads
 //! bytes that are not UTF-8; tests compare it with the library.
 //!
-//! Ids: special tokens first (`<unk>` = 0 for char and word; then `<s>`, `</s>` in line mode), then
-//! characters by code point, words by first appearance. A byte is its own id, and the special
-//! tokens follow the bytes.
+//! Ids: special tokens first (`<unk>` = 0 for char and word; then `<s>`, `</s>` in line mode,
+//! `</s>` in document mode), then characters by code point, words by first appearance. A byte is
+//! its own id, and the special tokens follow the bytes.
 //!
 //! A new built-in tokenizer is a file here that implements [`Codec`], a variant of
 //! [`TokenizerKind`] with its match arms and an entry in `BUILT_IN`, and a reader in `READERS`.
@@ -136,7 +136,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// A kind other than [`TokenizerKind::Custom`], an empty or too large vocabulary, special ids
-    /// outside of it, `<s>` or `</s>` missing in line mode or present in stream mode.
+    /// outside of it, other marks than its mode has.
     pub fn custom(codec: Arc<dyn Codec>) -> Result<Self> {
         let (kind, size, ids) = (codec.kind(), codec.vocab_size(), codec.special_ids());
         if !matches!(kind, TokenizerKind::Custom(_)) {
@@ -148,9 +148,11 @@ impl Tokenizer {
         if size > MAX_VOCABULARY {
             return Err(Error::VocabularyTooLarge { size, limit: MAX_VOCABULARY });
         }
-        let line = codec.mode() == TextMode::Line;
-        if ids.bos.is_some() != line || ids.eos.is_some() != line {
-            return json::refuse(format!("the codec \"{kind}\" needs <s> and </s> in line mode only"));
+        let SpecialIds { bos, eos, .. } = SpecialIds::marks(codec.mode(), 0);
+        if (ids.bos.is_some(), ids.eos.is_some()) != (bos.is_some(), eos.is_some()) {
+            return json::refuse(format!(
+                "the codec \"{kind}\" needs <s> in line mode only, and </s> in line and document mode only"
+            ));
         }
         if [ids.unk, ids.bos, ids.eos].into_iter().flatten().any(|id| id as usize >= size) {
             return json::refuse(format!("the codec \"{kind}\" has a special id that is not below {size}"));
@@ -276,7 +278,7 @@ impl Tokenizer {
         self.codec().special_ids().bos
     }
 
-    /// `</s>`, in line mode.
+    /// `</s>`, in line and document mode.
     pub fn eos(&self) -> Option<u32> {
         self.codec().special_ids().eos
     }

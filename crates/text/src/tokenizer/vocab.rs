@@ -16,6 +16,7 @@ pub(crate) fn special_tokens(mode: TextMode) -> &'static [&'static str] {
     match mode {
         TextMode::Stream => &[UNK],
         TextMode::Line => &[UNK, BOS, EOS],
+        TextMode::Document => &[UNK, EOS],
     }
 }
 

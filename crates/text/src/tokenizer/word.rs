@@ -57,7 +57,7 @@ impl Codec for WordCodec {
     }
 
     fn special_ids(&self) -> SpecialIds {
-        SpecialIds { unk: Some(0), ..SpecialIds::sentence_marks(self.mode, 1) }
+        SpecialIds { unk: Some(0), ..SpecialIds::marks(self.mode, 1) }
     }
 
     /// One thread; [`crate::Corpus::tokenize_train`] uses several, and encodes at the same time.
@@ -66,7 +66,7 @@ impl Codec for WordCodec {
         for chunk in text.chunks() {
             let padded = [chunk?.as_bytes(), &LOAD_PADDING].concat();
             pre_tokenize(&padded, |tokens| {
-                let kept = tokens.iter().filter(|token| self.mode == TextMode::Stream || !token.is_newline());
+                let kept = tokens.iter().filter(|token| self.mode.keeps_newlines() || !token.is_newline());
                 kept.map(|token| String::from_utf8_lossy(token.bytes(&padded)))
                     .try_for_each(|word| vocab.add(&word).map(drop))
             })?;
@@ -80,7 +80,7 @@ impl Codec for WordCodec {
         let num_special_tokens = special_tokens(self.mode).len();
         let padded = [text.as_bytes(), &LOAD_PADDING].concat();
         pre_tokenize(&padded, |tokens| {
-            let kept = tokens.iter().filter(|token| self.mode == TextMode::Stream || !token.is_newline());
+            let kept = tokens.iter().filter(|token| self.mode.keeps_newlines() || !token.is_newline());
             ids.extend(kept.map(|token| {
                 let id = self.vocab.find(token.key, token.bytes(&padded));
                 id.filter(|&id| id as usize >= num_special_tokens).unwrap_or(0)
@@ -126,7 +126,7 @@ fn pre_tokenizer(mode: TextMode) -> Value {
     let split = |pattern: &str, behavior: &str| json!({ "type": "Split", "pattern": { "Regex": pattern }, "behavior": behavior, "invert": false });
     match mode {
         TextMode::Line => split(SEPARATORS, "Removed"),
-        TextMode::Stream => json!({
+        TextMode::Stream | TextMode::Document => json!({
             "type": "Sequence",
             "pretokenizers": [split(SEPARATORS_IN_LINE, "Removed"), split("\\n", "Isolated")],
         }),

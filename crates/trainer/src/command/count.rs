@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use surprisal_engine::count::{self, Counted, Files};
 use surprisal_engine::model::ngram::{MAX_ORDER, NgramConfig, Smoothing};
-use surprisal_engine::text::{DataOptions, EncodeOptions, LastLine, TextMode, TokenizerKind};
+use surprisal_engine::text::{DataOptions, EncodeOptions, InputOptions, LastLine, TextMode, TokenizerKind};
 use surprisal_engine::{Context, Event, Events, Note, RunId, outputs};
 
 use crate::cli;
@@ -101,8 +101,10 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
         // Like KenLM, counts no sentence end if the last line has no newline.
         last_line: if how.compat.is_some() { LastLine::Open } else { LastLine::Sentence },
     };
+    let inputs = InputOptions { keep_nuls: how.compat.is_some(), ..input_options(&arguments.reading)? };
     let data = DataOptions {
         train: arguments.texts.clone(),
+        inputs,
         mode: unit,
         encode_options: reading,
         ..DataOptions::default()
@@ -162,6 +164,20 @@ fn write(
         "event": "result", "ngrams": grams, "order": order, "vocab_size": vocab_size,
         "written": written, "seconds": output.seconds(),
     }))
+}
+
+/// The options of reading texts from the command line.
+pub(crate) fn input_options(reading: &cli::ReadingArgs) -> Result<InputOptions> {
+    let invalid = reading.invalid.as_deref().map(|name| parse_name("invalid", name)).transpose()?;
+    let normalize = reading.normalize.as_deref().map(|name| parse_name("normalize", name)).transpose()?;
+    Ok(InputOptions {
+        field: reading.field.clone(),
+        include: reading.include.clone(),
+        exclude: reading.exclude.clone(),
+        invalid: invalid.unwrap_or_default(),
+        normalize: normalize.unwrap_or_default(),
+        ..InputOptions::default()
+    })
 }
 
 /// Parses a shard: `2/8` is the second of eight parts.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::cli;
+use crate::command::count::input_options;
 use crate::error::{Result, name_flags};
 use crate::output::Output;
 use crate::wording::{labelled, number, thousands};
@@ -22,7 +23,8 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
             .set_stride(stride)
             .map_err(|error| name_flags(error, &[("a stride", "--stride"), ("the stride", "--stride")]))?;
     }
-    let (text, source_nats) = loaded.evaluation_text(&arguments.texts, ctx)?;
+    let inputs = loaded.inputs(input_options(&arguments.reading)?);
+    let (text, source_nats) = loaded.evaluation_text(&arguments.texts, &inputs, ctx)?;
     note_unknown(&text.tokens, &text.name, &arguments.model.display().to_string(), ctx)?;
     let started = std::time::Instant::now();
     let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), source_nats, pool)?;

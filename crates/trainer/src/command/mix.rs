@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use serde_json::json;
 use surprisal_engine::model::ngram::{self as counted, MixtureComponent, NgramModel};
 use surprisal_engine::model::{LanguageModel, MappedModel, Mixture, VocabMap, best_weights};
-use surprisal_engine::text::{Tokenizer, encode_files};
+use surprisal_engine::text::{Granularity, InputOptions, TextMode, Texts, Tokenizer};
 
 use crate::align::align;
 use crate::cli;
+use crate::command::count::input_options;
 use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::wording::{bytes, many, number, shown, thousands};
@@ -93,12 +94,19 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
     let loaded = pool.install(load)?;
     let (tokenizer, names) = merge_vocabularies(&plan, &loaded)?;
     output.phase("reading texts", 0);
-    let read = |paths: &[PathBuf]| {
-        let text = encode_files(paths, &tokenizer, loaded[0].reading())?;
+    let reading = loaded[0].reading();
+    let open = |paths: &[PathBuf]| -> Result<Texts> {
+        let any_bytes = tokenizer.granularity() == Granularity::Byte;
+        let inputs = InputOptions { any_bytes, ..loaded[0].inputs(input_options(&arguments.reading)?) };
+        Ok(Texts::open(paths, &inputs, false)?)
+    };
+    let read = |texts: &Texts| {
+        let text = texts.encode(&tokenizer, reading)?;
         ctx.notes(&text.notices)?;
         Ok::<_, Error>(text)
     };
-    let text = if plan.texts.is_empty() { None } else { Some(read(&plan.texts)?) };
+    let texts = if plan.texts.is_empty() { None } else { Some(open(&plan.texts)?) };
+    let text = texts.as_ref().map(read).transpose()?;
     let parts = loaded.iter().zip(&names).map(|(loaded, names)| Ok(MappedModel::new(&*loaded.model, names)?));
     let parts: Vec<MappedModel<'_>> = parts.collect::<Result<_>>()?;
     let weights = if arguments.weights.is_empty() {
@@ -106,7 +114,7 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
         let heldout = match &text {
             Some(text) if plan.evaluates_on_heldout() => text,
             _ => {
-                other = read(&arguments.heldout)?;
+                other = read(&open(&arguments.heldout)?)?;
                 note_unknown(&other.tokens, &other.name, "the models", ctx)?;
                 &other
             }
@@ -134,10 +142,10 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
     // other models know.
     let mut alone: Vec<(Evaluation, u64)> = Vec::new();
     for ((path, loaded), names) in plan.models.iter().zip(&loaded).zip(&names) {
-        let Some(text) = &text else { break };
+        let (Some(text), Some(texts)) = (&text, &texts) else { break };
         let lacking = text.tokens.ids.iter().filter(|&&id| names.own(id).is_some_and(|(_, lacking)| lacking));
         let lacking = lacking.count() as u64;
-        let own = encode_files(&plan.texts, &loaded.tokenizer, loaded.reading())?.tokens;
+        let own = texts.encode(&loaded.tokenizer, loaded.reading())?.tokens;
         note_unknown(&own, &text.name, &path.display().to_string(), ctx)?;
         let evaluation = evaluate(&*loaded.model, &own, loaded.tokenizer.unk(), None, pool)?;
         alone.push((evaluation.checked()?, lacking));
@@ -263,9 +271,13 @@ fn merge_vocabularies(
         let tokenizer = &other.tokenizer;
         let read = |tokenizer: &Tokenizer| (tokenizer.kind().name(), tokenizer.mode());
         if read(tokenizer) != read(first) {
-            let as_read = |tokenizer: &Tokenizer| match tokenizer.bos() {
-                Some(_) => format!("{} tokens, line by line", tokenizer.kind().name()),
-                None => format!("{} tokens of a stream", tokenizer.kind().name()),
+            let as_read = |tokenizer: &Tokenizer| {
+                let unit = match tokenizer.mode() {
+                    TextMode::Line => ", line by line",
+                    TextMode::Stream => " of a stream",
+                    TextMode::Document => " of documents",
+                };
+                format!("{} tokens{unit}", tokenizer.kind().name())
             };
             return Err(Error::usage(format!(
                 "{} reads {}, and {} reads {}",
