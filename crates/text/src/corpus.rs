@@ -15,7 +15,7 @@ use crate::split::{split, split_at};
 use crate::warnings::TextWarnings;
 use crate::{
     Codec, EncodeOptions, Granularity, InputOptions, Split, TextMode, TokenText, Tokenizer, TokenizerKind,
-    TrainingText,
+    TrainingText, WordChoice, WordVocabulary,
 };
 use surprisal_source::Source;
 
@@ -321,13 +321,24 @@ impl Corpus {
     /// As [`Self::train_tokenizer`] and [`Self::encode_train`].
     pub fn tokenize_train(&self, kind: TokenizerKind) -> Result<(Tokenizer, TokenText)> {
         if kind == TokenizerKind::Word {
-            let (tokenizer, text, warnings) = learn_words(&self.train, self.mode, self.encode_options)?;
-            self.warnings[0].get_or_init(|| warnings);
-            return Ok((tokenizer, self.check_length(text)?));
+            return self
+                .learn_words(&WordVocabulary::default())
+                .map(|(tokenizer, text, _)| (tokenizer, text));
         }
         let tokenizer = self.train_tokenizer(kind)?;
         let text = self.encode_train(&tokenizer)?;
         Ok((tokenizer, text))
+    }
+
+    /// [`Self::tokenize_train`] for words, of which `vocabulary` chooses some.
+    ///
+    /// # Errors
+    /// As there; a vocabulary without room for words.
+    pub fn learn_words(&self, vocabulary: &WordVocabulary) -> Result<(Tokenizer, TokenText, WordChoice)> {
+        let (tokenizer, text, warnings, choice) =
+            learn_words(&self.train, self.mode, self.encode_options, vocabulary)?;
+        self.warnings[0].get_or_init(|| warnings);
+        Ok((tokenizer, self.check_length(text)?, choice))
     }
 
     /// The training split as tokens.

@@ -15,7 +15,7 @@ use crate::tokenizer::{
 use crate::warnings::TextWarnings;
 use crate::{
     EncodeOptions, Granularity, LastLine, LiteralSpecials, TextMode, TokenText, Tokenizer, TokenizerKind,
-    TrainingText,
+    TrainingText, WordChoice, WordVocabulary,
 };
 
 /// The ids of a chunk.
@@ -35,7 +35,7 @@ pub(crate) fn train(
     options: EncodeOptions,
 ) -> Result<Tokenizer> {
     if kind == TokenizerKind::Word {
-        return Ok(learn_words(spans, mode, options)?.0);
+        return Ok(learn_words(spans, mode, options, &WordVocabulary::default())?.0);
     }
     Tokenizer::learn(kind, mode, &TrainingText { spans, threads: options.threads })
 }
@@ -109,13 +109,47 @@ pub(crate) fn learn_words(
     spans: &[Span],
     mode: TextMode,
     options: EncodeOptions,
-) -> Result<(Tokenizer, TokenText, TextWarnings)> {
+    vocabulary: &WordVocabulary,
+) -> Result<(Tokenizer, TokenText, TextWarnings, WordChoice)> {
+    vocabulary.check(mode)?;
     let (locals, encoded, mut warnings) = encode_local(spans, mode, options)?;
     warnings.uppercase_unk = locals.iter().any(|one| one.contains(b"<UNK>"));
-    let (vocab, maps) = merge_vocabs(locals)?;
+    let counts = if vocabulary.needs_counts() { count_ids(&locals, &encoded) } else { Vec::new() };
+    let (mut vocab, mut maps) = merge_vocabs(locals)?;
+    let (choice, kept) = vocabulary.choose(&vocab, mode, &add_counts(counts, &maps, vocab.words().len()));
+    if choice.kept < choice.words {
+        let (restricted, map) = vocab.restricted(&kept)?;
+        vocab = restricted;
+        maps.par_iter_mut().flatten().for_each(|id| *id = map[*id as usize]);
+        if maps.is_empty() {
+            maps.push(map);
+        }
+    }
     let tokenizer = Tokenizer::built_in(Arc::new(WordCodec { vocab, mode }));
     let text = concatenate(encoded, &maps, &tokenizer, warnings);
-    Ok((tokenizer, text, warnings))
+    Ok((tokenizer, text, warnings, choice))
+}
+
+/// For each of `locals` the number of occurrences of its ids.
+fn count_ids(locals: &[LocalVocab], encoded: &[Vec<EncodedChunk>]) -> Vec<Vec<u64>> {
+    let count = |(own, chunks): (&LocalVocab, &Vec<EncodedChunk>)| {
+        let mut counts = vec![0; own.len()];
+        chunks.iter().flat_map(|chunk| &chunk.ids).for_each(|&id| counts[id as usize] += 1);
+        counts
+    };
+    locals.par_iter().zip(encoded).map(count).collect()
+}
+
+/// The sums of `counts`, whose ids `maps` map to `len` final ones; without maps, ids are final.
+fn add_counts(mut counts: Vec<Vec<u64>>, maps: &[Vec<u32>], len: usize) -> Vec<u64> {
+    if maps.is_empty() {
+        return counts.pop().unwrap_or_default();
+    }
+    let mut sums = vec![0; if counts.is_empty() { 0 } else { len }];
+    for (&id, count) in maps.iter().flatten().zip(counts.iter().flatten()) {
+        sums[id as usize] += count;
+    }
+    sums
 }
 
 /// Encodes the words of `spans` with local ids, from a vocabulary per thread.

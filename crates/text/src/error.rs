@@ -137,6 +137,19 @@ pub enum Error {
     /// A tokenizer.json, word list or codec that cannot be used.
     #[error("unusable tokenizer: {0}")]
     Tokenizer(String),
+    /// A wrong line of a word list.
+    #[error("{name}:{line} {problem}")]
+    WordList {
+        /// The file.
+        name: String,
+        /// The line, from 1.
+        line: u64,
+        /// The problem, which continues "this line".
+        problem: &'static str,
+    },
+    /// A word list without a word.
+    #[error("{0} lists no word")]
+    NoWords(String),
     /// A vocabulary with more than 2^24 tokens.
     #[error("the vocabulary has {size} tokens, more than {limit}")]
     VocabularyTooLarge {
@@ -201,6 +214,9 @@ impl Error {
                 Some("give more text, or hold out another part of it (data.val_fraction)".into())
             }
             Self::TooShort { .. } => Some("give more text".into()),
+            Self::WordList { .. } | Self::NoWords(_) => {
+                Some("a list of words has one per line; what follows after a tab is ignored".into())
+            }
             Self::NoSuchCorpus(_) => Some(format!("there are: {}", Source::names().join(", "))),
             Self::VocabularyTooLarge { .. } => {
                 Some("with tokenizer.kind = \"bpe\" you choose the size".into())

@@ -23,6 +23,7 @@ mod token_text;
 mod tokenizer;
 mod utf16;
 mod warnings;
+mod word_vocabulary;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,7 @@ pub use token_text::TokenText;
 pub use tokenizer::{
     Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, Tokenizer, TokenizerKind, TrainingText,
 };
+pub use word_vocabulary::{MinCount, WordChoice, WordList, WordVocabulary};
 
 /// The way a text becomes sequences of tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

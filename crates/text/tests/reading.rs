@@ -2,13 +2,14 @@
 
 #![cfg(test)]
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
 use surprisal_text::{
-    Corpus, DataOptions, EncodeOptions, Error, InputOptions, LastLine, LiteralSpecials, TextMode, TokenText,
-    Tokenizer, TokenizerKind, encode_files,
+    Corpus, DataOptions, EncodeOptions, Error, InputOptions, LastLine, LiteralSpecials, MinCount, TextMode, TokenText,
+    Tokenizer, TokenizerKind, WordList, WordVocabulary, encode_files,
 };
 use tempfile::TempDir;
 
@@ -73,6 +74,37 @@ fn plainly(texts: &[&str], mode: TextMode, literal: LiteralSpecials) -> (Vec<Str
         }
     }
     (tokens, ids)
+}
+
+/// The same of the words that meet all conditions, and the minimum number of occurrences.
+fn choose_plainly(
+    (tokens, ids): &(Vec<String>, Vec<u32>),
+    mode: TextMode,
+    min_count: MinCount,
+    size: Option<usize>,
+    list: Option<&[&str]>,
+) -> (Vec<String>, Vec<u32>, u64) {
+    let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
+    ids.iter().for_each(|&id| *counts.entry(id).or_default() += 1);
+    let special = if mode == TextMode::Line { 3 } else { 1 };
+    let (fixed, words): (Vec<u32>, Vec<u32>) =
+        (0..tokens.len() as u32).partition(|&id| id < special || tokens[id as usize] == "\n");
+    let once = words.iter().filter(|id| counts[id] == 1).count();
+    let scored = ids.iter().filter(|&&id| mode == TextMode::Stream || id != 1).count();
+    let min_count = match min_count {
+        MinCount::Fixed(count) => count,
+        MinCount::Auto if once > 0 && once >= scored.div_ceil(1000) => 2,
+        MinCount::Auto => 1,
+    };
+    let listed = |id: u32| list.is_none_or(|list| list.contains(&tokens[id as usize].as_str()));
+    let mut kept: Vec<u32> = words.into_iter().filter(|&id| counts[&id] >= min_count && listed(id)).collect();
+    kept.sort_by_key(|id| Reverse(counts[id]));
+    kept.truncate(size.map_or(usize::MAX, |size| size.saturating_sub(fixed.len())));
+    kept.extend(fixed);
+    kept.sort_unstable();
+    let new = |id: &u32| kept.binary_search(id).map_or(0, |id| id as u32);
+    let strings = kept.iter().map(|&id| tokens[id as usize].clone());
+    (strings.collect(), ids.iter().map(new).collect(), min_count)
 }
 
 /// Deterministic words, frequent and rare, short and long, with every separator.
@@ -259,4 +291,62 @@ proptest! {
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn a_vocabulary_is_chosen_as_the_plain_way_does(
+        text in "([ab]{1,3}|[ \\n]|<unk>|[c-g]{2,9}|é){1,200} a\\n",
+        repeats in prop::sample::select(vec![0_usize, 700, 3000]),
+        mode in prop::sample::select(vec![TextMode::Stream, TextMode::Line]),
+        min_count in prop::option::of(0_u64..5),
+        size in prop::option::of(4_usize..40),
+        has_list in any::<bool>(),
+    ) {
+        // The words after the middle occur once again, whatever the number of repetitions.
+        let middle = (0..=text.len() / 2).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        let text = format!("{text}{}{}", text[..middle].repeat(repeats), &text[middle..]);
+        let folder = TempDir::new().unwrap();
+        let files = [file(&folder, "a", &text)];
+        let plain = plainly(&[&text], mode, LiteralSpecials::Unk);
+        let min_count = min_count.map_or(MinCount::Auto, MinCount::Fixed);
+        let words = ["a", "bb", "é", "cd", "ef", "not there"];
+        let list = has_list.then_some(&words[..]);
+        let (tokens, ids, least) = choose_plainly(&plain, mode, min_count, size, list);
+        let list = has_list.then(|| WordList::parse("list", words[..5].join("\n").as_bytes()).unwrap());
+        let vocabulary = WordVocabulary { min_count, vocab_size: size, list };
+        for threads in 1..5 {
+            let corpus = corpus(&files, mode, EncodeOptions { threads, ..EncodeOptions::default() });
+            let (tokenizer, text, choice) = corpus.learn_words(&vocabulary).unwrap();
+            prop_assert_eq!(tokenizer.words().unwrap().collect::<Vec<_>>(), tokens.iter().collect::<Vec<_>>());
+            prop_assert!(text.ids == ids, "{} threads", threads);
+            prop_assert_eq!(text.oov, ids.iter().filter(|&&id| id == 0).count() as u64);
+            prop_assert_eq!(choice.min_count, least.max(1));
+            prop_assert_eq!(choice.words - choice.kept, plain.0.len() - tokens.len());
+            prop_assert!(corpus.encode_train(&tokenizer).unwrap() == text);
+        }
+    }
+}
+
+#[test]
+fn rare_words_are_dropped_by_themselves_from_one_token_in_a_thousand() {
+    let folder = TempDir::new().unwrap();
+    for (often, min_count) in [(998, 2), (999, 2), (1000, 1)] {
+        // One word that occurs once, and the end of the line.
+        let text = format!("{}once\n", "a ".repeat(often - 1));
+        let files = [file(&folder, "a", text)];
+        let learn = |min_count| {
+            let vocabulary = WordVocabulary { min_count, ..WordVocabulary::default() };
+            corpus(&files, TextMode::Line, EncodeOptions::default()).learn_words(&vocabulary).unwrap()
+        };
+        let (tokenizer, text, choice) = learn(MinCount::Auto);
+        assert_eq!((text.scored(), choice.min_count), (often as u64 + 1, min_count));
+        assert_eq!((tokenizer.vocab_size(), text.oov), if min_count == 2 { (4, 1) } else { (5, 0) });
+        assert_eq!(learn(MinCount::Fixed(1)).0.vocab_size(), 5);
+    }
+    let none = WordVocabulary { vocab_size: Some(3), ..WordVocabulary::default() };
+    let files = [file(&folder, "a", "a b\n")];
+    let refused = corpus(&files, TextMode::Line, EncodeOptions::default()).learn_words(&none);
+    assert!(matches!(refused, Err(Error::Setting(message)) if message.contains("<unk>, <s>, </s>")));
 }

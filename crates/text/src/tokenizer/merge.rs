@@ -27,6 +27,10 @@ impl LocalVocab {
         Ok(Self { vocab: Vocab::new(mode, words)?, first_seen: first, piece_bits: 0 })
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.first_seen.len()
+    }
+
     pub(crate) fn contains(&self, word: &[u8]) -> bool {
         self.vocab.find(Key::new(word), word).is_some()
     }

@@ -72,6 +72,14 @@ impl Vocab {
         Ok(self.words.iter().skip(names.len()).find(|word| !valid(word)))
     }
 
+    /// The words that are `kept`, among them the first, and for each word its new id, or 0.
+    pub(crate) fn restricted(&self, kept: &[bool]) -> Result<(Self, Vec<u32>)> {
+        let mut words = StringArena::default();
+        let of = |(word, &kept): (&str, &bool)| if kept { words.push(word) } else { Ok(0) };
+        let map = self.words.iter().zip(kept).map(of).collect::<Result<_>>()?;
+        Ok((words.into(), map))
+    }
+
     /// Prefetches the index slots for [`Self::find`] of many words, to overlap their cache misses.
     #[inline]
     pub(crate) fn prefetch(&self, keys: impl Iterator<Item = Key>) {
