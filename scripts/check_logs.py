@@ -21,6 +21,7 @@ TAGS = {
     "loss/train_nll": ["train_nll"],
     "loss/validation": ["eval", "nats_per_token"],
     "validation/perplexity": ["eval", "perplexity"],
+    "validation/perplexity_excluding_oov": ["eval", "perplexity_excluding_oov"],
     "validation/kl": ["eval", "kl"],
 }
 

@@ -28,6 +28,6 @@ for order in 4 5 6 7 8 9 10; do
 done
 grep -v '^compat' configs/word_kn5.toml > "$out/word_kn.toml"
 for order in 2 3 4 5; do
-  row "words, KN-$order, by formula" "$out/word_kn.toml" --set model.order=$order
-  row "words, KN-$order, tuned" "$out/word_kn.toml" --set model.order=$order --set model.tune=true
+  row "words, KN-$order, by formula" "$out/word_kn.toml" --set model.order=$order --set tokenizer.min_count=1
+  row "words, KN-$order, tuned" "$out/word_kn.toml" --set model.order=$order --set model.tune=true --set tokenizer.min_count=1
 done

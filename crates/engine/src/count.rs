@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use surprisal_formats::counts::Part;
 use surprisal_formats::{arpa, counts, file, ngram};
 use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, from_counts};
-use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind};
+use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, WordVocabulary};
 
+use crate::data::learn;
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event, Note};
 use crate::kind::{self, Kind};
@@ -28,19 +29,24 @@ pub struct Counted {
 }
 
 /// Counts of the training texts of `data`, or of part `i` of `n` where `shard` is `(i, n)`, up to
-/// the order of `model`, with tokens held out where it needs them. Emits [`Event::Phase`] and
-/// [`Event::Counting`].
+/// the order of `model`, with tokens held out where it needs them; of words, those not in
+/// `vocabulary` are `<unk>`. Emits [`Event::Phase`] and [`Event::Counting`].
 ///
 /// # Errors
-/// Texts that cannot be read or do not fit into memory; an order out of range; a subscriber's
-/// error.
+/// Texts that cannot be read or do not fit into memory; an order out of range; a part of a text
+/// with a vocabulary that depends on the whole; a subscriber's error.
 pub fn count(
     data: &DataOptions,
     kind: TokenizerKind,
+    vocabulary: &WordVocabulary,
     shard: Option<(usize, usize)>,
     model: &NgramConfig,
     ctx: &Context<'_>,
 ) -> Result<Counted> {
+    if shard.is_some() && vocabulary.needs_counts() {
+        let message = "rare words are those of the whole text, which the parts of a text do not know";
+        return Err(Error::usage(message).hint(Advice::ListWords));
+    }
     kind::check_texts(&data.train)?;
     kind::note_configs(&data.train, ctx)?;
     // Words are learned and encoded in one pass.
@@ -51,7 +57,7 @@ pub fn count(
     let corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
     memory::check_text(corpus.bytes(), kind)?;
     ctx.phase("reading", 0)?;
-    let (tokenizer, text) = ctx.pool.install(|| corpus.tokenize_train(kind))?;
+    let (tokenizer, text, _) = ctx.pool.install(|| learn(&corpus, kind, vocabulary, ctx))?;
     ctx.notes(corpus.notices())?;
     let model = NgramConfig { bos: tokenizer.bos(), unk: tokenizer.unk(), ..model.clone() };
     let vocab_size = tokenizer.vocab_size();

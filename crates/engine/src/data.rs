@@ -1,11 +1,16 @@
 //! Texts of a config as tokens, with notes on them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use surprisal_text::{Corpus, DataOptions, EncodeOptions, InputOptions, TextMode, TokenText, Tokenizer};
+use surprisal_formats::file;
+use surprisal_text::{
+    Corpus, DataOptions, EncodeOptions, Granularity, InputOptions, MinCount, TextMode, TokenText, Tokenizer,
+    TokenizerKind, WordList, WordVocabulary,
+};
 
-use crate::config::{Config, TokenizerType, cores};
+use crate::config::{Config, Loaded, Tokenizer as Settings, TokenizerType, cores};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event, Note};
 use crate::kind;
@@ -24,6 +29,8 @@ pub struct Dataset {
     pub source_nats: Option<f64>,
     /// The texts that the tokens are from, if still needed.
     pub corpus: Option<Corpus>,
+    /// The minimum number of occurrences of a word, where the tokenizer has learned words.
+    pub min_count: Option<u64>,
 }
 
 /// Options for reading the config's texts.
@@ -90,17 +97,31 @@ impl Dataset {
         ctx.pool.install(|| Self::read(config, begun, known, ctx))
     }
 
+    /// Sets `tokenizer.min_count` to the number that was used, so that the run's config gives the
+    /// same vocabulary again.
+    pub(crate) fn record_min_count(&self, settings: &mut Loaded) {
+        let min_count = &mut settings.config.tokenizer.min_count;
+        *min_count = min_count.or(self.min_count);
+    }
+
     fn read(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
         let corpus = if begun { own_corpus(config)? } else { corpus(config)? };
         let kind = config.tokenizer.kind();
         crate::memory::check_text(corpus.bytes(), kind)?;
         let known = if known.is_some() { known } else { start_tokenizer(config)? };
-        let (tokenizer, train) = match known {
+        let (tokenizer, train, min_count) = match known {
             Some(tokenizer) => {
                 let train = corpus.encode_train(&tokenizer)?;
-                (tokenizer, train)
+                (tokenizer, train, None)
             }
-            None => corpus.tokenize_train(kind)?,
+            None => {
+                let Settings { vocab_size, vocab, .. } = &config.tokenizer;
+                let list = vocab.as_deref().map(word_list).transpose();
+                let list = list.map_err(|error| error.within("tokenizer.vocab"))?;
+                let min_count = config.tokenizer.min_count();
+                let words = WordVocabulary { min_count, vocab_size: *vocab_size, list };
+                learn(&corpus, kind, &words, ctx)?
+            }
         };
         let val = corpus.encode_val(&tokenizer)?;
         if config.model.init_from.is_some() {
@@ -112,13 +133,18 @@ impl Dataset {
             name: corpus.name(),
             train_tokens: train.scored(),
             train_bytes: train.bytes,
+            train_oov: train.oov,
             val_tokens: val.scored(),
             val_bytes: val.bytes,
             split: corpus.split(),
+            val_oov: val.oov,
             tokenizer: tokenizer.kind(),
             vocab_size: tokenizer.vocab_size(),
         })?;
         note_unknown(&val, "the validation text", "the vocabulary", ctx)?;
+        if val.oov > 0 && train.oov == 0 {
+            ctx.note(Note::UntaughtUnk { words: tokenizer.granularity() == Granularity::Word })?;
+        }
         if config.model.init_from.is_some() && tokenizer.kind() != kind {
             ctx.note(Note::OwnTokens { own: tokenizer.kind(), requested: kind })?;
         }
@@ -127,7 +153,7 @@ impl Dataset {
         } else if !begun && !config.data.train.is_empty() {
             note_parts(&corpus, ctx)?;
         }
-        Ok(Self { tokenizer, train: Arc::new(train), val, source_nats, corpus: Some(corpus) })
+        Ok(Self { tokenizer, train: Arc::new(train), val, source_nats, corpus: Some(corpus), min_count })
     }
 }
 
@@ -142,6 +168,33 @@ fn note_parts(corpus: &Corpus, ctx: &Context<'_>) -> Result<()> {
         ctx.note(Note::SharedPassages(shared))?;
     }
     Ok(())
+}
+
+/// The list of words in the file at `path`.
+///
+/// # Errors
+/// A file that cannot be read; a wrong line.
+pub fn word_list(path: &Path) -> Result<WordList> {
+    Ok(WordList::parse(&path.display().to_string(), file::read(path)?.as_slice())?)
+}
+
+/// Learns a tokenizer and encodes the training text; of words those of `vocabulary`, with a note
+/// if some are not in it, and their minimum number of occurrences.
+pub(crate) fn learn(
+    corpus: &Corpus,
+    kind: TokenizerKind,
+    vocabulary: &WordVocabulary,
+    ctx: &Context<'_>,
+) -> Result<(Tokenizer, TokenText, Option<u64>)> {
+    if kind != TokenizerKind::Word {
+        return Ok(corpus.tokenize_train(kind).map(|(tokenizer, text)| (tokenizer, text, None))?);
+    }
+    let (tokenizer, text, choice) = corpus.learn_words(vocabulary)?;
+    if choice.kept < choice.words {
+        let requested = vocabulary.min_count != MinCount::Auto;
+        ctx.note(Note::RareWords { choice, unknown: text.oov, tokens: text.scored(), requested })?;
+    }
+    Ok((tokenizer, text, Some(choice.min_count)))
 }
 
 /// Tokenizer of the model that the run starts from, if it starts from one.

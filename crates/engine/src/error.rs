@@ -95,6 +95,8 @@ pub enum Advice {
     Resume,
     /// Count the text in parts.
     CountLess,
+    /// Give a list of words.
+    ListWords,
     /// Name all parts of one text in their order, or add up any counts.
     AllParts,
     /// Start again.
@@ -231,7 +233,9 @@ impl From<surprisal_text::Error> for Error {
             | surprisal_text::Error::Nul { .. } => Some(Advice::InvalidBytes),
             error => error.hint().map(Advice::Text),
         };
-        Self { kind: ExitKind::Failed, message: chain(&error), advice }
+        let is_setting = matches!(error, surprisal_text::Error::Setting(_));
+        let kind = if is_setting { ExitKind::Usage } else { ExitKind::Failed };
+        Self { kind, message: chain(&error), advice }
     }
 }
 

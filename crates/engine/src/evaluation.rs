@@ -5,7 +5,7 @@ use serde_json::json;
 use surprisal_loss::information;
 
 use crate::error::{Result, no_numbers};
-use crate::wording::{number, thousands};
+use crate::wording::{number, percent, thousands};
 
 /// Sums of an evaluation.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -73,12 +73,29 @@ impl Evaluation {
         if self.total_nll.is_nan() { Err(no_numbers("this model")) } else { Ok(self) }
     }
 
-    /// A message on unknown tokens: their number, and the perplexity of the others.
+    /// A message on unknown tokens: their number, their share of the loss, and the perplexity with
+    /// and without them.
     pub fn unknown(&self) -> Option<String> {
-        let without = self.perplexity_excluding_oov();
-        let others = if without.is_nan() { "none".to_owned() } else { number(without, 3) };
-        let unknown = format!("{} of {} tokens are unknown", thousands(self.oov), thousands(self.tokens));
-        (self.oov > 0).then(|| format!("{unknown}; perplexity without them {others}"))
+        if self.oov == 0 {
+            return None;
+        }
+        let (oov, tokens) = (thousands(self.oov), thousands(self.tokens));
+        let mut unknown =
+            format!("{oov} of {tokens} tokens are unknown ({})", percent(self.oov, self.tokens));
+        if !self.unnormalized {
+            let without = self.perplexity_excluding_oov();
+            let others = if without.is_nan() { "none".to_owned() } else { number(without, 3) };
+            let all = number(self.perplexity(), 3);
+            unknown.push_str(&format!("; perplexity without them {others}, with them {all}"));
+            let share = 1.0 - self.nll_in_vocabulary / self.total_nll;
+            if share.is_finite() {
+                unknown.push_str(&format!(
+                    ": they are {:.0} % of the loss, without the cost of spelling them",
+                    100.0 * share
+                ));
+            }
+        }
+        Some(unknown)
     }
 
     /// H(p): the source's loss on this text, in nats per token.

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use surprisal_platform::threads::Pool;
-use surprisal_text::{SharedPassages, Split, TailDifference, TokenizerKind};
+use surprisal_text::{SharedPassages, Split, TailDifference, TokenizerKind, WordChoice};
 
 use crate::control::Control;
 use crate::error::Result;
 use crate::evaluation::Evaluation;
 use crate::fingerprint::RunFingerprint;
 use crate::sampling::Opening;
-use crate::wording::{many, thousands};
+use crate::wording::{many, percent, thousands};
 
 /// Number of a run, unique within the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,12 +136,16 @@ pub enum Event {
         train_tokens: u64,
         /// Bytes to train on.
         train_bytes: u64,
+        /// `<unk>` tokens to train on.
+        train_oov: u64,
         /// Tokens to validate.
         val_tokens: u64,
         /// Bytes to validate.
         val_bytes: u64,
         /// Rule by which validation was held out of the training text, if it was.
         split: Option<Split>,
+        /// `<unk>` tokens to validate.
+        val_oov: u64,
         /// Kind of the tokenizer.
         tokenizer: TokenizerKind,
         /// |V|.
@@ -311,6 +315,8 @@ pub struct Started {
     pub vocab_size: usize,
     /// Tokens to train on.
     pub train_tokens: u64,
+    /// `<unk>` tokens to train on.
+    pub train_oov: u64,
     /// Tokens to validate.
     pub val_tokens: u64,
     /// Seed of the random streams.
@@ -547,6 +553,22 @@ pub enum Note {
         /// Number of tokens.
         tokens: u64,
     },
+    /// Some words of the training text are not in the vocabulary.
+    RareWords {
+        /// The choice of words.
+        choice: WordChoice,
+        /// Number of `<unk>` tokens.
+        unknown: u64,
+        /// Number of tokens.
+        tokens: u64,
+        /// Whether the settings say so; otherwise the text has many words that occur once.
+        requested: bool,
+    },
+    /// A text to evaluate has `<unk>`, which the model's training text did not have.
+    UntaughtUnk {
+        /// Whether tokens are words.
+        words: bool,
+    },
     /// The validation text is the training text.
     ValidationIsTraining,
     /// The held-out end of a text is not like the rest.
@@ -610,6 +632,33 @@ impl fmt::Display for Note {
                 many(*tokens, "token"),
                 100.0 * *oov as f64 / *tokens as f64
             ),
+            Self::RareWords { choice: WordChoice { words, kept, .. }, unknown, tokens, requested } => {
+                let number = |count: usize| thousands(count as u64);
+                let (once, rare) = (percent((words - kept) as u64, *tokens), number(words - kept));
+                let (words, kept, share) = (number(*words), number(*kept), percent(*unknown, *tokens));
+                if *requested {
+                    return write!(
+                        f,
+                        "{kept} of {words} different words are in the vocabulary; {share} of the training tokens are <unk>"
+                    );
+                }
+                write!(
+                    f,
+                    "{rare} of {words} different words occur once, {once} of the training tokens: they become <unk>, so that \
+                     the model learns how likely unknown words are (tokenizer.min_count = 2); tokenizer.min_count = 1 keeps them"
+                )
+            }
+            Self::UntaughtUnk { words } => {
+                f.write_str(
+                    "the training text has no <unk>: its probability is a constant that nothing has taught, so judge by \
+                     the perplexity without unknown tokens",
+                )?;
+                if *words {
+                    f.write_str(", or learn it from rare words: tokenizer.min_count = 2")
+                } else {
+                    Ok(())
+                }
+            }
             Self::ValidationIsTraining => f.write_str(
                 "the validation text is the training text: its loss says nothing about other texts",
             ),

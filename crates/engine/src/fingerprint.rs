@@ -18,12 +18,19 @@ pub struct RunFingerprint {
 
 impl RunFingerprint {
     /// Fingerprint of a run whose config.toml is `text`, without the settings that do not affect
-    /// results: threads, checkpoints and the paths of texts.
+    /// results: threads, checkpoints and the paths of texts; and without the choice of words,
+    /// which the tokenizer and the tokens have.
     pub(crate) fn new(text: &str, tokenizer: &Tokenizer, train: &TokenText, val: &TokenText) -> Result<Self> {
         let mut settings: toml::Table = toml::from_str(text)
             .map_err(|error| Error::failed(format!("cannot read the run's config: {error}")))?;
         settings.remove("checkpoint");
-        for (section, key) in [("train", "threads"), ("data", "train"), ("data", "val")] {
+        for (section, key) in [
+            ("train", "threads"),
+            ("data", "train"),
+            ("data", "val"),
+            ("tokenizer", "vocab"),
+            ("tokenizer", "min_count"),
+        ] {
             if let Some(section) = settings.get_mut(section).and_then(toml::Value::as_table_mut) {
                 section.remove(key);
             }
@@ -67,5 +74,22 @@ fn hash(text: &TokenText, hasher: &mut blake3::Hasher) {
         buffer.clear();
         buffer.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
         hasher.update(&buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use surprisal_text::TextMode;
+
+    #[test]
+    fn a_config_of_an_earlier_version_has_the_fingerprint_that_it_had() {
+        let tokenizer = Tokenizer::new_bytes(TextMode::Stream);
+        let of = |text: &str| {
+            RunFingerprint::new(text, &tokenizer, &TokenText::default(), &TokenText::default()).unwrap()
+        };
+        let earlier = of("[tokenizer]\nkind = \"word\"\n");
+        assert_eq!(earlier, of("[tokenizer]\nkind = \"word\"\nmin_count = 1\nvocab = \"words.txt\"\n"));
+        assert_ne!(earlier, of("[tokenizer]\nkind = \"word\"\nvocab_size = 9\n"));
     }
 }

@@ -292,6 +292,13 @@ impl LoadedModel {
         }
     }
 
+    /// Whether the training text had `<unk>`, where that is known.
+    pub fn has_learned_unk(&self) -> Option<bool> {
+        let start = self.folder.as_ref().map(|folder| runs::start(folder.root()));
+        let recorded = start.and_then(|start| start["train_oov"].as_u64());
+        recorded.map(|oov| oov > 0).or_else(|| self.model.ngram()?.is_context(self.tokenizer.unk()?))
+    }
+
     /// The result of the run, if it is finished.
     pub fn last_result(&self) -> Option<Value> {
         runs::result(self.folder.as_ref()?.root())

@@ -26,6 +26,11 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// A share, such as "2.50 %".
+pub fn percent(part: u64, whole: u64) -> String {
+    format!("{:.2} %", 100.0 * part as f64 / whole as f64)
+}
+
 /// A number with `digits` decimals; from a million with an exponent.
 pub fn number(value: f64, digits: usize) -> String {
     if value.is_finite() && value.abs() >= 1e6 {

@@ -28,7 +28,8 @@ pub struct WordVocabulary {
 pub enum MinCount {
     /// This number.
     Fixed(u64),
-    /// 2 if one in 1,000 tokens or more is a word that occurs once, otherwise 1.
+    /// 2 if one in 1,000 tokens or more, but not half of them, is a word that occurs once,
+    /// otherwise 1.
     ///
     /// By Good and Turing's estimate, that is the share of unknown words in new text. Each costs
     /// about 10 nats more where `<unk>` is not learned, so from here on it is 0.01 nats per token,
@@ -85,7 +86,7 @@ impl WordVocabulary {
                 let starts = special.iter().position(|&name| name == BOS).map_or(0, |id| counts[id]);
                 let tokens = counts.iter().sum::<u64>() - starts;
                 let once = once.count() as u64;
-                if once > 0 && 1000 * once >= tokens { 2 } else { 1 }
+                if once > 0 && 1000 * once >= tokens && 2 * once < tokens { 2 } else { 1 }
             }
         };
         let is_kept = |id: usize| {

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use surprisal_text::{
-    Corpus, DataOptions, EncodeOptions, Error, InputOptions, LastLine, LiteralSpecials, MinCount, TextMode, TokenText,
-    Tokenizer, TokenizerKind, WordList, WordVocabulary, encode_files,
+    Corpus, DataOptions, EncodeOptions, Error, InputOptions, LastLine, LiteralSpecials, MinCount, TextMode,
+    TokenText, Tokenizer, TokenizerKind, WordList, WordVocabulary, encode_files,
 };
 use tempfile::TempDir;
 
@@ -85,7 +85,9 @@ fn choose_plainly(
     list: Option<&[&str]>,
 ) -> (Vec<String>, Vec<u32>, u64) {
     let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
-    ids.iter().for_each(|&id| *counts.entry(id).or_default() += 1);
+    for &id in ids {
+        *counts.entry(id).or_default() += 1;
+    }
     let special = if mode == TextMode::Line { 3 } else { 1 };
     let (fixed, words): (Vec<u32>, Vec<u32>) =
         (0..tokens.len() as u32).partition(|&id| id < special || tokens[id as usize] == "\n");
@@ -93,7 +95,7 @@ fn choose_plainly(
     let scored = ids.iter().filter(|&&id| mode == TextMode::Stream || id != 1).count();
     let min_count = match min_count {
         MinCount::Fixed(count) => count,
-        MinCount::Auto if once > 0 && once >= scored.div_ceil(1000) => 2,
+        MinCount::Auto if once > 0 && (scored.div_ceil(1000)..scored.div_ceil(2)).contains(&once) => 2,
         MinCount::Auto => 1,
     };
     let listed = |id: u32| list.is_none_or(|list| list.contains(&tokens[id as usize].as_str()));
@@ -344,6 +346,12 @@ fn rare_words_are_dropped_by_themselves_from_one_token_in_a_thousand() {
         assert_eq!((text.scored(), choice.min_count), (often as u64 + 1, min_count));
         assert_eq!((tokenizer.vocab_size(), text.oov), if min_count == 2 { (4, 1) } else { (5, 0) });
         assert_eq!(learn(MinCount::Fixed(1)).0.vocab_size(), 5);
+    }
+    for (text, min_count) in [("a b c d a a\n", 2), ("a b c d a\n", 1), ("a b c\n", 1)] {
+        let vocabulary = WordVocabulary { min_count: MinCount::Auto, ..WordVocabulary::default() };
+        let files = [file(&folder, "a", text)];
+        let corpus = corpus(&files, TextMode::Line, EncodeOptions::default());
+        assert_eq!(corpus.learn_words(&vocabulary).unwrap().2.min_count, min_count, "{text}");
     }
     let none = WordVocabulary { vocab_size: Some(3), ..WordVocabulary::default() };
     let files = [file(&folder, "a", "a b\n")];

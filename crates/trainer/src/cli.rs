@@ -250,6 +250,24 @@ pub(crate) struct CountArgs {
     /// Options of reading texts.
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    /// The words of the vocabulary.
+    #[command(flatten)]
+    pub(crate) words: WordArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct WordArgs {
+    /// Words that occur fewer times become <unk> (default: 1, all words are kept, as in KenLM).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) min_count: Option<u64>,
+    /// Keep the most frequent words, at most N tokens with <unk>, <s> and </s>; the others become
+    /// <unk>.
+    #[arg(long, value_name = "N")]
+    pub(crate) vocab_size: Option<usize>,
+    /// Keep the words in this file, one per line (what follows after a tab is ignored); the others
+    /// become <unk>. With it, the parts of a text (--shard) have the same words.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vocab: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -10,7 +10,7 @@ use surprisal_engine::{
 
 use crate::output::Output;
 use crate::table::Table;
-use crate::wording::{bytes, duration, many, number, one_line, shown, thousands};
+use crate::wording::{bytes, duration, many, number, one_line, percent, shown, thousands};
 
 impl Events for Output {
     fn on(&self, run: RunId, event: &Event) -> Result<()> {
@@ -38,12 +38,20 @@ impl Output {
                 name,
                 train_tokens,
                 train_bytes,
+                train_oov,
                 val_tokens,
                 val_bytes,
+                val_oov,
                 split,
                 tokenizer,
                 vocab_size,
             } => {
+                self.live(|live| live.table.oov = *val_oov > 0);
+                let [train, val] = [percent(*train_oov, *train_tokens), percent(*val_oov, *val_tokens)];
+                let unknown = match (train_oov, val_oov) {
+                    (0, 0) => String::new(),
+                    _ => format!("; <unk> is {train} of the training and {val} of the validation tokens"),
+                };
                 let held_out = match split {
                     Some(Split::Tail) => ", the end of it",
                     Some(Split::Blocks) => ", blocks from all over it",
@@ -53,7 +61,7 @@ impl Output {
                     None => "",
                 };
                 self.info(format!(
-                    "{}: {} ({}) to train on, {} ({}) to validate{held_out}; {tokenizer} vocabulary of {}",
+                    "{}: {} ({}) to train on, {} ({}) to validate{held_out}; {tokenizer} vocabulary of {}{unknown}",
                     one_line(name),
                     many(*train_tokens, "token"),
                     bytes(*train_bytes),
@@ -70,10 +78,9 @@ impl Output {
                          validation text, the lower bound for every model"
                     ));
                 }
-                let table =
-                    Table { smoothed: false, gap: started.source_entropy.is_some(), width: self.width() };
-                self.live(|live| live.table = table);
-                self.info(table.baseline_header());
+                let (gap, width) = (started.source_entropy.is_some(), self.width());
+                self.live(|live| live.table = Table { gap, width, ..live.table });
+                self.info(self.table().baseline_header());
             }
             Event::Counted { name, parameters, eval } => {
                 self.info(format!("counted {}", many(*parameters, "n-gram")));
@@ -169,7 +176,7 @@ impl Output {
             StopCriterion::Budget(budget) => self.start_bar(budget.as_secs().max(1), "s"),
         }
         let (smoothed, gap) = (!planned.loss.is_plain(), planned.source_known);
-        let table = Table { smoothed, gap, width: self.width() };
+        let table = Table { smoothed, gap, width: self.width(), ..self.table() };
         self.live(|live| (live.length, live.table) = (Some(planned.length), table));
         self.info(table.header());
     }
@@ -182,6 +189,7 @@ impl Output {
                     "note: {text}: `train` and `compare` need the config first, with a name that ends in .toml"
                 )
             }
+            Note::UntaughtUnk { words: true } => format!("note: {text} (count: --min-count 2)"),
             Note::SeedsUnused => "note: --seeds has no effect: all variants are counted, once each".into(),
             Note::Unknown { .. } | Note::ValidationIsTraining => format!("warning: {text}"),
             Note::SkippedCheckpoint { .. }

@@ -144,6 +144,7 @@ pub(crate) fn words(advice: &Advice) -> String {
         }
         Advice::Resume => "--resume with the same --out continues from here",
         Advice::CountLess => "count it in parts (--shard, then `merge`), or fewer tokens at a time (--order)",
+        Advice::ListWords => "give all parts the same list of words with --vocab",
         Advice::AllParts => "name all parts of one text, 1/N to N/N, in order; --sum adds up any counts",
         Advice::Again => "the same command starts again",
         Advice::Continue => "the same command continues from here",

@@ -9,6 +9,8 @@ pub(crate) struct Table {
     /// Whether objective and NLL differ, because of label smoothing or z-loss.
     pub(crate) smoothed: bool,
     pub(crate) gap: bool,
+    /// Whether the validation text has unknown tokens.
+    pub(crate) oov: bool,
     /// The width in columns of characters.
     pub(crate) width: usize,
 }
@@ -19,13 +21,15 @@ type Column = (&'static str, usize, u8, fn(&Evaluated) -> String);
 const OBJECTIVE: &str = "objective";
 const GAP: &str = "gap to H(p)";
 const BEST: &str = "  best";
-const COLUMNS: [Column; 11] = [
+const WITHOUT_OOV: &str = "w/o <unk>";
+const COLUMNS: [Column; 12] = [
     ("epoch", 6, 0, |row| format!("{:.2}", row.epoch)),
     ("step", 6, 0, |row| row.step.to_string()),
     (OBJECTIVE, 9, 0, |row| number(row.objective, 4)),
     ("train nll", 9, 0, |row| number(row.train_nll, 4)),
     ("val nats", 8, 0, |row| number(row.eval.nats_per_token(), 4)),
     ("perplexity", 10, 1, |row| number(row.eval.perplexity(), 3)),
+    (WITHOUT_OOV, 10, 0, |row| number(row.eval.perplexity_excluding_oov(), 3)),
     ("bits/byte", 9, 2, |row| number(row.eval.bits_per_byte(), 4)),
     (GAP, 11, 0, |row| format!("{:+.4}", row.eval.kl().unwrap_or(f64::NAN))),
     ("tokens/s", 8, 4, |row| thousands(row.tokens_per_second as u64)),
@@ -35,17 +39,21 @@ const COLUMNS: [Column; 11] = [
 
 impl Table {
     pub(crate) fn baseline_header(self) -> String {
+        let oov = if self.oov { format!("  {WITHOUT_OOV:>10}") } else { String::new() };
         let gap = if self.gap { "  gap to H(p)" } else { "" };
-        format!("baseline          val nats  perplexity  bits/byte{gap}")
+        format!("baseline          val nats  perplexity{oov}  bits/byte{gap}")
     }
 
     pub(crate) fn baseline(self, name: &str, evaluation: &Evaluation) -> String {
         let mut line = format!(
-            "{name:<16} {:>9}  {:>10}  {:>9}",
+            "{name:<16} {:>9}  {:>10}",
             number(evaluation.nats_per_token(), 4),
-            number(evaluation.perplexity(), 3),
-            number(evaluation.bits_per_byte(), 4)
+            number(evaluation.perplexity(), 3)
         );
+        if self.oov {
+            line.push_str(&format!("  {:>10}", number(evaluation.perplexity_excluding_oov(), 3)));
+        }
+        line.push_str(&format!("  {:>9}", number(evaluation.bits_per_byte(), 4)));
         if self.gap {
             line.push_str(&format!("  {:>+11.4}", evaluation.kl().unwrap_or(f64::NAN)));
         }
@@ -66,6 +74,7 @@ impl Table {
         let has_values = |column: &Column| match column.0 {
             OBJECTIVE => self.smoothed,
             GAP => self.gap,
+            WITHOUT_OOV => self.oov,
             _ => true,
         };
         let mut columns: Vec<Column> = COLUMNS.into_iter().filter(has_values).collect();
@@ -111,11 +120,17 @@ mod tests {
 
     #[test]
     fn columns_stand_under_their_headings() {
-        let kinds = [(false, false), (true, false), (false, true), (true, true)];
-        for ((smoothed, gap), width) in
+        let kinds = [
+            [false; 3],
+            [true, false, false],
+            [false, true, false],
+            [true, true, false],
+            [false, false, true],
+        ];
+        for ([smoothed, gap, oov], width) in
             kinds.into_iter().flat_map(|kind| [60, 80, 200].map(|width| (kind, width)))
         {
-            let table = Table { smoothed, gap, width };
+            let table = Table { smoothed, gap, oov, width };
             let row = Evaluated {
                 epoch: 1.0,
                 step: 1307,
@@ -132,8 +147,12 @@ mod tests {
             assert!(fits && best.ends_with("best"), "{width}: {best}");
             assert_eq!(table.header().contains("gap to H(p)"), gap);
             assert_eq!(table.header().contains("objective"), smoothed);
+            assert_eq!(table.header().contains(WITHOUT_OOV), oov);
             assert_eq!(table.header().contains("tokens/s"), width == 200);
-            assert_eq!(table.header().contains("left"), width == 200 || width == 80 && !smoothed && !gap);
+            assert_eq!(
+                table.header().contains("left"),
+                width == 200 || width == 80 && !smoothed && !gap && !oov
+            );
             assert_eq!(
                 table.header().len(),
                 table.row(&row).len(),
@@ -154,7 +173,7 @@ mod tests {
     #[test]
     fn an_infinite_loss_is_explained() {
         let impossible = Evaluation { total_nll: f64::INFINITY, zero_probability: 3, ..evaluation() };
-        let table = Table { smoothed: false, gap: false, width: 100 };
+        let table = Table { width: 100, ..Table::default() };
         let line = table.baseline("bigram MLE", &impossible);
         assert!(line.contains("inf") && line.ends_with("(3 of 100 tokens have zero probability)"), "{line}");
         let narrow = Table { width: 80, ..table }.baseline("bigram MLE", &impossible);

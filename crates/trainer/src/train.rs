@@ -167,6 +167,7 @@ fn has_effect(name: &str, config: &Config) -> bool {
         "data.val_fraction" => config.data.val.is_empty(),
         "data.embedded" => config.data.train.is_empty(),
         "sample.temperature" => config.sample.tokens > 0,
+        "tokenizer.min_count" | "tokenizer.vocab_size" | "tokenizer.vocab" => model.init_from.is_none(),
         "model.k" => smoothing == Smoothing::AddK && !tuned,
         "model.alpha" => smoothing == Smoothing::Dirichlet && !tuned,
         "model.tune" => smoothing.is_tunable(),

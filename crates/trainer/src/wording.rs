@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-pub use surprisal_engine::wording::{bytes, duration, many, number, thousands};
+pub use surprisal_engine::wording::{bytes, duration, many, number, percent, thousands};
 
 /// `text` with control characters and invisible or direction-changing characters replaced by
 /// visible ones. Line ends, tabs and joiners (used by scripts and emoji) are kept.

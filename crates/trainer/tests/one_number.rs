@@ -80,7 +80,10 @@ fn explain_reads_sentences_as_eval_does() {
     }
     let shown =
         bench.run(&["explain", "m.ngram", "--text", "the fox saw a heron\na duck"]).succeeded().stdout;
-    assert!(shown.contains("over 9 tokens\n1 of 9 tokens are unknown; perplexity without them "), "{shown}");
+    assert!(
+        shown.contains("over 9 tokens\n1 of 9 tokens are unknown (11.11 %); perplexity without them "),
+        "{shown}"
+    );
     assert!(shown.contains("\n  the fox saw a heron (unknown) </s>\n"), "{shown}");
     assert!(shown.contains("\n  a duck </s>\n"), "{shown}");
     let colours = ["explain", "m.ngram", "--text", "a heron", "--color", "always"];

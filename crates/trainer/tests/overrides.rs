@@ -339,7 +339,9 @@ fn keys_are_known_by_the_names_that_other_programs_have() {
         ("train", "lr", "did you mean `lr` in [optim]?"),
         ("train", "learning-rate", "did you mean `lr` in [optim]?"),
         ("model", "temperature", "did you mean `temperature` in [sample]?"),
-        ("model", "vocab", "did you mean `vocab_size` in [tokenizer]?"),
+        ("model", "vocab", "did you mean `vocab` in [tokenizer]?"),
+        ("model", "n_vocab", "did you mean `vocab_size` in [tokenizer]?"),
+        ("tokenizer", "min_freq", "did you mean `min_count`?"),
         ("data", "seed", "did you mean `seed` in [train]?"),
         ("sample", "qqqqqqqq", "there are: tokens, temperature"),
     ] {

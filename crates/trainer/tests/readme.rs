@@ -113,6 +113,7 @@ fn what_is_said_of_counting_does_what_it_says() {
     for (name, lines) in [("book.txt", 300), ("corpus.txt", 400), ("held-out.txt", 50)] {
         bench.text(name, lines);
     }
+    bench.file("words.txt", "cat\ndog\n");
     let config = repository("configs/word_kn5.toml");
     for (words, out) in [
         (&["train", &config, "book.txt"][..], "runs/c"),

@@ -229,6 +229,7 @@ fn plan(grid: &ComparisonSpec, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Tr
                     texts.len() - 1
                 }
             };
+            texts[text].data.record_min_count(&mut loaded);
             let follows = crate::train::fit_length(&mut loaded, &texts[text].data)?;
             loaded.text = crate::config::resolved(&loaded.config)?;
             for notice in loaded.notices.iter().chain(&follows) {

@@ -272,7 +272,8 @@ fn expand(
         .collect()
 }
 
-/// Merges `over` into `table`, key by key; another kind of model starts from its own defaults.
+/// Merges `over` into `table`, key by key; another kind of model or tokenizer starts from its own
+/// defaults.
 fn merge(table: &mut toml::Table, over: &toml::Table) {
     for (name, value) in over {
         let toml::Value::Table(keys) = value else {
@@ -281,7 +282,10 @@ fn merge(table: &mut toml::Table, over: &toml::Table) {
             continue;
         };
         let into = section(table, name);
-        if name == "model" && keys.get("kind").is_some_and(|kind| into.get("kind") != Some(kind)) {
+        let differs = |own: Option<&toml::Value>| keys.get("kind").is_some_and(|kind| own != Some(kind));
+        if name == "model" && differs(into.get("kind"))
+            || name == "tokenizer" && into.get("kind").is_some_and(|kind| differs(Some(kind)))
+        {
             into.clear();
         }
         if name == "train" && LENGTHS.iter().any(|key| keys.contains_key(*key)) {

@@ -8,9 +8,9 @@ mod model;
 use surprisal_loss::ObjectiveError;
 use surprisal_model::neural::Windows;
 use surprisal_source::Source;
-use surprisal_text::{Split, is_standard_input};
+use surprisal_text::{MinCount, Split, TextMode, WordVocabulary, is_standard_input};
 
-use super::{Loaded, OptimKind, Shards, TokenizerType, words};
+use super::{Loaded, OptimKind, Shards, Tokenizer, TokenizerType, words};
 use crate::error::{Error, Result};
 
 /// Checks every value and sets the defaults that depend on the kind of model and on the machine.
@@ -69,7 +69,7 @@ fn one_of(loaded: &Loaded, section: &str, key: &str, value: &str, known: &[&str]
     Err(loaded.error_at(section, key, format!("is \"{value}\"")).hint(words::one_of(value, known)))
 }
 
-fn data(loaded: &Loaded) -> Result<()> {
+fn data(loaded: &mut Loaded) -> Result<()> {
     let config = &loaded.config;
     if config.data.val.is_empty() {
         within(loaded, "data", "val_fraction", config.data.val_fraction, 1e-6..=0.9)?;
@@ -82,14 +82,46 @@ fn data(loaded: &Loaded) -> Result<()> {
     within(loaded, "data", "reader", config.data.reader, 1..=2)?;
     within(loaded, "data", "train_fraction", config.data.train_fraction, 1e-6..=1.0)?;
     one_of(loaded, "data", "embedded", &config.data.embedded, Source::names())?;
-    let Some(size) = config.tokenizer.vocab_size else { return Ok(()) };
-    if config.tokenizer.kind == TokenizerType::Bpe {
-        return within(loaded, "tokenizer", "vocab_size", size, 260..=1 << 20);
-    }
-    let kind = config.tokenizer.kind();
-    Err(loaded
-        .error_at("tokenizer", "vocab_size", format!("means nothing to kind = \"{kind}\""))
-        .hint("only bpe has a chosen size; for the others it follows from the text"))
+    let tokenizer = &config.tokenizer;
+    let kind = tokenizer.kind();
+    let refused = match tokenizer.kind {
+        TokenizerType::Word => {
+            let vocabulary = WordVocabulary { vocab_size: tokenizer.vocab_size, ..WordVocabulary::default() };
+            vocabulary.check(config.data.unit.unwrap_or(TextMode::Stream)).map_err(|error| {
+                loaded.error_at("tokenizer", "vocab_size", format!("is too small: {error}"))
+            })?;
+            within(loaded, "tokenizer", "min_count", tokenizer.min_count.unwrap_or(1), 1..=1 << 40)?;
+            // Numbers to compare with another program's need all words, and so does a run of an
+            // earlier version.
+            let is_of_run = config.data.reader == 1 && loaded.override_as_written("tokenizer.kind").is_none();
+            let is_compatible = config.model.ngram(None, None).is_some_and(|ngram| ngram.compat.is_some());
+            if tokenizer.min_count() == MinCount::Auto && (is_of_run || is_compatible) {
+                loaded.config.tokenizer.min_count = Some(1);
+            }
+            None
+        }
+        TokenizerType::Bpe => {
+            if let Some(size) = tokenizer.vocab_size {
+                within(loaded, "tokenizer", "vocab_size", size, 260..=1 << 20)?;
+            }
+            of_words(tokenizer)
+        }
+        TokenizerType::Byte | TokenizerType::Char => {
+            tokenizer.vocab_size.map(|_| "vocab_size").or_else(|| of_words(tokenizer))
+        }
+    };
+    let Some(key) = refused else { return Ok(()) };
+    let hint = if key == "vocab_size" {
+        "only bpe and word have a chosen size; for the others it follows from the text"
+    } else {
+        "it is for words: tokenizer.kind = \"word\""
+    };
+    Err(loaded.error_at("tokenizer", key, format!("means nothing to kind = \"{kind}\"")).hint(hint))
+}
+
+/// The first setting that only word tokenizers have.
+fn of_words(tokenizer: &Tokenizer) -> Option<&'static str> {
+    tokenizer.min_count.map(|_| "min_count").or_else(|| tokenizer.vocab.as_ref().map(|_| "vocab"))
 }
 
 fn loss(loaded: &Loaded) -> Result<()> {
@@ -285,6 +317,10 @@ mod tests {
             (&["train.batch_size=4", "train.shards=5"][..], "train.shards"),
             (&["tokenizer.vocab_size=300"][..], "means nothing"),
             (&["tokenizer.kind=bpe", "tokenizer.vocab_size=20"][..], "vocab_size"),
+            (&["tokenizer.kind=word", "tokenizer.vocab_size=1"][..], "no room for words beside <unk>"),
+            (&["tokenizer.kind=word", "tokenizer.min_count=0"][..], "from 1 to"),
+            (&["tokenizer.min_count=2"][..], "means nothing"),
+            (&["tokenizer.kind=bpe", "tokenizer.vocab=words.txt"][..], "means nothing"),
             (&["eval.stride=65"][..], "eval.stride"),
             (&["data.val_fraction=0"][..], "val_fraction"),
             (&["model.n_kv_head=3"][..], "n_kv_head"),

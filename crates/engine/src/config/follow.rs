@@ -4,7 +4,7 @@ use surprisal_model::neural::PositionKind;
 use toml::{Table, Value};
 
 use super::keys::{self, Override, convert, insert};
-use super::{Config, OptimKind, TokenizerType};
+use super::{Config, OptimKind};
 use crate::error::{Error, Result};
 
 /// Keys of `[train]` for the length of a run, of which only one can be set.
@@ -24,7 +24,7 @@ const GIVES_WAY: [(&str, &[&str], When); 15] = [
     ("train.steps", &["train.epochs", "train.budget"], |_| true),
     ("train.budget", &["train.epochs", "train.steps"], |_| true),
     ("train.ramp_steps", &["train.batch_start", "train.block_start"], |c| c.train.ramp_steps == 0),
-    ("tokenizer.kind", &["tokenizer.vocab_size"], |c| c.tokenizer.kind != TokenizerType::Bpe),
+    ("tokenizer.kind", &["tokenizer.vocab_size", "tokenizer.min_count", "tokenizer.vocab"], |_| true),
     ("loss.add_k", &["loss.label_smoothing", "loss.smooth_toward"], |c| c.loss.add_k > 0.0),
     ("loss.label_smoothing", &["loss.add_k"], |c| c.loss.label_smoothing > 0.0),
     ("loss.label_smoothing", &["loss.smooth_toward"], |c| c.loss.label_smoothing == 0.0),
@@ -85,7 +85,9 @@ pub(super) fn follow(
     let mut config = convert(table)?;
     let defaults = table_of(&Config::default())?;
     for (by, names, when) in GIVES_WAY {
-        let Some(by) = said(by).filter(|_| when(&config)) else { continue };
+        // What repeats the file changes nothing.
+        let is_new = get(file, by) != get(table, by);
+        let Some(by) = said(by).filter(|_| is_new && when(&config)) else { continue };
         let keys_of = |section: &str| match table.get(section).and_then(Value::as_table) {
             Some(keys) => keys.keys().map(|key| format!("{section}.{key}")).collect(),
             None => vec![section.to_owned()],

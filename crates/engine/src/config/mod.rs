@@ -35,7 +35,9 @@ mod words;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use surprisal_text::{InvalidBytes, LastLine, LiteralSpecials, NormalForm, Split, TextMode, TokenizerKind};
+use surprisal_text::{
+    InvalidBytes, LastLine, LiteralSpecials, MinCount, NormalForm, Split, TextMode, TokenizerKind,
+};
 
 use crate::error::{Error, Result};
 
@@ -134,8 +136,14 @@ section! {
     Tokenizer {
         /// byte, char, word or bpe.
         kind: TokenizerType = TokenizerType::Char,
-        /// The size of a bpe vocabulary.
+        /// The size of a bpe vocabulary, or the largest of a word vocabulary, special tokens
+        /// included.
         vocab_size: Option<usize>,
+        /// word: words with fewer occurrences become `<unk>`; unset: 2 where the text has many
+        /// words that occur once ([`MinCount::Auto`]), otherwise 1. A run's own config has it.
+        min_count: Option<u64>,
+        /// word: a file with the words to keep, one per line; the others become `<unk>`.
+        vocab: Option<PathBuf>,
     }
 }
 
@@ -147,6 +155,15 @@ impl Tokenizer {
             TokenizerType::Char => TokenizerKind::Char,
             TokenizerType::Word => TokenizerKind::Word,
             TokenizerType::Bpe => TokenizerKind::Bpe { vocab_size: self.vocab_size.unwrap_or(1024) },
+        }
+    }
+
+    /// The minimum number of occurrences of a word.
+    pub(crate) fn min_count(&self) -> MinCount {
+        match self.min_count {
+            Some(count) => MinCount::Fixed(count),
+            None if self.vocab_size.is_some() || self.vocab.is_some() => MinCount::Fixed(1),
+            None => MinCount::Auto,
         }
     }
 }

@@ -7,7 +7,7 @@ use super::model::{key_in, of_key, other_kind};
 use crate::error::{Advice, Error};
 
 /// Sections and keys, with their names in other programs.
-const OTHER_NAMES: [(&str, &str, &str); 21] = [
+const OTHER_NAMES: [(&str, &str, &str); 23] = [
     ("optim", "lr", "learning_rate max_lr"),
     ("optim", "warmup", "warmup_steps warmup_iters"),
     ("optim", "schedule", "scheduler lr_scheduler_type decay_lr"),
@@ -25,7 +25,9 @@ const OTHER_NAMES: [(&str, &str, &str); 21] = [
     ("train", "batch_size", "batch per_device_train_batch_size"),
     ("train", "precision", "dtype"),
     ("tokenizer", "kind", "tokenizer"),
-    ("tokenizer", "vocab_size", "vocab"),
+    ("tokenizer", "vocab_size", "n_vocab num_words max_vocab_size"),
+    ("tokenizer", "min_count", "min_freq min_frequency"),
+    ("tokenizer", "vocab", "vocab_file limit_vocab_file"),
     ("data", "train", "dataset text input"),
     ("data", "val_fraction", "val_split validation_split"),
     ("eval", "every_steps", "eval_interval eval_steps"),

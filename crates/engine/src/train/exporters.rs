@@ -15,11 +15,12 @@ use crate::events::{Event, Events, RunId, RunSummary};
 pub(crate) const FOLDER: &str = "tensorboard";
 
 /// Tags, with JSON pointers into events.
-const SCALARS: [(&str, &str); 8] = [
+const SCALARS: [(&str, &str); 9] = [
     ("loss/objective", "/objective"),
     ("loss/train_nll", "/train_nll"),
     ("loss/validation", "/eval/nats_per_token"),
     ("validation/perplexity", "/eval/perplexity"),
+    ("validation/perplexity_excluding_oov", "/eval/perplexity_excluding_oov"),
     ("validation/bits_per_byte", "/eval/bits_per_byte"),
     ("validation/source_entropy", "/eval/source_entropy"),
     ("validation/kl", "/eval/kl"),

@@ -96,6 +96,7 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     }
     // Errors in the texts appear before anything is written.
     let data = Dataset::load(&request.settings.config, request.resume, None, ctx)?;
+    data.record_min_count(&mut request.settings);
     let follows = fit_length(&mut request.settings, &data)?;
     let loaded = &request.settings;
     ctx.notes(&[loaded.notices.as_slice(), &follows].concat())?;
@@ -133,7 +134,8 @@ pub fn own_settings(root: &Path) -> Result<Loaded> {
 
 fn check_folder(request: &Request) -> Result<()> {
     let data = &request.settings.config.data;
-    let inputs = [&data.train[..], &data.val].concat();
+    let list = request.settings.config.tokenizer.vocab.as_slice();
+    let inputs = [&data.train[..], &data.val, list].concat();
     // config.toml, which names them, is UTF-8.
     if let Some(path) = inputs.iter().find(|path| path.to_str().is_none()) {
         let message =
@@ -291,6 +293,7 @@ impl Run<'_> {
                 tokenizer: data.tokenizer.kind().to_string(),
                 vocab_size: data.tokenizer.vocab_size(),
                 train_tokens: data.train.scored(),
+                train_oov: data.train.oov,
                 val_tokens: data.val.scored(),
                 seed: config.train.seed,
                 texts: BTreeMap::from([("train", text_hash(&data.train)), ("val", text_hash(&data.val))]),

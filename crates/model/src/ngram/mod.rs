@@ -224,6 +224,12 @@ impl NgramModel {
         self.report.orders.iter().map(|order| order.grams).sum()
     }
 
+    /// Whether an n-gram of two words begins with `word`; `None` in a model without any.
+    pub fn is_context(&self, word: u32) -> Option<bool> {
+        let view = self.trie.view();
+        (view.order() > 1).then(|| !view.levels[0].children(word as usize).is_empty())
+    }
+
     fn log_unigrams(&self, view: &View<'_>) -> &[f64] {
         self.log_unigrams
             .get_or_init(|| (0..self.trie.header().vocab_size).map(|word| view.unigram(word).ln()).collect())

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use surprisal_engine::count::{self, Counted, Files};
+use surprisal_engine::data::word_list;
 use surprisal_engine::model::ngram::{MAX_ORDER, NgramConfig, Smoothing};
-use surprisal_engine::text::{DataOptions, EncodeOptions, InputOptions, LastLine, TextMode, TokenizerKind};
+use surprisal_engine::text::{
+    DataOptions, EncodeOptions, InputOptions, LastLine, MinCount, TextMode, TokenizerKind, WordVocabulary,
+};
 use surprisal_engine::{Context, Event, Events, Note, RunId, outputs};
 
 use crate::cli;
@@ -82,7 +85,18 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
         return Err(Error::usage(format!("--literal-specials has no effect with --tokenizer {kind}"))
             .hint("only words can be spelled like special tokens"));
     }
-    let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.texts)?;
+    let words = &arguments.words;
+    let flags = [
+        ("min-count", words.min_count.is_some()),
+        ("vocab-size", words.vocab_size.is_some()),
+        ("vocab", words.vocab.is_some()),
+    ];
+    if let Some((flag, _)) = flags.iter().find(|(_, given)| *given && kind != TokenizerKind::Word) {
+        return Err(Error::usage(format!("--{flag} has no effect with --tokenizer {kind}"))
+            .hint("only the vocabulary of words can be chosen"));
+    }
+    let inputs = [&arguments.texts[..], words.vocab.as_slice()].concat();
+    let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &inputs)?;
     let shard = arguments.shard.as_deref().map(parse_shard).transpose()?;
     if shard.is_some() && wants_model(&files) {
         return Err(Error::usage("--shard can write only counts (.counts, .tsv)")
@@ -109,7 +123,13 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
         encode_options: reading,
         ..DataOptions::default()
     };
-    let counted = count::count(&data, kind, shard, &config, ctx)?;
+    let vocabulary = WordVocabulary {
+        min_count: MinCount::Fixed(words.min_count.unwrap_or(1)),
+        vocab_size: words.vocab_size,
+        list: words.vocab.as_deref().map(word_list).transpose().map_err(|error| error.within("--vocab"))?,
+    };
+    vocabulary.check(unit).map_err(|error| Error::from(error).within("--vocab-size"))?;
+    let counted = count::count(&data, kind, &vocabulary, shard, &config, ctx)?;
     write(counted, &files, &config, how.quantize, ctx, output)
 }
 

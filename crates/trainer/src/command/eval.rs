@@ -8,7 +8,7 @@ use crate::cli;
 use crate::command::count::input_options;
 use crate::error::{Result, name_flags};
 use crate::output::Output;
-use crate::wording::{labelled, number, thousands};
+use crate::wording::{labelled, number, percent, thousands};
 use surprisal_engine::Context;
 use surprisal_engine::compare::diagnostics::{CalibrationSummary, measure};
 use surprisal_engine::data::{Dataset, note_unknown};
@@ -31,9 +31,11 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
     let evaluation = evaluation.checked()?;
     let seconds = started.elapsed().as_secs_f64();
     let name = text.name;
+    let has_learned_unk = loaded.has_learned_unk();
     let calibration = if arguments.calibration {
         let (tokenizer, train) = (loaded.tokenizer, Arc::default());
-        let data = Dataset { tokenizer, train, val: text.tokens, source_nats: None, corpus: None };
+        let data =
+            Dataset { tokenizer, train, val: text.tokens, source_nats: None, corpus: None, min_count: None };
         measure(&*loaded.model, &data, None, pool)?.and_then(|measure| measure.calibration)
     } else {
         None
@@ -47,7 +49,7 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
         }
         return output.event(&event);
     }
-    let mut lines = table(&evaluation, &name);
+    let mut lines = table(&evaluation, &name, has_learned_unk);
     if let Some(calibration) = &calibration {
         lines.push_str(&calibration_lines(calibration));
     }
@@ -79,7 +81,8 @@ fn calibration_lines(calibration: &CalibrationSummary) -> String {
     labelled(&lines, 26)
 }
 
-pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
+/// `has_learned_unk`: whether the model's training text had `<unk>`, where that is known.
+fn table(evaluation: &Evaluation, name: &str, has_learned_unk: Option<bool>) -> String {
     let mut lines = vec![
         ("text", name.to_owned()),
         ("tokens", thousands(evaluation.tokens)),
@@ -97,8 +100,13 @@ pub(crate) fn table(evaluation: &Evaluation, name: &str) -> String {
     if evaluation.oov > 0 {
         let excluding = evaluation.perplexity_excluding_oov();
         let excluding = if excluding.is_nan() { "none: all are".to_owned() } else { number(excluding, 4) };
+        let mut unknown =
+            format!("{} ({})", thousands(evaluation.oov), percent(evaluation.oov, evaluation.tokens));
+        if has_learned_unk == Some(false) {
+            unknown.push_str("; the model has not learned <unk>: its probability is a constant");
+        }
         lines.extend([
-            ("out of vocabulary", thousands(evaluation.oov)),
+            ("out of vocabulary", unknown),
             ("perplexity including OOV", number(evaluation.perplexity(), 4)),
             ("perplexity excluding OOV", excluding),
         ]);
