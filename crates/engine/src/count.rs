@@ -78,7 +78,7 @@ pub fn count(
     } else {
         None
     };
-    let counts = of(text.ids.into(), "counting")?;
+    let counts = of(text.ids.into_vec().into(), "counting")?;
     let part = match shard {
         None => Part::whole(),
         Some((number, parts)) => {

@@ -1,19 +1,19 @@
 //! Texts of a config as tokens, with notes on them.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
-use surprisal_formats::file;
 use surprisal_text::{
-    Corpus, DataOptions, EncodeOptions, Granularity, InputOptions, MinCount, TextMode, TokenText, Tokenizer,
-    TokenizerKind, WordList, WordVocabulary,
+    Corpus, DataOptions, EncodeOptions, Granularity, InputOptions, TextMode, TokenText, Tokenizer,
+    TokenizerKind, WordVocabulary,
 };
 
-use crate::config::{Config, Loaded, Tokenizer as Settings, TokenizerType, cores};
+use crate::config::{Config, Loaded, TokenizerType, cores};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event, Note};
 use crate::kind;
+use crate::token_cache;
+use crate::word_choice::rare_words;
 use crate::wording::thousands;
 
 /// Tokens to train on and to validate with.
@@ -107,19 +107,19 @@ impl Dataset {
     fn read(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
         let corpus = if begun { own_corpus(config)? } else { corpus(config)? };
         let kind = config.tokenizer.kind();
-        crate::memory::check_text(corpus.bytes(), kind)?;
         let known = if known.is_some() { known } else { start_tokenizer(config)? };
+        let cached = token_cache::is_used(config, &corpus);
+        if !cached {
+            crate::memory::check_text(corpus.bytes(), kind)?;
+        }
         let (tokenizer, train, min_count) = match known {
+            known if cached => token_cache::tokens(config, &corpus, known, ctx)?,
             Some(tokenizer) => {
                 let train = corpus.encode_train(&tokenizer)?;
                 (tokenizer, train, None)
             }
             None => {
-                let Settings { vocab_size, vocab, .. } = &config.tokenizer;
-                let list = vocab.as_deref().map(word_list).transpose();
-                let list = list.map_err(|error| error.within("tokenizer.vocab"))?;
-                let min_count = config.tokenizer.min_count();
-                let words = WordVocabulary { min_count, vocab_size: *vocab_size, list };
+                let words = config.tokenizer.words()?;
                 learn(&corpus, kind, &words, ctx)?
             }
         };
@@ -170,14 +170,6 @@ fn note_parts(corpus: &Corpus, ctx: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The list of words in the file at `path`.
-///
-/// # Errors
-/// A file that cannot be read; a wrong line.
-pub fn word_list(path: &Path) -> Result<WordList> {
-    Ok(WordList::parse(&path.display().to_string(), file::read(path)?.as_slice())?)
-}
-
 /// Learns a tokenizer and encodes the training text; of words those of `vocabulary`, with a note
 /// if some are not in it, and their minimum number of occurrences.
 pub(crate) fn learn(
@@ -190,9 +182,8 @@ pub(crate) fn learn(
         return Ok(corpus.tokenize_train(kind).map(|(tokenizer, text)| (tokenizer, text, None))?);
     }
     let (tokenizer, text, choice) = corpus.learn_words(vocabulary)?;
-    if choice.kept < choice.words {
-        let requested = vocabulary.min_count != MinCount::Auto;
-        ctx.note(Note::RareWords { choice, unknown: text.oov, tokens: text.scored(), requested })?;
+    if let Some(note) = rare_words(vocabulary.min_count, choice, text.oov, text.scored()) {
+        ctx.note(note)?;
     }
     Ok((tokenizer, text, Some(choice.min_count)))
 }

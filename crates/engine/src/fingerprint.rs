@@ -18,8 +18,8 @@ pub struct RunFingerprint {
 
 impl RunFingerprint {
     /// Fingerprint of a run whose config.toml is `text`, without the settings that do not affect
-    /// results: threads, checkpoints and the paths of texts; and without the choice of words,
-    /// which the tokenizer and the tokens have.
+    /// results: threads, checkpoints and the paths of texts; and without the choice of words and
+    /// the rules of reading, whose results the tokenizer and the tokens have.
     pub(crate) fn new(text: &str, tokenizer: &Tokenizer, train: &TokenText, val: &TokenText) -> Result<Self> {
         let mut settings: toml::Table = toml::from_str(text)
             .map_err(|error| Error::failed(format!("cannot read the run's config: {error}")))?;
@@ -28,6 +28,8 @@ impl RunFingerprint {
             ("train", "threads"),
             ("data", "train"),
             ("data", "val"),
+            ("data", "reader"),
+            ("data", "token_cache"),
             ("tokenizer", "vocab"),
             ("tokenizer", "min_count"),
         ] {
@@ -66,8 +68,12 @@ pub(crate) fn text_hash(text: &TokenText) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// Adds the tokens of `text` and their number to `hasher`.
+/// Adds the tokens of `text` and their number to `hasher`, or the hash that stands for them.
 fn hash(text: &TokenText, hasher: &mut blake3::Hasher) {
+    if let Some(key) = text.ids.key() {
+        hasher.update(key.as_bytes());
+        return;
+    }
     hasher.update(&(text.ids.len() as u64).to_le_bytes());
     let mut buffer = Vec::with_capacity(4 * 4096);
     for ids in text.ids.chunks(4096) {

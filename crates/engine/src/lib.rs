@@ -28,7 +28,9 @@ pub mod runs;
 pub mod sampling;
 mod saved;
 mod schedule;
+pub mod token_cache;
 pub mod train;
+pub mod word_choice;
 pub mod wording;
 
 pub use control::Control;

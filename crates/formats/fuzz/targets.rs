@@ -14,7 +14,9 @@ use surprisal_formats::{
 use surprisal_model::LanguageModel;
 use surprisal_model::ngram::NgramModel;
 use surprisal_store::checkpoint;
-use surprisal_text::{Corpus, DataOptions, TextMode, Tokenizer, TokenizerKind};
+use surprisal_text::{
+    Corpus, DataOptions, InputOptions, InvalidBytes, NormalForm, Split, TextMode, Tokenizer, TokenizerKind,
+};
 
 /// Accepted weights are written and read back unchanged.
 pub(crate) fn safetensors(data: &[u8]) {
@@ -65,6 +67,46 @@ pub(crate) fn tokenizer(data: &[u8]) {
     tokenizer.decode(&[0, u32::MAX, 7]);
 }
 
+/// Any bytes are read through every reader (compressed, UTF-16, records) and split by every rule,
+/// or refused; the parts have the tokens of the whole, and memory is bounded.
+#[expect(clippy::disallowed_methods, reason = "a text to be read at once need not survive a power loss")]
+pub(crate) fn doors(data: &[u8]) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.txt");
+    let (settings, bytes) = data.split_first_chunk::<2>().unwrap_or((&[0, 0], data));
+    if std::fs::write(&path, bytes).is_err() {
+        return;
+    }
+    let [how, rule] = *settings;
+    let invalid = [InvalidBytes::Error, InvalidBytes::Replace, InvalidBytes::SkipLine][usize::from(how) % 3];
+    let inputs = InputOptions {
+        field: (how & 16 != 0).then(|| "a".to_owned()),
+        normalize: if how & 32 == 0 { NormalForm::None } else { NormalForm::Nfc },
+        keep_nuls: how & 64 != 0,
+        limit: Some(1 << 22),
+        invalid,
+        ..InputOptions::default()
+    };
+    let mode = [TextMode::Stream, TextMode::Line, TextMode::Document][usize::from(rule) % 3];
+    let split =
+        [Split::Tail, Split::Blocks, Split::Lines, Split::Documents, Split::Files][usize::from(rule / 3) % 5];
+    let train = vec![path];
+    let options =
+        DataOptions { train, inputs, split, val_fraction: 0.3, mode, once: true, ..DataOptions::default() };
+    // One pass first: it has the limit, so that what expands without end is not copied.
+    let Ok(whole) = Corpus::whole(&options, None) else { return };
+    let Ok((tokenizer, text)) = whole.tokenize_train(TokenizerKind::Word) else { return };
+    assert!(text.ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+    let Ok(corpus) = Corpus::load(&options) else { return };
+    let (Ok(train), Ok(val)) = (corpus.encode_train(&tokenizer), corpus.encode_val(&tokenizer)) else {
+        return;
+    };
+    // A cut within a line adds the marks of a line, and one within a word adds a word.
+    if matches!(split, Split::Lines | Split::Documents | Split::Files) && mode != TextMode::Document {
+        assert_eq!(train.ids.len() + val.ids.len(), text.ids.len(), "{how} {rule} {bytes:?}");
+    }
+}
+
 /// A text is split at every position, or refused; no byte is lost, and bytes and characters decode
 /// to the text.
 #[expect(clippy::disallowed_methods, reason = "a text to be read at once need not survive a power loss")]
@@ -77,7 +119,9 @@ pub(crate) fn text(data: &[u8]) {
     }
     let unit = if settings[0] & 1 == 0 { TextMode::Stream } else { TextMode::Line };
     let val_fraction = f64::from(settings[1]) / 256.0;
-    let options = DataOptions { train: vec![path], val_fraction, mode: unit, ..DataOptions::default() };
+    let inputs = InputOptions { as_stored: true, ..InputOptions::default() };
+    let options =
+        DataOptions { train: vec![path], inputs, val_fraction, mode: unit, ..DataOptions::default() };
     let Ok(corpus) = Corpus::load(&options) else { return };
     let kinds = [
         TokenizerKind::Byte,

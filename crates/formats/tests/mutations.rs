@@ -39,6 +39,11 @@ fn texts_survive() {
 }
 
 #[test]
+fn texts_through_every_door_survive() {
+    survives("doors", targets::doors);
+}
+
+#[test]
 fn counted_models_survive() {
     survives("ngram", targets::ngram);
 }

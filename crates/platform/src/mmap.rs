@@ -57,6 +57,13 @@ impl MappedFile {
         }
         Ok(Self { map, slot })
     }
+
+    /// The bytes as numbers in the byte order of the machine, without the last few if their number
+    /// is not a multiple of four.
+    pub fn as_u32s(&self) -> &[u32] {
+        // A map starts with a page, so it is aligned.
+        bytemuck::cast_slice(&self.map[..self.map.len() / 4 * 4])
+    }
 }
 
 impl Drop for MappedFile {

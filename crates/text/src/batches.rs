@@ -84,11 +84,30 @@ fn into_rows(targets: Range<usize>, block_size: usize) -> impl Iterator<Item = R
 }
 
 /// The rows of an epoch in training order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Order {
-    rows: Vec<Row>,
+    rows: Rows,
     /// For each window of all streams, whether texts start there; empty if every row starts one.
     begins: Vec<bool>,
+}
+
+#[derive(Debug)]
+enum Rows {
+    Listed(Vec<Row>),
+    /// The numbers of the rows, four bytes each: of lines, or of windows after `offset` targets.
+    Shuffled {
+        offset: usize,
+        order: Vec<u32>,
+    },
+}
+
+impl Rows {
+    fn len(&self) -> usize {
+        match self {
+            Self::Listed(rows) => rows.len(),
+            Self::Shuffled { order, .. } => order.len(),
+        }
+    }
 }
 
 /// The batches of a text.
@@ -142,6 +161,9 @@ impl Batches {
         }
         let targets =
             if text.mode == TextMode::Line { lines.len() } else { text.ids.len().saturating_sub(1) };
+        if u32::try_from(targets / if lines.is_empty() { block_size } else { 1 }).is_err() {
+            return Err(Error::Setting("the text has more than 2^32 windows in an epoch".into()));
+        }
         if targets == 0 {
             return Err(Error::TooShort {
                 name: "the training text".into(),
@@ -181,7 +203,7 @@ impl Batches {
     pub fn batch(&self, epoch: u64, range: Range<usize>) -> Batch {
         let order = self.order(epoch);
         let end = range.end.min(order.rows.len());
-        let rows = &order.rows[range.start.min(end)..end];
+        let rows: Vec<Row> = (range.start.min(end)..end).map(|at| self.row(&order.rows, at)).collect();
         let window = self.streams.and_then(|streams| order.begins.get(range.start / streams));
         let cols = rows.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         let mut batch = Batch {
@@ -201,6 +223,26 @@ impl Batches {
         batch
     }
 
+    /// The row at a place in training order.
+    fn row(&self, rows: &Rows, at: usize) -> Row {
+        match rows {
+            Rows::Listed(rows) => rows[at].clone(),
+            Rows::Shuffled { order, .. } if self.text.mode == TextMode::Line => {
+                self.lines[order[at] as usize].clone()
+            }
+            Rows::Shuffled { offset, order } => {
+                let first = usize::from(*offset > 0);
+                match (order[at] as usize).checked_sub(first) {
+                    None => 1..1 + offset,
+                    Some(window) => {
+                        let start = 1 + offset + window * self.block_size;
+                        start..start.saturating_add(self.block_size).min(self.text.ids.len())
+                    }
+                }
+            }
+        }
+    }
+
     /// The rows of an epoch in training order.
     fn order(&self, epoch: u64) -> Arc<Order> {
         let mut kept = lock(&self.order);
@@ -212,31 +254,32 @@ impl Batches {
         let mut rng = self.generator(epoch);
         let order = Arc::new(match (self.text.mode, self.streams) {
             (TextMode::Line, None) => {
-                Order { rows: shuffled(self.lines.clone(), &mut rng), ..Order::default() }
+                let order = shuffled((0..self.lines.len() as u32).collect(), &mut rng);
+                Order { rows: Rows::Shuffled { offset: 0, order }, begins: Vec::new() }
             }
             (TextMode::Stream | TextMode::Document, None) => {
                 let offset = self.offset(&mut rng);
-                let first = (offset > 0).then_some(1..1 + offset);
-                let rest = into_rows(1 + offset..self.text.ids.len(), self.block_size);
-                let rows = first.into_iter().chain(rest).collect();
-                Order { rows: shuffled(rows, &mut rng), ..Order::default() }
+                let order = shuffled((0..self.rows(epoch) as u32).collect(), &mut rng);
+                Order { rows: Rows::Shuffled { offset, order }, begins: Vec::new() }
             }
             (TextMode::Stream | TextMode::Document, Some(streams)) => {
                 let offset = self.offset(&mut rng);
                 let len = self.text.ids.len();
                 let each = (len - 1).div_ceil(streams);
                 let part = |i: usize| (1 + i * each).min(len)..(1 + (i + 1) * each).min(len);
-                self.side_by_side(&(0..streams).map(part).collect::<Vec<_>>(), offset.min(each), streams)
+                let parts: Vec<Row> = (0..streams).map(part).collect();
+                let (rows, begins) = self.side_by_side(&parts, offset.min(each), streams);
+                Order { rows: Rows::Listed(rows), begins }
             }
             (TextMode::Line, Some(streams)) => {
                 let lines = shuffled(self.lines.clone(), &mut rng);
-                let mut order = Order::default();
+                let (mut rows, mut begins) = (Vec::new(), Vec::new());
                 for group in lines.chunks(streams) {
-                    let Order { rows, begins } = self.side_by_side(group, 0, streams);
-                    order.rows.extend(rows);
-                    order.begins.extend(begins);
+                    let (more, starts) = self.side_by_side(group, 0, streams);
+                    rows.extend(more);
+                    begins.extend(starts);
                 }
-                order
+                Order { rows: Rows::Listed(rows), begins }
             }
         });
         *kept = Some((epoch, order.clone()));
@@ -245,7 +288,7 @@ impl Batches {
 
     /// Windows of parallel texts with the targets `parts`, at most `streams` of them. The first
     /// window has `offset` tokens unless that is 0, the others have `block_size`.
-    fn side_by_side(&self, parts: &[Row], offset: usize, streams: usize) -> Order {
+    fn side_by_side(&self, parts: &[Row], offset: usize, streams: usize) -> (Vec<Row>, Vec<bool>) {
         let longest = parts.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         let first = (offset > 0).then_some(0..offset);
         let (mut rows, mut begins) = (Vec::new(), Vec::new());
@@ -257,12 +300,12 @@ impl Batches {
                 rows.push(at(window.start)..at(window.end));
             }
         }
-        Order { rows, begins }
+        (rows, begins)
     }
 }
 
 /// Fisher-Yates shuffle.
-fn shuffled(mut rows: Vec<Row>, rng: &mut ChaCha8Rng) -> Vec<Row> {
+fn shuffled<T>(mut rows: Vec<T>, rng: &mut ChaCha8Rng) -> Vec<T> {
     for i in (1..rows.len()).rev() {
         rows.swap(i, rng.random_range(0..=i));
     }
@@ -275,7 +318,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn stream(ids: Vec<u32>) -> Arc<TokenText> {
-        Arc::new(TokenText { ids, ..TokenText::default() })
+        Arc::new(TokenText { ids: ids.into(), ..TokenText::default() })
     }
 
     /// Every target of an epoch with the token before it, sorted.
@@ -320,6 +363,7 @@ mod tests {
             cols in 1usize..15,
         ) {
             let mut text = TokenText { mode: TextMode::Line, bos: Some(0), ..TokenText::default() };
+            let mut ids = Vec::new();
             let mut expected = Vec::new();
             let mut next = 2;
             for len in lens {
@@ -328,9 +372,10 @@ mod tests {
                 line.push(1);
                 next += len as u32;
                 expected.extend(line.windows(2).map(|pair| (pair[0], pair[1])));
-                text.ids.extend(line);
+                ids.extend(line);
                 text.lines += 1;
             }
+            text.ids = ids.into();
             expected.sort_unstable();
             let batches = Batches::new(Arc::new(text), block_size, 5).unwrap();
             prop_assert_eq!(pairs(&batches, 3, batch_size, cols), expected);
@@ -345,16 +390,17 @@ mod tests {
         ) {
             let mut text = TokenText { mode: if line { TextMode::Line } else { TextMode::Stream }, ..TokenText::default() };
             let total: usize = lens.iter().map(|len| len + 1).sum();
-            text.ids = (0..total as u32).collect();
+            let mut ids: Vec<u32> = (0..total as u32).collect();
             if line {
                 (text.bos, text.lines) = (Some(0), lens.len() as u64);
                 // Each line starts with <s>, whose id is 0.
                 let mut start = 0;
                 for len in &lens {
-                    text.ids[start] = 0;
+                    ids[start] = 0;
                     start += len + 1;
                 }
             }
+            text.ids = ids.into();
             let mut expected: Vec<u32> = text.ids[1..].iter().copied().filter(|&id| id != 0).collect();
             let streams = batch_size * batches_per_update;
             let batches = Batches::following(Arc::new(text), block_size, streams, 7).unwrap();

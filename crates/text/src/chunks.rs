@@ -148,6 +148,7 @@ impl Span {
 
 /// Consecutive bytes of a text.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a chunk starts and ends things or not")]
 pub(crate) struct TextChunk {
     pub(crate) bytes: Vec<u8>,
     /// The number of chunks before it.
@@ -249,8 +250,7 @@ impl TextChunk {
             (piece.index, piece.offset, piece.span) = (self.index, offset, Arc::clone(&span));
             piece.lines_before = if span.is_stream() { self.lines_before + number.min(count) } else { 0 };
             (piece.starts_line, piece.ends_document) = (starts_line, ended);
-            // Without text, its last line was ended in an earlier chunk.
-            piece.ends_line = if ended { !text.is_empty() } else { self.ends_line };
+            piece.ends_line = ended || self.ends_line;
             piece.ends_mid_word = !ended && self.ends_mid_word;
             piece.visit_cleaned(warnings, &mut visit)?;
             starts_line = true;
@@ -268,8 +268,12 @@ impl TextChunk {
         if let Err(at) = cleaning.clean(&mut self.bytes, self.index < NFC_CHUNKS, warnings) {
             return Err(self.invalid(at));
         }
-        if self.bytes.is_empty() && !self.ends_document {
-            return Ok(());
+        if self.bytes.is_empty() {
+            if !self.ends_document {
+                return Ok(());
+            }
+            // No line is left, not even an empty one.
+            (self.starts_line, self.ends_line) = (false, false);
         }
         warnings.bytes += self.bytes.len() as u64;
         warnings.mid_word_cuts += u64::from(self.ends_mid_word);
@@ -406,7 +410,7 @@ impl OpenSpan {
             let count = (&mut self.reader)
                 .take(CHUNK_BYTES as u64)
                 .read_to_end(bytes)
-                .map_err(|reason| Error::of_io(&self.span.name(), reason))?;
+                .map_err(|reason| Error::of_io(self.span.name(), reason))?;
             self.ended = count < CHUNK_BYTES;
             let read = self.offset + bytes.len() as u64;
             match &self.span.location {

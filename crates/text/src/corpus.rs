@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crate::chunks::{Span, TextChunk};
-use crate::encode::{encode, learn_words, train, unknown_words};
+use crate::encode::{encode, encode_to, learn_word_tokenizer, learn_words, train, unknown_words};
 use crate::error::{Error, Result};
 use crate::inputs::{Found, find, name};
 use crate::numbers::many;
@@ -14,8 +14,8 @@ use crate::parallel::for_each_chunk;
 use crate::split::{split, split_at};
 use crate::warnings::TextWarnings;
 use crate::{
-    Codec, EncodeOptions, Granularity, InputOptions, Split, TextMode, TokenText, Tokenizer, TokenizerKind,
-    TrainingText, WordChoice, WordVocabulary,
+    Codec, EncodeOptions, Granularity, InputOptions, Split, TextMode, TokenCounts, TokenText, Tokenizer,
+    TokenizerKind, TrainingText, WordChoice, WordVocabulary,
 };
 use surprisal_source::Source;
 
@@ -292,6 +292,17 @@ impl Corpus {
         })
     }
 
+    /// Leaves the training split out of [`Self::notices`], so that they need not read it.
+    pub fn skip_train_notices(&self) {
+        self.warnings[0].get_or_init(TextWarnings::default);
+    }
+
+    /// Notices about the training split, if it has been encoded.
+    pub fn train_notices(&self) -> Vec<String> {
+        let warnings = self.warnings[0].get().copied().unwrap_or_default();
+        warnings.notices(self.encode_options.literal_specials)
+    }
+
     /// Trains a tokenizer on the training split alone.
     ///
     /// # Errors
@@ -341,6 +352,14 @@ impl Corpus {
         Ok((tokenizer, self.check_length(text)?, choice))
     }
 
+    /// The tokenizer of [`Self::learn_words`] alone, in memory for the vocabulary.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn learn_word_tokenizer(&self, vocabulary: &WordVocabulary) -> Result<(Tokenizer, WordChoice)> {
+        learn_word_tokenizer(&self.train, self.mode, self.encode_options, vocabulary)
+    }
+
     /// The training split as tokens.
     ///
     /// # Errors
@@ -351,7 +370,26 @@ impl Corpus {
         self.check_length(text)
     }
 
-    fn check_length(&self, text: TokenText) -> Result<TokenText> {
+    /// Passes the ids of the training split to `write`, in order and in bounded memory.
+    ///
+    /// # Errors
+    /// As [`Self::encode_train`]; an error of `write`.
+    pub fn encode_train_to(
+        &self,
+        tokenizer: &Tokenizer,
+        mut write: impl FnMut(&[u32]) -> std::io::Result<()> + Send,
+    ) -> Result<TokenCounts> {
+        let write = |ids: &[u32]| write(ids).map_err(|reason| Error::Write(self.name.clone(), reason));
+        let (counts, warnings) = encode_to(&self.train, tokenizer, self.encode_options, write)?;
+        self.warnings[0].get_or_init(|| warnings);
+        Ok(counts)
+    }
+
+    /// `text` if it has enough tokens to learn from.
+    ///
+    /// # Errors
+    /// Too few tokens.
+    pub fn check_length(&self, text: TokenText) -> Result<TokenText> {
         if text.scored() < self.min_tokens {
             return Err(Error::TooShort {
                 name: self.name.clone(),

@@ -7,15 +7,15 @@ use rayon::prelude::*;
 
 use crate::chunks::{Span, TextChunk, TextChunks};
 use crate::error::{Error, Result};
-use crate::parallel::for_each_chunk;
+use crate::parallel::{for_each_chunk, write_in_order};
 use crate::tokenizer::{
     ByteCodec, Key, LOAD_PADDING, LocalVocab, MAX_VOCABULARY, PreToken, Vocab, VocabLookup, WordCodec,
     is_separator, map_to_vocab, merge_vocabs, pre_tokenize, special_tokens,
 };
 use crate::warnings::TextWarnings;
 use crate::{
-    EncodeOptions, Granularity, LastLine, LiteralSpecials, TextMode, TokenText, Tokenizer, TokenizerKind,
-    TrainingText, WordChoice, WordVocabulary,
+    EncodeOptions, Granularity, LastLine, LiteralSpecials, TextMode, TokenCounts, TokenText, Tokenizer,
+    TokenizerKind, TrainingText, WordChoice, WordVocabulary,
 };
 
 /// The ids of a chunk.
@@ -35,7 +35,7 @@ pub(crate) fn train(
     options: EncodeOptions,
 ) -> Result<Tokenizer> {
     if kind == TokenizerKind::Word {
-        return Ok(learn_words(spans, mode, options, &WordVocabulary::default())?.0);
+        return Ok(learn_word_tokenizer(spans, mode, options, &WordVocabulary::default())?.0);
     }
     Tokenizer::learn(kind, mode, &TrainingText { spans, threads: options.threads })
 }
@@ -69,10 +69,52 @@ pub(crate) fn encode(
     )?;
     let warnings = warnings.with_line_ends_if(words.is_some());
     let text = concatenate(encoded, &[], tokenizer, warnings);
-    Ok((
-        text,
-        warnings.ignore_cuts_if(matches!(tokenizer.granularity(), Granularity::Byte | Granularity::Char)),
-    ))
+    Ok((text, without_harmless_cuts(warnings, tokenizer)))
+}
+
+/// Encodes `spans` in bounded memory, and passes the ids to `write` in the order of the text.
+pub(crate) fn encode_to(
+    spans: &[Span],
+    tokenizer: &Tokenizer,
+    options: EncodeOptions,
+    write: impl FnMut(&[u32]) -> Result<()> + Send,
+) -> Result<(TokenCounts, TextWarnings)> {
+    let words = tokenizer.codec_as::<WordCodec>();
+    let (counts, warnings) = write_in_order(
+        spans,
+        options.threads,
+        |counts: &mut TokenCounts, warnings, chunk, ids| {
+            let own = match words {
+                Some(words) => encode_words(chunk, words.mode, options, None, warnings, &words.vocab)?,
+                None => encode_chunk(chunk, tokenizer, options, warnings)?,
+            };
+            let count = |id: Option<u32>| own.iter().filter(|&&other| Some(other) == id).count() as u64;
+            counts.tokens += own.len() as u64;
+            counts.oov += count(tokenizer.unk());
+            counts.lines += count(tokenizer.bos());
+            ids.extend(own);
+            Ok(())
+        },
+        write,
+    )?;
+    let warnings = warnings.with_line_ends_if(words.is_some());
+    let mut sum = TokenCounts { bytes: text_bytes(warnings), ..TokenCounts::default() };
+    for TokenCounts { tokens, oov, lines, .. } in counts {
+        sum.tokens += tokens;
+        sum.oov += oov;
+        sum.lines += lines;
+    }
+    Ok((sum, without_harmless_cuts(warnings, tokenizer)))
+}
+
+/// The bytes of a text without its sentence marks.
+fn text_bytes(warnings: TextWarnings) -> u64 {
+    if warnings.mark_bytes < warnings.bytes { warnings.bytes - warnings.mark_bytes } else { warnings.bytes }
+}
+
+/// The warnings without cuts within words if the tokenizer may cut between any two characters.
+fn without_harmless_cuts(warnings: TextWarnings, tokenizer: &Tokenizer) -> TextWarnings {
+    warnings.ignore_cuts_if(matches!(tokenizer.granularity(), Granularity::Byte | Granularity::Char))
 }
 
 /// Adds the ids of a chunk, or of a further record of it.
@@ -115,6 +157,49 @@ pub(crate) fn learn_words(
     let (locals, encoded, mut warnings) = encode_local(spans, mode, options)?;
     warnings.uppercase_unk = locals.iter().any(|one| one.contains(b"<UNK>"));
     let counts = if vocabulary.needs_counts() { count_ids(&locals, &encoded) } else { Vec::new() };
+    let (tokenizer, maps, choice) = choose_words(locals, counts, mode, vocabulary)?;
+    let text = concatenate(encoded, &maps, &tokenizer, warnings);
+    Ok((tokenizer, text, warnings, choice))
+}
+
+/// Learns the words of `spans` alone: memory holds the vocabulary, not the text.
+pub(crate) fn learn_word_tokenizer(
+    spans: &[Span],
+    mode: TextMode,
+    options: EncodeOptions,
+    vocabulary: &WordVocabulary,
+) -> Result<(Tokenizer, WordChoice)> {
+    vocabulary.check(mode)?;
+    let (states, _) = for_each_chunk(
+        spans,
+        options.threads,
+        || Ok((LocalVocab::with_capacity(mode, 0)?, Vec::new(), (0, 0))),
+        |(locals, counts, (index, before)): &mut (LocalVocab, Vec<u64>, (usize, usize)), warnings, chunk| {
+            *before = if *index == chunk.index { *before } else { 0 };
+            *index = chunk.index;
+            locals.start_piece(chunk.index, *before);
+            let ids = encode_words(chunk, mode, options, None, warnings, &mut *locals)?;
+            *before += ids.len();
+            counts.resize(locals.len(), 0);
+            for &id in &ids {
+                counts[id as usize] += 1;
+            }
+            Ok(())
+        },
+    )?;
+    let (locals, counts) = states.into_iter().map(|(locals, counts, _)| (locals, counts)).unzip();
+    let (tokenizer, _, choice) = choose_words(locals, counts, mode, vocabulary)?;
+    Ok((tokenizer, choice))
+}
+
+/// The tokenizer of the words that `vocabulary` chooses from those of several threads with their
+/// numbers of occurrences, and the maps of each thread's ids to the final ones.
+fn choose_words(
+    locals: Vec<LocalVocab>,
+    counts: Vec<Vec<u64>>,
+    mode: TextMode,
+    vocabulary: &WordVocabulary,
+) -> Result<(Tokenizer, Vec<Vec<u32>>, WordChoice)> {
     let (mut vocab, mut maps) = merge_vocabs(locals)?;
     let (choice, kept) = vocabulary.choose(&vocab, mode, &add_counts(counts, &maps, vocab.words().len()));
     if choice.kept < choice.words {
@@ -125,9 +210,7 @@ pub(crate) fn learn_words(
             maps.push(map);
         }
     }
-    let tokenizer = Tokenizer::built_in(Arc::new(WordCodec { vocab, mode }));
-    let text = concatenate(encoded, &maps, &tokenizer, warnings);
-    Ok((tokenizer, text, warnings, choice))
+    Ok((Tokenizer::built_in(Arc::new(WordCodec { vocab, mode })), maps, choice))
 }
 
 /// For each of `locals` the number of occurrences of its ids.
@@ -443,16 +526,12 @@ fn concatenate(
     let count =
         |id: Option<u32>| id.map_or(0, |id| ids.par_iter().filter(|&&other| other == id).count() as u64);
     TokenText {
-        bytes: if warnings.mark_bytes < warnings.bytes {
-            warnings.bytes - warnings.mark_bytes
-        } else {
-            warnings.bytes
-        },
+        bytes: text_bytes(warnings),
         mode: tokenizer.mode(),
         oov: count(tokenizer.unk()),
         bos: tokenizer.bos(),
         lines: count(tokenizer.bos()),
-        ids,
+        ids: ids.into(),
     }
 }
 

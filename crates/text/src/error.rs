@@ -50,6 +50,9 @@ pub enum Error {
         /// The operating system's error.
         reason: std::io::Error,
     },
+    /// A failure to write the tokens of a text.
+    #[error("cannot write the tokens of {0}: {1}")]
+    Write(String, std::io::Error),
     /// A record without the wanted text.
     #[error("{name}, line {line}: {problem}")]
     Record {

@@ -37,7 +37,7 @@ pub use inputs::{InputOptions, STANDARD_INPUT, is_pipe, is_standard_input, open_
 pub use numbers::{many, thousands};
 pub use overlap::{SharedPassages, TailDifference};
 pub use split::Split;
-pub use token_text::TokenText;
+pub use token_text::{TokenCounts, TokenIds, TokenText};
 pub use tokenizer::{
     Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, Tokenizer, TokenizerKind, TrainingText,
 };

@@ -1,7 +1,8 @@
 //! Processes the chunks of a text on several threads. Which thread takes which chunk is random, so
 //! no result may depend on it.
 
-use std::sync::Mutex;
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use rayon::prelude::*;
 
@@ -21,6 +22,94 @@ pub(crate) fn for_each_chunk<State: Send>(
     threads: usize,
     make: impl Fn() -> Result<State> + Sync,
     work: impl Fn(&mut State, &mut TextWarnings, &mut TextChunk) -> Result<()> + Sync,
+) -> Result<(Vec<State>, TextWarnings)> {
+    for_each_raw_chunk(spans, threads, make, |state, warnings, chunk, piece| {
+        chunk.visit(piece, warnings, |piece, warnings| work(state, warnings, piece))
+    })
+}
+
+/// Passes what `encode` makes of each chunk to `write`, in the order of the text and in bounded
+/// memory. Each thread adds up its counts; returns them and the warnings about the text.
+///
+/// # Errors
+/// As [`for_each_chunk`]; an error of `write`.
+pub(crate) fn write_in_order<Counts: Default + Send>(
+    spans: &[Span],
+    threads: usize,
+    encode: impl Fn(&mut Counts, &mut TextWarnings, &mut TextChunk, &mut Vec<u32>) -> Result<()> + Sync,
+    write: impl FnMut(&[u32]) -> Result<()> + Send,
+) -> Result<(Vec<Counts>, TextWarnings)> {
+    let queue = Queue {
+        state: Mutex::new(QueueState { next: 0, waiting: BTreeMap::new(), is_over: false, write }),
+        moved: Condvar::new(),
+    };
+    for_each_raw_chunk(
+        spans,
+        threads,
+        || Ok(Counts::default()),
+        |counts, warnings, chunk, piece| {
+            let guard = EndQueue(&queue);
+            let mut ids = Vec::new();
+            chunk.visit(piece, warnings, |piece, warnings| encode(counts, warnings, piece, &mut ids))?;
+            queue.put(chunk.index, ids)?;
+            std::mem::forget(guard);
+            Ok(())
+        },
+    )
+}
+
+/// The number of chunks that may wait for an earlier one.
+const MAX_WAITING: usize = 64;
+
+/// Brings chunks into the order of the text.
+struct Queue<W> {
+    state: Mutex<QueueState<W>>,
+    moved: Condvar,
+}
+
+struct QueueState<W> {
+    /// The index of the chunk to write next.
+    next: usize,
+    waiting: BTreeMap<usize, Vec<u32>>,
+    /// Whether a chunk failed, so that later ones need not be written.
+    is_over: bool,
+    write: W,
+}
+
+impl<W: FnMut(&[u32]) -> Result<()>> Queue<W> {
+    fn put(&self, index: usize, ids: Vec<u32>) -> Result<()> {
+        let mut state = lock(&self.state);
+        // The thread with the next chunk never waits.
+        while state.waiting.len() >= MAX_WAITING && index != state.next && !state.is_over {
+            state = self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting.insert(index, ids);
+        let QueueState { next, waiting, is_over, write } = &mut *state;
+        while let Some(ids) = waiting.remove(next).filter(|_| !*is_over) {
+            write(&ids)?;
+            *next += 1;
+        }
+        self.moved.notify_all();
+        Ok(())
+    }
+}
+
+/// Ends a queue when a thread fails or panics before its chunk is in it.
+struct EndQueue<'a, W>(&'a Queue<W>);
+
+impl<W> Drop for EndQueue<'_, W> {
+    fn drop(&mut self) {
+        lock(&self.0.state).is_over = true;
+        self.0.moved.notify_all();
+    }
+}
+
+/// [`for_each_chunk`] with the chunks as they are in the text, and a place for their pieces.
+fn for_each_raw_chunk<State: Send>(
+    spans: &[Span],
+    threads: usize,
+    make: impl Fn() -> Result<State> + Sync,
+    work: impl Fn(&mut State, &mut TextWarnings, &mut TextChunk, &mut TextChunk) -> Result<()> + Sync,
 ) -> Result<(Vec<State>, TextWarnings)> {
     let bytes: u64 = spans.iter().map(Span::len).sum();
     let most = if spans.iter().any(Span::is_stream) {
@@ -42,9 +131,7 @@ pub(crate) fn for_each_chunk<State: Send>(
                     return Ok((state, warnings));
                 }
             }
-            let visit =
-                |piece: &mut TextChunk, warnings: &mut TextWarnings| work(&mut state, warnings, piece);
-            if let Err(error) = chunk.visit(&mut piece, &mut warnings, visit) {
+            if let Err(error) = work(&mut state, &mut warnings, &mut chunk, &mut piece) {
                 // The other threads finish their chunks: an earlier chunk may fail as well.
                 lock(&chunks).stop();
                 return Err((chunk.index, error));

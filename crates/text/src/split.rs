@@ -173,7 +173,7 @@ fn units(span: &Span, lines: bool) -> Result<u64> {
     let (mut reader, mut buffer) = (span.open()?, vec![0; CHUNK_BYTES]);
     let (mut lines, mut last) = (0, b'\n');
     loop {
-        let count = reader.read(&mut buffer).map_err(|reason| Error::of_io(&span.name(), reason))?;
+        let count = reader.read(&mut buffer).map_err(|reason| Error::of_io(span.name(), reason))?;
         let Some(&byte) = buffer[..count].last() else { break };
         lines += memchr::memchr_iter(b'\n', &buffer[..count]).count() as u64;
         last = byte;
@@ -237,7 +237,7 @@ fn boundary(span: &Span, at: u64, mode: TextMode, distance: u64) -> Result<u64> 
     let records = span.has_records();
     let rest = Span { start: span.start + from, ..span.clone() }.open()?.take(distance);
     for (place, byte) in (from..).zip(BufReader::new(rest).bytes()) {
-        let byte = byte.map_err(|reason| Error::of_io(&span.name(), reason))?;
+        let byte = byte.map_err(|reason| Error::of_io(span.name(), reason))?;
         if records {
             if byte == RECORD_END {
                 return Ok(place + 1);

@@ -1,14 +1,95 @@
 //! A text as token ids.
 
-use std::ops::Range;
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::TextMode;
+
+/// The ids of a text: in memory, or of a mapped file.
+#[derive(Clone)]
+pub struct TokenIds(Storage);
+
+#[derive(Clone)]
+enum Storage {
+    Memory(Vec<u32>),
+    Mapped { ids: Arc<dyn AsRef<[u32]> + Send + Sync>, key: Arc<str> },
+}
+
+impl TokenIds {
+    /// The ids that `ids` keeps, such as a mapped file. `key` is a hash of the text and the
+    /// tokenizer, which stands for the ids where they are too many to be hashed.
+    pub fn mapped(ids: Arc<dyn AsRef<[u32]> + Send + Sync>, key: &str) -> Self {
+        Self(Storage::Mapped { ids, key: key.into() })
+    }
+
+    /// The hash that stands for ids that are not in memory.
+    pub fn key(&self) -> Option<&str> {
+        match &self.0 {
+            Storage::Memory(_) => None,
+            Storage::Mapped { key, .. } => Some(key),
+        }
+    }
+
+    /// The ids in memory, copied if they are in a file.
+    pub fn into_vec(self) -> Vec<u32> {
+        match self.0 {
+            Storage::Memory(ids) => ids,
+            Storage::Mapped { ids, .. } => (*ids).as_ref().to_vec(),
+        }
+    }
+}
+
+impl Default for TokenIds {
+    fn default() -> Self {
+        Vec::new().into()
+    }
+}
+
+impl From<Vec<u32>> for TokenIds {
+    fn from(ids: Vec<u32>) -> Self {
+        Self(Storage::Memory(ids))
+    }
+}
+
+impl Deref for TokenIds {
+    type Target = [u32];
+
+    fn deref(&self) -> &[u32] {
+        match &self.0 {
+            Storage::Memory(ids) => ids,
+            Storage::Mapped { ids, .. } => (**ids).as_ref(),
+        }
+    }
+}
+
+impl fmt::Debug for TokenIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl Eq for TokenIds {}
+
+impl PartialEq for TokenIds {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: AsRef<[u32]>> PartialEq<T> for TokenIds {
+    fn eq(&self, other: &T) -> bool {
+        **self == *other.as_ref()
+    }
+}
 
 /// The tokens of a text, with the counts for evaluation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenText {
     /// The ids; in line mode with `<s>` and `</s>` around every line.
-    pub ids: Vec<u32>,
+    pub ids: TokenIds,
     /// The bytes of the text, without sentence marks in it.
     pub bytes: u64,
     /// The way it was read.
@@ -21,7 +102,27 @@ pub struct TokenText {
     pub(crate) lines: u64,
 }
 
+/// Counts of a text's tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenCounts {
+    /// The number of ids.
+    pub tokens: u64,
+    /// The bytes of the text, without sentence marks in it.
+    pub bytes: u64,
+    /// The number of `<unk>` tokens.
+    pub oov: u64,
+    /// The number of `<s>` tokens.
+    pub lines: u64,
+}
+
 impl TokenText {
+    /// The text of `ids` that were encoded with a tokenizer that has the mark `bos` (or none), with
+    /// these counts.
+    pub fn from_parts(ids: TokenIds, mode: TextMode, bos: Option<u32>, counts: TokenCounts) -> Self {
+        let TokenCounts { bytes, oov, lines, .. } = counts;
+        Self { ids, bytes, mode, oov, bos, lines }
+    }
+
     /// The independent sequences: the whole text, or its lines from `<s>` to `</s>`.
     pub fn sequences(&self) -> impl Iterator<Item = &[u32]> {
         self.sequences_in(0..self.ids.len())
@@ -63,7 +164,7 @@ mod tests {
     #[test]
     fn lines_are_sequences() {
         let text = TokenText {
-            ids: vec![1, 5, 6, 2, 1, 2, 1, 7, 2],
+            ids: vec![1, 5, 6, 2, 1, 2, 1, 7, 2].into(),
             mode: TextMode::Line,
             bos: Some(1),
             lines: 3,
@@ -76,7 +177,7 @@ mod tests {
             let parts = (0..9).step_by(share).flat_map(|start| text.sequences_in(start..start + share));
             assert_eq!(parts.collect::<Vec<_>>(), sequences, "{share}");
         }
-        let stream = TokenText { ids: vec![4, 1, 4], ..TokenText::default() };
+        let stream = TokenText { ids: vec![4, 1, 4].into(), ..TokenText::default() };
         assert_eq!(stream.sequences().collect::<Vec<_>>(), [&[4, 1, 4][..]]);
         assert_eq!(stream.sequences_in(1..3).count(), 0);
         assert_eq!(TokenText::default().sequences().count(), 0);

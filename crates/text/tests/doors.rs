@@ -61,15 +61,15 @@ fn pipe(path: &Path, bytes: Vec<u8>) -> std::thread::JoinHandle<()> {
     })
 }
 
-fn options(paths: &[PathBuf], mode: TextMode) -> DataOptions {
-    let train = paths.to_vec();
+fn options(paths: &[impl AsRef<Path>], mode: TextMode) -> DataOptions {
+    let train = paths.iter().map(|path| path.as_ref().to_owned()).collect();
     DataOptions { train, mode, once: true, ..DataOptions::default() }
 }
 
 fn read(options: &DataOptions, kind: TokenizerKind) -> Result<(Vec<u32>, u64, String), Error> {
     let options = DataOptions { once: kind == TokenizerKind::Word, ..options.clone() };
     let (tokenizer, text) = Corpus::whole(&options, None)?.tokenize_train(kind)?;
-    Ok((text.ids, text.bytes, String::from_utf8(tokenizer.to_json()?).unwrap()))
+    Ok((text.ids.into_vec(), text.bytes, String::from_utf8(tokenizer.to_json()?).unwrap()))
 }
 
 /// The characters of documents and their marks; 0 is `</s>`.
@@ -154,7 +154,9 @@ proptest! {
         let jsonl: String = documents.iter().map(|text| serde_json::json!({ "n": 1, "doc": { "text": text } }).to_string() + "\n").collect();
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(["id", "text"]).unwrap();
-        documents.iter().for_each(|text| csv.write_record(["1", text.as_str()]).unwrap());
+        for text in &documents {
+            csv.write_record(["1", text.as_str()]).unwrap();
+        }
         let csv = csv.into_inner().unwrap();
         let pack = |bytes: &[u8]| whole_format.map_or(bytes.to_vec(), |format| compressed(format, bytes));
         write(&folder.path().join("records.x"), pack(jsonl.as_bytes()));
@@ -193,7 +195,9 @@ proptest! {
         }
         prop_assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]), "{:?}", sizes);
         #[cfg(unix)]
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        for writer in writers {
+            writer.join().unwrap();
+        }
     }
 }
 
@@ -211,7 +215,7 @@ fn long_texts_come_through_every_door_whatever_the_threads() {
     let records: String =
         text.lines().map(|line| serde_json::json!({ "t": format!("{line}\n") }).to_string() + "\n").collect();
     write(&folder.path().join("records"), compressed(Compression::Zstd, records.as_bytes()));
-    let lines = options(&[path.clone()], TextMode::Line);
+    let lines = options(&[&path], TextMode::Line);
     let expected = read(&lines, TokenizerKind::Word).unwrap();
     for threads in [1, 2, 3] {
         for (name, bytes) in [
@@ -224,8 +228,7 @@ fn long_texts_come_through_every_door_whatever_the_threads() {
             write(&path, bytes);
             for kind in [TokenizerKind::Word, TokenizerKind::Char] {
                 let encode_options = EncodeOptions { threads, ..EncodeOptions::default() };
-                let found =
-                    read(&DataOptions { encode_options, ..options(&[path.clone()], TextMode::Line) }, kind);
+                let found = read(&DataOptions { encode_options, ..options(&[&path], TextMode::Line) }, kind);
                 assert!(found.unwrap() == read(&lines, kind).unwrap(), "{name} {kind} {threads}");
             }
             let tokenizer = Tokenizer::from_json(expected.2.as_bytes()).unwrap();
@@ -298,24 +301,23 @@ fn damaged_and_enormous_compressed_files_are_errors_in_bounded_memory() {
         let whole = compressed(format, text.as_bytes());
         for cut in [12, whole.len() / 2, whole.len() - 1] {
             write(&path, &whole[..cut]);
-            let error = read(&options(&[path.clone()], TextMode::Line), TokenizerKind::Word).unwrap_err();
+            let error = read(&options(&[&path], TextMode::Line), TokenizerKind::Word).unwrap_err();
             let named = matches!(&error, Error::Damaged { format: named, .. } if *named == format);
             assert!(named, "{format:?} {cut} {error}");
         }
         let mut flipped = whole.clone();
         flipped[whole.len() / 2] ^= 0x20;
         write(&path, &flipped);
-        let error = read(&options(&[path.clone()], TextMode::Line), TokenizerKind::Word);
+        let error = read(&options(&[&path], TextMode::Line), TokenizerKind::Word);
         assert!(error.is_err(), "{format:?}");
         write(&path, [&whole[..], b"trailing garbage that is no member"].concat());
-        let error = read(&options(&[path.clone()], TextMode::Line), TokenizerKind::Word);
+        let error = read(&options(&[&path], TextMode::Line), TokenizerKind::Word);
         assert!(matches!(error, Err(Error::Damaged { .. })), "{format:?}");
         // A thousand to one: it is read in pieces, up to the limit.
         let bomb = compressed(format, &b"a line of some words\n".repeat(3_000_000));
         write(&path, &bomb);
         let inputs = InputOptions { limit: Some(1 << 20), ..InputOptions::default() };
-        let error =
-            read(&DataOptions { inputs, ..options(&[path.clone()], TextMode::Line) }, TokenizerKind::Word);
+        let error = read(&DataOptions { inputs, ..options(&[&path], TextMode::Line) }, TokenizerKind::Word);
         assert!(matches!(error, Err(Error::TooLarge { read, .. }) if read < 4 << 20), "{format:?}");
     }
 }
@@ -332,8 +334,7 @@ fn documents_have_marks_between_them_and_binary_files_are_left_out() {
         let list = |patterns: &[&str]| patterns.iter().map(|it| (*it).to_owned()).collect();
         let inputs =
             InputOptions { include: list(include), exclude: list(exclude), ..InputOptions::default() };
-        let options =
-            DataOptions { inputs, mark_documents: true, ..options(&[dir.clone()], TextMode::Stream) };
+        let options = DataOptions { inputs, mark_documents: true, ..options(&[&dir], TextMode::Stream) };
         Corpus::whole(&options, None).map(|corpus| {
             let (tokenizer, text) = corpus.tokenize_train(TokenizerKind::Word).unwrap();
             (tokenizer.decode(&text.ids), corpus.mode(), corpus.notices().to_vec())
@@ -358,7 +359,7 @@ fn composed_letters_are_made_or_asked_for() {
     write(&path, "cafe\u{301} ole\u{301}\n".repeat(3));
     let corpus = |normalize| {
         let inputs = InputOptions { normalize, ..InputOptions::default() };
-        Corpus::whole(&DataOptions { inputs, ..options(&[path.clone()], TextMode::Line) }, None).unwrap()
+        Corpus::whole(&DataOptions { inputs, ..options(&[&path], TextMode::Line) }, None).unwrap()
     };
     let plain = corpus(NormalForm::None);
     let (tokenizer, text) = plain.tokenize_train(TokenizerKind::Char).unwrap();
@@ -407,7 +408,7 @@ proptest! {
             for (path, field) in [(&files, None), (&records, Some("text"))] {
                 let inputs = InputOptions { field: field.map(str::to_owned), ..InputOptions::default() };
                 let mode = if line { TextMode::Line } else { TextMode::Document };
-                let options = DataOptions { inputs, split, split_seed, val_fraction: fraction, ..options(&[path.clone()], mode) };
+                let options = DataOptions { inputs, split, split_seed, val_fraction: fraction, ..options(&[&path], mode) };
                 let corpus = match Corpus::load(&options) {
                     Ok(corpus) => corpus,
                     Err(error) => {
@@ -451,12 +452,8 @@ fn splits_have_the_size_that_is_asked_for_and_depend_on_their_seed() {
     let (files, _, _) = unlike_characters(folder.path(), &sizes);
     for split in [Split::Blocks, Split::Lines, Split::Documents, Split::Files] {
         let share = |split_seed| {
-            let options = DataOptions {
-                split,
-                split_seed,
-                val_fraction: 0.2,
-                ..options(&[files.clone()], TextMode::Line)
-            };
+            let options =
+                DataOptions { split, split_seed, val_fraction: 0.2, ..options(&[&files], TextMode::Line) };
             let corpus = Corpus::load(&options).unwrap();
             let (train, val) = encode_all(&corpus, &files, &options).unwrap();
             (val.len() as f64 / (train.len() + val.len()) as f64, val)

@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Export(ExportArgs),
     /// Measure the speed of this machine: one JSON line per case.
     Bench(BenchArgs),
+    /// List the tokens of large texts that are kept for the next run, or remove them.
+    Cache(CacheArgs),
 }
 
 impl Command {
@@ -370,6 +372,13 @@ pub(crate) struct ExportArgs {
     /// The file or folder to write.
     #[arg(long, value_name = "PATH")]
     pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CacheArgs {
+    /// Remove all of them.
+    #[arg(long)]
+    pub(crate) clear: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -88,6 +88,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Merge(arguments) => command::count::merge(arguments, &ctx, &output),
         Command::Mix(arguments) => command::mix::run(arguments, &ctx, &output),
         Command::Export(arguments) => command::export::run(arguments, &ctx, &output),
+        Command::Cache(arguments) => command::cache::run(arguments, &output),
         Command::Inspect(arguments) => command::inspect::run(arguments, &ctx, &output),
     };
     output.end_bar();

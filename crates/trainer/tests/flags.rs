@@ -97,13 +97,14 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("export", "format", "export m.ngram --out o.arpa", "--format ngram"),
     ("export", "quantize", "export m.ngram --out o.ngram", "--quantize 4"),
     ("export", "out", "export m.ngram", "--out o.arpa"),
+    ("cache", "clear", "cache", "cache --clear"),
     ("bench", "threads", "bench step --case cpu/f32 --seconds 0", "--threads 1"),
     ("bench", "seconds", "bench step --case cpu/f32", "--seconds 0"),
     ("bench", "case", "bench step --case cpu/f32 --seconds 0", "bench step --case cpu/bf16 --seconds 0"),
 ];
 
 /// A command line of each command, for flags that all commands have.
-const PLAIN: [(&str, &str); 12] = [
+const PLAIN: [(&str, &str); 13] = [
     ("train", "train c.toml a.txt --out r"),
     ("eval", "eval net b.txt"),
     ("sample", "sample m.ngram"),
@@ -116,6 +117,7 @@ const PLAIN: [(&str, &str); 12] = [
     ("mix", "mix m.ngram n.ngram --heldout b.txt"),
     ("export", "export m.ngram --out o.arpa"),
     ("bench", "bench step --case cpu/f32 --seconds 0"),
+    ("cache", "cache"),
 ];
 
 const CONFIG: &str = r#"
@@ -280,7 +282,7 @@ fn the_flags_of_all_commands_act() {
             code == 0 && silence.is_empty() && (quiet == stdout || verb == "bench"),
             "{line} --quiet\n{silence}"
         );
-        let says_nothing = ["eval", "sample", "explain", "inspect", "bench"].contains(&verb);
+        let says_nothing = ["eval", "sample", "explain", "inspect", "bench", "cache"].contains(&verb);
         assert_eq!(stderr.is_empty(), says_nothing, "{line}\n{stderr}");
     }
 }

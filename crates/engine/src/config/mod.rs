@@ -106,6 +106,8 @@ section! {
         invalid: InvalidBytes = InvalidBytes::Error,
         /// Unicode normal form that the text is brought to: none or nfc.
         normalize: NormalForm = NormalForm::None,
+        /// Tokens in a file that is mapped, not in memory: auto (texts from 256 MiB), on or off.
+        token_cache: TokenCache = TokenCache::Auto,
         /// Rules of reading: 2, or 1 for runs of versions that read bytes as they are stored.
         reader: u8 = 2,
         /// Words spelled like special tokens: unk (unknown words), skip (white space) or error.
@@ -115,6 +117,18 @@ section! {
         /// The embedded corpus to use when `train` is empty.
         embedded: String = "stories".into(),
     }
+}
+
+/// `data.token_cache`: whether the tokens of the training text are kept in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenCache {
+    /// Those of texts from 256 MiB.
+    Auto,
+    /// Always, except for count-based models.
+    On,
+    /// Never.
+    Off,
 }
 
 /// `tokenizer.kind`: what a token is.

@@ -16,20 +16,32 @@ use crate::error::Result;
 use crate::evaluate::evaluate;
 use crate::events::{Context, Event, Note, RunSummary};
 use crate::models::save;
+use crate::wording::many;
 
 /// The half-width of a loss, in nats per token, from which a validation text is too small: 10 % of
 /// the perplexity.
 const MAX_HALF_WIDTH: f64 = 0.1;
+
+/// The tokens of a text that is not in memory, from its start, that the baselines are counted on.
+const BASELINE_TOKENS: usize = 1 << 24;
 
 /// Evaluates uniform, unigram and bigram baselines on the validation text.
 pub(super) fn baselines(data: &Dataset, ctx: &Context<'_>, record: &mut EventLog<'_>) -> Result<()> {
     let pool = ctx.pool;
     let vocab_size = data.tokenizer.vocab_size();
     let bos = data.val.bos();
+    let mut ids = &data.train.ids[..];
+    if data.train.ids.key().is_some() && ids.len() > BASELINE_TOKENS {
+        ids = &ids[..BASELINE_TOKENS];
+        ctx.note(Note::Text(format!(
+            "the baselines are counted on the first {} of the training text",
+            many(BASELINE_TOKENS as u64, "token")
+        )))?;
+    }
     let uniform: Box<dyn LanguageModel> = Box::new(Uniform::new(vocab_size, bos));
     let counted = |order| -> Result<Box<dyn LanguageModel>> {
         let config = NgramConfig { order, bos, ..NgramConfig::default() };
-        Ok(Box::new(pool.install(|| NgramModel::estimate(&data.train.ids, vocab_size, &config))?))
+        Ok(Box::new(pool.install(|| NgramModel::estimate(ids, vocab_size, &config))?))
     };
     for (name, model) in [("uniform", uniform), ("unigram", counted(1)?), ("bigram MLE", counted(2)?)] {
         let evaluation = evaluate(model.as_ref(), &data.val, data.tokenizer.unk(), data.source_nats, pool)?;

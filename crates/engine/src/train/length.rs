@@ -150,7 +150,7 @@ mod tests {
     fn every_target_comes_once_an_epoch_and_updates_are_foreseen() {
         let train = ramped();
         let mut text = TokenText::default();
-        text.ids = (0..1000).collect();
+        text.ids = (0..1000).collect::<Vec<_>>().into();
         let batches = Batches::new(Arc::new(text), train.block_size, 3).unwrap();
         let (mut at, mut step) = (Position::default(), 0);
         for epoch in 0..3 {

@@ -218,7 +218,7 @@ mod tests {
             (draw * draw * 7) >> 16
         };
         let mut text = TokenText::default();
-        text.ids = (0..900).map(draw).chain(0..7).chain(0..7).chain([0]).collect();
+        text.ids = (0..900).map(draw).chain(0..7).chain(0..7).chain([0]).collect::<Vec<_>>().into();
         text
     }
 

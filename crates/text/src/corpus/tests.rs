@@ -57,7 +57,7 @@ fn validation_can_be_files_of_its_own() {
     let tokenizer = corpus.train_tokenizer(TokenizerKind::Char).unwrap();
     let val = corpus.encode_val(&tokenizer).unwrap();
     // d is not in the training text.
-    assert_eq!((val.ids, val.oov, val.bytes), (vec![1, 2, 0], 1, 3));
+    assert_eq!((val.ids.into_vec(), val.oov, val.bytes), (vec![1, 2, 0], 1, 3));
 }
 
 #[test]
@@ -147,6 +147,6 @@ fn lines_become_sentences() {
     let train = corpus.encode_train(&tokenizer).unwrap();
     assert_eq!(train.ids, [1, 3, 4, 2, 1, 2, 1, 4, 2, 1, 5, 2]);
     let val = corpus.encode_val(&tokenizer).unwrap();
-    assert_eq!((val.ids, val.oov), (vec![1, 4, 0, 2], 1));
+    assert_eq!((val.ids.into_vec(), val.oov), (vec![1, 4, 0, 2], 1));
     assert_eq!(val.lines, 1);
 }

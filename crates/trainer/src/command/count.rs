@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use surprisal_engine::count::{self, Counted, Files};
-use surprisal_engine::data::word_list;
 use surprisal_engine::model::ngram::{MAX_ORDER, NgramConfig, Smoothing};
 use surprisal_engine::text::{
     DataOptions, EncodeOptions, InputOptions, LastLine, MinCount, TextMode, TokenizerKind, WordVocabulary,
 };
+use surprisal_engine::word_choice::word_list;
 use surprisal_engine::{Context, Event, Events, Note, RunId, outputs};
 
 use crate::cli;

@@ -129,7 +129,7 @@ impl EncodedText {
         let (read, mut unknown) = encode_text("the text", text, tokenizer, loaded.reading())?;
         ctx.notes(&read.notices)?;
         let tokens = read.tokens;
-        let scored = (0..).zip(&tokens.ids).filter(|(_, id)| Some(**id) != tokens.bos());
+        let scored = (0..).zip(tokens.ids.iter()).filter(|(_, id)| Some(**id) != tokens.bos());
         let shown = scored.map(|(position, &id)| match unknown.remove(&position) {
             Some(word) => (word, true),
             None => (tokenizer.token(id), false),

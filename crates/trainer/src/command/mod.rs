@@ -1,6 +1,7 @@
 //! The commands other than `train`.
 
 pub(crate) mod bench;
+pub(crate) mod cache;
 pub(crate) mod count;
 pub(crate) mod eval;
 pub(crate) mod explain;
