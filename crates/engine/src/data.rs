@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use surprisal_text::{
     Corpus, DataOptions, EncodeOptions, Granularity, InputOptions, TextMode, TokenText, Tokenizer,
-    TokenizerKind, WordVocabulary,
+    TokenizerKind, WordVocabulary, is_pipe,
 };
 
 use crate::config::{Config, Loaded, TokenizerType, cores};
@@ -79,6 +79,17 @@ pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
     } else {
         Ok(Corpus::load(&options)?)
     }
+}
+
+/// Refuses a run whose texts came from a pipe.
+///
+/// # Errors
+/// Such a run.
+pub fn refuse_pipes(config: &Config) -> Result<()> {
+    let data = &config.data;
+    let Some(pipe) = data.train.iter().chain(&data.val).find(|path| is_pipe(path)) else { return Ok(()) };
+    let message = format!("the run's texts came from {}, which cannot be read again", pipe.display());
+    Err(Error::failed(message).hint("name the texts to score"))
 }
 
 pub(crate) fn own_corpus(config: &Config) -> Result<Corpus> {

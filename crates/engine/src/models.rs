@@ -10,7 +10,7 @@ use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, Registry};
 use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
 use surprisal_store::run_dir::{RunFolder, RunWriter};
 use surprisal_text::{
-    EncodeOptions, EvaluationText, InputOptions, InvalidBytes, NormalForm, Tokenizer, encode_files, is_pipe,
+    EncodeOptions, EvaluationText, InputOptions, InvalidBytes, NormalForm, Tokenizer, encode_files,
 };
 
 use crate::config::{self, Config};
@@ -262,11 +262,7 @@ impl LoadedModel {
                 Error::usage("a model outside a run has no text of its own").hint("name the texts to score")
             );
         };
-        let data = &self.config.data;
-        if let Some(pipe) = data.train.iter().chain(&data.val).find(|path| is_pipe(path)) {
-            let message = format!("the run's texts came from {}, which cannot be read again", pipe.display());
-            return Err(Error::failed(message).hint("name the texts to score"));
-        }
+        data::refuse_pipes(&self.config)?;
         let corpus = data::own_corpus(&self.config)?;
         let tokens = ctx.pool.install(|| corpus.encode_val(&self.tokenizer))?;
         let (whole, val) = (corpus.name(), &self.config.data.val);

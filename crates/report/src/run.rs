@@ -15,7 +15,7 @@ use super::plot::{self, REFERENCE, Series};
 use surprisal_engine::Context;
 use surprisal_engine::compare::diagnostics::{Diagnostics, measure};
 use surprisal_engine::config::{self, Config};
-use surprisal_engine::data::Dataset;
+use surprisal_engine::data::{self, Dataset};
 use surprisal_engine::error::Result;
 use surprisal_engine::evaluate::evaluate;
 use surprisal_engine::models::{self, LoadedModel};
@@ -37,6 +37,7 @@ pub fn render_run(root: &Path, ctx: &Context<'_>) -> Result<String> {
     config::check(&mut settings)?;
     let loaded = models::load(root, ctx)?;
     let known = Some(loaded.tokenizer.clone());
+    data::refuse_pipes(&settings.config)?;
     // A context with its own run id, so that reading the texts is not reported as part of this run.
     let reading = Context::new(ctx.pool, ctx.events, ctx.control);
     let data = Dataset::load(&settings.config, true, known, &reading)?;

@@ -84,6 +84,8 @@ fn counts_and_scores_are_the_same_through_files_pipes_and_compression() {
         ran.succeeded();
         assert!(out == arpa, "{name}");
     }
+    let inspect = |name: &str| bench.run(&["inspect", name]).succeeded().stdout;
+    assert_eq!(inspect("t.xz").replace("t.xz", "t.txt"), inspect("t.txt"));
     for input in ["-", "/dev/stdin"] {
         let (ran, out) = piped(&bench, &["count", input, "--order", "3", "--out", "-"], text.as_bytes());
         ran.succeeded();
@@ -134,6 +136,15 @@ fn a_run_from_a_pipe_is_the_run_from_the_file() {
     let weights = |run: &str| bytes(&bench.path().join(run).join("model/model.ngram"));
     assert!(weights("a") == weights("b"));
     bench.run(&["eval", "b"]).refused(1, &["cannot be read again", "name the texts"]);
+    bench.run(&["report", "b"]).refused(1, &["cannot be read again"]);
+    // A comparison reads its texts once for each tokenizer.
+    bench.file(
+        "g.toml",
+        "[[variant]]\nname = \"a\"\nmodel = { kind = \"uniform\" }\n[[variant]]\nname = \"b\"\nmodel = { kind = \
+         \"uniform\" }\ntokenizer = { kind = \"byte\" }\n",
+    );
+    let (ran, _) = piped(&bench, &["compare", "g.toml", "-", "--out", "c"], text.as_bytes());
+    ran.refused(1, &["cannot be read again"]);
     let (nats, again) = (bench.run(&["eval", "a", "t.txt"]), bench.run(&["eval", "b", "t.txt"]));
     assert_eq!(row(&nats.succeeded(), "nats"), row(&again.succeeded(), "nats"));
 }
@@ -173,6 +184,23 @@ fn records_are_documents_and_plain_reading_gets_a_hint() {
     bench.run(&["count", "t.jsonl", "--field", "text", "--order", "2", "--out", "r.arpa"]).succeeded();
     bench.run(&["count", "t.txt", "--order", "2", "--out", "p.arpa"]).succeeded();
     assert!(bytes(&bench.path().join("r.arpa")) == bytes(&bench.path().join("p.arpa")));
+}
+
+#[test]
+fn a_text_that_has_changed_is_noticed_with_every_split() {
+    let bench = Bench::new();
+    for split in ["blocks", "lines", "documents", "files"] {
+        for (name, word) in [("a", "cat"), ("b", "cow"), ("c", "dog")] {
+            bench.file(&format!("d/{name}.txt"), sentences(200).replace("cat", word));
+        }
+        let by = format!("data.split={split}");
+        bench.run(&train(&["d", "--set", &by, "--set", "data.val_fraction=0.4", "--out", split])).succeeded();
+        bench.run(&["eval", split]).succeeded();
+        for name in ["a", "b", "c"] {
+            bench.file(&format!("d/{name}.txt"), sentences(200).replace("cat", "owl"));
+        }
+        bench.run(&["eval", split]).refused(1, &["has changed since the run was made"]);
+    }
 }
 
 #[test]

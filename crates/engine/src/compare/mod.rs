@@ -222,6 +222,9 @@ fn plan(grid: &ComparisonSpec, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Tr
             let text = match known.get(&key) {
                 Some(&text) => text,
                 None => {
+                    if !texts.is_empty() {
+                        crate::data::refuse_pipes(config)?;
+                    }
                     outputs::writable(root, &[&config.data.train[..], &config.data.val].concat())?;
                     let data = Dataset::load(config, false, None, ctx)?;
                     texts.push(SharedText::new(config, data)?);

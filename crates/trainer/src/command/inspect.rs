@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use surprisal_engine::count::{self, Counted};
 use surprisal_engine::formats::weights;
-use surprisal_engine::text::Tokenizer;
+use surprisal_engine::text::{Tokenizer, open_converted};
 
 use crate::cli;
 use crate::error::{Error, Result, words};
@@ -176,8 +176,11 @@ fn details(loaded: &LoadedModel) -> BTreeMap<String, String> {
 }
 
 fn text(path: &Path, kind: Kind, output: &Output) -> Result<()> {
-    let cannot = |error: std::io::Error| Error::failed(format!("cannot read {}: {error}", path.display()));
-    let mut file = std::fs::File::open(path).map_err(cannot)?;
+    let cannot = |error| surprisal_engine::text::Error::of_io(path, error);
+    let mut file = match open_converted(path)? {
+        Some(text) => text,
+        None => Box::new(std::fs::File::open(path).map_err(cannot)?),
+    };
     // Occurrences of each byte.
     let mut counts = [0u64; 256];
     let mut buffer = vec![0u8; 1 << 16];
