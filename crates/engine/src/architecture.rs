@@ -16,14 +16,16 @@ pub(crate) fn neural_config(config: &Config, vocab_size: usize) -> Result<Neural
     if model.init_from.is_some() {
         let start = start(config)?;
         let dropout = model.transformer().map_or(0.0, |transformer| transformer.dropout);
-        let transformer = TransformerConfig { dropout, ..start.config.transformer() };
-        if transformer.vocab_size != vocab_size {
+        let transformer = start.config.transformer();
+        if transformer.vocab_size < vocab_size {
             return Err(Error::usage(format!(
                 "model.init_from has a vocabulary of {}, and the tokenizer one of {vocab_size}",
                 transformer.vocab_size
             ))
-            .hint("put its tokenizer.json into the folder, or choose the tokenizer it was trained with"));
+            .hint("choose the tokenizer it was trained with; one without <s> and </s> needs data.unit = \"stream\""));
         }
+        // Rows after those of the tokenizer's ids are padding.
+        let transformer = TransformerConfig { dropout, vocab_size, ..transformer };
         if block_size > transformer.block_size {
             return Err(Error::usage(format!(
                 "train.block_size is {block_size}, and the model of model.init_from takes at most {}",

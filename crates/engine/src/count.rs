@@ -29,8 +29,9 @@ pub struct Counted {
 }
 
 /// Counts of the training texts of `data`, or of part `i` of `n` where `shard` is `(i, n)`, up to
-/// the order of `model`, with tokens held out where it needs them; of words, those not in
-/// `vocabulary` are `<unk>`. Emits [`Event::Phase`] and [`Event::Counting`].
+/// the order of `model`, with tokens held out where it needs them. The tokens are those of `known`,
+/// or of a tokenizer of `kind` that learns from the texts; of words, those not in `vocabulary` are
+/// `<unk>`. Emits [`Event::Phase`] and [`Event::Counting`].
 ///
 /// # Errors
 /// Texts that cannot be read or do not fit into memory; an order out of range; a part of a text
@@ -39,6 +40,7 @@ pub fn count(
     data: &DataOptions,
     kind: TokenizerKind,
     vocabulary: &WordVocabulary,
+    known: Option<Tokenizer>,
     shard: Option<(usize, usize)>,
     model: &NgramConfig,
     ctx: &Context<'_>,
@@ -49,15 +51,23 @@ pub fn count(
     }
     kind::check_texts(&data.train)?;
     kind::note_configs(&data.train, ctx)?;
-    // Words are learned and encoded in one pass.
+    // Words are learned and encoded in one pass, and known tokens are only encoded.
     let mut data = data.clone();
-    data.once = kind == TokenizerKind::Word;
+    data.once = kind == TokenizerKind::Word || known.is_some();
     data.inputs.any_bytes |= kind == TokenizerKind::Byte;
     data.inputs.limit = Some(memory::largest_text(kind));
     let corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
     memory::check_text(corpus.bytes(), kind)?;
     ctx.phase("reading", 0)?;
-    let (tokenizer, text, _) = ctx.pool.install(|| learn(&corpus, kind, vocabulary, ctx))?;
+    let (tokenizer, text) = ctx.pool.install(|| -> Result<_> {
+        match known {
+            Some(tokenizer) => {
+                let text = corpus.encode_train(&tokenizer)?;
+                Ok((tokenizer, text))
+            }
+            None => learn(&corpus, kind, vocabulary, ctx).map(|(tokenizer, text, _)| (tokenizer, text)),
+        }
+    })?;
     ctx.notes(corpus.notices())?;
     let model = NgramConfig { bos: tokenizer.bos(), unk: tokenizer.unk(), ..model.clone() };
     let vocab_size = tokenizer.vocab_size();

@@ -1,8 +1,10 @@
 //! Texts of a config as tokens, with notes on them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
+use surprisal_formats::hf;
 use surprisal_text::{
     Corpus, DataOptions, EncodeOptions, Granularity, InputOptions, TextMode, TokenText, Tokenizer,
     TokenizerKind, WordVocabulary, is_pipe,
@@ -118,7 +120,7 @@ impl Dataset {
     fn read(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
         let corpus = if begun { own_corpus(config)? } else { corpus(config)? };
         let kind = config.tokenizer.kind();
-        let known = if known.is_some() { known } else { start_tokenizer(config)? };
+        let known = if known.is_some() { known } else { given_tokenizer(config, corpus.mode(), ctx)? };
         let cached = token_cache::is_used(config, &corpus);
         if !cached {
             crate::memory::check_text(corpus.bytes(), kind)?;
@@ -152,7 +154,14 @@ impl Dataset {
             tokenizer: tokenizer.kind(),
             vocab_size: tokenizer.vocab_size(),
         })?;
-        note_unknown(&val, "the validation text", "the vocabulary", ctx)?;
+        if tokenizer.unused_ids() > 0 {
+            let (unused, size) =
+                (thousands(tokenizer.unused_ids() as u64), thousands(tokenizer.vocab_size() as u64));
+            ctx.note(Note::Text(format!(
+                "{unused} of the tokenizer's {size} ids have no token: no text has them"
+            )))?;
+        }
+        note_tokens(&val, "the validation text", "the vocabulary", ctx)?;
         if val.oov > 0 && train.oov == 0 {
             ctx.note(Note::UntaughtUnk { words: tokenizer.granularity() == Granularity::Word })?;
         }
@@ -199,19 +208,49 @@ pub(crate) fn learn(
     Ok((tokenizer, text, Some(choice.min_count)))
 }
 
-/// Tokenizer of the model that the run starts from, if it starts from one.
-fn start_tokenizer(config: &Config) -> Result<Option<Tokenizer>> {
-    let Some(folder) = &config.model.init_from else { return Ok(None) };
-    match (crate::architecture::start(config)?.tokenizer, config.tokenizer.kind) {
-        (Some(bytes), _) => Ok(Some(Tokenizer::from_json(&bytes)?)),
+/// The tokenizer of `tokenizer.file`, or of the model that the run starts from.
+fn given_tokenizer(config: &Config, unit: TextMode, ctx: &Context<'_>) -> Result<Option<Tokenizer>> {
+    let start = config.model.init_from.as_ref().map(|_| crate::architecture::start(config)).transpose()?;
+    let own = start.as_ref().and_then(|start| start.tokenizer.as_ref());
+    let tokenizer = match (&config.tokenizer.file, own) {
+        (Some(path), _) => file_tokenizer(path, unit).map_err(|error| error.within("tokenizer.file"))?,
+        (None, Some(bytes)) => match Tokenizer::from_json(bytes)? {
+            // A file from outside does not say how texts are read.
+            tokenizer if tokenizer.kind() == TokenizerKind::File => Tokenizer::from_file(bytes, unit)?,
+            tokenizer => tokenizer,
+        },
         // Byte tokenizers are all the same.
-        (None, TokenizerType::Byte) => Ok(None),
-        (None, TokenizerType::Char | TokenizerType::Word | TokenizerType::Bpe) => Err(Error::usage(format!(
-            "model.init_from is {}, which has no tokenizer.json: the model's tokens are not known",
-            folder.display()
-        ))
-        .hint("put the model's tokenizer.json into the folder")),
+        (None, None) if start.is_none() || config.tokenizer.kind == TokenizerType::Byte => return Ok(None),
+        (None, None) => {
+            return Err(Error::usage(
+                "the folder of model.init_from has no tokenizer.json, and no vocab.json with merges.txt: the \
+                 model's tokens are not known",
+            )
+            .hint("put the model's tokenizer.json into the folder, or name it as tokenizer.file"));
+        }
+    };
+    let rows = start.map_or(0, |start| start.config.transformer().vocab_size);
+    if rows > tokenizer.vocab_size() {
+        let (rows, size) = (thousands(rows as u64), thousands(tokenizer.vocab_size() as u64));
+        ctx.note(Note::Text(format!(
+            "the model of model.init_from has {rows} rows for {size} tokens: the others are padding, and are left out"
+        )))?;
     }
+    Ok(Some(tokenizer))
+}
+
+/// The tokenizer in the file or folder at `path`, for texts read as `unit`.
+///
+/// # Errors
+/// A path without a tokenizer, or with one that gives a text no sequence of tokens of its own.
+pub fn file_tokenizer(path: &Path, unit: TextMode) -> Result<Tokenizer> {
+    const FORMS: &str = "give a tokenizer.json, which `save_pretrained` of `transformers` makes of other forms, or \
+                         GPT-2's vocab.json with merges.txt beside it";
+    let Some(bytes) = hf::read_tokenizer(path)? else {
+        return Err(Error::usage(format!("{} has no tokenizer", path.display())).hint(FORMS));
+    };
+    Tokenizer::from_file(&bytes, unit)
+        .map_err(|error| Error::usage(format!("{}: {error}", path.display())).hint(FORMS))
 }
 
 /// Refuses a text of which more than the share `most` is unknown to the model that the run starts
@@ -250,11 +289,18 @@ fn check_known(
     ctx.note(Note::Text(said))
 }
 
-/// Emits a note if at least a quarter of a text is unknown to `model`.
+/// Emits notes if the tokens do not determine a text, or if at least a quarter of it is unknown to
+/// `model`.
 ///
 /// # Errors
 /// An error of the subscriber.
-pub fn note_unknown(tokens: &TokenText, text: &str, model: &str, ctx: &Context<'_>) -> Result<()> {
+pub fn note_tokens(tokens: &TokenText, text: &str, model: &str, ctx: &Context<'_>) -> Result<()> {
+    if let Some(change) = &tokens.lossy {
+        ctx.note(Note::Text(format!(
+            "bits per byte of {text} are not known: its tokens do not give it back ({change}), so other texts have \
+             the same tokens"
+        )))?;
+    }
     let (oov, scored) = (tokens.oov, tokens.scored());
     if 4 * oov < scored || oov == 0 {
         return Ok(());

@@ -27,7 +27,8 @@ pub fn evaluate(
         part.add(&sum(tokens, log_probs, unk));
     })?;
     let unnormalized = !model.is_distribution();
-    let mut evaluation = Evaluation { bytes: text.bytes, source_nats, unnormalized, ..Evaluation::default() };
+    let (bytes, lossy) = (text.bytes, text.lossy.is_some());
+    let mut evaluation = Evaluation { bytes, source_nats, unnormalized, lossy, ..Evaluation::default() };
     for part in &parts {
         evaluation.add(part);
     }

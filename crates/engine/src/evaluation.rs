@@ -30,6 +30,8 @@ pub struct Evaluation {
     pub source_nats: Option<f64>,
     /// Whether the model's scores are not normalised: they are no nats and have no perplexity.
     pub unnormalized: bool,
+    /// Whether the tokens do not determine the text: then its bits per byte are not known.
+    pub lossy: bool,
 }
 
 impl Evaluation {
@@ -52,9 +54,18 @@ impl Evaluation {
         if self.unnormalized { f64::NAN } else { information::perplexity(self.nats_per_token()) }
     }
 
-    /// Bits per byte, Σ nats / (ln 2 · bytes), comparable across tokenizers.
+    /// Bits per byte, Σ nats / (ln 2 · bytes), comparable across tokenizers; NaN if not known.
     pub fn bits_per_byte(&self) -> f64 {
-        if self.unnormalized { f64::NAN } else { information::bits_per_byte(self.total_nll, self.bytes) }
+        if self.unnormalized || self.lossy {
+            f64::NAN
+        } else {
+            information::bits_per_byte(self.total_nll, self.bytes)
+        }
+    }
+
+    /// [`Self::bits_per_byte`] in words.
+    pub fn bits_per_byte_shown(&self) -> String {
+        if self.lossy { "–".to_owned() } else { number(self.bits_per_byte(), 4) }
     }
 
     /// Perplexity over the tokens in the vocabulary.

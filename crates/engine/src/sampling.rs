@@ -122,7 +122,8 @@ impl Opening {
             opening.before.extend(tokenizer.eos().filter(|_| tokenizer.bos().is_none()));
             return Ok(opening);
         }
-        opening.before = tokenizer.encode("\n")?;
+        // Within a text, where no tokenizer adds a space.
+        opening.before = tokenizer.encode_after("a", "\n")?;
         opening.before.retain(|id| Some(*id) != tokenizer.unk());
         let Some(train) = train else { return Ok(opening) };
         let (_, followed) = train.split_last().unwrap_or((&0, &[]));

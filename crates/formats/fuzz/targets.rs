@@ -52,7 +52,8 @@ pub(crate) fn hf_config(data: &[u8]) {
     assert_eq!(again.expect("what was written can be read"), config);
 }
 
-/// An accepted tokenizer is written and read back unchanged, and encodes and decodes any text.
+/// An accepted tokenizer is written and read back unchanged, and encodes and decodes any text; one
+/// of a file from outside may refuse a text.
 pub(crate) fn tokenizer(data: &[u8]) {
     let Ok(tokenizer) = Tokenizer::from_json(data) else { return };
     let written = tokenizer.to_json().expect("what was read can be written");
@@ -60,7 +61,10 @@ pub(crate) fn tokenizer(data: &[u8]) {
     assert_eq!(again.to_json().expect("and written again"), written);
     let text = String::from_utf8_lossy(data);
     let text: String = text.chars().take(300).collect();
-    let ids = tokenizer.encode(&text).expect("any text has tokens");
+    let ids = match tokenizer.encode(&text) {
+        Err(_) if tokenizer.kind() == TokenizerKind::File => return,
+        ids => ids.expect("any text has tokens"),
+    };
     assert_eq!(again.encode(&text).expect("any text has tokens"), ids);
     assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "an id outside the vocabulary");
     tokenizer.decode(&ids);

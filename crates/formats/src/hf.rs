@@ -3,12 +3,17 @@
 //! Supports GPT-2 ([`Gpt2Config`]) and Llama ([`LlamaConfig`]). Only safetensors are read: a
 //! `pytorch_model.bin` is a pickle, and reading one executes code in it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use candle_core::Tensor;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use surprisal_model::neural::TransformerConfig;
+use surprisal_text::Tokenizer;
 
 use crate::{
     Error, Result,
@@ -26,6 +31,8 @@ pub use llama::{LlamaConfig, RopeParameters};
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const TOKENIZER: &str = "tokenizer.json";
+const VOCAB: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
 /// Advice for a folder without the files of a model.
 pub const FOLDER_HINT: &str = "give the folder that `save_pretrained` or an export wrote";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -105,7 +112,7 @@ pub struct HuggingFaceModel {
     pub config: HuggingFaceConfig,
     /// The parameters: `wte.weight`, `h.0.attn.c_attn.weight` of shape (out, in), ...
     pub tensors: BTreeMap<String, Tensor>,
-    /// The bytes of `tokenizer.json`, if present; not parsed.
+    /// The bytes of its `tokenizer.json`, if present ([`read_tokenizer`]); not parsed.
     pub tokenizer: Option<Vec<u8>>,
 }
 
@@ -155,8 +162,31 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
     let config = HuggingFaceConfig::parse(&what, &read_bounded(&path.join(CONFIG), MAX_CONFIG_BYTES)?)?;
     let tensors = read_safetensors(path.join(WEIGHTS), Accept::Floats)?;
     let tensors = config.import(&atomic_dir::quoted(&path.join(WEIGHTS)), &tensors)?;
-    let tokenizer = present(TOKENIZER).then(|| read_bounded(&path.join(TOKENIZER), MAX_TOKENIZER_BYTES));
-    Ok(HuggingFaceModel { config, tensors, tokenizer: tokenizer.transpose()? })
+    Ok(HuggingFaceModel { config, tensors, tokenizer: read_tokenizer(path)? })
+}
+
+/// The bytes of the `tokenizer.json` at `path`: of that file, of the folder, or of GPT-2's
+/// `vocab.json` and `merges.txt`; `None` for a folder without them.
+///
+/// # Errors
+/// Files that cannot be read; a `vocab.json` of another kind.
+pub fn read_tokenizer(path: &Path) -> Result<Option<Vec<u8>>> {
+    let read = |path: &Path| read_bounded(path, MAX_TOKENIZER_BYTES);
+    let (vocab, json) = if path.is_dir() {
+        (path.join(VOCAB), path.join(TOKENIZER))
+    } else if path.file_name().is_some_and(|name| name == VOCAB) {
+        (path.to_owned(), PathBuf::new())
+    } else {
+        return Ok(Some(read(path)?));
+    };
+    if json.is_file() {
+        return Ok(Some(read(&json)?));
+    }
+    let merges = vocab.with_file_name(MERGES);
+    if !(vocab.is_file() && merges.is_file()) {
+        return Ok(None);
+    }
+    Ok(Some(Tokenizer::gpt2_json(&read(&vocab)?, &read(&merges)?)?))
 }
 
 /// Writes a folder that `AutoModelForCausalLM.from_pretrained` loads, and with a tokenizer

@@ -281,13 +281,21 @@ impl Context {
     }
 }
 
-/// The spelling of token `id` in text files: words in line mode and special tokens plain,
-/// others escaped.
+/// The spelling of token `id` in text files: words in line mode plain, special tokens as `<unk>`,
+/// `<s>` and `</s>`, the names of others escaped.
 pub(crate) fn spell(tokenizer: &Tokenizer, id: u32) -> Cow<'_, [u8]> {
+    if Some(id) == tokenizer.unk() {
+        return b"<unk>".into();
+    }
     let plain = tokenizer.kind() == TokenizerKind::Word && tokenizer.mode() == TextMode::Line;
-    let specials = [tokenizer.unk(), tokenizer.bos(), tokenizer.eos()];
-    let bytes = tokenizer.token_bytes(id);
-    if plain || specials.contains(&Some(id)) { bytes } else { escape(&bytes).into() }
+    if plain || [tokenizer.bos(), tokenizer.eos()].contains(&Some(id)) {
+        return tokenizer.token_bytes(id);
+    }
+    let escaped = escape(&tokenizer.codec().token_name(id));
+    match escaped.strip_prefix(b"<") {
+        Some(rest) if matches!(rest, b"unk>" | b"s>" | b"/s>") => [b"\\x3C", rest].concat().into(),
+        _ => escaped.into(),
+    }
 }
 
 /// Escapes white space, control characters, backslashes and bytes that are not UTF-8.

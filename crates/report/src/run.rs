@@ -96,8 +96,9 @@ fn render(
 fn summary(loaded: &LoadedModel, result: &Value, data: &Dataset) -> Markup {
     let number = |pointer: &str| result.pointer(pointer).and_then(Value::as_f64);
     let shown = |pointer: &str, digits: usize| {
-        number(pointer)
-            .map_or("infinite".to_owned(), |value| surprisal_engine::wording::number(value, digits))
+        // Tokens that do not give the text back have a loss, and no bits per byte.
+        let missing = if number("/eval/nats_per_token").is_some() { "not known" } else { "infinite" };
+        number(pointer).map_or(missing.to_owned(), |value| surprisal_engine::wording::number(value, digits))
     };
     let mut cells = vec![
         ("nats per token", shown("/eval/nats_per_token", 4)),

@@ -1,8 +1,9 @@
 //! Reads texts in chunks, in bounded memory.
 //!
 //! A chunk ends where every built-in tokenizer cuts: after a newline that no white space follows.
-//! So the tokens of the chunks are those of the whole text. A line longer than [`MAX_LINE_BYTES`]
-//! is cut after a space, or between two characters if it has none.
+//! So the tokens of the chunks are those of the whole text. The tokenizer of a file is asked, also
+//! about cuts before a space ([`TextChunks::cut_by`]), and gets the end of the text so far. A line
+//! longer than [`MAX_LINE_BYTES`] is cut after a space, or between two characters if it has none.
 //!
 //! What is passed on has been cleaned, and has only the lines or records of its part of a split.
 
@@ -27,6 +28,12 @@ pub(crate) const CHUNK_BYTES: usize = 1 << 18;
 const MAX_LINE_BYTES: usize = 1 << 24;
 /// The number of chunks at the start of each text that are checked for composed letters.
 const NFC_CHUNKS: usize = 4;
+/// The length of the contexts, before and after a cut, that a tokenizer gets.
+const CONTEXT_BYTES: usize = 256;
+/// The number of places at which a tokenizer is asked for a cut after every [`CHUNK_BYTES`].
+const MAX_CUTS_TRIED: usize = 64;
+/// The length of a byte-order mark, which is no context.
+const MARK_BYTES: u64 = 3;
 
 /// The storage of a text.
 #[derive(Debug, Clone)]
@@ -161,6 +168,8 @@ pub(crate) struct TextChunk {
     pub(crate) ends_mid_word: bool,
     /// Whether it ends at the end of a document.
     pub(crate) ends_document: bool,
+    /// The end of the text before it, only for chunks that are cut by a tokenizer.
+    before: Vec<u8>,
     span: Arc<Span>,
     /// Its start in the file, in bytes.
     offset: u64,
@@ -189,6 +198,12 @@ impl TextChunk {
             0 => Error::Nul { name, line },
             byte => Error::InvalidUtf8 { name, offset: self.offset + at as u64, byte, line },
         }
+    }
+
+    /// The end of the text before it, from a character that is not white space; empty at the start
+    /// of a text.
+    pub(crate) fn context(&self) -> &str {
+        context(&self.before)
     }
 
     /// The name of the file.
@@ -236,6 +251,7 @@ impl TextChunk {
                 return Err(self.invalid(at));
             }
             selection.retain(&mut self.bytes, self.units_before);
+            self.before.clear();
         }
         if !records {
             return self.visit_cleaned(warnings, &mut visit);
@@ -251,6 +267,10 @@ impl TextChunk {
             piece.lines_before = if span.is_stream() { self.lines_before + number.min(count) } else { 0 };
             (piece.starts_line, piece.ends_document) = (starts_line, ended);
             piece.ends_line = ended || self.ends_line;
+            // A record has no context but its own.
+            let own = self.before.iter().rposition(|&byte| byte == RECORD_END).map_or(0, |at| at + 1);
+            piece.before.clear();
+            piece.before.extend_from_slice(if number == 0 { &self.before[own..] } else { &[] });
             piece.ends_mid_word = !ended && self.ends_mid_word;
             piece.visit_cleaned(warnings, &mut visit)?;
             starts_line = true;
@@ -291,7 +311,11 @@ pub(crate) struct TextChunks {
     pub(crate) found: TextWarnings,
     /// Pieces of a chunk that the iterator has not returned.
     pieces: VecDeque<TextChunk>,
+    can_cut: Option<Box<CanCut>>,
 }
+
+/// Whether a text may be cut between two parts.
+type CanCut = dyn Fn(&str, &str) -> bool + Send;
 
 struct OpenSpan {
     span: Arc<Span>,
@@ -305,12 +329,31 @@ struct OpenSpan {
     ended: bool,
     lines: u64,
     units: u64,
+    /// The end of the text before `rest`, for a tokenizer.
+    before: Vec<u8>,
+}
+
+/// The text of bytes that may start within a character, without white space at its start.
+fn context(bytes: &[u8]) -> &str {
+    let start = bytes.iter().take(3).take_while(|&&byte| byte & 0xC0 == 0x80).count();
+    bytes[start..].utf8_chunks().last().map_or("", |chunk| chunk.valid()).trim_start()
 }
 
 impl TextChunks {
     pub(crate) fn new(spans: &[Span]) -> Self {
         let (open, found, pieces) = (None, TextWarnings::default(), VecDeque::new());
-        Self { spans: spans.iter().cloned().collect(), open, count: 0, found, pieces }
+        Self { spans: spans.iter().cloned().collect(), open, count: 0, found, pieces, can_cut: None }
+    }
+
+    /// Cuts the text where `can_cut`, given the parts before and after, and keeps contexts.
+    pub(crate) fn cut_by(self, can_cut: impl Fn(&str, &str) -> bool + Send + 'static) -> Self {
+        Self { can_cut: Some(Box::new(can_cut)), ..self }
+    }
+
+    /// The number of bytes that are left in spans not yet opened, if that is known.
+    pub(crate) fn bytes(&self) -> Option<u64> {
+        let is_known = !self.spans.iter().any(Span::is_stream);
+        is_known.then(|| self.spans.iter().map(Span::len).sum())
     }
 
     /// Reads the next chunk into the memory of `chunk`; false at the end. An error ends the text.
@@ -337,7 +380,7 @@ impl TextChunks {
     fn try_read_into(&mut self, chunk: &mut TextChunk) -> Result<bool> {
         loop {
             if let Some(current) = &mut self.open {
-                if current.advance(chunk)? {
+                if current.advance(chunk, self.can_cut.as_deref())? {
                     chunk.index = self.count;
                     self.count += 1;
                     return Ok(true);
@@ -347,7 +390,16 @@ impl TextChunks {
                 self.open = None;
             }
             let Some(span) = self.spans.pop_front() else { return Ok(false) };
+            let mut before = Vec::new();
+            if self.can_cut.is_some() && span.start > MARK_BYTES {
+                let start = span.start.saturating_sub(CONTEXT_BYTES as u64);
+                Span { start, end: span.start, ..span.clone() }
+                    .open()?
+                    .read_to_end(&mut before)
+                    .map_err(|reason| Error::of_io(span.name(), reason))?;
+            }
             self.open = Some(OpenSpan {
+                before,
                 reader: span.open()?,
                 rest: Vec::new(),
                 offset: span.start,
@@ -390,7 +442,7 @@ impl Iterator for TextChunks {
 }
 
 impl OpenSpan {
-    fn advance(&mut self, chunk: &mut TextChunk) -> Result<bool> {
+    fn advance(&mut self, chunk: &mut TextChunk, can_cut: Option<&CanCut>) -> Result<bool> {
         let bytes = &mut chunk.bytes;
         bytes.clear();
         // Room for the rest of the previous chunk, which is at most a line.
@@ -399,7 +451,7 @@ impl OpenSpan {
         // The bytes already searched for a cut point.
         let mut searched = 0;
         let at = loop {
-            if let Some(at) = cut_point(bytes, searched, self.ended, self.span.has_records()) {
+            if let Some(at) = cut_point(bytes, searched, self.ended, self.span.has_records(), can_cut) {
                 break at;
             }
             if self.ended {
@@ -445,6 +497,10 @@ impl OpenSpan {
         }
         chunk.ends_mid_word = !chunk.ends_line && bytes.last() != Some(&b' ');
         chunk.span = self.span.clone();
+        if can_cut.is_some() {
+            let end = bytes[bytes.len().saturating_sub(CONTEXT_BYTES)..].to_vec();
+            chunk.before = std::mem::replace(&mut self.before, end);
+        }
         self.offset += at as u64;
         Ok(true)
     }
@@ -452,18 +508,47 @@ impl OpenSpan {
 
 /// The position to cut `pending` at, if there is one after the `searched` bytes. Some bytes follow
 /// it unless the text has ended.
-fn cut_point(pending: &[u8], searched: usize, ended: bool, records: bool) -> Option<usize> {
+fn cut_point(
+    pending: &[u8],
+    searched: usize,
+    ended: bool,
+    records: bool,
+    can_cut: Option<&CanCut>,
+) -> Option<usize> {
     if ended {
         return (!pending.is_empty()).then_some(pending.len());
     }
     let from = searched.saturating_sub(1).max(1);
-    let safe = |at: usize| match pending[at - 1] {
-        b'\n' => pending[at].is_ascii_graphic(),
-        RECORD_END => records,
-        _ => false,
+    let ends_record = |at: usize| records && pending[at - 1] == RECORD_END;
+    let found = match can_cut {
+        None => {
+            let safe =
+                |at: usize| ends_record(at) || pending[at - 1] == b'\n' && pending[at].is_ascii_graphic();
+            (from..pending.len()).rev().find(|&at| safe(at))
+        }
+        Some(can_cut) => {
+            let is_blank = |byte: u8| byte <= b' ';
+            let may = |at: &usize| match (pending[at - 1], pending[*at]) {
+                _ if ends_record(*at) => true,
+                (b'\n', after) => !is_blank(after),
+                (before, b' ') => {
+                    !is_blank(before) && pending.get(at + 1).is_some_and(|&byte| !is_blank(byte))
+                }
+                _ => false,
+            };
+            let is_cut = |at: &usize| {
+                let before = context(&pending[at.saturating_sub(CONTEXT_BYTES)..*at]);
+                let after = &pending[*at..at + CONTEXT_BYTES];
+                let after = after.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+                ends_record(*at) || !before.is_empty() && can_cut(before, after)
+            };
+            let from = from.saturating_sub(CONTEXT_BYTES).max(1);
+            let end = pending.len().saturating_sub(CONTEXT_BYTES);
+            (from..end).rev().filter(may).take(MAX_CUTS_TRIED).find(is_cut)
+        }
     };
-    if let Some(at) = (from..pending.len()).rev().find(|&at| safe(at)) {
-        return Some(at);
+    if found.is_some() {
+        return found;
     }
     if pending.len() < MAX_LINE_BYTES {
         return None;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::chunks::{Span, TextChunk, TextChunks};
 use crate::error::{Error, Result};
-use crate::parallel::{for_each_chunk, write_in_order};
+use crate::parallel::{for_each_chunk, for_each_of, write_in_order};
 use crate::tokenizer::{
     ByteCodec, Key, LOAD_PADDING, LocalVocab, MAX_VOCABULARY, PreToken, Vocab, VocabLookup, WordCodec,
     is_separator, map_to_vocab, merge_vocabs, pre_tokenize, special_tokens,
@@ -22,6 +22,14 @@ use crate::{
 struct EncodedChunk {
     index: usize,
     ids: Vec<u32>,
+    /// The first [`crate::Codec::round_trip_error`].
+    lossy: Option<String>,
+}
+
+impl EncodedChunk {
+    fn new(index: usize, ids: Vec<u32>) -> Self {
+        Self { index, ids, lossy: None }
+    }
 }
 
 /// Trains a built-in tokenizer on `spans`.
@@ -40,6 +48,16 @@ pub(crate) fn train(
     Tokenizer::learn(kind, mode, &TrainingText { spans, threads: options.threads })
 }
 
+/// The chunks of `spans`, cut where the tokenizer says if it has an opinion.
+fn text_chunks(spans: &[Span], tokenizer: &Tokenizer) -> TextChunks {
+    let chunks = TextChunks::new(spans);
+    if tokenizer.codec().can_cut("", "").is_none() {
+        return chunks;
+    }
+    let tokenizer = tokenizer.clone();
+    chunks.cut_by(move |before, after| tokenizer.codec().can_cut(before, after) == Some(true))
+}
+
 /// Encodes `spans` with a trained tokenizer.
 pub(crate) fn encode(
     spans: &[Span],
@@ -53,17 +71,21 @@ pub(crate) fn encode(
     {
         return encode_without_index(spans, vocab, tokenizer, options);
     }
-    let (encoded, warnings) = for_each_chunk(
-        spans,
+    let (encoded, warnings) = for_each_of(
+        text_chunks(spans, tokenizer),
         options.threads,
         || Ok(Vec::new()),
         |encoded: &mut Vec<EncodedChunk>, warnings, chunk| {
-            let ids = if let Some(words) = words {
-                encode_words(chunk, words.mode, options, encoded.last(), warnings, &words.vocab)?
+            let part = if let Some(words) = words {
+                let last = encoded.last();
+                let ids = encode_words(chunk, words.mode, options, last, warnings, &words.vocab)?;
+                EncodedChunk::new(chunk.index, ids)
             } else {
-                encode_chunk(chunk, tokenizer, options, warnings)?
+                // One reason is enough.
+                let check = encoded.iter().all(|chunk| chunk.lossy.is_none());
+                encode_chunk(chunk, tokenizer, options, warnings, check)?
             };
-            push(encoded, chunk.index, ids);
+            push(encoded, part);
             Ok(())
         },
     )?;
@@ -81,12 +103,12 @@ pub(crate) fn encode_to(
 ) -> Result<(TokenCounts, TextWarnings)> {
     let words = tokenizer.codec_as::<WordCodec>();
     let (counts, warnings) = write_in_order(
-        spans,
+        text_chunks(spans, tokenizer),
         options.threads,
         |counts: &mut TokenCounts, warnings, chunk, ids| {
             let own = match words {
                 Some(words) => encode_words(chunk, words.mode, options, None, warnings, &words.vocab)?,
-                None => encode_chunk(chunk, tokenizer, options, warnings)?,
+                None => encode_chunk(chunk, tokenizer, options, warnings, false)?.ids,
             };
             let count = |id: Option<u32>| own.iter().filter(|&&other| Some(other) == id).count() as u64;
             counts.tokens += own.len() as u64;
@@ -118,10 +140,13 @@ fn without_harmless_cuts(warnings: TextWarnings, tokenizer: &Tokenizer) -> TextW
 }
 
 /// Adds the ids of a chunk, or of a further record of it.
-fn push(encoded: &mut Vec<EncodedChunk>, index: usize, ids: Vec<u32>) {
+fn push(encoded: &mut Vec<EncodedChunk>, part: EncodedChunk) {
     match encoded.last_mut() {
-        Some(last) if last.index == index => last.ids.extend(ids),
-        _ => encoded.push(EncodedChunk { index, ids }),
+        Some(last) if last.index == part.index => {
+            last.ids.extend(part.ids);
+            last.lossy = last.lossy.take().or(part.lossy);
+        }
+        _ => encoded.push(part),
     }
 }
 
@@ -250,7 +275,7 @@ fn encode_local(
             let before = encoded.last().filter(|last| last.index == chunk.index);
             locals.start_piece(chunk.index, before.map_or(0, |last| last.ids.len()));
             let ids = encode_words(chunk, mode, options, encoded.last(), warnings, locals)?;
-            push(encoded, chunk.index, ids);
+            push(encoded, EncodedChunk::new(chunk.index, ids));
             Ok(())
         },
     )?;
@@ -417,21 +442,34 @@ fn encode_words(
     Ok(words.ids)
 }
 
-/// Encodes a chunk with any tokenizer but words.
+/// Encodes a chunk with any tokenizer but words; `check`: whether the round trip is checked.
 fn encode_chunk(
     chunk: &TextChunk,
     tokenizer: &Tokenizer,
     options: EncodeOptions,
     warnings: &mut TextWarnings,
-) -> Result<Vec<u32>> {
-    let mut ids = Vec::new();
+    check: bool,
+) -> Result<EncodedChunk> {
+    let (mut ids, mut lossy) = (Vec::new(), None);
     let bytes = tokenizer.codec_as::<ByteCodec>();
     // The whole chunk is checked first, so that an error has the position in the file.
     let text = if bytes.is_some() { "" } else { chunk.text()? };
-    let append = |from: usize, to: usize, ids: &mut Vec<u32>| -> Result<()> {
+    let mut append = |from: usize, to: usize, ids: &mut Vec<u32>| -> Result<()> {
         match bytes {
             Some(codec) => codec.encode_bytes(&chunk.bytes[from..to], ids),
-            None => tokenizer.encode_into(&text[from..to], ids)?,
+            None => {
+                let (before, text) = (if from == 0 { chunk.context() } else { "" }, &text[from..to]);
+                let start = ids.len();
+                tokenizer.encode_into(before, text, ids)?;
+                let is_mark = |id: &&u32| [tokenizer.bos(), tokenizer.eos()].contains(&Some(**id));
+                if let Some(id) = ids[start..].iter().find(is_mark) {
+                    let token = String::from_utf8_lossy(&tokenizer.codec().token_name(*id)).into_owned();
+                    return Err(Error::LiteralSpecial { name: chunk.name(), line: chunk.line(from), token });
+                }
+                if check && lossy.is_none() {
+                    lossy = tokenizer.codec().round_trip_error(before, text, &ids[start..]);
+                }
+            }
         }
         Ok(())
     };
@@ -458,7 +496,7 @@ fn encode_chunk(
             ids.extend(eos.filter(|_| chunk.ends_document));
         }
     }
-    Ok(ids)
+    Ok(EncodedChunk { index: chunk.index, ids, lossy })
 }
 
 /// The text of every `<unk>` token of `spans`, by token position, for positions below `end`;
@@ -471,7 +509,7 @@ pub(crate) fn unknown_words(
 ) -> Result<BTreeMap<usize, String>> {
     let (mut found, mut start) = (BTreeMap::new(), 0);
     let Some(unk) = tokenizer.unk() else { return Ok(found) };
-    for chunk in TextChunks::new(spans) {
+    for chunk in text_chunks(spans, tokenizer) {
         let mut chunk = chunk?;
         let mut unknown = BTreeMap::new();
         let warnings = &mut TextWarnings::default();
@@ -480,7 +518,7 @@ pub(crate) fn unknown_words(
             let recorder = UnknownRecorder { vocab, unknown: &mut unknown, num_special_tokens };
             encode_words(&mut chunk, *mode, options, None, warnings, recorder)?
         } else {
-            let ids = encode_chunk(&chunk, tokenizer, options, warnings)?;
+            let ids = encode_chunk(&chunk, tokenizer, options, warnings, false)?.ids;
             let marks = [tokenizer.bos(), tokenizer.eos()];
             let positions = (0..ids.len()).filter(|&at| !marks.contains(&Some(ids[at])));
             if tokenizer.granularity() == Granularity::Char {
@@ -519,6 +557,7 @@ fn concatenate(
         parts.extend(its.into_iter().map(|part| (thread, part)));
     }
     parts.sort_unstable_by_key(|(_, part)| part.index);
+    let lossy = parts.iter_mut().find_map(|(_, part)| part.lossy.take());
     let ids = match parts.as_mut_slice() {
         [(_, only)] if maps.is_empty() => std::mem::take(&mut only.ids),
         _ => join_chunks(parts, maps),
@@ -529,6 +568,7 @@ fn concatenate(
         bytes: text_bytes(warnings),
         mode: tokenizer.mode(),
         oov: count(tokenizer.unk()),
+        lossy,
         bos: tokenizer.bos(),
         lines: count(tokenizer.bos()),
         ids: ids.into(),

@@ -23,18 +23,31 @@ pub(crate) fn for_each_chunk<State: Send>(
     make: impl Fn() -> Result<State> + Sync,
     work: impl Fn(&mut State, &mut TextWarnings, &mut TextChunk) -> Result<()> + Sync,
 ) -> Result<(Vec<State>, TextWarnings)> {
-    for_each_raw_chunk(spans, threads, make, |state, warnings, chunk, piece| {
+    for_each_of(TextChunks::new(spans), threads, make, work)
+}
+
+/// [`for_each_chunk`] of chunks that are cut in a way of their own.
+///
+/// # Errors
+/// As [`for_each_chunk`].
+pub(crate) fn for_each_of<State: Send>(
+    chunks: TextChunks,
+    threads: usize,
+    make: impl Fn() -> Result<State> + Sync,
+    work: impl Fn(&mut State, &mut TextWarnings, &mut TextChunk) -> Result<()> + Sync,
+) -> Result<(Vec<State>, TextWarnings)> {
+    for_each_raw_chunk(chunks, threads, make, |state, warnings, chunk, piece| {
         chunk.visit(piece, warnings, |piece, warnings| work(state, warnings, piece))
     })
 }
 
-/// Passes what `encode` makes of each chunk to `write`, in the order of the text and in bounded
-/// memory. Each thread adds up its counts; returns them and the warnings about the text.
+/// Passes what `encode` makes of each of `chunks` to `write`, in the order of the text and in
+/// bounded memory. Each thread adds up its counts; returns them and the warnings about the text.
 ///
 /// # Errors
 /// As [`for_each_chunk`]; an error of `write`.
 pub(crate) fn write_in_order<Counts: Default + Send>(
-    spans: &[Span],
+    chunks: TextChunks,
     threads: usize,
     encode: impl Fn(&mut Counts, &mut TextWarnings, &mut TextChunk, &mut Vec<u32>) -> Result<()> + Sync,
     write: impl FnMut(&[u32]) -> Result<()> + Send,
@@ -44,7 +57,7 @@ pub(crate) fn write_in_order<Counts: Default + Send>(
         moved: Condvar::new(),
     };
     for_each_raw_chunk(
-        spans,
+        chunks,
         threads,
         || Ok(Counts::default()),
         |counts, warnings, chunk, piece| {
@@ -106,19 +119,15 @@ impl<W> Drop for EndQueue<'_, W> {
 
 /// [`for_each_chunk`] with the chunks as they are in the text, and a place for their pieces.
 fn for_each_raw_chunk<State: Send>(
-    spans: &[Span],
+    chunks: TextChunks,
     threads: usize,
     make: impl Fn() -> Result<State> + Sync,
     work: impl Fn(&mut State, &mut TextWarnings, &mut TextChunk, &mut TextChunk) -> Result<()> + Sync,
 ) -> Result<(Vec<State>, TextWarnings)> {
-    let bytes: u64 = spans.iter().map(Span::len).sum();
-    let most = if spans.iter().any(Span::is_stream) {
-        usize::MAX
-    } else {
-        usize::try_from(bytes / CHUNK_BYTES as u64).unwrap_or(usize::MAX) + 1
-    };
+    let chunks_of = |bytes: u64| usize::try_from(bytes / CHUNK_BYTES as u64).unwrap_or(usize::MAX - 1) + 1;
+    let most = chunks.bytes().map_or(usize::MAX, chunks_of);
     let threads = threads.min(rayon::current_num_threads()).clamp(1, most);
-    let chunks = Mutex::new(TextChunks::new(spans));
+    let chunks = Mutex::new(chunks);
     let run = || -> Result<(State, TextWarnings), (usize, Error)> {
         let mut state = make().map_err(|error| (0, error))?;
         let (mut chunk, mut piece) = (TextChunk::default(), TextChunk::default());

@@ -96,6 +96,9 @@ pub struct TokenText {
     pub mode: TextMode,
     /// The number of `<unk>` tokens.
     pub oov: u64,
+    /// The reason why the tokens do not determine the text, if they do not: then its bits per byte
+    /// are not known. Only tokenizers of files are checked.
+    pub lossy: Option<String>,
     /// `<s>` in line mode.
     pub(crate) bos: Option<u32>,
     /// The number of `<s>` tokens.
@@ -120,7 +123,8 @@ impl TokenText {
     /// these counts.
     pub fn from_parts(ids: TokenIds, mode: TextMode, bos: Option<u32>, counts: TokenCounts) -> Self {
         let TokenCounts { bytes, oov, lines, .. } = counts;
-        Self { ids, bytes, mode, oov, bos, lines }
+        // Bytes of tokens that are not in memory are not judged by.
+        Self { ids, bytes, mode, oov, lossy: None, bos, lines }
     }
 
     /// The independent sequences: the whole text, or its lines from `<s>` to `</s>`.

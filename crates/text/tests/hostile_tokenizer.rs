@@ -1,12 +1,15 @@
-//! Invalid tokenizer.json files: each is refused with a typed error, within a second and in bounded
-//! memory. The tests need a process of their own, because they read its peak memory.
+//! Invalid and odd tokenizer.json files: each is refused with a typed error, or encodes and decodes
+//! a text, within a second and in bounded memory. The tests need a process of their own, because
+//! they read its peak memory.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails where something is wrong")]
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use surprisal_text::{Corpus, DataOptions, Error, TextMode, Tokenizer, TokenizerKind};
+use surprisal_text::{
+    Corpus, DataOptions, EncodeOptions, Error, TextMode, Tokenizer, TokenizerKind, encode_text,
+};
 
 /// The file of a small tokenizer of the embedded text.
 fn trained(kind: TokenizerKind, mode: TextMode) -> Value {
@@ -26,6 +29,21 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         serde_json::to_vec(&value).unwrap()
     };
     let id = |value: &Value, token: &str| value["model"]["vocab"][token].as_u64().unwrap();
+    // A space becomes two, again and again.
+    let replaced = |part: &str, list: &str, times: usize| {
+        let replace = json!({ "type": "Replace", "pattern": { "String": " " }, "content": "  " });
+        with(&bpe, &|v| v[part] = json!({ "type": "Sequence", list: vec![replace.clone(); times] }))
+    };
+    let precompiled = |charsmap: &str| {
+        with(&bpe, &|v| v["normalizer"] = json!({ "type": "Precompiled", "precompiled_charsmap": charsmap }))
+    };
+    let model = |model: &Value| {
+        serde_json::to_vec(&json!({
+            "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": { "type": "Whitespace" },
+            "post_processor": null, "decoder": null, "model": model,
+        }))
+        .unwrap()
+    };
     // Below the parser's depth limit, and far above it.
     let nested = |depth| format!("{{\"model\":{}{}}}", "[".repeat(depth), "]".repeat(depth)).into_bytes();
     let regex =
@@ -124,6 +142,90 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
         (
+            "a pattern that goes back",
+            with(&bpe, &|v| {
+                v["pre_tokenizer"] = json!({ "type": "Split", "pattern": { "Regex": "(?:e|ee)+(?=c)" }, "behavior": "Removed", "invert": false });
+            }),
+        ),
+        ("a gap in the ids of a BPE", with(&bpe, &|v| v["model"]["vocab"]["zz"] = json!(4_000_000_000_u64))),
+        ("a few ids too many", with(&bpe, &|v| v["model"]["vocab"]["zz"] = json!(300))),
+        ("a BPE that draws lots", with(&bpe, &|v| v["model"]["dropout"] = json!(1.0))),
+        (
+            "a merge within a character",
+            with(&bpe, &|v| {
+                v["model"]["continuing_subword_prefix"] = json!("a");
+                v["model"]["merges"] = json!([["Ġ", "Ġ"]]);
+            }),
+        ),
+        (
+            "a merge shorter than the prefix",
+            with(&bpe, &|v| {
+                v["model"]["continuing_subword_prefix"] = json!("a long prefix");
+            }),
+        ),
+        ("a normalizer that doubles 60 times", replaced("normalizer", "normalizers", 60)),
+        ("a decoder that doubles 60 times", replaced("decoder", "decoders", 60)),
+        ("a normalizer that doubles", replaced("normalizer", "normalizers", 1)),
+        (
+            "a long prefix of every word",
+            with(&bpe, &|v| {
+                v["normalizer"] = json!({ "type": "Prepend", "prepend": "x".repeat(1 << 20) });
+            }),
+        ),
+        (
+            "a decoder that strips more than there is",
+            with(&bpe, &|v| {
+                v["decoder"] =
+                    json!({ "type": "Strip", "content": "e", "start": 1_u64 << 40, "stop": 1_u64 << 40 });
+            }),
+        ),
+        // Lengths of 2^32 - 4 and 4 bytes, and base 64 of nothing.
+        ("a character map of 4 GB", precompiled("/P///wAA")),
+        ("a character map that points out of itself", precompiled("BAAAAP////8AAAA=")),
+        ("no character map", precompiled("")),
+        ("no base 64", precompiled("BAAAA!!!")),
+        (
+            "WordPiece of long words",
+            model(&json!({
+                "type": "WordPiece", "unk_token": "u", "continuing_subword_prefix": "", "max_input_chars_per_word": 1_u64 << 60,
+                "vocab": { "u": 0, "a": 1 },
+            })),
+        ),
+        (
+            "WordPiece without its unknown token",
+            model(&json!({
+                "type": "WordPiece", "unk_token": "u", "continuing_subword_prefix": "", "max_input_chars_per_word": 100,
+                "vocab": { "a": 0 },
+            })),
+        ),
+        ("Unigram without tokens", model(&json!({ "type": "Unigram", "unk_id": 0, "vocab": [] }))),
+        (
+            "Unigram with an unknown token outside",
+            model(&json!({ "type": "Unigram", "unk_id": 9, "vocab": [["a", 0.0]] })),
+        ),
+        (
+            "Unigram without an unknown token",
+            model(&json!({ "type": "Unigram", "unk_id": null, "vocab": [["a", 0.0]] })),
+        ),
+        (
+            "Unigram with odd tokens",
+            model(&json!({
+                "type": "Unigram", "unk_id": 0, "vocab": [["", 0.0], ["", 1e300], ["a", -1e300], ["a", 1.0], ["é", -0.0]],
+            })),
+        ),
+        (
+            "a WordLevel of one id",
+            model(&json!({ "type": "WordLevel", "unk_token": "a", "vocab": { "a": 0, "b": 0 } })),
+        ),
+        (
+            "an added token with another id",
+            with(&bpe, &|v| {
+                v["added_tokens"] = json!([{
+                    "id": 7, "content": "new", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": false,
+                }]);
+            }),
+        ),
+        (
             "one half of <s> and </s>",
             with(&byte, &|v| v["added_tokens"] = json!([{ "id": 256, "content": "<s>", "special": true }])),
         ),
@@ -136,6 +238,28 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ),
     ]
 }
+
+/// Those of [`cases`] that are tokenizers all the same.
+const USABLE: [&str; 18] = [
+    "FixedLength 2^63",
+    "a byte without a token",
+    "a long character",
+    "an unknown pre-tokenizer",
+    "a normalizer",
+    "truncation",
+    "padding to 2^60",
+    "a catastrophic pattern",
+    "a template of missing tokens",
+    "a decoder that replaces",
+    "an added token that is ordinary",
+    "a special token twice, and a long character",
+    "a pattern that goes back",
+    "a few ids too many",
+    "a normalizer that doubles",
+    "a decoder that strips more than there is",
+    "Unigram with odd tokens",
+    "bytes in another order",
+];
 
 /// The library must read the same file as the checks: of a duplicate key, two parsers may take
 /// different values.
@@ -152,22 +276,45 @@ fn a_key_that_comes_twice_is_refused() {
 }
 
 #[test]
-fn every_hostile_file_is_refused_soon_and_within_memory() {
+fn every_hostile_file_is_refused_or_used_soon_and_within_memory() {
     let cases = cases();
-    assert!(cases.len() >= 12);
+    let text =
+        "a text, with Übermut, tabs\t and (12) e\u{301}\n\n<s> eee Q\n".repeat(100) + &"e".repeat(2000);
+    // The library's panics are caught, but their backtraces take much memory.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
     let before = peak_memory();
     for (name, bytes) in &cases {
         let started = Instant::now();
-        let error = Tokenizer::from_json(bytes).map(|_| ()).expect_err(name);
-        eprintln!("{name}: {error}");
+        drop(Tokenizer::from_json(bytes));
         assert!(started.elapsed() < Duration::from_secs(1), "{name} took {:?}", started.elapsed());
-        assert!(matches!(error, Error::Tokenizer(_)), "{name}: {error:?}");
-        assert!(error.to_string().len() < 1000, "{name}: a message of {} bytes", error.to_string().len());
     }
     if let (Some(before), Some(after)) = (before, peak_memory()) {
         eprintln!("{} MiB over the files themselves", (after - before) >> 20);
         assert!(after - before < 64 << 20, "reading took {} MiB", (after - before) >> 20);
     }
+    std::panic::set_hook(hook);
+    let mut usable = Vec::new();
+    for (name, bytes) in &cases {
+        let started = Instant::now();
+        let used = Tokenizer::from_json(bytes).and_then(|tokenizer| {
+            let ids = encode_text("text", &text, &tokenizer, EncodeOptions::default())?.0.tokens.ids;
+            assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "{name}");
+            tokenizer.decode(&ids);
+            (0..tokenizer.vocab_size() as u32)
+                .for_each(|id| drop((tokenizer.token(id), tokenizer.codec().token_name(id))));
+            Ok(())
+        });
+        assert!(started.elapsed() < Duration::from_secs(1), "{name} took {:?}", started.elapsed());
+        let Err(error) = used else {
+            usable.push(*name);
+            continue;
+        };
+        eprintln!("{name}: {error}");
+        assert!(matches!(error, Error::Tokenizer(_)), "{name}: {error:?}");
+        assert!(error.to_string().len() < 1000, "{name}: a message of {} bytes", error.to_string().len());
+    }
+    assert_eq!(usable, USABLE);
 }
 
 /// The worst case within the limits: small values, which need many times their text in memory.

@@ -241,6 +241,9 @@ pub(crate) struct CountArgs {
     /// The kind of n-grams.
     #[command(flatten)]
     pub(crate) what: NgramArgs,
+    /// The tokens of a tokenizer.json, or of GPT-2's vocab.json with merges.txt beside it.
+    #[arg(long, value_name = "FILE", conflicts_with = "tokenizer")]
+    pub(crate) tokenizer_file: Option<PathBuf>,
     /// The smoothing options.
     #[command(flatten)]
     pub(crate) how: SmoothingArgs,

@@ -315,7 +315,7 @@ fn outcome(summary: &RunSummary) -> String {
         "validation: {} nats per token, perplexity {}, {} bits per byte",
         number(evaluation.nats_per_token(), 4),
         number(evaluation.perplexity(), 3),
-        number(evaluation.bits_per_byte(), 4)
+        evaluation.bits_per_byte_shown()
     );
     if let Some(unknown) = evaluation.unknown() {
         line.push_str(&format!("\n            {unknown}"));

@@ -30,7 +30,7 @@ const COLUMNS: [Column; 12] = [
     ("val nats", 8, 0, |row| number(row.eval.nats_per_token(), 4)),
     ("perplexity", 10, 1, |row| number(row.eval.perplexity(), 3)),
     (WITHOUT_OOV, 10, 0, |row| number(row.eval.perplexity_excluding_oov(), 3)),
-    ("bits/byte", 9, 2, |row| number(row.eval.bits_per_byte(), 4)),
+    ("bits/byte", 9, 2, |row| row.eval.bits_per_byte_shown()),
     (GAP, 11, 0, |row| format!("{:+.4}", row.eval.kl().unwrap_or(f64::NAN))),
     ("tokens/s", 8, 4, |row| thousands(row.tokens_per_second as u64)),
     ("time", 11, 5, |row| duration(row.train_seconds)),
@@ -53,7 +53,7 @@ impl Table {
         if self.oov {
             line.push_str(&format!("  {:>10}", number(evaluation.perplexity_excluding_oov(), 3)));
         }
-        line.push_str(&format!("  {:>9}", number(evaluation.bits_per_byte(), 4)));
+        line.push_str(&format!("  {:>9}", evaluation.bits_per_byte_shown()));
         if self.gap {
             line.push_str(&format!("  {:>+11.4}", evaluation.kl().unwrap_or(f64::NAN)));
         }

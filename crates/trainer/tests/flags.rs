@@ -62,6 +62,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("count", "normalize", "count nfd.txt --order 2 --out o.ngram", "--normalize nfc"),
     ("count", "order", "count a.txt --out o.ngram", "--order 2"),
     ("count", "tokenizer", "count a.txt --order 2 --out o.ngram", "--tokenizer char"),
+    ("count", "tokenizer-file", "count a.txt --order 2 --out o.ngram", "--tokenizer-file net/tokenizer.json"),
     ("count", "unit", "count a.txt --order 2 --out o.ngram", "--unit stream"),
     ("count", "literal-specials", "count special.txt --order 2 --out o.ngram", "--literal-specials skip"),
     ("count", "min-count", "count a.txt --order 2 --out o.ngram", "--min-count 40"),

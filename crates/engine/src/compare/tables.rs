@@ -87,7 +87,10 @@ pub fn variants(rows: &[VariantSummary]) -> Table {
         ("n", |row| value(Some(row.trials.len() as f64), "", |n| n.to_string())),
         ("nats per token", |row| interval(row.number("/eval/nats_per_token"), 4, "inf")),
         ("perplexity", |row| mean(row.number("/eval/perplexity"), "inf", |value| number(value, 3))),
-        ("bits per byte", |row| fixed(row.number("/eval/bits_per_byte"), 4, "inf")),
+        ("bits per byte", |row| {
+            let missing = missing(row.number("/eval/nats_per_token").is_none());
+            fixed(row.number("/eval/bits_per_byte"), 4, missing)
+        }),
     ];
     if rows.iter().any(|row| row.number("/eval/kl").is_some()) {
         columns.push(("gap to H(p)", |row| {

@@ -82,6 +82,17 @@ fn data(loaded: &mut Loaded) -> Result<()> {
     within(loaded, "data", "reader", config.data.reader, 1..=2)?;
     within(loaded, "data", "train_fraction", config.data.train_fraction, 1e-6..=1.0)?;
     one_of(loaded, "data", "embedded", &config.data.embedded, Source::names())?;
+    let is_file = config.tokenizer.kind == TokenizerType::File;
+    if config.tokenizer.file.is_some() != is_file {
+        let message = if is_file {
+            "is \"file\", and tokenizer.file does not name one".to_owned()
+        } else {
+            format!("is \"{}\", and tokenizer.file says what a token is, too", config.tokenizer.kind().name())
+        };
+        return Err(loaded
+            .error_at("tokenizer", "kind", message)
+            .hint("keep one of them: a file needs no kind"));
+    }
     let tokenizer = &config.tokenizer;
     let kind = tokenizer.kind();
     let refused = match tokenizer.kind {
@@ -106,13 +117,13 @@ fn data(loaded: &mut Loaded) -> Result<()> {
             }
             of_words(tokenizer)
         }
-        TokenizerType::Byte | TokenizerType::Char => {
+        TokenizerType::Byte | TokenizerType::Char | TokenizerType::File => {
             tokenizer.vocab_size.map(|_| "vocab_size").or_else(|| of_words(tokenizer))
         }
     };
     let Some(key) = refused else { return Ok(()) };
     let hint = if key == "vocab_size" {
-        "only bpe and word have a chosen size; for the others it follows from the text"
+        "only bpe and word have a chosen size; for the others it follows from the text or the file"
     } else {
         "it is for words: tokenizer.kind = \"word\""
     };

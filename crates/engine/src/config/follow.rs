@@ -4,7 +4,7 @@ use surprisal_model::neural::PositionKind;
 use toml::{Table, Value};
 
 use super::keys::{self, Override, convert, insert};
-use super::{Config, OptimKind};
+use super::{Config, OptimKind, TokenizerType};
 use crate::error::{Error, Result};
 
 /// Keys of `[train]` for the length of a run, of which only one can be set.
@@ -18,13 +18,19 @@ fn is_no_ngram(config: &Config) -> bool {
 }
 
 /// An override, the keys or section of the file that give way to it, and the condition.
-const GIVES_WAY: [(&str, &[&str], When); 15] = [
+const GIVES_WAY: [(&str, &[&str], When); 17] = [
     ("data.val", &["data.split", "data.split_seed"], |c| !c.data.val.is_empty()),
     ("train.epochs", &["train.steps", "train.budget"], |_| true),
     ("train.steps", &["train.epochs", "train.budget"], |_| true),
     ("train.budget", &["train.epochs", "train.steps"], |_| true),
     ("train.ramp_steps", &["train.batch_start", "train.block_start"], |c| c.train.ramp_steps == 0),
     ("tokenizer.kind", &["tokenizer.vocab_size", "tokenizer.min_count", "tokenizer.vocab"], |_| true),
+    ("tokenizer.kind", &["tokenizer.file"], |c| c.tokenizer.kind != TokenizerType::File),
+    (
+        "tokenizer.file",
+        &["tokenizer.kind", "tokenizer.vocab_size", "tokenizer.min_count", "tokenizer.vocab"],
+        |_| true,
+    ),
     ("loss.add_k", &["loss.label_smoothing", "loss.smooth_toward"], |c| c.loss.add_k > 0.0),
     ("loss.label_smoothing", &["loss.add_k"], |c| c.loss.label_smoothing > 0.0),
     ("loss.label_smoothing", &["loss.smooth_toward"], |c| c.loss.label_smoothing == 0.0),

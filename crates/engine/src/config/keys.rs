@@ -7,15 +7,21 @@ use super::words::{self, short};
 use crate::error::Result;
 
 pub(super) fn convert(table: &Table) -> Result<Config> {
-    table.clone().try_into().map_err(|error| words::of_keys(table, &error))
+    let mut given = table.clone();
+    if let Some(tokenizer) = given.get_mut("tokenizer").and_then(toml::Value::as_table_mut)
+        && tokenizer.contains_key("file")
+    {
+        tokenizer.entry("kind").or_insert_with(|| "file".into());
+    }
+    given.try_into().map_err(|error| words::of_keys(table, &error))
 }
 
 /// An override of one key of a config.
 ///
 /// ```
 /// # fn main() -> surprisal_engine::Result<()> {
-/// let settings = surprisal_engine::config::parse("mine", "[train]\nsteps = 9\n", &["train.steps=5".into()])?;
-/// assert_eq!(settings.config.train.steps, Some(5));
+/// let settings = surprisal_engine::config::parse("mine", "[train]\nsteps = 9\n",
+/// &["train.steps=5".into()])?; assert_eq!(settings.config.train.steps, Some(5));
 /// # Ok(())
 /// # }
 /// ```

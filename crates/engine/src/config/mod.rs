@@ -143,12 +143,14 @@ pub enum TokenizerType {
     Word,
     /// A part of a word, by byte-pair encoding.
     Bpe,
+    /// A token of the file in `tokenizer.file`; the default where that is set.
+    File,
 }
 
 section! {
     /// `[tokenizer]`
     Tokenizer {
-        /// byte, char, word or bpe.
+        /// byte, char, word or bpe; file, with `file`.
         kind: TokenizerType = TokenizerType::Char,
         /// The size of a bpe vocabulary, or the largest of a word vocabulary, special tokens
         /// included.
@@ -158,6 +160,8 @@ section! {
         min_count: Option<u64>,
         /// word: a file with the words to keep, one per line; the others become `<unk>`.
         vocab: Option<PathBuf>,
+        /// A `tokenizer.json`, GPT-2's vocab.json with merges.txt beside it, or a folder of either.
+        file: Option<PathBuf>,
     }
 }
 
@@ -169,6 +173,7 @@ impl Tokenizer {
             TokenizerType::Char => TokenizerKind::Char,
             TokenizerType::Word => TokenizerKind::Word,
             TokenizerType::Bpe => TokenizerKind::Bpe { vocab_size: self.vocab_size.unwrap_or(1024) },
+            TokenizerType::File => TokenizerKind::File,
         }
     }
 

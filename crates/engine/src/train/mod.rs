@@ -25,6 +25,7 @@ use surprisal_model::{LanguageModel, ModelConfig};
 use surprisal_store::Error as StoreError;
 use surprisal_store::atomic;
 use surprisal_store::checkpoint::Checkpoint;
+use surprisal_store::read::read_regular;
 use surprisal_store::run_dir::{MetricsLog, RunFolder, RunWriter};
 
 use crate::config::{self, Config, Loaded};
@@ -95,7 +96,14 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
         request.settings.config.model = ModelConfig::Neural(custom).into();
     }
     // Errors in the texts appear before anything is written.
-    let data = Dataset::load(&request.settings.config, request.resume, None, ctx)?;
+    let config = &request.settings.config;
+    // The run has its own copy of a tokenizer's file.
+    let own = request.out.as_ref().filter(|_| request.resume && config.tokenizer.file.is_some());
+    let known = match own.map(|out| out.join("tokenizer.json")).filter(|path| path.is_file()) {
+        Some(path) => Some(surprisal_text::Tokenizer::from_json(&read_regular(path)?)?),
+        None => None,
+    };
+    let data = Dataset::load(config, request.resume, known, ctx)?;
     data.record_min_count(&mut request.settings);
     let follows = fit_length(&mut request.settings, &data)?;
     let loaded = &request.settings;

@@ -9,7 +9,14 @@ use crate::rng::{RngStream, rng_for};
 /// A new model from the run's seed, or the one of `model.init_from`.
 pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neural> {
     if let Some(path) = &config.model.init_from {
-        let tensors = crate::architecture::start(config)?.tensors;
+        let mut tensors = crate::architecture::start(config)?.tensors;
+        for name in ["wte.weight", "lm_head.weight"] {
+            if let Some(tensor) =
+                tensors.get_mut(name).filter(|tensor| tensor.dims()[0] > neural.vocab_size())
+            {
+                *tensor = tensor.narrow(0, 0, neural.vocab_size())?.force_contiguous()?;
+            }
+        }
         let neural = Neural::from_tensors(neural, tensors)?;
         return crate::models::check_finite(&neural, path).map(|()| neural);
     }

@@ -1,10 +1,10 @@
 //! Byte-level BPE (Sennrich et al. 2016) by the Hugging Face `tokenizers` library.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
 use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -12,7 +12,7 @@ use tokenizers::{AddedToken, Tokenizer as Library, TokenizerBuilder};
 
 use super::byte_level::{byte_to_unicode, check_byte_level, is_bytes_only, unicode_to_byte};
 use super::codec::{Codec, SpecialIds, TrainingText};
-use super::json::{JsonFile, refuse, to_bytes};
+use super::json::{JsonFile, refuse, to_bytes, write_file};
 use super::{TokenizerKind, special_tokens};
 use crate::TextMode;
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ pub(crate) struct BpeCodec {
     mode: TextMode,
 }
 
-fn library_error(error: impl std::fmt::Display) -> Error {
+pub(super) fn library_error(error: impl std::fmt::Display) -> Error {
     Error::Tokenizer(error.to_string())
 }
 
@@ -63,7 +63,7 @@ impl BpeCodec {
         if !vocab.iter().take(marks.len()).eq(marks.iter().copied()) {
             return refuse(format!("its first tokens are not {}", marks.join(", ")));
         }
-        check_merges(&file.model().merges, &known)?;
+        check_merges(&file.model().merges, "", |token| known.contains(token))?;
         let mut codec = Self::new(vocab.len(), file.mode);
         codec.set_library(Library::from_bytes(file.bytes).map_err(library_error)?);
         Ok(Some(Arc::new(codec)))
@@ -158,10 +158,11 @@ impl Codec for BpeCodec {
     }
 }
 
-/// Checks that every merge is of two tokens into a third.
+/// Checks that every merge is of two tokens into a third; in a word, the second one starts with
+/// `prefix`.
 ///
 /// The library panics at a merge that is longer than any token.
-fn check_merges(merges: &Value, known: &BTreeSet<&str>) -> Result<()> {
+pub(super) fn check_merges(merges: &Value, prefix: &str, known: impl Fn(&str) -> bool) -> Result<()> {
     let Some(merges) = merges.as_array() else { return refuse("its merges are not a list") };
     for merge in merges {
         // A pair, or two tokens with a space between them.
@@ -174,9 +175,31 @@ fn check_merges(merges: &Value, known: &BTreeSet<&str>) -> Result<()> {
             _ => None,
         };
         let Some((a, b)) = pair else { return refuse("one of its merges is not a pair of tokens") };
-        if !(known.contains(a) && known.contains(b) && known.contains(format!("{a}{b}").as_str())) {
+        let merged = b.get(prefix.len()..).map(|rest| format!("{a}{rest}"));
+        if !(known(a) && known(b) && merged.is_some_and(|merged| known(&merged))) {
             return refuse(format!("its merge of {a:?} and {b:?} is not of tokens into a token"));
         }
     }
     Ok(())
+}
+
+/// The `tokenizer.json` of GPT-2's `vocab.json` and `merges.txt`.
+pub(super) fn gpt2_json(vocab: &[u8], merges: &[u8]) -> Result<Vec<u8>> {
+    const END_OF_TEXT: &str = "<|endoftext|>";
+    let vocab: BTreeMap<String, u32> = serde_json::from_slice(vocab).map_err(|error| {
+        Error::Tokenizer(format!("vocab.json is not an object of tokens and ids: {error}"))
+    })?;
+    let merges = std::str::from_utf8(merges)
+        .map_err(|error| Error::Tokenizer(format!("merges.txt is not UTF-8: {error}")))?;
+    let merges = merges.lines().filter(|line| !(line.is_empty() || line.starts_with("#version")));
+    let merges: Vec<&str> = merges.collect();
+    let end = vocab.get(END_OF_TEXT).copied();
+    let byte_level = |prefix| json!({ "type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": true, "use_regex": true });
+    let model = json!({
+        "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+        "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
+        "vocab": vocab, "merges": merges,
+    });
+    let special: &[&str] = if end.is_some() { &[END_OF_TEXT] } else { &[] };
+    write_file(special, end.unwrap_or(0), byte_level(false), byte_level(true), model)
 }

@@ -102,6 +102,43 @@ pub trait Codec: Any + fmt::Debug + Send + Sync {
     /// A failure of the codec.
     fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<()>;
 
+    /// [`Self::encode`] of a text that follows `before`, the end of the text so far.
+    ///
+    /// # Errors
+    /// A failure of the codec.
+    fn encode_after(&self, before: &str, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+        let _ = before;
+        self.encode(text, ids)
+    }
+
+    /// Whether a text may be cut between `before` and `after`: its tokens are those of the two
+    /// parts. `None` if it may be cut wherever a line ends and the next starts without white space.
+    fn can_cut(&self, before: &str, after: &str) -> Option<bool> {
+        let _ = (before, after);
+        None
+    }
+
+    /// A description of the first difference between `text`, which follows `before`, and the text
+    /// that its `ids` decode to. `None` if there is none, or if the kind of codec does not check
+    /// it.
+    ///
+    /// Where there is one, other texts have the same tokens, and their probability is not the
+    /// text's.
+    fn round_trip_error(&self, before: &str, text: &str, ids: &[u32]) -> Option<String> {
+        let _ = (before, text, ids);
+        None
+    }
+
+    /// The number of ids that no text has.
+    fn unused_ids(&self) -> usize {
+        0
+    }
+
+    /// The name of a token, which no other token has; as in the file of a tokenizer from outside.
+    fn token_name(&self, id: u32) -> Cow<'_, [u8]> {
+        self.token_bytes(id)
+    }
+
     /// The bytes of a token without special meaning; empty for an id outside the vocabulary.
     fn token_bytes(&self, id: u32) -> Cow<'_, [u8]>;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::arena::StringArena;
@@ -48,6 +49,14 @@ pub(super) fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::Tokenizer(error.to_string()))
 }
 
+pub(super) fn parse<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T> {
+    // The parser refuses nesting deeper than 128.
+    serde_json::from_slice(bytes).map_err(|error| {
+        let not_json = error.is_syntax() || error.is_eof();
+        Error::Tokenizer(if not_json { format!("not JSON: {error}") } else { error.to_string() })
+    })
+}
+
 /// The model of a [`Vocab`], serialized without a copy because it may have millions of words.
 #[derive(Serialize)]
 pub(super) struct WordLevel<'a> {
@@ -88,17 +97,11 @@ pub(super) fn write_file(
         decoder: Value,
         model: M,
     }
-    let token = |(id, content): (u32, &&str)| {
-        json!({
-            "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true,
-        })
-    };
     to_bytes(&Written {
         version: "1.0",
         truncation: (),
         padding: (),
-        added_tokens: (first..).zip(special_tokens).map(token).collect(),
+        added_tokens: (first..).zip(special_tokens).map(|(id, name)| special_token(id, name)).collect(),
         normalizer: (),
         pre_tokenizer,
         post_processor: (),
@@ -107,19 +110,45 @@ pub(super) fn write_file(
     })
 }
 
-/// The fields of a file that are read.
-#[derive(Default, Deserialize)]
+/// The entry of a special token in `added_tokens`.
+pub(super) fn special_token(id: u32, content: &str) -> Value {
+    json!({
+        "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+        "normalized": false, "special": true,
+    })
+}
+
+/// The fields of a file.
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Fields {
+pub(super) struct Fields<'a> {
+    version: Value,
     truncation: Value,
     padding: Value,
-    normalizer: Value,
-    added_tokens: Value,
-    pre_tokenizer: Value,
+    pub(super) added_tokens: Value,
+    pub(super) normalizer: Value,
+    pub(super) pre_tokenizer: Value,
     post_processor: Value,
-    decoder: Value,
-    model: Model,
+    pub(super) decoder: Value,
+    #[serde(borrow)]
+    pub(super) model: Option<&'a RawValue>,
+    #[serde(skip_serializing)]
     custom_codec: Option<CustomCodec>,
+}
+
+impl Fields<'_> {
+    /// The fields that decide how a text is cut. `truncation`, `padding` and the marks that a
+    /// post-processor adds are for other uses of a tokenizer.
+    pub(super) fn without_post_processing(&self) -> Self {
+        let (version, unused) = (json!("1.0"), Value::Null);
+        Self {
+            version,
+            truncation: unused.clone(),
+            padding: unused.clone(),
+            post_processor: unused,
+            ..self.clone()
+        }
+    }
 }
 
 /// The model of a file: fields that the codecs use, and fields that must not be set.
@@ -139,7 +168,7 @@ pub(super) struct Model {
 }
 
 /// The file of a codec from outside this crate; the `tokenizers` library does not read it.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CustomCodec {
     name: String,
@@ -152,7 +181,8 @@ pub(super) struct JsonFile<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) mode: TextMode,
     pub(super) vocab: Vocab,
-    fields: Fields,
+    model: Model,
+    fields: &'a Fields<'a>,
 }
 
 impl JsonFile<'_> {
@@ -163,7 +193,7 @@ impl JsonFile<'_> {
     }
 
     pub(super) fn model(&self) -> &Model {
-        &self.fields.model
+        &self.model
     }
 
     pub(super) fn pre_tokenizer(&self) -> &Value {
@@ -237,20 +267,23 @@ pub(super) fn duplicate(word: &str) -> Error {
     Error::Tokenizer(format!("{word:?} is in the vocabulary twice"))
 }
 
-/// Reads a file with the `readers` of the built-in codecs, or the loader of a custom one.
-pub(super) fn read(bytes: &[u8], readers: &[Reader], registry: &CodecRegistry) -> Result<Tokenizer> {
+/// The fields of a file.
+pub(super) fn fields(bytes: &[u8]) -> Result<Fields<'_>> {
     check_size(bytes)?;
-    // The parser refuses nesting deeper than 128.
-    let mut fields: Fields = serde_json::from_slice(bytes).map_err(|error| {
-        let not_json = error.is_syntax() || error.is_eof();
-        Error::Tokenizer(if not_json { format!("not JSON: {error}") } else { error.to_string() })
-    })?;
-    if let Some(CustomCodec { name, mode, state }) = fields.custom_codec {
-        let Some(load) = registry.get(&name) else {
-            return refuse(format!("it is of the custom codec {name:?}, which is not in the registry"));
-        };
-        return Tokenizer::custom(load(&to_bytes(&state)?, mode)?);
-    }
+    parse(bytes)
+}
+
+/// Reads the file of a custom codec; `None` for another file.
+pub(super) fn read_custom(fields: &mut Fields<'_>, registry: &CodecRegistry) -> Result<Option<Tokenizer>> {
+    let Some(CustomCodec { name, mode, state }) = fields.custom_codec.take() else { return Ok(None) };
+    let Some(load) = registry.get(&name) else {
+        return refuse(format!("it is of the custom codec {name:?}, which is not in the registry"));
+    };
+    Tokenizer::custom(load(&to_bytes(&state)?, mode)?).map(Some)
+}
+
+/// Reads a file with the `readers` of the built-in codecs.
+pub(super) fn read_built_in(bytes: &[u8], fields: &Fields<'_>, readers: &[Reader]) -> Result<Arc<dyn Codec>> {
     let unused = [
         ("truncation", &fields.truncation),
         ("padding", &fields.padding),
@@ -259,22 +292,18 @@ pub(super) fn read(bytes: &[u8], readers: &[Reader], registry: &CodecRegistry) -
     if let Some((part, _)) = unused.iter().find(|(_, value)| !value.is_null()) {
         return refuse(format!("it has a {part}, which this program does not use"));
     }
-    let Some(ParsedVocab(vocab)) = fields.model.vocab.take() else {
+    let mut model: Model = parse(fields.model.map_or(&b"{}"[..], |model| model.get().as_bytes()))?;
+    let Some(ParsedVocab(vocab)) = model.vocab.take() else {
         return refuse("its model has no vocabulary");
     };
     let mode = added_tokens(&fields.added_tokens)?;
-    let mut file = JsonFile { bytes, mode, vocab, fields };
+    let mut file = JsonFile { bytes, mode, vocab, model, fields };
     for reader in readers {
         if let Some(codec) = reader(&mut file)? {
-            return Ok(Tokenizer::built_in(codec));
+            return Ok(codec);
         }
     }
-    let name = |part: &Value| part.as_str().unwrap_or("none").to_owned();
-    refuse(format!(
-        "a model {} with a pre-tokenizer {} is not one of byte, char, word and byte-level BPE",
-        name(&file.model().kind),
-        name(&file.pre_tokenizer()["type"])
-    ))
+    refuse("it is of no built-in codec")
 }
 
 /// The special tokens: none or `<unk>`, and in line mode `<s>` and `</s>`, each once.

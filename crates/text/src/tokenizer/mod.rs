@@ -8,6 +8,8 @@
 //! `</s>` in document mode), then characters by code point, words by first appearance. A byte is
 //! its own id, and the special tokens follow the bytes.
 //!
+//! Any other `tokenizer.json` is read by the library itself, and keeps the ids that it has there.
+//!
 //! A new built-in tokenizer is a file here that implements [`Codec`], a variant of
 //! [`TokenizerKind`] with its match arms and an entry in `BUILT_IN`, and a reader in `READERS`.
 
@@ -19,6 +21,7 @@ mod char;
 mod codec;
 mod json;
 mod key;
+mod library;
 mod merge;
 mod pre_tokenizer;
 mod vocab;
@@ -67,13 +70,16 @@ pub enum TokenizerKind {
         /// The number of tokens.
         vocab_size: usize,
     },
+    /// A token of a `tokenizer.json` that is of none of the above.
+    #[serde(skip_deserializing)]
+    File,
     /// The kind of a [`Codec`] from outside this crate, by name.
     #[serde(untagged, skip_deserializing)]
     Custom(#[serde(skip_deserializing)] &'static str),
 }
 
 impl TokenizerKind {
-    /// The built-in kinds; BPE has a size of 0.
+    /// The built-in kinds that learn from a text; BPE has a size of 0.
     pub const BUILT_IN: [Self; 4] = [Self::Byte, Self::Char, Self::Word, Self::Bpe { vocab_size: 0 }];
 
     fn describe(self) -> (&'static str, Granularity) {
@@ -82,6 +88,7 @@ impl TokenizerKind {
             Self::Char => ("char", Granularity::Char),
             Self::Word => ("word", Granularity::Word),
             Self::Bpe { .. } => ("bpe", Granularity::Subword),
+            Self::File => ("file", Granularity::Subword),
             Self::Custom(name) => (name, Granularity::Subword),
         }
     }
@@ -103,6 +110,7 @@ impl TokenizerKind {
             Self::Char => Box::new(char::CharCodec::new(mode)),
             Self::Word => Box::new(WordCodec::new(mode)),
             Self::Bpe { vocab_size } => Box::new(bpe::BpeCodec::new(vocab_size, mode)),
+            Self::File => return Err(Error::Setting("a tokenizer of kind \"file\" is in a file".into())),
             Self::Custom(name) => {
                 return Err(Error::Setting(format!("\"{name}\" is not a built-in tokenizer")));
             }
@@ -211,10 +219,11 @@ impl Tokenizer {
         Ok(Self::built_in(codec.into()))
     }
 
-    /// Reads the `tokenizer.json` of a built-in tokenizer.
+    /// Reads a `tokenizer.json`: of a built-in tokenizer, or any that the `tokenizers` library
+    /// reads and that gives a text one sequence of tokens.
     ///
-    /// The file may come from anywhere: limits are checked first, and only components that the
-    /// built-in tokenizers use are accepted.
+    /// The file may come from anywhere, so limits are checked first. One that is not of a built-in
+    /// tokenizer is in stream mode unless this program saved it.
     ///
     /// # Errors
     /// [`Error::Tokenizer`].
@@ -222,12 +231,49 @@ impl Tokenizer {
         Self::from_json_with(bytes, &CodecRegistry::default())
     }
 
+    /// [`Self::from_json`] for a file from outside that is to be used in `mode`.
+    ///
+    /// `<s>` and `</s>` are the file's own tokens for these marks, or are added to it.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`].
+    pub fn from_file(bytes: &[u8], mode: TextMode) -> Result<Self> {
+        let tokenizer = Self::from_json(bytes)?;
+        if tokenizer.mode() == mode {
+            Ok(tokenizer)
+        } else {
+            Self::library(bytes, &json::fields(bytes)?, mode, true)
+        }
+    }
+
+    /// The `tokenizer.json` of GPT-2's older pair of files, `vocab.json` and `merges.txt`.
+    ///
+    /// # Errors
+    /// Files of another kind.
+    pub fn gpt2_json(vocab: &[u8], merges: &[u8]) -> Result<Vec<u8>> {
+        bpe::gpt2_json(vocab, merges)
+    }
+
     /// [`Self::from_json`] that also reads the custom codecs in `registry`.
     ///
     /// # Errors
     /// [`Error::Tokenizer`]; an error of the loader.
     pub fn from_json_with(bytes: &[u8], registry: &CodecRegistry) -> Result<Self> {
-        json::read(bytes, READERS, registry)
+        let mut fields = json::fields(bytes)?;
+        if let Some(custom) = json::read_custom(&mut fields, registry)? {
+            return Ok(custom);
+        }
+        if let Some(mode) = library::saved_mode(&fields) {
+            return Self::library(bytes, &fields, mode, true);
+        }
+        match json::read_built_in(bytes, &fields, READERS) {
+            Ok(codec) => Ok(Self::built_in(codec)),
+            Err(_) => Self::library(bytes, &fields, TextMode::Stream, false),
+        }
+    }
+
+    fn library(bytes: &[u8], fields: &json::Fields<'_>, mode: TextMode, record: bool) -> Result<Self> {
+        Ok(Self::built_in(Arc::new(library::LibraryCodec::read(bytes, fields, mode, record)?)))
     }
 
     /// The bytes of a `tokenizer.json`, the same for the same tokenizer.
@@ -294,14 +340,24 @@ impl Tokenizer {
     /// A failure of the codec.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
-        self.encode_into(text, &mut ids)?;
+        self.encode_into("", text, &mut ids)?;
         Ok(ids)
     }
 
-    /// Appends what [`Self::encode`] returns, and checks the ids of a custom codec.
-    pub(crate) fn encode_into(&self, text: &str, ids: &mut Vec<u32>) -> Result<()> {
+    /// The ids of `text` where it follows `before`.
+    ///
+    /// # Errors
+    /// A failure of the codec.
+    pub fn encode_after(&self, before: &str, text: &str) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
+        self.encode_into(before, text, &mut ids)?;
+        Ok(ids)
+    }
+
+    /// Appends what [`Self::encode_after`] returns, and checks the ids of a custom codec.
+    pub(crate) fn encode_into(&self, before: &str, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         let from = ids.len();
-        self.codec().encode(text, ids)?;
+        self.codec().encode_after(before, text, ids)?;
         if self.is_custom {
             let (size, SpecialIds { bos, eos, .. }) = (self.vocab_size(), self.codec().special_ids());
             let wrong = |&&id: &&u32| id as usize >= size || Some(id) == bos || Some(id) == eos;
@@ -334,6 +390,11 @@ impl Tokenizer {
         text
     }
 
+    /// The number of ids that no text has: holes in the numbering of a file, or duplicate tokens.
+    pub fn unused_ids(&self) -> usize {
+        self.codec().unused_ids()
+    }
+
     /// The bytes of a token; the name of `<s>` and `</s>`; empty for an id outside the vocabulary.
     pub fn token_bytes(&self, id: u32) -> Cow<'_, [u8]> {
         self.mark_name(id).map_or_else(|| self.codec().token_bytes(id), |name| name.as_bytes().into())
@@ -357,7 +418,11 @@ impl Tokenizer {
         {
             return format!("0x{byte:02X}");
         }
-        self.decode(&[id]).replace('\n', "⏎").replace('\t', "⇥").replace(' ', "␣")
+        // Decoded alone, the first token of a text may lose a space.
+        String::from_utf8_lossy(&self.codec().token_bytes(id))
+            .replace('\n', "⏎")
+            .replace('\t', "⇥")
+            .replace(' ', "␣")
     }
 }
 

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use surprisal_engine::count::{self, Counted, Files};
 use surprisal_engine::model::ngram::{MAX_ORDER, NgramConfig, Smoothing};
 use surprisal_engine::text::{
-    DataOptions, EncodeOptions, InputOptions, LastLine, MinCount, TextMode, TokenizerKind, WordVocabulary,
+    DataOptions, EncodeOptions, InputOptions, LastLine, MinCount, TextMode, Tokenizer, TokenizerKind,
+    WordVocabulary,
 };
 use surprisal_engine::word_choice::word_list;
-use surprisal_engine::{Context, Event, Events, Note, RunId, outputs};
+use surprisal_engine::{Context, Event, Events, Note, RunId, data, outputs};
 
 use crate::cli;
 use crate::error::{Error, Result};
@@ -81,6 +82,9 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
     let (config, files) = model_and_files(&arguments.out, what.order.unwrap_or(5), how)?;
     let unit: TextMode = parse_name("unit", what.unit.as_deref().unwrap_or("line"))?;
     let kind: TokenizerKind = parse_name("tokenizer", what.tokenizer.as_deref().unwrap_or("word"))?;
+    let file = arguments.tokenizer_file.as_deref();
+    let known = file.map(|path| data::file_tokenizer(path, unit)).transpose()?;
+    let kind = known.as_ref().map_or(kind, Tokenizer::kind);
     if arguments.literal_specials.is_some() && kind != TokenizerKind::Word {
         return Err(Error::usage(format!("--literal-specials has no effect with --tokenizer {kind}"))
             .hint("only words can be spelled like special tokens"));
@@ -116,7 +120,7 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
         last_line: if how.compat.is_some() { LastLine::Open } else { LastLine::Sentence },
     };
     let inputs = InputOptions { keep_nuls: how.compat.is_some(), ..input_options(&arguments.reading)? };
-    let data = DataOptions {
+    let texts = DataOptions {
         train: arguments.texts.clone(),
         inputs,
         mode: unit,
@@ -129,7 +133,7 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
         list: words.vocab.as_deref().map(word_list).transpose().map_err(|error| error.within("--vocab"))?,
     };
     vocabulary.check(unit).map_err(|error| Error::from(error).within("--vocab-size"))?;
-    let counted = count::count(&data, kind, &vocabulary, shard, &config, ctx)?;
+    let counted = count::count(&texts, kind, &vocabulary, known, shard, &config, ctx)?;
     write(counted, &files, &config, how.quantize, ctx, output)
 }
 

@@ -11,7 +11,7 @@ use crate::output::Output;
 use crate::wording::{labelled, number, percent, thousands};
 use surprisal_engine::Context;
 use surprisal_engine::compare::diagnostics::{CalibrationSummary, measure};
-use surprisal_engine::data::{Dataset, note_unknown};
+use surprisal_engine::data::{Dataset, note_tokens};
 use surprisal_engine::evaluate::{Evaluation, evaluate};
 use surprisal_engine::models;
 
@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
     }
     let inputs = loaded.inputs(input_options(&arguments.reading)?);
     let (text, source_nats) = loaded.evaluation_text(&arguments.texts, &inputs, ctx)?;
-    note_unknown(&text.tokens, &text.name, &arguments.model.display().to_string(), ctx)?;
+    note_tokens(&text.tokens, &text.name, &arguments.model.display().to_string(), ctx)?;
     let started = std::time::Instant::now();
     let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), source_nats, pool)?;
     let evaluation = evaluation.checked()?;
@@ -89,7 +89,7 @@ fn table(evaluation: &Evaluation, name: &str, has_learned_unk: Option<bool>) -> 
         ("bytes", thousands(evaluation.bytes)),
         ("nats per token", number(evaluation.nats_per_token(), 4)),
         ("perplexity", number(evaluation.perplexity(), 4)),
-        ("bits per byte", number(evaluation.bits_per_byte(), 4)),
+        ("bits per byte", evaluation.bits_per_byte_shown()),
     ];
     if evaluation.unnormalized {
         lines.truncate(3);

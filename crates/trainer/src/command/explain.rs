@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::wording::{many, number, one_line};
 use surprisal_engine::Context;
-use surprisal_engine::data::note_unknown;
+use surprisal_engine::data::note_tokens;
 use surprisal_engine::evaluate::{self, Evaluation, evaluate};
 use surprisal_engine::models::{self, LoadedModel, Model};
 use surprisal_engine::platform::threads::Pool;
@@ -79,7 +79,7 @@ pub(crate) fn run(arguments: &cli::ExplainArgs, ctx: &Context<'_>, output: &Outp
             continue;
         }
         let text = EncodedText::new(&loaded, &arguments.text, ctx)?;
-        note_unknown(&text.tokens, "the text", &name, ctx)?;
+        note_tokens(&text.tokens, "the text", &name, ctx)?;
         readings.push(read(&loaded, name, &text, arguments.top, ctx.pool)?);
     }
     if arguments.step.is_some() {
@@ -195,7 +195,7 @@ impl Explanation {
                 "{} nats per token, perplexity {}, {} bits per byte over {tokens}\n",
                 number(nats, 4),
                 number(evaluation.perplexity(), 3),
-                number(evaluation.bits_per_byte(), 4)
+                evaluation.bits_per_byte_shown()
             ));
         }
         if let Some(unknown) = evaluation.unknown() {

@@ -11,7 +11,7 @@ use surprisal_engine::formats::{arpa, ngram};
 use surprisal_engine::model::neural::NeuralConfig;
 use surprisal_engine::model::ngram::NgramModel;
 use surprisal_engine::store::lock::Lock;
-use surprisal_engine::text::Tokenizer;
+use surprisal_engine::text::{Tokenizer, TokenizerKind};
 
 use crate::cli;
 use crate::error::{Error, Result};
@@ -92,7 +92,10 @@ fn hugging_face(arguments: &cli::ExportArgs, loaded: &models::LoadedModel, outpu
     };
     let tensors = neural.parameters().iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect();
     let tokenizer = &loaded.tokenizer;
-    let name = |id: Option<u32>| id.map(|id| tokenizer.token(id));
+    // A tokenizer of a file has names of its own for <s> and </s>.
+    let own = |id| String::from_utf8_lossy(&tokenizer.codec().token_name(id)).into_owned();
+    let is_file = tokenizer.kind() == TokenizerKind::File;
+    let name = |id: Option<u32>| id.map(|id| if is_file { own(id) } else { tokenizer.token(id) });
     let tokenizer = HuggingFaceTokenizer {
         json: tokenizer.to_json()?,
         unk: name(tokenizer.unk()),

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::wording::{bytes, many, number, shown, thousands};
 use surprisal_engine::Context;
-use surprisal_engine::data::note_unknown;
+use surprisal_engine::data::note_tokens;
 use surprisal_engine::evaluate::{Evaluation, evaluate, log_probs};
 use surprisal_engine::kind::{Kind, check_texts, note_configs};
 use surprisal_engine::models::{self, LoadedModel};
@@ -115,7 +115,7 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
             Some(text) if plan.evaluates_on_heldout() => text,
             _ => {
                 other = read(&open(&arguments.heldout)?)?;
-                note_unknown(&other.tokens, &other.name, "the models", ctx)?;
+                note_tokens(&other.tokens, &other.name, "the models", ctx)?;
                 &other
             }
         };
@@ -146,7 +146,7 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
         let lacking = text.tokens.ids.iter().filter(|&&id| names.own(id).is_some_and(|(_, lacking)| lacking));
         let lacking = lacking.count() as u64;
         let own = texts.encode(&loaded.tokenizer, loaded.reading())?.tokens;
-        note_unknown(&own, &text.name, &path.display().to_string(), ctx)?;
+        note_tokens(&own, &text.name, &path.display().to_string(), ctx)?;
         let evaluation = evaluate(&*loaded.model, &own, loaded.tokenizer.unk(), None, pool)?;
         alone.push((evaluation.checked()?, lacking));
     }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::output::Output;
 use crate::wording::{many, number};
 use surprisal_engine::Context;
-use surprisal_engine::data::note_unknown;
+use surprisal_engine::data::note_tokens;
 use surprisal_engine::error::no_numbers;
 use surprisal_engine::models::LoadedModel;
 use surprisal_engine::sampling::ranking;
@@ -29,7 +29,7 @@ pub(super) fn walk(
     output: &Output,
 ) -> Result<()> {
     let text = EncodedText::new(loaded, &arguments.text, ctx)?;
-    note_unknown(&text.tokens, "the text", name, ctx)?;
+    note_tokens(&text.tokens, "the text", name, ctx)?;
     let from = text.from();
     let mut scored =
         text.tokens.sequences().flat_map(|ids| (from..ids.len()).map(move |position| (ids, position)));
