@@ -1,7 +1,7 @@
 //! Splits of texts into training and validation parts.
 
 use std::collections::VecDeque;
-use std::io::{BufReader, Read};
+use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
@@ -229,12 +229,20 @@ fn near_line_end(span: &Span, at: u64) -> Result<u64> {
     if line <= at + LINE_SEARCH_BYTES { Ok(line) } else { boundary(span, at, TextMode::Stream, u64::MAX) }
 }
 
+/// The end of the record that the byte before `at` is in.
+fn next_record(span: &Span, at: u64) -> Result<u64> {
+    let mut rest = BufReader::new(Span { start: span.start + at - 1, ..span.clone() }.open()?);
+    let skipped = rest.skip_until(RECORD_END).map_err(|reason| Error::of_io(span.name(), reason))?;
+    Ok(at - 1 + skipped as u64)
+}
+
 /// The first position at or after `at` where the span may be split; its length if there is none
 /// within `distance`.
 fn boundary(span: &Span, at: u64, mode: TextMode, distance: u64) -> Result<u64> {
     // From one byte before: a newline there makes `at` itself the start of a line.
     let from = at - 1;
-    let records = span.has_records();
+    // A last record that is long is cut like a text.
+    let records = span.has_records() && next_record(span, at)? < span.len();
     let rest = Span { start: span.start + from, ..span.clone() }.open()?.take(distance);
     for (place, byte) in (from..).zip(BufReader::new(rest).bytes()) {
         let byte = byte.map_err(|reason| Error::of_io(span.name(), reason))?;

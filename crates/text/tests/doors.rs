@@ -353,6 +353,22 @@ fn documents_have_marks_between_them_and_binary_files_are_left_out() {
 }
 
 #[test]
+fn few_long_records_are_split_within_one() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("r.jsonl");
+    for records in 1..4 {
+        let line = serde_json::json!({ "text": "some words in a record, ".repeat(40) }).to_string();
+        write(&path, vec![line; records].join("\n"));
+        let inputs = InputOptions { field: Some("text".into()), ..InputOptions::default() };
+        let options = DataOptions { inputs, val_fraction: 0.1, ..options(&[&path], TextMode::Document) };
+        let corpus = Corpus::load(&options).unwrap();
+        let (train, val) = encode_all(&corpus, &path, &options).unwrap();
+        assert_eq!(train.len() + val.len(), records * (960 + 1), "{records}");
+        assert!(val.len().abs_diff(96 * records) < 3, "{records} {}", val.len());
+    }
+}
+
+#[test]
 fn composed_letters_are_made_or_asked_for() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("a.txt");

@@ -230,6 +230,30 @@ fn lines_are_between_marks_of_the_file_or_new_ones() {
 }
 
 #[test]
+fn documents_are_between_marks_of_the_file_or_new_ones() {
+    for tokenizer in [llama(), unigram(), gpt2_with_a_space()] {
+        let bench = bench(&tokenizer);
+        let text =
+            |n: usize| common::sentences(120).lines().skip(n * 40).take(40).collect::<Vec<_>>().join("\n");
+        let records: String =
+            (0..3).map(|n| serde_json::json!({ "t": text(n) }).to_string() + "\n").collect();
+        bench.file("r.jsonl", records);
+        let more = ["train", "r.jsonl", "--field", "t", "--json", "--out", "run", "--set", "train.steps=4"];
+        let arguments = [&more[..], &TINY[..]].concat();
+        let ran = bench.run(&arguments).succeeded();
+        let kept: Value =
+            serde_json::from_slice(&std::fs::read(bench.path().join("run/tokenizer.json")).unwrap()).unwrap();
+        let marks = kept["added_tokens"].as_array().unwrap().iter().filter(|token| token["mark"] == "eos");
+        assert_eq!(marks.count(), 1, "{kept}");
+        let config = std::fs::read_to_string(bench.path().join("run/config.toml")).unwrap();
+        assert!(config.contains("unit = \"document\""), "{config}");
+        let eval = bench.run(&["eval", "run", "--json"]).succeeded().result();
+        assert_eq!(eval["eval"], ran.result()["eval"]);
+        assert!(eval["eval"]["bits_per_byte"].is_number(), "{eval}");
+    }
+}
+
+#[test]
 fn gpt2s_pair_of_files_is_a_byte_level_tokenizer() {
     let bench = Bench::new();
     bench.text("a.txt", 400);
