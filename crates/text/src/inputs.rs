@@ -109,7 +109,7 @@ pub(crate) fn find(paths: &[PathBuf], options: &InputOptions, once: bool) -> Res
     };
     for path in paths {
         if is_standard_input(path) {
-            finder.add_pipe(path, Box::new(std::io::stdin()))?;
+            finder.add_pipe(path, standard_input())?;
             continue;
         }
         let cannot = |reason| Error::Read { path: path.clone(), reason };
@@ -127,11 +127,29 @@ pub(crate) fn find(paths: &[PathBuf], options: &InputOptions, once: bool) -> Res
         } else if options.as_stored || !is_pipe_or_terminal(path, &metadata) {
             return Err(Error::NotAFile(path.clone()));
         } else {
-            finder.add_pipe(path, Box::new(File::open(path).map_err(cannot)?))?;
+            let pipe = File::open(path).map_err(cannot)?;
+            widen(&pipe);
+            finder.add_pipe(path, Box::new(pipe))?;
         }
     }
     Ok(finder.finish())
 }
+
+fn standard_input() -> Source {
+    let stdin = std::io::stdin();
+    widen(&stdin);
+    Box::new(stdin)
+}
+
+/// Lets the program before a pipe run ahead; the system may refuse.
+#[cfg(target_os = "linux")]
+fn widen(pipe: &impl std::os::fd::AsFd) {
+    const PIPE_BYTES: usize = 1 << 20;
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn widen<T>(_: &T) {}
 
 /// A reader of the text in `path` if it is a pipe (`-` is standard input), compressed or in UTF-16;
 /// `None` for another file.
@@ -141,7 +159,7 @@ pub(crate) fn find(paths: &[PathBuf], options: &InputOptions, once: bool) -> Res
 pub fn open_converted(path: &Path) -> Result<Option<Box<dyn Read + Send>>> {
     let cannot = |reason| Error::Read { path: path.to_owned(), reason };
     let raw: Source = if is_standard_input(path) {
-        Box::new(std::io::stdin())
+        standard_input()
     } else {
         let there = std::fs::metadata(path).map_err(cannot)?;
         if there.is_dir() {

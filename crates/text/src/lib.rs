@@ -15,6 +15,7 @@ mod inputs;
 mod numbers;
 mod overlap;
 mod parallel;
+mod read_ahead;
 mod records;
 mod selection;
 mod split;

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use crate::clean::InvalidBytes;
 use crate::compression::Compression;
 use crate::error::{Error, Result};
+use crate::read_ahead::read_ahead;
 use crate::records::{RECORD_END, RecordReader, Source};
 use crate::utf16::{ByteOrder, Utf16Reader};
 use crate::warnings::{Counted, TextWarnings, lock};
@@ -151,6 +152,7 @@ impl Stream {
                 Headed::new(source).map_err(|reason| Error::of_io(&self.name, reason))?
             }
         };
+        let text = Headed { source: read_ahead(text.source), ..text };
         let Some(field) = &self.field else { return Ok(text.source) };
         let how = (self.invalid, self.keep_nuls);
         let records =
