@@ -152,7 +152,9 @@ impl Stream {
                 Headed::new(source).map_err(|reason| Error::of_io(&self.name, reason))?
             }
         };
-        let text = Headed { source: read_ahead(text.source), ..text };
+        // A text that ends within its head needs no thread.
+        let is_long = text.head.len() + UTF8_MARK.len() >= HEAD_BYTES;
+        let text = if is_long { Headed { source: read_ahead(text.source), ..text } } else { text };
         let Some(field) = &self.field else { return Ok(text.source) };
         let how = (self.invalid, self.keep_nuls);
         let records =
