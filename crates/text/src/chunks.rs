@@ -26,7 +26,7 @@ use crate::warnings::{TextWarnings, lock};
 pub(crate) const CHUNK_BYTES: usize = 1 << 18;
 /// The longest line that is not cut.
 const MAX_LINE_BYTES: usize = 1 << 24;
-/// The number of chunks at the start of each text that are checked for composed letters.
+/// The number of chunks at the start of the texts that are checked for composed letters.
 const NFC_CHUNKS: usize = 4;
 /// The length of the contexts, before and after a cut, that a tokenizer gets.
 const CONTEXT_BYTES: usize = 256;
@@ -204,6 +204,11 @@ impl TextChunk {
     /// of a text.
     pub(crate) fn context(&self) -> &str {
         context(&self.before)
+    }
+
+    /// Whether it ends at the end of a record.
+    pub(crate) fn ends_record(&self) -> bool {
+        self.ends_document && self.span.has_records()
     }
 
     /// The name of the file.

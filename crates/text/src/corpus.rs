@@ -9,9 +9,10 @@ use crate::encode::{encode, encode_to, learn_word_tokenizer, learn_words, train,
 use crate::error::{Error, Result};
 use crate::inputs::{Found, find, name};
 use crate::numbers::many;
-use crate::overlap::{SharedPassages, TailDifference, shared_passages, tail_difference};
 use crate::parallel::for_each_chunk;
+use crate::records::RECORD_END;
 use crate::split::{split, split_at};
+use crate::split_checks::{SharedPassages, TailDifference, shared_passages, tail_difference};
 use crate::warnings::TextWarnings;
 use crate::{
     Codec, EncodeOptions, Granularity, InputOptions, Split, TextMode, TokenCounts, TokenText, Tokenizer,
@@ -226,12 +227,18 @@ impl Corpus {
         let spans = if self.whole.is_empty() { &self.train } else { &self.whole };
         // The hash of the chunks' hashes, so that threads share the work.
         let hash = |hashes: &mut Vec<_>, _: &mut TextWarnings, chunk: &mut TextChunk| {
-            hashes.push((chunk.index, *blake3::hash(&chunk.bytes).as_bytes()));
+            let mut hasher = blake3::Hasher::new();
+            hasher.update(&chunk.bytes);
+            if chunk.ends_record() {
+                hasher.update(&[RECORD_END]);
+            }
+            hashes.push((chunk.index, *hasher.finalize().as_bytes()));
             Ok(())
         };
         let (hashes, _) = for_each_chunk(spans, self.encode_options.threads, || Ok(Vec::new()), hash)?;
         let mut hashes = hashes.concat();
-        hashes.sort_unstable();
+        // The records of a chunk are in order.
+        hashes.sort_by_key(|(index, _)| *index);
         let joined: Vec<u8> = hashes.into_iter().flat_map(|(_, hash)| hash).collect();
         Ok(blake3::hash(&joined).to_hex().to_string())
     }

@@ -13,12 +13,12 @@ mod encode_options;
 mod error;
 mod inputs;
 mod numbers;
-mod overlap;
 mod parallel;
 mod read_ahead;
 mod records;
 mod selection;
 mod split;
+mod split_checks;
 mod stream;
 mod token_text;
 mod tokenizer;
@@ -36,8 +36,8 @@ pub use encode_options::{EncodeOptions, LastLine, LiteralSpecials};
 pub use error::{Error, Result};
 pub use inputs::{InputOptions, STANDARD_INPUT, is_pipe, is_standard_input, open_converted};
 pub use numbers::{many, thousands};
-pub use overlap::{SharedPassages, TailDifference};
 pub use split::Split;
+pub use split_checks::{SharedPassages, TailDifference};
 pub use token_text::{TokenCounts, TokenIds, TokenText};
 pub use tokenizer::{
     Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, Tokenizer, TokenizerKind, TrainingText,

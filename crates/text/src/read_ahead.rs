@@ -1,7 +1,7 @@
 //! Reads ahead on a thread of its own, so that a decompressor or the program before a pipe and the
 //! work on the text run at the same time.
 
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 
@@ -16,9 +16,7 @@ const WAITING_BLOCKS: usize = 8;
 /// A reader of what the thread has read.
 struct ReadAhead {
     blocks: Receiver<io::Result<Vec<u8>>>,
-    block: Vec<u8>,
-    /// The bytes of the block that have been returned.
-    returned: usize,
+    block: Cursor<Vec<u8>>,
 }
 
 /// `source` read ahead; `source` itself if the system gives no thread.
@@ -46,23 +44,22 @@ pub(crate) fn read_ahead(source: Source) -> Source {
         }
     };
     match std::thread::Builder::new().name("read-ahead".into()).spawn(read) {
-        Ok(_) => Box::new(ReadAhead { blocks, block: Vec::new(), returned: 0 }),
+        Ok(_) => Box::new(ReadAhead { blocks, block: Cursor::default() }),
         Err(_) => lock(&shared).take().unwrap_or_else(|| Box::new(io::empty())),
     }
 }
 
 impl Read for ReadAhead {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.returned == self.block.len() {
+        loop {
+            let count = self.block.read(out)?;
+            if count > 0 || out.is_empty() {
+                return Ok(count);
+            }
             // Without a sender, the source has ended.
             let Ok(block) = self.blocks.recv() else { return Ok(0) };
-            (self.block, self.returned) = (block?, 0);
+            self.block = Cursor::new(block?);
         }
-        let ready = &self.block[self.returned..];
-        let count = ready.len().min(out.len());
-        out[..count].copy_from_slice(&ready[..count]);
-        self.returned += count;
-        Ok(count)
     }
 }
 

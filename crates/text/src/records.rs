@@ -1,6 +1,6 @@
 //! Texts in a field of records: JSON lines, CSV and TSV.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
 
 use serde_json::Value;
@@ -14,8 +14,8 @@ pub(crate) type Source = Box<dyn Read + Send>;
 
 /// The byte that ends each record's text; it is never in UTF-8.
 pub(crate) const RECORD_END: u8 = 0xFF;
-/// The longest line of JSON lines.
-const MAX_LINE_BYTES: u64 = 1 << 26;
+/// The longest record.
+const MAX_RECORD_BYTES: u64 = 1 << 26;
 
 /// The format of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,14 +80,32 @@ pub(crate) struct RecordReader {
     keep_nuls: bool,
     found: Counted,
     records: Records,
-    /// The text of a record and how much of it has been returned.
-    ready: Vec<u8>,
-    returned: usize,
+    /// The text of a record.
+    ready: Cursor<Vec<u8>>,
 }
 
 enum Records {
     JsonLines { source: BufReader<Source>, line: u64 },
-    Separated { source: Box<csv::Reader<Source>>, column: usize, record: csv::ByteRecord },
+    Separated { source: Box<csv::Reader<RecordLimit>>, column: usize, record: csv::ByteRecord },
+}
+
+/// A reader that fails after [`MAX_RECORD_BYTES`] of one record, which an open quote may not end.
+struct RecordLimit {
+    source: Source,
+    left: u64,
+}
+
+impl Read for RecordLimit {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 {
+            let limit = MAX_RECORD_BYTES >> 20;
+            return Err(io::Error::other(format!("a record is longer than {limit} MiB")));
+        }
+        let most = out.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let count = self.source.read(&mut out[..most])?;
+        self.left -= count as u64;
+        Ok(count)
+    }
 }
 
 impl RecordReader {
@@ -112,6 +130,7 @@ impl RecordReader {
             }
             Some(Format::JsonLines) => Records::JsonLines { source: BufReader::new(source), line: 0 },
             Some(Format::Separated { delimiter }) => {
+                let source = RecordLimit { source, left: MAX_RECORD_BYTES };
                 let mut source = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(source);
                 let header = source.byte_headers().map_err(|error| csv_error(name, error))?;
                 let columns: Vec<String> =
@@ -123,7 +142,7 @@ impl RecordReader {
             }
         };
         let (name, field) = (name.to_owned(), field.to_owned());
-        Ok(Self { name, field, invalid, keep_nuls, found, records, ready: Vec::new(), returned: 0 })
+        Ok(Self { name, field, invalid, keep_nuls, found, records, ready: Cursor::default() })
     }
 
     fn count(&self, add: impl FnOnce(&mut TextWarnings)) {
@@ -132,26 +151,25 @@ impl RecordReader {
 
     /// Reads the next record that has text into `ready`; false at the end.
     fn fill(&mut self) -> Result<bool> {
-        self.ready.clear();
-        self.returned = 0;
-        while self.ready.is_empty() {
+        loop {
             let (line, text) = match &mut self.records {
                 Records::JsonLines { source, line } => {
                     let mut bytes = Vec::new();
                     *line += 1;
-                    let read = source.take(MAX_LINE_BYTES).read_until(b'\n', &mut bytes);
+                    let read = source.take(MAX_RECORD_BYTES).read_until(b'\n', &mut bytes);
                     let count = read.map_err(|reason| Error::of_io(&self.name, reason))?;
                     if count == 0 {
                         return Ok(false);
                     }
                     let line = *line;
-                    if count as u64 == MAX_LINE_BYTES && bytes.last() != Some(&b'\n') {
-                        let problem = format!("a line is longer than {} MiB", MAX_LINE_BYTES >> 20);
+                    if count as u64 == MAX_RECORD_BYTES && bytes.last() != Some(&b'\n') {
+                        let problem = format!("a record is longer than {} MiB", MAX_RECORD_BYTES >> 20);
                         return Err(Error::Record { name: self.name.clone(), line, problem, hint: None });
                     }
                     (line, bytes)
                 }
                 Records::Separated { source, column, record } => {
+                    source.get_mut().left = MAX_RECORD_BYTES;
                     if !source.read_byte_record(record).map_err(|error| csv_error(&self.name, error))? {
                         return Ok(false);
                     }
@@ -160,20 +178,25 @@ impl RecordReader {
                 }
             };
             let Some(text) = self.valid(line, text)? else { continue };
-            match &self.records {
-                Records::Separated { .. } => self.ready = text.into_bytes(),
-                Records::JsonLines { .. } if text.trim().is_empty() => {}
+            let text = match &self.records {
+                Records::Separated { .. } => text,
+                Records::JsonLines { .. } if text.trim().is_empty() => continue,
                 Records::JsonLines { .. } => match json_text(&self.name, line, &self.field, &text) {
-                    Ok(text) => self.ready = text.into_bytes(),
+                    Ok(text) => text,
                     Err(_) if self.invalid == InvalidBytes::SkipLine => {
                         self.count(|found| found.skipped_lines += 1);
+                        continue;
                     }
                     Err(error) => return Err(error),
                 },
+            };
+            if !text.is_empty() {
+                let mut bytes = text.into_bytes();
+                bytes.push(RECORD_END);
+                self.ready = Cursor::new(bytes);
+                return Ok(true);
             }
         }
-        self.ready.push(RECORD_END);
-        Ok(true)
     }
 
     /// The bytes as UTF-8; `None` for a record that is left out.
@@ -200,14 +223,12 @@ impl RecordReader {
 
 impl Read for RecordReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        if self.returned == self.ready.len() && !self.fill().map_err(io::Error::other)? {
-            return Ok(0);
+        loop {
+            let count = self.ready.read(out)?;
+            if count > 0 || out.is_empty() || !self.fill().map_err(io::Error::other)? {
+                return Ok(count);
+            }
         }
-        let ready = &self.ready[self.returned..];
-        let count = ready.len().min(out.len());
-        out[..count].copy_from_slice(&ready[..count]);
-        self.returned += count;
-        Ok(count)
     }
 }
 
@@ -313,6 +334,17 @@ mod tests {
         assert_eq!((result.unwrap().as_str(), found.replaced), ("x\u{FFFD}y|", 1));
         let array = read(b"[{\"a\": \"x\"}]", "a", InvalidBytes::Error).0.unwrap_err().to_string();
         assert!(array.contains("array"), "{array}");
+    }
+
+    #[test]
+    fn a_record_without_end_is_refused() {
+        for (start, field) in [(&b"text\n\"an open quote "[..], "text"), (b"{\"text\": \"no end ", "text")] {
+            let endless: Source = Box::new(io::Cursor::new(start).chain(io::repeat(b'x')));
+            let how = (InvalidBytes::Error, false);
+            let mut reader = RecordReader::new("it", field, start, endless, how, Counted::default()).unwrap();
+            let error = reader.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+            assert!(error.contains("a record is longer than 64 MiB"), "{error}");
+        }
     }
 
     #[test]

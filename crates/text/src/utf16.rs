@@ -1,6 +1,6 @@
 //! UTF-16 as UTF-8.
 
-use std::io::{self, Read};
+use std::io::{self, Cursor, Read};
 
 /// A byte that is never in UTF-8, for a code unit that is no part of a character.
 pub(crate) const LONE_SURROGATE: u8 = 0xFE;
@@ -44,20 +44,18 @@ pub(crate) struct Utf16Reader<R> {
     order: ByteOrder,
     /// Bytes read and not yet converted, fewer than four.
     rest: Vec<u8>,
-    /// Converted bytes and how many of them have been returned.
-    ready: Vec<u8>,
-    returned: usize,
+    /// Converted bytes.
+    ready: Cursor<Vec<u8>>,
     ended: bool,
 }
 
 impl<R: Read> Utf16Reader<R> {
     pub(crate) fn new(source: R, order: ByteOrder) -> Self {
-        Self { source, order, rest: Vec::new(), ready: Vec::new(), returned: 0, ended: false }
+        Self { source, order, rest: Vec::new(), ready: Cursor::default(), ended: false }
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        self.ready.clear();
-        self.returned = 0;
+        let mut ready = Vec::new();
         let mut bytes = std::mem::take(&mut self.rest);
         let wanted = (1 << 16) - bytes.len();
         self.ended = (&mut self.source).take(wanted as u64).read_to_end(&mut bytes)? < wanted;
@@ -78,29 +76,29 @@ impl<R: Read> Utf16Reader<R> {
         let mut buffer = [0; 4];
         for unit in char::decode_utf16(units) {
             match unit {
-                Ok(c) => self.ready.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes()),
-                Err(_) => self.ready.push(LONE_SURROGATE),
+                Ok(c) => ready.extend_from_slice(c.encode_utf8(&mut buffer).as_bytes()),
+                Err(_) => ready.push(LONE_SURROGATE),
             }
         }
         if self.ended {
-            self.ready.extend(half.iter().map(|_| LONE_SURROGATE));
+            ready.extend(half.iter().map(|_| LONE_SURROGATE));
         } else {
             self.rest = bytes[bytes.len() - kept..].to_vec();
         }
+        self.ready = Cursor::new(ready);
         Ok(())
     }
 }
 
 impl<R: Read> Read for Utf16Reader<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        while self.returned == self.ready.len() && !self.ended {
+        loop {
+            let count = self.ready.read(out)?;
+            if count > 0 || out.is_empty() || self.ended {
+                return Ok(count);
+            }
             self.fill()?;
         }
-        let ready = &self.ready[self.returned..];
-        let count = ready.len().min(out.len());
-        out[..count].copy_from_slice(&ready[..count]);
-        self.returned += count;
-        Ok(count)
     }
 }
 

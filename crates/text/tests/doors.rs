@@ -353,6 +353,24 @@ fn documents_have_marks_between_them_and_binary_files_are_left_out() {
 }
 
 #[test]
+fn the_hash_of_a_text_depends_on_the_order_of_its_records() {
+    let folder = TempDir::new().unwrap();
+    let hash = |records: &[&str]| {
+        let path = folder.path().join("r.jsonl");
+        let lines = records.iter().map(|text| serde_json::json!({ "text": text }).to_string() + "\n");
+        write(&path, lines.collect::<String>());
+        let inputs = InputOptions { field: Some("text".into()), ..InputOptions::default() };
+        let options = DataOptions { inputs, once: false, ..options(&[&path], TextMode::Document) };
+        Corpus::whole(&options, None).unwrap().hash().unwrap()
+    };
+    let first = hash(&["one", "two", "three"]);
+    assert_eq!(hash(&["one", "two", "three"]), first);
+    for other in [&["two", "one", "three"][..], &["three", "two", "one"], &["onetwo", "three"]] {
+        assert_ne!(hash(other), first, "{other:?}");
+    }
+}
+
+#[test]
 fn few_long_records_are_split_within_one() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("r.jsonl");

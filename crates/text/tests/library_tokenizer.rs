@@ -218,6 +218,9 @@ fn tokens_of_a_long_text_are_those_of_its_whole() {
             if *lossless {
                 assert!(tokenizer.decode(ids) == text, "{name}");
             }
+            let documents = Tokenizer::from_file(&bytes(file), TextMode::Document).unwrap();
+            let marked = encode(&documents, &text).ids;
+            assert!(marked.split_last() == Some((&documents.eos().unwrap(), &expected[..])), "{name}");
         }
     }
 }

@@ -343,7 +343,7 @@ impl Codec for LibraryCodec {
 
     fn can_cut(&self, before: &str, after: &str) -> Option<bool> {
         let separate = || matches!(self.ids_after(before, after), Ok(Some(_)));
-        (self.mode == TextMode::Stream).then(separate)
+        self.mode.keeps_newlines().then(separate)
     }
 
     fn round_trip_error(&self, before: &str, text: &str, ids: &[u32]) -> Option<String> {
