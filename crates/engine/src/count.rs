@@ -124,18 +124,17 @@ pub fn merge(paths: &[PathBuf], sum: bool, ctx: &Context<'_>) -> Result<Counted>
 /// # Errors
 /// A file without counts, or a malformed one.
 pub fn open(path: &Path, kind: Kind) -> Result<Counted> {
-    let content = |kind: Kind| matches!(kind, Kind::CountsTsv | Kind::Text | Kind::Special);
-    let bytes = if content(kind) { Some(file::read(path)?) } else { None };
-    let bytes = bytes.as_ref().map_or(&[][..], |bytes| bytes.as_slice());
-    let within = |error| Error::from(error).within(path.display());
     // A pipe is known by its content.
-    let kind = if kind == Kind::Special { Kind::of_bytes(bytes) } else { kind };
+    let content = if kind == Kind::Special { Some(file::read(path)?) } else { None };
+    let kind = content.as_ref().map_or(kind, |content| Kind::of_bytes(content.as_slice()));
+    let read = || content.clone().map_or_else(|| file::read(path), Ok);
+    let within = |error| Error::from(error).within(path.display());
     let (counts, tokenizer, part) = match kind {
-        Kind::Counts if bytes.is_empty() => counts::open(path)?,
-        Kind::Counts => counts::from_bytes(bytes.to_vec()).map_err(within)?,
+        Kind::Counts => counts::from_bytes(read()?).map_err(within)?,
         Kind::CountsTsv | Kind::Text => {
-            let (counts, tokenizer) = counts::read_tsv(bytes, None).map_err(within)?;
-            (counts, tokenizer, counts::part_of_tsv(bytes))
+            let bytes = read()?;
+            let (counts, tokenizer) = counts::read_tsv(bytes.as_slice(), None).map_err(within)?;
+            (counts, tokenizer, counts::part_of_tsv(bytes.as_slice()))
         }
         kind => {
             let message = format!("{} has no counts: it is {}", path.display(), kind.words().0);

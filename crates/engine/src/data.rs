@@ -83,15 +83,14 @@ pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
     }
 }
 
-/// Refuses a run whose texts came from a pipe.
+/// Refuses to read texts again of which one is a pipe, with `hint`.
 ///
 /// # Errors
-/// Such a run.
-pub fn refuse_pipes(config: &Config) -> Result<()> {
+/// Such texts.
+pub fn refuse_pipes(config: &Config, hint: &str) -> Result<()> {
     let data = &config.data;
     let Some(pipe) = data.train.iter().chain(&data.val).find(|path| is_pipe(path)) else { return Ok(()) };
-    let message = format!("the run's texts came from {}, which cannot be read again", pipe.display());
-    Err(Error::failed(message).hint("name the texts to score"))
+    Err(Error::failed(format!("{} is a pipe, and cannot be read again", pipe.display())).hint(hint))
 }
 
 pub(crate) fn own_corpus(config: &Config) -> Result<Corpus> {

@@ -9,7 +9,7 @@ use surprisal_formats::{arpa, counts, ngram};
 use surprisal_store::Error as StoreError;
 use surprisal_store::checkpoint;
 use surprisal_store::read::read_regular;
-use surprisal_text::{Compression, is_standard_input, open_converted};
+use surprisal_text::{Compression, Error as TextError, is_standard_input, open_converted};
 
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Note};
@@ -91,29 +91,28 @@ impl Kind {
             return Ok(Self::Special);
         }
         let mut file = File::open(path).map_err(cannot)?;
-        let mut head = Vec::new();
-        let opened = match open_converted(path) {
-            Err(surprisal_text::Error::Damaged { format, .. }) => return Ok(Self::damaged(format)),
-            opened => opened?,
+        let head_of = |text: Box<dyn Read + Send>| {
+            let mut head = Vec::new();
+            let read = text.take(HEAD).read_to_end(&mut head);
+            read.map_err(|reason| TextError::of_io(path, reason)).map(|_| head)
         };
-        let Some(text) = opened else {
-            file.by_ref().take(HEAD).read_to_end(&mut head).map_err(cannot)?;
-            let kind = Self::of_head(&head, metadata.len());
-            if kind != Self::Config || metadata.len() > MAX_CONFIG_BYTES {
-                return Ok(if kind == Self::Config { Self::Text } else { kind });
-            }
-            file.read_to_end(&mut head).map_err(cannot)?;
-            return Ok(if is_config(&head) { kind } else { Self::Text });
-        };
-        match text
-            .take(HEAD)
-            .read_to_end(&mut head)
-            .map_err(|error| surprisal_text::Error::of_io(path, error))
-        {
-            Err(surprisal_text::Error::Damaged { format, .. }) => Ok(Self::damaged(format)),
-            Err(error) => Err(error.into()),
-            Ok(_) => Ok(Self::of_bytes(&head)),
+        match open_converted(path).and_then(|text| text.map(head_of).transpose()) {
+            Ok(Some(head)) => return Ok(Self::of_bytes(&head)),
+            Ok(None) => {}
+            Err(TextError::Damaged { format, .. }) => return Ok(Self::damaged(format)),
+            Err(error) => return Err(error.into()),
         }
+        let mut head = Vec::new();
+        file.by_ref().take(HEAD).read_to_end(&mut head).map_err(cannot)?;
+        let kind = Self::of_head(&head, metadata.len());
+        if kind != Self::Config {
+            return Ok(kind);
+        }
+        if metadata.len() > MAX_CONFIG_BYTES {
+            return Ok(Self::Text);
+        }
+        file.read_to_end(&mut head).map_err(cannot)?;
+        Ok(if is_config(&head) { kind } else { Self::Text })
     }
 
     /// The kind of a file of this compressed format that is damaged.

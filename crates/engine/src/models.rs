@@ -230,7 +230,8 @@ impl LoadedModel {
         let data = &self.config.data;
         let normalize = if given.normalize == NormalForm::None { data.normalize } else { given.normalize };
         let invalid = if given.invalid == InvalidBytes::Error { data.invalid } else { given.invalid };
-        InputOptions { normalize, invalid, ..given }
+        let limit = Some(crate::memory::largest_text(self.tokenizer.kind()));
+        InputOptions { normalize, invalid, limit, ..given }
     }
 
     /// Options for reading texts.
@@ -262,7 +263,7 @@ impl LoadedModel {
                 Error::usage("a model outside a run has no text of its own").hint("name the texts to score")
             );
         };
-        data::refuse_pipes(&self.config)?;
+        data::refuse_pipes(&self.config, "name the texts to score")?;
         let corpus = data::own_corpus(&self.config)?;
         let tokens = ctx.pool.install(|| corpus.encode_val(&self.tokenizer))?;
         let (whole, val) = (corpus.name(), &self.config.data.val);

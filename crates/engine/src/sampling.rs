@@ -118,8 +118,7 @@ impl Opening {
         const MAX_TOKENS_PER_CHAR: usize = 4;
         let mut opening = Self::default();
         if tokenizer.eos().is_some() {
-            // After the end of another document, or of no line: `generate` adds <s>.
-            opening.before.extend(tokenizer.eos().filter(|_| tokenizer.bos().is_none()));
+            opening.before = end_of_document(tokenizer);
             return Ok(opening);
         }
         // Within a text, where no tokenizer adds a space.
@@ -183,7 +182,7 @@ impl Opening {
                 if tokenizer.granularity() == Granularity::Char { "character" } else { "word" }.into(),
             )));
         }
-        Ok(Self { before: Vec::new(), first: tokenizer.encode(prompt)? })
+        Ok(Self { before: end_of_document(tokenizer), first: tokenizer.encode(prompt)? })
     }
 
     /// Excludes `<unk>` and the end of a line as the first token of a text, unless nothing else is
@@ -197,6 +196,11 @@ impl Opening {
             *log_probs = chosen;
         }
     }
+}
+
+/// The mark after which a document starts. Lines start with `<s>`, which generation adds.
+fn end_of_document(tokenizer: &Tokenizer) -> Vec<u32> {
+    tokenizer.eos().filter(|_| tokenizer.bos().is_none()).into_iter().collect()
 }
 
 #[cfg(test)]

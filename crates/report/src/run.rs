@@ -37,7 +37,7 @@ pub fn render_run(root: &Path, ctx: &Context<'_>) -> Result<String> {
     config::check(&mut settings)?;
     let loaded = models::load(root, ctx)?;
     let known = Some(loaded.tokenizer.clone());
-    data::refuse_pipes(&settings.config)?;
+    data::refuse_pipes(&settings.config, "a report needs the run's texts in files")?;
     // A context with its own run id, so that reading the texts is not reported as part of this run.
     let reading = Context::new(ctx.pool, ctx.events, ctx.control);
     let data = Dataset::load(&settings.config, true, known, &reading)?;

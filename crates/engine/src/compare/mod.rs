@@ -223,7 +223,9 @@ fn plan(grid: &ComparisonSpec, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Tr
                 Some(&text) => text,
                 None => {
                     if !texts.is_empty() {
-                        crate::data::refuse_pipes(config)?;
+                        let hint =
+                            "variants with other tokens or texts read them again: write them to a file first";
+                        crate::data::refuse_pipes(config, hint)?;
                     }
                     outputs::writable(root, &[&config.data.train[..], &config.data.val].concat())?;
                     let data = Dataset::load(config, false, None, ctx)?;

@@ -20,8 +20,9 @@ pub(super) fn convert(table: &Table) -> Result<Config> {
 ///
 /// ```
 /// # fn main() -> surprisal_engine::Result<()> {
-/// let settings = surprisal_engine::config::parse("mine", "[train]\nsteps = 9\n",
-/// &["train.steps=5".into()])?; assert_eq!(settings.config.train.steps, Some(5));
+/// let settings =
+///     surprisal_engine::config::parse("mine", "[train]\nsteps = 9\n", &["train.steps=5".into()])?;
+/// assert_eq!(settings.config.train.steps, Some(5));
 /// # Ok(())
 /// # }
 /// ```
