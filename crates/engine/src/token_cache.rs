@@ -7,7 +7,6 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use surprisal_formats::file;
@@ -52,8 +51,6 @@ pub struct Entry {
     pub path: PathBuf,
     /// Its size in bytes.
     pub bytes: u64,
-    /// When it was written.
-    pub written: Option<SystemTime>,
     /// The text that it is of; `None` for the remains of a writer that was killed.
     pub footer: Option<Footer>,
 }
@@ -101,7 +98,7 @@ pub fn list() -> Result<Vec<Entry>> {
         }
         let Ok(metadata) = fs::metadata(&path) else { continue };
         let footer = map(&path).ok().flatten().map(|(_, footer)| footer);
-        entries.push(Entry { bytes: metadata.len(), written: metadata.modified().ok(), footer, path });
+        entries.push(Entry { bytes: metadata.len(), footer, path });
     }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(entries)

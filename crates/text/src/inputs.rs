@@ -25,7 +25,7 @@ const NUL_SEARCH_BYTES: u64 = 16 << 20;
 const NAMED_BINARIES: usize = 3;
 
 /// The path that stands for standard input.
-pub const STANDARD_INPUT: &str = "-";
+const STANDARD_INPUT: &str = "-";
 
 /// Options of reading texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -34,7 +34,7 @@ pub use compression::{Compression, Compressor};
 pub use corpus::{Corpus, DataOptions, EvaluationText, Texts, encode_files, encode_text};
 pub use encode_options::{EncodeOptions, LastLine, LiteralSpecials};
 pub use error::{Error, Result};
-pub use inputs::{InputOptions, STANDARD_INPUT, is_pipe, is_standard_input, open_converted};
+pub use inputs::{InputOptions, is_pipe, is_standard_input, open_converted};
 pub use numbers::{many, thousands};
 pub use split::Split;
 pub use split_checks::{SharedPassages, TailDifference};

@@ -110,7 +110,8 @@ fn configure(arguments: &cli::TrainArgs) -> Result<Loaded> {
     }
     if !arguments.val.is_empty() {
         loaded.config.data.val.clone_from(&arguments.val);
-        (loaded.config.data.split, loaded.config.data.split_seed) = Default::default();
+        let unsplit = Config::default().data;
+        (loaded.config.data.split, loaded.config.data.split_seed) = (unsplit.split, unsplit.split_seed);
     }
     config::texts(&loaded, "val")?;
     config::check(&mut loaded)?;
