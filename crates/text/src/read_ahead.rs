@@ -11,7 +11,7 @@ use crate::warnings::lock;
 /// The bytes of a block.
 const BLOCK_BYTES: usize = 1 << 18;
 /// The number of blocks that wait to be taken.
-const WAITING_BLOCKS: usize = 8;
+const WAITING_BLOCKS: usize = 64;
 
 /// A reader of what the thread has read.
 struct ReadAhead {
@@ -27,9 +27,10 @@ pub(crate) fn read_ahead(source: Source) -> Source {
     let read = move || {
         let Some(mut source) = lock(&own).take() else { return };
         loop {
-            let mut block = Vec::with_capacity(BLOCK_BYTES);
-            let read = (&mut source).take(BLOCK_BYTES as u64).read_to_end(&mut block);
-            let ended = block.len() < BLOCK_BYTES;
+            let mut block = vec![0; BLOCK_BYTES];
+            let (filled, read) = fill(&mut source, &mut block);
+            let ended = filled < BLOCK_BYTES;
+            block.truncate(filled);
             // A reader that is gone needs nothing more.
             if !block.is_empty() && sender.send(Ok(block)).is_err() {
                 return;
@@ -47,6 +48,21 @@ pub(crate) fn read_ahead(source: Source) -> Source {
         Ok(_) => Box::new(ReadAhead { blocks, block: Cursor::default() }),
         Err(_) => lock(&shared).take().unwrap_or_else(|| Box::new(io::empty())),
     }
+}
+
+/// Reads until `block` is full or the source ends; the number of bytes, and what went wrong after
+/// them. The standard library's `read_to_end` asks for 8 KiB at first.
+fn fill(source: &mut Source, block: &mut [u8]) -> (usize, io::Result<()>) {
+    let mut filled = 0;
+    while filled < block.len() {
+        match source.read(&mut block[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Err(error)),
+        }
+    }
+    (filled, Ok(()))
 }
 
 impl Read for ReadAhead {

@@ -298,7 +298,7 @@ pub(crate) struct MergeArgs {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct NgramArgs {
     /// The largest n-gram, in tokens (default: 5; for merge, that of the counts).
-    #[arg(long, value_name = "N")]
+    #[arg(short = 'o', long, value_name = "N", value_parser = order)]
     pub(crate) order: Option<usize>,
     /// The kind of tokens: byte, char or word (default: word; for merge, that of the counts).
     #[arg(long, value_name = "KIND", value_parser = ["byte", "char", "word"], hide_possible_values = true)]
@@ -413,6 +413,11 @@ pub(crate) enum BenchWhat {
 fn threshold(text: &str) -> Result<u32, String> {
     text.parse()
         .map_err(|_| "a count is a whole number; texts come before the flags, or after `--`".to_owned())
+}
+
+/// An order, whose short flag is that of output files in other programs.
+fn order(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "the order is a whole number; the file to write is --out".to_owned())
 }
 
 /// The parser of a folder to be written, which cannot be `-`.

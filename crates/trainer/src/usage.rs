@@ -40,7 +40,7 @@ pub fn explain(mut error: clap::Error) -> String {
                 Some(key.map_or(String::new(), message))
             } else if let Some(letter) = flag.strip_prefix('-') {
                 let long = flags(verb, letter);
-                Some(if long.is_empty() { long } else { format!("only long flags exist here: {long}") })
+                Some(if long.is_empty() { long } else { format!("flags with this letter: {long}") })
             } else {
                 (verb == "sample").then(|| "give the beginning of the text as --prompt TEXT".to_owned())
             }
