@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use surprisal_formats::hf;
+use surprisal_model::LanguageModel;
+use surprisal_platform::threads::Pool;
 use surprisal_text::{
     Corpus, DataOptions, EncodeOptions, Granularity, InputOptions, TextMode, TokenText, Tokenizer,
     TokenizerKind, WordVocabulary, is_pipe,
@@ -12,8 +14,10 @@ use surprisal_text::{
 
 use crate::config::{Config, Loaded, TokenizerType, cores};
 use crate::error::{Advice, Error, Result};
+use crate::evaluate::{Evaluation, evaluate};
 use crate::events::{Context, Event, Note};
 use crate::kind;
+use crate::spelling::Spelling;
 use crate::token_cache;
 use crate::word_choice::rare_words;
 use crate::wording::thousands;
@@ -29,6 +33,8 @@ pub struct Dataset {
     pub val: TokenText,
     /// −ln p(validation text | training text) under the texts' source, where that is known.
     pub source_nats: Option<f64>,
+    /// The decoded validation text.
+    pub spelling: Spelling,
     /// The texts that the tokens are from, if still needed.
     pub corpus: Option<Corpus>,
     /// The minimum number of occurrences of a word, where the tokenizer has learned words.
@@ -116,6 +122,15 @@ impl Dataset {
         *min_count = min_count.or(self.min_count);
     }
 
+    /// Evaluation of `model` on the validation text.
+    ///
+    /// # Errors
+    /// A failure of the model.
+    pub fn evaluate(&self, model: &dyn LanguageModel, pool: &Pool) -> Result<Evaluation> {
+        let evaluation = evaluate(model, &self.val, self.tokenizer.unk(), self.source_nats, pool)?;
+        Ok(Evaluation { spelling: Some(self.spelling), ..evaluation })
+    }
+
     fn read(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
         let corpus = if begun { own_corpus(config)? } else { corpus(config)? };
         let kind = config.tokenizer.kind();
@@ -141,6 +156,7 @@ impl Dataset {
         }
         ctx.notes(corpus.notices())?;
         let source_nats = corpus.source_nats_val()?;
+        let spelling = Spelling::of(&tokenizer, &val, ctx.pool)?;
         ctx.emit(&Event::Texts {
             name: corpus.name(),
             train_tokens: train.scored(),
@@ -172,7 +188,8 @@ impl Dataset {
         } else if !begun && !config.data.train.is_empty() {
             note_parts(&corpus, ctx)?;
         }
-        Ok(Self { tokenizer, train: Arc::new(train), val, source_nats, corpus: Some(corpus), min_count })
+        let train = Arc::new(train);
+        Ok(Self { tokenizer, train, val, source_nats, spelling, corpus: Some(corpus), min_count })
     }
 }
 

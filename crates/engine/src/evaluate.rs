@@ -6,6 +6,7 @@ use surprisal_text::TokenText;
 
 use crate::error::Result;
 pub use crate::evaluation::Evaluation;
+use crate::interval::{self, BlockSums};
 
 /// Tokens per task, by where sequences begin. Fixed, so that sums do not depend on the number of
 /// threads.
@@ -23,15 +24,21 @@ pub fn evaluate(
     source_nats: Option<f64>,
     pool: &Pool,
 ) -> Result<Evaluation> {
-    let parts = batches(model, text, pool, |part: &mut Evaluation, tokens, log_probs| {
-        part.add(&sum(tokens, log_probs, unk));
-    })?;
+    let piece = BlockSums::piece(text.scored());
+    let parts =
+        batches(model, text, pool, |(part, blocks): &mut (Evaluation, BlockSums), tokens, log_probs| {
+            part.add(&sum(tokens, log_probs, unk));
+            blocks.add(log_probs, piece);
+        })?;
     let unnormalized = !model.is_distribution();
     let (bytes, lossy) = (text.bytes, text.lossy.is_some());
     let mut evaluation = Evaluation { bytes, source_nats, unnormalized, lossy, ..Evaluation::default() };
-    for part in &parts {
-        evaluation.add(part);
+    let mut blocks = Vec::new();
+    for (part, its) in parts {
+        evaluation.add(&part);
+        blocks.extend(its.pieces);
     }
+    evaluation.interval = interval::of_mean(&blocks);
     Ok(evaluation)
 }
 
@@ -80,7 +87,6 @@ fn sum(tokens: &[u32], log_probs: &[f64], unk: Option<u32>) -> Evaluation {
             sum.zero_probability += 1;
         } else {
             sum.nll_nonzero -= log_prob;
-            sum.nll_squares += log_prob * log_prob;
         }
         if Some(token) == unk {
             sum.oov += 1;

@@ -5,6 +5,7 @@ use serde_json::json;
 use surprisal_loss::information;
 
 use crate::error::{Result, no_numbers};
+use crate::spelling::Spelling;
 use crate::wording::{number, percent, thousands};
 
 /// Sums of an evaluation.
@@ -16,8 +17,6 @@ pub struct Evaluation {
     pub nll_in_vocabulary: f64,
     /// The same over the tokens of non-zero probability.
     pub nll_nonzero: f64,
-    /// The sum of squares of the same.
-    pub nll_squares: f64,
     /// Tokens scored.
     pub tokens: u64,
     /// Bytes of the text.
@@ -32,6 +31,13 @@ pub struct Evaluation {
     pub unnormalized: bool,
     /// Whether the tokens do not determine the text: then its bits per byte are not known.
     pub lossy: bool,
+    /// The decoded text and the cost of spelling its unknown words, if that has been computed. Bits
+    /// per byte include that cost.
+    pub spelling: Option<Spelling>,
+    /// The 95 % interval of the loss in nats per token that a block bootstrap over the text gives
+    /// ([`crate::interval`]); tokens of probability zero are left out. `None` for a text of one
+    /// block.
+    pub interval: Option<(f64, f64)>,
 }
 
 impl Evaluation {
@@ -40,13 +46,9 @@ impl Evaluation {
         self.total_nll / self.tokens as f64
     }
 
-    /// Half the width of the 95 % interval of the loss in nats per token, as if tokens were
-    /// independent; tokens of probability zero are left out. Infinite for a single token.
+    /// Half the width of the interval, in nats per token; infinite where there is none.
     pub fn half_width(&self) -> f64 {
-        let tokens = (self.tokens - self.zero_probability) as f64;
-        let mean = self.nll_nonzero / tokens;
-        let variance = (self.nll_squares / tokens - mean * mean).max(0.0) * tokens / (tokens - 1.0);
-        if tokens > 1.0 { 1.96 * (variance / tokens).sqrt() } else { f64::INFINITY }
+        self.interval.map_or(f64::INFINITY, |(low, high)| (high - low) / 2.0)
     }
 
     /// Perplexity exp(L); NaN for scores that are not normalised.
@@ -54,13 +56,25 @@ impl Evaluation {
         if self.unnormalized { f64::NAN } else { information::perplexity(self.nats_per_token()) }
     }
 
-    /// Bits per byte, Σ nats / (ln 2 · bytes), comparable across tokenizers; NaN if not known.
+    /// Bits per byte of the decoded text, Σ nats / (ln 2 · bytes), with the cost of spelling
+    /// unknown words where it is known; comparable across tokenizers. NaN if not known.
     pub fn bits_per_byte(&self) -> f64 {
         if self.unnormalized || self.lossy {
-            f64::NAN
-        } else {
-            information::bits_per_byte(self.total_nll, self.bytes)
+            return f64::NAN;
         }
+        let bytes = self.spelling.map_or(self.bytes, |spelling| spelling.bytes);
+        information::bits_per_byte(self.total_nll + self.spelling_nats().unwrap_or(0.0), bytes)
+    }
+
+    /// The part of the bits per byte that is the cost of spelling unknown words; `None` where they
+    /// leave it out.
+    pub fn spelling_bits_per_byte(&self) -> Option<f64> {
+        let spelling = self.spelling.filter(|_| !self.unnormalized && !self.lossy)?;
+        Some(information::bits_per_byte(spelling.nats?, spelling.bytes))
+    }
+
+    fn spelling_nats(&self) -> Option<f64> {
+        self.spelling?.nats
     }
 
     /// [`Self::bits_per_byte`] in words.
@@ -100,10 +114,11 @@ impl Evaluation {
             unknown.push_str(&format!("; perplexity without them {others}, with them {all}"));
             let share = 1.0 - self.nll_in_vocabulary / self.total_nll;
             if share.is_finite() {
-                unknown.push_str(&format!(
-                    ": they are {:.0} % of the loss, without the cost of spelling them",
-                    100.0 * share
-                ));
+                let spelling = match self.spelling_bits_per_byte() {
+                    Some(bits) => format!("spelling them takes {bits:.4} of the bits per byte"),
+                    None => "without the cost of spelling them".to_owned(),
+                };
+                unknown.push_str(&format!(": they are {:.0} % of the loss, {spelling}", 100.0 * share));
             }
         }
         Some(unknown)
@@ -136,6 +151,12 @@ impl Serialize for Evaluation {
             "perplexity_excluding_oov": self.perplexity_excluding_oov(),
             "zero_probability": self.zero_probability,
         });
+        if let Some(spelling) = self.spelling_bits_per_byte().filter(|_| self.oov > 0) {
+            fields["spelling_bits_per_byte"] = spelling.into();
+        }
+        if let Some(interval) = self.interval.filter(|_| !self.unnormalized && nats.is_finite()) {
+            fields["nats_per_token_interval"] = json!([interval.0, interval.1]);
+        }
         if self.unnormalized && nats.is_finite() {
             fields["score_per_token"] = (-nats).into();
         }
@@ -154,7 +175,6 @@ impl Evaluation {
         self.total_nll += other.total_nll;
         self.nll_in_vocabulary += other.nll_in_vocabulary;
         self.nll_nonzero += other.nll_nonzero;
-        self.nll_squares += other.nll_squares;
         self.tokens += other.tokens;
         self.oov += other.oov;
         self.zero_probability += other.zero_probability;

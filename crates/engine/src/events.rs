@@ -582,6 +582,8 @@ pub enum Note {
         /// In nats per token.
         half_width: f64,
     },
+    /// Models of words and others are compared on the text that the words decode to.
+    FoldedText,
     /// A text that looks like a config.
     LooksLikeConfig(PathBuf),
     /// A run without a hash of this text.
@@ -684,6 +686,10 @@ impl fmt::Display for Note {
                  compare count-based models",
                 many(*tokens, "token"),
                 100.0 * half_width.exp_m1()
+            ),
+            Self::FoldedText => f.write_str(
+                "models of words take several spaces for one: the variants are compared on the text as words decode \
+                 it, with one space between two words and none beside a newline",
             ),
             Self::LooksLikeConfig(path) => {
                 write!(f, "{} is read as a text, but looks like a config", path.display())

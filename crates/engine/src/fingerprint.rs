@@ -9,7 +9,7 @@ use surprisal_text::{TokenText, Tokenizer};
 use crate::error::{Error, Result};
 
 /// Hashes (BLAKE3, hexadecimal) of a run's settings and texts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunFingerprint {
     settings: String,

@@ -8,19 +8,22 @@ use surprisal_formats::{arpa, file, ngram};
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, Registry};
 use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
+use surprisal_platform::threads::Pool;
 use surprisal_store::run_dir::{RunFolder, RunWriter};
 use surprisal_text::{
-    EncodeOptions, EvaluationText, InputOptions, InvalidBytes, NormalForm, Tokenizer, encode_files,
+    EncodeOptions, EvaluationText, InputOptions, InvalidBytes, NormalForm, TokenText, Tokenizer, encode_files,
 };
 
 use crate::config::{self, Config};
 use crate::data;
 use crate::error::{Error, Result, no_numbers};
+use crate::evaluate::{Evaluation, evaluate};
 use crate::events::Context;
 use crate::kind::{self, Kind};
 use crate::runs;
 use crate::sampling::Opening;
 use crate::saved::Unfinished;
+use crate::spelling::Spelling;
 
 /// A model with its tokenizer and origin.
 pub struct LoadedModel {
@@ -272,6 +275,15 @@ impl LoadedModel {
         let name = runs::named(val).unwrap_or_else(|| format!("validation split of {whole}"));
         let notices = corpus.notices().to_vec();
         Ok((EvaluationText { tokens, name, notices }, corpus.source_nats_val()?))
+    }
+
+    /// Evaluation on `text`, whose −ln p under its source is `source_nats`.
+    ///
+    /// # Errors
+    /// A failure of the model; a model that has diverged.
+    pub fn evaluate(&self, text: &TokenText, source_nats: Option<f64>, pool: &Pool) -> Result<Evaluation> {
+        let evaluation = evaluate(&*self.model, text, self.tokenizer.unk(), source_nats, pool)?.checked()?;
+        Ok(Evaluation { spelling: Some(Spelling::of(&self.tokenizer, text, pool)?), ..evaluation })
     }
 
     /// The opening of a sample without a prompt, from the run's training text.

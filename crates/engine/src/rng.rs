@@ -8,6 +8,7 @@ pub(crate) enum RngStream {
     Init,
     Dropout,
     Sampling,
+    Bootstrap,
 }
 
 /// Generator of `purpose` under `seed`. Streams of one seed never overlap.
@@ -17,6 +18,7 @@ pub(crate) fn rng_for(seed: u64, purpose: RngStream) -> ChaCha8Rng {
         RngStream::Init => 1,
         RngStream::Dropout => 2,
         RngStream::Sampling => 3,
+        RngStream::Bootstrap => 4,
     });
     rng
 }

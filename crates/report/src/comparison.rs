@@ -10,7 +10,8 @@ use super::page::{facts, page, table};
 use super::plot;
 use surprisal_engine::compare::Comparison;
 use surprisal_engine::compare::diagnostics::Diagnostics;
-use surprisal_engine::compare::summary::{Difference, VariantSummary};
+use surprisal_engine::compare::statistics::Mean;
+use surprisal_engine::compare::summary::{Difference, Unit, VariantSummary};
 use surprisal_engine::compare::tables;
 use surprisal_engine::compare::trial::{SharedText, TrialRecord};
 use surprisal_engine::error::Result;
@@ -57,13 +58,13 @@ fn nats(row: &VariantSummary) -> Option<f64> {
     row.number("/eval/nats_per_token").map(|mean| mean.value)
 }
 
-/// The JSON pointer and unit of the loss that all rows can be compared by: nats per token if all
-/// have the same tokens, otherwise bits per byte.
-fn common_scale(rows: &[VariantSummary]) -> (&'static str, &'static str) {
+/// The loss that all rows can be compared by: nats per token if all have the same tokens, otherwise
+/// bits per byte.
+fn common_scale(rows: &[VariantSummary]) -> (Unit, fn(&VariantSummary) -> Option<Mean>) {
     if is_one_text(rows) {
-        ("/eval/nats_per_token", "nats per token")
+        (Unit::NatsPerToken, |row| row.number("/eval/nats_per_token"))
     } else {
-        ("/eval/bits_per_byte", "bits per byte")
+        (Unit::BitsPerByte, VariantSummary::bits_per_byte)
     }
 }
 
@@ -73,9 +74,9 @@ fn is_one_text(rows: &[VariantSummary]) -> bool {
 
 /// Rows whose loss is finite, best first.
 fn ranked(rows: &[VariantSummary]) -> Vec<&VariantSummary> {
-    let (pointer, _) = common_scale(rows);
+    let (_, loss) = common_scale(rows);
     let mut finite: Vec<(&VariantSummary, f64)> =
-        rows.iter().filter_map(|row| Some((row, row.number(pointer)?.value))).collect();
+        rows.iter().filter_map(|row| Some((row, loss(row)?.value))).collect();
     finite.sort_by(|a, b| a.1.total_cmp(&b.1));
     finite.into_iter().map(|(row, _)| row).collect()
 }
@@ -130,10 +131,14 @@ fn numbers(difference: &Difference) -> String {
             )
         },
     );
+    let perplexity = match difference.unit {
+        Unit::NatsPerToken => format!(", {} perplexity", tables::perplexity_change(mean.value)),
+        Unit::BitsPerByte => String::new(),
+    };
     format!(
-        " ({:+.4} nats per token, {} perplexity, p {}{}); {calibration}",
+        " ({:+.4} {}{perplexity}, p {}{}); {calibration}",
         mean.value,
-        tables::perplexity_change(mean.value),
+        difference.unit.name(),
         if p < tables::MIN_P { "" } else { "= " },
         tables::p_value(p)
     )
@@ -144,11 +149,12 @@ fn loss_plot(rows: &[VariantSummary]) -> Result<Markup> {
     if ranked.is_empty() {
         return Ok(html! {});
     }
-    let (pointer, unit) = common_scale(rows);
+    let (unit, loss) = common_scale(rows);
+    let unit = unit.name();
     let names: Vec<String> = ranked.iter().map(|row| row.name.clone()).collect();
     let values: Vec<(f64, f64)> = ranked
         .iter()
-        .filter_map(|row| row.number(pointer))
+        .filter_map(|row| loss(row))
         .map(|mean| (mean.value, mean.std_error.unwrap_or(0.0)))
         .collect();
     let entropy = ranked.iter().filter(|_| is_one_text(rows));

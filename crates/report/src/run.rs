@@ -17,7 +17,6 @@ use surprisal_engine::compare::diagnostics::{Diagnostics, measure};
 use surprisal_engine::config::{self, Config};
 use surprisal_engine::data::{self, Dataset};
 use surprisal_engine::error::Result;
-use surprisal_engine::evaluate::evaluate;
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::outputs;
 use surprisal_engine::runs;
@@ -49,8 +48,7 @@ pub fn render_run(root: &Path, ctx: &Context<'_>) -> Result<String> {
         Some(result) => result,
         None => {
             let seconds = loaded.unfinished.as_ref().map(|unfinished| unfinished.train_seconds);
-            let unk = data.tokenizer.unk();
-            let eval = evaluate(&*loaded.model, &data.val, unk, data.source_nats, ctx.pool)?;
+            let eval = data.evaluate(&*loaded.model, ctx.pool)?;
             json!({ "eval": eval.checked()?, "train_seconds": seconds })
         }
     };

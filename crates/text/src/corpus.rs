@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crate::chunks::{Span, TextChunk};
-use crate::encode::{encode, encode_to, learn_word_tokenizer, learn_words, train, unknown_words};
+use crate::common_text::CommonText;
+use crate::encode::{
+    encode, encode_and_record, encode_to, learn_word_tokenizer, learn_words, train, unknown_words,
+};
 use crate::error::{Error, Result};
 use crate::inputs::{Found, find, name};
 use crate::numbers::many;
@@ -415,7 +418,7 @@ impl Corpus {
     /// # Errors
     /// Text that is not UTF-8; no token to score.
     pub fn encode_val(&self, tokenizer: &Tokenizer) -> Result<TokenText> {
-        let (text, warnings) = encode(&self.val, tokenizer, self.encode_options)?;
+        let (text, warnings) = encode_and_record(&self.val, tokenizer, self.encode_options, true)?;
         self.warnings[1].get_or_init(|| warnings);
         if text.scored() == 0 {
             return Err(Error::TooShort {
@@ -443,6 +446,14 @@ impl Corpus {
     /// As [`Self::encode_val`].
     pub fn unknown_val(&self, tokenizer: &Tokenizer, end: usize) -> Result<BTreeMap<usize, String>> {
         unknown_words(&self.val, tokenizer, self.encode_options, end)
+    }
+
+    /// The validation text for comparing tokenizers; `folded` as word tokenizers decode it.
+    ///
+    /// # Errors
+    /// As [`Self::encode_val`].
+    pub fn common_val(&self, folded: bool) -> Result<CommonText> {
+        CommonText::new(&self.val, self.mode, self.encode_options, folded)
     }
 
     /// −ln p(validation text | training text) in nats; `None` if the source is not known.
@@ -561,7 +572,7 @@ fn evaluation_text(
     tokenizer: &Tokenizer,
     options: EncodeOptions,
 ) -> Result<EvaluationText> {
-    let (tokens, warnings) = encode(spans, tokenizer, options)?;
+    let (tokens, warnings) = encode_and_record(spans, tokenizer, options, true)?;
     if tokens.scored() == 0 {
         return Err(Error::Empty(name));
     }

@@ -24,11 +24,13 @@ struct EncodedChunk {
     ids: Vec<u32>,
     /// The first [`crate::Codec::round_trip_error`].
     lossy: Option<String>,
+    /// Unknown parts of the text, if they are recorded.
+    unknown: BTreeMap<String, u64>,
 }
 
 impl EncodedChunk {
     fn new(index: usize, ids: Vec<u32>) -> Self {
-        Self { index, ids, lossy: None }
+        Self { index, ids, lossy: None, unknown: BTreeMap::new() }
     }
 }
 
@@ -64,33 +66,54 @@ pub(crate) fn encode(
     tokenizer: &Tokenizer,
     options: EncodeOptions,
 ) -> Result<(TokenText, TextWarnings)> {
+    encode_and_record(spans, tokenizer, options, false)
+}
+
+/// [`encode`]; with `record`, [`TokenText::unknown`] has the unknown words or characters.
+pub(crate) fn encode_and_record(
+    spans: &[Span],
+    tokenizer: &Tokenizer,
+    options: EncodeOptions,
+    record: bool,
+) -> Result<(TokenText, TextWarnings)> {
+    let has_parts = matches!(tokenizer.granularity(), Granularity::Word | Granularity::Char);
+    let record = record && has_parts && tokenizer.unk().is_some();
     let words = tokenizer.codec_as::<WordCodec>();
     if let Some(WordCodec { vocab, .. }) = words
         && !vocab.is_indexed()
         && is_short(spans, vocab)
     {
-        return encode_without_index(spans, vocab, tokenizer, options);
+        return encode_without_index(spans, vocab, tokenizer, options, record);
     }
     let (encoded, warnings) = for_each_of(
         text_chunks(spans, tokenizer),
         options.threads,
         || Ok(Vec::new()),
         |encoded: &mut Vec<EncodedChunk>, warnings, chunk| {
-            let part = if let Some(words) = words {
+            let mut part = if let Some(words) = words.filter(|_| !record) {
                 let last = encoded.last();
                 let ids = encode_words(chunk, words.mode, options, last, warnings, &words.vocab)?;
                 EncodedChunk::new(chunk.index, ids)
+            } else if record {
+                let (ids, unknown) = encode_with_unknown(chunk, tokenizer, options, warnings)?;
+                let mut part = EncodedChunk::new(chunk.index, ids);
+                unknown.into_values().for_each(|word| *part.unknown.entry(word).or_default() += 1);
+                part
             } else {
                 // One reason is enough.
                 let check = encoded.iter().all(|chunk| chunk.lossy.is_none());
                 encode_chunk(chunk, tokenizer, options, warnings, check)?
             };
+            // One record a thread is enough.
+            if let Some(first) = encoded.first_mut() {
+                add_unknown(&mut first.unknown, std::mem::take(&mut part.unknown));
+            }
             push(encoded, part);
             Ok(())
         },
     )?;
     let warnings = warnings.with_line_ends_if(words.is_some());
-    let text = concatenate(encoded, &[], tokenizer, warnings);
+    let text = concatenate(encoded, &[], tokenizer, warnings, record);
     Ok((text, without_harmless_cuts(warnings, tokenizer)))
 }
 
@@ -129,6 +152,12 @@ pub(crate) fn encode_to(
     Ok((sum, without_harmless_cuts(warnings, tokenizer)))
 }
 
+fn add_unknown(sums: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
+    for (word, count) in counts {
+        *sums.entry(word).or_default() += count;
+    }
+}
+
 /// The bytes of a text without its sentence marks.
 fn text_bytes(warnings: TextWarnings) -> u64 {
     if warnings.mark_bytes < warnings.bytes { warnings.bytes - warnings.mark_bytes } else { warnings.bytes }
@@ -165,10 +194,21 @@ fn encode_without_index(
     vocab: &Vocab,
     tokenizer: &Tokenizer,
     options: EncodeOptions,
+    record: bool,
 ) -> Result<(TokenText, TextWarnings)> {
-    let (locals, encoded, warnings) = encode_local(spans, tokenizer.mode(), options)?;
+    let (locals, mut encoded, warnings) = encode_local(spans, tokenizer.mode(), options)?;
     let maps = map_to_vocab(&locals, vocab.words());
-    Ok((concatenate(encoded, &maps, tokenizer, warnings), warnings))
+    if record {
+        let counts = count_ids(&locals, &encoded);
+        for (((own, map), counts), chunks) in locals.iter().zip(&maps).zip(&counts).zip(&mut encoded) {
+            let words = own.words().zip(map).zip(counts).filter(|((_, id), count)| **id == 0 && **count > 0);
+            let unknown = words.map(|((word, _), &count)| (word.to_owned(), count)).collect();
+            if let Some(first) = chunks.first_mut() {
+                add_unknown(&mut first.unknown, unknown);
+            }
+        }
+    }
+    Ok((concatenate(encoded, &maps, tokenizer, warnings, record), warnings))
 }
 
 /// Learns the words of `spans` and encodes them in one pass over the text.
@@ -183,7 +223,7 @@ pub(crate) fn learn_words(
     warnings.uppercase_unk = locals.iter().any(|one| one.contains(b"<UNK>"));
     let counts = if vocabulary.needs_counts() { count_ids(&locals, &encoded) } else { Vec::new() };
     let (tokenizer, maps, choice) = choose_words(locals, counts, mode, vocabulary)?;
-    let text = concatenate(encoded, &maps, &tokenizer, warnings);
+    let text = concatenate(encoded, &maps, &tokenizer, warnings, false);
     Ok((tokenizer, text, warnings, choice))
 }
 
@@ -496,7 +536,7 @@ fn encode_chunk(
             ids.extend(eos.filter(|_| chunk.ends_document));
         }
     }
-    Ok(EncodedChunk { index: chunk.index, ids, lossy })
+    Ok(EncodedChunk { lossy, ..EncodedChunk::new(chunk.index, ids) })
 }
 
 /// The text of every `<unk>` token of `spans`, by token position, for positions below `end`;
@@ -508,33 +548,53 @@ pub(crate) fn unknown_words(
     end: usize,
 ) -> Result<BTreeMap<usize, String>> {
     let (mut found, mut start) = (BTreeMap::new(), 0);
-    let Some(unk) = tokenizer.unk() else { return Ok(found) };
+    if tokenizer.unk().is_none() {
+        return Ok(found);
+    }
     for chunk in text_chunks(spans, tokenizer) {
-        let mut chunk = chunk?;
-        let mut unknown = BTreeMap::new();
         let warnings = &mut TextWarnings::default();
-        let ids = if let Some(WordCodec { vocab, mode }) = tokenizer.codec_as() {
-            let num_special_tokens = special_tokens(*mode).len() as u32;
-            let recorder = UnknownRecorder { vocab, unknown: &mut unknown, num_special_tokens };
-            encode_words(&mut chunk, *mode, options, None, warnings, recorder)?
-        } else {
-            let ids = encode_chunk(&chunk, tokenizer, options, warnings, false)?.ids;
-            let marks = [tokenizer.bos(), tokenizer.eos()];
-            let positions = (0..ids.len()).filter(|&at| !marks.contains(&Some(ids[at])));
-            if tokenizer.granularity() == Granularity::Char {
-                let newlines = tokenizer.mode().keeps_newlines();
-                let chars = chunk.text()?.chars().filter(|&c| newlines || c != '\n');
-                unknown.extend(positions.zip(chars.map(String::from)));
-            } else {
-                unknown.extend(positions.map(|at| (at, tokenizer.token(unk))));
-            }
-            ids
-        };
-        unknown.retain(|&at, _| at + start < end && ids.get(at) == Some(&unk));
-        found.extend(unknown.into_iter().map(|(at, word)| (at + start, word)));
+        let (ids, unknown) = encode_with_unknown(&mut chunk?, tokenizer, options, warnings)?;
+        found.extend(unknown.into_iter().map(|(at, word)| (at + start, word)).filter(|(at, _)| *at < end));
         start += ids.len();
     }
     Ok(found)
+}
+
+/// The ids of a chunk, and the text of every `<unk>` among them by position.
+fn encode_with_unknown(
+    chunk: &mut TextChunk,
+    tokenizer: &Tokenizer,
+    options: EncodeOptions,
+    warnings: &mut TextWarnings,
+) -> Result<(Vec<u32>, BTreeMap<usize, String>)> {
+    let mut unknown = BTreeMap::new();
+    let unk = tokenizer.unk();
+    let ids = if let Some(WordCodec { vocab, mode }) = tokenizer.codec_as() {
+        let num_special_tokens = special_tokens(*mode).len() as u32;
+        let recorder = UnknownRecorder { vocab, unknown: &mut unknown, num_special_tokens };
+        encode_words(chunk, *mode, options, None, warnings, recorder)?
+    } else {
+        let ids = encode_chunk(chunk, tokenizer, options, warnings, false)?.ids;
+        if !ids.iter().any(|&id| Some(id) == unk) {
+            return Ok((ids, unknown));
+        }
+        let marks = [tokenizer.bos(), tokenizer.eos()];
+        let positions = (0..ids.len()).filter(|&at| !marks.contains(&Some(ids[at])));
+        let is_unknown = |at: &usize| Some(ids[*at]) == unk;
+        if tokenizer.granularity() == Granularity::Char {
+            let newlines = tokenizer.mode().keeps_newlines();
+            let chars = chunk.text()?.chars().filter(|&c| newlines || c != '\n');
+            unknown.extend(
+                positions.zip(chars).filter(|(at, _)| is_unknown(at)).map(|(at, c)| (at, c.to_string())),
+            );
+        } else {
+            let name = unk.map_or_else(String::new, |unk| tokenizer.token(unk));
+            unknown.extend(positions.filter(is_unknown).map(|at| (at, name.clone())));
+        }
+        ids
+    };
+    unknown.retain(|&at, _| ids.get(at).copied() == unk);
+    Ok((ids, unknown))
 }
 
 /// Whether a line starts with the word `<s>` or ends with the word `</s>`.
@@ -551,12 +611,15 @@ fn concatenate(
     maps: &[Vec<u32>],
     tokenizer: &Tokenizer,
     warnings: TextWarnings,
+    record: bool,
 ) -> TokenText {
     let mut parts: Vec<(usize, EncodedChunk)> = Vec::new();
     for (thread, its) in encoded.into_iter().enumerate() {
         parts.extend(its.into_iter().map(|part| (thread, part)));
     }
     parts.sort_unstable_by_key(|(_, part)| part.index);
+    let mut unknown = BTreeMap::new();
+    parts.iter_mut().for_each(|(_, part)| add_unknown(&mut unknown, std::mem::take(&mut part.unknown)));
     let lossy = parts.iter_mut().find_map(|(_, part)| part.lossy.take());
     let ids = match parts.as_mut_slice() {
         [(_, only)] if maps.is_empty() => std::mem::take(&mut only.ids),
@@ -569,6 +632,7 @@ fn concatenate(
         mode: tokenizer.mode(),
         oov: count(tokenizer.unk()),
         lossy,
+        unknown: record.then(|| unknown.into()),
         bos: tokenizer.bos(),
         lines: count(tokenizer.bos()),
         ids: ids.into(),

@@ -6,6 +6,7 @@
 mod batches;
 mod chunks;
 mod clean;
+mod common_text;
 mod compression;
 mod corpus;
 mod encode;
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use batches::{Batch, Batches, IGNORE_INDEX};
 pub use clean::{InvalidBytes, NormalForm};
+pub use common_text::CommonText;
 pub use compression::{Compression, Compressor};
 pub use corpus::{Corpus, DataOptions, EvaluationText, Texts, encode_files, encode_text};
 pub use encode_options::{EncodeOptions, LastLine, LiteralSpecials};

@@ -1,5 +1,6 @@
 //! A text as token ids.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
@@ -99,6 +100,9 @@ pub struct TokenText {
     /// The reason why the tokens do not determine the text, if they do not: then its bits per byte
     /// are not known. Only tokenizers of files are checked.
     pub lossy: Option<String>,
+    /// The words or characters that `<unk>` stands for, and their numbers; `None` where they were
+    /// not recorded, as of training texts and of tokens that are neither.
+    pub unknown: Option<Arc<BTreeMap<String, u64>>>,
     /// `<s>` in line mode.
     pub(crate) bos: Option<u32>,
     /// The number of `<s>` tokens.
@@ -124,7 +128,7 @@ impl TokenText {
     pub fn from_parts(ids: TokenIds, mode: TextMode, bos: Option<u32>, counts: TokenCounts) -> Self {
         let TokenCounts { bytes, oov, lines, .. } = counts;
         // Bytes of tokens that are not in memory are not judged by.
-        Self { ids, bytes, mode, oov, lossy: None, bos, lines }
+        Self { ids, bytes, mode, oov, lossy: None, unknown: None, bos, lines }
     }
 
     /// The independent sequences: the whole text, or its lines from `<s>` to `</s>`.

@@ -133,6 +133,10 @@ pub(crate) struct EvalArgs {
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
+    /// Judge minimal pairs instead: whether the good text is likelier, for each line "good TAB bad
+    /// [TAB group]" of this file; the accuracy of each group.
+    #[arg(long, value_name = "FILE.tsv", conflicts_with_all = ["texts", "calibration"])]
+    pub(crate) pairs: Option<PathBuf>,
     /// Also measure calibration: ECE and Brier score on the second half of the text, before and
     /// after the temperature fitted to the first half.
     #[arg(long)]

@@ -350,15 +350,16 @@ against = "byte"
     let result = bench.run(&["compare", "grid.toml", "--out", "k", "--json"]).succeeded().result();
     let of =
         |name: &str| result["differences"].as_array().unwrap().iter().find(|d| d["name"] == name).unwrap();
-    for (name, verdict) in [
-        ("byte", "not comparable: other tokens"),
-        ("word", "not comparable: other tokens"),
-        ("other text", "not comparable: other validation text"),
-    ] {
+    let found = of("other text");
+    assert_eq!(found["verdict"], "not comparable: other validation text");
+    assert_eq!(found["ece_verdict"], "not tested");
+    assert!(found["nats_per_token"].is_null() && found["p"].is_null(), "{found}");
+    // Other tokens are judged in bits per byte, and their calibration is not compared.
+    for name in ["byte", "word"] {
         let found = of(name);
-        assert_eq!(found["verdict"], verdict);
+        assert!(["better", "worse", "no difference shown"].contains(&found["verdict"].as_str().unwrap()));
         assert_eq!(found["ece_verdict"], "not tested");
-        assert!(found["nats_per_token"].is_null() && found["p"].is_null(), "{found}");
+        assert!(found["nats_per_token"].is_null() && found["bits_per_byte"]["mean"].is_number(), "{found}");
     }
     assert!(of("char again")["p"].is_number() && of("byte, less")["verdict"] == "worse", "{result}");
     let bits = |name: &str| {
@@ -367,10 +368,7 @@ against = "byte"
     };
     assert!(bits("byte").is_finite() && bits("char").is_finite());
     let table = bench.run(&["compare", "grid.toml", "--out", "k"]).succeeded().stdout;
-    assert!(
-        table.contains("\"byte\" and \"char\" have different tokens, so nats per token do not compare"),
-        "{table}"
-    );
+    assert!(table.contains("bits/byte") && table.contains("Where tokens differ"), "{table}");
     assert!(table.contains("\"other text\" and \"char\" have different validation texts"), "{table}");
 }
 
@@ -393,7 +391,7 @@ tokens = 0
 "#;
 
 #[test]
-fn what_an_unknown_word_would_cost_to_spell_is_said_to_be_missing() {
+fn bits_per_byte_include_what_an_unknown_word_costs_to_spell() {
     let bench = Bench::new();
     bench.text("a.txt", 60);
     let judged_by = common::sentences(20).replacen("cat", "tac", 1);
@@ -406,23 +404,48 @@ fn what_an_unknown_word_would_cost_to_spell_is_said_to_be_missing() {
         ),
     );
     let result = bench.run(&["compare", "grid.toml", "--out", "k", "--json"]).succeeded().result();
-    assert_eq!(result["differences"][0]["verdict"], "not comparable: other tokens");
+    let (char, word) = (&result["variants"][0], &result["variants"][1]);
+    let bits = |variant: &Value, key: &str| number(variant, &format!("/{key}/mean"));
+    let found = &result["differences"][0];
+    let delta = bits(word, "bits_per_byte") - bits(char, "bits_per_byte");
+    assert!((number(found, "/bits_per_byte/mean") - delta).abs() < 1e-12, "{found}");
+    // The words of the sentences have one space or newline after each: the common text is the text.
+    let eval = |name: &str| bench.run(&["eval", &format!("k/cells/{name}"), "--json"]).succeeded().result();
+    for (name, variant) in [("char", char), ("word", word)] {
+        let eval = eval(name);
+        assert!((number(&eval, "/eval/bits_per_byte") - bits(variant, "bits_per_byte")).abs() < 1e-12);
+    }
+    // "tac" has three bytes and an end, all of them known letters.
+    let spelling = bits(word, "spelling_bits_per_byte");
+    let nats = spelling * judged_by.len() as f64 * std::f64::consts::LN_2;
+    assert!((2.0..15.0).contains(&nats), "{nats}");
+    assert!((number(&eval("word"), "/eval/spelling_bits_per_byte") - spelling).abs() < 1e-12);
     let table = bench.run(&["compare", "grid.toml", "--out", "k"]).succeeded().stdout;
-    // Words and line ends.
-    let tokens = judged_by.split_whitespace().count() + judged_by.lines().count();
-    for part in [
-        "word: 1 unknown validation token, scored as <unk>\n".to_owned(),
-        format!(
-            "word: its bits per byte leave out the cost of spelling 1 of {tokens} tokens, which are unknown to it\n"
-        ),
-    ] {
-        assert!(table.contains(&part), "no «{part}» in {table}");
+    for part in ["word: 1 unknown validation token, scored as <unk>\n", "of them spelling", "bits/byte"] {
+        assert!(table.contains(part), "no «{part}» in {table}");
     }
     assert!(!table.contains("char: "), "it knows every letter: {table}");
 }
 
 #[test]
-fn trained_variants_of_other_tokens_are_not_compared() {
+fn less_text_does_not_win_by_knowing_fewer_words() {
+    let bench = Bench::new();
+    bench.text("a.txt", 400);
+    let words = "tokenizer = { kind = \"word\" }\nmodel = { kind = \"ngram\", order = 2, smoothing = \"witten_bell\" }\n";
+    bench.file(
+        "grid.toml",
+        format!(
+            "[data]\ntrain = [\"a.txt\"]\n[[variant]]\nname = \"all\"\n{words}\
+             [[variant]]\nname = \"a hundredth\"\n{words}data = {{ train_fraction = 0.01 }}\n"
+        ),
+    );
+    let result = bench.run(&["compare", "grid.toml", "--json"]).succeeded().result();
+    let found = &result["differences"][0];
+    assert_eq!(found["verdict"], "worse", "{found}");
+}
+
+#[test]
+fn trained_variants_of_other_tokens_are_compared_in_bits_per_byte() {
     let bench = Bench::new();
     bench.text("a.txt", 60);
     bench.text("b.txt", 20);
@@ -440,8 +463,8 @@ fn trained_variants_of_other_tokens_are_not_compared() {
     let differences = result["differences"].as_array().unwrap();
     assert_eq!(differences.len(), 2);
     for difference in differences {
-        assert_eq!(difference["verdict"], "not comparable: other tokens");
+        assert_eq!(difference["bits_per_byte"]["n"], 2, "{difference}");
         assert_eq!(difference["ece_verdict"], "not tested");
-        assert!(difference["p"].is_null() && difference["nats_per_token"].is_null(), "{difference}");
+        assert!(difference["p"].is_number() && difference["nats_per_token"].is_null(), "{difference}");
     }
 }

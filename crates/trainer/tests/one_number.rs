@@ -447,6 +447,8 @@ fn evaluated(path: &Path, text: &Path) -> (Value, Tokenizer) {
     let model: &dyn LanguageModel = &model;
     let evaluation =
         surprisal_engine::evaluate::evaluate(model, &tokens, tokenizer.unk(), None, &pool).unwrap();
+    let spelling = Some(surprisal_engine::spelling::Spelling::of(&tokenizer, &tokens, &pool).unwrap());
+    let evaluation = surprisal_engine::evaluate::Evaluation { spelling, ..evaluation };
     (serde_json::to_value(evaluation).unwrap(), tokenizer)
 }
 
@@ -584,4 +586,49 @@ fn explain_eval_and_report_are_one_sum_over_216_random_models() {
     for seed in 7..16 {
         shows_one_number(seed);
     }
+}
+
+#[test]
+fn minimal_pairs_are_judged_by_any_model_by_the_surprisal_of_the_whole_line() {
+    let bench = Bench::new();
+    bench.file("park.txt", PARK.repeat(4));
+    bench.file(
+        "p.tsv",
+        "a fox ran\ta ran fox\torder\nthe duck\tduck the\torder\n\na fox\ta fox\nthe fix\tthe fox\n",
+    );
+    count(&bench, "park.txt", "words.ngram", &["--smoothing", "witten_bell"]);
+    count(
+        &bench,
+        "park.txt",
+        "chars.ngram",
+        &["--tokenizer", "char", "--unit", "stream", "--smoothing", "witten_bell"],
+    );
+    bench
+        .run(&["train", "park.txt", "--set", "train.steps=3", "--set", "sample.tokens=0", "--out", "r", "-q"])
+        .succeeded();
+    for (model, right) in [("words.ngram", 2), ("chars.ngram", 1), ("r", 0)] {
+        let result = bench.run(&["eval", model, "--pairs", "p.tsv", "--json"]).succeeded().result();
+        let groups = result["pairs"].as_array().unwrap();
+        assert_eq!((&groups[0]["group"], &groups[1]["group"]), (&"order".into(), &Value::Null), "{result}");
+        assert_eq!((&groups[0]["pairs"], &groups[1]["pairs"]), (&2.into(), &4.into()));
+        assert!(number(&groups[0], "/accuracy") * 2.0 >= f64::from(right), "{model}: {result}");
+        // Two equal texts are a tie, and an unknown word is no likelier than a known one.
+        assert_eq!(groups[1]["ties"], 1);
+        let low = number(&groups[1], "/interval/0");
+        assert!(low >= 0.0 && low < number(&groups[1], "/accuracy"), "{result}");
+    }
+    // A pair's texts are scored as `explain` scores a line.
+    bench.file("one.tsv", "a fox ran\tthe newt ran\n");
+    let result = bench.run(&["eval", "words.ngram", "--pairs", "one.tsv", "--json"]).succeeded().result();
+    let nats = |text: &str| {
+        let event = bench.run(&["explain", "words.ngram", "--text", text, "--json"]).succeeded().result();
+        number(&event, "/eval/bits_per_byte") * (text.len() + 1) as f64 * std::f64::consts::LN_2
+    };
+    close(number(&result, "/pairs/0/nats"), nats("the newt ran") - nats("a fox ran"), 1e-9);
+    let shown = bench.run(&["eval", "words.ngram", "--pairs", "p.tsv"]).succeeded().stdout;
+    assert!(shown.starts_with("group") && shown.contains("all"), "{shown}");
+    bench.file("bad.tsv", "a\tb\nno tab\n");
+    bench
+        .run(&["eval", "words.ngram", "--pairs", "bad.tsv"])
+        .refused(2, &["bad.tsv", "line 2", "good text, tab"]);
 }

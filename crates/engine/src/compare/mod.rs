@@ -4,6 +4,7 @@
 //! Several trials run at a time on the threads of one pool; finished ones are not repeated. All
 //! models are evaluated on the same validation text ([`diagnostics`]).
 
+pub mod common;
 pub mod diagnostics;
 pub mod oracle;
 mod spec;
@@ -21,6 +22,7 @@ use surprisal_store::atomic;
 use surprisal_store::lock::Lock;
 use surprisal_store::read::regular_text;
 use surprisal_store::run_dir::refuse_occupied;
+use surprisal_text::Granularity;
 
 use crate::config::{self, Override};
 use crate::data::Dataset;
@@ -29,6 +31,7 @@ use crate::events::{Context, Event, Note, TrialFinished};
 use crate::memory;
 use crate::outputs;
 use crate::train;
+use common::CommonTokens;
 use spec::{ComparisonSpec, Variant};
 use summary::{Difference, VariantSummary};
 use trial::{SharedText, Trial, TrialRecord};
@@ -123,7 +126,8 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
     let grid = ComparisonSpec::load(options)?;
     let root = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&grid.name));
     refuse_foreign(&root)?;
-    let (trials, texts) = plan(&grid, &root, ctx)?;
+    let (trials, mut texts) = plan(&grid, &root, ctx)?;
+    find_common_text(&mut texts, ctx)?;
     if !options.seeds.is_empty() && trials.iter().all(|trial| trial.loaded.config.model.is_counted()) {
         ctx.note(Note::SeedsUnused)?;
     }
@@ -152,12 +156,20 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
     for (index, made) in work(&waiting, make, jobs, ctx)? {
         finished[index] = Some(made);
     }
+    for (trial, finished) in trials.iter().zip(&mut finished) {
+        if let Some(finished) = finished {
+            trial.judge(&root, &texts[trial.text], finished, ctx)?;
+        }
+    }
     let mut rows: Vec<VariantSummary> = Vec::new();
     for (trial, finished) in trials.iter().zip(finished) {
         if trial.variant == rows.len() {
             let Variant { name, against, .. } = grid.variants[trial.variant].clone();
-            let evaluated_on = texts[trial.text].evaluated_on.clone();
-            rows.push(VariantSummary { name, against, text: trial.text, evaluated_on, trials: Vec::new() });
+            let text = &texts[trial.text];
+            let common = text.common.as_ref().map(|common| common.as_ref().map(|_| ()).map_err(|why| *why));
+            let evaluated_on = text.evaluated_on.clone();
+            let trials = Vec::new();
+            rows.push(VariantSummary { name, against, text: trial.text, evaluated_on, common, trials });
         }
         rows[trial.variant].trials.extend(finished);
     }
@@ -174,6 +186,24 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
     let json = serde_json::to_vec_pretty(&comparison.to_json())?;
     atomic::write(comparison.root.join(RESULTS), &json)?;
     Ok(comparison)
+}
+
+/// Adds to texts with different tokens the one text on which their models are compared: the
+/// validation text, folded where one of them has words as tokens.
+fn find_common_text(texts: &mut [SharedText], ctx: &Context<'_>) -> Result<()> {
+    if texts.windows(2).all(|pair| pair[0].evaluated_on.tokenizer == pair[1].evaluated_on.tokenizer) {
+        return Ok(());
+    }
+    let folded = texts.iter().any(|text| text.data.tokenizer.granularity() == Granularity::Word);
+    if folded {
+        ctx.note(Note::FoldedText)?;
+    }
+    for text in texts {
+        let Some(corpus) = &text.data.corpus else { continue };
+        let common = ctx.pool.install(|| corpus.common_val(folded))?;
+        text.common = Some(CommonTokens::new(&common, &text.data.tokenizer, ctx.pool)?);
+    }
+    Ok(())
 }
 
 /// Number of trials at a time: the configured one, or as many as there are cores and memory for;

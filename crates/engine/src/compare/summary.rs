@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+pub use super::common::Incomparable;
 use super::diagnostics::{BLOCKS, CalibrationSummary, Diagnostics, WithTemperature};
 use super::statistics::{Mean, holm};
 use super::trial::{EvaluatedOn, TrialRecord};
@@ -20,6 +21,8 @@ pub struct VariantSummary {
     pub(super) text: usize,
     /// Hashes of tokenizer and validation tokens.
     pub evaluated_on: EvaluatedOn,
+    /// Whether it is scored on the common text, or why not; `None` where all have the same tokens.
+    pub(super) common: Option<Result<(), Incomparable>>,
     /// Sorted by seed.
     pub trials: Vec<TrialRecord>,
 }
@@ -58,6 +61,22 @@ impl VariantSummary {
         (most > 0).then_some((mean, self.number("/eval/tokens")?.value))
     }
 
+    /// Bits per byte: of the common text, where there is one.
+    pub fn bits_per_byte(&self) -> Option<Mean> {
+        match self.common {
+            Some(Ok(())) => self.mean(|trial| trial.common.as_ref()?.bits_per_byte),
+            _ => self.number("/eval/bits_per_byte"),
+        }
+    }
+
+    /// The part of the bits per byte that is the cost of spelling unknown words.
+    pub fn spelling_bits_per_byte(&self) -> Option<Mean> {
+        match self.common {
+            Some(Ok(())) => self.mean(|trial| Some(trial.common.as_ref()?.spelling)),
+            _ => self.number("/eval/spelling_bits_per_byte"),
+        }
+    }
+
     /// Whether its models depend on the seed.
     fn is_trained(&self) -> bool {
         self.trials.iter().any(|trial| !matches!(trial.kind.as_str(), "ngram" | "uniform"))
@@ -69,13 +88,23 @@ impl VariantSummary {
     }
 }
 
-/// The reason why losses per token of two variants do not compare.
+/// The unit of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Incomparable {
-    /// Their tokenizers differ.
-    Tokens,
-    /// Their validation texts differ.
-    Texts,
+pub enum Unit {
+    /// Nats per token, for the same tokens.
+    NatsPerToken,
+    /// Bits per byte of one text, for different tokens.
+    BitsPerByte,
+}
+
+impl Unit {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NatsPerToken => "nats per token",
+            Self::BitsPerByte => "bits per byte",
+        }
+    }
 }
 
 /// A variant minus what it is compared with.
@@ -87,10 +116,12 @@ pub struct Difference {
     pub against: String,
     /// The reason why the two do not compare, if any.
     pub incomparable: Option<Incomparable>,
+    /// The unit of the differences.
+    pub unit: Unit,
     /// Whether one of the two depends on the seed.
     trained: bool,
-    /// Difference in nats per token over the seeds of both; `None` where one is infinite or they do
-    /// not compare.
+    /// Difference of the losses over the seeds of both; `None` where one is infinite or they do not
+    /// compare.
     pub over_seeds: Option<Mean>,
     /// The same difference over blocks of the validation text, averaged over seeds.
     pub over_blocks: Option<Mean>,
@@ -119,14 +150,19 @@ impl Difference {
         if let ([only], true) = (row.trials.as_slice(), other.trials.len() > 1) {
             pairs = other.trials.iter().map(|partner| (only, partner)).collect();
         }
-        let apart = match (&row.evaluated_on, &other.evaluated_on) {
-            (a, b) if a.tokenizer != b.tokenizer => Some(Incomparable::Tokens),
-            (a, b) if a.validation != b.validation => Some(Incomparable::Texts),
-            _ => None,
+        let (unit, apart) = match (&row.evaluated_on, &other.evaluated_on) {
+            (a, b) if a.tokenizer != b.tokenizer => match apart(row, other) {
+                None => (Unit::BitsPerByte, None),
+                why => (Unit::NatsPerToken, why),
+            },
+            (a, b) if a.validation != b.validation => (Unit::NatsPerToken, Some(Incomparable::Texts)),
+            _ => (Unit::NatsPerToken, None),
         };
         if apart.is_some() {
             pairs.clear();
         }
+        // Calibration is of predictions of tokens, which differ.
+        let by_token = unit == Unit::NatsPerToken;
         let paired = |number: &dyn Fn(&TrialRecord) -> Option<f64>| {
             let differences: Option<Vec<f64>> =
                 pairs.iter().map(|(a, b)| Some(number(a)? - number(b)?)).collect();
@@ -134,8 +170,10 @@ impl Difference {
         };
         let blocks: Option<Vec<f64>> = (0..BLOCKS)
             .map(|block| {
-                let of =
-                    |trial: &TrialRecord| trial.diagnostics.as_ref()?.blocks.get(block).copied().flatten();
+                let of = |trial: &TrialRecord| match unit {
+                    Unit::NatsPerToken => trial.diagnostics.as_ref()?.blocks.get(block).copied().flatten(),
+                    Unit::BitsPerByte => trial.common.as_ref()?.blocks.get(block).copied().flatten(),
+                };
                 Some(paired(&of)?.value)
             })
             .collect();
@@ -143,13 +181,17 @@ impl Difference {
             name: row.name.clone(),
             against: other.name.clone(),
             incomparable: apart,
+            unit,
             trained: row.is_trained() || other.is_trained(),
-            over_seeds: paired(&TrialRecord::nats_per_token),
+            over_seeds: paired(&|trial| match unit {
+                Unit::NatsPerToken => trial.nats_per_token(),
+                Unit::BitsPerByte => trial.common.as_ref()?.bits_per_byte,
+            }),
             over_blocks: blocks.and_then(|blocks| Mean::from_values(&blocks)),
             p_holm: None,
-            ece: paired(&|trial| Some(trial.calibration()?.gaps.ece)),
+            ece: by_token.then(|| paired(&|trial| Some(trial.calibration()?.gaps.ece))).flatten(),
             ece_p_holm: None,
-            brier: paired(&|trial| Some(trial.calibration()?.gaps.brier)),
+            brier: by_token.then(|| paired(&|trial| Some(trial.calibration()?.gaps.brier))).flatten(),
         }
     }
 
@@ -178,8 +220,10 @@ impl Difference {
     /// The result of the test in words.
     pub fn verdict(&self) -> &'static str {
         match (self.over_seeds, self.p_holm) {
-            _ if self.incomparable == Some(Incomparable::Tokens) => "not comparable: other tokens",
             _ if self.incomparable == Some(Incomparable::Texts) => "not comparable: other validation text",
+            _ if self.incomparable == Some(Incomparable::Lossy) => "not comparable: tokens lose text",
+            _ if self.incomparable == Some(Incomparable::Unspelled) => "not comparable: unknown text",
+            _ if self.incomparable == Some(Incomparable::Scores) => "not comparable: no distribution",
             _ if self.has_one_seed() => "not tested: one seed",
             (None, _) => "not comparable: infinite",
             (Some(mean), Some(p)) if p < SIGNIFICANCE_LEVEL && mean.value < 0.0 => "better",
@@ -198,6 +242,24 @@ impl Difference {
             _ => "not tested",
         }
     }
+}
+
+/// The reason why two variants with different tokens do not compare, if any.
+fn apart(row: &VariantSummary, other: &VariantSummary) -> Option<Incomparable> {
+    for variant in [row, other] {
+        match variant.common {
+            Some(Ok(())) => {}
+            Some(Err(why)) => return Some(why),
+            None => return Some(Incomparable::Texts),
+        }
+    }
+    let losses = || row.trials.iter().chain(&other.trials).filter(|trial| trial.diverged.is_none());
+    if losses().any(|trial| trial.common.is_none()) {
+        return Some(Incomparable::Scores);
+    }
+    let mut texts = losses().filter_map(|trial| Some(&trial.common.as_ref()?.text));
+    let first = texts.next();
+    texts.any(|text| Some(text) != first).then_some(Incomparable::Texts)
 }
 
 /// The differences that variants name; where none does, those between each variant and the first.
@@ -237,7 +299,8 @@ pub(super) fn row_json(row: &VariantSummary) -> Value {
         "diverged": row.diverged(),
         "nats_per_token": row.number("/eval/nats_per_token"),
         "perplexity": row.number("/eval/perplexity"),
-        "bits_per_byte": row.number("/eval/bits_per_byte"),
+        "bits_per_byte": row.bits_per_byte(),
+        "spelling_bits_per_byte": row.spelling_bits_per_byte(),
         "zero_probability": row.number("/eval/zero_probability"),
         "tokens": row.number("/eval/tokens").map(|mean| mean.value),
         "ece": row.calibrated(|c| c.gaps.ece),
@@ -270,12 +333,65 @@ pub(super) fn row_json(row: &VariantSummary) -> Value {
 }
 
 pub(super) fn difference_json(difference: &Difference) -> Value {
+    let (seeds, text) = match difference.unit {
+        Unit::NatsPerToken => ("nats_per_token", "nats_over_text"),
+        Unit::BitsPerByte => ("bits_per_byte", "bits_over_text"),
+    };
     json!({
         "name": difference.name, "against": difference.against,
-        "nats_per_token": difference.over_seeds,
-        "nats_over_text": difference.over_blocks,
+        seeds: difference.over_seeds,
+        text: difference.over_blocks,
         "p": difference.p_holm, "verdict": difference.verdict(),
         "ece": difference.ece, "ece_p": difference.ece_p_holm, "ece_verdict": difference.ece_verdict(),
         "brier": difference.brier,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{RngStream, rng_for};
+    use rand::Rng;
+
+    const SEEDS: u64 = 5;
+
+    /// Losses in nats per token of a variant on blocks of a text that all variants share, with an
+    /// effect of each seed and noise in each block.
+    fn variant(name: &str, loss: f64, text: &[f64], noise: &mut impl FnMut(f64) -> f64) -> VariantSummary {
+        let trial = |seed| {
+            let own = loss + noise(0.02);
+            let blocks: Vec<f64> = text.iter().map(|block| own + block + noise(0.05)).collect();
+            let mean = blocks.iter().sum::<f64>() / blocks.len() as f64;
+            TrialRecord::simulated(seed, mean, &blocks)
+        };
+        let evaluated_on = EvaluatedOn { tokenizer: blake3::hash(b""), validation: String::new() };
+        let trials = (0..SEEDS).map(trial).collect();
+        VariantSummary { name: name.into(), against: None, text: 0, evaluated_on, common: None, trials }
+    }
+
+    /// The number of 200 comparisons of two variants in which a difference is found.
+    fn found(difference: f64) -> usize {
+        let mut rng = rng_for(17, RngStream::Sampling);
+        let mut noise =
+            move |deviation: f64| deviation * ((0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0);
+        let is_found = |_: &i32| {
+            let text: Vec<f64> = (0..BLOCKS).map(|_| noise(0.3)).collect();
+            let rows =
+                [variant("a", 2.0, &text, &mut noise), variant("b", 2.0 + difference, &text, &mut noise)];
+            let verdict = differences(&rows)[0].verdict();
+            assert!(difference == 0.0 || verdict != "better");
+            verdict != "no difference shown"
+        };
+        (0..200).filter(is_found).count()
+    }
+
+    #[test]
+    fn chance_is_rarely_called_a_difference_and_a_tenth_of_a_nat_nearly_always() {
+        let by_chance = found(0.0);
+        assert!(by_chance <= 16, "{by_chance} of 200");
+        // The standard error of a difference over seeds is 0.013 nats here.
+        let true_ones = found(0.05);
+        assert!((140..200).contains(&true_ones), "{true_ones} of 200");
+        assert!(found(0.1) >= 195);
+    }
 }

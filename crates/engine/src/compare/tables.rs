@@ -2,7 +2,7 @@
 
 use super::diagnostics::{BLOCKS, SourceComparison};
 use super::statistics::Mean;
-use super::summary::{Difference, Incomparable, SIGNIFICANCE_LEVEL, VariantSummary};
+use super::summary::{Difference, Incomparable, SIGNIFICANCE_LEVEL, Unit, VariantSummary};
 use super::trial::LossDecomposition;
 use crate::wording::{duration, many, number, thousands};
 
@@ -89,9 +89,12 @@ pub fn variants(rows: &[VariantSummary]) -> Table {
         ("perplexity", |row| mean(row.number("/eval/perplexity"), "inf", |value| number(value, 3))),
         ("bits per byte", |row| {
             let missing = missing(row.number("/eval/nats_per_token").is_none());
-            fixed(row.number("/eval/bits_per_byte"), 4, missing)
+            fixed(row.bits_per_byte(), 4, missing)
         }),
     ];
+    if rows.iter().any(|row| row.spelling_bits_per_byte().is_some_and(|mean| mean.value > 0.0)) {
+        columns.push(("of them spelling", |row| fixed(row.spelling_bits_per_byte(), 4, "–")));
+    }
     if rows.iter().any(|row| row.number("/eval/kl").is_some()) {
         columns.push(("gap to H(p)", |row| {
             let missing = missing(row.number("/eval/source_entropy").is_some());
@@ -150,13 +153,23 @@ pub fn differences(differences: &[Difference]) -> Option<Table> {
     fn error(mean: Option<Mean>) -> Cell {
         value(mean.and_then(|mean| mean.std_error), "–", |error| format!("{error:.4}"))
     }
+    let in_bits = differences.iter().any(|difference| difference.unit == Unit::BitsPerByte);
+    let delta = if in_bits { "Δ loss" } else { "Δ nats" };
     let columns: [Column<Difference>; 10] = [
         ("difference", |difference| words(&difference.name)),
         ("against", |difference| words(&difference.against)),
-        ("Δ nats", |difference| mean(difference.over_seeds, "–", |value| format!("{value:+.4}"))),
+        (delta, |difference| {
+            mean(difference.over_seeds, "–", |value| match difference.unit {
+                Unit::NatsPerToken => format!("{value:+.4}"),
+                Unit::BitsPerByte => format!("{value:+.4} bits/byte"),
+            })
+        }),
         ("± seeds", |difference| error(difference.over_seeds)),
         ("± text", |difference| error(difference.over_blocks)),
-        ("Δ perplexity", |difference| mean(difference.over_seeds, "–", perplexity_change)),
+        ("Δ perplexity", |difference| {
+            let nats = difference.over_seeds.filter(|_| difference.unit == Unit::NatsPerToken);
+            mean(nats, "–", perplexity_change)
+        }),
         ("p", |difference| value(difference.p_holm, "–", p_value)),
         ("verdict", |difference| words(difference.verdict())),
         ("Δ ECE %", |difference| mean(percent(difference.ece), "–", |value| format!("{value:+.2}"))),
@@ -205,23 +218,15 @@ pub fn notes(rows: &[VariantSummary], differences: &[Difference]) -> Vec<String>
         let why = match difference.incomparable {
             None => continue,
             Some(Incomparable::Texts) => "have different validation texts, so their numbers do not compare",
-            Some(Incomparable::Tokens) => {
-                "have different tokens, so nats per token do not compare; bits per byte do, but without a test"
+            Some(Incomparable::Lossy) => {
+                "do not compare: the tokens of one do not determine the text, so its probability is not the text's"
             }
+            Some(Incomparable::Unspelled) => {
+                "do not compare: the text of the unknown tokens of one is not known, so they cannot be spelled"
+            }
+            Some(Incomparable::Scores) => "do not compare: the scores of one are not a distribution",
         };
         notes.push(format!("\"{}\" and \"{}\" {why}", difference.name, difference.against));
-    }
-    if differences.iter().any(|difference| difference.incomparable == Some(Incomparable::Tokens)) {
-        for row in rows {
-            if let Some(unknown) = row.number("/eval/oov").filter(|unknown| unknown.value > 0.0) {
-                notes.push(format!(
-                    "{}: its bits per byte leave out the cost of spelling {} of {} tokens, which are unknown to it",
-                    row.name,
-                    thousands(unknown.value.round() as u64),
-                    thousands(row.number("/eval/tokens").map_or(0.0, |mean| mean.value) as u64)
-                ));
-            }
-        }
     }
     if differences.iter().any(Difference::has_one_seed) {
         notes.push(
@@ -252,6 +257,13 @@ pub fn legend(rows: &[VariantSummary], any_difference: bool) -> String {
              adjusted for the number of comparisons (Holm). Below {SIGNIFICANCE_LEVEL} there is a difference. 0.1 nats ≈ 10 % \
              perplexity."
         ));
+    }
+    if rows.iter().any(|row| row.common == Some(Ok(()))) {
+        lines.push(
+            "Where tokens differ, variants are compared in bits per byte of one text, and of its blocks. Spelling: what the \
+             unknown words or characters cost beyond <unk>, by the bytes of the known words."
+                .to_owned(),
+        );
     }
     if has_parts(rows) {
         lines.push(

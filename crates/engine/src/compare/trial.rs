@@ -9,6 +9,7 @@ use surprisal_platform::threads::Pool;
 use surprisal_store::atomic;
 use surprisal_store::read::regular_text;
 
+use super::common::{CommonLoss, CommonTokens, Incomparable};
 use super::diagnostics::{CalibrationSummary, Diagnostics, measure};
 use super::oracle::SourceOracle;
 use crate::config::{Config, Loaded};
@@ -42,6 +43,9 @@ pub struct SharedText {
     pub oracle: Option<SourceOracle>,
     /// Hashes of tokenizer and validation tokens.
     pub evaluated_on: EvaluatedOn,
+    /// The text on which models with other tokens are compared with these, or the reason why they
+    /// are not; `None` where all have the same tokens.
+    pub common: Option<std::result::Result<CommonTokens, Incomparable>>,
 }
 
 impl SharedText {
@@ -53,7 +57,7 @@ impl SharedText {
         let oracle = SourceOracle::new(config, &data.tokenizer, &data.val)?;
         let tokenizer = blake3::hash(&data.tokenizer.to_json()?);
         let evaluated_on = EvaluatedOn { tokenizer, validation: text_hash(&data.val) };
-        Ok(Self { data, oracle, evaluated_on })
+        Ok(Self { data, oracle, evaluated_on, common: None })
     }
 }
 
@@ -91,6 +95,9 @@ pub struct TrialRecord {
     /// The parts of the loss, where the source is known.
     #[serde(rename = "parts")]
     pub decomposition: Option<LossDecomposition>,
+    /// The loss by which it is compared with models of other tokens, if there are any.
+    #[serde(default)]
+    pub common: Option<CommonLoss>,
     /// The run's folder, relative to the comparison's.
     pub folder: PathBuf,
 }
@@ -121,6 +128,31 @@ impl LossDecomposition {
 }
 
 impl TrialRecord {
+    /// A record with these losses in nats per token, for simulations.
+    #[cfg(test)]
+    pub(super) fn simulated(seed: u64, nats_per_token: f64, blocks: &[f64]) -> Self {
+        let diagnostics = Diagnostics {
+            blocks: blocks.iter().copied().map(Some).collect(),
+            entropy: 0.0,
+            entropy_histogram: Vec::new(),
+            calibration: None,
+            source: None,
+            passage: Vec::new(),
+        };
+        Self {
+            identity: RunFingerprint::default(),
+            kind: "mlp".into(),
+            seed,
+            diverged: None,
+            result: serde_json::json!({ "eval": { "nats_per_token": nats_per_token } }),
+            sample: None,
+            diagnostics: Some(diagnostics),
+            decomposition: None,
+            common: None,
+            folder: PathBuf::new(),
+        }
+    }
+
     /// A number of the run's result; `None` where it is infinite or missing.
     pub fn number(&self, pointer: &str) -> Option<f64> {
         self.result.pointer(pointer).and_then(Value::as_f64)
@@ -171,6 +203,31 @@ impl Trial {
         }
     }
 
+    /// Adds the loss on the common text to the `finished` trial, if it is not there.
+    ///
+    /// # Errors
+    /// A model that cannot be loaded; a failure to write the record.
+    pub fn judge(
+        &self,
+        root: &Path,
+        text: &SharedText,
+        finished: &mut TrialRecord,
+        ctx: &Context<'_>,
+    ) -> Result<()> {
+        let Some(Ok(common)) = &text.common else { return Ok(()) };
+        let is_known = finished.common.as_ref().is_some_and(|loss| loss.text == common.hash());
+        if is_known || finished.diverged.is_some() {
+            return Ok(());
+        }
+        let folder = root.join(&self.folder);
+        let loaded = ctx.pool.install(|| models::load(&folder, ctx))?;
+        if loaded.model.is_distribution() {
+            finished.common = Some(common.loss(&*loaded.model, ctx.pool)?);
+            atomic::write(folder.join(RECORD), &serde_json::to_vec(&finished)?)?;
+        }
+        Ok(())
+    }
+
     /// Trains, or resumes an unfinished run, and computes the diagnostics of the model.
     ///
     /// # Errors
@@ -187,6 +244,7 @@ impl Trial {
             sample: None,
             diagnostics: None,
             decomposition: None,
+            common: None,
             folder: self.folder.clone(),
         };
         match train::train_into(&folder, &self.loaded, &text.data, ctx) {

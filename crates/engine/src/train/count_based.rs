@@ -13,7 +13,6 @@ use super::event_log::EventLog;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::error::Result;
-use crate::evaluate::evaluate;
 use crate::events::{Context, Event, Note, RunSummary};
 use crate::models::save;
 use crate::wording::many;
@@ -44,7 +43,7 @@ pub(super) fn baselines(data: &Dataset, ctx: &Context<'_>, record: &mut EventLog
         Ok(Box::new(pool.install(|| NgramModel::estimate(ids, vocab_size, &config))?))
     };
     for (name, model) in [("uniform", uniform), ("unigram", counted(1)?), ("bigram MLE", counted(2)?)] {
-        let evaluation = evaluate(model.as_ref(), &data.val, data.tokenizer.unk(), data.source_nats, pool)?;
+        let evaluation = data.evaluate(model.as_ref(), pool)?;
         record.event(&Event::Baseline { model: name, eval: evaluation })?;
         if name == "unigram" && evaluation.half_width() > MAX_HALF_WIDTH {
             let (tokens, half_width) = (evaluation.tokens, evaluation.half_width());
@@ -83,7 +82,7 @@ pub(super) fn train(
             }
         };
     let train_seconds = started.elapsed().as_secs_f64();
-    let evaluation = evaluate(model.as_ref(), &data.val, data.tokenizer.unk(), data.source_nats, pool)?;
+    let evaluation = data.evaluate(model.as_ref(), pool)?;
     record.event(&Event::Counted { name, parameters, eval: evaluation })?;
     let summary = RunSummary {
         eval: evaluation,

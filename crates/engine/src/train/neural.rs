@@ -23,7 +23,6 @@ use crate::config::{Config, Select, Shards};
 use crate::control::Requests;
 use crate::data::Dataset;
 use crate::error::{Advice, Error, ExitKind, Result};
-use crate::evaluate::evaluate;
 use crate::evaluation::Evaluation;
 use crate::events::{self, Context, Event, Note, RunSummary, StopCriterion};
 use crate::rng::dropout_seed;
@@ -290,7 +289,7 @@ impl Trainer<'_, '_> {
     }
 
     fn evaluate(&self, lm: &NeuralLm) -> Result<Evaluation> {
-        evaluate(lm, &self.data.val, self.data.tokenizer.unk(), self.data.source_nats, self.ctx.pool)
+        self.data.evaluate(lm, self.ctx.pool)
     }
 }
 

@@ -31,6 +31,10 @@ impl LocalVocab {
         self.first_seen.len()
     }
 
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> {
+        self.vocab.words().iter()
+    }
+
     pub(crate) fn contains(&self, word: &[u8]) -> bool {
         self.vocab.find(Key::new(word), word).is_some()
     }

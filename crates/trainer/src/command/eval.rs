@@ -1,9 +1,11 @@
 //! `surprisal eval`: scores a text with a model.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
 
+use crate::align::align;
 use crate::cli;
 use crate::command::count::input_options;
 use crate::error::{Result, name_flags};
@@ -12,8 +14,10 @@ use crate::wording::{labelled, number, percent, thousands};
 use surprisal_engine::Context;
 use surprisal_engine::compare::diagnostics::{CalibrationSummary, measure};
 use surprisal_engine::data::{Dataset, note_tokens};
-use surprisal_engine::evaluate::{Evaluation, evaluate};
-use surprisal_engine::models;
+use surprisal_engine::evaluate::Evaluation;
+use surprisal_engine::models::{self, LoadedModel};
+use surprisal_engine::pairs;
+use surprisal_engine::spelling::Spelling;
 
 pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let pool = ctx.pool;
@@ -23,19 +27,22 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
             .set_stride(stride)
             .map_err(|error| name_flags(error, &[("a stride", "--stride"), ("the stride", "--stride")]))?;
     }
+    if let Some(path) = &arguments.pairs {
+        return judge_pairs(&loaded, arguments, path, ctx, output);
+    }
     let inputs = loaded.inputs(input_options(&arguments.reading)?);
     let (text, source_nats) = loaded.evaluation_text(&arguments.texts, &inputs, ctx)?;
     note_tokens(&text.tokens, &text.name, &arguments.model.display().to_string(), ctx)?;
     let started = std::time::Instant::now();
-    let evaluation = evaluate(&*loaded.model, &text.tokens, loaded.tokenizer.unk(), source_nats, pool)?;
-    let evaluation = evaluation.checked()?;
+    let evaluation = loaded.evaluate(&text.tokens, source_nats, pool)?;
     let seconds = started.elapsed().as_secs_f64();
     let name = text.name;
     let has_learned_unk = loaded.has_learned_unk();
     let calibration = if arguments.calibration {
         let (tokenizer, train) = (loaded.tokenizer, Arc::default());
+        let (val, spelling) = (text.tokens, Spelling::default());
         let data =
-            Dataset { tokenizer, train, val: text.tokens, source_nats: None, corpus: None, min_count: None };
+            Dataset { tokenizer, train, val, source_nats: None, spelling, corpus: None, min_count: None };
         measure(&*loaded.model, &data, None, pool)?.and_then(|measure| measure.calibration)
     } else {
         None
@@ -54,6 +61,36 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
         lines.push_str(&calibration_lines(calibration));
     }
     output.write_stdout(&lines)
+}
+
+fn judge_pairs(
+    loaded: &LoadedModel,
+    arguments: &cli::EvalArgs,
+    path: &Path,
+    ctx: &Context<'_>,
+    output: &Output,
+) -> Result<()> {
+    let found = pairs::judge(loaded, &pairs::read(path)?, ctx)?;
+    if output.json() {
+        return output.event(&json!({
+            "event": "result", "model": arguments.model.display().to_string(), "text": path.display().to_string(),
+            "pairs": found,
+        }));
+    }
+    let heading = ["group", "pairs", "right", "95 % interval", "ties", "nats good is likelier by"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for group in &found {
+        let (low, high) = group.interval;
+        rows.push(vec![
+            group.group.clone().unwrap_or_else(|| "all".into()),
+            thousands(group.pairs),
+            format!("{:.1} %", 100.0 * group.accuracy),
+            format!("{:.1} to {:.1}", 100.0 * low, 100.0 * high),
+            thousands(group.ties),
+            number(group.nats, 3),
+        ]);
+    }
+    output.write_stdout(&align(&rows))
 }
 
 fn calibration_lines(calibration: &CalibrationSummary) -> String {
@@ -83,13 +120,21 @@ fn calibration_lines(calibration: &CalibrationSummary) -> String {
 
 /// `has_learned_unk`: whether the model's training text had `<unk>`, where that is known.
 fn table(evaluation: &Evaluation, name: &str, has_learned_unk: Option<bool>) -> String {
+    let mut nats = number(evaluation.nats_per_token(), 4);
+    if let Some((low, high)) = evaluation.interval.filter(|_| evaluation.nats_per_token().is_finite()) {
+        nats.push_str(&format!(" (95 %: {low:.4} to {high:.4})"));
+    }
+    let mut bits = evaluation.bits_per_byte_shown();
+    if let Some(spelling) = evaluation.spelling_bits_per_byte().filter(|_| evaluation.oov > 0) {
+        bits.push_str(&format!(" ({spelling:.4} of them spell what is unknown)"));
+    }
     let mut lines = vec![
         ("text", name.to_owned()),
         ("tokens", thousands(evaluation.tokens)),
         ("bytes", thousands(evaluation.bytes)),
-        ("nats per token", number(evaluation.nats_per_token(), 4)),
+        ("nats per token", nats),
         ("perplexity", number(evaluation.perplexity(), 4)),
-        ("bits per byte", evaluation.bits_per_byte_shown()),
+        ("bits per byte", bits),
     ];
     if evaluation.unnormalized {
         lines.truncate(3);

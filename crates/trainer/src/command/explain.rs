@@ -20,7 +20,7 @@ use crate::output::Output;
 use crate::wording::{many, number, one_line};
 use surprisal_engine::Context;
 use surprisal_engine::data::note_tokens;
-use surprisal_engine::evaluate::{self, Evaluation, evaluate};
+use surprisal_engine::evaluate::{self, Evaluation};
 use surprisal_engine::models::{self, LoadedModel, Model};
 use surprisal_engine::platform::threads::Pool;
 use surprisal_engine::sampling::ranking;
@@ -155,7 +155,7 @@ fn read(
     pool: &Pool,
 ) -> Result<Explanation> {
     let (model, tokenizer): (&dyn LanguageModel, _) = (&*loaded.model, &loaded.tokenizer);
-    let evaluation = evaluate(model, &text.tokens, tokenizer.unk(), None, pool)?.checked()?;
+    let evaluation = loaded.evaluate(&text.tokens, None, pool)?;
     // These are bit-identical to those of the evaluation.
     let log_probs = evaluate::log_probs(model, &text.tokens, pool)?;
     let mut scored = text.shown.iter().zip(&log_probs);

@@ -21,6 +21,7 @@ use surprisal_engine::evaluate::{Evaluation, evaluate, log_probs};
 use surprisal_engine::kind::{Kind, check_texts, note_configs};
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::outputs;
+use surprisal_engine::spelling::Spelling;
 
 /// The command line arguments, validated before any model is read.
 struct ValidatedArgs<'a> {
@@ -131,9 +132,10 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
     let weights = mixture.weights();
 
     let unk = tokenizer.unk();
-    let judge = |model: &dyn LanguageModel| match &text {
-        Some(text) => evaluate(model, &text.tokens, unk, None, pool).map(Some),
-        None => Ok(None),
+    let judge = |model: &dyn LanguageModel| -> Result<Option<Evaluation>> {
+        let Some(text) = &text else { return Ok(None) };
+        let spelling = Some(Spelling::of(&tokenizer, &text.tokens, pool)?);
+        Ok(Some(Evaluation { spelling, ..evaluate(model, &text.tokens, unk, None, pool)? }))
     };
     if text.is_some() {
         output.phase("evaluating", 0);
@@ -147,8 +149,7 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
         let lacking = lacking.count() as u64;
         let own = texts.encode(&loaded.tokenizer, loaded.reading())?.tokens;
         note_tokens(&own, &text.name, &path.display().to_string(), ctx)?;
-        let evaluation = evaluate(&*loaded.model, &own, loaded.tokenizer.unk(), None, pool)?;
-        alone.push((evaluation.checked()?, lacking));
+        alone.push((loaded.evaluate(&own, None, pool)?, lacking));
     }
     let mixed = judge(&mixture)?;
     let fixed = match &arguments.out {
