@@ -169,7 +169,11 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
     };
     let tokenizer = Tokenizer::from_json(&stored.tokenizer)?;
     let config = match &folder {
-        Some(folder) => config::load(Some(&folder.config()), &[])?.config,
+        Some(folder) => {
+            let mut config = config::load(Some(&folder.config()), &[])?.config;
+            runs::find_texts(folder.root(), &mut config, None);
+            config
+        }
         None => Config::default(),
     };
     let damaged =
@@ -224,6 +228,19 @@ impl LoadedModel {
             )));
         }
         lm.stride = stride;
+        Ok(())
+    }
+
+    /// Takes the run's own texts from `moved`, as [`runs::find_texts`] says.
+    ///
+    /// # Errors
+    /// A model without a run.
+    pub fn move_texts(&mut self, moved: &Path) -> Result<()> {
+        let Some(folder) = &self.folder else {
+            return Err(Error::usage("a model outside a run has no texts that could have moved")
+                .hint("name the texts to score"));
+        };
+        runs::find_texts(folder.root(), &mut self.config, Some(moved));
         Ok(())
     }
 

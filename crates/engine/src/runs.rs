@@ -6,7 +6,7 @@ use serde_json::Value;
 use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_store::read::{read_regular, regular_text};
 use surprisal_store::{checkpoint as checkpoints, run_dir::RunFolder};
-use surprisal_text::{TokenText, Tokenizer};
+use surprisal_text::{TokenText, Tokenizer, is_pipe};
 
 use crate::config::{self, Config};
 use crate::error::{Advice, Error, Result};
@@ -149,6 +149,33 @@ pub(crate) fn unfinished(
     unfinished.note = format!("this run {state}: these are its weights of step {step} ({judged}{later})");
     ctx.note(Note::Text(unfinished.note.clone()))?;
     Ok((StoredModel { config: model, weights: Weights::Tensors(tensors), tokenizer }, folder, unfinished))
+}
+
+/// Finds the texts of the run at `root` that `config` names: under `moved`, a folder that has them
+/// or the training text itself; in the working folder; or in a folder above the run, from which it
+/// was started.
+pub fn find_texts(root: &Path, config: &mut Config, moved: Option<&Path>) {
+    let data = &mut config.data;
+    if let Some(text) = moved.filter(|moved| !data.train.iter().any(|text| under(moved, text).is_some())) {
+        data.train = vec![text.to_owned()];
+    }
+    let root = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+    for text in data.train.iter_mut().chain(&mut data.val) {
+        if let Some(found) = moved.and_then(|moved| under(moved, text)) {
+            *text = found;
+        } else if text.is_relative() && !is_pipe(text) && !text.exists() {
+            let above = root.ancestors().skip(1).map(|folder| folder.join(&*text));
+            if let Some(found) = above.into_iter().find(|path| path.exists()) {
+                *text = found;
+            }
+        }
+    }
+}
+
+/// The text in `folder` that has the path or the name of `text`.
+fn under(folder: &Path, text: &Path) -> Option<PathBuf> {
+    let of = |path: &Path| Some(folder.join(path)).filter(|path| folder.is_dir() && path.exists());
+    of(text).filter(|_| text.is_relative()).or_else(|| of(Path::new(text.file_name()?)))
 }
 
 /// Name of separate validation texts.

@@ -22,18 +22,19 @@ use surprisal_engine::outputs;
 use surprisal_engine::runs;
 use surprisal_engine::wording::{duration, many, thousands};
 
-/// The report page of the run at `root`, finished or not.
+/// The report page of the run at `root`, finished or not; its texts may have moved to `moved`.
 ///
 /// # Errors
 /// A folder that is not a run with a model or a checkpoint; texts that are missing or changed; a
 /// path of the page that is used by something else.
-pub fn render_run(root: &Path, ctx: &Context<'_>) -> Result<String> {
+pub fn render_run(root: &Path, moved: Option<&Path>, ctx: &Context<'_>) -> Result<String> {
     let folder = runs::open(root)?;
     outputs::file(&folder.report(), &[root]).map_err(|error| {
         error.hint("this file is not a report of surprisal: move it to another place first")
     })?;
     let mut settings = config::load(Some(&folder.config()), &[])?;
     config::check(&mut settings)?;
+    runs::find_texts(root, &mut settings.config, moved);
     let loaded = models::load(root, ctx)?;
     let known = Some(loaded.tokenizer.clone());
     data::refuse_pipes(&settings.config, "a report needs the run's texts in files")?;

@@ -126,6 +126,9 @@ pub(crate) struct EvalArgs {
     /// run).
     #[arg(value_name = "TEXT")]
     pub(crate) texts: Vec<PathBuf>,
+    /// The run's own text, or a folder with its texts, where they have moved.
+    #[arg(long, value_name = "PATH", conflicts_with = "texts")]
+    pub(crate) data: Option<PathBuf>,
     /// Tokens that the window of a windowed model moves by: except in the first window, each token
     /// is scored with at least block_size − N tokens of context (default: the run's own).
     #[arg(long, value_name = "N")]
@@ -222,6 +225,9 @@ pub(crate) struct CompareArgs {
 pub(crate) struct ReportArgs {
     /// A run folder.
     pub(crate) run: PathBuf,
+    /// The run's own text, or a folder with its texts, where they have moved.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) data: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

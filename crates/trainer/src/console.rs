@@ -317,6 +317,11 @@ fn outcome(summary: &RunSummary) -> String {
         number(evaluation.perplexity(), 3),
         evaluation.bits_per_byte_shown()
     );
+    if let Some((low, high)) = evaluation.interval.filter(|_| evaluation.perplexity().is_finite()) {
+        line.push_str(&format!(
+            "\n            95 % interval over the text: {low:.4} to {high:.4} nats per token"
+        ));
+    }
     if let Some(unknown) = evaluation.unknown() {
         line.push_str(&format!("\n            {unknown}"));
     }

@@ -104,7 +104,9 @@ pub(crate) fn words(advice: &Advice) -> String {
         Advice::OtherComparison => "give another --out, or remove the old comparison",
         Advice::PutBack { of } => {
             let before = of.map_or_else(String::new, |of| format!("{of}: "));
-            return format!("{before}restore them; or score other held-out texts: surprisal eval RUN TEXT");
+            return format!(
+                "{before}name where they are with --data; or score other held-out texts: surprisal eval RUN TEXT"
+            );
         }
         Advice::MaxUnknown => {
             "train a new model on this text; or use <unk> for them: --set model.max_unknown=1"

@@ -74,15 +74,17 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     let pool = Pool::global(workers).map_err(Error::from)?;
     let ctx = Context { run, pool: &pool, events: &*output, control: stop.control() };
     let result = match &cli.command {
-        Command::Train(arguments) => train::run(arguments, &ctx, &output)
-            .and_then(|reported| reported.map_or(Ok(()), |root| report(&root, &ctx, &output).map(drop))),
+        Command::Train(arguments) => train::run(arguments, &ctx, &output).and_then(|reported| {
+            reported.map_or(Ok(()), |root| report(&root, None, &ctx, &output).map(drop))
+        }),
         Command::Eval(arguments) => command::eval::run(arguments, &ctx, &output),
         Command::Sample(arguments) => command::sample::run(arguments, &ctx, &output),
         Command::Explain(arguments) => command::explain::run(arguments, &ctx, &output),
         Command::Compare(arguments) => comparison::run(arguments, &ctx, &output, &stop),
-        Command::Report(arguments) => report(&arguments.run, &ctx, &output).and_then(|path| {
-            output.event(&serde_json::json!({ "event": "result", "report": path.display().to_string() }))
-        }),
+        Command::Report(arguments) => report(&arguments.run, arguments.data.as_deref(), &ctx, &output)
+            .and_then(|path| {
+                output.event(&serde_json::json!({ "event": "result", "report": path.display().to_string() }))
+            }),
         Command::Bench(arguments) => command::bench::run(arguments, &output),
         Command::Count(arguments) => command::count::count(arguments, &ctx, &output),
         Command::Merge(arguments) => command::count::merge(arguments, &ctx, &output),
@@ -96,8 +98,8 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     result.map_err(|failure| CliError::new(failure, stop.signal())).and_then(|()| Ok(output.stdout_result()?))
 }
 
-fn report(root: &Path, ctx: &Context<'_>, output: &Output) -> Result<PathBuf> {
-    let html = surprisal_report::render_run(root, ctx)?;
+fn report(root: &Path, moved: Option<&Path>, ctx: &Context<'_>, output: &Output) -> Result<PathBuf> {
+    let html = surprisal_report::render_run(root, moved, ctx)?;
     let path = root.join(outputs::PAGE);
     // Written without the run's lock, since the run may still be training.
     atomic::write(&path, html.as_bytes())?;

@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Bench, sentences};
+use common::{Bench, Ran, sentences};
 use serde_json::{Value, json};
 
 /// The settings of a small transformer.
@@ -434,12 +434,42 @@ fn a_run_without_its_texts_says_what_its_own_commands_can_do() {
     kill(&bench);
     std::fs::rename(bench.path().join("a.txt"), bench.path().join("b.txt")).unwrap();
     for command in [&["report", "run"][..], &["train", "--resume", "--out", "run"]] {
-        let ran =
-            bench.run(command).refused(1, &["cannot read a.txt", "named in its config.toml", "restore them"]);
+        let ran = bench.run(command).refused(1, &["cannot read a.txt", "named in its config.toml", "--data"]);
         assert!(!ran.stderr.contains("embedded"), "{}", ran.stderr);
     }
     bench.text("a.txt", 150);
-    bench.run(&["report", "run"]).refused(1, &["a.txt has changed", "restore them"]);
+    bench.run(&["report", "run"]).refused(1, &["a.txt has changed", "--data"]);
+}
+
+#[test]
+fn the_texts_of_a_run_are_found_from_any_folder_and_where_they_have_moved() {
+    let bench = Bench::new();
+    bench.text("texts/a.txt", 60);
+    bench.text("texts/v.txt", 20);
+    let train = ["train", "texts/a.txt", "--set", "train.steps=4", "--set", "sample.tokens=0", "-q"];
+    bench.run(&[&train[..], &["--out", "runs/one"]].concat()).succeeded();
+    bench.run(&[&train[..], &["--val", "texts/v.txt", "--out", "runs/two"]].concat()).succeeded();
+    let eval = |arguments: &[&str], folder: &str| {
+        let mut command = bench.command(&[&["eval"], arguments, &["--json"]].concat());
+        Ran::of(command.current_dir(bench.path().join(folder)).output().unwrap(), arguments)
+    };
+    let of = |ran: Ran| ran.succeeded().result()["eval"].clone();
+    let (one, two) = (of(eval(&["runs/one"], ".")), of(eval(&["runs/two"], ".")));
+    std::fs::create_dir_all(bench.path().join("elsewhere")).unwrap();
+    assert_eq!(of(eval(&["../runs/one"], "elsewhere")), one);
+    assert_eq!(of(eval(&["two"], "runs")), two);
+    let resumed =
+        bench.command(&["report", "../runs/two"]).current_dir(bench.path().join("elsewhere")).output();
+    Ran::of(resumed.unwrap(), &["report"]).succeeded();
+    // Moved texts are named themselves, or by their new folder.
+    std::fs::rename(bench.path().join("texts"), bench.path().join("elsewhere/moved")).unwrap();
+    eval(&["runs/one"], ".").refused(1, &["cannot read texts/a.txt", "--data"]);
+    assert_eq!(of(eval(&["runs/one", "--data", "elsewhere/moved/a.txt"], ".")), one);
+    assert_eq!(of(eval(&["runs/two", "--data", "elsewhere/moved"], ".")), two);
+    bench.run(&["report", "runs/two", "--data", "elsewhere/moved"]).succeeded();
+    bench.run(&["report", "runs/one", "--data", "elsewhere/moved/a.txt"]).succeeded();
+    // Another text is refused, as a changed one is.
+    eval(&["runs/one", "--data", "elsewhere/moved/v.txt"], ".").refused(1, &["has changed"]);
 }
 
 #[test]

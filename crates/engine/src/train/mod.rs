@@ -137,6 +137,7 @@ pub fn own_settings(root: &Path) -> Result<Loaded> {
     let folder = runs::open(root)?;
     let mut loaded = config::load(Some(&folder.config()), &[])?;
     config::check(&mut loaded)?;
+    runs::find_texts(root, &mut loaded.config, None);
     Ok(loaded)
 }
 

@@ -27,6 +27,9 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
             .set_stride(stride)
             .map_err(|error| name_flags(error, &[("a stride", "--stride"), ("the stride", "--stride")]))?;
     }
+    if let Some(moved) = &arguments.data {
+        loaded.move_texts(moved)?;
+    }
     if let Some(path) = &arguments.pairs {
         return judge_pairs(&loaded, arguments, path, ctx, output);
     }
