@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     let ctx = Context::new(&pool, &Silent, &again);
     println!("it opens: {}", models::load(&folder, &ctx)?.kind);
     let request = Request {
-        settings: own_settings(&folder)?,
+        settings: own_settings(&folder, &[])?,
         out: Some(folder.clone()),
         resume: true,
         ..Request::default()

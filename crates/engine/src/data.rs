@@ -20,7 +20,7 @@ use crate::kind;
 use crate::spelling::Spelling;
 use crate::token_cache;
 use crate::word_choice::rare_words;
-use crate::wording::thousands;
+use crate::wording::{many, thousands};
 
 /// Tokens to train on and to validate with.
 #[derive(Debug)]
@@ -151,9 +151,6 @@ impl Dataset {
             }
         };
         let val = corpus.encode_val(&tokenizer)?;
-        if config.model.init_from.is_some() {
-            check_known(&corpus, &tokenizer, &train, config.model.max_unknown.unwrap_or(0.1), ctx)?;
-        }
         ctx.notes(corpus.notices())?;
         let source_nats = corpus.source_nats_val()?;
         let spelling = Spelling::of(&tokenizer, &val, ctx.pool)?;
@@ -189,7 +186,52 @@ impl Dataset {
             note_parts(&corpus, ctx)?;
         }
         let train = Arc::new(train);
-        Ok(Self { tokenizer, train, val, source_nats, spelling, corpus: Some(corpus), min_count })
+        let data = Self { tokenizer, train, val, source_nats, spelling, corpus: Some(corpus), min_count };
+        if config.model.init_from.is_some() && !begun {
+            data.check_known("the model of model.init_from", config, ctx)?;
+        }
+        Ok(data)
+    }
+
+    /// Refuses a training text of which more than the allowed share is unknown to `model`, whose
+    /// tokens these are: it would learn to predict `<unk>`, at a low perplexity. No unknown
+    /// character is allowed by default, as characters can be added.
+    ///
+    /// # Errors
+    /// Such a text; one that cannot be read.
+    pub(crate) fn check_known(&self, model: &str, config: &Config, ctx: &Context<'_>) -> Result<()> {
+        let (text, Some(corpus)) = (&self.train, &self.corpus) else { return Ok(()) };
+        if text.oov == 0 {
+            return Ok(());
+        }
+        let share = text.oov as f64 / text.scored() as f64;
+        // Examples are from the first million tokens.
+        let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+        for part in corpus.unknown_train(&self.tokenizer, 1_000_000)?.into_values() {
+            *counts.entry(part).or_default() += 1;
+        }
+        let mut unknown: Vec<(String, u64)> = counts.into_iter().collect();
+        unknown.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let listed: Vec<String> =
+            unknown.iter().take(8).map(|(part, count)| format!("{part:?} {}×", thousands(*count))).collect();
+        let more = if unknown.len() > listed.len() { ", …" } else { "" };
+        let characters = self.tokenizer.granularity() == Granularity::Char;
+        let different = if characters {
+            format!("{}, ", many(unknown.len() as u64, "different character"))
+        } else {
+            String::new()
+        };
+        let said = format!(
+            "{:.1} % of the training text is unknown to {model} ({different}{} of {} tokens: {}{more})",
+            100.0 * share,
+            thousands(text.oov),
+            thousands(text.scored()),
+            listed.join(", ")
+        );
+        if share > config.model.max_unknown.unwrap_or(if characters { 0.0 } else { 0.1 }) {
+            return Err(Error::usage(said).hint(Advice::MaxUnknown { characters }));
+        }
+        ctx.note(Note::Text(said))
     }
 }
 
@@ -267,42 +309,6 @@ pub fn file_tokenizer(path: &Path, unit: TextMode) -> Result<Tokenizer> {
     };
     Tokenizer::from_file(&bytes, unit)
         .map_err(|error| Error::usage(format!("{}: {error}", path.display())).hint(FORMS))
-}
-
-/// Refuses a text of which more than the share `most` is unknown to the model that the run starts
-/// from: the model would learn to predict `<unk>`, at a low perplexity.
-fn check_known(
-    corpus: &Corpus,
-    tokenizer: &Tokenizer,
-    text: &TokenText,
-    most: f64,
-    ctx: &Context<'_>,
-) -> Result<()> {
-    if text.oov == 0 {
-        return Ok(());
-    }
-    let share = text.oov as f64 / text.scored() as f64;
-    // Examples are from the first million tokens.
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
-    for part in corpus.unknown_train(tokenizer, 1_000_000)?.into_values() {
-        *counts.entry(part).or_default() += 1;
-    }
-    let mut unknown: Vec<(String, u64)> = counts.into_iter().collect();
-    unknown.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let listed: Vec<String> =
-        unknown.iter().take(8).map(|(part, count)| format!("{part:?} {}×", thousands(*count))).collect();
-    let more = if unknown.len() > listed.len() { ", …" } else { "" };
-    let said = format!(
-        "{:.1} % of the training text is unknown to the model of model.init_from ({} of {} tokens: {}{more})",
-        100.0 * share,
-        thousands(text.oov),
-        thousands(text.scored()),
-        listed.join(", ")
-    );
-    if share > most {
-        return Err(Error::usage(said).hint(Advice::MaxUnknown));
-    }
-    ctx.note(Note::Text(said))
 }
 
 /// Emits notes if the tokens do not determine a text, or if at least a quarter of it is unknown to

@@ -61,7 +61,10 @@ pub enum Advice {
         of: Option<&'static str>,
     },
     /// Allow more unknown tokens.
-    MaxUnknown,
+    MaxUnknown {
+        /// Whether they are characters, which can be added to the model's vocabulary.
+        characters: bool,
+    },
     /// Smooth, or begin with another text.
     OtherStart,
     /// Allow unknown words or characters.
@@ -82,13 +85,21 @@ pub enum Advice {
     FewerThreads,
     /// Continue the comparison, or name one of its runs.
     ComparisonRuns,
-    /// Train again with a lower learning rate.
+    /// Go on from the last good checkpoint with a lower learning rate.
     Tamer {
         /// The run's folder.
         run: PathBuf,
         /// A learning rate to try.
         lr: f64,
     },
+    /// Start a new run, from this one's weights where its settings allow that.
+    NewRun(PathBuf),
+    /// Count again with other settings.
+    CountAgain(PathBuf),
+    /// Give the run more steps or time.
+    MoreSteps,
+    /// Restore the run's texts, or go on with them as they are.
+    NameTexts,
     /// Resume the run in this folder.
     ResumeRun(PathBuf),
     /// Resume the run just stopped.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use surprisal_platform::threads::Pool;
 use surprisal_text::{SharedPassages, Split, TailDifference, TokenizerKind, WordChoice};
 
@@ -188,6 +188,8 @@ pub enum Event {
         /// Number of steps before.
         step: usize,
     },
+    /// The run goes on with changed settings or texts.
+    Changed(Changed),
     /// A step was made or skipped.
     #[serde(skip)]
     Step(Step),
@@ -290,6 +292,7 @@ impl Event {
         match self {
             Self::Started(_)
             | Self::Baseline { .. }
+            | Self::Changed(_)
             | Self::Skipped { .. }
             | Self::Audited { .. }
             | Self::Evaluated(_)
@@ -330,6 +333,50 @@ pub struct Started {
     /// H(p) of the validation text in nats per token, where its source is known.
     #[serde(skip)]
     pub source_entropy: Option<f64>,
+}
+
+/// A setting or text that changed when a run went on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// `section.key`; "train" or "val" for a text with other tokens.
+    pub key: String,
+    /// The value before, as in a config; empty for none.
+    pub old: String,
+    /// The value from now on.
+    pub new: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |value: &str| if value.is_empty() { "unset".to_owned() } else { value.to_owned() };
+        write!(f, "{}: {} → {}", self.key, of(&self.old), of(&self.new))
+    }
+}
+
+/// The changes with which a run went on after `step`, and its texts from there on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// Number of steps before.
+    pub step: u64,
+    /// The settings and texts.
+    pub changes: Vec<Change>,
+    /// Fingerprint of settings and texts.
+    pub identity: RunFingerprint,
+    /// Tokens to train on.
+    pub train_tokens: u64,
+    /// `<unk>` tokens to train on.
+    pub train_oov: u64,
+    /// Tokens to validate.
+    pub val_tokens: u64,
+    /// Hashes (BLAKE3, hexadecimal) of the tokens of "train" and "val".
+    pub texts: BTreeMap<String, String>,
+}
+
+impl Changed {
+    /// Whether the text `part`, "train" or "val", is another.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.changes.iter().any(|change| change.key == key)
+    }
 }
 
 /// The plan of a training run.

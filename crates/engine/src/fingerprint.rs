@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use surprisal_text::{TokenText, Tokenizer};
 
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// Hashes (BLAKE3, hexadecimal) of a run's settings and texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,16 @@ impl RunFingerprint {
     /// results: threads, checkpoints and the paths of texts; and without the choice of words and
     /// the rules of reading, whose results the tokenizer and the tokens have.
     pub(crate) fn new(text: &str, tokenizer: &Tokenizer, train: &TokenText, val: &TokenText) -> Result<Self> {
+        let mut texts = blake3::Hasher::new();
+        texts.update(&tokenizer.to_json()?);
+        for text in [train, val] {
+            hash(text, &mut texts);
+        }
+        Self { settings: String::new(), texts: texts.finalize().to_hex().to_string() }.with_settings(text)
+    }
+
+    /// The same with the settings of the config.toml `text`.
+    pub(crate) fn with_settings(&self, text: &str) -> Result<Self> {
         let mut settings: toml::Table = toml::from_str(text)
             .map_err(|error| Error::failed(format!("cannot read the run's config: {error}")))?;
         settings.remove("checkpoint");
@@ -40,20 +50,20 @@ impl RunFingerprint {
         let settings = toml::to_string(&settings)
             .map_err(|error| Error::failed(format!("cannot write the run's config: {error}")))?;
         let settings = blake3::hash(settings.as_bytes()).to_hex().to_string();
-        let mut texts = blake3::Hasher::new();
-        texts.update(&tokenizer.to_json()?);
-        for text in [train, val] {
-            hash(text, &mut texts);
-        }
-        Ok(Self { settings, texts: texts.finalize().to_hex().to_string() })
+        Ok(Self { settings, texts: self.texts.clone() })
+    }
+
+    /// Whether the settings are those of `other`.
+    pub(crate) fn has_settings_of(&self, other: &Self) -> bool {
+        self.settings == other.settings
     }
 
     /// Refuses a checkpoint of another run.
     pub(crate) fn check(&self, checkpoint: &Self) -> Result<()> {
         let (what, hint) = if self.texts != checkpoint.texts {
-            ("the texts", "restore the texts, or start a new run")
+            ("the texts", Advice::NameTexts)
         } else if self.settings != checkpoint.settings {
-            ("the settings in config.toml", "restore the config, or start a new run")
+            ("the settings in config.toml", "restore the config, or start a new run".into())
         } else {
             return Ok(());
         };

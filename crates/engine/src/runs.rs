@@ -28,9 +28,19 @@ pub(crate) fn sample(root: &Path) -> Option<String> {
     sample["text"].as_str().map(str::to_owned)
 }
 
-/// The start event of the run at `root`; null where there is none.
+/// The start event of the run at `root`, with the texts that it went on with last; null where there
+/// is none.
 pub fn start(root: &Path) -> Value {
-    serde_json::from_str(events(root).lines().next().unwrap_or_default()).unwrap_or_default()
+    let events = events(root);
+    let mut start: Value =
+        serde_json::from_str(events.lines().next().unwrap_or_default()).unwrap_or_default();
+    let mut changed = events.lines().rev().filter(|line| line.contains(r#""event":"changed""#));
+    let changed = changed.next().and_then(|line| serde_json::from_str(line).ok());
+    if let (Some(start), Some(Value::Object(changed))) = (start.as_object_mut(), changed) {
+        let facts = changed.into_iter().filter(|(key, _)| key != "event" && key != "step");
+        start.extend(facts);
+    }
+    start
 }
 
 /// The result event of the run at `root`, if it is finished.
@@ -81,7 +91,7 @@ pub fn state(folder: &RunFolder) -> (&'static str, String) {
     }
 }
 
-/// Advice for the diverged run at `root`: a new run with a lower learning rate.
+/// Advice for the diverged run at `root`: a lower learning rate.
 pub(crate) fn tamer(root: &Path, config: &Config) -> Advice {
     Advice::Tamer { run: root.to_owned(), lr: config.optim.lr / 10.0 }
 }

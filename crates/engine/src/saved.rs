@@ -54,16 +54,16 @@ pub(crate) fn newest(folder: &RunFolder, ctx: &Context<'_>) -> Result<Option<Che
     Ok(found.checkpoint)
 }
 
-/// Length of metrics.jsonl when `checkpoint` was made.
-///
-/// # Errors
-/// A checkpoint of another run than `identity`.
-pub(crate) fn metrics_offset(checkpoint: &Checkpoint, identity: &RunFingerprint) -> Result<u64> {
+/// Fingerprint of the run that made `checkpoint`, and the length of its metrics.jsonl then.
+pub(crate) fn origin(checkpoint: &Checkpoint) -> Result<(Option<RunFingerprint>, u64)> {
     let kept: SavedFields = state(checkpoint)?;
-    if let Some(begun) = &kept.identity {
-        identity.check(begun)?;
-    }
-    Ok(kept.metrics)
+    Ok((kept.identity, kept.metrics))
+}
+
+/// Number of steps that `checkpoint` was made after, and the training time until then.
+pub(crate) fn reached(checkpoint: &Checkpoint) -> Result<(usize, f64)> {
+    let kept: SavedFields = state(checkpoint)?;
+    Ok((kept.step, kept.train_seconds))
 }
 
 /// The content of `state.json`, or a part of it.

@@ -126,7 +126,7 @@ fn an_architecture_from_outside_trains_samples_and_opens_again() {
 
         let error = models::load(&out, &ctx).err().unwrap().to_string();
         assert!(error.contains("log_linear") && error.contains("registry"), "{error}");
-        assert_eq!(own_settings(&out).unwrap().config.model.kind(), "custom");
+        assert_eq!(own_settings(&out, &[]).unwrap().config.model.kind(), "custom");
     }
     assert!(nats[1] < nats[0], "two tokens of context are worth more than one: {nats:?}");
 }

@@ -82,7 +82,8 @@ pub(crate) struct TrainArgs {
     /// The run folder to create (default: runs/NAME, with a number if it exists).
     #[arg(long, value_name = "DIR", value_parser = out())]
     pub(crate) out: Option<PathBuf>,
-    /// Resume the run in --out from its newest valid checkpoint.
+    /// Resume the run in --out from its newest valid checkpoint; with --set, --budget or texts, it
+    /// goes on with these changes, e.g. --set train.steps=+500 for 500 steps more than it has made.
     #[arg(long)]
     pub(crate) resume: bool,
     /// List every parameter's gradient and update norm after the first steps, and mark suspicious

@@ -89,6 +89,15 @@ impl Output {
             Event::Baseline { model, eval } => self.info(self.table().baseline(model, eval)),
             Event::Planned(planned) => self.plan(planned),
             Event::Resumed { step } => self.info(format!("resuming after step {step}")),
+            Event::Changed(changed) => {
+                let step = many(changed.step, "step");
+                for change in &changed.changes {
+                    self.warn(format!("note: from here on, after {step}: {}", one_line(&change.to_string())));
+                }
+                self.info(
+                    "note: the same bits as of a run that was not interrupted are promised for unchanged settings only",
+                );
+            }
             Event::Step(step) => {
                 self.on_dashboard(|dashboard| dashboard.step(step));
                 let position = match self.live(|live| live.length) {

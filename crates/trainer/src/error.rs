@@ -108,7 +108,11 @@ pub(crate) fn words(advice: &Advice) -> String {
                 "{before}name where they are with --data; or score other held-out texts: surprisal eval RUN TEXT"
             );
         }
-        Advice::MaxUnknown => {
+        Advice::MaxUnknown { characters: true } => {
+            "start a run with --from and --extend-vocab, which adds rows for these characters; or use <unk> for them: \
+             --set model.max_unknown=1"
+        }
+        Advice::MaxUnknown { characters: false } => {
             "train a new model on this text; or use <unk> for them: --set model.max_unknown=1"
         }
         Advice::Elsewhere(before, after) => return format!("{before} with --out{after}"),
@@ -136,10 +140,25 @@ pub(crate) fn words(advice: &Advice) -> String {
         }
         Advice::Tamer { run, lr } => {
             return format!(
-                "lower optim.lr, lengthen optim.warmup, or set optim.grad_clip: surprisal train {}/config.toml --set \
-                 optim.lr={lr:.1e} --out NEW",
+                "lower optim.lr, lengthen optim.warmup, or set optim.grad_clip: surprisal train --resume --out {} --set \
+                 optim.lr={lr:.1e} goes on from the last good checkpoint",
                 run.display()
             );
+        }
+        Advice::NewRun(run) => {
+            let run = run.display();
+            return format!(
+                "a new run can have other settings: surprisal train {run}/config.toml --set KEY=VALUE --out NEW; with \
+                 --from {run} it starts from this run's weights"
+            );
+        }
+        Advice::CountAgain(run) => {
+            let run = run.display();
+            return format!("count again: surprisal train {run}/config.toml --set KEY=VALUE --out NEW");
+        }
+        Advice::MoreSteps => "give it more: --set train.steps=+500, or a longer --budget",
+        Advice::NameTexts => {
+            "restore the texts; or go on with them as they are by naming them: surprisal train TEXT --resume --out RUN"
         }
         Advice::ResumeRun(path) => {
             return format!("surprisal train --resume --out {} continues it", path.display());

@@ -1,6 +1,6 @@
 //! `surprisal train`: trains or counts a model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use surprisal_engine::config::{self, Config, Loaded, LrSchedule, OptimKind, Override, SmoothToward};
@@ -19,22 +19,27 @@ const AUDITED_STEPS: usize = 2;
 
 /// Runs the command; returns the run if a report is to be written.
 pub(crate) fn run(arguments: &cli::TrainArgs, ctx: &Context<'_>, output: &Output) -> Result<Option<PathBuf>> {
-    let settings = if arguments.resume { continue_config(arguments)? } else { configure(arguments)? };
+    let set = overrides(arguments);
+    let settings = if arguments.resume { resumed(arguments, &set)? } else { configure(arguments, &set)? };
+    let new_texts = !(arguments.inputs.is_empty() && arguments.val.is_empty())
+        || set.iter().any(|set| matches!(set.key(), "data.train" | "data.val"));
     // Checked before reading texts, which a finished run does not need.
-    let done = arguments.out.as_ref().filter(|_| arguments.resume).and_then(|out| runs::done(out));
+    let mut done = arguments.out.as_ref().filter(|_| arguments.resume).and_then(|out| runs::done(out));
+    if let (Some(out), Some(_)) = (&arguments.out, &done)
+        && (new_texts || settings.config != train::own_settings(out, &[])?.config)
+    {
+        done = None;
+    }
     if let (Some(result), Some(out)) = (done, &arguments.out) {
         output.event(&result)?;
         let steps = many(result["steps"].as_u64().unwrap_or(0), "step");
         let run = shown(out);
         output.info(format!("{run}: this run is finished ({steps}); it is not changed"));
-        let new = format!("surprisal train {run}/config.toml");
-        if settings.config.model.transformer().is_some() {
+        if !settings.config.model.is_counted() {
             output.info(format!(
-                "to train on from its weights: surprisal export {run} --format hf --out FOLDER, then {new} --set \
-                 model.init_from=FOLDER --out NEW"
+                "to train it further: surprisal train --resume --out {run} --set train.steps=+N; a new run from its \
+                 weights: surprisal train TEXT --from {run} --out NEW"
             ));
-        } else if !settings.config.model.is_counted() {
-            output.info(format!("for a longer run: {new} --set train.steps=N --out NEW"));
         }
         if arguments.audit || arguments.tui || !arguments.log.is_empty() {
             return Err(Error::usage("--log, --audit and --tui have no effect on a finished run")
@@ -62,23 +67,14 @@ pub(crate) fn run(arguments: &cli::TrainArgs, ctx: &Context<'_>, output: &Output
     }
     let audit = if arguments.audit { AUDITED_STEPS } else { 0 };
     let (out, resume) = (arguments.out.clone(), arguments.resume);
-    let request = Request { settings, out, resume, audit, ..Request::default() };
+    let request = Request { settings, out, resume, new_texts, audit, ..Request::default() };
     let run = train::train(request, &ctx)?.run;
     // An existing report of a resumed run is out of date.
     Ok((arguments.report || run.join(outputs::PAGE).exists()).then_some(run))
 }
 
-/// The validated configuration from the command line.
-fn configure(arguments: &cli::TrainArgs) -> Result<Loaded> {
-    let is_config = |path: &PathBuf| path.extension().is_some_and(|it| it.eq_ignore_ascii_case("toml"));
-    let (path, texts) = match arguments.inputs.split_first() {
-        Some((first, rest)) if is_config(first) => (Some(first.as_path()), rest),
-        _ => (None, arguments.inputs.as_slice()),
-    };
-    if let Some(second) = texts.iter().find(|path| is_config(path)) {
-        return Err(Error::usage(format!("{} cannot be used as a text: it is a config", second.display()))
-            .hint("give one config, first"));
-    }
+/// The overrides on the command line.
+fn overrides(arguments: &cli::TrainArgs) -> Vec<Override> {
     let mut set: Vec<Override> = arguments.set.iter().map(|set| Override::new("--set ", set)).collect();
     set.extend(arguments.budget.as_ref().map(|budget| Override {
         set: format!("train.budget={budget}"),
@@ -95,9 +91,26 @@ fn configure(arguments: &cli::TrainArgs) -> Result<Loaded> {
         set: format!("data.{key}={value}"),
         ..Override::new(&format!("--{key} "), &value.to_string())
     }));
+    set
+}
+
+fn is_config(path: &Path) -> bool {
+    path.extension().is_some_and(|it| it.eq_ignore_ascii_case("toml"))
+}
+
+/// The validated configuration from the command line.
+fn configure(arguments: &cli::TrainArgs, set: &[Override]) -> Result<Loaded> {
+    let (path, texts) = match arguments.inputs.split_first() {
+        Some((first, rest)) if is_config(first) => (Some(first.as_path()), rest),
+        _ => (None, arguments.inputs.as_slice()),
+    };
+    if let Some(second) = texts.iter().find(|path| is_config(path)) {
+        return Err(Error::usage(format!("{} cannot be used as a text: it is a config", second.display()))
+            .hint("give one config, first"));
+    }
     let mut loaded = match path {
-        Some(_) => config::load(path, &set)?,
-        None => config::parse("the default config", DEFAULT_CONFIG, &set)?,
+        Some(_) => config::load(path, set)?,
+        None => config::parse("the default config", DEFAULT_CONFIG, set)?,
     };
     if texts.is_empty() {
         config::texts(&loaded, "train")?;
@@ -178,18 +191,22 @@ fn has_effect(name: &str, config: &Config) -> bool {
     }
 }
 
-/// The configuration of the run to resume.
-fn continue_config(arguments: &cli::TrainArgs) -> Result<Loaded> {
+/// The configuration of the run to resume, with the changes on the command line.
+fn resumed(arguments: &cli::TrainArgs, set: &[Override]) -> Result<Loaded> {
     let Some(out) = &arguments.out else {
         return Err(Error::usage("--resume needs --out").hint("name the run folder to resume"));
     };
-    let cli::ReadingArgs { field, include, exclude, invalid, normalize } = &arguments.reading;
-    let reads = field.is_some() || invalid.is_some() || normalize.is_some();
-    let files = [&arguments.inputs, &arguments.val].iter().any(|paths| !paths.is_empty());
-    let patterns = [&arguments.set, include, exclude].iter().any(|list| !list.is_empty());
-    if files || patterns || reads || arguments.budget.is_some() {
-        return Err(Error::usage("--resume uses the run's own settings, and cannot change them")
-            .hint("start a new run to change settings"));
+    if let Some(path) = arguments.inputs.iter().find(|path| is_config(path)) {
+        return Err(Error::usage(format!("--resume takes the run's own config, not {}", path.display()))
+            .hint("change its settings with --set; a new run takes a config"));
     }
-    train::own_settings(out)
+    let mut loaded = train::own_settings(out, set)?;
+    for (key, given) in [("train", &arguments.inputs), ("val", &arguments.val)] {
+        let data = &mut loaded.config.data;
+        if !given.is_empty() {
+            if key == "val" { &mut data.val } else { &mut data.train }.clone_from(given);
+            config::texts(&loaded, key)?;
+        }
+    }
+    Ok(loaded)
 }

@@ -191,8 +191,9 @@ fn a_model_is_not_started_from_on_a_text_that_it_does_not_know() {
     assert!(ran.stderr.contains(&format!("tokens: \"{most}\" ")), "{}", ran.stderr);
     assert!(!bench.path().join("on").exists());
     on("wide.txt", &["model.max_unknown=0.1"]).refused(2, &["unknown"]);
-    // A few unknown tokens get a warning, and so does another kind of tokens.
-    let ran = on("few.txt", &["tokenizer.kind=word"]).succeeded();
+    // A few unknown characters can be added, or allowed; another kind of tokens is said.
+    on("few.txt", &[]).refused(2, &["1 different character, 6 of", "--extend-vocab"]);
+    let ran = on("few.txt", &["tokenizer.kind=word", "model.max_unknown=0.1"]).succeeded();
     assert!(ran.stderr.contains("\"δ\" 6×"), "{}", ran.stderr);
     let note = "has its own tokenizer (char); tokenizer.kind = word is not used";
     assert!(ran.stderr.contains(note), "{}", ran.stderr);
@@ -208,16 +209,22 @@ fn a_model_is_not_started_from_on_a_text_that_it_does_not_know() {
         .refused(2, &["model.max_unknown means nothing"]);
 }
 
-/// Unknown tokens for an initial model are counted exactly; by default at most a tenth is allowed.
+/// Unknown tokens for an initial model are counted exactly.
 #[test]
-fn a_tenth_of_a_text_may_be_unknown_by_default() {
+fn the_allowed_share_of_unknown_characters_is_exact() {
     let bench = Bench::new();
     bench.text("a.txt", 120);
     bench.text("val.txt", 20);
     train(&bench, "a.txt", "run", &SMALL);
     bench.run(&["export", "run", "--format", "hf", "--out", "hf"]).succeeded();
-    let short =
-        ["train.steps=1", "train.block_size=16", "sample.tokens=0", "model.init_from=hf", "data.val=val.txt"];
+    let short = [
+        "train.steps=1",
+        "train.block_size=16",
+        "sample.tokens=0",
+        "model.init_from=hf",
+        "model.max_unknown=0.1",
+        "data.val=val.txt",
+    ];
     let on = |unknown: usize| {
         let known: String = sentences(60).chars().take(1000 - unknown).collect();
         bench.file("b.txt", "δ".repeat(unknown) + &known);
@@ -225,7 +232,7 @@ fn a_tenth_of_a_text_may_be_unknown_by_default() {
     };
     let said = |share: &str, unknown: usize| {
         format!(
-            "{share} % of the training text is unknown to the model of model.init_from ({unknown} of 1,000 tokens: \"δ\" {unknown}×)"
+            "{share} % of the training text is unknown to the model of model.init_from (1 different character, {unknown} of 1,000 tokens: \"δ\" {unknown}×)"
         )
     };
     for (unknown, share) in [(99, "9.9"), (100, "10.0")] {

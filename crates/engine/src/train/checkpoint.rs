@@ -67,6 +67,11 @@ impl<'a> Checkpointer<'a> {
         Self { folder, settings, identity, saved_at: Instant::now(), saved_step: None }
     }
 
+    /// Whether checkpoints are made at all.
+    pub(crate) fn is_on(&self) -> bool {
+        self.settings.every_steps > 0 || self.settings.every_minutes > 0.0
+    }
+
     /// Whether a checkpoint is due after `step`. The first one is made soon after the first
     /// evaluation, so that other processes can open the run.
     pub(crate) fn due(&self, step: usize, judged: bool) -> bool {

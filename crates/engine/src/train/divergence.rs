@@ -10,7 +10,7 @@ use super::state::TrainState;
 use crate::error::{Error, ExitKind, Result};
 
 /// The file of the batch in the run's folder.
-const NAME: &str = "diverged.json";
+pub(super) const NAME: &str = "diverged.json";
 
 /// An update that led to divergence.
 #[derive(Debug, Clone, Copy)]

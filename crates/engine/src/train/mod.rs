@@ -1,6 +1,7 @@
 //! Training and counting: from texts to a saved model with its event log.
 
 pub(crate) mod audit;
+mod changes;
 pub(crate) mod checkpoint;
 mod count_based;
 mod divergence;
@@ -28,7 +29,7 @@ use surprisal_store::checkpoint::Checkpoint;
 use surprisal_store::read::read_regular;
 use surprisal_store::run_dir::{MetricsLog, RunFolder, RunWriter};
 
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Loaded, Override};
 use crate::data::Dataset;
 use crate::error::{Error, ExitKind, Result};
 use crate::events::{Context, Event, Note, RunSummary, Sampled, Started, StopCriterion};
@@ -39,6 +40,7 @@ use crate::runs;
 use crate::sampling::{Opening, Sampling};
 use crate::saved;
 use crate::wording::many;
+use changes::{Pending, Resumption};
 use event_log::EventLog;
 pub use exporters::{Csv, TensorBoard};
 pub use objective::{Objective, Shard};
@@ -65,8 +67,11 @@ pub struct Request {
     /// The run's folder; `None`: the next free one in `runs/`, named after the config or the text.
     pub out: Option<PathBuf>,
     /// Whether to resume the run in that folder from its newest complete checkpoint; the settings
-    /// are its own, from [`own_settings`].
+    /// are from [`own_settings`]. With its own settings and texts it ends with the same bits as
+    /// without the interruption; others are emitted and recorded ([`Event::Changed`]).
     pub resume: bool,
+    /// Whether the texts of a resumed run may be others than they were.
+    pub new_texts: bool,
     /// Number of first steps whose gradients and updates are emitted ([`Event::Audited`]).
     pub audit: usize,
     /// The objective of a neural model, instead of the one in [`config::Config::loss`]. It is not
@@ -95,20 +100,47 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
         let custom = NeuralConfig::Custom(CustomConfig::new(0, 0, blueprint.clone()));
         request.settings.config.model = ModelConfig::Neural(custom).into();
     }
+    let resumed = request.out.as_ref().filter(|_| request.resume);
+    let mut own = resumed.map(|out| own_settings(out, &[])).transpose()?;
+    if let (Some(own), Some(out)) = (&mut own, resumed) {
+        if request.architecture.is_some() {
+            own.config.model = request.settings.config.model.clone();
+        }
+        if own.config.model.is_counted() && (request.new_texts || own.config != request.settings.config) {
+            return Err(changes::refuse_counted(&own.config, out));
+        }
+        // Before the texts are read.
+        changes::of_settings(own, &request.settings, out)?;
+    }
     // Errors in the texts appear before anything is written.
     let config = &request.settings.config;
-    // The run has its own copy of a tokenizer's file.
-    let own = request.out.as_ref().filter(|_| request.resume && config.tokenizer.file.is_some());
-    let known = match own.map(|out| out.join("tokenizer.json")).filter(|path| path.is_file()) {
+    // Other texts would give another tokenizer, and a file may be gone.
+    let copied = resumed.filter(|_| request.new_texts || config.tokenizer.file.is_some());
+    let known = match copied.map(|out| out.join("tokenizer.json")).filter(|path| path.is_file()) {
         Some(path) => Some(surprisal_text::Tokenizer::from_json(&read_regular(path)?)?),
         None => None,
     };
     let data = Dataset::load(config, request.resume, known, ctx)?;
+    if resumed.is_some() && request.new_texts {
+        data.check_known("the run's model", config, ctx)?;
+    }
     data.record_min_count(&mut request.settings);
+    if let Some(own) = &mut own {
+        data.record_min_count(own);
+        own.config.data.unit = Some(data.train.mode);
+    }
     let follows = fit_length(&mut request.settings, &data)?;
     let loaded = &request.settings;
     ctx.notes(&[loaded.notices.as_slice(), &follows].concat())?;
     let neural = check(&loaded.config, &data)?;
+    let resumption = match (&own, &request.out) {
+        (Some(own), Some(out)) => Some(Resumption {
+            own,
+            changes: changes::of_settings(own, loaded, out)?,
+            new_texts: request.new_texts,
+        }),
+        _ => None,
+    };
     let (folder, checkpoint) = match &request.out {
         Some(out) if request.resume => resume(out, ctx)?,
         _ => (open_folder(&request)?, None),
@@ -116,8 +148,8 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     let Request { resume, audit, ref objective, .. } = request;
     let from = checkpoint.as_ref();
     let objective = objective.as_ref();
-    let run = Run { loaded, data: &data, folder: &folder, from, ctx, resume, audit, objective, started };
-    match run.train(neural) {
+    let run = Run { loaded, data: &data, folder: &folder, from, ctx, audit, objective, started };
+    match run.train(neural, resumption) {
         // A run without a checkpoint leaves nothing, except after a divergence.
         Err(failure) if !resume && failure.kind != ExitKind::Diverged && !has_model(&folder) => {
             // The folder rarely exists, and a failure to remove it does no harm.
@@ -129,13 +161,14 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
     }
 }
 
-/// The settings of the run at `root`, for resuming it.
+/// The settings of the run at `root` with `overrides`, for resuming it; `train.steps=+N` gives it N
+/// steps more than it has made.
 ///
 /// # Errors
-/// A folder that is not a run.
-pub fn own_settings(root: &Path) -> Result<Loaded> {
+/// A folder that is not a run; overrides that are wrong.
+pub fn own_settings(root: &Path, overrides: &[Override]) -> Result<Loaded> {
     let folder = runs::open(root)?;
-    let mut loaded = config::load(Some(&folder.config()), &[])?;
+    let mut loaded = config::load(Some(&folder.config()), &changes::absolute(root, overrides)?)?;
     config::check(&mut loaded)?;
     runs::find_texts(root, &mut loaded.config, None);
     Ok(loaded)
@@ -167,8 +200,9 @@ pub(crate) fn train_into(out: &Path, loaded: &Loaded, data: &Dataset, ctx: &Cont
     let begun = RunFolder::open(out).is_ok();
     let (folder, checkpoint) = if begun { resume(out, ctx)? } else { (RunWriter::create(out)?, None) };
     let (folder, from, started) = (&folder, checkpoint.as_ref(), std::time::Instant::now());
-    let run = Run { loaded, data, folder, from, ctx, resume: false, audit: 0, objective: None, started };
-    run.train(neural).map(drop)
+    let resumption = from.map(|_| Resumption { own: loaded, changes: Vec::new(), new_texts: false });
+    let run = Run { loaded, data, folder, from, ctx, audit: 0, objective: None, started };
+    run.train(neural, resumption).map(drop)
 }
 
 /// The run in `out`, locked, and its newest complete checkpoint.
@@ -261,30 +295,34 @@ struct Run<'a> {
     /// The checkpoint to resume from.
     from: Option<&'a Checkpoint>,
     ctx: &'a Context<'a>,
-    /// Whether resuming was requested: then a complete model of other settings or texts is not
-    /// replaced.
-    resume: bool,
     audit: usize,
     objective: Option<&'a Arc<dyn Objective>>,
     started: std::time::Instant,
 }
 
 impl Run<'_> {
-    fn train(&self, neural: Option<NeuralConfig>) -> Result<RunSummary> {
+    fn train(&self, neural: Option<NeuralConfig>, resumption: Option<Resumption<'_>>) -> Result<RunSummary> {
         let Self { loaded, data, folder, from, ctx, .. } = *self;
         let config = &loaded.config;
         let text = match from {
-            Some(_) => loaded.text.clone(),
-            None => config::resolved(config)?,
+            Some(_) if resumption.as_ref().is_some_and(|it| it.changes.is_empty()) => loaded.text.clone(),
+            _ => config::resolved(config)?,
         };
         let identity = RunFingerprint::new(&text, &data.tokenizer, &data.train, &data.val)?;
-        if self.resume && from.is_none() {
+        if let Some(Resumption { changes, .. }) = &resumption
+            && from.is_none()
+            && changes.is_empty()
+        {
             runs::refuse_whole(folder.root(), &identity)?;
         }
+        let (offset, pending) = match resumption {
+            Some(resumption) => resumption.record(from, folder, loaded, data, &identity)?,
+            None => (None, Pending::default()),
+        };
         // A new run writes its first files; a resumed run has them, and its event log is cut to its
         // length at the checkpoint.
-        let offset = match from {
-            Some(checkpoint) => saved::metrics_offset(checkpoint, &identity)?,
+        let offset = match offset {
+            Some(offset) => offset,
             None => {
                 let heading = config::RESOLVED_HEADING;
                 atomic::write(folder.config(), format!("{heading}\n\n{text}").as_bytes())?;
@@ -312,6 +350,9 @@ impl Run<'_> {
             }))?;
             count_based::baselines(data, ctx, &mut record)?;
         }
+        for changed in &pending.0 {
+            record.event(&Event::Changed(changed.clone()))?;
+        }
         let (model, mut summary): (Box<dyn LanguageModel>, RunSummary) = match neural {
             None => count_based::train(config, data, folder, ctx, &mut record)?,
             Some(neural) => {
@@ -326,6 +367,7 @@ impl Run<'_> {
                     folder,
                     saver: checkpoint::Checkpointer::new(folder, &config.checkpoint, &identity),
                     last: None,
+                    pending: &pending,
                     done: ctx.control.requests(),
                 };
                 let (lm, summary) = trainer.run(neural, from)?;

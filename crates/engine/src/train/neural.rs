@@ -9,6 +9,7 @@ use surprisal_store::checkpoint::Checkpoint;
 use surprisal_store::run_dir::RunWriter;
 use surprisal_text::Batches;
 
+use super::changes::Pending;
 use super::checkpoint::{self, Checkpointer};
 use super::divergence;
 use super::event_log::EventLog;
@@ -46,6 +47,8 @@ pub(crate) struct Trainer<'a, 'r> {
     pub(crate) saver: Checkpointer<'a>,
     /// The last update, with its position in the data.
     pub(crate) last: Option<(Position, divergence::Update)>,
+    /// Changes since the checkpoint that the run resumes from.
+    pub(crate) pending: &'a Pending,
     /// Requests of the control that were answered.
     pub(crate) done: Requests,
 }
@@ -89,6 +92,7 @@ impl Trainer<'_, '_> {
         };
         if let Some(checkpoint) = from {
             checkpoint::resume(&mut state, checkpoint)?;
+            self.apply_changes(&mut state)?;
             self.record.event(&Event::Resumed { step: state.optimiser.step })?;
         }
         // Held until the model is saved.
@@ -133,6 +137,10 @@ impl Trainer<'_, '_> {
                 return Err(stopped(step));
             }
         }
+        // The run can be given more steps.
+        if self.saver.is_on() && state.is_finite()? {
+            self.record.save(&state, &mut self.saver)?;
+        }
         self.record.event(&Event::Trained)?;
         if self.out_of_patience(&state) {
             self.ctx.note(Note::StoppedEarly { patience: train.patience })?;
@@ -172,6 +180,25 @@ impl Trainer<'_, '_> {
             run: self.folder.root().to_owned(),
         };
         Ok((state.lm, summary))
+    }
+
+    /// Makes the state one of the changed settings and texts.
+    fn apply_changes(&self, state: &mut TrainState) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        state.evals_since_best = 0;
+        if self.pending.move_text() {
+            // The windows of another text are others.
+            state.position.row = 0;
+        }
+        if let Some(best) = state.best.as_mut().filter(|_| self.pending.move_measure()) {
+            let current = weights(&state.lm.neural)?;
+            restore(&state.lm.neural, &best.weights)?;
+            best.nats_per_token = self.evaluate(&state.lm)?.nats_per_token();
+            restore(&state.lm.neural, &current)?;
+        }
+        Ok(())
     }
 
     /// Evaluates if an evaluation is due. `None` if it is not, or if a stop interrupts it: then it

@@ -4,6 +4,7 @@ use surprisal_model::Error as ModelError;
 use surprisal_model::ModelConfig;
 use surprisal_model::neural::PositionKind;
 
+use super::super::RESOLVED_HEADING;
 use super::super::model::table;
 use super::{Loaded, within};
 use crate::error::Result;
@@ -24,7 +25,8 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
             let message = format!("means nothing to kind = \"{}\"", model.kind());
             return Err(loaded.error_at("model", "init_from", message).hint("it belongs to: transformer"));
         }
-    } else if model.max_unknown.is_some() {
+    } else if model.max_unknown.is_some() && !loaded.text.starts_with(RESOLVED_HEADING) {
+        // A run that goes on with another text starts from its own model.
         return Err(loaded.error_at("model", "max_unknown", "means nothing without model.init_from"));
     }
     model.max_unknown.map_or(Ok(()), |share| within(loaded, "model", "max_unknown", share, 0.0..=1.0))?;
