@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use surprisal_formats::hf::{self, HuggingFaceModel};
-use surprisal_model::neural::{NeuralConfig, TransformerConfig, Windows};
+use surprisal_model::neural::{NeuralConfig, Windows};
 use surprisal_text::{Batches, TokenText};
 
 use crate::config::{self, Config};
@@ -12,30 +11,26 @@ use crate::error::{Error, Result};
 /// The neural model that `config` describes.
 pub(crate) fn neural_config(config: &Config, vocab_size: usize) -> Result<NeuralConfig> {
     let model = &config.model;
-    let block_size = config.train.block_size;
-    if model.init_from.is_some() {
-        let start = start(config)?;
-        let dropout = model.transformer().map_or(0.0, |transformer| transformer.dropout);
-        let transformer = start.config.transformer();
-        if transformer.vocab_size < vocab_size {
-            return Err(Error::usage(format!(
-                "model.init_from has a vocabulary of {}, and the tokenizer one of {vocab_size}",
-                transformer.vocab_size
-            ))
-            .hint("choose the tokenizer it was trained with; one without <s> and </s> needs data.unit = \"stream\""));
-        }
-        // Rows after those of the tokenizer's ids are padding.
-        let transformer = TransformerConfig { dropout, vocab_size, ..transformer };
-        if block_size > transformer.block_size {
-            return Err(Error::usage(format!(
-                "train.block_size is {block_size}, and the model of model.init_from takes at most {}",
-                transformer.block_size
-            )));
-        }
-        return Ok(NeuralConfig::Transformer(transformer));
-    }
     let neural = model.neural().ok_or_else(|| Error::failed(format!("a {} is counted", model.kind())))?;
-    Ok(neural.clone().sized(vocab_size, block_size))
+    // The sizes of a model to start from; otherwise 0, and the text decides.
+    let (had, windows) = if model.adopted { (neural.vocab_size(), neural.block_size()) } else { (0, 0) };
+    if had > 0 && had < vocab_size && !model.extend_vocab {
+        return Err(Error::usage(format!(
+            "model.init_from has a vocabulary of {had}, and the tokenizer one of {vocab_size}"
+        ))
+        .hint(
+            "choose the tokenizer it was trained with; one without <s> and </s> needs data.unit = \"stream\"",
+        ));
+    }
+    let mut sized = neural.clone().sized(vocab_size, windows.max(config.train.block_size));
+    if let NeuralConfig::Transformer(transformer) = &mut sized {
+        // A row for every pair stays that.
+        let all = |tokens: usize| (tokens + 1) * tokens;
+        if had > 0 && had < vocab_size && transformer.bigram_rows >= all(had) {
+            transformer.bigram_rows = transformer.bigram_rows.max(all(vocab_size));
+        }
+    }
+    Ok(sized)
 }
 
 /// The batches of a text for a model trained in windows of the kind `windows`.
@@ -45,12 +40,4 @@ pub(crate) fn batches(text: &Arc<TokenText>, train: &config::Train, windows: Win
         Windows::Shuffled => Batches::new(text, train.block_size, train.seed)?,
         Windows::Following { .. } => Batches::following(text, train.block_size, streams, train.seed)?,
     })
-}
-
-/// The model of `model.init_from`, which a run starts from.
-pub(crate) fn start(config: &Config) -> Result<HuggingFaceModel> {
-    let Some(path) = &config.model.init_from else {
-        return Err(Error::failed("there is no model.init_from"));
-    };
-    hf::read(path).map_err(|error| Error::from(error).within("model.init_from"))
 }

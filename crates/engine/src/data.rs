@@ -1,6 +1,6 @@
 //! Texts of a config as tokens, with notes on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use crate::evaluate::{Evaluation, evaluate};
 use crate::events::{Context, Event, Note};
 use crate::kind;
 use crate::spelling::Spelling;
+use crate::start;
 use crate::token_cache;
 use crate::word_choice::rare_words;
 use crate::wording::{many, thousands};
@@ -134,7 +135,7 @@ impl Dataset {
     fn read(config: &Config, begun: bool, known: Option<Tokenizer>, ctx: &Context<'_>) -> Result<Self> {
         let corpus = if begun { own_corpus(config)? } else { corpus(config)? };
         let kind = config.tokenizer.kind();
-        let known = if known.is_some() { known } else { given_tokenizer(config, corpus.mode(), ctx)? };
+        let known = if known.is_some() { known } else { given_tokenizer(config, &corpus, ctx)? };
         let cached = token_cache::is_used(config, &corpus);
         if !cached {
             crate::memory::check_text(corpus.bytes(), kind)?;
@@ -267,8 +268,9 @@ pub(crate) fn learn(
 }
 
 /// The tokenizer of `tokenizer.file`, or of the model that the run starts from.
-fn given_tokenizer(config: &Config, unit: TextMode, ctx: &Context<'_>) -> Result<Option<Tokenizer>> {
-    let start = config.model.init_from.as_ref().map(|_| crate::architecture::start(config)).transpose()?;
+fn given_tokenizer(config: &Config, corpus: &Corpus, ctx: &Context<'_>) -> Result<Option<Tokenizer>> {
+    let unit = corpus.mode();
+    let start = start::of(config, ctx)?;
     let own = start.as_ref().and_then(|start| start.tokenizer.as_ref());
     let tokenizer = match (&config.tokenizer.file, own) {
         (Some(path), _) => file_tokenizer(path, unit).map_err(|error| error.within("tokenizer.file"))?,
@@ -287,14 +289,42 @@ fn given_tokenizer(config: &Config, unit: TextMode, ctx: &Context<'_>) -> Result
             .hint("put the model's tokenizer.json into the folder, or name it as tokenizer.file"));
         }
     };
-    let rows = start.map_or(0, |start| start.config.transformer().vocab_size);
+    let rows = start.map_or(0, |start| start.config.vocab_size());
     if rows > tokenizer.vocab_size() {
         let (rows, size) = (thousands(rows as u64), thousands(tokenizer.vocab_size() as u64));
         ctx.note(Note::Text(format!(
             "the model of model.init_from has {rows} rows for {size} tokens: the others are padding, and are left out"
         )))?;
     }
-    Ok(Some(tokenizer))
+    if config.model.extend_vocab { extended(corpus, &tokenizer, ctx).map(Some) } else { Ok(Some(tokenizer)) }
+}
+
+/// The characters of `tokenizer` and then those of the training text that it lacks.
+fn extended(corpus: &Corpus, tokenizer: &Tokenizer, ctx: &Context<'_>) -> Result<Tokenizer> {
+    const SHOWN: usize = 8;
+    let Some(known) = tokenizer.words().filter(|_| tokenizer.kind() == TokenizerKind::Char) else {
+        let kind = tokenizer.kind();
+        return Err(Error::usage(format!(
+            "model.extend_vocab adds characters, and the tokens of model.init_from are of the kind \"{kind}\""
+        )));
+    };
+    let known: BTreeSet<&str> = known.collect();
+    let (learned, _) = corpus.tokenize_train(TokenizerKind::Char)?;
+    let new: Vec<&str> = learned.words().into_iter().flatten().filter(|word| !known.contains(word)).collect();
+    if new.is_empty() {
+        return Ok(tokenizer.clone());
+    }
+    let listed: Vec<String> = new.iter().take(SHOWN).map(|word| format!("{word:?}")).collect();
+    ctx.note(Note::Text(format!(
+        "{} of the text ({}{}) {} added to the model's vocabulary of {}; each starts as the mean of the others",
+        many(new.len() as u64, "new character"),
+        listed.join(", "),
+        if new.len() > SHOWN { ", …" } else { "" },
+        if new.len() == 1 { "is" } else { "are" },
+        thousands(tokenizer.vocab_size() as u64)
+    )))?;
+    let words = tokenizer.words().into_iter().flatten().chain(new);
+    Ok(Tokenizer::from_words(TokenizerKind::Char, tokenizer.mode(), words)?)
 }
 
 /// The tokenizer in the file or folder at `path`, for texts read as `unit`.

@@ -31,6 +31,7 @@ pub mod sampling;
 mod saved;
 mod schedule;
 pub mod spelling;
+mod start;
 pub mod token_cache;
 pub mod train;
 pub mod word_choice;

@@ -60,6 +60,12 @@ pub(crate) fn origin(checkpoint: &Checkpoint) -> Result<(Option<RunFingerprint>,
     Ok((kept.identity, kept.metrics))
 }
 
+/// The architecture of the model of `checkpoint`; `None` in the oldest ones.
+pub(crate) fn architecture(checkpoint: &Checkpoint) -> Result<Option<NeuralConfig>> {
+    let kept: SavedFields = state(checkpoint)?;
+    Ok(kept.model)
+}
+
 /// Number of steps that `checkpoint` was made after, and the training time until then.
 pub(crate) fn reached(checkpoint: &Checkpoint) -> Result<(usize, f64)> {
     let kept: SavedFields = state(checkpoint)?;

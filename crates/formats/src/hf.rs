@@ -4,7 +4,7 @@
 //! `pytorch_model.bin` is a pickle, and reading one executes code in it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -30,12 +30,14 @@ pub use llama::{LlamaConfig, RopeParameters};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
 const TOKENIZER: &str = "tokenizer.json";
 const VOCAB: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 /// Advice for a folder without the files of a model.
 pub const FOLDER_HINT: &str = "give the folder that `save_pretrained` or an export wrote";
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
+const MAX_INDEX_BYTES: u64 = 8 << 20;
 const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 
 /// A model's `config.json`.
@@ -148,10 +150,9 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
     if !present(CONFIG) {
         return Err(missing(CONFIG, FOLDER_HINT).into());
     }
-    if !present(WEIGHTS) {
-        let hint = if present("model.safetensors.index.json") {
-            "the weights are in several files: save them in one file, with `max_shard_size`"
-        } else if present("pytorch_model.bin") {
+    let is_whole = present(WEIGHTS);
+    if !is_whole && !present(INDEX) {
+        let hint = if present("pytorch_model.bin") {
             "save the model again as safetensors; a pickle runs code when it is read"
         } else {
             FOLDER_HINT
@@ -160,9 +161,35 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
     }
     let what = atomic_dir::quoted(&path.join(CONFIG));
     let config = HuggingFaceConfig::parse(&what, &read_bounded(&path.join(CONFIG), MAX_CONFIG_BYTES)?)?;
-    let tensors = read_safetensors(path.join(WEIGHTS), Accept::Floats)?;
+    let tensors =
+        if is_whole { read_safetensors(path.join(WEIGHTS), Accept::Floats)? } else { sharded(path)? };
     let tensors = config.import(&atomic_dir::quoted(&path.join(WEIGHTS)), &tensors)?;
     Ok(HuggingFaceModel { config, tensors, tokenizer: read_tokenizer(path)? })
+}
+
+/// The tensors of the several files that an index names.
+fn sharded(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let what = atomic_dir::quoted(&path.join(INDEX));
+    let Index { weight_map } = parsed(&what, &read_bounded(&path.join(INDEX), MAX_INDEX_BYTES)?)?;
+    let files: BTreeSet<&String> = weight_map.values().collect();
+    let mut tensors = BTreeMap::new();
+    for file in files {
+        if Path::new(file).file_name().is_none_or(|name| name != file.as_str()) {
+            let problem = format!("`{}` is not the name of a file", file.escape_debug());
+            return Err(Error::malformed(what, &problem));
+        }
+        for (name, tensor) in read_safetensors(path.join(file), Accept::Floats)? {
+            if tensors.insert(name.clone(), tensor).is_some() {
+                let problem = format!("tensor `{}` is in two files", name.escape_debug());
+                return Err(Error::malformed(what, &problem));
+            }
+        }
+    }
+    Ok(tensors)
 }
 
 /// The bytes of the `tokenizer.json` at `path`: of that file, of the folder, or of GPT-2's

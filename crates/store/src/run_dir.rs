@@ -4,6 +4,7 @@
 //! config.toml      the resolved configuration               metrics.jsonl   one event per line
 //! tokenizer.json   the tokenizer                            report.html     the report
 //! checkpoints/     step_00001200 … (see `checkpoint`)       model/          the finished model
+//! changes.jsonl    changes with which the run went on
 //! ```
 //!
 //! [`RunFolder`] reads it. [`RunWriter`] is its only writer and holds its lock.

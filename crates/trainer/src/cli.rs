@@ -86,6 +86,13 @@ pub(crate) struct TrainArgs {
     /// goes on with these changes, e.g. --set train.steps=+500 for 500 steps more than it has made.
     #[arg(long)]
     pub(crate) resume: bool,
+    /// Start from the weights of this model: a run, finished or not, a checkpoint, a model's folder
+    /// or one in Hugging Face's layout. Its architecture and tokens replace the config's.
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) from: Option<PathBuf>,
+    /// With --from: add the characters of the text that the model lacks to its vocabulary.
+    #[arg(long)]
+    pub(crate) extend_vocab: bool,
     /// List every parameter's gradient and update norm after the first steps, and mark suspicious
     /// ones.
     #[arg(long)]

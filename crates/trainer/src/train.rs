@@ -80,6 +80,13 @@ fn overrides(arguments: &cli::TrainArgs) -> Vec<Override> {
         set: format!("train.budget={budget}"),
         ..Override::new("--budget ", budget)
     }));
+    set.extend(arguments.from.as_ref().map(|from| Override {
+        set: format!("model.init_from={}", json!(from.to_string_lossy())),
+        ..Override::new("--from ", &shown(from))
+    }));
+    if arguments.extend_vocab {
+        set.push(Override { set: "model.extend_vocab=true".into(), ..Override::new("--extend-vocab", "") });
+    }
     let reading = &arguments.reading;
     let lists = [("include", &reading.include), ("exclude", &reading.exclude)];
     let single =
@@ -199,6 +206,10 @@ fn resumed(arguments: &cli::TrainArgs, set: &[Override]) -> Result<Loaded> {
     if let Some(path) = arguments.inputs.iter().find(|path| is_config(path)) {
         return Err(Error::usage(format!("--resume takes the run's own config, not {}", path.display()))
             .hint("change its settings with --set; a new run takes a config"));
+    }
+    if arguments.from.is_some() || arguments.extend_vocab {
+        return Err(Error::usage("--from starts a new run, and --resume goes on with one")
+            .hint("leave --resume away, and give --out another folder"));
     }
     let mut loaded = train::own_settings(out, set)?;
     for (key, given) in [("train", &arguments.inputs), ("val", &arguments.val)] {

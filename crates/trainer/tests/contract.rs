@@ -270,7 +270,7 @@ fn a_transformer_leaves_in_hugging_faces_layout_and_trains_on_from_it() {
         assert!((nats(&again) - nats(&result)).abs() < 1e-5, "{again} after {result}");
     }
     bench.run(&["export", "gpt2_run", "--format", "arpa", "--out", "x.arpa"]).refused(2, &["n-gram"]);
-    let arguments = ["train", "a.txt", "--out", "wide", "--set", "model.init_from=gpt2_hf"];
+    let arguments = ["train", "a.txt", "--out", "wide", "--from", "gpt2_hf", "--set", "train.block_size=32"];
     bench.run(&arguments).refused(2, &["block_size", "16"]);
     let arguments = ["train", "a.txt", "--out", "cap", "--set", "model.softcap=9", "--set", "train.steps=1"];
     bench.run(&arguments).succeeded();

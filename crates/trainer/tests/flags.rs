@@ -24,6 +24,8 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("train", "report", "train c.toml a.txt --out r", "--report"),
     ("train", "budget", "train c.toml a.txt --out r", "--budget 0.05s"),
     ("train", "val", "train c.toml a.txt --out r", "--val b.txt"),
+    ("train", "from", "train c.toml a.txt --out r", "--from net"),
+    ("train", "extend-vocab", "train c.toml nfd.txt --out r --from net", "--extend-vocab"),
     ("train", "field", "train c.toml t.jsonl --out r", "--field text"),
     ("train", "include", "train c.toml d --out r", "--include *.md"),
     ("train", "exclude", "train c.toml d --out r", "--exclude *.md"),

@@ -247,8 +247,11 @@ fn plan(grid: &ComparisonSpec, root: &Path, ctx: &Context<'_>) -> Result<(Vec<Tr
         folders.push(folder.clone());
         for &seed in &grid.seeds {
             let mut loaded = variant.trial_config(seed)?;
+            crate::start::adopt(&mut loaded, ctx)?;
+            config::check(&mut loaded)?;
             let config = &loaded.config;
-            let key = format!("{:?} {:?}", config.data, config.tokenizer);
+            let (start, extended) = (&config.model.init_from, config.model.extend_vocab);
+            let key = format!("{:?} {:?} {start:?} {extended}", config.data, config.tokenizer);
             let text = match known.get(&key) {
                 Some(&text) => text,
                 None => {

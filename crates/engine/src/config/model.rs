@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use surprisal_model::ModelConfig;
-use surprisal_model::neural::{NeuralConfig, TransformerConfig};
+use surprisal_model::neural::{NeuralConfig, PositionKind, TransformerConfig};
 use surprisal_model::ngram::{NgramConfig, Smoothing};
 use toml::{Table, Value};
 
@@ -17,17 +17,23 @@ use crate::error::{Error, Result};
 pub struct Model {
     /// Kind and settings; sizes that depend on the text are not set yet.
     pub config: ModelConfig,
-    /// The folder of a transformer to start from, in Hugging Face's layout or our own.
+    /// The neural model to start from: a run, a checkpoint, a model's folder or one in Hugging
+    /// Face's layout. Its architecture replaces this section's.
     pub init_from: Option<PathBuf>,
-    /// With `init_from`: maximum fraction of the text's tokens that model does not know (0.1).
+    /// With `init_from`: maximum fraction of the text's tokens that it does not know (default: 0.1,
+    /// and no character).
     pub max_unknown: Option<f64>,
+    /// With `init_from`: whether characters that it lacks are added to its vocabulary.
+    pub extend_vocab: bool,
+    /// Whether `config` is that of `init_from`, with its sizes.
+    pub(crate) adopted: bool,
     /// Keys written to `config.toml`: those that the user set, and after the check some defaults
     /// ([`Self::name_defaults`]).
     pub(super) named: BTreeSet<String>,
 }
 
 /// Keys of `[model]` that are not settings of a kind.
-const BESIDE: [&str; 3] = ["kind", "init_from", "max_unknown"];
+const BESIDE: [&str; 4] = ["kind", "init_from", "max_unknown", "extend_vocab"];
 
 /// Sizes set by other sections.
 const ELSEWHERE: [&str; 2] = ["vocab_size", "block_size"];
@@ -40,7 +46,8 @@ const ORDER: &str = "order smoothing k alpha tune heldout fallback compat prune 
 impl Default for Model {
     fn default() -> Self {
         let config = ModelConfig::Neural(NeuralConfig::Transformer(TransformerConfig::default()));
-        Self { config, init_from: None, max_unknown: None, named: BTreeSet::new() }
+        let named = BTreeSet::new();
+        Self { config, init_from: None, max_unknown: None, extend_vocab: false, adopted: false, named }
     }
 }
 
@@ -96,6 +103,27 @@ impl Model {
         self.neural().is_some_and(NeuralConfig::has_hidden_matrices)
     }
 
+    /// Takes over the architecture of the model to start from, with this section's dropout.
+    pub(crate) fn adopt(&mut self, mut neural: NeuralConfig) {
+        let dropout = self.neural().cloned().and_then(|mut own| own.dropout_mut().copied());
+        if let Some(of_start) = neural.dropout_mut() {
+            *of_start = dropout.unwrap_or(0.0);
+        }
+        // Only a transformer's windows have a largest length.
+        if !matches!(neural, NeuralConfig::Transformer(_)) {
+            let vocab_size = neural.vocab_size();
+            neural = neural.sized(vocab_size, 0);
+        }
+        self.config = ModelConfig::Neural(neural);
+        self.adopted = true;
+        let has_rope = self.transformer().is_some_and(|it| it.position == PositionKind::Rope);
+        let keys = Table::try_from(&self.config).unwrap_or_default();
+        let is_named = |key: &String| {
+            *key != "kind" && !ELSEWHERE.contains(&key.as_str()) && (has_rope || key != "rope_theta")
+        };
+        self.named = keys.keys().filter(|key| is_named(key)).cloned().collect();
+    }
+
     /// Whether `config.toml` contains `key`.
     pub(super) fn names(&self, key: &str) -> bool {
         self.named.contains(key)
@@ -145,6 +173,7 @@ impl<'de> Deserialize<'de> for Model {
         }
         let init_from = take(&mut keys, "init_from")?;
         let max_unknown = take(&mut keys, "max_unknown")?;
+        let extend_vocab = take(&mut keys, "extend_vocab")?.unwrap_or(false);
         let known = keys_of(&kind);
         if let Some(key) = keys.keys().find(|key| !known.contains(key)) {
             let mut all: Vec<String> = BESIDE.map(str::to_owned).into();
@@ -177,7 +206,7 @@ impl<'de> Deserialize<'de> for Model {
             };
             keys.iter().find_map(alone).unwrap_or_else(|| D::Error::custom(error.message()))
         })?;
-        Ok(Self { config, init_from, max_unknown, named })
+        Ok(Self { config, init_from, max_unknown, extend_vocab, adopted: false, named })
     }
 }
 
@@ -229,6 +258,9 @@ impl Serialize for Model {
         }
         if let Some(share) = self.max_unknown {
             section.serialize_entry("max_unknown", &share)?;
+        }
+        if self.extend_vocab {
+            section.serialize_entry("extend_vocab", &true)?;
         }
         section.end()
     }

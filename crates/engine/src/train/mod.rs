@@ -25,7 +25,7 @@ use surprisal_model::ngram::Counts;
 use surprisal_model::{LanguageModel, ModelConfig};
 use surprisal_store::Error as StoreError;
 use surprisal_store::atomic;
-use surprisal_store::checkpoint::Checkpoint;
+use surprisal_store::checkpoint::{self as checkpoints, Checkpoint};
 use surprisal_store::read::read_regular;
 use surprisal_store::run_dir::{MetricsLog, RunFolder, RunWriter};
 
@@ -39,6 +39,7 @@ use crate::outputs;
 use crate::runs;
 use crate::sampling::{Opening, Sampling};
 use crate::saved;
+use crate::start;
 use crate::wording::many;
 use changes::{Pending, Resumption};
 use event_log::EventLog;
@@ -112,10 +113,19 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
         // Before the texts are read.
         changes::of_settings(own, &request.settings, out)?;
     }
+    let model = &request.settings.config.model;
+    if model.init_from.is_some() && !model.adopted {
+        start::adopt(&mut request.settings, ctx)?;
+        config::check(&mut request.settings)?;
+        if let Some(own) = &mut own {
+            start::adopt(own, ctx)?;
+        }
+    }
     // Errors in the texts appear before anything is written.
     let config = &request.settings.config;
-    // Other texts would give another tokenizer, and a file may be gone.
-    let copied = resumed.filter(|_| request.new_texts || config.tokenizer.file.is_some());
+    // Other texts would give another tokenizer, and a file or a model may be gone.
+    let is_given = config.tokenizer.file.is_some() || config.model.init_from.is_some();
+    let copied = resumed.filter(|_| request.new_texts || is_given);
     let known = match copied.map(|out| out.join("tokenizer.json")).filter(|path| path.is_file()) {
         Some(path) => Some(surprisal_text::Tokenizer::from_json(&read_regular(path)?)?),
         None => None,
@@ -169,6 +179,12 @@ pub fn train(mut request: Request, ctx: &Context<'_>) -> Result<RunSummary> {
 pub fn own_settings(root: &Path, overrides: &[Override]) -> Result<Loaded> {
     let folder = runs::open(root)?;
     let mut loaded = config::load(Some(&folder.config()), &changes::absolute(root, overrides)?)?;
+    if loaded.config.model.init_from.is_some()
+        && let Some(checkpoint) = checkpoints::load_newest(&folder.checkpoints())?.checkpoint
+        && let Some(model) = saved::architecture(&checkpoint)?
+    {
+        loaded.config.model.adopt(model);
+    }
     config::check(&mut loaded)?;
     runs::find_texts(root, &mut loaded.config, None);
     Ok(loaded)
@@ -356,7 +372,7 @@ impl Run<'_> {
         let (model, mut summary): (Box<dyn LanguageModel>, RunSummary) = match neural {
             None => count_based::train(config, data, folder, ctx, &mut record)?,
             Some(neural) => {
-                let neural = weights::initialise(config, &neural)?;
+                let neural = weights::initialise(config, &neural, from.is_some(), ctx)?;
                 let mut trainer = neural::Trainer {
                     config,
                     data,

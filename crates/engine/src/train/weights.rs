@@ -4,23 +4,25 @@ use surprisal_model::neural::{Neural, NeuralConfig};
 
 use crate::config::Config;
 use crate::error::Result;
+use crate::events::Context;
 use crate::rng::{RngStream, rng_for};
+use crate::start;
 
-/// A new model from the run's seed, or the one of `model.init_from`.
-pub(crate) fn initialise(config: &Config, neural: &NeuralConfig) -> Result<Neural> {
-    if let Some(path) = &config.model.init_from {
-        let mut tensors = crate::architecture::start(config)?.tensors;
-        for name in ["wte.weight", "lm_head.weight"] {
-            if let Some(tensor) =
-                tensors.get_mut(name).filter(|tensor| tensor.dims()[0] > neural.vocab_size())
-            {
-                *tensor = tensor.narrow(0, 0, neural.vocab_size())?.force_contiguous()?;
-            }
-        }
-        let neural = Neural::from_tensors(neural, tensors)?;
+/// A new model from the run's seed, or the one of `model.init_from`, which a run with a checkpoint
+/// does not need (`resumed`).
+pub(crate) fn initialise(
+    config: &Config,
+    neural: &NeuralConfig,
+    resumed: bool,
+    ctx: &Context<'_>,
+) -> Result<Neural> {
+    let mut init = rng_for(config.train.seed, RngStream::Init);
+    if let Some(path) = config.model.init_from.as_ref().filter(|_| !resumed)
+        && let Some(start) = start::of(config, ctx)?
+    {
+        let neural = start::network(start, neural, &mut init)?;
         return crate::models::check_finite(&neural, path).map(|()| neural);
     }
-    let mut init = rng_for(config.train.seed, RngStream::Init);
     Ok(Neural::new(neural, &mut init)?)
 }
 

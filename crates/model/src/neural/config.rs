@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use surprisal_ops::recurrent::Cell;
 
 use super::kind::{Kind, within};
+use super::transformer::bigram_row;
 use super::{
     Architecture, BigramConfig, CustomConfig, MlpConfig, ParameterBuilder, RecurrentConfig, Registry,
     TransformerConfig, Windows,
@@ -106,6 +107,27 @@ impl NeuralConfig {
         };
         (*v, *t) = (vocab_size, block_size);
         self
+    }
+
+    /// The dropout probability, where the kind has one.
+    pub fn dropout_mut(&mut self) -> Option<&mut f64> {
+        match self {
+            Self::Transformer(config) => Some(&mut config.dropout),
+            Self::Lstm(config) | Self::Gru(config) => Some(&mut config.dropout),
+            Self::Bigram(_) | Self::Mlp(_) | Self::Custom(_) => None,
+        }
+    }
+
+    /// Rows of the hashed bigram embedding; 0: none.
+    pub fn bigram_rows(&self) -> usize {
+        if let Self::Transformer(config) = self { config.bigram_rows } else { 0 }
+    }
+
+    /// Row of the hashed bigram embedding for the bigram (`before`, `id`), if there is one.
+    /// `before` is `None` for the first token of a row.
+    pub fn bigram_row(&self, before: Option<u32>, id: u32) -> Option<u32> {
+        let (rows, tokens) = (self.bigram_rows() as u64, self.vocab_size() as u64);
+        (rows > 0).then(|| bigram_row(rows, tokens, before, id))
     }
 
     /// Kind of windows that training cuts the text into, and the width of the state between them.

@@ -32,13 +32,17 @@ struct HashedBigramEmbedding {
 impl HashedBigramEmbedding {
     /// Table row of the bigram (`before`, `id`); `before` is `None` for the first token of a row.
     fn row(&self, before: Option<u32>, id: u32) -> u32 {
-        let pair = before.map_or(self.vocab_size, u64::from) * self.vocab_size + u64::from(id);
-        let rows = self.table.dims()[0] as u64;
-        let all = (self.vocab_size + 1) * self.vocab_size;
-        // Fibonacci hashing, if there are more pairs than rows.
-        let mixed = if all <= rows { pair } else { pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20 };
-        (mixed % rows) as u32
+        bigram_row(self.table.dims()[0] as u64, self.vocab_size, before, id)
     }
+}
+
+/// The row of a table of `rows` rows.
+pub(super) fn bigram_row(rows: u64, vocab_size: u64, before: Option<u32>, id: u32) -> u32 {
+    let pair = before.map_or(vocab_size, u64::from) * vocab_size + u64::from(id);
+    let all = (vocab_size + 1) * vocab_size;
+    // Fibonacci hashing, if there are more pairs than rows.
+    let mixed = if all <= rows { pair } else { pair.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20 };
+    (mixed % rows) as u32
 }
 
 impl Kind for TransformerConfig {

@@ -10,22 +10,30 @@ use super::{Loaded, within};
 use crate::error::Result;
 
 /// Keys that `[model]` may have with `init_from`.
-const BESIDE_INIT_FROM: [&str; 4] = ["kind", "init_from", "dropout", "max_unknown"];
+const BESIDE_INIT_FROM: [&str; 5] = ["kind", "init_from", "dropout", "max_unknown", "extend_vocab"];
 
 /// Checks the section and names the defaults that a run's `config.toml` should show.
 pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
     let model = &loaded.config.model;
+    // A run's own config has the architecture that it took over.
+    let of_run = model.adopted || loaded.text.starts_with(RESOLVED_HEADING);
     if model.init_from.is_some() {
-        if let Some(key) = table(model)?.keys().find(|key| !BESIDE_INIT_FROM.contains(&key.as_str())) {
+        if !of_run
+            && let Some(key) = table(model)?.keys().find(|key| !BESIDE_INIT_FROM.contains(&key.as_str()))
+        {
             return Err(loaded
-                .error_at("model", key, "is what the folder of model.init_from says")
+                .error_at("model", key, "is what the model of model.init_from says")
                 .hint("with init_from, leave out everything but kind and dropout"));
         }
-        if model.transformer().is_none() {
+        if model.is_counted() {
             let message = format!("means nothing to kind = \"{}\"", model.kind());
-            return Err(loaded.error_at("model", "init_from", message).hint("it belongs to: transformer"));
+            return Err(loaded
+                .error_at("model", "init_from", message)
+                .hint("an n-gram model is counted from a text"));
         }
-    } else if model.max_unknown.is_some() && !loaded.text.starts_with(RESOLVED_HEADING) {
+    } else if model.extend_vocab {
+        return Err(loaded.error_at("model", "extend_vocab", "means nothing without model.init_from"));
+    } else if model.max_unknown.is_some() && !of_run {
         // A run that goes on with another text starts from its own model.
         return Err(loaded.error_at("model", "max_unknown", "means nothing without model.init_from"));
     }
