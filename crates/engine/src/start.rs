@@ -86,10 +86,15 @@ pub(crate) fn adopt(loaded: &mut Loaded, ctx: &Context<'_>) -> Result<()> {
     if let (Some(bytes), None) = (&start.tokenizer, &config.tokenizer.file)
         && let tokenizer = Tokenizer::from_json(bytes)?
         && tokenizer.kind() != TokenizerKind::File
-        && *config.data.unit.get_or_insert(tokenizer.mode()) != tokenizer.mode()
+        && let mode = tokenizer.mode()
+        && let Some(other) = config.data.unit.replace(mode).filter(|unit| *unit != mode)
     {
-        let problem = format!("is another than that of the model: {:?}", tokenizer.mode()).to_lowercase();
-        return Err(loaded.error_at("data", "unit", problem).hint("leave it away, or train a new model"));
+        let [mode, other] = [mode, other].map(|mode| format!("{mode:?}").to_lowercase());
+        if loaded.override_as_written("data.unit").is_some() {
+            let problem = format!("is \"{other}\", and the model of {said} reads texts as \"{mode}\"");
+            return Err(loaded.error_at("data", "unit", problem).hint("leave it away, or train a new model"));
+        }
+        loaded.notices.push(format!("data.unit = {mode} follows {said}; it was {other}"));
     }
     let (asked, most) = (loaded.config.train.block_size, start.config.block_size());
     if loaded.config.model.transformer().is_some() && asked > most {

@@ -166,13 +166,16 @@ fn what_is_no_neural_model_is_refused_in_words() {
 #[test]
 fn a_run_s_unit_windows_and_tokens_follow_and_its_tokenizer_alone_can_be_had() {
     let bench = bench(&[KINDS[4].1, &["data.unit=line"]].concat());
-    bench.file("small.toml", "[model]\nkind = \"mlp\"\nn_hidden = 8\n[train]\nblock_size = 48\n");
+    let small =
+        "[data]\nunit = \"stream\"\n[model]\nkind = \"mlp\"\nn_hidden = 8\n[train]\nblock_size = 48\n";
+    bench.file("small.toml", small);
     let arguments =
         ["train", "small.toml", "a.txt", "--from", "run", "--out", "on", "--set", "train.steps=2"];
     let ran = bench.run(&arguments).succeeded();
     for part in [
         "model.kind = transformer follows --from run",
         "train.block_size = 16 follows --from run",
+        "data.unit = line follows --from run; it was stream",
         "n_hidden",
     ] {
         assert!(ran.stderr.contains(part), "no «{part}» in {}", ran.stderr);
