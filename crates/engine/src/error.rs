@@ -67,6 +67,8 @@ pub enum Advice {
     },
     /// Smooth, or begin with another text.
     OtherStart,
+    /// Draw `<unk>`, too, or smooth.
+    DrawUnknown,
     /// Allow unknown words or characters.
     AllowUnknown(String),
     /// Set how names of special tokens in a text are read.

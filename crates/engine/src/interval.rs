@@ -97,7 +97,7 @@ mod tests {
 
     /// A stationary process with correlation `rho` between neighbours and mean 2.
     fn correlated(rho: f64, tokens: usize, seed: u64) -> Vec<f64> {
-        let mut rng = rng_for(seed, RngStream::Sampling);
+        let mut rng = rng_for(seed, RngStream::Sampling(0));
         let mut state = 0.0;
         let mut next = || {
             // A sum of 12 uniform numbers is nearly normal.

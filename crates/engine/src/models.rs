@@ -15,7 +15,7 @@ use surprisal_text::{
 };
 
 use crate::config::{self, Config};
-use crate::data;
+use crate::data::{self, Dataset};
 use crate::error::{Error, Result, no_numbers};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::events::Context;
@@ -102,6 +102,21 @@ pub(crate) fn save_neural(folder: &RunWriter, tokenizer: &Tokenizer, neural: &Ne
         .map(|parameter| (parameter.name.clone(), parameter.var.as_tensor().clone()))
         .collect();
     save(folder, tokenizer, serde_json::to_value(neural.config())?, Weights::Tensors(tensors))
+}
+
+/// A model of the embedded stories, counted from their training part: characters, in the order and
+/// with the smoothing of a good n-gram model of them.
+///
+/// # Errors
+/// Too little memory; a subscriber's error.
+pub fn stories(ctx: &Context<'_>) -> Result<LoadedModel> {
+    const SETTINGS: &str = "[model]\nkind = \"ngram\"\norder = 12\nsmoothing = \"witten_bell\"\n";
+    let config = config::parse("the embedded stories", SETTINGS, &[])?.config;
+    let Dataset { tokenizer, train, .. } = Dataset::load(&config, false, None, ctx)?;
+    let settings = config.model.ngram(tokenizer.bos(), tokenizer.unk()).unwrap_or_default();
+    let estimate = || NgramModel::estimate(&train.ids, tokenizer.vocab_size(), &settings);
+    let model = Model::Ngram(Box::new(ctx.pool.install(estimate)?));
+    Ok(LoadedModel { model, tokenizer, kind: "ngram".into(), config, folder: None, unfinished: None })
 }
 
 /// Loads the model at `path` for use, as [`look`] does.

@@ -7,7 +7,8 @@ use rand_chacha::ChaCha8Rng;
 pub(crate) enum RngStream {
     Init,
     Dropout,
-    Sampling,
+    /// A sample by its number, from 0.
+    Sampling(u64),
     Bootstrap,
 }
 
@@ -17,7 +18,7 @@ pub(crate) fn rng_for(seed: u64, purpose: RngStream) -> ChaCha8Rng {
     rng.set_stream(match purpose {
         RngStream::Init => 1,
         RngStream::Dropout => 2,
-        RngStream::Sampling => 3,
+        RngStream::Sampling(number) => 3 + (number << 8),
         RngStream::Bootstrap => 4,
     });
     rng
@@ -42,7 +43,8 @@ mod tests {
     fn purposes_and_steps_differ_and_repeat() {
         let draw = |seed, purpose| rng_for(seed, purpose).next_u64();
         assert_eq!(draw(1, RngStream::Init), draw(1, RngStream::Init));
-        assert_ne!(draw(1, RngStream::Init), draw(1, RngStream::Sampling));
+        assert_ne!(draw(1, RngStream::Init), draw(1, RngStream::Sampling(0)));
+        assert_ne!(draw(1, RngStream::Sampling(0)), draw(1, RngStream::Sampling(1)));
         assert_ne!(draw(1, RngStream::Init), draw(2, RngStream::Init));
         assert_eq!(dropout_seed(1, 7), dropout_seed(1, 7));
         assert_ne!(dropout_seed(1, 7), dropout_seed(1, 8));

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::builder::{PathBufValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{
+    NonEmptyStringValueParser, PathBufValueParser, PossibleValuesParser, RangedU64ValueParser,
+    TypedValueParser,
+};
 use clap::{Args, Parser, Subcommand};
 use surprisal_engine::model::ngram::Smoothing;
 
@@ -159,14 +162,33 @@ pub(crate) struct EvalArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SampleArgs {
-    /// A run folder, an .arpa file or an n-gram binary.
-    pub(crate) model: PathBuf,
-    /// The beginning of the text.
+    /// A run folder, an .arpa file or an n-gram binary (default: the embedded stories, which are
+    /// counted first).
+    pub(crate) model: Option<PathBuf>,
+    /// The beginning of the text; without it, a sample starts as the training text starts.
     #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
     pub(crate) prompt: String,
-    /// The number of tokens to generate.
-    #[arg(long, value_name = "N", default_value_t = 500)]
-    pub(crate) tokens: usize,
+    /// A file with the beginning of the text, or - for standard input; a newline at its end is left
+    /// out.
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub(crate) prompt_file: Option<PathBuf>,
+    /// Read prompts from standard input, one per line, until its end (Ctrl-D).
+    #[arg(long, conflicts_with_all = ["prompt", "prompt_file"])]
+    pub(crate) interactive: bool,
+    /// The number of tokens to generate (default: 500); with --lines the most per line (default:
+    /// 10000).
+    #[arg(long, value_name = "N")]
+    pub(crate) tokens: Option<usize>,
+    /// Generate N lines; of a model whose documents or lines end with a mark, N of those, each with
+    /// the prompt.
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub(crate) lines: Option<usize>,
+    /// The number of samples. A sample depends on its number and the seed, not on the others.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) samples: u64,
+    /// End a sample before this string.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) stop: Option<String>,
     /// Sampling temperature: below 1 is more predictable, above 1 more random; 0 always takes the
     /// most likely token.
     #[arg(long, value_name = "T", default_value_t = 0.8)]
@@ -177,10 +199,19 @@ pub(crate) struct SampleArgs {
     /// Keep the fewest tokens whose probabilities sum to at least P (nucleus sampling).
     #[arg(long, value_name = "P")]
     pub(crate) top_p: Option<f64>,
+    /// Keep the tokens with at least P times the probability of the most likely one.
+    #[arg(long, value_name = "P")]
+    pub(crate) min_p: Option<f64>,
+    /// Make tokens of the text so far less likely: their log-probabilities are multiplied by R (1
+    /// is no penalty).
+    #[arg(long, value_name = "R", default_value_t = 1.0)]
+    pub(crate) repetition_penalty: f64,
     /// The random seed: the same seed generates the same text (default: 1).
     #[arg(long, value_name = "S", value_parser = seed())]
     pub(crate) seed: Option<u64>,
-    /// Accept a prompt with characters or words that the model does not know: they become <unk>.
+    /// Accept a prompt with characters or words that the model does not know, which become <unk>,
+    /// and generate <unk>, which is otherwise left out: its probability is 0 and the rest is
+    /// renormalised.
     #[arg(long)]
     pub(crate) allow_unknown: bool,
 }

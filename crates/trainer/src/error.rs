@@ -119,6 +119,7 @@ pub(crate) fn words(advice: &Advice) -> String {
         Advice::NameEach => "give each --out a name of its own",
         Advice::ResumeOrElsewhere => "continue that run with --resume, or choose another folder with --out",
         Advice::OtherStart => "smooth its counts (add_k), or try another --prompt or --seed",
+        Advice::DrawUnknown => "--allow-unknown draws <unk>, too; or smooth the model's counts",
         Advice::AllowUnknown(lacks) => {
             return format!("the training text had no such {lacks}; --allow-unknown replaces it by <unk>");
         }

@@ -87,6 +87,13 @@ impl Output {
         }
     }
 
+    /// Asks for input on standard error, without a newline.
+    pub(crate) fn ask(&self, prompt: &str) {
+        if !self.quiet {
+            drop(write!(std::io::stderr(), "{prompt}"));
+        }
+    }
+
     pub(crate) fn wrote(&self, path: &Path, size: u64) {
         self.info(format!("wrote {} ({})", shown(path), bytes(size)));
     }

@@ -45,6 +45,13 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("sample", "top-k", "sample m.ngram", "--top-k 1"),
     ("sample", "top-p", "sample m.ngram", "--top-p 0.1"),
     ("sample", "seed", "sample m.ngram", "--seed 2"),
+    ("sample", "prompt-file", "sample m.ngram", "--prompt-file p.txt"),
+    ("sample", "interactive", "sample m.ngram", "--interactive"),
+    ("sample", "lines", "sample m.ngram", "--lines 1"),
+    ("sample", "samples", "sample m.ngram", "--samples 2"),
+    ("sample", "stop", "sample m.ngram", "--stop e"),
+    ("sample", "min-p", "sample m.ngram", "--min-p 0.9"),
+    ("sample", "repetition-penalty", "sample m.ngram", "--repetition-penalty 9"),
     ("sample", "allow-unknown", "sample m.ngram --prompt zebra", "--allow-unknown"),
     ("explain", "text", "explain m.ngram", "--text the"),
     ("explain", "step", "explain m.ngram --text the", "--step 1"),
@@ -168,6 +175,7 @@ fn prepared() -> Bench {
     bench.file("d/b.md", common::sentences(90));
     bench.file("dirty.txt", [lines.as_bytes(), b"the d\xFFg sees\n"].concat());
     bench.file("nfd.txt", lines.replace("cat", "ca\u{301}t"));
+    bench.file("p.txt", "the dog\n");
     bench.file("c.toml", CONFIG);
     bench.file("g.toml", GRID);
     for line in [
@@ -322,6 +330,8 @@ fn flags_that_have_nothing_to_act_on_are_refused() {
         ("explain m.ngram --text the --json --color never", "--color"),
         ("sample m.ngram --temperature 0 --top-k 3", "--top-k"),
         ("sample m.ngram --temperature 0 --top-p 0.5", "--top-p"),
+        ("sample m.ngram --temperature 0 --min-p 0.5", "--min-p"),
+        ("sample m.ngram --temperature 0 --samples 2", "--samples"),
         ("sample m.ngram --temperature 0 --seed 9", "--seed"),
         ("mix m.ngram n.ngram b.txt --heldout a.txt --weights 1,1", "--heldout"),
         ("train a.txt --set model.kind=ngram --out r --budget 3s", "--budget"),

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Bench, sentences};
+use common::{Bench, Ran, sentences};
 use serde_json::Value;
 
 /// Lines of letters that are three bytes each.
@@ -122,7 +122,7 @@ fn a_trained_model_never_starts_with_the_unknown() {
         &bench,
         "a.txt",
         "lines",
-        &["model.kind=ngram", "model.order=3", "data.unit=line", "model.smoothing=kneser_ney"],
+        &["model.kind=ngram", "model.order=3", "data.unit=line", "model.smoothing=mle"],
     );
     for seed in 0..5 {
         assert!(
@@ -242,4 +242,143 @@ fn the_allowed_share_of_unknown_characters_is_exact() {
     }
     on(101).refused(2, &[&said("10.1", 101), "model.max_unknown=1"]);
     assert!(!bench.path().join("on").exists());
+}
+
+/// The texts of the samples of a command.
+fn texts(bench: &Bench, arguments: &[&str]) -> Vec<String> {
+    let ran = bench.run(&[&["sample"], arguments, &["--json"]].concat()).succeeded();
+    ran.events().iter().map(|event| event["text"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn samples_of_bytes_have_whole_characters() {
+    let bench = Bench::new();
+    bench.file("a.txt", wide(120));
+    train(&bench, "a.txt", "trained", &[&SMALL[..], &["tokenizer.kind=byte"]].concat());
+    train(&bench, "a.txt", "counted", &[&COUNTED[..], &["tokenizer.kind=byte", "model.order=3"]].concat());
+    bench.run(&["export", "counted", "--out", "bytes.arpa"]).succeeded();
+    for model in ["trained", "counted", "bytes.arpa"] {
+        let drawn = texts(&bench, &[model, "--samples", "200", "--tokens", "31", "--temperature", "1"]);
+        assert_eq!(drawn.len(), 200);
+        for text in &drawn {
+            assert!(!text.contains('\u{FFFD}') && !text.is_empty(), "{model}: {text:?}");
+        }
+    }
+    // Bytes that are no UTF-8 are generated where the text has them.
+    let latin: Vec<u8> = sentences(120).bytes().map(|byte| if byte == b'e' { 0xE9 } else { byte }).collect();
+    bench.file("latin.txt", latin);
+    train(&bench, "latin.txt", "latin", &[&COUNTED[..], &["tokenizer.kind=byte"]].concat());
+    assert!(texts(&bench, &["latin", "--prompt", "the c"])[0].contains('\u{FFFD}'));
+}
+
+#[test]
+fn the_unknown_is_drawn_only_where_it_is_asked_for() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    let ngram = ["model.kind=ngram", "tokenizer.kind=word", "tokenizer.min_count=9", "model.order=2"];
+    train(&bench, "a.txt", "smooth", &[&ngram[..], &["model.smoothing=add_k"]].concat());
+    let drawn = texts(&bench, &["smooth", "--samples", "1000", "--tokens", "20", "--temperature", "1"]);
+    assert!(drawn.len() == 1000 && drawn.iter().all(|text| !text.contains("<unk>")));
+    let drawn = texts(&bench, &["smooth", "--samples", "20", "--allow-unknown", "--temperature", "1"]);
+    assert!(drawn.iter().any(|text| text.contains("<unk>")));
+    // Where nothing else has a probability, that is said.
+    bench.file("b.txt", "a x1 a x2 a x3 a x4\n".repeat(2) + "a x5 a x6\n");
+    let rare = ["model.kind=ngram", "model.order=2", "model.smoothing=mle", "tokenizer.kind=word"];
+    train(&bench, "b.txt", "mle", &[&rare[..], &["tokenizer.min_count=5", "data.val=b.txt"]].concat());
+    bench
+        .run(&["sample", "mle", "--prompt", "a"])
+        .refused(1, &["every next token but <unk> has probability zero", "--allow-unknown"]);
+}
+
+#[test]
+fn a_sample_depends_on_its_number_and_not_on_the_others() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    train(&bench, "a.txt", "run", &SMALL);
+    let five = texts(&bench, &["run", "--samples", "5", "--tokens", "20"]);
+    assert_eq!(texts(&bench, &["run", "--samples", "2", "--tokens", "20"]), five[..2]);
+    assert_eq!(texts(&bench, &["run", "--tokens", "20"]), five[..1]);
+    assert!(five[0] != five[1] && five[1] != five[2], "{five:?}");
+    let ran = bench.run(&["sample", "run", "--samples", "2", "--tokens", "20"]).succeeded();
+    let shown = format!("--- sample 1 ---\n{}\n--- sample 2 ---\n{}\n", five[0], five[1]);
+    let ends = |text: &str| text.replace("\n\n", "\n");
+    assert_eq!(ends(&ran.stdout), ends(&shown));
+    bench.run(&["sample", "run", "--samples", "2", "--temperature", "0"]).refused(2, &["--samples"]);
+}
+
+#[test]
+fn samples_end_at_lines_and_strings() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    let texts_of = |more: &[&str]| texts(&bench, &[&["run"], more].concat());
+    for unit in ["data.unit=line", "data.unit=stream", "data.unit=document"] {
+        let text = if unit.ends_with("document") {
+            let lines =
+                sentences(60).lines().map(|line| format!("{{\"text\": \"{line}\"}}\n")).collect::<String>();
+            bench.file("a.jsonl", lines);
+            "a.jsonl"
+        } else {
+            "a.txt"
+        };
+        let field = if unit.ends_with("document") { "data.field=text" } else { "sample.tokens=9" };
+        drop(std::fs::remove_dir_all(bench.path().join("run")));
+        train(&bench, text, "run", &[&COUNTED[..], &[unit, field]].concat());
+        let drawn = bench.run(&["sample", "run", "--lines", "7"]).succeeded();
+        assert_eq!(drawn.stdout.lines().count(), 7, "{unit}: {}", drawn.stdout);
+        assert!(drawn.stdout.ends_with(".\n"), "{unit}: {}", drawn.stdout);
+        let prompted = bench.run(&["sample", "run", "--lines", "3", "--prompt", "the c"]).succeeded().stdout;
+        let repeated = prompted.matches("the c").count();
+        assert!(prompted.starts_with("the c") && (repeated >= 3 || unit.ends_with("stream")), "{prompted}");
+        let cut = bench.run(&["sample", "run", "--lines", "2", "--tokens", "3"]).succeeded();
+        assert!(cut.stderr.contains("did not end within 3 tokens (--tokens)"), "{unit}: {}", cut.stderr);
+        // The string may be in the prompt, is not shown, and may be of several tokens.
+        let stopped = texts_of(&["--prompt", "the c", "--stop", "the ", "--seed", "3", "--tokens", "90"]);
+        let whole = texts_of(&["--prompt", "the c", "--seed", "3", "--tokens", "90"]);
+        let at = whole[0][5..].find("the ").map_or(whole[0].len(), |at| at + 5);
+        assert_eq!(stopped[0], whole[0][..at], "{unit}");
+    }
+}
+
+#[test]
+fn prompts_come_from_files_and_from_lines_of_the_input() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    train(&bench, "a.txt", "run", &COUNTED);
+    let plain = texts(&bench, &["run", "--prompt", "the c", "--tokens", "20"]);
+    bench.file("prompt.txt", "the c\n");
+    assert_eq!(texts(&bench, &["run", "--prompt-file", "prompt.txt", "--tokens", "20"]), plain);
+    let piped = |arguments: &[&str], input: &str| {
+        let mut child = bench.command(arguments);
+        let mut child = child
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+        Ran::of(child.wait_with_output().unwrap(), arguments)
+    };
+    let ran = piped(&["sample", "run", "--prompt-file", "-", "--tokens", "20", "--json"], "the c\r\n");
+    assert_eq!(ran.succeeded().result()["text"], plain[0]);
+    // A prompt that is refused does not end the session.
+    let ran = piped(&["sample", "run", "--interactive", "--tokens", "20"], "the c\nΩ\nthe\n").succeeded();
+    assert!(ran.stdout.starts_with(&plain[0]), "{}", ran.stdout);
+    assert!(ran.stderr.contains("does not know: \"Ω\"") && !ran.stderr.contains("> "), "{}", ran.stderr);
+    assert!(ran.stdout[plain[0].len()..].trim_start().starts_with("the"), "{}", ran.stdout);
+    bench.run(&["sample", "run", "--prompt-file", "none.txt"]).refused(1, &["none.txt"]);
+    bench
+        .run(&["sample", "run", "--prompt-file", "prompt.txt", "--interactive"])
+        .refused(2, &["--interactive"]);
+}
+
+#[test]
+fn without_a_model_the_embedded_stories_are_sampled() {
+    let bench = Bench::new();
+    let ran = bench.run(&["sample", "--lines", "2", "--min-p", "0.02", "--repetition-penalty", "1.05"]);
+    let ran = ran.succeeded();
+    assert_eq!(ran.stdout.lines().count(), 2, "{}", ran.stdout);
+    assert!(ran.stdout.chars().next().unwrap().is_uppercase(), "{}", ran.stdout);
+    bench.run(&["sample", "--min-p", "2"]).refused(2, &["--min-p is 2"]);
+    bench.run(&["sample", "--repetition-penalty", "0"]).refused(2, &["--repetition-penalty is 0"]);
+    bench.run(&["sample", "--lines", "0"]).refused(2, &["--lines"]);
 }

@@ -136,7 +136,7 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
 /// Random tokens, the same every time.
 fn batch(case: &Case) -> Batch {
     let (rows, cols) = (case.batch_size, case.model.block_size());
-    let mut random = rng_for(1, RngStream::Sampling);
+    let mut random = rng_for(1, RngStream::Sampling(0));
     let mut tokens = || {
         (0..rows * cols).map(|_| random.random_range(0..case.model.vocab_size() as u32)).collect::<Vec<_>>()
     };

@@ -371,7 +371,7 @@ mod tests {
 
     /// The number of 200 comparisons of two variants in which a difference is found.
     fn found(difference: f64) -> usize {
-        let mut rng = rng_for(17, RngStream::Sampling);
+        let mut rng = rng_for(17, RngStream::Sampling(0));
         let mut noise =
             move |deviation: f64| deviation * ((0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0);
         let is_found = |_: &i32| {
