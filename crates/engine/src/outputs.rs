@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use surprisal_formats::gguf;
 use surprisal_store::Error as StoreError;
 use surprisal_store::lock::Lock;
+use surprisal_store::parents::ParentFolders;
 use surprisal_store::read::regular_text;
 use surprisal_store::write_target::{WriteTarget, folder_of, id};
 use surprisal_store::{atomic, run_dir};
@@ -30,14 +32,41 @@ pub fn suffix(path: &Path) -> String {
     }
 }
 
-/// Checks the files that a command writes and locks them against other processes.
+/// The outputs of a command, locked against other processes. Parent folders that were made for them
+/// and are still empty at the end are removed.
+#[derive(Debug)]
+pub struct Reserved {
+    // Dropped first, as the locks are files in the folders.
+    _locks: Vec<Lock>,
+    _parents: Vec<ParentFolders>,
+}
+
+impl Reserved {
+    fn new(targets: &[PathBuf]) -> Result<Self> {
+        let parents =
+            targets.iter().map(|target| Ok(ParentFolders::create(target)?)).collect::<Result<_>>()?;
+        let locks = targets.iter().map(|target| Ok(Lock::beside(target)?)).collect::<Result<_>>()?;
+        Ok(Self { _locks: locks, _parents: parents })
+    }
+}
+
+/// Checks the folder that a command writes, makes its parent folders and locks it.
+///
+/// # Errors
+/// As [`files`].
+pub fn folder(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Reserved> {
+    new_folder(path, inputs)?;
+    Reserved::new(&[path.to_owned()])
+}
+
+/// Checks the files that a command writes, makes their parent folders and locks them.
 ///
 /// # Errors
 /// A path that cannot be written, or where something would be lost; [`StoreError::Locked`].
 pub fn files<'a>(
     outputs: impl IntoIterator<Item = &'a Path>,
     inputs: &[impl AsRef<Path>],
-) -> Result<Vec<Lock>> {
+) -> Result<Reserved> {
     let mut targets: Vec<PathBuf> = Vec::new();
     for path in outputs {
         let Some(target) = file(path, inputs)? else { continue };
@@ -50,7 +79,7 @@ pub fn files<'a>(
         }
         targets.push(target);
     }
-    targets.iter().map(|target| Ok(Lock::beside(target)?)).collect()
+    Reserved::new(&targets)
 }
 
 /// Checks one file to be written; gives its resolved path, or `None` for a stream.
@@ -76,8 +105,13 @@ pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>>
     };
     let folder = folder_of(&target);
     if !folder.is_dir() {
-        let message = format!("cannot write `{shown}`: there is no folder `{}`", folder.display());
-        return refuse(message, format!("make it first: mkdir -p '{}'", folder.display()));
+        let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("."));
+        if !there.as_os_str().is_empty() && !there.is_dir() {
+            let message = format!("cannot write `{shown}`: `{}` is not a folder", there.display());
+            return refuse(message, Advice::Elsewhere("give another name", ""));
+        }
+        inputs.iter().try_for_each(|input| refuse_inside(path, there, input.as_ref()))?;
+        return Ok(Some(target));
     }
     let there = id(&target);
     for input in inputs.iter().map(AsRef::as_ref) {
@@ -111,18 +145,25 @@ pub fn file(path: &Path, inputs: &[impl AsRef<Path>]) -> Result<Option<PathBuf>>
 
 /// Whether the file at `path` is empty, or a model, counts or a report as this library writes them.
 fn is_ours(path: &Path) -> Result<bool> {
+    let start = || {
+        let mut start = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
+        read.map(|_| String::from_utf8_lossy(&start).into_owned()).unwrap_or_default()
+    };
     Ok(match Kind::detect(path)? {
         Kind::Empty | Kind::Ngram | Kind::Counts | Kind::Arpa { preface: false } => true,
         kind @ (Kind::CountsTsv | Kind::Text) => {
-            let mut start = Vec::new();
-            let read = File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start));
-            let start = String::from_utf8_lossy(&start);
+            let start = start();
             // The first line of a part, or the first token of words, characters or bytes.
             let of_counts = ["# part ", "<unk>\t", "\\x00\t"].iter().any(|first| start.starts_with(first));
             let is_page = path.file_name().is_some_and(|name| name == PAGE)
                 && start.starts_with("<!doctype html>")
                 && start.contains("· Surprisal</title>");
-            read.is_ok() && if kind == Kind::CountsTsv { of_counts } else { is_page }
+            if kind == Kind::CountsTsv { of_counts } else { is_page }
+        }
+        Kind::Other(..) => {
+            let start = start();
+            start.starts_with("GGUF") && start.contains(gguf::NAME)
         }
         _ => false,
     })

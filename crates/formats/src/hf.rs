@@ -88,6 +88,16 @@ impl HuggingFaceConfig {
             .or_else(|| LlamaConfig::from_transformer(config).map(Self::Llama))
     }
 
+    /// The configuration with these ids of the tokens that start and end a text.
+    fn with_marks(mut self, bos: Option<u32>, eos: Option<u32>) -> Self {
+        let ids = match &mut self {
+            Self::Gpt2(config) => (&mut config.bos_token_id, &mut config.eos_token_id),
+            Self::Llama(config) => (&mut config.bos_token_id, &mut config.eos_token_id),
+        };
+        (*ids.0, *ids.1) = (bos, eos);
+        self
+    }
+
     fn import(&self, what: &str, tensors: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
         match self {
             Self::Gpt2(config) => gpt2::import(what, config, tensors),
@@ -95,7 +105,7 @@ impl HuggingFaceConfig {
         }
     }
 
-    fn export(&self, tensors: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
+    pub(crate) fn export(&self, tensors: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
         match self {
             Self::Gpt2(config) => gpt2::export(config, tensors),
             Self::Llama(config) => llama::export(config, tensors),
@@ -118,17 +128,17 @@ pub struct HuggingFaceModel {
     pub tokenizer: Option<Vec<u8>>,
 }
 
-/// A tokenizer to write with a model.
+/// A tokenizer to write with a model. Special tokens are ids with their names.
 #[derive(Clone, Debug, Default)]
 pub struct HuggingFaceTokenizer {
     /// The bytes of `tokenizer.json`.
     pub json: Vec<u8>,
     /// The token for unknown words.
-    pub unk: Option<String>,
+    pub unk: Option<(u32, String)>,
     /// The token that starts a text.
-    pub bos: Option<String>,
+    pub bos: Option<(u32, String)>,
     /// The token that ends a text.
-    pub eos: Option<String>,
+    pub eos: Option<(u32, String)>,
 }
 
 /// Reads a model folder; f64, bf16 and f16 weights are converted to f32.
@@ -217,7 +227,8 @@ pub fn read_tokenizer(path: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Writes a folder that `AutoModelForCausalLM.from_pretrained` loads, and with a tokenizer
-/// `AutoTokenizer` too. The folder must be missing or empty.
+/// `AutoTokenizer` too; `generate` then starts and stops at the tokenizer's marks, and does not
+/// draw its token for unknown words. The folder must be missing or empty.
 ///
 /// # Errors
 /// [`Occupied`](surprisal_store::Error::Occupied); [`Io`](surprisal_store::Error::Io); tensors that
@@ -231,21 +242,32 @@ pub fn write(
     let pretty = |value: &serde_json::Value| {
         serde_json::to_vec_pretty(value).map_err(|error| Error::malformed(CONFIG, &error))
     };
-    let fields = serde_json::to_value(config).map_err(|error| Error::malformed(CONFIG, &error))?;
-    let config_json = pretty(&fields)?;
     let weights = to_safetensors(&config.export(tensors)?)?;
-    let mut parts: Vec<(&str, &[u8])> = vec![(CONFIG, &config_json), (WEIGHTS, &weights)];
-    let tokenizer_config;
+    let mut config = config.clone();
+    let mut files = Vec::new();
     if let Some(HuggingFaceTokenizer { json, unk, bos, eos }) = tokenizer {
-        tokenizer_config = pretty(&json!({
+        let id = |token: &Option<(u32, String)>| token.as_ref().map(|(id, _)| *id);
+        let name = |token: &Option<(u32, String)>| token.as_ref().map(|(_, name)| name.clone());
+        config = config.with_marks(id(bos), id(eos));
+        let tokenizer_config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": config.transformer().block_size,
             "clean_up_tokenization_spaces": false,
-            "unk_token": unk,
-            "bos_token": bos,
-            "eos_token": eos,
-        }))?;
-        parts.extend([(TOKENIZER, json.as_slice()), ("tokenizer_config.json", &tokenizer_config)]);
+            "unk_token": name(unk),
+            "bos_token": name(bos),
+            "eos_token": name(eos),
+        });
+        let mut generation = serde_json::Map::new();
+        for (field, id) in [("bos_token_id", id(bos)), ("eos_token_id", id(eos)), ("pad_token_id", id(eos))] {
+            generation.extend(id.map(|id| (field.to_owned(), json!(id))));
+        }
+        generation.extend(id(unk).map(|id| ("suppress_tokens".to_owned(), json!([id]))));
+        files.push((TOKENIZER, json.clone()));
+        files.push(("tokenizer_config.json", pretty(&tokenizer_config)?));
+        files.push(("generation_config.json", pretty(&generation.into())?));
     }
+    let fields = serde_json::to_value(&config).map_err(|error| Error::malformed(CONFIG, &error))?;
+    files.extend([(CONFIG, pretty(&fields)?), (WEIGHTS, weights)]);
+    let parts: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice())).collect();
     Ok(atomic_dir::create(path.as_ref(), &parts)?)
 }

@@ -6,6 +6,7 @@
 //! - [`counts`]: n-gram counts, binary and as text, and merging of shards.
 //! - [`ngram`]: n-gram models as binary files that are queried through a memory map.
 //! - [`hf`]: Hugging Face folders of GPT-2 and Llama models.
+//! - [`gguf`]: the same models as files for llama.cpp.
 //! - [`model_dir`]: the directory of a finished model.
 //!
 //! Files are read and written through `surprisal-store`.
@@ -16,6 +17,7 @@ pub mod counts;
 pub mod csv;
 mod error;
 pub mod file;
+pub mod gguf;
 pub mod hf;
 pub mod model_dir;
 pub mod ngram;

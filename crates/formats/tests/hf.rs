@@ -10,14 +10,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, quantized::gguf_file};
 use surprisal_formats::{
-    Error,
-    hf::{self, HuggingFaceConfig, HuggingFaceTokenizer},
+    Error, gguf,
+    hf::{self, Gpt2Config, HuggingFaceConfig, HuggingFaceTokenizer},
     weights::{Accept, read_safetensors, to_safetensors},
 };
 use surprisal_model::neural::{NormKind, PositionKind, TransformerConfig};
 use surprisal_store::{Error as StoreError, atomic};
+use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gpt2_tiny")
@@ -47,13 +48,18 @@ fn what_is_written_is_what_transformers_wrote() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("exported");
     let model = hf::read(fixture()).unwrap();
-    let tokenizer =
-        HuggingFaceTokenizer { json: b"{}".to_vec(), unk: Some("<unk>".to_owned()), ..Default::default() };
+    let tokenizer = HuggingFaceTokenizer {
+        json: b"{}".to_vec(),
+        unk: Some((0, "<unk>".to_owned())),
+        ..Default::default()
+    };
     hf::write(&out, &model.config, &model.tensors, Some(&tokenizer)).unwrap();
     let wrote = |name: &str| fs::read(out.join(name)).unwrap();
     let original = fs::read(fixture().join("model.safetensors")).unwrap();
     assert_eq!(wrote("model.safetensors"), original, "byte for byte");
-    assert_eq!(hf::read(&out).unwrap().config, model.config);
+    let HuggingFaceConfig::Gpt2(config) = model.config.clone() else { panic!("another layout") };
+    let config = HuggingFaceConfig::Gpt2(Gpt2Config { bos_token_id: None, eos_token_id: None, ..config });
+    assert_eq!(hf::read(&out).unwrap().config, config);
     assert_eq!(wrote("tokenizer.json"), b"{}");
     assert!(String::from_utf8(wrote("tokenizer_config.json")).unwrap().contains(r#""unk_token": "<unk>""#));
     let error = hf::write(&out, &model.config, &model.tensors, None).unwrap_err();
@@ -226,4 +232,56 @@ fn a_folder_that_is_none_says_what_is_missing() {
     atomic::write(folder.path().join("pytorch_model.bin"), b"").unwrap();
     assert!(hf::read(folder.path()).unwrap_err().hint().unwrap().contains("pickle"));
     assert!(matches!(hf::read(folder.path().join("none")), Err(Error::Store(StoreError::Io { .. }))));
+}
+
+/// llama.cpp's layout: linear weights as (out, in), and of Llama's queries and keys the rows of a
+/// head's two halves in turn.
+#[test]
+fn gguf_is_read_back_with_equal_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    for (fixture, family) in [("gpt2_tiny", "gpt2"), ("llama_tiny", "llama")] {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
+        let model = hf::read(&fixture).unwrap();
+        let config = model.config.transformer();
+        let more = (0..config.vocab_size as u32 - 3).map(|i| char::from_u32(0x61 + i).unwrap().to_string());
+        let words: Vec<String> = ["<unk>", "é", " "].map(str::to_owned).into_iter().chain(more).collect();
+        let words = words.iter().map(String::as_str);
+        let tokenizer = Tokenizer::from_words(TokenizerKind::Char, TextMode::Stream, words).unwrap();
+        let path = folder.path().join("x.gguf");
+        let size = gguf::write(&path, &model.config, &model.tensors, &tokenizer).unwrap();
+        assert_eq!(size, fs::metadata(&path).unwrap().len());
+        let mut file = fs::File::open(&path).unwrap();
+        let content = gguf_file::Content::read(&mut file).unwrap();
+        let mut read = |name: &str| {
+            let tensor = content.tensor(&mut file, name, &Device::Cpu).unwrap();
+            tensor.dequantize(&Device::Cpu).unwrap()
+        };
+        let number = |name: &str| content.metadata[&format!("{family}.{name}")].to_u32().unwrap() as usize;
+        assert_eq!(content.metadata["general.architecture"].to_string().unwrap(), family);
+        assert_eq!((number("block_count"), number("attention.head_count")), (2, 3));
+        assert_eq!((number("embedding_length"), number("context_length")), (24, config.block_size));
+        let list = |name: &str| content.metadata[&format!("tokenizer.ggml.{name}")].to_vec().unwrap().clone();
+        assert_eq!(list("tokens").len(), config.vocab_size);
+        assert_eq!(list("tokens")[1].to_string().unwrap(), "Ã©");
+        assert_eq!(list("merges")[0].to_string().unwrap(), "Ã ©");
+        assert_eq!(list("token_type")[0].to_i32().unwrap(), 2);
+        let ours = |name: &str| model.tensors[name].clone();
+        assert_eq!(values(&read("token_embd.weight")), values(&ours("wte.weight")));
+        assert_eq!(values(&read("output_norm.weight")), values(&ours("ln_f.weight")));
+        assert_eq!(values(&read("blk.1.ffn_down.weight")), values(&ours("h.1.mlp.c_proj.weight")));
+        let joined = ours("h.1.attn.c_attn.weight");
+        if family == "gpt2" {
+            assert_eq!(content.tensor_infos.len(), 28);
+            assert_eq!(values(&read("blk.1.attn_qkv.weight")), values(&joined));
+            assert_eq!(values(&read("position_embd.weight")), values(&ours("wpe.weight")));
+            continue;
+        }
+        let keys = joined.narrow(0, 24, 24).unwrap();
+        let rows: Vec<u32> = (0..24).map(|i| i / 8 * 8 + i % 2 * 4 + i % 8 / 2).collect();
+        let rows = Tensor::new(rows, &Device::Cpu).unwrap();
+        assert_eq!(values(&read("blk.1.attn_k.weight")), values(&keys.index_select(&rows, 0).unwrap()));
+        let up = ours("h.1.mlp.c_fc.weight").narrow(0, 64, 64).unwrap();
+        assert_eq!(values(&read("blk.1.ffn_up.weight")), values(&up));
+        assert_eq!(values(&read("output.weight")), values(&ours("lm_head.weight")));
+    }
 }

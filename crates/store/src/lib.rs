@@ -4,6 +4,7 @@
 //! - [`atomic_dir`], [`manifest`]: directories with a manifest of hashes, replaced as a whole.
 //! - [`checkpoint`]: such directories by step; the newest valid one is loaded.
 //! - [`run_dir`]: the directory of a training run; [`lock`]: one writer at a time.
+//! - [`parents`]: the folders above what is written.
 //! - [`pending`]: temporary files to remove when the process is ended.
 //! - [`write_target`]: whether a path is a file to replace or a stream to write to.
 //! - [`read`]: whole regular files, up to a size limit.
@@ -20,6 +21,7 @@ mod error;
 pub mod fault_injection;
 pub mod lock;
 pub mod manifest;
+pub mod parents;
 pub mod pending;
 pub mod read;
 pub mod run_dir;

@@ -10,7 +10,7 @@
 //! [`RunFolder`] reads it. [`RunWriter`] is its only writer and holds its lock.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Seek, Write},
     ops::Deref,
     path::{Path, PathBuf},
@@ -18,8 +18,9 @@ use std::{
 
 use crate::{
     Error, Result, atomic,
-    fault_injection::{self, Operation, write_checked},
+    fault_injection::write_checked,
     lock::{self, Lock},
+    parents::{create_folders, remove_created},
     read::NOT_REGULAR,
 };
 
@@ -294,30 +295,6 @@ fn is_failed_start_leftover(entry: &fs::DirEntry) -> bool {
         || name.strip_suffix(".tmp").is_some_and(|name| name.starts_with(".config.toml."))
 }
 
-/// Like `create_dir_all`; appends the new directories to `created`.
-fn create_folders(path: &Path, created: &mut Vec<PathBuf>) -> Result<()> {
-    let mut missing: Vec<&Path> =
-        path.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists()).collect();
-    missing.reverse();
-    for folder in missing {
-        let made =
-            fault_injection::fail_point(Operation::Create).and_then(|()| DirBuilder::new().create(folder));
-        match made {
-            Ok(()) => created.push(folder.to_owned()),
-            Err(reason) if reason.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
-            Err(reason) => return Err(Error::io("create the folder", folder, reason)),
-        }
-    }
-    Ok(())
-}
-
-/// Removes those directories that are empty, innermost first.
-fn remove_created(created: &[PathBuf]) {
-    for folder in created.iter().rev() {
-        let _ = fs::remove_dir(folder);
-    }
-}
-
 fn remove_if_there(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Result<()> {
     match remove(path) {
         Err(reason) if reason.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, reason)),
@@ -328,6 +305,7 @@ fn remove_if_there(path: &Path, remove: impl Fn(&Path) -> io::Result<()>) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault_injection;
 
     #[test]
     fn a_new_run_has_its_folders_and_refuses_a_second_of_its_name() {

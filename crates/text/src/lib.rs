@@ -43,6 +43,7 @@ pub use split_checks::{SharedPassages, TailDifference};
 pub use token_text::{TokenCounts, TokenIds, TokenText};
 pub use tokenizer::{
     Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, Tokenizer, TokenizerKind, TrainingText,
+    printable_bytes,
 };
 pub use word_vocabulary::{MinCount, WordChoice, WordList, WordVocabulary};
 

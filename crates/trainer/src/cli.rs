@@ -413,15 +413,15 @@ pub(crate) struct MixArgs {
 pub(crate) struct ExportArgs {
     /// A run folder, an .arpa file or an n-gram binary.
     pub(crate) model: PathBuf,
-    /// The format: arpa, ngram, or hf, a folder that `transformers` loads (default: by the name of
-    /// --out).
-    #[arg(long, value_name = "FORMAT", value_parser = ["arpa", "ngram", "hf"], hide_possible_values = true)]
+    /// The format: arpa, ngram, hf, a folder that `transformers` loads, or gguf, a file that
+    /// llama.cpp loads (default: by the name of --out).
+    #[arg(long, value_name = "FORMAT", value_parser = ["arpa", "ngram", "hf", "gguf"], hide_possible_values = true)]
     pub(crate) format: Option<String>,
     /// Store probabilities and weights of an .ngram file in this many bits (2 to 16; try 8 first)
     /// instead of exactly.
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub(crate) quantize: Option<u32>,
-    /// The file or folder to write.
+    /// The file or folder to write; missing parent folders are made.
     #[arg(long, value_name = "PATH")]
     pub(crate) out: PathBuf,
 }

@@ -111,12 +111,12 @@ fn a_place_where_nothing_can_be_written_is_refused_before_the_work() {
         &["mix", "m.ngram", "m.ngram", "--weights", "1,1"],
     ] {
         let with = |out: &'static str| [command, &["--out", out]].concat();
-        refuses(
-            &bench,
-            &with("no/such/x.arpa"),
-            &["no/such/x.arpa", "there is no folder `no/such`", "mkdir"],
-        );
-        refuses(&bench, &with("file/x.arpa"), &["file/x.arpa", "there is no folder `file`"]);
+        refuses(&bench, &with("file/x.arpa"), &["file/x.arpa", "`file` is not a folder"]);
+        refuses(&bench, &with("file/no/x.arpa"), &["file/no/x.arpa", "`file` is not a folder"]);
+        // Missing folders are made, and stay only with what is written.
+        bench.run(&with("no/such/x.arpa")).succeeded();
+        assert!(bench.path().join("no/such/x.arpa").is_file());
+        std::fs::remove_dir_all(bench.path().join("no")).unwrap();
         refuses(&bench, &with("x.arpa/"), &["x.arpa/", "is a folder"]);
         refuses(&bench, &with("folder.arpa"), &["folder.arpa", "is a folder"]);
         let arguments = [command, &["--out", &long]].concat();
@@ -243,7 +243,7 @@ fn folders_with_something_in_them_are_left_alone() {
     bench.run(&[&train[..], &small, &["--out", "r"]].concat()).succeeded();
     bench.run(&["export", "r", "--format", "hf", "--out", "r"]).refused(2, &["`r` is read by this command"]);
     bench.run(&["export", "r", "--format", "hf", "--out", "mine"]).refused(1, &["mine", "already there"]);
-    bench.run(&["export", "r", "--format", "hf", "--out", "no/hf"]).refused(1, &["no/hf"]);
+    bench.run(&["export", "r", "--format", "hf", "--out", "no/hf"]).succeeded();
     // Hidden folders beside it may be foreign.
     bench.file(".hf.tmp/precious", "mine");
     bench.file("r/.draft.tmp", "mine");
@@ -674,4 +674,54 @@ fn a_whole_model_is_not_made_again_where_the_end_of_its_record_is_lost() {
     std::fs::write(&metrics, record).unwrap();
     bench.run(&["train", "--resume", "--out", "run"]).succeeded();
     bench.run(&["train", "--resume", "--out", "run", "--log", "csv"]).refused(2, &["--log", "finished"]);
+}
+
+/// `generate` of transformers starts and stops at the marks; llama.cpp, too.
+#[test]
+fn an_exported_transformer_knows_its_marks_and_missing_folders_are_made() {
+    let bench = Bench::new();
+    bench.text("a.txt", 60);
+    let lines =
+        common::sentences(60).lines().map(|line| format!("{{\"text\": \"{line}\"}}\n")).collect::<String>();
+    bench.file("a.jsonl", lines);
+    let small =
+        ["model.n_layer=1", "model.n_head=2", "model.n_embd=16", "train.steps=2", "train.block_size=16"];
+    let train = |text: &str, out: &str, keys: &[&'static str]| {
+        let sets = small.iter().chain(keys).flat_map(|key| ["--set", key]).collect::<Vec<_>>();
+        bench.run(&[&["train", text, "--out", out], sets.as_slice()].concat()).succeeded();
+    };
+    train("a.txt", "stream", &[]);
+    train("a.txt", "line", &["data.unit=line"]);
+    train("a.jsonl", "document", &["data.unit=document", "data.field=text"]);
+    for (run, bos, eos) in [
+        ("stream", None, None),
+        ("line", Some((1, "<s>")), Some((2, "</s>"))),
+        ("document", Some((1, "</s>")), Some((1, "</s>"))),
+    ] {
+        let out = format!("{run}_out/made/hf");
+        bench.run(&["export", run, "--format", "hf", "--out", &out]).succeeded();
+        let json = |name: &str| -> serde_json::Value {
+            serde_json::from_slice(&std::fs::read(bench.path().join(&out).join(name)).unwrap()).unwrap()
+        };
+        for (mark, token) in [("bos", bos), ("eos", eos)] {
+            let id = token.map(|(id, _)| id);
+            assert_eq!(json("config.json")[format!("{mark}_token_id")].as_u64(), id, "{run}");
+            assert_eq!(json("generation_config.json")[format!("{mark}_token_id")].as_u64(), id, "{run}");
+            let name = token.map(|(_, name)| name);
+            assert_eq!(json("tokenizer_config.json")[format!("{mark}_token")].as_str(), name, "{run}");
+        }
+        assert_eq!(json("generation_config.json")["suppress_tokens"], serde_json::json!([0]));
+        // A file of ours is replaced.
+        for _ in 0..2 {
+            bench.run(&["export", run, "--out", &format!("{run}_out/x/{run}.gguf")]).succeeded();
+        }
+    }
+    bench.file("foreign.gguf", b"GGUF of another program");
+    bench.run(&["export", "line", "--out", "foreign.gguf"]).refused(2, &["is already there"]);
+    train("a.txt", "qk", &["model.qk_norm=true"]);
+    bench
+        .run(&["export", "qk", "--out", "no/qk.gguf"])
+        .refused(2, &["has no GGUF format", "without qk_norm"]);
+    assert!(!bench.path().join("no").exists());
+    bench.run(&["export", "stream", "--out", "x.arpa"]).refused(2, &["cannot be written as arpa"]);
 }

@@ -21,6 +21,11 @@ pub(super) fn byte_to_unicode(byte: u8) -> char {
     char::from_u32(0x100 + number).unwrap_or('\u{FFFD}')
 }
 
+/// Bytes as printable characters, as vocabularies in GPT-2's format have them.
+pub fn printable_bytes(bytes: &[u8]) -> String {
+    bytes.iter().map(|&byte| byte_to_unicode(byte)).collect()
+}
+
 /// The inverse of [`byte_to_unicode`].
 pub(super) fn unicode_to_byte(c: char) -> Option<u8> {
     let code = c as u32;

@@ -39,6 +39,7 @@ use crate::error::{Error, Result};
 
 use arena::StringArena;
 pub(crate) use byte::ByteCodec;
+pub use byte_level::printable_bytes;
 pub use codec::{Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, TrainingText};
 pub(crate) use key::Key;
 pub(crate) use merge::{LocalVocab, map_to_vocab, merge_vocabs};

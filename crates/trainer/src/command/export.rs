@@ -1,16 +1,15 @@
 //! `surprisal export`: writes a model in another format.
 //!
-//! The formats are arpa and ngram for n-gram models; and hf, a folder that `transformers` loads,
-//! for transformers with GPT-2's or Llama's architecture.
+//! The formats are arpa and ngram for n-gram models; and for transformers with GPT-2's or Llama's
+//! architecture hf, a folder that `transformers` loads, and gguf, a file that llama.cpp loads.
 
 use std::path::Path;
 
 use serde_json::json;
 use surprisal_engine::formats::hf::{self, HuggingFaceConfig, HuggingFaceTokenizer};
-use surprisal_engine::formats::{arpa, ngram};
+use surprisal_engine::formats::{arpa, gguf, ngram};
 use surprisal_engine::model::neural::NeuralConfig;
 use surprisal_engine::model::ngram::NgramModel;
-use surprisal_engine::store::lock::Lock;
 use surprisal_engine::text::{Tokenizer, TokenizerKind};
 
 use crate::cli;
@@ -23,25 +22,21 @@ use surprisal_engine::outputs;
 
 pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let format = arguments.format.clone().unwrap_or_else(|| outputs::suffix(&arguments.out));
-    if !matches!(format.as_str(), "arpa" | "ngram" | "hf") {
+    if !matches!(format.as_str(), "arpa" | "ngram" | "hf" | "gguf") {
         let out = arguments.out.display();
         return Err(Error::usage(format!("{out} has no known format"))
-            .hint("give --format arpa, ngram or hf, or a name that ends in .arpa or .ngram"));
+            .hint("give --format arpa, ngram, hf or gguf, or a name that ends in .arpa, .ngram or .gguf"));
     }
     if arguments.quantize.is_some() && format != "ngram" {
         return Err(Error::usage(format!("--quantize has no effect with --format {format}"))
             .hint("only .ngram files can be quantized"));
     }
     let (out, inputs) = (arguments.out.as_path(), [&arguments.model]);
-    let _locks = if format == "hf" {
-        outputs::new_folder(out, &inputs)?;
-        vec![Lock::beside(out)?]
-    } else {
-        outputs::files([out], &inputs)?
-    };
+    let _reserved =
+        if format == "hf" { outputs::folder(out, &inputs)? } else { outputs::files([out], &inputs)? };
     let loaded = models::load(&arguments.model, ctx)?;
-    if format == "hf" {
-        return hugging_face(arguments, &loaded, output);
+    if matches!(format.as_str(), "hf" | "gguf") {
+        return transformer(arguments, format == "gguf", &loaded, output);
     }
     let Some(model) = loaded.model.ngram() else {
         return Err(Error::usage(format!("a {} cannot be written as {format}", loaded.kind))
@@ -73,8 +68,13 @@ pub(super) fn write(
     Ok(written.bytes)
 }
 
-/// Writes a folder with config.json, model.safetensors and the tokenizer.
-fn hugging_face(arguments: &cli::ExportArgs, loaded: &models::LoadedModel, output: &Output) -> Result<()> {
+/// Writes a folder with config.json, model.safetensors and the tokenizer, or a GGUF file.
+fn transformer(
+    arguments: &cli::ExportArgs,
+    is_gguf: bool,
+    loaded: &models::LoadedModel,
+    output: &Output,
+) -> Result<()> {
     let neural = loaded.model.neural();
     let config = neural.and_then(|neural| match neural.config() {
         NeuralConfig::Transformer(config) => HuggingFaceConfig::from_transformer(config),
@@ -85,24 +85,33 @@ fn hugging_face(arguments: &cli::ExportArgs, loaded: &models::LoadedModel, outpu
         | NeuralConfig::Custom(_) => None,
     });
     let (Some(neural), Some(config)) = (neural, config) else {
-        return Err(Error::usage(format!("this {} has no Hugging Face format", loaded.kind)).hint(
+        let format = if is_gguf { "GGUF" } else { "Hugging Face" };
+        return Err(Error::usage(format!("this {} has no {format} format", loaded.kind)).hint(
             "supported are transformers with layer norm, learned positions and GELU (GPT-2), or with norm = \"rms\", position = \"rope\" \
              and activation = \"swiglu\" (Llama); both without qk_norm, softcap and bigram_rows",
         ));
     };
     let tensors = neural.parameters().iter().map(|p| (p.name.clone(), p.var.as_tensor().clone())).collect();
-    let tokenizer = &loaded.tokenizer;
+    let (tokenizer, out) = (&loaded.tokenizer, arguments.out.as_path());
+    if is_gguf {
+        let size = gguf::write(out, &config, &tensors, tokenizer)?;
+        output.wrote(out, size);
+        return output.event(
+            &json!({ "event": "result", "written": [{ "path": out.display().to_string(), "bytes": size }] }),
+        );
+    }
     // A tokenizer of a file has names of its own for <s> and </s>.
     let own = |id| String::from_utf8_lossy(&tokenizer.codec().token_name(id)).into_owned();
     let is_file = tokenizer.kind() == TokenizerKind::File;
-    let name = |id: Option<u32>| id.map(|id| if is_file { own(id) } else { tokenizer.token(id) });
+    let name = |id: Option<u32>| id.map(|id| (id, if is_file { own(id) } else { tokenizer.token(id) }));
     let tokenizer = HuggingFaceTokenizer {
         json: tokenizer.to_json()?,
         unk: name(tokenizer.unk()),
-        bos: name(tokenizer.bos()),
+        // A document starts after the end of another.
+        bos: name(tokenizer.bos().or(tokenizer.eos())),
         eos: name(tokenizer.eos()),
     };
-    hf::write(&arguments.out, &config, &tensors, Some(&tokenizer))?;
-    output.info(format!("wrote the folder {}", shown(&arguments.out)));
-    output.event(&json!({ "event": "result", "written": [{ "path": arguments.out.display().to_string() }] }))
+    hf::write(out, &config, &tensors, Some(&tokenizer))?;
+    output.info(format!("wrote the folder {}", shown(out)));
+    output.event(&json!({ "event": "result", "written": [{ "path": out.display().to_string() }] }))
 }
