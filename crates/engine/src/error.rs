@@ -246,7 +246,8 @@ impl From<surprisal_text::Error> for Error {
             | surprisal_text::Error::Nul { .. } => Some(Advice::InvalidBytes),
             error => error.hint().map(Advice::Text),
         };
-        let is_setting = matches!(error, surprisal_text::Error::Setting(_));
+        use surprisal_text::Error as Text;
+        let is_setting = matches!(error, Text::Setting(_) | Text::TooLarge { .. });
         let kind = if is_setting { ExitKind::Usage } else { ExitKind::Failed };
         Self { kind, message: chain(&error), advice }
     }

@@ -629,6 +629,13 @@ pub enum Note {
         /// In nats per token.
         half_width: f64,
     },
+    /// An evaluation would take too much of the budget, so its windows overlap less: the strides.
+    StrideGrew {
+        /// The configured stride.
+        from: usize,
+        /// The stride of this run's evaluations.
+        to: usize,
+    },
     /// Models of words and others are compared on the text that the words decode to.
     FoldedText,
     /// A text that looks like a config.
@@ -733,6 +740,11 @@ impl fmt::Display for Note {
                  compare count-based models",
                 many(*tokens, "token"),
                 100.0 * half_width.exp_m1()
+            ),
+            Self::StrideGrew { from, to } => write!(
+                f,
+                "with a stride of {from} the last evaluation would take more than a fifth of the budget: eval.stride is \
+                 {to} in this run, which gives tokens less context"
             ),
             Self::FoldedText => f.write_str(
                 "models of words take several spaces for one: the variants are compared on the text as words decode \

@@ -21,6 +21,7 @@ use crate::selection::Selection;
 use crate::stream::{Spool, Stream, check_unchanged};
 use crate::utf16::LONE_SURROGATE;
 use crate::warnings::{TextWarnings, lock};
+use surprisal_platform::memory;
 
 /// The number of bytes read at a time.
 pub(crate) const CHUNK_BYTES: usize = 1 << 18;
@@ -32,6 +33,8 @@ const NFC_CHUNKS: usize = 4;
 const CONTEXT_BYTES: usize = 256;
 /// The number of places at which a tokenizer is asked for a cut after every [`CHUNK_BYTES`].
 const MAX_CUTS_TRIED: usize = 64;
+/// The number of chunks after which the memory that is left is looked at.
+const CHUNKS_PER_CHECK: usize = 64;
 /// The length of a byte-order mark, which is no context.
 const MARK_BYTES: u64 = 3;
 
@@ -317,6 +320,8 @@ pub(crate) struct TextChunks {
     /// Pieces of a chunk that the iterator has not returned.
     pieces: VecDeque<TextChunk>,
     can_cut: Option<Box<CanCut>>,
+    /// The memory that was available at the start, if the system says.
+    memory: Option<u64>,
 }
 
 /// Whether a text may be cut between two parts.
@@ -347,7 +352,8 @@ fn context(bytes: &[u8]) -> &str {
 impl TextChunks {
     pub(crate) fn new(spans: &[Span]) -> Self {
         let (open, found, pieces) = (None, TextWarnings::default(), VecDeque::new());
-        Self { spans: spans.iter().cloned().collect(), open, count: 0, found, pieces, can_cut: None }
+        let (spans, memory) = (spans.iter().cloned().collect(), memory::available());
+        Self { spans, open, count: 0, found, pieces, can_cut: None, memory }
     }
 
     /// Cuts the text where `can_cut`, given the parts before and after, and keeps contexts.
@@ -388,6 +394,9 @@ impl TextChunks {
                 if current.advance(chunk, self.can_cut.as_deref())? {
                     chunk.index = self.count;
                     self.count += 1;
+                    if self.count.is_multiple_of(CHUNKS_PER_CHECK) {
+                        check_memory(self.memory, self.count, &current.span)?;
+                    }
                     return Ok(true);
                 }
                 current.span.check_unchanged()?;
@@ -444,6 +453,16 @@ impl Iterator for TextChunks {
             }
         }
     }
+}
+
+/// Refuses to read on when what was read has taken half of the memory that was `available`: its
+/// tokens exist twice when they are joined.
+fn check_memory(available: Option<u64>, chunks: usize, span: &Span) -> Result<()> {
+    let (Some(before), Some(now)) = (available, memory::available()) else { return Ok(()) };
+    if before.saturating_sub(now) <= now {
+        return Ok(());
+    }
+    Err(Error::TooLarge { name: span.name(), read: (chunks * CHUNK_BYTES) as u64 })
 }
 
 impl OpenSpan {

@@ -197,7 +197,11 @@ impl Error {
                     .into(),
             ),
             Self::Record { hint, .. } => hint.clone(),
-            Self::TooLarge { .. } => Some("count a part of it, or split it into shards".into()),
+            Self::TooLarge { .. } => Some(
+                "read a part of it; counting can be done in shards (--shard), and training can keep the tokens in a \
+                 file (data.token_cache = \"on\")"
+                    .into(),
+            ),
             Self::Changed(_) => {
                 Some("run it again when no program writes to the file, or use a copy of it".into())
             }

@@ -39,6 +39,9 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("eval", "stride", "eval net b.txt", "--stride 16"),
     ("eval", "threads", "eval net b.txt", "--threads 0"),
     ("eval", "calibration", "eval net b.txt", "--calibration"),
+    ("eval", "data", "eval net", "--data b.txt"),
+    ("eval", "pairs", "eval net", "--pairs pairs.tsv"),
+    ("report", "data", "report net", "--data b.txt"),
     ("sample", "prompt", "sample m.ngram", "--prompt dog"),
     ("sample", "tokens", "sample m.ngram", "--tokens 3"),
     ("sample", "temperature", "sample m.ngram", "--temperature 0.1"),
@@ -176,6 +179,7 @@ fn prepared() -> Bench {
     bench.file("dirty.txt", [lines.as_bytes(), b"the d\xFFg sees\n"].concat());
     bench.file("nfd.txt", lines.replace("cat", "ca\u{301}t"));
     bench.file("p.txt", "the dog\n");
+    bench.file("pairs.tsv", "the dog\tdog the\n");
     bench.file("c.toml", CONFIG);
     bench.file("g.toml", GRID);
     for line in [

@@ -160,7 +160,7 @@ pub(crate) fn resume(state: &mut TrainState, checkpoint: &Checkpoint) -> Result<
     state.best = match kept.best {
         Some((nats_per_token, step)) => {
             let weights = unpack_weights(neural, checkpoint, "best.safetensors")?;
-            Some(Best { nats_per_token, step, weights })
+            Some(Best { nats_per_token, step, weights, evaluation: None })
         }
         None => None,
     };

@@ -6,7 +6,8 @@ use serde_json::json;
 use surprisal_formats::model_dir::Weights;
 use surprisal_formats::ngram;
 use surprisal_model::LanguageModel;
-use surprisal_model::ngram::{NgramConfig, NgramModel, Uniform};
+use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, Uniform};
+use surprisal_platform::memory;
 use surprisal_store::run_dir::RunWriter;
 
 use super::event_log::EventLog;
@@ -24,17 +25,27 @@ const MAX_HALF_WIDTH: f64 = 0.1;
 /// The tokens of a text that is not in memory, from its start, that the baselines are counted on.
 const BASELINE_TOKENS: usize = 1 << 24;
 
+/// The least number of tokens that they are counted on.
+const MIN_BASELINE_TOKENS: usize = 1 << 16;
+
 /// Evaluates uniform, unigram and bigram baselines on the validation text.
 pub(super) fn baselines(data: &Dataset, ctx: &Context<'_>, record: &mut EventLog<'_>) -> Result<()> {
     let pool = ctx.pool;
     let vocab_size = data.tokenizer.vocab_size();
     let bos = data.val.bos();
-    let mut ids = &data.train.ids[..];
-    if data.train.ids.key().is_some() && ids.len() > BASELINE_TOKENS {
-        ids = &ids[..BASELINE_TOKENS];
+    let all = &data.train.ids[..];
+    let is_in_memory = data.train.ids.key().is_none();
+    let mut count = if is_in_memory { all.len() } else { all.len().min(BASELINE_TOKENS) };
+    // They are no reason to run out of memory.
+    let free = memory::available().unwrap_or(u64::MAX) / 2;
+    while count > MIN_BASELINE_TOKENS && Counts::memory(count, vocab_size, 2) > free {
+        count /= 2;
+    }
+    let ids = &all[..count];
+    if count < all.len() {
         ctx.note(Note::Text(format!(
             "the baselines are counted on the first {} of the training text",
-            many(BASELINE_TOKENS as u64, "token")
+            many(count as u64, "token")
         )))?;
     }
     let uniform: Box<dyn LanguageModel> = Box::new(Uniform::new(vocab_size, bos));

@@ -12,6 +12,7 @@ mod loss_spikes;
 mod neural;
 pub(crate) mod objective;
 pub(crate) mod optimiser;
+mod pace;
 mod state;
 pub(crate) mod step;
 mod weights;
@@ -385,6 +386,7 @@ impl Run<'_> {
                     last: None,
                     pending: &pending,
                     done: ctx.control.requests(),
+                    started: self.started,
                 };
                 let (lm, summary) = trainer.run(neural, from)?;
                 (Box::new(lm), summary)

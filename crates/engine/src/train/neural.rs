@@ -7,7 +7,7 @@ use surprisal_model::neural::{Neural, NeuralLm};
 use surprisal_ops::Precision;
 use surprisal_store::checkpoint::Checkpoint;
 use surprisal_store::run_dir::RunWriter;
-use surprisal_text::Batches;
+use surprisal_text::{Batches, TokenCounts, TokenText};
 
 use super::changes::Pending;
 use super::checkpoint::{self, Checkpointer};
@@ -17,6 +17,7 @@ use super::length::Position;
 use super::loss_spikes::SpikeDetector;
 use super::objective::{ConfiguredObjective, Objective};
 use super::optimiser::Optimiser;
+use super::pace::Pace;
 use super::state::{Best, TrainState};
 use super::step::{Hidden, Step, Sums};
 use super::weights::{restore, weights};
@@ -24,6 +25,7 @@ use crate::config::{Config, Select, Shards};
 use crate::control::Requests;
 use crate::data::Dataset;
 use crate::error::{Advice, Error, ExitKind, Result};
+use crate::evaluate;
 use crate::evaluation::Evaluation;
 use crate::events::{self, Context, Event, Note, RunSummary, StopCriterion};
 use crate::rng::dropout_seed;
@@ -51,6 +53,8 @@ pub(crate) struct Trainer<'a, 'r> {
     pub(crate) pending: &'a Pending,
     /// Requests of the control that were answered.
     pub(crate) done: Requests,
+    /// The start of the run in this process.
+    pub(crate) started: Instant,
 }
 
 impl Trainer<'_, '_> {
@@ -95,11 +99,12 @@ impl Trainer<'_, '_> {
             self.apply_changes(&mut state)?;
             self.record.event(&Event::Resumed { step: state.optimiser.step })?;
         }
+        let mut pace = Pace::new(length, self.started, state.optimiser.step, state.train_seconds);
         // Held until the model is saved.
         let _steps = self.ctx.control.steps();
         // Repeats the evaluation that a stop interrupted before the checkpoint, if any.
         let mut last = if from.is_some() && state.recent.tokens > 0 {
-            self.evaluate_if_due(&mut state, &batches, length)?
+            self.evaluate_if_due(&mut state, &batches, &mut pace)?
         } else {
             None
         };
@@ -109,16 +114,18 @@ impl Trainer<'_, '_> {
         }
         // Patience is checked before each step, so that a run that it has ended stops at once if
         // resumed.
-        while length.progress(state.optimiser.step, state.train_seconds) < 1.0
-            && !self.out_of_patience(&state)
-        {
+        while pace.progress < 1.0 && !self.out_of_patience(&state) {
             while self.ctx.control.is_paused() {
                 std::thread::sleep(PAUSE);
             }
-            self.step(&mut state, &batches, &*objective, length)
+            let is_first = state.recent.tokens == 0 && last.is_none();
+            self.step(&mut state, &batches, &*objective, length, &mut pace)
                 .or_else(|failure| self.keep_last_good(&state, failure))?;
+            if is_first && pace.is_timed() {
+                self.time_evaluation(&mut state.lm, &mut pace)?;
+            }
             let step = state.optimiser.step;
-            if let Some(evaluation) = self.evaluate_if_due(&mut state, &batches, length)? {
+            if let Some(evaluation) = self.evaluate_if_due(&mut state, &batches, &mut pace)? {
                 last = Some(evaluation);
             }
             let (stop, asked) = (self.ctx.control.is_stopped(), self.ctx.control.requests());
@@ -160,7 +167,7 @@ impl Trainer<'_, '_> {
             }
             let current = weights(&state.lm.neural)?;
             restore(&state.lm.neural, &best.weights)?;
-            let judged = self.evaluate(&state.lm);
+            let judged = best.evaluation.map_or_else(|| self.evaluate(&state.lm), Ok);
             if judged.is_err() && self.ctx.control.is_stopped() {
                 restore(&state.lm.neural, &current)?;
                 self.record.save(&state, &mut self.saver)?;
@@ -195,7 +202,8 @@ impl Trainer<'_, '_> {
         if let Some(best) = state.best.as_mut().filter(|_| self.pending.move_measure()) {
             let current = weights(&state.lm.neural)?;
             restore(&state.lm.neural, &best.weights)?;
-            best.nats_per_token = self.evaluate(&state.lm)?.nats_per_token();
+            let evaluation = self.evaluate(&state.lm)?;
+            (best.nats_per_token, best.evaluation) = (evaluation.nats_per_token(), Some(evaluation));
             restore(&state.lm.neural, &current)?;
         }
         Ok(())
@@ -207,17 +215,50 @@ impl Trainer<'_, '_> {
         &mut self,
         state: &mut TrainState,
         batches: &Batches,
-        length: StopCriterion,
+        pace: &mut Pace,
     ) -> Result<Option<Evaluation>> {
         let (eval, step) = (&self.config.eval, state.optimiser.step);
-        let done = length.progress(step, state.train_seconds) >= 1.0;
+        let done = pace.progress >= 1.0;
         let asked = eval.every_steps > 0 && step.is_multiple_of(eval.every_steps);
         let Position { epoch, row } = state.position;
         let ends_epochs = row == 0 && eval.every_epochs > 0 && epoch.is_multiple_of(eval.every_epochs);
-        if !(done || ends_epochs || asked) {
+        if !(done || (ends_epochs || asked) && pace.has_time_to_evaluate()) {
             return Ok(None);
         }
-        self.report(state, batches, length).or_else(|failure| self.keep_last_good(state, failure))
+        let started = Instant::now();
+        let reported =
+            self.report(state, batches, pace).or_else(|failure| self.keep_last_good(state, failure))?;
+        pace.evaluated(started.elapsed().as_secs_f64());
+        Ok(reported)
+    }
+
+    /// Estimates the time of an evaluation from that of a part of the text. A larger stride of the
+    /// windows makes it fit the budget.
+    fn time_evaluation(&self, lm: &mut NeuralLm, pace: &mut Pace) -> Result<()> {
+        let val = &self.data.val;
+        let block_size = lm.neural.config().block_size();
+        let few = (8 * block_size).clamp(1 << 10, val.ids.len().max(1 << 10)).min(val.ids.len());
+        let counts = TokenCounts { tokens: few as u64, ..TokenCounts::default() };
+        let part = TokenText::from_parts(val.ids[..few].to_vec().into(), val.mode, val.bos(), counts);
+        let time = |lm: &NeuralLm| -> Result<f64> {
+            let mut least = f64::INFINITY;
+            // The first time is longer.
+            for _ in 0..2 {
+                let started = Instant::now();
+                evaluate::log_probs(lm, &part, self.ctx.pool)?;
+                least = least.min(started.elapsed().as_secs_f64());
+            }
+            Ok(least * val.ids.len() as f64 / few as f64)
+        };
+        let Some(factor) = pace.estimate(time(lm)?) else { return Ok(()) };
+        let from = lm.stride;
+        let to = ((from as f64 * factor).ceil() as usize).min(block_size).max(from);
+        if to > from {
+            lm.stride = to;
+            pace.estimate(time(lm)?);
+            self.ctx.note(Note::StrideGrew { from, to })?;
+        }
+        Ok(())
     }
 
     fn out_of_patience(&self, state: &TrainState) -> bool {
@@ -256,13 +297,14 @@ impl Trainer<'_, '_> {
         batches: &Batches,
         objective: &dyn Objective,
         length: StopCriterion,
+        pace: &mut Pace,
     ) -> Result<()> {
         let started = Instant::now();
         let config = self.config;
         let step = state.optimiser.step;
         let lr = match length {
             StopCriterion::Steps(steps) => config.optim.rate_of(step, steps),
-            StopCriterion::Budget(_) => config.optim.rate(step, length.progress(step, state.train_seconds)),
+            StopCriterion::Budget(_) => config.optim.rate(step, pace.of_schedule()),
         };
         let precision = precision(config);
         let update = Step { neural: &state.lm.neural, objective, precision, pool: self.ctx.pool };
@@ -305,10 +347,12 @@ impl Trainer<'_, '_> {
         state.recent.add(&sums);
         state.tokens += sums.tokens as u64;
         state.position.advance(batches, &config.train, step);
-        state.train_seconds += started.elapsed().as_secs_f64();
+        let seconds = started.elapsed().as_secs_f64();
+        state.train_seconds += seconds;
+        pace.advance(state.optimiser.step, seconds);
         self.record.event(&Event::Step(events::Step {
             step: state.optimiser.step,
-            progress: length.progress(state.optimiser.step, state.train_seconds),
+            progress: pace.progress,
             train_nll: state.recent.nll / state.recent.tokens as f64,
             tokens_per_second: state.tokens as f64 / state.train_seconds,
             train_seconds: state.train_seconds,

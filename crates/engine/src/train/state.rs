@@ -7,6 +7,7 @@ use super::loss_spikes::SpikeDetector;
 use super::optimiser::{Optimiser, Slot};
 use super::step::{Hidden, Sums};
 use crate::error::Result;
+use crate::evaluation::Evaluation;
 
 /// Everything that changes from step to step, which a checkpoint saves.
 pub(crate) struct TrainState {
@@ -38,4 +39,6 @@ pub(crate) struct Best {
     pub(crate) nats_per_token: f64,
     pub(crate) step: usize,
     pub(crate) weights: Vec<Vec<f32>>,
+    /// The whole evaluation; `None` after a resumption.
+    pub(crate) evaluation: Option<Evaluation>,
 }

@@ -13,6 +13,7 @@ use crate::sampling::{Opening, Sampling};
 use crate::train::audit;
 use crate::train::length;
 use crate::train::optimiser::groups;
+use crate::train::pace::Pace;
 use crate::train::state::{Best, TrainState};
 use crate::train::step::Sums;
 use crate::train::weights::weights;
@@ -73,7 +74,7 @@ impl Trainer<'_, '_> {
         &mut self,
         state: &mut TrainState,
         batches: &Batches,
-        length: StopCriterion,
+        pace: &Pace,
     ) -> Result<Option<Evaluation>> {
         // Where there is a running mean of the weights, it is evaluated and stored.
         state.optimiser.swap_ema(&state.lm.neural)?;
@@ -91,7 +92,8 @@ impl Trainer<'_, '_> {
         }
         let best = state.best.as_ref().is_none_or(|best| nats_per_token < best.nats_per_token);
         if best {
-            state.best = Some(Best { nats_per_token, step, weights: weights(&state.lm.neural)? });
+            let (evaluation, weights) = (Some(evaluation), weights(&state.lm.neural)?);
+            state.best = Some(Best { nats_per_token, step, weights, evaluation });
             state.evals_since_best = 0;
         } else {
             state.evals_since_best += 1;
@@ -108,7 +110,7 @@ impl Trainer<'_, '_> {
             best,
             train_seconds: state.train_seconds,
             tokens_per_second: state.tokens as f64 / state.train_seconds,
-            left_seconds: length.left_seconds(step, state.train_seconds),
+            left_seconds: pace.left_seconds(step, state.train_seconds),
         }))?;
         self.notice_overfitting(state, train_nll, nats_per_token)?;
         state.recent = Sums::default();
