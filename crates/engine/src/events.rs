@@ -210,6 +210,9 @@ pub enum Event {
         /// One for each parameter.
         parameters: Vec<ParameterAudit>,
     },
+    /// A step that is recorded: about 500 of a run.
+    #[serde(rename = "step")]
+    Measured(Measured),
     /// The model was evaluated on the validation text.
     #[serde(rename = "epoch")]
     Evaluated(Evaluated),
@@ -295,6 +298,7 @@ impl Event {
             | Self::Changed(_)
             | Self::Skipped { .. }
             | Self::Audited { .. }
+            | Self::Measured(_)
             | Self::Evaluated(_)
             | Self::Overfitting(_)
             | Self::Finished(_)
@@ -469,6 +473,27 @@ pub struct Step {
     pub tokens_per_second: f64,
     /// Training time so far.
     pub train_seconds: f64,
+}
+
+/// Measures of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Measured {
+    /// Number of steps.
+    pub step: usize,
+    /// Objective of the step's tokens, in nats per token.
+    pub objective: f64,
+    /// Mean −ln q of the step's tokens, in nats per token.
+    pub train_nll: f64,
+    /// Learning rate of the step.
+    pub learning_rate: f64,
+    /// Norm of the gradient before it is clipped.
+    pub gradient_norm: f64,
+    /// Tokens per second so far.
+    pub tokens_per_second: f64,
+    /// Training time so far.
+    pub train_seconds: f64,
+    /// Peak resident memory of the process, in bytes, if the system says.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Results of an evaluation during training.

@@ -51,7 +51,7 @@ impl Heard {
 /// Without what the clock or the folder decides.
 fn untimed(value: &mut Value) {
     if let Value::Object(map) = value {
-        for key in ["train_seconds", "wall_seconds", "tokens_per_second", "run", "seconds"] {
+        for key in ["memory_bytes", "train_seconds", "wall_seconds", "tokens_per_second", "run", "seconds"] {
             map.remove(key);
         }
         map.values_mut().for_each(untimed);

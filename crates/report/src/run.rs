@@ -147,6 +147,10 @@ fn curves(events: &[Value]) -> Result<Markup> {
     let (objective, nll) = (line("/objective"), line("/train_nll"));
     let line_of = |name: &str, colour, points| Series { name: name.into(), colour, dashed: false, points };
     let mut series = Vec::new();
+    let steps = smoothed(events);
+    if !steps.is_empty() {
+        series.push(line_of("training NLL of single steps, smoothed", 2, steps));
+    }
     if objective != nll {
         series.push(line_of("objective, smoothed", 3, objective));
     }
@@ -177,6 +181,18 @@ fn curves(events: &[Value]) -> Result<Markup> {
             }
         }
     })
+}
+
+/// The training loss of recorded steps: means of runs of them, of which there are at most 100.
+fn smoothed(events: &[Value]) -> Vec<(f64, f64)> {
+    let steps = events.iter().filter(|event| event["event"] == "step");
+    let points: Vec<(f64, f64)> =
+        steps.filter_map(|event| Some((event["step"].as_f64()?, event["train_nll"].as_f64()?))).collect();
+    let mean = |part: &[(f64, f64)]| {
+        let sum = part.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+        (sum.0 / part.len() as f64, sum.1 / part.len() as f64)
+    };
+    points.chunks(points.len().div_ceil(100).max(1)).map(mean).collect()
 }
 
 /// A note on the number of evaluations.

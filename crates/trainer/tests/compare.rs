@@ -95,7 +95,7 @@ fn bits(run: &Path) -> (Vec<u8>, Vec<String>) {
     let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let events = metrics.lines().map(|line| {
         let mut event: Value = serde_json::from_str(line).unwrap();
-        for key in ["train_seconds", "wall_seconds", "tokens_per_second", "run"] {
+        for key in ["memory_bytes", "train_seconds", "wall_seconds", "tokens_per_second", "run"] {
             event.as_object_mut().unwrap().remove(key);
         }
         event.to_string()

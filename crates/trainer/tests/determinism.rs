@@ -14,7 +14,8 @@ fn fingerprint(bench: &Bench, out: &str, arguments: &[&str]) -> (Vec<Value>, Vec
     let mut events = bench.run(&all).succeeded().events();
     for event in &mut events {
         let event = event.as_object_mut().unwrap();
-        for clock in ["train_seconds", "wall_seconds", "tokens_per_second", "run", "threads"] {
+        for clock in ["memory_bytes", "train_seconds", "wall_seconds", "tokens_per_second", "run", "threads"]
+        {
             event.remove(clock);
         }
     }

@@ -238,7 +238,12 @@ fn outcome(prepared: &Bench, line: &str) -> (i32, String, String, BTreeMap<Strin
 fn timeless(text: &str) -> String {
     let line = |line: &str| match serde_json::from_str::<Value>(line) {
         Ok(Value::Object(mut event)) => {
-            event.retain(|key, _| !key.contains("second") && !key.contains("_ms") && !key.contains("_per_s"));
+            event.retain(|key, _| {
+                !key.contains("second")
+                    && key != "memory_bytes"
+                    && !key.contains("_ms")
+                    && !key.contains("_per_s")
+            });
             Value::from(event).to_string()
         }
         _ => {

@@ -15,7 +15,7 @@ use crate::events::{Event, Events, RunId, RunSummary};
 pub(crate) const FOLDER: &str = "tensorboard";
 
 /// Tags, with JSON pointers into events.
-const SCALARS: [(&str, &str); 9] = [
+const SCALARS: [(&str, &str); 12] = [
     ("loss/objective", "/objective"),
     ("loss/train_nll", "/train_nll"),
     ("loss/validation", "/eval/nats_per_token"),
@@ -25,10 +25,16 @@ const SCALARS: [(&str, &str); 9] = [
     ("validation/source_entropy", "/eval/source_entropy"),
     ("validation/kl", "/eval/kl"),
     ("speed/tokens_per_second", "/tokens_per_second"),
+    ("optimizer/learning_rate", "/learning_rate"),
+    ("optimizer/gradient_norm", "/gradient_norm"),
+    ("memory/peak_bytes", "/memory_bytes"),
 ];
+/// The tags of single steps whose values at evaluations are means.
+const STEP_TAGS: [(&str, &str); 2] =
+    [("loss/objective", "step/objective"), ("loss/train_nll", "step/train_nll")];
 
-/// A subscriber that writes TensorBoard event files into the folder of the first run: evaluations,
-/// and the result of a count-based model.
+/// A subscriber that writes TensorBoard event files into the folder of the first run: recorded
+/// steps, evaluations, and the result of a count-based model.
 ///
 /// ```
 /// # use surprisal_engine::{Context, Control, platform::threads::Pool, train::TensorBoard};
@@ -58,18 +64,25 @@ impl Events for TensorBoard {
         }
         let Some(log) = log.as_mut().filter(|log| log.run == run) else { return Ok(()) };
         let is_shown = match event {
-            Event::Evaluated(_) => true,
+            Event::Evaluated(_) | Event::Measured(_) => true,
             Event::Finished(summary) => summary.steps == 0,
             _ => false,
         };
         if !is_shown {
             return Ok(());
         }
+        let is_step = matches!(event, Event::Measured(_));
         let event = serde_json::to_value(event)?;
+        let tag = |tag: &'static str| {
+            let of_step = STEP_TAGS.iter().find(|(other, _)| is_step && *other == tag);
+            of_step.map_or(tag, |(_, own)| own)
+        };
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         let step = event["step"].as_u64().unwrap_or(0);
-        let values: Vec<(&str, f64)> =
-            SCALARS.iter().filter_map(|(tag, place)| Some((*tag, event.pointer(place)?.as_f64()?))).collect();
+        let values: Vec<(&str, f64)> = SCALARS
+            .iter()
+            .filter_map(|(name, place)| Some((tag(name), event.pointer(place)?.as_f64()?)))
+            .collect();
         if log.writer.is_none() {
             let folder = log.folder.join(FOLDER);
             std::fs::create_dir_all(&folder)

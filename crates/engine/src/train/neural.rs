@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use surprisal_model::neural::{Neural, NeuralLm};
 use surprisal_ops::Precision;
+use surprisal_platform::memory;
 use surprisal_store::checkpoint::Checkpoint;
 use surprisal_store::run_dir::RunWriter;
 use surprisal_text::{Batches, TokenCounts, TokenText};
@@ -33,6 +34,8 @@ use crate::runs;
 
 mod report;
 
+/// The number of steps of a run whose measures are recorded; a shorter run's all are.
+const RECORDED_STEPS: f64 = 500.0;
 /// Interval in which a paused run checks its control.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -349,7 +352,21 @@ impl Trainer<'_, '_> {
         state.position.advance(batches, &config.train, step);
         let seconds = started.elapsed().as_secs_f64();
         state.train_seconds += seconds;
+        let before = pace.progress;
         pace.advance(state.optimiser.step, seconds);
+        let point = |progress: f64| (progress * RECORDED_STEPS) as u64;
+        if point(before) < point(pace.progress) {
+            self.record.event(&Event::Measured(events::Measured {
+                step: state.optimiser.step,
+                objective: made.objective,
+                train_nll: sums.nll / sums.tokens as f64,
+                learning_rate: lr,
+                gradient_norm: made.norm,
+                tokens_per_second: state.tokens as f64 / state.train_seconds,
+                train_seconds: state.train_seconds,
+                memory_bytes: memory::peak(),
+            }))?;
+        }
         self.record.event(&Event::Step(events::Step {
             step: state.optimiser.step,
             progress: pace.progress,

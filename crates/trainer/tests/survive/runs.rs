@@ -133,7 +133,7 @@ pub(crate) fn outcome(bench: &Bench, out: &str) -> Outcome {
     let text = std::fs::read_to_string(root.join("metrics.jsonl")).unwrap();
     let mut events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for event in &mut events {
-        for clock in ["train_seconds", "wall_seconds", "tokens_per_second", "run"] {
+        for clock in ["memory_bytes", "train_seconds", "wall_seconds", "tokens_per_second", "run"] {
             event.as_object_mut().unwrap().remove(clock);
         }
     }
