@@ -13,7 +13,7 @@ use crate::clean::{Cleaning, InvalidBytes, NormalForm};
 use crate::error::{Error, Result};
 use crate::numbers::{many, thousands};
 use crate::records::{Source, suspect};
-use crate::stream::{Decoded, HEAD_BYTES, Origin, Spool, Stream};
+use crate::stream::{Copies, Decoded, HEAD_BYTES, Origin, Spool, Stream};
 use crate::warnings::Counted;
 
 /// The maximum depth of folders.
@@ -106,6 +106,7 @@ pub(crate) fn find(paths: &[PathBuf], options: &InputOptions, once: bool) -> Res
         twice: Vec::new(),
         binaries: Vec::new(),
         copies: Vec::new(),
+        spool: Copies::default(),
     };
     for path in paths {
         if is_standard_input(path) {
@@ -205,8 +206,9 @@ struct Finder<'a> {
     /// Files that were met again, with their first path.
     twice: Vec<(PathBuf, PathBuf)>,
     binaries: Vec<PathBuf>,
-    /// Temporary copies, and their bytes.
+    /// The names of the copied texts, and their bytes.
     copies: Vec<(String, u64)>,
+    spool: Copies,
 }
 
 impl Finder<'_> {
@@ -330,7 +332,7 @@ impl Finder<'_> {
         let (location, end) = if self.once {
             (Location::Stream(stream), 0)
         } else {
-            let spool = Spool::new(&stream)?;
+            let spool = Spool::new(&stream, &mut self.spool)?;
             self.copies.push((stream.name.clone(), spool.len));
             let len = spool.len;
             (Location::Spooled(stream, Arc::new(spool)), len)

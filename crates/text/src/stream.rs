@@ -179,10 +179,19 @@ pub(crate) fn check_unchanged(path: &Path, len: u64, changed: Option<SystemTime>
     }
 }
 
-/// A converted text in a temporary file, which is removed when it is no longer used.
+/// The temporary file of all copies, which is removed when it is no longer used. One for all,
+/// because a process may have only some hundred files open.
+#[derive(Debug, Default)]
+pub(crate) struct Copies {
+    file: Option<Arc<File>>,
+    len: u64,
+}
+
+/// A converted text in a temporary file.
 #[derive(Debug)]
 pub(crate) struct Spool {
-    file: File,
+    file: Arc<File>,
+    start: u64,
     pub(crate) len: u64,
     /// The counts of the conversion.
     pub(crate) found: TextWarnings,
@@ -190,14 +199,18 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Copies all of a text.
+    /// Copies all of a text to the end of `copies`.
     ///
     /// # Errors
     /// As [`Stream::open`]; a failure to write the copy.
-    pub(crate) fn new(stream: &Stream) -> Result<Self> {
+    pub(crate) fn new(stream: &Stream, copies: &mut Copies) -> Result<Self> {
         let cannot =
             |reason| Error::Spool { name: stream.name.clone(), folder: std::env::temp_dir(), reason };
-        let mut file = tempfile::tempfile().map_err(cannot)?;
+        let file = match &copies.file {
+            Some(file) => Arc::clone(file),
+            None => Arc::new(tempfile::tempfile().map_err(cannot)?),
+        };
+        copies.file = Some(Arc::clone(&file));
         let mut source = stream.open()?;
         let (mut buffer, mut len, mut records) = (vec![0; BUFFER_BYTES], 0, 0);
         loop {
@@ -211,12 +224,14 @@ impl Spool {
             if stream.field.is_some() {
                 records += memchr::memchr_iter(RECORD_END, part).count() as u64;
             }
-            io::Write::write_all(&mut file, part).map_err(cannot)?;
+            io::Write::write_all(&mut &*file, part).map_err(cannot)?;
             len += count as u64;
         }
         stream.check_unchanged()?;
         let found = *lock(&stream.found);
-        Ok(Self { file, len, found, records })
+        let start = copies.len;
+        copies.len += len;
+        Ok(Self { file, start, len, found, records })
     }
 
     /// A reader of the bytes from `start` to `end`.
@@ -235,7 +250,7 @@ struct SpoolReader {
 impl Read for SpoolReader {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let wanted = (out.len() as u64).min(self.end - self.at) as usize;
-        let count = read_at(&self.spool.file, &mut out[..wanted], self.at)?;
+        let count = read_at(&self.spool.file, &mut out[..wanted], self.spool.start + self.at)?;
         if count == 0 && wanted > 0 {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the temporary copy was cut off"));
         }

@@ -352,6 +352,28 @@ fn documents_have_marks_between_them_and_binary_files_are_left_out() {
     assert!(matches!(named, Error::Nul { line: 1, .. }), "{named}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thousand_compressed_texts_need_few_open_files() {
+    let folder = TempDir::new().unwrap();
+    let dir = folder.path().join("d");
+    for n in 0..300 {
+        write(
+            &dir.join(format!("{n:03}.gz")),
+            compressed(Compression::Gzip, format!("text {n}\n").as_bytes()),
+        );
+    }
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    let options = DataOptions { once: false, ..options(&[&dir], TextMode::Line) };
+    let corpus = Corpus::whole(&options, None).unwrap();
+    // Other tests of this process open some, too.
+    assert!(open() < before + 150, "{} open files", open() - before);
+    let (tokenizer, text) = corpus.tokenize_train(TokenizerKind::Word).unwrap();
+    assert_eq!(text.sequences().count(), 300);
+    assert!(tokenizer.decode(&text.ids[4 * 150..][..4]).contains("text 150"));
+}
+
 #[test]
 fn the_hash_of_a_text_depends_on_the_order_of_its_records() {
     let folder = TempDir::new().unwrap();
