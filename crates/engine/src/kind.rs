@@ -187,10 +187,17 @@ impl Kind {
             Some("surprisal checkpoint") => return Self::Checkpoint,
             _ => {}
         }
-        let begun = has("checkpoints") || has("model") || has("metrics.jsonl");
-        if has("model/manifest.json") || has("config.toml") && begun {
+        // A folder of texts may have files of these names, too.
+        let begun = has("checkpoints") || has("metrics.jsonl");
+        let is_run = || begun && read_regular(path.join("config.toml")).is_ok_and(|bytes| is_config(&bytes));
+        let describes_model = || {
+            let config = read_regular(path.join("config.json")).unwrap_or_default();
+            serde_json::from_slice::<Value>(&config).is_ok_and(|config| !config["model_type"].is_null())
+        };
+        let weights = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
+        if has("model/manifest.json") || is_run() {
             Self::Run
-        } else if has("config.json") {
+        } else if has("config.json") && (weights.into_iter().any(has) || describes_model()) {
             Self::HuggingFace
         } else if has("comparison.json") || has_cells(path) {
             Self::Comparison
