@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Read};
 /// A byte that is never in UTF-8, for a code unit that is no part of a character.
 pub(crate) const LONE_SURROGATE: u8 = 0xFE;
 /// The number of bytes at the start of a text from which UTF-16 without a byte-order mark is told.
-const SNIFF_BYTES: usize = 512;
+const SNIFF_BYTES: usize = 4096;
 
 /// The order of bytes in a code unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(crate) enum ByteOrder {
 
 impl ByteOrder {
     /// The byte order of a text in UTF-16 that starts with `head`: by its byte-order mark, or where
-    /// nearly every second byte is NUL, as in a Western text.
+    /// it reads as a text in that order and is no other text.
     pub(crate) fn of(head: &[u8]) -> Option<Self> {
         match head {
             // UTF-32 starts with this mark, too.
@@ -24,18 +24,53 @@ impl ByteOrder {
             [0xFF, 0xFE, ..] => Some(Self::Little),
             [0xFE, 0xFF, ..] => Some(Self::Big),
             _ => {
-                let head = &head[..head.len().min(SNIFF_BYTES) / 2 * 2];
-                let nuls = |at: usize| head.iter().skip(at).step_by(2).filter(|&&byte| byte == 0).count();
-                let (even, odd, pairs) = (nuls(0), nuls(1), head.len() / 2);
-                let most = |nuls: usize| pairs >= 2 && 10 * nuls >= 9 * pairs;
-                match (even, odd) {
-                    (0, odd) if most(odd) => Some(Self::Little),
-                    (even, 0) if most(even) => Some(Self::Big),
-                    _ => None,
+                let head = &head[..head.len().min(SNIFF_BYTES)];
+                let no_utf8 = std::str::from_utf8(head).is_err_and(|error| error.error_len().is_some());
+                // Half of a Western text in UTF-16 is printable ASCII, and less of others.
+                let ascii = head.iter().filter(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\r')).count();
+                if !(no_utf8 || head.contains(&0)) || 4 * ascii >= 3 * head.len() {
+                    return None;
                 }
+                [Self::Little, Self::Big].into_iter().find(|order| reads_as_text(&order.units(head)))
             }
         }
     }
+
+    fn units(self, bytes: &[u8]) -> Vec<u16> {
+        let unit = match self {
+            Self::Little => u16::from_le_bytes,
+            Self::Big => u16::from_be_bytes,
+        };
+        bytes.as_chunks::<2>().0.iter().map(|&bytes| unit(bytes)).collect()
+    }
+}
+
+/// Whether `units` are characters of texts: those of the common scripts, with spaces, ends of lines
+/// or full stops among them unless nearly all are Western.
+fn reads_as_text(units: &[u16]) -> bool {
+    let (mut western, mut marks, mut rare) = (0, 0, 0);
+    // The last character may be cut.
+    let cut = usize::from(units.last().is_some_and(|unit| (0xD800..0xDC00).contains(unit)));
+    for c in char::decode_utf16(units[..units.len() - cut].iter().copied()) {
+        match c {
+            Ok('\0'..='\x08' | '\x0B' | '\x0E'..='\x1F' | '\x7F'..='\u{9F}') | Err(_) => return false,
+            Ok(' ' | '\n' | '\r' | '\t') => (western, marks) = (western + 1, marks + 1),
+            Ok('\u{3000}'..='\u{3002}' | '\u{FF0C}') => marks += 1,
+            Ok(..='\u{24F}' | '\u{2010}'..='\u{2026}') => western += 1,
+            Ok(
+                '\u{370}'..='\u{1FFF}'
+                | '\u{3003}'..='\u{30FF}'
+                | '\u{4E00}'..='\u{9FFF}'
+                | '\u{AC00}'..='\u{D7A3}'
+                | '\u{FF00}'..='\u{FFEF}'
+                | '\u{1F300}'..='\u{1FAFF}',
+            ) => {}
+            Ok(_) => rare += 1,
+        }
+    }
+    let count = units.len();
+    20 * rare <= count
+        && (count >= 2 && 10 * western >= 9 * count || count >= 4 && 100 * marks >= count.max(100))
 }
 
 /// A reader of UTF-16 as UTF-8, with [`LONE_SURROGATE`] for unpaired surrogates and half a unit.
@@ -59,14 +94,8 @@ impl<R: Read> Utf16Reader<R> {
         let mut bytes = std::mem::take(&mut self.rest);
         let wanted = (1 << 16) - bytes.len();
         self.ended = (&mut self.source).take(wanted as u64).read_to_end(&mut bytes)? < wanted;
-        let (units, half) = bytes.as_chunks::<2>();
-        let mut units: Vec<u16> = units
-            .iter()
-            .map(|&unit| match self.order {
-                ByteOrder::Little => u16::from_le_bytes(unit),
-                ByteOrder::Big => u16::from_be_bytes(unit),
-            })
-            .collect();
+        let half = bytes.as_chunks::<2>().1;
+        let mut units = self.order.units(&bytes);
         let mut kept = half.len();
         // The second half of a pair may follow.
         if !self.ended && units.last().is_some_and(|unit| (0xD800..0xDC00).contains(unit)) {
@@ -141,5 +170,50 @@ mod tests {
         assert_eq!(ByteOrder::of(&[0xFF, 0xFE, 0, 0, 0x41, 0, 0, 0]), None);
         let without_mark: Vec<u8> = "a text".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(ByteOrder::of(&without_mark), Some(ByteOrder::Little));
+    }
+
+    #[test]
+    fn utf16_without_a_mark_is_told_in_any_script_and_nothing_else_is() {
+        let texts = [
+            "Ein Text mit 😀 darin.\n",
+            "Добрый день, мир!\n",
+            "你好，世界。今天天气很好。\n",
+            "안녕하세요 세계\n",
+            "Γειά σου Κόσμε\n",
+        ];
+        for text in texts {
+            for repeats in [1, 300] {
+                let text = text.repeat(repeats);
+                let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+                let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+                assert_eq!(ByteOrder::of(&little), Some(ByteOrder::Little), "{text}");
+                assert_eq!(ByteOrder::of(&big), Some(ByteOrder::Big), "{text}");
+                assert_eq!(ByteOrder::of(text.as_bytes()), None, "{text}");
+                // In an 8-bit encoding, with the low bytes alone.
+                let narrow: Vec<u8> = text.encode_utf16().map(|unit| unit as u8).collect();
+                assert!(narrow.contains(&0) || ByteOrder::of(&narrow).is_none(), "{text}");
+            }
+        }
+        let mut state = 1u64;
+        for length in (0..20_000usize).map(|n| n % 300) {
+            let mut draw = || {
+                state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                (state >> 40) as u8
+            };
+            let bytes: Vec<u8> = (0..length).map(|_| draw()).collect();
+            assert!(
+                length < 16
+                    || ByteOrder::of(&bytes).is_none()
+                    || bytes.starts_with(&[0xFE, 0xFF])
+                    || bytes.starts_with(&[0xFF, 0xFE]),
+                "{bytes:?}"
+            );
+            // Small numbers of 16 and of 32 bits.
+            let numbers: Vec<u8> = bytes.iter().flat_map(|&byte| [byte, byte % 3]).collect();
+            assert!(length < 64 || ByteOrder::of(&numbers).is_none(), "{numbers:?}");
+            let wide: Vec<u8> = bytes.iter().flat_map(|&byte| [byte, 0, 0, 0]).collect();
+            assert!(length < 4 || ByteOrder::of(&wide).is_none());
+        }
+        assert_eq!(ByteOrder::of(b"a/one.txt\0a/two.txt\0b/three.txt\0"), None);
     }
 }
