@@ -147,7 +147,7 @@ impl Dataset {
                 (tokenizer, train, None)
             }
             None => {
-                let words = config.tokenizer.words()?;
+                let words = config.tokenizer.words(config.data.normalize)?;
                 learn(&corpus, kind, &words, ctx)?
             }
         };

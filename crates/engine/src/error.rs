@@ -247,7 +247,7 @@ impl From<surprisal_text::Error> for Error {
             error => error.hint().map(Advice::Text),
         };
         use surprisal_text::Error as Text;
-        let is_setting = matches!(error, Text::Setting(_) | Text::TooLarge { .. });
+        let is_setting = matches!(error, Text::Setting(_) | Text::Pattern { .. } | Text::TooLarge { .. });
         let kind = if is_setting { ExitKind::Usage } else { ExitKind::Failed };
         Self { kind, message: chain(&error), advice }
     }

@@ -318,6 +318,14 @@ impl LoadedModel {
         Ok(Evaluation { spelling: Some(Spelling::of(&self.tokenizer, text, pool)?), ..evaluation })
     }
 
+    /// The opening of a sample with `prompt`, which is normalised as the run's text was.
+    ///
+    /// # Errors
+    /// Unknown parts of the prompt, unless they are allowed; a prompt that ends a sentence.
+    pub fn prompt(&self, prompt: &str, allow_unknown: bool) -> Result<Opening> {
+        Opening::prompt(&self.tokenizer, &self.config.data.normalize.of(prompt), allow_unknown)
+    }
+
     /// The opening of a sample without a prompt, from the run's training text.
     ///
     /// # Errors

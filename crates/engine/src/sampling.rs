@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
-use surprisal_text::{EncodeOptions, Granularity, Tokenizer, TokenizerKind, encode_text};
+use surprisal_text::{EncodeOptions, Granularity, InputOptions, Tokenizer, TokenizerKind, encode_text};
 
 use crate::error::{Advice, Error, Result};
 
@@ -203,7 +203,7 @@ impl Opening {
     ///
     /// # Errors
     /// A prompt of several lines for a model of lines, or with unknown words or characters.
-    pub fn prompt(tokenizer: &Tokenizer, prompt: &str, allow_unknown: bool) -> Result<Self> {
+    pub(crate) fn prompt(tokenizer: &Tokenizer, prompt: &str, allow_unknown: bool) -> Result<Self> {
         if tokenizer.bos().is_some() && prompt.trim_end_matches(['\n', '\r']).contains('\n') {
             return Err(Error::usage("the prompt has several lines, and this model generates single lines")
                 .hint("give the beginning of one line"));
@@ -225,7 +225,8 @@ impl Opening {
         };
         // A prompt without tokens is not an error.
         let unknown =
-            encode_text("the prompt", prompt, tokenizer, EncodeOptions::default()).map(|(_, all)| all);
+            encode_text("the prompt", prompt, tokenizer, &InputOptions::default(), EncodeOptions::default())
+                .map(|(_, all)| all);
         let unknown: BTreeSet<String> = unknown.unwrap_or_default().into_values().collect();
         if !(unknown.is_empty() || allow_unknown) {
             let listed: Vec<String> = unknown.iter().map(|part| format!("{part:?}")).collect();

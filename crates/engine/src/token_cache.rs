@@ -204,7 +204,8 @@ fn write(
     let (tokenizer, choice) = match known {
         Some(tokenizer) => (tokenizer, None),
         None if kind == TokenizerKind::Word => {
-            let (tokenizer, choice) = corpus.learn_word_tokenizer(&config.tokenizer.words()?)?;
+            let (tokenizer, choice) =
+                corpus.learn_word_tokenizer(&config.tokenizer.words(config.data.normalize)?)?;
             (tokenizer, Some(choice))
         }
         None => (corpus.train_tokenizer(kind)?, None),

@@ -3,18 +3,18 @@
 use std::path::Path;
 
 use surprisal_formats::file;
-use surprisal_text::{MinCount, WordChoice, WordList, WordVocabulary};
+use surprisal_text::{MinCount, NormalForm, WordChoice, WordList, WordVocabulary};
 
 use crate::config::Tokenizer as Settings;
 use crate::error::Result;
 use crate::events::Note;
 
-/// The list of words in the file at `path`.
+/// The list of words in the file at `path`, in a normal form.
 ///
 /// # Errors
 /// A file that cannot be read; a wrong line.
-pub fn word_list(path: &Path) -> Result<WordList> {
-    Ok(WordList::parse(&path.display().to_string(), file::read(path)?.as_slice())?)
+pub fn word_list(path: &Path, normalize: NormalForm) -> Result<WordList> {
+    Ok(WordList::parse(&path.display().to_string(), file::read(path)?.as_slice(), normalize)?)
 }
 
 /// A note if some words are not in the vocabulary.
@@ -28,8 +28,8 @@ impl Settings {
     ///
     /// # Errors
     /// A list that cannot be read.
-    pub(crate) fn words(&self) -> Result<WordVocabulary> {
-        let list = self.vocab.as_deref().map(word_list).transpose();
+    pub(crate) fn words(&self, normalize: NormalForm) -> Result<WordVocabulary> {
+        let list = self.vocab.as_deref().map(|path| word_list(path, normalize)).transpose();
         let list = list.map_err(|error| error.within("tokenizer.vocab"))?;
         Ok(WordVocabulary { min_count: self.min_count(), vocab_size: self.vocab_size, list })
     }

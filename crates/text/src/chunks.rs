@@ -293,7 +293,9 @@ impl TextChunk {
         visit: &mut impl FnMut(&mut Self, &mut TextWarnings) -> Result<()>,
     ) -> Result<()> {
         let cleaning = self.span.cleaning;
-        if let Err(at) = cleaning.clean(&mut self.bytes, self.index < NFC_CHUNKS, warnings) {
+        if let Err(at) =
+            cleaning.clean(&mut self.bytes, (self.starts_line, self.index < NFC_CHUNKS), warnings)
+        {
             return Err(self.invalid(at));
         }
         if self.bytes.is_empty() {

@@ -1,8 +1,11 @@
 //! Cleaning of the bytes of a text: invalid bytes and NULs, line ends, and composed letters.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc, is_nfc_quick};
 
+use crate::stream::UTF8_MARK;
 use crate::warnings::TextWarnings;
 
 /// The treatment of bytes that are no text: bytes that are not UTF-8, and NULs.
@@ -31,6 +34,7 @@ pub enum NormalForm {
 
 /// The cleaning of a text's bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each kind of byte is kept or not")]
 pub(crate) struct Cleaning {
     pub(crate) invalid: InvalidBytes,
     /// Whether any bytes are accepted, as by byte tokenizers.
@@ -38,6 +42,8 @@ pub(crate) struct Cleaning {
     /// Whether NULs are accepted.
     pub(crate) keep_nuls: bool,
     pub(crate) normalize: NormalForm,
+    /// Whether byte-order marks at the starts of lines are kept.
+    pub(crate) keep_marks: bool,
     /// Whether CRLF becomes a newline.
     pub(crate) crlf_is_newline: bool,
 }
@@ -49,6 +55,16 @@ pub(crate) fn first_invalid(bytes: &[u8], keep_nuls: bool) -> Option<usize> {
     nul.into_iter().chain(not_utf8).min()
 }
 
+impl NormalForm {
+    /// `text` in this form.
+    pub fn of(self, text: &str) -> Cow<'_, str> {
+        match self {
+            Self::Nfc if !is_nfc(text) => Cow::Owned(text.nfc().collect()),
+            Self::Nfc | Self::None => Cow::Borrowed(text),
+        }
+    }
+}
+
 impl Cleaning {
     /// Cleans whole lines of a text in place.
     ///
@@ -57,7 +73,7 @@ impl Cleaning {
     pub(crate) fn clean(
         self,
         bytes: &mut Vec<u8>,
-        look_for_nfc: bool,
+        (starts_line, look_for_nfc): (bool, bool),
         found: &mut TextWarnings,
     ) -> Result<(), usize> {
         if !self.any_bytes
@@ -74,6 +90,9 @@ impl Cleaning {
                     *bytes = kept.concat();
                 }
             }
+        }
+        if !self.keep_marks {
+            found.marks += remove_marks(bytes, starts_line);
         }
         found.count_bytes(bytes);
         if self.crlf_is_newline && memchr::memchr(b'\r', bytes).is_some() {
@@ -107,11 +126,21 @@ impl Cleaning {
             }
             if !chunk.invalid().is_empty() {
                 text.push('\u{FFFD}');
-                found.replaced += 1;
+                found.replaced += chunk.invalid().len() as u64;
             }
         }
         text.into_bytes()
     }
+}
+
+/// Removes the byte-order marks at the starts of lines, which joined texts have; their number.
+fn remove_marks(bytes: &mut Vec<u8>, starts_line: bool) -> u64 {
+    let is_mark = |at: &usize| if *at == 0 { starts_line } else { bytes[at - 1] == b'\n' };
+    let marks: Vec<usize> = memchr::memmem::find_iter(bytes, UTF8_MARK).filter(is_mark).collect();
+    for at in marks.iter().rev() {
+        bytes.drain(*at..at + UTF8_MARK.len());
+    }
+    marks.len() as u64
 }
 
 /// The bytes without the carriage returns before newlines.
@@ -132,7 +161,7 @@ mod tests {
 
     fn cleaned(cleaning: Cleaning, bytes: &[u8]) -> (Result<String, usize>, TextWarnings) {
         let (mut bytes, mut found) = (bytes.to_vec(), TextWarnings::default());
-        let result = cleaning.clean(&mut bytes, true, &mut found);
+        let result = cleaning.clean(&mut bytes, (true, true), &mut found);
         (result.map(|()| String::from_utf8(bytes).unwrap()), found)
     }
 
@@ -143,12 +172,19 @@ mod tests {
         assert_eq!(with(InvalidBytes::Error).0, Err(9));
         let (text, found) = with(InvalidBytes::Replace);
         assert_eq!(text.unwrap(), "fine\nbad \u{FFFD}\u{FFFD} byte\na\u{FFFD}b\n\u{FFFD} cut\nlast");
-        assert_eq!(found.replaced, 4);
+        assert_eq!(found.replaced, 6);
         let (text, found) = with(InvalidBytes::SkipLine);
         assert_eq!((text.unwrap().as_str(), found.skipped_lines), ("fine\nlast", 3));
         let nuls = Cleaning { keep_nuls: true, ..Cleaning::default() };
         assert_eq!(cleaned(nuls, b"a\0b").0.unwrap(), "a\0b");
         assert_eq!(cleaned(nuls, b"a\0b\xFF").0, Err(3));
+    }
+
+    #[test]
+    fn marks_of_joined_texts_are_removed() {
+        let text = "\u{FEFF}a\u{FEFF}\n\u{FEFF}b\n".as_bytes();
+        let (joined, found) = cleaned(Cleaning::default(), text);
+        assert_eq!((joined.unwrap().as_str(), found.marks), ("a\u{FEFF}\nb\n", 2));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::encode::{
     encode, encode_and_record, encode_to, learn_word_tokenizer, learn_words, train, unknown_words,
 };
 use crate::error::{Error, Result};
-use crate::inputs::{Found, find, name};
+use crate::inputs::{Found, check_pipes, find, name};
 use crate::numbers::many;
 use crate::parallel::for_each_chunk;
 use crate::records::RECORD_END;
@@ -93,6 +93,7 @@ impl Corpus {
     /// # Errors
     /// A missing path, a directory without text, texts that are empty or too short to split.
     pub fn load(options: &DataOptions) -> Result<Self> {
+        check_pipes(options.train.iter().chain(&options.val))?;
         let found = find(&options.train, &options.inputs, false)?;
         let name = name(&options.train, found.spans.len());
         Self::divide(name, found, options)
@@ -106,6 +107,7 @@ impl Corpus {
     /// # Errors
     /// As [`Self::load`]; a shard number out of range.
     pub fn whole(options: &DataOptions, shard: Option<(usize, usize)>) -> Result<Self> {
+        check_pipes(options.train.iter())?;
         let found = find(&options.train, &options.inputs, options.once && shard.is_none())?;
         let name = name(&options.train, found.spans.len());
         if found.spans.iter().all(Span::is_empty) {
@@ -154,7 +156,7 @@ impl Corpus {
             TextMode::Stream if mark_documents => TextMode::Document,
             mode => mode,
         };
-        let mut file_notices = found.notices;
+        let mut file_notices = found.all_notices();
         if mode == TextMode::Stream && found.has_documents && !options.inputs.as_stored {
             file_notices.push(
                 "several documents are read as one stream without marks between them; \
@@ -185,7 +187,17 @@ impl Corpus {
                 return Err(Error::Empty(crate::inputs::name(&options.val, val.spans.len())));
             }
             found.has_documents |= val.has_documents;
+            let both = val.files.iter().filter_map(|(id, path)| Some((path, found.files.get(id)?)));
+            for (path, first) in both.filter(|(path, _)| path.is_file()) {
+                let (path, first) = (path.display(), first.display());
+                found.notices.push(if path.to_string() == first.to_string() {
+                    format!("{path} is a training text and a validation text")
+                } else {
+                    format!("the validation text {path} is the training text {first}")
+                });
+            }
             found.notices.extend(val.notices);
+            found.idle.retain(|pattern| val.idle.contains(pattern));
             Some(val.spans)
         };
         let mut corpus = Self::new(name, found, options);
@@ -517,9 +529,11 @@ impl Texts {
     /// # Errors
     /// As [`Corpus::load`].
     pub fn open(paths: &[PathBuf], inputs: &InputOptions, once: bool) -> Result<Self> {
+        check_pipes(paths.iter())?;
         let found = find(paths, inputs, once)?;
         let name = name(paths, found.spans.len());
-        Ok(Self { name, spans: found.spans, notices: found.notices, inputs: inputs.clone() })
+        let notices = found.all_notices();
+        Ok(Self { name, spans: found.spans, notices, inputs: inputs.clone() })
     }
 
     /// Encodes the texts.
@@ -549,7 +563,7 @@ pub fn encode_files(
     Texts::open(paths, &inputs, true)?.encode(tokenizer, options)
 }
 
-/// Encodes `text` like a file with this content, and returns the text of every `<unk>` by position.
+/// Encodes `text` like a file with this content, which `inputs` normalises, and returns the text of every `<unk>` by position.
 ///
 /// # Errors
 /// As [`encode_files`], with `name` as the text's name.
@@ -557,11 +571,12 @@ pub fn encode_text(
     name: &str,
     text: &str,
     tokenizer: &Tokenizer,
+    inputs: &InputOptions,
     options: EncodeOptions,
 ) -> Result<(EvaluationText, BTreeMap<usize, String>)> {
-    let mut span = Span::from_text(name, text);
+    let mut span = Span::from_text(name, &inputs.normalize.of(text));
     span.cleaning.keep_nuls = true;
-    let spans = in_mode(vec![span], tokenizer.mode(), &InputOptions::default());
+    let spans = in_mode(vec![span], tokenizer.mode(), inputs);
     let encoded = evaluation_text(name.to_owned(), &spans, tokenizer, options)?;
     Ok((encoded, unknown_words(&spans, tokenizer, options, usize::MAX)?))
 }

@@ -20,12 +20,22 @@ pub enum Error {
         reason: std::io::Error,
     },
     /// A directory without a text file that is chosen, in it or under it.
-    #[error("{} contains no text file", .path.display())]
+    #[error("{} contains no text file{}", .path.display(), chosen(patterns))]
     NoText {
         /// The directory.
         path: PathBuf,
         /// The number of binary files in it.
         binaries: usize,
+        /// The patterns by which its files were chosen; empty without any.
+        patterns: String,
+    },
+    /// A pattern of files that is none.
+    #[error("\"{pattern}\" is no pattern of files: {problem}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// The problem.
+        problem: String,
     },
     /// A disk or another special file that is not read.
     #[error("{} is neither a file, a directory nor a pipe", .0.display())]
@@ -172,6 +182,11 @@ pub enum Error {
     Source(#[from] surprisal_source::Error),
 }
 
+/// The patterns that chose files, in an error.
+fn chosen(patterns: &str) -> String {
+    if patterns.is_empty() { String::new() } else { format!(" that is chosen by {patterns}") }
+}
+
 impl Error {
     /// The error of reading the text `name`: another of these, if a converter made it.
     pub fn of_io(name: impl Into<PathBuf>, reason: std::io::Error) -> Self {
@@ -205,6 +220,13 @@ impl Error {
             Self::Changed(_) => {
                 Some("run it again when no program writes to the file, or use a copy of it".into())
             }
+            Self::NoText { patterns, .. } if !patterns.is_empty() => Some(
+                "a pattern without a slash is for names, another for paths in the folder; \"**/\" is for any folders"
+                    .into(),
+            ),
+            Self::Pattern { .. } => Some(
+                "give a pattern, such as \"*.txt\", or the name of a folder; is a variable of the shell empty?".into(),
+            ),
             Self::NoText { binaries: 0, .. } => Some("hidden and empty files are not read".into()),
             Self::NoText { binaries, .. } => {
                 Some(format!("it has {}; a text has no NULs", many(*binaries as u64, "binary file")))

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{GlobBuilder, GlobMatcher};
 
 use crate::chunks::{Location, Span};
 use crate::clean::{Cleaning, InvalidBytes, NormalForm};
@@ -34,7 +34,7 @@ pub struct InputOptions {
     /// document. `None`: plain text.
     pub field: Option<String>,
     /// Patterns of the files that are read in folders; none: all. A pattern without a slash is for
-    /// file names, another for paths in the folder.
+    /// names, another for paths in the folder; a folder that matches stands for all in it.
     pub include: Vec<String>,
     /// Patterns of files that are left out.
     pub exclude: Vec<String>,
@@ -61,6 +61,24 @@ pub(crate) struct Found {
     pub(crate) notices: Vec<String>,
     /// Whether there are several documents.
     pub(crate) has_documents: bool,
+    /// The files, by which a text of two parts is known.
+    pub(crate) files: BTreeMap<FileId, PathBuf>,
+    /// The patterns that matched nothing.
+    pub(crate) idle: Vec<String>,
+}
+
+impl Found {
+    /// The notices, with one on patterns that matched nothing.
+    pub(crate) fn all_notices(&self) -> Vec<String> {
+        let idle = (!self.idle.is_empty()).then(|| {
+            let idle: Vec<String> = self.idle.iter().map(|pattern| format!("\"{pattern}\"")).collect();
+            format!(
+                "{} matched nothing: a pattern is for names, or paths with a slash, in the folders that are read",
+                idle.join(", ")
+            )
+        });
+        self.notices.iter().cloned().chain(idle).collect()
+    }
 }
 
 /// Whether `path` stands for standard input.
@@ -102,9 +120,10 @@ pub(crate) fn find(paths: &[PathBuf], options: &InputOptions, once: bool) -> Res
         include,
         exclude,
         found: Found::default(),
-        seen: BTreeMap::new(),
+        met_again: 0,
         twice: Vec::new(),
         binaries: Vec::new(),
+        records: None,
         copies: Vec::new(),
         spool: Copies::default(),
     };
@@ -116,11 +135,7 @@ pub(crate) fn find(paths: &[PathBuf], options: &InputOptions, once: bool) -> Res
         let cannot = |reason| Error::Read { path: path.clone(), reason };
         let metadata = std::fs::metadata(path).map_err(cannot)?;
         if metadata.is_dir() {
-            let before = finder.found.spans.len() + finder.twice.len();
-            finder.walk(path, path, 0, device(&metadata))?;
-            if finder.found.spans.len() + finder.twice.len() == before {
-                return Err(Error::NoText { path: path.clone(), binaries: finder.binaries.len() });
-            }
+            finder.add_folder(path, &metadata)?;
         } else if metadata.is_file() {
             // Opened once now, so that an unreadable file is an error before any work.
             let file = File::open(path).map_err(cannot)?;
@@ -132,6 +147,46 @@ pub(crate) fn find(paths: &[PathBuf], options: &InputOptions, once: bool) -> Res
         }
     }
     Ok(finder.finish())
+}
+
+/// Checks that no pipe is named twice, also by `-`: the second reader would wait for ever.
+///
+/// # Errors
+/// Such a pipe.
+pub(crate) fn check_pipes<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
+    let mut seen: BTreeMap<FileId, (&Path, bool)> = BTreeMap::new();
+    for path in paths {
+        let metadata =
+            if is_standard_input(path) { standard_input_metadata() } else { std::fs::metadata(path).ok() };
+        let id = match metadata {
+            Some(metadata) => file_id(path, &metadata),
+            None if is_standard_input(path) => FileId::StandardInput,
+            // An error when it is read.
+            None => continue,
+        };
+        let once = is_pipe(path);
+        let Some((first, first_once)) = seen.insert(id, (path, once)) else { continue };
+        if once || first_once {
+            let (path, first) = (shown(path), shown(first));
+            return Err(Error::Setting(if path == first {
+                format!("{path} is named twice, and can be read only once")
+            } else {
+                format!("{first} and {path} are one text, named twice, which can be read only once")
+            }));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn standard_input_metadata() -> Option<Metadata> {
+    use std::os::fd::AsFd;
+    File::from(std::io::stdin().as_fd().try_clone_to_owned().ok()?).metadata().ok()
+}
+
+#[cfg(not(unix))]
+fn standard_input_metadata() -> Option<Metadata> {
+    None
 }
 
 fn standard_input() -> Source {
@@ -198,26 +253,53 @@ pub fn open_converted(path: &Path) -> Result<Option<Box<dyn Read + Send>>> {
 struct Finder<'a> {
     options: &'a InputOptions,
     once: bool,
-    include: Option<GlobSet>,
-    exclude: Option<GlobSet>,
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
     found: Found,
-    /// The first path of each file and folder.
-    seen: BTreeMap<FileId, PathBuf>,
+    /// The number of folders that were met again.
+    met_again: usize,
     /// Files that were met again, with their first path.
     twice: Vec<(PathBuf, PathBuf)>,
     binaries: Vec<PathBuf>,
+    /// The hint on the first file that looks like records, and the number of such files.
+    records: Option<(String, u64)>,
     /// The names of the copied texts, and their bytes.
     copies: Vec<(String, u64)>,
     spool: Copies,
 }
 
 impl Finder<'_> {
-    /// Adds the texts of a folder. Reads each folder once, because links can form cycles, and none
-    /// on another file system, such as /proc or a network disk.
-    fn walk(&mut self, root: &Path, folder: &Path, depth: usize, on: u64) -> Result<()> {
+    /// Adds the texts of a folder that was named.
+    fn add_folder(&mut self, path: &Path, metadata: &Metadata) -> Result<()> {
+        if let Some(first) = self.found.files.get(&file_id(path, metadata)) {
+            self.twice.push((path.to_owned(), first.clone()));
+            return Ok(());
+        }
+        let texts = |finder: &Self| finder.found.spans.len() + finder.twice.len();
+        let (before, binaries) = (texts(self), self.binaries.len());
+        let met_again = self.met_again;
+        self.walk(path, path, (0, false), device(metadata))?;
+        // All of it may have been read as a part of another folder.
+        if texts(self) > before || before > 0 && self.met_again > met_again {
+            return Ok(());
+        }
+        let patterns = |patterns: &[String], what: &str| {
+            (!patterns.is_empty()).then(|| format!("{what} \"{}\"", patterns.join("\", \"")))
+        };
+        let (include, exclude) = (&self.options.include, &self.options.exclude);
+        let patterns = [patterns(include, "include"), patterns(exclude, "exclude")];
+        let patterns = patterns.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+        Err(Error::NoText { path: path.to_owned(), binaries: self.binaries.len() - binaries, patterns })
+    }
+
+    /// Adds the texts in a folder below `root`, all of them if `chosen`. Reads each folder once,
+    /// because links can form cycles, and none on another file system, such as /proc or a network
+    /// disk.
+    fn walk(&mut self, root: &Path, folder: &Path, (depth, chosen): (usize, bool), on: u64) -> Result<()> {
         let cannot = |reason| Error::Read { path: folder.to_owned(), reason };
         let metadata = std::fs::metadata(folder).map_err(cannot)?;
-        if self.seen.insert(file_id(folder, &metadata), folder.to_owned()).is_some() {
+        if self.found.files.insert(file_id(folder, &metadata), folder.to_owned()).is_some() {
+            self.met_again += 1;
             return Ok(());
         }
         let mut paths = Vec::new();
@@ -226,31 +308,37 @@ impl Finder<'_> {
         }
         paths.sort();
         for path in paths {
-            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            let Ok(metadata) = std::fs::metadata(&path) else { continue };
-            if hidden {
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
                 continue;
             }
-            if metadata.is_dir() && device(&metadata) != on {
+            let Ok(metadata) = std::fs::metadata(&path) else {
+                self.found.notices.push(format!("left out {}: its target is missing", path.display()));
+                continue;
+            };
+            let is_folder = metadata.is_dir();
+            if any_match(&mut self.exclude, root, &path, is_folder) {
+                continue;
+            }
+            let chosen = self.include.is_empty() || chosen;
+            let chosen = any_match(&mut self.include, root, &path, is_folder) || chosen;
+            if is_folder && device(&metadata) != on {
                 self.found.notices.push(format!(
                     "{} is on another file system and was left out; name it as well if it should be read",
                     path.display()
                 ));
-            } else if metadata.is_dir() && depth < MAX_DEPTH {
-                self.walk(root, &path, depth + 1, on)?;
-            } else if metadata.is_file() && metadata.len() > 0 && self.wants(root, &path) {
+            } else if is_folder && depth == MAX_DEPTH {
+                self.found.notices.push(format!(
+                    "{} is more than {MAX_DEPTH} folders deep and was left out; name it as well if it should be read",
+                    path.display()
+                ));
+            } else if is_folder {
+                self.walk(root, &path, (depth + 1, chosen), on)?;
+            } else if metadata.is_file() && metadata.len() > 0 && chosen {
                 let file = File::open(&path).map_err(|reason| Error::Read { path: path.clone(), reason })?;
                 self.add_file(&path, file, &metadata, Some(root))?;
             }
         }
         Ok(())
-    }
-
-    /// Whether the patterns choose the file `path` in the folder `root`.
-    fn wants(&self, root: &Path, path: &Path) -> bool {
-        let inside = path.strip_prefix(root).unwrap_or(path);
-        let matches = |set: &GlobSet| set.is_match(inside);
-        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
     }
 
     /// Adds a file, found in the folder `within` unless it was named.
@@ -262,12 +350,12 @@ impl Finder<'_> {
         within: Option<&Path>,
     ) -> Result<()> {
         if !self.options.as_stored
-            && let Some(first) = self.seen.get(&file_id(path, metadata))
+            && let Some(first) = self.found.files.get(&file_id(path, metadata))
         {
             self.twice.push((path.to_owned(), first.clone()));
             return Ok(());
         }
-        self.seen.insert(file_id(path, metadata), path.to_owned());
+        self.found.files.insert(file_id(path, metadata), path.to_owned());
         let (len, changed) = (metadata.len(), metadata.modified().ok());
         let origin = Origin::File { path: path.to_owned(), len, changed };
         if self.options.as_stored {
@@ -280,17 +368,17 @@ impl Finder<'_> {
         let decoded = Decoded::new(&shown(path), Box::new(file))?;
         let is_plain = decoded.compression.is_none() && decoded.utf16.is_none();
         let (mark, head) = (decoded.mark, decoded.text.head);
-        if !self.options.any_bytes {
-            let nul = |source: Source| has_nul(source, NUL_SEARCH_BYTES);
-            let is_binary = memchr::memchr(0, &head).is_some()
-                || within.is_some() && head.len() == HEAD_BYTES && nul(decoded.text.source);
-            if is_binary && within.is_some() {
+        if within.is_some() && !self.options.any_bytes {
+            // Otherwise, a NUL is a byte that is no text like others.
+            let nuls = self.options.invalid == InvalidBytes::Error;
+            let late = || head.len() == HEAD_BYTES && has_nul(decoded.text.source, NUL_SEARCH_BYTES);
+            if is_binary(&head) || nuls && (memchr::memchr(0, &head).is_some() || late()) {
                 self.binaries.push(path.to_owned());
                 return Ok(());
             }
         }
         if self.options.field.is_none() {
-            self.found.notices.extend(suspect(path, &head));
+            self.note_records(path, &head);
         }
         if is_plain && self.options.field.is_none() {
             let location = Location::File { path: path.to_owned(), len, changed };
@@ -303,9 +391,6 @@ impl Finder<'_> {
     /// Adds a text that can be read only once.
     fn add_pipe(&mut self, path: &Path, raw: Source) -> Result<()> {
         let name = shown(path);
-        if is_standard_input(path) && self.seen.insert(FileId::StandardInput, path.to_owned()).is_some() {
-            return Err(Error::Setting("standard input is named twice, and can be read only once".into()));
-        }
         let decoded = Decoded::new(&name, raw)?;
         let head = &decoded.text.head;
         let text = self.options.any_bytes || self.options.keep_nuls;
@@ -319,15 +404,25 @@ impl Finder<'_> {
             });
         }
         if self.options.field.is_none() {
-            self.found.notices.extend(suspect(Path::new(&name), &decoded.text.head));
+            self.note_records(Path::new(&name), &decoded.text.head);
         }
         let origin = Origin::Once(Arc::new(Mutex::new(Some(decoded.text.source))));
         self.add_stream(name, origin, decoded.utf16.is_some())
     }
 
+    fn note_records(&mut self, path: &Path, head: &[u8]) {
+        let Some(hint) = suspect(path, head) else { return };
+        match &mut self.records {
+            Some((_, files)) => *files += 1,
+            None => self.records = Some((format!("{} {hint}", path.display()), 1)),
+        }
+    }
+
     fn add_stream(&mut self, name: String, origin: Origin, is_utf16: bool) -> Result<()> {
         let InputOptions { field, invalid, keep_nuls, limit, .. } = self.options.clone();
         let found = Counted::default();
+        // A byte tokenizer reads NULs, too.
+        let keep_nuls = keep_nuls || self.options.any_bytes;
         let stream = Stream { name, origin, field, invalid, keep_nuls, is_utf16, limit, found };
         let (location, end) = if self.once {
             (Location::Stream(stream), 0)
@@ -344,7 +439,14 @@ impl Finder<'_> {
     fn push(&mut self, span: Span) {
         let InputOptions { invalid, normalize, any_bytes, keep_nuls, as_stored, .. } = *self.options;
         let keep_nuls = keep_nuls || as_stored;
-        let cleaning = Cleaning { invalid, any_bytes, keep_nuls, normalize, crlf_is_newline: false };
+        let cleaning = Cleaning {
+            invalid,
+            any_bytes,
+            keep_nuls,
+            normalize,
+            keep_marks: as_stored,
+            crlf_is_newline: false,
+        };
         // The end of a text in records is that of its last record.
         let ends_document = !span.has_records();
         self.found.has_documents |= !ends_document;
@@ -353,12 +455,18 @@ impl Finder<'_> {
 
     fn finish(self) -> Found {
         let mut found = self.found;
+        let patterns = self.include.into_iter().chain(self.exclude);
+        found.idle = patterns.filter(|pattern| !pattern.matched).map(|pattern| pattern.text).collect();
         found.has_documents |= found.spans.iter().filter(|span| !span.is_empty()).count() > 1;
         if let Some((path, first)) = self.twice.first() {
             let others = self.twice.len() as u64 - 1;
             let more = if others > 0 { format!(", and {} more", thousands(others)) } else { String::new() };
-            let (path, first) = (path.display(), first.display());
-            found.notices.push(format!("each file is read once: {path} is {first}{more}"));
+            let is = if path == first { "named twice".into() } else { first.display().to_string() };
+            found.notices.push(format!("each file is read once: {} is {is}{more}", path.display()));
+        }
+        if let Some((hint, files)) = self.records {
+            let others = many(files - 1, "other file");
+            found.notices.push(if files > 1 { format!("{hint}; so with {others}") } else { hint });
         }
         if !self.binaries.is_empty() {
             let named: Vec<String> =
@@ -380,17 +488,53 @@ impl Finder<'_> {
     }
 }
 
-/// The set of `patterns`, if there are any.
-fn patterns(patterns: &[String]) -> Result<Option<GlobSet>> {
-    let mut set = GlobSetBuilder::new();
-    for pattern in patterns {
-        let wrong =
-            |error: globset::Error| Error::Setting(format!("\"{pattern}\" is no pattern: {}", error.kind()));
-        let anywhere = if pattern.contains('/') { pattern.clone() } else { format!("**/{pattern}") };
-        set.add(GlobBuilder::new(&anywhere).literal_separator(true).build().map_err(wrong)?);
+/// A pattern of names or paths in folders.
+struct Pattern {
+    text: String,
+    /// Without `./` before it and a slash after it.
+    plain: String,
+    only_folders: bool,
+    glob: GlobMatcher,
+    matched: bool,
+}
+
+fn patterns(patterns: &[String]) -> Result<Vec<Pattern>> {
+    let compile = |text: &String| {
+        let wrong = |problem: String| Error::Pattern { pattern: text.clone(), problem };
+        let plain = text.trim_start_matches("./").trim_end_matches('/').to_owned();
+        if plain.is_empty() {
+            return Err(wrong("it is empty".into()));
+        }
+        let anywhere = if plain.contains('/') { plain.clone() } else { format!("**/{plain}") };
+        let glob = GlobBuilder::new(&anywhere).literal_separator(true).build();
+        let glob = glob.map_err(|error| wrong(error.kind().to_string()))?.compile_matcher();
+        Ok(Pattern { text: text.clone(), plain, only_folders: text.ends_with('/'), glob, matched: false })
+    };
+    patterns.iter().map(compile).collect()
+}
+
+/// Whether one of `patterns` is for `path`, which is in the folder `root`.
+fn any_match(patterns: &mut [Pattern], root: &Path, path: &Path, is_folder: bool) -> bool {
+    let inside = path.strip_prefix(root).unwrap_or(path);
+    let in_shell = |path: &Path| path.display().to_string().trim_start_matches("./").to_owned();
+    // As the shell completes it, with the folder's own path.
+    let in_root = format!("{}/", in_shell(root).trim_end_matches('/'));
+    let mut any = false;
+    for pattern in patterns.iter_mut().filter(|pattern| is_folder || !pattern.only_folders) {
+        let names_root = pattern.plain.starts_with(&in_root);
+        if pattern.glob.is_match(inside) || names_root && pattern.glob.is_match(in_shell(path)) {
+            (pattern.matched, any) = (true, true);
+        }
     }
-    let set = set.build().map_err(|error| Error::Setting(error.to_string()))?;
-    Ok((!patterns.is_empty()).then_some(set))
+    any
+}
+
+/// Whether `head` has more control characters than a text: a tenth, or a thirtieth where it is not
+/// in UTF-8. Texts in other encodings have invalid bytes throughout, but no controls.
+fn is_binary(head: &[u8]) -> bool {
+    let is_control = |byte: &&u8| matches!(byte, 0..=8 | 0xE..=0x1A | 0x1C..=0x1F | 0x7F);
+    let no_utf8 = std::str::from_utf8(head).is_err_and(|error| error.error_len().is_some());
+    head.iter().filter(is_control).count() * if no_utf8 { 30 } else { 10 } > head.len()
 }
 
 /// Whether there is a NUL in the first `limit` bytes. What cannot be read is an error later.
@@ -406,7 +550,7 @@ fn has_nul(source: impl Read, limit: u64) -> bool {
 
 /// The identity of a file, the same for all its links.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum FileId {
+pub(crate) enum FileId {
     StandardInput,
     #[cfg(unix)]
     Inode(u64, u64),

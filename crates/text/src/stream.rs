@@ -17,7 +17,7 @@ use crate::warnings::{Counted, TextWarnings, lock};
 /// The number of bytes at the start of a text by which it is recognised.
 pub(crate) const HEAD_BYTES: usize = 1 << 16;
 /// The byte-order mark of UTF-8.
-const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
+pub(crate) const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// The bytes that are read from a pipe or a compressed file at a time.
 const BUFFER_BYTES: usize = 1 << 18;
 

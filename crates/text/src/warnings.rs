@@ -23,6 +23,11 @@ pub(crate) struct TextWarnings {
     pub(crate) replaced: u64,
     /// Lines and records that were left out because of such bytes.
     pub(crate) skipped_lines: u64,
+    /// Records that were left out because they have no text in the field, or are none.
+    pub(crate) without_field: u64,
+    pub(crate) damaged_records: u64,
+    /// Byte-order marks that were removed from the starts of lines.
+    pub(crate) marks: u64,
     /// Whether a start of the text is not in Unicode's normal form C.
     pub(crate) not_nfc: bool,
     /// Words spelled like special tokens, for word tokenizers; without `sentence_marks`.
@@ -46,6 +51,9 @@ impl AddAssign for TextWarnings {
         self.line_ends += other.line_ends;
         self.replaced += other.replaced;
         self.skipped_lines += other.skipped_lines;
+        self.without_field += other.without_field;
+        self.damaged_records += other.damaged_records;
+        self.marks += other.marks;
         self.not_nfc |= other.not_nfc;
         self.nuls += other.nuls;
         self.special_lookalikes += other.special_lookalikes;
@@ -109,9 +117,20 @@ impl TextWarnings {
         if self.replaced > 0 {
             notices.push(format!("{} became U+FFFD", many(self.replaced, "invalid byte")));
         }
-        if self.skipped_lines > 0 {
-            notices
-                .push(format!("left out {} with bytes that are no text", many(self.skipped_lines, "line")));
+        for (count, thing, why) in [
+            (self.skipped_lines, "line", "with bytes that are no text"),
+            (self.without_field, "record", "without a text in the field"),
+            (self.damaged_records, "record", "not JSON, too long, or with a wrong number of fields"),
+        ] {
+            if count > 0 {
+                notices.push(format!("left out {} {why}", many(count, thing)));
+            }
+        }
+        if self.marks > 0 {
+            notices.push(format!(
+                "removed {} at starts of lines, as in texts that were joined",
+                many(self.marks, "byte-order mark")
+            ));
         }
         if self.not_nfc {
             notices.push(

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 
 use rayon::prelude::*;
 
-use crate::TextMode;
 use crate::error::{Error, Result};
 use crate::tokenizer::{BOS, EOS, Key, UNK, Vocab, is_separator, special_tokens};
+use crate::{NormalForm, TextMode};
 
 /// The conditions for words of the training text to be in the vocabulary; by default all are.
 ///
@@ -113,11 +113,12 @@ pub struct WordList(Vocab);
 
 impl WordList {
     /// The words in `bytes`, the content of the file `name`: one per line, alone or before a tab.
-    /// Empty lines, duplicates and the names of special tokens are ignored.
+    /// Empty lines, duplicates and the names of special tokens are ignored. The words are brought to
+    /// the normal form of the text.
     ///
     /// # Errors
     /// [`Error::WordList`] with the first wrong line; a list without a word.
-    pub fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
+    pub fn parse(name: &str, bytes: &[u8], normalize: NormalForm) -> Result<Self> {
         let mut words = Vocab::default();
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
         for (line, text) in (1..).zip(bytes.split(|&byte| byte == b'\n')) {
@@ -132,7 +133,7 @@ impl WordList {
                 return wrong("has more than one word before a tab or the end of the line");
             }
             if !(word.is_empty() || [UNK, BOS, EOS].contains(&word)) {
-                words.add(word)?;
+                words.add(&normalize.of(word))?;
             }
         }
         if words.words().len() == 0 { Err(Error::NoWords(name.to_owned())) } else { Ok(Self(words)) }
@@ -149,17 +150,20 @@ mod tests {
 
     #[test]
     fn a_list_has_a_word_a_line() {
-        let list = WordList::parse("w", "\u{feff}the\t12\r\n\n<s>\n<unk>\té\nthe\nΩ".as_bytes()).unwrap();
-        assert_eq!(list.0.words().iter().collect::<Vec<_>>(), ["the", "Ω"]);
+        let list =
+            WordList::parse("w", "\u{feff}the\t12\r\n\n<s>\n<unk>\té\nthe\nΩ".as_bytes(), NormalForm::None);
+        assert_eq!(list.unwrap().0.words().iter().collect::<Vec<_>>(), ["the", "Ω"]);
+        let composed = WordList::parse("w", "e\u{301}".as_bytes(), NormalForm::Nfc).unwrap();
+        assert!(composed.contains("é") && !composed.contains("e\u{301}"));
         for (bytes, line) in
             [(&b"a\nb c\n"[..], 2), (b"a\n\n\t3", 3), (b"\xFF", 1), (b"a\0b\t1", 1), (b" a", 1)]
         {
-            let error = WordList::parse("w", bytes).unwrap_err();
+            let error = WordList::parse("w", bytes, NormalForm::None).unwrap_err();
             assert!(matches!(error, Error::WordList { line: at, .. } if at == line), "{error}");
             assert!(error.to_string().starts_with(&format!("w:{line} ")), "{error}");
         }
         for none in [&b""[..], b"</s>\n\n"] {
-            assert!(matches!(WordList::parse("w", none), Err(Error::NoWords(_))));
+            assert!(matches!(WordList::parse("w", none, NormalForm::None), Err(Error::NoWords(_))));
         }
     }
 }

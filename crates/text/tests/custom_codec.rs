@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use surprisal_text::{
-    Codec, CodecRegistry, Corpus, DataOptions, EncodeOptions, Granularity, Result, SpecialIds, TextMode,
-    Tokenizer, TokenizerKind, TrainingText, encode_text,
+    Codec, CodecRegistry, Corpus, DataOptions, EncodeOptions, Granularity, InputOptions, Result, SpecialIds,
+    TextMode, Tokenizer, TokenizerKind, TrainingText, encode_text,
 };
 
 const KIND: TokenizerKind = TokenizerKind::Custom("two_chars");
@@ -95,9 +95,12 @@ fn a_custom_codec_learns_encodes_decodes_and_is_saved() {
     let lines: Vec<&[u32]> = train.sequences().take(20).collect();
     let text = tokenizer.decode(&lines.concat());
     assert_eq!(text.lines().count(), 20);
-    let (again, unknown) = encode_text("text", &text, &tokenizer, EncodeOptions::default()).unwrap();
+    let (again, unknown) =
+        encode_text("text", &text, &tokenizer, &InputOptions::default(), EncodeOptions::default()).unwrap();
     assert_eq!((again.tokens.ids.into_vec(), unknown.len()), (lines.concat(), 0));
-    let (other, unknown) = encode_text("text", "laXY\n", &tokenizer, EncodeOptions::default()).unwrap();
+    let (other, unknown) =
+        encode_text("text", "laXY\n", &tokenizer, &InputOptions::default(), EncodeOptions::default())
+            .unwrap();
     assert_eq!((other.tokens.ids.len(), other.tokens.oov), (4, 1));
     assert_eq!(unknown.into_iter().collect::<Vec<_>>(), [(2, "<unk>".to_owned())]);
 

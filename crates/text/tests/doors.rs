@@ -375,6 +375,81 @@ fn a_thousand_compressed_texts_need_few_open_files() {
 }
 
 #[test]
+fn patterns_choose_folders_and_say_when_they_match_nothing() {
+    let folder = TempDir::new().unwrap();
+    let dir = folder.path().join("d");
+    for (name, text) in [("a.txt", "alpha\n"), ("drafts/b.txt", "beta\n"), ("drafts/x/c.md", "gamma\n")] {
+        write(&dir.join(name), text);
+    }
+    let corpus = |include: &[&str], exclude: &[&str]| {
+        let list = |patterns: &[&str]| patterns.iter().map(|it| (*it).to_owned()).collect();
+        let inputs =
+            InputOptions { include: list(include), exclude: list(exclude), ..InputOptions::default() };
+        let corpus = Corpus::whole(&DataOptions { inputs, ..options(&[&dir], TextMode::Line) }, None)?;
+        let (tokenizer, _) = corpus.tokenize_train(TokenizerKind::Word)?;
+        let words: Vec<String> = tokenizer.words().unwrap().skip(3).map(str::to_owned).collect();
+        Ok::<_, Error>((words.concat(), corpus.notices().join("\n")))
+    };
+    let own = format!("{}/drafts", dir.display());
+    for pattern in ["drafts", "drafts/", "./drafts", "./drafts/*", "drafts/**", &own, &format!("{own}/*")] {
+        let (words, notices) = corpus(&[], &[pattern]).unwrap();
+        assert_eq!((words.as_str(), notices.as_str()), ("alpha", ""), "{pattern}");
+    }
+    assert_eq!(corpus(&["drafts"], &[]).unwrap().0, "betagamma");
+    assert_eq!(corpus(&["drafts"], &["x"]).unwrap().0, "beta");
+    assert_eq!(corpus(&[], &[&format!("{own}/b.txt")]).unwrap().0, "alphagamma");
+    let (words, notices) = corpus(&[], &["a.txt/", "a.tx", "x"]).unwrap();
+    assert_eq!(words, "alphabeta");
+    assert!(notices.contains("\"a.txt/\", \"a.tx\" matched nothing"), "{notices}");
+    let error = corpus(&["*.html"], &[]).unwrap_err();
+    assert!(error.to_string().contains("*.html") && error.hint().is_some(), "{error}");
+    for (include, exclude) in [(&[""][..], &[][..]), (&[], &[""]), (&[], &["./"])] {
+        let error = corpus(include, exclude).unwrap_err();
+        assert!(matches!(&error, Error::Pattern { .. }) && error.hint().is_some(), "{error}");
+    }
+}
+
+#[test]
+fn folders_and_pipes_that_are_named_twice_are_told() {
+    let folder = TempDir::new().unwrap();
+    let (dir, sub) = (folder.path().join("d"), folder.path().join("d/drafts"));
+    write(&sub.join("b.txt"), "beta\n");
+    let whole = |paths: &[&PathBuf]| {
+        let corpus = Corpus::whole(&options(paths, TextMode::Line), None)?;
+        Ok::<_, Error>((corpus.tokenize_train(TokenizerKind::Word)?.1.scored(), corpus.notices().join("\n")))
+    };
+    assert_eq!(whole(&[&dir]).unwrap(), (2, String::new()));
+    assert_eq!(whole(&[&sub, &dir]).unwrap(), (2, String::new()));
+    for (paths, says) in [([&dir, &dir], "d is named twice"), ([&dir, &sub], "drafts is named twice")] {
+        let (tokens, notices) = whole(&paths).unwrap();
+        assert!(
+            tokens == 2 && notices.contains("each file is read once") && notices.ends_with(says),
+            "{notices}"
+        );
+    }
+    write(&folder.path().join("e/image"), [0, 1]);
+    let both = whole(&[&dir, &folder.path().join("e")]).unwrap_err();
+    assert!(matches!(both, Error::NoText { binaries: 1, .. }), "{both}");
+    let text = sub.join("b.txt");
+    let link = folder.path().join("link.txt");
+    std::fs::hard_link(&text, &link).unwrap();
+    let parts = DataOptions { val: vec![link], ..options(&[&text], TextMode::Line) };
+    let notices = Corpus::load(&parts).unwrap().notices().join("\n");
+    assert!(notices.contains("link.txt is the training text"), "{notices}");
+    #[cfg(unix)]
+    {
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let error = whole(&[&pipe, &pipe]).unwrap_err().to_string();
+        assert!(error.contains("named twice"), "{error}");
+        let parts = DataOptions { val: vec![pipe.clone()], ..options(&[&pipe], TextMode::Line) };
+        assert!(matches!(Corpus::load(&parts).unwrap_err(), Error::Setting(_)));
+        std::os::unix::fs::symlink("nowhere", sub.join("broken")).unwrap();
+        assert!(whole(&[&dir]).unwrap().1.contains("broken: its target is missing"));
+    }
+}
+
+#[test]
 fn the_hash_of_a_text_depends_on_the_order_of_its_records() {
     let folder = TempDir::new().unwrap();
     let hash = |records: &[&str]| {

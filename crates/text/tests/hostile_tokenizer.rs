@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use surprisal_text::{
-    Corpus, DataOptions, EncodeOptions, Error, TextMode, Tokenizer, TokenizerKind, encode_text,
+    Corpus, DataOptions, EncodeOptions, Error, InputOptions, TextMode, Tokenizer, TokenizerKind, encode_text,
 };
 
 /// The file of a small tokenizer of the embedded text.
@@ -298,7 +298,11 @@ fn every_hostile_file_is_refused_or_used_soon_and_within_memory() {
     for (name, bytes) in &cases {
         let started = Instant::now();
         let used = Tokenizer::from_json(bytes).and_then(|tokenizer| {
-            let ids = encode_text("text", &text, &tokenizer, EncodeOptions::default())?.0.tokens.ids;
+            let ids =
+                encode_text("text", &text, &tokenizer, &InputOptions::default(), EncodeOptions::default())?
+                    .0
+                    .tokens
+                    .ids;
             assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "{name}");
             tokenizer.decode(&ids);
             (0..tokenizer.vocab_size() as u32)

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use surprisal_text::{
-    Corpus, DataOptions, EncodeOptions, Granularity, TextMode, TokenText, Tokenizer, TokenizerKind,
-    encode_text,
+    Corpus, DataOptions, EncodeOptions, Granularity, InputOptions, TextMode, TokenText, Tokenizer,
+    TokenizerKind, encode_text,
 };
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::models::unigram::{Unigram, UnigramTrainer};
@@ -194,7 +194,7 @@ fn oracle(file: &Value, text: &str) -> Vec<u32> {
 
 fn encode(tokenizer: &Tokenizer, text: &str) -> TokenText {
     let options = EncodeOptions { threads: 3, ..EncodeOptions::default() };
-    encode_text("text", text, tokenizer, options).unwrap().0.tokens
+    encode_text("text", text, tokenizer, &InputOptions::default(), options).unwrap().0.tokens
 }
 
 #[test]
@@ -233,7 +233,7 @@ proptest! {
     ) {
         for Case { name, file, .. } in CASES.iter() {
             let tokenizer = Tokenizer::from_json(&bytes(file)).unwrap();
-            let Ok((encoded, _)) = encode_text("text", &text, &tokenizer, EncodeOptions::default()) else {
+            let Ok((encoded, _)) = encode_text("text", &text, &tokenizer, &InputOptions::default(), EncodeOptions::default()) else {
                 prop_assert!(oracle(file, &text).is_empty(), "{}", name);
                 continue;
             };

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use surprisal_text::{
-    Corpus, DataOptions, EncodeOptions, Error, InputOptions, LastLine, LiteralSpecials, MinCount, TextMode,
-    TokenText, Tokenizer, TokenizerKind, WordList, WordVocabulary, encode_files,
+    Corpus, DataOptions, EncodeOptions, Error, InputOptions, LastLine, LiteralSpecials, MinCount, NormalForm,
+    TextMode, TokenText, Tokenizer, TokenizerKind, WordList, WordVocabulary, encode_files,
 };
 use tempfile::TempDir;
 
@@ -316,7 +316,7 @@ proptest! {
         let words = ["a", "bb", "é", "cd", "ef", "not there"];
         let list = has_list.then_some(&words[..]);
         let (tokens, ids, least) = choose_plainly(&plain, mode, min_count, size, list);
-        let list = has_list.then(|| WordList::parse("list", words[..5].join("\n").as_bytes()).unwrap());
+        let list = has_list.then(|| WordList::parse("list", words[..5].join("\n").as_bytes(), NormalForm::None).unwrap());
         let vocabulary = WordVocabulary { min_count, vocab_size: size, list };
         for threads in 1..5 {
             let corpus = corpus(&files, mode, EncodeOptions { threads, ..EncodeOptions::default() });

@@ -120,6 +120,7 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
         last_line: if how.compat.is_some() { LastLine::Open } else { LastLine::Sentence },
     };
     let inputs = InputOptions { keep_nuls: how.compat.is_some(), ..input_options(&arguments.reading)? };
+    let normalize = inputs.normalize;
     let texts = DataOptions {
         train: arguments.texts.clone(),
         inputs,
@@ -130,7 +131,12 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
     let vocabulary = WordVocabulary {
         min_count: MinCount::Fixed(words.min_count.unwrap_or(1)),
         vocab_size: words.vocab_size,
-        list: words.vocab.as_deref().map(word_list).transpose().map_err(|error| error.within("--vocab"))?,
+        list: words
+            .vocab
+            .as_deref()
+            .map(|path| word_list(path, normalize))
+            .transpose()
+            .map_err(|error| error.within("--vocab"))?,
     };
     vocabulary.check(unit).map_err(|error| Error::from(error).within("--vocab-size"))?;
     let counted = count::count(&texts, kind, &vocabulary, known, shard, &config, ctx)?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 use surprisal_engine::loss::information;
 use surprisal_engine::model::LanguageModel;
-use surprisal_engine::text::{Granularity, TokenText, encode_text};
+use surprisal_engine::text::{Granularity, InputOptions, TokenText, encode_text};
 
 use crate::align::align;
 use crate::cli;
@@ -126,7 +126,13 @@ struct EncodedText {
 impl EncodedText {
     fn new(loaded: &LoadedModel, text: &str, ctx: &Context<'_>) -> Result<Self> {
         let tokenizer = &loaded.tokenizer;
-        let (read, mut unknown) = encode_text("the text", text, tokenizer, loaded.reading())?;
+        let (read, mut unknown) = encode_text(
+            "the text",
+            text,
+            tokenizer,
+            &loaded.inputs(InputOptions::default()),
+            loaded.reading(),
+        )?;
         ctx.notes(&read.notices)?;
         let tokens = read.tokens;
         let scored = (0..).zip(tokens.ids.iter()).filter(|(_, id)| Some(**id) != tokens.bos());

@@ -120,7 +120,7 @@ impl Work<'_> {
             "" => own,
             prompt => {
                 let any_bytes = own.any_bytes;
-                Opening { any_bytes, ..Opening::prompt(&loaded.tokenizer, prompt, unknown)? }
+                Opening { any_bytes, ..loaded.prompt(prompt, unknown)? }
             }
         };
         let generator = Generator::new(&*loaded.model, &loaded.tokenizer, &opening, self.sampling, unknown);
