@@ -743,13 +743,21 @@ impl fmt::Display for Note {
             Self::ValidationIsTraining => f.write_str(
                 "the validation text is the training text: its loss says nothing about other texts",
             ),
-            Self::TailDiffers(TailDifference { tail, random }) => write!(
-                f,
-                "the held-out end of the text is not like the rest: their characters differ by {tail:.2} (total \
-                 variation), and by {random:.2} between lines drawn at random, as where lines are sorted. The \
-                 validation loss judges another text than the model learns; data.split = \"lines\" or \"blocks\" \
-                 holds out text from everywhere"
-            ),
+            Self::TailDiffers(TailDifference { tail, random, lines, records }) => {
+                // Blocks end with lines, so few lines may give no block to one of the parts.
+                let other = match (lines, records) {
+                    (0..=1, _) => "data.val names another text to validate with",
+                    (_, true) => "data.split = \"documents\" holds out text from everywhere",
+                    (0..1_000, false) => "data.split = \"lines\" holds out text from everywhere",
+                    (_, false) => "data.split = \"lines\" or \"blocks\" holds out text from everywhere",
+                };
+                write!(
+                    f,
+                    "the held-out end of the text is not like the rest: their characters differ by {tail:.2} (total \
+                     variation), and by {random:.2} between lines drawn at random, as where lines are sorted. The \
+                     validation loss judges another text than the model learns; {other}"
+                )
+            }
             Self::SharedPassages(SharedPassages { bytes, of }) => write!(
                 f,
                 "{:.1} % of the validation text ({} of {}) are passages that are in the training text, too: its \

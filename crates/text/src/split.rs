@@ -67,10 +67,17 @@ pub(crate) fn split(
 ) -> Result<(Vec<Span>, Vec<Span>)> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(SPLIT_STREAM);
-    let too_few = |what: &str, n: u64| Error::TooShort {
-        name: name.to_owned(),
-        message: format!("it has {}, and a split by {what} needs two", many(n, &what[..what.len() - 1])),
-        split: true,
+    let records = files.iter().any(Span::has_records);
+    let too_few = |what: &str, n: u64| {
+        let others = if records || rule == Split::Lines { "\"tail\"" } else { "\"tail\" or \"lines\"" };
+        let has = many(n, &what[..what.len() - 1]);
+        Error::TooShort {
+            name: name.to_owned(),
+            message: format!(
+                "it has {has}, and a split by {what} needs two; data.split = {others} needs one"
+            ),
+            split: false,
+        }
     };
     let total: u64 = files.iter().map(Span::len).sum();
     let mut parts = (Vec::new(), Vec::new());
@@ -112,7 +119,7 @@ pub(crate) fn split(
         }
         Split::Lines | Split::Documents => {
             let by_lines = rule == Split::Lines;
-            if by_lines && files.iter().any(Span::has_records) {
+            if by_lines && records {
                 return Err(Error::Setting("records are split by documents, not by lines".into()));
             }
             let units: Vec<u64> = files.iter().map(|span| units(span, by_lines)).collect::<Result<_>>()?;

@@ -9,6 +9,8 @@ use crate::warnings::TextWarnings;
 
 /// The length in bytes of the windows that are compared.
 const WINDOW: usize = 64;
+/// The shortest line that is compared as a whole; shorter ones repeat in any text.
+const MIN_LINE_BYTES: usize = 24;
 /// The part of the validation text that is compared.
 const MAX_VAL_BYTES: u64 = 64 << 20;
 /// The odd factor of the rolling hash, modulo 2^64.
@@ -19,7 +21,7 @@ const FILTER_BITS: u32 = 24;
 /// Passages of the validation text that are also in the training text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SharedPassages {
-    /// Their bytes, in windows of 64 bytes.
+    /// Their bytes, in windows of 64 bytes or in whole lines, by which there are more.
     pub bytes: u64,
     /// The bytes that were compared.
     pub of: u64,
@@ -38,15 +40,23 @@ fn filter_bit(hash: u64) -> usize {
     (hash >> (64 - FILTER_BITS)) as usize
 }
 
-/// The windows of `val` that occur anywhere in `train`: passages of at least two windows are found
-/// wherever they start.
+/// The whole lines that are long enough to be compared.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii_end);
+    lines.filter(|line| line.len() >= MIN_LINE_BYTES)
+}
+
+/// The windows of `val` that occur anywhere in `train`, or the lines that are lines there: passages
+/// of at least two windows are found wherever they start, and shorter ones as lines.
 pub(crate) fn shared_passages(train: &[Span], val: &[Span], threads: usize) -> Result<SharedPassages> {
-    let mut windows: Vec<u64> = Vec::new();
+    let (mut all, mut all_lines, mut line_bytes) = (Vec::new(), Vec::new(), 0);
     for chunk in TextChunks::new(&sample(val, MAX_VAL_BYTES)) {
-        windows.extend(chunk?.bytes.chunks_exact(WINDOW).map(hash));
+        let bytes = chunk?.bytes;
+        all.extend(bytes.chunks_exact(WINDOW).map(hash));
+        all_lines.extend(lines(&bytes).map(|line| (hash(line), line.len() as u64)));
+        line_bytes += bytes.len() as u64;
     }
-    let of = (windows.len() * WINDOW) as u64;
-    let all = windows.clone();
+    let mut windows: Vec<u64> = all.iter().copied().chain(all_lines.iter().map(|(line, _)| *line)).collect();
     windows.sort_unstable();
     windows.dedup();
     let mut filter = vec![0u64; 1 << (FILTER_BITS - 6)];
@@ -57,15 +67,21 @@ pub(crate) fn shared_passages(train: &[Span], val: &[Span], threads: usize) -> R
     let leaving = (1..WINDOW).fold(1u64, |power, _| power.wrapping_mul(FACTOR));
     let look = |seen: &mut Vec<bool>, _: &mut TextWarnings, chunk: &mut TextChunk| {
         let bytes = &chunk.bytes;
+        let mut meet = |hash: u64| {
+            if filter[filter_bit(hash) / 64] >> (filter_bit(hash) % 64) & 1 == 1
+                && let Ok(index) = windows.binary_search(&hash)
+            {
+                seen[index] = true;
+            }
+        };
+        for line in lines(bytes) {
+            meet(hash(line));
+        }
         let Some(first) = bytes.get(..WINDOW) else { return Ok(()) };
         let mut rolling = hash(first);
         let mut at = WINDOW;
         loop {
-            if filter[filter_bit(rolling) / 64] >> (filter_bit(rolling) % 64) & 1 == 1
-                && let Ok(index) = windows.binary_search(&rolling)
-            {
-                seen[index] = true;
-            }
+            meet(rolling);
             let Some(&next) = bytes.get(at) else { return Ok(()) };
             let gone = (u64::from(bytes[at - WINDOW]) + 1).wrapping_mul(leaving);
             rolling = add(rolling.wrapping_sub(gone), next);
@@ -77,7 +93,12 @@ pub(crate) fn shared_passages(train: &[Span], val: &[Span], threads: usize) -> R
         let index = windows.binary_search(window);
         index.is_ok_and(|index| seen.iter().any(|its| its[index]))
     };
-    Ok(SharedPassages { bytes: (all.iter().filter(|window| is_shared(window)).count() * WINDOW) as u64, of })
+    let by_windows = all.iter().filter(|window| is_shared(window)).count() * WINDOW;
+    let by_windows = SharedPassages { bytes: by_windows as u64, of: (all.len() * WINDOW) as u64 };
+    let by_lines = all_lines.iter().filter(|(line, _)| is_shared(line)).map(|(_, bytes)| bytes).sum();
+    let by_lines = SharedPassages { bytes: by_lines, of: line_bytes };
+    let share = |shared: SharedPassages| shared.bytes as f64 / shared.of.max(1) as f64;
+    Ok(if share(by_lines) > share(by_windows) { by_lines } else { by_windows })
 }
 
 /// The number of random splits that the tail is compared with.
@@ -95,6 +116,10 @@ pub struct TailDifference {
     pub tail: f64,
     /// The mean of the same between parts of lines drawn at random.
     pub random: f64,
+    /// The number of lines, or of records, that were compared.
+    pub lines: u64,
+    /// Whether the text is in records.
+    pub records: bool,
 }
 
 impl TailDifference {
@@ -137,10 +162,12 @@ pub(crate) fn tail_difference(train: &[Span], val: &[Span]) -> Result<TailDiffer
     let threshold = (val_bytes / (train_bytes + val_bytes) * u64::MAX as f64) as u64;
     let mut parts: [Characters; 2] = Default::default();
     let mut random: [[Characters; 2]; RANDOM_SPLITS] = Default::default();
-    let mut units = 0u64;
+    let (mut units, mut lines) = (0u64, 0);
+    let records = train.iter().chain(val).any(Span::has_records);
     for (part, spans) in parts.iter_mut().zip([train, val]) {
         for chunk in TextChunks::new(&sample(spans, MAX_SAMPLE_BYTES)) {
             let text = String::from_utf8_lossy(&chunk?.bytes).into_owned();
+            lines += if records { 1 } else { text.lines().count() as u64 };
             for unit in text.split_inclusive('\n').flat_map(pieces) {
                 let mut counts = Characters::default();
                 for c in unit.chars() {
@@ -160,7 +187,7 @@ pub(crate) fn tail_difference(train: &[Span], val: &[Span]) -> Result<TailDiffer
     }
     let [rest, tail] = parts;
     let mean = random.iter().map(|[rest, tail]| rest.variation(tail)).sum::<f64>() / RANDOM_SPLITS as f64;
-    Ok(TailDifference { tail: rest.variation(&tail), random: mean })
+    Ok(TailDifference { tail: rest.variation(&tail), random: mean, lines, records })
 }
 
 /// A line in parts of at most [`MAX_UNIT_BYTES`] bytes or a character more.
@@ -231,6 +258,34 @@ mod tests {
         assert_eq!(some, compare(&train, &mixed, 3));
         let all = compare(&train, &train[5..400_000], 2);
         assert!(all.bytes == all.of, "{all:?}");
+    }
+
+    #[test]
+    fn short_lines_in_both_parts_are_counted_and_those_of_any_text_are_not() {
+        let line = |n: u32| format!("a sentence that has number {n}\n");
+        let text =
+            |lines: std::ops::Range<u32>| [Span::from_text("it", &lines.map(line).collect::<String>())];
+        let shared = shared_passages(&text(0..900), &text(850..950), 2).unwrap();
+        assert!((48..=50).contains(&(100 * shared.bytes / shared.of)), "{shared:?}");
+        let shared = shared_passages(&text(0..900), &text(1_000..1_100), 2).unwrap();
+        assert_eq!(shared.bytes, 0);
+        let fifth = [Span::from_text("it", "\n\nACT I\nFirst Citizen:\n\n")];
+        assert_eq!(shared_passages(&fifth, &fifth, 1).unwrap().bytes, 0);
+        let stories = surprisal_source::Source::embedded("stories").unwrap().sample(1, 1_000_000);
+        let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+        let read = |name: &str| std::fs::read_to_string(data.join(name)).ok();
+        // The stories of few sentences, which a run on them is not told of, repeat the most.
+        let texts = [(Some(stories), 2), (read("names.txt"), 1), (read("tinyshakespeare.txt"), 1)];
+        for (text, percent) in texts {
+            let Some(text) = text else {
+                eprintln!("SKIPPED: the texts are not beside the project");
+                continue;
+            };
+            let at = text.len() / 10 * 9;
+            let [train, val] = [&text[..at], &text[at..]].map(|part| [Span::from_text("it", part)]);
+            let shared = shared_passages(&train, &val, 2).unwrap();
+            assert!(shared.bytes * 100 < percent * shared.of, "{shared:?}");
+        }
     }
 
     #[test]
