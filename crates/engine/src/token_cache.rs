@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use surprisal_formats::file;
 use surprisal_platform::mmap::MappedFile;
 use surprisal_store::{Error as StoreError, atomic};
-use surprisal_text::{Corpus, TokenCounts, TokenIds, TokenText, Tokenizer, TokenizerKind};
+use surprisal_text::{Corpus, TextWarnings, TokenCounts, TokenIds, TokenText, Tokenizer, TokenizerKind};
 
 use crate::config::{Config, TokenCache};
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ use crate::wording::bytes;
 
 /// The text size in bytes from which tokens are cached unless the config says otherwise.
 const AUTO_BYTES: u64 = 256 << 20;
-const MAGIC: &[u8; 8] = b"SURPTOK1";
+const MAGIC: &[u8; 8] = b"SURPTOK2";
 /// The footer's length and the magic number.
 const END_BYTES: usize = 16;
 /// The environment variable for another folder.
@@ -41,7 +41,11 @@ pub struct Footer {
     tokenizer: String,
     /// Minimum number of occurrences of a word.
     min_count: Option<u64>,
-    notices: Vec<String>,
+    /// Hash of the ids.
+    hash: String,
+    /// What the text's notices are made from, and a note on rare words.
+    warnings: TextWarnings,
+    rare: Option<String>,
 }
 
 /// A file of the cache.
@@ -160,15 +164,16 @@ pub(crate) fn tokens(
             bytes(written)
         )))?;
     }
-    let Some((ids, footer)) = map(&path)?.filter(|(_, footer)| footer.key == key) else {
-        return Err(Error::failed(format!("{} is not what was cached", path.display()))
+    let is_sound = |(ids, footer): &(MappedIds, Footer)| footer.key == key && footer.hash == ids.hash();
+    let Some((ids, footer)) = map(&path)?.filter(is_sound) else {
+        return Err(Error::failed(format!("{} is damaged: it is not what was cached", path.display()))
             .hint("remove it: surprisal cache --clear"));
     };
     let tokenizer = Tokenizer::from_json(footer.tokenizer.as_bytes())?;
     if is_kept {
         // Those of a new file come with the corpus.
-        corpus.skip_train_notices();
-        ctx.notes(&footer.notices)?;
+        corpus.set_train_warnings(footer.warnings);
+        ctx.notes(footer.rare.as_slice())?;
     }
     let ids = TokenIds::mapped(Arc::new(ids), &key);
     let text = TokenText::from_parts(ids, tokenizer.mode(), tokenizer.bos(), footer.counts);
@@ -211,24 +216,27 @@ fn write(
         None => (corpus.train_tokenizer(kind)?, None),
     };
     let mut writer = atomic::Writer::create(path)?;
-    let mut buffer = Vec::new();
+    let (mut buffer, mut hasher) = (Vec::new(), blake3::Hasher::new());
     let counts = corpus.encode_train_to(&tokenizer, |ids| {
         buffer.clear();
         buffer.extend(ids.iter().flat_map(|id| id.to_le_bytes()));
+        hasher.update(&buffer);
         std::io::Write::write_all(&mut writer, &buffer)
     })?;
     let tokenizer =
         String::from_utf8(tokenizer.to_json()?).map_err(|error| Error::failed(error.to_string()))?;
-    let (key, name, mut notices) = (key.to_owned(), corpus.name(), corpus.train_notices());
+    let (key, name, warnings) = (key.to_owned(), corpus.name(), corpus.train_warnings());
+    let (hash, mut rare) = (hasher.finalize().to_hex().to_string(), None);
     let scored = counts.tokens - counts.lines;
     if let Some(note) =
         choice.and_then(|choice| rare_words(config.tokenizer.min_count(), choice, counts.oov, scored))
     {
-        notices.push(note.to_string());
+        rare = Some(note.to_string());
         ctx.note(note)?;
     }
     let min_count = choice.map(|choice| choice.min_count);
-    let footer = serde_json::to_vec(&Footer { key, name, counts, tokenizer, min_count, notices })?;
+    let footer =
+        serde_json::to_vec(&Footer { key, name, counts, tokenizer, min_count, hash, warnings, rare })?;
     writer.put(&footer)?;
     writer.put(&(footer.len() as u64).to_le_bytes())?;
     writer.put(MAGIC)?;
@@ -239,6 +247,12 @@ fn write(
 struct MappedIds {
     file: MappedFile,
     tokens: usize,
+}
+
+impl MappedIds {
+    fn hash(&self) -> String {
+        blake3::hash(&self.file.as_ref()[..4 * self.tokens]).to_hex().to_string()
+    }
 }
 
 impl AsRef<[u32]> for MappedIds {

@@ -314,15 +314,14 @@ impl Corpus {
         })
     }
 
-    /// Leaves the training split out of [`Self::notices`], so that they need not read it.
-    pub fn skip_train_notices(&self) {
-        self.warnings[0].get_or_init(TextWarnings::default);
+    /// Counts for notices on the training split, if it has been encoded.
+    pub fn train_warnings(&self) -> TextWarnings {
+        self.warnings[0].get().copied().unwrap_or_default()
     }
 
-    /// Notices about the training split, if it has been encoded.
-    pub fn train_notices(&self) -> Vec<String> {
-        let warnings = self.warnings[0].get().copied().unwrap_or_default();
-        warnings.notices(self.encode_options.literal_specials)
+    /// Gives the counts of an earlier encoding, so that [`Self::notices`] need not read the split.
+    pub fn set_train_warnings(&self, warnings: TextWarnings) {
+        self.warnings[0].get_or_init(|| warnings);
     }
 
     /// Trains a tokenizer on the training split alone.
