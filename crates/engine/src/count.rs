@@ -9,7 +9,7 @@ use surprisal_formats::{arpa, counts, file, ngram};
 use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, from_counts};
 use surprisal_text::{Corpus, DataOptions, Tokenizer, TokenizerKind, WordVocabulary};
 
-use crate::data::learn;
+use crate::data::{learn, note_tokens};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Event, Note};
 use crate::kind::{self, Kind};
@@ -59,6 +59,7 @@ pub fn count(
     let corpus = ctx.pool.install(|| Corpus::whole(&data, shard))?;
     memory::check_text(corpus.bytes(), kind)?;
     ctx.phase("reading", 0)?;
+    let is_known = known.is_some();
     let (tokenizer, text) = ctx.pool.install(|| -> Result<_> {
         match known {
             Some(tokenizer) => {
@@ -69,6 +70,9 @@ pub fn count(
         }
     })?;
     ctx.notes(corpus.notices())?;
+    if is_known {
+        note_tokens(&text, &corpus.name(), "the tokenizer", ctx)?;
+    }
     let model = NgramConfig { bos: tokenizer.bos(), unk: tokenizer.unk(), ..model.clone() };
     let vocab_size = tokenizer.vocab_size();
     let memory = Counts::memory(text.ids.len(), vocab_size, model.order);

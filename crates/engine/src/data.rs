@@ -8,7 +8,7 @@ use surprisal_formats::hf;
 use surprisal_model::LanguageModel;
 use surprisal_platform::threads::Pool;
 use surprisal_text::{
-    Corpus, DataOptions, EncodeOptions, Granularity, InputOptions, TextMode, TokenText, Tokenizer,
+    Corpus, DataOptions, EncodeOptions, Granularity, InputOptions, NoTexts, TextMode, TokenText, Tokenizer,
     TokenizerKind, WordVocabulary, is_pipe,
 };
 
@@ -16,7 +16,7 @@ use crate::config::{Config, Loaded, TokenizerType, cores};
 use crate::error::{Advice, Error, Result};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::events::{Context, Event, Note};
-use crate::kind;
+use crate::kind::{self, Kind};
 use crate::spelling::Spelling;
 use crate::start;
 use crate::token_cache;
@@ -62,6 +62,7 @@ pub fn inputs(config: &Config, any_bytes: bool) -> InputOptions {
         normalize: data.normalize,
         any_bytes,
         as_stored: data.reader == 1,
+        no_texts: NoTexts(Some(Kind::no_text)),
         ..InputOptions::default()
     }
 }

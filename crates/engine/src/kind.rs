@@ -53,6 +53,8 @@ pub enum Kind {
     Config,
     /// The folder of a comparison.
     Comparison,
+    /// A compressed file that is cut off or damaged: its name.
+    Damaged(&'static str),
     /// A known kind that is not read: its name, and what to do instead.
     Other(&'static str, &'static str),
     /// An empty file.
@@ -68,7 +70,11 @@ pub enum Kind {
 /// First bytes, names and advice for known kinds that are not read.
 const OTHERS: [(&[u8], &str, &str); 4] = [
     (b"mmap lm ", "a KenLM binary (probing or trie), which is not read yet", "use its ARPA file"),
-    (b"PK\x03\x04", "a zip file, as PyTorch's .pt are", "save the model as safetensors, or unzip it"),
+    (
+        b"PK\x03\x04",
+        "a zip file, as PyTorch's .pt are",
+        "unpack texts with unzip; save a model as safetensors",
+    ),
     (b"GGUF", "a GGUF file", "use the safetensors that it was made from"),
     (b"\x80\x02", "a Python pickle", "save the model as safetensors; a pickle runs code when it is read"),
 ];
@@ -117,13 +123,12 @@ impl Kind {
 
     /// The kind of a file of this compressed format that is damaged.
     fn damaged(format: Compression) -> Self {
-        let hint = "it may be cut off: download or compress it again";
-        match format {
-            Compression::Gzip => Self::Other("a damaged gzip file", hint),
-            Compression::Bzip2 => Self::Other("a damaged bzip2 file", hint),
-            Compression::Xz => Self::Other("a damaged xz file", hint),
-            Compression::Zstd => Self::Other("a damaged zstd file", hint),
-        }
+        Self::Damaged(match format {
+            Compression::Gzip => "a damaged gzip file",
+            Compression::Bzip2 => "a damaged bzip2 file",
+            Compression::Xz => "a damaged xz file",
+            Compression::Zstd => "a damaged zstd file",
+        })
     }
 
     /// The kind of a file with the content `bytes`, of which the first are enough.
@@ -132,6 +137,15 @@ impl Kind {
         match Self::of_head(&bytes[..bytes.len().min(HEAD as usize)], 0) {
             Self::Config => Self::Text,
             kind => kind,
+        }
+    }
+
+    /// The name of the kind of a file that starts with `head`, if that has weights or counts.
+    pub fn no_text(head: &[u8]) -> Option<&'static str> {
+        match Self::of_bytes(head) {
+            kind @ (Self::Ngram | Self::Arpa { preface: false } | Self::Counts) => Some(kind.words().0),
+            Self::Other(name, _) => Some(name),
+            _ => None,
         }
     }
 
@@ -210,7 +224,8 @@ impl Kind {
 
     /// Whether this is neither a text nor a folder of texts.
     pub fn is_model(self) -> bool {
-        !matches!(self, Self::Folder | Self::Empty | Self::Special | Self::Text | Self::Binary)
+        use Kind::{Binary, Damaged, Empty, Folder, Special, Text};
+        !matches!(self, Folder | Empty | Special | Text | Binary | Damaged(_))
     }
 
     /// Name in words, and what to do with it where a model is expected.
@@ -228,6 +243,7 @@ impl Kind {
             Self::Config => ("a config, not a model", Advice::TrainConfig),
             Self::Comparison => ("the folder of a comparison", Advice::ComparisonRuns),
             Self::Other(name, hint) => (name, hint.into()),
+            Self::Damaged(name) => (name, "it may be cut off: download or compress it again".into()),
             Self::Folder => ("a folder without a model: there is no model/manifest.json", WANTED.into()),
             Self::Empty => ("empty", WANTED.into()),
             Self::Special => ("a pipe or a device, which can be read only once", FILE_FIRST.into()),

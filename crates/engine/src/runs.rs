@@ -104,7 +104,7 @@ pub fn open(root: &Path) -> Result<RunFolder> {
     let kind = Kind::detect(root)?;
     let advice = match kind {
         Kind::Run => return Ok(RunFolder::open(root)?),
-        Kind::Config | Kind::Comparison | Kind::Other(..) => kind.words().1,
+        Kind::Config | Kind::Comparison | Kind::Damaged(_) | Kind::Other(..) => kind.words().1,
         _ => Some("give the folder that training wrote".into()),
     };
     let message = format!("`{}` is not a run, but {}", root.display(), kind.words().0);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc, is_nfc_quick};
 
-use crate::stream::UTF8_MARK;
+use crate::utf16::UTF8_MARK;
 use crate::warnings::TextWarnings;
 
 /// The treatment of bytes that are no text: bytes that are not UTF-8, and NULs.

@@ -494,6 +494,7 @@ fn encode_chunk(
     let bytes = tokenizer.codec_as::<ByteCodec>();
     // The whole chunk is checked first, so that an error has the position in the file.
     let text = if bytes.is_some() { "" } else { chunk.text()? };
+    warnings.special_names += tokenizer.codec().special_names_in(text) as u64;
     let mut append = |from: usize, to: usize, ids: &mut Vec<u32>| -> Result<()> {
         match bytes {
             Some(codec) => codec.encode_bytes(&chunk.bytes[from..to], ids),

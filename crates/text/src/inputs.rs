@@ -21,11 +21,28 @@ const MAX_DEPTH: usize = 64;
 /// A file in a folder is searched for a NUL up to this size, and a larger one so far from its
 /// start.
 const NUL_SEARCH_BYTES: u64 = 16 << 20;
-/// The number of binary files that a notice names.
-const NAMED_BINARIES: usize = 3;
+/// The number of files that a notice names.
+const NAMED_FILES: usize = 3;
+const BINARY: (&str, &str) = ("binary file", "");
 
 /// The path that stands for standard input.
 const STANDARD_INPUT: &str = "-";
+
+/// Tells by the first bytes of a file what it is, if that is no text.
+pub type NoText = fn(&[u8]) -> Option<&'static str>;
+
+/// The files in folders that are no texts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoTexts(pub Option<NoText>);
+
+impl PartialEq for NoTexts {
+    /// It does not change the options' meaning for texts.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.is_some() == other.0.is_some()
+    }
+}
+
+impl Eq for NoTexts {}
 
 /// Options of reading texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,6 +66,8 @@ pub struct InputOptions {
     /// Reads bytes as they are stored, as the first version did: with byte-order marks, carriage
     /// returns and NULs, and no compressed or other formats.
     pub as_stored: bool,
+    /// The files in folders that are left out like binary ones.
+    pub no_texts: NoTexts,
     /// The largest number of bytes that are read from a text that is read once.
     pub limit: Option<u64>,
 }
@@ -122,7 +141,7 @@ pub(crate) fn find(paths: &[PathBuf], options: &InputOptions, once: bool) -> Res
         found: Found::default(),
         met_again: 0,
         twice: Vec::new(),
-        binaries: Vec::new(),
+        left_out: BTreeMap::new(),
         records: None,
         copies: Vec::new(),
         spool: Copies::default(),
@@ -260,7 +279,8 @@ struct Finder<'a> {
     met_again: usize,
     /// Files that were met again, with their first path.
     twice: Vec<(PathBuf, PathBuf)>,
-    binaries: Vec<PathBuf>,
+    /// What was left out of folders, by a noun and an apposition.
+    left_out: BTreeMap<(&'static str, &'static str), Vec<PathBuf>>,
     /// The hint on the first file that looks like records, and the number of such files.
     records: Option<(String, u64)>,
     /// The names of the copied texts, and their bytes.
@@ -276,7 +296,8 @@ impl Finder<'_> {
             return Ok(());
         }
         let texts = |finder: &Self| finder.found.spans.len() + finder.twice.len();
-        let (before, binaries) = (texts(self), self.binaries.len());
+        let binaries = |finder: &Self| finder.left_out.get(&BINARY).map_or(0, Vec::len);
+        let (before, binaries_before) = (texts(self), binaries(self));
         let met_again = self.met_again;
         self.walk(path, path, (0, false), device(metadata))?;
         // All of it may have been read as a part of another folder.
@@ -289,7 +310,7 @@ impl Finder<'_> {
         let (include, exclude) = (&self.options.include, &self.options.exclude);
         let patterns = [patterns(include, "include"), patterns(exclude, "exclude")];
         let patterns = patterns.into_iter().flatten().collect::<Vec<_>>().join(" and ");
-        Err(Error::NoText { path: path.to_owned(), binaries: self.binaries.len() - binaries, patterns })
+        Err(Error::NoText { path: path.to_owned(), binaries: binaries(self) - binaries_before, patterns })
     }
 
     /// Adds the texts in a folder below `root`, all of them if `chosen`. Reads each folder once,
@@ -312,7 +333,7 @@ impl Finder<'_> {
                 continue;
             }
             let Ok(metadata) = std::fs::metadata(&path) else {
-                self.found.notices.push(format!("left out {}: its target is missing", path.display()));
+                self.left_out.entry(("broken link", "")).or_default().push(path);
                 continue;
             };
             let is_folder = metadata.is_dir();
@@ -373,9 +394,13 @@ impl Finder<'_> {
             let nuls = self.options.invalid == InvalidBytes::Error;
             let late = || head.len() == HEAD_BYTES && has_nul(decoded.text.source, NUL_SEARCH_BYTES);
             if is_binary(&head) || nuls && (memchr::memchr(0, &head).is_some() || late()) {
-                self.binaries.push(path.to_owned());
+                self.left_out.entry(BINARY).or_default().push(path.to_owned());
                 return Ok(());
             }
+        }
+        if let Some(what) = within.and(self.options.no_texts.0).and_then(|what| what(&head)) {
+            self.left_out.entry(("file", what)).or_default().push(path.to_owned());
+            return Ok(());
         }
         if self.options.field.is_none() {
             self.note_records(path, &head);
@@ -455,6 +480,12 @@ impl Finder<'_> {
 
     fn finish(self) -> Found {
         let mut found = self.found;
+        if self.options.any_bytes
+            && self.options.invalid != InvalidBytes::Error
+            && self.options.field.is_none()
+        {
+            found.notices.push("a byte tokenizer reads any bytes: data.invalid has no effect".into());
+        }
         let patterns = self.include.into_iter().chain(self.exclude);
         found.idle = patterns.filter(|pattern| !pattern.matched).map(|pattern| pattern.text).collect();
         found.has_documents |= found.spans.iter().filter(|span| !span.is_empty()).count() > 1;
@@ -468,12 +499,13 @@ impl Finder<'_> {
             let others = many(files - 1, "other file");
             found.notices.push(if files > 1 { format!("{hint}; so with {others}") } else { hint });
         }
-        if !self.binaries.is_empty() {
+        for ((noun, what), paths) in &self.left_out {
             let named: Vec<String> =
-                self.binaries.iter().take(NAMED_BINARIES).map(|path| path.display().to_string()).collect();
-            let more = if self.binaries.len() > NAMED_BINARIES { ", …" } else { "" };
-            let number = many(self.binaries.len() as u64, "binary file");
-            found.notices.push(format!("left out {number}: {}{more}", named.join(", ")));
+                paths.iter().take(NAMED_FILES).map(|path| path.display().to_string()).collect();
+            let more = if paths.len() > NAMED_FILES { ", …" } else { "" };
+            let what = if what.is_empty() { String::new() } else { format!(" ({what})") };
+            let number = many(paths.len() as u64, noun);
+            found.notices.push(format!("left out {number}{what}: {}{more}", named.join(", ")));
         }
         if let [(name, _), others @ ..] = self.copies.as_slice() {
             let total: u64 = self.copies.iter().map(|(_, bytes)| bytes).sum();

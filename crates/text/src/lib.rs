@@ -36,7 +36,7 @@ pub use compression::{Compression, Compressor};
 pub use corpus::{Corpus, DataOptions, EvaluationText, Texts, encode_files, encode_text};
 pub use encode_options::{EncodeOptions, LastLine, LiteralSpecials};
 pub use error::{Error, Result};
-pub use inputs::{InputOptions, is_pipe, is_standard_input, open_converted};
+pub use inputs::{InputOptions, NoText, NoTexts, is_pipe, is_standard_input, open_converted};
 pub use numbers::{many, thousands};
 pub use split::Split;
 pub use split_checks::{SharedPassages, TailDifference};
@@ -45,6 +45,7 @@ pub use tokenizer::{
     Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, Tokenizer, TokenizerKind, TrainingText,
     printable_bytes,
 };
+pub use warnings::TextWarnings;
 pub use word_vocabulary::{MinCount, WordChoice, WordList, WordVocabulary};
 
 /// The way a text becomes sequences of tokens.

@@ -9,7 +9,7 @@ use crate::clean::{InvalidBytes, first_invalid};
 use crate::compression::Compression;
 use crate::error::{Error, Result};
 use crate::numbers::many;
-use crate::stream::UTF8_MARK;
+use crate::utf16::UTF8_MARK;
 use crate::warnings::{Counted, TextWarnings, lock};
 
 /// A reader that can move to another thread.

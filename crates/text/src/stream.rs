@@ -11,13 +11,11 @@ use crate::compression::Compression;
 use crate::error::{Error, Result};
 use crate::read_ahead::read_ahead;
 use crate::records::{RECORD_END, RecordReader, Source};
-use crate::utf16::{ByteOrder, Utf16Reader};
+use crate::utf16::{ByteOrder, UTF8_MARK, Utf16Reader};
 use crate::warnings::{Counted, TextWarnings, lock};
 
 /// The number of bytes at the start of a text by which it is recognised.
 pub(crate) const HEAD_BYTES: usize = 1 << 16;
-/// The byte-order mark of UTF-8.
-pub(crate) const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// The bytes that are read from a pipe or a compressed file at a time.
 const BUFFER_BYTES: usize = 1 << 18;
 

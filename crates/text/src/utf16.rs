@@ -2,6 +2,8 @@
 
 use std::io::{self, Cursor, Read};
 
+/// The byte-order mark of UTF-8.
+pub(crate) const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// A byte that is never in UTF-8, for a code unit that is no part of a character.
 pub(crate) const LONE_SURROGATE: u8 = 0xFE;
 /// The number of bytes at the start of a text from which UTF-16 without a byte-order mark is told.

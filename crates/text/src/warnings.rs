@@ -3,6 +3,8 @@
 use std::ops::AddAssign;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::LiteralSpecials;
 use crate::numbers::many;
 
@@ -10,8 +12,8 @@ use crate::numbers::many;
 pub(crate) type Counted = Arc<Mutex<TextWarnings>>;
 
 /// Counts of unusual things in a text, from which notices for the user are made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct TextWarnings {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextWarnings {
     /// The bytes of the text after cleaning.
     pub(crate) bytes: u64,
     /// Carriage returns before a newline that are a part of the text.
@@ -40,6 +42,8 @@ pub(crate) struct TextWarnings {
     pub(crate) marked_lines: u64,
     /// Whether `<UNK>` is one of the learned words.
     pub(crate) uppercase_unk: bool,
+    /// Names of special tokens of a tokenizer's file, which are read as characters.
+    pub(crate) special_names: u64,
     /// Cuts in very long lines without white space.
     pub(crate) mid_word_cuts: u64,
 }
@@ -62,6 +66,7 @@ impl AddAssign for TextWarnings {
         self.marked_lines += other.marked_lines;
         self.uppercase_unk |= other.uppercase_unk;
         self.mid_word_cuts += other.mid_word_cuts;
+        self.special_names += other.special_names;
     }
 }
 
@@ -85,12 +90,6 @@ impl TextWarnings {
         let mut notices = self.cleaning_notices();
         if self.line_ends > 0 {
             notices.push(format!("CRLF ends {}; they are read as line ends", many(self.line_ends, "line")));
-        }
-        if self.carriage_returns > 0 {
-            notices.push(format!(
-                "CRLF ends {}; the carriage returns are kept",
-                many(self.carriage_returns, "line")
-            ));
         }
         if self.nuls > 0 {
             notices.push(format!("the text has {}; NULs are kept", many(self.nuls, "NUL byte")));
@@ -132,6 +131,12 @@ impl TextWarnings {
                 many(self.marks, "byte-order mark")
             ));
         }
+        if self.carriage_returns > 0 {
+            notices.push(format!(
+                "CRLF ends {}; the carriage returns are kept",
+                many(self.carriage_returns, "line")
+            ));
+        }
         if self.not_nfc {
             notices.push(
                 "the text is not in Unicode's normal form C: an accent can be a character of its own, and one \
@@ -155,6 +160,12 @@ impl TextWarnings {
             notices.push(format!(
                 "<s> starts or </s> ends {}; this tokenizer reads them as characters, not as sentence marks",
                 many(self.marked_lines, "line")
+            ));
+        }
+        if self.special_names > 0 {
+            notices.push(format!(
+                "{} of the tokenizer's special tokens in the text: read as characters, not as those tokens",
+                many(self.special_names, "name")
             ));
         }
         if self.special_lookalikes > 0 {

@@ -198,6 +198,24 @@ fn encode(tokenizer: &Tokenizer, text: &str) -> TokenText {
 }
 
 #[test]
+fn names_of_special_tokens_in_a_text_are_counted() {
+    let mut file = CASES[0].file.clone();
+    let entry = |id: usize| {
+        serde_json::json!({ "id": id, "content": "<|end|>", "special": true, "normalized": false,
+            "single_word": false, "lstrip": false, "rstrip": false })
+    };
+    let size = Tokenizer::from_json(&bytes(&file)).unwrap().vocab_size();
+    file["added_tokens"].as_array_mut().unwrap().push(entry(size));
+    let tokenizer = Tokenizer::from_json(&bytes(&file)).unwrap();
+    let notices = |text: &str| {
+        let options = EncodeOptions::default();
+        encode_text("text", text, &tokenizer, &InputOptions::default(), options).unwrap().0.notices.join("\n")
+    };
+    assert!(notices("the dog<|end|>the cat<|end|>").contains("2 names of the tokenizer's special tokens"));
+    assert!(!notices("the dog <s> the cat").contains("special tokens"));
+}
+
+#[test]
 fn tokens_of_a_long_text_are_those_of_its_whole() {
     let mut long = String::new();
     for n in 0..90 {

@@ -129,6 +129,13 @@ pub trait Codec: Any + fmt::Debug + Send + Sync {
         None
     }
 
+    /// The number of names of special tokens in `text`, which it reads as characters; without those
+    /// of a sentence's marks.
+    fn special_names_in(&self, text: &str) -> usize {
+        let _ = text;
+        0
+    }
+
     /// The number of ids that no text has.
     fn unused_ids(&self) -> usize {
         0

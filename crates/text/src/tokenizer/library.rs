@@ -21,7 +21,7 @@ use super::bpe::{check_merges, library_error};
 use super::byte_level::unicode_to_byte;
 use super::codec::{Codec, SpecialIds, TrainingText};
 use super::json::{Fields, parse, refuse, special_token, to_bytes};
-use super::{BOS, EOS, MAX_VOCABULARY, TokenizerKind};
+use super::{BOS, EOS, MAX_VOCABULARY, TokenizerKind, UNK};
 use crate::TextMode;
 use crate::error::{Error, Result};
 
@@ -48,6 +48,8 @@ pub(crate) struct LibraryCodec {
     vocab_size: usize,
     unused_ids: usize,
     special_ids: SpecialIds,
+    /// The names of other special tokens, which are characters in a text.
+    special_names: Vec<String>,
     /// Whether decoding leaves a space before a text that encoding added.
     adds_space: bool,
     /// Whether the decoder reads tokens as bytes written as characters.
@@ -148,9 +150,13 @@ fn entries<'a>(fields: &'a Fields<'_>) -> &'a [Value] {
 /// Calls the library, which panics on some files that it reads; `what` it does.
 fn guarded<T>(what: &str, call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(done) => {
-            done.map_err(|error| library_error(format!("the tokenizers library cannot {what}: {error}")))
-        }
+        Ok(done) => done.map_err(|error| match error.to_string() {
+            error if error.contains("Missing [UNK]") => library_error(
+                "the text has a word that is not in the vocabulary of tokenizer.file, whose model has no \
+                     unk_token for such words; give it one",
+            ),
+            error => library_error(format!("the tokenizers library cannot {what}: {error}")),
+        }),
         Err(_) => refuse(format!("the tokenizers library fails when it should {what}")),
     }
 }
@@ -253,6 +259,10 @@ impl LibraryCodec {
         let unk = model.unk_token.and_then(|name| library.token_to_id(&name)).or(model.unk_id);
         special_ids.unk = unk.filter(|id| !is_mark(id));
         library.set_encode_special_tokens(true);
+        let specials = library.get_added_tokens_decoder().into_values().filter(|token| token.special);
+        let mut special_names: Vec<String> = specials.map(|token| token.content).collect();
+        special_names.retain(|name| !(name.is_empty() || [UNK, BOS, EOS].contains(&name.as_str())));
+        special_names.sort();
         let mut codec = Self {
             library: Box::new(library),
             json: if is_changed { to_bytes(&marked)? } else { bytes.to_vec() },
@@ -260,6 +270,7 @@ impl LibraryCodec {
             vocab_size: size,
             unused_ids: unused,
             special_ids,
+            special_names,
             adds_space: false,
             is_byte_level: has_component(&fields.decoder, "ByteLevel"),
             has_byte_fallback: has_component(&fields.decoder, "ByteFallback"),
@@ -362,6 +373,10 @@ impl Codec for LibraryCodec {
             expected.get_or_insert(decoded);
         }
         expected.map(|decoded| difference(text, &decoded))
+    }
+
+    fn special_names_in(&self, text: &str) -> usize {
+        self.special_names.iter().map(|name| text.matches(name.as_str()).count()).sum()
     }
 
     fn unused_ids(&self) -> usize {
