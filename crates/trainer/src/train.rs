@@ -6,7 +6,7 @@ use serde_json::json;
 use surprisal_engine::config::{self, Config, Loaded, LrSchedule, OptimKind, Override, SmoothToward};
 use surprisal_engine::model::ngram::Smoothing;
 use surprisal_engine::train::{self, Csv, Request, TensorBoard};
-use surprisal_engine::{Context, Event, Events, RunId, kind, outputs, runs};
+use surprisal_engine::{Context, Event, Events, RunId, data, kind, outputs, runs};
 use surprisal_platform::threads::Pool;
 
 use crate::cli;
@@ -48,6 +48,12 @@ pub(crate) fn run(arguments: &cli::TrainArgs, ctx: &Context<'_>, output: &Output
         return Ok(arguments.report.then(|| out.clone()));
     }
     check_use(arguments, &settings, ctx, output)?;
+    if arguments.report {
+        data::refuse_pipes(
+            &settings.config,
+            "a report reads the texts again: write the text to a file first",
+        )?;
+    }
     let (tensorboard, csv) = (TensorBoard::default(), Csv);
     let mut events: Vec<&dyn Events> = vec![output];
     for log in &arguments.log {

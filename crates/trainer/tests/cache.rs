@@ -53,6 +53,26 @@ fn weights(bench: &Bench, run: &str) -> Vec<u8> {
 }
 
 #[test]
+fn damaged_ids_are_noticed_and_notes_come_once() {
+    let bench = Bench::new();
+    bench.file("t.txt", sentences(3_000).replace('\n', "\r\n"));
+    let arguments = |run| train(&["t.txt", "--set", "data.token_cache=on", "--out", run]);
+    let notes = |ran: &Ran| {
+        ran.stderr.lines().filter(|line| line.contains("CRLF")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = notes(&run(&bench, &arguments("a")).succeeded());
+    let again = notes(&run(&bench, &arguments("b")).succeeded());
+    assert!(first.len() == 1 && first == again, "{first:?} {again:?}");
+    let [path] = &files(&bench)[..] else { panic!("{:?}", files(&bench)) };
+    let mut damaged = bytes(path);
+    damaged[400] ^= 1;
+    std::fs::remove_file(path).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a test's own input")]
+    std::fs::write(path, damaged).unwrap();
+    run(&bench, &arguments("c")).refused(1, &["it is not what was cached", "--clear"]);
+}
+
+#[test]
 fn a_run_from_cached_tokens_has_the_bits_of_a_run_in_memory() {
     let bench = Bench::new();
     bench.file("t.txt", sentences(3_000));

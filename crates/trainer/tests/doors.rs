@@ -218,6 +218,47 @@ fn folders_of_documents_are_not_glued() {
 }
 
 #[test]
+fn folders_of_texts_are_no_models_and_leave_models_out() {
+    let bench = Bench::new();
+    bench.file("d/config.json", "{\"a\": 1}\n");
+    bench.file("d/config.toml", "title = \"a site\"\n");
+    bench.file("d/model/text.txt", sentences(200));
+    bench.file("t.txt", sentences(200));
+    bench.run(&["count", "t.txt", "--order", "2", "--out", "d/lm.arpa"]).succeeded();
+    let ran = bench.run(&["count", "d", "--order", "2", "--out", "all.arpa"]).succeeded();
+    assert!(ran.stderr.contains("left out 1 file (an ARPA file)"), "{}", ran.stderr);
+    bench.file("d/config.json", "{\"model_type\": \"gpt2\"}\n");
+    bench.run(&["count", "d", "--out", "x.arpa"]).refused(1, &["Hugging Face folder"]);
+}
+
+#[test]
+fn a_report_of_a_pipe_is_refused_before_the_work() {
+    let bench = Bench::new();
+    let arguments = train(&["-", "--report", "--out", "r"]);
+    piped(&bench, &arguments, sentences(200).as_bytes()).0.refused(1, &["- is a pipe", "file first"]);
+    assert!(!bench.path().join("r").exists());
+    let twice = train(&["-", "--val", "-", "--out", "r"]);
+    piped(&bench, &twice, sentences(200).as_bytes()).0.refused(2, &["named twice"]);
+}
+
+#[test]
+fn prompts_and_lists_of_words_have_the_normal_form_of_the_text() {
+    let bench = Bench::new();
+    let text = "un cafe\u{301} noir\nun the\u{301} noir\n".repeat(40);
+    bench.file("t.txt", &text);
+    bench.file("words.txt", "un\ncafe\u{301}\nnoir\n");
+    let word = ["--normalize", "nfc", "--set", "tokenizer.kind=word", "--set", "data.unit=line"];
+    bench.run(&train(&[&["t.txt", "--out", "r"][..], &word].concat())).succeeded();
+    let ran = bench.run(&["explain", "r", "--text", "un cafe\u{301} noir"]).succeeded();
+    assert!(!ran.stdout.contains("unknown"), "{}", ran.stdout);
+    bench.run(&["sample", "r", "--prompt", "un cafe\u{301}"]).succeeded();
+    let count =
+        ["count", "t.txt", "--normalize", "nfc", "--vocab", "words.txt", "--order", "2", "--out", "x.arpa"];
+    bench.run(&count).succeeded();
+    assert!(String::from_utf8(bytes(&bench.path().join("x.arpa"))).unwrap().contains("un caf\u{e9}"));
+}
+
+#[test]
 fn sorted_lines_are_told_and_shared_passages_and_small_validation_too() {
     let bench = Bench::new();
     let mut lines: Vec<String> = (0..3_000u32)

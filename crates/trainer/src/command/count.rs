@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use surprisal_engine::count::{self, Counted, Files};
+use surprisal_engine::kind::Kind;
 use surprisal_engine::model::ngram::{MAX_ORDER, NgramConfig, Smoothing};
 use surprisal_engine::text::{
-    DataOptions, EncodeOptions, InputOptions, LastLine, MinCount, TextMode, Tokenizer, TokenizerKind,
-    WordVocabulary,
+    DataOptions, EncodeOptions, InputOptions, LastLine, MinCount, NoTexts, TextMode, Tokenizer,
+    TokenizerKind, WordVocabulary,
 };
 use surprisal_engine::word_choice::word_list;
 use surprisal_engine::{Context, Event, Events, Note, RunId, data, outputs};
@@ -206,6 +207,7 @@ pub(crate) fn input_options(reading: &cli::ReadingArgs) -> Result<InputOptions> 
         exclude: reading.exclude.clone(),
         invalid: invalid.unwrap_or_default(),
         normalize: normalize.unwrap_or_default(),
+        no_texts: NoTexts(Some(Kind::no_text)),
         ..InputOptions::default()
     })
 }
