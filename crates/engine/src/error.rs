@@ -238,6 +238,7 @@ impl From<surprisal_formats::Error> for Error {
 
 impl From<surprisal_text::Error> for Error {
     fn from(error: surprisal_text::Error) -> Self {
+        use surprisal_text::Error as Text;
         let advice = match &error {
             surprisal_text::Error::LiteralSpecial { .. } => Some(Advice::LiteralSpecials),
             surprisal_text::Error::InvalidUtf8 { .. }
@@ -246,7 +247,6 @@ impl From<surprisal_text::Error> for Error {
             | surprisal_text::Error::Nul { .. } => Some(Advice::InvalidBytes),
             error => error.hint().map(Advice::Text),
         };
-        use surprisal_text::Error as Text;
         let is_setting = matches!(error, Text::Setting(_) | Text::Pattern { .. } | Text::TooLarge { .. });
         let kind = if is_setting { ExitKind::Usage } else { ExitKind::Failed };
         Self { kind, message: chain(&error), advice }

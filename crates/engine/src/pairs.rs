@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use surprisal_text::{TextMode, Tokenizer, encode_text};
+use surprisal_text::{InputOptions, TextMode, Tokenizer, encode_text};
 
 use crate::error::{Error, Result};
 use crate::events::Context;
@@ -28,7 +28,7 @@ pub struct Pair {
 
 /// The share of pairs that a model judges right.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Accuracy {
+pub struct GroupResult {
     /// The group; `None` for all pairs.
     pub group: Option<String>,
     /// The number of pairs.
@@ -101,7 +101,7 @@ pub fn read(path: &Path) -> Result<Vec<Pair>> {
 ///
 /// # Errors
 /// A model that is not a distribution; a failure of the model.
-pub fn judge(loaded: &LoadedModel, pairs: &[Pair], ctx: &Context<'_>) -> Result<Vec<Accuracy>> {
+pub fn judge(loaded: &LoadedModel, pairs: &[Pair], ctx: &Context<'_>) -> Result<Vec<GroupResult>> {
     if !loaded.model.is_distribution() {
         return Err(Error::usage(
             "the scores of this model are not a distribution, so its texts do not compare",
@@ -130,12 +130,13 @@ pub fn judge(loaded: &LoadedModel, pairs: &[Pair], ctx: &Context<'_>) -> Result<
 fn surprisals(loaded: &LoadedModel, texts: &[&str], ctx: &Context<'_>) -> Result<Vec<f64>> {
     let tokenizer = &loaded.tokenizer;
     let context = line_context(tokenizer)?;
+    let inputs = loaded.inputs(InputOptions::default());
     let mut speller = None;
     let mut sequences = Vec::new();
     let mut spelling = vec![0.0; texts.len()];
     for (text, cost) in texts.iter().zip(&mut spelling) {
         let line = if context.is_empty() { (*text).to_owned() } else { format!("{text}\n") };
-        let (encoded, unknown) = encode_text("a pair", &line, tokenizer, loaded.reading())?;
+        let (encoded, unknown) = encode_text("a pair", &line, tokenizer, &inputs, loaded.reading())?;
         for word in unknown.values() {
             if speller.is_none() {
                 speller = Some(Speller::new(tokenizer, ctx.pool)?);
@@ -170,11 +171,11 @@ fn line_context(tokenizer: &Tokenizer) -> Result<Vec<u32>> {
     Ok(if newline.iter().any(|&id| Some(id) == tokenizer.unk()) { Vec::new() } else { newline })
 }
 
-fn accuracy(group: Option<&str>, gains: &[f64]) -> Accuracy {
+fn accuracy(group: Option<&str>, gains: &[f64]) -> GroupResult {
     let ties = gains.iter().filter(|&&gain| gain == 0.0).count();
     let right = gains.iter().filter(|&&gain| gain > 0.0).count() as f64 + ties as f64 / 2.0;
     let n = gains.len() as f64;
-    Accuracy {
+    GroupResult {
         group: group.map(str::to_owned),
         pairs: gains.len() as u64,
         accuracy: right / n,

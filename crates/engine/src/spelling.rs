@@ -31,7 +31,7 @@ pub struct Speller(Kind);
 enum Kind {
     /// An n-gram model of the bytes of the vocabulary's words, each counted once, and
     /// ln P(a word that is not in the vocabulary) under it.
-    Words { model: NgramModel, ln_unknown: f64 },
+    Words { model: Box<NgramModel>, ln_unknown: f64 },
     /// All other characters are equally likely: their surprisal.
     Characters { nats: f64 },
 }
@@ -89,7 +89,10 @@ impl Speller {
         for sum in sums {
             known += sum?;
         }
-        Ok(Self(Kind::Words { model, ln_unknown: (1.0 - known).max(f64::MIN_POSITIVE).ln() }))
+        Ok(Self(Kind::Words {
+            model: Box::new(model),
+            ln_unknown: (1.0 - known).max(f64::MIN_POSITIVE).ln(),
+        }))
     }
 
     /// −ln P(spelling | the word is unknown), in nats; infinite for a word that has a separator.

@@ -10,7 +10,7 @@ use surprisal_engine::model::ngram::{
     ContextStats, ContextWeights, NgramConfig, NgramModel, Smoother, Smoothing,
 };
 use surprisal_engine::platform::threads::Pool;
-use surprisal_engine::sampling::{Opening, Sampling};
+use surprisal_engine::sampling::Sampling;
 use surprisal_engine::text::{Corpus, DataOptions, TokenizerKind};
 use surprisal_engine::{Context, Control, Silent, models};
 
@@ -63,7 +63,7 @@ fn a_smoother_from_outside_is_estimated_sampled_and_opened_again() {
     let again = evaluate(&*loaded.model, &val, unk, None, &pool).unwrap();
     assert_eq!(again.nats_per_token(), own);
 
-    let opening = Opening::prompt(&loaded.tokenizer, "The ", false).unwrap();
+    let opening = loaded.prompt("The ", false).unwrap();
     let sample = |model: &dyn surprisal_engine::model::LanguageModel| {
         let mut sample = String::new();
         let emit = |piece: &str| {

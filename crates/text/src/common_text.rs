@@ -119,13 +119,14 @@ impl TokenText {
     /// The bytes of the text that word tokens stand for, in which one separator is between two
     /// words; of the text itself for other tokens, and where unknown words were not recorded.
     pub fn decoded_bytes(&self, tokenizer: &Tokenizer) -> u64 {
-        match &self.unknown {
-            Some(unknown) if tokenizer.granularity() == Granularity::Word => {
-                let spelled: u64 = unknown.iter().map(|(word, count)| word.len() as u64 * count).sum();
-                self.lengths(tokenizer, |_| 0).sum::<u64>() + spelled
-            }
-            _ => self.bytes,
+        let spelled = match &self.unknown {
+            Some(unknown) => unknown.iter().map(|(word, count)| word.len() as u64 * count).sum(),
+            None => 0,
+        };
+        if tokenizer.granularity() != Granularity::Word || self.oov > 0 && self.unknown.is_none() {
+            return self.bytes;
         }
+        self.lengths(tokenizer, |_| 0).sum::<u64>() + spelled
     }
 }
 

@@ -562,7 +562,8 @@ pub fn encode_files(
     Texts::open(paths, &inputs, true)?.encode(tokenizer, options)
 }
 
-/// Encodes `text` like a file with this content, which `inputs` normalises, and returns the text of every `<unk>` by position.
+/// Encodes `text` like a file with this content, which `inputs` normalises, and returns the text of
+/// every `<unk>` by position.
 ///
 /// # Errors
 /// As [`encode_files`], with `name` as the text's name.

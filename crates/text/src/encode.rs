@@ -97,7 +97,9 @@ pub(crate) fn encode_and_record(
             } else if record {
                 let (ids, unknown) = encode_with_unknown(chunk, tokenizer, options, warnings)?;
                 let mut part = EncodedChunk::new(chunk.index, ids);
-                unknown.into_values().for_each(|word| *part.unknown.entry(word).or_default() += 1);
+                for word in unknown.into_values() {
+                    *part.unknown.entry(word).or_default() += 1;
+                }
                 part
             } else {
                 // One reason is enough.
@@ -620,7 +622,9 @@ fn concatenate(
     }
     parts.sort_unstable_by_key(|(_, part)| part.index);
     let mut unknown = BTreeMap::new();
-    parts.iter_mut().for_each(|(_, part)| add_unknown(&mut unknown, std::mem::take(&mut part.unknown)));
+    for (_, part) in &mut parts {
+        add_unknown(&mut unknown, std::mem::take(&mut part.unknown));
+    }
     let lossy = parts.iter_mut().find_map(|(_, part)| part.lossy.take());
     let ids = match parts.as_mut_slice() {
         [(_, only)] if maps.is_empty() => std::mem::take(&mut only.ids),
@@ -633,7 +637,7 @@ fn concatenate(
         mode: tokenizer.mode(),
         oov: count(tokenizer.unk()),
         lossy,
-        unknown: record.then(|| unknown.into()),
+        unknown: (record && !unknown.is_empty()).then(|| unknown.into()),
         bos: tokenizer.bos(),
         lines: count(tokenizer.bos()),
         ids: ids.into(),
