@@ -43,7 +43,7 @@ pub struct Footer {
     min_count: Option<u64>,
     /// Hash of the ids.
     hash: String,
-    /// What the text's notices are made from, and a note on rare words.
+    /// The counts that the text's notices are made from, and a note on rare words.
     warnings: TextWarnings,
     rare: Option<String>,
 }

@@ -279,7 +279,7 @@ struct Finder<'a> {
     met_again: usize,
     /// Files that were met again, with their first path.
     twice: Vec<(PathBuf, PathBuf)>,
-    /// What was left out of folders, by a noun and an apposition.
+    /// Files left out of folders, by a noun and an apposition.
     left_out: BTreeMap<(&'static str, &'static str), Vec<PathBuf>>,
     /// The hint on the first file that looks like records, and the number of such files.
     records: Option<(String, u64)>,

@@ -107,6 +107,11 @@ pub(crate) fn split(
                     push_joined(part, own);
                 }
             }
+            // Of so few lines that each has several blocks, one part may have got none.
+            if parts.0.is_empty() || parts.1.is_empty() {
+                let units = if records { Split::Documents } else { Split::Lines };
+                return split(files, units, seed, fraction, mode, name);
+            }
         }
         Split::Files => {
             let files: Vec<&Span> = files.iter().filter(|span| !span.is_empty()).collect();

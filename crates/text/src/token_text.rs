@@ -100,8 +100,8 @@ pub struct TokenText {
     /// The reason why the tokens do not determine the text, if they do not: then its bits per byte
     /// are not known. Only tokenizers of files are checked.
     pub lossy: Option<String>,
-    /// The words or characters that `<unk>` stands for, and their numbers; `None` if there are none,
-    /// or they were not recorded: of training texts, and of tokens that are neither.
+    /// The words or characters that `<unk>` stands for, and their numbers; `None` where there are
+    /// none, or they were not recorded: of training texts, and of tokens that are neither.
     pub unknown: Option<Arc<BTreeMap<String, u64>>>,
     /// `<s>` in line mode.
     pub(crate) bos: Option<u32>,

@@ -30,7 +30,11 @@ impl ByteOrder {
                 let no_utf8 = std::str::from_utf8(head).is_err_and(|error| error.error_len().is_some());
                 // Half of a Western text in UTF-16 is printable ASCII, and less of others.
                 let ascii = head.iter().filter(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\r')).count();
-                if !(no_utf8 || head.contains(&0)) || 4 * ascii >= 3 * head.len() {
+                // High bytes of scripts below U+2000 are controls, rare in a text in UTF-8.
+                let is_control = |byte: &&u8| **byte < b' ' && !matches!(**byte, b'\n' | b'\r');
+                let controls = head.iter().filter(is_control).count();
+                let no_text = no_utf8 || head.contains(&0) && 5 * controls >= 2 * head.len();
+                if !no_text || 4 * ascii >= 3 * head.len() {
                     return None;
                 }
                 [Self::Little, Self::Big].into_iter().find(|order| reads_as_text(&order.units(head)))
@@ -169,6 +173,8 @@ mod tests {
         assert_eq!(ByteOrder::of("a plain text".as_bytes()), None);
         assert_eq!(ByteOrder::of(&[0; 100]), None);
         assert_eq!(ByteOrder::of(b"a\0"), None);
+        // A text in UTF-8 with a NUL, whose pairs of bytes are ideographs and a newline.
+        assert_eq!(ByteOrder::of("<unk>\u{e9}\u{b}\n\0".as_bytes()), None);
         assert_eq!(ByteOrder::of(&[0xFF, 0xFE, 0, 0, 0x41, 0, 0, 0]), None);
         let without_mark: Vec<u8> = "a text".encode_utf16().flat_map(u16::to_le_bytes).collect();
         assert_eq!(ByteOrder::of(&without_mark), Some(ByteOrder::Little));

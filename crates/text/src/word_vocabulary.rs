@@ -113,8 +113,8 @@ pub struct WordList(Vocab);
 
 impl WordList {
     /// The words in `bytes`, the content of the file `name`: one per line, alone or before a tab.
-    /// Empty lines, duplicates and the names of special tokens are ignored. The words are brought to
-    /// the normal form of the text.
+    /// Empty lines, duplicates and the names of special tokens are ignored. The words get the
+    /// normal form of the text.
     ///
     /// # Errors
     /// [`Error::WordList`] with the first wrong line; a list without a word.

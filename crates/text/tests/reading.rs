@@ -155,7 +155,11 @@ fn ids_are_by_first_appearance_for_any_number_of_threads() {
                 assert!(trained.to_json().unwrap() == tokenizer.to_json().unwrap());
                 let again = Tokenizer::from_json(&tokenizer.to_json().unwrap()).unwrap();
                 assert!(corpus.encode_train(&again).unwrap() == text);
-                assert!(encode_files(&files, &again, &inputs(), reading).unwrap().tokens == text);
+                let mut read = encode_files(&files, &again, &inputs(), reading).unwrap().tokens;
+                // Only texts to be scored have the words behind <unk>.
+                let unknown = read.unknown.take();
+                assert_eq!(unknown.map_or(0, |unknown| unknown.values().sum()), text.oov);
+                assert!(read == text);
                 let nul = corpus.notices().iter().any(|notice| notice.contains("NUL"));
                 let special = corpus.notices().iter().any(|notice| notice.contains("special tokens"));
                 assert!(nul && special, "{:?}", corpus.notices());
