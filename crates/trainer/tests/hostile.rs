@@ -23,7 +23,10 @@ const MEMORY: u64 = 64 << 20;
 /// Runs the binary; returns the result, peak memory (if the system reports it) and time.
 fn watched(bench: &Bench, arguments: &[&str]) -> (Ran, Option<u64>, Duration) {
     let started = Instant::now();
-    let mut child = bench.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut command = bench.command(arguments);
+    // Huge pages round up by 2 MiB what each thread touches, which is not what is measured.
+    command.env("MIMALLOC_ALLOW_THP", "0");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut peak = None;
     while child.try_wait().unwrap().is_none() {
