@@ -34,8 +34,8 @@ pub struct Evaluation {
     /// The decoded text and the cost of spelling its unknown words, if that has been computed. Bits
     /// per byte include that cost.
     pub spelling: Option<Spelling>,
-    /// The 95 % interval of the loss in nats per token, by a bootstrap of blocks of the text (Künsch
-    /// 1989); tokens of probability zero are left out. `None` for a text of one block.
+    /// The 95 % interval of the loss in nats per token, by a bootstrap of blocks of the text
+    /// (Künsch 1989); tokens of probability zero are left out. `None` for a text of one block.
     pub interval: Option<(f64, f64)>,
 }
 

@@ -322,7 +322,7 @@ pub(crate) struct TextChunks {
     /// Pieces of a chunk that the iterator has not returned.
     pieces: VecDeque<TextChunk>,
     can_cut: Option<Box<CanCut>>,
-    /// The memory that was available at the start, if the system says.
+    /// The memory available at the start of a text of several chunks, if the system says.
     memory: Option<u64>,
 }
 
@@ -354,8 +354,8 @@ fn context(bytes: &[u8]) -> &str {
 impl TextChunks {
     pub(crate) fn new(spans: &[Span]) -> Self {
         let (open, found, pieces) = (None, TextWarnings::default(), VecDeque::new());
-        let (spans, memory) = (spans.iter().cloned().collect(), memory::available());
-        Self { spans, open, count: 0, found, pieces, can_cut: None, memory }
+        let spans = spans.iter().cloned().collect();
+        Self { spans, open, count: 0, found, pieces, can_cut: None, memory: None }
     }
 
     /// Cuts the text where `can_cut`, given the parts before and after, and keeps contexts.
@@ -396,7 +396,9 @@ impl TextChunks {
                 if current.advance(chunk, self.can_cut.as_deref())? {
                     chunk.index = self.count;
                     self.count += 1;
-                    if self.count.is_multiple_of(CHUNKS_PER_CHECK) {
+                    if self.count == 2 {
+                        self.memory = memory::available();
+                    } else if self.count.is_multiple_of(CHUNKS_PER_CHECK) {
                         check_memory(self.memory, self.count, &current.span)?;
                     }
                     return Ok(true);

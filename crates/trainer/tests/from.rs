@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Bench, Ran, sentences};
+use common::{Bench, Ran, sentences, set};
 use serde_json::{Value, json};
 
 const SMALL: [&str; 6] = [
@@ -41,10 +41,6 @@ const KINDS: [(&str, &[&str]); 6] = [
         ],
     ),
 ];
-
-fn set<'a>(settings: &[&'a str]) -> Vec<&'a str> {
-    settings.iter().flat_map(|it| ["--set", it]).collect()
-}
 
 fn bench(kind: &[&str]) -> Bench {
     let bench = Bench::new();

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Bench, Ran, sentences};
+use common::{Bench, Ran, sentences, set};
 use serde_json::Value;
 
 const TINY: [&str; 9] = [
@@ -19,10 +19,6 @@ const TINY: [&str; 9] = [
     "eval.every_steps=10",
     "sample.tokens=5",
 ];
-
-fn set<'a>(settings: &[&'a str]) -> Vec<&'a str> {
-    settings.iter().flat_map(|it| ["--set", it]).collect()
-}
 
 fn train(bench: &Bench, out: &str, more: &[&str]) -> Ran {
     bench.text("a.txt", 150);
