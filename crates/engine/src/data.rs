@@ -81,6 +81,7 @@ pub(crate) fn corpus(config: &Config) -> Result<Corpus> {
         split_seed: data.split_seed,
         val_fraction: data.val_fraction,
         train_fraction: data.train_fraction,
+        train_part: data.train_part,
         mode: data.unit.unwrap_or(TextMode::Stream),
         encode_options: reading(config),
     };

@@ -14,7 +14,7 @@ use crate::inputs::{Found, check_pipes, find, name};
 use crate::numbers::many;
 use crate::parallel::for_each_chunk;
 use crate::records::RECORD_END;
-use crate::split::{split, split_at};
+use crate::split::{TrainPart, split, split_at, spread};
 use crate::split_checks::{SharedPassages, TailDifference, shared_passages, tail_difference};
 use crate::warnings::TextWarnings;
 use crate::{
@@ -48,8 +48,10 @@ pub struct DataOptions {
     pub split_seed: u64,
     /// The fraction of the text that is validation when `val` is empty.
     pub val_fraction: f64,
-    /// The fraction of the training text that is used, from its start; 0 and 1 are all of it.
+    /// The fraction of the training text that is used; 0 and 1 are all of it.
     pub train_fraction: f64,
+    /// The part of the training text that this fraction is.
+    pub train_part: TrainPart,
     /// The way texts become sequences.
     pub mode: TextMode,
     /// Options of encoding.
@@ -215,9 +217,12 @@ impl Corpus {
             )?;
         }
         if options.train_fraction > 0.0 && options.train_fraction < 1.0 {
-            let whole: u64 = corpus.train.iter().map(Span::len).sum();
-            let wanted = (options.train_fraction * whole as f64) as u64;
-            (corpus.train, _) = split_at(&corpus.train, wanted, options.mode)?;
+            let (all, fraction, mode) = (&corpus.train, options.train_fraction, options.mode);
+            let whole: u64 = all.iter().map(Span::len).sum();
+            corpus.train = match options.train_part {
+                TrainPart::Start => split_at(all, (fraction * whole as f64) as u64, mode)?.0,
+                TrainPart::Spread => spread(all, options.split_seed, fraction)?,
+            };
         }
         let too_short = |part: &str| Error::TooShort {
             name: corpus.name.clone(),

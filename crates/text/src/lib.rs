@@ -38,7 +38,7 @@ pub use encode_options::{EncodeOptions, LastLine, LiteralSpecials};
 pub use error::{Error, Result};
 pub use inputs::{InputOptions, NoText, NoTexts, is_pipe, is_standard_input, open_converted};
 pub use numbers::{many, thousands};
-pub use split::Split;
+pub use split::{Split, TrainPart};
 pub use split_checks::{SharedPassages, TailDifference};
 pub use token_text::{TokenCounts, TokenIds, TokenText};
 pub use tokenizer::{

@@ -19,6 +19,14 @@ use crate::selection::{Selection, is_set};
 const SPLIT_STREAM: u64 = 1 << 40;
 /// The number of validation blocks.
 const VAL_BLOCKS: u64 = 10;
+/// The ChaCha stream of the blocks of a part that is spread over its text.
+const SPREAD_STREAM: u64 = SPLIT_STREAM + 1;
+/// The least number of blocks of which such a part has some.
+const SPREAD_BLOCKS: u64 = 4096;
+/// (√5 − 1) / 2.
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_9;
+/// The least distance within which a small block's border moves so.
+const SPREAD_SEARCH_BYTES: u64 = 256;
 /// The distance within which a block's border moves to the end of a line.
 const LINE_SEARCH_BYTES: u64 = 1 << 16;
 
@@ -50,6 +58,18 @@ impl Split {
             Self::Files => "files",
         }
     }
+}
+
+/// The part of a training text that a fraction of it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrainPart {
+    /// Its beginning.
+    #[default]
+    Start,
+    /// Small blocks from everywhere, so that it is like the whole. Those of a larger fraction
+    /// contain those of a smaller one.
+    Spread,
 }
 
 /// Splits `files` by a rule into training parts and validation parts, which are about the
@@ -88,25 +108,8 @@ pub(crate) fn split(
             let blocks =
                 ((VAL_BLOCKS as f64 / fraction).round() as u64).max(VAL_BLOCKS + 1).min(total.max(2));
             let val = choose(blocks, VAL_BLOCKS.min(blocks - 1), &mut rng);
-            let (mut rest, mut done) = (VecDeque::from(files.to_vec()), 0);
-            for block in 0..blocks {
-                let end = (u128::from(total) * u128::from(block + 1) / u128::from(blocks)) as u64;
-                let part = if is_set(&val, block) { &mut parts.1 } else { &mut parts.0 };
-                while done < end
-                    && let Some(span) = rest.pop_front()
-                {
-                    let inside = end - done;
-                    let whole = inside >= span.len();
-                    let (own, later) =
-                        cut(&span, if whole { span.len() } else { near_line_end(&span, inside)? });
-                    if let Some(later) = later {
-                        rest.push_front(later);
-                    }
-                    let Some(own) = own else { continue };
-                    done += own.len();
-                    push_joined(part, own);
-                }
-            }
+            let blocks = ends(total, blocks).zip((0..).map(|block| is_set(&val, block)));
+            parts = cut_at(files, LINE_SEARCH_BYTES, blocks)?;
             // Of so few lines that each has several blocks, one part may have got none.
             if parts.0.is_empty() || parts.1.is_empty() {
                 let units = if records { Split::Documents } else { Split::Lines };
@@ -147,6 +150,59 @@ pub(crate) fn split(
                 }
                 first += units;
             }
+        }
+    }
+    Ok(parts)
+}
+
+/// About the `fraction` of `files`: blocks, so many and small that they are like the whole. A
+/// larger fraction contains a smaller one of the same seed.
+///
+/// Multiples of the golden ratio are spread most evenly (Knuth 6.4, theorem S), so each stretch of
+/// the text has its share of blocks.
+///
+/// # Errors
+/// A text that cannot be read.
+pub(crate) fn spread(files: &[Span], seed: u64, fraction: f64) -> Result<Vec<Span>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(SPREAD_STREAM);
+    let offset: f64 = rng.random();
+    let blocks = SPREAD_BLOCKS.max((3.0 / fraction).ceil() as u64);
+    let total: u64 = files.iter().map(Span::len).sum();
+    let is_own = |block: u64| (offset + block as f64 * GOLDEN_RATIO).fract() < fraction;
+    let distance = (total / blocks).clamp(SPREAD_SEARCH_BYTES, LINE_SEARCH_BYTES);
+    Ok(cut_at(files, distance, ends(total, blocks).zip((0..).map(is_own)))?.1)
+}
+
+/// The ends of `blocks` blocks of equal length.
+fn ends(total: u64, blocks: u64) -> impl Iterator<Item = u64> {
+    (1..=blocks).map(move |block| (u128::from(total) * u128::from(block) / u128::from(blocks)) as u64)
+}
+
+/// Cuts `files` near the ends of consecutive blocks, at the end of a line within `distance`. Each
+/// block comes with whether it belongs to the second part.
+fn cut_at(
+    files: &[Span],
+    distance: u64,
+    blocks: impl Iterator<Item = (u64, bool)>,
+) -> Result<(Vec<Span>, Vec<Span>)> {
+    let mut parts = (Vec::new(), Vec::new());
+    let (mut rest, mut done) = (VecDeque::from(files.to_vec()), 0);
+    for (end, is_second) in blocks {
+        let part = if is_second { &mut parts.1 } else { &mut parts.0 };
+        while done < end
+            && let Some(span) = rest.pop_front()
+        {
+            let inside = end - done;
+            let whole = inside >= span.len();
+            let (own, later) =
+                cut(&span, if whole { span.len() } else { near_line_end(&span, inside, distance)? });
+            if let Some(later) = later {
+                rest.push_front(later);
+            }
+            let Some(own) = own else { continue };
+            done += own.len();
+            push_joined(part, own);
         }
     }
     Ok(parts)
@@ -236,9 +292,9 @@ fn cut(span: &Span, at: u64) -> (Option<Span>, Option<Span>) {
 }
 
 /// The end of a line soon after `at`, or else the next start of a character.
-fn near_line_end(span: &Span, at: u64) -> Result<u64> {
-    let line = boundary(span, at, TextMode::Line, LINE_SEARCH_BYTES)?;
-    if line <= at + LINE_SEARCH_BYTES { Ok(line) } else { boundary(span, at, TextMode::Stream, u64::MAX) }
+fn near_line_end(span: &Span, at: u64, distance: u64) -> Result<u64> {
+    let line = boundary(span, at, TextMode::Line, distance)?;
+    if line <= at + distance { Ok(line) } else { boundary(span, at, TextMode::Stream, u64::MAX) }
 }
 
 /// The end of the record that the byte before `at` is in.

@@ -36,7 +36,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use surprisal_text::{
-    InvalidBytes, LastLine, LiteralSpecials, MinCount, NormalForm, Split, TextMode, TokenizerKind,
+    InvalidBytes, LastLine, LiteralSpecials, MinCount, NormalForm, Split, TextMode, TokenizerKind, TrainPart,
 };
 
 use crate::error::{Error, Result};
@@ -91,8 +91,10 @@ section! {
         split_seed: u64 = 1,
         /// Share of the text that is held out when `val` is empty.
         val_fraction: f64 = 0.1,
-        /// Share of the training text that is used, from its beginning.
+        /// Share of the training text that is used.
         train_fraction: f64 = 1.0,
+        /// The part that this share is: start, or spread (small blocks from everywhere).
+        train_part: TrainPart = TrainPart::Start,
         /// stream (one sequence of tokens), line (one sentence per line) or document (a stream with
         /// a mark after each document); default: document where there are several, or else stream.
         unit: Option<TextMode>,

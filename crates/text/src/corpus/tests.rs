@@ -1,6 +1,7 @@
 //! Corpora: splits, parts, errors.
 
 use super::*;
+use crate::TrainPart;
 use crate::chunks::TextChunks;
 use std::path::Path;
 
@@ -108,6 +109,55 @@ fn a_share_of_the_training_text_leaves_validation_as_it_is() {
         Corpus::embedded("babble", &options).unwrap()
     };
     assert_eq!(embedded(0.1).source_nats_val().unwrap(), embedded(0.0).source_nats_val().unwrap());
+}
+
+#[test]
+fn a_part_that_is_spread_is_like_the_whole_and_grows_with_its_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines: String = (0..20_000).map(|line| format!("{line:05} of the text\n")).collect();
+    let path = file(folder.path(), "a.txt", &lines);
+    let part = |train_fraction, split_seed| {
+        let options = DataOptions {
+            val_fraction: 0.5,
+            train_part: TrainPart::Spread,
+            train_fraction,
+            split_seed,
+            ..options(std::slice::from_ref(&path), TextMode::Stream)
+        };
+        let corpus = Corpus::load(&options).unwrap();
+        let (train, val) = texts(&corpus);
+        assert!(val.starts_with("10000 "));
+        train.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect::<Vec<u32>>()
+    };
+    let mut smaller = Vec::new();
+    for share in [0.001, 0.01, 0.1, 0.5] {
+        let lines = part(share, 1);
+        let wanted = share * 10_000.0;
+        assert!(
+            (0.6 * wanted..1.6 * wanted + 6.0).contains(&(lines.len() as f64)),
+            "{share}: {}",
+            lines.len()
+        );
+        assert!(lines.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(smaller.iter().all(|line| lines.binary_search(line).is_ok()), "{share}");
+        // As many from each tenth of the text, within a block.
+        let of_tenth = |tenth| lines.iter().filter(|line| **line / 1000 == tenth).count() as f64;
+        for tenth in 0..10 {
+            assert!((of_tenth(tenth) - lines.len() as f64 / 10.0).abs() < 10.0, "{share}: {tenth}");
+        }
+        smaller = lines;
+    }
+    assert_ne!(part(0.1, 1), part(0.1, 2));
+    // A text without line ends is cut between characters.
+    let path = file(folder.path(), "b.txt", "é".repeat(50_000));
+    let options = DataOptions {
+        val_fraction: 0.1,
+        train_part: TrainPart::Spread,
+        train_fraction: 0.1,
+        ..options(&[path], TextMode::Stream)
+    };
+    let train = texts(&Corpus::load(&options).unwrap()).0;
+    assert!(train.chars().all(|character| character == 'é') && (7_000..11_000).contains(&train.len()));
 }
 
 #[test]
