@@ -14,7 +14,7 @@ cargo build --release --quiet
 export PATH="$CARGO_TARGET_DIR/release:$PATH"
 sed -n '/^## Teach/,/^## /p' data/README.md | grep '^    surprisal ' > demos
 count=$(wc -l < demos)
-[ "$count" -eq 5 ] || { echo "data/README.md has $count demonstrations, not 5" >&2; exit 1; }
+[ "$count" -eq 6 ] || { echo "data/README.md has $count demonstrations, not 6" >&2; exit 1; }
 while IFS= read -r demo; do
   demo=$(sed 's/^ *//; s/ *#.*$//' <<< "$demo")
   echo "== $demo"

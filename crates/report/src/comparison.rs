@@ -10,6 +10,7 @@ use super::page::{facts, page, table};
 use super::plot;
 use surprisal_engine::compare::Comparison;
 use surprisal_engine::compare::diagnostics::Diagnostics;
+use surprisal_engine::compare::learning_curve::{LearningCurve, MORE_TEXT};
 use surprisal_engine::compare::statistics::Mean;
 use surprisal_engine::compare::summary::{Difference, Unit, VariantSummary};
 use surprisal_engine::compare::tables;
@@ -45,7 +46,8 @@ pub fn render_comparison(comparison: &Comparison) -> Result<String> {
             h2 { "Differences" }
             (table("differences", &differences, None))
         }
-        @for line in tables::legend(rows, !differences.is_empty()).lines() { p.soft { (line) } }
+        (learning_curves(&comparison.curves)?)
+        @for line in tables::legend(rows, !differences.is_empty(), &comparison.curves).lines() { p.soft { (line) } }
         (calibration(rows, texts)?)
         (passage(rows))
         (samples(rows, texts))
@@ -178,6 +180,82 @@ fn loss_plot(rows: &[VariantSummary]) -> Result<Markup> {
             figcaption { (caption) "." }
         }
     })
+}
+
+/// Losses by the size of the text with their extrapolations, and KL beside that of maximum
+/// likelihood.
+fn learning_curves(curves: &[LearningCurve]) -> Result<Markup> {
+    let Some(table_of_curves) = tables::learning_curves(curves) else { return Ok(html! {}) };
+    let mut units: Vec<Unit> = curves.iter().map(|curve| curve.unit).collect();
+    units.dedup();
+    let figures = units.iter().map(|unit| {
+        let of_unit: Vec<_> = curves.iter().filter(|curve| curve.unit == *unit).collect();
+        let mut series = Vec::new();
+        for (index, curve) in of_unit.iter().enumerate() {
+            let colour = index % plot::REFERENCE;
+            let points = curve.points.iter().map(|point| (point.tokens as f64, point.loss.value)).collect();
+            series.push(plot::Series { name: curve.name.clone(), colour, dashed: false, points });
+        }
+        let key = plot::legend(&series);
+        for (index, curve) in of_unit.iter().enumerate() {
+            series.extend(extrapolated(curve, index % plot::REFERENCE));
+        }
+        let figure = plot::log_lines("training tokens", unit.name(), false, &series)?;
+        Ok(html! { figure {
+            (key) (figure)
+            figcaption { "Dashed: the power law to " (MORE_TEXT) " times the text, and its 95 % interval there." }
+        } })
+    });
+    let figures = figures.collect::<Result<Vec<_>>>()?;
+    Ok(html! {
+        h2 { "What more text buys" }
+        @for figure in figures { (figure) }
+        (table("curves", &table_of_curves, None))
+        @if let Some(consistency) = tables::consistency(curves) {
+            h3 { "Consistency: how fast KL falls" }
+            (kl_plot(curves)?)
+            (table("consistency", &consistency, None))
+        }
+        @for note in tables::curve_notes(curves) { p { "Note: " (note) "." } }
+    })
+}
+
+/// A curve's power law beyond its largest text, and the interval at the end of it.
+fn extrapolated(curve: &LearningCurve, colour: usize) -> Vec<plot::Series> {
+    let (Some(law), Some(last), Some(end)) = (&curve.power_law, curve.points.last(), curve.with_more_text())
+    else {
+        return Vec::new();
+    };
+    let from = last.tokens as f64;
+    let on_law = (0..=20).map(|step| from * MORE_TEXT.powf(f64::from(step) / 20.0));
+    let dashed = |points| plot::Series { name: String::new(), colour, dashed: true, points };
+    let interval = vec![(from * MORE_TEXT, end.low), (from * MORE_TEXT, end.high)];
+    vec![dashed(on_law.map(|tokens| (tokens, law.at(tokens).value)).collect()), dashed(interval)]
+}
+
+/// KL by the number of tokens, with the line k / 2N of maximum likelihood.
+fn kl_plot(curves: &[LearningCurve]) -> Result<Markup> {
+    let mut series = Vec::new();
+    let with_cells = curves.iter().filter(|curve| curve.cover().is_some());
+    for (index, curve) in with_cells.enumerate() {
+        let points: Vec<_> =
+            curve.points.iter().filter_map(|point| Some((point.tokens as f64, point.kl?))).collect();
+        if index == 0 {
+            let expected = curve
+                .points
+                .iter()
+                .filter_map(|point| Some((point.tokens as f64, point.consistency?.expected_kl())));
+            let (name, points) = ("k / 2N".to_owned(), expected.collect());
+            series.push(plot::Series { name, colour: plot::REFERENCE, dashed: true, points });
+        }
+        let colour = index % plot::REFERENCE;
+        series.push(plot::Series { name: curve.name.clone(), colour, dashed: false, points });
+    }
+    Ok(html! { figure {
+        (plot::legend(&series))
+        (plot::log_lines("training tokens", "KL(p‖q), nats per token", true, &series)?)
+        figcaption { "Both axes are logarithmic: maximum likelihood falls along the dashed line." }
+    } })
 }
 
 /// The decomposition of the loss, as a table with bars.

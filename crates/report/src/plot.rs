@@ -45,6 +45,14 @@ struct Axis<'a> {
     name: &'a str,
     range: Range<f64>,
     labels: usize,
+    /// Whether its values are decadic logarithms of those shown.
+    log: bool,
+}
+
+impl<'a> Axis<'a> {
+    fn new(name: &'a str, range: Range<f64>, labels: usize) -> Self {
+        Self { name, range, labels, log: false }
+    }
 }
 
 /// The margins of a figure in pixels: around it, right, below, left.
@@ -85,6 +93,14 @@ fn tick(value: &f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
+/// The label of the decadic logarithm of an axis value, with two digits.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the library's signature")]
+fn log_tick(logarithm: &f64) -> String {
+    let unit = 10f64.powf(logarithm.floor() - 1.0);
+    let value = (10f64.powf(*logarithm) / unit).round() * unit;
+    if value < 0.01 { format!("{value:.1e}") } else { tick(&value) }
+}
+
 /// The range of the finite values, with a small margin.
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
@@ -111,11 +127,13 @@ fn chart<'a>(area: &Area<'a>, room: &Margins, x: &Axis<'_>, y: &Axis<'_>) -> Res
         .map_err(figure_error)?;
     let mut mesh = chart.configure_mesh();
     mesh.light_line_style(TRANSPARENT).bold_line_style(MESH).label_style(FONT);
-    mesh.x_labels(x.labels).x_desc(x.name).x_label_formatter(&tick).y_labels(y.labels);
+    let formatter = |axis: &Axis<'_>| if axis.log { log_tick } else { tick };
+    let (x_tick, y_tick) = (formatter(x), formatter(y));
+    mesh.x_labels(x.labels).x_desc(x.name).x_label_formatter(&x_tick).y_labels(y.labels);
     if y.labels == 0 {
         mesh.disable_y_mesh();
     } else {
-        mesh.y_desc(y.name).y_label_formatter(&tick);
+        mesh.y_desc(y.name).y_label_formatter(&y_tick);
     }
     mesh.draw().map_err(figure_error)?;
     Ok(chart)
@@ -155,12 +173,28 @@ fn wide_and_narrow(
 
 /// A line chart; dashed lines are references.
 pub(super) fn lines(x_name: &str, y_name: &str, series: &[Series]) -> Result<Markup> {
+    draw_lines(x_name, y_name, [false, false], series)
+}
+
+/// A line chart whose horizontal axis is logarithmic, and the vertical one if `log_y`.
+pub(super) fn log_lines(x_name: &str, y_name: &str, log_y: bool, series: &[Series]) -> Result<Markup> {
+    let logarithm = |line: &Series| Series {
+        name: line.name.clone(),
+        points: line.points.iter().map(|&(x, y)| (x.log10(), if log_y { y.log10() } else { y })).collect(),
+        ..*line
+    };
+    let series: Vec<Series> = series.iter().map(logarithm).collect();
+    draw_lines(x_name, y_name, [true, log_y], &series)
+}
+
+fn draw_lines(x_name: &str, y_name: &str, log: [bool; 2], series: &[Series]) -> Result<Markup> {
     let points = || series.iter().flat_map(|series| series.points.iter());
     let (x0, x1) = range(points().map(|point| point.0));
     let (y0, y1) = range(points().map(|point| point.1));
     wide_and_narrow([(760, 340), (358, 300)], &format!("{y_name} by {x_name}"), |area, narrow| {
-        let x = Axis { name: x_name, range: x0..x1, labels: if narrow { 4 } else { 11 } };
-        let mut chart = chart(area, &LARGE, &x, &Axis { name: y_name, range: y0..y1, labels: 8 })?;
+        let x = Axis { log: log[0], ..Axis::new(x_name, x0..x1, if narrow { 4 } else { 11 }) };
+        let y = Axis { log: log[1], ..Axis::new(y_name, y0..y1, 8) };
+        let mut chart = chart(area, &LARGE, &x, &y)?;
         for line in series {
             if line.dashed {
                 let style = COLOURS[line.colour].stroke_width(2);
@@ -239,7 +273,7 @@ fn wilson_interval(group: &ReliabilityBin) -> (f64, f64) {
 pub(super) fn reliability(series: &[Vec<ReliabilityBin>]) -> Result<Markup> {
     let most = series.iter().flatten().map(|group| group.count).max().unwrap_or(1);
     svg((280, 270), "accuracy by confidence", |area| {
-        let axis = |name| Axis { name, range: 0.0..1.0, labels: 5 };
+        let axis = |name| Axis::new(name, 0.0..1.0, 5);
         let x = axis("confidence: q of the likeliest token");
         let mut chart = chart(area, &SMALL, &x, &axis("accuracy"))?;
         let diagonal =
@@ -268,9 +302,9 @@ pub(super) fn histogram(counts: &[u64], most: f64, x_name: &str) -> Result<Marku
     let highest = counts.iter().max().copied().unwrap_or(1) as f64 / total;
     let width = most / counts.len().max(1) as f64;
     svg((280, 200), &format!("how many predictions by {x_name}"), |area| {
-        let x = Axis { name: x_name, range: 0.0..most, labels: 5 };
+        let x = Axis::new(x_name, 0.0..most, 5);
         let shares = 0.0..(100.0 * highest * 1.05).max(1e-9);
-        let mut chart = chart(area, &SMALL, &x, &Axis { name: "% of tokens", range: shares, labels: 4 })?;
+        let mut chart = chart(area, &SMALL, &x, &Axis::new("% of tokens", shares, 4))?;
         let bars = counts.iter().enumerate().map(|(i, count)| {
             let corners =
                 [(i as f64 * width, 0.0), ((i as f64 + 0.9) * width, 100.0 * *count as f64 / total)];
@@ -295,8 +329,8 @@ pub(super) fn forest_plot(
     let sizes = [(760, 60 + 22 * n as u32), (358, 60 + 38 * n as u32)];
     wide_and_narrow(sizes, &format!("{x_name} of every variant"), |area, narrow| {
         let room = Margins(8, 20, 44, if narrow { 4 } else { 24 + 7 * longest as u32 });
-        let x = Axis { name: x_name, range: x0..x1, labels: if narrow { 4 } else { 8 } };
-        let y = Axis { name: "", range: -0.6..n as f64 - 0.4, labels: 0 };
+        let x = Axis::new(x_name, x0..x1, if narrow { 4 } else { 8 });
+        let y = Axis::new("", -0.6..n as f64 - 0.4, 0);
         let mut chart = chart(area, &room, &x, &y)?;
         if let Some(x) = reference {
             let line = [(x, -0.6), (x, n as f64 - 0.4)];

@@ -22,6 +22,7 @@ use self::{grammar::Grammar, lexer::Token, markov::Markov};
 const EMBEDDED: &[(&str, &str)] = &[
     ("stories", include_str!("../sources/stories.source")),
     ("babble", include_str!("../sources/babble.source")),
+    ("bells", include_str!("../sources/bells.source")),
 ];
 
 /// A callback for each position of a text, with the possible characters and their probabilities.
@@ -40,7 +41,7 @@ enum Kind {
 impl Source {
     /// The names of the embedded sources; the first is the default.
     pub fn names() -> &'static [&'static str] {
-        const NAMES: &[&str] = &[EMBEDDED[0].0, EMBEDDED[1].0];
+        const NAMES: &[&str] = &[EMBEDDED[0].0, EMBEDDED[1].0, EMBEDDED[2].0];
         NAMES
     }
 
@@ -108,6 +109,15 @@ impl Source {
         match &self.0 {
             Kind::Grammar(_) => None,
             Kind::Markov(markov) => Some(markov.order()),
+        }
+    }
+
+    /// The number of free parameters of a Markov chain, Σ (possible characters − 1) over its
+    /// recurrent contexts; `None` for a grammar.
+    pub fn free_parameters(&self) -> Option<usize> {
+        match &self.0 {
+            Kind::Grammar(_) => None,
+            Kind::Markov(markov) => Some(markov.free_parameters()),
         }
     }
 

@@ -178,6 +178,11 @@ impl Markov {
         self.order
     }
 
+    /// Σ (possible characters − 1) over the recurrent contexts.
+    pub(super) fn free_parameters(&self) -> usize {
+        self.recurrent.iter().map(|state| self.rows[*state].len() - 1).sum()
+    }
+
     /// Calls `visit` with the next-character distribution at each position of `text`.
     pub(super) fn predictions(&self, prefix: &str, text: &str, visit: &mut Visit<'_>) -> Result<()> {
         self.follow(prefix, text, |row, _| {

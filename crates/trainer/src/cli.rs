@@ -113,6 +113,11 @@ pub(crate) struct TrainArgs {
     /// Train for this time instead of epochs or steps, e.g. 90s, 3min, 1h30min.
     #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub(crate) budget: Option<String>,
+    /// Train N runs that differ in their seed (train.seed and the next ones), and show the spread
+    /// of their losses.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=1000),
+          conflicts_with_all = ["resume", "audit", "tui", "log"])]
+    pub(crate) seeds: Option<u64>,
     /// The validation text, instead of a part of the training text (repeatable).
     #[arg(long, value_name = "TEXT")]
     pub(crate) val: Vec<PathBuf>,

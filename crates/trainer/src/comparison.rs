@@ -1,7 +1,9 @@
 //! `surprisal compare`: trains and evaluates variants, and tests their differences.
 
-use surprisal_engine::compare::{Comparison, Options, compare, tables};
-use surprisal_engine::config::{self, Override};
+use std::path::PathBuf;
+
+use surprisal_engine::compare::{Comparison, Options, compare, repeat, tables};
+use surprisal_engine::config::{self, Loaded, Override};
 use surprisal_engine::store::atomic;
 use surprisal_engine::{Context, outputs};
 
@@ -34,11 +36,30 @@ pub(crate) fn run(
         out: arguments.out.clone(),
     };
     stop.set_message(STOPPED);
-    let comparison = compare(&options, ctx)?;
+    report(&compare(&options, ctx)?, output)
+}
+
+/// Trains the config of `train` with `count` seeds, from its own one.
+pub(crate) fn of_seeds(
+    settings: &Loaded,
+    count: u64,
+    out: Option<PathBuf>,
+    ctx: &Context<'_>,
+    output: &Output,
+    stop: &ShutdownFlag,
+) -> Result<()> {
+    let first = settings.config.train.seed;
+    let seeds = (0..count).map(|index| first.wrapping_add(index)).collect();
+    stop.set_message(STOPPED);
+    report(&repeat(settings, seeds, out, ctx)?, output)
+}
+
+/// Writes the report and prints the tables.
+fn report(comparison: &Comparison, output: &Output) -> Result<()> {
     output.end_bar();
-    let page = surprisal_report::render_comparison(&comparison)?;
+    let page = surprisal_report::render_comparison(comparison)?;
     atomic::write(comparison.root.join(outputs::PAGE), page.as_bytes())?;
-    print(&comparison, output)
+    print(comparison, output)
 }
 
 fn print(comparison: &Comparison, output: &Output) -> Result<()> {
@@ -46,15 +67,27 @@ fn print(comparison: &Comparison, output: &Output) -> Result<()> {
         output.record(&comparison.to_json());
         return Ok(());
     }
-    let (rows, differences) = (&comparison.rows, &comparison.differences);
+    let Comparison { rows, differences, curves, .. } = comparison;
     let mut text = plain(&tables::variants(rows));
+    if let Some(spread) = tables::spread(rows) {
+        text.push_str(&format!("{spread}\n"));
+    }
     for note in tables::notes(rows, differences) {
         text.push_str(&format!("note: {note}\n"));
     }
-    for table in [tables::parts(rows), tables::differences(differences)].iter().flatten() {
+    let more = [
+        tables::parts(rows),
+        tables::differences(differences),
+        tables::learning_curves(curves),
+        tables::consistency(curves),
+    ];
+    for table in more.iter().flatten() {
         text.push_str(&format!("\n{}", plain(table)));
     }
-    text.push_str(&format!("\n{}\n", tables::legend(rows, !differences.is_empty())));
+    for note in tables::curve_notes(curves) {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    text.push_str(&format!("\n{}\n", tables::legend(rows, !differences.is_empty(), curves)));
     output.write_stdout(&text)?;
     let root = shown(&comparison.root);
     output.info(format!("the runs are in {root}, and the report is {root}/report.html"));

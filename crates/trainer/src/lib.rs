@@ -74,7 +74,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     let pool = Pool::global(workers).map_err(Error::from)?;
     let ctx = Context { run, pool: &pool, events: &*output, control: stop.control() };
     let result = match &cli.command {
-        Command::Train(arguments) => train::run(arguments, &ctx, &output).and_then(|reported| {
+        Command::Train(arguments) => train::run(arguments, &ctx, &output, &stop).and_then(|reported| {
             reported.map_or(Ok(()), |root| report(&root, None, &ctx, &output).map(drop))
         }),
         Command::Eval(arguments) => command::eval::run(arguments, &ctx, &output),

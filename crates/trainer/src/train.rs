@@ -10,15 +10,22 @@ use surprisal_engine::{Context, Event, Events, RunId, data, kind, outputs, runs}
 use surprisal_platform::threads::Pool;
 
 use crate::cli;
+use crate::comparison;
 use crate::error::{Error, Result};
 use crate::output::Output;
+use crate::signals::ShutdownFlag;
 use crate::wording::{many, shown};
 
 const DEFAULT_CONFIG: &str = include_str!("../../../configs/default.toml");
 const AUDITED_STEPS: usize = 2;
 
 /// Runs the command; returns the run if a report is to be written.
-pub(crate) fn run(arguments: &cli::TrainArgs, ctx: &Context<'_>, output: &Output) -> Result<Option<PathBuf>> {
+pub(crate) fn run(
+    arguments: &cli::TrainArgs,
+    ctx: &Context<'_>,
+    output: &Output,
+    stop: &ShutdownFlag,
+) -> Result<Option<PathBuf>> {
     let set = overrides(arguments);
     let settings = if arguments.resume { resumed(arguments, &set)? } else { configure(arguments, &set)? };
     let new_texts = !(arguments.inputs.is_empty() && arguments.val.is_empty())
@@ -48,6 +55,10 @@ pub(crate) fn run(arguments: &cli::TrainArgs, ctx: &Context<'_>, output: &Output
         return Ok(arguments.report.then(|| out.clone()));
     }
     check_use(arguments, &settings, ctx, output)?;
+    if let Some(seeds) = arguments.seeds {
+        comparison::of_seeds(&settings, seeds, arguments.out.clone(), ctx, output, stop)?;
+        return Ok(None);
+    }
     if arguments.report {
         data::refuse_pipes(
             &settings.config,
@@ -192,6 +203,7 @@ fn has_effect(name: &str, config: &Config) -> bool {
         "train.ramp_steps" => train.batch_start.is_some() || train.block_start.is_some(),
         "loss.smooth_order" => config.loss.smooth_toward == SmoothToward::KneserNey,
         "data.val_fraction" => config.data.val.is_empty(),
+        "data.train_part" => config.data.train_fraction < 1.0,
         "data.embedded" => config.data.train.is_empty(),
         "sample.temperature" => config.sample.tokens > 0,
         "tokenizer.min_count" | "tokenizer.vocab_size" | "tokenizer.vocab" => model.init_from.is_none(),

@@ -202,6 +202,107 @@ fn the_shipped_comparisons_run() {
     }
 }
 
+#[test]
+fn maximum_likelihood_is_consistent_and_efficient_whether_counted_or_trained() {
+    let bench = Bench::new();
+    let config = repository("configs/compare_consistency.toml");
+    let ran = bench.run(&["compare", &config, "--seeds", "1", "--json", "--out", "out"]).succeeded();
+    let result = ran.result();
+    let curves = result["learning_curves"].as_array().unwrap();
+    assert_eq!(curves.len(), 2);
+    for curve in curves {
+        let points = curve["points"].as_array().unwrap();
+        let tokens = |point: &Value| number(point, "/tokens");
+        assert!(tokens(points.last().unwrap()) / tokens(&points[0]) > 63.9, "a factor of 64");
+        // k = 14 · 13: the characters after each of fourteen, whose probabilities sum to one.
+        for point in points {
+            let expected = 14.0 * 13.0 / (2.0 * tokens(point));
+            assert!((number(point, "/expected_kl") - expected).abs() < 1e-12 * expected, "{point}");
+            // 2N·KL is about χ² with 182 degrees of freedom: within four standard deviations.
+            let ratio = number(point, "/kl") / expected;
+            assert!((ratio - 1.0).abs() < 4.0 * (2.0f64 / 182.0).sqrt(), "{point}");
+            assert_eq!(number(point, "/cells"), 196.0);
+        }
+        assert!((number(curve, "/kl_slope") + 1.0).abs() < 0.1, "{curve}");
+        assert!((0.93..0.97).contains(&number(curve, "/cover")), "{curve}");
+        // Nothing is left to learn.
+        assert!(
+            number(curve, "/with_endless_text/value") - number(points.last().unwrap(), "/loss/mean") < 1e-3
+        );
+    }
+    let shown = bench.run(&["compare", &config, "--seeds", "1", "--out", "out"]).succeeded();
+    for part in ["k / 2N", "hardly helps", "ln KL falls with ln N at a slope of -1.0"] {
+        assert!(shown.stdout.contains(part), "{part} in {}", shown.stdout);
+    }
+    let report = std::fs::read_to_string(bench.path().join("out/report.html")).unwrap();
+    assert!(report.contains("What more text buys") && report.contains("Consistency"));
+}
+
+#[test]
+fn a_learning_curve_foretells_what_more_text_buys() {
+    let bench = Bench::new();
+    let grid = |sizes: &str| {
+        format!(
+            "[data]\nval_fraction = 0.02\ntrain_part = \"spread\"\n[tokenizer]\nkind = \"byte\"\n[[variant]]\nname = \"5-gram, {{data.train_fraction}}\"\n\
+             model = {{ kind = \"ngram\", order = 5, smoothing = \"witten_bell\" }}\ngrid = {{ \"data.train_fraction\" = [{sizes}] }}\n"
+        )
+    };
+    bench.file("small.toml", grid("0.003, 0.006, 0.012, 0.025, 0.05, 0.1"));
+    bench.file("three.toml", grid("0.01, 0.1, 1.0"));
+    let curve = |config: &str, text: &[&str]| {
+        let arguments = [&["compare", config, "--json"], text].concat();
+        let result = bench.run(&arguments).succeeded().result();
+        let curves = result["learning_curves"].as_array().unwrap();
+        assert_eq!((curves.len(), &curves[0]["name"]), (1, &Value::from("5-gram, …")));
+        curves[0].clone()
+    };
+    let (small, whole) = (curve("small.toml", &[]), curve("three.toml", &[]));
+    let found = number(&whole, "/points/2/loss/mean");
+    let said = |end: &str| number(&small, &format!("/with_10_times_the_text/{end}"));
+    assert!(said("low") < found && found < said("high"), "{found} in {small}");
+    assert!(said("value") < number(&small, "/points/5/loss/mean"), "more text helps: {small}");
+    // Three sizes are a power law, and say nothing about its error.
+    assert!(whole["with_10_times_the_text"].is_null(), "{whole}");
+    // Beginnings of a text of the user's are not samples of it.
+    bench.file("a.txt", common::sentences(3000));
+    let prefix = grid("0.1, 0.3, 1.0").replace("spread", "start");
+    bench.file("start.toml", prefix);
+    let ran = bench.run(&["compare", "start.toml", "a.txt", "--out", "start"]).succeeded();
+    assert!(ran.stdout.contains("note: the sizes are beginnings of the text"), "{}", ran.stdout);
+}
+
+#[test]
+fn several_seeds_of_one_config_are_its_runs_and_their_spread() {
+    let bench = Bench::new();
+    bench.text("a.txt", 200);
+    bench
+        .file("c.toml", "[model]\nkind = \"mlp\"\nn_embd = 4\nn_hidden = 8\n[train]\nsteps = 20\nseed = 5\n");
+    let ran = bench.run(&["train", "c.toml", "a.txt", "--seeds", "3", "--out", "all", "--json"]).succeeded();
+    let result = ran.result();
+    let losses = result["variants"][0]["nats_per_token_by_seed"].as_array().unwrap().clone();
+    assert_eq!(result["seeds"], serde_json::json!([5, 6, 7]));
+    for (seed, loss) in (5..).zip(&losses) {
+        let (set, out) = (format!("train.seed={seed}"), format!("own{seed}"));
+        let own =
+            bench.run(&["train", "c.toml", "a.txt", "--set", &set, "--out", &out, "--json"]).succeeded();
+        assert_eq!(own.result()["eval"]["nats_per_token"], *loss, "{seed}");
+        let of_seed = bench.path().join(format!("all/cells/c/seed-{seed}"));
+        assert_eq!(bits(&bench.path().join(&out)), bits(&of_seed), "{seed}");
+    }
+    // The sample's standard deviation, from the losses themselves.
+    let values: Vec<f64> = losses.iter().map(|loss| loss.as_f64().unwrap()).collect();
+    let mean = values.iter().sum::<f64>() / 3.0;
+    let deviation = (values.iter().map(|loss| (loss - mean).powi(2)).sum::<f64>() / 2.0).sqrt();
+    let shown = bench.run(&["train", "c.toml", "a.txt", "--seeds", "3", "--out", "all"]).succeeded();
+    let spread = format!(
+        "{mean:.4} nats per token on average over 3 seeds, with a standard deviation of {deviation:.4}"
+    );
+    assert!(shown.stdout.contains(&spread), "{spread} in {}", shown.stdout);
+    let counted = bench.run(&["train", "a.txt", "--set", "model.kind=ngram", "--seeds", "2", "--out", "no"]);
+    counted.refused(2, &["every seed gives the same"]);
+    assert!(!bench.path().join("no").exists());
+}
+
 /// N-gram and neural variants, which have different kinds of randomness.
 const VERDICTS: &str = r#"
 [data]

@@ -5,8 +5,11 @@
 //! models are evaluated on the same validation text ([`diagnostics`]).
 
 pub mod common;
+pub mod consistency;
 pub mod diagnostics;
+pub mod learning_curve;
 pub mod oracle;
+pub mod power_law;
 mod spec;
 pub mod statistics;
 pub mod summary;
@@ -24,7 +27,7 @@ use surprisal_store::read::regular_text;
 use surprisal_store::run_dir::refuse_occupied;
 use surprisal_text::Granularity;
 
-use crate::config::{self, Override};
+use crate::config::{self, Loaded, Override};
 use crate::data::Dataset;
 use crate::error::{Advice, Error, ExitKind, Result};
 use crate::events::{Context, Event, Note, TrialFinished};
@@ -32,6 +35,7 @@ use crate::memory;
 use crate::outputs;
 use crate::train;
 use common::CommonTokens;
+use learning_curve::LearningCurve;
 use spec::{ComparisonSpec, Variant};
 use summary::{Difference, VariantSummary};
 use trial::{SharedText, Trial, TrialRecord};
@@ -93,6 +97,8 @@ pub struct Comparison {
     pub rows: Vec<VariantSummary>,
     /// Paired differences between variants.
     pub differences: Vec<Difference>,
+    /// Losses by the size of the text, where variants differ in it.
+    pub curves: Vec<LearningCurve>,
     /// Duration of this call, in seconds.
     pub wall_seconds: f64,
     texts: Vec<SharedText>,
@@ -112,6 +118,7 @@ impl Comparison {
             "wall_seconds": self.wall_seconds,
             "variants": self.rows.iter().map(summary::row_json).collect::<Vec<_>>(),
             "differences": self.differences.iter().map(summary::difference_json).collect::<Vec<_>>(),
+            "learning_curves": self.curves.iter().map(LearningCurve::to_json).collect::<Vec<_>>(),
         })
     }
 }
@@ -122,13 +129,43 @@ impl Comparison {
 /// An error in the file, or in a variant's settings or texts, before any training; a trial's
 /// failure, with the variant's name; [`Control::stop`](crate::Control::stop).
 pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
-    let started = std::time::Instant::now();
     let grid = ComparisonSpec::load(options)?;
-    let root = options.out.clone().unwrap_or_else(|| Path::new("runs").join(&grid.name));
+    run(grid, options.out.clone(), &[&options.config], !options.seeds.is_empty(), ctx)
+}
+
+/// Trains one config with several seeds: a comparison of one variant. `out` is its folder; `None`:
+/// `runs/` and the config's name with `-seeds`.
+///
+/// # Errors
+/// As [`compare`]; an n-gram model: it does not depend on the seed.
+pub fn repeat(
+    settings: &Loaded,
+    seeds: Vec<u64>,
+    out: Option<PathBuf>,
+    ctx: &Context<'_>,
+) -> Result<Comparison> {
+    if settings.config.model.is_counted() {
+        let kind = settings.config.model.kind();
+        let message = format!("a model of kind \"{kind}\" is counted: every seed gives the same");
+        return Err(Error::usage(message).hint("its interval is over the text"));
+    }
+    ctx.notes(&settings.notices)?;
+    run(ComparisonSpec::of_seeds(settings, seeds)?, out, &[], true, ctx)
+}
+
+fn run(
+    grid: ComparisonSpec,
+    out: Option<PathBuf>,
+    inputs: &[&PathBuf],
+    seeds_given: bool,
+    ctx: &Context<'_>,
+) -> Result<Comparison> {
+    let started = std::time::Instant::now();
+    let root = out.unwrap_or_else(|| Path::new("runs").join(&grid.name));
     refuse_foreign(&root)?;
     let (trials, mut texts) = plan(&grid, &root, ctx)?;
     find_common_text(&mut texts, ctx)?;
-    if !options.seeds.is_empty() && trials.iter().all(|trial| trial.loaded.config.model.is_counted()) {
+    if seeds_given && trials.iter().all(|trial| trial.loaded.config.model.is_counted()) {
         ctx.note(Note::SeedsUnused)?;
     }
     let mut finished = Vec::new();
@@ -144,7 +181,7 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
         .map_err(|error| Error::failed(format!("cannot create {}: {error}", root.display())))?;
     // A folder without write access is not left behind.
     let lock = Lock::acquire(&root).inspect_err(|_| drop(std::fs::remove_dir(&root)))?;
-    outputs::file(&root.join(outputs::PAGE), &[&options.config])?;
+    outputs::file(&root.join(outputs::PAGE), inputs)?;
     ctx.emit(&Event::Comparing {
         variants: grid.variants.len(),
         trials: trials.len(),
@@ -175,6 +212,7 @@ pub fn compare(options: &Options, ctx: &Context<'_>) -> Result<Comparison> {
     }
     let comparison = Comparison {
         differences: summary::differences(&rows),
+        curves: learning_curve::learning_curves(&grid.variants, &rows, &texts, &trials),
         name: grid.name,
         root,
         seeds: grid.seeds,

@@ -31,6 +31,7 @@ pub struct SourceOracle {
     probabilities: Vec<f64>,
     name: String,
     markov_order: Option<usize>,
+    free_parameters: Option<usize>,
     /// By order.
     best: Mutex<BTreeMap<usize, Option<BestInClass>>>,
 }
@@ -68,6 +69,7 @@ impl SourceOracle {
             probabilities: Vec::new(),
             name: config.data.embedded.clone(),
             markov_order: corpus.source().and_then(Source::markov_order),
+            free_parameters: corpus.source().and_then(Source::free_parameters),
             best: Mutex::default(),
         };
         let mut outside = false;
@@ -86,6 +88,16 @@ impl SourceOracle {
             return Ok(None);
         }
         Ok(Some(truth))
+    }
+
+    /// The order of the source, if it is a Markov chain.
+    pub fn markov_order(&self) -> Option<usize> {
+        self.markov_order
+    }
+
+    /// The number of free parameters of the source, if it is a Markov chain.
+    pub fn free_parameters(&self) -> Option<usize> {
+        self.free_parameters
     }
 
     /// The possible tokens at position `index`, with their probabilities.

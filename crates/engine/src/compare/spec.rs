@@ -28,6 +28,8 @@ use super::Options;
 use crate::config::{self, LENGTHS, Loaded, Override};
 use crate::error::{Advice, Error, Result};
 
+/// The key of a grid that makes a learning curve.
+const SIZE: &str = "data.train_fraction";
 /// Maximum number of trials.
 const MAX_TRIALS: usize = 10_000;
 
@@ -52,6 +54,8 @@ pub(crate) struct ComparisonSpec {
 pub(crate) struct Variant {
     pub(crate) name: String,
     pub(crate) against: Option<String>,
+    /// Its name without the size of the text, if it is a point of a learning curve.
+    pub(crate) curve: Option<String>,
     /// The file that it is from, and its text.
     file: PathBuf,
     text: Arc<str>,
@@ -122,6 +126,23 @@ impl ComparisonSpec {
         let grid = Self { name: stem, seeds, jobs, variants };
         grid.check_names(&shown.to_string())?;
         Ok(grid)
+    }
+
+    /// One variant, the config of `settings`, with several seeds.
+    pub(crate) fn of_seeds(settings: &Loaded, seeds: Vec<u64>) -> Result<Self> {
+        let name = crate::train::name(settings);
+        let text = config::resolved(&settings.config)?;
+        let table = toml::from_str(&text).map_err(|error| Error::failed(error.to_string()))?;
+        let variant = Variant {
+            name: name.clone(),
+            against: None,
+            curve: None,
+            file: settings.path.clone().unwrap_or_default(),
+            text: text.into(),
+            table,
+            set: Vec::new(),
+        };
+        Ok(Self { name: format!("{name}-seeds"), seeds, jobs: None, variants: vec![variant] })
     }
 
     fn check_names(&self, shown: &str) -> Result<()> {
@@ -249,12 +270,11 @@ fn expand(
                     .ok_or_else(|| Error::usage(format!("grid.\"{key}\" is not \"section.key\"")))?;
                 section(&mut table, of).insert(key.to_owned(), (*value).clone());
             }
-            let mut full = fill(&name, &table)?;
-            for (key, value) in &point {
-                if !name.contains(&format!("{{{key}}}")) {
-                    full.push_str(&format!(", {key} = {}", shown(value)));
-                }
-            }
+            let full = full_name(&name, &point, &table)?;
+            let mut any_size = table.clone();
+            section(&mut any_size, "data").insert("train_fraction".into(), "…".into());
+            let others: Vec<_> = point.iter().copied().filter(|(key, _)| *key != SIZE).collect();
+            let curve = (others.len() < point.len()).then(|| full_name(&name, &others, &any_size));
             let against = against.as_deref().map(|name| fill(name, &table)).transpose()?;
             if !arguments.texts.is_empty() {
                 let texts = arguments.texts.iter().map(|path| path.to_string_lossy().into_owned().into());
@@ -262,6 +282,7 @@ fn expand(
             }
             Ok(Variant {
                 against: against.filter(|against| *against != full),
+                curve: curve.transpose()?,
                 name: full,
                 file: path.to_owned(),
                 text: file_text.clone(),
@@ -270,6 +291,17 @@ fn expand(
             })
         })
         .collect()
+}
+
+/// The name with the values of a grid's point: where it names them, or else at its end.
+fn full_name(name: &str, point: &[(&String, &toml::Value)], table: &toml::Table) -> Result<String> {
+    let mut full = fill(name, table)?;
+    for (key, value) in point {
+        if !name.contains(&format!("{{{key}}}")) {
+            full.push_str(&format!(", {key} = {}", shown(value)));
+        }
+    }
+    Ok(full)
 }
 
 /// Merges `over` into `table`, key by key; another kind of model or tokenizer starts from its own

@@ -47,6 +47,16 @@ pub fn t_two_sided_p(x: f64, degrees: f64) -> f64 {
     incomplete_beta(degrees / 2.0, 0.5, degrees / (degrees + x * x))
 }
 
+/// The 97.5 % point of Student's t distribution, by bisection.
+pub fn t_quantile_95(degrees: f64) -> f64 {
+    let (mut low, mut high) = (0.0, 20.0);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if t_two_sided_p(middle, degrees) > 0.05 { low = middle } else { high = middle }
+    }
+    low
+}
+
 /// Replaces zero in a divisor.
 const TINY: f64 = 1e-300;
 
@@ -140,6 +150,7 @@ mod tests {
         // The 97.5 % points of the tables.
         for (degrees, point) in [(4.0, 2.776445105197799), (63.0, 1.998340542520741)] {
             close(t_two_sided_p(point, degrees), 0.05);
+            close(t_quantile_95(degrees), point);
         }
         close(t_two_sided_p(0.0, 7.0), 1.0);
     }

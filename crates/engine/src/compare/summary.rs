@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 pub use super::common::Incomparable;
+use super::consistency::Consistency;
 use super::diagnostics::{BLOCKS, CalibrationSummary, Diagnostics, WithTemperature};
 use super::statistics::{Mean, holm};
 use super::trial::{EvaluatedOn, TrialRecord};
@@ -75,6 +76,17 @@ impl VariantSummary {
             Some(Ok(())) => self.mean(|trial| Some(trial.common.as_ref()?.spelling)),
             _ => self.number("/eval/spelling_bits_per_byte"),
         }
+    }
+
+    /// Its models beside a Markov source of their own order: the cells of all seeds.
+    pub fn consistency(&self) -> Option<Consistency> {
+        let add = |sum: Consistency, of: Consistency| Consistency {
+            cells: sum.cells + of.cells,
+            covered: sum.covered + of.covered,
+            ..sum
+        };
+        let all: Option<Vec<Consistency>> = self.trials.iter().map(|trial| trial.consistency).collect();
+        all?.into_iter().reduce(add)
     }
 
     /// Whether its models depend on the seed.
@@ -298,6 +310,7 @@ pub(super) fn row_json(row: &VariantSummary) -> Value {
         "kind": row.trials.first().map(|trial| &trial.kind),
         "diverged": row.diverged(),
         "nats_per_token": row.number("/eval/nats_per_token"),
+        "nats_per_token_by_seed": row.trials.iter().map(TrialRecord::nats_per_token).collect::<Vec<_>>(),
         "perplexity": row.number("/eval/perplexity"),
         "bits_per_byte": row.bits_per_byte(),
         "spelling_bits_per_byte": row.spelling_bits_per_byte(),

@@ -1,9 +1,12 @@
 //! The tables of a comparison as typed rows for terminal and report, with their notes and legend.
 
+use super::consistency::Consistency;
 use super::diagnostics::{BLOCKS, SourceComparison};
+use super::learning_curve::{LearningCurve, MORE_TEXT, MoreText, Point};
+use super::power_law::Estimate;
 use super::statistics::Mean;
 use super::summary::{Difference, Incomparable, SIGNIFICANCE_LEVEL, Unit, VariantSummary};
-use super::trial::LossDecomposition;
+use super::trial::{LossDecomposition, TrialRecord};
 use crate::wording::{duration, many, number, thousands};
 
 /// A cell of a table; all cells of a column are of one variant.
@@ -178,6 +181,89 @@ pub fn differences(differences: &[Difference]) -> Option<Table> {
     (!differences.is_empty()).then(|| Table::from_rows(differences, &columns))
 }
 
+/// The table of learning curves and their extrapolation; `None` where there are none.
+pub fn learning_curves(curves: &[LearningCurve]) -> Option<Table> {
+    fn ends(curve: &LearningCurve, of: fn(&Point) -> String) -> Cell {
+        let (first, last) = curve.ends().map_or_else(Default::default, |(a, b)| (of(a), of(b)));
+        words(&format!("{first} to {last}"))
+    }
+    fn estimate(of: Option<Estimate>) -> Cell {
+        value(of.map(|of| of.value), "–", |value| {
+            let (low, high) = of.map_or((value, value), |of| (of.low, of.high));
+            format!("{value:.4} ({low:.4} to {high:.4})")
+        })
+    }
+    let columns: [Column<LearningCurve>; 7] = [
+        ("learning curve", |curve| words(&curve.name)),
+        ("training tokens", |curve| ends(curve, |point| thousands(point.tokens))),
+        ("loss", |curve| ends(curve, |point| format!("{:.4}", point.loss.value))),
+        ("10 times the text", |curve| estimate(curve.with_more_text())),
+        ("endless text", |curve| estimate(curve.with_endless_text())),
+        ("more text", |curve| {
+            words(match curve.more_text() {
+                None => "not known: fewer than four sizes",
+                Some(MoreText::Helps) => "helps",
+                Some(MoreText::HardlyHelps) => "hardly helps",
+                Some(MoreText::Unclear) => "not clear",
+            })
+        }),
+        ("lower here", |curve| {
+            let now = curve.points.last().map_or(0.0, |point| point.loss.value);
+            words(
+                &curve
+                    .best
+                    .as_ref()
+                    .map_or_else(|| "none".to_owned(), |(name, loss)| format!("{name} ({:+.4})", loss - now)),
+            )
+        }),
+    ];
+    (!curves.is_empty()).then(|| Table::from_rows(curves, &columns))
+}
+
+/// The table of models beside a Markov source of their own order; `None` where there are none.
+pub fn consistency(curves: &[LearningCurve]) -> Option<Table> {
+    let rows: Vec<(&str, &Point, Consistency)> = curves
+        .iter()
+        .flat_map(|curve| curve.points.iter().map(|point| (curve.name.as_str(), point)))
+        .filter_map(|(name, point)| Some((name, point, point.consistency?)))
+        .collect();
+    let columns: [Column<(&str, &Point, Consistency)>; 6] = [
+        ("consistency", |(name, ..)| words(name)),
+        ("training tokens", |(_, point, _)| {
+            value(Some(point.tokens as f64), "", |_| thousands(point.tokens))
+        }),
+        ("KL(p‖q)", |(_, point, _)| value(point.kl, "inf", |kl| format!("{kl:.6}"))),
+        ("k / 2N", |(.., it)| value(Some(it.expected_kl()), "", |kl| format!("{kl:.6}"))),
+        ("ratio", |(_, point, it)| {
+            value(point.kl.map(|kl| kl / it.expected_kl()), "inf", |ratio| number(ratio, 2))
+        }),
+        ("intervals with p", |(.., it)| {
+            let share = it.covered as f64 / it.cells as f64;
+            value(Some(share), "", |share| format!("{:.1} % of {}", 100.0 * share, it.cells))
+        }),
+    ];
+    (!rows.is_empty()).then(|| Table::from_rows(&rows, &columns))
+}
+
+/// Notes on learning curves.
+pub fn curve_notes(curves: &[LearningCurve]) -> Vec<String> {
+    let note = |curve: &LearningCurve| {
+        let (slope, cover) = (curve.kl_slope()?, curve.cover()?);
+        Some(format!(
+            "{}: ln KL falls with ln N at a slope of {slope:.3} (maximum likelihood: −1); {:.1} % of the 95 % intervals \
+             contain the true probability",
+            curve.name,
+            100.0 * cover
+        ))
+    };
+    let beginnings = curves.iter().any(|curve| curve.from_start).then(|| {
+        "the sizes are beginnings of the text: where it changes along its way, a curve shows that, too, and is not to \
+         be extrapolated (data.train_part = \"spread\" takes blocks from everywhere)"
+            .to_owned()
+    });
+    beginnings.into_iter().chain(curves.iter().filter_map(note)).collect()
+}
+
 /// The relative change of perplexity for a difference in nats per token.
 pub fn perplexity_change(nats: f64) -> String {
     let percent = 100.0 * (nats.exp() - 1.0);
@@ -191,6 +277,19 @@ pub const MIN_P: f64 = 0.0001;
 /// A p-value as shown.
 pub fn p_value(p: f64) -> String {
     if p < MIN_P { format!("< {MIN_P}") } else { format!("{p:.4}") }
+}
+
+/// The spread of one config's losses over its seeds; `None` for several variants or one seed.
+pub fn spread(rows: &[VariantSummary]) -> Option<String> {
+    let [row] = rows else { return None };
+    let mean = row.number("/eval/nats_per_token")?;
+    let deviation = mean.std_error? * (mean.n as f64).sqrt();
+    let losses = || row.trials.iter().filter_map(TrialRecord::nats_per_token);
+    let (low, high) = (losses().fold(f64::INFINITY, f64::min), losses().fold(0.0, f64::max));
+    Some(format!(
+        "{:.4} nats per token on average over {} seeds, with a standard deviation of {deviation:.4} ({low:.4} to {high:.4})",
+        mean.value, mean.n
+    ))
 }
 
 /// Notes on variants and differences.
@@ -245,7 +344,7 @@ pub fn notes(rows: &[VariantSummary], differences: &[Difference]) -> Vec<String>
 }
 
 /// Explanation of the columns.
-pub fn legend(rows: &[VariantSummary], any_difference: bool) -> String {
+pub fn legend(rows: &[VariantSummary], any_difference: bool, curves: &[LearningCurve]) -> String {
     let mut lines = vec![
         "± is the standard error of the mean over seeds (n runs). ECE, T and Brier: on the second half of the \
          validation text; T is fitted on the first."
@@ -262,6 +361,21 @@ pub fn legend(rows: &[VariantSummary], any_difference: bool) -> String {
         lines.push(
             "Where tokens differ, variants are compared in bits per byte of one text, and of its blocks. Spelling: what the \
              unknown words or characters cost beyond <unk>, by the bytes of the known words."
+                .to_owned(),
+        );
+    }
+    if !curves.is_empty() {
+        lines.push(format!(
+            "Learning curves are extrapolated to {MORE_TEXT} times the largest text and to endless text by the power law L(N) = L∞ \
+             + A·N^−α, with its 95 % interval on this validation text, as long as the law holds. What is left with endless text, \
+             only another model can gain."
+        ));
+    }
+    if curves.iter().any(|curve| curve.cover().is_some()) {
+        lines.push(
+            "Consistency: maximum likelihood on N tokens of a Markov source with k free parameters has an expected KL(p‖q) of k / \
+             2N, and the 95 % interval of q, q ± 1.96·√(q(1 − q)/n), contains p 95 % of the time. The sizes are parts of one text, \
+             so their errors go together."
                 .to_owned(),
         );
     }

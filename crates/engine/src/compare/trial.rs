@@ -10,6 +10,7 @@ use surprisal_store::atomic;
 use surprisal_store::read::regular_text;
 
 use super::common::{CommonLoss, CommonTokens, Incomparable};
+use super::consistency::Consistency;
 use super::diagnostics::{CalibrationSummary, Diagnostics, measure};
 use super::oracle::SourceOracle;
 use crate::config::{Config, Loaded};
@@ -98,6 +99,9 @@ pub struct TrialRecord {
     /// The loss by which it is compared with models of other tokens, if there are any.
     #[serde(default)]
     pub common: Option<CommonLoss>,
+    /// Comparison with a Markov source of the model's own order.
+    #[serde(default)]
+    pub consistency: Option<Consistency>,
     /// The run's folder, relative to the comparison's.
     pub folder: PathBuf,
 }
@@ -149,6 +153,7 @@ impl TrialRecord {
             diagnostics: Some(diagnostics),
             decomposition: None,
             common: None,
+            consistency: None,
             folder: PathBuf::new(),
         }
     }
@@ -245,6 +250,7 @@ impl Trial {
             diagnostics: None,
             decomposition: None,
             common: None,
+            consistency: None,
             folder: self.folder.clone(),
         };
         match train::train_into(&folder, &self.loaded, &text.data, ctx) {
@@ -258,6 +264,12 @@ impl Trial {
                 finished.sample = runs::sample(&folder);
                 finished.diagnostics = measure(&*loaded.model, &text.data, text.oracle.as_ref(), ctx.pool)?;
                 finished.decomposition = decompose(&finished, config, text, ctx.pool)?;
+                let is_own = |oracle: &&SourceOracle| {
+                    oracle.markov_order().is_some_and(|back| order(config) == Some(back + 1))
+                };
+                if let Some(oracle) = text.oracle.as_ref().filter(is_own) {
+                    finished.consistency = Consistency::new(&*loaded.model, oracle, &text.data)?;
+                }
             }
         }
         atomic::write(folder.join(RECORD), &serde_json::to_vec(&finished)?)?;

@@ -444,7 +444,7 @@ fn open_folder(request: &Request) -> Result<RunWriter> {
 }
 
 /// Default name of a run.
-fn name(loaded: &Loaded) -> String {
+pub(crate) fn name(loaded: &Loaded) -> String {
     let first = loaded.path.as_ref().or(loaded.config.data.train.first());
     let stem = first.and_then(|path| path.file_stem());
     stem.map_or_else(|| "default".to_owned(), |stem| stem.to_string_lossy().into_owned())
