@@ -27,3 +27,5 @@ mod memory;
 mod same_bits;
 #[cfg(unix)]
 mod signals;
+#[cfg(unix)]
+mod stops;

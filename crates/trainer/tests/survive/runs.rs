@@ -11,8 +11,8 @@ use crate::common::{Bench, Ran};
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// Lines of text.
-    lines: usize,
-    set: &'static [&'static str],
+    pub(crate) lines: usize,
+    pub(crate) set: &'static [&'static str],
 }
 
 /// N-gram, MLP, old and modern transformers, LSTM: with dropout, gradient accumulation, and

@@ -9,12 +9,12 @@ use crate::runs::{KINDS, assert_same, borrowed, names, outcome};
 
 const LONG: &[&str] = &["train.steps=300"];
 
-fn send(signal: &str, child: &Child) {
+pub(crate) fn send(signal: &str, child: &Child) {
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
 }
 
 /// Waits for the first checkpoint in `out`; then steps are running.
-fn wait_for_a_checkpoint(bench: &Bench, out: &str) {
+pub(crate) fn wait_for_a_checkpoint(bench: &Bench, out: &str) {
     let checkpoints = bench.path().join(out).join("checkpoints");
     let started = Instant::now();
     while names(&checkpoints).iter().all(|name| !name.starts_with("step_")) {
@@ -23,7 +23,7 @@ fn wait_for_a_checkpoint(bench: &Bench, out: &str) {
     }
 }
 
-fn start(bench: &Bench, arguments: &[String]) -> Child {
+pub(crate) fn start(bench: &Bench, arguments: &[String]) -> Child {
     bench.command(&borrowed(arguments)).stderr(Stdio::piped()).spawn().unwrap()
 }
 
