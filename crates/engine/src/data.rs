@@ -284,20 +284,12 @@ fn given_tokenizer(config: &Config, corpus: &Corpus, ctx: &Context<'_>) -> Resul
         // Byte tokenizers are all the same.
         (None, None) if start.is_none() || config.tokenizer.kind == TokenizerType::Byte => return Ok(None),
         (None, None) => {
-            return Err(Error::usage(
-                "the folder of model.init_from has no tokenizer.json, and no vocab.json with merges.txt: the \
-                 model's tokens are not known",
-            )
-            .hint("put the model's tokenizer.json into the folder, or name it as tokenizer.file"));
+            let folder = "the folder of model.init_from";
+            return Err(start::no_tokenizer(folder, ", or name it as tokenizer.file"));
         }
     };
     let rows = start.map_or(0, |start| start.config.vocab_size());
-    if rows > tokenizer.vocab_size() {
-        let (rows, size) = (thousands(rows as u64), thousands(tokenizer.vocab_size() as u64));
-        ctx.note(Note::Text(format!(
-            "the model of model.init_from has {rows} rows for {size} tokens: the others are padding, and are left out"
-        )))?;
-    }
+    start::note_padding("the model of model.init_from", rows, tokenizer.vocab_size(), ctx)?;
     if config.model.extend_vocab { extended(corpus, &tokenizer, ctx).map(Some) } else { Ok(Some(tokenizer)) }
 }
 

@@ -77,8 +77,6 @@ pub enum Advice {
     InvalidBytes,
     /// Train with this config.
     TrainConfig,
-    /// Start a run from this folder.
-    StartFrom,
     /// Give a folder in Hugging Face's layout.
     HuggingFaceFolder,
     /// Merge counts.

@@ -234,9 +234,9 @@ impl Kind {
             Self::Run => return ("the folder of a run", None),
             Self::Checkpoint => return ("a checkpoint of a run", None),
             Self::Model => return ("a model's folder", None),
+            Self::HuggingFace => return ("a Hugging Face folder", None),
             Self::Ngram => return ("an n-gram model (.ngram)", None),
             Self::Arpa { .. } => return ("an ARPA file", None),
-            Self::HuggingFace => ("a Hugging Face folder, which has to be imported", Advice::StartFrom),
             Self::Counts | Self::CountsTsv => ("a file of counts, not a model", Advice::Merge),
             Self::Safetensors => ("a file of tensors (safetensors) without its config", WHOLE.into()),
             Self::Tokenizer => ("a tokenizer, not a model", WHOLE.into()),
@@ -265,7 +265,7 @@ impl Kind {
 
 const WHOLE: &str = "give the folder that it is in";
 const FILE_FIRST: &str = "write the data to a file first";
-const WANTED: &str = "give the folder of a run, an ARPA file or an .ngram file";
+const WANTED: &str = "give the folder of a run, a Hugging Face folder, an ARPA file or an .ngram file";
 
 /// Refuses `paths` that are certainly not texts. Unreadable ones pass.
 ///

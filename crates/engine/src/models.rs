@@ -20,10 +20,13 @@ use crate::error::{Error, Result, no_numbers};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::events::Context;
 use crate::kind::{self, Kind};
+use crate::rng::{RngStream, rng_for};
 use crate::runs;
 use crate::sampling::Opening;
 use crate::saved::Unfinished;
 use crate::spelling::Spelling;
+use crate::start;
+use crate::wording::thousands;
 
 /// A model with its tokenizer and origin.
 pub struct LoadedModel {
@@ -142,7 +145,7 @@ pub(crate) fn check_finite(neural: &Neural, path: &Path) -> Result<()> {
 }
 
 /// The model at `path`, told apart by content: of a run (with a note, the best so far, if it is not
-/// finished), of a checkpoint, of a model folder or of a file.
+/// finished), of a checkpoint, of a model folder, of a Hugging Face folder or of a file.
 ///
 /// # Errors
 /// A path of something else; damaged files.
@@ -172,6 +175,7 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
                 kind => Err(kind.refuse(path)),
             };
         }
+        Kind::HuggingFace => return hugging_face(path, ctx),
         Kind::Model => (StoredModel::load(path)?, None, None),
         Kind::Run if path.join("model/manifest.json").is_file() => {
             (StoredModel::load(path.join("model"))?, RunFolder::open(path).ok(), None)
@@ -224,6 +228,30 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
         )));
     }
     Ok(LoadedModel { model, tokenizer, kind, config, folder, unfinished })
+}
+
+/// The model of a Hugging Face folder, with its context length as block size; rows of padding are
+/// left out, with a note.
+fn hugging_face(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
+    let start = start::hugging_face(path)?;
+    let name = path.display();
+    let Some(bytes) = &start.tokenizer else {
+        return Err(start::no_tokenizer(&format!("the Hugging Face folder {name}"), ""));
+    };
+    let tokenizer = Tokenizer::from_json(bytes).map_err(|error| Error::from(error).within(&name))?;
+    let (rows, size) = (start.config.vocab_size(), tokenizer.vocab_size());
+    if rows < size {
+        let [rows, size] = [rows, size].map(|number| thousands(number as u64));
+        return Err(Error::failed(format!("{name}: the tokenizer has {size} tokens, and the model {rows}"))
+            .hint("the tokenizer is another model's, or has tokens that were added after training"));
+    }
+    start::note_padding(&format!("the model in {name}"), rows, size, ctx)?;
+    let config = start.config.clone().sized(size, start.config.block_size());
+    // Every parameter is the folder's: the stream of the start is not seen in the model.
+    let neural = start::network(start, &config, &mut rng_for(0, RngStream::Init))?;
+    let stride = config.block_size().div_ceil(2);
+    let (kind, model) = (config.kind().to_owned(), Model::Neural(Box::new(NeuralLm { neural, stride })));
+    Ok(LoadedModel { model, tokenizer, kind, config: Config::default(), folder: None, unfinished: None })
 }
 
 impl LoadedModel {

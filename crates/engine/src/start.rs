@@ -12,9 +12,10 @@ use surprisal_text::{Tokenizer, TokenizerKind};
 
 use crate::config::{Config, Loaded};
 use crate::error::{Error, Result};
-use crate::events::{Context, Silent};
+use crate::events::{Context, Note, Silent};
 use crate::kind::Kind;
 use crate::runs;
+use crate::wording::thousands;
 
 /// A neural model from any kind of folder.
 pub(crate) struct Start {
@@ -40,11 +41,7 @@ fn read(path: &Path, ctx: &Context<'_>) -> Result<Start> {
         Weights::Ngram(_) | Weights::Arpa(_) => Err(counted(path)),
     };
     let read = match Kind::detect(path) {
-        Ok(Kind::HuggingFace) => hf::read(path).map_err(Error::from).map(|model| Start {
-            config: NeuralConfig::Transformer(model.config.transformer()),
-            tensors: model.tensors,
-            tokenizer: model.tokenizer,
-        }),
+        Ok(Kind::HuggingFace) => hugging_face(path),
         Ok(Kind::Model) => StoredModel::load(path).map_err(Error::from).and_then(stored),
         Ok(Kind::Run) if path.join("model/manifest.json").is_file() => {
             StoredModel::load(path.join("model")).map_err(Error::from).and_then(stored)
@@ -57,6 +54,32 @@ fn read(path: &Path, ctx: &Context<'_>) -> Result<Start> {
         Err(error) => Err(error),
     };
     read.map_err(|error| error.within("model.init_from"))
+}
+
+/// The model of a Hugging Face folder.
+pub(crate) fn hugging_face(path: &Path) -> Result<Start> {
+    let model = hf::read(path)?;
+    let config = NeuralConfig::Transformer(model.config.transformer());
+    Ok(Start { config, tensors: model.tensors, tokenizer: model.tokenizer })
+}
+
+/// The error of a Hugging Face `folder` without a tokenizer; `or` is what else helps.
+pub(crate) fn no_tokenizer(folder: &str, or: &str) -> Error {
+    Error::usage(format!(
+        "{folder} has no tokenizer.json, and no vocab.json with merges.txt: the model's tokens are not known"
+    ))
+    .hint(format!("put the model's tokenizer.json into the folder{or}"))
+}
+
+/// Emits a note if `model` has more rows than tokens.
+pub(crate) fn note_padding(model: &str, rows: usize, tokens: usize, ctx: &Context<'_>) -> Result<()> {
+    if rows <= tokens {
+        return Ok(());
+    }
+    let (rows, size) = (thousands(rows as u64), thousands(tokens as u64));
+    ctx.note(Note::Text(format!(
+        "{model} has {rows} rows for {size} tokens: the others are padding, and are left out"
+    )))
 }
 
 fn counted(path: &Path) -> Error {

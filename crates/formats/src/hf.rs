@@ -17,7 +17,7 @@ use surprisal_text::Tokenizer;
 
 use crate::{
     Error, Result,
-    weights::{Accept, read_safetensors, to_safetensors},
+    weights::{self, Accept, read_safetensors, to_safetensors},
 };
 use surprisal_store::{Error as StoreError, atomic_dir, read::read_bounded};
 
@@ -149,57 +149,71 @@ pub struct HuggingFaceTokenizer {
 /// match the configuration; those of [`read_safetensors`].
 pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
     let path = path.as_ref();
-    let present = |name: &str| path.join(name).is_file();
-    let missing = |missing, hint| StoreError::Missing {
-        path: path.to_owned(),
-        what: "Hugging Face folder",
-        missing,
-        hint,
-    };
     fs::metadata(path).map_err(|reason| StoreError::io("open", path, reason))?;
-    if !present(CONFIG) {
-        return Err(missing(CONFIG, FOLDER_HINT).into());
+    if !path.join(CONFIG).is_file() {
+        return Err(missing(path, CONFIG, FOLDER_HINT));
     }
-    let is_whole = present(WEIGHTS);
-    if !is_whole && !present(INDEX) {
+    let files = weight_files(path)?;
+    let what = atomic_dir::quoted(&path.join(CONFIG));
+    let config = HuggingFaceConfig::parse(&what, &read_bounded(&path.join(CONFIG), MAX_CONFIG_BYTES)?)?;
+    let mut tensors = BTreeMap::new();
+    for file in files {
+        for (name, tensor) in read_safetensors(file, Accept::Floats)? {
+            if tensors.insert(name.clone(), tensor).is_some() {
+                let problem = format!("tensor `{}` is in two files", name.escape_debug());
+                return Err(Error::malformed(atomic_dir::quoted(&path.join(INDEX)), &problem));
+            }
+        }
+    }
+    let tensors = config.import(&atomic_dir::quoted(&path.join(WEIGHTS)), &tensors)?;
+    Ok(HuggingFaceModel { config, tensors, tokenizer: read_tokenizer(path)? })
+}
+
+/// The name, shape and type of every tensor in a folder, of any architecture, sorted by name.
+///
+/// # Errors
+/// As [`weights::shapes`](crate::weights::shapes); a folder without safetensors.
+pub fn shapes(path: impl AsRef<Path>) -> Result<Vec<(String, Vec<usize>, String)>> {
+    let mut tensors = Vec::new();
+    for file in weight_files(path.as_ref())? {
+        tensors.extend(weights::shapes(file)?);
+    }
+    tensors.sort();
+    Ok(tensors)
+}
+
+/// The files with a folder's tensors: `model.safetensors`, or those that its index names.
+fn weight_files(path: &Path) -> Result<Vec<PathBuf>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let present = |name: &str| path.join(name).is_file();
+    if present(WEIGHTS) {
+        return Ok(vec![path.join(WEIGHTS)]);
+    }
+    if !present(INDEX) {
         let hint = if present("pytorch_model.bin") {
             "save the model again as safetensors; a pickle runs code when it is read"
         } else {
             FOLDER_HINT
         };
-        return Err(missing(WEIGHTS, hint).into());
-    }
-    let what = atomic_dir::quoted(&path.join(CONFIG));
-    let config = HuggingFaceConfig::parse(&what, &read_bounded(&path.join(CONFIG), MAX_CONFIG_BYTES)?)?;
-    let tensors =
-        if is_whole { read_safetensors(path.join(WEIGHTS), Accept::Floats)? } else { sharded(path)? };
-    let tensors = config.import(&atomic_dir::quoted(&path.join(WEIGHTS)), &tensors)?;
-    Ok(HuggingFaceModel { config, tensors, tokenizer: read_tokenizer(path)? })
-}
-
-/// The tensors of the several files that an index names.
-fn sharded(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
+        return Err(missing(path, WEIGHTS, hint));
     }
     let what = atomic_dir::quoted(&path.join(INDEX));
     let Index { weight_map } = parsed(&what, &read_bounded(&path.join(INDEX), MAX_INDEX_BYTES)?)?;
     let files: BTreeSet<&String> = weight_map.values().collect();
-    let mut tensors = BTreeMap::new();
-    for file in files {
+    for file in &files {
         if Path::new(file).file_name().is_none_or(|name| name != file.as_str()) {
             let problem = format!("`{}` is not the name of a file", file.escape_debug());
             return Err(Error::malformed(what, &problem));
         }
-        for (name, tensor) in read_safetensors(path.join(file), Accept::Floats)? {
-            if tensors.insert(name.clone(), tensor).is_some() {
-                let problem = format!("tensor `{}` is in two files", name.escape_debug());
-                return Err(Error::malformed(what, &problem));
-            }
-        }
     }
-    Ok(tensors)
+    Ok(files.into_iter().map(|file| path.join(file)).collect())
+}
+
+fn missing(path: &Path, missing: &'static str, hint: &'static str) -> Error {
+    StoreError::Missing { path: path.to_owned(), what: "Hugging Face folder", missing, hint }.into()
 }
 
 /// The bytes of the `tokenizer.json` at `path`: of that file, of the folder, or of GPT-2's

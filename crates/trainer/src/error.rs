@@ -132,7 +132,6 @@ pub(crate) fn words(advice: &Advice) -> String {
              such lines; or convert the text to UTF-8; a byte tokenizer reads any bytes"
         }
         Advice::TrainConfig => "train it: surprisal train CONFIG.toml",
-        Advice::StartFrom => "a run can start from it: surprisal train TEXT --from FOLDER",
         Advice::HuggingFaceFolder => "give the folder that `save_pretrained` or `surprisal export` wrote",
         Advice::Merge => "merge them into one: surprisal merge COUNTS --out MODEL.ngram",
         Advice::ComparisonRuns => {

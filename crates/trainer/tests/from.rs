@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Bench, Ran, sentences, set};
+use common::{Bench, Ran, sentences, set, shard};
 use serde_json::{Value, json};
 
 const SMALL: [&str; 6] = [
@@ -209,33 +209,7 @@ fn a_sharded_hugging_face_folder_is_a_start() {
     let bench = bench(KINDS[4].1);
     let expected = nats(&hardly(&bench, "a.txt", "run", "plain", &[]).succeeded().result());
     bench.run(&["export", "run", "--format", "hf", "--out", "hf"]).succeeded();
-    let path = bench.path().join("hf");
-    let bytes = std::fs::read(path.join("model.safetensors")).unwrap();
-    let (header, data) = bytes[8..].split_at(u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize);
-    let header: serde_json::Map<String, Value> = serde_json::from_slice(header).unwrap();
-    let (mut shards, mut map) = ([Vec::new(), Vec::new()], serde_json::Map::new());
-    let mut headers = [serde_json::Map::new(), serde_json::Map::new()];
-    for (i, (name, tensor)) in header.iter().filter(|(name, _)| *name != "__metadata__").enumerate() {
-        let at = |n: usize| tensor["data_offsets"][n].as_u64().unwrap() as usize;
-        // bf16 is the upper half of f32.
-        let half: Vec<u8> = data[at(0)..at(1)].chunks(4).flat_map(|value| [value[2], value[3]]).collect();
-        let shard = &mut shards[i % 2];
-        let offsets = [shard.len(), shard.len() + half.len()];
-        shard.extend(half);
-        headers[i % 2].insert(
-            name.clone(),
-            json!({ "dtype": "BF16", "shape": tensor["shape"], "data_offsets": offsets }),
-        );
-        map.insert(name.clone(), json!(format!("model-0000{}-of-00002.safetensors", i % 2 + 1)));
-    }
-    for (i, (header, shard)) in headers.iter().zip(&shards).enumerate() {
-        let header = serde_json::to_vec(header).unwrap();
-        let bytes = [&(header.len() as u64).to_le_bytes()[..], &header, shard].concat();
-        bench.file(&format!("hf/model-0000{}-of-00002.safetensors", i + 1), bytes);
-    }
-    std::fs::remove_file(path.join("model.safetensors")).unwrap();
-    let index = |map: &Value| json!({ "metadata": { "total_size": 1 }, "weight_map": map }).to_string();
-    bench.file("hf/model.safetensors.index.json", index(&map.clone().into()));
+    let map = shard(&bench, "hf");
     let of_shards = nats(&hardly(&bench, "a.txt", "hf", "on", &[]).succeeded().result());
     assert!((of_shards - expected).abs() < 0.05, "{of_shards} {expected}");
 
@@ -244,7 +218,7 @@ fn a_sharded_hugging_face_folder_is_a_start() {
     {
         let mut wrong = map.clone();
         wrong.insert("transformer.wte.weight".into(), json!(file));
-        bench.file("hf/model.safetensors.index.json", index(&wrong.into()));
+        bench.file("hf/model.safetensors.index.json", json!({ "weight_map": wrong }).to_string());
         hardly(&bench, "a.txt", "hf", "wrong", &[]).refused(1, &[part]);
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Bench, Ran, sentences};
+use common::{Bench, Ran, sentences, set};
 use serde_json::{Value, json};
 
 /// The settings of a small transformer.
@@ -97,6 +97,90 @@ fn an_arpa_file_and_an_ngram_file_are_known_by_any_name() {
     assert!((nats - expected["nats_per_token"].as_f64().unwrap()).abs() < 1e-6);
 }
 
+/// GPT-2's and Llama's layouts, the mark of lines, weights in several files in half precision.
+#[test]
+fn a_hugging_face_folder_is_a_model() {
+    const LLAMA: [&str; 5] = [
+        "model.norm=rms",
+        "model.position=rope",
+        "model.activation=swiglu",
+        "model.n_kv_head=1",
+        "model.tied=false",
+    ];
+    let nats = |ran: &Ran| ran.result()["eval"]["nats_per_token"].as_f64().unwrap();
+    for more in [&["data.unit=line"][..], &LLAMA] {
+        let bench = bench();
+        train(&bench, &[&["--quiet"], &set(more)[..]].concat()).succeeded();
+        bench.run(&["export", "run", "--format", "hf", "--out", "hf"]).succeeded();
+        let eval = |model: &str, more: &[&str]| {
+            bench.run(&[&["eval", model, "a.txt", "--json"], more].concat()).succeeded()
+        };
+        for stride in [&[][..], &["--stride", "3"]] {
+            let (run, hf) = (eval("run", stride), eval("hf", stride));
+            let (mut run, mut hf) = (run.result()["eval"].clone(), hf.result()["eval"].clone());
+            for key in ["nats_per_token", "perplexity", "bits_per_byte"] {
+                let [a, b] = [&mut run, &mut hf].map(|it| it[key].take().as_f64().unwrap());
+                assert!((a - b).abs() < 1e-6, "{key} with {more:?}: {a} {b}");
+            }
+            assert_eq!((&run["tokens"], &run["bytes"]), (&hf["tokens"], &hf["bytes"]));
+        }
+        bench.run(&["eval", "hf", "a.txt", "--stride", "17"]).refused(2, &["block_size = 16"]);
+        bench.run(&["eval", "hf"]).refused(2, &["no text of its own", "name the texts"]);
+        for command in [
+            &["sample", "MODEL", "--prompt", "the ", "--tokens", "20", "--seed", "3"][..],
+            &["explain", "MODEL", "--text", "the cat", "--step", "3"],
+        ] {
+            let [run, hf] = ["run", "hf"].map(|model| {
+                let command: Vec<&str> =
+                    command.iter().map(|it| if *it == "MODEL" { model } else { it }).collect();
+                bench.run(&command).succeeded().stdout.replace(model, "")
+            });
+            assert_eq!(run, hf, "{command:?}");
+        }
+        assert!(!bench.run(&["sample", "hf", "--tokens", "20"]).succeeded().stdout.trim().is_empty());
+        let mixed = ["mix", "run", "hf", "a.txt", "--weights", "1,1", "--json"];
+        assert!((nats(&bench.run(&mixed).succeeded()) - nats(&eval("run", &[]))).abs() < 1e-6);
+        bench.run(&["export", "hf", "--format", "hf", "--out", "again"]).succeeded();
+        for file in ["config.json", "model.safetensors", "tokenizer.json", "generation_config.json"] {
+            let [before, after] =
+                ["hf", "again"].map(|it| std::fs::read(bench.path().join(it).join(file)).unwrap());
+            assert!(before == after, "{file} with {more:?}");
+        }
+        bench.run(&["export", "hf", "--out", "hf.gguf"]).succeeded();
+        bench.run(&["export", "hf", "--out", "hf.arpa"]).refused(2, &["only n-gram models"]);
+
+        let inspected = |name: &str| bench.run(&["inspect", name, "--json"]).succeeded().result();
+        let mut whole = inspected("hf");
+        assert_eq!(
+            (&whole["kind"], &whole["details"]["model"]),
+            (&"hugging_face".into(), &"transformer".into())
+        );
+        assert_eq!(whole["details"]["block size"], "16");
+        let expected = nats(&eval("hf", &[]));
+        common::shard(&bench, "hf");
+        assert!((nats(&eval("hf", &[])) - expected).abs() < 0.05, "bf16 is nearly f32");
+        let mut shards = inspected("hf");
+        for details in [&mut whole["details"], &mut shards["details"]] {
+            for line in details.as_object_mut().unwrap().values_mut() {
+                *line = line.as_str().unwrap().replace("BF16", "F32").into();
+            }
+        }
+        assert_eq!(whole, shards);
+        assert!(whole["details"].as_object().unwrap().len() > 10, "{whole}");
+
+        // What is there is told apart by content, and what is missing is named.
+        std::fs::rename(bench.path().join("hf"), bench.path().join("x.arpa")).unwrap();
+        eval("x.arpa", &[]);
+        std::fs::rename(bench.path().join("x.arpa/tokenizer.json"), bench.path().join("t.json")).unwrap();
+        bench.run(&["eval", "x.arpa", "a.txt"]).refused(2, &["x.arpa", "no tokenizer.json", "merges.txt"]);
+        bench.run(&["inspect", "x.arpa"]).succeeded();
+        bench.file("x.arpa/tokenizer.json", "{");
+        bench.run(&["eval", "x.arpa", "a.txt"]).refused(1, &["x.arpa"]);
+        std::fs::remove_file(bench.path().join("x.arpa/model-00002-of-00002.safetensors")).unwrap();
+        bench.run(&["sample", "x.arpa"]).refused(1, &["model-00002-of-00002.safetensors"]);
+    }
+}
+
 #[test]
 fn what_is_no_model_is_named_with_what_to_do() {
     let bench = bench();
@@ -130,7 +214,7 @@ fn what_is_no_model_is_named_with_what_to_do() {
         ("torch.pt", &["a zip file", "safetensors"]),
         ("empty.arpa", &["is empty", "hint"]),
         ("latin1", &["neither text in UTF-8", "hint"]),
-        ("hf", &["a Hugging Face folder", "--from FOLDER"]),
+        ("hf", &["Hugging Face folder", "model.safetensors", "save_pretrained"]),
         ("cmp", &["a comparison", "cells"]),
         ("texts", &["a folder without a model", "hint"]),
         ("a.txt", &["a text, not a model", "give the model first"]),

@@ -405,9 +405,16 @@ fn models_of_a_file_leave_for_hugging_face_and_train_on_from_there() {
     bench.run(&["export", "run", "--format", "hf", "--out", "hf"]).succeeded();
     std::fs::remove_file(bench.path().join("hf/tokenizer.json")).unwrap();
     on(&bench, "none").refused(2, &["no tokenizer.json", "vocab.json with merges.txt"]);
+    let eval = || bench.run(&["eval", "hf", "a.txt", "--json"]);
+    eval().refused(2, &["no tokenizer.json", "vocab.json with merges.txt"]);
     bench.file("hf/merges.txt", merges);
     bench.file("hf/vocab.json", vocab.to_string());
     on(&bench, "pair_on").succeeded();
+    let whole = eval().succeeded().result()["eval"].clone();
+    let run = bench.run(&["eval", "run", "a.txt", "--json"]).succeeded().result()["eval"].clone();
+    assert!(
+        (whole["nats_per_token"].as_f64().unwrap() - run["nats_per_token"].as_f64().unwrap()).abs() < 1e-6
+    );
     let mut fewer = vocab;
     fewer.as_object_mut().unwrap().remove("Ġa");
     bench.file("hf/vocab.json", fewer.to_string());
@@ -415,6 +422,10 @@ fn models_of_a_file_leave_for_hugging_face_and_train_on_from_there() {
     let padded = on(&bench, "padded").succeeded();
     assert!(padded.stderr.contains("260 rows for 259 tokens"), "{}", padded.stderr);
     assert_eq!(padded.result()["eval"]["bits_per_byte"].as_f64().map(|bits| bits > 0.0), Some(true));
+    // The rest of the distribution sums to one without the row.
+    let padded = eval().succeeded();
+    assert!(padded.stderr.contains("260 rows for 259 tokens"), "{}", padded.stderr);
+    assert!(padded.result()["eval"]["tokens"].as_u64() > whole["tokens"].as_u64());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use surprisal_engine::count::{self, Counted};
-use surprisal_engine::formats::weights;
+use surprisal_engine::formats::{hf, weights};
 use surprisal_engine::text::{Tokenizer, open_converted};
 
 use crate::cli;
@@ -32,8 +32,8 @@ pub(crate) fn run(arguments: &cli::InspectArgs, ctx: &Context<'_>, output: &Outp
         Kind::Text | Kind::Empty | Kind::Binary => return text(path, kind, output),
         Kind::Special => return Err(kind.refuse(path)),
         Kind::Counts | Kind::CountsTsv => ("counts", counted(path, kind)?),
-        Kind::Safetensors => ("tensors", tensors(path)?),
-        Kind::HuggingFace => ("hugging_face", tensors(&path.join("model.safetensors"))?),
+        Kind::Safetensors => ("tensors", tensors(weights::shapes(path)?)),
+        Kind::HuggingFace => ("hugging_face", hugging_face(path, ctx)?),
         Kind::Tokenizer => ("tokenizer", vec![tokens(&Tokenizer::from_json(&read(path)?)?)]),
         Kind::Folder => {
             // Entries are only counted: a folder may contain pipes or a whole file system.
@@ -78,14 +78,29 @@ fn counted(path: &Path, kind: Kind) -> Result<Lines> {
     Ok(lines)
 }
 
-fn tensors(path: &Path) -> Result<Lines> {
-    let tensors = weights::shapes(path)?;
+/// The folder's own names and types of tensors, of any architecture, and what it is as a model.
+fn hugging_face(path: &Path, ctx: &Context<'_>) -> Result<Lines> {
+    let tensors = tensors(hf::shapes(path)?);
+    let mut lines = match models::look(path, ctx) {
+        Ok(loaded) => {
+            let block_size = loaded.model.neural().map(|neural| neural.config().block_size().to_string());
+            let mut lines = vec![("model".into(), loaded.kind.clone()), tokens(&loaded.tokenizer)];
+            lines.extend(block_size.map(|size| ("block size".into(), size)));
+            lines
+        }
+        Err(error) => vec![("model".into(), format!("not opened: {error}"))],
+    };
+    lines.extend(tensors);
+    Ok(lines)
+}
+
+fn tensors(tensors: Vec<(String, Vec<usize>, String)>) -> Lines {
     let parameters: usize = tensors.iter().map(|(_, shape, _)| shape.iter().product::<usize>()).sum();
     let summary = [("tensors", tensors.len()), ("parameters", parameters)];
     let mut lines: Lines = summary.map(|(label, number)| (label.into(), thousands(number as u64))).into();
     let line = |(name, shape, dtype)| (format!("  {name}"), format!("{shape:?} {dtype}"));
     lines.extend(tensors.into_iter().map(line));
-    Ok(lines)
+    lines
 }
 
 fn tokens(tokenizer: &Tokenizer) -> (String, String) {

@@ -44,7 +44,7 @@ impl<'a> ValidatedArgs<'a> {
                 "a mixture needs two models or more, not {}{none}",
                 models.len()
             ))
-            .hint("name run folders, ARPA files or .ngram files"));
+            .hint("name run folders, Hugging Face folders, ARPA files or .ngram files"));
         }
         let weights = &arguments.weights;
         if weights.is_empty() && arguments.heldout.is_empty() {

@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// An empty folder to run the binary in.
 pub struct Bench {
@@ -130,6 +130,38 @@ impl Ran {
     pub fn result(&self) -> Value {
         self.events().pop().expect("no line on standard output")
     }
+}
+
+/// Cuts the weights of a Hugging Face folder into two files in bf16, and gives its weight map.
+pub fn shard(bench: &Bench, folder: &str) -> serde_json::Map<String, Value> {
+    let path = bench.path().join(folder);
+    let bytes = std::fs::read(path.join("model.safetensors")).unwrap();
+    let (header, data) = bytes[8..].split_at(u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize);
+    let header: serde_json::Map<String, Value> = serde_json::from_slice(header).unwrap();
+    let (mut shards, mut map) = ([Vec::new(), Vec::new()], serde_json::Map::new());
+    let mut headers = [serde_json::Map::new(), serde_json::Map::new()];
+    for (i, (name, tensor)) in header.iter().filter(|(name, _)| *name != "__metadata__").enumerate() {
+        let at = |n: usize| tensor["data_offsets"][n].as_u64().unwrap() as usize;
+        // bf16 is the upper half of f32.
+        let half: Vec<u8> = data[at(0)..at(1)].chunks(4).flat_map(|value| [value[2], value[3]]).collect();
+        let shard = &mut shards[i % 2];
+        let offsets = [shard.len(), shard.len() + half.len()];
+        shard.extend(half);
+        headers[i % 2].insert(
+            name.clone(),
+            json!({ "dtype": "BF16", "shape": tensor["shape"], "data_offsets": offsets }),
+        );
+        map.insert(name.clone(), json!(format!("model-0000{}-of-00002.safetensors", i % 2 + 1)));
+    }
+    for (i, (header, shard)) in headers.iter().zip(&shards).enumerate() {
+        let header = serde_json::to_vec(header).unwrap();
+        let bytes = [&(header.len() as u64).to_le_bytes()[..], &header, shard].concat();
+        bench.file(&format!("{folder}/model-0000{}-of-00002.safetensors", i + 1), bytes);
+    }
+    std::fs::remove_file(path.join("model.safetensors")).unwrap();
+    let index = json!({ "metadata": { "total_size": 1 }, "weight_map": map });
+    bench.file(&format!("{folder}/model.safetensors.index.json"), index.to_string());
+    map
 }
 
 /// A text outside of the project, or `None` after printing that the test is skipped.
