@@ -15,6 +15,8 @@ mod common;
 mod runs;
 
 mod bit_flips;
+#[cfg(target_os = "linux")]
+mod cgroup;
 #[cfg(unix)]
 mod crashes;
 #[cfg(unix)]
