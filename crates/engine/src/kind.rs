@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use surprisal_formats::{arpa, counts, ngram};
+use surprisal_formats::{arpa, counts, kenlm, ngram};
 use surprisal_store::Error as StoreError;
 use surprisal_store::checkpoint;
 use surprisal_store::read::read_regular;
@@ -41,6 +41,8 @@ pub enum Kind {
         /// Whether it has lines before `\data\`, so that it may be a text about such files.
         preface: bool,
     },
+    /// A KenLM binary.
+    Kenlm,
     /// Counts in our own binary format.
     Counts,
     /// Counts as lines of text.
@@ -68,8 +70,7 @@ pub enum Kind {
 }
 
 /// First bytes, names and advice for known kinds that are not read.
-const OTHERS: [(&[u8], &str, &str); 4] = [
-    (b"mmap lm ", "a KenLM binary (probing or trie), which is not read yet", "use its ARPA file"),
+const OTHERS: [(&[u8], &str, &str); 3] = [
     (
         b"PK\x03\x04",
         "a zip file, as PyTorch's .pt are",
@@ -143,7 +144,7 @@ impl Kind {
     /// The name of the kind of a file that starts with `head`, if that has weights or counts.
     pub fn no_text(head: &[u8]) -> Option<&'static str> {
         match Self::of_bytes(head) {
-            kind @ (Self::Ngram | Self::Arpa { preface: false } | Self::Counts) => Some(kind.words().0),
+            kind @ (Self::Ngram | Self::Kenlm | Self::Arpa { preface: false } | Self::Counts) => Some(kind.words().0),
             Self::Other(name, _) => Some(name),
             _ => None,
         }
@@ -161,6 +162,9 @@ impl Kind {
         }
         if ngram::has_magic(head) {
             return Self::Ngram;
+        }
+        if kenlm::has_magic(head) {
+            return Self::Kenlm;
         }
         if counts::has_magic(head) {
             return Self::Counts;
@@ -237,6 +241,7 @@ impl Kind {
             Self::HuggingFace => return ("a Hugging Face folder", None),
             Self::Ngram => return ("an n-gram model (.ngram)", None),
             Self::Arpa { .. } => return ("an ARPA file", None),
+            Self::Kenlm => return ("a KenLM binary", None),
             Self::Counts | Self::CountsTsv => ("a file of counts, not a model", Advice::Merge),
             Self::Safetensors => ("a file of tensors (safetensors) without its config", WHOLE.into()),
             Self::Tokenizer => ("a tokenizer, not a model", WHOLE.into()),
@@ -265,7 +270,8 @@ impl Kind {
 
 const WHOLE: &str = "give the folder that it is in";
 const FILE_FIRST: &str = "write the data to a file first";
-const WANTED: &str = "give the folder of a run, a Hugging Face folder, an ARPA file or an .ngram file";
+const WANTED: &str =
+    "give the folder of a run, a Hugging Face folder, an ARPA file, an .ngram file or a KenLM binary";
 
 /// Refuses `paths` that are certainly not texts. Unreadable ones pass.
 ///

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use surprisal_formats::model_dir::{StoredModel, Weights};
+use surprisal_formats::kenlm::{self, Kenlm};
 use surprisal_formats::{arpa, file, ngram};
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, Registry};
@@ -43,12 +44,14 @@ pub struct LoadedModel {
     pub unfinished: Option<Unfinished>,
 }
 
-/// A model that can be saved in a run.
+/// A model.
 pub enum Model {
     /// All tokens are equally likely.
     Uniform(Uniform),
     /// An n-gram model.
     Ngram(Box<NgramModel>),
+    /// An n-gram model in a KenLM binary, whose n-grams can be looked up and not listed.
+    Kenlm(Box<Kenlm>),
     /// A neural network.
     Neural(Box<NeuralLm>),
 }
@@ -59,15 +62,24 @@ impl Model {
         match self {
             Self::Uniform(_) => 0,
             Self::Ngram(model) => model.parameters(),
+            Self::Kenlm(model) => model.counts().iter().fold(0, |sum, &count| sum.saturating_add(count)),
             Self::Neural(model) => model.neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum(),
         }
     }
 
-    /// The n-gram model, if it is one.
+    /// The n-gram model, if it is one whose n-grams can be listed.
     pub fn ngram(&self) -> Option<&NgramModel> {
         match self {
             Self::Ngram(model) => Some(model),
-            Self::Uniform(_) | Self::Neural(_) => None,
+            Self::Uniform(_) | Self::Kenlm(_) | Self::Neural(_) => None,
+        }
+    }
+
+    /// The model of a KenLM binary, if it is one.
+    pub fn kenlm(&self) -> Option<&Kenlm> {
+        match self {
+            Self::Kenlm(model) => Some(model),
+            Self::Uniform(_) | Self::Ngram(_) | Self::Neural(_) => None,
         }
     }
 
@@ -75,7 +87,7 @@ impl Model {
     pub fn neural(&self) -> Option<&Neural> {
         match self {
             Self::Neural(model) => Some(&model.neural),
-            Self::Uniform(_) | Self::Ngram(_) => None,
+            Self::Uniform(_) | Self::Ngram(_) | Self::Kenlm(_) => None,
         }
     }
 }
@@ -87,6 +99,7 @@ impl std::ops::Deref for Model {
         match self {
             Self::Uniform(model) => model,
             Self::Ngram(model) => model.as_ref(),
+            Self::Kenlm(model) => model.as_ref(),
             Self::Neural(model) => model.as_ref(),
         }
     }
@@ -159,19 +172,24 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
         if matches!(model.config().smoothing, Smoothing::Given | Smoothing::StupidBackoff) {
             ctx.notes(&model.report().notices)?;
         }
-        let (model, config) = (Model::Ngram(Box::new(model)), Config::default());
-        Ok(LoadedModel { model, tokenizer, kind: "ngram".into(), config, folder: None, unfinished: None })
+        Ok(LoadedModel::of_file(Model::Ngram(Box::new(model)), tokenizer, "ngram"))
+    };
+    let of_kenlm = |(model, tokenizer): (Kenlm, Tokenizer)| {
+        ctx.notes(model.notices())?;
+        Ok(LoadedModel::of_file(Model::Kenlm(Box::new(model)), tokenizer, "KenLM binary"))
     };
     // A model folder may be without a run: then it has no text to evaluate on.
     let (stored, folder, unfinished) = match Kind::detect(path)? {
         Kind::Arpa { .. } => return of_file(arpa::open(path)?),
         Kind::Ngram => return of_file(ngram::open(path)?),
+        Kind::Kenlm => return of_kenlm(kenlm::open(path)?),
         Kind::Special => {
             let bytes = file::read(path)?;
             let within = |error: surprisal_formats::Error| Error::from(error).within(path.display());
             return match Kind::of_bytes(bytes.as_slice()) {
                 Kind::Arpa { .. } => of_file(arpa::read(bytes.as_slice()).map_err(within)?),
                 Kind::Ngram => of_file(ngram::from_bytes(bytes).map_err(within)?),
+                Kind::Kenlm => of_kenlm(kenlm::from_bytes(bytes).map_err(within)?),
                 kind => Err(kind.refuse(path)),
             };
         }
@@ -255,6 +273,12 @@ fn hugging_face(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
 }
 
 impl LoadedModel {
+    /// A model without a run.
+    fn of_file(model: Model, tokenizer: Tokenizer, kind: &str) -> Self {
+        let (kind, config) = (kind.to_owned(), Config::default());
+        Self { model, tokenizer, kind, config, folder: None, unfinished: None }
+    }
+
     /// Sets the stride of a windowed model, in tokens.
     ///
     /// # Errors
@@ -373,7 +397,11 @@ impl LoadedModel {
     pub fn has_learned_unk(&self) -> Option<bool> {
         let start = self.folder.as_ref().map(|folder| runs::start(folder.root()));
         let recorded = start.and_then(|start| start["train_oov"].as_u64());
-        recorded.map(|oov| oov > 0).or_else(|| self.model.ngram()?.is_context(self.tokenizer.unk()?))
+        recorded.map(|oov| oov > 0).or_else(|| match &self.model {
+            Model::Ngram(model) => model.is_context(self.tokenizer.unk()?),
+            Model::Kenlm(model) => Some(model.has_unk_as_context()),
+            Model::Uniform(_) | Model::Neural(_) => None,
+        })
     }
 
     /// The result of the run, if it is finished.

@@ -49,7 +49,7 @@ fn read(path: &Path, ctx: &Context<'_>) -> Result<Start> {
         Ok(kind @ (Kind::Run | Kind::Checkpoint)) => {
             runs::unfinished(path, kind == Kind::Checkpoint, ctx).and_then(|(model, ..)| stored(model))
         }
-        Ok(Kind::Arpa { .. } | Kind::Ngram) => Err(counted(path)),
+        Ok(Kind::Arpa { .. } | Kind::Ngram | Kind::Kenlm) => Err(counted(path)),
         Ok(kind) => Err(kind.refuse(path)),
         Err(error) => Err(error),
     };

@@ -8,6 +8,7 @@ use std::path::{Component, Path};
 use surprisal_formats::{
     arpa as arpa_file, counts as counts_file,
     hf::HuggingFaceConfig,
+    kenlm as kenlm_binary,
     ngram as ngram_binary,
     weights::{Accept, from_safetensors, to_safetensors},
 };
@@ -164,6 +165,21 @@ pub(crate) fn ngram(data: &[u8]) {
 pub(crate) fn arpa(data: &[u8]) {
     let Ok((model, tokenizer)) = arpa_file::read(data) else { return };
     answers(&model, &tokenizer);
+}
+
+/// An accepted KenLM binary has a log-probability for every word, or says that it is damaged.
+pub(crate) fn kenlm(data: &[u8]) {
+    let Ok((model, tokenizer)) = kenlm_binary::from_bytes(data.to_vec()) else { return };
+    let last = tokenizer.vocab_size() as u32 - 1;
+    for context in [&[][..], &[last], &[1, last, 0, last, 2.min(last)]] {
+        if let Ok(next) = model.next_log_probs(context) {
+            assert_eq!(next.len(), tokenizer.vocab_size());
+            assert!(next.iter().all(|log_q| !log_q.is_nan()), "no number after {context:?}");
+        }
+        let orders = model.matched_orders(context, 0).expect("words of the vocabulary are scored");
+        let longest = model.counts().len();
+        assert!(orders.is_some_and(|orders| orders.iter().all(|order| (1..=longest).contains(order))));
+    }
 }
 
 /// After a few contexts, every word has a log-probability.

@@ -49,6 +49,14 @@ pub enum Error {
         /// The advice.
         hint: &'static str,
     },
+    /// A KenLM binary that cannot be read.
+    #[error("{what} cannot be read: {problem}")]
+    Kenlm {
+        /// The file, or the format if the bytes do not come from a file.
+        what: String,
+        /// The reason.
+        problem: crate::kenlm::Problem,
+    },
     /// A model or counts that the format cannot represent.
     #[error("{what} cannot hold this: {problem}")]
     Unsupported {
@@ -85,6 +93,9 @@ impl Error {
             Self::Line { line, problem, hint, .. } => {
                 Self::Line { what: surprisal_store::atomic_dir::quoted(path), line, problem, hint }
             }
+            Self::Kenlm { problem, .. } => {
+                Self::Kenlm { what: surprisal_store::atomic_dir::quoted(path), problem }
+            }
             other => other,
         }
     }
@@ -94,6 +105,7 @@ impl Error {
         match self {
             Self::Store(error) => error.hint(),
             Self::Line { hint, .. } | Self::Unsupported { hint, .. } => Some(hint),
+            Self::Kenlm { problem, .. } => Some(problem.hint()),
             Self::NonFinite { .. } => Some(DIVERGED_HINT),
             _ => None,
         }

@@ -4,6 +4,7 @@
 //! - [`tensorboard`], [`csv`]: metrics for TensorBoard and for spreadsheets.
 //! - [`arpa`]: n-gram models as ARPA text files, which other programs read and write.
 //! - [`counts`]: n-gram counts, binary and as text, and merging of shards.
+//! - [`kenlm`]: KenLM's binary files of n-gram models, read through a memory map.
 //! - [`ngram`]: n-gram models as binary files that are queried through a memory map.
 //! - [`hf`]: Hugging Face folders of GPT-2 and Llama models.
 //! - [`gguf`]: the same models as files for llama.cpp.
@@ -19,6 +20,7 @@ mod error;
 pub mod file;
 pub mod gguf;
 pub mod hf;
+pub mod kenlm;
 pub mod model_dir;
 pub mod ngram;
 mod ngram_list;

@@ -82,6 +82,15 @@ pub trait LanguageModel: Send + Sync {
         Ok(())
     }
 
+    /// For each i in `from..tokens.len()`, the length of the longest n-gram of the model that ends
+    /// with `tokens[i]` after its context; `None` from a model without n-grams.
+    ///
+    /// # Errors
+    /// As [`Self::log_probs`].
+    fn matched_orders(&self, tokens: &[u32], from: usize) -> Result<Option<Vec<usize>>> {
+        scored(tokens, from, self.vocab_size()).map(|_| None)
+    }
+
     /// A session at the beginning of a text, for sampling token by token.
     ///
     /// The default stores the tokens and calls [`Self::next_log_probs`]; a transformer stores keys

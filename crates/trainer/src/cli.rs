@@ -136,7 +136,7 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EvalArgs {
-    /// A run folder, a Hugging Face folder, an .arpa file or an n-gram binary.
+    /// A run folder, a Hugging Face folder, an .arpa file, an .ngram file or a KenLM binary.
     pub(crate) model: PathBuf,
     /// Text files, directories, pipes or - for standard input (default: the validation text of the
     /// run).
@@ -167,8 +167,8 @@ pub(crate) struct EvalArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SampleArgs {
-    /// A run folder, a Hugging Face folder, an .arpa file or an n-gram binary (default: the
-    /// embedded stories, which are counted first).
+    /// A run folder, a Hugging Face folder, an .arpa file, an .ngram file or a KenLM binary (default:
+    /// the embedded stories, which are counted first).
     pub(crate) model: Option<PathBuf>,
     /// The beginning of the text; without it, a sample starts as the training text starts.
     #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
@@ -223,7 +223,7 @@ pub(crate) struct SampleArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ExplainArgs {
-    /// Run folders, Hugging Face folders, .arpa files or n-gram binaries.
+    /// Run folders, Hugging Face folders, .arpa files, .ngram files or KenLM binaries.
     #[arg(value_name = "MODEL", required = true)]
     pub(crate) models: Vec<PathBuf>,
     /// The text.
@@ -389,7 +389,7 @@ pub(crate) struct SmoothingArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MixArgs {
-    /// Two models or more (run folders, .arpa or .ngram files), then the texts to evaluate them on
+    /// Two models or more (run folders, .arpa or .ngram files, KenLM binaries), then the texts to evaluate them on
     /// (default: the held-out text). All must have the same kind of tokens; tokens that a model
     /// does not know have probability zero in it.
     #[arg(value_name = "MODEL | TEXT", required = true)]
@@ -416,7 +416,7 @@ pub(crate) struct MixArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ExportArgs {
-    /// A run folder, a Hugging Face folder, an .arpa file or an n-gram binary.
+    /// A run folder, a Hugging Face folder, an .arpa file, an .ngram file or a KenLM binary.
     pub(crate) model: PathBuf,
     /// The format: arpa, ngram, hf, a folder that `transformers` loads, or gguf, a file that
     /// llama.cpp loads (default: by the name of --out).

@@ -275,6 +275,13 @@ impl LanguageModel for NgramModel {
         Ok(())
     }
 
+    fn matched_orders(&self, tokens: &[u32], from: usize) -> Result<Option<Vec<usize>>> {
+        scored(tokens, from, self.vocab_size())?;
+        let view = self.trie.view();
+        let ends = (from + 1..=tokens.len()).into_par_iter();
+        Ok(Some(ends.map(|end| view.matched_order(&tokens[..end])).collect()))
+    }
+
     fn session(&self) -> Result<Box<dyn Session + '_>> {
         Ok(Box::new(NgramSession { model: self, view: self.trie.view(), state: State::EMPTY }))
     }

@@ -172,14 +172,8 @@ impl View<'_> {
 
     /// The state after `context`, of which only the last order − 1 words are read.
     pub fn state_after(&self, context: &[u32]) -> State {
-        let order = self.levels.len();
+        let used = self.used(context, self.levels.len() - 1);
         let mut state = State::EMPTY;
-        let mut used = &context[context.len() - context.len().min(order - 1)..];
-        if let Some(bos) = self.header.bos
-            && let Some(at) = used.iter().rposition(|&word| word == bos)
-        {
-            used = &used[at..];
-        }
         for len in 1..=used.len() {
             // The n-gram of the last `len` words.
             let gram = &used[used.len() - len..];
@@ -187,6 +181,20 @@ impl View<'_> {
         }
         state.len = used.len();
         state
+    }
+
+    /// The last words of a text, at most `len`, and none before the last `<s>`.
+    fn used<'t>(&self, text: &'t [u32], len: usize) -> &'t [u32] {
+        let used = &text[text.len() - text.len().min(len)..];
+        let begun = used.iter().rposition(|&word| Some(word) == self.header.bos);
+        &used[begun.unwrap_or(0)..]
+    }
+
+    /// The length of the longest n-gram with which `text` ends.
+    pub fn matched_order(&self, text: &[u32]) -> usize {
+        let used = self.used(text, self.levels.len());
+        let found = (0..used.len()).find(|&at| self.find(&used[at..]).is_some());
+        found.map_or(0, |at| used.len() - at)
     }
 
     /// The index of `gram` among the n-grams of its length.

@@ -38,6 +38,12 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
     if matches!(format.as_str(), "hf" | "gguf") {
         return transformer(arguments, format == "gguf", &loaded, output);
     }
+    if loaded.model.kenlm().is_some() {
+        return Err(Error::usage(format!(
+            "a KenLM binary cannot be written as {format}: its n-grams can be looked up, but not listed"
+        ))
+        .hint("export the ARPA file that it was built from"));
+    }
     let Some(model) = loaded.model.ngram() else {
         return Err(Error::usage(format!("a {} cannot be written as {format}", loaded.kind))
             .hint("only n-gram models can"));

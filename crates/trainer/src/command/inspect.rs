@@ -26,7 +26,7 @@ pub(crate) fn run(arguments: &cli::InspectArgs, ctx: &Context<'_>, output: &Outp
     let path = &arguments.path;
     let kind = Kind::detect(path)?;
     let (name, lines) = match kind {
-        Kind::Run | Kind::Checkpoint | Kind::Model | Kind::Ngram | Kind::Arpa { .. } => {
+        Kind::Run | Kind::Checkpoint | Kind::Model | Kind::Ngram | Kind::Arpa { .. } | Kind::Kenlm => {
             return model(path, kind, ctx, output);
         }
         Kind::Text | Kind::Empty | Kind::Binary => return text(path, kind, output),
@@ -154,6 +154,12 @@ fn details(loaded: &LoadedModel) -> BTreeMap<String, String> {
         details.insert("block size".into(), neural.config().block_size().to_string());
         let shape = |parameter: &Parameter| format!("{:?}", parameter.var.dims());
         details.extend(neural.parameters().iter().map(|p| (format!("  {}", p.name), shape(p))));
+    }
+    if let Some(model) = loaded.model.kenlm() {
+        details.insert("structure".into(), model.structure().name().into());
+        details.insert("order".into(), model.counts().len().to_string());
+        let counts = model.counts().iter().zip(1..);
+        details.extend(counts.map(|(&count, order)| (format!("{order}-grams"), thousands(count))));
     }
     let Some(model) = loaded.model.ngram() else { return details };
     let (settings, report) = (model.config(), model.report());
