@@ -144,7 +144,9 @@ impl Kind {
     /// The name of the kind of a file that starts with `head`, if that has weights or counts.
     pub fn no_text(head: &[u8]) -> Option<&'static str> {
         match Self::of_bytes(head) {
-            kind @ (Self::Ngram | Self::Kenlm | Self::Arpa { preface: false } | Self::Counts) => Some(kind.words().0),
+            kind @ (Self::Ngram | Self::Kenlm | Self::Arpa { preface: false } | Self::Counts) => {
+                Some(kind.words().0)
+            }
             Self::Other(name, _) => Some(name),
             _ => None,
         }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_formats::kenlm::{self, Kenlm};
+use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_formats::{arpa, file, ngram};
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, Registry};

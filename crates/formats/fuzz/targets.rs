@@ -8,8 +8,7 @@ use std::path::{Component, Path};
 use surprisal_formats::{
     arpa as arpa_file, counts as counts_file,
     hf::HuggingFaceConfig,
-    kenlm as kenlm_binary,
-    ngram as ngram_binary,
+    kenlm as kenlm_binary, ngram as ngram_binary,
     weights::{Accept, from_safetensors, to_safetensors},
 };
 use surprisal_model::LanguageModel;

@@ -167,8 +167,7 @@ pub(crate) struct EvalArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SampleArgs {
-    /// A run folder, a Hugging Face folder, an .arpa file, an .ngram file or a KenLM binary (default:
-    /// the embedded stories, which are counted first).
+    /// A run folder, a Hugging Face folder, an .arpa file, an .ngram file or a KenLM binary.
     pub(crate) model: Option<PathBuf>,
     /// The beginning of the text; without it, a sample starts as the training text starts.
     #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]
@@ -389,9 +388,9 @@ pub(crate) struct SmoothingArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MixArgs {
-    /// Two models or more (run folders, .arpa or .ngram files, KenLM binaries), then the texts to evaluate them on
-    /// (default: the held-out text). All must have the same kind of tokens; tokens that a model
-    /// does not know have probability zero in it.
+    /// Two models or more (run folders, .arpa or .ngram files, KenLM binaries), then the texts to
+    /// evaluate them on (default: the held-out text). All must have the same kind of tokens; tokens
+    /// that a model does not know have probability zero in it.
     #[arg(value_name = "MODEL | TEXT", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
     /// The text to fit the weights to: a file or a directory (repeatable). No model should have

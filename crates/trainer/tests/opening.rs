@@ -181,6 +181,34 @@ fn a_hugging_face_folder_is_a_model() {
     }
 }
 
+/// The trie was built from the ARPA file beside it.
+#[test]
+fn a_kenlm_binary_is_a_model_whose_n_grams_cannot_be_listed() {
+    let bench = Bench::new();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/tests/fixtures/kenlm");
+    for (from, to) in [("trie.binary", "m.arpa"), ("words.arpa", "m.lm")] {
+        bench.file(to, std::fs::read(fixtures.join(from)).unwrap());
+    }
+    bench.file("a.txt", "the cat sat\nunforgettable owl sat\nthe zebra sat\n");
+    let eval = |model: &str| {
+        let result = bench.run(&["eval", model, "a.txt", "--json"]).succeeded().result();
+        (result["eval"]["nats_per_token"].as_f64().unwrap(), result["eval"]["oov"].clone())
+    };
+    let (nats, oov) = eval("m.lm");
+    let (binary, its_oov) = eval("m.arpa");
+    assert!((binary - nats).abs() < 1e-6 && oov == its_oov && oov == 1, "{binary} {nats} {oov} {its_oov}");
+    let mixed =
+        bench.run(&["mix", "m.lm", "m.arpa", "a.txt", "--weights", "1,1", "--json"]).succeeded().result();
+    assert!((mixed["eval"]["nats_per_token"].as_f64().unwrap() - nats).abs() < 1e-6);
+    bench.run(&["explain", "m.arpa", "--text", "the cat sat"]).succeeded();
+    bench.run(&["sample", "m.arpa", "--tokens", "5"]).succeeded();
+    let inspected = bench.run(&["inspect", "m.arpa", "--json"]).succeeded().stdout;
+    assert!(inspected.contains("\"structure\":\"trie\""), "{inspected}");
+    bench.run(&["export", "m.arpa", "--out", "b.arpa"]).refused(2, &["KenLM binary", "cannot be written"]);
+    bench.run(&["mix", "m.lm", "m.arpa", "--weights", "1,1", "--out", "b.arpa"]).refused(2, &["no n-grams"]);
+    bench.run(&["merge", "m.arpa", "--out", "b.arpa"]).refused(1, &["has no counts", "a KenLM binary"]);
+}
+
 #[test]
 fn what_is_no_model_is_named_with_what_to_do() {
     let bench = bench();

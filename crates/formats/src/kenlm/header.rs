@@ -118,7 +118,8 @@ impl Header {
         let counts: Vec<u64> = counts.collect();
         // An n-gram has at least a bit, so that sizes in bits fit into 64 bits below.
         if bytes.len() < len || counts.iter().any(|count| count / 8 > bytes.len() as u64) {
-            let bytes = counts.iter().max().map_or(0, |&most| usize::try_from(most / 8).unwrap_or(usize::MAX));
+            let bytes =
+                counts.iter().max().map_or(0, |&most| usize::try_from(most / 8).unwrap_or(usize::MAX));
             return Err(short(bytes.max(len)));
         }
         Ok(Self { structure: *structure, multiplier, has_words: number(12) & 0xFF != 0, counts, len })

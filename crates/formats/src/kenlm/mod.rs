@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Numbers are little-endian, logarithms are log10 as 32-bit floats. N-grams are looked up from
-//! their last word back: [`probing`] tables have a hash of the n-gram, the [`trie`] has it as a path.
-//! A hash does not say of which words it is, so n-grams of such a file cannot be listed.
+//! their last word back: [`probing`] tables have a hash of the n-gram, a [`trie`] has a path. A hash
+//! does not say of which words it is, so n-grams of such a file cannot be listed.
 //!
 //! Opening reads the words and checks every length against the size of the file. Damage in tables
 //! cannot be noticed before it is used: then look-ups stay within their table, and a score that is
@@ -46,7 +46,8 @@ const WORDS_PER_TASK: usize = 1 << 12;
 
 /// The back-off model of a KenLM binary.
 ///
-/// Its scores are KenLM's, also of log10 −99, which is no zero here as it is in an ARPA file.
+/// Its scores are KenLM's, also of log10 −99, which is no zero here as it is in an ARPA file. Where
+/// an n-gram of the ARPA file has a suffix that the file lacks, the binary has that suffix as well.
 pub struct Kenlm {
     structure: Structure,
     counts: Vec<u64>,

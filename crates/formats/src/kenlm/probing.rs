@@ -27,7 +27,9 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn new(sections: &mut Sections<'_>, header: &Header) -> Result<Self, Problem> {
         let values = if header.structure == Structure::RestProbing { 3 * FLOAT } else { 2 * FLOAT };
-        let [unigrams, middle @ .., longest] = header.counts.as_slice() else { return Err(Problem::Order(0)) };
+        let [unigrams, middle @ .., longest] = header.counts.as_slice() else {
+            return Err(Problem::Order(0));
+        };
         // One more for `<unk>`, which may not be counted.
         let unigrams = sections.take((unigrams + 1).checked_mul(values as u64))?;
         let mut table = |count, entry| sections.take(table_len(count, header.multiplier, entry));

@@ -1,4 +1,4 @@
-//! What is wrong with a file.
+//! Reasons why a file cannot be read.
 
 use surprisal_model::ngram::MAX_ORDER;
 use surprisal_store::read::TO_UTF8;

@@ -120,8 +120,8 @@ impl Tables {
     }
 }
 
-/// The high bits of pointers to `next_len` n-grams, from `len` records, that are cheaper as carries:
-/// of at most `most`, those with the least bits in all.
+/// The number of high bits of pointers to `next_len` n-grams, from `len` records, that are carries:
+/// of at most `most`, that with the least bits in all.
 fn cut_bits(len: u64, next_len: u64, most: u8) -> u32 {
     let bits = bits_for(next_len);
     let cost = |cut: &u32| {

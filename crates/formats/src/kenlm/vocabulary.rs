@@ -71,7 +71,11 @@ impl Hashes {
             } else {
                 self.has(id, murmur_hash(word))
             };
-            if known { std::str::from_utf8(word).map_err(|_| Problem::WordEncoding(id)) } else { Err(Problem::WordHash(id)) }
+            if known {
+                std::str::from_utf8(word).map_err(|_| Problem::WordEncoding(id))
+            } else {
+                Err(Problem::WordHash(id))
+            }
         });
         checked.collect()
     }
