@@ -16,7 +16,6 @@ use surprisal_formats::{Error, arpa};
 use surprisal_model::LanguageModel;
 use surprisal_text::Tokenizer;
 
-mod mutation;
 #[path = "../fuzz/targets.rs"]
 #[expect(dead_code, reason = "this test uses one target")]
 mod targets;
@@ -161,9 +160,4 @@ fn damage_gives_an_error_or_a_model() {
         }
         assert!((100..1900).contains(&models), "{name}: {models}");
     }
-}
-
-#[test]
-fn mutations_survive() {
-    mutation::survives(&fixture(""), targets::kenlm);
 }

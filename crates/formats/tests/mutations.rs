@@ -54,6 +54,11 @@ fn arpa_files_survive() {
 }
 
 #[test]
+fn kenlm_binaries_survive() {
+    survives("../../tests/fixtures/kenlm", targets::kenlm);
+}
+
+#[test]
 fn counts_survive() {
     survives("counts", targets::counts);
     survives("counts_tsv", targets::counts_tsv);

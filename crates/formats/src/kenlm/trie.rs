@@ -12,6 +12,8 @@
 //! begin. Compressed pointers have their low bits in the record; the high bits are the number of
 //! the last carry up to it (Raj and Whittaker 2003).
 
+use std::cmp::Ordering;
+
 use surprisal_model::ngram::packed::{Bytes, Packed, bits_for};
 
 use super::header::{Header, TrieKind};
@@ -225,19 +227,17 @@ impl LevelView<'_> {
         while low < high {
             let width = high - low;
             // Ids follow hashes, so that words are spread evenly, unless the file is damaged.
-            let step = if steps < STEPS && width <= u32::MAX as usize {
+            let step = if steps < STEPS && u32::try_from(width).is_ok() {
                 ((word - least) * width as u64 / (most - least + 1)) as usize
             } else {
                 width / 2
             };
             steps += 1;
             let found = self.words.get(low + step);
-            if found == word {
-                return Some(low + step);
-            } else if found < word {
-                (low, least) = (low + step + 1, found);
-            } else {
-                (high, most) = (low + step, found);
+            match found.cmp(&word) {
+                Ordering::Equal => return Some(low + step),
+                Ordering::Less => (low, least) = (low + step + 1, found),
+                Ordering::Greater => (high, most) = (low + step, found),
             }
         }
         None
