@@ -55,7 +55,7 @@ pub enum Error {
         /// The file, or the format if the bytes do not come from a file.
         what: String,
         /// The reason.
-        problem: crate::kenlm::Problem,
+        problem: crate::kenlm_problem::Problem,
     },
     /// A model or counts that the format cannot represent.
     #[error("{what} cannot hold this: {problem}")]

@@ -21,6 +21,7 @@ pub mod file;
 pub mod gguf;
 pub mod hf;
 pub mod kenlm;
+mod kenlm_problem;
 pub mod model_dir;
 pub mod ngram;
 mod ngram_list;

@@ -167,7 +167,8 @@ pub(crate) struct EvalArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SampleArgs {
-    /// A run folder, a Hugging Face folder, an .arpa file, an .ngram file or a KenLM binary.
+    /// A run folder, a Hugging Face folder, an .arpa file, an .ngram file or a KenLM binary
+    /// (default: the embedded stories, which are counted first).
     pub(crate) model: Option<PathBuf>,
     /// The beginning of the text; without it, a sample starts as the training text starts.
     #[arg(long, value_name = "TEXT", default_value = "", allow_hyphen_values = true)]

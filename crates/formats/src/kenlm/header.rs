@@ -2,14 +2,12 @@
 
 use surprisal_model::ngram::MAX_ORDER;
 
-use super::problem::{Problem, check_version};
 use super::{bytes_at, f32_at};
+use crate::kenlm_problem::{Problem, VERSION, check_version};
 
 /// The start of a file of any version.
 const MAGIC: &[u8] = b"mmap lm http://kheafield.com/code";
 const VERSION_MAGIC: &[u8] = b" format version ";
-/// The version that is read.
-pub(super) const VERSION: &str = "5";
 /// The magic's length, padded to a multiple of eight.
 const TEST_VALUES: usize = 56;
 const PARAMETERS: usize = 88;

@@ -16,13 +16,12 @@
 
 mod header;
 mod probing;
-mod problem;
 mod score;
 mod trie;
 mod vocabulary;
 
+pub use crate::kenlm_problem::Problem;
 pub use header::{Structure, has_magic};
-pub use problem::Problem;
 
 use std::path::Path;
 

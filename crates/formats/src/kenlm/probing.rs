@@ -6,9 +6,9 @@
 use surprisal_model::ngram::packed::Bytes;
 
 use super::header::{Header, Structure};
-use super::problem::Problem;
 use super::score::{Gram, Lookup};
 use super::{Sections, bytes_at, f32_at};
+use crate::kenlm_problem::Problem;
 
 /// Bytes of a key.
 const KEY: usize = 8;

@@ -17,9 +17,9 @@ use std::cmp::Ordering;
 use surprisal_model::ngram::packed::{Bytes, Packed, bits_for};
 
 use super::header::{Header, TrieKind};
-use super::problem::{Problem, check_version};
 use super::score::{Gram, Lookup};
 use super::{Sections, bytes_at, f32_at};
+use crate::kenlm_problem::{Problem, check_version};
 
 /// Bytes of a 1-gram.
 const UNIGRAM: u64 = 16;

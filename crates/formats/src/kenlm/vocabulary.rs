@@ -5,8 +5,8 @@ use surprisal_model::ngram::packed::Bytes;
 
 use super::header::Header;
 use super::probing::{self, Table};
-use super::problem::{Problem, check_version};
 use super::{Sections, UNK, bytes_at};
+use crate::kenlm_problem::{Problem, check_version};
 use crate::ngram_list::SPECIALS;
 
 /// The token `<s>`.

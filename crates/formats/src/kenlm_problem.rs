@@ -1,9 +1,10 @@
-//! Reasons why a file cannot be read.
+//! Reasons why a KenLM binary cannot be read.
 
 use surprisal_model::ngram::MAX_ORDER;
 use surprisal_store::read::TO_UTF8;
 
-use super::header::VERSION;
+/// The version that is read.
+pub(crate) const VERSION: &str = "5";
 
 /// A reason why a KenLM binary cannot be read.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -130,6 +131,6 @@ impl Problem {
 }
 
 /// Refuses another version of `part` than `expected`.
-pub(super) fn check_version(part: &'static str, found: u32, expected: u32) -> Result<(), Problem> {
+pub(crate) fn check_version(part: &'static str, found: u32, expected: u32) -> Result<(), Problem> {
     if found == expected { Ok(()) } else { Err(Problem::PartVersion { part, found, expected }) }
 }
