@@ -1,5 +1,5 @@
-//! Counts a trigram model, writes it as an .ngram file, and scores sentences with what the file
-//! gives back.
+//! Counts a trigram model, writes it as an .ngram file, and scores sentences and their words with
+//! what the file gives back.
 
 #![allow(clippy::print_stdout, reason = "an example shows something")]
 
@@ -7,6 +7,7 @@ use surprisal_engine::formats::ngram;
 use surprisal_engine::model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_engine::platform::threads::Pool;
 use surprisal_engine::text::{Corpus, DataOptions, TextMode, TokenizerKind};
+use surprisal_engine::word_sums::by_word;
 use surprisal_engine::{Context, Control, Result, Silent, models};
 
 fn main() -> Result<()> {
@@ -32,8 +33,13 @@ fn main() -> Result<()> {
         let mut tokens: Vec<u32> = loaded.tokenizer.bos().into_iter().collect();
         tokens.extend(loaded.tokenizer.encode(sentence)?);
         tokens.extend(loaded.tokenizer.eos());
-        let nats: f64 = loaded.model.log_probs(&tokens, 1)?.iter().map(|log_prob| -log_prob).sum();
+        let surprisals: Vec<f64> =
+            loaded.model.log_probs(&tokens, 1)?.iter().map(|log_prob| -log_prob).collect();
+        let nats: f64 = surprisals.iter().sum();
         println!("{nats:.2} nats for {:?}, {:.2} a token", sentence, nats / (tokens.len() - 1) as f64);
+        for word in by_word(&loaded.tokenizer, &tokens[1..], &surprisals) {
+            println!("  {:6.2} {}", word.nats, word.word);
+        }
     }
     drop(std::fs::remove_file(path));
     Ok(())

@@ -35,6 +35,7 @@ mod start;
 pub mod token_cache;
 pub mod train;
 pub mod word_choice;
+pub mod word_sums;
 pub mod wording;
 
 pub use control::Control;
