@@ -389,9 +389,9 @@ pub(crate) struct SmoothingArgs {
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct MixArgs {
-    /// Two models or more (run folders, .arpa or .ngram files, KenLM binaries), then the texts to
-    /// evaluate them on (default: the held-out text). All must have the same kind of tokens; tokens
-    /// that a model does not know have probability zero in it.
+    /// Two models or more (run folders, Hugging Face folders, .arpa or .ngram files, KenLM
+    /// binaries), then the texts to evaluate them on (default: the held-out text). All must have
+    /// the same kind of tokens; tokens that a model does not know have probability zero in it.
     #[arg(value_name = "MODEL | TEXT", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
     /// The text to fit the weights to: a file or a directory (repeatable). No model should have

@@ -140,7 +140,11 @@ pub(super) fn refuse_counted(config: &Config, root: &Path) -> Error {
         "a model of kind \"{}\" is counted at once, not trained step by step: there is nothing to go on with",
         config.model.kind()
     ))
-    .hint(Advice::CountAgain(root.to_owned()))
+    // A run that was stopped while it counted can be made whole.
+    .hint(match runs::done(root) {
+        Some(_) => Advice::CountAgain(root.to_owned()),
+        None => Advice::ResumeRun(root.to_owned()),
+    })
 }
 
 /// A run that goes on.

@@ -45,8 +45,11 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
         .hint("export the ARPA file that it was built from"));
     }
     let Some(model) = loaded.model.ngram() else {
-        return Err(Error::usage(format!("a {} cannot be written as {format}", loaded.kind))
-            .hint("only n-gram models can"));
+        return Err(Error::usage(format!(
+            "a model of kind \"{}\" cannot be written as {format}",
+            loaded.kind
+        ))
+        .hint("only n-gram models can"));
     };
     let pool = ctx.pool;
     let packed = arguments.quantize.map(|bits| pool.install(|| model.quantized(bits))).transpose()?;

@@ -166,6 +166,8 @@ fn a_counted_run_that_is_stopped_is_not_begun_or_counted_again_or_whole() {
             for command in ["sample", "eval", "report", "inspect"] {
                 bench.run(&[command, &out]).refused(1, &["not counted yet", &resume]);
             }
+            let more = ["train", "--resume", "--out", &out, "--set", "train.steps=+500"];
+            bench.run(&more).refused(2, &["counted at once", &resume]);
             seen[1] += 1;
         } else {
             assert!(matches!(ran.code, 0 | 130), "{}", ran.stderr);
