@@ -70,6 +70,17 @@ impl Command {
             _ => None,
         }
     }
+
+    /// The models and texts of a command that reads both.
+    pub(crate) fn models_and_texts(&self) -> Vec<&PathBuf> {
+        match self {
+            Self::Eval(eval) => [&eval.model].into_iter().chain(&eval.texts).chain(&eval.pairs).collect(),
+            Self::Sample(sample) => sample.model.iter().chain(&sample.prompt_file).collect(),
+            Self::Explain(explain) => explain.models.iter().collect(),
+            Self::Mix(mix) => mix.inputs.iter().chain(&mix.heldout).collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, Args)]

@@ -30,6 +30,7 @@ pub use memory::out_of_memory;
 use output::Output;
 use signals::ShutdownFlag;
 use surprisal_engine::store::atomic;
+use surprisal_engine::text::is_standard_input;
 use surprisal_engine::{Context, RunId, config, outputs};
 use surprisal_platform::threads::Pool;
 
@@ -63,6 +64,16 @@ fn usage_error(error: clap::Error) -> ExitCode {
     code
 }
 
+/// Refuses to read standard input twice.
+fn check_inputs(command: &Command) -> Result<(), Error> {
+    let paths = command.models_and_texts();
+    if paths.iter().filter(|path| is_standard_input(path)).count() < 2 {
+        return Ok(());
+    }
+    Err(Error::usage("standard input is named twice, and can be read only once")
+        .hint("write one of them to a file first"))
+}
+
 fn run(cli: &Cli) -> Result<(), CliError> {
     let threads = config::threads("--threads", cli.command.threads())?;
     let run = RunId::next();
@@ -73,7 +84,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
     let workers = if has_threads || cli.command.threads().is_some() { threads } else { 1 };
     let pool = Pool::global(workers).map_err(Error::from)?;
     let ctx = Context { run, pool: &pool, events: &*output, control: stop.control() };
-    let result = match &cli.command {
+    let result = check_inputs(&cli.command).and_then(|()| match &cli.command {
         Command::Train(arguments) => train::run(arguments, &ctx, &output, &stop).and_then(|reported| {
             reported.map_or(Ok(()), |root| report(&root, None, &ctx, &output).map(drop))
         }),
@@ -92,7 +103,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Export(arguments) => command::export::run(arguments, &ctx, &output),
         Command::Cache(arguments) => command::cache::run(arguments, &output),
         Command::Inspect(arguments) => command::inspect::run(arguments, &ctx, &output),
-    };
+    });
     output.end_bar();
     output.end_dashboard();
     result.map_err(|failure| CliError::new(failure, stop.signal())).and_then(|()| Ok(output.stdout_result()?))

@@ -106,6 +106,16 @@ fn counts_and_scores_are_the_same_through_files_pipes_and_compression() {
     assert!(ran.succeeded().stderr.contains("temporary copy"));
     assert!(out == bytes(&bench.path().join("c.arpa")));
     let (ran, _) = piped(&bench, &["mix", "m.arpa", "m.arpa", "--heldout", "-"], text.as_bytes());
+    let (of_pipe, _) = piped(&bench, &["mix", "-", "m.arpa", "--heldout", "t.txt"], &arpa);
+    of_pipe.succeeded();
+    for twice in [
+        &["mix", "-", "m.arpa", "--heldout", "-"][..],
+        &["eval", "-", "-"],
+        &["explain", "-", "-", "--text", "a"],
+        &["sample", "-", "--prompt-file", "-"],
+    ] {
+        piped(&bench, twice, &arpa).0.refused(2, &["standard input is named twice"]);
+    }
     ran.succeeded();
     bench.run(&["count", "-", "-", "--out", "x.arpa"]).refused(2, &["standard input is named twice"]);
 }

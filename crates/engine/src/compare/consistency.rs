@@ -32,7 +32,8 @@ pub struct Consistency {
 
 impl Consistency {
     /// Compares the predictions of `model` with the source's, for every context of the source's
-    /// order that is in the validation text; `None` where the source is no Markov chain.
+    /// order that is in the validation text; `None` where the source is no Markov chain, or no
+    /// context is there.
     ///
     /// # Errors
     /// A failure of the model.
@@ -61,7 +62,7 @@ impl Consistency {
                 found.covered += usize::from((q - p).abs() <= Z * (q * (1.0 - q) / count as f64).sqrt());
             }
         }
-        Ok(Some(found))
+        Ok((found.cells > 0).then_some(found))
     }
 
     /// The expected KL(p‖q) of maximum likelihood, in nats per token.

@@ -34,7 +34,10 @@ impl<'a> ValidatedArgs<'a> {
     fn new(arguments: &'a cli::MixArgs) -> Result<Self> {
         let (mut models, mut texts): (Vec<&PathBuf>, Vec<&PathBuf>) = (Vec::new(), Vec::new());
         for path in &arguments.inputs {
-            if Kind::detect(path)?.is_model() { models.push(path) } else { texts.push(path) }
+            let kind = Kind::detect(path)?;
+            // A mixture begins with two models, so a pipe there is one.
+            let is_model = kind.is_model() || kind == Kind::Special && models.len() < 2 && texts.is_empty();
+            if is_model { models.push(path) } else { texts.push(path) }
         }
         if models.len() < 2 {
             let texts: Vec<String> = texts.iter().map(|path| path.display().to_string()).collect();
