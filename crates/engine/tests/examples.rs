@@ -32,6 +32,13 @@ fn a_run_is_stopped_from_outside_opens_and_goes_on() {
 #[test]
 fn a_sentence_is_less_surprising_than_its_words_in_disorder() {
     let shown = shown("score");
-    let nats: Vec<f64> = shown.lines().map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
+    let number = |line: &str| line.split_whitespace().next().unwrap().parse::<f64>().unwrap();
+    let (words, sentences): (Vec<&str>, Vec<&str>) = shown.lines().partition(|line| line.starts_with(' '));
+    let nats: Vec<f64> = sentences.iter().map(|line| number(line)).collect();
     assert!(nats.len() == 2 && nats[0] < nats[1], "{shown}");
+    // Seven words and the end of the sentence, to two digits each.
+    for (nats, words) in nats.iter().zip(words.chunks(8)) {
+        let sum: f64 = words.iter().map(|line| number(line)).sum();
+        assert!((sum - nats).abs() < 0.05 && words[7].ends_with("</s>"), "{shown}");
+    }
 }
