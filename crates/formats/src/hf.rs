@@ -172,7 +172,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<HuggingFaceModel> {
 /// The name, shape and type of every tensor in a folder, of any architecture, sorted by name.
 ///
 /// # Errors
-/// As [`weights::shapes`](crate::weights::shapes); a folder without safetensors.
+/// As [`weights::shapes`]; a folder without safetensors.
 pub fn shapes(path: impl AsRef<Path>) -> Result<Vec<(String, Vec<usize>, String)>> {
     let mut tensors = Vec::new();
     for file in weight_files(path.as_ref())? {

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Numbers are little-endian, logarithms are log10 as 32-bit floats. N-grams are looked up from
-//! their last word back: [`probing`] tables have a hash of the n-gram, a [`trie`] has a path. A
-//! hash does not say of which words it is, so n-grams of such a file cannot be listed.
+//! their last word back: probing tables have a hash of the n-gram, a trie has a path. A hash does
+//! not say of which words it is, so n-grams of such a file cannot be listed.
 //!
 //! Opening reads the words and checks every length against the size of the file. Damage in tables
 //! cannot be noticed before it is used: then look-ups stay within their table, and a score that is
