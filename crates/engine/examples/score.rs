@@ -37,7 +37,7 @@ fn main() -> Result<()> {
             loaded.model.log_probs(&tokens, 1)?.iter().map(|log_prob| -log_prob).collect();
         let nats: f64 = surprisals.iter().sum();
         println!("{nats:.2} nats for {:?}, {:.2} a token", sentence, nats / (tokens.len() - 1) as f64);
-        for word in by_word(&loaded.tokenizer, &tokens[1..], &surprisals) {
+        for word in by_word(&loaded.tokenizer, &tokens[1..], &surprisals, |_| None) {
             println!("  {:6.2} {}", word.nats, word.word);
         }
     }

@@ -40,6 +40,23 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// The evaluation of several texts, each of which was scored by itself.
+    pub fn of_all(parts: &[Self]) -> Self {
+        let mut all = Self::default();
+        for part in parts {
+            all.add(part);
+            all.bytes += part.bytes;
+            all.unnormalized |= part.unnormalized;
+            all.lossy |= part.lossy;
+        }
+        let spellings: Option<Vec<Spelling>> = parts.iter().map(|part| part.spelling).collect();
+        all.spelling = spellings.map(|spellings| Spelling {
+            bytes: spellings.iter().map(|one| one.bytes).sum(),
+            nats: spellings.iter().map(|one| one.nats).sum(),
+        });
+        all
+    }
+
     /// L = −(1/T) Σ ln q(w_t | w_<t).
     pub fn nats_per_token(&self) -> f64 {
         self.total_nll / self.tokens as f64

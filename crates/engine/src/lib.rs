@@ -30,6 +30,7 @@ pub mod runs;
 pub mod sampling;
 mod saved;
 mod schedule;
+pub mod score;
 pub mod spelling;
 mod start;
 pub mod token_cache;

@@ -1,5 +1,6 @@
 //! Models on disk: saving into a run, and loading from runs, checkpoints, folders and files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -12,7 +13,8 @@ use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
 use surprisal_platform::threads::Pool;
 use surprisal_store::run_dir::{RunFolder, RunWriter};
 use surprisal_text::{
-    EncodeOptions, EvaluationText, InputOptions, InvalidBytes, NormalForm, TokenText, Tokenizer, encode_files,
+    EncodeOptions, EvaluationText, Granularity, InputOptions, InvalidBytes, NormalForm, Texts, TokenText,
+    Tokenizer, encode_files,
 };
 
 use crate::config::{self, Config};
@@ -359,6 +361,51 @@ impl LoadedModel {
         let name = runs::named(val).unwrap_or_else(|| format!("validation split of {whole}"));
         let notices = corpus.notices().to_vec();
         Ok((EvaluationText { tokens, name, notices }, corpus.source_nats_val()?))
+    }
+
+    /// Each of `texts` by itself, or the run's validation text; where they are `listed`, with the
+    /// words or characters that `<unk>` stands for, by position.
+    ///
+    /// # Errors
+    /// As [`Self::evaluation_text`].
+    pub fn listed_texts(
+        &self,
+        texts: &[PathBuf],
+        inputs: &InputOptions,
+        listed: bool,
+        ctx: &Context<'_>,
+    ) -> Result<Vec<(EvaluationText, BTreeMap<usize, String>)>> {
+        if texts.is_empty() {
+            let (text, _) = self.evaluation_text(texts, inputs, ctx)?;
+            let read = || -> Result<_> {
+                Ok(data::own_corpus(&self.config)?.unknown_val(&self.tokenizer, usize::MAX)?)
+            };
+            let unknown = if listed && text.tokens.oov > 0 { ctx.pool.install(read)? } else { BTreeMap::new() };
+            return Ok(vec![(text, unknown)]);
+        }
+        kind::check_texts(texts)?;
+        kind::note_configs(texts, ctx)?;
+        let any_bytes = inputs.any_bytes || self.tokenizer.granularity() == Granularity::Byte;
+        let opened = Texts::open(texts, &InputOptions { any_bytes, ..inputs.clone() }, true)?.split();
+        let (mut found, mut empty) = (Vec::new(), None);
+        for one in opened {
+            let encode = || match listed {
+                true => one.encode_with_unknown(&self.tokenizer, self.reading()),
+                false => Ok((one.encode_fast(&self.tokenizer, self.reading())?, BTreeMap::new())),
+            };
+            match ctx.pool.install(encode) {
+                Ok(text) => found.push(text),
+                Err(error @ surprisal_text::Error::Empty(_)) => empty = Some(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for (text, _) in &found {
+            ctx.notes(&text.notices)?;
+        }
+        match empty {
+            Some(error) if found.is_empty() => Err(error.into()),
+            _ => Ok(found),
+        }
     }
 
     /// Evaluation on `text`, whose −ln p under its source is `source_nats`.

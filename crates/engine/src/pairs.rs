@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
-use surprisal_text::{InputOptions, TextMode, Tokenizer, encode_text};
+use surprisal_text::{InputOptions, encode_text};
 
 use crate::error::{Error, Result};
 use crate::events::Context;
 use crate::models::LoadedModel;
+use crate::score;
 use crate::spelling::Speller;
 
 /// Pairs of a task at a time.
@@ -129,7 +130,7 @@ pub fn judge(loaded: &LoadedModel, pairs: &[Pair], ctx: &Context<'_>) -> Result<
 /// −ln q of each of `texts`, in nats.
 fn surprisals(loaded: &LoadedModel, texts: &[&str], ctx: &Context<'_>) -> Result<Vec<f64>> {
     let tokenizer = &loaded.tokenizer;
-    let context = line_context(tokenizer)?;
+    let context = score::newline(tokenizer)?;
     let inputs = loaded.inputs(InputOptions::default());
     let mut speller = None;
     let mut sequences = Vec::new();
@@ -160,15 +161,6 @@ fn surprisals(loaded: &LoadedModel, texts: &[&str], ctx: &Context<'_>) -> Result
     });
     let parts: std::result::Result<Vec<Vec<f64>>, _> = parts.into_iter().collect();
     Ok(parts?.concat().iter().zip(&spelling).map(|(nats, cost)| nats + cost).collect())
-}
-
-/// The tokens before a line of a text without marks: those of a newline, if all are known.
-fn line_context(tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    if tokenizer.mode() == TextMode::Line {
-        return Ok(Vec::new());
-    }
-    let newline = tokenizer.encode("\n")?;
-    Ok(if newline.iter().any(|&id| Some(id) == tokenizer.unk()) { Vec::new() } else { newline })
 }
 
 fn accuracy(group: Option<&str>, gains: &[f64]) -> GroupResult {

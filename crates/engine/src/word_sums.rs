@@ -18,20 +18,29 @@ pub struct WordSurprisal {
     pub nats: f64,
     /// The number of its pieces.
     pub pieces: usize,
-    /// Whether one of them is `<unk>`.
-    pub unknown: bool,
+    /// The number of `<unk>` among them.
+    pub unknown: usize,
 }
 
 /// The words of `tokens`, whose surprisals in nats are `nats`; the sums of both are equal.
+/// `unknown` gives what the `<unk>` at an index stands for, where that is known.
 ///
 /// White space before the first word belongs to the first word; a text of white space alone is a
 /// word without characters.
-pub fn by_word(tokenizer: &Tokenizer, tokens: &[u32], nats: &[f64]) -> Vec<WordSurprisal> {
+pub fn by_word<'a>(
+    tokenizer: &'a Tokenizer,
+    tokens: &[u32],
+    nats: &[f64],
+    unknown: impl Fn(usize) -> Option<&'a str>,
+) -> Vec<WordSurprisal> {
     let mut words: Vec<(Vec<u8>, WordSurprisal)> = Vec::new();
     // Whether the last word may go on, and whether the last entry takes white space.
     let (mut is_open, mut is_word) = (false, false);
-    for (&token, &nats) in tokens.iter().zip(nats) {
-        let bytes = tokenizer.token_bytes(token);
+    for (index, (&token, &nats)) in tokens.iter().zip(nats).enumerate() {
+        let bytes = match unknown(index) {
+            Some(text) => text.as_bytes().into(),
+            None => tokenizer.token_bytes(token),
+        };
         let is_mark = Some(token) == tokenizer.eos();
         let start = bytes.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(bytes.len());
         let is_space = start == bytes.len();
@@ -44,14 +53,14 @@ pub fn by_word(tokenizer: &Tokenizer, tokens: &[u32], nats: &[f64]) -> Vec<WordS
             Some(_) => whole || !is_open || start > 0,
         };
         if begins {
-            let word = WordSurprisal { word: String::new(), nats: 0.0, pieces: 0, unknown: false };
+            let word = WordSurprisal { word: String::new(), nats: 0.0, pieces: 0, unknown: 0 };
             words.push((Vec::new(), word));
         }
         if let Some((text, word)) = words.last_mut() {
             text.extend_from_slice(&bytes[start..]);
             word.nats += nats;
             word.pieces += 1;
-            word.unknown |= Some(token) == tokenizer.unk();
+            word.unknown += usize::from(Some(token) == tokenizer.unk());
         }
         is_word = !is_mark;
         is_open = is_word && bytes.last().is_some_and(|byte| !byte.is_ascii_whitespace());
@@ -74,7 +83,7 @@ mod tests {
         let mut tokens = tokenizer.encode(text).unwrap();
         tokens.extend(tokenizer.eos());
         let nats: Vec<f64> = (0..tokens.len() as i32).map(|index| 2f64.powi(index)).collect();
-        let words = by_word(tokenizer, &tokens, &nats);
+        let words = by_word(tokenizer, &tokens, &nats, |_| None);
         assert_eq!(words.iter().map(|word| word.nats).sum::<f64>(), nats.iter().sum::<f64>());
         words
             .into_iter()
@@ -108,8 +117,10 @@ mod tests {
         let found = words(&lines, "the zyx cat");
         assert_eq!(shown(&found)[0], ("the", &[0][..]));
         assert_eq!(shown(&found)[2..], [("cat", &[2][..]), ("</s>", &[3])]);
-        let unknown = by_word(&lines, &lines.encode("the zyx").unwrap(), &[1.0, 2.0]);
-        assert_eq!(unknown.iter().map(|word| word.unknown).collect::<Vec<_>>(), [false, true]);
+        let text = |index| (index == 1).then_some("zyx");
+        let unknown = by_word(&lines, &lines.encode("the zyx").unwrap(), &[1.0, 2.0], text);
+        let unknown = unknown.iter().map(|word| (word.word.as_str(), word.unknown));
+        assert_eq!(unknown.collect::<Vec<_>>(), [("the", 0), ("zyx", 1)]);
 
         // Pieces with their space before them, in whichever way the words are cut.
         let parts = trained(TokenizerKind::Bpe { vocab_size: 300 }, TextMode::Stream);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::chunks::{Location, Span, TextChunks};
 use crate::clean::Cleaning;
-use crate::encode::{encode_and_record, unknown_words};
+use crate::encode::{Unknown, encode_and_keep};
 use crate::error::Result;
 use crate::tokenizer::is_separator;
 use crate::{EncodeOptions, Granularity, LastLine, TextMode, TokenText, Tokenizer};
@@ -71,8 +71,8 @@ impl CommonText {
     /// # Errors
     /// Text that is not UTF-8, for tokenizers of text.
     pub fn encode(&self, tokenizer: &Tokenizer) -> Result<(TokenText, BTreeMap<usize, String>)> {
-        let text = encode_and_record(&self.spans, tokenizer, self.options, true)?.0;
-        Ok((text, unknown_words(&self.spans, tokenizer, self.options, usize::MAX)?))
+        let (text, unknown, _) = encode_and_keep(&self.spans, tokenizer, self.options, Unknown::Listed)?;
+        Ok((text, unknown))
     }
 }
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use crate::chunks::{Span, TextChunk};
 use crate::common_text::CommonText;
 use crate::encode::{
-    encode, encode_and_record, encode_to, learn_word_tokenizer, learn_words, train, unknown_words,
+    Unknown, encode, encode_and_count, encode_and_keep, encode_to, learn_word_tokenizer, learn_words, train,
+    unknown_words,
 };
 use crate::error::{Error, Result};
 use crate::inputs::{Found, check_pipes, find, name};
@@ -434,7 +435,7 @@ impl Corpus {
     /// # Errors
     /// Text that is not UTF-8; no token to score.
     pub fn encode_val(&self, tokenizer: &Tokenizer) -> Result<TokenText> {
-        let (text, warnings) = encode_and_record(&self.val, tokenizer, self.encode_options, true)?;
+        let (text, warnings) = encode_and_count(&self.val, tokenizer, self.encode_options)?;
         self.warnings[1].get_or_init(|| warnings);
         if text.scored() == 0 {
             return Err(Error::TooShort {
@@ -540,15 +541,55 @@ impl Texts {
         Ok(Self { name, spans: found.spans, notices, inputs: inputs.clone() })
     }
 
+    /// Each text by itself; the first has the notices about finding them.
+    pub fn split(self) -> Vec<Self> {
+        let Self { spans, mut notices, inputs, .. } = self;
+        let one = |span: Span| {
+            let (name, notices, inputs) = (span.name(), std::mem::take(&mut notices), inputs.clone());
+            Self { name, spans: vec![span], notices, inputs }
+        };
+        spans.into_iter().map(one).collect()
+    }
+
     /// Encodes the texts.
     ///
     /// # Errors
     /// As [`Corpus::encode_val`].
     pub fn encode(&self, tokenizer: &Tokenizer, options: EncodeOptions) -> Result<EvaluationText> {
+        self.encode_and_keep(tokenizer, options, Unknown::Counted).map(|(text, _)| text)
+    }
+
+    /// [`Self::encode`] with the text of every `<unk>` by position; for other tokens than words and
+    /// characters, it is not known.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encode_with_unknown(
+        &self,
+        tokenizer: &Tokenizer,
+        options: EncodeOptions,
+    ) -> Result<(EvaluationText, BTreeMap<usize, String>)> {
+        self.encode_and_keep(tokenizer, options, Unknown::Listed)
+    }
+
+    /// [`Self::encode`] without [`TokenText::unknown`], which is faster for words.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encode_fast(&self, tokenizer: &Tokenizer, options: EncodeOptions) -> Result<EvaluationText> {
+        self.encode_and_keep(tokenizer, options, Unknown::Forgotten).map(|(text, _)| text)
+    }
+
+    fn encode_and_keep(
+        &self,
+        tokenizer: &Tokenizer,
+        options: EncodeOptions,
+        keep: Unknown,
+    ) -> Result<(EvaluationText, BTreeMap<usize, String>)> {
         let spans = in_mode(self.spans.clone(), tokenizer.mode(), &self.inputs);
-        let mut text = evaluation_text(self.name.clone(), &spans, tokenizer, options)?;
+        let (mut text, unknown) = evaluation_text(self.name.clone(), &spans, tokenizer, options, keep)?;
         text.notices.splice(..0, self.notices.clone());
-        Ok(text)
+        Ok((text, unknown))
     }
 }
 
@@ -582,8 +623,7 @@ pub fn encode_text(
     let mut span = Span::from_text(name, &inputs.normalize.of(text));
     span.cleaning.keep_nuls = true;
     let spans = in_mode(vec![span], tokenizer.mode(), inputs);
-    let encoded = evaluation_text(name.to_owned(), &spans, tokenizer, options)?;
-    Ok((encoded, unknown_words(&spans, tokenizer, options, usize::MAX)?))
+    evaluation_text(name.to_owned(), &spans, tokenizer, options, Unknown::Listed)
 }
 
 fn evaluation_text(
@@ -591,14 +631,15 @@ fn evaluation_text(
     spans: &[Span],
     tokenizer: &Tokenizer,
     options: EncodeOptions,
-) -> Result<EvaluationText> {
-    let (tokens, warnings) = encode_and_record(spans, tokenizer, options, true)?;
+    keep: Unknown,
+) -> Result<(EvaluationText, BTreeMap<usize, String>)> {
+    let (tokens, unknown, warnings) = encode_and_keep(spans, tokenizer, options, keep)?;
     if tokens.scored() == 0 {
         return Err(Error::Empty(name));
     }
     let mut notices = warnings.cleaning_notices();
     notices.extend(warnings.mark_notices(options.literal_specials));
-    Ok(EvaluationText { tokens, name, notices })
+    Ok((EvaluationText { tokens, name, notices }, unknown))
 }
 
 #[cfg(test)]

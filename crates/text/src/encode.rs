@@ -24,13 +24,23 @@ struct EncodedChunk {
     ids: Vec<u32>,
     /// The first [`crate::Codec::round_trip_error`].
     lossy: Option<String>,
-    /// Unknown parts of the text, if they are recorded.
+    /// Unknown parts of the text, if they are counted.
     unknown: BTreeMap<String, u64>,
+    /// The same by the position of their token, if they are listed.
+    unknown_at: Vec<(usize, String)>,
+}
+
+/// What is kept of the text of unknown tokens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    Forgotten,
+    Counted,
+    Listed,
 }
 
 impl EncodedChunk {
     fn new(index: usize, ids: Vec<u32>) -> Self {
-        Self { index, ids, lossy: None, unknown: BTreeMap::new() }
+        Self { index, ids, lossy: None, unknown: BTreeMap::new(), unknown_at: Vec::new() }
     }
 }
 
@@ -66,24 +76,36 @@ pub(crate) fn encode(
     tokenizer: &Tokenizer,
     options: EncodeOptions,
 ) -> Result<(TokenText, TextWarnings)> {
-    encode_and_record(spans, tokenizer, options, false)
+    encode_and_keep(spans, tokenizer, options, Unknown::Forgotten).map(|(text, _, warnings)| (text, warnings))
 }
 
-/// [`encode`]; with `record`, [`TokenText::unknown`] has the unknown words or characters.
-pub(crate) fn encode_and_record(
+/// [`encode`] with [`TokenText::unknown`], the numbers of unknown words or characters.
+pub(crate) fn encode_and_count(
     spans: &[Span],
     tokenizer: &Tokenizer,
     options: EncodeOptions,
-    record: bool,
 ) -> Result<(TokenText, TextWarnings)> {
+    encode_and_keep(spans, tokenizer, options, Unknown::Counted).map(|(text, _, warnings)| (text, warnings))
+}
+
+/// [`encode`]; gives also the listed unknown words or characters by the position of their token.
+pub(crate) fn encode_and_keep(
+    spans: &[Span],
+    tokenizer: &Tokenizer,
+    options: EncodeOptions,
+    unknown: Unknown,
+) -> Result<(TokenText, BTreeMap<usize, String>, TextWarnings)> {
     let has_parts = matches!(tokenizer.granularity(), Granularity::Word | Granularity::Char);
-    let record = record && has_parts && tokenizer.unk().is_some();
+    // Other tokens are listed by the name of <unk>.
+    let keeps = (has_parts || unknown == Unknown::Listed) && tokenizer.unk().is_some();
+    let keep = if keeps { unknown } else { Unknown::Forgotten };
+    let record = keep != Unknown::Forgotten;
     let words = tokenizer.codec_as::<WordCodec>();
     if let Some(WordCodec { vocab, .. }) = words
         && !vocab.is_indexed()
         && is_short(spans, vocab)
     {
-        return encode_without_index(spans, vocab, tokenizer, options, record);
+        return encode_without_index(spans, vocab, tokenizer, options, keep);
     }
     let (encoded, warnings) = for_each_of(
         text_chunks(spans, tokenizer),
@@ -97,8 +119,12 @@ pub(crate) fn encode_and_record(
             } else if record {
                 let (ids, unknown) = encode_with_unknown(chunk, tokenizer, options, warnings)?;
                 let mut part = EncodedChunk::new(chunk.index, ids);
-                for word in unknown.into_values() {
-                    *part.unknown.entry(word).or_default() += 1;
+                if keep == Unknown::Listed {
+                    part.unknown_at.extend(unknown);
+                } else {
+                    for word in unknown.into_values() {
+                        *part.unknown.entry(word).or_default() += 1;
+                    }
                 }
                 part
             } else {
@@ -115,8 +141,8 @@ pub(crate) fn encode_and_record(
         },
     )?;
     let warnings = warnings.with_line_ends_if(words.is_some());
-    let text = concatenate(encoded, &[], tokenizer, warnings, record);
-    Ok((text, without_harmless_cuts(warnings, tokenizer)))
+    let (text, unknown_at) = concatenate(encoded, &[], tokenizer, warnings, keep);
+    Ok((text, unknown_at, without_harmless_cuts(warnings, tokenizer)))
 }
 
 /// Encodes `spans` in bounded memory, and passes the ids to `write` in the order of the text.
@@ -174,6 +200,8 @@ fn without_harmless_cuts(warnings: TextWarnings, tokenizer: &Tokenizer) -> TextW
 fn push(encoded: &mut Vec<EncodedChunk>, part: EncodedChunk) {
     match encoded.last_mut() {
         Some(last) if last.index == part.index => {
+            let before = last.ids.len();
+            last.unknown_at.extend(part.unknown_at.into_iter().map(|(at, word)| (before + at, word)));
             last.ids.extend(part.ids);
             last.lossy = last.lossy.take().or(part.lossy);
         }
@@ -196,11 +224,19 @@ fn encode_without_index(
     vocab: &Vocab,
     tokenizer: &Tokenizer,
     options: EncodeOptions,
-    record: bool,
-) -> Result<(TokenText, TextWarnings)> {
+    keep: Unknown,
+) -> Result<(TokenText, BTreeMap<usize, String>, TextWarnings)> {
     let (locals, mut encoded, warnings) = encode_local(spans, tokenizer.mode(), options)?;
     let maps = map_to_vocab(&locals, vocab.words());
-    if record {
+    if keep == Unknown::Listed {
+        for ((own, map), chunks) in locals.iter().zip(&maps).zip(&mut encoded) {
+            let words: Vec<&str> = own.words().collect();
+            for EncodedChunk { ids, unknown_at, .. } in chunks {
+                let unknown = ids.iter().enumerate().filter(|(_, id)| map[**id as usize] == 0);
+                unknown_at.extend(unknown.map(|(at, &id)| (at, words[id as usize].to_owned())));
+            }
+        }
+    } else if keep == Unknown::Counted {
         let counts = count_ids(&locals, &encoded);
         for (((own, map), counts), chunks) in locals.iter().zip(&maps).zip(&counts).zip(&mut encoded) {
             let words = own.words().zip(map).zip(counts).filter(|((_, id), count)| **id == 0 && **count > 0);
@@ -210,7 +246,8 @@ fn encode_without_index(
             }
         }
     }
-    Ok((concatenate(encoded, &maps, tokenizer, warnings, record), warnings))
+    let (text, unknown_at) = concatenate(encoded, &maps, tokenizer, warnings, keep);
+    Ok((text, unknown_at, warnings))
 }
 
 /// Learns the words of `spans` and encodes them in one pass over the text.
@@ -225,7 +262,7 @@ pub(crate) fn learn_words(
     warnings.uppercase_unk = locals.iter().any(|one| one.contains(b"<UNK>"));
     let counts = if vocabulary.needs_counts() { count_ids(&locals, &encoded) } else { Vec::new() };
     let (tokenizer, maps, choice) = choose_words(locals, counts, mode, vocabulary)?;
-    let text = concatenate(encoded, &maps, &tokenizer, warnings, false);
+    let (text, _) = concatenate(encoded, &maps, &tokenizer, warnings, Unknown::Forgotten);
     Ok((tokenizer, text, warnings, choice))
 }
 
@@ -614,16 +651,23 @@ fn concatenate(
     maps: &[Vec<u32>],
     tokenizer: &Tokenizer,
     warnings: TextWarnings,
-    record: bool,
-) -> TokenText {
+    keep: Unknown,
+) -> (TokenText, BTreeMap<usize, String>) {
     let mut parts: Vec<(usize, EncodedChunk)> = Vec::new();
     for (thread, its) in encoded.into_iter().enumerate() {
         parts.extend(its.into_iter().map(|part| (thread, part)));
     }
     parts.sort_unstable_by_key(|(_, part)| part.index);
-    let mut unknown = BTreeMap::new();
+    let (mut unknown, mut unknown_at, mut before) = (BTreeMap::new(), BTreeMap::new(), 0);
     for (_, part) in &mut parts {
         add_unknown(&mut unknown, std::mem::take(&mut part.unknown));
+        let here = std::mem::take(&mut part.unknown_at);
+        unknown_at.extend(here.into_iter().map(|(at, word)| (before + at, word)));
+        before += part.ids.len();
+    }
+    let has_parts = matches!(tokenizer.granularity(), Granularity::Word | Granularity::Char);
+    for word in unknown_at.values().filter(|_| has_parts) {
+        *unknown.entry(word.clone()).or_default() += 1;
     }
     let lossy = parts.iter_mut().find_map(|(_, part)| part.lossy.take());
     let ids = match parts.as_mut_slice() {
@@ -632,16 +676,17 @@ fn concatenate(
     };
     let count =
         |id: Option<u32>| id.map_or(0, |id| ids.par_iter().filter(|&&other| other == id).count() as u64);
-    TokenText {
+    let text = TokenText {
         bytes: text_bytes(warnings),
         mode: tokenizer.mode(),
         oov: count(tokenizer.unk()),
         lossy,
-        unknown: (record && !unknown.is_empty()).then(|| unknown.into()),
+        unknown: (keep != Unknown::Forgotten && !unknown.is_empty()).then(|| unknown.into()),
         bos: tokenizer.bos(),
         lines: count(tokenizer.bos()),
         ids: ids.into(),
-    }
+    };
+    (text, unknown_at)
 }
 
 fn join_chunks(parts: Vec<(usize, EncodedChunk)>, maps: &[Vec<u32>]) -> Vec<u32> {

@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Train(TrainArgs),
     /// Score text with a model: nats per token, perplexity, bits per byte.
     Eval(EvalArgs),
+    /// Score each line, word or token of texts: nats, log10, matched n-grams, unknown words.
+    Score(ScoreArgs),
     /// Generate text, token by token.
     Sample(SampleArgs),
     /// Show a text's surprisal token by token, with models side by side; or the arithmetic of one
@@ -63,6 +65,7 @@ impl Command {
     pub(crate) fn threads(&self) -> Option<usize> {
         match self {
             Self::Eval(eval) => eval.threads,
+            Self::Score(score) => score.threads,
             Self::Count(count) => count.how.threads,
             Self::Merge(merge) => merge.how.threads,
             Self::Mix(mix) => mix.threads,
@@ -75,6 +78,7 @@ impl Command {
     pub(crate) fn models_and_texts(&self) -> Vec<&PathBuf> {
         match self {
             Self::Eval(eval) => [&eval.model].into_iter().chain(&eval.texts).chain(&eval.pairs).collect(),
+            Self::Score(score) => [&score.model].into_iter().chain(&score.texts).collect(),
             Self::Sample(sample) => sample.model.iter().chain(&sample.prompt_file).collect(),
             Self::Explain(explain) => explain.models.iter().collect(),
             Self::Mix(mix) => mix.inputs.iter().chain(&mix.heldout).collect(),
@@ -167,6 +171,12 @@ pub(crate) struct EvalArgs {
     /// [TAB group]" of this file; the accuracy of each group.
     #[arg(long, value_name = "FILE.tsv", conflicts_with_all = ["texts", "calibration"])]
     pub(crate) pairs: Option<PathBuf>,
+    /// Score each file by itself, with a row each.
+    #[arg(long, conflicts_with_all = ["data", "pairs", "calibration", "unknown_words"])]
+    pub(crate) per_file: bool,
+    /// List the unknown words, or characters, with their numbers of occurrences.
+    #[arg(long, conflicts_with = "pairs")]
+    pub(crate) unknown_words: bool,
     /// Also measure calibration: ECE and Brier score on the second half of the text, before and
     /// after the temperature fitted to the first half.
     #[arg(long)]
@@ -174,6 +184,58 @@ pub(crate) struct EvalArgs {
     /// Options of reading texts.
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ScoreArgs {
+    /// A run folder, a Hugging Face folder, an .arpa file, an .ngram file or a KenLM binary.
+    pub(crate) model: PathBuf,
+    /// Text files, directories, pipes or - for standard input (default: the validation text of the
+    /// run). Each is scored by itself.
+    #[arg(value_name = "TEXT")]
+    pub(crate) texts: Vec<PathBuf>,
+    /// What has a row: line, word or token. The surprisal of a word is the sum over its pieces: a
+    /// piece belongs to the word whose characters it has, and white space by itself to the word
+    /// before it.
+    #[arg(long, value_name = "PART", default_value = "line")]
+    pub(crate) by: ScoreBy,
+    /// The context: of the line alone, or of the text before it, over the ends of lines (default:
+    /// as the model was trained).
+    #[arg(long, value_name = "REACH")]
+    pub(crate) context: Option<ScoreContext>,
+    /// Score the first word of a sentence without <s> before it.
+    #[arg(long)]
+    pub(crate) no_bos: bool,
+    /// Leave out </s> at the end of sentences.
+    #[arg(long)]
+    pub(crate) no_eos: bool,
+    /// Tokens that the window of a windowed model moves by, as in `eval`.
+    #[arg(long, value_name = "N")]
+    pub(crate) stride: Option<usize>,
+    /// Worker threads (default: the machine's cores); the result does not depend on them.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Options of reading texts.
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ScoreBy {
+    /// A row per line.
+    Line,
+    /// A row per word.
+    Word,
+    /// A row per token.
+    Token,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ScoreContext {
+    /// The line alone.
+    Line,
+    /// The text before.
+    Text,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -89,6 +89,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
             reported.map_or(Ok(()), |root| report(&root, None, &ctx, &output).map(drop))
         }),
         Command::Eval(arguments) => command::eval::run(arguments, &ctx, &output),
+        Command::Score(arguments) => command::score::run(arguments, &ctx, &output),
         Command::Sample(arguments) => command::sample::run(arguments, &ctx, &output),
         Command::Explain(arguments) => command::explain::run(arguments, &ctx, &output),
         Command::Compare(arguments) => comparison::run(arguments, &ctx, &output, &stop),

@@ -177,8 +177,13 @@ impl Output {
 
     /// Writes text with our own colour codes; all other text must be [`visible`].
     pub(crate) fn write_styled(&self, text: &str) -> Result<()> {
+        self.write_rows(text.as_bytes())
+    }
+
+    /// Writes rows whose text is [`visible`].
+    pub(crate) fn write_rows(&self, rows: &[u8]) -> Result<()> {
         let mut stdout = std::io::stdout().lock();
-        stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(stdout_error)
+        stdout.write_all(rows).and_then(|()| stdout.flush()).map_err(stdout_error)
     }
 
     /// Starts a progress bar of `length` steps; drawn only on a terminal.

@@ -10,7 +10,7 @@ use crate::cli;
 use crate::command::count::input_options;
 use crate::error::{Result, name_flags};
 use crate::output::Output;
-use crate::wording::{labelled, number, percent, thousands};
+use crate::wording::{labelled, many, number, percent, thousands};
 use surprisal_engine::Context;
 use surprisal_engine::compare::diagnostics::{CalibrationSummary, measure};
 use surprisal_engine::data::{Dataset, note_tokens};
@@ -18,6 +18,7 @@ use surprisal_engine::evaluate::Evaluation;
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::pairs;
 use surprisal_engine::spelling::Spelling;
+use surprisal_engine::text::{InputOptions, TokenText};
 
 pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let pool = ctx.pool;
@@ -34,6 +35,9 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
         return judge_pairs(&loaded, arguments, path, ctx, output);
     }
     let inputs = loaded.inputs(input_options(&arguments.reading)?);
+    if arguments.per_file {
+        return per_file(&loaded, arguments, &inputs, ctx, output);
+    }
     let (text, source_nats) = loaded.evaluation_text(&arguments.texts, &inputs, ctx)?;
     note_tokens(&text.tokens, &text.name, &arguments.model.display().to_string(), ctx)?;
     let started = std::time::Instant::now();
@@ -41,6 +45,7 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
     let seconds = started.elapsed().as_secs_f64();
     let name = text.name;
     let has_learned_unk = loaded.has_learned_unk();
+    let unknown = unknown_words(&text.tokens);
     let calibration = if arguments.calibration {
         let (tokenizer, train) = (loaded.tokenizer, Arc::default());
         let (val, spelling) = (text.tokens, Spelling::default());
@@ -57,13 +62,65 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
         if arguments.calibration {
             event["calibration"] = serde_json::to_value(&calibration)?;
         }
+        if arguments.unknown_words {
+            let word = |(word, count): &(String, u64)| json!({ "word": word, "count": count });
+            event["unknown_words"] = unknown.iter().map(word).collect();
+        }
         return output.event(&event);
     }
     let mut lines = table(&evaluation, &name, has_learned_unk);
     if let Some(calibration) = &calibration {
         lines.push_str(&calibration_lines(calibration));
     }
+    if arguments.unknown_words {
+        let shown = |(word, count): &(String, u64)| vec![word.clone(), thousands(*count)];
+        let heading = vec![vec![many(unknown.len() as u64, "unknown word"), "count".to_owned()]];
+        lines.push('\n');
+        lines.push_str(&align(&heading.into_iter().chain(unknown.iter().map(shown)).collect::<Vec<_>>()));
+    }
     output.write_stdout(&lines)
+}
+
+/// The words or characters that are unknown, the most frequent first.
+fn unknown_words(tokens: &TokenText) -> Vec<(String, u64)> {
+    let counts = tokens.unknown.iter().flat_map(|counts| counts.iter());
+    let mut words: Vec<(String, u64)> = counts.map(|(word, &count)| (word.clone(), count)).collect();
+    words.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    words
+}
+
+fn per_file(
+    loaded: &LoadedModel,
+    arguments: &cli::EvalArgs,
+    inputs: &InputOptions,
+    ctx: &Context<'_>,
+    output: &Output,
+) -> Result<()> {
+    let heading = ["text", "tokens", "unknown", "nats per token", "perplexity", "bits per byte"];
+    let (mut rows, mut parts) = (vec![heading.map(str::to_owned).to_vec()], Vec::new());
+    let row = |name: &str, evaluation: &Evaluation| {
+        vec![
+            name.to_owned(),
+            thousands(evaluation.tokens),
+            thousands(evaluation.oov),
+            number(evaluation.nats_per_token(), 4),
+            number(evaluation.perplexity(), 4),
+            evaluation.bits_per_byte_shown(),
+        ]
+    };
+    for (text, _) in loaded.listed_texts(&arguments.texts, inputs, true, ctx)? {
+        let evaluation = loaded.evaluate(&text.tokens, None, ctx.pool)?;
+        output.event(&json!({ "event": "file", "text": text.name, "eval": evaluation }))?;
+        rows.push(row(&text.name, &evaluation));
+        parts.push(evaluation);
+    }
+    let (all, name) = (Evaluation::of_all(&parts), many(parts.len() as u64, "text"));
+    rows.push(row(&name, &all));
+    if output.json() {
+        let model = arguments.model.display().to_string();
+        return output.event(&json!({ "event": "result", "model": model, "text": name, "eval": all }));
+    }
+    output.write_stdout(&align(&rows))
 }
 
 fn judge_pairs(

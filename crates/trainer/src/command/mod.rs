@@ -9,3 +9,4 @@ pub(crate) mod export;
 pub(crate) mod inspect;
 pub(crate) mod mix;
 pub(crate) mod sample;
+pub(crate) mod score;
