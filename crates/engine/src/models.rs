@@ -380,7 +380,8 @@ impl LoadedModel {
             let read = || -> Result<_> {
                 Ok(data::own_corpus(&self.config)?.unknown_val(&self.tokenizer, usize::MAX)?)
             };
-            let unknown = if listed && text.tokens.oov > 0 { ctx.pool.install(read)? } else { BTreeMap::new() };
+            let unknown =
+                if listed && text.tokens.oov > 0 { ctx.pool.install(read)? } else { BTreeMap::new() };
             return Ok(vec![(text, unknown)]);
         }
         kind::check_texts(texts)?;

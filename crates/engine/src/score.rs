@@ -122,7 +122,9 @@ pub fn score(
 ) -> Result<Sums> {
     let tokenizer = &loaded.tokenizer;
     if tokenizer.bos().is_none() && !(options.bos && options.eos) {
-        return Err(Error::usage("this model reads a text without <s> and </s>, so there is none to leave out"));
+        return Err(Error::usage(
+            "this model reads a text without <s> and </s>, so there is none to leave out",
+        ));
     }
     let scorer = Scorer { model: &*loaded.model, tokenizer, options, ctx, format };
     let newlines: Vec<u32> = match tokenizer.bos() {

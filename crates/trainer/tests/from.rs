@@ -5,6 +5,7 @@
 mod common;
 
 use common::{Bench, Ran, sentences, set, shard};
+use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 const SMALL: [&str; 6] = [
@@ -139,6 +140,36 @@ fn a_text_that_is_mostly_unknown_is_refused_with_the_share() {
     hardly(&bench, "other.txt", "words", "on", &[])
         .refused(2, &["% of the training text", "model.max_unknown=1"]);
     hardly(&bench, "other.txt", "words", "on", &["--extend-vocab"]).refused(2, &["adds characters", "word"]);
+}
+
+#[test]
+fn shrinking_multiplies_the_hidden_matrices_and_nothing_else() {
+    let bench = bench(KINDS[4].1);
+    hardly(&bench, "a.txt", "run", "on", &["--set", "model.shrink=0.25"]).succeeded();
+    let read = |run: &str| std::fs::read(bench.path().join(run).join("model/model.safetensors")).unwrap();
+    let (before, after) = (read("run"), read("on"));
+    let open = |bytes| SafeTensors::deserialize(bytes).unwrap();
+    let (before, after) = (open(&before), open(&after));
+    let values = |tensor: &[u8]| -> Vec<f32> {
+        tensor.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    let mut hidden = 0;
+    for (name, tensor) in before.tensors() {
+        let is_hidden = name.starts_with("h.") && tensor.shape().len() == 2;
+        hidden += usize::from(is_hidden);
+        let factor = if is_hidden { 0.25 } else { 1.0 };
+        let other = values(after.tensor(&name).unwrap().data());
+        for (a, b) in values(tensor.data()).iter().zip(&other) {
+            assert!((factor * a - b).abs() < 1e-9, "{name}: {a} {b}");
+        }
+    }
+    assert_eq!(hidden, 4);
+    for (settings, said) in
+        [(&["--set", "model.shrink=0"][..], "shrink"), (&["--set", "model.shrink=1.5"], "shrink")]
+    {
+        hardly(&bench, "a.txt", "run", "off", settings).refused(2, &[said]);
+    }
+    bench.run(&["train", "a.txt", "--set", "model.shrink=0.5"]).refused(2, &["shrink means nothing"]);
 }
 
 #[test]

@@ -71,7 +71,9 @@ pub(super) fn insert(table: &mut Table, section: &str, key: &str, value: toml::V
         }
         // Sizes and options are those of the imported model.
         ("model", "init_from") => {
-            section.retain(|key, _| matches!(key, "kind" | "dropout" | "max_unknown" | "extend_vocab"));
+            section.retain(|key, _| {
+                matches!(key, "kind" | "dropout" | "max_unknown" | "extend_vocab" | "shrink")
+            });
         }
         _ => {}
     }

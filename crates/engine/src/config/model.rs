@@ -25,6 +25,10 @@ pub struct Model {
     pub max_unknown: Option<f64>,
     /// With `init_from`: whether characters that it lacks are added to its vocabulary.
     pub extend_vocab: bool,
+    /// With `init_from`: the factor of its hidden matrices. A network that has learned another text
+    /// learns a new one better with smaller weights: each step turns them further (Ash and Adams
+    /// 2020, "On warm-starting neural network training").
+    pub shrink: Option<f64>,
     /// Whether `config` is that of `init_from`, with its sizes.
     pub(crate) adopted: bool,
     /// Keys written to `config.toml`: those that the user set, and after the check some defaults
@@ -33,7 +37,7 @@ pub struct Model {
 }
 
 /// Keys of `[model]` that are not settings of a kind.
-const BESIDE: [&str; 4] = ["kind", "init_from", "max_unknown", "extend_vocab"];
+const BESIDE: [&str; 5] = ["kind", "init_from", "max_unknown", "extend_vocab", "shrink"];
 
 /// Sizes set by other sections.
 const ELSEWHERE: [&str; 2] = ["vocab_size", "block_size"];
@@ -47,7 +51,15 @@ impl Default for Model {
     fn default() -> Self {
         let config = ModelConfig::Neural(NeuralConfig::Transformer(TransformerConfig::default()));
         let named = BTreeSet::new();
-        Self { config, init_from: None, max_unknown: None, extend_vocab: false, adopted: false, named }
+        Self {
+            config,
+            init_from: None,
+            max_unknown: None,
+            extend_vocab: false,
+            shrink: None,
+            adopted: false,
+            named,
+        }
     }
 }
 
@@ -174,6 +186,7 @@ impl<'de> Deserialize<'de> for Model {
         let init_from = take(&mut keys, "init_from")?;
         let max_unknown = take(&mut keys, "max_unknown")?;
         let extend_vocab = take(&mut keys, "extend_vocab")?.unwrap_or(false);
+        let shrink = take(&mut keys, "shrink")?;
         let known = keys_of(&kind);
         if let Some(key) = keys.keys().find(|key| !known.contains(key)) {
             let mut all: Vec<String> = BESIDE.map(str::to_owned).into();
@@ -206,7 +219,7 @@ impl<'de> Deserialize<'de> for Model {
             };
             keys.iter().find_map(alone).unwrap_or_else(|| D::Error::custom(error.message()))
         })?;
-        Ok(Self { config, init_from, max_unknown, extend_vocab, adopted: false, named })
+        Ok(Self { config, init_from, max_unknown, extend_vocab, shrink, adopted: false, named })
     }
 }
 
@@ -261,6 +274,9 @@ impl Serialize for Model {
         }
         if self.extend_vocab {
             section.serialize_entry("extend_vocab", &true)?;
+        }
+        if let Some(factor) = self.shrink {
+            section.serialize_entry("shrink", &factor)?;
         }
         section.end()
     }

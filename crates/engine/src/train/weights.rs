@@ -21,9 +21,19 @@ pub(crate) fn initialise(
         && let Some(start) = start::of(config, ctx)?
     {
         let neural = start::network(start, neural, &mut init)?;
+        shrink(&neural, config.model.shrink.unwrap_or(1.0))?;
         return crate::models::check_finite(&neural, path).map(|()| neural);
     }
     Ok(Neural::new(neural, &mut init)?)
+}
+
+/// Multiplies the hidden matrices by `factor`.
+fn shrink(neural: &Neural, factor: f64) -> Result<()> {
+    for parameter in neural.parameters().iter().filter(|it| factor < 1.0 && !it.hidden_matrix_rows.is_empty())
+    {
+        parameter.update(|values| values.iter_mut().for_each(|value| *value *= factor as f32))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn weights(neural: &Neural) -> Result<Vec<Vec<f32>>> {

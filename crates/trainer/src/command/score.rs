@@ -59,7 +59,9 @@ pub(crate) fn run(arguments: &cli::ScoreArgs, ctx: &Context<'_>, output: &Output
         number(nats / sums.tokens as f64, 4)
     ));
     if !loaded.model.is_distribution() {
-        output.warn("note: the scores of this model do not sum to one: they rank texts, and are no probabilities");
+        output.warn(
+            "note: the scores of this model do not sum to one: they rank texts, and are no probabilities",
+        );
     }
     output.event(&json!({
         "event": "result", "model": arguments.model.display().to_string(), "lines": sums.lines,

@@ -10,7 +10,7 @@ use super::{Loaded, within};
 use crate::error::Result;
 
 /// Keys that `[model]` may have with `init_from`.
-const BESIDE_INIT_FROM: [&str; 5] = ["kind", "init_from", "dropout", "max_unknown", "extend_vocab"];
+const BESIDE_INIT_FROM: [&str; 6] = ["kind", "init_from", "dropout", "max_unknown", "extend_vocab", "shrink"];
 
 /// Checks the section and names the defaults that a run's `config.toml` should show.
 pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
@@ -33,11 +33,14 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
         }
     } else if model.extend_vocab {
         return Err(loaded.error_at("model", "extend_vocab", "means nothing without model.init_from"));
+    } else if model.shrink.is_some() {
+        return Err(loaded.error_at("model", "shrink", "means nothing without model.init_from"));
     } else if model.max_unknown.is_some() && !of_run {
         // A run that goes on with another text starts from its own model.
         return Err(loaded.error_at("model", "max_unknown", "means nothing without model.init_from"));
     }
     model.max_unknown.map_or(Ok(()), |share| within(loaded, "model", "max_unknown", share, 0.0..=1.0))?;
+    model.shrink.map_or(Ok(()), |factor| within(loaded, "model", "shrink", factor, 0.001..=1.0))?;
     if model.names("rope_theta") && model.transformer().is_none_or(|it| it.position != PositionKind::Rope) {
         return Err(loaded.error_at("model", "rope_theta", "means nothing without position = \"rope\""));
     }
