@@ -14,6 +14,11 @@ pub fn available() -> Option<u64> {
     left.into_iter().chain([read_kib("/proc/meminfo", "MemAvailable:"), group]).flatten().min()
 }
 
+/// The memory of the machine in bytes, used or not, if the system reports it.
+pub fn physical() -> Option<u64> {
+    read_kib("/proc/meminfo", "MemTotal:")
+}
+
 /// A soft limit of this process, in bytes; `None` if unlimited.
 fn soft_limit(name: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/limits").ok()?;

@@ -9,6 +9,8 @@ use clap::builder::{
 use clap::{Args, Parser, Subcommand};
 use surprisal_engine::model::ngram::Smoothing;
 
+use crate::memory;
+
 /// Train and compare tiny language models, from n-grams to transformers, by one number:
 /// cross-entropy.
 #[derive(Debug, Parser)]
@@ -365,6 +367,13 @@ pub(crate) struct CountArgs {
     /// Count only part I of N of the text, for `merge`; only for texts in lines.
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,
+    /// The most memory that counting may need; more is refused before it starts. A number with b, K
+    /// (the default), M, G or T, powers of 1024, or % of the machine's memory, as in lmplz.
+    #[arg(short = 'S', long, value_name = "SIZE", value_parser = memory::parse_size)]
+    pub(crate) memory: Option<u64>,
+    /// A folder for temporary files, as in lmplz; not used, as counting happens in memory.
+    #[arg(short = 'T', long, alias = "temp_prefix", value_name = "DIR")]
+    pub(crate) temp_prefix: Option<PathBuf>,
     /// The kind of n-grams.
     #[command(flatten)]
     pub(crate) what: NgramArgs,
