@@ -10,6 +10,7 @@ mod comparison;
 mod console;
 mod dashboard;
 pub mod error;
+pub mod habits;
 mod memory;
 mod output;
 mod signals;
@@ -57,7 +58,9 @@ pub fn main() -> ExitCode {
 fn usage_error(error: clap::Error) -> ExitCode {
     let code = ExitCode::from(error.exit_code() as u8);
     if error.use_stderr() {
-        drop(write!(std::io::stderr(), "{}", wording::visible(&usage::explain(error))));
+        let typed: Vec<String> =
+            std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        drop(write!(std::io::stderr(), "{}", wording::visible(&usage::explain(error, &typed))));
     } else {
         drop(error.print());
     }

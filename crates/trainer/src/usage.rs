@@ -6,6 +6,7 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::Cli;
+use crate::habits;
 use crate::wording::one_line;
 use surprisal_engine::config;
 
@@ -20,13 +21,21 @@ pub fn command() -> clap::Command {
     })
 }
 
-/// The error message, with a hint what to type instead if known.
-pub fn explain(mut error: clap::Error) -> String {
-    let text = |kind| match error.get(kind) {
-        Some(ContextValue::String(text)) => text.clone(),
-        Some(ContextValue::StyledStr(text)) => text.to_string(),
-        _ => String::new(),
-    };
+/// The error message about the `typed` arguments, with a hint what to type instead if known.
+pub fn explain(mut error: clap::Error, typed: &[String]) -> String {
+    let refused = context(&error, ContextKind::InvalidArg);
+    let (flags_of_others, mut tips): (Vec<String>, Vec<String>) =
+        habits::answers(&command(), typed).into_iter().unzip();
+    if let Some(flag) = flags_of_others.first() {
+        // clap reads `-order` as `-o rder`.
+        if error.kind() != ErrorKind::UnknownArgument {
+            error = clap::Error::new(ErrorKind::UnknownArgument).with_cmd(&command());
+        }
+        if !typed.contains(&refused) {
+            error.insert(ContextKind::InvalidArg, ContextValue::String(flag.clone()));
+        }
+    }
+    let text = |kind| context(&error, kind);
     let hint = match error.kind() {
         ErrorKind::UnknownArgument => {
             let (flag, usage) = (text(ContextKind::InvalidArg), text(ContextKind::Usage));
@@ -39,7 +48,7 @@ pub fn explain(mut error: clap::Error) -> String {
                 let message = |(of, key)| format!("settings are given as --set {of}.{key}=VALUE");
                 Some(key.map_or(String::new(), message))
             } else if let Some(letter) = flag.strip_prefix('-') {
-                let long = flags(verb, letter);
+                let long = if letter.chars().count() == 1 { flags(verb, letter) } else { String::new() };
                 Some(if long.is_empty() { long } else { format!("flags with this letter: {long}") })
             } else {
                 (verb == "sample").then(|| "give the beginning of the text as --prompt TEXT".to_owned())
@@ -52,12 +61,14 @@ pub fn explain(mut error: clap::Error) -> String {
         }
         _ => None,
     };
-    if let Some(hint) = hint {
+    if hint.is_some() || !tips.is_empty() {
         error.remove(ContextKind::Suggested);
-        if !hint.is_empty() {
+        tips.extend(hint.filter(|hint| !hint.is_empty()));
+        if !tips.is_empty() {
             error.remove(ContextKind::SuggestedArg);
             error.remove(ContextKind::SuggestedSubcommand);
-            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint.into()]));
+            let tips = tips.into_iter().map(Into::into).collect();
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
         }
     }
     // Quoted input stays on one line.
@@ -79,6 +90,15 @@ pub fn explain(mut error: clap::Error) -> String {
         message = message.replace(theirs, ours);
     }
     message
+}
+
+/// The text of one part of an error.
+fn context(error: &clap::Error, kind: ContextKind) -> String {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::StyledStr(text)) => text.to_string(),
+        _ => String::new(),
+    }
 }
 
 /// The flags of a command that start with `letter`.

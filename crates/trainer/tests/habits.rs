@@ -4,7 +4,11 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{Bench, Ran};
+use surprisal::habits::HABITS;
+use surprisal::usage;
 
 fn run(bench: &Bench, line: &str) -> Ran {
     bench.run(&line.split(' ').collect::<Vec<_>>())
@@ -46,4 +50,127 @@ fn a_folder_for_temporary_files_is_checked_and_not_used() {
             .refused(2, &["--temp-prefix: cannot write"]);
     }
     assert_eq!(bench.entries(), ["a.txt", "m.arpa", "t"]);
+}
+
+/// The exit code and the message of a command line that is refused.
+fn refused(line: &str) -> Option<(i32, String)> {
+    let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    let line = [&["surprisal".to_owned()], &words[..]].concat();
+    let error = usage::command().try_get_matches_from(line).err()?;
+    Some((error.exit_code(), usage::explain(error, &words)))
+}
+
+fn verbs() -> Vec<String> {
+    usage::command().get_subcommands().map(|verb| verb.get_name().to_owned()).collect()
+}
+
+/// The flags of a command as they are typed, with those of all commands.
+fn flags(verb: &str) -> Vec<String> {
+    let command = usage::command();
+    let arguments = command.find_subcommand(verb).unwrap().get_arguments().chain(command.get_arguments());
+    let names = |argument: &clap::Arg| {
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        let longs = argument.get_long().into_iter().chain(aliases);
+        let short = argument.get_short().map(|letter| format!("-{letter}"));
+        longs.map(|name| format!("--{name}")).chain(short).collect::<Vec<_>>()
+    };
+    arguments.flat_map(names).collect()
+}
+
+#[test]
+fn flags_of_other_programs_are_answered_at_every_command() {
+    let mut answered: BTreeSet<&(&str, &str, &str)> = BTreeSet::new();
+    for verb in verbs() {
+        let own = flags(&verb);
+        for (flag, ..) in HABITS {
+            let typed = flag.replace('N', "2");
+            let is_word = !flag.starts_with('-');
+            if own.contains(&typed) && *flag != "-q" || is_word && verb != "export" {
+                continue;
+            }
+            for line in [format!("{verb} a {typed} 3 --out b"), format!("{verb} {typed} 3 a --out b")] {
+                // -q is --quiet, and some commands take any number of texts.
+                let Some((code, message)) = refused(&line) else {
+                    assert_eq!(*flag, "-q", "{line}");
+                    continue;
+                };
+                let rows = HABITS.iter().filter(|(other, ..)| other == flag);
+                let shown = rows.filter(|(_, program, answer)| {
+                    message.contains(&format!("tip: `{typed}` of {program}: {answer}\n"))
+                });
+                let shown: Vec<_> = shown.collect();
+                assert!(code == 2 && (!shown.is_empty() || *flag == "-q"), "{line}\n{message}");
+                answered.extend(shown);
+            }
+        }
+    }
+    let silent: Vec<_> = HABITS.iter().filter(|row| !answered.contains(row)).collect();
+    assert!(silent.is_empty(), "{silent:?}");
+}
+
+#[test]
+fn a_pasted_command_line_is_answered_flag_by_flag() {
+    let bench = Bench::new();
+    bench.text("a.txt", 30);
+    for (line, answers) in [
+        (
+            "count -order 3 -text a.txt -lm x.arpa -kndiscount2 -interpolate -gt3min 1 -write1 c",
+            &[
+                "'-order' found",
+                "--order N",
+                "name the texts",
+                "--out lm.arpa",
+                "modified_kneser_ney",
+                "interpolate\n",
+                "`-gt3min` of ngram-count: --prune",
+                "NAME.tsv",
+            ][..],
+        ),
+        (
+            "count --text=a.txt --arpa x.arpa --discount_fallback",
+            &["`--text` of lmplz", "`--arpa`", "with a note"],
+        ),
+        (
+            "eval -lm x.arpa -ppl a.txt -debug 2",
+            &["`-lm` of ngram", "surprisal eval MODEL TEXT", "--by token"],
+        ),
+        ("eval x.arpa a.txt -n", &["`-n` of query: surprisal score MODEL TEXT --no-bos --no-eos"]),
+        ("export trie x.arpa -q 8 -b8 -a 255", &["always a trie", "--quantize 8 --out", "alike", "one form"]),
+        ("export x.arpa -q 8 --out x.ngram", &["'8' found", "`-q` of build_binary"]),
+        ("-order 3 -text a.txt", &["'-order' found", "name the texts"]),
+    ] {
+        let ran = run(&bench, line).refused(2, answers);
+        assert!(!ran.stderr.contains("similar"), "{}", ran.stderr);
+        assert_eq!(bench.entries(), ["a.txt"], "{line}");
+    }
+    // Of the two meanings of a flag, that of the program that the command resembles.
+    for (line, not) in [
+        ("count -lm x", "of ngram:"),
+        ("count -order x", "this letter"),
+        ("eval -lm x", "of ngram-count:"),
+        ("export a -b 8", "of query"),
+    ] {
+        let message = refused(line).unwrap().1;
+        assert!(message.contains("tip: ") && !message.contains(not), "{message}");
+    }
+}
+
+#[test]
+fn no_flag_of_this_program_is_taken_for_another_programs() {
+    for verb in verbs() {
+        for flag in flags(&verb) {
+            for line in [format!("{verb} {flag} --no-such"), format!("{verb} a {flag} x --no-such")] {
+                if let Some((_, message)) = refused(&line) {
+                    assert!(!message.contains("` of "), "{line}\n{message}");
+                }
+            }
+        }
+    }
+    // Values, words after --, and files of that name are none either.
+    for line in
+        ["sample m --prompt -order --no-such", "sample m --no-such -- -lm", "count --vocab probing --no-such"]
+    {
+        let message = refused(line).unwrap().1;
+        assert!(!message.contains("` of "), "{line}\n{message}");
+    }
 }
