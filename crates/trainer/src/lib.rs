@@ -10,6 +10,7 @@ mod comparison;
 mod console;
 mod dashboard;
 pub mod error;
+pub mod examples;
 pub mod habits;
 mod memory;
 mod output;

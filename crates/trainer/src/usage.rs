@@ -6,6 +6,7 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::Cli;
+use crate::examples;
 use crate::habits;
 use crate::wording::one_line;
 use surprisal_engine::config;
@@ -14,7 +15,8 @@ use surprisal_engine::config;
 pub fn command() -> clap::Command {
     // Negative numbers are values, which are checked later, not unknown flags.
     Cli::command().mut_subcommands(|command| {
-        command.mut_args(|argument| {
+        let examples = examples::of(command.get_name());
+        command.after_help(examples).mut_args(|argument| {
             let is_value = argument.get_action().takes_values() && !argument.is_positional();
             if is_value { argument.allow_negative_numbers(true) } else { argument }
         })

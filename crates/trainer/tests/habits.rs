@@ -7,6 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{Bench, Ran};
+use surprisal::examples::EXAMPLES;
 use surprisal::habits::HABITS;
 use surprisal::usage;
 
@@ -172,5 +173,64 @@ fn no_flag_of_this_program_is_taken_for_another_programs() {
     {
         let message = refused(line).unwrap().1;
         assert!(!message.contains("` of "), "{line}\n{message}");
+    }
+}
+
+/// The words of an example, without its program, quotes and redirection.
+fn words(example: &str) -> Vec<String> {
+    let line = example.strip_prefix("surprisal ").unwrap().split(" > ").next().unwrap();
+    let parts = line.split('"').enumerate();
+    let words = parts.flat_map(|(at, part)| match at % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.to_owned()],
+    });
+    words.collect()
+}
+
+#[test]
+fn every_help_ends_with_two_examples_that_work() {
+    let bench = Bench::new();
+    bench.file("book.txt", "Once ".to_owned() + &common::sentences(150));
+    for (name, lines) in [("corpus.txt", 120), ("held-out.txt", 40)] {
+        bench.text(name, lines);
+    }
+    let tiny =
+        "model.n_layer=1 model.n_head=1 model.n_embd=8 train.steps=4 train.batch_size=4 train.block_size=16";
+    let tiny: Vec<&str> = tiny.split(' ').collect();
+    bench.run(&[&["train", "book.txt", "--out", "runs/book"][..], &common::set(&tiny)].concat()).succeeded();
+    let variants = ["mle", "add_k"].map(|name| {
+        format!("[[variant]]\nname = \"{name}\"\nmodel = {{ kind = \"ngram\", smoothing = \"{name}\" }}\n")
+    });
+    bench.file("comparison.toml", "[data]\ntrain = [\"book.txt\"]\n".to_owned() + &variants.concat());
+    for line in [
+        "count corpus.txt --order 2 --out lm.arpa --out a.arpa --out lm.ngram",
+        "count held-out.txt --order 2 --out b.ngram",
+        "count corpus.txt --shard 1/2 --out part1.counts",
+        "count corpus.txt --shard 2/2 --out part2.counts",
+    ] {
+        run(&bench, line).succeeded();
+    }
+    let listed: Vec<&str> = EXAMPLES.iter().map(|(verb, _)| *verb).collect();
+    assert_eq!(
+        listed.iter().collect::<BTreeSet<_>>(),
+        verbs().iter().map(String::as_str).collect::<Vec<_>>().iter().collect()
+    );
+    // These take minutes, and are only parsed.
+    let long = ["--budget 10min", "compare_mle_vs_smoothing", "bench loss"];
+    for (verb, examples) in EXAMPLES {
+        let help = run(&bench, &format!("{verb} --help")).succeeded().stdout;
+        let shown = format!("Examples:\n  {}\n  {}\n", examples[0], examples[1]);
+        assert!(help.ends_with(&shown), "{verb}\n{help}");
+        for example in examples {
+            let words = words(example);
+            assert_eq!(words[0], *verb);
+            if long.iter().any(|part| example.contains(part)) {
+                usage::command()
+                    .try_get_matches_from([&["surprisal".to_owned()], &words[..]].concat())
+                    .unwrap();
+            } else {
+                bench.run(&words.iter().map(String::as_str).collect::<Vec<_>>()).succeeded();
+            }
+        }
     }
 }
