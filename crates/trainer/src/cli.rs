@@ -60,6 +60,10 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// List the tokens of large texts that are kept for the next run, or remove them.
     Cache(CacheArgs),
+    /// Write the completions of a shell to standard output.
+    Completions(CompletionsArgs),
+    /// Write the manual pages: surprisal.1, and one for each command.
+    Man(ManArgs),
 }
 
 impl Command {
@@ -518,6 +522,19 @@ pub(crate) struct CacheArgs {
     /// Remove all of them.
     #[arg(long)]
     pub(crate) clear: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ManArgs {
+    /// The folder to write them into; missing folders are made.
+    #[arg(long, value_name = "DIR", value_parser = out())]
+    pub(crate) out: PathBuf,
 }
 
 #[derive(Debug, Clone, Args)]

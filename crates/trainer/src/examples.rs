@@ -63,6 +63,14 @@ pub const EXAMPLES: &[(&str, [&str; 2])] = &[
     ),
     ("bench", ["surprisal bench loss", "surprisal bench step --case cpu/f32 --seconds 1"]),
     ("cache", ["surprisal cache", "surprisal cache --clear"]),
+    (
+        "completions",
+        [
+            "surprisal completions bash > ~/.local/share/bash-completion/completions/surprisal",
+            "surprisal completions fish > ~/.config/fish/completions/surprisal.fish",
+        ],
+    ),
+    ("man", ["surprisal man --out ~/.local/share/man/man1", "surprisal man --out man1"]),
 ];
 
 /// The examples of `command` as they end its help; empty for a command without any.

@@ -127,13 +127,14 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("export", "quantize", "export m.ngram --out o.ngram", "--quantize 4"),
     ("export", "out", "export m.ngram", "--out o.arpa"),
     ("cache", "clear", "cache", "cache --clear"),
+    ("man", "out", "man", "--out man1"),
     ("bench", "threads", "bench step --case cpu/f32 --seconds 0", "--threads 1"),
     ("bench", "seconds", "bench step --case cpu/f32", "--seconds 0"),
     ("bench", "case", "bench step --case cpu/f32 --seconds 0", "bench step --case cpu/bf16 --seconds 0"),
 ];
 
 /// A command line of each command, for flags that all commands have.
-const PLAIN: [(&str, &str); 13] = [
+const PLAIN: [(&str, &str); 15] = [
     ("train", "train c.toml a.txt --out r"),
     ("eval", "eval net b.txt"),
     ("sample", "sample m.ngram"),
@@ -147,6 +148,8 @@ const PLAIN: [(&str, &str); 13] = [
     ("export", "export m.ngram --out o.arpa"),
     ("bench", "bench step --case cpu/f32 --seconds 0"),
     ("cache", "cache"),
+    ("completions", "completions bash"),
+    ("man", "man --out man1"),
 ];
 
 const CONFIG: &str = r#"
@@ -318,7 +321,8 @@ fn the_flags_of_all_commands_act() {
             code == 0 && silence.is_empty() && (quiet == stdout || verb == "bench"),
             "{line} --quiet\n{silence}"
         );
-        let says_nothing = ["eval", "sample", "explain", "inspect", "bench", "cache"].contains(&verb);
+        let says_nothing =
+            ["eval", "sample", "explain", "inspect", "bench", "cache", "completions"].contains(&verb);
         assert_eq!(stderr.is_empty(), says_nothing, "{line}\n{stderr}");
     }
 }

@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
 
 use common::{Bench, Ran};
 use surprisal::examples::EXAMPLES;
@@ -233,4 +234,61 @@ fn every_help_ends_with_two_examples_that_work() {
             }
         }
     }
+}
+
+#[test]
+fn completions_name_every_command() {
+    let bench = Bench::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = run(&bench, &format!("completions {shell}")).succeeded().stdout;
+        for verb in verbs() {
+            assert!(script.contains(&verb), "{shell}: no {verb}");
+        }
+        assert!(script.contains("literal-specials"), "{shell}");
+        let has_values = ["bash", "zsh", "fish"].contains(&shell);
+        assert_eq!(script.contains("witten_bell"), has_values, "{shell}");
+        let mut command = bench.command(&["completions", shell]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let ran = Ran::of(child.wait_with_output().unwrap(), &["completions", shell]).succeeded();
+        assert_eq!(ran.stderr, "");
+        if shell == "bash" {
+            let path = bench.file("script", &script);
+            match Command::new("bash").arg("-n").arg(path).output() {
+                Ok(output) => drop(Ran::of(output, &["bash -n"]).succeeded()),
+                Err(error) => common::skipped(&format!("bash: {error}")),
+            }
+        }
+    }
+    run(&bench, "completions tcsh").refused(2, &["'tcsh'", "bash", "zsh"]);
+}
+
+#[test]
+fn manual_pages_have_every_flag_and_replace_only_their_own() {
+    let bench = Bench::new();
+    run(&bench, "man --out share/man1").succeeded();
+    let folder = bench.path().join("share/man1");
+    let page = |name: &str| {
+        std::fs::read_to_string(folder.join(name)).unwrap().replace("\\-", "-").replace("\\*(Aq", "'")
+    };
+    let command = usage::command();
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), verbs().len() + 1);
+    for verb in command.get_subcommands() {
+        let name = verb.get_name();
+        let text = page(&format!("surprisal-{name}.1"));
+        for flag in flags(name).iter().filter(|flag| flag.starts_with("--") && !flag.contains('_')) {
+            assert!(text.contains(&format!("{flag}\\fR")), "{name}: no {flag}\n{text}");
+        }
+        assert!(text.contains(".SH NAME") && text.contains(".SH EXAMPLES\n  surprisal "), "{text}");
+        assert!(text.contains(&verb.get_about().unwrap().to_string()[..20]), "{text}");
+        assert!(page("surprisal.1").contains(&format!("surprisal-{name}(1)")));
+    }
+    run(&bench, "man --out share/man1").succeeded();
+    bench.file("share/man1/surprisal-eval.1", "my own notes\n");
+    let before = page("surprisal.1");
+    run(&bench, "man --out share/man1").refused(2, &["surprisal-eval.1", "no manual page", "--out"]);
+    assert!(page("surprisal-eval.1") == "my own notes\n" && page("surprisal.1") == before);
+    run(&bench, "man --out -").refused(2, &["standard output"]);
+    bench.file("f", "");
+    run(&bench, "man --out f").refused(1, &["`f"]);
 }

@@ -7,6 +7,7 @@ pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod export;
 pub(crate) mod inspect;
+pub(crate) mod manual;
 pub(crate) mod mix;
 pub(crate) mod sample;
 pub(crate) mod score;
