@@ -11,6 +11,13 @@ pub const EXAMPLES: &[(&str, [&str; 2])] = &[
     ),
     ("eval", ["surprisal eval lm.arpa held-out.txt", "surprisal eval runs/book --calibration"]),
     (
+        "score",
+        [
+            "surprisal score lm.arpa held-out.txt --by word",
+            "surprisal score lm.arpa held-out.txt --no-bos --no-eos",
+        ],
+    ),
+    (
         "sample",
         [
             "surprisal sample runs/book --prompt \"Once\" --tokens 200 --temperature 0.7",

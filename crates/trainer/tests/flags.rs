@@ -46,8 +46,8 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("eval", "unknown-words", "eval net b.txt", "--unknown-words"),
     ("score", "by", "score net b.txt", "--by word"),
     ("score", "context", "score net b.txt", "--context line"),
-    ("score", "no-bos", "score m.arpa b.txt", "--no-bos"),
-    ("score", "no-eos", "score m.arpa b.txt", "--no-eos"),
+    ("score", "no-bos", "score m.ngram b.txt", "--no-bos"),
+    ("score", "no-eos", "score m.ngram b.txt", "--no-eos"),
     ("score", "stride", "score net b.txt", "--stride 16"),
     ("score", "threads", "score net b.txt", "--threads 0"),
     ("score", "field", "score net t.jsonl", "--field text"),
@@ -134,9 +134,10 @@ const CASES: &[(&str, &str, &str, &str)] = &[
 ];
 
 /// A command line of each command, for flags that all commands have.
-const PLAIN: [(&str, &str); 15] = [
+const PLAIN: [(&str, &str); 16] = [
     ("train", "train c.toml a.txt --out r"),
     ("eval", "eval net b.txt"),
+    ("score", "score m.ngram b.txt"),
     ("sample", "sample m.ngram"),
     ("explain", "explain m.ngram --text the"),
     ("compare", "compare g.toml --out r"),
