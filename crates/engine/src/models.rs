@@ -390,9 +390,12 @@ impl LoadedModel {
         let opened = Texts::open(texts, &InputOptions { any_bytes, ..inputs.clone() }, true)?.split();
         let (mut found, mut empty) = (Vec::new(), None);
         for one in opened {
-            let encode = || match listed {
-                true => one.encode_with_unknown(&self.tokenizer, self.reading()),
-                false => Ok((one.encode_fast(&self.tokenizer, self.reading())?, BTreeMap::new())),
+            let encode = || {
+                if listed {
+                    one.encode_with_unknown(&self.tokenizer, self.reading())
+                } else {
+                    Ok((one.encode_fast(&self.tokenizer, self.reading())?, BTreeMap::new()))
+                }
             };
             match ctx.pool.install(encode) {
                 Ok(text) => found.push(text),

@@ -92,8 +92,8 @@ struct Line {
     tokens: Range<usize>,
 }
 
-/// A text in lines.
-struct Lines<'a> {
+/// A text, divided into lines.
+struct Divided<'a> {
     name: &'a str,
     ids: Cow<'a, [u32]>,
     lines: Vec<Line>,
@@ -158,7 +158,7 @@ impl Scorer<'_> {
         text: &'a EvaluationText,
         unknown: &'a BTreeMap<usize, String>,
         newlines: &[u32],
-    ) -> Result<Lines<'a>> {
+    ) -> Result<Divided<'a>> {
         let (ids, name) = (&*text.tokens.ids, text.name.as_str());
         let (ids, unknown) = (Cow::Borrowed(ids), Cow::Borrowed(unknown));
         let Some(bos) = text.tokens.bos() else {
@@ -167,7 +167,7 @@ impl Scorer<'_> {
                 Some(Reach::Line) => Some(newline(self.tokenizer)?),
             };
             let lines = lines_of_stream(&ids, newlines, self.tokenizer.eos());
-            return Ok(Lines { name, ids, lines, unknown, context, bos: false });
+            return Ok(Divided { name, ids, lines, unknown, context, bos: false });
         };
         let starts = ids.iter().enumerate().filter(|(_, id)| **id == bos).map(|(at, _)| at + 1);
         let starts: Vec<usize> = starts.collect();
@@ -181,7 +181,14 @@ impl Scorer<'_> {
             for line in lines.iter_mut().filter(|line| !self.options.eos && ends_with_mark(line)) {
                 line.tokens.end -= 1;
             }
-            return Ok(Lines { name, ids, lines, unknown, context: Some(Vec::new()), bos: self.options.bos });
+            return Ok(Divided {
+                name,
+                ids,
+                lines,
+                unknown,
+                context: Some(Vec::new()),
+                bos: self.options.bos,
+            });
         }
         // One sentence: the marks within it are left out.
         let (mut joined, mut listed) = (Vec::with_capacity(ids.len()), BTreeMap::new());
@@ -197,12 +204,12 @@ impl Scorer<'_> {
             line.tokens = start..joined.len();
         }
         let (ids, unknown) = (Cow::Owned(joined), Cow::Owned(listed));
-        Ok(Lines { name, ids, lines, unknown, context: None, bos: self.options.bos })
+        Ok(Divided { name, ids, lines, unknown, context: None, bos: self.options.bos })
     }
 
     fn score(
         &self,
-        text: &Lines<'_>,
+        text: &Divided<'_>,
         sums: &mut Sums,
         write: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<()> {
@@ -241,7 +248,7 @@ impl Scorer<'_> {
     }
 
     /// The rows of lines that are scored one by one.
-    fn task(&self, text: &Lines<'_>, lines: &[Line]) -> Result<(Vec<u8>, Sums)> {
+    fn task(&self, text: &Divided<'_>, lines: &[Line]) -> Result<(Vec<u8>, Sums)> {
         let context = text.context.as_deref().unwrap_or_default();
         // A mark is in the text, before its line.
         let sequence = |line: &Line| match context {
@@ -269,7 +276,7 @@ impl Scorer<'_> {
     /// Visits the rows of consecutive `lines`, whose tokens have `log_probs`.
     fn rows(
         &self,
-        text: &Lines<'_>,
+        text: &Divided<'_>,
         lines: &[Line],
         log_probs: &[f64],
         matched: Option<&[usize]>,

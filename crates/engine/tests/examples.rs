@@ -42,3 +42,15 @@ fn a_sentence_is_less_surprising_than_its_words_in_disorder() {
         assert!((sum - nats).abs() < 0.05 && words[7].ends_with("</s>"), "{shown}");
     }
 }
+
+#[test]
+fn word_surprisals_of_a_5_gram_go_with_those_of_the_source_and_sum_to_the_text_s() {
+    let shown = shown("word_surprisals");
+    let line = shown.lines().find(|line| line.starts_with("a counted 5-gram")).unwrap();
+    let after = |words: &str| {
+        let rest = line.split_once(words).unwrap().1;
+        rest.split_whitespace().next().unwrap().parse::<f64>().unwrap()
+    };
+    assert!((0.55..0.65).contains(&after("correlation ")), "{line}");
+    assert!(after("sum is ").abs() < 1e-8, "{line}");
+}
