@@ -458,12 +458,36 @@ pub(crate) struct SmoothingArgs {
     /// last applies to all higher orders.
     #[arg(long, value_name = "COUNTS", num_args = 1.., value_delimiter = ',', value_parser = threshold)]
     pub(crate) prune: Vec<u32>,
+    /// Remove n-grams whose removal raises perplexity by less than this fraction, e.g. 1e-7 (Stolcke
+    /// 1998).
+    #[arg(long, value_name = "FRACTION")]
+    pub(crate) entropy_pruning: Option<f64>,
     /// Reproduce another program's numbers exactly: kenlm, with kneser_ney and modified_kneser_ney.
     #[arg(long, value_name = "PROGRAM", value_parser = ["kenlm"], hide_possible_values = true)]
     pub(crate) compat: Option<String>,
+    /// The k of add_k (default: 1).
+    #[arg(long, value_name = "K")]
+    pub(crate) k: Option<f64>,
+    /// The α of dirichlet, one number per order; the last applies to all higher orders (default:
+    /// 50).
+    #[arg(long, value_name = "ALPHAS", value_delimiter = ',')]
+    pub(crate) alpha: Vec<f64>,
+    /// The discounts of counts of 1, 2, and 3 or more in orders for which the formula has no
+    /// solution, for absolute, kneser_ney and modified_kneser_ney (default: 0.5,1,1.5).
+    #[arg(long, value_name = "D1,D2,D3", value_delimiter = ',')]
+    pub(crate) fallback: Vec<f64>,
     /// Fit discounts, k or α to the last part of the text instead of using formulas and defaults.
     #[arg(long)]
     pub(crate) tune: bool,
+    /// The fraction of the text to fit to, with --tune or jelinek_mercer (default: 0.05).
+    #[arg(long, value_name = "FRACTION")]
+    pub(crate) heldout: Option<f64>,
+    /// Give the back-off mass of single words to <unk> alone, as SRILM does, not to all words.
+    #[arg(long)]
+    pub(crate) no_interpolate_unigrams: bool,
+    /// Give <unk> probability zero: no word is outside the vocabulary.
+    #[arg(long)]
+    pub(crate) closed: bool,
     /// Store probabilities and weights of an .ngram file in this many bits (2 to 16; try 8 first)
     /// instead of exactly.
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=16))]

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use surprisal_engine::config::{self, Config, Loaded, LrSchedule, OptimKind, Override, SmoothToward};
-use surprisal_engine::model::ngram::Smoothing;
 use surprisal_engine::train::{self, Csv, Request, TensorBoard};
 use surprisal_engine::{Context, Event, Events, RunId, data, kind, outputs, runs};
 use surprisal_platform::threads::Pool;
@@ -192,7 +191,9 @@ fn has_effect(name: &str, config: &Config) -> bool {
     let Config { model, optim, train, .. } = config;
     let descends = |kinds: &[OptimKind]| kinds.contains(&optim.kind);
     let ngram = model.ngram(None, None).unwrap_or_default();
-    let (smoothing, tuned) = (ngram.smoothing, ngram.tune);
+    if let Some(key) = name.strip_prefix("model.") {
+        return !model.is_counted() || ngram.has_effect(key);
+    }
     match name {
         "optim.momentum" => descends(&[OptimKind::Sgd, OptimKind::Muon]),
         "optim.nesterov" => descends(&[OptimKind::Sgd]),
@@ -207,11 +208,6 @@ fn has_effect(name: &str, config: &Config) -> bool {
         "data.embedded" => config.data.train.is_empty(),
         "sample.temperature" => config.sample.tokens > 0,
         "tokenizer.min_count" | "tokenizer.vocab_size" | "tokenizer.vocab" => model.init_from.is_none(),
-        "model.k" => smoothing == Smoothing::AddK && !tuned,
-        "model.alpha" => smoothing == Smoothing::Dirichlet && !tuned,
-        "model.tune" => smoothing.is_tunable(),
-        "model.heldout" => tuned || smoothing == Smoothing::JelinekMercer,
-        "model.compat" => smoothing.uses_continuation_counts(),
         _ => true,
     }
 }

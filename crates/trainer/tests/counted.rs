@@ -102,6 +102,47 @@ fn counting_says_what_it_does_unless_it_is_to_be_quiet() {
 }
 
 #[test]
+fn a_flag_of_count_is_the_setting_of_a_run() {
+    let bench = bench();
+    bench.run(&["count", "a.txt", "--order", "3", "--out", "a.counts"]).succeeded();
+    // A flag, the settings of a run, and whether counts alone are enough.
+    for (flags, settings, can_merge) in [
+        ("--closed", "closed=true", true),
+        ("--smoothing add_k --k 0.01", "smoothing=add_k k=0.01", true),
+        ("--smoothing dirichlet --alpha 3,1", "smoothing=dirichlet alpha=[3.0,1.0]", true),
+        ("--fallback 0.1,0.2,0.3", "fallback=[0.1,0.2,0.3]", true),
+        ("--no-interpolate-unigrams", "interpolate_unigrams=false", true),
+        ("--entropy-pruning 0.01", "prune_entropy=0.01", true),
+        ("--prune 3 5", "prune=[3,5]", true),
+        ("--tune --heldout 0.3", "tune=true heldout=0.3", false),
+    ] {
+        let plain = "smoothing=modified_kneser_ney order=3";
+        let sets: Vec<String> =
+            plain.split(' ').chain(settings.split(' ')).map(|set| format!("model.{set}")).collect();
+        let mut train = vec!["train", "a.txt", "--out", "run", "--set", "data.unit=line"];
+        for set in ["tokenizer.kind=word", "data.val=[\"b.txt\"]", "model.kind=ngram"]
+            .into_iter()
+            .chain(sets.iter().map(String::as_str))
+        {
+            train.extend(["--set", set]);
+        }
+        bench.run(&train).succeeded();
+        let flags: Vec<&str> = flags.split(' ').collect();
+        let line = ["count", "a.txt", "--order", "3", "--out", "m.ngram"];
+        bench.run(&[&line[..], &flags[..]].concat()).succeeded();
+        let of_run = nats(&bench, "run");
+        assert_eq!(nats(&bench, "m.ngram"), of_run, "{flags:?}");
+        bench.run(&[&line[..], &["--smoothing", "witten_bell"]].concat()).succeeded();
+        assert!(nats(&bench, "m.ngram") != of_run, "{flags:?} change nothing");
+        if can_merge {
+            bench.run(&[&["merge", "a.counts", "--out", "m.ngram"][..], &flags[..]].concat()).succeeded();
+            assert_eq!(nats(&bench, "m.ngram"), of_run, "merge {flags:?}");
+        }
+        std::fs::remove_dir_all(bench.path().join("run")).unwrap();
+    }
+}
+
+#[test]
 fn scores_that_do_not_sum_to_one_have_no_perplexity() {
     let bench = bench();
     bench

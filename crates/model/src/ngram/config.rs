@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::counts::check_order;
+use super::header::BackoffScheme;
 use super::smoothing::{
     Smoother, Tuning, add_k::AddK, dirichlet::Dirichlet, discounting::Discounting,
     jelinek_mercer::JelinekMercer, katz::Katz, mle::Mle, stupid_backoff::StupidBackoff,
@@ -151,7 +152,9 @@ pub struct NgramConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compat: Option<Compat>,
     /// Removes n-grams of order i + 1 that occur `prune[i]` times or less; the last applies to all
-    /// higher orders.
+    /// higher orders. Of order 1, only a word's own probability is removed: it keeps its id, and is
+    /// as likely as a word that never occurred (as in SRILM; KenLM's lmplz removes the word, so that
+    /// it becomes `<unk>`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prune: Vec<u32>,
     /// Removes n-grams whose removal raises perplexity by less than this fraction (Stolcke 1998).
@@ -239,10 +242,19 @@ impl NgramConfig {
             ));
         }
         if self.prune.first().is_some_and(|&first| first > 0) {
-            return wrong("prune must start with 0: every word of the vocabulary keeps its unigram".into());
+            let but = "prune from order 1 makes rare words as likely as words that never occurred";
+            if self.compat == Some(Compat::Kenlm) {
+                return wrong(format!("{but}; lmplz removes them from the vocabulary, so compat cannot be"));
+            }
+            if !self.interpolate_unigrams {
+                return wrong(format!("{but}, which have no probability without interpolate_unigrams"));
+            }
         }
         if !(self.prune_entropy.is_finite() && self.prune_entropy >= 0.0) {
             return wrong(format!("prune_entropy must be a fraction from 0, not {}", self.prune_entropy));
+        }
+        if self.closed && self.order > 1 && smoother.scheme() == BackoffScheme::LongestOnly {
+            return wrong(format!("closed needs a model that backs off, not {}", smoother.name()));
         }
         let pruned = self.prune.iter().any(|&threshold| threshold > 0);
         if pruned && !smoother.prunes_by_count() {
@@ -254,6 +266,23 @@ impl NgramConfig {
             return wrong(message);
         }
         Ok(())
+    }
+
+    /// Whether the setting `key` can change the model beside the others.
+    pub fn has_effect(&self, key: &str) -> bool {
+        let smoother = self.smoothing.smoother(self);
+        match key {
+            "k" => self.smoothing == Smoothing::AddK && !self.tune,
+            "alpha" => self.smoothing == Smoothing::Dirichlet && !self.tune,
+            "fallback" => smoother.is_some_and(|smoother| smoother.prunes_by_count()),
+            "tune" => self.smoothing.is_tunable(),
+            "heldout" => self.needs_heldout(),
+            "compat" => self.smoothing.uses_continuation_counts(),
+            "interpolate_unigrams" => {
+                !self.closed && ![Smoothing::Mle, Smoothing::StupidBackoff].contains(&self.smoothing)
+            }
+            _ => true,
+        }
     }
 
     /// Whether parameters are fitted to held-out text.

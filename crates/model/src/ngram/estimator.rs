@@ -23,9 +23,10 @@ pub(super) fn smooth(
     report: &mut Report,
 ) -> Estimate {
     let order = counts.order();
-    let keep: Vec<Option<Vec<bool>>> = (1..=order).map(|len| survivors(&counts, config, len)).collect();
+    let mut keep: Vec<Option<Vec<bool>>> = (1..=order).map(|len| survivors(&counts, config, len)).collect();
     let vocab = predictable(&counts, config);
-    let mut tables = vec![unigrams(&counts, &statistics, config, smoother)];
+    // A word without an own probability stays in the vocabulary.
+    let mut tables = vec![unigrams(&counts, keep[0].take(), &statistics, config, smoother)];
     for len in 1..order {
         let used = statistics.take(&mut counts, len);
         let weight = |context: &ContextStats| match context.total {
@@ -79,12 +80,16 @@ fn survivors(counts: &Counts, config: &NgramConfig, len: usize) -> Option<Vec<bo
 /// The table of single words, whose values are probabilities.
 fn unigrams(
     counts: &Counts,
+    keep: Option<Vec<bool>>,
     statistics: &Statistics,
     config: &NgramConfig,
     smoother: &dyn Smoother,
 ) -> UnpackedLevel {
-    let used = statistics.adjusted_counts(counts, 0);
-    let context = ContextStats::new(used, None);
+    let mut used = statistics.adjusted_counts(counts, 0).to_vec();
+    let context = ContextStats::new(&used, keep.as_deref());
+    if let Some(keep) = keep {
+        used.iter_mut().zip(keep).filter(|(_, kept)| !kept).for_each(|(count, _)| *count = 0);
+    }
     let vocab = predictable(counts, config);
     let ContextWeights { scale, backoff: backoff_mass } = match context.total {
         0 => ContextWeights::NONE,
@@ -93,7 +98,7 @@ fn unigrams(
     let value = |count: u32| smoother.value(0, count) * scale;
     let shared = config.interpolate_unigrams || config.unk.is_none() || config.closed;
     let each = if shared { backoff_mass / vocab } else { 0.0 };
-    let (mut value_ids, mut distinct_values) = distinct_values(used.to_vec(), |count| value(count) + each);
+    let (mut value_ids, mut distinct_values) = distinct_values(used, |count| value(count) + each);
     // <s> and <unk>.
     let mut special = |word: Option<u32>, probability: f64| {
         if let Some(word) = word {
@@ -105,7 +110,7 @@ fn unigrams(
     if config.closed {
         special(config.unk, 0.0);
     } else if !shared {
-        let own = config.unk.map_or(0.0, |unk| value(used[unk as usize]));
+        let own = config.unk.map_or(0.0, |unk| value(statistics.adjusted_counts(counts, 0)[unk as usize]));
         special(config.unk, own + backoff_mass);
     }
     UnpackedLevel { value_ids, distinct_values, ..UnpackedLevel::default() }

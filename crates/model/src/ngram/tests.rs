@@ -68,7 +68,8 @@ fn impossible_requests_are_errors() {
         NgramConfig { prune: vec![0, 1], ..config(2, Smoothing::Dirichlet, None) },
         NgramConfig { alpha: vec![1.0, 0.0], ..config(2, Smoothing::Dirichlet, None) },
         NgramConfig { alpha: vec![1.0, 1.0, 1.0], ..config(2, Smoothing::Dirichlet, None) },
-        NgramConfig { prune: vec![1], ..config(2, Smoothing::KneserNey, None) },
+        NgramConfig { prune: vec![1], compat: Some(Compat::Kenlm), ..config(2, Smoothing::KneserNey, None) },
+        NgramConfig { prune: vec![1], interpolate_unigrams: false, ..config(2, Smoothing::KneserNey, None) },
         NgramConfig { prune: vec![0, 2, 1], ..config(3, Smoothing::KneserNey, None) },
         NgramConfig { heldout: 0.0, ..plain(2) },
         NgramConfig { fallback: [1.5, 1.0, 1.0], ..plain(2) },
@@ -159,7 +160,7 @@ proptest! {
     #[test]
     fn tuned_and_pruned_models_sum_to_one((tokens, vocab_size, bos) in texts(), order in 1_usize..6) {
         for smoothing in Smoothing::ALL.into_iter().filter(|smoothing| smoothing.is_tunable()) {
-            for (tune, prune) in [(true, vec![]), (false, vec![0, 1]), (true, vec![0, 0, 1, 2])] {
+            for (tune, prune) in [(true, vec![]), (false, vec![0, 1]), (false, vec![2]), (true, vec![0, 0, 1, 2]), (true, vec![1, 1, 3])] {
                 let prune = if config(1, smoothing, bos).smoother().unwrap().prunes_by_count() { prune } else { vec![] };
                 if prune.len() > order {
                     continue;
@@ -416,5 +417,24 @@ fn tuned_parameters_predict_better_than_the_formula() {
         };
         let (formula, tuned) = (nats(false), nats(true));
         assert!(tuned < formula + 1e-4, "{smoothing:?}: {tuned} against {formula}");
+    }
+}
+
+#[test]
+fn a_closed_vocabulary_leaves_nothing_to_unknown_words() {
+    let text: Vec<u32> = (0..90_u32).map(|i| 1 + i * i % 7 % 4).collect();
+    for smoothing in Smoothing::ALL.into_iter().filter(|smoothing| smoothing.is_distribution()) {
+        let closed = NgramConfig { unk: Some(0), closed: true, ..config(3, smoothing, None) };
+        if smoothing == Smoothing::AddK {
+            // It shares its mass over the whole vocabulary.
+            assert!(closed.check().is_err());
+            continue;
+        }
+        let model = model(&text, 6, &closed);
+        for context in [&[][..], &[1], &[5], &[1, 2], &[4, 4]] {
+            let q = model.next_log_probs(context).unwrap();
+            let sum: f64 = q.iter().map(|q| q.exp()).sum();
+            assert!(q[0] == f64::NEG_INFINITY && (sum - 1.0).abs() < 1e-9, "{smoothing:?} {context:?} {q:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use surprisal_engine::word_choice::word_list;
 use surprisal_engine::{Context, Event, Events, Note, RunId, data, outputs};
 
 use crate::cli;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, name_flags};
 use crate::output::Output;
 use crate::wording::{bytes, many};
 
@@ -29,33 +29,70 @@ fn parse_name<T: serde::de::DeserializeOwned>(option: &str, name: &str) -> Resul
 fn model_and_files(out: &[PathBuf], order: usize, how: &cli::SmoothingArgs) -> Result<(NgramConfig, Files)> {
     let files = Files::new(out)?;
     let smoothing = how.smoothing.as_deref().unwrap_or(Smoothing::ModifiedKneserNey.name());
+    let default = NgramConfig::default();
+    let fallback = match how.fallback[..] {
+        [] => default.fallback,
+        [one, two, more] => [one, two, more],
+        ref other => {
+            return Err(Error::usage(format!("--fallback needs three discounts, not {}", other.len()))
+                .hint("those of counts of 1, 2, and 3 or more, e.g. 0.5,1,1.5"));
+        }
+    };
     let config = NgramConfig {
         order,
         smoothing: parse_name("smoothing", smoothing)?,
         prune: how.prune.clone(),
+        prune_entropy: how.entropy_pruning.unwrap_or(default.prune_entropy),
         compat: how.compat.as_deref().map(|compat| parse_name("compat", compat)).transpose()?,
+        k: how.k.unwrap_or(default.k),
+        alpha: how.alpha.clone(),
+        fallback,
         tune: how.tune,
-        ..NgramConfig::default()
+        heldout: how.heldout.unwrap_or(default.heldout),
+        interpolate_unigrams: !how.no_interpolate_unigrams,
+        closed: how.closed,
+        ..default
     };
-    config.check().map_err(|error| Error::usage(error.to_string()))?;
-    check_flags(how, config.smoothing, &files)?;
+    config.check().map_err(|error| name_flags(Error::usage(error.to_string()), FLAGS))?;
+    check_flags(how, &config, &files)?;
     Ok((config, files))
 }
+
+/// The beginnings of messages about settings, with the flags in their place.
+const FLAGS: &[(&str, &str)] = &[
+    ("prune_entropy", "--entropy-pruning"),
+    ("prune", "--prune"),
+    ("pruning by count", "--prune: pruning by count"),
+    ("pruning by entropy", "--entropy-pruning: pruning by entropy"),
+    ("k must", "--k must"),
+    ("alpha", "--alpha"),
+    ("a discount of", "--fallback: a discount of"),
+    ("heldout", "--heldout"),
+    ("closed", "--closed"),
+];
 
 fn wants_model(files: &Files) -> bool {
     files.any(&["arpa", "ngram"])
 }
 
 /// Refuses flags without an effect.
-fn check_flags(how: &cli::SmoothingArgs, smoothing: Smoothing, files: &Files) -> Result<()> {
-    let name = smoothing.name();
+fn check_flags(how: &cli::SmoothingArgs, config: &NgramConfig, files: &Files) -> Result<()> {
+    let (smoothing, name) = (config.smoothing, config.smoothing.name());
     let model = [
         ("smoothing", how.smoothing.is_some()),
         ("prune", !how.prune.is_empty()),
+        ("entropy-pruning", how.entropy_pruning.is_some()),
         ("compat", how.compat.is_some()),
+        ("k", how.k.is_some()),
+        ("alpha", !how.alpha.is_empty()),
+        ("fallback", !how.fallback.is_empty()),
         ("tune", how.tune),
+        ("heldout", how.heldout.is_some()),
+        ("no-interpolate-unigrams", how.no_interpolate_unigrams),
+        ("closed", how.closed),
     ];
-    if let Some((flag, _)) = model.iter().find(|(_, given)| *given && !wants_model(files)) {
+    let mut given = model.iter().filter(|(_, given)| *given).map(|(flag, _)| *flag);
+    if let Some(flag) = given.clone().next().filter(|_| !wants_model(files)) {
         return Err(Error::usage(format!("--{flag} is for models, but --out names none"))
             .hint("name an .arpa or .ngram file with --out, or omit the flag"));
     }
@@ -76,7 +113,33 @@ fn check_flags(how: &cli::SmoothingArgs, smoothing: Smoothing, files: &Files) ->
         };
         return Err(Error::usage(format!("--tune has no effect with --smoothing {name}")).hint(hint));
     }
+    let key = |flag: &str| flag.trim_start_matches("no-").replace('-', "_");
+    if let Some(flag) = given.find(|flag| !config.has_effect(&key(flag))) {
+        let beside = match flag {
+            "no-interpolate-unigrams" if how.closed => "--closed".to_owned(),
+            "k" | "alpha" if how.tune => "--tune".to_owned(),
+            _ => format!("--smoothing {name}"),
+        };
+        let hint = match flag {
+            "heldout" => "give --tune, or --smoothing jelinek_mercer, which always fits its weights",
+            "k" => "it is the k of --smoothing add_k, unless that is tuned",
+            "alpha" => "it is the α of --smoothing dirichlet, unless that is tuned",
+            "fallback" => "only absolute, kneser_ney and modified_kneser_ney have discounts",
+            _ => "single words leave no back-off mass to <unk>",
+        };
+        return Err(Error::usage(format!("--{flag} has no effect with {beside}")).hint(hint));
+    }
     Ok(())
+}
+
+/// Refuses flags about `<unk>` where the tokens have none.
+fn check_unk(how: &cli::SmoothingArgs, has_unk: bool) -> Result<()> {
+    let flags = [("closed", how.closed), ("no-interpolate-unigrams", how.no_interpolate_unigrams)];
+    match flags.iter().find(|(_, given)| *given && !has_unk) {
+        None => Ok(()),
+        Some((flag, _)) => Err(Error::usage(format!("--{flag} has no effect on tokens without <unk>"))
+            .hint("bytes, and byte pairs, spell every text")),
+    }
 }
 
 pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
@@ -91,6 +154,7 @@ pub(crate) fn count(arguments: &cli::CountArgs, ctx: &Context<'_>, output: &Outp
         return Err(Error::usage(format!("--literal-specials has no effect with --tokenizer {kind}"))
             .hint("only words can be spelled like special tokens"));
     }
+    check_unk(how, known.as_ref().map_or(kind != TokenizerKind::Byte, |known| known.unk().is_some()))?;
     let words = &arguments.words;
     let flags = [
         ("min-count", words.min_count.is_some()),
@@ -174,12 +238,15 @@ fn over(memory: u64, limit: u64) -> Error {
 pub(crate) fn merge(arguments: &cli::MergeArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let (how, what) = (&arguments.how, &arguments.what);
     let (config, files) = model_and_files(&arguments.out, what.order.unwrap_or(MAX_ORDER), how)?;
-    if how.tune {
-        return Err(Error::usage("--tune needs the text, but a merge has only counts")
-            .hint("`count` the whole text with --tune, or omit it"));
+    if let Some((flag, _)) =
+        [("tune", how.tune), ("heldout", how.heldout.is_some())].iter().find(|(_, given)| *given)
+    {
+        return Err(Error::usage(format!("--{flag} needs the text, but a merge has only counts"))
+            .hint(format!("`count` the whole text with --{flag}, or omit it")));
     }
     let _locks = outputs::files(arguments.out.iter().map(PathBuf::as_path), &arguments.counts)?;
     let merged = count::merge(&arguments.counts, arguments.sum, ctx)?;
+    check_unk(how, merged.tokenizer.unk().is_some())?;
     let unit = serde_json::to_value(merged.tokenizer.mode())?;
     for (flag, said, is) in [
         ("order", what.order.map(|order| order.to_string()), merged.counts.order().to_string()),

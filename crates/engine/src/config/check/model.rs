@@ -49,7 +49,8 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
         ModelConfig::Ngram(ngram) => {
             within(loaded, "model", "order", ngram.order, 1..=16)?;
             within(loaded, "model", "k", ngram.k, 1e-12..=1e12)?;
-            let blamed = ["prune", "prune_entropy", "alpha"].into_iter().find(|key| model.names(key));
+            let blamed =
+                ["prune", "prune_entropy", "alpha", "closed"].into_iter().find(|key| model.names(key));
             let key = blamed.unwrap_or("smoothing");
             ngram.check().map_err(|error| loaded.error_at("model", key, format!("cannot be: {error}")))?;
         }

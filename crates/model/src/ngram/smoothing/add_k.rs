@@ -19,10 +19,10 @@ impl Smoother for AddK {
     }
 
     fn check(&self, _order: usize) -> Result<()> {
-        if self.k.is_finite() && self.k > 0.0 {
+        if (1e-12..=1e12).contains(&self.k) {
             return Ok(());
         }
-        Err(Error::Config(format!("add-k needs a finite k above 0, not {}", self.k)))
+        Err(Error::Config(format!("k must be from 1e-12 to 1e12, not {}", self.k)))
     }
 
     fn tuning(&self) -> Tuning {
