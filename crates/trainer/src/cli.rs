@@ -536,6 +536,13 @@ pub(crate) struct ExportArgs {
     /// instead of exactly.
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub(crate) quantize: Option<u32>,
+    /// Remove n-grams whose removal raises perplexity by less than this fraction, e.g. 1e-7 (Stolcke
+    /// 1998). To prune by count, which a model does not have, `merge` counts with --prune.
+    #[arg(long, value_name = "FRACTION")]
+    pub(crate) entropy_pruning: Option<f64>,
+    /// Answered with where to prune by count.
+    #[arg(long, hide = true, num_args = 0.., value_name = "COUNTS")]
+    pub(crate) prune: Option<Vec<String>>,
     /// The file or folder to write; missing parent folders are made.
     #[arg(long, value_name = "PATH")]
     pub(crate) out: PathBuf,

@@ -143,6 +143,67 @@ fn a_flag_of_count_is_the_setting_of_a_run() {
 }
 
 #[test]
+fn a_written_model_is_pruned_as_a_counted_one() {
+    let bench = bench();
+    let read = |name: &str| std::fs::read_to_string(bench.path().join(name)).unwrap();
+    for smoothing in ["modified_kneser_ney", "witten_bell", "katz"] {
+        let count = ["count", "a.txt", "--order", "4", "--smoothing", smoothing, "--out"];
+        bench.run(&[&count[..], &["m.ngram", "--out", "m.arpa"]].concat()).succeeded();
+        let prune = ["--entropy-pruning", "0.003"];
+        bench.run(&[&count[..], &["direct.ngram", "--out", "direct.arpa"], &prune[..]].concat()).succeeded();
+        for (from, to) in [("m.ngram", "a.arpa"), ("m.arpa", "b.arpa"), ("m.ngram", "c.ngram")] {
+            let said = bench.run(&[&["export", from, "--out", to], &prune[..]].concat()).succeeded().stderr;
+            assert!(said.contains(" are kept"), "{said}");
+        }
+        let direct = read("direct.arpa");
+        assert!(direct.len() < read("m.arpa").len() * 3 / 4, "{smoothing}");
+        assert_eq!(read("a.arpa"), direct, "{smoothing}");
+        assert_eq!(nats(&bench, "c.ngram"), nats(&bench, "direct.ngram"));
+        // The file has 32-bit logarithms.
+        let found = read("b.arpa");
+        assert_eq!(found.lines().count(), direct.lines().count(), "{smoothing}");
+        for (found, direct) in found.lines().zip(direct.lines()) {
+            for (found, direct) in found.split('\t').zip(direct.split('\t')) {
+                match (found.parse::<f64>(), direct.parse::<f64>()) {
+                    (Ok(a), Ok(b)) => assert!((a - b).abs() < 1e-5, "{found} {direct}"),
+                    _ => assert_eq!(found, direct),
+                }
+            }
+        }
+    }
+    for (smoothing, says) in
+        [("stupid_backoff", "not stupid_backoff"), ("add_k", "not add_k"), ("mle", "not mle")]
+    {
+        bench
+            .run(&["count", "a.txt", "--order", "2", "--smoothing", smoothing, "--out", "m.ngram"])
+            .succeeded();
+        let prune = ["export", "m.ngram", "--out", "x.ngram", "--entropy-pruning", "0.1"];
+        bench.run(&prune).refused(2, &["--entropy-pruning: pruning by entropy needs", says]);
+    }
+    // Another program's file: not a distribution, or pruned so that `a b c` lacks `b c`.
+    let head = "\\data\\\nngram 1=5\nngram 2=1\nngram 3=1\n\n\\1-grams:\n-0.6 <unk>\n0 <s>\n-0.6 </s>\n-0.6 a 0\n-0.6 b 0\n";
+    let rest = "\\2-grams:\n-0.3 a b WEIGHT\n\\3-grams:\n-0.3 a b a\n\\end\\\n";
+    for (weight, says) in [("0", "a 3-gram has no suffix"), ("2", "sum to")] {
+        let file = format!("{head}{}", rest.replace("WEIGHT", weight));
+        bench.file(
+            "o.arpa",
+            if weight == "2" {
+                file.replace("a b a", "b a")
+                    .replace("\nngram 3=1", "")
+                    .replace("2=1", "2=2")
+                    .replace("\\3-grams:\n", "")
+                    .replace("a b 2", "a b")
+            } else {
+                file
+            },
+        );
+        let prune = ["export", "o.arpa", "--out", "x.ngram", "--entropy-pruning", "0.1"];
+        bench.run(&prune).refused(2, &[says]);
+    }
+    assert!(!bench.path().join("x.ngram").exists());
+}
+
+#[test]
 fn scores_that_do_not_sum_to_one_have_no_perplexity() {
     let bench = bench();
     bench

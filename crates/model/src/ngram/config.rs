@@ -250,9 +250,6 @@ impl NgramConfig {
                 return wrong(format!("{but}, which have no probability without interpolate_unigrams"));
             }
         }
-        if !(self.prune_entropy.is_finite() && self.prune_entropy >= 0.0) {
-            return wrong(format!("prune_entropy must be a fraction from 0, not {}", self.prune_entropy));
-        }
         if self.closed && self.order > 1 && smoother.scheme() == BackoffScheme::LongestOnly {
             return wrong(format!("closed needs a model that backs off, not {}", smoother.name()));
         }
@@ -261,9 +258,19 @@ impl NgramConfig {
             let hint = "pruning by count needs a smoothing with discounts: absolute or Kneser-Ney";
             return wrong(format!("{hint}, not {}", smoother.name()));
         }
-        if self.prune_entropy > 0.0 && !smoother.prunes_by_entropy() {
-            let message = format!("pruning by entropy needs a model that backs off, not {}", smoother.name());
-            return wrong(message);
+        self.check_entropy_pruning(smoother.prunes_by_entropy(), smoother.name())
+    }
+
+    /// Checks the threshold, and that the smoother `name` backs off where there is one.
+    pub(super) fn check_entropy_pruning(&self, backs_off: bool, name: &str) -> Result<()> {
+        let threshold = self.prune_entropy;
+        if !(threshold.is_finite() && threshold >= 0.0) {
+            return Err(Error::Config(format!("prune_entropy must be a fraction from 0, not {threshold}")));
+        }
+        if threshold > 0.0 && !backs_off {
+            return Err(Error::Config(format!(
+                "pruning by entropy needs a model that backs off, not {name}"
+            )));
         }
         Ok(())
     }

@@ -16,15 +16,12 @@ use rayon::prelude::*;
 use super::estimate::Estimate;
 use super::header::{BackoffScheme, ContextWeights};
 use super::trie::UnpackedLevel;
+use crate::{Error, Result};
 
 /// Removes n-grams whose removal raises perplexity by less than the fraction `threshold`.
 pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
     let order = estimate.tables.len();
-    let mut probabilities = vec![estimate.level(0, &[]).all()];
-    for len in 1..order {
-        let next = estimate.level(len, &probabilities[len - 1]).all();
-        probabilities.push(next);
-    }
+    let probabilities = probabilities(estimate);
     let histories = histories(estimate, &probabilities);
     let mut keep: Vec<Option<Vec<bool>>> = vec![None; order];
     // The n-grams of this order that kept longer ones need.
@@ -97,6 +94,49 @@ pub(super) fn prune(estimate: &mut Estimate, threshold: f64) {
     }
     estimate.retain(&keep);
     estimate.tables.iter_mut().for_each(UnpackedLevel::compact);
+}
+
+/// Checks that the words after every context sum to one, but for rounding.
+///
+/// # Errors
+/// [`Error::Config`] with the largest difference.
+pub(super) fn check_sums(estimate: &Estimate) -> Result<()> {
+    /// More than seven decimals or 8 bits lose.
+    const ROUNDING: f64 = 0.05;
+    let probabilities = probabilities(estimate);
+    let mut worst = (1, probabilities[0].iter().sum::<f64>());
+    for len in 1..estimate.tables.len() {
+        let (parents, suffixes) = (&estimate.tables[len - 1], &estimate.suffix_links[len]);
+        for node in 0..parents.child_offsets.len() - 1 {
+            let grams = parents.children(node);
+            if grams.is_empty() {
+                continue;
+            }
+            let lower: f64 = grams.clone().map(|gram| probabilities[len - 1][suffixes[gram] as usize]).sum();
+            let backoff = parents.distinct_weights[parents.weight_ids[node] as usize].backoff;
+            let sum = probabilities[len][grams].iter().sum::<f64>() + backoff * (1.0 - lower);
+            if (sum - 1.0).abs() > (worst.1 - 1.0).abs() {
+                worst = (len + 1, sum);
+            }
+        }
+    }
+    if (worst.1 - 1.0).abs() <= ROUNDING {
+        return Ok(());
+    }
+    let (len, sum) = worst;
+    Err(Error::Config(format!(
+        "pruning by entropy needs probabilities that sum to one, but those of order {len} sum to {sum:.3} after some context"
+    )))
+}
+
+/// The probabilities of the n-grams of every order.
+fn probabilities(estimate: &Estimate) -> Vec<Vec<f64>> {
+    let mut probabilities = vec![estimate.level(0, &[]).all()];
+    for len in 1..estimate.tables.len() {
+        let next = estimate.level(len, &probabilities[len - 1]).all();
+        probabilities.push(next);
+    }
+    probabilities
 }
 
 /// ln q of the words of every n-gram in sequence: the log-probability of a context.

@@ -15,12 +15,24 @@ impl Trie {
     /// # Errors
     /// [`Error::Config`] for inconsistent contents, which may come from a file.
     pub fn to_estimate(&self) -> Result<Estimate> {
+        self.estimate(self.header().scheme == BackoffScheme::Interpolate)
+    }
+
+    /// [`Self::to_estimate`] with links in every model.
+    ///
+    /// # Errors
+    /// The same; an n-gram without a suffix.
+    pub(super) fn to_linked_estimate(&self) -> Result<Estimate> {
+        self.estimate(true)
+    }
+
+    fn estimate(&self, linked: bool) -> Result<Estimate> {
         let header = self.header();
         let tables = self.tables()?;
         let mut suffixes: Vec<Vec<u32>> = Vec::with_capacity(tables.len());
         for len in 0..tables.len() {
             suffixes.push(match len {
-                _ if header.scheme != BackoffScheme::Interpolate => Vec::new(),
+                _ if !linked => Vec::new(),
                 0 => Vec::new(),
                 1 => tables[1].words.clone(),
                 _ => find_suffix_links(&tables, &suffixes[len - 1], len)?,

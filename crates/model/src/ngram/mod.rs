@@ -204,6 +204,28 @@ impl NgramModel {
         Ok(Self::new(self.config.clone(), self.report.clone(), self.trie.quantized(bits)?))
     }
 
+    /// The same model without the n-grams whose removal raises perplexity by less than the fraction
+    /// `threshold` (Stolcke 1998), with weights that make it sum to one again.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a model that does not back off, one whose probabilities do not sum to
+    /// one, or one without the suffix of an n-gram, as other programs' pruning leaves it.
+    pub fn pruned(&self, threshold: f64) -> Result<Self> {
+        let config = NgramConfig { prune_entropy: threshold, ..self.config.clone() };
+        let smoother = config.smoother().ok();
+        let backs_off = smoother.as_ref().is_none_or(|smoother| smoother.prunes_by_entropy());
+        let backs_off = backs_off && self.trie.header().scheme != BackoffScheme::LongestOnly;
+        config.check_entropy_pruning(backs_off, config.smoothing.name())?;
+        let mut estimate = self.trie.to_linked_estimate()?;
+        entropy_pruning::check_sums(&estimate)?;
+        entropy_pruning::prune(&mut estimate, threshold);
+        let mut report = self.report.clone();
+        for (order, table) in report.orders.iter_mut().zip(&estimate.tables).skip(1) {
+            order.grams = table.value_ids.len() as u64;
+        }
+        Ok(Self::new(config, report, estimate.into_trie()?))
+    }
+
     /// The configuration it was estimated with.
     pub fn config(&self) -> &NgramConfig {
         &self.config

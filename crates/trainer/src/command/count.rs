@@ -59,7 +59,7 @@ fn model_and_files(out: &[PathBuf], order: usize, how: &cli::SmoothingArgs) -> R
 }
 
 /// The beginnings of messages about settings, with the flags in their place.
-const FLAGS: &[(&str, &str)] = &[
+pub(super) const FLAGS: &[(&str, &str)] = &[
     ("prune_entropy", "--entropy-pruning"),
     ("prune", "--prune"),
     ("pruning by count", "--prune: pruning by count"),

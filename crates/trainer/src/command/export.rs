@@ -13,9 +13,10 @@ use surprisal_engine::model::ngram::NgramModel;
 use surprisal_engine::text::{Tokenizer, TokenizerKind};
 
 use crate::cli;
-use crate::error::{Error, Result};
+use crate::command::count::FLAGS;
+use crate::error::{Error, Result, name_flags};
 use crate::output::Output;
-use crate::wording::shown;
+use crate::wording::{many, shown, thousands};
 use surprisal_engine::Context;
 use surprisal_engine::models;
 use surprisal_engine::outputs;
@@ -30,6 +31,14 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
     if arguments.quantize.is_some() && format != "ngram" {
         return Err(Error::usage(format!("--quantize has no effect with --format {format}"))
             .hint("only .ngram files can be quantized"));
+    }
+    if arguments.prune.is_some() {
+        return Err(Error::usage("--prune needs the counts of n-grams, which a model does not have")
+            .hint("`merge` COUNTS with --prune, or give --entropy-pruning here"));
+    }
+    if arguments.entropy_pruning.is_some() && !matches!(format.as_str(), "arpa" | "ngram") {
+        return Err(Error::usage(format!("--entropy-pruning has no effect with --format {format}"))
+            .hint("only n-gram models can be pruned"));
     }
     let (out, inputs) = (arguments.out.as_path(), [&arguments.model]);
     let _reserved =
@@ -52,6 +61,13 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
         .hint("only n-gram models can"));
     };
     let pool = ctx.pool;
+    let pruned = arguments.entropy_pruning.map(|threshold| pool.install(|| model.pruned(threshold)));
+    let pruned = pruned.transpose().map_err(|error| name_flags(Error::usage(error.to_string()), FLAGS))?;
+    if let Some(pruned) = &pruned {
+        let (kept, all) = (thousands(pruned.parameters()), many(model.parameters(), "n-gram"));
+        output.info(format!("{kept} of {all} are kept"));
+    }
+    let model = pruned.as_ref().unwrap_or(model);
     let packed = arguments.quantize.map(|bits| pool.install(|| model.quantized(bits))).transpose()?;
     let model = packed.as_ref().unwrap_or(model);
     let size = pool.install(|| write(&format, out, model, &loaded.tokenizer, ctx))?;
