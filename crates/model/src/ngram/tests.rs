@@ -202,6 +202,68 @@ fn pruning_by_entropy_drops_grams_keeps_sums_and_costs_little() {
     }
 }
 
+/// The n-grams of 2 and 3 words of a model.
+fn grams(model: &NgramModel) -> std::collections::BTreeSet<Vec<u32>> {
+    let tables = model.trie().to_estimate().unwrap().tables;
+    let mut all = vec![(0..tables[0].value_ids.len() as u32).map(|word| vec![word]).collect::<Vec<_>>()];
+    for len in 1..tables.len() {
+        let of = |(node, gram): (usize, &Vec<u32>)| {
+            let words = &tables[len].words[tables[len - 1].children(node)];
+            words.iter().map(|&word| [&gram[..], &[word]].concat()).collect::<Vec<_>>()
+        };
+        all.push(all[len - 1].iter().enumerate().flat_map(of).collect());
+    }
+    all.into_iter().skip(1).flatten().collect()
+}
+
+#[test]
+fn the_ngrams_that_stay_are_those_of_the_relative_entropy() {
+    let text: Vec<u32> = (0..400_u32).map(|i| (i * i % 53 + i % 5 * (i / 31 % 4)) % 9).collect();
+    let threshold = 0.001;
+    for smoothing in [Smoothing::ModifiedKneserNey, Smoothing::WittenBell, Smoothing::Katz] {
+        let whole = model(&text, 10, &config(3, smoothing, None));
+        let q = |context: &[u32]| -> Vec<f64> {
+            whole.next_log_probs(context).unwrap().into_iter().map(f64::exp).collect()
+        };
+        let seen = grams(&whole);
+        // Σ p(v | h) ln (p(v | h) / p'(v | h)) over all words v, where only w is backed off in p'.
+        let divergence = |gram: &[u32]| {
+            let (&word, context) = gram.split_last().unwrap();
+            let (own, lower) = (q(context), q(&context[1..]));
+            let stays = |v: u32| v != word && seen.contains(&[context, &[v]].concat());
+            let (mut kept, mut kept_lower) = (0.0, 0.0);
+            for v in (0..10).filter(|&v| stays(v)) {
+                (kept, kept_lower) = (kept + own[v as usize], kept_lower + lower[v as usize]);
+            }
+            let backoff = (1.0 - kept) / (1.0 - kept_lower);
+            let term = |v: u32| {
+                let (p, lower) = (own[v as usize], lower[v as usize]);
+                if stays(v) { 0.0 } else { p * (p / (backoff * lower)).ln() }
+            };
+            let history: f64 = (0..context.len()).map(|i| q(&context[..i])[context[i] as usize]).product();
+            history * (0..10).map(term).sum::<f64>()
+        };
+        let mut expected = std::collections::BTreeSet::new();
+        for gram in
+            seen.iter().filter(|gram| gram.len() == 3).chain(seen.iter().filter(|gram| gram.len() == 2))
+        {
+            let is_needed = expected.iter().any(|longer: &Vec<u32>| {
+                longer.len() > gram.len() && (longer.starts_with(gram) || longer.ends_with(gram))
+            });
+            if is_needed || divergence(gram).exp_m1() >= threshold {
+                expected.insert(gram.clone());
+            }
+        }
+        assert!(
+            expected.len() > 9 && expected.len() < seen.len() - 9,
+            "{smoothing:?}: {} of {}",
+            expected.len(),
+            seen.len()
+        );
+        assert_eq!(grams(&whole.pruned(threshold).unwrap()), expected, "{smoothing:?}");
+    }
+}
+
 /// A text drawn from a model.
 fn sampled(model: &NgramModel, len: usize) -> Vec<u32> {
     let (mut text, mut state) = (Vec::new(), 7_u64);
