@@ -334,14 +334,17 @@ fn is_header(line: &str) -> bool {
 
 /// Whether there are lines before `\data\`; `None` where `text` does not start an ARPA file.
 fn preface(text: &str) -> Option<bool> {
-    let mut preface = false;
+    const OURS: [&str; 3] = [arpa::DECLARATION_PREFIX, arpa::TOKENIZER_PREFIX, arpa::SCORES_DECLARATION];
+    let (mut preface, mut last) = (false, "");
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     for line in lines.by_ref() {
         if line == "\\data\\" {
             return lines.next().is_none_or(is_header).then_some(preface);
         }
         // Lines that this program writes before `\data\` do not count.
-        preface |= !(line.starts_with(arpa::DECLARATION_PREFIX) || line == arpa::SCORES_DECLARATION);
+        preface |= !OURS.iter().any(|ours| line.starts_with(ours));
+        last = line;
     }
-    None
+    // A tokenizer may be longer than what is looked at.
+    last.starts_with(arpa::TOKENIZER_PREFIX).then_some(preface)
 }

@@ -106,6 +106,9 @@ pub(super) fn model(parsed: Parsed<'_>) -> Result<(NgramModel, Tokenizer)> {
 /// The tokenizer with these tokens.
 fn tokenizer(parsed: &Parsed<'_>) -> Result<Tokenizer> {
     let Parsed { words, has, kind, unit, .. } = parsed;
+    if let Some(tokenizer) = parsed.tokenizer {
+        return Ok(tokenizer.clone());
+    }
     let wrong = |what: &str| Error::malformed(WHAT, &format!("its tokens are not the declared {what}"));
     if (*kind, *unit) == (TokenizerKind::Word, TextMode::Line) {
         return Ok(Tokenizer::from_words(*kind, *unit, words.iter().copied())?);

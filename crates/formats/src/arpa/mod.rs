@@ -28,6 +28,15 @@
 //! # tokenizer = char, unit = stream
 //! ```
 //!
+//! Tokens that are parts of words need rules as well, so a second line has their tokenizer, the
+//! content of a `tokenizer.json` in one line: in the file itself, as a file beside it would be lost.
+//! Its tokens must be the 1-grams.
+//!
+//! ```text
+//! # tokenizer = bpe, unit = stream
+//! # tokenizer.json = {"version":"1.0",…}
+//! ```
+//!
 //! Another line marks the scores of stupid backoff, which are not probabilities:
 //! [`SCORES_DECLARATION`].
 //!
@@ -79,11 +88,14 @@ pub fn open(path: impl AsRef<Path>) -> Result<(NgramModel, Tokenizer)> {
 /// [`Error::Line`] with the line and advice; [`Malformed`](surprisal_store::Error::Malformed) for
 /// mistakes of the file as a whole.
 pub fn read(bytes: &[u8]) -> Result<(NgramModel, Tokenizer)> {
-    build::model(parse::parse(bytes)?)
+    build::model(parse::parse(&parse::header(bytes)?)?)
 }
 
 /// The start of the line that declares the kind of tokens.
 pub const DECLARATION_PREFIX: &str = "# tokenizer = ";
+
+/// The start of the line with the tokenizer of tokens that are parts of words.
+pub const TOKENIZER_PREFIX: &str = "# tokenizer.json = ";
 
 /// The line that declares scores that do not sum to one.
 pub const SCORES_DECLARATION: &str = "# scores = stupid_backoff";

@@ -5,17 +5,28 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 use surprisal_model::ngram::{MAX_ORDER, Smoothing};
-use surprisal_text::{Granularity, TextMode, TokenizerKind, many};
+use surprisal_text::{Granularity, TextMode, Tokenizer, TokenizerKind, many};
 
-use super::{DECLARATION_PREFIX, SCORES_DECLARATION, SRILM_LOG_ZERO, line};
+use super::{DECLARATION_PREFIX, SCORES_DECLARATION, SRILM_LOG_ZERO, TOKENIZER_PREFIX, line};
 use crate::Result;
 use crate::ngram_list::{BYTES_PER_TASK, SPECIALS, chunks, show};
+use crate::token_strings::spell;
 use surprisal_store::read::TO_UTF8;
 
 /// A log-probability above 0 by no more than this is a rounding error.
 const ROUNDING: f32 = 1e-6;
 /// The largest accepted |log10| of a back-off weight.
 const MAX_LOG10_BACKOFF: f32 = 99.0;
+
+/// The lines before the n-grams, and where those are.
+pub(super) struct Header<'a> {
+    kind: TokenizerKind,
+    unit: TextMode,
+    smoothing: Smoothing,
+    /// The tokenizer that the file contains, and its tokens as they are written.
+    tokenizer: Option<(Tokenizer, Vec<String>)>,
+    sections: Vec<Section<'a>>,
+}
 
 /// The content of a file.
 pub(super) struct Parsed<'a> {
@@ -28,6 +39,8 @@ pub(super) struct Parsed<'a> {
     /// The kind of tokens.
     pub(super) kind: TokenizerKind,
     pub(super) unit: TextMode,
+    /// The tokenizer, if the file contains one.
+    pub(super) tokenizer: Option<&'a Tokenizer>,
     /// The smoothing method, if the file declares it.
     pub(super) smoothing: Smoothing,
 }
@@ -64,19 +77,32 @@ impl Section<'_> {
 #[expect(clippy::disallowed_types, reason = "looked up, never iterated")]
 type Ids<'a> = HashMap<&'a [u8], u32, foldhash::fast::RandomState>;
 
-/// Parses a file.
-pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
-    let (kind, unit, smoothing, sections) = sections(bytes)?;
+/// Parses the n-grams.
+pub(super) fn parse<'a>(header: &'a Header<'a>) -> Result<Parsed<'a>> {
+    let Header { kind, unit, smoothing, ref tokenizer, ref sections } = *header;
     let order = sections.len();
-    let specials = match unit {
-        _ if kind.granularity() == Granularity::Byte => &[],
-        TextMode::Stream => &SPECIALS[..1],
-        TextMode::Line => &SPECIALS[..],
-        TextMode::Document => &["<unk>", "</s>"],
+    let first: Vec<&str> = match (tokenizer, unit) {
+        (Some((_, tokens)), _) => tokens.iter().map(String::as_str).collect(),
+        (None, _) if kind.granularity() == Granularity::Byte => Vec::new(),
+        (None, TextMode::Stream) => SPECIALS[..1].into(),
+        (None, TextMode::Line) => SPECIALS.into(),
+        (None, TextMode::Document) => vec!["<unk>", "</s>"],
     };
-    let (words, has, ids, unigrams) = unigrams(sections[0], order == 1, specials)?;
+    let (words, mut has, ids, unigrams) = unigrams(sections[0], order == 1, &first)?;
+    if tokenizer.is_some() {
+        let other = words.get(first.len()).map(|word| format!("`{word}` is not one of its tokens"));
+        let missing = || {
+            let at = has.iter().position(|has| !has)?;
+            Some(format!("the token `{}` has no 1-gram", words[at]))
+        };
+        if let Some(problem) = other.or_else(missing) {
+            let problem = format!("the 1-grams are not those of the file's tokenizer: {problem}");
+            return Err(line(sections[0].first_line - 1, problem, OWN_TOKENS));
+        }
+        has.clear();
+    }
     let mut orders = vec![unigrams];
-    for (section, len) in sections.into_iter().zip(1..).skip(1) {
+    for (&section, len) in sections.iter().zip(1..).skip(1) {
         let top = len == order;
         let grams = |body| {
             let mut part = Order {
@@ -125,7 +151,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>> {
             section,
         });
     }
-    Ok(Parsed { words, has, orders, kind, unit, smoothing })
+    let tokenizer = tokenizer.as_ref().map(|(tokenizer, _)| tokenizer);
+    Ok(Parsed { words, has, orders, kind, unit, tokenizer, smoothing })
 }
 
 /// Compares the number of n-grams with the number in the header.
@@ -139,9 +166,12 @@ fn check_count(section: Section<'_>, len: usize, count: usize) -> Result<()> {
 
 type Unigrams<'a> = (Vec<&'a str>, Vec<bool>, Ids<'a>, Order<'a>);
 
+/// Advice for a file whose tokens cannot be known.
+const OWN_TOKENS: &str = "use the run or the .ngram file from which it was written";
+
 /// Parses the 1-grams. Ids: first `specials`, present or not, then the other words in the order of
 /// the file.
-fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> Result<Unigrams<'a>> {
+fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'a str]) -> Result<Unigrams<'a>> {
     let parts = parse_chunks(section, |body| {
         let mut part = Vec::new();
         let lines = each_line(body, |line| {
@@ -160,7 +190,7 @@ fn unigrams<'a>(section: Section<'a>, top: bool, specials: &[&'static str]) -> R
     let mut ids = Ids::with_capacity_and_hasher(listed.len() + 3, foldhash::fast::RandomState::default());
     ids.extend(specials.iter().zip(0..).map(|(word, id)| (word.as_bytes(), id)));
     // <UNK> is <unk> only in a file without <unk>; otherwise it is an ordinary word.
-    if !has.is_empty() && listed.iter().all(|(word, ..)| *word != b"<unk>") {
+    if specials.first() == Some(&"<unk>") && listed.iter().all(|(word, ..)| *word != b"<unk>") {
         ids.insert(b"<UNK>", 0);
     }
     let zeros = vec![0.0; specials.len()];
@@ -357,29 +387,41 @@ fn declared(text: &[u8]) -> Option<(Option<TokenizerKind>, TextMode)> {
     Some((TokenizerKind::BUILT_IN.into_iter().find(|known| known.name() == kind), mode))
 }
 
-/// The kind of tokens, the smoothing, and the sections, which must match the header.
-fn sections(bytes: &[u8]) -> Result<(TokenizerKind, TextMode, Smoothing, Vec<Section<'_>>)> {
+/// The lines before the n-grams, and the sections, which must match them.
+pub(super) fn header(bytes: &[u8]) -> Result<Header<'_>> {
+    let (mut tokenizer, mut without_rules) = (None, None);
     let (mut kind, mut unit, mut smoothing) = (TokenizerKind::Word, TextMode::Line, Smoothing::Given);
     // A byte-order mark is not part of the first line.
     let mut lines = Lines { rest: bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes), number: 0 };
     loop {
         match lines.next_trimmed() {
             Some(b"\\data\\") => break,
+            Some(text) if text.starts_with(TOKENIZER_PREFIX.as_bytes()) => {
+                let read = Tokenizer::from_json(&text[TOKENIZER_PREFIX.len()..]);
+                let read = read.map_err(|error| {
+                    let problem = format!("the tokenizer in this line cannot be read: {error}");
+                    line(lines.number, problem, OWN_TOKENS)
+                })?;
+                let spelled = |id| String::from_utf8_lossy(&spell(&read, id)).into_owned();
+                let tokens = (0..read.vocab_size() as u32).map(spelled).collect();
+                (kind, unit, tokenizer) = (read.kind(), read.mode(), Some((read, tokens)));
+            }
             Some(text) if text == SCORES_DECLARATION.as_bytes() => smoothing = Smoothing::StupidBackoff,
             Some(text) => {
                 let Some((found, mode)) = declared(text) else { continue };
-                let listed = found.filter(|kind| kind.granularity() != Granularity::Subword);
-                let Some(listed) = listed else {
-                    let problem = "its tokens are byte pairs or of a custom tokenizer, and the file does not contain the rules for them";
-                    let hint = "use the run or the .ngram file from which it was written";
-                    return Err(line(lines.number, problem, hint));
-                };
-                (kind, unit) = (listed, mode);
+                match found.filter(|kind| kind.granularity() != Granularity::Subword) {
+                    Some(listed) => (kind, unit) = (listed, mode),
+                    None => without_rules = Some(lines.number),
+                }
             }
             None => {
                 return Err(line(lines.number, "there is no \\data\\", "is this an ARPA file, unpacked?"));
             }
         }
+    }
+    if let (Some(number), None) = (without_rules, &tokenizer) {
+        let problem = "its tokens are byte pairs or of a custom tokenizer, and the file does not contain the rules for them";
+        return Err(line(number, problem, OWN_TOKENS));
     }
     let ends = |lines: &Lines<'_>| line(lines.number, "the file ends here", "was it cut short?");
     let mut counts = Vec::new();
@@ -419,7 +461,7 @@ fn sections(bytes: &[u8]) -> Result<(TokenizerKind, TextMode, Smoothing, Vec<Sec
         let problem = format!("\\end\\ is expected here, not `{}`", show(heading));
         return Err(line(lines.number, problem, "every order must be listed below \\data\\"));
     }
-    Ok((kind, unit, smoothing, sections))
+    Ok(Header { kind, unit, smoothing, tokenizer, sections })
 }
 
 /// The number in a line `ngram ORDER=NUMBER`.

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use surprisal_model::ngram::{BackoffScheme, Estimate, Probabilities};
 use surprisal_text::{Granularity, TextMode, Tokenizer};
 
-use super::{LOG_ZERO, SCORES_DECLARATION, declaration};
+use super::{LOG_ZERO, SCORES_DECLARATION, TOKENIZER_PREFIX, declaration};
 use crate::file::FileWriter;
 use crate::ordered_writer::OrderedWriter;
 use crate::token_strings::{Context, NgramTree, StringTable, TextBuffer};
@@ -42,7 +42,16 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
     let declared = declaration(kind, unit);
     let mut writer = FileWriter::create(path)?;
     supported(estimate)?;
-    let mut header = declared.as_ref().map_or_else(String::new, |line| format!("{line}\n\n"));
+    let mut header = declared.as_ref().map_or_else(String::new, |line| format!("{line}\n"));
+    if kind.granularity() == Granularity::Subword {
+        let json = tokenizer.to_json()?;
+        // JSON has line breaks only between its values.
+        header +=
+            &format!("{TOKENIZER_PREFIX}{}\n", String::from_utf8_lossy(&json).replace(['\n', '\r'], " "));
+    }
+    if declared.is_some() {
+        header.push('\n');
+    }
     if estimate.unseen_context_factor != 1.0 {
         header += &format!("{SCORES_DECLARATION}\n\n");
     }
@@ -61,17 +70,11 @@ pub fn write(path: impl AsRef<Path>, estimate: &Estimate, tokenizer: &Tokenizer)
             TextMode::Line => "lines",
             TextMode::Document => "documents",
         };
-        let but = match (kind.granularity(), unit) {
-            (Granularity::Subword, _) => {
-                "the format has no rules for cutting texts into them, so surprisal cannot read the file"
+        let but = match unit {
+            TextMode::Stream | TextMode::Document => {
+                "KenLM refuses it because <s> is missing, and other programs take the tokens for words"
             }
-            (
-                Granularity::Byte | Granularity::Char | Granularity::Word,
-                TextMode::Stream | TextMode::Document,
-            ) => "KenLM refuses it because <s> is missing, and other programs take the tokens for words",
-            (Granularity::Byte | Granularity::Char | Granularity::Word, TextMode::Line) => {
-                "other programs take them for words"
-            }
+            TextMode::Line => "other programs take them for words",
         };
         notices.push(format!(
             "the tokens are {kind} tokens of {of}, not words in sentences, as the first line says; {but}"

@@ -244,7 +244,9 @@ impl NgramConfig {
         if self.prune.first().is_some_and(|&first| first > 0) {
             let but = "prune from order 1 makes rare words as likely as words that never occurred";
             if self.compat == Some(Compat::Kenlm) {
-                return wrong(format!("{but}; lmplz removes them from the vocabulary, so compat cannot be"));
+                return wrong(format!(
+                    "{but}; lmplz removes them from the vocabulary, which is not reproduced"
+                ));
             }
             if !self.interpolate_unigrams {
                 return wrong(format!("{but}, which have no probability without interpolate_unigrams"));
