@@ -455,11 +455,12 @@ pub(crate) struct SmoothingArgs {
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(Smoothing::ALL.map(Smoothing::name)))]
     pub(crate) smoothing: Option<String>,
     /// Remove n-grams that occur no more often than this: one count per order, from order 1; the
-    /// last applies to all higher orders.
+    /// last applies to all higher orders. Words stay in the vocabulary, as likely as one that never
+    /// occurred.
     #[arg(long, value_name = "COUNTS", num_args = 1.., value_delimiter = ',', value_parser = threshold)]
     pub(crate) prune: Vec<u32>,
-    /// Remove n-grams whose removal raises perplexity by less than this fraction, e.g. 1e-7 (Stolcke
-    /// 1998).
+    /// Remove n-grams whose removal raises perplexity by less than this fraction, e.g. 1e-7
+    /// (Stolcke 1998).
     #[arg(long, value_name = "FRACTION")]
     pub(crate) entropy_pruning: Option<f64>,
     /// Reproduce another program's numbers exactly: kenlm, with kneser_ney and modified_kneser_ney.
@@ -536,8 +537,8 @@ pub(crate) struct ExportArgs {
     /// instead of exactly.
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u32).range(2..=16))]
     pub(crate) quantize: Option<u32>,
-    /// Remove n-grams whose removal raises perplexity by less than this fraction, e.g. 1e-7 (Stolcke
-    /// 1998). To prune by count, which a model does not have, `merge` counts with --prune.
+    /// Remove n-grams whose removal raises perplexity by less than this fraction, e.g. 1e-7
+    /// (Stolcke 1998). To prune by count, which a model does not have, `merge` counts with --prune.
     #[arg(long, value_name = "FRACTION")]
     pub(crate) entropy_pruning: Option<f64>,
     /// Answered with where to prune by count.

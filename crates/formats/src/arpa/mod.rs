@@ -29,8 +29,8 @@
 //! ```
 //!
 //! Tokens that are parts of words need rules as well, so a second line has their tokenizer, the
-//! content of a `tokenizer.json` in one line: in the file itself, as a file beside it would be lost.
-//! Its tokens must be the 1-grams.
+//! content of a `tokenizer.json`: in the file itself, as a file beside it would be lost. Its tokens
+//! must be the 1-grams.
 //!
 //! ```text
 //! # tokenizer = bpe, unit = stream
