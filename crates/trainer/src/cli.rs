@@ -48,7 +48,7 @@ pub(crate) enum Command {
     /// Describe a model or a text.
     Inspect(InspectArgs),
     /// Count n-grams and write an ARPA file, a binary .ngram file, or the counts themselves.
-    Count(CountArgs),
+    Count(Box<CountArgs>),
     /// Merge the counts of the parts of a text; the result equals counting the whole text.
     Merge(MergeArgs),
     /// Interpolate models: q = Σ λ q_m, with λ fitted to held-out text; n-gram models also into one

@@ -312,7 +312,7 @@ fn any_model_s_own_arpa_file_gives_its_own_number() {
                 assert!(file.starts_with("\\data\\\n") && !said.contains("note"), "{said}");
             } else {
                 assert!(file.starts_with(&format!("# tokenizer = {tokenizer}, unit = {unit}\n\n\\data\\\n")));
-                let who = if unit != "line" { "KenLM refuses it" } else { "other programs take" };
+                let who = if unit == "line" { "other programs take" } else { "KenLM refuses it" };
                 assert!(said.contains(who), "{said}");
             }
             // Reading and writing again gives the same file.
