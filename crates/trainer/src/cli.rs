@@ -462,7 +462,7 @@ pub(crate) struct SmoothingArgs {
     /// Remove n-grams whose removal raises perplexity by less than this fraction, e.g. 1e-7
     /// (Stolcke 1998).
     #[arg(long, value_name = "FRACTION")]
-    pub(crate) entropy_pruning: Option<f64>,
+    pub(crate) prune_entropy: Option<f64>,
     /// Reproduce another program's numbers exactly: kenlm, with kneser_ney and modified_kneser_ney.
     #[arg(long, value_name = "PROGRAM", value_parser = ["kenlm"], hide_possible_values = true)]
     pub(crate) compat: Option<String>,
@@ -540,7 +540,7 @@ pub(crate) struct ExportArgs {
     /// Remove n-grams whose removal raises perplexity by less than this fraction, e.g. 1e-7
     /// (Stolcke 1998). To prune by count, which a model does not have, `merge` counts with --prune.
     #[arg(long, value_name = "FRACTION")]
-    pub(crate) entropy_pruning: Option<f64>,
+    pub(crate) prune_entropy: Option<f64>,
     /// Answered with where to prune by count.
     #[arg(long, hide = true, num_args = 0.., value_name = "COUNTS")]
     pub(crate) prune: Option<Vec<String>>,

@@ -112,7 +112,7 @@ fn a_flag_of_count_is_the_setting_of_a_run() {
         ("--smoothing dirichlet --alpha 3,1", "smoothing=dirichlet alpha=[3.0,1.0]", true),
         ("--fallback 0.1,0.2,0.3", "fallback=[0.1,0.2,0.3]", true),
         ("--no-interpolate-unigrams", "interpolate_unigrams=false", true),
-        ("--entropy-pruning 0.01", "prune_entropy=0.01", true),
+        ("--prune-entropy 0.01", "prune_entropy=0.01", true),
         ("--prune 3 5", "prune=[3,5]", true),
         ("--tune --heldout 0.3", "tune=true heldout=0.3", false),
     ] {
@@ -149,7 +149,7 @@ fn a_written_model_is_pruned_as_a_counted_one() {
     for smoothing in ["modified_kneser_ney", "witten_bell", "katz"] {
         let count = ["count", "a.txt", "--order", "4", "--smoothing", smoothing, "--out"];
         bench.run(&[&count[..], &["m.ngram", "--out", "m.arpa"]].concat()).succeeded();
-        let prune = ["--entropy-pruning", "0.003"];
+        let prune = ["--prune-entropy", "0.003"];
         bench.run(&[&count[..], &["direct.ngram", "--out", "direct.arpa"], &prune[..]].concat()).succeeded();
         for (from, to) in [("m.ngram", "a.arpa"), ("m.arpa", "b.arpa"), ("m.ngram", "c.ngram")] {
             let said = bench.run(&[&["export", from, "--out", to], &prune[..]].concat()).succeeded().stderr;
@@ -177,8 +177,8 @@ fn a_written_model_is_pruned_as_a_counted_one() {
         bench
             .run(&["count", "a.txt", "--order", "2", "--smoothing", smoothing, "--out", "m.ngram"])
             .succeeded();
-        let prune = ["export", "m.ngram", "--out", "x.ngram", "--entropy-pruning", "0.1"];
-        bench.run(&prune).refused(2, &["--entropy-pruning: pruning by entropy needs", says]);
+        let prune = ["export", "m.ngram", "--out", "x.ngram", "--prune-entropy", "0.1"];
+        bench.run(&prune).refused(2, &["--prune-entropy: pruning by entropy needs", says]);
     }
     // Another program's file: not a distribution, or pruned so that `a b c` lacks `b c`.
     let head = "\\data\\\nngram 1=5\nngram 2=1\nngram 3=1\n\n\\1-grams:\n-0.6 <unk>\n0 <s>\n-0.6 </s>\n-0.6 a 0\n-0.6 b 0\n";
@@ -197,7 +197,7 @@ fn a_written_model_is_pruned_as_a_counted_one() {
                 file
             },
         );
-        let prune = ["export", "o.arpa", "--out", "x.ngram", "--entropy-pruning", "0.1"];
+        let prune = ["export", "o.arpa", "--out", "x.ngram", "--prune-entropy", "0.1"];
         bench.run(&prune).refused(2, &[says]);
     }
     assert!(!bench.path().join("x.ngram").exists());

@@ -153,7 +153,7 @@ pub struct NgramConfig {
     pub compat: Option<Compat>,
     /// Removes n-grams of order i + 1 that occur `prune[i]` times or less; the last applies to all
     /// higher orders. Of order 1, only a word's own probability is removed: it keeps its id, and is
-    /// as likely as a word that never occurred, as in SRILM. KenLM's lmplz removes the word, so
+    /// as likely as a word that never occurred. KenLM's lmplz removes the word, so
     /// that it becomes `<unk>`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prune: Vec<u32>,

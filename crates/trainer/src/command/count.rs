@@ -42,7 +42,7 @@ fn model_and_files(out: &[PathBuf], order: usize, how: &cli::SmoothingArgs) -> R
         order,
         smoothing: parse_name("smoothing", smoothing)?,
         prune: how.prune.clone(),
-        prune_entropy: how.entropy_pruning.unwrap_or(default.prune_entropy),
+        prune_entropy: how.prune_entropy.unwrap_or(default.prune_entropy),
         compat: how.compat.as_deref().map(|compat| parse_name("compat", compat)).transpose()?,
         k: how.k.unwrap_or(default.k),
         alpha: how.alpha.clone(),
@@ -60,10 +60,10 @@ fn model_and_files(out: &[PathBuf], order: usize, how: &cli::SmoothingArgs) -> R
 
 /// The beginnings of messages about settings, with the flags in their place.
 pub(super) const FLAGS: &[(&str, &str)] = &[
-    ("prune_entropy", "--entropy-pruning"),
+    ("prune_entropy", "--prune-entropy"),
     ("prune", "--prune"),
     ("pruning by count", "--prune: pruning by count"),
-    ("pruning by entropy", "--entropy-pruning: pruning by entropy"),
+    ("pruning by entropy", "--prune-entropy: pruning by entropy"),
     ("k must", "--k must"),
     ("alpha", "--alpha"),
     ("a discount of", "--fallback: a discount of"),
@@ -81,7 +81,7 @@ fn check_flags(how: &cli::SmoothingArgs, config: &NgramConfig, files: &Files) ->
     let model = [
         ("smoothing", how.smoothing.is_some()),
         ("prune", !how.prune.is_empty()),
-        ("entropy-pruning", how.entropy_pruning.is_some()),
+        ("prune-entropy", how.prune_entropy.is_some()),
         ("compat", how.compat.is_some()),
         ("k", how.k.is_some()),
         ("alpha", !how.alpha.is_empty()),

@@ -34,10 +34,10 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
     }
     if arguments.prune.is_some() {
         return Err(Error::usage("--prune needs the counts of n-grams, which a model does not have")
-            .hint("`merge` COUNTS with --prune, or give --entropy-pruning here"));
+            .hint("`merge` COUNTS with --prune, or give --prune-entropy here"));
     }
-    if arguments.entropy_pruning.is_some() && !matches!(format.as_str(), "arpa" | "ngram") {
-        return Err(Error::usage(format!("--entropy-pruning has no effect with --format {format}"))
+    if arguments.prune_entropy.is_some() && !matches!(format.as_str(), "arpa" | "ngram") {
+        return Err(Error::usage(format!("--prune-entropy has no effect with --format {format}"))
             .hint("only n-gram models can be pruned"));
     }
     let (out, inputs) = (arguments.out.as_path(), [&arguments.model]);
@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
         .hint("only n-gram models can"));
     };
     let pool = ctx.pool;
-    let pruned = arguments.entropy_pruning.map(|threshold| pool.install(|| model.pruned(threshold)));
+    let pruned = arguments.prune_entropy.map(|threshold| pool.install(|| model.pruned(threshold)));
     let pruned = pruned.transpose().map_err(|error| name_flags(Error::usage(error.to_string()), FLAGS))?;
     if let Some(pruned) = &pruned {
         let (kept, all) = (thousands(pruned.parameters()), many(model.parameters(), "n-gram"));
