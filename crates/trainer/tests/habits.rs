@@ -276,7 +276,12 @@ fn manual_pages_have_every_flag_and_replace_only_their_own() {
     for verb in command.get_subcommands() {
         let name = verb.get_name();
         let text = page(&format!("surprisal-{name}.1"));
-        for flag in flags(name).iter().filter(|flag| flag.starts_with("--") && !flag.contains('_')) {
+        let hidden = verb.get_arguments().filter(|argument| argument.is_hide_set());
+        let hidden: Vec<&str> = hidden.filter_map(clap::Arg::get_long).collect();
+        let is_shown = |flag: &&String| {
+            flag.strip_prefix("--").is_some_and(|name| !name.contains('_') && !hidden.contains(&name))
+        };
+        for flag in flags(name).iter().filter(is_shown) {
             assert!(text.contains(&format!("{flag}\\fR")), "{name}: no {flag}\n{text}");
         }
         assert!(text.contains(".SH NAME") && text.contains(".SH EXAMPLES\n  surprisal "), "{text}");
