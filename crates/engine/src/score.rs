@@ -17,7 +17,7 @@ use crate::word_sums::by_word;
 const LINES_PER_TASK: usize = 1 << 10;
 const TASKS: usize = 1 << 6;
 
-/// What has a row of its own.
+/// The parts that have rows of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
     /// The lines of a text.
@@ -40,7 +40,7 @@ pub enum Reach {
 /// Options of scoring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// What has a row.
+    /// The parts that have rows.
     pub by: By,
     /// The context; `None`: as in training and evaluation.
     pub reach: Option<Reach>,

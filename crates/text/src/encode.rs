@@ -30,7 +30,7 @@ struct EncodedChunk {
     unknown_at: Vec<(usize, String)>,
 }
 
-/// What is kept of the text of unknown tokens.
+/// The part of unknown tokens that is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unknown {
     Forgotten,

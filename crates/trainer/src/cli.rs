@@ -200,7 +200,7 @@ pub(crate) struct ScoreArgs {
     /// run). Each is scored by itself.
     #[arg(value_name = "TEXT")]
     pub(crate) texts: Vec<PathBuf>,
-    /// What has a row: line, word or token. The surprisal of a word is the sum over its pieces: a
+    /// The parts that have rows: line, word or token. The surprisal of a word is the sum over its pieces: a
     /// piece belongs to the word whose characters it has, and white space by itself to the word
     /// before it.
     #[arg(long, value_name = "PART", default_value = "line")]
