@@ -200,9 +200,9 @@ pub(crate) struct ScoreArgs {
     /// run). Each is scored by itself.
     #[arg(value_name = "TEXT")]
     pub(crate) texts: Vec<PathBuf>,
-    /// The parts that have rows: line, word or token. The surprisal of a word is the sum over its pieces: a
-    /// piece belongs to the word whose characters it has, and white space by itself to the word
-    /// before it.
+    /// The parts that have rows: line, word or token. The surprisal of a word is the sum over its
+    /// pieces: a piece belongs to the word whose characters it has, and white space by itself to
+    /// the word before it.
     #[arg(long, value_name = "PART", default_value = "line")]
     pub(crate) by: ScoreBy,
     /// The context: of the line alone, or of the text before it, over the ends of lines (default:
