@@ -10,7 +10,7 @@ use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_model::neural::{Neural, NeuralConfig};
 use surprisal_text::{Tokenizer, TokenizerKind};
 
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, OptimKind};
 use crate::error::{Error, Result};
 use crate::events::{Context, Note, Silent};
 use crate::kind::Kind;
@@ -106,6 +106,10 @@ pub(crate) fn adopt(loaded: &mut Loaded, ctx: &Context<'_>) -> Result<()> {
         notices.push(format!("model.kind = {} follows {said}", start.config.kind()));
     }
     config.model.adopt(start.config.clone());
+    if config.optim.kind == OptimKind::Muon && !config.model.has_hidden_matrices() {
+        config.optim.kind = OptimKind::AdamW;
+        notices.push(format!("optim.kind = adamw follows {said}, which has no hidden matrices; it was muon"));
+    }
     if let (Some(bytes), None) = (&start.tokenizer, &config.tokenizer.file)
         && let tokenizer = Tokenizer::from_json(bytes)?
         && tokenizer.kind() != TokenizerKind::File

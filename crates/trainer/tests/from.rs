@@ -53,7 +53,14 @@ fn bench(kind: &[&str]) -> Bench {
 
 /// A step that hardly changes the model: its loss is that of the start.
 fn hardly(bench: &Bench, text: &str, from: &str, out: &str, more: &[&str]) -> Ran {
-    let step = ["train.steps=1", "train.batch_size=4", "optim.lr=1e-12", "optim.min_lr=0", "sample.tokens=0"];
+    let step = [
+        "train.steps=1",
+        "train.batch_size=4",
+        "optim.kind=adamw",
+        "optim.lr=1e-12",
+        "optim.min_lr=0",
+        "sample.tokens=0",
+    ];
     let step = [&["train", text, "--json", "--out", out, "--from", from], &set(&step)[..], more].concat();
     bench.run(&step)
 }

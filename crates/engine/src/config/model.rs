@@ -111,7 +111,7 @@ impl Model {
     }
 
     /// Whether the model has hidden matrices, which Muon can update.
-    pub(super) fn has_hidden_matrices(&self) -> bool {
+    pub(crate) fn has_hidden_matrices(&self) -> bool {
         self.neural().is_some_and(NeuralConfig::has_hidden_matrices)
     }
 
