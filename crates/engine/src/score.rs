@@ -344,7 +344,7 @@ pub(crate) fn newline(tokenizer: &Tokenizer) -> Result<Vec<u32>> {
 }
 
 /// The lines of a text of which each token has so many newlines. A line ends with the token that
-/// has its newline, and `</s>` after a document is in its last line.
+/// has its newline, or with the `</s>` after a document.
 fn lines_of_stream(ids: &[u32], newlines: &[u32], eos: Option<u32>) -> Vec<Line> {
     let mut lines: Vec<Line> = Vec::new();
     let (mut number, mut is_open) = (1, false);
@@ -354,7 +354,7 @@ fn lines_of_stream(ids: &[u32], newlines: &[u32], eos: Option<u32>) -> Vec<Line>
             None => lines.push(Line { number, tokens: at..at + 1 }),
         }
         number += u64::from(newlines[id as usize]);
-        is_open = newlines[id as usize] == 0 && (is_open || Some(id) != eos);
+        is_open = newlines[id as usize] == 0 && Some(id) != eos;
     }
     lines
 }

@@ -379,6 +379,8 @@ fn models_of_a_file_leave_for_hugging_face_and_train_on_from_there() {
             "--set",
             "train.block_size=8",
             "--set",
+            "optim.kind=adamw",
+            "--set",
             "optim.lr=1e-12",
             "--set",
             "optim.min_lr=0",

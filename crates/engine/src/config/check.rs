@@ -10,7 +10,7 @@ use surprisal_model::neural::Windows;
 use surprisal_source::Source;
 use surprisal_text::{MinCount, Split, TextMode, WordVocabulary, is_standard_input};
 
-use super::{Loaded, OptimKind, Shards, Tokenizer, TokenizerType, words};
+use super::{Loaded, OptimKind, Precision, Shards, Tokenizer, TokenizerType, words};
 use crate::error::{Error, Result};
 
 /// Checks every value and sets the defaults that depend on the kind of model and on the machine.
@@ -222,6 +222,10 @@ fn train(loaded: &mut Loaded) -> Result<()> {
         Shards::Auto => cores().min(train.batch_size),
     };
     loaded.config.train.shards = Shards::Fixed(shards);
+    if loaded.config.train.precision == Precision::Auto {
+        let fast = loaded.config.model.transformer().is_some() && surprisal_ops::Precision::Bf16.is_fast();
+        loaded.config.train.precision = if fast { Precision::Bf16 } else { Precision::F32 };
+    }
     Ok(())
 }
 

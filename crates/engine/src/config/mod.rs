@@ -270,6 +270,8 @@ pub enum Shards {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
+    /// bf16 where this machine has instructions for it and the model is a transformer, else f32.
+    Auto,
     /// As they are.
     F32,
     /// Rounded to bf16; sums stay f32.
@@ -279,7 +281,7 @@ pub enum Precision {
 impl From<Precision> for surprisal_ops::Precision {
     fn from(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self::F32,
+            Precision::Auto | Precision::F32 => Self::F32,
             Precision::Bf16 => Self::Bf16,
         }
     }
@@ -322,7 +324,8 @@ section! {
         threads: usize,
         /// Shards of a batch, computed on one thread each; results depend on it.
         shards: Shards = Shards::Auto,
-        /// f32, or bf16 for the inputs of linear layers' matmuls (all else is f32).
+        /// f32, or bf16 for the inputs of linear layers' matmuls (all else is f32); auto: what is
+        /// fast on this machine.
         precision: Precision = Precision::F32,
         /// Stop after this many evaluations without a better validation loss; 0: never.
         patience: usize,

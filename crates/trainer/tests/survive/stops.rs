@@ -19,7 +19,15 @@ const NEURAL: [(Kind, &[&str]); 5] = [
         Kind {
             name: "gpt2",
             lines: 150,
-            set: &["model.n_layer=1", "model.n_embd=16", "model.n_head=2", "model.dropout=0.1"],
+            set: &[
+                "model.n_layer=1",
+                "model.n_embd=16",
+                "model.n_head=2",
+                "model.norm=layer",
+                "model.position=learned",
+                "model.activation=gelu",
+                "model.dropout=0.1",
+            ],
         },
         &["hf", "gguf"],
     ),
@@ -105,8 +113,14 @@ fn after_ctrl_c_every_command_works_with_the_run() {
         assert!(bench.path().join("run/report.html").exists());
 
         // A step that changes hardly anything keeps the loss of the weights it starts from.
-        let hardly =
-            ["train.steps=1", "optim.lr=1e-12", "optim.min_lr=0", "eval.stride=8", "train.batch_size=4"];
+        let hardly = [
+            "train.steps=1",
+            "optim.kind=adamw",
+            "optim.lr=1e-12",
+            "optim.min_lr=0",
+            "eval.stride=8",
+            "train.batch_size=4",
+        ];
         let from = ["train", "a.txt", "--from", "run", "--out", "on", "--json"];
         let from = bench.run(&[&from[..], &set(&hardly)].concat()).succeeded();
         assert!((nats(&from) - stopped).abs() < 1e-4, "{}: {} {stopped}", kind.name, nats(&from));
