@@ -1,6 +1,6 @@
 //! The evaluation of every model: each token is scored exactly once, without smoothing.
 
-use surprisal_model::LanguageModel;
+use surprisal_model::{ContextBin, LanguageModel};
 use surprisal_platform::threads::Pool;
 use surprisal_text::TokenText;
 
@@ -51,6 +51,23 @@ pub fn log_probs(model: &dyn LanguageModel, text: &TokenText, pool: &Pool) -> Re
         part.extend_from_slice(log_probs);
     })?;
     Ok(parts.concat())
+}
+
+/// The bin of the context of every token that [`evaluate`] scores, in order, by a model with
+/// n-grams; none from another.
+///
+/// # Errors
+/// A failure of the model.
+pub fn context_bins(model: &dyn LanguageModel, text: &TokenText, pool: &Pool) -> Result<Vec<ContextBin>> {
+    let from = usize::from(text.bos().is_some());
+    let sequences: Vec<&[u32]> = text.sequences().collect();
+    let parts = pool.map(sequences.len(), |i| -> Result<_> {
+        let mut bins = model.context_bins(sequences[i], from)?.unwrap_or_default();
+        // The context after the last token.
+        bins.pop();
+        Ok(bins)
+    });
+    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// Scores `text` in batches; `add` receives the scored tokens of each sequence and their ln q.

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use surprisal_formats::{arpa, counts, kenlm, ngram};
+use surprisal_formats::{arpa, counts, kenlm, mixture_dir, ngram};
 use surprisal_store::Error as StoreError;
 use surprisal_store::checkpoint;
 use surprisal_store::read::read_regular;
@@ -30,6 +30,8 @@ pub enum Kind {
     Checkpoint,
     /// A model's own folder.
     Model,
+    /// The folder of a mixture of models.
+    Mixture,
     /// A folder in Hugging Face's layout.
     HuggingFace,
     /// Another folder.
@@ -204,6 +206,7 @@ impl Kind {
         let manifest: Value = serde_json::from_slice(&manifest).unwrap_or_default();
         match manifest["format"].as_str() {
             Some("surprisal model") => return Self::Model,
+            Some(mixture_dir::FORMAT) => return Self::Mixture,
             Some("surprisal checkpoint") => return Self::Checkpoint,
             _ => {}
         }
@@ -240,6 +243,7 @@ impl Kind {
             Self::Run => return ("the folder of a run", None),
             Self::Checkpoint => return ("a checkpoint of a run", None),
             Self::Model => return ("a model's folder", None),
+            Self::Mixture => return ("a mixture of models", None),
             Self::HuggingFace => return ("a Hugging Face folder", None),
             Self::Ngram => return ("an n-gram model (.ngram)", None),
             Self::Arpa { .. } => return ("an ARPA file", None),

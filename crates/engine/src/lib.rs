@@ -22,6 +22,7 @@ pub mod generation;
 mod interval;
 pub mod kind;
 pub mod memory;
+pub mod mixture;
 pub mod models;
 pub mod outputs;
 pub mod pairs;

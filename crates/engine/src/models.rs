@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use surprisal_formats::kenlm::{self, Kenlm};
 use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_formats::{arpa, file, ngram};
 use surprisal_model::LanguageModel;
-use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, Registry};
+use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, Parameter, Registry};
 use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
 use surprisal_platform::threads::Pool;
 use surprisal_store::run_dir::{RunFolder, RunWriter};
@@ -23,6 +23,7 @@ use crate::error::{Error, Result, no_numbers};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::events::Context;
 use crate::kind::{self, Kind};
+use crate::mixture::{self, MixtureModel};
 use crate::rng::{RngStream, rng_for};
 use crate::runs;
 use crate::sampling::Opening;
@@ -30,6 +31,9 @@ use crate::saved::Unfinished;
 use crate::spelling::Spelling;
 use crate::start;
 use crate::wording::thousands;
+
+/// The kind of a KenLM binary in words.
+const KENLM: &str = "KenLM binary";
 
 /// A model with its tokenizer and origin.
 pub struct LoadedModel {
@@ -39,7 +43,7 @@ pub struct LoadedModel {
     pub tokenizer: Tokenizer,
     /// Kind of the model in words.
     pub kind: String,
-    config: Config,
+    pub(crate) config: Config,
     /// Folder of its run.
     pub folder: Option<RunFolder>,
     /// Origin of weights from a checkpoint.
@@ -56,6 +60,8 @@ pub enum Model {
     Kenlm(Box<Kenlm>),
     /// A neural network.
     Neural(Box<NeuralLm>),
+    /// A mixture.
+    Mixture(Box<MixtureModel>),
 }
 
 impl Model {
@@ -66,6 +72,9 @@ impl Model {
             Self::Ngram(model) => model.parameters(),
             Self::Kenlm(model) => model.counts().iter().fold(0, |sum, &count| sum.saturating_add(count)),
             Self::Neural(model) => model.neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum(),
+            Self::Mixture(model) => {
+                model.parts.iter().fold(0, |sum, (_, parameters)| sum.saturating_add(*parameters))
+            }
         }
     }
 
@@ -73,7 +82,7 @@ impl Model {
     pub fn ngram(&self) -> Option<&NgramModel> {
         match self {
             Self::Ngram(model) => Some(model),
-            Self::Uniform(_) | Self::Kenlm(_) | Self::Neural(_) => None,
+            Self::Uniform(_) | Self::Kenlm(_) | Self::Neural(_) | Self::Mixture(_) => None,
         }
     }
 
@@ -81,7 +90,7 @@ impl Model {
     pub fn kenlm(&self) -> Option<&Kenlm> {
         match self {
             Self::Kenlm(model) => Some(model),
-            Self::Uniform(_) | Self::Ngram(_) | Self::Neural(_) => None,
+            Self::Uniform(_) | Self::Ngram(_) | Self::Neural(_) | Self::Mixture(_) => None,
         }
     }
 
@@ -89,7 +98,15 @@ impl Model {
     pub fn neural(&self) -> Option<&Neural> {
         match self {
             Self::Neural(model) => Some(&model.neural),
-            Self::Uniform(_) | Self::Ngram(_) | Self::Kenlm(_) => None,
+            Self::Uniform(_) | Self::Ngram(_) | Self::Kenlm(_) | Self::Mixture(_) => None,
+        }
+    }
+
+    /// The mixture, if it is one.
+    pub fn mixture(&self) -> Option<&MixtureModel> {
+        match self {
+            Self::Mixture(model) => Some(model),
+            Self::Uniform(_) | Self::Ngram(_) | Self::Kenlm(_) | Self::Neural(_) => None,
         }
     }
 }
@@ -103,6 +120,7 @@ impl std::ops::Deref for Model {
             Self::Ngram(model) => model.as_ref(),
             Self::Kenlm(model) => model.as_ref(),
             Self::Neural(model) => model.as_ref(),
+            Self::Mixture(model) => &***model,
         }
     }
 }
@@ -114,12 +132,12 @@ pub(crate) fn save(folder: &RunWriter, tokenizer: &Tokenizer, config: Value, wei
 }
 
 pub(crate) fn save_neural(folder: &RunWriter, tokenizer: &Tokenizer, neural: &Neural) -> Result<()> {
-    let tensors = neural
-        .parameters()
-        .iter()
-        .map(|parameter| (parameter.name.clone(), parameter.var.as_tensor().clone()))
-        .collect();
-    save(folder, tokenizer, serde_json::to_value(neural.config())?, Weights::Tensors(tensors))
+    save(folder, tokenizer, serde_json::to_value(neural.config())?, tensors(neural))
+}
+
+fn tensors(neural: &Neural) -> Weights {
+    let tensor = |parameter: &Parameter| (parameter.name.clone(), parameter.var.as_tensor().clone());
+    Weights::Tensors(neural.parameters().iter().map(tensor).collect())
 }
 
 /// A model of the embedded stories, counted from their training part: characters, in the order and
@@ -178,7 +196,7 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
     };
     let of_kenlm = |(model, tokenizer): (Kenlm, Tokenizer)| {
         ctx.notes(model.notices())?;
-        Ok(LoadedModel::of_file(Model::Kenlm(Box::new(model)), tokenizer, "KenLM binary"))
+        Ok(LoadedModel::of_file(Model::Kenlm(Box::new(model)), tokenizer, KENLM))
     };
     // A model folder may be without a run: then it has no text to evaluate on.
     let (stored, folder, unfinished) = match Kind::detect(path)? {
@@ -196,6 +214,7 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
             };
         }
         Kind::HuggingFace => return hugging_face(path, ctx),
+        Kind::Mixture => return mixture::open(path, registry),
         Kind::Model => (StoredModel::load(path)?, None, None),
         Kind::Run if path.join("model/manifest.json").is_file() => {
             (StoredModel::load(path.join("model"))?, RunFolder::open(path).ok(), None)
@@ -206,7 +225,6 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
         }
         kind => return Err(kind.refuse(path)),
     };
-    let tokenizer = Tokenizer::from_json(&stored.tokenizer)?;
     let config = match &folder {
         Some(folder) => {
             let mut config = config::load(Some(&folder.config()), &[])?.config;
@@ -215,6 +233,20 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
         }
         None => Config::default(),
     };
+    let stride = folder.as_ref().and(config.eval.stride);
+    let (model, tokenizer, kind) = of_stored(stored, stride, registry, path)?;
+    Ok(LoadedModel { model, tokenizer, kind, config, folder, unfinished })
+}
+
+/// The model in its stored form at `path`, its tokenizer and its kind in words. `stride` is that of
+/// a model with a window, if it is not half of the block size.
+pub(crate) fn of_stored(
+    stored: StoredModel,
+    stride: Option<usize>,
+    registry: &Registry,
+    path: &Path,
+) -> Result<(Model, Tokenizer, String)> {
+    let tokenizer = Tokenizer::from_json(&stored.tokenizer)?;
     let damaged =
         |problem: String| Error::failed(format!("the model in {} is damaged: {problem}", path.display()));
     let kind = stored.kind()?.to_owned();
@@ -229,16 +261,18 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
             }
             Model::Ngram(Box::new(model))
         }
+        Weights::Kenlm(bytes) if kind == KENLM => Model::Kenlm(Box::new(kenlm::from_bytes(bytes)?.0)),
         Weights::Tensors(tensors) => {
             let mut neural: NeuralConfig =
                 serde_json::from_value(stored.config).map_err(|error| damaged(error.to_string()))?;
             neural.resolve(registry)?;
             let neural = Neural::from_tensors(&neural, tensors)?;
-            let half = neural.config().block_size().div_ceil(2);
-            let stride = folder.as_ref().and(config.eval.stride).unwrap_or(half);
+            let stride = stride.unwrap_or(neural.config().block_size().div_ceil(2));
             Model::Neural(Box::new(NeuralLm { neural, stride }))
         }
-        _ => return Err(damaged(format!("its kind is {kind}"))),
+        Weights::Ngram(_) | Weights::Arpa(_) | Weights::Kenlm(_) => {
+            return Err(damaged(format!("its kind is {kind}")));
+        }
     };
     if tokenizer.vocab_size() != model.vocab_size() {
         return Err(damaged(format!(
@@ -247,7 +281,7 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
             model.vocab_size()
         )));
     }
-    Ok(LoadedModel { model, tokenizer, kind, config, folder, unfinished })
+    Ok((model, tokenizer, kind))
 }
 
 /// The model of a Hugging Face folder, with its context length as block size; rows of padding are
@@ -276,9 +310,26 @@ fn hugging_face(path: &Path, ctx: &Context<'_>) -> Result<LoadedModel> {
 
 impl LoadedModel {
     /// A model without a run.
-    fn of_file(model: Model, tokenizer: Tokenizer, kind: &str) -> Self {
+    pub(crate) fn of_file(model: Model, tokenizer: Tokenizer, kind: &str) -> Self {
         let (kind, config) = (kind.to_owned(), Config::default());
         Self { model, tokenizer, kind, config, folder: None, unfinished: None }
+    }
+
+    /// The model in its stored form, to be read with the same bits.
+    pub(crate) fn stored(&self) -> Result<StoredModel> {
+        let (config, weights) = match &self.model {
+            Model::Uniform(_) => (json!({ "kind": "uniform" }), Weights::Ngram(Vec::new())),
+            Model::Ngram(model) => {
+                (json!({ "kind": "ngram" }), Weights::Ngram(ngram::to_bytes(model, &self.tokenizer)?))
+            }
+            Model::Kenlm(model) => (json!({ "kind": KENLM }), Weights::Kenlm(model.bytes().clone())),
+            Model::Neural(lm) => (serde_json::to_value(lm.neural.config())?, tensors(&lm.neural)),
+            Model::Mixture(_) => {
+                return Err(Error::usage("a mixture cannot be a part of a mixture that is written")
+                    .hint("name its parts instead"));
+            }
+        };
+        Ok(StoredModel { config, weights, tokenizer: self.tokenizer.to_json()? })
     }
 
     /// Sets the stride of a windowed model, in tokens.
@@ -451,7 +502,7 @@ impl LoadedModel {
         recorded.map(|oov| oov > 0).or_else(|| match &self.model {
             Model::Ngram(model) => model.is_context(self.tokenizer.unk()?),
             Model::Kenlm(model) => Some(model.has_unk_as_context()),
-            Model::Uniform(_) | Model::Neural(_) => None,
+            Model::Uniform(_) | Model::Neural(_) | Model::Mixture(_) => None,
         })
     }
 

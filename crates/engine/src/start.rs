@@ -38,7 +38,7 @@ fn read(path: &Path, ctx: &Context<'_>) -> Result<Start> {
             tensors,
             tokenizer: Some(stored.tokenizer),
         }),
-        Weights::Ngram(_) | Weights::Arpa(_) => Err(counted(path)),
+        Weights::Ngram(_) | Weights::Arpa(_) | Weights::Kenlm(_) => Err(counted(path)),
     };
     let read = match Kind::detect(path) {
         Ok(Kind::HuggingFace) => hugging_face(path),
@@ -50,6 +50,7 @@ fn read(path: &Path, ctx: &Context<'_>) -> Result<Start> {
             runs::unfinished(path, kind == Kind::Checkpoint, ctx).and_then(|(model, ..)| stored(model))
         }
         Ok(Kind::Arpa { .. } | Kind::Ngram | Kind::Kenlm) => Err(counted(path)),
+        Ok(kind @ Kind::Mixture) => Err(kind.refuse(path).hint("name its neural model itself")),
         Ok(kind) => Err(kind.refuse(path)),
         Err(error) => Err(error),
     };

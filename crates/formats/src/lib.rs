@@ -9,6 +9,7 @@
 //! - [`hf`]: Hugging Face folders of GPT-2 and Llama models.
 //! - [`gguf`]: the same models as files for llama.cpp.
 //! - [`model_dir`]: the directory of a finished model.
+//! - [`mixture_dir`]: the directory of a mixture of models.
 //!
 //! Files are read and written through `surprisal-store`.
 
@@ -22,6 +23,7 @@ pub mod gguf;
 pub mod hf;
 pub mod kenlm;
 mod kenlm_problem;
+pub mod mixture_dir;
 pub mod model_dir;
 pub mod ngram;
 mod ngram_list;

@@ -3,7 +3,7 @@
 //! ```text
 //! config.json         the model configuration, an object with a `kind`
 //! model.safetensors   the parameters of a neural model, or
-//! model.ngram         an n-gram model (see `ngram`), or model.arpa
+//! model.ngram         an n-gram model (see `ngram`), model.arpa, or model.kenlm in a mixture
 //! tokenizer.json      the tokenizer
 //! manifest.json       sizes and hashes of the other files
 //! ```
@@ -11,7 +11,7 @@
 //! The directory is replaced as a whole, and every byte is verified on reading. `surprisal_model`
 //! checks the tensors against the configuration before setting any parameter.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use candle_core::Tensor;
 use serde_json::Value;
@@ -20,6 +20,7 @@ use crate::{
     Error, Result,
     weights::{Accept, from_safetensors, to_safetensors},
 };
+use surprisal_model::ngram::packed::Bytes;
 use surprisal_store::atomic_dir::{self, ManifestId};
 
 const LABEL: ManifestId = ManifestId { format: "surprisal model", step: None };
@@ -27,6 +28,7 @@ const CONFIG: &str = "config.json";
 const TENSORS: &str = "model.safetensors";
 const NGRAM: &str = "model.ngram";
 const ARPA: &str = "model.arpa";
+const KENLM: &str = "model.kenlm";
 const TOKENIZER: &str = "tokenizer.json";
 
 /// A model in its stored form.
@@ -49,6 +51,8 @@ pub enum Weights {
     Ngram(Vec<u8>),
     /// The bytes of an ARPA file: `model.arpa`.
     Arpa(Vec<u8>),
+    /// The bytes of a KenLM binary: `model.kenlm`.
+    Kenlm(Bytes),
 }
 
 impl StoredModel {
@@ -67,21 +71,25 @@ impl StoredModel {
     /// [`Io`](surprisal_store::Error::Io), then the old model is unchanged; a configuration without
     /// a `kind`.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let parts = self.parts("")?;
+        let parts: Vec<(&str, &[u8])> = parts.iter().map(|(name, bytes)| (name.as_str(), &**bytes)).collect();
+        Ok(atomic_dir::replace(path.as_ref(), LABEL, &parts)?)
+    }
+
+    /// The files of the model, named after `prefix`.
+    pub(crate) fn parts(&self, prefix: &str) -> Result<Vec<(String, Cow<'_, [u8]>)>> {
         self.kind()?;
         let mut config =
             serde_json::to_vec_pretty(&self.config).map_err(|error| Error::malformed(CONFIG, &error))?;
         config.push(b'\n');
-        let serialized;
         let (name, weights) = match &self.weights {
-            Weights::Tensors(tensors) => {
-                serialized = to_safetensors(tensors)?;
-                (TENSORS, &serialized)
-            }
-            Weights::Ngram(bytes) => (NGRAM, bytes),
-            Weights::Arpa(bytes) => (ARPA, bytes),
+            Weights::Tensors(tensors) => (TENSORS, Cow::Owned(to_safetensors(tensors)?)),
+            Weights::Ngram(bytes) => (NGRAM, bytes.into()),
+            Weights::Arpa(bytes) => (ARPA, bytes.into()),
+            Weights::Kenlm(bytes) => (KENLM, bytes.as_slice().into()),
         };
-        let parts = [(CONFIG, config.as_slice()), (name, weights), (TOKENIZER, &self.tokenizer)];
-        Ok(atomic_dir::replace(path.as_ref(), LABEL, &parts)?)
+        let parts = [(CONFIG, config.into()), (name, weights), (TOKENIZER, (&self.tokenizer).into())];
+        Ok(parts.map(|(name, bytes)| (format!("{prefix}{name}"), bytes)).into())
     }
 
     /// Reads the model in the directory `path`.
@@ -90,25 +98,35 @@ impl StoredModel {
     /// [`Io`](surprisal_store::Error::Io); [`Malformed`](surprisal_store::Error::Malformed) if a
     /// length or a hash differs; those of [`from_safetensors`].
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::from_parts(path.as_ref(), &mut atomic_dir::load(path.as_ref(), LABEL)?, "")
+    }
+
+    /// The model in the files named after `prefix` of the directory `path`.
+    pub(crate) fn from_parts(
+        path: &Path,
+        parts: &mut BTreeMap<String, Vec<u8>>,
+        prefix: &str,
+    ) -> Result<Self> {
         let what = atomic_dir::quoted(path);
-        let mut parts = atomic_dir::load(path, LABEL)?;
-        let mut take = |name: &str| parts.remove(name);
-        let config =
-            take(CONFIG).ok_or_else(|| Error::malformed(&what, "its manifest has no config.json"))?;
+        let mut take = |name: &str| parts.remove(&format!("{prefix}{name}"));
+        let lacks = |name: &str| Error::malformed(&what, &format!("its manifest has no {prefix}{name}"));
+        let config = take(CONFIG).ok_or_else(|| lacks(CONFIG))?;
+        let config_path = path.join(format!("{prefix}{CONFIG}"));
         let config = serde_json::from_slice(&config)
-            .map_err(|error| Error::malformed(atomic_dir::quoted(&path.join(CONFIG)), &error))?;
-        let weights = match (take(TENSORS), take(NGRAM), take(ARPA)) {
-            (Some(bytes), None, None) => Weights::Tensors(from_safetensors(&what, &bytes, Accept::F32)?),
-            (None, Some(bytes), None) => Weights::Ngram(bytes),
-            (None, None, Some(bytes)) => Weights::Arpa(bytes),
+            .map_err(|error| Error::malformed(atomic_dir::quoted(&config_path), &error))?;
+        let weights = match [TENSORS, NGRAM, ARPA, KENLM].map(&mut take) {
+            [Some(bytes), None, None, None] => {
+                Weights::Tensors(from_safetensors(&what, &bytes, Accept::F32)?)
+            }
+            [None, Some(bytes), None, None] => Weights::Ngram(bytes),
+            [None, None, Some(bytes), None] => Weights::Arpa(bytes),
+            [None, None, None, Some(bytes)] => Weights::Kenlm(bytes.into()),
             _ => {
                 let problem = format!("its manifest must have exactly one of {TENSORS}, {NGRAM} and {ARPA}");
                 return Err(Error::malformed(&what, &problem));
             }
         };
-        let tokenizer =
-            take(TOKENIZER).ok_or_else(|| Error::malformed(&what, "its manifest has no tokenizer.json"))?;
+        let tokenizer = take(TOKENIZER).ok_or_else(|| lacks(TOKENIZER))?;
         let stored = Self { config, weights, tokenizer };
         stored.kind()?;
         Ok(stored)

@@ -4,6 +4,7 @@
 //! bigram counts and a transformer implement one trait, [`LanguageModel`], and are evaluated by the
 //! same code. This crate knows no objective, no file, no clock and no global random generator.
 
+mod bin_weights;
 mod config;
 mod error;
 mod mixture;
@@ -11,6 +12,7 @@ pub mod neural;
 pub mod ngram;
 mod vocab_map;
 
+pub use bin_weights::{BinWeights, ContextBin, LengthWeights};
 pub use config::ModelConfig;
 pub use error::{Error, Result};
 pub use mixture::{Mixture, best_weights};
@@ -88,6 +90,15 @@ pub trait LanguageModel: Send + Sync {
     /// # Errors
     /// As [`Self::log_probs`].
     fn matched_orders(&self, tokens: &[u32], from: usize) -> Result<Option<Vec<usize>>> {
+        scored(tokens, from, self.vocab_size()).map(|_| None)
+    }
+
+    /// For each i in `from..=tokens.len()`, the bin of the context `tokens[..i]`, which depends on no
+    /// later token; `None` from a model without n-grams.
+    ///
+    /// # Errors
+    /// As [`Self::log_probs`].
+    fn context_bins(&self, tokens: &[u32], from: usize) -> Result<Option<Vec<ContextBin>>> {
         scored(tokens, from, self.vocab_size()).map(|_| None)
     }
 

@@ -1,6 +1,8 @@
-//! Linear interpolation of any models: q(w | h) = Σ λ_m q_m(w | h), λ fitted to held-out text.
+//! Linear interpolation of any models: q(w | h) = Σ λ_m q_m(w | h), λ fitted to held-out text. λ is
+//! the same everywhere, or depends on the bin of h.
 
-use crate::{Error, LanguageModel, Result, Session, Visit};
+use crate::ngram::MAX_ORDER;
+use crate::{BinWeights, ContextBin, Error, LanguageModel, Result, Session, Visit, scored};
 
 /// A mixture of models over one vocabulary.
 ///
@@ -16,6 +18,8 @@ use crate::{Error, LanguageModel, Result, Session, Visit};
 pub struct Mixture<'a> {
     models: Vec<Box<dyn LanguageModel + 'a>>,
     weights: Vec<f64>,
+    /// The model whose bins of contexts have weights of their own, and those.
+    bins: Option<(usize, BinWeights)>,
 }
 
 /// ln Σ λ e^x, computed relative to the largest term.
@@ -45,14 +49,24 @@ impl<'a> Mixture<'a> {
         if let Some(other) = models.iter().map(|model| model.vocab_size()).find(|&other| other != size) {
             return wrong(format!("models of {size} and of {other} tokens cannot be mixed"));
         }
-        let sum: f64 = weights.iter().sum();
-        if weights.len() != models.len()
-            || !weights.iter().all(|weight| *weight >= 0.0)
-            || !(sum > 0.0 && sum.is_finite())
-        {
-            return wrong(format!("{weights:?} are no weights of {} models", models.len()));
+        let weights = checked(weights, models.len())?;
+        Ok(Self { models, weights, bins: None })
+    }
+
+    /// The mixture with weights of their own for the bins of contexts of model `of`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for invalid weights, and for a model without bins.
+    pub fn by_context(mut self, of: usize, mut bins: BinWeights) -> Result<Self> {
+        let has_bins = self.models.get(of).map(|model| model.context_bins(&[], 0)).transpose()?.flatten();
+        if has_bins.is_none() {
+            return Err(Error::Config(format!("model {of} of the mixture has no n-grams")));
         }
-        Ok(Self { models, weights: normalised(weights.to_vec()) })
+        for weights in bins.all_mut() {
+            *weights = checked(weights, self.models.len())?;
+        }
+        self.bins = Some((of, bins));
+        Ok(self)
     }
 
     /// λ of each model; they sum to one.
@@ -60,13 +74,43 @@ impl<'a> Mixture<'a> {
         &self.weights
     }
 
-    /// The mixture, element by element, of the log-probabilities of every model.
-    fn mix(&self, answers: &[Vec<f64>]) -> Vec<f64> {
+    /// λ of the contexts of `tokens[from..]` and after them, where they have weights of their own.
+    fn bins(&self, tokens: &[u32], from: usize) -> Result<Vec<ContextBin>> {
+        let bins = self.bins.as_ref().map(|(of, _)| self.models[*of].context_bins(tokens, from));
+        Ok(bins.transpose()?.flatten().unwrap_or_default())
+    }
+
+    /// λ in a bin.
+    fn weights_in(&self, bin: Option<&ContextBin>) -> &[f64] {
+        let weights = self.bins.as_ref().zip(bin).and_then(|((_, weights), bin)| weights.of(*bin));
+        weights.unwrap_or(&self.weights)
+    }
+
+    /// ln q of tokens from those of every model and the bins of their contexts.
+    fn mix_tokens(&self, answers: &[Vec<f64>], bins: &[ContextBin]) -> Vec<f64> {
         let len = answers.first().map_or(0, Vec::len);
-        (0..len)
-            .map(|i| weighted_log_sum_exp(&self.weights, answers.iter().map(|answer| answer[i])))
+        let mix =
+            |i| weighted_log_sum_exp(self.weights_in(bins.get(i)), answers.iter().map(|answer| answer[i]));
+        (0..len).map(mix).collect()
+    }
+
+    /// The distribution after a context in `bin` from those of every model.
+    fn mix_rows(&self, rows: &[&[f64]], bin: Option<&ContextBin>) -> Vec<f64> {
+        let weights = self.weights_in(bin);
+        (0..self.vocab_size())
+            .map(|token| weighted_log_sum_exp(weights, rows.iter().map(|row| row[token])))
             .collect()
     }
+}
+
+/// `weights` of so many models, divided by their sum.
+fn checked(weights: &[f64], models: usize) -> Result<Vec<f64>> {
+    let sum: f64 = weights.iter().sum();
+    let sound = weights.iter().all(|weight| *weight >= 0.0) && sum > 0.0 && sum.is_finite();
+    if weights.len() != models || !sound {
+        return Err(Error::Config(format!("{weights:?} are no weights of {models} models")));
+    }
+    Ok(normalised(weights.to_vec()))
 }
 
 /// The mean log-likelihood and its derivatives at some weights.
@@ -190,12 +234,41 @@ impl LanguageModel for Mixture<'_> {
 
     fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
         let answers: Result<Vec<_>> = self.models.iter().map(|model| model.log_probs(tokens, from)).collect();
-        Ok(self.mix(&answers?))
+        Ok(self.mix_tokens(&answers?, &self.bins(tokens, from)?))
     }
 
     fn next_log_probs(&self, context: &[u32]) -> Result<Vec<f64>> {
         let answers: Result<Vec<_>> = self.models.iter().map(|model| model.next_log_probs(context)).collect();
-        Ok(self.mix(&answers?))
+        let answers = answers?;
+        let rows: Vec<&[f64]> = answers.iter().map(Vec::as_slice).collect();
+        Ok(self.mix_rows(&rows, self.bins(context, context.len())?.first()))
+    }
+
+    /// Every model visits the whole text, as its contexts may depend on where the text ends: once
+    /// where the distributions of all tokens fit in memory, else once for each part of the tokens.
+    fn for_each_distribution(&self, tokens: &[u32], from: usize, visit: &mut Visit<'_>) -> Result<()> {
+        /// The distributions in memory, in numbers.
+        const NUMBERS: usize = 1 << 25;
+        let (count, vocab_size) = (scored(tokens, from, self.vocab_size())?.len(), self.vocab_size());
+        let bins = self.bins(tokens, from)?;
+        let at_once = (NUMBERS / (vocab_size * self.models.len()).max(1)).max(1);
+        for first in (0..count).step_by(at_once) {
+            let part = from + first..from + count.min(first + at_once);
+            let mut answers = vec![Vec::with_capacity(part.len() * vocab_size); self.models.len()];
+            for (model, answer) in self.models.iter().zip(&mut answers) {
+                model.for_each_distribution(tokens, from, &mut |i, row| {
+                    if part.contains(&i) {
+                        answer.extend_from_slice(row);
+                    }
+                })?;
+            }
+            for (row, i) in part.enumerate() {
+                let row = row * vocab_size..(row + 1) * vocab_size;
+                let rows: Vec<&[f64]> = answers.iter().map(|answer| &answer[row.clone()]).collect();
+                visit(i, &self.mix_rows(&rows, bins.get(i - from)));
+            }
+        }
+        Ok(())
     }
 
     fn each_log_probs(&self, sequences: &[&[u32]], from: usize, visit: &mut Visit<'_>) -> Result<()> {
@@ -204,15 +277,15 @@ impl LanguageModel for Mixture<'_> {
             let mut hear = |i: usize, log_probs: &[f64]| answers[i].push(log_probs.to_vec());
             model.each_log_probs(sequences, from, &mut hear)?;
         }
-        for (i, answers) in answers.iter().enumerate() {
-            visit(i, &self.mix(answers));
+        for (i, (answers, tokens)) in answers.iter().zip(sequences).enumerate() {
+            visit(i, &self.mix_tokens(answers, &self.bins(tokens, from)?));
         }
         Ok(())
     }
 
     fn session(&self) -> Result<Box<dyn Session + '_>> {
         let sessions: Result<Vec<_>> = self.models.iter().map(|model| model.session()).collect();
-        Ok(Box::new(MixtureSession { mixture: self, sessions: sessions? }))
+        Ok(Box::new(MixtureSession { mixture: self, sessions: sessions?, tail: Vec::new() }))
     }
 }
 
@@ -220,12 +293,18 @@ impl LanguageModel for Mixture<'_> {
 struct MixtureSession<'a> {
     mixture: &'a Mixture<'a>,
     sessions: Vec<Box<dyn Session + 'a>>,
+    /// The last tokens, on which bins depend.
+    tail: Vec<u32>,
 }
 
 impl Session for MixtureSession<'_> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
         let answers: Result<Vec<_>> = self.sessions.iter_mut().map(|session| session.feed(tokens)).collect();
-        Ok(self.mixture.mix(&answers?))
+        let answers = answers?;
+        self.tail.extend_from_slice(&tokens[tokens.len().saturating_sub(MAX_ORDER)..]);
+        self.tail.drain(..self.tail.len().saturating_sub(MAX_ORDER));
+        let rows: Vec<&[f64]> = answers.iter().map(Vec::as_slice).collect();
+        Ok(self.mixture.mix_rows(&rows, self.mixture.bins(&self.tail, self.tail.len())?.first()))
     }
 }
 

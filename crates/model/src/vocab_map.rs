@@ -1,6 +1,9 @@
 //! Models of different vocabularies, used with the token ids of one vocabulary that contains all.
 
-use crate::{Error, LanguageModel, Result, Session, Visit, check_tokens};
+use std::borrow::Borrow;
+use std::ops::Deref;
+
+use crate::{ContextBin, Error, LanguageModel, Result, Session, Visit, check_tokens};
 
 /// A map from the ids of a vocabulary to those of a larger one.
 ///
@@ -72,54 +75,62 @@ impl VocabMap {
     pub fn own(&self, id: u32) -> Option<(u32, bool)> {
         self.own.get(id as usize).copied()
     }
-}
 
-/// A model used with the ids of a larger vocabulary; see [`VocabMap`].
-#[derive(Clone, Copy)]
-pub struct MappedModel<'a> {
-    model: &'a dyn LanguageModel,
-    map: &'a VocabMap,
-}
-
-impl<'a> MappedModel<'a> {
-    /// `model` with the outer ids of `map`.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for a map of another vocabulary.
-    pub fn new(model: &'a dyn LanguageModel, names: &'a VocabMap) -> Result<Self> {
-        let (size, named) = (model.vocab_size(), names.ids.len());
-        if size != named {
-            return Err(Error::Config(format!("a map of {named} words for a model of {size}")));
-        }
-        Ok(Self { model, map: names })
-    }
-
-    fn own(&self, tokens: &[u32]) -> Result<Vec<u32>> {
-        check_tokens(tokens, self.map.vocab_size())?;
-        Ok(tokens.iter().filter_map(|&token| self.map.own(token)).map(|(own, _)| own).collect())
+    fn own_tokens(&self, tokens: &[u32]) -> Result<Vec<u32>> {
+        check_tokens(tokens, self.vocab_size())?;
+        Ok(tokens.iter().filter_map(|&token| self.own(token)).map(|(own, _)| own).collect())
     }
 
     /// Sets the log-probability of missing words to −∞.
     fn without_lacking(&self, tokens: &[u32], log_probs: &mut [f64]) {
         for (&token, log_prob) in tokens.iter().zip(log_probs) {
-            if self.map.own(token).is_some_and(|(_, lacking)| lacking) {
+            if self.own(token).is_some_and(|(_, lacking)| lacking) {
                 *log_prob = f64::NEG_INFINITY;
             }
         }
     }
 
     fn outer(&self, own: &[f64]) -> Vec<f64> {
-        let mut all = vec![f64::NEG_INFINITY; self.map.vocab_size()];
-        for (&id, &log_prob) in self.map.ids.iter().zip(own) {
+        let mut all = vec![f64::NEG_INFINITY; self.vocab_size()];
+        for (&id, &log_prob) in self.ids.iter().zip(own) {
             all[id as usize] = log_prob;
         }
         all
     }
 }
 
-impl LanguageModel for MappedModel<'_> {
+/// A model used with the ids of a larger vocabulary; see [`VocabMap`]. Both are borrowed or owned.
+#[derive(Clone, Copy)]
+pub struct MappedModel<M, N> {
+    model: M,
+    map: N,
+}
+
+impl<M: Deref<Target: LanguageModel>, N: Borrow<VocabMap>> MappedModel<M, N> {
+    /// `model` with the outer ids of `names`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a map of another vocabulary.
+    pub fn new(model: M, names: N) -> Result<Self> {
+        let (size, named) = (model.vocab_size(), names.borrow().ids.len());
+        if size != named {
+            return Err(Error::Config(format!("a map of {named} words for a model of {size}")));
+        }
+        Ok(Self { model, map: names })
+    }
+
+    fn map(&self) -> &VocabMap {
+        self.map.borrow()
+    }
+}
+
+impl<M, N> LanguageModel for MappedModel<M, N>
+where
+    M: Deref<Target: LanguageModel> + Send + Sync,
+    N: Borrow<VocabMap> + Send + Sync,
+{
     fn vocab_size(&self) -> usize {
-        self.map.vocab_size()
+        self.map().vocab_size()
     }
 
     fn is_distribution(&self) -> bool {
@@ -127,46 +138,52 @@ impl LanguageModel for MappedModel<'_> {
     }
 
     fn log_probs(&self, tokens: &[u32], from: usize) -> Result<Vec<f64>> {
-        let mut log_probs = self.model.log_probs(&self.own(tokens)?, from)?;
-        self.without_lacking(&tokens[from..], &mut log_probs);
+        let mut log_probs = self.model.log_probs(&self.map().own_tokens(tokens)?, from)?;
+        self.map().without_lacking(&tokens[from..], &mut log_probs);
         Ok(log_probs)
     }
 
     fn next_log_probs(&self, context: &[u32]) -> Result<Vec<f64>> {
-        Ok(self.outer(&self.model.next_log_probs(&self.own(context)?)?))
+        Ok(self.map().outer(&self.model.next_log_probs(&self.map().own_tokens(context)?)?))
     }
 
     fn for_each_distribution(&self, tokens: &[u32], from: usize, visit: &mut Visit<'_>) -> Result<()> {
-        let own = self.own(tokens)?;
-        self.model
-            .for_each_distribution(&own, from, &mut |i, distribution| visit(i, &self.outer(distribution)))
+        let own = self.map().own_tokens(tokens)?;
+        self.model.for_each_distribution(&own, from, &mut |i, distribution| {
+            visit(i, &self.map().outer(distribution))
+        })
     }
 
     fn each_log_probs(&self, sequences: &[&[u32]], from: usize, visit: &mut Visit<'_>) -> Result<()> {
-        let own: Result<Vec<Vec<u32>>> = sequences.iter().map(|tokens| self.own(tokens)).collect();
+        let own: Result<Vec<Vec<u32>>> =
+            sequences.iter().map(|tokens| self.map().own_tokens(tokens)).collect();
         let own = own?;
         let own: Vec<&[u32]> = own.iter().map(Vec::as_slice).collect();
         self.model.each_log_probs(&own, from, &mut |i, log_probs| {
             let mut log_probs = log_probs.to_vec();
-            self.without_lacking(&sequences[i][from..], &mut log_probs);
+            self.map().without_lacking(&sequences[i][from..], &mut log_probs);
             visit(i, &log_probs);
         })
     }
 
+    fn context_bins(&self, tokens: &[u32], from: usize) -> Result<Option<Vec<ContextBin>>> {
+        self.model.context_bins(&self.map().own_tokens(tokens)?, from)
+    }
+
     fn session(&self) -> Result<Box<dyn Session + '_>> {
-        Ok(Box::new(MappedSession { model: self, session: self.model.session()? }))
+        Ok(Box::new(MappedSession { map: self.map(), session: self.model.session()? }))
     }
 }
 
 struct MappedSession<'a> {
-    model: &'a MappedModel<'a>,
+    map: &'a VocabMap,
     session: Box<dyn Session + 'a>,
 }
 
 impl Session for MappedSession<'_> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
-        let own = self.session.feed(&self.model.own(tokens)?)?;
-        Ok(self.model.outer(&own))
+        let own = self.session.feed(&self.map.own_tokens(tokens)?)?;
+        Ok(self.map.outer(&own))
     }
 }
 

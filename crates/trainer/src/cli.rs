@@ -512,9 +512,14 @@ pub(crate) struct MixArgs {
     /// The weights instead, one per model, e.g. 0.7,0.3; they are normalised to sum to one.
     #[arg(long, value_name = "WEIGHTS", value_delimiter = ',')]
     pub(crate) weights: Vec<f64>,
-    /// Write one n-gram model, an .ngram or .arpa file by its name: all n-grams of all models, each
-    /// with its probability in the mixture. The others back off with one weight per context, so the
-    /// model differs slightly from the mixture.
+    /// Fit weights to --heldout for each bin of contexts, too: by the longest context that the
+    /// n-gram model of the highest order knows, and the number of different tokens after it.
+    #[arg(long, requires = "heldout")]
+    pub(crate) by_context: bool,
+    /// Write the mixture as a folder, a model for every command; or, with a name that ends in
+    /// .ngram or .arpa, as one n-gram model: all n-grams of all models, each with its probability
+    /// in the mixture. The others back off with one weight per context, so that model differs
+    /// slightly from the mixture.
     #[arg(long, value_name = "PATH")]
     pub(crate) out: Option<PathBuf>,
     /// Options of reading texts.

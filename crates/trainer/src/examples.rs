@@ -57,7 +57,7 @@ pub const EXAMPLES: &[(&str, [&str; 2])] = &[
     (
         "mix",
         [
-            "surprisal mix a.arpa b.ngram --heldout held-out.txt",
+            "surprisal mix a.arpa b.ngram --heldout held-out.txt --by-context --out mixed",
             "surprisal mix a.arpa b.ngram --weights 0.7,0.3 --out ab.arpa",
         ],
     ),

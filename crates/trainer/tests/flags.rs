@@ -135,6 +135,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("mix", "normalize", "mix m.ngram n.ngram --heldout nfd.txt", "--normalize nfc"),
     ("mix", "heldout", "mix m.ngram n.ngram b.txt", "--heldout b.txt"),
     ("mix", "weights", "mix m.ngram n.ngram b.txt", "--weights 1,2"),
+    ("mix", "by-context", "mix m.ngram n.ngram --heldout b.txt", "--by-context"),
     ("mix", "out", "mix m.ngram n.ngram --heldout b.txt", "--out o.ngram"),
     ("mix", "threads", "mix m.ngram n.ngram --heldout b.txt", "--threads 0"),
     ("export", "format", "export m.ngram --out o.arpa", "--format ngram"),

@@ -242,3 +242,143 @@ fn what_cannot_be_mixed_is_refused_and_leaves_nothing() {
     bench.run(&["mix", "closed", "word.ngram", "--heldout", "held.txt"]).succeeded();
     assert_eq!(bench.entries(), before);
 }
+
+/// A word 3-gram of one text and a 1-gram of another.
+fn context_bench() -> Bench {
+    let bench = bench();
+    count(&bench, "a.txt", "a.ngram", &[]);
+    bench.run(&["count", "b.txt", "--order", "1", "--out", "b.arpa", "--quiet"]).succeeded();
+    bench
+}
+
+#[test]
+fn a_mixture_by_context_is_saved_and_is_a_model_for_every_command() {
+    let bench = context_bench();
+    let mix = ["mix", "a.ngram", "b.arpa", "--heldout", "held.txt", "--by-context"];
+    let result =
+        bench.run(&[&mix[..], &["--json", "--out", "new/m", "held.txt"]].concat()).succeeded().result();
+    let by_context = &result["by_context"];
+    assert!(nats(by_context) < nats(&result), "{by_context} {}", result["eval"]);
+    assert_eq!(result["written"][0]["eval"], by_context["eval"]);
+    assert_eq!(
+        (&by_context["weights"]["kind"], &by_context["weights"]["bins_of"]),
+        (&"context".into(), &0.into())
+    );
+    // The very bits.
+    let found = bench.run(&["eval", "new/m", "held.txt", "--json"]).succeeded().result();
+    assert_eq!(found["eval"], by_context["eval"]);
+    let other = bench.run(&[&mix[..], &["--json", "c.txt"]].concat()).succeeded().result();
+    assert_eq!(eval(&bench, "new/m", "c.txt"), nats(&other["by_context"]));
+    let table = bench.run(&mix).succeeded().stdout;
+    for part in ["weights were fitted", "the mixture, by context", "of a.ngram", "b.arpa: weights from"] {
+        assert!(table.contains(part), "{table}");
+    }
+    let said = bench.run(&["inspect", "new/m"]).succeeded().stdout;
+    for part in ["a mixture of models", "a.ngram", "b.arpa", "by context"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let rows = bench.run(&["score", "new/m", "c.txt", "--by", "line"]).succeeded().stdout;
+    assert!(rows.lines().count() >= 30);
+    bench.run(&["sample", "new/m", "--tokens", "20"]).succeeded();
+    bench.run(&["explain", "new/m", "a.ngram", "--text", "the cat"]).succeeded();
+    let step = bench.run(&["explain", "new/m", "--text", "the cat", "--step", "1"]).succeeded().stdout;
+    assert!(step.contains("a mixture has none"), "{step}");
+    bench.run(&["eval", "new/m", "c.txt", "--calibration"]).succeeded();
+    // It can be mixed again, but not written within a mixture.
+    bench.run(&["mix", "new/m", "b.arpa", "--weights", "1,1", "c.txt"]).succeeded();
+    let before = bench.entries();
+    let again = ["mix", "new/m", "b.arpa", "--weights", "1,1", "--out"];
+    bench.run(&[&again[..], &["mm"]].concat()).refused(2, &["part of a mixture", "hint"]);
+    bench.run(&[&again[..], &["m.arpa"]].concat()).refused(2, &["new/m is a mixture", "hint"]);
+    bench.run(&[&mix[..], &["--out", "m.arpa"]].concat()).refused(2, &["one weight per model", "hint"]);
+    bench.run(&[&mix[..], &["--out", "new/m"]].concat()).refused(1, &["new/m"]);
+    bench.run(&["export", "new/m", "--out", "m.arpa"]).refused(2, &["mixture", "cannot be written", "hint"]);
+    bench
+        .run(&["train", "a.txt", "--from", "new/m", "--out", "r"])
+        .refused(2, &["a mixture of models", "hint"]);
+    bench.run(&["mix", "a.ngram", "b.arpa", "--by-context", "c.txt"]).refused(2, &["--heldout"]);
+    assert_eq!(bench.entries(), before);
+}
+
+#[test]
+fn counted_and_neural_models_are_saved_with_their_stride() {
+    let bench = bench();
+    let sets = [
+        "train.steps=3",
+        "train.batch_size=2",
+        "train.block_size=16",
+        "eval.stride=3",
+        "data.normalize=\"nfc\"",
+    ];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let train = ["train", "a.txt", "--set", "model.kind=mlp", "--out", "neural", "--quiet"];
+    bench.run(&[&train[..], &sets].concat()).succeeded();
+    let counted = ["--set", "model.kind=ngram", "--set", "model.order=4", "--out", "counted", "--quiet"];
+    bench.run(&[&["train", "a.txt"], &counted[..]].concat()).succeeded();
+    bench.run(&["train", "a.txt", "--set", "model.kind=uniform", "--out", "uniform", "--quiet"]).succeeded();
+    let parts = ["mix", "neural", "counted", "uniform"];
+    for (flags, out, pointer) in [
+        (&["--weights", "1,2,3"][..], "fixed", "/eval"),
+        (&["--heldout", "b.txt"], "fitted", "/eval"),
+        (&["--heldout", "b.txt", "--by-context"], "binned", "/by_context/eval"),
+    ] {
+        let ran = bench.run(&[&parts, flags, &["--out", out, "--json", "c.txt"]].concat()).succeeded();
+        let found = bench.run(&["eval", out, "c.txt", "--json"]).succeeded().result();
+        assert_eq!(Some(&found["eval"]), ran.result().pointer(pointer), "{out}");
+    }
+    bench
+        .run(&["mix", "neural", "uniform", "--heldout", "b.txt", "--by-context"])
+        .refused(2, &["need an n-gram model", "hint"]);
+    // The explained tokens are those of the evaluation.
+    let explained =
+        bench.run(&["explain", "binned", "--text", "the cat sees", "--json"]).succeeded().result();
+    assert!(explained["tokens"].as_array().unwrap().len() > 5);
+}
+
+#[test]
+fn a_damaged_mixture_or_one_of_a_later_version_is_refused() {
+    let bench = context_bench();
+    let mix = ["mix", "a.ngram", "b.arpa", "--heldout", "held.txt", "--by-context", "--out", "m", "-q"];
+    bench.run(&mix).succeeded();
+    let eval = ["eval", "m", "c.txt"];
+    let folder = bench.path().join("m");
+    let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(names.len(), 9);
+    for path in names {
+        let bytes = std::fs::read(&path).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        for damaged in [&flipped[..], &bytes[..bytes.len() / 2], &[]] {
+            std::fs::write(&path, damaged).unwrap();
+            // Without a manifest it is a folder of any kind.
+            let said = if name == "manifest.json" { "m" } else { name };
+            bench.run(&eval).refused(1, &[said]);
+        }
+        std::fs::remove_file(&path).unwrap();
+        bench.run(&eval).refused(1, &["m"]);
+        std::fs::write(&path, bytes).unwrap();
+    }
+    bench.run(&eval).succeeded();
+    // Files that say what no program of this version writes, with hashes that fit.
+    let config = std::fs::read_to_string(folder.join("mixture.json")).unwrap();
+    let manifest = std::fs::read_to_string(folder.join("manifest.json")).unwrap();
+    for (from, to, said) in [
+        ("\"version\": 1", "\"version\": 2", &["mixture.json", "its version is 2", "reads version 1"][..]),
+        ("\"kind\": \"context\"", "\"kind\": \"trained\"", &["mixture.json", "trained"]),
+        ("\"bins_of\": 0", "\"bins_of\": 1000", &["the mixture in m is damaged"]),
+        ("\"name\": \"b.arpa\"", "\"nome\": \"b.arpa\"", &["mixture.json", "nome"]),
+    ] {
+        let changed = config.replacen(from, to, 1);
+        assert_ne!(changed, config, "{from}");
+        let entry = |text: &str| {
+            let hash = blake3::hash(text.as_bytes()).to_hex();
+            format!("\"bytes\": {},\n      \"blake3\": \"{hash}\"", text.len())
+        };
+        let hashed = manifest.replacen(&entry(&config), &entry(&changed), 1);
+        assert_ne!(hashed, manifest);
+        bench.file("m/mixture.json", &changed);
+        bench.file("m/manifest.json", hashed);
+        bench.run(&eval).refused(1, said);
+    }
+}

@@ -27,7 +27,9 @@ use std::path::Path;
 
 use rayon::prelude::*;
 use surprisal_model::ngram::packed::Bytes;
-use surprisal_model::{Error as ModelError, LanguageModel, Result as ModelResult, Visit, check_tokens};
+use surprisal_model::{
+    ContextBin, Error as ModelError, LanguageModel, Result as ModelResult, Visit, check_tokens,
+};
 use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use crate::{Error, Result, file};
@@ -54,6 +56,7 @@ pub struct Kenlm {
     ids: Vec<u32>,
     tables: Tables,
     notices: Vec<String>,
+    bytes: Bytes,
 }
 
 enum Tables {
@@ -102,7 +105,7 @@ fn read(bytes: Bytes) -> Result<(Kenlm, Tokenizer)> {
     let vocabulary::Numbered { tokens, ids, has_bos } = vocabulary::number(&words).map_err(failed)?;
     let tokenizer = Tokenizer::from_words(TokenizerKind::Word, TextMode::Line, tokens)?;
     let mut model =
-        Kenlm { structure: header.structure, counts: header.counts, ids, tables, notices: Vec::new() };
+        Kenlm { structure: header.structure, counts: header.counts, ids, tables, notices: Vec::new(), bytes };
     if model.view().unigram(UNK).0 <= LOG_UNKNOWN {
         model.notices.push(format!("the file has no <unk>: unknown words get log10 q = {LOG_UNKNOWN}"));
     }
@@ -153,6 +156,11 @@ impl Kenlm {
     /// The number of n-grams of each order, as the file's header has it.
     pub fn counts(&self) -> &[u64] {
         &self.counts
+    }
+
+    /// The bytes of the file, shared.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// Notices about what the file lacks.
@@ -262,5 +270,20 @@ impl LanguageModel for Kenlm {
             Ok(())
         })?;
         Ok(Some(orders))
+    }
+
+    /// Bins by length: the file does not say how many words follow a context.
+    fn context_bins(&self, tokens: &[u32], from: usize) -> ModelResult<Option<Vec<ContextBin>>> {
+        check_tokens(tokens, self.vocab_size())?;
+        let out = ModelError::FromOutOfRange { from, len: tokens.len() };
+        let (context, rest) = tokens.split_at_checked(from).ok_or(out)?;
+        let view = self.view();
+        let mut state = self.state_after(view.as_ref(), context);
+        let mut bins = vec![ContextBin { length: state.len(), class: 0 }];
+        for &token in rest {
+            state = self.score(view.as_ref(), &state, token).1;
+            bins.push(ContextBin { length: state.len(), class: 0 });
+        }
+        Ok(Some(bins))
     }
 }

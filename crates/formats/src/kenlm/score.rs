@@ -42,6 +42,11 @@ impl State {
     /// Before any text.
     pub(super) const EMPTY: Self =
         Self { words: [0; MAX_ORDER - 1], log10_backoffs: [0.0; MAX_ORDER - 1], len: 0 };
+
+    /// The length of the context.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
 }
 
 /// The score of a word.

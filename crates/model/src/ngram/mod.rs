@@ -56,7 +56,7 @@ pub use trie::{SECTIONS, Trie, UnpackedLevel};
 pub use uniform::Uniform;
 pub use view::{State, View};
 
-use crate::{Error, LanguageModel, Result, Session, Visit, check_tokens, scored};
+use crate::{ContextBin, Error, LanguageModel, Result, Session, Visit, check_tokens, scored};
 use statistics::Statistics;
 
 /// The highest order.
@@ -302,6 +302,23 @@ impl LanguageModel for NgramModel {
         let view = self.trie.view();
         let ends = (from + 1..=tokens.len()).into_par_iter();
         Ok(Some(ends.map(|end| view.matched_order(&tokens[..end])).collect()))
+    }
+
+    fn context_bins(&self, tokens: &[u32], from: usize) -> Result<Option<Vec<ContextBin>>> {
+        let scored = scored(tokens, from, self.vocab_size())?;
+        let view = self.trie.view();
+        let parts = scored.par_chunks(TOKENS_PER_TASK).enumerate().map(|(i, part)| {
+            let mut state = view.state_after(&tokens[..from + i * TOKENS_PER_TASK]);
+            let bin = |&token| {
+                let bin = view.context_bin(&state);
+                state = view.score(&state, token).1;
+                bin
+            };
+            part.iter().map(bin).collect::<Vec<_>>()
+        });
+        let mut bins = parts.collect::<Vec<_>>().concat();
+        bins.push(view.context_bin(&view.state_after(tokens)));
+        Ok(Some(bins))
     }
 
     fn session(&self) -> Result<Box<dyn Session + '_>> {

@@ -3,6 +3,7 @@
 use super::MAX_ORDER;
 use super::header::{BackoffScheme, ContextWeights, Header, SPARSE_INDEX_STEP};
 use super::packed::{ChildOffsets, Packed};
+use crate::ContextBin;
 
 /// A [`Trie`](super::Trie) for queries.
 #[derive(Debug, Clone)]
@@ -195,6 +196,18 @@ impl View<'_> {
         let used = self.used(text, self.levels.len());
         let found = (0..used.len()).find(|&at| self.find(&used[at..]).is_some());
         found.map_or(0, |at| used.len() - at)
+    }
+
+    /// The bin of the text that led to `state`: by the longest n-gram that it ends with and that is
+    /// a context, and the number of different words after it.
+    pub fn context_bin(&self, state: &State) -> ContextBin {
+        for (len, &node) in state.nodes[..state.len].iter().enumerate().rev() {
+            let words = if node == NONE { 0 } else { self.levels[len].children(node as usize).len() };
+            if let Some(class) = words.checked_ilog2() {
+                return ContextBin { length: len + 1, class: class as usize };
+            }
+        }
+        ContextBin::default()
     }
 
     /// The index of `gram` among the n-grams of its length.

@@ -53,6 +53,10 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
         ))
         .hint("export the ARPA file that it was built from"));
     }
+    if loaded.model.mixture().is_some() {
+        return Err(Error::usage(format!("a mixture cannot be written as {format}"))
+            .hint("`mix` its n-gram models again, with --weights and --out MIXED.arpa"));
+    }
     let Some(model) = loaded.model.ngram() else {
         return Err(Error::usage(format!(
             "a model of kind \"{}\" cannot be written as {format}",

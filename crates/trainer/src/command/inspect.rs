@@ -15,6 +15,7 @@ use crate::output::Output;
 use crate::wording::{bytes, duration, labelled, many, thousands};
 use surprisal_engine::Context;
 use surprisal_engine::kind::Kind;
+use surprisal_engine::mixture::MixtureWeights;
 use surprisal_engine::model::neural::Parameter;
 use surprisal_engine::model::ngram::Smoothing;
 use surprisal_engine::models::{self, LoadedModel};
@@ -26,7 +27,13 @@ pub(crate) fn run(arguments: &cli::InspectArgs, ctx: &Context<'_>, output: &Outp
     let path = &arguments.path;
     let kind = Kind::detect(path)?;
     let (name, lines) = match kind {
-        Kind::Run | Kind::Checkpoint | Kind::Model | Kind::Ngram | Kind::Arpa { .. } | Kind::Kenlm => {
+        Kind::Run
+        | Kind::Checkpoint
+        | Kind::Model
+        | Kind::Mixture
+        | Kind::Ngram
+        | Kind::Arpa { .. }
+        | Kind::Kenlm => {
             return model(path, kind, ctx, output);
         }
         Kind::Text | Kind::Empty | Kind::Binary => return text(path, kind, output),
@@ -160,6 +167,22 @@ fn details(loaded: &LoadedModel) -> BTreeMap<String, String> {
         details.insert("order".into(), model.counts().len().to_string());
         let counts = model.counts().iter().zip(1..);
         details.extend(counts.map(|(&count, order)| (format!("{order}-grams"), thousands(count))));
+    }
+    if let Some(mixture) = loaded.model.mixture() {
+        let (weights, by) = match &mixture.config.weights {
+            MixtureWeights::Static { weights } => (weights, "the same for all contexts".to_owned()),
+            MixtureWeights::Context { weights, bins_of, bins } => {
+                let bins = many(bins.all().count() as u64, "bin");
+                (weights, format!("by context, {bins} of model {bins_of}"))
+            }
+        };
+        details.insert("weights".into(), by);
+        let parts = mixture.config.parts.iter().zip(&mixture.parts).zip(weights);
+        details.extend(parts.enumerate().map(|(i, ((part, (kind, parameters)), weight))| {
+            let parameters = thousands(*parameters);
+            let line = format!("{} ({kind}), {parameters} parameters, weight {weight:.4}", part.name);
+            (format!("model {i}"), line)
+        }));
     }
     let Some(model) = loaded.model.ngram() else { return details };
     let (settings, report) = (model.config(), model.report());

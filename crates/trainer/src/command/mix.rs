@@ -1,13 +1,12 @@
-//! `surprisal mix`: interpolates models, q(w | h) = Σ λ_m q_m(w | h), and writes a mixture of
-//! n-gram models as one back-off model.
+//! `surprisal mix`: interpolates models, q(w | h) = Σ λ_m q_m(w | h), and writes the mixture as a
+//! folder, or a mixture of n-gram models as one back-off model.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use surprisal_engine::model::ngram::{self as counted, MixtureComponent, NgramModel};
-use surprisal_engine::model::{LanguageModel, MappedModel, Mixture, VocabMap, best_weights};
-use surprisal_engine::text::{Granularity, InputOptions, TextMode, Texts, Tokenizer};
+use surprisal_engine::model::ngram::{self as counted, MixtureComponent};
+use surprisal_engine::model::{BinWeights, LanguageModel, MappedModel, best_weights};
+use surprisal_engine::text::{Granularity, InputOptions, Texts};
 
 use crate::align::align;
 use crate::cli;
@@ -17,8 +16,9 @@ use crate::output::Output;
 use crate::wording::{bytes, many, number, shown, thousands};
 use surprisal_engine::Context;
 use surprisal_engine::data::note_tokens;
-use surprisal_engine::evaluate::{Evaluation, evaluate, log_probs};
+use surprisal_engine::evaluate::{Evaluation, context_bins, evaluate, log_probs};
 use surprisal_engine::kind::{Kind, check_texts, note_configs};
+use surprisal_engine::mixture::{self, MixtureWeights};
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::outputs;
 use surprisal_engine::spelling::Spelling;
@@ -65,11 +65,19 @@ impl<'a> ValidatedArgs<'a> {
             return Err(Error::usage(format!("--weights is {weights:?} for {} models", models.len()))
                 .hint("give one weight per model, 0 or more, in the order of the models"));
         }
-        if let Some(out) = &arguments.out
-            && !matches!(outputs::suffix(out).as_str(), "arpa" | "ngram")
-        {
-            return Err(Error::usage(format!("{} has no known format", out.display()))
-                .hint("name it .ngram or .arpa"));
+        if let Some(out) = &arguments.out {
+            match outputs::suffix(out).as_str() {
+                "arpa" | "ngram" if arguments.by_context => {
+                    let problem = "a back-off model has one weight per model, and --by-context many";
+                    return Err(Error::usage(format!("{}: {problem}", out.display()))
+                        .hint("give --out the name of a folder, which keeps the weights of each bin"));
+                }
+                "arpa" | "ngram" | "" => {}
+                _ => {
+                    return Err(Error::usage(format!("{} has no known format", out.display()))
+                        .hint("name it .ngram or .arpa, or without a suffix for a folder"));
+                }
+            }
         }
         let judged = if texts.is_empty() { &arguments.heldout[..] } else { &[] };
         let texts: Vec<PathBuf> = texts.into_iter().chain(judged).cloned().collect();
@@ -78,6 +86,16 @@ impl<'a> ValidatedArgs<'a> {
                 .hint("give texts to evaluate it on, or a file to write with --out"));
         }
         Ok(Self { models, texts, arguments })
+    }
+
+    /// Whether one n-gram model is written.
+    fn writes_ngrams(&self) -> bool {
+        self.arguments.out.is_some() && self.folder().is_none()
+    }
+
+    /// The folder to write.
+    fn folder(&self) -> Option<&Path> {
+        self.arguments.out.as_deref().filter(|out| outputs::suffix(out).is_empty())
     }
 
     /// Whether the evaluated text is the one that the weights were fitted to.
@@ -91,12 +109,18 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
     check_texts(&arguments.heldout)?;
     note_configs(&arguments.heldout, ctx)?;
     let inputs = [&arguments.inputs[..], &arguments.heldout].concat();
-    let _locks = outputs::files(arguments.out.as_deref(), &inputs)?;
+    let _locks = match plan.folder() {
+        Some(folder) => outputs::folder(folder, &inputs)?,
+        None => outputs::files(arguments.out.as_deref(), &inputs)?,
+    };
     let pool = ctx.pool;
     output.phase("reading models", 0);
     let load = || plan.models.iter().map(|path| models::load(path, ctx)).collect::<Result<Vec<_>>>();
     let loaded = pool.install(load)?;
-    let (tokenizer, names) = merge_vocabularies(&plan, &loaded)?;
+    check_models(&plan, &loaded)?;
+    let paths: Vec<String> = plan.models.iter().map(|path| path.display().to_string()).collect();
+    let (tokenizer, names) = mixture::merge_vocabularies(&paths, &loaded)?;
+    let bins_of = arguments.by_context.then(|| mixture::binned(&loaded)).transpose()?;
     output.phase("reading texts", 0);
     let reading = loaded[0].reading();
     let open = |paths: &[PathBuf]| -> Result<Texts> {
@@ -112,7 +136,8 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
     let texts = if plan.texts.is_empty() { None } else { Some(open(&plan.texts)?) };
     let text = texts.as_ref().map(read).transpose()?;
     let parts = loaded.iter().zip(&names).map(|(loaded, names)| Ok(MappedModel::new(&*loaded.model, names)?));
-    let parts: Vec<MappedModel<'_>> = parts.collect::<Result<_>>()?;
+    let parts: Vec<MappedModel<_, _>> = parts.collect::<Result<_>>()?;
+    let mut bins = None;
     let weights = if arguments.weights.is_empty() {
         let other;
         let heldout = match &text {
@@ -126,12 +151,20 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
         output.phase("fitting weights", 0);
         let scores: Result<Vec<_>> =
             parts.iter().map(|part| log_probs(part, &heldout.tokens, pool)).collect();
-        best_weights(&scores?)
+        let scores = scores?;
+        let weights = best_weights(&scores);
+        if let Some(of) = bins_of {
+            let of_tokens = context_bins(&parts[of], &heldout.tokens, pool)?;
+            bins = Some((of, BinWeights::fit(&scores, &of_tokens, &weights)));
+        }
+        weights
     } else {
         arguments.weights.clone()
     };
-    let boxed = parts.iter().map(|part| Box::new(*part) as Box<dyn LanguageModel + '_>).collect();
-    let mixture = Mixture::new(boxed, &weights)?;
+    let of_all = MixtureWeights::Static { weights: weights.clone() };
+    let by_context = bins.map(|(bins_of, bins)| MixtureWeights::Context { weights, bins_of, bins });
+    let boxed = || parts.iter().map(|part| Box::new(*part) as Box<dyn LanguageModel + '_>).collect();
+    let mixture = mixture::mix(boxed(), &of_all)?;
     let weights = mixture.weights();
 
     let unk = tokenizer.unk();
@@ -155,8 +188,12 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
         alone.push((loaded.evaluate(&own, None, pool)?, lacking));
     }
     let mixed = judge(&mixture)?;
+    let binned = match &by_context {
+        Some(by_context) => judge(&mixture::mix(boxed(), by_context)?)?,
+        None => None,
+    };
     let fixed = match &arguments.out {
-        Some(out) => {
+        Some(out) if plan.writes_ngrams() => {
             output.phase("mixing", 0);
             let parts: Option<Vec<MixtureComponent<'_>>> = loaded
                 .iter()
@@ -180,10 +217,17 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
             output.phase("writing", 0);
             let format = outputs::suffix(out);
             let size = pool.install(|| super::export::write(&format, out, &model, &tokenizer, ctx))?;
-            Some((out, judged, size))
+            Some((out, judged, Some(size)))
+        }
+        Some(out) => {
+            output.phase("writing", 0);
+            let saved = by_context.clone().unwrap_or(of_all);
+            mixture::save(out, &loaded, &paths, &tokenizer, saved)?;
+            Some((out, binned.or(mixed), None))
         }
         None => None,
     };
+    let ranges = by_context.as_ref().map(ranges);
     let seconds = output.seconds();
     output.end_bar();
 
@@ -205,6 +249,7 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
             .collect();
         return output.event(&json!({
             "event": "result", "weights": weights, "models": models, "eval": mixed, "text": name,
+            "by_context": by_context.as_ref().map(|weights| json!({ "eval": binned, "weights": weights })),
             "text_is_heldout": plan.evaluates_on_heldout(), "written": written, "seconds": seconds,
         }));
     }
@@ -229,14 +274,40 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
         }
     }
     rows.push(row("the mixture".into(), String::new(), mixed.as_ref()));
-    if let Some((path, evaluation, _)) = &fixed {
+    if by_context.is_some() {
+        rows.push(row("the mixture, by context".into(), String::new(), binned.as_ref()));
+    }
+    if let Some((path, evaluation, Some(_))) = &fixed {
         rows.push(row(format!("{}, one model", path.display()), String::new(), evaluation.as_ref()));
     }
+    if let (Some(MixtureWeights::Context { bins_of, bins, .. }), Some(ranges)) = (&by_context, &ranges) {
+        notes.push_str(&format!(
+            "\nBy context: {} of {}, each fitted as if it had {} more with the weights of all.\n",
+            many(bins.all().count() as u64, "bin"),
+            paths[*bins_of],
+            many(bins.strength as u64, "token")
+        ));
+        for (path, (least, most)) in paths.iter().zip(ranges) {
+            notes.push_str(&format!("{path}: weights from {least:.4} to {most:.4}\n"));
+        }
+    }
     output.write_stdout(&format!("{heading}\n\n{}{notes}", align(&rows)))?;
-    if let Some((path, _, size)) = &fixed {
-        output.wrote(path, *size);
+    match &fixed {
+        Some((path, _, Some(size))) => output.wrote(path, *size),
+        Some((path, _, None)) => output.info(format!("wrote the folder {}", shown(path))),
+        None => {}
     }
     Ok(())
+}
+
+/// The least and the greatest weight of each model in any bin.
+fn ranges(weights: &MixtureWeights) -> Vec<(f64, f64)> {
+    let MixtureWeights::Context { weights, bins, .. } = weights else { return Vec::new() };
+    let range = |(model, all): (usize, &f64)| {
+        let of_bins = bins.all().map(|weights| weights[model]);
+        of_bins.fold((*all, *all), |(least, most), weight| (least.min(weight), most.max(weight)))
+    };
+    weights.iter().enumerate().map(range).collect()
 }
 
 fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<String> {
@@ -249,89 +320,25 @@ fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<Str
     row
 }
 
-/// The union of all vocabularies, and each model's map into it.
-///
-/// # Errors
-/// Models that cannot be mixed, or not written in the requested format.
-fn merge_vocabularies(
-    plan: &ValidatedArgs<'_>,
-    loaded: &[LoadedModel],
-) -> Result<(Tokenizer, Vec<VocabMap>)> {
-    let of = |index: usize| plan.models[index].display();
-    let first = &loaded[0].tokenizer;
-    for (index, other) in loaded.iter().enumerate() {
+/// Refuses models that do not sum to one, and those without n-grams where one n-gram model is to be
+/// written.
+fn check_models(plan: &ValidatedArgs<'_>, loaded: &[LoadedModel]) -> Result<()> {
+    for (path, other) in plan.models.iter().zip(loaded) {
         if !other.model.is_distribution() {
-            return Err(Error::usage(format!("{}: scores of stupid backoff do not sum to one", of(index)))
-                .hint("mix models of another smoothing"));
+            return Err(Error::usage(format!(
+                "{}: scores of stupid backoff do not sum to one",
+                path.display()
+            ))
+            .hint("mix models of another smoothing"));
         }
-        if plan.arguments.out.is_some() && other.model.ngram().is_none() {
+        if plan.writes_ngrams() && other.model.ngram().is_none() {
             return Err(Error::usage(format!(
                 "{} is a {}, which has no n-grams to write",
-                of(index),
+                path.display(),
                 other.kind
             ))
-            .hint("omit --out, or mix n-gram models"));
-        }
-        let tokenizer = &other.tokenizer;
-        let read = |tokenizer: &Tokenizer| (tokenizer.kind().name(), tokenizer.mode());
-        if read(tokenizer) != read(first) {
-            let as_read = |tokenizer: &Tokenizer| {
-                let unit = match tokenizer.mode() {
-                    TextMode::Line => ", line by line",
-                    TextMode::Stream => " of a stream",
-                    TextMode::Document => " of documents",
-                };
-                format!("{} tokens{unit}", tokenizer.kind().name())
-            };
-            return Err(Error::usage(format!(
-                "{} reads {}, and {} reads {}",
-                of(0),
-                as_read(first),
-                of(index),
-                as_read(tokenizer)
-            ))
-            .hint("only models of the same tokens can be mixed"));
+            .hint("mix n-gram models, or give --out the name of a folder"));
         }
     }
-    let Some(lists) = loaded.iter().map(|loaded| loaded.tokenizer.words()).collect::<Option<Vec<_>>>() else {
-        // Byte tokenizers are equal; BPE tokenizers must have the same tokenizer.json.
-        let bytes = first.to_json()?;
-        for (index, other) in loaded.iter().enumerate() {
-            if other.tokenizer.to_json()? != bytes {
-                return Err(Error::usage(format!("{} and {} have different BPE merges", of(0), of(index)))
-                    .hint("train both with the same tokenizer.json"));
-            }
-        }
-        let size = first.vocab_size();
-        let same = || VocabMap::new((0..size as u32).collect(), size, None);
-        return Ok((first.clone(), loaded.iter().map(|_| same()).collect::<Result<_, _>>()?));
-    };
-    let (mut all, mut known) = (Vec::new(), BTreeMap::new());
-    let ids: Vec<Vec<u32>> = lists
-        .into_iter()
-        .map(|words| {
-            let id = |word| {
-                *known.entry(word).or_insert_with(|| {
-                    all.push(word);
-                    all.len() as u32 - 1
-                })
-            };
-            words.map(id).collect()
-        })
-        .collect();
-    let names = ids.into_iter().zip(loaded);
-    let names = names.map(|(ids, loaded)| Ok(VocabMap::new(ids, all.len(), loaded.tokenizer.unk())?));
-    let names: Vec<VocabMap> = names.collect::<Result<_>>()?;
-    for (index, (names, loaded)) in names.iter().zip(loaded).enumerate() {
-        let closed = loaded.model.ngram().is_some_and(|model: &NgramModel| model.config().closed);
-        if closed && names.lacking() > 0 {
-            return Err(Error::usage(format!(
-                "{} has a closed vocabulary without {} of other models",
-                of(index),
-                many(names.lacking() as u64, "token")
-            ))
-            .hint("count it with model.closed = false, or with the vocabulary of the others"));
-        }
-    }
-    Ok((Tokenizer::from_words(first.kind(), first.mode(), all)?, names))
+    Ok(())
 }

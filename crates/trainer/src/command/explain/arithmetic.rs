@@ -99,6 +99,7 @@ pub(super) fn walk(
     let what = match are_logits {
         true => "logits z",
         false if loaded.model.neural().is_some() => &starts_uniform,
+        false if loaded.model.mixture().is_some() => "ln q instead of logits (a mixture has none)",
         false if lse.abs() < 1e-3 => "ln q instead of logits (counts have none)",
         false => {
             "ln q instead of logits; the model's q do not sum to one, so they are normalised here and differ from `eval`"
