@@ -22,7 +22,6 @@ pub mod generation;
 mod interval;
 pub mod kind;
 pub mod memory;
-pub mod mixture;
 pub mod models;
 pub mod outputs;
 pub mod pairs;

@@ -1,5 +1,7 @@
 //! Models on disk: saving into a run, and loading from runs, checkpoints, folders and files.
 
+pub mod mixture;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -17,13 +19,13 @@ use surprisal_text::{
     Tokenizer, encode_files,
 };
 
+use self::mixture::MixtureModel;
 use crate::config::{self, Config};
 use crate::data::{self, Dataset};
 use crate::error::{Error, Result, no_numbers};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::events::Context;
 use crate::kind::{self, Kind};
-use crate::mixture::{self, MixtureModel};
 use crate::rng::{RngStream, rng_for};
 use crate::runs;
 use crate::sampling::Opening;

@@ -1,4 +1,4 @@
-//! Mixture weights by context: λ of a bin of contexts that an n-gram model knows about equally well.
+//! Mixture weights by context: λ of each bin of contexts that an n-gram model knows equally well.
 
 use std::collections::BTreeMap;
 
@@ -167,7 +167,7 @@ mod tests {
         let step = |_| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let chance = (state >> 33) as u32;
-            token = if token < 6 && chance % 10 > 0 { token + 1 } else { chance / 16 % 11 };
+            token = if token < 6 && !chance.is_multiple_of(10) { token + 1 } else { chance / 16 % 11 };
             token
         };
         (0..4000).map(step).collect()

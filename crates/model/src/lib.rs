@@ -93,8 +93,8 @@ pub trait LanguageModel: Send + Sync {
         scored(tokens, from, self.vocab_size()).map(|_| None)
     }
 
-    /// For each i in `from..=tokens.len()`, the bin of the context `tokens[..i]`, which depends on no
-    /// later token; `None` from a model without n-grams.
+    /// For each i in `from..=tokens.len()`, the bin of the context `tokens[..i]`, which no later
+    /// token changes; `None` from a model without n-grams.
     ///
     /// # Errors
     /// As [`Self::log_probs`].

@@ -150,7 +150,7 @@ where
     fn for_each_distribution(&self, tokens: &[u32], from: usize, visit: &mut Visit<'_>) -> Result<()> {
         let own = self.map().own_tokens(tokens)?;
         self.model.for_each_distribution(&own, from, &mut |i, distribution| {
-            visit(i, &self.map().outer(distribution))
+            visit(i, &self.map().outer(distribution));
         })
     }
 

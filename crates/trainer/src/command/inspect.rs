@@ -15,9 +15,9 @@ use crate::output::Output;
 use crate::wording::{bytes, duration, labelled, many, thousands};
 use surprisal_engine::Context;
 use surprisal_engine::kind::Kind;
-use surprisal_engine::mixture::MixtureWeights;
 use surprisal_engine::model::neural::Parameter;
 use surprisal_engine::model::ngram::Smoothing;
+use surprisal_engine::models::mixture::MixtureWeights;
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::runs;
 

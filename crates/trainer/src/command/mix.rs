@@ -18,7 +18,7 @@ use surprisal_engine::Context;
 use surprisal_engine::data::note_tokens;
 use surprisal_engine::evaluate::{Evaluation, context_bins, evaluate, log_probs};
 use surprisal_engine::kind::{Kind, check_texts, note_configs};
-use surprisal_engine::mixture::{self, MixtureWeights};
+use surprisal_engine::models::mixture::{self, MixtureWeights};
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::outputs;
 use surprisal_engine::spelling::Spelling;

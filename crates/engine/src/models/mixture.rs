@@ -11,9 +11,9 @@ use surprisal_text::{TextMode, Tokenizer};
 
 pub use surprisal_formats::mixture_dir::MixtureWeights;
 
+use super::{self as models, LoadedModel, Model};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::models::{self, LoadedModel, Model};
 use crate::wording::many;
 
 /// A mixture that was read from its folder.
