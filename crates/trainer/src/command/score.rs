@@ -1,5 +1,6 @@
 //! `surprisal score`: a row for each line, word or token.
 
+use std::borrow::Cow;
 use std::io::Write;
 
 use serde_json::json;
@@ -83,8 +84,11 @@ fn figures(log_prob: f64) -> [f64; 2] {
     [0.0 - log_prob, 0.0 + log_prob / std::f64::consts::LN_10]
 }
 
-fn tab_line(by: By, row: &Row<'_>, out: &mut Vec<u8>) {
-    let shown = |text: &str| one_line(text).replace('\t', "\\t");
+fn tab_line<'a>(by: By, row: &Row<'a>, out: &mut Vec<u8>) {
+    let plain = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    let shown = |text: &'a str| -> Cow<'a, str> {
+        if plain(text) { text.into() } else { one_line(text).replace('\t', "\\t").into() }
+    };
     // Writing to memory cannot fail.
     let matched = || row.matched.map_or(String::new(), |matched| matched.to_string());
     let (text, line, position) = (row.text, row.line, row.position);
