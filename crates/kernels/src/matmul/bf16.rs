@@ -15,7 +15,8 @@ use std::arch::x86_64::{
 use std::cell::RefCell;
 
 use super::View;
-use super::avx512::{CacheLine, MR, NR, dispatch_rows, masks, transpose_16x16};
+use super::avx512::{MR, NR, dispatch_rows, masks, transpose_16x16};
+use super::blocked::{CacheLine, OutputTile};
 
 /// Pairs along k between two updates of C.
 const KC: usize = 384;
@@ -94,15 +95,6 @@ struct PackedA {
     data: *const u32,
     row_stride: usize,
     pair_stride: usize,
-}
-
-/// A tile of C.
-#[derive(Clone, Copy)]
-struct OutputTile {
-    c: *mut f32,
-    c_stride: usize,
-    columns: usize,
-    accumulate: bool,
 }
 
 /// Sixteen words, of which word i contains element i of `low` and, in its high half, of `high`.

@@ -1,22 +1,26 @@
 //! Matrix multiplication: `C = A B` or `C += A B` in f32, on strided views.
 //!
-//! AVX-512 and [`Isa::PORTABLE`] have kernels in this module; AVX2 and NEON use the `gemm` crate.
+//! AVX-512, AVX2 and [`Isa::PORTABLE`] have kernels in this module; NEON uses the `gemm` crate.
 //! With [`Precision::Bf16`], the inputs are rounded to bf16.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+#[cfg(target_arch = "x86_64")]
+mod blocked;
 mod gemv;
 mod portable;
-
-use gemm::Parallelism;
 
 pub use gemv::gemv;
 
 use surprisal_platform::threads::Pool;
 
 use crate::simd::Isa;
+#[cfg(target_arch = "x86_64")]
+use {avx2::Avx2, avx512::Avx512, blocked::CacheLine};
 
 /// A read-only view of a matrix.
 #[derive(Clone, Copy, Debug)]
@@ -145,13 +149,22 @@ pub fn matmul_with_precision(
     let isa = if a.columns == 0 { Isa::PORTABLE } else { Isa::current() };
     match (precision, isa.name()) {
         #[cfg(target_arch = "x86_64")]
-        (Precision::F32, "avx512") => gemm_parallel(avx512::gemm, into, accumulate, a, b, pool),
+        (Precision::F32, "avx512") => {
+            gemm_parallel(blocked::gemm::<Avx512>, (avx512::MR, avx512::NR), into, accumulate, a, b, pool);
+        }
         #[cfg(target_arch = "x86_64")]
         (Precision::Bf16, "avx512") if precision.is_fast() => {
-            gemm_parallel(bf16::gemm, into, accumulate, a, b, pool);
+            gemm_parallel(bf16::gemm, (avx512::MR, avx512::NR), into, accumulate, a, b, pool);
         }
-        (Precision::F32, "portable") => gemm_parallel(portable::gemm, into, accumulate, a, b, pool),
-        (Precision::F32, _) => gemm_crate(into, accumulate, a, b, pool),
+        #[cfg(target_arch = "x86_64")]
+        (Precision::F32, "avx2") => {
+            gemm_parallel(blocked::gemm::<Avx2>, (avx2::MR, avx2::NR), into, accumulate, a, b, pool);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        (Precision::F32, "neon") => gemm_crate(into, accumulate, a, b, pool),
+        (Precision::F32, _) => {
+            gemm_parallel(portable::gemm, (portable::MR, portable::NR), into, accumulate, a, b, pool);
+        }
         (Precision::Bf16, _) => {
             let (a_rounded, b_rounded) = (rounded(a), rounded(b));
             let (a, b) = (Matrix { data: &a_rounded, ..a }, Matrix { data: &b_rounded, ..b });
@@ -185,15 +198,17 @@ pub fn matmul(into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>, b: Matrix<'_
 #[derive(Debug)]
 pub struct Packed<'a> {
     matrix: Matrix<'a>,
-    /// Empty on other instruction sets.
+    /// The panels, and the kernel that reads them; none on other instruction sets.
     #[cfg(target_arch = "x86_64")]
-    panels: Vec<avx512::CacheLine>,
+    panels: Vec<CacheLine>,
+    #[cfg(target_arch = "x86_64")]
+    gemm: Option<blocked::PackedKernel>,
 }
 
 #[cfg(target_arch = "x86_64")]
 thread_local! {
     /// The memory of the last [`Packed`] that this thread dropped.
-    static PANELS: std::cell::RefCell<Vec<avx512::CacheLine>> = const { std::cell::RefCell::new(Vec::new()) };
+    static PANELS: std::cell::RefCell<Vec<CacheLine>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
 impl<'a> Packed<'a> {
@@ -201,16 +216,18 @@ impl<'a> Packed<'a> {
     pub fn new(matrix: Matrix<'a>) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            let mut panels = Vec::new();
-            if Isa::current().name() == "avx512" {
-                panels = PANELS.take();
-                // SAFETY: the machine has the instructions, and the view lies within its slice.
-                #[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
-                unsafe {
-                    avx512::pack(matrix.view(), (matrix.rows, matrix.columns), &mut panels);
-                }
+            let (pack, gemm): (blocked::Pack, blocked::PackedKernel) = match Isa::current().name() {
+                "avx512" => (blocked::pack::<Avx512>, blocked::gemm_packed::<Avx512>),
+                "avx2" => (blocked::pack::<Avx2>, blocked::gemm_packed::<Avx2>),
+                _ => return Self { matrix, panels: Vec::new(), gemm: None },
+            };
+            let mut panels = PANELS.take();
+            // SAFETY: the machine has the instructions, and the view lies within its slice.
+            #[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
+            unsafe {
+                pack(matrix.view(), (matrix.rows, matrix.columns), &mut panels);
             }
-            Self { matrix, panels }
+            Self { matrix, panels, gemm: Some(gemm) }
         }
         #[cfg(not(target_arch = "x86_64"))]
         Self { matrix }
@@ -225,14 +242,14 @@ impl<'a> Packed<'a> {
         let Matrix { rows, columns, .. } = self.matrix;
         assert!(into.rows == a.rows && into.columns == columns && a.columns == rows, "shapes of a product");
         #[cfg(target_arch = "x86_64")]
-        if !self.panels.is_empty() {
+        if let Some(gemm) = self.gemm.filter(|_| !self.panels.is_empty()) {
             let c = into.data.as_mut_ptr();
             let shape = (a.rows, columns, rows);
-            // SAFETY: only a machine with AVX-512 packs; the constructors checked that the views
-            // lie within their slices.
+            // SAFETY: only a machine with the instructions packs; the constructors checked that the
+            // views lie within their slices.
             #[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
             unsafe {
-                avx512::gemm_packed(shape, a.view(), &self.panels, c, into.row_stride, accumulate);
+                gemm(shape, a.view(), &self.panels, c, into.row_stride, accumulate);
             }
             return;
         }
@@ -259,7 +276,7 @@ unsafe impl Send for SendPtr {}
 // SAFETY: as above.
 unsafe impl Sync for SendPtr {}
 
-/// A strided matrix without a length, for the kernels of this module.
+/// A strided matrix without a length, for the kernels of this module. One of the strides is 1.
 #[derive(Clone, Copy)]
 struct View {
     data: *const f32,
@@ -286,10 +303,12 @@ impl View {
 /// memory, those of C in writable memory that no other code uses during the call.
 type Kernel = unsafe fn((usize, usize, usize), View, View, *mut f32, usize, bool);
 
-/// Runs `kernel`, whose instructions the machine must have, on the threads of the pool.
+/// Runs `kernel`, whose instructions the machine must have, on the threads of the pool. Each gets
+/// whole tiles of C, which have the size `tile`, unless there are no more.
 #[expect(unsafe_code, reason = "the kernel takes pointers and strides")]
 fn gemm_parallel(
     kernel: Kernel,
+    tile: (usize, usize),
     into: MatrixMut<'_>,
     accumulate: bool,
     a: Matrix<'_>,
@@ -315,7 +334,7 @@ fn gemm_parallel(
     };
     let threads = pool.map_or(1, Pool::threads);
     let by_rows = m > n;
-    let (len, unit) = if by_rows { (m, 12) } else { (n, 32) };
+    let (len, unit) = if by_rows { (m, tile.0) } else { (n, tile.1) };
     let step = len.div_ceil(threads).next_multiple_of(unit);
     let tasks = len.div_ceil(step);
     let range = |i: usize| i * step..len.min((i + 1) * step);
@@ -328,6 +347,7 @@ fn gemm_parallel(
 }
 
 /// Calls the `gemm` crate, which uses the machine's best instructions and ignores [`Isa::current`].
+#[cfg(not(target_arch = "x86_64"))]
 #[expect(unsafe_code, reason = "gemm takes pointers and strides")]
 fn gemm_crate(into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>, b: Matrix<'_>, pool: Option<&Pool>) {
     let MatrixMut { data, rows, columns, row_stride } = into;
@@ -359,8 +379,8 @@ fn gemm_crate(into: MatrixMut<'_>, accumulate: bool, a: Matrix<'_>, b: Matrix<'_
         }
     };
     match pool {
-        Some(pool) => pool.install(|| call(Parallelism::Rayon(pool.threads()))),
-        None => call(Parallelism::None),
+        Some(pool) => pool.install(|| call(gemm::Parallelism::Rayon(pool.threads()))),
+        None => call(gemm::Parallelism::None),
     }
 }
 
@@ -388,7 +408,7 @@ mod tests {
     #[test]
     fn every_shape_and_layout_agrees_with_f64_on_every_instruction_set() {
         let pool = Pool::new(2).unwrap();
-        let sizes = [1, 2, 5, 11, 12, 13, 16, 17, 31, 32, 33, 47, 65, 100];
+        let sizes = [1, 2, 5, 6, 7, 11, 12, 13, 15, 16, 17, 24, 31, 32, 33, 47, 65, 100];
         let mut shapes: Vec<(usize, usize, usize)> = Vec::new();
         for (i, &m) in sizes.iter().enumerate() {
             for (j, &n) in sizes.iter().enumerate() {

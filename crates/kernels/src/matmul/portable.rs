@@ -9,9 +9,9 @@
 use super::View;
 
 /// Rows of a register tile.
-const MR: usize = 4;
+pub(super) const MR: usize = 4;
 /// Columns of a register tile.
-const NR: usize = 8;
+pub(super) const NR: usize = 8;
 /// Steps along k between two updates of C.
 const KC: usize = 128;
 /// Adjacent tiles that use one packed panel of A; their panels of B fill half of an L1 cache.
