@@ -1,12 +1,13 @@
-//! matmul of this crate against the `gemm` crate, at shapes of training. The two alternate. Prints
-//! medians in GFLOP/s and their ratio, one shape per line. Arguments select shapes by part of their
-//! name: `cargo bench -p surprisal-kernels`.
+//! matmul with every instruction set of vectors, at shapes of training; they alternate. Prints
+//! medians in GFLOP/s and as a fraction of the peak of the threads, one shape per line. Arguments
+//! select shapes by part of their name: `cargo bench -p surprisal-kernels`.
 
 #![allow(clippy::print_stdout, reason = "a bench is a program")]
 
 use std::time::Instant;
 
 use surprisal_kernels::matmul::{Matrix, MatrixMut, matmul};
+use surprisal_kernels::peak::multiply_adds;
 use surprisal_kernels::simd::{Isa, with_isa};
 use surprisal_platform::threads::Pool;
 
@@ -76,27 +77,26 @@ fn compare(shape: &Shape) {
     let (a, b) = (view(&a, m, k, shape.transposed.0), view(&b, k, n, shape.transposed.1));
     let Ok(pool) = Pool::new(shape.threads) else { return };
     let pool = (shape.threads > 1).then_some(&pool);
-    // AVX2 and NEON use the gemm crate, with the machine's best instructions.
-    let is_gemm = |isa: &Isa| matches!(isa.name(), "avx2" | "neon");
-    let Some(gemm) = Isa::available().into_iter().find(is_gemm) else { return };
-    let ours = Isa::available()[0];
-    let mut times = [Vec::new(), Vec::new()];
+    let isas: Vec<Isa> = Isa::available().into_iter().filter(|isa| !isa.is_portable()).collect();
+    let (mut times, mut peaks) = (vec![Vec::new(); isas.len()], vec![0.0_f64; isas.len()]);
     let start = Instant::now();
     while times[0].len() < 7 || (start.elapsed().as_secs_f64() < 1.0 && times[0].len() < 1001) {
-        for (isa, times) in [ours, gemm].into_iter().zip(&mut times) {
+        for ((&isa, times), peak) in isas.iter().zip(&mut times).zip(&mut peaks) {
             let from = Instant::now();
             with_isa(isa, || matmul(MatrixMut::new(&mut c, m, n), shape.accumulate, a, b, pool));
             times.push(from.elapsed().as_secs_f64());
+            let from = Instant::now();
+            let operations = multiply_adds(isa, 2000) as f64;
+            *peak = peak.max(1e-9 * operations / from.elapsed().as_secs_f64());
         }
     }
-    let [ours, gemm] = times.map(|mut times| {
+    let (name, threads) = (shape.name, shape.threads);
+    print!("{name:12} {m:5} x {n:5} x {k:5}, {threads} threads:");
+    for ((isa, mut times), peak) in isas.iter().zip(times).zip(peaks) {
         times.remove(0);
         times.sort_by(f64::total_cmp);
-        2e-9 * (m * n * k) as f64 / times[times.len() / 2]
-    });
-    let (name, threads) = (shape.name, shape.threads);
-    println!(
-        "{name:12} {m:5} x {n:5} x {k:5}, {threads} threads: {ours:6.1} GFLOP/s, gemm {gemm:6.1}, ratio {:.2}",
-        ours / gemm
-    );
+        let rate = 2e-9 * (m * n * k) as f64 / times[times.len() / 2];
+        print!(" {} {rate:6.1} GFLOP/s, {:.2} of peak;", isa.name(), rate / (peak * threads as f64));
+    }
+    println!();
 }

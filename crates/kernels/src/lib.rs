@@ -15,6 +15,7 @@ pub mod matmul;
 pub mod muon;
 pub mod norm;
 pub mod optim;
+pub mod peak;
 pub mod recurrent;
 pub mod reduce;
 pub mod rotary;

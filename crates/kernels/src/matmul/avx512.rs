@@ -35,6 +35,7 @@ impl Tile for Avx512 {
         unsafe { pack_b(b, size, out) }
     }
 
+    #[inline(always)]
     unsafe fn microkernel(rows: usize, depth: usize, a: View, b: *const f32, sums: Sums, into: OutputTile) {
         // SAFETY: the caller's.
         unsafe { dispatch_rows!(rows, microkernel(depth, a, b, sums, into)) }
