@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use rand::Rng;
 use serde_json::{Map, Value, json};
-use surprisal_kernels::matmul::{Matrix, MatrixMut, matmul_with_precision};
+use surprisal_kernels::peak;
+use surprisal_kernels::simd::Isa;
 use surprisal_loss::ObjectiveConfig;
 use surprisal_model::neural::{Neural, NeuralConfig, RecurrentConfig, TransformerConfig};
 use surprisal_ops::{Precision, profile};
@@ -69,8 +70,8 @@ pub fn cases() -> Vec<Case> {
 
 /// Times `case` for about `seconds`: at least three steps after two warm-up steps. Gives a JSON
 /// object with times, tokens and floating-point operations per second, these also as a fraction of
-/// an f32 matmul of 384³ on all threads, the peak memory of the process in bytes, and shares of the
-/// threads' time.
+/// the f32 peak of all threads, the peak memory of the process in bytes, and shares of the threads'
+/// time. An f32 fraction above 1 is null: the measurement of the peak failed.
 ///
 /// # Errors
 /// An error of candle.
@@ -124,11 +125,13 @@ pub fn measure(case: &Case, threads: usize, seconds: f64) -> Result<Value> {
     let block_size = case.model.block_size();
     let tokens = case.batch_size * block_size;
     let gflop_per_s = case.flop / median * 1e-9;
+    let fraction = gflop_per_s / peak_gflop_per_s(&pool);
+    let fraction = (fraction <= 1.0 || case.precision == Precision::Bf16).then_some(fraction);
     Ok(json!({
         "event": "bench", "name": case.name, "batch_size": case.batch_size, "block_size": block_size,
         "model": case.model, "threads": threads, "runs": times.len(),
         "median_ms": 1e3 * median, "best_ms": 1e3 * times[0], "tokens_per_s": tokens as f64 / median,
-        "gflop_per_s": gflop_per_s, "fraction_of_f32_peak": gflop_per_s / peak_gflop_per_s(&pool),
+        "gflop_per_s": gflop_per_s, "fraction_of_f32_peak": fraction,
         "peak_bytes": surprisal_platform::memory::peak(), "fast": precision.is_fast(), "shares": shares,
     }))
 }
@@ -152,31 +155,14 @@ fn flop(model: &TransformerConfig, tokens: usize) -> f64 {
     tokens as f64 * (6.0 * weights + 12.0 * l * c * (t + 1.0) / 2.0)
 }
 
-/// Floating-point performance of all threads, each with a matmul in its caches.
+/// Floating-point performance of all threads at once, in f32 and in registers; the best of several
+/// tries.
 fn peak_gflop_per_s(pool: &Pool) -> f64 {
-    const N: usize = 384;
-    const ROUNDS: usize = 20;
-    let (a, b) = (vec![0.5; N * N], vec![0.25; N * N]);
-    let mut best = 0.0_f64;
-    for _ in 0..5 {
+    let isa = Isa::current();
+    let rate = |_| {
         let started = Instant::now();
-        pool.map(pool.threads(), |_| {
-            let mut c = vec![0.0; N * N];
-            for _ in 0..ROUNDS {
-                let into = MatrixMut::new(&mut c, N, N);
-                matmul_with_precision(
-                    Precision::F32,
-                    into,
-                    true,
-                    Matrix::new(&a, N, N),
-                    Matrix::new(&b, N, N),
-                    None,
-                );
-            }
-            c[0]
-        });
-        let flop = (2 * N * N * N * ROUNDS * pool.threads()) as f64;
-        best = best.max(flop / started.elapsed().as_secs_f64() * 1e-9);
-    }
-    best
+        let operations: usize = pool.map(pool.threads(), |_| peak::multiply_adds(isa, 200_000)).iter().sum();
+        operations as f64 / started.elapsed().as_secs_f64() * 1e-9
+    };
+    (0..20).map(rate).fold(0.0, f64::max)
 }
