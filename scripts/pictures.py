@@ -28,7 +28,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "data" / "pictures"
 MOST_BYTES = 80_000
 
-# Of the terminal's picture: pixels a character, a line and around them; colours.
+# Of the terminal's picture: its width; pixels a character, a line and around them; colours.
+COLUMNS = 132
 ACROSS, DOWN, AROUND = 7.2, 17, 14
 PAPER, INK, SOFT, GOOD, BRIGHT = "#14181d", "#d5dae0", "#8b96a2", "#5fc98a", "#6cb2f5"
 # A line that begins or ends so, and its colour.
@@ -71,7 +72,9 @@ def terminal(program, work):
     )
     lines = ran.stdout.split("\n")
     last = max(index for index, line in enumerate(lines) if re.match(r"\s+= H\(p\)", line))
-    return drawn(["$ surprisal train", *lines[: last + 1]])
+    # As a terminal of so many columns wraps them.
+    wrapped = [line[at : at + COLUMNS] for line in lines[: last + 1] for at in range(0, max(len(line), 1), COLUMNS)]
+    return drawn(["$ surprisal train", *wrapped])
 
 
 def report(program, work, chromium):
