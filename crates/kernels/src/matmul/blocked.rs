@@ -110,7 +110,7 @@ pub(super) unsafe fn gemm<T: Tile>(
     accumulate: bool,
 ) {
     PACKED_B.with_borrow_mut(|packed| {
-        packed.resize(T::KC * T::NC / 16, CacheLine::ZERO);
+        grow(packed, T::KC * T::NC);
         let packed = packed.as_mut_ptr().cast::<f32>();
         // SAFETY: the block lies within B, and the buffer holds KC x NC elements; the rest is the
         // caller's.
@@ -121,6 +121,11 @@ pub(super) unsafe fn gemm<T: Tile>(
             });
         }
     });
+}
+
+/// Makes room for `len` elements; never shrinks, as kernels with other sizes share the buffer.
+fn grow(buffer: &mut Vec<CacheLine>, len: usize) {
+    buffer.resize(buffer.len().max(len / 16), CacheLine::ZERO);
 }
 
 /// Packs B (k, n) whole, block after block as [`gemm_packed`] reads them.
@@ -181,7 +186,7 @@ unsafe fn gemm_blocks<T: Tile>(
     mut packed_b: impl FnMut((usize, usize), (usize, usize)) -> *const f32,
 ) {
     PACKED_A.with_borrow_mut(|packed_a| {
-        packed_a.resize((T::A_STRIDE + T::NC) * T::MR / 16, CacheLine::ZERO);
+        grow(packed_a, (T::A_STRIDE + T::NC) * T::MR);
         let packed_a = packed_a.as_mut_ptr().cast::<f32>();
         let sums = packed_a.wrapping_add(T::A_STRIDE * T::MR);
         let large = m * k > PREFETCH_A_LEN;
