@@ -164,5 +164,5 @@ fn peak_gflop_per_s(pool: &Pool) -> f64 {
         let operations: usize = pool.map(pool.threads(), |_| peak::multiply_adds(isa, 200_000)).iter().sum();
         operations as f64 / started.elapsed().as_secs_f64() * 1e-9
     };
-    (0..20).map(rate).fold(0.0, f64::max)
+    (0..100).map(rate).fold(0.0, f64::max)
 }
