@@ -51,7 +51,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         run = os.path.join(folder, "run")
         config = os.path.join(ROOT, "configs", "default.toml")
-        subprocess.run([BINARY, "train", config, "--set", "train.steps=1", "--out", run, "--quiet"], check=True, capture_output=True)
+        # nanoGPT's architecture.
+        settings = ["train.steps=1", "model.norm=layer", "model.position=learned", "model.activation=gelu", "model.tied=true"]
+        sets = [word for setting in settings for word in ("--set", setting)]
+        subprocess.run([BINARY, "train", config, *sets, "--out", run, "--quiet"], check=True, capture_output=True)
         theirs(model), ours(run)
         rows = [(ours(run), theirs(model)) for _ in range(rounds)]
     own, other = (statistics.median(column) for column in zip(*rows))

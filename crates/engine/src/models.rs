@@ -16,7 +16,7 @@ use surprisal_platform::threads::Pool;
 use surprisal_store::run_dir::{RunFolder, RunWriter};
 use surprisal_text::{
     EncodeOptions, EvaluationText, Granularity, InputOptions, InvalidBytes, NormalForm, Texts, TokenText,
-    Tokenizer, encode_files,
+    Tokenizer, UnknownText, encode_files,
 };
 
 use self::mixture::MixtureModel;
@@ -416,16 +416,16 @@ impl LoadedModel {
         Ok((EvaluationText { tokens, name, notices }, corpus.source_nats_val()?))
     }
 
-    /// Each of `texts` by itself, or the run's validation text; where they are `listed`, with the
-    /// words or characters that `<unk>` stands for, by position.
+    /// Each of `texts` by itself, or the run's validation text. What is unknown is kept as `keep`
+    /// says; where it is listed, beside each text by position.
     ///
     /// # Errors
     /// As [`Self::evaluation_text`].
-    pub fn listed_texts(
+    pub fn each_text(
         &self,
         texts: &[PathBuf],
         inputs: &InputOptions,
-        listed: bool,
+        keep: UnknownText,
         ctx: &Context<'_>,
     ) -> Result<Vec<(EvaluationText, BTreeMap<usize, String>)>> {
         if texts.is_empty() {
@@ -433,8 +433,8 @@ impl LoadedModel {
             let read = || -> Result<_> {
                 Ok(data::own_corpus(&self.config)?.unknown_val(&self.tokenizer, usize::MAX)?)
             };
-            let unknown =
-                if listed && text.tokens.oov > 0 { ctx.pool.install(read)? } else { BTreeMap::new() };
+            let is_listed = keep == UnknownText::Listed && text.tokens.oov > 0;
+            let unknown = if is_listed { ctx.pool.install(read)? } else { BTreeMap::new() };
             return Ok(vec![(text, unknown)]);
         }
         kind::check_texts(texts)?;
@@ -443,13 +443,7 @@ impl LoadedModel {
         let opened = Texts::open(texts, &InputOptions { any_bytes, ..inputs.clone() }, true)?.split();
         let (mut found, mut empty) = (Vec::new(), None);
         for one in opened {
-            let encode = || {
-                if listed {
-                    one.encode_with_unknown(&self.tokenizer, self.reading())
-                } else {
-                    Ok((one.encode_fast(&self.tokenizer, self.reading())?, BTreeMap::new()))
-                }
-            };
+            let encode = || one.encode_and_keep(&self.tokenizer, self.reading(), keep);
             match ctx.pool.install(encode) {
                 Ok(text) => found.push(text),
                 Err(error @ surprisal_text::Error::Empty(_)) => empty = Some(error),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use surprisal_model::LanguageModel;
-use surprisal_text::{EvaluationText, InputOptions, TextMode, Tokenizer};
+use surprisal_text::{EvaluationText, InputOptions, TextMode, Tokenizer, UnknownText};
 
 use crate::error::{Error, Result};
 use crate::events::Context;
@@ -134,7 +134,8 @@ pub fn score(
             .collect(),
     };
     let mut sums = Sums::default();
-    for (text, unknown) in loaded.listed_texts(texts, inputs, options.by != By::Line, ctx)? {
+    let keep = if options.by == By::Line { UnknownText::Forgotten } else { UnknownText::Listed };
+    for (text, unknown) in loaded.each_text(texts, inputs, keep, ctx)? {
         let lines = scorer.lines(&text, &unknown, &newlines)?;
         sums.lines += lines.lines.len() as u64;
         scorer.score(&lines, &mut sums, write)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::chunks::{Location, Span, TextChunks};
 use crate::clean::Cleaning;
-use crate::encode::{Unknown, encode_and_keep};
+use crate::encode::{UnknownText, encode_and_keep};
 use crate::error::Result;
 use crate::tokenizer::is_separator;
 use crate::{EncodeOptions, Granularity, LastLine, TextMode, TokenText, Tokenizer};
@@ -71,7 +71,7 @@ impl CommonText {
     /// # Errors
     /// Text that is not UTF-8, for tokenizers of text.
     pub fn encode(&self, tokenizer: &Tokenizer) -> Result<(TokenText, BTreeMap<usize, String>)> {
-        let (text, unknown, _) = encode_and_keep(&self.spans, tokenizer, self.options, Unknown::Listed)?;
+        let (text, unknown, _) = encode_and_keep(&self.spans, tokenizer, self.options, UnknownText::Listed)?;
         Ok((text, unknown))
     }
 }

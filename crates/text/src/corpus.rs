@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use crate::chunks::{Span, TextChunk};
 use crate::common_text::CommonText;
 use crate::encode::{
-    Unknown, encode, encode_and_count, encode_and_keep, encode_to, learn_word_tokenizer, learn_words, train,
-    unknown_words,
+    UnknownText, encode, encode_and_count, encode_and_keep, encode_to, learn_word_tokenizer, learn_words,
+    train, unknown_words,
 };
 use crate::error::{Error, Result};
 use crate::inputs::{Found, check_pipes, find, name};
@@ -556,35 +556,20 @@ impl Texts {
     /// # Errors
     /// As [`Corpus::encode_val`].
     pub fn encode(&self, tokenizer: &Tokenizer, options: EncodeOptions) -> Result<EvaluationText> {
-        self.encode_and_keep(tokenizer, options, Unknown::Counted).map(|(text, _)| text)
+        self.encode_and_keep(tokenizer, options, UnknownText::Counted).map(|(text, _)| text)
     }
 
-    /// [`Self::encode`] with the text of every `<unk>` by position; for other tokens than words and
-    /// characters, it is not known.
+    /// [`Self::encode`], where what is unknown is kept as `keep` says: in [`TokenText::unknown`],
+    /// and if listed also beside it, by position; for other tokens than words and characters, it is
+    /// only `<unk>`.
     ///
     /// # Errors
     /// As there.
-    pub fn encode_with_unknown(
+    pub fn encode_and_keep(
         &self,
         tokenizer: &Tokenizer,
         options: EncodeOptions,
-    ) -> Result<(EvaluationText, BTreeMap<usize, String>)> {
-        self.encode_and_keep(tokenizer, options, Unknown::Listed)
-    }
-
-    /// [`Self::encode`] without [`TokenText::unknown`], which is faster for words.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn encode_fast(&self, tokenizer: &Tokenizer, options: EncodeOptions) -> Result<EvaluationText> {
-        self.encode_and_keep(tokenizer, options, Unknown::Forgotten).map(|(text, _)| text)
-    }
-
-    fn encode_and_keep(
-        &self,
-        tokenizer: &Tokenizer,
-        options: EncodeOptions,
-        keep: Unknown,
+        keep: UnknownText,
     ) -> Result<(EvaluationText, BTreeMap<usize, String>)> {
         let spans = in_mode(self.spans.clone(), tokenizer.mode(), &self.inputs);
         let (mut text, unknown) = evaluation_text(self.name.clone(), &spans, tokenizer, options, keep)?;
@@ -623,7 +608,7 @@ pub fn encode_text(
     let mut span = Span::from_text(name, &inputs.normalize.of(text));
     span.cleaning.keep_nuls = true;
     let spans = in_mode(vec![span], tokenizer.mode(), inputs);
-    evaluation_text(name.to_owned(), &spans, tokenizer, options, Unknown::Listed)
+    evaluation_text(name.to_owned(), &spans, tokenizer, options, UnknownText::Listed)
 }
 
 fn evaluation_text(
@@ -631,7 +616,7 @@ fn evaluation_text(
     spans: &[Span],
     tokenizer: &Tokenizer,
     options: EncodeOptions,
-    keep: Unknown,
+    keep: UnknownText,
 ) -> Result<(EvaluationText, BTreeMap<usize, String>)> {
     let (tokens, unknown, warnings) = encode_and_keep(spans, tokenizer, options, keep)?;
     if tokens.scored() == 0 {

@@ -30,11 +30,14 @@ struct EncodedChunk {
     unknown_at: Vec<(usize, String)>,
 }
 
-/// The part of unknown tokens that is kept.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unknown {
+/// The part of unknown words or characters that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownText {
+    /// None, which is the fastest.
     Forgotten,
+    /// Their numbers of occurrences.
     Counted,
+    /// These, and each with the position of its token.
     Listed,
 }
 
@@ -76,7 +79,8 @@ pub(crate) fn encode(
     tokenizer: &Tokenizer,
     options: EncodeOptions,
 ) -> Result<(TokenText, TextWarnings)> {
-    encode_and_keep(spans, tokenizer, options, Unknown::Forgotten).map(|(text, _, warnings)| (text, warnings))
+    encode_and_keep(spans, tokenizer, options, UnknownText::Forgotten)
+        .map(|(text, _, warnings)| (text, warnings))
 }
 
 /// [`encode`] with [`TokenText::unknown`], the numbers of unknown words or characters.
@@ -85,7 +89,8 @@ pub(crate) fn encode_and_count(
     tokenizer: &Tokenizer,
     options: EncodeOptions,
 ) -> Result<(TokenText, TextWarnings)> {
-    encode_and_keep(spans, tokenizer, options, Unknown::Counted).map(|(text, _, warnings)| (text, warnings))
+    encode_and_keep(spans, tokenizer, options, UnknownText::Counted)
+        .map(|(text, _, warnings)| (text, warnings))
 }
 
 /// [`encode`]; gives also the listed unknown words or characters by the position of their token.
@@ -93,13 +98,13 @@ pub(crate) fn encode_and_keep(
     spans: &[Span],
     tokenizer: &Tokenizer,
     options: EncodeOptions,
-    unknown: Unknown,
+    unknown: UnknownText,
 ) -> Result<(TokenText, BTreeMap<usize, String>, TextWarnings)> {
     let has_parts = matches!(tokenizer.granularity(), Granularity::Word | Granularity::Char);
     // Other tokens are listed by the name of <unk>.
-    let keeps = (has_parts || unknown == Unknown::Listed) && tokenizer.unk().is_some();
-    let keep = if keeps { unknown } else { Unknown::Forgotten };
-    let record = keep != Unknown::Forgotten;
+    let keeps = (has_parts || unknown == UnknownText::Listed) && tokenizer.unk().is_some();
+    let keep = if keeps { unknown } else { UnknownText::Forgotten };
+    let record = keep != UnknownText::Forgotten;
     let words = tokenizer.codec_as::<WordCodec>();
     if let Some(WordCodec { vocab, .. }) = words
         && !vocab.is_indexed()
@@ -119,7 +124,7 @@ pub(crate) fn encode_and_keep(
             } else if record {
                 let (ids, unknown) = encode_with_unknown(chunk, tokenizer, options, warnings)?;
                 let mut part = EncodedChunk::new(chunk.index, ids);
-                if keep == Unknown::Listed {
+                if keep == UnknownText::Listed {
                     part.unknown_at.extend(unknown);
                 } else {
                     for word in unknown.into_values() {
@@ -224,11 +229,11 @@ fn encode_without_index(
     vocab: &Vocab,
     tokenizer: &Tokenizer,
     options: EncodeOptions,
-    keep: Unknown,
+    keep: UnknownText,
 ) -> Result<(TokenText, BTreeMap<usize, String>, TextWarnings)> {
     let (locals, mut encoded, warnings) = encode_local(spans, tokenizer.mode(), options)?;
     let maps = map_to_vocab(&locals, vocab.words());
-    if keep == Unknown::Listed {
+    if keep == UnknownText::Listed {
         for ((own, map), chunks) in locals.iter().zip(&maps).zip(&mut encoded) {
             let words: Vec<&str> = own.words().collect();
             for EncodedChunk { ids, unknown_at, .. } in chunks {
@@ -236,7 +241,7 @@ fn encode_without_index(
                 unknown_at.extend(unknown.map(|(at, &id)| (at, words[id as usize].to_owned())));
             }
         }
-    } else if keep == Unknown::Counted {
+    } else if keep == UnknownText::Counted {
         let counts = count_ids(&locals, &encoded);
         for (((own, map), counts), chunks) in locals.iter().zip(&maps).zip(&counts).zip(&mut encoded) {
             let words = own.words().zip(map).zip(counts).filter(|((_, id), count)| **id == 0 && **count > 0);
@@ -262,7 +267,7 @@ pub(crate) fn learn_words(
     warnings.uppercase_unk = locals.iter().any(|one| one.contains(b"<UNK>"));
     let counts = if vocabulary.needs_counts() { count_ids(&locals, &encoded) } else { Vec::new() };
     let (tokenizer, maps, choice) = choose_words(locals, counts, mode, vocabulary)?;
-    let (text, _) = concatenate(encoded, &maps, &tokenizer, warnings, Unknown::Forgotten);
+    let (text, _) = concatenate(encoded, &maps, &tokenizer, warnings, UnknownText::Forgotten);
     Ok((tokenizer, text, warnings, choice))
 }
 
@@ -651,7 +656,7 @@ fn concatenate(
     maps: &[Vec<u32>],
     tokenizer: &Tokenizer,
     warnings: TextWarnings,
-    keep: Unknown,
+    keep: UnknownText,
 ) -> (TokenText, BTreeMap<usize, String>) {
     let mut parts: Vec<(usize, EncodedChunk)> = Vec::new();
     for (thread, its) in encoded.into_iter().enumerate() {
@@ -681,7 +686,7 @@ fn concatenate(
         mode: tokenizer.mode(),
         oov: count(tokenizer.unk()),
         lossy,
-        unknown: (keep != Unknown::Forgotten && !unknown.is_empty()).then(|| unknown.into()),
+        unknown: (keep != UnknownText::Forgotten && !unknown.is_empty()).then(|| unknown.into()),
         bos: tokenizer.bos(),
         lines: count(tokenizer.bos()),
         ids: ids.into(),

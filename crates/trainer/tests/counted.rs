@@ -282,3 +282,17 @@ fn settings_that_cannot_be_are_refused_before_any_work() {
     }
     assert_eq!(bench.entries(), ["a.txt", "b.txt"]);
 }
+
+#[test]
+fn a_run_with_settings_that_are_refused_now_still_opens() {
+    let bench = bench();
+    let settings = ["tokenizer.kind=word", "model.kind=ngram", "model.order=3", "model.smoothing=add_k"];
+    let train = [&["train", "a.txt", "--out", "run"], &common::set(&settings)[..]].concat();
+    bench.run(&train).succeeded();
+    let before = nats(&bench, "run");
+    let path = bench.path().join("run/config.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replacen("[model]\n", "[model]\nclosed = true\n", 1)).unwrap();
+    assert_eq!(nats(&bench, "run"), before);
+    bench.run(&[&train[..], &["--set", "model.closed=true"]].concat()).refused(2, &["closed", "add_k"]);
+}

@@ -62,11 +62,11 @@ fn a_config_without_overrides_is_what_it_says() {
 fn the_length_that_is_said_replaces_the_one_of_the_config() {
     let bench = Bench::new();
     bench.text("own.txt", 60);
-    // The default config has epochs, and the file steps.
-    let ran = train(&bench, &["own.txt", "--set", "train.steps=3", "--out", "a"]).succeeded();
-    assert!(ran.stderr.contains("train.epochs = 1 gives way to --set train.steps=3"), "{}", ran.stderr);
+    // The default config has steps, and so does the file.
+    let ran = train(&bench, &["own.txt", "--set", "train.epochs=1", "--out", "a"]).succeeded();
+    assert!(ran.stderr.contains("train.steps = 440 gives way to --set train.epochs=1"), "{}", ran.stderr);
     let config = std::fs::read_to_string(bench.path().join("a/config.toml")).unwrap();
-    assert!(config.contains("steps = 3") && !config.contains("\nepochs ="), "{config}");
+    assert!(config.contains("epochs = 1.0") && !config.contains("\nsteps ="), "{config}");
     bench.file("c.toml", "[train]\nsteps = 4\n");
     let ran = train(&bench, &["c.toml", "own.txt", "--budget", "1s", "--out", "b"]).succeeded();
     assert!(ran.stderr.contains("train.steps = 4 gives way to --budget 1s"), "{}", ran.stderr);

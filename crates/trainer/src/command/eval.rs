@@ -18,7 +18,7 @@ use surprisal_engine::evaluate::Evaluation;
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::pairs;
 use surprisal_engine::spelling::Spelling;
-use surprisal_engine::text::{InputOptions, TokenText};
+use surprisal_engine::text::{InputOptions, TokenText, UnknownText};
 
 pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let pool = ctx.pool;
@@ -108,7 +108,7 @@ fn per_file(
             evaluation.bits_per_byte_shown(),
         ]
     };
-    for (text, _) in loaded.listed_texts(&arguments.texts, inputs, true, ctx)? {
+    for (text, _) in loaded.each_text(&arguments.texts, inputs, UnknownText::Counted, ctx)? {
         let evaluation = loaded.evaluate(&text.tokens, None, ctx.pool)?;
         output.event(&json!({ "event": "file", "text": text.name, "eval": evaluation }))?;
         rows.push(row(&text.name, &evaluation));

@@ -320,25 +320,16 @@ fn row(name: String, weight: String, evaluation: Option<&Evaluation>) -> Vec<Str
     row
 }
 
-/// Refuses models that do not sum to one, and those without n-grams where one n-gram model is to be
-/// written.
+/// Refuses models without n-grams where one n-gram model is to be written.
 fn check_models(plan: &ValidatedArgs<'_>, loaded: &[LoadedModel]) -> Result<()> {
-    for (path, other) in plan.models.iter().zip(loaded) {
-        if !other.model.is_distribution() {
-            return Err(Error::usage(format!(
-                "{}: scores of stupid backoff do not sum to one",
-                path.display()
-            ))
-            .hint("mix models of another smoothing"));
-        }
-        if plan.writes_ngrams() && other.model.ngram().is_none() {
-            return Err(Error::usage(format!(
-                "{} is a {}, which has no n-grams to write",
-                path.display(),
-                other.kind
-            ))
-            .hint("mix n-gram models, or give --out the name of a folder"));
-        }
+    let without = |(_, other): &(&&PathBuf, &LoadedModel)| other.model.ngram().is_none();
+    match plan.models.iter().zip(loaded).find(without).filter(|_| plan.writes_ngrams()) {
+        None => Ok(()),
+        Some((path, other)) => Err(Error::usage(format!(
+            "{} is a {}, which has no n-grams to write",
+            path.display(),
+            other.kind
+        ))
+        .hint("mix n-gram models, or give --out the name of a folder")),
     }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 use surprisal_model::Error as ModelError;
 use surprisal_model::ModelConfig;
 use surprisal_model::neural::PositionKind;
+use surprisal_model::ngram::NgramConfig;
 
 use super::super::RESOLVED_HEADING;
 use super::super::model::table;
@@ -52,7 +53,9 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
             let blamed =
                 ["prune", "prune_entropy", "alpha", "closed"].into_iter().find(|key| model.names(key));
             let key = blamed.unwrap_or("smoothing");
-            ngram.check().map_err(|error| loaded.error_at("model", key, format!("cannot be: {error}")))?;
+            // Runs of before the rule on closed vocabularies still open.
+            let checked = NgramConfig { closed: ngram.closed && !of_run, ..ngram.clone() };
+            checked.check().map_err(|error| loaded.error_at("model", key, format!("cannot be: {error}")))?;
         }
         ModelConfig::Neural(neural) => {
             // The sizes that other sections decide are checked there.
