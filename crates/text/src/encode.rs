@@ -122,8 +122,8 @@ pub(crate) fn encode_and_keep(
                 let ids = encode_words(chunk, words.mode, options, last, warnings, &words.vocab)?;
                 EncodedChunk::new(chunk.index, ids)
             } else if record {
-                let (ids, unknown) = encode_with_unknown(chunk, tokenizer, options, warnings)?;
-                let mut part = EncodedChunk::new(chunk.index, ids);
+                let check = encoded.iter().all(|chunk| chunk.lossy.is_none());
+                let (mut part, unknown) = encode_with_unknown(chunk, tokenizer, options, warnings, check)?;
                 if keep == UnknownText::Listed {
                     part.unknown_at.extend(unknown);
                 } else {
@@ -598,30 +598,33 @@ pub(crate) fn unknown_words(
     }
     for chunk in text_chunks(spans, tokenizer) {
         let warnings = &mut TextWarnings::default();
-        let (ids, unknown) = encode_with_unknown(&mut chunk?, tokenizer, options, warnings)?;
+        let (part, unknown) = encode_with_unknown(&mut chunk?, tokenizer, options, warnings, false)?;
         found.extend(unknown.into_iter().map(|(at, word)| (at + start, word)).filter(|(at, _)| *at < end));
-        start += ids.len();
+        start += part.ids.len();
     }
     Ok(found)
 }
 
-/// The ids of a chunk, and the text of every `<unk>` among them by position.
+/// The ids of a chunk, and the text of every `<unk>` among them by position; `check` as in
+/// [`encode_chunk`].
 fn encode_with_unknown(
     chunk: &mut TextChunk,
     tokenizer: &Tokenizer,
     options: EncodeOptions,
     warnings: &mut TextWarnings,
-) -> Result<(Vec<u32>, BTreeMap<usize, String>)> {
+    check: bool,
+) -> Result<(EncodedChunk, BTreeMap<usize, String>)> {
     let mut unknown = BTreeMap::new();
     let unk = tokenizer.unk();
-    let ids = if let Some(WordCodec { vocab, mode }) = tokenizer.codec_as() {
+    let part = if let Some(WordCodec { vocab, mode }) = tokenizer.codec_as() {
         let num_special_tokens = special_tokens(*mode).len() as u32;
         let recorder = UnknownRecorder { vocab, unknown: &mut unknown, num_special_tokens };
-        encode_words(chunk, *mode, options, None, warnings, recorder)?
+        EncodedChunk::new(chunk.index, encode_words(chunk, *mode, options, None, warnings, recorder)?)
     } else {
-        let ids = encode_chunk(chunk, tokenizer, options, warnings, false)?.ids;
+        let part = encode_chunk(chunk, tokenizer, options, warnings, check)?;
+        let ids = &part.ids;
         if !ids.iter().any(|&id| Some(id) == unk) {
-            return Ok((ids, unknown));
+            return Ok((part, unknown));
         }
         let marks = [tokenizer.bos(), tokenizer.eos()];
         let positions = (0..ids.len()).filter(|&at| !marks.contains(&Some(ids[at])));
@@ -636,10 +639,10 @@ fn encode_with_unknown(
             let name = unk.map_or_else(String::new, |unk| tokenizer.token(unk));
             unknown.extend(positions.filter(is_unknown).map(|at| (at, name.clone())));
         }
-        ids
+        part
     };
-    unknown.retain(|&at, _| ids.get(at).copied() == unk);
-    Ok((ids, unknown))
+    unknown.retain(|&at, _| part.ids.get(at).copied() == unk);
+    Ok((part, unknown))
 }
 
 /// Whether a line starts with the word `<s>` or ends with the word `</s>`.
