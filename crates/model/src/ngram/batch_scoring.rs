@@ -14,6 +14,9 @@ use super::view::{NONE, State, View, narrowed_range, possible_range, sparse_rang
 const BLOCK: usize = 512;
 /// Prefetch distance of child offsets, in words.
 const PREFETCH_DISTANCE: usize = 8;
+/// A model of at most so many bytes is mostly in a cache, so that there are no misses to hide:
+/// word by word is faster, by a third at 4 MB, and slower from about 20 MB on.
+const CACHED_BYTES: usize = 8 << 20;
 /// A range of at most so many words is mostly in the cache lines of its first and last word: those
 /// are prefetched, and then it is searched to the end.
 const LINEAR_LEN: u32 = 9;
@@ -92,7 +95,7 @@ fn search(mut open: &mut [Search], words: Packed<'_>, mut done: impl FnMut(&Sear
 }
 
 impl View<'_> {
-    /// ln q of each of `words` after `state`, with the same bits as [`Self::score`] word by word.
+    /// ln q of each of `words` after `state`, with the same bits as [`Self::advance`] word by word.
     pub fn log_probs(&self, state: &mut State, words: &[u32]) -> Vec<f64> {
         self.scores(state, words, &[])
     }
@@ -114,7 +117,27 @@ impl View<'_> {
     }
 
     /// ln q of each of `words`, where the context is reset at each of the indices `starts`.
-    fn scores(&self, state: &mut State, words: &[u32], mut starts: &[usize]) -> Vec<f64> {
+    fn scores(&self, state: &mut State, words: &[u32], starts: &[usize]) -> Vec<f64> {
+        if self.bytes() > CACHED_BYTES {
+            return self.scores_in_blocks(state, words, starts);
+        }
+        let mut starts = starts.iter().peekable();
+        let scored = words.iter().enumerate().map(|(position, &word)| {
+            while starts.next_if_eq(&&position).is_some() {
+                *state = State::EMPTY;
+            }
+            self.advance(state, word).ln()
+        });
+        scored.collect()
+    }
+
+    /// The same, with misses of caches hidden.
+    pub(super) fn scores_in_blocks(
+        &self,
+        state: &mut State,
+        words: &[u32],
+        mut starts: &[usize],
+    ) -> Vec<f64> {
         let mut block = QueryBlock::new(self.order(), words.len().min(BLOCK));
         let mut scores = Vec::with_capacity(words.len());
         for (number, words) in words.chunks(BLOCK).enumerate() {

@@ -311,7 +311,7 @@ impl LanguageModel for NgramModel {
             let mut state = view.state_after(&tokens[..from + i * TOKENS_PER_TASK]);
             let bin = |&token| {
                 let bin = view.context_bin(&state);
-                state = view.score(&state, token).1;
+                view.advance(&mut state, token);
                 bin
             };
             part.iter().map(bin).collect::<Vec<_>>()
@@ -337,7 +337,7 @@ impl Session for NgramSession<'_> {
     fn feed(&mut self, tokens: &[u32]) -> Result<Vec<f64>> {
         check_tokens(tokens, self.model.vocab_size())?;
         for &token in tokens {
-            self.state = self.view.score(&self.state, token).1;
+            self.view.advance(&mut self.state, token);
         }
         let mut distribution = vec![0.0; self.model.vocab_size()];
         self.view.distribution(&self.state, self.model.log_unigrams(&self.view), &mut distribution);

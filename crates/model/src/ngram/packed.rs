@@ -91,6 +91,11 @@ impl<'a> Packed<'a> {
         Self { bytes, stride: stride as usize, offset: offset as usize, mask: (1 << bits.min(MAX_BITS)) - 1 }
     }
 
+    /// The bytes that it views, those of other fields of its records among them.
+    pub(super) fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Prefetches element `index`.
     #[inline]
     pub fn prefetch(self, index: usize) {

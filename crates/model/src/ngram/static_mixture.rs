@@ -275,7 +275,8 @@ impl TrieTraversal<'_> {
         let mut mixed = 0.0;
         for (i, (part, view)) in self.parts.iter().enumerate() {
             let Some((own, lacking)) = part.map.own(word) else { continue };
-            let (probability, state) = view.score(&self.states[len * parts + i], own);
+            let mut state = self.states[len * parts + i];
+            let probability = view.advance(&mut state, own);
             self.states[(len + 1) * parts + i] = state;
             if !lacking && Some(word) != self.bos {
                 mixed += part.weight * probability;

@@ -288,21 +288,24 @@ fn check_batches(model: &NgramModel, tokens: &[u32]) -> Result<(), TestCaseError
     let mut state = State::EMPTY;
     let mut scores = Vec::new();
     for &word in &text {
-        let (probability, next) = view.score(&state, word);
-        scores.push(probability.ln());
-        state = next;
+        scores.push(view.advance(&mut state, word).ln());
     }
     let mut batch = State::EMPTY;
     let (head, tail) = text.split_at(37);
-    let together = [view.log_probs(&mut batch, head), view.log_probs(&mut batch, tail)].concat();
-    prop_assert_eq!(together, scores);
+    let blocks = [view.scores_in_blocks(&mut batch, head, &[]), view.scores_in_blocks(&mut batch, tail, &[])];
+    prop_assert_eq!(blocks.concat(), &scores[..]);
     prop_assert_eq!(batch, state);
+    prop_assert_eq!(view.log_probs(&mut State::EMPTY.clone(), &text), scores);
     // Sequences of 0, 1, 2, … words.
     let sequences: Vec<&[u32]> = (0..40).map(|i| &text[i * (i - i.min(1)) / 2..][..i]).collect();
     let apart = sequences.iter().map(|words| view.log_probs(&mut State::EMPTY.clone(), words));
     let mut together = Vec::new();
     view.each_log_probs(&sequences, 0, |_, log_probs| together.push(log_probs.to_vec()));
-    prop_assert_eq!(together, apart.collect::<Vec<_>>());
+    prop_assert_eq!(&together, &apart.collect::<Vec<_>>());
+    let ends = sequences.iter().scan(0, |end, words| Some(std::mem::replace(end, *end + words.len())));
+    let starts: Vec<usize> = ends.collect();
+    let blocks = view.scores_in_blocks(&mut State::EMPTY.clone(), &sequences.concat(), &starts);
+    prop_assert_eq!(blocks, together.concat());
     Ok(())
 }
 

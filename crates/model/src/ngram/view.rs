@@ -112,6 +112,11 @@ impl View<'_> {
         self.levels.len()
     }
 
+    /// The bytes of its n-grams.
+    pub(super) fn bytes(&self) -> usize {
+        self.levels.iter().map(|level| level.words.bytes().len()).sum()
+    }
+
     /// q(`word`) without context.
     #[inline]
     pub fn unigram(&self, word: u32) -> f64 {
@@ -123,52 +128,46 @@ impl View<'_> {
         1.0 / f64::from((self.header.vocab_size - u32::from(self.header.bos.is_some())).max(1))
     }
 
-    /// q(`word` | the text that led to `state`), and the state after the word.
+    /// q(`word` | the text that led to `state`); `state` becomes that after the word.
     #[inline]
-    pub fn score(&self, state: &State, word: u32) -> (f64, State) {
+    pub fn advance(&self, state: &mut State, word: u32) -> f64 {
         let Header { scheme, unseen_context_factor, suffix_closed, .. } = *self.header;
-        let order = self.levels.len();
-        let mut next = State::EMPTY;
-        // The length of the longest n-gram that ends with this word.
-        let mut ngram_length = 1;
-        if order > 1 {
-            next.nodes[0] = word;
-        }
+        let most = self.levels.len() - 1;
         if Some(word) == self.header.bos {
             // A sentence begins: the context before it is dropped.
-            next.len = 1.min(order - 1);
-            return (0.0, next);
+            *state = State::EMPTY;
+            if most > 0 {
+                (state.nodes[0], state.len) = (word, 1);
+            }
+            return 0.0;
         }
-        next.len = (state.len + 1).min(order - 1);
-        let longest_only = scheme == BackoffScheme::LongestOnly && state.len > 0;
+        let context_len = state.len;
+        state.len = (context_len + 1).min(most);
+        let longest_only = scheme == BackoffScheme::LongestOnly && context_len > 0;
         let mut probability = if longest_only { self.uniform() } else { self.unigram(word) };
-        for (len, &node) in state.nodes[..state.len].iter().enumerate() {
-            if node == NONE {
-                if suffix_closed && unseen_context_factor == 1.0 {
-                    break;
-                }
+        // The n-gram of `len` words that ends with this word.
+        let mut gram = word;
+        for len in 1..=context_len {
+            let (level, higher) = (&self.levels[len - 1], &self.levels[len]);
+            let context = std::mem::replace(&mut state.nodes[len - 1], gram);
+            let unseen = suffix_closed && gram == NONE;
+            gram = NONE;
+            if context == NONE {
                 probability *= unseen_context_factor;
                 continue;
             }
-            let (level, higher) = (&self.levels[len], &self.levels[len + 1]);
-            let weight = level.weight(node as usize);
-            let found = if suffix_closed && ngram_length <= len {
-                None
-            } else {
-                higher.find(level.children(node as usize), word)
-            };
-            let combines = scheme != BackoffScheme::LongestOnly || len + 1 == state.len;
-            if combines {
-                probability = scheme.combine(found.map(|gram| higher.value(gram)), weight, probability);
+            if !unseen {
+                gram = higher.find(level.children(context as usize), word).map_or(NONE, |gram| gram as u32);
             }
-            if let Some(gram) = found {
-                ngram_length = len + 2;
-                if len + 1 < order - 1 {
-                    next.nodes[len + 1] = gram as u32;
-                }
+            if scheme != BackoffScheme::LongestOnly || len == context_len {
+                let value = (gram != NONE).then(|| higher.value(gram as usize));
+                probability = scheme.combine(value, level.weight(context as usize), probability);
             }
         }
-        (probability, next)
+        if context_len < most {
+            state.nodes[context_len] = gram;
+        }
+        probability
     }
 
     /// The state after `context`, of which only the last order − 1 words are read.
