@@ -1,6 +1,6 @@
 //! Residual half-blocks of a transformer: x + attention(norm(x)) or x + mlp(norm(x)).
 //!
-//! A half-block is one fused operation if `Context::can_fuse`, else a composition with the same
+//! Half-blocks are one fused operation if `Context::can_fuse`, else a composition with the same
 //! numbers.
 
 use candle_core::{Result, Tensor};
@@ -34,23 +34,44 @@ impl Norm {
 }
 
 impl Branch {
-    /// `x` (B·T, C) of `batch` sequences → (B·T, C).
+    /// `x` (B·T, C) of `batch` sequences → (B·T, C), through one branch after another. `drop` gives
+    /// the dropout of the branch with an index.
     ///
     /// # Errors
     /// Shapes that do not match, or an error of candle.
-    pub fn forward(
+    pub fn forward_all(
+        branches: &[Self],
+        context: &Context,
+        x: &Tensor,
+        batch: usize,
+        drop: impl Fn(usize) -> Option<DropoutConfig>,
+    ) -> Result<Tensor> {
+        let parts = branches.iter().enumerate().map(|(i, branch)| (branch, drop(i)));
+        if fusable(x) && branches.iter().all(|branch| branch.can_fuse(context)) {
+            let parts = parts.map(|(branch, drop)| (branch.clone(), drop)).collect();
+            return fused::branches(parts, context, x, batch);
+        }
+        let mut x = x.clone();
+        for (branch, drop) in parts {
+            x = branch.unfused(context, &x, batch, drop)?;
+        }
+        Ok(x)
+    }
+
+    fn can_fuse(&self, context: &Context) -> bool {
+        let Self { norm, inner, proj, .. } = self;
+        let weights = [&norm.weight, &inner.weight, &proj.weight];
+        let biases = [&norm.bias, &inner.bias, &proj.bias];
+        context.can_fuse(weights.into_iter().chain(biases.into_iter().flatten()))
+    }
+
+    fn unfused(
         &self,
         context: &Context,
         x: &Tensor,
         batch: usize,
         drop: Option<DropoutConfig>,
     ) -> Result<Tensor> {
-        let Self { norm, inner, proj, .. } = self;
-        let weights = [&norm.weight, &inner.weight, &proj.weight];
-        let biases = [&norm.bias, &inner.bias, &proj.bias];
-        if fusable(x) && context.can_fuse(weights.into_iter().chain(biases.into_iter().flatten())) {
-            return fused::branch(self, context, x, batch, drop);
-        }
         let rows = x.dim(0)?;
         let u = self.inner.forward(context, &self.norm.forward(context, x)?)?; // (B·T, U)
         let y = match &self.kind {

@@ -12,7 +12,7 @@ mod norm;
 mod recurrent;
 
 pub(crate) use attention::{causal_attention, causal_attention_step};
-pub(crate) use block::branch;
+pub(crate) use block::branches;
 pub(crate) use elementwise::{activation, dropout, log_softmax, softcap};
 pub(crate) use embedding::embedding;
 pub(crate) use linear::linear;

@@ -325,10 +325,8 @@ impl Architecture for Transformer {
     fn forward(&self, context: &Context, ids: &Tensor, _state: Option<&[f32]>, mode: &Mode) -> Result<Pass> {
         let (b, _) = ids.dims2()?;
         let drop = |site| self.drop(*mode, site);
-        let mut x = surprisal_ops::block::apply_dropout(self.embed(context, ids)?, b, drop(0))?; // (B·T, C)
-        for (branch, site) in self.h.iter().zip(1..) {
-            x = branch.forward(context, &x, b, drop(site))?;
-        }
+        let x = surprisal_ops::block::apply_dropout(self.embed(context, ids)?, b, drop(0))?; // (B·T, C)
+        let x = Branch::forward_all(&self.h, context, &x, b, |i| drop(i as u64 + 1))?;
         let hidden = self.ln_f.forward(context, &x)?; // (B·T, C)
         if self.softcap > 0.0 {
             let logits = self.lm_head.forward(context, &hidden)?; // (B·T, V)

@@ -90,7 +90,12 @@ fn the_fused_operation_agrees_with_the_composition() {
                     kind,
                     proj: made.linear(c, outputs, bias),
                 };
-                agree(&made, &x, precision, |context, x| branch.forward(context, x, b, drop));
+                let both = [branch.clone(), branch];
+                for branches in [&both[..1], &both] {
+                    agree(&made, &x, precision, |context, x| {
+                        Branch::forward_all(branches, context, x, b, |_| drop)
+                    });
+                }
             }
         }
     }

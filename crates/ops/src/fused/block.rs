@@ -1,6 +1,6 @@
-//! One residual half-block, (B·T, C) → (B·T, C), as one autograd operation.
+//! Residual half-blocks one after another, (B·T, C) → (B·T, C), as one autograd operation.
 //!
-//! candle allocates and sums gradient tensors per graph edge, so fewer edges are faster. Parameters
+//! candle allocates, clears and adds a gradient tensor per graph edge, so fewer edges are faster. Parameters
 //! are not arguments of the operation: the [`Context`] must accumulate their gradients. Norms and
 //! activations are recomputed in the backward pass.
 
@@ -173,16 +173,17 @@ impl Branch {
     }
 }
 
-/// A branch as a candle operation.
-struct BranchOp {
-    branch: Branch,
+/// Branches as a candle operation.
+struct BranchesOp {
+    parts: Vec<(Branch, Option<DropoutConfig>)>,
     context: Context,
     batch: usize,
-    drop: Option<DropoutConfig>,
-    saved: OnceLock<SavedActivations>,
+    saved: OnceLock<Vec<SavedActivations>>,
 }
 
 struct SavedActivations {
+    /// The input; that of the first branch is the operation's own.
+    input: Option<PooledBuffer>,
     /// Mean and rstd per row, of the norm.
     statistics: Vec<(f32, f32)>,
     u: PooledBuffer,
@@ -190,76 +191,115 @@ struct SavedActivations {
     attended: Option<(PooledBuffer, SavedSoftmax)>,
 }
 
-impl CustomOp1 for BranchOp {
+impl Branch {
+    /// Adds the branch of `x` to it. Returns what the backward pass needs, but for the input.
+    fn add_to(
+        &self,
+        context: &Context,
+        batch: usize,
+        drop: Option<DropoutConfig>,
+        x: &mut [f32],
+    ) -> Result<SavedActivations> {
+        let Self { norm, inner, kind, proj } = self;
+        let (normed, statistics) = norm.run(x)?;
+        let mut u = inner.run(context.precision, &normed)?;
+        std::mem::drop(normed);
+        let (y, saved) = kind.run(batch, inner.weight.dim(0)?, &mut u)?;
+        proj.add_to(context.precision, &y, drop, batch, x)?;
+        Ok(SavedActivations { input: None, statistics, u, attended: saved.map(|saved| (y, saved)) })
+    }
+
+    /// Adds to `dx`, the gradient of the output, that of `x` by way of the branch.
+    fn add_gradient(
+        &self,
+        context: &Context,
+        batch: usize,
+        drop: Option<DropoutConfig>,
+        x: &[f32],
+        saved: &SavedActivations,
+        dx: &mut [f32],
+    ) -> Result<()> {
+        let Self { norm, inner, kind, proj } = self;
+        let SavedActivations { statistics, u, attended, .. } = saved;
+        let inputs = inner.weight.dim(0)?;
+        let dbranch = branch_gradient(dx, batch, drop);
+        let mut du = PooledBuffer::take(u.len());
+        match (kind, attended) {
+            (BranchKind::Attention(attention), Some((y, saved))) => {
+                let dy = proj.gradient(context, y, &dbranch)?;
+                let shape = attention.shape(batch, u.len() / (batch * inputs), inputs)?;
+                attention.gradient(shape, u, y, saved, &dy, &mut du);
+            }
+            (BranchKind::Attention(_), None) => bail!("block: attention saved no softmax"),
+            (BranchKind::Activation(activation), _) => {
+                let mut a = proj.input_gradient(context.precision, &dbranch)?;
+                let hidden = inputs / activation.inputs(1);
+                // Replaces the gradient of `a` by `a`.
+                time(OpKind::Activation, || activation.backward(u, hidden, &mut a, &mut du));
+                proj.weight_gradient(context, &a, &dbranch)?;
+            }
+        }
+        let normed = norm.recompute(x, statistics)?;
+        let dnormed = inner.gradient(context, &normed, &du)?;
+        norm.gradient(context, x, statistics, &dnormed, dx)
+    }
+}
+
+impl CustomOp1 for BranchesOp {
     fn name(&self) -> &'static str {
-        "branch"
+        "branches"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Branch { norm, inner, kind, proj } = &self.branch;
-        let Self { ref context, batch, drop, .. } = *self;
-        let precision = context.precision;
-        let x = slice(x, layout)?;
-        let (normed, statistics) = norm.run(x)?;
-        let mut u = inner.run(precision, &normed)?;
-        std::mem::drop(normed);
-        let (y, saved) = kind.run(batch, inner.weight.dim(0)?, &mut u)?;
-        let mut out = time(OpKind::Residual, || x.to_vec());
-        proj.add_to(precision, &y, drop, batch, &mut out)?;
-        if !context.is_inference() {
-            let attended = saved.map(|saved| (y, saved));
-            let _ = self.saved.set(SavedActivations { statistics, u, attended });
+        let Self { ref parts, ref context, batch, .. } = *self;
+        let mut out = time(OpKind::Residual, || slice(x, layout).map(<[f32]>::to_vec))?;
+        let mut saved = Vec::with_capacity(parts.len());
+        for (i, &(ref branch, drop)) in parts.iter().enumerate() {
+            if context.is_inference() {
+                branch.add_to(context, batch, drop, &mut out)?;
+                continue;
+            }
+            let input = (i > 0).then(|| {
+                time(OpKind::Residual, || {
+                    let mut input = PooledBuffer::take(out.len());
+                    input.copy_from_slice(&out);
+                    input
+                })
+            });
+            saved.push(SavedActivations { input, ..branch.add_to(context, batch, drop, &mut out)? });
         }
+        // `set` cannot fail: forward runs once per operation.
+        let _ = self.saved.set(saved);
         result(out, layout.shape().clone())
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dout: &Tensor) -> Result<Option<Tensor>> {
-        let Branch { norm, inner, kind, proj } = &self.branch;
-        let Self { ref context, batch, drop, .. } = *self;
-        let Some(SavedActivations { statistics, u, attended }) = self.saved.get() else {
-            bail!("block: no activations were saved for the backward pass")
-        };
-        let inputs = inner.weight.dim(0)?;
+        let Self { ref parts, ref context, batch, .. } = *self;
+        let saved = self.saved.get().filter(|saved| saved.len() == parts.len());
+        let Some(saved) = saved else { bail!("block: no activations were saved for the backward pass") };
         let dx = with2(x, dout, |x, dout| -> Result<Vec<f32>> {
-            let dbranch = branch_gradient(dout, batch, drop);
-            let mut du = PooledBuffer::take(u.len());
-            match (kind, attended) {
-                (BranchKind::Attention(attention), Some((y, saved))) => {
-                    let dy = proj.gradient(context, y, &dbranch)?;
-                    let shape = attention.shape(batch, u.len() / (batch * inputs), inputs)?;
-                    attention.gradient(shape, u, y, saved, &dy, &mut du);
-                }
-                (BranchKind::Attention(_), None) => bail!("block: attention saved no softmax"),
-                (BranchKind::Activation(activation), _) => {
-                    let mut a = proj.input_gradient(context.precision, &dbranch)?;
-                    let hidden = inputs / activation.inputs(1);
-                    // Replaces the gradient of `a` by `a`.
-                    time(OpKind::Activation, || activation.backward(u, hidden, &mut a, &mut du));
-                    proj.weight_gradient(context, &a, &dbranch)?;
-                }
-            }
-            let normed = norm.recompute(x, statistics)?;
-            let dnormed = inner.gradient(context, &normed, &du)?;
             let mut dx = time(OpKind::Residual, || dout.to_vec());
-            norm.gradient(context, x, statistics, &dnormed, &mut dx)?;
+            for (&(ref branch, drop), saved) in parts.iter().zip(saved).rev() {
+                let input = saved.input.as_deref().unwrap_or(x);
+                branch.add_gradient(context, batch, drop, input, saved, &mut dx)?;
+            }
             Ok(dx)
         })??;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }
 
-/// See [`Branch::forward`].
-pub(crate) fn branch(
-    branch: &Branch,
+/// See [`Branch::forward_all`].
+pub(crate) fn branches(
+    parts: Vec<(Branch, Option<DropoutConfig>)>,
     context: &Context,
     x: &Tensor,
     batch: usize,
-    drop: Option<DropoutConfig>,
 ) -> Result<Tensor> {
     let rows = x.dim(0)?;
     if batch == 0 || !rows.is_multiple_of(batch) {
         bail!("block: {rows} rows cannot be divided into {batch} sequences");
     }
-    let (branch, context) = (branch.clone(), context.clone());
-    x.contiguous()?.apply_op1(BranchOp { branch, context, batch, drop, saved: OnceLock::new() })
+    let context = context.clone();
+    x.contiguous()?.apply_op1(BranchesOp { parts, context, batch, saved: OnceLock::new() })
 }
