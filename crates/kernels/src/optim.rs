@@ -72,7 +72,12 @@ pub struct AdamW {
 
 impl AdamW {
     /// Updates `weights` and the moments `m` and `v` in one pass; all slices have the same length.
-    pub fn update<R: Real>(&self, weights: &mut [R], gradient: &[R], m: &mut [R], v: &mut [R]) {
+    pub fn update(&self, weights: &mut [f32], gradient: &[f32], m: &mut [f32], v: &mut [f32]) {
+        self.update_real(weights, gradient, m, v);
+    }
+
+    /// [`Self::update`] of either type, compiled where it is called.
+    pub fn update_real<R: Real>(&self, weights: &mut [R], gradient: &[R], m: &mut [R], v: &mut [R]) {
         struct Pass<'a, R>(&'a AdamW, &'a mut [R], &'a [R], &'a mut [R], &'a mut [R]);
         impl<R: Real> WithSimd for Pass<'_, R> {
             type Output = ();
@@ -129,7 +134,12 @@ pub struct Sgd {
 
 impl Sgd {
     /// Updates `weights` and the momentum `m` in one pass; all slices have the same length.
-    pub fn update<R: Real>(&self, weights: &mut [R], gradient: &[R], m: &mut [R]) {
+    pub fn update(&self, weights: &mut [f32], gradient: &[f32], m: &mut [f32]) {
+        self.update_real(weights, gradient, m);
+    }
+
+    /// [`Self::update`] of either type, compiled where it is called.
+    pub fn update_real<R: Real>(&self, weights: &mut [R], gradient: &[R], m: &mut [R]) {
         struct Pass<'a, R>(&'a Sgd, &'a mut [R], &'a [R], &'a mut [R]);
         impl<R: Real> WithSimd for Pass<'_, R> {
             type Output = ();
@@ -244,9 +254,9 @@ mod tests {
             let optimiser = AdamW { step, ..ADAMW };
             let gradient = wave(n, 0.1 * step as f64);
             let [w, m, v] = &mut exact;
-            optimiser.update(w, &gradient, m, v);
+            optimiser.update_real(w, &gradient, m, v);
             for (isa, [w, m, v]) in &mut runs {
-                with_isa(*isa, || optimiser.update(w, &narrow(&gradient), m, v));
+                with_isa(*isa, || optimiser.update_real(w, &narrow(&gradient), m, v));
             }
         }
         for (isa, state) in &runs {
@@ -261,7 +271,7 @@ mod tests {
     fn first_step_is_the_learning_rate_times_the_sign() {
         let optimiser = AdamW { weight_decay: 0.0, l2: 0.0, eps: 0.0, ..ADAMW };
         let (mut w, mut m, mut v) = ([1.0, -2.0], [0.0; 2], [0.0; 2]);
-        optimiser.update(&mut w, &[0.3, -7.0], &mut m, &mut v);
+        optimiser.update_real(&mut w, &[0.3, -7.0], &mut m, &mut v);
         assert!((w[0] - (1.0 - 3e-3_f64)).abs() < 1e-15 && (w[1] - (-2.0 + 3e-3)).abs() < 1e-15, "{w:?}");
     }
 
@@ -269,12 +279,12 @@ mod tests {
     fn decoupled_and_coupled_decay_differ_as_they_should() {
         let still = AdamW { grad_scale: 0.0, l2: 0.0, ..ADAMW };
         let (mut w, mut m, mut v) = ([2.0], [0.0], [0.0]);
-        still.update(&mut w, &[5.0_f64], &mut m, &mut v);
+        still.update_real(&mut w, &[5.0_f64], &mut m, &mut v);
         assert_eq!((w, m, v), ([2.0 * (1.0 - 3e-3 * 0.1)], [0.0], [0.0]));
 
         let coupled = AdamW { grad_scale: 0.5, weight_decay: 0.0, ..ADAMW };
         let (mut w, mut m, mut v) = ([2.0], [0.0], [0.0]);
-        coupled.update(&mut w, &[5.0_f64], &mut m, &mut v);
+        coupled.update_real(&mut w, &[5.0_f64], &mut m, &mut v);
         let g: f64 = 0.5 * 5.0 + 0.02 * 2.0;
         assert!((m[0] - 0.1 * g).abs() < 1e-15 && (v[0] - 0.01 * g * g).abs() < 1e-15, "{m:?} {v:?}");
     }
@@ -289,14 +299,14 @@ mod tests {
             let rule = Sgd { lr: 0.1, momentum: 0.9, nesterov, weight_decay: 0.0, l2: 0.0, grad_scale: 1.0 };
             let (mut w, mut m) = ([1.0, -2.0], [0.0; 2]);
             for _ in 0..3 {
-                rule.update(&mut w, &[0.5_f64, -0.25], &mut m);
+                rule.update_real(&mut w, &[0.5_f64, -0.25], &mut m);
             }
             assert!(w.iter().zip(expected).all(|(w, e)| (w - e).abs() < 1e-12), "{w:?} for {expected:?}");
         }
         let still =
             Sgd { lr: 0.1, momentum: 0.0, nesterov: false, weight_decay: 0.5, l2: 0.2, grad_scale: 0.0 };
         let (mut w, mut m) = ([2.0], [0.0]);
-        still.update(&mut w, &[7.0_f64], &mut m);
+        still.update_real(&mut w, &[7.0_f64], &mut m);
         assert!((w[0] - (2.0 * 0.95 - 0.1 * 0.4)).abs() < 1e-15, "{w:?}");
     }
 

@@ -82,8 +82,14 @@ impl Pool {
 
     /// Computes `f(0), f(1), … f(n − 1)` on the workers; results in index order.
     pub fn map<T: Send>(&self, n: usize, f: impl Fn(usize) -> T + Sync) -> Vec<T> {
-        use rayon::prelude::*;
-        self.install(|| (0..n).into_par_iter().with_max_len(1).map(&f).collect())
+        let results: Vec<Mutex<Option<T>>> = (0..n).map(|_| Mutex::new(None)).collect();
+        self.each_index(n, &|i| {
+            let result = f(i);
+            *results[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        });
+        let result = |cell: Mutex<Option<T>>| cell.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // Every index was called, or its panic was passed on.
+        results.into_iter().filter_map(result).collect()
     }
 
     /// Calls `f` in parallel with the index of and a reference to every item; results in order.
@@ -92,10 +98,15 @@ impl Pool {
         items: &mut [I],
         f: impl Fn(usize, &mut I) -> T + Sync,
     ) -> Vec<T> {
+        let items: Vec<Mutex<&mut I>> = items.iter_mut().map(Mutex::new).collect();
+        self.map(items.len(), |i| f(i, &mut items[i].lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Calls `f(0), f(1), … f(n − 1)` on the workers. Not generic: rayon's code, which is long, is
+    /// compiled once.
+    fn each_index(&self, n: usize, f: &(dyn Fn(usize) + Sync)) {
         use rayon::prelude::*;
-        self.install(|| {
-            items.par_iter_mut().with_max_len(1).enumerate().map(|(i, item)| f(i, item)).collect()
-        })
+        self.install(|| (0..n).into_par_iter().with_max_len(1).for_each(f));
     }
 
     /// Maps `f` over `items` on the calling thread and all workers but one; results in order. For
@@ -149,7 +160,17 @@ impl Pool {
     }
 
     /// Runs `f` on a worker, so that nested parallel calls stay in this pool.
+    ///
+    /// # Panics
+    /// If `f` panics.
     pub fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        let (mut f, mut result) = (Some(f), None);
+        self.call(&mut || result = f.take().map(|f| f()));
+        result.expect("the workers call it once")
+    }
+
+    /// [`Self::install`], not generic.
+    fn call(&self, f: &mut (dyn FnMut() + Send)) {
         match &self.0 {
             Workers::Own(pool) => pool.install(f),
             Workers::Global(_) => rayon::scope(|_| f()),
