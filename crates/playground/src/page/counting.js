@@ -1,0 +1,68 @@
+// Counting: the grid of pairs of a text.
+
+import { button, choice, el, facts, get, grid, latest, nats, share, slider, state, whole } from "./common.js";
+
+export const id = "counting";
+export const title = "Counting";
+export const idea = "A language model can be made by counting: how often does each letter follow each other letter?";
+export const hint = "click a dark cell and a hollow one. One hollow cell in a new text makes the loss infinite; move the slider to add a little to every count.";
+export const formula = [
+  "Maximum likelihood: q(w | v) = c(v w) / c(v), where c counts in the training text.",
+  "Add-k: q(w | v) = (c(v w) + k) / (c(v) + k |V|).",
+  "Dirichlet prior: q(w | v) = (c(v w) + α q(w)) / (c(v) + α), with q(w) the probability without context.",
+  "Kneser-Ney: q(w | v) = max(c(v w) − D, 0) / c(v) + γ(v) q(w), with q(w) from the number of different letters before w.",
+  "Loss: L = −(1/T) Σ ln q(w | v) over a text that was not counted, in nats per token.",
+];
+
+const SMOOTHINGS = [["mle", "none (maximum likelihood)"], ["add_k", "add-k"], ["dirichlet", "Dirichlet prior"], ["kneser_ney", "Kneser-Ney"]];
+const exponential = { scale: (x) => Number((10 ** x).toPrecision(3)), at: (x) => Math.log10(x) };
+
+export async function open(root) {
+  let table = null, found = null;
+  const numbers = facts(["loss on new text, nats per token", "perplexity", "pairs seen", "possible pairs", "impossible pairs in the new text"]);
+  const cell = el("p", { class: "cell", "aria-live": "polite" }, "Choose a cell of the grid.");
+  const place = el("div", { class: "grid" });
+  const drawn = el("pre", { class: "sample" });
+  const ask = () => ({ text: state.get("text"), smoothing: smoothing.value, k: k.value, alpha: alpha.value });
+  const tell = (i, j) => {
+    const [v, w, count, total] = [found.names[i], found.names[j], found.counts[i][j], found.totals[i]];
+    cell.textContent = `“${w}” after “${v}”: ${whole(count)} of ${whole(total)} times. Maximum likelihood ${share(total ? count / total : 0)}; `
+      + `with this smoothing q = ${share(found.q[i][j])}, a surprisal of ${nats(-Math.log(found.q[i][j]), 3)} nats.`;
+  };
+  const label = (i, j) => `${found.names[j]} after ${found.names[i]}: count ${found.counts[i][j]}, q ${share(found.q[i][j])}`;
+  const refresh = latest(async () => {
+    const names = found?.names.join("\n");
+    found = await get("grid", ask());
+    if (names !== found.names.join("\n")) {
+      table = grid("Probability of each letter (column) after each letter (row)", found.names, found.names, label, tell);
+      place.replaceChildren(table.node);
+      const e = Math.max(0, found.names.indexOf("e"));
+      table.look(state.number("v", e) % found.names.length, state.number("w", e) % found.names.length, false);
+    }
+    // The square root shows small probabilities, too.
+    table.paint((i, j) => (found.q[i][j] === 0 ? -1 : Math.sqrt(found.q[i][j])));
+    tell(...table.at);
+    numbers.set({
+      "loss on new text, nats per token": nats(found.eval.nats_per_token),
+      "perplexity": nats(found.eval.perplexity, 3),
+      "pairs seen": whole(found.seen),
+      "possible pairs": whole(found.vocab_size ** 2),
+      "impossible pairs in the new text": whole(found.eval.zero_probability),
+    });
+  });
+  const of = (name) => { k.node.hidden = name !== "add_k"; alpha.node.hidden = name !== "dirichlet"; };
+  const smoothing = choice("Smoothing", "smoothing", SMOOTHINGS, "mle", (name) => { of(name); refresh(); });
+  const k = slider("k, added to every count", "k", { min: -4, max: 2, step: 0.05, value: 0.1, ...exponential }, refresh);
+  const alpha = slider("α, the weight of the prior", "alpha", { min: -1, max: 4, step: 0.05, value: 5, ...exponential }, refresh);
+  of(smoothing.value);
+  let seed = state.number("seed", 1);
+  const draw = latest(async () => { drawn.textContent = (await get("grid/sample", { ...ask(), seed })).text; });
+  root.replaceChildren(
+    el("div", { class: "controls" }, smoothing.node, k.node, alpha.node),
+    numbers.node, place, cell,
+    el("p", { class: "legend" }, "Darker: likelier. Hollow with a dot: impossible."),
+    el("h2", {}, "A text drawn from the grid"),
+    button("Draw another", () => { seed += 1; state.set({ seed }); draw(); }), drawn);
+  await refresh();
+  await draw();
+}
