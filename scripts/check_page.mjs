@@ -151,7 +151,7 @@ const CHECKS = {
     assert.equal(await fact(page, "surprisal, nats"), nats(found.models[1].tokens[7].nats));
   },
   async parts(page) {
-    await page.waitForSelector(".stacks .row", { timeout: 60_000 });
+        await page.waitForFunction(() => document.querySelectorAll(".stacks .row").length === 2, null, { timeout: 120_000 });
     const found = await json("parts?models=bigram,5gram");
     const shown = await page.locator(".stacks .row .number").allInnerTexts();
     found.models.forEach((one, i) => assert.equal(shown[i], `${nats(one.eval.nats_per_token)}, KL ${nats(one.eval.kl)}`));
@@ -159,7 +159,7 @@ const CHECKS = {
       const sum = parts.entropy + (parts.approximation ?? 0) + parts.estimation + parts.miscalibration;
       assert.ok(Math.abs(sum - of.nats_per_token) < 1e-9);
     }
-    await page.waitForSelector(".curves svg", { state: "attached", timeout: 60_000 });
+    await page.waitForSelector(".curves svg", { state: "attached", timeout: 120_000 });
   },
   async comparing(page) {
     await page.getByLabel("architecture").selectOption("bigram");

@@ -186,7 +186,7 @@ fn one_step_is_what_explain_shows() {
         surprise["models"][0]["tokens"].as_array().unwrap().iter().map(|token| number(&token["nats"])).collect();
     let expected: Vec<f64> = model.log_probs(&ids, 0).unwrap().iter().map(|l| -l).collect();
     assert_eq!(nats, expected);
-    let next = page.numbers("surprise/next?model=5gram&written=the+&temperature=0.5&top_p=0.9");
+    let next = page.numbers("surprise/next?model=5gram&written=the+cat&at=4&temperature=0.5&top_p=0.9");
     let (q, drawn): (Vec<f64>, Vec<f64>) = next["next"]
         .as_array()
         .unwrap()

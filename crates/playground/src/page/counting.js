@@ -1,11 +1,11 @@
 // Counting: the grid of pairs of a text.
 
-import { button, choice, el, facts, get, grid, latest, nats, share, slider, state, whole } from "./common.js";
+import { button, choice, el, facts, get, grid, labelled, latest, nats, share, slider, state, whole } from "./common.js";
 
 export const id = "counting";
 export const title = "Counting";
 export const idea = "A language model can be made by counting: how often does each letter follow each other letter?";
-export const hint = "click a dark cell and a hollow one. One hollow cell in a new text makes the loss infinite; move the slider to add a little to every count.";
+export const hint = "click a dark cell and a hollow one. One hollow cell in a sentence makes its loss infinite, until you add a little to every count.";
 export const formula = [
   "Maximum likelihood: q(w | v) = c(v w) / c(v), where c counts in the training text.",
   "Add-k: q(w | v) = (c(v w) + k) / (c(v) + k |V|).",
@@ -20,10 +20,14 @@ const exponential = { scale: (x) => Number((10 ** x).toPrecision(3)), at: (x) =>
 export async function open(root) {
   let table = null, found = null;
   const numbers = facts(["loss on new text, nats per token", "perplexity", "pairs seen", "possible pairs", "impossible pairs in the new text"]);
+  const own = el("input", { type: "text", value: state.get("written", "A quick quiz, Jack!"), maxlength: "300" });
+  const scored = el("p", { class: "heat", role: "group", "aria-label": "Your sentence" });
+  const verdict = el("p", { class: "cell", "aria-live": "polite" });
+  own.addEventListener("change", () => { state.set({ written: own.value }); refresh(); });
   const cell = el("p", { class: "cell", "aria-live": "polite" }, "Choose a cell of the grid.");
   const place = el("div", { class: "grid" });
   const drawn = el("pre", { class: "sample" });
-  const ask = () => ({ text: state.get("text"), smoothing: smoothing.value, k: k.value, alpha: alpha.value });
+  const ask = () => ({ text: state.get("text"), smoothing: smoothing.value, k: k.value, alpha: alpha.value, written: own.value });
   const tell = (i, j) => {
     const [v, w, count, total] = [found.names[i], found.names[j], found.counts[i][j], found.totals[i]];
     cell.textContent = `“${w}” after “${v}”: ${whole(count)} of ${whole(total)} times. Maximum likelihood ${share(total ? count / total : 0)}; `
@@ -42,6 +46,13 @@ export async function open(root) {
     // The square root shows small probabilities, too.
     table.paint((i, j) => (found.q[i][j] === 0 ? -1 : Math.sqrt(found.q[i][j])));
     tell(...table.at);
+    const { written } = found;
+    scored.replaceChildren(...(written?.letters ?? []).map(({ letter, nats: own }) => {
+      const node = el("span", { title: `${nats(own, 3)} nats`, class: own === null ? "impossible" : null }, letter === "␣" ? " " : letter);
+      node.style.setProperty("--s", (0.85 * Math.min(1, (own ?? 9) / 6)).toFixed(3));
+      return node;
+    }));
+    verdict.textContent = written ? `Its loss is ${nats(written.nats_per_token)} nats per token${written.impossible ? `: ${written.impossible} of its pairs never occurred` : ""}.` : "";
     numbers.set({
       "loss on new text, nats per token": nats(found.eval.nats_per_token),
       "perplexity": nats(found.eval.perplexity, 3),
@@ -61,6 +72,7 @@ export async function open(root) {
     el("div", { class: "controls" }, smoothing.node, k.node, alpha.node),
     numbers.node, place, cell,
     el("p", { class: "legend" }, "Darker: likelier. Hollow with a dot: impossible."),
+    el("h2", {}, "A sentence of your own under this grid"), labelled("sentence", own), scored, verdict,
     el("h2", {}, "A text drawn from the grid"),
     button("Draw another", () => { seed += 1; state.set({ seed }); draw(); }), drawn);
   await refresh();

@@ -22,7 +22,7 @@ export async function open(root) {
     const q = (frame ?? found).q[i][j];
     const same = found.same_k[i];
     cell.textContent = `“${found.names[j]}” after “${found.names[i]}”: counted ${share(found.counted[i][j])}, learnt ${share(q)}. `
-      + `The row has ${whole(found.totals[i])} pairs: its ε of ${epsilon.value} is add-k with k = ${same.toPrecision(3)}.`;
+      + `The row has ${whole(found.totals[i])} pairs${epsilon.value ? `: its ε of ${epsilon.value} is add-k with k = ${same.toPrecision(3)}` : ""}.`;
   };
   const show = (now) => {
     frame = now;

@@ -5,7 +5,7 @@ import { el, figure, get, labelled, latest, nats, share, slider, state, whole } 
 export const id = "parts";
 export const title = "What is the loss made of?";
 export const idea = "A part of every loss is the text's own: H(p), which nobody can remove. The rest is KL(p‖q), and it has causes.";
-export const hint = "compare the bigram with the 5-gram: one sees too little (approximation), the other has seen too few examples (estimation).";
+export const hint = "compare the bigram with the 5-gram: a longer context lowers the approximation and raises the estimation, as there are fewer examples of each.";
 export const formula = [
   "H(p, q) = H(p) + KL(p‖q).",
   "KL = approximation (the best model with this context is still wrong) + estimation (learnt from finite text) + miscalibration (one temperature would remove it).",
@@ -41,6 +41,7 @@ export async function open(root) {
   });
   const name = (model) => models.find((one) => one.id === model)?.name ?? model;
   const stacks = el("div", { class: "stacks" }), cards = el("div", { class: "pair" }), training = el("div", { class: "stacks" });
+  const said = el("p", { class: "legend line", "aria-live": "polite" });
   const curve = el("figure", { class: "curves" });
   const perplexity = el("p", { class: "cell", "aria-live": "polite" });
   let first = null;
@@ -52,7 +53,12 @@ export async function open(root) {
   };
   const legend = el("ul", { class: "key" }, ...PARTS.map(([, part], i) => el("li", {}, el("i", { class: `swatch part${i}` }), part)));
   const load = latest(async () => {
-    const found = (await get("parts", { text: state.get("text"), models: [...chosen].join(",") })).models;
+    const wanted = [...chosen], found = [];
+    for (const model of wanted) {
+      said.textContent = `computes the parts of ${name(model)} …`;
+      found.push((await get("parts", { text: state.get("text"), models: model })).models[0]);
+    }
+    said.textContent = "";
     first = found[0];
     const most = Math.max(...found.map((one) => one.eval.nats_per_token ?? 0));
     stacks.replaceChildren(...found.map((one) => {
@@ -80,7 +86,7 @@ export async function open(root) {
   });
   root.replaceChildren(
     el("fieldset", { class: "controls" }, el("legend", {}, "Models, at most four"), ...boxes),
-    legend, stacks, training,
+    said, legend, stacks, training,
     el("h2", {}, "0.1 nats are about 10 % of the perplexity"), el("div", { class: "controls" }, less.node), perplexity,
     el("h2", {}, "Does it know how sure it is? Accuracy by confidence"), cards,
     el("h2", {}, "More text"), el("p", {}, "A chain of letters whose source is known, counted on more and more of its text: the KL follows parameters / 2N."), curve);

@@ -40,14 +40,13 @@ export async function open(root) {
   const topP = slider("top-p", "top_p", { min: 0.05, max: 1, step: 0.05, value: 1 }, () => reshape());
 
   const reshape = latest(async () => {
-    const { model, tokens } = found.models[at[0]];
-    const before = tokens.slice(0, at[1]).map((token) => token.token).join("");
-    const here = await get("surprise/next", { text: state.get("text"), model, written: before, temperature: temperature.value, top_p: topP.value });
+    const place = { text: state.get("text"), model: found.models[at[0]].model, written: written.value, at: at[1] };
+    const here = await get("surprise/next", { ...place, temperature: temperature.value, top_p: topP.value });
     here.next.forEach(({ token }, i) => { next.name(i, token); drawn.name(i, token); });
     next.set(here.next.map(({ q }) => q), 1, share);
     drawn.set(here.next.map((one) => one.drawn), 1, share);
     numbers.set({ "entropy of the next token": nats(here.entropy) });
-    attended = await get("surprise/attention", { text: state.get("text"), model, written: before });
+    attended = await get("surprise/attention", place);
     const heads = attended.layers.flatMap((layer, l) => layer.map((_, h) => [`${l} ${h}`, `layer ${l + 1}, head ${h + 1}`]));
     head.node.hidden = looks.hidden = !heads.length;
     if (head.value === "" || !heads.some(([value]) => value === head.value)) head.fill(heads, state.get("head", "0 0"));
@@ -83,7 +82,7 @@ export async function open(root) {
     found = await get("surprise", { text: state.get("text"), models: [...chosen].join(","), written: written.value });
     reading.replaceChildren(...found.models.map((one, m) => {
       const letters = one.tokens.map((token, i) => {
-        const node = el("span", { tabindex: i ? "-1" : "0", "data-at": i }, token.token === "\n" ? "⏎\n" : token.token);
+        const node = el("span", { tabindex: i ? "-1" : "0", "data-at": i }, token.token === "␣" ? " " : token.token === "⏎" ? "⏎\n" : token.token);
         node.style.setProperty("--s", (0.85 * Math.min(1, (token.nats ?? 9) / MOST)).toFixed(3));
         return node;
       });
@@ -107,9 +106,8 @@ export async function open(root) {
   });
   let seed = state.number("seed", 1);
   const draw = latest(async () => {
-    const { model, tokens } = found.models[at[0]];
-    const before = tokens.slice(0, at[1]).map((token) => token.token).join("");
-    const { text } = await get("surprise/sample", { text: state.get("text"), model, written: before, temperature: temperature.value, top_p: topP.value, seed });
+    const place = { text: state.get("text"), model: found.models[at[0]].model, written: written.value, at: at[1] };
+    const { text } = await get("surprise/sample", { ...place, temperature: temperature.value, top_p: topP.value, seed });
     sample.textContent = text;
   });
   written.addEventListener("change", load);

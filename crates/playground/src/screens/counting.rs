@@ -7,8 +7,12 @@ use surprisal_engine::model::ngram::{NgramConfig, NgramModel, Smoothing, from_co
 use surprisal_engine::sampling::{Opening, Sampling};
 
 use crate::app::{App, Ask};
+use crate::bigrams::name;
 use crate::problem::{Problem, Result};
 use crate::texts::Text;
+
+/// Characters of a text that a student writes.
+const MOST_CHARS: usize = 500;
 
 /// The smoothing that a request asks for.
 struct Asked {
@@ -65,8 +69,25 @@ pub(crate) fn grid(app: &App, ask: &Ask) -> Result<Value> {
         }))
     })?;
     let mut grid = (*grid).clone();
+    if let Some(written) = ask.query.get("written").filter(|written| !written.is_empty()) {
+        grid["written"] = score(app, &id, &text, &config, written)?;
+    }
     grid["text"] = json!({ "id": id, "name": app.texts.name(&id)? });
     Ok(grid)
+}
+
+/// The surprisal of every letter of a text that a student has written, and their mean.
+fn score(app: &App, id: &str, text: &Text, config: &NgramConfig, written: &str) -> Result<Value> {
+    if written.chars().count() > MOST_CHARS {
+        return Err(Problem::bad(format!("the text has more than {MOST_CHARS} characters")));
+    }
+    let (model, tokenizer) = (model(app, id, text, config)?, &text.data.tokenizer);
+    let ids = tokenizer.encode(written)?;
+    let nats: Vec<f64> = model.log_probs(&ids, 0)?.iter().map(|log_prob| -log_prob).collect();
+    let mean = nats.iter().sum::<f64>() / nats.len().max(1) as f64;
+    let letters: Vec<Value> =
+        ids.iter().zip(&nats).map(|(&id, nats)| json!({ "letter": name(tokenizer, id), "nats": nats })).collect();
+    Ok(json!({ "letters": letters, "nats_per_token": mean, "impossible": nats.iter().filter(|n| n.is_infinite()).count() }))
 }
 
 /// A text drawn from the pairs under a smoothing.

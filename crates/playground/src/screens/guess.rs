@@ -40,15 +40,17 @@ pub(crate) fn game(app: &App, ask: &Ask) -> Result<Value> {
         return Err(Problem::bad(format!("a model of kind {kind} has other letters than this text")));
     }
     let letter = |id: u32| name(tokenizer, id);
+    // No letter of the text is unknown.
+    let letters: Vec<u32> = (0..vocab_size as u32).filter(|id| Some(*id) != tokenizer.unk()).collect();
     let (mut rounds, mut sums) = (Vec::new(), vec![0.0; models.len() + 1]);
     for (at, (guess, confidence)) in (from..).zip(&guesses) {
         if !(confidence.is_finite() && *confidence > 0.0 && *confidence < 1.0) {
             return Err(Problem::bad(format!("a probability is above 0 and below 1, not {confidence}")));
         }
-        let guessed = (0..vocab_size as u32).find(|&id| letter(id) == *guess);
+        let guessed = letters.iter().copied().find(|&id| letter(id) == *guess);
         let guessed = guessed.ok_or_else(|| Problem::bad(format!("{guess:?} is no letter of this text")))?;
         let truth = ids[at];
-        let rest = (1.0 - confidence) / (vocab_size - 1).max(1) as f64;
+        let rest = (1.0 - confidence) / (letters.len() - 1).max(1) as f64;
         let own = -(if guessed == truth { *confidence } else { rest }).ln();
         sums[0] += own;
         let mut of_models = Vec::new();
@@ -68,7 +70,7 @@ pub(crate) fn game(app: &App, ask: &Ask) -> Result<Value> {
     let means: Vec<f64> = sums.iter().map(|sum| sum / n).collect();
     Ok(json!({
         "context": tokenizer.decode(&ids[at.saturating_sub(SHOWN)..at]), "from": from, "last": last,
-        "letters": (0..vocab_size as u32).map(letter).collect::<Vec<_>>(), "models": names,
-        "rounds": rounds, "means": means, "uniform": (vocab_size as f64).ln(),
+        "letters": letters.iter().map(|&id| letter(id)).collect::<Vec<_>>(), "models": names,
+        "rounds": rounds, "means": means, "uniform": (letters.len() as f64).ln(),
     }))
 }

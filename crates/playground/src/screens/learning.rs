@@ -10,7 +10,7 @@ use crate::problem::Result;
 use crate::stream::{Next, Stream};
 
 /// Steps between frames.
-const STEPS_PER_FRAME: usize = 5;
+const STEPS_PER_FRAME: usize = 10;
 /// Steps after which a descent ends.
 const MOST_STEPS: usize = 4000;
 

@@ -10,6 +10,7 @@ use surprisal_engine::{Context, Control, Silent};
 
 use crate::app::{App, Ask};
 use crate::bigrams::name;
+use crate::models::Held;
 use crate::problem::{Problem, Result};
 
 /// Characters of a text to explain.
@@ -54,13 +55,22 @@ fn sampling(ask: &Ask) -> Result<Sampling> {
     Ok(Sampling::new(temperature, None, (top_p < 1.0).then_some(top_p))?)
 }
 
-/// The next token after a text: the model's probabilities, and those that a sample draws from.
+/// The tokens before token `at` of a text, from 0, with those that no model scores.
+fn before(app: &App, ask: &Ask, loaded: &Held) -> Result<Vec<u32>> {
+    let control = Control::new();
+    let ctx = Context::new(&app.pool, &Silent, &control);
+    let text = EncodedText::new(loaded, written(ask)?, &ctx)?;
+    let last = text.shown.len().saturating_sub(1);
+    let at = ask.query.whole("at", last, 0..=last)?;
+    let (ids, position) = text.position(at).ok_or_else(|| Problem::bad("the text has no token"))?;
+    Ok(ids[..position].to_vec())
+}
+
+/// The token at a place of a text: the model's probabilities, and those that a sample draws from.
 pub(crate) fn next(app: &App, ask: &Ask) -> Result<Value> {
-    let (id, sampling) = (app.text_id(ask), sampling(ask)?);
-    let loaded = app.model(ask.query.text("model", "5gram"), &id)?;
-    let context = loaded.tokenizer.encode(ask.query.get("written").unwrap_or_default())?;
-    let start: Vec<u32> = loaded.tokenizer.bos().into_iter().chain(context).collect();
-    let row = loaded.model.next_log_probs(&start)?;
+    let sampling = sampling(ask)?;
+    let loaded = app.model(ask.query.text("model", "5gram"), &app.text_id(ask))?;
+    let row = loaded.model.next_log_probs(&before(app, ask, &loaded)?)?;
     let drawn = sampling.probabilities(&row);
     let shown = ranking(&row, 0..row.len() as u32).into_iter().take(SHOWN);
     let entry = |id: u32| {
@@ -74,11 +84,8 @@ pub(crate) fn next(app: &App, ask: &Ask) -> Result<Value> {
 
 /// The tokens that a network looks at before it predicts the next one, by layer and head.
 pub(crate) fn attention(app: &App, ask: &Ask) -> Result<Value> {
-    let id = app.text_id(ask);
-    let loaded = app.model(ask.query.text("model", "5gram"), &id)?;
-    let tokenizer = &loaded.tokenizer;
-    let context = tokenizer.encode(ask.query.get("written").unwrap_or_default())?;
-    let start: Vec<u32> = tokenizer.bos().into_iter().chain(context).collect();
+    let loaded = app.model(ask.query.text("model", "5gram"), &app.text_id(ask))?;
+    let (tokenizer, start) = (&loaded.tokenizer, before(app, ask, &loaded)?);
     let layers = match &loaded.model {
         Model::Neural(network) if !start.is_empty() => network.attention(&start)?,
         _ => Vec::new(),
@@ -88,13 +95,18 @@ pub(crate) fn attention(app: &App, ask: &Ask) -> Result<Value> {
     Ok(json!({ "tokens": tokens, "layers": layers }))
 }
 
-/// A sample that goes on from a text.
+/// A sample that goes on from a place of a text.
 pub(crate) fn sample(app: &App, ask: &Ask) -> Result<Value> {
-    let (id, sampling, prompt) = (app.text_id(ask), sampling(ask)?, written(ask)?);
+    let sampling = sampling(ask)?;
     let seed = ask.query.whole("seed", 1, 0..=1 << 40)?;
     let tokens = ask.query.whole("tokens", 120, 1..=1000)?;
-    let loaded = app.model(ask.query.text("model", "5gram"), &id)?;
-    let opening = loaded.prompt(prompt, true)?;
+    let loaded = app.model(ask.query.text("model", "5gram"), &app.text_id(ask))?;
+    let start = before(app, ask, &loaded)?;
+    let scored = &start[usize::from(loaded.tokenizer.bos().is_some()).min(start.len())..];
+    let opening = match scored {
+        [] => loaded.opening()?,
+        scored => loaded.prompt(&loaded.tokenizer.decode(scored), true)?,
+    };
     let generator = Generator::new(&*loaded.model, &loaded.tokenizer, &opening, sampling, false);
     let mut drawn = String::new();
     generator.sample(&Limits { tokens, ..Limits::default() }, seed as u64, 0, |piece| {
