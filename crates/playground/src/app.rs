@@ -1,4 +1,4 @@
-//! What the screens share: texts, models, runs and threads.
+//! State shared by the screens: texts, models, runs and threads.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::runs::Runs;
 use crate::texts::{Text, Texts};
 
 /// Figures and tables that are held.
-const HELD: usize = 64;
+const HELD: usize = 128;
 
 /// A request of a screen.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl App {
             pool: Pool::new(threads)?,
             figures: Lru::new(HELD),
             losses: Lru::new(HELD),
-            counts: Lru::new(HELD / 8),
+            counts: Lru::new(HELD / 2),
             has_model: model.is_some(),
         })
     }
@@ -101,7 +101,7 @@ impl App {
         counted.chain(given).chain(runs.collect::<Vec<_>>()).collect()
     }
 
-    /// The loss of a counted model of the text, as an evaluation.
+    /// The loss of an n-gram model of the text, as an evaluation.
     pub(crate) fn loss(&self, id: &str, text: &str) -> Result<Arc<Value>> {
         self.losses.get(&format!("{id} {text}"), || {
             let (data, model) = (self.text(text)?, self.model(id, text)?);

@@ -1,4 +1,4 @@
-//! The models of the page: counted ones of every text, those of its runs, and the one that it was
+//! The models of the page: n-gram models of every text, those of its runs, and the one that it was
 //! started with.
 
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use crate::lru::Lru;
 use crate::problem::{Problem, Result};
 use crate::texts::Texts;
 
-/// Models that are held.
-const HELD: usize = 12;
+/// Models that are held, of small texts and of others.
+const HELD: [usize; 2] = [64, 6];
 /// The id of the model that the page was started with.
 pub(crate) const GIVEN: &str = "given";
 /// The start of the id of a run's model.
 const RUN: &str = "run:";
 
-/// A counted model: its id, name, order and smoothing.
+/// An n-gram model: its id, name, order and smoothing.
 type Counted = (&'static str, &'static str, usize, &'static str);
 
-/// The counted models that every screen offers. One hundredth is added to every count, so that
+/// The n-gram models that every screen offers. One hundredth is added to every count, so that
 /// none gives what a student writes the probability zero.
 pub(crate) const COUNTED: [Counted; 2] = [
     ("bigram", "bigram, add-0.01", 2, "smoothing = \"add_k\"\nk = 0.01"),
@@ -35,7 +35,7 @@ pub(crate) type FindRun<'a> = dyn Fn(&str) -> Option<(PathBuf, u64)> + 'a;
 #[derive(Debug)]
 pub(crate) struct Models {
     given: Option<PathBuf>,
-    held: Lru<Held>,
+    held: [Lru<Held>; 2],
 }
 
 /// A model by itself, so that a store of them can be printed.
@@ -57,7 +57,7 @@ impl std::ops::Deref for Held {
 
 impl Models {
     pub(crate) fn new(given: Option<&Path>) -> Self {
-        Self { given: given.map(Path::to_owned), held: Lru::new(HELD) }
+        Self { given: given.map(Path::to_owned), held: HELD.map(Lru::new) }
     }
 
     /// The model of this id, counted on the text `text` if it is a counted one.
@@ -83,7 +83,7 @@ impl Models {
                 (given.ok_or_else(|| Problem::not_found(format!("there is no model {id:?} here")))?, 0)
             }
         };
-        self.held.get(&format!("{id} {version}"), || Ok(Held(models::load(&path, &ctx)?)))
+        self.held[1].get(&format!("{id} {version}"), || Ok(Held(models::load(&path, &ctx)?)))
     }
 
     /// An n-gram model of the text `text` with lines of a config's `[model]`.
@@ -96,7 +96,7 @@ impl Models {
         pool: &Pool,
     ) -> Result<Arc<Held>> {
         let data = texts.get(text, pool)?;
-        self.held.get(&format!("{order} {smoothing} {text}"), || {
+        self.held[usize::from(texts.is_large(text))].get(&format!("{order} {smoothing} {text}"), || {
             let control = Control::new();
             let ctx = Context::new(pool, &Silent, &control);
             let settings = format!("[model]\nkind = \"ngram\"\norder = {order}\n{smoothing}\n");

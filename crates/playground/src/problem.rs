@@ -31,6 +31,15 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
     }
 
+    /// The problem as an error of the program, before there is a page.
+    pub(crate) fn into_error(self) -> Error {
+        let error = Error::failed(self.message);
+        match self.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::json!({ "error": self.message, "hint": self.hint })
     }

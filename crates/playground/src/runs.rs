@@ -145,7 +145,9 @@ impl Run {
             }
             Event::Planned(plan) => self.learn(|known| {
                 known.parameters = plan.parameters;
-                known.phase = Phase::Running;
+                if known.phase == Phase::Starting {
+                    known.phase = Phase::Running;
+                }
                 if let StopCriterion::Steps(steps) = plan.length {
                     known.steps = Some(steps);
                 }
@@ -200,7 +202,7 @@ pub(crate) struct Runs {
     asked: Condvar,
 }
 
-/// What a run is.
+/// The work of a run.
 #[derive(Debug)]
 enum Job {
     Train(Box<Loaded>),

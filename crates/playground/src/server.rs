@@ -40,7 +40,7 @@ pub struct Options {
     pub given: Option<PathBuf>,
     /// The time after which the page ends by itself.
     pub lifetime: Option<Duration>,
-    /// What one client can make the server hold.
+    /// Limits of what clients can make the server hold.
     pub limits: Limits,
 }
 
@@ -116,6 +116,10 @@ pub fn serve(
 ) -> EngineResult<()> {
     let threads = ctx.pool.threads();
     let app = App::new(&options.runs, options.given.as_deref(), threads)?;
+    if options.given.is_some() {
+        // A text that cannot be read is said before there is a page.
+        app.text(&app.texts.first()).map_err(Problem::into_error)?;
+    }
     let listener = listen(options)?;
     let cannot = |error: std::io::Error| Error::failed(format!("cannot serve the page: {error}"));
     let address = listener.local_addr().map_err(cannot)?;
@@ -147,7 +151,7 @@ pub fn serve(
         }
         let served = ready(&shown).and_then(|()| {
             if options.given.is_none() {
-                training::first(&server.app).map_err(|problem| Error::failed(problem.message))?;
+                training::first(&server.app).map_err(Problem::into_error)?;
             }
             runtime.block_on(async {
                 let listener = TcpListener::from_std(listener).map_err(cannot)?;

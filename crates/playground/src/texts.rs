@@ -15,8 +15,10 @@ use surprisal_platform::threads::Pool;
 use crate::lru::Lru;
 use crate::problem::{Problem, Result};
 
-/// Texts that are held as tokens.
-const HELD: usize = 6;
+/// Texts that are held as tokens, small ones and others.
+const HELD: [usize; 2] = [64, 3];
+/// Bytes of a small text.
+const SMALL: u64 = 1 << 20;
 /// The most bytes of all texts that were sent.
 const MOST_STORED: u64 = 1 << 30;
 /// The most texts that were sent.
@@ -49,7 +51,7 @@ struct Entry {
 pub(crate) struct Texts {
     folder: PathBuf,
     list: Mutex<Vec<Entry>>,
-    held: Lru<Text>,
+    held: [Lru<Text>; 2],
     oracles: Lru<Option<SourceOracle>>,
 }
 
@@ -82,7 +84,7 @@ impl Texts {
             .collect();
         sent.sort_by(|a, b| a.id.cmp(&b.id));
         list.extend(sent.into_iter().take(MOST_TEXTS));
-        Self { folder, list: Mutex::new(list), held: Lru::new(HELD), oracles: Lru::new(HELD) }
+        Self { folder, list: Mutex::new(list), held: HELD.map(Lru::new), oracles: Lru::new(HELD[1]) }
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -92,6 +94,11 @@ impl Texts {
     fn entry(&self, id: &str) -> Result<Entry> {
         let found = self.list().iter().find(|entry| entry.id == id).cloned();
         found.ok_or_else(|| Problem::not_found(format!("there is no text {id:?} here")))
+    }
+
+    /// Whether the text is too large for many such to be held.
+    pub(crate) fn is_large(&self, id: &str) -> bool {
+        self.entry(id).is_ok_and(|entry| entry.bytes > SMALL)
     }
 
     /// The text that a page shows first.
@@ -120,7 +127,7 @@ impl Texts {
     /// The text `id` as characters.
     pub(crate) fn get(&self, id: &str, pool: &Pool) -> Result<Arc<Text>> {
         let loaded = self.config(id)?;
-        self.held.get(id, || {
+        self.held[usize::from(self.is_large(id))].get(id, || {
             kind::check_texts(&loaded.config.data.train)?;
             let notes = Mutex::new(Vec::new());
             let events = |_: RunId, event: &Event| {

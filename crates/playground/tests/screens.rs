@@ -222,7 +222,7 @@ fn the_stories_are_there_at_once_and_a_network_begins() {
     let started = std::time::Instant::now();
     assert_eq!(page.numbers("texts")[0]["id"], "stories");
     assert!(number(&page.numbers("loss?model=5gram")["kl"]) > 0.1);
-    eprintln!("the first loss of a counted model: {:.2} s", started.elapsed().as_secs_f64());
+    eprintln!("the first loss of an n-gram model: {:.2} s", started.elapsed().as_secs_f64());
     let name = page.numbers("runs")[0]["name"].as_str().unwrap().to_owned();
     assert_eq!(name, "stories-transformer");
     page.wait(&name, |run| run["known"]["points"].as_array().unwrap().len() > 1);

@@ -17,6 +17,23 @@ export const formula = [
 const SMOOTHINGS = [["mle", "none (maximum likelihood)"], ["add_k", "add-k"], ["dirichlet", "Dirichlet prior"], ["kneser_ney", "Kneser-Ney"]];
 const exponential = { scale: (x) => Number((10 ** x).toPrecision(3)), at: (x) => Math.log10(x) };
 
+/** Cards to cut out: after each letter the next ones with their numbers of two ten-sided dice, 00 to 99. */
+function cards({ names, q }) {
+  return names.map((name, i) => {
+    const next = names.map((w, j) => [w, q[i][j]]).filter(([, p]) => p >= 0.01).sort((a, b) => b[1] - a[1]);
+    const all = next.reduce((sum, [, p]) => sum + p, 0);
+    let from = 0, sum = 0;
+    const lines = next.map(([w, p]) => {
+      sum += p / all;
+      const [first, to] = [from, Math.round(100 * sum)];
+      from = to;
+      const two = (n) => String(n).padStart(2, "0");
+      return to > first ? el("li", {}, `${w}  ${two(first)}${to - 1 > first ? "–" + two(to - 1) : ""}`) : null;
+    });
+    return el("section", { class: "cut" }, el("h3", {}, `after ${name}`), el("ul", {}, ...lines));
+  });
+}
+
 export async function open(root) {
   let table = null, found = null;
   const numbers = facts(["loss on new text, nats per token", "perplexity", "pairs seen", "possible pairs", "impossible pairs in the new text"]);
@@ -27,6 +44,7 @@ export async function open(root) {
   const cell = el("p", { class: "cell", "aria-live": "polite" }, "Choose a cell of the grid.");
   const place = el("div", { class: "grid" });
   const drawn = el("pre", { class: "sample" });
+  const paper = el("div", { class: "paper", "aria-hidden": "true" });
   const ask = () => ({ text: state.get("text"), smoothing: smoothing.value, k: k.value, alpha: alpha.value, written: own.value });
   const tell = (i, j) => {
     const [v, w, count, total] = [found.names[i], found.names[j], found.counts[i][j], found.totals[i]];
@@ -74,7 +92,9 @@ export async function open(root) {
     el("p", { class: "legend" }, "Darker: likelier. Hollow with a dot: impossible."),
     el("h2", {}, "A sentence of your own under this grid"), labelled("sentence", own), scored, verdict,
     el("h2", {}, "A text drawn from the grid"),
-    button("Draw another", () => { seed += 1; state.set({ seed }); draw(); }), drawn);
+    el("div", { class: "buttons" }, button("Draw another", () => { seed += 1; state.set({ seed }); draw(); }),
+      button("Print cards for a lesson without computers", () => { paper.replaceChildren(...cards(found)); document.body.classList.add("cutting"); print(); document.body.classList.remove("cutting"); })),
+    drawn, paper);
   await refresh();
   await draw();
 }

@@ -4,7 +4,7 @@ import { button, choice, el, facts, figure, get, labelled, latest, live, nats, p
 
 export const id = "training";
 export const title = "Train";
-export const idea = "A network sees more than one letter back. Its loss falls below that of counted models, and on the embedded stories toward H(p), below which no model can be.";
+export const idea = "A network sees more than one letter back. Its loss falls below that of n-gram models, and on the embedded stories toward H(p), below which no model can be.";
 export const hint = "train twice with one setting changed, and lay the curves over each other.";
 export const formula = [
   "L = −(1/T) Σ ln q(w | all before), in nats per token; perplexity = exp(L).",

@@ -46,7 +46,7 @@ fn computed(z: &[f64], target: usize, epsilon: f64) -> Result<Value> {
     let q: Vec<f64> = z.iter().map(|z| (z - lse).exp()).collect();
     let truth = |j: usize| f64::from(u8::from(j == target));
     let p: Vec<f64> = (0..z.len()).map(|j| (1.0 - epsilon) * truth(j) + epsilon / z.len() as f64).collect();
-    // Of ½ Σ (q − p)², by the softmax's own derivative: ∂/∂z_j = q_j ((q_j − p_j) − Σ q (q − p)).
+    // Of ½ Σ (q − p)², through the softmax: ∂/∂z_j = q_j ((q_j − p_j) − Σ q (q − p)).
     let mean: f64 = q.iter().zip(&p).map(|(q, p)| q * (q - p)).sum();
     let squared: Vec<f64> = q.iter().zip(&p).map(|(q, p)| q * ((q - p) - mean)).collect();
     let squared_error: f64 = q.iter().zip(&p).map(|(q, p)| (q - p).powi(2)).sum::<f64>() / 2.0;

@@ -172,7 +172,7 @@ fn figure(app: &App, runs: &[std::sync::Arc<Run>]) -> Result<String> {
     Ok(curves("step", "nats per token", &lines, &levels)?)
 }
 
-/// What the page shows of some runs now.
+/// The news of some runs, as the page shows them now.
 fn news(app: &App, runs: &[std::sync::Arc<Run>]) -> Result<String> {
     let versions: Vec<String> = runs.iter().map(|run| format!("{} {}", run.name, run.version())).collect();
     let key = versions.join(" ");
