@@ -261,7 +261,9 @@ fn attention_weights_are_shares_of_the_tokens_seen() {
             assert_eq!(heads.len(), transformer.n_head);
             for weights in heads {
                 assert_eq!(weights.len(), BLOCK, "the last tokens, as many as the network sees");
-                assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-5 && weights.iter().all(|w| *w >= 0.0));
+                assert!(
+                    (weights.iter().sum::<f32>() - 1.0).abs() < 1e-5 && weights.iter().all(|w| *w >= 0.0)
+                );
             }
         }
         // A token by itself can only look at itself.

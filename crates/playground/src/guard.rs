@@ -13,6 +13,9 @@ use crate::problem::{Problem, Result};
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
+/// Letters and digits that are not read as others.
+const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
 /// A random word of 160 bits, the first part of every address of the page.
 #[derive(Clone)]
 pub(crate) struct Token(String);
@@ -22,8 +25,6 @@ impl Token {
         let mut bytes = [0; 20];
         getrandom::fill(&mut bytes)
             .map_err(|error| Error::failed(format!("the system gives no random numbers: {error}")))?;
-        // No letter or digit that is read as another.
-        const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
         let bit = |i: usize| usize::from(bytes[i / 8] >> (i % 8) & 1);
         let letter = |i: usize| ALPHABET[(0..5).fold(0usize, |sum, k| 2 * sum + bit(5 * i + k))] as char;
         Ok(Self((0..32).map(letter).collect()))

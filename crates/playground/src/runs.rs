@@ -286,7 +286,13 @@ impl Runs {
     }
 
     /// Puts a comparison of `runs` runs into the queue; its config is kept beside the runs.
-    pub(crate) fn ask_comparison(&self, stem: &str, text: &str, config: &str, runs: usize) -> Result<Arc<Run>> {
+    pub(crate) fn ask_comparison(
+        &self,
+        stem: &str,
+        text: &str,
+        config: &str,
+        runs: usize,
+    ) -> Result<Arc<Run>> {
         let folder = self.folder.join(COMPARISONS);
         self.enqueue(stem, text, json!({ "comparison": runs }), |name| {
             let path = folder.join(format!("{name}.toml"));
@@ -316,9 +322,8 @@ impl Runs {
             )));
         }
         let mut list = self.list();
-        let is_free = |name: &String| {
-            !self.folder.join(name).exists() && list.iter().all(|run| run.name != *name)
-        };
+        let is_free =
+            |name: &String| !self.folder.join(name).exists() && list.iter().all(|run| run.name != *name);
         let named = |number| if number == 1 { stem.to_owned() } else { format!("{stem}-{number}") };
         let Some(name) = (1..100_000).map(named).find(is_free) else {
             return Err(Problem::busy(format!("every name of a run like {stem} is taken")));
@@ -414,7 +419,8 @@ fn make(run: &Arc<Run>, job: Job, pool: &Pool) {
     let ctx = Context::new(pool, &events, &run.control);
     let made = match job {
         Job::Train(settings) => {
-            let request = Request { settings: *settings, out: Some(run.folder.clone()), ..Request::default() };
+            let request =
+                Request { settings: *settings, out: Some(run.folder.clone()), ..Request::default() };
             train(request, &ctx).map(|summary| {
                 run.learn(|known| {
                     known.saved = u64::MAX;
@@ -425,7 +431,8 @@ fn make(run: &Arc<Run>, job: Job, pool: &Pool) {
         }
         Job::Compare(config) => {
             run.learn(|known| known.phase = Phase::Running);
-            let options = compare::Options { config, out: Some(run.folder.clone()), ..compare::Options::default() };
+            let options =
+                compare::Options { config, out: Some(run.folder.clone()), ..compare::Options::default() };
             compare::compare(&options, &ctx).and_then(|comparison| {
                 // The comparison has its report, as one on the command line.
                 let page = render_comparison(&comparison)?;

@@ -306,10 +306,7 @@ impl Server {
         if length.is_some_and(|length: u64| length > most) {
             return Err(too_large(most));
         }
-        let _upload = match is_text {
-            true => self.uploads.clone().acquire_owned().await.ok(),
-            false => None,
-        };
+        let _upload = if is_text { self.uploads.clone().acquire_owned().await.ok() } else { None };
         let body = read(body, most, self.limits.patience).await?;
         let ask = Ask { query, body };
         match handler {

@@ -197,7 +197,9 @@ impl Texts {
 
 /// The letters, digits and dashes of a name, which make a file name on every system.
 fn plain(name: &str) -> String {
-    let stem = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map_or(name, |(stem, _)| stem);
+    let is_ending = |end: &str| (1..=5).contains(&end.len()) && end.chars().all(char::is_alphanumeric);
+    let stem = name.rsplit_once('.').filter(|(stem, end)| !stem.is_empty() && is_ending(end));
+    let stem = stem.map_or(name, |(stem, _)| stem);
     let mut plain = String::new();
     for c in stem.chars().take(NAME_CHARS) {
         match c {
@@ -224,6 +226,7 @@ mod tests {
         for (name, expected) in [
             ("My Book.txt", "my-book"),
             ("../../etc/passwd", "etc-passwd"),
+            ("../../out", "out"),
             ("<script>alert(1)</script>", "script-alert-1-script"),
             ("", "text"),
             (".txt", "txt"),

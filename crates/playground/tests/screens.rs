@@ -10,6 +10,7 @@ use surprisal_engine::data::Dataset;
 use surprisal_engine::model::LanguageModel;
 use surprisal_engine::model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_engine::platform::threads::Pool;
+use surprisal_engine::text::InputOptions;
 use surprisal_engine::{Context, Control, Silent, config, models};
 use surprisal_playground::Limits;
 
@@ -45,8 +46,10 @@ fn the_grid_is_the_counted_model() {
         let grid = page.numbers(&format!("grid?smoothing={name}&k=0.5&alpha=3"));
         let expected = serde_json::to_value(data.evaluate(&model, &pool).unwrap()).unwrap();
         assert_eq!(grid["eval"], expected, "{name}");
-        let names: Vec<&str> = grid["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-        let id = |letter: &str| data.tokenizer.encode(&letter.replace('␣', " ").replace('⏎', "\n")).unwrap()[0];
+        let names: Vec<&str> =
+            grid["names"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        let id =
+            |letter: &str| data.tokenizer.encode(&letter.replace('␣', " ").replace('⏎', "\n")).unwrap()[0];
         for (i, v) in names.iter().enumerate() {
             let row = model.next_log_probs(&[id(v)]).unwrap();
             for (j, w) in names.iter().enumerate() {
@@ -63,7 +66,7 @@ fn the_grid_is_the_counted_model() {
 
 #[test]
 fn an_impossible_pair_makes_the_loss_infinite() {
-    let text = sentences(600).replace("hen.\n", "hen.\n") + &"zq\n".repeat(40);
+    let text = sentences(600) + &"zq\n".repeat(40);
     let page = Page::open(Some(&text), Limits::default());
     let grid = page.numbers("grid?smoothing=mle");
     assert!(grid["eval"]["nats_per_token"].is_null() && number(&grid["eval"]["zero_probability"]) > 0.0);
@@ -118,7 +121,7 @@ fn a_run_of_the_page_is_a_run() {
     let control = Control::new();
     let ctx = Context::new(&pool, &Silent, &control);
     let loaded = models::load(&path, &ctx).unwrap();
-    let (text, source) = loaded.evaluation_text(&[], &loaded.inputs(Default::default()), &ctx).unwrap();
+    let (text, source) = loaded.evaluation_text(&[], &loaded.inputs(InputOptions::default()), &ctx).unwrap();
     let again = serde_json::to_value(loaded.evaluate(&text.tokens, source, &pool).unwrap()).unwrap();
     assert_eq!(again["nats_per_token"], eval["nats_per_token"]);
     let resolved = std::fs::read_to_string(path.join("config.toml")).unwrap();
@@ -135,7 +138,8 @@ fn runs_wait_pause_go_on_and_stop_with_a_usable_model() {
     page.wait(&names[1], |run| run["known"]["phase"] == "running");
     let last = page.numbers(&format!("runs?name={}", names[3]));
     assert!(last["known"]["phase"] == "queued" && last["waits"] == 2, "{last}");
-    let control = |name: &str, what: &str| page.post(&format!("runs/control?name={name}&do={what}"), "").status;
+    let control =
+        |name: &str, what: &str| page.post(&format!("runs/control?name={name}&do={what}"), "").status;
     assert_eq!(control(&names[3], "pause"), 400, "it does not run yet");
     assert_eq!(control(&names[3], "stop"), 200);
     assert_eq!(control(&names[0], "pause"), 200);
@@ -182,17 +186,17 @@ fn one_step_is_what_explain_shows() {
     let dragged = page.post("step/dragged", &body.to_string()).json();
     assert_eq!(dragged, step["computed"]);
     let surprise = page.numbers("surprise?models=5gram&written=the+cat");
-    let nats: Vec<f64> =
-        surprise["models"][0]["tokens"].as_array().unwrap().iter().map(|token| number(&token["nats"])).collect();
-    let expected: Vec<f64> = model.log_probs(&ids, 0).unwrap().iter().map(|l| -l).collect();
-    assert_eq!(nats, expected);
-    let next = page.numbers("surprise/next?model=5gram&written=the+cat&at=4&temperature=0.5&top_p=0.9");
-    let (q, drawn): (Vec<f64>, Vec<f64>) = next["next"]
+    let nats: Vec<f64> = surprise["models"][0]["tokens"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| (number(&one["q"]), number(&one["drawn"])))
-        .unzip();
+        .map(|token| number(&token["nats"]))
+        .collect();
+    let expected: Vec<f64> = model.log_probs(&ids, 0).unwrap().iter().map(|l| -l).collect();
+    assert_eq!(nats, expected);
+    let next = page.numbers("surprise/next?model=5gram&written=the+cat&at=4&temperature=0.5&top_p=0.9");
+    let (q, drawn): (Vec<f64>, Vec<f64>) =
+        next["next"].as_array().unwrap().iter().map(|one| (number(&one["q"]), number(&one["drawn"]))).unzip();
     assert!(q.windows(2).all(|pair| pair[0] >= pair[1]));
     assert!((drawn.iter().sum::<f64>() - 1.0).abs() < 1e-9 && drawn[0] > q[0]);
 }

@@ -66,7 +66,15 @@ fn the_page_allows_nothing_but_itself() {
 #[test]
 fn no_other_file_is_read() {
     let page = page();
-    for path in ["../Cargo.toml", "..%2f..%2fetc%2fpasswd", "%2e%2e/x", "/etc/passwd", "book.txt", "runs", "page.js/.."] {
+    for path in [
+        "../Cargo.toml",
+        "..%2f..%2fetc%2fpasswd",
+        "%2e%2e/x",
+        "/etc/passwd",
+        "book.txt",
+        "runs",
+        "page.js/..",
+    ] {
         let got = page.get(path);
         assert!(got.status == 404 && !got.body.contains("root:"), "{path}: {}", got.body);
     }
@@ -121,7 +129,10 @@ fn a_slow_reader_and_a_slow_sender_are_let_go() {
     // Half a head; a head without its body; nothing at all.
     for start in [
         "GET / HTTP/1.1\r\nhost:".to_owned(),
-        format!("POST /{}/api/texts HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\n\r\nabc", page.token, page.host),
+        format!(
+            "POST /{}/api/texts HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\n\r\nabc",
+            page.token, page.host
+        ),
         String::new(),
     ] {
         let mut stream = page.connect();
@@ -200,12 +211,16 @@ fn markup_in_texts_names_and_prompts_stays_text() {
     assert!(!done["known"]["samples"].as_array().unwrap().is_empty());
     let news = page.numbers(&format!("runs/watch?names={name}"));
     let figure = news["figure"].as_str().unwrap();
-    assert!(figure.contains("<svg") && !figure.contains("<script") && !figure.contains("onerror"), "{figure}");
+    assert!(
+        figure.contains("<svg") && !figure.contains("<script") && !figure.contains("onerror"),
+        "{figure}"
+    );
 }
 
 #[test]
 fn wrong_requests_are_answered_in_words() {
-    let page = page();
+    let limits = Limits { patience: Duration::from_secs(2), ..Limits::default() };
+    let page = Page::open(Some(&sentences(400)), limits);
     for (method, path, body, status, word) in [
         ("GET", "api/nothing", "", 404, "nothing at this address"),
         ("DELETE", "api/runs", "", 405, "DELETE"),

@@ -36,7 +36,9 @@ pub(crate) fn start(app: &App, ask: &Ask) -> Result<Value> {
         "bigram" => "kind = \"bigram\"",
         "transformer" => "kind = \"transformer\"\nn_layer = 2\nn_head = 2\nn_embd = 48\ndropout = 0.0",
         other => {
-            return Err(Problem::bad(format!("the architecture is {other:?}, but must be mlp, bigram or transformer")));
+            return Err(Problem::bad(format!(
+                "the architecture is {other:?}, but must be mlp, bigram or transformer"
+            )));
         }
     };
     let ranges: [(&str, &[f64], RangeInclusive<f64>); 4] = [
@@ -57,7 +59,8 @@ pub(crate) fn start(app: &App, ask: &Ask) -> Result<Value> {
     }
     let text = wanted.text.clone().filter(|id| !id.is_empty()).unwrap_or_else(|| app.texts.first());
     let settings = app.texts.settings(&text)?;
-    let data: Vec<String> = settings.iter().map(|set| set.trim_start_matches("data.").replacen('=', " = ", 1)).collect();
+    let data: Vec<String> =
+        settings.iter().map(|set| set.trim_start_matches("data.").replacen('=', " = ", 1)).collect();
     let list: Vec<u64> = (1..=*seeds).collect();
     let against = format!("ε {}, decay {}", plain(epsilons[0]), plain(decays[0]));
     let mut config = format!(
@@ -68,7 +71,8 @@ pub(crate) fn start(app: &App, ask: &Ask) -> Result<Value> {
     for epsilon in epsilons {
         for decay in decays {
             let name = format!("ε {}, decay {}", plain(*epsilon), plain(*decay));
-            let against = if name == against { String::new() } else { format!("against = {}\n", json!(against)) };
+            let against =
+                if name == against { String::new() } else { format!("against = {}\n", json!(against)) };
             config.push_str(&format!(
                 "\n[[variant]]\nname = {}\n{against}loss = {{ label_smoothing = {epsilon:?} }}\noptim = {{ weight_decay = {decay:?} }}\n",
                 json!(name)

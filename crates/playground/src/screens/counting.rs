@@ -85,9 +85,14 @@ fn score(app: &App, id: &str, text: &Text, config: &NgramConfig, written: &str) 
     let ids = tokenizer.encode(written)?;
     let nats: Vec<f64> = model.log_probs(&ids, 0)?.iter().map(|log_prob| -log_prob).collect();
     let mean = nats.iter().sum::<f64>() / nats.len().max(1) as f64;
-    let letters: Vec<Value> =
-        ids.iter().zip(&nats).map(|(&id, nats)| json!({ "letter": name(tokenizer, id), "nats": nats })).collect();
-    Ok(json!({ "letters": letters, "nats_per_token": mean, "impossible": nats.iter().filter(|n| n.is_infinite()).count() }))
+    let letters: Vec<Value> = ids
+        .iter()
+        .zip(&nats)
+        .map(|(&id, nats)| json!({ "letter": name(tokenizer, id), "nats": nats }))
+        .collect();
+    Ok(
+        json!({ "letters": letters, "nats_per_token": mean, "impossible": nats.iter().filter(|n| n.is_infinite()).count() }),
+    )
 }
 
 /// A text drawn from the pairs under a smoothing.

@@ -33,9 +33,10 @@ pub(crate) fn game(app: &App, ask: &Ask) -> Result<Value> {
     let vocab_size = tokenizer.vocab_size();
     let names: Vec<&str> = ask.query.text("models", "bigram,5gram").split(',').take(MOST_MODELS).collect();
     let models = names.iter().map(|id_of| app.model(id_of, &id)).collect::<Result<Vec<_>>>()?;
-    if let Some(other) = models.iter().find(|model| {
-        model.tokenizer.kind() != TokenizerKind::Char || model.model.vocab_size() != vocab_size
-    }) {
+    if let Some(other) = models
+        .iter()
+        .find(|model| model.tokenizer.kind() != TokenizerKind::Char || model.model.vocab_size() != vocab_size)
+    {
         let kind = &other.kind;
         return Err(Problem::bad(format!("a model of kind {kind} has other letters than this text")));
     }

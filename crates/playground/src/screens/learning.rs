@@ -160,8 +160,7 @@ mod tests {
         descent.z = vec![0.3, -0.2, 0.1, 1.0, 0.0, -1.0, 0.5, 0.5, 0.2];
         let before = descent.z.clone();
         descent.descend();
-        let options =
-            CrossEntropy::new().label_smoothing(0.3).unwrap().reduction(Reduction::None);
+        let options = CrossEntropy::new().label_smoothing(0.3).unwrap().reduction(Reduction::None);
         let shares: Vec<f64> = descent.bigrams.totals.iter().map(|total| total / 20.0).collect();
         let rows = descent.bigrams.pairs.chunks(3).zip(&descent.bigrams.totals);
         let targets: Vec<f64> = rows.flat_map(|(row, total)| row.iter().map(move |c| c / total)).collect();

@@ -24,12 +24,14 @@ pub(crate) fn parts(app: &App, ask: &Ask) -> Result<Value> {
     if names.len() > MOST_MODELS {
         return Err(Problem::bad(format!("at most {MOST_MODELS} models fit side by side")));
     }
-    let found = names.iter().map(|name| Ok((*of_model(app, name, &id)?).clone())).collect::<Result<Vec<Value>>>()?;
+    let found =
+        names.iter().map(|name| Ok((*of_model(app, name, &id)?).clone())).collect::<Result<Vec<Value>>>()?;
     Ok(json!({ "models": found }))
 }
 
 fn of_model(app: &App, name: &str, id: &str) -> Result<std::sync::Arc<Value>> {
-    let version = name.strip_prefix("run:").and_then(|run| app.runs.weights(run)).map_or(0, |(_, version)| version);
+    let version =
+        name.strip_prefix("run:").and_then(|run| app.runs.weights(run)).map_or(0, |(_, version)| version);
     app.losses.get(&format!("parts {name} {version} {id}"), || {
         let (text, loaded) = (app.text(id)?, app.model(name, id)?);
         let data = &text.data;
@@ -76,13 +78,15 @@ pub(crate) fn consistency(app: &App, _: &Ask) -> Result<Value> {
         for fraction in FRACTIONS {
             let tokens = (data.train.ids.len() as f64 * fraction) as usize;
             let config = NgramConfig::new(2, Smoothing::Mle);
-            let model = NgramModel::estimate(&data.train.ids[..tokens], data.tokenizer.vocab_size(), &config)?;
+            let model =
+                NgramModel::estimate(&data.train.ids[..tokens], data.tokenizer.vocab_size(), &config)?;
             let diagnostics = measure(&model, data, truth, &app.pool)?;
             let found = diagnostics.and_then(|diagnostics| diagnostics.source?.kl);
             kl.push((tokens as f64, found.unwrap_or(f64::INFINITY)));
             line.push((tokens as f64, free / (2.0 * tokens as f64)));
         }
-        let curves = [Curve::new("KL of the counted bigram", kl.clone()), Curve::new("parameters / 2N", line.clone())];
+        let curves =
+            [Curve::new("KL of the counted bigram", kl.clone()), Curve::new("parameters / 2N", line.clone())];
         let figure = log_curves("characters N", "KL(p‖q), nats per character", &curves)?;
         Ok(json!({ "text": CHAIN, "free_parameters": free, "kl": kl, "line": line, "figure": figure }))
     })?;

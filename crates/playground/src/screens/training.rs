@@ -90,13 +90,13 @@ fn train(app: &App, wanted: &Wanted) -> Result<std::sync::Arc<Run>> {
     }
     match (wanted.budget, wanted.passes) {
         (Some(seconds), _) if (1.0..=3600.0).contains(&seconds) => {
-            set.push(format!("train.budget={seconds}s"))
+            set.push(format!("train.budget={seconds}s"));
         }
         (Some(seconds), _) => {
             return Err(Problem::bad(format!("the time is {seconds} s, but must be from 1 to 3600 s")));
         }
         (None, Some(passes)) if (0.01..=1000.0).contains(&passes) => {
-            set.push(format!("train.epochs={passes}"))
+            set.push(format!("train.epochs={passes}"));
         }
         (None, Some(passes)) => {
             return Err(Problem::bad(format!("passes are {passes}, but must be from 0.01 to 1000")));

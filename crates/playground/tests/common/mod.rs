@@ -44,7 +44,8 @@ impl Got {
 /// A small text with some structure.
 pub fn sentences(lines: usize) -> String {
     let (who, what) = (["cat", "dog", "hen"], ["sees", "likes", "hears"]);
-    let line = |i: usize| format!("the {} {} the {}.\n", who[i % 3], what[i * i % 5 % 3], who[(i / 3 + i) % 3]);
+    let line =
+        |i: usize| format!("the {} {} the {}.\n", who[i % 3], what[i * i % 5 % 3], who[(i / 3 + i) % 3]);
     (0..lines).map(line).collect()
 }
 
@@ -127,7 +128,8 @@ impl Page {
         let mut stream = self.connect();
         write!(stream, "GET /{}/api/{path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.token, self.host).unwrap();
         let lines = BufReader::new(stream).lines();
-        let data = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("data: ").map(str::to_owned));
+        let data =
+            lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("data: ").map(str::to_owned));
         data.take(count).map(|json| serde_json::from_str(&json).unwrap()).collect()
     }
 
@@ -148,7 +150,10 @@ impl Page {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        panic!("{name} does not come to it: {}", self.numbers(&format!("runs?name={name}"))["known"]["phase"]);
+        panic!(
+            "{name} does not come to it: {}",
+            self.numbers(&format!("runs?name={name}"))["known"]["phase"]
+        );
     }
 }
 
