@@ -23,8 +23,8 @@ pub trait Architecture: Debug + Send + Sync {
     /// A failure of candle.
     fn forward(&self, context: &Context, ids: &Tensor, state: Option<&[f32]>, mode: &Mode) -> Result<Pass>;
 
-    /// The attention weights of each layer, (B, H, T, T), for each of `ids` (B, T); none of a network
-    /// without attention.
+    /// The attention weights of each layer, (B, H, T, T), for each of `ids` (B, T); none of a
+    /// network without attention.
     ///
     /// # Errors
     /// A failure of candle.
