@@ -39,7 +39,7 @@ use Handler::{Live, Numbers};
 const HANDLERS: &[(&Method, &str, Handler)] = &[
     (&Method::GET, "texts", Numbers(|app, _| Ok(app.texts.json()))),
     (&Method::POST, "texts", Numbers(|app, ask| app.texts.add(ask.query.text("name", "text"), &ask.body))),
-    (&Method::GET, "models", Numbers(|app, _| Ok(app.models_json()))),
+    (&Method::GET, "models", Numbers(|app, ask| Ok(app.models_json(ask)))),
     (&Method::GET, "loss", Numbers(loss)),
     (&Method::GET, "grid", Numbers(counting::grid)),
     (&Method::GET, "grid/sample", Numbers(counting::sample)),

@@ -90,14 +90,15 @@ impl App {
         self.models.get(id, text, &self.texts, &|name| self.runs.weights(name), &self.pool)
     }
 
-    /// All models that screens can open.
-    pub(crate) fn models_json(&self) -> Value {
+    /// All models that screens can open; `fits` says that a run is of this text.
+    pub(crate) fn models_json(&self, ask: &Ask) -> Value {
+        let text = self.text_id(ask);
         let counted = COUNTED.iter().map(|(id, name, ..)| json!({ "id": id, "name": name }));
         let given =
             self.has_model.then(|| json!({ "id": models::GIVEN, "name": "the model given to serve" }));
         let runs = self.runs.json();
         let runs = runs.as_array().into_iter().flatten().filter(|run| run["model"] == true).rev();
-        let runs = runs.map(|run| json!({ "id": format!("run:{}", run["name"].as_str().unwrap_or_default()), "name": run["name"] }));
+        let runs = runs.map(|run| json!({ "id": format!("run:{}", run["name"].as_str().unwrap_or_default()), "name": run["name"], "fits": run["text"] == text }));
         counted.chain(given).chain(runs.collect::<Vec<_>>()).collect()
     }
 

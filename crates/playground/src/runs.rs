@@ -136,6 +136,11 @@ impl Run {
     }
 
     fn hear(&self, event: &Event) {
+        // The runs of a comparison are known by their results alone.
+        if !self.about["comparison"].is_null() && !matches!(event, Event::TrialFinished(_) | Event::Noted(_))
+        {
+            return;
+        }
         match event {
             Event::Texts { vocab_size, .. } => self.learn(|known| known.vocab_size = *vocab_size),
             Event::Started(started) => self.learn(|known| known.source_entropy = started.source_entropy),

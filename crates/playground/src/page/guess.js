@@ -16,8 +16,8 @@ const NAMES = { bigram: "bigram", "5gram": "5-gram" };
 const short = (model) => NAMES[model] ?? "network";
 
 export async function open(root) {
-  const list = await get("models");
-  const network = list.find((model) => model.id.startsWith("run:") || model.id === "given");
+  const list = await get("models", { text: state.get("text") });
+  const network = list.find((model) => model.fits);
   const models = ["bigram", "5gram", ...(network ? [network.id] : [])].join(",");
   let guesses = JSON.parse(state.get("guesses", "[]")), from = state.get("from"), found = null;
   const context = el("p", { class: "context" });
