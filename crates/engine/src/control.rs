@@ -77,8 +77,9 @@ impl Control {
         self.0.paused.load(Ordering::SeqCst) && !self.is_stopped()
     }
 
-    /// Marks a run as being at steps until the result is dropped.
-    pub(crate) fn steps(&self) -> Steps {
+    /// Marks work that soon ends by itself after [`Self::stop`], with its results saved, until the
+    /// result is dropped.
+    pub fn steps(&self) -> Steps {
         self.0.steps.fetch_add(1, Ordering::SeqCst);
         Steps(self.clone())
     }
@@ -93,7 +94,8 @@ impl Control {
 
 /// Mark of a run that is at steps, removed when dropped.
 #[derive(Debug)]
-pub(crate) struct Steps(Control);
+#[must_use = "dropping it removes the mark"]
+pub struct Steps(Control);
 
 impl Drop for Steps {
     fn drop(&mut self) {

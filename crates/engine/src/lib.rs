@@ -17,6 +17,7 @@ pub mod error;
 pub mod evaluate;
 mod evaluation;
 mod events;
+pub mod explain;
 mod fingerprint;
 pub mod generation;
 mod interval;
@@ -39,7 +40,7 @@ pub mod word_choice;
 pub mod word_sums;
 pub mod wording;
 
-pub use control::Control;
+pub use control::{Control, Steps};
 pub use error::{Advice, Error, ExitKind, Result};
 pub use evaluation::Evaluation;
 pub use events::*;

@@ -11,7 +11,7 @@ use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_formats::{arpa, file, ngram};
 use surprisal_model::LanguageModel;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, Parameter, Registry};
-use surprisal_model::ngram::{NgramModel, Smoothing, Uniform};
+use surprisal_model::ngram::{Counts, NgramModel, Smoothing, Uniform};
 use surprisal_platform::threads::Pool;
 use surprisal_store::run_dir::{RunFolder, RunWriter};
 use surprisal_text::{
@@ -150,10 +150,27 @@ fn tensors(neural: &Neural) -> Weights {
 pub fn stories(ctx: &Context<'_>) -> Result<LoadedModel> {
     const SETTINGS: &str = "[model]\nkind = \"ngram\"\norder = 12\nsmoothing = \"witten_bell\"\n";
     let config = config::parse("the embedded stories", SETTINGS, &[])?.config;
-    let Dataset { tokenizer, train, .. } = Dataset::load(&config, false, None, ctx)?;
-    let settings = config.model.ngram(tokenizer.bos(), tokenizer.unk()).unwrap_or_default();
-    let estimate = || NgramModel::estimate(&train.ids, tokenizer.vocab_size(), &settings);
-    let model = Model::Ngram(Box::new(ctx.pool.install(estimate)?));
+    let data = Dataset::load(&config, false, None, ctx)?;
+    counted(config, &data, ctx)
+}
+
+/// The n-gram model that `config` describes, counted in memory from the training part of `data`.
+///
+/// # Errors
+/// Too little memory; settings of another kind of model.
+pub fn counted(config: Config, data: &Dataset, ctx: &Context<'_>) -> Result<LoadedModel> {
+    let Dataset { tokenizer, train, .. } = data;
+    let Some(settings) = config.model.ngram(tokenizer.bos(), tokenizer.unk()) else {
+        return Err(Error::usage(format!("a model of kind {} is not counted", config.model.kind())));
+    };
+    let vocab_size = tokenizer.vocab_size();
+    crate::memory::check(
+        Counts::memory(train.ids.len(), vocab_size, settings.order),
+        "counting this text",
+        "count a smaller text",
+    )?;
+    let model = ctx.pool.install(|| NgramModel::estimate(&train.ids, vocab_size, &settings))?;
+    let (model, tokenizer) = (Model::Ngram(Box::new(model)), tokenizer.clone());
     Ok(LoadedModel { model, tokenizer, kind: "ngram".into(), config, folder: None, unfinished: None })
 }
 
@@ -332,6 +349,11 @@ impl LoadedModel {
             }
         };
         Ok(StoredModel { config, weights, tokenizer: self.tokenizer.to_json()? })
+    }
+
+    /// The settings of its run; the defaults for a model without one.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Sets the stride of a windowed model, in tokens.

@@ -85,12 +85,37 @@ impl Sampling {
     /// all are −∞. Always uses one random number.
     pub fn draw(&self, log_probs: &[f64], rng: &mut impl Rng) -> Option<u32> {
         let uniform: f64 = rng.random();
+        let (kept, mass) = self.masses(log_probs)?;
+        let mut target = uniform * mass.iter().sum::<f64>();
+        for (&token, m) in kept.iter().zip(&mass) {
+            target -= m;
+            if target < 0.0 {
+                return Some(token);
+            }
+        }
+        let last = mass.iter().rposition(|m| *m > 0.0);
+        last.map(|at| kept[at])
+    }
+
+    /// The probabilities by which [`Self::draw`] draws each token; all zero where there is none.
+    pub fn probabilities(&self, log_probs: &[f64]) -> Vec<f64> {
+        let mut probabilities = vec![0.0; log_probs.len()];
+        if let Some((kept, mass)) = self.masses(log_probs) {
+            let total: f64 = mass.iter().sum();
+            kept.iter().zip(&mass).for_each(|(&token, m)| probabilities[token as usize] = m / total);
+        }
+        probabilities
+    }
+
+    /// The tokens to draw from and their masses relative to the most likely one's, of which there
+    /// may be fewer than tokens.
+    fn masses(&self, log_probs: &[f64]) -> Option<(Vec<u32>, Vec<f64>)> {
         let mut kept: Vec<u32> =
             (0u32..).zip(log_probs).filter(|(_, l)| **l > f64::NEG_INFINITY).map(|(id, _)| id).collect();
         let log_prob = |token: u32| log_probs[token as usize];
         let best = kept.iter().copied().reduce(|a, b| if log_prob(b) > log_prob(a) { b } else { a })?;
         if self.temperature == 0.0 {
-            return Some(best);
+            return Some((vec![best], vec![1.0]));
         }
         if self.top_k.is_some() || self.top_p.is_some() {
             kept = ranking(log_probs, kept.into_iter());
@@ -113,15 +138,7 @@ impl Sampling {
             // The most likely token has a mass of 1.
             mass.iter_mut().filter(|m| **m < p).for_each(|m| *m = 0.0);
         }
-        let mut target = uniform * mass.iter().sum::<f64>();
-        for (&token, m) in kept.iter().zip(&mass) {
-            target -= m;
-            if target < 0.0 {
-                return Some(token);
-            }
-        }
-        let last = mass.iter().rposition(|m| *m > 0.0);
-        last.map(|at| kept[at])
+        Some((kept, mass))
     }
 
     /// Applies the repetition penalty to `log_probs` of the tokens `seen`, without normalising.
@@ -286,6 +303,26 @@ mod tests {
             counts[sampling.draw(&log_probs, &mut rng).unwrap() as usize] += 1;
         }
         counts.iter().map(|&c| f64::from(c) / 20_000.0).collect()
+    }
+
+    #[test]
+    fn probabilities_are_those_of_the_draws() {
+        let probs = [0.5, 0.0, 0.3, 0.2];
+        let log_probs: Vec<f64> = probs.iter().map(|p: &f64| p.ln()).collect();
+        for sampling in [
+            Sampling::new(1.0, None, None).unwrap(),
+            Sampling::new(0.5, Some(2), None).unwrap(),
+            Sampling::new(1.5, None, Some(0.6)).unwrap(),
+            Sampling::new(0.0, None, None).unwrap(),
+            Sampling { min_p: Some(0.5), ..Sampling::new(1.0, None, None).unwrap() },
+        ] {
+            let exact = sampling.probabilities(&log_probs);
+            assert!((exact.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{exact:?}");
+            for (share, p) in shares(sampling, &probs).iter().zip(&exact) {
+                assert!((share - p).abs() < 0.015, "{exact:?}");
+            }
+        }
+        assert_eq!(Sampling::new(1.0, None, None).unwrap().probabilities(&[f64::NEG_INFINITY]), [0.0]);
     }
 
     #[test]

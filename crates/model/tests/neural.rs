@@ -245,3 +245,28 @@ fn weights_come_back_exactly_or_not_at_all() {
         });
     }
 }
+
+#[test]
+fn attention_weights_are_shares_of_the_tokens_seen() {
+    for config in configs() {
+        let lm = model(&config, 4);
+        let context: Vec<u32> = (0..BLOCK as u32 + 3).map(|i| i % V as u32).collect();
+        let layers = lm.attention(&context).unwrap();
+        let NeuralConfig::Transformer(transformer) = &config else {
+            assert!(layers.is_empty(), "{}", config.kind());
+            continue;
+        };
+        assert_eq!(layers.len(), transformer.n_layer);
+        for heads in &layers {
+            assert_eq!(heads.len(), transformer.n_head);
+            for weights in heads {
+                assert_eq!(weights.len(), BLOCK, "the last tokens, as many as the network sees");
+                assert!(
+                    (weights.iter().sum::<f32>() - 1.0).abs() < 1e-5 && weights.iter().all(|w| *w >= 0.0)
+                );
+            }
+        }
+        // A token by itself can only look at itself.
+        assert_eq!(lm.attention(&[3]).unwrap()[0][0], [1.0]);
+    }
+}

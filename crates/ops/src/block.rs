@@ -82,6 +82,18 @@ impl Branch {
         }; // (B·T, F)
         x + apply_dropout(self.proj.forward(context, &y)?, batch, drop)?
     }
+
+    /// The attention weights (`batch`, H, T, T) for the same input: row t of a head is the share of
+    /// each earlier token in the mean that token t reads. `None` for another half-block.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn attention_weights(&self, context: &Context, x: &Tensor, batch: usize) -> Result<Option<Tensor>> {
+        let BranchKind::Attention(attention) = &self.kind else { return Ok(None) };
+        let u = self.inner.forward(context, &self.norm.forward(context, x)?)?; // (B·T, U)
+        let qkv = u.reshape((batch, x.dim(0)? / batch, ()))?;
+        unfused::attention_weights(&qkv, attention).map(|(weights, _)| Some(weights))
+    }
 }
 
 /// Dropout of `x` (B·T, C), whose rows are `batch` sequences.

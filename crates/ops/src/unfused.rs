@@ -52,6 +52,14 @@ fn to_unit(x: &Tensor, eps: f64) -> Result<Tensor> {
 
 /// See [`crate::causal_attention`].
 pub(crate) fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Tensor> {
+    let (b, t, _) = qkv.dims3()?;
+    let (weights, v) = attention_weights(qkv, attention)?;
+    weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, t, ())) // (B, T, C)
+}
+
+/// The attention weights (B, H, T, T) of causal attention, and the values (B, H, T, d) that they
+/// weigh.
+pub(crate) fn attention_weights(qkv: &Tensor, attention: &Attention) -> Result<(Tensor, Tensor)> {
     let (b, t, packed) = qkv.dims3()?;
     let &Attention { n_head, n_kv_head, ref rotary, qk_norm } = attention;
     let heads = n_head + 2 * n_kv_head;
@@ -91,8 +99,7 @@ pub(crate) fn causal_attention(qkv: &Tensor, attention: &Attention) -> Result<Te
     let v = repeat_kv(part(n_head + n_kv_head, n_kv_head)?)?;
     let scores = (q.matmul(&k.t()?)? * (1.0 / (d as f64).sqrt()))?; // (B, H, T, T)
     let scores = scores.broadcast_add(&causal_mask(t, qkv.dtype(), qkv.device())?)?;
-    let weights = candle_nn::ops::softmax(&scores, D::Minus1)?;
-    weights.matmul(&v)?.transpose(1, 2)?.contiguous()?.reshape((b, t, n_head * d)) // (B, T, C)
+    Ok((candle_nn::ops::softmax(&scores, D::Minus1)?, v))
 }
 
 /// Causal mask (T, T): 0 where a query may attend to a key, else −∞.

@@ -46,6 +46,15 @@ pub(super) fn calibration(name: &str, measure: &Diagnostics, vocab_size: usize) 
     })
 }
 
+/// A reliability diagram with its legend and the calibration in words.
+pub(super) fn reliability(calibration: &CalibrationSummary) -> Result<Markup> {
+    Ok(html! {
+        figure.small { (diagram(calibration)?) }
+        (calibration_legend())
+        p { (in_words(calibration)) }
+    })
+}
+
 fn diagram(calibration: &CalibrationSummary) -> Result<Markup> {
     let mut series = vec![merge_small_bins(&calibration.gaps.reliability)];
     series.extend(calibration.scaled.as_ref().map(|scaled| merge_small_bins(&scaled.gaps.reliability)));

@@ -5,6 +5,7 @@
 
 mod cards;
 mod comparison;
+pub mod figures;
 mod memorization;
 mod page;
 mod plot;

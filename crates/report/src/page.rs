@@ -4,6 +4,8 @@ use maud::{Markup, PreEscaped, html};
 
 use surprisal_engine::compare::tables::{Cell, Table};
 
+use super::plot::STYLE;
+
 /// The complete HTML file. Its security policy forbids every request, whatever the texts in it
 /// contain.
 pub(super) fn page(title: &str, body: &Markup) -> String {
@@ -18,7 +20,7 @@ pub(super) fn page(title: &str, body: &Markup) -> String {
                     content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
                 link rel="icon" href="data:,";
                 title { (title) }
-                style { (PreEscaped(include_str!("page.css"))) }
+                style { (PreEscaped(STYLE)) (PreEscaped(include_str!("page.css"))) }
             }
             body {
                 main { (body) }

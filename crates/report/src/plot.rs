@@ -11,7 +11,11 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use surprisal_engine::compare::diagnostics::ReliabilityBin;
 use surprisal_engine::error::{Error, Result};
 
-/// Colours by index; page.css has the dark variants. The last is for reference lines.
+/// The style of figures, for light and dark themes and for narrow screens; it uses the colours
+/// `--ink`, `--paper` and `--line` of the page.
+pub const STYLE: &str = include_str!("figure.css");
+
+/// Colours by index; figure.css has the dark variants. The last is for reference lines.
 pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(0x0B, 0x62, 0xB5),
     RGBColor(0xB0, 0x5A, 0x00),

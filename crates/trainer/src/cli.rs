@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// List the tokens of large texts that are kept for the next run, or remove them.
     Cache(CacheArgs),
+    /// Show a web page on which to train, look and touch: one's own text, counts and networks.
+    Serve(ServeArgs),
     /// Write the completions of a shell to standard output.
     Completions(CompletionsArgs),
     /// Write the manual pages: surprisal.1, and one for each command.
@@ -559,6 +561,30 @@ pub(crate) struct CacheArgs {
     /// Remove all of them.
     #[arg(long)]
     pub(crate) clear: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServeArgs {
+    /// A model, a run folder or a text to begin with (default: the embedded stories, on which a
+    /// network begins to train).
+    #[arg(value_name = "MODEL | RUN | TEXT")]
+    pub(crate) given: Option<PathBuf>,
+    /// The port (default: a free one).
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) port: u16,
+    /// The address to listen on, e.g. that of this machine in a classroom's network, or 0.0.0.0 for
+    /// all (default: 127.0.0.1, which only this machine reaches).
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) host: Option<std::net::IpAddr>,
+    /// The folder of the page's runs and of texts that are sent to it.
+    #[arg(long, value_name = "DIR", default_value = "runs", value_parser = out())]
+    pub(crate) runs: PathBuf,
+    /// Open the page in the browser that BROWSER names, or in the system's.
+    #[arg(long)]
+    pub(crate) open: bool,
+    /// End after this time, e.g. 45min (default: when it is stopped with Ctrl-C).
+    #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) lifetime: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]

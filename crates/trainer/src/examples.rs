@@ -70,6 +70,7 @@ pub const EXAMPLES: &[(&str, [&str; 2])] = &[
     ),
     ("bench", ["surprisal bench loss", "surprisal bench step --case cpu/f32 --seconds 1"]),
     ("cache", ["surprisal cache", "surprisal cache --clear"]),
+    ("serve", ["surprisal serve book.txt --open", "surprisal serve runs/book --host 0.0.0.0 --port 8000"]),
     (
         "completions",
         [

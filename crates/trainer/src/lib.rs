@@ -107,6 +107,7 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Mix(arguments) => command::mix::run(arguments, &ctx, &output),
         Command::Export(arguments) => command::export::run(arguments, &ctx, &output),
         Command::Cache(arguments) => command::cache::run(arguments, &output),
+        Command::Serve(arguments) => command::serve::run(arguments, &ctx, &output),
         Command::Completions(arguments) => command::manual::completions(arguments.shell, &output),
         Command::Man(arguments) => command::manual::man(&arguments.out, &output),
         Command::Inspect(arguments) => command::inspect::run(arguments, &ctx, &output),

@@ -16,7 +16,8 @@ use syn::visit::Visit;
 /// The workspace crates that each crate may use, besides `platform`, which every other crate may
 /// use.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("trainer", &["report", "engine"]),
+    ("trainer", &["playground", "report", "engine"]),
+    ("playground", &["report", "engine"]),
     ("report", &["engine"]),
     ("engine", &["formats", "store", "text", "source", "model", "loss", "ops", "kernels"]),
     ("formats", &["model", "text", "store"]),

@@ -147,11 +147,16 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("man", "out", "man", "--out man1"),
     ("bench", "threads", "bench step --case cpu/f32 --seconds 0", "--threads 1"),
     ("bench", "seconds", "bench step --case cpu/f32", "--seconds 0"),
+    ("serve", "port", "serve a.txt --for 0.1s", "--port 70000"),
+    ("serve", "host", "serve a.txt --for 0.1s", "--host ::1"),
+    ("serve", "runs", "serve a.txt --for 0.1s", "--runs elsewhere"),
+    ("serve", "open", "serve a.txt --for 0.1s", "--open"),
+    ("serve", "for", "serve a.txt --for 0.1s", "serve a.txt --for never"),
     ("bench", "case", "bench step --case cpu/f32 --seconds 0", "bench step --case cpu/bf16 --seconds 0"),
 ];
 
 /// A command line of each command, for flags that all commands have.
-const PLAIN: [(&str, &str); 16] = [
+const PLAIN: [(&str, &str); 17] = [
     ("train", "train c.toml a.txt --out r"),
     ("eval", "eval net b.txt"),
     ("score", "score m.ngram b.txt"),
@@ -166,6 +171,7 @@ const PLAIN: [(&str, &str); 16] = [
     ("export", "export m.ngram --out o.arpa"),
     ("bench", "bench step --case cpu/f32 --seconds 0"),
     ("cache", "cache"),
+    ("serve", "serve a.txt --for 0.1s"),
     ("completions", "completions bash"),
     ("man", "man --out man1"),
 ];
@@ -336,7 +342,7 @@ fn the_flags_of_all_commands_act() {
         assert!(code == 0 && is_json(&json), "{line} --json\n{json}");
         let (code, quiet, silence, _) = outcome(&prepared, &format!("{line} --quiet"));
         assert!(
-            code == 0 && silence.is_empty() && (quiet == stdout || verb == "bench"),
+            code == 0 && silence.is_empty() && (quiet == stdout || ["bench", "serve"].contains(&verb)),
             "{line} --quiet\n{silence}"
         );
         let says_nothing =

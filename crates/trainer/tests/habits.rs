@@ -216,8 +216,8 @@ fn every_help_ends_with_two_examples_that_work() {
         listed.iter().collect::<BTreeSet<_>>(),
         verbs().iter().map(String::as_str).collect::<Vec<_>>().iter().collect()
     );
-    // These take minutes, and are only parsed.
-    let long = ["--budget 10min", "compare_mle_vs_smoothing", "bench loss"];
+    // These take minutes, or go on until they are stopped, and are only parsed.
+    let long = ["--budget 10min", "compare_mle_vs_smoothing", "bench loss", "serve"];
     for (verb, examples) in EXAMPLES {
         let help = run(&bench, &format!("{verb} --help")).succeeded().stdout;
         let shown = format!("Examples:\n  {}\n  {}\n", examples[0], examples[1]);

@@ -263,7 +263,7 @@ impl Trial {
                     .ok_or_else(|| Error::failed(format!("{} has no result", folder.display())))?;
                 finished.sample = runs::sample(&folder);
                 finished.diagnostics = measure(&*loaded.model, &text.data, text.oracle.as_ref(), ctx.pool)?;
-                finished.decomposition = decompose(&finished, config, text, ctx.pool)?;
+                finished.decomposition = decompose_trial(&finished, config, text, ctx.pool)?;
                 let is_own = |oracle: &&SourceOracle| {
                     oracle.markov_order().is_some_and(|back| order(config) == Some(back + 1))
                 };
@@ -286,7 +286,7 @@ fn order(config: &Config) -> Option<usize> {
     }
 }
 
-fn decompose(
+fn decompose_trial(
     finished: &TrialRecord,
     config: &Config,
     text: &SharedText,
@@ -294,8 +294,28 @@ fn decompose(
 ) -> Result<Option<LossDecomposition>> {
     let (Some(truth), Some(nats)) = (&text.oracle, finished.nats_per_token()) else { return Ok(None) };
     let Some(entropy) = finished.number("/eval/source_entropy") else { return Ok(None) };
-    let Some(saved) = finished.calibration().and_then(|c| c.scaled.as_ref()?.saved) else { return Ok(None) };
-    let data = &text.data;
+    match &finished.diagnostics {
+        Some(diagnostics) => decompose((nats, entropy), diagnostics, config, truth, &text.data, pool),
+        None => Ok(None),
+    }
+}
+
+/// The parts of a model's loss, from the loss itself and H(p) in nats per token of the validation
+/// text of `data`. `config` says how long a context the model sees. `None` where no temperature can
+/// be fitted.
+///
+/// # Errors
+/// A failure of the source.
+pub fn decompose(
+    (nats, entropy): (f64, f64),
+    diagnostics: &Diagnostics,
+    config: &Config,
+    truth: &SourceOracle,
+    data: &Dataset,
+    pool: &Pool,
+) -> Result<Option<LossDecomposition>> {
+    let scaled = diagnostics.calibration.as_ref().and_then(|calibration| calibration.scaled.as_ref());
+    let Some(saved) = scaled.and_then(|scaled| scaled.saved) else { return Ok(None) };
     let best = match order(config) {
         Some(order) => truth.best_in_class(order, &data.tokenizer, &data.val, pool)?,
         None => None,

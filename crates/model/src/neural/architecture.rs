@@ -23,6 +23,16 @@ pub trait Architecture: Debug + Send + Sync {
     /// A failure of candle.
     fn forward(&self, context: &Context, ids: &Tensor, state: Option<&[f32]>, mode: &Mode) -> Result<Pass>;
 
+    /// The attention weights of each layer, (B, H, T, T), for each of `ids` (B, T); none of a
+    /// network without attention.
+    ///
+    /// # Errors
+    /// A failure of candle.
+    fn attention_weights(&self, context: &Context, ids: &Tensor) -> Result<Vec<Tensor>> {
+        let _ = (context, ids);
+        Ok(Vec::new())
+    }
+
     /// A session that is faster than [`Self::forward`] over the whole context for each token, if
     /// the network has one. `uniform` is the distribution before the first token.
     fn session(&self, uniform: Vec<f64>) -> Option<Box<dyn Session + '_>> {

@@ -225,4 +225,17 @@ impl Neural {
         };
         self.architecture.forward(context, ids, state, mode)
     }
+
+    /// The attention weights of each layer, (B, H, T, T), for each of `ids` (B, T), T ≤
+    /// `block_size`; none of a network without attention.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn attention_weights(&self, ids: &Tensor) -> Result<Vec<Tensor>> {
+        let ((_, t), block_size) = (ids.dims2()?, self.config.block_size());
+        if t > block_size && self.windows() == Windows::Shuffled {
+            return Err(Error::Config(format!("{t} tokens do not fit a block of {block_size}")));
+        }
+        self.architecture.attention_weights(&Context::default().inference_mode(), ids)
+    }
 }

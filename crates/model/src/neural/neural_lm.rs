@@ -115,6 +115,24 @@ impl NeuralLm {
         Ok(last.into_iter().map(f64::from).collect())
     }
 
+    /// The attention of each layer's heads after `context`, which has at least one token: for each
+    /// head the weights with which the last token reads the tokens that the network sees, the
+    /// last ones of `context`. None of a network without attention.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::next_log_probs`].
+    pub fn attention(&self, context: &[u32]) -> Result<Vec<Vec<Vec<f32>>>> {
+        check_tokens(context, self.vocab_size())?;
+        let row = self.seen(context);
+        if row.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = Tensor::from_slice(row, (1, row.len()), &Device::Cpu)?;
+        let layers = self.neural.attention_weights(&ids)?;
+        let last = |layer: &Tensor| Ok(layer.get(0)?.narrow(1, row.len() - 1, 1)?.squeeze(1)?.to_vec2()?);
+        layers.iter().map(last).collect()
+    }
+
     /// Start of the context of the token at `index`, in a text of `len` tokens scored from
     /// `from`.
     pub fn context(&self, len: usize, from: usize, index: usize) -> usize {

@@ -336,6 +336,16 @@ impl Architecture for Transformer {
         Ok((output, Vec::new()))
     }
 
+    fn attention_weights(&self, context: &Context, ids: &Tensor) -> Result<Vec<Tensor>> {
+        let (b, _) = ids.dims2()?;
+        let (mut x, mut layers) = (self.embed(context, ids)?, Vec::new()); // (B·T, C)
+        for branch in &self.h {
+            layers.extend(branch.attention_weights(context, &x, b)?);
+            x = branch.forward(context, &x, b, None)?;
+        }
+        Ok(layers)
+    }
+
     /// A session with a key-value cache.
     fn session(&self, uniform: Vec<f64>) -> Option<Box<dyn Session + '_>> {
         Some(Box::new(CachedSession::new(self, self.block_size, uniform)))

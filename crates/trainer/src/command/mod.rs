@@ -11,3 +11,4 @@ pub(crate) mod manual;
 pub(crate) mod mix;
 pub(crate) mod sample;
 pub(crate) mod score;
+pub(crate) mod serve;

@@ -46,7 +46,7 @@ impl Bench {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("surprisal"));
         command.current_dir(self.path()).args(arguments).stdin(Stdio::null());
-        command.env("SURPRISAL_CACHE", ".cache");
+        command.env("SURPRISAL_CACHE", ".cache").env("BROWSER", "true");
         command
     }
 

@@ -4,7 +4,7 @@ use serde_json::json;
 use surprisal_engine::loss::information;
 use surprisal_engine::text::Granularity;
 
-use super::{EncodedText, STARTS_UNIFORM, label, quoted, scores};
+use super::{STARTS_UNIFORM, label, quoted};
 use crate::align::align;
 use crate::cli;
 use crate::error::{Error, Result};
@@ -13,6 +13,7 @@ use crate::wording::{many, number};
 use surprisal_engine::Context;
 use surprisal_engine::data::note_tokens;
 use surprisal_engine::error::no_numbers;
+use surprisal_engine::explain::{EncodedText, scores};
 use surprisal_engine::models::LoadedModel;
 use surprisal_engine::sampling::ranking;
 
@@ -31,9 +32,7 @@ pub(super) fn walk(
     let text = EncodedText::new(loaded, &arguments.text, ctx)?;
     note_tokens(&text.tokens, "the text", name, ctx)?;
     let from = text.from();
-    let mut scored =
-        text.tokens.sequences().flat_map(|ids| (from..ids.len()).map(move |position| (ids, position)));
-    let Some((ids, position)) = step.checked_sub(1).and_then(|before| scored.nth(before)) else {
+    let Some((ids, position)) = step.checked_sub(1).and_then(|before| text.position(before)) else {
         return Err(Error::usage(format!(
             "--step is {step}, but the text has tokens 1 to {}",
             text.shown.len()

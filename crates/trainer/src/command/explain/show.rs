@@ -1,6 +1,6 @@
 //! Surprisal as colours, digits and bars.
 
-use super::{Explanation, label, quoted};
+use super::{Reading, label, quoted};
 use crate::wording::{number, one_line, visible};
 use surprisal_engine::compare::tables::perplexity_change;
 
@@ -13,7 +13,7 @@ const COLOURS: [u8; 8] = [194, 193, 229, 223, 217, 210, 203, 196];
 
 /// The text with each token on the colour of its surprisal, or with a digit under each token
 /// without colours.
-pub(super) fn strip(reading: &Explanation, colours: bool) -> String {
+pub(super) fn strip(reading: &Reading, colours: bool) -> String {
     let mut text = String::new();
     let (mut above, mut below) = (String::new(), String::new());
     let mut end = |above: &mut String, below: &mut String| {
@@ -25,11 +25,11 @@ pub(super) fn strip(reading: &Explanation, colours: bool) -> String {
         above.clear();
         below.clear();
     };
-    for scored in &reading.tokens {
+    for scored in &reading.explanation.tokens {
         let token = label(&scored.token, scored.unknown).replace('\t', "⇥");
         let token = visible(&token);
         let width = token.chars().count().max(1);
-        let space = if reading.words && !above.is_empty() { " " } else { "" };
+        let space = if reading.explanation.words && !above.is_empty() { " " } else { "" };
         if colours {
             let colour = if scored.nats.is_finite() {
                 COLOURS[(scored.nats.max(0.0) as usize).min(COLOURS.len() - 1)]
@@ -75,12 +75,13 @@ pub(super) fn legend(colours: bool) -> String {
 }
 
 /// A row per token: each model's nats with a bar, and its most likely tokens.
-pub(super) fn table(readings: &[Explanation]) -> Vec<Vec<String>> {
+pub(super) fn table(readings: &[Reading]) -> Vec<Vec<String>> {
     let Some(first) = readings.first() else { return Vec::new() };
-    let tokens =
-        |reading: &Explanation| reading.tokens.iter().map(|scored| scored.token.clone()).collect::<Vec<_>>();
+    let tokens = |reading: &Reading| {
+        reading.explanation.tokens.iter().map(|scored| scored.token.clone()).collect::<Vec<_>>()
+    };
     let together = readings.iter().all(|reading| tokens(reading) == tokens(first));
-    let groups: Vec<&[Explanation]> = if together { vec![readings] } else { readings.chunks(1).collect() };
+    let groups: Vec<&[Reading]> = if together { vec![readings] } else { readings.chunks(1).collect() };
     let mut table = Vec::new();
     for group in groups {
         let mut heading = vec!["token".to_owned()];
@@ -90,10 +91,10 @@ pub(super) fn table(readings: &[Explanation]) -> Vec<Vec<String>> {
         table.push(heading);
         for (index, token) in tokens(&group[0]).iter().enumerate() {
             // A token unknown to only some models is marked in their columns.
-            let to_all = group.iter().all(|reading| reading.tokens[index].unknown);
+            let to_all = group.iter().all(|reading| reading.explanation.tokens[index].unknown);
             let mut row = vec![quoted(&label(token, to_all))];
             for reading in group {
-                let scored = &reading.tokens[index];
+                let scored = &reading.explanation.tokens[index];
                 let unknown = if scored.unknown && !to_all { "unknown " } else { "" };
                 let expected: Vec<String> = scored
                     .likeliest
@@ -138,12 +139,12 @@ fn bar(nats: f64) -> String {
 }
 
 /// The effect of 0.1 nats per token on these perplexities.
-pub(super) fn tenth_of_a_nat(readings: &[Explanation]) -> String {
+pub(super) fn tenth_of_a_nat(readings: &[Reading]) -> String {
     let mut lines = String::new();
     for reading in readings {
-        let perplexity = reading.evaluation.perplexity();
+        let perplexity = reading.explanation.evaluation.perplexity();
         if perplexity.is_finite() {
-            let less = (reading.evaluation.nats_per_token() - 0.1).exp();
+            let less = (reading.explanation.evaluation.nats_per_token() - 0.1).exp();
             lines.push_str(&format!(
                 "0.1 nats per token less would change {} from perplexity {} to {}: {}\n",
                 short(&reading.name),

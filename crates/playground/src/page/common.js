@@ -1,0 +1,260 @@
+// Shared parts: elements, requests, the state in the address, controls.
+
+/** An element. Attributes that are functions listen to events; children that are strings are text. */
+export function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") node.addEventListener(name, value);
+    else if (value === true) node.setAttribute(name, "");
+    else if (value !== false && value != null) node.setAttribute(name, value);
+  }
+  node.append(...children.filter((child) => child != null));
+  return node;
+}
+
+/** The state of the page: the screen and its settings, as they are in the address. */
+export const state = {
+  screen: "",
+  values: new URLSearchParams(),
+  read() {
+    const [screen, query] = location.hash.slice(1).split("?");
+    this.screen = screen;
+    this.values = new URLSearchParams(query ?? "");
+  },
+  get(name, otherwise) {
+    return this.values.get(name) ?? otherwise;
+  },
+  number(name, otherwise) {
+    const number = Number(this.values.get(name) ?? NaN);
+    return Number.isFinite(number) ? number : otherwise;
+  },
+  set(changes) {
+    for (const [name, value] of Object.entries(changes)) {
+      if (value === null || value === "") this.values.delete(name);
+      else this.values.set(name, String(value));
+    }
+    history.replaceState(null, "", this.address(this.screen));
+  },
+  /** The address of a screen, which keeps the text. */
+  address(screen) {
+    const values = screen === this.screen ? this.values : new URLSearchParams();
+    const text = this.values.get("text");
+    if (text) values.set("text", text);
+    const query = values.toString();
+    return `#${screen}${query ? "?" + query : ""}`;
+  },
+};
+
+export function problem(message) {
+  const place = document.getElementById("problem");
+  place.textContent = message ?? "";
+}
+
+async function answer(response) {
+  const found = await response.json();
+  if (!response.ok) throw new Error(found.hint ? `${found.error}. ${found.hint}` : found.error);
+  return found;
+}
+
+function address(path, parameters = {}) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== undefined && value !== null);
+  const query = new URLSearchParams(given).toString();
+  return `api/${path}${query ? "?" + query : ""}`;
+}
+
+/** Numbers of the server. */
+export async function get(path, parameters, signal) {
+  return answer(await fetch(address(path, parameters), { signal }));
+}
+
+export async function post(path, body, parameters) {
+  const text = typeof body === "string" || body instanceof Blob ? body : JSON.stringify(body);
+  return answer(await fetch(address(path, parameters), { method: "POST", body: text }));
+}
+
+/** Calls `act` now and, if it is called again before it is done, once more afterwards: so a slider asks for no more than
+ *  the server answers. Errors are shown. */
+export function latest(act) {
+  let busy = false, again = false;
+  const run = async () => {
+    if (busy) {
+      again = true;
+      return;
+    }
+    busy = true;
+    try {
+      await act();
+      problem();
+    } catch (error) {
+      if (error.name !== "AbortError") problem(error.message);
+    }
+    busy = false;
+    if (again) {
+      again = false;
+      run();
+    }
+  };
+  return run;
+}
+
+/** Events of the server as they come; gives a function that ends them. */
+export function live(path, parameters, hear, ended = () => {}) {
+  const source = new EventSource(address(path, parameters));
+  source.onmessage = (event) => {
+    const found = JSON.parse(event.data);
+    if (found.error && !found.runs) problem(found.error);
+    else hear(found);
+  };
+  source.addEventListener("end", () => {
+    source.close();
+    ended();
+  });
+  return () => source.close();
+}
+
+/** A number of nats as everything here prints it. */
+export function nats(value, digits = 4) {
+  return value === null || value === undefined || !Number.isFinite(value) ? "∞" : value.toFixed(digits);
+}
+
+/** A probability. */
+export function share(value) {
+  if (value === 0) return "0";
+  return value < 0.0001 ? value.toExponential(1) : value.toFixed(4);
+}
+
+export function whole(value) {
+  return Math.round(value).toString().replace(/\B(?=(\d{3})+$)/g, ",");
+}
+
+/** White space made visible. */
+export function visible(token) {
+  return token.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥");
+}
+
+let ids = 0;
+function id() {
+  ids += 1;
+  return `c${ids}`;
+}
+
+/** A control with its label. */
+export function labelled(label, control, ...after) {
+  control.id ||= id();
+  return el("div", { class: "control" }, el("label", { for: control.id }, label), control, ...after);
+}
+
+/** A slider that keeps its value in the address. `scale` turns its position into the value. */
+export function slider(label, name, { min, max, step, value, scale = (x) => x, show = (x) => String(x), at = (x) => x }, moved) {
+  const given = state.number(name, value);
+  const input = el("input", { type: "range", min, max, step, value: at(given) });
+  const output = el("output", { class: "value" }, show(given));
+  output.htmlFor = input.id ||= id();
+  input.setAttribute("aria-valuetext", show(given));
+  let current = given;
+  input.addEventListener("input", () => {
+    current = scale(Number(input.value));
+    output.textContent = show(current);
+    input.setAttribute("aria-valuetext", show(current));
+    state.set({ [name]: current });
+    moved(current);
+  });
+  const node = labelled(label, input, output);
+  return { node, get value() { return current; }, set value(to) { current = to; input.value = at(to); output.textContent = show(to); } };
+}
+
+/** A choice that keeps its value in the address. `options` are pairs of a value and its name. */
+export function choice(label, name, options, otherwise, chosen) {
+  const given = state.get(name, otherwise);
+  const select = el("select", { change: () => { state.set({ [name]: select.value }); chosen(select.value); } });
+  const fill = (list, value) => {
+    select.replaceChildren(...list.map(([of, shown]) => el("option", { value: of }, shown)));
+    select.value = list.some(([of]) => of === value) ? value : list[0]?.[0] ?? "";
+  };
+  fill(options, given);
+  return { node: labelled(label, select), get value() { return select.value; }, fill };
+}
+
+export function button(label, act, attributes = {}) {
+  return el("button", { type: "button", click: act, ...attributes }, label);
+}
+
+/** Markup that the server has drawn, and escaped, as nodes. */
+export function figure(into, markup) {
+  const parsed = new DOMParser().parseFromString(markup, "text/html");
+  into.replaceChildren(...parsed.body.childNodes);
+}
+
+/** A list of names and values, whose values are set later without moving anything. */
+export function facts(names) {
+  const values = names.map((name) => [name, el("dd", {}, "–")]);
+  const node = el("dl", { class: "facts" }, ...values.map(([name, value]) => el("div", {}, el("dt", {}, name), value)));
+  return { node, set: (found) => values.forEach(([name, value]) => { if (name in found) value.textContent = found[name]; }) };
+}
+
+/** A grid of cells that can be walked with the arrow keys. `label` names a cell, `chosen` hears which is looked at. */
+export function grid(caption, rows, columns, label, chosen) {
+  const cells = rows.map((_, i) => columns.map((_, j) => el("td", { tabindex: "-1", role: "gridcell", "data-at": `${i} ${j}` })));
+  const head = el("tr", {}, el("td", { "aria-hidden": "true" }), ...columns.map((name) => el("th", { scope: "col" }, name)));
+  const body = rows.map((name, i) => el("tr", {}, el("th", { scope: "row" }, name), ...cells[i]));
+  const table = el("table", { class: "cells", role: "grid", "aria-label": caption }, el("thead", {}, head), el("tbody", {}, ...body));
+  let at = [0, 0];
+  const look = (i, j, focus) => {
+    cells[at[0]]?.[at[1]]?.setAttribute("tabindex", "-1");
+    cells[at[0]]?.[at[1]]?.classList.remove("looked");
+    at = [i, j];
+    const cell = cells[i][j];
+    cell.setAttribute("tabindex", "0");
+    cell.classList.add("looked");
+    cell.setAttribute("aria-label", label(i, j));
+    if (focus) cell.focus();
+    chosen(i, j);
+  };
+  const place = (event) => event.target.closest?.("td[data-at]")?.dataset.at.split(" ").map(Number);
+  table.addEventListener("click", (event) => {
+    const found = place(event);
+    if (found) look(...found, true);
+  });
+  table.addEventListener("keydown", (event) => {
+    const [i, j] = at;
+    const to = { ArrowUp: [i - 1, j], ArrowDown: [i + 1, j], ArrowLeft: [i, j - 1], ArrowRight: [i, j + 1], Home: [i, 0], End: [i, columns.length - 1] }[event.key];
+    if (!to || !cells[to[0]]?.[to[1]]) return;
+    event.preventDefault();
+    look(...to, true);
+  });
+  return {
+    node: el("div", { class: "scroll" }, table),
+    look,
+    get at() { return at; },
+    /** Colours every cell by a strength from 0 to 1; negative ones are impossible. */
+    paint(strength) {
+      cells.forEach((row, i) => row.forEach((cell, j) => {
+        const value = strength(i, j);
+        cell.style.setProperty("--s", Math.max(0, value).toFixed(3));
+        cell.classList.toggle("never", value < 0);
+      }));
+    },
+  };
+}
+
+/** Bars with names and numbers, which keep their places while they move. */
+export function bars(label, names, { signed = false } = {}) {
+  const rows = names.map((name) => {
+    const bar = el("i", {}), value = el("span", { class: "number" }, "–"), shown = el("span", { class: "of" }, name);
+    return { bar, value, shown, node: el("li", {}, shown, el("span", { class: signed ? "track signed" : "track" }, bar), value) };
+  });
+  return {
+    node: el("ul", { class: "bars", "aria-label": label }, ...rows.map((row) => row.node)),
+    set(values, most, show) {
+      values.forEach((value, i) => {
+        const { bar, value: number } = rows[i];
+        const width = Math.min(1, Math.abs(value) / (most || 1));
+        bar.style.setProperty("--w", (signed ? width / 2 : width).toFixed(4));
+        bar.classList.toggle("minus", value < 0);
+        number.textContent = show(value);
+      });
+    },
+    name: (i, name) => { rows[i].shown.textContent = name; },
+    mark: (i) => rows.forEach((row, j) => row.node.classList.toggle("marked", i === j)),
+  };
+}
