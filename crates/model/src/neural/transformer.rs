@@ -341,7 +341,7 @@ impl Architecture for Transformer {
         let (mut x, mut layers) = (self.embed(context, ids)?, Vec::new()); // (B·T, C)
         for branch in &self.h {
             layers.extend(branch.attention_weights(context, &x, b)?);
-            x = branch.forward(context, &x, b, None)?;
+            x = Branch::forward_all(std::slice::from_ref(branch), context, &x, b, |_| None)?;
         }
         Ok(layers)
     }
