@@ -1,8 +1,8 @@
 //! Residual half-blocks one after another, (B·T, C) → (B·T, C), as one autograd operation.
 //!
-//! candle allocates, clears and adds a gradient tensor per graph edge, so fewer edges are faster. Parameters
-//! are not arguments of the operation: the [`Context`] must accumulate their gradients. Norms and
-//! activations are recomputed in the backward pass.
+//! candle allocates, clears and adds a gradient tensor per graph edge, so fewer edges are faster.
+//! Parameters are not arguments of the operation: the [`Context`] must accumulate their gradients.
+//! Norms and activations are recomputed in the backward pass.
 
 use std::sync::OnceLock;
 
