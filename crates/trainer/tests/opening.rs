@@ -698,7 +698,8 @@ fn a_finished_run_is_left_alone_by_resume() {
         // A finished run does not need its text.
         std::fs::rename(bench.path().join("a.txt"), bench.path().join("b.txt")).unwrap();
         let ran = bench.run(&["train", "--resume", "--out", "run", "--json"]).succeeded();
-        let said = format!("this run is finished ({} steps)", trained["steps"]);
+        // One step, on a slow machine.
+        let said = format!("this run is finished ({} step", trained["steps"]);
         assert!(ran.stderr.contains(&said), "{}", ran.stderr);
         assert_eq!(ran.result(), trained);
         assert_eq!(everything(&bench.path().join("run")), before);
