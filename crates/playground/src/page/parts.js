@@ -51,6 +51,9 @@ export async function open(root) {
     const from = first.eval.perplexity, factor = Math.exp(-less.value);
     perplexity.textContent = `${name(first.model)} has perplexity ${nats(from, 3)}. ${less.value.toFixed(2)} nats less make it ${nats(from * factor, 3)}: ${(100 * (1 - factor)).toFixed(1)} % lower.`;
   };
+  // Where no approximation is known, what it would be is in the estimation.
+  const told = (parts) => PARTS.filter(([key]) => parts[key] !== null)
+    .map(([key, part]) => `${key === "estimation" && parts.approximation === null ? "approximation and estimation" : part} ${nats(parts[key])}`).join(" + ");
   const legend = el("ul", { class: "key" }, ...PARTS.map(([, part], i) => el("li", {}, el("i", { class: `swatch part${i}` }), part)));
   const load = latest(async () => {
     const wanted = [...chosen], found = [];
@@ -66,7 +69,7 @@ export async function open(root) {
       const kl = one.eval.kl === undefined || one.eval.kl === null ? "" : `, KL ${nats(one.eval.kl)}`;
       return el("div", { class: "row" }, el("span", { class: "of" }, name(one.model)), stack(name(one.model), parts, most),
         el("span", { class: "number" }, `${nats(one.eval.nats_per_token)}${kl}`),
-        one.parts ? el("p", { class: "legend" }, parts.map(([part, value]) => `${part} ${nats(value)}`).join(" + ")) : null);
+        one.parts ? el("p", { class: "legend" }, told(one.parts)) : null);
     }));
     cards.replaceChildren(...found.filter((one) => one.figure).map((one) => {
       const place = el("div", {});
@@ -76,12 +79,19 @@ export async function open(root) {
     tell();
     const run = [...chosen].find((model) => model.startsWith("run:"))?.slice(4);
     if (run) {
-      const { evaluations } = await get("parts/training", { name: run });
+      const { approximation, evaluations } = await get("parts/training", { name: run });
       const highest = Math.max(...evaluations.map((at) => at.nats ?? 0));
+      const split = ({ nats: loss, entropy, kl }) => {
+        if (kl === null) return [["loss (the source is not known)", loss]];
+        if (approximation === null) return [["H(p)", entropy], ["approximation", 0], ["KL", kl]];
+        return [["H(p)", entropy], ["approximation", approximation], ["estimation and miscalibration", kl - approximation]];
+      };
+      const why = approximation === null ? "Its context is too long to tell approximation from estimation: the blue part is the whole KL."
+        : "The approximation is its context's, the same at every step; the blue part is estimation with miscalibration, which only the weights above can tell apart.";
       training.replaceChildren(el("h2", {}, `Over training: ${run}`), ...evaluations.map((at) => el("div", { class: "row" },
-        el("span", { class: "of" }, `step ${whole(at.step)}`),
-        stack(`step ${at.step}`, at.kl === null ? [["loss", at.nats]] : [["H(p)", at.entropy], ["KL", at.kl]], highest),
-        el("span", { class: "number" }, `${nats(at.nats)}${at.kl === null ? "" : `, KL ${nats(at.kl)}`}`))));
+        el("span", { class: "of" }, `step ${whole(at.step)}`), stack(`step ${at.step}`, split(at), highest),
+        el("span", { class: "number" }, `${nats(at.nats)}${at.kl === null ? "" : `, KL ${nats(at.kl)}`}`))),
+        evaluations.some((at) => at.kl !== null) ? el("p", { class: "legend" }, why) : null);
     } else training.replaceChildren();
   });
   root.replaceChildren(
