@@ -60,7 +60,7 @@ export async function open(root) {
 
   async function list() {
     runs = await get("runs");
-    const shown = runs.filter((run) => run.text !== null).reverse();
+    const shown = runs.filter((run) => run.text !== null && !run.about?.comparison).reverse();
     for (const { select } of [first, second]) {
       const [was, wanted] = [select.value, state.get(select.dataset.name, "")];
       const none = select === second.select ? [el("option", { value: "" }, "–")] : [];

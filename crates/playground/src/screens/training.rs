@@ -112,7 +112,7 @@ fn train(app: &App, wanted: &Wanted) -> Result<std::sync::Arc<Run>> {
     set.extend(wanted.seed.map(|seed| format!("train.seed={seed}")));
     if wanted.architecture == "transformer" && !app.texts.is_large(&text) {
         // More points than on the command line, as they are what one watches.
-        set.push("eval.every_steps=44".to_owned());
+        set.push("eval.every_steps=40".to_owned());
     }
     set.push("checkpoint.keep=1".to_owned());
     let stem = format!("{text}-{}", wanted.architecture);
