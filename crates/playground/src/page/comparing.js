@@ -18,7 +18,7 @@ export async function open(root) {
     input.addEventListener("change", () => state.set({ [name]: input.value }));
     return { node: labelled(label, input), get list() { return input.value.split(/[\s,;]+/).filter(Boolean).map(Number); }, get value() { return Number(input.value); } };
   };
-  const architecture = choice("architecture", "architecture", [["mlp", "MLP, 8 letters back"], ["transformer", "small transformer"], ["bigram", "bigram table"]], "mlp", () => {});
+  const architecture = choice("architecture", "architecture", [["mlp", "MLP of 8 letters"], ["transformer", "small transformer"], ["bigram", "bigram table"]], "mlp", () => {});
   const epsilons = field("ε, one or more", "epsilons", "0, 0.1"), decays = field("decay, one or more", "decays", "0, 0.1");
   const seeds = field("seeds", "seeds", "3", { inputmode: "numeric" }), passes = field("passes", "passes", "4"), fraction = field("part of the text", "fraction", "0.02");
   const head = el("tr", {}, ...["variant", "seed", "nats per token", "seconds"].map((name) => el("th", { scope: "col" }, name)));

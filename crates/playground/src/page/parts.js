@@ -1,6 +1,6 @@
 // What is the loss made of: H(p), KL and its parts.
 
-import { el, figure, get, labelled, latest, nats, share, slider, state, whole } from "./common.js";
+import { el, figure, get, labelled, latest, nats, slider, state, whole } from "./common.js";
 
 export const id = "parts";
 export const title = "What is the loss made of?";
@@ -95,7 +95,7 @@ export async function open(root) {
     } else training.replaceChildren();
   });
   root.replaceChildren(
-    el("fieldset", { class: "controls" }, el("legend", {}, "Models, at most four"), ...boxes),
+    el("fieldset", {}, el("legend", {}, "Models, at most four"), ...boxes),
     said, legend, stacks, training,
     el("h2", {}, "0.1 nats are about 10 % of the perplexity"), el("div", { class: "controls" }, less.node), perplexity,
     el("h2", {}, "Does it know how sure it is? Accuracy by confidence"), cards,
@@ -103,5 +103,5 @@ export async function open(root) {
   await load();
   const found = await get("parts/consistency");
   figure(curve, found.figure);
-  curve.append(el("figcaption", {}, `The source has ${found.free_parameters} free parameters. With ${whole(found.kl.at(-1)[0])} letters the KL is ${share(found.kl.at(-1)[1])} and the line ${share(found.line.at(-1)[1])}.`));
+  curve.append(el("figcaption", {}, `The source has ${found.free_parameters} free parameters. With ${whole(found.kl.at(-1)[0])} letters the KL is ${found.kl.at(-1)[1].toPrecision(2)} and the line ${found.line.at(-1)[1].toPrecision(2)}.`));
 }
