@@ -167,6 +167,17 @@ const CHECKS = {
       assert.ok(Math.abs(sum - of.nats_per_token) < 1e-9);
     }
     await page.waitForSelector(".curves svg", { state: "attached", timeout: 120_000 });
+    // Over the training of a network that sees as far as the counted one.
+    const body = JSON.stringify({ text: "babble", architecture: "bigram", passes: 2 });
+    const { name } = await (await fetch(`${address}api/runs`, { method: "POST", body })).json();
+    while ((await json(`runs?name=${name}`)).known.phase !== "finished") await page.waitForTimeout(300);
+    const over = await json(`parts/training?name=${name}`);
+    const [counted] = (await json("parts?models=bigram&text=babble")).models;
+    assert.ok(Math.abs(over.approximation - counted.parts.approximation) < 1e-9 && over.approximation > 0.1);
+    await show(page, "parts", `models=run:${name}&text=babble`);
+    await page.waitForFunction((rows) => document.querySelectorAll(".stacks .row").length === rows, 1 + over.evaluations.length, { timeout: 60_000 });
+    assert.match(await page.locator(".stacks").last().innerText(), /estimation with miscalibration/);
+    await show(page, "parts");
   },
   async comparing(page) {
     await page.getByLabel("architecture").selectOption("bigram");
@@ -207,7 +218,7 @@ async function check() {
   // A network beside the counts, which has heads of attention.
   const network = (await json("models")).find((model) => /transformer/.test(model.id));
   states.surprise = new URLSearchParams({ models: `5gram,${network.id}`, at: "30" }).toString();
-  states.parts = new URLSearchParams({ models: `bigram,5gram,${network.id}` }).toString();
+  if (!options.short) states.parts = new URLSearchParams({ models: `bigram,5gram,${network.id}` }).toString();
   // A screen that a teacher sends opens as it was.
   await show(page, "counting", "smoothing=add_k&k=2");
   const two = await json("grid?smoothing=add_k&k=2&alpha=5");
