@@ -217,6 +217,7 @@ async function check() {
   }
   // A network beside the counts, which has heads of attention.
   const network = (await json("models")).find((model) => /transformer/.test(model.id));
+  states.training = new URLSearchParams({ run: network.name }).toString();
   states.surprise = new URLSearchParams({ models: `${network.id},5gram`, at: "30" }).toString();
   if (!options.short) states.parts = new URLSearchParams({ models: `bigram,5gram,${network.id}` }).toString();
   // A screen that a teacher sends opens as it was.
@@ -258,6 +259,7 @@ async function check() {
       if (options.pictures && width === 1280 && scheme === "light") {
         mkdirSync(options.pictures, { recursive: true });
         await page.setViewportSize({ width: 1000, height: 700 });
+        if (screen === "training") await page.locator(".facts").evaluate((facts) => facts.scrollIntoView());
         await page.screenshot({ path: join(options.pictures, `page-${screen}.png`), scale: "css" });
         await page.setViewportSize({ width, height });
       }
