@@ -5,7 +5,8 @@
 // FOLDER has node_modules with playwright-core and axe-core. No error on the console and no request but to the page itself; the
 // numbers on the page are those of the JSON beside it; everything works by keyboard; no serious violation that axe-core knows; no
 // sideways scrolling from 390 to 1920 pixels; nothing moves while values change. --shots leaves pictures of all screens, sizes and
-// themes to be looked at; --pictures leaves the small ones of data/README.md.
+// themes to be looked at; --pictures leaves the small ones of data/README.md. With --address instead of --program, one browser walks
+// through the screens of a page that is served already, for --seconds: load_page.py starts three.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -19,7 +20,7 @@ import { parseArgs } from "node:util";
 const { values: options } = parseArgs({
   options: {
     program: { type: "string" }, modules: { type: "string" }, chromium: { type: "string", default: "/usr/bin/chromium" },
-    short: { type: "boolean", default: false }, shots: { type: "string" }, pictures: { type: "string" },
+    address: { type: "string" }, seconds: { type: "string", default: "60" }, short: { type: "boolean", default: false }, shots: { type: "string" }, pictures: { type: "string" },
   },
 });
 const require = createRequire(join(resolve(options.modules), "package.json"));
@@ -27,14 +28,14 @@ const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 
 const SCREENS = ["guess", "counting", "learning", "training", "step", "surprise", "parts", "comparing"];
-const SIZES = options.short ? [[1280, 800]] : [[390, 844], [1280, 800], [1920, 1080]];
+const SIZES = options.short ? [[1280, 800]] : [[1280, 800], [390, 844], [1920, 1080]];
 const SCHEMES = options.short ? ["light"] : ["light", "dark"];
 
 const folder = mkdtempSync(join(tmpdir(), "surprisal-page-"));
-const server = spawn(resolve(options.program), ["serve"], { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
+const server = options.address ? null : spawn(resolve(options.program), ["serve"], { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
 const started = Date.now();
-let address;
-for await (const line of createInterface({ input: server.stdout })) {
+let { address } = options;
+if (server) for await (const line of createInterface({ input: server.stdout })) {
   address = line;
   break;
 }
@@ -72,6 +73,8 @@ async function shows(page, name, value) {
   for (let i = 0; i < 300 && (await fact(page, name)) !== value; i += 1) await page.waitForTimeout(100);
   assert.equal(await fact(page, name), value, name);
 }
+/** The settings with which screens are looked at, by screen: what their checks have made. */
+const states = {};
 const nats = (value, digits = 4) => (value === null ? "∞" : value.toFixed(digits));
 
 /** The numbers of the screens are those of the JSON. */
@@ -155,7 +158,7 @@ const CHECKS = {
     await shows(page, "surprisal, nats", nats(found.models[1].tokens[7].nats));
   },
   async parts(page) {
-        await page.waitForFunction(() => document.querySelectorAll(".stacks .row").length === 2, null, { timeout: 120_000 });
+    await page.waitForFunction(() => document.querySelectorAll(".stacks .row").length === 2, null, { timeout: 120_000 });
     const found = await json("parts?models=bigram,5gram");
     const shown = await page.locator(".stacks .row .number").allInnerTexts();
     found.models.forEach((one, i) => assert.equal(shown[i], `${nats(one.eval.nats_per_token)}, KL ${nats(one.eval.kl)}`));
@@ -164,6 +167,17 @@ const CHECKS = {
       assert.ok(Math.abs(sum - of.nats_per_token) < 1e-9);
     }
     await page.waitForSelector(".curves svg", { state: "attached", timeout: 120_000 });
+    // Over the training of a network that sees as far as the counted one.
+    const body = JSON.stringify({ text: "babble", architecture: "bigram", passes: 2 });
+    const { name } = await (await fetch(`${address}api/runs`, { method: "POST", body })).json();
+    while ((await json(`runs?name=${name}`)).known.phase !== "finished") await page.waitForTimeout(300);
+    const over = await json(`parts/training?name=${name}`);
+    const [counted] = (await json("parts?models=bigram&text=babble")).models;
+    assert.ok(Math.abs(over.approximation - counted.parts.approximation) < 1e-9 && over.approximation > 0.01);
+    await show(page, "parts", `models=run:${name}&text=babble`);
+    await page.waitForFunction((rows) => document.querySelectorAll(".stacks .row").length === rows, 1 + over.evaluations.length, { timeout: 60_000 });
+    assert.match(await page.locator(".stacks").last().innerText(), /estimation with miscalibration/);
+    await show(page, "parts");
   },
   async comparing(page) {
     await page.getByLabel("architecture").selectOption("bigram");
@@ -179,7 +193,17 @@ const CHECKS = {
   },
 };
 
-try {
+/** Shows one screen after the other, as a student would, for a time. */
+async function walk(seconds) {
+  const page = await open(1280, 800, "light");
+  for (let i = 0; Date.now() - started < 1000 * seconds; i += 1) {
+    await show(page, SCREENS[i % SCREENS.length]);
+    await page.waitForTimeout(5000);
+    assert.equal(await page.textContent("#problem"), "");
+  }
+}
+
+async function check() {
   const page = await open(1280, 800, "light");
   await show(page, "training");
   await page.waitForFunction(() => document.querySelectorAll(".curves polyline").length > 0, null, { timeout: 60_000 });
@@ -188,8 +212,14 @@ try {
   for (const screen of SCREENS) {
     await show(page, screen);
     await CHECKS[screen](page);
+    states[screen] = new URL(page.url()).hash.split("?")[1] ?? "";
     console.log(`${screen}: numbers are the engine's`);
   }
+  // A network beside the counts, which has heads of attention.
+  const network = (await json("models")).find((model) => /transformer/.test(model.id));
+  states.training = new URLSearchParams({ run: network.name }).toString();
+  states.surprise = new URLSearchParams({ models: `${network.id},5gram`, at: "30" }).toString();
+  if (!options.short) states.parts = new URLSearchParams({ models: `bigram,5gram,${network.id}` }).toString();
   // A screen that a teacher sends opens as it was.
   await show(page, "counting", "smoothing=add_k&k=2");
   const two = await json("grid?smoothing=add_k&k=2&alpha=5");
@@ -207,20 +237,21 @@ try {
   for (const [width, height] of SIZES) for (const scheme of SCHEMES) {
     const page = await open(width, height, scheme);
     for (const screen of SCREENS) {
-      await show(page, screen);
-      if (screen === "parts" || screen === "training") await page.waitForSelector(".curves svg", { state: "attached", timeout: 60_000 });
+      await show(page, screen, states[screen]);
+      if (screen === "parts" || screen === "training") await page.waitForSelector(".curves svg", { state: "attached", timeout: 120_000 });
+      if (screen === "surprise") await page.waitForFunction(() => document.querySelectorAll(".heat[role=img] span").length > 0, null, { timeout: 60_000 });
       const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-      assert.ok(over <= 0, `${screen} at ${width}: ${over} pixels too wide`);
+      if (over > 0) errors.push(`${screen} at ${width}: ${over} pixels too wide`);
       const shifts = await page.evaluate(() => new Promise((done) => {
         let sum = 0;
         new PerformanceObserver((list) => list.getEntries().forEach((entry) => { if (!entry.hadRecentInput) sum += entry.value; })).observe({ type: "layout-shift" });
         setTimeout(() => done(sum), 1500);
       }));
-      assert.ok(shifts < 0.02, `${screen} at ${width}: things move by ${shifts} while values change`);
+      if (shifts >= 0.02) errors.push(`${screen} at ${width}: things move by ${shifts} while values change`);
       await page.evaluate(axe);
       const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
       const serious = violations.filter((one) => ["serious", "critical"].includes(one.impact));
-      assert.deepEqual(serious.map((one) => `${one.id}: ${one.nodes[0].html.slice(0, 160)}`), [], `${screen} ${width} ${scheme}`);
+      errors.push(...serious.map((one) => `${screen} ${width} ${scheme}: ${one.id}: ${one.nodes[0].html.slice(0, 160)}`));
       if (options.shots) {
         mkdirSync(options.shots, { recursive: true });
         await page.screenshot({ path: join(options.shots, `${screen}-${width}-${scheme}.png`), fullPage: true });
@@ -228,22 +259,29 @@ try {
       if (options.pictures && width === 1280 && scheme === "light") {
         mkdirSync(options.pictures, { recursive: true });
         await page.setViewportSize({ width: 1000, height: 700 });
+        if (screen === "training") await page.locator(".facts").evaluate((facts) => facts.scrollIntoView());
         await page.screenshot({ path: join(options.pictures, `page-${screen}.png`), scale: "css" });
         await page.setViewportSize({ width, height });
       }
     }
     await page.context().close();
-    console.log(`${width} × ${height}, ${scheme}: no serious violation, nothing moves, nothing is too wide`);
+    console.log(`${width} × ${height}, ${scheme}: looked at, ${errors.length} problems so far`);
   }
+}
+
+try {
+  await (server ? check() : walk(Number(options.seconds)));
   assert.deepEqual(errors, []);
 } finally {
   await browser.close();
-  const ended = new Promise((done) => server.once("exit", done));
-  server.kill("SIGINT");
-  const code = await ended;
-  rmSync(folder, { recursive: true, force: true });
-  if (process.exitCode === undefined && code !== 0) {
-    console.error(`serve ended with ${code}`);
-    process.exitCode = 1;
+  if (server) {
+    const ended = new Promise((done) => server.once("exit", done));
+    server.kill("SIGINT");
+    const code = await ended;
+    if (process.exitCode === undefined && code !== 0) {
+      console.error(`serve ended with ${code}`);
+      process.exitCode = 1;
+    }
   }
+  rmSync(folder, { recursive: true, force: true });
 }

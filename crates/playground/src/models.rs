@@ -17,7 +17,7 @@ const HELD: [usize; 2] = [64, 6];
 /// The id of the model that the page was started with.
 pub(crate) const GIVEN: &str = "given";
 /// The start of the id of a run's model.
-const RUN: &str = "run:";
+pub(crate) const RUN: &str = "run:";
 
 /// An n-gram model: its id, name, order and smoothing.
 type Counted = (&'static str, &'static str, usize, &'static str);

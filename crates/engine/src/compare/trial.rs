@@ -316,16 +316,30 @@ pub fn decompose(
 ) -> Result<Option<LossDecomposition>> {
     let scaled = diagnostics.calibration.as_ref().and_then(|calibration| calibration.scaled.as_ref());
     let Some(saved) = scaled.and_then(|scaled| scaled.saved) else { return Ok(None) };
-    let best = match order(config) {
-        Some(order) => truth.best_in_class(order, &data.tokenizer, &data.val, pool)?,
-        None => None,
-    };
-    let approximation = best.map(|best| best.total_nll / data.val.scored() as f64 - entropy);
+    let approximation = approximation(entropy, config, truth, data, pool)?;
+    let (approximation, uncertainty) = approximation.unzip();
     Ok(Some(LossDecomposition {
         entropy,
         approximation,
-        approximation_uncertainty: best.map_or(0.0, |best| best.uncertainty),
+        approximation_uncertainty: uncertainty.unwrap_or(0.0),
         estimation: nats - entropy - approximation.unwrap_or(0.0) - saved,
         miscalibration: saved,
     }))
+}
+
+/// The KL in nats per token, beyond H(p) = `entropy`, of the best of all models that see as long a
+/// context as `config`'s, with its uncertainty. `None` where the context is too long to tell.
+///
+/// # Errors
+/// A failure of the source.
+pub fn approximation(
+    entropy: f64,
+    config: &Config,
+    truth: &SourceOracle,
+    data: &Dataset,
+    pool: &Pool,
+) -> Result<Option<(f64, f64)>> {
+    let Some(order) = order(config) else { return Ok(None) };
+    let best = truth.best_in_class(order, &data.tokenizer, &data.val, pool)?;
+    Ok(best.map(|best| (best.total_nll / data.val.scored() as f64 - entropy, best.uncertainty)))
 }

@@ -175,6 +175,11 @@ export function choice(label, name, options, otherwise, chosen) {
   return { node: labelled(label, select), get value() { return select.value; }, fill };
 }
 
+/** A part that scrolls sideways where it is too wide, also by keyboard. */
+export function scrolls(label, ...children) {
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, ...children);
+}
+
 export function button(label, act, attributes = {}) {
   return el("button", { type: "button", click: act, ...attributes }, label);
 }

@@ -1,6 +1,6 @@
 // Smoothing and decay: a small comparison whose table grows.
 
-import { button, choice, el, figure, get, labelled, latest, live, nats, post, state } from "./common.js";
+import { button, choice, el, figure, get, labelled, latest, live, nats, post, scrolls, state } from "./common.js";
 
 export const id = "comparing";
 export const title = "Smoothing and decay";
@@ -18,13 +18,13 @@ export async function open(root) {
     input.addEventListener("change", () => state.set({ [name]: input.value }));
     return { node: labelled(label, input), get list() { return input.value.split(/[\s,;]+/).filter(Boolean).map(Number); }, get value() { return Number(input.value); } };
   };
-  const architecture = choice("architecture", "architecture", [["mlp", "MLP, 8 letters back"], ["transformer", "small transformer"], ["bigram", "bigram table"]], "mlp", () => {});
+  const architecture = choice("architecture", "architecture", [["mlp", "MLP of 8 letters"], ["transformer", "small transformer"], ["bigram", "bigram table"]], "mlp", () => {});
   const epsilons = field("ε, one or more", "epsilons", "0, 0.1"), decays = field("decay, one or more", "decays", "0, 0.1");
   const seeds = field("seeds", "seeds", "3", { inputmode: "numeric" }), passes = field("passes", "passes", "4"), fraction = field("part of the text", "fraction", "0.02");
   const head = el("tr", {}, ...["variant", "seed", "nats per token", "seconds"].map((name) => el("th", { scope: "col" }, name)));
   const rows = el("tbody", {});
   const said = el("p", { class: "cell", "aria-live": "polite" }, "Nothing is compared yet.");
-  const tables = el("div", { class: "tables" });
+  const tables = el("div", { class: "tables", tabindex: "0", role: "region", "aria-label": "Verdicts" });
   const show = ({ waits, about, known }) => {
     const done = known.trials.length;
     said.textContent = known.error ?? (waits ? `It waits, number ${waits} in the queue.` : known.phase === "finished" ? `All ${done} runs are made.` : `${done} of ${about.comparison} runs are made.`);
@@ -46,7 +46,7 @@ export async function open(root) {
   const end = button("Stop", latest(() => post("runs/control", "", { name: state.get("comparison"), do: "stop" })));
   root.replaceChildren(
     el("form", { class: "controls", submit: (event) => event.preventDefault() }, architecture.node, ...[epsilons, decays, seeds, passes, fraction].map((one) => one.node), begin, end),
-    said, el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), rows)), el("h2", {}, "Verdicts"), tables);
+    said, scrolls("The runs", el("table", {}, el("thead", {}, head), rows)), el("h2", {}, "Verdicts"), tables);
   const name = state.get("comparison");
   if (name) {
     show(await get("comparisons", { name }));

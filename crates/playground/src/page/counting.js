@@ -14,7 +14,7 @@ export const formula = [
   "Loss: L = −(1/T) Σ ln q(w | v) over a text that was not counted, in nats per token.",
 ];
 
-const SMOOTHINGS = [["mle", "none (maximum likelihood)"], ["add_k", "add-k"], ["dirichlet", "Dirichlet prior"], ["kneser_ney", "Kneser-Ney"]];
+const SMOOTHINGS = [["mle", "none (MLE)"], ["add_k", "add-k"], ["dirichlet", "Dirichlet prior"], ["kneser_ney", "Kneser-Ney"]];
 const exponential = { scale: (x) => Number((10 ** x).toPrecision(3)), at: (x) => Math.log10(x) };
 
 /** Cards to cut out: after each letter the next ones with their numbers of two ten-sided dice, 00 to 99. */

@@ -1,6 +1,6 @@
 // Guess the next letter: the student and the models, by the same number.
 
-import { button, choice, el, get, latest, nats, slider, state } from "./common.js";
+import { button, choice, el, get, latest, nats, scrolls, slider, state } from "./common.js";
 
 export const id = "guess";
 export const title = "Guess the next letter";
@@ -25,7 +25,7 @@ export async function open(root) {
   const sure = slider("how sure you are", "sure", { min: 0.1, max: 0.99, step: 0.01, value: 0.5, show: (x) => `${Math.round(100 * x)} %` }, () => {});
   const said = el("p", { class: "cell", "aria-live": "polite" }, "Choose the letter that comes next.");
   const head = el("tr", {}), rows = el("tbody", {}), foot = el("tr", {});
-  const table = el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), rows, el("tfoot", {}, foot)));
+  const table = scrolls("The guesses", el("table", {}, el("thead", {}, head), rows, el("tfoot", {}, foot)));
   const load = latest(async () => {
     state.set({ guesses: guesses.length ? JSON.stringify(guesses) : null, from });
     found = await get("guess", { text: state.get("text"), from, guesses: JSON.stringify(guesses), models });

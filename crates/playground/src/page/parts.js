@@ -1,6 +1,6 @@
 // What is the loss made of: H(p), KL and its parts.
 
-import { el, figure, get, labelled, latest, nats, share, slider, state, whole } from "./common.js";
+import { el, figure, get, labelled, latest, nats, slider, state, whole } from "./common.js";
 
 export const id = "parts";
 export const title = "What is the loss made of?";
@@ -51,6 +51,9 @@ export async function open(root) {
     const from = first.eval.perplexity, factor = Math.exp(-less.value);
     perplexity.textContent = `${name(first.model)} has perplexity ${nats(from, 3)}. ${less.value.toFixed(2)} nats less make it ${nats(from * factor, 3)}: ${(100 * (1 - factor)).toFixed(1)} % lower.`;
   };
+  // Where no approximation is known, what it would be is in the estimation.
+  const told = (parts) => PARTS.filter(([key]) => parts[key] !== null)
+    .map(([key, part]) => `${key === "estimation" && parts.approximation === null ? "approximation and estimation" : part} ${nats(parts[key])}`).join(" + ");
   const legend = el("ul", { class: "key" }, ...PARTS.map(([, part], i) => el("li", {}, el("i", { class: `swatch part${i}` }), part)));
   const load = latest(async () => {
     const wanted = [...chosen], found = [];
@@ -66,7 +69,7 @@ export async function open(root) {
       const kl = one.eval.kl === undefined || one.eval.kl === null ? "" : `, KL ${nats(one.eval.kl)}`;
       return el("div", { class: "row" }, el("span", { class: "of" }, name(one.model)), stack(name(one.model), parts, most),
         el("span", { class: "number" }, `${nats(one.eval.nats_per_token)}${kl}`),
-        one.parts ? el("p", { class: "legend" }, parts.map(([part, value]) => `${part} ${nats(value)}`).join(" + ")) : null);
+        one.parts ? el("p", { class: "legend" }, told(one.parts)) : null);
     }));
     cards.replaceChildren(...found.filter((one) => one.figure).map((one) => {
       const place = el("div", {});
@@ -76,16 +79,23 @@ export async function open(root) {
     tell();
     const run = [...chosen].find((model) => model.startsWith("run:"))?.slice(4);
     if (run) {
-      const { evaluations } = await get("parts/training", { name: run });
+      const { approximation, evaluations } = await get("parts/training", { name: run });
       const highest = Math.max(...evaluations.map((at) => at.nats ?? 0));
+      const split = ({ nats: loss, entropy, kl }) => {
+        if (kl === null) return [["loss (the source is not known)", loss]];
+        if (approximation === null) return [["H(p)", entropy], ["approximation", 0], ["KL", kl]];
+        return [["H(p)", entropy], ["approximation", approximation], ["estimation and miscalibration", kl - approximation]];
+      };
+      const why = approximation === null ? "Its context is too long to tell approximation from estimation: the blue part is the whole KL."
+        : "The approximation is its context's, the same at every step; the blue part is estimation with miscalibration, which only the weights above can tell apart.";
       training.replaceChildren(el("h2", {}, `Over training: ${run}`), ...evaluations.map((at) => el("div", { class: "row" },
-        el("span", { class: "of" }, `step ${whole(at.step)}`),
-        stack(`step ${at.step}`, at.kl === null ? [["loss", at.nats]] : [["H(p)", at.entropy], ["KL", at.kl]], highest),
-        el("span", { class: "number" }, `${nats(at.nats)}${at.kl === null ? "" : `, KL ${nats(at.kl)}`}`))));
+        el("span", { class: "of" }, `step ${whole(at.step)}`), stack(`step ${at.step}`, split(at), highest),
+        el("span", { class: "number" }, `${nats(at.nats)}${at.kl === null ? "" : `, KL ${nats(at.kl)}`}`))),
+        evaluations.some((at) => at.kl !== null) ? el("p", { class: "legend" }, why) : null);
     } else training.replaceChildren();
   });
   root.replaceChildren(
-    el("fieldset", { class: "controls" }, el("legend", {}, "Models, at most four"), ...boxes),
+    el("fieldset", {}, el("legend", {}, "Models, at most four"), ...boxes),
     said, legend, stacks, training,
     el("h2", {}, "0.1 nats are about 10 % of the perplexity"), el("div", { class: "controls" }, less.node), perplexity,
     el("h2", {}, "Does it know how sure it is? Accuracy by confidence"), cards,
@@ -93,5 +103,5 @@ export async function open(root) {
   await load();
   const found = await get("parts/consistency");
   figure(curve, found.figure);
-  curve.append(el("figcaption", {}, `The source has ${found.free_parameters} free parameters. With ${whole(found.kl.at(-1)[0])} letters the KL is ${share(found.kl.at(-1)[1])} and the line ${share(found.line.at(-1)[1])}.`));
+  curve.append(el("figcaption", {}, `The source has ${found.free_parameters} free parameters. With ${whole(found.kl.at(-1)[0])} letters the KL is ${found.kl.at(-1)[1].toPrecision(2)} and the line ${found.line.at(-1)[1].toPrecision(2)}.`));
 }

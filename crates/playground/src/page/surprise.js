@@ -124,4 +124,5 @@ export async function open(root) {
     head.node, looks,
     sample);
   await load();
+  await draw();
 }

@@ -27,7 +27,7 @@ function number(label, name, attributes) {
 export async function open(root) {
   let stop = () => {}, runs = [], watched = "";
   const architecture = choice("architecture", "architecture",
-    [["transformer", "transformer"], ["lstm", "LSTM"], ["gru", "GRU"], ["mlp", "MLP, 8 letters back"], ["bigram", "bigram table"]], "transformer", () => {});
+    [["transformer", "transformer"], ["lstm", "LSTM"], ["gru", "GRU"], ["mlp", "MLP of 8 letters"], ["bigram", "bigram table"]], "transformer", () => {});
   const size = choice("size", "size", SIZES, "", () => {});
   const fields = {
     passes: number("passes over the text", "passes", { min: "0.01", max: "1000", step: "any", placeholder: "as in its config" }),
@@ -60,7 +60,7 @@ export async function open(root) {
 
   async function list() {
     runs = await get("runs");
-    const shown = runs.filter((run) => run.text !== null).reverse();
+    const shown = runs.filter((run) => run.text !== null && !run.about?.comparison).reverse();
     for (const { select } of [first, second]) {
       const [was, wanted] = [select.value, state.get(select.dataset.name, "")];
       const none = select === second.select ? [el("option", { value: "" }, "–")] : [];

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 use surprisal_engine::compare::diagnostics::measure;
 use surprisal_engine::compare::oracle::SourceOracle;
-use surprisal_engine::compare::trial::decompose;
+use surprisal_engine::compare::trial::{approximation, decompose};
 use surprisal_engine::model::ngram::{NgramConfig, NgramModel, Smoothing};
 use surprisal_report::figures::{Curve, log_curves, reliability};
 
 use crate::app::{App, Ask};
+use crate::models::RUN;
 use crate::problem::{Problem, Result};
 
 /// Models side by side.
@@ -31,7 +32,7 @@ pub(crate) fn parts(app: &App, ask: &Ask) -> Result<Value> {
 
 fn of_model(app: &App, name: &str, id: &str) -> Result<std::sync::Arc<Value>> {
     let version =
-        name.strip_prefix("run:").and_then(|run| app.runs.weights(run)).map_or(0, |(_, version)| version);
+        name.strip_prefix(RUN).and_then(|run| app.runs.weights(run)).map_or(0, |(_, version)| version);
     app.losses.get(&format!("parts {name} {version} {id}"), || {
         let (text, loaded) = (app.text(id)?, app.model(name, id)?);
         let data = &text.data;
@@ -55,14 +56,29 @@ fn of_model(app: &App, name: &str, id: &str) -> Result<std::sync::Arc<Value>> {
     })
 }
 
-/// H(p) and KL of a run at its evaluations.
+/// H(p) and KL of a run at its evaluations, and of the KL what a longer context would remove, which
+/// is the same at all of them. Miscalibration needs the weights, of which a run keeps the best.
 pub(crate) fn over_training(app: &App, ask: &Ask) -> Result<Value> {
-    let run = app.runs.get(ask.query.text("name", ""))?;
-    let known = run.known();
-    let at = known.evaluations.iter().map(|of| {
-        json!({ "step": of.step, "nats": of.eval.nats_per_token(), "entropy": of.eval.source_entropy(), "kl": of.eval.kl() })
+    let name = ask.query.text("name", "");
+    let run = app.runs.get(name)?;
+    let evaluations = run.known().evaluations.clone();
+    let entropy = evaluations.last().and_then(|of| of.eval.source_entropy());
+    let approximation = match (&run.text, entropy) {
+        (Some(id), Some(entropy)) if app.runs.weights(name).is_some() => {
+            let (text, model) = (app.text(id)?, app.model(&format!("{RUN}{name}"), id)?);
+            match &*app.texts.oracle(id, &text.data)? {
+                Some(truth) => approximation(entropy, model.config(), truth, &text.data, &app.pool)?,
+                None => None,
+            }
+        }
+        _ => None,
+    };
+    let at = evaluations.iter().map(|of| {
+        json!({
+            "step": of.step, "nats": of.eval.nats_per_token(), "entropy": of.eval.source_entropy(), "kl": of.eval.kl(),
+        })
     });
-    Ok(json!({ "evaluations": at.collect::<Vec<_>>() }))
+    Ok(json!({ "approximation": approximation.map(|(nats, _)| nats), "evaluations": at.collect::<Vec<_>>() }))
 }
 
 /// The KL of bigrams counted on more and more of a chain's text, and the line parameters / 2N.

@@ -110,6 +110,10 @@ fn train(app: &App, wanted: &Wanted) -> Result<std::sync::Arc<Run>> {
     ];
     set.extend(keys.iter().filter_map(|(key, value)| Some(format!("{key}={:?}", (*value)?))));
     set.extend(wanted.seed.map(|seed| format!("train.seed={seed}")));
+    if wanted.architecture == "transformer" && !app.texts.is_large(&text) {
+        // More points than on the command line, as they are what one watches.
+        set.push("eval.every_steps=40".to_owned());
+    }
     set.push("checkpoint.keep=1".to_owned());
     let stem = format!("{text}-{}", wanted.architecture);
     let about = json!({
