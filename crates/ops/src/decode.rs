@@ -50,7 +50,7 @@ impl Norm {
 }
 
 impl Branch {
-    /// [`Self::forward`] for the token at `position` of one sequence: changes `x` (C) in place.
+    /// [`Self::forward_all`] for the token at `position` of one sequence: changes `x` (C) in place.
     /// `cache` has the keys and values of the earlier tokens.
     ///
     /// # Errors

@@ -151,7 +151,7 @@ impl BranchKind {
 }
 
 impl Branch {
-    /// [`Self::forward`] for the first T tokens of one sequence: changes `x` (T, C) in place and
+    /// [`Self::forward_all`] for the first T tokens of one sequence: changes `x` (T, C) in place and
     /// appends attention's keys and values to `cache`, which must be empty.
     ///
     /// # Errors
