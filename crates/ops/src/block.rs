@@ -87,7 +87,7 @@ impl Branch {
     /// each earlier token in the mean that token t reads. `None` for another half-block.
     ///
     /// # Errors
-    /// As [`Self::forward`].
+    /// As [`Self::forward_all`].
     pub fn attention_weights(&self, context: &Context, x: &Tensor, batch: usize) -> Result<Option<Tensor>> {
         let BranchKind::Attention(attention) = &self.kind else { return Ok(None) };
         let u = self.inner.forward(context, &self.norm.forward(context, x)?)?; // (B·T, U)

@@ -50,8 +50,8 @@ impl Norm {
 }
 
 impl Branch {
-    /// [`Self::forward_all`] for the token at `position` of one sequence: changes `x` (C) in place.
-    /// `cache` has the keys and values of the earlier tokens.
+    /// The branch of [`Self::forward_all`] for the token at `position` of one sequence: changes `x`
+    /// (C) in place. `cache` has the keys and values of the earlier tokens.
     ///
     /// # Errors
     /// Shapes that do not match, or an error of candle.
