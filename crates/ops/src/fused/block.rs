@@ -151,8 +151,8 @@ impl BranchKind {
 }
 
 impl Branch {
-    /// The branch of [`Self::forward_all`] for the first T tokens of one sequence: changes `x` (T, C)
-    /// in place and appends attention's keys and values to `cache`, which must be empty.
+    /// The branch of [`Self::forward_all`] for the first T tokens of one sequence: changes `x`
+    /// (T, C) in place and appends attention's keys and values to `cache`, which must be empty.
     ///
     /// # Errors
     /// Shapes that do not match, or an error of candle.
