@@ -7,7 +7,8 @@ Run it with the interpreter of a virtual environment that has PyTorch (2.13 or n
     /path/to/venv/bin/python scripts/bench_loss.py [rounds] [part of a case's name]
 
 Prints one JSON line a case, then a Markdown table. A ratio is the median over rounds of our time over the peer's in the
-same round; candle_nn is candle-nn's own loss, measured by our binary.
+same round; candle_nn is candle-nn's own loss, measured by our binary. With SURPRISAL_ISA=avx2 PyTorch's kernels, too, are
+those of a processor with AVX2.
 """
 import json
 import os
@@ -16,11 +17,15 @@ import subprocess
 import sys
 import time
 
+if os.environ.get("SURPRISAL_ISA") == "avx2":
+    # Read when PyTorch is imported.
+    os.environ.update(ATEN_CPU_CAPABILITY="avx2", MKL_ENABLE_INSTRUCTIONS="AVX2", ONEDNN_MAX_CPU_ISA="AVX2")
+
 import torch
 import torch.nn.functional as F
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BINARY = os.path.join(ROOT, "target", "release", "surprisal")
+BINARY = os.environ.get("SURPRISAL", os.path.join(ROOT, "target", "release", "surprisal"))
 THREADS = 2
 torch.set_num_threads(THREADS)
 
