@@ -64,7 +64,7 @@ fn the_length_that_is_said_replaces_the_one_of_the_config() {
     bench.text("own.txt", 60);
     // The default config has steps, and so does the file.
     let ran = train(&bench, &["own.txt", "--set", "train.epochs=1", "--out", "a"]).succeeded();
-    assert!(ran.stderr.contains("train.steps = 440 gives way to --set train.epochs=1"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("train.steps = 320 gives way to --set train.epochs=1"), "{}", ran.stderr);
     let config = std::fs::read_to_string(bench.path().join("a/config.toml")).unwrap();
     assert!(config.contains("epochs = 1.0") && !config.contains("\nsteps ="), "{config}");
     bench.file("c.toml", "[train]\nsteps = 4\n");
