@@ -69,9 +69,13 @@ impl ReorderBuffer {
                 chunks.failure = Some(failure);
                 chunks.over = true;
             }
-            self.moved.notify_all();
+            // Those who wait are far ahead: waking them for every chunk would be most of the work.
+            if chunks.done.is_multiple_of(MAX_WAITING / 4) {
+                self.moved.notify_all();
+            }
         }
         chunks.busy = false;
+        self.moved.notify_all();
     }
 }
 

@@ -2,12 +2,26 @@
 
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
 
-/// Maximum free buffers per thread.
+/// Maximum free buffers of a thread or a shard.
 const MAX_FREE_BUFFERS: usize = 96;
 
 thread_local! {
     static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `f` with the free buffers of `own` instead of the thread's. Those of a shard's step go with
+/// the shard: as any thread may compute it, each would otherwise keep the buffers of all.
+pub(crate) fn lend<R>(own: &Mutex<Vec<Vec<f32>>>, f: impl FnOnce() -> R) -> R {
+    let swap = || {
+        let mut own = own.lock().unwrap_or_else(PoisonError::into_inner);
+        FREE.with_borrow_mut(|free| std::mem::swap(free, &mut own));
+    };
+    swap();
+    let result = f();
+    swap();
+    result
 }
 
 /// A buffer that returns to its thread's pool when it is dropped.
@@ -67,6 +81,17 @@ impl Drop for PooledBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shards_buffers_go_with_it() {
+        let (one, other) = (Mutex::default(), Mutex::default());
+        let address = lend(&one, || PooledBuffer::take(5000).as_ptr().addr());
+        assert_ne!(lend(&other, || PooledBuffer::take(5000).as_ptr().addr()), address);
+        let again = std::thread::scope(|scope| {
+            scope.spawn(|| lend(&one, || PooledBuffer::take(5000).as_ptr().addr())).join().unwrap()
+        });
+        assert_eq!(again, address, "on another thread");
+    }
 
     #[test]
     fn buffers_come_back_and_are_bounded_in_number() {

@@ -11,13 +11,21 @@ use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, TensorId};
 use surprisal_kernels::optim::accumulate;
 
+use crate::buffer_pool::lend;
 use crate::tensor_slice::read;
 
 /// Gradient buffers, one per parameter; clones share them.
 ///
-/// Sums follow the order of backward passes, so reproducible bits need one accumulator per thread.
+/// Sums follow the order of backward passes, so reproducible bits need one accumulator per shard.
 #[derive(Debug, Clone)]
-pub struct GradAccumulator(Arc<[(TensorId, Mutex<Buffer>)]>);
+pub struct GradAccumulator(Arc<Shard>);
+
+#[derive(Debug)]
+struct Shard {
+    gradients: Box<[(TensorId, Mutex<Buffer>)]>,
+    /// Free buffers of the shard's steps.
+    free: Mutex<Vec<Vec<f32>>>,
+}
 
 /// A gradient; if not `filled`, the values are those of an earlier step.
 #[derive(Debug, Default)]
@@ -34,7 +42,13 @@ impl GradAccumulator {
     /// Empty buffers for `parameters`, in their order.
     pub fn new<'a>(parameters: impl IntoIterator<Item = &'a Tensor>) -> Self {
         let buffer = |p: &Tensor| Buffer { values: vec![0.0; p.elem_count()], filled: false };
-        Self(parameters.into_iter().map(|p| (p.id(), Mutex::new(buffer(p)))).collect())
+        let gradients = parameters.into_iter().map(|p| (p.id(), Mutex::new(buffer(p)))).collect();
+        Self(Arc::new(Shard { gradients, free: Mutex::default() }))
+    }
+
+    /// Runs `step`, whose temporaries are this shard's own and stay with it for its next step.
+    pub fn with_buffers<R>(&self, step: impl FnOnce() -> R) -> R {
+        lend(&self.0.free, step)
     }
 
     /// Adds the gradients of `store`, which candle's `backward` returned.
@@ -42,7 +56,7 @@ impl GradAccumulator {
     /// # Errors
     /// An error of candle.
     pub fn add_grad_store(&self, store: &GradStore) -> Result<()> {
-        for (id, buffer) in self.0.iter() {
+        for (id, buffer) in self.0.gradients.iter() {
             if let Some(gradient) = store.get_id(*id) {
                 read(gradient, |values| lock(buffer).add(values))?;
             }
@@ -52,25 +66,25 @@ impl GradAccumulator {
 
     /// Marks all gradients as missing; keeps the memory.
     pub fn zero_grad(&self) {
-        for (_, buffer) in self.0.iter() {
+        for (_, buffer) in self.0.gradients.iter() {
             lock(buffer).filled = false;
         }
     }
 
     /// The gradient of parameter `i`, if there is one.
     pub fn get(&self, i: usize) -> Option<Gradient<'_>> {
-        let (_, buffer) = self.0.get(i)?;
+        let (_, buffer) = self.0.gradients.get(i)?;
         Some(lock(buffer)).filter(|buffer| buffer.filled).map(Gradient)
     }
 
     /// Whether there is a buffer for `parameter`.
     pub(crate) fn contains(&self, parameter: &Tensor) -> bool {
-        self.0.iter().any(|(id, _)| *id == parameter.id())
+        self.0.gradients.iter().any(|(id, _)| *id == parameter.id())
     }
 
     /// The buffer for `parameter`.
     pub(crate) fn buffer(&self, parameter: &Tensor) -> Option<MutexGuard<'_, Buffer>> {
-        self.0.iter().find(|(id, _)| *id == parameter.id()).map(|(_, buffer)| lock(buffer))
+        self.0.gradients.iter().find(|(id, _)| *id == parameter.id()).map(|(_, buffer)| lock(buffer))
     }
 }
 

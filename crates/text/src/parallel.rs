@@ -98,11 +98,14 @@ impl<W: FnMut(&[u32]) -> Result<()>> Queue<W> {
         }
         state.waiting.insert(index, ids);
         let QueueState { next, waiting, is_over, write } = &mut *state;
+        let before = *next;
         while let Some(ids) = waiting.remove(next).filter(|_| !*is_over) {
             write(&ids)?;
             *next += 1;
         }
-        self.moved.notify_all();
+        if *next > before {
+            self.moved.notify_all();
+        }
         Ok(())
     }
 }

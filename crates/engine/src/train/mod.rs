@@ -237,7 +237,7 @@ pub(crate) fn memory(config: &Config, data: &Dataset) -> Result<u64> {
         return Ok(Counts::memory(data.train.ids.len(), vocab_size, order));
     }
     let neural = crate::architecture::neural_config(config, vocab_size)?;
-    Ok(neural.estimate_bytes(config.train.batch_size, config.train.block_size))
+    Ok(neural.estimate_bytes(config.train.batch_size, config.train.block_size, neural::shards(config)))
 }
 
 /// Fills in the unit of the texts, and shortens a warm-up from the config for a run whose length

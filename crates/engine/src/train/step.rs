@@ -104,10 +104,12 @@ impl Step<'_> {
                 let mode = Mode::Train { dropout_seed, first_row: first_row + rows.start };
                 let streams = before.rows(first_row + rows.start..first_row + rows.end);
                 let state = before.values.get(streams.clone()).filter(|state| !state.is_empty());
-                let (store, part, after) = self.shard(&context, scale, batch, rows, state, &mode)?;
-                // Gradients of candle operations and of the head.
-                own.add_grad_store(&store)?;
-                Ok((part, streams, after))
+                own.with_buffers(|| {
+                    let (store, part, after) = self.shard(&context, scale, batch, rows, state, &mode)?;
+                    // Gradients of candle operations and of the head.
+                    own.add_grad_store(&store)?;
+                    Ok((part, streams, after))
+                })
             });
             for result in results {
                 let result: Result<(Sums, Range<usize>, Vec<f32>)> = result;

@@ -156,12 +156,13 @@ impl NeuralConfig {
         self.with(|kind| kind.build(parameters))
     }
 
-    /// Estimated peak memory of a training step in bytes: weights, gradients, two moments, a copy
-    /// of the best weights, and activations of `batch_size` rows of `block_size` tokens. Checked
-    /// before allocating.
-    pub fn estimate_bytes(&self, batch_size: usize, block_size: usize) -> u64 {
+    /// Estimated peak memory of a training step in bytes: weights, two moments, copies of the best
+    /// weights and of those being saved, gradients of each of `shards`, and activations of
+    /// `batch_size` rows of `block_size` tokens. Checked before allocating.
+    pub fn estimate_bytes(&self, batch_size: usize, block_size: usize, shards: usize) -> u64 {
         let tokens = batch_size as f64 * block_size as f64;
-        let floats = self.with(|kind| 6.0 * kind.parameters() + kind.activations() * tokens);
+        let copies = 5.0 + shards as f64;
+        let floats = self.with(|kind| copies * kind.parameters() + kind.activations() * tokens);
         (4.0 * floats) as u64
     }
 }
@@ -178,7 +179,7 @@ mod tests {
         assert!(good.check().is_ok());
         // nanoGPT's count for this shape, 0.80 M without and 8,192 positions.
         assert_eq!(good.with(|kind| kind.parameters()), f64::from((65 + 64) * 128 + 12 * 4 * 128 * 128));
-        let estimate = good.estimate_bytes(12, 64);
+        let estimate = good.estimate_bytes(12, 64, 2);
         assert!((20_000_000..300_000_000).contains(&estimate), "{estimate}");
         for bad in [
             TransformerConfig { n_head: 3, ..shape.clone() },
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(gated.mlp_width(), 352);
         let huge = NeuralConfig::Bigram(BigramConfig { vocab_size: usize::MAX, block_size: 8 });
         assert!(huge.check().is_err());
-        assert_eq!(huge.estimate_bytes(usize::MAX, usize::MAX), u64::MAX);
+        assert_eq!(huge.estimate_bytes(usize::MAX, usize::MAX, 1), u64::MAX);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A neural model as a distribution over the next token: by windows over a text, or, for a network
 //! with a state, by one pass over it.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use candle_core::{Device, Tensor};
@@ -9,11 +10,16 @@ use surprisal_ops::Context;
 use surprisal_ops::tensor_slice::read;
 
 use super::state_session::StateSession;
-use super::{Mode, Neural, Windows};
+use super::{Mode, Neural, Output, Windows};
 use crate::{Error, LanguageModel, RecomputeSession, Result, Session, Visit, check_tokens, scored};
 
 /// Tokens per scoring task, about: fixed, so that results do not depend on the number of threads.
 const TOKENS_PER_TASK: usize = 2048;
+
+/// Rows of logits that a task holds at a time, at least; of a small vocabulary more.
+const ROWS: usize = 256;
+/// Logits that a task may hold at a time, where they are more than [`ROWS`] rows.
+const LOGITS: usize = 1 << 20;
 
 /// A neural model that reads a text through windows of its block size.
 ///
@@ -72,8 +78,6 @@ impl NeuralLm {
     /// Processes `tokens` from the start with a carried state, and calls `visit` for each i ≥
     /// `from.max(1)` with i and ln q(· | `tokens[..i]`).
     fn read_on(&self, tokens: &[u32], from: usize, mut visit: impl FnMut(usize, &[f32])) -> Result<()> {
-        /// Rows of logits per task.
-        const ROWS: usize = 256;
         let (vocab_size, mut state, mut at) = (self.vocab_size(), None, 1);
         let (context, mode) = (Context::default(), Mode::Evaluate);
         while at < tokens.len() {
@@ -83,10 +87,7 @@ impl NeuralLm {
             let (output, after) = self.neural.forward_in(&context, &ids, state.as_deref(), &mode)?;
             let first = at.max(from);
             let starts: Vec<usize> = (first..end).step_by(ROWS).collect();
-            let rows = |&start: &usize| -> Result<Tensor> {
-                let part = output.rows(start - at, ROWS.min(end - start))?;
-                Ok(surprisal_ops::log_softmax(&part.logits_in(&context.inference_mode())?)?)
-            };
+            let rows = |&start: &usize| log_softmax(&output, start - at, ROWS.min(end - start));
             let parts: Vec<Result<Tensor>> = starts.par_iter().map(rows).collect();
             for (start, part) in starts.into_iter().zip(parts) {
                 read(&part?, |values| {
@@ -161,14 +162,13 @@ impl NeuralLm {
         windows
     }
 
-    /// ln q after each input (B, T), all rows of one length: (B·T, V).
-    fn log_softmax(&self, inputs: &[&[u32]]) -> Result<Tensor> {
+    /// The network's output for `inputs` (B, T), all of one length: B·T rows.
+    fn forward(&self, inputs: &[&[u32]]) -> Result<Output> {
         self.check_stop()?;
         let t = inputs.first().map_or(0, |row| row.len());
         let ids: Vec<u32> = inputs.iter().flat_map(|row| row.iter().copied()).collect();
         let ids = Tensor::from_vec(ids, (inputs.len(), t), &Device::Cpu)?;
-        let logits = self.neural.forward(&ids, &Mode::Evaluate)?.logits()?;
-        Ok(surprisal_ops::log_softmax(&logits)?) // (B·T, V)
+        self.neural.forward(&ids, &Mode::Evaluate)
     }
 
     /// Windows of equal length, in tasks of a fixed size.
@@ -181,18 +181,32 @@ impl NeuralLm {
     }
 
     /// Calls `visit` with every target of `windows`, whose inputs have one length, and its ln q(· |
-    /// context).
+    /// context). Logits are computed for targets alone, and a part at a time: of a large vocabulary
+    /// they are most of the memory.
     fn score(&self, tokens: &[u32], windows: &[Window], mut visit: impl FnMut(u32, &[f32])) -> Result<()> {
         let inputs: Vec<&[u32]> = windows.iter().map(|w| &tokens[w.start..w.targets.1 - 1]).collect();
         let (t, vocab_size) = (inputs.first().map_or(0, |row| row.len()), self.vocab_size());
-        Ok(read(&self.log_softmax(&inputs)?, |values| {
-            for (row, window) in windows.iter().enumerate() {
-                for place in window.targets.0..window.targets.1 {
-                    let at = row * t + place - 1 - window.start;
-                    visit(tokens[place], &values[at * vocab_size..(at + 1) * vocab_size]);
-                }
+        let output = self.forward(&inputs)?;
+        let mut targets = windows.iter().flat_map(|w| &tokens[w.targets.0..w.targets.1]);
+        let mut spans: Vec<Range<usize>> = Vec::new();
+        for (row, window) in windows.iter().enumerate() {
+            let first = row * t + window.targets.0 - 1 - window.start;
+            match spans.last_mut() {
+                Some(span) if span.end == first => span.end = (row + 1) * t,
+                _ => spans.push(first..(row + 1) * t),
             }
-        })?)
+        }
+        let most = ROWS.max(LOGITS / vocab_size);
+        for span in spans {
+            for first in span.clone().step_by(most) {
+                let part = log_softmax(&output, first, most.min(span.end - first))?;
+                read(&part, |values| {
+                    let rows = values.chunks_exact(vocab_size).zip(&mut targets);
+                    rows.for_each(|(row, &target)| visit(target, row));
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// ln q of every target of `windows`.
@@ -201,6 +215,12 @@ impl NeuralLm {
         self.score(tokens, windows, |token, row| scores.push(f64::from(row[token as usize])))?;
         Ok(scores)
     }
+}
+
+/// ln q after `count` rows of `output`, from `first` on: (count, V).
+fn log_softmax(output: &Output, first: usize, count: usize) -> Result<Tensor> {
+    let logits = output.rows(first, count)?.logits_in(&Context::default().inference_mode())?;
+    Ok(surprisal_ops::log_softmax(&logits)?)
 }
 
 impl LanguageModel for NeuralLm {
@@ -229,8 +249,8 @@ impl LanguageModel for NeuralLm {
     }
 
     fn for_each_distribution(&self, tokens: &[u32], from: usize, visit: &mut Visit<'_>) -> Result<()> {
-        /// Tasks in memory at once.
-        const TASKS: usize = 16;
+        /// Values of distributions in memory at once: fixed, as the tasks are.
+        const VALUES: usize = 1 << 25;
         scored(tokens, from, self.vocab_size())?;
         if from == 0 && !tokens.is_empty() {
             visit(0, &vec![self.uniform(); self.vocab_size()]);
@@ -245,7 +265,8 @@ impl LanguageModel for NeuralLm {
         }
         let windows = self.windows(from, tokens.len());
         let mut at = from.max(1);
-        for tasks in self.tasks(&windows).chunks(TASKS) {
+        let tasks_at_once = (VALUES / TOKENS_PER_TASK / self.vocab_size()).clamp(2, 16);
+        for tasks in self.tasks(&windows).chunks(tasks_at_once) {
             let rows = |task: &&[Window]| {
                 let mut rows = Vec::new();
                 self.score(tokens, task, |_, row| rows.extend_from_slice(row)).map(|()| rows)
@@ -300,8 +321,7 @@ impl LanguageModel for NeuralLm {
             return Ok(vec![self.uniform(); self.vocab_size()]);
         }
         let row = self.seen(context);
-        let log_probs = self.log_softmax(&[row])?;
-        let last: Vec<f32> = log_probs.get(row.len() - 1)?.to_vec1()?;
+        let last: Vec<f32> = log_softmax(&self.forward(&[row])?, row.len() - 1, 1)?.get(0)?.to_vec1()?;
         Ok(last.into_iter().map(f64::from).collect())
     }
 

@@ -116,15 +116,21 @@ pub(crate) fn merge_vocabs(mut locals: Vec<LocalVocab>) -> Result<(Vocab, Vec<Ve
         locals.iter().map(|one| one.vocab.words().num_bytes()).sum(),
     );
     let mut maps: Vec<Vec<u32>> = locals.iter().map(|one| Vec::with_capacity(one.first_seen.len())).collect();
-    // In text order: the owner adds the word with a new id; other threads look it up.
+    // In text order: the owner adds the word with a new id; other threads look it up. A chunk is of
+    // one thread, which goes on to its end.
     loop {
         let next = |thread: usize| Some((*locals[thread].first_seen.get(maps[thread].len())?, thread));
-        let Some((_, thread)) = (0..locals.len()).filter_map(next).min() else { break };
-        let local = maps[thread].len();
-        let (owner, there) = owners[thread][local];
-        let known = maps[owner].get(there as usize).copied();
-        let word = locals[thread].vocab.words().get(local).unwrap_or_default();
-        maps[thread].push(known.map_or_else(|| words.push(word), Ok)?);
+        let Some((first, thread)) = (0..locals.len()).filter_map(next).min() else { break };
+        let seen = &locals[thread].first_seen;
+        while let Some(at) = seen.get(maps[thread].len())
+            && at >> 32 == first >> 32
+        {
+            let local = maps[thread].len();
+            let (owner, there) = owners[thread][local];
+            let known = maps[owner].get(there as usize).copied();
+            let word = locals[thread].vocab.words().get(local).unwrap_or_default();
+            maps[thread].push(known.map_or_else(|| words.push(word), Ok)?);
+        }
     }
     Ok((words.into(), maps))
 }
