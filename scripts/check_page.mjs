@@ -176,7 +176,15 @@ const CHECKS = {
     assert.ok(Math.abs(over.approximation - counted.parts.approximation) < 1e-9 && over.approximation > 0.01);
     await show(page, "parts", `models=run:${name}&text=babble`);
     await page.waitForFunction((rows) => document.querySelectorAll(".stacks .row").length === rows, 1 + over.evaluations.length, { timeout: 60_000 });
-    assert.match(await page.locator(".stacks").last().innerText(), /estimation with miscalibration/);
+    // Its KL in three parts, at every evaluation whose weights were saved.
+    const measured = over.evaluations.filter((at) => at.miscalibration !== null);
+    assert.ok(measured.length >= over.evaluations.length - 1 && measured.length > 0);
+    const told = await page.locator(".stacks").last().locator(".row .legend").allInnerTexts();
+    for (const [i, { entropy, kl, miscalibration }] of over.evaluations.entries()) {
+      const estimation = kl - over.approximation - (miscalibration ?? 0);
+      assert.ok(told[i].includes(`H(p) ${nats(entropy)} + approximation ${nats(over.approximation)} + estimation ${nats(estimation)}`), told[i]);
+      if (miscalibration) assert.ok(told[i].endsWith(`miscalibration ${nats(miscalibration)}`), told[i]);
+    }
     await show(page, "parts");
   },
   async comparing(page) {

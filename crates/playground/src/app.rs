@@ -10,15 +10,15 @@ use surprisal_engine::{Error, Result as EngineResult, config, outputs, runs};
 use surprisal_platform::threads::Pool;
 
 use crate::bigrams::Bigrams;
-use crate::lru::Lru;
+use crate::lru::{Lru, of_json};
 use crate::models::{self, COUNTED, Held, Models};
 use crate::problem::Result;
 use crate::query::Query;
 use crate::runs::Runs;
 use crate::texts::{Text, Texts};
 
-/// Figures and tables that are held.
-const HELD: usize = 128;
+/// Bytes of the figures that are held; so many of numbers, and of counted pairs.
+const HELD: usize = 16 << 20;
 
 /// A request of a screen.
 #[derive(Debug)]
@@ -63,9 +63,9 @@ impl App {
             models: Models::new(model.as_deref()),
             runs: Runs::new(folder),
             pool: Pool::new(threads)?,
-            figures: Lru::new(HELD),
-            losses: Lru::new(HELD),
-            counts: Lru::new(HELD / 2),
+            figures: Lru::new(HELD, String::len),
+            losses: Lru::new(HELD, of_json),
+            counts: Lru::new(HELD, Bigrams::bytes),
             has_model: model.is_some(),
         })
     }

@@ -49,6 +49,12 @@ impl Bigrams {
         Ok(Self { counts, shown, names, pairs, totals })
     }
 
+    /// About its size in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let ngrams: usize = self.counts.levels.iter().map(|level| level.counts.len()).sum();
+        size_of::<f64>() * (2 * ngrams + self.pairs.len())
+    }
+
     pub(crate) fn width(&self) -> usize {
         self.names.len()
     }

@@ -12,8 +12,8 @@ use crate::lru::Lru;
 use crate::problem::{Problem, Result};
 use crate::texts::Texts;
 
-/// Models that are held, of small texts and of others.
-const HELD: [usize; 2] = [64, 6];
+/// Bytes of the models that are held, about 16 for every parameter or n-gram.
+const HELD: usize = 256 << 20;
 /// The id of the model that the page was started with.
 pub(crate) const GIVEN: &str = "given";
 /// The start of the id of a run's model.
@@ -35,7 +35,7 @@ pub(crate) type FindRun<'a> = dyn Fn(&str) -> Option<(PathBuf, u64)> + 'a;
 #[derive(Debug)]
 pub(crate) struct Models {
     given: Option<PathBuf>,
-    held: [Lru<Held>; 2],
+    held: Lru<Held>,
 }
 
 /// A model by itself, so that a store of them can be printed.
@@ -57,7 +57,10 @@ impl std::ops::Deref for Held {
 
 impl Models {
     pub(crate) fn new(given: Option<&Path>) -> Self {
-        Self { given: given.map(Path::to_owned), held: HELD.map(Lru::new) }
+        Self {
+            given: given.map(Path::to_owned),
+            held: Lru::new(HELD, |held| 16 * held.model.parameters() as usize),
+        }
     }
 
     /// The model of this id, counted on the text `text` if it is a counted one.
@@ -83,7 +86,7 @@ impl Models {
                 (given.ok_or_else(|| Problem::not_found(format!("there is no model {id:?} here")))?, 0)
             }
         };
-        self.held[1].get(&format!("{id} {version}"), || Ok(Held(models::load(&path, &ctx)?)))
+        self.held.get(&format!("{id} {version}"), || Ok(Held(models::load(&path, &ctx)?)))
     }
 
     /// An n-gram model of the text `text` with lines of a config's `[model]`.
@@ -96,7 +99,7 @@ impl Models {
         pool: &Pool,
     ) -> Result<Arc<Held>> {
         let data = texts.get(text, pool)?;
-        self.held[usize::from(texts.is_large(text))].get(&format!("{order} {smoothing} {text}"), || {
+        self.held.get(&format!("{order} {smoothing} {text}"), || {
             let control = Control::new();
             let ctx = Context::new(pool, &Silent, &control);
             let settings = format!("[model]\nkind = \"ngram\"\norder = {order}\n{smoothing}\n");

@@ -27,6 +27,16 @@ impl Query {
         self.get(name).filter(|value| !value.is_empty()).unwrap_or(default)
     }
 
+    /// A text that is written on the page, or `default` where none is given.
+    pub(crate) fn written(&self, default: &'static str, most: usize) -> Result<&str> {
+        let text = self.get("written").unwrap_or(default);
+        match text.chars().count() {
+            0 => Err(Problem::bad("the text is empty: write a letter at least")),
+            chars if chars > most => Err(Problem::bad(format!("the text has more than {most} characters"))),
+            _ => Ok(text),
+        }
+    }
+
     /// The number `name`, or `default` where it is not given.
     pub(crate) fn number(&self, name: &str, default: f64, range: RangeInclusive<f64>) -> Result<f64> {
         let Some(text) = self.get(name).filter(|text| !text.is_empty()) else { return Ok(default) };

@@ -8,17 +8,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
+use surprisal_engine::compare::diagnostics;
 use surprisal_engine::config::{Loaded, Override};
-use surprisal_engine::store::atomic;
+use surprisal_engine::store::{atomic, checkpoint};
 use surprisal_engine::train::{Request, train};
 use surprisal_engine::{
-    Context, Control, Evaluated, Event, ExitKind, Measured, RunId, Sampled, StopCriterion, TrialFinished,
-    compare, config, outputs, runs,
+    Context, Control, Evaluated, Event, ExitKind, Measured, RunId, Sampled, Silent, StopCriterion,
+    TrialFinished, compare, config, models, outputs, runs,
 };
 use surprisal_platform::threads::Pool;
 use surprisal_report::{figures, render_comparison};
 
 use crate::problem::{Problem, Result};
+use crate::texts::Texts;
 
 /// Runs at a time, each on all threads: on two cores more would only slow each other.
 pub(crate) const AT_ONCE: usize = 2;
@@ -28,6 +30,8 @@ const MOST_WAITING: usize = 60;
 const MOST_LISTED: usize = 300;
 /// The folder of the configs of comparisons, beside the runs; no run has such a name.
 const COMPARISONS: &str = ".comparisons";
+/// Tokens by which the calibration of a run is measured while it is trained.
+const CALIBRATED: usize = 1 << 13;
 /// Samples of a run that are kept.
 const MOST_SAMPLES: usize = 40;
 
@@ -68,6 +72,8 @@ pub(crate) struct Known {
     pub(crate) progress: f64,
     pub(crate) points: Vec<Measured>,
     pub(crate) evaluations: Vec<Evaluated>,
+    /// What one temperature would remove from the weights of some evaluations, by their steps.
+    pub(crate) miscalibrations: Vec<(usize, f64)>,
     /// Losses of count-based models on the same text: name and nats per token.
     pub(crate) levels: Vec<(String, Option<f64>)>,
     pub(crate) source_entropy: Option<f64>,
@@ -107,6 +113,7 @@ impl Run {
             progress: 0.0,
             points: Vec::new(),
             evaluations: Vec::new(),
+            miscalibrations: Vec::new(),
             levels: Vec::new(),
             source_entropy: None,
             samples: Vec::new(),
@@ -176,6 +183,23 @@ impl Run {
             Event::TrialFinished(trial) => self.learn(|known| known.trials.push(trial.clone())),
             Event::Noted(note) => self.learn(|known| known.notes.push(note.to_string())),
             _ => {}
+        }
+    }
+
+    /// Measures the calibration of the weights that an evaluation was of, while they are there. A
+    /// run is not stopped by what only a picture of it lacks.
+    fn calibrate(&self, step: usize, texts: &Texts, pool: &Pool) {
+        let is_evaluated = self.known().evaluations.last().is_some_and(|of| of.step == step);
+        let Some(text) = self.text.as_ref().filter(|_| is_evaluated) else { return };
+        let measured = || -> Result<Option<f64>> {
+            let ctx = Context::new(pool, &Silent, &self.control);
+            let saved = checkpoint::list(&self.folder.join("checkpoints"))?;
+            let Some((_, path)) = saved.iter().find(|(at, _)| *at == step as u64) else { return Ok(None) };
+            let (text, model) = (texts.get(text, pool)?, models::load(path, &ctx)?);
+            Ok(diagnostics::miscalibration(&*model.model, &text.data, CALIBRATED, pool)?)
+        };
+        if let Ok(Some(nats)) = measured() {
+            self.learn(|known| known.miscalibrations.push((step, nats)));
         }
     }
 
@@ -382,7 +406,7 @@ impl Runs {
     }
 
     /// Makes runs of the queue until [`Self::close`].
-    pub(crate) fn work(&self, pool: &Pool) {
+    pub(crate) fn work(&self, texts: &Texts, pool: &Pool) {
         loop {
             let mut queue = self.queue();
             let (run, settings) = loop {
@@ -396,7 +420,7 @@ impl Runs {
                 queue = self.asked.wait(queue).unwrap_or_else(PoisonError::into_inner);
             };
             drop(queue);
-            make(&run, settings, pool);
+            make(&run, settings, texts, pool);
             self.queue().working -= 1;
         }
     }
@@ -415,10 +439,13 @@ impl Runs {
 }
 
 /// Makes a run, and learns how it ends.
-fn make(run: &Arc<Run>, job: Job, pool: &Pool) {
+fn make(run: &Arc<Run>, job: Job, texts: &Texts, pool: &Pool) {
     run.learn(|known| known.phase = Phase::Starting);
     let events = |_: RunId, event: &Event| {
         run.hear(event);
+        if let Event::Checkpointed { step } = event {
+            run.calibrate(*step, texts, pool);
+        }
         Ok(())
     };
     let ctx = Context::new(pool, &events, &run.control);

@@ -69,6 +69,9 @@ const SMALL_BODY: u64 = 64 << 10;
 const SLOWEST: u64 = 100_000;
 /// Texts that are received at a time, as they are in memory.
 const UPLOADS: usize = 2;
+/// Answers at a time beyond the number of cores: short ones go past long ones, and past those that
+/// wait for the same number.
+const MORE_ANSWERS: usize = 4;
 /// Requests that may wait for a thread.
 const MOST_WAITING: usize = 300;
 /// The time between two questions of a stream.
@@ -130,7 +133,7 @@ pub fn serve(
         app,
         guard,
         limits: options.limits,
-        answers: limit(threads.max(2)),
+        answers: limit(threads + MORE_ANSWERS),
         waiting: limit(MOST_WAITING),
         streams: limit(options.limits.streams),
         uploads: limit(UPLOADS),
@@ -139,7 +142,7 @@ pub fn serve(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .max_blocking_threads(threads.max(2) + 2)
+        .max_blocking_threads(threads + MORE_ANSWERS)
         .build()
         .map_err(cannot)?;
     let deadline = options.lifetime.map(|lifetime| Instant::now() + lifetime);
@@ -147,7 +150,7 @@ pub fn serve(
     let _steps = ctx.control.steps();
     let served = std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
-            scope.spawn(|| server.app.runs.work(&pool));
+            scope.spawn(|| server.app.runs.work(&server.app.texts, &pool));
         }
         let served = ready(&shown).and_then(|()| {
             if options.given.is_none() {
@@ -329,7 +332,7 @@ impl Server {
         }
     }
 
-    /// Computes on a thread of its own, as many at a time as there are cores.
+    /// Computes on a thread of its own, a few at a time.
     async fn compute<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&App) -> T + Send + 'static,

@@ -15,8 +15,8 @@ use surprisal_platform::threads::Pool;
 use crate::lru::Lru;
 use crate::problem::{Problem, Result};
 
-/// Texts that are held as tokens, small ones and others.
-const HELD: [usize; 2] = [64, 3];
+/// Bytes of the texts that are held as tokens, and of their sources' predictions.
+const HELD: [usize; 2] = [512 << 20, 64 << 20];
 /// Bytes of a small text.
 const SMALL: u64 = 1 << 20;
 /// The most bytes of all texts that were sent.
@@ -37,6 +37,14 @@ pub(crate) struct Text {
     pub(crate) notes: Vec<String>,
 }
 
+impl Text {
+    /// About its size in memory, with the text itself.
+    fn bytes(&self) -> usize {
+        let Dataset { train, val, .. } = &self.data;
+        size_of::<u32>() * (train.ids.len() + val.ids.len()) + (train.bytes + val.bytes) as usize
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Entry {
     id: String,
@@ -51,7 +59,7 @@ struct Entry {
 pub(crate) struct Texts {
     folder: PathBuf,
     list: Mutex<Vec<Entry>>,
-    held: [Lru<Text>; 2],
+    held: Lru<Text>,
     oracles: Lru<Option<SourceOracle>>,
 }
 
@@ -84,7 +92,12 @@ impl Texts {
             .collect();
         sent.sort_by(|a, b| a.id.cmp(&b.id));
         list.extend(sent.into_iter().take(MOST_TEXTS));
-        Self { folder, list: Mutex::new(list), held: HELD.map(Lru::new), oracles: Lru::new(HELD[1]) }
+        Self {
+            folder,
+            list: Mutex::new(list),
+            held: Lru::new(HELD[0], Text::bytes),
+            oracles: Lru::new(HELD[1], |_| 1 << 20),
+        }
     }
 
     fn list(&self) -> MutexGuard<'_, Vec<Entry>> {
@@ -127,7 +140,7 @@ impl Texts {
     /// The text `id` as characters.
     pub(crate) fn get(&self, id: &str, pool: &Pool) -> Result<Arc<Text>> {
         let loaded = self.config(id)?;
-        self.held[usize::from(self.is_large(id))].get(id, || {
+        self.held.get(id, || {
             kind::check_texts(&loaded.config.data.train)?;
             let notes = Mutex::new(Vec::new());
             let events = |_: RunId, event: &Event| {

@@ -6,6 +6,7 @@ mod common;
 
 use common::{Page, sentences};
 use serde_json::Value;
+use surprisal_engine::compare::diagnostics;
 use surprisal_engine::data::Dataset;
 use surprisal_engine::model::LanguageModel;
 use surprisal_engine::model::ngram::{NgramConfig, NgramModel, Smoothing};
@@ -126,6 +127,40 @@ fn a_run_of_the_page_is_a_run() {
     assert_eq!(again["nats_per_token"], eval["nats_per_token"]);
     let resolved = std::fs::read_to_string(path.join("config.toml")).unwrap();
     assert!(resolved.contains("label_smoothing = 0.1") && resolved.contains("seed = 7"), "{resolved}");
+}
+
+#[test]
+fn the_parts_of_a_loss_are_told_at_every_evaluation() {
+    let (page, pool, control) = (page(), Pool::new(2).unwrap(), Control::new());
+    let wanted = r#"{"architecture":"bigram","text":"babble","passes":0.05}"#;
+    let name = page.post("runs", wanted).json()["name"].as_str().unwrap().to_owned();
+    page.wait(&name, |run| run["known"]["phase"] == "finished");
+    let over = page.numbers(&format!("parts/training?name={name}"));
+    let last = over["evaluations"].as_array().unwrap().last().unwrap();
+    let path = page.folder.path().join("runs").join(&name);
+    let loaded = models::load(&path, &Context::new(&pool, &Silent, &control)).unwrap();
+    let mut babble =
+        config::parse("a test", "[data]\nembedded = \"babble\"\n[tokenizer]\nkind = \"char\"\n", &[])
+            .unwrap();
+    config::check(&mut babble).unwrap();
+    let data = Dataset::load(&babble.config, false, None, &Context::new(&pool, &Silent, &control)).unwrap();
+    let expected = diagnostics::miscalibration(&*loaded.model, &data, 1 << 13, &pool).unwrap().unwrap();
+    assert_eq!(number(&last["miscalibration"]), expected);
+    // One temperature for the whole text differs by what 8,192 letters do not tell.
+    let parts = page.numbers(&format!("parts?models=run:{name}&text=babble"))["models"][0]["parts"].clone();
+    assert!((number(&parts["miscalibration"]) - expected).abs() < 0.01, "{parts} {expected}");
+    assert!(number(&over["approximation"]) < number(&last["kl"]));
+}
+
+#[test]
+fn what_cannot_be_read_is_said() {
+    let page = page();
+    for path in ["step?written=", "surprise?written=", "surprise/next?written=", "surprise/sample?written="] {
+        let got = page.get(&format!("api/{path}"));
+        assert!(got.status == 400 && got.body.contains("empty"), "{path}: {}", got.body);
+    }
+    let long = "a".repeat(4001);
+    assert!(page.get(&format!("api/surprise?written={long}")).body.contains("more than 4000"));
 }
 
 #[test]

@@ -296,6 +296,36 @@ pub fn measure(
     }))
 }
 
+/// The nats per token that one temperature would remove from `model` on the first `most` tokens of
+/// the validation text, fitted on the first half of them; `None` where none can be fitted.
+///
+/// # Errors
+/// A failure of the model.
+pub fn miscalibration(
+    model: &dyn LanguageModel,
+    data: &Dataset,
+    most: usize,
+    pool: &Pool,
+) -> Result<Option<f64>> {
+    let (vocab, from) = (model.vocab_size(), usize::from(data.val.bos().is_some()));
+    let (mut kept, mut targets) = (Vec::new(), Vec::new());
+    for sequence in data.val.sequences() {
+        let part = &sequence[..sequence.len().min(from + most - targets.len())];
+        pool.install(|| {
+            model.for_each_distribution(part, from, &mut |i, row| {
+                let total = log_sum_exp(row);
+                kept.extend(row.iter().map(|value| (value - total) as f32));
+                targets.push(part[i]);
+            })
+        })?;
+        if targets.len() == most {
+            break;
+        }
+    }
+    let found = calibrate(&kept, vocab, &targets, true)?;
+    Ok(found.and_then(|calibration| calibration.scaled?.saved))
+}
+
 fn calibrate(kept: &[f32], vocab: usize, targets: &[u32], whole: bool) -> Result<Option<CalibrationSummary>> {
     if targets.len() < 2 {
         return Ok(None);

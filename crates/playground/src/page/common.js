@@ -175,6 +175,24 @@ export function choice(label, name, options, otherwise, chosen) {
   return { node: labelled(label, select), get value() { return select.value; }, fill };
 }
 
+/** Boxes of models, of which one to `most` are chosen; the address has the choice. */
+export function modelBoxes(models, most, changed) {
+  const known = (id) => models.some((model) => model.id === id);
+  const wanted = state.get("models", "bigram,5gram").split(",").filter(known).slice(0, most);
+  const chosen = new Set(wanted.length ? wanted : ["bigram", "5gram"]);
+  const boxes = models.filter((model, i) => i < 12 || chosen.has(model.id)).map((model) => {
+    const box = el("input", { type: "checkbox", checked: chosen.has(model.id) });
+    box.addEventListener("change", () => {
+      if (chosen.size === (box.checked ? most : 1)) { box.checked = !box.checked; return; }
+      if (box.checked) chosen.add(model.id); else chosen.delete(model.id);
+      state.set({ models: [...chosen].join(",") });
+      changed();
+    });
+    return labelled(model.name, box);
+  });
+  return { node: el("fieldset", {}, el("legend", {}, `Models, at most ${most}`), ...boxes), chosen };
+}
+
 /** A part that scrolls sideways where it is too wide, also by keyboard. */
 export function scrolls(label, ...children) {
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, ...children);

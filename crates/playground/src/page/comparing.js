@@ -16,7 +16,11 @@ export async function open(root) {
   const field = (label, name, value, attributes) => {
     const input = el("input", { type: "text", value: state.get(name, value), ...attributes });
     input.addEventListener("change", () => state.set({ [name]: input.value }));
-    return { node: labelled(label, input), get list() { return input.value.split(/[\s,;]+/).filter(Boolean).map(Number); }, get value() { return Number(input.value); } };
+    const number = (typed) => {
+      if (typed.trim() === "" || Number.isNaN(Number(typed))) throw new Error(`${label}: “${typed}” is no number`);
+      return Number(typed);
+    };
+    return { node: labelled(label, input), get list() { return input.value.split(/[\s,;]+/).filter(Boolean).map(number); }, get value() { return number(input.value); } };
   };
   const architecture = choice("architecture", "architecture", [["mlp", "MLP of 8 letters"], ["transformer", "small transformer"], ["bigram", "bigram table"]], "mlp", () => {});
   const epsilons = field("ε, one or more", "epsilons", "0, 0.1"), decays = field("decay, one or more", "decays", "0, 0.1");

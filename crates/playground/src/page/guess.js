@@ -38,7 +38,7 @@ export async function open(root) {
     const names = ["you", ...found.models.map(short)];
     head.replaceChildren(...["came", "your guess", "sure", ...names].map((name) => el("th", { scope: "col" }, name)));
     rows.replaceChildren(...found.rounds.slice(-12).reverse().map((round) => el("tr", {},
-      el("td", {}, round.truth), el("td", {}, round.guess === round.truth ? `${round.guess} ✓` : round.guess), el("td", {}, `${Math.round(100 * round.confidence)} %`),
+      el("td", {}, round.truth), el("td", {}, round.guess === round.truth ? `${round.guess} ✓` : round.guess), el("td", {}, `${Math.round(100 * round.confidence)}\u00a0%`),
       el("td", {}, nats(round.nats, 3)), ...round.models.map((of) => el("td", {}, nats(of.truth, 3))))));
     foot.replaceChildren(el("th", { scope: "row", colspan: "3" }, `mean of ${found.rounds.length}: cross-entropy, nats`),
       ...found.means.map((mean) => el("td", {}, found.rounds.length ? nats(mean) : "–")));

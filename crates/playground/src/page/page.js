@@ -12,6 +12,8 @@ import * as training from "./training.js";
 
 const SCREENS = [guess, counting, learning, training, step, surprise, parts, comparing];
 const main = document.getElementById("main");
+/** Bytes of a text that the server takes. */
+const MOST = 50 * 2 ** 20;
 let close = () => {};
 
 /** Shows the screen that the address names. */
@@ -60,7 +62,8 @@ const texts = {
     if (this.select.value !== wanted) state.set({ text: this.select.value });
   },
   choose(text) {
-    state.set({ text });
+    // Places in the last text are no places in this one.
+    state.set({ text, guesses: null, from: null, at: null, v: null, w: null });
     show();
   },
   async send(name, body) {
@@ -69,10 +72,8 @@ const texts = {
       await this.load();
       this.select.value = sent.id;
       this.choose(sent.id);
-      return true;
     } catch (error) {
       problem(error.message);
-      return false;
     }
   },
   build() {
@@ -86,8 +87,11 @@ const texts = {
       el("p", { class: "buttons" },
         button("Use this text", async () => {
           const chosen = file.files[0];
-          if (await texts.send(chosen ? chosen.name : name.value, chosen ?? area.value)) dialog.close();
-          else dialog.close();
+          dialog.close();
+          // A browser does not show the answer to what it is not allowed to send whole.
+          if (chosen?.size > MOST) problem(`The text has ${Math.ceil(chosen.size / 1e6)} MB, but at most 50 MB are taken.`);
+          else await texts.send(chosen ? chosen.name : name.value, chosen ?? area.value);
+          file.value = "";
         }, { class: "main" }),
         button("Cancel", () => dialog.close())));
     document.getElementById("texts").replaceChildren(

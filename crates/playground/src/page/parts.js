@@ -1,6 +1,6 @@
 // What is the loss made of: H(p), KL and its parts.
 
-import { el, figure, get, labelled, latest, nats, slider, state, whole } from "./common.js";
+import { el, figure, get, latest, modelBoxes, nats, slider, state, whole } from "./common.js";
 
 export const id = "parts";
 export const title = "What is the loss made of?";
@@ -28,17 +28,7 @@ function stack(name, parts, most) {
 
 export async function open(root) {
   const models = await get("models");
-  const chosen = new Set(state.get("models", "bigram,5gram").split(","));
-  const boxes = models.slice(0, 12).map((model) => {
-    const box = el("input", { type: "checkbox", checked: chosen.has(model.id) });
-    box.addEventListener("change", () => {
-      if (box.checked && chosen.size >= 4) { box.checked = false; return; }
-      if (box.checked) chosen.add(model.id); else chosen.delete(model.id);
-      state.set({ models: [...chosen].join(",") });
-      load();
-    });
-    return labelled(model.name, box);
-  });
+  const { node: boxes, chosen } = modelBoxes(models, 4, () => load());
   const name = (model) => models.find((one) => one.id === model)?.name ?? model;
   const stacks = el("div", { class: "stacks" }), cards = el("div", { class: "pair" }), training = el("div", { class: "stacks" });
   const said = el("p", { class: "legend line", "aria-live": "polite" });
@@ -81,22 +71,22 @@ export async function open(root) {
     if (run) {
       const { approximation, evaluations } = await get("parts/training", { name: run });
       const highest = Math.max(...evaluations.map((at) => at.nats ?? 0));
-      const split = ({ nats: loss, entropy, kl }) => {
+      const split = ({ nats: loss, entropy, kl, miscalibration }) => {
         if (kl === null) return [["loss (the source is not known)", loss]];
-        if (approximation === null) return [["H(p)", entropy], ["approximation", 0], ["KL", kl]];
-        return [["H(p)", entropy], ["approximation", approximation], ["estimation and miscalibration", kl - approximation]];
+        const rest = kl - (approximation ?? 0) - (miscalibration ?? 0);
+        return [["H(p)", entropy], ["approximation", approximation ?? 0], [approximation === null ? "approximation and estimation" : "estimation", rest], ["miscalibration", miscalibration ?? 0]];
       };
-      const why = approximation === null ? "Its context is too long to tell approximation from estimation: the blue part is the whole KL."
-        : "The approximation is its context's, the same at every step; the blue part is estimation with miscalibration, which only the weights above can tell apart.";
+      const why = (approximation === null ? "Its context is too long to tell approximation from estimation: the blue part is both. "
+        : "The approximation is its context's, the same at every step. ") + "Miscalibration is measured on the first 8,192 letters, of steps whose weights were saved.";
       training.replaceChildren(el("h2", {}, `Over training: ${run}`), ...evaluations.map((at) => el("div", { class: "row" },
         el("span", { class: "of" }, `step ${whole(at.step)}`), stack(`step ${at.step}`, split(at), highest),
-        el("span", { class: "number" }, `${nats(at.nats)}${at.kl === null ? "" : `, KL ${nats(at.kl)}`}`))),
+        el("span", { class: "number" }, `${nats(at.nats)}${at.kl === null ? "" : `, KL ${nats(at.kl)}`}`),
+        at.kl === null ? null : el("p", { class: "legend" }, split(at).filter(([, value]) => value !== 0).map(([part, value]) => `${part} ${nats(value)}`).join(" + ")))),
         evaluations.some((at) => at.kl !== null) ? el("p", { class: "legend" }, why) : null);
     } else training.replaceChildren();
   });
   root.replaceChildren(
-    el("fieldset", {}, el("legend", {}, "Models, at most four"), ...boxes),
-    said, legend, stacks, training,
+    boxes, said, legend, stacks, training,
     el("h2", {}, "0.1 nats are about 10 % of the perplexity"), el("div", { class: "controls" }, less.node), perplexity,
     el("h2", {}, "Does it know how sure it is? Accuracy by confidence"), cards,
     el("h2", {}, "More text"), el("p", {}, "A chain of letters whose source is known, counted on more and more of its text: the KL follows parameters / 2N."), curve);

@@ -1,6 +1,6 @@
 // Where is a model surprised: a text coloured by surprisal.
 
-import { bars, button, choice, el, facts, get, labelled, latest, nats, share, slider, state, visible } from "./common.js";
+import { bars, button, choice, el, facts, get, labelled, latest, modelBoxes, nats, share, slider, state, visible } from "./common.js";
 
 export const id = "surprise";
 export const title = "Where is it surprised?";
@@ -19,17 +19,7 @@ export async function open(root) {
   const models = await get("models");
   const written = el("textarea", { rows: "3", maxlength: "2000" });
   written.value = state.get("written", "Once upon a time there was a small green frog.");
-  const chosen = new Set(state.get("models", "bigram,5gram").split(","));
-  const boxes = models.slice(0, 12).map((model) => {
-    const box = el("input", { type: "checkbox", checked: chosen.has(model.id) });
-    box.addEventListener("change", () => {
-      if (box.checked && chosen.size >= 3) { box.checked = false; return; }
-      if (box.checked) chosen.add(model.id); else chosen.delete(model.id);
-      state.set({ models: [...chosen].join(",") });
-      load();
-    });
-    return labelled(model.name, box);
-  });
+  const { node: boxes, chosen } = modelBoxes(models, 3, () => load());
   const reading = el("div", { class: "readings" });
   const about = el("p", { class: "cell", "aria-live": "polite" });
   const numbers = facts(["surprisal, nats", "bits", "q", "rank", "entropy of the next token"]);
@@ -112,7 +102,7 @@ export async function open(root) {
   });
   written.addEventListener("change", load);
   root.replaceChildren(
-    el("div", { class: "controls" }, labelled("text", written), el("fieldset", {}, el("legend", {}, "Models, at most three"), ...boxes)),
+    el("div", { class: "controls" }, labelled("text", written), boxes),
     el("p", { class: "legend" }, "0 ", el("span", { class: "ramp", "aria-hidden": "true" }, ...[0, 1, 2, 3, 4, 5, 6].map((n) => {
       const box = el("i", {});
       box.style.setProperty("--s", (0.85 * n / MOST).toFixed(3));

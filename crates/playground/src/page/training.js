@@ -46,14 +46,16 @@ export async function open(root) {
     watch();
   }), { class: "main" });
   const pick = (label, name) => {
-    const select = el("select", { change: () => watch() });
+    const select = el("select", { change: () => watch() }), node = labelled(label, select);
     select.dataset.name = name;
-    return { select, node: labelled(label, select) };
+    node.classList.add("wide");
+    return { select, node };
   };
   const first = pick("run", "run"), second = pick("over it", "other");
   const numbers = facts(["state", "step", "training NLL", "validation NLL", "perplexity", "parameters"]);
   const curves = el("figure", { class: "curves", "aria-live": "off" });
   const sample = el("pre", { class: "sample" });
+  const heading = el("h2", {}, "No run yet");
   const bar = el("progress", { max: "1", value: "0", "aria-label": "progress of the run" });
   const control = (label, act) => button(label, latest(() => post("runs/control", "", { name: first.select.value, do: act })));
   const [pause, resume, end] = [control("Pause", "pause"), control("Go on", "resume"), control("Stop", "stop")];
@@ -96,12 +98,14 @@ export async function open(root) {
     if (watched === names.join(",")) return;
     stop();
     watched = names.join(",");
+    // A choice may cut a long name; a heading does not.
+    heading.textContent = names.join(" over ") || "No run yet";
     if (names.length) stop = live("runs/live", { names: watched }, show);
   }
   root.replaceChildren(
     el("form", { class: "controls", submit: (event) => event.preventDefault() }, architecture.node, size.node, ...Object.values(fields).map((field) => field.node), begin),
     el("div", { class: "controls" }, first.node, second.node, pause, resume, end),
-    bar, numbers.node, curves,
+    heading, bar, numbers.node, curves,
     el("h2", {}, "It writes, after every evaluation"), sample);
   try {
     await list();

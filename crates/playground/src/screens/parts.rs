@@ -57,11 +57,14 @@ fn of_model(app: &App, name: &str, id: &str) -> Result<std::sync::Arc<Value>> {
 }
 
 /// H(p) and KL of a run at its evaluations, and of the KL what a longer context would remove, which
-/// is the same at all of them. Miscalibration needs the weights, of which a run keeps the best.
+/// is the same at all of them, and what one temperature would, where that was measured.
 pub(crate) fn over_training(app: &App, ask: &Ask) -> Result<Value> {
     let name = ask.query.text("name", "");
     let run = app.runs.get(name)?;
-    let evaluations = run.known().evaluations.clone();
+    let (evaluations, calibrations) = {
+        let known = run.known();
+        (known.evaluations.clone(), known.miscalibrations.clone())
+    };
     let entropy = evaluations.last().and_then(|of| of.eval.source_entropy());
     let approximation = match (&run.text, entropy) {
         (Some(id), Some(entropy)) if app.runs.weights(name).is_some() => {
@@ -74,7 +77,9 @@ pub(crate) fn over_training(app: &App, ask: &Ask) -> Result<Value> {
         _ => None,
     };
     let at = evaluations.iter().map(|of| {
+        let miscalibration = calibrations.iter().find(|(step, _)| *step == of.step).map(|(_, nats)| nats);
         json!({
+            "miscalibration": miscalibration,
             "step": of.step, "nats": of.eval.nats_per_token(), "entropy": of.eval.source_entropy(), "kl": of.eval.kl(),
         })
     });

@@ -71,10 +71,7 @@ pub(crate) fn dragged(_: &App, ask: &Ask) -> Result<Value> {
 /// true one, renormalised to them.
 pub(crate) fn step(app: &App, ask: &Ask) -> Result<Value> {
     let id = app.text_id(ask);
-    let (written, model) = (ask.query.text("written", "the cat"), ask.query.text("model", "5gram"));
-    if written.chars().count() > MOST_CHARS {
-        return Err(Problem::bad(format!("the text has more than {MOST_CHARS} characters")));
-    }
+    let (written, model) = (ask.query.written("the cat", MOST_CHARS)?, ask.query.text("model", "5gram"));
     let top = ask.query.whole("top", 6, 2..=12)?;
     let epsilon = ask.query.number("epsilon", 0.0, 0.0..=1.0)?;
     let loaded = app.model(model, &id)?;

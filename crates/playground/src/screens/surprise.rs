@@ -21,11 +21,7 @@ const MOST_MODELS: usize = 3;
 const SHOWN: usize = 10;
 
 fn written(ask: &Ask) -> Result<&str> {
-    let text = ask.query.text("written", "Once upon a time");
-    if text.chars().count() > MOST_CHARS {
-        return Err(Problem::bad(format!("the text has more than {MOST_CHARS} characters")));
-    }
-    Ok(text)
+    ask.query.written("Once upon a time", MOST_CHARS)
 }
 
 /// The surprisals of a text under up to three models.
