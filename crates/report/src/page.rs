@@ -62,7 +62,8 @@ pub(super) fn table(id: &str, table: &Table, bars: Option<(&str, &[Markup])>) ->
         Cell::Words(_) => None,
     };
     html! {
-        div.scroll {
+        // What scrolls can be reached by keyboard.
+        div.scroll tabindex="0" role="region" aria-label=(id) {
             table.sortable id=(id) {
                 thead {
                     tr {
