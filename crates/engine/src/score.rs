@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use surprisal_model::LanguageModel;
+use surprisal_platform::threads::Pool;
 use surprisal_text::{EvaluationText, InputOptions, TextMode, Tokenizer, UnknownText};
 
 use crate::error::{Error, Result};
@@ -121,11 +122,7 @@ pub fn score(
     write: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<Sums> {
     let tokenizer = &loaded.tokenizer;
-    if tokenizer.bos().is_none() && !(options.bos && options.eos) {
-        return Err(Error::usage(
-            "this model reads a text without <s> and </s>, so there is none to leave out",
-        ));
-    }
+    check_marks(tokenizer, options.bos, options.eos)?;
     let scorer = Scorer { model: &*loaded.model, tokenizer, options, ctx, format };
     let newlines: Vec<u32> = match tokenizer.bos() {
         Some(_) => Vec::new(),
@@ -141,6 +138,55 @@ pub fn score(
         scorer.score(&lines, &mut sums, write)?;
     }
     Ok(sums)
+}
+
+/// ln q of each of `count` lines by itself, which `line` gives by number. The context is `<s>` where
+/// the model has it, a newline otherwise. Names of special tokens are unknown words.
+///
+/// # Errors
+/// Options that do not fit the model; a failure of the tokenizer or the model.
+pub fn score_lines<'a>(
+    loaded: &LoadedModel,
+    count: usize,
+    line: &(dyn Fn(usize) -> &'a str + Sync),
+    (bos, eos): (bool, bool),
+    pool: &Pool,
+) -> Result<Vec<f64>> {
+    let tokenizer = &loaded.tokenizer;
+    check_marks(tokenizer, bos, eos)?;
+    let normalize = loaded.config.data.normalize;
+    let marks = |given: bool, mark: Option<u32>| mark.filter(|_| given && tokenizer.bos().is_some());
+    let context = match tokenizer.bos() {
+        Some(_) => marks(bos, tokenizer.bos()).into_iter().collect(),
+        None => newline(tokenizer)?,
+    };
+    let end = marks(eos, tokenizer.eos());
+    let parts = pool.map(count.div_ceil(LINES_PER_TASK), |task| -> Result<Vec<f64>> {
+        let first = task * LINES_PER_TASK;
+        let mut sequences = Vec::with_capacity(LINES_PER_TASK);
+        for number in first..count.min(first + LINES_PER_TASK) {
+            let mut ids = context.clone();
+            ids.extend(tokenizer.encode(&normalize.of(line(number)))?);
+            ids.extend(end);
+            sequences.push(ids);
+        }
+        let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let mut sums = Vec::with_capacity(batch.len());
+        let add = &mut |_, log_probs: &[f64]| sums.push(log_probs.iter().sum());
+        loaded.model.each_log_probs(&batch, context.len(), add)?;
+        Ok(sums)
+    });
+    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// Refuses to leave out `<s>` or `</s>` where there is none.
+fn check_marks(tokenizer: &Tokenizer, bos: bool, eos: bool) -> Result<()> {
+    if tokenizer.bos().is_none() && !(bos && eos) {
+        return Err(Error::usage(
+            "this model reads a text without <s> and </s>, so there is none to leave out",
+        ));
+    }
+    Ok(())
 }
 
 struct Scorer<'a> {
