@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use pyo3::prelude::*;
-use surprisal_engine::compare::{self, Options, tables};
+use surprisal_engine::compare::{Options, compare as run, tables};
 use surprisal_engine::store::atomic;
 use surprisal_engine::{Context, Control, Result, outputs};
 
@@ -45,7 +45,7 @@ pub(crate) fn compare<'py>(
     let work = move || {
         let compared = || -> Result<_> {
             // Not on the pool, whose threads the runs share.
-            let found = compare::compare(&options, &Context::new(&pool, &callback, &control))?;
+            let found = run(&options, &Context::new(&pool, &callback, &control))?;
             let page = pool.install(|| surprisal_report::render_comparison(&found))?;
             atomic::write(found.root.join(outputs::PAGE), page.as_bytes())?;
             let named = [

@@ -1,10 +1,11 @@
 //! Counting without a run, merging of counts, and mixtures.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use pyo3::prelude::*;
 use serde::de::DeserializeOwned;
-use surprisal_engine::count::{self, Counted, Files};
+use surprisal_engine::count::{Counted, Files, count as count_texts, merge as merge_files};
 use surprisal_engine::evaluate::{context_bins, log_probs};
 use surprisal_engine::model::ngram::NgramConfig;
 use surprisal_engine::model::{BinWeights, LanguageModel, MappedModel, best_weights};
@@ -21,7 +22,7 @@ use crate::model::Model;
 use crate::work;
 
 /// The path and size of each file that was written.
-type Written = Vec<(PathBuf, u64)>;
+type Written = Vec<(OsString, u64)>;
 
 /// A value of an argument that names a choice.
 fn choice<T: DeserializeOwned>(argument: &str, value: &str) -> Result<T> {
@@ -52,7 +53,7 @@ fn write(
     let control = Control::new();
     let (callback, stop) = (Callback::new(on_event, &control), control.clone());
     let work = move || {
-        let written = || -> Result<Written> {
+        let written = || -> Result<_> {
             let (config, files) = (model_of(&model)?, Files::new(&out)?);
             let _locks = outputs::files(out.iter().map(PathBuf::as_path), &inputs)?;
             let ctx = Context::new(&pool, &callback, &control);
@@ -65,7 +66,7 @@ fn write(
         (Some(exception), _) => Err(exception),
         // Counting does not stop in between: what it wrote is whole.
         (_, Some(signal)) => Err(signal),
-        _ => written.map_err(raised),
+        _ => Ok(written.map_err(raised)?.into_iter().map(|(path, bytes)| (path.into(), bytes)).collect()),
     }
 }
 
@@ -86,7 +87,7 @@ pub(crate) fn count(
     on_event: Option<Py<PyAny>>,
 ) -> PyResult<Written> {
     let inputs: Vec<PathBuf> = texts.iter().chain(&vocab).cloned().collect();
-    let count = move |config: &NgramConfig, ctx: &Context<'_>| {
+    let counted = move |config: &NgramConfig, ctx: &Context<'_>| {
         let kind: TokenizerKind = choice("tokenizer", &tokenizer)?;
         let mode: TextMode = choice("unit", &unit)?;
         if shard.is_some_and(|(part, parts)| part == 0 || part > parts) {
@@ -98,13 +99,17 @@ pub(crate) fn count(
         }
         let mut options = DataOptions { train: texts, mode, ..DataOptions::default() };
         options.encode_options.threads = ctx.pool.threads();
-        let list = vocab.as_deref().map(|path: &Path| word_list(path, options.inputs.normalize)).transpose()?;
-        let vocabulary =
-            WordVocabulary { min_count: MinCount::Fixed(min_count.unwrap_or(1)), list, ..WordVocabulary::default() };
+        let list =
+            vocab.as_deref().map(|path: &Path| word_list(path, options.inputs.normalize)).transpose()?;
+        let vocabulary = WordVocabulary {
+            min_count: MinCount::Fixed(min_count.unwrap_or(1)),
+            list,
+            ..WordVocabulary::default()
+        };
         vocabulary.check(mode)?;
-        count::count(&options, kind, &vocabulary, None, shard, config, ctx)
+        count_texts(&options, kind, &vocabulary, None, shard, config, ctx)
     };
-    write(py, out, inputs, model, quantize, threads, on_event, count)
+    write(py, out, inputs, model, quantize, threads, on_event, counted)
 }
 
 /// Adds up counts. The Python function `surprisal_lm.merge` prepares the arguments.
@@ -120,8 +125,8 @@ pub(crate) fn merge(
     on_event: Option<Py<PyAny>>,
 ) -> PyResult<Written> {
     let inputs = counts.clone();
-    let merge = move |_: &NgramConfig, ctx: &Context<'_>| count::merge(&counts, sum, ctx);
-    write(py, out, inputs, model, quantize, threads, on_event, merge)
+    let merged = move |_: &NgramConfig, ctx: &Context<'_>| merge_files(&counts, sum, ctx);
+    write(py, out, inputs, model, quantize, threads, on_event, merged)
 }
 
 /// Writes the mixture of models as the folder `out`, which is a model. Either `weights`, or texts
@@ -155,6 +160,11 @@ fn mixed(
     if weights.is_some() != heldout.is_empty() {
         return Err(Error::usage("a mixture needs either weights, or heldout texts to fit them to"));
     }
+    if by_context && weights.is_some() {
+        return Err(
+            Error::usage("by_context fits weights, which are given").hint("give heldout texts instead")
+        );
+    }
     kind::check_texts(heldout)?;
     let _lock = outputs::folder(out, &[paths, heldout].concat())?;
     let loaded = paths.iter().map(|path| models::load(path, ctx)).collect::<Result<Vec<_>>>()?;
@@ -168,7 +178,8 @@ fn mixed(
             let inputs = InputOptions { any_bytes, ..loaded[0].inputs(InputOptions::default()) };
             let text = Texts::open(heldout, &inputs, false)?.encode(&tokenizer, loaded[0].reading())?;
             data::note_tokens(&text.tokens, &text.name, "the models", ctx)?;
-            let parts = loaded.iter().zip(&maps).map(|(loaded, map)| Ok(MappedModel::new(&*loaded.model, map)?));
+            let parts =
+                loaded.iter().zip(&maps).map(|(loaded, map)| Ok(MappedModel::new(&*loaded.model, map)?));
             let parts = parts.collect::<Result<Vec<_>>>()?;
             let scores = parts.iter().map(|part| log_probs(part, &text.tokens, ctx.pool));
             let scores = scores.collect::<Result<Vec<_>>>()?;

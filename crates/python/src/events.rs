@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 use serde_json::{Value, json};
 use surprisal_engine::{Control, Error, Event, Events, Result, RunId, StopCriterion};
 
@@ -33,7 +34,7 @@ impl Events for Callback {
         let Some(event) = described(event)? else { return Ok(()) };
         let called = Python::attach(|py| -> PyResult<()> {
             let answer = function.call1(py, (values::json(py, &event)?,))?;
-            if answer.bind(py).is(pyo3::types::PyBool::new(py, false)) {
+            if answer.bind(py).is(&*PyBool::new(py, false)) {
                 self.control.stop();
             }
             Ok(())

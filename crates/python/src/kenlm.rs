@@ -30,7 +30,7 @@ enum Place {
 
 /// The context of a word, which queries read and write: ordered, hashable and copyable. States of one
 /// model are equal if every word after them has the same score.
-#[pyclass(name = "State", module = "surprisal_lm.kenlm", skip_from_py_object)]
+#[pyclass(name = "State", module = "surprisal_lm.kenlm")]
 #[derive(Debug, Clone)]
 pub(crate) struct KenlmState {
     place: Place,
@@ -103,7 +103,12 @@ impl Query<'_> {
 
     /// Scores `words` after `place`; `visit` receives log10 and the matched length of each.
     #[inline]
-    fn score(&self, place: &Place, words: impl Iterator<Item = u32>, mut visit: impl FnMut(f32, usize, u32)) -> Place {
+    fn score(
+        &self,
+        place: &Place,
+        words: impl Iterator<Item = u32>,
+        mut visit: impl FnMut(f32, usize, u32),
+    ) -> Place {
         match self {
             Self::Ngram { view, .. } => {
                 let mut state = match place {
@@ -199,7 +204,9 @@ impl KenlmModel {
     fn query(&self) -> Query<'_> {
         match (self.loaded.model.kenlm(), self.loaded.model.ngram()) {
             (Some(model), _) => Query::Kenlm(model.query()),
-            (None, Some(model)) => Query::Ngram { view: model.trie().view(), bos: self.loaded.tokenizer.bos() },
+            (None, Some(model)) => {
+                Query::Ngram { view: model.trie().view(), bos: self.loaded.tokenizer.bos() }
+            }
             // `open` refuses other models.
             (None, None) => unreachable!("a model without n-grams"),
         }
@@ -233,7 +240,8 @@ impl KenlmModel {
         }
         let (query, id) = (self.query(), self.id(word));
         let mut scored = (0.0, 0);
-        let next = query.score(&state.place, std::iter::once(id), |log10, matched, _| scored = (log10, matched));
+        let next =
+            query.score(&state.place, std::iter::once(id), |log10, matched, _| scored = (log10, matched));
         Ok((scored.0, scored.1, id == self.unk, query.shortened(next)))
     }
 }

@@ -1,5 +1,6 @@
 //! Models: loading, scoring, sampling.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,6 @@ use pyo3::types::{PyString, PyTuple};
 use surprisal_engine::data::note_tokens;
 use surprisal_engine::explain::{EncodedText, explain};
 use surprisal_engine::generation::{Generator, Limits};
-use surprisal_engine::model::LanguageModel;
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::sampling::{Opening, Sampling};
 use surprisal_engine::score::score_lines;
@@ -81,19 +81,14 @@ impl Model {
     /// of tokens between the windows of a model that has windows.
     #[staticmethod]
     #[pyo3(signature = (path, *, stride = None, threads = None))]
-    fn load(
-        py: Python<'_>,
-        path: PathBuf,
-        stride: Option<usize>,
-        threads: Option<usize>,
-    ) -> PyResult<Self> {
+    fn load(py: Python<'_>, path: PathBuf, stride: Option<usize>, threads: Option<usize>) -> PyResult<Self> {
         Self::open(py, path, stride, threads)
     }
 
     /// The path that it was loaded from.
     #[getter]
-    fn path(&self) -> PathBuf {
-        self.path.clone()
+    fn path(&self) -> &OsStr {
+        self.path.as_os_str()
     }
 
     /// The kind, such as "ngram" or "transformer".
@@ -185,7 +180,7 @@ impl Model {
 
     /// A token as it is shown to a person.
     fn token(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<String> {
-        let tokens = self.tokens(py, &PyTuple::new(py, [id])?)?;
+        let tokens = self.tokens(py, PyTuple::new(py, [id])?.as_any())?;
         Ok(self.loaded.tokenizer.token(tokens[0]))
     }
 
@@ -227,7 +222,9 @@ impl Model {
             let ids: Vec<u32> = text.tokens.ids.iter().copied().filter(|id| Some(*id) != bos).collect();
             let unknown = |at: usize| text.shown[at].1.then_some(text.shown[at].0.as_str());
             let words = by_word(&loaded.tokenizer, &ids, &nats, unknown).into_iter();
-            Ok(words.map(|it| Word { word: it.word, nats: it.nats, tokens: it.pieces, unknown: it.unknown }).collect())
+            Ok(words
+                .map(|it| Word { word: it.word, nats: it.nats, tokens: it.pieces, unknown: it.unknown })
+                .collect())
         })
     }
 
@@ -366,9 +363,9 @@ impl Model {
         format!("<surprisal_lm.Model: {} from {}>", self.loaded.kind, self.path.display())
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (PathBuf, Option<usize>))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (OsString, Option<usize>))> {
         let load = py.import("surprisal_lm._loading")?.getattr("load")?;
-        Ok((load, (self.path.clone(), self.stride)))
+        Ok((load, (self.path.clone().into(), self.stride)))
     }
 }
 

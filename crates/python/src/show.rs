@@ -27,7 +27,7 @@ fn escaped(text: &str) -> String {
 }
 
 /// A token of an explained text.
-#[pyclass(frozen, get_all, module = "surprisal_lm", skip_from_py_object)]
+#[pyclass(frozen, get_all, module = "surprisal_lm")]
 #[derive(Clone)]
 pub(crate) struct Token {
     /// The token as in the text.
@@ -117,7 +117,10 @@ impl Explanation {
                 token.html() + if ends { "<br>" } else { between }
             })
             .collect();
-        format!("<div style=\"font-family:monospace;line-height:1.7;white-space:pre-wrap\">{}</div>", spans.concat())
+        format!(
+            "<div style=\"font-family:monospace;line-height:1.7;white-space:pre-wrap\">{}</div>",
+            spans.concat()
+        )
     }
 
     fn _repr_html_(&self) -> String {

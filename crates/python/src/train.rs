@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use surprisal_engine::config::{self, Config, Loaded, Override};
-use surprisal_engine::train::{self, Request};
+use surprisal_engine::train::{Request, own_settings, train as train_run};
 use surprisal_engine::{Context, Control, Error, ExitKind, Result, kind, runs};
 
 use crate::errors::raised;
@@ -40,7 +40,9 @@ fn settings(
         config::texts(&loaded, "train")?;
     } else {
         if set.iter().any(|set| set.key() == "data.train") {
-            return Err(Error::usage("texts and data.train both give a training text").hint("keep one of them"));
+            return Err(
+                Error::usage("texts and data.train both give a training text").hint("keep one of them")
+            );
         }
         loaded.config.data.train = texts;
     }
@@ -55,9 +57,14 @@ fn settings(
 }
 
 /// The settings of the run to resume, and whether its texts are others.
-fn resumed(out: Option<&PathBuf>, set: &[Override], texts: Vec<PathBuf>, val: Vec<PathBuf>) -> Result<(Loaded, bool)> {
+fn resumed(
+    out: Option<&PathBuf>,
+    set: &[Override],
+    texts: Vec<PathBuf>,
+    val: Vec<PathBuf>,
+) -> Result<(Loaded, bool)> {
     let out = out.ok_or_else(|| Error::usage("resume=True needs out").hint("name the run's folder"))?;
-    let mut loaded = train::own_settings(out, set)?;
+    let mut loaded = own_settings(out, set)?;
     let new_texts = !(texts.is_empty() && val.is_empty())
         || set.iter().any(|set| matches!(set.key(), "data.train" | "data.val"));
     let data = &mut loaded.config.data;
@@ -96,7 +103,7 @@ pub(crate) fn train(
         })
         .map_err(raised)?;
     if let Some(done) = out.as_ref().filter(|out| resume && !new_texts && runs::done(out).is_some())
-        && train::own_settings(done, &[]).map_err(raised)?.config == settings.config
+        && own_settings(done, &[]).map_err(raised)?.config == settings.config
     {
         return Ok((Model::open(py, done.clone(), None, threads)?, false));
     }
@@ -119,7 +126,7 @@ pub(crate) fn train(
         let texts = [&data.train[..], &data.val].concat();
         let trained = pool.install(|| {
             kind::note_configs(&texts, &ctx)?;
-            train::train(request, &ctx)
+            train_run(request, &ctx)
         });
         let run = run.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         (trained, callback.raised(), run)

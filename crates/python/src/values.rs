@@ -3,7 +3,7 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyList, PyString};
 use serde_json::Value;
 
 /// A NumPy array of `values`, or, without NumPy, a memoryview of doubles.
@@ -27,7 +27,7 @@ pub(crate) fn floats<'py>(py: Python<'py>, values: &[f64]) -> PyResult<Bound<'py
 pub(crate) fn json<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
     Ok(match value {
         Value::Null => py.None().into_bound(py),
-        Value::Bool(value) => value.into_pyobject(py)?.to_owned().into_any(),
+        Value::Bool(value) => PyBool::new(py, *value).to_owned().into_any(),
         Value::Number(number) => match (number.as_u64(), number.as_i64()) {
             (Some(number), _) => number.into_pyobject(py)?.into_any(),
             (_, Some(number)) => number.into_pyobject(py)?.into_any(),

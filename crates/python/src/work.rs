@@ -25,13 +25,16 @@ impl Own {
     /// The pool in `slot` with `threads` threads, which replaces another.
     fn of(slot: &mut Option<Self>, threads: usize) -> PyResult<Arc<Pool>> {
         let process = std::process::id();
-        if let Some(own) = slot.as_ref().filter(|own| own.process == process && own.pool.threads() == threads) {
+        if let Some(own) = slot.as_ref().filter(|own| own.process == process && own.pool.threads() == threads)
+        {
             return Ok(own.pool.clone());
         }
         let pool = Arc::new(Pool::new(threads).map_err(raised)?);
         let old = slot.replace(Self { process, pool: pool.clone() });
         // Ending threads that a fork has left behind would wait for them.
-        old.filter(|old| old.process != process).map_or((), std::mem::forget);
+        if let Some(left) = old.filter(|old| old.process != process) {
+            std::mem::forget(left);
+        }
         Ok(pool)
     }
 }
@@ -86,7 +89,9 @@ pub(crate) fn watch<T: Send + 'static>(
         match received {
             Ok(result) => return Ok((result, interrupted)),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(PyRuntimeError::new_err("the work ended with a panic, which is a bug of surprisal"));
+                return Err(PyRuntimeError::new_err(
+                    "the work ended with a panic, which is a bug of surprisal",
+                ));
             }
             Err(RecvTimeoutError::Timeout) => {
                 if let Err(exception) = py.check_signals() {
