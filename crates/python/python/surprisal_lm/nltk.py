@@ -14,16 +14,16 @@ the last bit, and the words that `generate` draws are NLTK's for the same seed, 
   that were seen after h. The formula of Chen and Goodman (1998) has those that were seen after h
   with a word before h, which are those that D was taken from; this module has the formula. They differ
   after nothing but `<s>`, where NLTK's probabilities sum to 1 + D / N₁₊(· h ·), and so after every
-  context that backs off to it. Where such a context never had a word before it, NLTK divides by zero, and so
-  it does for order 1; here the lower order, or the relative frequency, is the score.
+  context that backs off to it. Where such a context never had a word before it, NLTK divides by
+  zero, and so it does for order 1; here the lower order, or the relative frequency, is the score.
 - NLTK inserts every context that it is asked about into its counts. Asking changes nothing here.
 
-As in NLTK, each sentence has order − 1 of `<s>` and of `</s>`, all of which are words that are predicted;
-`StupidBackoff` gives no distribution; and all but `Lidstone` and `Laplace` give a word that was
-never seen the probability 0. Its logarithm is infinite, as NLTK's is, with the warning
-`ZeroProbability`, which says why, and what has none. Of those, modified Kneser-Ney is the best:
-`surprisal_lm.train(sentences, model="modified_kneser_ney")`, which also counts what is too much for
-Python's dictionaries.
+As in NLTK, each sentence has order − 1 of `<s>` and of `</s>`, all of which are words that are
+predicted; `StupidBackoff` gives no distribution; and all but `Lidstone` and `Laplace` give a word that
+was never seen the probability 0. Its logarithm is infinite, as NLTK's is, with the warning
+`ZeroProbability`, which names the cause and what has no such words. The best of that is modified
+Kneser-Ney, which also counts what is too much for Python's dictionaries:
+`surprisal_lm.train(pathlib.Path("text.txt"), model="modified_kneser_ney")`.
 """
 
 import math
@@ -140,7 +140,7 @@ class Vocabulary:
         return self.cutoff if word == self.unk_label else self.counts[word]
 
     def __contains__(self, word: object) -> bool:
-        return word == self.unk_label or self.counts.get(word, 0) >= self.cutoff  # type: ignore[call-overload, no-any-return]
+        return word == self.unk_label or self.counts.get(word, 0) >= self.cutoff  # type: ignore[call-overload]
 
     def __iter__(self) -> Iterator[str]:
         known = (word for word in self.counts if word in self)
@@ -403,7 +403,7 @@ class LanguageModel:
         context = self.vocab.lookup(words[max(len(words) - self.order + 1, 0):])
         while context and not self.context_counts(context):
             context = context[1:]
-        candidates = sorted(self.context_counts(context))
+        candidates: list[str] = sorted(self.context_counts(context))
         if not candidates:
             raise UsageError("there is no word to draw", "fit the model first")
         scores = [self.score(word, context) for word in candidates]
