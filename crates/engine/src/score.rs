@@ -409,6 +409,36 @@ fn lines_of_stream(ids: &[u32], newlines: &[u32], eos: Option<u32>) -> Vec<Line>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Silent;
+    use crate::{Control, models};
+    use surprisal_store::atomic;
+
+    #[test]
+    fn lines_by_themselves_have_the_scores_of_a_text_with_these_lines() {
+        const ARPA: &str = "\\data\\\nngram 1=5\nngram 2=2\n\n\\1-grams:\n-1.0\t<unk>\n-99\t<s>\t-0.5\n-0.7\t</s>\n\
+                            -0.5\ta\t-0.3\n-0.8\tb\t-0.2\n\n\\2-grams:\n-0.1\t<s> a\n-0.2\ta b\n\n\\end\\\n";
+        let folder = tempfile::tempdir().unwrap();
+        let [model, text] = ["m.arpa", "t.txt"].map(|name| folder.path().join(name));
+        let lines = ["a b", "b zz a", "", "a a a"];
+        atomic::write(&model, ARPA.as_bytes()).unwrap();
+        atomic::write(&text, format!("{}\n", lines.join("\n")).as_bytes()).unwrap();
+        let (pool, control) = (Pool::new(2).unwrap(), Control::new());
+        let ctx = Context::new(&pool, &Silent, &control);
+        let loaded = models::load(&model, &ctx).unwrap();
+        for (bos, eos) in [(true, true), (true, false), (false, true), (false, false)] {
+            let options = Options { by: By::Line, reach: None, bos, eos };
+            let mut rows = Vec::new();
+            let format = |row: &Row<'_>, out: &mut Vec<u8>| out.extend(row.log_prob.to_le_bytes());
+            let mut write = |bytes: &[u8]| {
+                rows.extend(bytes.as_chunks::<8>().0.iter().map(|row| f64::from_le_bytes(*row)));
+                Ok(())
+            };
+            let inputs = InputOptions::default();
+            score(&loaded, &[text.clone()], &inputs, options, &ctx, &format, &mut write).unwrap();
+            let found = score_lines(&loaded, lines.len(), &|i| lines[i], (bos, eos), &pool).unwrap();
+            assert_eq!(found, rows, "{bos} {eos}");
+        }
+    }
 
     #[test]
     fn a_line_of_a_stream_ends_with_the_token_that_has_its_newline() {

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _native
+from ._errors import UsageError
 from ._native import Model
 from ._progress import Bar, OnEvent
 from ._types import Config, Path, Texts
@@ -43,6 +44,8 @@ def train(
     from . import _inputs
 
     source, named = _inputs.config(model)
+    if resume and (source or init_from):
+        raise UsageError("a run that goes on keeps its model", "change its settings with set=, or start a new run")
     if isinstance(init_from, Model):
         init_from = init_from.path
     seconds = f"{budget}s" if isinstance(budget, int | float) else budget
