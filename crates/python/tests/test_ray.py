@@ -123,7 +123,8 @@ def test_eight_parts_are_the_bytes_of_one_run_though_a_worker_is_killed(
     one, many = outputs(tmp_path / "one"), outputs(tmp_path / "many")
     surprisal_lm.count(corpus, one, **settings)
     written = cluster.count(corpus, many, parts=PARTS, **settings)
-    assert sorted(written) == sorted((os.fspath(path), path.stat().st_size) for path in many)
+    sizes = sorted((os.fspath(path), path.stat().st_size) for path in many)
+    assert sorted((os.fspath(path), size) for path, size in written) == sizes
     for own, other in zip(one, many, strict=True):
         assert own.read_bytes() == other.read_bytes(), own.name
     assert sorted(path.name for path in many[0].parent.iterdir()) == sorted(path.name for path in many)
