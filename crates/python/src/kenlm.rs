@@ -30,7 +30,7 @@ enum Place {
 
 /// The context of a word, which queries read and write: ordered, hashable and copyable. States of one
 /// model are equal if every word after them has the same score.
-#[pyclass(name = "State", module = "surprisal_lm.kenlm")]
+#[pyclass(module = "surprisal_lm._native")]
 #[derive(Debug, Clone)]
 pub(crate) struct KenlmState {
     place: Place,
@@ -64,7 +64,7 @@ impl KenlmState {
 }
 
 /// The score of a word in full.
-#[pyclass(frozen, get_all, module = "surprisal_lm.kenlm")]
+#[pyclass(frozen, get_all, module = "surprisal_lm._native")]
 pub(crate) struct FullScoreReturn {
     /// log10 of its probability.
     log_prob: f64,
@@ -177,7 +177,7 @@ fn bytes<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<&'a [u8]> {
 
 /// A language model with KenLM's interface: of an ARPA file, a KenLM binary or an `.ngram` file of
 /// words in sentences.
-#[pyclass(name = "Model", module = "surprisal_lm.kenlm", subclass, frozen, weakref)]
+#[pyclass(module = "surprisal_lm._native", subclass, frozen, weakref)]
 pub(crate) struct KenlmModel {
     loaded: Arc<LoadedModel>,
     path: Py<PyBytes>,

@@ -281,11 +281,12 @@ impl Model {
     /// Pieces of a sampled text, which begins with `prompt`: an iterator that draws ahead on a thread
     /// of its own. `number` is that of the sample, from 0: each of a seed is another.
     #[pyo3(signature = (
-        prompt = "", *, tokens = None, lines = None, stop = None, temperature = 1.0, top_k = None, top_p = None,
+        prompt = "", *, tokens = None, lines = None, stop = None, temperature = 0.8, top_k = None, top_p = None,
         min_p = None, repetition_penalty = 1.0, seed = 1, number = 0, allow_unknown = false,
     ))]
     fn generate(
         &self,
+        py: Python<'_>,
         prompt: &str,
         tokens: Option<usize>,
         lines: Option<usize>,
@@ -305,13 +306,14 @@ impl Model {
         let sampling = sampling.check().map_err(raised)?;
         let usual = if lines.is_some() { TOKENS_PER_LINE } else { TOKENS };
         let limits = Limits { tokens: tokens.unwrap_or(usual), lines, stop };
-        let own = self.loaded.opening().map_err(raised)?;
-        let opening = if prompt.is_empty() {
-            own
-        } else {
+        let opening = work::compute(py, None, |_| {
+            let own = self.loaded.opening()?;
+            if prompt.is_empty() {
+                return Ok(own);
+            }
             let any_bytes = own.any_bytes;
-            Opening { any_bytes, ..self.loaded.prompt(prompt, allow_unknown).map_err(raised)? }
-        };
+            Ok(Opening { any_bytes, ..self.loaded.prompt(prompt, allow_unknown)? })
+        })?;
         let pool = Pool::new(1).map_err(raised)?;
         let (send, pieces) = sync_channel(AHEAD);
         let loaded = self.loaded.clone();

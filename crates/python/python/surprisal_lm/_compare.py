@@ -48,7 +48,7 @@ class Comparison:
             numeric = any(value is not None for _, value in cells)
             columns[heading] = [value if numeric else shown for shown, value in cells]
         if table == "variants":
-            errors = [(row["nats_per_token"] or {}).get("std_error") for row in self.numbers["variants"]]
+            errors = [(row["nats_per_token"] or {}).get("standard_error") for row in self.numbers["variants"]]
             columns["standard error"] = errors
         return columns
 

@@ -116,7 +116,7 @@ class Model:
         tokens: int | None = None,
         lines: int | None = None,
         stop: str | None = None,
-        temperature: float = 1.0,
+        temperature: float = 0.8,
         top_k: int | None = None,
         top_p: float | None = None,
         min_p: float | None = None,
