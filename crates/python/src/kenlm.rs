@@ -149,19 +149,10 @@ impl Query<'_> {
     }
 }
 
-/// White space between the words of a sentence, as KenLM's scorer has it, and as Python has it.
-fn is_space(byte: u8, pythonic: bool) -> bool {
-    match byte {
-        b' ' | b'\t' | b'\n' | b'\r' => true,
-        0x0B | 0x0C => pythonic,
-        0 => !pythonic,
-        _ => false,
-    }
-}
-
-/// The words of a sentence.
-fn words(sentence: &[u8], pythonic: bool) -> impl Iterator<Item = &[u8]> {
-    sentence.split(move |byte| is_space(*byte, pythonic)).filter(|word| !word.is_empty())
+/// The words of a sentence, between C's and Python's white space and NULs.
+fn words(sentence: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0B | 0x0C | 0);
+    sentence.split(is_space).filter(|word| !word.is_empty())
 }
 
 /// The bytes of a str or of bytes.
@@ -221,7 +212,7 @@ impl KenlmModel {
     fn sum(&self, sentence: &[u8], bos: bool, eos: bool) -> f32 {
         let query = self.query();
         let start = if bos { query.begun() } else { Place::Empty };
-        let ids = words(sentence, !(bos && eos)).map(|word| self.id(word));
+        let ids = words(sentence).map(|word| self.id(word));
         let mut sum = 0.0;
         query.score(&start, ids.chain(eos.then_some(self.eos)), |log10, _, _| sum += log10);
         sum
@@ -290,7 +281,7 @@ impl KenlmModel {
 
     /// The perplexity of a sentence, `</s>` included.
     fn perplexity(&self, py: Python<'_>, sentence: &Bound<'_, PyAny>) -> PyResult<f64> {
-        let count = words(bytes(sentence)?, true).count() + 1;
+        let count = words(bytes(sentence)?).count() + 1;
         let score = self.score(py, sentence, true, true)?;
         Ok(10_f64.powf(-score / count as f64))
     }
@@ -308,7 +299,7 @@ impl KenlmModel {
         let sentence = bytes(sentence)?;
         let query = self.query();
         let start = if bos { query.begun() } else { Place::Empty };
-        let ids = words(sentence, true).map(|word| self.id(word));
+        let ids = words(sentence).map(|word| self.id(word));
         let mut scores = Vec::new();
         query.score(&start, ids.chain(eos.then_some(self.eos)), |log10, matched, id| {
             scores.push((f64::from(log10), matched, id == self.unk));

@@ -11,7 +11,7 @@ import pytest
 from conftest import PROGRAM, sentences
 
 import surprisal_lm
-from surprisal_lm import UsageError
+from surprisal_lm import FailedError, UsageError
 
 ray = pytest.importorskip("ray")
 cluster = pytest.importorskip("surprisal_lm.ray")
@@ -196,7 +196,7 @@ def test_names_that_give_one_folder_stay_apart(tmp_path, text, workers):
 
 
 def test_errors_of_tasks_are_the_errors_of_one_process(tmp_path, corpus, workers):
-    with pytest.raises(UsageError, match="nowhere.txt"):
+    with pytest.raises(FailedError, match="nowhere.txt"):
         cluster.count(Path("nowhere.txt"), tmp_path / "a.ngram", parts=2)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UsageError, match="lrr"):

@@ -44,7 +44,7 @@ def texts(given: Texts | None, name: str, folder: Path = Path("runs")) -> list[P
         return [Path(path) for path in cast("list[PathLike[str]]", paths)]
 
     def lines() -> Iterable[str | bytes]:
-        yield cast("str | bytes", first)
+        yield first
         yield from cast("Iterable[str | bytes]", parts)
 
     return [_written(lines(), folder)]

@@ -5,9 +5,28 @@ from typing import Any, TypeAlias, final
 
 import numpy
 from numpy.typing import NDArray
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
 from surprisal_lm._types import Lines, Path
+
+__all__ = [
+    "Explanation",
+    "FullScoreReturn",
+    "Generation",
+    "KenlmModel",
+    "KenlmState",
+    "Model",
+    "Report",
+    "Token",
+    "Word",
+    "__version__",
+    "compare",
+    "count",
+    "main",
+    "merge",
+    "mix",
+    "train",
+]
 
 __version__: str
 
@@ -151,6 +170,7 @@ class FullScoreReturn:
     @property
     def oov(self) -> bool: ...
 
+@disjoint_base
 class KenlmModel:
     def __new__(cls, path: str | bytes, config: object = None) -> Self: ...
     @property
