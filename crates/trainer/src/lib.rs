@@ -30,13 +30,13 @@ use clap::FromArgMatches;
 use cli::{Cli, Command};
 use error::{CliError, Error, Result};
 pub use memory::out_of_memory;
-pub use train::DEFAULT_CONFIG;
 use output::Output;
 use signals::ShutdownFlag;
 use surprisal_engine::store::atomic;
 use surprisal_engine::text::is_standard_input;
 use surprisal_engine::{Context, RunId, config, outputs};
 use surprisal_platform::threads::Pool;
+pub use train::DEFAULT_CONFIG;
 
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {

@@ -43,8 +43,7 @@ pub struct State {
 
 impl State {
     /// Before any text.
-    pub const EMPTY: Self =
-        Self { words: [0; MAX_ORDER - 1], log10_backoffs: [0.0; MAX_ORDER - 1], len: 0 };
+    pub const EMPTY: Self = Self { words: [0; MAX_ORDER - 1], log10_backoffs: [0.0; MAX_ORDER - 1], len: 0 };
 
     /// The length of the context.
     pub(super) fn len(&self) -> usize {
