@@ -104,7 +104,7 @@ pub fn count(
 }
 
 /// Sum of the counts in files: of all parts of one text in their order, or, for a `sum`, of any
-/// texts.
+/// texts. A sum of neighbouring parts is a part again if it is one of fewer, equal parts.
 ///
 /// # Errors
 /// Files without counts, or of other tokens; parts that are duplicate, missing, in another order,
@@ -117,7 +117,7 @@ pub fn merge(paths: &[PathBuf], sum: bool, ctx: &Context<'_>) -> Result<Counted>
         shards.push((counts, tokenizer));
         parts.push(part);
     }
-    let part = if sum { None } else { whole_of_parts(paths, &parts, ctx)? };
+    let part = if sum { larger_part(&parts) } else { whole_of_parts(paths, &parts, ctx)? };
     ctx.phase("merging", 0)?;
     let (counts, tokenizer) = ctx.pool.install(|| counts::merge(shards))?;
     Ok(Counted { counts, tokenizer, part, tuning: None })
@@ -188,6 +188,22 @@ fn whole_of_parts(paths: &[PathBuf], parts: &[Option<Part>], ctx: &Context<'_>) 
         }
         (_, last) => Ok(last.map(|_| Part::whole())),
     }
+}
+
+/// The part that neighbouring parts make together, if they make one: parts 3 and 4 of 8 are part 2
+/// of 4.
+fn larger_part(parts: &[Option<Part>]) -> Option<Part> {
+    let first = parts.first()?.as_ref()?;
+    let (len, before) = (parts.len() as u32, first.number - 1);
+    let follow = parts.iter().zip(u64::from(first.number)..).all(|(part, number)| {
+        let is_next = |part: &Part| u64::from(part.number) == number && part.parts == first.parts;
+        part.as_ref().is_some_and(|part| is_next(part) && part.text == first.text)
+    });
+    if !follow || first.parts % len != 0 || before % len != 0 {
+        return None;
+    }
+    let part = Part { number: before / len + 1, parts: first.parts / len, text: first.text.clone() };
+    Some(if part.parts == 1 { Part::whole() } else { part })
 }
 
 /// Output files, with their formats by file extension.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use surprisal_model::LanguageModel;
+use surprisal_platform::threads::Pool;
 use surprisal_text::{EvaluationText, InputOptions, TextMode, Tokenizer, UnknownText};
 
 use crate::error::{Error, Result};
@@ -121,11 +122,7 @@ pub fn score(
     write: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<Sums> {
     let tokenizer = &loaded.tokenizer;
-    if tokenizer.bos().is_none() && !(options.bos && options.eos) {
-        return Err(Error::usage(
-            "this model reads a text without <s> and </s>, so there is none to leave out",
-        ));
-    }
+    check_marks(tokenizer, options.bos, options.eos)?;
     let scorer = Scorer { model: &*loaded.model, tokenizer, options, ctx, format };
     let newlines: Vec<u32> = match tokenizer.bos() {
         Some(_) => Vec::new(),
@@ -141,6 +138,55 @@ pub fn score(
         scorer.score(&lines, &mut sums, write)?;
     }
     Ok(sums)
+}
+
+/// ln q of each of `count` lines by itself, which `line` gives by number. The context is `<s>` where
+/// the model has it, a newline otherwise. Names of special tokens are unknown words.
+///
+/// # Errors
+/// Options that do not fit the model; a failure of the tokenizer or the model.
+pub fn score_lines<'a>(
+    loaded: &LoadedModel,
+    count: usize,
+    line: &(dyn Fn(usize) -> &'a str + Sync),
+    (bos, eos): (bool, bool),
+    pool: &Pool,
+) -> Result<Vec<f64>> {
+    let tokenizer = &loaded.tokenizer;
+    check_marks(tokenizer, bos, eos)?;
+    let normalize = loaded.config.data.normalize;
+    let marks = |given: bool, mark: Option<u32>| mark.filter(|_| given && tokenizer.bos().is_some());
+    let context = match tokenizer.bos() {
+        Some(_) => marks(bos, tokenizer.bos()).into_iter().collect(),
+        None => newline(tokenizer)?,
+    };
+    let end = marks(eos, tokenizer.eos());
+    let parts = pool.map(count.div_ceil(LINES_PER_TASK), |task| -> Result<Vec<f64>> {
+        let first = task * LINES_PER_TASK;
+        let mut sequences = Vec::with_capacity(LINES_PER_TASK);
+        for number in first..count.min(first + LINES_PER_TASK) {
+            let mut ids = context.clone();
+            ids.extend(tokenizer.encode(&normalize.of(line(number)))?);
+            ids.extend(end);
+            sequences.push(ids);
+        }
+        let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let mut sums = Vec::with_capacity(batch.len());
+        let add = &mut |_, log_probs: &[f64]| sums.push(log_probs.iter().sum());
+        loaded.model.each_log_probs(&batch, context.len(), add)?;
+        Ok(sums)
+    });
+    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// Refuses to leave out `<s>` or `</s>` where there is none.
+fn check_marks(tokenizer: &Tokenizer, bos: bool, eos: bool) -> Result<()> {
+    if tokenizer.bos().is_none() && !(bos && eos) {
+        return Err(Error::usage(
+            "this model reads a text without <s> and </s>, so there is none to leave out",
+        ));
+    }
+    Ok(())
 }
 
 struct Scorer<'a> {
@@ -363,6 +409,36 @@ fn lines_of_stream(ids: &[u32], newlines: &[u32], eos: Option<u32>) -> Vec<Line>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::events::Silent;
+    use crate::{Control, models};
+    use surprisal_store::atomic;
+
+    #[test]
+    fn lines_by_themselves_have_the_scores_of_a_text_with_these_lines() {
+        const ARPA: &str = "\\data\\\nngram 1=5\nngram 2=2\n\n\\1-grams:\n-1.0\t<unk>\n-99\t<s>\t-0.5\n-0.7\t</s>\n\
+                            -0.5\ta\t-0.3\n-0.8\tb\t-0.2\n\n\\2-grams:\n-0.1\t<s> a\n-0.2\ta b\n\n\\end\\\n";
+        let folder = tempfile::tempdir().unwrap();
+        let [model, text] = ["m.arpa", "t.txt"].map(|name| folder.path().join(name));
+        let lines = ["a b", "b zz a", "", "a a a"];
+        atomic::write(&model, ARPA.as_bytes()).unwrap();
+        atomic::write(&text, format!("{}\n", lines.join("\n")).as_bytes()).unwrap();
+        let (pool, control) = (Pool::new(2).unwrap(), Control::new());
+        let ctx = Context::new(&pool, &Silent, &control);
+        let loaded = models::load(&model, &ctx).unwrap();
+        for (bos, eos) in [(true, true), (true, false), (false, true), (false, false)] {
+            let options = Options { by: By::Line, reach: None, bos, eos };
+            let mut rows = Vec::new();
+            let format = |row: &Row<'_>, out: &mut Vec<u8>| out.extend(row.log_prob.to_le_bytes());
+            let mut write = |bytes: &[u8]| {
+                rows.extend(bytes.as_chunks::<8>().0.iter().map(|row| f64::from_le_bytes(*row)));
+                Ok(())
+            };
+            let inputs = InputOptions::default();
+            score(&loaded, &[text.clone()], &inputs, options, &ctx, &format, &mut write).unwrap();
+            let found = score_lines(&loaded, lines.len(), &|i| lines[i], (bos, eos), &pool).unwrap();
+            assert_eq!(found, rows, "{bos} {eos}");
+        }
+    }
 
     #[test]
     fn a_line_of_a_stream_ends_with_the_token_that_has_its_newline() {

@@ -78,6 +78,14 @@ fn scores_are_kenlms_in_every_structure() {
                 (ids.len(), matched.len(), log_probs.len()),
                 (words.len() + 1, words.len(), words.len())
             );
+            let query = model.query();
+            let mut state = query.begun();
+            for (id, (log10, order, _)) in ids[1..].iter().zip(&words) {
+                let (scored, matched, next) = query.score(&state, *id);
+                assert_eq!((f64::from(scored), matched), (*log10, *order), "{name}: {sentence}: {id}");
+                assert!(next.words().len() < model.counts().len() && (next == next.clone()));
+                state = next;
+            }
             for (i, (log10, order, unknown)) in words.into_iter().enumerate() {
                 let difference = (log_probs[i] / std::f64::consts::LN_10 - log10).abs();
                 assert!(difference < 1e-6, "{name}: {sentence}: word {i}: {difference}");

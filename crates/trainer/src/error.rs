@@ -79,7 +79,7 @@ pub(crate) fn stdout_error(error: std::io::Error) -> Error {
 }
 
 /// The hint for `advice`, in terms of this program's flags.
-pub(crate) fn words(advice: &Advice) -> String {
+pub fn words(advice: &Advice) -> String {
     let text = match advice {
         Advice::Set { key } => return format!("did you mean --set {key}=…?"),
         Advice::SetForm => "for example --set train.epochs=3 or --set tokenizer.kind=bpe",

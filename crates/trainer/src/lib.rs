@@ -20,6 +20,7 @@ mod train;
 pub mod usage;
 pub mod wording;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -35,32 +36,38 @@ use surprisal_engine::store::atomic;
 use surprisal_engine::text::is_standard_input;
 use surprisal_engine::{Context, RunId, config, outputs};
 use surprisal_platform::threads::Pool;
+pub use train::DEFAULT_CONFIG;
 
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
-    let matches = usage::command().try_get_matches();
+    ExitCode::from(main_with(&std::env::args_os().collect::<Vec<_>>()))
+}
+
+/// Runs the program with `arguments`, the first of which is its name, and returns its exit code.
+pub fn main_with(arguments: &[OsString]) -> u8 {
+    let matches = usage::command().try_get_matches_from(arguments);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
-        Err(error) => return usage_error(error),
+        Err(error) => return usage_error(error, arguments),
     };
     match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => {
             if failure.is_reported() {
                 // If standard error is closed, nothing can be reported.
                 drop(writeln!(std::io::stderr(), "error: {failure}"));
             }
-            ExitCode::from(failure.code())
+            failure.code()
         }
     }
 }
 
 /// Prints help or a usage error; typed text is escaped.
-fn usage_error(error: clap::Error) -> ExitCode {
-    let code = ExitCode::from(error.exit_code() as u8);
+fn usage_error(error: clap::Error, arguments: &[OsString]) -> u8 {
+    let code = error.exit_code() as u8;
     if error.use_stderr() {
         let typed: Vec<String> =
-            std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+            arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
         drop(write!(std::io::stderr(), "{}", wording::visible(&usage::explain(error, &typed))));
     } else {
         drop(error.print());

@@ -15,7 +15,8 @@ use crate::output::Output;
 use crate::signals::ShutdownFlag;
 use crate::wording::{many, shown};
 
-const DEFAULT_CONFIG: &str = include_str!("../../../configs/default.toml");
+/// The config of a run that is given none.
+pub const DEFAULT_CONFIG: &str = include_str!("../../../configs/default.toml");
 const AUDITED_STEPS: usize = 2;
 
 /// Runs the command; returns the run if a report is to be written.

@@ -422,7 +422,26 @@ fn parts_that_are_not_one_text_are_refused_and_summed_where_that_is_meant() {
     bench.run(&["merge", "w.counts", "v.counts", "--out", "m.arpa"]).refused(2, &["a whole text", "--sum"]);
     let ran = bench.run(&["merge", "w.counts", "--out", "m.arpa"]).succeeded();
     assert!(!ran.stderr.contains("does not say"), "{}", ran.stderr);
-    // The text of a sum is unknown.
+    // Parts can be added up in a tree: neighbours that make a half are that half.
+    let sum = |parts: [&str; 2], out: &str| {
+        bench.run(&["merge", parts[0], parts[1], "--sum", "--out", out]).succeeded();
+    };
+    for part in 1..=4 {
+        count("a.txt", &format!("{part}/4"), &format!("q{part}.counts"));
+    }
+    sum(["q1.counts", "q2.counts"], "left.counts");
+    sum(["q3.counts", "q4.counts"], "right.counts");
+    assert_eq!(read("right.counts"), read("h2.counts"));
+    bench.run(&["merge", "left.counts", "right.counts", "--out", "v.counts"]).succeeded();
+    assert_eq!(read("v.counts"), read("w.counts"));
+    sum(["left.counts", "right.counts"], "v.counts");
+    assert_eq!(read("v.counts"), read("w.counts"));
+    // The text of another sum is unknown.
+    for parts in [["q2.counts", "q3.counts"], ["q1.counts", "q3.counts"], ["q2.counts", "q1.counts"]] {
+        sum(parts, "s.counts");
+        let ran = bench.run(&["merge", "s.counts", "--out", "m.arpa"]).succeeded();
+        assert!(ran.stderr.contains("s.counts does not say which part of which text"), "{}", ran.stderr);
+    }
     bench.run(&["merge", "w.counts", "v.counts", "--sum", "--out", "s.counts"]).succeeded();
     let ran = bench.run(&["merge", "s.counts", "--out", "m.arpa"]).succeeded();
     assert!(ran.stderr.contains("s.counts does not say which part of which text"), "{}", ran.stderr);

@@ -34,7 +34,8 @@ use surprisal_text::{TextMode, Tokenizer, TokenizerKind};
 
 use crate::{Error, Result, file};
 use header::Header;
-use score::{Score, Scored, State};
+pub use score::State;
+use score::{Score, Scored};
 
 /// The name in errors if the bytes do not come from a file.
 const WHAT: &str = "the KenLM binary";
@@ -188,7 +189,7 @@ impl Kenlm {
             // A sentence begins: the context before it is dropped.
             Some(word) if token == vocabulary::BOS => {
                 let begun = if word == vocabulary::ABSENT { State::EMPTY } else { view.begun(word) };
-                (Scored { log10: f64::NEG_INFINITY, matched: 1 }, begun)
+                (Scored { log10: f64::NEG_INFINITY, log10_f32: f32::NEG_INFINITY, matched: 1 }, begun)
             }
             word => view.score(state, word.unwrap_or(UNK)),
         }
@@ -226,6 +227,38 @@ impl Kenlm {
             Ok(())
         })?;
         Ok(log_probs)
+    }
+}
+
+/// Queries word by word, with KenLM's numbers to the bit.
+pub struct Query<'a> {
+    ids: &'a [u32],
+    view: Box<dyn Score + 'a>,
+}
+
+impl Kenlm {
+    /// Queries of this model.
+    pub fn query(&self) -> Query<'_> {
+        Query { ids: &self.ids, view: self.view() }
+    }
+}
+
+impl Query<'_> {
+    /// The state at the beginning of a sentence.
+    pub fn begun(&self) -> State {
+        match self.ids[vocabulary::BOS as usize] {
+            vocabulary::ABSENT => State::EMPTY,
+            word => self.view.begun(word),
+        }
+    }
+
+    /// log10 q of `token` after `state`, summed in 32 bits, the length of the longest n-gram that
+    /// it ends, and the state after it. `<s>` is a word like any other here.
+    #[inline]
+    pub fn score(&self, state: &State, token: u32) -> (f32, usize, State) {
+        let word = self.ids.get(token as usize).copied().filter(|word| *word != vocabulary::ABSENT);
+        let (scored, next) = self.view.score(state, word.unwrap_or(UNK));
+        (scored.log10_f32, scored.matched, next)
     }
 }
 

@@ -1,6 +1,9 @@
 //! Back-off: log10 q(w | h) is that of the longest n-gram of h and w that the model has, plus the
 //! weights of the longer contexts.
 
+use std::cmp::Ordering;
+use std::hash::{Hash, Hasher};
+
 use surprisal_model::ngram::MAX_ORDER;
 
 /// An n-gram below the highest order.
@@ -29,8 +32,8 @@ pub(super) trait Lookup: Send + Sync {
 }
 
 /// The context of the next word: the words of the longest n-gram with which another may begin.
-#[derive(Clone, Copy)]
-pub(super) struct State {
+#[derive(Debug, Clone, Copy)]
+pub struct State {
     /// The last word first.
     words: [u32; MAX_ORDER - 1],
     /// log10 of the back-off weight of the last word, of the last two words, …
@@ -40,12 +43,47 @@ pub(super) struct State {
 
 impl State {
     /// Before any text.
-    pub(super) const EMPTY: Self =
-        Self { words: [0; MAX_ORDER - 1], log10_backoffs: [0.0; MAX_ORDER - 1], len: 0 };
+    pub const EMPTY: Self = Self { words: [0; MAX_ORDER - 1], log10_backoffs: [0.0; MAX_ORDER - 1], len: 0 };
 
     /// The length of the context.
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The words of the context, the last first.
+    pub fn words(&self) -> &[u32] {
+        &self.words[..self.len]
+    }
+
+    fn key(&self) -> (usize, &[u32]) {
+        (self.len, self.words())
+    }
+}
+
+// The weights follow from the words.
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for State {}
+
+impl PartialOrd for State {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for State {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.key().hash(hasher);
     }
 }
 
@@ -53,6 +91,8 @@ impl State {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scored {
     pub(super) log10: f64,
+    /// The same summed in 32 bits, as KenLM does.
+    pub(super) log10_f32: f32,
     /// The length of the longest n-gram that ends with the word.
     pub(super) matched: usize,
 }
@@ -114,7 +154,8 @@ impl<L: Lookup> Score for L {
             next.words[1..next.len].copy_from_slice(&state.words[..next.len - 1]);
         }
         let weights = state.log10_backoffs[..state.len].iter().skip(matched - 1);
+        let log10_f32 = weights.clone().fold(log10_prob, |sum, weight| sum + weight);
         let log10 = weights.map(|&weight| f64::from(weight)).sum::<f64>() + f64::from(log10_prob);
-        (Scored { log10, matched }, next)
+        (Scored { log10, log10_f32, matched }, next)
     }
 }

@@ -306,6 +306,36 @@ fn check_batches(model: &NgramModel, tokens: &[u32]) -> Result<(), TestCaseError
     let starts: Vec<usize> = ends.collect();
     let blocks = view.scores_in_blocks(&mut State::EMPTY.clone(), &sequences.concat(), &starts);
     prop_assert_eq!(blocks, together.concat());
+    check_log10(model, &text[..60.min(text.len())])
+}
+
+/// Scores in 32 bits are those in 64, with the matched lengths, and no later word needs what
+/// shortening leaves out.
+fn check_log10(model: &NgramModel, text: &[u32]) -> Result<(), TestCaseError> {
+    let view = model.trie().view();
+    let (mut state, mut short) = (State::EMPTY, State::EMPTY);
+    for (at, &word) in text.iter().enumerate() {
+        let (mut other, mut same) = (state, state);
+        let (log10, matched) = view.advance_log10(&mut state, word);
+        let q = view.advance(&mut other, word);
+        prop_assert_eq!(state, other);
+        if Some(word) == view.header.bos {
+            prop_assert_eq!((log10, matched), (-99.0, 1));
+        } else {
+            let expected = if q > 0.0 { q.log10() } else { f64::from(log10) };
+            prop_assert!((f64::from(log10) - expected).abs() < 1e-5, "{} {}", log10, expected);
+            prop_assert!(q > 0.0 || log10 <= -99.0);
+            prop_assert_eq!(matched, view.matched_order(&text[..=at]).max(1));
+        }
+        prop_assert_eq!(view.advance_log10(&mut short, word), (log10, matched));
+        view.shorten(&mut short);
+        view.shorten(&mut same);
+        prop_assert_eq!(view.advance_log10(&mut same, word), (log10, matched));
+        let mut shortened = state;
+        view.shorten(&mut shortened);
+        prop_assert_eq!(shortened, short);
+        prop_assert!(short.context_len() <= state.context_len());
+    }
     Ok(())
 }
 

@@ -95,15 +95,26 @@ fn predecessor(words: Packed<'_>, range: std::ops::Range<usize>, word: u32) -> u
 pub(super) const NONE: u32 = u32::MAX;
 
 /// The n-grams that a text ends with, shortest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct State {
-    pub(super) nodes: [u32; MAX_ORDER - 1],
     pub(super) len: usize,
+    pub(super) nodes: [u32; MAX_ORDER - 1],
 }
 
 impl State {
     /// Before any text.
-    pub const EMPTY: Self = Self { nodes: [NONE; MAX_ORDER - 1], len: 0 };
+    pub const EMPTY: Self = Self { len: 0, nodes: [NONE; MAX_ORDER - 1] };
+
+    /// The number of words that it has of the text.
+    pub fn context_len(&self) -> usize {
+        self.len
+    }
+}
+
+/// log10 of a probability or weight as KenLM has it: in 32 bits, and −99 for zero.
+#[inline]
+fn log10_f32(x: f64) -> f32 {
+    if x > 0.0 { x.log10() as f32 } else { -99.0 }
 }
 
 impl View<'_> {
@@ -131,7 +142,89 @@ impl View<'_> {
     /// q(`word` | the text that led to `state`); `state` becomes that after the word.
     #[inline]
     pub fn advance(&self, state: &mut State, word: u32) -> f64 {
-        let Header { scheme, unseen_context_factor, suffix_closed, .. } = *self.header;
+        let context_len = state.len;
+        let mut probability = self.first(context_len, word);
+        let predicted = self.step(state, word, |len, context, gram| {
+            probability = self.combine(context_len, len, context, gram, probability);
+        });
+        if predicted { probability } else { 0.0 }
+    }
+
+    /// log10 q(`word` | the text that led to `state`) and the length of the longest n-gram that the
+    /// word ends; `state` becomes that after the word.
+    ///
+    /// Of a back-off model it is KenLM's number to the bit: the logarithm of the longest n-gram,
+    /// to which those of the weights of longer contexts are added, in 32 bits.
+    #[inline]
+    pub fn advance_log10(&self, state: &mut State, word: u32) -> (f32, usize) {
+        let backs_off = self.header.scheme == BackoffScheme::BackOff;
+        let context_len = state.len;
+        let mut probability = self.first(context_len, word);
+        let (mut matched, mut weights, mut skipped) = (1, [1.0; MAX_ORDER], 0);
+        let predicted = self.step(state, word, |len, context, gram| {
+            if gram != NONE {
+                (matched, skipped) = (len + 1, 0);
+            }
+            if !backs_off || gram != NONE {
+                probability = self.combine(context_len, len, context, gram, probability);
+                return;
+            }
+            let weight = match context {
+                NONE => self.header.unseen_context_factor,
+                context => self.levels[len - 1].weight(context as usize).backoff,
+            };
+            (weights[skipped], skipped) = (weight, skipped + 1);
+        });
+        if !predicted {
+            return (log10_f32(0.0), 1);
+        }
+        let weights = weights[..skipped].iter().filter(|weight| **weight != 1.0);
+        (weights.fold(log10_f32(probability), |sum, weight| sum + log10_f32(*weight)), matched)
+    }
+
+    /// Leaves out what no later word depends on, so that equal states are those with the same
+    /// predictions.
+    pub fn shorten(&self, state: &mut State) {
+        let Header { scheme, unseen_context_factor, .. } = *self.header;
+        let all_matter = scheme == BackoffScheme::LongestOnly || unseen_context_factor != 1.0;
+        let matters = |len: usize, node: u32| {
+            let level = &self.levels[len - 1];
+            let has_children = || !level.children(node as usize).is_empty();
+            node != NONE && (level.weight(node as usize).backoff != 1.0 || has_children())
+        };
+        while !all_matter && state.len > 0 && !matters(state.len, state.nodes[state.len - 1]) {
+            state.len -= 1;
+        }
+        state.nodes[state.len..].fill(NONE);
+    }
+
+    /// q(`word`) before the weights of any context are in it.
+    #[inline]
+    fn first(&self, context_len: usize, word: u32) -> f64 {
+        let longest_only = self.header.scheme == BackoffScheme::LongestOnly && context_len > 0;
+        if longest_only { self.uniform() } else { self.unigram(word) }
+    }
+
+    /// `lower` with the weights of the `context` of `len` words, after which the n-gram `gram` was
+    /// found, or [`NONE`].
+    #[inline]
+    fn combine(&self, context_len: usize, len: usize, context: u32, gram: u32, lower: f64) -> f64 {
+        let Header { scheme, unseen_context_factor, .. } = *self.header;
+        if context == NONE {
+            return lower * unseen_context_factor;
+        }
+        if scheme == BackoffScheme::LongestOnly && len < context_len {
+            return lower;
+        }
+        let value = (gram != NONE).then(|| self.levels[len].value(gram as usize));
+        scheme.combine(value, self.levels[len - 1].weight(context as usize), lower)
+    }
+
+    /// Moves `state` over `word`, and visits the contexts, shortest first: the length, the context's
+    /// n-gram and that of the context and the word, each or [`NONE`]. False for `<s>`, which begins
+    /// a sentence and is not predicted.
+    #[inline]
+    fn step(&self, state: &mut State, word: u32, mut visit: impl FnMut(usize, u32, u32)) -> bool {
         let most = self.levels.len() - 1;
         if Some(word) == self.header.bos {
             // A sentence begins: the context before it is dropped.
@@ -139,35 +232,26 @@ impl View<'_> {
             if most > 0 {
                 (state.nodes[0], state.len) = (word, 1);
             }
-            return 0.0;
+            return false;
         }
         let context_len = state.len;
         state.len = (context_len + 1).min(most);
-        let longest_only = scheme == BackoffScheme::LongestOnly && context_len > 0;
-        let mut probability = if longest_only { self.uniform() } else { self.unigram(word) };
         // The n-gram of `len` words that ends with this word.
         let mut gram = word;
         for len in 1..=context_len {
             let (level, higher) = (&self.levels[len - 1], &self.levels[len]);
             let context = std::mem::replace(&mut state.nodes[len - 1], gram);
-            let unseen = suffix_closed && gram == NONE;
+            let unseen = self.header.suffix_closed && gram == NONE;
             gram = NONE;
-            if context == NONE {
-                probability *= unseen_context_factor;
-                continue;
-            }
-            if !unseen {
+            if context != NONE && !unseen {
                 gram = higher.find(level.children(context as usize), word).map_or(NONE, |gram| gram as u32);
             }
-            if scheme != BackoffScheme::LongestOnly || len == context_len {
-                let value = (gram != NONE).then(|| higher.value(gram as usize));
-                probability = scheme.combine(value, level.weight(context as usize), probability);
-            }
+            visit(len, context, gram);
         }
         if context_len < most {
             state.nodes[context_len] = gram;
         }
-        probability
+        true
     }
 
     /// The state after `context`, of which only the last order − 1 words are read.

@@ -335,6 +335,12 @@ impl Tokenizer {
         Some(self.codec().vocab()?.words().iter())
     }
 
+    /// The id of a string of the vocabulary, names of special tokens included (char and word only).
+    #[inline]
+    pub fn id(&self, word: &[u8]) -> Option<u32> {
+        self.codec().vocab()?.find(Key::new(word), word)
+    }
+
     /// The ids of `text`, without `<s>` and `</s>`. In line mode newlines are left out.
     ///
     /// # Errors
