@@ -116,6 +116,8 @@ pub struct Online {
     followed: [Vec<u32>; MATCHES.len()],
     frozen: Sums,
     has_met_frozen: bool,
+    /// Tokens read before the frozen model's first distribution.
+    met_at: usize,
     /// The decisions of the present token and the slots of its contexts, four levels at a time.
     path: Vec<Decision>,
     groups: Vec<[Found; CONTEXTS]>,
@@ -155,6 +157,7 @@ impl Online {
             followed: std::array::from_fn(|_| vec![0; 1 << match_bits]),
             frozen: Sums::default(),
             has_met_frozen: false,
+            met_at: 0,
             path: Vec::new(),
             groups: Vec::new(),
             settings,
@@ -243,10 +246,11 @@ impl Online {
         self.frozen.set(frozen);
         if frozen.is_some() && !std::mem::replace(&mut self.has_met_frozen, true) {
             // A frozen model is believed until there is something to believe beside it.
-            let read = self.history.len() as f32;
+            self.met_at = self.history.len();
+            let share = self.met_at as f32 / (self.met_at as f32 + 10000.0);
             let mut first = [0.0; LAST];
-            first[..MIXERS].fill(0.6 * read / (read + 10000.0) / MIXERS as f32);
-            first[MIXERS] = 1.0 - 0.5 * read / (read + 10000.0);
+            first[..MIXERS].fill(0.9 * share / MIXERS as f32);
+            first[MIXERS] = 1.0 - 0.8 * share;
             self.last.start(&first);
         }
     }
@@ -329,6 +333,8 @@ impl Online {
     fn learn(&mut self, token: u32) {
         // The longer a model has read, the less one decision changes it.
         let rate = 0.002 + 0.02 / (1.0 + self.history.len() as f32 / 10000.0);
+        let since = (self.history.len() - self.met_at) as f32;
+        let last_rate = 0.0005 + 0.01 / (1.0 + since / 3000.0);
         for (level, decision) in self.path.iter().enumerate() {
             let bit = token >= self.tree.split(&decision.node);
             let target = f32::from(bit as u8);
@@ -349,7 +355,7 @@ impl Online {
                 let p = self.logistic.squash(decision.outputs[k]);
                 self.mixers[k].learn(decision.sets[k], &decision.inputs, rate * (target - p));
             }
-            let step = 0.0005 * (target - decision.mixed);
+            let step = last_rate * (target - decision.mixed);
             self.last.learn(decision.last_set, &decision.last_inputs, step);
             for (apm, at) in self.apms.iter_mut().zip(decision.apms) {
                 apm.learn(at, bit, 0.02);
