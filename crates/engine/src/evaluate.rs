@@ -26,20 +26,37 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let piece = BlockSums::piece(text.scored());
     let parts =
-        batches(model, text, pool, |(part, blocks): &mut (Evaluation, BlockSums), tokens, log_probs| {
-            part.add(&sum(tokens, log_probs, unk));
-            blocks.add(log_probs, piece);
-        })?;
-    let unnormalized = !model.is_distribution();
+        batches(model, text, pool, |sums, tokens, log_probs| part(sums, tokens, log_probs, unk, piece))?;
+    Ok(Evaluation { unnormalized: !model.is_distribution(), ..of_parts(parts, text, source_nats) })
+}
+
+/// Adds scored tokens and their ln q to a part of an evaluation.
+pub(crate) fn part(
+    (sums, blocks): &mut (Evaluation, BlockSums),
+    tokens: &[u32],
+    log_probs: &[f64],
+    unk: Option<u32>,
+    piece: u64,
+) {
+    sums.add(&sum(tokens, log_probs, unk));
+    blocks.add(log_probs, piece);
+}
+
+/// The evaluation on `text` from its parts.
+pub(crate) fn of_parts(
+    parts: Vec<(Evaluation, BlockSums)>,
+    text: &TokenText,
+    source_nats: Option<f64>,
+) -> Evaluation {
     let (bytes, lossy) = (text.bytes, text.lossy.is_some());
-    let mut evaluation = Evaluation { bytes, source_nats, unnormalized, lossy, ..Evaluation::default() };
+    let mut evaluation = Evaluation { bytes, source_nats, lossy, ..Evaluation::default() };
     let mut blocks = Vec::new();
     for (part, its) in parts {
         evaluation.add(&part);
         blocks.extend(its.pieces);
     }
     evaluation.interval = interval::of_mean(&blocks);
-    Ok(evaluation)
+    evaluation
 }
 
 /// ln q of every token that [`evaluate`] scores, in order.

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use surprisal_formats::{arpa, counts, kenlm, mixture_dir, ngram};
+use surprisal_formats::{arpa, compressed, counts, kenlm, mixture_dir, ngram};
 use surprisal_store::Error as StoreError;
 use surprisal_store::checkpoint;
 use surprisal_store::read::read_regular;
@@ -49,6 +49,8 @@ pub enum Kind {
     Counts,
     /// Counts as lines of text.
     CountsTsv,
+    /// A file that a model has compressed.
+    Compressed,
     /// Tensors without a config.
     Safetensors,
     /// A tokenizer.json.
@@ -173,6 +175,9 @@ impl Kind {
         if counts::has_magic(head) {
             return Self::Counts;
         }
+        if compressed::has_magic(head) {
+            return Self::Compressed;
+        }
         if let Some((_, name, hint)) = OTHERS.iter().find(|(magic, ..)| head.starts_with(magic)) {
             return Self::Other(name, hint);
         }
@@ -249,6 +254,7 @@ impl Kind {
             Self::Arpa { .. } => return ("an ARPA file", None),
             Self::Kenlm => return ("a KenLM binary", None),
             Self::Counts | Self::CountsTsv => ("a file of counts, not a model", Advice::Merge),
+            Self::Compressed => ("a file that a model has compressed", "decompress it first".into()),
             Self::Safetensors => ("a file of tensors (safetensors) without its config", WHOLE.into()),
             Self::Tokenizer => ("a tokenizer, not a model", WHOLE.into()),
             Self::Config => ("a config, not a model", Advice::TrainConfig),

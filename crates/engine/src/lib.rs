@@ -6,9 +6,11 @@
 //! through a [`Control`]. A [`Context`] is all that a run depends on beside its request, so several
 //! can share a process.
 
+mod adapt;
 mod architecture;
 pub mod bench;
 pub mod compare;
+pub mod compress;
 pub mod config;
 mod control;
 pub mod count;

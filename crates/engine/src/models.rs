@@ -438,6 +438,23 @@ impl LoadedModel {
         Ok((EvaluationText { tokens, name, notices }, corpus.source_nats_val()?))
     }
 
+    /// The training text of the run.
+    ///
+    /// # Errors
+    /// A model outside a run; a text that cannot be read, or has changed.
+    pub fn training_text(&self, ctx: &Context<'_>) -> Result<EvaluationText> {
+        let Some(folder) = &self.folder else {
+            return Err(Error::usage("a model outside a run has no training text of its own")
+                .hint("name the texts to learn from"));
+        };
+        data::refuse_pipes(&self.config, "name the texts to learn from")?;
+        let corpus = data::own_corpus(&self.config)?;
+        let tokens = ctx.pool.install(|| corpus.encode_train(&self.tokenizer))?;
+        let whole = corpus.name();
+        runs::check_text(folder, (&whole, &self.config.data.val), "train", &tokens, ctx)?;
+        Ok(EvaluationText { tokens, name: format!("training part of {whole}"), notices: Vec::new() })
+    }
+
     /// Each of `texts` by itself, or the run's validation text. What is unknown is kept as `keep`
     /// says; where it is listed, beside each text by position.
     ///

@@ -8,12 +8,14 @@
 //! - [`ngram`]: n-gram models as binary files that are queried through a memory map.
 //! - [`hf`]: Hugging Face folders of GPT-2 and Llama models.
 //! - [`gguf`]: the same models as files for llama.cpp.
+//! - [`compressed`]: files that a model has compressed.
 //! - [`model_dir`]: the directory of a finished model.
 //! - [`mixture_dir`]: the directory of a mixture of models.
 //!
 //! Files are read and written through `surprisal-store`.
 
 pub mod arpa;
+pub mod compressed;
 mod container;
 pub mod counts;
 pub mod csv;

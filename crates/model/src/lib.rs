@@ -4,6 +4,7 @@
 //! bigram counts and a transformer implement one trait, [`LanguageModel`], and are evaluated by the
 //! same code. This crate knows no objective, no file, no clock and no global random generator.
 
+pub mod adaptive;
 mod bin_weights;
 mod config;
 mod error;

@@ -56,7 +56,7 @@ impl GradAccumulator {
     /// # Errors
     /// An error of candle.
     pub fn add_grad_store(&self, store: &GradStore) -> Result<()> {
-        for (id, buffer) in self.0.gradients.iter() {
+        for (id, buffer) in &self.0.gradients {
             if let Some(gradient) = store.get_id(*id) {
                 read(gradient, |values| lock(buffer).add(values))?;
             }
@@ -66,7 +66,7 @@ impl GradAccumulator {
 
     /// Marks all gradients as missing; keeps the memory.
     pub fn zero_grad(&self) {
-        for (_, buffer) in self.0.gradients.iter() {
+        for (_, buffer) in &self.0.gradients {
             lock(buffer).filled = false;
         }
     }

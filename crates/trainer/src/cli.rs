@@ -54,6 +54,11 @@ pub(crate) enum Command {
     /// Interpolate models: q = Σ λ q_m, with λ fitted to held-out text; n-gram models also into one
     /// model.
     Mix(MixArgs),
+    /// Compress a file by arithmetic coding with a model; without one, with a model that learns from
+    /// the file as it reads it.
+    Compress(CompressArgs),
+    /// Give back the file that `compress` was given.
+    Decompress(CodingArgs),
     /// Write a model in another format.
     Export(ExportArgs),
     /// Measure the speed of this machine: one JSON line per case.
@@ -77,6 +82,8 @@ impl Command {
             Self::Count(count) => count.how.threads,
             Self::Merge(merge) => merge.how.threads,
             Self::Mix(mix) => mix.threads,
+            Self::Compress(compress) => compress.coding.threads,
+            Self::Decompress(coding) => coding.threads,
             Self::Bench(bench) => Some(bench.threads),
             _ => None,
         }
@@ -85,7 +92,12 @@ impl Command {
     /// The models and texts of a command that reads both.
     pub(crate) fn models_and_texts(&self) -> Vec<&PathBuf> {
         match self {
-            Self::Eval(eval) => [&eval.model].into_iter().chain(&eval.texts).chain(&eval.pairs).collect(),
+            Self::Eval(eval) => {
+                let texts = eval.texts.iter().chain(&eval.pairs).chain(&eval.adapt_on);
+                [&eval.model].into_iter().chain(texts).collect()
+            }
+            Self::Compress(compress) => compress.coding.paths.iter().collect(),
+            Self::Decompress(coding) => coding.paths.iter().collect(),
             Self::Score(score) => [&score.model].into_iter().chain(&score.texts).collect(),
             Self::Sample(sample) => sample.model.iter().chain(&sample.prompt_file).collect(),
             Self::Explain(explain) => explain.models.iter().collect(),
@@ -189,6 +201,17 @@ pub(crate) struct EvalArgs {
     /// after the temperature fitted to the first half.
     #[arg(long)]
     pub(crate) calibration: bool,
+    /// Evaluate a model that learns from the text while it reads it, with MODEL, which does not
+    /// change, beside it: each token is scored before it is learnt. Such a loss compares only with
+    /// others of this kind.
+    #[arg(long, conflicts_with_all = ["calibration", "per_file", "pairs"])]
+    pub(crate) adapt: bool,
+    /// With --adapt, learn from this text first, without scoring it (repeatable).
+    #[arg(long, value_name = "TEXT", requires = "adapt")]
+    pub(crate) adapt_on: Vec<PathBuf>,
+    /// With --adapt, learn from the training text of the run first.
+    #[arg(long, requires = "adapt", conflicts_with = "adapt_on")]
+    pub(crate) adapt_on_train: bool,
     /// Options of reading texts.
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
@@ -527,6 +550,29 @@ pub(crate) struct MixArgs {
     /// Options of reading texts.
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    /// Worker threads (default: the machine's cores); the result does not depend on them.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CompressArgs {
+    /// The model and files.
+    #[command(flatten)]
+    pub(crate) coding: CodingArgs,
+    /// Learn from the file while it is read, with MODEL, which does not change, beside it.
+    #[arg(long)]
+    pub(crate) adapt: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CodingArgs {
+    /// A model of any kind, if there is one, and the file (- for standard input).
+    #[arg(value_name = "MODEL | FILE", required = true, num_args = 1..=2)]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The file to write; missing parent folders are made.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
     /// Worker threads (default: the machine's cores); the result does not depend on them.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

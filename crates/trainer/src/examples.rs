@@ -9,7 +9,7 @@ pub const EXAMPLES: &[(&str, [&str; 2])] = &[
             "surprisal train book.txt --set model.kind=ngram --set model.order=4 --out runs/counted",
         ],
     ),
-    ("eval", ["surprisal eval lm.arpa held-out.txt", "surprisal eval runs/book --calibration"]),
+    ("eval", ["surprisal eval lm.arpa held-out.txt", "surprisal eval runs/book --adapt --adapt-on-train"]),
     (
         "score",
         [
@@ -66,6 +66,20 @@ pub const EXAMPLES: &[(&str, [&str; 2])] = &[
         [
             "surprisal export lm.arpa --quantize 8 --out lm.ngram",
             "surprisal export runs/book --format hf --out book-hf",
+        ],
+    ),
+    (
+        "compress",
+        [
+            "surprisal compress book.txt --out book.sz",
+            "surprisal compress runs/book held-out.txt --adapt --out held-out.sz",
+        ],
+    ),
+    (
+        "decompress",
+        [
+            "surprisal decompress book.sz --out again.txt",
+            "surprisal decompress runs/book held-out.sz --out held-out-again.txt",
         ],
     ),
     ("bench", ["surprisal bench loss", "surprisal bench step --case cpu/f32 --seconds 1"]),

@@ -113,6 +113,8 @@ fn run(cli: &Cli) -> Result<(), CliError> {
         Command::Merge(arguments) => command::count::merge(arguments, &ctx, &output),
         Command::Mix(arguments) => command::mix::run(arguments, &ctx, &output),
         Command::Export(arguments) => command::export::run(arguments, &ctx, &output),
+        Command::Compress(arguments) => command::compress::run(arguments, &ctx, &output),
+        Command::Decompress(arguments) => command::compress::undo(arguments, &ctx, &output),
         Command::Cache(arguments) => command::cache::run(arguments, &output),
         Command::Serve(arguments) => command::serve::run(arguments, &ctx, &output),
         Command::Completions(arguments) => command::manual::completions(arguments.shell, &output),

@@ -44,6 +44,14 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("eval", "pairs", "eval net", "--pairs pairs.tsv"),
     ("eval", "per-file", "eval net b.txt", "--per-file"),
     ("eval", "unknown-words", "eval net b.txt", "--unknown-words"),
+    ("eval", "adapt", "eval net b.txt", "--adapt"),
+    ("eval", "adapt-on", "eval net b.txt --adapt", "--adapt-on a.txt"),
+    ("eval", "adapt-on-train", "eval net b.txt --adapt", "--adapt-on-train"),
+    ("compress", "adapt", "compress net a.txt --out o.sz", "--adapt"),
+    ("compress", "out", "compress a.txt --out o.sz", "--out p.sz"),
+    ("compress", "threads", "compress a.txt --out o.sz", "--threads 0"),
+    ("decompress", "out", "decompress a.sz --out o.txt", "--out p.txt"),
+    ("decompress", "threads", "decompress a.sz --out o.txt", "--threads 0"),
     ("score", "by", "score net b.txt", "--by word"),
     ("score", "context", "score net b.txt", "--context line"),
     ("score", "no-bos", "score m.ngram b.txt", "--no-bos"),
@@ -156,7 +164,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
 ];
 
 /// A command line of each command, for flags that all commands have.
-const PLAIN: [(&str, &str); 17] = [
+const PLAIN: [(&str, &str); 19] = [
     ("train", "train c.toml a.txt --out r"),
     ("eval", "eval net b.txt"),
     ("score", "score m.ngram b.txt"),
@@ -169,6 +177,8 @@ const PLAIN: [(&str, &str); 17] = [
     ("merge", "merge a.counts --out o.ngram"),
     ("mix", "mix m.ngram n.ngram --heldout b.txt"),
     ("export", "export m.ngram --out o.arpa"),
+    ("compress", "compress a.txt --out o.sz"),
+    ("decompress", "decompress a.sz --out o.txt"),
     ("bench", "bench step --case cpu/f32 --seconds 0"),
     ("cache", "cache"),
     ("serve", "serve a.txt --for 0.1s"),
@@ -230,6 +240,7 @@ fn prepared() -> Bench {
         "count b.txt --order 3 --out n.ngram",
         "train c.toml a.txt --out net",
         "train a.txt --set model.kind=ngram --out counted",
+        "compress a.txt --out a.sz",
     ] {
         run(&bench, line).succeeded();
     }
@@ -407,6 +418,8 @@ fn flags_that_have_nothing_to_act_on_are_refused() {
         ("export m.ngram --out o.arpa --prune-entropy inf", "--prune-entropy must be a fraction"),
         ("export m.ngram --out o.arpa --prune 0 1", "`merge` COUNTS with --prune"),
         ("eval counted --stride 2", "--stride"),
+        ("eval m.ngram b.txt --adapt --adapt-on-train", "outside a run"),
+        ("compress a.txt --adapt --out o.sz", "--adapt has no effect without a model"),
         ("eval m.ngram b.txt --stride 2", "--stride"),
         ("explain m.ngram --text the --smoothing 0.5", "--step"),
         ("explain m.ngram --text the --step 1 --color always", "--color"),

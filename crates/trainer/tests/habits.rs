@@ -206,6 +206,8 @@ fn every_help_ends_with_two_examples_that_work() {
     for line in [
         "count corpus.txt --order 2 --out lm.arpa --out a.arpa --out lm.ngram",
         "count held-out.txt --order 2 --out b.ngram",
+        "compress book.txt --out book.sz",
+        "compress runs/book held-out.txt --out held-out.sz",
         "count corpus.txt --shard 1/2 --out part1.counts",
         "count corpus.txt --shard 2/2 --out part2.counts",
     ] {

@@ -18,7 +18,7 @@ use surprisal_engine::evaluate::Evaluation;
 use surprisal_engine::models::{self, LoadedModel};
 use surprisal_engine::pairs;
 use surprisal_engine::spelling::Spelling;
-use surprisal_engine::text::{InputOptions, TokenText, UnknownText};
+use surprisal_engine::text::{EvaluationText, InputOptions, TokenText, UnknownText};
 
 pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let pool = ctx.pool;
@@ -41,7 +41,13 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
     let (text, source_nats) = loaded.evaluation_text(&arguments.texts, &inputs, ctx)?;
     note_tokens(&text.tokens, &text.name, &arguments.model.display().to_string(), ctx)?;
     let started = std::time::Instant::now();
-    let evaluation = loaded.evaluate(&text.tokens, source_nats, pool)?;
+    let before = before(&loaded, arguments, &inputs, ctx)?;
+    let evaluation = if arguments.adapt {
+        let texts: Vec<&TokenText> = before.iter().map(|text| &text.tokens).collect();
+        loaded.evaluate_adaptive(&text.tokens, &texts, source_nats, pool)?
+    } else {
+        loaded.evaluate(&text.tokens, source_nats, pool)?
+    };
     let seconds = started.elapsed().as_secs_f64();
     let name = text.name;
     let has_learned_unk = loaded.has_learned_unk();
@@ -62,13 +68,18 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
         if arguments.calibration {
             event["calibration"] = serde_json::to_value(&calibration)?;
         }
+        if arguments.adapt {
+            let text = |text: &EvaluationText| json!({ "text": text.name, "tokens": text.tokens.scored() });
+            event["adaptive"] = json!({ "read_before": before.iter().map(text).collect::<Vec<_>>() });
+        }
         if arguments.unknown_words {
             let word = |(word, count): &(String, u64)| json!({ "word": word, "count": count });
             event["unknown_words"] = unknown.iter().map(word).collect();
         }
         return output.event(&event);
     }
-    let mut lines = table(&evaluation, &name, has_learned_unk);
+    let mut lines = if arguments.adapt { adaptive_line(&before) } else { String::new() };
+    lines.push_str(&table(&evaluation, &name, has_learned_unk));
     if let Some(calibration) = &calibration {
         lines.push_str(&calibration_lines(calibration));
     }
@@ -79,6 +90,32 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
         lines.push_str(&align(&heading.into_iter().chain(unknown.iter().map(shown)).collect::<Vec<_>>()));
     }
     output.write_stdout(&lines)
+}
+
+/// The texts that a model which learns reads before it is evaluated.
+fn before(
+    loaded: &LoadedModel,
+    arguments: &cli::EvalArgs,
+    inputs: &InputOptions,
+    ctx: &Context<'_>,
+) -> Result<Vec<EvaluationText>> {
+    if arguments.adapt_on_train {
+        return Ok(vec![loaded.training_text(ctx)?]);
+    }
+    if arguments.adapt_on.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![loaded.evaluation_text(&arguments.adapt_on, inputs, ctx)?.0])
+}
+
+/// The kind of an adaptive evaluation, and the texts that were read before.
+fn adaptive_line(before: &[EvaluationText]) -> String {
+    let texts =
+        before.iter().map(|text| format!("{} tokens of {}", thousands(text.tokens.scored()), text.name));
+    let texts = texts.collect::<Vec<_>>().join(" and ");
+    let texts = if texts.is_empty() { "nothing".to_owned() } else { texts };
+    let kind = format!("yes: learns from each token after scoring it; read {texts} before");
+    labelled(&[("adaptive", kind)], 26)
 }
 
 /// The words or characters that are unknown, the most frequent first.

@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &cli::InspectArgs, ctx: &Context<'_>, output: &Outp
             let entries = std::fs::read_dir(path).map_or(0, Iterator::count);
             ("folder", vec![("entries".into(), thousands(entries as u64))])
         }
-        Kind::Config | Kind::Comparison | Kind::Damaged(_) | Kind::Other(..) => {
+        Kind::Config | Kind::Comparison | Kind::Compressed | Kind::Damaged(_) | Kind::Other(..) => {
             let advice = kind.words().1.iter().map(words).collect();
             ("other", vec![("to use it".into(), advice)])
         }

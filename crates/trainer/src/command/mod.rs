@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod cache;
+pub(crate) mod compress;
 pub(crate) mod count;
 pub(crate) mod eval;
 pub(crate) mod explain;
