@@ -434,7 +434,7 @@ mod tests {
                 Ok(())
             };
             let inputs = InputOptions::default();
-            score(&loaded, &[text.clone()], &inputs, options, &ctx, &format, &mut write).unwrap();
+            score(&loaded, std::slice::from_ref(&text), &inputs, options, &ctx, &format, &mut write).unwrap();
             let found = score_lines(&loaded, lines.len(), &|i| lines[i], (bos, eos), &pool).unwrap();
             assert_eq!(found, rows, "{bos} {eos}");
         }
