@@ -54,8 +54,8 @@ pub(crate) enum Command {
     /// Interpolate models: q = Σ λ q_m, with λ fitted to held-out text; n-gram models also into one
     /// model.
     Mix(MixArgs),
-    /// Compress a file by arithmetic coding with a model; without one, with a model that learns from
-    /// the file as it reads it.
+    /// Compress a file by arithmetic coding with a model; without one, with a model that learns
+    /// from the file as it reads it.
     Compress(CompressArgs),
     /// Give back the file that `compress` was given.
     Decompress(CodingArgs),
@@ -170,6 +170,7 @@ pub(crate) enum LogFormat {
 }
 
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "a command line has switches")]
 pub(crate) struct EvalArgs {
     /// A run folder, a Hugging Face folder, an .arpa file, an .ngram file or a KenLM binary.
     pub(crate) model: PathBuf,

@@ -1,7 +1,7 @@
 //! Files that `compress` writes: tokens coded by a model, and what makes their text the file.
 //!
-//! All before the coded parts has a checksum of its own, so that nothing is decoded with a wrong
-//! number of tokens or the wrong model.
+//! The whole file has a checksum, so that nothing damaged is decoded, and its content has a hash,
+//! as a model that computes differently decodes something else.
 
 mod arithmetic;
 pub mod patch;
@@ -85,6 +85,15 @@ fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     Some(front)
 }
 
+/// The CRC-32 of parts of a file, one after the other.
+fn checksum<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize()
+}
+
 /// Whether so many coded bytes can be so many tokens.
 pub fn is_plausible(tokens: u64, coded: usize) -> bool {
     tokens <= (coded as u64).saturating_mul(MAX_TOKENS_PER_BYTE)
@@ -107,7 +116,7 @@ impl Compressed {
             put_number(&mut out, number);
         }
         out.extend(self.hash);
-        out.extend(crc32fast::hash(&out).to_le_bytes());
+        out.extend(checksum([&out[..], &self.coded, &self.patch]).to_le_bytes());
         out.extend(&self.coded);
         out.extend(&self.patch);
         out
@@ -137,12 +146,12 @@ impl Compressed {
         let (mut parts, coded, patch) = Self::header(&mut rest).ok_or_else(cut)?;
         let checked = all.len() - rest.len();
         let sum = take(&mut rest, 4).ok_or_else(cut)?;
-        if crc32fast::hash(&all[..checked]).to_le_bytes() != sum {
-            return Err(wrong("its header was damaged: the checksum does not match"));
-        }
         if coded.checked_add(patch) != Some(rest.len() as u64) {
             let problem = format!("{} bytes follow its header, which says {coded} and {patch}", rest.len());
             return Err(wrong(&problem));
+        }
+        if checksum([&all[..checked], rest]).to_le_bytes() != sum {
+            return Err(wrong("it was damaged: its checksum does not match"));
         }
         if !is_plausible(parts.tokens, coded as usize) || !is_plausible(parts.patch_bytes, patch as usize) {
             return Err(wrong("its header has more tokens than its bytes can be"));
@@ -197,12 +206,11 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_read_back_and_every_change_of_the_header_is_an_error() {
+    fn parts_are_read_back_and_every_change_is_an_error() {
         for parts in [parts(), Compressed { by: None, adapts: false, ..parts() }, Compressed::default()] {
             let bytes = parts.to_bytes();
             assert_eq!(Compressed::from_bytes(&bytes).unwrap(), parts);
-            let header = bytes.len() - parts.coded.len() - parts.patch.len();
-            for bit in 0..8 * header {
+            for bit in 0..8 * bytes.len() {
                 let mut flipped = bytes.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 assert!(Compressed::from_bytes(&flipped).is_err(), "bit {bit}");
