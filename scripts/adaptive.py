@@ -7,7 +7,7 @@ both parts minus the size of the first. Then the sizes and times of the last ten
 
     scripts/adaptive.py TEXT... [--program target/release/surprisal] [--network 140s] [--seeds 1,2,3]
 """
-import argparse, json, math, pathlib, shutil, subprocess, tempfile, time
+import argparse, json, math, os, pathlib, shutil, subprocess, tempfile, time
 
 
 def timed(*command):
@@ -63,6 +63,12 @@ def main():
                 nats = result["eval"]["nats_per_token"]
                 print(f"| network, seed {seed} {own} | {nats:.4f} | {seconds:.1f} |", flush=True)
             if has_zpaq:
+                # zpaq chooses its model by the power of two below the size: both parts are put above the same one.
+                length = (folder / "rest").stat().st_size
+                above = 1 << length.bit_length()
+                noise = os.urandom(above - length if (folder / "both").stat().st_size >= above else 0)
+                for part in ("rest", "both"):
+                    (folder / part).write_bytes(noise + (folder / part).read_bytes())
                 sizes = [zpaq(folder / part, folder / f"{part}.zpaq", folder) for part in ("rest", "both")]
                 nats = (sizes[1][0] - sizes[0][0]) * 8 * math.log(2) / characters
                 print(f"| zpaq -m5 | {nats:.4f} | {sizes[1][1]:.1f} |")
