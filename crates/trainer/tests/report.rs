@@ -365,7 +365,7 @@ fn pages_break_beside_rows_and_figures_and_words_stand_to_the_left() {
     {
         assert!(scroll.contains(part), "no «{part}» in {scroll}");
     }
-    assert!(html.contains("<div class=\"scroll\"><table"));
+    assert!(html.contains("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\""));
 }
 
 /// The value of an attribute of a tag.
