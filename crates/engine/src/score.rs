@@ -140,8 +140,8 @@ pub fn score(
     Ok(sums)
 }
 
-/// ln q of each of `count` lines by itself, which `line` gives by number. The context is `<s>` where
-/// the model has it, a newline otherwise. Names of special tokens are unknown words.
+/// ln q of each of `count` lines by itself, which `line` gives by number. The context is `<s>`
+/// where the model has it, a newline otherwise. Names of special tokens are unknown words.
 ///
 /// # Errors
 /// Options that do not fit the model; a failure of the tokenizer or the model.

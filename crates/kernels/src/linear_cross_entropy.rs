@@ -8,9 +8,8 @@ use crate::cross_entropy::{GradOutput, LogitsBuffer, RowError, Spec, Targets, To
 use crate::matmul::{Matrix, MatrixMut, matmul};
 use surprisal_platform::threads::Pool;
 
-/// Maximum elements of a chunk of logits (60 MiB); a chunk has at least one row. Weights and their
-/// gradient pass through the caches once a chunk: with half as many rows that is a quarter of the time.
-const MAX_CHUNK_LEN: usize = 60 * 1024 * 1024 / 4;
+/// Maximum elements of a chunk of logits (30 MiB); a chunk has at least one row.
+const MAX_CHUNK_LEN: usize = 30 * 1024 * 1024 / 4;
 
 /// Buffers for the gradients, which are overwritten.
 #[derive(Debug)]

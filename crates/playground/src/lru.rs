@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-/// Values of at most `most` bytes together, by name; each is made once, also when several ask at the
-/// same time.
+/// Values of at most `most` bytes together, by name; each is made once, also when several ask at
+/// the same time.
 #[derive(Debug)]
 pub(crate) struct Lru<T> {
     most: usize,

@@ -72,7 +72,7 @@ pub(crate) struct Known {
     pub(crate) progress: f64,
     pub(crate) points: Vec<Measured>,
     pub(crate) evaluations: Vec<Evaluated>,
-    /// What one temperature would remove from the weights of some evaluations, by their steps.
+    /// Nats that one temperature would remove, by the step of the weights.
     pub(crate) miscalibrations: Vec<(usize, f64)>,
     /// Losses of count-based models on the same text: name and nats per token.
     pub(crate) levels: Vec<(String, Option<f64>)>,

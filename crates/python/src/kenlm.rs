@@ -28,8 +28,8 @@ enum Place {
     Kenlm(kenlm::State),
 }
 
-/// The context of a word, which queries read and write: ordered, hashable and copyable. States of one
-/// model are equal if every word after them has the same score.
+/// The context of a word, which queries read and write: ordered, hashable and copyable. States of
+/// one model are equal if every word after them has the same score.
 #[pyclass(module = "surprisal_lm._native")]
 #[derive(Debug, Clone)]
 pub(crate) struct KenlmState {
@@ -270,8 +270,8 @@ impl KenlmModel {
         self.order
     }
 
-    /// log10 of the probability of a sentence, whose words are between white space: after `<s>` with
-    /// `bos`, and with `</s>` after it with `eos`.
+    /// log10 of the probability of a sentence, whose words are between white space: after `<s>`
+    /// with `bos`, and with `</s>` after it with `eos`.
     #[pyo3(signature = (sentence, bos = true, eos = true))]
     fn score(&self, py: Python<'_>, sentence: &Bound<'_, PyAny>, bos: bool, eos: bool) -> PyResult<f64> {
         let sentence = bytes(sentence)?;
@@ -286,8 +286,8 @@ impl KenlmModel {
         Ok(10_f64.powf(-score / count as f64))
     }
 
-    /// An iterator over log10 of the probability of each word, the length of the longest n-gram that it
-    /// ends, and whether it is not in the vocabulary.
+    /// An iterator over log10 of the probability of each word, the length of the longest n-gram
+    /// that it ends, and whether it is not in the vocabulary.
     #[pyo3(signature = (sentence, bos = true, eos = true))]
     fn full_scores<'py>(
         &self,
@@ -319,7 +319,8 @@ impl KenlmModel {
         state.place = Place::Empty;
     }
 
-    /// log10 of the probability of `word` after `in_state`; `out_state` becomes the context after it.
+    /// log10 of the probability of `word` after `in_state`; `out_state` becomes the context after
+    /// it.
     #[pyo3(name = "BaseScore")]
     fn base_score(
         &self,

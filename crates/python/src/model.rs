@@ -31,8 +31,8 @@ const TOKENS_PER_LINE: usize = 10_000;
 
 /// A language model: what `load` opens, or `train` has trained.
 ///
-/// Surprisals are −ln q in nats, log-probabilities are natural. Arrays are NumPy's, or memoryviews of
-/// doubles where NumPy is not installed. With `threads`, work is done on so many threads of the
+/// Surprisals are −ln q in nats, log-probabilities are natural. Arrays are NumPy's, or memoryviews
+/// of doubles where NumPy is not installed. With `threads`, work is done on so many threads of the
 /// calling thread's own; without it, on those of the process. Results do not depend on it.
 #[pyclass(frozen, module = "surprisal_lm")]
 pub(crate) struct Model {
@@ -278,8 +278,8 @@ impl Model {
         values::json(py, &evaluation)
     }
 
-    /// Pieces of a sampled text, which begins with `prompt`: an iterator that draws ahead on a thread
-    /// of its own. `number` is that of the sample, from 0: each of a seed is another.
+    /// Pieces of a sampled text, which begins with `prompt`: an iterator that draws ahead on a
+    /// thread of its own. `number` is that of the sample, from 0: each of a seed is another.
     #[pyo3(signature = (
         prompt = "", *, tokens = None, lines = None, stop = None, temperature = 0.8, top_k = None, top_p = None,
         min_p = None, repetition_penalty = 1.0, seed = 1, number = 0, allow_unknown = false,
@@ -334,8 +334,8 @@ impl Model {
         Ok(Generation { pieces: Mutex::new(pieces) })
     }
 
-    /// The surprisal of every token of a text, with the `top` likeliest tokens in its place; shown as
-    /// coloured text in a notebook.
+    /// The surprisal of every token of a text, with the `top` likeliest tokens in its place; shown
+    /// as coloured text in a notebook.
     #[pyo3(signature = (text, *, top = 5, threads = None))]
     fn explain(
         &self,

@@ -50,7 +50,8 @@ impl Token {
 }
 
 impl Token {
-    /// A span whose colour says how surprising the token is: none below 0 nats, full from 8 nats on.
+    /// A span whose colour says how surprising the token is: none below 0 nats, full from 8 nats
+    /// on.
     fn html(&self) -> String {
         /// Surprisal of full colour.
         const MOST: f64 = 8.0;

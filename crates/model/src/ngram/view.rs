@@ -220,9 +220,9 @@ impl View<'_> {
         scheme.combine(value, self.levels[len - 1].weight(context as usize), lower)
     }
 
-    /// Moves `state` over `word`, and visits the contexts, shortest first: the length, the context's
-    /// n-gram and that of the context and the word, each or [`NONE`]. False for `<s>`, which begins
-    /// a sentence and is not predicted.
+    /// Moves `state` over `word`, and visits the contexts, shortest first: the length, the
+    /// context's n-gram and that of the context and the word, each or [`NONE`]. False for `<s>`,
+    /// which begins a sentence and is not predicted.
     #[inline]
     fn step(&self, state: &mut State, word: u32, mut visit: impl FnMut(usize, u32, u32)) -> bool {
         let most = self.levels.len() - 1;
