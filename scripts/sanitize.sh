@@ -20,4 +20,4 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 # Named outright, so that build scripts and macros are not instrumented. rayon's threads outlive the process: no leak check.
 export RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=target/sanitize
 cargo +nightly test --target "$host" --locked -p surprisal-kernels -p surprisal-platform --lib --tests
-[ "${1:-}" = kernels ] || cargo +nightly test --target "$host" --locked -p surprisal-formats --lib --test mutations
+[ "${1:-}" = kernels ] || cargo +nightly test --target "$host" --locked -p surprisal-formats --lib --test it

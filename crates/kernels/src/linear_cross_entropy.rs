@@ -61,7 +61,9 @@ pub fn linear_cross_entropy(
     let mut logits = vec![0.0; step * vocab];
     let mut totals = Totals::default();
     if let Some((_, gradients)) = &mut gradients {
-        gradients.weight.fill(0.0);
+        if rows == 0 {
+            gradients.weight.fill(0.0);
+        }
         if let Some(bias) = &mut gradients.bias {
             bias.fill(0.0);
         }
@@ -86,7 +88,7 @@ pub fn linear_cross_entropy(
         let Some((_, gradients)) = &mut gradients else { continue };
         let g = Matrix::new(logits, n, vocab);
         matmul(MatrixMut::new(&mut gradients.hidden[span], n, width), false, g, weight, pool);
-        matmul(MatrixMut::new(gradients.weight, vocab, width), true, g.transposed(), hidden, pool);
+        matmul(MatrixMut::new(gradients.weight, vocab, width), first > 0, g.transposed(), hidden, pool);
         if let Some(bias) = &mut gradients.bias {
             for row in logits.chunks_exact(vocab) {
                 for (b, g) in bias.iter_mut().zip(row) {

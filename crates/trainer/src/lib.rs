@@ -8,6 +8,7 @@ mod cli;
 mod command;
 mod comparison;
 mod console;
+#[cfg_attr(not(feature = "tui"), path = "no_dashboard.rs")]
 mod dashboard;
 pub mod error;
 pub mod examples;

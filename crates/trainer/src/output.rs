@@ -205,7 +205,7 @@ impl Output {
         if !std::io::stderr().is_terminal() {
             return USUAL;
         }
-        let columns = ratatui::crossterm::terminal::size().map_or(0, |(columns, _)| usize::from(columns));
+        let columns = console::Term::stderr().size_checked().map_or(0, |(_, columns)| usize::from(columns));
         // A terminal of unknown size reports 0; the dashboard has a border.
         let columns = if columns == 0 { USUAL } else { columns };
         if self.on_dashboard(|_| ()) { columns.saturating_sub(2) } else { columns }

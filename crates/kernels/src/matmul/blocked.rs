@@ -6,8 +6,8 @@
 //! Every element of C is a sum along k in ascending order, in blocks of KC, so the bits do not
 //! depend on blocks.
 //!
-//! Memory is the bottleneck, so three things are prefetched: the tile of C during its sum, the next
-//! rows of a transposed B, and the next panel of A.
+//! Memory is the bottleneck, so these are prefetched: the tile of C during its sum, the next panel
+//! of A, and the next block of B while this one is multiplied.
 
 #![expect(unsafe_code, reason = "kernels on raw pointers")]
 
@@ -20,6 +20,8 @@ use super::View;
 const PACK_A_STRIDE: usize = 1024;
 /// Number of elements of A (half an L2 cache) above which A is prefetched.
 const PREFETCH_A_LEN: usize = 128 * 1024;
+/// Number of elements of B (4 MiB, more than an L2 cache) above which B is prefetched.
+const PREFETCH_B_LEN: usize = 1024 * 1024;
 /// Strides that are multiples of this (2 KiB) map the rows or columns of a panel to a few L1 cache
 /// sets.
 const L1_CONFLICT_STRIDE: usize = 512;
@@ -38,7 +40,8 @@ pub(super) trait Tile {
     /// A of so many columns stays in the L1 cache, also where another thread of the core uses half
     /// of it.
     const KR: usize;
-    /// Columns of a packed block of B, which has KC · NC elements: half of an L2 cache.
+    /// Columns of a packed block of B, which has KC · NC elements: half of an L2 cache. Where k is
+    /// smaller, a block has more of them ([`block_columns`]).
     const NC: usize;
     /// Row stride of a copied panel of A: an odd number of cache lines.
     const A_STRIDE: usize = Self::KC + 16;
@@ -115,12 +118,18 @@ pub(super) unsafe fn gemm<T: Tile>(
         // SAFETY: the block lies within B, and the buffer holds KC x NC elements; the rest is the
         // caller's.
         unsafe {
-            gemm_blocks::<T>(shape, a, c, c_stride, accumulate, |(pc, jc), block| {
+            let later = (shape.1 * shape.2 > PREFETCH_B_LEN).then_some(b);
+            gemm_blocks::<T>(shape, a, later, (c, c_stride), accumulate, |(pc, jc), block| {
                 T::pack_b(b.at(pc, jc), block, packed);
                 packed
             });
         }
     });
+}
+
+/// Columns of a packed block of B (k, n): with as many as fit, A is read or packed less often.
+fn block_columns<T: Tile>(k: usize) -> usize {
+    T::KC * T::NC / k.clamp(T::KC / 4, T::KC) / T::NR * T::NR
 }
 
 /// Makes room for `len` elements; never shrinks, as kernels with other sizes share the buffer.
@@ -135,8 +144,9 @@ fn grow(buffer: &mut Vec<CacheLine>, len: usize) {
 pub(super) unsafe fn pack<T: Tile>(b: View, (k, n): (usize, usize), out: &mut Vec<CacheLine>) {
     out.resize(k * n.next_multiple_of(T::NR) / 16, CacheLine::ZERO);
     let mut at = out.as_mut_ptr().cast::<f32>();
-    for jc in (0..n).step_by(T::NC) {
-        let width = T::NC.min(n - jc);
+    let nc = block_columns::<T>(k);
+    for jc in (0..n).step_by(nc) {
+        let width = nc.min(n - jc);
         for pc in (0..k).step_by(T::KC) {
             let depth = T::KC.min(k - pc);
             // SAFETY: the block lies within B; the sizes of all blocks add up to the buffer's.
@@ -164,7 +174,7 @@ pub(super) unsafe fn gemm_packed<T: Tile>(
     // SAFETY: the blocks come in the order and in the sizes in which they were packed; the rest is
     // the caller's.
     unsafe {
-        gemm_blocks::<T>(shape, a, c, c_stride, accumulate, |_, (depth, width)| {
+        gemm_blocks::<T>(shape, a, None, (c, c_stride), accumulate, |_, (depth, width)| {
             let here = at;
             at = at.wrapping_add(depth * width.next_multiple_of(T::NR));
             here
@@ -173,28 +183,35 @@ pub(super) unsafe fn gemm_packed<T: Tile>(
 }
 
 /// Gemm with blocks of B from `packed_b`, which returns the packed panels of the block at (row,
-/// column) with size (depth, width).
+/// column) with size (depth, width); the parts of `later` that come next are prefetched meanwhile.
 ///
 /// # Safety
 /// As for [`gemm`]; `packed_b` returns readable panels.
 unsafe fn gemm_blocks<T: Tile>(
     (m, n, k): (usize, usize, usize),
     a: View,
-    c: *mut f32,
-    c_stride: usize,
+    later: Option<View>,
+    (c, c_stride): (*mut f32, usize),
     accumulate: bool,
     mut packed_b: impl FnMut((usize, usize), (usize, usize)) -> *const f32,
 ) {
+    let nc = block_columns::<T>(k);
     PACKED_A.with_borrow_mut(|packed_a| {
-        grow(packed_a, (T::A_STRIDE + T::NC) * T::MR);
+        grow(packed_a, (T::A_STRIDE + nc) * T::MR);
         let packed_a = packed_a.as_mut_ptr().cast::<f32>();
         let sums = packed_a.wrapping_add(T::A_STRIDE * T::MR);
         let large = m * k > PREFETCH_A_LEN;
-        for jc in (0..n).step_by(T::NC) {
-            let width = T::NC.min(n - jc);
+        for jc in (0..n).step_by(nc) {
+            let width = nc.min(n - jc);
             for pc in (0..k).step_by(T::KC) {
                 let depth = T::KC.min(k - pc);
                 let packed_b = packed_b((pc, jc), (depth, width));
+                let mut lines = later.map(|b| {
+                    let below = pc + depth < k;
+                    let (pc, jc) = if below { (pc + depth, jc) } else { (0, jc + width) };
+                    let block = (T::KC.min(k - pc), nc.min(n - jc));
+                    Lines::new(b.at(pc, jc), block, m.div_ceil(T::MR) * width.div_ceil(T::NR))
+                });
                 for ir in (0..m).step_by(T::MR) {
                     let rows = T::MR.min(m - ir);
                     // SAFETY: the panel is within A, and the buffer starts with A_STRIDE x MR
@@ -209,6 +226,9 @@ unsafe fn gemm_blocks<T: Tile>(
                             if large && first && next.column_stride == 1 {
                                 let columns = jr * depth / width..(jr + T::NR).min(width) * depth / width;
                                 prefetch_rows(next, T::MR.min(m), columns);
+                            }
+                            if first && let Some(lines) = &mut lines {
+                                lines.prefetch();
                             }
                             let columns = T::NR.min(width - jr);
                             // SAFETY: rows and columns stay within C; the panels were packed above;
@@ -254,6 +274,36 @@ unsafe fn prepare_a<T: Tile>(a: View, (rows, depth): (usize, usize), width: usiz
         // SAFETY: the caller's.
         unsafe { pack_a::<T>(a, (rows, depth), out) };
         View { data: out, row_stride: 1, column_stride: T::MR }
+    }
+}
+
+/// The cache lines of a block of B, which are prefetched a few at each of so many steps.
+struct Lines {
+    block: View,
+    /// Contiguous runs of elements, and the lines of each.
+    runs: usize,
+    lines: usize,
+    steps: usize,
+    step: usize,
+}
+
+impl Lines {
+    fn new(b: View, (depth, width): (usize, usize), steps: usize) -> Self {
+        // As the transpose, whose rows are contiguous, if its columns are.
+        let (block, runs, len) =
+            if b.column_stride == 1 { (b, depth, width) } else { (b.transposed(), width, depth) };
+        Self { block, runs, lines: len.div_ceil(16), steps, step: 0 }
+    }
+
+    /// Prefetches the lines of the next step into the L2 cache.
+    fn prefetch(&mut self) {
+        let all = self.runs * self.lines;
+        for line in self.step * all / self.steps..(self.step + 1) * all / self.steps {
+            let at = self.block.at(line / self.lines, line % self.lines * 16).data;
+            // SAFETY: a prefetch never faults, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
+        }
+        self.step += 1;
     }
 }
 

@@ -75,6 +75,6 @@ pub(crate) fn run(_: &cli::ServeArgs, _: &Context<'_>, _: &Output) -> Result<()>
 
     Err(Error::usage("this build has no page, so that the program builds faster").hint(
         "build it with the page: cargo run --release --features serve -- serve, or cargo install --locked --path \
-         crates/trainer --features serve",
+         crates/trainer --features serve,tui",
     ))
 }
