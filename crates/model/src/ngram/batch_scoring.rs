@@ -12,7 +12,7 @@ use super::view::{Log10Sum, NONE, State, View, narrowed_range, possible_range, s
 
 /// Words per block.
 const BLOCK: usize = 512;
-/// Prefetch distance of child offsets, in words.
+/// Prefetch distance of unigrams, in words.
 const PREFETCH_DISTANCE: usize = 8;
 /// A model of at most so many bytes is mostly in a cache, so that there are no misses to hide:
 /// word by word is faster, by a third at 4 MB, and slower from about 20 MB on.
@@ -257,7 +257,10 @@ impl QueryBlock {
             nodes[0] = node;
         }
         let mut starts = starts.peekable();
+        let prefetch = |word: &u32| view.levels[0].child_offsets.prefetch(*word as usize);
+        words.iter().take(PREFETCH_DISTANCE).for_each(prefetch);
         for (position, &word) in words.iter().enumerate() {
+            words.get(position + PREFETCH_DISTANCE).map(prefetch);
             // A sequence without words starts at the same index as the next one.
             while starts.next_if_eq(&position).is_some() {
                 self.context_lens[position] = 0;
@@ -283,11 +286,6 @@ impl QueryBlock {
         let (contexts, found) = (&shorter[len - 1], &mut longer[0]);
         self.searches.clear();
         for (position, &word) in words.iter().enumerate() {
-            if let Some(&context) =
-                contexts.get(position + PREFETCH_DISTANCE).filter(|&&context| context != NONE)
-            {
-                level.child_offsets.prefetch(context as usize);
-            }
             found[position + 1] = NONE;
             let context = contexts[position];
             // A word unseen after a shorter context is unseen after a longer one.
@@ -321,6 +319,7 @@ impl QueryBlock {
             if higher.words.get(search.low as usize) == u64::from(search.word) {
                 found[search.index as usize + 1] = search.low;
                 higher.prefetch_values(search.low as usize);
+                higher.child_offsets.prefetch(search.low as usize);
             }
         });
     }
