@@ -18,4 +18,4 @@ sed -e 's|^readme = "|&crates/python/|' -e 's|^python-source = "|&crates/python/
   crates/python/pyproject.toml > "$tree/pyproject.toml"
 rm "$tree/crates/python/pyproject.toml"
 cd "$tree"
-"$maturin" sdist --quiet --out "$out"
+"$maturin" sdist --out "$out"

@@ -163,14 +163,19 @@ pub fn score_lines<'a>(
     let end = marks(eos, tokenizer.eos());
     let parts = pool.map(count.div_ceil(LINES_PER_TASK), |task| -> Result<Vec<f64>> {
         let first = task * LINES_PER_TASK;
-        let mut sequences = Vec::with_capacity(LINES_PER_TASK);
-        for number in first..count.min(first + LINES_PER_TASK) {
-            let mut ids = context.clone();
-            ids.extend(tokenizer.encode(&normalize.of(line(number)))?);
-            ids.extend(end);
-            sequences.push(ids);
+        let lines = first..count.min(first + LINES_PER_TASK);
+        let (mut ids, mut ends) = (Vec::new(), Vec::with_capacity(lines.len()));
+        tokenizer.encode_lines(lines.map(|number| normalize.of(line(number))), &mut ids, &mut ends)?;
+        let marks = ends.len() * (context.len() + usize::from(end.is_some()));
+        let (mut marked, mut start) = (Vec::with_capacity(ids.len() + marks), 0);
+        for place in &mut ends {
+            marked.extend_from_slice(&context);
+            marked.extend_from_slice(&ids[start..*place]);
+            marked.extend(end);
+            start = std::mem::replace(place, marked.len());
         }
-        let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let batch: Vec<&[u32]> = starts.zip(&ends).map(|(start, &end)| &marked[start..end]).collect();
         let mut sums = Vec::with_capacity(batch.len());
         let add = &mut |_, log_probs: &[f64]| sums.push(log_probs.iter().sum());
         loaded.model.each_log_probs(&batch, context.len(), add)?;

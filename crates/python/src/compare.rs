@@ -15,6 +15,9 @@ use crate::work;
 /// A table: headings, and rows of cells as shown and as numbers.
 type Table = (Vec<&'static str>, Vec<Vec<(String, Option<f64>)>>);
 
+/// Tables by name.
+type Tables = Vec<(&'static str, Table)>;
+
 fn table(table: tables::Table) -> Table {
     let cell = |cell: &tables::Cell| match cell {
         tables::Cell::Words(shown) => (shown.clone(), None),
@@ -26,8 +29,8 @@ fn table(table: tables::Table) -> Table {
 /// Runs a comparison; gives its numbers, its tables by name, and its page. The Python function
 /// `surprisal_lm.compare` prepares the arguments.
 #[pyfunction]
-pub(crate) fn compare<'py>(
-    py: Python<'py>,
+pub(crate) fn compare(
+    py: Python<'_>,
     config: PathBuf,
     texts: Vec<PathBuf>,
     set: Vec<(String, String)>,
@@ -36,7 +39,7 @@ pub(crate) fn compare<'py>(
     out: Option<PathBuf>,
     threads: Option<usize>,
     on_event: Option<Py<PyAny>>,
-) -> PyResult<(Bound<'py, PyAny>, Vec<(&'static str, Table)>, String)> {
+) -> PyResult<(Py<PyAny>, Tables, String)> {
     let pool = work::pool(py, threads)?;
     let control = Control::new();
     let (callback, stop) = (Callback::new(on_event, &control), control.clone());
@@ -62,5 +65,5 @@ pub(crate) fn compare<'py>(
     let ((compared, exception), interrupted) = work::watch(py, &stop, work)?;
     let (numbers, tables, page) =
         compared.map_err(|error| exception.or(interrupted).unwrap_or_else(|| raised(error)))?;
-    Ok((values::json(py, &numbers)?, tables, page))
+    Ok((values::json(py, &numbers)?.unbind(), tables, page))
 }

@@ -1,6 +1,7 @@
 //! The drop-in for KenLM's Python module, whose numbers are KenLM's to the bit for back-off models:
 //! logarithms to base 10, as 32-bit floats that are added in its order.
 
+use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,7 +84,16 @@ impl FullScoreReturn {
     }
 }
 
-/// Queries of a model, word by word.
+/// What scoring needs: the ids of words, and a block of queries.
+#[derive(Default)]
+struct Scratch {
+    ids: Vec<u32>,
+    block: ngram::QueryBlock,
+}
+
+thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
+
+/// Queries of a model.
 enum Query<'a> {
     Ngram { view: ngram::View<'a>, bos: Option<u32> },
     Kenlm(kenlm::Query<'a>),
@@ -101,13 +111,14 @@ impl Query<'_> {
         }
     }
 
-    /// Scores `words` after `place`; `visit` receives log10 and the matched length of each.
+    /// Scores `ids` after `place`; `visit` receives log10 and the matched length of each.
     #[inline]
     fn score(
         &self,
         place: &Place,
-        words: impl Iterator<Item = u32>,
-        mut visit: impl FnMut(f32, usize, u32),
+        ids: &[u32],
+        block: &mut ngram::QueryBlock,
+        visit: impl FnMut(f32, usize),
     ) -> Place {
         match self {
             Self::Ngram { view, .. } => {
@@ -115,10 +126,7 @@ impl Query<'_> {
                     Place::Ngram(state) => *state,
                     _ => ngram::State::EMPTY,
                 };
-                for word in words {
-                    let (log10, matched) = view.advance_log10(&mut state, word);
-                    visit(log10, matched, word);
-                }
+                view.each_log10(block, &mut state, ids, visit);
                 Place::Ngram(state)
             }
             Self::Kenlm(query) => {
@@ -126,11 +134,7 @@ impl Query<'_> {
                     Place::Kenlm(state) => *state,
                     _ => kenlm::State::EMPTY,
                 };
-                for word in words {
-                    let (log10, matched, next) = query.score(&state, word);
-                    visit(log10, matched, word);
-                    state = next;
-                }
+                query.each(&mut state, ids, visit);
                 Place::Kenlm(state)
             }
         }
@@ -203,19 +207,24 @@ impl KenlmModel {
         }
     }
 
-    #[inline]
     fn id(&self, word: &[u8]) -> u32 {
         self.loaded.tokenizer.id(word).unwrap_or(self.unk)
     }
 
-    /// The sum of a sentence's scores.
-    fn sum(&self, sentence: &[u8], bos: bool, eos: bool) -> f32 {
+    /// Calls `visit` with log10 of each word of a sentence, the matched length, and whether the word
+    /// is unknown.
+    fn each(&self, sentence: &[u8], bos: bool, eos: bool, mut visit: impl FnMut(f32, usize, bool)) {
         let query = self.query();
         let start = if bos { query.begun() } else { Place::Empty };
-        let ids = words(sentence).map(|word| self.id(word));
-        let mut sum = 0.0;
-        query.score(&start, ids.chain(eos.then_some(self.eos)), |log10, _, _| sum += log10);
-        sum
+        SCRATCH.with_borrow_mut(|Scratch { ids, block }| {
+            ids.clear();
+            self.loaded.tokenizer.ids(words(sentence), self.unk, ids);
+            ids.extend(eos.then_some(self.eos));
+            let mut known = ids.iter().map(|&id| id != self.unk);
+            query.score(&start, ids, block, |log10, matched| {
+                visit(log10, matched, !known.next().unwrap_or_default());
+            });
+        });
     }
 
     /// The score of one word after a state, and the state after it.
@@ -231,8 +240,10 @@ impl KenlmModel {
         }
         let (query, id) = (self.query(), self.id(word));
         let mut scored = (0.0, 0);
-        let next =
-            query.score(&state.place, std::iter::once(id), |log10, matched, _| scored = (log10, matched));
+        let next = SCRATCH.with_borrow_mut(|scratch| {
+            let visit = |log10, matched| scored = (log10, matched);
+            query.score(&state.place, &[id], &mut scratch.block, visit)
+        });
         Ok((scored.0, scored.1, id == self.unk, query.shortened(next)))
     }
 }
@@ -275,7 +286,11 @@ impl KenlmModel {
     #[pyo3(signature = (sentence, bos = true, eos = true))]
     fn score(&self, py: Python<'_>, sentence: &Bound<'_, PyAny>, bos: bool, eos: bool) -> PyResult<f64> {
         let sentence = bytes(sentence)?;
-        let score = || self.sum(sentence, bos, eos);
+        let score = || {
+            let mut sum = 0.0;
+            self.each(sentence, bos, eos, |log10, _, _| sum += log10);
+            sum
+        };
         Ok(f64::from(if sentence.len() < LONG { score() } else { py.detach(score) }))
     }
 
@@ -296,13 +311,9 @@ impl KenlmModel {
         bos: bool,
         eos: bool,
     ) -> PyResult<Bound<'py, PyIterator>> {
-        let sentence = bytes(sentence)?;
-        let query = self.query();
-        let start = if bos { query.begun() } else { Place::Empty };
-        let ids = words(sentence).map(|word| self.id(word));
         let mut scores = Vec::new();
-        query.score(&start, ids.chain(eos.then_some(self.eos)), |log10, matched, id| {
-            scores.push((f64::from(log10), matched, id == self.unk));
+        self.each(bytes(sentence)?, bos, eos, |log10, matched, oov| {
+            scores.push((f64::from(log10), matched, oov));
         });
         PyList::new(py, scores)?.try_iter()
     }
@@ -328,9 +339,7 @@ impl KenlmModel {
         word: &Bound<'_, PyAny>,
         out_state: &Bound<'_, KenlmState>,
     ) -> PyResult<f64> {
-        let (log10, .., next) = self.one(&*in_state.try_borrow()?, bytes(word)?)?;
-        out_state.try_borrow_mut()?.place = next;
-        Ok(f64::from(log10))
+        Ok(self.base_full_score(in_state, word, out_state)?.log_prob)
     }
 
     /// The same with the length of the longest n-gram and whether the word is unknown.

@@ -1,6 +1,6 @@
 //! Models: loading, scoring, sampling.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -201,13 +201,17 @@ impl Model {
         eos: bool,
         threads: Option<usize>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let lines = Lines::read(lines)?;
-        let scores = work::compute(py, threads, |ctx| {
-            let line = |number| lines.get(number);
-            let mut scores = score_lines(&self.loaded, lines.len(), &line, (bos, eos), ctx.pool)?;
-            scores.iter_mut().for_each(|score| *score = 0.0 - *score);
-            Ok(scores)
-        })?;
+        let (mut given, mut lines, mut scores) = (Lines::iterate(lines)?, Lines::default(), Vec::new());
+        // The options of no lines are checked, too.
+        while lines.read(&mut given)? || scores.is_empty() {
+            let log_probs = work::compute(py, threads, |ctx| {
+                score_lines(&self.loaded, lines.len(), &|i| lines.get(i), (bos, eos), ctx.pool)
+            })?;
+            if log_probs.is_empty() {
+                break;
+            }
+            scores.extend(log_probs.iter().map(|log_prob| 0.0 - log_prob));
+        }
         values::floats(py, &scores)
     }
 
@@ -365,9 +369,9 @@ impl Model {
         format!("<surprisal_lm.Model: {} from {}>", self.loaded.kind, self.path.display())
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, (OsString, Option<usize>))> {
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let load = py.import("surprisal_lm._loading")?.getattr("load")?;
-        Ok((load, (self.path.clone().into(), self.stride)))
+        Ok((load, (self.path.as_os_str(), self.stride).into_pyobject(py)?))
     }
 }
 

@@ -3,7 +3,7 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyList, PyString};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyIterator, PyList, PyString};
 use serde_json::Value;
 
 /// A NumPy array of `values`, or, without NumPy, a memoryview of doubles.
@@ -60,7 +60,7 @@ pub(crate) fn text<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     }
 }
 
-/// The texts of an iterable, one after another.
+/// Texts, one after another.
 #[derive(Default)]
 pub(crate) struct Lines {
     text: String,
@@ -68,17 +68,26 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Reads all of `lines`.
-    pub(crate) fn read(lines: &Bound<'_, PyAny>) -> PyResult<Self> {
+    /// The most lines that are read at once.
+    const MOST: usize = 1 << 16;
+
+    /// An iterator over lines.
+    pub(crate) fn iterate<'py>(lines: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyIterator>> {
         if lines.is_instance_of::<PyString>() || lines.is_instance_of::<PyBytes>() {
             return Err(PyTypeError::new_err("lines are a list or another iterable: for one line, [line]"));
         }
-        let mut all = Self::default();
-        for line in lines.try_iter()? {
-            all.text.push_str(text(&line?)?);
-            all.ends.push(all.text.len());
+        lines.try_iter()
+    }
+
+    /// Reads the next lines in place of those before; false if there are no more.
+    pub(crate) fn read(&mut self, lines: &mut Bound<'_, PyIterator>) -> PyResult<bool> {
+        self.text.clear();
+        self.ends.clear();
+        for line in lines.take(Self::MOST) {
+            self.text.push_str(text(&line?)?);
+            self.ends.push(self.text.len());
         }
-        Ok(all)
+        Ok(!self.ends.is_empty())
     }
 
     /// The number of lines.

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,7 @@ def test_an_interrupt_before_there_is_a_model_is_raised(tmp_path, text):
     def press(event):
         if event["event"] == "texts":
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)  # the main thread looks for signals meanwhile
 
     with pytest.raises(KeyboardInterrupt):
         surprisal_lm.train(

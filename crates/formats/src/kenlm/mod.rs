@@ -45,6 +45,8 @@ const LOG_UNKNOWN: f32 = -100.0;
 const UNK: u32 = 0;
 /// Words per task of a distribution.
 const WORDS_PER_TASK: usize = 1 << 12;
+/// Words whose n-grams are prefetched together.
+const PREFETCHED: usize = 8;
 
 /// The back-off model of a KenLM binary.
 ///
@@ -212,10 +214,13 @@ impl Kenlm {
         let out = ModelError::FromOutOfRange { from, len: tokens.len() };
         let (context, scored) = tokens.split_at_checked(from).ok_or(out)?;
         let mut state = self.state_after(view, context);
-        for &token in scored {
-            let (scored, next) = self.score(view, &state, token);
-            add(scored)?;
-            state = next;
+        for tokens in scored.chunks(PREFETCHED) {
+            prefetch(view, &self.ids, &state, tokens);
+            for &token in tokens {
+                let (scored, next) = self.score(view, &state, token);
+                add(scored)?;
+                state = next;
+            }
         }
         Ok(())
     }
@@ -228,6 +233,15 @@ impl Kenlm {
         })?;
         Ok(log_probs)
     }
+}
+
+/// Prefetches what the scores of at most [`PREFETCHED`] `tokens` after `state` need.
+fn prefetch(view: &dyn Score, ids: &[u32], state: &State, tokens: &[u32]) {
+    let mut words = [UNK; PREFETCHED];
+    for (word, &token) in words.iter_mut().zip(tokens) {
+        *word = ids.get(token as usize).copied().unwrap_or(UNK);
+    }
+    view.prefetch(state, &words[..tokens.len()]);
 }
 
 /// Queries word by word, with KenLM's numbers to the bit.
@@ -252,13 +266,20 @@ impl Query<'_> {
         }
     }
 
-    /// log10 q of `token` after `state`, summed in 32 bits, the length of the longest n-gram that
-    /// it ends, and the state after it. `<s>` is a word like any other here.
-    #[inline]
-    pub fn score(&self, state: &State, token: u32) -> (f32, usize, State) {
-        let word = self.ids.get(token as usize).copied().filter(|word| *word != vocabulary::ABSENT);
-        let (scored, next) = self.view.score(state, word.unwrap_or(UNK));
-        (scored.log10_f32, scored.matched, next)
+    /// Visits log10 q of each of `tokens` after `state`, summed in 32 bits, and the length of the
+    /// longest n-gram that it ends; `state` becomes that after them. `<s>` is a word like any other
+    /// here.
+    pub fn each(&self, state: &mut State, tokens: &[u32], mut visit: impl FnMut(f32, usize)) {
+        let word =
+            |token: u32| self.ids.get(token as usize).copied().filter(|&word| word != vocabulary::ABSENT);
+        for tokens in tokens.chunks(PREFETCHED) {
+            prefetch(&*self.view, self.ids, state, tokens);
+            for &token in tokens {
+                let (scored, next) = self.view.score(state, word(token).unwrap_or(UNK));
+                visit(scored.log10_f32, scored.matched);
+                *state = next;
+            }
+        }
     }
 }
 

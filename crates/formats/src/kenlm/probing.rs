@@ -4,9 +4,10 @@
 //! this one. A weight of −0 says that no longer n-gram begins with it.
 
 use surprisal_model::ngram::packed::Bytes;
+use surprisal_platform::prefetch::prefetch;
 
 use super::header::{Header, Structure};
-use super::score::{Gram, Lookup};
+use super::score::{Gram, Lookup, State};
 use super::{Sections, bytes_at, f32_at};
 use crate::kenlm_problem::Problem;
 
@@ -71,6 +72,13 @@ impl<'a> Table<'a> {
         Self { bytes, entry, buckets: bytes.len() / entry }
     }
 
+    /// Prefetches where the search for `key` starts.
+    #[inline]
+    fn prefetch(&self, key: u64) {
+        let at = key.checked_rem(self.buckets as u64).unwrap_or(0) as usize;
+        prefetch(self.bytes, at * self.entry);
+    }
+
     /// The value of `key`. Zero is the key of empty buckets.
     #[inline]
     pub(super) fn find(&self, key: u64) -> Option<&'a [u8]> {
@@ -132,6 +140,19 @@ impl Lookup for View<'_> {
     fn middle(&self, len: usize, shorter: u64, word: u32) -> Option<Gram<u64>> {
         let hash = extended(shorter, word);
         self.middle.get(len - 2)?.find(hash).map(|values| gram(values, hash))
+    }
+
+    /// The key of an n-gram follows from its words alone.
+    fn prefetch(&self, state: &State, words: &[u32]) {
+        for (i, &word) in words.iter().enumerate() {
+            prefetch(self.unigrams, word as usize * self.values);
+            let mut hash = u64::from(word);
+            let before = words[..i].iter().rev().chain(state.words());
+            for (&before, table) in before.zip(self.middle.iter().chain([&self.longest])) {
+                hash = extended(hash, before);
+                table.prefetch(hash);
+            }
+        }
     }
 
     #[inline]

@@ -29,6 +29,11 @@ pub(super) trait Lookup: Send + Sync {
 
     /// log10 q of the n-gram of the highest order that is `word` before a `shorter` one.
     fn longest(&self, shorter: Self::Node, word: u32) -> Option<f32>;
+
+    /// Prefetches what the scores of `words` after `state` need, as far as their places are known.
+    fn prefetch(&self, state: &State, words: &[u32]) {
+        let _ = (state, words);
+    }
 }
 
 /// The context of the next word: the words of the longest n-gram with which another may begin.
@@ -113,6 +118,9 @@ pub(super) trait Score: Send + Sync {
 
     /// The score of `word` after `state`, and the state after it.
     fn score(&self, state: &State, word: u32) -> (Scored, State);
+
+    /// As in [`Lookup`].
+    fn prefetch(&self, state: &State, words: &[u32]);
 }
 
 impl<L: Lookup> Score for L {
@@ -125,6 +133,10 @@ impl<L: Lookup> Score for L {
         let mut state = State { len: 1, ..State::EMPTY };
         (state.words[0], state.log10_backoffs[0]) = (word, Lookup::unigram(self, word).log10_backoff);
         state
+    }
+
+    fn prefetch(&self, state: &State, words: &[u32]) {
+        Lookup::prefetch(self, state, words);
     }
 
     #[inline]

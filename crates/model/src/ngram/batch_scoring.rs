@@ -8,11 +8,11 @@ use std::ops::Range;
 
 use super::header::BackoffScheme;
 use super::packed::Packed;
-use super::view::{NONE, State, View, narrowed_range, possible_range, sparse_range};
+use super::view::{Log10Sum, NONE, State, View, narrowed_range, possible_range, sparse_range};
 
 /// Words per block.
 const BLOCK: usize = 512;
-/// Prefetch distance of child offsets, in words.
+/// Prefetch distance of unigrams, in words.
 const PREFETCH_DISTANCE: usize = 8;
 /// A model of at most so many bytes is mostly in a cache, so that there are no misses to hide:
 /// word by word is faster, by a third at 4 MB, and slower from about 20 MB on.
@@ -22,7 +22,7 @@ const CACHED_BYTES: usize = 8 << 20;
 const LINEAR_LEN: u32 = 9;
 
 /// A search among the continuations of a context.
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Search {
     /// The index in the block.
     index: u32,
@@ -116,6 +116,53 @@ impl View<'_> {
         }
     }
 
+    /// Visits what [`Self::advance_log10`] gives for each of `words` after `state`, with misses of
+    /// caches hidden.
+    pub fn each_log10(
+        &self,
+        block: &mut QueryBlock,
+        state: &mut State,
+        words: &[u32],
+        mut visit: impl FnMut(f32, usize),
+    ) {
+        if words.len() > 1 && self.bytes() > CACHED_BYTES {
+            return self.each_log10_in_blocks(block, state, words, visit);
+        }
+        for &word in words {
+            let (log10, matched) = self.advance_log10(state, word);
+            visit(log10, matched);
+        }
+    }
+
+    pub(super) fn each_log10_in_blocks(
+        &self,
+        block: &mut QueryBlock,
+        state: &mut State,
+        words: &[u32],
+        mut visit: impl FnMut(f32, usize),
+    ) {
+        for words in words.chunks(BLOCK) {
+            block.start(self, state, words, std::iter::empty());
+            for len in 1..self.order() {
+                block.find_ngrams(self, len, words);
+            }
+            for (position, &word) in words.iter().enumerate() {
+                if Some(word) == self.header.bos {
+                    visit(Log10Sum::UNPREDICTED.0, Log10Sum::UNPREDICTED.1);
+                    continue;
+                }
+                let context_len = block.context_lens[position];
+                let mut sum = Log10Sum::new(self, context_len, word);
+                for len in 1..=context_len {
+                    sum.add(len, block.nodes[len - 1][position], block.nodes[len][position + 1]);
+                }
+                let (log10, matched) = sum.finish();
+                visit(log10, matched);
+            }
+            block.end(state, words.len());
+        }
+    }
+
     /// ln q of each of `words`, where the context is reset at each of the indices `starts`.
     fn scores(&self, state: &mut State, words: &[u32], starts: &[usize]) -> Vec<f64> {
         if self.bytes() > CACHED_BYTES {
@@ -138,7 +185,7 @@ impl View<'_> {
         words: &[u32],
         mut starts: &[usize],
     ) -> Vec<f64> {
-        let mut block = QueryBlock::new(self.order(), words.len().min(BLOCK));
+        let mut block = QueryBlock::default();
         let mut scores = Vec::with_capacity(words.len());
         for (number, words) in words.chunks(BLOCK).enumerate() {
             let first = number * BLOCK;
@@ -153,7 +200,8 @@ impl View<'_> {
 }
 
 /// The state of a block of queries.
-struct QueryBlock {
+#[derive(Debug, Default)]
+pub struct QueryBlock {
     probabilities: Vec<f64>,
     /// The context length of each word; one more than words, the last is the state after the block.
     context_lens: Vec<usize>,
@@ -164,13 +212,13 @@ struct QueryBlock {
 }
 
 impl QueryBlock {
-    fn new(order: usize, words: usize) -> Self {
-        Self {
-            probabilities: vec![0.0; words],
-            context_lens: vec![0; words + 1],
-            nodes: vec![vec![NONE; words + 1]; order],
-            searches: Vec::with_capacity(words),
-            sparse_searches: Vec::with_capacity(words),
+    /// Makes room for a block of so many words.
+    fn reserve(&mut self, order: usize, words: usize) {
+        if self.probabilities.len() < words || self.nodes.len() < order {
+            self.probabilities.resize(words, 0.0);
+            self.context_lens.resize(words + 1, 0);
+            self.nodes.resize_with(order, Vec::new);
+            self.nodes.iter_mut().for_each(|nodes| nodes.resize(words + 1, NONE));
         }
     }
 
@@ -187,8 +235,12 @@ impl QueryBlock {
             self.find_ngrams(view, len, words);
             self.add_order(view, len, words);
         }
+        self.end(state, words.len());
+    }
+
+    /// Makes `state` that after the `end` words of the block.
+    fn end(&self, state: &mut State, end: usize) {
         *state = State::EMPTY;
-        let end = words.len();
         state.len = self.context_lens[end];
         for (node, nodes) in state.nodes[..state.len].iter_mut().zip(&self.nodes) {
             *node = nodes[end];
@@ -197,6 +249,7 @@ impl QueryBlock {
 
     /// Sets unigram probabilities and context lengths.
     fn start(&mut self, view: &View<'_>, state: &State, words: &[u32], starts: impl Iterator<Item = usize>) {
+        self.reserve(view.order(), words.len());
         let most = view.order() - 1;
         let longest_only = view.header.scheme == BackoffScheme::LongestOnly;
         self.context_lens[0] = state.len;
@@ -204,7 +257,10 @@ impl QueryBlock {
             nodes[0] = node;
         }
         let mut starts = starts.peekable();
+        let prefetch = |word: &u32| view.levels[0].child_offsets.prefetch(*word as usize);
+        words.iter().take(PREFETCH_DISTANCE).for_each(prefetch);
         for (position, &word) in words.iter().enumerate() {
+            words.get(position + PREFETCH_DISTANCE).map(prefetch);
             // A sequence without words starts at the same index as the next one.
             while starts.next_if_eq(&position).is_some() {
                 self.context_lens[position] = 0;
@@ -230,11 +286,6 @@ impl QueryBlock {
         let (contexts, found) = (&shorter[len - 1], &mut longer[0]);
         self.searches.clear();
         for (position, &word) in words.iter().enumerate() {
-            if let Some(&context) =
-                contexts.get(position + PREFETCH_DISTANCE).filter(|&&context| context != NONE)
-            {
-                level.child_offsets.prefetch(context as usize);
-            }
             found[position + 1] = NONE;
             let context = contexts[position];
             // A word unseen after a shorter context is unseen after a longer one.
@@ -267,6 +318,8 @@ impl QueryBlock {
         search(searches, higher.words, |search| {
             if higher.words.get(search.low as usize) == u64::from(search.word) {
                 found[search.index as usize + 1] = search.low;
+                higher.prefetch_values(search.low as usize);
+                higher.child_offsets.prefetch(search.low as usize);
             }
         });
     }

@@ -41,6 +41,7 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
+pub use batch_scoring::QueryBlock;
 pub use config::{Compat, NgramConfig, Smoothing};
 pub use counts::Counts;
 pub use estimate::{Estimate, Probabilities};

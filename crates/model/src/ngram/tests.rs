@@ -313,6 +313,14 @@ fn check_batches(model: &NgramModel, tokens: &[u32]) -> Result<(), TestCaseError
 /// shortening leaves out.
 fn check_log10(model: &NgramModel, text: &[u32]) -> Result<(), TestCaseError> {
     let view = model.trie().view();
+    let (mut state, mut block) = (State::EMPTY, QueryBlock::default());
+    let alone: Vec<_> = text.iter().map(|&word| view.advance_log10(&mut state, word)).collect();
+    let (mut after, mut together) = (State::EMPTY, Vec::new());
+    for part in [&text[..text.len() / 3], &text[text.len() / 3..]] {
+        let visit = |log10, matched| together.push((log10, matched));
+        view.each_log10_in_blocks(&mut block, &mut after, part, visit);
+    }
+    prop_assert_eq!((together, after), (alone, state));
     let (mut state, mut short) = (State::EMPTY, State::EMPTY);
     for (at, &word) in text.iter().enumerate() {
         let (mut other, mut same) = (state, state);

@@ -4,6 +4,7 @@ use super::MAX_ORDER;
 use super::header::{BackoffScheme, ContextWeights, Header, SPARSE_INDEX_STEP};
 use super::packed::{ChildOffsets, Packed};
 use crate::ContextBin;
+use surprisal_platform::prefetch::prefetch;
 
 /// A [`Trie`](super::Trie) for queries.
 #[derive(Debug, Clone)]
@@ -34,6 +35,13 @@ impl LevelView<'_> {
     #[inline]
     pub(super) fn weight(&self, gram: usize) -> ContextWeights {
         self.distinct_weights.get(self.weight_ids.get(gram) as usize).copied().unwrap_or(ContextWeights::NONE)
+    }
+
+    /// Prefetches the value of n-gram `gram`, and its weights.
+    #[inline]
+    pub(super) fn prefetch_values(&self, gram: usize) {
+        prefetch(self.distinct_values, self.value_ids.get(gram) as usize);
+        prefetch(self.distinct_weights, self.weight_ids.get(gram) as usize);
     }
 
     #[inline]
@@ -117,6 +125,72 @@ fn log10_f32(x: f64) -> f32 {
     if x > 0.0 { x.log10() as f32 } else { -99.0 }
 }
 
+/// log10 of a probability, from the n-grams of all lengths.
+pub(super) struct Log10Sum<'a> {
+    view: &'a View<'a>,
+    context_len: usize,
+    probability: f64,
+    /// The longest n-gram of a back-off model, its length, and its context: nothing else counts.
+    longest: Option<(usize, u32, u32)>,
+    matched: usize,
+    /// The weights of the contexts that are longer than what matched.
+    weights: [f64; MAX_ORDER],
+    skipped: usize,
+}
+
+impl<'a> Log10Sum<'a> {
+    /// Of a word that is not predicted.
+    pub(super) const UNPREDICTED: (f32, usize) = (-99.0, 1);
+
+    /// Of `word` after so many words.
+    #[inline]
+    pub(super) fn new(view: &'a View<'a>, context_len: usize, word: u32) -> Self {
+        let probability = view.first(context_len, word);
+        Self {
+            view,
+            context_len,
+            probability,
+            longest: None,
+            matched: 1,
+            weights: [1.0; MAX_ORDER],
+            skipped: 0,
+        }
+    }
+
+    /// Adds what [`View::step`] visits.
+    #[inline]
+    pub(super) fn add(&mut self, len: usize, context: u32, gram: u32) {
+        let view = self.view;
+        if gram != NONE {
+            (self.matched, self.skipped) = (len + 1, 0);
+            self.longest = Some((len, context, gram));
+        }
+        if view.header.scheme != BackoffScheme::BackOff {
+            self.probability = view.combine(self.context_len, len, context, gram, self.probability);
+        } else if gram == NONE {
+            let weight = match context {
+                NONE => view.header.unseen_context_factor,
+                context => view.levels[len - 1].weight(context as usize).backoff,
+            };
+            (self.weights[self.skipped], self.skipped) = (weight, self.skipped + 1);
+        }
+    }
+
+    /// log10 of the probability, and the length of the longest n-gram.
+    #[inline]
+    pub(super) fn finish(self) -> (f32, usize) {
+        let weights = self.weights[..self.skipped].iter().filter(|weight| **weight != 1.0);
+        let probability = match self.longest {
+            Some((len, context, gram)) if self.view.header.scheme == BackoffScheme::BackOff => {
+                self.view.combine(self.context_len, len, context, gram, self.probability)
+            }
+            _ => self.probability,
+        };
+        let sum = weights.fold(log10_f32(probability), |sum, weight| sum + log10_f32(*weight));
+        (sum, self.matched)
+    }
+}
+
 impl View<'_> {
     /// The length of the longest n-gram.
     pub fn order(&self) -> usize {
@@ -157,29 +231,9 @@ impl View<'_> {
     /// to which those of the weights of longer contexts are added, in 32 bits.
     #[inline]
     pub fn advance_log10(&self, state: &mut State, word: u32) -> (f32, usize) {
-        let backs_off = self.header.scheme == BackoffScheme::BackOff;
-        let context_len = state.len;
-        let mut probability = self.first(context_len, word);
-        let (mut matched, mut weights, mut skipped) = (1, [1.0; MAX_ORDER], 0);
-        let predicted = self.step(state, word, |len, context, gram| {
-            if gram != NONE {
-                (matched, skipped) = (len + 1, 0);
-            }
-            if !backs_off || gram != NONE {
-                probability = self.combine(context_len, len, context, gram, probability);
-                return;
-            }
-            let weight = match context {
-                NONE => self.header.unseen_context_factor,
-                context => self.levels[len - 1].weight(context as usize).backoff,
-            };
-            (weights[skipped], skipped) = (weight, skipped + 1);
-        });
-        if !predicted {
-            return (log10_f32(0.0), 1);
-        }
-        let weights = weights[..skipped].iter().filter(|weight| **weight != 1.0);
-        (weights.fold(log10_f32(probability), |sum, weight| sum + log10_f32(*weight)), matched)
+        let mut sum = Log10Sum::new(self, state.len, word);
+        let predicted = self.step(state, word, |len, context, gram| sum.add(len, context, gram));
+        if predicted { sum.finish() } else { Log10Sum::UNPREDICTED }
     }
 
     /// Leaves out what no later word depends on, so that equal states are those with the same

@@ -7,7 +7,7 @@
 
 Texts and outputs are in folders that all machines share, and `surprisal_lm` is installed on all. A task
 whose worker dies is started again, up to `retries` times: what it had written is whole or is not there,
-and a run goes on from its checkpoint. Ray is not a dependency: `pip install ray`.
+and a run goes on from its checkpoint. Ray is not a dependency: `pip install surprisal-lm[ray]`.
 """
 
 import contextlib

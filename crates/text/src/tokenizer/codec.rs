@@ -111,6 +111,23 @@ pub trait Codec: Any + fmt::Debug + Send + Sync {
         self.encode(text, ids)
     }
 
+    /// Appends the ids of each of `lines`, each by itself, and to `ends` where each ends in `ids`.
+    ///
+    /// # Errors
+    /// A failure of the codec.
+    fn encode_lines(
+        &self,
+        lines: &mut dyn Iterator<Item = Cow<'_, str>>,
+        ids: &mut Vec<u32>,
+        ends: &mut Vec<usize>,
+    ) -> Result<()> {
+        for line in lines {
+            self.encode_after("", &line, ids)?;
+            ends.push(ids.len());
+        }
+        Ok(())
+    }
+
     /// Whether a text may be cut between `before` and `after`: its tokens are those of the two
     /// parts. `None` if it may be cut wherever a line ends and the next starts without white space.
     fn can_cut(&self, before: &str, after: &str) -> Option<bool> {

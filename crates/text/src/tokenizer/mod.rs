@@ -42,6 +42,7 @@ pub(crate) use byte::ByteCodec;
 pub use byte_level::printable_bytes;
 pub use codec::{Codec, CodecLoader, CodecRegistry, Granularity, SpecialIds, TrainingText};
 pub(crate) use key::Key;
+use key::LOOKUP_BATCH;
 pub(crate) use merge::{LocalVocab, map_to_vocab, merge_vocabs};
 pub(crate) use pre_tokenizer::{LOAD_PADDING, PreToken, is_separator, pre_tokenize};
 pub(crate) use vocab::{Vocab, VocabLookup, special_tokens};
@@ -361,14 +362,54 @@ impl Tokenizer {
         Ok(ids)
     }
 
+    /// Appends to `ids` what [`Self::encode`] returns of each of `lines`, and to `ends` where each
+    /// ends there.
+    ///
+    /// # Errors
+    /// A failure of the codec.
+    pub fn encode_lines<'l>(
+        &self,
+        mut lines: impl Iterator<Item = Cow<'l, str>>,
+        ids: &mut Vec<u32>,
+        ends: &mut Vec<usize>,
+    ) -> Result<()> {
+        let from = ids.len();
+        self.codec().encode_lines(&mut lines, ids, ends)?;
+        self.check_custom(&ids[from..])
+    }
+
+    /// Appends the id of each of `words`, as [`Self::id`] finds it, or `unknown`.
+    pub fn ids<'w>(&self, words: impl Iterator<Item = &'w [u8]>, unknown: u32, ids: &mut Vec<u32>) {
+        let Some(vocab) = self.codec().vocab() else { return };
+        let mut words = words.map(|word| (Key::new(word), word)).fuse();
+        let mut batch = [(Key::new(b""), &b""[..]); LOOKUP_BATCH];
+        loop {
+            let mut count = 0;
+            for (place, word) in batch.iter_mut().zip(&mut words) {
+                (*place, count) = (word, count + 1);
+            }
+            let batch = &batch[..count];
+            vocab.prefetch(batch.iter().map(|(key, _)| *key));
+            ids.extend(batch.iter().map(|&(key, word)| vocab.find(key, word).unwrap_or(unknown)));
+            if count < LOOKUP_BATCH {
+                return;
+            }
+        }
+    }
+
     /// Appends what [`Self::encode_after`] returns, and checks the ids of a custom codec.
     pub(crate) fn encode_into(&self, before: &str, text: &str, ids: &mut Vec<u32>) -> Result<()> {
         let from = ids.len();
         self.codec().encode_after(before, text, ids)?;
+        self.check_custom(&ids[from..])
+    }
+
+    /// Refuses ids of a custom codec that no text has.
+    fn check_custom(&self, ids: &[u32]) -> Result<()> {
         if self.is_custom {
             let (size, SpecialIds { bos, eos, .. }) = (self.vocab_size(), self.codec().special_ids());
             let wrong = |&&id: &&u32| id as usize >= size || Some(id) == bos || Some(id) == eos;
-            if let Some(id) = ids[from..].iter().find(wrong) {
+            if let Some(id) = ids.iter().find(wrong) {
                 let kind = self.kind();
                 return json::refuse(format!(
                     "the codec \"{kind}\" encoded a text with the id {id} of {size}"

@@ -89,6 +89,44 @@ impl Codec for WordCodec {
         })
     }
 
+    /// In line mode one text, whose words are looked up together.
+    fn encode_lines(
+        &self,
+        lines: &mut dyn Iterator<Item = Cow<'_, str>>,
+        ids: &mut Vec<u32>,
+        ends: &mut Vec<usize>,
+    ) -> Result<()> {
+        if self.mode.keeps_newlines() {
+            for line in lines {
+                self.encode(&line, ids)?;
+                ends.push(ids.len());
+            }
+            return Ok(());
+        }
+        let mut padded = Vec::new();
+        for line in lines {
+            let start = padded.len();
+            padded.extend_from_slice(line.as_bytes());
+            // Within a line, a newline separates words as a space does.
+            padded[start..].iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
+            padded.push(b'\n');
+        }
+        padded.extend_from_slice(&LOAD_PADDING);
+        let num_special_tokens = special_tokens(self.mode).len();
+        pre_tokenize(&padded, |tokens| {
+            self.vocab.prefetch(tokens.iter().map(|token| token.key));
+            for token in tokens {
+                if token.is_newline() {
+                    ends.push(ids.len());
+                    continue;
+                }
+                let id = self.vocab.find(token.key, token.bytes(&padded));
+                ids.push(id.filter(|&id| id as usize >= num_special_tokens).unwrap_or(0));
+            }
+            Ok(())
+        })
+    }
+
     fn token_bytes(&self, id: u32) -> Cow<'_, [u8]> {
         self.vocab.words().get(id as usize).unwrap_or_default().as_bytes().into()
     }
@@ -159,6 +197,29 @@ mod tests {
             assert!(error.is_err(), "{wrong:?}");
         }
         Tokenizer::from_words(TokenizerKind::Char, TextMode::Stream, ["<unk>", "é"]).unwrap();
+    }
+
+    #[test]
+    fn lines_that_are_encoded_together_have_the_ids_of_each() {
+        let words = ["<unk>", "<s>", "</s>", "a", "a-longer-word", "\n"];
+        let lines =
+            ["a b a-longer-word", "", "\n", "a\na\r\0a\t", " <s> a</s> </s>", "é", &"a ".repeat(200), "a"];
+        for (mode, special) in [(TextMode::Line, 3), (TextMode::Stream, 1)] {
+            let words: Vec<&str> = words[..special].iter().chain(&words[3..]).copied().collect();
+            let tokenizer = Tokenizer::from_words(TokenizerKind::Word, mode, words).unwrap();
+            let (mut ids, mut ends) = (vec![7], Vec::new());
+            tokenizer.encode_lines(lines.iter().map(|line| (*line).into()), &mut ids, &mut ends).unwrap();
+            let mut start = 1;
+            for (line, &end) in lines.iter().zip(&ends) {
+                assert_eq!(ids[start..end], tokenizer.encode(line).unwrap(), "{line:?}");
+                start = end;
+            }
+            assert_eq!((ends.len(), start), (lines.len(), ids.len()));
+            let mut ids = vec![7];
+            tokenizer.ids(lines.iter().cycle().map(|line| line.as_bytes()).take(200), 9, &mut ids);
+            let one_by_one = |line: &&str| tokenizer.id(line.as_bytes()).unwrap_or(9);
+            assert!(ids[1..].iter().copied().eq(lines.iter().cycle().map(one_by_one).take(200)));
+        }
     }
 
     #[test]
