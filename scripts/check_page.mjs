@@ -4,9 +4,10 @@
 //
 // FOLDER has node_modules with playwright-core and axe-core. No error on the console and no request but to the page itself; the
 // numbers on the page are those of the JSON beside it; everything works by keyboard; no serious violation that axe-core knows; no
-// sideways scrolling from 390 to 1920 pixels; nothing moves while values change. --shots leaves pictures of all screens, sizes and
-// themes to be looked at; --pictures leaves the small ones of data/README.md. With --address instead of --program, one browser walks
-// through the screens of a page that is served already, for --seconds: load_page.py starts three.
+// sideways scrolling from 390 to 1920 pixels; nothing moves while values change; a screen is a page on paper. --shots leaves
+// pictures of all screens, sizes and themes to be looked at; --pictures leaves the small ones of data/README.md. With --address
+// instead of --program, one browser walks through the screens of a page that is served already, for --seconds: load_page.py starts
+// three.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -201,6 +202,23 @@ const CHECKS = {
   },
 };
 
+/** What is wrong with a screen on paper: it has one page of A4, two with a network's training, and nothing is cut off. */
+async function printed(page, screen) {
+  const late = new Promise((done) => setTimeout(done, 30_000));
+  const pdf = await Promise.race([page.pdf({ format: "A4", preferCSSPageSize: true }), late]);
+  if (!pdf) throw new Error(`${screen} is not printed in 30 s`);
+  const size = page.viewportSize(), pages = pdf.toString("latin1").match(/\/Type\s*\/Page\b/g).length, wrong = [];
+  if (pages > (screen === "parts" ? 2 : 1)) wrong.push(`${screen} has ${pages} pages on paper`);
+  await page.emulateMedia({ media: "print" });
+  // A4 without its margins.
+  await page.setViewportSize({ width: 718, height: size.height });
+  const cut = await page.evaluate(() => [...document.querySelectorAll("main, main *")].filter((node) => node.getBoundingClientRect().right > innerWidth + 1).length);
+  if (cut > 0) wrong.push(`${screen} has ${cut} parts beside the paper`);
+  await page.emulateMedia({ media: null });
+  await page.setViewportSize(size);
+  return wrong;
+}
+
 /** Shows one screen after the other, as a student would, for a time. */
 async function walk(seconds) {
   const page = await open(1280, 800, "light");
@@ -260,6 +278,7 @@ async function check() {
       const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
       const serious = violations.filter((one) => ["serious", "critical"].includes(one.impact));
       errors.push(...serious.map((one) => `${screen} ${width} ${scheme}: ${one.id}: ${one.nodes[0].html.slice(0, 160)}`));
+      if (width === 1280) errors.push(...await printed(page, screen));
       if (options.shots) {
         mkdirSync(options.shots, { recursive: true });
         await page.screenshot({ path: join(options.shots, `${screen}-${width}-${scheme}.png`), fullPage: true });
