@@ -5,7 +5,7 @@ import { button, choice, el, facts, get, grid, inline, labelled, latest, nats, s
 export const id = "counting";
 export const title = "Counting";
 export const idea = "A language model can be made by counting: how often does each letter follow each other letter?";
-export const hint = "click a dark cell and a hollow one. One hollow cell in a sentence makes its loss infinite, until you add a little to every count.";
+export const hint = "click a coloured cell and one with a dot. One pair with a dot in a sentence makes its loss infinite, until you add a little to every count.";
 export const formula = [
   "Maximum likelihood: q(w | v) = c(v w) / c(v), where c counts in the training text.",
   "Add-k: q(w | v) = (c(v w) + k) / (c(v) + k |V|).",
@@ -88,7 +88,7 @@ export async function open(root) {
   root.replaceChildren(
     el("div", { class: "controls" }, smoothing.node, k.node, alpha.node),
     numbers.node, place, cell,
-    el("p", { class: "legend" }, "Darker: likelier. Hollow with a dot: impossible."),
+    el("p", { class: "legend" }, "The stronger the colour, the likelier. A dot: impossible."),
     el("h2", {}, "A sentence of your own under this grid"), labelled("sentence", own), scored, verdict,
     el("h2", {}, "A text drawn from the grid"),
     el("div", { class: "buttons" }, button("Draw another", () => { seed += 1; state.set({ seed }); draw(); }),

@@ -114,7 +114,7 @@ export async function open(root) {
     reading, about, numbers.node,
     el("div", { class: "controls" }, temperature.node, topP.node, button("Draw on from here", () => { seed += 1; state.set({ seed }); draw(); })),
     el("div", { class: "pair" }, el("section", {}, el("h2", {}, "Likeliest here"), next.node), el("section", {}, el("h2", {}, "Drawn from"), drawn.node)),
-    head.node, looks,
+    el("div", { class: "controls" }, head.node), looks,
     sample);
   await load();
   await draw();

@@ -108,7 +108,7 @@ export async function open(root, left) {
   }
   root.replaceChildren(
     el("form", { class: "controls", submit: (event) => event.preventDefault() }, architecture.node, size.node, ...Object.values(fields).map((field) => field.node), begin),
-    el("div", { class: "controls" }, first.node, second.node, pause, resume, end),
+    el("div", { class: "controls" }, first.node, second.node, el("div", { class: "buttons wide" }, pause, resume, end)),
     heading, bar, numbers.node, curves,
     el("h2", {}, "It writes, after every evaluation"), sample);
   try {
