@@ -110,6 +110,7 @@ const CHECKS = {
     await page.keyboard.press("ArrowRight");
     assert.notEqual(await page.locator(".cell").first().innerText(), before);
     const [i, j] = (await page.locator(".cells td:focus").getAttribute("data-at")).split(" ").map(Number);
+    assert.match(page.url(), new RegExp(`v=${i}&w=${j}`));
     assert.match(await page.locator(".cell").first().innerText(), new RegExp(`q = ${smoothed.q[i][j].toFixed(4).replace(".", "\\.")}`));
   },
   async learning(page) {
@@ -258,6 +259,16 @@ async function check() {
   await page.waitForFunction(() => /alert/.test(document.querySelector("#texts select").selectedOptions[0].textContent));
   assert.equal(await page.locator("main img, main b").count(), 0);
   for (const screen of SCREENS) await show(page, screen, new URL(page.url()).hash.split("?")[1]?.match(/text=[^&]*/)?.[0]);
+  // A text from right to left; its next letter is at its left.
+  const arabic = await (await fetch(`${address}api/texts?name=nahr`, { method: "POST", body: "القطة ترى الكلب عند النهر\u200c.\n".repeat(60) })).json();
+  await show(page, "guess", `text=${arabic.id}`);
+  assert.equal(await page.locator(".context").evaluate((context) => getComputedStyle(context).direction), "rtl");
+  assert.ok((await page.locator(".letters button").allInnerTexts()).includes("U+200C"));
+  // A screen that is left before it is there leaves nothing in the address of the next one.
+  for (const screen of [...SCREENS, "guess"]) await page.evaluate((of) => document.querySelector(`#screens [data-screen=${of}]`).click(), screen);
+  await page.waitForFunction(() => document.querySelectorAll(".letters button").length > 0);
+  await page.waitForTimeout(700);
+  assert.deepEqual([...new URLSearchParams(new URL(page.url()).hash.split("?")[1]).keys()], ["text"]);
   await page.context().close();
 
   for (const [width, height] of SIZES) for (const scheme of SCHEMES) {
