@@ -4,9 +4,10 @@
 //
 // FOLDER has node_modules with playwright-core and axe-core. No error on the console and no request but to the page itself; the
 // numbers on the page are those of the JSON beside it; everything works by keyboard; no serious violation that axe-core knows; no
-// sideways scrolling from 390 to 1920 pixels; nothing moves while values change. --shots leaves pictures of all screens, sizes and
-// themes to be looked at; --pictures leaves the small ones of data/README.md. With --address instead of --program, one browser walks
-// through the screens of a page that is served already, for --seconds: load_page.py starts three.
+// sideways scrolling from 390 to 1920 pixels; nothing moves while values change; a screen is a page on paper. --shots leaves
+// pictures of all screens, sizes and themes to be looked at; --pictures leaves the small ones of data/README.md. With --address
+// instead of --program, one browser walks through the screens of a page that is served already, for --seconds: load_page.py starts
+// three.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -109,6 +110,7 @@ const CHECKS = {
     await page.keyboard.press("ArrowRight");
     assert.notEqual(await page.locator(".cell").first().innerText(), before);
     const [i, j] = (await page.locator(".cells td:focus").getAttribute("data-at")).split(" ").map(Number);
+    assert.match(page.url(), new RegExp(`v=${i}&w=${j}`));
     assert.match(await page.locator(".cell").first().innerText(), new RegExp(`q = ${smoothed.q[i][j].toFixed(4).replace(".", "\\.")}`));
   },
   async learning(page) {
@@ -201,6 +203,23 @@ const CHECKS = {
   },
 };
 
+/** What is wrong with a screen on paper: it has one page of A4, two with a network's training, and nothing is cut off. */
+async function printed(page, screen) {
+  const late = new Promise((done) => setTimeout(done, 30_000));
+  const pdf = await Promise.race([page.pdf({ format: "A4", preferCSSPageSize: true }), late]);
+  if (!pdf) throw new Error(`${screen} is not printed in 30 s`);
+  const size = page.viewportSize(), pages = pdf.toString("latin1").match(/\/Type\s*\/Page\b/g).length, wrong = [];
+  if (pages > (screen === "parts" ? 2 : 1)) wrong.push(`${screen} has ${pages} pages on paper`);
+  await page.emulateMedia({ media: "print" });
+  // A4 without its margins.
+  await page.setViewportSize({ width: 718, height: size.height });
+  const cut = await page.evaluate(() => [...document.querySelectorAll("main, main *")].filter((node) => node.getBoundingClientRect().right > innerWidth + 1).length);
+  if (cut > 0) wrong.push(`${screen} has ${cut} parts beside the paper`);
+  await page.emulateMedia({ media: null });
+  await page.setViewportSize(size);
+  return wrong;
+}
+
 /** Shows one screen after the other, as a student would, for a time. */
 async function walk(seconds) {
   const page = await open(1280, 800, "light");
@@ -240,6 +259,16 @@ async function check() {
   await page.waitForFunction(() => /alert/.test(document.querySelector("#texts select").selectedOptions[0].textContent));
   assert.equal(await page.locator("main img, main b").count(), 0);
   for (const screen of SCREENS) await show(page, screen, new URL(page.url()).hash.split("?")[1]?.match(/text=[^&]*/)?.[0]);
+  // A text from right to left; its next letter is at its left.
+  const arabic = await (await fetch(`${address}api/texts?name=nahr`, { method: "POST", body: "القطة ترى الكلب عند النهر\u200c.\n".repeat(60) })).json();
+  await show(page, "guess", `text=${arabic.id}`);
+  assert.equal(await page.locator(".context").evaluate((context) => getComputedStyle(context).direction), "rtl");
+  assert.ok((await page.locator(".letters button").allInnerTexts()).includes("U+200C"));
+  // A screen that is left before it is there leaves nothing in the address of the next one.
+  for (const screen of [...SCREENS, "guess"]) await page.evaluate((of) => document.querySelector(`#screens [data-screen=${of}]`).click(), screen);
+  await page.waitForFunction(() => document.querySelectorAll(".letters button").length > 0);
+  await page.waitForTimeout(700);
+  assert.deepEqual([...new URLSearchParams(new URL(page.url()).hash.split("?")[1]).keys()], ["text"]);
   await page.context().close();
 
   for (const [width, height] of SIZES) for (const scheme of SCHEMES) {
@@ -260,6 +289,7 @@ async function check() {
       const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
       const serious = violations.filter((one) => ["serious", "critical"].includes(one.impact));
       errors.push(...serious.map((one) => `${screen} ${width} ${scheme}: ${one.id}: ${one.nodes[0].html.slice(0, 160)}`));
+      if (width === 1280) errors.push(...await printed(page, screen));
       if (options.shots) {
         mkdirSync(options.shots, { recursive: true });
         await page.screenshot({ path: join(options.shots, `${screen}-${width}-${scheme}.png`), fullPage: true });

@@ -38,7 +38,7 @@ use Handler::{Live, Numbers};
 /// The addresses behind `api/`.
 const HANDLERS: &[(&Method, &str, Handler)] = &[
     (&Method::GET, "texts", Numbers(|app, _| Ok(app.texts.json()))),
-    (&Method::POST, "texts", Numbers(|app, ask| app.texts.add(ask.query.text("name", "text"), &ask.body))),
+    (&Method::POST, "texts", Numbers(add)),
     (&Method::GET, "models", Numbers(|app, ask| Ok(app.models_json(ask)))),
     (&Method::GET, "loss", Numbers(loss)),
     (&Method::GET, "grid", Numbers(counting::grid)),
@@ -77,6 +77,10 @@ pub(crate) fn handler(method: &Method, path: &str) -> Result<&'static Handler> {
         }
         None => Problem::not_found("there is nothing at this address"),
     })
+}
+
+fn add(app: &App, ask: &Ask) -> Result<Value> {
+    app.texts.add(ask.query.text("name", "text"), &ask.body, &app.pool)
 }
 
 fn loss(app: &App, ask: &Ask) -> Result<Value> {

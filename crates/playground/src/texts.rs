@@ -170,8 +170,9 @@ impl Texts {
         Ok(loaded)
     }
 
-    /// Stores a text that was sent under `name`; the same text has the same id.
-    pub(crate) fn add(&self, name: &str, bytes: &[u8]) -> Result<Value> {
+    /// Stores a text that was sent under `name`, unless it cannot be read; the same text has the
+    /// same id.
+    pub(crate) fn add(&self, name: &str, bytes: &[u8], pool: &Pool) -> Result<Value> {
         if bytes.is_empty() {
             return Err(Problem::bad("the text is empty"));
         }
@@ -180,14 +181,12 @@ impl Texts {
             return Err(Problem::bad(format!("the text is not UTF-8: line {line} is something else")));
         }
         let id = format!("{}-{}", plain(name), &blake3::hash(bytes).to_hex()[..8]);
-        let entry = Entry {
-            name: spoken(&id),
-            path: Some(self.folder.join(format!("{id}.txt"))),
-            bytes: bytes.len() as u64,
-            id,
-        };
+        let path = self.folder.join(format!("{id}.txt"));
+        let entry =
+            Entry { name: spoken(&id), path: Some(path.clone()), bytes: bytes.len() as u64, id: id.clone() };
         let mut list = self.list();
-        if !list.iter().any(|other| other.id == entry.id) {
+        let is_new = !list.iter().any(|other| other.id == id);
+        if is_new {
             let of_folder = || list.iter().filter(|other| other.path.is_some());
             let stored: u64 = of_folder().map(|other| other.bytes).sum();
             if stored + entry.bytes > MOST_STORED || of_folder().count() >= MOST_TEXTS {
@@ -199,10 +198,18 @@ impl Texts {
                 Problem::new(StatusCode::INSUFFICIENT_STORAGE, format!("cannot keep the text: {error}"))
             };
             std::fs::create_dir_all(&self.folder).map_err(|error| unwritten(error.to_string()))?;
-            if let Some(path) = &entry.path {
-                atomic::write(path, bytes).map_err(|error| unwritten(error.to_string()))?;
-            }
+            atomic::write(&path, bytes).map_err(|error| unwritten(error.to_string()))?;
             list.push(entry.clone());
+        }
+        drop(list);
+        if let Err(problem) = self.get(&id, pool) {
+            if is_new {
+                self.list().retain(|other| other.id != id);
+                drop(std::fs::remove_file(&path));
+            }
+            // Who sent it knows no path and no settings.
+            let message = problem.message.replace(&path.display().to_string(), "the text");
+            return Err(Problem::new(problem.status, message));
         }
         Ok(json!({ "id": entry.id, "name": entry.name, "bytes": entry.bytes }))
     }
@@ -257,19 +264,27 @@ mod tests {
         let texts = Texts::new(folder.path(), None);
         assert_eq!(texts.first(), "stories");
         let long = "the cat sat by the river and the dog ran to the hill. ".repeat(60);
-        let sent = texts.add("../cats.txt", long.as_bytes()).unwrap();
-        assert_eq!(sent, texts.add("cats", long.as_bytes()).unwrap());
+        let pool = Pool::new(1).unwrap();
+        let sent = texts.add("../cats.txt", long.as_bytes(), &pool).unwrap();
+        assert_eq!(sent, texts.add("cats", long.as_bytes(), &pool).unwrap());
         let id = sent["id"].as_str().unwrap();
         assert_eq!(sent["name"], "cats");
-        let kept: Vec<_> = std::fs::read_dir(folder.path().join(FOLDER)).unwrap().collect();
-        assert_eq!(kept.len(), 1);
-        let pool = Pool::new(1).unwrap();
+        let kept = || std::fs::read_dir(folder.path().join(FOLDER)).unwrap().count();
+        assert_eq!(kept(), 1);
         let text = texts.get(id, &pool).unwrap();
         assert!(text.data.train.scored() > 2000 && text.data.tokenizer.vocab_size() > 10);
         assert!(Texts::new(folder.path(), None).get(id, &pool).is_ok());
-        for (bytes, word) in [(&b""[..], "empty"), (b"a\nb\xff", "line 2")] {
-            assert!(texts.add("x", bytes).unwrap_err().message.contains(word));
+        let before = texts.json();
+        for (bytes, word) in [
+            (&b""[..], "the text is empty"),
+            (b"a\nb\xff", "line 2"),
+            (b"a", "the text is too short"),
+            (b"a b\0c\n", "NUL on line 1"),
+        ] {
+            let message = texts.add("x", bytes, &pool).unwrap_err().message;
+            assert!(message.contains(word) && !message.contains("x-"), "{message}");
         }
+        assert_eq!((kept(), texts.json()), (1, before), "what cannot be read is not kept");
         for id in ["../cats", "nothing", "", "texts"] {
             assert_eq!(texts.get(id, &pool).unwrap_err().status, StatusCode::NOT_FOUND);
         }

@@ -63,7 +63,8 @@ impl<'a> Axis<'a> {
 struct Margins(u32, u32, u32, u32);
 
 const LARGE: Margins = Margins(8, 20, 44, 62);
-const SMALL: Margins = Margins(6, 16, 42, 50);
+// The largest dot has 9 pixels to each side.
+const SMALL: Margins = Margins(10, 12, 38, 46);
 
 fn figure_error(error: impl std::fmt::Display) -> Error {
     Error::failed(format!("cannot draw a figure: {error}"))

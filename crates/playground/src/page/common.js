@@ -30,7 +30,7 @@ export const state = {
   },
   set(changes) {
     for (const [name, value] of Object.entries(changes)) {
-      if (value === null || value === "") this.values.delete(name);
+      if ((value ?? "") === "") this.values.delete(name);
       else this.values.set(name, String(value));
     }
     history.replaceState(null, "", this.address(this.screen));
@@ -50,9 +50,14 @@ export function problem(message) {
   place.textContent = message ?? "";
 }
 
+/** Takes a message away, unless there is another by now. */
+function solved(message) {
+  if (document.getElementById("problem").textContent === message) problem();
+}
+
 async function answer(response) {
   const found = await response.json();
-  if (!response.ok) throw new Error(found.hint ? `${found.error}. ${found.hint}` : found.error);
+  if (!response.ok) throw new Error(found.hint ? `${found.error}: ${found.hint}` : found.error);
   return found;
 }
 
@@ -62,21 +67,52 @@ function address(path, parameters = {}) {
   return `api/${path}${query ? "?" + query : ""}`;
 }
 
-/** Numbers of the server. */
-export async function get(path, parameters, signal) {
-  return answer(await fetch(address(path, parameters), { signal }));
+/** What belongs to the screen that is shown: it ends when another one is. */
+let shown = new AbortController();
+/** Ends what belongs to the last screen; gives the signal of the next one. */
+export function turn() {
+  shown.abort();
+  shown = new AbortController();
+  return shown.signal;
+}
+
+let late = 0;
+/** A request; one that takes long is told about. */
+async function request(path, parameters, settings) {
+  const tell = (more) => {
+    late += more;
+    document.getElementById("busy").textContent = late ? "It works on an answer …" : "";
+  };
+  let is_late = false;
+  const timer = setTimeout(() => tell(+(is_late = true)), 1500);
+  try {
+    return await fetch(address(path, parameters), settings);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The program that makes this page does not answer. Does it still run? A new start has a new address.");
+  } finally {
+    clearTimeout(timer);
+    if (is_late) tell(-1);
+  }
+}
+
+/** Numbers of the server, for the screen that is shown unless `signal` is another. */
+export async function get(path, parameters, signal = shown.signal) {
+  return answer(await request(path, parameters, { signal }));
 }
 
 export async function post(path, body, parameters) {
   const text = typeof body === "string" || body instanceof Blob ? body : JSON.stringify(body);
-  return answer(await fetch(address(path, parameters), { method: "POST", body: text }));
+  return answer(await request(path, parameters, { method: "POST", body: text }));
 }
 
 /** Calls `act` now and, if it is called again before it is done, once more afterwards: so a slider asks for no more than
  *  the server answers. Errors are shown. */
 export function latest(act) {
-  let busy = false, again = false;
+  const { signal } = shown;
+  let busy = false, again = false, said = null;
   const run = async () => {
+    if (signal.aborted) return;
     if (busy) {
       again = true;
       return;
@@ -84,9 +120,9 @@ export function latest(act) {
     busy = true;
     try {
       await act();
-      problem();
+      solved(said);
     } catch (error) {
-      if (error.name !== "AbortError") problem(error.message);
+      if (error.name !== "AbortError") problem(said = error.message);
     }
     busy = false;
     if (again) {
@@ -97,19 +133,54 @@ export function latest(act) {
   return run;
 }
 
-/** Events of the server as they come; gives a function that ends them. */
-export function live(path, parameters, hear, ended = () => {}) {
-  const source = new EventSource(address(path, parameters));
-  source.onmessage = (event) => {
-    const found = JSON.parse(event.data);
-    if (found.error && !found.runs) problem(found.error);
-    else hear(found);
+/** Events of the server as they come, for as long as the screen is shown; gives a function that ends them. A window that
+ *  is not seen has none: a browser has few connections to one server for all of its windows. */
+export function live(path, parameters, hear) {
+  const lost = "The connection is lost. The page tries to get it back.";
+  let source = null;
+  const close = () => {
+    source?.close();
+    source = null;
+    solved(lost);
   };
-  source.addEventListener("end", () => {
-    source.close();
-    ended();
-  });
-  return () => source.close();
+  const open = () => {
+    const mine = source = new EventSource(address(path, parameters));
+    mine.onopen = () => solved(lost);
+    mine.onmessage = (event) => {
+      const found = JSON.parse(event.data);
+      if (found.error && !found.runs) problem(found.error);
+      else hear(found);
+    };
+    mine.addEventListener("end", () => stop());
+    mine.onerror = async () => {
+      if (source !== mine) return;
+      if (mine.readyState !== EventSource.CLOSED) {
+        problem(lost);
+        return;
+      }
+      // It was refused; only another request is told why.
+      const asking = new AbortController();
+      try {
+        const response = await request(path, parameters, { signal: asking.signal });
+        if (!response.ok) await answer(response);
+        asking.abort();
+      } catch (error) {
+        problem(error.message);
+      }
+    };
+  };
+  const seen = () => {
+    if (document.hidden) close();
+    else if (!source) open();
+  };
+  const stop = () => {
+    document.removeEventListener("visibilitychange", seen);
+    close();
+  };
+  document.addEventListener("visibilitychange", seen);
+  shown.signal.addEventListener("abort", stop);
+  seen();
+  return stop;
 }
 
 /** A number of nats as everything here prints it. */
@@ -127,9 +198,15 @@ export function whole(value) {
   return Math.round(value).toString().replace(/\B(?=(\d{3})+$)/g, ",");
 }
 
-/** White space made visible. */
+/** White space made visible, and other letters without a shape by their numbers. */
 export function visible(token) {
-  return token.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥");
+  return token.replaceAll(" ", "␣").replaceAll("\n", "⏎").replaceAll("\t", "⇥")
+    .replace(/^[\p{C}\p{Z}\p{DI}]$/u, (c) => `U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`);
+}
+
+/** A token in a sentence, whose direction does not turn what is around it. */
+export function inline(token) {
+  return `\u2068${visible(token)}\u2069`;
 }
 
 let ids = 0;
@@ -218,8 +295,8 @@ export function facts(names) {
 /** A grid of cells that can be walked with the arrow keys. `label` names a cell, `chosen` hears which is looked at. */
 export function grid(caption, rows, columns, label, chosen) {
   const cells = rows.map((_, i) => columns.map((_, j) => el("td", { tabindex: "-1", role: "gridcell", "data-at": `${i} ${j}` })));
-  const head = el("tr", {}, el("td", { "aria-hidden": "true" }), ...columns.map((name) => el("th", { scope: "col" }, name)));
-  const body = rows.map((name, i) => el("tr", {}, el("th", { scope: "row" }, name), ...cells[i]));
+  const head = el("tr", {}, el("td", { "aria-hidden": "true" }), ...columns.map((name) => el("th", { scope: "col" }, visible(name))));
+  const body = rows.map((name, i) => el("tr", {}, el("th", { scope: "row" }, visible(name)), ...cells[i]));
   const table = el("table", { class: "cells", role: "grid", "aria-label": caption }, el("thead", {}, head), el("tbody", {}, ...body));
   let at = [0, 0];
   const look = (i, j, focus) => {
@@ -230,7 +307,10 @@ export function grid(caption, rows, columns, label, chosen) {
     cell.setAttribute("tabindex", "0");
     cell.classList.add("looked");
     cell.setAttribute("aria-label", label(i, j));
-    if (focus) cell.focus();
+    if (focus) {
+      cell.focus();
+      state.set({ v: i, w: j });
+    }
     chosen(i, j);
   };
   const place = (event) => event.target.closest?.("td[data-at]")?.dataset.at.split(" ").map(Number);
@@ -248,6 +328,12 @@ export function grid(caption, rows, columns, label, chosen) {
   return {
     node: el("div", { class: "scroll" }, table),
     look,
+    /** Looks at the cell that the address names, or at that of an e after an e. */
+    begin() {
+      const e = Math.max(0, rows.indexOf("e"));
+      const given = ["v", "w"].map((name) => state.number(name, e));
+      look(...given.map((at) => (cells[at] ? at : e)), false);
+    },
     get at() { return at; },
     /** Colours every cell by a strength from 0 to 1; negative ones are impossible. */
     paint(strength) {
@@ -263,7 +349,7 @@ export function grid(caption, rows, columns, label, chosen) {
 /** Bars with names and numbers, which keep their places while they move. */
 export function bars(label, names, { signed = false } = {}) {
   const rows = names.map((name) => {
-    const bar = el("i", {}), value = el("span", { class: "number" }, "–"), shown = el("span", { class: "of" }, name);
+    const bar = el("i", {}), value = el("span", { class: "number" }, "–"), shown = el("span", { class: "of" }, visible(name));
     return { bar, value, shown, node: el("li", {}, shown, el("span", { class: signed ? "track signed" : "track" }, bar), value) };
   });
   return {
@@ -277,7 +363,7 @@ export function bars(label, names, { signed = false } = {}) {
         number.textContent = show(value);
       });
     },
-    name: (i, name) => { rows[i].shown.textContent = name; },
+    name: (i, name) => { rows[i].shown.textContent = visible(name); },
     mark: (i) => rows.forEach((row, j) => row.node.classList.toggle("marked", i === j)),
   };
 }

@@ -11,7 +11,7 @@ export const formula = [
   "Differences are paired, seed by seed and block by block of the text; p by Student's t, adjusted by Holm. Below 0.05 the verdict is better or worse.",
 ];
 
-export async function open(root) {
+export async function open(root, left) {
   let stop = () => {};
   const field = (label, name, value, attributes) => {
     const input = el("input", { type: "text", value: state.get(name, value), ...attributes });
@@ -45,7 +45,8 @@ export async function open(root) {
   };
   const begin = button("Compare", latest(async () => {
     const wanted = { text: state.get("text"), architecture: architecture.value, epsilons: epsilons.list, decays: decays.list, seeds: seeds.value, passes: passes.value, fraction: fraction.value };
-    watch((await post("comparisons", wanted)).name);
+    const { name } = await post("comparisons", wanted);
+    if (!left.aborted) watch(name);
   }), { class: "main" });
   const end = button("Stop", latest(() => post("runs/control", "", { name: state.get("comparison"), do: "stop" })));
   root.replaceChildren(
@@ -56,5 +57,4 @@ export async function open(root) {
     show(await get("comparisons", { name }));
     watch(name);
   }
-  return () => stop();
 }

@@ -1,11 +1,11 @@
 // Counting: the grid of pairs of a text.
 
-import { button, choice, el, facts, get, grid, labelled, latest, nats, share, slider, state, whole } from "./common.js";
+import { button, choice, el, facts, get, grid, inline, labelled, latest, nats, share, slider, state, visible, whole } from "./common.js";
 
 export const id = "counting";
 export const title = "Counting";
 export const idea = "A language model can be made by counting: how often does each letter follow each other letter?";
-export const hint = "click a dark cell and a hollow one. One hollow cell in a sentence makes its loss infinite, until you add a little to every count.";
+export const hint = "click a coloured cell and one with a dot. One pair with a dot in a sentence makes its loss infinite, until you add a little to every count.";
 export const formula = [
   "Maximum likelihood: q(w | v) = c(v w) / c(v), where c counts in the training text.",
   "Add-k: q(w | v) = (c(v w) + k) / (c(v) + k |V|).",
@@ -28,38 +28,37 @@ function cards({ names, q }) {
       const [first, to] = [from, Math.round(100 * sum)];
       from = to;
       const two = (n) => String(n).padStart(2, "0");
-      return to > first ? el("li", {}, `${w}  ${two(first)}${to - 1 > first ? "–" + two(to - 1) : ""}`) : null;
+      return to > first ? el("li", {}, `${inline(w)}  ${two(first)}${to - 1 > first ? "–" + two(to - 1) : ""}`) : null;
     });
-    return el("section", { class: "cut" }, el("h3", {}, `after ${name}`), el("ul", {}, ...lines));
+    return el("section", { class: "cut" }, el("h3", {}, `after ${inline(name)}`), el("ul", {}, ...lines));
   });
 }
 
 export async function open(root) {
   let table = null, found = null;
   const numbers = facts(["loss on new text, nats per token", "perplexity", "pairs seen", "possible pairs", "impossible pairs in the new text"]);
-  const own = el("input", { type: "text", value: state.get("written", "A quick quiz, Jack!"), maxlength: "300" });
-  const scored = el("p", { class: "heat", role: "group", "aria-label": "Your sentence" });
+  const own = el("input", { type: "text", value: state.get("written", "A quick quiz, Jack!"), maxlength: "300", dir: "auto" });
+  const scored = el("p", { class: "heat", role: "group", "aria-label": "Your sentence", dir: "auto" });
   const verdict = el("p", { class: "cell", "aria-live": "polite" });
   own.addEventListener("change", () => { state.set({ written: own.value }); refresh(); });
   const cell = el("p", { class: "cell", "aria-live": "polite" }, "Choose a cell of the grid.");
   const place = el("div", { class: "grid" });
-  const drawn = el("pre", { class: "sample" });
+  const drawn = el("pre", { class: "sample", dir: "auto" });
   const paper = el("div", { class: "paper", "aria-hidden": "true" });
   const ask = () => ({ text: state.get("text"), smoothing: smoothing.value, k: k.value, alpha: alpha.value, written: own.value });
   const tell = (i, j) => {
     const [v, w, count, total] = [found.names[i], found.names[j], found.counts[i][j], found.totals[i]];
-    cell.textContent = `“${w}” after “${v}”: ${whole(count)} of ${whole(total)} times. Maximum likelihood ${share(total ? count / total : 0)}; `
+    cell.textContent = `“${inline(w)}” after “${inline(v)}”: ${whole(count)} of ${whole(total)} times. Maximum likelihood ${share(total ? count / total : 0)}; `
       + `with this smoothing q = ${share(found.q[i][j])}, a surprisal of ${nats(-Math.log(found.q[i][j]), 3)} nats.`;
   };
-  const label = (i, j) => `${found.names[j]} after ${found.names[i]}: count ${found.counts[i][j]}, q ${share(found.q[i][j])}`;
+  const label = (i, j) => `${inline(found.names[j])} after ${inline(found.names[i])}: count ${found.counts[i][j]}, q ${share(found.q[i][j])}`;
   const refresh = latest(async () => {
     const names = found?.names.join("\n");
     found = await get("grid", ask());
     if (names !== found.names.join("\n")) {
       table = grid("Probability of each letter (column) after each letter (row)", found.names, found.names, label, tell);
       place.replaceChildren(table.node);
-      const e = Math.max(0, found.names.indexOf("e"));
-      table.look(state.number("v", e) % found.names.length, state.number("w", e) % found.names.length, false);
+      table.begin();
     }
     // The square root shows small probabilities, too.
     table.paint((i, j) => (found.q[i][j] === 0 ? -1 : Math.sqrt(found.q[i][j])));
@@ -89,7 +88,7 @@ export async function open(root) {
   root.replaceChildren(
     el("div", { class: "controls" }, smoothing.node, k.node, alpha.node),
     numbers.node, place, cell,
-    el("p", { class: "legend" }, "Darker: likelier. Hollow with a dot: impossible."),
+    el("p", { class: "legend" }, "The stronger the colour, the likelier. A dot: impossible."),
     el("h2", {}, "A sentence of your own under this grid"), labelled("sentence", own), scored, verdict,
     el("h2", {}, "A text drawn from the grid"),
     el("div", { class: "buttons" }, button("Draw another", () => { seed += 1; state.set({ seed }); draw(); }),

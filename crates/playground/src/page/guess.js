@@ -1,6 +1,6 @@
 // Guess the next letter: the student and the models, by the same number.
 
-import { button, choice, el, get, latest, nats, scrolls, slider, state } from "./common.js";
+import { button, el, get, inline, latest, nats, problem, scrolls, slider, state, visible } from "./common.js";
 
 export const id = "guess";
 export const title = "Guess the next letter";
@@ -15,12 +15,12 @@ export const formula = [
 const NAMES = { bigram: "bigram", "5gram": "5-gram" };
 const short = (model) => NAMES[model] ?? "network";
 
-export async function open(root) {
+export async function open(root, left) {
   const list = await get("models", { text: state.get("text") });
   const network = list.find((model) => model.fits);
   const models = ["bigram", "5gram", ...(network ? [network.id] : [])].join(",");
-  let guesses = JSON.parse(state.get("guesses", "[]")), from = state.get("from"), found = null;
-  const context = el("p", { class: "context" });
+  let guesses = [], from = state.get("from"), found = null;
+  const context = el("p", { class: "context", dir: "auto" });
   const letters = el("div", { class: "letters", role: "group", "aria-label": "Your guess" });
   const sure = slider("how sure you are", "sure", { min: 0.1, max: 0.99, step: 0.01, value: 0.5, show: (x) => `${Math.round(100 * x)} %` }, () => {});
   const said = el("p", { class: "cell", "aria-live": "polite" }, "Choose the letter that comes next.");
@@ -33,19 +33,19 @@ export async function open(root) {
     context.textContent = found.context;
     context.append(el("mark", {}, "?"));
     if (letters.childElementCount !== found.letters.length) {
-      letters.replaceChildren(...found.letters.map((letter) => button(letter, () => guess(letter), { class: "letter" })));
+      letters.replaceChildren(...found.letters.map((letter) => button(visible(letter), () => guess(letter), { class: "letter" })));
     }
     const names = ["you", ...found.models.map(short)];
     head.replaceChildren(...["came", "your guess", "sure", ...names].map((name) => el("th", { scope: "col" }, name)));
     rows.replaceChildren(...found.rounds.slice(-12).reverse().map((round) => el("tr", {},
-      el("td", {}, round.truth), el("td", {}, round.guess === round.truth ? `${round.guess} ✓` : round.guess), el("td", {}, `${Math.round(100 * round.confidence)}\u00a0%`),
+      el("td", {}, visible(round.truth)), el("td", {}, `${inline(round.guess)}${round.guess === round.truth ? " ✓" : ""}`), el("td", {}, `${Math.round(100 * round.confidence)}\u00a0%`),
       el("td", {}, nats(round.nats, 3)), ...round.models.map((of) => el("td", {}, nats(of.truth, 3))))));
     foot.replaceChildren(el("th", { scope: "row", colspan: "3" }, `mean of ${found.rounds.length}: cross-entropy, nats`),
       ...found.means.map((mean) => el("td", {}, found.rounds.length ? nats(mean) : "–")));
     const last = found.rounds.at(-1);
     if (last) {
       const of = (i) => `${short(found.models[i])} ${nats(last.models[i].truth, 2)} (for your guess ${nats(last.models[i].guess, 2)})`;
-      said.textContent = `“${last.truth}” came; you guessed “${last.guess}”. Your surprisal: ${nats(last.nats, 3)} nats, ${nats(last.bits, 3)} bits. `
+      said.textContent = `“${inline(last.truth)}” came; you guessed “${inline(last.guess)}”. Your surprisal: ${nats(last.nats, 3)} nats, ${nats(last.bits, 3)} bits. `
         + `${found.models.map((_, i) => of(i)).join("; ")}. Knowing nothing costs ${nats(found.uniform, 3)} every time.`;
     }
   });
@@ -62,12 +62,16 @@ export async function open(root) {
       guess(letter);
     }
   };
-  document.addEventListener("keydown", typed);
+  document.addEventListener("keydown", typed, { signal: left });
+  try {
+    guesses = JSON.parse(state.get("guesses", "[]"));
+  } catch {
+    problem("The guesses in the address cannot be read: the game begins anew.");
+  }
   root.replaceChildren(
     context, letters,
     el("div", { class: "controls" }, sure.node,
       button("Another place", () => { guesses = []; from = 160 + Math.floor(Math.random() * Math.max(1, found.last - 200)); said.textContent = "Choose the letter that comes next."; load(); })),
     said, table);
   await load();
-  return () => document.removeEventListener("keydown", typed);
 }

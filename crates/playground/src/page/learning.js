@@ -1,6 +1,6 @@
 // Counting is learning: the grid of pairs, learnt by gradient descent.
 
-import { button, el, facts, get, grid, live, nats, share, slider, state, whole } from "./common.js";
+import { button, el, facts, get, grid, inline, latest, live, nats, share, slider, state, whole } from "./common.js";
 
 export const id = "learning";
 export const title = "Counting is learning";
@@ -21,7 +21,7 @@ export async function open(root) {
   const tell = (i, j) => {
     const q = (frame ?? found).q[i][j];
     const same = found.same_k[i];
-    cell.textContent = `“${found.names[j]}” after “${found.names[i]}”: counted ${share(found.counted[i][j])}, learnt ${share(q)}. `
+    cell.textContent = `“${inline(found.names[j])}” after “${inline(found.names[i])}”: counted ${share(found.counted[i][j])}, learnt ${share(q)}. `
       + `The row has ${whole(found.totals[i])} pairs${epsilon.value ? `: its ε of ${epsilon.value} is add-k with k = ${same.toPrecision(3)}` : ""}.`;
   };
   const show = (now) => {
@@ -33,18 +33,18 @@ export async function open(root) {
     tell(...learnt.at);
   };
   const ask = () => ({ text: state.get("text"), lr: lr.value, epsilon: epsilon.value, k: k.value });
-  const start = async () => {
+  const start = latest(async () => {
     stop();
     found = await get("descent", { ...ask(), steps: 0 });
     counted.paint((i, j) => (found.counted[i][j] === 0 ? -1 : Math.sqrt(found.counted[i][j])));
-    stop = live("descent/live", ask(), show, () => {});
-  };
+    stop = live("descent/live", ask(), show);
+  });
   const logarithm = { scale: (x) => Number((10 ** x).toPrecision(3)), at: (x) => Math.log10(x) };
   const lr = slider("learning rate", "lr", { min: -2, max: 1.3, step: 0.05, value: 10, ...logarithm }, () => start());
   const epsilon = slider("ε, label smoothing", "epsilon", { min: 0, max: 0.5, step: 0.01, value: 0 }, () => start());
   const k = slider("k of add-k", "k", { min: 0, max: 200, step: 1, value: 0 }, () => start());
   found = await get("descent", { text: state.get("text"), steps: 0 });
-  const label = (i, j) => `${found.names[j]} after ${found.names[i]}: counted ${share(found.counted[i][j])}`;
+  const label = (i, j) => `${inline(found.names[j])} after ${inline(found.names[i])}: counted ${share(found.counted[i][j])}`;
   const learnt = grid("The learnt grid", found.names, found.names, label, (i, j) => tell(i, j));
   const counted = grid("The counted grid", found.names, found.names, label, (i, j) => { learnt.look(i, j, false); });
   root.replaceChildren(
@@ -54,8 +54,6 @@ export async function open(root) {
       el("section", {}, el("h2", {}, "Learnt"), learnt.node),
       el("section", {}, el("h2", {}, "Counted"), counted.node)),
     cell);
-  const e = Math.max(0, found.names.indexOf("e"));
-  learnt.look(state.number("v", e) % found.names.length, state.number("w", e) % found.names.length, false);
+  learnt.begin();
   await start();
-  return () => stop();
 }

@@ -1,6 +1,6 @@
 // The frame of the page: its screens, and the text that they are of.
 
-import { button, el, get, labelled, post, problem, state } from "./common.js";
+import { button, el, get, labelled, post, problem, state, turn } from "./common.js";
 import * as comparing from "./comparing.js";
 import * as counting from "./counting.js";
 import * as guess from "./guess.js";
@@ -14,12 +14,10 @@ const SCREENS = [guess, counting, learning, training, step, surprise, parts, com
 const main = document.getElementById("main");
 /** Bytes of a text that the server takes. */
 const MOST = 50 * 2 ** 20;
-let close = () => {};
 
 /** Shows the screen that the address names. */
 async function show() {
-  close();
-  close = () => {};
+  const left = turn();
   state.read();
   const screen = SCREENS.find((one) => one.id === state.screen) ?? SCREENS[0];
   state.screen = screen.id;
@@ -43,9 +41,11 @@ async function show() {
   );
   try {
     await texts.ready;
-    close = (await screen.open(body)) ?? (() => {});
+    if (left.aborted) return;
+    main.dataset.text = texts.select.selectedOptions[0].textContent;
+    await screen.open(body, left);
   } catch (error) {
-    problem(error.message);
+    if (!left.aborted) problem(error.message);
   }
 }
 
@@ -54,7 +54,7 @@ const texts = {
   select: el("select", { change: () => texts.choose(texts.select.value) }),
   ready: null,
   async load() {
-    const list = await get("texts");
+    const list = await get("texts", {}, null);
     this.select.replaceChildren(...list.map((text) => el("option", { value: text.id }, text.name)));
     const wanted = state.get("text", list[0].id);
     if (list.some((text) => text.id === wanted)) this.select.value = wanted;
@@ -77,7 +77,7 @@ const texts = {
     }
   },
   build() {
-    const area = el("textarea", { rows: "8" });
+    const area = el("textarea", { rows: "8", dir: "auto" });
     const file = el("input", { type: "file", accept: ".txt,.md,text/*" });
     const name = el("input", { type: "text", value: "my text", maxlength: "60" });
     const dialog = el("dialog", { "aria-label": "Your own text" },
@@ -99,11 +99,13 @@ const texts = {
   },
 };
 
+// The address keeps the screen.
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.focus(); });
 document.getElementById("screens").replaceChildren(
   ...SCREENS.map((screen) => el("li", {}, el("a", { "data-screen": screen.id, href: `#${screen.id}` }, screen.title))));
 state.read();
 texts.build();
 texts.ready = texts.load();
 texts.ready.catch((error) => problem(error.message));
-addEventListener("hashchange", () => { if (location.hash !== "#main" && location.hash !== "#formula") show(); });
+addEventListener("hashchange", show);
 show();

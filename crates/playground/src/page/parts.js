@@ -19,7 +19,7 @@ const PARTS = [["entropy", "H(p)"], ["approximation", "approximation"], ["estima
 function stack(name, parts, most) {
   const bar = el("span", { class: "stack", role: "img", "aria-label": `${name}: ${parts.map(([part, value]) => `${part} ${nats(value)}`).join(", ")}` });
   parts.forEach(([part, value], i) => {
-    const piece = el("i", { class: `part${i}`, title: `${part} ${nats(value)}` });
+    const piece = el("i", { class: `part${parts.length === 1 ? 4 : i}`, title: `${part} ${nats(value)}` });
     piece.style.setProperty("--w", Math.max(0, value / most).toFixed(4));
     bar.append(piece);
   });
@@ -59,7 +59,7 @@ export async function open(root) {
       const kl = one.eval.kl === undefined || one.eval.kl === null ? "" : `, KL ${nats(one.eval.kl)}`;
       return el("div", { class: "row" }, el("span", { class: "of" }, name(one.model)), stack(name(one.model), parts, most),
         el("span", { class: "number" }, `${nats(one.eval.nats_per_token)}${kl}`),
-        one.parts ? el("p", { class: "legend" }, told(one.parts)) : null);
+        el("p", { class: "legend" }, one.parts ? told(one.parts) : "The source of this text is not known, so its H(p) is not: the loss in one piece."));
     }));
     cards.replaceChildren(...found.filter((one) => one.figure).map((one) => {
       const place = el("div", {});
@@ -70,6 +70,8 @@ export async function open(root) {
     const run = [...chosen].find((model) => model.startsWith("run:"))?.slice(4);
     if (run) {
       const { approximation, evaluations } = await get("parts/training", { name: run });
+      // Of a run that was made before this page only the end is known.
+      if (!evaluations.length) { training.replaceChildren(); return; }
       const highest = Math.max(...evaluations.map((at) => at.nats ?? 0));
       const split = ({ nats: loss, entropy, kl, miscalibration }) => {
         if (kl === null) return [["loss (the source is not known)", loss]];

@@ -1,6 +1,6 @@
 // One step: from logits to the loss and its gradient.
 
-import { bars, button, choice, el, facts, get, labelled, latest, nats, post, slider, state, visible } from "./common.js";
+import { bars, button, choice, el, facts, get, inline, labelled, latest, nats, post, slider, state, visible } from "./common.js";
 
 export const id = "step";
 export const title = "One step";
@@ -16,9 +16,9 @@ export const formula = [
 export async function open(root) {
   let found = null, z = [];
   const models = await get("models");
-  const written = el("input", { type: "text", value: state.get("written", "the cat"), maxlength: "200" });
+  const written = el("input", { type: "text", value: state.get("written", "the cat"), maxlength: "200", dir: "auto" });
   const model = choice("model", "model", models.map((one) => [one.id, one.name]), "5gram", () => load());
-  const place = el("div", { class: "letters", role: "group", "aria-label": "The letter to predict" });
+  const place = el("div", { class: "letters", role: "group", "aria-label": "The letter to predict", dir: "auto" });
   const epsilon = slider("ε, label smoothing", "epsilon", { min: 0, max: 0.5, step: 0.01, value: 0 }, () => compute());
   const table = el("div", { class: "steps" });
   const numbers = facts(["max z", "Σ e^(z − max)", "log-sum-exp", "−ln q of the true letter", "bits", "loss with ε", "squared error"]);
@@ -26,10 +26,10 @@ export async function open(root) {
   function build() {
     const names = found.names;
     const logits = names.map((name, i) => {
-      const input = el("input", { type: "range", min: -20, max: 20, step: 0.05, value: z[i], "aria-label": `logit of ${name}` });
+      const input = el("input", { type: "range", min: -20, max: 20, step: 0.05, value: z[i], "aria-label": `logit of ${visible(name)}` });
       input.addEventListener("input", () => { z[i] = Number(input.value); compute(); });
       const value = el("span", { class: "number" });
-      return { input, value, node: el("li", {}, el("span", { class: "of" }, name), input, value) };
+      return { input, value, node: el("li", {}, el("span", { class: "of" }, visible(name)), input, value) };
     });
     rows = {
       logits,
@@ -56,29 +56,32 @@ export async function open(root) {
       "−ln q of the true letter": nats(now.nats), "bits": nats(now.bits), "loss with ε": nats(now.smoothed_loss), "squared error": now.squared_error.toFixed(4),
     });
   }
-  const compute = latest(async () => show(await post("step/dragged", { z, target: found.target, epsilon: epsilon.value })));
+  const compute = latest(async () => found && show(await post("step/dragged", { z, target: found.target, epsilon: epsilon.value })));
   const load = latest(async () => {
     state.set({ written: written.value });
     const at = state.values.get("at");
     found = await get("step", { text: state.get("text"), model: model.value, written: written.value, at, epsilon: epsilon.value });
     z = found.z.slice();
+    const had = place.contains(document.activeElement);
     place.replaceChildren(...found.tokens.map((token, i) => button(visible(token), () => { state.set({ at: i }); load(); },
       { class: "letter", "aria-pressed": String(i === found.at), "aria-label": `letter ${i + 1}: ${visible(token)}` })));
+    if (had) place.children[found.at].focus();
     build();
     show(found.computed);
-    said.textContent = `“${visible(found.tokens[found.at])}” after “${visible(found.tokens.slice(0, found.at).join(""))}”: the model's own loss over all ${found.vocab_size} tokens is ${nats(found.all.nats)} nats. `
+    said.textContent = `“${inline(found.tokens[found.at])}” after “${inline(found.tokens.slice(0, found.at).join(""))}”: the model's own loss over all ${found.vocab_size} tokens is ${nats(found.all.nats)} nats. `
       + `Here are its likeliest tokens and the true one (${found.scores}).`;
+  });
+  const takeStep = latest(async () => {
+    if (!found) return;
+    const now = await post("step/dragged", { z, target: found.target, epsilon: epsilon.value });
+    z = z.map((value, i) => Math.max(-20, Math.min(20, value - now.gradient[i])));
+    compute();
   });
   const said = el("p", {});
   written.addEventListener("change", () => { state.set({ at: null }); load(); });
   root.replaceChildren(
     el("div", { class: "controls" }, labelled("text", written), model.node, epsilon.node, button("Back to the model's logits", () => { z = found.z.slice(); compute(); }),
-      button("Take a step", () => { takeStep(); })),
+      button("Take a step", takeStep)),
     place, said, numbers.node, table);
-  async function takeStep() {
-    const now = await post("step/dragged", { z, target: found.target, epsilon: epsilon.value });
-    z = z.map((value, i) => Math.max(-20, Math.min(20, value - now.gradient[i])));
-    compute();
-  }
   await load();
 }

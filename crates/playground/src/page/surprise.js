@@ -1,6 +1,6 @@
 // Where is a model surprised: a text coloured by surprisal.
 
-import { bars, button, choice, el, facts, get, labelled, latest, modelBoxes, nats, share, slider, state, visible } from "./common.js";
+import { bars, button, choice, el, facts, get, inline, labelled, latest, modelBoxes, nats, share, slider, state, visible } from "./common.js";
 
 export const id = "surprise";
 export const title = "Where is it surprised?";
@@ -17,7 +17,7 @@ const MOST = 6;
 export async function open(root) {
   let found = null, at = [0, 0];
   const models = await get("models");
-  const written = el("textarea", { rows: "3", maxlength: "2000" });
+  const written = el("textarea", { rows: "3", maxlength: "2000", dir: "auto" });
   written.value = state.get("written", "Once upon a time there was a small green frog.");
   const { node: boxes, chosen } = modelBoxes(models, 3, () => load());
   const reading = el("div", { class: "readings" });
@@ -25,11 +25,12 @@ export async function open(root) {
   const numbers = facts(["surprisal, nats", "bits", "q", "rank", "entropy of the next token"]);
   const next = bars("The likeliest tokens here", Array(10).fill(" "));
   const drawn = bars("What a sample draws from", Array(10).fill(" "));
-  const sample = el("pre", { class: "sample" });
+  const sample = el("pre", { class: "sample", dir: "auto" });
   const temperature = slider("temperature", "temperature", { min: 0, max: 3, step: 0.05, value: 1 }, () => reshape());
   const topP = slider("top-p", "top_p", { min: 0.05, max: 1, step: 0.05, value: 1 }, () => reshape());
 
   const reshape = latest(async () => {
+    if (!found) return;
     const place = { text: state.get("text"), model: found.models[at[0]].model, written: written.value, at: at[1] };
     const here = await get("surprise/next", { ...place, temperature: temperature.value, top_p: topP.value });
     here.next.forEach(({ token }, i) => { next.name(i, token); drawn.name(i, token); });
@@ -43,7 +44,7 @@ export async function open(root) {
     paint();
   });
   const head = choice("Attention of", "head", [], "0 0", () => paint());
-  const looks = el("p", { class: "heat", role: "img", "aria-label": "What the head looks at" });
+  const looks = el("p", { class: "heat", role: "img", "aria-label": "What the head looks at", dir: "auto" });
   head.node.hidden = looks.hidden = true;
   let attended = null;
   function paint() {
@@ -51,7 +52,7 @@ export async function open(root) {
     const [l, h] = head.value.split(" ").map(Number);
     const weights = attended.layers[l]?.[h] ?? [];
     looks.replaceChildren(...weights.map((weight, i) => {
-      const letter = el("span", { title: `${attended.tokens[i]}: ${share(weight)}` }, attended.tokens[i]);
+      const letter = el("span", { title: `${inline(attended.tokens[i])}: ${share(weight)}` }, attended.tokens[i]);
       letter.style.setProperty("--s", (0.85 * weight).toFixed(3));
       return letter;
     }));
@@ -61,7 +62,7 @@ export async function open(root) {
     reading.querySelectorAll(".looked").forEach((node) => node.classList.remove("looked"));
     reading.querySelectorAll("p")[m]?.children[i]?.classList.add("looked");
     const token = found.models[m].tokens[i];
-    about.textContent = `“${visible(token.token)}”, ${name(found.models[m].model)}: ${nats(token.nats, 3)} nats, number ${token.rank} of its expectations.`;
+    about.textContent = `“${inline(token.token)}”, ${name(found.models[m].model)}: ${nats(token.nats, 3)} nats, number ${token.rank} of its expectations.`;
     numbers.set({ "surprisal, nats": nats(token.nats), "bits": nats(token.bits), "q": token.nats === null ? "0" : share(Math.exp(-token.nats)), "rank": String(token.rank) });
     state.set({ at: i });
     reshape();
@@ -76,13 +77,14 @@ export async function open(root) {
         node.style.setProperty("--s", (0.85 * Math.min(1, (token.nats ?? 9) / MOST)).toFixed(3));
         return node;
       });
-      const line = el("p", { class: "heat", role: "group", "aria-label": `The text as ${name(one.model)} reads it` }, ...letters);
+      const line = el("p", { class: "heat", role: "group", dir: "auto", "aria-label": `The text as ${name(one.model)} reads it` }, ...letters);
       const place = (event) => Number(event.target.dataset?.at ?? NaN);
       line.addEventListener("pointerover", (event) => { if (place(event) >= 0 && event.pointerType === "mouse") look(m, place(event)); });
       line.addEventListener("click", (event) => { if (place(event) >= 0) look(m, place(event)); });
       line.addEventListener("focusin", (event) => { if (place(event) >= 0) look(m, place(event)); });
       line.addEventListener("keydown", (event) => {
-        const to = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+        const right = getComputedStyle(line).direction === "rtl" ? -1 : 1;
+        const to = { ArrowRight: right, ArrowLeft: -right }[event.key];
         const node = to && letters[place(event) + to];
         if (!node) return;
         event.preventDefault();
@@ -96,6 +98,7 @@ export async function open(root) {
   });
   let seed = state.number("seed", 1);
   const draw = latest(async () => {
+    if (!found) return;
     const place = { text: state.get("text"), model: found.models[at[0]].model, written: written.value, at: at[1] };
     const { text } = await get("surprise/sample", { ...place, temperature: temperature.value, top_p: topP.value, seed });
     sample.textContent = text;
@@ -111,7 +114,7 @@ export async function open(root) {
     reading, about, numbers.node,
     el("div", { class: "controls" }, temperature.node, topP.node, button("Draw on from here", () => { seed += 1; state.set({ seed }); draw(); })),
     el("div", { class: "pair" }, el("section", {}, el("h2", {}, "Likeliest here"), next.node), el("section", {}, el("h2", {}, "Drawn from"), drawn.node)),
-    head.node, looks,
+    el("div", { class: "controls" }, head.node), looks,
     sample);
   await load();
   await draw();

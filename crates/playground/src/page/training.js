@@ -21,10 +21,13 @@ const PHASES = {
 function number(label, name, attributes) {
   const input = el("input", { type: "number", inputmode: "decimal", value: state.get(name, ""), ...attributes });
   input.addEventListener("change", () => state.set({ [name]: input.value }));
-  return { node: labelled(label, input), get value() { return input.value === "" ? undefined : Number(input.value); } };
+  return { node: labelled(label, input), get value() {
+      if (!input.checkValidity()) throw new Error(`${label}: ${input.validationMessage}`);
+      return input.value === "" ? undefined : Number(input.value);
+    } };
 }
 
-export async function open(root) {
+export async function open(root, left) {
   let stop = () => {}, runs = [], watched = "";
   const architecture = choice("architecture", "architecture",
     [["transformer", "transformer"], ["lstm", "LSTM"], ["gru", "GRU"], ["mlp", "MLP of 8 letters"], ["bigram", "bigram table"]], "transformer", () => {});
@@ -41,6 +44,7 @@ export async function open(root) {
     const wanted = { text: state.get("text"), architecture: architecture.value, size: size.value };
     for (const [name, field] of Object.entries(fields)) if (field.value !== undefined) wanted[name] = field.value;
     const { name } = await post("runs", wanted);
+    if (left.aborted) return;
     await list();
     first.select.value = name;
     watch();
@@ -54,7 +58,7 @@ export async function open(root) {
   const first = pick("run", "run"), second = pick("over it", "other");
   const numbers = facts(["state", "step", "training NLL", "validation NLL", "perplexity", "parameters"]);
   const curves = el("figure", { class: "curves", "aria-live": "off" });
-  const sample = el("pre", { class: "sample" });
+  const sample = el("pre", { class: "sample", dir: "auto" });
   const heading = el("h2", {}, "No run yet");
   const bar = el("progress", { max: "1", value: "0", "aria-label": "progress of the run" });
   const control = (label, act) => button(label, latest(() => post("runs/control", "", { name: first.select.value, do: act })));
@@ -104,7 +108,7 @@ export async function open(root) {
   }
   root.replaceChildren(
     el("form", { class: "controls", submit: (event) => event.preventDefault() }, architecture.node, size.node, ...Object.values(fields).map((field) => field.node), begin),
-    el("div", { class: "controls" }, first.node, second.node, pause, resume, end),
+    el("div", { class: "controls" }, first.node, second.node, el("div", { class: "buttons wide" }, pause, resume, end)),
     heading, bar, numbers.node, curves,
     el("h2", {}, "It writes, after every evaluation"), sample);
   try {
@@ -113,5 +117,4 @@ export async function open(root) {
     problem(error.message);
   }
   watch();
-  return () => stop();
 }
