@@ -75,13 +75,17 @@ fn scores_are_kenlms_in_every_structure() {
                 (words.len() + 1, words.len(), words.len())
             );
             let query = model.query();
-            let mut state = query.begun();
-            for (id, (log10, order, _)) in ids[1..].iter().zip(&words) {
-                let (scored, matched, next) = query.score(&state, *id);
-                assert_eq!((f64::from(scored), matched), (*log10, *order), "{name}: {sentence}: {id}");
-                assert!(next.words().len() < model.counts().len());
-                state = next;
+            // Word by word, and all at once.
+            let (mut state, mut all, mut at_once) = (query.begun(), query.begun(), Vec::new());
+            query.each(&mut all, &ids[1..], |log10, order| at_once.push((f64::from(log10), order)));
+            for (i, (log10, order, _)) in words.iter().enumerate() {
+                let mut scored = (0.0, 0);
+                query.each(&mut state, &[ids[i + 1]], |log10, order| scored = (f64::from(log10), order));
+                assert_eq!(scored, (*log10, *order), "{name}: {sentence}: word {i}");
+                assert!(state.words().len() < model.counts().len());
             }
+            assert!(at_once.iter().copied().eq(words.iter().map(|&(log10, order, _)| (log10, order))));
+            assert_eq!(all.words(), state.words(), "{name}: {sentence}");
             for (i, (log10, order, unknown)) in words.into_iter().enumerate() {
                 let difference = (log_probs[i] / std::f64::consts::LN_10 - log10).abs();
                 assert!(difference < 1e-6, "{name}: {sentence}: word {i}: {difference}");
