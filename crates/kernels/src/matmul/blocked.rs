@@ -282,7 +282,7 @@ struct Lines {
     block: View,
     /// Contiguous runs of elements, and the lines of each.
     runs: usize,
-    lines: usize,
+    per_run: usize,
     steps: usize,
     step: usize,
 }
@@ -292,14 +292,14 @@ impl Lines {
         // As the transpose, whose rows are contiguous, if its columns are.
         let (block, runs, len) =
             if b.column_stride == 1 { (b, depth, width) } else { (b.transposed(), width, depth) };
-        Self { block, runs, lines: len.div_ceil(16), steps, step: 0 }
+        Self { block, runs, per_run: len.div_ceil(16), steps, step: 0 }
     }
 
     /// Prefetches the lines of the next step into the L2 cache.
     fn prefetch(&mut self) {
-        let all = self.runs * self.lines;
+        let all = self.runs * self.per_run;
         for line in self.step * all / self.steps..(self.step + 1) * all / self.steps {
-            let at = self.block.at(line / self.lines, line % self.lines * 16).data;
+            let at = self.block.at(line / self.per_run, line % self.per_run * 16).data;
             // SAFETY: a prefetch never faults, whatever the address.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) };
         }
