@@ -84,7 +84,7 @@ impl FullScoreReturn {
     }
 }
 
-/// What scoring needs: the ids of words, and a block of queries.
+/// Buffers of scoring: the ids of words, and a block of queries.
 #[derive(Default)]
 struct Scratch {
     ids: Vec<u32>,
@@ -211,8 +211,8 @@ impl KenlmModel {
         self.loaded.tokenizer.id(word).unwrap_or(self.unk)
     }
 
-    /// Calls `visit` with log10 of each word of a sentence, the matched length, and whether the word
-    /// is unknown.
+    /// Calls `visit` with log10 of each word of a sentence, the matched length, and whether the
+    /// word is unknown.
     fn each(&self, sentence: &[u8], bos: bool, eos: bool, mut visit: impl FnMut(f32, usize, bool)) {
         let query = self.query();
         let start = if bos { query.begun() } else { Place::Empty };
