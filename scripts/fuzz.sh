@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Fuzzes one parser with libFuzzer:  scripts/fuzz.sh TARGET [SECONDS]
 #
-# Targets: safetensors manifest hf_config tokenizer text doors ngram arpa kenlm counts counts_tsv config (crates/formats/fuzz). Needs no cargo-fuzz: the
+# Targets: safetensors manifest hf_config tokenizer text doors ngram arpa kenlm counts counts_tsv config (crates/fuzz). Needs no cargo-fuzz: the
 # coverage counters are LLVM's own pass, which a stable compiler has, too. With a nightly one the address sanitizer is on.
 set -euo pipefail
-cd "$(dirname "$0")/../crates/formats/fuzz"
+cd "$(dirname "$0")/../crates/fuzz"
 target=${1:?a target: safetensors manifest hf_config tokenizer text doors ngram arpa kenlm counts counts_tsv config}
 seconds=${2:-60}
 seeds=seeds/$target
-[ "$target" = config ] && seeds=../../../configs
-[ "$target" = kenlm ] && seeds=../tests/fixtures/kenlm
+[ "$target" = config ] && seeds=../../configs
+[ "$target" = kenlm ] && seeds=../formats/tests/fixtures/kenlm
 flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table
   -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions"

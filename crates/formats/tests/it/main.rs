@@ -9,7 +9,7 @@
 
 #[path = "../mutation/mod.rs"]
 mod mutation;
-#[path = "../../fuzz/targets.rs"]
+#[path = "../../../fuzz/targets.rs"]
 mod targets;
 
 mod arpa_reference;

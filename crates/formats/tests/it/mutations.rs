@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::{mutation, targets};
 
 fn survives(name: &str, target: impl Fn(&[u8])) {
-    mutation::survives(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(name), target);
+    mutation::survives(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(name), target);
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn arpa_files_survive() {
 
 #[test]
 fn kenlm_binaries_survive() {
-    survives("../../tests/fixtures/kenlm", targets::kenlm);
+    survives("../../formats/tests/fixtures/kenlm", targets::kenlm);
 }
 
 #[test]

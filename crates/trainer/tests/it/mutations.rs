@@ -1,7 +1,7 @@
 //! The config's fuzz target without a fuzzer: the same few thousand mutations of every file in
 //! configs/ in every run.
 
-#[path = "../../../formats/fuzz/config_target.rs"]
+#[path = "../../../fuzz/config_target.rs"]
 mod config_target;
 #[path = "../../../formats/tests/mutation/mod.rs"]
 mod mutation;
