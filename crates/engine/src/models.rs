@@ -96,6 +96,15 @@ impl Model {
         }
     }
 
+    /// The length of the longest n-gram of a model of n-grams.
+    pub fn order(&self) -> Option<usize> {
+        match self {
+            Self::Ngram(model) => Some(model.trie().header().levels.len()),
+            Self::Kenlm(model) => Some(model.counts().len()),
+            Self::Uniform(_) | Self::Neural(_) | Self::Mixture(_) => None,
+        }
+    }
+
     /// The neural model, if it is one.
     pub fn neural(&self) -> Option<&Neural> {
         match self {

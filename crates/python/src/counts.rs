@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use pyo3::prelude::*;
 use serde::de::DeserializeOwned;
 use surprisal_engine::count::{Counted, Files, count as count_texts, merge as merge_files};
-use surprisal_engine::evaluate::{context_bins, log_probs};
 use surprisal_engine::model::ngram::NgramConfig;
-use surprisal_engine::model::{BinWeights, LanguageModel, MappedModel, best_weights};
+use surprisal_engine::model::{LanguageModel, MappedModel};
 use surprisal_engine::models::mixture::{self, MixtureWeights};
 use surprisal_engine::text::{
     DataOptions, Granularity, InputOptions, MinCount, TextMode, Texts, TokenizerKind, WordVocabulary,
@@ -181,17 +180,7 @@ fn mixed(
             let parts =
                 loaded.iter().zip(&maps).map(|(loaded, map)| Ok(MappedModel::new(&*loaded.model, map)?));
             let parts = parts.collect::<Result<Vec<_>>>()?;
-            let scores = parts.iter().map(|part| log_probs(part, &text.tokens, ctx.pool));
-            let scores = scores.collect::<Result<Vec<_>>>()?;
-            let weights = best_weights(&scores);
-            match bins_of {
-                None => MixtureWeights::Static { weights },
-                Some(bins_of) => {
-                    let bins = context_bins(&parts[bins_of], &text.tokens, ctx.pool)?;
-                    let bins = BinWeights::fit(&scores, &bins, &weights);
-                    MixtureWeights::Context { weights, bins_of, bins }
-                }
-            }
+            mixture::fit(&parts, &text.tokens, bins_of, ctx.pool)?
         }
     };
     // Refuses weights that do not fit.

@@ -185,10 +185,8 @@ pub(crate) struct KenlmModel {
 fn open(path: &std::path::Path, ctx: &Context<'_>) -> Result<(LoadedModel, usize, u32, u32)> {
     let loaded = models::load(path, ctx)?;
     let tokenizer = &loaded.tokenizer;
-    let ngram = loaded.model.ngram().map(|model| model.trie().header().levels.len());
-    let order = ngram.or_else(|| loaded.model.kenlm().map(|model| model.counts().len()));
     let sentences = tokenizer.mode() == TextMode::Line && tokenizer.words().is_some();
-    match (order, tokenizer.unk(), tokenizer.eos()) {
+    match (loaded.model.order(), tokenizer.unk(), tokenizer.eos()) {
         (Some(order), Some(unk), Some(eos)) if sentences => Ok((loaded, order, unk, eos)),
         _ => Err(Error::usage("it is no n-gram model of words in sentences")
             .hint("surprisal_lm.Model.load opens models of every kind")),

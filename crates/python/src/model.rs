@@ -100,9 +100,7 @@ impl Model {
     /// The length of the longest n-gram; None for a model without n-grams.
     #[getter]
     fn order(&self) -> Option<usize> {
-        let model = &self.loaded.model;
-        let ngram = model.ngram().map(|model| model.trie().header().levels.len());
-        ngram.or_else(|| model.kenlm().map(|model| model.counts().len()))
+        self.loaded.model.order()
     }
 
     /// The number of parameters, or of n-grams.

@@ -6,14 +6,16 @@ use std::path::Path;
 use surprisal_formats::mixture_dir::{MixtureConfig, MixturePart, Reading, StoredMixture};
 use surprisal_model::neural::Registry;
 use surprisal_model::ngram::NgramModel;
-use surprisal_model::{LanguageModel, MappedModel, Mixture, VocabMap};
-use surprisal_text::{TextMode, Tokenizer};
+use surprisal_model::{BinWeights, LanguageModel, MappedModel, Mixture, VocabMap, best_weights};
+use surprisal_platform::threads::Pool;
+use surprisal_text::{TextMode, TokenText, Tokenizer};
 
 pub use surprisal_formats::mixture_dir::MixtureWeights;
 
 use super::{self as models, LoadedModel, Model};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::evaluate::{context_bins, log_probs};
 use crate::wording::many;
 
 /// A mixture that was read from its folder.
@@ -46,17 +48,32 @@ pub fn mix<'a>(parts: Vec<Box<dyn LanguageModel + 'a>>, weights: &MixtureWeights
     })
 }
 
+/// The weights of `parts` that give `text` the lowest loss: the same everywhere, or for each bin of
+/// the contexts of part `bins_of`.
+///
+/// # Errors
+/// A failure of a model.
+pub fn fit<M: LanguageModel>(
+    parts: &[M],
+    text: &TokenText,
+    bins_of: Option<usize>,
+    pool: &Pool,
+) -> Result<MixtureWeights> {
+    let scores: Result<Vec<_>> = parts.iter().map(|part| log_probs(part, text, pool)).collect();
+    let scores = scores?;
+    let weights = best_weights(&scores);
+    let Some(bins_of) = bins_of else { return Ok(MixtureWeights::Static { weights }) };
+    let bins = context_bins(&parts[bins_of], text, pool)?;
+    let bins = BinWeights::fit(&scores, &bins, &weights);
+    Ok(MixtureWeights::Context { weights, bins_of, bins })
+}
+
 /// The index of the n-gram model of the highest order, whose contexts can be binned.
 ///
 /// # Errors
 /// No n-gram model among them.
 pub fn binned(models: &[LoadedModel]) -> Result<usize> {
-    let order = |loaded: &LoadedModel| match &loaded.model {
-        Model::Ngram(model) => Some(model.trie().header().levels.len()),
-        Model::Kenlm(model) => Some(model.counts().len()),
-        Model::Uniform(_) | Model::Neural(_) | Model::Mixture(_) => None,
-    };
-    let orders = models.iter().enumerate().filter_map(|(i, loaded)| Some((order(loaded)?, i)));
+    let orders = models.iter().enumerate().filter_map(|(i, loaded)| Some((loaded.model.order()?, i)));
     // The first of those of one order.
     let best = orders.max_by_key(|&(order, i)| (order, std::cmp::Reverse(i)));
     best.map(|(_, i)| i).ok_or_else(|| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use surprisal_engine::model::ngram::{self as counted, MixtureComponent};
-use surprisal_engine::model::{BinWeights, LanguageModel, MappedModel, best_weights};
+use surprisal_engine::model::{LanguageModel, MappedModel};
 use surprisal_engine::text::{Granularity, InputOptions, Texts};
 
 use crate::align::align;
@@ -16,7 +16,7 @@ use crate::output::Output;
 use crate::wording::{bytes, many, number, shown, thousands};
 use surprisal_engine::Context;
 use surprisal_engine::data::note_tokens;
-use surprisal_engine::evaluate::{Evaluation, context_bins, evaluate, log_probs};
+use surprisal_engine::evaluate::{Evaluation, evaluate};
 use surprisal_engine::kind::{Kind, check_texts, note_configs};
 use surprisal_engine::models::mixture::{self, MixtureWeights};
 use surprisal_engine::models::{self, LoadedModel};
@@ -137,8 +137,7 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
     let text = texts.as_ref().map(read).transpose()?;
     let parts = loaded.iter().zip(&names).map(|(loaded, names)| Ok(MappedModel::new(&*loaded.model, names)?));
     let parts: Vec<MappedModel<_, _>> = parts.collect::<Result<_>>()?;
-    let mut bins = None;
-    let weights = if arguments.weights.is_empty() {
+    let fitted = if arguments.weights.is_empty() {
         let other;
         let heldout = match &text {
             Some(text) if plan.evaluates_on_heldout() => text,
@@ -149,20 +148,13 @@ pub(crate) fn run(arguments: &cli::MixArgs, ctx: &Context<'_>, output: &Output) 
             }
         };
         output.phase("fitting weights", 0);
-        let scores: Result<Vec<_>> =
-            parts.iter().map(|part| log_probs(part, &heldout.tokens, pool)).collect();
-        let scores = scores?;
-        let weights = best_weights(&scores);
-        if let Some(of) = bins_of {
-            let of_tokens = context_bins(&parts[of], &heldout.tokens, pool)?;
-            bins = Some((of, BinWeights::fit(&scores, &of_tokens, &weights)));
-        }
-        weights
+        mixture::fit(&parts, &heldout.tokens, bins_of, pool)?
     } else {
-        arguments.weights.clone()
+        MixtureWeights::Static { weights: arguments.weights.clone() }
     };
+    let (MixtureWeights::Static { weights } | MixtureWeights::Context { weights, .. }) = &fitted;
     let of_all = MixtureWeights::Static { weights: weights.clone() };
-    let by_context = bins.map(|(bins_of, bins)| MixtureWeights::Context { weights, bins_of, bins });
+    let by_context = Some(fitted).filter(|weights| matches!(weights, MixtureWeights::Context { .. }));
     let boxed = || parts.iter().map(|part| Box::new(*part) as Box<dyn LanguageModel + '_>).collect();
     let mixture = mixture::mix(boxed(), &of_all)?;
     let weights = mixture.weights();
