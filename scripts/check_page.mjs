@@ -130,6 +130,8 @@ const CHECKS = {
     await page.getByLabel("architecture").selectOption("mlp");
     await page.getByLabel("passes over the text").fill("50");
     await page.getByRole("button", { name: "Train", exact: true }).click();
+    // Until the second run is shown, the buttons are those of the first.
+    await page.waitForFunction((first) => new URLSearchParams(location.hash.split("?")[1]).get("run") !== first, decodeURIComponent(name));
     await page.getByRole("button", { name: "Pause" }).click({ timeout: 60_000 });
     await page.getByRole("button", { name: "Go on" }).click({ timeout: 60_000 });
     await page.getByLabel("over it").selectOption(decodeURIComponent(name));

@@ -116,6 +116,7 @@ mod tests {
         assert_eq!(store.slots().len(), 2, "what could not be made leaves no name");
         assert_eq!(*store.get("d", || Ok::<_, ()>("e".to_owned())).unwrap(), "e");
     }
+
     #[test]
     fn many_small_values_or_one_large_one_are_held() {
         let store = Lru::new(10, String::len);

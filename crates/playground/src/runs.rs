@@ -374,23 +374,21 @@ impl Runs {
     /// Pauses a run, goes on with it, or stops it with a usable model.
     pub(crate) fn control(&self, name: &str, what: &str) -> Result<()> {
         let run = self.get(name)?;
-        let phase = run.known().phase;
-        match (what, phase) {
+        // Under one lock, so that a run that ends meanwhile is not taken for paused.
+        let mut known = run.known();
+        let was = known.phase;
+        known.phase = match (what, was) {
             ("pause", Phase::Running) => {
                 run.control.pause();
-                run.learn(|known| known.phase = Phase::Paused);
+                Phase::Paused
             }
             ("resume", Phase::Paused) => {
                 run.control.resume();
-                run.learn(|known| known.phase = Phase::Running);
+                Phase::Running
             }
-            ("stop", Phase::Queued) => {
-                self.queue().waiting.retain(|(waiting, _)| waiting.name != name);
-                run.learn(|known| known.phase = Phase::Stopped);
-            }
-            ("stop", Phase::Starting | Phase::Running | Phase::Paused) => {
-                run.learn(|known| known.phase = Phase::Stopping);
+            ("stop", Phase::Queued | Phase::Starting | Phase::Running | Phase::Paused) => {
                 run.control.stop();
+                if was == Phase::Queued { Phase::Stopped } else { Phase::Stopping }
             }
             ("pause" | "resume" | "stop", phase) => {
                 let phase = format!("{phase:?}").to_lowercase();
@@ -401,6 +399,11 @@ impl Runs {
                     "a run can be paused, resumed and stopped, not {what:?}"
                 )));
             }
+        };
+        drop(known);
+        run.version.fetch_add(1, Ordering::SeqCst);
+        if was == Phase::Queued {
+            self.queue().waiting.retain(|(waiting, _)| waiting.name != name);
         }
         Ok(())
     }

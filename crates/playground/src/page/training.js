@@ -102,6 +102,8 @@ export async function open(root, left) {
     if (watched === names.join(",")) return;
     stop();
     watched = names.join(",");
+    // Until its state has come, nothing of the run can be controlled.
+    for (const control of [pause, resume, end]) control.disabled = true;
     // A choice may cut a long name; a heading does not.
     heading.textContent = names.join(" over ") || "No run yet";
     if (names.length) stop = live("runs/live", { names: watched }, show);
