@@ -7,7 +7,8 @@
 //! depend on blocks.
 //!
 //! Memory is the bottleneck, so these are prefetched: the tile of C during its sum, the next panel
-//! of A, and the next block of B while this one is multiplied.
+//! of A, the next rows of a transposed B, and the next block of a large B while this one is
+//! multiplied.
 
 #![expect(unsafe_code, reason = "kernels on raw pointers")]
 
