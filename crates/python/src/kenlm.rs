@@ -11,8 +11,9 @@ use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyIterator, PyList, PyString, PyTuple, PyType};
 use surprisal_engine::formats::kenlm;
+use surprisal_engine::kind::Kind;
 use surprisal_engine::model::ngram;
-use surprisal_engine::models::{self, LoadedModel};
+use surprisal_engine::models::{self, LoadedModel, Model};
 use surprisal_engine::text::TextMode;
 use surprisal_engine::{Context, Error, Result};
 
@@ -182,8 +183,18 @@ pub(crate) struct KenlmModel {
 }
 
 /// The model at `path`, its order, `<unk>` and `</s>`.
+///
+/// An ARPA file becomes hash tables in memory, as KenLM's module makes of it: sentences are scored
+/// one at a time here, and a hash table is faster for that than a trie.
 fn open(path: &std::path::Path, ctx: &Context<'_>) -> Result<(LoadedModel, usize, u32, u32)> {
-    let loaded = models::load(path, ctx)?;
+    let mut loaded = models::load(path, ctx)?;
+    if let (Some(model), Kind::Arpa { .. }) = (loaded.model.ngram(), Kind::detect(path)?) {
+        // A model that KenLM does not have stays as it is.
+        if let Ok(bytes) = kenlm::to_bytes(model, &loaded.tokenizer) {
+            let (tables, tokenizer) = kenlm::from_bytes(bytes)?;
+            (loaded.model, loaded.tokenizer) = (Model::Kenlm(Box::new(tables)), tokenizer);
+        }
+    }
     let tokenizer = &loaded.tokenizer;
     let sentences = tokenizer.mode() == TextMode::Line && tokenizer.words().is_some();
     match (loaded.model.order(), tokenizer.unk(), tokenizer.eos()) {

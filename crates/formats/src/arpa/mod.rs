@@ -46,6 +46,7 @@ mod build;
 mod parse;
 mod write;
 
+pub(crate) use write::log10;
 pub use write::{Written, write};
 
 use std::path::Path;
@@ -60,7 +61,7 @@ const WHAT: &str = "the ARPA file";
 /// The spelling of log10 0.
 const LOG_ZERO: &str = "-inf";
 /// log10 0 in SRILM's files (ngram-format(5)).
-const SRILM_LOG_ZERO: f32 = -99.0;
+pub(crate) const SRILM_LOG_ZERO: f32 = -99.0;
 /// log10 q(`<unk>`) if a file has none, as in KenLM.
 const LOG_UNKNOWN: f32 = -100.0;
 

@@ -193,17 +193,18 @@ fn push_log10(x: f64, text: &mut TextBuffer) {
         text.extend(LOG_ZERO.as_bytes());
         return;
     }
-    let log = round(x.ln() * std::f64::consts::LOG10_E);
     let mut buffer = zmij::Buffer::new();
-    let decimal = buffer.format_finite(log);
+    let decimal = buffer.format_finite(log10(x));
     text.extend(decimal.strip_suffix(".0").unwrap_or(decimal).as_bytes());
 }
 
-/// The logarithm as a 32-bit float; values near 0 are rounded as the module describes.
+/// log10 of a probability or a weight above zero as a 32-bit float; values near 0 are rounded as
+/// the module describes.
 #[inline]
-fn round(log: f64) -> f32 {
+pub(crate) fn log10(x: f64) -> f32 {
     const NEAR: f64 = 1.0 / (1 << 20) as f64;
     const GRID: f64 = (1_u64 << 44) as f64;
+    let log = x.ln() * std::f64::consts::LOG10_E;
     let log = if log.abs() < NEAR { (log * GRID).round() / GRID } else { log };
     // Adding 0 makes -0 a 0.
     log as f32 + 0.0

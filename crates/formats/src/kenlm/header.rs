@@ -124,6 +124,32 @@ impl Header {
     }
 }
 
+/// The header of a file with words.
+pub(super) fn to_bytes(structure: Structure, multiplier: f32, counts: &[u64]) -> Vec<u8> {
+    let mut out = [MAGIC, VERSION_MAGIC, VERSION.as_bytes(), b"\n"].concat();
+    out.resize(TEST_VALUES, 0);
+    out.extend(test_values());
+    out.extend([counts.len() as u8, 0, 0, 0]);
+    out.extend(multiplier.to_le_bytes());
+    let structure_number = Structure::ALL.iter().position(|one| *one == structure).unwrap_or(0) as u32;
+    out.extend(structure_number.to_le_bytes());
+    out.extend([1, 0, 0, 0]);
+    out.extend(u32::from(structure.trie().is_some()).to_le_bytes());
+    out.extend(counts.iter().flat_map(|count| count.to_le_bytes()));
+    out.resize(out.len().next_multiple_of(8), 0);
+    out
+}
+
+/// Numbers that a machine of another kind would read differently.
+fn test_values() -> [u8; PARAMETERS - TEST_VALUES] {
+    let mut bytes = [0; PARAMETERS - TEST_VALUES];
+    let values = [0.0_f32.to_bits(), 1.0_f32.to_bits(), (-0.5_f32).to_bits(), 1, u32::MAX, 0, 1, 0];
+    for (bytes, value) in bytes.chunks_exact_mut(4).zip(values) {
+        bytes.copy_from_slice(&value.to_le_bytes());
+    }
+    bytes
+}
+
 /// Checks everything before the parameters.
 fn check_magic(bytes: &[u8]) -> Result<(), Problem> {
     let rest = bytes.strip_prefix(MAGIC).ok_or(Problem::Magic)?;
@@ -139,10 +165,5 @@ fn check_magic(bytes: &[u8]) -> Result<(), Problem> {
     if bytes.len() < PARAMETERS {
         return Err(Problem::TooShort { needed: PARAMETERS, len: bytes.len() });
     }
-    let mut expected = [0; PARAMETERS - TEST_VALUES];
-    let values = [0.0_f32.to_bits(), 1.0_f32.to_bits(), (-0.5_f32).to_bits(), 1, u32::MAX, 0, 1, 0];
-    for (bytes, value) in expected.chunks_exact_mut(4).zip(values) {
-        bytes.copy_from_slice(&value.to_le_bytes());
-    }
-    if bytes[TEST_VALUES..PARAMETERS] == expected { Ok(()) } else { Err(Problem::Machine) }
+    if bytes[TEST_VALUES..PARAMETERS] == test_values() { Ok(()) } else { Err(Problem::Machine) }
 }

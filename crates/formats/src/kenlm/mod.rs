@@ -19,9 +19,11 @@ mod probing;
 mod score;
 mod trie;
 mod vocabulary;
+mod write;
 
 pub use crate::kenlm_problem::Problem;
 pub use header::{Structure, has_magic};
+pub use write::{to_bytes, write};
 
 use std::path::Path;
 

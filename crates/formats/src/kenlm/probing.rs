@@ -3,18 +3,23 @@
 //! The highest bit of a probability, which is never positive, says that no longer n-gram ends with
 //! this one. A weight of −0 says that no longer n-gram begins with it.
 
+use std::ops::Range;
+
 use surprisal_model::ngram::packed::Bytes;
 use surprisal_platform::prefetch::prefetch;
 
 use super::header::{Header, Structure};
 use super::score::{Gram, Lookup, State};
 use super::{Sections, bytes_at, f32_at};
+use crate::Error;
 use crate::kenlm_problem::Problem;
 
 /// Bytes of a key.
-const KEY: usize = 8;
+pub(super) const KEY: usize = 8;
+/// The key of empty buckets.
+const EMPTY: u64 = 0;
 /// Bytes of a float.
-const FLOAT: usize = 4;
+pub(super) const FLOAT: usize = 4;
 
 /// The sections of a file.
 pub(super) struct Tables {
@@ -74,26 +79,70 @@ impl<'a> Table<'a> {
 
     /// Prefetches where the search for `key` starts.
     #[inline]
-    fn prefetch(&self, key: u64) {
+    pub(super) fn prefetch(&self, key: u64) {
         let at = key.checked_rem(self.buckets as u64).unwrap_or(0) as usize;
         prefetch(self.bytes, at * self.entry);
     }
 
-    /// The value of `key`. Zero is the key of empty buckets.
+    /// Where the bucket of `key` is, or the empty one where it belongs.
     #[inline]
-    pub(super) fn find(&self, key: u64) -> Option<&'a [u8]> {
+    fn bucket(&self, key: u64) -> Option<usize> {
         let mut at = key.checked_rem(self.buckets as u64)? as usize;
         // A damaged table may have no empty bucket.
         for _ in 0..self.buckets {
-            let entry = self.bytes.get(at * self.entry..(at + 1) * self.entry)?;
-            let (found, value) = entry.split_first_chunk::<KEY>()?;
-            match u64::from_le_bytes(*found) {
-                0 => return None,
-                found if found == key => return Some(value),
+            let bucket = self.bytes.get(at * self.entry..)?;
+            match u64::from_le_bytes(*bucket.first_chunk()?) {
+                found if found == EMPTY || found == key => return Some(at * self.entry),
                 _ => at = if at + 1 == self.buckets { 0 } else { at + 1 },
             }
         }
         None
+    }
+
+    /// Where the value of `key` is.
+    #[inline]
+    fn place(&self, key: u64) -> Option<Range<usize>> {
+        let at = self.bucket(key)?;
+        let is_found = u64::from_le_bytes(bytes_at(self.bytes, at)) != EMPTY;
+        is_found.then(|| at + KEY..at + self.entry)
+    }
+
+    /// The value of `key`.
+    #[inline]
+    pub(super) fn find(&self, key: u64) -> Option<&'a [u8]> {
+        self.bytes.get(self.place(key)?)
+    }
+}
+
+/// A hash table that is being filled.
+pub(super) struct TableMut<'a> {
+    bytes: &'a mut [u8],
+    entry: usize,
+}
+
+impl<'a> TableMut<'a> {
+    pub(super) fn new(bytes: &'a mut [u8], entry: usize) -> Self {
+        Self { bytes, entry }
+    }
+
+    pub(super) fn as_table(&self) -> Table<'_> {
+        Table::new(self.bytes, self.entry)
+    }
+
+    /// Puts the value of `key` into the table.
+    pub(super) fn insert(&mut self, key: u64, value: &[u8]) -> Result<(), Error> {
+        let full = || Error::malformed("the model", &"too many of its n-grams lack their suffix");
+        let at = self.as_table().bucket(key).ok_or_else(full)?;
+        let (place, values) = self.bytes[at..at + self.entry].split_at_mut(KEY);
+        place.copy_from_slice(&key.to_le_bytes());
+        values.copy_from_slice(value);
+        Ok(())
+    }
+
+    /// The value of `key`.
+    pub(super) fn find(self, key: u64) -> Option<&'a mut [u8]> {
+        let place = self.as_table().place(key)?;
+        self.bytes.get_mut(place)
     }
 }
 
@@ -107,7 +156,7 @@ pub(super) struct View<'a> {
 
 /// The hash of an n-gram with `word` before it.
 #[inline]
-fn extended(hash: u64, word: u32) -> u64 {
+pub(super) fn extended(hash: u64, word: u32) -> u64 {
     let word = u64::from(word.wrapping_add(1));
     hash.wrapping_mul(8_978_948_897_894_561_157) ^ word.wrapping_mul(17_894_857_484_156_487_943)
 }

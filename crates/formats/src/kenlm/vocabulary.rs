@@ -13,8 +13,10 @@ use crate::ngram_list::SPECIALS;
 pub(super) const BOS: u32 = 1;
 /// The id of a token that the file does not have.
 pub(super) const ABSENT: u32 = u32::MAX;
+/// The version of a vocabulary of hash tables.
+pub(super) const VERSION: u32 = 0;
 /// Bytes of a bucket: a hash and an id.
-const BUCKET: usize = 12;
+pub(super) const BUCKET: usize = 12;
 
 /// The hashes of all words except `<unk>`.
 pub(super) struct Hashes {
@@ -35,7 +37,7 @@ impl Hashes {
     pub(super) fn table(sections: &mut Sections<'_>, header: &Header) -> Result<Self, Problem> {
         let start = sections.take(Some(8))?;
         let number = |at| u32::from_le_bytes(bytes_at(start.as_slice(), at));
-        check_version("its vocabulary", number(0), 0)?;
+        check_version("its vocabulary", number(0), VERSION)?;
         let table = sections.take(probing::table_len(header.counts[0], header.multiplier, BUCKET))?;
         // `<unk>` is not among the 1-grams if the ARPA file had none.
         Self { words: number(4).into(), content: Content::Table(table) }.within(header.counts[0] + 1)
@@ -112,7 +114,7 @@ pub(super) fn number<'a>(words: &[&'a str]) -> Result<Numbered<'a>, Problem> {
 }
 
 /// MurmurHash64A with seed 0 (Appleby, MurmurHash2).
-fn murmur_hash(bytes: &[u8]) -> u64 {
+pub(super) fn murmur_hash(bytes: &[u8]) -> u64 {
     const M: u64 = 0xC6A4_A793_5BD1_E995;
     const R: u32 = 47;
     let mut hash = (bytes.len() as u64).wrapping_mul(M);

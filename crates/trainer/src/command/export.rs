@@ -1,13 +1,14 @@
 //! `surprisal export`: writes a model in another format.
 //!
-//! The formats are arpa and ngram for n-gram models; and for transformers with GPT-2's or Llama's
-//! architecture hf, a folder that `transformers` loads, and gguf, a file that llama.cpp loads.
+//! The formats are arpa, ngram and kenlm for n-gram models; and for transformers with GPT-2's or
+//! Llama's architecture hf, a folder that `transformers` loads, and gguf, a file that llama.cpp
+//! loads.
 
 use std::path::Path;
 
 use serde_json::json;
 use surprisal_engine::formats::hf::{self, HuggingFaceConfig, HuggingFaceTokenizer};
-use surprisal_engine::formats::{arpa, gguf, ngram};
+use surprisal_engine::formats::{arpa, gguf, kenlm, ngram};
 use surprisal_engine::model::neural::NeuralConfig;
 use surprisal_engine::model::ngram::NgramModel;
 use surprisal_engine::text::{Tokenizer, TokenizerKind};
@@ -23,10 +24,10 @@ use surprisal_engine::outputs;
 
 pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let format = arguments.format.clone().unwrap_or_else(|| outputs::suffix(&arguments.out));
-    if !matches!(format.as_str(), "arpa" | "ngram" | "hf" | "gguf") {
+    if !matches!(format.as_str(), "arpa" | "ngram" | "kenlm" | "hf" | "gguf") {
         let out = arguments.out.display();
         return Err(Error::usage(format!("{out} has no known format"))
-            .hint("give --format arpa, ngram, hf or gguf, or a name that ends in .arpa, .ngram or .gguf"));
+            .hint("give --format arpa, ngram, kenlm, hf or gguf, or a name that ends so"));
     }
     if arguments.quantize.is_some() && format != "ngram" {
         return Err(Error::usage(format!("--quantize has no effect with --format {format}"))
@@ -36,7 +37,7 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
         return Err(Error::usage("--prune needs the counts of n-grams, which a model does not have")
             .hint("`merge` COUNTS with --prune, or give --prune-entropy here"));
     }
-    if arguments.prune_entropy.is_some() && !matches!(format.as_str(), "arpa" | "ngram") {
+    if arguments.prune_entropy.is_some() && !matches!(format.as_str(), "arpa" | "ngram" | "kenlm") {
         return Err(Error::usage(format!("--prune-entropy has no effect with --format {format}"))
             .hint("only n-gram models can be pruned"));
     }
@@ -81,7 +82,7 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
     )
 }
 
-/// Writes an n-gram model as an arpa or ngram file and returns its size in bytes.
+/// Writes an n-gram model as an arpa, ngram or KenLM file and returns its size in bytes.
 pub(super) fn write(
     format: &str,
     out: &Path,
@@ -91,6 +92,9 @@ pub(super) fn write(
 ) -> Result<u64> {
     if format == "ngram" {
         return Ok(ngram::write(out, model, tokenizer)?);
+    }
+    if format == "kenlm" {
+        return Ok(kenlm::write(out, model, tokenizer)?);
     }
     let written = arpa::write(out, &model.trie().to_estimate()?, tokenizer)?;
     ctx.notes(&written.notices)?;

@@ -43,6 +43,19 @@ fn close(a: f64, b: f64) {
 }
 
 #[test]
+fn kenlms_tables_have_the_scores_of_their_model() {
+    let bench = bench();
+    count(&bench, "plain.txt", &["--out", "m.ngram"]);
+    bench.run(&["export", "m.ngram", "--format", "kenlm", "--out", "m.binary"]).succeeded();
+    let [of_model, of_tables] = ["m.ngram", "m.binary"].map(|model| nats(&eval(&bench, model, "held.txt")));
+    close(of_tables, of_model);
+    count(&bench, "plain.txt", &["--out", "addk.ngram", "--smoothing", "add_k", "--k", "1"]);
+    let ran = bench.run(&["export", "addk.ngram", "--format", "kenlm", "--out", "addk.binary"]);
+    ran.refused(1, &["does not back off", ".ngram"]);
+    assert!(!bench.path().join("addk.binary").exists());
+}
+
+#[test]
 fn marks_around_a_line_are_no_words_of_it() {
     let bench = bench();
     count(&bench, "plain.txt", &["--out", "plain.arpa", "--out", "m.ngram"]);
