@@ -1,11 +1,17 @@
 """Stands in for Slurm's sbatch: runs a job's script as processes, at most two tasks of its array at a time.
-The first try of task 2 is killed, and it is run again, as jobs with --requeue are."""
+The first try of task 2 is killed while it writes its file, and it is run again, as jobs with --requeue are."""
 
 import os
-import signal
+import resource
 import subprocess
 import sys
 import time
+
+WRITTEN = 100  # bytes after which it is killed
+
+
+def limit() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (WRITTEN, WRITTEN))
 
 
 def run(arguments: list[str]) -> None:
@@ -25,15 +31,13 @@ def run(arguments: list[str]) -> None:
         while waiting and len(running) < 2:
             task = waiting.pop(0)
             environment = {**os.environ, "SLURM_ARRAY_TASK_ID": str(task)}
-            running[task] = subprocess.Popen(command, env=environment, start_new_session=True)
-            if task == 2 and not is_killed:
-                time.sleep(0.05)
-                os.killpg(running[task].pid, signal.SIGKILL)
+            killed = limit if task == 2 and not is_killed else None
+            running[task] = subprocess.Popen(command, env=environment, preexec_fn=killed)
         for task, process in list(running.items()):
             if process.poll() is None:
                 continue
             del running[task]
-            if process.returncode == -signal.SIGKILL and not is_killed:
+            if process.returncode and task == 2 and not is_killed:
                 is_killed = True
                 print(f"killed part {task}, run again", file=sys.stderr)
                 waiting.append(task)
