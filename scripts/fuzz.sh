@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Fuzzes one parser with libFuzzer:  scripts/fuzz.sh TARGET [SECONDS]
 #
-# Targets: safetensors manifest hf_config tokenizer text doors ngram arpa kenlm counts counts_tsv config (crates/fuzz). Needs no cargo-fuzz: the
+# Targets: safetensors manifest hf_config tokenizer text doors ngram infinigram arpa kenlm counts counts_tsv config (crates/fuzz). Needs no cargo-fuzz: the
 # coverage counters are LLVM's own pass, which a stable compiler has, too. With a nightly one the address sanitizer is on.
 set -euo pipefail
 cd "$(dirname "$0")/../crates/fuzz"
-target=${1:?a target: safetensors manifest hf_config tokenizer text doors ngram arpa kenlm counts counts_tsv config}
+target=${1:?a target: safetensors manifest hf_config tokenizer text doors ngram infinigram arpa kenlm counts counts_tsv config}
 seconds=${2:-60}
 seeds=seeds/$target
 [ "$target" = config ] && seeds=../../configs

@@ -8,11 +8,10 @@ use std::path::{Component, Path};
 use surprisal_formats::{
     arpa as arpa_file, counts as counts_file,
     hf::HuggingFaceConfig,
-    kenlm as kenlm_binary, ngram as ngram_binary,
+    infinigram as infinigram_file, kenlm as kenlm_binary, ngram as ngram_binary,
     weights::{Accept, from_safetensors, to_safetensors},
 };
 use surprisal_model::LanguageModel;
-use surprisal_model::ngram::NgramModel;
 use surprisal_store::checkpoint;
 use surprisal_text::{
     Corpus, DataOptions, InputOptions, InvalidBytes, NormalForm, Split, TextMode, Tokenizer, TokenizerKind,
@@ -160,6 +159,14 @@ pub(crate) fn ngram(data: &[u8]) {
     ngram_binary::from_bytes(written).expect("what was written can be read");
 }
 
+/// The same for ∞-gram models.
+pub(crate) fn infinigram(data: &[u8]) {
+    let Ok((model, tokenizer)) = infinigram_file::from_bytes(data.to_vec()) else { return };
+    answers(&model, &tokenizer);
+    let written = infinigram_file::to_bytes(&model, &tokenizer).expect("what was read can be written");
+    infinigram_file::from_bytes(written).expect("what was written can be read");
+}
+
 /// The same for ARPA files.
 pub(crate) fn arpa(data: &[u8]) {
     let Ok((model, tokenizer)) = arpa_file::read(data) else { return };
@@ -182,7 +189,7 @@ pub(crate) fn kenlm(data: &[u8]) {
 }
 
 /// After a few contexts, every word has a log-probability.
-fn answers(model: &NgramModel, tokenizer: &Tokenizer) {
+fn answers(model: &impl LanguageModel, tokenizer: &Tokenizer) {
     let last = tokenizer.vocab_size() as u32 - 1;
     for context in [&[][..], &[last], &[0, last, 0, last, 0]] {
         let next = model.next_log_probs(context).expect("words of the vocabulary have successors");

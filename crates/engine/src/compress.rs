@@ -43,7 +43,7 @@ fn hash(loaded: &LoadedModel) -> Result<[u8; 16]> {
     // The parts of a mixture are seen in its distributions.
     if loaded.model.mixture().is_none() {
         match loaded.stored()?.weights {
-            Weights::Ngram(bytes) | Weights::Arpa(bytes) => {
+            Weights::Ngram(bytes) | Weights::Arpa(bytes) | Weights::Infinigram(bytes) => {
                 hasher.update(&bytes);
             }
             Weights::Kenlm(bytes) => {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use surprisal_formats::{arpa, compressed, counts, kenlm, mixture_dir, ngram};
+use surprisal_formats::{arpa, compressed, counts, infinigram, kenlm, mixture_dir, ngram};
 use surprisal_store::Error as StoreError;
 use surprisal_store::checkpoint;
 use surprisal_store::read::read_regular;
@@ -38,6 +38,8 @@ pub enum Kind {
     Folder,
     /// An n-gram model in our own format.
     Ngram,
+    /// An ∞-gram model.
+    Infinigram,
     /// An ARPA file.
     Arpa {
         /// Whether it has lines before `\data\`, so that it may be a text about such files.
@@ -148,9 +150,11 @@ impl Kind {
     /// The name of the kind of a file that starts with `head`, if that has weights or counts.
     pub fn no_text(head: &[u8]) -> Option<&'static str> {
         match Self::of_bytes(head) {
-            kind @ (Self::Ngram | Self::Kenlm | Self::Arpa { preface: false } | Self::Counts) => {
-                Some(kind.words().0)
-            }
+            kind @ (Self::Ngram
+            | Self::Infinigram
+            | Self::Kenlm
+            | Self::Arpa { preface: false }
+            | Self::Counts) => Some(kind.words().0),
             Self::Other(name, _) => Some(name),
             _ => None,
         }
@@ -168,6 +172,9 @@ impl Kind {
         }
         if ngram::has_magic(head) {
             return Self::Ngram;
+        }
+        if infinigram::has_magic(head) {
+            return Self::Infinigram;
         }
         if kenlm::has_magic(head) {
             return Self::Kenlm;
@@ -251,6 +258,7 @@ impl Kind {
             Self::Mixture => return ("a mixture of models", None),
             Self::HuggingFace => return ("a Hugging Face folder", None),
             Self::Ngram => return ("an n-gram model (.ngram)", None),
+            Self::Infinigram => return ("an ∞-gram model (.infgram)", None),
             Self::Arpa { .. } => return ("an ARPA file", None),
             Self::Kenlm => return ("a KenLM binary", None),
             Self::Counts | Self::CountsTsv => ("a file of counts, not a model", Advice::Merge),

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use surprisal_formats::kenlm::{self, Kenlm};
 use surprisal_formats::model_dir::{StoredModel, Weights};
-use surprisal_formats::{arpa, file, ngram};
+use surprisal_formats::{arpa, file, infinigram, ngram};
 use surprisal_model::LanguageModel;
+use surprisal_model::infinigram::Infinigram;
 use surprisal_model::neural::{Neural, NeuralConfig, NeuralLm, Parameter, Registry};
 use surprisal_model::ngram::{Counts, NgramModel, Smoothing, Uniform};
 use surprisal_platform::threads::Pool;
@@ -60,6 +61,8 @@ pub enum Model {
     Ngram(Box<NgramModel>),
     /// An n-gram model in a KenLM binary, whose n-grams can be looked up and not listed.
     Kenlm(Box<Kenlm>),
+    /// An ∞-gram model.
+    Infinigram(Box<Infinigram>),
     /// A neural network.
     Neural(Box<NeuralLm>),
     /// A mixture.
@@ -73,6 +76,7 @@ impl Model {
             Self::Uniform(_) => 0,
             Self::Ngram(model) => model.parameters(),
             Self::Kenlm(model) => model.counts().iter().fold(0, |sum, &count| sum.saturating_add(count)),
+            Self::Infinigram(model) => model.header().tokens.into(),
             Self::Neural(model) => model.neural.parameters().iter().map(|p| p.var.elem_count() as u64).sum(),
             Self::Mixture(model) => {
                 model.parts.iter().fold(0, |sum, (_, parameters)| sum.saturating_add(*parameters))
@@ -84,7 +88,9 @@ impl Model {
     pub fn ngram(&self) -> Option<&NgramModel> {
         match self {
             Self::Ngram(model) => Some(model),
-            Self::Uniform(_) | Self::Kenlm(_) | Self::Neural(_) | Self::Mixture(_) => None,
+            Self::Uniform(_) | Self::Kenlm(_) | Self::Infinigram(_) | Self::Neural(_) | Self::Mixture(_) => {
+                None
+            }
         }
     }
 
@@ -92,7 +98,9 @@ impl Model {
     pub fn kenlm(&self) -> Option<&Kenlm> {
         match self {
             Self::Kenlm(model) => Some(model),
-            Self::Uniform(_) | Self::Ngram(_) | Self::Neural(_) | Self::Mixture(_) => None,
+            Self::Uniform(_) | Self::Ngram(_) | Self::Infinigram(_) | Self::Neural(_) | Self::Mixture(_) => {
+                None
+            }
         }
     }
 
@@ -101,7 +109,15 @@ impl Model {
         match self {
             Self::Ngram(model) => Some(model.trie().header().levels.len()),
             Self::Kenlm(model) => Some(model.counts().len()),
-            Self::Uniform(_) | Self::Neural(_) | Self::Mixture(_) => None,
+            Self::Uniform(_) | Self::Infinigram(_) | Self::Neural(_) | Self::Mixture(_) => None,
+        }
+    }
+
+    /// The ∞-gram model, if it is one.
+    pub fn infinigram(&self) -> Option<&Infinigram> {
+        match self {
+            Self::Infinigram(model) => Some(model),
+            _ => None,
         }
     }
 
@@ -109,7 +125,9 @@ impl Model {
     pub fn neural(&self) -> Option<&Neural> {
         match self {
             Self::Neural(model) => Some(&model.neural),
-            Self::Uniform(_) | Self::Ngram(_) | Self::Kenlm(_) | Self::Mixture(_) => None,
+            Self::Uniform(_) | Self::Ngram(_) | Self::Kenlm(_) | Self::Infinigram(_) | Self::Mixture(_) => {
+                None
+            }
         }
     }
 
@@ -117,7 +135,9 @@ impl Model {
     pub fn mixture(&self) -> Option<&MixtureModel> {
         match self {
             Self::Mixture(model) => Some(model),
-            Self::Uniform(_) | Self::Ngram(_) | Self::Kenlm(_) | Self::Neural(_) => None,
+            Self::Uniform(_) | Self::Ngram(_) | Self::Kenlm(_) | Self::Infinigram(_) | Self::Neural(_) => {
+                None
+            }
         }
     }
 }
@@ -130,6 +150,7 @@ impl std::ops::Deref for Model {
             Self::Uniform(model) => model,
             Self::Ngram(model) => model.as_ref(),
             Self::Kenlm(model) => model.as_ref(),
+            Self::Infinigram(model) => model.as_ref(),
             Self::Neural(model) => model.as_ref(),
             Self::Mixture(model) => &***model,
         }
@@ -226,11 +247,15 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
         ctx.notes(model.notices())?;
         Ok(LoadedModel::of_file(Model::Kenlm(Box::new(model)), tokenizer, KENLM))
     };
+    let of_infinigram = |(model, tokenizer): (Infinigram, Tokenizer)| {
+        Ok(LoadedModel::of_file(Model::Infinigram(Box::new(model)), tokenizer, "infinigram"))
+    };
     // A model folder may be without a run: then it has no text to evaluate on.
     let (stored, folder, unfinished) = match Kind::detect(path)? {
         Kind::Arpa { .. } => return of_file(arpa::open(path)?),
         Kind::Ngram => return of_file(ngram::open(path)?),
         Kind::Kenlm => return of_kenlm(kenlm::open(path)?),
+        Kind::Infinigram => return of_infinigram(infinigram::open(path)?),
         Kind::Special => {
             let bytes = file::read(path)?;
             let within = |error: surprisal_formats::Error| Error::from(error).within(path.display());
@@ -238,6 +263,7 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
                 Kind::Arpa { .. } => of_file(arpa::read(bytes.as_slice()).map_err(within)?),
                 Kind::Ngram => of_file(ngram::from_bytes(bytes).map_err(within)?),
                 Kind::Kenlm => of_kenlm(kenlm::from_bytes(bytes).map_err(within)?),
+                Kind::Infinigram => of_infinigram(infinigram::from_bytes(bytes).map_err(within)?),
                 kind => Err(kind.refuse(path)),
             };
         }
@@ -289,6 +315,9 @@ pub(crate) fn of_stored(
             }
             Model::Ngram(Box::new(model))
         }
+        Weights::Infinigram(bytes) if kind == "infinigram" => {
+            Model::Infinigram(Box::new(infinigram::from_bytes(bytes)?.0))
+        }
         Weights::Kenlm(bytes) if kind == KENLM => Model::Kenlm(Box::new(kenlm::from_bytes(bytes)?.0)),
         Weights::Tensors(tensors) => {
             let mut neural: NeuralConfig =
@@ -298,7 +327,7 @@ pub(crate) fn of_stored(
             let stride = stride.unwrap_or(neural.config().block_size().div_ceil(2));
             Model::Neural(Box::new(NeuralLm { neural, stride }))
         }
-        Weights::Ngram(_) | Weights::Arpa(_) | Weights::Kenlm(_) => {
+        Weights::Ngram(_) | Weights::Arpa(_) | Weights::Kenlm(_) | Weights::Infinigram(_) => {
             return Err(damaged(format!("its kind is {kind}")));
         }
     };
@@ -351,6 +380,10 @@ impl LoadedModel {
                 (json!({ "kind": "ngram" }), Weights::Ngram(ngram::to_bytes(model, &self.tokenizer)?))
             }
             Model::Kenlm(model) => (json!({ "kind": KENLM }), Weights::Kenlm(model.bytes().clone())),
+            Model::Infinigram(model) => (
+                json!({ "kind": "infinigram" }),
+                Weights::Infinigram(infinigram::to_bytes(model, &self.tokenizer)?),
+            ),
             Model::Neural(lm) => (serde_json::to_value(lm.neural.config())?, tensors(&lm.neural)),
             Model::Mixture(_) => {
                 return Err(Error::usage("a mixture cannot be a part of a mixture that is written")
@@ -546,7 +579,7 @@ impl LoadedModel {
         recorded.map(|oov| oov > 0).or_else(|| match &self.model {
             Model::Ngram(model) => model.is_context(self.tokenizer.unk()?),
             Model::Kenlm(model) => Some(model.has_unk_as_context()),
-            Model::Uniform(_) | Model::Neural(_) | Model::Mixture(_) => None,
+            Model::Uniform(_) | Model::Infinigram(_) | Model::Neural(_) | Model::Mixture(_) => None,
         })
     }
 

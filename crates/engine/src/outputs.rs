@@ -151,7 +151,13 @@ fn is_ours(path: &Path) -> Result<bool> {
         read.map(|_| String::from_utf8_lossy(&start).into_owned()).unwrap_or_default()
     };
     Ok(match Kind::detect(path)? {
-        Kind::Empty | Kind::Ngram | Kind::Counts | Kind::Compressed | Kind::Arpa { preface: false } => true,
+        Kind::Empty
+        | Kind::Ngram
+        | Kind::Infinigram
+        | Kind::Kenlm
+        | Kind::Counts
+        | Kind::Compressed
+        | Kind::Arpa { preface: false } => true,
         kind @ (Kind::CountsTsv | Kind::Text) => {
             let start = start();
             // The first line of a part, or the first token of words, characters or bytes.

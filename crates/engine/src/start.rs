@@ -38,7 +38,9 @@ fn read(path: &Path, ctx: &Context<'_>) -> Result<Start> {
             tensors,
             tokenizer: Some(stored.tokenizer),
         }),
-        Weights::Ngram(_) | Weights::Arpa(_) | Weights::Kenlm(_) => Err(counted(path)),
+        Weights::Ngram(_) | Weights::Arpa(_) | Weights::Kenlm(_) | Weights::Infinigram(_) => {
+            Err(counted(path))
+        }
     };
     let read = match Kind::detect(path) {
         Ok(Kind::HuggingFace) => hugging_face(path),
@@ -49,7 +51,7 @@ fn read(path: &Path, ctx: &Context<'_>) -> Result<Start> {
         Ok(kind @ (Kind::Run | Kind::Checkpoint)) => {
             runs::unfinished(path, kind == Kind::Checkpoint, ctx).and_then(|(model, ..)| stored(model))
         }
-        Ok(Kind::Arpa { .. } | Kind::Ngram | Kind::Kenlm) => Err(counted(path)),
+        Ok(Kind::Arpa { .. } | Kind::Ngram | Kind::Infinigram | Kind::Kenlm) => Err(counted(path)),
         Ok(kind @ Kind::Mixture) => Err(kind.refuse(path).hint("name its neural model itself")),
         Ok(kind) => Err(kind.refuse(path)),
         Err(error) => Err(error),

@@ -23,6 +23,7 @@ mod error;
 pub mod file;
 pub mod gguf;
 pub mod hf;
+pub mod infinigram;
 pub mod kenlm;
 mod kenlm_problem;
 pub mod mixture_dir;

@@ -3,7 +3,8 @@
 //! ```text
 //! config.json         the model configuration, an object with a `kind`
 //! model.safetensors   the parameters of a neural model, or
-//! model.ngram         an n-gram model (see `ngram`), model.arpa, or model.kenlm in a mixture
+//! model.ngram         an n-gram model (see `ngram`), model.arpa, or model.kenlm in a mixture, or
+//! model.infgram       an ∞-gram model (see `infinigram`)
 //! tokenizer.json      the tokenizer
 //! manifest.json       sizes and hashes of the other files
 //! ```
@@ -29,6 +30,7 @@ const TENSORS: &str = "model.safetensors";
 const NGRAM: &str = "model.ngram";
 const ARPA: &str = "model.arpa";
 const KENLM: &str = "model.kenlm";
+const INFINIGRAM: &str = "model.infgram";
 const TOKENIZER: &str = "tokenizer.json";
 
 /// A model in its stored form.
@@ -53,6 +55,8 @@ pub enum Weights {
     Arpa(Vec<u8>),
     /// The bytes of a KenLM binary: `model.kenlm`.
     Kenlm(Bytes),
+    /// The bytes of an ∞-gram file: `model.infgram`.
+    Infinigram(Vec<u8>),
 }
 
 impl StoredModel {
@@ -87,6 +91,7 @@ impl StoredModel {
             Weights::Ngram(bytes) => (NGRAM, bytes.into()),
             Weights::Arpa(bytes) => (ARPA, bytes.into()),
             Weights::Kenlm(bytes) => (KENLM, bytes.as_slice().into()),
+            Weights::Infinigram(bytes) => (INFINIGRAM, bytes.into()),
         };
         let parts = [(CONFIG, config.into()), (name, weights), (TOKENIZER, (&self.tokenizer).into())];
         Ok(parts.map(|(name, bytes)| (format!("{prefix}{name}"), bytes)).into())
@@ -114,13 +119,14 @@ impl StoredModel {
         let config_path = path.join(format!("{prefix}{CONFIG}"));
         let config = serde_json::from_slice(&config)
             .map_err(|error| Error::malformed(atomic_dir::quoted(&config_path), &error))?;
-        let weights = match [TENSORS, NGRAM, ARPA, KENLM].map(&mut take) {
-            [Some(bytes), None, None, None] => {
+        let weights = match [TENSORS, NGRAM, ARPA, KENLM, INFINIGRAM].map(&mut take) {
+            [Some(bytes), None, None, None, None] => {
                 Weights::Tensors(from_safetensors(&what, &bytes, Accept::F32)?)
             }
-            [None, Some(bytes), None, None] => Weights::Ngram(bytes),
-            [None, None, Some(bytes), None] => Weights::Arpa(bytes),
-            [None, None, None, Some(bytes)] => Weights::Kenlm(bytes.into()),
+            [None, Some(bytes), None, None, None] => Weights::Ngram(bytes),
+            [None, None, Some(bytes), None, None] => Weights::Arpa(bytes),
+            [None, None, None, Some(bytes), None] => Weights::Kenlm(bytes.into()),
+            [None, None, None, None, Some(bytes)] => Weights::Infinigram(bytes),
             _ => {
                 let problem = format!("its manifest must have exactly one of {TENSORS}, {NGRAM} and {ARPA}");
                 return Err(Error::malformed(&what, &problem));

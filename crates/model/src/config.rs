@@ -25,6 +25,8 @@ pub enum ModelConfig {
     Uniform,
     /// Counted n-grams.
     Ngram(NgramConfig),
+    /// Counted n-grams of every length.
+    Infinigram,
     /// Trained by gradient descent; the kinds are those of [`NeuralConfig`].
     #[serde(untagged)]
     Neural(NeuralConfig),
@@ -32,14 +34,15 @@ pub enum ModelConfig {
 
 impl ModelConfig {
     /// All kinds that a file can name.
-    pub const KINDS: [&'static str; 8] =
-        ["uniform", "ngram", "bigram", "mlp", "transformer", "lstm", "gru", "custom"];
+    pub const KINDS: [&'static str; 9] =
+        ["uniform", "ngram", "infinigram", "bigram", "mlp", "transformer", "lstm", "gru", "custom"];
 
     /// The value of `kind` in a config.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Uniform => "uniform",
             Self::Ngram(_) => "ngram",
+            Self::Infinigram => "infinigram",
             Self::Neural(neural) => neural.kind(),
         }
     }
@@ -47,7 +50,7 @@ impl ModelConfig {
     /// Whether the model is not trained in steps, so that it does not depend on a seed.
     pub fn is_counted(&self) -> bool {
         match self {
-            Self::Uniform | Self::Ngram(_) => true,
+            Self::Uniform | Self::Ngram(_) | Self::Infinigram => true,
             Self::Neural(_) => false,
         }
     }
@@ -60,11 +63,12 @@ impl<'de> Deserialize<'de> for ModelConfig {
         if !Self::KINDS.contains(&kind.as_str()) {
             return Err(D::Error::unknown_variant(&kind, &Self::KINDS));
         }
-        let read = if kind == Self::Uniform.kind() {
+        let unset = [Self::Uniform, Self::Infinigram].into_iter().find(|config| config.kind() == kind);
+        let read = if let Some(config) = unset {
             keys.remove("kind");
             match keys.keys().next() {
                 Some(key) => return Err(D::Error::unknown_field(key, &[])),
-                None => Ok(Self::Uniform),
+                None => Ok(config),
             }
         } else if kind == Self::Ngram(NgramConfig::default()).kind() {
             keys.remove("kind");

@@ -8,6 +8,7 @@ pub mod adaptive;
 mod bin_weights;
 mod config;
 mod error;
+pub mod infinigram;
 mod mixture;
 pub mod neural;
 pub mod ngram;

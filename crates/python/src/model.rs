@@ -1,5 +1,6 @@
 //! Models: loading, scoring, sampling.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -259,6 +260,17 @@ impl Model {
         };
         let row = work::compute(py, threads, |_| Ok(self.loaded.model.next_log_probs(&context)?))?;
         values::floats(py, &row)
+    }
+
+    /// The number of times that each token follows `context`, ids or a text, in the text of an
+    /// ∞-gram model.
+    fn next_counts(&self, py: Python<'_>, context: &Bound<'_, PyAny>) -> PyResult<BTreeMap<u32, u32>> {
+        let context = self.tokens(py, context)?;
+        let Some(model) = self.loaded.model.infinigram() else {
+            let error = Error::usage("the model has no counts of every context");
+            return Err(raised(error.hint("train one with model = {\"kind\": \"infinigram\"}")));
+        };
+        Ok(py.detach(|| model.next_counts(&context).into_iter().collect()))
     }
 
     /// The evaluation on texts, or on the run's own validation text, as `surprisal eval --json` has

@@ -583,9 +583,10 @@ pub(crate) struct CodingArgs {
 pub(crate) struct ExportArgs {
     /// A run folder, a Hugging Face folder, an .arpa file, an .ngram file or a KenLM binary.
     pub(crate) model: PathBuf,
-    /// The format: arpa, ngram, kenlm, the hash tables of KenLM's build_binary, hf, a folder that
-    /// `transformers` loads, or gguf, a file that llama.cpp loads (default: by the name of --out).
-    #[arg(long, value_name = "FORMAT", value_parser = ["arpa", "ngram", "kenlm", "hf", "gguf"], hide_possible_values = true)]
+    /// The format: arpa, ngram, infgram, kenlm, the hash tables of KenLM's build_binary, hf, a
+    /// folder that `transformers` loads, or gguf, a file that llama.cpp loads (default: by the name
+    /// of --out).
+    #[arg(long, value_name = "FORMAT", value_parser = ["arpa", "ngram", "infgram", "kenlm", "hf", "gguf"], hide_possible_values = true)]
     pub(crate) format: Option<String>,
     /// Store probabilities and weights of an .ngram file in this many bits (2 to 16; try 8 first)
     /// instead of exactly.

@@ -280,7 +280,7 @@ impl Trial {
 /// The n of the n-grams that a model sees: its context length plus one.
 fn order(config: &Config) -> Option<usize> {
     match &config.model.config {
-        ModelConfig::Uniform => None,
+        ModelConfig::Uniform | ModelConfig::Infinigram => None,
         ModelConfig::Ngram(ngram) => Some(ngram.order),
         ModelConfig::Neural(neural) => neural.context(config.train.block_size).map(|context| context + 1),
     }

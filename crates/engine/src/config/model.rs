@@ -86,7 +86,7 @@ impl Model {
     pub fn ngram(&self, bos: Option<u32>, unk: Option<u32>) -> Option<NgramConfig> {
         match &self.config {
             ModelConfig::Ngram(ngram) => Some(NgramConfig { bos, unk, ..ngram.clone() }),
-            ModelConfig::Uniform | ModelConfig::Neural(_) => None,
+            ModelConfig::Uniform | ModelConfig::Infinigram | ModelConfig::Neural(_) => None,
         }
     }
 
@@ -94,7 +94,7 @@ impl Model {
     pub fn neural(&self) -> Option<&NeuralConfig> {
         match &self.config {
             ModelConfig::Neural(neural) => Some(neural),
-            ModelConfig::Uniform | ModelConfig::Ngram(_) => None,
+            ModelConfig::Uniform | ModelConfig::Ngram(_) | ModelConfig::Infinigram => None,
         }
     }
 
@@ -144,7 +144,9 @@ impl Model {
     /// Names the defaults that every reader of a run's `config.toml` should see.
     pub(super) fn name_defaults(&mut self) {
         let keys: &[&str] = match &self.config {
-            ModelConfig::Uniform | ModelConfig::Neural(NeuralConfig::Bigram(_)) => &[],
+            ModelConfig::Uniform | ModelConfig::Infinigram | ModelConfig::Neural(NeuralConfig::Bigram(_)) => {
+                &[]
+            }
             ModelConfig::Ngram(ngram) if ngram.smoothing == Smoothing::AddK => &["order", "smoothing", "k"],
             ModelConfig::Ngram(_) => &["order", "smoothing"],
             ModelConfig::Neural(NeuralConfig::Mlp(_)) => &["context", "n_embd", "n_hidden"],

@@ -73,7 +73,11 @@ pub fn fit<M: LanguageModel>(
 /// # Errors
 /// No n-gram model among them.
 pub fn binned(models: &[LoadedModel]) -> Result<usize> {
-    let orders = models.iter().enumerate().filter_map(|(i, loaded)| Some((loaded.model.order()?, i)));
+    let order = |model: &Model| match model {
+        Model::Infinigram(_) => Some(usize::MAX),
+        model => model.order(),
+    };
+    let orders = models.iter().enumerate().filter_map(|(i, loaded)| Some((order(&loaded.model)?, i)));
     // The first of those of one order.
     let best = orders.max_by_key(|&(order, i)| (order, std::cmp::Reverse(i)));
     best.map(|(_, i)| i).ok_or_else(|| {
@@ -97,7 +101,11 @@ pub fn save(
         name: name.clone(),
         stride: match &loaded.model {
             Model::Neural(lm) => Some(lm.stride),
-            Model::Uniform(_) | Model::Ngram(_) | Model::Kenlm(_) | Model::Mixture(_) => None,
+            Model::Uniform(_)
+            | Model::Ngram(_)
+            | Model::Kenlm(_)
+            | Model::Infinigram(_)
+            | Model::Mixture(_) => None,
         },
     };
     let parts = models.iter().zip(names).map(part).collect();

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use serde_json::json;
 use surprisal_formats::model_dir::Weights;
-use surprisal_formats::ngram;
-use surprisal_model::LanguageModel;
+use surprisal_formats::{infinigram, ngram};
+use surprisal_model::infinigram::Infinigram;
 use surprisal_model::ngram::{Counts, NgramConfig, NgramModel, Uniform};
+use surprisal_model::{LanguageModel, ModelConfig};
 use surprisal_platform::memory;
 use surprisal_store::run_dir::RunWriter;
 
@@ -76,6 +77,13 @@ pub(super) fn train(
     let bos = data.val.bos();
     let (model, parameters, name): (Box<dyn LanguageModel>, u64, String) =
         match config.model.ngram(bos, data.tokenizer.unk()) {
+            None if config.model.config == ModelConfig::Infinigram => {
+                let tokens = &data.train.ids;
+                let model = pool.install(|| Infinigram::new(tokens, vocab_size as u32, bos))?;
+                let weights = Weights::Infinigram(infinigram::to_bytes(&model, &data.tokenizer)?);
+                save(folder, &data.tokenizer, json!({ "kind": "infinigram" }), weights)?;
+                (Box::new(model), tokens.len() as u64, "∞-gram".into())
+            }
             None => {
                 save(folder, &data.tokenizer, json!({ "kind": "uniform" }), Weights::Ngram(Vec::new()))?;
                 (Box::new(Uniform::new(vocab_size, bos)), 0, "uniform".into())

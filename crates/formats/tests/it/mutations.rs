@@ -45,6 +45,11 @@ fn counted_models_survive() {
 }
 
 #[test]
+fn infinigrams_survive() {
+    survives("infinigram", targets::infinigram);
+}
+
+#[test]
 fn arpa_files_survive() {
     survives("arpa", targets::arpa);
 }

@@ -1,14 +1,14 @@
 //! `surprisal export`: writes a model in another format.
 //!
-//! The formats are arpa, ngram and kenlm for n-gram models; and for transformers with GPT-2's or
-//! Llama's architecture hf, a folder that `transformers` loads, and gguf, a file that llama.cpp
-//! loads.
+//! The formats are arpa, ngram and kenlm for n-gram models, infgram for ∞-gram models; and for
+//! transformers with GPT-2's or Llama's architecture hf, a folder that `transformers` loads, and
+//! gguf, a file that llama.cpp loads.
 
 use std::path::Path;
 
 use serde_json::json;
 use surprisal_engine::formats::hf::{self, HuggingFaceConfig, HuggingFaceTokenizer};
-use surprisal_engine::formats::{arpa, gguf, kenlm, ngram};
+use surprisal_engine::formats::{arpa, gguf, infinigram, kenlm, ngram};
 use surprisal_engine::model::neural::NeuralConfig;
 use surprisal_engine::model::ngram::NgramModel;
 use surprisal_engine::text::{Tokenizer, TokenizerKind};
@@ -24,10 +24,10 @@ use surprisal_engine::outputs;
 
 pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Output) -> Result<()> {
     let format = arguments.format.clone().unwrap_or_else(|| outputs::suffix(&arguments.out));
-    if !matches!(format.as_str(), "arpa" | "ngram" | "kenlm" | "hf" | "gguf") {
+    if !matches!(format.as_str(), "arpa" | "ngram" | "infgram" | "kenlm" | "hf" | "gguf") {
         let out = arguments.out.display();
         return Err(Error::usage(format!("{out} has no known format"))
-            .hint("give --format arpa, ngram, kenlm, hf or gguf, or a name that ends so"));
+            .hint("give --format arpa, ngram, infgram, kenlm, hf or gguf, or a name that ends so"));
     }
     if arguments.quantize.is_some() && format != "ngram" {
         return Err(Error::usage(format!("--quantize has no effect with --format {format}"))
@@ -58,7 +58,10 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
         return Err(Error::usage(format!("a mixture cannot be written as {format}"))
             .hint("`mix` its n-gram models again, with --weights and --out MIXED.arpa"));
     }
-    let Some(model) = loaded.model.ngram() else {
+    if let Some(model) = loaded.model.infinigram().filter(|_| format == "infgram") {
+        return wrote(out, infinigram::write(out, model, &loaded.tokenizer)?, output);
+    }
+    let Some(model) = loaded.model.ngram().filter(|_| format != "infgram") else {
         return Err(Error::usage(format!(
             "a model of kind \"{}\" cannot be written as {format}",
             loaded.kind
@@ -76,6 +79,10 @@ pub(crate) fn run(arguments: &cli::ExportArgs, ctx: &Context<'_>, output: &Outpu
     let packed = arguments.quantize.map(|bits| pool.install(|| model.quantized(bits))).transpose()?;
     let model = packed.as_ref().unwrap_or(model);
     let size = pool.install(|| write(&format, out, model, &loaded.tokenizer, ctx))?;
+    wrote(out, size, output)
+}
+
+fn wrote(out: &Path, size: u64, output: &Output) -> Result<()> {
     output.wrote(out, size);
     output.event(
         &json!({ "event": "result", "written": [{ "path": out.display().to_string(), "bytes": size }] }),

@@ -32,6 +32,7 @@ pub(crate) fn run(arguments: &cli::InspectArgs, ctx: &Context<'_>, output: &Outp
         | Kind::Model
         | Kind::Mixture
         | Kind::Ngram
+        | Kind::Infinigram
         | Kind::Arpa { .. }
         | Kind::Kenlm => {
             return model(path, kind, ctx, output);
@@ -167,6 +168,10 @@ fn details(loaded: &LoadedModel) -> BTreeMap<String, String> {
         details.insert("order".into(), model.counts().len().to_string());
         let counts = model.counts().iter().zip(1..);
         details.extend(counts.map(|(&count, order)| (format!("{order}-grams"), thousands(count))));
+    }
+    if let Some(model) = loaded.model.infinigram() {
+        details.insert("order".into(), "none: the context has every length".into());
+        details.insert("text".into(), many(model.header().tokens.into(), "token"));
     }
     if let Some(mixture) = loaded.model.mixture() {
         let (weights, by) = match &mixture.config.weights {

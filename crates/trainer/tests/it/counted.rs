@@ -44,6 +44,61 @@ fn one_model_in_every_format_gives_one_number() {
     bench.run(&["inspect", "m.ngram"]).succeeded();
 }
 
+/// An ∞-gram is a model like any other.
+#[test]
+fn a_model_without_an_order_has_every_use_of_one() {
+    let bench = bench();
+    for (tokenizer, unit) in [("word", "line"), ("char", "stream"), ("byte", "stream")] {
+        let set = |key: &str, value: &str| format!("{key}={value}");
+        let (kind, unit) = (set("tokenizer.kind", tokenizer), set("data.unit", unit));
+        let train = ["train", "a.txt", "--out", "run", "--set", "model.kind=infinigram", "--set", &kind];
+        bench.run(&[&train[..], &["--set", &unit]].concat()).succeeded();
+        bench.run(&["export", "run", "--out", "m.infgram"]).succeeded();
+        assert_eq!(nats(&bench, "m.infgram"), nats(&bench, "run"));
+        // What one thread says, all say.
+        let one = bench.run(&["eval", "run", "b.txt", "--json", "--threads", "1"]).succeeded().result();
+        assert_eq!(one["eval"]["nats_per_token"], nats(&bench, "run"));
+        for use_of in [
+            &["sample", "m.infgram", "--tokens", "30"][..],
+            &["score", "m.infgram", "b.txt"],
+            &["explain", "m.infgram", "--text", "the"],
+            &["inspect", "run"],
+            &["eval", "run", "b.txt", "--adapt"],
+            &["compress", "m.infgram", "a.txt", "--out", "a.sup"],
+            &["decompress", "m.infgram", "a.sup", "--out", "back.txt"],
+        ] {
+            bench.run(use_of).succeeded();
+        }
+        let read = |name: &str| std::fs::read(bench.path().join(name)).unwrap();
+        assert_eq!(read("back.txt"), read("a.txt"));
+        // Beside a model of n-grams, by context.
+        bench
+            .run(&[
+                "train",
+                "a.txt",
+                "--out",
+                "kn",
+                "--set",
+                "model.kind=ngram",
+                "--set",
+                &kind,
+                "--set",
+                &unit,
+            ])
+            .succeeded();
+        let mix = ["mix", "run", "kn", "--heldout", "b.txt", "--by-context", "--out", "mixed"];
+        bench.run(&mix).succeeded();
+        assert!(nats(&bench, "mixed") < nats(&bench, "run").min(nats(&bench, "kn")) + 1e-6);
+        for made in ["run", "kn", "mixed"] {
+            std::fs::remove_dir_all(bench.path().join(made)).unwrap();
+        }
+        for made in ["m.infgram", "a.sup", "back.txt"] {
+            std::fs::remove_file(bench.path().join(made)).unwrap();
+        }
+    }
+    bench.run(&["export", "b.txt", "--out", "x.infgram"]).refused(1, &["b.txt"]);
+}
+
 #[test]
 fn shards_merge_to_the_bytes_of_the_whole() {
     let bench = bench();

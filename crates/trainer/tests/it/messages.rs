@@ -49,7 +49,12 @@ fn a_name_that_is_not_known_is_answered_by_those_that_are() {
                 &["variant"],
             ),
             ("count a.txt --out x.arpa --compat srilm", 2, &["'srilm'", "kenlm"], &["variant"]),
-            ("export a.txt --out x --format onnx", 2, &["'onnx'", "arpa, ngram, kenlm, hf, gguf"], &[]),
+            (
+                "export a.txt --out x --format onnx",
+                2,
+                &["'onnx'", "arpa, ngram, infgram, kenlm, hf, gguf"],
+                &[],
+            ),
             ("train a.txt --out -", 2, &["'-' for '--out <DIR>'", "a folder is written"], &[]),
             (
                 "count a.txt --out x.arpa --smoothing witten_bell --compat kenlm",

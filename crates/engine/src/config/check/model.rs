@@ -46,7 +46,7 @@ pub(super) fn model(loaded: &mut Loaded) -> Result<()> {
         return Err(loaded.error_at("model", "rope_theta", "means nothing without position = \"rope\""));
     }
     match &model.config {
-        ModelConfig::Uniform => {}
+        ModelConfig::Uniform | ModelConfig::Infinigram => {}
         ModelConfig::Ngram(ngram) => {
             within(loaded, "model", "order", ngram.order, 1..=16)?;
             within(loaded, "model", "k", ngram.k, 1e-12..=1e12)?;
