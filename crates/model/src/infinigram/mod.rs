@@ -16,6 +16,7 @@
 
 mod weights;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -31,6 +32,9 @@ use crate::{ContextBin, Error, LanguageModel, Result, Session, check_tokens, sco
 
 /// Occurrences from which what follows a context is kept.
 const FREQUENT: u32 = 1 << 11;
+/// The last tokens of a text that are looked for at once: from so many on, all lengths are of one
+/// class.
+const DIRECT: usize = 32;
 /// Prefetch distance in suffixes.
 const PREFETCHED: u32 = 16;
 /// Tokens per task of scoring.
@@ -92,15 +96,22 @@ impl Suffixes {
     }
 }
 
-/// A search among sorted suffixes for the first whose token at `depth` is not below `limit`.
-struct Search {
+/// A search among sorted suffixes for the first whose tokens from `depth` on are not below
+/// `wanted`, or, `past` these, above them.
+struct Search<'a> {
     low: u32,
     len: u32,
     depth: u32,
-    limit: u32,
+    wanted: &'a [u32],
+    past: bool,
 }
 
-impl Search {
+impl<'a> Search<'a> {
+    /// The two searches for the suffixes of `within` that go on with `wanted`.
+    fn both(within: Suffixes, depth: u32, wanted: &'a [u32]) -> [Self; 2] {
+        [false, true].map(|past| Self { low: within.start, len: within.count(), depth, wanted, past })
+    }
+
     fn middle(&self) -> u32 {
         self.low + self.len / 2
     }
@@ -126,6 +137,12 @@ fn width(vocab_size: u32) -> usize {
         0x101..=0x1_0000 => 2,
         _ => 4,
     }
+}
+
+/// Adds a longer context: of those with one count the longest is kept.
+fn keep(contexts: &mut Vec<Context>, longer: Context) {
+    contexts.pop_if(|last| last.found.count() == longer.found.count());
+    contexts.push(longer);
 }
 
 fn failed(problem: impl std::fmt::Display) -> Error {
@@ -271,21 +288,17 @@ impl Infinigram {
 
     /// The suffixes of each context that go on with `token`.
     fn narrowed_all(&self, contexts: impl Iterator<Item = Context>, token: u32) -> Vec<Suffixes> {
-        let mut searches: Vec<Search> = Vec::new();
+        let (mut searches, wanted) = (Vec::new(), [token]);
         let known: Vec<Option<Suffixes>> = contexts
             .map(|context| {
                 let known = self.known(context, token);
                 if known.is_none() {
-                    let Context { len: depth, found } = context;
-                    let from = |limit| Search { low: found.start, len: found.count(), depth, limit };
-                    searches.extend([from(token), from(token.saturating_add(1))]);
+                    searches.extend(Search::both(context.found, context.len, &wanted));
                 }
                 known
             })
             .collect();
-        self.search(&mut searches);
-        let mut searched =
-            searches.as_chunks().0.iter().map(|[from, to]| Suffixes { start: from.low, end: to.low });
+        let mut searched = self.search(searches);
         let next = |known: Option<Suffixes>| known.or_else(|| searched.next());
         known.into_iter().filter_map(next).collect()
     }
@@ -295,8 +308,9 @@ impl Infinigram {
         self.narrowed_all(std::iter::once(context), token)[0]
     }
 
-    /// Binary searches side by side: what they look at comes from memory at the same time.
-    fn search(&self, searches: &mut [Search]) {
+    /// Binary searches side by side: what they look at comes from memory at the same time. Gives
+    /// what is between the first and the second, the third and the fourth, and so on.
+    fn search(&self, mut searches: Vec<Search<'_>>) -> impl Iterator<Item = Suffixes> + use<> {
         while searches.iter().any(|search| search.len > 0) {
             let open = || searches.iter().filter(|search| search.len > 0);
             for search in open() {
@@ -309,7 +323,7 @@ impl Infinigram {
             }
             for search in searches.iter_mut().filter(|search| search.len > 0) {
                 let half = search.len / 2;
-                if self.token(search.middle(), search.depth).is_none_or(|token| token < search.limit) {
+                if self.is_before(search) {
                     search.low += half + 1;
                     search.len -= half + 1;
                 } else {
@@ -317,6 +331,21 @@ impl Infinigram {
                 }
             }
         }
+        let ends: Vec<u32> = searches.into_iter().map(|search| search.low).collect();
+        (0..ends.len() / 2).map(move |i| Suffixes { start: ends[2 * i], end: ends[2 * i + 1] })
+    }
+
+    /// Whether what is searched for comes after the middle.
+    fn is_before(&self, search: &Search<'_>) -> bool {
+        let i = search.middle();
+        for (depth, wanted) in (search.depth..).zip(search.wanted) {
+            match self.token(i, depth).cmp(&Some(*wanted)) {
+                Ordering::Less => return true,
+                Ordering::Greater => return false,
+                Ordering::Equal => {}
+            }
+        }
+        search.past
     }
 
     fn starts(&self) -> &[u32] {
@@ -462,11 +491,7 @@ impl Infinigram {
             if found.count() == 0 {
                 continue;
             }
-            // Of contexts with one count the longest is kept.
-            if next.last().is_some_and(|last: &Context| last.found.count() == found.count()) {
-                next.pop();
-            }
-            next.push(Context { len: context.len + 1, found });
+            keep(&mut next, Context { len: context.len + 1, found });
         }
         reading.contexts = next;
     }
@@ -478,20 +503,31 @@ impl Infinigram {
         }
     }
 
-    /// The state that [`Self::skip`] leaves after a whole text, from its last tokens: as many as are
-    /// more than their longest context.
+    /// The state after a whole text, as [`Self::skip`] leaves it, from its last tokens: as many as
+    /// are more than their longest context. Of a context that occurs once nothing longer is needed:
+    /// what follows is the same, and so is the class of its length from [`DIRECT`] tokens on.
     fn reading_of(&self, tokens: &[u32]) -> Reading {
-        let mut len = 16;
-        loop {
-            let last = &tokens[tokens.len() - tokens.len().min(len)..];
-            let mut reading = Reading::default();
-            self.skip(&mut reading, last);
-            let longest = reading.contexts.last().map_or(0, |longest| longest.len as usize);
-            if last.len() == tokens.len() || longest < last.len() {
-                return reading;
-            }
-            len *= 2;
+        let ends = |len: usize| &tokens[tokens.len() - len.min(tokens.len())..];
+        let is_whole = |reading: &Reading, len: usize| {
+            let longest = reading.contexts.last();
+            len >= tokens.len() || longest.is_none_or(|it| (it.len as usize) < len || it.found.count() == 1)
+        };
+        // For one token, for two, and so on, at the same time.
+        let lens = 1..=DIRECT.min(tokens.len());
+        let within = |wanted: &[u32]| self.narrowed(self.empty(), wanted[0]);
+        let searches = lens.flat_map(|len| Search::both(within(ends(len)), 0, ends(len)));
+        let found = self.search(searches.collect());
+        let mut reading = Reading::default();
+        for (len, found) in (1..).zip(found).take_while(|(_, found)| found.count() > 0) {
+            keep(&mut reading.contexts, Context { len, found });
         }
+        let mut len = DIRECT;
+        while !is_whole(&reading, len) {
+            len *= 4;
+            reading = Reading::default();
+            self.skip(&mut reading, ends(len));
+        }
+        reading
     }
 
     /// Reads `token` and gives its q.

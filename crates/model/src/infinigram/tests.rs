@@ -141,6 +141,26 @@ fn a_text_scored_in_parts_is_scored_as_a_whole() {
     }
 }
 
+/// Its own text has contexts that are as long as what was read.
+#[test]
+fn a_model_reads_its_own_text_in_time() {
+    let mut state = 1_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) % 50
+    };
+    // A long passage occurs twice.
+    let mut text: Vec<u32> = std::iter::repeat_with(next).take(30_000).collect();
+    text.extend_from_within(..10_000);
+    let model = Infinigram::new(&text, 50, None).unwrap();
+    let log_probs = model.log_probs(&text, 0).unwrap();
+    let mut reading = Reading::default();
+    for (token, log_prob) in text.iter().zip(log_probs) {
+        assert!((model.read(&mut reading, *token).ln() - log_prob).abs() < 1e-12);
+    }
+    assert_eq!(reading.contexts.last().unwrap().len, 40_000);
+}
+
 #[test]
 fn frequent_contexts_have_their_counts() {
     let mut state = 1_u32;

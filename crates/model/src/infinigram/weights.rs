@@ -72,7 +72,7 @@ impl Weights {
     /// The prior of a bin is a Beta distribution around the weight of the bin with half the count,
     /// as if it had been met a few times more.
     pub(super) fn fit(tokens: &[Vec<Level>], uniform: f64) -> Self {
-        const ROUNDS: usize = 40;
+        const ROUNDS: usize = 16;
         const PRIOR: f64 = 4.0;
         let mut weights = Self::default();
         for _ in 0..ROUNDS {
