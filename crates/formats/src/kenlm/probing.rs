@@ -3,8 +3,6 @@
 //! The highest bit of a probability, which is never positive, says that no longer n-gram ends with
 //! this one. A weight of −0 says that no longer n-gram begins with it.
 
-use std::ops::Range;
-
 use surprisal_model::ngram::packed::Bytes;
 use surprisal_platform::prefetch::prefetch;
 
@@ -84,33 +82,27 @@ impl<'a> Table<'a> {
         prefetch(self.bytes, at * self.entry);
     }
 
-    /// Where the bucket of `key` is, or the empty one where it belongs.
+    /// Where the bucket of `key` is and true, or the empty one where it belongs and false.
     #[inline]
-    fn bucket(&self, key: u64) -> Option<usize> {
+    fn bucket(&self, key: u64) -> Option<(usize, bool)> {
         let mut at = key.checked_rem(self.buckets as u64)? as usize;
         // A damaged table may have no empty bucket.
         for _ in 0..self.buckets {
-            let bucket = self.bytes.get(at * self.entry..)?;
+            let bucket = self.bytes.get(at * self.entry..(at + 1) * self.entry)?;
             match u64::from_le_bytes(*bucket.first_chunk()?) {
-                found if found == EMPTY || found == key => return Some(at * self.entry),
+                EMPTY => return Some((at * self.entry, false)),
+                found if found == key => return Some((at * self.entry, true)),
                 _ => at = if at + 1 == self.buckets { 0 } else { at + 1 },
             }
         }
         None
     }
 
-    /// Where the value of `key` is.
-    #[inline]
-    fn place(&self, key: u64) -> Option<Range<usize>> {
-        let at = self.bucket(key)?;
-        let is_found = u64::from_le_bytes(bytes_at(self.bytes, at)) != EMPTY;
-        is_found.then(|| at + KEY..at + self.entry)
-    }
-
     /// The value of `key`.
     #[inline]
     pub(super) fn find(&self, key: u64) -> Option<&'a [u8]> {
-        self.bytes.get(self.place(key)?)
+        let (at, is_found) = self.bucket(key)?;
+        if is_found { self.bytes.get(at + KEY..at + self.entry) } else { None }
     }
 }
 
@@ -132,7 +124,7 @@ impl<'a> TableMut<'a> {
     /// Puts the value of `key` into the table.
     pub(super) fn insert(&mut self, key: u64, value: &[u8]) -> Result<(), Error> {
         let full = || Error::malformed("the model", &"too many of its n-grams lack their suffix");
-        let at = self.as_table().bucket(key).ok_or_else(full)?;
+        let (at, _) = self.as_table().bucket(key).ok_or_else(full)?;
         let (place, values) = self.bytes[at..at + self.entry].split_at_mut(KEY);
         place.copy_from_slice(&key.to_le_bytes());
         values.copy_from_slice(value);
@@ -141,8 +133,8 @@ impl<'a> TableMut<'a> {
 
     /// The value of `key`.
     pub(super) fn find(self, key: u64) -> Option<&'a mut [u8]> {
-        let place = self.as_table().place(key)?;
-        self.bytes.get_mut(place)
+        let (at, is_found) = self.as_table().bucket(key)?;
+        if is_found { self.bytes.get_mut(at + KEY..at + self.entry) } else { None }
     }
 }
 
