@@ -1,5 +1,5 @@
-//! Writes probing hash tables, byte for byte as KenLM's `build_binary probing` writes them of the
-//! model's ARPA file.
+//! Writes probing hash tables: those that KenLM's `build_binary probing` makes of the model's ARPA
+//! file, but that the probability of `<s>`, which is never used, is always zero.
 
 use std::path::Path;
 
