@@ -1,4 +1,5 @@
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import surprisal_lm
 
 FIXTURES = Path(__file__).parents[2] / "formats/tests/fixtures/kenlm"
 PROGRAM = Path(sys.executable).with_name("surprisal")
+
+
+@pytest.fixture(autouse=True)
+def interrupts_are_heard() -> None:
+    """Sets Python's own handler: a shell starts what runs in the background with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def sentences(count: int, seed: int = 1) -> list[str]:
