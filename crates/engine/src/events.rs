@@ -179,6 +179,9 @@ pub enum Event {
         /// Its loss on the validation text.
         eval: Evaluation,
     },
+    /// The network is mixed with an n-gram model, and the mixture is saved.
+    #[serde(rename = "mixture")]
+    Mixed(Box<Mixed>),
     /// Training is about to begin.
     #[serde(skip)]
     Planned(Planned),
@@ -295,6 +298,7 @@ impl Event {
         match self {
             Self::Started(_)
             | Self::Baseline { .. }
+            | Self::Mixed(_)
             | Self::Changed(_)
             | Self::Skipped { .. }
             | Self::Audited { .. }
@@ -518,6 +522,25 @@ pub struct Evaluated {
     /// Estimate of the remaining training time.
     #[serde(skip)]
     pub left_seconds: f64,
+}
+
+/// A network and an n-gram model of one text, mixed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Mixed {
+    /// Names of the network and the n-gram model.
+    pub names: [String; 2],
+    /// The network's loss on the validation text.
+    pub network: Evaluation,
+    /// The n-gram model's.
+    pub counted: Evaluation,
+    /// The mixture's.
+    pub eval: Evaluation,
+    /// The network's weight where a context has none of its own.
+    pub share: f64,
+    /// Number of held-out tokens that the weights were fitted to.
+    pub heldout_tokens: u64,
+    /// Number of n-grams of the n-gram model.
+    pub ngrams: u64,
 }
 
 /// A validation loss that rises while the training loss falls.

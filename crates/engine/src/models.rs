@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use surprisal_formats::kenlm::{self, Kenlm};
+use surprisal_formats::mixture_dir::StoredMixture;
 use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_formats::{arpa, file, infinigram, ngram};
 use surprisal_model::LanguageModel;
@@ -204,6 +205,14 @@ pub fn counted(config: Config, data: &Dataset, ctx: &Context<'_>) -> Result<Load
     Ok(LoadedModel { model, tokenizer, kind: "ngram".into(), config, folder: None, unfinished: None })
 }
 
+/// Whether the folder `path` has a whole model, or a whole mixture.
+pub(crate) fn is_whole(path: &Path) -> bool {
+    match Kind::detect(path) {
+        Ok(Kind::Mixture) => StoredMixture::load(path).is_ok(),
+        _ => StoredModel::load(path).is_ok(),
+    }
+}
+
 /// Loads the model at `path` for use, as [`look`] does.
 ///
 /// # Errors
@@ -270,6 +279,15 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
         Kind::HuggingFace => return hugging_face(path, ctx),
         Kind::Mixture => return mixture::open(path, registry),
         Kind::Model => (StoredModel::load(path)?, None, None),
+        Kind::Run if Kind::detect(&path.join("model")).ok() == Some(Kind::Mixture) => {
+            let folder = RunFolder::open(path)?;
+            let config = run_config(&folder)?;
+            return Ok(LoadedModel {
+                config,
+                folder: Some(folder),
+                ..mixture::open(&path.join("model"), registry)?
+            });
+        }
         Kind::Run if path.join("model/manifest.json").is_file() => {
             (StoredModel::load(path.join("model"))?, RunFolder::open(path).ok(), None)
         }
@@ -280,16 +298,19 @@ fn look_with(path: &Path, registry: &Registry, ctx: &Context<'_>) -> Result<Load
         kind => return Err(kind.refuse(path)),
     };
     let config = match &folder {
-        Some(folder) => {
-            let mut config = config::load(Some(&folder.config()), &[])?.config;
-            runs::find_texts(folder.root(), &mut config, None);
-            config
-        }
+        Some(folder) => run_config(folder)?,
         None => Config::default(),
     };
     let stride = folder.as_ref().and(config.eval.stride);
     let (model, tokenizer, kind) = of_stored(stored, stride, registry, path)?;
     Ok(LoadedModel { model, tokenizer, kind, config, folder, unfinished })
+}
+
+/// The settings of a run, with its texts where they are now.
+fn run_config(folder: &RunFolder) -> Result<Config> {
+    let mut config = config::load(Some(&folder.config()), &[])?.config;
+    runs::find_texts(folder.root(), &mut config, None);
+    Ok(config)
 }
 
 /// The model in its stored form at `path`, its tokenizer and its kind in words. `stride` is that of

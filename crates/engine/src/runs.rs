@@ -13,6 +13,7 @@ use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Note};
 use crate::fingerprint::{RunFingerprint, text_hash};
 use crate::kind::Kind;
+use crate::models;
 use crate::saved::{self, Unfinished};
 use crate::wording::thousands;
 
@@ -51,7 +52,7 @@ pub fn result(root: &Path) -> Option<Value> {
 
 /// [`result`], if the model is complete, too.
 pub fn done(root: &Path) -> Option<Value> {
-    result(root).filter(|_| StoredModel::load(root.join("model")).is_ok())
+    result(root).filter(|_| models::is_whole(&root.join("model")))
 }
 
 /// Refuses to replace a complete model, unless its run has the same settings and texts: then the
@@ -61,7 +62,7 @@ pub fn done(root: &Path) -> Option<Value> {
 /// A complete model at `root` that is, or may be, of another `identity`.
 pub(crate) fn refuse_whole(root: &Path, identity: &RunFingerprint) -> Result<()> {
     let begun = serde_json::from_value::<RunFingerprint>(start(root)["identity"].clone()).ok();
-    if begun.as_ref() == Some(identity) || StoredModel::load(root.join("model")).is_err() {
+    if begun.as_ref() == Some(identity) || !models::is_whole(&root.join("model")) {
         return Ok(());
     }
     let message = format!(

@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 use surprisal_formats::hf;
+use surprisal_formats::mixture_dir::StoredMixture;
 use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_model::neural::{Neural, NeuralConfig};
 use surprisal_text::{Tokenizer, TokenizerKind};
@@ -45,6 +46,14 @@ fn read(path: &Path, ctx: &Context<'_>) -> Result<Start> {
     let read = match Kind::detect(path) {
         Ok(Kind::HuggingFace) => hugging_face(path),
         Ok(Kind::Model) => StoredModel::load(path).map_err(Error::from).and_then(stored),
+        Ok(Kind::Run) if Kind::detect(&path.join("model")).ok() == Some(Kind::Mixture) => {
+            let mixture = StoredMixture::load(path.join("model")).map_err(Error::from);
+            mixture.and_then(|mixture| {
+                let mut models = mixture.models.into_iter();
+                let network = models.find(|model| matches!(model.weights, Weights::Tensors(_)));
+                network.map_or_else(|| Err(counted(path)), stored)
+            })
+        }
         Ok(Kind::Run) if path.join("model/manifest.json").is_file() => {
             StoredModel::load(path.join("model")).map_err(Error::from).and_then(stored)
         }

@@ -34,6 +34,25 @@ impl TokenIds {
         }
     }
 
+    /// The ids in `range`, copied if they are in memory.
+    fn part(&self, range: Range<usize>) -> Self {
+        struct Part(Arc<dyn AsRef<[u32]> + Send + Sync>, Range<usize>);
+
+        impl AsRef<[u32]> for Part {
+            fn as_ref(&self) -> &[u32] {
+                &(*self.0).as_ref()[self.1.clone()]
+            }
+        }
+
+        match &self.0 {
+            Storage::Memory(ids) => ids[range].to_vec().into(),
+            Storage::Mapped { ids, key } => {
+                let key = format!("{key}[{}..{}]", range.start, range.end);
+                Self::mapped(Arc::new(Part(ids.clone(), range)), &key)
+            }
+        }
+    }
+
     /// The ids in memory, copied if they are in a file.
     pub fn into_vec(self) -> Vec<u32> {
         match self.0 {
@@ -129,6 +148,23 @@ impl TokenText {
         let TokenCounts { bytes, oov, lines, .. } = counts;
         // Bytes of tokens that are not in memory are not judged by.
         Self { ids, bytes, mode, oov, lossy: None, unknown: None, bos, lines }
+    }
+
+    /// The text before token `at` and the rest, where lines stay whole: the rest begins with the
+    /// first line that starts there or later. The bytes of the two are not known.
+    pub fn split_at(&self, at: usize, unk: Option<u32>) -> (Self, Self) {
+        let at = at.min(self.ids.len());
+        let next = |bos| self.ids[at..].iter().position(|&id| id == bos);
+        let at = self.bos.map_or(at, |bos| next(bos).map_or(self.ids.len(), |lines| at + lines));
+        let part = |range: Range<usize>| {
+            let ids = self.ids.part(range);
+            let count = |of: Option<u32>| ids.iter().filter(|&&id| Some(id) == of).count() as u64;
+            let (oov, lines) = (count(unk), count(self.bos));
+            let counts = TokenCounts { tokens: ids.len() as u64, bytes: 0, oov, lines };
+            let lossy = Some("it is a part of a text".to_owned());
+            Self { lossy, ..Self::from_parts(ids, self.mode, self.bos, counts) }
+        };
+        (part(0..at), part(at..self.ids.len()))
     }
 
     /// The independent sequences: the whole text, or its lines from `<s>` to `</s>`.

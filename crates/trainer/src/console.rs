@@ -86,6 +86,20 @@ impl Output {
                 self.info(format!("counted {}", many(*parameters, "n-gram")));
                 self.info(self.table().baseline(name, eval));
             }
+            Event::Mixed(mixed) => {
+                let table = self.table();
+                let [network, counted] = &mixed.names;
+                self.info(table.baseline_header().replacen("baseline", "model   ", 1));
+                for (name, eval) in [(network.as_str(), &mixed.network), (counted, &mixed.counted), ("mixture", &mixed.eval)] {
+                    self.info(table.baseline(name, eval));
+                }
+                self.info(format!(
+                    "mixed with weights by context, fitted to {} that the network did not train on; the network's is \
+                     {:.2} over all",
+                    many(mixed.heldout_tokens, "token"),
+                    mixed.share
+                ));
+            }
             Event::Baseline { model, eval } => self.info(self.table().baseline(model, eval)),
             Event::Planned(planned) => self.plan(planned),
             Event::Resumed { step } => self.info(format!("resuming after step {step}")),

@@ -7,6 +7,7 @@ mod model;
 
 use surprisal_loss::ObjectiveError;
 use surprisal_model::neural::Windows;
+use surprisal_model::ngram::Smoothing;
 use surprisal_source::Source;
 use surprisal_text::{MinCount, Split, TextMode, WordVocabulary, is_standard_input};
 
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 /// The first invalid value, with its file and line (or override) and a hint.
 pub fn check(loaded: &mut Loaded) -> Result<()> {
     model::model(loaded)?;
+    mixture(loaded)?;
     data(loaded)?;
     loss(loaded)?;
     optim(loaded)?;
@@ -133,6 +135,28 @@ fn data(loaded: &mut Loaded) -> Result<()> {
 /// The first setting that only word tokenizers have.
 fn of_words(tokenizer: &Tokenizer) -> Option<&'static str> {
     tokenizer.min_count.map(|_| "min_count").or_else(|| tokenizer.vocab.as_ref().map(|_| "vocab"))
+}
+
+fn mixture(loaded: &mut Loaded) -> Result<()> {
+    let Some(mixture) = &loaded.config.mixture else { return Ok(()) };
+    let ngram = mixture.ngram(loaded.config.tokenizer.kind, None, None);
+    if loaded.config.model.is_counted() {
+        let kind = loaded.config.model.kind();
+        let message = format!("[mixture] means nothing beside kind = \"{kind}\"");
+        return Err(Error::usage(message)
+            .hint("it adds an n-gram model to a network; n-gram models are mixed with each other by `mix`"));
+    }
+    within(loaded, "mixture", "order", ngram.order, 1..=16)?;
+    within(loaded, "mixture", "heldout", mixture.heldout, 1e-4..=0.5)?;
+    if ngram.smoothing == Smoothing::StupidBackoff {
+        let message = "is \"stupid_backoff\", whose scores do not sum to one";
+        return Err(loaded.error_at("mixture", "smoothing", message).hint("take another smoothing"));
+    }
+    let checked = ngram.check();
+    checked.map_err(|error| loaded.error_at("mixture", "smoothing", format!("cannot be: {error}")))?;
+    // A run's config shows it.
+    loaded.config.mixture.iter_mut().for_each(|mixture| mixture.order = Some(ngram.order));
+    Ok(())
 }
 
 fn loss(loaded: &Loaded) -> Result<()> {

@@ -35,6 +35,7 @@ mod words;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use surprisal_model::ngram::{NgramConfig, Smoothing};
 use surprisal_text::{
     InvalidBytes, LastLine, LiteralSpecials, MinCount, NormalForm, Split, TextMode, TokenizerKind, TrainPart,
 };
@@ -63,6 +64,9 @@ pub struct Config {
     pub tokenizer: Tokenizer,
     /// Model.
     pub model: Model,
+    /// An n-gram model beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mixture: Option<Mixture>,
     /// Objective.
     pub loss: ObjectiveConfig,
     /// Optimizer.
@@ -186,6 +190,35 @@ impl Tokenizer {
             None if self.vocab_size.is_some() || self.vocab.is_some() => MinCount::Fixed(1),
             None => MinCount::Auto,
         }
+    }
+}
+
+section! {
+    /// `[mixture]`: an n-gram model beside the network of `[model]`. The run's model is the mixture
+    /// of both, with weights by context.
+    Mixture {
+        /// Tokens of the longest n-gram; default: 9 of bytes and characters, 5 of words and their
+        /// parts.
+        order: Option<usize>,
+        /// The smoothing of the n-gram model.
+        smoothing: Smoothing = Smoothing::ModifiedKneserNey,
+        /// Fits the n-gram model's discounts to held-out text.
+        tune: bool = true,
+        /// The share of the training text, its end, that the weights are fitted to. The network
+        /// does not train on it.
+        heldout: f64 = 0.03,
+    }
+}
+
+impl Mixture {
+    /// The n-gram model for tokens of this kind, with the ids of `<s>` and `<unk>`.
+    pub(crate) fn ngram(&self, kind: TokenizerType, bos: Option<u32>, unk: Option<u32>) -> NgramConfig {
+        let order = self.order.unwrap_or(match kind {
+            TokenizerType::Byte | TokenizerType::Char => 9,
+            TokenizerType::Word | TokenizerType::Bpe | TokenizerType::File => 5,
+        });
+        let (smoothing, tune) = (self.smoothing, self.tune);
+        NgramConfig { order, smoothing, tune, bos, unk, ..NgramConfig::default() }
     }
 }
 

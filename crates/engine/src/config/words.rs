@@ -2,8 +2,8 @@
 
 use strsim::levenshtein;
 
-use super::Config;
 use super::model::{key_in, of_key, other_kind};
+use super::{Config, Mixture};
 use crate::error::{Advice, Error};
 
 /// Sections and keys, with their names in other programs.
@@ -36,7 +36,8 @@ const OTHER_NAMES: [(&str, &str, &str); 23] = [
 type Key = (String, String);
 
 fn keys() -> Vec<Key> {
-    let sections = toml::Table::try_from(Config::default()).unwrap_or_default();
+    let every = Config { mixture: Some(Mixture::default()), ..Config::default() };
+    let sections = toml::Table::try_from(every).unwrap_or_default();
     let known = |section: &String| {
         // The error of an unknown key lists all keys.
         let error = toml::from_str::<Config>(&format!("{section}.\"\" = 0")).err();

@@ -9,6 +9,7 @@ mod event_log;
 mod exporters;
 pub(crate) mod length;
 mod loss_spikes;
+mod mixture;
 mod neural;
 pub(crate) mod objective;
 pub(crate) mod optimiser;
@@ -237,7 +238,10 @@ pub(crate) fn memory(config: &Config, data: &Dataset) -> Result<u64> {
         return Ok(Counts::memory(data.train.ids.len(), vocab_size, order));
     }
     let neural = crate::architecture::neural_config(config, vocab_size)?;
-    Ok(neural.estimate_bytes(config.train.batch_size, config.train.block_size, neural::shards(config)))
+    let network =
+        neural.estimate_bytes(config.train.batch_size, config.train.block_size, neural::shards(config));
+    // One after the other.
+    Ok(network.max(mixture::memory(config, data)))
 }
 
 /// Fills in the unit of the texts, and shortens a warm-up from the config for a run whose length
@@ -347,6 +351,7 @@ impl Run<'_> {
                 0
             }
         };
+        let parts = mixture::Parts::new(config, data, ctx)?;
         let mut record = EventLog::new(MetricsLog::open(folder.metrics(), offset)?, ctx);
         let (root, resumed_at) = (folder.root().to_owned(), from.map(|checkpoint| checkpoint.step));
         record.event(&Event::Opened { folder: root, resumed_at })?;
@@ -376,7 +381,7 @@ impl Run<'_> {
                 let neural = weights::initialise(config, &neural, from.is_some(), ctx)?;
                 let mut trainer = neural::Trainer {
                     config,
-                    data,
+                    data: parts.as_ref().map_or(data, |parts| &parts.network),
                     ctx,
                     record: &mut record,
                     audit: self.audit,
@@ -389,7 +394,10 @@ impl Run<'_> {
                     started: self.started,
                 };
                 let (lm, summary) = trainer.run(neural, from)?;
-                (Box::new(lm), summary)
+                match &parts {
+                    Some(parts) => parts.mix((lm, summary), (config, data), folder, ctx, &mut record)?,
+                    None => (Box::new(lm), summary),
+                }
             }
         };
         self.sample(model.as_ref(), &mut record)?;

@@ -14,6 +14,7 @@ mod common;
 mod arpa;
 mod arrows;
 mod bad_input;
+mod both_halves;
 mod cache;
 mod closed_form;
 mod compare;
