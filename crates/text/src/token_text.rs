@@ -150,21 +150,42 @@ impl TokenText {
         Self { ids, bytes, mode, oov, lossy: None, unknown: None, bos, lines }
     }
 
-    /// The text before token `at` and the rest, where lines stay whole: the rest begins with the
-    /// first line that starts there or later. The bytes of the two are not known.
-    pub fn split_at(&self, at: usize, unk: Option<u32>) -> (Self, Self) {
-        let at = at.min(self.ids.len());
-        let next = |bos| self.ids[at..].iter().position(|&id| id == bos);
-        let at = self.bos.map_or(at, |bos| next(bos).map_or(self.ids.len(), |lines| at + lines));
-        let part = |range: Range<usize>| {
-            let ids = self.ids.part(range);
-            let count = |of: Option<u32>| ids.iter().filter(|&&id| Some(id) == of).count() as u64;
-            let (oov, lines) = (count(unk), count(self.bos));
-            let counts = TokenCounts { tokens: ids.len() as u64, bytes: 0, oov, lines };
-            let lossy = Some("it is a part of a text".to_owned());
-            Self { lossy, ..Self::from_parts(ids, self.mode, self.bos, counts) }
+    /// The text in two: without about a `share` of it, and that share, in small blocks from
+    /// everywhere. Lines stay whole, and of a text that is not in memory the end is taken, so that
+    /// it is not copied. The bytes of the two are not known.
+    pub fn hold_out(&self, share: f64, unk: Option<u32>) -> (Self, Self) {
+        const BLOCKS: usize = 32;
+        let len = self.ids.len();
+        let next_line = |at: usize| {
+            let at = at.min(len);
+            let next = |bos| self.ids[at..].iter().position(|&id| id == bos);
+            self.bos.map_or(at, |bos| next(bos).map_or(len, |lines| at + lines))
         };
-        (part(0..at), part(at..self.ids.len()))
+        let held = (len as f64 * share).ceil() as usize;
+        if self.ids.key().is_some() {
+            let at = next_line(len - held.min(len));
+            return (self.part(self.ids.part(0..at), unk), self.part(self.ids.part(at..len), unk));
+        }
+        let (mut rest, mut out) = (Vec::with_capacity(len - held.min(len)), Vec::with_capacity(held));
+        let mut end = 0;
+        for block in 0..BLOCKS {
+            // In the middle of its part of the text.
+            let first = (len * (2 * block + 1) / BLOCKS).saturating_sub(held / BLOCKS) / 2;
+            let start = next_line(first).max(end);
+            rest.extend_from_slice(&self.ids[end..start]);
+            end = next_line(first + held * (block + 1) / BLOCKS - held * block / BLOCKS).max(start);
+            out.extend_from_slice(&self.ids[start..end]);
+        }
+        rest.extend_from_slice(&self.ids[end..]);
+        (self.part(rest.into(), unk), self.part(out.into(), unk))
+    }
+
+    fn part(&self, ids: TokenIds, unk: Option<u32>) -> Self {
+        let count = |of: Option<u32>| ids.iter().filter(|&&id| Some(id) == of).count() as u64;
+        let (oov, lines) = (count(unk), count(self.bos));
+        let counts = TokenCounts { tokens: ids.len() as u64, bytes: 0, oov, lines };
+        let lossy = Some("it is a part of a text".to_owned());
+        Self { lossy, ..Self::from_parts(ids, self.mode, self.bos, counts) }
     }
 
     /// The independent sequences: the whole text, or its lines from `<s>` to `</s>`.
@@ -225,5 +246,45 @@ mod tests {
         assert_eq!(stream.sequences().collect::<Vec<_>>(), [&[4, 1, 4][..]]);
         assert_eq!(stream.sequences_in(1..3).count(), 0);
         assert_eq!(TokenText::default().sequences().count(), 0);
+    }
+
+    fn text(ids: Vec<u32>, bos: Option<u32>) -> TokenText {
+        let mode = if bos.is_some() { TextMode::Line } else { TextMode::Stream };
+        TokenText::from_parts(ids.into(), mode, bos, TokenCounts::default())
+    }
+
+    #[test]
+    fn what_is_held_out_is_gone_from_the_rest_and_both_keep_their_order() {
+        for (len, share) in [(1000, 0.1), (31, 0.5), (5, 0.2), (0, 0.1), (100_000, 0.02)] {
+            let (rest, out) = text((0..len).collect(), None).hold_out(share, Some(7));
+            assert_eq!(out.ids.len(), (f64::from(len) * share).ceil() as usize, "{len}");
+            let mut all = [&rest.ids[..], &out.ids].concat();
+            assert!(rest.ids.is_sorted() && out.ids.is_sorted());
+            all.sort_unstable();
+            assert_eq!(all, (0..len).collect::<Vec<_>>());
+            assert_eq!(rest.oov + out.oov, u64::from(len > 7));
+        }
+    }
+
+    #[test]
+    fn lines_are_held_out_whole() {
+        let ids: Vec<u32> = (0..500_u32).flat_map(|line| [0, 2 + line, 3 + line % 5, 1]).collect();
+        let whole = text(ids, Some(0));
+        let (rest, out) = whole.hold_out(0.1, None);
+        let lines = |of: &TokenText| of.sequences().map(<[u32]>::to_vec).collect::<Vec<_>>();
+        let mut all = [lines(&rest), lines(&out)].concat();
+        assert!((40..=60).contains(&out.lines), "{}", out.lines);
+        all.sort_unstable_by_key(|line| line[1]);
+        assert_eq!(all, lines(&whole));
+    }
+
+    #[test]
+    fn of_a_text_in_a_file_the_end_is_held_out() {
+        let ids: Vec<u32> = (0..100).collect();
+        let mapped = TokenIds::mapped(Arc::new(ids), "key");
+        let whole = TokenText::from_parts(mapped, TextMode::Stream, None, TokenCounts::default());
+        let (rest, out) = whole.hold_out(0.05, None);
+        assert_eq!((rest.ids.len(), &out.ids[..]), (95, &[95, 96, 97, 98, 99][..]));
+        assert!(rest.ids.key() != out.ids.key() && rest.ids.key() != whole.ids.key());
     }
 }

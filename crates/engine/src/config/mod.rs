@@ -204,9 +204,9 @@ section! {
         smoothing: Smoothing = Smoothing::ModifiedKneserNey,
         /// Fits the n-gram model's discounts to held-out text.
         tune: bool = true,
-        /// The share of the training text, its end, that the weights are fitted to. The network
-        /// does not train on it.
-        heldout: f64 = 0.03,
+        /// The share of the training text, small blocks from everywhere, that the weights are
+        /// fitted to. The network does not train on it.
+        heldout: f64 = 0.02,
     }
 }
 

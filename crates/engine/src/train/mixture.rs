@@ -46,8 +46,7 @@ impl Parts {
     pub(super) fn new(config: &Config, data: &Dataset, ctx: &Context<'_>) -> Result<Option<Self>> {
         let Some(mixture) = &config.mixture else { return Ok(None) };
         let tokens = data.train.ids.len();
-        let at = tokens - (tokens as f64 * mixture.heldout).ceil() as usize;
-        let (first, heldout) = data.train.split_at(at, data.tokenizer.unk());
+        let (first, heldout) = data.train.hold_out(mixture.heldout, data.tokenizer.unk());
         let is_stream = first.mode.keeps_newlines();
         if heldout.scored() == 0
             || first.scored() == 0

@@ -62,7 +62,7 @@ fn a_run_of_both_halves_is_one_model() {
     // Held out is a part of the training text, and nothing of the validation text.
     let start = &events(&bench, "run", "start")[0];
     let train_tokens = start["train_tokens"].as_f64().unwrap();
-    assert_eq!(mixed["heldout_tokens"].as_f64().unwrap(), (train_tokens * 0.03).ceil());
+    assert_eq!(mixed["heldout_tokens"].as_f64().unwrap(), (train_tokens * 0.02).ceil());
     for use_of in [
         &["eval", "run", "--json"][..],
         &["eval", "run", "b.txt", "--adapt"],
