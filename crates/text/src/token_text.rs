@@ -154,7 +154,10 @@ impl TokenText {
     /// everywhere. Lines stay whole, and of a text that is not in memory the end is taken, so that
     /// it is not copied. The bytes of the two are not known.
     pub fn hold_out(&self, share: f64, unk: Option<u32>) -> (Self, Self) {
+        /// The most blocks, and the fewest tokens of one: each begins in the context of another
+        /// text.
         const BLOCKS: usize = 32;
+        const BLOCK: usize = 1024;
         let len = self.ids.len();
         let next_line = |at: usize| {
             let at = at.min(len);
@@ -166,14 +169,15 @@ impl TokenText {
             let at = next_line(len - held.min(len));
             return (self.part(self.ids.part(0..at), unk), self.part(self.ids.part(at..len), unk));
         }
+        let blocks = (held / BLOCK).clamp(1, BLOCKS);
         let (mut rest, mut out) = (Vec::with_capacity(len - held.min(len)), Vec::with_capacity(held));
         let mut end = 0;
-        for block in 0..BLOCKS {
+        for block in 0..blocks {
             // In the middle of its part of the text.
-            let first = (len * (2 * block + 1) / BLOCKS).saturating_sub(held / BLOCKS) / 2;
+            let first = (len * (2 * block + 1) / blocks).saturating_sub(held / blocks) / 2;
             let start = next_line(first).max(end);
             rest.extend_from_slice(&self.ids[end..start]);
-            end = next_line(first + held * (block + 1) / BLOCKS - held * block / BLOCKS).max(start);
+            end = next_line(first + held * (block + 1) / blocks - held * block / blocks).max(start);
             out.extend_from_slice(&self.ids[start..end]);
         }
         rest.extend_from_slice(&self.ids[end..]);
