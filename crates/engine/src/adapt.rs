@@ -7,6 +7,7 @@ use surprisal_model::adaptive::{Online, Settings};
 use surprisal_platform::threads::Pool;
 use surprisal_text::{Granularity, TokenText, Tokenizer};
 
+use crate::dynamic::DynamicEvaluation;
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, of_parts, part};
 use crate::interval::BlockSums;
@@ -41,9 +42,11 @@ impl LoadedModel {
         !matches!(self.model, Model::Uniform(_))
     }
 
-    /// The evaluation on `text` by a model that learns from it while it reads, with this model,
-    /// which does not change, beside it. It reads `before` first, without this model: that may know
-    /// those texts too well.
+    /// The evaluation on `text` by a model that learns from it while it reads, with this model
+    /// beside it, which does not change unless it is a network and `rate` is above 0: then it takes
+    /// a step of gradient descent of this learning rate after each half of its window, and has its
+    /// own weights again at the end. The other reads `before` first, without this model: that may
+    /// know those texts too well.
     ///
     /// # Errors
     /// A failure of the model; scores that do not sum to one.
@@ -51,6 +54,7 @@ impl LoadedModel {
         &self,
         text: &TokenText,
         before: &[&TokenText],
+        rate: f64,
         source_nats: Option<f64>,
         pool: &Pool,
     ) -> Result<Evaluation> {
@@ -75,17 +79,28 @@ impl LoadedModel {
         let from = usize::from(text.bos().is_some());
         let piece = BlockSums::piece(text.scored());
         let mut sums = Default::default();
-        for tokens in text.sequences() {
+        let mut dynamic = match &self.model {
+            Model::Neural(lm) => DynamicEvaluation::new(lm, rate, pool)?,
+            _ => None,
+        };
+        let mut read = |tokens: &[u32], dynamic: &mut Option<DynamicEvaluation<'_>>| -> Result<()> {
             let mut log_probs = Vec::with_capacity(tokens.len());
             tokens[..from].iter().for_each(|&token| online.skip(token));
             if self.has_opinion() {
                 let mut visit = |i: usize, row: &[f64]| log_probs.push(online.read(tokens[i], Some(row)));
-                pool.install(|| self.model.for_each_distribution(tokens, from, &mut visit))?;
+                match dynamic {
+                    Some(dynamic) => dynamic.each_distribution(tokens, from, &mut visit)?,
+                    None => pool.install(|| self.model.for_each_distribution(tokens, from, &mut visit))?,
+                }
             } else {
                 log_probs.extend(tokens[from..].iter().map(|&token| online.read(token, None)));
             }
             part(&mut sums, &tokens[from..], &log_probs, self.tokenizer.unk(), piece);
-        }
+            Ok(())
+        };
+        let done = text.sequences().try_for_each(|tokens| read(tokens, &mut dynamic));
+        dynamic.map_or(Ok(()), DynamicEvaluation::end)?;
+        done?;
         let evaluation = of_parts(vec![sums], text, source_nats).checked()?;
         Ok(Evaluation { spelling: Some(Spelling::of(&self.tokenizer, text, pool)?), ..evaluation })
     }

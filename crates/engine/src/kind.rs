@@ -5,6 +5,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use surprisal_formats::mixture_dir::StoredMixture;
+use surprisal_formats::model_dir::StoredModel;
 use surprisal_formats::{arpa, compressed, counts, infinigram, kenlm, mixture_dir, ngram};
 use surprisal_store::Error as StoreError;
 use surprisal_store::checkpoint;
@@ -314,6 +316,14 @@ pub fn check_texts(paths: &[PathBuf]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether the folder `path` has a whole model, or a whole mixture.
+pub(crate) fn is_whole_model(path: &Path) -> bool {
+    match Kind::detect(path) {
+        Ok(Kind::Mixture) => StoredMixture::load(path).is_ok(),
+        _ => StoredModel::load(path).is_ok(),
+    }
 }
 
 /// Emits a note for each of `paths`, given as texts, that is a config.

@@ -15,6 +15,7 @@ pub mod config;
 mod control;
 pub mod count;
 pub mod data;
+mod dynamic;
 pub mod error;
 pub mod evaluate;
 mod evaluation;

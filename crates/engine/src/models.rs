@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 use surprisal_formats::kenlm::{self, Kenlm};
-use surprisal_formats::mixture_dir::StoredMixture;
 use surprisal_formats::model_dir::{StoredModel, Weights};
 use surprisal_formats::{arpa, file, infinigram, ngram};
 use surprisal_model::LanguageModel;
@@ -203,14 +202,6 @@ pub fn counted(config: Config, data: &Dataset, ctx: &Context<'_>) -> Result<Load
     let model = ctx.pool.install(|| NgramModel::estimate(&train.ids, vocab_size, &settings))?;
     let (model, tokenizer) = (Model::Ngram(Box::new(model)), tokenizer.clone());
     Ok(LoadedModel { model, tokenizer, kind: "ngram".into(), config, folder: None, unfinished: None })
-}
-
-/// Whether the folder `path` has a whole model, or a whole mixture.
-pub(crate) fn is_whole(path: &Path) -> bool {
-    match Kind::detect(path) {
-        Ok(Kind::Mixture) => StoredMixture::load(path).is_ok(),
-        _ => StoredModel::load(path).is_ok(),
-    }
 }
 
 /// Loads the model at `path` for use, as [`look`] does.

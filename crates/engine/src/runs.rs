@@ -12,8 +12,7 @@ use crate::config::{self, Config};
 use crate::error::{Advice, Error, Result};
 use crate::events::{Context, Note};
 use crate::fingerprint::{RunFingerprint, text_hash};
-use crate::kind::Kind;
-use crate::models;
+use crate::kind::{self, Kind};
 use crate::saved::{self, Unfinished};
 use crate::wording::thousands;
 
@@ -52,7 +51,7 @@ pub fn result(root: &Path) -> Option<Value> {
 
 /// [`result`], if the model is complete, too.
 pub fn done(root: &Path) -> Option<Value> {
-    result(root).filter(|_| models::is_whole(&root.join("model")))
+    result(root).filter(|_| kind::is_whole_model(&root.join("model")))
 }
 
 /// Refuses to replace a complete model, unless its run has the same settings and texts: then the
@@ -62,7 +61,7 @@ pub fn done(root: &Path) -> Option<Value> {
 /// A complete model at `root` that is, or may be, of another `identity`.
 pub(crate) fn refuse_whole(root: &Path, identity: &RunFingerprint) -> Result<()> {
     let begun = serde_json::from_value::<RunFingerprint>(start(root)["identity"].clone()).ok();
-    if begun.as_ref() == Some(identity) || !models::is_whole(&root.join("model")) {
+    if begun.as_ref() == Some(identity) || !kind::is_whole_model(&root.join("model")) {
         return Ok(());
     }
     let message = format!(

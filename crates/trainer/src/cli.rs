@@ -207,6 +207,10 @@ pub(crate) struct EvalArgs {
     /// others of this kind.
     #[arg(long, conflicts_with_all = ["calibration", "per_file", "pairs"])]
     pub(crate) adapt: bool,
+    /// With --adapt, the learning rate of a network's own steps, one after each half of its window;
+    /// 0: its weights stay. Networks with a state keep theirs
+    #[arg(long, value_name = "RATE", requires = "adapt", default_value_t = 2e-4)]
+    pub(crate) adapt_rate: f64,
     /// With --adapt, learn from this text first, without scoring it (repeatable).
     #[arg(long, value_name = "TEXT", requires = "adapt")]
     pub(crate) adapt_on: Vec<PathBuf>,

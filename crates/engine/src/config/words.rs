@@ -2,8 +2,8 @@
 
 use strsim::levenshtein;
 
+use super::Config;
 use super::model::{key_in, of_key, other_kind};
-use super::{Config, Mixture};
 use crate::error::{Advice, Error};
 
 /// Sections and keys, with their names in other programs.
@@ -36,8 +36,7 @@ const OTHER_NAMES: [(&str, &str, &str); 23] = [
 type Key = (String, String);
 
 fn keys() -> Vec<Key> {
-    let every = Config { mixture: Some(Mixture::default()), ..Config::default() };
-    let sections = toml::Table::try_from(every).unwrap_or_default();
+    let sections = toml::Table::try_from(Config::default()).unwrap_or_default();
     let known = |section: &String| {
         // The error of an unknown key lists all keys.
         let error = toml::from_str::<Config>(&format!("{section}.\"\" = 0")).err();
@@ -45,7 +44,8 @@ fn keys() -> Vec<Key> {
         let names: Vec<String> = listed.split('`').skip(3).step_by(2).map(str::to_owned).collect();
         names.into_iter().map(|name| (section.clone(), name)).collect::<Vec<_>>()
     };
-    sections.keys().flat_map(known).collect()
+    // What another section has, too, is more likely that section's.
+    sections.keys().chain([&"mixture".to_owned()]).flat_map(known).collect()
 }
 
 /// Every key by its name and by its names in other programs.

@@ -16,7 +16,7 @@ pub(crate) mod optimiser;
 mod pace;
 mod state;
 pub(crate) mod step;
-mod weights;
+pub(crate) mod weights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

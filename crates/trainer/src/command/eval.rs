@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &cli::EvalArgs, ctx: &Context<'_>, output: &Output)
     let before = before(&loaded, arguments, &inputs, ctx)?;
     let evaluation = if arguments.adapt {
         let texts: Vec<&TokenText> = before.iter().map(|text| &text.tokens).collect();
-        loaded.evaluate_adaptive(&text.tokens, &texts, source_nats, pool)?
+        loaded.evaluate_adaptive(&text.tokens, &texts, arguments.adapt_rate, source_nats, pool)?
     } else {
         loaded.evaluate(&text.tokens, source_nats, pool)?
     };

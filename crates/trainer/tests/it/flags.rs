@@ -42,6 +42,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("eval", "unknown-words", "eval net b.txt", "--unknown-words"),
     ("eval", "adapt", "eval net b.txt", "--adapt"),
     ("eval", "adapt-on", "eval net b.txt --adapt", "--adapt-on a.txt"),
+    ("eval", "adapt-rate", "eval net b.txt --adapt", "--adapt-rate 0.1"),
     ("eval", "adapt-on-train", "eval net b.txt --adapt", "--adapt-on-train"),
     ("compress", "adapt", "compress net a.txt --out o.sz", "--adapt"),
     ("compress", "out", "compress a.txt --out o.sz", "--out p.sz"),
