@@ -169,6 +169,11 @@ fn curves(events: &[Value]) -> Result<Markup> {
     series.extend(level("counted bigram", 4, bigram));
     let entropy = epochs.last().and_then(|event| event.pointer("/eval/source_entropy")?.as_f64());
     series.extend(level("H(p), the lower bound", REFERENCE, entropy));
+    let mixed = events.iter().rev().find(|event| event["event"] == "mixture");
+    let of_mixed = |pointer: &str| mixed.and_then(|event| event.pointer(pointer)?.as_f64());
+    let ngram = mixed.and_then(|event| event.pointer("/names/1")?.as_str()).unwrap_or_default();
+    series.extend(level(ngram, 3, of_mixed("/counted/nats_per_token")));
+    series.extend(level("mixture", 0, of_mixed("/eval/nats_per_token")));
     Ok(html! {
         h2 { "Learning curves" }
         figure {
@@ -178,6 +183,7 @@ fn curves(events: &[Value]) -> Result<Markup> {
                 (measured(epochs.len()))
                 " Training: the mean since the last point. Where training NLL still falls and validation NLL rises, the model \
                  is overfitting."
+                @if mixed.is_some() { " The curves are the network's, before it is mixed with the n-gram model." }
             }
         }
     })

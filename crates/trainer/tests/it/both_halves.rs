@@ -77,6 +77,10 @@ fn a_run_of_both_halves_is_one_model() {
     ] {
         bench.run(use_of).succeeded();
     }
+    let report = std::fs::read_to_string(bench.path().join("run/report.html")).unwrap();
+    for told in ["mixture", "4-gram", "The curves are the network's"] {
+        assert!(report.contains(told), "{told}");
+    }
     let evaluated = bench.run(&["eval", "run", "--json"]).succeeded().result();
     assert_eq!(nats(&evaluated["eval"]), both);
     let read = |name: &str| std::fs::read(bench.path().join(name)).unwrap();
